@@ -1,0 +1,85 @@
+"""Errors of GeoSAM-ES.
+
+Every error a user can cause is a `GeoSamError`: one sentence that names what is wrong, and a remedy. Each
+child also inherits the builtin that a caller would catch.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "GeoSamError",
+    "ModelError",
+    "OutputError",
+    "PromptError",
+    "RasterError",
+    "SignatureMismatchError",
+    "StoreError",
+    "VectorError",
+]
+
+
+class GeoSamError(Exception):
+    """Root of every error that GeoSAM-ES raises on purpose.
+
+    Parameters
+    ----------
+    problem : str
+        What is wrong, naming the file or the value.
+    remedy : str, optional
+        What the user can do about it.
+    """
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.remedy = remedy
+
+    @property
+    def user_message(self) -> str:
+        """Problem and remedy in one sentence, ready to be shown."""
+        return f"{self.problem}: {self.remedy}" if self.remedy else self.problem
+
+    def __str__(self) -> str:
+        return self.user_message
+
+
+class RasterError(GeoSamError, ValueError):
+    """Raised when a raster cannot be read, or lacks what encoding needs."""
+
+
+class VectorError(GeoSamError, ValueError):
+    """Raised when a vector file cannot be read, or holds nothing usable."""
+
+
+class StoreError(GeoSamError, ValueError):
+    """Raised when a directory is not a whole embedding store of a known format version."""
+
+
+class SignatureMismatchError(StoreError):
+    """Raised when a store was made from other data, another model or other options.
+
+    Parameters
+    ----------
+    key : str
+        The first key that differs.
+    stored, wanted : object
+        Its value in the store, and the one asked for.
+    """
+
+    def __init__(self, store: str, key: str, stored: object, wanted: object, remedy: str = "") -> None:
+        super().__init__(f"{store} was made with {key} = {stored!r}, not {wanted!r}", remedy)
+        self.key = key
+        self.stored = stored
+        self.wanted = wanted
+
+
+class PromptError(GeoSamError, ValueError):
+    """Raised when prompts cannot be answered: empty, contradictory, or outside the raster's data."""
+
+
+class ModelError(GeoSamError, ValueError):
+    """Raised when a model file is unknown, damaged, or does not fit."""
+
+
+class OutputError(GeoSamError, OSError):
+    """Raised when a result cannot be written: no permission, no space, no such folder."""

@@ -1,0 +1,1 @@
+"""ONNX inference: encoder, prompt decoder and the session that drives them."""
