@@ -1,0 +1,348 @@
+"""Meta's SAM checkpoints: what there is, where it is kept, and how it gets there. Needs no PyTorch.
+
+Addresses, sizes, hashes and licences are data, in ``checkpoints.json``. Checkpoints are kept in the user's
+cache directory, or where the environment variable ``GEOSAM_ES_MODELS`` says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import BinaryIO
+
+import geosam_es
+from geosam_es.errors import ModelError, OutputError
+
+__all__ = [
+    "Checkpoint",
+    "ModelEntry",
+    "checkpoint_path",
+    "download",
+    "file_sha256",
+    "list_models",
+    "load_registry",
+    "models_directory",
+]
+
+MODELS_VARIABLE = "GEOSAM_ES_MODELS"
+_REGISTRY_FILE = Path(__file__).with_name("checkpoints.json")
+_EMBEDDED_MODEL = Path(geosam_es.__file__).parent / "models" / "mini"
+_CHUNK_BYTES = 1024 * 1024
+_TIMEOUT_S = 60
+_READ_ERRORS = (OSError, http.client.HTTPException)
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes there so far and the bytes in all."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A published file of weights.
+
+    Attributes
+    ----------
+    name : str
+        ``vit_b``, ``vit_l`` or ``vit_h``.
+    url : str
+        Where it is published; the last part of it is the file's name here.
+    bytes : int
+        Size of the file.
+    sha256 : str
+        Hash of the file, in hexadecimal.
+    licence : str
+        SPDX expression of the weights' licence.
+    """
+
+    name: str
+    url: str
+    bytes: int
+    sha256: str
+    licence: str
+
+    @property
+    def filename(self) -> str:
+        """Name of the file in the models' directory."""
+        return self.url.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A line of ``geosam-es models``.
+
+    Attributes
+    ----------
+    name, licence, sha256, url : str
+        As in `Checkpoint`; ``url`` is empty for the embedded model, and ``sha256`` is that of its encoder.
+    bytes : int
+        Size on disk, whether it is there already or not.
+    path : Path
+        Where it is kept, or would be.
+    downloaded : bool
+        Whether it is there with the right size.
+    """
+
+    name: str
+    bytes: int
+    licence: str
+    sha256: str
+    url: str
+    path: Path
+    downloaded: bool
+
+
+def load_registry(path: Path = _REGISTRY_FILE) -> dict[str, Checkpoint]:
+    """Read the checkpoints that can be downloaded, by name."""
+    entries = json.loads(path.read_text(encoding="utf-8"))["checkpoints"]
+    return {name: Checkpoint(name=name, **fields) for name, fields in entries.items()}
+
+
+def models_directory() -> Path:
+    """Return the directory that keeps the checkpoints: ``GEOSAM_ES_MODELS``, else the user's cache."""
+    chosen = os.environ.get(MODELS_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("geosam-es", appauthor=False) / "models"
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def list_models(
+    directory: Path | None = None, registry: Mapping[str, Checkpoint] | None = None
+) -> list[ModelEntry]:
+    """List the embedded model and the checkpoints.
+
+    Whether one is there is told by its size alone; `download` checks the hash.
+
+    Parameters
+    ----------
+    directory : Path, optional
+        Where checkpoints are kept; `models_directory` by default.
+    registry : Mapping of str to Checkpoint, optional
+        The checkpoints; Meta's by default.
+
+    Returns
+    -------
+    list of ModelEntry
+        ``mini`` first.
+    """
+    directory = directory or models_directory()
+    entries = [_embedded_entry()]
+    for checkpoint in (load_registry() if registry is None else registry).values():
+        path = directory / checkpoint.filename
+        entries.append(
+            ModelEntry(
+                name=checkpoint.name,
+                bytes=checkpoint.bytes,
+                licence=checkpoint.licence,
+                sha256=checkpoint.sha256,
+                url=checkpoint.url,
+                path=path,
+                downloaded=_size(path) == checkpoint.bytes,
+            )
+        )
+    return entries
+
+
+def checkpoint_path(
+    name: str, directory: Path | None = None, registry: Mapping[str, Checkpoint] | None = None
+) -> Path:
+    """Return where a downloaded checkpoint lies.
+
+    Raises
+    ------
+    ModelError
+        When there is no such checkpoint, or it is not downloaded.
+    """
+    checkpoint = _find(name, registry)
+    path = (directory or models_directory()) / checkpoint.filename
+    if _size(path) != checkpoint.bytes:
+        raise ModelError(
+            f"the checkpoint of {name} is not at {path}", f"get it with `geosam-es models download {name}`"
+        )
+    return path
+
+
+def download(
+    name: str,
+    directory: Path | None = None,
+    progress: Progress | None = None,
+    registry: Mapping[str, Checkpoint] | None = None,
+) -> Path:
+    """Download a checkpoint, going on where an earlier try stopped.
+
+    The file grows as ``FILENAME.part`` and takes its name once its SHA-256 is right. One that is there
+    already is only checked: that takes seconds, and lets a second run of the command repair a damaged file.
+
+    Parameters
+    ----------
+    name : str
+        ``vit_b``, ``vit_l`` or ``vit_h``.
+    directory : Path, optional
+        Where to keep it; `models_directory` by default.
+    progress : callable, optional
+        Called with the bytes there so far and the bytes in all.
+    registry : Mapping of str to Checkpoint, optional
+        The checkpoints; Meta's by default.
+
+    Returns
+    -------
+    Path
+        The checkpoint.
+
+    Raises
+    ------
+    ModelError
+        When there is no such checkpoint, the server cannot be reached or breaks off (what came is kept for
+        the next try), or the hash is wrong (the file is removed).
+    OutputError
+        When the file cannot be written, or the disk is too small for it.
+    """
+    checkpoint = _find(name, registry)
+    directory = directory or models_directory()
+    path = directory / checkpoint.filename
+    if _size(path) == checkpoint.bytes and file_sha256(path) == checkpoint.sha256:
+        return path
+    part = path.with_name(path.name + ".part")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if (_size(part) or 0) > checkpoint.bytes:
+            part.unlink()
+        _check_space(checkpoint, part)
+        if (_size(part) or 0) < checkpoint.bytes:
+            _fetch(checkpoint, part, progress)
+        if file_sha256(part) != checkpoint.sha256:
+            part.unlink()
+            raise ModelError(
+                f"{checkpoint.url} is not the published {name}: its SHA-256 is wrong, and it was removed",
+                f"run `geosam-es models download {name}` again",
+            )
+        part.replace(path)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {error.filename or part} ({error.strerror})",
+            f"make room there, or set {MODELS_VARIABLE} to a directory that can be written",
+        ) from error
+    return path
+
+
+def _find(name: str, registry: Mapping[str, Checkpoint] | None) -> Checkpoint:
+    checkpoints = load_registry() if registry is None else registry
+    if name == "mini":
+        raise ModelError("mini is embedded and has no checkpoint", "use it as it is")
+    if name not in checkpoints:
+        raise ModelError(f"there is no model {name!r}", f"choose one of {', '.join(checkpoints)}")
+    return checkpoints[name]
+
+
+def _embedded_entry() -> ModelEntry:
+    card = _EMBEDDED_MODEL / "model.json"
+    there = card.is_file()
+    fields = json.loads(card.read_text(encoding="utf-8")) if there else {}
+    return ModelEntry(
+        name="mini",
+        bytes=sum(file.stat().st_size for file in _EMBEDDED_MODEL.glob("*.onnx")),
+        licence=fields.get("licence", ""),
+        sha256=fields.get("encoder_sha256", ""),
+        url="",
+        path=_EMBEDDED_MODEL,
+        downloaded=there,
+    )
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
+
+
+def _check_space(checkpoint: Checkpoint, part: Path) -> None:
+    missing = checkpoint.bytes - (_size(part) or 0)
+    free = shutil.disk_usage(part.parent).free
+    if free < missing:
+        raise OutputError(
+            f"{part.parent} has {_megabytes(free)} left, and {checkpoint.name} needs {_megabytes(missing)}",
+            f"make room there, or set {MODELS_VARIABLE} to a directory on a larger disk",
+        )
+
+
+def _fetch(checkpoint: Checkpoint, part: Path, progress: Progress | None) -> None:
+    """Append to ``part`` what it lacks, or write it anew where the server sends nothing but whole files."""
+    start = _size(part) or 0
+    try:
+        response = _open(checkpoint.url, start)
+    except _READ_ERRORS as error:
+        raise _network_error(checkpoint, start, error) from error
+    if response.status != HTTPStatus.PARTIAL_CONTENT:
+        start = 0
+    with response, part.open("ab" if start else "wb") as file:
+        done = _copy(checkpoint, response, file, start, progress)
+    if done < checkpoint.bytes:
+        raise _network_error(checkpoint, done, ConnectionError("the server closed the connection"))
+
+
+def _open(url: str, start: int) -> http.client.HTTPResponse:
+    headers = {"User-Agent": f"geosam-es/{geosam_es.__version__}"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if start and error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return _open(url, 0)
+        raise
+    return response
+
+
+def _copy(
+    checkpoint: Checkpoint,
+    response: http.client.HTTPResponse,
+    file: BinaryIO,
+    done: int,
+    progress: Progress | None,
+) -> int:
+    """Copy the response's body, at most to the checkpoint's size; return the bytes that are there then."""
+    while done < checkpoint.bytes:
+        try:
+            chunk = response.read(min(_CHUNK_BYTES, checkpoint.bytes - done))
+        except _READ_ERRORS as error:
+            raise _network_error(checkpoint, done, error) from error
+        if not chunk:
+            break
+        file.write(chunk)
+        done += len(chunk)
+        if progress is not None:
+            progress(done, checkpoint.bytes)
+    return done
+
+
+def _network_error(checkpoint: Checkpoint, done: int, error: Exception) -> ModelError:
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    status = f"HTTP status {error.code}, " if isinstance(error, urllib.error.HTTPError) else ""
+    return ModelError(
+        f"{checkpoint.url} cannot be downloaded ({status}{reason}),"
+        f" {_megabytes(done)} of {_megabytes(checkpoint.bytes)} are there",
+        f"check the connection and run `geosam-es models download {checkpoint.name}` again to go on",
+    )
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"

@@ -1,0 +1,245 @@
+"""The registry of checkpoints, and downloads from a local server that behaves in all the usual ways."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import resource
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from encoder_tools.sam import checkpoints
+from encoder_tools.sam.checkpoints import Checkpoint, checkpoint_path, download, list_models, load_registry
+from geosam_es.errors import ModelError, OutputError
+
+CONTENT = bytes(range(256)) * 12_000  # 3 MB: several chunks
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    ranges = True
+    break_after: int | None = None
+    status_for_range: int | None = None
+    requests: ClassVar[list[str | None]] = []
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        type(self).requests.append(wanted)
+        if self.path != "/weights.pth":
+            self.send_error(404)
+            return
+        if wanted and self.status_for_range:
+            self.send_error(self.status_for_range)
+            return
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.ranges else 0
+        body = CONTENT[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body if self.break_after is None else body[: self.break_after])
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@pytest.fixture
+def handler() -> type[Handler]:
+    return type("OneTestHandler", (Handler,), {"requests": []})
+
+
+@pytest.fixture
+def address(handler: type[Handler]) -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def registry_of(url: str, content: bytes = CONTENT) -> dict[str, Checkpoint]:
+    sha256 = hashlib.sha256(content).hexdigest()
+    return {"small": Checkpoint("small", url, len(content), sha256, "Apache-2.0")}
+
+
+@pytest.fixture
+def registry(address: str) -> dict[str, Checkpoint]:
+    return registry_of(f"{address}/weights.pth")
+
+
+def test_download_reports_progress_and_gives_the_file_its_name(
+    tmp_path: Path, registry: dict[str, Checkpoint]
+) -> None:
+    calls: list[tuple[int, int]] = []
+    path = download("small", tmp_path / "new", lambda done, total: calls.append((done, total)), registry)
+    assert path == tmp_path / "new" / "weights.pth"
+    assert path.read_bytes() == CONTENT
+    assert list(path.parent.iterdir()) == [path]
+    assert calls == sorted(calls)
+    assert len(calls) >= 3
+    assert calls[-1] == (len(CONTENT), len(CONTENT))
+
+
+def test_a_file_that_is_there_is_not_downloaded_again(
+    tmp_path: Path, registry: dict[str, Checkpoint], handler: type[Handler]
+) -> None:
+    (tmp_path / "weights.pth").write_bytes(CONTENT)
+    download("small", tmp_path, registry=registry)
+    assert handler.requests == []
+
+
+def test_a_damaged_file_is_repaired(tmp_path: Path, registry: dict[str, Checkpoint]) -> None:
+    (tmp_path / "weights.pth").write_bytes(bytes(len(CONTENT)))
+    assert download("small", tmp_path, registry=registry).read_bytes() == CONTENT
+
+
+def test_an_interrupted_download_is_resumed(
+    tmp_path: Path, registry: dict[str, Checkpoint], handler: type[Handler]
+) -> None:
+    handler.break_after = 1_500_000
+    with pytest.raises(ModelError, match=r"1\.5 MB of 3\.1 MB.*again to go on"):
+        download("small", tmp_path, registry=registry)
+    assert (tmp_path / "weights.pth.part").stat().st_size == 1_500_000
+    assert not (tmp_path / "weights.pth").exists()
+    handler.break_after = None
+    calls: list[int] = []
+    path = download("small", tmp_path, lambda done, _: calls.append(done), registry)
+    assert handler.requests == [None, "bytes=1500000-"]
+    assert calls[0] > 1_500_000
+    assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("status_for_range", [None, 416])
+def test_a_server_without_ranges_starts_again(
+    tmp_path: Path, registry: dict[str, Checkpoint], handler: type[Handler], status_for_range: int | None
+) -> None:
+    handler.ranges = False
+    handler.status_for_range = status_for_range
+    (tmp_path / "weights.pth.part").write_bytes(b"x" * 1_000)
+    assert download("small", tmp_path, registry=registry).read_bytes() == CONTENT
+
+
+def test_a_whole_part_needs_no_server(tmp_path: Path) -> None:
+    (tmp_path / "weights.pth.part").write_bytes(CONTENT)
+    path = download("small", tmp_path, registry=registry_of("http://127.0.0.1:9/weights.pth"))
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_part_that_is_too_long_is_discarded(tmp_path: Path, registry: dict[str, Checkpoint]) -> None:
+    (tmp_path / "weights.pth.part").write_bytes(CONTENT + b"x")
+    assert download("small", tmp_path, registry=registry).read_bytes() == CONTENT
+
+
+def test_a_wrong_hash_is_an_error_and_the_file_is_removed(tmp_path: Path, address: str) -> None:
+    registry = registry_of(f"{address}/weights.pth", content=bytes(len(CONTENT)))
+    with pytest.raises(ModelError, match="SHA-256 is wrong"):
+        download("small", tmp_path, registry=registry)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_file_on_the_server(tmp_path: Path, address: str) -> None:
+    with pytest.raises(ModelError, match="HTTP status 404"):
+        download("small", tmp_path, registry=registry_of(f"{address}/gone.pth"))
+
+
+def test_no_server_at_all(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"cannot be downloaded .*refused.*models download small"):
+        download("small", tmp_path, registry=registry_of("http://127.0.0.1:9/weights.pth"))
+
+
+def test_a_disk_known_to_be_too_small_is_told_beforehand(
+    tmp_path: Path, registry: dict[str, Checkpoint], handler: type[Handler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type("Usage", (), {"free": 1_000_000})
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(OutputError, match=r"1\.0 MB left, and small needs 3\.1 MB"):
+        download("small", tmp_path, registry=registry)
+    assert handler.requests == []
+
+
+def test_a_disk_that_fills_up_on_the_way(tmp_path: Path, registry: dict[str, Checkpoint]) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"cannot write .*make room"):
+            download("small", tmp_path, registry=registry)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path, registry: dict[str, Checkpoint]) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write"):
+        download("small", tmp_path / "file" / "models", registry=registry)
+
+
+@pytest.mark.parametrize("name", ["vit_x", "mini"])
+def test_a_name_without_checkpoint(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ModelError, match=name):
+        download(name, tmp_path)
+
+
+def test_the_registry_holds_metas_three_checkpoints() -> None:
+    registry = load_registry()
+    assert list(registry) == ["vit_b", "vit_l", "vit_h"]
+    for checkpoint in registry.values():
+        assert checkpoint.url.startswith("https://")
+        assert checkpoint.filename.endswith(".pth")
+        assert len(bytes.fromhex(checkpoint.sha256)) == 32
+        assert checkpoint.bytes > 300_000_000
+        assert checkpoint.licence == "Apache-2.0"
+
+
+def test_models_are_listed_with_where_they_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registry: dict[str, Checkpoint]
+) -> None:
+    monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path))
+    mini, small = list_models(registry=registry)
+    assert mini.name == "mini"
+    assert small.path == tmp_path / "weights.pth"
+    assert not small.downloaded
+    (tmp_path / "weights.pth").write_bytes(CONTENT)
+    assert list_models(registry=registry)[1].downloaded
+
+
+def test_the_embedded_model_is_read_from_its_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "_EMBEDDED_MODEL", tmp_path)
+    absent = list_models(registry={})[0]
+    assert (absent.bytes, absent.downloaded) == (0, False)
+    (tmp_path / "model.json").write_text('{"licence": "CC0-1.0", "encoder_sha256": "ab"}')
+    (tmp_path / "encoder.onnx").write_bytes(b"123")
+    (tmp_path / "decoder.onnx").write_bytes(b"45")
+    present = list_models(registry={})[0]
+    assert (present.bytes, present.licence, present.sha256, present.downloaded) == (
+        5,
+        "CC0-1.0",
+        "ab",
+        True,
+    )
+
+
+def test_the_users_cache_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("platformdirs")
+    monkeypatch.delenv("GEOSAM_ES_MODELS", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert checkpoints.models_directory() == tmp_path / "geosam-es" / "models"
+
+
+def test_a_checkpoint_that_was_not_downloaded_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="geosam-es models download vit_b"):
+        checkpoint_path("vit_b", tmp_path)
+
+
+def test_torch_is_not_imported() -> None:
+    code = "import sys, encoder_tools.sam.checkpoints; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
