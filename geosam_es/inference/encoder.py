@@ -6,12 +6,22 @@ and is what the embedded model uses; the torch encoders live in `encoder_tools`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..errors import ModelError
+from .runtime import OnnxGraph
+
+__all__ = ["FILL_RGB", "TILE_SIZE", "Encoder", "ModelInfo", "OnnxEncoder", "read_model_info"]
+
+ENCODER_FILE = "encoder.onnx"
+MODEL_FILE = "model.json"
 
 TILE_SIZE = 1024
 """Height and width in pixels of every tile an encoder takes."""
@@ -59,6 +69,11 @@ class Encoder(Protocol):
         """Name, hash, licence and feature shapes of the model."""
         ...
 
+    @property
+    def default_batch_size(self) -> int:
+        """Tiles at a time that suit the device."""
+        ...
+
     def encode(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """Encode a batch of tiles.
 
@@ -73,3 +88,65 @@ class Encoder(Protocol):
             The feature maps named in ``info.features``.
         """
         ...
+
+
+class OnnxEncoder:
+    """An encoder that runs an ONNX file on onnxruntime.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``encoder.onnx`` (``images`` uint8 (B, 1024, 1024, 3) in, feature maps out) and ``model.json``.
+    threads : int, optional
+        By default one for each core.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing, damaged, or is not the one that ``model.json`` describes.
+    """
+
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
+        self._info = read_model_info(folder)
+        self._graph = OnnxGraph(folder / ENCODER_FILE, threads)
+        missing = set(self._info.features) - set(self._graph.outputs)
+        if missing or list(self._graph.inputs) != ["images"]:
+            raise ModelError(
+                f"{self._graph.path} is not an encoder: it needs the input images and the outputs "
+                f"{', '.join(self._info.features)}",
+                "export the model again with: geosam-es export MODEL -o DIR --encoder",
+            )
+
+    @property
+    def info(self) -> ModelInfo:
+        """Name, hash, licence and feature shapes of the model."""
+        return self._info
+
+    @property
+    def default_batch_size(self) -> int:
+        """Tiles at a time: batches bring nothing on a CPU."""
+        return 1
+
+    def encode(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Encode a batch of tiles; see `Encoder.encode`."""
+        return self._graph.run({"images": images}, list(self._info.features))
+
+
+def read_model_info(folder: Path) -> ModelInfo:
+    """Read a model folder's ``model.json``.
+
+    Raises
+    ------
+    ModelError
+        If it is missing or damaged.
+    """
+    path = folder / MODEL_FILE
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        features = {name: (int(c), int(h), int(w)) for name, (c, h, w) in value["features"].items()}
+        return ModelInfo(str(value["name"]), str(value["encoder_sha256"]), str(value["licence"]), features)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{folder} is not a model folder: its {MODEL_FILE} is missing or damaged",
+            "export the model again with: geosam-es export MODEL -o DIR --encoder",
+        ) from error

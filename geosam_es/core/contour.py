@@ -1,0 +1,78 @@
+"""From mask logits to polygons, without making a full-resolution mask.
+
+The zero level set of the logits is traced on their own grid by marching squares, with vertices between the
+samples, as SAM's bilinear upsampling followed by a threshold would place them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import contourpy
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+__all__ = ["mask_polygons"]
+
+_MIN_LOGIT = 1e-4
+"""Smallest distance of a sample from zero. A sample of exactly zero would be a vertex that rings share."""
+
+
+def mask_polygons(
+    logits: NDArray[np.float32], tile_size: int, width: int | None = None, height: int | None = None
+) -> list[shapely.Polygon]:
+    """Trace the outlines of a mask.
+
+    Source of the algorithm: marching squares (Lorensen and Cline 1987, in two dimensions), by contourpy, which
+    settles saddle points by the mean of the cell.
+
+    Parameters
+    ----------
+    logits : float32 (h, w)
+        Mask logits, positive inside, sampled at the centres of h x w cells that fill the tile.
+    tile_size : int
+        Side of the tile in pixels.
+    width, height : int, optional
+        Part of the tile that is raster and not padding; the mask ends there.
+
+    Returns
+    -------
+    list of Polygon
+        Valid polygons with holes, in tile pixels XY, inside (0, 0, width, height), the largest first.
+    """
+    width = tile_size if width is None else width
+    height = tile_size if height is None else height
+    ys, row_index = _samples(logits.shape[0], tile_size, height)
+    xs, col_index = _samples(logits.shape[1], tile_size, width)
+    values = logits[np.ix_(row_index, col_index)].astype(np.float64)
+    if not (values > 0).any():
+        return []
+    values = np.where(np.abs(values) < _MIN_LOGIT, np.where(values > 0, _MIN_LOGIT, -_MIN_LOGIT), values)
+    generator = contourpy.contour_generator(xs, ys, values, name="serial", fill_type=contourpy.FillType.OuterOffset)
+    filled: Any = generator.filled(0.0, float(values.max()) + 1.0)
+    polygons: list[shapely.Polygon] = []
+    for points, ends in zip(*filled):
+        parts = [points[start:end] for start, end in zip(ends[:-1], ends[1:])]
+        polygons += _valid_parts(shapely.Polygon(parts[0], parts[1:]))
+    return sorted(polygons, key=lambda polygon: -polygon.area)
+
+
+def _samples(cells: int, tile_size: int, size: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Return positions and indices along one side: the cells' centres, and both ends, which repeat the nearest."""
+    stride = tile_size / cells
+    used = np.arange(cells)[(np.arange(cells) + 0.5) * stride < size]
+    if used.size == 0:
+        used = np.array([0])
+        return np.array([0.0, float(size)]), np.repeat(used, 2)
+    centres = (used + 0.5) * stride
+    positions = np.concatenate(([0.0], centres, [float(size)]))
+    return positions, np.concatenate((used[:1], used, used[-1:]))
+
+
+def _valid_parts(polygon: shapely.Polygon) -> list[shapely.Polygon]:
+    """Return the polygon, repaired and split where rounding made two of its vertices meet."""
+    if polygon.is_valid:
+        return [polygon] if polygon.area > 0 else []
+    parts = shapely.get_parts(shapely.make_valid(polygon))
+    return [part for part in parts if part.geom_type == "Polygon" and part.area > 0]

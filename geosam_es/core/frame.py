@@ -1,0 +1,128 @@
+"""One object that carries points, boxes and logits between native pixels and a tile.
+
+Encoder and decoder cannot drift apart as long as both go through it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .grid import Pyramid, Tile
+from .prompts import Bounds, Prompts
+
+__all__ = ["TileFrame", "warp_logits"]
+
+
+@dataclass(frozen=True)
+class TileFrame:
+    """Where a tile lies.
+
+    Attributes
+    ----------
+    tile : Tile
+    col_off, row_off : int
+        Upper left corner in pixels of the tile's level.
+    width, height : int
+        Pixels of the tile that are raster, not padding.
+    scale : int
+        Native pixels along the side of a pixel of the level.
+
+    Examples
+    --------
+    >>> frame = TileFrame(Tile(1, 0, 1), col_off=768, row_off=0, width=1024, height=1024, scale=2)
+    >>> frame.to_tile(1636.0, 10.0)
+    (50.0, 5.0)
+    >>> frame.to_native(50.0, 5.0)
+    (1636.0, 10.0)
+    """
+
+    tile: Tile
+    col_off: int
+    row_off: int
+    width: int
+    height: int
+    scale: int
+
+    @classmethod
+    def of(cls, pyramid: Pyramid, tile: Tile) -> TileFrame:
+        """Return the frame of a tile of the pyramid."""
+        window = pyramid.window(tile)
+        return cls(tile, window.col_off, window.row_off, window.width, window.height, 1 << tile.level)
+
+    @property
+    def bounds(self) -> Bounds:
+        """The tile's pixels, padding left out, as a rectangle in native pixels."""
+        left, top = self.to_native(0.0, 0.0)
+        return Bounds(left, top, *self.to_native(self.width, self.height))
+
+    def to_tile(self, x: float, y: float) -> tuple[float, float]:
+        """Map native pixels to the tile's."""
+        return x / self.scale - self.col_off, y / self.scale - self.row_off
+
+    def to_native(self, x: float, y: float) -> tuple[float, float]:
+        """Map the tile's pixels to native ones."""
+        return (x + self.col_off) * self.scale, (y + self.row_off) * self.scale
+
+    def array_to_native(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Map positions (N, 2) in the tile's pixels to native ones."""
+        return (xy + np.array([self.col_off, self.row_off])) * float(self.scale)
+
+    def prompts_to_tile(self, prompts: Prompts) -> Prompts:
+        """Map prompts from native pixels to the tile's, held inside it.
+
+        A prompt on the cut last pixel of a coarse level lies just outside, and moves to the border.
+        """
+
+        def inside(x: float, y: float) -> tuple[float, float]:
+            x, y = self.to_tile(x, y)
+            return min(max(x, 0.0), float(self.width)), min(max(y, 0.0), float(self.height))
+
+        return prompts.transformed(inside)
+
+
+def warp_logits(
+    logits: NDArray[np.float32], source: TileFrame, target: TileFrame, tile_size: int
+) -> NDArray[np.float32]:
+    """Resample low-resolution logits from one tile's frame to another's.
+
+    Bilinear, which is separable because both frames are axis-parallel.
+
+    Parameters
+    ----------
+    logits : float32 (h, w)
+        Of the source tile, sampled at the centres of h x w cells.
+    source, target : TileFrame
+    tile_size : int
+        Side of both tiles in pixels.
+
+    Returns
+    -------
+    float32 (h, w)
+        Zero, undecided, where the source says nothing.
+    """
+    height, width = logits.shape
+    rows, row_known = _axis(
+        height, tile_size, source.row_off, source.scale, source.height, target.row_off, target.scale
+    )
+    cols, col_known = _axis(width, tile_size, source.col_off, source.scale, source.width, target.col_off, target.scale)
+    row_low, row_part = np.floor(rows).astype(int), (rows % 1)[:, None]
+    col_low, col_part = np.floor(cols).astype(int), cols % 1
+    row_high, col_high = np.minimum(row_low + 1, height - 1), np.minimum(col_low + 1, width - 1)
+    upper = logits[row_low][:, col_low] * (1 - col_part) + logits[row_low][:, col_high] * col_part
+    lower = logits[row_high][:, col_low] * (1 - col_part) + logits[row_high][:, col_high] * col_part
+    warped = upper * (1 - row_part) + lower * row_part
+    return np.where(row_known[:, None] & col_known, warped, 0.0).astype(np.float32)
+
+
+def _axis(
+    cells: int, tile_size: int, off: int, scale: int, size: int, target_off: int, target_scale: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the source cell under each target cell along one axis, and whether there is one."""
+    stride = tile_size / cells
+    native = ((np.arange(cells) + 0.5) * stride + target_off) * target_scale
+    position = native / scale - off
+    known = (position >= 0) & (position <= size)
+    return np.clip(position / stride - 0.5, 0, cells - 1), known

@@ -1,0 +1,90 @@
+"""Affine transforms between pixels and map coordinates.
+
+Convention, as rasterio's: pixel coordinates are (column, row) floats with (0, 0) at the upper left corner of the
+upper left pixel, so that the centre of that pixel is (0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+__all__ = ["GeoTransform"]
+
+
+class GeoTransform(NamedTuple):
+    """Affine map from pixel to map coordinates, with the coefficients in rasterio's order.
+
+    ``x = a * col + b * row + c`` and ``y = d * col + e * row + f``.
+
+    Examples
+    --------
+    >>> transform = GeoTransform(0.5, 0.0, 1000.0, 0.0, -0.5, 2000.0)
+    >>> transform.apply(4, 2)
+    (1002.0, 1999.0)
+    >>> transform.inverse().apply(1002.0, 1999.0)
+    (4.0, 2.0)
+    """
+
+    a: float
+    b: float
+    c: float
+    d: float
+    e: float
+    f: float
+
+    @classmethod
+    def from_sequence(cls, values: Sequence[float]) -> GeoTransform:
+        """Make one from the first six numbers of a sequence in rasterio's order."""
+        a, b, c, d, e, f = (float(value) for value in values[:6])
+        return cls(a, b, c, d, e, f)
+
+    @property
+    def determinant(self) -> float:
+        """Signed area of a pixel in square map units."""
+        return self.a * self.e - self.b * self.d
+
+    @property
+    def pixel_size(self) -> float:
+        """Side in map units of a square with the area of a pixel."""
+        return math.sqrt(abs(self.determinant))
+
+    def apply(self, col: float, row: float) -> tuple[float, float]:
+        """Map one pixel position to map coordinates."""
+        return self.a * col + self.b * row + self.c, self.d * col + self.e * row + self.f
+
+    def apply_array(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Map positions (N, 2) to map coordinates (N, 2)."""
+        matrix = np.array([[self.a, self.d], [self.b, self.e]])
+        result: NDArray[np.float64] = np.asarray(xy, dtype=np.float64) @ matrix + (self.c, self.f)
+        return result
+
+    def apply_geometry(self, geometry: shapely.Geometry) -> shapely.Geometry:
+        """Map a geometry in pixel coordinates to map coordinates."""
+        return shapely.transform(geometry, self.apply_array)
+
+    def inverse(self) -> GeoTransform:
+        """Return the map from map coordinates to pixels.
+
+        Raises
+        ------
+        ZeroDivisionError
+            If the pixels have no area.
+        """
+        k = 1.0 / self.determinant
+        a, b, d, e = self.e * k, -self.b * k, -self.d * k, self.a * k
+        return GeoTransform(a, b, -a * self.c - b * self.f, d, e, -d * self.c - e * self.f)
+
+    def translated(self, col_off: float, row_off: float) -> GeoTransform:
+        """Return the transform of the window whose upper left corner lies at (col_off, row_off)."""
+        c, f = self.apply(col_off, row_off)
+        return self._replace(c=c, f=f)
+
+    def scaled(self, factor: float) -> GeoTransform:
+        """Return the transform of the same raster with pixels ``factor`` times as large."""
+        return GeoTransform(self.a * factor, self.b * factor, self.c, self.d * factor, self.e * factor, self.f)

@@ -1,0 +1,93 @@
+"""From any bands to the 8-bit RGB that the encoders take.
+
+The stretch is decided once for a raster and kept in its store, so that every tile of it, today's and next year's,
+is seen alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Stretch", "percentile_limits"]
+
+DEFAULT_PERCENTILES = (2.0, 98.0)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Linear stretch of three bands to 0..255.
+
+    Attributes
+    ----------
+    limits : tuple of (float, float), optional
+        Value shown as 0 and value shown as 255, one pair a band; None leaves 8-bit values alone.
+    """
+
+    limits: tuple[tuple[float, float], ...] | None = None
+
+    def apply(self, bands: NDArray[Any], valid: NDArray[np.bool_], fill: Sequence[int]) -> NDArray[np.uint8]:
+        """Stretch bands to an image.
+
+        Parameters
+        ----------
+        bands : (3, H, W) of any real dtype
+        valid : bool (H, W)
+            False where there is no data; such pixels get the fill.
+        fill : sequence of 3 int
+
+        Returns
+        -------
+        uint8 (H, W, 3)
+        """
+        if self.limits is None:
+            image = np.ascontiguousarray(np.moveaxis(bands, 0, -1).astype(np.uint8, copy=False))
+        else:
+            image = np.empty((*bands.shape[1:], len(bands)), dtype=np.uint8)
+            for index, (low, high) in enumerate(self.limits):
+                scaled = (bands[index].astype(np.float32) - np.float32(low)) * np.float32(255.0 / (high - low))
+                # NaN survives clipping and has no integer value; the fill replaces it anyway.
+                image[..., index] = np.nan_to_num(np.clip(np.rint(scaled), 0, 255), copy=False)
+        if not valid.all():
+            image[~valid] = np.asarray(fill, dtype=np.uint8)
+        return image
+
+    def to_json(self) -> list[list[float]] | None:
+        """Return the JSON value kept in the store."""
+        return None if self.limits is None else [list(pair) for pair in self.limits]
+
+    @classmethod
+    def from_json(cls, value: Sequence[Sequence[float]] | None) -> Stretch:
+        """Read the JSON value kept in the store."""
+        if value is None:
+            return cls()
+        return cls(tuple((float(low), float(high)) for low, high in value))
+
+
+def percentile_limits(
+    values: NDArray[Any], percentiles: tuple[float, float] = DEFAULT_PERCENTILES
+) -> tuple[float, float]:
+    """Return the stretch limits of one band.
+
+    Parameters
+    ----------
+    values : (N,) of any real dtype
+        Pixels with data; NaN and infinities are left out.
+    percentiles : tuple of float
+        Of the darkest and the brightest value to keep.
+
+    Returns
+    -------
+    (float, float)
+        Low and high, never equal: a flat band, or an empty one, is shown black.
+    """
+    finite = np.asarray(values, dtype=np.float64)
+    finite = finite[np.isfinite(finite)]
+    if finite.size == 0:
+        return 0.0, 1.0
+    low, high = (float(value) for value in np.percentile(finite, percentiles))
+    return (low, high) if high > low else (low, low + 1.0)

@@ -1,0 +1,198 @@
+"""Prompt decoders: prompts and the features of one tile in, mask logits and scores out.
+
+The contract is SAM's, with its names: `point_coords` (1, N, 2) XY in tile pixels, `point_labels` (1, N), `mask_input`
+(1, 1, 256, 256), `has_mask_input` (1) in; `low_res_masks` (1, K, 256, 256) and `iou_predictions` (1, K) out. With
+K = 4 the first mask is the one for several prompts or a box, and the other three are the candidates for a single
+click; with any other K all of them are candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.prompts import Prompts
+from ..errors import ModelError
+from .runtime import OnnxGraph
+
+__all__ = ["Context", "DecodedMasks", "MaskDecoder", "SingleGraphDecoder", "SplitDecoder", "load_decoder"]
+
+MASK_SIDE = 256
+"""Height and width of mask logits."""
+
+Context = Mapping[str, NDArray[np.float32]]
+"""What a decoder keeps of a tile between prompts."""
+
+
+class DecodedMasks(NamedTuple):
+    """A decoder's answer to the prompts of one object.
+
+    Attributes
+    ----------
+    low_res_masks : float32 (K, 256, 256)
+        Logits, positive inside the object.
+    iou_predictions : float32 (K,)
+        The model's own estimate of each mask's IoU.
+    """
+
+    low_res_masks: NDArray[np.float32]
+    iou_predictions: NDArray[np.float32]
+
+    def ranking(self, ambiguous: bool) -> list[int]:
+        """Return the indices of the masks, the one to show first in front.
+
+        Parameters
+        ----------
+        ambiguous : bool
+            Whether the prompts are a single click. SAM's authors advise its single-mask token for anything else.
+        """
+        by_score = [int(index) for index in np.argsort(-self.iou_predictions, kind="stable")]
+        if len(by_score) != 4:
+            return by_score
+        multi = [index for index in by_score if index != 0]
+        return multi if ambiguous else [0, *multi]
+
+
+class MaskDecoder(Protocol):
+    """Anything that answers prompts from a tile's features."""
+
+    def prepare(self, features: Mapping[str, NDArray[np.float32]]) -> Context:
+        """Do once for a tile what no prompt changes.
+
+        Parameters
+        ----------
+        features : mapping of str to float32 (1, C, h, w)
+            As the store holds them.
+
+        Returns
+        -------
+        Context
+        """
+        ...
+
+    def decode(self, context: Context, prompts: Prompts, mask_input: NDArray[np.float32] | None = None) -> DecodedMasks:
+        """Answer the prompts of one object.
+
+        Parameters
+        ----------
+        context : Context
+            From `prepare`.
+        prompts : Prompts
+            In tile pixels.
+        mask_input : float32 (256, 256), optional
+            Logits of an earlier answer, to be refined.
+
+        Returns
+        -------
+        DecodedMasks
+        """
+        ...
+
+
+def _prompt_feeds(prompts: Prompts, mask_input: NDArray[np.float32] | None) -> dict[str, NDArray[np.float32]]:
+    point_coords, point_labels = prompts.to_arrays()
+    logits = np.zeros((MASK_SIDE, MASK_SIDE), np.float32) if mask_input is None else mask_input
+    return {
+        "point_coords": point_coords,
+        "point_labels": point_labels,
+        "mask_input": logits[None, None],
+        "has_mask_input": np.array([mask_input is not None], np.float32),
+    }
+
+
+def _decoded(outputs: Mapping[str, NDArray[np.float32]]) -> DecodedMasks:
+    return DecodedMasks(outputs["low_res_masks"][0], outputs["iou_predictions"][0])
+
+
+_OUTPUTS = ("low_res_masks", "iou_predictions")
+
+
+class SplitDecoder:
+    """A decoder in two graphs, split at what depends on the prompt.
+
+    Parameters
+    ----------
+    prepare_path, decoder_path : Path
+        ``prepare.onnx`` turns features into context tensors; ``decoder.onnx`` reads them by the same names.
+    threads : int, optional
+
+    Raises
+    ------
+    ModelError
+        If a file cannot be loaded, or the two do not fit.
+    """
+
+    def __init__(self, prepare_path: Path, decoder_path: Path, threads: int | None = None) -> None:
+        self._prepare = OnnxGraph(prepare_path, threads)
+        self._decoder = OnnxGraph(decoder_path, threads)
+        prompts = set(_prompt_feeds(Prompts(), None))
+        needed = set(self._decoder.inputs) - prompts
+        if not needed <= set(self._prepare.outputs) or not set(_OUTPUTS) <= set(self._decoder.outputs):
+            raise ModelError(f"{decoder_path} does not fit {prepare_path.name} beside it", "copy or export both again")
+        self._context_names = sorted(needed)
+
+    def prepare(self, features: Mapping[str, NDArray[np.float32]]) -> Context:
+        """Run ``prepare.onnx``; see `MaskDecoder.prepare`."""
+        return self._prepare.run(dict(features), self._context_names)
+
+    def decode(self, context: Context, prompts: Prompts, mask_input: NDArray[np.float32] | None = None) -> DecodedMasks:
+        """Run ``decoder.onnx``; see `MaskDecoder.decode`."""
+        return _decoded(self._decoder.run({**context, **_prompt_feeds(prompts, mask_input)}, _OUTPUTS))
+
+
+class SingleGraphDecoder:
+    """An ordinary SAM decoder, as segment-anything's own export script writes it.
+
+    Parameters
+    ----------
+    decoder_path : Path
+        Takes ``image_embeddings`` and the prompts, and ``orig_im_size``.
+    threads : int, optional
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be loaded, or is something else.
+    """
+
+    def __init__(self, decoder_path: Path, threads: int | None = None) -> None:
+        self._decoder = OnnxGraph(decoder_path, threads)
+        needed = {"image_embeddings", *_prompt_feeds(Prompts(), None)}
+        if not needed <= set(self._decoder.inputs) or not set(_OUTPUTS) <= set(self._decoder.outputs):
+            raise ModelError(f"{decoder_path} is not a SAM decoder", "export one with: geosam-es export MODEL -o DIR")
+
+    def prepare(self, features: Mapping[str, NDArray[np.float32]]) -> Context:
+        """Return the features as they are: nothing can be prepared for a single graph."""
+        return dict(features)
+
+    def decode(self, context: Context, prompts: Prompts, mask_input: NDArray[np.float32] | None = None) -> DecodedMasks:
+        """Run the graph; see `MaskDecoder.decode`."""
+        feeds = {**context, **_prompt_feeds(prompts, mask_input)}
+        if "orig_im_size" in self._decoder.inputs:
+            # The smallest size, as the upsampled masks it is for are not used.
+            feeds["orig_im_size"] = np.array([MASK_SIDE, MASK_SIDE], np.float32)
+        return _decoded(self._decoder.run(feeds, _OUTPUTS))
+
+
+def load_decoder(prepare_path: Path | None, decoder_path: Path, threads: int | None = None) -> MaskDecoder:
+    """Load a decoder of either kind.
+
+    Parameters
+    ----------
+    prepare_path : Path, optional
+        None where the decoder is a single graph.
+    decoder_path : Path
+    threads : int, optional
+
+    Raises
+    ------
+    ModelError
+        If a file cannot be loaded, or is something else.
+    """
+    if prepare_path is None:
+        return SingleGraphDecoder(decoder_path, threads)
+    return SplitDecoder(prepare_path, decoder_path, threads)

@@ -1,0 +1,94 @@
+"""onnxruntime sessions, made and run in one way, with errors a user can read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ModelError
+
+__all__ = ["OnnxGraph"]
+
+
+class OnnxGraph:
+    """One ONNX file, loaded.
+
+    Parameters
+    ----------
+    path : Path
+    threads : int, optional
+        Threads within an operator; by default one for each core.
+
+    Raises
+    ------
+    ModelError
+        If onnxruntime is not installed, or cannot load the file.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        self.path = path
+        # Imported here, so that the session and the store work where onnxruntime is not installed yet.
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ModelError("onnxruntime is not installed", "install it with: pip install onnxruntime") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or available_cores()
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Idle threads that spin take the core that QGIS draws with.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if not path.is_file():
+            raise ModelError(f"{path} is not there", "copy the store or the model again")
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                os.fspath(path), options, providers=["CPUExecutionProvider"]
+            )
+        # onnxruntime's exceptions share no public base but RuntimeError and ValueError's parents.
+        except Exception as error:
+            raise ModelError(
+                f"{path} is not an ONNX model that onnxruntime {onnxruntime.__version__} can load",
+                "copy or export the model again, or update onnxruntime",
+            ) from error
+        self.inputs = {item.name: item for item in self._session.get_inputs()}
+        self.outputs = {item.name: item for item in self._session.get_outputs()}
+
+    def run(
+        self, feeds: dict[str, NDArray[Any]], outputs: Sequence[str] | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """Run the graph.
+
+        Parameters
+        ----------
+        feeds : dict of str to array
+            By input name.
+        outputs : sequence of str, optional
+            Names wanted; all by default.
+
+        Returns
+        -------
+        dict of str to array
+
+        Raises
+        ------
+        ModelError
+            If an input has the wrong name, type or shape.
+        """
+        names = list(self.outputs) if outputs is None else list(outputs)
+        try:
+            return dict(zip(names, self._session.run(names, feeds)))
+        except Exception as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ModelError(f"{self.path.name} failed ({reason})", "use a store and a decoder of one model") from error
+
+
+def available_cores() -> int:
+    """Return the number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,239 @@
+"""From prompts to polygons over a whole raster: which tile answers, and what happens at its borders.
+
+Everything here is in native pixels of the raster; the session speaks the map's coordinates.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import shapely
+
+from ..core.frame import TileFrame, warp_logits
+from ..core.grid import Tile
+from ..core.prompts import Bounds, Prompts
+from ..core.topology import merge, polygon_parts, prompted_parts
+from ..errors import PromptError
+from ..store.reader import StoreReader, TileState
+from .answers import Candidate, Piece, Proposal, TileAnswer
+from .decoder import Context, MaskDecoder
+from .growth import continue_beyond_border
+
+__all__ = ["Segmenter"]
+
+_CONTEXTS_KEPT = 16
+
+
+class Segmenter:
+    """Answers prompts from a store.
+
+    Parameters
+    ----------
+    reader : StoreReader
+    decoder : MaskDecoder
+
+    Notes
+    -----
+    Holds no state but a cache of prepared tiles, so that equal prompts at an equal level get equal polygons.
+    Methods may be called from several threads.
+    """
+
+    def __init__(self, reader: StoreReader, decoder: MaskDecoder) -> None:
+        self.reader = reader
+        self.decoder = decoder
+        self.pyramid = reader.pyramid
+        self._contexts: OrderedDict[Tile, Context] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def tile_size(self) -> int:
+        """Side of a tile in pixels."""
+        return self.pyramid.tiling.tile_size
+
+    def propose(self, prompts: Prompts, level: int = 0, previous: Candidate | None = None) -> Proposal:
+        """Decode prompts.
+
+        Parameters
+        ----------
+        prompts : Prompts
+            In native pixels.
+        level : int
+            The finest level to answer from.
+        previous : Candidate, optional
+            What the earlier prompts of the same object gave; its logits go back in as `mask_input`.
+
+        Returns
+        -------
+        Proposal
+
+        Raises
+        ------
+        PromptError
+            If there is no positive point or box, a prompt lies outside the raster, or there is no data.
+        StoreError
+            If a tile's file cannot be read.
+        """
+        prompts = self._inside(prompts)
+        bounds = prompts.positive_bounds
+        tile = self.tile_for(prompts, level)
+        previous_piece = previous.piece if previous else None
+        if tile is not None:
+            answers: tuple[TileAnswer, ...] = (self.decode(tile, prompts, previous_piece),)
+        else:
+            self._check_data(bounds, level)
+            answers = tuple(self.decode(tile, part, previous_piece) for tile, part in self._split(prompts, level))
+        ranking = answers[0].masks.ranking(prompts.is_ambiguous)
+        return Proposal(prompts, answers, tuple(ranking))
+
+    def tile_for(self, prompts: Prompts, level: int = 0) -> Tile | None:
+        """Return the tile that answers prompts in native pixels, or None where no single one can.
+
+        Raises
+        ------
+        PromptError
+            If there is no data.
+        """
+        bounds = prompts.positive_bounds
+        self._check_data(bounds, level)
+        return self.pyramid.choose(
+            bounds, is_box=prompts.box is not None, level=level, available=self.reader.is_encoded
+        )
+
+    def resolve(self, proposal: Proposal, rank: int = 0) -> Candidate:
+        """Trace one mask of a proposal, and follow it beyond the border of its tile.
+
+        Parameters
+        ----------
+        proposal : Proposal
+        rank : int
+            Place in ``proposal.ranking``; 0 is the mask to show first.
+
+        Returns
+        -------
+        Candidate
+        """
+        token = proposal.ranking[rank]
+        pieces: Sequence[Piece] = [answer.piece(token) for answer in proposal.answers]
+        # A box says where the object ends, and prompts over several tiles were answered by all of them already.
+        if len(pieces) == 1 and proposal.prompts.box is None:
+            pieces = continue_beyond_border(self, pieces[0], proposal.prompts)
+        polygons = self.polygons(pieces)
+        positives = [(point.x, point.y) for point in proposal.prompts.points if point.positive]
+        if len(proposal.answers) == 1:
+            polygons = prompted_parts(polygons, positives)
+        base = pieces[0]
+        return Candidate(
+            tuple(polygons),
+            base.score,
+            base.frame.tile.level,
+            tuple(piece.frame.tile for piece in pieces),
+            base,
+        )
+
+    def polygons(self, pieces: Sequence[Piece]) -> list[shapely.Polygon]:
+        """Trace masks and join them.
+
+        Returns
+        -------
+        list of Polygon
+            In native pixels, the largest first.
+        """
+        traced = [
+            polygon
+            for piece in pieces
+            for polygon in piece.polygons(self.tile_size, self.pyramid.tile_bounds(piece.frame.tile))
+        ]
+        if len(pieces) == 1:
+            return traced
+        return sorted(polygon_parts(merge(traced)), key=lambda polygon: -polygon.area)
+
+    def decode(self, tile: Tile, prompts: Prompts, previous: Piece | None = None) -> TileAnswer:
+        """Decode prompts on a given tile.
+
+        Parameters
+        ----------
+        tile : Tile
+        prompts : Prompts
+            In native pixels; those outside the tile are left to the tiles they lie in.
+        previous : Piece, optional
+            A mask to refine, of this tile or of another.
+
+        Returns
+        -------
+        TileAnswer
+        """
+        frame = TileFrame.of(self.pyramid, tile)
+        local = frame.prompts_to_tile(prompts.within(self.pyramid.tile_bounds(tile)))
+        mask_input = None
+        if previous is not None:
+            mask_input = (
+                previous.logits
+                if previous.frame == frame
+                else warp_logits(previous.logits, previous.frame, frame, self.tile_size)
+            )
+        return TileAnswer(frame, self.decoder.decode(self.context(tile), local, mask_input))
+
+    def context(self, tile: Tile) -> Context:
+        """Return what the decoder keeps of a tile, reading and preparing the tile where that is not done yet."""
+        with self._lock:
+            if tile in self._contexts:
+                self._contexts.move_to_end(tile)
+                return self._contexts[tile]
+        context = self.decoder.prepare(self.reader.read(tile))
+        with self._lock:
+            self._contexts[tile] = context
+            while len(self._contexts) > _CONTEXTS_KEPT:
+                self._contexts.popitem(last=False)
+        return context
+
+    def _inside(self, prompts: Prompts) -> Prompts:
+        """Check that the points lie in the raster, and cut the box at its edge."""
+        extent = self.pyramid.bounds
+        transform = self.reader.metadata.raster.transform
+        for point in prompts.points:
+            if not extent.contains(Bounds(point.x, point.y, point.x, point.y)):
+                x, y = transform.apply(point.x, point.y)
+                raise PromptError(f"The point ({x:.8g}, {y:.8g}) lies outside the raster", "move it inside")
+        if prompts.box is None:
+            return prompts
+        box = prompts.box.intersection(extent)
+        if box is None:
+            raise PromptError("The box lies outside the raster or has no area", "draw it on the raster")
+        return prompts.with_box(box)
+
+    def _check_data(self, bounds: Bounds, level: int) -> None:
+        """Refuse prompts where every tile around them was skipped for want of data."""
+        grid = self.pyramid.grids[min(level, len(self.pyramid.grids) - 1)]
+        states = [self.reader.state(tile) for _, tile in grid.tiles_around(bounds, tolerance=grid.scale)]
+        if states and all(state is TileState.SKIPPED for state in states):
+            x, y = self.reader.metadata.raster.transform.apply(
+                (bounds.min_x + bounds.max_x) / 2, (bounds.min_y + bounds.max_y) / 2
+            )
+            raise PromptError(
+                f"There is no data at ({x:.8g}, {y:.8g}), or it lies outside the area of interest",
+                "choose another place, or encode it",
+            )
+
+    def _split(self, prompts: Prompts, level: int) -> list[tuple[Tile, Prompts]]:
+        """Give out prompts that no single tile holds among tiles of the coarsest level that has some of them.
+
+        Raises
+        ------
+        PromptError
+            If none of the tiles was encoded.
+        """
+        for grid in reversed(self.pyramid.grids[min(level, len(self.pyramid.grids) - 1) :]):
+            parts = []
+            left = [point for point in prompts.points if point.positive]
+            for tile in grid:
+                bounds = self.pyramid.tile_bounds(tile)
+                part = prompts.within(bounds)
+                news = [point for point in part.points if point in left]
+                if (news or part.box) and self.reader.is_encoded(tile):
+                    left = [point for point in left if point not in news]
+                    parts.append((tile, part))
+            if parts:
+                return parts
+        raise PromptError("No tile here has been encoded yet", "go on with: geosam-es encode --resume")

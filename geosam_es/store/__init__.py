@@ -1,0 +1,7 @@
+"""The embedding store: the contract between the encoder's tools and the plugin, and the only owner of its format."""
+
+from .layout import StoreMetadata, store_path_for
+from .reader import StoreReader
+from .writer import StoreWriter
+
+__all__ = ["StoreMetadata", "StoreReader", "StoreWriter", "store_path_for"]

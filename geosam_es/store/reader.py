@@ -1,0 +1,188 @@
+"""Reading a store."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.grid import Pyramid, Tile
+from ..errors import StoreError
+from . import layout
+from .layout import StoreMetadata
+
+__all__ = ["LevelCount", "StoreReader", "TileState"]
+
+
+class TileState(Enum):
+    """Whether a tile can be read."""
+
+    ENCODED = "encoded"
+    SKIPPED = "skipped"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class LevelCount:
+    """How many tiles of a level are in which state."""
+
+    level: int
+    encoded: int
+    skipped: int
+    missing: int
+
+
+class StoreReader:
+    """An open store.
+
+    Parameters
+    ----------
+    root : Path
+        The store's directory.
+
+    Raises
+    ------
+    StoreError
+        If it is not a store, of another format version, or half copied.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        self.metadata: StoreMetadata = layout.read_metadata(self.root)
+        self.pyramid: Pyramid = self.metadata.pyramid
+        self._dtype = self._check_dtype()
+        self._check_arrays()
+        if not self.decoder_path.is_file():
+            raise StoreError(f"{self.root} has no {layout.DECODER_FILE}", "copy the store again, or encode again")
+
+    def _check_dtype(self) -> np.dtype[np.float32]:
+        if self.metadata.dtype not in ("float16", "float32"):
+            raise StoreError(
+                f"{self.root} holds features of type {self.metadata.dtype}, which is not known here",
+                "update GeoSAM-ES",
+            )
+        return np.dtype(self.metadata.dtype).newbyteorder("<")
+
+    def _check_arrays(self) -> None:
+        """See that each level's arrays are there and have the shape that the metadata promise."""
+        for grid in self.pyramid.grids:
+            for feature, shape in self.metadata.features.items():
+                path = self.root / layout.level_name(grid.level) / feature / layout.GROUP_FILE
+                wanted = json.loads(layout.feature_array_json(grid, shape, self.metadata.dtype))
+                try:
+                    found = json.loads(path.read_text(encoding="utf-8"))
+                    agrees = (
+                        found["shape"] == wanted["shape"]
+                        and found["data_type"] == wanted["data_type"]
+                        and found["chunk_grid"] == wanted["chunk_grid"]
+                        and [codec["name"] for codec in found["codecs"]] == ["bytes"]
+                    )
+                except (OSError, ValueError, KeyError, TypeError) as error:
+                    raise StoreError(
+                        f"{path} is missing or damaged", "copy the store again, or encode again"
+                    ) from error
+                if not agrees:
+                    raise StoreError(f"{path} does not fit the store's metadata", "encode again")
+
+    @property
+    def decoder_path(self) -> Path:
+        """The decoder's ONNX file."""
+        return self.root / layout.DECODER_FILE
+
+    @property
+    def prepare_path(self) -> Path | None:
+        """The ONNX file that prepares a tile, or None where the decoder is a single graph."""
+        path = self.root / layout.PREPARE_FILE
+        return path if path.is_file() else None
+
+    def state(self, tile: Tile) -> TileState:
+        """Tell whether a tile is there."""
+        if all(layout.feature_chunk(self.root, name, tile).is_file() for name in self.metadata.features):
+            return TileState.ENCODED
+        if layout.skipped_chunk(self.root, tile).is_file():
+            return TileState.SKIPPED
+        return TileState.MISSING
+
+    def is_encoded(self, tile: Tile) -> bool:
+        """Tell whether a tile has features."""
+        return self.state(tile) is TileState.ENCODED
+
+    def counts(self) -> list[LevelCount]:
+        """Count the tiles of each level by their state."""
+        counts = []
+        for grid in self.pyramid.grids:
+            states = [self.state(tile) for tile in grid]
+            counts.append(
+                LevelCount(
+                    grid.level,
+                    states.count(TileState.ENCODED),
+                    states.count(TileState.SKIPPED),
+                    states.count(TileState.MISSING),
+                )
+            )
+        return counts
+
+    def read(self, tile: Tile) -> dict[str, NDArray[np.float32]]:
+        """Read the features of a tile.
+
+        Returns
+        -------
+        dict of str to float32 (1, C, h, w)
+
+        Raises
+        ------
+        StoreError
+            If the tile is not there, or its file is not whole.
+        """
+        features = {}
+        for name, shape in self.metadata.features.items():
+            path = layout.feature_chunk(self.root, name, tile)
+            try:
+                values = np.fromfile(path, dtype=self._dtype)
+            except OSError as error:
+                raise StoreError(
+                    f"Tile {tuple(tile)} of {self.root} cannot be read ({error.strerror})",
+                    "see what is missing with: geosam-es verify STORE",
+                ) from error
+            if values.size != int(np.prod(shape)):
+                raise StoreError(
+                    f"{path} has {values.size} values in place of {int(np.prod(shape))}",
+                    "delete it and encode with --resume",
+                )
+            features[name] = values.astype(np.float32).reshape(1, *shape)
+        return features
+
+    def problems(self) -> Iterator[tuple[Tile, str]]:
+        """Check every tile: there, of the right size, finite.
+
+        Yields
+        ------
+        (Tile, str)
+            Each tile, and what is wrong with it, empty where nothing is.
+        """
+        for tile in self.pyramid:
+            state = self.state(tile)
+            if state is TileState.MISSING:
+                yield tile, "missing"
+            elif state is TileState.SKIPPED:
+                yield tile, ""
+            else:
+                yield tile, self._tile_problem(tile)
+
+    def _tile_problem(self, tile: Tile) -> str:
+        try:
+            features = self.read(tile)
+        except StoreError as error:
+            return error.problem
+        bad = [name for name, values in features.items() if not np.isfinite(values).all()]
+        return f"{', '.join(bad)} not finite" if bad else ""
+
+    def size_bytes(self) -> int:
+        """Add up the sizes of the store's files."""
+        return sum((Path(folder) / name).stat().st_size for folder, _, names in os.walk(self.root) for name in names)

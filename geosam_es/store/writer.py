@@ -1,0 +1,186 @@
+"""Writing a store."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.grid import Tile
+from ..errors import OutputError, StoreError
+from . import layout
+from .layout import StoreMetadata
+from .signature import check_signature, signature
+
+__all__ = ["StoreWriter"]
+
+
+class StoreWriter:
+    """A store being filled.
+
+    Make one with `create` or `resume`. Its methods may be called from several threads, and several writers, on
+    several machines too, may fill one store: a tile is written under another name and renamed.
+    """
+
+    def __init__(self, root: Path, metadata: StoreMetadata) -> None:
+        self.root = root
+        self.metadata = metadata
+        self._dtype = np.dtype(metadata.dtype).newbyteorder("<")
+
+    @classmethod
+    def create(
+        cls, root: Path, metadata: StoreMetadata, decoder_files: Mapping[str, Path], overwrite: bool = False
+    ) -> StoreWriter:
+        """Make an empty store.
+
+        Parameters
+        ----------
+        root : Path
+            The store's directory; its parents are made where missing.
+        metadata : StoreMetadata
+        decoder_files : mapping of str to Path
+            File name in the store, and the file to copy: ``decoder.onnx``, and ``prepare.onnx`` where there is one.
+        overwrite : bool
+            Whether a store that is there is replaced. Anything else that is there is never touched.
+
+        Raises
+        ------
+        StoreError
+            If something is there already.
+        OutputError
+            If the directory cannot be written.
+        """
+        if root.exists() and not overwrite:
+            raise StoreError(f"{root} is there already", "go on with --resume or start again with --overwrite")
+        writer = cls(root, metadata)
+        fresh = root.with_name(f".{root.name}.{uuid.uuid4().hex}.new")
+        try:
+            root.parent.mkdir(parents=True, exist_ok=True)
+            writer._write_skeleton(fresh, decoder_files)
+            if root.exists():
+                _remove_store(root)
+            fresh.rename(root)
+        except OSError as error:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise _output_error(root, error) from error
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+        return writer
+
+    @classmethod
+    def resume(cls, root: Path, metadata: StoreMetadata) -> StoreWriter:
+        """Open a store to fill what is missing.
+
+        Raises
+        ------
+        StoreError
+            If it is not a store.
+        SignatureMismatchError
+            If it was made from another raster, by another model or with other options.
+        """
+        stored = layout.read_metadata(root)
+        check_signature(
+            root,
+            signature(stored),
+            signature(metadata),
+            "use the same options, another output, or start again with --overwrite",
+        )
+        return cls(root, stored)
+
+    def _write_skeleton(self, folder: Path, decoder_files: Mapping[str, Path]) -> None:
+        folder.mkdir()
+        for name, source in decoder_files.items():
+            shutil.copyfile(source, folder / name)
+        for grid in self.metadata.pyramid.grids:
+            group = folder / layout.level_name(grid.level)
+            documents = {
+                feature: layout.feature_array_json(grid, shape, self.metadata.dtype)
+                for feature, shape in self.metadata.features.items()
+            }
+            documents[layout.SKIPPED] = layout.skipped_array_json(grid)
+            for name, document in documents.items():
+                (group / name).mkdir(parents=True)
+                (group / name / layout.GROUP_FILE).write_text(document, encoding="utf-8")
+            (group / layout.GROUP_FILE).write_text(
+                layout.group_json({"level": grid.level, "width": grid.width, "height": grid.height}),
+                encoding="utf-8",
+            )
+        root_document = layout.group_json({layout.ATTRIBUTE: self.metadata.to_json()})
+        (folder / layout.GROUP_FILE).write_text(root_document, encoding="utf-8")
+
+    def write(self, tile: Tile, features: Mapping[str, NDArray[Any]]) -> None:
+        """Write the features of a tile.
+
+        Parameters
+        ----------
+        tile : Tile
+        features : mapping of str to (C, h, w)
+            Every feature map of the model.
+
+        Raises
+        ------
+        StoreError
+            If a feature map has another shape, or values that the store's type cannot hold.
+        OutputError
+            If the disk is full or not writable; no part of the tile's file is left.
+        """
+        for name, shape in self.metadata.features.items():
+            if features[name].shape != shape:
+                raise StoreError(f"{name} has shape {features[name].shape} in place of {shape}")
+            # A value too large for float16 turns into infinity, which the check below reports.
+            with np.errstate(over="ignore"):
+                values = np.ascontiguousarray(features[name], dtype=self._dtype)
+            if not np.isfinite(values).all():
+                raise StoreError(f"{name} of tile {tuple(tile)} has values that are not finite")
+            self._write_file(layout.feature_chunk(self.root, name, tile), values)
+
+    def skip(self, tile: Tile) -> None:
+        """Record that a tile has no data."""
+        self._write_file(layout.skipped_chunk(self.root, tile), np.array([True]))
+
+    def is_done(self, tile: Tile) -> bool:
+        """Tell whether a tile was written or skipped."""
+        return layout.skipped_chunk(self.root, tile).is_file() or all(
+            layout.feature_chunk(self.root, name, tile).is_file() for name in self.metadata.features
+        )
+
+    def discard(self) -> None:
+        """Remove the store."""
+        _remove_store(self.root)
+
+    def _write_file(self, path: Path, values: NDArray[Any]) -> None:
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(values.data)
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise _output_error(self.root, error) from error
+
+
+def _output_error(root: Path, error: OSError) -> OutputError:
+    reason = error.strerror or str(error)
+    return OutputError(
+        f"{root} cannot be written ({reason})",
+        "check the space left and the permissions, or choose another folder with -o",
+    )
+
+
+def _remove_store(root: Path) -> None:
+    """Remove a directory that is a store, or would be one but for its damage; nothing else.
+
+    It is renamed first, so that a removal cut short never leaves half a store under the name.
+    """
+    if not root.is_dir() or not (root.name.endswith(layout.SUFFIX) or (root / layout.GROUP_FILE).is_file()):
+        raise StoreError(f"{root} is there and is not an embedding store", "choose another name with -o")
+    doomed = root.with_name(f".{root.name}.{uuid.uuid4().hex}.old")
+    root.replace(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
