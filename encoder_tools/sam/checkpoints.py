@@ -124,9 +124,7 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def list_models(
-    directory: Path | None = None, registry: Mapping[str, Checkpoint] | None = None
-) -> list[ModelEntry]:
+def list_models(directory: Path | None = None, registry: Mapping[str, Checkpoint] | None = None) -> list[ModelEntry]:
     """List the embedded model and the checkpoints.
 
     Whether one is there is told by its size alone; `download` checks the hash.
@@ -161,9 +159,7 @@ def list_models(
     return entries
 
 
-def checkpoint_path(
-    name: str, directory: Path | None = None, registry: Mapping[str, Checkpoint] | None = None
-) -> Path:
+def checkpoint_path(name: str, directory: Path | None = None, registry: Mapping[str, Checkpoint] | None = None) -> Path:
     """Return where a downloaded checkpoint lies.
 
     Raises

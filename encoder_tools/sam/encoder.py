@@ -1,0 +1,184 @@
+"""SAM's image encoder on PyTorch, on a CPU or a GPU."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder_tools.sam.libraries import torch
+from encoder_tools.sam.malloc import tune_malloc
+from encoder_tools.sam.model import FEATURES, LoadedSam
+from geosam_es.errors import ModelError
+from geosam_es.inference.encoder import ModelInfo
+
+__all__ = ["SamTorchEncoder", "TileEncoder", "resolve_device"]
+
+_LARGEST_BATCH = 16
+_BYTES_PER_ATTENTION = 12
+"""Peak bytes per element of a global attention's 4096 x 4096 maps: scores, positions, softmax, and copies."""
+_SHARE_OF_FREE_MEMORY = 0.7
+
+
+class TileEncoder(torch.nn.Module):
+    """SAM's normalisation and image encoder, from tiles as they are read.
+
+    Parameters
+    ----------
+    sam : segment_anything.modeling.Sam
+        Its image encoder is shared, not copied.
+    """
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+    image_encoder: Any
+
+    def __init__(self, sam: Any) -> None:
+        super().__init__()
+        self.register_buffer("mean", sam.pixel_mean)
+        self.register_buffer("deviation", sam.pixel_std)
+        self.image_encoder = sam.image_encoder
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map uint8 (B, 1024, 1024, 3) to float (B, 256, 64, 64)."""
+        pixels = (images.permute(0, 3, 1, 2).float() - self.mean) / self.deviation
+        features: torch.Tensor = self.image_encoder(pixels)
+        return features
+
+
+def resolve_device(name: str) -> torch.device:
+    """Find the device that is asked for.
+
+    Parameters
+    ----------
+    name : str
+        ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto`` for the best of this machine.
+
+    Raises
+    ------
+    ModelError
+        When there is no such device here.
+    """
+    mps = torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ModelError(f"there is no device {name!r}", "use auto, cpu, cuda, cuda:N or mps") from error
+    if device.type == "cuda":
+        available = torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
+    else:
+        available = device.type == "cpu" or (device.type == "mps" and mps)
+    if not available:
+        raise ModelError(f"the device {name} is not available to PyTorch here", "use auto or cpu")
+    return device
+
+
+class SamTorchEncoder:
+    """The `Encoder` of SAM's three sizes.
+
+    A CPU computes in float32. A CUDA GPU computes in float16 where that is safe, which is closer to float32
+    than bfloat16 is and what stores keep anyway; when a batch overflows, it and all later ones are computed
+    in bfloat16. A batch that does not fit into the GPU's memory is halved until it does.
+
+    Parameters
+    ----------
+    sam : LoadedSam
+        Its image encoder is moved to the device; the rest stays where it is.
+    device : str
+        As in `resolve_device`.
+
+    Raises
+    ------
+    ModelError
+        When the device is not available.
+    """
+
+    def __init__(self, sam: LoadedSam, device: str = "auto") -> None:
+        self._device = resolve_device(device)
+        if self._device.type == "cpu":
+            tune_malloc()
+        self._info = sam.info
+        network = TileEncoder(sam.network).to(self._device)
+        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._dtype = torch.float16 if self._device.type == "cuda" else torch.float32
+        self._largest_batch = sys.maxsize
+
+    @property
+    def info(self) -> ModelInfo:
+        """Name, hash, licence and feature shapes of the model."""
+        return self._info
+
+    @property
+    def default_batch_size(self) -> int:
+        """Tiles per batch that suit the device: 1 on a CPU, which gains nothing from more."""
+        if self._device.type != "cuda":
+            return 1
+        free, _ = torch.cuda.mem_get_info(self._device)
+        heads: int = self._network.image_encoder.blocks[0].attn.num_heads
+        _, height, width = FEATURES["image_embeddings"]
+        tile = heads * (height * width) ** 2 * _BYTES_PER_ATTENTION
+        return max(1, min(_LARGEST_BATCH, int(free * _SHARE_OF_FREE_MEMORY) // tile))
+
+    def encode(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Encode a batch of tiles.
+
+        Parameters
+        ----------
+        images : uint8 (B, 1024, 1024, 3)
+            RGB tiles.
+
+        Returns
+        -------
+        dict of str to float32 (B, 256, 64, 64)
+            ``image_embeddings``.
+
+        Raises
+        ------
+        ModelError
+            When not even one tile fits into the GPU's memory.
+        """
+        features = np.empty((len(images), *FEATURES["image_embeddings"]), np.float32)
+        start = 0
+        while start < len(images):
+            batch = images[start : start + self._largest_batch]
+            encoded = self._encode_if_it_fits(batch)
+            if encoded is not None:
+                features[start : start + len(batch)] = encoded
+                start += len(batch)
+        return {"image_embeddings": features}
+
+    def _encode_if_it_fits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+        try:
+            return self._encode_batch(batch)
+        except torch.cuda.OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise ModelError(
+                    f"{self._device} has too little free memory for a tile of {self._info.name}",
+                    "use --device cpu, or a smaller model",
+                ) from error
+        # Not in the handler: there the exception still holds on to the tensors that filled the memory.
+        self._largest_batch = len(batch) // 2
+        torch.cuda.empty_cache()
+        return None
+
+    def _encode_batch(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        tiles = torch.tensor(batch)
+        if self._device.type == "cuda":
+            tiles = tiles.pin_memory().to(self._device, non_blocking=True)
+        else:
+            tiles = tiles.to(self._device)
+        features = self._forward(tiles)
+        if self._dtype is torch.float16 and not bool(torch.isfinite(features).all()):
+            self._dtype = torch.bfloat16
+            features = self._forward(tiles)
+        return features.float().cpu().numpy()
+
+    def _forward(self, tiles: torch.Tensor) -> torch.Tensor:
+        reduced = self._dtype is not torch.float32
+        with torch.inference_mode(), torch.autocast(self._device.type, self._dtype, enabled=reduced):
+            features: torch.Tensor = self._network(tiles)
+        return features
