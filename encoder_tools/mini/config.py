@@ -1,0 +1,83 @@
+"""Every number that decides how `mini` looks and how it is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+PACKED_CHANNELS = 512
+"""Channels of ``image_embeddings``: 16 at 1/4, 32 at 1/8 and 128 at 1/16, the first two pixel-unshuffled."""
+
+
+@dataclass(frozen=True)
+class CropPlan:
+    """One shape of training step.
+
+    Attributes
+    ----------
+    size : int
+        Side of the square crop in pixels, a multiple of 32.
+    crops, objects : int
+        Crops a step and process, and prompted objects a crop.
+    share : float
+        How often this plan is drawn, relative to the others.
+    """
+
+    size: int
+    crops: int
+    objects: int
+    share: float
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of one training run.
+
+    Attributes
+    ----------
+    steps : int
+        Length of the run when no time limit ends it earlier; the learning rate falls to zero with it.
+    warm_up_steps : int
+        Steps over which the learning rate rises.
+    learning_rate, weight_decay, clip_norm : float
+        AdamW and gradient clipping.
+    ema_decay : float
+        Decay of the averaged weights, which are the ones exported.
+    freeze_norm_at : float
+        Share of the run after which batch normalisation keeps its running statistics. The later crops are
+        larger and fewer, too few for statistics of their own.
+    early_plans, late_plans : tuple of CropPlan
+        Crop shapes before and after that moment.
+    source_shares : dict of str to float
+        How often each kind of imagery is drawn.
+    checkpoint_every : int
+        Steps between two checkpoints.
+    processes : int
+        Processes of one thread each whose gradients are averaged (CPU only).
+    seed : int
+        Seed of weights and data.
+    """
+
+    steps: int = 6000
+    warm_up_steps: int = 150
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    clip_norm: float = 1.0
+    ema_decay: float = 0.998
+    freeze_norm_at: float = 0.35
+    early_plans: tuple[CropPlan, ...] = (CropPlan(320, 3, 6, 1.0),)
+    late_plans: tuple[CropPlan, ...] = (
+        CropPlan(320, 3, 6, 0.4),
+        CropPlan(448, 2, 6, 0.4),
+        CropPlan(640, 1, 8, 0.2),
+    )
+    source_shares: dict[str, float] = field(
+        default_factory=lambda: {"buildings": 0.42, "fields": 0.33, "landcover": 0.15, "synthetic": 0.10}
+    )
+    checkpoint_every: int = 100
+    processes: int = 2
+    seed: int = 7
+
+    def to_json(self) -> dict[str, object]:
+        """Return the settings as plain values."""
+        return dataclasses.asdict(self)

@@ -1,0 +1,221 @@
+"""Random crops of labelled scenes with augmentation: what one training step looks at."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from encoder_tools.mini.config import CropPlan
+from encoder_tools.mini.sources import Scene
+from geosam_es.inference.encoder import FILL_RGB
+
+LABEL_STRIDE = 4
+MIN_CELLS = 8
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training step's input.
+
+    Attributes
+    ----------
+    images : uint8 (crops, size, size, 3)
+    masks : bool (crops * objects, size / 4, size / 4)
+        The true mask of each prompted object.
+    edges : float32 (crops, 1, size / 4, size / 4)
+        1 on the borders of labelled objects.
+    edge_weight : float32 (crops, 1, size / 4, size / 4)
+        1 where labels are to be trusted: on and around labelled objects.
+    """
+
+    images: NDArray[np.uint8]
+    masks: NDArray[np.bool_]
+    edges: NDArray[np.float32]
+    edge_weight: NDArray[np.float32]
+
+
+class CropSampler:
+    """Draws batches of crops from scenes, reproducibly.
+
+    Parameters
+    ----------
+    scenes : sequence of Scene
+    shares : dict of str to float
+        How often each kind of scene is drawn.
+    seed : sequence of int
+        Seed of the random generator.
+    """
+
+    def __init__(self, scenes: Sequence[Scene], shares: dict[str, float], seed: Sequence[int]) -> None:
+        self.rng = np.random.default_rng(list(seed))
+        self.groups: list[list[Scene]] = []
+        self.group_shares: list[float] = []
+        self.scene_shares: list[NDArray[np.float64]] = []
+        for kind, share in shares.items():
+            members = [scene for scene in scenes if scene.kind == kind]
+            if members:
+                counts = np.array([len(scene.objects) for scene in members], dtype=np.float64)
+                self.groups.append(members)
+                self.group_shares.append(share)
+                self.scene_shares.append(np.sqrt(counts) / np.sqrt(counts).sum())
+        self.group_shares = list(np.array(self.group_shares) / sum(self.group_shares))
+
+    def batch(self, plan: CropPlan) -> Batch:
+        """Draw one batch of the given shape."""
+        images, masks, edges, weights = [], [], [], []
+        while len(images) < plan.crops:
+            image, ids, main = self._crop(plan.size)
+            chosen = self._objects(ids, main, plan.objects)
+            if not chosen:
+                continue
+            images.append(_recolour(image, self.rng))
+            masks.append(np.stack([ids == number for number in chosen]))
+            edge, weight = _edges(ids)
+            edges.append(edge)
+            weights.append(weight)
+        return Batch(
+            np.stack(images),
+            np.concatenate(masks),
+            np.stack(edges)[:, None],
+            np.stack(weights)[:, None],
+        )
+
+    def _objects(self, ids: NDArray[np.int32], main: int, count: int) -> list[int]:
+        cells = np.bincount(ids.ravel(), minlength=main + 1)
+        cells[0] = 0
+        present = np.flatnonzero(cells >= MIN_CELLS)
+        if not len(present):
+            return []
+        others = self.rng.permutation(present[present != main])[: count - 1]
+        chosen = ([main] if cells[main] >= MIN_CELLS else []) + [int(number) for number in others]
+        while len(chosen) < count:
+            chosen.append(chosen[int(self.rng.integers(len(chosen)))])
+        return chosen[:count]
+
+    def _crop(self, size: int) -> tuple[NDArray[np.uint8], NDArray[np.int32], int]:
+        """Sample one rotated, scaled crop around a random object, and the object numbers at 1/4."""
+        rng = self.rng
+        group = int(rng.choice(len(self.groups), p=self.group_shares))
+        scene = self.groups[group][int(rng.choice(len(self.groups[group]), p=self.scene_shares[group]))]
+        main = int(rng.choice(scene.objects))
+        box = scene.boxes[main]
+        extent = float(max(box[2] - box[0], box[3] - box[1]))
+        wanted = float(np.exp(rng.uniform(np.log(28.0), np.log(0.85 * size))))
+        # Half of the crops stay near the image's own scale, where texture is what it is for users.
+        zoom = wanted / extent
+        if rng.random() < 0.5:
+            zoom = float(np.clip(zoom, 0.5, 1.4))
+        # A crop much larger than the image would mostly show padding.
+        sides = np.array(scene.ids.shape[::-1], dtype=np.float64)
+        zoom = float(np.clip(zoom, max(0.2, 0.7 * size / sides.min()), 4.0))
+        slack = max(0.0, size - 0.9 * extent * zoom) / (2 * zoom)
+        middle = np.array([box[0] + box[2], box[1] + box[3]]) / 2 + rng.uniform(-slack, slack, 2)
+        if rng.random() < 0.85:
+            half = np.minimum(size / (2 * zoom), sides / 2)
+            middle = np.clip(middle, half, sides - half)
+        angle = rng.uniform(-np.pi, np.pi) if rng.random() < 0.4 else int(rng.integers(4)) * np.pi / 2
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / zoom
+        if rng.random() < 0.5:
+            turn[:, 0] = -turn[:, 0]
+        if rng.random() < 0.3:
+            turn = turn @ np.diag(np.exp(rng.uniform(-0.2, 0.2, 2)))
+        image = _sample_image(scene, size, turn, middle, zoom)
+        ids = _sample_ids(scene.ids, size // LABEL_STRIDE, turn * LABEL_STRIDE, middle)
+        return image, ids, main
+
+
+def _grid(size: int, matrix: NDArray[np.float64], middle: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return source coordinates (2, size, size), x and y, of the pixel centres of a crop."""
+    at = (np.arange(size, dtype=np.float32) + 0.5) - size / 2
+    a, m = matrix.astype(np.float32), middle.astype(np.float32)
+    x = a[0, 0] * at[None, :] + a[0, 1] * at[:, None] + m[0]
+    y = a[1, 0] * at[None, :] + a[1, 1] * at[:, None] + m[1]
+    return np.stack([x, y])
+
+
+def _sample_image(
+    scene: Scene, size: int, matrix: NDArray[np.float64], middle: NDArray[np.float64], zoom: float
+) -> NDArray[np.uint8]:
+    """Sample a crop bilinearly from the fitting level of the pyramid; outside is padding."""
+    level = int(np.clip(np.floor(np.log2(1.0 / zoom) + 0.3), 0, len(scene.pyramid) - 1))
+    source = scene.pyramid[level]
+    height, width = source.shape[:2]
+    # PIL maps output pixel centres to source coordinates by (a, b, c, d, e, f).
+    scale = 1.0 / 2**level
+    a = matrix * scale
+    origin = middle * scale - a @ np.array([size / 2, size / 2])
+    reach = np.abs(a).sum(1) * size / 2 + 2
+    centre = middle * scale
+    x0, y0 = np.maximum(np.floor(centre - reach), 0).astype(int)
+    x1, y1 = np.minimum(np.ceil(centre + reach), [width, height]).astype(int)
+    if x1 <= x0 or y1 <= y0:
+        return np.full((size, size, 3), FILL_RGB, dtype=np.uint8)
+    window = Image.fromarray(source[y0:y1, x0:x1])
+    coefficients = (a[0, 0], a[0, 1], origin[0] - x0, a[1, 0], a[1, 1], origin[1] - y0)
+    warped = window.transform(
+        (size, size), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR, fillcolor=FILL_RGB
+    )
+    return np.array(warped)
+
+
+def _sample_ids(
+    ids: NDArray[np.int32], cells: int, matrix: NDArray[np.float64], middle: NDArray[np.float64]
+) -> NDArray[np.int32]:
+    """Sample object numbers at the nearest pixel; outside is 0."""
+    x, y = np.floor(_grid(cells, matrix, middle)).astype(np.int32)
+    height, width = ids.shape
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    found = ids[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
+    return np.where(inside, found, 0).astype(np.int32)
+
+
+def _edges(ids: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the borders of objects and where they are to be trusted, both float32 (H, W)."""
+    edge = np.zeros(ids.shape, dtype=bool)
+    sideways = ids[:, 1:] != ids[:, :-1]
+    upwards = ids[1:] != ids[:-1]
+    edge[:, 1:] |= sideways
+    edge[:, :-1] |= sideways
+    edge[1:] |= upwards
+    edge[:-1] |= upwards
+    known = (ids > 0) | edge
+    padded = np.pad(known, 2)
+    around = padded[2:-2, 2:-2] | padded[:-4, 2:-2] | padded[4:, 2:-2] | padded[2:-2, :-4] | padded[2:-2, 4:]
+    return edge.astype(np.float32), around.astype(np.float32)
+
+
+def _recolour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Change colours as sensors, seasons, haze and compression do; the padding keeps its colour."""
+    if rng.random() < 0.2:
+        return image
+    padding = np.all(image == np.array(FILL_RGB, dtype=np.uint8), axis=2)
+    x = np.arange(256, dtype=np.float32) / 255.0
+    # All of it is per-channel, so that one lookup table does for everything but mixing of channels.
+    gamma = np.exp(rng.normal(0.0, 0.25))
+    contrast = np.exp(rng.normal(0.0, 0.22))
+    gains = np.exp(rng.normal(0.0, 0.10, 3))
+    shift = rng.normal(0.0, 0.08) + rng.normal(0.0, 0.03, 3)
+    haze = rng.uniform(0.0, 0.45) if rng.random() < 0.15 else 0.0
+    table = (x[:, None] ** gamma - 0.45) * contrast * gains + 0.45 + shift
+    table = table * (1.0 - haze) + 0.75 * haze
+    codes = np.clip(table * 255.0, 0, 255).astype(np.uint8)
+    result = np.stack([codes[:, band][image[..., band]] for band in range(3)], axis=2)
+    kind = rng.random()
+    if kind < 0.12:
+        result = result[..., rng.permutation(3)]
+    elif kind < 0.22:
+        result = np.repeat(result.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
+    if rng.random() < 0.15:
+        noise = rng.normal(0.0, rng.uniform(2.0, 10.0), result.shape)
+        result = np.clip(result + noise, 0, 255).astype(np.uint8)
+    if rng.random() < 0.2:
+        buffer = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(result)).save(buffer, "JPEG", quality=int(rng.integers(30, 90)))
+        result = np.array(Image.open(buffer))
+    result[padding] = FILL_RGB
+    return np.ascontiguousarray(result)

@@ -1,0 +1,275 @@
+"""The decoder of `mini`: packed features and prompts to four masks and their scores.
+
+`prepare` computes, once per tile, all that no prompt changes: the image's share of the first convolution on
+each scale, keys for similarity, and the soft assignment of every place to 32 learned appearances. For a prompt
+the decoder compares the histograms of appearances inside and outside of what is prompted (a learned GrabCut),
+makes a coarse mask at 1/16, sharpens its idea of the object's appearance with that, and refines at 1/8 and 1/4.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from encoder_tools.mini.blocks import ConvNorm, Residual, ShuffleUp
+from encoder_tools.mini.prompt_maps import (
+    Prompts,
+    box_frame,
+    box_window,
+    click_maps,
+    point_profiles,
+    split_prompts,
+)
+
+MASKS = 4
+"""Masks an answer holds: the single mask, then three candidates for an ambiguous click."""
+
+LOGIT_LIMIT = 20.0
+WIDTH4, WIDTH8, WIDTH16, WIDTH32 = 16, 32, 64, 96
+APPEARANCES = 32
+KEY_WIDTH = 32
+CONTEXT_NAMES = ("context4", "context8", "context16", "keys", "appearances")
+Context = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+class ImageContext(nn.Module):
+    """What depends on the image only; becomes ``prepare.onnx``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to4 = ConvNorm(16, WIDTH4, relu=False)
+        self.to8 = ConvNorm(32, WIDTH8, relu=False)
+        self.to16 = ConvNorm(128, WIDTH16, relu=False)
+        self.keys = nn.Conv2d(128, KEY_WIDTH, 1)
+        self.mix = nn.Sequential(ConvNorm(32, 48), nn.Conv2d(48, APPEARANCES, 1))
+
+    def forward(self, embeddings: Tensor) -> Context:
+        """Unpack and transform features.
+
+        Parameters
+        ----------
+        embeddings : float (B, 512, h, w)
+            Packed features at 1/16.
+
+        Returns
+        -------
+        tuple of float tensors
+            (B, 16, 4h, 4w), (B, 32, 2h, 2w), (B, 64, h, w), normalised keys (B, 32, h * w) and appearance
+            probabilities (B, 32, 4 * h * w).
+        """
+        f4 = functional.pixel_shuffle(embeddings[:, :256], 4)
+        f8 = functional.pixel_shuffle(embeddings[:, 256:384], 2)
+        f16 = embeddings[:, 384:]
+        keys = self.keys(f16).float().flatten(2)
+        keys = keys / (keys.square().sum(1, keepdim=True) + 1e-6).sqrt()
+        appearances = torch.softmax(self.mix(f8).float().flatten(2), dim=1)
+        return self.to4(f4), self.to8(f8), self.to16(f16), keys, appearances
+
+
+def _log_histograms(windows: Tensor, appearances: Tensor) -> Tensor:
+    """Return the log probability of each appearance under each window: (B, J, K)."""
+    weights = windows.flatten(2)
+    counts = torch.matmul(weights, appearances.transpose(1, 2))
+    total = weights.sum(2, keepdim=True)
+    return torch.log((counts + 0.5 / APPEARANCES) / (total + 0.5))
+
+
+class PromptDecoder(nn.Module):
+    """Context and prompts to mask logits at 1/4 and predicted IoU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.context = ImageContext()
+        self.in16 = ConvNorm(21, WIDTH16, relu=False)
+        self.body16 = Residual(WIDTH16)
+        self.down = ConvNorm(WIDTH16, WIDTH32, stride=2)
+        self.body32 = nn.Sequential(Residual(WIDTH32), Residual(WIDTH32))
+        self.up16 = ShuffleUp(WIDTH32, WIDTH16)
+        self.out16 = Residual(WIDTH16)
+        self.head16 = nn.Conv2d(WIDTH16, MASKS + 1, 1)
+        self.in8 = ConvNorm(18, WIDTH8, relu=False)
+        self.up8 = ShuffleUp(WIDTH16, WIDTH8)
+        self.body8 = Residual(WIDTH8)
+        self.head8 = nn.Conv2d(WIDTH8, MASKS, 1)
+        self.in4 = ConvNorm(5, WIDTH4, relu=False)
+        self.up4 = ShuffleUp(WIDTH8, WIDTH4)
+        self.body4 = Residual(WIDTH4)
+        self.head4 = nn.Conv2d(WIDTH4, MASKS + 1, 3, padding=1)
+        self.score = nn.Sequential(nn.Linear(WIDTH8 + 5 + MASKS, 48), nn.ReLU(), nn.Linear(48, 1))
+        gate_bias = self.head4.bias
+        if gate_bias is not None:
+            # A previous mask is kept unless the network learns to doubt it: sigmoid(2) = 0.88.
+            gate_bias.data[MASKS] = 2.0
+
+    def forward(
+        self, context: Context, coords: Tensor, labels: Tensor, mask_input: Tensor, has_mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Answer prompts.
+
+        Parameters
+        ----------
+        context : tuple of float tensors
+            From `ImageContext`, batch 1 or B.
+        coords, labels : float (B, N, 2), (B, N)
+            Prompts as SAM takes them.
+        mask_input : float (B, 1, H, W)
+            Previous logits at 1/4.
+        has_mask : float (M,)
+            1 where `mask_input` counts; M is 1 or B.
+
+        Returns
+        -------
+        masks : float (B, 4, H, W)
+        scores : float (B, 4)
+            Predicted IoU.
+        coarse : float (B, 1, H / 4, W / 4)
+            The coarse mask's logits, for training.
+        """
+        c4, c8, c16, keys, appearances = context
+        shape16 = (c16.shape[2], c16.shape[3])
+        shape8 = (2 * shape16[0], 2 * shape16[1])
+        shape4 = (4 * shape16[0], 4 * shape16[1])
+        prompts = split_prompts(coords, labels)
+        has = has_mask[:, None, None, None] + torch.zeros_like(prompts.has_box)
+        previous4 = mask_input.clamp(-LOGIT_LIMIT, LOGIT_LIMIT) * has
+        belief4 = torch.tanh(previous4 * 0.5)
+        belief8 = functional.avg_pool2d(belief4, 2)
+        belief16 = functional.avg_pool2d(belief8, 2)
+
+        near, ratios = self._ratios(prompts, appearances, belief8, has, shape8)
+        ratio_maps = self._spread(ratios, appearances, shape8)
+        maps16 = torch.cat(
+            [
+                self._similarities(prompts, keys, shape16),
+                click_maps(prompts, shape16, 16, (12.0, 48.0, 160.0)),
+                box_window(prompts, shape16, 16, 1.0),
+                box_frame(prompts, shape16, 16),
+                prompts.has_box.expand(-1, 1, shape16[0], shape16[1]),
+                has.expand(-1, 1, shape16[0], shape16[1]),
+                belief16,
+                functional.avg_pool2d(ratio_maps, 2),
+            ],
+            dim=1,
+        )
+        x16 = self.body16(functional.relu(c16 + self.in16(maps16)))
+        x16 = self.out16(x16 + self.up16(self.body32(self.down(x16))))
+        logits16 = self.head16(x16)
+        coarse = logits16[:, MASKS:].float()
+
+        guess = functional.interpolate(torch.sigmoid(coarse), scale_factor=2.0, mode="nearest")
+        windows = torch.cat([guess, (1.0 - guess) * near], dim=1)
+        log_probability = _log_histograms(windows, appearances)
+        own = self._spread(log_probability[:, 0:1] - log_probability[:, 1:2], appearances, shape8)
+        maps8 = torch.cat(
+            [
+                click_maps(prompts, shape8, 8, (8.0, 24.0)),
+                box_window(prompts, shape8, 8, 1.0),
+                box_frame(prompts, shape8, 8),
+                has.expand(-1, 1, shape8[0], shape8[1]),
+                belief8,
+                near,
+                guess,
+                ratio_maps,
+                own,
+            ],
+            dim=1,
+        )
+        x8 = self.body8(functional.relu(c8 + self.up8(x16) + self.in8(maps8)))
+        logits8 = self.head8(x8)
+
+        maps4 = torch.cat(
+            [
+                click_maps(prompts, shape4, 4, (6.0,)),
+                box_window(prompts, shape4, 4, 1.0),
+                box_frame(prompts, shape4, 4)[:, 3:4],
+                belief4,
+            ],
+            dim=1,
+        )
+        x4 = self.body4(functional.relu(c4 + self.up4(x8) + self.in4(maps4)))
+        logits4 = self.head4(x4).float()
+        below = logits8.float() + _twice(logits16[:, :MASKS].float())
+        masks = logits4[:, :MASKS] + _twice(below)
+        masks = masks + previous4 * torch.sigmoid(logits4[:, MASKS:])
+        masks = masks.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
+        return masks, self._scores(masks, x8, prompts), coarse
+
+    def _ratios(
+        self, prompts: Prompts, appearances: Tensor, belief8: Tensor, has: Tensor, shape: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Compare appearances inside and outside of what is prompted.
+
+        Returns
+        -------
+        near : float (B, 1, H, W)
+            Neighbourhood of the prompts.
+        ratios : float (B, 4, K)
+            Log ratios for the box, the positive clicks, the negative clicks and the previous mask.
+        """
+        clicks = click_maps(prompts, shape, 8, (6.0, 96.0))
+        core = box_window(prompts, shape, 8, 0.75)
+        around = box_window(prompts, shape, 8, 1.5, margin=16.0)
+        ring = around - torch.minimum(around, box_window(prompts, shape, 8, 1.05, margin=2.0))
+        near = torch.maximum(around, clicks[:, 2:3])
+        inside = (belief8 * 0.5 + 0.5) * has
+        outside = (0.5 - belief8 * 0.5) * has * near
+        windows = torch.cat([core, ring, clicks[:, 0:1], near, clicks[:, 1:2], inside, outside], dim=1)
+        logs = _log_histograms(windows, appearances)
+        zero = torch.zeros_like(logs[:, 0:1])
+        ratios = torch.cat(
+            [
+                torch.where(prompts.has_box[:, 0] > 0, logs[:, 0:1] - logs[:, 1:2], zero),
+                torch.where(prompts.has_positive[:, 0] > 0, logs[:, 2:3] - logs[:, 3:4], zero),
+                torch.where(prompts.has_negative[:, 0] > 0, logs[:, 4:5] - logs[:, 3:4], zero),
+                torch.where(has[:, 0] > 0, logs[:, 5:6] - logs[:, 6:7], zero),
+            ],
+            dim=1,
+        )
+        return near, ratios
+
+    @staticmethod
+    def _spread(ratios: Tensor, appearances: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Turn ratios (B, J, K) into maps (B, J, H, W) of a similar size as the other maps."""
+        return (torch.matmul(ratios, appearances) * 0.5).unflatten(2, shape)
+
+    @staticmethod
+    def _similarities(prompts: Prompts, keys: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Return the similarity of every place to positive clicks, negative clicks and the box's core.
+
+        Returns
+        -------
+        float (B, 3, H, W)
+        """
+        along_y, along_x = point_profiles(prompts, shape, 16, 8.0)
+        spots = (along_y[..., :, None] * along_x[..., None, :]).flatten(2)
+        core = box_window(prompts, shape, 16, 0.6).flatten(2)
+        pooled = torch.matmul(torch.cat([spots, core], dim=1), keys.transpose(1, 2))
+        pooled = pooled / (pooled.square().sum(2, keepdim=True) + 1e-6).sqrt()
+        cosine = torch.matmul(pooled, keys)
+        points, box = cosine[:, :-1], cosine[:, -1:]
+        kinds = []
+        for kind, exists in ((prompts.positive, prompts.has_positive), (prompts.negative, prompts.has_negative)):
+            masked = points - 4.0 * (1.0 - kind[..., None])
+            kinds.append(masked.amax(1, keepdim=True).clamp(min=-1.0) * exists[:, 0])
+        return torch.cat([*kinds, box], dim=1).unflatten(2, shape)
+
+    def _scores(self, masks: Tensor, features: Tensor, prompts: Prompts) -> Tensor:
+        """Predict the IoU (B, 4) of each mask from the features under it and its sharpness."""
+        inside = torch.sigmoid(functional.avg_pool2d(masks.detach(), 2)).flatten(2)
+        area = inside.sum(2, keepdim=True) + 1.0
+        flat = features.float().flatten(2)
+        pooled = torch.matmul(inside, flat.transpose(1, 2)) / area
+        doubt = (inside * (1.0 - inside)).sum(2, keepdim=True) / area
+        window = box_window(prompts, (features.shape[2], features.shape[3]), 8, 1.0).flatten(2)
+        in_box = torch.matmul(inside, window.transpose(1, 2)) / area
+        box_area = window.sum(2, keepdim=True)
+        fill = (area * in_box) / (box_area + 1.0)
+        has_box = prompts.has_box[:, :, :, 0] + torch.zeros_like(area)
+        channel = torch.eye(MASKS, device=masks.device)[None] + torch.zeros_like(area)
+        stats = torch.cat([pooled, doubt * 4.0, in_box, fill, has_box, torch.log(area) * 0.2, channel], dim=2)
+        return torch.sigmoid(self.score(stats))[:, :, 0]
+
+
+def _twice(x: Tensor) -> Tensor:
+    return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)

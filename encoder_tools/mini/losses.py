@@ -1,0 +1,80 @@
+"""Losses of `mini`: focal and Dice on masks, the best of three candidates, IoU regression, edges."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+CANDIDATE_FLOOR = 0.04
+"""Weight of the mean over candidates beside their minimum, so that no candidate dies."""
+
+
+def attention(truth: Tensor) -> Tensor:
+    """Return pixel weights (B, 1, H, W): full near the object and on its border, low far from it."""
+    wide = functional.max_pool2d(truth, 17, 1, 8)
+    border = functional.max_pool2d(truth, 3, 1, 1) + functional.max_pool2d(-truth, 3, 1, 1)
+    return 0.15 + 0.85 * wide + border
+
+
+def mask_losses(logits: Tensor, truth: Tensor) -> Tensor:
+    """Return the loss of each mask.
+
+    Parameters
+    ----------
+    logits : float (B, K, H, W)
+    truth : float (B, 1, H, W)
+        1 inside the object.
+
+    Returns
+    -------
+    float (B, K)
+    """
+    target = truth.expand_as(logits)
+    weight = attention(truth)
+    cross = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    probability = torch.sigmoid(logits)
+    missed = (probability - target).abs()
+    near = (weight * functional.max_pool2d(truth, 17, 1, 8)).sum((2, 3))
+    focal = (cross * missed.detach() * weight).sum((2, 3)) / near.clamp(min=32.0)
+    overlap = (probability * target).sum((2, 3))
+    dice = 1.0 - (2.0 * overlap + 4.0) / (probability.sum((2, 3)) + target.sum((2, 3)) + 4.0)
+    return focal.clamp(max=6.0) + dice
+
+
+@torch.no_grad()
+def true_iou(logits: Tensor, truth: Tensor) -> Tensor:
+    """Return the IoU (B, K) of each mask, logits above 0 being inside."""
+    inside = logits > 0
+    target = truth > 0.5
+    union = (inside | target).sum((2, 3)).clamp(min=1)
+    return (inside & target).sum((2, 3)) / union
+
+
+def answer_loss(masks: Tensor, scores: Tensor, coarse: Tensor, truth: Tensor, ambiguous: Tensor) -> Tensor:
+    """Return the loss of one round of prompts.
+
+    Parameters
+    ----------
+    masks, scores, coarse : float (B, 4, H, W), (B, 4), (B, 1, H / 4, W / 4)
+        The decoder's answer.
+    truth : float (B, 1, H, W)
+    ambiguous : float (B,)
+        1 for a single click, where the three candidates count in full.
+    """
+    each = mask_losses(masks, truth)
+    single, candidates = each[:, 0], each[:, 1:]
+    best = candidates.amin(1) * (1.0 - CANDIDATE_FLOOR) + candidates.mean(1) * CANDIDATE_FLOOR
+    # A single click is hopeless for one mask, so its single mask counts less there.
+    mask = single * (1.0 - 0.5 * ambiguous) + best * (0.25 + 0.75 * ambiguous)
+    score = (scores - true_iou(masks, truth)).square().mean(1)
+    small = functional.avg_pool2d(truth, 4)
+    rough = functional.binary_cross_entropy_with_logits(coarse, small, reduction="none")
+    rough = (rough * attention((small > 0.5).float())).mean((1, 2, 3))
+    return (mask + 2.0 * score + 0.3 * rough).mean()
+
+
+def edge_loss(logits: Tensor, edges: Tensor, weight: Tensor) -> Tensor:
+    """Return the loss of the auxiliary boundary map where labels are trusted."""
+    cross = functional.binary_cross_entropy_with_logits(logits, edges, reduction="none", pos_weight=torch.tensor(3.0))
+    return (cross * weight).sum() / weight.sum().clamp(min=1.0)

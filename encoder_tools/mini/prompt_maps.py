@@ -1,0 +1,134 @@
+"""Prompts as maps: Gaussians of clicks, frames of boxes, windows to pool features under a prompt.
+
+Nearly everything is an outer product of two 1-D profiles, one along x and one along y, so that a map costs one
+small matrix product. Coordinates are pixels of the tile; a map of stride ``s`` is sampled at ``(i + 0.5) * s``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Point prompts taken apart.
+
+    Attributes
+    ----------
+    xy : float (B, N, 2)
+        Coordinates in pixels of the tile.
+    positive, negative : float (B, N)
+        1 where the point is of that kind.
+    low, high : float (B, 2)
+        Corners of the box, zeros without a box.
+    has_box, has_positive, has_negative : float (B, 1, 1, 1)
+        1 where there is one.
+    """
+
+    xy: Tensor
+    positive: Tensor
+    negative: Tensor
+    low: Tensor
+    high: Tensor
+    has_box: Tensor
+    has_positive: Tensor
+    has_negative: Tensor
+
+
+def split_prompts(coords: Tensor, labels: Tensor) -> Prompts:
+    """Take SAM's points and labels apart.
+
+    Parameters
+    ----------
+    coords : float (B, N, 2)
+        XY in pixels of the tile.
+    labels : float (B, N)
+        1 positive, 0 negative, 2 and 3 corners of a box, -1 ignored.
+    """
+    kinds = [(labels == value).to(coords.dtype) for value in (0, 1, 2, 3)]
+    negative, positive, first, second = kinds
+    low = (coords * first[..., None]).sum(1)
+    high = (coords * second[..., None]).sum(1)
+
+    def exists(kind: Tensor) -> Tensor:
+        return kind.sum(1).clamp(max=1.0)[:, None, None, None]
+
+    return Prompts(coords, positive, negative, low, high, exists(first), exists(positive), exists(negative))
+
+
+def centres(size: int, stride: int, like: Tensor) -> Tensor:
+    """Return the sampling positions (size,) of a map in pixels of the tile."""
+    return (torch.arange(size, device=like.device, dtype=torch.float32) + 0.5) * float(stride)
+
+
+def point_profiles(prompts: Prompts, shape: tuple[int, int], stride: int, sigma: float) -> tuple[Tensor, Tensor]:
+    """Return the Gaussians of every point along y (B, N, H) and along x (B, N, W)."""
+    scale = 1.0 / (2.0 * sigma * sigma)
+    dx = prompts.xy[..., 0:1] - centres(shape[1], stride, prompts.xy)
+    dy = prompts.xy[..., 1:2] - centres(shape[0], stride, prompts.xy)
+    return torch.exp(-dy * dy * scale), torch.exp(-dx * dx * scale)
+
+
+def click_maps(prompts: Prompts, shape: tuple[int, int], stride: int, sigmas: tuple[float, ...]) -> Tensor:
+    """Return Gaussians of positive and negative clicks.
+
+    Returns
+    -------
+    float (B, 2 * len(sigmas), H, W)
+        For each sigma the positive and the negative map, at most 1.
+    """
+    maps = []
+    for sigma in sigmas:
+        along_y, along_x = point_profiles(prompts, shape, stride, sigma)
+        kinds = (prompts.positive, prompts.negative)
+        maps.extend(torch.matmul((along_y * kind[..., None]).transpose(1, 2), along_x) for kind in kinds)
+    return torch.stack(maps, dim=1).clamp(max=1.0)
+
+
+def _window(low: Tensor, high: Tensor, size: int, stride: int) -> Tensor:
+    """Return the share of each cell of one axis inside [low, high]: (B, size)."""
+    at = centres(size, stride, low)
+    left = ((at - low[:, None]) / stride + 0.5).clamp(0.0, 1.0)
+    right = ((high[:, None] - at) / stride + 0.5).clamp(0.0, 1.0)
+    return left * right
+
+
+def box_window(prompts: Prompts, shape: tuple[int, int], stride: int, scale: float, margin: float = 0.0) -> Tensor:
+    """Return the box, scaled about its centre and grown by a margin in pixels, as a soft window.
+
+    Returns
+    -------
+    float (B, 1, H, W)
+        Zero everywhere for prompts without a box.
+    """
+    middle = (prompts.low + prompts.high) * 0.5
+    half = (prompts.high - prompts.low) * (0.5 * scale) + margin
+    low, high = middle - half, middle + half
+    along_x = _window(low[:, 0], high[:, 0], shape[1], stride)
+    along_y = _window(low[:, 1], high[:, 1], shape[0], stride)
+    return (along_y[:, :, None] * along_x[:, None, :])[:, None] * prompts.has_box
+
+
+def box_frame(prompts: Prompts, shape: tuple[int, int], stride: int) -> Tensor:
+    """Return where each place lies in the frame of the box.
+
+    Returns
+    -------
+    float (B, 4, H, W)
+        |u| and |v| (1 on the border of the box), their maximum, and the signed distance to the border in units
+        of 32 px; all clipped, and zero without a box.
+    """
+    middle = (prompts.low + prompts.high) * 0.5
+    half = ((prompts.high - prompts.low) * 0.5).clamp(min=1.0)
+    dx = (centres(shape[1], stride, prompts.xy) - middle[:, 0:1]).abs()
+    dy = (centres(shape[0], stride, prompts.xy) - middle[:, 1:2]).abs()
+    u = (dx / half[:, 0:1]).clamp(max=2.0)[:, None, None, :]
+    v = (dy / half[:, 1:2]).clamp(max=2.0)[:, None, :, None]
+    inside_x = ((half[:, 0:1] - dx) / 32.0).clamp(-1.0, 1.0)[:, None, None, :]
+    inside_y = ((half[:, 1:2] - dy) / 32.0).clamp(-1.0, 1.0)[:, None, :, None]
+    full = torch.zeros((1, 1, shape[0], shape[1]), dtype=torch.float32, device=u.device)
+    distance = torch.minimum(inside_x, inside_y)
+    return torch.cat([u + full, v + full, torch.maximum(u, v), distance], dim=1) * prompts.has_box

@@ -1,0 +1,221 @@
+"""Labelled imagery for training: reads what `SOURCES.md` describes into memory.
+
+Each scene is an image pyramid and a raster of object numbers. Folders whose name begins with ``val`` are never
+read here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.features
+import shapely
+import shapely.affinity
+from numpy.typing import NDArray
+from PIL import Image
+from rasterio.warp import transform_geom
+from shapely.geometry import mapping, shape
+from shapely.geometry.base import BaseGeometry
+
+from encoder_tools.synthetic import synthetic_orthophoto
+from geosam_es.errors import RasterError
+
+LANDCOVER_COLOURS = {"vegetation": (0xFE, 0xDD, 0x3A), "water": (0xE2, 0xA9, 0x29)}
+MIN_REGION_PIXELS = 400
+LEVELS = 3
+MIN_OBJECT_PIXELS = 60
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One image with its objects.
+
+    Attributes
+    ----------
+    kind : str
+        ``buildings``, ``fields``, ``landcover`` or ``synthetic``.
+    pyramid : list of uint8 (H / 2^k, W / 2^k, 3)
+        The image at its own and at coarser scales.
+    ids : int32 (H, W)
+        Object number of each pixel, 0 where there is none.
+    boxes : float32 (N + 1, 4)
+        x_min, y_min, x_max, y_max of object i; row 0 is unused.
+    areas : float32 (N + 1,)
+        Pixels of object i, 0 where there is no such object.
+    """
+
+    kind: str
+    pyramid: list[NDArray[np.uint8]]
+    ids: NDArray[np.int32]
+    boxes: NDArray[np.float32]
+    areas: NDArray[np.float32]
+
+    @property
+    def objects(self) -> NDArray[np.intp]:
+        """Numbers of the objects that can be prompted."""
+        return np.flatnonzero(self.areas >= MIN_OBJECT_PIXELS)
+
+
+def data_folder(path: Path | None) -> Path:
+    """Return the folder of labelled imagery: the argument, or ``GEOSAM_ES_DATA``.
+
+    Raises
+    ------
+    RasterError
+        Where neither names a folder.
+    """
+    chosen = path or Path(os.environ.get("GEOSAM_ES_DATA", ""))
+    if not str(chosen).strip(".") or not chosen.is_dir():
+        raise RasterError(f"no folder of training data at '{chosen}'", "name it with --data or in GEOSAM_ES_DATA")
+    return chosen
+
+
+def halve(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the image at half its scale, each pixel the mean of 2x2."""
+    height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
+    even = image[:height, :width].astype(np.uint16)
+    total = even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]
+    return ((total + 2) // 4).astype(np.uint8)
+
+
+def make_scene(kind: str, image: NDArray[np.uint8], ids: NDArray[np.int32]) -> Scene:
+    """Measure the objects of a raster of numbers and build the pyramid."""
+    pyramid = [image]
+    for _ in range(LEVELS - 1):
+        pyramid.append(halve(pyramid[-1]))
+    count = int(ids.max()) + 1
+    areas = np.bincount(ids.ravel(), minlength=count).astype(np.float32)
+    areas[0] = 0
+    boxes = np.zeros((count, 4), dtype=np.float32)
+    boxes[:, :2] = np.inf
+    rows, columns = np.nonzero(ids)
+    numbers = ids[rows, columns]
+    np.minimum.at(boxes[:, 0], numbers, columns)
+    np.minimum.at(boxes[:, 1], numbers, rows)
+    np.maximum.at(boxes[:, 2], numbers, columns + 1)
+    np.maximum.at(boxes[:, 3], numbers, rows + 1)
+    return Scene(kind, pyramid, ids, boxes, areas)
+
+
+def burn(polygons: list[BaseGeometry], height: int, width: int) -> NDArray[np.int32]:
+    """Rasterise polygons in pixel coordinates; small ones lie over large ones."""
+    ordered = sorted((p for p in polygons if not p.is_empty), key=lambda p: -p.area)
+    if not ordered:
+        return np.zeros((height, width), dtype=np.int32)
+    shapes = [(mapping(polygon), number) for number, polygon in enumerate(ordered, start=1)]
+    ids: NDArray[np.int32] = rasterio.features.rasterize(shapes, (height, width), dtype="int32")
+    return ids
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Read an image as RGB (H, W, 3); palettes are resolved."""
+    if path.suffix in (".png", ".jpg"):
+        with Image.open(path) as picture:
+            return np.array(picture.convert("RGB"))
+    with rasterio.open(path) as dataset:
+        bands: NDArray[np.uint8] = dataset.read((1, 2, 3))
+    return np.ascontiguousarray(np.moveaxis(bands, 0, -1))
+
+
+def polygons_in_pixels(labels: Path, image: Path) -> list[BaseGeometry]:
+    """Read labels in EPSG:4326 and bring them into the pixels of a georeferenced image, clipped to it."""
+    with rasterio.open(image) as dataset:
+        inverse = ~dataset.transform
+        crs, height, width = dataset.crs, dataset.height, dataset.width
+    matrix = [inverse.a, inverse.b, inverse.d, inverse.e, inverse.c, inverse.f]
+    frame = shapely.box(0, 0, width, height)
+    polygons = []
+    for geometry in read_geometries(labels):
+        warped = shape(transform_geom("EPSG:4326", crs, mapping(geometry)))
+        pixels = shapely.make_valid(shapely.affinity.affine_transform(warped, matrix))
+        polygons.append(pixels.intersection(frame))
+    return polygons
+
+
+def read_geometries(path: Path) -> list[BaseGeometry]:
+    """Read the geometries of a GeoJSON file, made valid."""
+    features = json.loads(path.read_text(encoding="utf-8"))["features"]
+    return [shapely.make_valid(shape(feature["geometry"])) for feature in features]
+
+
+def landcover_regions(labels: Path) -> list[tuple[str, BaseGeometry]]:
+    """Return the connected parts of water and vegetation of a coloured mask, in pixel coordinates."""
+    colours = read_rgb(labels)
+    regions = []
+    for name, colour in LANDCOVER_COLOURS.items():
+        same = np.all(colours == np.array(colour, dtype=np.uint8), axis=2)
+        for geometry, value in rasterio.features.shapes(same.astype(np.uint8), mask=same):
+            polygon = shape(geometry)
+            if value and polygon.area >= MIN_REGION_PIXELS:
+                regions.append((name, polygon))
+    return regions
+
+
+BUILDING_FOLDERS = {
+    "train_zanzibar": {"ortho_block0": "labels", "ortho_block1": "labels"},
+    "train_banepa": {"ortho_block0": "labels", "ortho_block1": "labels", "ortho_block2": "labels_block2"},
+}
+
+
+def building_scenes(data: Path) -> list[Scene]:
+    """Read the training mosaics with their building outlines."""
+    scenes = []
+    for folder, blocks in BUILDING_FOLDERS.items():
+        for block, labels in blocks.items():
+            image = data / "buildings" / folder / f"{block}.tif"
+            pixels = read_rgb(image)
+            polygons = polygons_in_pixels(image.with_name(f"{labels}.geojson"), image)
+            scenes.append(make_scene("buildings", pixels, burn(polygons, *pixels.shape[:2])))
+    return scenes
+
+
+def field_scenes(data: Path) -> list[Scene]:
+    """Read the training images with their field outlines."""
+    scenes = []
+    for image in sorted((data / "fields" / "train").glob("*.png")):
+        pixels = read_rgb(image)
+        polygons = read_geometries(image.with_name(f"{image.stem}.pixels.geojson"))
+        scenes.append(make_scene("fields", pixels, burn(polygons, *pixels.shape[:2])))
+    return scenes
+
+
+def landcover_scenes(data: Path) -> list[Scene]:
+    """Read the training images with their regions of water and vegetation."""
+    scenes = []
+    for image in sorted((data / "landcover" / "train_dubai").glob("*/*.jpg")):
+        pixels = read_rgb(image)
+        polygons = [polygon for _, polygon in landcover_regions(image.with_suffix(".png"))]
+        scenes.append(make_scene("landcover", pixels, burn(polygons, *pixels.shape[:2])))
+    return scenes
+
+
+def synthetic_scenes(count: int, seed: int) -> list[Scene]:
+    """Paint scenes of many pixel sizes; every object but roads becomes one to prompt."""
+    scenes = []
+    for number in range(count):
+        pixel_size = float(np.random.default_rng([seed, number]).choice([0.1, 0.2, 0.35, 0.6, 1.0]))
+        scene = synthetic_orthophoto(1024, 1024, pixel_size, seed=1000 * seed + number)
+        polygons = [polygon for name, polygon in scene.objects if name != "road"]
+        scenes.append(make_scene("synthetic", scene.image, burn(polygons, 1024, 1024)))
+    return scenes
+
+
+def load_scenes(data: Path, seed: int, synthetic: int = 24) -> list[Scene]:
+    """Read all training imagery.
+
+    Raises
+    ------
+    RasterError
+        Where a file is missing or cannot be read.
+    """
+    try:
+        scenes = building_scenes(data) + field_scenes(data) + landcover_scenes(data)
+    except (OSError, rasterio.errors.RasterioError) as error:
+        raise RasterError(f"training data in '{data}' is incomplete ({error})", "see SOURCES.md") from error
+    scenes += synthetic_scenes(synthetic, seed)
+    return [scene for scene in scenes if len(scene.objects)]
