@@ -68,7 +68,8 @@ class TileFrame:
 
     def array_to_native(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
         """Map positions (N, 2) in the tile's pixels to native ones."""
-        return (xy + np.array([self.col_off, self.row_off])) * float(self.scale)
+        native: NDArray[np.float64] = (xy + np.array([self.col_off, self.row_off])) * float(self.scale)
+        return native
 
     def prompts_to_tile(self, prompts: Prompts) -> Prompts:
         """Map prompts from native pixels to the tile's, held inside it.

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ..core.window import Window
 from ..errors import SignatureMismatchError
-from .layout import StoreMetadata
+from .layout import RasterInfo, StoreMetadata
 
-__all__ = ["check_signature", "pixel_fingerprint", "signature"]
+__all__ = ["check_signature", "pixel_fingerprint", "raster_signature", "signature"]
 
 _SAMPLES_PER_SIDE = 4
 _SAMPLE_SIZE = 32
@@ -59,13 +59,19 @@ def _sample_windows(width: int, height: int) -> Iterator[Window]:
             )
 
 
-def signature(metadata: StoreMetadata) -> dict[str, Any]:
-    """Return the part of the metadata that must be equal, flat, most telling key first."""
-    raster = metadata.raster
+def raster_signature(raster: RasterInfo) -> dict[str, Any]:
+    """Return what tells whether a store was made from a raster."""
     return {
         "raster size": [raster.width, raster.height],
         "raster fingerprint": raster.fingerprint,
         "raster transform": [round(value, _TRANSFORM_DECIMALS) for value in raster.transform],
+    }
+
+
+def signature(metadata: StoreMetadata) -> dict[str, Any]:
+    """Return the part of the metadata that must be equal, flat, most telling key first."""
+    return {
+        **raster_signature(metadata.raster),
         "bands": list(metadata.bands),
         "nodata": None if metadata.nodata is None else str(metadata.nodata),
         "stretch": metadata.stretch.to_json(),

@@ -1,0 +1,5 @@
+"""The command line: ``geosam-es``."""
+
+from .app import main
+
+__all__ = ["main"]

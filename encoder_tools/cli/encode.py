@@ -1,0 +1,213 @@
+"""``geosam-es encode``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import pyproj
+import shapely
+
+from geosam_es.errors import GeoSamError, OutputError, RasterError
+from geosam_es.store import store_path_for
+
+from ..models import LoadedModel, load_model
+from ..pipeline import EncodeOptions, EncodePlan, encode, estimate, make_plan
+from ..progress import Progress
+from ..raster import Raster
+from ..vector import read_vector, reproject
+from .app import EXIT_BAD_INPUT
+
+__all__ = ["encode_command"]
+
+_RASTER_SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2", ".ecw", ".img", ".png", ".jpg", ".jpeg"}
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The options that hold for every image."""
+
+    bands: tuple[int, ...] | None
+    nodata: float | None
+    crs: str | None
+    stretch: str
+    overlap: int
+    levels: int | None
+    batch_size: int | None
+    aoi: Path | None
+    resume: bool
+    overwrite: bool
+
+
+def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    try:
+        return tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter("write the bands as 4,1,2") from None
+
+
+@click.command("encode")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="A store (NAME.embeddings.zarr, for one image) or a folder for the stores. Default: beside each image.",
+)
+@click.option("--model", default="mini", show_default=True, help="mini, vit_b, vit_l, vit_h or an exported folder.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="SAM weights in place of the downloaded ones.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
+@click.option("--bands", callback=_parse_bands, help="Bands shown as red, green and blue, as 4,1,2; or one band.")
+@click.option(
+    "--stretch",
+    default="auto",
+    show_default=True,
+    help="auto (8-bit left alone, else 2 to 98 %), none, percentiles as 2,98 or values as 0:4000.",
+)
+@click.option("--nodata", type=float, help="Value without data, in place of what the file says.")
+@click.option("--crs", help="CRS of images that have none.")
+@click.option("--overlap", type=int, default=256, show_default=True, help="Pixels that neighbouring tiles share.")
+@click.option("--levels", type=click.IntRange(min=1), help="Number of levels. Default: up to one tile for the image.")
+@click.option("--aoi", type=click.Path(path_type=Path), help="Vector layer: only tiles that touch it are encoded.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Tiles at a time. Default: what suits the device.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of an ONNX model. Default: all cores.")
+@click.option("--dry-run", is_flag=True, help="Say tiles, disk and time, and write nothing.")
+@click.option("--resume", is_flag=True, help="Go on where an earlier run stopped.")
+@click.option("--overwrite", is_flag=True, help="Replace stores that are there already.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+def encode_command(
+    images: Sequence[Path],
+    output: Path | None,
+    model: str,
+    checkpoint: Path | None,
+    device: str,
+    threads: int | None,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    r"""Precompute the embeddings of IMAGES, files or folders.
+
+    \b
+    Example:
+      geosam-es encode ortho.tif
+      geosam-es encode flights/*.tif -o stores/ --model vit_b --device cuda --resume
+    """
+    request = _Request(**options)
+    if request.resume and request.overwrite:
+        raise click.UsageError("--resume and --overwrite cannot go together.")
+    jobs = _jobs(images, output)
+    outcomes: list[dict[str, Any]] = []
+    with TemporaryDirectory(prefix="geosam-es-") as folder:
+        loaded = load_model(model, checkpoint, device, Path(folder), threads)
+        for raster_path, store in jobs:
+            # One bad image among thousands must not stop the others; alone, it is simply the error.
+            attempt = _encode_one if len(jobs) == 1 else _try_to_encode
+            outcomes.append(attempt(raster_path, store, loaded, request, dry_run))
+    _print(outcomes, dry_run, as_json)
+    if any("error" in outcome for outcome in outcomes):
+        sys.exit(EXIT_BAD_INPUT)
+
+
+def _jobs(images: Sequence[Path], output: Path | None) -> list[tuple[Path, Path]]:
+    """Pair every raster with its store."""
+    rasters = [raster for image in images for raster in _expand(image)]
+    if output is not None and output.suffix == ".zarr":
+        if len(rasters) != 1:
+            raise OutputError(f"{output} is one store, and there are {len(rasters)} images", "give a folder with -o")
+        return [(rasters[0], output)]
+    if output is not None and output.exists() and not output.is_dir():
+        raise OutputError(f"{output} is a file", "give a folder, or a store named NAME.embeddings.zarr, with -o")
+    jobs = [(raster, store_path_for(raster, output)) for raster in rasters]
+    seen: dict[Path, Path] = {}
+    for raster, store in jobs:
+        if store in seen:
+            raise OutputError(f"{seen[store]} and {raster} would share the store {store}", "encode them to two folders")
+        seen[store] = raster
+    return jobs
+
+
+def _expand(image: Path) -> list[Path]:
+    if not image.is_dir():
+        return [image]
+    found = sorted(path for path in image.iterdir() if path.suffix.lower() in _RASTER_SUFFIXES)
+    if not found:
+        raise RasterError(f"{image} holds no images", "name the files, or another folder")
+    return found
+
+
+def _try_to_encode(path: Path, store: Path, loaded: LoadedModel, request: _Request, dry_run: bool) -> dict[str, Any]:
+    try:
+        return _encode_one(path, store, loaded, request, dry_run)
+    except GeoSamError as error:
+        click.echo(f"Error: {error.user_message}", err=True)
+        return {"raster": str(path), "error": error.user_message}
+
+
+def _encode_one(path: Path, store: Path, loaded: LoadedModel, request: _Request, dry_run: bool) -> dict[str, Any]:
+    raster = Raster(path, request.bands, request.nodata, request.crs)
+    options = EncodeOptions(
+        stretch=request.stretch,
+        overlap=request.overlap,
+        levels=request.levels,
+        batch_size=request.batch_size,
+        aoi=None if request.aoi is None else _read_aoi(request.aoi, raster),
+    )
+    plan = make_plan(raster, loaded.encoder, options)
+    outcome: dict[str, Any] = {"raster": str(path), "store": str(store), "levels": plan.metadata.levels}
+    if dry_run:
+        return {**outcome, **asdict(estimate(plan, loaded.encoder))}
+    return {**outcome, **_run(plan, store, loaded, request)}
+
+
+def _run(plan: EncodePlan, store: Path, loaded: LoadedModel, request: _Request) -> dict[str, Any]:
+    with Progress(plan.raster.path.name, "tiles") as progress:
+        report = encode(
+            plan,
+            loaded.encoder,
+            store,
+            loaded.decoder_files,
+            resume=request.resume,
+            overwrite=request.overwrite,
+            progress=progress,
+        )
+    return asdict(report)
+
+
+def _read_aoi(path: Path, raster: Raster) -> shapely.Geometry:
+    layer = read_vector(path)
+    crs = pyproj.CRS.from_wkt(raster.crs.to_wkt())
+    geometry = shapely.union_all(shapely.make_valid(reproject(layer.geometries, layer.crs or crs, crs)))
+    extent = raster.transform.apply_geometry(shapely.box(0, 0, raster.width, raster.height))
+    if not geometry.intersects(extent):
+        raise RasterError(f"{path} lies outside {raster.path}", "check the layer and its CRS")
+    shapely.prepare(geometry)
+    return geometry
+
+
+def _print(outcomes: list[dict[str, Any]], dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(outcomes, indent=2))
+        return
+    for outcome in outcomes:
+        if "error" in outcome:
+            continue
+        if dry_run:
+            size = outcome["store_bytes"] / 2**20
+            click.echo(
+                f"{outcome['raster']}: {outcome['tiles']} tiles in {outcome['levels']} level(s), at most "
+                f"{size:.0f} MiB, about {outcome['seconds']:.0f} s"
+            )
+        else:
+            click.echo(
+                f"{outcome['store']}: {outcome['encoded']} tiles encoded in {outcome['seconds']:.1f} s, "
+                f"{outcome['skipped']} without data, {outcome['resumed']} done before"
+            )

@@ -1,0 +1,103 @@
+"""``geosam-es info`` and ``geosam-es verify``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import pyproj
+
+from geosam_es.errors import StoreError
+from geosam_es.store import StoreReader
+from geosam_es.store.signature import check_signature, raster_signature, signature
+
+from ..progress import Progress
+from ..raster import Raster
+
+__all__ = ["info_command", "verify_command"]
+
+_SHOWN_PROBLEMS = 5
+
+
+@click.command("info")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def info_command(store: Path, as_json: bool) -> None:
+    r"""Say what STORE holds.
+
+    \b
+    Example:
+      geosam-es info ortho.embeddings.zarr
+    """
+    reader = StoreReader(store)
+    counts = reader.counts()
+    size_bytes = reader.size_bytes()
+    if as_json:
+        tiles = [asdict(count) for count in counts]
+        click.echo(json.dumps({**reader.metadata.to_json(), "tiles": tiles, "bytes": size_bytes}, indent=2))
+        return
+    metadata, raster = reader.metadata, reader.metadata.raster
+    crs = pyproj.CRS.from_wkt(raster.crs_wkt)
+    click.echo(f"Store:   {store} ({size_bytes / 2**20:.1f} MiB, {metadata.software}, {metadata.created})")
+    click.echo(f"Raster:  {raster.file_name}, {raster.width} x {raster.height} px, {crs.name}")
+    click.echo(f"Bands:   {', '.join(map(str, metadata.bands))}, {_stretch_text(reader)}, nodata {metadata.nodata}")
+    click.echo(f"Model:   {metadata.model['name']} ({metadata.model['licence']}), {metadata.dtype}")
+    click.echo(f"Tiles:   {metadata.tiling.tile_size} px, overlap {metadata.tiling.overlap} px")
+    for count, grid in zip(counts, reader.pyramid.grids):
+        state = f"{count.encoded} encoded, {count.skipped} without data, {count.missing} missing"
+        click.echo(f"Level {count.level}: {grid.width} x {grid.height} px, {grid.rows} x {grid.cols} tiles: {state}")
+
+
+def _stretch_text(reader: StoreReader) -> str:
+    limits = reader.metadata.stretch.limits
+    if limits is None:
+        return "no stretch"
+    return "stretched " + ", ".join(f"{low:g} to {high:g}" for low, high in limits)
+
+
+@click.command("verify")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("image", required=False, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
+def verify_command(store: Path, image: Path | None, as_json: bool) -> None:
+    r"""Check that STORE is whole: every tile there, of the right size, finite; and, with IMAGE, made from it.
+
+    \b
+    Example:
+      geosam-es verify ortho.embeddings.zarr ortho.tif
+    """
+    reader = StoreReader(store)
+    if image is not None:
+        _check_raster(reader, image)
+    total = len(reader.pyramid)
+    problems = []
+    with Progress(store.name, "tiles") as progress:
+        for done, (tile, problem) in enumerate(reader.problems(), start=1):
+            if problem:
+                problems.append({"level": tile.level, "row": tile.row, "col": tile.col, "problem": problem})
+            progress(done, total)
+    if as_json:
+        click.echo(json.dumps({"tiles": total, "problems": problems}, indent=2))
+    if problems:
+        shown = "; ".join(
+            f"level {p['level']} ({p['row']}, {p['col']}) {p['problem']}" for p in problems[:_SHOWN_PROBLEMS]
+        )
+        raise StoreError(
+            f"{store} has {len(problems)} bad tile(s) of {total}: {shown}",
+            "delete the damaged ones and go on with: geosam-es encode IMAGE --resume",
+        )
+    if not as_json:
+        click.echo(f"{store}: all {total} tiles are whole" + (f", and it fits {image}" if image else ""))
+
+
+def _check_raster(reader: StoreReader, image: Path) -> None:
+    metadata = reader.metadata
+    raster = Raster(image, metadata.bands, metadata.nodata, metadata.raster.crs_wkt)
+    check_signature(
+        reader.root,
+        signature(metadata),
+        raster_signature(raster.info()),
+        f"use the raster it was made from, or encode {image}",
+    )

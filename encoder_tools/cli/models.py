@@ -1,0 +1,100 @@
+"""``geosam-es models``, ``export`` and ``train-mini``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from ..progress import Progress
+from ..sam import checkpoints
+
+__all__ = ["export_command", "models_command", "train_mini_command"]
+
+
+@click.group("models", invoke_without_command=True)
+@click.pass_context
+def models_command(ctx: click.Context) -> None:
+    r"""List the models, or download one.
+
+    \b
+    Example:
+      geosam-es models
+      geosam-es models download vit_b
+    """
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_command)
+
+
+@models_command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def list_command(as_json: bool = False) -> None:
+    r"""Say each model's size, licence, SHA-256 and where it is kept.
+
+    \b
+    Example:
+      geosam-es models list --json
+    """
+    entries = checkpoints.list_models()
+    if as_json:
+        click.echo(json.dumps([{**asdict(entry), "path": str(entry.path)} for entry in entries], indent=2))
+        return
+    for entry in entries:
+        state = "ready" if entry.downloaded else f"get it with: geosam-es models download {entry.name}"
+        click.echo(f"{entry.name:6} {entry.bytes / 2**20:7.1f} MiB  {entry.licence}  {state}")
+        click.echo(f"       sha256 {entry.sha256}")
+        click.echo(f"       {entry.path}")
+
+
+@models_command.command("download")
+@click.argument("name")
+def download_command(name: str) -> None:
+    r"""Download the checkpoint NAME, going on where an earlier try stopped, and check its SHA-256.
+
+    \b
+    Example:
+      geosam-es models download vit_b
+    """
+    with Progress(name, "B") as progress:
+        path = checkpoints.download(name, progress=progress)
+    click.echo(f"{name}: {path}")
+
+
+@click.command("export")
+@click.argument("model_or_checkpoint")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the ONNX files.")
+@click.option("--encoder", "with_encoder", is_flag=True, help="Write the image encoder as well.")
+def export_command(model_or_checkpoint: str, output: Path, with_encoder: bool) -> None:
+    r"""Export a SAM model, by name or checkpoint, to ONNX: prepare.onnx and decoder.onnx.
+
+    \b
+    Example:
+      geosam-es export vit_b -o vit_b_onnx/
+      geosam-es export my_checkpoint.pth -o mine_onnx/ --encoder
+    """
+    # Imported here, because it needs torch.
+    from ..sam.export import export_model
+
+    info = export_model(model_or_checkpoint, output, with_encoder)
+    click.echo(f"{output}: {', '.join(sorted(path.name for path in output.glob('*.onnx')))} of {info.name}")
+
+
+@click.command("train-mini")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of labelled imagery. Default: GEOSAM_ES_DATA.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of checkpoint, log and ONNX files.")
+@click.option("--minutes", type=float, help="Time limit over all sittings.")
+def train_mini_command(data: Path | None, out: Path, minutes: float | None) -> None:
+    r"""Train the embedded model from scratch, resuming where an earlier sitting stopped, and export it.
+
+    \b
+    Example:
+      geosam-es train-mini --data data/ --out runs/mini
+    """
+    # Imported here, because they need torch.
+    from ..mini.export import export_checkpoint
+    from ..mini.train import run_training
+
+    export_checkpoint(run_training(data, out, minutes), out)
+    click.echo(f"{out}: trained and exported")

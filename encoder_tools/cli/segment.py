@@ -1,0 +1,178 @@
+"""``geosam-es segment``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pyproj
+import shapely
+
+from geosam_es.core.prompts import Bounds
+from geosam_es.errors import PromptError
+from geosam_es.inference.session import open_segmenter
+
+from ..progress import Progress
+from ..segment import (
+    ALL_CANDIDATES,
+    BEST_CANDIDATE,
+    ObjectPrompts,
+    SegmentOptions,
+    SegmentReport,
+    prompts_from_layer,
+    segment,
+    write_results,
+)
+from ..vector import VectorLayer, check_output, parse_crs, read_vector
+
+__all__ = ["segment_command"]
+
+
+class _Numbers(click.ParamType):  # type: ignore[type-arg]
+    """Comma-separated numbers, between ``least`` and ``most`` of them."""
+
+    def __init__(self, name: str, least: int, most: int) -> None:
+        self.name = name
+        self._least = least
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        try:
+            numbers = tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            numbers = ()
+        if not self._least <= len(numbers) <= self._most or not all(np.isfinite(numbers)):
+            self.fail(f"{value} is not {self.name}", param, ctx)
+        return numbers
+
+
+@click.command("segment")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("prompts", required=False, type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A .gpkg, .shp or .geojson file.")
+@click.option(
+    "--point",
+    "points",
+    multiple=True,
+    type=_Numbers("X,Y[,LABEL]", 2, 3),
+    help="A click; all of them belong to one object, with the box. Label 0 makes it negative.",
+)
+@click.option("--box", type=_Numbers("XMIN,YMIN,XMAX,YMAX", 4, 4), help="A box around one object.")
+@click.option("--crs", help="CRS of --point and --box, or of a PROMPTS file that has none. Default: the raster's.")
+@click.option("--out-crs", help="CRS of the output. Default: the raster's.")
+@click.option("--level", type=click.IntRange(min=0), default=0, show_default=True, help="Finest level to answer from.")
+@click.option(
+    "--simplify",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Largest distance in pixels by which an outline may be simplified.",
+)
+@click.option("--min-area-m2", type=click.FloatRange(min=0), default=0.0, help="Leave smaller parts out.")
+@click.option("--fill-holes-m2", type=click.FloatRange(min=0), default=0.0, help="Fill smaller holes.")
+@click.option(
+    "--candidate",
+    type=click.Choice([BEST_CANDIDATE, "1", "2", "3", ALL_CANDIDATES]),
+    default=BEST_CANDIDATE,
+    show_default=True,
+    help="Which of the model's masks to keep, by rank.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all cores.")
+@click.option("--overwrite", is_flag=True, help="Replace the output where it is there already.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+def segment_command(
+    store: Path,
+    prompts: Path | None,
+    output: Path,
+    points: Sequence[tuple[float, ...]],
+    box: tuple[float, ...] | None,
+    crs: str | None,
+    out_crs: str | None,
+    threads: int | None,
+    overwrite: bool,
+    as_json: bool,
+    simplify: float,
+    **options: Any,
+) -> None:
+    r"""Draw polygons on STORE from PROMPTS, a vector file of points or polygons, or from --point and --box.
+
+    Points may have the fields label (1 positive, 0 negative) and object (which points belong together); a polygon
+    stands for its box.
+
+    \b
+    Example:
+      geosam-es segment ortho.embeddings.zarr clicks.gpkg -o polygons.gpkg --min-area-m2 50
+      geosam-es segment ortho.embeddings.zarr -o house.geojson --point 728312.5,4372101.2
+    """
+    check_output(output, overwrite)
+    segmenter = open_segmenter(store, threads)
+    raster_crs = pyproj.CRS.from_wkt(segmenter.reader.metadata.raster.crs_wkt)
+    target_crs = parse_crs(out_crs) if out_crs else raster_crs
+    prompt_crs = parse_crs(crs) if crs else None
+    objects = _objects(prompts, points, box, prompt_crs, raster_crs)
+    settings = SegmentOptions(simplify_tolerance=simplify, **options)
+    with Progress(output.name, "objects") as progress:
+        report = segment(segmenter, objects, settings, progress)
+    write_results(output, report, raster_crs, target_crs, candidates=settings.candidate == ALL_CANDIDATES)
+    _print(output, report, as_json)
+
+
+def _objects(
+    prompts: Path | None,
+    points: Sequence[tuple[float, ...]],
+    box: tuple[float, ...] | None,
+    prompt_crs: pyproj.CRS | None,
+    raster_crs: pyproj.CRS,
+) -> list[ObjectPrompts]:
+    if (prompts is None) == (not points and box is None):
+        raise PromptError("Give either a PROMPTS file or --point and --box", "see geosam-es segment --help")
+    if prompts is not None:
+        layer = read_vector(prompts)
+        layer = VectorLayer(layer.geometries, layer.fields, layer.crs or prompt_crs)
+        return prompts_from_layer(layer, raster_crs, str(prompts))
+    return prompts_from_layer(_layer_from_options(points, box, prompt_crs or raster_crs), raster_crs, "--point")
+
+
+def _layer_from_options(
+    points: Sequence[tuple[float, ...]], box: tuple[float, ...] | None, crs: pyproj.CRS
+) -> VectorLayer:
+    """Make the layer that a file with the same prompts of one object would hold."""
+    geometries = [shapely.Point(point[:2]) for point in points]
+    labels = [point[2] if len(point) == 3 else 1.0 for point in points]
+    if box is not None:
+        bounds = Bounds(*box)
+        if bounds.width <= 0 or bounds.height <= 0:
+            raise PromptError(
+                f"The box {','.join(f'{value:g}' for value in box)} has no area", "give XMIN,YMIN,XMAX,YMAX"
+            )
+        geometries.append(shapely.box(*bounds))
+        labels.append(1.0)
+    fields = {"object": np.array(["1"] * len(geometries), dtype=object), "label": np.array(labels)}
+    return VectorLayer(np.array(geometries, dtype=object), fields, crs)
+
+
+def _print(output: Path, report: SegmentReport, as_json: bool) -> None:
+    if as_json:
+        objects = [
+            {
+                "object": item.object_id,
+                "candidate": item.result.rank + 1,
+                "score": round(item.result.score, 4),
+                "level": item.result.level,
+                "area_m2": round(item.area_m2, 3),
+                "milliseconds": round(item.result.milliseconds, 2),
+            }
+            for item in report.results
+        ]
+        value = {"output": str(output), "objects": objects, "left_out": report.left_out}
+        click.echo(json.dumps({**value, "seconds": round(report.seconds, 3)}, indent=2))
+        return
+    times = [item.result.milliseconds for item in report.results]
+    median = f", {np.median(times):.0f} ms each (median)" if times else ""
+    click.echo(f"{output}: {len(report.results)} polygon(s) in {report.seconds:.1f} s{median}")
+    for object_id, reason in report.left_out.items():
+        click.echo(f"Left out object {object_id}: {reason}", err=True)

@@ -1,0 +1,92 @@
+"""Which model is meant by a name, and how it is loaded: the encoder, and the decoder that goes into the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import geosam_es.models
+from geosam_es.errors import ModelError
+from geosam_es.inference.encoder import ENCODER_FILE, MODEL_FILE, Encoder, OnnxEncoder
+from geosam_es.store.layout import DECODER_FILE, PREPARE_FILE
+
+__all__ = ["SAM_NAMES", "LoadedModel", "load_model", "mini_folder"]
+
+SAM_NAMES = ("vit_b", "vit_l", "vit_h")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to encode.
+
+    Attributes
+    ----------
+    encoder : Encoder
+    decoder_files : mapping of str to Path
+        File name in the store, and the file.
+    """
+
+    encoder: Encoder
+    decoder_files: Mapping[str, Path]
+
+
+def mini_folder() -> Path:
+    """Return the folder of the embedded model."""
+    return Path(geosam_es.models.__file__).parent / "mini"
+
+
+def load_model(name: str, checkpoint: Path | None, device: str, work: Path, threads: int | None = None) -> LoadedModel:
+    """Load a model by its name.
+
+    Parameters
+    ----------
+    name : str
+        ``mini``, ``vit_b``, ``vit_l``, ``vit_h``, or a folder that ``geosam-es export --encoder`` wrote.
+    checkpoint : Path, optional
+        Weights in place of the downloaded ones, for the SAM models.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ``cuda:1``; the ONNX encoders run on the CPU.
+    work : Path
+        A folder where a SAM decoder is exported to; it must live until the store is made.
+    threads : int, optional
+
+    Returns
+    -------
+    LoadedModel
+
+    Raises
+    ------
+    ModelError
+        If the name is unknown, or the weights are missing, damaged or of another architecture.
+    """
+    if name in SAM_NAMES:
+        return _load_sam(name, checkpoint, device, work)
+    if checkpoint is not None:
+        raise ModelError(f"{name} takes no checkpoint", "leave out --checkpoint, or use --model vit_b, vit_l or vit_h")
+    folder = mini_folder() if name == "mini" else Path(name)
+    if not (folder / MODEL_FILE).is_file() or not (folder / ENCODER_FILE).is_file():
+        raise ModelError(
+            f"{name} is not a model", "use mini, vit_b, vit_l, vit_h or a folder made by geosam-es export --encoder"
+        )
+    if device not in ("auto", "cpu"):
+        raise ModelError(f"{name} runs on onnxruntime's CPU provider, not on {device}", "leave out --device")
+    files = {file: folder / file for file in (PREPARE_FILE, DECODER_FILE) if (folder / file).is_file()}
+    if DECODER_FILE not in files:
+        raise ModelError(f"{folder} has no {DECODER_FILE}", "export the model again")
+    return LoadedModel(OnnxEncoder(folder, threads), files)
+
+
+def _load_sam(name: str, checkpoint: Path | None, device: str, work: Path) -> LoadedModel:
+    # Imported here, because torch is not installed everywhere and takes seconds to import.
+    from .sam import checkpoints
+    from .sam.encoder import SamTorchEncoder
+    from .sam.export import export_decoder
+    from .sam.model import Architecture, load_sam
+
+    path = checkpoint or checkpoints.checkpoint_path(name)
+    sam = load_sam(cast(Architecture, name), path)
+    export_decoder(sam, work)
+    files = {PREPARE_FILE: work / PREPARE_FILE, DECODER_FILE: work / DECODER_FILE}
+    return LoadedModel(SamTorchEncoder(sam, device), files)

@@ -1,0 +1,194 @@
+"""Reading prompts and areas of interest, and writing polygons, with pyogrio; areas on the ellipsoid, with pyproj."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+import pyproj
+import shapely
+from numpy.typing import NDArray
+from pyogrio.errors import DataLayerError, DataSourceError, FieldError, GeometryError
+from shapely.geometry.polygon import orient
+
+from geosam_es.core.topology import polygon_parts
+from geosam_es.errors import OutputError, VectorError
+
+__all__ = ["AreaMeter", "VectorLayer", "check_output", "parse_crs", "read_vector", "reproject", "write_vector"]
+
+_DRIVERS = {".gpkg": "GPKG", ".shp": "ESRI Shapefile", ".geojson": "GeoJSON", ".json": "GeoJSON"}
+
+
+@dataclass(frozen=True)
+class VectorLayer:
+    """Features as arrays.
+
+    Attributes
+    ----------
+    geometries : object (N,)
+        Shapely geometries; features without one are left out.
+    fields : dict of str to (N,)
+    crs : pyproj.CRS, optional
+    """
+
+    geometries: NDArray[np.object_]
+    fields: Mapping[str, NDArray[Any]]
+    crs: pyproj.CRS | None
+
+
+def read_vector(path: Path) -> VectorLayer:
+    """Read the first layer of a vector file.
+
+    Raises
+    ------
+    VectorError
+        If it is not there, not a vector file, or has no geometries.
+    """
+    if not path.exists():
+        raise VectorError(f"{path} is not there", "check the path")
+    try:
+        meta, _, geometry, columns = pyogrio.raw.read(path, force_2d=True)
+        geometries = np.array([], dtype=object) if geometry is None else shapely.from_wkb(geometry)
+    except (DataSourceError, DataLayerError, GeometryError, shapely.GEOSException) as error:
+        raise VectorError(f"{path} is not a vector file that GDAL can read", "check the file") from error
+    keep = np.array([g is not None and not shapely.is_empty(g) for g in geometries], dtype=bool)
+    if not keep.any():
+        raise VectorError(f"{path} has no geometries", "check the layer")
+    fields = {str(name): column[keep] for name, column in zip(meta["fields"], columns)}
+    crs = pyproj.CRS.from_user_input(meta["crs"]) if meta["crs"] else None
+    return VectorLayer(geometries[keep], fields, crs)
+
+
+def reproject(geometries: NDArray[np.object_], source: pyproj.CRS, target: pyproj.CRS) -> NDArray[np.object_]:
+    """Bring geometries from one CRS to another.
+
+    Raises
+    ------
+    VectorError
+        If some coordinates have no place in the target.
+    """
+    if source == target:
+        return geometries
+    transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
+
+    def project(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
+
+    projected: NDArray[np.object_] = shapely.transform(geometries, project)
+    if not np.isfinite(shapely.get_coordinates(projected)).all():
+        raise VectorError(f"Some coordinates cannot be brought from {source.name} to {target.name}", "check their CRS")
+    return projected
+
+
+def parse_crs(text: str) -> pyproj.CRS:
+    """Read a CRS as a user writes it.
+
+    Raises
+    ------
+    VectorError
+        If PROJ does not understand it.
+    """
+    try:
+        return pyproj.CRS.from_user_input(text)
+    except pyproj.exceptions.CRSError:
+        raise VectorError(f"{text} is not a coordinate reference system", "use a code as EPSG:25830") from None
+
+
+def check_output(path: Path, overwrite: bool) -> None:
+    """See, before any work is done, that a vector file can be written.
+
+    Raises
+    ------
+    OutputError
+        If the format is unknown, the folder is not there, or the file is and may not be replaced.
+    """
+    if path.suffix.lower() not in _DRIVERS:
+        raise OutputError(f"{path} has no known format", "name it .gpkg, .shp or .geojson")
+    if not path.parent.is_dir():
+        raise OutputError(f"The folder of {path} is not there", "make it, or choose another with -o")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} is there already", "choose another name with -o, or replace it with --overwrite")
+
+
+def write_vector(
+    path: Path, geometries: Sequence[shapely.Geometry], fields: Mapping[str, NDArray[Any]], crs: pyproj.CRS
+) -> None:
+    """Write polygons, all as multipolygons, so that the layer has one type.
+
+    The file is made in a folder of its own and moved when it is whole.
+
+    Parameters
+    ----------
+    path : Path
+        Its suffix names the format.
+    geometries : sequence of Polygon or MultiPolygon
+    fields : mapping of str to (N,)
+    crs : pyproj.CRS
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written; nothing of it is left.
+    """
+    multi = [g if g.geom_type == "MultiPolygon" else shapely.MultiPolygon([g]) for g in geometries]
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}.", dir=path.parent))
+    except OSError as error:
+        raise _output_error(path, error.strerror or str(error)) from error
+    try:
+        # The raw interface takes WKB, and a layer of no features as well.
+        pyogrio.raw.write(
+            folder / path.name,
+            np.array([shapely.to_wkb(g) for g in multi], dtype=object),
+            list(fields.values()),
+            list(fields),
+            geometry_type="MultiPolygon",
+            crs=crs.to_wkt(),
+            driver=_DRIVERS[path.suffix.lower()],
+            encoding="UTF-8",
+        )
+        for made in sorted(folder.iterdir()):
+            made.replace(path.parent / made.name)
+    except (OSError, DataSourceError, DataLayerError, FieldError, GeometryError, RuntimeError) as error:
+        raise _output_error(path, str(error)) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _output_error(path: Path, reason: str) -> OutputError:
+    return OutputError(f"{path} cannot be written ({reason})", "check the space left and the permissions")
+
+
+class AreaMeter:
+    """Measures areas in square metres on the ellipsoid of a CRS.
+
+    Parameters
+    ----------
+    crs : pyproj.CRS
+    """
+
+    def __init__(self, crs: pyproj.CRS) -> None:
+        self._geod = crs.get_geod()
+        self._crs = crs
+        self._geodetic = crs.geodetic_crs
+
+    def area_m2(self, geometry: shapely.Geometry) -> float:
+        """Return the area of a geometry in the CRS.
+
+        A CRS without an ellipsoid, such as a local grid, is measured in its plane.
+        """
+        if geometry.is_empty:
+            return 0.0
+        if self._geod is None or self._geodetic is None:
+            factor = self._crs.axis_info[0].unit_conversion_factor if self._crs.axis_info else 1.0
+            return float(geometry.area) * factor * factor
+        geographic = reproject(np.array([geometry], dtype=object), self._crs, self._geodetic)[0]
+        # The sign of an area follows the ring's direction, and holes must run against the exterior.
+        parts = [orient(part) for part in polygon_parts(geographic)]
+        return sum(float(self._geod.geometry_area_perimeter(part)[0]) for part in parts)

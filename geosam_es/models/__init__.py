@@ -1,0 +1,1 @@
+"""The embedded models: ONNX files, their cards and licences."""
