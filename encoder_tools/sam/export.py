@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder_tools.sam.checkpoints import checkpoint_path, file_sha256, load_registry
+from encoder_tools.sam.checkpoints import file_sha256
 from encoder_tools.sam.encoder import TileEncoder
 from encoder_tools.sam.libraries import INSTALL_REMEDY, torch
-from encoder_tools.sam.model import LoadedSam, load_checkpoint
+from encoder_tools.sam.model import LoadedSam, load_model
 from encoder_tools.sam.split import CONTEXT_NAMES, Decode, Prepare
 from encoder_tools.sam.torchvision_standin import import_segment_anything
 from geosam_es.errors import ModelError, OutputError
@@ -69,7 +69,7 @@ def export_model(name_or_checkpoint: str, out_dir: Path, with_encoder: bool = Fa
     OutputError
         When the files cannot be written.
     """
-    sam = load_checkpoint(_find_checkpoint(name_or_checkpoint))
+    sam = load_model(name_or_checkpoint)
     with _staged(sam, out_dir) as staging:
         _write_decoder(sam.network, staging)
         if with_encoder:
@@ -132,19 +132,6 @@ def export_official_decoder(sam: LoadedSam, path: Path, return_single_mask: bool
     outputs = ("masks", "iou_predictions", "low_res_masks")
     axes = {"point_coords": {1: "num_points"}, "point_labels": {1: "num_points"}}
     _write_graph(onnx_model, path, feeds, outputs, axes)
-
-
-def _find_checkpoint(name_or_checkpoint: str) -> Path:
-    known = ["mini", *load_registry()]
-    if name_or_checkpoint in known:
-        return checkpoint_path(name_or_checkpoint)
-    path = Path(name_or_checkpoint)
-    if not path.is_file():
-        raise ModelError(
-            f"{name_or_checkpoint} is neither a model nor a checkpoint file",
-            f"give one of {', '.join(known[1:])}, or the path of a .pth file",
-        )
-    return path
 
 
 @contextmanager

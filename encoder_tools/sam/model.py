@@ -8,13 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from encoder_tools.sam.checkpoints import file_sha256, load_registry
+from encoder_tools.sam.checkpoints import checkpoint_path, file_sha256, load_registry
 from encoder_tools.sam.libraries import torch
 from encoder_tools.sam.torchvision_standin import import_segment_anything
 from geosam_es.errors import ModelError
 from geosam_es.inference.encoder import ModelInfo
 
-__all__ = ["FEATURES", "Architecture", "LoadedSam", "detect_architecture", "load_checkpoint", "load_sam"]
+__all__ = [
+    "FEATURES",
+    "Architecture",
+    "LoadedSam",
+    "detect_architecture",
+    "load_checkpoint",
+    "load_model",
+    "load_sam",
+]
 
 Architecture = Literal["vit_b", "vit_l", "vit_h"]
 
@@ -76,6 +84,32 @@ def load_sam(name: Architecture, checkpoint: Path | None, seed: int | None = Non
     if checkpoint is None:
         return _random_sam(name, seed)
     return _fill(name, _read_state(checkpoint), checkpoint)
+
+
+def load_model(name_or_checkpoint: str) -> LoadedSam:
+    """Load a downloaded model by its name, or a checkpoint by its path.
+
+    Raises
+    ------
+    ModelError
+        When there is no such model or file, it is not downloaded, or the file is damaged.
+    """
+    names = list(load_registry())
+    if name_or_checkpoint in ("mini", *names):
+        path = checkpoint_path(name_or_checkpoint)
+        sam = load_checkpoint(path)
+        if sam.info.name != name_or_checkpoint:
+            raise ModelError(
+                f"{path} is not the published {name_or_checkpoint}: its SHA-256 is wrong",
+                f"run `geosam-es models download {name_or_checkpoint}`, or move it and give its path",
+            )
+        return sam
+    if not Path(name_or_checkpoint).is_file():
+        raise ModelError(
+            f"{name_or_checkpoint} is neither a model nor a checkpoint file",
+            f"give one of {', '.join(names)}, or the path of a .pth file",
+        )
+    return load_checkpoint(Path(name_or_checkpoint))
 
 
 def load_checkpoint(checkpoint: Path) -> LoadedSam:

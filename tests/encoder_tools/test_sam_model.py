@@ -1,0 +1,190 @@
+"""Loading of SAM: the right file, and every wrong one."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+if importlib.util.find_spec("segment_anything") is None:  # importing it takes the stand-in for torchvision
+    pytest.skip("segment_anything is not installed", allow_module_level=True)
+
+from encoder_tools.sam import model  # noqa: E402
+from encoder_tools.sam.checkpoints import Checkpoint, file_sha256  # noqa: E402
+from encoder_tools.sam.export import export_model  # noqa: E402
+from encoder_tools.sam.malloc import tune_malloc  # noqa: E402
+from encoder_tools.sam.model import detect_architecture, load_checkpoint, load_model, load_sam  # noqa: E402
+from geosam_es.errors import ModelError  # noqa: E402
+from geosam_es.inference.encoder import read_model_info  # noqa: E402
+
+WIDTH_KEY = "image_encoder.patch_embed.proj.weight"
+
+
+@pytest.fixture(scope="module")
+def random_sam() -> model.LoadedSam:
+    return load_sam("vit_b", None, seed=3)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(random_sam: model.LoadedSam, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "my_sam.pth"
+    torch.save(random_sam.network.state_dict(), path)
+    return path
+
+
+def test_random_weights_follow_the_seed_and_leave_torchs_alone(random_sam: model.LoadedSam) -> None:
+    before = torch.random.get_rng_state()
+    again = load_sam("vit_b", None, seed=3)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert again.info == random_sam.info
+    assert again.info.name == "vit_b-random"
+    assert len(again.info.encoder_sha256) == 64
+    assert not again.network.training
+    assert dict(again.info.features) == {"image_embeddings": (256, 64, 64)}
+
+
+def test_a_checkpoint_is_found_loaded_and_exported(
+    checkpoint: Path, random_sam: model.LoadedSam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = export_model(str(checkpoint), tmp_path / "out")
+    assert (info.name, info.licence) == ("my_sam", "NOASSERTION")
+    assert info.encoder_sha256 == file_sha256(checkpoint)
+    assert read_model_info(tmp_path / "out") == info
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "decoder.onnx",
+        "model.json",
+        "prepare.onnx",
+    ]
+
+    size = checkpoint.stat().st_size
+    published = Checkpoint("vit_b", "https://x/my_sam.pth", size, info.encoder_sha256, "Apache-2.0")
+    monkeypatch.setenv("GEOSAM_ES_MODELS", str(checkpoint.parent))
+    monkeypatch.setattr(model, "load_registry", lambda: {"vit_b": published})
+    monkeypatch.setattr("encoder_tools.sam.checkpoints.load_registry", lambda: {"vit_b": published})
+    by_name = load_model("vit_b")
+    assert (by_name.info.name, by_name.info.licence) == ("vit_b", "Apache-2.0")
+    wanted = random_sam.network.state_dict()
+    assert all(torch.equal(value, wanted[key]) for key, value in by_name.network.state_dict().items())
+
+
+def test_a_file_that_is_not_the_published_one_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random_sam: model.LoadedSam
+) -> None:
+    (tmp_path / "weights.pth").write_bytes(b"x")
+    published = Checkpoint("vit_b", "https://x/weights.pth", 1, "ab", "Apache-2.0")
+    monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path))
+    monkeypatch.setattr(model, "load_checkpoint", lambda _: random_sam)
+    monkeypatch.setattr("encoder_tools.sam.checkpoints.load_registry", lambda: {"vit_b": published})
+    with pytest.raises(ModelError, match="not the published vit_b"):
+        load_model("vit_b")
+
+
+@pytest.mark.parametrize("width, name", [(768, "vit_b"), (1024, "vit_l"), (1280, "vit_h")])
+def test_the_architecture_is_told_from_the_width(width: int, name: str) -> None:
+    assert detect_architecture({WIDTH_KEY: torch.zeros(width, 3, 16, 16)}) == name
+
+
+@pytest.mark.parametrize("state", [{}, {WIDTH_KEY: 3}, {WIDTH_KEY: torch.zeros(())}, {WIDTH_KEY: torch.zeros(5)}])
+def test_no_architecture(state: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match="SAM"):
+        detect_architecture(state)
+
+
+class Harmful:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("harm_was_done",)
+
+
+def _text(path: Path) -> None:
+    path.write_text("not a checkpoint\n" * 100)
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _truncated(path: Path) -> None:
+    torch.save({WIDTH_KEY: torch.zeros(768, 3, 16, 16)}, path)
+    path.write_bytes(path.read_bytes()[:-5000])
+
+
+def _pickle_with_code(path: Path) -> None:
+    path.write_bytes(pickle.dumps(Harmful(), protocol=2))
+
+
+def _zip_with_code(path: Path) -> None:
+    torch.save({WIDTH_KEY: Harmful()}, path)
+
+
+def _tensor(path: Path) -> None:
+    torch.save(torch.zeros(3), path)
+
+
+def _other_model(path: Path) -> None:
+    torch.save({"conv1.weight": torch.zeros(3)}, path)
+
+
+def _hollow(path: Path) -> None:
+    torch.save({WIDTH_KEY: torch.zeros(768, 3, 16, 16), "extra": torch.zeros(1)}, path)
+
+
+@pytest.mark.parametrize(
+    "write, message",
+    [
+        (_text, "not a file of weights"),
+        (_empty, "not a file of weights"),
+        (_truncated, "damaged"),
+        (_pickle_with_code, "code that is not run"),
+        (_zip_with_code, "code that is not run"),
+        (_tensor, "holds a Tensor"),
+        (_other_model, "no weights of SAM's image encoder"),
+        (_hollow, "not a whole SAM vit_b: .* 1 are unknown"),
+    ],
+)
+def test_wrong_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Any, message: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "wrong.pth"
+    write(path)
+    for load in (load_checkpoint, lambda file: load_sam("vit_b", file)):
+        with pytest.raises(ModelError, match=message) as caught:
+            load(path)
+        assert str(path) in caught.value.problem
+        assert caught.value.remedy
+        assert "\n" not in caught.value.user_message
+    assert not (tmp_path / "harm_was_done").exists()
+
+
+def test_another_architecture(tmp_path: Path) -> None:
+    path = tmp_path / "large.pth"
+    torch.save({WIDTH_KEY: torch.zeros(1024, 3, 16, 16)}, path)
+    with pytest.raises(ModelError, match=r"large\.pth is a SAM vit_l, not vit_b"):
+        load_sam("vit_b", path)
+
+
+def test_an_unknown_architecture() -> None:
+    with pytest.raises(ModelError, match="vit_x"):
+        load_sam("vit_x", None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("vit_l", "geosam-es models download vit_l"),
+        ("mini", "embedded"),
+        ("nothing.pth", "neither a model nor a checkpoint"),
+    ],
+)
+def test_models_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
+    monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path))
+    with pytest.raises(ModelError, match=message):
+        export_model(name, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_malloc_is_tuned_or_left_alone() -> None:
+    assert tune_malloc() in (True, False)
