@@ -33,7 +33,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="geosam-es")
 def cli() -> None:
-    r"""Draw polygons on orthophotos with Segment Anything.
+    """Draw polygons on orthophotos with Segment Anything.
 
     \b
     geosam-es encode ortho.tif                     makes ortho.embeddings.zarr beside it

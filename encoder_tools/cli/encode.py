@@ -94,7 +94,7 @@ def encode_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    r"""Precompute the embeddings of IMAGES, files or folders.
+    """Precompute the embeddings of IMAGES, files or folders.
 
     \b
     Example:

@@ -25,7 +25,7 @@ _SHOWN_PROBLEMS = 5
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def info_command(store: Path, as_json: bool) -> None:
-    r"""Say what STORE holds.
+    """Say what STORE holds.
 
     \b
     Example:
@@ -62,7 +62,7 @@ def _stretch_text(reader: StoreReader) -> str:
 @click.argument("image", required=False, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
 def verify_command(store: Path, image: Path | None, as_json: bool) -> None:
-    r"""Check that STORE is whole: every tile there, of the right size, finite; and, with IMAGE, made from it.
+    """Check that STORE is whole: every tile there, of the right size, finite; and, with IMAGE, made from it.
 
     \b
     Example:

@@ -17,7 +17,7 @@ __all__ = ["export_command", "models_command", "train_mini_command"]
 @click.group("models", invoke_without_command=True)
 @click.pass_context
 def models_command(ctx: click.Context) -> None:
-    r"""List the models, or download one.
+    """List the models, or download one.
 
     \b
     Example:
@@ -31,7 +31,7 @@ def models_command(ctx: click.Context) -> None:
 @models_command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def list_command(as_json: bool = False) -> None:
-    r"""Say each model's size, licence, SHA-256 and where it is kept.
+    """Say each model's size, licence, SHA-256 and where it is kept.
 
     \b
     Example:
@@ -51,7 +51,7 @@ def list_command(as_json: bool = False) -> None:
 @models_command.command("download")
 @click.argument("name")
 def download_command(name: str) -> None:
-    r"""Download the checkpoint NAME, going on where an earlier try stopped, and check its SHA-256.
+    """Download the checkpoint NAME, going on where an earlier try stopped, and check its SHA-256.
 
     \b
     Example:
@@ -67,7 +67,7 @@ def download_command(name: str) -> None:
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the ONNX files.")
 @click.option("--encoder", "with_encoder", is_flag=True, help="Write the image encoder as well.")
 def export_command(model_or_checkpoint: str, output: Path, with_encoder: bool) -> None:
-    r"""Export a SAM model, by name or checkpoint, to ONNX: prepare.onnx and decoder.onnx.
+    """Export a SAM model, by name or checkpoint, to ONNX: prepare.onnx and decoder.onnx.
 
     \b
     Example:
@@ -86,7 +86,7 @@ def export_command(model_or_checkpoint: str, output: Path, with_encoder: bool) -
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of checkpoint, log and ONNX files.")
 @click.option("--minutes", type=float, help="Time limit over all sittings.")
 def train_mini_command(data: Path | None, out: Path, minutes: float | None) -> None:
-    r"""Train the embedded model from scratch, resuming where an earlier sitting stopped, and export it.
+    """Train the embedded model from scratch, resuming where an earlier sitting stopped, and export it.
 
     \b
     Example:

@@ -98,7 +98,7 @@ def segment_command(
     simplify: float,
     **options: Any,
 ) -> None:
-    r"""Draw polygons on STORE from PROMPTS, a vector file of points or polygons, or from --point and --box.
+    """Draw polygons on STORE from PROMPTS, a vector file of points or polygons, or from --point and --box.
 
     Points may have the fields label (1 positive, 0 negative) and object (which points belong together); a polygon
     stands for its box.
