@@ -1,0 +1,25 @@
+"""Settings for all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Machines that run tests are shared: how long one example takes says nothing.
+settings.register_profile("geosam_es", deadline=None, max_examples=50)
+settings.load_profile("geosam_es")
+
+DATA_VARIABLE = "GEOSAM_ES_DATA"
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Real orthophotos with ground truth; see the README for where they come from."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get(DATA_VARIABLE, default))
+    if not folder.is_dir():
+        pytest.skip(f"no real orthophotos here: set {DATA_VARIABLE} to their folder")
+    return folder

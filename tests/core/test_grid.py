@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geosam_es.core.grid import LevelGrid, Pyramid, Tile, Tiling
+from geosam_es.core.prompts import Bounds
+
+sizes = st.integers(1, 6000)
+overlaps = st.integers(0, 1000)
+
+
+@given(sizes, sizes, overlaps)
+def test_tiles_cover_the_level_and_are_full(width: int, height: int, overlap: int) -> None:
+    grid = LevelGrid(0, width, height, Tiling(1024, overlap))
+    cols = np.zeros(width, bool)
+    rows = np.zeros(height, bool)
+    for col in range(grid.cols):
+        window = grid.window(0, col)
+        assert window.width == min(1024, width)
+        assert window.col_off >= 0 and window.col_off + window.width <= width
+        cols[window.col_off : window.col_off + window.width] = True
+    for row in range(grid.rows):
+        window = grid.window(row, 0)
+        assert window.height == min(1024, height)
+        rows[window.row_off : window.row_off + window.height] = True
+    assert cols.all() and rows.all()
+
+
+@given(sizes, sizes, overlaps)
+def test_neighbours_share_at_least_the_overlap(width: int, height: int, overlap: int) -> None:
+    grid = LevelGrid(0, width, height, Tiling(1024, overlap))
+    starts = [grid.window(0, col).col_off for col in range(grid.cols)]
+    assert starts == sorted(set(starts))
+    assert all(second - first <= 1024 - overlap for first, second in zip(starts, starts[1:]))
+
+
+@given(st.integers(1, 40_000), st.integers(1, 40_000))
+def test_last_level_is_one_tile(width: int, height: int) -> None:
+    pyramid = Pyramid(width, height, Tiling())
+    assert len(pyramid.grids[-1]) == 1
+    assert all(len(grid) > 1 for grid in pyramid.grids[:-1])
+
+
+@given(sizes, sizes, overlaps, st.data())
+def test_any_point_has_a_tile_on_every_level(width: int, height: int, overlap: int, data: st.DataObject) -> None:
+    pyramid = Pyramid(width, height, Tiling(1024, overlap))
+    x, y = data.draw(st.floats(0, width)), data.draw(st.floats(0, height))
+    for level in range(len(pyramid.grids)):
+        tile = pyramid.choose(Bounds(x, y, x, y), is_box=False, level=level)
+        assert tile is not None and tile.level == level
+        assert pyramid.tile_bounds(tile).contains(Bounds(x, y, x, y))
+
+
+@given(sizes, sizes, st.data())
+def test_chosen_tile_has_the_widest_margin(width: int, height: int, data: st.DataObject) -> None:
+    pyramid = Pyramid(width, height, Tiling())
+    x, y = data.draw(st.floats(0, width)), data.draw(st.floats(0, height))
+    tile = pyramid.choose(Bounds(x, y, x, y), is_box=False)
+    assert tile is not None
+
+    def margin(candidate: Tile) -> float:
+        left, top, right, bottom = pyramid.tile_bounds(candidate)
+        far = 1024.0
+        return min(
+            x - left if left > 0 else far,
+            y - top if top > 0 else far,
+            right - x if right < width else far,
+            bottom - y if bottom < height else far,
+        )
+
+    best = max(margin(candidate) for candidate in pyramid.grids[0])
+    assert margin(tile) == pytest.approx(best)
+    # An overlap of 256 px keeps any point 128 px away from a border that cuts.
+    assert best >= 128
+
+
+def test_box_may_fill_four_fifths_of_a_tile() -> None:
+    pyramid = Pyramid(4096, 4096, Tiling())
+    small = pyramid.choose(Bounds(100, 100, 900, 500), is_box=True)
+    large = pyramid.choose(Bounds(100, 100, 1000, 500), is_box=True)
+    points = pyramid.choose(Bounds(100, 100, 1000, 500), is_box=False)
+    assert small is not None and small.level == 0
+    assert large is not None and large.level == 1
+    assert points is not None and points.level == 0
+    whole = pyramid.choose(Bounds(0, 0, 4096, 4096), is_box=True)
+    assert whole == Tile(2, 0, 0)
+
+
+def test_level_can_be_chosen_and_is_held_to_what_there_is() -> None:
+    pyramid = Pyramid(4096, 4096, Tiling())
+    point = Bounds(5, 5, 5, 5)
+    assert [pyramid.choose(point, is_box=False, level=level).level for level in (0, 1, 2, 9)] == [0, 1, 2, 2]
+
+
+def test_tiles_without_embedding_are_passed_over() -> None:
+    pyramid = Pyramid(3000, 1000, Tiling())
+    point = Bounds(900, 500, 900, 500)
+    assert pyramid.choose(point, is_box=False) == Tile(0, 0, 0) or pyramid.choose(point, is_box=False) == Tile(0, 0, 1)
+    best = pyramid.choose(point, is_box=False)
+    other = pyramid.choose(point, is_box=False, available=lambda tile: tile != best)
+    assert other is not None and other != best
+    assert pyramid.choose(point, is_box=False, available=lambda tile: False) is None
+
+
+def test_point_on_the_cut_last_coarse_pixel_belongs_to_the_level() -> None:
+    pyramid = Pyramid(2051, 2051, Tiling())
+    assert pyramid.grids[1].width == 1025
+    tile = pyramid.choose(Bounds(2050.9, 2050.9, 2050.9, 2050.9), is_box=False, level=1)
+    assert tile is not None and tile.level == 1
+    assert pyramid.tile_bounds(tile)[2:] == (2051, 2051)
+
+
+def test_overlap_must_leave_a_stride() -> None:
+    with pytest.raises(ValueError, match="overlap"):
+        Tiling(1024, 1024)

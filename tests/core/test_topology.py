@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geosam_es.core.topology import clean, fill_holes, merge, polygon_parts, prompted_parts
+
+SQUARE = shapely.box(0, 0, 100, 100)
+WITH_HOLES = shapely.Polygon(
+    SQUARE.exterior, [shapely.box(10, 10, 12, 12).exterior, shapely.box(50, 50, 80, 80).exterior]
+)
+
+
+def test_only_small_holes_are_filled() -> None:
+    filled = fill_holes(WITH_HOLES, 100)
+    assert len(filled.interiors) == 1
+    assert filled.area == pytest.approx(10000 - 900)
+    assert len(fill_holes(WITH_HOLES, 1e6).interiors) == 0
+    assert len(fill_holes(WITH_HOLES, 0).interiors) == 2
+
+
+def test_small_parts_are_left_out() -> None:
+    cleaned = clean([SQUARE, shapely.box(200, 200, 201, 201)], min_area=2)
+    assert cleaned.equals(SQUARE)
+    assert clean([SQUARE], min_area=1e6).is_empty
+    assert clean([]).is_empty
+
+
+def test_prompted_parts() -> None:
+    speck = shapely.box(200, 200, 205, 205)
+    assert prompted_parts([SQUARE, speck], [(50, 50)]) == [SQUARE]
+    assert prompted_parts([SQUARE, speck], [(202, 202)]) == [speck]
+    assert prompted_parts([SQUARE, speck], [(50, 50), (202, 202)]) == [SQUARE, speck]
+    # A click in a hole, or a box without a click, keeps the largest.
+    assert prompted_parts([WITH_HOLES, speck], [(60, 60)]) == [WITH_HOLES]
+    assert prompted_parts([SQUARE, speck], []) == [SQUARE]
+
+
+def test_merge_joins_what_touches() -> None:
+    joined = merge([SQUARE, shapely.box(100, 0, 200, 100)])
+    assert joined.geom_type == "Polygon" and joined.area == 20000
+    apart = merge([SQUARE, shapely.box(300, 0, 400, 100)])
+    assert apart.geom_type == "MultiPolygon" and len(apart.geoms) == 2
+
+
+def test_polygon_parts_drops_lines() -> None:
+    mixed = shapely.GeometryCollection(
+        [SQUARE, shapely.LineString([(0, 0), (1, 1)]), shapely.MultiPolygon([shapely.box(200, 0, 201, 1)])]
+    )
+    assert [part.area for part in polygon_parts(mixed)] == [10000, 1]
+    assert polygon_parts(shapely.Polygon()) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.1, 30))
+def test_simplified_outlines_are_valid_near_and_lighter(seed: int, tolerance: float) -> None:
+    rng = np.random.default_rng(seed)
+    angles = np.linspace(0, 2 * np.pi, 200, endpoint=False)
+    radius = 100 + rng.normal(size=200).cumsum() % 20
+    polygon = shapely.Polygon(np.column_stack([radius * np.cos(angles), radius * np.sin(angles)]))
+    cleaned = clean([polygon], simplify_tolerance=tolerance)
+    assert cleaned.is_valid
+    assert shapely.get_num_coordinates(cleaned) <= shapely.get_num_coordinates(polygon)
+    if not cleaned.is_empty:
+        assert shapely.hausdorff_distance(cleaned.exterior, polygon.exterior) <= 2 * tolerance + 1e-6

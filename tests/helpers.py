@@ -1,0 +1,117 @@
+"""A model whose answers are known, and stores made with it.
+
+The features of a tile are its own image, averaged over 4 x 4 pixels, and the decoder answers with the bright blob under
+the prompt. So whatever the tiles, the right polygon is the blob, and everything between prompt and polygon can be
+checked exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from geosam_es.core.geotransform import GeoTransform
+from geosam_es.core.grid import Tiling
+from geosam_es.core.prompts import Prompts
+from geosam_es.core.radiometry import Stretch
+from geosam_es.inference.decoder import Context, DecodedMasks
+from geosam_es.inference.segmenter import Segmenter
+from geosam_es.store import StoreMetadata, StoreReader, StoreWriter
+from geosam_es.store.layout import RasterInfo
+
+SIDE = 256
+FEATURES = {"image_embeddings": (1, SIDE, SIDE)}
+MODEL = {"name": "blobs", "encoder_sha256": "0" * 64, "licence": "GPL-3.0-or-later", "features": FEATURES}
+
+
+class BlobDecoder:
+    """Answers with the bright blob under the prompts: whole, and as candidates a part, a sub-part and nothing."""
+
+    def __init__(self) -> None:
+        self.prepared = 0
+        self.calls: list[tuple[Prompts, NDArray[np.float32] | None]] = []
+
+    def prepare(self, features: Mapping[str, NDArray[np.float32]]) -> Context:
+        self.prepared += 1
+        return dict(features)
+
+    def decode(self, context: Context, prompts: Prompts, mask_input: NDArray[np.float32] | None = None) -> DecodedMasks:
+        self.calls.append((prompts, mask_input))
+        # The level set of one half falls where the edge of the blob does.
+        field = (context["image_embeddings"][0, 0] - 0.5) * 20
+        blobs, _ = ndimage.label(field > 0, structure=np.ones((3, 3)))
+        wanted = self._labels(blobs, prompts)
+        near = ndimage.binary_dilation(np.isin(blobs, list(wanted)), iterations=2) if wanted else blobs > blobs.max()
+        whole = np.where(near & ((field <= 0) | np.isin(blobs, list(wanted))), field, -10.0)
+        part = np.where(ndimage.binary_erosion(whole > 0, iterations=4), 10.0, -10.0)
+        nothing = np.full_like(whole, -10.0)
+        masks = np.stack([whole, part, whole, nothing]).astype(np.float32)
+        return DecodedMasks(masks, np.array([0.95, 0.6, 0.9, 0.1], np.float32))
+
+    def _labels(self, blobs: NDArray[np.int32], prompts: Prompts) -> set[int]:
+        def at(x: float, y: float) -> int:
+            return int(blobs[min(int(y // 4), SIDE - 1), min(int(x // 4), SIDE - 1)])
+
+        chosen = {at(p.x, p.y) for p in prompts.points if p.positive}
+        if prompts.box is not None:
+            left, top, right, bottom = (int(v // 4) for v in prompts.box)
+            chosen |= set(np.unique(blobs[top : bottom + 1, left : right + 1]).tolist())
+        return chosen - {0} - {at(p.x, p.y) for p in prompts.points if not p.positive}
+
+
+def make_metadata(
+    width: int, height: int, overlap: int = 256, levels: int = 99, transform: GeoTransform | None = None
+) -> StoreMetadata:
+    transform = transform or GeoTransform(1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    raster = RasterInfo("blobs.tif", 1, width, height, "f" * 64, "", transform)
+    probe = StoreMetadata(
+        raster, (1, 2, 3), Stretch(), None, MODEL, "float32", Tiling(1024, overlap), levels, None, "tests", "2026-01-01"
+    )
+    actual = len(probe.pyramid.grids)
+    return StoreMetadata(**{**probe.__dict__, "levels": actual})
+
+
+def make_store(
+    folder: Path,
+    image: NDArray[np.float32],
+    overlap: int = 256,
+    levels: int = 99,
+    transform: GeoTransform | None = None,
+    name: str = "blobs",
+) -> Path:
+    """Write a store of an image with values from 0 to 1, without any raster file."""
+    height, width = image.shape
+    metadata = make_metadata(width, height, overlap, levels, transform)
+    decoder = folder / "decoder.bin"
+    decoder.write_bytes(b"not an ONNX file: these stores are read with BlobDecoder")
+    root = folder / f"{name}.embeddings.zarr"
+    writer = StoreWriter.create(root, metadata, {"decoder.onnx": decoder})
+    for grid in metadata.pyramid.grids:
+        level = _reduce(image, grid.scale)[: grid.height, : grid.width]
+        for tile in grid:
+            col, row, tile_width, tile_height = grid.window(tile.row, tile.col)
+            padded = np.zeros((1024, 1024), np.float32)
+            padded[:tile_height, :tile_width] = level[row : row + tile_height, col : col + tile_width]
+            writer.write(tile, {"image_embeddings": _reduce(padded, 4)[None]})
+    return root
+
+
+def _reduce(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    height, width = image.shape[0] // factor, image.shape[1] // factor
+    blocks = image[: height * factor, : width * factor].reshape(height, factor, width, factor)
+    return blocks.mean(axis=(1, 3), dtype=np.float64).astype(np.float32)
+
+
+def open_blobs(root: Path) -> Segmenter:
+    return Segmenter(StoreReader(root), BlobDecoder())
+
+
+def disc(shape: tuple[int, int], x: float, y: float, radius: float) -> NDArray[np.float32]:
+    """Draw a disc with a soft edge, so that its outline is known to a fraction of a pixel."""
+    ys, xs = np.mgrid[: shape[0], : shape[1]] + 0.5
+    distance = np.hypot(xs - x, ys - y)
+    return np.clip((radius - distance) / 16 + 0.5, 0, 1).astype(np.float32)

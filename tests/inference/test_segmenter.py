@@ -1,0 +1,248 @@
+"""Which tile answers, what happens at borders, and that no prompt fails. The right polygon is the drawn disc."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+
+from geosam_es.core.grid import Tile
+from geosam_es.core.prompts import Bounds, Point, Prompts
+from geosam_es.core.topology import merge
+from geosam_es.errors import PromptError
+from geosam_es.inference.answers import Candidate
+from geosam_es.inference.segmenter import Segmenter
+from tests.helpers import BlobDecoder, disc, make_store, open_blobs
+
+SHAPE = (2600, 3100)
+
+
+def circle(x: float, y: float, radius: float) -> shapely.Polygon:
+    return shapely.Point(x, y).buffer(radius, quad_segs=64)
+
+
+def iou(candidate: Candidate, truth: shapely.Geometry) -> float:
+    ours = merge(candidate.polygons)
+    return ours.intersection(truth).area / ours.union(truth).area
+
+
+def click(segmenter: Segmenter, *points: Point, level: int = 0) -> Candidate:
+    return segmenter.resolve(segmenter.propose(Prompts(points), level))
+
+
+def decoder_of(segmenter: Segmenter) -> BlobDecoder:
+    assert isinstance(segmenter.decoder, BlobDecoder)
+    return segmenter.decoder
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("x", "y", "radius"),
+    [(500, 500, 200), (1024, 1024, 150), (896, 768, 120), (3000, 2500, 90), (1600, 20, 100), (30, 1300, 200)],
+    ids=["in a tile", "where four tiles meet", "on a tile's border", "at the corner", "at the top", "at the left"],
+)
+def test_every_level_finds_the_object(tmp_path: Path, level: int, x: float, y: float, radius: float) -> None:
+    segmenter = open_blobs(make_store(tmp_path, disc(SHAPE, x, y, radius)))
+    truth = circle(x, y, radius).intersection(shapely.box(0, 0, SHAPE[1], SHAPE[0]))
+    centre = truth.centroid
+    candidate = click(segmenter, Point(centre.x, centre.y), level=level)
+    assert candidate.level == level
+    assert iou(candidate, truth) > (0.985, 0.97, 0.93)[level]
+
+
+@pytest.mark.parametrize("overlap", [0, 64, 256, 700])
+def test_object_larger_than_a_tile(tmp_path: Path, overlap: int) -> None:
+    x, y, radius = 1500, 1300, 900
+    segmenter = open_blobs(make_store(tmp_path, disc(SHAPE, x, y, radius), overlap))
+    for px, py in [(1500, 1300), (800, 1100), (2300, 1300), (1500, 2150)]:
+        candidate = click(segmenter, Point(px, py))
+        assert iou(candidate, circle(x, y, radius)) > 0.98
+        assert candidate.level > 0
+
+
+@pytest.mark.parametrize("overlap", [64, 256])
+def test_object_larger_than_a_tile_in_a_store_with_one_level(tmp_path: Path, overlap: int) -> None:
+    x, y, radius = 1500, 1300, 900
+    segmenter = open_blobs(make_store(tmp_path, disc(SHAPE, x, y, radius), overlap, levels=1))
+    candidate = click(segmenter, Point(1500, 1300))
+    assert iou(candidate, circle(x, y, radius)) > 0.99
+    assert candidate.level == 0
+    assert len(candidate.tiles) > 4
+
+
+def test_object_cut_by_the_first_tile_moves_to_one_that_holds_it(tmp_path: Path) -> None:
+    """A click near the edge of a large object is nearest to a tile that cuts the object."""
+    segmenter = open_blobs(make_store(tmp_path, disc(SHAPE, 1280, 500, 400)))
+    candidate = click(segmenter, Point(900, 500))
+    assert candidate.level == 0
+    assert len(candidate.tiles) == 1
+    assert iou(candidate, circle(1280, 500, 400)) > 0.99
+
+
+def test_same_answer_from_stores_with_joints_elsewhere(tmp_path: Path) -> None:
+    image = np.maximum.reduce([disc(SHAPE, x, y, 120) for x in (300, 780, 1540, 2400) for y in (400, 1000, 1900)])
+    stores = [open_blobs(make_store(tmp_path, image, overlap, name=str(overlap))) for overlap in (256, 384, 100)]
+    for x in (300, 780, 1540, 2400):
+        for y in (400, 1000, 1900):
+            first, *others = [merge(click(store, Point(x, y)).polygons) for store in stores]
+            for other in others:
+                assert first.intersection(other).area / first.union(other).area > 0.97
+
+
+def test_road_through_all_tiles_grows_at_its_own_level(tmp_path: Path) -> None:
+    """A line too thin for the coarse levels is followed from tile to tile."""
+    road = np.zeros(SHAPE, np.float32)
+    # Seven pixels wide, astride two rows of the coarse level's cells: neither is half covered.
+    road[701:708] = 1
+    segmenter = open_blobs(make_store(tmp_path, road))
+    candidate = click(segmenter, Point(1500, 704))
+    assert candidate.level == 0
+    assert len(candidate.tiles) == 4
+    assert iou(candidate, shapely.box(0, 701, SHAPE[1], 708)) > 0.8
+    assert shapely.total_bounds(np.array(candidate.polygons))[[0, 2]].tolist() == [0, SHAPE[1]]
+
+
+def test_growth_is_bounded(tmp_path: Path) -> None:
+    ys = np.mgrid[:300, :16000][0] + 0.5
+    road = np.clip((7 - np.abs(ys - 150)) / 8 + 0.5, 0, 1).astype(np.float32)
+    segmenter = open_blobs(make_store(tmp_path, road, levels=1))
+    candidate = click(segmenter, Point(8000, 150))
+    assert len(candidate.tiles) == 16
+
+
+def test_raster_smaller_than_a_tile(tmp_path: Path) -> None:
+    segmenter = open_blobs(make_store(tmp_path, disc((300, 500), 480, 150, 60)))
+    truth = circle(480, 150, 60).intersection(shapely.box(0, 0, 500, 300))
+    assert iou(click(segmenter, Point(470, 150)), truth) > 0.97
+
+
+def test_coarse_levels_reach_the_rasters_edge(tmp_path: Path) -> None:
+    """The last coarse pixel is cut, and the polygon is not."""
+    segmenter = open_blobs(make_store(tmp_path, np.ones((2051, 2055), np.float32)))
+    for level in range(3):
+        candidate = click(segmenter, Point(2040, 2040), level=level)
+        assert shapely.total_bounds(np.array(candidate.polygons)).tolist() == [0, 0, 2055, 2051]
+
+
+def test_points_farther_apart_than_a_tile(tmp_path: Path) -> None:
+    image = np.maximum(disc(SHAPE, 300, 300, 150), disc(SHAPE, 2800, 2300, 150))
+    truth = shapely.union(circle(300, 300, 150), circle(2800, 2300, 150))
+    prompts = Point(300, 300), Point(2800, 2300)
+    for levels, wanted in ((99, 0.93), (1, 0.98)):
+        segmenter = open_blobs(make_store(tmp_path, image, levels=levels, name=str(levels)))
+        candidate = click(segmenter, *prompts)
+        assert len(candidate.polygons) == 2
+        assert iou(candidate, truth) > wanted
+
+
+def test_box_larger_than_any_tile_of_a_store_with_one_level(tmp_path: Path) -> None:
+    segmenter = open_blobs(make_store(tmp_path, disc(SHAPE, 1500, 1300, 900), levels=1))
+    proposal = segmenter.propose(Prompts(box=Bounds(590, 390, 2410, 2210)))
+    assert len(proposal.answers) > 1
+    assert iou(segmenter.resolve(proposal), circle(1500, 1300, 900)) > 0.98
+
+
+def test_box_goes_to_the_level_it_fits(tmp_path: Path) -> None:
+    segmenter = open_blobs(make_store(tmp_path, disc(SHAPE, 1500, 1300, 500)))
+    candidate = segmenter.resolve(segmenter.propose(Prompts(box=Bounds(990, 790, 2010, 1810))))
+    assert candidate.level == 1
+    assert iou(candidate, circle(1500, 1300, 500)) > 0.98
+
+
+def test_box_is_cut_at_the_rasters_edge(tmp_path: Path) -> None:
+    segmenter = open_blobs(make_store(tmp_path, disc(SHAPE, 3050, 1300, 100)))
+    proposal = segmenter.propose(Prompts(box=Bounds(2900, 1150, 9999, 1450)))
+    assert proposal.prompts.box == (2900, 1150, 3100, 1450)
+
+
+def test_negative_points_beyond_the_tile_are_kept_for_the_tiles_they_lie_in(tmp_path: Path) -> None:
+    """Two discs joined by a thin bridge; a negative click on the far one, beyond the first tile."""
+    ys, xs = np.mgrid[: SHAPE[0], : SHAPE[1]] + 0.5
+    bridge = np.clip((10 - np.abs(ys - 500)) / 8 + 0.5, 0, 1) * ((xs > 500) & (xs < 1700))
+    image = np.maximum.reduce([disc(SHAPE, 500, 500, 250), disc(SHAPE, 1900, 500, 250), bridge]).astype(np.float32)
+    segmenter = open_blobs(make_store(tmp_path, image, levels=1))
+    both = click(segmenter, Point(300, 500))
+    cut = click(segmenter, Point(300, 500), Point(1950, 500, positive=False))
+    assert merge(both.polygons).covers(shapely.Point(1950, 500))
+    assert not merge(cut.polygons).covers(shapely.Point(1950, 500))
+    assert merge(cut.polygons).covers(shapely.Point(300, 500))
+
+
+def test_candidates_follow_sams_ranking(tmp_path: Path) -> None:
+    segmenter = open_blobs(make_store(tmp_path, disc(SHAPE, 500, 500, 200)))
+    single = segmenter.propose(Prompts((Point(500, 500),)))
+    assert single.ranking == (2, 1, 3)
+    several = segmenter.propose(Prompts((Point(500, 500), Point(510, 500))))
+    assert several.ranking == (0, 2, 1, 3)
+    part = segmenter.resolve(single, 1)
+    assert merge(part.polygons).area < merge(segmenter.resolve(single, 0).polygons).area
+    assert segmenter.resolve(single, 2).polygons == ()
+
+
+def test_specks_that_were_not_clicked_are_left_out(tmp_path: Path) -> None:
+    image = np.maximum(disc(SHAPE, 500, 500, 200), disc(SHAPE, 850, 850, 40))
+    segmenter = open_blobs(make_store(tmp_path, image))
+    box = segmenter.resolve(segmenter.propose(Prompts(box=Bounds(290, 290, 895, 895))))
+    assert len(box.polygons) == 1
+    assert iou(box, circle(500, 500, 200)) > 0.98
+
+
+def test_earlier_logits_go_back_in(tmp_path: Path) -> None:
+    segmenter = open_blobs(make_store(tmp_path, disc(SHAPE, 1020, 500, 200)))
+    first = click(segmenter, Point(1020, 500))
+    prompts = Prompts((Point(1020, 500), Point(1100, 500)))
+    segmenter.propose(prompts, previous=first)
+    mask_input = decoder_of(segmenter).calls[-1][1]
+    assert mask_input is not None
+    np.testing.assert_array_equal(mask_input, first.piece.logits)
+    segmenter.propose(prompts, level=1, previous=first)
+    warped = decoder_of(segmenter).calls[-1][1]
+    # The same object in the coarser tile takes a quarter of the cells.
+    assert warped is not None
+    assert (warped > 0).sum() == pytest.approx((first.piece.logits > 0).sum() / 4, rel=0.05)
+
+
+def test_a_tile_is_prepared_once(tmp_path: Path) -> None:
+    segmenter = open_blobs(make_store(tmp_path, disc(SHAPE, 500, 500, 200)))
+    for _ in range(5):
+        click(segmenter, Point(500, 500))
+    assert decoder_of(segmenter).prepared == 1
+
+
+def test_prompts_outside_are_refused(tmp_path: Path) -> None:
+    segmenter = open_blobs(make_store(tmp_path, disc((300, 300), 100, 100, 50)))
+    for prompts in (
+        Prompts((Point(-1, 5),)),
+        Prompts((Point(5, 5), Point(5, 301, positive=False))),
+        Prompts(box=Bounds(400, 0, 500, 10)),
+    ):
+        with pytest.raises(PromptError, match="outside the raster"):
+            segmenter.propose(prompts)
+    with pytest.raises(PromptError, match="no positive point"):
+        segmenter.propose(Prompts((Point(5, 5, positive=False),)))
+
+
+def test_skipped_tiles_have_no_data_and_missing_ones_are_seen_from_farther_away(tmp_path: Path) -> None:
+    root = make_store(tmp_path, disc(SHAPE, 500, 500, 200))
+    (root / "level0/image_embeddings/c/0/0/0/0/0").unlink()
+    assert click(open_blobs(root), Point(500, 500)).level == 1
+    marker = root / "level0/skipped/c/0/0"
+    marker.parent.mkdir(parents=True)
+    marker.write_bytes(b"\1")
+    with pytest.raises(PromptError, match=r"no data at \(500, 500\)"):
+        click(open_blobs(root), Point(500, 500))
+
+
+def test_nothing_encoded_here_is_said(tmp_path: Path) -> None:
+    root = make_store(tmp_path, disc((300, 300), 100, 100, 50))
+    (root / "level0/image_embeddings/c/0/0/0/0/0").unlink()
+    with pytest.raises(PromptError, match="--resume"):
+        click(open_blobs(root), Point(100, 100))
+
+
+def test_tile_for_is_what_answers(tmp_path: Path) -> None:
+    segmenter = open_blobs(make_store(tmp_path, disc(SHAPE, 500, 500, 200)))
+    prompts = Prompts((Point(500, 500),))
+    assert segmenter.tile_for(prompts) == segmenter.propose(prompts).answers[0].frame.tile == Tile(0, 0, 0)

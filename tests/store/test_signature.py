@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geosam_es.core.window import Window
+from geosam_es.errors import SignatureMismatchError
+from geosam_es.store.signature import check_signature, pixel_fingerprint, raster_signature, signature
+from tests.helpers import make_metadata
+
+
+def fingerprint(image: np.ndarray) -> str:
+    def read(window: Window) -> np.ndarray:
+        col, row, width, height = window
+        part = image[:, row : row + height, col : col + width]
+        assert part.shape[1:] == (height, width)
+        return part
+
+    return pixel_fingerprint(image.shape[2], image.shape[1], image.shape[0], read)
+
+
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_windows_lie_inside_any_raster(width: int, height: int) -> None:
+    image = np.zeros((1, height, width), np.uint8)
+    assert len(fingerprint(image)) == 64
+
+
+def test_fingerprint_knows_pixels_size_type_and_bands() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (3, 200, 300), dtype=np.uint8)
+    changed = image.copy()
+    changed[0, -1, -1] ^= 1
+    others = [changed, image[:, :-1], image[:2], image.astype(np.uint16)]
+    assert fingerprint(image.copy()) == fingerprint(image)
+    assert len({fingerprint(other) for other in [image, *others]}) == 5
+
+
+def test_byte_order_does_not_matter() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (1, 50, 50)).astype("<u2")
+    assert fingerprint(image) == fingerprint(image.astype(">u2"))
+
+
+def test_first_difference_is_named() -> None:
+    metadata = make_metadata(2000, 1000)
+    other = replace(metadata, raster=replace(metadata.raster, fingerprint="e" * 64), bands=(1, 1, 1))
+    with pytest.raises(SignatureMismatchError) as caught:
+        check_signature(Path("a.zarr"), signature(metadata), signature(other), "do this")
+    assert caught.value.key == "raster fingerprint"
+    assert caught.value.user_message.endswith("do this")
+    check_signature(Path("a.zarr"), signature(metadata), raster_signature(metadata.raster), "")
