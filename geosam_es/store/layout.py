@@ -233,6 +233,14 @@ def skipped_chunk(root: Path, tile: Tile) -> Path:
     return root / level_name(tile.level) / SKIPPED / "c" / str(tile.row) / str(tile.col)
 
 
+def is_store(root: Path) -> bool:
+    """Tell whether a directory is a store of ours, of whatever version, and not another Zarr group."""
+    try:
+        return ATTRIBUTE in json.loads((root / GROUP_FILE).read_text(encoding="utf-8"))["attributes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def read_metadata(root: Path) -> StoreMetadata:
     """Read and check the root group.
 

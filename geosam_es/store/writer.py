@@ -56,17 +56,20 @@ class StoreWriter:
             If the directory cannot be written.
         """
         if root.exists() and not overwrite:
-            raise StoreError(f"{root} is there already", "go on with --resume or start again with --overwrite")
+            raise _exists_error(root)
         writer = cls(root, metadata)
         fresh = root.with_name(f".{root.name}.{uuid.uuid4().hex}.new")
         try:
             root.parent.mkdir(parents=True, exist_ok=True)
             writer._write_skeleton(fresh, decoder_files)
-            if root.exists():
+            if overwrite and root.exists():
                 _remove_store(root)
             fresh.rename(root)
         except OSError as error:
             shutil.rmtree(fresh, ignore_errors=True)
+            if root.exists() and not overwrite:
+                # Another writer made it meanwhile, and a directory with files in it is never renamed over.
+                raise _exists_error(root) from error
             raise _output_error(root, error) from error
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -166,6 +169,10 @@ class StoreWriter:
             raise _output_error(self.root, error) from error
 
 
+def _exists_error(root: Path) -> StoreError:
+    return StoreError(f"{root} is there already", "go on with --resume or start again with --overwrite")
+
+
 def _output_error(root: Path, error: OSError) -> OutputError:
     reason = error.strerror or str(error)
     return OutputError(
@@ -179,7 +186,7 @@ def _remove_store(root: Path) -> None:
 
     It is renamed first, so that a removal cut short never leaves half a store under the name.
     """
-    if not root.is_dir() or not (root.name.endswith(layout.SUFFIX) or (root / layout.GROUP_FILE).is_file()):
+    if not root.is_dir() or not (root.name.endswith(layout.SUFFIX) or layout.is_store(root)):
         raise StoreError(f"{root} is there and is not an embedding store", "choose another name with -o")
     doomed = root.with_name(f".{root.name}.{uuid.uuid4().hex}.old")
     root.replace(doomed)
