@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from geosam_es import __version__
 from geosam_es.core.grid import Pyramid, Tile, Tiling
-from geosam_es.errors import GeoSamError, StoreError
+from geosam_es.errors import GeoSamError, OutputError, StoreError
 from geosam_es.inference.encoder import TILE_SIZE, Encoder
-from geosam_es.store import StoreMetadata, StoreWriter
+from geosam_es.store import StoreMetadata, StoreReader, StoreWriter
 
 from .raster import Raster, RasterTile, decide_stretch
 
@@ -34,7 +34,8 @@ __all__ = ["EncodeOptions", "EncodePlan", "EncodeReport", "Estimate", "encode", 
 _READERS = 2
 _WRITERS = 2
 _TIMED_TILES = 3
-_SKELETON_BYTES = 4096
+_LEVEL_BYTES = 4096
+"""More than the JSON files of a level take, and those of the root."""
 
 ProgressCallback = Callable[[int, int], None]
 
@@ -148,7 +149,7 @@ def make_plan(raster: Raster, encoder: Encoder, options: EncodeOptions) -> Encod
     return EncodePlan(raster, metadata, options.aoi, options.batch_size or encoder.default_batch_size)
 
 
-def estimate(plan: EncodePlan, encoder: Encoder) -> Estimate:
+def estimate(plan: EncodePlan, encoder: Encoder, decoder_files: Mapping[str, Path]) -> Estimate:
     """Time a few tiles and say what the whole would take."""
     tiles = [tile for tile in plan.pyramid if plan.is_wanted(tile)]
     sample = [tiles[len(tiles) * step // _TIMED_TILES] for step in range(min(_TIMED_TILES, len(tiles)))]
@@ -156,9 +157,9 @@ def estimate(plan: EncodePlan, encoder: Encoder) -> Estimate:
     seconds = [_time_tile(plan, encoder, tile) for tile in sample[:1] + sample][1:]
     values = sum(int(np.prod(shape)) for shape in plan.metadata.features.values())
     tile_bytes = values * np.dtype(plan.metadata.dtype).itemsize
-    return Estimate(
-        len(tiles), len(tiles) * tile_bytes + _SKELETON_BYTES, len(tiles) * float(np.mean(seconds or [0.0]))
-    )
+    fixed_bytes = sum(path.stat().st_size for path in decoder_files.values())
+    fixed_bytes += _LEVEL_BYTES * (1 + plan.metadata.levels)
+    return Estimate(len(tiles), len(tiles) * tile_bytes + fixed_bytes, len(tiles) * float(np.mean(seconds or [0.0])))
 
 
 def _time_tile(plan: EncodePlan, encoder: Encoder, tile: Tile) -> float:
@@ -167,13 +168,21 @@ def _time_tile(plan: EncodePlan, encoder: Encoder, tile: Tile) -> float:
     return time.perf_counter() - started
 
 
-def open_writer(
+def _open_writer(
     plan: EncodePlan, store: Path, decoder_files: Mapping[str, Path], *, resume: bool, overwrite: bool
-) -> StoreWriter:
-    """Make the store, or open it to go on; see `StoreWriter.create` and `StoreWriter.resume` for the errors."""
-    if resume and store.exists():
-        return StoreWriter.resume(store, plan.metadata)
-    return StoreWriter.create(store, plan.metadata, decoder_files, overwrite=overwrite)
+) -> tuple[StoreWriter, bool]:
+    """Make the store, or open it to go on, and tell whether it was made."""
+    if not (resume and store.exists()):
+        try:
+            return StoreWriter.create(store, plan.metadata, decoder_files, overwrite=overwrite), True
+        except StoreError:
+            # Another writer may have made it just now; then both fill it.
+            if not (resume and store.exists()):
+                raise
+    writer = StoreWriter.resume(store, plan.metadata)
+    # Tiles added to a store that lacks its arrays or its decoder would be of no use.
+    StoreReader(store)
+    return writer, False
 
 
 def encode(
@@ -210,14 +219,14 @@ def encode(
         If the raster cannot be read or the store not be written. A store made by this call is removed again, but
         for one that already holds tiles and only ran out of space: that one can be resumed.
     """
-    is_new = not (resume and store.exists())
-    writer = open_writer(plan, store, decoder_files, resume=resume, overwrite=overwrite)
-    run = _Run(plan, encoder, writer, progress)
+    writer, is_new = _open_writer(plan, store, decoder_files, resume=resume, overwrite=overwrite)
     try:
-        return run.execute()
+        return _Run(plan, encoder, writer, progress).execute()
     except GeoSamError as error:
-        is_worth_keeping = isinstance(error, OSError) and run.encoded > 0
-        if is_new and not is_worth_keeping:
+        is_kept = isinstance(error, OutputError) and any(count.encoded for count in StoreReader(store).counts())
+        if is_kept:
+            raise OutputError(error.problem, "make room for it and go on with --resume") from error
+        if is_new:
             writer.discard()
         raise
 
@@ -256,12 +265,13 @@ class _Run:
                 writing.append(writers.submit(self.writer.skip, tile))
                 self.skipped += 1
                 self._report()
-                continue
-            batch.append((tile, read.image))
+            else:
+                batch.append((tile, read.image))
             if len(batch) == size:
                 self._encode(batch, writers, writing)
                 batch = []
-            while len(writing) > 2 * size + _WRITERS:
+            # Waiting for the oldest keeps the queue short; asking those that are done lets an error stop the run now.
+            while writing and (len(writing) > 2 * size + _WRITERS or writing[0].done()):
                 writing.popleft().result()
         if batch:
             self._encode(batch, writers, writing)

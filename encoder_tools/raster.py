@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import rasterio
+import rasterio.shutil
+import rasterio.windows
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.io import MemoryFile
 
 from geosam_es.core.geotransform import GeoTransform
+from geosam_es.core.grid import Pyramid, Tiling
 from geosam_es.core.radiometry import Stretch, percentile_limits
 from geosam_es.core.window import Window
 from geosam_es.errors import RasterError
@@ -25,8 +30,12 @@ from geosam_es.store.signature import pixel_fingerprint
 
 __all__ = ["Raster", "RasterTile", "decide_stretch"]
 
-_STRETCH_SAMPLE = 2048
-"""Longest side in pixels of the reduced image that the stretch is read from."""
+_SAMPLES_PER_SIDE = 16
+_SAMPLE_SIZE = 64
+"""The stretch is read from 16 x 16 windows of this size, so that it takes no time however large the raster is."""
+
+_SPARSE_STEP = 97
+"""Where those windows find no data, every 97th pixel with data of the whole raster is taken."""
 
 
 class RasterTile(NamedTuple):
@@ -69,6 +78,7 @@ class Raster:
     ) -> None:
         self.path = path
         self._local = threading.local()
+        self._retagged: MemoryFile | None = None
         dataset = self._dataset()
         self.crs = _crs_of(path, dataset, crs)
         _check_georeference(path, dataset)
@@ -77,16 +87,38 @@ class Raster:
         self.transform = GeoTransform.from_sequence(dataset.transform)
         self.palette = _palette(dataset) if bands is None else None
         self.bands = _choose_bands(path, dataset, bands)
-        self.dtype = np.dtype("uint8") if self.palette is not None else np.dtype(dataset.dtypes[self.bands[0] - 1])
-        self._user_nodata = nodata
+        band_types = [_numpy_type(dataset.dtypes[band - 1]) for band in self.bands]
+        self.dtype = np.dtype("uint8") if self.palette is not None else np.result_type(*band_types)
         self.nodata: float | None = dataset.nodata if nodata is None else nodata
-        self._has_mask = any(MaskFlags.all_valid not in flags for flags in dataset.mask_flag_enums)
+        self._retag(dataset, nodata)
+        self._masked_bands = _masked_bands(self._dataset(), self.bands)
+
+    def _retag(self, dataset: Any, nodata: float | None) -> None:
+        """Let GDAL know a nodata value that the file does not tell, by a virtual raster in memory around it.
+
+        Only GDAL can leave nodata out when it averages pixels for a coarser level. NaN needs it as much.
+        """
+        if nodata is None:
+            is_open = MaskFlags.all_valid in dataset.mask_flag_enums[self.bands[0] - 1]
+            if self.dtype.kind != "f" or not is_open:
+                return
+            nodata = float("nan")
+        elif self.dtype.kind != "f" and not _is_in_range(nodata, self.dtype):
+            raise RasterError(f"--nodata {nodata:g} cannot be in {self.path}, which is {self.dtype}", "correct it")
+        self._retagged = MemoryFile(ext=".vrt")
+        rasterio.shutil.copy(dataset, self._retagged.name, driver="VRT")
+        with rasterio.open(self._retagged.name, "r+") as virtual:
+            virtual.nodata = nodata
+        self._local = threading.local()
 
     def info(self) -> RasterInfo:
         """Describe the raster for a store, with its fingerprint."""
         dataset = self._dataset()
         fingerprint = pixel_fingerprint(
-            self.width, self.height, dataset.count, lambda window: self._read(dataset, None, window, 1)
+            self.width,
+            self.height,
+            dataset.count,
+            lambda window: self._read(dataset, list(dataset.indexes), window, 1, (window.height, window.width)),
         )
         return RasterInfo(
             file_name=self.path.name,
@@ -122,14 +154,17 @@ class Raster:
         """
         dataset = self._dataset()
         shape = (window.height, window.width)
-        native = window.scaled(scale)
+        # A level of one row may reach beyond a raster whose height is no multiple of its pixels.
+        native = window.scaled(scale).intersection(Window(0, 0, self.width, self.height))
         if self.palette is not None:
             indices = self._read(dataset, [1], native, scale, shape, Resampling.nearest)[0]
-            pixels = np.moveaxis(self.palette[indices], -1, 0)
+            colours = np.moveaxis(self.palette[indices], -1, 0)
+            pixels, valid = colours[:3], colours[3] > 0
         else:
-            pixels = self._read(dataset, sorted(set(self.bands)), native, scale, shape)
-            pixels = pixels[[sorted(set(self.bands)).index(band) for band in self.bands]]
-        valid = self._valid(dataset, native, scale, shape)
+            indexes = sorted(set(self.bands))
+            pixels = self._read(dataset, indexes, native, scale, shape)[[indexes.index(band) for band in self.bands]]
+            valid = np.ones(shape, dtype=np.bool_)
+        valid &= self._valid(dataset, native, shape)
         if pixels.dtype.kind == "f":
             valid &= np.isfinite(pixels).all(axis=0)
         return pixels, valid
@@ -152,7 +187,7 @@ class Raster:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                    self._local.dataset = rasterio.open(self.path)
+                    self._local.dataset = rasterio.open(self._retagged.name if self._retagged else self.path)
             except (RasterioError, ValueError) as error:
                 raise RasterError(
                     f"{self.path} is not a raster that GDAL can read", "check the file, or copy it again"
@@ -164,37 +199,40 @@ class Raster:
     def _read(
         self,
         dataset: Any,
-        indexes: list[int] | None,
+        indexes: list[int],
         native: Window,
         scale: int,
-        shape: tuple[int, int] | None = None,
-        resampling: Resampling | None = None,
+        shape: tuple[int, int],
+        resampling: Resampling = Resampling.average,
     ) -> NDArray[Any]:
-        if resampling is None:
-            resampling = Resampling.average if scale > 1 else Resampling.nearest
+        types = {_numpy_type(dataset.dtypes[index - 1]) for index in indexes}
         try:
             pixels: NDArray[Any] = dataset.read(
                 indexes,
                 window=rasterio.windows.Window(*native),
-                out_shape=None if shape is None else (len(indexes or dataset.indexes), *shape),
-                resampling=resampling,
+                out_shape=(len(indexes), *shape),
+                resampling=resampling if scale > 1 else Resampling.nearest,
+                # A virtual raster may have bands of several types, which rasterio does not bring together itself.
+                out_dtype=np.result_type(*types) if len(types) > 1 else None,
             )
         except (RasterioError, MemoryError) as error:
             raise self._damaged(native) from error
         return pixels
 
-    def _valid(self, dataset: Any, native: Window, scale: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        if self._user_nodata is not None:
-            raw = self._read(dataset, sorted(set(self.bands)), native, scale, shape, Resampling.nearest)
-            same = np.isnan(raw) if np.isnan(self._user_nodata) else raw == self._user_nodata
-            return np.asarray(~same.all(axis=0), dtype=np.bool_)
-        if not self._has_mask:
+    def _valid(self, dataset: Any, native: Window, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """Tell where any of the bands has data; a coarse pixel has where any native one under it does."""
+        if not self._masked_bands:
             return np.ones(shape, dtype=np.bool_)
         try:
-            mask = dataset.dataset_mask(window=rasterio.windows.Window(*native), out_shape=shape)
+            masks = dataset.read_masks(
+                self._masked_bands,
+                window=rasterio.windows.Window(*native),
+                out_shape=(len(self._masked_bands), *shape),
+                resampling=Resampling.average,
+            )
         except (RasterioError, MemoryError) as error:
             raise self._damaged(native) from error
-        return np.asarray(mask > 0, dtype=np.bool_)
+        return np.asarray((masks > 0).any(axis=0), dtype=np.bool_)
 
     def _damaged(self, native: Window) -> RasterError:
         return RasterError(
@@ -225,61 +263,63 @@ def decide_stretch(raster: Raster, option: str = "auto") -> Stretch:
     is_8_bit = raster.dtype == np.uint8
     if option == "none" and not is_8_bit:
         raise RasterError(f"{raster.path} is {raster.dtype}, which needs a stretch", "leave out --stretch none")
-    limits = _parse_values(option)
-    if limits is not None:
-        return Stretch((limits,) * 3)
-    sample, valid = _sample(raster)
-    if not valid.any():
+    values = _parse_pair(option, ":")
+    percentiles = (2.0, 98.0) if option in ("auto", "none") else _parse_pair(option, ",")
+    if (values is None and percentiles is None) or (percentiles and not 0 <= percentiles[0] < percentiles[1] <= 100):
+        raise RasterError(
+            f"--stretch {option} cannot be read", "use auto, none, two percentiles as 2,98 or two values as 0:4000"
+        )
+    sample = _sample(raster)
+    if sample.size == 0:
         raise RasterError(f"{raster.path} has no data at all", "check its nodata value, or set --nodata")
-    if option == "none" or (option == "auto" and is_8_bit):
+    if values is not None:
+        return Stretch((values,) * 3)
+    if option == "none" or (option == "auto" and is_8_bit) or percentiles is None:
         return Stretch()
-    percentiles = (2.0, 98.0) if option == "auto" else _parse_percentiles(option)
-    return Stretch(tuple(percentile_limits(band[valid], percentiles) for band in sample))
+    return Stretch(tuple(percentile_limits(band, percentiles) for band in sample))
 
 
-def _sample(raster: Raster) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    scale = max(1, -(-max(raster.width, raster.height) // _STRETCH_SAMPLE))
-    window = Window(0, 0, max(1, raster.width // scale), max(1, raster.height // scale))
-    return raster.read_bands(window, scale)
-
-
-def _parse_values(option: str) -> tuple[float, float] | None:
-    if ":" not in option:
+def _parse_pair(option: str, separator: str) -> tuple[float, float] | None:
+    """Read two finite numbers, the lower one first; None where they are not that."""
+    try:
+        low, high = (float(part) for part in option.split(separator))
+    except ValueError:
         return None
-    try:
-        low, high = (float(part) for part in option.split(":"))
-    except ValueError:
-        raise _bad_stretch(option) from None
-    if not low < high:
-        raise _bad_stretch(option)
-    return low, high
+    return (low, high) if low < high and math.isfinite(low) and math.isfinite(high) else None
 
 
-def _parse_percentiles(option: str) -> tuple[float, float]:
-    try:
-        low, high = (float(part) for part in option.split(","))
-    except ValueError:
-        raise _bad_stretch(option) from None
-    if not 0 <= low < high <= 100:
-        raise _bad_stretch(option)
-    return low, high
+def _sample(raster: Raster) -> NDArray[Any]:
+    """Read pixels with data (3, N) from all over the raster."""
+    side = _SAMPLES_PER_SIDE * _SAMPLE_SIZE
+    if raster.width * raster.height <= side * side:
+        return _pixels_with_data(raster, [Window(0, 0, raster.width, raster.height)])
+    cols = np.linspace(0, max(0, raster.width - _SAMPLE_SIZE), _SAMPLES_PER_SIDE, dtype=int)
+    rows = np.linspace(0, max(0, raster.height - _SAMPLE_SIZE), _SAMPLES_PER_SIDE, dtype=int)
+    width, height = min(_SAMPLE_SIZE, raster.width), min(_SAMPLE_SIZE, raster.height)
+    found = _pixels_with_data(raster, (Window(int(c), int(r), width, height) for r in rows for c in cols))
+    if found.size:
+        return found
+    whole = Pyramid(raster.width, raster.height, Tiling(TILE_SIZE, 0), levels=1)
+    return _pixels_with_data(raster, (whole.window(tile) for tile in whole), _SPARSE_STEP)
 
 
-def _bad_stretch(option: str) -> RasterError:
-    return RasterError(
-        f"--stretch {option} cannot be read", "use auto, none, two percentiles as 2,98 or two values as 0:4000"
-    )
+def _pixels_with_data(raster: Raster, windows: Iterable[Window], step: int = 1) -> NDArray[Any]:
+    found = []
+    for window in windows:
+        bands, valid = raster.read_bands(window, 1)
+        found.append(bands[:, valid][:, ::step])
+    return np.concatenate(found, axis=1)
 
 
 def _crs_of(path: Path, dataset: Any, crs: str | None) -> CRS:
-    if crs is not None:
-        try:
-            return CRS.from_user_input(crs)
-        except CRSError:
-            raise RasterError(f"--crs {crs} is not a coordinate reference system", "use a code as EPSG:25830") from None
-    if dataset.crs is None:
+    if dataset.crs:
+        return dataset.crs
+    if crs is None:
         raise RasterError(f"{path} has no coordinate reference system", "name it with --crs EPSG:25830 or the like")
-    return dataset.crs
+    try:
+        return CRS.from_user_input(crs)
+    except CRSError:
+        raise RasterError(f"--crs {crs} is not a coordinate reference system", "use a code as EPSG:25830") from None
 
 
 def _check_georeference(path: Path, dataset: Any) -> None:
@@ -290,13 +330,31 @@ def _check_georeference(path: Path, dataset: Any) -> None:
 
 
 def _palette(dataset: Any) -> NDArray[np.uint8] | None:
-    """Return the colour table of a palette image as RGB (256, 3), or None for any other image."""
+    """Return the colour table of a palette image as RGBA (N, 4), or None for any other image."""
     if dataset.count != 1 or dataset.colorinterp[0] != ColorInterp.palette:
         return None
-    table = np.zeros((256, 3), dtype=np.uint8)
+    table = np.zeros((1 << 8 * np.dtype(dataset.dtypes[0]).itemsize, 4), dtype=np.uint8)
     for index, colour in dataset.colormap(1).items():
-        table[index] = colour[:3]
+        table[index] = colour
     return table
+
+
+def _numpy_type(name: str) -> np.dtype[Any]:
+    """Return the type in which rasterio reads a band; GDAL's complex integers have none of their own."""
+    return np.dtype("complex64" if name == "complex_int16" else name)
+
+
+def _is_in_range(value: float, dtype: np.dtype[Any]) -> bool:
+    limits = np.iinfo(dtype)
+    return limits.min <= value <= limits.max and float(value).is_integer()
+
+
+def _masked_bands(dataset: Any, bands: Sequence[int]) -> list[int]:
+    """Return the bands whose masks tell where there is data: one where all share it, none where all is valid."""
+    flags = {band: dataset.mask_flag_enums[band - 1] for band in sorted(set(bands))}
+    shared = [band for band in flags if MaskFlags.per_dataset in flags[band]]
+    own = [band for band in flags if MaskFlags.all_valid not in flags[band]]
+    return shared[:1] or (own if len(own) == len(flags) else [])
 
 
 def _choose_bands(path: Path, dataset: Any, bands: Sequence[int] | None) -> tuple[int, int, int]:
@@ -309,7 +367,7 @@ def _choose_bands(path: Path, dataset: Any, bands: Sequence[int] | None) -> tupl
     missing = [band for band in bands if not 1 <= band <= dataset.count]
     if missing:
         raise RasterError(f"{path} has {dataset.count} band(s), and no band {missing[0]}", "correct --bands")
-    if any(np.dtype(dataset.dtypes[band - 1]).kind == "c" for band in bands):
+    if any(_numpy_type(dataset.dtypes[band - 1]).kind == "c" for band in bands):
         raise RasterError(f"{path} has complex values, which are no image", "compute an amplitude image first")
     return bands[0], bands[1], bands[2]
 

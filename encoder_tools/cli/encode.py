@@ -22,7 +22,7 @@ from ..pipeline import EncodeOptions, EncodePlan, encode, estimate, make_plan
 from ..progress import Progress
 from ..raster import Raster
 from ..vector import read_vector, reproject
-from .app import EXIT_BAD_INPUT
+from .group import EXIT_BAD_INPUT
 
 __all__ = ["encode_command"]
 
@@ -164,7 +164,7 @@ def _encode_one(path: Path, store: Path, loaded: LoadedModel, request: _Request,
     plan = make_plan(raster, loaded.encoder, options)
     outcome: dict[str, Any] = {"raster": str(path), "store": str(store), "levels": plan.metadata.levels}
     if dry_run:
-        return {**outcome, **asdict(estimate(plan, loaded.encoder))}
+        return {**outcome, **asdict(estimate(plan, loaded.encoder, loaded.decoder_files))}
     return {**outcome, **_run(plan, store, loaded, request)}
 
 
