@@ -188,8 +188,10 @@ class SegmentationSession:
         PromptError
             If there is no such candidate.
         """
-        if not self._steps or not 0 <= rank < len(self._steps[-1].proposal.ranking):
-            raise PromptError(f"There is no candidate {rank + 1}", "give a prompt first")
+        count = len(self._steps[-1].proposal.ranking) if self._steps else 0
+        if not 0 <= rank < count:
+            remedy = f"choose one from 1 to {count}" if count else "give a prompt first"
+            raise PromptError(f"There is no candidate {rank + 1}", remedy)
         started = time.perf_counter()
         proposal = self._steps[-1].proposal
         self._steps[-1] = _Step(proposal, self._result(proposal, rank, started))
