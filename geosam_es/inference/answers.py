@@ -16,7 +16,7 @@ from .decoder import DecodedMasks
 
 __all__ = ["Candidate", "Piece", "Proposal", "TileAnswer"]
 
-_TOUCHING_CELLS = 3
+_TOUCHING_CELLS = 2
 """Mask cells on a tile's border from which on the object counts as cut."""
 
 

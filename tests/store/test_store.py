@@ -74,7 +74,7 @@ def test_many_threads_may_write(tmp_path: Path, decoder: Path) -> None:
         list(pool.map(lambda tile: writer.write(tile, features(tile.col)), tiles))
     reader = StoreReader(tmp_path / "a.zarr")
     assert [problem for _, problem in reader.problems() if problem] == []
-    assert not [path for path in (tmp_path / "a.zarr").rglob(".*")]
+    assert not list((tmp_path / "a.zarr").rglob(".*"))
 
 
 def test_existing_is_kept_unless_told(tmp_path: Path, decoder: Path) -> None:
