@@ -51,7 +51,9 @@ class Stretch:
             for index, (low, high) in enumerate(self.limits):
                 # Wide enough for the band's own values: float32 for 16-bit integers, float64 for 32-bit ones.
                 band = bands[index].astype(np.result_type(bands.dtype, np.float32), copy=False)
-                scaled = (band - low) * (255.0 / (high - low))
+                # The nodata value of a float band may be the largest there is.
+                with np.errstate(over="ignore"):
+                    scaled = (band - low) * (255.0 / (high - low))
                 # NaN survives clipping and has no integer value; the fill replaces it anyway.
                 image[..., index] = np.nan_to_num(np.clip(np.rint(scaled), 0, 255), copy=False)
         if not valid.all():
