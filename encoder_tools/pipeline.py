@@ -27,7 +27,8 @@ from geosam_es.errors import GeoSamError, OutputError, StoreError
 from geosam_es.inference.encoder import TILE_SIZE, Encoder
 from geosam_es.store import StoreMetadata, StoreReader, StoreWriter
 
-from .raster import Raster, RasterTile, decide_stretch
+from .raster import Raster, RasterTile
+from .stretch import decide_stretch
 
 __all__ = ["EncodeOptions", "EncodePlan", "EncodeReport", "Estimate", "encode", "estimate", "make_plan"]
 

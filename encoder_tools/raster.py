@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,26 +15,22 @@ import rasterio.windows
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, NodataShadowWarning, NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
 from geosam_es.core.geotransform import GeoTransform
-from geosam_es.core.grid import Pyramid, Tiling
-from geosam_es.core.radiometry import Stretch, percentile_limits
+from geosam_es.core.radiometry import Stretch
 from geosam_es.core.window import Window
 from geosam_es.errors import RasterError
 from geosam_es.inference.encoder import FILL_RGB, TILE_SIZE
 from geosam_es.store.layout import RasterInfo
 from geosam_es.store.signature import pixel_fingerprint
 
-__all__ = ["Raster", "RasterTile", "decide_stretch"]
+__all__ = ["Raster", "RasterTile"]
 
-_SAMPLES_PER_SIDE = 16
-_SAMPLE_SIZE = 64
-"""The stretch is read from 16 x 16 windows of this size, so that it takes no time however large the raster is."""
-
-_SPARSE_STEP = 97
-"""Where those windows find no data, every 97th pixel with data of the whole raster is taken."""
+# The one is an error of ours, the other is taken care of. Set once, because filters are not safe to change in threads.
+warnings.simplefilter("ignore", NotGeoreferencedWarning)
+warnings.simplefilter("ignore", NodataShadowWarning)
 
 
 class RasterTile(NamedTuple):
@@ -92,6 +87,7 @@ class Raster:
         self.nodata: float | None = dataset.nodata if nodata is None else nodata
         self._retag(dataset, nodata)
         self._masked_bands = _masked_bands(self._dataset(), self.bands)
+        self._alpha_band = _alpha_band(self._dataset(), self.bands)
 
     def _retag(self, dataset: Any, nodata: float | None) -> None:
         """Let GDAL know a nodata value that the file does not tell, by a virtual raster in memory around it.
@@ -185,9 +181,7 @@ class Raster:
             if not self.path.is_file():
                 raise RasterError(f"{self.path} is not there", "check the path")
             try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                    self._local.dataset = rasterio.open(self._retagged.name if self._retagged else self.path)
+                self._local.dataset = rasterio.open(self._retagged.name if self._retagged else self.path)
             except (RasterioError, ValueError) as error:
                 raise RasterError(
                     f"{self.path} is not a raster that GDAL can read", "check the file, or copy it again"
@@ -205,110 +199,43 @@ class Raster:
         shape: tuple[int, int],
         resampling: Resampling = Resampling.average,
     ) -> NDArray[Any]:
-        types = {_numpy_type(dataset.dtypes[index - 1]) for index in indexes}
+        # A virtual raster may have bands of several types, which rasterio does not read together.
+        has_types = len({dataset.dtypes[index - 1] for index in indexes}) > 1
+        parts = [[index] for index in indexes] if has_types else [indexes]
         try:
-            pixels: NDArray[Any] = dataset.read(
-                indexes,
-                window=rasterio.windows.Window(*native),
-                out_shape=(len(indexes), *shape),
-                resampling=resampling if scale > 1 else Resampling.nearest,
-                # A virtual raster may have bands of several types, which rasterio does not bring together itself.
-                out_dtype=np.result_type(*types) if len(types) > 1 else None,
+            return np.concatenate(
+                [
+                    dataset.read(
+                        part,
+                        window=rasterio.windows.Window(*native),
+                        out_shape=(len(part), *shape),
+                        resampling=resampling if scale > 1 else Resampling.nearest,
+                    )
+                    for part in parts
+                ]
             )
         except (RasterioError, MemoryError) as error:
             raise self._damaged(native) from error
-        return pixels
 
     def _valid(self, dataset: Any, native: Window, shape: tuple[int, int]) -> NDArray[np.bool_]:
         """Tell where any of the bands has data; a coarse pixel has where any native one under it does."""
-        if not self._masked_bands:
-            return np.ones(shape, dtype=np.bool_)
+        valid = np.ones(shape, dtype=np.bool_)
+        options = {"window": rasterio.windows.Window(*native), "resampling": Resampling.average}
         try:
-            masks = dataset.read_masks(
-                self._masked_bands,
-                window=rasterio.windows.Window(*native),
-                out_shape=(len(self._masked_bands), *shape),
-                resampling=Resampling.average,
-            )
+            if self._masked_bands:
+                masks = dataset.read_masks(self._masked_bands, out_shape=(len(self._masked_bands), *shape), **options)
+                valid &= (masks > 0).any(axis=0)
+            if self._alpha_band is not None:
+                valid &= dataset.read(self._alpha_band, out_shape=shape, **options) > 0
         except (RasterioError, MemoryError) as error:
             raise self._damaged(native) from error
-        return np.asarray((masks > 0).any(axis=0), dtype=np.bool_)
+        return valid
 
     def _damaged(self, native: Window) -> RasterError:
         return RasterError(
             f"{self.path} is truncated or damaged: its pixels at {native.col_off},{native.row_off} cannot be read",
             "copy or download it again",
         )
-
-
-def decide_stretch(raster: Raster, option: str = "auto") -> Stretch:
-    """Decide how the whole raster is brought to 8 bits.
-
-    Parameters
-    ----------
-    raster : Raster
-    option : str
-        ``auto`` (8-bit data are left alone, anything else gets its 2 to 98 %), ``none``, percentiles as ``2,98``, or
-        values as ``0:4000``.
-
-    Returns
-    -------
-    Stretch
-
-    Raises
-    ------
-    RasterError
-        If the option cannot be read or does not suit the data, or the whole raster has no data.
-    """
-    is_8_bit = raster.dtype == np.uint8
-    if option == "none" and not is_8_bit:
-        raise RasterError(f"{raster.path} is {raster.dtype}, which needs a stretch", "leave out --stretch none")
-    values = _parse_pair(option, ":")
-    percentiles = (2.0, 98.0) if option in ("auto", "none") else _parse_pair(option, ",")
-    if (values is None and percentiles is None) or (percentiles and not 0 <= percentiles[0] < percentiles[1] <= 100):
-        raise RasterError(
-            f"--stretch {option} cannot be read", "use auto, none, two percentiles as 2,98 or two values as 0:4000"
-        )
-    sample = _sample(raster)
-    if sample.size == 0:
-        raise RasterError(f"{raster.path} has no data at all", "check its nodata value, or set --nodata")
-    if values is not None:
-        return Stretch((values,) * 3)
-    if option == "none" or (option == "auto" and is_8_bit) or percentiles is None:
-        return Stretch()
-    return Stretch(tuple(percentile_limits(band, percentiles) for band in sample))
-
-
-def _parse_pair(option: str, separator: str) -> tuple[float, float] | None:
-    """Read two finite numbers, the lower one first; None where they are not that."""
-    try:
-        low, high = (float(part) for part in option.split(separator))
-    except ValueError:
-        return None
-    return (low, high) if low < high and math.isfinite(low) and math.isfinite(high) else None
-
-
-def _sample(raster: Raster) -> NDArray[Any]:
-    """Read pixels with data (3, N) from all over the raster."""
-    side = _SAMPLES_PER_SIDE * _SAMPLE_SIZE
-    if raster.width * raster.height <= side * side:
-        return _pixels_with_data(raster, [Window(0, 0, raster.width, raster.height)])
-    cols = np.linspace(0, max(0, raster.width - _SAMPLE_SIZE), _SAMPLES_PER_SIDE, dtype=int)
-    rows = np.linspace(0, max(0, raster.height - _SAMPLE_SIZE), _SAMPLES_PER_SIDE, dtype=int)
-    width, height = min(_SAMPLE_SIZE, raster.width), min(_SAMPLE_SIZE, raster.height)
-    found = _pixels_with_data(raster, (Window(int(c), int(r), width, height) for r in rows for c in cols))
-    if found.size:
-        return found
-    whole = Pyramid(raster.width, raster.height, Tiling(TILE_SIZE, 0), levels=1)
-    return _pixels_with_data(raster, (whole.window(tile) for tile in whole), _SPARSE_STEP)
-
-
-def _pixels_with_data(raster: Raster, windows: Iterable[Window], step: int = 1) -> NDArray[Any]:
-    found = []
-    for window in windows:
-        bands, valid = raster.read_bands(window, 1)
-        found.append(bands[:, valid][:, ::step])
-    return np.concatenate(found, axis=1)
 
 
 def _crs_of(path: Path, dataset: Any, crs: str | None) -> CRS:
@@ -347,6 +274,13 @@ def _numpy_type(name: str) -> np.dtype[Any]:
 def _is_in_range(value: float, dtype: np.dtype[Any]) -> bool:
     limits = np.iinfo(dtype)
     return limits.min <= value <= limits.max and float(value).is_integer()
+
+
+def _alpha_band(dataset: Any, bands: Sequence[int]) -> int | None:
+    """Return the band of transparency that is not in GDAL's masks, because a nodata value hides it."""
+    is_hidden = any(MaskFlags.nodata in dataset.mask_flag_enums[band - 1] for band in bands)
+    found = [index for index, colour in enumerate(dataset.colorinterp, start=1) if colour == ColorInterp.alpha]
+    return found[0] if found and is_hidden else None
 
 
 def _masked_bands(dataset: Any, bands: Sequence[int]) -> list[int]:

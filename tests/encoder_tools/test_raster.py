@@ -1,0 +1,310 @@
+"""Reading rasters of every kind that orthophotos come in."""
+
+from __future__ import annotations
+
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import given
+from hypothesis import strategies as st
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.transform import Affine
+
+from encoder_tools.raster import Raster
+from encoder_tools.stretch import decide_stretch
+from geosam_es.core.grid import Pyramid, Tiling
+from geosam_es.core.radiometry import Stretch
+from geosam_es.core.window import Window
+from geosam_es.errors import RasterError
+from geosam_es.inference.encoder import FILL_RGB, TILE_SIZE
+from tests.encoder_tools.scenes import ramp, write_raster
+
+PALETTE = ((255, 0, 0, 255), (0, 200, 10, 255), (9, 9, 9, 0))
+
+
+def read_whole(raster: Raster, scale: int = 1) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    return raster.read_bands(Window(0, 0, raster.width // scale, raster.height // scale), scale)
+
+
+def write_vrt(path: Path, *bands: tuple[Path, int, str]) -> Path:
+    """Write a virtual raster of 64 x 64 pixels from bands of other files."""
+    parts = [
+        f'<VRTRasterBand dataType="{kind}" band="{number}"><SimpleSource><SourceFilename>{source}</SourceFilename>'
+        f"<SourceBand>{band}</SourceBand></SimpleSource></VRTRasterBand>"
+        for number, (source, band, kind) in enumerate(bands, start=1)
+    ]
+    path.write_text(
+        '<VRTDataset rasterXSize="64" rasterYSize="64"><SRS>EPSG:25830</SRS>'
+        f"<GeoTransform>700000, 0.5, 0, 4400000, 0, -0.5</GeoTransform>{''.join(parts)}</VRTDataset>"
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("bands", "chosen", "expected"),
+    [
+        (1, None, (1, 1, 1)),
+        (2, None, (1, 1, 1)),
+        (3, None, (1, 2, 3)),
+        (13, None, (1, 2, 3)),
+        (13, (4, 1, 2), (4, 1, 2)),
+        (13, (8,), (8, 8, 8)),
+        (4, (3, 3, 1), (3, 3, 1)),
+    ],
+)
+def test_bands(tmp_path: Path, bands: int, chosen: tuple[int, ...] | None, expected: tuple[int, ...]) -> None:
+    pixels = ramp(bands, dtype="uint16")
+    raster = Raster(write_raster(tmp_path / "a.tif", pixels), chosen)
+    assert raster.bands == expected
+    read, valid = read_whole(raster)
+    assert valid.all()
+    np.testing.assert_array_equal(read, pixels[[band - 1 for band in expected]])
+
+
+def test_bands_are_taken_by_their_colours(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "bgr.tif", ramp(4), photometric="MINISBLACK")
+    with rasterio.open(path, "r+") as dataset:
+        dataset.colorinterp = [ColorInterp.blue, ColorInterp.green, ColorInterp.red, ColorInterp.undefined]
+    assert Raster(path).bands == (3, 2, 1)
+
+
+def test_grey_with_alpha_is_grey(tmp_path: Path) -> None:
+    pixels = ramp(2)
+    pixels[1] = np.where(np.arange(64) < 32, 255, 0)
+    raster = Raster(write_raster(tmp_path / "a.tif", pixels, photometric="MINISBLACK", alpha="YES"))
+    assert raster.bands == (1, 1, 1)
+    _, valid = read_whole(raster)
+    assert valid[:, :32].all() and not valid[:, 32:].any()
+
+
+@pytest.mark.parametrize("scale", [1, 4])
+def test_alpha(tmp_path: Path, scale: int) -> None:
+    pixels = np.full((4, 64, 64), 200, np.uint8)
+    pixels[3, :, :32] = 0
+    pixels[:3, :, :32] = 1
+    raster = Raster(write_raster(tmp_path / "a.tif", pixels, photometric="RGB", alpha="YES"))
+    read, valid = read_whole(raster, scale)
+    assert not valid[:, : 32 // scale].any() and valid[:, 32 // scale :].all()
+    assert (read[:, valid] == 200).all()
+
+
+@pytest.mark.parametrize("scale", [1, 2, 8])
+@pytest.mark.parametrize("source", ["tag", "option", "mask"])
+def test_nodata_does_not_bleed_into_coarse_levels(tmp_path: Path, scale: int, source: str) -> None:
+    """Every third column has no data: a plain average would darken every coarse pixel."""
+    pixels = np.full((3, 64, 64), 100, np.uint8)
+    pixels[:, :, ::3] = 7
+    path = write_raster(tmp_path / "a.tif", pixels, nodata=7 if source == "tag" else None)
+    if source == "mask":
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as dataset:
+            dataset.write_mask(pixels[0] != 7)
+    raster = Raster(path, nodata=7 if source == "option" else None)
+    read, valid = read_whole(raster, scale)
+    assert (read[:, valid] == 100).all()
+    assert valid.all() if scale > 1 else (valid == (pixels[0] != 7)).all()
+
+
+@pytest.mark.parametrize("scale", [1, 2, 8])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_scattered_nan_does_not_spread(tmp_path: Path, scale: int, dtype: str) -> None:
+    pixels = np.full((1, 64, 64), 0.5, dtype)
+    pixels[0, ::5, ::2] = np.nan
+    raster = Raster(write_raster(tmp_path / "a.tif", pixels))
+    read, valid = read_whole(raster, scale)
+    assert (read[:, valid] == 0.5).all()
+    assert valid.all() if scale > 1 else (valid == np.isfinite(pixels[0])).all()
+
+
+def test_no_data_only_where_no_chosen_band_has_any(tmp_path: Path) -> None:
+    """Zero in one band of a tagged image is a dark pixel, not a hole."""
+    pixels = np.full((4, 8, 8), 50, np.uint8)
+    pixels[0, :2] = 0
+    pixels[:3, 6:] = 0
+    raster = Raster(write_raster(tmp_path / "a.tif", pixels, nodata=0))
+    _, valid = read_whole(raster)
+    assert valid[:6].all() and not valid[6:].any()
+
+
+@pytest.mark.parametrize("scale", [1, 4])
+def test_nodata_does_not_hide_alpha(tmp_path: Path, scale: int) -> None:
+    pixels = np.full((4, 64, 64), 100, np.uint8)
+    pixels[3, :32] = 0
+    pixels[:3, :, :32] = 0
+    path = write_raster(tmp_path / "a.tif", pixels, photometric="RGB", alpha="YES", nodata=0)
+    _, valid = read_whole(Raster(path), scale)
+    half = 32 // scale
+    assert valid[half:, half:].all() and not valid[:half].any() and not valid[:, :half].any()
+
+
+def test_nodata_of_the_user_replaces_the_files(tmp_path: Path) -> None:
+    pixels = ramp(3)
+    raster = Raster(write_raster(tmp_path / "a.tif", pixels, nodata=0), nodata=5)
+    _, valid = read_whole(raster)
+    assert raster.nodata == 5
+    np.testing.assert_array_equal(valid, (pixels != 5).any(axis=0))
+
+
+@pytest.mark.parametrize(("dtype", "nodata"), [("uint8", -9999), ("uint8", 256), ("int16", 0.5), ("uint16", np.nan)])
+def test_nodata_that_cannot_be(tmp_path: Path, dtype: str, nodata: float) -> None:
+    path = write_raster(tmp_path / "a.tif", ramp(1, dtype=dtype))
+    with pytest.raises(RasterError, match=r"--nodata .* cannot be in .*a\.tif"):
+        Raster(path, nodata=nodata)
+
+
+def test_int16_with_nodata(tmp_path: Path) -> None:
+    pixels = ramp(3, dtype="int16") - 100
+    pixels[:, :10] = -32768
+    raster = Raster(write_raster(tmp_path / "a.tif", pixels, nodata=-32768))
+    _, valid = read_whole(raster)
+    assert not valid[:10].any() and valid[10:].all()
+    stretch = decide_stretch(raster)
+    assert stretch.limits is not None and all(-100 <= low < high <= 151 for low, high in stretch.limits)
+
+
+def test_huge_float_nodata_is_silent(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(1).random((3, 64, 64), dtype=np.float32)
+    pixels[:, :20] = np.finfo(np.float32).min
+    raster = Raster(write_raster(tmp_path / "a.tif", pixels, nodata=float(np.finfo(np.float32).min)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tile = raster.read_tile(Window(0, 0, 64, 64), 1, decide_stretch(raster))
+    assert (tile.image[:20, :64] == FILL_RGB).all()
+    assert tile.image[20:64, :64].std() > 50
+
+
+def test_palette(tmp_path: Path) -> None:
+    """A TIFF's palette has no transparency, others have."""
+    plain = write_raster(tmp_path / "a.tif", (np.arange(64 * 64).reshape(1, 64, 64) % 3).astype(np.uint8))
+    with rasterio.open(plain, "r+") as dataset:
+        dataset.write_colormap(1, dict(enumerate(PALETTE)))
+    virtual = write_vrt(tmp_path / "a.vrt", (plain, 1, "Byte"))
+    entries = "".join(f'<Entry c1="{r}" c2="{g}" c3="{b}" c4="{a}"/>' for r, g, b, a in PALETTE)
+    described = f"<ColorInterp>Palette</ColorInterp><ColorTable>{entries}</ColorTable><SimpleSource>"
+    virtual.write_text(virtual.read_text().replace("<SimpleSource>", described))
+    assert read_whole(Raster(plain))[1].all()
+    raster = Raster(virtual)
+    read, valid = read_whole(raster)
+    assert raster.dtype == np.uint8 and decide_stretch(raster) == Stretch()
+    assert read[:, 0, 0].tolist() == [255, 0, 0] and read[:, 0, 1].tolist() == [0, 200, 10]
+    assert valid[0, :6].tolist() == [True, True, False] * 2
+
+
+def test_palette_of_16_bits(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "a.tif", np.full((1, 8, 8), 300, np.uint16), photometric="PALETTE")
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_colormap(1, {300: (1, 2, 3, 255)})
+    read, _ = read_whole(Raster(path))
+    assert (read == np.array([1, 2, 3])[:, None, None]).all()
+
+
+def test_bands_of_several_types_in_a_vrt(tmp_path: Path) -> None:
+    bytes_ = write_raster(tmp_path / "byte.tif", ramp(1))
+    words = write_raster(tmp_path / "word.tif", ramp(2, dtype="uint16") + 1000)
+    path = write_vrt(tmp_path / "mixed.vrt", (words, 1, "UInt16"), (words, 2, "UInt16"), (bytes_, 1, "Byte"))
+    raster = Raster(path)
+    assert raster.dtype == np.uint16
+    read, _ = read_whole(raster)
+    assert read[0].min() >= 1000 > read[2].max()
+    assert len(raster.info().fingerprint) == 64
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex_int16"])
+def test_complex_values_are_refused(tmp_path: Path, dtype: str) -> None:
+    path = tmp_path / "radar.tif"
+    profile = {"driver": "GTiff", "width": 8, "height": 8, "count": 1, "crs": "EPSG:25830"}
+    with rasterio.open(path, "w", dtype=dtype, transform=Affine(1, 0, 5, 0, -1, 5), **profile):
+        pass
+    with pytest.raises(RasterError, match=r"radar\.tif has complex values"):
+        Raster(path)
+
+
+@pytest.mark.parametrize(("width", "height"), [(3000, 1), (1, 3000), (2500, 3), (1025, 1025)])
+def test_every_tile_of_thin_rasters(tmp_path: Path, width: int, height: int) -> None:
+    pixels = ramp(1, height, width)
+    raster = Raster(write_raster(tmp_path / "thin.tif", pixels))
+    for tile in Pyramid(width, height, Tiling()):
+        read = raster.read_tile(Pyramid(width, height, Tiling()).window(tile), 1 << tile.level, Stretch())
+        assert read.image.shape == (TILE_SIZE, TILE_SIZE, 3) and read.has_data
+    assert len(raster.info().fingerprint) == 64
+
+
+@given(data=st.data())
+def test_a_coarse_pixel_is_the_mean_of_those_under_it(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    height, width = data.draw(st.integers(8, 40)), data.draw(st.integers(8, 40))
+    scale = data.draw(st.sampled_from([2, 4]))
+    pixels = np.random.default_rng(height * width).random((1, height, width), dtype=np.float32)
+    raster = Raster(write_raster(tmp_path_factory.mktemp("mean") / "a.tif", pixels))
+    rows, cols = height // scale, width // scale
+    row, col = data.draw(st.integers(0, rows - 1)), data.draw(st.integers(0, cols - 1))
+    window = Window(col, row, data.draw(st.integers(1, cols - col)), data.draw(st.integers(1, rows - row)))
+    read, valid = raster.read_bands(window, scale)
+    blocks = pixels[0, : rows * scale, : cols * scale].reshape(rows, scale, cols, scale).mean(axis=(1, 3))
+    expected = blocks[row : row + window.height, col : col + window.width]
+    assert valid.all()
+    np.testing.assert_allclose(read[0], expected, rtol=1e-5)
+
+
+def test_overviews_are_used(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "a.tif", np.zeros((3, 512, 512), np.uint8), tiled=True, blockxsize=64, blockysize=64)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.build_overviews([4], Resampling.average)
+    with rasterio.open(path, "r+", OVERVIEW_LEVEL=0) as overview:
+        overview.write(np.full((3, 128, 128), 99, np.uint8))
+    read, _ = read_whole(Raster(path), 4)
+    assert (read == 99).all()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "has_data"),
+    [
+        (np.zeros((3, 8, 8), np.uint8), False),
+        (np.full((3, 8, 8), 255, np.uint8), False),
+        (np.eye(8, dtype=np.uint8)[None] * 255, True),
+    ],
+)
+def test_a_tile_of_one_value_has_no_data(tmp_path: Path, pixels: np.ndarray[Any, Any], has_data: bool) -> None:
+    raster = Raster(write_raster(tmp_path / "a.tif", pixels))
+    tile = raster.read_tile(Window(0, 0, 8, 8), 1, Stretch())
+    assert tile.has_data is has_data
+    assert (tile.image[8:] == FILL_RGB).all() and (tile.image[:, 8:] == FILL_RGB).all()
+
+
+def test_fingerprint_knows_pixels_not_files(tmp_path: Path) -> None:
+    pixels = ramp(3, 300, 400)
+    plain = Raster(write_raster(tmp_path / "a.tif", pixels)).info().fingerprint
+    tiled = write_raster(tmp_path / "b.tif", pixels, tiled=True, blockxsize=128, blockysize=128, compress="deflate")
+    with rasterio.open(tiled, "r+") as dataset:
+        dataset.build_overviews([2], Resampling.average)
+    assert Raster(tiled).info().fingerprint == plain
+    assert Raster(tiled, nodata=7).info().fingerprint == plain
+    pixels[0, 0, 0] += 1
+    assert Raster(write_raster(tmp_path / "c.tif", pixels)).info().fingerprint != plain
+
+
+def test_own_crs_wins_over_the_option(tmp_path: Path) -> None:
+    tagged = write_raster(tmp_path / "a.tif", ramp(3))
+    bare = write_raster(tmp_path / "b.tif", ramp(3), crs=None)
+    assert Raster(tagged, crs="EPSG:4326").crs.to_epsg() == 25830
+    assert Raster(bare, crs="EPSG:4326").crs.to_epsg() == 4326
+    with pytest.raises(RasterError, match="--crs EPSG:0 is not a coordinate reference system"):
+        Raster(bare, crs="EPSG:0")
+
+
+def test_threads_have_handles_of_their_own(tmp_path: Path) -> None:
+    pixels = ramp(3, 256, 256)
+    raster = Raster(write_raster(tmp_path / "a.tif", pixels, tiled=True, blockxsize=64, blockysize=64), nodata=3)
+    windows = [Window(col, row, 64, 64) for row in range(0, 192, 8) for col in range(0, 192, 8)]
+    with ThreadPoolExecutor(8) as pool:
+        handles = set(pool.map(lambda _: id(raster._dataset()), range(8)))
+        read = list(pool.map(lambda window: raster.read_bands(window, 1)[0], windows))
+    assert id(raster._dataset()) not in handles
+    for window, found in zip(windows, read):
+        left, top, right, bottom = window.bounds
+        np.testing.assert_array_equal(found, pixels[:, top:bottom, left:right])
