@@ -236,7 +236,8 @@ def _trace(
     with torch.no_grad(), warnings.catch_warnings():
         # It warns of its age, and of every shape of SAM's that is fixed, as it should be.
         warnings.simplefilter("ignore")
-        torch.onnx.export(module, tensors, path, input_names=list(inputs), output_names=list(outputs), **options)
+        # A str: of a Path it would not know the directory that weights beyond the limit of one file go to.
+        torch.onnx.export(module, tensors, str(path), input_names=list(inputs), output_names=list(outputs), **options)
 
 
 def _gather_weights(source: Path, target: Path) -> None:
