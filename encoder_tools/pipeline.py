@@ -130,9 +130,10 @@ def make_plan(raster: Raster, encoder: Encoder, options: EncodeOptions) -> Encod
     StoreError
         If the overlap cannot be.
     """
-    if not 0 <= options.overlap < TILE_SIZE:
-        raise StoreError(f"--overlap {options.overlap} is not between 0 and {TILE_SIZE - 1}", "use 256")
-    tiling = Tiling(TILE_SIZE, options.overlap)
+    try:
+        tiling = Tiling(TILE_SIZE, options.overlap)
+    except ValueError as error:
+        raise StoreError(f"--overlap {options.overlap} cannot be ({error})", "use 256") from error
     wanted_levels = Pyramid.full_level_count(raster.width, raster.height, TILE_SIZE)
     metadata = StoreMetadata(
         raster=raster.info(),

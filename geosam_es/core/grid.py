@@ -20,6 +20,9 @@ __all__ = ["LevelGrid", "Pyramid", "Tile", "Tiling"]
 MAX_BOX_FILL = 0.8
 """Part of a tile's side that a box may take, so that the decoder sees what lies around the object."""
 
+PATCH_SIZE = 16
+"""Pixels along the side of a place in the feature maps of SAM and of the embedded model."""
+
 
 class Tile(NamedTuple):
     """Address of a tile."""
@@ -38,20 +41,28 @@ class Tiling:
     tile_size : int
         Side of a tile in pixels of its level.
     overlap : int
-        Pixels that neighbours share.
+        Pixels that neighbours share at least.
     """
 
     tile_size: int = 1024
     overlap: int = 256
 
     def __post_init__(self) -> None:
-        if not 0 <= self.overlap < self.tile_size:
-            raise ValueError(f"overlap must lie from 0 to {self.tile_size - 1}, got {self.overlap}")
+        if not 0 <= self.overlap <= self.max_overlap:
+            raise ValueError(f"overlap must lie from 0 to {self.max_overlap}, got {self.overlap}")
 
     @property
     def stride(self) -> int:
-        """Pixels between the starts of neighbours."""
-        return self.tile_size - self.overlap
+        """Pixels between the starts of neighbours, a multiple of the encoders' patch.
+
+        An object then lies on the patches of two neighbours alike, so that both see the same.
+        """
+        return (self.tile_size - self.overlap) // PATCH_SIZE * PATCH_SIZE
+
+    @property
+    def max_overlap(self) -> int:
+        """The overlap that leaves the smallest stride."""
+        return self.tile_size - PATCH_SIZE
 
 
 def _starts(size: int, tiling: Tiling) -> list[int]:

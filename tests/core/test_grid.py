@@ -114,5 +114,13 @@ def test_point_on_the_cut_last_coarse_pixel_belongs_to_the_level() -> None:
 
 
 def test_overlap_must_leave_a_stride() -> None:
-    with pytest.raises(ValueError, match="overlap"):
-        Tiling(1024, 1024)
+    for overlap in (-1, 1009, 1024):
+        with pytest.raises(ValueError, match="overlap must lie from 0 to 1008"):
+            Tiling(1024, overlap)
+
+
+@given(st.integers(0, 1008))
+def test_strides_keep_objects_on_the_same_patches(overlap: int) -> None:
+    stride = Tiling(1024, overlap).stride
+    assert stride > 0 and stride % 16 == 0
+    assert 0 <= 1024 - overlap - stride < 16
