@@ -111,7 +111,7 @@ def prompts_from_layer(layer: VectorLayer, crs: pyproj.CRS, source: str) -> list
     Raises
     ------
     VectorError
-        If there is no CRS, a feature is a line, or a label is not 0 or 1.
+        If there is no CRS, a feature is a line, a label is not 0 or 1, or a polygon is labelled 0.
     """
     if layer.crs is None:
         raise VectorError(f"{source} has no coordinate reference system", "name it with --crs EPSG:25830 or the like")
@@ -119,7 +119,9 @@ def prompts_from_layer(layer: VectorLayer, crs: pyproj.CRS, source: str) -> list
     ids = _object_ids(layer, count)
     labels = _labels(layer, count, source)
     objects: dict[str, ObjectPrompts] = {}
-    for object_id, positive, geometry in zip(ids, labels, reproject(layer.geometries, layer.crs, crs)):
+    # What has no place in the raster's CRS lies outside the raster, and must not lose the others.
+    projected = reproject(layer.geometries, layer.crs, crs, may_fail=True)
+    for object_id, positive, geometry in zip(ids, labels, projected):
         known = objects.get(object_id, ObjectPrompts(object_id))
         objects[object_id] = _with_feature(known, geometry, positive, source)
     return list(objects.values())
@@ -129,11 +131,18 @@ def _object_ids(layer: VectorLayer, count: int) -> list[str]:
     column = layer.fields.get(OBJECT_FIELD)
     if column is None:
         return [str(index + 1) for index in range(count)]
+    # Features without a value belong to nobody else.
+    return [f"feature {index + 1}" if _is_null(value) else _text(value) for index, value in enumerate(column)]
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or (isinstance(value, (float, np.floating)) and bool(np.isnan(value)))
+
+
+def _text(value: Any) -> str:
     # A number read from a column with gaps comes as a float; 3.0 is object 3.
-    return [
-        str(int(value)) if isinstance(value, (float, np.floating)) and float(value).is_integer() else str(value)
-        for value in column
-    ]
+    is_whole = isinstance(value, (float, np.floating)) and float(value).is_integer()
+    return str(int(value)) if is_whole else str(value)
 
 
 def _labels(layer: VectorLayer, count: int, source: str) -> list[bool]:
@@ -142,7 +151,7 @@ def _labels(layer: VectorLayer, count: int, source: str) -> list[bool]:
         return [True] * count
     labels = []
     for value in column:
-        if value is None or (isinstance(value, (float, np.floating)) and np.isnan(value)):
+        if _is_null(value):
             labels.append(True)
             continue
         try:
@@ -163,6 +172,8 @@ def _with_feature(known: ObjectPrompts, geometry: Any, positive: bool, source: s
     if kind in ("Polygon", "MultiPolygon"):
         if known.box is not None:
             raise VectorError(f"{source} has two boxes for object {known.object_id}", "keep one of them")
+        if not positive:
+            raise VectorError(f"{source} has a polygon with label 0", "use points to say what is outside an object")
         return ObjectPrompts(known.object_id, known.points, Bounds(*geometry.bounds))
     raise VectorError(f"{source} has a {kind}, which is no prompt", "use points and polygons only")
 
@@ -203,6 +214,7 @@ def segment(
     for done, index in enumerate(_by_tile(segmenter, objects, options.level), start=1):
         prompts = objects[index]
         try:
+            _check_finite(prompts)
             session = _session(segmenter, prompts, options, meter)
             shown = _results(session, prompts, options.candidate)
         except PromptError as error:
@@ -229,12 +241,19 @@ def _by_tile(segmenter: Segmenter, objects: Sequence[ObjectPrompts], level: int)
     keys = []
     for index, item in enumerate(objects):
         try:
+            _check_finite(item)
             tile = segmenter.tile_for(Prompts(item.points, item.box).transformed(inverse.apply), level)
         except PromptError:
             # Reported when its turn comes.
             tile = None
         keys.append((tile is not None, tile or (), index))
     return [index for _, _, index in sorted(keys)]
+
+
+def _check_finite(prompts: ObjectPrompts) -> None:
+    values = [value for point in prompts.points for value in point[:2]] + list(prompts.box or ())
+    if not np.isfinite(values).all():
+        raise PromptError("Its coordinates have no place in the raster's CRS", "check the CRS of the prompts")
 
 
 def _session(
@@ -251,14 +270,16 @@ def _session(
 
 def _pixel_area_m2(segmenter: Segmenter, prompts: ObjectPrompts, meter: AreaMeter) -> float:
     """Return the ground area of a native pixel near the prompts: in degrees or far from the equator it varies."""
-    transform = segmenter.reader.metadata.raster.transform
+    raster = segmenter.reader.metadata.raster
     x, y = (prompts.points[0].x, prompts.points[0].y) if prompts.points else (0.0, 0.0)
     if prompts.box is not None:
         x, y = (prompts.box.min_x + prompts.box.max_x) / 2, (prompts.box.min_y + prompts.box.max_y) / 2
-    col, row = transform.inverse().apply(x, y)
+    col, row = raster.transform.inverse().apply(x, y)
+    # Prompts may lie far outside, where the CRS has no areas; that is reported when they are answered.
+    col, row = min(max(col, 0.0), raster.width), min(max(row, 0.0), raster.height)
     half = _PROBE_SIDE / 2
     probe = shapely.box(col - half, row - half, col + half, row + half)
-    return meter.area_m2(transform.apply_geometry(probe)) / _PROBE_SIDE**2
+    return meter.area_m2(raster.transform.apply_geometry(probe)) / _PROBE_SIDE**2
 
 
 def _results(session: SegmentationSession, prompts: ObjectPrompts, candidate: str) -> list[Result]:

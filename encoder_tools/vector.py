@@ -15,6 +15,7 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 from pyogrio.errors import DataLayerError, DataSourceError, FieldError, GeometryError
+from pyproj.exceptions import CRSError
 from shapely.geometry.polygon import orient
 
 from geosam_es.core.topology import polygon_parts
@@ -23,6 +24,12 @@ from geosam_es.errors import OutputError, VectorError
 __all__ = ["AreaMeter", "VectorLayer", "check_output", "parse_crs", "read_vector", "reproject", "write_vector"]
 
 _DRIVERS = {".gpkg": "GPKG", ".shp": "ESRI Shapefile", ".geojson": "GeoJSON", ".json": "GeoJSON"}
+
+_COMPANIONS = {
+    ".gpkg": (".gpkg-wal", ".gpkg-shm"),
+    ".shp": (".qix", ".sbn", ".sbx", ".cpg", ".qpj", ".shp.xml"),
+}
+"""What may lie beside a file, belongs to its old content, and would spoil the new."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,7 @@ class VectorLayer:
     geometries : object (N,)
         Shapely geometries; features without one are left out.
     fields : dict of str to (N,)
+        By name in lower case, as formats differ in the case they keep.
     crs : pyproj.CRS, optional
     """
 
@@ -43,35 +51,49 @@ class VectorLayer:
 
 
 def read_vector(path: Path) -> VectorLayer:
-    """Read the first layer of a vector file.
+    """Read the one layer with geometries of a vector file.
 
     Raises
     ------
     VectorError
-        If it is not there, not a vector file, or has no geometries.
+        If it is not there, not a vector file, has no geometries or several layers of them.
     """
     if not path.exists():
         raise VectorError(f"{path} is not there", "check the path")
     try:
-        meta, _, geometry, columns = pyogrio.raw.read(path, force_2d=True)
+        layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+        if len(layers) > 1:
+            raise VectorError(
+                f"{path} has several layers ({', '.join(layers)})", "save the one that is meant to a file of its own"
+            )
+        meta, _, geometry, columns = pyogrio.raw.read(path, layer=layers[0] if layers else None, force_2d=True)
         geometries = np.array([], dtype=object) if geometry is None else shapely.from_wkb(geometry)
-    except (DataSourceError, DataLayerError, GeometryError, shapely.GEOSException) as error:
+        crs = pyproj.CRS.from_user_input(meta["crs"]) if meta["crs"] else None
+    except (DataSourceError, DataLayerError, GeometryError, CRSError, shapely.GEOSException) as error:
         raise VectorError(f"{path} is not a vector file that GDAL can read", "check the file") from error
     keep = np.array([g is not None and not shapely.is_empty(g) for g in geometries], dtype=bool)
     if not keep.any():
         raise VectorError(f"{path} has no geometries", "check the layer")
-    fields = {str(name): column[keep] for name, column in zip(meta["fields"], columns)}
-    crs = pyproj.CRS.from_user_input(meta["crs"]) if meta["crs"] else None
+    fields = {str(name).lower(): column[keep] for name, column in zip(meta["fields"], columns)}
     return VectorLayer(geometries[keep], fields, crs)
 
 
-def reproject(geometries: NDArray[np.object_], source: pyproj.CRS, target: pyproj.CRS) -> NDArray[np.object_]:
+def reproject(
+    geometries: NDArray[np.object_], source: pyproj.CRS, target: pyproj.CRS, *, may_fail: bool = False
+) -> NDArray[np.object_]:
     """Bring geometries from one CRS to another.
+
+    Parameters
+    ----------
+    geometries : object (N,)
+    source, target : pyproj.CRS
+    may_fail : bool
+        Whether coordinates without a place in the target become infinite.
 
     Raises
     ------
     VectorError
-        If some coordinates have no place in the target.
+        If some coordinates have no place in the target, and they may not fail.
     """
     if source == target:
         return geometries
@@ -81,7 +103,7 @@ def reproject(geometries: NDArray[np.object_], source: pyproj.CRS, target: pypro
         return np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
 
     projected: NDArray[np.object_] = shapely.transform(geometries, project)
-    if not np.isfinite(shapely.get_coordinates(projected)).all():
+    if not may_fail and not np.isfinite(shapely.get_coordinates(projected)).all():
         raise VectorError(f"Some coordinates cannot be brought from {source.name} to {target.name}", "check their CRS")
     return projected
 
@@ -96,7 +118,7 @@ def parse_crs(text: str) -> pyproj.CRS:
     """
     try:
         return pyproj.CRS.from_user_input(text)
-    except pyproj.exceptions.CRSError:
+    except CRSError:
         raise VectorError(f"{text} is not a coordinate reference system", "use a code as EPSG:25830") from None
 
 
@@ -153,6 +175,8 @@ def write_vector(
             driver=_DRIVERS[path.suffix.lower()],
             encoding="UTF-8",
         )
+        for ending in _COMPANIONS.get(path.suffix.lower(), ()):
+            path.with_name(path.stem + ending).unlink(missing_ok=True)
         for made in sorted(folder.iterdir()):
             made.replace(path.parent / made.name)
     except (OSError, DataSourceError, DataLayerError, FieldError, GeometryError, RuntimeError) as error:

@@ -1,0 +1,224 @@
+"""Vector files in and out, and areas on the ground."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+import pyproj
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+
+from encoder_tools.vector import AreaMeter, check_output, parse_crs, read_vector, reproject, write_vector
+from geosam_es.errors import OutputError, VectorError
+
+UTM = pyproj.CRS.from_epsg(25830)
+WITH_HOLE = shapely.Polygon(
+    [(0, 0), (100, 0), (100, 50), (0, 50)], [[(10, 10), (20, 10), (20, 20), (10, 20)], [(50, 20), (60, 20), (55, 30)]]
+)
+PIECES = shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.box(5, 5, 6, 7)])
+
+
+def write_layer(path: Path, geometries: list[Any], crs: str | None = "EPSG:25830", **fields: list[Any]) -> Path:
+    pyogrio.raw.write(
+        path,
+        np.array([None if g is None else shapely.to_wkb(g) for g in geometries], dtype=object),
+        [np.array(values) for values in fields.values()],
+        list(fields),
+        geometry_type="Unknown",
+        crs=crs,
+        append=path.exists(),
+    )
+    return path
+
+
+@pytest.mark.parametrize("name", ["out.gpkg", "out.shp", "out.geojson", "out.JSON", "ñandú y más.gpkg"])
+def test_what_is_written_is_read(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    fields = {
+        "object": np.array(["1", "campo ñ"], dtype=object),
+        "score": np.array([0.5, 0.25]),
+        "level": np.array([0, 2], dtype=np.int32),
+    }
+    write_vector(path, [WITH_HOLE, PIECES], fields, UTM)
+    layer = read_vector(path)
+    assert layer.crs is not None and layer.crs.to_epsg() == 25830
+    # A shapefile knows no difference between the two.
+    first = "Polygon" if path.suffix == ".shp" else "MultiPolygon"
+    assert [g.geom_type for g in layer.geometries] == [first, "MultiPolygon"]
+    assert shapely.area(layer.geometries).tolist() == [WITH_HOLE.area, PIECES.area]
+    assert list(layer.fields["object"]) == ["1", "campo ñ"]
+    assert layer.fields["score"].tolist() == [0.5, 0.25] and layer.fields["level"].tolist() == [0, 2]
+    assert {p.stem for p in tmp_path.iterdir()} == {path.stem}
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".shp", ".geojson"])
+def test_a_layer_without_features(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"none{suffix}"
+    write_vector(path, [], {"object": np.array([], dtype=object), "score": np.array([])}, UTM)
+    meta, _, geometry, _ = pyogrio.raw.read(path)
+    assert len(geometry) == 0
+    if suffix != ".geojson":
+        assert list(meta["fields"]) == ["object", "score"]
+
+
+def test_geojson_in_degrees_is_plain(tmp_path: Path) -> None:
+    path = tmp_path / "a.geojson"
+    write_vector(
+        path, [shapely.box(-0.5, 39, -0.4, 39.1)], {"object": np.array(["1"], dtype=object)}, parse_crs("4326")
+    )
+    ring = json.loads(path.read_text())["features"][0]["geometry"]["coordinates"][0][0]
+    assert all(-0.5 <= x <= -0.4 and 39 <= y <= 39.1 for x, y in ring)
+
+
+def test_an_older_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.shp"
+    write_vector(path, [PIECES] * 50, {"object": np.array(["x"] * 50, dtype=object)}, UTM)
+    write_vector(path, [WITH_HOLE], {"score": np.array([0.5])}, UTM)
+    layer = read_vector(path)
+    assert len(layer.geometries) == 1 and list(layer.fields) == ["score"]
+
+
+def test_the_index_of_an_older_file_goes_with_it(tmp_path: Path) -> None:
+    (tmp_path / "a.qix").write_bytes(b"index of another file")
+    (tmp_path / "a.tif").touch()
+    write_vector(tmp_path / "a.shp", [WITH_HOLE], {"score": np.array([0.5])}, UTM)
+    assert not (tmp_path / "a.qix").exists() and (tmp_path / "a.tif").exists()
+
+
+def test_nothing_is_left_of_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "a.gpkg").mkdir()
+    with pytest.raises(OutputError, match=r"a\.gpkg cannot be written"):
+        write_vector(tmp_path / "a.gpkg", [PIECES], {"object": np.array(["1"], dtype=object)}, UTM)
+    with pytest.raises(OutputError, match=r"b\.gpkg cannot be written"):
+        write_vector(tmp_path / "nowhere" / "b.gpkg", [PIECES], {}, UTM)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.gpkg"]
+
+
+def test_fields_are_found_in_any_case(tmp_path: Path) -> None:
+    path = write_layer(tmp_path / "a.gpkg", [shapely.Point(1, 2)], LABEL=[1], Object=["a"])
+    assert set(read_vector(path).fields) == {"label", "object"}
+
+
+def test_features_without_geometry_are_left_out_with_their_fields(tmp_path: Path) -> None:
+    points = [None, shapely.Point(1, 2), shapely.Point(), shapely.Point(3, 4)]
+    layer = read_vector(write_layer(tmp_path / "a.gpkg", points, label=[1, 0, 1, 1]))
+    assert shapely.get_x(layer.geometries).tolist() == [1, 3]
+    assert layer.fields["label"].tolist() == [0, 1]
+
+
+def test_heights_and_measures_are_dropped(tmp_path: Path) -> None:
+    layer = read_vector(write_layer(tmp_path / "a.gpkg", [shapely.Point(1, 2, 3)]))
+    assert not shapely.has_z(layer.geometries).any()
+
+
+def test_tables_beside_the_layer_do_no_harm(tmp_path: Path) -> None:
+    """QGIS keeps styles in a table without geometries in the same file."""
+    path = write_layer(tmp_path / "a.gpkg", [shapely.Point(1, 2)])
+    pyogrio.raw.write(
+        path, None, [np.array(["red"], dtype=object)], ["style"], layer="layer_styles", geometry_type=None, append=True
+    )
+    assert len(read_vector(path).geometries) == 1
+
+
+def test_several_layers_must_be_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "a.gpkg"
+    for name in ("fields", "roads"):
+        pyogrio.raw.write(
+            path, np.array([shapely.to_wkb(PIECES)], dtype=object), [], [], layer=name, geometry_type="MultiPolygon",
+            crs="EPSG:25830", append=path.exists(),
+        )  # fmt: skip
+    with pytest.raises(VectorError, match=r"a\.gpkg has several layers \(fields, roads\)"):
+        read_vector(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.gpkg", None, "is not there"),
+        ("text.gpkg", "hello", "is not a vector file"),
+        ("empty.shp", "", "is not a vector file"),
+        ("none.geojson", '{"type": "FeatureCollection", "features": []}', "has no geometries"),
+        ("null.geojson", '{"type": "Feature", "properties": {}, "geometry": null}', "has no geometries"),
+        ("table.csv", "x,y\n1,2\n", "has no geometries"),
+    ],
+)
+def test_files_that_hold_nothing(tmp_path: Path, name: str, content: str | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(VectorError, match=message) as caught:
+        read_vector(tmp_path / name)
+    assert name in caught.value.problem and caught.value.remedy
+
+
+def test_check_output(tmp_path: Path) -> None:
+    there = tmp_path / "there.gpkg"
+    there.touch()
+    check_output(there, overwrite=True)
+    check_output(tmp_path / "new.GeoJSON", overwrite=False)
+    for path, message in [
+        (there, "is there already"),
+        (tmp_path / "a.xyz", "no known format: name it .gpkg"),
+        (tmp_path / "a", "no known format"),
+        (tmp_path / "nowhere" / "a.gpkg", "folder of .* is not there"),
+    ]:
+        with pytest.raises(OutputError, match=message):
+            check_output(path, overwrite=False)
+
+
+def test_reprojection_out_of_reach() -> None:
+    points = np.array([shapely.Point(-3, 40), shapely.Point(-3, 400)], dtype=object)
+    wgs84 = pyproj.CRS.from_epsg(4326)
+    with pytest.raises(VectorError, match="cannot be brought from WGS 84 to ETRS89"):
+        reproject(points, wgs84, UTM)
+    near, far = reproject(points, wgs84, UTM, may_fail=True)
+    assert near.x == pytest.approx(500000) and not np.isfinite([far.x, far.y]).any()
+
+
+def test_bad_crs() -> None:
+    with pytest.raises(VectorError, match=r"^EPSG:0 is not a coordinate reference system: ."):
+        parse_crs("EPSG:0")
+
+
+def equal_area_m2(polygon: shapely.Geometry, crs: pyproj.CRS) -> float:
+    """Measure in a plane that keeps areas, made for the place."""
+    to_degrees = pyproj.Transformer.from_crs(crs, 4326, always_xy=True)
+    lon, lat = to_degrees.transform(polygon.centroid.x, polygon.centroid.y)
+    plane = pyproj.CRS.from_proj4(f"+proj=laea +lon_0={lon} +lat_0={lat} +ellps=WGS84")
+    forward = pyproj.Transformer.from_crs(crs, plane, always_xy=True)
+    return float(shapely.transform(polygon, lambda xy: np.column_stack(forward.transform(*xy.T))).area)
+
+
+@given(
+    lon=st.floats(-179, 179),
+    lat=st.floats(-75, 75),
+    size_m=st.floats(5, 3000),
+    epsg=st.sampled_from([4326, 3857, 3395]),
+)
+def test_areas_are_those_on_the_ground(lon: float, lat: float, size_m: float, epsg: int) -> None:
+    """Whatever the CRS makes of lengths, holes taken off."""
+    crs = pyproj.CRS.from_epsg(epsg)
+    x, y = pyproj.Transformer.from_crs(4326, crs, always_xy=True).transform(lon, lat)
+    side = size_m / 111_000 if epsg == 4326 else size_m
+    polygon = shapely.Polygon(
+        shapely.box(x, y, x + side, y + side).exterior,
+        [shapely.box(x + side / 4, y + side / 4, x + side / 2, y + side / 2).exterior],
+    )
+    assert AreaMeter(crs).area_m2(polygon) == pytest.approx(equal_area_m2(polygon, crs), rel=1e-4)
+
+
+def test_areas_of_parts_add_up() -> None:
+    meter = AreaMeter(UTM)
+    far = shapely.transform(PIECES, lambda xy: xy + np.array([500_000, 4_400_000]))
+    assert meter.area_m2(far) == pytest.approx(3 / 0.9996**2, rel=1e-5)
+    assert meter.area_m2(shapely.Polygon()) == 0.0
+
+
+def test_a_plane_without_an_earth() -> None:
+    local = pyproj.CRS.from_wkt('LOCAL_CS["site", UNIT["foot", 0.3048], AXIS["x", EAST], AXIS["y", NORTH]]')
+    assert AreaMeter(local).area_m2(shapely.box(0, 0, 10, 10)) == pytest.approx(100 * 0.3048**2)
