@@ -93,8 +93,9 @@ def train_mini_command(data: Path | None, out: Path, minutes: float | None) -> N
       geosam-es train-mini --data data/ --out runs/mini
     """
     # Imported here, because they need torch.
-    from ..mini.export import export_checkpoint
+    from ..mini.export import load_checkpoint, write_model
     from ..mini.train import run_training
 
-    export_checkpoint(run_training(data, out, minutes), out)
+    net, trained = load_checkpoint(run_training(data, out, minutes))
+    write_model(net, out, trained)
     click.echo(f"{out}: trained and exported")
