@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -166,11 +166,10 @@ def _staged(sam: LoadedSam, directory: Path) -> Iterator[Path]:
 def _card(info: ModelInfo, directory: Path, files: Sequence[Path]) -> dict[str, Any]:
     """Return what ``model.json`` says: the model, and every file of it that is or will be there."""
     hashes: dict[str, str] = {}
-    previous = directory / CARD_FILE
-    if previous.is_file():
-        card = json.loads(previous.read_text(encoding="utf-8"))
-        if card.get("encoder_sha256") == info.encoder_sha256:
-            hashes = {name: sha for name, sha in card.get("files", {}).items() if (directory / name).is_file()}
+    with suppress(OSError, ValueError, LookupError, AttributeError):  # no card of an earlier export, or no whole one
+        previous = json.loads((directory / CARD_FILE).read_text(encoding="utf-8"))
+        if previous["encoder_sha256"] == info.encoder_sha256:
+            hashes = {name: sha for name, sha in previous["files"].items() if (directory / name).is_file()}
     hashes.update({file.name: file_sha256(file) for file in files})
     return {"version": CARD_VERSION, **info.to_json(), "image_size": TILE_SIZE, "files": hashes}
 

@@ -77,9 +77,7 @@ def registry(address: str) -> dict[str, Checkpoint]:
     return registry_of(f"{address}/weights.pth")
 
 
-def test_download_reports_progress_and_gives_the_file_its_name(
-    tmp_path: Path, registry: dict[str, Checkpoint]
-) -> None:
+def test_download_reports_progress_and_gives_the_file_its_name(tmp_path: Path, registry: dict[str, Checkpoint]) -> None:
     calls: list[tuple[int, int]] = []
     path = download("small", tmp_path / "new", lambda done, total: calls.append((done, total)), registry)
     assert path == tmp_path / "new" / "weights.pth"

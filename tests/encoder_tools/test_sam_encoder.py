@@ -206,6 +206,10 @@ def test_the_card_lists_every_file(exported: Path, sam: LoadedSam) -> None:
     (exported / "model.json").write_text(json.dumps(card))
     merged = export._card(sam.info, exported, [exported / "encoder.onnx"])
     assert merged["files"] == {"prepare.onnx": "ab", "encoder.onnx": file_sha256(exported / "encoder.onnx")}
+    (exported / "model.json").write_text("damaged")
+    alone = export._card(sam.info, exported, [exported / "encoder.onnx"])
+    (exported / "model.json").write_text(json.dumps(card))
+    assert list(alone["files"]) == ["encoder.onnx"]
     assert (merged["version"], merged["image_size"], merged["name"]) == (1, 1024, "vit_b-random")
 
 
