@@ -23,27 +23,16 @@ __all__ = ["SyntheticScene", "synthetic_orthophoto"]
 Image = NDArray[np.float32]
 Objects = list[tuple[str, Polygon]]
 
-CROPS = np.array(
-    [
-        [72, 104, 50],
-        [96, 128, 62],
-        [54, 84, 44],
-        [128, 138, 78],
-        [176, 160, 104],
-        [196, 182, 132],
-        [140, 112, 84],
-        [112, 90, 68],
-        [116, 124, 70],
-        [84, 112, 74],
-    ],
-    dtype=np.float32,
-)
-ROOFS = np.array(
-    [[168, 86, 66], [142, 74, 60], [150, 150, 152], [196, 196, 194], [112, 116, 122], [176, 150, 122], [92, 110, 134]],
-    dtype=np.float32,
-)
-LEAVES = np.array([[48, 74, 38], [62, 90, 46], [40, 62, 40], [84, 96, 48]], dtype=np.float32)
-WATERS = np.array([[52, 74, 84], [40, 62, 66], [72, 88, 78], [46, 66, 92]], dtype=np.float32)
+
+def _palette(colours: str) -> NDArray[np.float32]:
+    """Return colours written in hexadecimal as float32 (N, 3)."""
+    return np.array([list(bytes.fromhex(colour)) for colour in colours.split()], dtype=np.float32)
+
+
+CROPS = _palette("486832 60803e 36542c 808a4e b0a068 c4b684 8c7054 705a44 747c46 54704a")
+ROOFS = _palette("a85642 8e4a3c 969698 c4c4c2 70747a b0967a 5c6e86")
+LEAVES = _palette("304a26 3e5a2e 283e28 546030")
+WATERS = _palette("344a54 283e42 48584e 2e425c")
 ASPHALT = np.array([126, 124, 122], dtype=np.float32)
 GRAVEL = np.array([182, 170, 146], dtype=np.float32)
 GRASS = np.array([98, 116, 66], dtype=np.float32)
@@ -98,7 +87,8 @@ def synthetic_orthophoto(height: int, width: int, pixel_size_m: float, seed: int
 def _ramp(size: int, cells: int) -> NDArray[np.float32]:
     """Return weights (size, cells) that interpolate linearly between `cells` knots."""
     at = np.linspace(0, cells - 1, size, dtype=np.float32)
-    return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(cells, dtype=np.float32)))
+    distance = np.abs(at[:, None] - np.arange(cells, dtype=np.float32))
+    return np.asarray(np.maximum(0, 1 - distance), dtype=np.float32)
 
 
 def _smooth_noise(rng: np.random.Generator, height: int, width: int, cell: float) -> NDArray[np.float32]:
@@ -107,7 +97,7 @@ def _smooth_noise(rng: np.random.Generator, height: int, width: int, cell: float
     knots = rng.standard_normal((rows, columns)).astype(np.float32)
     if cell <= 3:
         index = (np.arange(height) * rows // height)[:, None], (np.arange(width) * columns // width)[None]
-        return knots[index]
+        return np.asarray(knots[index], dtype=np.float32)
     # Few knots: a dense product per axis is faster than indexing.
     return np.asarray(1.3 * (_ramp(height, rows) @ knots @ _ramp(width, columns).T), dtype=np.float32)
 

@@ -67,7 +67,10 @@ class CropSampler:
 
     def batch(self, plan: CropPlan) -> Batch:
         """Draw one batch of the given shape."""
-        images, masks, edges, weights = [], [], [], []
+        images: list[NDArray[np.uint8]] = []
+        masks: list[NDArray[np.bool_]] = []
+        edges: list[NDArray[np.float32]] = []
+        weights: list[NDArray[np.float32]] = []
         while len(images) < plan.crops:
             image, ids, main = self._crop(plan.size)
             chosen = self._objects(ids, main, plan.objects)

@@ -231,7 +231,7 @@ class PromptDecoder(nn.Module):
     @staticmethod
     def _spread(ratios: Tensor, appearances: Tensor, shape: tuple[int, int]) -> Tensor:
         """Turn ratios (B, J, K) into maps (B, J, H, W) of a similar size as the other maps."""
-        return (torch.matmul(ratios, appearances) * 0.5).unflatten(2, shape)
+        return torch.unflatten(torch.matmul(ratios, appearances) * 0.5, 2, shape)
 
     @staticmethod
     def _similarities(prompts: Prompts, keys: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -252,7 +252,7 @@ class PromptDecoder(nn.Module):
         for kind, exists in ((prompts.positive, prompts.has_positive), (prompts.negative, prompts.has_negative)):
             masked = points - 4.0 * (1.0 - kind[..., None])
             kinds.append(masked.amax(1, keepdim=True).clamp(min=-1.0) * exists[:, 0])
-        return torch.cat([*kinds, box], dim=1).unflatten(2, shape)
+        return torch.unflatten(torch.cat([*kinds, box], dim=1), 2, shape)
 
     def _scores(self, masks: Tensor, features: Tensor, prompts: Prompts) -> Tensor:
         """Predict the IoU (B, 4) of each mask from the features under it and its sharpness."""

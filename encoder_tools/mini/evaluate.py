@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from encoder_tools.mini.prompts import (
     depth,
     intersection_over_union,
 )
+from encoder_tools.mini.report import machine, summarise, table, update_card
 from encoder_tools.mini.sources import (
     data_folder,
     landcover_regions,
@@ -48,8 +50,6 @@ MIN_AREA_M2 = 10.0
 MIN_AREA_PIXELS = 100.0
 BUILDING_PIXEL_M = 0.0746
 ROUNDS = 4
-RESAMPLES = 1000
-METRICS = ("box itself", "click", "click oracle", "3 clicks", "5 clicks", "box", "box + 1", "box + 3")
 
 Prompt = tuple[float, float, float]
 
@@ -78,6 +78,8 @@ class OnnxMini:
     def __init__(self, folder: Path) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 2
+        # Spinning threads would take the processor from a training that runs beside this.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self.encoder, self.prepare, self.decoder = (
                 onnxruntime.InferenceSession(str(folder / f"{name}.onnx"), options, providers=["CPUExecutionProvider"])
@@ -231,26 +233,6 @@ def _correct(
     return answers
 
 
-def bootstrap(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return the mean and its 95 % interval over resampled objects."""
-    rng = np.random.default_rng(0)
-    means = values[rng.integers(len(values), size=(RESAMPLES, len(values)))].mean(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(values.mean()), float(low), float(high)
-
-
-def summarise(rows: list[dict[str, float]]) -> dict[str, object]:
-    """Return count, mean IoU with interval for each metric, and the error of the scores."""
-    result: dict[str, object] = {"objects": len(rows)}
-    for metric in METRICS:
-        values = bootstrap(np.array([row[metric] for row in rows]))
-        result[metric] = [round(value, 3) for value in values]
-    for kind in ("click", "box"):
-        error = np.mean([abs(row[kind] - row[f"{kind} score"]) for row in rows])
-        result[f"{kind} score error"] = round(float(error), 3)
-    return result
-
-
 def evaluate(data: Path | None, models: Path = MODEL_FOLDER, limit: int | None = None) -> dict[str, dict[str, object]]:
     """Measure a model on all held-out sets.
 
@@ -291,22 +273,26 @@ def _thinned(scenes: list[EvaluationScene], limit: int | None) -> list[Evaluatio
     return [replace(scene, polygons=scene.polygons[:: steps[scene.dataset]]) for scene in scenes]
 
 
-def table(results: dict[str, dict[str, object]]) -> str:
-    """Return the results as a Markdown table."""
-    lines = ["| mean IoU (95 % interval) | " + " | ".join(results) + " |", "|---" * (len(results) + 1) + "|"]
-    lines.append("| objects | " + " | ".join(str(found["objects"]) for found in results.values()) + " |")
-    for metric in METRICS:
-        cells = []
-        for found in results.values():
-            values = found[metric]
-            if isinstance(values, list):
-                cells.append("{:.3f} ({:.3f} to {:.3f})".format(*values))
-        lines.append(f"| {metric} | " + " | ".join(cells) + " |")
-    for kind in ("click", "box"):
-        name = f"{kind} score error"
-        cells = [f"{found[name]:.3f}" for found in results.values()]
-        lines.append(f"| mean absolute error of the score, {kind} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def measure_speed(model: OnnxMini, repeats: int = 15) -> dict[str, float]:
+    """Return the median milliseconds of each graph for one tile or prompt, on two threads."""
+    tile = np.random.default_rng(0).integers(0, 256, (1, TILE_SIZE, TILE_SIZE, 3), dtype=np.uint8)
+    prompts: list[Prompt] = [(300.0, 300.0, BOX_LOW), (700.0, 640.0, BOX_HIGH), (500.0, 470.0, POSITIVE)]
+    model.set_image(tile[0])
+    embeddings = model.encoder.run(None, {"images": tile})[0]
+    runs: dict[str, Callable[[], object]] = {
+        "encoder": lambda: model.encoder.run(None, {"images": tile}),
+        "prepare": lambda: model.prepare.run(None, {"image_embeddings": embeddings}),
+        "decoder": lambda: model.predict(prompts),
+    }
+    medians = {}
+    for name, run in runs.items():
+        times = []
+        for _ in range(repeats):
+            begun = time.perf_counter()
+            run()
+            times.append(1000 * (time.perf_counter() - begun))
+        medians[name] = round(float(np.median(times)), 1)
+    return medians
 
 
 def main() -> None:
@@ -316,14 +302,20 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=MODEL_FOLDER, help="folder of the ONNX files")
     parser.add_argument("-o", "--out", type=Path, help="JSON file for the figures")
     parser.add_argument("--limit", type=int, help="about how many objects of each set, for a quick look")
+    parser.add_argument("--card", type=Path, help="model card whose figures are replaced")
     options = parser.parse_args()
+    speed = measure_speed(OnnxMini(options.models))
     results = evaluate(options.data, options.models, options.limit)
     print(table(results))
-    if options.out is not None:
-        try:
-            options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"cannot write '{options.out}' ({error.strerror})", "choose another file") from error
+    figures = {"machine": machine(), "speed_ms": speed, "results": results}
+    print(json.dumps({"machine": figures["machine"], "speed_ms": speed}))
+    try:
+        if options.out is not None:
+            options.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        if options.card is not None:
+            update_card(options.card, results, speed)
+    except OSError as error:
+        raise OutputError(f"cannot write the figures ({error})", "choose another file") from error
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import argparse
 import copy
 import hashlib
 import json
+import pickle
 import warnings
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def load_checkpoint(path: Path) -> tuple[MiniNet, dict[str, float]]:
         net = MiniNet()
         net.load_state_dict(state["average"])
         return net, {"step": float(state["step"]), "seconds": float(state["seconds"])}
-    except (OSError, RuntimeError, KeyError, ValueError, EOFError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
         problem = f"'{path}' is no checkpoint of this network ({type(error).__name__})"
         raise ModelError(problem, "make one with encoder_tools.mini.train") from error
 

@@ -80,7 +80,7 @@ def click_maps(prompts: Prompts, shape: tuple[int, int], stride: int, sigmas: tu
     float (B, 2 * len(sigmas), H, W)
         For each sigma the positive and the negative map, at most 1.
     """
-    maps = []
+    maps: list[Tensor] = []
     for sigma in sigmas:
         along_y, along_x = point_profiles(prompts, shape, stride, sigma)
         kinds = (prompts.positive, prompts.negative)

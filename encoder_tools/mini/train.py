@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 
 from encoder_tools.mini.config import CropPlan, TrainConfig
 from encoder_tools.mini.dataset import Batch, CropSampler
@@ -56,7 +57,7 @@ class Trainer:
         self.config, self.out, self.minutes, self.rank = config, out, minutes, rank
         torch.manual_seed(config.seed)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.net = MiniNet().to(self.device, memory_format=torch.channels_last)
+        self.net = MiniNet().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = MiniNet().to(self.device)
         self.average.load_state_dict(self.net.state_dict())
         decayed = [p for p in self.net.parameters() if p.ndim > 1]
@@ -291,7 +292,7 @@ def run_training(data: Path | None, out: Path, minutes: float | None = None, con
     world = 1 if torch.cuda.is_available() else max(1, min(chosen.processes, os.cpu_count() or 1))
     os.environ.update(MALLOC)
     arguments = (world, chosen, str(folder.resolve()), str(out.resolve()), minutes)
-    torch.multiprocessing.spawn(_work, args=arguments, nprocs=world)
+    spawn(_work, args=arguments, nprocs=world)  # type: ignore[no-untyped-call]
     return out / CHECKPOINT
 
 

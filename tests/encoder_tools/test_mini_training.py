@@ -1,0 +1,208 @@
+"""Training code of `mini`: export parity, simulated users, crops, losses, errors, and a run that resumes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+from encoder_tools.mini.config import CropPlan, TrainConfig  # noqa: E402
+from encoder_tools.mini.dataset import CropSampler  # noqa: E402
+from encoder_tools.mini.evaluate import OnnxMini, evaluate  # noqa: E402
+from encoder_tools.mini.export import load_checkpoint, write_model  # noqa: E402
+from encoder_tools.mini.losses import answer_loss, mask_losses, true_iou  # noqa: E402
+from encoder_tools.mini.network import MiniNet, normalise  # noqa: E402
+from encoder_tools.mini.prompt_maps import box_window, click_maps, split_prompts  # noqa: E402
+from encoder_tools.mini.prompts import bounding_box, correction, deepest_cell, depth, jitter_box  # noqa: E402
+from encoder_tools.mini.simulation import SimulatedUser  # noqa: E402
+from encoder_tools.mini.sources import Scene, burn, data_folder, make_scene, synthetic_scenes  # noqa: E402
+from encoder_tools.mini.train import Trainer  # noqa: E402
+from encoder_tools.synthetic import synthetic_orthophoto  # noqa: E402
+from geosam_es.errors import ModelError, RasterError  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    drawn = synthetic_orthophoto(512, 512, 0.3, seed=2)
+    polygons = [polygon for name, polygon in drawn.objects if name != "road"]
+    return make_scene("fields", drawn.image, burn(polygons, 512, 512))
+
+
+def test_export_equals_the_network(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    net = MiniNet()
+    net.train()
+    with torch.no_grad():
+        # One pass fills the running statistics, so that folding has something to fold.
+        net.encoder(torch.randn(1, 3, 128, 128))
+        for parameter in net.parameters():
+            # What float16 storage does to the weights is not what is tested here.
+            parameter.copy_(parameter.half().float())
+    net.eval()
+    write_model(net, tmp_path, {"step": 0, "seconds": 0.0})
+    model = OnnxMini(tmp_path)
+    tile = synthetic_orthophoto(1024, 1024, 0.3, seed=4).image
+    prompts = [(300.0, 200.0, 2.0), (700.0, 640.0, 3.0), (420.0, 400.0, 1.0), (350.0, 500.0, 0.0)]
+    previous = np.random.default_rng(1).normal(0, 5, (256, 256)).astype(np.float32)
+    model.set_image(tile)
+    masks, scores = model.predict(prompts, previous)
+    with torch.no_grad():
+        packed = net.encoder(normalise(torch.from_numpy(tile)[None])).half().float()
+        points = torch.tensor(prompts)[None]
+        expected = net.decoder(
+            net.decoder.context(packed),
+            points[..., :2],
+            points[..., 2],
+            torch.from_numpy(previous)[None, None],
+            torch.ones(1),
+        )
+    np.testing.assert_allclose(masks, expected[0][0].numpy(), atol=0.02)
+    np.testing.assert_allclose(scores, expected[1][0].numpy(), atol=2e-3)
+    record = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
+    assert record["features"]["image_embeddings"] == [512, 64, 64]
+
+
+def test_depth_grows_towards_the_middle() -> None:
+    mask = np.zeros((21, 31), dtype=bool)
+    mask[4:15, 5:26] = True
+    depths = depth(mask)
+    assert depths[mask].min() == 1
+    assert depths[~mask].max() == 0
+    assert deepest_cell(depths) == (9, 15)
+    assert np.array_equal(depth(np.stack([mask, ~mask]))[0], depths)
+
+
+def test_corrections_point_at_the_error() -> None:
+    truth = np.zeros((32, 32), dtype=bool)
+    truth[8:24, 8:24] = True
+    missing = truth.copy()
+    missing[8:24, 8:14] = False
+    assert correction(truth, truth) is None
+    found = correction(truth, missing)
+    assert found is not None
+    (row, column), label = found
+    assert label == 1.0
+    assert 8 <= row < 24
+    assert 8 <= column < 14
+    too_much = correction(missing, truth)
+    assert too_much is not None
+    assert too_much[1] == 0.0
+
+
+def test_jittered_boxes_stay_boxes() -> None:
+    mask = np.zeros((64, 64), dtype=bool)
+    mask[10:30, 40:60] = True
+    box = bounding_box(mask, 4)
+    assert box.tolist() == [160.0, 40.0, 240.0, 120.0]
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        x0, y0, x1, y1 = jitter_box(box, rng, 0.15, 256.0)
+        assert 0 <= x0 < x1 <= 256
+        assert 0 <= y0 < y1 <= 256
+        assert abs(x0 - 160) < 18
+        assert abs(y1 - 120) < 18
+
+
+def test_prompt_maps_peak_at_clicks_and_fill_boxes() -> None:
+    coords = torch.tensor([[[26.0, 18.0], [58.0, 50.0], [50.0, 30.0]]])
+    prompts = split_prompts(coords, torch.tensor([[2.0, 3.0, 1.0]]))
+    window = box_window(prompts, (16, 16), 4, 1.0)
+    assert float(window.sum()) * 16 == pytest.approx(32 * 32, rel=1e-4)
+    clicks = click_maps(prompts, (16, 16), 4, (6.0,))
+    assert int(clicks[0, 0].argmax()) == 7 * 16 + 12
+    assert float(clicks[0, 1].max()) == 0.0
+
+
+def test_a_simulated_user_clicks_where_it_is_wrong() -> None:
+    masks = np.zeros((12, 40, 40), dtype=bool)
+    masks[:, 10:30, 12:28] = True
+    user = SimulatedUser(masks, np.random.default_rng(3))
+    coords, labels = user.points()
+    assert coords.shape[0] == labels.shape[0] == 12
+    assert user.single_click.any()
+    assert not user.single_click.all()
+    for number in np.flatnonzero(user.single_click):
+        x, y = coords[number, 0]
+        assert masks[number, int(y // 4), int(x // 4)]
+    user.correct(np.zeros_like(masks))
+    assert not user.single_click.any()
+    for given in user.prompts:
+        x, y, label = given[-1]
+        assert label == 1.0
+        assert 48 <= x <= 112
+        assert 40 <= y <= 120
+
+
+def test_crops_are_reproducible_and_hold_their_objects(scene: Scene) -> None:
+    plan = CropPlan(128, 2, 3, 1.0)
+    first = CropSampler([scene], {"fields": 1.0}, (1, 2)).batch(plan)
+    second = CropSampler([scene], {"fields": 1.0}, (1, 2)).batch(plan)
+    assert np.array_equal(first.images, second.images)
+    assert first.images.shape == (2, 128, 128, 3)
+    assert first.masks.shape == (6, 32, 32)
+    assert first.masks.any((1, 2)).all()
+    assert first.edges.shape == (2, 1, 32, 32)
+
+
+def test_losses_prefer_the_truth() -> None:
+    truth = torch.zeros(1, 1, 32, 32)
+    truth[..., 8:20, 8:24] = 1.0
+    right, wrong = (truth * 2 - 1) * 8, (1 - truth * 2) * 8
+    masks = torch.cat([wrong, wrong, right, wrong], dim=1)
+    losses = mask_losses(masks, truth)[0]
+    assert losses[2] < 0.05
+    assert losses[0] > 1.0
+    assert true_iou(masks, truth)[0].tolist() == [0.0, 0.0, 1.0, 0.0]
+    scores, coarse = torch.tensor([[0.0, 0.0, 1.0, 0.0]]), torch.zeros(1, 1, 8, 8)
+    better = torch.cat([right, wrong, right, wrong], dim=1)
+    unsure = torch.ones(1)
+    assert answer_loss(better, scores, coarse, truth, unsure) < answer_loss(masks, scores, coarse, truth, unsure)
+
+
+def test_missing_data_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GEOSAM_ES_DATA", raising=False)
+    with pytest.raises(RasterError, match="--data"):
+        data_folder(None)
+    with pytest.raises(RasterError, match="--data"):
+        data_folder(tmp_path / "nowhere")
+    with pytest.raises(RasterError, match=r"SOURCES\.md"):
+        evaluate(tmp_path)
+
+
+def test_a_damaged_checkpoint_is_one_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(ModelError, match="checkpoint"):
+        load_checkpoint(path)
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(ModelError, match="checkpoint"):
+        load_checkpoint(path)
+
+
+def test_a_run_trains_stops_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: Scene) -> None:
+    monkeypatch.setattr("encoder_tools.mini.train.load_scenes", lambda *_: [scene])
+    plan = (CropPlan(64, 1, 2, 1.0),)
+    config = TrainConfig(steps=2, warm_up_steps=1, early_plans=plan, late_plans=plan, checkpoint_every=1)
+    before = torch.get_num_threads()
+    Trainer(config, tmp_path, tmp_path, None, 0).run()
+    longer = dataclasses.replace(config, steps=3)
+    resumed = Trainer(longer, tmp_path, tmp_path, None, 0)
+    assert resumed.step == 2
+    resumed.run()
+    torch.set_num_threads(before)
+    net, trained = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert trained["step"] == 3
+    assert all(torch.isfinite(parameter).all() for parameter in net.parameters())
+    assert len((tmp_path / "log.csv").read_text(encoding="utf-8").splitlines()) == 4
+
+
+def test_synthetic_training_scenes_have_objects() -> None:
+    (scene,) = synthetic_scenes(1, seed=7)
+    assert scene.kind == "synthetic"
+    assert len(scene.objects) >= 5
+    assert scene.pyramid[1].shape == (512, 512, 3)
