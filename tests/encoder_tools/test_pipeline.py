@@ -1,0 +1,406 @@
+"""Read | encode | write: what is done, what is kept when it goes wrong, and that nothing piles up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+from numpy.typing import NDArray
+
+from encoder_tools import pipeline
+from encoder_tools.pipeline import EncodeOptions, EncodePlan, encode, estimate, make_plan
+from encoder_tools.raster import Raster, RasterTile
+from geosam_es.core.grid import Tile
+from geosam_es.core.window import Window
+from geosam_es.errors import OutputError, RasterError, StoreError
+from geosam_es.inference.encoder import ModelInfo
+from geosam_es.store import StoreReader, StoreWriter
+from geosam_es.store.reader import TileState
+from tests.encoder_tools.scenes import ramp, write_raster
+from tests.helpers import make_metadata
+
+INFO = ModelInfo("samples", "c" * 64, "CC0-1.0", {"image_embeddings": (3, 4, 4)})
+
+
+class Meter:
+    """Counts what is under way, and the most there ever was."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+        self._lock = threading.Lock()
+
+    def add(self, step: int) -> None:
+        with self._lock:
+            self.now += step
+            self.most = max(self.most, self.now)
+
+
+@dataclass
+class SampleEncoder:
+    """Features are every 256th pixel."""
+
+    batch_size: int = 1
+    seconds: float = 0.0
+    on_tile: Callable[[int], None] = lambda count: None
+    info: ModelInfo = INFO
+    encoded: int = 0
+    batches: list[int] = field(default_factory=list)
+
+    @property
+    def default_batch_size(self) -> int:
+        return self.batch_size
+
+    def encode(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        self.batches.append(len(images))
+        for _ in images:
+            self.encoded += 1
+            self.on_tile(self.encoded)
+        time.sleep(self.seconds)
+        return {"image_embeddings": np.moveaxis(images[:, 128::256, 128::256], -1, 1).astype(np.float32)}
+
+
+class CountingRaster:
+    """Stands for a raster of any size; tells its tiles apart by their place."""
+
+    path = Path("counted.tif")
+
+    def __init__(self, on_read: Callable[[Window], None] = lambda window: None) -> None:
+        self.on_read = on_read
+        self.reading = Meter()
+
+    def read_tile(self, window: Window, scale: int, stretch: Any) -> RasterTile:
+        self.reading.add(1)
+        self.on_read(window)
+        value = (window.col_off // 7 + window.row_off // 3 + scale) % 255
+        return RasterTile(np.full((1024, 1024, 3), value, np.uint8), has_data=True)
+
+
+def plan_of(raster: Any, size: tuple[int, int] = (6000, 4200), batch_size: int = 1) -> EncodePlan:
+    metadata = replace(make_metadata(*size), model=INFO.to_json(), dtype="float16")
+    return EncodePlan(raster, metadata, None, batch_size)
+
+
+@pytest.fixture
+def decoder(tmp_path: Path) -> dict[str, Path]:
+    path = tmp_path / "decoder.onnx"
+    path.write_bytes(b"any decoder")
+    return {"decoder.onnx": path}
+
+
+def chunks(store: Path) -> dict[str, bytes]:
+    files = [path for path in store.rglob("*") if path.is_file() and path.parent != store]
+    return {path.relative_to(store).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_every_tile_is_encoded_once(tmp_path: Path, decoder: dict[str, Path], batch_size: int) -> None:
+    encoder = SampleEncoder()
+    plan = plan_of(CountingRaster(), batch_size=batch_size)
+    seen: list[tuple[int, int]] = []
+    report = encode(plan, encoder, tmp_path / "s.zarr", decoder, progress=lambda *at: seen.append(at))
+    total = len(plan.pyramid)
+    assert (report.encoded, report.skipped, report.resumed) == (total, 0, 0)
+    assert sum(encoder.batches) == total and max(encoder.batches) == min(batch_size, total)
+    assert seen[0] == (0, total) and seen[-1] == (total, total) and seen == sorted(seen)
+    reader = StoreReader(tmp_path / "s.zarr")
+    assert not [problem for _, problem in reader.problems() if problem]
+    for tile in plan.pyramid:
+        window = plan.pyramid.window(tile)
+        value = (window.col_off // 7 + window.row_off // 3 + (1 << tile.level)) % 255
+        assert (reader.read(tile)["image_embeddings"] == value).all()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_tiles_do_not_pile_up_before_a_slow_encoder(tmp_path: Path, decoder: dict[str, Path], batch_size: int) -> None:
+    raster = CountingRaster()
+    encoder = SampleEncoder(seconds=0.01, on_tile=lambda count: raster.reading.add(-1))
+    plan = plan_of(raster, batch_size=batch_size)
+    encode(plan, encoder, tmp_path / "s.zarr", decoder)
+    assert raster.reading.most <= 2 * batch_size + pipeline._READERS + 1 + batch_size
+    assert raster.reading.most < len(plan.pyramid) / 2
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_features_do_not_pile_up_before_a_slow_disk(
+    tmp_path: Path, decoder: dict[str, Path], batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter = Meter()
+    write = StoreWriter.write
+
+    def slow_write(self: StoreWriter, tile: Tile, features: Any) -> None:
+        time.sleep(0.02)
+        write(self, tile, features)
+        meter.add(-1)
+
+    monkeypatch.setattr(StoreWriter, "write", slow_write)
+    plan = plan_of(CountingRaster(), batch_size=batch_size)
+    encode(plan, SampleEncoder(on_tile=lambda count: meter.add(1)), tmp_path / "s.zarr", decoder)
+    assert meter.now == 0
+    assert meter.most <= 2 * batch_size + pipeline._WRITERS + batch_size
+    assert meter.most < len(plan.pyramid) / 2
+
+
+def test_skipped_tiles_do_not_pile_up_either(
+    tmp_path: Path, decoder: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter = Meter()
+    skip = StoreWriter.skip
+
+    def slow_skip(self: StoreWriter, tile: Tile) -> None:
+        time.sleep(0.01)
+        skip(self, tile)
+        meter.add(-1)
+
+    monkeypatch.setattr(StoreWriter, "skip", slow_skip)
+    plan = replace(plan_of(CountingRaster()), aoi=shapely.box(1e7, 1e7, 2e7, 2e7))
+    report = encode(
+        plan, SampleEncoder(), tmp_path / "s.zarr", decoder, progress=lambda done, total: meter.add(bool(done))
+    )
+    assert report.skipped == len(plan.pyramid)
+    assert meter.most <= 2 + pipeline._WRITERS + 1
+
+
+def test_reading_encoding_and_writing_overlap(
+    tmp_path: Path, decoder: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first tile is not encoded before later ones are read, nor written before the next one is encoded."""
+    read_ahead, encoded_ahead = threading.Semaphore(0), threading.Event()
+    waits: list[bool] = []
+    write = StoreWriter.write
+
+    def on_tile(count: int) -> None:
+        if count == 1:
+            waits.append(all(read_ahead.acquire(timeout=10) for _ in range(3)))
+        else:
+            encoded_ahead.set()
+
+    def late_write(self: StoreWriter, tile: Tile, features: Any) -> None:
+        waits.append(encoded_ahead.wait(timeout=10))
+        write(self, tile, features)
+
+    monkeypatch.setattr(StoreWriter, "write", late_write)
+    raster = CountingRaster(on_read=lambda window: read_ahead.release())
+    encode(plan_of(raster), SampleEncoder(on_tile=on_tile), tmp_path / "s.zarr", decoder)
+    assert all(waits) and len(waits) > 2
+
+
+def test_a_damaged_raster_stops_the_run_and_leaves_nothing(tmp_path: Path, decoder: dict[str, Path]) -> None:
+    reads: list[Window] = []
+
+    def fail(window: Window) -> None:
+        reads.append(window)
+        if len(reads) >= 10:
+            raise RasterError(f"damaged at {len(reads)}", "copy it again")
+
+    encoder = SampleEncoder()
+    before = threading.active_count()
+    with pytest.raises(RasterError, match="damaged at 1"):
+        encode(plan_of(CountingRaster(fail)), encoder, tmp_path / "out" / "s.zarr", decoder)
+    assert encoder.encoded < 10 and len(reads) < 20
+    assert threading.active_count() == before
+    assert not list((tmp_path / "out").iterdir())
+
+
+def full_disk_after(tiles: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = StoreWriter.write
+    written = iter(range(tiles))
+
+    def write_until_full(self: StoreWriter, tile: Tile, features: Any) -> None:
+        if next(written, None) is None:
+            raise OutputError("s.zarr cannot be written (No space left on device)", "check the space left")
+        write(self, tile, features)
+
+    monkeypatch.setattr(StoreWriter, "write", write_until_full)
+
+
+def test_a_disk_that_fills_up_keeps_what_can_be_resumed(
+    tmp_path: Path, decoder: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, encoder, store = plan_of(CountingRaster()), SampleEncoder(), tmp_path / "s.zarr"
+    with monkeypatch.context() as patch:
+        full_disk_after(5, patch)
+        with pytest.raises(OutputError, match=r"No space left on device.*go on with --resume"):
+            encode(plan, encoder, store, decoder)
+    assert encoder.encoded < 5 + 2 * (2 + pipeline._WRITERS)
+    report = encode(plan, SampleEncoder(), store, decoder, resume=True)
+    assert report.resumed == 5 and report.encoded == len(plan.pyramid) - 5
+
+
+def test_a_disk_that_is_full_from_the_start_keeps_nothing(
+    tmp_path: Path, decoder: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full_disk_after(0, monkeypatch)
+    with pytest.raises(OutputError, match="check the space left"):
+        encode(plan_of(CountingRaster()), SampleEncoder(), tmp_path / "s.zarr", decoder)
+    assert [path.name for path in tmp_path.iterdir()] == ["decoder.onnx"]
+
+
+def interrupt_at(number: int) -> Callable[[int], None]:
+    def on_tile(count: int) -> None:
+        if count == number:
+            raise KeyboardInterrupt
+
+    return on_tile
+
+
+@pytest.mark.parametrize("at", [1, 2, 17])
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, decoder: dict[str, Path], at: int) -> None:
+    plan = plan_of(CountingRaster())
+    with pytest.raises(KeyboardInterrupt):
+        encode(plan, SampleEncoder(on_tile=interrupt_at(at)), tmp_path / "s.zarr", decoder)
+    done = sum(StoreReader(tmp_path / "s.zarr").is_encoded(tile) for tile in plan.pyramid)
+    assert done == at - 1
+    again = SampleEncoder()
+    report = encode(plan, again, tmp_path / "s.zarr", decoder, resume=True)
+    assert (report.resumed, report.encoded, again.encoded) == (done, len(plan.pyramid) - done, report.encoded)
+    encode(plan, SampleEncoder(), tmp_path / "whole.zarr", decoder)
+    assert chunks(tmp_path / "s.zarr") == chunks(tmp_path / "whole.zarr")
+
+
+def test_resuming_a_whole_store_encodes_nothing(tmp_path: Path, decoder: dict[str, Path]) -> None:
+    plan = plan_of(CountingRaster())
+    encode(plan, SampleEncoder(), tmp_path / "s.zarr", decoder)
+    before = chunks(tmp_path / "s.zarr")
+    encoder = SampleEncoder()
+    report = encode(plan, encoder, tmp_path / "s.zarr", decoder, resume=True)
+    assert encoder.encoded == report.encoded == 0 and report.resumed == len(plan.pyramid)
+    assert chunks(tmp_path / "s.zarr") == before
+
+
+def test_an_error_while_resuming_keeps_the_older_tiles(tmp_path: Path, decoder: dict[str, Path]) -> None:
+    plan, store = plan_of(CountingRaster()), tmp_path / "s.zarr"
+    with pytest.raises(KeyboardInterrupt):
+        encode(plan, SampleEncoder(on_tile=interrupt_at(9)), store, decoder)
+
+    def fail(window: Window) -> None:
+        raise RasterError("damaged", "copy it again")
+
+    with pytest.raises(RasterError):
+        encode(plan_of(CountingRaster(fail)), SampleEncoder(), store, decoder, resume=True)
+    assert sum(count.encoded for count in StoreReader(store).counts()) == 8
+
+
+def test_two_runs_at_once_fill_one_store(tmp_path: Path, decoder: dict[str, Path]) -> None:
+    plan, store = plan_of(CountingRaster()), tmp_path / "s.zarr"
+    start = threading.Barrier(2)
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        start.wait()
+        try:
+            encode(plan, SampleEncoder(seconds=0.002), store, decoder, resume=True)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    encode(plan, SampleEncoder(), tmp_path / "alone.zarr", decoder)
+    assert chunks(store) == chunks(tmp_path / "alone.zarr")
+    assert {path.name for path in tmp_path.iterdir()} == {"s.zarr", "alone.zarr", "decoder.onnx"}
+
+
+def test_a_store_made_meanwhile_is_joined_not_replaced(
+    tmp_path: Path, decoder: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, store = plan_of(CountingRaster()), tmp_path / "s.zarr"
+    write_skeleton = StoreWriter._write_skeleton
+
+    def overtaken(self: StoreWriter, folder: Path, files: Any) -> None:
+        monkeypatch.setattr(StoreWriter, "_write_skeleton", write_skeleton)
+        with pytest.raises(KeyboardInterrupt):
+            encode(plan, SampleEncoder(on_tile=interrupt_at(4)), store, decoder)
+        write_skeleton(self, folder, files)
+
+    monkeypatch.setattr(StoreWriter, "_write_skeleton", overtaken)
+    report = encode(plan, SampleEncoder(), store, decoder, resume=True)
+    assert report.resumed == 3
+
+
+def test_a_store_made_meanwhile_is_an_error_without_resume(
+    tmp_path: Path, decoder: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, store = plan_of(CountingRaster()), tmp_path / "s.zarr"
+    write_skeleton = StoreWriter._write_skeleton
+
+    def overtaken(self: StoreWriter, folder: Path, files: Any) -> None:
+        monkeypatch.setattr(StoreWriter, "_write_skeleton", write_skeleton)
+        encode(plan, SampleEncoder(), store, decoder)
+        write_skeleton(self, folder, files)
+
+    monkeypatch.setattr(StoreWriter, "_write_skeleton", overtaken)
+    with pytest.raises(StoreError, match="is there already"):
+        encode(plan, SampleEncoder(), store, decoder)
+    assert not [problem for _, problem in StoreReader(store).problems() if problem]
+
+
+@pytest.mark.parametrize("missing", ["decoder.onnx", "level1/image_embeddings/zarr.json"])
+def test_half_a_store_is_not_resumed(tmp_path: Path, decoder: dict[str, Path], missing: str) -> None:
+    plan, store = plan_of(CountingRaster()), tmp_path / "s.zarr"
+    encode(plan, SampleEncoder(), store, decoder)
+    (store / missing).unlink()
+    with pytest.raises(StoreError, match=missing):
+        encode(plan, SampleEncoder(), store, decoder, resume=True)
+
+
+def test_area_of_interest(tmp_path: Path, decoder: dict[str, Path]) -> None:
+    raster = Raster(write_raster(tmp_path / "a.tif", ramp(1, 2000, 2500)))
+    corner = raster.transform.apply_geometry(shapely.box(2400, 1900, 2450, 1950))
+    plan = make_plan(raster, SampleEncoder(), EncodeOptions(aoi=corner))
+    report = encode(plan, SampleEncoder(), tmp_path / "s.zarr", decoder)
+    reader = StoreReader(tmp_path / "s.zarr")
+    done = {tile for tile in plan.pyramid if reader.is_encoded(tile)}
+    assert done == {Tile(0, 2, 2), Tile(1, 0, 1), Tile(2, 0, 0)}
+    assert report.skipped == len(plan.pyramid) - len(done)
+    assert all(reader.state(tile) is not TileState.MISSING for tile in plan.pyramid)
+
+
+def test_tiles_without_data_are_skipped(tmp_path: Path, decoder: dict[str, Path]) -> None:
+    pixels = ramp(3, 700, 2500)
+    pixels[:, :, 900:] = 0
+    plan = make_plan(Raster(write_raster(tmp_path / "a.tif", pixels)), SampleEncoder(), EncodeOptions(levels=1))
+    report = encode(plan, SampleEncoder(), tmp_path / "s.zarr", decoder)
+    assert (report.encoded, report.skipped) == (2, 1)
+
+
+def test_plan_keeps_what_was_chosen(tmp_path: Path) -> None:
+    raster = Raster(write_raster(tmp_path / "a.tif", ramp(4, 1100, 1300, "uint16"), nodata=0), (4, 1, 2))
+    plan = make_plan(raster, SampleEncoder(batch_size=7), EncodeOptions(stretch="0:300", overlap=100, levels=9))
+    metadata = plan.metadata
+    assert metadata.bands == (4, 1, 2) and metadata.stretch.limits == ((0.0, 300.0),) * 3
+    assert metadata.nodata == 0 and metadata.tiling.overlap == 100 and metadata.levels == 2
+    assert metadata.aoi_sha256 is None and plan.batch_size == 7
+    assert make_plan(raster, SampleEncoder(), EncodeOptions(batch_size=3)).batch_size == 3
+
+
+@pytest.mark.parametrize("overlap", [-1, 1024])
+def test_overlap_that_cannot_be(tmp_path: Path, overlap: int) -> None:
+    raster = Raster(write_raster(tmp_path / "a.tif", ramp(3)))
+    with pytest.raises(StoreError, match=f"--overlap {overlap} cannot be"):
+        make_plan(raster, SampleEncoder(), EncodeOptions(overlap=overlap))
+
+
+def test_estimate_agrees_with_the_run(tmp_path: Path, decoder: dict[str, Path]) -> None:
+    plan = plan_of(CountingRaster())
+    found = estimate(plan, SampleEncoder(seconds=0.02), decoder)
+    assert found.tiles == len(plan.pyramid)
+    assert found.seconds > 0.02 * found.tiles
+    encode(plan, SampleEncoder(), tmp_path / "s.zarr", decoder)
+    actual = StoreReader(tmp_path / "s.zarr").size_bytes()
+    assert actual <= found.store_bytes < actual + 40_000
+
+
+def test_estimate_of_an_area_without_tiles(decoder: dict[str, Path]) -> None:
+    plan = replace(plan_of(CountingRaster()), aoi=shapely.box(1e7, 1e7, 2e7, 2e7))
+    found = estimate(plan, SampleEncoder(), decoder)
+    assert (found.tiles, found.seconds) == (0, 0.0)
