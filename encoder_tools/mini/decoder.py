@@ -15,6 +15,7 @@ from torch.nn import functional
 from encoder_tools.mini.blocks import ConvNorm, Residual, ShuffleUp
 from encoder_tools.mini.prompt_maps import (
     Prompts,
+    box_distance,
     box_frame,
     box_window,
     click_maps,
@@ -75,6 +76,19 @@ def _log_histograms(windows: Tensor, appearances: Tensor) -> Tensor:
     return torch.log((counts + 0.5 / APPEARANCES) / (total + 0.5))
 
 
+def _spread(ratios: Tensor, appearances: Tensor, like: Tensor) -> Tensor:
+    """Turn ratios (B, J, K) into maps (B, J, H, W) of a similar size as the other maps."""
+    return torch.unflatten(torch.matmul(ratios, appearances) * 0.5, 2, _size(like))
+
+
+def _size(x: Tensor) -> tuple[int, int]:
+    return x.shape[2], x.shape[3]
+
+
+def _twice(x: Tensor) -> Tensor:
+    return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
 class PromptDecoder(nn.Module):
     """Context and prompts to mask logits at 1/4 and predicted IoU."""
 
@@ -127,77 +141,94 @@ class PromptDecoder(nn.Module):
             The coarse mask's logits, for training.
         """
         c4, c8, c16, keys, appearances = context
-        shape16 = (c16.shape[2], c16.shape[3])
-        shape8 = (2 * shape16[0], 2 * shape16[1])
-        shape4 = (4 * shape16[0], 4 * shape16[1])
         prompts = split_prompts(coords, labels)
         has = has_mask[:, None, None, None] + torch.zeros_like(prompts.has_box)
-        previous4 = mask_input.clamp(-LOGIT_LIMIT, LOGIT_LIMIT) * has
-        belief4 = torch.tanh(previous4 * 0.5)
+        previous = mask_input.clamp(-LOGIT_LIMIT, LOGIT_LIMIT) * has
+        belief4 = torch.tanh(previous * 0.5)
         belief8 = functional.avg_pool2d(belief4, 2)
-        belief16 = functional.avg_pool2d(belief8, 2)
+        near, ratios = self._ratios(prompts, appearances, belief8, has)
+        evidence = _spread(ratios, appearances, belief8)
 
-        near, ratios = self._ratios(prompts, appearances, belief8, has, shape8)
-        ratio_maps = self._spread(ratios, appearances, shape8)
-        maps16 = torch.cat(
+        x16 = self._coarse_level(prompts, c16, keys, has, belief8, evidence)
+        logits16 = self.head16(x16)
+        coarse = logits16[:, MASKS:].float()
+        guess = functional.interpolate(torch.sigmoid(coarse), scale_factor=2.0, mode="nearest")
+        x8 = self._middle_level(prompts, c8 + self.up8(x16), has, appearances, (belief8, near, guess, evidence))
+        x4 = self._fine_level(prompts, c4 + self.up4(x8), belief4)
+
+        logits4 = self.head4(x4).float()
+        below = self.head8(x8).float() + _twice(logits16[:, :MASKS].float())
+        masks = logits4[:, :MASKS] + _twice(below) + previous * torch.sigmoid(logits4[:, MASKS:])
+        masks = masks.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
+        return masks, self._scores(masks, x8, prompts), coarse
+
+    def _coarse_level(
+        self, prompts: Prompts, base: Tensor, keys: Tensor, has: Tensor, belief8: Tensor, evidence: Tensor
+    ) -> Tensor:
+        """Return the features (B, 64, h, w) at 1/16, where the whole object is in view."""
+        shape = _size(base)
+        maps = torch.cat(
             [
-                self._similarities(prompts, keys, shape16),
-                click_maps(prompts, shape16, 16, (12.0, 48.0, 160.0)),
-                box_window(prompts, shape16, 16, 1.0),
-                box_frame(prompts, shape16, 16),
-                prompts.has_box.expand(-1, 1, shape16[0], shape16[1]),
-                has.expand(-1, 1, shape16[0], shape16[1]),
-                belief16,
-                functional.avg_pool2d(ratio_maps, 2),
+                self._similarities(prompts, keys, shape),
+                click_maps(prompts, shape, 16, (12.0, 48.0, 160.0)),
+                box_window(prompts, shape, 16, 1.0),
+                box_frame(prompts, shape, 16),
+                prompts.has_box.expand(-1, 1, shape[0], shape[1]),
+                has.expand(-1, 1, shape[0], shape[1]),
+                functional.avg_pool2d(belief8, 2),
+                functional.avg_pool2d(evidence, 2),
             ],
             dim=1,
         )
-        x16 = self.body16(functional.relu(c16 + self.in16(maps16)))
-        x16 = self.out16(x16 + self.up16(self.body32(self.down(x16))))
-        logits16 = self.head16(x16)
-        coarse = logits16[:, MASKS:].float()
+        x = self.body16(functional.relu(base + self.in16(maps)))
+        result: Tensor = self.out16(x + self.up16(self.body32(self.down(x))))
+        return result
 
-        guess = functional.interpolate(torch.sigmoid(coarse), scale_factor=2.0, mode="nearest")
-        windows = torch.cat([guess, (1.0 - guess) * near], dim=1)
-        log_probability = _log_histograms(windows, appearances)
-        own = self._spread(log_probability[:, 0:1] - log_probability[:, 1:2], appearances, shape8)
-        maps8 = torch.cat(
+    def _middle_level(
+        self,
+        prompts: Prompts,
+        base: Tensor,
+        has: Tensor,
+        appearances: Tensor,
+        known: tuple[Tensor, Tensor, Tensor, Tensor],
+    ) -> Tensor:
+        """Return the features (B, 32, 2h, 2w) at 1/8, seen with the appearance of the coarse guess."""
+        belief8, near, guess, evidence = known
+        shape = _size(base)
+        logs = _log_histograms(torch.cat([guess, (1.0 - guess) * near], dim=1), appearances)
+        maps = torch.cat(
             [
-                click_maps(prompts, shape8, 8, (8.0, 24.0)),
-                box_window(prompts, shape8, 8, 1.0),
-                box_frame(prompts, shape8, 8),
-                has.expand(-1, 1, shape8[0], shape8[1]),
+                click_maps(prompts, shape, 8, (8.0, 24.0)),
+                box_window(prompts, shape, 8, 1.0),
+                box_frame(prompts, shape, 8),
+                has.expand(-1, 1, shape[0], shape[1]),
                 belief8,
                 near,
                 guess,
-                ratio_maps,
-                own,
+                evidence,
+                _spread(logs[:, 0:1] - logs[:, 1:2], appearances, base),
             ],
             dim=1,
         )
-        x8 = self.body8(functional.relu(c8 + self.up8(x16) + self.in8(maps8)))
-        logits8 = self.head8(x8)
+        result: Tensor = self.body8(functional.relu(base + self.in8(maps)))
+        return result
 
-        maps4 = torch.cat(
+    def _fine_level(self, prompts: Prompts, base: Tensor, belief4: Tensor) -> Tensor:
+        """Return the features (B, 16, 4h, 4w) at 1/4, which draw the border."""
+        shape = _size(base)
+        maps = torch.cat(
             [
-                click_maps(prompts, shape4, 4, (6.0,)),
-                box_window(prompts, shape4, 4, 1.0),
-                box_frame(prompts, shape4, 4)[:, 3:4],
+                click_maps(prompts, shape, 4, (6.0,)),
+                box_window(prompts, shape, 4, 1.0),
+                box_distance(prompts, shape, 4),
                 belief4,
             ],
             dim=1,
         )
-        x4 = self.body4(functional.relu(c4 + self.up4(x8) + self.in4(maps4)))
-        logits4 = self.head4(x4).float()
-        below = logits8.float() + _twice(logits16[:, :MASKS].float())
-        masks = logits4[:, :MASKS] + _twice(below)
-        masks = masks + previous4 * torch.sigmoid(logits4[:, MASKS:])
-        masks = masks.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
-        return masks, self._scores(masks, x8, prompts), coarse
+        result: Tensor = self.body4(functional.relu(base + self.in4(maps)))
+        return result
 
-    def _ratios(
-        self, prompts: Prompts, appearances: Tensor, belief8: Tensor, has: Tensor, shape: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
+    def _ratios(self, prompts: Prompts, appearances: Tensor, belief8: Tensor, has: Tensor) -> tuple[Tensor, Tensor]:
         """Compare appearances inside and outside of what is prompted.
 
         Returns
@@ -207,6 +238,7 @@ class PromptDecoder(nn.Module):
         ratios : float (B, 4, K)
             Log ratios for the box, the positive clicks, the negative clicks and the previous mask.
         """
+        shape = _size(belief8)
         clicks = click_maps(prompts, shape, 8, (6.0, 96.0))
         core = box_window(prompts, shape, 8, 0.75)
         around = box_window(prompts, shape, 8, 1.5, margin=16.0)
@@ -227,11 +259,6 @@ class PromptDecoder(nn.Module):
             dim=1,
         )
         return near, ratios
-
-    @staticmethod
-    def _spread(ratios: Tensor, appearances: Tensor, shape: tuple[int, int]) -> Tensor:
-        """Turn ratios (B, J, K) into maps (B, J, H, W) of a similar size as the other maps."""
-        return torch.unflatten(torch.matmul(ratios, appearances) * 0.5, 2, shape)
 
     @staticmethod
     def _similarities(prompts: Prompts, keys: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -269,7 +296,3 @@ class PromptDecoder(nn.Module):
         channel = torch.eye(MASKS, device=masks.device)[None] + torch.zeros_like(area)
         stats = torch.cat([pooled, doubt * 4.0, in_box, fill, has_box, torch.log(area) * 0.2, channel], dim=2)
         return torch.sigmoid(self.score(stats))[:, :, 0]
-
-
-def _twice(x: Tensor) -> Tensor:
-    return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)

@@ -112,23 +112,41 @@ def box_window(prompts: Prompts, shape: tuple[int, int], stride: int, scale: flo
     return (along_y[:, :, None] * along_x[:, None, :])[:, None] * prompts.has_box
 
 
+def _offsets(prompts: Prompts, shape: tuple[int, int], stride: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return distances from the box's middle, (B, W) along x and (B, H) along y, and its half size (B, 2)."""
+    middle = (prompts.low + prompts.high) * 0.5
+    half = ((prompts.high - prompts.low) * 0.5).clamp(min=1.0)
+    dx = (centres(shape[1], stride, prompts.xy) - middle[:, 0:1]).abs()
+    dy = (centres(shape[0], stride, prompts.xy) - middle[:, 1:2]).abs()
+    return dx, dy, half
+
+
+def box_distance(prompts: Prompts, shape: tuple[int, int], stride: int) -> Tensor:
+    """Return the signed distance to the box's border in units of 32 px, clipped to -1 and 1.
+
+    Returns
+    -------
+    float (B, 1, H, W)
+        Positive inside, zero everywhere for prompts without a box.
+    """
+    dx, dy, half = _offsets(prompts, shape, stride)
+    inside_x = ((half[:, 0:1] - dx) / 32.0).clamp(-1.0, 1.0)[:, None, None, :]
+    inside_y = ((half[:, 1:2] - dy) / 32.0).clamp(-1.0, 1.0)[:, None, :, None]
+    return torch.minimum(inside_x, inside_y) * prompts.has_box
+
+
 def box_frame(prompts: Prompts, shape: tuple[int, int], stride: int) -> Tensor:
     """Return where each place lies in the frame of the box.
 
     Returns
     -------
     float (B, 4, H, W)
-        |u| and |v| (1 on the border of the box), their maximum, and the signed distance to the border in units
-        of 32 px; all clipped, and zero without a box.
+        |u| and |v| (1 on the border of the box) and their maximum, all clipped to 2, and `box_distance`; zero
+        without a box.
     """
-    middle = (prompts.low + prompts.high) * 0.5
-    half = ((prompts.high - prompts.low) * 0.5).clamp(min=1.0)
-    dx = (centres(shape[1], stride, prompts.xy) - middle[:, 0:1]).abs()
-    dy = (centres(shape[0], stride, prompts.xy) - middle[:, 1:2]).abs()
+    dx, dy, half = _offsets(prompts, shape, stride)
     u = (dx / half[:, 0:1]).clamp(max=2.0)[:, None, None, :]
     v = (dy / half[:, 1:2]).clamp(max=2.0)[:, None, :, None]
-    inside_x = ((half[:, 0:1] - dx) / 32.0).clamp(-1.0, 1.0)[:, None, None, :]
-    inside_y = ((half[:, 1:2] - dy) / 32.0).clamp(-1.0, 1.0)[:, None, :, None]
     full = torch.zeros((1, 1, shape[0], shape[1]), dtype=torch.float32, device=u.device)
-    distance = torch.minimum(inside_x, inside_y)
-    return torch.cat([u + full, v + full, torch.maximum(u, v), distance], dim=1) * prompts.has_box
+    frame = torch.cat([u + full, v + full, torch.maximum(u, v)], dim=1) * prompts.has_box
+    return torch.cat([frame, box_distance(prompts, shape, stride)], dim=1)

@@ -21,6 +21,7 @@ from torch.multiprocessing.spawn import spawn
 
 from encoder_tools.mini.config import CropPlan, TrainConfig
 from encoder_tools.mini.dataset import Batch, CropSampler
+from encoder_tools.mini.export import load_checkpoint, write_model
 from encoder_tools.mini.losses import answer_loss, edge_loss, true_iou
 from encoder_tools.mini.network import MiniNet, normalise
 from encoder_tools.mini.simulation import SimulatedUser
@@ -35,6 +36,7 @@ MALLOC = {
     "MALLOC_ARENA_MAX": "1",
 }
 CHECKPOINT = "checkpoint.pt"
+EXPORT_FOLDER = "model"
 LOG_FIELDS = ("step", "seconds", "learning_rate", "size", "loss", "edge", "iou_first", "iou_last")
 
 
@@ -263,7 +265,7 @@ def _work(rank: int, world: int, config: TrainConfig, data: str, out: str, minut
 
 
 def run_training(data: Path | None, out: Path, minutes: float | None = None, config: TrainConfig | None = None) -> Path:
-    """Train, resuming from a checkpoint in `out` if there is one.
+    """Train, resuming from a checkpoint in `out` if there is one, and export the result.
 
     Parameters
     ----------
@@ -278,7 +280,7 @@ def run_training(data: Path | None, out: Path, minutes: float | None = None, con
     Returns
     -------
     Path
-        The checkpoint, to be given to `encoder_tools.mini.export`.
+        The folder of the exported ONNX files.
     """
     chosen = config or TrainConfig()
     folder = data_folder(data)
@@ -293,7 +295,9 @@ def run_training(data: Path | None, out: Path, minutes: float | None = None, con
     os.environ.update(MALLOC)
     arguments = (world, chosen, str(folder.resolve()), str(out.resolve()), minutes)
     spawn(_work, args=arguments, nprocs=world)  # type: ignore[no-untyped-call]
-    return out / CHECKPOINT
+    net, trained = load_checkpoint(out / CHECKPOINT)
+    write_model(net, out / EXPORT_FOLDER, trained)
+    return out / EXPORT_FOLDER
 
 
 def main() -> None:
@@ -303,8 +307,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint, log and ONNX files")
     parser.add_argument("--minutes", type=float, help="time limit in minutes, over all sittings")
     options = parser.parse_args()
-    checkpoint = run_training(options.data, options.out, options.minutes)
-    print(f"trained: {checkpoint}")
+    print(f"trained: {run_training(options.data, options.out, options.minutes)}")
 
 
 if __name__ == "__main__":
