@@ -1,13 +1,12 @@
 """Export a trained `mini` to ONNX: ``python -m encoder_tools.mini.export CHECKPOINT -o DIR``.
 
-Batch normalisation is folded into the convolutions and large weights are stored as float16 behind a Cast, which
+The network is folded (see `fold`) and large weights are stored as float16 behind a Cast, which
 onnxruntime undoes once on loading: half the size, the same speed.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import hashlib
 import json
 import pickle
@@ -19,11 +18,10 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from encoder_tools.mini.blocks import ConvNorm
 from encoder_tools.mini.config import PACKED_CHANNELS
-from encoder_tools.mini.decoder import CONTEXT_NAMES, ImageContext, PromptDecoder
+from encoder_tools.mini.decoder import CONTEXT_NAMES, PromptDecoder
+from encoder_tools.mini.fold import fold
 from encoder_tools.mini.network import ImageEncoder, MiniNet, normalise
 from geosam_es.errors import ModelError, OutputError
 from geosam_es.inference.encoder import TILE_SIZE, ModelInfo
@@ -72,16 +70,6 @@ class DecoderGraph(nn.Module):
         context = (context4, context8, context16, keys, appearances)
         masks, scores, _ = self.decoder(context, point_coords, point_labels, mask_input, has_mask_input)
         return masks, scores
-
-
-def fold(net: MiniNet) -> MiniNet:
-    """Return a copy in evaluation mode whose batch normalisations are part of the convolutions."""
-    folded = copy.deepcopy(net).eval()
-    for module in folded.modules():
-        if isinstance(module, ConvNorm) and isinstance(module.norm, nn.BatchNorm2d):
-            module.conv = fuse_conv_bn_eval(module.conv, module.norm)
-            module.norm = nn.Identity()
-    return folded
 
 
 def load_checkpoint(path: Path) -> tuple[MiniNet, dict[str, float]]:
@@ -151,7 +139,7 @@ def export_graphs(net: MiniNet, out: Path) -> None:
     batch = {0: "batch"}
     images = torch.zeros(1, TILE_SIZE, TILE_SIZE, 3, dtype=torch.uint8)
     embeddings = torch.zeros(1, PACKED_CHANNELS, GRID, GRID)
-    context_module: ImageContext = folded.decoder.context
+    context_module = folded.decoder.context
     with torch.no_grad():
         context = context_module(embeddings)
         _export(
