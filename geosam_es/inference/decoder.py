@@ -163,7 +163,10 @@ class SingleGraphDecoder:
         self._decoder = OnnxGraph(decoder_path, threads)
         needed = {"image_embeddings", *_prompt_feeds(Prompts(), None)}
         if not needed <= set(self._decoder.inputs) or not set(_OUTPUTS) <= set(self._decoder.outputs):
-            raise ModelError(f"{decoder_path} is not a SAM decoder", "export one with: geosam-es export MODEL -o DIR")
+            raise ModelError(
+                f"{decoder_path} is not a whole SAM decoder, and has no prepare.onnx beside it",
+                "copy or export both again",
+            )
 
     def prepare(self, features: Mapping[str, NDArray[np.float32]]) -> Context:
         """Return the features as they are: nothing can be prepared for a single graph."""
