@@ -9,6 +9,7 @@ from typing import cast
 
 import geosam_es.models
 from geosam_es.errors import ModelError
+from geosam_es.inference.decoder import load_decoder
 from geosam_es.inference.encoder import ENCODER_FILE, MODEL_FILE, Encoder, OnnxEncoder
 from geosam_es.store.layout import DECODER_FILE, PREPARE_FILE
 
@@ -75,18 +76,19 @@ def load_model(name: str, checkpoint: Path | None, device: str, work: Path, thre
     files = {file: folder / file for file in (PREPARE_FILE, DECODER_FILE) if (folder / file).is_file()}
     if DECODER_FILE not in files:
         raise ModelError(f"{folder} has no {DECODER_FILE}", "export the model again")
-    return LoadedModel(OnnxEncoder(folder, threads), files)
+    encoder = OnnxEncoder(folder, threads)
+    # Loaded once to see that it can be: a store with a damaged decoder would be noticed by the first click.
+    load_decoder(files.get(PREPARE_FILE), files[DECODER_FILE], threads)
+    return LoadedModel(encoder, files)
 
 
 def _load_sam(name: str, checkpoint: Path | None, device: str, work: Path) -> LoadedModel:
     # Imported here, because torch is not installed everywhere and takes seconds to import.
-    from .sam import checkpoints
     from .sam.encoder import SamTorchEncoder
     from .sam.export import export_decoder
-    from .sam.model import Architecture, load_sam
+    from .sam.model import Architecture, load_model, load_sam
 
-    path = checkpoint or checkpoints.checkpoint_path(name)
-    sam = load_sam(cast(Architecture, name), path)
+    sam = load_model(name) if checkpoint is None else load_sam(cast(Architecture, name), checkpoint)
     export_decoder(sam, work)
     files = {PREPARE_FILE: work / PREPARE_FILE, DECODER_FILE: work / DECODER_FILE}
     return LoadedModel(SamTorchEncoder(sam, device), files)

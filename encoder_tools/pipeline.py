@@ -245,6 +245,8 @@ class _Run:
         self.progress = progress
         self.encoded = self.skipped = self.resumed = 0
         self._total = len(plan.pyramid)
+        self._skipping: deque[Future[None]] = deque()
+        self._writing: deque[Future[None]] = deque()
 
     def execute(self) -> EncodeReport:
         started = time.perf_counter()
@@ -261,24 +263,29 @@ class _Run:
     def _overlap(self, todo: Sequence[Tile], readers: ThreadPoolExecutor, writers: ThreadPoolExecutor) -> None:
         size = self.plan.batch_size
         batch: list[tuple[Tile, NDArray[np.uint8]]] = []
-        writing: deque[Future[None]] = deque()
         for tile, read in self._read_ahead(todo, readers, ahead=2 * size + _READERS):
             if read is None or not read.has_data:
-                writing.append(writers.submit(self.writer.skip, tile))
-                self.skipped += 1
-                self._report()
+                self._skipping.append(writers.submit(self.writer.skip, tile))
             else:
                 batch.append((tile, read.image))
             if len(batch) == size:
-                self._encode(batch, writers, writing)
+                self._encode(batch, writers)
                 batch = []
-            # Waiting for the oldest keeps the queue short; asking those that are done lets an error stop the run now.
-            while writing and (len(writing) > 2 * size + _WRITERS or writing[0].done()):
-                writing.popleft().result()
+            self._settle(2 * size + _WRITERS)
         if batch:
-            self._encode(batch, writers, writing)
-        while writing:
-            writing.popleft().result()
+            self._encode(batch, writers)
+        self._settle(0)
+
+    def _settle(self, most: int) -> None:
+        """Count what is on disk by now, and wait until no more than ``most`` tiles of a kind are on their way there.
+
+        An error while writing surfaces here.
+        """
+        encoded, skipped = _take_done(self._writing, most), _take_done(self._skipping, most)
+        self.encoded += encoded
+        self.skipped += skipped
+        if encoded or skipped:
+            self._report()
 
     def _read_ahead(
         self, todo: Sequence[Tile], readers: ThreadPoolExecutor, ahead: int
@@ -294,22 +301,23 @@ class _Run:
             first, done = waiting.popleft()
             yield first, done.result() if done else None
 
-    def _encode(
-        self,
-        batch: Sequence[tuple[Tile, NDArray[np.uint8]]],
-        writers: ThreadPoolExecutor,
-        writing: deque[Future[None]],
-    ) -> None:
+    def _encode(self, batch: Sequence[tuple[Tile, NDArray[np.uint8]]], writers: ThreadPoolExecutor) -> None:
         features = self.encoder.encode(np.stack([image for _, image in batch]))
         for index, (tile, _) in enumerate(batch):
             maps: dict[str, NDArray[Any]] = {name: values[index] for name, values in features.items()}
-            writing.append(writers.submit(self.writer.write, tile, maps))
-            self.encoded += 1
-        self._report()
+            self._writing.append(writers.submit(self.writer.write, tile, maps))
 
     def _report(self) -> None:
         if self.progress is not None:
             self.progress(self.encoded + self.skipped + self.resumed, self._total)
+
+
+def _take_done(futures: deque[Future[None]], most: int) -> int:
+    """Take those that are done off the front, waiting as long as there are more than ``most``, and count them."""
+    before = len(futures)
+    while futures and (len(futures) > most or futures[0].done()):
+        futures.popleft().result()
+    return before - len(futures)
 
 
 def _read(plan: EncodePlan, tile: Tile) -> RasterTile:

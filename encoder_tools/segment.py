@@ -159,7 +159,7 @@ def _labels(layer: VectorLayer, count: int, source: str) -> list[bool]:
         except (TypeError, ValueError):
             number = -1.0
         if number not in (0.0, 1.0):
-            raise VectorError(f"{source} has label {value!r}", "use 1 for positive and 0 for negative points")
+            raise VectorError(f"{source} has label {_text(value)}", "use 1 for positive and 0 for negative points")
         labels.append(number == 1.0)
     return labels
 

@@ -14,7 +14,7 @@ import pyogrio
 import pyproj
 import shapely
 from numpy.typing import NDArray
-from pyogrio.errors import DataLayerError, DataSourceError, FieldError, GeometryError
+from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
 from pyproj.exceptions import CRSError
 from shapely.geometry.polygon import orient
 
@@ -122,16 +122,23 @@ def parse_crs(text: str) -> pyproj.CRS:
         raise VectorError(f"{text} is not a coordinate reference system", "use a code as EPSG:25830") from None
 
 
-def check_output(path: Path, overwrite: bool) -> None:
+def check_output(path: Path, crs: pyproj.CRS, overwrite: bool) -> None:
     """See, before any work is done, that a vector file can be written.
 
     Raises
     ------
     OutputError
-        If the format is unknown, the folder is not there, or the file is and may not be replaced.
+        If the format is unknown or cannot hold the CRS, the folder is not there, or the file is and may not be
+        replaced.
     """
-    if path.suffix.lower() not in _DRIVERS:
+    driver = _DRIVERS.get(path.suffix.lower())
+    if driver is None:
         raise OutputError(f"{path} has no known format", "name it .gpkg, .shp or .geojson")
+    if driver == "GeoJSON" and crs.to_epsg() is None:
+        raise OutputError(
+            f"{path} cannot hold the CRS {crs.name}, which has no EPSG code",
+            "give another with --out-crs, or write a .gpkg",
+        )
     if not path.parent.is_dir():
         raise OutputError(f"The folder of {path} is not there", "make it, or choose another with -o")
     if path.exists() and not overwrite:
@@ -143,7 +150,7 @@ def write_vector(
 ) -> None:
     """Write polygons, all as multipolygons, so that the layer has one type.
 
-    The file is made in a folder of its own and moved when it is whole.
+    The file is made in a folder of its own, read again, and moved when it is whole.
 
     Parameters
     ----------
@@ -159,6 +166,7 @@ def write_vector(
         If the file cannot be written; nothing of it is left.
     """
     multi = [g if g.geom_type == "MultiPolygon" else shapely.MultiPolygon([g]) for g in geometries]
+    epsg = crs.to_epsg()
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}.", dir=path.parent))
     except OSError as error:
@@ -171,18 +179,32 @@ def write_vector(
             list(fields.values()),
             list(fields),
             geometry_type="MultiPolygon",
-            crs=crs.to_wkt(),
+            crs=f"EPSG:{epsg}" if epsg else crs.to_wkt(),
             driver=_DRIVERS[path.suffix.lower()],
             encoding="UTF-8",
         )
+        _check_written(folder / path.name, multi, fields)
         for ending in _COMPANIONS.get(path.suffix.lower(), ()):
             path.with_name(path.stem + ending).unlink(missing_ok=True)
         for made in sorted(folder.iterdir()):
             made.replace(path.parent / made.name)
-    except (OSError, DataSourceError, DataLayerError, FieldError, GeometryError, RuntimeError) as error:
+    except OSError as error:
+        raise _output_error(path, error.strerror or str(error)) from error
+    except (DataSourceError, DataLayerError, FieldError, GeometryError, FeatureError, RuntimeError) as error:
         raise _output_error(path, str(error)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_written(path: Path, geometries: Sequence[shapely.Geometry], fields: Mapping[str, NDArray[Any]]) -> None:
+    """Read a file again: on a full disk GDAL cuts shapefiles and GeoJSON without a word."""
+    meta, _, found, columns = pyogrio.raw.read(path)
+    is_whole = len(found) == len(geometries) and all(wkb is not None for wkb in found) and meta["crs"] is not None
+    numbers = [
+        (fields[str(name)], column) for name, column in zip(meta["fields"], columns) if column.dtype.kind in "if"
+    ]
+    if not is_whole or not all(np.allclose(wanted, column) for wanted, column in numbers):
+        raise OSError("what was written is not whole")
 
 
 def _output_error(path: Path, reason: str) -> OutputError:

@@ -108,10 +108,10 @@ def segment_command(
       geosam-es segment ortho.embeddings.zarr clicks.gpkg -o polygons.gpkg --min-area-m2 50
       geosam-es segment ortho.embeddings.zarr -o house.geojson --point 728312.5,4372101.2
     """
-    check_output(output, overwrite)
     segmenter = open_segmenter(store, threads)
     raster_crs = pyproj.CRS.from_wkt(segmenter.reader.metadata.raster.crs_wkt)
     target_crs = parse_crs(out_crs) if out_crs else raster_crs
+    check_output(output, target_crs, overwrite)
     prompt_crs = parse_crs(crs) if crs else None
     objects = _objects(prompts, points, box, prompt_crs, raster_crs)
     settings = SegmentOptions(simplify_tolerance=simplify, **options)

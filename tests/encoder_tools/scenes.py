@@ -7,12 +7,14 @@ four thresholds. A bright rectangle on whole cells of 4 pixels is therefore trac
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
+import pyogrio
 import rasterio
 import shapely
 from numpy.typing import NDArray
@@ -36,10 +38,10 @@ class Block(NamedTuple):
 
     def on_map(self, transform: Any) -> shapely.Geometry:
         left, top, right, bottom = self.col, self.row, self.col + self.width, self.row + self.height
-        return shapely.Polygon([transform * xy for xy in ((left, top), (right, top), (right, bottom), (left, bottom))])
+        return shapely.Polygon([transform @ xy for xy in ((left, top), (right, top), (right, bottom), (left, bottom))])
 
     def centre(self, transform: Any) -> tuple[float, float]:
-        x, y = transform * (self.col + self.width / 2, self.row + self.height / 2)
+        x, y = transform @ (self.col + self.width / 2, self.row + self.height / 2)
         return float(x), float(y)
 
 
@@ -72,6 +74,23 @@ def write_raster(path: Path, pixels: NDArray[Any], pixel: float = 0.5, **profile
     wanted = {key: value for key, value in {**options, **profile}.items() if value is not None}
     with rasterio.open(path, "w", **wanted) as dataset:
         dataset.write(pixels)
+    return path
+
+
+def write_layer(path: Path, geometries: list[Any], crs: str | None = "EPSG:25830", **fields: list[Any]) -> Path:
+    """Write a vector layer; keywords are its fields."""
+    if crs is None:
+        # What pyogrio warns of is meant.
+        warnings.filterwarnings("ignore", "'crs' was not provided")
+    pyogrio.raw.write(
+        path,
+        np.array([None if g is None else shapely.to_wkb(g) for g in geometries], dtype=object),
+        [np.array(values) for values in fields.values()],
+        list(fields),
+        geometry_type="Unknown",
+        crs=crs,
+        append=path.exists(),
+    )
     return path
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyogrio
@@ -16,25 +15,13 @@ from hypothesis import strategies as st
 
 from encoder_tools.vector import AreaMeter, check_output, parse_crs, read_vector, reproject, write_vector
 from geosam_es.errors import OutputError, VectorError
+from tests.encoder_tools.scenes import write_layer
 
 UTM = pyproj.CRS.from_epsg(25830)
 WITH_HOLE = shapely.Polygon(
     [(0, 0), (100, 0), (100, 50), (0, 50)], [[(10, 10), (20, 10), (20, 20), (10, 20)], [(50, 20), (60, 20), (55, 30)]]
 )
 PIECES = shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.box(5, 5, 6, 7)])
-
-
-def write_layer(path: Path, geometries: list[Any], crs: str | None = "EPSG:25830", **fields: list[Any]) -> Path:
-    pyogrio.raw.write(
-        path,
-        np.array([None if g is None else shapely.to_wkb(g) for g in geometries], dtype=object),
-        [np.array(values) for values in fields.values()],
-        list(fields),
-        geometry_type="Unknown",
-        crs=crs,
-        append=path.exists(),
-    )
-    return path
 
 
 @pytest.mark.parametrize("name", ["out.gpkg", "out.shp", "out.geojson", "out.JSON", "ñandú y más.gpkg"])
@@ -159,8 +146,8 @@ def test_files_that_hold_nothing(tmp_path: Path, name: str, content: str | None,
 def test_check_output(tmp_path: Path) -> None:
     there = tmp_path / "there.gpkg"
     there.touch()
-    check_output(there, overwrite=True)
-    check_output(tmp_path / "new.GeoJSON", overwrite=False)
+    check_output(there, UTM, overwrite=True)
+    check_output(tmp_path / "new.GeoJSON", UTM, overwrite=False)
     for path, message in [
         (there, "is there already"),
         (tmp_path / "a.xyz", "no known format: name it .gpkg"),
@@ -168,7 +155,18 @@ def test_check_output(tmp_path: Path) -> None:
         (tmp_path / "nowhere" / "a.gpkg", "folder of .* is not there"),
     ]:
         with pytest.raises(OutputError, match=message):
-            check_output(path, overwrite=False)
+            check_output(path, UTM, overwrite=False)
+
+
+def test_geojson_needs_a_code_for_its_crs(tmp_path: Path) -> None:
+    """Without one, its coordinates would be taken for degrees."""
+    own = pyproj.CRS.from_proj4("+proj=laea +lon_0=-3 +lat_0=40 +ellps=GRS80")
+    with pytest.raises(OutputError, match=r"a\.geojson cannot hold the CRS unknown, which has no EPSG code"):
+        check_output(tmp_path / "a.geojson", own, overwrite=False)
+    check_output(tmp_path / "a.gpkg", own, overwrite=False)
+    write_vector(tmp_path / "a.gpkg", [PIECES], {"score": np.array([0.5])}, own)
+    written = read_vector(tmp_path / "a.gpkg").crs
+    assert written is not None and written.to_dict()["proj"] == "laea"
 
 
 def test_reprojection_out_of_reach() -> None:
