@@ -307,13 +307,13 @@ def main() -> None:
     speed = measure_speed(OnnxMini(options.models))
     results = evaluate(options.data, options.models, options.limit)
     print(table(results))
-    figures = {"machine": machine(), "speed_ms": speed, "results": results}
+    figures = {"machine": machine(), "limit": options.limit, "speed_ms": speed, "results": results}
     print(json.dumps({"machine": figures["machine"], "speed_ms": speed}))
     try:
         if options.out is not None:
             options.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
         if options.card is not None:
-            update_card(options.card, results, speed)
+            update_card(options.card, results, speed, options.limit)
     except OSError as error:
         raise OutputError(f"cannot write the figures ({error})", "choose another file") from error
 

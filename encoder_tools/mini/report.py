@@ -64,7 +64,7 @@ def machine() -> str:
     return f"{os.cpu_count()} x {name}"
 
 
-def update_card(card: Path, results: dict[str, dict[str, object]], speed: dict[str, float]) -> None:
+def update_card(card: Path, results: dict[str, dict[str, object]], speed: dict[str, float], limit: int | None) -> None:
     """Replace the figures of a model card, between its two markers.
 
     Raises
@@ -78,5 +78,6 @@ def update_card(card: Path, results: dict[str, dict[str, object]], speed: dict[s
     if not begin or not end:
         raise ModelError(f"'{card}' has no place for figures", f"add '{CARD_BEGIN}' and '{CARD_END}'")
     times = ", ".join(f"{name} {value:.1f}" for name, value in speed.items())
-    body = f"{table(results)}\n\nMedian milliseconds on {machine()}, two threads: {times}."
+    note = "" if limit is None else f"A quick look at about {limit} objects of each set (--limit {limit}).\n\n"
+    body = f"{note}{table(results)}\n\nMedian milliseconds on {machine()}, two threads: {times}."
     card.write_text(f"{before}{begin}\n{body}\n{end}{after}", encoding="utf-8")
