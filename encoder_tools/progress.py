@@ -8,8 +8,9 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-__all__ = ["Progress"]
+__all__ = ["BYTES", "Progress"]
 
+BYTES = "B"
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -21,7 +22,7 @@ class Progress:
     label : str
         What is being done.
     unit : str
-        What is being counted; ``B`` for bytes.
+        What is being counted; `BYTES` for bytes.
     """
 
     def __init__(self, label: str, unit: str) -> None:
@@ -31,6 +32,7 @@ class Progress:
         self._started = time.monotonic()
         self._last_line = self._started
         self._shown = -1
+        self._first: int | None = None
 
     def __enter__(self) -> Progress:
         return self
@@ -42,7 +44,8 @@ class Progress:
             self._bar.close()
 
     def __call__(self, done: int, total: int) -> None:
-        """Show that ``done`` of ``total`` are done."""
+        """Show that ``done`` of ``total`` are done. What the first call says was done before, and took no time now."""
+        self._first = done if self._first is None else self._first
         if sys.stderr.isatty():
             self._draw(done, total)
         else:
@@ -50,8 +53,14 @@ class Progress:
 
     def _draw(self, done: int, total: int) -> None:
         if self._bar is None:
+            # The space keeps tqdm from writing "7.2tiles/s".
             self._bar = tqdm(
-                total=total, desc=self._label, unit=self._unit, unit_scale=self._unit == "B", file=sys.stderr
+                total=total,
+                initial=done,
+                desc=self._label,
+                unit=self._unit if self._unit == BYTES else f" {self._unit}",
+                unit_scale=self._unit == BYTES,
+                file=sys.stderr,
             )
         self._bar.update(done - self._bar.n)
 
@@ -62,6 +71,15 @@ class Progress:
             return
         self._shown, self._last_line = done, now
         elapsed = now - self._started
-        rate = done / elapsed if elapsed > 0 else 0.0
+        rate = (done - (self._first or 0)) / elapsed if elapsed > 0 else 0.0
         left = f", {(total - done) / rate:.0f} s left" if rate > 0 and not is_end else ""
-        print(f"{self._label}: {done}/{total} {self._unit} ({rate:.1f}/s{left})", file=sys.stderr, flush=True)
+        pace = f" ({self._amount(rate)}/s{left})" if rate > 0 else ""
+        print(f"{self._label}: {self._counts(done, total)}{pace}", file=sys.stderr, flush=True)
+
+    def _counts(self, done: int, total: int) -> str:
+        if self._unit == BYTES:
+            return f"{done / 1e6:.0f}/{total / 1e6:.0f} MB"
+        return f"{done}/{total} {self._unit}"
+
+    def _amount(self, rate: float) -> str:
+        return f"{rate / 1e6:.1f} MB" if self._unit == BYTES else f"{rate:.1f}"

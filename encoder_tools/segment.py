@@ -211,6 +211,8 @@ def segment(
     answered: dict[int, list[ObjectResult]] = {}
     left_out: dict[str, str] = {}
     first_error: PromptError | None = None
+    if progress is not None:
+        progress(0, len(objects))
     for done, index in enumerate(_by_tile(segmenter, objects, options.level), start=1):
         prompts = objects[index]
         try:

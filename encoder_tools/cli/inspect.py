@@ -74,6 +74,7 @@ def verify_command(store: Path, image: Path | None, as_json: bool) -> None:
     total = len(reader.pyramid)
     problems = []
     with Progress(store.name, "tiles") as progress:
+        progress(0, total)
         for done, (tile, problem) in enumerate(reader.problems(), start=1):
             if problem:
                 problems.append({"level": tile.level, "row": tile.row, "col": tile.col, "problem": problem})
@@ -94,7 +95,8 @@ def verify_command(store: Path, image: Path | None, as_json: bool) -> None:
 
 def _check_raster(reader: StoreReader, image: Path) -> None:
     metadata = reader.metadata
-    raster = Raster(image, metadata.bands, metadata.nodata, metadata.raster.crs_wkt)
+    # Its bands and nodata are no matter here, and another raster may not even have them.
+    raster = Raster(image, crs=metadata.raster.crs_wkt)
     check_signature(
         reader.root,
         signature(metadata),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ..progress import Progress
+from ..progress import BYTES, Progress
 from ..sam import checkpoints
 
 __all__ = ["export_command", "models_command", "train_mini_command"]
@@ -57,7 +57,7 @@ def download_command(name: str) -> None:
     Example:
       geosam-es models download vit_b
     """
-    with Progress(name, "B") as progress:
+    with Progress(name, BYTES) as progress:
         path = checkpoints.download(name, progress=progress)
     click.echo(f"{name}: {path}")
 

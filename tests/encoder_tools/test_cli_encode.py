@@ -1,0 +1,272 @@
+"""``geosam-es encode`` as a user meets it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import rasterio.shutil
+import rasterio.warp
+import shapely
+
+from geosam_es.inference.encoder import FILL_RGB
+from geosam_es.store import StoreReader
+from tests.encoder_tools.conftest import Ortho, Run, Spawn
+from tests.encoder_tools.scenes import Block, ramp, scene, write_layer, write_raster
+
+BLOCK = Block(100, 80, 60, 40)
+
+
+def chunks(store: Path) -> dict[str, bytes]:
+    """Return the tiles of a store; what a killed run left under another name is none."""
+    found = [path for path in store.rglob("c/**/*") if path.is_file() and not path.name.startswith(".")]
+    return {path.relative_to(store).as_posix(): path.read_bytes() for path in found}
+
+
+def test_store_lies_beside_the_image(run: Run, model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "vuelo de otoño"
+    folder.mkdir()
+    image = write_raster(folder / "Sueca Ñ 2.tif", scene(300, 200, [BLOCK]))
+    result = run("encode", image, "--model", model)
+    store = folder / "Sueca Ñ 2.embeddings.zarr"
+    assert result.exit_code == 0
+    assert re.fullmatch(
+        rf"{re.escape(str(store))}: 1 tiles encoded in [\d.]+ s, 0 without data, 0 done before\n", result.stdout
+    )
+    assert {path.name for path in folder.iterdir()} == {image.name, store.name}
+    features = StoreReader(store).read(next(iter(StoreReader(store).pyramid)))["image_embeddings"][0]
+    np.testing.assert_allclose(features[:, 21:29, 26:39], 220 / 255, atol=1e-3)
+    assert np.abs(features[:, 60:, 80:] - np.reshape(FILL_RGB, (3, 1, 1)) / 255).max() < 1e-3
+
+
+def test_where_the_stores_go(run: Run, model: Path, tmp_path: Path) -> None:
+    images = [write_raster(tmp_path / f"{name}.tif", scene(60, 50, [Block(8, 8, 16, 16)])) for name in "ab"]
+    result = run("encode", *images, "--model", model, "-o", tmp_path / "new" / "stores", "--json")
+    assert [outcome["encoded"] for outcome in json.loads(result.stdout)] == [1, 1]
+    assert {path.name for path in (tmp_path / "new" / "stores").iterdir()} == {"a.embeddings.zarr", "b.embeddings.zarr"}
+    assert run("encode", images[0], "--model", model, "-o", tmp_path / "mine.zarr").exit_code == 0
+    assert StoreReader(tmp_path / "mine.zarr").metadata.raster.file_name == "a.tif"
+
+
+def test_folder_of_images(run: Run, model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "flight"
+    folder.mkdir()
+    for name in ("b.TIF", "a.tiff", "c.png"):
+        driver = "PNG" if name.endswith("png") else "GTiff"
+        write_raster(folder / name, scene(60, 50, [Block(8, 8, 16, 16)]), driver=driver)
+    (folder / "readme.txt").write_text("no image")
+    result = run("encode", folder, "--model", model, "--json")
+    assert [Path(outcome["raster"]).name for outcome in json.loads(result.stdout)] == ["a.tiff", "b.TIF", "c.png"]
+
+
+def test_one_bad_among_several(run: Run, model: Path, tmp_path: Path) -> None:
+    good = write_raster(tmp_path / "good.tif", scene(60, 50, [Block(8, 8, 16, 16)]))
+    (tmp_path / "bad.tif").write_text("hello")
+    result = run("encode", tmp_path / "bad.tif", good, "--model", model, "--json")
+    assert result.exit_code == 2
+    bad, done = json.loads(result.stdout)
+    assert "is not a raster" in bad["error"] and done["encoded"] == 1
+    assert f"Error: {bad['error']}" in result.stderr.splitlines()
+
+
+def kinds_of_raster(folder: Path) -> dict[str, tuple[Path, list[str]]]:
+    """Make rasters that must simply work, with the options they need."""
+    rotated = rasterio.Affine(0.4, 0.3, 700000, 0.3, -0.4, 4400000)
+    floats = scene(90, 70, [Block(8, 8, 16, 16)], 1, "float64") / 255
+    floats[:, :, ::9] = np.nan
+    signed = scene(90, 70, [Block(8, 8, 16, 16)], 3, "int16") - 100
+    signed[:, :20] = -32768
+    palette = write_raster(folder / "palette.tif", scene(90, 70, [], 1))
+    with rasterio.open(palette, "r+") as dataset:
+        dataset.write_colormap(1, {value: (value, 255 - value, 0, 255) for value in range(256)})
+    alpha = scene(90, 70, [], 4)
+    alpha[3, :, :30] = 0
+    bands = ramp(13, 70, 90, "uint16")
+    plain = write_raster(folder / "plain.tif", scene(90, 70, []))
+    virtual = folder / "virtual.vrt"
+    rasterio.shutil.copy(plain, virtual, driver="VRT")
+    return {
+        "rotated": (write_raster(folder / "rotated.tif", scene(90, 70, []), transform=rotated), []),
+        "south up": (
+            write_raster(folder / "south.tif", scene(90, 70, []), transform=rasterio.Affine(1, 0, 7e5, 0, 1, 4e6)), []
+        ),
+        "one band": (write_raster(folder / "one.tif", scene(90, 70, [], 1)), []),
+        "13 bands": (write_raster(folder / "thirteen.tif", bands), []),
+        "13 bands, three chosen": (folder / "thirteen.tif", ["--bands", "4,1,2"]),
+        "uint16": (write_raster(folder / "uint16.tif", bands[:3]), []),
+        "uint16, values": (folder / "uint16.tif", ["--stretch", "0:200"]),
+        "int16 with nodata": (write_raster(folder / "int16.tif", signed, nodata=-32768), []),
+        "float with NaN": (write_raster(folder / "float.tif", floats), []),
+        "palette": (palette, []),
+        "alpha": (write_raster(folder / "alpha.tif", alpha, photometric="RGB", alpha="YES"), []),
+        "nodata by option": (plain, ["--nodata", "40"]),
+        "CRS by option": (write_raster(folder / "bare.tif", scene(90, 70, []), crs=None), ["--crs", "EPSG:25830"]),
+        "degrees": (write_raster(folder / "degrees.tif", scene(90, 70, []), 1e-5, crs="EPSG:4326",
+                                 transform=rasterio.Affine(1e-5, 0, -0.4, 0, -1e-5, 39.5)), []),
+        "one row": (write_raster(folder / "row.tif", ramp(3, 1, 2500)), []),
+        "one column": (write_raster(folder / "column.tif", ramp(3, 2500, 1)), []),
+        "one pixel high, two levels": (folder / "row.tif", ["--levels", "2"]),
+        "virtual": (virtual, []),
+    }  # fmt: skip
+
+
+def test_what_simply_works(run: Run, model: Path, tmp_path: Path) -> None:
+    for kind, (image, options) in kinds_of_raster(tmp_path).items():
+        store = tmp_path / "store.zarr"
+        result = run("encode", image, "--model", model, "-o", store, "--json", *options)
+        assert result.exit_code == 0, (kind, result.stderr)
+        (outcome,) = json.loads(result.stdout)
+        assert outcome["encoded"] >= 1 and outcome["skipped"] == 0, kind
+        verified = run("verify", store, image)
+        assert verified.exit_code == 0, (kind, verified.stderr)
+        shutil.rmtree(store)
+
+
+def test_bands_and_stretch_reach_the_encoder(run: Run, model: Path, tmp_path: Path) -> None:
+    pixels = np.empty((4, 64, 64), np.uint16)
+    pixels[:] = np.reshape([100, 200, 300, 400], (4, 1, 1))
+    pixels[:, 0, 0] = 0
+    image = write_raster(tmp_path / "a.tif", pixels)
+    assert run("encode", image, "--model", model, "--bands", "4,1,2", "--stretch", "0:400").exit_code == 0
+    reader = StoreReader(tmp_path / "a.embeddings.zarr")
+    features = reader.read(next(iter(reader.pyramid)))["image_embeddings"][0, :, 8, 8]
+    np.testing.assert_allclose(features, [1.0, 64 / 255, 128 / 255], atol=1e-3)
+
+
+def test_area_of_interest_in_another_crs(run: Run, model: Path, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "a.tif", ramp(1, 1100, 2500))
+    place = rasterio.warp.transform_geom("EPSG:25830", "EPSG:4326", shapely.box(700010, 4399900, 700020, 4399910))
+    aoi = write_layer(tmp_path / "aoi.geojson", [shapely.geometry.shape(place)], crs="EPSG:4326")
+    result = run("encode", image, "--model", model, "--aoi", aoi, "--levels", 1, "--json")
+    (outcome,) = json.loads(result.stdout)
+    assert (outcome["encoded"], outcome["skipped"]) == (2, 4)
+    assert run("encode", image, "--model", model, "--aoi", aoi, "--levels", 1, "--resume").exit_code == 0
+    outside = run("segment", tmp_path / "a.embeddings.zarr", "--point", "701200,4399900", "-o", tmp_path / "o.gpkg")
+    assert outside.exit_code == 2 and "outside the area of interest" in outside.stderr
+
+
+def test_dry_run_writes_nothing(run: Run, model: Path, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "a.tif", ramp(1, 1100, 2500))
+    before = list(tmp_path.rglob("*"))
+    options = ("encode", image, "--model", model, "-o", tmp_path / "stores")
+    text = run(*options, "--dry-run")
+    assert re.fullmatch(r".*a\.tif: 9 tiles in 3 level\(s\), at most \d+ MiB, about \d+ s\n", text.stdout)
+    (estimate,) = json.loads(run(*options, "--dry-run", "--json").stdout)
+    assert list(tmp_path.rglob("*")) == before
+    (outcome,) = json.loads(run(*options, "--json").stdout)
+    store = StoreReader(tmp_path / "stores" / "a.embeddings.zarr")
+    assert estimate["tiles"] == outcome["encoded"] == 9
+    assert estimate["store_bytes"] * 0.95 < store.size_bytes() <= estimate["store_bytes"]
+    assert estimate["store"] == outcome["store"] and estimate["levels"] == outcome["levels"] == 3
+
+
+def test_overwrite(run: Run, model: Path, ortho: Ortho) -> None:
+    result = run("encode", ortho.image, "--model", model, "--overwrite", "--bands", "3,2,1")
+    assert result.exit_code == 0
+    assert StoreReader(ortho.store).metadata.bands == (3, 2, 1)
+    assert {path.name for path in ortho.image.parent.iterdir()} == {"ortho.tif", "ortho.embeddings.zarr"}
+
+
+def test_resume_of_a_whole_store(run: Run, model: Path, ortho: Ortho) -> None:
+    before = chunks(ortho.store)
+    (outcome,) = json.loads(run("encode", ortho.image, "--model", model, "--resume", "--json").stdout)
+    assert (outcome["encoded"], outcome["resumed"]) == (0, 1)
+    assert chunks(ortho.store) == before
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> Path:
+    return write_raster(tmp_path / "wide.tif", ramp(3, 2600, 4000))
+
+
+def start(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "encoder_tools.cli", *map(str, arguments)], **options)
+
+
+def wait_for_tiles(store: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while len(chunks(store)) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are killed with POSIX signals")
+@pytest.mark.parametrize(("signal_sent", "exit_code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_stopped_run_can_be_resumed(
+    run: Run, model: Path, wide: Path, tmp_path: Path, signal_sent: signal.Signals, exit_code: int
+) -> None:
+    store = tmp_path / "wide.embeddings.zarr"
+    process = start("encode", wide, "--model", model, stderr=subprocess.PIPE)
+    wait_for_tiles(store, process)
+    process.send_signal(signal_sent)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == exit_code
+    assert b"Traceback" not in stderr and (b"Interrupted" in stderr) == (exit_code == 130)
+    done = {name: (store / name).stat().st_mtime_ns for name in chunks(store)}
+    (resumed,) = json.loads(run("encode", wide, "--model", model, "--resume", "--json").stdout)
+    assert resumed["resumed"] == len(done) >= 2 and resumed["encoded"] > 0
+    assert {name: (store / name).stat().st_mtime_ns for name in done} == done
+    assert run("encode", wide, "--model", model, "-o", tmp_path / "whole.zarr").exit_code == 0
+    assert chunks(store) == chunks(tmp_path / "whole.zarr")
+    assert run("verify", store, wide).exit_code == 0
+
+
+def test_two_processes_fill_one_store(model: Path, wide: Path, tmp_path: Path, run: Run) -> None:
+    store = tmp_path / "wide.embeddings.zarr"
+    processes = [start("encode", wide, "--model", model, "--resume", stderr=subprocess.PIPE) for _ in range(2)]
+    for process in processes:
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 0, stderr
+    assert run("verify", store, wide).exit_code == 0
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_progress_in_plain_lines(spawn: Spawn, model: Path, wide: Path) -> None:
+    done = spawn("encode", wide, "--model", model, "--levels", 1)
+    assert done.returncode == 0
+    assert re.fullmatch(r"(wide\.tif: \d+/20 tiles \(.*\)\n)*wide\.tif: 20/20 tiles \([\d.]+/s\)\n", done.stderr)
+    assert "\r" not in done.stderr
+
+
+def test_progress_on_a_terminal(model: Path, wide: Path) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    with start("encode", wide, "--model", model, "--levels", 1, stderr=theirs, stdout=subprocess.PIPE) as process:
+        os.close(theirs)
+        shown = b""
+        while block := _read(ours):
+            shown += block
+        assert process.stdout is not None and process.stdout.read().count(b"\n") == 1
+    os.close(ours)
+    assert b"wide.tif" in shown and b"100%" in shown and b"20/20" in shown and shown.count(b"\r") >= 3
+    assert b"tiles/s" in shown
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:
+        # Linux says so when the other side has gone.
+        return b""
+
+
+def test_embedded_model_by_default(run: Run, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "a.tif", scene(300, 200, [BLOCK]))
+    assert run("encode", image).exit_code == 0
+    metadata = StoreReader(tmp_path / "a.embeddings.zarr").metadata
+    assert metadata.model["name"] == "mini" and metadata.dtype == "float16"

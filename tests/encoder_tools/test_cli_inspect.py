@@ -1,0 +1,134 @@
+"""``geosam-es info`` and ``verify`` as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from encoder_tools.cli.app import cli
+from tests.encoder_tools.conftest import Ortho, Run
+from tests.encoder_tools.scenes import Block, ramp, scene, write_raster
+
+
+@pytest.fixture(scope="module")
+def made_wide(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of four tiles in two levels, the last of the first level without data."""
+    folder = tmp_path_factory.mktemp("wide")
+    pixels = ramp(3, 60, 2048, "uint16")
+    pixels[:, :, 1024:] = 0
+    image = write_raster(folder / "wide.tif", pixels, nodata=0)
+    done = CliRunner().invoke(cli, ["encode", str(image), "--model", str(model), "--overlap", "0"])
+    assert done.exit_code == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def wide(made_wide: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made_wide, tmp_path / "wide")) / "wide.embeddings.zarr"
+
+
+def test_info_in_words(run: Run, wide: Path) -> None:
+    result = run("info", wide)
+    assert result.exit_code == 0 and result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith(f"Store:   {wide} (") and "GeoSAM-ES" in lines[0]
+    assert lines[1] == "Raster:  wide.tif, 2048 x 60 px, ETRS89 / UTM zone 30N"
+    assert lines[2].startswith("Bands:   1, 2, 3, stretched ") and lines[2].endswith(", nodata 0.0")
+    assert lines[3] == "Model:   bright (CC0-1.0), float16"
+    assert lines[4] == "Tiles:   1024 px, overlap 0 px"
+    assert lines[5] == "Level 0: 2048 x 60 px, 1 x 2 tiles: 1 encoded, 1 without data, 0 missing"
+    assert lines[6] == "Level 1: 1024 x 30 px, 1 x 1 tiles: 1 encoded, 0 without data, 0 missing"
+    assert len(lines) == 7
+
+
+def test_info_in_json(run: Run, wide: Path) -> None:
+    value = json.loads(run("info", wide, "--json").stdout)
+    assert value["format_version"] == 1 and value["bands"] == [1, 2, 3] and value["nodata"] == 0
+    assert value["raster"]["file_name"] == "wide.tif" and value["model"]["name"] == "bright"
+    assert value["tiles"][0] == {"level": 0, "encoded": 1, "skipped": 1, "missing": 0}
+    assert value["bytes"] == sum(path.stat().st_size for path in wide.rglob("*") if path.is_file())
+
+
+def test_info_of_nan_as_nodata(run: Run, model: Path, tmp_path: Path) -> None:
+    pixels = np.where(ramp(1) > 50, ramp(1) / 255, np.nan).astype(np.float32)
+    image = write_raster(tmp_path / "a.tif", pixels, nodata=float("nan"))
+    assert run("encode", image, "--model", model).exit_code == 0
+    assert json.loads(run("info", tmp_path / "a.embeddings.zarr", "--json").stdout)["nodata"] == "nan"
+    assert run("encode", image, "--model", model, "--resume").exit_code == 0
+
+
+def test_verify_a_whole_store(run: Run, wide: Path) -> None:
+    alone = run("verify", wide)
+    assert alone.exit_code == 0 and alone.stdout == f"{wide}: all 3 tiles are whole\n"
+    image = wide.parent / "wide.tif"
+    assert run("verify", wide, image).stdout == f"{wide}: all 3 tiles are whole, and it fits {image}\n"
+    assert json.loads(run("verify", wide, image, "--json").stdout) == {"tiles": 3, "problems": []}
+
+
+def cut(chunk: Path) -> None:
+    chunk.write_bytes(chunk.read_bytes()[:-2])
+
+
+def not_a_number(chunk: Path) -> None:
+    values = np.fromfile(chunk, dtype="<f2")
+    values[77] = np.nan
+    values.tofile(chunk)
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"), [(Path.unlink, "missing"), (cut, "values in place of"), (not_a_number, "not finite")]
+)
+def test_verify_finds_damaged_tiles(run: Run, wide: Path, damage: Callable[[Path], None], problem: str) -> None:
+    damage(wide / "level1" / "image_embeddings" / "c" / "0" / "0" / "0" / "0" / "0")
+    result = run("verify", wide)
+    assert result.exit_code == 2 and result.stdout == ""
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith(f"Error: {wide} has 1 bad tile(s) of 3: level 1 (0, 0) ") and problem in error
+    assert "--resume" in error
+    answer = run("verify", wide, "--json")
+    assert answer.exit_code == 2
+    (found,) = json.loads(answer.stdout)["problems"]
+    assert (found["level"], found["row"], found["col"]) == (1, 0, 0) and problem in found["problem"]
+
+
+def test_what_verify_advises_helps(run: Run, wide: Path, model: Path) -> None:
+    chunk = wide / "level0" / "image_embeddings" / "c" / "0" / "0" / "0" / "0" / "0"
+    whole = chunk.read_bytes()
+    not_a_number(chunk)
+    assert run("verify", wide).exit_code == 2
+    chunk.unlink()
+    image = wide.parent / "wide.tif"
+    resumed = run("encode", image, "--model", model, "--overlap", 0, "--resume")
+    assert resumed.exit_code == 0 and run("verify", wide).exit_code == 0
+    assert chunk.read_bytes() == whole
+
+
+def test_many_bad_tiles_are_not_all_listed(run: Run, model: Path, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "a.tif", ramp(1, 20, 1100))
+    assert run("encode", image, "--model", model, "--overlap", 1008, "--levels", 1).exit_code == 0
+    store = tmp_path / "a.embeddings.zarr"
+    shutil.rmtree(store / "level0" / "image_embeddings" / "c")
+    error = run("verify", store).stderr.splitlines()[-1]
+    assert "has 6 bad tile(s) of 6: " in error and error.count("missing") == 5
+
+
+def test_verify_against_another_raster(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    changed = write_raster(tmp_path / "changed.tif", scene(300, 200, [Block(0, 0, 40, 40)]))
+    smaller = write_raster(tmp_path / "smaller.tif", scene(299, 200, [ortho.block]))
+    grey = write_raster(tmp_path / "grey.tif", scene(300, 200, [ortho.block], 1))
+    moved = write_raster(tmp_path / "moved.tif", scene(300, 200, [ortho.block]), pixel=0.25)
+    for image, key in [
+        (changed, "raster fingerprint"),
+        (smaller, "raster size = [300, 200], not [299, 200]"),
+        (grey, "raster fingerprint"),
+        (moved, "raster transform = [0.5, "),
+    ]:
+        result = run("verify", ortho.store, image)
+        assert result.exit_code == 2 and f"{ortho.store} was made with {key}" in result.stderr
+        assert f"encode {image}" in result.stderr

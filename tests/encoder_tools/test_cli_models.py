@@ -1,0 +1,95 @@
+"""``geosam-es models`` and ``export``, and the help of every command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import pytest
+
+from encoder_tools.cli.app import cli
+from tests.encoder_tools.conftest import Run, Spawn
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path / "models"))
+
+
+def commands(group: click.Group, *names: str) -> list[list[str]]:
+    found = []
+    for name, command in group.commands.items():
+        found.append([*names, name])
+        if isinstance(command, click.Group):
+            found += commands(command, *names, name)
+    return found
+
+
+@pytest.mark.parametrize("names", commands(cli), ids=" ".join)
+def test_help_shows_an_example(run: Run, names: list[str]) -> None:
+    result = run(*names, "--help")
+    assert result.exit_code == 0 and result.stderr == ""
+    example = result.stdout.split("Example:\n")[1].splitlines()[0].strip()
+    assert example.startswith(f"geosam-es {' '.join(names)}".removesuffix(" list"))
+    assert all(len(line) <= 100 for line in result.stdout.splitlines())
+
+
+def test_every_option_says_what_it_does() -> None:
+    def check(command: click.Command) -> None:
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert parameter.help, f"{command.name} {parameter.name}"
+        if isinstance(command, click.Group):
+            for child in command.commands.values():
+                check(child)
+
+    check(cli)
+
+
+def test_help_and_version_of_all(run: Run) -> None:
+    shown = run("--help").stdout
+    for name in ("encode", "info", "verify", "segment", "export", "models"):
+        assert f"\n  {name} " in shown
+    assert run("-h").stdout == shown
+    assert run("--version").stdout.startswith("geosam-es, version ")
+
+
+def test_help_needs_no_torch(spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch is not everywhere, and takes seconds to import."""
+    (tmp_path / "torch.py").write_text("raise ImportError('not here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for arguments in (["--help"], ["models"], ["encode", "--help"]):
+        done = spawn(*arguments)
+        assert done.returncode == 0 and done.stderr == ""
+    done = spawn("export", "vit_b", "-o", tmp_path / "out")
+    assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("Error: PyTorch cannot be imported") and "pip install" in done.stderr
+
+
+def test_models(run: Run, tmp_path: Path) -> None:
+    shown = run("models").stdout
+    assert shown == run("models", "list").stdout
+    for name in ("mini", "vit_b", "vit_l", "vit_h"):
+        assert f"{name:6} " in shown
+    assert "get it with: geosam-es models download vit_b" in shown
+    entries = json.loads(run("models", "list", "--json").stdout)
+    by_name = {entry["name"]: entry for entry in entries}
+    assert by_name["mini"]["downloaded"] and not by_name["vit_b"]["downloaded"]
+    assert by_name["vit_b"]["path"].startswith(str(tmp_path)) and len(by_name["vit_b"]["sha256"]) == 64
+
+
+@pytest.mark.parametrize(("name", "message"), [("vit_x", "there is no model 'vit_x'"), ("mini", "mini is embedded")])
+def test_downloads_that_cannot_be(run: Run, name: str, message: str) -> None:
+    result = run("models", "download", name)
+    assert result.exit_code == 2 and result.stdout == "" and message in result.stderr
+
+
+def test_export_of_what_is_no_model(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="export needs torch")
+    before = set(tmp_path.rglob("*"))
+    result = run("export", tmp_path / "missing.pth", "-o", tmp_path / "out")
+    assert result.exit_code == 2 and "missing.pth is neither a model nor a checkpoint file" in result.stderr
+    result = run("export", "vit_b", "-o", tmp_path / "out")
+    assert result.exit_code == 2 and "geosam-es models download vit_b" in result.stderr
+    assert set(tmp_path.rglob("*")) == before

@@ -1,0 +1,236 @@
+"""``geosam-es segment`` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyproj
+import pytest
+import rasterio
+import shapely
+
+from encoder_tools.vector import AreaMeter, read_vector
+from tests.encoder_tools.conftest import Ortho, Run, Spawn
+from tests.encoder_tools.scenes import BRIGHT, DARK, Block, scene, transform_of, write_layer, write_raster
+
+
+def iou(found: shapely.Geometry, truth: shapely.Geometry) -> float:
+    return float(found.intersection(truth).area / found.union(truth).area)
+
+
+def to_crs(geometry: shapely.Geometry, source: Any, target: Any) -> shapely.Geometry:
+    transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
+    return shapely.transform(geometry, lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1])))
+
+
+@pytest.mark.parametrize("suffix", ["gpkg", "shp", "geojson"])
+def test_click_to_file(run: Run, ortho: Ortho, tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / "salida ñ" / f"parcelas é.{suffix}"
+    out.parent.mkdir()
+    result = run("segment", ortho.store, ortho.click, "-o", out)
+    assert result.exit_code == 0 and result.stdout.startswith(f"{out}: 1 polygon(s) in ")
+    layer = read_vector(out)
+    assert layer.crs is not None and layer.crs.to_epsg() == 25830
+    assert list(layer.fields) == ["object", "score", "level", "area_m2", "model"]
+    assert iou(layer.geometries[0], ortho.truth) > 0.98
+    assert layer.geometries[0].is_valid
+    assert layer.fields["object"][0] == "1" and layer.fields["model"][0] == "bright"
+    assert layer.fields["score"][0] == pytest.approx(0.9) and layer.fields["level"][0] == 0
+    assert layer.fields["area_m2"][0] == pytest.approx(60 * 40 * 0.25, rel=0.02)
+
+
+def test_box_and_points_make_one_object(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    bounds = ",".join(str(value) for value in ortho.truth.buffer(3).bounds)
+    x, y = ortho.centre
+    out = tmp_path / "out.gpkg"
+    result = run(
+        "segment", ortho.store, "--box", bounds, "--point", f"{x},{y},1", "--point", f"{x + 35},{y},0", "-o", out
+    )
+    assert result.exit_code == 0
+    layer = read_vector(out)
+    assert len(layer.geometries) == 1 and iou(layer.geometries[0], ortho.truth) > 0.98
+    assert layer.fields["score"][0] == pytest.approx(0.95)
+
+
+def test_coordinates_below_zero(run: Run, model: Path, tmp_path: Path) -> None:
+    block = Block(40, 40, 40, 40)
+    transform = rasterio.Affine(1e-5, 0, -0.4, 0, -1e-5, -39.5)
+    image = write_raster(tmp_path / "a.tif", scene(200, 120, [block]), crs="EPSG:4326", transform=transform)
+    assert run("encode", image, "--model", model).exit_code == 0
+    x, y = block.centre(transform)
+    result = run("segment", tmp_path / "a.embeddings.zarr", "--point", f"{x},{y}", "-o", tmp_path / "o.gpkg")
+    assert result.exit_code == 0
+    assert iou(read_vector(tmp_path / "o.gpkg").geometries[0], block.on_map(transform)) > 0.97
+
+
+def test_prompts_in_another_crs(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    point = to_crs(shapely.Point(ortho.centre), 25830, 4326)
+    prompts = write_layer(tmp_path / "clicks.geojson", [point], crs="EPSG:4326")
+    assert run("segment", ortho.store, prompts, "-o", tmp_path / "a.gpkg").exit_code == 0
+    option = f"--point={point.x},{point.y}"
+    assert run("segment", ortho.store, option, "--crs", "EPSG:4326", "-o", tmp_path / "b.gpkg").exit_code == 0
+    bare = write_layer(tmp_path / "bare.gpkg", [point], crs=None)
+    assert run("segment", ortho.store, bare, "--crs", "EPSG:4326", "-o", tmp_path / "c.gpkg").exit_code == 0
+    for name in "abc":
+        assert iou(read_vector(tmp_path / f"{name}.gpkg").geometries[0], ortho.truth) > 0.98
+
+
+def test_output_in_another_crs(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    result = run("segment", ortho.store, ortho.click, "--out-crs", "EPSG:4326", "-o", tmp_path / "o.geojson")
+    assert result.exit_code == 0
+    layer = read_vector(tmp_path / "o.geojson")
+    assert layer.crs is not None and layer.crs.to_epsg() == 4326
+    assert iou(to_crs(layer.geometries[0], 4326, 25830), ortho.truth) > 0.98
+    assert layer.fields["area_m2"][0] == pytest.approx(600, rel=0.02)
+
+
+def test_prompts_outside_are_named_and_the_others_kept(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    inside = shapely.Point(ortho.centre)
+    points = [shapely.Point(0, 0), inside, shapely.Point(np.inf, 5), inside.buffer(8), shapely.Point(inside.x, 0)]
+    names = ["far", "house", "nowhere", "box", "south"]
+    prompts = write_layer(tmp_path / "clicks.gpkg", points, object=names)
+    result = run("segment", ortho.store, prompts, "-o", tmp_path / "o.gpkg")
+    assert result.exit_code == 0
+    assert list(read_vector(tmp_path / "o.gpkg").fields["object"]) == ["house", "box"]
+    for name in ("far", "nowhere", "south"):
+        assert f"Left out object {name}: " in result.stderr
+    answer = run("segment", ortho.store, prompts, "-o", tmp_path / "p.gpkg", "--json")
+    assert set(json.loads(answer.stdout)["left_out"]) == {"far", "nowhere", "south"}
+
+
+def test_prompts_beyond_the_reach_of_a_projection(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    points = [to_crs(shapely.Point(ortho.centre), 25830, 4326), shapely.Point(10, 400)]
+    prompts = write_layer(tmp_path / "clicks.gpkg", points, crs="EPSG:4326")
+    result = run("segment", ortho.store, prompts, "-o", tmp_path / "o.gpkg")
+    assert result.exit_code == 0 and "Left out object 2: " in result.stderr
+    assert len(read_vector(tmp_path / "o.gpkg").geometries) == 1
+
+
+def test_candidates(run: Run, model: Path, tmp_path: Path) -> None:
+    """The decoder's thresholds are 0.5, 0.6 and 0.8 in the order of their scores: a tower on a roof on the ground."""
+    image = scene(300, 200, [])
+    for block, value in ((Block(40, 40, 120, 80), 142), (Block(60, 60, 60, 40), 180), (Block(80, 72, 20, 16), 255)):
+        image[:, block.row : block.row + block.height, block.col : block.col + block.width] = value
+    path = write_raster(tmp_path / "tower.tif", image)
+    assert run("encode", path, "--model", model).exit_code == 0
+    store = tmp_path / "tower.embeddings.zarr"
+    x, y = transform_of(path) @ (90, 80)
+
+    def areas(candidate: str) -> list[float]:
+        out = tmp_path / f"{candidate}.gpkg"
+        arguments = ("segment", store, f"--point={x},{y}", "--candidate", candidate, "-o", out)
+        answer = json.loads(run(*arguments, "--json").stdout)
+        layer = read_vector(out)
+        assert [item["area_m2"] for item in answer["objects"]] == pytest.approx(layer.fields["area_m2"], abs=1e-3)
+        if candidate == "all":
+            assert layer.fields["candidate"].tolist() == [1, 2, 3]
+        else:
+            assert "candidate" not in layer.fields
+        return [float(area) for area in layer.fields["area_m2"]]
+
+    every = areas("all")
+    assert every == pytest.approx([120 * 80 / 4, 60 * 40 / 4, 20 * 16 / 4], rel=0.15)
+    assert areas("best") == areas("1") == every[:1]
+    assert areas("2") == every[1:2] and areas("3") == every[2:]
+
+
+@pytest.mark.parametrize("crs", ["EPSG:25830", "EPSG:3857", "EPSG:3395", "EPSG:4326"])
+def test_square_metres_are_those_on_the_ground(run: Run, model: Path, tmp_path: Path, crs: str) -> None:
+    """At 60 degrees north the Mercators double lengths: the hole of 100 m2 must be told from its 400 map units."""
+    lon, lat = 10.0, 60.0
+    x, y = pyproj.Transformer.from_crs(4326, crs, always_xy=True).transform(lon, lat)
+    pixel = 0.5
+    if crs == "EPSG:4326":
+        transform = rasterio.Affine(pixel / 55_800, 0, x, 0, -pixel / 111_412, y)
+    else:
+        scale = 1.0 if crs == "EPSG:25830" else 2.0
+        transform = rasterio.Affine(pixel * scale, 0, x, 0, -pixel * scale, y)
+    image = scene(400, 300, [Block(80, 80, 120, 80)])
+    image[:, 100:120, 100:120] = DARK
+    image[:, 20:32, 300:312] = BRIGHT
+    path = write_raster(tmp_path / "a.tif", image, crs=crs, transform=transform)
+    assert run("encode", path, "--model", model).exit_code == 0
+
+    def area(*options: object) -> float:
+        at = transform @ (160, 130)
+        out = tmp_path / "o.gpkg"
+        done = run(
+            "segment", tmp_path / "a.embeddings.zarr", f"--point={at[0]},{at[1]}", "-o", out, "--overwrite", *options
+        )
+        assert done.exit_code == 0, done.stderr
+        layer = read_vector(out)
+        if not len(layer.geometries):
+            return 0.0
+        independent = AreaMeter(pyproj.CRS(4326)).area_m2(to_crs(layer.geometries[0], crs, 4326))
+        assert layer.fields["area_m2"][0] == pytest.approx(independent, rel=1e-3)
+        return float(layer.fields["area_m2"][0])
+
+    # Thirteen degrees from its central meridian, this UTM zone has lengths 0.6 % too long.
+    tolerance = 0.035
+    assert area() == pytest.approx(2400 - 100, rel=tolerance)
+    assert area("--fill-holes-m2", 90) == pytest.approx(2400 - 100, rel=tolerance)
+    assert area("--fill-holes-m2", 115) == pytest.approx(2400, rel=tolerance)
+    assert area("--min-area-m2", 2150) == pytest.approx(2400 - 100, rel=tolerance)
+    none = run(
+        "segment", tmp_path / "a.embeddings.zarr", "--point={},{}".format(*(transform @ (160, 130))),
+        "-o", tmp_path / "none.gpkg", "--min-area-m2", 2450,
+    )  # fmt: skip
+    assert none.exit_code == 0 and ": 0 polygon(s)" in none.stdout
+    assert "Left out object 1: the mask is empty or smaller than --min-area-m2" in none.stderr
+
+
+def test_level(run: Run, model: Path, tmp_path: Path) -> None:
+    block = Block(400, 400, 800, 480)
+    image = write_raster(tmp_path / "a.tif", scene(1800, 1300, [block]))
+    assert run("encode", image, "--model", model).exit_code == 0
+    truth = block.on_map(transform_of(image))
+    click = "--point={},{}".format(*block.centre(transform_of(image)))
+    for level in (0, 1, 7):
+        out = tmp_path / f"{level}.gpkg"
+        assert run("segment", tmp_path / "a.embeddings.zarr", click, "--level", level, "-o", out).exit_code == 0
+        layer = read_vector(out)
+        # An object that no tile of the finest level holds is answered from farther away.
+        assert layer.fields["level"][0] == min(level, 1) or level == 0
+        assert iou(layer.geometries[0], truth) > 0.98
+
+
+def test_rotated_raster(run: Run, model: Path, tmp_path: Path) -> None:
+    rotated = rasterio.Affine(0.4, 0.3, 700000, 0.3, -0.4, 4400000)
+    block = Block(100, 80, 60, 40)
+    image = write_raster(tmp_path / "a.tif", scene(300, 200, [block]), transform=rotated)
+    assert run("encode", image, "--model", model).exit_code == 0
+    truth = block.on_map(rotated)
+    prompts = write_layer(tmp_path / "p.gpkg", [truth.buffer(2), truth.centroid])
+    assert run("segment", tmp_path / "a.embeddings.zarr", prompts, "-o", tmp_path / "o.gpkg").exit_code == 0
+    layer = read_vector(tmp_path / "o.gpkg")
+    assert all(iou(geometry, truth) > 0.98 for geometry in layer.geometries)
+    assert layer.fields["area_m2"].tolist() == pytest.approx([600, 600], rel=0.02)
+
+
+def test_simplify(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    counts = []
+    for tolerance in (0, 1, 3):
+        out = tmp_path / f"{tolerance}.gpkg"
+        assert run("segment", ortho.store, ortho.click, "--simplify", tolerance, "-o", out).exit_code == 0
+        counts.append(shapely.get_num_coordinates(read_vector(out).geometries[0]))
+    assert counts[0] > counts[1] >= counts[2] >= 5
+
+
+def test_overwrite(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    out = tmp_path / "o.gpkg"
+    out.write_text("old")
+    assert run("segment", ortho.store, ortho.click, "-o", out, "--overwrite").exit_code == 0
+    assert len(read_vector(out).geometries) == 1
+
+
+def test_json_is_all_there_is_on_standard_output(spawn: Spawn, ortho: Ortho, tmp_path: Path) -> None:
+    done = spawn("segment", ortho.store, ortho.click, "-o", tmp_path / "o.shp", "--json")
+    assert done.returncode == 0
+    answer = json.loads(done.stdout)
+    assert set(answer) == {"output", "objects", "left_out", "seconds"} and answer["left_out"] == {}
+    (item,) = answer["objects"]
+    assert set(item) == {"object", "candidate", "score", "level", "area_m2", "milliseconds"}
+    assert [line.split(" (")[0] for line in done.stderr.splitlines()] == ["o.shp: 1/1 objects"]

@@ -1,0 +1,90 @@
+"""Progress on a terminal and off it."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from encoder_tools import progress as module
+from encoder_tools.progress import BYTES, Progress
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module.time, "monotonic", clock.monotonic)
+    return clock
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_lines_come_every_ten_seconds_and_at_the_end(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("a.tif", "tiles") as progress:
+        for done in range(31):
+            progress(done, 30)
+            clock.now += 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "a.tif: 10/30 tiles (1.0/s, 20 s left)",
+        "a.tif: 20/30 tiles (1.0/s, 10 s left)",
+        "a.tif: 30/30 tiles (1.0/s)",
+    ]
+
+
+def test_what_was_done_before_does_not_count_as_speed(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("a.tif", "tiles") as progress:
+        progress(1000, 1040)
+        clock.now = 10
+        progress(1020, 1040)
+    assert capsys.readouterr().err == "a.tif: 1020/1040 tiles (2.0/s, 10 s left)\n"
+
+
+def test_nothing_to_do(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("a.tif", "tiles") as progress:
+        progress(7, 7)
+        progress(7, 7)
+    assert capsys.readouterr().err == "a.tif: 7/7 tiles\n"
+
+
+def test_bytes_are_shown_in_megabytes(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("vit_b", BYTES) as progress:
+        progress(0, 375_042_383)
+        clock.now = 20
+        progress(100_000_000, 375_042_383)
+    assert capsys.readouterr().err == "vit_b: 100/375 MB (5.0 MB/s, 55 s left)\n"
+
+
+def test_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress("a.tif", "tiles") as progress:
+        progress(5, 10)
+        progress(7, 10)
+        progress(10, 10)
+    shown = terminal.getvalue()
+    assert "a.tif:  50%" in shown and "5/10" in shown and "100%" in shown and "10/10" in shown
+    assert "a.tif: 10/10 tiles" not in shown and shown.endswith("\n")
+
+
+def test_a_failure_leaves_the_cursor_on_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with pytest.raises(ValueError, match="broken"), Progress("a.tif", "tiles") as progress:
+        progress(3, 10)
+        raise ValueError("broken")
+    assert terminal.getvalue().endswith("\n")
