@@ -40,7 +40,7 @@ from encoder_tools.mini.sources import (
     read_geometries,
     read_rgb,
 )
-from geosam_es.errors import ModelError, OutputError, RasterError
+from geosam_es.errors import GeoSamError, ModelError, OutputError, RasterError
 from geosam_es.inference.encoder import FILL_RGB, TILE_SIZE
 
 MODEL_FOLDER = Path(__file__).resolve().parents[2] / "geosam_es" / "models" / "mini"
@@ -304,6 +304,14 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="about how many objects of each set, for a quick look")
     parser.add_argument("--card", type=Path, help="model card whose figures are replaced")
     options = parser.parse_args()
+    try:
+        _report(options)
+    except GeoSamError as error:
+        parser.exit(2, f"error: {error.user_message}\n")
+
+
+def _report(options: argparse.Namespace) -> None:
+    """Measure, print the table, and write what was asked for."""
     speed = measure_speed(OnnxMini(options.models))
     results = evaluate(options.data, options.models, options.limit)
     print(table(results))

@@ -23,7 +23,7 @@ from encoder_tools.mini.config import PACKED_CHANNELS
 from encoder_tools.mini.decoder import CONTEXT_NAMES, PromptDecoder
 from encoder_tools.mini.fold import fold
 from encoder_tools.mini.network import ImageEncoder, MiniNet, normalise
-from geosam_es.errors import ModelError, OutputError
+from geosam_es.errors import GeoSamError, ModelError, OutputError
 from geosam_es.inference.encoder import TILE_SIZE, ModelInfo
 
 OPSET = 17
@@ -211,8 +211,11 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
     options = parser.parse_args()
-    net, trained = load_checkpoint(options.checkpoint)
-    write_model(net, options.out, trained)
+    try:
+        net, trained = load_checkpoint(options.checkpoint)
+        write_model(net, options.out, trained)
+    except GeoSamError as error:
+        parser.exit(2, f"error: {error.user_message}\n")
     size = sum((options.out / name).stat().st_size for name in FILES) / 2**20
     print(f"{options.out}: {size:.1f} MiB of ONNX, {net.parameter_count() / 1e6:.2f} million parameters")
 

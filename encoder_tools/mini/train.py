@@ -26,7 +26,7 @@ from encoder_tools.mini.losses import answer_loss, edge_loss, true_iou
 from encoder_tools.mini.network import MiniNet, normalise
 from encoder_tools.mini.simulation import SimulatedUser
 from encoder_tools.mini.sources import data_folder, load_scenes
-from geosam_es.errors import ModelError, OutputError
+from geosam_es.errors import GeoSamError, ModelError, OutputError
 
 MALLOC = {
     # Without these glibc returns the memory of every activation to the kernel and faults it in again.
@@ -307,7 +307,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint, log and ONNX files")
     parser.add_argument("--minutes", type=float, help="time limit in minutes, over all sittings")
     options = parser.parse_args()
-    print(f"trained: {run_training(options.data, options.out, options.minutes)}")
+    try:
+        print(f"trained: {run_training(options.data, options.out, options.minutes)}")
+    except GeoSamError as error:
+        parser.exit(2, f"error: {error.user_message}\n")
 
 
 if __name__ == "__main__":
