@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ from ..segment import (
 from ..vector import VectorLayer, check_output, parse_crs, read_vector
 
 __all__ = ["segment_command"]
+
+_SHOWN = 10
+"""Reasons, and objects for each, that are listed where objects are left out."""
 
 
 class _Numbers(click.ParamType):  # type: ignore[type-arg]
@@ -174,5 +177,19 @@ def _print(output: Path, report: SegmentReport, as_json: bool) -> None:
     times = [item.result.milliseconds for item in report.results]
     median = f", {np.median(times):.0f} ms each (median)" if times else ""
     click.echo(f"{output}: {len(report.results)} polygon(s) in {report.seconds:.1f} s{median}")
-    for object_id, reason in report.left_out.items():
-        click.echo(f"Left out object {object_id}: {reason}", err=True)
+    for line in _left_out_lines(report.left_out):
+        click.echo(line, err=True)
+
+
+def _left_out_lines(left_out: Mapping[str, str]) -> list[str]:
+    """Say which objects were left out and why, in few lines however many they are."""
+    by_reason: dict[str, list[str]] = {}
+    for object_id, reason in left_out.items():
+        by_reason.setdefault(reason, []).append(object_id)
+    lines = []
+    for reason, names in list(by_reason.items())[:_SHOWN]:
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        lines.append(f"Left out object{'s' if len(names) > 1 else ''} {', '.join(names[:_SHOWN])}{more}: {reason}")
+    if len(by_reason) > _SHOWN:
+        lines.append(f"Left out {len(left_out)} objects in all; --json names every one")
+    return lines

@@ -95,10 +95,23 @@ def test_prompts_outside_are_named_and_the_others_kept(run: Run, ortho: Ortho, t
     result = run("segment", ortho.store, prompts, "-o", tmp_path / "o.gpkg")
     assert result.exit_code == 0
     assert list(read_vector(tmp_path / "o.gpkg").fields["object"]) == ["house", "box"]
-    for name in ("far", "nowhere", "south"):
-        assert f"Left out object {name}: " in result.stderr
+    assert "Left out object far: The point (0, 0) lies outside the raster" in result.stderr
+    assert "Left out object nowhere: Its coordinates have no place" in result.stderr
+    assert "Left out object south: The point" in result.stderr
     answer = run("segment", ortho.store, prompts, "-o", tmp_path / "p.gpkg", "--json")
     assert set(json.loads(answer.stdout)["left_out"]) == {"far", "nowhere", "south"}
+
+
+def test_what_is_left_out_is_told_in_few_lines(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    inside = shapely.Point(ortho.centre)
+    far = [shapely.box(number, 0, number + 1, 1) for number in range(40)] + [shapely.Point(n, 0) for n in range(40)]
+    prompts = write_layer(tmp_path / "clicks.gpkg", [inside, *far])
+    result = run("segment", ortho.store, prompts, "-o", tmp_path / "o.gpkg")
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Left out")]
+    assert result.exit_code == 0 and len(lines) == 11
+    assert lines[0].startswith("Left out objects 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 30 more: The box lies outside")
+    assert lines[1].startswith("Left out object 42: The point (0, 0) lies outside")
+    assert lines[-1] == "Left out 80 objects in all; --json names every one"
 
 
 def test_prompts_beyond_the_reach_of_a_projection(run: Run, ortho: Ortho, tmp_path: Path) -> None:
