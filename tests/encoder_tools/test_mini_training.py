@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from encoder_tools.mini.config import CropPlan, TrainConfig  # noqa: E402
+from encoder_tools.mini.curves import draw, read_log, smooth  # noqa: E402
 from encoder_tools.mini.dataset import CropSampler  # noqa: E402
 from encoder_tools.mini.evaluate import OnnxMini, evaluate  # noqa: E402
 from encoder_tools.mini.export import load_checkpoint, write_model  # noqa: E402
@@ -206,3 +207,17 @@ def test_synthetic_training_scenes_have_objects() -> None:
     assert scene.kind == "synthetic"
     assert len(scene.objects) >= 5
     assert scene.pyramid[1].shape == (512, 512, 3)
+
+
+def test_curves_are_drawn_from_the_log(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    with pytest.raises(ModelError, match="no log"):
+        read_log(tmp_path / "log.csv")
+    lines = ["step,seconds,learning_rate,size,loss,edge,iou_first,iou_last"]
+    lines += [f"{n},{10 * n},0.001,320,{1 / (n + 1)},0.5,0.5,0.6" for n in range(100)]
+    (tmp_path / "log.csv").write_text("\n".join(lines), encoding="utf-8")
+    log = read_log(tmp_path / "log.csv")
+    assert smooth(log["loss"], 1).tolist() == log["loss"].tolist()
+    assert smooth(np.array([1.0, 3.0, 5.0]), 2).tolist() == [1.0, 2.0, 4.0]
+    draw(log, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 1000

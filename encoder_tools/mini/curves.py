@@ -1,0 +1,82 @@
+"""Draw the course of a training run: ``python -m encoder_tools.mini.curves RUN -o PICTURE.png``."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geosam_es.errors import GeoSamError, ModelError
+
+WINDOW = 60
+PANELS = (
+    ("loss", ("loss",)),
+    ("mean IoU on training crops", ("iou_first", "iou_last")),
+    ("learning rate", ("learning_rate",)),
+)
+NAMES = {"iou_first": "first prompt", "iou_last": "after the last correction"}
+
+
+def read_log(path: Path) -> dict[str, NDArray[np.float64]]:
+    """Read the columns of ``log.csv``.
+
+    Raises
+    ------
+    ModelError
+        Where the file is missing or too short to draw.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+    except OSError as error:
+        raise ModelError(f"no log of a training at '{path}'", "train first") from error
+    if len(rows) < 2:
+        raise ModelError(f"the log '{path}' has {len(rows)} steps", "train for longer")
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+
+
+def smooth(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """Return the running mean (N,) over the last `window` values, fewer at the beginning."""
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    end = np.arange(1, len(values) + 1)
+    begin = np.maximum(0, end - window)
+    return np.asarray((total[end] - total[begin]) / (end - begin))
+
+
+def draw(log: dict[str, NDArray[np.float64]], picture: Path) -> None:
+    """Draw loss, IoU and learning rate over the minutes of training."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(PANELS), figsize=(11, 3), layout="constrained")
+    for axis, (title, columns) in zip(axes, PANELS):
+        for column in columns:
+            axis.plot(log["seconds"] / 60, smooth(log[column], WINDOW), label=NAMES.get(column))
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("minutes")
+        axis.grid(alpha=0.3)
+        if len(columns) > 1:
+            axis.legend(fontsize=8)
+    figure.savefig(picture, dpi=90)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    """Parse the command line and draw."""
+    parser = argparse.ArgumentParser(prog="python -m encoder_tools.mini.curves", description=__doc__)
+    parser.add_argument("run", type=Path, help="folder given to train as --out")
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    options = parser.parse_args()
+    try:
+        draw(read_log(options.run / "log.csv"), options.out)
+    except GeoSamError as error:
+        parser.exit(2, f"error: {error.user_message}\n")
+
+
+if __name__ == "__main__":
+    main()
