@@ -7,6 +7,7 @@ child also inherits the builtin that a caller would catch.
 from __future__ import annotations
 
 __all__ = [
+    "EditError",
     "GeoSamError",
     "ModelError",
     "OutputError",
@@ -83,3 +84,7 @@ class ModelError(GeoSamError, ValueError):
 
 class OutputError(GeoSamError, OSError):
     """Raised when a result cannot be written: no permission, no space, no such folder."""
+
+
+class EditError(GeoSamError, ValueError):
+    """Raised when a polygon cannot go into a layer as it is, or a layer cannot take it."""

@@ -1,0 +1,124 @@
+"""A polygon made fit for a layer: its CRS, the options of the user, its geometry type. Nothing is written here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import shapely
+from qgis.core import QgsCoordinateReferenceSystem, QgsGeometry, QgsVectorLayer
+
+from ..core.topology import merge, polygon_parts
+from ..errors import EditError
+from .crs import EllipsoidArea, from_qgs, to_qgs, transform, transform_geometry
+from .messages import tr
+
+__all__ = ["AcceptOptions", "fit_to_layer", "layer_geometries"]
+
+
+@dataclass(frozen=True)
+class AcceptOptions:
+    """What happens to a polygon on its way into a layer.
+
+    Attributes
+    ----------
+    min_area_m2 : float
+        Smaller parts are left out, and a polygon of which nothing is left is refused. On the ellipsoid.
+    fill_holes_m2 : float
+        Smaller holes are filled. On the ellipsoid.
+    right_angles : bool
+        Whether walls are made to meet at right angles, where the outline is nearly so.
+    trim_overlaps : bool
+        Whether what other polygons of the layer cover is left out.
+    snap_tolerance : float
+        Up to this distance, in units of the layer, the outline is drawn to the borders of other polygons of the layer;
+        0 for not at all.
+    open_form : bool
+        Whether the attribute form is opened.
+    """
+
+    min_area_m2: float = 0.0
+    fill_holes_m2: float = 0.0
+    right_angles: bool = False
+    trim_overlaps: bool = False
+    snap_tolerance: float = 0.0
+    open_form: bool = False
+
+
+def fit_to_layer(
+    layer: QgsVectorLayer,
+    geometry: QgsGeometry,
+    crs: QgsCoordinateReferenceSystem,
+    options: AcceptOptions,
+    skip: int | None = None,
+) -> shapely.Polygon | shapely.MultiPolygon:
+    """Bring a polygon to a layer's CRS, and make it what the options ask for.
+
+    Parameters
+    ----------
+    layer : QgsVectorLayer
+    geometry : QgsGeometry
+    crs : QgsCoordinateReferenceSystem
+        Of the geometry.
+    options : AcceptOptions
+    skip : int, optional
+        Id of the feature that the polygon is for: no neighbour of itself.
+
+    Returns
+    -------
+    Polygon or MultiPolygon
+        Valid and not empty, in the layer's CRS.
+
+    Raises
+    ------
+    EditError
+        If nothing is left that the layer could take.
+    """
+    if not crs.isValid():
+        raise EditError(tr("The raster has no CRS"), tr("set it in the properties of its layer"))
+    outline = _valid(from_qgs(geometry))
+    if outline.is_empty:
+        raise EditError(tr("There is no polygon to add"), tr("click an object first"))
+    outline = _valid(from_qgs(transform_geometry(to_qgs(outline), transform(crs, layer.crs()))))
+    meter = EllipsoidArea(layer.crs())
+    if options.fill_holes_m2 > 0:
+        outline = _fill_holes(outline, options.fill_holes_m2, meter)
+    return _large_parts(outline, options.min_area_m2, meter)
+
+
+def _valid(geometry: shapely.Geometry) -> shapely.Polygon | shapely.MultiPolygon:
+    return merge(polygon_parts(shapely.make_valid(geometry)))
+
+
+def _fill_holes(
+    outline: shapely.Polygon | shapely.MultiPolygon, limit: float, meter: EllipsoidArea
+) -> shapely.Polygon | shapely.MultiPolygon:
+    filled = []
+    for part in polygon_parts(outline):
+        kept = [ring for ring in part.interiors if meter.area_m2(to_qgs(shapely.Polygon(ring))) >= limit]
+        filled.append(shapely.Polygon(part.exterior, kept))
+    return merge(filled)
+
+
+def _large_parts(
+    outline: shapely.Polygon | shapely.MultiPolygon, limit: float, meter: EllipsoidArea
+) -> shapely.Polygon | shapely.MultiPolygon:
+    areas = [(meter.area_m2(to_qgs(part)), part) for part in polygon_parts(outline)]
+    kept = merge(part for area, part in areas if area >= limit)
+    if kept.is_empty:
+        largest = max((area for area, _ in areas), default=0.0)
+        problem = tr("The polygon covers {area} m², less than the minimum of {limit} m²")
+        raise EditError(problem.format(area=_number(largest), limit=_number(limit)), tr("lower the minimum area"))
+    return kept
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def layer_geometries(layer: QgsVectorLayer, outline: shapely.Polygon | shapely.MultiPolygon) -> list[QgsGeometry]:
+    """Return a polygon as geometries of the layer's type, Z and M included.
+
+    A multipolygon gives one geometry, and several, the largest first, for a layer of single polygons.
+    """
+    parts = sorted(to_qgs(outline).coerceToType(layer.wkbType()), key=lambda geometry: geometry.area(), reverse=True)
+    return [QgsGeometry(part) for part in parts]
