@@ -27,7 +27,7 @@ from geosam_es.errors import GeoSamError, OutputError, StoreError
 from geosam_es.inference.encoder import TILE_SIZE, Encoder
 from geosam_es.store import StoreMetadata, StoreReader, StoreWriter
 
-from .raster import Raster, RasterTile
+from .raster import Raster, RasterTile, bounded_cache
 from .stretch import decide_stretch
 
 __all__ = ["EncodeOptions", "EncodePlan", "EncodeReport", "Estimate", "encode", "estimate", "make_plan"]
@@ -254,6 +254,7 @@ class _Run:
         self.resumed = self._total - len(todo)
         self._report()
         with ExitStack() as stack:
+            stack.enter_context(bounded_cache())
             readers = stack.enter_context(ThreadPoolExecutor(_READERS, "read"))
             writers = stack.enter_context(ThreadPoolExecutor(_WRITERS, "write"))
             stack.callback(readers.shutdown, cancel_futures=True)

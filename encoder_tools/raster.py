@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,11 +28,19 @@ from geosam_es.inference.encoder import FILL_RGB, TILE_SIZE
 from geosam_es.store.layout import RasterInfo
 from geosam_es.store.signature import pixel_fingerprint
 
-__all__ = ["Raster", "RasterTile"]
+__all__ = ["Raster", "RasterTile", "bounded_cache"]
+
+_CACHE_VARIABLE = "GDAL_CACHEMAX"
+_CACHE_BYTES = 256 << 20
 
 # The one is an error of ours, the other is taken care of. Set once, because filters are not safe to change in threads.
 warnings.simplefilter("ignore", NotGeoreferencedWarning)
 warnings.simplefilter("ignore", NodataShadowWarning)
+
+
+def bounded_cache() -> AbstractContextManager[Any]:
+    """Hold GDAL's cache of blocks to a fixed size, unless the user set one: by default it is a share of the memory."""
+    return nullcontext() if _CACHE_VARIABLE in os.environ else rasterio.Env(**{_CACHE_VARIABLE: _CACHE_BYTES})
 
 
 class RasterTile(NamedTuple):

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
+import rasterio.env
 import shapely
 from numpy.typing import NDArray
 
@@ -145,6 +147,24 @@ def test_features_do_not_pile_up_before_a_slow_disk(
     assert meter.now == 0
     assert meter.most <= 2 * batch_size + pipeline._WRITERS + batch_size
     assert meter.most < len(plan.pyramid) / 2
+
+
+def test_blocks_of_the_raster_do_not_pile_up(
+    tmp_path: Path, decoder: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GDAL would keep them in a twentieth of the machine's memory."""
+    sizes: list[Any] = []
+
+    def look(count: int) -> None:
+        sizes.append(rasterio.env.get_gdal_config("GDAL_CACHEMAX"))
+
+    monkeypatch.delenv("GDAL_CACHEMAX", raising=False)
+    plan = plan_of(CountingRaster(), size=(800, 600))
+    encode(plan, SampleEncoder(on_tile=look), tmp_path / "ours.zarr", decoder)
+    monkeypatch.setenv("GDAL_CACHEMAX", "77")
+    with rasterio.Env(GDAL_CACHEMAX=77):
+        encode(plan, SampleEncoder(on_tile=look), tmp_path / "theirs.zarr", decoder)
+    assert sizes == [256 << 20, 77]
 
 
 def test_skipped_tiles_do_not_pile_up_either(
