@@ -1,0 +1,89 @@
+"""What the algorithms share: the store they read, and errors in one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import shapely
+from qgis.core import (
+    QgsCoordinateReferenceSystem,
+    QgsGeometry,
+    QgsMultiPolygon,
+    QgsProcessingAlgorithm,
+    QgsProcessingContext,
+    QgsProcessingException,
+    QgsProcessingFeedback,
+    QgsProcessingParameterFile,
+)
+from qgis.PyQt.QtGui import QIcon
+
+from ..errors import GeoSamError
+from ..gui.crs import to_qgs
+from ..gui.messages import tr
+from ..store.layout import StoreMetadata
+
+__all__ = ["ICON", "StoreAlgorithm", "raster_crs", "to_multi_polygon"]
+
+ICON = Path(__file__).resolve().parents[1] / "icons" / "geosam_es.svg"
+
+
+class StoreAlgorithm(QgsProcessingAlgorithm):
+    """An algorithm that reads an embedding store; children implement `run_on_store`."""
+
+    STORE = "STORE"
+
+    def createInstance(self) -> StoreAlgorithm:  # noqa: N802
+        """Return a fresh algorithm of the same kind, as QGIS asks for one for each run."""
+        return type(self)()
+
+    def icon(self) -> QIcon:
+        """Return the plugin's icon."""
+        return QIcon(str(ICON))
+
+    def add_store_parameter(self) -> None:
+        """Add the folder of the store."""
+        self.addParameter(
+            QgsProcessingParameterFile(
+                self.STORE,
+                tr("Embedding store (the folder NAME.embeddings.zarr)"),
+                behavior=QgsProcessingParameterFile.Behavior.Folder,
+            )
+        )
+
+    def processAlgorithm(  # noqa: N802
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback | None
+    ) -> dict[str, Any]:
+        """Run, and report errors as QGIS expects them."""
+        store = Path(self.parameterAsFile(parameters, self.STORE, context))
+        try:
+            return self.run_on_store(store, parameters, context, feedback or QgsProcessingFeedback())
+        except GeoSamError as error:
+            raise QgsProcessingException(error.user_message) from error
+
+    def run_on_store(
+        self, store: Path, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> dict[str, Any]:
+        """Do the work and return the outputs.
+
+        Raises
+        ------
+        GeoSamError
+            For anything the user can put right.
+        """
+        raise NotImplementedError
+
+
+def raster_crs(metadata: StoreMetadata) -> QgsCoordinateReferenceSystem:
+    """Return the CRS of the raster that a store was made from."""
+    return QgsCoordinateReferenceSystem.fromWkt(metadata.raster.crs_wkt)
+
+
+def to_multi_polygon(geometry: shapely.Geometry) -> QgsGeometry:
+    """Return a polygon or multipolygon as the one type that a sink takes."""
+    converted = to_qgs(geometry)
+    if not converted.isMultipart():
+        multi = QgsMultiPolygon()
+        multi.addGeometry(converted.constGet().clone())
+        return QgsGeometry(multi)
+    return converted

@@ -1,0 +1,165 @@
+"""Where a store lies, and what is in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import shapely
+from qgis.core import (
+    QgsFeature,
+    QgsFeatureSink,
+    QgsField,
+    QgsFields,
+    QgsProcessing,
+    QgsProcessingContext,
+    QgsProcessingException,
+    QgsProcessingFeedback,
+    QgsProcessingOutputNumber,
+    QgsProcessingParameterFeatureSink,
+    QgsWkbTypes,
+)
+from qgis.PyQt.QtCore import QVariant
+
+from ..gui.crs import to_qgs
+from ..gui.messages import tr
+from ..store.reader import StoreReader, TileState
+from .base import StoreAlgorithm, raster_crs
+
+__all__ = ["StoreFootprintAlgorithm"]
+
+Counts = dict[TileState, int]
+
+
+class StoreFootprintAlgorithm(StoreAlgorithm):
+    """The raster's outline and the tiles of a store with their state."""
+
+    FOOTPRINT = "FOOTPRINT"
+    TILES = "TILES"
+    COUNTS = {TileState.ENCODED: "ENCODED", TileState.SKIPPED: "SKIPPED", TileState.MISSING: "MISSING"}  # noqa: RUF012
+
+    def name(self) -> str:
+        """Return the name for scripts."""
+        return "storefootprint"
+
+    def displayName(self) -> str:  # noqa: N802
+        """Return the name in the toolbox."""
+        return tr("Store footprint and tiles")
+
+    def group(self) -> str:
+        """Return the heading in the toolbox."""
+        return tr("Embedding stores")
+
+    def groupId(self) -> str:  # noqa: N802
+        """Return the heading's name for scripts."""
+        return "stores"
+
+    def shortHelpString(self) -> str:  # noqa: N802
+        """Return the help beside the dialog."""
+        return tr(
+            "Makes a polygon of the raster that a store of embeddings covers, with what the store says of itself, and "
+            "one polygon for each tile of each level with its state: encoded, skipped (no data, or outside the area "
+            "of interest) or missing."
+        )
+
+    def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
+        """Declare the parameters and outputs."""
+        self.add_store_parameter()
+        polygon = QgsProcessing.SourceType.TypeVectorPolygon
+        self.addParameter(QgsProcessingParameterFeatureSink(self.FOOTPRINT, tr("Footprint"), polygon))
+        self.addParameter(QgsProcessingParameterFeatureSink(self.TILES, tr("Tiles"), polygon, optional=True))
+        self.addOutput(QgsProcessingOutputNumber(self.COUNTS[TileState.ENCODED], tr("Encoded tiles")))
+        self.addOutput(QgsProcessingOutputNumber(self.COUNTS[TileState.SKIPPED], tr("Skipped tiles")))
+        self.addOutput(QgsProcessingOutputNumber(self.COUNTS[TileState.MISSING], tr("Missing tiles")))
+
+    def run_on_store(
+        self, store: Path, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> dict[str, Any]:
+        """Write the footprint and the tiles; see `StoreAlgorithm.run_on_store`."""
+        reader = StoreReader(store)
+        crs = raster_crs(reader.metadata)
+        outputs: dict[str, Any] = {}
+        sinks = {}
+        for name, fields in ((self.FOOTPRINT, _footprint_fields()), (self.TILES, _tile_fields())):
+            polygon = QgsWkbTypes.Type.Polygon
+            sinks[name], outputs[name] = self.parameterAsSink(parameters, name, context, fields, polygon, crs)
+        if sinks[self.FOOTPRINT] is None:
+            raise QgsProcessingException(self.invalidSinkError(parameters, self.FOOTPRINT))
+        counts = _write_tiles(reader, sinks[self.TILES], feedback)
+        sinks[self.FOOTPRINT].addFeature(_footprint(reader, counts), QgsFeatureSink.Flag.FastInsert)
+        return {**outputs, **{self.COUNTS[state]: count for state, count in counts.items()}}
+
+
+def _write_tiles(reader: StoreReader, sink: QgsFeatureSink | None, feedback: QgsProcessingFeedback) -> Counts:
+    """Write every tile where there is a sink, and count them by state."""
+    counts = dict.fromkeys(TileState, 0)
+    fields = _tile_fields()
+    total = len(reader.pyramid)
+    for done, tile in enumerate(reader.pyramid, start=1):
+        if feedback.isCanceled():
+            break
+        state = reader.state(tile)
+        counts[state] += 1
+        if sink is not None:
+            scale = 1 << tile.level
+            pixel = reader.metadata.raster.transform.pixel_size * scale
+            feature = _feature(reader, shapely.box(*reader.pyramid.tile_bounds(tile)), fields)
+            feature.setAttributes([tile.level, tile.row, tile.col, state.value, pixel])
+            sink.addFeature(feature, QgsFeatureSink.Flag.FastInsert)
+        feedback.setProgress(100.0 * done / total)
+    return counts
+
+
+def _footprint(reader: StoreReader, counts: Counts) -> QgsFeature:
+    metadata = reader.metadata
+    feature = _feature(reader, shapely.box(*reader.pyramid.bounds), _footprint_fields())
+    feature.setAttributes(
+        [
+            metadata.raster.file_name,
+            metadata.raster.width,
+            metadata.raster.height,
+            metadata.raster.transform.pixel_size,
+            ",".join(str(band) for band in metadata.bands),
+            str(metadata.model["name"]),
+            metadata.levels,
+            *counts.values(),
+            metadata.created,
+        ]
+    )
+    return feature
+
+
+def _feature(reader: StoreReader, native: shapely.Geometry, fields: QgsFields) -> QgsFeature:
+    """Make a feature of a rectangle in native pixels, which on the map may be rotated."""
+    feature = QgsFeature(fields)
+    feature.setGeometry(to_qgs(reader.metadata.raster.transform.apply_geometry(native)))
+    return feature
+
+
+def _fields(**kinds: QVariant.Type) -> QgsFields:
+    fields = QgsFields()
+    for name, kind in kinds.items():
+        fields.append(QgsField(name, kind))
+    return fields
+
+
+def _footprint_fields() -> QgsFields:
+    text, whole, real = QVariant.Type.String, QVariant.Type.Int, QVariant.Type.Double
+    return _fields(
+        raster=text,
+        width=whole,
+        height=whole,
+        pixel_size=real,
+        bands=text,
+        model=text,
+        levels=whole,
+        encoded=whole,
+        skipped=whole,
+        missing=whole,
+        created=text,
+    )
+
+
+def _tile_fields() -> QgsFields:
+    text, whole, real = QVariant.Type.String, QVariant.Type.Int, QVariant.Type.Double
+    return _fields(level=whole, row=whole, col=whole, state=text, pixel_size=real)

@@ -1,0 +1,392 @@
+"""The algorithms as the toolbox, a model and `qgis_process` run them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import processing
+import pytest
+from qgis.core import (
+    QgsApplication,
+    QgsCoordinateReferenceSystem,
+    QgsCoordinateTransform,
+    QgsFeature,
+    QgsGeometry,
+    QgsPointXY,
+    QgsProcessingContext,
+    QgsProcessingException,
+    QgsProcessingFeedback,
+    QgsProcessingModelAlgorithm,
+    QgsProcessingModelChildAlgorithm,
+    QgsProcessingModelChildParameterSource,
+    QgsProcessingModelOutput,
+    QgsProcessingModelParameter,
+    QgsProcessingParameterFeatureSource,
+    QgsProject,
+    QgsVectorLayer,
+    QgsWkbTypes,
+)
+
+from geosam_es.core.geotransform import GeoTransform
+from geosam_es.inference.encoder import OnnxEncoder
+from geosam_es.processing import segmenting
+from geosam_es.processing.provider import GeoSamProvider
+from geosam_es.store import StoreWriter
+from geosam_es.store.layout import skipped_chunk
+from tests.helpers import disc, make_metadata, make_store, open_blobs
+
+TRANSFORM = GeoTransform(0.5, 0.0, 700000.0, 0.0, -0.5, 4400000.0)
+RASTER_CRS = "EPSG:25830"
+SMALL, LARGE = (300.0, 300.0, 60.0), (800.0, 500.0, 100.0)
+"""Column, row and radius in pixels."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def provider(qgis_processing: None) -> Iterator[GeoSamProvider]:
+    provider = GeoSamProvider()
+    registry = QgsApplication.processingRegistry()
+    assert registry.addProvider(provider)
+    yield provider
+    registry.removeProvider(provider)
+
+
+@pytest.fixture(scope="module")
+def made_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    image = np.maximum(disc((1200, 1500), *SMALL), disc((1200, 1500), *LARGE))
+    image = np.minimum(image, 1 - disc((1200, 1500), LARGE[0], LARGE[1], 30))
+    return set_crs(make_store(tmp_path_factory.mktemp("store"), image, transform=TRANSFORM))
+
+
+@pytest.fixture
+def store(made_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(segmenting, "open_segmenter", open_blobs)
+    return made_store
+
+
+def set_crs(root: Path) -> Path:
+    document = json.loads((root / "zarr.json").read_text())
+    document["attributes"]["geosam_es"]["raster"]["crs_wkt"] = QgsCoordinateReferenceSystem(RASTER_CRS).toWkt()
+    (root / "zarr.json").write_text(json.dumps(document))
+    return root
+
+
+def layer(
+    kind: str, geometries: list[QgsGeometry], crs: str = RASTER_CRS, fields: str = "", values: Any = ()
+) -> QgsVectorLayer:
+    """Make a memory layer of geometries in the raster's CRS, brought to another."""
+    made = QgsVectorLayer(f"{kind}?crs={crs}{fields}", "prompts", "memory")
+    assert made.isValid()
+    target = QgsCoordinateReferenceSystem(crs)
+    transform = QgsCoordinateTransform(QgsCoordinateReferenceSystem(RASTER_CRS), target, QgsProject.instance())
+    for index, geometry in enumerate(geometries):
+        feature = QgsFeature(made.fields())
+        if not geometry.isNull():
+            geometry.transform(transform)
+            feature.setGeometry(geometry)
+        if values:
+            feature.setAttributes(list(values[index]))
+        assert made.dataProvider().addFeatures([feature])[0]
+    return made
+
+
+def point(col: float, row: float) -> QgsGeometry:
+    return QgsGeometry.fromPointXY(QgsPointXY(*TRANSFORM.apply(col, row)))
+
+
+def box(left: float, top: float, right: float, bottom: float) -> QgsGeometry:
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+    return QgsGeometry.fromPolygonXY([[QgsPointXY(*TRANSFORM.apply(*corner)) for corner in corners]])
+
+
+class Log(QgsProcessingFeedback):
+    """Keeps the warnings, and cancels after some objects where asked to."""
+
+    def __init__(self, cancel_at: float = math.inf) -> None:
+        super().__init__(False)
+        self.warnings: list[str] = []
+        self.progress: list[float] = []
+        self._cancel_at = cancel_at
+        self.progressChanged.connect(self._on_progress)
+
+    def _on_progress(self, value: float) -> None:
+        self.progress.append(value)
+        if value >= self._cancel_at:
+            self.cancel()
+
+    def pushWarning(self, warning: str) -> None:  # noqa: N802
+        self.warnings.append(warning)
+
+
+def run(name: str, feedback: Log | None = None, **parameters: Any) -> list[QgsFeature]:
+    output = processing.run(
+        f"geosam_es:{name}", {"OUTPUT": "TEMPORARY_OUTPUT", **parameters}, feedback=feedback or Log()
+    )["OUTPUT"]
+    assert output.crs().isValid()
+    return list(output.getFeatures())
+
+
+def planar_area(radius: float, hole: float = 0.0) -> float:
+    return math.pi * (radius**2 - hole**2) * abs(TRANSFORM.determinant)
+
+
+def test_points_give_polygons_in_the_rasters_crs(store: Path) -> None:
+    log = Log()
+    clicks = layer("Point", [point(300, 300), point(800, 450)])
+    output = processing.run(
+        "geosam_es:segmentpoints",
+        {"STORE": str(store), "INPUT": clicks, "OUTPUT": "TEMPORARY_OUTPUT"},
+        feedback=log,
+    )["OUTPUT"]
+    assert output.crs().authid() == RASTER_CRS
+    assert output.wkbType() == QgsWkbTypes.Type.MultiPolygon
+    assert [field.name() for field in output.fields()] == ["object", "score", "level", "area_m2", "model"]
+    small, large = sorted(output.getFeatures(), key=lambda feature: feature["area_m2"])
+    assert small.geometry().area() == pytest.approx(planar_area(60), rel=0.03)
+    assert large.geometry().area() == pytest.approx(planar_area(100, 30), rel=0.03)
+    # At this place UTM draws areas 0.02 % too small.
+    ratio = small["area_m2"] / small.geometry().area()
+    assert 1 < ratio < 1.0005 or 0.9995 < ratio < 1
+    assert (small["object"], small["level"], small["model"]) == ("1", 0, "blobs")
+    assert 0.5 < small["score"] <= 1
+    assert log.progress[-1] == 100 and not log.warnings
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:23030"])
+def test_points_from_another_crs(store: Path, crs: str) -> None:
+    expected = run("segmentpoints", STORE=str(store), INPUT=layer("Point", [point(300, 300)]))
+    found = run("segmentpoints", STORE=str(store), INPUT=layer("Point", [point(300, 300)], crs))
+    overlap = found[0].geometry().intersection(expected[0].geometry()).area()
+    assert overlap == pytest.approx(expected[0].geometry().area(), rel=1e-6)
+
+
+def test_polygons_in_another_crs_have_the_same_area_on_the_ground(store: Path) -> None:
+    clicks = layer("Point", [point(300, 300)])
+    expected = run("segmentpoints", STORE=str(store), INPUT=clicks)[0]
+    mercator = run("segmentpoints", STORE=str(store), INPUT=clicks, CRS="EPSG:3857")[0]
+    assert mercator["area_m2"] == pytest.approx(expected["area_m2"], rel=1e-9)
+    assert mercator.geometry().area() > 1.5 * expected.geometry().area()
+
+
+def test_labels_and_objects(store: Path) -> None:
+    fields = "&field=Object:double&field=LABEL:integer"
+    places = [point(300, 300), point(800, 450), point(800, 450), point(1200, 1000)]
+    values = [(3.0, 1), (3.0, None), (None, 1), (7.0, 0)]
+    log = Log()
+    found = run("segmentpoints", log, STORE=str(store), INPUT=layer("Point", places, RASTER_CRS, fields, values))
+    areas = {feature["object"]: feature.geometry().area() for feature in found}
+    assert areas["3"] == pytest.approx(planar_area(60) + planar_area(100, 30), rel=0.03)
+    assert areas["feature 3"] == pytest.approx(planar_area(100, 30), rel=0.03)
+    assert set(areas) == {"3", "feature 3"}
+    assert log.warnings == ["Left out object 7: The object has no positive point and no box: add one of them"]
+
+
+def test_fields_may_have_any_name(store: Path) -> None:
+    fields = "&field=tree:string&field=inside:integer"
+    values = [("oak", 1), ("oak", 0)]
+    clicks = layer("Point", [point(300, 300), point(800, 450)], RASTER_CRS, fields, values)
+    found = run("segmentpoints", STORE=str(store), INPUT=clicks, OBJECT_FIELD="tree", LABEL_FIELD="inside")
+    assert [feature["object"] for feature in found] == ["oak"]
+    assert found[0].geometry().area() == pytest.approx(planar_area(60), rel=0.03)
+
+
+def test_multipoints_are_one_object(store: Path) -> None:
+    both = QgsGeometry.collectGeometry([point(300, 300), point(800, 450)])
+    found = run("segmentpoints", STORE=str(store), INPUT=layer("MultiPoint", [both]))
+    assert len(found) == 1
+    assert found[0].geometry().area() == pytest.approx(planar_area(60) + planar_area(100, 30), rel=0.03)
+
+
+def test_what_cannot_be_answered_is_named_and_loses_nothing_else(store: Path) -> None:
+    log = Log()
+    places = [point(-500, 300), point(300, 300), QgsGeometry(), point(1400, 100)]
+    found = run("segmentpoints", log, STORE=str(store), INPUT=layer("Point", places))
+    assert [feature["object"] for feature in found] == ["2"]
+    assert len(log.warnings) == 3
+    assert log.warnings[0].startswith("Left out feature 3: it has no geometry")
+    assert any(text.startswith("Left out object 1: The point (699750, ") for text in log.warnings)
+    assert any(text.startswith("Left out object 4: The mask is empty") for text in log.warnings)
+
+
+def test_places_beyond_the_crs_are_named(store: Path) -> None:
+    # The pole has no place in a Mercator projection, nor what lies behind the globe in UTM.
+    clicks = QgsVectorLayer("Point?crs=EPSG:4326", "clicks", "memory")
+    for x, y in ((87.0, 0.0), (0.0, 1e6)):
+        feature = QgsFeature()
+        feature.setGeometry(QgsGeometry.fromPointXY(QgsPointXY(x, y)))
+        clicks.dataProvider().addFeatures([feature])
+    log = Log()
+    assert run("segmentpoints", log, STORE=str(store), INPUT=clicks) == []
+    assert len(log.warnings) == 2
+
+
+def test_options_of_the_outline(store: Path) -> None:
+    common = {"STORE": str(store), "INPUT": layer("Point", [point(300, 300), point(800, 450)])}
+    log = Log()
+    large = run("segmentpoints", log, **common, MIN_AREA_M2=planar_area(80), FILL_HOLES_M2=planar_area(40))
+    assert len(large) == 1 and len(log.warnings) == 1
+    assert large[0].geometry().area() == pytest.approx(planar_area(100), rel=0.03)
+    rough, fine = (run("segmentpoints", **common, SIMPLIFY=value)[0].geometry() for value in (20, 0))
+    assert rough.constGet().nCoordinates() < fine.constGet().nCoordinates() / 3
+
+
+@pytest.mark.parametrize(("candidate", "areas"), [("1", [60]), ("2", [44]), ("all", [60, 44])])
+def test_candidates(store: Path, candidate: str, areas: list[float]) -> None:
+    clicks = layer("Point", [point(300, 300)])
+    found = run("segmentpoints", STORE=str(store), INPUT=clicks, CANDIDATE=candidate)
+    assert [feature.geometry().area() for feature in found] == pytest.approx([planar_area(r) for r in areas], rel=0.1)
+    if candidate == "all":
+        assert [feature["candidate"] for feature in found] == [1, 2]
+
+
+def test_level(store: Path) -> None:
+    found = run("segmentpoints", STORE=str(store), INPUT=layer("Point", [point(300, 300)]), LEVEL=1)
+    assert found[0]["level"] == 1
+
+
+@pytest.mark.parametrize("crs", [RASTER_CRS, "EPSG:4326"])
+def test_boxes(store: Path, crs: str) -> None:
+    """A field called label says nothing of a box, and outlines need not be boxes, nor valid."""
+    corners = [(690, 390), (910, 610), (910, 390), (690, 610), (690, 390)]
+    bow = QgsGeometry.fromPolygonXY([[QgsPointXY(*TRANSFORM.apply(*corner)) for corner in corners]])
+    fields, values = "&field=label:string&field=object:string", [("oak", "a"), ("elm", "b")]
+    boxes = layer("Polygon", [box(230, 230, 370, 370), bow], crs, fields, values)
+    found = {feature["object"]: feature for feature in run("segmentboxes", STORE=str(store), INPUT=boxes)}
+    assert found["a"].geometry().area() == pytest.approx(planar_area(60), rel=0.03)
+    assert found["b"].geometry().area() == pytest.approx(planar_area(100, 30), rel=0.03)
+
+
+@pytest.mark.parametrize("name", ["segmentpoints", "segmentboxes"])
+def test_a_folder_that_is_no_store(tmp_path: Path, name: str) -> None:
+    kind = "Point" if name == "segmentpoints" else "Polygon"
+    with pytest.raises(QgsProcessingException, match=r"is not an embedding store: it has no zarr\.json: choose"):
+        run(name, STORE=str(tmp_path), INPUT=layer(kind, []))
+
+
+def test_a_label_that_is_neither(store: Path) -> None:
+    clicks = layer("Point", [point(300, 300)], RASTER_CRS, "&field=label:integer", [(2,)])
+    with pytest.raises(QgsProcessingException, match="prompts has label 2: use 1 for positive and 0 for negative"):
+        run("segmentpoints", STORE=str(store), INPUT=clicks)
+
+
+def test_cancel_in_the_middle_keeps_what_is_done(store: Path) -> None:
+    clicks = layer("Point", [point(300, 300)] * 10)
+    log = Log(cancel_at=40)
+    found = run("segmentpoints", log, STORE=str(store), INPUT=clicks)
+    assert len(found) == 4
+    assert log.progress[-1] == 40
+
+
+def test_no_features(store: Path) -> None:
+    assert run("segmentpoints", STORE=str(store), INPUT=layer("Point", [])) == []
+
+
+def test_footprint(store: Path) -> None:
+    tile = skipped_chunk(store, open_blobs(store).pyramid.choose(open_blobs(store).pyramid.bounds, is_box=False))
+    assert not tile.exists()
+    result = processing.run(
+        "geosam_es:storefootprint",
+        {"STORE": str(store), "FOOTPRINT": "TEMPORARY_OUTPUT", "TILES": "TEMPORARY_OUTPUT"},
+    )
+    (footprint,) = result["FOOTPRINT"].getFeatures()
+    assert footprint.geometry().area() == pytest.approx(1500 * 1200 * 0.25)
+    assert (footprint["raster"], footprint["width"], footprint["model"]) == ("blobs.tif", 1500, "blobs")
+    assert (footprint["levels"], footprint["encoded"], footprint["missing"]) == (2, 5, 0)
+    tiles = list(result["TILES"].getFeatures())
+    assert [tile["level"] for tile in tiles] == [0, 0, 0, 0, 1]
+    assert {tile["state"] for tile in tiles} == {"encoded"}
+    assert tiles[0].geometry().area() == pytest.approx(1024 * 1024 * 0.25)
+    assert tiles[4].geometry().area() == pytest.approx(1500 * 1200 * 0.25)
+    assert (tiles[0]["pixel_size"], tiles[4]["pixel_size"]) == (0.5, 1.0)
+    assert (result["ENCODED"], result["SKIPPED"], result["MISSING"]) == (5, 0, 0)
+    assert result["TILES"].crs().authid() == RASTER_CRS
+
+
+def test_footprint_tells_the_states_apart(tmp_path: Path) -> None:
+    metadata = make_metadata(2000, 900, transform=TRANSFORM)
+    decoder = tmp_path / "decoder.bin"
+    decoder.write_bytes(b"none")
+    writer = StoreWriter.create(tmp_path / "a.embeddings.zarr", metadata, {"decoder.onnx": decoder})
+    tiles = list(metadata.pyramid)
+    writer.write(tiles[0], {"image_embeddings": np.zeros((1, 256, 256))})
+    writer.skip(tiles[1])
+    result = processing.run(
+        "geosam_es:storefootprint",
+        {"STORE": str(set_crs(writer.root)), "FOOTPRINT": "TEMPORARY_OUTPUT", "TILES": "TEMPORARY_OUTPUT"},
+    )
+    states = [tile["state"] for tile in result["TILES"].getFeatures()]
+    assert states == ["encoded", "skipped"] + ["missing"] * (len(tiles) - 2)
+    without = processing.run(
+        "geosam_es:storefootprint", {"STORE": str(writer.root), "FOOTPRINT": "TEMPORARY_OUTPUT", "TILES": None}
+    )
+    assert without["MISSING"] == len(tiles) - 2
+
+
+def test_every_algorithm_explains_itself(provider: GeoSamProvider) -> None:
+    names = {algorithm.name() for algorithm in provider.algorithms()}
+    assert names == {"segmentpoints", "segmentboxes", "storefootprint"}
+    assert (provider.id(), provider.name()) == ("geosam_es", "GeoSAM-ES")
+    assert not provider.icon().isNull()
+    for algorithm in provider.algorithms():
+        assert algorithm.shortHelpString() and algorithm.displayName() and algorithm.group()
+        assert not algorithm.icon().pixmap(24).isNull()
+        assert type(algorithm.create()) is type(algorithm)
+
+
+def test_in_a_model(store: Path) -> None:
+    """Points come from another algorithm of the model, and the polygons are the model's."""
+    model = QgsProcessingModelAlgorithm("segment", "tests")
+    model.addModelParameter(QgsProcessingParameterFeatureSource("clicks"), QgsProcessingModelParameter("clicks"))
+    centroids = QgsProcessingModelChildAlgorithm("native:centroids")
+    centroids.setChildId("centroids")
+    source = QgsProcessingModelChildParameterSource
+    centroids.addParameterSources("INPUT", [source.fromModelParameter("clicks")])
+    centroids.addParameterSources("ALL_PARTS", [source.fromStaticValue(False)])
+    model.addChildAlgorithm(centroids)
+    segments = QgsProcessingModelChildAlgorithm("geosam_es:segmentpoints")
+    segments.setChildId("segments")
+    segments.addParameterSources("INPUT", [source.fromChildOutput("centroids", "OUTPUT")])
+    settings = {"CANDIDATE": "best", "MIN_AREA_M2": 0, "FILL_HOLES_M2": 0, "SIMPLIFY": 1, "LEVEL": 0}
+    for name, value in {"STORE": str(store), **settings}.items():
+        segments.addParameterSources(name, [source.fromStaticValue(value)])
+    output = QgsProcessingModelOutput("polygons")
+    output.setChildId("segments")
+    output.setChildOutputName("OUTPUT")
+    segments.setModelOutputs({"polygons": output})
+    model.addChildAlgorithm(segments)
+    valid, problems = model.validate()
+    assert valid, problems
+    boxes = layer("Polygon", [box(290, 290, 310, 310)])
+    context = QgsProcessingContext()
+    context.setProject(QgsProject.instance())
+    parameters = {"clicks": boxes, "segments:polygons": "memory:"}
+    results, ok = model.run(parameters, context, Log())
+    assert ok
+    (feature,) = context.takeResultLayer(results["segments:polygons"]).getFeatures()
+    assert feature.geometry().area() == pytest.approx(planar_area(60), rel=0.03)
+
+
+def test_with_the_embedded_model(tmp_path: Path) -> None:
+    """No stand-in: a picture encoded and decoded by onnxruntime."""
+    root = encode_picture(tmp_path)
+    (feature,) = run("segmentpoints", STORE=str(root), INPUT=layer("Point", [point(512, 512)]))
+    assert feature["model"] == "mini" and 0 < feature["score"] <= 1
+    assert feature.geometry().contains(point(512, 512))
+
+
+def encode_picture(folder: Path) -> Path:
+    """Make a store of a bright disc with the embedded model."""
+    models = Path(segmenting.__file__).parents[1] / "models" / "mini"
+    encoder = OnnxEncoder(models, threads=1)
+    picture = np.repeat((disc((1024, 1024), 512, 512, 150) * 160 + 60)[..., None], 3, axis=2).astype(np.uint8)
+    metadata = make_metadata(1024, 1024, transform=TRANSFORM)
+    metadata = type(metadata)(**{**metadata.__dict__, "model": encoder.info.to_json(), "dtype": "float16"})
+    files = {name: models / name for name in ("prepare.onnx", "decoder.onnx")}
+    writer = StoreWriter.create(folder / "picture.embeddings.zarr", metadata, files)
+    (tile,) = metadata.pyramid
+    writer.write(tile, {name: values[0] for name, values in encoder.encode(picture[None]).items()})
+    return set_crs(writer.root)
