@@ -170,7 +170,8 @@ def _text(value: Any) -> str:
 
 def has_provenance_fields(fields: QgsFields) -> bool:
     """Tell whether a layer has fields for the provenance."""
-    return sum(fields.lookupField(name) >= 0 for name in PROVENANCE_FIELDS) >= _FIELDS_THAT_TELL
+    known = [name for name in PROVENANCE_FIELDS if fields.lookupField(name) >= 0]
+    return len(known) >= _FIELDS_THAT_TELL
 
 
 def provenance_values(fields: QgsFields, provenance: Provenance) -> dict[int, Any]:
