@@ -82,4 +82,4 @@ class Progress:
         return f"{done}/{total} {self._unit}"
 
     def _amount(self, rate: float) -> str:
-        return f"{rate / 1e6:.1f} MB" if self._unit == BYTES else f"{rate:.1f}"
+        return f"{rate / 1e6:.1f} MB" if self._unit == BYTES else f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"

@@ -102,7 +102,8 @@ class Raster:
     def _retag(self, dataset: Any, nodata: float | None) -> None:
         """Let GDAL know a nodata value that the file does not tell, by a virtual raster in memory around it.
 
-        Only GDAL can leave nodata out when it averages pixels for a coarser level. NaN needs it as much.
+        Only GDAL can leave nodata out when it averages pixels for a coarser level. NaN needs it as much. The price is
+        that GDAL averages native pixels then, also where the file has overviews.
         """
         if nodata is None:
             is_open = MaskFlags.all_valid in dataset.mask_flag_enums[self.bands[0] - 1]

@@ -194,6 +194,12 @@ def wide(tmp_path: Path) -> Path:
     return write_raster(tmp_path / "wide.tif", ramp(3, 2600, 4000))
 
 
+@pytest.fixture(autouse=True)
+def _own_temporary_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed cannot tidy up."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
+
+
 def start(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "encoder_tools.cli", *map(str, arguments)], **options)
 

@@ -54,6 +54,14 @@ def test_what_was_done_before_does_not_count_as_speed(clock: Clock, capsys: pyte
     assert capsys.readouterr().err == "a.tif: 1020/1040 tiles (2.0/s, 10 s left)\n"
 
 
+def test_slow_work_has_a_speed_too(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("a.tif", "tiles") as progress:
+        progress(0, 3)
+        clock.now = 50
+        progress(2, 3)
+    assert capsys.readouterr().err == "a.tif: 2/3 tiles (0.04/s, 25 s left)\n"
+
+
 def test_nothing_to_do(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with Progress("a.tif", "tiles") as progress:
         progress(7, 7)

@@ -24,6 +24,8 @@ from geosam_es.errors import RasterError
 from geosam_es.inference.encoder import FILL_RGB, TILE_SIZE
 from tests.encoder_tools.scenes import ramp, write_raster
 
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NodataShadowWarning")
+
 PALETTE = ((255, 0, 0, 255), (0, 200, 10, 255), (9, 9, 9, 0))
 
 
@@ -251,8 +253,10 @@ def test_a_coarse_pixel_is_the_mean_of_those_under_it(
     np.testing.assert_allclose(read[0], expected, rtol=1e-5)
 
 
-def test_overviews_are_used(tmp_path: Path) -> None:
-    path = write_raster(tmp_path / "a.tif", np.zeros((3, 512, 512), np.uint8), tiled=True, blockxsize=64, blockysize=64)
+@pytest.mark.parametrize("nodata", [None, 7])
+def test_overviews_are_used(tmp_path: Path, nodata: int | None) -> None:
+    blocks = {"tiled": True, "blockxsize": 64, "blockysize": 64}
+    path = write_raster(tmp_path / "a.tif", np.zeros((3, 512, 512), np.uint8), nodata=nodata, **blocks)
     with rasterio.open(path, "r+") as dataset:
         dataset.build_overviews([4], Resampling.average)
     with rasterio.open(path, "r+", OVERVIEW_LEVEL=0) as overview:
