@@ -1,0 +1,154 @@
+"""A polygon beside its neighbours: no overlaps, no slivers, and one border where two polygons meet.
+
+Everything is done by overlay with the neighbours themselves, so that a shared border has the neighbours' own vertices.
+Neighbours never change. Lengths are in the units of the plane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Union
+
+import shapely
+
+from .topology import merge, polygon_parts
+
+__all__ = ["default_sliver_width", "snap_to_neighbours", "trim_neighbours"]
+
+Outline = Union[shapely.Polygon, shapely.MultiPolygon]
+
+_SLIVER_WIDTH = 0.02
+"""Width of a sliver by the square root of the polygon's area."""
+
+_MITRE_LIMIT = 5.0
+"""Corners stay sharp down to about 23 degrees when an outline is moved out and in again."""
+
+_WEDGE_LIMIT = 1.5
+"""Where an outline leaves a neighbour's border at less than about 80 degrees the wedge between them is filled."""
+
+_HAIR = 1e-3
+"""What is thinner than this part of the tolerance comes from rounding."""
+
+
+def default_sliver_width(outline: Outline) -> float:
+    """Return the width below which a leftover of a polygon of this size is a sliver."""
+    return float(_SLIVER_WIDTH * outline.area**0.5)
+
+
+def trim_neighbours(
+    outline: Outline, neighbours: Iterable[shapely.Geometry], sliver_width: float | None = None
+) -> Outline:
+    """Leave out what neighbours cover, and the slivers that this would leave.
+
+    Parameters
+    ----------
+    outline : Polygon or MultiPolygon
+        Valid.
+    neighbours : iterable of geometry
+    sliver_width : float, optional
+        What trimming leaves that is narrower goes too; `default_sliver_width` where nothing is said.
+
+    Returns
+    -------
+    Polygon or MultiPolygon
+        Valid; empty where nothing is left.
+    """
+    width = default_sliver_width(outline) if sliver_width is None else sliver_width
+    around = [part for part in _nearby(outline, neighbours, width) if _overlaps(part, outline)]
+    if not around:
+        return outline
+    cover = shapely.union_all(around)
+    trimmed = merge(polygon_parts(shapely.difference(outline, cover)))
+    return _without_slivers(trimmed, cover, width)
+
+
+def snap_to_neighbours(outline: Outline, neighbours: Iterable[shapely.Geometry], tolerance: float) -> Outline:
+    """Draw an outline to its neighbours' borders: gaps and overlaps up to the tolerance become one shared border.
+
+    Neighbours that overlap by more are left alone; `trim_neighbours` first takes care of them.
+
+    Parameters
+    ----------
+    outline : Polygon or MultiPolygon
+        Valid.
+    neighbours : iterable of geometry
+    tolerance : float
+
+    Returns
+    -------
+    Polygon or MultiPolygon
+        Valid; the outline as it was where no neighbour is near.
+    """
+    near = [
+        part
+        for part in _nearby(outline, neighbours, 2 * tolerance)
+        if part.distance(outline) <= tolerance and not _is_wide(part.intersection(outline), tolerance)
+    ]
+    if not near:
+        return outline
+    cover = shapely.union_all(near)
+    filled = shapely.union(outline, _gaps(outline, cover, tolerance))
+    beside = _without_slivers(merge(polygon_parts(shapely.difference(filled, cover))), cover, tolerance)
+    # The neighbours' own vertices take the place of those that rounding put beside them.
+    shared = shapely.make_valid(shapely.snap(beside, cover, _HAIR * tolerance))
+    result = merge(polygon_parts(shapely.difference(shared, cover)))
+    return outline if result.is_empty else result
+
+
+def _nearby(outline: Outline, neighbours: Iterable[shapely.Geometry], reach: float) -> list[shapely.Polygon]:
+    """Return the parts of neighbours around an outline: a province cut to what matters here."""
+    min_x, min_y, max_x, max_y = outline.buffer(4 * reach + 1e-9 * max(map(abs, outline.bounds))).bounds
+    parts = []
+    for neighbour in neighbours:
+        valid = neighbour if neighbour.is_valid else shapely.make_valid(neighbour)
+        clipped = shapely.clip_by_rect(valid, min_x, min_y, max_x, max_y)
+        parts += polygon_parts(clipped if clipped.is_valid else shapely.make_valid(clipped))
+    return parts
+
+
+def _overlaps(one: shapely.Geometry, other: shapely.Geometry) -> bool:
+    return bool(shapely.relate_pattern(one, other, "T********"))
+
+
+def _is_wide(geometry: shapely.Geometry, width: float) -> bool:
+    return any(not part.buffer(-width / 2).is_empty for part in polygon_parts(geometry))
+
+
+def _gaps(outline: Outline, cover: shapely.Geometry, tolerance: float) -> shapely.Geometry:
+    """Return what lies between an outline and its neighbours where they are no farther apart than the tolerance.
+
+    It reaches a hair into both, so that overlaying it leaves no slit.
+    """
+    joined = shapely.union(outline, cover)
+    # Round on the way out, so that the tolerance is the same in all directions; on the way in the corners come back.
+    closed = _grown(shapely.buffer(joined, tolerance / 2), -tolerance / 2, _WEDGE_LIMIT)
+    # A gap between two neighbours is theirs as soon as it leads away from the outline.
+    closed = shapely.intersection(closed, outline.buffer(tolerance, quad_segs=4))
+    hair = _HAIR * tolerance
+    between = _grown(_grown(shapely.difference(closed, joined), -hair), hair)
+    gaps = [gap for gap in polygon_parts(between) if max(gap.distance(outline), gap.distance(cover)) <= hair]
+    return shapely.intersection(_grown(shapely.MultiPolygon(gaps), 2 * hair), closed)
+
+
+def _grown(geometry: shapely.Geometry, distance: float, mitre_limit: float = _MITRE_LIMIT) -> shapely.Geometry:
+    return shapely.buffer(geometry, distance, join_style="mitre", mitre_limit=mitre_limit)
+
+
+def _without_slivers(outline: Outline, cover: shapely.Geometry, width: float) -> Outline:
+    """Leave out what is narrower than the width and lies along the neighbours; narrow things elsewhere are meant."""
+    if width <= 0:
+        return outline
+    touching = cover.buffer(_HAIR * width)
+    kept = []
+    for part in polygon_parts(outline):
+        # Grown by a little more than shrunk, so that edges that stay are surely inside.
+        wide = _grown(_grown(part, -width / 2), width / 2 * 1.02)
+        narrow = [piece for piece in polygon_parts(shapely.difference(part, wide)) if _extent(piece) > width]
+        slivers = [piece for piece in narrow if piece.intersects(touching)]
+        kept.append(shapely.difference(part, shapely.union_all(slivers)) if slivers else part)
+    return merge(polygon for part in kept for polygon in polygon_parts(part))
+
+
+def _extent(piece: shapely.Polygon) -> float:
+    min_x, min_y, max_x, max_y = piece.bounds
+    return float(max(max_x - min_x, max_y - min_y))

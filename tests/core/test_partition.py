@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+from shapely.affinity import rotate, translate
+
+from geosam_es.core.partition import default_sliver_width, snap_to_neighbours, trim_neighbours
+
+X, Y = 725_000.0, 4_372_000.0
+
+
+def box(min_x: float, min_y: float, max_x: float, max_y: float) -> shapely.Polygon:
+    return shapely.box(X + min_x, Y + min_y, X + max_x, Y + max_y)
+
+
+def blob(seed: int, x: float = 0, y: float = 0, radius: float = 10) -> shapely.Polygon:
+    """Draw an outline as a mask gives it: round, uneven, with many vertices."""
+    rng = np.random.default_rng(seed)
+    angles = np.linspace(0, 2 * np.pi, 80, endpoint=False)
+    radii = radius * (1 + 0.15 * np.sin(3 * angles + rng.uniform(0, 6)) + 0.02 * rng.normal(size=80))
+    return shapely.Polygon(np.column_stack([X + x + radii * np.cos(angles), Y + y + radii * np.sin(angles)]))
+
+
+def neighbours_of(seed: int) -> list[shapely.Polygon]:
+    """Draw a field with a straight border, a habitat with a crooked one, and something far away."""
+    rng = np.random.default_rng(seed + 1)
+    field = rotate(box(8 + rng.uniform(-2, 3), -40, 60, 40), rng.uniform(0, 360), origin=(X, Y))
+    habitat = shapely.difference(blob(seed + 2, *rng.uniform(-15, 15, 2), radius=8), field)
+    return [field, *getattr(habitat, "geoms", [habitat]), box(500, 500, 600, 600)]
+
+
+def vertices(geometry: shapely.Geometry) -> set[tuple[float, float]]:
+    return {tuple(xy) for xy in shapely.get_coordinates(geometry).tolist()}
+
+
+@given(st.integers(0, 10_000))
+def test_what_is_trimmed_overlaps_nothing_and_loses_nothing_else(seed: int) -> None:
+    outline, neighbours = blob(seed), neighbours_of(seed)
+    cover = shapely.union_all(neighbours)
+    trimmed = trim_neighbours(outline, neighbours)
+    assert trimmed.is_valid
+    assert trimmed.intersection(cover).area < 1e-6
+    assert shapely.difference(trimmed, outline).area < 1e-6
+    lost = shapely.difference(shapely.difference(outline, cover), trimmed)
+    # Nothing wider than a sliver is lost.
+    assert lost.buffer(-default_sliver_width(outline)).is_empty
+
+
+@given(st.integers(0, 10_000), st.floats(0.2, 3))
+def test_snapped_outlines_share_the_border(seed: int, tolerance: float) -> None:
+    outline, neighbours = blob(seed), neighbours_of(seed)
+    cover = shapely.union_all(neighbours)
+    trimmed = trim_neighbours(outline, neighbours)
+    if trimmed.is_empty:
+        return
+    snapped = snap_to_neighbours(trimmed, neighbours, tolerance)
+    assert snapped.is_valid
+    assert snapped.intersection(cover).area < 1e-5
+    assert shapely.difference(snapped, trimmed.buffer(1.01 * tolerance, quad_segs=32)).is_empty
+    lost = shapely.difference(trimmed, snapped)
+    assert lost.buffer(-tolerance).is_empty
+    # The neighbours' vertices along the shared border are vertices of the outline too.
+    own = shapely.MultiPoint(shapely.get_coordinates(snapped))
+    theirs = shapely.points(np.vstack([shapely.get_coordinates(neighbour) for neighbour in neighbours]))
+    shared = theirs[shapely.distance(theirs, snapped) < 1e-8]
+    assert (shapely.distance(shared, own) < 1e-8).all()
+
+
+def test_a_gap_closes_with_the_neighbours_own_vertices() -> None:
+    crooked = shapely.Polygon(
+        [(X + 10.5, Y - 20), (X + 40, Y), (X + 10.7, Y + 20), (X + 10.2, Y + 4), (X + 10.9, Y - 3)]
+    )
+    snapped = snap_to_neighbours(box(0, -10, 10, 10), [crooked], 1.0)
+    assert {(X + 10.2, Y + 4), (X + 10.9, Y - 3)} <= vertices(snapped)
+    # The gap is closed, but for the corner where the neighbour's border recedes.
+    assert shapely.difference(box(0, -9.9, 10.2, 10), snapped).area < 0.01
+    assert snapped.intersection(crooked).area < 1e-6
+
+
+def test_a_thin_overlap_becomes_the_border_and_a_wide_one_stays() -> None:
+    field = box(10, -40, 60, 40)
+    assert snap_to_neighbours(box(0, 0, 10.4, 10), [field], 1.0).equals(box(0, 0, 10, 10))
+    overlapping = box(0, 0, 14, 10)
+    assert snap_to_neighbours(overlapping, [field], 1.0).equals(overlapping)
+    assert snap_to_neighbours(trim_neighbours(overlapping, [field]), [field], 1.0).equals(box(0, 0, 10, 10))
+
+
+def test_right_corners_stay_right() -> None:
+    """Where a wall stands on a neighbour's border no fillet is put into the corner."""
+    assert snap_to_neighbours(box(0, 0, 9.5, 10), [box(10, -40, 60, 40)], 1.0).equals(box(0, 0, 10, 10))
+    standing = box(0, 0, 10, 10)
+    assert snap_to_neighbours(standing, [box(10, -40, 60, 40)], 1.0).equals(standing)
+
+
+def test_a_hole_in_a_neighbour_is_filled_to_its_border() -> None:
+    hole = blob(3)
+    around = shapely.Polygon(box(-50, -50, 50, 50).exterior, [hole.exterior])
+    snapped = snap_to_neighbours(shapely.simplify(hole.buffer(-0.4), 0.3), [around], 1.5)
+    assert snapped.equals(hole)
+    assert vertices(snapped) == vertices(hole)
+
+
+def test_what_is_out_of_reach_changes_nothing() -> None:
+    outline = blob(1)
+    far = [box(40, 40, 60, 60)]
+    assert snap_to_neighbours(outline, far, 2.0) is outline
+    assert trim_neighbours(outline, far) is outline
+    assert trim_neighbours(outline, []) is outline
+
+
+def test_covered_polygons_become_empty() -> None:
+    assert trim_neighbours(blob(1), [box(-50, -50, 50, 50)]).is_empty
+
+
+def test_slivers_beyond_a_neighbour_go_and_real_parts_stay() -> None:
+    outline = box(0, 0, 100, 100)
+    # A road leaves a strip of 0.5 m on its other side; its own sliver width is 2 m.
+    assert trim_neighbours(outline, [box(90, -10, 99.5, 110)]).equals(box(0, 0, 90, 100))
+    split = trim_neighbours(outline, [box(60, -10, 70, 110)])
+    assert [part.area for part in split.geoms] == pytest.approx([6000, 3000])
+    # A spike along the neighbour goes, and the outline's own narrow arm elsewhere stays.
+    armed = shapely.union(outline, box(-50, 40, 0, 41))
+    wedge = shapely.Polygon([(X - 10, Y - 10), (X + 110, Y - 10), (X + 110, Y + 99.5), (X + 60, Y + 99.5), (X + 60, Y)])
+    trimmed = trim_neighbours(armed, [wedge])
+    assert trimmed.intersection(box(70, 99.5, 100, 100)).area < 1e-6
+    assert trimmed.intersection(box(-50, 40, 0, 41)).area == pytest.approx(50)
+
+
+def test_a_huge_neighbour_costs_little_and_an_invalid_one_is_mended() -> None:
+    rng = np.random.default_rng(0)
+    angles = np.linspace(0, 2 * np.pi, 100_000, endpoint=False)
+    radii = 5e4 + rng.normal(size=angles.size)
+    province = shapely.Polygon(np.column_stack([X + 5e4 + radii * np.cos(angles), Y + radii * np.sin(angles)]))
+    trimmed = trim_neighbours(blob(1), [province])
+    assert trimmed.intersection(province).area < 1e-6
+    bow_tie = shapely.Polygon([(X, Y - 5), (X + 20, Y + 5), (X + 20, Y - 5), (X, Y + 5)])
+    assert not bow_tie.is_valid
+    cut = trim_neighbours(blob(1), [bow_tie])
+    assert cut.is_valid and cut.intersection(shapely.make_valid(bow_tie)).area < 1e-6
+
+
+def test_multipolygons_are_taken_as_they_are() -> None:
+    both = shapely.MultiPolygon([box(0, 0, 10, 10), box(30, 0, 40, 10)])
+    trimmed = trim_neighbours(both, [shapely.MultiPolygon([box(5, -5, 12, 15), box(35, -5, 50, 15)])])
+    assert trimmed.equals(shapely.MultiPolygon([box(0, 0, 5, 10), box(30, 0, 35, 10)]))
+    assert trim_neighbours(both, [translate(both, 0, 10)]).equals(both)
