@@ -1,0 +1,1 @@
+"""The QGIS plugin: what the user sees and touches."""

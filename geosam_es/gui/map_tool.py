@@ -1,0 +1,183 @@
+"""The map tool: mouse and keys on the canvas, turned into signals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qgis.core import QgsGeometry, QgsPointXY, QgsWkbTypes
+from qgis.gui import QgsMapCanvas, QgsMapMouseEvent, QgsMapTool, QgsRubberBand
+from qgis.PyQt.QtCore import QEvent, QObject, QPoint, Qt, pyqtSignal
+from qgis.PyQt.QtGui import QColor, QKeySequence
+from qgis.PyQt.QtWidgets import QApplication
+
+__all__ = ["SegmentMapTool"]
+
+_BOX_COLOUR = QColor(255, 255, 255, 220)
+_MODIFIER_KEYS = (Qt.Key.Key_Shift, Qt.Key.Key_Control, Qt.Key.Key_Alt, Qt.Key.Key_Meta)
+_BUTTON_EVENTS = (QEvent.Type.MouseButtonPress, QEvent.Type.MouseButtonRelease, QEvent.Type.MouseButtonDblClick)
+
+
+class SegmentMapTool(QgsMapTool):
+    """Turns gestures into signals; knows nothing of what they mean.
+
+    Parameters
+    ----------
+    canvas : QgsMapCanvas
+    shortcuts : list of QAction
+        Triggered by their keys while the canvas has the focus, before QGIS's own shortcuts of the same keys, and only
+        while they are enabled.
+
+    Signals
+    -------
+    clicked : QgsPointXY, bool
+        In the canvas's CRS, and whether it is positive.
+    boxed : list of QgsPointXY
+        The four corners on the screen, in the canvas's CRS: where the canvas is rotated, they are no upright rectangle.
+    hovered : QgsPointXY, bool
+        As clicked.
+    accepted
+        By the right mouse button.
+    left
+        The pointer left the canvas.
+    """
+
+    clicked = pyqtSignal(QgsPointXY, bool)
+    boxed = pyqtSignal(object)
+    hovered = pyqtSignal(QgsPointXY, bool)
+    accepted = pyqtSignal()
+    left = pyqtSignal()
+
+    def __init__(self, canvas: QgsMapCanvas, shortcuts: list[Any]) -> None:
+        super().__init__(canvas)
+        self._shortcuts = shortcuts
+        self._pressed: QPoint | None = None
+        self._is_box = False
+        self._panning = False
+        self._band: QgsRubberBand | None = None
+        self._filtered: list[QObject] = []
+        self.setCursor(Qt.CursorShape.CrossCursor)
+
+    def activate(self) -> None:
+        """Listen to the canvas; called by QGIS."""
+        super().activate()
+        # QGIS's own actions would take Ctrl+Z, and Qt would take Tab, before any key reaches a map tool.
+        self._filtered = [self.canvas(), self.canvas().viewport()]
+        for watched in self._filtered:
+            watched.installEventFilter(self)
+        self.canvas().setFocus()
+
+    def deactivate(self) -> None:
+        """Leave the canvas as it was; called by QGIS."""
+        for watched in self._filtered:
+            watched.removeEventFilter(self)
+        self._filtered = []
+        self._forget_press()
+        self._panning = False
+        self.left.emit()
+        super().deactivate()
+
+    def canvasPressEvent(self, event: QgsMapMouseEvent) -> None:  # noqa: N802
+        """Remember where a click or a box begins."""
+        if event.button() == Qt.MouseButton.LeftButton:
+            self._pressed = event.pos()
+
+    def canvasMoveEvent(self, event: QgsMapMouseEvent) -> None:  # noqa: N802
+        """Draw the box, or tell where the pointer is."""
+        if self._panning:
+            return
+        if self._pressed is None:
+            if not event.buttons():
+                self.hovered.emit(self.toMapCoordinates(event.pos()), not _has_shift(event))
+            return
+        self._is_box = self._is_box or self._is_far(event.pos())
+        if self._is_box:
+            self._draw_box(self._corners(self._pressed, event.pos()))
+
+    def canvasReleaseEvent(self, event: QgsMapMouseEvent) -> None:  # noqa: N802
+        """End a click or a box."""
+        if event.button() == Qt.MouseButton.RightButton:
+            self._forget_press()
+            self.accepted.emit()
+            return
+        if event.button() != Qt.MouseButton.LeftButton or self._pressed is None:
+            return
+        pressed, is_box = self._pressed, self._is_box or self._is_far(event.pos())
+        self._forget_press()
+        corners = self._corners(pressed, event.pos())
+        if is_box and pressed.x() != event.pos().x() and pressed.y() != event.pos().y():
+            self.boxed.emit(corners)
+        elif not is_box:
+            self.clicked.emit(self.toMapCoordinates(pressed), not _has_shift(event))
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
+        """Take the keys of the shortcuts, and see where Space and the pointer are."""
+        kind = event.type()
+        if kind == QEvent.Type.Leave:
+            self.left.emit()
+        elif kind in (QEvent.Type.KeyPress, QEvent.Type.KeyRelease) and event.key() == Qt.Key.Key_Space:
+            # QGIS pans while Space is held; what the mouse does then is no prompt.
+            if not event.isAutoRepeat():
+                self._panning = kind == QEvent.Type.KeyPress
+                self._forget_press()
+        elif kind == QEvent.Type.FocusOut:
+            self._panning = False
+        elif kind in _BUTTON_EVENTS and self._panning:
+            # QGIS pans with Space and no button; with one, as elsewhere, it would stop.
+            return True
+        elif kind in (QEvent.Type.ShortcutOverride, QEvent.Type.KeyPress):
+            return self._take_key(event)
+        return False
+
+    def _take_key(self, event: Any) -> bool:
+        if event.key() in _MODIFIER_KEYS:
+            return False
+        if self._pressed is not None and event.key() == Qt.Key.Key_Escape:
+            # Esc in the middle of a drag gives up the box, not the object.
+            event.accept()
+            if event.type() == QEvent.Type.KeyPress:
+                self._forget_press()
+            return True
+        action = self._action_for(event)
+        if action is None:
+            return False
+        event.accept()
+        if event.type() == QEvent.Type.KeyPress:
+            action.trigger()
+        return True
+
+    def _action_for(self, event: Any) -> Any | None:
+        modifiers = event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier
+        code = getattr(modifiers, "value", None)
+        key = Qt.Key.Key_Return if event.key() == Qt.Key.Key_Enter else event.key()
+        pressed = QKeySequence((int(modifiers) if code is None else code) | int(key))
+        enabled = (action for action in self._shortcuts if action.isEnabled())
+        return next((action for action in enabled if pressed in action.shortcuts()), None)
+
+    def _is_far(self, position: QPoint) -> bool:
+        return self._pressed is not None and (
+            (position - self._pressed).manhattanLength() >= QApplication.startDragDistance()
+        )
+
+    def _corners(self, start: QPoint, end: QPoint) -> list[QgsPointXY]:
+        screen = [start, QPoint(end.x(), start.y()), end, QPoint(start.x(), end.y())]
+        return [self.toMapCoordinates(point) for point in screen]
+
+    def _draw_box(self, corners: list[QgsPointXY]) -> None:
+        if self._band is None:
+            self._band = QgsRubberBand(self.canvas(), QgsWkbTypes.GeometryType.PolygonGeometry)
+            self._band.setStrokeColor(_BOX_COLOUR)
+            self._band.setSecondaryStrokeColor(QColor(0, 0, 0, 160))
+            self._band.setFillColor(QColor(255, 255, 255, 25))
+            self._band.setWidth(1)
+        self._band.setToGeometry(QgsGeometry.fromPolygonXY([[*corners, corners[0]]]), None)
+
+    def _forget_press(self) -> None:
+        self._pressed = None
+        self._is_box = False
+        if self._band is not None:
+            self.canvas().scene().removeItem(self._band)
+            self._band = None
+
+
+def _has_shift(event: QgsMapMouseEvent) -> bool:
+    return bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)

@@ -1,0 +1,71 @@
+"""What is remembered between sessions, typed, under one group of QGIS's settings."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+from qgis.core import QgsSettings
+
+__all__ = ["GROUP", "Settings"]
+
+GROUP = "geosam_es"
+_RECENT_STORES = 8
+
+T = TypeVar("T", bool, int, float, str)
+
+
+class _Value(Generic[T]):
+    """One setting, of the type of its default."""
+
+    def __init__(self, key: str, default: T) -> None:
+        self.key = f"{GROUP}/{key}"
+        self.default = default
+
+    def __get__(self, instance: Any, owner: Any = None) -> T:
+        kind = type(self.default)
+        try:
+            return kind(QgsSettings().value(self.key, self.default, type=kind))
+        except TypeError:
+            # Someone, or an earlier version, wrote a value of another type.
+            return self.default
+
+    def __set__(self, instance: Any, value: T) -> None:
+        QgsSettings().setValue(self.key, value)
+
+
+class Settings:
+    """The plugin's settings; reading one after it was changed anywhere gives the new value."""
+
+    simplify_pixels = _Value("simplify_pixels", 1.0)
+    min_area_m2 = _Value("min_area_m2", 0.0)
+    fill_holes_m2 = _Value("fill_holes_m2", 0.0)
+    right_angles = _Value("right_angles", False)
+    trim_overlaps = _Value("trim_overlaps", False)
+    snap_tolerance = _Value("snap_tolerance", 0.0)
+    open_form = _Value("open_form", False)
+    hover_preview = _Value("hover_preview", False)
+    show_footprint = _Value("show_footprint", True)
+    show_tiles = _Value("show_tiles", False)
+    outline_colour = _Value("outline_colour", "#ffd400")
+    fill_opacity = _Value("fill_opacity", 35)
+    decoder_threads = _Value("decoder_threads", 0)
+    live_encoding = _Value("live_encoding", True)
+    encoder_folder = _Value("encoder_folder", "")
+    cache_gigabytes = _Value("cache_gigabytes", 5.0)
+
+    @property
+    def recent_stores(self) -> list[str]:
+        """Paths of the stores opened last, the latest first."""
+        value = QgsSettings().value(f"{GROUP}/recent_stores", [])
+        if isinstance(value, str):
+            return [value]
+        return [str(item) for item in value or []]
+
+    def remember_store(self, path: str) -> None:
+        """Put a store in front of the recent ones."""
+        stores = [path, *(other for other in self.recent_stores if other != path)]
+        QgsSettings().setValue(f"{GROUP}/recent_stores", stores[:_RECENT_STORES])
+
+    def forget_store(self, path: str) -> None:
+        """Take a store out of the recent ones."""
+        QgsSettings().setValue(f"{GROUP}/recent_stores", [other for other in self.recent_stores if other != path])

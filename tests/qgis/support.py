@@ -1,0 +1,163 @@
+"""A main window with a canvas and what the plugin touches of QGIS, and a scene whose answers are known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from qgis.core import (
+    QgsMapLayer,
+    QgsPointXY,
+)
+from qgis.gui import QgsMapCanvas, QgsMessageBar
+from qgis.PyQt.QtCore import QEvent, QObject, QPoint, QPointF, Qt, pyqtSignal
+from qgis.PyQt.QtGui import QMouseEvent
+from qgis.PyQt.QtTest import QTest
+from qgis.PyQt.QtWidgets import QActionGroup, QApplication, QMainWindow, QMenu, QStatusBar, QToolBar
+
+from geosam_es.core.geotransform import GeoTransform
+from tests.helpers import disc
+
+CRS = "EPSG:25830"
+LEFT, TOP, PIXEL = 700000.0, 4400000.0, 0.5
+SIDE = 1500
+TRANSFORM = GeoTransform(PIXEL, 0.0, LEFT, 0.0, -PIXEL, TOP)
+DISCS = {"a": (300, 300, 90), "b": (900, 420, 120), "c": (520, 1050, 150)}
+"""Column, row and radius in pixels of each object of the test scene."""
+
+
+class Interface(QObject):
+    """What the plugin uses of QgisInterface, over real widgets."""
+
+    currentLayerChanged = pyqtSignal(object)  # noqa: N815
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.window = QMainWindow()
+        self.canvas = QgsMapCanvas(self.window)
+        self.window.setCentralWidget(self.canvas)
+        self.bar = QgsMessageBar(self.window)
+        self.raster_menu = QMenu(self.window)
+        self.help_menu = QMenu(self.window)
+        self.group = QActionGroup(self.window)
+        self.shortcuts: list[Any] = []
+        self.options_factories: list[Any] = []
+        self.active: QgsMapLayer | None = None
+        self.form_answer = True
+        self.forms: list[Any] = []
+
+    def mapCanvas(self) -> QgsMapCanvas:  # noqa: N802
+        return self.canvas
+
+    def mainWindow(self) -> QMainWindow:  # noqa: N802
+        return self.window
+
+    def messageBar(self) -> QgsMessageBar:  # noqa: N802
+        return self.bar
+
+    def statusBarIface(self) -> QStatusBar:  # noqa: N802
+        return self.window.statusBar()
+
+    def mapToolActionGroup(self) -> QActionGroup:  # noqa: N802
+        return self.group
+
+    def addToolBar(self, name: str) -> QToolBar:  # noqa: N802
+        return self.window.addToolBar(name)
+
+    def addDockWidget(self, area: Any, dock: Any) -> None:  # noqa: N802
+        self.window.addDockWidget(area, dock)
+
+    def removeDockWidget(self, dock: Any) -> None:  # noqa: N802
+        self.window.removeDockWidget(dock)
+
+    def addPluginToRasterMenu(self, _name: str, action: Any) -> None:  # noqa: N802
+        self.raster_menu.addAction(action)
+
+    def removePluginRasterMenu(self, _name: str, action: Any) -> None:  # noqa: N802
+        self.raster_menu.removeAction(action)
+
+    def pluginHelpMenu(self) -> QMenu:  # noqa: N802
+        return self.help_menu
+
+    def registerMainWindowAction(self, action: Any, shortcut: str) -> bool:  # noqa: N802
+        action.setShortcut(shortcut)
+        self.shortcuts.append(action)
+        return True
+
+    def unregisterMainWindowAction(self, action: Any) -> bool:  # noqa: N802
+        self.shortcuts.remove(action)
+        return True
+
+    def registerOptionsWidgetFactory(self, factory: Any) -> None:  # noqa: N802
+        self.options_factories.append(factory)
+
+    def unregisterOptionsWidgetFactory(self, factory: Any) -> None:  # noqa: N802
+        self.options_factories.remove(factory)
+
+    def activeLayer(self) -> QgsMapLayer | None:  # noqa: N802
+        return self.active
+
+    def setActiveLayer(self, layer: QgsMapLayer | None) -> None:  # noqa: N802
+        self.active = layer
+        self.currentLayerChanged.emit(layer)
+
+    def openFeatureForm(self, _layer: Any, feature: Any, *_flags: bool) -> bool:  # noqa: N802
+        self.forms.append(feature)
+        return self.form_answer
+
+    def messages(self) -> list[str]:
+        return [item.text() for item in self.bar.items()]
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    """Let Qt work until something is true; fail where it never gets so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing came of it"
+        QApplication.processEvents()
+        time.sleep(0.002)
+
+
+def scene() -> np.ndarray:
+    """Discs on nothing; their polygons are known."""
+    image = np.zeros((SIDE, SIDE), np.float32)
+    for col, row, radius in DISCS.values():
+        image = np.maximum(image, disc((SIDE, SIDE), col, row, radius))
+    return image
+
+
+def place(name: str, dx: float = 0.0, dy: float = 0.0) -> QgsPointXY:
+    """Return where a disc is on the map, dx and dy pixels off its centre."""
+    col, row, _ = DISCS[name]
+    return QgsPointXY(*TRANSFORM.apply(col + dx, row + dy))
+
+
+def on_screen(canvas: QgsMapCanvas, point: QgsPointXY) -> QPoint:
+    pixel = canvas.getCoordinateTransform().transform(point)
+    return QPoint(round(pixel.x()), round(pixel.y()))
+
+
+def click(
+    canvas: QgsMapCanvas,
+    point: QgsPointXY,
+    button: Any = Qt.MouseButton.LeftButton,
+    modifiers: Any = Qt.KeyboardModifier.NoModifier,
+) -> None:
+    QTest.mouseClick(canvas.viewport(), button, modifiers, on_screen(canvas, point))
+
+
+def move(canvas: QgsMapCanvas, spot: QPoint, buttons: Any = Qt.MouseButton.LeftButton) -> None:
+    """Move the mouse; QTest's own moves carry no buttons."""
+    none, modifiers = Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier
+    where = QPointF(spot), QPointF(canvas.viewport().mapToGlobal(spot))
+    QApplication.sendEvent(canvas.viewport(), QMouseEvent(QEvent.Type.MouseMove, *where, none, buttons, modifiers))
+
+
+def drag(canvas: QgsMapCanvas, start: QgsPointXY, end: QgsPointXY) -> None:
+    viewport, first, last = canvas.viewport(), on_screen(canvas, start), on_screen(canvas, end)
+    QTest.mousePress(viewport, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, first)
+    for step in range(1, 6):
+        move(canvas, first + (last - first) * step / 5)
+    QTest.mouseRelease(viewport, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, last)

@@ -1,0 +1,312 @@
+"""The state of the object being drawn, driven through its thread."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qgis.core import QgsCoordinateReferenceSystem, QgsCoordinateTransform, QgsPointXY, QgsProject, QgsRectangle
+from qgis.PyQt.QtWidgets import QApplication
+
+from geosam_es.core.prompts import Point, Prompts
+from geosam_es.gui.controller import Drawing, SegmentationController
+from geosam_es.inference.session import CleanOptions
+from tests.helpers import BlobDecoder
+from tests.qgis.support import DISCS, PIXEL, Interface, place, wait_until
+
+DISC_AREA = {name: 3.14159 * (radius * PIXEL) ** 2 for name, (_, _, radius) in DISCS.items()}
+
+
+class Log:
+    """Everything a controller says."""
+
+    def __init__(self, controller: SegmentationController) -> None:
+        self.drawings: list[Drawing] = []
+        self.previews: list[Any] = []
+        self.accepted: list[Drawing] = []
+        self.errors: list[Any] = []
+        controller.drawing_changed.connect(self.drawings.append)
+        controller.preview_changed.connect(self.previews.append)
+        controller.accept_ready.connect(self.accepted.append)
+        controller.failed.connect(self.errors.append)
+
+
+@pytest.fixture
+def controller(iface: Interface, blob_store: Path, blobs: BlobDecoder) -> Iterator[SegmentationController]:
+    controller = SegmentationController(iface.canvas.mapSettings)
+    controller.open_store(blob_store, [])
+    wait_until(lambda: controller.store is not None)
+    yield controller
+    controller.shutdown()
+
+
+@pytest.fixture
+def log(controller: SegmentationController) -> Log:
+    return Log(controller)
+
+
+def settled(controller: SegmentationController) -> Drawing:
+    wait_until(lambda: not controller.drawing.busy)
+    return controller.drawing
+
+
+def area(drawing: Drawing) -> float:
+    assert drawing.result is not None
+    return float(drawing.result.geometry.area)
+
+
+def test_a_click_gives_the_object_under_it(controller: SegmentationController) -> None:
+    controller.add_point(place("a"))
+    assert controller.drawing.busy
+    assert controller.drawing.prompts.points[0].x == pytest.approx(place("a").x())
+    assert area(settled(controller)) == pytest.approx(DISC_AREA["a"], rel=0.05)
+
+
+def test_a_box_gives_the_object_in_it(controller: SegmentationController) -> None:
+    controller.set_box([place("b", dx, dy) for dx, dy in ((-140, -140), (140, -140), (140, 140), (-140, 140))])
+    assert area(settled(controller)) == pytest.approx(DISC_AREA["b"], rel=0.05)
+    assert controller.drawing.prompts.box is not None
+
+
+def test_undo_and_redo_go_prompt_by_prompt(controller: SegmentationController) -> None:
+    controller.add_point(place("a"))
+    one = area(settled(controller))
+    controller.add_point(place("b"))
+    two = area(settled(controller))
+    assert two > one
+    controller.undo()
+    assert area(settled(controller)) == one
+    assert len(controller.drawing.prompts) == 1
+    controller.redo()
+    assert area(settled(controller)) == two
+    controller.undo()
+    controller.undo()
+    assert settled(controller).result is None
+    assert not controller.drawing.can_undo
+    assert controller.drawing.can_redo
+
+
+def test_candidates_cycle(controller: SegmentationController) -> None:
+    controller.add_point(place("a"))
+    first = settled(controller)
+    assert first.result is not None
+    seen = [first.result.rank]
+    for _ in range(first.result.candidates):
+        controller.next_candidate()
+        result = settled(controller).result
+        assert result is not None
+        seen.append(result.rank)
+    assert seen == [0, 1, 2, 0]
+
+
+def test_prompts_given_faster_than_they_are_answered_all_count(controller: SegmentationController, log: Log) -> None:
+    for name in DISCS:
+        controller.add_point(place(name))
+    controller.undo()
+    assert area(settled(controller)) == pytest.approx(DISC_AREA["a"] + DISC_AREA["b"], rel=0.05)
+    assert log.errors == []
+
+
+def test_accept_waits_for_the_answer_and_holds_what_comes_after(controller: SegmentationController, log: Log) -> None:
+    controller.accept_ready.connect(lambda _drawing: controller.discard())
+    controller.add_point(place("a"))
+    controller.accept()
+    controller.add_point(place("b"))
+    wait_until(lambda: log.accepted)
+    assert area(log.accepted[0]) == pytest.approx(DISC_AREA["a"], rel=0.05)
+    assert area(settled(controller)) == pytest.approx(DISC_AREA["b"], rel=0.05)
+    assert len(controller.drawing.prompts) == 1
+
+
+def test_a_click_after_accept_begins_the_next_object(controller: SegmentationController, log: Log) -> None:
+    controller.add_point(place("a"))
+    settled(controller)
+    controller.accept()
+    controller.discard()
+    controller.add_point(place("b"))
+    assert area(settled(controller)) == pytest.approx(DISC_AREA["b"], rel=0.05)
+
+
+def test_discard_forgets_what_is_under_way(controller: SegmentationController) -> None:
+    controller.add_point(place("a"))
+    controller.discard()
+    assert controller.drawing == Drawing()
+    controller.add_point(place("b"))
+    assert area(settled(controller)) == pytest.approx(DISC_AREA["b"], rel=0.05)
+    assert len(controller.drawing.prompts) == 1
+
+
+def test_a_preview_changes_nothing(controller: SegmentationController, log: Log) -> None:
+    controller.preview(place("a"))
+    wait_until(lambda: any(log.previews))
+    assert log.previews[-1].geometry.area == pytest.approx(DISC_AREA["a"], rel=0.05)
+    assert controller.drawing == Drawing()
+
+
+def test_a_preview_where_nothing_can_be_is_no_error(controller: SegmentationController, log: Log) -> None:
+    controller.preview(QgsPointXY(0, 0))
+    wait_until(lambda: log.previews)
+    assert log.previews == [None]
+    assert log.errors == []
+
+
+def test_a_click_outside_says_so_and_leaves_the_object(controller: SegmentationController, log: Log) -> None:
+    controller.add_point(place("a"))
+    before = settled(controller)
+    controller.add_point(QgsPointXY(0, 0))
+    assert settled(controller) == before
+    assert "outside the raster" in log.errors[0].user_message
+
+
+def test_without_a_store_a_click_says_what_to_do(iface: Interface) -> None:
+    controller = SegmentationController(iface.canvas.mapSettings)
+    log = Log(controller)
+    controller.add_point(place("a"))
+    assert "No embedding store" in log.errors[0].user_message
+    controller.shutdown()
+
+
+def test_options_apply_to_the_object_at_hand(controller: SegmentationController) -> None:
+    controller.add_point(place("a"))
+    fine = settled(controller)
+    controller.set_options(CleanOptions(simplify_tolerance=20.0))
+    coarse = settled(controller)
+    assert fine.result is not None
+    assert coarse.result is not None
+    assert len(coarse.result.geometry.exterior.coords) < len(fine.result.geometry.exterior.coords)
+
+
+@pytest.mark.parametrize(("factor", "level"), [(0.3, 0), (1.0, 0), (1.99, 0), (2.0, 1), (50.0, 1)])
+def test_the_scale_chooses_the_level(
+    iface: Interface, controller: SegmentationController, factor: float, level: int
+) -> None:
+    """A raster of 1500 pixels has two levels."""
+    centre = place("a")
+    width, height = iface.canvas.width() * PIXEL * factor, iface.canvas.height() * PIXEL * factor
+    iface.canvas.setExtent(QgsRectangle.fromCenterAndSize(centre, width, height))
+    QApplication.processEvents()
+    controller.add_point(centre)
+    result = settled(controller).result
+    assert result is not None
+    assert result.level == level
+
+
+@pytest.mark.parametrize("rotation", [0.0, 37.0])
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:32630"])
+def test_canvas_and_raster_may_have_different_crs(
+    iface: Interface, controller: SegmentationController, crs: str, rotation: float
+) -> None:
+    project = QgsProject.instance()
+    assert controller.store is not None
+    there = QgsCoordinateTransform(controller.store.crs, QgsCoordinateReferenceSystem(crs), project)
+    iface.canvas.setDestinationCrs(QgsCoordinateReferenceSystem(crs))
+    iface.canvas.setRotation(rotation)
+    iface.canvas.setExtent(there.transformBoundingBox(QgsRectangle(700000, 4399250, 700750, 4400000)))
+    QApplication.processEvents()
+    controller.add_point(there.transform(place("a")))
+    assert area(settled(controller)) == pytest.approx(DISC_AREA["a"], rel=0.05)
+    controller.discard()
+    corners = [place("b", dx, dy) for dx, dy in ((-140, -140), (140, -140), (140, 140), (-140, 140))]
+    controller.set_box([there.transform(corner) for corner in corners])
+    assert area(settled(controller)) == pytest.approx(DISC_AREA["b"], rel=0.05)
+
+
+def test_a_place_that_does_not_exist_in_the_rasters_crs_is_an_error(
+    iface: Interface, controller: SegmentationController, log: Log
+) -> None:
+    iface.canvas.setDestinationCrs(QgsCoordinateReferenceSystem("EPSG:4326"))
+    controller.add_point(QgsPointXY(1e9, 1e9))
+    settled(controller)
+    assert len(log.errors) == 1
+
+
+def test_prompts_brought_back_give_the_polygon_again(controller: SegmentationController) -> None:
+    controller.add_point(place("a"))
+    controller.add_point(place("b"))
+    before = settled(controller)
+    controller.start_from(before.prompts)
+    after = settled(controller)
+    assert after.result is not None
+    assert before.result is not None
+    assert after.result.geometry.equals(before.result.geometry)
+    controller.undo()
+    assert len(settled(controller).prompts) == 1
+
+
+def test_prompts_are_kept_in_map_coordinates(controller: SegmentationController) -> None:
+    controller.add_point(place("a"))
+    controller.add_point(place("b"), positive=False)
+    points = settled(controller).prompts.points
+    assert [point.positive for point in points] == [True, False]
+    assert (points[1].x, points[1].y) == pytest.approx((place("b").x(), place("b").y()))
+
+
+def test_a_store_deleted_while_in_use_gives_one_message(
+    iface: Interface, blob_store: Path, blobs: BlobDecoder, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(blob_store, tmp_path / blob_store.name))
+    controller = SegmentationController(iface.canvas.mapSettings)
+    log = Log(controller)
+    controller.open_store(copy, [])
+    wait_until(lambda: controller.store is not None)
+    shutil.rmtree(copy)
+    controller.add_point(place("a"))
+    settled(controller)
+    assert len(log.errors) == 1
+    assert controller.drawing.result is None
+    controller.shutdown()
+
+
+def test_a_decoder_that_raises_does_not_end_the_thread(
+    controller: SegmentationController, log: Log, blobs: BlobDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller.add_point(place("a"))
+    before = settled(controller)
+
+    def crash(*_: Any) -> None:
+        raise RuntimeError("the decoder broke")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(blobs, "decode", crash)
+        controller.add_point(place("b"))
+        assert settled(controller) == before
+    assert "the decoder broke" in log.errors[0].user_message
+    controller.add_point(place("b"))
+    assert area(settled(controller)) > area(before)
+
+
+def test_tiles_in_view_are_prepared_before_the_first_click(
+    controller: SegmentationController, blobs: BlobDecoder
+) -> None:
+    controller.look_ahead()
+    wait_until(lambda: blobs.prepared > 0)
+    prepared = blobs.prepared
+    wait_until(lambda: not controller.drawing.busy)
+    controller.add_point(place("a"))
+    settled(controller)
+    assert blobs.prepared <= prepared + 1
+
+
+def test_tiles_in_view_are_told(controller: SegmentationController) -> None:
+    told: list[Any] = []
+    controller.tiles_changed.connect(told.append)
+    controller.look_ahead(with_tiles=True)
+    wait_until(lambda: told)
+    assert len(told[0].encoded) == 1
+    assert told[0].missing == []
+
+
+def test_closing_the_store_forgets_the_object(controller: SegmentationController) -> None:
+    controller.add_point(place("a"))
+    settled(controller)
+    controller.set_store(None)
+    assert controller.drawing == Drawing()
+
+
+def test_start_from_a_single_point(controller: SegmentationController) -> None:
+    spot = place("c")
+    controller.start_from(Prompts((Point(spot.x(), spot.y()),)))
+    assert area(settled(controller)) == pytest.approx(DISC_AREA["c"], rel=0.05)

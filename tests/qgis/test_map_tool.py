@@ -1,0 +1,158 @@
+"""Mouse and keys through the viewport of a real canvas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from qgis.core import QgsPointXY
+from qgis.PyQt.QtCore import QPoint, Qt
+from qgis.PyQt.QtTest import QTest
+from qgis.PyQt.QtWidgets import QApplication
+
+from geosam_es.gui.actions import QAction
+from geosam_es.gui.map_tool import SegmentMapTool
+from tests.qgis.support import Interface, click, drag, move, on_screen, place
+
+NONE = Qt.KeyboardModifier.NoModifier
+LEFT = Qt.MouseButton.LeftButton
+
+
+class Recorder:
+    def __init__(self, tool: SegmentMapTool) -> None:
+        self.events: list[Any] = []
+        tool.clicked.connect(lambda point, positive: self.events.append(("click", point, positive)))
+        tool.boxed.connect(lambda corners: self.events.append(("box", corners)))
+        tool.hovered.connect(lambda point, positive: self.events.append(("hover", positive)))
+        tool.accepted.connect(lambda: self.events.append(("accept",)))
+
+    def kinds(self) -> list[str]:
+        return [event[0] for event in self.events if event[0] != "hover"]
+
+
+@pytest.fixture
+def undo(iface: Interface) -> Any:
+    action = QAction("Undo", iface.window)
+    action.setShortcut("Ctrl+Z")
+    return action
+
+
+@pytest.fixture
+def tool(iface: Interface, undo: Any) -> Iterator[SegmentMapTool]:
+    tool = SegmentMapTool(iface.canvas, [undo])
+    iface.canvas.setMapTool(tool)
+    yield tool
+    iface.canvas.unsetMapTool(tool)
+
+
+def test_a_click_is_positive_and_with_shift_negative(iface: Interface, tool: SegmentMapTool) -> None:
+    recorder = Recorder(tool)
+    click(iface.canvas, place("a"))
+    click(iface.canvas, place("b"), modifiers=Qt.KeyboardModifier.ShiftModifier)
+    (_, first, positive), (_, _, negative) = [event for event in recorder.events if event[0] == "click"]
+    assert (positive, negative) == (True, False)
+    assert first.distance(place("a")) < 2 * iface.canvas.mapUnitsPerPixel()
+
+
+def test_a_drag_is_a_box_and_no_click(iface: Interface, tool: SegmentMapTool) -> None:
+    recorder = Recorder(tool)
+    start, end = place("a", -100, -80), place("a", 100, 80)
+    drag(iface.canvas, start, end)
+    assert recorder.kinds() == ["box"]
+    corners = recorder.events[-1][1]
+    assert max(c.x() for c in corners) - min(c.x() for c in corners) == pytest.approx(100, abs=4)
+    assert max(c.y() for c in corners) - min(c.y() for c in corners) == pytest.approx(80, abs=4)
+
+
+def test_a_shaking_hand_still_clicks(iface: Interface, tool: SegmentMapTool) -> None:
+    recorder = Recorder(tool)
+    spot = on_screen(iface.canvas, place("a"))
+    QTest.mousePress(iface.canvas.viewport(), LEFT, NONE, spot)
+    move(iface.canvas, spot + QPoint(2, 1))
+    QTest.mouseRelease(iface.canvas.viewport(), LEFT, NONE, spot + QPoint(2, 1))
+    assert recorder.kinds() == ["click"]
+
+
+def test_escape_gives_up_a_box(iface: Interface, tool: SegmentMapTool) -> None:
+    recorder = Recorder(tool)
+    viewport, spot = iface.canvas.viewport(), on_screen(iface.canvas, place("a"))
+    QTest.mousePress(viewport, LEFT, NONE, spot)
+    move(iface.canvas, spot + QPoint(60, 60))
+    QTest.keyClick(iface.canvas, Qt.Key.Key_Escape)
+    QTest.mouseRelease(viewport, LEFT, NONE, spot + QPoint(60, 60))
+    assert recorder.kinds() == []
+
+
+def test_the_right_button_accepts(iface: Interface, tool: SegmentMapTool) -> None:
+    recorder = Recorder(tool)
+    click(iface.canvas, place("a"), Qt.MouseButton.RightButton)
+    assert recorder.kinds() == ["accept"]
+
+
+def test_on_a_rotated_canvas_a_box_keeps_its_corners(iface: Interface, tool: SegmentMapTool) -> None:
+    iface.canvas.setRotation(30)
+    QApplication.processEvents()
+    recorder = Recorder(tool)
+    spot = on_screen(iface.canvas, place("c"))
+    viewport = iface.canvas.viewport()
+    QTest.mousePress(viewport, LEFT, NONE, spot)
+    move(iface.canvas, spot + QPoint(80, 40))
+    QTest.mouseRelease(viewport, LEFT, NONE, spot + QPoint(80, 40))
+    corners = recorder.events[-1][1]
+    step = iface.canvas.mapUnitsPerPixel()
+    assert corners[0].distance(corners[1]) == pytest.approx(80 * step, rel=0.01)
+    assert corners[1].distance(corners[2]) == pytest.approx(40 * step, rel=0.01)
+    assert corners[0].y() != pytest.approx(corners[1].y(), abs=step)
+
+
+def test_space_and_the_wheel_still_move_the_map(iface: Interface, tool: SegmentMapTool) -> None:
+    recorder = Recorder(tool)
+    canvas = iface.canvas
+    before = canvas.center()
+    spot = on_screen(canvas, place("a"))
+    move(canvas, spot, Qt.MouseButton.NoButton)
+    QTest.keyPress(canvas, Qt.Key.Key_Space)
+    QTest.mousePress(canvas.viewport(), LEFT, NONE, spot)
+    move(canvas, spot + QPoint(80, 40))
+    QTest.mouseRelease(canvas.viewport(), LEFT, NONE, spot + QPoint(80, 40))
+    QTest.keyRelease(canvas, Qt.Key.Key_Space)
+    assert canvas.center().distance(before) > 10 * canvas.mapUnitsPerPixel()
+    assert recorder.kinds() == []
+    click(canvas, QgsPointXY(canvas.center()))
+    assert recorder.kinds() == ["click"]
+
+
+def test_a_shortcut_is_taken_before_the_main_window_gets_it(iface: Interface, tool: SegmentMapTool, undo: Any) -> None:
+    """QGIS has its own Ctrl+Z; two of one kind would cancel each other out."""
+    own, other = [], []
+    undo.setShortcutContext(Qt.ShortcutContext.WidgetShortcut)
+    undo.triggered.connect(lambda: own.append(1))
+    of_qgis = QAction("Undo of QGIS", iface.window)
+    of_qgis.setShortcut("Ctrl+Z")
+    of_qgis.triggered.connect(lambda: other.append(1))
+    iface.window.addAction(of_qgis)
+    iface.window.activateWindow()
+    iface.canvas.setFocus()
+    QTest.keyClick(iface.canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert (own, other) == ([1], [])
+    undo.setEnabled(False)
+    QTest.keyClick(iface.canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert (own, other) == ([1], [1])
+
+
+def test_a_changed_shortcut_counts(iface: Interface, tool: SegmentMapTool, undo: Any) -> None:
+    taken = []
+    undo.triggered.connect(lambda: taken.append(1))
+    undo.setShortcut("U")
+    QTest.keyClick(iface.canvas, Qt.Key.Key_U)
+    QTest.keyClick(iface.canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert taken == [1]
+
+
+def test_without_the_tool_its_keys_are_free(iface: Interface, tool: SegmentMapTool, undo: Any) -> None:
+    taken = []
+    undo.triggered.connect(lambda: taken.append(1))
+    iface.canvas.unsetMapTool(tool)
+    QTest.keyClick(iface.canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert taken == []
