@@ -3,29 +3,52 @@
 #   make test     set up what the tests need, check the code, run every test
 # Others:
 #   make lint     ruff, mypy and the layering alone
+#   make test-qgis   the tests of the QGIS plugin alone
 #   make train-mini DATA=folder   train the embedded model from scratch (hours)
 #   make clean    remove the environment and everything made
 
 PYTHON ?= python3
 VENV ?= .venv
+# QGIS's own Python, which sees the qgis package and QGIS's numpy.
+QGIS_PYTHON ?= /usr/bin/python3
+QGIS_VENV ?= .venv-qgis
 # The tests use PyTorch's CPU build where pip offers one. torchvision is left out on purpose: beside a CPU build of
 # PyTorch the one on PyPI does not import, and the tests cover the way without it.
 TORCH ?= torch==2.13.0
 IMAGE ?=
 DATA ?=
 
+QGIS_PACKAGES = python3-qgis qgis-providers python3-venv
+QGIS_PLUGINS ?= /usr/share/qgis/python/plugins
+
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test lint train-mini clean
+.PHONY: help demo test test-core test-qgis lint train-mini clean
 
 help:
-	@sed -n '2,8s/^# *//p' Makefile
+	@sed -n '2,9s/^# *//p' Makefile
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/python -m encoder_tools.demo $(if $(IMAGE),"$(IMAGE)")
 
-test: lint
-	$(VENV)/bin/python -m pytest
+test: lint test-core test-qgis
+
+test-core: $(VENV)/.test
+	$(VENV)/bin/python -m pytest --ignore tests/qgis
+
+# Without QGIS, and without the right to install it, these tests are left out, and that is said aloud.
+test-qgis: $(VENV)/bin/activate
+	@if ! $(QGIS_PYTHON) -c 'import qgis.core' 2>/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(QGIS_PACKAGES) >/dev/null; \
+	  fi; \
+	fi; \
+	if $(QGIS_PYTHON) -c 'import qgis.core' 2>/dev/null; then \
+	  $(MAKE) --no-print-directory $(QGIS_VENV)/.test && \
+	  QT_QPA_PLATFORM=offscreen PYTHONPATH=$(QGIS_PLUGINS) $(QGIS_VENV)/bin/python -m pytest tests/qgis; \
+	else \
+	  echo "SKIPPED: every test of the QGIS plugin. To run them: sudo apt-get install $(QGIS_PACKAGES)" >&2; \
+	fi
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
@@ -45,6 +68,12 @@ $(VENV)/.test: $(VENV)/bin/activate pyproject.toml
 	$(PIP) -e '.[dev]' segment-anything onnx
 	@touch $@ $(VENV)/.demo
 
+# numpy stays QGIS's own: Debian's osgeo does not work with numpy 2.
+$(QGIS_VENV)/.test: pyproject.toml
+	$(QGIS_PYTHON) -m venv --system-site-packages $(QGIS_VENV)
+	$(QGIS_VENV)/bin/python -m pip --disable-pip-version-check install --quiet 'numpy<2' 'attrs>=24' 'shapely<2.2' -e '.[qgis-test]'
+	@touch $@
+
 # Debian's Python comes without the part that makes environments.
 $(VENV)/bin/activate:
 	@if ! $(PYTHON) -m venv $(VENV) >/dev/null 2>&1; then \
@@ -58,4 +87,4 @@ $(VENV)/bin/activate:
 	fi
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(QGIS_VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -37,6 +37,8 @@ class OnnxGraph:
             import onnxruntime
         except ImportError as error:
             raise ModelError("onnxruntime is not installed", "install it with: pip install onnxruntime") from error
+        # Some builds report how they are used; nothing here may leave the machine.
+        onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or available_cores()
         options.inter_op_num_threads = 1
