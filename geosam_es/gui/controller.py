@@ -28,7 +28,7 @@ from ..errors import GeoSamError, PromptError
 from ..inference.session import CleanOptions, Result, SegmentationSession
 from .crs import transform
 from .messages import tr
-from .store_opening import OpenStore, OpenStoreTask, RasterFile
+from .store_opening import OpenStore, OpenStoreTask, RasterLayerFile
 from .view_tiles import TilesInView, tiles_in_view
 from .worker import Job, Worker
 
@@ -126,7 +126,6 @@ class SegmentationController(QObject):
         self._worker = Worker(self)
         self._worker.done.connect(self._on_done)
         self._worker.failed.connect(self._on_failed)
-        self._worker.start()
 
     # The store.
 
@@ -140,7 +139,7 @@ class SegmentationController(QObject):
         """The store being opened."""
         return self._task.path if self._task is not None else None
 
-    def open_store(self, path: Path, rasters: list[RasterFile], threads: int | None = None) -> None:
+    def open_store(self, path: Path, rasters: list[RasterLayerFile], threads: int | None = None) -> None:
         """Begin to open a store; `store_changed` or `failed` tells how it went, and the open one stays till then."""
         self.cancel_opening()
         task = OpenStoreTask(path, rasters, threads)
@@ -163,6 +162,8 @@ class SegmentationController(QObject):
         """Draw from this store from now on; the object being drawn is discarded."""
         self.discard()
         self._store = store
+        if store is not None and not self._worker.isRunning():
+            self._worker.start()
         self.store_changed.emit(store)
 
     def shutdown(self) -> None:
@@ -187,8 +188,7 @@ class SegmentationController(QObject):
 
     def add_point(self, point: QgsPointXY, positive: bool = True) -> None:
         """Add a click, in the canvas's CRS."""
-        if self._accept_when_done:
-            self._held.append(lambda: self.add_point(point, positive))
+        if self._hold(lambda: self.add_point(point, positive)):
             return
         located = self._located([point])
         if located is not None:
@@ -197,8 +197,7 @@ class SegmentationController(QObject):
 
     def set_box(self, corners: list[QgsPointXY]) -> None:
         """Set the box around corners in the canvas's CRS."""
-        if self._accept_when_done:
-            self._held.append(lambda: self.set_box(corners))
+        if self._hold(lambda: self.set_box(corners)):
             return
         located = self._located(corners)
         if located is not None:
@@ -219,17 +218,17 @@ class SegmentationController(QObject):
 
     def undo(self) -> None:
         """Take the last prompt back."""
-        if self.drawing.can_undo:
+        if not self._hold(self.undo) and self.drawing.can_undo:
             self._prompt(lambda session: session.undo())
 
     def redo(self) -> None:
         """Bring back the prompt taken back last."""
-        if self._object is not None:
+        if not self._hold(self.redo) and self._object is not None:
             self._prompt(lambda session: session.redo())
 
     def next_candidate(self) -> None:
         """Show the next of the decoder's masks."""
-        if self._object is not None:
+        if not self._hold(self.next_candidate) and self._object is not None:
             self._prompt(lambda session: session.next_candidate() if session.current else None)
 
     def set_options(self, options: CleanOptions) -> None:
@@ -248,13 +247,20 @@ class SegmentationController(QObject):
 
     def accept(self) -> None:
         """Ask for the object to be written, once its prompts are answered."""
+        if self._hold(self.accept):
+            return
         if self.drawing.busy:
             self._accept_when_done = True
         elif self.drawing.has_polygon:
             self.accept_ready.emit(self.drawing)
 
+    def cancel(self) -> None:
+        """Discard the object, but for one that was accepted and is still being answered."""
+        if not self._hold(self.cancel):
+            self.discard()
+
     def discard(self) -> None:
-        """Forget the object."""
+        """Forget the object, and everything that was asked for."""
         self._object = None
         self._accept_when_done = False
         self._held.clear()
@@ -319,6 +325,12 @@ class SegmentationController(QObject):
         self._worker.ahead(jobs)
 
     # From here on private.
+
+    def _hold(self, gesture: Callable[[], None]) -> bool:
+        """Keep a gesture for later where an accepted object is still being answered: it is meant for the next one."""
+        if self._accept_when_done:
+            self._held.append(gesture)
+        return self._accept_when_done
 
     def _located(self, points: list[QgsPointXY]) -> tuple[list[tuple[float, float]], int] | None:
         """Return points in the raster's CRS and the level to look at, or tell why not."""
@@ -416,8 +428,10 @@ class SegmentationController(QObject):
         held, self._held = self._held, []
         self._accept_when_done = False
         self.accept()
-        for prompt in held:
-            prompt()
+        # Where it could not be written it is still there, and what came after was meant for the next one.
+        if self._object is None:
+            for gesture in held:
+                gesture()
 
 
 def _add_point(point: Point, session: SegmentationSession) -> None:

@@ -49,9 +49,6 @@ class Settings:
     outline_colour = _Value("outline_colour", "#ffd400")
     fill_opacity = _Value("fill_opacity", 35)
     decoder_threads = _Value("decoder_threads", 0)
-    live_encoding = _Value("live_encoding", True)
-    encoder_folder = _Value("encoder_folder", "")
-    cache_gigabytes = _Value("cache_gigabytes", 5.0)
 
     @property
     def recent_stores(self) -> list[str]:

@@ -20,11 +20,11 @@ from ..store.layout import RasterInfo, StoreMetadata, store_path_for
 from ..store.signature import check_signature, pixel_fingerprint, raster_signature
 from .messages import tr
 
-__all__ = ["OpenStore", "OpenStoreTask", "RasterFile", "check_fits", "raster_files", "store_beside"]
+__all__ = ["OpenStore", "OpenStoreTask", "RasterLayerFile", "check_fits", "raster_files", "store_beside"]
 
 
 @dataclass(frozen=True)
-class RasterFile:
+class RasterLayerFile:
     """A raster layer that GDAL reads, as the task sees it: no layer may be touched off the GUI thread.
 
     Attributes
@@ -42,7 +42,7 @@ class RasterFile:
     active: bool
 
     @classmethod
-    def of(cls, layer: QgsMapLayer | None, active: bool = True) -> RasterFile | None:
+    def of(cls, layer: QgsMapLayer | None, active: bool = True) -> RasterLayerFile | None:
         """Describe a layer, or return None where GDAL does not read it."""
         if not isinstance(layer, QgsRasterLayer) or layer.providerType() != "gdal" or not layer.isValid():
             return None
@@ -82,13 +82,13 @@ def _coefficients(gdal_order: Sequence[float]) -> tuple[float, float, float, flo
     return a, b, c, d, e, f
 
 
-def raster_files(project: QgsProject, active: QgsMapLayer | None) -> list[RasterFile]:
+def raster_files(project: QgsProject, active: QgsMapLayer | None) -> list[RasterLayerFile]:
     """Return the rasters of the project that GDAL reads, the active one first."""
-    files = [RasterFile.of(layer, layer is active) for layer in project.mapLayers().values()]
+    files = [RasterLayerFile.of(layer, layer is active) for layer in project.mapLayers().values()]
     return sorted((file for file in files if file is not None), key=lambda file: not file.active)
 
 
-def store_beside(raster: RasterFile) -> Path | None:
+def store_beside(raster: RasterLayerFile) -> Path | None:
     """Return the store that lies beside a raster, or None."""
     path = store_path_for(Path(raster.source))
     return path if path.is_dir() else None
@@ -104,14 +104,14 @@ class OpenStore:
     segmenter : Segmenter
     crs : QgsCoordinateReferenceSystem
         Of its raster; invalid where that has none.
-    raster : RasterFile, optional
+    raster : RasterLayerFile, optional
         The layer it was found to fit.
     """
 
     path: Path
     segmenter: Segmenter
     crs: QgsCoordinateReferenceSystem
-    raster: RasterFile | None
+    raster: RasterLayerFile | None
 
     @property
     def metadata(self) -> StoreMetadata:
@@ -119,12 +119,12 @@ class OpenStore:
         return self.segmenter.reader.metadata
 
 
-def check_fits(path: Path, metadata: StoreMetadata, rasters: Sequence[RasterFile]) -> RasterFile | None:
+def check_fits(path: Path, metadata: StoreMetadata, rasters: Sequence[RasterLayerFile]) -> RasterLayerFile | None:
     """Compare a store with the raster it should fit: the one of the same file name, else the active one.
 
     Returns
     -------
-    RasterFile or None
+    RasterLayerFile or None
         None where there is nothing to compare with; prompts need no raster.
 
     Raises
@@ -150,7 +150,7 @@ class OpenStoreTask(QgsTask):
     Parameters
     ----------
     path : Path
-    rasters : sequence of RasterFile
+    rasters : sequence of RasterLayerFile
     threads : int, optional
         For the decoder.
 
@@ -163,7 +163,7 @@ class OpenStoreTask(QgsTask):
     opened = pyqtSignal(object)
     refused = pyqtSignal(object)
 
-    def __init__(self, path: Path, rasters: Sequence[RasterFile], threads: int | None = None) -> None:
+    def __init__(self, path: Path, rasters: Sequence[RasterLayerFile], threads: int | None = None) -> None:
         super().__init__(tr("Opening {name}").format(name=path.name), QgsTask.Flag.CanCancel)
         self.path = path
         self._rasters = rasters

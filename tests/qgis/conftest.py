@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -15,13 +16,18 @@ from tests.helpers import BlobDecoder, make_store
 if importlib.util.find_spec("qgis") is None:
     collect_ignore_glob = ["test_*.py"]
 else:
-    from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsRectangle, QgsSettings, QgsVectorLayer
+    from qgis.core import (
+        QgsCoordinateReferenceSystem,
+        QgsProject,
+        QgsRasterLayer,
+        QgsRectangle,
+        QgsSettings,
+        QgsVectorLayer,
+    )
     from qgis.PyQt.QtWidgets import QApplication
 
+    from geosam_es.gui.store_opening import RasterLayerFile
     from tests.qgis.support import CRS, LEFT, PIXEL, SIDE, TOP, TRANSFORM, Interface, scene
-
-if TYPE_CHECKING:
-    from qgis.core import QgsVectorLayer
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +35,15 @@ def fresh_settings(qgis_app: Any) -> Iterator[None]:
     QgsSettings().remove("geosam_es")
     yield
     QgsSettings().remove("geosam_es")
+
+
+@pytest.fixture(autouse=True)
+def no_exception_in_slots(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test in which a slot raised; PyQt would end the process."""
+    raised: list[str] = []
+    monkeypatch.setattr("sys.excepthook", lambda *error: raised.append("".join(traceback.format_exception(*error))))
+    yield
+    assert not raised, raised[0]
 
 
 @pytest.fixture
@@ -69,4 +84,28 @@ def blobs(monkeypatch: pytest.MonkeyPatch) -> BlobDecoder:
 def target(iface: Interface) -> QgsVectorLayer:
     layer = QgsVectorLayer(f"MultiPolygon?crs={CRS}&field=class:string&field=note:string", "target", "memory")
     QgsProject.instance().addMapLayer(layer)
+    return layer
+
+
+@pytest.fixture
+def raster_with_store(tmp_path: Path) -> QgsRasterLayer:
+    """A GeoTIFF of the scene, and beside it a store made of it."""
+    from osgeo import gdal
+
+    path = tmp_path / "blobs.tif"
+    image = scene()
+    dataset = gdal.GetDriverByName("GTiff").Create(str(path), SIDE, SIDE, 1, gdal.GDT_Byte, ["TILED=YES"])
+    dataset.SetGeoTransform((LEFT, PIXEL, 0.0, TOP, 0.0, -PIXEL))
+    dataset.SetProjection(QgsCoordinateReferenceSystem(CRS).toWkt())
+    dataset.GetRasterBand(1).WriteArray((image * 255).astype("uint8"))
+    del dataset
+    layer = QgsRasterLayer(str(path), "blobs")
+    file = RasterLayerFile.of(layer)
+    assert file is not None
+    root = make_store(tmp_path, image, transform=TRANSFORM)
+    document = json.loads((root / "zarr.json").read_text())
+    raster = document["attributes"]["geosam_es"]["raster"]
+    raster["crs_wkt"] = QgsCoordinateReferenceSystem(CRS).toWkt()
+    raster["fingerprint"] = file.info().fingerprint
+    (root / "zarr.json").write_text(json.dumps(document))
     return layer

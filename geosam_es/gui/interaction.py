@@ -1,0 +1,311 @@
+"""Puts controller, map tool, overlay and panel together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import shapely
+from qgis.core import QgsCoordinateReferenceSystem, QgsMapLayer, QgsProject, QgsVectorLayer, QgsWkbTypes
+from qgis.PyQt import sip
+from qgis.PyQt.QtCore import QObject, Qt, QTimer
+from qgis.PyQt.QtGui import QColor
+
+from ..errors import GeoSamError
+from ..inference.session import CleanOptions, Result
+from .accepting import Acceptor
+from .actions import Actions
+from .classes import ClassList, classes_of_layer, read_class_csv
+from .controller import Drawing, SegmentationController
+from .crs import EllipsoidArea, to_qgs
+from .dock import SegmentDock
+from .editing import create_target_layer
+from .map_tool import SegmentMapTool
+from .messages import Messages, tr
+from .overlay import Overlay
+from .settings import Settings
+from .store_opening import OpenStore, RasterLayerFile, raster_files, store_beside
+from .view_tiles import TilesInView
+
+__all__ = ["Interaction"]
+
+_VIEW_SETTLED_MS = 250
+
+
+class Interaction(QObject):
+    """All that needs the packages of `dependencies` to be there.
+
+    Parameters
+    ----------
+    iface : QgisInterface
+    actions : Actions
+    settings : Settings
+    messages : Messages
+    """
+
+    def __init__(self, iface: Any, actions: Actions, settings: Settings, messages: Messages) -> None:
+        super().__init__()
+        self._iface = iface
+        self._actions = actions
+        self._settings = settings
+        self._messages = messages
+        self._canvas = iface.mapCanvas()
+        self._csv_classes: ClassList | None = None
+        self._layer: QgsVectorLayer | None = None
+        self.controller = SegmentationController(self._canvas.mapSettings, self)
+        self.overlay = Overlay(self._canvas)
+        self.dock = SegmentDock(actions, settings, iface.mainWindow())
+        self.tool = SegmentMapTool(self._canvas, actions.by_keys)
+        self.tool.setAction(actions.tool)
+        self.acceptor = Acceptor(iface, self.controller, self.dock, settings, self)
+        self._settled = QTimer(self)
+        self._settled.setSingleShot(True)
+        self._settled.setInterval(_VIEW_SETTLED_MS)
+        self._settled.timeout.connect(self._on_view_settled)
+        actions.preview.setChecked(settings.hover_preview)
+        iface.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, self.dock)
+        self._connect_controller()
+        self._connect_gestures()
+        self._connect_qgis()
+        self.apply_settings()
+        self._on_store(None)
+        self._on_layer(self.dock.layer)
+
+    def _connect_controller(self) -> None:
+        controller = self.controller
+        controller.store_changed.connect(self._on_store)
+        controller.drawing_changed.connect(self._on_drawing)
+        controller.preview_changed.connect(self.overlay.show_preview)
+        controller.tiles_changed.connect(self._on_tiles)
+        controller.failed.connect(self._on_failed)
+        self.acceptor.failed.connect(self._messages.error)
+        self.acceptor.written.connect(self._on_written)
+
+    def _connect_gestures(self) -> None:
+        tool, controller, actions = self.tool, self.controller, self._actions
+        tool.clicked.connect(controller.add_point)
+        tool.boxed.connect(controller.set_box)
+        tool.hovered.connect(self._on_hover)
+        tool.left.connect(controller.end_preview)
+        tool.accepted.connect(controller.accept)
+        tool.activated.connect(self._on_tool_activated)
+        actions.undo.triggered.connect(controller.undo)
+        actions.undo_again.triggered.connect(controller.undo)
+        actions.redo.triggered.connect(controller.redo)
+        actions.candidate.triggered.connect(controller.next_candidate)
+        actions.accept.triggered.connect(controller.accept)
+        actions.discard.triggered.connect(controller.cancel)
+        actions.refine.triggered.connect(self.acceptor.refine_selected)
+        actions.preview.toggled.connect(self._on_preview_toggled)
+        for index, action in enumerate(actions.classes):
+            action.triggered.connect(lambda _checked=False, index=index: self.dock.class_box.choose(index))
+
+    def _connect_qgis(self) -> None:
+        dock = self.dock
+        dock.store_chosen.connect(lambda path: self.open_store(Path(path)))
+        dock.layer_chosen.connect(self._on_layer)
+        dock.new_layer_wanted.connect(self._on_new_layer)
+        dock.display_changed.connect(self._on_display_changed)
+        dock.options_box.changed.connect(self.apply_settings)
+        dock.class_box.colour_changed.connect(self._on_colour)
+        dock.class_box.csv_chosen.connect(self._on_class_csv)
+        self._iface.currentLayerChanged.connect(self._on_current_layer)
+        self._canvas.extentsChanged.connect(self._settled.start)
+        QgsProject.instance().cleared.connect(self._on_project_cleared)
+
+    def dispose(self) -> None:
+        """Leave QGIS as it was."""
+        self._iface.currentLayerChanged.disconnect(self._on_current_layer)
+        self._canvas.extentsChanged.disconnect(self._settled.start)
+        QgsProject.instance().cleared.disconnect(self._on_project_cleared)
+        self._settled.stop()
+        self._watch(None)
+        if self._canvas.mapTool() is self.tool:
+            self._canvas.unsetMapTool(self.tool)
+        self.controller.shutdown()
+        self.overlay.remove()
+        self._iface.statusBarIface().clearMessage()
+        self._iface.removeDockWidget(self.dock)
+        self.dock.deleteLater()
+        self.tool.deleteLater()
+        self.deleteLater()
+
+    def set_active(self, active: bool) -> None:
+        """Take the canvas, or give it back."""
+        if active:
+            self.dock.show()
+            self._canvas.setMapTool(self.tool)
+        elif self._canvas.mapTool() is self.tool:
+            self._canvas.unsetMapTool(self.tool)
+
+    def open_store(self, path: Path) -> None:
+        """Open a store in the background."""
+        rasters = raster_files(QgsProject.instance(), self._iface.activeLayer())
+        self.controller.open_store(path, rasters, self._settings.decoder_threads or None)
+        self.dock.show_state(tr("Opening {name} …").format(name=path.name))
+
+    def apply_settings(self) -> None:
+        """Take over what was changed in the panel or in QGIS's options."""
+        store = self.controller.store
+        pixel = _pixel_area_m2(store) if store is not None else 0.0
+        holes = self._settings.fill_holes_m2 / pixel if pixel > 0 else 0.0
+        # Smaller polygons than the least area are shown all the same, and refused with a reason on accepting.
+        self.controller.set_options(CleanOptions(self._settings.simplify_pixels, fill_holes_area=holes))
+        self._on_colour(self.dock.class_box.colour)
+
+    # The store.
+
+    def _on_store(self, store: OpenStore | None) -> None:
+        self.overlay.set_crs(store.crs if store is not None else QgsCoordinateReferenceSystem())
+        if store is not None:
+            self._settings.remember_store(str(store.path))
+        self.dock.show_recent(str(store.path) if store is not None else None)
+        self._show_store_state()
+        self.apply_settings()
+        self._on_display_changed()
+
+    def _show_store_state(self) -> None:
+        store = self.controller.store
+        if store is None:
+            self.dock.show_state(tr("Open a store, or drop one here."))
+            return
+        metadata = store.metadata
+        self.dock.show_state(
+            tr("{raster}, model {model}, {levels} levels").format(
+                raster=metadata.raster.file_name, model=metadata.model["name"], levels=metadata.levels
+            )
+        )
+
+    def _on_failed(self, error: GeoSamError) -> None:
+        self._messages.error(error)
+        if self.controller.opening is None:
+            self._show_store_state()
+
+    def _on_display_changed(self) -> None:
+        store = self.controller.store
+        self.overlay.show_footprint(store if self._settings.show_footprint else None)
+        if store is None or not self._settings.show_tiles:
+            self.overlay.show_tiles([], [])
+        self._on_view_settled()
+
+    def _on_view_settled(self) -> None:
+        self.controller.look_ahead(self._settings.show_tiles)
+
+    def _on_tiles(self, tiles: TilesInView) -> None:
+        if self._settings.show_tiles:
+            self.overlay.show_tiles(tiles.encoded, tiles.missing)
+
+    def _on_tool_activated(self) -> None:
+        self._on_current_layer(self._iface.activeLayer())
+
+    def _on_current_layer(self, layer: QgsMapLayer | None) -> None:
+        if isinstance(layer, QgsVectorLayer):
+            if self.dock.layer is None and layer.geometryType() == QgsWkbTypes.GeometryType.PolygonGeometry:
+                self.dock.layers.setLayer(layer)
+            return
+        if self._canvas.mapTool() is self.tool:
+            self._open_beside(RasterLayerFile.of(layer))
+
+    def _open_beside(self, raster: RasterLayerFile | None) -> None:
+        """Open the store that lies beside the active raster, but for one that is open or while something is drawn."""
+        path = store_beside(raster) if raster is not None else None
+        store = self.controller.store
+        is_open = path is not None and path in (store.path if store else None, self.controller.opening)
+        if path is not None and not is_open and not self.controller.drawing.can_undo:
+            self.open_store(path)
+
+    def _on_project_cleared(self) -> None:
+        self.controller.cancel_opening()
+        self.controller.set_store(None)
+
+    # The object.
+
+    def _on_hover(self, point: Any, positive: bool) -> None:
+        if self._actions.preview.isChecked():
+            self.controller.preview(point, positive)
+
+    def _on_preview_toggled(self, checked: bool) -> None:
+        self._settings.hover_preview = checked
+        if not checked:
+            self.controller.end_preview()
+
+    def _on_drawing(self, drawing: Drawing) -> None:
+        self.overlay.show_drawing(drawing.prompts, drawing.result)
+        self._actions.set_drawing_states(drawing.can_undo, drawing.can_redo, drawing.has_polygon, drawing.busy)
+        if drawing.busy:
+            return
+        text = self._result_text(drawing.result)
+        self.dock.show_result(text)
+        if text:
+            self._iface.statusBarIface().showMessage(text)
+        else:
+            self._iface.statusBarIface().clearMessage()
+
+    def _result_text(self, result: Result | None) -> str:
+        store = self.controller.store
+        if result is None or store is None:
+            return ""
+        if result.geometry.is_empty:
+            return tr("The model sees no object here: add a point or draw a box")
+        area = EllipsoidArea(store.crs).area_m2(to_qgs(result.geometry))
+        return tr("Score {score:.2f} · candidate {rank} of {count} · {area} m² · {time:.0f} ms").format(
+            score=result.score,
+            rank=result.rank + 1,
+            count=result.candidates,
+            area=f"{area:,.0f}",
+            time=result.milliseconds,
+        )
+
+    def _on_written(self, layer: QgsVectorLayer, _feature_id: int) -> None:
+        text = tr("Written to {layer}; Ctrl+Z takes it back, saving the layer is up to you").format(layer=layer.name())
+        self._iface.statusBarIface().showMessage(text)
+
+    # The layer and its classes.
+
+    def _on_layer(self, layer: QgsVectorLayer | None) -> None:
+        self._watch(layer)
+        self.dock.class_box.set_layer(layer)
+        self._show_classes()
+
+    def _watch(self, layer: QgsVectorLayer | None) -> None:
+        if self._layer is not None and not sip.isdeleted(self._layer):
+            self._layer.styleChanged.disconnect(self._show_classes)
+        self._layer = layer
+        if layer is not None:
+            layer.styleChanged.connect(self._show_classes)
+
+    def _show_classes(self) -> None:
+        own = classes_of_layer(self._layer) if self._layer is not None else None
+        self.dock.class_box.set_classes(own or self._csv_classes)
+
+    def _on_class_csv(self, path: str) -> None:
+        try:
+            self._csv_classes = read_class_csv(Path(path))
+        except GeoSamError as error:
+            self._messages.error(error)
+            return
+        self.dock.class_box.set_classes(self._csv_classes)
+
+    def _on_colour(self, colour: QColor | None) -> None:
+        shown = colour if colour is not None else QColor(self._settings.outline_colour)
+        self.overlay.set_colour(shown, self._settings.fill_opacity / 100)
+
+    def _on_new_layer(self, path: str) -> None:
+        store = self.controller.store
+        project = QgsProject.instance()
+        crs = store.crs if store is not None and store.crs.isValid() else project.crs()
+        try:
+            layer = create_target_layer(Path(path), crs)
+        except GeoSamError as error:
+            self._messages.error(error)
+            return
+        project.addMapLayer(layer)
+        self.dock.layers.setLayer(layer)
+
+
+def _pixel_area_m2(store: OpenStore) -> float:
+    """Return the area of the pixel in the middle of the raster."""
+    raster = store.metadata.raster
+    col, row = raster.width // 2, raster.height // 2
+    pixel: shapely.Polygon = raster.transform.apply_geometry(shapely.box(col, row, col + 1, row + 1))
+    return EllipsoidArea(store.crs).area_m2(to_qgs(pixel))

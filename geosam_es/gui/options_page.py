@@ -1,0 +1,95 @@
+"""The page of the plugin in QGIS's options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from qgis.gui import QgsColorButton, QgsOptionsPageWidget, QgsOptionsWidgetFactory
+from qgis.PyQt.QtGui import QColor
+from qgis.PyQt.QtWidgets import QFormLayout, QGroupBox, QSpinBox, QVBoxLayout, QWidget
+
+from .actions import own_icon
+from .messages import PLUGIN_NAME, tr
+from .settings import Settings
+
+__all__ = ["OptionsPage", "OptionsPageFactory"]
+
+_MOST_THREADS = 64
+
+
+class OptionsPage(QgsOptionsPageWidget):
+    """Edits the settings that are chosen once; QGIS calls `apply` when the user agrees.
+
+    Parameters
+    ----------
+    settings : Settings
+    applied : callable
+        Called after the settings were changed.
+    parent : QWidget, optional
+    """
+
+    def __init__(self, settings: Settings, applied: Callable[[], None], parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._settings = settings
+        self._applied = applied
+        self._colour = QgsColorButton()
+        self._colour.setColor(QColor(settings.outline_colour))
+        self._colour.setToolTip(tr("Of polygons without a class; a class has its own"))
+        self._opacity = self._number("fill_opacity", 0, 100, " %", tr("Of the inside of the polygon being drawn"))
+        self._threads = self._number(
+            "decoder_threads", 0, _MOST_THREADS, "", tr("For stores opened from now on; automatic: one for each core")
+        )
+        self._threads.setSpecialValueText(tr("automatic"))
+        layout = QVBoxLayout(self)
+        layout.addWidget(_group(tr("On the map"), [(tr("Colour"), self._colour), (tr("Fill"), self._opacity)]))
+        layout.addWidget(_group(tr("Model"), [(tr("Decoder threads"), self._threads)]))
+        layout.addStretch(1)
+
+    def apply(self) -> None:
+        """Take the values over; called by QGIS."""
+        self._settings.outline_colour = self._colour.color().name()
+        self._settings.fill_opacity = self._opacity.value()
+        self._settings.decoder_threads = self._threads.value()
+        self._applied()
+
+    def _number(self, setting: str, least: int, most: int, suffix: str, tip: str) -> QSpinBox:
+        box = QSpinBox()
+        box.setObjectName(setting)
+        box.setRange(least, most)
+        box.setSuffix(suffix)
+        box.setToolTip(tip)
+        box.setValue(getattr(self._settings, setting))
+        return box
+
+
+def _group(title: str, rows: list[tuple[str, QWidget]]) -> QGroupBox:
+    group = QGroupBox(title)
+    form = QFormLayout(group)
+    for label, widget in rows:
+        form.addRow(label, widget)
+    return group
+
+
+class OptionsPageFactory(QgsOptionsWidgetFactory):
+    """Makes the page whenever QGIS shows its options.
+
+    Parameters
+    ----------
+    settings : Settings
+    applied : callable
+    """
+
+    def __init__(self, settings: Settings, applied: Callable[[], None]) -> None:
+        super().__init__()
+        self.setTitle(PLUGIN_NAME)
+        self._settings = settings
+        self._applied = applied
+
+    def icon(self) -> Any:
+        """Return the icon beside the title; called by QGIS."""
+        return own_icon("geosam_es")
+
+    def createWidget(self, parent: QWidget | None = None) -> OptionsPage:  # noqa: N802
+        """Return a new page; called by QGIS."""
+        return OptionsPage(self._settings, self._applied, parent)

@@ -1,0 +1,105 @@
+"""The plugin as QGIS sees it: loaded, unloaded, and its entries in toolbar, menus and options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qgis.PyQt.QtCore import QUrl
+from qgis.PyQt.QtGui import QDesktopServices
+
+from .actions import Actions, QAction, own_icon
+from .dependencies import missing_packages, missing_text
+from .messages import PLUGIN_NAME, Messages
+from .options_page import OptionsPageFactory
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .interaction import Interaction
+
+__all__ = ["GeoSamPlugin"]
+
+_HELP = Path(__file__).resolve().parent.parent / "help" / "index.html"
+
+
+class GeoSamPlugin:
+    """Loads without any package beside QGIS; what needs more is made when it is there.
+
+    Parameters
+    ----------
+    iface : QgisInterface
+    """
+
+    def __init__(self, iface: Any) -> None:
+        self._iface = iface
+        self._settings = Settings()
+        self._messages = Messages(iface.messageBar())
+        self._actions: Actions | None = None
+        self._tool_bar: Any = None
+        self._help: Any = None
+        self._options: OptionsPageFactory | None = None
+        self.interaction: Interaction | None = None
+
+    def initGui(self) -> None:  # noqa: N802
+        """Add everything to QGIS; called by QGIS."""
+        actions = self._actions = Actions(self._iface)
+        actions.tool.triggered.connect(self._on_tool)
+        self._iface.mapToolActionGroup().addAction(actions.tool)
+        self._tool_bar = self._iface.addToolBar(PLUGIN_NAME)
+        self._tool_bar.setObjectName("GeoSamEsToolBar")
+        for action in (actions.tool, *actions.on_buttons):
+            self._tool_bar.addAction(action)
+        self._iface.addPluginToRasterMenu(PLUGIN_NAME, actions.tool)
+        self._help = QAction(own_icon("geosam_es"), PLUGIN_NAME, self._iface.mainWindow())
+        self._help.triggered.connect(self._show_help)
+        self._iface.pluginHelpMenu().addAction(self._help)
+        self._options = OptionsPageFactory(self._settings, self._on_options_applied)
+        self._iface.registerOptionsWidgetFactory(self._options)
+        missing = missing_packages()
+        if missing:
+            self._messages.warning(missing_text(missing))
+        else:
+            self._start()
+
+    def unload(self) -> None:
+        """Take everything out of QGIS; called by QGIS."""
+        if self._actions is None:
+            return
+        if self.interaction is not None:
+            self.interaction.dispose()
+            self.interaction = None
+        self._iface.unregisterOptionsWidgetFactory(self._options)
+        self._iface.mapToolActionGroup().removeAction(self._actions.tool)
+        self._iface.removePluginRasterMenu(PLUGIN_NAME, self._actions.tool)
+        self._iface.pluginHelpMenu().removeAction(self._help)
+        self._iface.mainWindow().removeToolBar(self._tool_bar)
+        self._tool_bar.deleteLater()
+        self._help.deleteLater()
+        self._actions.unload()
+        self._actions = self._tool_bar = self._help = self._options = None
+
+    def _on_tool(self, checked: bool) -> None:
+        if self._actions is None:
+            return
+        if self.interaction is None:
+            missing = missing_packages()
+            if missing:
+                self._actions.tool.setChecked(False)
+                self._messages.warning(missing_text(missing))
+                return
+            self._start()
+        if self.interaction is not None:
+            self.interaction.set_active(checked)
+
+    def _start(self) -> None:
+        from .interaction import Interaction
+
+        if self._actions is not None:
+            self.interaction = Interaction(self._iface, self._actions, self._settings, self._messages)
+
+    def _on_options_applied(self) -> None:
+        if self.interaction is not None:
+            self.interaction.apply_settings()
+
+    def _show_help(self) -> None:
+        QDesktopServices.openUrl(QUrl.fromLocalFile(str(_HELP)))

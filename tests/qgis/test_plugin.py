@@ -1,0 +1,408 @@
+"""Loading, unloading and everything a user does with mouse and keys, in a main window with a real canvas."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qgis.core import QgsProject, QgsRasterLayer, QgsRectangle, QgsVectorLayer
+from qgis.PyQt.QtCore import QEvent, Qt
+from qgis.PyQt.QtTest import QTest
+from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QToolBar
+
+from geosam_es.gui import dependencies
+from geosam_es.gui.interaction import Interaction
+from geosam_es.gui.plugin import GeoSamPlugin
+from tests.helpers import BlobDecoder
+from tests.qgis.support import DISCS, PIXEL, Interface, click, drag, move, on_screen, place, wait_until
+
+NONE = Qt.KeyboardModifier.NoModifier
+CONTROL = Qt.KeyboardModifier.ControlModifier
+SHIFT = Qt.KeyboardModifier.ShiftModifier
+
+
+@pytest.fixture
+def plugin(iface: Interface) -> Iterator[GeoSamPlugin]:
+    plugin = GeoSamPlugin(iface)
+    plugin.initGui()
+    yield plugin
+    plugin.unload()
+
+
+def with_store(plugin: GeoSamPlugin, store: Path) -> Interaction:
+    interaction = plugin.interaction
+    assert interaction is not None
+    tool_action(plugin).trigger()
+    interaction.open_store(store)
+    wait_until(lambda: interaction.controller.store is not None)
+    return interaction
+
+
+@pytest.fixture
+def ready(plugin: GeoSamPlugin, blob_store: Path, blobs: BlobDecoder, target: QgsVectorLayer) -> Interaction:
+    """The tool active, a store open, a layer chosen."""
+    interaction = with_store(plugin, blob_store)
+    interaction.dock.layers.setLayer(target)
+    return interaction
+
+
+def tool_action(plugin: GeoSamPlugin) -> Any:
+    return next(a for a in plugin._iface.group.actions() if a.objectName() == "geosamEsTool")
+
+
+def settled(interaction: Interaction) -> Any:
+    wait_until(lambda: not interaction.controller.drawing.busy)
+    return interaction.controller.drawing
+
+
+def key(iface: Interface, code: Any, modifiers: Any = NONE) -> None:
+    QTest.keyClick(iface.canvas, code, modifiers)
+
+
+class TestLoading:
+    def test_everything_is_there_and_nothing_is_left_behind(self, iface: Interface) -> None:
+        actions, items = list(iface.group.actions()), len(iface.canvas.scene().items())
+        for _ in range(3):
+            plugin = GeoSamPlugin(iface)
+            plugin.initGui()
+            assert [a.text() for a in iface.raster_menu.actions()] == ["GeoSAM-ES: Segment by clicking"]
+            assert len(iface.help_menu.actions()) == 1
+            assert len(iface.options_factories) == 1
+            assert iface.window.findChild(QToolBar, "GeoSamEsToolBar") is not None
+            assert iface.window.findChild(QDockWidget, "GeoSamEsDock") is not None
+            plugin.unload()
+            QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+            QApplication.processEvents()
+            assert iface.raster_menu.actions() == iface.help_menu.actions() == []
+            assert iface.options_factories == iface.shortcuts == []
+            assert iface.group.actions() == actions
+            assert iface.window.findChildren(QToolBar) == []
+            assert [d for d in iface.window.findChildren(QDockWidget) if d.isVisible()] == []
+            assert len(iface.canvas.scene().items()) == items
+
+    def test_unloading_with_the_tool_active_and_something_drawn(
+        self, iface: Interface, plugin: GeoSamPlugin, ready: Interaction
+    ) -> None:
+        click(iface.canvas, place("a"))
+        plugin.unload()
+        assert iface.canvas.mapTool() is None
+        click(iface.canvas, place("b"))
+        plugin.initGui()
+        tool_action(plugin).trigger()
+        assert iface.canvas.mapTool() is not None
+
+    def test_shortcuts_have_distinct_names_and_keys(self, iface: Interface, plugin: GeoSamPlugin) -> None:
+        names = [action.text() for action in iface.shortcuts]
+        keys = [action.shortcut().toString() for action in iface.shortcuts if not action.shortcut().isEmpty()]
+        assert len(set(names)) == len(names)
+        assert len(set(keys)) == len(keys)
+        assert all(action.toolTip() for action in iface.shortcuts)
+
+    def test_without_onnxruntime_it_loads_says_so_and_works_later(
+        self, iface: Interface, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        find = importlib.util.find_spec
+        plugin = GeoSamPlugin(iface)
+        with monkeypatch.context() as without:
+            without.setattr(
+                dependencies.importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else find(name)
+            )
+            plugin.initGui()
+            assert "pip install --user onnxruntime" in iface.messages()[0]
+            iface.bar.clearWidgets()
+            tool_action(plugin).trigger()
+            assert not tool_action(plugin).isChecked()
+            assert plugin.interaction is None
+        tool_action(plugin).trigger()
+        assert plugin.interaction is not None
+        assert iface.canvas.mapTool() is plugin.interaction.tool
+        plugin.unload()
+
+    def test_an_old_shapely_counts_as_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(dependencies.metadata, "version", lambda _name: "1.8.5")
+        assert dependencies.missing_packages() == ["'shapely>=2'"]
+
+    def test_options_are_applied(self, iface: Interface, plugin: GeoSamPlugin, ready: Interaction) -> None:
+        page = iface.options_factories[0].createWidget(iface.window)
+        page.findChild(object, "fill_opacity")
+        page._opacity.setValue(80)
+        page._colour.setColor(Qt.GlobalColor.red)
+        page.apply()
+        band = ready.overlay.bands["proposal"]
+        assert band.fillColor().alphaF() == pytest.approx(0.8, abs=0.01)
+        assert band.strokeColor().name() == "#ff0000"
+
+
+class TestGestures:
+    def test_click_refine_accept(self, iface: Interface, ready: Interaction, target: QgsVectorLayer) -> None:
+        click(iface.canvas, place("a"))
+        drawing = settled(ready)
+        assert drawing.result.geometry.area == pytest.approx(3.1416 * (90 * PIXEL) ** 2, rel=0.05)
+        click(iface.canvas, place("b"))
+        click(iface.canvas, place("b", 10, 10), modifiers=SHIFT)
+        assert [p.positive for p in settled(ready).prompts.points] == [True, True, False]
+        key(iface, Qt.Key.Key_Backspace)
+        key(iface, Qt.Key.Key_Z, CONTROL)
+        assert len(settled(ready).prompts) == 1
+        key(iface, Qt.Key.Key_Z, CONTROL | SHIFT)
+        assert len(settled(ready).prompts) == 2
+        click(iface.canvas, place("a"), Qt.MouseButton.RightButton)
+        wait_until(lambda: target.featureCount() == 1)
+        assert target.undoStack().count() == 1
+        assert target.isEditable()
+        assert ready.controller.drawing.result is None
+
+    def test_box_tab_enter(self, iface: Interface, ready: Interaction, target: QgsVectorLayer) -> None:
+        drag(iface.canvas, place("c", -190, -190), place("c", 190, 190))
+        first = settled(ready).result
+        key(iface, Qt.Key.Key_Tab)
+        second = settled(ready).result
+        assert (first.rank, second.rank) == (0, 1)
+        assert iface.canvas.mapTool() is ready.tool
+        key(iface, Qt.Key.Key_Enter)
+        wait_until(lambda: target.featureCount() == 1)
+
+    def test_escape_discards(self, iface: Interface, ready: Interaction, target: QgsVectorLayer) -> None:
+        click(iface.canvas, place("a"))
+        settled(ready)
+        key(iface, Qt.Key.Key_Escape)
+        assert ready.controller.drawing.result is None
+        click(iface.canvas, place("a"), Qt.MouseButton.RightButton)
+        QApplication.processEvents()
+        assert target.featureCount() == 0
+
+    def test_the_preview_is_switched_by_its_key(self, iface: Interface, ready: Interaction) -> None:
+        band = ready.overlay.bands["preview"]
+        spot = on_screen(iface.canvas, place("b"))
+        move(iface.canvas, spot, Qt.MouseButton.NoButton)
+        key(iface, Qt.Key.Key_P)
+        move(iface.canvas, spot, Qt.MouseButton.NoButton)
+        wait_until(lambda: band.numberOfVertices() > 10)
+        assert ready.controller.drawing.prompts.points == ()
+        key(iface, Qt.Key.Key_P)
+        assert band.numberOfVertices() == 0
+
+    def test_the_wheel_zooms(self, iface: Interface, ready: Interaction) -> None:
+        before = iface.canvas.mapUnitsPerPixel()
+        iface.canvas.zoomIn()
+        assert iface.canvas.mapUnitsPerPixel() < before
+        click(iface.canvas, iface.canvas.center())
+        assert len(settled(ready).prompts) == 1
+
+    def test_with_nothing_drawn_ctrl_z_is_left_to_qgis(self, iface: Interface, ready: Interaction) -> None:
+        assert not any(a.isEnabled() for a in (ready._actions.undo, ready._actions.undo_again))
+
+    def test_prompts_and_polygon_are_drawn(self, iface: Interface, ready: Interaction) -> None:
+        bands = ready.overlay.bands
+        click(iface.canvas, place("a"))
+        click(iface.canvas, place("b"), modifiers=SHIFT)
+        settled(ready)
+        assert bands["positive"].numberOfVertices() == 1
+        assert bands["negative"].numberOfVertices() == 1
+        assert bands["proposal"].numberOfVertices() > 20
+        assert "Score 0.9" in iface.window.statusBar().currentMessage()
+        assert " ms" in iface.window.statusBar().currentMessage()
+
+    def test_buttons_do_what_the_keys_do(
+        self, iface: Interface, plugin: GeoSamPlugin, ready: Interaction, target: QgsVectorLayer
+    ) -> None:
+        bar = iface.window.findChild(QToolBar, "GeoSamEsToolBar")
+        click(iface.canvas, place("a"))
+        settled(ready)
+        accept = next(a for a in bar.actions() if a.text().endswith("Accept the polygon"))
+        QTest.mouseClick(bar.widgetForAction(accept), Qt.MouseButton.LeftButton)
+        wait_until(lambda: target.featureCount() == 1)
+
+
+class TestAccepting:
+    def test_without_a_layer_the_polygon_stays(self, iface: Interface, ready: Interaction) -> None:
+        ready.dock.layers.setLayer(None)
+        click(iface.canvas, place("a"))
+        settled(ready)
+        key(iface, Qt.Key.Key_Return)
+        assert "target layer" in iface.messages()[-1]
+        assert ready.controller.drawing.has_polygon
+
+    def test_a_layer_that_became_read_only(self, iface: Interface, ready: Interaction, target: QgsVectorLayer) -> None:
+        target.setReadOnly(True)
+        click(iface.canvas, place("a"))
+        settled(ready)
+        key(iface, Qt.Key.Key_Return)
+        assert "read-only" in iface.messages()[-1]
+        assert ready.controller.drawing.has_polygon
+
+    def test_a_layer_that_was_removed(self, iface: Interface, ready: Interaction, target: QgsVectorLayer) -> None:
+        click(iface.canvas, place("a"))
+        settled(ready)
+        QgsProject.instance().removeMapLayer(target.id())
+        key(iface, Qt.Key.Key_Return)
+        assert "target layer" in iface.messages()[-1]
+        assert ready.controller.drawing.has_polygon
+
+    def test_classes_by_number_stick_and_colour_the_polygon(
+        self, iface: Interface, ready: Interaction, target: QgsVectorLayer, tmp_path: Path
+    ) -> None:
+        csv = tmp_path / "classes.csv"
+        csv.write_text("code,name,color\nG1,Forest,#00aa00\nC1,Water,#0000ff\n")
+        ready.dock.class_box.csv_chosen.emit(str(csv))
+        key(iface, Qt.Key.Key_2)
+        assert ready.overlay.bands["proposal"].strokeColor().name() == "#0000ff"
+        for name in ("a", "b"):
+            click(iface.canvas, place(name))
+            key(iface, Qt.Key.Key_Return)
+            wait_until(lambda: not ready.controller.drawing.can_undo)
+        assert [feature["class"] for feature in target.getFeatures()] == ["C1", "C1"]
+
+    def test_the_form_is_opened_where_wanted(
+        self, iface: Interface, ready: Interaction, target: QgsVectorLayer
+    ) -> None:
+        ready._settings.open_form = True
+        iface.form_answer = False
+        click(iface.canvas, place("a"))
+        settled(ready)
+        key(iface, Qt.Key.Key_Return)
+        assert len(iface.forms) == 1
+        assert target.featureCount() == 0
+        assert ready.controller.drawing.has_polygon
+
+    def test_refining_brings_prompts_back_and_replaces_the_geometry(
+        self, iface: Interface, ready: Interaction, tmp_path: Path
+    ) -> None:
+        ready.dock.new_layer_wanted.emit(str(tmp_path / "new.gpkg"))
+        layer = ready.dock.layer
+        assert layer is not None
+        click(iface.canvas, place("a"))
+        key(iface, Qt.Key.Key_Return)
+        wait_until(lambda: layer.featureCount() == 1)
+        before = next(layer.getFeatures())
+        layer.selectAll()
+        key(iface, Qt.Key.Key_R)
+        assert len(settled(ready).prompts) == 1
+        click(iface.canvas, place("b"))
+        key(iface, Qt.Key.Key_Return)
+        wait_until(lambda: not ready.controller.drawing.can_undo)
+        after = next(layer.getFeatures())
+        assert layer.featureCount() == 1
+        assert after.id() == before.id()
+        assert after.geometry().area() > 2 * before.geometry().area()
+        assert layer.undoStack().count() == 2
+        layer.undoStack().undo()
+        assert next(layer.getFeatures()).geometry().equals(before.geometry())
+
+    def test_refining_needs_a_polygon_with_prompts(
+        self, iface: Interface, ready: Interaction, target: QgsVectorLayer
+    ) -> None:
+        key(iface, Qt.Key.Key_R)
+        assert "selected" in iface.messages()[-1]
+        click(iface.canvas, place("a"))
+        key(iface, Qt.Key.Key_Return)
+        wait_until(lambda: target.featureCount() == 1)
+        target.selectAll()
+        key(iface, Qt.Key.Key_R)
+        assert any("No prompts" in text for text in iface.messages())
+
+
+class TestStores:
+    def test_the_one_beside_the_active_raster_is_found(
+        self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, raster_with_store: QgsRasterLayer
+    ) -> None:
+        QgsProject.instance().addMapLayer(raster_with_store)
+        iface.setActiveLayer(raster_with_store)
+        tool_action(plugin).trigger()
+        interaction = plugin.interaction
+        assert interaction is not None
+        wait_until(lambda: interaction.controller.store is not None)
+        assert interaction.controller.store.raster.layer_id == raster_with_store.id()
+        assert plugin._settings.recent_stores == [str(interaction.controller.store.path)]
+        assert iface.messages() == []
+
+    def test_one_of_another_raster_is_refused_with_key_and_values(
+        self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, raster_with_store: QgsRasterLayer
+    ) -> None:
+        import numpy as np
+        from osgeo import gdal
+
+        dataset = gdal.Open(raster_with_store.source(), gdal.GA_Update)
+        dataset.GetRasterBand(1).WriteArray(np.full((40, 40), 77, np.uint8))
+        del dataset
+        QgsProject.instance().addMapLayer(raster_with_store)
+        iface.setActiveLayer(raster_with_store)
+        tool_action(plugin).trigger()
+        wait_until(iface.messages)
+        assert "raster fingerprint" in iface.messages()[0]
+        assert plugin.interaction is not None
+        assert plugin.interaction.controller.store is None
+
+    def test_a_half_copied_store_is_refused(self, iface: Interface, plugin: GeoSamPlugin, blob_store: Path) -> None:
+        copy = blob_store.parent / "half.embeddings.zarr"
+        shutil.copytree(blob_store, copy, dirs_exist_ok=True)
+        (copy / "level0" / "image_embeddings" / "zarr.json").unlink()
+        assert plugin.interaction is not None
+        plugin.interaction.open_store(copy)
+        wait_until(iface.messages)
+        assert "missing or damaged" in iface.messages()[0]
+
+    def test_clearing_the_project_closes_it(self, iface: Interface, ready: Interaction) -> None:
+        click(iface.canvas, place("a"))
+        QgsProject.instance().clear()
+        assert ready.controller.store is None
+        click(iface.canvas, place("a"))
+        assert "No embedding store" in iface.messages()[-1]
+
+    def test_footprint_and_tiles_are_shown_on_demand(self, iface: Interface, ready: Interaction) -> None:
+        bands = ready.overlay.bands
+        assert bands["footprint"].numberOfVertices() == 5
+        ready.dock._tiles.setChecked(True)
+        wait_until(lambda: bands["encoded"].numberOfVertices() >= 5)
+        ready.dock._tiles.setChecked(False)
+        ready.dock._footprint.setChecked(False)
+        assert bands["encoded"].numberOfVertices() == bands["footprint"].numberOfVertices() == 0
+
+
+class TestRobustness:
+    def test_500_clicks_in_20_seconds(self, iface: Interface, ready: Interaction, target: QgsVectorLayer) -> None:
+        begun = time.monotonic()
+        names = list(DISCS)
+        for number in range(500):
+            click(iface.canvas, place(names[number % 3], number % 7, number % 5))
+            if number % 3 == 0:
+                key(iface, Qt.Key.Key_Return)
+            elif number % 7 == 0:
+                key(iface, Qt.Key.Key_Escape)
+            elif number % 11 == 0:
+                key(iface, Qt.Key.Key_Tab)
+            QApplication.processEvents()
+        settled(ready)
+        assert time.monotonic() - begun < 20
+        assert target.featureCount() == 167
+        assert iface.messages() == []
+
+    def test_a_decoder_that_raises_on_every_click_says_so_once(
+        self, iface: Interface, ready: Interaction, blobs: BlobDecoder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def crash(*_: Any) -> None:
+            raise RuntimeError("the decoder broke")
+
+        monkeypatch.setattr(blobs, "decode", crash)
+        for _ in range(20):
+            click(iface.canvas, place("a"))
+            settled(ready)
+        assert len(iface.messages()) == 1
+
+    def test_the_raster_layer_may_go(self, iface: Interface, ready: Interaction) -> None:
+        for layer in QgsProject.instance().mapLayers().values():
+            if isinstance(layer, QgsRasterLayer):
+                QgsProject.instance().removeMapLayer(layer.id())
+        click(iface.canvas, place("a"))
+        assert settled(ready).has_polygon
+
+    def test_zooming_while_prompts_are_answered(self, iface: Interface, ready: Interaction) -> None:
+        for number in range(20):
+            click(iface.canvas, place("a"))
+            iface.canvas.setExtent(QgsRectangle.fromCenterAndSize(place("a"), 300 + number, 200))
+        assert settled(ready).has_polygon
