@@ -1,0 +1,173 @@
+"""Lists of classes, as habitats or land cover: from a layer's own field and style, or from a CSV file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qgis.core import (
+    QgsCategorizedSymbolRenderer,
+    QgsEditorWidgetSetup,
+    QgsExpression,
+    QgsFillSymbol,
+    QgsRendererCategory,
+    QgsValueMapFieldFormatter,
+    QgsValueRelationFieldFormatter,
+    QgsVectorLayer,
+)
+from qgis.PyQt.QtGui import QColor
+
+from .class_csv import parse_class_csv, read_text
+
+__all__ = ["ClassItem", "ClassList", "apply_classes", "classes_of_layer", "read_class_csv"]
+
+
+@dataclass(frozen=True)
+class ClassItem:
+    """One class.
+
+    Attributes
+    ----------
+    code : object
+        What goes into the field.
+    name : str
+    color : QColor, optional
+    """
+
+    code: Any
+    name: str
+    color: QColor | None = None
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """Classes in the user's order.
+
+    Attributes
+    ----------
+    field : str, optional
+        Name of the field that they belong to; None for a list of its own.
+    items : tuple of ClassItem
+    """
+
+    field: str | None
+    items: tuple[ClassItem, ...]
+
+
+def classes_of_layer(layer: QgsVectorLayer, field: str | None = None) -> ClassList | None:
+    """Read the classes that a layer knows of.
+
+    The names are those of the field's value map or value relation, else those of the layer's categorised style; the
+    colours are always the style's.
+
+    Parameters
+    ----------
+    layer : QgsVectorLayer
+    field : str, optional
+        The field in question; else the one that the style shows, or the first with a value map or value relation.
+
+    Returns
+    -------
+    ClassList or None
+        None where there are no classes.
+    """
+    fields = layer.fields()
+    styled = _styled_field(layer)
+    wanted = [field] if field is not None else [styled, *fields.names()]
+    for name in wanted:
+        index = fields.lookupField(name) if name else -1
+        if index < 0:
+            continue
+        shown = _category_items(layer, index) if name == styled else []
+        colors = {str(item.code): item.color for item in shown}
+        named = [ClassItem(code, text, colors.get(str(code))) for code, text in _named_codes(layer, index)]
+        if named or shown:
+            return ClassList(fields.at(index).name(), tuple(named or shown))
+    return None
+
+
+def _styled_field(layer: QgsVectorLayer) -> str | None:
+    renderer = layer.renderer()
+    if not isinstance(renderer, QgsCategorizedSymbolRenderer):
+        return None
+    attribute = renderer.classAttribute()
+    if layer.fields().lookupField(attribute) >= 0:
+        return str(attribute)
+    expression = QgsExpression(attribute)
+    return next(iter(expression.referencedColumns()), None) if expression.isField() else None
+
+
+def _category_items(layer: QgsVectorLayer, index: int) -> list[ClassItem]:
+    items = []
+    for category in layer.renderer().categories():
+        value = category.value()
+        # Several values of one category: its first stands for it. No value: all other values.
+        first = value[0] if isinstance(value, list) and value else value
+        code = _fitted(layer, index, first)
+        if code is not None:
+            items.append(ClassItem(code, category.label() or str(code), QColor(category.symbol().color())))
+    return items
+
+
+def _named_codes(layer: QgsVectorLayer, index: int) -> Iterator[tuple[Any, str]]:
+    setup = layer.editorWidgetSetup(index)
+    pairs: list[tuple[Any, Any]] = []
+    if setup.type() == "ValueMap":
+        known = setup.config().get("map") or {}
+        maps = [known] if isinstance(known, dict) else known
+        pairs = [(value, name) for entry in maps for name, value in entry.items()]
+    elif setup.type() == "ValueRelation":
+        cache = QgsValueRelationFieldFormatter.createCache(setup.config())
+        pairs = [(item.key, item.value) for item in cache]
+    for value, name in pairs:
+        code = _fitted(layer, index, value)
+        if code is not None:
+            yield code, str(name) or str(code)
+
+
+def _fitted(layer: QgsVectorLayer, index: int, value: Any) -> Any:
+    """Return a value in the type of the field, None where it has none."""
+    if value is None or str(value) in ("", "NULL", QgsValueMapFieldFormatter.NULL_VALUE):
+        return None
+    try:
+        return layer.fields().at(index).convertCompatible(value)
+    except ValueError:
+        return None
+
+
+def read_class_csv(path: Path) -> ClassList:
+    """Read a list of classes from a text file.
+
+    Delimiter, header and columns are found out: a code, a name, and a colour as ``#rrggbb``, ``r-g-b``, or in three
+    columns, in any order where a header tells, else in this one. UTF-8, or else as Windows wrote it.
+
+    Raises
+    ------
+    EditError
+        If the file cannot be read or holds no classes.
+    """
+    rows = parse_class_csv(read_text(path), path)
+    return ClassList(None, tuple(ClassItem(row.code, row.name, QColor(*row.rgb) if row.rgb else None) for row in rows))
+
+
+def apply_classes(layer: QgsVectorLayer, field: str, classes: ClassList) -> None:
+    """Give a layer's field a value map of the classes, and where they have colours the layer a style by them."""
+    index = layer.fields().lookupField(field)
+    entries = [{_entry_name(item): str(item.code)} for item in classes.items]
+    layer.setEditorWidgetSetup(index, QgsEditorWidgetSetup("ValueMap", {"map": entries}))
+    if any(item.color for item in classes.items):
+        categories = [QgsRendererCategory(item.code, _symbol(item.color), _entry_name(item)) for item in classes.items]
+        layer.setRenderer(QgsCategorizedSymbolRenderer(field, categories))
+
+
+def _entry_name(item: ClassItem) -> str:
+    return item.name if item.name.startswith(str(item.code)) else f"{item.code} {item.name}"
+
+
+def _symbol(color: QColor | None) -> QgsFillSymbol:
+    symbol = QgsFillSymbol.createSimple({"outline_width": "0.3"})
+    symbol.setColor(color or QColor("#999999"))
+    symbol.setOpacity(0.6)
+    return symbol

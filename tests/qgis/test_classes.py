@@ -1,0 +1,219 @@
+"""Class lists from layers and from files as users have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qgis.core import (
+    NULL,
+    QgsCategorizedSymbolRenderer,
+    QgsEditorWidgetSetup,
+    QgsFeature,
+    QgsFillSymbol,
+    QgsProject,
+    QgsRendererCategory,
+    QgsSingleSymbolRenderer,
+    QgsVectorLayer,
+)
+from qgis.PyQt.QtGui import QColor
+
+from geosam_es.errors import EditError
+from geosam_es.gui.classes import ClassItem, ClassList, apply_classes, classes_of_layer, read_class_csv
+
+
+def polygons(fields: str = "field=code:integer&field=state:string(20)") -> Any:
+    return QgsVectorLayer(f"Polygon?crs=EPSG:25830&{fields}", "habitats", "memory")
+
+
+def value_map(layer: Any, field: str, entries: Any) -> None:
+    setup = QgsEditorWidgetSetup("ValueMap", {"map": entries})
+    layer.setEditorWidgetSetup(layer.fields().lookupField(field), setup)
+
+
+def categorise(layer: Any, attribute: str, *categories: tuple[Any, str, str]) -> None:
+    made = [
+        QgsRendererCategory(value, QgsFillSymbol.createSimple({"color": color}), label)
+        for value, color, label in categories
+    ]
+    layer.setRenderer(QgsCategorizedSymbolRenderer(attribute, made))
+
+
+def pairs(classes: ClassList | None) -> list[tuple[Any, str]]:
+    assert classes is not None
+    return [(item.code, item.name) for item in classes.items]
+
+
+def colors(classes: ClassList) -> list[str | None]:
+    return [item.color.name() if item.color else None for item in classes.items]
+
+
+def csv(tmp_path: Path, text: str, encoding: str = "utf-8") -> Path:
+    path = tmp_path / "classes.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def test_a_layer_without_classes_has_none() -> None:
+    assert classes_of_layer(polygons()) is None
+
+
+def test_a_value_map_gives_codes_of_the_fields_type_in_its_order() -> None:
+    layer = polygons()
+    value_map(layer, "code", [{"Water": "20"}, {"Forest": "10"}, {"nothing": "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"}])
+    classes = classes_of_layer(layer)
+    assert pairs(classes) == [(20, "Water"), (10, "Forest")]
+    assert classes is not None and classes.field == "code" and colors(classes) == [None, None]
+
+
+def test_a_value_map_of_an_old_project_is_one_object() -> None:
+    layer = polygons()
+    value_map(layer, "code", {"Forest": 10, "Water": 20})
+    assert pairs(classes_of_layer(layer)) == [(10, "Forest"), (20, "Water")]
+
+
+def test_a_value_relation_follows_the_other_table(qgis_new_project: None) -> None:
+    table = QgsVectorLayer("NoGeometry?field=eunis:string&field=description:string", "classes", "memory")
+    for code, name in (("G2.11", "Encinar"), ("C1", "Aguas")):
+        feature = QgsFeature(table.fields())
+        feature.setAttributes([code, name])
+        table.dataProvider().addFeature(feature)
+    QgsProject.instance().addMapLayer(table)
+    layer = polygons()
+    config = {"Layer": table.id(), "Key": "eunis", "Value": "description", "OrderByValue": True}
+    layer.setEditorWidgetSetup(1, QgsEditorWidgetSetup("ValueRelation", config))
+    classes = classes_of_layer(layer)
+    assert pairs(classes) == [("C1", "Aguas"), ("G2.11", "Encinar")]
+    assert classes is not None and classes.field == "state"
+
+
+def test_a_value_relation_whose_table_is_gone_gives_nothing(qgis_new_project: None) -> None:
+    layer = polygons()
+    config = {"Layer": "gone", "Key": "eunis", "Value": "description"}
+    layer.setEditorWidgetSetup(1, QgsEditorWidgetSetup("ValueRelation", config))
+    assert classes_of_layer(layer) is None
+
+
+@pytest.mark.parametrize("attribute", ["code", '"code"'])
+def test_a_categorised_style_gives_names_and_colours(attribute: str) -> None:
+    layer = polygons()
+    categorise(layer, attribute, (10, "#00aa00", "Forest"), (20, "#0000ff", ""), (NULL, "#888888", "the rest"))
+    classes = classes_of_layer(layer)
+    assert classes is not None and classes.field == "code"
+    assert pairs(classes) == [(10, "Forest"), (20, "20")]
+    assert colors(classes) == ["#00aa00", "#0000ff"]
+
+
+def test_names_of_the_value_map_and_colours_of_the_style_go_together() -> None:
+    layer = polygons()
+    value_map(layer, "state", [{"good": "1"}])
+    value_map(layer, "code", [{"Forest": "10"}, {"Water": "20"}])
+    categorise(layer, "code", (20, "#0000ff", "blue"))
+    classes = classes_of_layer(layer)
+    assert pairs(classes) == [(10, "Forest"), (20, "Water")]
+    assert classes is not None and colors(classes) == [None, "#0000ff"]
+    assert pairs(classes_of_layer(layer, "state")) == [("1", "good")]
+    assert classes_of_layer(polygons(), "state") is None
+    assert classes_of_layer(layer, "no such field") is None
+
+
+def test_a_style_by_an_expression_has_no_field_to_write_to() -> None:
+    layer = polygons()
+    categorise(layer, "code % 10", (1, "#00aa00", "odd"))
+    assert classes_of_layer(layer) is None
+
+
+def test_categories_of_several_values_stand_for_their_first() -> None:
+    layer = polygons()
+    categorise(layer, "code", ([10, 11], "#00aa00", "Forests"))
+    assert pairs(classes_of_layer(layer)) == [(10, "Forests")]
+
+
+LISTS = {
+    "semicolons": "code;name;colour\n6220;Pastizal;#ffcc00\n5330;Matorral;#aa5500\n",
+    "Spanish": "Código;Descripción;Color\n6220;Pastizal;#ffcc00\n5330;Matorral;#aa5500\n",
+    "other order": "nombre,color,código\nPastizal,#ffcc00,6220\nMatorral,#aa5500,5330\n",
+    "tabs": "6220\tPastizal\t#ffcc00\n5330\tMatorral\t#aa5500\n",
+    "no header": "6220;Pastizal;255,204,0\n5330;Matorral;170,85,0\n",
+    "three columns": "cod;nombre;R;G;B\n6220;Pastizal;255;204;0\n5330;Matorral;170;85;0\n",
+    "quoted": '"code","name","rgb"\n"6220","Pastizal","rgb(255, 204, 0)"\n"5330","Matorral","rgb(170, 85, 0)"\n',
+    "blank lines": "\n\ncode;name;colour\n\n6220;Pastizal;#ffcc00\n;;\n5330;Matorral;#aa5500\n\n",
+    "QGIS colour map": "# QGIS Generated Color Map Export File\nINTERPOLATION:EXACT\n"
+    "6220,255,204,0,255,Pastizal\n5330,170,85,0,255,Matorral\n",
+    "Windows line ends": "code;name;colour\r\n6220;Pastizal;#ffcc00\r\n5330;Matorral;#aa5500\r\n",
+    "codes twice": "code;name;colour\n6220;Pastizal;#ffcc00\n6220;otra vez;#000000\n5330;Matorral;#aa5500\n",
+}
+
+
+@pytest.mark.parametrize("text", LISTS.values(), ids=LISTS.keys())
+def test_lists_as_people_write_them(tmp_path: Path, text: str) -> None:
+    classes = read_class_csv(csv(tmp_path, text))
+    assert classes.field is None
+    assert pairs(classes) == [("6220", "Pastizal"), ("5330", "Matorral")]
+    assert colors(classes) == ["#ffcc00", "#aa5500"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
+def test_accents_survive_every_encoding(tmp_path: Path, encoding: str) -> None:
+    classes = read_class_csv(csv(tmp_path, "código;descripción\nA1;Peñascal húmedo\nB2;Señorío\n", encoding))
+    assert pairs(classes) == [("A1", "Peñascal húmedo"), ("B2", "Señorío")]
+    assert colors(classes) == [None, None]
+
+
+def test_corine(tmp_path: Path) -> None:
+    """The legend as the European Environment Agency publishes it."""
+    text = (
+        "GRID_CODE,CLC_CODE,LABEL1,LABEL2,LABEL3,RGB\n"
+        "1,111,Artificial surfaces,Urban fabric,Continuous urban fabric,230-000-077\n"
+        "44,523,Water bodies,Marine waters,Sea and ocean,230-242-255\n"
+        "48,999,NODATA,NODATA,NODATA,\n"
+    )
+    classes = read_class_csv(csv(tmp_path, text))
+    assert pairs(classes) == [("111", "Continuous urban fabric"), ("523", "Sea and ocean"), ("999", "NODATA")]
+    assert colors(classes) == ["#e6004d", "#e6f2ff", None]
+
+
+def test_eunis_and_siose(tmp_path: Path) -> None:
+    eunis = "EUNIS code;EUNIS name;Description\nG2.1;Mediterranean evergreen oak woodland;Woods of Quercus\nE1.3;Dry;\n"
+    assert pairs(read_class_csv(csv(tmp_path, eunis)))[0] == ("G2.1", "Mediterranean evergreen oak woodland")
+    siose = "ID;COD_SIOSE;ETIQUETA\n1;FDP;Frondosas perennifolias\n2;CNF;Coníferas\n"
+    assert pairs(read_class_csv(csv(tmp_path, siose))) == [("FDP", "Frondosas perennifolias"), ("CNF", "Coníferas")]
+
+
+def test_codes_keep_their_zeros_and_hex_lookalikes_stay_codes(tmp_path: Path) -> None:
+    assert pairs(read_class_csv(csv(tmp_path, "001;a\n020;b\n"))) == [("001", "a"), ("020", "b")]
+    assert pairs(read_class_csv(csv(tmp_path, "112233;a\n445566;b\n"))) == [("112233", "a"), ("445566", "b")]
+
+
+def test_a_single_column_is_names_and_codes_at_once(tmp_path: Path) -> None:
+    assert pairs(read_class_csv(csv(tmp_path, "clase\nagua\nbosque\n"))) == [("agua", "agua"), ("bosque", "bosque")]
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "code;name;colour\n", ";;\n;;\n"])
+def test_files_without_classes_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(EditError, match="holds no list of classes"):
+        read_class_csv(csv(tmp_path, text))
+
+
+def test_missing_and_monstrous_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(EditError, match="cannot be read"):
+        read_class_csv(tmp_path / "none.csv")
+    huge = tmp_path / "huge.csv"
+    with huge.open("wb") as file:
+        file.truncate(50_000_000)
+    with pytest.raises(EditError, match="holds no list"):
+        read_class_csv(huge)
+
+
+def test_classes_put_on_a_layer_are_read_back() -> None:
+    layer = polygons()
+    classes = ClassList(None, (ClassItem(10, "Forest", QColor("#00aa00")), ClassItem(20, "Water", None)))
+    apply_classes(layer, "code", classes)
+    read = classes_of_layer(layer)
+    assert pairs(read) == [(10, "10 Forest"), (20, "20 Water")]
+    assert read is not None and read.field == "code" and colors(read)[0] == "#00aa00"
+    plain = polygons()
+    apply_classes(plain, "state", ClassList(None, (ClassItem("A", "A woods", None),)))
+    assert isinstance(plain.renderer(), QgsSingleSymbolRenderer)
+    assert pairs(classes_of_layer(plain)) == [("A", "A woods")]
