@@ -117,7 +117,9 @@ def accept_polygon(
     with _edit_command(layer, tr("Add polygon")) as command:
         _add(layer, features[:1])
         if opener is not None:
-            if not opener(features[0]):
+            wanted = opener(features[0])
+            check_target(layer)
+            if not wanted:
                 command.cancel()
                 return None
             shown = layer.getFeature(features[0].id())
@@ -224,7 +226,9 @@ def _edit_command(layer: QgsVectorLayer, text: str) -> Iterator[_Command]:
     try:
         yield command
     except BaseException:
-        layer.destroyEditCommand()
+        # The form lets other things happen meanwhile, such as the removal of the layer.
+        if not sip.isdeleted(layer):
+            layer.destroyEditCommand()
         raise
     if command.cancelled:
         layer.destroyEditCommand()

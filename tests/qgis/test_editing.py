@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import shapely
 from qgis.core import (
+    NULL,
     QgsCoordinateReferenceSystem,
+    QgsCoordinateTransform,
+    QgsDefaultValue,
+    QgsFeature,
+    QgsFieldConstraints,
+    QgsGeometry,
+    QgsProject,
+    QgsVectorFileWriter,
     QgsVectorLayer,
+    QgsWkbTypes,
 )
+from qgis.PyQt import sip
+from shapely.affinity import rotate
 
 from geosam_es.core.prompts import Point, Prompts
+from geosam_es.core.topology import polygon_parts
+from geosam_es.errors import EditError
 from geosam_es.gui.crs import from_qgs, to_qgs
-from geosam_es.gui.editing import AcceptOptions, accept_polygon, create_target_layer
-from geosam_es.gui.provenance import Provenance
+from geosam_es.gui.editing import AcceptOptions, accept_polygon, create_target_layer, replace_polygon
+from geosam_es.gui.provenance import Provenance, read_provenance
 
 UTM = QgsCoordinateReferenceSystem("EPSG:25830")
 GEOGRAPHIC = QgsCoordinateReferenceSystem("EPSG:4326")
@@ -60,3 +75,468 @@ def test_one_feature_in_one_undo_step_never_committed(tmp_path: Path, kind: str)
     assert layer.featureCount() == 1
     assert layer.commitChanges(), layer.commitErrors()
     assert [shape.equals(square()) for shape in shapes(layer)] == [True]
+
+
+DEFINITIONS = ["Polygon", "MultiPolygon", "PolygonZ", "MultiPolygonZ", "PolygonM", "MultiPolygonZM"]
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS)
+def test_the_geometry_takes_the_layers_type(definition: str) -> None:
+    layer = memory(definition)
+    fid = accept(layer, square().difference(square(2, 4, 4)))
+    geometry = layer.getFeature(fid).geometry()
+    assert geometry.wkbType() == layer.wkbType()
+    assert from_qgs(geometry).equals(square().difference(square(2, 4, 4)))
+    assert layer.commitChanges(), layer.commitErrors()
+    assert [shape.area for shape in shapes(layer)] == [pytest.approx(96)]
+
+
+@pytest.mark.parametrize("definition", ["CurvePolygon", "MultiSurface"])
+def test_layers_of_curves_take_straight_polygons(definition: str) -> None:
+    layer = memory(definition)
+    accept(layer, square())
+    assert layer.commitChanges(), layer.commitErrors()
+    assert shapes(layer)[0].equals(square())
+
+
+def test_a_shapefile_with_z(tmp_path: Path) -> None:
+    source = memory("MultiPolygonZ")
+    options = QgsVectorFileWriter.SaveVectorOptions()
+    options.driverName = "ESRI Shapefile"
+    path = tmp_path / "z.shp"
+    QgsVectorFileWriter.writeAsVectorFormatV3(source, str(path), QgsProject.instance().transformContext(), options)
+    layer = QgsVectorLayer(str(path), "z", "ogr")
+    accept(layer, square(), attributes={"code": "x"})
+    assert layer.commitChanges(), layer.commitErrors()
+    stored = next(layer.getFeatures())
+    assert stored.geometry().constGet().is3D() and stored["code"] == "x"
+
+
+def test_parts_stay_together_in_a_multipolygon_layer() -> None:
+    layer = memory("MultiPolygon")
+    accept(layer, shapely.union(square(), square(5, 20)))
+    assert layer.featureCount() == 1 and layer.undoStack().count() == 1
+
+
+def test_parts_become_features_of_a_single_polygon_layer_in_one_undo_step() -> None:
+    layer = memory("Polygon")
+    fid = accept(layer, shapely.union(square(), square(5, 20)), attributes={"code": "6220"})
+    assert layer.featureCount() == 2 and layer.undoStack().count() == 1
+    assert {feature["code"] for feature in layer.getFeatures()} == {"6220"}
+    assert layer.getFeature(fid).geometry().area() == pytest.approx(100)
+    layer.undoStack().undo()
+    assert layer.featureCount() == 0
+
+
+def test_raster_and_layer_in_different_crs() -> None:
+    layer = memory(crs="EPSG:4326")
+    accept(layer, square())
+    center = shapes(layer)[0].centroid
+    expected = QgsCoordinateTransform(UTM, GEOGRAPHIC, QgsProject.instance()).transform(X + 5, Y + 5)
+    assert (center.x, center.y) == pytest.approx((expected.x(), expected.y()), abs=1e-9)
+
+
+def test_earlier_edits_are_left_alone() -> None:
+    layer = memory()
+    layer.startEditing()
+    own = QgsFeature(layer.fields())
+    own.setGeometry(to_qgs(square(1, 50)))
+    layer.addFeature(own)
+    accept(layer, square())
+    assert layer.undoStack().count() == 2
+    layer.undoStack().undo()
+    assert [shape.area for shape in shapes(layer)] == [pytest.approx(1)]
+
+
+def test_defaults_fill_in_what_nobody_gave() -> None:
+    layer = memory(fields="field=code:string(20)&field=area:double&field=author:string(20)&field=number:integer")
+    layer.setDefaultValueDefinition(1, QgsDefaultValue("$area", True))
+    layer.setDefaultValueDefinition(2, QgsDefaultValue("'me'"))
+    layer.setDefaultValueDefinition(3, QgsDefaultValue('coalesce(maximum("number"), 0) + 1'))
+    first = layer.getFeature(accept(layer, square(), attributes={"code": "x"}))
+    assert (first["code"], first["author"], first["number"]) == ("x", "me", 1)
+    assert first["area"] == pytest.approx(100, rel=1e-2)
+    second = layer.getFeature(accept(layer, square(), attributes={"author": "you"}))
+    assert (second["author"], second["number"]) == ("you", 2)
+    # A default that applies on update follows the refined geometry.
+    replace_polygon(layer, first.id(), to_qgs(square(20)), UTM, None, PLAIN)
+    assert layer.getFeature(first.id())["area"] == pytest.approx(400, rel=1e-2)
+
+
+def constrained() -> Any:
+    layer = memory(fields="field=code:string(20)&field=number:integer")
+    hard = QgsFieldConstraints.ConstraintStrengthHard
+    layer.setFieldConstraint(0, QgsFieldConstraints.ConstraintNotNull, hard)
+    return layer
+
+
+def test_a_hard_constraint_refuses_and_nothing_is_left() -> None:
+    layer = constrained()
+    with pytest.raises(EditError, match="habitats does not take this value of code"):
+        accept(layer, square())
+    assert not layer.isEditable() and layer.featureCount() == 0
+    accept(layer, square(), attributes={"code": "6220"})
+    assert layer.featureCount() == 1
+
+
+def test_a_soft_constraint_lets_through() -> None:
+    layer = memory()
+    soft = QgsFieldConstraints.ConstraintStrengthSoft
+    layer.setFieldConstraint(0, QgsFieldConstraints.ConstraintNotNull, soft)
+    accept(layer, square())
+    assert layer.featureCount() == 1
+
+
+def test_unique_numbers_stay_unique(tmp_path: Path) -> None:
+    layer = create_target_layer(tmp_path / "h.gpkg", UTM)
+    for _ in range(3):
+        accept(layer, square())
+    assert layer.commitChanges(), layer.commitErrors()
+    assert sorted(feature["fid"] for feature in layer.getFeatures()) == [1, 2, 3]
+    accept(layer, square(), attributes={"fid": 2})
+    assert layer.commitChanges(), layer.commitErrors()
+    assert layer.featureCount() == 4
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"), [(12, 12), ("12", 12), (12.0, 12), (None, NULL)], ids=["int", "text", "float", "none"]
+)
+def test_codes_take_the_type_of_the_field(value: Any, stored: Any) -> None:
+    layer = memory(fields="field=code:integer")
+    assert layer.getFeature(accept(layer, square(), attributes={"code": value}))["code"] == stored
+
+
+def test_values_and_fields_that_do_not_fit_are_named() -> None:
+    layer = memory(fields="field=code:integer&field=short:string(2)")
+    with pytest.raises(EditError, match="code cannot hold the value forest"):
+        accept(layer, square(), attributes={"code": "forest"})
+    with pytest.raises(EditError, match="short cannot hold the value 6220"):
+        accept(layer, square(), attributes={"short": "6220"})
+    with pytest.raises(EditError, match="habitats has no field class"):
+        accept(layer, square(), attributes={"class": "forest"})
+    assert not layer.isEditable()
+
+
+class TestForm:
+    FORM = AcceptOptions(open_form=True)
+
+    def test_what_the_user_writes_stays_in_the_same_undo_step(self) -> None:
+        layer = constrained()
+
+        def opener(feature: QgsFeature) -> bool:
+            assert layer.getFeature(feature.id()).isValid()
+            layer.beginEditCommand("Attributes changed")
+            layer.changeAttributeValue(feature.id(), 0, "6220")
+            layer.endEditCommand()
+            return True
+
+        fid = accept(layer, square(), self.FORM, form_opener=opener)
+        assert layer.getFeature(fid)["code"] == "6220" and layer.undoStack().count() == 1
+        layer.undoStack().undo()
+        assert layer.featureCount() == 0
+
+    def test_cancelled_forms_leave_nothing(self) -> None:
+        layer = memory()
+        assert accept(layer, square(), self.FORM, form_opener=lambda feature: False) is None
+        assert layer.featureCount() == 0
+        assert accept(layer, square()) is not None and layer.featureCount() == 1
+
+    def test_a_form_that_raises_leaves_nothing(self) -> None:
+        layer = memory()
+
+        def opener(feature: QgsFeature) -> bool:
+            raise RuntimeError("form")
+
+        with pytest.raises(RuntimeError, match="form"):
+            accept(layer, square(), self.FORM, form_opener=opener)
+        assert layer.featureCount() == 0
+
+    def test_a_form_that_leaves_a_constraint_broken(self) -> None:
+        layer = constrained()
+        with pytest.raises(EditError, match="does not take this value of code"):
+            accept(layer, square(), self.FORM, form_opener=lambda feature: True)
+        assert layer.featureCount() == 0
+
+    def test_a_layer_removed_under_the_open_form(self) -> None:
+        layer = memory()
+
+        def opener(feature: QgsFeature) -> bool:
+            sip.delete(layer)
+            return True
+
+        with pytest.raises(EditError, match="no longer there"):
+            accept(layer, square(), self.FORM, form_opener=opener)
+
+    def test_all_parts_get_what_the_form_says(self) -> None:
+        layer = memory("Polygon")
+
+        def opener(feature: QgsFeature) -> bool:
+            return layer.changeAttributeValue(feature.id(), 0, "6220")
+
+        accept(layer, shapely.union(square(), square(5, 20)), self.FORM, form_opener=opener)
+        assert [feature["code"] for feature in layer.getFeatures()] == ["6220", "6220"]
+
+    def test_no_form_unless_wanted(self) -> None:
+        layer = memory()
+        accept(layer, square(), PLAIN, form_opener=lambda feature: pytest.fail("opened"))
+        assert layer.featureCount() == 1
+
+
+class TestRefused:
+    def test_no_layer(self) -> None:
+        with pytest.raises(EditError, match="There is no target layer"):
+            accept(None, square())
+
+    def test_deleted_layer(self) -> None:
+        layer = memory()
+        sip.delete(layer)
+        with pytest.raises(EditError, match="no longer there"):
+            accept(layer, square())
+
+    def test_layer_whose_file_is_gone(self, tmp_path: Path) -> None:
+        layer = QgsVectorLayer(str(tmp_path / "gone.gpkg"), "gone", "ogr")
+        with pytest.raises(EditError, match="gone cannot be reached"):
+            accept(layer, square())
+
+    @pytest.mark.parametrize("definition", ["Point", "MultiLineString", "NoGeometry"])
+    def test_other_geometry(self, definition: str) -> None:
+        with pytest.raises(EditError, match="habitats is not a polygon layer"):
+            accept(memory(definition), square())
+
+    def test_layer_without_crs(self) -> None:
+        layer = memory()
+        layer.setCrs(QgsCoordinateReferenceSystem())
+        with pytest.raises(EditError, match="habitats has no CRS"):
+            accept(layer, square())
+
+    def test_raster_without_crs(self) -> None:
+        layer = memory()
+        with pytest.raises(EditError, match="The raster has no CRS"):
+            accept_polygon(layer, to_qgs(square()), QgsCoordinateReferenceSystem(), {}, None, PLAIN)
+
+    def test_read_only_layer(self) -> None:
+        layer = memory()
+        layer.setReadOnly(True)
+        with pytest.raises(EditError, match="habitats is read-only"):
+            accept(layer, square())
+
+    def test_read_only_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "habitats.csv"
+        path.write_text('wkt,code\n"POLYGON((0 0,1 0,1 1,0 0))",6220\n')
+        layer = QgsVectorLayer(f"file://{path}?delimiter=,&wktField=wkt&crs=EPSG:25830", "text", "delimitedtext")
+        assert layer.isValid()
+        with pytest.raises(EditError, match="text is read-only"):
+            accept(layer, square())
+
+    @pytest.mark.parametrize("geometry", [QgsGeometry(), QgsGeometry.fromWkt("POLYGON EMPTY")], ids=["null", "empty"])
+    def test_empty_geometry(self, geometry: QgsGeometry) -> None:
+        with pytest.raises(EditError, match="There is no polygon to add"):
+            accept_polygon(memory(), geometry, UTM, {}, None, PLAIN)
+
+    def test_lines_are_no_polygon(self) -> None:
+        with pytest.raises(EditError, match="There is no polygon to add"):
+            accept(memory(), shapely.LineString([(X, Y), (X + 1, Y)]))
+
+    def test_too_small(self) -> None:
+        layer = memory()
+        with pytest.raises(EditError, match="covers 100 m², less than the minimum of 150 m²"):
+            accept(layer, square(), AcceptOptions(min_area_m2=150))
+        assert not layer.isEditable()
+
+    def test_no_place_in_the_layers_crs(self) -> None:
+        with pytest.raises(EditError, match="no place in the CRS"):
+            accept(memory(crs="EPSG:4326"), shapely.box(0, 0, 1e9, 1e9))
+
+    def test_one_sentence_with_a_remedy(self) -> None:
+        with pytest.raises(EditError) as caught:
+            accept(memory(), square(), AcceptOptions(min_area_m2=150))
+        assert caught.value.remedy and "\n" not in caught.value.user_message
+
+
+def test_bow_ties_are_mended() -> None:
+    layer = memory()
+    accept(layer, shapely.Polygon([(X, Y), (X + 10, Y + 10), (X + 10, Y), (X, Y + 10)]))
+    assert shapes(layer)[0].is_valid and shapes(layer)[0].area == pytest.approx(50)
+
+
+class TestOptions:
+    def test_areas_are_those_of_the_ellipsoid(self) -> None:
+        # In web mercator at 39.5 degrees a square of 10 m measures about 168 square units.
+        layer = memory(crs="EPSG:3857")
+        with pytest.raises(EditError, match="less than the minimum"):
+            accept(layer, square(), AcceptOptions(min_area_m2=120))
+        accept(layer, square(), AcceptOptions(min_area_m2=99))
+        assert shapes(layer)[0].area > 160
+
+    def test_small_parts_are_left_out(self) -> None:
+        layer = memory()
+        accept(layer, shapely.union(square(), square(2, 20)), AcceptOptions(min_area_m2=10))
+        assert shapes(layer)[0].equals(square())
+
+    @pytest.mark.parametrize("crs", ["EPSG:25830", "EPSG:4326", "EPSG:3857"])
+    def test_small_holes_are_filled(self, crs: str) -> None:
+        layer = memory(crs=crs)
+        ring = square().difference(square(2, 1, 1)).difference(square(4, 5, 5))
+        accept(layer, ring, AcceptOptions(fill_holes_m2=10))
+        hole_counts = [len(part.interiors) for part in polygon_parts(shapes(layer)[0])]
+        assert hole_counts == [1]
+
+    @pytest.mark.parametrize("crs", ["EPSG:25830", "EPSG:4326"])
+    def test_right_angles_are_right_on_the_ground(self, crs: str) -> None:
+        """Whatever the raster's CRS: in degrees a right angle does not look like one."""
+        source = QgsCoordinateReferenceSystem(crs)
+        house = rotate(shapely.box(X, Y, X + 30, Y + 20), 25)
+        worn = house.buffer(-1.5).buffer(1.5)
+        geometry = to_qgs(worn)
+        geometry.transform(QgsCoordinateTransform(UTM, source, QgsProject.instance()))
+        layer = memory()
+        accept_polygon(layer, geometry, source, {}, None, AcceptOptions(right_angles=True))
+        squared = polygon_parts(shapes(layer)[0])[0]
+        assert shapely.get_num_coordinates(squared) == 5
+        assert squared.intersection(house).area / squared.union(house).area > 0.97
+
+    def test_overlaps_are_trimmed_with_unsaved_neighbours_too(self) -> None:
+        layer = memory()
+        accept(layer, square())
+        accept(layer, square(10, 5, 0), AcceptOptions(trim_overlaps=True))
+        first, second = shapes(layer)
+        assert first.equals(square()) and second.equals(shapely.box(X + 10, Y, X + 15, Y + 10))
+        with pytest.raises(EditError, match="cover all of it"):
+            accept(layer, square(4, 2, 2), AcceptOptions(trim_overlaps=True))
+
+    def test_trimming_may_leave_too_little(self) -> None:
+        layer = memory()
+        accept(layer, square())
+        with pytest.raises(EditError, match="less than the minimum"):
+            accept(layer, square(10, 5, 0), AcceptOptions(trim_overlaps=True, min_area_m2=60))
+
+    def test_borders_are_shared_within_the_tolerance(self) -> None:
+        layer = memory()
+        neighbour = shapely.Polygon([(X + 11, Y - 5), (X + 30, Y), (X + 11, Y + 15), (X + 10.5, Y + 5)])
+        accept(layer, neighbour)
+        accept(layer, square(), AcceptOptions(snap_tolerance=1.5))
+        snapped = shapes(layer)[1]
+        assert (X + 10.5, Y + 5) in {tuple(xy) for xy in shapely.get_coordinates(snapped)}
+        assert snapped.intersection(neighbour).area < 1e-6 and snapped.area > 105
+
+    def test_far_features_are_not_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        layer = memory()
+        for index in range(20):
+            accept(layer, square(10, 100 * index))
+        read: list[Any] = []
+        monkeypatch.setattr("geosam_es.gui.fitting.from_qgs", lambda geometry: read.append(1) or from_qgs(geometry))
+        accept(layer, square(10, 5), AcceptOptions(trim_overlaps=True))
+        # The polygon itself twice, and one neighbour.
+        assert len(read) == 3
+
+    def test_topological_editing_gives_neighbours_the_vertices(self, qgis_new_project: None) -> None:
+        layer = memory()
+        accept(layer, square())
+        QgsProject.instance().setTopologicalEditing(True)
+        accept(layer, shapely.box(X + 10, Y + 3, X + 15, Y + 6), AcceptOptions(trim_overlaps=True))
+        corners = {tuple(xy) for xy in shapely.get_coordinates(shapes(layer)[0]).tolist()}
+        assert {(X + 10, Y + 3), (X + 10, Y + 6)} <= corners
+        assert layer.undoStack().count() == 2
+
+
+class TestRefine:
+    def test_geometry_and_provenance_in_one_undo_step(self, tmp_path: Path) -> None:
+        layer = create_target_layer(tmp_path / "h.gpkg", UTM)
+        fid = accept(layer, square(), attributes={"class": "6220"}, provenance=PROVENANCE)
+        assert layer.commitChanges(), layer.commitErrors()
+        fid = next(layer.getFeatures()).id()
+        better = replace(PROVENANCE, score=0.99, prompts=PROVENANCE.prompts.with_point(Point(X + 15, Y + 15)))
+        replace_polygon(layer, fid, to_qgs(square(20)), UTM, better, PLAIN)
+        feature = layer.getFeature(fid)
+        assert from_qgs(feature.geometry()).equals(square(20)) and feature["class"] == "6220"
+        assert read_provenance(layer, feature) == better
+        assert layer.undoStack().count() == 1
+        layer.undoStack().undo()
+        feature = layer.getFeature(fid)
+        assert from_qgs(feature.geometry()).equals(square())
+        assert read_provenance(layer, feature) == PROVENANCE
+        layer.undoStack().redo()
+        assert layer.commitChanges(), layer.commitErrors()
+        assert from_qgs(layer.getFeature(fid).geometry()).equals(square(20))
+
+    def test_it_is_no_neighbour_of_itself(self) -> None:
+        layer = memory()
+        fid = accept(layer, square())
+        options = AcceptOptions(trim_overlaps=True, snap_tolerance=1.0)
+        replace_polygon(layer, fid, to_qgs(square(8, 1, 1)), UTM, None, options)
+        assert shapes(layer)[0].equals(square(8, 1, 1))
+
+    def test_parts_in_a_single_polygon_layer(self) -> None:
+        layer = memory("Polygon")
+        fid = accept(layer, square(), attributes={"code": "6220"})
+        replace_polygon(layer, fid, to_qgs(shapely.union(square(8), square(3, 20))), UTM, None, PLAIN)
+        assert sorted(shape.area for shape in shapes(layer)) == pytest.approx([9, 64])
+        assert layer.getFeature(fid).geometry().area() == pytest.approx(64)
+        assert {feature["code"] for feature in layer.getFeatures()} == {"6220"}
+        assert layer.undoStack().count() == 2
+
+    def test_a_feature_that_is_gone(self) -> None:
+        layer = memory()
+        fid = accept(layer, square())
+        layer.deleteFeature(fid)
+        with pytest.raises(EditError, match="no longer in habitats"):
+            replace_polygon(layer, fid, to_qgs(square(20)), UTM, None, PLAIN)
+
+    def test_nothing_changes_when_the_new_one_is_refused(self) -> None:
+        layer = memory()
+        fid = accept(layer, square())
+        with pytest.raises(EditError, match="less than the minimum"):
+            replace_polygon(layer, fid, to_qgs(square(2)), UTM, None, AcceptOptions(min_area_m2=50))
+        assert shapes(layer)[0].equals(square()) and layer.undoStack().count() == 1
+
+
+class TestNewLayers:
+    @pytest.mark.parametrize("suffix", ["gpkg", "shp", "GPKG"])
+    def test_fields_and_crs(self, tmp_path: Path, suffix: str) -> None:
+        layer = create_target_layer(tmp_path / f"mis hábitats.{suffix}", UTM)
+        names = [name for name in layer.fields().names() if name != "fid"]
+        assert names == ["class", "model", "score", "prompts", "raster", "created"]
+        assert all(len(name) <= 10 for name in names)
+        assert layer.crs() == UTM and layer.name() == "mis hábitats"
+        assert layer.geometryType() == QgsWkbTypes.PolygonGeometry and layer.featureCount() == 0
+        fid = accept(layer, square(), attributes={"class": "ñandú"}, provenance=PROVENANCE)
+        assert fid is not None and layer.commitChanges(), layer.commitErrors()
+        again = QgsVectorLayer(layer.source(), "again", "ogr")
+        feature = next(again.getFeatures())
+        assert feature["class"] == "ñandú" and read_provenance(again, feature) == PROVENANCE
+
+    def test_own_class_field_and_no_provenance(self, tmp_path: Path) -> None:
+        layer = create_target_layer(tmp_path / "h.gpkg", UTM, class_field="habitat", provenance=False)
+        assert layer.fields().names() == ["fid", "habitat"]
+
+    def test_crs_without_a_code(self, tmp_path: Path) -> None:
+        crs = QgsCoordinateReferenceSystem()
+        crs.createFromProj("+proj=tmerc +lat_0=39 +lon_0=-0.5 +k=1 +x_0=1000 +y_0=2000 +ellps=GRS80 +units=m")
+        layer = create_target_layer(tmp_path / "h.gpkg", crs)
+        assert layer.crs().isValid() and "tmerc" in layer.crs().toProj()
+
+    def test_another_layer_in_a_geopackage_and_nothing_overwritten(self, tmp_path: Path) -> None:
+        path = tmp_path / "h.gpkg"
+        layer = create_target_layer(path, UTM)
+        accept(layer, square())
+        layer.commitChanges()
+        with pytest.raises(EditError, match="already has a layer h"):
+            create_target_layer(path, UTM)
+        shutil.copy(path, tmp_path / "other.gpkg")
+        other = create_target_layer(tmp_path / "other.gpkg", UTM)
+        assert other.featureCount() == 0
+        assert QgsVectorLayer(f"{tmp_path / 'other.gpkg'}|layername=h", "h", "ogr").featureCount() == 1
+        create_target_layer(tmp_path / "h.shp", UTM)
+        with pytest.raises(EditError, match="already has a layer h"):
+            create_target_layer(tmp_path / "h.shp", UTM)
+
+    def test_folders_and_names_that_cannot_be(self, tmp_path: Path) -> None:
+        with pytest.raises(EditError, match="cannot be written"):
+            create_target_layer(tmp_path / "none" / "h.gpkg", UTM)
+        with pytest.raises(EditError, match="neither a GeoPackage nor a Shapefile"):
+            create_target_layer(tmp_path / "h.txt", UTM)
+        with pytest.raises(EditError, match="needs a CRS"):
+            create_target_layer(tmp_path / "h.gpkg", QgsCoordinateReferenceSystem())
+        (tmp_path / "broken.gpkg").write_text("no GeoPackage")
+        with pytest.raises(EditError, match="cannot be written"):
+            create_target_layer(tmp_path / "broken.gpkg", UTM)
