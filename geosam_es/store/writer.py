@@ -17,7 +17,7 @@ from . import layout
 from .layout import StoreMetadata
 from .signature import check_signature, signature
 
-__all__ = ["StoreWriter"]
+__all__ = ["StoreWriter", "remove_store"]
 
 
 class StoreWriter:
@@ -63,7 +63,7 @@ class StoreWriter:
             root.parent.mkdir(parents=True, exist_ok=True)
             writer._write_skeleton(fresh, decoder_files)
             if overwrite and root.exists():
-                _remove_store(root)
+                remove_store(root)
             fresh.rename(root)
         except OSError as error:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -155,7 +155,7 @@ class StoreWriter:
 
     def discard(self) -> None:
         """Remove the store."""
-        _remove_store(self.root)
+        remove_store(self.root)
 
     def _write_file(self, path: Path, values: NDArray[Any]) -> None:
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -181,7 +181,7 @@ def _output_error(root: Path, error: OSError) -> OutputError:
     )
 
 
-def _remove_store(root: Path) -> None:
+def remove_store(root: Path) -> None:
     """Remove a directory that is a store, or would be one but for its damage; nothing else.
 
     It is renamed first, so that a removal cut short never leaves half a store under the name.
