@@ -1,0 +1,433 @@
+"""Clicking on rasters that were never encoded, with the embedded model."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from qgis.core import QgsApplication, QgsProject, QgsRasterLayer, QgsVectorLayer
+from qgis.PyQt.QtCore import QCoreApplication
+from rasterio.enums import Resampling
+from rasterio.transform import Affine
+
+from geosam_es.core.grid import Tile
+from geosam_es.core.prompts import Bounds, Point, Prompts
+from geosam_es.errors import GeoSamError, ModelError, OutputError, PromptError, RasterError, StoreError
+from geosam_es.gui import live_encoding
+from geosam_es.gui.encode_task import EncodeTask
+from geosam_es.gui.layer_source import LayerSource, source_of
+from geosam_es.gui.live_encoding import EMBEDDED_MODEL, LiveOptions, LiveStore
+from geosam_es.inference.session import SegmentationSession, open_segmenter
+from geosam_es.store import StoreReader, StoreWriter
+from geosam_es.store.cache import StoreCache
+from geosam_es.store.reader import TileState
+from tests.helpers import disc
+
+TRANSFORM = Affine(0.5, 0.0, 700000.0, 0.0, -0.5, 4400000.0)
+SIZE = 1300
+"""Four tiles at full resolution, and one at half."""
+
+
+def write(path: Path, pixels: Any, **profile: Any) -> Path:
+    options = {"crs": "EPSG:25830", "transform": TRANSFORM, "driver": "GTiff", **profile}
+    count, height, width = pixels.shape
+    with rasterio.open(path, "w", count=count, height=height, width=width, dtype=pixels.dtype, **options) as dataset:
+        dataset.write(pixels)
+    return path
+
+
+def picture(size: int = SIZE) -> Any:
+    """Draw a bright disc on uneven ground."""
+    ground = np.random.default_rng(1).normal(70, 6, (size, size))
+    return np.repeat((ground + 120 * disc((size, size), 400, 400, 80))[None], 3, axis=0).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def raster(tmp_path: Path) -> Path:
+    (tmp_path / "maps").mkdir()
+    return write(tmp_path / "maps" / "ortho.tif", picture())
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> LiveOptions:
+    return LiveOptions(cache_folder=tmp_path / "cache", threads=1)
+
+
+@pytest.fixture
+def live(raster: Path, options: LiveOptions) -> Iterator[LiveStore]:
+    opened = LiveStore.open(LayerSource(raster, "", "ortho"), options)
+    yield opened
+    opened.close()
+
+
+def encoded(root: Path) -> list[Tile]:
+    reader = StoreReader(root)
+    return [tile for tile in reader.pyramid if reader.is_encoded(tile)]
+
+
+def click(x: float, y: float) -> Prompts:
+    return Prompts((Point(x, y),))
+
+
+def on_map(x: float, y: float) -> tuple[float, float]:
+    return TRANSFORM @ (x, y)
+
+
+def test_a_click_encodes_its_tile_and_is_answered(live: LiveStore, raster: Path) -> None:
+    assert live.root == raster.with_name("ortho.embeddings.zarr") and not live.is_cached
+    assert encoded(live.root) == []
+    assert live.needs_encoding(click(400, 400))
+    session = SegmentationSession(live.segmenter())
+    result = session.add_point(*on_map(400, 400))
+    assert Tile(0, 0, 0) in encoded(live.root)
+    assert len(encoded(live.root)) < len(live.reader.pyramid)
+    assert result.model == "mini" and result.geometry.contains(shapely.Point(on_map(400, 400)))
+    assert not live.needs_encoding(click(400, 400))
+    # It is an ordinary store: who opens it later gets the same answer.
+    again = SegmentationSession(open_segmenter(live.root)).add_point(*on_map(400, 400))
+    # Fewer threads add up in another order.
+    unlike = again.geometry.symmetric_difference(result.geometry).area
+    assert unlike < 0.001 * result.geometry.area
+
+
+def test_a_tile_is_encoded_once(live: LiveStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    writes: list[Tile] = []
+    write_tile = StoreWriter.write
+    monkeypatch.setattr(
+        StoreWriter, "write", lambda self, tile, maps: (writes.append(tile), write_tile(self, tile, maps))
+    )
+    assert live.ensure_for(click(400, 400)) == Tile(0, 0, 0)
+    assert live.ensure_for(click(420, 400)) == Tile(0, 0, 0)
+    assert live.ensure_tile(Tile(0, 0, 0)) is TileState.ENCODED
+    assert writes == [Tile(0, 0, 0)]
+
+
+def test_tiles_are_those_of_the_command_line(live: LiveStore, raster: Path, tmp_path: Path) -> None:
+    from encoder_tools.pipeline import EncodeOptions, encode, make_plan
+    from encoder_tools.raster import Raster
+    from geosam_es.inference.encoder import OnnxEncoder
+
+    encoder = OnnxEncoder(EMBEDDED_MODEL, threads=1)
+    files = {name: EMBEDDED_MODEL / name for name in ("prepare.onnx", "decoder.onnx")}
+    encode(make_plan(Raster(raster), encoder, EncodeOptions()), encoder, tmp_path / "cli.zarr", files)
+    expected = StoreReader(tmp_path / "cli.zarr")
+    for tile in expected.pyramid:
+        live.ensure_tile(tile)
+        found = live.reader.read(tile)["image_embeddings"]
+        np.testing.assert_array_equal(found, expected.read(tile)["image_embeddings"])
+
+
+def test_goes_on_with_a_store_of_the_command_line(raster: Path, options: LiveOptions) -> None:
+    """Made with other bands and another stretch, which hold for the new tiles too."""
+    from encoder_tools.pipeline import EncodeOptions, encode, make_plan
+    from encoder_tools.raster import Raster
+    from geosam_es.inference.encoder import OnnxEncoder
+
+    encoder = OnnxEncoder(EMBEDDED_MODEL, threads=1)
+    files = {name: EMBEDDED_MODEL / name for name in ("prepare.onnx", "decoder.onnx")}
+    plan = make_plan(Raster(raster, bands=(2,)), encoder, EncodeOptions(stretch="0:200", overlap=128))
+    root = raster.with_name("ortho.embeddings.zarr")
+    encode(plan, encoder, root, files)
+    tile = Tile(0, 0, 0)
+    expected = StoreReader(root).read(tile)["image_embeddings"]
+    shutil.rmtree(root / "level0" / "image_embeddings" / "c" / "0" / "0")
+    live = LiveStore.open(LayerSource(raster, "", "ortho"), options)
+    assert live.root == root and not live.is_cached
+    assert live.ensure_tile(tile) is TileState.ENCODED
+    np.testing.assert_array_equal(live.reader.read(tile)["image_embeddings"], expected)
+
+
+def test_a_store_of_another_model_is_left_alone(raster: Path, options: LiveOptions, tmp_path: Path) -> None:
+    other = tmp_path / "other model"
+    shutil.copytree(EMBEDDED_MODEL, other)
+    text = (other / "model.json").read_text()
+    sha256 = live_encoding.OnnxEncoder(EMBEDDED_MODEL, 1).info.encoder_sha256
+    (other / "model.json").write_text(text.replace(sha256, "e" * 64).replace('"mini"', '"mine"'))
+    source = LayerSource(raster, "", "ortho")
+    first = LiveStore.open(source, options)
+    second = LiveStore.open(source, LiveOptions(other, options.cache_folder, threads=1))
+    assert (first.model, first.is_cached) == ("mini", False)
+    assert (second.model, second.is_cached) == ("mine", True)
+    second.ensure_tile(Tile(0, 0, 0))
+    assert encoded(first.root) == [] and encoded(second.root) == [Tile(0, 0, 0)]
+    again = LiveStore.open(source, LiveOptions(other, options.cache_folder, threads=1))
+    assert again.root == second.root and encoded(again.root) == [Tile(0, 0, 0)]
+    for live in (first, second, again):
+        live.close()
+
+
+def test_another_image_of_the_same_name_gets_another_store(raster: Path, options: LiveOptions) -> None:
+    source = LayerSource(raster, "", "ortho")
+    LiveStore.open(source, options).ensure_tile(Tile(0, 0, 0))
+    pixels = picture()
+    pixels[:, :700] = 255 - pixels[:, :700]
+    write(raster, pixels)
+    live = LiveStore.open(source, options)
+    assert live.is_cached and encoded(live.root) == []
+    live.close()
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_a_folder_that_cannot_be_written(
+    raster: Path, options: LiveOptions, monkeypatch: pytest.MonkeyPatch, is_begun: bool
+) -> None:
+    source = LayerSource(raster, "", "ortho")
+    if is_begun:
+        LiveStore.open(source, options)
+    read_only = raster.parent
+    create, temporary = StoreWriter.create, live_encoding.tempfile.TemporaryFile
+
+    def refuse_create(root: Path, *arguments: Any, **keywords: Any) -> StoreWriter:
+        if read_only in root.parents:
+            raise OutputError(f"{root} cannot be written (Permission denied)")
+        return create(root, *arguments, **keywords)
+
+    def refuse_file(dir: Path) -> Any:
+        if read_only in dir.parents:
+            raise PermissionError(13, "Permission denied")
+        return temporary(dir=dir)
+
+    monkeypatch.setattr(StoreWriter, "create", refuse_create)
+    monkeypatch.setattr(live_encoding.tempfile, "TemporaryFile", refuse_file)
+    live = LiveStore.open(source, options)
+    assert live.is_cached and live.root.parent == options.cache_folder
+    assert live.ensure_tile(Tile(0, 0, 0)) is TileState.ENCODED
+    again = LiveStore.open(source, options)
+    assert again.root == live.root and encoded(again.root) == [Tile(0, 0, 0)]
+    live.close()
+
+
+def test_the_cache_removes_what_was_used_least_recently(tmp_path: Path) -> None:
+    cache = StoreCache(tmp_path, 2500)
+    roots = [cache.path_for(Path(f"{name}.tif"), {"pixels": name}) for name in "abcd"]
+    for age, root in enumerate(roots):
+        root.mkdir()
+        (root / "zarr.json").write_text("{}")
+        (root / "tile").write_bytes(bytes(1000))
+        time.sleep(0.02)
+        assert cache.stores()[-1] == roots[age]
+    cache.acquire(roots[0])
+    cache.trim()
+    assert cache.stores() == [roots[3], roots[0]]
+    cache.acquire(roots[3])
+    (roots[0] / "more").write_bytes(bytes(1000))
+    with pytest.raises(OutputError, match="is full"):
+        cache.trim()
+    assert len(cache.stores()) == 2
+    cache.release(roots[3])
+    cache.release(roots[0])
+    cache.trim()
+    assert cache.stores() == [roots[3]]
+
+
+def test_a_full_cache_stops_the_encoding(raster: Path, options: LiveOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    raster.with_name("ortho.embeddings.zarr").mkdir()
+    live = LiveStore.open(LayerSource(raster, "", "ortho"), LiveOptions(cache_folder=options.cache_folder, threads=1))
+    assert live.is_cached
+    monkeypatch.setattr(live_encoding, "_TRIM_EVERY", 1)
+    monkeypatch.setattr(live._cache, "max_bytes", 1)
+    with pytest.raises(OutputError, match="is full"):
+        live.ensure_tile(Tile(0, 0, 0))
+    live.close()
+
+
+def test_the_default_cache_is_in_the_profile(raster: Path) -> None:
+    raster.with_name("ortho.embeddings.zarr").mkdir()
+    live = LiveStore.open(LayerSource(raster, "", "ortho"), LiveOptions(threads=1))
+    assert Path(QgsApplication.qgisSettingsDirPath()) in live.root.parents
+    live.close()
+    shutil.rmtree(live.root)
+
+
+def test_black_corners_are_skipped(tmp_path: Path, options: LiveOptions) -> None:
+    pixels = picture(2500)
+    pixels[:, 1400:] = 0
+    live = LiveStore.open(LayerSource(write(tmp_path / "a.tif", pixels), "", "a"), options)
+    assert live.ensure_tile(Tile(0, 2, 0)) is TileState.SKIPPED
+    assert live.ensure_tile(Tile(0, 2, 0)) is TileState.SKIPPED
+    with pytest.raises(PromptError, match="There is no data at"):
+        SegmentationSession(live.segmenter()).add_point(*on_map(500, 2400))
+    live.close()
+
+
+def test_a_box_over_tiles_is_answered_from_a_coarser_level(live: LiveStore) -> None:
+    box = Bounds(100, 100, 1200, 1200)
+    assert live.needs_encoding(Prompts(box=box))
+    assert live.ensure_for(Prompts(box=box)) == Tile(1, 0, 0)
+    assert encoded(live.root) == [Tile(1, 0, 0)]
+
+
+def test_levels_that_take_long_are_left_to_the_task(
+    tmp_path: Path, options: LiveOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_encoding, "_MOST_PIXELS", 1024 * 1024)
+    path = write(tmp_path / "a.tif", picture(), tiled=True)
+    live = LiveStore.open(LayerSource(path, "", "a"), options)
+    assert [live.is_affordable(level) for level in (0, 1)] == [True, False]
+    assert live.needs_encoding(click(400, 400), level=1)
+    assert live.ensure_for(click(400, 400), level=1) == Tile(0, 0, 0)
+    assert live.ensure_tile(Tile(1, 0, 0)) is TileState.ENCODED
+    assert live.ensure_for(click(400, 400), level=1) == Tile(1, 0, 0)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.build_overviews([2], Resampling.average)
+    assert LiveStore.open(LayerSource(path, "", "a"), options).is_affordable(1)
+    live.close()
+
+
+def test_prompts_of_nothing_need_no_encoding(live: LiveStore) -> None:
+    assert not live.needs_encoding(Prompts())
+    with pytest.raises(PromptError, match="no positive point"):
+        live.ensure_for(Prompts((Point(5, 5, False),)))
+
+
+def test_a_deleted_store_is_not_half_made_again(live: LiveStore) -> None:
+    shutil.rmtree(live.root)
+    with pytest.raises(StoreError, match="is no longer there: choose the raster again"):
+        live.ensure_tile(Tile(0, 0, 0))
+    with pytest.raises(StoreError, match="is no longer there"):
+        live.encode([Tile(0, 0, 0)])
+    assert not live.root.exists()
+
+
+def test_a_raster_that_is_gone(live: LiveStore, raster: Path) -> None:
+    live.close()
+    raster.unlink()
+    with pytest.raises(RasterError, match=r"ortho\.tif is not there"):
+        live.ensure_tile(Tile(0, 0, 0))
+
+
+def test_a_model_folder_that_is_none(raster: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is not a model folder: it has no decoder"):
+        LiveStore.open(LayerSource(raster, "", "ortho"), LiveOptions(tmp_path))
+    (tmp_path / "decoder.onnx").write_bytes(b"nothing")
+    with pytest.raises(ModelError, match="is not a model folder: its model"):
+        LiveStore.open(LayerSource(raster, "", "ortho"), LiveOptions(tmp_path))
+
+
+def test_several_threads_at_once(live: LiveStore) -> None:
+    errors: list[GeoSamError] = []
+
+    def work(tile: Tile) -> None:
+        try:
+            live.ensure_tile(tile)
+        except GeoSamError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(tile,)) for tile in [*live.reader.pyramid] * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert not [problem for _, problem in live.reader.problems() if problem]
+
+
+def test_tiles_in_an_area(live: LiveStore) -> None:
+    assert live.tiles_in() == [Tile(1, 0, 0), *(Tile(0, row, col) for row in (0, 1) for col in (0, 1))]
+    corner = shapely.box(*on_map(0, 100), *on_map(100, 0))
+    assert live.tiles_in(corner) == [Tile(1, 0, 0), Tile(0, 0, 0)]
+    assert live.tiles_in(corner, finest_level=1) == live.tiles_in(corner, finest_level=9) == [Tile(1, 0, 0)]
+    live.ensure_tile(Tile(0, 0, 0))
+    assert live.tiles_in(corner) == [Tile(1, 0, 0)]
+    assert live.tiles_in(shapely.box(0, 0, 1, 1)) == []
+
+
+def run_task(task: EncodeTask) -> str:
+    """Let QGIS run a task, which it deletes then, with the events that carry its signals."""
+    ends: list[str] = []
+    task.taskCompleted.connect(lambda: ends.append("completed"))
+    task.taskTerminated.connect(lambda: ends.append("terminated"))
+    QgsApplication.taskManager().addTask(task)
+    deadline = time.monotonic() + 60
+    while not ends:
+        assert time.monotonic() < deadline
+        QCoreApplication.processEvents()
+        time.sleep(0.01)
+    QCoreApplication.processEvents()
+    return ends[0]
+
+
+def test_task_encodes_the_layer(live: LiveStore) -> None:
+    seen: list[tuple[int, int, float]] = []
+    task = EncodeTask(live, "Encoding ortho")
+    task.progressed.connect(lambda *values: seen.append(values))
+    assert run_task(task) == "completed" and task.error is None
+    assert len(encoded(live.root)) == len(live.reader.pyramid) == 5
+    assert seen[0][:2] == (0, 5) and seen[-1] == (5, 5, 0.0)
+    assert any(left > 0 for *_, left in seen[1:-1])
+    assert live.tiles_in() == []
+
+
+def test_task_encodes_the_view(live: LiveStore) -> None:
+    task = EncodeTask(live, "Encoding the view", shapely.box(*on_map(0, 100), *on_map(100, 0)))
+    assert run_task(task) == "completed"
+    assert set(encoded(live.root)) == {Tile(1, 0, 0), Tile(0, 0, 0)}
+
+
+def test_a_cancelled_task_leaves_a_store_to_go_on_with(live: LiveStore) -> None:
+    task = EncodeTask(live, "Encoding ortho")
+    encode = live._encoder.encode
+
+    class Slow:
+        info, default_batch_size, tiles = live._encoder.info, 1, 0
+
+        def encode(self, images: Any) -> Any:
+            self.tiles += 1
+            if self.tiles == 2:
+                task.cancel()
+            return encode(images)
+
+    live._encoder = Slow()
+    assert run_task(task) == "terminated" and task.error is None
+    assert 1 <= len(encoded(live.root)) < 5
+    assert not [problem for _, problem in live.reader.problems() if problem not in ("", "missing")]
+    assert not list(live.root.rglob(".*"))
+    second = EncodeTask(live, "Encoding the rest")
+    assert run_task(second) == "completed"
+    assert len(encoded(live.root)) == 5
+
+
+def test_a_failing_task_says_why(live: LiveStore) -> None:
+    shutil.rmtree(live.root)
+    task = EncodeTask(live, "Encoding ortho")
+    assert run_task(task) == "terminated"
+    assert task.error is not None and "is no longer there" in task.error.user_message
+
+
+def test_source_of_a_layer(raster: Path) -> None:
+    layer = QgsRasterLayer(str(raster), "Ortho", "gdal")
+    assert layer.isValid()
+    source = source_of(layer)
+    assert (source.path, source.name) == (raster, "Ortho") and "25830" in source.crs_wkt
+
+
+def test_layers_that_are_no_local_files(raster: Path, tmp_path: Path) -> None:
+    with pytest.raises(RasterError, match="Fields is not a raster: choose an orthophoto"):
+        source_of(QgsVectorLayer("Polygon?crs=EPSG:4326", "Fields", "memory"))
+    uri = "crs=EPSG:3857&format=image/png&layers=a&styles=&url=https://localhost/none"
+    with pytest.raises(
+        RasterError, match=r"PNOA comes from a service \(wms\), and only local files can be encoded: save"
+    ):
+        source_of(QgsRasterLayer(uri, "PNOA", "wms"))
+    shutil.make_archive(str(tmp_path / "maps"), "zip", raster.parent)
+    zipped = QgsRasterLayer(f"/vsizip/{tmp_path / 'maps.zip'}/ortho.tif", "Zipped", "gdal")
+    assert zipped.isValid()
+    with pytest.raises(RasterError, match="Zipped is not a local file of its own"):
+        source_of(zipped)
+
+
+def test_crs_of_the_layer_is_used_where_the_file_has_none(tmp_path: Path, options: LiveOptions) -> None:
+    path = write(tmp_path / "bare.tif", picture(300), crs=None)
+    layer = QgsRasterLayer(str(path), "Bare", "gdal")
+    layer.setCrs(QgsProject.instance().crs().fromEpsgId(25830))
+    live = LiveStore.open(source_of(layer), options)
+    assert "25830" in live.reader.metadata.raster.crs_wkt
+    live.close()
