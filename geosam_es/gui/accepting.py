@@ -10,9 +10,10 @@ from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ..errors import EditError, GeoSamError
-from .controller import Drawing, SegmentationController
+from .controller import SegmentationController
 from .crs import to_qgs
 from .dock import SegmentDock
+from .drawing import Drawing
 from .editing import AcceptOptions, accept_polygon, replace_polygon
 from .messages import tr
 from .provenance import Provenance, read_provenance

@@ -5,85 +5,26 @@ Everything slow runs in the worker's thread, which alone touches the sessions; t
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qgis.core import (
-    QgsApplication,
-    QgsCoordinateTransform,
-    QgsCsException,
-    QgsMapSettings,
-    QgsPointXY,
-    QgsProject,
-)
+from qgis.core import Qgis, QgsApplication, QgsCsException, QgsMapSettings, QgsMessageLog, QgsPointXY
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ..core.prompts import Bounds, Point, Prompts
 from ..errors import GeoSamError, PromptError
-from ..inference.session import CleanOptions, Result, SegmentationSession
-from .crs import transform
-from .messages import tr
-from .store_opening import OpenStore, OpenStoreTask, RasterLayerFile
-from .view_tiles import TilesInView, tiles_in_view
+from ..inference.session import CleanOptions, SegmentationSession
+from .drawing import Drawing, DrawnObject, snapshot
+from .live_encoding import LiveOptions
+from .messages import PLUGIN_NAME, tr
+from .store_opening import OpenStore, OpenStoreTask, RasterFile
+from .view import View
+from .view_tiles import prepare_tile, tiles_in_view
 from .worker import Job, Worker
 
-__all__ = ["Drawing", "SegmentationController"]
-
-_PREFETCH_SIDE = 3
-_LEVEL_TOLERANCE = 1e-6
-"""So that a map at exactly twice the pixel size is not taken for a little less."""
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """The object being drawn, as the user sees it.
-
-    Attributes
-    ----------
-    prompts : Prompts
-        In map coordinates of the raster's CRS, those that are still being answered included.
-    result : Result, optional
-        The answer to those that were.
-    can_undo, can_redo : bool
-    busy : bool
-        Whether prompts are being answered.
-    """
-
-    prompts: Prompts = field(default_factory=Prompts)
-    result: Result | None = None
-    can_undo: bool = False
-    can_redo: bool = False
-    busy: bool = False
-
-    @property
-    def has_polygon(self) -> bool:
-        """Whether there is something to accept."""
-        return self.result is not None and not self.result.geometry.is_empty
-
-
-@dataclass(eq=False)
-class _Object:
-    """One object: its session, the last snapshot of it, and the prompts still to be answered."""
-
-    session: SegmentationSession
-    drawing: Drawing = field(default_factory=Drawing)
-    waiting: deque[Point | Bounds | None] = field(default_factory=deque)
-
-    def seen(self) -> Drawing:
-        """Return the snapshot with the prompts that wait."""
-        prompts = self.drawing.prompts
-        for addition in self.waiting:
-            if isinstance(addition, Point):
-                prompts = prompts.with_point(addition)
-            elif addition is not None:
-                prompts = prompts.with_box(addition)
-        busy = bool(self.waiting)
-        return replace(self.drawing, prompts=prompts, busy=busy, can_undo=self.drawing.can_undo or busy)
+__all__ = ["SegmentationController"]
 
 
 class SegmentationController(QObject):
@@ -103,6 +44,8 @@ class SegmentationController(QObject):
     accept_ready : Drawing
         Asked for by `accept`, once nothing waits any more; whoever writes it calls `discard` then.
     failed : GeoSamError
+    store_wanted
+        A prompt was given and there is no store to answer it; it waits for `open_store`, or for `give_up`.
     tiles_changed : TilesInView
         Asked for by `look_ahead`.
     """
@@ -112,17 +55,19 @@ class SegmentationController(QObject):
     preview_changed = pyqtSignal(object)
     accept_ready = pyqtSignal(object)
     failed = pyqtSignal(object)
+    store_wanted = pyqtSignal()
     tiles_changed = pyqtSignal(object)
 
     def __init__(self, map_settings: Callable[[], QgsMapSettings], parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._map_settings = map_settings
+        self._view = View(map_settings)
         self._store: OpenStore | None = None
         self._task: OpenStoreTask | None = None
-        self._object: _Object | None = None
+        self._object: DrawnObject | None = None
         self._options = CleanOptions()
         self._accept_when_done = False
         self._held: list[Callable[[], None]] = []
+        self._for_store: list[Callable[[], None]] = []
         self._worker = Worker(self)
         self._worker.done.connect(self._on_done)
         self._worker.failed.connect(self._on_failed)
@@ -135,15 +80,38 @@ class SegmentationController(QObject):
         return self._store
 
     @property
+    def is_opening(self) -> bool:
+        """Whether a store is being opened."""
+        return self._task is not None
+
+    @property
     def opening(self) -> Path | None:
-        """The store being opened."""
+        """The store being opened, where it has a name already."""
         return self._task.path if self._task is not None else None
 
-    def open_store(self, path: Path, rasters: list[RasterLayerFile], threads: int | None = None) -> None:
-        """Begin to open a store; `store_changed` or `failed` tells how it went, and the open one stays till then."""
+    def open_store(
+        self,
+        path: Path | None,
+        rasters: list[RasterFile],
+        options: LiveOptions | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Begin to open a store; `store_changed` or `failed` tells how it went, and the open one stays till then.
+
+        Parameters
+        ----------
+        path : Path, optional
+            None for a store that is filled as it is used, of the first raster.
+        rasters : list of RasterFile
+            What it should fit.
+        options : LiveOptions, optional
+            For stores that are filled.
+        threads : int, optional
+            For the decoder.
+        """
         self.cancel_opening()
-        task = OpenStoreTask(path, rasters, threads)
-        task.opened.connect(self.set_store)
+        task = OpenStoreTask(path, rasters, options or LiveOptions(), threads)
+        task.opened.connect(self._on_opened)
         task.refused.connect(self._on_refused)
         task.taskCompleted.connect(self._forget_task)
         task.taskTerminated.connect(self._forget_task)
@@ -161,6 +129,9 @@ class SegmentationController(QObject):
     def set_store(self, store: OpenStore | None) -> None:
         """Draw from this store from now on; the object being drawn is discarded."""
         self.discard()
+        if self._store is not None:
+            # By the thread that may be reading from it.
+            self._worker.post(Job(self._store.close, "close"))
         self._store = store
         if store is not None and not self._worker.isRunning():
             self._worker.start()
@@ -170,11 +141,26 @@ class SegmentationController(QObject):
         """End the thread; nothing works afterwards."""
         self.cancel_opening()
         self._object = None
-        self._store = None
         self._worker.stop()
+        if self._store is not None:
+            self._store.close()
+        self._store = None
+
+    def give_up(self, error: GeoSamError) -> None:
+        """Forget the prompts that wait for a store, and tell why."""
+        self._for_store.clear()
+        self.failed.emit(error)
+
+    def _on_opened(self, store: OpenStore) -> None:
+        self._task = None
+        waiting, self._for_store = self._for_store, []
+        self.set_store(store)
+        for gesture in waiting:
+            gesture()
 
     def _on_refused(self, error: GeoSamError) -> None:
-        self.failed.emit(error)
+        self._task = None
+        self.give_up(error)
 
     def _forget_task(self) -> None:
         self._task = None
@@ -188,7 +174,7 @@ class SegmentationController(QObject):
 
     def add_point(self, point: QgsPointXY, positive: bool = True) -> None:
         """Add a click, in the canvas's CRS."""
-        if self._hold(lambda: self.add_point(point, positive)):
+        if self._hold(lambda: self.add_point(point, positive), needs_store=True):
             return
         located = self._located([point])
         if located is not None:
@@ -197,7 +183,7 @@ class SegmentationController(QObject):
 
     def set_box(self, corners: list[QgsPointXY]) -> None:
         """Set the box around corners in the canvas's CRS."""
-        if self._hold(lambda: self.set_box(corners)):
+        if self._hold(lambda: self.set_box(corners), needs_store=True):
             return
         located = self._located(corners)
         if located is not None:
@@ -209,7 +195,14 @@ class SegmentationController(QObject):
         """Draw anew what prompts in map coordinates of the raster's CRS say, one step each."""
         self.discard()
         bounds = prompts.positive_bounds
-        level = self._level(QgsPointXY((bounds.min_x + bounds.max_x) / 2, (bounds.min_y + bounds.max_y) / 2), True)
+        x, y = (bounds.min_x + bounds.max_x) / 2, (bounds.min_y + bounds.max_y) / 2
+        store = self._store
+        if store is None:
+            return
+        try:
+            level = self._view.level(store, self._view.from_raster(store, x, y))
+        except QgsCsException:
+            level = 0
         box = prompts.box
         if box is not None:
             self._prompt(lambda session: session.set_box(box), box, level)
@@ -276,9 +269,8 @@ class SegmentationController(QObject):
         if store is None or (self._object is not None and self._object.waiting):
             return
         try:
-            x, y = self._to_raster([point])[0]
-            level = self._level(point)
-        except (QgsCsException, PromptError):
+            ((x, y),), level = self._view.to_raster(store, [point]), self._view.level(store, point)
+        except QgsCsException:
             self.end_preview()
             return
         current = self._object
@@ -302,76 +294,43 @@ class SegmentationController(QObject):
         if store is None:
             self._worker.ahead([])
             return
-        view = self._map_settings().visiblePolygon()
-        corner, right, opposite, down = (QgsPointXY(point.x(), point.y()) for point in list(view)[:4])
-        fractions = [(2 * index + 1) / (2 * _PREFETCH_SIDE) for index in range(_PREFETCH_SIDE)]
-        points = [
-            QgsPointXY(
-                corner.x() + u * (right.x() - corner.x()) + v * (down.x() - corner.x()),
-                corner.y() + u * (right.y() - corner.y()) + v * (down.y() - corner.y()),
-            )
-            for u in fractions
-            for v in fractions
-        ]
         try:
-            level = self._level(points[len(points) // 2])
-            places = self._to_raster(points)
-            corners = self._to_raster([corner, right, opposite, down])
-        except (QgsCsException, PromptError):
+            sight = self._view.sight(store)
+        except QgsCsException:
             return
-        jobs = [Job(_tile_loader(store, x, y, level), "ahead") for x, y in places]
+        segmenter, level = store.segmenter, sight.level
+        # Where tiles are encoded on demand, those the user never clicks on are not worth the time.
+        places = sight.places if store.live is None else sight.places[:1]
+        jobs = [Job(partial(prepare_tile, segmenter, x, y, level), "ahead") for x, y in places]
         if with_tiles:
-            jobs.insert(0, Job(_tile_finder(store, corners, level), "tiles", store))
+            jobs.insert(0, Job(partial(tiles_in_view, segmenter, sight), "tiles", store))
         self._worker.ahead(jobs)
 
-    # From here on private.
+    def _hold(self, gesture: Callable[[], None], needs_store: bool = False) -> bool:
+        """Keep a gesture for later where it comes too early.
 
-    def _hold(self, gesture: Callable[[], None]) -> bool:
-        """Keep a gesture for later where an accepted object is still being answered: it is meant for the next one."""
+        Where an accepted object is still being answered it is meant for the next one, and where there is no store yet
+        the first prompt asks for one.
+        """
+        if self._store is None and (needs_store or self._for_store):
+            self._for_store.append(gesture)
+            self.store_wanted.emit()
+            return True
         if self._accept_when_done:
             self._held.append(gesture)
         return self._accept_when_done
 
     def _located(self, points: list[QgsPointXY]) -> tuple[list[tuple[float, float]], int] | None:
         """Return points in the raster's CRS and the level to look at, or tell why not."""
+        if self._store is None:
+            return None
         try:
-            return self._to_raster(points), self._level(points[0])
+            return self._view.to_raster(self._store, points), self._view.level(self._store, points[0])
         except QgsCsException:
             self.failed.emit(
                 PromptError(tr("This place does not exist in the raster's CRS"), tr("click on the raster"))
             )
-        except PromptError as error:
-            self.failed.emit(error)
         return None
-
-    def _transform(self) -> QgsCoordinateTransform:
-        if self._store is None:
-            raise PromptError(tr("No embedding store is open"), tr("open one in the GeoSAM-ES panel"))
-        return transform(self._map_settings().destinationCrs(), self._store.crs, QgsProject.instance())
-
-    def _to_raster(self, points: list[QgsPointXY]) -> list[tuple[float, float]]:
-        transformation = self._transform()
-        moved = [transformation.transform(point) for point in points]
-        return [(point.x(), point.y()) for point in moved]
-
-    def _level(self, point: QgsPointXY, in_raster: bool = False) -> int:
-        """Return the level whose pixels are closest to, and not larger than, the screen's."""
-        transformation = self._transform()
-        if in_raster:
-            back = transform(transformation.destinationCrs(), transformation.sourceCrs(), QgsProject.instance())
-            point = back.transform(point)
-        step = self._map_settings().mapUnitsPerPixel()
-        origin = transformation.transform(point)
-        right = transformation.transform(QgsPointXY(point.x() + step, point.y()))
-        up = transformation.transform(QgsPointXY(point.x(), point.y() + step))
-        a, d = right.x() - origin.x(), right.y() - origin.y()
-        b, e = up.x() - origin.x(), up.y() - origin.y()
-        metadata = self._store.metadata if self._store else None
-        screen_pixel = math.sqrt(abs(a * e - b * d))
-        if metadata is None or not math.isfinite(screen_pixel) or screen_pixel == 0.0:
-            return 0
-        level = math.floor(math.log2(screen_pixel / metadata.raster.transform.pixel_size) + _LEVEL_TOLERANCE)
-        return max(0, min(level, metadata.levels - 1))
 
     def _prompt(
         self,
@@ -383,14 +342,14 @@ class SegmentationController(QObject):
         if self._store is None:
             return
         if self._object is None:
-            self._object = _Object(SegmentationSession(self._store.segmenter, level or 0, self._options))
+            self._object = DrawnObject(SegmentationSession(self._store.segmenter, level or 0, self._options))
         session = self._object.session
 
         def run() -> Drawing:
             if level is not None and session.current is None:
                 session.level = level
             action(session)
-            return _snapshot(session)
+            return snapshot(session)
 
         self._object.waiting.append(addition)
         self._worker.post(Job(run, "prompt", self._object))
@@ -421,6 +380,9 @@ class SegmentationController(QObject):
             self._held.clear()
             self.drawing_changed.emit(self.drawing)
             self.failed.emit(error)
+        elif job.kind in ("ahead", "tiles"):
+            # Whatever is wrong here, a click will say it; the log is for whoever looks for the reason.
+            QgsMessageLog.logMessage(error.user_message, PLUGIN_NAME, Qgis.MessageLevel.Info)
 
     def _accept_held(self) -> None:
         if not self._accept_when_done:
@@ -436,35 +398,3 @@ class SegmentationController(QObject):
 
 def _add_point(point: Point, session: SegmentationSession) -> None:
     session.add_point(*point)
-
-
-def _snapshot(session: SegmentationSession) -> Drawing:
-    """Read off a session what the GUI thread needs; called in the worker's thread."""
-    to_map = session.segmenter.reader.metadata.raster.transform.apply
-    return Drawing(session.prompts.transformed(to_map), session.current, session.can_undo, session.can_redo)
-
-
-def _tile_loader(store: OpenStore, x: float, y: float, level: int) -> Callable[[], None]:
-    """Return a job that prepares the tile which would answer a click."""
-
-    def load() -> None:
-        col, row = store.metadata.raster.transform.inverse().apply(x, y)
-        segmenter = store.segmenter
-        place = Bounds(col, row, col, row)
-        tile = segmenter.pyramid.choose(place, is_box=False, level=level, available=segmenter.reader.is_encoded)
-        if tile is not None:
-            segmenter.context(tile)
-
-    return load
-
-
-def _tile_finder(store: OpenStore, corners: list[tuple[float, float]], level: int) -> Callable[[], TilesInView]:
-    """Return a job that looks up the tiles between corners in the raster's CRS."""
-
-    def find() -> TilesInView:
-        inverse = store.metadata.raster.transform.inverse()
-        cols, rows = zip(*(inverse.apply(x, y) for x, y in corners))
-        view = Bounds(min(cols), min(rows), max(cols), max(rows))
-        return tiles_in_view(store.segmenter.reader, view, level)
-
-    return find

@@ -11,20 +11,22 @@ from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, Qt, QTimer
 from qgis.PyQt.QtGui import QColor
 
-from ..errors import GeoSamError
+from ..errors import GeoSamError, PromptError
 from ..inference.session import CleanOptions, Result
 from .accepting import Acceptor
 from .actions import Actions
 from .classes import ClassList, classes_of_layer, read_class_csv
-from .controller import Drawing, SegmentationController
+from .controller import SegmentationController
 from .crs import EllipsoidArea, to_qgs
 from .dock import SegmentDock
+from .drawing import Drawing
 from .editing import create_target_layer
+from .live_encoding import EMBEDDED_MODEL, LiveOptions
 from .map_tool import SegmentMapTool
 from .messages import Messages, tr
 from .overlay import Overlay
 from .settings import Settings
-from .store_opening import OpenStore, RasterLayerFile, raster_files, store_beside
+from .store_opening import OpenStore, RasterFile, raster_file, raster_files, store_beside
 from .view_tiles import TilesInView
 
 __all__ = ["Interaction"]
@@ -77,6 +79,7 @@ class Interaction(QObject):
         controller.drawing_changed.connect(self._on_drawing)
         controller.preview_changed.connect(self.overlay.show_preview)
         controller.tiles_changed.connect(self._on_tiles)
+        controller.store_wanted.connect(self._on_store_wanted)
         controller.failed.connect(self._on_failed)
         self.acceptor.failed.connect(self._messages.error)
         self.acceptor.written.connect(self._on_written)
@@ -140,9 +143,12 @@ class Interaction(QObject):
 
     def open_store(self, path: Path) -> None:
         """Open a store in the background."""
-        rasters = raster_files(QgsProject.instance(), self._iface.activeLayer())
-        self.controller.open_store(path, rasters, self._settings.decoder_threads or None)
-        self.dock.show_state(tr("Opening {name} …").format(name=path.name))
+        self._open(path, raster_files(QgsProject.instance(), self._iface.activeLayer()), path.name)
+
+    def _open(self, path: Path | None, rasters: list[RasterFile], name: str) -> None:
+        settings = self._settings
+        self.controller.open_store(path, rasters, live_options(settings), settings.decoder_threads or None)
+        self.dock.show_state(tr("Opening {name} …").format(name=name))
 
     def apply_settings(self) -> None:
         """Take over what was changed in the panel or in QGIS's options."""
@@ -164,6 +170,18 @@ class Interaction(QObject):
         self.apply_settings()
         self._on_display_changed()
 
+    def _on_store_wanted(self) -> None:
+        """Begin a store of the active raster, or of the only one, for the prompt that waits."""
+        if self.controller.is_opening:
+            return
+        rasters = raster_files(QgsProject.instance(), self._iface.activeLayer())
+        chosen = [raster for raster in rasters if raster.active or len(rasters) == 1]
+        if chosen:
+            self._open(None, chosen, chosen[0].source.name)
+            return
+        remedy = tr("choose a raster layer to click on, or open a store in the panel")
+        self.controller.give_up(PromptError(tr("There is nothing to segment"), remedy))
+
     def _show_store_state(self) -> None:
         store = self.controller.store
         if store is None:
@@ -178,7 +196,7 @@ class Interaction(QObject):
 
     def _on_failed(self, error: GeoSamError) -> None:
         self._messages.error(error)
-        if self.controller.opening is None:
+        if not self.controller.is_opening:
             self._show_store_state()
 
     def _on_display_changed(self) -> None:
@@ -204,9 +222,9 @@ class Interaction(QObject):
                 self.dock.layers.setLayer(layer)
             return
         if self._canvas.mapTool() is self.tool:
-            self._open_beside(RasterLayerFile.of(layer))
+            self._open_beside(raster_file(layer))
 
-    def _open_beside(self, raster: RasterLayerFile | None) -> None:
+    def _open_beside(self, raster: RasterFile | None) -> None:
         """Open the store that lies beside the active raster, but for one that is open or while something is drawn."""
         path = store_beside(raster) if raster is not None else None
         store = self.controller.store
@@ -301,6 +319,14 @@ class Interaction(QObject):
             return
         project.addMapLayer(layer)
         self.dock.layers.setLayer(layer)
+
+
+def live_options(settings: Settings) -> LiveOptions:
+    """Return what the user chose for rasters that were never encoded."""
+    return LiveOptions(
+        model_folder=Path(settings.encoder_folder) if settings.encoder_folder else EMBEDDED_MODEL,
+        cache_bytes=round(settings.cache_gigabytes * 2**30),
+    )
 
 
 def _pixel_area_m2(store: OpenStore) -> float:

@@ -19,12 +19,13 @@ class _Value(Generic[T]):
 
     def __init__(self, key: str, default: T) -> None:
         self.key = f"{GROUP}/{key}"
-        self.default = default
+        self.default: T = default
 
     def __get__(self, instance: Any, owner: Any = None) -> T:
         kind = type(self.default)
         try:
-            return kind(QgsSettings().value(self.key, self.default, type=kind))
+            value: T = kind(QgsSettings().value(self.key, self.default, type=kind))
+            return value
         except TypeError:
             # Someone, or an earlier version, wrote a value of another type.
             return self.default
@@ -49,6 +50,8 @@ class Settings:
     outline_colour = _Value("outline_colour", "#ffd400")
     fill_opacity = _Value("fill_opacity", 35)
     decoder_threads = _Value("decoder_threads", 0)
+    encoder_folder = _Value("encoder_folder", "")
+    cache_gigabytes = _Value("cache_gigabytes", 5.0)
 
     @property
     def recent_stores(self) -> list[str]:

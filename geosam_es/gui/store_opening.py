@@ -5,96 +5,64 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from osgeo import gdal
-from qgis.core import QgsCoordinateReferenceSystem, QgsMapLayer, QgsProject, QgsRasterLayer, QgsTask
+from qgis.core import QgsCoordinateReferenceSystem, QgsMapLayer, QgsProject, QgsTask
 from qgis.PyQt.QtCore import pyqtSignal
 
-from ..core.geotransform import GeoTransform
-from ..core.window import Window
 from ..errors import GeoSamError, RasterError, StoreError
+from ..inference.encoder import read_model_info
 from ..inference.segmenter import Segmenter
 from ..inference.session import open_segmenter
-from ..store.layout import RasterInfo, StoreMetadata, store_path_for
-from ..store.signature import check_signature, pixel_fingerprint, raster_signature
+from ..store.layout import StoreMetadata, store_path_for
+from ..store.signature import check_signature, raster_signature
+from .layer_source import LayerSource, source_of
+from .live_encoding import LiveOptions, LiveStore
 from .messages import tr
+from .raster_source import GdalRaster
 
-__all__ = ["OpenStore", "OpenStoreTask", "RasterLayerFile", "check_fits", "raster_files", "store_beside"]
+__all__ = ["OpenStore", "OpenStoreTask", "RasterFile", "check_fits", "raster_file", "raster_files", "store_beside"]
 
 
 @dataclass(frozen=True)
-class RasterLayerFile:
-    """A raster layer that GDAL reads, as the task sees it: no layer may be touched off the GUI thread.
+class RasterFile:
+    """A raster layer of a local file, as a task sees it: no layer may be touched off the GUI thread.
 
     Attributes
     ----------
-    layer_id, name : str
-    source : str
-        What GDAL opens.
+    layer_id : str
+    source : LayerSource
     active : bool
         Whether the user has chosen it in the layer tree.
     """
 
     layer_id: str
-    name: str
-    source: str
+    source: LayerSource
     active: bool
 
-    @classmethod
-    def of(cls, layer: QgsMapLayer | None, active: bool = True) -> RasterLayerFile | None:
-        """Describe a layer, or return None where GDAL does not read it."""
-        if not isinstance(layer, QgsRasterLayer) or layer.providerType() != "gdal" or not layer.isValid():
-            return None
-        return cls(layer.id(), layer.name(), layer.source(), active)
 
-    @property
-    def file_name(self) -> str:
-        """Without folders."""
-        return Path(self.source).name
-
-    def info(self) -> RasterInfo:
-        """Read what a store remembers of its raster.
-
-        Raises
-        ------
-        RasterError
-            If GDAL cannot read it.
-        """
-        dataset = gdal.Open(self.source)
-        if dataset is None:
-            raise RasterError(f"{self.source} cannot be read", "see that the file is still there")
-        a, b, c, d, e, f = _coefficients(dataset.GetGeoTransform())
-        width, height = dataset.RasterXSize, dataset.RasterYSize
-
-        def read(window: Window) -> Any:
-            pixels = dataset.ReadAsArray(*window)
-            if pixels is None:
-                raise RasterError(f"{self.source} cannot be read", "see that the file is whole")
-            return pixels if pixels.ndim == 3 else pixels[None]
-
-        fingerprint = pixel_fingerprint(width, height, dataset.RasterCount, read)
-        return RasterInfo(self.file_name, 0, width, height, fingerprint, "", GeoTransform(a, b, c, d, e, f))
+def raster_file(layer: QgsMapLayer | None, active: bool = True) -> RasterFile | None:
+    """Describe a layer, or return None where it is no local raster file."""
+    if layer is None or not layer.isValid():
+        return None
+    try:
+        return RasterFile(layer.id(), source_of(layer), active)
+    except RasterError:
+        return None
 
 
-def _coefficients(gdal_order: Sequence[float]) -> tuple[float, float, float, float, float, float]:
-    c, a, b, f, d, e = gdal_order
-    return a, b, c, d, e, f
-
-
-def raster_files(project: QgsProject, active: QgsMapLayer | None) -> list[RasterLayerFile]:
-    """Return the rasters of the project that GDAL reads, the active one first."""
-    files = [RasterLayerFile.of(layer, layer is active) for layer in project.mapLayers().values()]
+def raster_files(project: QgsProject, active: QgsMapLayer | None) -> list[RasterFile]:
+    """Return the rasters of the project that are local files, the active one first."""
+    files = [raster_file(layer, layer is active) for layer in project.mapLayers().values()]
     return sorted((file for file in files if file is not None), key=lambda file: not file.active)
 
 
-def store_beside(raster: RasterLayerFile) -> Path | None:
+def store_beside(raster: RasterFile) -> Path | None:
     """Return the store that lies beside a raster, or None."""
-    path = store_path_for(Path(raster.source))
+    path = store_path_for(raster.source.path)
     return path if path.is_dir() else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OpenStore:
     """A store that answers prompts.
 
@@ -104,27 +72,35 @@ class OpenStore:
     segmenter : Segmenter
     crs : QgsCoordinateReferenceSystem
         Of its raster; invalid where that has none.
-    raster : RasterLayerFile, optional
+    raster : RasterFile, optional
         The layer it was found to fit.
+    live : LiveStore, optional
+        What encodes the tiles that are missing; None where that cannot be done.
     """
 
     path: Path
     segmenter: Segmenter
     crs: QgsCoordinateReferenceSystem
-    raster: RasterLayerFile | None
+    raster: RasterFile | None
+    live: LiveStore | None = None
 
     @property
     def metadata(self) -> StoreMetadata:
         """What the store says of itself."""
         return self.segmenter.reader.metadata
 
+    def close(self) -> None:
+        """Let go of the raster's file."""
+        if self.live is not None:
+            self.live.close()
 
-def check_fits(path: Path, metadata: StoreMetadata, rasters: Sequence[RasterLayerFile]) -> RasterLayerFile | None:
+
+def check_fits(path: Path, metadata: StoreMetadata, rasters: Sequence[RasterFile]) -> RasterFile | None:
     """Compare a store with the raster it should fit: the one of the same file name, else the active one.
 
     Returns
     -------
-    RasterLayerFile or None
+    RasterFile or None
         None where there is nothing to compare with; prompts need no raster.
 
     Raises
@@ -132,25 +108,31 @@ def check_fits(path: Path, metadata: StoreMetadata, rasters: Sequence[RasterLaye
     SignatureMismatchError
         With the key and both values.
     RasterError
-        If GDAL cannot read the raster.
+        If the raster cannot be read.
     """
-    same_name = [raster for raster in rasters if raster.file_name == metadata.raster.file_name]
+    same_name = [raster for raster in rasters if raster.source.path.name == metadata.raster.file_name]
     chosen = next(iter(same_name), None) or next((raster for raster in rasters if raster.active), None)
     if chosen is None:
         return None
-    remedy = tr("open the store of {name}, or encode it again").format(name=chosen.file_name)
-    wanted = raster_signature(chosen.info())
+    remedy = tr("open the store of {name}, or encode it again").format(name=chosen.source.path.name)
+    raster = GdalRaster(chosen.source.path, crs=chosen.source.crs_wkt or None)
+    try:
+        wanted = raster_signature(raster.info())
+    finally:
+        raster.close()
     check_signature(path, raster_signature(metadata.raster), wanted, remedy)
     return chosen
 
 
 class OpenStoreTask(QgsTask):
-    """Opens a store with its decoder, checks it against the project's rasters, and warms the decoder up.
+    """Opens a store with its decoder, and checks it against the project's rasters.
 
     Parameters
     ----------
-    path : Path
-    rasters : sequence of RasterLayerFile
+    path : Path, optional
+        None to begin a store of the first raster, or go on with one begun before.
+    rasters : sequence of RasterFile
+    options : LiveOptions
     threads : int, optional
         For the decoder.
 
@@ -163,10 +145,14 @@ class OpenStoreTask(QgsTask):
     opened = pyqtSignal(object)
     refused = pyqtSignal(object)
 
-    def __init__(self, path: Path, rasters: Sequence[RasterLayerFile], threads: int | None = None) -> None:
-        super().__init__(tr("Opening {name}").format(name=path.name), QgsTask.Flag.CanCancel)
+    def __init__(
+        self, path: Path | None, rasters: Sequence[RasterFile], options: LiveOptions, threads: int | None = None
+    ) -> None:
+        name = path.name if path is not None else rasters[0].source.name
+        super().__init__(tr("Opening {name}").format(name=name), QgsTask.Flag.CanCancel)
         self.path = path
         self._rasters = rasters
+        self._options = options
         self._threads = threads
         self._store: OpenStore | None = None
         self._error: GeoSamError | None = None
@@ -174,18 +160,14 @@ class OpenStoreTask(QgsTask):
     def run(self) -> bool:
         """Open it; called by QGIS in another thread."""
         try:
-            segmenter = open_segmenter(self.path, self._threads)
-            metadata = segmenter.reader.metadata
-            raster = check_fits(self.path, metadata, self._rasters)
+            self._store = self._begin(self._rasters[0]) if self.path is None else self._open(self.path)
         except GeoSamError as error:
             self._error = error
             return False
         # QGIS would end with an exception that leaves run().
         except Exception as error:
-            self._error = StoreError(f"{self.path} cannot be opened ({error!r})", "copy it again, or encode again")
+            self._error = StoreError(f"{self.description()}: {error!r}", "copy it again, or encode again")
             return False
-        crs = QgsCoordinateReferenceSystem.fromWkt(metadata.raster.crs_wkt)
-        self._store = OpenStore(self.path, segmenter, crs, raster)
         return not self.isCanceled()
 
     def finished(self, result: bool) -> None:
@@ -194,3 +176,28 @@ class OpenStoreTask(QgsTask):
             self.opened.emit(self._store)
         elif self._error is not None and not self.isCanceled():
             self.refused.emit(self._error)
+
+    def _open(self, path: Path) -> OpenStore:
+        segmenter = open_segmenter(path, self._threads)
+        metadata = segmenter.reader.metadata
+        raster = check_fits(path, metadata, self._rasters)
+        if raster is not None and path == store_path_for(raster.source.path) and self._is_own(metadata):
+            store = self._begin(raster)
+            if store.path == path:
+                return store
+            store.close()
+        return OpenStore(path, segmenter, _crs(metadata), raster)
+
+    def _begin(self, raster: RasterFile) -> OpenStore:
+        live = LiveStore.open(raster.source, self._options)
+        segmenter = live.segmenter()
+        return OpenStore(live.root, segmenter, _crs(segmenter.reader.metadata), raster, live)
+
+    def _is_own(self, metadata: StoreMetadata) -> bool:
+        """Tell whether the model that encodes here made the store, so that what is missing in it can be added."""
+        own = read_model_info(self._options.model_folder)
+        return bool(metadata.model["encoder_sha256"] == own.encoder_sha256)
+
+
+def _crs(metadata: StoreMetadata) -> QgsCoordinateReferenceSystem:
+    return QgsCoordinateReferenceSystem.fromWkt(metadata.raster.crs_wkt)

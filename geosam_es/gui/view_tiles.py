@@ -1,4 +1,4 @@
-"""Which tiles of a store lie in view, and which of them can be prompted."""
+"""The tiles of a store that lie in view: prepared before they are needed, and shown."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import NamedTuple
 import shapely
 
 from ..core.prompts import Bounds
-from ..store.reader import StoreReader, TileState
+from ..inference.segmenter import Segmenter
+from ..store.reader import TileState
+from .view import Sight
 
-__all__ = ["TilesInView", "tiles_in_view"]
+__all__ = ["TilesInView", "prepare_tile", "tiles_in_view"]
 
 _MOST_TILES = 600
 """More than this on a screen is a grey haze, and takes long to look up."""
@@ -22,15 +24,29 @@ class TilesInView(NamedTuple):
     missing: list[shapely.Polygon]
 
 
-def tiles_in_view(reader: StoreReader, view: Bounds, level: int) -> TilesInView:
-    """Look up the tiles of a level that touch a rectangle in native pixels; those without data are left out."""
-    found = TilesInView([], [])
+def tiles_in_view(segmenter: Segmenter, sight: Sight) -> TilesInView:
+    """Look up the tiles that answer at this scale and touch the view; those without data are left out."""
+    reader = segmenter.reader
     transform = reader.metadata.raster.transform
-    touched = [tile for tile in reader.pyramid.grids[level] if reader.pyramid.tile_bounds(tile).intersection(view)]
+    inverse = transform.inverse()
+    cols, rows = zip(*(inverse.apply(x, y) for x, y in sight.corners))
+    view = Bounds(min(cols), min(rows), max(cols), max(rows))
+    bounds_of = reader.pyramid.tile_bounds
+    touched = [tile for tile in reader.pyramid.grids[sight.level] if bounds_of(tile).intersection(view)]
+    found = TilesInView([], [])
     for tile in touched[:_MOST_TILES]:
         state = reader.state(tile)
         if state is TileState.SKIPPED:
             continue
-        outline = transform.apply_geometry(shapely.box(*reader.pyramid.tile_bounds(tile)))
+        outline = transform.apply_geometry(shapely.box(*bounds_of(tile)))
         (found.encoded if state is TileState.ENCODED else found.missing).append(outline)
     return found
+
+
+def prepare_tile(segmenter: Segmenter, x: float, y: float, level: int) -> None:
+    """Read and prepare the tile that would answer a click at a place in the raster's CRS."""
+    col, row = segmenter.reader.metadata.raster.transform.inverse().apply(x, y)
+    place = Bounds(col, row, col, row)
+    tile = segmenter.pyramid.choose(place, is_box=False, level=level, available=segmenter.reader.is_encoded)
+    if tile is not None:
+        segmenter.context(tile)

@@ -26,7 +26,7 @@ else:
     )
     from qgis.PyQt.QtWidgets import QApplication
 
-    from geosam_es.gui.store_opening import RasterLayerFile
+    from geosam_es.gui.raster_source import GdalRaster
     from tests.qgis.support import CRS, LEFT, PIXEL, SIDE, TOP, TRANSFORM, Interface, scene
 
 
@@ -100,12 +100,11 @@ def raster_with_store(tmp_path: Path) -> QgsRasterLayer:
     dataset.GetRasterBand(1).WriteArray((image * 255).astype("uint8"))
     del dataset
     layer = QgsRasterLayer(str(path), "blobs")
-    file = RasterLayerFile.of(layer)
-    assert file is not None
+    fingerprint = GdalRaster(path).info().fingerprint
     root = make_store(tmp_path, image, transform=TRANSFORM)
     document = json.loads((root / "zarr.json").read_text())
     raster = document["attributes"]["geosam_es"]["raster"]
     raster["crs_wkt"] = QgsCoordinateReferenceSystem(CRS).toWkt()
-    raster["fingerprint"] = file.info().fingerprint
+    raster["fingerprint"] = fingerprint
     (root / "zarr.json").write_text(json.dumps(document))
     return layer

@@ -12,7 +12,8 @@ from qgis.core import QgsCoordinateReferenceSystem, QgsCoordinateTransform, QgsP
 from qgis.PyQt.QtWidgets import QApplication
 
 from geosam_es.core.prompts import Point, Prompts
-from geosam_es.gui.controller import Drawing, SegmentationController
+from geosam_es.gui.controller import SegmentationController
+from geosam_es.gui.drawing import Drawing
 from geosam_es.inference.session import CleanOptions
 from tests.helpers import BlobDecoder
 from tests.qgis.support import DISCS, PIXEL, Interface, place, wait_until
@@ -161,11 +162,28 @@ def test_a_click_outside_says_so_and_leaves_the_object(controller: SegmentationC
     assert "outside the raster" in log.errors[0].user_message
 
 
-def test_without_a_store_a_click_says_what_to_do(iface: Interface) -> None:
+def test_a_click_without_a_store_waits_for_one(iface: Interface, blob_store: Path, blobs: BlobDecoder) -> None:
+    controller = SegmentationController(iface.canvas.mapSettings)
+    log = Log(controller)
+    wanted: list[bool] = []
+    controller.store_wanted.connect(lambda: wanted.append(True))
+    controller.add_point(place("a"))
+    assert wanted == [True]
+    controller.accept()
+    controller.open_store(blob_store, [])
+    wait_until(lambda: log.accepted)
+    assert area(log.accepted[0]) == pytest.approx(DISC_AREA["a"], rel=0.05)
+    controller.shutdown()
+
+
+def test_a_store_that_cannot_be_opened_ends_the_waiting(iface: Interface, tmp_path: Path) -> None:
     controller = SegmentationController(iface.canvas.mapSettings)
     log = Log(controller)
     controller.add_point(place("a"))
-    assert "No embedding store" in log.errors[0].user_message
+    controller.open_store(tmp_path, [])
+    wait_until(lambda: log.errors)
+    assert "not an embedding store" in log.errors[0].user_message
+    assert controller.drawing == Drawing()
     controller.shutdown()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qgis.core import QgsProject, QgsRasterLayer, QgsRectangle, QgsVectorLayer
+from qgis.core import QgsGeometry, QgsProject, QgsRasterLayer, QgsRectangle, QgsVectorLayer
 from qgis.PyQt.QtCore import QEvent, Qt
 from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QToolBar
@@ -18,6 +18,7 @@ from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QToolBar
 from geosam_es.gui import dependencies
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.plugin import GeoSamPlugin
+from geosam_es.store import store_path_for
 from tests.helpers import BlobDecoder
 from tests.qgis.support import DISCS, PIXEL, Interface, click, drag, move, on_screen, place, wait_until
 
@@ -308,6 +309,46 @@ class TestAccepting:
 
 
 class TestStores:
+    def test_a_raster_that_was_never_encoded_is_clicked_on_anyway(
+        self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer, target: QgsVectorLayer
+    ) -> None:
+        store = store_path_for(Path(raster_with_store.source()))
+        shutil.rmtree(store)
+        QgsProject.instance().addMapLayer(raster_with_store)
+        iface.setActiveLayer(raster_with_store)
+        tool_action(plugin).trigger()
+        interaction = plugin.interaction
+        assert interaction is not None
+        interaction.dock.layers.setLayer(target)
+        click(iface.canvas, place("c"))
+        click(iface.canvas, place("c"), Qt.MouseButton.RightButton)
+        wait_until(lambda: target.featureCount() == 1)
+        assert store.is_dir()
+        assert iface.messages() == []
+        # The embedded model sees real photographs; of three grey discs it need not see the one clicked on exactly.
+        polygon = next(target.getFeatures()).geometry()
+        assert polygon.contains(QgsGeometry.fromPointXY(place("c")))
+
+    def test_a_store_begun_by_clicking_is_gone_on_with(
+        self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer
+    ) -> None:
+        shutil.rmtree(store_path_for(Path(raster_with_store.source())))
+        QgsProject.instance().addMapLayer(raster_with_store)
+        iface.setActiveLayer(raster_with_store)
+        tool_action(plugin).trigger()
+        interaction = plugin.interaction
+        assert interaction is not None
+        click(iface.canvas, place("c"))
+        wait_until(lambda: interaction.controller.drawing.has_polygon)
+        plugin.unload()
+        plugin.initGui()
+        tool_action(plugin).trigger()
+        again = plugin.interaction
+        assert again is not None
+        wait_until(lambda: again.controller.store is not None)
+        assert again.controller.store is not None
+        assert again.controller.store.live is not None
+
     def test_the_one_beside_the_active_raster_is_found(
         self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, raster_with_store: QgsRasterLayer
     ) -> None:
@@ -352,7 +393,7 @@ class TestStores:
         QgsProject.instance().clear()
         assert ready.controller.store is None
         click(iface.canvas, place("a"))
-        assert "No embedding store" in iface.messages()[-1]
+        assert "nothing to segment" in iface.messages()[-1]
 
     def test_footprint_and_tiles_are_shown_on_demand(self, iface: Interface, ready: Interaction) -> None:
         bands = ready.overlay.bands
