@@ -69,9 +69,10 @@ $(VENV)/.test: $(VENV)/bin/activate pyproject.toml
 	@touch $@ $(VENV)/.demo
 
 # numpy stays QGIS's own: Debian's osgeo does not work with numpy 2.
-$(QGIS_VENV)/.test: pyproject.toml
+$(QGIS_VENV)/.test: pyproject.toml requirements.txt
 	$(QGIS_PYTHON) -m venv --system-site-packages $(QGIS_VENV)
-	$(QGIS_VENV)/bin/python -m pip --disable-pip-version-check install --quiet 'numpy<2' 'attrs>=24' 'shapely<2.2' -e '.[qgis-test]'
+	$(QGIS_VENV)/bin/python -m pip --disable-pip-version-check install --quiet -r requirements.txt
+	$(QGIS_VENV)/bin/python -m pip --disable-pip-version-check install --quiet 'numpy<2' 'attrs>=24' -e '.[qgis-test]'
 	@touch $@
 
 # Debian's Python comes without the part that makes environments.
