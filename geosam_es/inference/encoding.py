@@ -32,7 +32,15 @@ from .encoder import TILE_SIZE, Encoder
 from .raster import RasterTile, TiledRaster
 from .stretch import decide_stretch
 
-__all__ = ["EncodeOptions", "EncodePlan", "EncodeReport", "RasterSource", "encode_tiles", "make_plan"]
+__all__ = [
+    "EncodeOptions",
+    "EncodePlan",
+    "EncodeReport",
+    "ProgressCallback",
+    "RasterSource",
+    "encode_tiles",
+    "make_plan",
+]
 
 READERS = 2
 WRITERS = 2

@@ -72,13 +72,13 @@ class TiledRaster(ABC):
         self.width = header.width
         self.height = header.height
         self.transform = _georeference(path, header)
-        self.overviews = header.overviews
         self.palette = header.palette if bands is None else None
         self.bands = _choose_bands(path, header.bands, bands)
         band_types = [np.dtype(header.bands[band - 1].dtype) for band in self.bands]
         self.dtype = np.dtype("uint8") if self.palette is not None else np.result_type(*band_types)
         self.nodata = header.nodata if nodata is None else nodata
         self._tag_nodata(header, nodata)
+        self.overviews = () if self._virtual else header.overviews
         infos = self._file().header.bands
         self._band_count = len(infos)
         self._masked_bands = _masked_bands(infos, self.bands)
@@ -205,7 +205,8 @@ class TiledRaster(ABC):
     def _tag_nodata(self, header: RasterHeader, nodata: float | None) -> None:
         """Let GDAL know a nodata value that the file does not tell, by a virtual raster in memory around it.
 
-        Only GDAL can leave nodata out when it averages pixels for a coarser level. NaN needs it as much.
+        Only GDAL can leave nodata out when it averages pixels for a coarser level. NaN needs it as much. The price is
+        that GDAL averages native pixels then, also where the file has overviews.
         """
         if nodata is None:
             if self.dtype.kind != "f" or "all_valid" not in header.bands[self.bands[0] - 1].masks:

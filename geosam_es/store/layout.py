@@ -71,7 +71,7 @@ class RasterInfo:
     width, height : int
         Native size in pixels.
     fingerprint : str
-        SHA-256 of a sample of its pixels (see `signature.pixel_fingerprint`).
+        Of a sample of its pixels (see `signature.pixel_fingerprint`).
     crs_wkt : str
     transform : GeoTransform
         Of the native pixels.

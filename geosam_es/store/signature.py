@@ -14,18 +14,25 @@ from ..core.window import Window
 from ..errors import SignatureMismatchError
 from .layout import RasterInfo, StoreMetadata
 
-__all__ = ["check_signature", "pixel_fingerprint", "raster_signature", "signature"]
+__all__ = ["check_signature", "pixel_fingerprint", "raster_signature", "same_pixels", "signature"]
 
 _SAMPLES_PER_SIDE = 4
 _SAMPLE_SIZE = 32
 _TRANSFORM_DECIMALS = 9
+_HASH_DIGITS = 64
+_FINGERPRINT = "raster fingerprint"
+_MEAN_TOLERANCE = (0.6, 0.002)
+"""How far apart, absolutely and relatively, the means of two windows of the same image may lie. JPEG libraries round
+colours differently, which moves a mean by less than 0.1; another flight moves it by many grey levels."""
 
 
 def pixel_fingerprint(width: int, height: int, bands: int, read: Callable[[Window], NDArray[Any]]) -> str:
     """Return a hash that knows a raster by its pixels.
 
     Sixteen windows of native pixels, evenly spread, are hashed with the size and the band count. The file's bytes
-    are not, so that adding overviews, statistics or another tiling leaves the fingerprint as it is.
+    are not, so that adding overviews, statistics or another tiling leaves the fingerprint as it is. Integers of 8 and
+    16 bits also get the mean of each window: they may be compressed with losses, and then no two libraries give quite
+    the same pixels (see `same_pixels`).
 
     Parameters
     ----------
@@ -37,14 +44,34 @@ def pixel_fingerprint(width: int, height: int, bands: int, read: Callable[[Windo
     Returns
     -------
     str
-        64 hexadecimal digits.
+        64 hexadecimal digits, and where there are means, bands and type, and the means.
     """
     digest = hashlib.sha256(f"{width} {height} {bands}".encode())
+    means = []
     for window in _sample_windows(width, height):
         pixels = np.ascontiguousarray(read(window))
         digest.update(pixels.dtype.name.encode())
         digest.update(pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes())
-    return digest.hexdigest()
+        means.append(f"{pixels.mean(dtype=np.float64):.1f}")
+    may_be_lossy = pixels.dtype.kind in "iu" and pixels.dtype.itemsize <= 2
+    return f"{digest.hexdigest()} {bands}x{pixels.dtype.name} {','.join(means)}" if may_be_lossy else digest.hexdigest()
+
+
+def same_pixels(first: str, second: str) -> bool:
+    """Tell whether two fingerprints are of the same image, be it decoded by another library."""
+    if first[:_HASH_DIGITS] == second[:_HASH_DIGITS]:
+        return True
+    kinds, means = [], []
+    for fingerprint in (first, second):
+        _, *rest = fingerprint.split(" ")
+        if len(rest) != 2:
+            return False
+        kinds.append(rest[0])
+        means.append(np.array([float(mean) for mean in rest[1].split(",")]))
+    if kinds[0] != kinds[1] or means[0].size != means[1].size:
+        return False
+    absolute, relative = _MEAN_TOLERANCE
+    return bool(np.allclose(means[0], means[1], rtol=relative, atol=absolute))
 
 
 def _sample_windows(width: int, height: int) -> Iterator[Window]:
@@ -63,7 +90,7 @@ def raster_signature(raster: RasterInfo) -> dict[str, Any]:
     """Return what tells whether a store was made from a raster."""
     return {
         "raster size": [raster.width, raster.height],
-        "raster fingerprint": raster.fingerprint,
+        _FINGERPRINT: raster.fingerprint,
         "raster transform": [round(value, _TRANSFORM_DECIMALS) for value in raster.transform],
     }
 
@@ -103,5 +130,9 @@ def check_signature(store: Path, stored: Mapping[str, Any], wanted: Mapping[str,
         With the first key that differs and both values.
     """
     for key, value in wanted.items():
-        if stored[key] != value:
-            raise SignatureMismatchError(str(store), key, stored[key], value, remedy)
+        if key != _FINGERPRINT:
+            if stored[key] != value:
+                raise SignatureMismatchError(str(store), key, stored[key], value, remedy)
+        elif not same_pixels(stored[key], value):
+            shown = stored[key][:_HASH_DIGITS], value[:_HASH_DIGITS]
+            raise SignatureMismatchError(str(store), key, *shown, remedy)

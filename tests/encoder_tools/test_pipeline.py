@@ -16,13 +16,14 @@ import rasterio.env
 import shapely
 from numpy.typing import NDArray
 
-from encoder_tools import pipeline
 from encoder_tools.pipeline import EncodeOptions, EncodePlan, encode, estimate, make_plan
-from encoder_tools.raster import Raster, RasterTile
+from encoder_tools.raster import Raster
 from geosam_es.core.grid import Tile
 from geosam_es.core.window import Window
 from geosam_es.errors import OutputError, RasterError, StoreError
+from geosam_es.inference import encoding
 from geosam_es.inference.encoder import ModelInfo
+from geosam_es.inference.raster import RasterTile
 from geosam_es.store import StoreReader, StoreWriter
 from geosam_es.store.reader import TileState
 from tests.encoder_tools.scenes import ramp, write_raster
@@ -125,7 +126,7 @@ def test_tiles_do_not_pile_up_before_a_slow_encoder(tmp_path: Path, decoder: dic
     encoder = SampleEncoder(seconds=0.01, on_tile=lambda count: raster.reading.add(-1))
     plan = plan_of(raster, batch_size=batch_size)
     encode(plan, encoder, tmp_path / "s.zarr", decoder)
-    assert raster.reading.most <= 2 * batch_size + pipeline._READERS + 1 + batch_size
+    assert raster.reading.most <= 2 * batch_size + encoding.READERS + 1 + batch_size
     assert raster.reading.most < len(plan.pyramid) / 2
 
 
@@ -145,7 +146,7 @@ def test_features_do_not_pile_up_before_a_slow_disk(
     plan = plan_of(CountingRaster(), batch_size=batch_size)
     encode(plan, SampleEncoder(on_tile=lambda count: meter.add(1)), tmp_path / "s.zarr", decoder)
     assert meter.now == 0
-    assert meter.most <= 2 * batch_size + pipeline._WRITERS + batch_size
+    assert meter.most <= 2 * batch_size + encoding.WRITERS + batch_size
     assert meter.most < len(plan.pyramid) / 2
 
 
@@ -184,7 +185,7 @@ def test_skipped_tiles_do_not_pile_up_either(
         plan, SampleEncoder(), tmp_path / "s.zarr", decoder, progress=lambda done, total: meter.add(bool(done))
     )
     assert report.skipped == len(plan.pyramid)
-    assert meter.most <= 2 + pipeline._WRITERS + 1
+    assert meter.most <= 2 + encoding.WRITERS + 1
 
 
 def test_reading_encoding_and_writing_overlap(
@@ -248,7 +249,7 @@ def test_a_disk_that_fills_up_keeps_what_can_be_resumed(
         full_disk_after(5, patch)
         with pytest.raises(OutputError, match=r"No space left on device.*go on with --resume"):
             encode(plan, encoder, store, decoder)
-    assert encoder.encoded < 5 + 2 * (2 + pipeline._WRITERS)
+    assert encoder.encoded < 5 + 2 * (2 + encoding.WRITERS)
     report = encode(plan, SampleEncoder(), store, decoder, resume=True)
     assert report.resumed == 5 and report.encoded == len(plan.pyramid) - 5
 

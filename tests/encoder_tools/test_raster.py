@@ -16,12 +16,12 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.transform import Affine
 
 from encoder_tools.raster import Raster
-from encoder_tools.stretch import decide_stretch
 from geosam_es.core.grid import Pyramid, Tiling
 from geosam_es.core.radiometry import Stretch
 from geosam_es.core.window import Window
 from geosam_es.errors import RasterError
 from geosam_es.inference.encoder import FILL_RGB, TILE_SIZE
+from geosam_es.inference.stretch import decide_stretch
 from tests.encoder_tools.scenes import ramp, write_raster
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NodataShadowWarning")
@@ -212,7 +212,7 @@ def test_bands_of_several_types_in_a_vrt(tmp_path: Path) -> None:
     assert raster.dtype == np.uint16
     read, _ = read_whole(raster)
     assert read[0].min() >= 1000 > read[2].max()
-    assert len(raster.info().fingerprint) == 64
+    assert len(raster.info().fingerprint.split(" ")[0]) == 64
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex_int16"])
@@ -232,7 +232,7 @@ def test_every_tile_of_thin_rasters(tmp_path: Path, width: int, height: int) -> 
     for tile in Pyramid(width, height, Tiling()):
         read = raster.read_tile(Pyramid(width, height, Tiling()).window(tile), 1 << tile.level, Stretch())
         assert read.image.shape == (TILE_SIZE, TILE_SIZE, 3) and read.has_data
-    assert len(raster.info().fingerprint) == 64
+    assert len(raster.info().fingerprint.split(" ")[0]) == 64
 
 
 @given(data=st.data())
@@ -306,9 +306,9 @@ def test_threads_have_handles_of_their_own(tmp_path: Path) -> None:
     raster = Raster(write_raster(tmp_path / "a.tif", pixels, tiled=True, blockxsize=64, blockysize=64), nodata=3)
     windows = [Window(col, row, 64, 64) for row in range(0, 192, 8) for col in range(0, 192, 8)]
     with ThreadPoolExecutor(8) as pool:
-        handles = set(pool.map(lambda _: id(raster._dataset()), range(8)))
+        handles = set(pool.map(lambda _: id(raster._file()), range(8)))
         read = list(pool.map(lambda window: raster.read_bands(window, 1)[0], windows))
-    assert id(raster._dataset()) not in handles
+    assert id(raster._file()) not in handles
     for window, found in zip(windows, read):
         left, top, right, bottom = window.bounds
         np.testing.assert_array_equal(found, pixels[:, top:bottom, left:right])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from encoder_tools.raster import Raster
-from encoder_tools.stretch import decide_stretch
 from geosam_es.core.radiometry import Stretch
 from geosam_es.errors import RasterError
+from geosam_es.inference.stretch import decide_stretch
 from tests.encoder_tools.scenes import ramp, write_raster
 
 

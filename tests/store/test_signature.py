@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from geosam_es.core.window import Window
 from geosam_es.errors import SignatureMismatchError
-from geosam_es.store.signature import check_signature, pixel_fingerprint, raster_signature, signature
+from geosam_es.store.signature import check_signature, pixel_fingerprint, raster_signature, same_pixels, signature
 from tests.helpers import make_metadata
 
 
@@ -27,7 +27,8 @@ def fingerprint(image: np.ndarray) -> str:
 @given(st.integers(1, 300), st.integers(1, 300))
 def test_windows_lie_inside_any_raster(width: int, height: int) -> None:
     image = np.zeros((1, height, width), np.uint8)
-    assert len(fingerprint(image)) == 64
+    digest, kind, means = fingerprint(image).split(" ")
+    assert len(digest) == 64 and kind == "1xuint8" and len(means.split(",")) == 16
 
 
 def test_fingerprint_knows_pixels_size_type_and_bands() -> None:
@@ -37,6 +38,27 @@ def test_fingerprint_knows_pixels_size_type_and_bands() -> None:
     others = [changed, image[:, :-1], image[:2], image.astype(np.uint16)]
     assert fingerprint(image.copy()) == fingerprint(image)
     assert len({fingerprint(other) for other in [image, *others]}) == 5
+
+
+@pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 256), (np.uint16, 4000), (np.int16, 4000)])
+def test_the_same_image_from_another_decoder(dtype: type, top: int) -> None:
+    """No two JPEG or JPEG 2000 libraries round alike; another image differs by more than rounding."""
+    random = np.random.default_rng(0)
+    image = random.integers(10, top - 10, (3, 200, 300)).astype(dtype)
+    rounded = image + random.integers(-9, 10, image.shape).astype(dtype)
+    brighter = image + np.array(top // 100 + 1, dtype)
+    assert fingerprint(image) != fingerprint(rounded)
+    assert same_pixels(fingerprint(image), fingerprint(rounded))
+    assert not same_pixels(fingerprint(image), fingerprint(brighter))
+    assert not same_pixels(fingerprint(image), fingerprint(image[:, ::-1]))
+    assert not same_pixels(fingerprint(image), fingerprint(image.mean(axis=0, keepdims=True).astype(dtype)))
+    assert not same_pixels(fingerprint(image), fingerprint(image.astype(np.float32)))
+
+
+def test_floats_have_one_fingerprint_only() -> None:
+    image = np.random.default_rng(0).random((1, 50, 50), np.float32)
+    assert len(fingerprint(image)) == 64
+    assert not same_pixels(fingerprint(image), fingerprint(image + np.float32(1e-6)))
 
 
 def test_byte_order_does_not_matter() -> None:
@@ -50,5 +72,6 @@ def test_first_difference_is_named() -> None:
     with pytest.raises(SignatureMismatchError) as caught:
         check_signature(Path("a.zarr"), signature(metadata), signature(other), "do this")
     assert caught.value.key == "raster fingerprint"
+    assert caught.value.stored == "f" * 64 and caught.value.wanted == "e" * 64
     assert caught.value.user_message.endswith("do this")
     check_signature(Path("a.zarr"), signature(metadata), raster_signature(metadata.raster), "")
