@@ -3,7 +3,8 @@
 #   make test     set up what the tests need, check the code, run every test
 # Others:
 #   make lint     ruff, mypy and the layering alone
-#   make test-qgis   the tests of the QGIS plugin alone
+#   make test-qgis   the tests of the QGIS plugin alone   (SUITE=trixie or forky: in that Debian's QGIS, as root)
+#   make zip      the plugin as QGIS installs it, into dist/geosam_es.zip
 #   make train-mini DATA=folder   train the embedded model from scratch (hours)
 #   make clean    remove the environment and everything made
 
@@ -23,10 +24,10 @@ QGIS_PLUGINS ?= /usr/share/qgis/python/plugins
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test test-core test-qgis lint train-mini clean
+.PHONY: help demo test test-core test-qgis lint zip train-mini clean
 
 help:
-	@sed -n '2,9s/^# *//p' Makefile
+	@sed -n '2,10s/^# *//p' Makefile
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/python -m encoder_tools.demo $(if $(IMAGE),"$(IMAGE)")
@@ -37,7 +38,11 @@ test-core: $(VENV)/.test
 	$(VENV)/bin/python -m pytest --ignore tests/qgis
 
 # Without QGIS, and without the right to install it, these tests are left out, and that is said aloud.
-test-qgis: $(VENV)/bin/activate
+ifdef SUITE
+test-qgis:
+	.ci/qgis-suite $(SUITE)
+else
+test-qgis:
 	@if ! $(QGIS_PYTHON) -c 'import qgis.core' 2>/dev/null; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(QGIS_PACKAGES) >/dev/null; \
@@ -55,6 +60,15 @@ lint: $(VENV)/.test
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+endif
+
+# What is committed, under the one folder that QGIS expects; nothing else can slip in.
+ZIP ?= dist/geosam_es.zip
+zip:
+	@mkdir -p $(dir $(ZIP))
+	git archive --format=zip --prefix=geosam_es/ -o $(ZIP) HEAD \
+	  __init__.py metadata.txt requirements.txt resources.qrc LICENSE README.md CHANGELOG.md geosam_es
+	@echo "$(ZIP)"
 
 train-mini: $(VENV)/.test
 	$(VENV)/bin/geosam-es train-mini --out runs/mini $(if $(DATA),--data "$(DATA)")
