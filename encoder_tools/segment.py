@@ -3,72 +3,44 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyproj
-import shapely
 from numpy.typing import NDArray
 
-from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import PromptError, VectorError
+from geosam_es.inference.batch import (
+    ALL_CANDIDATES,
+    BEST_CANDIDATE,
+    ObjectPrompts,
+    ObjectResult,
+    PromptFeature,
+    SegmentOptions,
+    answer_objects,
+    group_prompts,
+)
 from geosam_es.inference.segmenter import Segmenter
-from geosam_es.inference.session import CleanOptions, Result, SegmentationSession
 
 from .vector import AreaMeter, VectorLayer, reproject, write_vector
 
-__all__ = ["ObjectPrompts", "SegmentOptions", "SegmentReport", "prompts_from_layer", "segment", "write_results"]
+__all__ = [
+    "ALL_CANDIDATES",
+    "BEST_CANDIDATE",
+    "ObjectPrompts",
+    "ObjectResult",
+    "SegmentOptions",
+    "SegmentReport",
+    "prompts_from_layer",
+    "segment",
+    "write_results",
+]
 
 OBJECT_FIELD = "object"
 LABEL_FIELD = "label"
-ALL_CANDIDATES = "all"
-BEST_CANDIDATE = "best"
-_PROBE_SIDE = 16.0
-"""Side in pixels of the square whose area on the ground tells how large pixels are at a place."""
-
-
-@dataclass(frozen=True)
-class ObjectPrompts:
-    """The prompts of one object, in map coordinates."""
-
-    object_id: str
-    points: tuple[Point, ...] = ()
-    box: Bounds | None = None
-
-
-@dataclass(frozen=True)
-class SegmentOptions:
-    """What the user may choose.
-
-    Attributes
-    ----------
-    level : int
-        Finest level to answer from.
-    simplify_tolerance : float
-        In pixels of the level that answered.
-    min_area_m2, fill_holes_m2 : float
-        Smaller parts are left out, smaller holes filled.
-    candidate : str
-        ``best``, ``1``, ``2``, ``3`` or ``all``.
-    """
-
-    level: int = 0
-    simplify_tolerance: float = 1.0
-    min_area_m2: float = 0.0
-    fill_holes_m2: float = 0.0
-    candidate: str = BEST_CANDIDATE
-
-
-@dataclass(frozen=True)
-class ObjectResult:
-    """A polygon of an object, its area on the ellipsoid, and how it came about."""
-
-    object_id: str
-    result: Result
-    area_m2: float
 
 
 @dataclass(frozen=True)
@@ -115,24 +87,21 @@ def prompts_from_layer(layer: VectorLayer, crs: pyproj.CRS, source: str) -> list
     """
     if layer.crs is None:
         raise VectorError(f"{source} has no coordinate reference system", "name it with --crs EPSG:25830 or the like")
-    count = len(layer.geometries)
-    ids = _object_ids(layer, count)
-    labels = _labels(layer, count, source)
-    objects: dict[str, ObjectPrompts] = {}
+    labels = layer.fields.get(LABEL_FIELD)
     # What has no place in the raster's CRS lies outside the raster, and must not lose the others.
     projected = reproject(layer.geometries, layer.crs, crs, may_fail=True)
-    for object_id, positive, geometry in zip(ids, labels, projected):
-        known = objects.get(object_id, ObjectPrompts(object_id))
-        objects[object_id] = _with_feature(known, geometry, positive, source)
-    return list(objects.values())
+    features = [
+        PromptFeature(geometry, None if labels is None else labels[index], object_id)
+        for index, (geometry, object_id) in enumerate(zip(projected, _object_ids(layer)))
+    ]
+    return group_prompts(features, source)
 
 
-def _object_ids(layer: VectorLayer, count: int) -> list[str]:
+def _object_ids(layer: VectorLayer) -> list[str | None]:
     column = layer.fields.get(OBJECT_FIELD)
     if column is None:
-        return [str(index + 1) for index in range(count)]
-    # Features without a value belong to nobody else.
-    return [f"feature {index + 1}" if _is_null(value) else _text(value) for index, value in enumerate(column)]
+        return [str(index + 1) for index in range(len(layer.geometries))]
+    return [None if _is_null(value) else _text(value) for value in column]
 
 
 def _is_null(value: Any) -> bool:
@@ -143,39 +112,6 @@ def _text(value: Any) -> str:
     # A number read from a column with gaps comes as a float; 3.0 is object 3.
     is_whole = isinstance(value, (float, np.floating)) and float(value).is_integer()
     return str(int(value)) if is_whole else str(value)
-
-
-def _labels(layer: VectorLayer, count: int, source: str) -> list[bool]:
-    column = layer.fields.get(LABEL_FIELD)
-    if column is None:
-        return [True] * count
-    labels = []
-    for value in column:
-        if _is_null(value):
-            labels.append(True)
-            continue
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = -1.0
-        if number not in (0.0, 1.0):
-            raise VectorError(f"{source} has label {_text(value)}", "use 1 for positive and 0 for negative points")
-        labels.append(number == 1.0)
-    return labels
-
-
-def _with_feature(known: ObjectPrompts, geometry: Any, positive: bool, source: str) -> ObjectPrompts:
-    kind = geometry.geom_type
-    if kind in ("Point", "MultiPoint"):
-        points = tuple(Point(point.x, point.y, positive) for point in shapely.get_parts(geometry))
-        return ObjectPrompts(known.object_id, known.points + points, known.box)
-    if kind in ("Polygon", "MultiPolygon"):
-        if known.box is not None:
-            raise VectorError(f"{source} has two boxes for object {known.object_id}", "keep one of them")
-        if not positive:
-            raise VectorError(f"{source} has a polygon with label 0", "use points to say what is outside an object")
-        return ObjectPrompts(known.object_id, known.points, Bounds(*geometry.bounds))
-    raise VectorError(f"{source} has a {kind}, which is no prompt", "use points and polygons only")
 
 
 def segment(
@@ -206,91 +142,24 @@ def segment(
         If not a single object can be answered, with the first one's reason.
     """
     started = time.perf_counter()
-    metadata = segmenter.reader.metadata
-    meter = AreaMeter(pyproj.CRS.from_wkt(metadata.raster.crs_wkt))
-    answered: dict[int, list[ObjectResult]] = {}
+    meter = AreaMeter(pyproj.CRS.from_wkt(segmenter.reader.metadata.raster.crs_wkt))
+    answered: dict[int, Sequence[ObjectResult]] = {}
     left_out: dict[str, str] = {}
     first_error: PromptError | None = None
     if progress is not None:
         progress(0, len(objects))
-    for done, index in enumerate(_by_tile(segmenter, objects, options.level), start=1):
-        prompts = objects[index]
-        try:
-            _check_finite(prompts)
-            session = _session(segmenter, prompts, options, meter)
-            shown = _results(session, prompts, options.candidate)
-        except PromptError as error:
-            first_error = first_error or error
-            left_out[prompts.object_id] = error.user_message
-        else:
-            kept = [result for result in shown if not result.geometry.is_empty]
-            if not kept:
-                left_out[prompts.object_id] = "the mask is empty or smaller than --min-area-m2"
-            answered[index] = [
-                ObjectResult(prompts.object_id, result, meter.area_m2(result.geometry)) for result in kept
-            ]
+    for done, answer in enumerate(answer_objects(segmenter, objects, options, meter), start=1):
+        if answer.refusal is None:
+            answered[answer.index] = answer.results
+        first_error = first_error or answer.refusal
+        if answer.left_out:
+            left_out[answer.object_id] = answer.left_out
         if progress is not None:
             progress(done, len(objects))
     if first_error is not None and not answered:
         raise first_error
     results = [result for index in sorted(answered) for result in answered[index]]
     return SegmentReport(results, left_out, time.perf_counter() - started)
-
-
-def _by_tile(segmenter: Segmenter, objects: Sequence[ObjectPrompts], level: int) -> Iterable[int]:
-    """Order objects by the tile that answers, so that each tile is read and prepared once."""
-    inverse = segmenter.reader.metadata.raster.transform.inverse()
-    keys = []
-    for index, item in enumerate(objects):
-        try:
-            _check_finite(item)
-            tile = segmenter.tile_for(Prompts(item.points, item.box).transformed(inverse.apply), level)
-        except PromptError:
-            # Reported when its turn comes.
-            tile = None
-        keys.append((tile is not None, tile or (), index))
-    return [index for _, _, index in sorted(keys)]
-
-
-def _check_finite(prompts: ObjectPrompts) -> None:
-    values = [value for point in prompts.points for value in point[:2]] + list(prompts.box or ())
-    if not np.isfinite(values).all():
-        raise PromptError("Its coordinates have no place in the raster's CRS", "check the CRS of the prompts")
-
-
-def _session(
-    segmenter: Segmenter, prompts: ObjectPrompts, options: SegmentOptions, meter: AreaMeter
-) -> SegmentationSession:
-    pixel_area_m2 = _pixel_area_m2(segmenter, prompts, meter)
-    clean = CleanOptions(
-        simplify_tolerance=options.simplify_tolerance,
-        min_area=options.min_area_m2 / pixel_area_m2,
-        fill_holes_area=options.fill_holes_m2 / pixel_area_m2,
-    )
-    return SegmentationSession(segmenter, options.level, clean)
-
-
-def _pixel_area_m2(segmenter: Segmenter, prompts: ObjectPrompts, meter: AreaMeter) -> float:
-    """Return the ground area of a native pixel near the prompts: in degrees or far from the equator it varies."""
-    raster = segmenter.reader.metadata.raster
-    x, y = (prompts.points[0].x, prompts.points[0].y) if prompts.points else (0.0, 0.0)
-    if prompts.box is not None:
-        x, y = (prompts.box.min_x + prompts.box.max_x) / 2, (prompts.box.min_y + prompts.box.max_y) / 2
-    col, row = raster.transform.inverse().apply(x, y)
-    # Prompts may lie far outside, where the CRS has no areas; that is reported when they are answered.
-    col, row = min(max(col, 0.0), raster.width), min(max(row, 0.0), raster.height)
-    half = _PROBE_SIDE / 2
-    probe = shapely.box(col - half, row - half, col + half, row + half)
-    return meter.area_m2(raster.transform.apply_geometry(probe)) / _PROBE_SIDE**2
-
-
-def _results(session: SegmentationSession, prompts: ObjectPrompts, candidate: str) -> list[Result]:
-    first = session.prompt_at_once(prompts.points, prompts.box)
-    if candidate == BEST_CANDIDATE:
-        return [first]
-    if candidate == ALL_CANDIDATES:
-        return [session.select_candidate(rank) for rank in range(first.candidates)]
-    return [session.select_candidate(int(candidate) - 1)]
 
 
 def write_results(path: Path, report: SegmentReport, crs: pyproj.CRS, out_crs: pyproj.CRS, candidates: bool) -> None:

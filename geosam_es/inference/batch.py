@@ -112,14 +112,21 @@ class ObjectAnswer:
     object_id : str
     results : tuple of ObjectResult
         Several where all candidates were asked for, none where there is no polygon.
-    problem : PromptError, optional
-        Why there is no polygon.
+    refusal : PromptError, optional
+        Why the prompts could not be answered.
     """
 
     index: int
     object_id: str
     results: tuple[ObjectResult, ...]
-    problem: PromptError | None
+    refusal: PromptError | None = None
+
+    @property
+    def left_out(self) -> str:
+        """Why there is no polygon; empty where there is one."""
+        if self.refusal is not None:
+            return self.refusal.user_message
+        return "" if self.results else "The mask is empty or smaller than the minimum area"
 
 
 def group_prompts(features: Iterable[PromptFeature], source: str) -> list[ObjectPrompts]:
@@ -214,8 +221,7 @@ def answer_objects(
             for result in shown
             if not result.geometry.is_empty
         )
-        problem = None if results else PromptError("The mask is empty, or smaller than the minimum area")
-        yield ObjectAnswer(index, prompts.object_id, results, problem)
+        yield ObjectAnswer(index, prompts.object_id, results)
 
 
 def _by_tile(segmenter: Segmenter, objects: Sequence[ObjectPrompts], level: int) -> Iterable[int]:

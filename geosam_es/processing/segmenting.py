@@ -160,12 +160,10 @@ class _SegmentAlgorithm(StoreAlgorithm):
         for done, answer in enumerate(answer_objects(segmenter, objects, options, _Meter(crs, context)), start=1):
             for item in answer.results:
                 sink.addFeature(_feature(item, fields, to_output), QgsFeatureSink.Flag.FastInsert)
-            if answer.problem is not None:
+            if answer.left_out:
                 left_out += 1
                 feedback.pushWarning(
-                    tr("Left out object {object}: {reason}").format(
-                        object=answer.object_id, reason=answer.problem.user_message
-                    )
+                    tr("Left out object {object}: {reason}").format(object=answer.object_id, reason=answer.left_out)
                 )
             feedback.setProgress(100.0 * done / len(objects))
             if feedback.isCanceled():

@@ -192,7 +192,7 @@ def test_square_metres_are_those_on_the_ground(run: Run, model: Path, tmp_path: 
         "-o", tmp_path / "none.gpkg", "--min-area-m2", 2450,
     )  # fmt: skip
     assert none.exit_code == 0 and ": 0 polygon(s)" in none.stdout
-    assert "Left out object 1: the mask is empty or smaller than --min-area-m2" in none.stderr
+    assert "Left out object 1: The mask is empty or smaller than the minimum area" in none.stderr
 
 
 def test_level(run: Run, model: Path, tmp_path: Path) -> None:
