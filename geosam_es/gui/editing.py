@@ -25,7 +25,7 @@ from qgis.PyQt import sip
 from ..errors import EditError
 from .fitting import AcceptOptions, fit_to_layer, layer_geometries
 from .messages import tr
-from .provenance import Provenance, provenance_values
+from .provenance import Provenance, keep_beside, provenance_values
 from .target_layer import create_target_layer
 
 __all__ = [
@@ -127,6 +127,7 @@ def accept_polygon(
             features[1:] = [_copy(layer, shown, part) for part in geometries[1:]]
         _add(layer, features[1:])
         _share_vertices(layer, geometries)
+    _keep(layer, features, provenance, options)
     layer.triggerRepaint()
     return int(features[0].id())
 
@@ -166,8 +167,10 @@ def replace_polygon(
             if not layer.changeAttributeValue(feature_id, index, value):
                 raise _refused(layer)
         changed = layer.getFeature(feature_id)
-        _add(layer, [_copy(layer, changed, part) for part in geometries[1:]])
+        added = [_copy(layer, changed, part) for part in geometries[1:]]
+        _add(layer, added)
         _share_vertices(layer, geometries)
+    _keep(layer, [changed, *added], provenance, options)
     layer.triggerRepaint()
 
 
@@ -250,6 +253,14 @@ def _copy(layer: QgsVectorLayer, feature: QgsFeature, geometry: QgsGeometry) -> 
     """Return a new feature with the attributes of another, and values of its own where they must be unique."""
     values = dict(enumerate(feature.attributes()))
     return QgsVectorLayerUtils.createFeature(layer, geometry, values, layer.createExpressionContext())
+
+
+def _keep(
+    layer: QgsVectorLayer, features: list[QgsFeature], provenance: Provenance | None, options: AcceptOptions
+) -> None:
+    if provenance is not None and options.provenance_table:
+        for feature in features:
+            keep_beside(layer, feature.id(), provenance)
 
 
 def _share_vertices(layer: QgsVectorLayer, geometries: list[QgsGeometry]) -> None:

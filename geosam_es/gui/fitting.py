@@ -54,6 +54,8 @@ class AcceptOptions:
         0 for not at all.
     open_form : bool
         Whether the attribute form is opened.
+    provenance_table : bool
+        Whether a GeoPackage gets a table for the provenance where the layer has no fields for it.
     """
 
     min_area_m2: float = 0.0
@@ -62,6 +64,7 @@ class AcceptOptions:
     trim_overlaps: bool = False
     snap_tolerance: float = 0.0
     open_form: bool = False
+    provenance_table: bool = False
 
 
 def fit_to_layer(

@@ -17,11 +17,13 @@ from qgis.core import QgsFeature, QgsFields, QgsVectorLayer
 from ..core.prompts import Bounds, Point, Prompts
 from ..errors import EditError
 from .messages import tr
+from .side_table import can_keep, find_record, keep_record
 
 __all__ = [
     "PROVENANCE_FIELDS",
     "Provenance",
     "has_provenance_fields",
+    "keep_beside",
     "prompts_from_json",
     "prompts_to_json",
     "provenance_from_values",
@@ -203,8 +205,20 @@ def _forms(name: str, provenance: Provenance) -> Iterator[Any]:
         yield getattr(provenance, name)
 
 
+def keep_beside(layer: QgsVectorLayer, feature_id: int, provenance: Provenance) -> None:
+    """Keep the provenance of a feature in a table of its GeoPackage, where the layer has no fields for it.
+
+    It is written when the user saves the layer's edits. In other formats there is no place for it.
+    """
+    if can_keep(layer) and not has_provenance_fields(layer.fields()):
+        score = None if math.isnan(provenance.score) else provenance.score
+        keep_record(
+            layer, feature_id, {**vars(provenance), "score": score, "prompts": prompts_to_json(provenance.prompts)}
+        )
+
+
 def read_provenance(layer: QgsVectorLayer, feature: QgsFeature) -> Provenance | None:
-    """Read the provenance of a feature from its fields.
+    """Read the provenance of a feature from its fields, or from the table beside them.
 
     Returns
     -------
@@ -217,9 +231,11 @@ def read_provenance(layer: QgsVectorLayer, feature: QgsFeature) -> Provenance | 
         If prompts are there that cannot be read.
     """
     fields = layer.fields()
+    values: dict[str, Any] | None
     if has_provenance_fields(fields):
         indices = {name: fields.lookupField(name) for name in PROVENANCE_FIELDS}
         values = {name: feature.attribute(index) for name, index in indices.items() if index >= 0}
-        if isinstance(values.get("prompts"), str) and values["prompts"]:
-            return provenance_from_values(values)
-    return None
+    else:
+        values = find_record(layer, feature.id())
+    prompts = values.get("prompts") if values else None
+    return provenance_from_values(values) if values and isinstance(prompts, str) and prompts else None

@@ -1,0 +1,123 @@
+"""Geometries and areas between shapely, QGIS and several CRSs, checked against PROJ itself."""
+
+from __future__ import annotations
+
+import math
+
+import pyproj
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+from qgis.core import QgsCoordinateReferenceSystem, QgsGeometry, QgsPointXY, QgsRectangle
+from qgis.gui import QgsMapCanvas
+from shapely.affinity import rotate
+
+from geosam_es.core.prompts import Bounds, Point, Prompts
+from geosam_es.errors import EditError
+from geosam_es.gui.crs import EllipsoidArea, from_qgs, point_function, to_qgs, transform, transform_geometry
+
+UTM = QgsCoordinateReferenceSystem("EPSG:25830")
+ETRS89 = QgsCoordinateReferenceSystem("EPSG:4258")
+MERCATOR = QgsCoordinateReferenceSystem("EPSG:3857")
+X, Y = 725000.0, 4372000.0
+
+WITH_HOLE = shapely.box(0, 0, 10, 10).difference(shapely.box(4, 4, 6, 6))
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [WITH_HOLE, shapely.MultiPolygon([WITH_HOLE, shapely.box(20, 0, 30, 10)]), shapely.Polygon(), shapely.Point(1, 2)],
+    ids=["hole", "parts", "empty", "point"],
+)
+def test_shapely_to_qgis_and_back(geometry: shapely.Geometry) -> None:
+    there = to_qgs(geometry)
+    assert there.isEmpty() == geometry.is_empty
+    assert from_qgs(there).equals_exact(geometry, 0)
+
+
+@pytest.mark.parametrize(
+    "wkt", ["PolygonZ ((0 0 5, 10 0 5, 10 10 5, 0 0 5))", "PolygonM ((0 0 5, 10 0 5, 10 10 5, 0 0 5))"]
+)
+def test_z_and_m_are_left_out(wkt: str) -> None:
+    flat = from_qgs(QgsGeometry.fromWkt(wkt))
+    assert not flat.has_z and flat.equals(shapely.Polygon([(0, 0), (10, 0), (10, 10)]))
+
+
+def test_curves_become_chords_and_null_an_empty_polygon() -> None:
+    circle = QgsGeometry.fromWkt("CurvePolygon (CircularString (0 5, 5 10, 10 5, 5 0, 0 5))")
+    assert from_qgs(circle).area == pytest.approx(25 * 3.14159, rel=1e-3)
+    assert from_qgs(QgsGeometry()).is_empty
+
+
+def geodesic_area(geometry: shapely.Geometry) -> float:
+    return abs(pyproj.Geod(ellps="GRS80").geometry_area_perimeter(geometry)[0])
+
+
+@given(st.floats(-9, 4), st.floats(36, 43.5), st.floats(1e-5, 0.05), st.floats(0, 90))
+def test_areas_agree_with_geodesics(lon: float, lat: float, side: float, angle: float) -> None:
+    box = shapely.box(lon, lat, lon + side, lat + side)
+    polygon = rotate(box.difference(shapely.box(lon + side / 4, lat + side / 4, lon + side / 2, lat + side / 2)), angle)
+    expected = geodesic_area(polygon)
+    assert EllipsoidArea(ETRS89).area_m2(to_qgs(polygon)) == pytest.approx(expected, rel=1e-4, abs=1e-3)
+
+
+@pytest.mark.parametrize("code", ["EPSG:25830", "EPSG:25829", "EPSG:3857", "EPSG:3035", "EPSG:2062", "EPSG:4326"])
+def test_the_same_field_measures_the_same_in_every_crs(code: str) -> None:
+    field = shapely.box(-0.5, 39.4, -0.498, 39.402)
+    crs = QgsCoordinateReferenceSystem(code)
+    there = transform_geometry(to_qgs(field), transform(ETRS89, crs))
+    assert EllipsoidArea(crs).area_m2(there) == pytest.approx(geodesic_area(field), rel=1e-3)
+
+
+def test_areas_of_nothing_and_of_parts() -> None:
+    meter = EllipsoidArea(UTM)
+    assert meter.area_m2(QgsGeometry()) == 0
+    both = shapely.MultiPolygon([shapely.box(X, Y, X + 10, Y + 10), shapely.box(X + 20, Y, X + 30, Y + 10)])
+    assert meter.area_m2(to_qgs(both)) == pytest.approx(200, rel=2e-3)
+
+
+def test_without_an_ellipsoid_areas_are_those_of_the_plane() -> None:
+    meter = EllipsoidArea(QgsCoordinateReferenceSystem())
+    assert meter.area_m2(to_qgs(shapely.box(0, 0, 10, 10))) == pytest.approx(100)
+
+
+def test_transforms_agree_with_proj() -> None:
+    square = shapely.box(X, Y, X + 100, Y + 100)
+    ours = transform_geometry(to_qgs(square), transform(UTM, MERCATOR))
+    proj = pyproj.Transformer.from_crs("EPSG:25830", "EPSG:3857", always_xy=True)
+    expected = shapely.Polygon([proj.transform(x, y) for x, y in square.exterior.coords])
+    assert from_qgs(ours).equals_exact(expected, 1e-3)
+
+
+def test_places_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(EditError, match="no place in the CRS EPSG:4258"):
+        transform_geometry(to_qgs(shapely.box(0, 0, 1e9, 1e9)), transform(UTM, ETRS89))
+
+
+def test_prompts_travel_from_a_rotated_canvas_to_the_raster(qgis_canvas: QgsMapCanvas) -> None:
+    """A hundred pixels to the right on a map turned by 30 degrees, in another CRS than the raster's."""
+    qgis_canvas.setDestinationCrs(MERCATOR)
+    middle = transform(UTM, MERCATOR).transform(QgsPointXY(X, Y))
+    qgis_canvas.setExtent(QgsRectangle.fromCenterAndSize(middle, 400, 400))
+    qgis_canvas.setRotation(30)
+    seen = qgis_canvas.mapSettings().mapToPixel()
+    pixel = seen.transform(middle)
+    clicked = seen.toMapCoordinatesF(pixel.x() + 100, pixel.y())
+    to_raster = point_function(transform(qgis_canvas.mapSettings().destinationCrs(), UTM))
+    point = Prompts((Point(clicked.x(), clicked.y()),)).transformed(to_raster).points[0]
+    distance = 100 * seen.mapUnitsPerPixel()
+    east, north = distance * math.cos(math.radians(30)), distance * math.sin(math.radians(30))
+    proj = pyproj.Transformer.from_crs("EPSG:3857", "EPSG:25830", always_xy=True)
+    assert (point.x, point.y) == pytest.approx(proj.transform(middle.x() + east, middle.y() + north), abs=1e-3)
+
+
+def test_a_box_becomes_the_rectangle_around_its_corners() -> None:
+    to_raster = point_function(transform(MERCATOR, UTM))
+    corner = transform(UTM, MERCATOR).transform(QgsPointXY(X, Y))
+    box = Bounds(corner.x(), corner.y(), corner.x() + 130, corner.y() + 130)
+    moved = Prompts(box=box).transformed(to_raster).box
+    assert moved is not None
+    # A map of Mercator at 39.5 degrees is 1.3 times too large, and UTM's north is turned against it.
+    assert 100 < moved.width < 106 and 100 < moved.height < 106
+    assert moved.min_x <= X and moved.min_y <= Y + 0.01

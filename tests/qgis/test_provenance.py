@@ -1,0 +1,267 @@
+"""Where polygons come from, kept in fields or in a table beside the layer."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+from qgis.core import QgsCoordinateReferenceSystem, QgsFeature, QgsField, QgsVectorLayer
+from qgis.PyQt import sip
+from qgis.PyQt.QtCore import QVariant
+
+from geosam_es.core.prompts import Bounds, Point, Prompts
+from geosam_es.errors import EditError
+from geosam_es.gui.crs import to_qgs
+from geosam_es.gui.editing import AcceptOptions, accept_polygon, create_target_layer, replace_polygon
+from geosam_es.gui.provenance import (
+    Provenance,
+    has_provenance_fields,
+    prompts_from_json,
+    prompts_to_json,
+    read_provenance,
+)
+from geosam_es.gui.side_table import SIDE_TABLE, stop_keeping
+
+UTM = QgsCoordinateReferenceSystem("EPSG:25830")
+X, Y = 725000.0, 4372000.0
+PROMPTS = Prompts((Point(X + 1.25, Y + 2), Point(X + 3, Y + 4, False)), Bounds(X, Y, X + 10, Y + 10))
+PROVENANCE = Provenance("mini", 0.93, PROMPTS, "ortofoto año.tif", "2026-11-20T10:00:00+00:00")
+BESIDE = AcceptOptions(provenance_table=True)
+SQUARE = shapely.box(X, Y, X + 10, Y + 10)
+
+coordinates = st.floats(-1e7, 1e7).map(lambda value: round(value, 3))
+points = st.builds(Point, coordinates, coordinates, st.booleans())
+boxes = st.builds(lambda x, y: Bounds(x, y, round(x + 10, 3), round(y + 20, 3)), coordinates, coordinates)
+prompt_sets = st.builds(Prompts, st.lists(points, max_size=6).map(tuple), st.none() | boxes).filter(len)
+
+
+def accept(layer: Any, provenance: Provenance | None = PROVENANCE, shape: Any = SQUARE, **options: Any) -> int:
+    arguments = {"provenance_table": True, **options}
+    fid = accept_polygon(layer, to_qgs(shape), UTM, {}, provenance, AcceptOptions(**arguments))
+    assert fid is not None
+    return fid
+
+
+def memory(*fields: QgsField) -> Any:
+    layer = QgsVectorLayer("Polygon?crs=EPSG:25830", "habitats", "memory")
+    layer.dataProvider().addAttributes(list(fields))
+    layer.updateFields()
+    return layer
+
+
+class TestJson:
+    @given(prompt_sets)
+    def test_prompts_come_back(self, prompts: Prompts) -> None:
+        assert prompts_from_json(prompts_to_json(prompts)) == prompts
+
+    def test_it_is_compact_and_readable(self) -> None:
+        assert prompts_to_json(PROMPTS) == (
+            '{"points":[[725001.25,4372002,1],[725003,4372004,0]],"box":[725000,4372000,725010,4372010]}'
+        )
+
+    def test_degrees_keep_their_decimals(self) -> None:
+        prompts = Prompts((Point(-0.376288123, 39.469907456),))
+        point = prompts_from_json(prompts_to_json(prompts)).points[0]
+        assert (point.x, point.y) == pytest.approx((-0.376288123, 39.469907456), abs=1e-8)
+
+    def test_the_whole_record_comes_back(self) -> None:
+        assert Provenance.from_json(PROVENANCE.to_json()) == PROVENANCE
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *("", "{", "[]", "{}", "null", '{"points":5}', '{"points":[]}', '{"points":[[1,2]]}', '{"points":["ab"]}'),
+            *('{"points":[[NaN,1,1]]}', '{"box":[1,2,3]}', '{"box":"abcd"}'),
+        ],
+    )
+    def test_anything_else_is_refused(self, text: str) -> None:
+        with pytest.raises(EditError, match="cannot be read"):
+            prompts_from_json(text)
+        with pytest.raises(EditError, match="cannot be read"):
+            Provenance.from_json(text)
+
+
+class TestFields:
+    def test_written_by_name_in_the_fields_types(self) -> None:
+        layer = memory(
+            QgsField("PROMPTS", QVariant.String),
+            QgsField("created", QVariant.DateTime),
+            QgsField("score", QVariant.Double),
+            QgsField("note", QVariant.String),
+        )
+        feature = layer.getFeature(accept(layer))
+        assert feature["score"] == 0.93
+        assert feature["created"].toPyDateTime().isoformat() == "2026-11-20T10:00:00"
+        read = read_provenance(layer, feature)
+        assert read is not None and read.prompts == PROMPTS and read.model == ""
+        assert read.created.startswith("2026-11-20T10:00:00")
+
+    def test_a_field_that_only_shares_a_name_is_left_alone(self) -> None:
+        """The score of a habitat is not the score of a mask."""
+        layer = memory(QgsField("score", QVariant.Double), QgsField("code", QVariant.String))
+        assert not has_provenance_fields(layer.fields())
+        assert layer.getFeature(accept(layer)).attributes() in ([None, None], [QVariant(), QVariant()])
+
+    def test_fields_of_an_unfit_type_stay_empty(self) -> None:
+        layer = memory(QgsField("model", QVariant.Int), QgsField("raster", QVariant.String, len=4))
+        feature = layer.getFeature(accept(layer))
+        assert not feature["model"] and not feature["raster"]
+
+    def test_what_the_user_says_comes_first(self) -> None:
+        layer = memory(QgsField("model", QVariant.String), QgsField("raster", QVariant.String))
+        fid = accept_polygon(layer, to_qgs(SQUARE), UTM, {"model": "mine"}, PROVENANCE, AcceptOptions())
+        assert layer.getFeature(fid)["model"] == "mine"
+
+    def test_prompts_that_a_shapefile_cannot_hold_are_coarser_or_left_out_and_never_cut(self, tmp_path: Path) -> None:
+        layer = create_target_layer(tmp_path / "h.shp", UTM)
+
+        def stored(count: int) -> Provenance | None:
+            many = Prompts(tuple(Point(X + 0.123 * i, Y + 0.456 * i, i % 2 == 0) for i in range(count)))
+            fid = accept(layer, replace(PROVENANCE, prompts=many))
+            return read_provenance(layer, layer.getFeature(fid))
+
+        exact, coarse, none = stored(5), stored(9), stored(40)
+        assert exact is not None and exact.prompts.points[3].x == X + 0.369
+        assert coarse is not None and len(coarse.prompts) == 9
+        assert coarse.prompts.points[3].x == pytest.approx(X + 0.369, abs=0.05)
+        assert none is None
+        assert layer.commitChanges(), layer.commitErrors()
+
+    def test_features_without_prompts_have_no_provenance(self) -> None:
+        layer = memory(QgsField("prompts", QVariant.String), QgsField("model", QVariant.String))
+        assert read_provenance(layer, layer.getFeature(accept(layer, None))) is None
+        feature = QgsFeature(layer.fields())
+        feature.setAttributes(["broken", "x"])
+        with pytest.raises(EditError, match="cannot be read"):
+            read_provenance(layer, feature)
+
+    def test_a_score_that_is_missing_is_no_number(self) -> None:
+        layer = memory(QgsField("prompts", QVariant.String), QgsField("score", QVariant.Double))
+        feature = layer.getFeature(accept(layer, replace(PROVENANCE, score=math.nan)))
+        read = read_provenance(layer, feature)
+        assert read is not None and math.isnan(read.score)
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[Any]:
+    """A GeoPackage's layer without fields for the provenance."""
+    layer = create_target_layer(tmp_path / "it's plain.gpkg", UTM, provenance=False)
+    yield layer
+    # pytest holds what a fixture made until QGIS has ended.
+    sip.delete(layer)
+
+
+def rows(layer: Any) -> list[tuple[Any, ...]]:
+    with sqlite3.connect(layer.source().split("|")[0]) as connection:
+        names = [row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")]
+        if SIDE_TABLE not in names:
+            return []
+        return connection.execute(f"select layer, feature, model from {SIDE_TABLE} order by feature").fetchall()
+
+
+class TestSideTable:
+    def test_written_when_the_user_saves_and_not_before(self, plain: Any) -> None:
+        first, second = accept(plain), accept(plain, replace(PROVENANCE, model="vit_b"))
+        assert rows(plain) == []
+        waiting = read_provenance(plain, plain.getFeature(second))
+        assert waiting is not None and waiting.model == "vit_b"
+        assert read_provenance(plain, plain.getFeature(first)) == PROVENANCE
+        assert plain.commitChanges(), plain.commitErrors()
+        assert rows(plain) == [("it's plain", 1, "mini"), ("it's plain", 2, "vit_b")]
+        again = QgsVectorLayer(plain.source(), "again", "ogr")
+        assert read_provenance(again, again.getFeature(1)) == PROVENANCE
+        assert read_provenance(again, again.getFeature(3)) is None
+
+    def test_the_layer_itself_gets_no_field(self, plain: Any) -> None:
+        accept(plain)
+        plain.commitChanges()
+        assert plain.fields().names() == ["fid", "class"]
+        assert plain.undoStack().count() == 0
+
+    def test_only_where_it_is_wanted(self, plain: Any) -> None:
+        accept(plain, provenance_table=False)
+        plain.commitChanges()
+        assert rows(plain) == []
+
+    def test_what_was_undone_is_not_written(self, plain: Any) -> None:
+        accept(plain)
+        accept(plain, replace(PROVENANCE, model="undone"))
+        plain.undoStack().undo()
+        own = QgsFeature(plain.fields())
+        own.setGeometry(to_qgs(shapely.box(X + 50, Y, X + 60, Y + 10)))
+        plain.addFeature(own)
+        assert plain.commitChanges(), plain.commitErrors()
+        assert [row[2] for row in rows(plain)] == ["mini"]
+        assert plain.featureCount() == 2
+
+    def test_redo_brings_it_back(self, plain: Any) -> None:
+        accept(plain)
+        plain.undoStack().undo()
+        plain.undoStack().redo()
+        assert plain.commitChanges(), plain.commitErrors()
+        assert len(rows(plain)) == 1
+
+    def test_rolled_back_edits_leave_nothing(self, plain: Any) -> None:
+        accept(plain)
+        plain.rollBack()
+        accept(plain, None)
+        assert plain.commitChanges(), plain.commitErrors()
+        assert rows(plain) == []
+
+    def test_refining_replaces_the_record_once_saved(self, plain: Any) -> None:
+        accept(plain)
+        plain.commitChanges()
+        larger = to_qgs(SQUARE.buffer(5))
+        replace_polygon(plain, 1, larger, UTM, replace(PROVENANCE, model="better"), BESIDE)
+        shown = read_provenance(plain, plain.getFeature(1))
+        assert shown is not None and shown.model == "better"
+        plain.undoStack().undo()
+        assert read_provenance(plain, plain.getFeature(1)) == PROVENANCE
+        plain.commitChanges()
+        assert [row[2] for row in rows(plain)] == ["mini"]
+        replace_polygon(plain, 1, larger, UTM, replace(PROVENANCE, model="better"), BESIDE)
+        plain.commitChanges()
+        assert [row[2] for row in rows(plain)] == ["better"]
+
+    def test_layers_of_other_formats_have_no_table(self, tmp_path: Path) -> None:
+        layer = create_target_layer(tmp_path / "h.shp", UTM, provenance=False)
+        fid = accept(layer)
+        assert read_provenance(layer, layer.getFeature(fid)) is None
+        assert layer.commitChanges() and sorted(path.suffix for path in tmp_path.iterdir()) == [
+            ".cpg",
+            ".dbf",
+            ".prj",
+            ".shp",
+            ".shx",
+        ]
+        assert read_provenance(memory(), QgsFeature()) is None
+
+    def test_a_table_that_cannot_be_written_loses_no_polygon(self, plain: Any, qgis_app: Any) -> None:
+        with sqlite3.connect(plain.source().split("|")[0]) as connection:
+            connection.execute(f"create view {SIDE_TABLE} as select 1 as layer")
+        accept(plain)
+        logged: list[str] = []
+
+        def note(text: str) -> None:
+            logged.append(text)
+
+        qgis_app.messageLog().messageReceived.connect(note)
+        saved = plain.commitChanges()
+        qgis_app.messageLog().messageReceived.disconnect(note)
+        assert saved and plain.featureCount() == 1
+        assert any("The prompts could not be kept" in text for text in logged)
+
+    def test_nothing_stays_on_the_layer_after_unloading(self, plain: Any) -> None:
+        accept(plain)
+        stop_keeping(plain)
+        stop_keeping(plain)
+        assert plain.commitChanges(), plain.commitErrors()
+        assert rows(plain) == []
