@@ -25,7 +25,8 @@ __all__ = ["EllipsoidArea", "from_qgs", "point_function", "to_qgs", "transform",
 def to_qgs(geometry: shapely.Geometry) -> QgsGeometry:
     """Return a shapely geometry as QGIS's."""
     result = QgsGeometry()
-    result.fromWkb(shapely.to_wkb(geometry, flavor="iso"))
+    # In QGIS's process shapely may meet an older GEOS than its own, which does not know its default of four dimensions.
+    result.fromWkb(shapely.to_wkb(geometry, output_dimension=2))
     return result
 
 
