@@ -8,6 +8,7 @@ from osgeo import ogr, osr
 from qgis.core import QgsCoordinateReferenceSystem, QgsVectorLayer
 
 from ..errors import EditError
+from .classes import ClassList, apply_classes
 from .messages import tr
 
 __all__ = ["CLASS_FIELD", "create_target_layer"]
@@ -20,7 +21,11 @@ _DRIVERS = {".gpkg": "GPKG", ".shp": "ESRI Shapefile"}
 
 
 def create_target_layer(
-    path: Path, crs: QgsCoordinateReferenceSystem, class_field: str = CLASS_FIELD, provenance: bool = True
+    path: Path,
+    crs: QgsCoordinateReferenceSystem,
+    class_field: str = CLASS_FIELD,
+    provenance: bool = True,
+    classes: ClassList | None = None,
 ) -> QgsVectorLayer:
     """Make a file with an empty layer of multipolygons.
 
@@ -33,6 +38,8 @@ def create_target_layer(
         Name of the field for the class; at most 10 characters in a Shapefile.
     provenance : bool
         Whether it gets fields for model, score, prompts, raster and time.
+    classes : ClassList, optional
+        The field's value map, and the style of the layer.
 
     Returns
     -------
@@ -51,12 +58,19 @@ def create_target_layer(
     if not crs.isValid():
         raise EditError(tr("A new layer needs a CRS"), tr("set that of the raster in the properties of its layer"))
     name = path.stem
-    dataset = _dataset(path, driver_name, name)
-    _make_layer(dataset, path, name, crs, class_field, provenance)
+    try:
+        dataset = _dataset(path, driver_name, name)
+        _make_layer(dataset, path, name, crs, class_field, provenance)
+    except RuntimeError as error:
+        # Where another plugin made GDAL raise; otherwise it returns nothing.
+        raise _failed(path) from error
+    # GDAL writes the file on closing it.
     del dataset
     layer = QgsVectorLayer(f"{path}|layername={name}", name, "ogr")
     if not layer.isValid():
         raise _failed(path)
+    if classes is not None:
+        apply_classes(layer, class_field, classes)
     return layer
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import shapely
+from osgeo import gdal, ogr
 from qgis.core import (
     NULL,
+    QgsCategorizedSymbolRenderer,
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
     QgsDefaultValue,
@@ -22,12 +24,15 @@ from qgis.core import (
     QgsVectorLayer,
     QgsWkbTypes,
 )
+from qgis.gui import QgsAttributeForm
 from qgis.PyQt import sip
+from qgis.PyQt.QtGui import QColor
 from shapely.affinity import rotate
 
 from geosam_es.core.prompts import Point, Prompts
 from geosam_es.core.topology import polygon_parts
 from geosam_es.errors import EditError
+from geosam_es.gui.classes import ClassItem, ClassList, classes_of_layer
 from geosam_es.gui.crs import from_qgs, to_qgs
 from geosam_es.gui.editing import AcceptOptions, accept_polygon, create_target_layer, replace_polygon
 from geosam_es.gui.provenance import Provenance, read_provenance
@@ -235,6 +240,21 @@ class TestForm:
         layer.undoStack().undo()
         assert layer.featureCount() == 0
 
+    def test_the_form_of_qgis_itself(self, qgis_app: Any) -> None:
+        layer = memory()
+
+        def opener(feature: QgsFeature) -> bool:
+            form = QgsAttributeForm(layer, feature)
+            form.changeAttribute("code", "6220")
+            return bool(form.save())
+
+        fid = accept(layer, square(), self.FORM, form_opener=opener)
+        assert layer.getFeature(fid)["code"] == "6220" and layer.undoStack().count() == 1
+        layer.undoStack().undo()
+        assert layer.featureCount() == 0
+        layer.undoStack().redo()
+        assert [feature["code"] for feature in layer.getFeatures()] == ["6220"]
+
     def test_cancelled_forms_leave_nothing(self) -> None:
         layer = memory()
         assert accept(layer, square(), self.FORM, form_opener=lambda feature: False) is None
@@ -439,6 +459,22 @@ class TestOptions:
         assert layer.undoStack().count() == 2
 
 
+def test_layers_that_write_through_a_transaction(tmp_path: Path, qgis_new_project: None) -> None:
+    """With the project's transaction groups every edit goes to the file at once, and undo is a savepoint."""
+    layer = create_target_layer(tmp_path / "h.gpkg", UTM)
+    QgsProject.instance().setAutoTransaction(True)
+    QgsProject.instance().addMapLayer(layer)
+    fid = accept(layer, square(), attributes={"class": "6220"}, provenance=PROVENANCE)
+    assert layer.getFeature(fid)["class"] == "6220"
+    layer.undoStack().undo()
+    assert list(layer.getFeatures()) == []
+    fid = accept(layer, square(), provenance=PROVENANCE)
+    replace_polygon(layer, fid, to_qgs(square(20)), UTM, PROVENANCE, PLAIN)
+    assert layer.commitChanges(), layer.commitErrors()
+    assert [shape.area for shape in shapes(layer)] == [pytest.approx(400)]
+    QgsProject.instance().setAutoTransaction(False)
+
+
 class TestRefine:
     def test_geometry_and_provenance_in_one_undo_step(self, tmp_path: Path) -> None:
         layer = create_target_layer(tmp_path / "h.gpkg", UTM)
@@ -509,6 +545,16 @@ class TestNewLayers:
         layer = create_target_layer(tmp_path / "h.gpkg", UTM, class_field="habitat", provenance=False)
         assert layer.fields().names() == ["fid", "habitat"]
 
+    def test_classes_come_with_it(self, tmp_path: Path) -> None:
+        items = (ClassItem("6220", "Grassland", QColor("#ffcc00")), ClassItem("5330", "Scrub", None))
+        layer = create_target_layer(tmp_path / "h.shp", UTM, classes=ClassList(None, items))
+        known = classes_of_layer(layer)
+        assert known is not None and known.field == "class"
+        assert [item.code for item in known.items] == ["6220", "5330"]
+        feature = layer.getFeature(accept(layer, square(), attributes={"class": known.items[0].code}))
+        assert feature["class"] == "6220"
+        assert isinstance(layer.renderer(), QgsCategorizedSymbolRenderer)
+
     def test_crs_without_a_code(self, tmp_path: Path) -> None:
         crs = QgsCoordinateReferenceSystem()
         crs.createFromProj("+proj=tmerc +lat_0=39 +lon_0=-0.5 +k=1 +x_0=1000 +y_0=2000 +ellps=GRS80 +units=m")
@@ -540,3 +586,15 @@ class TestNewLayers:
         (tmp_path / "broken.gpkg").write_text("no GeoPackage")
         with pytest.raises(EditError, match="cannot be written"):
             create_target_layer(tmp_path / "broken.gpkg", UTM)
+
+    def test_gdal_may_raise_too(self, tmp_path: Path) -> None:
+        gdal.UseExceptions()
+        ogr.UseExceptions()
+        try:
+            (tmp_path / "broken.gpkg").write_text("no GeoPackage")
+            with pytest.raises(EditError, match="cannot be written"):
+                create_target_layer(tmp_path / "broken.gpkg", UTM)
+            assert create_target_layer(tmp_path / "h.gpkg", UTM).isValid()
+        finally:
+            ogr.DontUseExceptions()
+            gdal.DontUseExceptions()
