@@ -19,13 +19,12 @@ from qgis.core import (
 from qgis.PyQt.QtGui import QIcon
 
 from ..errors import GeoSamError
+from ..gui.actions import own_icon
 from ..gui.crs import to_qgs
 from ..gui.messages import tr
 from ..store.layout import StoreMetadata
 
-__all__ = ["ICON", "StoreAlgorithm", "raster_crs", "to_multi_polygon"]
-
-ICON = Path(__file__).resolve().parents[1] / "icons" / "geosam_es.svg"
+__all__ = ["StoreAlgorithm", "raster_crs", "to_multi_polygon"]
 
 
 class StoreAlgorithm(QgsProcessingAlgorithm):
@@ -39,7 +38,7 @@ class StoreAlgorithm(QgsProcessingAlgorithm):
 
     def icon(self) -> QIcon:
         """Return the plugin's icon."""
-        return QIcon(str(ICON))
+        return own_icon("geosam_es")
 
     def add_store_parameter(self) -> None:
         """Add the folder of the store."""

@@ -1,20 +1,22 @@
-"""The provider that QGIS's Processing toolbox shows."""
+"""The provider that QGIS's Processing toolbox shows; it loads where nothing is installed beside QGIS."""
 
 from __future__ import annotations
 
 from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 
+from ..gui.actions import own_icon
+from ..gui.dependencies import missing_packages, missing_text
 from ..gui.messages import PLUGIN_NAME
-from .base import ICON
-from .footprint import StoreFootprintAlgorithm
-from .segmenting import SegmentBoxesAlgorithm, SegmentPointsAlgorithm
 
 __all__ = ["GeoSamProvider"]
 
 
 class GeoSamProvider(QgsProcessingProvider):
-    """All the algorithms of the plugin."""
+    """All the algorithms of the plugin.
+
+    Where packages are missing there are none; `refreshAlgorithms` brings them once these are installed.
+    """
 
     def id(self) -> str:
         """Return the name for scripts."""
@@ -26,9 +28,20 @@ class GeoSamProvider(QgsProcessingProvider):
 
     def icon(self) -> QIcon:
         """Return the plugin's icon."""
-        return QIcon(str(ICON))
+        return own_icon("geosam_es")
+
+    def warningMessage(self) -> str:  # noqa: N802
+        """Return what is missing, shown in the toolbox."""
+        missing = missing_packages()
+        return missing_text(missing) if missing else ""
 
     def loadAlgorithms(self) -> None:  # noqa: N802
         """Add one of each algorithm."""
+        if missing_packages():
+            return
+        # Imported here, because they need what may be missing.
+        from .footprint import StoreFootprintAlgorithm
+        from .segmenting import SegmentBoxesAlgorithm, SegmentPointsAlgorithm
+
         for algorithm in (SegmentPointsAlgorithm, SegmentBoxesAlgorithm, StoreFootprintAlgorithm):
             self.addAlgorithm(algorithm())

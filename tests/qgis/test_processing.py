@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +32,7 @@ from qgis.core import (
     QgsProcessingModelParameter,
     QgsProcessingParameterFeatureSource,
     QgsProject,
+    QgsVectorFileWriter,
     QgsVectorLayer,
     QgsWkbTypes,
 )
@@ -376,6 +381,95 @@ def test_with_the_embedded_model(tmp_path: Path) -> None:
     (feature,) = run("segmentpoints", STORE=str(root), INPUT=layer("Point", [point(512, 512)]))
     assert feature["model"] == "mini" and 0 < feature["score"] <= 1
     assert feature.geometry().contains(point(512, 512))
+
+
+PLUGIN = """
+from qgis.core import QgsApplication
+from .geosam_es.processing.provider import GeoSamProvider
+
+class Plugin:
+    def initProcessing(self):
+        self.provider = GeoSamProvider()
+        QgsApplication.processingRegistry().addProvider(self.provider)
+
+def classFactory(iface):
+    return Plugin()
+"""
+
+
+def test_from_qgis_process(tmp_path: Path) -> None:
+    """Without a window, from a plugin folder, where the package has another name."""
+    # Debian's wrapper adds an option that the program does not know.
+    program = shutil.which("qgis_process.bin") or shutil.which("qgis_process")
+    if program is None:
+        pytest.skip("qgis_process is not installed")
+    plugin = tmp_path / "plugins" / "segmenting"
+    plugin.mkdir(parents=True)
+    (plugin / "__init__.py").write_text(PLUGIN)
+    (plugin / "metadata.txt").write_text(
+        "[general]\nname=Segmenting\ndescription=a\nversion=1\nqgisMinimumVersion=3.0\nhasProcessingProvider=yes\n"
+    )
+    (plugin / "geosam_es").symlink_to(Path(segmenting.__file__).parents[1])
+    clicks = tmp_path / "clicks.geojson"
+    QgsVectorFileWriter.writeAsVectorFormatV3(
+        layer("Point", [point(512, 512), point(-90, 0)], "EPSG:4326"),
+        str(clicks),
+        QgsProject.instance().transformContext(),
+        geojson_options(),
+    )
+    environment = {
+        **os.environ,
+        "QT_QPA_PLATFORM": "offscreen",
+        "QGIS_CUSTOM_CONFIG_PATH": str(tmp_path / "profile"),
+        "QGIS_PLUGINPATH": str(tmp_path / "plugins"),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+    output = tmp_path / "polygons.gpkg"
+    parameters = {"STORE": encode_picture(tmp_path), "INPUT": clicks, "OUTPUT": output, "MIN_AREA_M2": 10}
+    arguments = ["run", "geosam_es:segmentpoints", "--", *(f"{key}={value}" for key, value in parameters.items())]
+    for command in (["plugins", "enable", "segmenting"], arguments):
+        done = subprocess.run(
+            [program, *command], env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "The point (699955, 4400000) lies outside the raster" in done.stdout + done.stderr
+    found = list(QgsVectorLayer(str(output), "polygons", "ogr").getFeatures())
+    assert len(found) == 1 and found[0]["model"] == "mini"
+
+
+def geojson_options() -> QgsVectorFileWriter.SaveVectorOptions:
+    options = QgsVectorFileWriter.SaveVectorOptions()
+    options.driverName = "GeoJSON"
+    return options
+
+
+def test_the_provider_loads_without_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing: list[str] = ["onnxruntime"]
+    monkeypatch.setattr("geosam_es.processing.provider.missing_packages", lambda: missing)
+    bare = GeoSamProvider()
+    bare.refreshAlgorithms()
+    assert bare.algorithms() == [] and "onnxruntime" in bare.warningMessage()
+    missing.clear()
+    bare.refreshAlgorithms()
+    assert len(bare.algorithms()) == 3 and bare.warningMessage() == ""
+
+
+def test_the_provider_imports_nothing_that_may_be_missing() -> None:
+    code = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("onnxruntime", "shapely", "contourpy"):
+            raise ImportError(name + " is blocked")
+sys.meta_path.insert(0, Block())
+import geosam_es.processing.provider
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    root = Path(segmenting.__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def encode_picture(folder: Path) -> Path:
