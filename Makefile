@@ -82,11 +82,12 @@ $(VENV)/.test: $(VENV)/bin/activate pyproject.toml
 	$(PIP) -e '.[dev]' segment-anything onnx
 	@touch $@ $(VENV)/.demo
 
-# numpy stays QGIS's own: Debian's osgeo does not work with numpy 2.
+# numpy stays QGIS's own, which its osgeo was built for.
 $(QGIS_VENV)/.test: pyproject.toml requirements.txt
 	$(QGIS_PYTHON) -m venv --system-site-packages $(QGIS_VENV)
 	$(QGIS_VENV)/bin/python -m pip --disable-pip-version-check install --quiet -r requirements.txt
-	$(QGIS_VENV)/bin/python -m pip --disable-pip-version-check install --quiet 'numpy<2' 'attrs>=24' -e '.[qgis-test]'
+	$(QGIS_VENV)/bin/python -m pip --disable-pip-version-check install --quiet 'attrs>=24' -e '.[qgis-test]' \
+	  "numpy==$$($(QGIS_PYTHON) -c 'import numpy; print(numpy.__version__)')"
 	@touch $@
 
 # Debian's Python comes without the part that makes environments.
