@@ -33,7 +33,8 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import QVariant
 
-from ..gui.crs import EllipsoidArea, to_qgs
+from ..errors import EditError
+from ..gui.crs import EllipsoidArea, to_qgs, transform_geometry
 from ..gui.messages import tr
 from ..inference.batch import (
     ALL_CANDIDATES,
@@ -158,20 +159,23 @@ class _SegmentAlgorithm(StoreAlgorithm):
         to_output = QgsCoordinateTransform(crs, out_crs, context.transformContext())
         left_out = 0
         for done, answer in enumerate(answer_objects(segmenter, objects, options, _Meter(crs, context)), start=1):
-            for item in answer.results:
-                sink.addFeature(_feature(item, fields, to_output), QgsFeatureSink.Flag.FastInsert)
-            if answer.left_out:
+            reason = answer.left_out
+            try:
+                features = [_feature(item, fields, to_output) for item in answer.results]
+            except EditError as error:
+                features, reason = [], error.user_message
+            if not sink.addFeatures(features, QgsFeatureSink.Flag.FastInsert):
+                raise QgsProcessingException(self.writeFeatureError(sink, parameters, self.OUTPUT))
+            if reason:
                 left_out += 1
-                feedback.pushWarning(
-                    tr("Left out object {object}: {reason}").format(object=answer.object_id, reason=answer.left_out)
-                )
+                text = tr("Left out object {object}: {reason}")
+                feedback.pushWarning(text.format(object=answer.object_id, reason=reason))
             feedback.setProgress(100.0 * done / len(objects))
             if feedback.isCanceled():
                 break
         if left_out:
-            feedback.pushInfo(
-                tr("{count} of {total} objects have no polygon.").format(count=left_out, total=len(objects))
-            )
+            text = tr("{count} of {total} objects have no polygon.")
+            feedback.pushInfo(text.format(count=left_out, total=len(objects)))
         return {self.OUTPUT: sink_id}
 
     def _options(self, parameters: dict[str, Any], context: QgsProcessingContext) -> SegmentOptions:
@@ -332,8 +336,7 @@ def _output_fields(options: SegmentOptions) -> QgsFields:
 
 def _feature(item: ObjectResult, fields: QgsFields, to_output: QgsCoordinateTransform) -> QgsFeature:
     result = item.result
-    geometry = to_multi_polygon(result.geometry)
-    geometry.transform(to_output)
+    geometry = transform_geometry(to_multi_polygon(result.geometry), to_output)
     values = [item.object_id, result.score, result.level, item.area_m2, result.model, result.rank + 1]
     feature = QgsFeature(fields)
     feature.setGeometry(geometry)

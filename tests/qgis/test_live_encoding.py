@@ -27,7 +27,6 @@ from geosam_es.gui.layer_source import LayerSource, source_of
 from geosam_es.gui.live_encoding import EMBEDDED_MODEL, LiveOptions, LiveStore
 from geosam_es.inference.session import SegmentationSession, open_segmenter
 from geosam_es.store import StoreReader, StoreWriter
-from geosam_es.store.cache import StoreCache
 from geosam_es.store.reader import TileState
 from tests.helpers import disc
 
@@ -203,29 +202,6 @@ def test_a_folder_that_cannot_be_written(
     again = LiveStore.open(source, options)
     assert again.root == live.root and encoded(again.root) == [Tile(0, 0, 0)]
     live.close()
-
-
-def test_the_cache_removes_what_was_used_least_recently(tmp_path: Path) -> None:
-    cache = StoreCache(tmp_path, 2500)
-    roots = [cache.path_for(Path(f"{name}.tif"), {"pixels": name}) for name in "abcd"]
-    for age, root in enumerate(roots):
-        root.mkdir()
-        (root / "zarr.json").write_text("{}")
-        (root / "tile").write_bytes(bytes(1000))
-        time.sleep(0.02)
-        assert cache.stores()[-1] == roots[age]
-    cache.acquire(roots[0])
-    cache.trim()
-    assert cache.stores() == [roots[3], roots[0]]
-    cache.acquire(roots[3])
-    (roots[0] / "more").write_bytes(bytes(1000))
-    with pytest.raises(OutputError, match="is full"):
-        cache.trim()
-    assert len(cache.stores()) == 2
-    cache.release(roots[3])
-    cache.release(roots[0])
-    cache.trim()
-    assert cache.stores() == [roots[3]]
 
 
 def test_a_full_cache_stops_the_encoding(raster: Path, options: LiveOptions, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,6 +177,15 @@ def test_polygons_in_another_crs_have_the_same_area_on_the_ground(store: Path) -
     assert mercator.geometry().area() > 1.5 * expected.geometry().area()
 
 
+def test_polygons_without_a_place_in_the_crs_wanted_are_named(store: Path) -> None:
+    """Seen from a satellite over the other side of the globe, there is no Spain."""
+    log = Log()
+    behind = "PROJ:+proj=geos +h=35785831 +lon_0=180 +datum=WGS84 +type=crs"
+    found = run("segmentpoints", log, STORE=str(store), INPUT=layer("Point", [point(300, 300)]), CRS=behind)
+    assert found == []
+    assert len(log.warnings) == 1 and "Left out object 1: The polygon has no place in the CRS" in log.warnings[0]
+
+
 def test_labels_and_objects(store: Path) -> None:
     fields = "&field=Object:double&field=LABEL:integer"
     places = [point(300, 300), point(800, 450), point(800, 450), point(1200, 1000)]
