@@ -11,7 +11,7 @@ from typing import Union
 
 import shapely
 
-from .topology import merge, polygon_parts
+from .topology import polygon_parts
 
 __all__ = ["default_sliver_width", "snap_to_neighbours", "trim_neighbours"]
 
@@ -58,7 +58,7 @@ def trim_neighbours(
     if not around:
         return outline
     cover = shapely.union_all(around)
-    trimmed = merge(polygon_parts(shapely.difference(outline, cover)))
+    trimmed = _polygonal(shapely.difference(outline, cover))
     return _without_slivers(trimmed, cover, width)
 
 
@@ -88,10 +88,10 @@ def snap_to_neighbours(outline: Outline, neighbours: Iterable[shapely.Geometry],
         return outline
     cover = shapely.union_all(near)
     filled = shapely.union(outline, _gaps(outline, cover, tolerance))
-    beside = _without_slivers(merge(polygon_parts(shapely.difference(filled, cover))), cover, tolerance)
+    beside = _without_slivers(_polygonal(shapely.difference(filled, cover)), cover, tolerance)
     # The neighbours' own vertices take the place of those that rounding put beside them.
     shared = shapely.make_valid(shapely.snap(beside, cover, _HAIR * tolerance))
-    result = merge(polygon_parts(shapely.difference(shared, cover)))
+    result = _polygonal(shapely.difference(shared, cover))
     return outline if result.is_empty else result
 
 
@@ -104,6 +104,12 @@ def _nearby(outline: Outline, neighbours: Iterable[shapely.Geometry], reach: flo
         clipped = shapely.clip_by_rect(valid, min_x, min_y, max_x, max_y)
         parts += polygon_parts(clipped if clipped.is_valid else shapely.make_valid(clipped))
     return parts
+
+
+def _polygonal(geometry: shapely.Geometry) -> Outline:
+    """Return the polygons of an overlay's result, which are apart from each other."""
+    parts = polygon_parts(geometry)
+    return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
 
 
 def _overlaps(one: shapely.Geometry, other: shapely.Geometry) -> bool:
@@ -146,7 +152,7 @@ def _without_slivers(outline: Outline, cover: shapely.Geometry, width: float) ->
         narrow = [piece for piece in polygon_parts(shapely.difference(part, wide)) if _extent(piece) > width]
         slivers = [piece for piece in narrow if piece.intersects(touching)]
         kept.append(shapely.difference(part, shapely.union_all(slivers)) if slivers else part)
-    return merge(polygon for part in kept for polygon in polygon_parts(part))
+    return _polygonal(shapely.GeometryCollection(kept))
 
 
 def _extent(piece: shapely.Polygon) -> float:

@@ -120,7 +120,7 @@ def test_slivers_beyond_a_neighbour_go_and_real_parts_stay() -> None:
     # A road leaves a strip of 0.5 m on its other side; its own sliver width is 2 m.
     assert trim_neighbours(outline, [box(90, -10, 99.5, 110)]).equals(box(0, 0, 90, 100))
     split = trim_neighbours(outline, [box(60, -10, 70, 110)])
-    assert [part.area for part in split.geoms] == pytest.approx([6000, 3000])
+    assert sorted(part.area for part in split.geoms) == pytest.approx([3000, 6000])
     # A spike along the neighbour goes, and the outline's own narrow arm elsewhere stays.
     armed = shapely.union(outline, box(-50, 40, 0, 41))
     wedge = shapely.Polygon([(X - 10, Y - 10), (X + 110, Y - 10), (X + 110, Y + 99.5), (X + 60, Y + 99.5), (X + 60, Y)])
