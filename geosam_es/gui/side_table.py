@@ -18,7 +18,7 @@ from qgis.PyQt.QtCore import QObject
 from ..errors import EditError
 from .messages import PLUGIN_NAME, tr
 
-__all__ = ["SIDE_TABLE", "can_keep", "find_record", "keep_record", "stop_keeping"]
+__all__ = ["SIDE_TABLE", "can_keep", "find_record", "keep_record"]
 
 SIDE_TABLE = "geosam_provenance"
 _KEEPER_NAME = "geosam_es_records"
@@ -67,13 +67,6 @@ def find_record(layer: QgsVectorLayer, feature_id: int) -> dict[str, Any] | None
     return _read(layer, feature_id) if feature_id >= 0 and can_keep(layer) else None
 
 
-def stop_keeping(layer: QgsVectorLayer) -> None:
-    """Forget what waits for a layer's edits to be saved."""
-    keeper = _keeper(layer)
-    if keeper is not None:
-        keeper.stop()
-
-
 def _keeper(layer: QgsVectorLayer) -> _Keeper | None:
     found = layer.findChild(QObject, _KEEPER_NAME)
     return found if isinstance(found, _Keeper) else None
@@ -97,15 +90,6 @@ class _Keeper(QObject):
     def _layer(self) -> QgsVectorLayer:
         # Asked for each time: the layer holds this, and must not be held in turn.
         return self.parent()
-
-    def stop(self) -> None:
-        layer = self._layer
-        layer.featureDeleted.disconnect(self._on_deleted)
-        layer.featureAdded.disconnect(self._on_added)
-        layer.afterCommitChanges.disconnect(self._write)
-        layer.afterRollBack.disconnect(self._forget)
-        self.setObjectName("")
-        self.deleteLater()
 
     def keep(self, feature_id: int, record: Record) -> None:
         geometry = self._layer.getFeature(feature_id).geometry()

@@ -104,13 +104,38 @@ def test_layers_of_curves_take_straight_polygons(definition: str) -> None:
     assert shapes(layer)[0].equals(square())
 
 
-def test_a_shapefile_with_z(tmp_path: Path) -> None:
-    source = memory("MultiPolygonZ")
+def saved_as(layer: Any, path: Path, driver: str) -> Any:
     options = QgsVectorFileWriter.SaveVectorOptions()
-    options.driverName = "ESRI Shapefile"
-    path = tmp_path / "z.shp"
-    QgsVectorFileWriter.writeAsVectorFormatV3(source, str(path), QgsProject.instance().transformContext(), options)
-    layer = QgsVectorLayer(str(path), "z", "ogr")
+    options.driverName = driver
+    QgsVectorFileWriter.writeAsVectorFormatV3(layer, str(path), QgsProject.instance().transformContext(), options)
+    return QgsVectorLayer(str(path), "saved", "ogr")
+
+
+@pytest.mark.parametrize(
+    ("driver", "suffix"),
+    [("GeoJSON", "geojson"), ("SQLite", "sqlite"), ("GPKG", "gpkg"), ("MapInfo File", "tab"), ("GML", "gml")],
+)
+def test_formats_that_people_bring(tmp_path: Path, driver: str, suffix: str) -> None:
+    source = memory("Polygon")
+    source.startEditing()
+    accept(source, square(3, 50), attributes={"code": "1"})
+    source.commitChanges()
+    layer = saved_as(source, tmp_path / f"saved.{suffix}", driver)
+    assert layer.isValid() and layer.featureCount() == 1
+    if driver == "GML":
+        with pytest.raises(EditError, match="saved is read-only"):
+            accept(layer, square())
+        return
+    accept(layer, square(), attributes={"code": "6220"})
+    assert layer.undoStack().count() == 1
+    assert layer.commitChanges(), layer.commitErrors()
+    # MapInfo keeps coordinates as whole numbers of a grid.
+    assert sorted(shape.area for shape in shapes(layer)) == pytest.approx([9, 100], rel=5e-3)
+    assert {feature["code"] for feature in layer.getFeatures()} == {"1", "6220"}
+
+
+def test_a_shapefile_with_z(tmp_path: Path) -> None:
+    layer = saved_as(memory("MultiPolygonZ"), tmp_path / "z.shp", "ESRI Shapefile")
     accept(layer, square(), attributes={"code": "x"})
     assert layer.commitChanges(), layer.commitErrors()
     stored = next(layer.getFeatures())

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from qgis.core import QgsCoordinateReferenceSystem, QgsFeature, QgsField, QgsVectorLayer
 from qgis.PyQt import sip
-from qgis.PyQt.QtCore import QVariant
+from qgis.PyQt.QtCore import QObject, QVariant
 
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import EditError
@@ -28,7 +28,7 @@ from geosam_es.gui.provenance import (
     prompts_to_json,
     read_provenance,
 )
-from geosam_es.gui.side_table import SIDE_TABLE, stop_keeping
+from geosam_es.gui.side_table import SIDE_TABLE
 
 UTM = QgsCoordinateReferenceSystem("EPSG:25830")
 X, Y = 725000.0, 4372000.0
@@ -156,7 +156,8 @@ def plain(tmp_path: Path) -> Iterator[Any]:
     layer = create_target_layer(tmp_path / "it's plain.gpkg", UTM, provenance=False)
     yield layer
     # pytest holds what a fixture made until QGIS has ended.
-    sip.delete(layer)
+    if not sip.isdeleted(layer):
+        sip.delete(layer)
 
 
 def rows(layer: Any) -> list[tuple[Any, ...]]:
@@ -259,9 +260,9 @@ class TestSideTable:
         assert saved and plain.featureCount() == 1
         assert any("The prompts could not be kept" in text for text in logged)
 
-    def test_nothing_stays_on_the_layer_after_unloading(self, plain: Any) -> None:
+    def test_it_goes_with_the_layer(self, plain: Any) -> None:
         accept(plain)
-        stop_keeping(plain)
-        stop_keeping(plain)
-        assert plain.commitChanges(), plain.commitErrors()
-        assert rows(plain) == []
+        gone: list[bool] = []
+        plain.findChild(QObject, "geosam_es_records").destroyed.connect(lambda: gone.append(True))
+        sip.delete(plain)
+        assert gone == [True]
