@@ -31,6 +31,7 @@ def accept_options(settings: Settings) -> AcceptOptions:
         trim_overlaps=settings.trim_overlaps,
         snap_tolerance=settings.snap_tolerance,
         open_form=settings.open_form,
+        provenance_table=settings.provenance_table,
     )
 
 

@@ -60,8 +60,8 @@ class Actions(QObject):
         self.redo = self._make(redo, tr("Redo the prompt"), "Ctrl+Shift+Z")
         self.candidate = self._make(own_icon("candidate"), tr("Next candidate: whole, part, sub-part"), "Tab")
         self.preview = self._make(own_icon("preview"), tr("Preview under the pointer"), "P", checkable=True)
-        self.accept = self._make(_theme_icon("mActionCheckQgisProject"), tr("Accept the polygon"), "Return")
-        self.discard = self._make(_theme_icon("mActionDeleteSelected"), tr("Discard the polygon"), "Escape")
+        self.accept = self._make(_theme_icon("mIconSuccess"), tr("Accept the polygon"), "Return")
+        self.discard = self._make(_theme_icon("mIconDelete"), tr("Discard the polygon"), "Escape")
         self.refine = self._make(own_icon("refine"), tr("Refine the selected polygon"), "R")
         self.classes = [
             self._make(QIcon(), tr("Choose class {number}").format(number=number), str(number))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["ClassBox"]
 
 _SWATCH_PIXELS = 14
-_LIST_PIXELS = 150
+_MOST_ROWS = 9
 _PALETTE = (
     "#4daf4a",
     "#e41a1c",
@@ -49,6 +49,11 @@ _PALETTE = (
 class ClassBox(QGroupBox):
     """Shows a list of classes, of which one stays chosen from polygon to polygon.
 
+    Attributes
+    ----------
+    classes : ClassList, optional
+        Those shown.
+
     Signals
     -------
     colour_changed : QColor or None
@@ -63,6 +68,7 @@ class ClassBox(QGroupBox):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(tr("Class"), parent)
         self._items: tuple[ClassItem, ...] = ()
+        self.classes: ClassList | None = None
         self._field = QgsFieldComboBox()
         self._field.setAllowEmptyFieldName(True)
         self._field.setFocusPolicy(Qt.FocusPolicy.NoFocus)
@@ -76,7 +82,6 @@ class ClassBox(QGroupBox):
         self._list = QListWidget()
         self._list.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._list.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self._list.setMaximumHeight(_LIST_PIXELS)
         self._list.currentRowChanged.connect(self._on_row)
         self._text = QLineEdit()
         self._text.setPlaceholderText(tr("Class of the next polygons"))
@@ -96,6 +101,7 @@ class ClassBox(QGroupBox):
     def set_classes(self, classes: ClassList | None) -> None:
         """Show a list; the field it belongs to is chosen with it, and the class chosen before where it is there too."""
         before = self.current
+        self.classes = classes
         self._items = classes.items if classes is not None else ()
         if classes is not None and classes.field:
             self._field.setField(classes.field)
@@ -106,6 +112,8 @@ class ClassBox(QGroupBox):
             number = f"{index + 1}  " if index < CLASS_KEYS else "    "
             code = "" if str(item.code) == item.name else f"{item.code}  "
             self._list.addItem(QListWidgetItem(_swatch(self._colour(index)), f"{number}{code}{item.name}"))
+        rows = min(len(self._items), _MOST_ROWS)
+        self._list.setFixedHeight(rows * self._list.sizeHintForRow(0) + 2 * self._list.frameWidth() if rows else 0)
         self._list.setVisible(bool(self._items))
         self._text.setVisible(not self._items)
         kept = [index for index, item in enumerate(self._items) if before is not None and item.code == before.code]

@@ -20,7 +20,7 @@ from .drawing import Drawing, DrawnObject, snapshot
 from .live_encoding import LiveOptions
 from .messages import PLUGIN_NAME, tr
 from .store_opening import OpenStore, OpenStoreTask, RasterFile
-from .view import View
+from .view import Sight, View
 from .view_tiles import prepare_tile, tiles_in_view
 from .worker import Job, Worker
 
@@ -71,8 +71,6 @@ class SegmentationController(QObject):
         self._worker = Worker(self)
         self._worker.done.connect(self._on_done)
         self._worker.failed.connect(self._on_failed)
-
-    # The store.
 
     @property
     def store(self) -> OpenStore | None:
@@ -164,8 +162,6 @@ class SegmentationController(QObject):
 
     def _forget_task(self) -> None:
         self._task = None
-
-    # The object.
 
     @property
     def drawing(self) -> Drawing:
@@ -261,8 +257,6 @@ class SegmentationController(QObject):
         self.preview_changed.emit(None)
         self.drawing_changed.emit(self.drawing)
 
-    # Ahead of the user.
-
     def preview(self, point: QgsPointXY, positive: bool = True) -> None:
         """Show what a click here would give; only the latest call counts."""
         store = self._store
@@ -282,6 +276,13 @@ class SegmentationController(QObject):
         self._worker.preview(None)
         self.preview_changed.emit(None)
 
+    def sight(self) -> Sight | None:
+        """Return what is in view; None without a store, or where the view does not exist in its CRS."""
+        try:
+            return self._view.sight(self._store) if self._store is not None else None
+        except QgsCsException:
+            return None
+
     def look_ahead(self, with_tiles: bool = False) -> None:
         """Prepare the tiles in view, so that the first click on them is as fast as the next.
 
@@ -290,13 +291,9 @@ class SegmentationController(QObject):
         with_tiles : bool
             Whether to tell, by `tiles_changed`, where the tiles are.
         """
-        store = self._store
-        if store is None:
+        store, sight = self._store, self.sight()
+        if store is None or sight is None:
             self._worker.ahead([])
-            return
-        try:
-            sight = self._view.sight(store)
-        except QgsCsException:
             return
         segmenter, level = store.segmenter, sight.level
         # Where tiles are encoded on demand, those the user never clicks on are not worth the time.
@@ -381,7 +378,7 @@ class SegmentationController(QObject):
             self.drawing_changed.emit(self.drawing)
             self.failed.emit(error)
         elif job.kind in ("ahead", "tiles"):
-            # Whatever is wrong here, a click will say it; the log is for whoever looks for the reason.
+            # Whatever is wrong here, a click will tell the user.
             QgsMessageLog.logMessage(error.user_message, PLUGIN_NAME, Qgis.MessageLevel.Info)
 
     def _accept_held(self) -> None:

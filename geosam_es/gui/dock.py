@@ -18,6 +18,8 @@ from qgis.PyQt.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QScrollArea,
+    QSizePolicy,
+    QStyle,
     QToolBar,
     QToolButton,
     QVBoxLayout,
@@ -26,6 +28,7 @@ from qgis.PyQt.QtWidgets import (
 
 from .actions import Actions
 from .class_box import ClassBox
+from .encoding_row import EncodingRow
 from .messages import PLUGIN_NAME, tr
 from .options_box import OptionsBox
 from .settings import Settings
@@ -67,13 +70,15 @@ class SegmentDock(QgsDockWidget):
         self.setObjectName("GeoSamEsDock")
         self.setAcceptDrops(True)
         self._settings = settings
+        self.encoding = EncodingRow()
         self.class_box = ClassBox()
         self.options_box = OptionsBox(settings)
         self._result = _wrapped_label()
         self._hint = _wrapped_label(
             tr(
-                "Click: inside · Shift+click: outside · Drag: box\n"
-                "Right click: accept · Tab: next candidate · Backspace: undo\n"
+                "Click: inside · Shift+click: outside\n"
+                "Drag: box · Tab: next candidate\n"
+                "Right click: accept · Backspace: undo\n"
                 "Space or wheel: pan and zoom"
             )
         )
@@ -93,6 +98,8 @@ class SegmentDock(QgsDockWidget):
         area.setWidgetResizable(True)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setWidget(content)
+        bar = area.style().pixelMetric(QStyle.PixelMetric.PM_ScrollBarExtent)
+        area.setMinimumWidth(content.minimumSizeHint().width() + bar)
         self.setWidget(area)
         self.show_recent(None)
 
@@ -110,6 +117,7 @@ class SegmentDock(QgsDockWidget):
         self.layers = QgsMapLayerComboBox()
         self.layers.setFilters(QgsMapLayerProxyModel.Filter.PolygonLayer)
         self.layers.setAllowEmptyLayer(True)
+        self.layers.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.layers.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.layers.setToolTip(tr("The polygon layer that accepted polygons are written to"))
         self.layers.layerChanged.connect(self.layer_chosen.emit)
@@ -120,6 +128,7 @@ class SegmentDock(QgsDockWidget):
         form.addRow(tr("Store"), _row(self._stores, browse))
         form.addRow(self._state)
         form.addRow("", _row(self._footprint, self._tiles))
+        form.addRow(self.encoding)
         new = _button("mActionNewVectorLayer", tr("New GeoPackage or Shapefile with class and provenance fields"))
         new.clicked.connect(self._new_layer)
         form.addRow(tr("Layer"), _row(self.layers, new))

@@ -21,6 +21,7 @@ from .crs import EllipsoidArea, to_qgs
 from .dock import SegmentDock
 from .drawing import Drawing
 from .editing import create_target_layer
+from .encoding import BackgroundEncoding
 from .live_encoding import EMBEDDED_MODEL, LiveOptions
 from .map_tool import SegmentMapTool
 from .messages import Messages, tr
@@ -60,6 +61,8 @@ class Interaction(QObject):
         self.tool = SegmentMapTool(self._canvas, actions.by_keys)
         self.tool.setAction(actions.tool)
         self.acceptor = Acceptor(iface, self.controller, self.dock, settings, self)
+        self.encoding = BackgroundEncoding(self)
+        self._encode_when_open: bool | None = None
         self._settled = QTimer(self)
         self._settled.setSingleShot(True)
         self._settled.setInterval(_VIEW_SETTLED_MS)
@@ -81,6 +84,9 @@ class Interaction(QObject):
         controller.tiles_changed.connect(self._on_tiles)
         controller.store_wanted.connect(self._on_store_wanted)
         controller.failed.connect(self._on_failed)
+        self.encoding.progressed.connect(self._on_encoded)
+        self.encoding.ended.connect(self._on_encoding_ended)
+        self.encoding.failed.connect(self._messages.error)
         self.acceptor.failed.connect(self._messages.error)
         self.acceptor.written.connect(self._on_written)
 
@@ -108,6 +114,9 @@ class Interaction(QObject):
         dock.store_chosen.connect(lambda path: self.open_store(Path(path)))
         dock.layer_chosen.connect(self._on_layer)
         dock.new_layer_wanted.connect(self._on_new_layer)
+        dock.encoding.view_wanted.connect(lambda: self._encode(whole=False))
+        dock.encoding.layer_wanted.connect(lambda: self._encode(whole=True))
+        dock.encoding.cancel_wanted.connect(self.encoding.cancel)
         dock.display_changed.connect(self._on_display_changed)
         dock.options_box.changed.connect(self.apply_settings)
         dock.class_box.colour_changed.connect(self._on_colour)
@@ -123,6 +132,7 @@ class Interaction(QObject):
         QgsProject.instance().cleared.disconnect(self._on_project_cleared)
         self._settled.stop()
         self._watch(None)
+        self.encoding.dispose()
         if self._canvas.mapTool() is self.tool:
             self._canvas.unsetMapTool(self.tool)
         self.controller.shutdown()
@@ -169,18 +179,48 @@ class Interaction(QObject):
         self._show_store_state()
         self.apply_settings()
         self._on_display_changed()
+        self._show_encodable()
+        whole, self._encode_when_open = self._encode_when_open, None
+        if store is not None and whole is not None:
+            self._encode(whole)
 
     def _on_store_wanted(self) -> None:
         """Begin a store of the active raster, or of the only one, for the prompt that waits."""
         if self.controller.is_opening:
             return
-        rasters = raster_files(QgsProject.instance(), self._iface.activeLayer())
-        chosen = [raster for raster in rasters if raster.active or len(rasters) == 1]
-        if chosen:
-            self._open(None, chosen, chosen[0].source.name)
+        chosen = self._raster_to_encode()
+        if chosen is not None:
+            self._open(None, [chosen], chosen.source.name)
             return
         remedy = tr("choose a raster layer to click on, or open a store in the panel")
         self.controller.give_up(PromptError(tr("There is nothing to segment"), remedy))
+
+    def _raster_to_encode(self) -> RasterFile | None:
+        rasters = raster_files(QgsProject.instance(), self._iface.activeLayer())
+        return next((raster for raster in rasters if raster.active or len(rasters) == 1), None)
+
+    def _encode(self, whole: bool) -> None:
+        """Encode the raster or the view, in the open store or in a new one."""
+        store = self.controller.store
+        if store is None:
+            self._encode_when_open = whole
+            self._on_store_wanted()
+        else:
+            self.encoding.start(store, None if whole else self.controller.sight())
+
+    def _show_encodable(self) -> None:
+        store = self.controller.store
+        self.dock.encoding.set_possible(store is None or store.live is not None)
+
+    def _on_encoded(self, percent: int, text: str) -> None:
+        self.dock.encoding.show_progress(percent, text)
+        if self._settings.show_tiles and not self._settled.isActive():
+            self._settled.start()
+
+    def _on_encoding_ended(self, text: str) -> None:
+        self.dock.encoding.show_end()
+        self._iface.statusBarIface().showMessage(text)
+        self._on_view_settled()
 
     def _show_store_state(self) -> None:
         store = self.controller.store
@@ -196,6 +236,7 @@ class Interaction(QObject):
 
     def _on_failed(self, error: GeoSamError) -> None:
         self._messages.error(error)
+        self._encode_when_open = None
         if not self.controller.is_opening:
             self._show_store_state()
 
@@ -266,7 +307,7 @@ class Interaction(QObject):
         if result.geometry.is_empty:
             return tr("The model sees no object here: add a point or draw a box")
         area = EllipsoidArea(store.crs).area_m2(to_qgs(result.geometry))
-        return tr("Score {score:.2f} · candidate {rank} of {count} · {area} m² · {time:.0f} ms").format(
+        return tr("Score {score:.2f} · {rank} of {count} · {area} m² · {time:.0f} ms").format(
             score=result.score,
             rank=result.rank + 1,
             count=result.candidates,
@@ -313,7 +354,7 @@ class Interaction(QObject):
         project = QgsProject.instance()
         crs = store.crs if store is not None and store.crs.isValid() else project.crs()
         try:
-            layer = create_target_layer(Path(path), crs)
+            layer = create_target_layer(Path(path), crs, classes=self.dock.class_box.classes)
         except GeoSamError as error:
             self._messages.error(error)
             return

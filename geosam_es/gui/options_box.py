@@ -26,6 +26,8 @@ class OptionsBox(QgsCollapsibleGroupBox):
 
     def __init__(self, settings: Settings, parent: QWidget | None = None) -> None:
         super().__init__(tr("Polygon options"), parent)
+        self.setObjectName("GeoSamEsPolygonOptions")
+        self.setCollapsed(True)
         self._settings = settings
         form = QFormLayout(self)
         form.addRow(
@@ -53,6 +55,13 @@ class OptionsBox(QgsCollapsibleGroupBox):
             self._flag("trim_overlaps", tr("No overlaps"), tr("Cut off what existing polygons of the layer cover"))
         )
         form.addRow(self._flag("open_form", tr("Open the form"), tr("Open the attribute form on accepting")))
+        form.addRow(
+            self._flag(
+                "provenance_table",
+                tr("Keep prompts in a table"),
+                tr("In a GeoPackage whose layer has no fields for them, so that polygons can be refined later"),
+            )
+        )
 
     def _number(self, setting: str, suffix: str, maximum: float, step: float, tip: str) -> Any:
         box = QDoubleSpinBox()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qgis.gui import QgsColorButton, QgsOptionsPageWidget, QgsOptionsWidgetFactory
+from qgis.gui import QgsColorButton, QgsFileWidget, QgsOptionsPageWidget, QgsOptionsWidgetFactory
 from qgis.PyQt.QtGui import QColor
-from qgis.PyQt.QtWidgets import QFormLayout, QGroupBox, QSpinBox, QVBoxLayout, QWidget
+from qgis.PyQt.QtWidgets import QDoubleSpinBox, QFormLayout, QGroupBox, QSpinBox, QVBoxLayout, QWidget
 
 from .actions import own_icon
 from .messages import PLUGIN_NAME, tr
@@ -41,9 +41,22 @@ class OptionsPage(QgsOptionsPageWidget):
             "decoder_threads", 0, _MOST_THREADS, "", tr("For stores opened from now on; automatic: one for each core")
         )
         self._threads.setSpecialValueText(tr("automatic"))
+        self._folder = QgsFileWidget()
+        self._folder.setStorageMode(QgsFileWidget.StorageMode.GetDirectory)
+        self._folder.setFilePath(settings.encoder_folder)
+        self._folder.lineEdit().setPlaceholderText(tr("the embedded model"))
+        self._folder.setToolTip(tr("A folder that geosam-es export --encoder made; encodes rasters without a store"))
+        self._cache = QDoubleSpinBox()
+        self._cache.setRange(0.1, 10000.0)
+        self._cache.setDecimals(1)
+        self._cache.setSuffix(" GB")
+        self._cache.setValue(settings.cache_gigabytes)
+        self._cache.setToolTip(tr("For stores of rasters whose folder cannot be written; the oldest go first"))
         layout = QVBoxLayout(self)
         layout.addWidget(_group(tr("On the map"), [(tr("Colour"), self._colour), (tr("Fill"), self._opacity)]))
         layout.addWidget(_group(tr("Model"), [(tr("Decoder threads"), self._threads)]))
+        encoding = [(tr("Model folder"), self._folder), (tr("Cache"), self._cache)]
+        layout.addWidget(_group(tr("Rasters without a store"), encoding))
         layout.addStretch(1)
 
     def apply(self) -> None:
@@ -51,6 +64,8 @@ class OptionsPage(QgsOptionsPageWidget):
         self._settings.outline_colour = self._colour.color().name()
         self._settings.fill_opacity = self._opacity.value()
         self._settings.decoder_threads = self._threads.value()
+        self._settings.encoder_folder = self._folder.filePath()
+        self._settings.cache_gigabytes = self._cache.value()
         self._applied()
 
     def _number(self, setting: str, least: int, most: int, suffix: str, tip: str) -> QSpinBox:

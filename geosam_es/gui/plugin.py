@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qgis.core import QgsApplication
 from qgis.PyQt.QtCore import QUrl
 from qgis.PyQt.QtGui import QDesktopServices
 
+from ..processing.provider import GeoSamProvider
 from .actions import Actions, QAction, own_icon
 from .dependencies import missing_packages, missing_text
 from .messages import PLUGIN_NAME, Messages
@@ -38,10 +40,18 @@ class GeoSamPlugin:
         self._tool_bar: Any = None
         self._help: Any = None
         self._options: OptionsPageFactory | None = None
+        self._provider: GeoSamProvider | None = None
         self.interaction: Interaction | None = None
+
+    def initProcessing(self) -> None:  # noqa: N802
+        """Add the algorithms; called by QGIS, and alone by qgis_process."""
+        if self._provider is None:
+            self._provider = GeoSamProvider()
+            QgsApplication.processingRegistry().addProvider(self._provider)
 
     def initGui(self) -> None:  # noqa: N802
         """Add everything to QGIS; called by QGIS."""
+        self.initProcessing()
         actions = self._actions = Actions(self._iface)
         actions.tool.triggered.connect(self._on_tool)
         self._iface.mapToolActionGroup().addAction(actions.tool)
@@ -63,6 +73,9 @@ class GeoSamPlugin:
 
     def unload(self) -> None:
         """Take everything out of QGIS; called by QGIS."""
+        if self._provider is not None:
+            QgsApplication.processingRegistry().removeProvider(self._provider)
+            self._provider = None
         if self._actions is None:
             return
         if self.interaction is not None:
@@ -94,6 +107,8 @@ class GeoSamPlugin:
     def _start(self) -> None:
         from .interaction import Interaction
 
+        if self._provider is not None and not self._provider.algorithms():
+            self._provider.refreshAlgorithms()
         if self._actions is not None:
             self.interaction = Interaction(self._iface, self._actions, self._settings, self._messages)
 

@@ -44,6 +44,7 @@ class Settings:
     trim_overlaps = _Value("trim_overlaps", False)
     snap_tolerance = _Value("snap_tolerance", 0.0)
     open_form = _Value("open_form", False)
+    provenance_table = _Value("provenance_table", True)
     hover_preview = _Value("hover_preview", False)
     show_footprint = _Value("show_footprint", True)
     show_tiles = _Value("show_tiles", False)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qgis.core import QgsGeometry, QgsProject, QgsRasterLayer, QgsRectangle, QgsVectorLayer
+from qgis.core import QgsApplication, QgsGeometry, QgsProject, QgsRasterLayer, QgsRectangle, QgsVectorLayer
 from qgis.PyQt.QtCore import QEvent, Qt
 from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QToolBar
@@ -18,7 +18,8 @@ from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QToolBar
 from geosam_es.gui import dependencies
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.plugin import GeoSamPlugin
-from geosam_es.store import store_path_for
+from geosam_es.store import StoreReader, store_path_for
+from geosam_es.store.reader import TileState
 from tests.helpers import BlobDecoder
 from tests.qgis.support import DISCS, PIXEL, Interface, click, drag, move, on_screen, place, wait_until
 
@@ -74,11 +75,13 @@ class TestLoading:
             assert [a.text() for a in iface.raster_menu.actions()] == ["GeoSAM-ES: Segment by clicking"]
             assert len(iface.help_menu.actions()) == 1
             assert len(iface.options_factories) == 1
+            assert QgsApplication.processingRegistry().providerById("geosam_es") is not None
             assert iface.window.findChild(QToolBar, "GeoSamEsToolBar") is not None
             assert iface.window.findChild(QDockWidget, "GeoSamEsDock") is not None
             plugin.unload()
             QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
             QApplication.processEvents()
+            assert QgsApplication.processingRegistry().providerById("geosam_es") is None
             assert iface.raster_menu.actions() == iface.help_menu.actions() == []
             assert iface.options_factories == iface.shortcuts == []
             assert iface.group.actions() == actions
@@ -328,6 +331,48 @@ class TestStores:
         # The embedded model sees real photographs; of three grey discs it need not see the one clicked on exactly.
         polygon = next(target.getFeatures()).geometry()
         assert polygon.contains(QgsGeometry.fromPointXY(place("c")))
+
+    def test_the_whole_layer_is_encoded_in_the_background(
+        self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer
+    ) -> None:
+        shutil.rmtree(store_path_for(Path(raster_with_store.source())))
+        QgsProject.instance().addMapLayer(raster_with_store)
+        iface.setActiveLayer(raster_with_store)
+        tool_action(plugin).trigger()
+        interaction = plugin.interaction
+        assert interaction is not None
+        texts: list[str] = []
+        interaction.encoding.progressed.connect(lambda _percent, text: texts.append(text))
+        interaction.dock.encoding.layer_button.click()
+        wait_until(lambda: texts and not interaction.encoding.is_running, 60)
+        store = interaction.controller.store
+        assert store is not None
+        reader = StoreReader(store.path)
+        assert all(reader.state(tile) is not TileState.MISSING for tile in reader.pyramid)
+        assert any("tiles" in text for text in texts)
+        assert interaction.dock.encoding.layer_button.isVisibleTo(interaction.dock)
+
+    def test_encoding_stops_at_the_users_word_and_with_the_plugin(
+        self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer
+    ) -> None:
+        shutil.rmtree(store_path_for(Path(raster_with_store.source())))
+        QgsProject.instance().addMapLayer(raster_with_store)
+        iface.setActiveLayer(raster_with_store)
+        interaction = plugin.interaction
+        assert interaction is not None
+        interaction.dock.encoding.layer_wanted.emit()
+        wait_until(lambda: interaction.encoding.is_running)
+        interaction.dock.encoding.cancel_wanted.emit()
+        wait_until(lambda: not interaction.encoding.is_running)
+        interaction.dock.encoding.view_wanted.emit()
+        plugin.unload()
+        wait_until(lambda: QgsApplication.taskManager().countActiveTasks() == 0)
+        assert iface.messages() == []
+
+    def test_the_model_of_another_encoder_is_not_mixed_in(self, iface: Interface, ready: Interaction) -> None:
+        assert not ready.dock.encoding.view_button.isEnabled()
+        ready._encode(whole=True)
+        assert "--resume" in iface.messages()[-1]
 
     def test_a_store_begun_by_clicking_is_gone_on_with(
         self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer
