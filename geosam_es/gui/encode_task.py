@@ -10,6 +10,7 @@ from qgis.PyQt.QtCore import pyqtSignal
 
 from ..errors import GeoSamError
 from .live_encoding import LiveStore
+from .messages import tr
 
 __all__ = ["EncodeTask"]
 
@@ -63,6 +64,10 @@ class EncodeTask(QgsTask):
             return False
         except GeoSamError as error:
             self.error = error
+            return False
+        # QGIS would end with an exception that leaves run().
+        except Exception as error:
+            self.error = GeoSamError(f"{self.description()}: {error!r}", tr("see QGIS's log, and try again"))
             return False
         return True
 

@@ -378,6 +378,16 @@ def test_a_failing_task_says_why(live: LiveStore) -> None:
     assert task.error is not None and "is no longer there" in task.error.user_message
 
 
+def test_a_task_that_runs_into_the_unforeseen_says_so(live: LiveStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise MemoryError("no more")
+
+    monkeypatch.setattr(live, "encode", fail)
+    task = EncodeTask(live, "Encoding ortho")
+    assert run_task(task) == "terminated"
+    assert task.error is not None and "Encoding ortho: MemoryError('no more')" in task.error.user_message
+
+
 def test_source_of_a_layer(raster: Path) -> None:
     layer = QgsRasterLayer(str(raster), "Ortho", "gdal")
     assert layer.isValid()
