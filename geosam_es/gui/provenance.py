@@ -176,6 +176,10 @@ def has_provenance_fields(fields: QgsFields) -> bool:
     return len(known) >= _FIELDS_THAT_TELL
 
 
+def _keeps_prompts(fields: QgsFields) -> bool:
+    return has_provenance_fields(fields) and fields.lookupField("prompts") >= 0
+
+
 def provenance_values(fields: QgsFields, provenance: Provenance) -> dict[int, Any]:
     """Return the values that go into the fields of a layer, by index; fields of an unfit type are left alone."""
     values: dict[int, Any] = {}
@@ -199,6 +203,8 @@ def _forms(name: str, provenance: Provenance) -> Iterator[Any]:
     if name == "prompts":
         # A text cut short would be no JSON: rather a coarser one, or none.
         yield from (prompts_to_json(provenance.prompts, digits) for digits in _DIGITS)
+        # Not those of an earlier outline.
+        yield None
     elif name == "score":
         yield None if math.isnan(provenance.score) else round(provenance.score, 4)
     else:
@@ -206,11 +212,11 @@ def _forms(name: str, provenance: Provenance) -> Iterator[Any]:
 
 
 def keep_beside(layer: QgsVectorLayer, feature_id: int, provenance: Provenance) -> None:
-    """Keep the provenance of a feature in a table of its GeoPackage, where the layer has no fields for it.
+    """Keep the provenance of a feature in a table of its GeoPackage, where the layer has no field for the prompts.
 
     It is written when the user saves the layer's edits. In other formats there is no place for it.
     """
-    if can_keep(layer) and not has_provenance_fields(layer.fields()):
+    if can_keep(layer) and not _keeps_prompts(layer.fields()):
         score = None if math.isnan(provenance.score) else provenance.score
         keep_record(
             layer, feature_id, {**vars(provenance), "score": score, "prompts": prompts_to_json(provenance.prompts)}
@@ -232,7 +238,7 @@ def read_provenance(layer: QgsVectorLayer, feature: QgsFeature) -> Provenance | 
     """
     fields = layer.fields()
     values: dict[str, Any] | None
-    if has_provenance_fields(fields):
+    if _keeps_prompts(fields):
         indices = {name: fields.lookupField(name) for name in PROVENANCE_FIELDS}
         values = {name: feature.attribute(index) for name, index in indices.items() if index >= 0}
     else:

@@ -133,6 +133,11 @@ class TestFields:
         assert coarse is not None and len(coarse.prompts) == 9
         assert coarse.prompts.points[3].x == pytest.approx(X + 0.369, abs=0.05)
         assert none is None
+        # Nor do those of an earlier outline stay when it is refined.
+        fid = accept(layer)
+        many = Prompts(tuple(Point(X + i, Y + i) for i in range(40)))
+        replace_polygon(layer, fid, to_qgs(SQUARE.buffer(5)), UTM, replace(PROVENANCE, prompts=many), BESIDE)
+        assert read_provenance(layer, layer.getFeature(fid)) is None
         assert layer.commitChanges(), layer.commitErrors()
 
     def test_features_without_prompts_have_no_provenance(self) -> None:
@@ -186,6 +191,15 @@ class TestSideTable:
         plain.commitChanges()
         assert plain.fields().names() == ["fid", "class"]
         assert plain.undoStack().count() == 0
+
+    def test_a_layer_with_a_model_and_a_score_alone_keeps_its_prompts_here(self, plain: Any) -> None:
+        """As the command line writes them."""
+        plain.dataProvider().addAttributes([QgsField("model", QVariant.String), QgsField("score", QVariant.Double)])
+        plain.updateFields()
+        feature = plain.getFeature(accept(plain))
+        assert feature["model"] == "mini" and feature["score"] == 0.93
+        assert plain.commitChanges(), plain.commitErrors()
+        assert read_provenance(plain, plain.getFeature(1)) == PROVENANCE
 
     def test_only_where_it_is_wanted(self, plain: Any) -> None:
         accept(plain, provenance_table=False)
