@@ -225,7 +225,7 @@ class Interaction(QObject):
     def _show_store_state(self) -> None:
         store = self.controller.store
         if store is None:
-            self.dock.show_state(tr("Open a store, or drop one here."))
+            self.dock.show_state(tr("Click on a raster layer; or open its store, or drop it here."))
             return
         metadata = store.metadata
         self.dock.show_state(

@@ -36,22 +36,16 @@ class Messages:
 
     def error(self, error: GeoSamError) -> None:
         """Show what is wrong and what to do."""
-        self._push(error.user_message, Qgis.MessageLevel.Warning)
-
-    def warning(self, text: str) -> None:
-        """Show what the user should know."""
-        self._push(text, Qgis.MessageLevel.Warning)
-
-    def info(self, text: str) -> None:
-        """Show what was done."""
-        self._push(text, Qgis.MessageLevel.Info)
-
-    def _push(self, text: str, level: Any) -> None:
+        text = error.user_message
         now = time.monotonic()
         # A user who goes on clicking where something fails needs to read it once.
-        if self._last[0] == text and now - self._last[1] < _REPEAT_SECONDS:
-            self._last = (text, now)
-            return
+        is_repeated = self._last[0] == text and now - self._last[1] < _REPEAT_SECONDS
         self._last = (text, now)
-        QgsMessageLog.logMessage(text, PLUGIN_NAME, level)
-        self._bar.pushMessage(PLUGIN_NAME, text, level, _SHOWN_SECONDS)
+        if not is_repeated:
+            QgsMessageLog.logMessage(text, PLUGIN_NAME, Qgis.MessageLevel.Warning)
+            self._bar.pushMessage(PLUGIN_NAME, text, Qgis.MessageLevel.Warning, _SHOWN_SECONDS)
+
+    def warning(self, text: str, details: str = "") -> None:
+        """Show what the user should know, and behind a button the details; it stays till it is closed."""
+        QgsMessageLog.logMessage(f"{text}\n{details}", PLUGIN_NAME, Qgis.MessageLevel.Warning)
+        self._bar.pushMessage(PLUGIN_NAME, text, details, Qgis.MessageLevel.Warning, 0)

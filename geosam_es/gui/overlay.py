@@ -22,6 +22,7 @@ __all__ = ["Overlay", "bounds_polygon"]
 _POLYGON = QgsWkbTypes.GeometryType.PolygonGeometry
 _POINT = QgsWkbTypes.GeometryType.PointGeometry
 _HALO = QColor(255, 255, 255, 200)
+_NO_HALO = QColor(0, 0, 0, 0)
 _POSITIVE = QColor("#12b24a")
 _NEGATIVE = QColor("#e02424")
 _BOX = QColor("#ffffff")
@@ -44,8 +45,8 @@ class Overlay:
         self._opacity = 0.35
         self._crs = QgsCoordinateReferenceSystem()
         self._tiles = {
-            "encoded": self._band(_POLYGON, _FOOTPRINT, 1, Qt.PenStyle.DotLine),
-            "missing": self._band(_POLYGON, _MISSING, 1, Qt.PenStyle.DotLine),
+            "encoded": self._band(_POLYGON, _FOOTPRINT, 2, Qt.PenStyle.DotLine, _NO_HALO),
+            "missing": self._band(_POLYGON, _MISSING, 2, Qt.PenStyle.DotLine, _NO_HALO),
         }
         self._footprint = self._band(_POLYGON, _FOOTPRINT, 2, Qt.PenStyle.DashLine)
         self._preview = self._band(_POLYGON, self._colour, 1, Qt.PenStyle.DashLine)

@@ -11,7 +11,7 @@ from qgis.PyQt.QtGui import QDesktopServices
 
 from ..processing.provider import GeoSamProvider
 from .actions import Actions, QAction, own_icon
-from .dependencies import missing_packages, missing_text
+from .dependencies import install_text, missing_packages, missing_text
 from .messages import PLUGIN_NAME, Messages
 from .options_page import OptionsPageFactory
 from .settings import Settings
@@ -67,7 +67,7 @@ class GeoSamPlugin:
         self._iface.registerOptionsWidgetFactory(self._options)
         missing = missing_packages()
         if missing:
-            self._messages.warning(missing_text(missing))
+            self._messages.warning(missing_text(missing), install_text())
         else:
             self._start()
 
@@ -98,7 +98,7 @@ class GeoSamPlugin:
             missing = missing_packages()
             if missing:
                 self._actions.tool.setChecked(False)
-                self._messages.warning(missing_text(missing))
+                self._messages.warning(missing_text(missing), install_text())
                 return
             self._start()
         if self.interaction is not None:

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# The plugin from its zip in the real QGIS desktop, on a virtual screen and in a fresh profile; pictures and report.json
+# go to FOLDER.   tests/qgis/desktop/run.sh FOLDER [ZIP]
+# Needs qgis and xvfb, what `make test` sets up in .venv, and the plugin's packages in .venv-qgis.
+set -euo pipefail
+cd "$(dirname "$0")/../../.."
+folder=$(realpath -m "$1") zip=${2:-dist/geosam_es.zip}
+[ -f "$folder/ortho.tif" ] || .venv/bin/python -m tests.qgis.desktop.prepare "$folder"
+[ $# -gt 1 ] || make -s zip
+profiles=$(mktemp -d)
+trap 'rm -rf "$profiles"' EXIT
+home=$profiles/profiles/default
+mkdir -p "$home/python/plugins" "$home/QGIS"
+.venv/bin/python -m zipfile -e "$zip" "$home/python/plugins"
+printf '[qgis]\ncheckVersion=false\nshowTips=false\naskToSaveMemoryLayers=false\n[PythonPlugins]\ngeosam_es=true\n' \
+  >"$home/QGIS/QGIS3.ini"
+export XDG_RUNTIME_DIR=$profiles/run GEOSAM_ES_DESKTOP=$folder
+mkdir -m 700 "$XDG_RUNTIME_DIR"
+rm -f "$folder"/polygons.gpkg* "$folder/report.json"
+PYTHONPATH=$(echo "$PWD"/.venv-qgis/lib/python3*/site-packages) timeout "${QGIS_SECONDS:-180}" \
+  xvfb-run -a -s "-screen 0 1280x800x24" \
+  qgis --nologo --noversioncheck --profiles-path "$profiles" --code tests/qgis/desktop/end_to_end.py
+cat "$folder/report.json"
+grep -q '"equal": true' "$folder/report.json"
