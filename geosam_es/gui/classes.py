@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from qgis.core import (
     QgsCategorizedSymbolRenderer,
     QgsEditorWidgetSetup,
     QgsExpression,
+    QgsFeatureRequest,
     QgsFillSymbol,
+    QgsProject,
     QgsRendererCategory,
     QgsValueMapFieldFormatter,
     QgsValueRelationFieldFormatter,
@@ -119,12 +122,40 @@ def _named_codes(layer: QgsVectorLayer, index: int) -> Iterator[tuple[Any, str]]
         maps = [known] if isinstance(known, dict) else known
         pairs = [(value, name) for entry in maps for name, value in entry.items()]
     elif setup.type() == "ValueRelation":
-        cache = QgsValueRelationFieldFormatter.createCache(setup.config())
-        pairs = [(item.key, item.value) for item in cache]
+        pairs = _related_pairs(setup.config())
     for value, name in pairs:
         code = _fitted(layer, index, value)
         if code is not None:
             yield code, str(name) or str(code)
+
+
+def _related_pairs(config: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """Read the table of a value relation, in the order of its widget.
+
+    QGIS's own cache of it is not for Python: 3.40 of Debian crashes on reading its items.
+    """
+    table = QgsValueRelationFieldFormatter.resolveLayer(dict(config), QgsProject.instance())
+    if table is None or not table.isValid():
+        return []
+    columns = [table.fields().lookupField(str(config.get(name, ""))) for name in ("Key", "Value")]
+    if min(columns) < 0:
+        return []
+    request = QgsFeatureRequest().setSubsetOfAttributes(columns).setFlags(QgsFeatureRequest.Flag.NoGeometry)
+    wanted = config.get("FilterExpression")
+    # A filter by the feature being edited has nothing to go by here: all classes are offered.
+    if wanted and not QgsValueRelationFieldFormatter.expressionRequiresFormScope(wanted):
+        request.setFilterExpression(wanted)
+    pairs = [(feature.attribute(columns[0]), feature.attribute(columns[1])) for feature in table.getFeatures(request)]
+    for option, column in (("OrderByKey", 0), ("OrderByValue", 1)):
+        if config.get(option):
+            pairs.sort(key=partial(_order, column=column))
+    return pairs
+
+
+def _order(pair: tuple[Any, Any], column: int) -> tuple[float, str]:
+    value = pair[column]
+    number = float(value) if isinstance(value, (int, float)) else 0.0
+    return number, str(value).casefold()
 
 
 def _fitted(layer: QgsVectorLayer, index: int, value: Any) -> Any:

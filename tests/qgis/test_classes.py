@@ -73,19 +73,41 @@ def test_a_value_map_of_an_old_project_is_one_object() -> None:
     assert pairs(classes_of_layer(layer)) == [(10, "Forest"), (20, "Water")]
 
 
-def test_a_value_relation_follows_the_other_table(qgis_new_project: None) -> None:
+@pytest.fixture
+def related(qgis_new_project: None) -> dict[str, Any]:
+    """A value relation to a table of the project."""
     table = QgsVectorLayer("NoGeometry?field=eunis:string&field=description:string", "classes", "memory")
-    for code, name in (("G2.11", "Encinar"), ("C1", "Aguas")):
+    for code, name in (("G2.11", "Encinar"), ("X9", "Minas"), ("C1", "Aguas")):
         feature = QgsFeature(table.fields())
         feature.setAttributes([code, name])
         table.dataProvider().addFeature(feature)
     QgsProject.instance().addMapLayer(table)
+    return {"Layer": table.id(), "Key": "eunis", "Value": "description"}
+
+
+@pytest.mark.parametrize(
+    ("options", "codes"),
+    [
+        ({}, ["G2.11", "X9", "C1"]),
+        ({"OrderByKey": True}, ["C1", "G2.11", "X9"]),
+        ({"OrderByValue": True}, ["C1", "G2.11", "X9"]),
+        ({"FilterExpression": "\"eunis\" <> 'X9'"}, ["G2.11", "C1"]),
+        ({"FilterExpression": "\"eunis\" = current_value('code')"}, ["G2.11", "X9", "C1"]),
+        ({"Key": "no such field"}, None),
+    ],
+)
+def test_a_value_relation_follows_the_other_table(
+    related: dict[str, Any], options: dict[str, Any], codes: list[str] | None
+) -> None:
     layer = polygons()
-    config = {"Layer": table.id(), "Key": "eunis", "Value": "description", "OrderByValue": True}
-    layer.setEditorWidgetSetup(1, QgsEditorWidgetSetup("ValueRelation", config))
+    layer.setEditorWidgetSetup(1, QgsEditorWidgetSetup("ValueRelation", {**related, **options}))
     classes = classes_of_layer(layer)
-    assert pairs(classes) == [("C1", "Aguas"), ("G2.11", "Encinar")]
+    if codes is None:
+        assert classes is None
+        return
     assert classes is not None and classes.field == "state"
+    assert [item.code for item in classes.items] == codes
+    assert {item.code: item.name for item in classes.items}["C1"] == "Aguas"
 
 
 def test_a_value_relation_whose_table_is_gone_gives_nothing(qgis_new_project: None) -> None:
