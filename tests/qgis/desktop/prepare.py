@@ -10,7 +10,7 @@ from pathlib import Path
 import rasterio
 from rasterio.transform import from_origin
 
-from encoder_tools.cli import main
+from encoder_tools.cli.app import cli
 from encoder_tools.synthetic import synthetic_orthophoto
 
 HEIGHT, WIDTH, PIXEL, LEFT, TOP = 3000, 4000, 0.25, 726000.0, 4372000.0
@@ -39,7 +39,7 @@ def prepare(folder: Path) -> None:
     places = [found[name][index] for name, index in FIRST]
     places += [place for name, index in TIMED for place in found[name][index : index + 10]]
     (folder / "objects.json").write_text(json.dumps(places))
-    main(["encode", str(image), "--overwrite"])
+    cli(["encode", str(image), "--overwrite"], standalone_mode=False)
 
 
 if __name__ == "__main__":
