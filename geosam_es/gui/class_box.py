@@ -110,7 +110,8 @@ class ClassBox(QGroupBox):
         self._list.clear()
         for index, item in enumerate(self._items):
             number = f"{index + 1}  " if index < CLASS_KEYS else "    "
-            code = "" if str(item.code) == item.name else f"{item.code}  "
+            # Value maps often say the code in the name as well.
+            code = "" if item.name.startswith(str(item.code)) else f"{item.code}  "
             self._list.addItem(QListWidgetItem(_swatch(self._colour(index)), f"{number}{code}{item.name}"))
         rows = min(len(self._items), _MOST_ROWS)
         self._list.setFixedHeight(rows * self._list.sizeHintForRow(0) + 2 * self._list.frameWidth() if rows else 0)
