@@ -9,7 +9,6 @@ import shapely
 from qgis.core import (
     QgsFeature,
     QgsFeatureSink,
-    QgsField,
     QgsFields,
     QgsProcessing,
     QgsProcessingContext,
@@ -19,12 +18,12 @@ from qgis.core import (
     QgsProcessingParameterFeatureSink,
     QgsWkbTypes,
 )
-from qgis.PyQt.QtCore import QVariant
 
 from ..gui.crs import to_qgs
 from ..gui.messages import tr
 from ..store.reader import StoreReader, TileState
 from .base import StoreAlgorithm, raster_crs
+from .fields import REAL, TEXT, WHOLE, make_fields
 
 __all__ = ["StoreFootprintAlgorithm"]
 
@@ -136,30 +135,21 @@ def _feature(reader: StoreReader, native: shapely.Geometry, fields: QgsFields) -
     return feature
 
 
-def _fields(**kinds: QVariant.Type) -> QgsFields:
-    fields = QgsFields()
-    for name, kind in kinds.items():
-        fields.append(QgsField(name, kind))
-    return fields
-
-
 def _footprint_fields() -> QgsFields:
-    text, whole, real = QVariant.Type.String, QVariant.Type.Int, QVariant.Type.Double
-    return _fields(
-        raster=text,
-        width=whole,
-        height=whole,
-        pixel_size=real,
-        bands=text,
-        model=text,
-        levels=whole,
-        encoded=whole,
-        skipped=whole,
-        missing=whole,
-        created=text,
+    return make_fields(
+        raster=TEXT,
+        width=WHOLE,
+        height=WHOLE,
+        pixel_size=REAL,
+        bands=TEXT,
+        model=TEXT,
+        levels=WHOLE,
+        encoded=WHOLE,
+        skipped=WHOLE,
+        missing=WHOLE,
+        created=TEXT,
     )
 
 
 def _tile_fields() -> QgsFields:
-    text, whole, real = QVariant.Type.String, QVariant.Type.Int, QVariant.Type.Double
-    return _fields(level=whole, row=whole, col=whole, state=text, pixel_size=real)
+    return make_fields(level=WHOLE, row=WHOLE, col=WHOLE, state=TEXT, pixel_size=REAL)

@@ -14,7 +14,6 @@ from qgis.core import (
     QgsFeature,
     QgsFeatureRequest,
     QgsFeatureSink,
-    QgsField,
     QgsFields,
     QgsGeometry,
     QgsProcessing,
@@ -31,7 +30,6 @@ from qgis.core import (
     QgsProcessingParameterNumber,
     QgsWkbTypes,
 )
-from qgis.PyQt.QtCore import QVariant
 
 from ..errors import EditError
 from ..gui.crs import EllipsoidArea, to_qgs, transform_geometry
@@ -48,6 +46,7 @@ from ..inference.batch import (
 )
 from ..inference.session import open_segmenter
 from .base import StoreAlgorithm, raster_crs, to_multi_polygon
+from .fields import REAL, TEXT, WHOLE, make_fields
 
 __all__ = ["SegmentBoxesAlgorithm", "SegmentPointsAlgorithm"]
 
@@ -211,8 +210,8 @@ class _SegmentAlgorithm(StoreAlgorithm):
         """Return the place of the field chosen, or else of the one called by the default name, or -1."""
         if self.parameterDefinition(name) is None:
             return -1
-        chosen = self.parameterAsFields(parameters, name, context)
-        return int(source.fields().lookupField(chosen[0] if chosen else default))
+        chosen = self.parameterAsString(parameters, name, context)
+        return int(source.fields().lookupField(chosen or default))
 
 
 class SegmentPointsAlgorithm(_SegmentAlgorithm):
@@ -323,15 +322,10 @@ def _text(value: Any) -> str | None:
 
 
 def _output_fields(options: SegmentOptions) -> QgsFields:
-    fields = QgsFields()
-    fields.append(QgsField("object", QVariant.Type.String))
-    fields.append(QgsField("score", QVariant.Type.Double))
-    fields.append(QgsField("level", QVariant.Type.Int))
-    fields.append(QgsField("area_m2", QVariant.Type.Double))
-    fields.append(QgsField("model", QVariant.Type.String))
+    kinds = {"object": TEXT, "score": REAL, "level": WHOLE, "area_m2": REAL, "model": TEXT}
     if options.candidate == ALL_CANDIDATES:
-        fields.append(QgsField("candidate", QVariant.Type.Int))
-    return fields
+        kinds["candidate"] = WHOLE
+    return make_fields(**kinds)
 
 
 def _feature(item: ObjectResult, fields: QgsFields, to_output: QgsCoordinateTransform) -> QgsFeature:
