@@ -108,28 +108,27 @@ def accept_polygon(
         raise EditError(tr("{name} takes no new polygons").format(name=layer.name()), tr("choose another target layer"))
     geometries = layer_geometries(layer, fit_to_layer(layer, geometry, crs, options))
     values = _values(layer, attributes, provenance)
-    context = layer.createExpressionContext()
-    features = [QgsVectorLayerUtils.createFeature(layer, part, values, context) for part in geometries]
+    feature = _new_feature(layer, geometries[0], values)
     opener = form_opener if options.open_form else None
     if opener is None:
-        _check_constraints(layer, features[0])
+        _check_constraints(layer, feature)
     _start_editing(layer)
     with _edit_command(layer, tr("Add polygon")) as command:
-        _add(layer, features[:1])
+        _add(layer, feature)
         if opener is not None:
-            wanted = opener(features[0])
+            wanted = opener(feature)
             check_target(layer)
             if not wanted:
                 command.cancel()
                 return None
-            shown = layer.getFeature(features[0].id())
+            shown = layer.getFeature(feature.id())
             _check_constraints(layer, shown)
-            features[1:] = [_copy(layer, shown, part) for part in geometries[1:]]
-        _add(layer, features[1:])
+            values = dict(enumerate(shown.attributes()))
+        others = [_add(layer, _new_feature(layer, part, values)) for part in geometries[1:]]
         _share_vertices(layer, geometries)
-    _keep(layer, features, provenance, options)
+    _keep(layer, [feature, *others], provenance, options)
     layer.triggerRepaint()
-    return int(features[0].id())
+    return int(feature.id())
 
 
 def replace_polygon(
@@ -167,10 +166,10 @@ def replace_polygon(
             if not layer.changeAttributeValue(feature_id, index, value):
                 raise _refused(layer)
         changed = layer.getFeature(feature_id)
-        added = [_copy(layer, changed, part) for part in geometries[1:]]
-        _add(layer, added)
+        attributes = dict(enumerate(changed.attributes()))
+        others = [_add(layer, _new_feature(layer, part, attributes)) for part in geometries[1:]]
         _share_vertices(layer, geometries)
-    _keep(layer, [changed, *added], provenance, options)
+    _keep(layer, [changed, *others], provenance, options)
     layer.triggerRepaint()
 
 
@@ -239,20 +238,19 @@ def _edit_command(layer: QgsVectorLayer, text: str) -> Iterator[_Command]:
         layer.endEditCommand()
 
 
-def _add(layer: QgsVectorLayer, features: list[QgsFeature]) -> None:
-    for feature in features:
-        if not layer.addFeature(feature):
-            raise _refused(layer)
+def _new_feature(layer: QgsVectorLayer, geometry: QgsGeometry, values: Mapping[int, Any]) -> QgsFeature:
+    """Return a feature with defaults for what is not given, and values of its own where they must be unique."""
+    return QgsVectorLayerUtils.createFeature(layer, geometry, dict(values), layer.createExpressionContext())
+
+
+def _add(layer: QgsVectorLayer, feature: QgsFeature) -> QgsFeature:
+    if not layer.addFeature(feature):
+        raise _refused(layer)
+    return feature
 
 
 def _refused(layer: QgsVectorLayer) -> EditError:
     return EditError(tr("{name} did not take the polygon").format(name=layer.name()), tr("see QGIS's log"))
-
-
-def _copy(layer: QgsVectorLayer, feature: QgsFeature, geometry: QgsGeometry) -> QgsFeature:
-    """Return a new feature with the attributes of another, and values of its own where they must be unique."""
-    values = dict(enumerate(feature.attributes()))
-    return QgsVectorLayerUtils.createFeature(layer, geometry, values, layer.createExpressionContext())
 
 
 def _keep(

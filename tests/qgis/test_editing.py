@@ -158,6 +158,13 @@ def test_parts_become_features_of_a_single_polygon_layer_in_one_undo_step() -> N
     assert layer.featureCount() == 0
 
 
+def test_parts_are_numbered_one_after_the_other() -> None:
+    layer = memory("Polygon", "field=number:integer")
+    layer.setDefaultValueDefinition(0, QgsDefaultValue('coalesce(maximum("number"), 0) + 1'))
+    accept(layer, shapely.union_all([square(), square(5, 20), square(3, 40)]))
+    assert sorted(feature["number"] for feature in layer.getFeatures()) == [1, 2, 3]
+
+
 def test_raster_and_layer_in_different_crs() -> None:
     layer = memory(crs="EPSG:4326")
     accept(layer, square())
