@@ -469,7 +469,7 @@ import sys
 class Block:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ("onnxruntime", "shapely", "contourpy"):
-            raise ImportError(name + " is blocked")
+            raise ModuleNotFoundError(name + " is blocked", name=name)
 sys.meta_path.insert(0, Block())
 import geosam_es.processing.provider
 """
