@@ -262,16 +262,21 @@ class Interaction(QObject):
             if self.dock.layer is None and layer.geometryType() == QgsWkbTypes.GeometryType.PolygonGeometry:
                 self.dock.layers.setLayer(layer)
             return
-        if self._canvas.mapTool() is self.tool:
-            self._open_beside(raster_file(layer))
+        raster = raster_file(layer)
+        if raster is not None and self._canvas.mapTool() is self.tool and not self.controller.drawing.can_undo:
+            self._follow(raster)
 
-    def _open_beside(self, raster: RasterFile | None) -> None:
-        """Open the store that lies beside the active raster, but for one that is open or while something is drawn."""
-        path = store_beside(raster) if raster is not None else None
+    def _follow(self, raster: RasterFile) -> None:
+        """Draw on the active raster: from the store beside it, or from one that the first click will begin."""
         store = self.controller.store
-        is_open = path is not None and path in (store.path if store else None, self.controller.opening)
-        if path is not None and not is_open and not self.controller.drawing.can_undo:
+        if store is not None and store.raster is not None and store.raster.source.path == raster.source.path:
+            return
+        path = store_beside(raster)
+        if path is not None and path != self.controller.opening:
             self.open_store(path)
+        elif path is None and store is not None and store.raster is not None:
+            # Of another raster: its polygons would not be those of what the user sees.
+            self.controller.set_store(None)
 
     def _on_project_cleared(self) -> None:
         self.controller.cancel_opening()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from geosam_es.store import StoreMetadata
 from tests.helpers import BlobDecoder, make_store
 
 if importlib.util.find_spec("qgis") is None:
@@ -108,3 +109,15 @@ def raster_with_store(tmp_path: Path) -> QgsRasterLayer:
     raster["fingerprint"] = fingerprint
     (root / "zarr.json").write_text(json.dumps(document))
     return layer
+
+
+@pytest.fixture
+def edit_metadata() -> Callable[[StoreMetadata, Callable[[dict[str, Any]], None]], StoreMetadata]:
+    """Return what changes the raster's part of a store's metadata."""
+
+    def edit(metadata: StoreMetadata, change: Callable[[dict[str, Any]], None]) -> StoreMetadata:
+        document = metadata.to_json()
+        change(document["raster"])
+        return StoreMetadata.from_json(document)
+
+    return edit

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qgis.core import QgsApplication, QgsGeometry, QgsProject, QgsRasterLayer, QgsRectangle, QgsVectorLayer
+from qgis.core import (
+    QgsApplication,
+    QgsCoordinateReferenceSystem,
+    QgsCoordinateTransform,
+    QgsGeometry,
+    QgsProject,
+    QgsRasterLayer,
+    QgsRectangle,
+    QgsVectorLayer,
+)
 from qgis.PyQt.QtCore import QEvent, Qt
 from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QToolBar
@@ -312,6 +321,30 @@ class TestAccepting:
         assert any("No prompts" in text for text in iface.messages())
 
 
+class TestManyCrs:
+    @pytest.mark.parametrize("rotation", [0.0, 33.0])
+    def test_raster_canvas_and_layer_in_three(self, iface: Interface, ready: Interaction, rotation: float) -> None:
+        project = QgsProject.instance()
+        layer = QgsVectorLayer("MultiPolygon?crs=EPSG:3857", "mercator", "memory")
+        project.addMapLayer(layer)
+        ready.dock.layers.setLayer(layer)
+        raster, canvas = (QgsCoordinateReferenceSystem(crs) for crs in ("EPSG:25830", "EPSG:4326"))
+        to_canvas = QgsCoordinateTransform(raster, canvas, project)
+        iface.canvas.setDestinationCrs(canvas)
+        iface.canvas.setRotation(rotation)
+        iface.canvas.setExtent(to_canvas.transformBoundingBox(QgsRectangle(700000, 4399250, 700750, 4400000)))
+        QApplication.processEvents()
+        click(iface.canvas, to_canvas.transform(place("b")))
+        settled(ready)
+        assert iface.canvas.extent().contains(ready.overlay.bands["proposal"].asGeometry().boundingBox())
+        key(iface, Qt.Key.Key_Return)
+        wait_until(lambda: layer.featureCount() == 1)
+        polygon = next(layer.getFeatures()).geometry()
+        polygon.transform(QgsCoordinateTransform(layer.crs(), raster, project))
+        assert polygon.area() == pytest.approx(3.1416 * (120 * PIXEL) ** 2, rel=0.05)
+        assert polygon.centroid().asPoint().distance(place("b")) < 2
+
+
 class TestStores:
     def test_a_raster_that_was_never_encoded_is_clicked_on_anyway(
         self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer, target: QgsVectorLayer
@@ -407,6 +440,31 @@ class TestStores:
         assert interaction.controller.store.raster.layer_id == raster_with_store.id()
         assert plugin._settings.recent_stores == [str(interaction.controller.store.path)]
         assert iface.messages() == []
+
+    def test_the_active_raster_decides(
+        self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, raster_with_store: QgsRasterLayer
+    ) -> None:
+        source = Path(raster_with_store.source())
+        shutil.copy(source, source.with_name("other.tif"))
+        other = QgsRasterLayer(str(source.with_name("other.tif")), "other")
+        QgsProject.instance().addMapLayers([raster_with_store, other])
+        iface.setActiveLayer(raster_with_store)
+        tool_action(plugin).trigger()
+        interaction = plugin.interaction
+        assert interaction is not None
+        wait_until(lambda: interaction.controller.store is not None)
+        click(iface.canvas, place("a"))
+        settled(interaction)
+        iface.setActiveLayer(other)
+        assert interaction.controller.store is not None, "something is being drawn"
+        key(iface, Qt.Key.Key_Escape)
+        iface.setActiveLayer(raster_with_store)
+        assert interaction.controller.store is not None
+        iface.setActiveLayer(other)
+        assert interaction.controller.store is None
+        click(iface.canvas, place("a"))
+        wait_until(lambda: interaction.controller.drawing.result is not None)
+        assert interaction.controller.store.metadata.raster.file_name == "other.tif"
 
     def test_one_of_another_raster_is_refused_with_key_and_values(
         self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, raster_with_store: QgsRasterLayer
