@@ -19,7 +19,7 @@ TORCH ?= torch==2.13.0
 IMAGE ?=
 DATA ?=
 
-QGIS_PACKAGES = python3-qgis qgis-providers python3-venv
+QGIS_PACKAGES = python3-qgis qgis qgis-providers python3-venv
 QGIS_PLUGINS ?= /usr/share/qgis/python/plugins
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet

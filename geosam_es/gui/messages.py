@@ -27,7 +27,8 @@ class Messages:
 
     Parameters
     ----------
-    bar : QgsMessageBar
+    bar : QgsMessageBar, optional
+        Without one there is only the log.
     """
 
     def __init__(self, bar: Any) -> None:
@@ -43,9 +44,11 @@ class Messages:
         self._last = (text, now)
         if not is_repeated:
             QgsMessageLog.logMessage(text, PLUGIN_NAME, Qgis.MessageLevel.Warning)
-            self._bar.pushMessage(PLUGIN_NAME, text, Qgis.MessageLevel.Warning, _SHOWN_SECONDS)
+            if self._bar is not None:
+                self._bar.pushMessage(PLUGIN_NAME, text, Qgis.MessageLevel.Warning, _SHOWN_SECONDS)
 
     def warning(self, text: str, details: str = "") -> None:
         """Show what the user should know, and behind a button the details; it stays till it is closed."""
         QgsMessageLog.logMessage(f"{text}\n{details}", PLUGIN_NAME, Qgis.MessageLevel.Warning)
-        self._bar.pushMessage(PLUGIN_NAME, text, details, Qgis.MessageLevel.Warning, 0)
+        if self._bar is not None:
+            self._bar.pushMessage(PLUGIN_NAME, text, details, Qgis.MessageLevel.Warning, 0)

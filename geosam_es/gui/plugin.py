@@ -29,13 +29,14 @@ class GeoSamPlugin:
 
     Parameters
     ----------
-    iface : QgisInterface
+    iface : QgisInterface, optional
+        None in qgis_process, which calls `initProcessing` alone.
     """
 
     def __init__(self, iface: Any) -> None:
         self._iface = iface
         self._settings = Settings()
-        self._messages = Messages(iface.messageBar())
+        self._messages = Messages(None if iface is None else iface.messageBar())
         self._actions: Actions | None = None
         self._tool_bar: Any = None
         self._help: Any = None

@@ -392,33 +392,17 @@ def test_with_the_embedded_model(tmp_path: Path) -> None:
     assert feature.geometry().contains(point(512, 512))
 
 
-PLUGIN = """
-from qgis.core import QgsApplication
-from .geosam_es.processing.provider import GeoSamProvider
-
-class Plugin:
-    def initProcessing(self):
-        self.provider = GeoSamProvider()
-        QgsApplication.processingRegistry().addProvider(self.provider)
-
-def classFactory(iface):
-    return Plugin()
-"""
-
-
 def test_from_qgis_process(tmp_path: Path) -> None:
     """Without a window, from a plugin folder, where the package has another name."""
     # Debian's wrapper adds an option that the program does not know.
     program = shutil.which("qgis_process.bin") or shutil.which("qgis_process")
     if program is None:
         pytest.skip("qgis_process is not installed")
-    plugin = tmp_path / "plugins" / "segmenting"
+    plugin = tmp_path / "plugins" / "geosam_es"
     plugin.mkdir(parents=True)
-    (plugin / "__init__.py").write_text(PLUGIN)
-    (plugin / "metadata.txt").write_text(
-        "[general]\nname=Segmenting\ndescription=a\nversion=1\nqgisMinimumVersion=3.0\nhasProcessingProvider=yes\n"
-    )
-    (plugin / "geosam_es").symlink_to(Path(segmenting.__file__).parents[1])
+    root = Path(segmenting.__file__).parents[2]
+    for name in ("__init__.py", "metadata.txt", "geosam_es"):
+        (plugin / name).symlink_to(root / name)
     clicks = tmp_path / "clicks.geojson"
     QgsVectorFileWriter.writeAsVectorFormatV3(
         layer("Point", [point(512, 512), point(-90, 0)], "EPSG:4326"),
@@ -436,7 +420,7 @@ def test_from_qgis_process(tmp_path: Path) -> None:
     output = tmp_path / "polygons.gpkg"
     parameters = {"STORE": encode_picture(tmp_path), "INPUT": clicks, "OUTPUT": output, "MIN_AREA_M2": 10}
     arguments = ["run", "geosam_es:segmentpoints", "--", *(f"{key}={value}" for key, value in parameters.items())]
-    for command in (["plugins", "enable", "segmenting"], arguments):
+    for command in (["plugins", "enable", "geosam_es"], arguments):
         done = subprocess.run(
             [program, *command], env=environment, capture_output=True, text=True, timeout=120, check=False
         )
