@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +137,12 @@ class SegmentationController(QObject):
             self._worker.start()
         self.store_changed.emit(store)
 
+    def warm_up(self) -> None:
+        """Load onnxruntime now: for a moment nothing else runs meanwhile, and a click should not have to wait."""
+        if not self._worker.isRunning():
+            self._worker.ahead([Job(partial(import_module, "onnxruntime"), "ahead")])
+            self._worker.start()
+
     def shutdown(self) -> None:
         """End the thread; nothing works afterwards."""
         self.cancel_opening()
@@ -203,7 +211,7 @@ class SegmentationController(QObject):
         if box is not None:
             self._prompt(lambda session: session.set_box(box), box, level)
         for point in prompts.points:
-            self._prompt(partial(_add_point, point), point, level)
+            self._prompt(methodcaller("add_point", *point), point, level)
 
     def undo(self) -> None:
         """Take the last prompt back."""
@@ -391,7 +399,3 @@ class SegmentationController(QObject):
         if self._object is None:
             for gesture in held:
                 gesture()
-
-
-def _add_point(point: Point, session: SegmentationSession) -> None:
-    session.add_point(*point)

@@ -255,6 +255,7 @@ class Interaction(QObject):
             self.overlay.show_tiles(tiles.encoded, tiles.missing)
 
     def _on_tool_activated(self) -> None:
+        self.controller.warm_up()
         self._on_current_layer(self._iface.activeLayer())
 
     def _on_current_layer(self, layer: QgsMapLayer | None) -> None:

@@ -147,9 +147,8 @@ class SegmentMapTool(QgsMapTool):
 
     def _action_for(self, event: Any) -> Any | None:
         modifiers = event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier
-        code = getattr(modifiers, "value", None)
         key = Qt.Key.Key_Return if event.key() == Qt.Key.Key_Enter else event.key()
-        pressed = QKeySequence((int(modifiers) if code is None else code) | int(key))
+        pressed = QKeySequence(_number(modifiers) | _number(key))
         enabled = (action for action in self._shortcuts if action.isEnabled())
         return next((action for action in enabled if pressed in action.shortcuts()), None)
 
@@ -181,3 +180,8 @@ class SegmentMapTool(QgsMapTool):
 
 def _has_shift(event: QgsMapMouseEvent) -> bool:
     return bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
+
+
+def _number(value: Any) -> int:
+    """Return an enum of Qt 5 or Qt 6 as a number."""
+    return int(getattr(value, "value", value))
