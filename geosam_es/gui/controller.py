@@ -303,12 +303,11 @@ class SegmentationController(QObject):
         if store is None or sight is None:
             self._worker.ahead([])
             return
-        segmenter, level = store.segmenter, sight.level
         # Where tiles are encoded on demand, those the user never clicks on are not worth the time.
         places = sight.places if store.live is None else sight.places[:1]
-        jobs = [Job(partial(prepare_tile, segmenter, x, y, level), "ahead") for x, y in places]
+        jobs = [Job(partial(prepare_tile, store.segmenter, x, y, sight.level), "ahead") for x, y in places]
         if with_tiles:
-            jobs.insert(0, Job(partial(tiles_in_view, segmenter, sight), "tiles", store))
+            jobs.insert(0, Job(partial(tiles_in_view, store.segmenter, sight), "tiles", store))
         self._worker.ahead(jobs)
 
     def _hold(self, gesture: Callable[[], None], needs_store: bool = False) -> bool:
