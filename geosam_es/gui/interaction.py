@@ -69,6 +69,8 @@ class Interaction(QObject):
         self._settled.timeout.connect(self._on_view_settled)
         actions.preview.setChecked(settings.hover_preview)
         iface.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, self.dock)
+        # It comes with the tool, and does not take room from those who do something else today.
+        self.dock.hide()
         self._connect_controller()
         self._connect_gestures()
         self._connect_qgis()
@@ -153,6 +155,8 @@ class Interaction(QObject):
 
     def open_store(self, path: Path) -> None:
         """Open a store in the background."""
+        if not path.is_dir():
+            self._settings.forget_store(str(path))
         self._open(path, raster_files(QgsProject.instance(), self._iface.activeLayer()), path.name)
 
     def _open(self, path: Path | None, rasters: list[RasterFile], name: str) -> None:
@@ -238,6 +242,8 @@ class Interaction(QObject):
         self._messages.error(error)
         self._encode_when_open = None
         if not self.controller.is_opening:
+            store = self.controller.store
+            self.dock.show_recent(str(store.path) if store is not None else None)
             self._show_store_state()
 
     def _on_display_changed(self) -> None:

@@ -86,7 +86,9 @@ class TestLoading:
             assert len(iface.options_factories) == 1
             assert QgsApplication.processingRegistry().providerById("geosam_es") is not None
             assert iface.window.findChild(QToolBar, "GeoSamEsToolBar") is not None
-            assert iface.window.findChild(QDockWidget, "GeoSamEsDock") is not None
+            assert not iface.window.findChild(QDockWidget, "GeoSamEsDock").isVisible()
+            tool_action(plugin).trigger()
+            assert iface.window.findChild(QDockWidget, "GeoSamEsDock").isVisible()
             plugin.unload()
             QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
             QApplication.processEvents()
@@ -491,6 +493,17 @@ class TestStores:
         plugin.interaction.open_store(copy)
         wait_until(iface.messages)
         assert "missing or damaged" in iface.messages()[0]
+
+    def test_one_that_is_gone_is_no_longer_offered(
+        self, iface: Interface, plugin: GeoSamPlugin, ready: Interaction, tmp_path: Path
+    ) -> None:
+        plugin._settings.remember_store(str(tmp_path / "gone.embeddings.zarr"))
+        open_before = ready.controller.store
+        ready.dock.store_chosen.emit(str(tmp_path / "gone.embeddings.zarr"))
+        wait_until(iface.messages)
+        assert "not an embedding store" in iface.messages()[0]
+        assert ready.controller.store is open_before
+        assert ready.dock._stores.count() == 1
 
     def test_clearing_the_project_closes_it(self, iface: Interface, ready: Interaction) -> None:
         click(iface.canvas, place("a"))

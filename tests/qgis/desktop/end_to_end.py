@@ -170,6 +170,9 @@ def run() -> dict[str, Any]:
         wait(lambda count=index + 1: layer.featureCount() == count)
     report["undo_steps"] = layer.undoStack().count()
     iface.setActiveLayer(layer)
+    desktop.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    report["ctrl_z_is_left_to_qgis"] = layer.featureCount() == len(expected) - 1
+    layer.undoStack().redo()
     iface.actionSaveActiveLayerEdits().trigger()
     again = QgsVectorLayer(str(target), "again", "ogr")
     written = [(f["class"], f.geometry().area()) for f in again.getFeatures()]
