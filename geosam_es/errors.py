@@ -28,12 +28,31 @@ class GeoSamError(Exception):
         What is wrong, naming the file or the value.
     remedy : str, optional
         What the user can do about it.
+    **values
+        What stands for the names in braces in both texts. Texts without any values are taken as they are, braces
+        included.
+
+    Attributes
+    ----------
+    problem, remedy : str
+        As the user reads them, in English.
+    template, remedy_template : str
+        As they were given, which is what a translation is found by.
+    values : dict
     """
 
-    def __init__(self, problem: str, remedy: str = "") -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.remedy = remedy
+    def __init__(self, problem: str, remedy: str = "", **values: object) -> None:
+        self.template = problem
+        self.remedy_template = remedy
+        self.values = values
+        self.problem = self.fill(problem)
+        self.remedy = self.fill(remedy)
+        super().__init__(self.problem)
+
+    def fill(self, template: str) -> str:
+        """Put the error's values into a text: one of the error's own, or its translation."""
+        # Braces in the values stay as they are, since only the template is parsed.
+        return template.format(**self.values) if self.values else template
 
     @property
     def user_message(self) -> str:
@@ -65,10 +84,19 @@ class SignatureMismatchError(StoreError):
         The first key that differs.
     stored, wanted : object
         Its value in the store, and the one asked for.
+    remedy : str, optional
+        Taken as it is, braces included.
     """
 
     def __init__(self, store: str, key: str, stored: object, wanted: object, remedy: str = "") -> None:
-        super().__init__(f"{store} was made with {key} = {stored!r}, not {wanted!r}", remedy)
+        super().__init__(
+            "{store} was made with {key} = {stored!r}, not {wanted!r}",
+            remedy.replace("{", "{{").replace("}", "}}"),
+            store=store,
+            key=key,
+            stored=stored,
+            wanted=wanted,
+        )
         self.key = key
         self.stored = stored
         self.wanted = wanted

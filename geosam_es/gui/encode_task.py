@@ -67,7 +67,8 @@ class EncodeTask(QgsTask):
             return False
         # QGIS would end with an exception that leaves run().
         except Exception as error:
-            self.error = GeoSamError(f"{self.description()}: {error!r}", tr("see QGIS's log, and try again"))
+            problem = f"{self.description()}: {error!r}"
+            self.error = GeoSamError(problem, tr("see QGIS's log, and try again"))
             return False
         return True
 

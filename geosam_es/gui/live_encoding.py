@@ -358,7 +358,7 @@ def _check_writable(root: Path) -> None:
         with tempfile.TemporaryFile(dir=root):
             return
     except OSError as error:
-        raise OutputError(f"{root} cannot be written ({error.strerror})") from error
+        raise OutputError("{root} cannot be written ({reason})", root=root, reason=error.strerror) from error
 
 
 def _raster_as(metadata: StoreMetadata, raster: GdalRaster) -> GdalRaster:

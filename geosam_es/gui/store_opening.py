@@ -166,7 +166,8 @@ class OpenStoreTask(QgsTask):
             return False
         # QGIS would end with an exception that leaves run().
         except Exception as error:
-            self._error = StoreError(f"{self.description()}: {error!r}", "copy it again, or encode again")
+            problem = f"{self.description()}: {error!r}"
+            self._error = StoreError(problem, tr("copy it again, or encode again"))
             return False
         return not self.isCanceled()
 

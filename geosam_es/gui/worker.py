@@ -101,7 +101,10 @@ class Worker(QThread):
                 self.failed.emit(job, error)
             # Whatever a decoder or a damaged store raises, QGIS goes on.
             except Exception as error:
-                self.failed.emit(job, ModelError(f"The prompt could not be answered ({error!r})", "try another one"))
+                wrapped = ModelError(
+                    "The prompt could not be answered ({reason})", "try another one", reason=repr(error)
+                )
+                self.failed.emit(job, wrapped)
             else:
                 self.done.emit(job, value)
 

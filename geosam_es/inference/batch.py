@@ -167,7 +167,9 @@ def _is_positive(label: Any, source: str) -> bool:
         return True
     if number not in (0.0, 1.0):
         text = int(number) if number.is_integer() and not isinstance(label, str) else label
-        raise VectorError(f"{source} has label {text}", "use 1 for positive and 0 for negative points")
+        raise VectorError(
+            "{source} has label {label}", "use 1 for positive and 0 for negative points", source=source, label=text
+        )
     return number == 1.0
 
 
@@ -178,11 +180,20 @@ def _with_feature(known: ObjectPrompts, geometry: shapely.Geometry, positive: bo
         return ObjectPrompts(known.object_id, known.points + points, known.box)
     if kind in ("Polygon", "MultiPolygon"):
         if known.box is not None:
-            raise VectorError(f"{source} has two boxes for object {known.object_id}", "keep one of them")
+            raise VectorError(
+                "{source} has two boxes for object {object}",
+                "keep one of them",
+                source=source,
+                object=known.object_id,
+            )
         if not positive:
-            raise VectorError(f"{source} has a polygon with label 0", "use points to say what is outside an object")
+            raise VectorError(
+                "{source} has a polygon with label 0", "use points to say what is outside an object", source=source
+            )
         return ObjectPrompts(known.object_id, known.points, Bounds(*geometry.bounds))
-    raise VectorError(f"{source} has a {kind}, which is no prompt", "use points and polygons only")
+    raise VectorError(
+        "{source} has a {kind}, which is no prompt", "use points and polygons only", source=source, kind=kind
+    )
 
 
 def answer_objects(

@@ -132,7 +132,12 @@ class SplitDecoder:
         prompts = set(_prompt_feeds(Prompts(), None))
         needed = set(self._decoder.inputs) - prompts
         if not needed <= set(self._prepare.outputs) or not set(_OUTPUTS) <= set(self._decoder.outputs):
-            raise ModelError(f"{decoder_path} does not fit {prepare_path.name} beside it", "copy or export both again")
+            raise ModelError(
+                "{path} does not fit {name} beside it",
+                "copy or export both again",
+                path=decoder_path,
+                name=prepare_path.name,
+            )
         self._context_names = sorted(needed)
 
     def prepare(self, features: Mapping[str, NDArray[np.float32]]) -> Context:
@@ -164,8 +169,9 @@ class SingleGraphDecoder:
         needed = {"image_embeddings", *_prompt_feeds(Prompts(), None)}
         if not needed <= set(self._decoder.inputs) or not set(_OUTPUTS) <= set(self._decoder.outputs):
             raise ModelError(
-                f"{decoder_path} is not a whole SAM decoder, and has no prepare.onnx beside it",
+                "{path} is not a whole SAM decoder, and has no prepare.onnx beside it",
                 "copy or export both again",
+                path=decoder_path,
             )
 
     def prepare(self, features: Mapping[str, NDArray[np.float32]]) -> Context:

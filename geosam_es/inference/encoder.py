@@ -112,9 +112,10 @@ class OnnxEncoder:
         missing = set(self._info.features) - set(self._graph.outputs)
         if missing or list(self._graph.inputs) != ["images"]:
             raise ModelError(
-                f"{self._graph.path} is not an encoder: it needs the input images and the outputs "
-                f"{', '.join(self._info.features)}",
+                "{path} is not an encoder: it needs the input images and the outputs {outputs}",
                 "export the model again with: geosam-es export MODEL -o DIR --encoder",
+                path=self._graph.path,
+                outputs=", ".join(self._info.features),
             )
 
     @property
@@ -147,6 +148,8 @@ def read_model_info(folder: Path) -> ModelInfo:
         return ModelInfo(str(value["name"]), str(value["encoder_sha256"]), str(value["licence"]), features)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"{folder} is not a model folder: its {MODEL_FILE} is missing or damaged",
+            "{folder} is not a model folder: its {name} is missing or damaged",
             "export the model again with: geosam-es export MODEL -o DIR --encoder",
+            folder=folder,
+            name=MODEL_FILE,
         ) from error

@@ -138,7 +138,9 @@ def make_plan(raster: TiledRaster, encoder: Encoder, options: EncodeOptions) -> 
     try:
         tiling = Tiling(TILE_SIZE, options.overlap)
     except ValueError as error:
-        raise StoreError(f"--overlap {options.overlap} cannot be ({error})", "use 256") from error
+        raise StoreError(
+            "--overlap {overlap} cannot be ({reason})", "use 256", overlap=options.overlap, reason=str(error)
+        ) from error
     wanted_levels = Pyramid.full_level_count(raster.width, raster.height, TILE_SIZE)
     metadata = StoreMetadata(
         raster=raster.info(),

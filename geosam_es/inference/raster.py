@@ -179,15 +179,15 @@ class TiledRaster(ABC):
         """Return this thread's handle: GDAL's may not be shared."""
         if not hasattr(self._local, "file"):
             if not self.path.is_file():
-                raise RasterError(f"{self.path} is not there", "check the path")
+                raise RasterError("{path} is not there", "check the path", path=self.path)
             try:
                 file = self.open_file(self._virtual.name if self._virtual else str(self.path))
             except OSError as error:
                 raise RasterError(
-                    f"{self.path} is not a raster that GDAL can read", "check the file, or copy it again"
+                    "{path} is not a raster that GDAL can read", "check the file, or copy it again", path=self.path
                 ) from error
             if not file.header.bands:
-                raise RasterError(f"{self.path} has no bands of its own", "choose one of its subdatasets")
+                raise RasterError("{path} has no bands of its own", "choose one of its subdatasets", path=self.path)
             self._local.file = file
         found: RasterFile = self._local.file
         return found
@@ -195,12 +195,14 @@ class TiledRaster(ABC):
     def _crs_of_user(self, crs: str | None) -> str:
         if crs is None:
             raise RasterError(
-                f"{self.path} has no coordinate reference system", "name it with --crs EPSG:25830 or the like"
+                "{path} has no coordinate reference system", "name it with --crs EPSG:25830 or the like", path=self.path
             )
         try:
             return self.parse_crs(crs)
         except ValueError:
-            raise RasterError(f"--crs {crs} is not a coordinate reference system", "use a code as EPSG:25830") from None
+            raise RasterError(
+                "--crs {crs} is not a coordinate reference system", "use a code as EPSG:25830", crs=crs
+            ) from None
 
     def _tag_nodata(self, header: RasterHeader, nodata: float | None) -> None:
         """Let GDAL know a nodata value that the file does not tell, by a virtual raster in memory around it.
@@ -213,7 +215,13 @@ class TiledRaster(ABC):
                 return
             nodata = float("nan")
         elif self.dtype.kind != "f" and not _is_in_range(nodata, self.dtype):
-            raise RasterError(f"--nodata {nodata:g} cannot be in {self.path}, which is {self.dtype}", "correct it")
+            raise RasterError(
+                "--nodata {nodata:g} cannot be in {path}, which is {dtype}",
+                "correct it",
+                nodata=nodata,
+                path=self.path,
+                dtype=self.dtype,
+            )
         self._virtual = self._file().with_nodata(nodata)
         self._local = threading.local()
 
@@ -238,17 +246,21 @@ class TiledRaster(ABC):
 
     def _damaged(self, native: Window) -> RasterError:
         return RasterError(
-            f"{self.path} is truncated or damaged: its pixels at {native.col_off},{native.row_off} cannot be read",
+            "{path} is truncated or damaged: its pixels at {col},{row} cannot be read",
             "copy or download it again",
+            path=self.path,
+            col=native.col_off,
+            row=native.row_off,
         )
 
 
 def _georeference(path: Path, header: RasterHeader) -> GeoTransform:
     if header.transform is None or header.transform.determinant == 0:
-        remedy = (
-            "warp it by its control points with gdalwarp" if header.has_control_points else "georeference it in QGIS"
+        raise RasterError(
+            "{path} has no geotransform, so its pixels have no place on the map",
+            "warp it by its control points with gdalwarp" if header.has_control_points else "georeference it in QGIS",
+            path=path,
         )
-        raise RasterError(f"{path} has no geotransform, so its pixels have no place on the map", remedy)
     return header.transform
 
 
@@ -278,12 +290,20 @@ def _choose_bands(path: Path, infos: Sequence[BandInfo], bands: Sequence[int] | 
     if len(bands) == 1:
         bands = [bands[0]] * 3
     if len(bands) != 3:
-        raise RasterError(f"--bands needs one band or three, not {len(bands)}", "write it as 4,1,2")
+        raise RasterError("--bands needs one band or three, not {count}", "write it as 4,1,2", count=len(bands))
     missing = [band for band in bands if not 1 <= band <= len(infos)]
     if missing:
-        raise RasterError(f"{path} has {len(infos)} band(s), and no band {missing[0]}", "correct --bands")
+        raise RasterError(
+            "{path} has {count} band(s), and no band {band}",
+            "correct --bands",
+            path=path,
+            count=len(infos),
+            band=missing[0],
+        )
     if any(np.dtype(infos[band - 1].dtype).kind == "c" for band in bands):
-        raise RasterError(f"{path} has complex values, which are no image", "compute an amplitude image first")
+        raise RasterError(
+            "{path} has complex values, which are no image", "compute an amplitude image first", path=path
+        )
     return bands[0], bands[1], bands[2]
 
 

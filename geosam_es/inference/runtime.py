@@ -46,7 +46,7 @@ class OnnxGraph:
         # Idle threads that spin take the core that QGIS draws with.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if not path.is_file():
-            raise ModelError(f"{path} is not there", "copy the store or the model again")
+            raise ModelError("{path} is not there", "copy the store or the model again", path=path)
         try:
             self._session: Any = onnxruntime.InferenceSession(
                 os.fspath(path), options, providers=["CPUExecutionProvider"]
@@ -54,8 +54,10 @@ class OnnxGraph:
         # onnxruntime's exceptions share no public base but RuntimeError and ValueError's parents.
         except Exception as error:
             raise ModelError(
-                f"{path} is not an ONNX model that onnxruntime {onnxruntime.__version__} can load",
+                "{path} is not an ONNX model that onnxruntime {version} can load",
                 "copy or export the model again, or update onnxruntime",
+                path=path,
+                version=onnxruntime.__version__,
             ) from error
         self.inputs = {item.name: item for item in self._session.get_inputs()}
         self.outputs = {item.name: item for item in self._session.get_outputs()}
@@ -86,7 +88,9 @@ class OnnxGraph:
             return dict(zip(names, self._session.run(names, feeds)))
         except Exception as error:
             reason = str(error).strip().splitlines()[-1]
-            raise ModelError(f"{self.path.name} failed ({reason})", "use a store and a decoder of one model") from error
+            raise ModelError(
+                "{name} failed ({reason})", "use a store and a decoder of one model", name=self.path.name, reason=reason
+            ) from error
 
 
 def available_cores() -> int:

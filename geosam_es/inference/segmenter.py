@@ -195,7 +195,7 @@ class Segmenter:
         for point in prompts.points:
             if not extent.contains(Bounds(point.x, point.y, point.x, point.y)):
                 x, y = transform.apply(point.x, point.y)
-                raise PromptError(f"The point ({x:.8g}, {y:.8g}) lies outside the raster", "move it inside")
+                raise PromptError("The point ({x:.8g}, {y:.8g}) lies outside the raster", "move it inside", x=x, y=y)
         if prompts.box is None:
             return prompts
         box = prompts.box.intersection(extent)
@@ -212,8 +212,10 @@ class Segmenter:
                 (bounds.min_x + bounds.max_x) / 2, (bounds.min_y + bounds.max_y) / 2
             )
             raise PromptError(
-                f"There is no data at ({x:.8g}, {y:.8g}), or it lies outside the area of interest",
+                "There is no data at ({x:.8g}, {y:.8g}), or it lies outside the area of interest",
                 "choose another place, or encode it",
+                x=x,
+                y=y,
             )
 
     def _split(self, prompts: Prompts, level: int) -> list[tuple[Tile, Prompts]]:

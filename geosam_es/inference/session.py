@@ -190,8 +190,12 @@ class SegmentationSession:
         """
         count = len(self._steps[-1].proposal.ranking) if self._steps else 0
         if not 0 <= rank < count:
-            remedy = f"choose one from 1 to {count}" if count else "give a prompt first"
-            raise PromptError(f"There is no candidate {rank + 1}", remedy)
+            raise PromptError(
+                "There is no candidate {number}",
+                "choose one from 1 to {count}" if count else "give a prompt first",
+                number=rank + 1,
+                count=count,
+            )
         started = time.perf_counter()
         proposal = self._steps[-1].proposal
         self._steps[-1] = _Step(proposal, self._result(proposal, rank, started))

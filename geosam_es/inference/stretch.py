@@ -47,16 +47,23 @@ def decide_stretch(raster: TiledRaster, option: str = "auto") -> Stretch:
     """
     is_8_bit = raster.dtype == np.uint8
     if option == "none" and not is_8_bit:
-        raise RasterError(f"{raster.path} is {raster.dtype}, which needs a stretch", "leave out --stretch none")
+        raise RasterError(
+            "{path} is {dtype}, which needs a stretch",
+            "leave out --stretch none",
+            path=raster.path,
+            dtype=raster.dtype,
+        )
     values = _parse_pair(option, ":")
     percentiles = (2.0, 98.0) if option in ("auto", "none") else _parse_pair(option, ",")
     if (values is None and percentiles is None) or (percentiles and not 0 <= percentiles[0] < percentiles[1] <= 100):
         raise RasterError(
-            f"--stretch {option} cannot be read", "use auto, none, two percentiles as 2,98 or two values as 0:4000"
+            "--stretch {option} cannot be read",
+            "use auto, none, two percentiles as 2,98 or two values as 0:4000",
+            option=option,
         )
     sample = _sample(raster)
     if sample.size == 0:
-        raise RasterError(f"{raster.path} has no data at all", "check its nodata value, or set --nodata")
+        raise RasterError("{path} has no data at all", "check its nodata value, or set --nodata", path=raster.path)
     if values is not None:
         return Stretch((values,) * 3)
     if option == "none" or (option == "auto" and is_8_bit) or percentiles is None:

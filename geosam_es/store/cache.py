@@ -81,8 +81,10 @@ class StoreCache:
                 total -= size
         if total > self.max_bytes:
             raise OutputError(
-                f"The cache {self.folder} is full ({self.max_bytes / 2**30:.3g} GiB)",
+                "The cache {folder} is full ({size:.3g} GiB)",
                 "allow it more in the options, or copy the raster to a folder that can be written",
+                folder=self.folder,
+                size=self.max_bytes / 2**30,
             )
 
 

@@ -250,29 +250,38 @@ def read_metadata(root: Path) -> StoreMetadata:
         If the directory is not a store, or of another format version.
     """
     if not root.is_dir():
-        raise StoreError(f"{root} is not an embedding store", "make one with: geosam-es encode IMAGE")
+        raise StoreError("{root} is not an embedding store", "make one with: geosam-es encode IMAGE", root=root)
     try:
         text = (root / GROUP_FILE).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise StoreError(
-            f"{root} is not an embedding store: it has no {GROUP_FILE}",
+            "{root} is not an embedding store: it has no {name}",
             "choose a folder that geosam-es encode wrote, or encode again with --overwrite",
+            root=root,
+            name=GROUP_FILE,
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"{root / GROUP_FILE} cannot be read ({error})", "check its permissions") from error
+        raise StoreError(
+            "{path} cannot be read ({reason})", "check its permissions", path=root / GROUP_FILE, reason=str(error)
+        ) from error
     try:
         attributes = json.loads(text)["attributes"][ATTRIBUTE]
         version = attributes["format_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{root / GROUP_FILE} is damaged or not a GeoSAM-ES store's", "encode again with --overwrite"
+            "{path} is damaged or not a GeoSAM-ES store's", "encode again with --overwrite", path=root / GROUP_FILE
         ) from error
     if version != FORMAT_VERSION:
         raise StoreError(
-            f"{root} has format version {version}, and this GeoSAM-ES reads version {FORMAT_VERSION}",
+            "{root} has format version {version}, and this GeoSAM-ES reads version {known}",
             "update GeoSAM-ES, or encode again with --overwrite",
+            root=root,
+            version=version,
+            known=FORMAT_VERSION,
         )
     try:
         return StoreMetadata.from_json(attributes)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{root / GROUP_FILE} is damaged ({error!r})", "encode again with --overwrite") from error
+        raise StoreError(
+            "{path} is damaged ({reason})", "encode again with --overwrite", path=root / GROUP_FILE, reason=repr(error)
+        ) from error

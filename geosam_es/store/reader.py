@@ -59,13 +59,20 @@ class StoreReader:
         self._dtype = self._check_dtype()
         self._check_arrays()
         if not self.decoder_path.is_file():
-            raise StoreError(f"{self.root} has no {layout.DECODER_FILE}", "copy the store again, or encode again")
+            raise StoreError(
+                "{root} has no {name}",
+                "copy the store again, or encode again",
+                root=self.root,
+                name=layout.DECODER_FILE,
+            )
 
     def _check_dtype(self) -> np.dtype[np.float32]:
         if self.metadata.dtype not in ("float16", "float32"):
             raise StoreError(
-                f"{self.root} holds features of type {self.metadata.dtype}, which is not known here",
+                "{root} holds features of type {dtype}, which is not known here",
                 "update GeoSAM-ES",
+                root=self.root,
+                dtype=self.metadata.dtype,
             )
         return np.dtype(self.metadata.dtype).newbyteorder("<")
 
@@ -85,10 +92,10 @@ class StoreReader:
                     )
                 except (OSError, ValueError, KeyError, TypeError) as error:
                     raise StoreError(
-                        f"{path} is missing or damaged", "copy the store again, or encode again"
+                        "{path} is missing or damaged", "copy the store again, or encode again", path=path
                     ) from error
                 if not agrees:
-                    raise StoreError(f"{path} does not fit the store's metadata", "encode again")
+                    raise StoreError("{path} does not fit the store's metadata", "encode again", path=path)
 
     @property
     def decoder_path(self) -> Path:
@@ -147,13 +154,19 @@ class StoreReader:
                 values = np.fromfile(path, dtype=self._dtype)
             except OSError as error:
                 raise StoreError(
-                    f"Tile {tuple(tile)} of {self.root} cannot be read ({error.strerror})",
+                    "Tile {tile} of {root} cannot be read ({reason})",
                     "see what is missing with: geosam-es verify STORE",
+                    tile=tuple(tile),
+                    root=self.root,
+                    reason=error.strerror,
                 ) from error
             if values.size != int(np.prod(shape)):
                 raise StoreError(
-                    f"{path} has {values.size} values in place of {int(np.prod(shape))}",
+                    "{path} has {count} values in place of {wanted}",
                     "delete it and encode with --resume",
+                    path=path,
+                    count=values.size,
+                    wanted=int(np.prod(shape)),
                 )
             features[name] = values.astype(np.float32).reshape(1, *shape)
         return features

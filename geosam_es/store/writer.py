@@ -135,12 +135,17 @@ class StoreWriter:
         """
         for name, shape in self.metadata.features.items():
             if features[name].shape != shape:
-                raise StoreError(f"{name} has shape {features[name].shape} in place of {shape}")
+                raise StoreError(
+                    "{name} has shape {shape} in place of {wanted}",
+                    name=name,
+                    shape=features[name].shape,
+                    wanted=shape,
+                )
             # A value too large for float16 turns into infinity, which the check below reports.
             with np.errstate(over="ignore"):
                 values = np.ascontiguousarray(features[name], dtype=self._dtype)
             if not np.isfinite(values).all():
-                raise StoreError(f"{name} of tile {tuple(tile)} has values that are not finite")
+                raise StoreError("{name} of tile {tile} has values that are not finite", name=name, tile=tuple(tile))
             self._write_file(layout.feature_chunk(self.root, name, tile), values)
 
     def skip(self, tile: Tile) -> None:
@@ -170,14 +175,16 @@ class StoreWriter:
 
 
 def _exists_error(root: Path) -> StoreError:
-    return StoreError(f"{root} is there already", "go on with --resume or start again with --overwrite")
+    return StoreError("{root} is there already", "go on with --resume or start again with --overwrite", root=root)
 
 
 def _output_error(root: Path, error: OSError) -> OutputError:
     reason = error.strerror or str(error)
     return OutputError(
-        f"{root} cannot be written ({reason})",
+        "{root} cannot be written ({reason})",
         "check the space left and the permissions, or choose another folder with -o",
+        root=root,
+        reason=reason,
     )
 
 
@@ -187,7 +194,7 @@ def remove_store(root: Path) -> None:
     It is renamed first, so that a removal cut short never leaves half a store under the name.
     """
     if not root.is_dir() or not (root.name.endswith(layout.SUFFIX) or layout.is_store(root)):
-        raise StoreError(f"{root} is there and is not an embedding store", "choose another name with -o")
+        raise StoreError("{root} is there and is not an embedding store", "choose another name with -o", root=root)
     doomed = root.with_name(f".{root.name}.{uuid.uuid4().hex}.old")
     root.replace(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
