@@ -95,6 +95,8 @@ class Acceptor(QObject):
             self.failed.emit(error)
             return
         self._refined = (layer, feature.id())
+        # QGIS's colour of what is selected would hide the one that is drawn now.
+        layer.removeSelection()
 
     def _selected(self) -> tuple[QgsVectorLayer, QgsFeature]:
         for layer in (self._dock.layer, self._iface.activeLayer()):
