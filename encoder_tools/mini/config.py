@@ -58,7 +58,7 @@ class TrainConfig:
         Seed of weights and data.
     """
 
-    steps: int = 6000
+    steps: int = 3200
     warm_up_steps: int = 150
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
