@@ -5,29 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import shapely
 from qgis.core import QgsCoordinateReferenceSystem, QgsMapLayer, QgsProject, QgsVectorLayer, QgsWkbTypes
-from qgis.PyQt import sip
-from qgis.PyQt.QtCore import QObject, Qt, QTimer
+from qgis.PyQt.QtCore import QLocale, QObject, Qt, QTimer
 from qgis.PyQt.QtGui import QColor
 
 from ..errors import GeoSamError, PromptError
 from ..inference.session import CleanOptions, Result
 from .accepting import Acceptor
 from .actions import Actions
-from .classes import ClassList, classes_of_layer, read_class_csv
 from .controller import SegmentationController
 from .crs import EllipsoidArea, to_qgs
 from .dock import SegmentDock
 from .drawing import Drawing
-from .editing import create_target_layer
 from .encoding import BackgroundEncoding
-from .live_encoding import EMBEDDED_MODEL, LiveOptions
 from .map_tool import SegmentMapTool
 from .messages import Messages, tr
 from .overlay import Overlay
 from .settings import Settings
-from .store_opening import OpenStore, RasterFile, raster_file, raster_files, store_beside
+from .store_opening import (
+    OpenStore,
+    RasterFile,
+    live_options,
+    pixel_area_m2,
+    raster_file,
+    raster_files,
+    store_beside,
+)
+from .target import Target
 from .view_tiles import TilesInView
 
 __all__ = ["Interaction"]
@@ -53,13 +57,12 @@ class Interaction(QObject):
         self._settings = settings
         self._messages = messages
         self._canvas = iface.mapCanvas()
-        self._csv_classes: ClassList | None = None
-        self._layer: QgsVectorLayer | None = None
         self.controller = SegmentationController(self._canvas.mapSettings, self)
         self.overlay = Overlay(self._canvas)
         self.dock = SegmentDock(actions, settings, iface.mainWindow())
         self.tool = SegmentMapTool(self._canvas, actions.by_keys)
         self.tool.setAction(actions.tool)
+        self.target = Target(self.dock, self)
         self.acceptor = Acceptor(iface, self.controller, self.dock, settings, self)
         self.encoding = BackgroundEncoding(self)
         self._encode_when_open: bool | None = None
@@ -76,7 +79,6 @@ class Interaction(QObject):
         self._connect_qgis()
         self.apply_settings()
         self._on_store(None)
-        self._on_layer(self.dock.layer)
 
     def _connect_controller(self) -> None:
         controller = self.controller
@@ -90,6 +92,8 @@ class Interaction(QObject):
         self.encoding.ended.connect(self._on_encoding_ended)
         self.encoding.failed.connect(self._messages.error)
         self.acceptor.failed.connect(self._messages.error)
+        self.target.failed.connect(self._messages.error)
+        self.target.undo_changed.connect(self._enable_actions)
         self.acceptor.written.connect(self._on_written)
 
     def _connect_gestures(self) -> None:
@@ -101,8 +105,8 @@ class Interaction(QObject):
         tool.accepted.connect(controller.accept)
         tool.activated.connect(self._on_tool_activated)
         actions.undo.triggered.connect(controller.undo)
-        actions.undo_again.triggered.connect(controller.undo)
-        actions.redo.triggered.connect(controller.redo)
+        actions.undo_again.triggered.connect(self._undo)
+        actions.redo.triggered.connect(self._redo)
         actions.candidate.triggered.connect(controller.next_candidate)
         actions.accept.triggered.connect(controller.accept)
         actions.discard.triggered.connect(controller.cancel)
@@ -114,7 +118,6 @@ class Interaction(QObject):
     def _connect_qgis(self) -> None:
         dock = self.dock
         dock.store_chosen.connect(lambda path: self.open_store(Path(path)))
-        dock.layer_chosen.connect(self._on_layer)
         dock.new_layer_wanted.connect(self._on_new_layer)
         dock.encoding.view_wanted.connect(lambda: self._encode(whole=False))
         dock.encoding.layer_wanted.connect(lambda: self._encode(whole=True))
@@ -122,7 +125,6 @@ class Interaction(QObject):
         dock.display_changed.connect(self._on_display_changed)
         dock.options_box.changed.connect(self.apply_settings)
         dock.class_box.colour_changed.connect(self._on_colour)
-        dock.class_box.csv_chosen.connect(self._on_class_csv)
         self._iface.currentLayerChanged.connect(self._on_current_layer)
         self._canvas.extentsChanged.connect(self._settled.start)
         QgsProject.instance().cleared.connect(self._on_project_cleared)
@@ -133,7 +135,7 @@ class Interaction(QObject):
         self._canvas.extentsChanged.disconnect(self._settled.start)
         QgsProject.instance().cleared.disconnect(self._on_project_cleared)
         self._settled.stop()
-        self._watch(None)
+        self.target.release()
         self.encoding.dispose()
         if self._canvas.mapTool() is self.tool:
             self._canvas.unsetMapTool(self.tool)
@@ -167,7 +169,7 @@ class Interaction(QObject):
     def apply_settings(self) -> None:
         """Take over what was changed in the panel or in QGIS's options."""
         store = self.controller.store
-        pixel = _pixel_area_m2(store) if store is not None else 0.0
+        pixel = pixel_area_m2(store) if store is not None else 0.0
         holes = self._settings.fill_holes_m2 / pixel if pixel > 0 else 0.0
         # Smaller polygons than the least area are shown all the same, and refused with a reason on accepting.
         self.controller.set_options(CleanOptions(self._settings.simplify_pixels, fill_holes_area=holes))
@@ -302,7 +304,7 @@ class Interaction(QObject):
 
     def _on_drawing(self, drawing: Drawing) -> None:
         self.overlay.show_drawing(drawing.prompts, drawing.result)
-        self._actions.set_drawing_states(drawing.can_undo, drawing.can_redo, drawing.has_polygon, drawing.busy)
+        self._enable_actions()
         if drawing.busy:
             return
         text = self._result_text(drawing.result)
@@ -312,6 +314,19 @@ class Interaction(QObject):
         else:
             self._iface.statusBarIface().clearMessage()
 
+    def _enable_actions(self) -> None:
+        drawing, actions = self.controller.drawing, self._actions
+        actions.set_drawing_states(drawing.can_undo, drawing.can_redo, drawing.has_polygon, drawing.busy)
+        # With nothing drawn they go on in the layer, which need not be the one that QGIS's own undo is about.
+        actions.undo_again.setEnabled(drawing.can_undo or self.target.can_undo)
+        actions.redo.setEnabled(drawing.can_redo or self.target.can_redo)
+
+    def _undo(self) -> None:
+        (self.controller if self.controller.drawing.can_undo else self.target).undo()
+
+    def _redo(self) -> None:
+        (self.controller if self.controller.drawing.can_redo else self.target).redo()
+
     def _result_text(self, result: Result | None) -> str:
         store = self.controller.store
         if result is None or store is None:
@@ -319,11 +334,13 @@ class Interaction(QObject):
         if result.geometry.is_empty:
             return tr("The model sees no object here: add a point or draw a box")
         area = EllipsoidArea(store.crs).area_m2(to_qgs(result.geometry))
-        return tr("Score {score:.2f} · {rank} of {count} · {area} m² · {time:.0f} ms").format(
-            score=result.score,
+        # A point stands before decimals in one language, and for thousands in another.
+        locale = QLocale()
+        return tr("Score {score} · {rank} of {count} · {area} m² · {time:.0f} ms").format(
+            score=locale.toString(result.score, "f", 2),
             rank=result.rank + 1,
             count=result.candidates,
-            area=f"{area:,.0f}",
+            area=locale.toString(area, "f", 0),
             time=result.milliseconds,
         )
 
@@ -331,60 +348,11 @@ class Interaction(QObject):
         text = tr("Written to {layer}; Ctrl+Z takes it back, saving the layer is up to you").format(layer=layer.name())
         self._iface.statusBarIface().showMessage(text)
 
-    # The layer and its classes.
-
-    def _on_layer(self, layer: QgsVectorLayer | None) -> None:
-        self._watch(layer)
-        self.dock.class_box.set_layer(layer)
-        self._show_classes()
-
-    def _watch(self, layer: QgsVectorLayer | None) -> None:
-        if self._layer is not None and not sip.isdeleted(self._layer):
-            self._layer.styleChanged.disconnect(self._show_classes)
-        self._layer = layer
-        if layer is not None:
-            layer.styleChanged.connect(self._show_classes)
-
-    def _show_classes(self) -> None:
-        own = classes_of_layer(self._layer) if self._layer is not None else None
-        self.dock.class_box.set_classes(own or self._csv_classes)
-
-    def _on_class_csv(self, path: str) -> None:
-        try:
-            self._csv_classes = read_class_csv(Path(path))
-        except GeoSamError as error:
-            self._messages.error(error)
-            return
-        self.dock.class_box.set_classes(self._csv_classes)
-
     def _on_colour(self, colour: QColor | None) -> None:
         shown = colour if colour is not None else QColor(self._settings.outline_colour)
         self.overlay.set_colour(shown, self._settings.fill_opacity / 100)
 
     def _on_new_layer(self, path: str) -> None:
         store = self.controller.store
-        project = QgsProject.instance()
-        crs = store.crs if store is not None and store.crs.isValid() else project.crs()
-        try:
-            layer = create_target_layer(Path(path), crs, classes=self.dock.class_box.classes)
-        except GeoSamError as error:
-            self._messages.error(error)
-            return
-        project.addMapLayer(layer)
-        self.dock.layers.setLayer(layer)
-
-
-def live_options(settings: Settings) -> LiveOptions:
-    """Return what the user chose for rasters that were never encoded."""
-    return LiveOptions(
-        model_folder=Path(settings.encoder_folder) if settings.encoder_folder else EMBEDDED_MODEL,
-        cache_bytes=round(settings.cache_gigabytes * 2**30),
-    )
-
-
-def _pixel_area_m2(store: OpenStore) -> float:
-    """Return the area of the pixel in the middle of the raster."""
-    raster = store.metadata.raster
-    col, row = raster.width // 2, raster.height // 2
-    pixel: shapely.Polygon = raster.transform.apply_geometry(shapely.box(col, row, col + 1, row + 1))
-    return EllipsoidArea(store.crs).area_m2(to_qgs(pixel))
+        crs = store.crs if store is not None and store.crs.isValid() else QgsProject.instance().crs()
+        self.target.make(Path(path), crs)

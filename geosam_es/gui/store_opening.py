@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import shapely
 from qgis.core import QgsCoordinateReferenceSystem, QgsMapLayer, QgsProject, QgsTask
 from qgis.PyQt.QtCore import pyqtSignal
 
@@ -15,12 +16,24 @@ from ..inference.segmenter import Segmenter
 from ..inference.session import open_segmenter
 from ..store.layout import StoreMetadata, store_path_for
 from ..store.signature import check_signature, raster_signature
+from .crs import EllipsoidArea, to_qgs
 from .layer_source import LayerSource, source_of
-from .live_encoding import LiveOptions, LiveStore
+from .live_encoding import EMBEDDED_MODEL, LiveOptions, LiveStore
 from .messages import tr
 from .raster_source import GdalRaster
+from .settings import Settings
 
-__all__ = ["OpenStore", "OpenStoreTask", "RasterFile", "check_fits", "raster_file", "raster_files", "store_beside"]
+__all__ = [
+    "OpenStore",
+    "OpenStoreTask",
+    "RasterFile",
+    "check_fits",
+    "live_options",
+    "pixel_area_m2",
+    "raster_file",
+    "raster_files",
+    "store_beside",
+]
 
 
 @dataclass(frozen=True)
@@ -202,3 +215,19 @@ class OpenStoreTask(QgsTask):
 
 def _crs(metadata: StoreMetadata) -> QgsCoordinateReferenceSystem:
     return QgsCoordinateReferenceSystem.fromWkt(metadata.raster.crs_wkt)
+
+
+def live_options(settings: Settings) -> LiveOptions:
+    """Return what the user chose for rasters that were never encoded."""
+    return LiveOptions(
+        model_folder=Path(settings.encoder_folder) if settings.encoder_folder else EMBEDDED_MODEL,
+        cache_bytes=round(settings.cache_gigabytes * 2**30),
+    )
+
+
+def pixel_area_m2(store: OpenStore) -> float:
+    """Return the area of the pixel in the middle of a store's raster."""
+    raster = store.metadata.raster
+    col, row = raster.width // 2, raster.height // 2
+    pixel: shapely.Polygon = raster.transform.apply_geometry(shapely.box(col, row, col + 1, row + 1))
+    return EllipsoidArea(store.crs).area_m2(to_qgs(pixel))

@@ -213,6 +213,26 @@ class TestGestures:
     def test_with_nothing_drawn_ctrl_z_is_left_to_qgis(self, iface: Interface, ready: Interaction) -> None:
         assert not any(a.isEnabled() for a in (ready._actions.undo, ready._actions.undo_again))
 
+    def test_with_nothing_drawn_ctrl_z_goes_on_in_the_layer(
+        self, iface: Interface, ready: Interaction, target: QgsVectorLayer
+    ) -> None:
+        """Whichever layer is the active one: QGIS's own undo knows that one alone."""
+        click(iface.canvas, place("a"))
+        key(iface, Qt.Key.Key_Return)
+        wait_until(lambda: target.featureCount() == 1)
+        click(iface.canvas, place("b"))
+        settled(ready)
+        key(iface, Qt.Key.Key_Z, CONTROL)
+        settled(ready)
+        assert target.featureCount() == 1
+        key(iface, Qt.Key.Key_Backspace)
+        assert target.featureCount() == 1
+        key(iface, Qt.Key.Key_Escape)
+        key(iface, Qt.Key.Key_Z, CONTROL)
+        assert target.featureCount() == 0
+        key(iface, Qt.Key.Key_Z, CONTROL | SHIFT)
+        assert target.featureCount() == 1
+
     def test_prompts_and_polygon_are_drawn(self, iface: Interface, ready: Interaction) -> None:
         bands = ready.overlay.bands
         click(iface.canvas, place("a"))
