@@ -171,7 +171,7 @@ def run() -> dict[str, Any]:
     report["undo_steps"] = layer.undoStack().count()
     iface.setActiveLayer(layer)
     desktop.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
-    report["ctrl_z_is_left_to_qgis"] = layer.featureCount() == len(expected) - 1
+    report["ctrl_z_goes_on_in_the_layer"] = layer.featureCount() == len(expected) - 1
     layer.undoStack().redo()
     iface.actionSaveActiveLayerEdits().trigger()
     again = QgsVectorLayer(str(target), "again", "ogr")
