@@ -49,10 +49,10 @@ class GeoSamError(Exception):
         self.remedy = self.fill(remedy)
         super().__init__(self.problem)
 
-    def fill(self, template: str) -> str:
-        """Put the error's values into a text: one of the error's own, or its translation."""
+    def fill(self, template: str, **replaced: object) -> str:
+        """Put the error's values, or others in place of some, into a text: one of its own, or its translation."""
         # Braces in the values stay as they are, since only the template is parsed.
-        return template.format(**self.values) if self.values else template
+        return template.format(**{**self.values, **replaced}) if self.values else template
 
     @property
     def user_message(self) -> str:

@@ -20,7 +20,7 @@ from ..errors import GeoSamError, PromptError
 from ..inference.session import CleanOptions, SegmentationSession
 from .drawing import Drawing, DrawnObject, snapshot
 from .live_encoding import LiveOptions
-from .messages import PLUGIN_NAME, tr
+from .messages import PLUGIN_NAME, tr, translated
 from .store_opening import OpenStore, OpenStoreTask, RasterFile
 from .view import Sight, View
 from .view_tiles import prepare_tile, tiles_in_view
@@ -386,7 +386,7 @@ class SegmentationController(QObject):
             self.failed.emit(error)
         elif job.kind in ("ahead", "tiles"):
             # Whatever is wrong here, a click will tell the user.
-            QgsMessageLog.logMessage(error.user_message, PLUGIN_NAME, Qgis.MessageLevel.Info)
+            QgsMessageLog.logMessage(translated(error), PLUGIN_NAME, Qgis.MessageLevel.Info)
 
     def _accept_held(self) -> None:
         if not self._accept_when_done:

@@ -8,9 +8,9 @@ from typing import Any
 from qgis.core import Qgis, QgsMessageLog
 from qgis.PyQt.QtCore import QCoreApplication
 
-from ..errors import GeoSamError
+from ..errors import GeoSamError, SignatureMismatchError
 
-__all__ = ["PLUGIN_NAME", "Messages", "tr"]
+__all__ = ["PLUGIN_NAME", "Messages", "tr", "translated"]
 
 PLUGIN_NAME = "GeoSAM-ES"
 _REPEAT_SECONDS = 3.0
@@ -19,7 +19,33 @@ _SHOWN_SECONDS = 8
 
 def tr(text: str) -> str:
     """Translate a text of the user interface."""
+    return _translate(text)
+
+
+def _translate(text: str) -> str:
     return str(QCoreApplication.translate("GeoSAM-ES", text))
+
+
+def translated(error: GeoSamError) -> str:
+    """Return an error's problem and remedy in the user's language; what has no translation stays as it is."""
+    values: dict[str, object] = {}
+    if isinstance(error, SignatureMismatchError):
+        values["key"] = _signature_keys().get(error.key, error.key)
+    problem, remedy = (
+        error.fill(_translate(template), **values) if template else ""
+        for template in (error.template, error.remedy_template)
+    )
+    return f"{problem}: {remedy}" if remedy else problem
+
+
+def _signature_keys() -> dict[str, str]:
+    """Return what the plugin compares of a store, as the user reads it."""
+    return {
+        "raster size": tr("raster size"),
+        "raster fingerprint": tr("raster fingerprint"),
+        "raster transform": tr("raster transform"),
+        "model": tr("model"),
+    }
 
 
 class Messages:
@@ -37,7 +63,7 @@ class Messages:
 
     def error(self, error: GeoSamError) -> None:
         """Show what is wrong and what to do."""
-        text = error.user_message
+        text = translated(error)
         now = time.monotonic()
         # A user who goes on clicking where something fails needs to read it once.
         is_repeated = self._last[0] == text and now - self._last[1] < _REPEAT_SECONDS

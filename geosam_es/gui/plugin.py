@@ -12,6 +12,7 @@ from qgis.PyQt.QtGui import QDesktopServices
 from ..processing.provider import GeoSamProvider
 from .actions import Actions, QAction, own_icon
 from .dependencies import install_text, missing_packages, missing_text
+from .language import Language
 from .messages import PLUGIN_NAME, Messages
 from .options_page import OptionsPageFactory
 from .settings import Settings
@@ -36,6 +37,7 @@ class GeoSamPlugin:
     def __init__(self, iface: Any) -> None:
         self._iface = iface
         self._settings = Settings()
+        self._language = Language()
         self._messages = Messages(None if iface is None else iface.messageBar())
         self._actions: Actions | None = None
         self._tool_bar: Any = None
@@ -46,6 +48,7 @@ class GeoSamPlugin:
 
     def initProcessing(self) -> None:  # noqa: N802
         """Add the algorithms; called by QGIS, and alone by qgis_process."""
+        self._language.install()
         if self._provider is None:
             self._provider = GeoSamProvider()
             QgsApplication.processingRegistry().addProvider(self._provider)
@@ -74,6 +77,7 @@ class GeoSamPlugin:
 
     def unload(self) -> None:
         """Take everything out of QGIS; called by QGIS."""
+        self._language.remove()
         if self._provider is not None:
             QgsApplication.processingRegistry().removeProvider(self._provider)
             self._provider = None

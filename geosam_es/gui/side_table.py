@@ -16,7 +16,7 @@ from qgis.core import Qgis, QgsGeometry, QgsMessageLog, QgsProviderRegistry, Qgs
 from qgis.PyQt.QtCore import QObject
 
 from ..errors import EditError
-from .messages import PLUGIN_NAME, tr
+from .messages import PLUGIN_NAME, tr, translated
 
 __all__ = ["SIDE_TABLE", "can_keep", "find_record", "keep_record"]
 
@@ -122,7 +122,7 @@ class _Keeper(QObject):
                 _write(self._layer, records)
             except EditError as error:
                 # Nobody called, so nobody can be told but by the log; the polygons themselves are saved.
-                QgsMessageLog.logMessage(error.user_message, PLUGIN_NAME, Qgis.MessageLevel.Warning)
+                QgsMessageLog.logMessage(translated(error), PLUGIN_NAME, Qgis.MessageLevel.Warning)
 
 
 def _place(layer: QgsVectorLayer) -> tuple[Path, str]:

@@ -21,7 +21,7 @@ from qgis.PyQt.QtGui import QIcon
 from ..errors import GeoSamError
 from ..gui.actions import own_icon
 from ..gui.crs import to_qgs
-from ..gui.messages import tr
+from ..gui.messages import tr, translated
 from ..store.layout import StoreMetadata
 
 __all__ = ["StoreAlgorithm", "raster_crs", "to_multi_polygon"]
@@ -58,7 +58,7 @@ class StoreAlgorithm(QgsProcessingAlgorithm):
         try:
             return self.run_on_store(store, parameters, context, feedback or QgsProcessingFeedback())
         except GeoSamError as error:
-            raise QgsProcessingException(error.user_message) from error
+            raise QgsProcessingException(translated(error)) from error
 
     def run_on_store(
         self, store: Path, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback

@@ -33,10 +33,11 @@ from qgis.core import (
 
 from ..errors import EditError
 from ..gui.crs import EllipsoidArea, to_qgs, transform_geometry
-from ..gui.messages import tr
+from ..gui.messages import tr, translated
 from ..inference.batch import (
     ALL_CANDIDATES,
     BEST_CANDIDATE,
+    ObjectAnswer,
     ObjectPrompts,
     ObjectResult,
     PromptFeature,
@@ -158,11 +159,11 @@ class _SegmentAlgorithm(StoreAlgorithm):
         to_output = QgsCoordinateTransform(crs, out_crs, context.transformContext())
         left_out = 0
         for done, answer in enumerate(answer_objects(segmenter, objects, options, _Meter(crs, context)), start=1):
-            reason = answer.left_out
+            reason = _why_left_out(answer)
             try:
                 features = [_feature(item, fields, to_output) for item in answer.results]
             except EditError as error:
-                features, reason = [], error.user_message
+                features, reason = [], translated(error)
             if not sink.addFeatures(features, QgsFeatureSink.Flag.FastInsert):
                 raise QgsProcessingException(self.writeFeatureError(sink, parameters, self.OUTPUT))
             if reason:
@@ -326,6 +327,12 @@ def _output_fields(options: SegmentOptions) -> QgsFields:
     if options.candidate == ALL_CANDIDATES:
         kinds["candidate"] = WHOLE
     return make_fields(**kinds)
+
+
+def _why_left_out(answer: ObjectAnswer) -> str:
+    if answer.refusal is not None:
+        return translated(answer.refusal)
+    return "" if answer.results else tr("The mask is empty or smaller than the minimum area")
 
 
 def _feature(item: ObjectResult, fields: QgsFields, to_output: QgsCoordinateTransform) -> QgsFeature:
