@@ -33,9 +33,7 @@ CROPS = _palette("486832 60803e 36542c 808a4e b0a068 c4b684 8c7054 705a44 747c46
 ROOFS = _palette("a85642 8e4a3c 969698 c4c4c2 70747a b0967a 5c6e86")
 LEAVES = _palette("304a26 3e5a2e 283e28 546030")
 WATERS = _palette("344a54 283e42 48584e 2e425c")
-ASPHALT = np.array([126, 124, 122], dtype=np.float32)
-GRAVEL = np.array([182, 170, 146], dtype=np.float32)
-GRASS = np.array([98, 116, 66], dtype=np.float32)
+ASPHALT, GRAVEL, GRASS = _palette("7e7c7a b6aa92 627442")
 MIN_OBJECT_PIXELS = 30.0
 
 
@@ -146,8 +144,7 @@ class _Painter:
         self._trees_along(parcels, covered)
         image = self.image + 3.0 * self.fine[..., None] + 2.0 * self.medium[..., None]
         image += self.rng.normal(0, 1.5, image.shape[:2]).astype(np.float32)[..., None]
-        haze = float(self.rng.uniform(0.0, 0.12))
-        image = image * (1 - haze) + 190 * haze
+        image += float(self.rng.uniform(0.0, 0.12)) * (190 - image)
         return SyntheticScene(np.clip(image, 0, 255).astype(np.uint8), self.objects)
 
     def _parcels(self) -> tuple[list[Polygon], list[Polygon]]:
