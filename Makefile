@@ -5,6 +5,7 @@
 #   make lint     ruff, mypy and the layering alone
 #   make test-qgis   the tests of the QGIS plugin alone   (SUITE=trixie or forky: in that Debian's QGIS, as root)
 #   make zip      the plugin as QGIS installs it, into dist/geosam_es.zip
+#   make translations   bring the translations in step with the sources, and build them for a QGIS run from here
 #   make train-mini DATA=folder   train the embedded model from scratch (hours)
 #   make clean    remove the environment and everything made
 
@@ -19,15 +20,15 @@ TORCH ?= torch==2.13.0
 IMAGE ?=
 DATA ?=
 
-QGIS_PACKAGES = python3-qgis qgis qgis-providers python3-venv
+QGIS_PACKAGES = python3-qgis qgis qgis-providers python3-venv qttools5-dev-tools
 QGIS_PLUGINS ?= /usr/share/qgis/python/plugins
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test test-core test-qgis lint zip train-mini clean
+.PHONY: help demo test test-core test-qgis lint zip translations lrelease train-mini clean
 
 help:
-	@sed -n '2,10s/^# *//p' Makefile
+	@sed -n '2,11s/^# *//p' Makefile
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/python -m encoder_tools.demo $(if $(IMAGE),"$(IMAGE)")
@@ -43,7 +44,7 @@ test-qgis:
 	.ci/qgis-suite $(SUITE)
 else
 test-qgis:
-	@if ! $(QGIS_PYTHON) -c 'import qgis.core' 2>/dev/null; then \
+	@if [ -z "$(LRELEASE)" ] || ! $(QGIS_PYTHON) -c 'import qgis.core' 2>/dev/null; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(QGIS_PACKAGES) >/dev/null; \
 	  fi; \
@@ -62,11 +63,34 @@ lint: $(VENV)/.test
 	$(VENV)/bin/lint-imports
 endif
 
-# What is committed, under the one folder that QGIS expects; nothing else can slip in.
+# Qt's compiler of translations has another name on every system.
+LRELEASE = $(firstword $(foreach tool,/usr/lib/qt5/bin/lrelease /usr/lib/qt6/bin/lrelease lrelease-qt5 lrelease,$(shell \
+  command -v $(tool) 2>/dev/null)))
+LANGUAGES = es
+
+lrelease:
+	@if [ -z "$(LRELEASE)" ]; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends qttools5-dev-tools >/dev/null; \
+	  else \
+	    echo "Missing: sudo apt-get install qttools5-dev-tools   (then run make again)" >&2; exit 1; \
+	  fi; \
+	fi
+
+translations: $(VENV)/.demo lrelease
+	$(VENV)/bin/python -m encoder_tools.translations
+	$(LRELEASE) -silent $(LANGUAGES:%=geosam_es/i18n/geosam_es_%.ts)
+
+# What is committed, under the one folder that QGIS expects, and the translations built from it; nothing else slips in.
 ZIP ?= dist/geosam_es.zip
-zip:
-	@mkdir -p $(dir $(ZIP))
-	git archive --format=zip --prefix=geosam_es/ -o $(ZIP) HEAD \
+zip: lrelease
+	@mkdir -p $(dir $(ZIP)) build/i18n
+	@set -e; for language in $(LANGUAGES); do \
+	  git show HEAD:geosam_es/i18n/geosam_es_$$language.ts >build/i18n/geosam_es_$$language.ts; \
+	  $(LRELEASE) -silent build/i18n/geosam_es_$$language.ts; \
+	done
+	git archive --format=zip -o $(ZIP) \
+	  --prefix=geosam_es/geosam_es/i18n/ $(LANGUAGES:%=--add-file=build/i18n/geosam_es_%.qm) --prefix=geosam_es/ HEAD \
 	  __init__.py metadata.txt requirements.txt resources.qrc LICENSE README.md CHANGELOG.md geosam_es
 	@echo "$(ZIP)"
 

@@ -1,0 +1,111 @@
+"""The zip that QGIS installs: what is in it, what is not, and what the plugin repository's scans say."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from encoder_tools.translations import read_translations
+
+ROOT = Path(__file__).resolve().parents[1]
+MAX_BYTES = 25 * 2**20
+LRELEASE = ["/usr/lib/qt5/bin/lrelease", "/usr/lib/qt6/bin/lrelease", "lrelease-qt5", "lrelease"]
+REQUIRED_KEYS = [
+    "name",
+    "qgisMinimumVersion",
+    "description",
+    "description[es]",
+    "about",
+    "about[es]",
+    "version",
+    "author",
+    "email",
+    "repository",
+    "tracker",
+    "homepage",
+    "tags",
+    "icon",
+]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if os.geteuid() != 0 and not any(shutil.which(name) for name in LRELEASE):
+        pytest.skip("lrelease is not installed: sudo apt-get install qttools5-dev-tools")
+    path = tmp_path_factory.mktemp("zip") / "geosam_es.zip"
+    result = subprocess.run(["make", "zip", f"ZIP={path}"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return path
+
+
+@pytest.fixture(scope="module")
+def unpacked(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unpacked")
+    with zipfile.ZipFile(archive) as content:
+        content.extractall(folder)
+    return folder / "geosam_es"
+
+
+def test_contents(archive: Path) -> None:
+    with zipfile.ZipFile(archive) as content:
+        names = content.namelist()
+    assert all(name.startswith("geosam_es/") for name in names)
+    for needed in ["__init__.py", "metadata.txt", "LICENSE", "requirements.txt", "geosam_es/models/mini/decoder.onnx"]:
+        assert f"geosam_es/{needed}" in names
+    unwanted = re.compile(r"/tests/|encoder_tools|__pycache__|\.pyc$|\.so$|\.dll$|\.exe$|/\.")
+    assert [name for name in names if unwanted.search(name)] == []
+    assert archive.stat().st_size <= MAX_BYTES
+
+
+def test_translations_are_built(unpacked: Path) -> None:
+    """The Spanish of what is committed, in the form that Qt reads."""
+    sources = sorted((unpacked / "geosam_es" / "i18n").glob("*.ts"))
+    assert [path.name for path in sources] == ["geosam_es_es.ts"]
+    for source in sources:
+        built = source.with_suffix(".qm").read_bytes()
+        assert built.startswith(bytes.fromhex("3cb86418caef9c95cd211cbf60a1bddd"))
+        for translation in read_translations(source).values():
+            assert translation.encode("utf-16-be") in built
+
+
+def test_metadata_are_complete(unpacked: Path) -> None:
+    metadata = configparser.ConfigParser(interpolation=None)
+    metadata.read(unpacked / "metadata.txt", encoding="utf-8")
+    general = metadata["general"]
+    assert [key for key in REQUIRED_KEYS if not general.get(key, "").strip()] == []
+    assert (unpacked / general["icon"]).is_file()
+    version = re.search(r'__version__ = "(.+)"', (unpacked / "geosam_es" / "__init__.py").read_text(encoding="utf-8"))
+    assert version is not None and version[1] == general["version"]
+    assert "onnxruntime" in general["about"] and "onnxruntime" in general["about[es]"]
+
+
+def test_bandit_finds_nothing(unpacked: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "bandit", "-q", "-r", "-f", "json", str(unpacked)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = json.loads(result.stdout)
+    assert [(item["filename"], item["line_number"], item["issue_text"]) for item in found["results"]] == []
+    assert found["errors"] == []
+
+
+def test_detect_secrets_finds_nothing(unpacked: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "detect_secrets", "scan", "--all-files", "."],
+        cwd=unpacked,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(result.stdout)["results"] == {}
