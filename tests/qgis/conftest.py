@@ -25,6 +25,7 @@ else:
         QgsSettings,
         QgsVectorLayer,
     )
+    from qgis.PyQt.QtCore import QLocale
     from qgis.PyQt.QtWidgets import QApplication
 
     from geosam_es.gui.raster_source import GdalRaster
@@ -33,9 +34,17 @@ else:
 
 @pytest.fixture(autouse=True)
 def fresh_settings(qgis_app: Any) -> Iterator[None]:
-    QgsSettings().remove("geosam_es")
+    settings = QgsSettings()
+    settings.remove("geosam_es")
+    # The tests read English and its numbers, whatever the system's language is.
+    own = QLocale()
+    QLocale.setDefault(QLocale.c())
+    settings.setValue("locale/overrideFlag", True)
+    settings.setValue("locale/userLocale", "en")
     yield
-    QgsSettings().remove("geosam_es")
+    settings.remove("geosam_es")
+    settings.remove("locale")
+    QLocale.setDefault(own)
 
 
 @pytest.fixture(autouse=True)
