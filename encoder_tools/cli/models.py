@@ -92,10 +92,7 @@ def train_mini_command(data: Path | None, out: Path, minutes: float | None) -> N
     Example:
       geosam-es train-mini --data data/ --out runs/mini
     """
-    # Imported here, because they need torch.
-    from ..mini.export import load_checkpoint, write_model
+    # Imported here, because it needs torch.
     from ..mini.train import run_training
 
-    net, trained = load_checkpoint(run_training(data, out, minutes))
-    write_model(net, out, trained)
-    click.echo(f"{out}: trained and exported")
+    click.echo(f"{run_training(data, out, minutes)}: trained and exported")

@@ -258,7 +258,7 @@ def _embedded_entry() -> ModelEntry:
         name="mini",
         bytes=sum(file.stat().st_size for file in _EMBEDDED_MODEL.glob("*.onnx")),
         licence=fields.get("licence", ""),
-        sha256=fields.get("encoder_sha256", ""),
+        sha256=fields.get("encoder_sha256", "").removeprefix("sha256:"),
         url="",
         path=_EMBEDDED_MODEL,
         downloaded=there,

@@ -58,7 +58,7 @@ def test_three_graphs_weigh_at_most_12_mb() -> None:
 
 def test_model_json_names_files_and_their_hashes() -> None:
     record = json.loads((FOLDER / "model.json").read_text(encoding="utf-8"))
-    hashes = {name: hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() for name in FILES}
+    hashes = {name: "sha256:" + hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() for name in FILES}
     assert record["files"] == hashes
     assert record["encoder_sha256"] == hashes["encoder.onnx"]
     assert record["name"] == "mini"
