@@ -16,6 +16,7 @@ from qgis.core import (
     QgsUnitTypes,
     QgsVectorLayer,
 )
+from qgis.PyQt.QtCore import QLocale
 from shapely.affinity import scale
 
 from ..core.orthogonal import square_angles
@@ -169,7 +170,7 @@ def _large_parts(outline: Outline, limit: float, meter: EllipsoidArea) -> Outlin
 
 
 def _number(value: float) -> str:
-    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+    return str(QLocale().toString(value, "f", 0) if value >= 10 else QLocale().toString(value, "g", 2))
 
 
 def layer_geometries(layer: QgsVectorLayer, outline: Outline) -> list[QgsGeometry]:

@@ -34,6 +34,7 @@ from geosam_es.store.signature import raster_signature
 from tests.helpers import BlobDecoder
 from tests.qgis.support import LEFT, TOP, Interface, click, place, wait_until
 
+HELP = FOLDER.parent / "help"
 SPANISH = read_translations(FOLDER / "geosam_es_es.ts")
 OWN_OF_QGIS = (QgsColorButton, QgsFieldComboBox, QgsFileWidget, QgsMapLayerComboBox)
 """Their inner parts are translated by QGIS itself, which has no translation in these tests."""
@@ -221,6 +222,12 @@ def test_every_locale(spanish: None, locale: str, text: str) -> None:
     language.remove()
     language.remove()
     assert tr("Undo the last prompt") == "Undo the last prompt"
+
+
+def test_the_help_is_the_same_in_both_languages() -> None:
+    english, own = ((HELP / name).read_text(encoding="utf-8") for name in ("index.html", "index.es.html"))
+    for tag in ("tr", "li", "kbd", "code", "p", "h2"):
+        assert own.count(f"<{tag}>") == english.count(f"<{tag}>") > 0, tag
 
 
 def test_without_a_built_file_texts_are_english(spanish: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
