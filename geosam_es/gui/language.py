@@ -18,14 +18,18 @@ class Language:
     def __init__(self) -> None:
         self._translator: QTranslator | None = None
 
+    @property
+    def name(self) -> str:
+        """What QGIS speaks, as ``es`` or ``en_US``."""
+        # Given on the command line, or else from the settings: the user's own choice before the system's.
+        return str(QgsApplication.instance().translation() or QgsApplication.locale())
+
     def install(self) -> None:
         """Translate from now on."""
         if self._translator is not None:
             return
-        # Given on the command line, or else from the settings: the user's own choice before the system's.
-        name = QgsApplication.instance().translation() or QgsApplication.locale()
         translator = QTranslator()
-        if translator.load(QLocale(name), "geosam_es", "_", str(FOLDER), ".qm"):
+        if translator.load(QLocale(self.name), "geosam_es", "_", str(FOLDER), ".qm"):
             QCoreApplication.installTranslator(translator)
             self._translator = translator
 

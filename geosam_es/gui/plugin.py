@@ -20,9 +20,9 @@ from .settings import Settings
 if TYPE_CHECKING:
     from .interaction import Interaction
 
-__all__ = ["GeoSamPlugin"]
+__all__ = ["GeoSamPlugin", "help_page"]
 
-_HELP = Path(__file__).resolve().parent.parent / "help" / "index.html"
+_HELP = Path(__file__).resolve().parent.parent / "help"
 
 
 class GeoSamPlugin:
@@ -122,4 +122,10 @@ class GeoSamPlugin:
             self.interaction.apply_settings()
 
     def _show_help(self) -> None:
-        QDesktopServices.openUrl(QUrl.fromLocalFile(str(_HELP)))
+        QDesktopServices.openUrl(QUrl.fromLocalFile(str(help_page(self._language.name))))
+
+
+def help_page(language: str) -> Path:
+    """Return the help in a language such as ``es`` or ``es_ES``, and in English where it was not translated."""
+    translated = _HELP / f"index.{language[:2]}.html"
+    return translated if translated.is_file() else _HELP / "index.html"

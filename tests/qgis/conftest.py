@@ -25,11 +25,19 @@ else:
         QgsSettings,
         QgsVectorLayer,
     )
-    from qgis.PyQt.QtCore import QLocale
+    from qgis.PyQt.QtCore import QLocale, QSettings
     from qgis.PyQt.QtWidgets import QApplication
 
     from geosam_es.gui.raster_source import GdalRaster
     from tests.qgis.support import CRS, LEFT, PIXEL, SIDE, TOP, TRANSFORM, Interface, scene
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_settings_file(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep away from the settings of the user, and of tests that run at the same time."""
+    folder = str(tmp_path_factory.mktemp("settings"))
+    for kind in (QSettings.Format.NativeFormat, QSettings.Format.IniFormat):
+        QSettings.setPath(kind, QSettings.Scope.UserScope, folder)
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QToolBar
 
 from geosam_es.gui import dependencies
 from geosam_es.gui.interaction import Interaction
-from geosam_es.gui.plugin import GeoSamPlugin
+from geosam_es.gui.plugin import GeoSamPlugin, help_page
 from geosam_es.store import StoreReader, store_path_for
 from geosam_es.store.reader import TileState
 from tests.helpers import BlobDecoder
@@ -142,6 +142,12 @@ class TestLoading:
         monkeypatch.setattr(dependencies.metadata, "version", lambda _name: "1.8.5")
         assert dependencies.missing_packages() == ["shapely 2"]
         assert Path(dependencies.install_text().split('"')[1]).is_file()
+
+    @pytest.mark.parametrize(
+        ("language", "word"), [("es", "Gestos"), ("es_ES", "Gestos"), ("en_US", "Gestures"), ("eu", "Gestures")]
+    )
+    def test_help_comes_in_the_users_language(self, language: str, word: str) -> None:
+        assert word in help_page(language).read_text(encoding="utf-8")
 
     def test_options_are_applied(self, iface: Interface, plugin: GeoSamPlugin, ready: Interaction) -> None:
         page = iface.options_factories[0].createWidget(iface.window)
