@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from geosam_es.core.grid import Tile
-from geosam_es.errors import GeoSamError, OutputError, StoreError
+from geosam_es.errors import GeoSamError, OutputError, RasterError, StoreError
 from geosam_es.inference.encoder import Encoder
 from geosam_es.inference.encoding import (
     EncodeOptions,
@@ -123,7 +123,13 @@ def encode(
     writer, is_new = _open_writer(plan, store, decoder_files, resume=resume, overwrite=overwrite)
     try:
         with bounded_cache():
-            return encode_tiles(plan, encoder, writer, progress=progress)
+            report = encode_tiles(plan, encoder, writer, progress=progress)
+        if report.skipped == len(plan.pyramid):
+            raise RasterError(
+                f"{plan.raster.path} shows nothing: every tile is without data, of one colour, or outside --aoi",
+                "check the image, its nodata value and the area of interest",
+            )
+        return report
     except GeoSamError as error:
         is_kept = isinstance(error, OutputError) and any(count.encoded for count in StoreReader(store).counts())
         if is_kept:

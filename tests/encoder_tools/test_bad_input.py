@@ -82,6 +82,14 @@ def test_bad_rasters_one_by_one(tmp_path: Path, fails: Callable[..., str], model
     assert f"{tmp_path / 'missing.tif'} is not there" in fails("encode", tmp_path / "missing.tif", "--model", model)
 
 
+def test_a_raster_of_one_colour_leaves_no_store(tmp_path: Path, run: Run, model: Path) -> None:
+    black = write_raster(tmp_path / "black.tif", np.zeros((3, 20, 30), np.uint8))
+    result = run("encode", black, "--model", model)
+    assert result.exit_code == 2
+    assert f"Error: {black} shows nothing" in result.stderr
+    assert files(tmp_path) == {"black.tif"}
+
+
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_bad_rasters_do_not_stop_the_good_ones(tmp_path: Path, spawn: Spawn, model: Path) -> None:
     """As a process, so that nothing else can write to standard error unseen: warnings, logs, GDAL, tracebacks."""

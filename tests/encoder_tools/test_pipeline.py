@@ -181,10 +181,9 @@ def test_skipped_tiles_do_not_pile_up_either(
 
     monkeypatch.setattr(StoreWriter, "skip", slow_skip)
     plan = replace(plan_of(CountingRaster()), aoi=shapely.box(1e7, 1e7, 2e7, 2e7))
-    report = encode(
-        plan, SampleEncoder(), tmp_path / "s.zarr", decoder, progress=lambda done, total: meter.add(bool(done))
-    )
-    assert report.skipped == len(plan.pyramid)
+    with pytest.raises(RasterError, match="shows nothing"):
+        encode(plan, SampleEncoder(), tmp_path / "s.zarr", decoder, progress=lambda done, total: meter.add(bool(done)))
+    assert not (tmp_path / "s.zarr").exists()
     assert meter.most <= 2 + encoding.WRITERS + 1
 
 
