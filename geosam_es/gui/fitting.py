@@ -170,7 +170,8 @@ def _large_parts(outline: Outline, limit: float, meter: EllipsoidArea) -> Outlin
 
 
 def _number(value: float) -> str:
-    return str(QLocale().toString(value, "f", 0) if value >= 10 else QLocale().toString(value, "g", 2))
+    kind, digits = ("f", 0) if value >= 10 else ("g", 2)
+    return str(QLocale().toString(float(value), kind, digits))
 
 
 def layer_geometries(layer: QgsVectorLayer, outline: Outline) -> list[QgsGeometry]:

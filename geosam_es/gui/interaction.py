@@ -337,7 +337,7 @@ class Interaction(QObject):
         # A point stands before decimals in one language, and for thousands in another.
         locale = QLocale()
         return tr("Score {score} · {rank} of {count} · {area} m² · {time:.0f} ms").format(
-            score=locale.toString(result.score, "f", 2),
+            score=locale.toString(float(result.score), "f", 2),
             rank=result.rank + 1,
             count=result.candidates,
             area=locale.toString(area, "f", 0),
