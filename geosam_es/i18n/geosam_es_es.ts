@@ -899,7 +899,7 @@ Espacio o rueda: desplazar y hacer zum</translation>
     </message>
     <message>
       <source>move it inside</source>
-      <translation>moverlo adentro</translation>
+      <translation>colocarlo dentro</translation>
     </message>
     <message>
       <source>The box lies outside the raster or has no area</source>

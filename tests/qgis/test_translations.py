@@ -167,7 +167,7 @@ def test_an_error_of_the_core_in_the_message_bar(
     wait_until(lambda: interaction.controller.store is not None)
     interaction.controller.add_point(QgsPointXY(LEFT - 50, TOP))
     wait_until(iface.messages)
-    assert iface.messages() == ["El punto (699950, 4400000) está fuera del ráster: moverlo adentro"]
+    assert iface.messages() == ["El punto (699950, 4400000) está fuera del ráster: colocarlo dentro"]
     iface.bar.clearWidgets()
     interaction.open_store(blob_store / "no {0} store")
     wait_until(iface.messages)
