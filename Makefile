@@ -17,6 +17,8 @@ QGIS_VENV ?= .venv-qgis
 # The tests use PyTorch's CPU build where pip offers one. torchvision is left out on purpose: beside a CPU build of
 # PyTorch the one on PyPI does not import, and the tests cover the way without it.
 TORCH ?= torch==2.13.0
+# One process a core, each file in one of them.
+PYTEST_OPTIONS ?= -n auto --dist loadfile
 IMAGE ?=
 DATA ?=
 
@@ -36,7 +38,7 @@ demo: $(VENV)/.demo
 test: lint test-core test-qgis
 
 test-core: $(VENV)/.test
-	$(VENV)/bin/python -m pytest --ignore tests/qgis
+	$(VENV)/bin/python -m pytest $(PYTEST_OPTIONS) --ignore tests/qgis
 
 # Without QGIS, and without the right to install it, these tests are left out, and that is said aloud.
 ifdef SUITE
@@ -51,7 +53,7 @@ test-qgis:
 	fi; \
 	if $(QGIS_PYTHON) -c 'import qgis.core' 2>/dev/null; then \
 	  $(MAKE) --no-print-directory $(QGIS_VENV)/.test && \
-	  QT_QPA_PLATFORM=offscreen PYTHONPATH=$(QGIS_PLUGINS) $(QGIS_VENV)/bin/python -m pytest tests/qgis; \
+	  QT_QPA_PLATFORM=offscreen PYTHONPATH=$(QGIS_PLUGINS) $(QGIS_VENV)/bin/python -m pytest $(PYTEST_OPTIONS) tests/qgis; \
 	else \
 	  echo "SKIPPED: every test of the QGIS plugin. To run them: sudo apt-get install $(QGIS_PACKAGES)" >&2; \
 	fi
