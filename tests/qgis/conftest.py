@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import traceback
@@ -38,6 +39,13 @@ def own_settings_file(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = str(tmp_path_factory.mktemp("settings"))
     for kind in (QSettings.Format.NativeFormat, QSettings.Format.IniFormat):
         QSettings.setPath(kind, QSettings.Scope.UserScope, folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_outlives_qgis(qgis_app: Any) -> Iterator[None]:
+    """Let go of QGIS's objects while QGIS is there: pytest collects garbage after it, which ends the process."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)
