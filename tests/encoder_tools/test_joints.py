@@ -53,9 +53,7 @@ def roofs(raster: Raster, data_folder: Path) -> list[shapely.Geometry]:
 def at_a_joint(segmenter: Segmenter, roof: shapely.Geometry) -> bool:
     transform = segmenter.reader.metadata.raster.transform
     pixels = transform.inverse().apply_geometry(roof)
-    borders = [
-        shapely.box(*segmenter.pyramid.tile_bounds(tile)).exterior for tile in segmenter.pyramid.grids[0]
-    ]
+    borders = [shapely.box(*segmenter.pyramid.tile_bounds(tile)).exterior for tile in segmenter.pyramid.grids[0]]
     return any(border.intersects(pixels) for border in borders)
 
 
