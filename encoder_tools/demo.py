@@ -22,6 +22,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geosam_es.core.prompts import Bounds, Point
+from geosam_es.core.window import Window
 from geosam_es.errors import GeoSamError, OutputError
 from geosam_es.inference.session import open_segmenter
 
@@ -165,6 +166,10 @@ def _grid_prompts(raster: Raster) -> list[tuple[ObjectPrompts, Truth]]:
     for row in range(GRID_SIDE):
         for col in range(GRID_SIDE):
             place = (col + 0.5) / GRID_SIDE * raster.width, (row + 0.5) / GRID_SIDE * raster.height
+            pixel, valid = raster.read_bands(Window(int(place[0]), int(place[1]), 1, 1), 1)
+            # Black margins without a nodata tag are no objects.
+            if not valid.all() or not pixel.any():
+                continue
             point = Point(*raster.transform.apply(*place))
             item = ObjectPrompts(f"click {row * GRID_SIDE + col + 1}", (point,))
             prompts.append((item, Truth("object", shapely.Polygon())))
@@ -176,7 +181,8 @@ def _best_apart(report: SegmentReport) -> SegmentReport:
     kept: list[ObjectResult] = []
     for item in sorted(report.results, key=lambda item: -item.result.score):
         geometry = item.result.geometry
-        if all(geometry.intersection(k.result.geometry).area < 0.1 * geometry.area for k in kept):
+        is_speck = sum(polygon.area for polygon in item.result.candidate.polygons) < MIN_OBJECT_PIXELS
+        if not is_speck and all(geometry.intersection(k.result.geometry).area < 0.1 * geometry.area for k in kept):
             kept.append(item)
     return SegmentReport(kept[:SHOWN_WITHOUT_TRUTH], report.left_out, report.seconds)
 

@@ -77,6 +77,7 @@ def export_command(model_or_checkpoint: str, output: Path, with_encoder: bool) -
     # Imported here, because it needs torch.
     from ..sam.export import export_model
 
+    click.echo(f"Exporting {model_or_checkpoint}; the image encoder takes minutes.", err=True)
     info = export_model(model_or_checkpoint, output, with_encoder)
     click.echo(f"{output}: {', '.join(sorted(path.name for path in output.glob('*.onnx')))} of {info.name}")
 
