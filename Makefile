@@ -27,7 +27,7 @@ QGIS_PLUGINS ?= /usr/share/qgis/python/plugins
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test test-core test-qgis lint zip translations lrelease train-mini clean
+.PHONY: help demo test system test-core test-qgis lint zip translations lrelease train-mini clean
 
 help:
 	@sed -n '2,11s/^# *//p' Makefile
@@ -35,35 +35,40 @@ help:
 demo: $(VENV)/.demo
 	$(VENV)/bin/python -m encoder_tools.demo $(if $(IMAGE),"$(IMAGE)")
 
-test: lint test-core test-qgis
+test: system lint test-core test-qgis
 
 test-core: $(VENV)/.test
 	$(VENV)/bin/python -m pytest $(PYTEST_OPTIONS) --ignore tests/qgis
 
-# Without QGIS, and without the right to install it, these tests are left out, and that is said aloud.
+# QGIS and Qt's compiler of translations, where they are missing and may be installed.
+system:
+	@if [ -z "$(LRELEASE)" ] || ! $(QGIS_PYTHON) -c 'import qgis.core' 2>/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(QGIS_PACKAGES) >/dev/null; \
+	  else \
+	    echo "Missing: sudo apt-get install $(QGIS_PACKAGES)" >&2; \
+	  fi; \
+	fi
+
+# Without QGIS these tests are left out, and that is said aloud.
 ifdef SUITE
 test-qgis:
 	.ci/qgis-suite $(SUITE)
 else
-test-qgis:
-	@if [ -z "$(LRELEASE)" ] || ! $(QGIS_PYTHON) -c 'import qgis.core' 2>/dev/null; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(QGIS_PACKAGES) >/dev/null; \
-	  fi; \
-	fi; \
-	if $(QGIS_PYTHON) -c 'import qgis.core' 2>/dev/null; then \
+test-qgis: system
+	@if $(QGIS_PYTHON) -c 'import qgis.core' 2>/dev/null; then \
 	  $(MAKE) --no-print-directory $(QGIS_VENV)/.test && \
 	  QT_QPA_PLATFORM=offscreen PYTHONPATH=$(QGIS_PLUGINS) $(QGIS_VENV)/bin/python -m pytest $(PYTEST_OPTIONS) tests/qgis; \
 	else \
-	  echo "SKIPPED: every test of the QGIS plugin. To run them: sudo apt-get install $(QGIS_PACKAGES)" >&2; \
+	  echo "SKIPPED: every test of the QGIS plugin, for want of QGIS" >&2; \
 	fi
+endif
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-endif
 
 # Qt's compiler of translations has another name on every system.
 LRELEASE = $(firstword $(foreach tool,/usr/lib/qt5/bin/lrelease /usr/lib/qt6/bin/lrelease lrelease-qt5 lrelease,$(shell \
