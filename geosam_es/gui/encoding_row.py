@@ -35,6 +35,7 @@ class EncodingRow(QWidget):
             tr("Encode this layer"), tr("Encode the whole raster in the background; go on working meanwhile")
         )
         self.layer_button.clicked.connect(lambda: self.layer_wanted.emit())
+        self._tips = {button: button.toolTip() for button in (self.view_button, self.layer_button)}
         self._bar = QProgressBar()
         self._bar.setTextVisible(False)
         self._cancel = QToolButton()
@@ -53,9 +54,11 @@ class EncodingRow(QWidget):
         self.show_end()
 
     def set_possible(self, possible: bool) -> None:
-        """Enable the buttons where there is something that can be encoded."""
-        self.view_button.setEnabled(possible)
-        self.layer_button.setEnabled(possible)
+        """Enable the buttons where there is something that can be encoded, and say why where there is not."""
+        reason = tr("Tiles can be added only to the store of a local raster, made by the model chosen in the options")
+        for button, tip in self._tips.items():
+            button.setEnabled(possible)
+            button.setToolTip(tip if possible else reason)
 
     def show_progress(self, percent: int, text: str) -> None:
         """Show how far it got."""

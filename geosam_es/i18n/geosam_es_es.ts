@@ -382,6 +382,10 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>Detener; lo ya codificado se conserva</translation>
     </message>
     <message>
+      <source>Tiles can be added only to the store of a local raster, made by the model chosen in the options</source>
+      <translation>Solo se pueden añadir teselas al almacén de un ráster local hecho con el modelo elegido en las opciones</translation>
+    </message>
+    <message>
       <source>The raster has no CRS</source>
       <translation>El ráster no tiene SRC</translation>
     </message>

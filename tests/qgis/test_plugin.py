@@ -433,6 +433,7 @@ class TestStores:
 
     def test_the_model_of_another_encoder_is_not_mixed_in(self, iface: Interface, ready: Interaction) -> None:
         assert not ready.dock.encoding.view_button.isEnabled()
+        assert "model chosen in the options" in ready.dock.encoding.view_button.toolTip()
         ready._encode(whole=True)
         assert "--resume" in iface.messages()[-1]
 
