@@ -224,6 +224,8 @@ class _Command:
 def _edit_command(layer: QgsVectorLayer, text: str) -> Iterator[_Command]:
     """Make one undo step of everything inside; after an error or a cancel the layer is as before."""
     command = _Command()
+    # Of earlier edits; what is there later is about this one.
+    layer.dataProvider().clearErrors()
     layer.beginEditCommand(text)
     try:
         yield command
@@ -250,7 +252,15 @@ def _add(layer: QgsVectorLayer, feature: QgsFeature) -> QgsFeature:
 
 
 def _refused(layer: QgsVectorLayer) -> EditError:
-    return EditError(tr("{name} did not take the polygon").format(name=layer.name()), tr("see QGIS's log"))
+    """Return what to raise; in a transaction group it is the database that refuses, at once, and says why."""
+    reasons = layer.dataProvider().errors()
+    if not reasons:
+        return EditError(tr("{name} did not take the polygon").format(name=layer.name()), tr("see QGIS's log"))
+    problem = tr("{name} did not take the polygon: {reason}")
+    return EditError(
+        problem.format(name=layer.name(), reason=reasons[-1].partition("\n")[0]),
+        tr("give its fields values that the database takes, or choose another target layer"),
+    )
 
 
 def _keep(

@@ -59,6 +59,10 @@ class Provenance:
         Name of the raster's file.
     created : str
         ISO 8601.
+    level : int, optional
+        Of the tile that answered; None where it is not known.
+    candidate : int
+        Rank of the mask that was chosen, counted from 0.
     """
 
     model: str
@@ -66,10 +70,23 @@ class Provenance:
     prompts: Prompts
     raster: str
     created: str
+    level: int | None = None
+    candidate: int = 0
+
+    def values(self, digits: int = _DIGITS[0]) -> dict[str, Any]:
+        """Return the values of `PROVENANCE_FIELDS`, the prompts as text, with level and candidate among them."""
+        record = json.loads(prompts_to_json(self.prompts, digits))
+        if self.level is not None:
+            record["level"] = self.level
+        if self.candidate:
+            record["candidate"] = self.candidate
+        prompts = json.dumps(record, separators=(",", ":"))
+        return {**{name: getattr(self, name) for name in PROVENANCE_FIELDS}, "prompts": prompts}
 
     def to_json(self) -> str:
         """Return everything as one JSON object."""
-        record = {**vars(self), "prompts": json.loads(prompts_to_json(self.prompts))}
+        values = self.values()
+        record = {**values, "prompts": json.loads(values["prompts"])}
         return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
@@ -154,12 +171,17 @@ def provenance_from_values(values: Mapping[str, Any]) -> Provenance:
         If the prompts cannot be read.
     """
     score = values.get("score")
+    prompts = prompts_from_json(values["prompts"])
+    answer = _load(values["prompts"])
+    level, candidate = answer.get("level"), answer.get("candidate")
     return Provenance(
         model=_text(values.get("model")),
         score=float(score) if isinstance(score, (int, float)) else math.nan,
-        prompts=prompts_from_json(values["prompts"]),
+        prompts=prompts,
         raster=_text(values.get("raster")),
         created=_text(values.get("created")),
+        level=level if isinstance(level, int) and level >= 0 else None,
+        candidate=candidate if isinstance(candidate, int) and candidate >= 0 else 0,
     )
 
 
@@ -202,7 +224,9 @@ def _forms(name: str, provenance: Provenance) -> Iterator[Any]:
     """Yield ways to write a value, the best first."""
     if name == "prompts":
         # A text cut short would be no JSON: rather a coarser one, or none.
-        yield from (prompts_to_json(provenance.prompts, digits) for digits in _DIGITS)
+        yield from (provenance.values(digits)["prompts"] for digits in _DIGITS)
+        # Fields of JSON, as PostgreSQL's, take no text.
+        yield json.loads(provenance.values()["prompts"])
         # Not those of an earlier outline.
         yield None
     elif name == "score":
@@ -218,9 +242,7 @@ def keep_beside(layer: QgsVectorLayer, feature_id: int, provenance: Provenance) 
     """
     if can_keep(layer) and not _keeps_prompts(layer.fields()):
         score = None if math.isnan(provenance.score) else provenance.score
-        keep_record(
-            layer, feature_id, {**vars(provenance), "score": score, "prompts": prompts_to_json(provenance.prompts)}
-        )
+        keep_record(layer, feature_id, {**provenance.values(), "score": score})
 
 
 def read_provenance(layer: QgsVectorLayer, feature: QgsFeature) -> Provenance | None:
@@ -244,4 +266,8 @@ def read_provenance(layer: QgsVectorLayer, feature: QgsFeature) -> Provenance | 
     else:
         values = find_record(layer, feature.id())
     prompts = values.get("prompts") if values else None
-    return provenance_from_values(values) if values and isinstance(prompts, str) and prompts else None
+    if isinstance(prompts, dict):
+        prompts = json.dumps(prompts)
+    if not values or not isinstance(prompts, str) or not prompts:
+        return None
+    return provenance_from_values({**values, "prompts": prompts})

@@ -330,6 +330,14 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>consultar el registro de QGIS</translation>
     </message>
     <message>
+      <source>{name} did not take the polygon: {reason}</source>
+      <translation>{name} no aceptó el polígono: {reason}</translation>
+    </message>
+    <message>
+      <source>give its fields values that the database takes, or choose another target layer</source>
+      <translation>dar a sus campos valores que la base de datos acepte, o elegir otra capa de destino</translation>
+    </message>
+    <message>
       <source>see QGIS's log, and try again</source>
       <translation>consultar el registro de QGIS e intentarlo de nuevo</translation>
     </message>

@@ -13,6 +13,7 @@ import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
+from osgeo import ogr
 from qgis.core import QgsCoordinateReferenceSystem, QgsFeature, QgsField, QgsVectorLayer
 from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, QVariant
@@ -67,6 +68,15 @@ class TestJson:
             '{"points":[[725001.25,4372002,1],[725003,4372004,0]],"box":[725000,4372000,725010,4372010]}'
         )
 
+    @given(st.none() | st.integers(0, 9), st.integers(0, 3))
+    def test_level_and_candidate_come_back(self, level: int | None, candidate: int) -> None:
+        provenance = replace(PROVENANCE, level=level, candidate=candidate)
+        assert Provenance.from_json(provenance.to_json()) == provenance
+
+    def test_they_take_room_only_where_they_say_something(self) -> None:
+        assert PROVENANCE.values()["prompts"] == prompts_to_json(PROMPTS)
+        assert '"level":2,"candidate":1' in replace(PROVENANCE, level=2, candidate=1).values()["prompts"]
+
     def test_degrees_keep_their_decimals(self) -> None:
         prompts = Prompts((Point(-0.376288123, 39.469907456),))
         point = prompts_from_json(prompts_to_json(prompts)).points[0]
@@ -103,6 +113,23 @@ class TestFields:
         read = read_provenance(layer, feature)
         assert read is not None and read.prompts == PROMPTS and read.model == ""
         assert read.created.startswith("2026-11-20T10:00:00")
+
+    def test_prompts_in_a_field_of_json(self, tmp_path: Path) -> None:
+        path = str(tmp_path / "json.gpkg")
+        dataset = ogr.GetDriverByName("GPKG").CreateDataSource(path)
+        table = dataset.CreateLayer("json", None, ogr.wkbMultiPolygon)
+        table.CreateField(ogr.FieldDefn("model", ogr.OFTString))
+        field = ogr.FieldDefn("prompts", ogr.OFTString)
+        field.SetSubType(ogr.OFSTJSON)
+        table.CreateField(field)
+        del table, dataset
+        layer = QgsVectorLayer(path, "json", "ogr")
+        layer.setCrs(UTM)
+        feature = layer.getFeature(accept(layer))
+        assert isinstance(feature["prompts"], dict)
+        assert layer.commitChanges(), layer.commitErrors()
+        read = read_provenance(layer, next(layer.getFeatures()))
+        assert read is not None and read.prompts == PROMPTS
 
     def test_a_field_that_only_shares_a_name_is_left_alone(self) -> None:
         """The score of a habitat is not the score of a mask."""
