@@ -90,7 +90,7 @@ class Acceptor(QObject):
                 raise EditError(
                     tr("This polygon was drawn on {name}").format(name=provenance.raster), tr("open the store of it")
                 )
-            self._controller.start_from(provenance.prompts)
+            self._controller.start_from(provenance.prompts, provenance.level, provenance.candidate)
         except GeoSamError as error:
             self.failed.emit(error)
             return
@@ -110,7 +110,7 @@ class Acceptor(QObject):
             return
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         raster = store.metadata.raster.file_name
-        provenance = Provenance(result.model, result.score, drawing.prompts, raster, created)
+        provenance = Provenance(result.model, result.score, drawing.prompts, raster, created, result.level, result.rank)
         geometry = to_qgs(result.geometry)
         options = accept_options(self._settings)
         try:

@@ -195,23 +195,23 @@ class SegmentationController(QObject):
             box = Bounds(min(xs), min(ys), max(xs), max(ys))
             self._prompt(lambda session: session.set_box(box), box, located[1])
 
-    def start_from(self, prompts: Prompts) -> None:
-        """Draw anew what prompts in map coordinates of the raster's CRS say, one step each."""
+    def start_from(self, prompts: Prompts, level: int | None = None, candidate: int = 0) -> None:
+        """Draw anew what prompts in map coordinates of the raster's CRS say, one step each.
+
+        At the level and with the candidate of then, where they are known, so that the same polygon comes of it.
+        """
         self.discard()
-        bounds = prompts.positive_bounds
-        x, y = (bounds.min_x + bounds.max_x) / 2, (bounds.min_y + bounds.max_y) / 2
-        store = self._store
-        if store is None:
+        if self._store is None:
             return
-        try:
-            level = self._view.level(store, self._view.from_raster(store, x, y))
-        except QgsCsException:
-            level = 0
+        if level is None:
+            level = self._view.level_around(self._store, prompts.positive_bounds)
         box = prompts.box
         if box is not None:
             self._prompt(lambda session: session.set_box(box), box, level)
         for point in prompts.points:
             self._prompt(methodcaller("add_point", *point), point, level)
+        for _ in range(candidate):
+            self.next_candidate()
 
     def undo(self) -> None:
         """Take the last prompt back."""

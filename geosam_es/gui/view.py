@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from qgis.core import QgsCoordinateTransform, QgsMapSettings, QgsPointXY, QgsProject
+from qgis.core import QgsCoordinateTransform, QgsCsException, QgsMapSettings, QgsPointXY, QgsProject
 
 from ..core.geotransform import GeoTransform
+from ..core.prompts import Bounds
 from .crs import transform
 from .store_opening import OpenStore
 
@@ -75,6 +76,14 @@ class View:
         ratio = screen_pixel / store.metadata.raster.transform.pixel_size
         level = math.floor(math.log2(ratio) + _LEVEL_TOLERANCE)
         return max(0, min(level, store.metadata.levels - 1))
+
+    def level_around(self, store: OpenStore, bounds: Bounds) -> int:
+        """Return the level for the middle of a rectangle in the raster's CRS, 0 where the map cannot show it."""
+        middle = (bounds.min_x + bounds.max_x) / 2, (bounds.min_y + bounds.max_y) / 2
+        try:
+            return self.level(store, self.from_raster(store, *middle))
+        except QgsCsException:
+            return 0
 
     def sight(self, store: OpenStore) -> Sight:
         """Return what is in view."""

@@ -336,6 +336,28 @@ class TestAccepting:
         layer.undoStack().undo()
         assert next(layer.getFeatures()).geometry().equals(before.geometry())
 
+    def test_refining_begins_with_the_same_polygon_at_any_scale(
+        self, iface: Interface, ready: Interaction, tmp_path: Path
+    ) -> None:
+        """With the candidate that was chosen, and at the level that answered, not that of today's view."""
+        ready.dock.new_layer_wanted.emit(str(tmp_path / "new.gpkg"))
+        layer = ready.dock.layer
+        assert layer is not None
+        click(iface.canvas, place("a"))
+        settled(ready)
+        key(iface, Qt.Key.Key_Tab)
+        chosen = settled(ready).result
+        assert chosen.rank == 1
+        key(iface, Qt.Key.Key_Return)
+        wait_until(lambda: layer.featureCount() == 1)
+        iface.canvas.zoomByFactor(4)
+        QApplication.processEvents()
+        layer.selectAll()
+        key(iface, Qt.Key.Key_R)
+        again = settled(ready).result
+        assert (again.rank, again.level) == (chosen.rank, chosen.level)
+        assert again.geometry.symmetric_difference(chosen.geometry).area < 0.01 * chosen.geometry.area
+
     def test_refining_needs_a_polygon_with_prompts(
         self, iface: Interface, ready: Interaction, target: QgsVectorLayer
     ) -> None:
