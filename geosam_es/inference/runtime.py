@@ -51,7 +51,7 @@ class OnnxGraph:
             self._session: Any = onnxruntime.InferenceSession(
                 os.fspath(path), options, providers=["CPUExecutionProvider"]
             )
-        # onnxruntime's exceptions share no public base but RuntimeError and ValueError's parents.
+        # onnxruntime raises classes of its own, which share no public base.
         except Exception as error:
             raise ModelError(
                 "{path} is not an ONNX model that onnxruntime {version} can load",
@@ -87,7 +87,7 @@ class OnnxGraph:
         try:
             return dict(zip(names, self._session.run(names, feeds)))
         except Exception as error:
-            reason = str(error).strip().splitlines()[-1]
+            reason = (str(error).strip() or repr(error)).splitlines()[-1]
             raise ModelError(
                 "{name} failed ({reason})", "use a store and a decoder of one model", name=self.path.name, reason=reason
             ) from error

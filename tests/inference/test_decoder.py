@@ -1,0 +1,116 @@
+"""Both kinds of decoder, as files and inside a store: the split graphs, and the ordinary single graph of SAM."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from encoder_tools.models import mini_folder
+from geosam_es.core.grid import Tile
+from geosam_es.core.prompts import Bounds, Point, Prompts
+from geosam_es.errors import ModelError
+from geosam_es.inference.decoder import DecodedMasks, SingleGraphDecoder, SplitDecoder, load_decoder
+from geosam_es.inference.session import SegmentationSession, open_segmenter
+from geosam_es.store import StoreWriter
+from tests.helpers import make_metadata
+
+# segment_anything itself does not import where torchvision is missing, so only look whether it is there.
+needs_torch = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("torch", "segment_anything", "onnx")),
+    reason="PyTorch and segment_anything are not installed",
+)
+PROMPTS = [
+    Prompts((Point(500, 400),)),
+    Prompts((Point(500, 400), Point(100, 900, positive=False))),
+    Prompts(box=Bounds(200, 250, 800, 700)),
+    Prompts((Point(500, 400),), Bounds(200, 250, 800, 700)),
+]
+
+
+def masks(count: int, scores: list[float]) -> DecodedMasks:
+    return DecodedMasks(np.zeros((count, 4, 4), np.float32), np.array(scores, np.float32))
+
+
+def test_ranking_follows_sams_advice() -> None:
+    four = masks(4, [0.9, 0.5, 0.8, 0.6])
+    assert four.ranking(ambiguous=True) == [2, 3, 1]
+    assert four.ranking(ambiguous=False) == [0, 2, 3, 1]
+    assert masks(3, [0.1, 0.3, 0.2]).ranking(ambiguous=False) == [1, 2, 0]
+    assert masks(1, [0.4]).ranking(ambiguous=True) == [0]
+
+
+@pytest.fixture(scope="module")
+def sam_decoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from encoder_tools.sam.export import export_decoder, export_official_decoder
+    from encoder_tools.sam.model import load_sam
+
+    folder = tmp_path_factory.mktemp("sam")
+    sam = load_sam("vit_b", None, seed=3)
+    export_decoder(sam, folder)
+    export_official_decoder(sam, folder / "official.onnx")
+    export_official_decoder(sam, folder / "single.onnx", return_single_mask=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def features() -> dict[str, np.ndarray]:
+    values = np.random.default_rng(0).standard_normal((1, 256, 64, 64), dtype=np.float32)
+    return {"image_embeddings": values}
+
+
+@needs_torch
+@pytest.mark.parametrize("prompts", PROMPTS, ids=["point", "points", "box", "box and point"])
+@pytest.mark.parametrize("with_mask", [False, True])
+def test_the_official_graph_is_accepted_and_agrees(
+    sam_decoders: Path, features: dict[str, np.ndarray], prompts: Prompts, with_mask: bool
+) -> None:
+    split = load_decoder(sam_decoders / "prepare.onnx", sam_decoders / "decoder.onnx", threads=1)
+    official = load_decoder(None, sam_decoders / "official.onnx", threads=1)
+    assert isinstance(split, SplitDecoder) and isinstance(official, SingleGraphDecoder)
+    mask = features["image_embeddings"][0, :4].reshape(4, 64, 64).repeat(4, 1).repeat(4, 2)[0] if with_mask else None
+    ours = split.decode(split.prepare(features), prompts, mask)
+    theirs = official.decode(official.prepare(features), prompts, mask)
+    scale = np.abs(theirs.low_res_masks).max()
+    assert ours.low_res_masks.shape == theirs.low_res_masks.shape == (4, 256, 256)
+    assert np.abs(ours.low_res_masks - theirs.low_res_masks).max() <= 1e-3 * scale
+    np.testing.assert_allclose(ours.iou_predictions, theirs.iou_predictions, atol=1e-3)
+
+
+@needs_torch
+@pytest.mark.parametrize(("file", "candidates"), [("official.onnx", 3), ("single.onnx", 1)])
+def test_a_store_with_the_official_graph_answers(
+    sam_decoders: Path, features: dict[str, np.ndarray], tmp_path: Path, file: str, candidates: int
+) -> None:
+    model = {**make_metadata(1024, 1024).model, "features": {"image_embeddings": (256, 64, 64)}}
+    metadata = replace(make_metadata(1024, 1024), model=model, dtype="float16")
+    root = tmp_path / "sam.embeddings.zarr"
+    writer = StoreWriter.create(root, metadata, {"decoder.onnx": sam_decoders / file})
+    writer.write(Tile(0, 0, 0), {"image_embeddings": features["image_embeddings"][0]})
+    session = SegmentationSession(open_segmenter(root, threads=1))
+    result = session.add_point(500, 400)
+    assert (result.candidates, result.level) == (candidates, 0)
+    refined = session.add_point(520, 400)
+    assert refined.candidate.piece.logits.shape == (256, 256)
+
+
+def test_the_embedded_model_loads_as_a_split_decoder() -> None:
+    decoder = load_decoder(mini_folder() / "prepare.onnx", mini_folder() / "decoder.onnx", threads=1)
+    context = decoder.prepare({"image_embeddings": np.zeros((1, 512, 64, 64), np.float32)})
+    decoded = decoder.decode(context, PROMPTS[2])
+    assert decoded.low_res_masks.shape == (4, 256, 256) and decoded.iou_predictions.shape == (4,)
+
+
+def test_files_that_do_not_fit_are_told(tmp_path: Path) -> None:
+    mini = mini_folder()
+    with pytest.raises(ModelError, match=r"does not fit encoder\.onnx beside it"):
+        SplitDecoder(mini / "encoder.onnx", mini / "decoder.onnx", threads=1)
+    with pytest.raises(ModelError, match=r"not a whole SAM decoder"):
+        SingleGraphDecoder(mini / "decoder.onnx", threads=1)
+    shutil.copy(mini / "model.json", tmp_path / "decoder.onnx")
+    with pytest.raises(ModelError, match="is not an ONNX model"):
+        SingleGraphDecoder(tmp_path / "decoder.onnx")

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from encoder_tools.models import mini_folder
+from geosam_es.errors import ModelError
+from geosam_es.inference.encoder import FILL_RGB, ModelInfo, OnnxEncoder, read_model_info
+
+
+def test_the_embedded_model_encodes_a_batch() -> None:
+    encoder = OnnxEncoder(mini_folder(), threads=1)
+    tiles = np.random.default_rng(0).integers(0, 256, (2, 1024, 1024, 3), dtype=np.uint8)
+    both = encoder.encode(tiles)["image_embeddings"]
+    assert both.shape == (2, *encoder.info.features["image_embeddings"]) and both.dtype == np.float32
+    np.testing.assert_allclose(encoder.encode(tiles[1:])["image_embeddings"][0], both[1], atol=1e-4)
+    assert np.isfinite(both.astype(np.float16)).all()
+
+
+def test_padding_has_finite_features() -> None:
+    tile = np.empty((1, 1024, 1024, 3), np.uint8)
+    tile[:] = FILL_RGB
+    assert np.isfinite(OnnxEncoder(mini_folder(), threads=1).encode(tile)["image_embeddings"]).all()
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "{}", "[]", '{"name": "a", "encoder_sha256": "b", "licence": "c", "features": 3}']
+)
+def test_damaged_model_folders_are_told(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "model.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ModelError, match="is not a model folder"):
+        read_model_info(tmp_path)
+
+
+def test_an_encoder_of_another_kind_is_refused(tmp_path: Path) -> None:
+    shutil.copy(mini_folder() / "model.json", tmp_path)
+    shutil.copy(mini_folder() / "prepare.onnx", tmp_path / "encoder.onnx")
+    with pytest.raises(ModelError, match="is not an encoder"):
+        OnnxEncoder(tmp_path)
+
+
+def test_model_info_survives_json(tmp_path: Path) -> None:
+    info = ModelInfo("a", "b", "CC0-1.0", {"image_embeddings": (1, 2, 3)})
+    (tmp_path / "model.json").write_text(json.dumps(info.to_json()), encoding="utf-8")
+    assert read_model_info(tmp_path) == info

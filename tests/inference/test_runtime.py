@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from encoder_tools.models import mini_folder
+from geosam_es.errors import ModelError
+from geosam_es.inference.runtime import OnnxGraph, available_cores
+
+
+def test_missing_and_damaged_files_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is not there"):
+        OnnxGraph(tmp_path / "nothing.onnx")
+    whole = (mini_folder() / "decoder.onnx").read_bytes()
+    for name, content in {"empty.onnx": b"", "text.onnx": b"hello", "cut.onnx": whole[: len(whole) // 2]}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ModelError, match=f"{name} is not an ONNX model that onnxruntime"):
+            OnnxGraph(tmp_path / name)
+
+
+def test_inputs_that_do_not_fit_are_told() -> None:
+    graph = OnnxGraph(mini_folder() / "prepare.onnx", threads=1)
+    assert list(graph.inputs) == ["image_embeddings"]
+    for feeds in ({}, {"image_embeddings": np.zeros((1, 3, 64, 64), np.float32)}):
+        with pytest.raises(ModelError, match=r"prepare\.onnx failed \("):
+            graph.run(feeds)
+
+
+def test_an_error_without_a_text_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent:
+        def run(self, *_: object) -> None:
+            raise RuntimeError
+
+    graph = OnnxGraph(mini_folder() / "prepare.onnx", threads=1)
+    monkeypatch.setattr(graph, "_session", Silent())
+    with pytest.raises(ModelError, match="RuntimeError"):
+        graph.run({})
+
+
+def test_only_the_outputs_asked_for_come_back() -> None:
+    graph = OnnxGraph(mini_folder() / "prepare.onnx", threads=1)
+    wanted = list(graph.outputs)[:1]
+    assert list(graph.run({"image_embeddings": np.zeros((1, 512, 64, 64), np.float32)}, wanted)) == wanted
+
+
+def test_without_onnxruntime_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ModelError, match=r"onnxruntime is not installed: install it with: pip install onnxruntime"):
+        OnnxGraph(mini_folder() / "prepare.onnx")
+
+
+def test_there_is_a_core() -> None:
+    assert available_cores() >= 1
