@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import shapely
 import shapely.affinity
 from numpy.typing import NDArray
@@ -39,9 +40,8 @@ from encoder_tools.mini.sources import (
     read_geometries,
     read_rgb,
 )
-from geosam_es.errors import GeoSamError, OutputError, RasterError
+from geosam_es.errors import GeoSamError, ModelError, OutputError, RasterError
 from geosam_es.inference.encoder import FILL_RGB, TILE_SIZE
-from geosam_es.inference.runtime import OnnxGraph
 
 MODEL_FOLDER = Path(__file__).resolve().parents[2] / "geosam_es" / "models" / "mini"
 STRIDE = 4
@@ -50,7 +50,6 @@ MIN_AREA_M2 = 10.0
 MIN_AREA_PIXELS = 100.0
 BUILDING_PIXEL_M = 0.0746
 ROUNDS = 4
-THREADS = 2
 
 Prompt = tuple[float, float, float]
 
@@ -77,16 +76,25 @@ class OnnxMini:
     """The three exported graphs."""
 
     def __init__(self, folder: Path) -> None:
-        self.encoder, self.prepare, self.decoder = (
-            OnnxGraph(folder / f"{name}.onnx", THREADS) for name in ("encoder", "prepare", "decoder")
-        )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 2
+        # Spinning threads would take the processor from a training that runs beside this.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self.encoder, self.prepare, self.decoder = (
+                onnxruntime.InferenceSession(str(folder / f"{name}.onnx"), options, providers=["CPUExecutionProvider"])
+                for name in ("encoder", "prepare", "decoder")
+            )
+        except Exception as error:  # onnxruntime raises classes of its own without a common public root
+            raise ModelError(f"'{folder}' holds no model ({error})", "export one first") from error
         self.context: dict[str, NDArray[np.float32]] = {}
 
     def set_image(self, tile: NDArray[np.uint8]) -> None:
         """Encode a uint8 (1024, 1024, 3) tile and prepare its context."""
-        embeddings = self.encoder.run({"images": tile[None]})["image_embeddings"]
+        embeddings = self.encoder.run(None, {"images": tile[None]})[0]
         stored = embeddings.astype(np.float16).astype(np.float32)
-        self.context = self.prepare.run({"image_embeddings": stored})
+        names = [output.name for output in self.prepare.get_outputs()]
+        self.context = dict(zip(names, self.prepare.run(None, {"image_embeddings": stored})))
 
     def predict(
         self, prompts: list[Prompt], previous: NDArray[np.float32] | None = None
@@ -101,8 +109,8 @@ class OnnxMini:
             "mask_input": mask[None, None],
             "has_mask_input": np.array([previous is not None], dtype=np.float32),
         }
-        outputs = self.decoder.run({**self.context, **inputs})
-        return outputs["low_res_masks"][0], outputs["iou_predictions"][0]
+        masks, scores = self.decoder.run(None, {**self.context, **inputs})
+        return masks[0], scores[0]
 
 
 def evaluation_scenes(data: Path) -> Iterator[EvaluationScene]:
@@ -270,10 +278,10 @@ def measure_speed(model: OnnxMini, repeats: int = 15) -> dict[str, float]:
     tile = np.random.default_rng(0).integers(0, 256, (1, TILE_SIZE, TILE_SIZE, 3), dtype=np.uint8)
     prompts: list[Prompt] = [(300.0, 300.0, BOX_LOW), (700.0, 640.0, BOX_HIGH), (500.0, 470.0, POSITIVE)]
     model.set_image(tile[0])
-    embeddings = model.encoder.run({"images": tile})["image_embeddings"]
+    embeddings = model.encoder.run(None, {"images": tile})[0]
     runs: dict[str, Callable[[], object]] = {
-        "encoder": lambda: model.encoder.run({"images": tile}),
-        "prepare": lambda: model.prepare.run({"image_embeddings": embeddings}),
+        "encoder": lambda: model.encoder.run(None, {"images": tile}),
+        "prepare": lambda: model.prepare.run(None, {"image_embeddings": embeddings}),
         "decoder": lambda: model.predict(prompts),
     }
     medians = {}
