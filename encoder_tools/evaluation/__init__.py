@@ -1,0 +1,1 @@
+"""Measuring decoders against polygons drawn by people."""

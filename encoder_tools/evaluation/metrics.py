@@ -1,0 +1,221 @@
+"""How well a mask agrees with the truth, and how sure a mean over objects is.
+
+NumPy and SciPy alone, no state: masks or values in, numbers out. The names and the conventions are scikit-learn's, with
+which the tests compare them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+__all__ = [
+    "BOUNDARY_TOLERANCE",
+    "CONFIDENCE",
+    "Interval",
+    "MaskScores",
+    "bootstrap_mean",
+    "boundary_f_score",
+    "mask_scores",
+    "paired_difference",
+]
+
+BOUNDARY_TOLERANCE = 2.0
+"""Pixels by which an outline may be off and still count as right."""
+
+CONFIDENCE = 0.95
+DRAWS = 2000
+_VALUES_A_CHUNK = 4_000_000
+
+Mask = NDArray[np.bool_]
+
+
+class MaskScores(NamedTuple):
+    """Agreement of one mask with the truth, each 0 to 1.
+
+    Attributes
+    ----------
+    iou : float
+        Intersection over union, scikit-learn's ``jaccard_score``.
+    dice : float
+        Twice the intersection over the sum of both areas, scikit-learn's ``f1_score``.
+    precision : float
+        Share of the mask that is true.
+    recall : float
+        Share of the truth that was found.
+    boundary_f : float
+        See `boundary_f_score`.
+    """
+
+    iou: float
+    dice: float
+    precision: float
+    recall: float
+    boundary_f: float
+
+
+class Interval(NamedTuple):
+    """A mean with its bootstrap confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether a difference is significant."""
+        return self.low > 0 or self.high < 0
+
+
+def mask_scores(truth: Mask, predicted: Mask, tolerance: float = BOUNDARY_TOLERANCE) -> MaskScores:
+    """Compare a mask with the truth.
+
+    Parameters
+    ----------
+    truth, predicted : bool (H, W)
+    tolerance : float
+        Of the boundary, in pixels.
+
+    Returns
+    -------
+    MaskScores
+        All 1 where both masks are empty, all 0 where one is.
+
+    Examples
+    --------
+    >>> truth, predicted = np.zeros((2, 8, 8), dtype=bool)
+    >>> truth[:, :4], predicted[:, 2:6] = True, True
+    >>> scores = mask_scores(truth, predicted)
+    >>> round(scores.iou, 3), scores.dice, scores.precision, scores.recall
+    (0.333, 0.5, 0.5, 0.5)
+    """
+    _check_shapes(truth, predicted)
+    common = int(np.count_nonzero(truth & predicted))
+    areas = int(np.count_nonzero(truth)), int(np.count_nonzero(predicted))
+    if not any(areas):
+        return MaskScores(1.0, 1.0, 1.0, 1.0, 1.0)
+    if not all(areas):
+        return MaskScores(0.0, 0.0, 0.0, 0.0, 0.0)
+    return MaskScores(
+        iou=common / (sum(areas) - common),
+        dice=2 * common / sum(areas),
+        precision=common / areas[1],
+        recall=common / areas[0],
+        boundary_f=boundary_f_score(truth, predicted, tolerance),
+    )
+
+
+def boundary_f_score(truth: Mask, predicted: Mask, tolerance: float = BOUNDARY_TOLERANCE) -> float:
+    """Return the F-score of the outline.
+
+    Precision is the share of the mask's outline that lies within ``tolerance`` of the truth's, recall the share of the
+    truth's outline within ``tolerance`` of the mask's. An outline is the outermost pixels of a mask and of its holes;
+    where the array's edge cuts a mask there is none.
+
+    Parameters
+    ----------
+    truth, predicted : bool (H, W)
+    tolerance : float
+        In pixels, from centre to centre.
+
+    Returns
+    -------
+    float
+        0 to 1; 1 where neither mask has an outline, 0 where one has none.
+    """
+    _check_shapes(truth, predicted)
+    window = _window_around(truth | predicted, margin=int(np.ceil(tolerance)) + 1)
+    outlines = [_outline(mask[window]) for mask in (truth, predicted)]
+    if not any(outline.any() for outline in outlines):
+        return 1.0
+    if not all(outline.any() for outline in outlines):
+        return 0.0
+    truth_line, predicted_line = outlines
+    precision = _share_near(predicted_line, truth_line, tolerance)
+    recall = _share_near(truth_line, predicted_line, tolerance)
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def bootstrap_mean(values: ArrayLike, seed: int = 0, draws: int = DRAWS) -> Interval:
+    """Return the mean of values, one an object, with the interval that 95 % of resampled means lie in.
+
+    Parameters
+    ----------
+    values : float (N,)
+    seed : int
+        The same seed gives the same interval.
+    draws : int
+        How often the objects are drawn again, with replacement.
+
+    Raises
+    ------
+    ValueError
+        If there are no values.
+
+    Examples
+    --------
+    >>> bootstrap_mean([0.5, 0.5, 0.5])
+    Interval(mean=0.5, low=0.5, high=0.5)
+    """
+    known = np.asarray(values, dtype=np.float64)
+    if known.ndim != 1 or not known.size:
+        raise ValueError(f"values must be a list of at least one number, not of shape {known.shape}")
+    rng = np.random.default_rng(seed)
+    means = []
+    left = draws
+    while left:
+        rows = min(left, max(1, _VALUES_A_CHUNK // known.size))
+        means.append(known[rng.integers(known.size, size=(rows, known.size))].mean(axis=1))
+        left -= rows
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(np.concatenate(means), [tail, 100 - tail])
+    return Interval(float(known.mean()), float(low), float(high))
+
+
+def paired_difference(before: ArrayLike, after: ArrayLike, seed: int = 0, draws: int = DRAWS) -> Interval:
+    """Return by how much values rose on the same objects: the mean of ``after - before`` with its interval.
+
+    Parameters
+    ----------
+    before, after : float (N,)
+        Of the same objects in the same order.
+    seed, draws : int
+        See `bootstrap_mean`.
+
+    Raises
+    ------
+    ValueError
+        If there are no values, or not as many in both.
+    """
+    first, second = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
+    if first.shape != second.shape:
+        raise ValueError(f"before and after must be of the same objects, not of {first.shape} and {second.shape}")
+    return bootstrap_mean(second - first, seed, draws)
+
+
+def _check_shapes(truth: Mask, predicted: Mask) -> None:
+    if truth.shape != predicted.shape or truth.ndim != 2:
+        raise ValueError(f"masks must be of one shape (H, W), not {truth.shape} and {predicted.shape}")
+
+
+def _window_around(mask: Mask, margin: int) -> tuple[slice, slice]:
+    """Return the part of the array that holds the mask, so that a small object costs little in a large tile."""
+    spans = []
+    for axis in (1, 0):
+        filled = np.flatnonzero(mask.any(axis=axis))
+        low, high = (int(filled[0]), int(filled[-1]) + 1) if filled.size else (0, 0)
+        spans.append(slice(max(0, low - margin), high + margin))
+    return spans[0], spans[1]
+
+
+def _outline(mask: Mask) -> Mask:
+    inner: Mask = ndimage.binary_erosion(mask, border_value=1)
+    return mask & ~inner
+
+
+def _share_near(line: Mask, other: Mask, tolerance: float) -> float:
+    distance = ndimage.distance_transform_edt(~other)
+    return float(np.mean(distance[line] <= tolerance))
