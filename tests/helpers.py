@@ -7,6 +7,8 @@ checked exactly.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from geosam_es.core.radiometry import Stretch
 from geosam_es.inference.decoder import Context, DecodedMasks
 from geosam_es.inference.segmenter import Segmenter
 from geosam_es.store import StoreMetadata, StoreReader, StoreWriter
+from geosam_es.store.decoders import ORIGINAL
 from geosam_es.store.layout import RasterInfo
 
 SIDE = 256
@@ -115,3 +118,34 @@ def disc(shape: tuple[int, int], x: float, y: float, radius: float) -> NDArray[n
     ys, xs = np.mgrid[: shape[0], : shape[1]] + 0.5
     distance = np.hypot(xs - x, ys - y)
     return np.clip((radius - distance) / 16 + 0.5, 0, 1).astype(np.float32)
+
+
+def make_decoder(
+    folder: Path,
+    name: str,
+    files: Mapping[str, bytes] | None = None,
+    weights: bytes = b"trained",
+    prefix: str = "sha256:",
+    **info: object,
+) -> Path:
+    """Write the folder of a tuned decoder, by default of files that are no ONNX."""
+    contents = dict(files or {"prepare.onnx": b"prepare " + weights, "decoder.onnx": b"decoder " + weights})
+    folder.mkdir(parents=True)
+    for file_name, content in contents.items():
+        (folder / file_name).write_bytes(content)
+    hashes = {key: prefix + hashlib.sha256(content).hexdigest() for key, content in contents.items()}
+    document = {
+        "name": name,
+        "model": MODEL["name"],
+        "encoder_sha256": MODEL["encoder_sha256"],
+        "prepare_sha256": hashes["prepare.onnx"],
+        "decoder_sha256": hashes["decoder.onnx"],
+        "base": ORIGINAL,
+        "objects": 12,
+        "created": "2026-11-20T10:00:00+00:00",
+        "software": "tests",
+        "summary": {},
+        **info,
+    }
+    (folder / "decoder.json").write_text(json.dumps(document), encoding="utf-8")
+    return folder

@@ -6,6 +6,7 @@ import click
 
 from geosam_es import __version__
 
+from .decoder import decoder_command
 from .encode import encode_command
 from .group import CommandGroup
 from .inspect import info_command, verify_command
@@ -19,6 +20,7 @@ _COMMANDS = (
     info_command,
     verify_command,
     segment_command,
+    decoder_command,
     models_command,
     export_command,
     train_mini_command,

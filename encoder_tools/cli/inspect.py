@@ -11,10 +11,12 @@ import pyproj
 
 from geosam_es.errors import StoreError
 from geosam_es.store import StoreReader
+from geosam_es.store.decoders import check_decoder, list_decoders
 from geosam_es.store.signature import check_signature, raster_signature, signature
 
 from ..progress import Progress
 from ..raster import Raster
+from .decoder import decoder_json, decoder_text
 
 __all__ = ["info_command", "verify_command"]
 
@@ -36,7 +38,9 @@ def info_command(store: Path, as_json: bool) -> None:
     size_bytes = reader.size_bytes()
     if as_json:
         tiles = [asdict(count) for count in counts]
-        click.echo(json.dumps({**reader.metadata.to_json(), "tiles": tiles, "bytes": size_bytes}, indent=2))
+        decoders = [decoder_json(decoder, reader.decoder.name) for decoder in list_decoders(store)]
+        value = {**reader.metadata.to_json(), "tiles": tiles, "bytes": size_bytes, "decoders": decoders}
+        click.echo(json.dumps(value, indent=2))
         return
     metadata, raster = reader.metadata, reader.metadata.raster
     crs = pyproj.CRS.from_wkt(raster.crs_wkt)
@@ -44,10 +48,20 @@ def info_command(store: Path, as_json: bool) -> None:
     click.echo(f"Raster:  {raster.file_name}, {raster.width} x {raster.height} px, {crs.name}")
     click.echo(f"Bands:   {', '.join(map(str, metadata.bands))}, {_stretch_text(reader)}, nodata {metadata.nodata}")
     click.echo(f"Model:   {metadata.model['name']} ({metadata.model['licence']}), {metadata.dtype}")
+    _print_decoders(reader)
     click.echo(f"Tiles:   {metadata.tiling.tile_size} px, overlap {metadata.tiling.overlap} px")
     for count, grid in zip(counts, reader.pyramid.grids):
         state = f"{count.encoded} encoded, {count.skipped} without data, {count.missing} missing"
         click.echo(f"Level {count.level}: {grid.width} x {grid.height} px, {grid.rows} x {grid.cols} tiles: {state}")
+
+
+def _print_decoders(reader: StoreReader) -> None:
+    decoders = list_decoders(reader.root)
+    if len(decoders) == 1:
+        return
+    for decoder in decoders:
+        in_use = ", in use" if decoder.name == reader.decoder.name else ""
+        click.echo(f"Decoder: {decoder_text(decoder)}{in_use}")
 
 
 def _stretch_text(reader: StoreReader) -> str:
@@ -62,7 +76,7 @@ def _stretch_text(reader: StoreReader) -> str:
 @click.argument("image", required=False, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
 def verify_command(store: Path, image: Path | None, as_json: bool) -> None:
-    """Check that STORE is whole: every tile there, of the right size, finite; and, with IMAGE, made from it.
+    """Check that STORE is whole: every tile there and finite, the decoders whole; and, with IMAGE, made from it.
 
     \b
     Example:
@@ -71,6 +85,8 @@ def verify_command(store: Path, image: Path | None, as_json: bool) -> None:
     reader = StoreReader(store)
     if image is not None:
         _check_raster(reader, image)
+    for decoder in list_decoders(store):
+        check_decoder(decoder)
     total = len(reader.pyramid)
     problems = []
     with Progress(store.name, "tiles") as progress:

@@ -1110,6 +1110,94 @@ Los recuadros a los que no se puede responder (fuera del ráster, sin datos, sin
       <translation>ampliarla en las opciones, o copiar el ráster a una carpeta en la que se pueda escribir</translation>
     </message>
     <message>
+      <source>{folder} is not a decoder: it has no {name}</source>
+      <translation>{folder} no es un decodificador: no tiene {name}</translation>
+    </message>
+    <message>
+      <source>choose a folder that geosam-es finetune wrote</source>
+      <translation>elegir una carpeta escrita por geosam-es finetune</translation>
+    </message>
+    <message>
+      <source>{path} cannot be read ({reason})</source>
+      <translation>No se puede leer {path} ({reason})</translation>
+    </message>
+    <message>
+      <source>check its permissions</source>
+      <translation>comprobar sus permisos</translation>
+    </message>
+    <message>
+      <source>{path} is damaged</source>
+      <translation>{path} está dañado</translation>
+    </message>
+    <message>
+      <source>copy the decoder again</source>
+      <translation>copiar de nuevo el decodificador</translation>
+    </message>
+    <message>
+      <source>{path} is damaged ({reason})</source>
+      <translation>{path} está dañado ({reason})</translation>
+    </message>
+    <message>
+      <source>{path} is not the file that decoder.json tells of: it was changed or copied in part</source>
+      <translation>{path} no es el archivo que describe decoder.json: se modificó o se copió a medias</translation>
+    </message>
+    <message>
+      <source>{root} has no decoder {name}</source>
+      <translation>{root} no tiene el decodificador {name}</translation>
+    </message>
+    <message>
+      <source>choose one of: {names}</source>
+      <translation>elegir uno de estos: {names}</translation>
+    </message>
+    <message>
+      <source>choose a decoder with: geosam-es decoder use</source>
+      <translation>elegir un decodificador con: geosam-es decoder use</translation>
+    </message>
+    <message>
+      <source>{root} has no {name}</source>
+      <translation>{root} no contiene {name}</translation>
+    </message>
+    <message>
+      <source>copy the store again, or encode again</source>
+      <translation>copiar de nuevo el almacén, o volver a codificar</translation>
+    </message>
+    <message>
+      <source>The decoder {name} of {root} is not whole</source>
+      <translation>El decodificador {name} de {root} no está completo</translation>
+    </message>
+    <message>
+      <source>copy the store again, or go back with: geosam-es decoder use STORE original</source>
+      <translation>copiar de nuevo el almacén, o volver al inicial con: geosam-es decoder use STORE original</translation>
+    </message>
+    <message>
+      <source>{name!r} cannot be the name of a decoder in a store</source>
+      <translation>{name!r} no puede ser el nombre de un decodificador en un almacén</translation>
+    </message>
+    <message>
+      <source>give another one of letters, digits, spaces and - . _ with --name</source>
+      <translation>dar otro de letras, cifras, espacios y - . _ con --name</translation>
+    </message>
+    <message>
+      <source>{folder} is a decoder of the encoder {other}, and {root} was made with the encoder {own}</source>
+      <translation>{folder} es un decodificador del codificador {other}, y {root} se hizo con el codificador {own}</translation>
+    </message>
+    <message>
+      <source>use a store of its own encoder, or tune a decoder on this one</source>
+      <translation>usar un almacén de su mismo codificador, o ajustar un decodificador sobre este</translation>
+    </message>
+    <message>
+      <source>{root} cannot be without the decoder it was made with</source>
+      <translation>{root} no puede quedarse sin el decodificador con el que se hizo</translation>
+    </message>
+    <message>
+      <source>remove only decoders that were added</source>
+      <translation>quitar solo los decodificadores añadidos</translation>
+    </message>
+    <message>
+      <source>copy it to a folder that can be written, or ask for the permission</source>
+      <translation>copiarlo a una carpeta en la que se pueda escribir, o pedir el permiso</translation>
+    </message>
+    <message>
       <source>{root} is not an embedding store</source>
       <translation>{root} no es un almacén de embeddings</translation>
     </message>
@@ -1126,14 +1214,6 @@ Los recuadros a los que no se puede responder (fuera del ráster, sin datos, sin
       <translation>elegir una carpeta escrita por geosam-es encode, o codificar de nuevo con --overwrite</translation>
     </message>
     <message>
-      <source>{path} cannot be read ({reason})</source>
-      <translation>No se puede leer {path} ({reason})</translation>
-    </message>
-    <message>
-      <source>check its permissions</source>
-      <translation>comprobar sus permisos</translation>
-    </message>
-    <message>
       <source>{path} is damaged or not a GeoSAM-ES store's</source>
       <translation>{path} está dañado o no es de un almacén de GeoSAM-ES</translation>
     </message>
@@ -1148,18 +1228,6 @@ Los recuadros a los que no se puede responder (fuera del ráster, sin datos, sin
     <message>
       <source>update GeoSAM-ES, or encode again with --overwrite</source>
       <translation>actualizar GeoSAM-ES, o codificar de nuevo con --overwrite</translation>
-    </message>
-    <message>
-      <source>{path} is damaged ({reason})</source>
-      <translation>{path} está dañado ({reason})</translation>
-    </message>
-    <message>
-      <source>{root} has no {name}</source>
-      <translation>{root} no contiene {name}</translation>
-    </message>
-    <message>
-      <source>copy the store again, or encode again</source>
-      <translation>copiar de nuevo el almacén, o volver a codificar</translation>
     </message>
     <message>
       <source>{root} holds features of type {dtype}, which is not known here</source>

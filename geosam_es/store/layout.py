@@ -10,6 +10,8 @@ A store is a Zarr v3 hierarchy of uncompressed arrays, so that one chunk is one 
       level0/skipped/zarr.json             array (rows, cols) of bool, one chunk a tile
       level0/skipped/c/R/C                 there, and true, where a tile has no data
       prepare.onnx  decoder.onnx           the prompt decoder; prepare.onnx is absent with a single-graph decoder
+      decoders/NAME/                       a decoder tuned on these features: the same files, and decoder.json
+      decoders/active.json                 {"name": NAME}, the one that answers; absent, or "original": that of the root
 
 A chunk is written under another name and renamed, so one that exists is whole: that is all that resuming, several
 writers and several machines need. ``zarr.json`` of the root comes last, so a directory that has it has the rest.
@@ -44,6 +46,9 @@ SUFFIX = ".embeddings.zarr"
 GROUP_FILE = "zarr.json"
 PREPARE_FILE = "prepare.onnx"
 DECODER_FILE = "decoder.onnx"
+DECODERS = "decoders"
+DECODER_INFO_FILE = "decoder.json"
+ACTIVE_FILE = "active.json"
 SKIPPED = "skipped"
 ATTRIBUTE = "geosam_es"
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..core.grid import Pyramid, Tile
 from ..errors import StoreError
 from . import layout
+from .decoders import StoreDecoder, active_decoder
 from .layout import StoreMetadata
 
 __all__ = ["LevelCount", "StoreReader", "TileState"]
@@ -46,6 +47,11 @@ class StoreReader:
     root : Path
         The store's directory.
 
+    Attributes
+    ----------
+    decoder : StoreDecoder
+        The one that answers prompts.
+
     Raises
     ------
     StoreError
@@ -58,13 +64,7 @@ class StoreReader:
         self.pyramid: Pyramid = self.metadata.pyramid
         self._dtype = self._check_dtype()
         self._check_arrays()
-        if not self.decoder_path.is_file():
-            raise StoreError(
-                "{root} has no {name}",
-                "copy the store again, or encode again",
-                root=self.root,
-                name=layout.DECODER_FILE,
-            )
+        self.decoder: StoreDecoder = active_decoder(self.root)
 
     def _check_dtype(self) -> np.dtype[np.float32]:
         if self.metadata.dtype not in ("float16", "float32"):
@@ -99,14 +99,13 @@ class StoreReader:
 
     @property
     def decoder_path(self) -> Path:
-        """The decoder's ONNX file."""
-        return self.root / layout.DECODER_FILE
+        """The ONNX file of the decoder that answers."""
+        return self.decoder.decoder_path
 
     @property
     def prepare_path(self) -> Path | None:
         """The ONNX file that prepares a tile, or None where the decoder is a single graph."""
-        path = self.root / layout.PREPARE_FILE
-        return path if path.is_file() else None
+        return self.decoder.prepare_path
 
     def state(self, tile: Tile) -> TileState:
         """Tell whether a tile is there."""

@@ -1,0 +1,108 @@
+"""``geosam-es decoder``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from geosam_es.inference.decoder import load_decoder
+from geosam_es.store.decoders import (
+    ORIGINAL,
+    StoreDecoder,
+    active_name,
+    add_decoder,
+    check_decoder,
+    list_decoders,
+    read_decoder,
+    remove_decoder,
+    use_decoder,
+)
+from geosam_es.store.layout import read_metadata
+
+__all__ = ["decoder_command", "decoder_json", "decoder_text"]
+
+_STORE = click.Path(path_type=Path)
+
+
+@click.group("decoder")
+def decoder_command() -> None:
+    """Choose among the decoders of a store, and add tuned ones.
+
+    \b
+    Examples:
+      geosam-es decoder set ortho.embeddings.zarr fields/      copies a tuned decoder into the store, and uses it
+      geosam-es decoder list ortho.embeddings.zarr
+      geosam-es decoder use ortho.embeddings.zarr original     back to the one that the store was made with
+    """
+
+
+@decoder_command.command("set")
+@click.argument("store", type=_STORE)
+@click.argument("folder", metavar="DECODER", type=click.Path(path_type=Path))
+@click.option("--name", help="Its name in the store. Default: the one it was tuned under.")
+@click.option("--keep-active", is_flag=True, help="Only add it; the decoder in use stays in use.")
+def set_command(store: Path, folder: Path, name: str | None, keep_active: bool) -> None:
+    """Copy DECODER, a folder that geosam-es finetune wrote, into STORE, and use it from now on.
+
+    The decoders that are there stay. DECODER must have been tuned on the same encoder.
+    """
+    read_metadata(store)
+    decoder = read_decoder(folder)
+    check_decoder(decoder)
+    # What no runtime can load must not answer from a store.
+    load_decoder(decoder.prepare_path, decoder.decoder_path, threads=1)
+    added = add_decoder(store, folder, name)
+    if not keep_active:
+        use_decoder(store, added.name)
+    click.echo(f"{store}: decoder {added.name} " + ("added" if keep_active else "is in use"))
+
+
+@decoder_command.command("list")
+@click.argument("store", type=_STORE)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def list_command(store: Path, as_json: bool) -> None:
+    """Say which decoders STORE has, and which one is in use."""
+    read_metadata(store)
+    active, decoders = active_name(store), list_decoders(store)
+    if as_json:
+        click.echo(json.dumps([decoder_json(decoder, active) for decoder in decoders], indent=2))
+        return
+    for decoder in decoders:
+        click.echo(f"{'*' if decoder.name == active else ' '} {decoder_text(decoder)}")
+
+
+@decoder_command.command("use")
+@click.argument("store", type=_STORE)
+@click.argument("name")
+def use_command(store: Path, name: str) -> None:
+    """Let the decoder NAME of STORE answer from now on; "original" is the one that STORE was made with."""
+    click.echo(f"{store}: decoder {use_decoder(store, name).name} is in use")
+
+
+@decoder_command.command("remove")
+@click.argument("store", type=_STORE)
+@click.argument("name")
+def remove_command(store: Path, name: str) -> None:
+    """Remove the tuned decoder NAME from STORE; where it was in use, the original is from now on."""
+    remove_decoder(store, name)
+    click.echo(f"{store}: decoder {name} removed, {active_name(store)} is in use")
+
+
+def decoder_text(decoder: StoreDecoder) -> str:
+    """Describe a decoder in one line."""
+    info = decoder.info
+    if info is None:
+        return f"{ORIGINAL} (the one that the store was made with)"
+    base = f" from {info.base}" if info.base else ""
+    return f"{decoder.name} (tuned{base} on {info.objects} objects, {info.created})"
+
+
+def decoder_json(decoder: StoreDecoder, active: str) -> dict[str, object]:
+    """Describe a decoder as JSON."""
+    info = decoder.info
+    value: dict[str, object] = {"name": decoder.name, "active": decoder.name == active}
+    if info is not None:
+        value.update(base=info.base, objects=info.objects, created=info.created, summary=dict(info.summary))
+    return value
