@@ -17,12 +17,13 @@ from ..core.geotransform import GeoTransform
 from ..core.prompts import Bounds, Point, Prompts
 from ..core.topology import clean
 from ..errors import PromptError
+from ..store.decoders import StoreDecoder, check_decoder
 from ..store.reader import StoreReader
 from .answers import Candidate, Proposal
 from .decoder import load_decoder
 from .segmenter import Segmenter
 
-__all__ = ["CleanOptions", "Result", "SegmentationSession", "open_segmenter"]
+__all__ = ["CleanOptions", "Result", "SegmentationSession", "open_segmenter", "with_decoder"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,19 @@ def open_segmenter(store: Path, threads: int | None = None) -> Segmenter:
     """
     reader = StoreReader(store)
     return Segmenter(reader, load_decoder(reader.prepare_path, reader.decoder_path, threads))
+
+
+def with_decoder(segmenter: Segmenter, decoder: StoreDecoder, threads: int | None = None) -> Segmenter:
+    """Return what answers from the same store with another of its decoders.
+
+    Raises
+    ------
+    ModelError
+        If the decoder is not whole, or cannot be loaded.
+    """
+    check_decoder(decoder)
+    # Of the same kind, which may encode what is missing.
+    return type(segmenter)(segmenter.reader, load_decoder(decoder.prepare_path, decoder.decoder_path, threads))
 
 
 class SegmentationSession:
@@ -222,6 +236,36 @@ class SegmentationSession:
         """Forget the object."""
         self._steps.clear()
         self._undone.clear()
+
+    def follow(self, other: SegmentationSession) -> Result | None:
+        """Answer the prompts of another session step by step, with the candidates chosen there.
+
+        What was answered before of the same steps is kept, so that following again costs no more than what is new.
+
+        Returns
+        -------
+        Result or None
+            None where the other has no prompts.
+
+        Raises
+        ------
+        GeoSamError
+            If a step cannot be answered here; see `prompt`. The steps before it are kept.
+        """
+        same = 0
+        for own, step in zip(self._steps, other._steps):
+            if (own.proposal.prompts, own.result.rank) != (step.proposal.prompts, step.result.rank):
+                break
+            same += 1
+        del self._steps[same:]
+        self._undone.clear()
+        if not self._steps:
+            self.level = other.level
+        for step in other._steps[same:]:
+            result = self.prompt(step.proposal.prompts)
+            if step.result.rank:
+                self.select_candidate(min(step.result.rank, result.candidates - 1))
+        return self.current
 
     def _answer(self, prompts: Prompts) -> _Step:
         started = time.perf_counter()

@@ -7,9 +7,10 @@ import shapely
 
 from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.prompts import Bounds, Point
-from geosam_es.errors import PromptError
-from geosam_es.inference.session import CleanOptions, SegmentationSession
-from tests.helpers import disc, make_store, open_blobs
+from geosam_es.errors import ModelError, PromptError
+from geosam_es.inference.session import CleanOptions, SegmentationSession, with_decoder
+from geosam_es.store.decoders import add_decoder
+from tests.helpers import BlobDecoder, disc, make_decoder, make_store, open_blobs
 
 # Half a metre a pixel, turned by about 11 degrees, somewhere in Valencia.
 TRANSFORM = GeoTransform(0.49, 0.1, 728000.0, 0.1, -0.49, 4372000.0)
@@ -124,3 +125,45 @@ def test_cleaning_is_in_pixels(tmp_path: Path) -> None:
     exact, coarse = draw(CleanOptions(simplify_tolerance=0)), draw(CleanOptions(simplify_tolerance=8))
     assert shapely.get_num_coordinates(coarse) < shapely.get_num_coordinates(exact) / 5
     assert draw(CleanOptions(min_area=1e6)).is_empty
+
+
+def test_another_session_follows_step_by_step(session: SegmentationSession) -> None:
+    other = SegmentationSession(open_blobs(session.segmenter.reader.root))
+    assert other.follow(session) is None
+    session.level = 1
+    session.add_point(*CENTRE)
+    session.next_candidate()
+    session.add_point(*TRANSFORM.apply(520, 500))
+    session.next_candidate()
+    followed = other.follow(session)
+    assert session.current is not None and followed is not None
+    assert (followed.rank, followed.level) == (1, 1)
+    assert followed.geometry.equals(session.current.geometry)
+    decoded = len(other.segmenter.decoder.calls)  # type: ignore[attr-defined]
+    session.undo()
+    assert other.follow(session) is other.current and len(other.prompts) == 1
+    assert len(other.segmenter.decoder.calls) == decoded, "what was answered is not answered again"  # type: ignore[attr-defined]
+    session.add_point(*TRANSFORM.apply(450, 500))
+    assert other.follow(session) is not None and other.prompts == session.prompts
+    assert len(other.segmenter.decoder.calls) == decoded + 1  # type: ignore[attr-defined]
+    session.clear()
+    assert other.follow(session) is None
+
+
+def test_another_decoder_of_the_store_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_store(tmp_path, disc((300, 300), 150, 150, 60))
+    added = add_decoder(root, make_decoder(tmp_path / "tuned", "fields"))
+    loaded: list[Path] = []
+
+    def load(_prepare: Path | None, path: Path, _threads: int | None) -> BlobDecoder:
+        loaded.append(path)
+        return BlobDecoder()
+
+    monkeypatch.setattr("geosam_es.inference.session.load_decoder", load)
+    first = open_blobs(root)
+    second = with_decoder(first, added)
+    assert second.reader is first.reader and second.decoder is not first.decoder
+    assert loaded == [added.decoder_path]
+    added.decoder_path.write_bytes(b"half")
+    with pytest.raises(ModelError, match="changed or copied in part"):
+        with_decoder(first, added)
