@@ -43,11 +43,17 @@ class VectorLayer:
     fields : dict of str to (N,)
         By name in lower case, as formats differ in the case they keep.
     crs : pyproj.CRS, optional
+    name : str
+        Of the layer in its file.
+    feature_ids : int64 (N,), optional
+        As the file counts its features.
     """
 
     geometries: NDArray[np.object_]
     fields: Mapping[str, NDArray[Any]]
     crs: pyproj.CRS | None
+    name: str = ""
+    feature_ids: NDArray[np.int64] | None = None
 
 
 def read_vector(path: Path) -> VectorLayer:
@@ -66,7 +72,8 @@ def read_vector(path: Path) -> VectorLayer:
             raise VectorError(
                 f"{path} has several layers ({', '.join(layers)})", "save the one that is meant to a file of its own"
             )
-        meta, _, geometry, columns = pyogrio.raw.read(path, layer=layers[0] if layers else None, force_2d=True)
+        layer = layers[0] if layers else None
+        meta, ids, geometry, columns = pyogrio.raw.read(path, layer=layer, force_2d=True, return_fids=True)
         geometries = np.array([], dtype=object) if geometry is None else shapely.from_wkb(geometry)
         crs = pyproj.CRS.from_user_input(meta["crs"]) if meta["crs"] else None
     except (DataSourceError, DataLayerError, GeometryError, CRSError, shapely.GEOSException) as error:
@@ -75,7 +82,7 @@ def read_vector(path: Path) -> VectorLayer:
     if not keep.any():
         raise VectorError(f"{path} has no geometries", "check the layer")
     fields = {str(name).lower(): column[keep] for name, column in zip(meta["fields"], columns)}
-    return VectorLayer(geometries[keep], fields, crs)
+    return VectorLayer(geometries[keep], fields, crs, layer or "", np.asarray(ids)[keep])
 
 
 def reproject(

@@ -1,0 +1,109 @@
+"""``geosam-es evaluate``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from geosam_es.errors import ModelError
+from geosam_es.store import StoreReader
+
+from ..evaluation.decoders import find_named_decoder
+from ..evaluation.pictures import find_raster
+from ..evaluation.prompting import parse_kinds
+from ..evaluation.report import REPORT_FILE, ReportInput, check_report_folder, write_report
+from ..evaluation.runner import evaluate
+from ..evaluation.truth import FEW_OBJECTS, locate, read_truth
+from ..progress import Progress
+
+__all__ = ["evaluate_command"]
+
+
+@click.command("evaluate")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("truth", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder of the report.")
+@click.option(
+    "--decoder",
+    "decoders",
+    multiple=True,
+    help="A folder that geosam-es finetune wrote, an ONNX file, or a name from geosam-es decoder list; give it several"
+    " times to compare. Default: the one that answers in the store.",
+)
+@click.option(
+    "--prompts",
+    default="point,box,clicks:5",
+    show_default=True,
+    help="point, box, box:0.1 (sides off by up to 10 %), clicks:N (one click and up to N-1 that correct).",
+)
+@click.option("--class", "class_field", metavar="FIELD", help="Field with the class of each object.")
+@click.option("--raster", type=click.Path(path_type=Path), help="For the pictures. Default: the one beside the store.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all cores.")
+@click.option("--overwrite", is_flag=True, help="Replace a report that is there already.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def evaluate_command(
+    store: Path,
+    truth: Path,
+    output: Path,
+    decoders: Sequence[str],
+    prompts: str,
+    class_field: str | None,
+    raster: Path | None,
+    threads: int | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Measure how well a decoder draws the polygons of TRUTH, a vector file, on STORE.
+
+    A simulated user prompts each polygon, always in the same way. The report has IoU, Dice, precision, recall and
+    boundary F-score, the clicks needed, by class and by size, distributions, and the worst cases.
+
+    \b
+    Example:
+      geosam-es evaluate ortho.embeddings.zarr fields.gpkg -o report
+      geosam-es evaluate ortho.embeddings.zarr fields.gpkg --decoder original --decoder tuned -o report
+    """
+    kinds = parse_kinds(prompts)
+    check_report_folder(output, overwrite)
+    reader = StoreReader(store)
+    chosen = [find_named_decoder(name, reader) for name in decoders or (None,)]
+    names = [decoder.name for decoder in chosen]
+    if len(set(names)) < len(names):
+        raise ModelError(f"Two decoders have the name {max(names, key=names.count)}", "rename one of the folders")
+    image = find_raster(reader, raster)
+    located = locate(read_truth(truth, class_field), [reader])
+    with Progress(store.name, "objects") as progress:
+        loaded = {decoder.name: decoder.load(threads) for decoder in chosen}
+        evaluation = evaluate([reader], located.objects, loaded, kinds, progress)
+    evaluation.left_out.update(located.left_out)
+    count = len({outcome.truth.object_id for outcome in evaluation.outcomes})
+    notes = []
+    if count < FEW_OBJECTS:
+        notes.append(f"Only {count} objects were measured: too few to say how the decoder does on others.")
+    model = reader.metadata.model["name"]
+    facts = {"Store": str(store), "Truth": str(truth), "Model": str(model), "Decoders": ", ".join(names)}
+    report = ReportInput(f"Evaluation on {truth.name}", facts, evaluation, [reader], [image], notes)
+    summary = write_report(output, report)
+    for note in notes:
+        click.echo(f"Warning: {note}", err=True)
+    click.echo(json.dumps(summary, indent=1) if as_json else _text(output, summary))
+
+
+def _text(output: Path, summary: dict[str, Any]) -> str:
+    """Return what a terminal shows: one line for each kind of prompts and decoder."""
+    width = max(len(row["decoder"]) for row in summary["all"])
+    lines = []
+    for row in summary["all"]:
+        values = row["values"]
+        low, high = values["iou"][1:]
+        lines.append(
+            f"{row['prompts']:<9} {row['decoder']:<{width}}  IoU {values['iou'][0]:.3f} ({low:.3f} to {high:.3f})"
+            f"  Dice {values['dice'][0]:.3f}  precision {values['precision'][0]:.3f}"
+            f"  recall {values['recall'][0]:.3f}  boundary F {values['boundary_f'][0]:.3f}"
+        )
+    lines.append(f"{summary['objects']} objects, {len(summary['left_out'])} left out: {output / REPORT_FILE}")
+    return "\n".join(lines)

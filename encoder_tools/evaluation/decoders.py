@@ -1,0 +1,112 @@
+"""Which decoder is meant by what a user writes: a folder, an ONNX file, or a name in the store."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from geosam_es.errors import ModelError
+from geosam_es.inference.decoder import MaskDecoder, load_decoder
+from geosam_es.inference.encoder import MODEL_FILE
+from geosam_es.store import StoreReader
+from geosam_es.store.decoders import StoreDecoder, active_decoder, check_decoder, find_decoder, read_decoder
+from geosam_es.store.layout import DECODER_FILE, DECODER_INFO_FILE, PREPARE_FILE
+
+__all__ = ["NamedDecoder", "find_named_decoder"]
+
+_PREFIX = "sha256:"
+
+
+@dataclass(frozen=True)
+class NamedDecoder:
+    """A decoder under the name it has in a report.
+
+    Attributes
+    ----------
+    name : str
+    prepare_path : Path, optional
+        None where it is a single graph.
+    decoder_path : Path
+    """
+
+    name: str
+    prepare_path: Path | None
+    decoder_path: Path
+
+    @classmethod
+    def of(cls, decoder: StoreDecoder, name: str | None = None) -> NamedDecoder:
+        """Take a decoder of a store."""
+        return cls(name or decoder.name, decoder.prepare_path, decoder.decoder_path)
+
+    def load(self, threads: int | None = None) -> MaskDecoder:
+        """Load it; see `load_decoder` for the errors."""
+        return load_decoder(self.prepare_path, self.decoder_path, threads)
+
+
+def find_named_decoder(text: str | None, reader: StoreReader) -> NamedDecoder:
+    """Return the decoder a user means.
+
+    Parameters
+    ----------
+    text : str or None
+        A folder, an ONNX file, or a name in the store; None for the one that answers in the store.
+    reader : StoreReader
+
+    Raises
+    ------
+    ModelError
+        If there is none, it is damaged, or it belongs to another encoder.
+    StoreError
+        If the store's own decoder is damaged.
+    """
+    if text is None:
+        return NamedDecoder.of(active_decoder(reader.root))
+    path = Path(text)
+    if path.is_dir():
+        return _from_folder(path, reader)
+    if path.is_file():
+        # What a folder says of its decoder holds for the file in it, too.
+        return _from_folder(path.parent, reader) if path.name == DECODER_FILE else NamedDecoder(path.stem, None, path)
+    try:
+        decoder = find_decoder(reader.root, text)
+    except ModelError as error:
+        raise ModelError(
+            f"There is no decoder {text}, neither a folder nor in {reader.root}",
+            "give the folder that geosam-es finetune wrote, or a name from: geosam-es decoder list STORE",
+        ) from error
+    check_decoder(decoder)
+    return NamedDecoder.of(decoder)
+
+
+def _from_folder(folder: Path, reader: StoreReader) -> NamedDecoder:
+    if not (folder / DECODER_FILE).is_file():
+        raise ModelError(f"{folder} has no {DECODER_FILE}", "give the folder that geosam-es finetune wrote")
+    _check_encoder(folder, reader)
+    name = folder.resolve().name
+    if (folder / DECODER_INFO_FILE).is_file():
+        decoder = read_decoder(folder)
+        check_decoder(decoder)
+        return NamedDecoder.of(decoder, name)
+    prepare = folder / PREPARE_FILE
+    return NamedDecoder(name, prepare if prepare.is_file() else None, folder / DECODER_FILE)
+
+
+def _check_encoder(folder: Path, reader: StoreReader) -> None:
+    """Refuse a decoder whose folder says that it reads the features of another encoder."""
+    own = reader.metadata.model
+    for name in (DECODER_INFO_FILE, MODEL_FILE):
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+            sha256, model = str(value["encoder_sha256"]), str(value.get("model", value.get("name", "another")))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{path} is damaged", "copy or export the decoder again") from error
+        if sha256.removeprefix(_PREFIX) != str(own["encoder_sha256"]).removeprefix(_PREFIX):
+            raise ModelError(
+                f"{folder} is a decoder of the encoder {model}, and {reader.root} was made with another, {own['name']}",
+                "use a decoder tuned on a store of the same encoder, or encode again with that model",
+            )
+        return

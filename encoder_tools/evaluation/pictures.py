@@ -1,0 +1,141 @@
+"""Which answers are worth a look, and the image under them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geosam_es.core.window import Window
+from geosam_es.errors import GeoSamError, RasterError
+from geosam_es.inference.encoder import FILL_RGB
+from geosam_es.store import StoreReader
+
+from ..raster import Raster
+from .figures import COLOURS, Panel, panels_figure
+from .runner import Outcome
+
+__all__ = ["RasterWindows", "before_after_sheet", "find_raster", "worst_sheet"]
+
+_CASES = 4
+_WORST = 5
+_MOST_PIXELS = 320
+"""Side of a picture in pixels, about what a report shows."""
+
+
+def find_raster(reader: StoreReader, given: Path | None = None) -> Path | None:
+    """Return the raster of a store: the one given, or the one beside the store where it is still there.
+
+    Raises
+    ------
+    RasterError
+        If the one given is not there.
+    """
+    if given is not None:
+        if not given.is_file():
+            raise RasterError(f"{given} is not there", "check --raster, or leave it out")
+        return given
+    path = reader.root.resolve().parent / reader.metadata.raster.file_name
+    return path if path.is_file() else None
+
+
+class RasterWindows:
+    """Windows of the rasters of several stores, seen as the encoder saw them.
+
+    Parameters
+    ----------
+    readers : sequence of StoreReader
+    paths : sequence of Path or None
+        The raster of each store; None where it is not at hand.
+    """
+
+    def __init__(self, readers: Sequence[StoreReader], paths: Sequence[Path | None]) -> None:
+        self._readers = readers
+        self._rasters = [_open(reader, path) for reader, path in zip(readers, paths)]
+
+    @property
+    def any_found(self) -> bool:
+        """Whether there is anything to see."""
+        return any(raster is not None for raster in self._rasters)
+
+    def panel(self, outcome: Outcome, colour: str, others: Sequence[Outcome] = ()) -> Panel:
+        """Return a picture that holds the truth and the answers to it."""
+        shown = [outcome.truth.geometry, *(o.answer for o in (outcome, *others) if not o.answer.is_empty)]
+        bounds = np.array([geometry.bounds for geometry in shown])
+        # An answer that ran away is not shown to its end, or the object could not be seen any more.
+        left, top, right, bottom = outcome.truth.geometry.bounds
+        reach = max(right - left, bottom - top, 16.0)
+        low = np.maximum(bounds[:, :2].min(0) - 0.15 * reach, np.array([left, top]) - reach)
+        high = np.minimum(bounds[:, 2:].max(0) + 0.15 * reach, np.array([right, bottom]) + reach)
+        middle, half = (low + high) / 2, float((high - low).max()) / 2
+        scale = 1
+        while 2 * half / scale > _MOST_PIXELS:
+            scale *= 2
+        col, row = (int(value) for value in np.floor((middle - half) / scale))
+        cells = int(np.ceil(2 * half / scale)) + 1
+        image = self._read(outcome.store, Window(col, row, cells, cells), scale)
+        left, top, right, bottom = Window(col, row, cells, cells).scaled(scale).bounds
+        return Panel(image, (left, right, bottom, top), outcome, colour)
+
+    def _read(self, store: int, wanted: Window, scale: int) -> NDArray[np.uint8] | None:
+        """Read pixels of a level, what lies outside the raster being padded; None without a raster."""
+        raster, reader = self._rasters[store], self._readers[store]
+        if raster is None:
+            return None
+        image = np.full((wanted.height, wanted.width, 3), FILL_RGB, dtype=np.uint8)
+        window = wanted.intersection(Window(0, 0, max(1, raster.width // scale), max(1, raster.height // scale)))
+        try:
+            bands, valid = raster.read_bands(window, scale)
+        except RasterError:
+            return None
+        x, y = window.col_off - wanted.col_off, window.row_off - wanted.row_off
+        image[y : y + window.height, x : x + window.width] = reader.metadata.stretch.apply(bands, valid, FILL_RGB)
+        return image
+
+
+def _open(reader: StoreReader, path: Path | None) -> Raster | None:
+    """Open a raster, if it is the one that the store was made from."""
+    if path is None:
+        return None
+    stored = reader.metadata
+    try:
+        raster = Raster(path, None, stored.nodata, stored.raster.crs_wkt)
+        if raster.palette is None:
+            raster = Raster(path, stored.bands, stored.nodata, stored.raster.crs_wkt)
+    except GeoSamError:
+        return None
+    fits = (raster.width, raster.height) == (stored.raster.width, stored.raster.height)
+    return raster if fits else None
+
+
+def worst_sheet(outcomes: Sequence[Outcome], decoder: str, colour: str, windows: RasterWindows) -> bytes:
+    """Draw the answers of a decoder that are worst, a row for each kind of prompts."""
+    kinds = list(dict.fromkeys(outcome.prompts for outcome in outcomes))
+    rows = []
+    for kind in kinds:
+        found = [o for o in outcomes if o.prompts == kind and o.decoder == decoder]
+        worst = sorted(found, key=lambda o: o.scores.iou)[:_WORST]
+        rows.append([windows.panel(outcome, colour) for outcome in worst])
+    return panels_figure(rows)
+
+
+def before_after_sheet(
+    outcomes: Sequence[Outcome], kind: str, before: str, after: str, windows: RasterWindows
+) -> bytes:
+    """Draw the answers of two decoders beside each other: greatest gains, the middle, greatest losses.
+
+    Four objects each; one row shows two objects.
+    """
+    found = {name: [o for o in outcomes if o.prompts == kind and o.decoder == name] for name in (before, after)}
+    pairs = sorted(zip(found[before], found[after]), key=lambda pair: pair[0].scores.iou - pair[1].scores.iou)
+    middle = max(0, (len(pairs) - _CASES) // 2)
+    places = [*range(_CASES), *range(middle, middle + _CASES), *range(len(pairs) - _CASES, len(pairs))]
+    chosen = [pairs[place] for place in dict.fromkeys(places) if 0 <= place < len(pairs)]
+    panels = [
+        panel
+        for first, second in chosen
+        for panel in (windows.panel(first, COLOURS[0], [second]), windows.panel(second, COLOURS[1], [first]))
+    ]
+    return panels_figure([panels[start : start + 4] for start in range(0, len(panels), 4)])

@@ -1,0 +1,143 @@
+"""Prompts as a user would give them, simulated from the truth, the same every time.
+
+Masks here are on a grid of pixels; positions are (column, row) in pixels of that grid, (0.5, 0.5) being the middle of
+the first pixel.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from geosam_es.core.prompts import Bounds, Point
+from geosam_es.errors import PromptError
+
+__all__ = ["MOST_CLICKS", "PromptKind", "corrective_click", "deepest_place", "jittered_box", "parse_kinds"]
+
+MOST_CLICKS = 20
+_REMEDY = "use point, box, box:0.1 (sides off by up to 10 %) and clicks:5, joined by commas"
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class PromptKind:
+    """How a simulated user prompts an object.
+
+    Attributes
+    ----------
+    name : str
+        As it was written: ``point``, ``box``, ``box:0.1`` or ``clicks:5``.
+    has_box : bool
+        A box in place of a click.
+    jitter : float
+        Part of the box's width and height by which its sides may be off.
+    clicks : int
+        Clicks in all, the later ones where the answer to the earlier ones is wrong.
+    """
+
+    name: str
+    has_box: bool = False
+    jitter: float = 0.0
+    clicks: int = 1
+
+
+def parse_kinds(text: str) -> list[PromptKind]:
+    """Read kinds of prompts as a user writes them.
+
+    Raises
+    ------
+    PromptError
+        If one is unknown.
+
+    Examples
+    --------
+    >>> [kind.clicks for kind in parse_kinds("point,clicks:5")]
+    [1, 5]
+    """
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    kinds = [_parse(name) for name in dict.fromkeys(names)]
+    if not kinds:
+        raise PromptError("No prompts were given", _REMEDY)
+    return kinds
+
+
+def _parse(name: str) -> PromptKind:
+    word, _, value = name.partition(":")
+    try:
+        if word == "point" and not value:
+            return PromptKind(name)
+        if word == "box":
+            jitter = float(value) if value else 0.0
+            if 0.0 <= jitter <= 1.0:
+                return PromptKind(name, has_box=True, jitter=jitter)
+        if word == "clicks" and 1 <= int(value) <= MOST_CLICKS:
+            return PromptKind(name, clicks=int(value))
+    except ValueError:
+        pass
+    raise PromptError(f"There are no prompts {name}", _REMEDY)
+
+
+def deepest_place(mask: Mask) -> tuple[float, float]:
+    """Return where a user clicks who wants the object: the middle of the pixel farthest from the mask's border.
+
+    Of several equally deep pixels it is the one nearest to their mean. The edge of the array is a border too.
+
+    Parameters
+    ----------
+    mask : bool (H, W)
+        Not empty.
+
+    Returns
+    -------
+    (float, float)
+        Column and row.
+    """
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    rows, cols = np.nonzero(depth >= depth.max() - 1e-6)
+    nearest = int(np.argmin((rows - rows.mean()) ** 2 + (cols - cols.mean()) ** 2))
+    return float(cols[nearest]) + 0.5, float(rows[nearest]) + 0.5
+
+
+def corrective_click(truth: Mask, predicted: Mask) -> Point | None:
+    """Return the next click of a user who corrects: the deepest place of the largest error.
+
+    Returns
+    -------
+    Point or None
+        Positive where something was missed, negative where something is too much; None where all is right.
+    """
+    regions, count = ndimage.label(truth != predicted)
+    if not count:
+        return None
+    sizes = np.bincount(regions.ravel())[1:]
+    worst = int(np.argmax(sizes)) + 1
+    window = ndimage.find_objects(regions)[worst - 1]
+    x, y = deepest_place(regions[window] == worst)
+    x, y = x + window[1].start, y + window[0].start
+    return Point(x, y, positive=bool(truth[int(y), int(x)]))
+
+
+def jittered_box(box: Bounds, amount: float, seed: str) -> Bounds:
+    """Move each side of a box at random by up to ``amount`` of its width or height, outwards twice as far as inwards.
+
+    Parameters
+    ----------
+    box : Bounds
+    amount : float
+        0 leaves the box as it is.
+    seed : str
+        Equal seeds give equal boxes, on every machine.
+    """
+    if amount == 0:
+        return box
+    rng = np.random.default_rng(zlib.crc32(seed.encode()))
+    left, top, right, bottom = rng.uniform(-0.5 * amount, amount, 4)
+    width, height = box.width, box.height
+    return Bounds(
+        box.min_x - left * width, box.min_y - top * height, box.max_x + right * width, box.max_y + bottom * height
+    )
