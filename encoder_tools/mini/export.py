@@ -138,10 +138,7 @@ def export_graphs(net: MiniNet, out: Path) -> None:
     folded = fold(net)
     batch = {0: "batch"}
     images = torch.zeros(1, TILE_SIZE, TILE_SIZE, 3, dtype=torch.uint8)
-    embeddings = torch.zeros(1, PACKED_CHANNELS, GRID, GRID)
-    context_module = folded.decoder.context
     with torch.no_grad():
-        context = context_module(embeddings)
         _export(
             EncoderGraph(folded.encoder),
             (images,),
@@ -149,6 +146,15 @@ def export_graphs(net: MiniNet, out: Path) -> None:
             (["images"], ["image_embeddings"]),
             {"images": batch, "image_embeddings": batch},
         )
+    export_decoder_graphs(folded.decoder, out)
+
+
+def export_decoder_graphs(decoder: PromptDecoder, out: Path) -> None:
+    """Write ``prepare.onnx`` and ``decoder.onnx`` of a folded decoder."""
+    embeddings = torch.zeros(1, PACKED_CHANNELS, GRID, GRID)
+    context_module = decoder.context
+    with torch.no_grad():
+        context = context_module(embeddings)
         _export(context_module, (embeddings,), out / FILES[1], (["image_embeddings"], list(CONTEXT_NAMES)), {})
         prompts = {
             "point_coords": torch.full((2, 3, 2), 100.0),
@@ -160,7 +166,7 @@ def export_graphs(net: MiniNet, out: Path) -> None:
         axes |= {name: {0: "batch", 1: "points"} for name in ("point_coords", "point_labels")}
         axes["has_mask_input"] = {0: "one_or_batch"}
         _export(
-            DecoderGraph(folded.decoder),
+            DecoderGraph(decoder),
             (*context, *prompts.values()),
             out / FILES[2],
             ([*CONTEXT_NAMES, *prompts], ["low_res_masks", "iou_predictions"]),
