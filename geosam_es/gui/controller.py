@@ -7,29 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from importlib import import_module
 from operator import methodcaller
-from pathlib import Path
 from typing import Any
 
-from qgis.core import Qgis, QgsApplication, QgsCsException, QgsMapSettings, QgsMessageLog, QgsPointXY
+from qgis.core import Qgis, QgsCsException, QgsMapSettings, QgsMessageLog, QgsPointXY
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ..core.prompts import Bounds, Point, Prompts
 from ..errors import GeoSamError, PromptError
 from ..inference.session import CleanOptions, SegmentationSession
-from .drawing import Drawing, DrawnObject, snapshot
-from .live_encoding import LiveOptions
+from .drawing import Drawing, DrawnObject, answered_by, snapshot
 from .messages import PLUGIN_NAME, tr, translated
-from .store_opening import OpenStore, OpenStoreTask, RasterFile
+from .opening import StoreHolder
+from .store_opening import OpenStore
 from .view import Sight, View
-from .view_tiles import prepare_tile, tiles_in_view
-from .worker import Job, Worker
+from .view_tiles import jobs_ahead
+from .worker import Job
 
 __all__ = ["SegmentationController"]
 
 
-class SegmentationController(QObject):
+class SegmentationController(StoreHolder):
     """Owns the open store and the object being drawn.
 
     Parameters
@@ -40,117 +38,52 @@ class SegmentationController(QObject):
 
     Signals
     -------
-    store_changed : OpenStore or None
     drawing_changed : Drawing
     preview_changed : Result or None
     accept_ready : Drawing
         Asked for by `accept`, once nothing waits any more; whoever writes it calls `discard` then.
-    failed : GeoSamError
     store_wanted
         A prompt was given and there is no store to answer it; it waits for `open_store`, or for `give_up`.
     tiles_changed : TilesInView
         Asked for by `look_ahead`.
+    decoder_changed : OpenStore
+        The open store, answered by the decoder asked for by `answer_with`, or by the one before where that failed.
+    beside_answered : object
+        What `ask_beside` gave, for the object as it still is.
     """
 
-    store_changed = pyqtSignal(object)
     drawing_changed = pyqtSignal(object)
     preview_changed = pyqtSignal(object)
     accept_ready = pyqtSignal(object)
-    failed = pyqtSignal(object)
     store_wanted = pyqtSignal()
     tiles_changed = pyqtSignal(object)
+    decoder_changed = pyqtSignal(object)
+    beside_answered = pyqtSignal(object)
 
     def __init__(self, map_settings: Callable[[], QgsMapSettings], parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._view = View(map_settings)
-        self._store: OpenStore | None = None
-        self._task: OpenStoreTask | None = None
         self._object: DrawnObject | None = None
         self._options = CleanOptions()
         self._accept_when_done = False
+        self._switching = False
         self._held: list[Callable[[], None]] = []
         self._for_store: list[Callable[[], None]] = []
-        self._worker = Worker(self)
+        self._opener.opened.connect(self._on_opened)
+        self._opener.refused.connect(self.give_up)
         self._worker.done.connect(self._on_done)
         self._worker.failed.connect(self._on_failed)
-
-    @property
-    def store(self) -> OpenStore | None:
-        """The open store."""
-        return self._store
-
-    @property
-    def is_opening(self) -> bool:
-        """Whether a store is being opened."""
-        return self._task is not None
-
-    @property
-    def opening(self) -> Path | None:
-        """The store being opened, where it has a name already."""
-        return self._task.path if self._task is not None else None
-
-    def open_store(
-        self,
-        path: Path | None,
-        rasters: list[RasterFile],
-        options: LiveOptions | None = None,
-        threads: int | None = None,
-    ) -> None:
-        """Begin to open a store; `store_changed` or `failed` tells how it went, and the open one stays till then.
-
-        Parameters
-        ----------
-        path : Path, optional
-            None for a store that is filled as it is used, of the first raster.
-        rasters : list of RasterFile
-            What it should fit.
-        options : LiveOptions, optional
-            For stores that are filled.
-        threads : int, optional
-            For the decoder.
-        """
-        self.cancel_opening()
-        task = OpenStoreTask(path, rasters, options or LiveOptions(), threads)
-        task.opened.connect(self._on_opened)
-        task.refused.connect(self._on_refused)
-        task.taskCompleted.connect(self._forget_task)
-        task.taskTerminated.connect(self._forget_task)
-        self._task = task
-        QgsApplication.taskManager().addTask(task)
-
-    def cancel_opening(self) -> None:
-        """Give up opening a store."""
-        if self._task is not None:
-            task, self._task = self._task, None
-            for signal in (task.opened, task.refused, task.taskCompleted, task.taskTerminated):
-                signal.disconnect()
-            task.cancel()
 
     def set_store(self, store: OpenStore | None) -> None:
         """Draw from this store from now on; the object being drawn is discarded."""
         self.discard()
-        if self._store is not None:
-            # By the thread that may be reading from it.
-            self._worker.post(Job(self._store.close, "close"))
-        self._store = store
-        if store is not None and not self._worker.isRunning():
-            self._worker.start()
-        self.store_changed.emit(store)
-
-    def warm_up(self) -> None:
-        """Load onnxruntime now: for a moment nothing else runs meanwhile, and a click should not have to wait."""
-        if not self._worker.isRunning():
-            self._worker.ahead([Job(partial(import_module, "onnxruntime"), "ahead")])
-            self._worker.start()
+        self._switching = False
+        super().set_store(store)
 
     def shutdown(self) -> None:
         """End the thread; nothing works afterwards."""
-        self.cancel_opening()
         self._object = None
-        self._worker.stop()
-        if self._store is not None:
-            self._store.close()
-        self._store = None
+        super().shutdown()
 
     def give_up(self, error: GeoSamError) -> None:
         """Forget the prompts that wait for a store, and tell why."""
@@ -158,18 +91,38 @@ class SegmentationController(QObject):
         self.failed.emit(error)
 
     def _on_opened(self, store: OpenStore) -> None:
-        self._task = None
         waiting, self._for_store = self._for_store, []
         self.set_store(store)
         for gesture in waiting:
             gesture()
 
-    def _on_refused(self, error: GeoSamError) -> None:
-        self._task = None
-        self.give_up(error)
+    def answer_with(self, other: Callable[[], OpenStore]) -> None:
+        """Answer with another decoder from now on, the object being drawn too; gestures wait until it does.
 
-    def _forget_task(self) -> None:
-        self._task = None
+        Parameters
+        ----------
+        other : callable
+            Returns the open store with that decoder; called in the worker's thread.
+        """
+        if self._store is None or self._hold(partial(self.answer_with, other)):
+            return
+        drawn = self._object
+
+        def switch() -> tuple[OpenStore, DrawnObject | None]:
+            store = other()
+            if drawn is None:
+                return store, None
+            session = answered_by(store.segmenter, drawn.session)
+            return store, DrawnObject(session, snapshot(session))
+
+        self._switching = True
+        self._worker.post(Job(switch, "decoder", (self._store, drawn)))
+
+    def ask_beside(self, question: Callable[[SegmentationSession], Any]) -> None:
+        """Ask something of the object's session, in the worker's thread; only the latest question counts."""
+        drawn = self._object
+        if drawn is not None:
+            self._worker.beside(Job(lambda: question(drawn.session), "beside", drawn))
 
     @property
     def drawing(self) -> Drawing:
@@ -268,7 +221,7 @@ class SegmentationController(QObject):
     def preview(self, point: QgsPointXY, positive: bool = True) -> None:
         """Show what a click here would give; only the latest call counts."""
         store = self._store
-        if store is None or (self._object is not None and self._object.waiting):
+        if store is None or self._switching or (self._object is not None and self._object.waiting):
             return
         try:
             ((x, y),), level = self._view.to_raster(store, [point]), self._view.level(store, point)
@@ -303,26 +256,22 @@ class SegmentationController(QObject):
         if store is None or sight is None:
             self._worker.ahead([])
             return
-        # Where tiles are encoded on demand, those the user never clicks on are not worth the time.
-        places = sight.places if store.live is None else sight.places[:1]
-        jobs = [Job(partial(prepare_tile, store.segmenter, x, y, sight.level), "ahead") for x, y in places]
-        if with_tiles:
-            jobs.insert(0, Job(partial(tiles_in_view, store.segmenter, sight), "tiles", store))
-        self._worker.ahead(jobs)
+        self._worker.ahead(jobs_ahead(store, sight, with_tiles))
 
     def _hold(self, gesture: Callable[[], None], needs_store: bool = False) -> bool:
         """Keep a gesture for later where it comes too early.
 
-        Where an accepted object is still being answered it is meant for the next one, and where there is no store yet
-        the first prompt asks for one.
+        Where an accepted object is still being answered it is meant for the next one, where the decoder is being
+        changed it is for that one, and where there is no store yet the first prompt asks for one.
         """
         if self._store is None and (needs_store or self._for_store):
             self._for_store.append(gesture)
             self.store_wanted.emit()
             return True
-        if self._accept_when_done:
+        is_early = self._accept_when_done or self._switching
+        if is_early:
             self._held.append(gesture)
-        return self._accept_when_done
+        return is_early
 
     def _located(self, points: list[QgsPointXY]) -> tuple[list[tuple[float, float]], int] | None:
         """Return points in the raster's CRS and the level to look at, or tell why not."""
@@ -344,6 +293,9 @@ class SegmentationController(QObject):
     ) -> None:
         """Queue something that changes the object, beginning one where there is none."""
         if self._store is None:
+            return
+        if self._switching:
+            self._held.append(partial(self._prompt, action, addition, level))
             return
         if self._object is None:
             self._object = DrawnObject(SegmentationSession(self._store.segmenter, level or 0, self._options))
@@ -367,6 +319,13 @@ class SegmentationController(QObject):
         elif job.kind == "tiles":
             if job.info is self._store:
                 self.tiles_changed.emit(value)
+        elif job.kind == "call":
+            job.info(value)
+        elif job.kind == "beside":
+            if job.info is self._object and not self.drawing.busy:
+                self.beside_answered.emit(value)
+        elif job.kind == "decoder":
+            self._end_switch(job, *value)
         elif job.kind == "prompt" and job.info is self._object and self._object is not None:
             self._object.waiting.popleft()
             self._object.drawing = value
@@ -384,9 +343,28 @@ class SegmentationController(QObject):
             self._held.clear()
             self.drawing_changed.emit(self.drawing)
             self.failed.emit(error)
-        elif job.kind in ("ahead", "tiles"):
+        elif job.kind == "call":
+            self.failed.emit(error)
+        elif job.kind == "decoder" and self._store is not None:
+            self._end_switch(job, self._store, None)
+            self.failed.emit(error)
+        elif job.kind in ("ahead", "tiles", "beside"):
             # Whatever is wrong here, a click will tell the user.
             QgsMessageLog.logMessage(translated(error), PLUGIN_NAME, Qgis.MessageLevel.Info)
+
+    def _end_switch(self, job: Job, store: OpenStore, answered: DrawnObject | None) -> None:
+        asked_of, drawn = job.info
+        if asked_of is not self._store:
+            return
+        self._switching = False
+        self._store = store
+        if answered is not None and drawn is self._object:
+            self._object = answered
+        self.decoder_changed.emit(store)
+        self.drawing_changed.emit(self.drawing)
+        held, self._held = self._held, []
+        for gesture in held:
+            gesture()
 
     def _accept_held(self) -> None:
         if not self._accept_when_done:

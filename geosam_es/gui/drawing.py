@@ -6,9 +6,10 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 from ..core.prompts import Bounds, Point, Prompts
+from ..inference.segmenter import Segmenter
 from ..inference.session import Result, SegmentationSession
 
-__all__ = ["Drawing", "DrawnObject", "snapshot"]
+__all__ = ["Drawing", "DrawnObject", "answered_by", "snapshot"]
 
 
 @dataclass(frozen=True)
@@ -62,3 +63,10 @@ def snapshot(session: SegmentationSession) -> Drawing:
     """Read off a session what the GUI thread needs; called in the worker's thread."""
     to_map = session.segmenter.reader.metadata.raster.transform.apply
     return Drawing(session.prompts.transformed(to_map), session.current, session.can_undo, session.can_redo)
+
+
+def answered_by(segmenter: Segmenter, session: SegmentationSession) -> SegmentationSession:
+    """Return the same object, answered by another decoder; called in the worker's thread."""
+    other = SegmentationSession(segmenter, session.level, session.options)
+    other.follow(session)
+    return other

@@ -14,6 +14,7 @@ from ..errors import GeoSamError, RasterError, StoreError
 from ..inference.encoder import read_model_info
 from ..inference.segmenter import Segmenter
 from ..inference.session import open_segmenter
+from ..store.decoders import ORIGINAL
 from ..store.layout import StoreMetadata, store_path_for
 from ..store.signature import check_signature, raster_signature
 from .crs import EllipsoidArea, to_qgs
@@ -89,6 +90,8 @@ class OpenStore:
         The layer it was found to fit.
     live : LiveStore, optional
         What encodes the tiles that are missing; None where that cannot be done.
+    decoder : str
+        Name of the decoder that answers.
     """
 
     path: Path
@@ -96,6 +99,7 @@ class OpenStore:
     crs: QgsCoordinateReferenceSystem
     raster: RasterFile | None
     live: LiveStore | None = None
+    decoder: str = ORIGINAL
 
     @property
     def metadata(self) -> StoreMetadata:
@@ -200,12 +204,13 @@ class OpenStoreTask(QgsTask):
             if store.path == path:
                 return store
             store.close()
-        return OpenStore(path, segmenter, _crs(metadata), raster)
+        return OpenStore(path, segmenter, _crs(metadata), raster, None, segmenter.reader.decoder.name)
 
     def _begin(self, raster: RasterFile) -> OpenStore:
         live = LiveStore.open(raster.source, self._options)
         segmenter = live.segmenter()
-        return OpenStore(live.root, segmenter, _crs(segmenter.reader.metadata), raster, live)
+        reader = segmenter.reader
+        return OpenStore(live.root, segmenter, _crs(reader.metadata), raster, live, reader.decoder.name)
 
     def _is_own(self, metadata: StoreMetadata) -> bool:
         """Tell whether the model that encodes here made the store, so that what is missing in it can be added."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import shapely
@@ -9,9 +10,11 @@ import shapely
 from ..core.prompts import Bounds
 from ..inference.segmenter import Segmenter
 from ..store.reader import TileState
+from .store_opening import OpenStore
 from .view import Sight
+from .worker import Job
 
-__all__ = ["TilesInView", "prepare_tile", "tiles_in_view"]
+__all__ = ["TilesInView", "jobs_ahead", "prepare_tile", "tiles_in_view"]
 
 _MOST_TILES = 600
 """More than this on a screen is a grey haze, and takes long to look up."""
@@ -50,3 +53,13 @@ def prepare_tile(segmenter: Segmenter, x: float, y: float, level: int) -> None:
     tile = segmenter.pyramid.choose(place, is_box=False, level=level, available=segmenter.reader.is_encoded)
     if tile is not None:
         segmenter.context(tile)
+
+
+def jobs_ahead(store: OpenStore, sight: Sight, with_tiles: bool) -> list[Job]:
+    """Return what can be done before a click: look up the tiles, if they are to be shown, and prepare them."""
+    # Where tiles are encoded on demand, those the user never clicks on are not worth the time.
+    places = sight.places if store.live is None else sight.places[:1]
+    jobs = [Job(partial(prepare_tile, store.segmenter, x, y, sight.level), "ahead") for x, y in places]
+    if with_tiles:
+        jobs.insert(0, Job(partial(tiles_in_view, store.segmenter, sight), "tiles", store))
+    return jobs

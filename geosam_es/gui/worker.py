@@ -1,4 +1,4 @@
-"""The thread that decodes: prompts in order, and of previews only the latest."""
+"""The thread that decodes: prompts in order, and of comparisons and previews only the latest."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Job:
 class Worker(QThread):
     """Runs jobs one after another.
 
-    Three kinds, in this order of urgency: prompts, of which none is lost; the preview, of which only the latest counts;
-    and what is done ahead of time, of which only the latest list counts.
+    Four kinds, in this order of urgency: prompts and whatever else must not be lost; the comparison, and the preview,
+    of which only the latest counts; and what is done ahead of time, of which only the latest list counts.
 
     Signals
     -------
@@ -53,15 +53,22 @@ class Worker(QThread):
         super().__init__(parent)
         self._ready = threading.Condition()
         self._prompts: deque[Job] = deque()
+        self._beside: Job | None = None
         self._preview: Job | None = None
         self._ahead: deque[Job] = deque()
         self._stopping = False
 
     def post(self, job: Job) -> None:
-        """Queue a prompt; a preview that waits is out of date with it."""
+        """Queue a prompt; a comparison or a preview that waits is out of date with it."""
         with self._ready:
             self._prompts.append(job)
-            self._preview = None
+            self._beside = self._preview = None
+            self._ready.notify()
+
+    def beside(self, job: Job | None) -> None:
+        """Put a comparison in place of the one that waits, or take it away."""
+        with self._ready:
+            self._beside = job
             self._ready.notify()
 
     def preview(self, job: Job | None) -> None:
@@ -77,10 +84,10 @@ class Worker(QThread):
             self._ready.notify()
 
     def clear(self) -> None:
-        """Forget the prompts and the preview that wait."""
+        """Forget the prompts, the comparison and the preview that wait; what is no prompt is done all the same."""
         with self._ready:
-            self._prompts.clear()
-            self._preview = None
+            self._prompts = deque(job for job in self._prompts if job.kind != "prompt")
+            self._beside = self._preview = None
 
     def stop(self) -> None:
         """Forget everything that waits, and return when the job at hand has ended."""
@@ -110,12 +117,18 @@ class Worker(QThread):
 
     def _next(self) -> Job | None:
         with self._ready:
-            self._ready.wait_for(lambda: self._stopping or self._prompts or self._preview or self._ahead)
+            self._ready.wait_for(self._has_work)
             if self._stopping:
                 return None
             if self._prompts:
                 return self._prompts.popleft()
+            if self._beside is not None:
+                job, self._beside = self._beside, None
+                return job
             if self._preview is not None:
                 job, self._preview = self._preview, None
                 return job
             return self._ahead.popleft()
+
+    def _has_work(self) -> bool:
+        return bool(self._stopping or self._prompts or self._beside or self._preview or self._ahead)
