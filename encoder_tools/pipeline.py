@@ -56,11 +56,11 @@ def estimate(plan: EncodePlan, encoder: Encoder, decoder_files: Mapping[str, Pat
     sample = [tiles[len(tiles) * step // _TIMED_TILES] for step in range(min(_TIMED_TILES, len(tiles)))]
     # The first tile warms up the runtime and is not counted.
     seconds = [_time_tile(plan, encoder, tile) for tile in sample[:1] + sample][1:]
-    values = sum(int(np.prod(shape)) for shape in plan.metadata.features.values())
-    tile_bytes = values * np.dtype(plan.metadata.dtype).itemsize
     fixed_bytes = sum(path.stat().st_size for path in decoder_files.values())
     fixed_bytes += _LEVEL_BYTES * (1 + plan.metadata.levels)
-    return Estimate(len(tiles), len(tiles) * tile_bytes + fixed_bytes, len(tiles) * float(np.mean(seconds or [0.0])))
+    return Estimate(
+        len(tiles), len(tiles) * plan.metadata.tile_bytes + fixed_bytes, len(tiles) * float(np.mean(seconds or [0.0]))
+    )
 
 
 def _time_tile(plan: EncodePlan, encoder: Encoder, tile: Tile) -> float:

@@ -74,7 +74,7 @@ class EncodeOptions:
     levels : int, optional
         By default up to the level that fits into one tile.
     dtype : str
-        Of the stored features.
+        Of the stored features, one of `DTYPES`.
     batch_size : int, optional
         By default what suits the encoder's device.
     aoi : shapely geometry, optional

@@ -7,6 +7,8 @@ A store is a Zarr v3 hierarchy of uncompressed arrays, so that one chunk is one 
       level0/zarr.json                     group
       level0/image_embeddings/zarr.json    array (rows, cols, C, h, w), one chunk a tile
       level0/image_embeddings/c/R/C/0/0/0  the features of tile (R, C)
+      level0/image_embeddings_scale/       with int8 only: array (rows, cols, C) of float32, one chunk a tile;
+                                           a feature is its int8 times the scale of its channel in its tile
       level0/skipped/zarr.json             array (rows, cols) of bool, one chunk a tile
       level0/skipped/c/R/C                 there, and true, where a tile has no data
       prepare.onnx  decoder.onnx           the prompt decoder; prepare.onnx is absent with a single-graph decoder
@@ -26,6 +28,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..core.geotransform import GeoTransform
 from ..core.grid import LevelGrid, Pyramid, Tile, Tiling
 from ..core.radiometry import Stretch
@@ -33,6 +37,7 @@ from ..errors import StoreError
 
 __all__ = [
     "DECODER_FILE",
+    "DTYPES",
     "FORMAT_VERSION",
     "PREPARE_FILE",
     "SUFFIX",
@@ -51,6 +56,11 @@ DECODER_INFO_FILE = "decoder.json"
 ACTIVE_FILE = "active.json"
 SKIPPED = "skipped"
 ATTRIBUTE = "geosam_es"
+DTYPES = ("float16", "float32", "int8")
+"""Types that features are stored as."""
+
+INT8 = "int8"
+SCALE_DTYPE = np.dtype("<f4")
 
 
 def store_path_for(raster: Path, directory: Path | None = None) -> Path:
@@ -106,7 +116,7 @@ class StoreMetadata:
     model : mapping
         The JSON object of `ModelInfo`: name, encoder_sha256, licence, features.
     dtype : str
-        NumPy name of the stored features' type.
+        NumPy name of the stored features' type, one of `DTYPES`.
     tiling : Tiling
     levels : int
     aoi_sha256 : str, optional
@@ -136,6 +146,15 @@ class StoreMetadata:
     def pyramid(self) -> Pyramid:
         """Tiles and levels."""
         return Pyramid(self.raster.width, self.raster.height, self.tiling, self.levels)
+
+    @property
+    def tile_bytes(self) -> int:
+        """What the features of one tile take on disk."""
+        item_bytes = np.dtype(self.dtype).itemsize
+        size = sum(item_bytes * math.prod(shape) for shape in self.features.values())
+        if self.dtype == INT8:
+            size += sum(SCALE_DTYPE.itemsize * shape[0] for shape in self.features.values())
+        return size
 
     def to_json(self) -> dict[str, Any]:
         """Return the attributes of the root group."""
@@ -194,8 +213,13 @@ def group_json(attributes: Mapping[str, Any]) -> str:
 
 
 def feature_array_json(grid: LevelGrid, shape: tuple[int, int, int], dtype: str) -> str:
-    """Return the ``zarr.json`` of a level's feature array, one raw chunk a tile; no data reads as NaN."""
-    return _array_json((grid.rows, grid.cols, *shape), (1, 1, *shape), dtype, "NaN")
+    """Return the ``zarr.json`` of a level's feature array, one raw chunk a tile; no data reads as NaN, or 0 of int8."""
+    return _array_json((grid.rows, grid.cols, *shape), (1, 1, *shape), dtype, 0 if dtype == INT8 else "NaN")
+
+
+def scale_array_json(grid: LevelGrid, channels: int) -> str:
+    """Return the ``zarr.json`` of the scales of a level's int8 features; no data reads as NaN."""
+    return _array_json((grid.rows, grid.cols, channels), (1, 1, channels), SCALE_DTYPE.name, "NaN")
 
 
 def skipped_array_json(grid: LevelGrid) -> str:
@@ -203,9 +227,9 @@ def skipped_array_json(grid: LevelGrid) -> str:
     return _array_json((grid.rows, grid.cols), (1, 1), "bool", False)
 
 
-def _array_json(shape: tuple[int, ...], chunk: tuple[int, ...], dtype: str, fill: str | bool) -> str:
+def _array_json(shape: tuple[int, ...], chunk: tuple[int, ...], dtype: str, fill: str | float) -> str:
     codec: dict[str, Any] = {"name": "bytes"}
-    if dtype != "bool":
+    if np.dtype(dtype).itemsize > 1:
         codec["configuration"] = {"endian": "little"}
     return json.dumps(
         {
@@ -231,6 +255,24 @@ def level_name(level: int) -> str:
 def feature_chunk(root: Path, feature: str, tile: Tile) -> Path:
     """Return the file of one feature map of a tile."""
     return root / level_name(tile.level) / feature / "c" / str(tile.row) / str(tile.col) / "0" / "0" / "0"
+
+
+def scale_name(feature: str) -> str:
+    """Return the name of the array with the scales of a feature map's int8 values."""
+    return f"{feature}_scale"
+
+
+def scale_chunk(root: Path, feature: str, tile: Tile) -> Path:
+    """Return the file of the scales of one feature map of a tile."""
+    return root / level_name(tile.level) / scale_name(feature) / "c" / str(tile.row) / str(tile.col) / "0"
+
+
+def array_documents(grid: LevelGrid, features: Mapping[str, tuple[int, int, int]], dtype: str) -> dict[str, str]:
+    """Return name and ``zarr.json`` of each array that holds features of a level."""
+    documents = {name: feature_array_json(grid, shape, dtype) for name, shape in features.items()}
+    if dtype == INT8:
+        documents.update({scale_name(name): scale_array_json(grid, shape[0]) for name, shape in features.items()})
+    return documents
 
 
 def skipped_chunk(root: Path, tile: Tile) -> Path:

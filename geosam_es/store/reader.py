@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from ..core.grid import Pyramid, Tile
 from ..errors import StoreError
 from . import layout
 from .decoders import StoreDecoder, active_decoder
+from .int8 import from_int8
 from .layout import StoreMetadata
 
 __all__ = ["LevelCount", "StoreReader", "TileState"]
@@ -66,8 +69,8 @@ class StoreReader:
         self._check_arrays()
         self.decoder: StoreDecoder = active_decoder(self.root)
 
-    def _check_dtype(self) -> np.dtype[np.float32]:
-        if self.metadata.dtype not in ("float16", "float32"):
+    def _check_dtype(self) -> np.dtype[Any]:
+        if self.metadata.dtype not in layout.DTYPES:
             raise StoreError(
                 "{root} holds features of type {dtype}, which is not known here",
                 "update GeoSAM-ES",
@@ -79,9 +82,10 @@ class StoreReader:
     def _check_arrays(self) -> None:
         """See that each level's arrays are there and have the shape that the metadata promise."""
         for grid in self.pyramid.grids:
-            for feature, shape in self.metadata.features.items():
-                path = self.root / layout.level_name(grid.level) / feature / layout.GROUP_FILE
-                wanted = json.loads(layout.feature_array_json(grid, shape, self.metadata.dtype))
+            documents = layout.array_documents(grid, self.metadata.features, self.metadata.dtype)
+            for name, document in documents.items():
+                path = self.root / layout.level_name(grid.level) / name / layout.GROUP_FILE
+                wanted = json.loads(document)
                 try:
                     found = json.loads(path.read_text(encoding="utf-8"))
                     agrees = (
@@ -148,27 +152,33 @@ class StoreReader:
         """
         features = {}
         for name, shape in self.metadata.features.items():
-            path = layout.feature_chunk(self.root, name, tile)
-            try:
-                values = np.fromfile(path, dtype=self._dtype)
-            except OSError as error:
-                raise StoreError(
-                    "Tile {tile} of {root} cannot be read ({reason})",
-                    "see what is missing with: geosam-es verify STORE",
-                    tile=tuple(tile),
-                    root=self.root,
-                    reason=error.strerror,
-                ) from error
-            if values.size != int(np.prod(shape)):
-                raise StoreError(
-                    "{path} has {count} values in place of {wanted}",
-                    "delete it and encode with --resume",
-                    path=path,
-                    count=values.size,
-                    wanted=int(np.prod(shape)),
-                )
-            features[name] = values.astype(np.float32).reshape(1, *shape)
+            values = self._read_chunk(tile, layout.feature_chunk(self.root, name, tile), self._dtype, shape)
+            if self.metadata.dtype == layout.INT8:
+                path = layout.scale_chunk(self.root, name, tile)
+                values = from_int8(values, self._read_chunk(tile, path, layout.SCALE_DTYPE, shape[:1]))
+            features[name] = values.astype(np.float32, copy=False)[None]
         return features
+
+    def _read_chunk(self, tile: Tile, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        try:
+            values = np.fromfile(path, dtype=dtype)
+        except OSError as error:
+            raise StoreError(
+                "Tile {tile} of {root} cannot be read ({reason})",
+                "see what is missing with: geosam-es verify STORE",
+                tile=tuple(tile),
+                root=self.root,
+                reason=error.strerror,
+            ) from error
+        if values.size != math.prod(shape):
+            raise StoreError(
+                "{path} has {count} values in place of {wanted}",
+                "delete it and encode with --resume",
+                path=path,
+                count=values.size,
+                wanted=math.prod(shape),
+            )
+        return values.reshape(shape)
 
     def problems(self) -> Iterator[tuple[Tile, str]]:
         """Check every tile: there, of the right size, finite.

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..core.grid import Tile
 from ..errors import OutputError, StoreError
 from . import layout
+from .int8 import to_int8
 from .layout import StoreMetadata
 from .signature import check_signature, signature
 
@@ -30,7 +31,8 @@ class StoreWriter:
     def __init__(self, root: Path, metadata: StoreMetadata) -> None:
         self.root = root
         self.metadata = metadata
-        self._dtype = np.dtype(metadata.dtype).newbyteorder("<")
+        is_int8 = metadata.dtype == layout.INT8
+        self._dtype = np.dtype(np.float32 if is_int8 else metadata.dtype).newbyteorder("<")
 
     @classmethod
     def create(
@@ -102,10 +104,7 @@ class StoreWriter:
             shutil.copyfile(source, folder / name)
         for grid in self.metadata.pyramid.grids:
             group = folder / layout.level_name(grid.level)
-            documents = {
-                feature: layout.feature_array_json(grid, shape, self.metadata.dtype)
-                for feature, shape in self.metadata.features.items()
-            }
+            documents = layout.array_documents(grid, self.metadata.features, self.metadata.dtype)
             documents[layout.SKIPPED] = layout.skipped_array_json(grid)
             for name, document in documents.items():
                 (group / name).mkdir(parents=True)
@@ -146,6 +145,10 @@ class StoreWriter:
                 values = np.ascontiguousarray(features[name], dtype=self._dtype)
             if not np.isfinite(values).all():
                 raise StoreError("{name} of tile {tile} has values that are not finite", name=name, tile=tuple(tile))
+            if self.metadata.dtype == layout.INT8:
+                values, scales = to_int8(values)
+                # First, because the features' own chunk is what says that the tile is there.
+                self._write_file(layout.scale_chunk(self.root, name, tile), scales)
             self._write_file(layout.feature_chunk(self.root, name, tile), values)
 
     def skip(self, tile: Tile) -> None:

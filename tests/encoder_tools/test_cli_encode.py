@@ -276,3 +276,22 @@ def test_embedded_model_by_default(run: Run, tmp_path: Path) -> None:
     assert run("encode", image).exit_code == 0
     metadata = StoreReader(tmp_path / "a.embeddings.zarr").metadata
     assert metadata.model["name"] == "mini" and metadata.dtype == "float16"
+
+
+def test_features_of_8_bits(run: Run, model: Path, ortho: Ortho, tmp_path: Path) -> None:
+    """Every command takes such a store, which is a quarter of one of float32."""
+    stores = {dtype: tmp_path / f"{dtype}.embeddings.zarr" for dtype in ("float32", "int8")}
+    for dtype, store in stores.items():
+        assert run("encode", ortho.image, "-o", store, "--model", model, "--dtype", dtype).exit_code == 0
+    tiles = {dtype: sum(map(len, chunks(store).values())) for dtype, store in stores.items()}
+    assert 0.25 < tiles["int8"] / tiles["float32"] < 0.26
+    exact, rounded = (StoreReader(store) for store in stores.values())
+    for tile in exact.pyramid:
+        wanted, got = (reader.read(tile)["image_embeddings"] for reader in (exact, rounded))
+        assert np.abs(got - wanted).max() <= np.abs(wanted).max() / 254 * 1.001
+    assert "int8" in run("info", stores["int8"]).stdout
+    assert run("verify", stores["int8"], ortho.image).exit_code == 0
+    mismatch = run("encode", ortho.image, "-o", stores["int8"], "--model", model, "--resume")
+    assert mismatch.exit_code == 2 and "dtype" in mismatch.stderr
+    estimate = json.loads(run("encode", ortho.image, "--model", model, "--dtype", "int8", "--dry-run", "--json").stdout)
+    assert estimate[0]["store_bytes"] >= rounded.size_bytes()

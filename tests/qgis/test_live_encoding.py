@@ -124,15 +124,16 @@ def test_tiles_are_those_of_the_command_line(live: LiveStore, raster: Path, tmp_
         np.testing.assert_array_equal(found, expected.read(tile)["image_embeddings"])
 
 
-def test_goes_on_with_a_store_of_the_command_line(raster: Path, options: LiveOptions) -> None:
-    """Made with other bands and another stretch, which hold for the new tiles too."""
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_goes_on_with_a_store_of_the_command_line(raster: Path, options: LiveOptions, dtype: str) -> None:
+    """Made with other bands, another stretch and another type, which hold for the new tiles too."""
     from encoder_tools.pipeline import EncodeOptions, encode, make_plan
     from encoder_tools.raster import Raster
     from geosam_es.inference.encoder import OnnxEncoder
 
     encoder = OnnxEncoder(EMBEDDED_MODEL, threads=1)
     files = {name: EMBEDDED_MODEL / name for name in ("prepare.onnx", "decoder.onnx")}
-    plan = make_plan(Raster(raster, bands=(2,)), encoder, EncodeOptions(stretch="0:200", overlap=128))
+    plan = make_plan(Raster(raster, bands=(2,)), encoder, EncodeOptions(stretch="0:200", overlap=128, dtype=dtype))
     root = raster.with_name("ortho.embeddings.zarr")
     encode(plan, encoder, root, files)
     tile = Tile(0, 0, 0)
