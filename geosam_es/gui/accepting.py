@@ -50,11 +50,14 @@ class Acceptor(QObject):
     -------
     written : QgsVectorLayer, int
         Layer and feature.
+    refining : Provenance
+        Of a polygon whose prompts were brought back.
     failed : GeoSamError
         Nothing was written, and the object is still there.
     """
 
     written = pyqtSignal(object, int)
+    refining = pyqtSignal(object)
     failed = pyqtSignal(object)
 
     def __init__(
@@ -97,6 +100,7 @@ class Acceptor(QObject):
         self._refined = (layer, feature.id())
         # QGIS's colour of what is selected would hide the one that is drawn now.
         layer.removeSelection()
+        self.refining.emit(provenance)
 
     def _selected(self) -> tuple[QgsVectorLayer, QgsFeature]:
         for layer in (self._dock.layer, self._iface.activeLayer()):
@@ -110,7 +114,8 @@ class Acceptor(QObject):
             return
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         raster = store.metadata.raster.file_name
-        provenance = Provenance(result.model, result.score, drawing.prompts, raster, created, result.level, result.rank)
+        answer = result.level, result.rank, store.decoder
+        provenance = Provenance(result.model, result.score, drawing.prompts, raster, created, *answer)
         geometry = to_qgs(result.geometry)
         options = accept_options(self._settings)
         try:

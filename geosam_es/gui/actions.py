@@ -44,6 +44,8 @@ class Actions(QObject):
         Checkable; shows and activates the map tool.
     undo, undo_again, redo, candidate, preview, accept, discard, refine : QAction
         What the keys do while the map tool is active. ``undo_again`` is `undo` with another shortcut.
+    compare, swap : QAction
+        The same, of the store's decoders.
     classes : list of QAction
         Choose the first class, the second, and so on.
     """
@@ -63,6 +65,8 @@ class Actions(QObject):
         self.accept = self._make(_theme_icon("mIconSuccess"), tr("Accept the polygon"), "Return")
         self.discard = self._make(_theme_icon("mIconDelete"), tr("Discard the polygon"), "Escape")
         self.refine = self._make(own_icon("refine"), tr("Refine the selected polygon"), "R")
+        self.compare = self._make(own_icon("compare"), tr("Compare two decoders on each click"), "C", checkable=True)
+        self.swap = self._make(own_icon("swap"), tr("Swap the two decoders: accept the other one's polygon"), "X")
         self.classes = [
             self._make(QIcon(), tr("Choose class {number}").format(number=number), str(number))
             for number in range(1, CLASS_KEYS + 1)
@@ -77,7 +81,7 @@ class Actions(QObject):
     @property
     def by_keys(self) -> list[Any]:
         """The actions that the map tool triggers by their keys."""
-        return [*self.on_buttons, self.undo_again, *self.classes]
+        return [*self.on_buttons, self.undo_again, self.compare, self.swap, *self.classes]
 
     def set_drawing_states(self, can_undo: bool, can_redo: bool, has_polygon: bool, busy: bool) -> None:
         """Enable what makes sense for the object being drawn.

@@ -343,12 +343,14 @@ class SegmentationController(StoreHolder):
             self._held.clear()
             self.drawing_changed.emit(self.drawing)
             self.failed.emit(error)
-        elif job.kind == "call":
+        elif job.kind in ("call", "beside"):
+            if job.kind == "beside":
+                self.beside_answered.emit(None)
             self.failed.emit(error)
         elif job.kind == "decoder" and self._store is not None:
             self._end_switch(job, self._store, None)
             self.failed.emit(error)
-        elif job.kind in ("ahead", "tiles", "beside"):
+        elif job.kind in ("ahead", "tiles"):
             # Whatever is wrong here, a click will tell the user.
             QgsMessageLog.logMessage(translated(error), PLUGIN_NAME, Qgis.MessageLevel.Info)
 

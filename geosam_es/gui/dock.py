@@ -28,6 +28,7 @@ from qgis.PyQt.QtWidgets import (
 
 from .actions import Actions
 from .class_box import ClassBox
+from .decoder_row import DecoderRow
 from .encoding_row import EncodingRow
 from .messages import PLUGIN_NAME, tr
 from .options_box import OptionsBox
@@ -71,6 +72,7 @@ class SegmentDock(QgsDockWidget):
         self.setAcceptDrops(True)
         self._settings = settings
         self.encoding = EncodingRow()
+        self.decoders = DecoderRow(actions)
         self.class_box = ClassBox()
         self.options_box = OptionsBox(settings)
         self._result = _wrapped_label()
@@ -127,6 +129,7 @@ class SegmentDock(QgsDockWidget):
         browse.clicked.connect(self._browse)
         form.addRow(tr("Store"), _row(self._stores, browse))
         form.addRow(self._state)
+        form.addRow(tr("Decoder"), self.decoders)
         form.addRow("", _row(self._footprint, self._tiles))
         form.addRow(self.encoding)
         new = _button("mActionNewVectorLayer", tr("New GeoPackage or Shapefile with class and provenance fields"))

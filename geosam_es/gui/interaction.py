@@ -6,22 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from qgis.core import QgsCoordinateReferenceSystem, QgsMapLayer, QgsProject, QgsVectorLayer, QgsWkbTypes
-from qgis.PyQt.QtCore import QLocale, QObject, Qt, QTimer
+from qgis.PyQt.QtCore import QObject, Qt, QTimer
 from qgis.PyQt.QtGui import QColor
 
 from ..errors import GeoSamError, PromptError
-from ..inference.session import CleanOptions, Result
+from ..inference.session import CleanOptions
 from .accepting import Acceptor
 from .actions import Actions
 from .controller import SegmentationController
-from .crs import EllipsoidArea, to_qgs
+from .decoder_choice import Comparison, DecoderChoice
 from .dock import SegmentDock
 from .drawing import Drawing
 from .encoding import BackgroundEncoding
 from .map_tool import SegmentMapTool
 from .messages import Messages, tr
 from .overlay import Overlay
+from .result_text import comparison_text, result_text
 from .settings import Settings
+from .store_news import store_news
 from .store_opening import (
     OpenStore,
     RasterFile,
@@ -63,6 +65,7 @@ class Interaction(QObject):
         self.tool = SegmentMapTool(self._canvas, actions.by_keys)
         self.tool.setAction(actions.tool)
         self.target = Target(self.dock, self)
+        self.decoders = DecoderChoice(self.controller, settings, self)
         self.acceptor = Acceptor(iface, self.controller, self.dock, settings, self)
         self.encoding = BackgroundEncoding(self)
         self._encode_when_open: bool | None = None
@@ -76,6 +79,7 @@ class Interaction(QObject):
         self.dock.hide()
         self._connect_controller()
         self._connect_gestures()
+        self._connect_decoders()
         self._connect_qgis()
         self.apply_settings()
         self._on_store(None)
@@ -95,6 +99,7 @@ class Interaction(QObject):
         self.target.failed.connect(self._messages.error)
         self.target.undo_changed.connect(self._enable_actions)
         self.acceptor.written.connect(self._on_written)
+        self.acceptor.refining.connect(lambda provenance: self.decoders.choose(provenance.decoder))
 
     def _connect_gestures(self) -> None:
         tool, controller, actions = self.tool, self.controller, self._actions
@@ -115,6 +120,18 @@ class Interaction(QObject):
         for index, action in enumerate(actions.classes):
             action.triggered.connect(lambda _checked=False, index=index: self.dock.class_box.choose(index))
 
+    def _connect_decoders(self) -> None:
+        decoders, row, actions = self.decoders, self.dock.decoders, self._actions
+        decoders.changed.connect(row.show_state)
+        decoders.compared.connect(self._on_compared)
+        row.chosen.connect(decoders.choose)
+        row.other_chosen.connect(decoders.compare_with)
+        row.folder_chosen.connect(lambda folder: decoders.add(Path(folder)))
+        row.keep_wanted.connect(decoders.keep)
+        actions.compare.toggled.connect(decoders.set_comparing)
+        actions.swap.triggered.connect(decoders.swap)
+        store_news.decoders_changed.connect(self._on_decoders_changed)
+
     def _connect_qgis(self) -> None:
         dock = self.dock
         dock.store_chosen.connect(lambda path: self.open_store(Path(path)))
@@ -134,6 +151,7 @@ class Interaction(QObject):
         self._iface.currentLayerChanged.disconnect(self._on_current_layer)
         self._canvas.extentsChanged.disconnect(self._settled.start)
         QgsProject.instance().cleared.disconnect(self._on_project_cleared)
+        store_news.decoders_changed.disconnect(self._on_decoders_changed)
         self._settled.stop()
         self.target.release()
         self.encoding.dispose()
@@ -307,12 +325,28 @@ class Interaction(QObject):
         self._enable_actions()
         if drawing.busy:
             return
-        text = self._result_text(drawing.result)
+        text = self._result_text()
         self.dock.show_result(text)
         if text:
             self._iface.statusBarIface().showMessage(text)
         else:
             self._iface.statusBarIface().clearMessage()
+
+    def _on_compared(self, comparison: Comparison | None) -> None:
+        self.overlay.show_compared(comparison.result if comparison is not None else None)
+        store, result = self.controller.store, self.controller.drawing.result
+        if comparison is None or store is None or result is None:
+            self.dock.show_result(self._result_text())
+        else:
+            colours = self.overlay.colour.name(), self.overlay.compared_colour.name()
+            self.dock.show_result(comparison_text(store.decoder, result, comparison, store.crs, colours))
+
+    def _result_text(self) -> str:
+        store, result = self.controller.store, self.controller.drawing.result
+        return result_text(result, store.crs) if store is not None and result is not None else ""
+
+    def _on_decoders_changed(self, path: str, name: str) -> None:
+        self.decoders.refresh(Path(path), name)
 
     def _enable_actions(self) -> None:
         drawing, actions = self.controller.drawing, self._actions
@@ -326,23 +360,6 @@ class Interaction(QObject):
 
     def _redo(self) -> None:
         (self.controller if self.controller.drawing.can_redo else self.target).redo()
-
-    def _result_text(self, result: Result | None) -> str:
-        store = self.controller.store
-        if result is None or store is None:
-            return ""
-        if result.geometry.is_empty:
-            return tr("The model sees no object here: add a point or draw a box")
-        area = EllipsoidArea(store.crs).area_m2(to_qgs(result.geometry))
-        # A point stands before decimals in one language, and for thousands in another.
-        locale = QLocale()
-        return tr("Score {score} · {rank} of {count} · {area} m² · {time:.0f} ms").format(
-            score=locale.toString(float(result.score), "f", 2),
-            rank=result.rank + 1,
-            count=result.candidates,
-            area=locale.toString(area, "f", 0),
-            time=result.milliseconds,
-        )
 
     def _on_written(self, layer: QgsVectorLayer, _feature_id: int) -> None:
         text = tr("Written to {layer}; Ctrl+Z takes it back, saving the layer is up to you").format(layer=layer.name())

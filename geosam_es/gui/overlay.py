@@ -1,4 +1,4 @@
-"""What is drawn over the map: prompts, the proposal, its preview, and where the store has tiles."""
+"""What is drawn over the map: prompts, the proposal and what it is compared with, a preview, and the store's tiles."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ _BOX = QColor("#ffffff")
 _FOOTPRINT = QColor("#2b6cb0")
 _MISSING = QColor("#c05621")
 _PREVIEW_FACTOR = 0.4
+_COMPARED = (QColor("#ff1fc7"), QColor("#00d5ff"))
+_COMPARED_HALO = QColor(0, 0, 0, 150)
 
 
 class Overlay:
@@ -51,6 +53,7 @@ class Overlay:
         self._footprint = self._band(_POLYGON, _FOOTPRINT, 2, Qt.PenStyle.DashLine)
         self._preview = self._band(_POLYGON, self._colour, 1, Qt.PenStyle.DashLine)
         self._proposal = self._band(_POLYGON, self._colour, 2)
+        self._compared = self._band(_POLYGON, self._colour, 2, Qt.PenStyle.DashDotLine, _COMPARED_HALO)
         self._box = self._band(_POLYGON, _BOX, 1, Qt.PenStyle.DashLine, QColor(0, 0, 0, 160))
         self._positive = self._markers(_POSITIVE, QgsRubberBand.IconType.ICON_CIRCLE)
         self._negative = self._markers(_NEGATIVE, QgsRubberBand.IconType.ICON_X)
@@ -74,6 +77,18 @@ class Overlay:
             band.setFillColor(fill)
             band.setStrokeColor(colour)
             band.update()
+        self._compared.setStrokeColor(self.compared_colour)
+        self._compared.update()
+
+    @property
+    def colour(self) -> QColor:
+        """The colour of the polygon being drawn."""
+        return self._colour
+
+    @property
+    def compared_colour(self) -> QColor:
+        """The colour of the outline it is compared with: of two, the one farther from that of the polygon."""
+        return max(_COMPARED, key=lambda colour: _hue_distance(colour, self._colour))
 
     def set_crs(self, crs: QgsCoordinateReferenceSystem) -> None:
         """Take what is shown from now on for coordinates in this CRS."""
@@ -90,6 +105,10 @@ class Overlay:
     def show_preview(self, result: Result | None) -> None:
         """Show, more lightly, what a click would give."""
         self._set(self._preview, to_qgs(result.geometry) if result else QgsGeometry())
+
+    def show_compared(self, result: Result | None) -> None:
+        """Show the answer of another decoder, as an outline."""
+        self._set(self._compared, to_qgs(result.geometry) if result else QgsGeometry())
 
     def show_footprint(self, store: OpenStore | None) -> None:
         """Show how far a store reaches."""
@@ -109,6 +128,7 @@ class Overlay:
         """The items by name."""
         return {
             "proposal": self._proposal,
+            "compared": self._compared,
             "preview": self._preview,
             "positive": self._positive,
             "negative": self._negative,
@@ -153,6 +173,14 @@ class Overlay:
 def bounds_polygon(bounds: Bounds, transform: GeoTransform) -> shapely.Polygon:
     """Return a rectangle of pixels on the map, where it may be turned."""
     return transform.apply_geometry(shapely.box(*bounds))
+
+
+def _hue_distance(first: QColor, second: QColor) -> int:
+    """Return the angle between two hues, 0 to 180; greys, which have none, are far from all."""
+    if second.hue() < 0:
+        return 180
+    angle = abs(first.hue() - second.hue())
+    return min(angle, 360 - angle)
 
 
 def _joined(polygons: Sequence[shapely.Polygon]) -> QgsGeometry:

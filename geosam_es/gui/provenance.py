@@ -1,7 +1,7 @@
 """Where a polygon comes from: model, score, prompts, raster and time, as JSON, in fields, and back.
 
-Whose layer has the fields (see `PROVENANCE_FIELDS`) gets them filled in. For layers without them `side_table` keeps
-the same record beside a GeoPackage's layer.
+The format is told in ``docs/provenance.md``. A layer that has the fields (see `PROVENANCE_FIELDS`) gets them filled in;
+for layers without them `side_table` keeps the same record beside a GeoPackage's layer.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from qgis.core import QgsFeature, QgsFields, QgsVectorLayer
 
 from ..core.prompts import Bounds, Point, Prompts
 from ..errors import EditError
+from ..store.decoders import ORIGINAL
 from .messages import tr
 from .side_table import can_keep, find_record, keep_record
 
@@ -63,6 +64,8 @@ class Provenance:
         Of the tile that answered; None where it is not known.
     candidate : int
         Rank of the mask that was chosen, counted from 0.
+    decoder : str
+        Name of the decoder in the store that answered.
     """
 
     model: str
@@ -72,14 +75,17 @@ class Provenance:
     created: str
     level: int | None = None
     candidate: int = 0
+    decoder: str = ORIGINAL
 
     def values(self, digits: int = _DIGITS[0]) -> dict[str, Any]:
-        """Return the values of `PROVENANCE_FIELDS`, the prompts as text, with level and candidate among them."""
+        """Return the values of `PROVENANCE_FIELDS`, the prompts as text, level, candidate and decoder among them."""
         record = json.loads(prompts_to_json(self.prompts, digits))
         if self.level is not None:
             record["level"] = self.level
         if self.candidate:
             record["candidate"] = self.candidate
+        if self.decoder != ORIGINAL:
+            record["decoder"] = self.decoder
         prompts = json.dumps(record, separators=(",", ":"))
         return {**{name: getattr(self, name) for name in PROVENANCE_FIELDS}, "prompts": prompts}
 
@@ -173,7 +179,7 @@ def provenance_from_values(values: Mapping[str, Any]) -> Provenance:
     score = values.get("score")
     prompts = prompts_from_json(values["prompts"])
     answer = _load(values["prompts"])
-    level, candidate = answer.get("level"), answer.get("candidate")
+    level, candidate, decoder = (answer.get(key) for key in ("level", "candidate", "decoder"))
     return Provenance(
         model=_text(values.get("model")),
         score=float(score) if isinstance(score, (int, float)) else math.nan,
@@ -182,6 +188,7 @@ def provenance_from_values(values: Mapping[str, Any]) -> Provenance:
         created=_text(values.get("created")),
         level=level if isinstance(level, int) and level >= 0 else None,
         candidate=candidate if isinstance(candidate, int) and candidate >= 0 else 0,
+        decoder=decoder if isinstance(decoder, str) and decoder else ORIGINAL,
     )
 
 

@@ -92,6 +92,14 @@
       <translation>Refinar el polígono seleccionado</translation>
     </message>
     <message>
+      <source>Compare two decoders on each click</source>
+      <translation>Comparar dos decodificadores en cada clic</translation>
+    </message>
+    <message>
+      <source>Swap the two decoders: accept the other one's polygon</source>
+      <translation>Intercambiar los dos decodificadores: aceptar el polígono del otro</translation>
+    </message>
+    <message>
       <source>Choose class {number}</source>
       <translation>Elegir la clase {number}</translation>
     </message>
@@ -150,6 +158,50 @@
     <message>
       <source>check the CRS of the raster and of the layer</source>
       <translation>comprobar el SRC del ráster y el de la capa</translation>
+    </message>
+    <message>
+      <source>Decoder</source>
+      <translation>Decodificador</translation>
+    </message>
+    <message>
+      <source>The decoder that answers; prompts already given are answered again</source>
+      <translation>El decodificador que responde; las indicaciones ya dadas se responden de nuevo</translation>
+    </message>
+    <message>
+      <source>The store has one decoder; the menu beside it adds one that was tuned on your own polygons</source>
+      <translation>El almacén tiene un solo decodificador; el menú de al lado añade uno ajustado con sus propios polígonos</translation>
+    </message>
+    <message>
+      <source>Compare with {name}</source>
+      <translation>Comparar con {name}</translation>
+    </message>
+    <message>
+      <source>Add a decoder, or keep the choice in the store</source>
+      <translation>Añadir un decodificador, o guardar la elección en el almacén</translation>
+    </message>
+    <message>
+      <source>Add a tuned decoder …</source>
+      <translation>Añadir un decodificador ajustado …</translation>
+    </message>
+    <message>
+      <source>Open this store with this decoder from now on</source>
+      <translation>Abrir este almacén con este decodificador desde ahora</translation>
+    </message>
+    <message>
+      <source>A decoder's folder, as geosam-es finetune writes it</source>
+      <translation>La carpeta de un decodificador, como la escribe geosam-es finetune</translation>
+    </message>
+    <message>
+      <source>original</source>
+      <translation>el inicial</translation>
+    </message>
+    <message>
+      <source>The one that the store was made with</source>
+      <translation>Aquel con el que se hizo el almacén</translation>
+    </message>
+    <message>
+      <source>Tuned on {objects} objects, {created}</source>
+      <translation>Ajustado con {objects} objetos, {created}</translation>
     </message>
     <message>
       <source>Not installed in QGIS's Python: {names}. Install with the plugin QPIP or with pip, then press the button again; no restart is needed.</source>
@@ -446,14 +498,6 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>{raster}, modelo {model}, {levels} niveles</translation>
     </message>
     <message>
-      <source>The model sees no object here: add a point or draw a box</source>
-      <translation>El modelo no ve ningún objeto aquí: añadir un punto o dibujar un recuadro</translation>
-    </message>
-    <message>
-      <source>Score {score} · {rank} of {count} · {area} m² · {time:.0f} ms</source>
-      <translation>Puntuación {score} · {rank} de {count} · {area} m² · {time:.0f} ms</translation>
-    </message>
-    <message>
       <source>Written to {layer}; Ctrl+Z takes it back, saving the layer is up to you</source>
       <translation>Escrito en {layer}; Ctrl+Z lo deshace, y guardar la capa queda en manos del usuario</translation>
     </message>
@@ -652,6 +696,18 @@ Espacio o rueda: desplazar y hacer zum</translation>
     <message>
       <source>start anew with a click</source>
       <translation>empezar de nuevo con un clic</translation>
+    </message>
+    <message>
+      <source>The model sees no object here: add a point or draw a box</source>
+      <translation>El modelo no ve ningún objeto aquí: añadir un punto o dibujar un recuadro</translation>
+    </message>
+    <message>
+      <source>Score {score} · {rank} of {count} · {area} m² · {time:.0f} ms</source>
+      <translation>Puntuación {score} · {rank} de {count} · {area} m² · {time:.0f} ms</translation>
+    </message>
+    <message>
+      <source>Agreement of the two (IoU): {percent} %</source>
+      <translation>Coincidencia de los dos (IoU): {percent} %</translation>
     </message>
     <message>
       <source>The prompts could not be kept in {path}</source>

@@ -1,0 +1,64 @@
+"""What the panel says of the polygon being drawn, and of the one it is compared with."""
+
+from __future__ import annotations
+
+from html import escape
+
+from qgis.core import QgsCoordinateReferenceSystem
+from qgis.PyQt.QtCore import QLocale
+
+from ..inference.session import Result
+from .crs import EllipsoidArea, to_qgs
+from .decoder_choice import Comparison
+from .decoder_row import decoder_label
+from .messages import tr
+
+__all__ = ["comparison_text", "result_text"]
+
+
+def result_text(result: Result, crs: QgsCoordinateReferenceSystem) -> str:
+    """Return score, rank, area and time, or what to do where there is no polygon."""
+    if result.geometry.is_empty:
+        return tr("The model sees no object here: add a point or draw a box")
+    area = EllipsoidArea(crs).area_m2(to_qgs(result.geometry))
+    # A point stands before decimals in one language, and for thousands in another.
+    locale = QLocale()
+    return tr("Score {score} · {rank} of {count} · {area} m² · {time:.0f} ms").format(
+        score=locale.toString(float(result.score), "f", 2),
+        rank=result.rank + 1,
+        count=result.candidates,
+        area=locale.toString(area, "f", 0),
+        time=result.milliseconds,
+    )
+
+
+def comparison_text(
+    decoder: str, result: Result, comparison: Comparison, crs: QgsCoordinateReferenceSystem, colours: tuple[str, str]
+) -> str:
+    """Return the answers of two decoders below each other, each with its colour on the map, and how well they agree.
+
+    Parameters
+    ----------
+    decoder : str
+        Name of the one that answers.
+    result : Result
+        Its answer.
+    comparison : Comparison
+        The other one's.
+    crs : QgsCoordinateReferenceSystem
+        Of both polygons.
+    colours : tuple of str
+        Of the polygon and of the outline.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    lines = [
+        f'<span style="color:{colour}">■</span> <b>{escape(decoder_label(name))}</b>: {escape(result_text(one, crs))}'
+        for name, one, colour in zip((decoder, comparison.decoder), (result, comparison.result), colours)
+    ]
+    agreement = QLocale().toString(100 * comparison.agreement, "f", 0)
+    lines.append(escape(tr("Agreement of the two (IoU): {percent} %").format(percent=agreement)))
+    return "<br>".join(lines)
