@@ -1,16 +1,24 @@
-"""Progress on the terminal: a bar where there is one, plain lines where there is not."""
+"""Progress on the terminal: a bar where there is one, plain lines where there is not.
+
+A line is ``LABEL: DONE/TOTAL UNIT (pace)``, one every ten seconds or as often as `SECONDS_VARIABLE` says: that is how
+a program that runs the command knows how far it is.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from types import TracebackType
 
 from tqdm import tqdm
 
-__all__ = ["BYTES", "Progress"]
+__all__ = ["BYTES", "SECONDS_VARIABLE", "Progress"]
 
 BYTES = "B"
+SECONDS_VARIABLE = "GEOSAM_ES_PROGRESS_SECONDS"
+"""Environment variable: seconds between two lines."""
+
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -33,6 +41,7 @@ class Progress:
         self._last_line = self._started
         self._shown = -1
         self._first: int | None = None
+        self._pause = _pause_seconds()
 
     def __enter__(self) -> Progress:
         return self
@@ -67,7 +76,7 @@ class Progress:
     def _print(self, done: int, total: int) -> None:
         now = time.monotonic()
         is_end = done >= total
-        if done == self._shown or (not is_end and now - self._last_line < _SECONDS_BETWEEN_LINES):
+        if done == self._shown or (not is_end and now - self._last_line < self._pause):
             return
         self._shown, self._last_line = done, now
         elapsed = now - self._started
@@ -83,3 +92,10 @@ class Progress:
 
     def _amount(self, rate: float) -> str:
         return f"{rate / 1e6:.1f} MB" if self._unit == BYTES else f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
+
+
+def _pause_seconds() -> float:
+    try:
+        return float(os.environ[SECONDS_VARIABLE])
+    except (KeyError, ValueError):
+        return _SECONDS_BETWEEN_LINES

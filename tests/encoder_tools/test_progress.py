@@ -96,3 +96,15 @@ def test_a_failure_leaves_the_cursor_on_a_line_of_its_own(monkeypatch: pytest.Mo
         progress(3, 10)
         raise ValueError("broken")
     assert terminal.getvalue().endswith("\n")
+
+
+@pytest.mark.parametrize(("seconds", "lines"), [("1", 30), ("15", 2), ("often", 3)])
+def test_how_often_lines_come_can_be_said(
+    clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, seconds: str, lines: int
+) -> None:
+    monkeypatch.setenv(module.SECONDS_VARIABLE, seconds)
+    with Progress("a.tif", "tiles") as progress:
+        for done in range(31):
+            progress(done, 30)
+            clock.now += 1
+    assert len(capsys.readouterr().err.splitlines()) == lines
