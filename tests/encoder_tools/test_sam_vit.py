@@ -1,0 +1,96 @@
+"""The image encoder for CPUs against segment_anything's own, on the same weights."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+if importlib.util.find_spec("segment_anything") is None:  # importing it takes the stand-in for torchvision
+    pytest.skip("segment_anything is not installed", allow_module_level=True)
+
+from encoder_tools.sam import vit  # noqa: E402
+from encoder_tools.sam.torchvision_standin import import_segment_anything  # noqa: E402
+from encoder_tools.sam.vit import CpuImageEncoder, fastest_dtype  # noqa: E402
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Keep to one thread: two that share a busy core wait for each other far longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def make_encoder(side: int) -> Any:
+    """Make a small encoder: two windowed blocks and a global one, every parameter far from zero."""
+    import_segment_anything()
+    from segment_anything.modeling import ImageEncoderViT
+
+    torch.manual_seed(0)
+    encoder = ImageEncoderViT(
+        img_size=16 * side,
+        depth=3,
+        embed_dim=48,
+        num_heads=3,
+        out_chans=16,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=7,
+        global_attn_indexes=(1,),
+    )
+    with torch.no_grad():
+        for name, parameter in encoder.named_parameters():
+            if "pos" in name or "bias" in name:  # zero in a new encoder
+                parameter.normal_(0, 0.3)
+    return encoder.eval()
+
+
+# Without padding, with padding, and with pieces of queries that do not come out even.
+@pytest.mark.parametrize(("side", "queries"), [(14, 512), (20, 64), (18, 100)])
+def test_it_computes_what_the_original_does(side: int, queries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vit, "_QUERIES", queries)
+    encoder = make_encoder(side)
+    pixels = torch.randn(2, 3, 16 * side, 16 * side)
+    with torch.inference_mode():
+        wanted, got = encoder(pixels), CpuImageEncoder(encoder, torch.float32)(pixels)
+    assert got.shape == wanted.shape == (2, 16, side, side)
+    assert float((got - wanted).abs().max() / wanted.abs().max()) < 1e-5
+
+
+def test_bfloat16_stays_close_and_leaves_the_weights_alone() -> None:
+    encoder = make_encoder(20)
+    pixels = torch.randn(1, 3, 320, 320)
+    with torch.inference_mode():
+        wanted, got = encoder(pixels), CpuImageEncoder(encoder, torch.bfloat16)(pixels)
+    assert got.dtype is torch.float32
+    assert 1e-6 < float((got - wanted).abs().mean() / wanted.abs().mean()) < 0.02
+    assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
+
+
+def test_weights_are_shared() -> None:
+    encoder = make_encoder(14)
+    own = {id(parameter) for parameter in CpuImageEncoder(encoder, torch.float32).parameters()}
+    assert own <= {id(parameter) for parameter in encoder.parameters()}
+
+
+@pytest.mark.parametrize(("factor", "dtype"), [(3.0, torch.bfloat16), (1.0, torch.float32), (0.2, torch.float32)])
+def test_bfloat16_where_it_is_faster(factor: float, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def multiply(first: Any, _: Any) -> None:
+        nonlocal now
+        now += 1.0 / factor if first.dtype is torch.bfloat16 else 1.0
+
+    monkeypatch.setattr(vit.torch, "mm", multiply)
+    monkeypatch.setattr(vit.time, "perf_counter", lambda: now)
+    fastest_dtype.cache_clear()
+    try:
+        assert fastest_dtype() is dtype
+    finally:
+        fastest_dtype.cache_clear()
