@@ -9,6 +9,7 @@ from geosam_es import __version__
 from .decoder import decoder_command
 from .encode import encode_command
 from .evaluate import evaluate_command
+from .finetune import finetune_command
 from .group import CommandGroup
 from .inspect import info_command, verify_command
 from .models import export_command, models_command, train_mini_command
@@ -23,6 +24,7 @@ _COMMANDS = (
     segment_command,
     decoder_command,
     evaluate_command,
+    finetune_command,
     models_command,
     export_command,
     train_mini_command,

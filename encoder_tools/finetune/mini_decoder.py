@@ -1,0 +1,138 @@
+"""The decoder of `mini` in PyTorch, taken from its ONNX files.
+
+A store holds all that is needed: the graphs are those of the folded network (`encoder_tools.mini.fold`), whose weights
+have the names of its modules. Folded, it is an ordinary network that can be trained: a batch normalisation that became
+part of a convolution is a scale and a bias of that convolution. What large weights lost in being stored as float16 they
+lost for the user's answers too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geosam_es.errors import ModelError
+
+from ..mini.config import PACKED_CHANNELS
+from ..mini.export import export_decoder_graphs
+from ..mini.fold import fold
+from ..mini.network import MiniNet
+from ..sam.libraries import INSTALL_REMEDY, torch
+from .networks import Answer, PromptTensors
+
+__all__ = ["FEATURE_CHANNELS", "MiniDecoder"]
+
+FEATURE_CHANNELS = PACKED_CHANNELS
+_HALF = "_half"
+_PREFIXES = {"prepare": "context.", "decoder": ""}
+"""What the names in each graph lack of the module's, after the name of the exported wrapper."""
+
+_WRAPPER = "decoder."
+_REMEDY = "encode again with this version of GeoSAM-ES, or tune the decoder that it wrote"
+
+
+class MiniDecoder:
+    """A folded decoder of `mini` that can be trained; see `TunableDecoder`.
+
+    Parameters
+    ----------
+    module : PromptDecoder
+        Folded.
+    """
+
+    window_cells = (20, 28, 40, 52, 64)
+    objects_at_once = 6
+    learning_rate = 4e-4
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.module: Any = module
+        # Each place of a pixel shuffle has its own bias, which folding keeps apart from the convolution.
+        for owner in module.modules():
+            for name, buffer in list(owner.named_buffers(recurse=False)):
+                if name.startswith("pattern"):
+                    delattr(owner, name)
+                    owner.register_parameter(name, torch.nn.Parameter(buffer.detach().clone()))
+
+    @classmethod
+    def from_onnx(cls, prepare_path: Path, decoder_path: Path) -> MiniDecoder:
+        """Take the weights from a store's graphs.
+
+        Raises
+        ------
+        ModelError
+            If the files are not those of this version of `mini`.
+        """
+        with torch.random.fork_rng(devices=[]):
+            module = fold(MiniNet()).decoder
+        wanted = module.state_dict()
+        found = _weights(prepare_path, "prepare", wanted) | _weights(decoder_path, "decoder", wanted)
+        # Biases that the decoder would add for every prompt are added by the context, once.
+        unused = {name for name in wanted if name not in found and name.endswith(".pattern")}
+        missing = wanted.keys() - found.keys() - unused
+        misshapen = [name for name in found if tuple(found[name].shape) != tuple(wanted[name].shape)]
+        if missing or misshapen:
+            example = sorted(missing)[0] if missing else misshapen[0]
+            raise ModelError(f"{decoder_path} is of another version of mini: {example} differs", _REMEDY)
+        state = {name: wanted[name] for name in unused}
+        state.update({name: torch.from_numpy(np.array(values, np.float32)) for name, values in found.items()})
+        module.load_state_dict(state)
+        return cls(module)
+
+    def prepare(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Compute the context of features (1, 512, h, w)."""
+        context: tuple[torch.Tensor, ...] = self.module.context(embeddings)
+        return context
+
+    def decode(self, context: tuple[torch.Tensor, ...], prompts: PromptTensors) -> Answer:
+        """Answer prompts; see `TunableDecoder.decode`."""
+        masks, scores, _ = self.module(context, *prompts)
+        return Answer(masks, scores)
+
+    def export(self, folder: Path) -> None:
+        """Write ``prepare.onnx`` and ``decoder.onnx``."""
+        export_decoder_graphs(self.module.eval(), folder)
+
+
+def _weights(path: Path, graph: str, wanted: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Return the weights of a graph by the names of the decoder's modules."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise ModelError(f"onnx cannot be imported ({error})", INSTALL_REMEDY) from error
+    try:
+        model = onnx.load(str(path))
+    # protobuf raises classes of its own, whose module differs between its versions.
+    except Exception as error:
+        raise ModelError(f"{path} is not an ONNX file", "copy the store again") from error
+    constants = {
+        tensor.name.removesuffix(_HALF): onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer
+    }
+    prefix = _PREFIXES[graph]
+    found = {}
+    for name, values in (*constants.items(), *_linear_weights(model.graph, constants)):
+        full = prefix + name.removeprefix(_WRAPPER)
+        if full in wanted:
+            found[full] = values
+    return found
+
+
+def _linear_weights(graph: Any, constants: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield the weights of linear layers, which the exporter stores transposed, under names that say nothing.
+
+    The layer's name is that of the bias that is added to the product.
+    """
+    products = {node.output[0]: node for node in graph.node if node.op_type == "MatMul"}
+    for node in graph.node:
+        if node.op_type != "Add":
+            continue
+        bias = next((name for name in node.input if name in constants and name.endswith(".bias")), None)
+        product = next((products[name] for name in node.input if name in products), None)
+        if bias is None or product is None:
+            continue
+        weight = next((name for name in product.input if name in constants), None)
+        if weight is not None:
+            yield bias.removesuffix("bias") + "weight", constants[weight].T

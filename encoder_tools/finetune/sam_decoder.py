@@ -1,0 +1,90 @@
+"""SAM's mask decoder in PyTorch, by segment-anything's own modules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..sam.export import export_decoder
+from ..sam.libraries import torch
+from ..sam.model import FEATURES, LoadedSam
+from .networks import Answer, PromptTensors
+
+__all__ = ["FEATURE_CHANNELS", "SamDecoder"]
+
+FEATURE_CHANNELS = FEATURES["image_embeddings"][0]
+_PADDING, _BOX_CORNER = -1, 2
+
+
+class SamDecoder:
+    """SAM's prompt encoder and mask decoder; see `TunableDecoder`.
+
+    Parameters
+    ----------
+    sam : LoadedSam
+        Its image encoder is neither used nor changed.
+    train_prompt_encoder : bool
+        Whether the prompt encoder learns too.
+    """
+
+    window_cells = (64,)
+    objects_at_once = 4
+    learning_rate = 1e-4
+
+    def __init__(self, sam: LoadedSam, train_prompt_encoder: bool = False) -> None:
+        self._sam = sam
+        self._prompt_encoder: Any = sam.network.prompt_encoder
+        self._mask_decoder: Any = sam.network.mask_decoder
+        self._prompt_encoder.requires_grad_(train_prompt_encoder)
+        self._mask_decoder.requires_grad_(True)
+        self.module: torch.nn.Module = torch.nn.ModuleDict(
+            {"prompt_encoder": self._prompt_encoder, "mask_decoder": self._mask_decoder}
+        )
+
+    def prepare(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the features (1, 256, 64, 64) as they are: SAM's own modules prepare nothing."""
+        return (embeddings,)
+
+    def decode(self, context: tuple[torch.Tensor, ...], prompts: PromptTensors) -> Answer:
+        """Answer prompts; see `TunableDecoder.decode`."""
+        coords, labels = _padded(prompts.coords, prompts.labels)
+        masks, scores = self._mask_decoder.predict_masks(
+            image_embeddings=context[0],
+            image_pe=self._prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=self._points(coords, labels),
+            dense_prompt_embeddings=self._dense(prompts),
+        )
+        return Answer(masks, scores)
+
+    def export(self, folder: Path) -> None:
+        """Write ``prepare.onnx`` and ``decoder.onnx``; see `export_decoder` for the errors."""
+        self.module.eval()
+        export_decoder(self._sam, folder)
+
+    def _points(self, coords: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Embed points and corners of boxes together, as SAM's ONNX export does."""
+        encoder = self._prompt_encoder
+        place = encoder.pe_layer.forward_with_coords(coords + 0.5, encoder.input_image_size)
+        kind = labels.unsqueeze(2)
+        embedded = torch.where(kind == _PADDING, encoder.not_a_point_embed.weight, place)
+        for number, embedding in enumerate(encoder.point_embeddings):
+            embedded = embedded + embedding.weight * (kind == number)
+        return embedded
+
+    def _dense(self, prompts: PromptTensors) -> torch.Tensor:
+        encoder = self._prompt_encoder
+        has = prompts.has_mask.reshape(-1, 1, 1, 1)
+        nothing = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        dense: torch.Tensor = has * encoder.mask_downscaling(prompts.mask_input) + (1 - has) * nothing
+        return dense
+
+
+def _padded(coords: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Add the padding point that SAM was trained to see behind prompts without a box."""
+    complete = (labels == _PADDING).any(1) | (labels == _BOX_CORNER).any(1)
+    if bool(complete.all()):
+        return coords, labels
+    return (
+        torch.cat([coords, torch.zeros_like(coords[:, :1])], dim=1),
+        torch.cat([labels, torch.full_like(labels[:, :1], _PADDING)], dim=1),
+    )

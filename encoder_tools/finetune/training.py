@@ -1,0 +1,291 @@
+"""The training: epochs, early stopping, and a checkpoint after each epoch to go on from."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geosam_es.errors import ModelError, OutputError
+
+from ..sam.libraries import torch
+from .networks import TunableDecoder, trainable
+from .samples import FeatureCache, Sample
+from .validation import mean_iou
+from .visits import learn, plan_epoch
+
+__all__ = ["STATE_FILE", "EpochReport", "Trained", "TuneOptions", "train"]
+
+STATE_FILE = "training.pt"
+_WARM_UP_STEPS = 10
+_LAST_RATE = 0.05
+_DECAY = 0.98
+_CLIP_NORM = 1.0
+_WEIGHT_DECAY = 0.01
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """What the user may choose.
+
+    Attributes
+    ----------
+    epochs : int
+        Each shows every object once.
+    minutes : float, optional
+        After which the training ends, over all sittings; the learning rate falls with it.
+    learning_rate : float, optional
+        By default what suits the model.
+    patience : int
+        Epochs without a better validation after which the training ends.
+    objects_a_step : int
+        Objects whose gradients are added up before the weights change.
+    seed : int
+    threads : int
+        Of the CPU. More than one are of no use to small convolutions trained backwards.
+    """
+
+    epochs: int = 20
+    minutes: float | None = None
+    learning_rate: float | None = None
+    patience: int = 6
+    objects_a_step: int = 8
+    seed: int = 0
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """How the training is after an epoch.
+
+    Attributes
+    ----------
+    epoch : int
+        0 before the first.
+    seconds : float
+        Over all sittings.
+    loss : float, optional
+        Mean over the objects; None before the first epoch.
+    validation : float, optional
+        Mean IoU; None where no objects are kept for it.
+    """
+
+    epoch: int
+    seconds: float
+    loss: float | None
+    validation: float | None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of it; the decoder holds the weights that were best.
+
+    Attributes
+    ----------
+    history : list of EpochReport
+    best_epoch : int
+        0 where nothing was better than the decoder as it was.
+    """
+
+    history: list[EpochReport]
+    best_epoch: int
+
+
+def train(
+    decoder: TunableDecoder,
+    cache: FeatureCache,
+    samples: Sequence[Sample],
+    validation: Sequence[Sample],
+    options: TuneOptions,
+    folder: Path,
+    signature: Mapping[str, Any],
+    report: Callable[[EpochReport], None] = lambda report: None,
+) -> Trained:
+    """Train a decoder, going on from the checkpoint in ``folder`` where there is one.
+
+    Parameters
+    ----------
+    decoder : TunableDecoder
+    cache : FeatureCache
+    samples, validation : sequence of Sample
+        To learn from, and to stop by; without the latter all epochs are run and the last weights are taken.
+    options : TuneOptions
+    folder : Path
+        Of the checkpoint.
+    signature : mapping
+        Of everything that must be the same for a checkpoint to be gone on from; plain values.
+    report : callable
+        Called after each epoch.
+
+    Returns
+    -------
+    Trained
+
+    Raises
+    ------
+    ModelError
+        If the checkpoint is damaged, or of another training.
+    OutputError
+        If it cannot be written.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(options.threads)
+    try:
+        return _Training(decoder, cache, samples, validation, options, folder, signature).run(report)
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _Training:
+    def __init__(
+        self,
+        decoder: TunableDecoder,
+        cache: FeatureCache,
+        samples: Sequence[Sample],
+        validation: Sequence[Sample],
+        options: TuneOptions,
+        folder: Path,
+        signature: Mapping[str, Any],
+    ) -> None:
+        self.decoder, self.cache, self.options = decoder, cache, options
+        self.samples, self.validation = samples, validation
+        self.path, self.signature = folder / STATE_FILE, dict(signature)
+        self.rate = options.learning_rate or decoder.learning_rate
+        self.parameters = trainable(decoder.module)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=self.rate, weight_decay=_WEIGHT_DECAY)
+        self.average = [parameter.detach().clone() for parameter in self.parameters]
+        self.best = self.average
+        self.history: list[EpochReport] = []
+        self.best_epoch = 0
+        self.step = 0
+        self.spent = 0.0
+        if self.path.exists():
+            self._load()
+        self.begun = time.monotonic() - self.spent
+
+    def run(self, report: Callable[[EpochReport], None]) -> Trained:
+        if not self.history:
+            self._close_epoch(0, None, report)
+        while not self._is_over():
+            epoch = len(self.history)
+            self._close_epoch(epoch, self._epoch(epoch), report)
+        with torch.no_grad():
+            for parameter, value in zip(self.parameters, self.best if self.validation else self.average):
+                parameter.copy_(value)
+        return Trained(self.history, self.best_epoch)
+
+    def _is_over(self) -> bool:
+        epoch = len(self.history) - 1
+        waited = epoch - self.best_epoch if self.validation else 0
+        return self._progress() >= 1.0 or waited >= self.options.patience
+
+    def _progress(self) -> float:
+        steps = max(1, len(self.samples) // self.options.objects_a_step) * self.options.epochs
+        done = max(self.step / steps, (len(self.history) - 1) / self.options.epochs)
+        if self.options.minutes is not None:
+            done = max(done, (time.monotonic() - self.begun) / (60 * self.options.minutes))
+        return min(1.0, done)
+
+    def _epoch(self, epoch: int) -> float:
+        """Show every object once, and return the mean loss."""
+        # Seeded by the epoch, so that a training that was cut goes on as if it had not been.
+        rng = np.random.default_rng([self.options.seed, epoch])
+        self.decoder.module.train()
+        losses, gathered = [], 0
+        self.optimizer.zero_grad()
+        for visit in plan_epoch(self.samples, self.decoder, rng):
+            loss = learn(self.decoder, self.cache, visit, rng, self.options.objects_a_step)
+            losses += [loss] * len(visit.samples)
+            gathered += len(visit.samples)
+            if gathered >= self.options.objects_a_step:
+                self._update()
+                gathered = 0
+                if self.options.minutes is not None and self._progress() >= 1.0:
+                    break
+        if gathered:
+            self._update()
+        return float(np.mean(losses))
+
+    def _update(self) -> None:
+        warm = min(1.0, (self.step + 1) / _WARM_UP_STEPS)
+        fall = _LAST_RATE + (1 - _LAST_RATE) * (0.5 + 0.5 * float(np.cos(np.pi * self._progress())))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * warm * fall
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, _CLIP_NORM)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        decay = min(_DECAY, self.step / (self.step + 5))
+        with torch.no_grad():
+            for mean, parameter in zip(self.average, self.parameters):
+                mean.lerp_(parameter, 1 - decay)
+
+    def _close_epoch(self, epoch: int, loss: float | None, report: Callable[[EpochReport], None]) -> None:
+        """Validate the averaged weights, keep the best, write the checkpoint, and tell."""
+        validation = self._validate() if self.validation else None
+        known = [found.validation for found in self.history if found.validation is not None]
+        if validation is None or not known or validation > max(known):
+            self.best_epoch = epoch
+            self.best = [mean.clone() for mean in self.average]
+        self.history.append(EpochReport(epoch, time.monotonic() - self.begun, loss, validation))
+        self._save()
+        report(self.history[-1])
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        own = [parameter.detach().clone() for parameter in self.parameters]
+        for parameter, mean in zip(self.parameters, self.average):
+            parameter.copy_(mean)
+        self.decoder.module.eval()
+        score = mean_iou(self.decoder, self.cache, self.validation)
+        for parameter, value in zip(self.parameters, own):
+            parameter.copy_(value)
+        return score
+
+    def _save(self) -> None:
+        state = {
+            "format": _FORMAT,
+            "signature": self.signature,
+            "parameters": [parameter.detach() for parameter in self.parameters],
+            "average": self.average,
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "history": [[r.epoch, r.seconds, r.loss, r.validation] for r in self.history],
+            "best_epoch": self.best_epoch,
+            "step": self.step,
+        }
+        partial = self.path.with_name(f".{self.path.name}.part")
+        try:
+            torch.save(state, partial)
+            partial.replace(self.path)
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            raise OutputError(f"{self.path} cannot be written ({error})", "check the space left") from error
+
+    def _load(self) -> None:
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            known = dict(state["signature"])
+        except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+            raise ModelError(f"{self.path} is damaged", "start again with --overwrite") from error
+        for key, value in self.signature.items():
+            if known.get(key) != value:
+                raise ModelError(
+                    f"{self.path.parent} holds a training with another {key}",
+                    "go on with what it was begun with, or start again with --overwrite",
+                )
+        with torch.no_grad():
+            for parameter, value in zip(self.parameters, state["parameters"]):
+                parameter.copy_(value)
+        self.average, self.best = list(state["average"]), list(state["best"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.history = [EpochReport(*values) for values in state["history"]]
+        self.best_epoch, self.step = int(state["best_epoch"]), int(state["step"])
+        self.spent = self.history[-1].seconds
