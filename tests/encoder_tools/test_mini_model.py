@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from shapely.geometry import Polygon
@@ -16,6 +15,7 @@ from shapely.geometry import Polygon
 from encoder_tools.mini.evaluate import OnnxMini
 from encoder_tools.mini.report import METRICS
 from encoder_tools.synthetic import synthetic_orthophoto
+from geosam_es.inference.runtime import OnnxGraph
 
 FOLDER = Path(__file__).resolve().parents[2] / "geosam_es" / "models" / "mini"
 FILES = ("encoder.onnx", "prepare.onnx", "decoder.onnx")
@@ -28,6 +28,16 @@ def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
 @pytest.fixture(scope="module")
 def model() -> OnnxMini:
     return OnnxMini(FOLDER)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> OnnxGraph:
+    return OnnxGraph(FOLDER / "encoder.onnx", 2)
+
+
+@pytest.fixture(scope="module")
+def decoder() -> OnnxGraph:
+    return OnnxGraph(FOLDER / "decoder.onnx", 2)
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +77,15 @@ def test_model_json_names_files_and_their_hashes() -> None:
     assert "GPL-3.0-or-later" in record["licence"]
 
 
-def test_names_types_and_shapes(model: OnnxMini) -> None:
-    (images,) = model.encoder.get_inputs()
-    (embeddings,) = model.encoder.get_outputs()
-    assert (images.name, images.type, images.shape[1:]) == ("images", "tensor(uint8)", [1024, 1024, 3])
-    assert (embeddings.name, embeddings.shape[1:]) == ("image_embeddings", [512, 64, 64])
-    context = [output.name for output in model.prepare.get_outputs()]
-    inputs = [argument.name for argument in model.decoder.get_inputs()]
-    assert inputs == [*context, "point_coords", "point_labels", "mask_input", "has_mask_input"]
-    assert [output.name for output in model.decoder.get_outputs()] == ["low_res_masks", "iou_predictions"]
+def test_names_types_and_shapes(encoder: OnnxGraph, decoder: OnnxGraph) -> None:
+    images, embeddings = encoder.inputs["images"], encoder.outputs["image_embeddings"]
+    assert list(encoder.inputs) == ["images"]
+    assert list(encoder.outputs) == ["image_embeddings"]
+    assert (images.type, images.shape[1:]) == ("tensor(uint8)", [1024, 1024, 3])
+    assert embeddings.shape[1:] == [512, 64, 64]
+    context = list(OnnxGraph(FOLDER / "prepare.onnx", 2).outputs)
+    assert list(decoder.inputs) == [*context, "point_coords", "point_labels", "mask_input", "has_mask_input"]
+    assert list(decoder.outputs) == ["low_res_masks", "iou_predictions"]
 
 
 def test_old_runtimes_can_load_the_files() -> None:
@@ -86,13 +96,13 @@ def test_old_runtimes_can_load_the_files() -> None:
         assert [entry.version for entry in graph.opset_import if entry.domain in {"", "ai.onnx"}] == [17]
 
 
-def test_embeddings_survive_float16(model: OnnxMini, picture: NDArray[np.uint8]) -> None:
+def test_embeddings_survive_float16(encoder: OnnxGraph, picture: NDArray[np.uint8]) -> None:
     tiles = np.stack([picture[:1024, :1024], np.zeros((1024, 1024, 3), np.uint8)])
-    embeddings = model.encoder.run(None, {"images": tiles})[0]
+    embeddings = encoder.run({"images": tiles})["image_embeddings"]
     assert embeddings.shape == (2, 512, 64, 64)
     assert embeddings.dtype == np.float32
     assert np.abs(embeddings).max() < 1000
-    alone = model.encoder.run(None, {"images": tiles[:1]})[0]
+    alone = encoder.run({"images": tiles[:1]})["image_embeddings"]
     np.testing.assert_allclose(embeddings[:1], alone, atol=1e-3)
 
 
@@ -109,46 +119,57 @@ def batch_inputs() -> dict[str, NDArray[np.float32]]:
     }
 
 
-def test_a_batch_equals_one_by_one(model: OnnxMini, picture: NDArray[np.uint8]) -> None:
+def run(decoder: OnnxGraph, model: OnnxMini, inputs: dict[str, NDArray[np.float32]]) -> tuple[NDArray, NDArray]:
+    outputs = decoder.run({**model.context, **inputs})
+    return outputs["low_res_masks"], outputs["iou_predictions"]
+
+
+def test_a_batch_equals_one_by_one(model: OnnxMini, decoder: OnnxGraph, picture: NDArray[np.uint8]) -> None:
     model.set_image(picture[:1024, :1024])
     inputs = batch_inputs()
-    masks, scores = model.decoder.run(None, {**model.context, **inputs})
+    masks, scores = run(decoder, model, inputs)
     assert masks.shape == (4, 4, 256, 256)
     assert scores.shape == (4, 4)
     assert np.abs(masks).max() <= 20
     assert scores.min() >= 0
     assert scores.max() <= 1
     for row in range(4):
-        single = {name: value[row : row + 1] for name, value in inputs.items()}
-        one_mask, one_score = model.decoder.run(None, {**model.context, **single})
+        one_mask, one_score = run(decoder, model, {name: value[row : row + 1] for name, value in inputs.items()})
         np.testing.assert_allclose(masks[row], one_mask[0], atol=2e-3)
         np.testing.assert_allclose(scores[row], one_score[0], atol=1e-4)
 
 
-def test_one_has_mask_counts_for_the_whole_batch(model: OnnxMini, picture: NDArray[np.uint8]) -> None:
+def test_one_has_mask_counts_for_the_whole_batch(
+    model: OnnxMini, decoder: OnnxGraph, picture: NDArray[np.uint8]
+) -> None:
     model.set_image(picture[:1024, :1024])
     inputs = batch_inputs()
     for value in (0.0, 1.0):
         short = {**inputs, "has_mask_input": np.array([value], dtype=np.float32)}
         full = {**inputs, "has_mask_input": np.full(4, value, dtype=np.float32)}
-        one = model.decoder.run(None, {**model.context, **short})[0]
-        each = model.decoder.run(None, {**model.context, **full})[0]
-        np.testing.assert_allclose(one, each, atol=1e-4)
+        np.testing.assert_allclose(run(decoder, model, short)[0], run(decoder, model, full)[0], atol=1e-4)
 
 
-def test_padding_points_and_unused_masks_change_nothing(model: OnnxMini, picture: NDArray[np.uint8]) -> None:
+def test_padding_points_and_unused_masks_change_nothing(
+    model: OnnxMini, decoder: OnnxGraph, picture: NDArray[np.uint8]
+) -> None:
     model.set_image(picture[:1024, :1024])
     plain = model.predict([(500.0, 480.0, 1.0)])
-    padded = model.predict([(500.0, 480.0, 1.0), (77.0, 900.0, -1.0), (0.0, 0.0, -1.0)])
-    np.testing.assert_allclose(plain[0], padded[0], atol=1e-3)
-    np.testing.assert_allclose(plain[1], padded[1], atol=1e-4)
-    ignored = {
+    alone = {
         "point_coords": np.array([[[500.0, 480.0]]], dtype=np.float32),
         "point_labels": np.array([[1.0]], dtype=np.float32),
         "mask_input": np.full((1, 1, 256, 256), 9.0, dtype=np.float32),
         "has_mask_input": np.zeros(1, dtype=np.float32),
     }
-    np.testing.assert_allclose(model.decoder.run(None, {**model.context, **ignored})[0][0], plain[0], atol=1e-3)
+    padded = {
+        **alone,
+        "point_coords": np.array([[[500.0, 480.0], [77.0, 900.0], [0.0, 0.0]]], dtype=np.float32),
+        "point_labels": np.array([[1.0, -1.0, -1.0]], dtype=np.float32),
+    }
+    for inputs in (alone, padded):
+        masks, scores = run(decoder, model, inputs)
+        np.testing.assert_allclose(masks[0], plain.low_res_masks, atol=1e-3)
+        np.testing.assert_allclose(scores[0], plain.iou_predictions, atol=1e-4)
 
 
 def test_a_box_finds_an_obvious_object(model: OnnxMini, picture: NDArray[np.uint8], house: Polygon) -> None:
@@ -194,13 +215,11 @@ def test_an_object_looks_the_same_from_another_tile(
 def test_the_card_quotes_the_stored_figures() -> None:
     card = (FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
     figures = json.loads((FOLDER / "evaluation.json").read_text(encoding="utf-8"))
-    for metric in METRICS:
+    # Without the extra for the baselines, their rows are left out of both.
+    measured = [metric for metric in METRICS if all(metric in found for found in figures["results"].values())]
+    assert {"click", "click oracle", "5 clicks", "box", "box + 3"} <= set(measured)
+    for metric in measured:
         (line,) = [line for line in card.splitlines() if line.startswith(f"| {metric} |")]
-        quoted = [float(number) for number in re.findall(r"\d\.\d{3}", line)]
+        quoted = [float(number) for number in re.findall(r"\d+\.\d{3}", line)]
         stored = [number for found in figures["results"].values() for number in found[metric]]
         assert quoted == stored
-
-
-def test_onnxruntime_runs_it_on_the_cpu(model: OnnxMini) -> None:
-    assert isinstance(model.encoder, onnxruntime.InferenceSession)
-    assert model.encoder.get_providers() == ["CPUExecutionProvider"]
