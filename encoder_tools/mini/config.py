@@ -50,31 +50,35 @@ class TrainConfig:
         Crop shapes before and after that moment.
     source_shares : dict of str to float
         How often each kind of imagery is drawn.
-    checkpoint_every : int
-        Steps between two checkpoints.
+    checkpoint_every, validate_every : int
+        Steps between two checkpoints, and between two looks at held-out imagery.
+    patience : int
+        Validations in a row without a better one after which the run ends by itself.
     processes : int
         Processes of one thread each whose gradients are averaged (CPU only).
     seed : int
         Seed of weights and data.
     """
 
-    steps: int = 3200
+    steps: int = 8000
     warm_up_steps: int = 150
-    learning_rate: float = 2e-3
+    learning_rate: float = 1.3e-3
     weight_decay: float = 0.02
     clip_norm: float = 1.0
     ema_decay: float = 0.998
-    freeze_norm_at: float = 0.35
+    freeze_norm_at: float = 0.15
     early_plans: tuple[CropPlan, ...] = (CropPlan(320, 3, 6, 1.0),)
     late_plans: tuple[CropPlan, ...] = (
-        CropPlan(320, 3, 6, 0.4),
+        CropPlan(320, 3, 6, 0.35),
         CropPlan(448, 2, 6, 0.4),
-        CropPlan(640, 1, 8, 0.2),
+        CropPlan(640, 1, 8, 0.25),
     )
     source_shares: dict[str, float] = field(
-        default_factory=lambda: {"buildings": 0.42, "fields": 0.33, "landcover": 0.15, "synthetic": 0.10}
+        default_factory=lambda: {"buildings": 0.33, "fields": 0.42, "landcover": 0.15, "synthetic": 0.10}
     )
     checkpoint_every: int = 100
+    validate_every: int = 400
+    patience: int = 8
     processes: int = 2
     seed: int = 7
 

@@ -17,6 +17,7 @@ PANELS = (
     ("mean IoU on training crops", ("iou_first", "iou_last")),
     ("learning rate", ("learning_rate",)),
 )
+VALIDATION_LOG = "validation.csv"
 NAMES = {"iou_first": "first prompt", "iou_last": "after the last correction"}
 
 
@@ -46,14 +47,32 @@ def smooth(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     return np.asarray((total[end] - total[begin]) / (end - begin))
 
 
-def draw(log: dict[str, NDArray[np.float64]], picture: Path) -> None:
-    """Draw loss, IoU and learning rate over the minutes of training."""
+def draw(run: Path, picture: Path) -> None:
+    """Draw loss, IoU on training crops and on held-out objects, and learning rate over the minutes of a run.
+
+    Parameters
+    ----------
+    run : Path
+        Folder of the training, with ``log.csv`` and, where there was held-out imagery, ``validation.csv``.
+    picture : Path
+        PNG to write.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(PANELS), figsize=(11, 3), layout="constrained")
+    log = read_log(run / "log.csv")
+    held_out = run / VALIDATION_LOG
+    figure, axes = pyplot.subplots(1, len(PANELS) + 1, figsize=(14, 3), layout="constrained")
+    if held_out.is_file():
+        looks = read_log(held_out)
+        for name in sorted(looks.keys() - {"step", "seconds"}):
+            axes[-1].plot(looks["seconds"] / 60, looks[name], "o-", markersize=3, label=name)
+        axes[-1].legend(fontsize=8)
+    axes[-1].set_title("mean IoU, some held-out objects", fontsize=10)
+    axes[-1].set_xlabel("minutes")
+    axes[-1].grid(alpha=0.3)
     for axis, (title, columns) in zip(axes, PANELS):
         for column in columns:
             axis.plot(log["seconds"] / 60, smooth(log[column], WINDOW), label=NAMES.get(column))
@@ -73,7 +92,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     options = parser.parse_args()
     try:
-        draw(read_log(options.run / "log.csv"), options.out)
+        draw(options.run, options.out)
     except GeoSamError as error:
         parser.exit(2, f"error: {error.user_message}\n")
 

@@ -12,10 +12,19 @@ from PIL import Image
 
 from encoder_tools.mini.config import CropPlan
 from encoder_tools.mini.sources import Scene
+from encoder_tools.mini.warp import Bend, make_warp
 from geosam_es.inference.encoder import FILL_RGB
 
 LABEL_STRIDE = 4
 MIN_CELLS = 8
+BEND_SHARES = {"buildings": 0.05, "fields": 0.4, "landcover": 0.3, "synthetic": 0.3}
+"""How many crops of each kind are bent."""
+
+REPAINT_SHARES = {"buildings": 0.1, "fields": 0.3, "landcover": 0.0, "synthetic": 0.1}
+"""How many crops have their objects coloured anew."""
+
+STRETCHES = {"buildings": 0.2, "fields": 0.5, "landcover": 0.35, "synthetic": 0.35}
+"""Greatest logarithm by which an axis is stretched."""
 
 
 @dataclass(frozen=True)
@@ -126,55 +135,45 @@ class CropSampler:
         if rng.random() < 0.5:
             turn[:, 0] = -turn[:, 0]
         if rng.random() < 0.3:
-            turn = turn @ np.diag(np.exp(rng.uniform(-0.2, 0.2, 2)))
-        image = _sample_image(scene, size, turn, middle, zoom)
-        ids = _sample_ids(scene.ids, size // LABEL_STRIDE, turn * LABEL_STRIDE, middle)
+            stretch = STRETCHES[scene.kind]
+            turn = turn @ np.diag(np.exp(rng.uniform(-stretch, stretch, 2)))
+        bend = Bend.draw(size, rng) if rng.random() < BEND_SHARES[scene.kind] else None
+        warp = make_warp(size, turn, middle, bend)
+        level = int(np.clip(np.floor(np.log2(1.0 / zoom) + 0.3), 0, len(scene.pyramid) - 1))
+        image = warp.sample(scene.pyramid[level], 1.0 / 2**level)
+        ids = _sample_ids(scene.ids, warp.positions(LABEL_STRIDE))
+        if rng.random() < REPAINT_SHARES[scene.kind]:
+            image = _repaint(image, _sample_ids(scene.ids, warp.positions(1)), rng)
         return image, ids, main
 
 
-def _grid(size: int, matrix: NDArray[np.float64], middle: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return source coordinates (2, size, size), x and y, of the pixel centres of a crop."""
-    at = (np.arange(size, dtype=np.float32) + 0.5) - size / 2
-    a, m = matrix.astype(np.float32), middle.astype(np.float32)
-    x = a[0, 0] * at[None, :] + a[0, 1] * at[:, None] + m[0]
-    y = a[1, 0] * at[None, :] + a[1, 1] * at[:, None] + m[1]
-    return np.stack([x, y])
-
-
-def _sample_image(
-    scene: Scene, size: int, matrix: NDArray[np.float64], middle: NDArray[np.float64], zoom: float
-) -> NDArray[np.uint8]:
-    """Sample a crop bilinearly from the fitting level of the pyramid; outside is padding."""
-    level = int(np.clip(np.floor(np.log2(1.0 / zoom) + 0.3), 0, len(scene.pyramid) - 1))
-    source = scene.pyramid[level]
-    height, width = source.shape[:2]
-    # PIL maps output pixel centres to source coordinates by (a, b, c, d, e, f).
-    scale = 1.0 / 2**level
-    a = matrix * scale
-    origin = middle * scale - a @ np.array([size / 2, size / 2])
-    reach = np.abs(a).sum(1) * size / 2 + 2
-    centre = middle * scale
-    x0, y0 = np.maximum(np.floor(centre - reach), 0).astype(int)
-    x1, y1 = np.minimum(np.ceil(centre + reach), [width, height]).astype(int)
-    if x1 <= x0 or y1 <= y0:
-        return np.full((size, size, 3), FILL_RGB, dtype=np.uint8)
-    window = Image.fromarray(source[y0:y1, x0:x1])
-    coefficients = (a[0, 0], a[0, 1], origin[0] - x0, a[1, 0], a[1, 1], origin[1] - y0)
-    warped = window.transform(
-        (size, size), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR, fillcolor=FILL_RGB
-    )
-    return np.array(warped)
-
-
-def _sample_ids(
-    ids: NDArray[np.int32], cells: int, matrix: NDArray[np.float64], middle: NDArray[np.float64]
-) -> NDArray[np.int32]:
-    """Sample object numbers at the nearest pixel; outside is 0."""
-    x, y = np.floor(_grid(cells, matrix, middle)).astype(np.int32)
+def _sample_ids(ids: NDArray[np.int32], positions: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Sample object numbers at the pixels that hold positions (h, w, 2) XY; outside is 0."""
+    x, y = np.floor(positions[..., 0]).astype(np.int32), np.floor(positions[..., 1]).astype(np.int32)
     height, width = ids.shape
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     found = ids[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
     return np.where(inside, found, 0).astype(np.int32)
+
+
+def _repaint(image: NDArray[np.uint8], ids: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Give every other object a colour of its own, as another crop or season would; ids are (H, W) of the image."""
+    count = int(ids.max()) + 1
+    chosen = rng.random(count) < 0.5
+    chosen[0] = False
+    gains = np.where(chosen[:, None], np.exp(rng.normal(0.0, 0.18, (count, 3))), 1.0).astype(np.float32)
+    shifts = np.where(chosen[:, None], rng.normal(0.0, 12.0, (count, 1)), 0.0).astype(np.float32)
+    # Softened by a pixel, so that no border is sharper than a lens makes it.
+    factors = _soften(gains[ids])
+    painted: NDArray[np.uint8] = np.clip(image * factors + _soften(shifts[ids]), 0, 255).astype(np.uint8)
+    return painted
+
+
+def _soften(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average (H, W, C) over 2x2 pixels, keeping the shape."""
+    values[1:] = 0.5 * (values[1:] + values[:-1])
+    values[:, 1:] = 0.5 * (values[:, 1:] + values[:, :-1])
+    return values
 
 
 def _edges(ids: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -19,6 +19,7 @@ from encoder_tools.mini.prompt_maps import (
     box_frame,
     box_window,
     click_maps,
+    geodesic_maps,
     point_profiles,
     split_prompts,
 )
@@ -30,8 +31,11 @@ LOGIT_LIMIT = 20.0
 WIDTH4, WIDTH8, WIDTH16, WIDTH32 = 16, 32, 64, 96
 APPEARANCES = 32
 KEY_WIDTH = 32
-CONTEXT_NAMES = ("context4", "context8", "context16", "keys", "appearances")
-Context = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+CONTEXT_NAMES = ("context4", "context8", "context16", "keys", "appearances", "cost8", "cost16")
+STEPS16, STEPS8 = 24, 12
+"""How many cells a geodesic path may have: 384 px at 1/16, 96 px at 1/8."""
+
+Context = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class ImageContext(nn.Module):
@@ -44,6 +48,8 @@ class ImageContext(nn.Module):
         self.to16 = ConvNorm(128, WIDTH16, relu=False)
         self.keys = nn.Conv2d(128, KEY_WIDTH, 1)
         self.mix = nn.Sequential(ConvNorm(32, 48), nn.Conv2d(48, APPEARANCES, 1))
+        self.cost8 = nn.Sequential(ConvNorm(32, 16), nn.Conv2d(16, 1, 1))
+        self.cost16 = nn.Sequential(ConvNorm(128, 16), nn.Conv2d(16, 1, 1))
 
     def forward(self, embeddings: Tensor) -> Context:
         """Unpack and transform features.
@@ -56,8 +62,8 @@ class ImageContext(nn.Module):
         Returns
         -------
         tuple of float tensors
-            (B, 16, 4h, 4w), (B, 32, 2h, 2w), (B, 64, h, w), normalised keys (B, 32, h * w) and appearance
-            probabilities (B, 32, 4 * h * w).
+            (B, 16, 4h, 4w), (B, 32, 2h, 2w), (B, 64, h, w), normalised keys (B, 32, h * w), appearance
+            probabilities (B, 32, 4 * h * w), and what it costs to enter a cell (B, 1, 2h, 2w), (B, 1, h, w).
         """
         f4 = functional.pixel_shuffle(embeddings[:, :256], 4)
         f8 = functional.pixel_shuffle(embeddings[:, 256:384], 2)
@@ -65,7 +71,8 @@ class ImageContext(nn.Module):
         keys = self.keys(f16).float().flatten(2)
         keys = keys / (keys.square().sum(1, keepdim=True) + 1e-6).sqrt()
         appearances = torch.softmax(self.mix(f8).float().flatten(2), dim=1)
-        return self.to4(f4), self.to8(f8), self.to16(f16), keys, appearances
+        costs = (functional.softplus(head(f).float() - 1.5) for head, f in ((self.cost8, f8), (self.cost16, f16)))
+        return (self.to4(f4), self.to8(f8), self.to16(f16), keys, appearances, *costs)
 
 
 def _log_histograms(windows: Tensor, appearances: Tensor) -> Tensor:
@@ -95,14 +102,13 @@ class PromptDecoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.context = ImageContext()
-        self.in16 = ConvNorm(21, WIDTH16, relu=False)
-        self.body16 = Residual(WIDTH16)
+        self.in16 = ConvNorm(27, WIDTH16, relu=False)
         self.down = ConvNorm(WIDTH16, WIDTH32, stride=2)
         self.body32 = nn.Sequential(Residual(WIDTH32), Residual(WIDTH32))
         self.up16 = ShuffleUp(WIDTH32, WIDTH16)
         self.out16 = Residual(WIDTH16)
         self.head16 = nn.Conv2d(WIDTH16, MASKS + 1, 1)
-        self.in8 = ConvNorm(18, WIDTH8, relu=False)
+        self.in8 = ConvNorm(24, WIDTH8, relu=False)
         self.up8 = ShuffleUp(WIDTH16, WIDTH8)
         self.body8 = Residual(WIDTH8)
         self.head8 = nn.Conv2d(WIDTH8, MASKS, 1)
@@ -110,7 +116,7 @@ class PromptDecoder(nn.Module):
         self.up4 = ShuffleUp(WIDTH8, WIDTH4)
         self.body4 = Residual(WIDTH4)
         self.head4 = nn.Conv2d(WIDTH4, MASKS + 1, 3, padding=1)
-        self.score = nn.Sequential(nn.Linear(WIDTH8 + 5 + MASKS, 48), nn.ReLU(), nn.Linear(48, 1))
+        self.score = nn.Sequential(nn.Linear(3 * WIDTH8 + 8 + MASKS, 64), nn.ReLU(), nn.Linear(64, 1))
         gate_bias = self.head4.bias
         if gate_bias is not None:
             # A previous mask is kept unless the network learns to doubt it: sigmoid(2) = 0.88.
@@ -140,7 +146,7 @@ class PromptDecoder(nn.Module):
         coarse : float (B, 1, H / 4, W / 4)
             The coarse mask's logits, for training.
         """
-        c4, c8, c16, keys, appearances = context
+        c4, c8, c16, keys, appearances, cost8, cost16 = context
         prompts = split_prompts(coords, labels)
         has = has_mask[:, None, None, None] + torch.zeros_like(prompts.has_box)
         previous = mask_input.clamp(-LOGIT_LIMIT, LOGIT_LIMIT) * has
@@ -149,10 +155,12 @@ class PromptDecoder(nn.Module):
         near, ratios = self._ratios(prompts, appearances, belief8, has)
         evidence = _spread(ratios, appearances, belief8)
 
-        x16 = self._coarse_level(prompts, c16, keys, has, belief8, evidence)
+        clues16 = torch.cat([geodesic_maps(prompts, cost16, 16, STEPS16), functional.avg_pool2d(evidence, 2)], dim=1)
+        x16 = self._coarse_level(prompts, c16, keys, has, belief8, clues16)
         logits16 = self.head16(x16)
         coarse = logits16[:, MASKS:].float()
         guess = functional.interpolate(torch.sigmoid(coarse), scale_factor=2.0, mode="nearest")
+        evidence = torch.cat([geodesic_maps(prompts, cost8, 8, STEPS8), evidence], dim=1)
         x8 = self._middle_level(prompts, c8 + self.up8(x16), has, appearances, (belief8, near, guess, evidence))
         x4 = self._fine_level(prompts, c4 + self.up4(x8), belief4)
 
@@ -176,11 +184,11 @@ class PromptDecoder(nn.Module):
                 prompts.has_box.expand(-1, 1, shape[0], shape[1]),
                 has.expand(-1, 1, shape[0], shape[1]),
                 functional.avg_pool2d(belief8, 2),
-                functional.avg_pool2d(evidence, 2),
+                evidence,
             ],
             dim=1,
         )
-        x = self.body16(functional.relu(base + self.in16(maps)))
+        x = functional.relu(base + self.in16(maps))
         result: Tensor = self.out16(x + self.up16(self.body32(self.down(x))))
         return result
 
@@ -282,17 +290,23 @@ class PromptDecoder(nn.Module):
         return torch.unflatten(torch.cat([*kinds, box], dim=1), 2, shape)
 
     def _scores(self, masks: Tensor, features: Tensor, prompts: Prompts) -> Tensor:
-        """Predict the IoU (B, 4) of each mask from the features under it and its sharpness."""
-        inside = torch.sigmoid(functional.avg_pool2d(masks.detach(), 2)).flatten(2)
+        """Predict the IoU (B, 4) of each mask from the features under, on and around its border."""
+        small = functional.avg_pool2d(masks.detach(), 2)
+        certain = torch.sigmoid(small)
+        ring = functional.avg_pool2d(certain, 9, 1, 4) * (1.0 - certain)
+        inside, ring, doubt = certain.flatten(2), ring.flatten(2), (certain * (1.0 - certain)).flatten(2)
         area = inside.sum(2, keepdim=True) + 1.0
-        flat = features.float().flatten(2)
-        pooled = torch.matmul(inside, flat.transpose(1, 2)) / area
-        doubt = (inside * (1.0 - inside)).sum(2, keepdim=True) / area
+        around, unsure = ring.sum(2, keepdim=True) + 1.0, doubt.sum(2, keepdim=True) + 1.0
+        flat = features.float().flatten(2).transpose(1, 2)
+        pooled = torch.cat([torch.matmul(w, flat) / t for w, t in ((inside, area), (ring, around), (doubt, unsure))], 2)
         window = box_window(prompts, (features.shape[2], features.shape[3]), 8, 1.0).flatten(2)
         in_box = torch.matmul(inside, window.transpose(1, 2)) / area
         box_area = window.sum(2, keepdim=True)
         fill = (area * in_box) / (box_area + 1.0)
         has_box = prompts.has_box[:, :, :, 0] + torch.zeros_like(area)
+        count = (prompts.positive + prompts.negative).sum(1, keepdim=True)[:, :, None] * 0.2 + torch.zeros_like(area)
+        others = torch.matmul(inside, inside.transpose(1, 2)).sum(2, keepdim=True) / (area * MASKS)
         channel = torch.eye(MASKS, device=masks.device)[None] + torch.zeros_like(area)
-        stats = torch.cat([pooled, doubt * 4.0, in_box, fill, has_box, torch.log(area) * 0.2, channel], dim=2)
+        shape = [doubt.sum(2, keepdim=True) * 4.0 / area, unsure / around, torch.log(area) * 0.2, others]
+        stats = torch.cat([pooled, *shape, in_box, fill, has_box, count, channel], dim=2)
         return torch.sigmoid(self.score(stats))[:, :, 0]

@@ -61,13 +61,15 @@ class DecoderGraph(nn.Module):
         context16: Tensor,
         keys: Tensor,
         appearances: Tensor,
+        cost8: Tensor,
+        cost16: Tensor,
         point_coords: Tensor,
         point_labels: Tensor,
         mask_input: Tensor,
         has_mask_input: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Answer prompts; the coarse mask is for training only."""
-        context = (context4, context8, context16, keys, appearances)
+        context = (context4, context8, context16, keys, appearances, cost8, cost16)
         masks, scores, _ = self.decoder(context, point_coords, point_labels, mask_input, has_mask_input)
         return masks, scores
 

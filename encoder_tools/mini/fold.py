@@ -67,10 +67,10 @@ class FoldedContext(nn.Module):
 
     def forward(self, embeddings: Tensor) -> Context:
         """Return what `ImageContext` does, with both patterns added."""
-        c4, c8, c16, keys, appearances = self.context(embeddings)
+        c4, c8, *others = self.context(embeddings)
         c4 = c4 + repeat_pattern(self.pattern4, c8)
-        c8 = c8 + repeat_pattern(self.pattern8, c16)
-        return c4, c8, c16, keys, appearances
+        c8 = c8 + repeat_pattern(self.pattern8, others[0])
+        return c4, c8, *others
 
 
 def fold(net: MiniNet) -> MiniNet:

@@ -10,14 +10,23 @@ CANDIDATE_FLOOR = 0.04
 """Weight of the mean over candidates beside their minimum, so that no candidate dies."""
 
 
-def attention(truth: Tensor) -> Tensor:
-    """Return pixel weights (B, 1, H, W): full near the object and on its border, low far from it."""
-    wide = functional.max_pool2d(truth, 17, 1, 8)
-    border = functional.max_pool2d(truth, 3, 1, 1) + functional.max_pool2d(-truth, 3, 1, 1)
-    return 0.15 + 0.85 * wide + border
+def widen(mask: Tensor, cells: int) -> Tensor:
+    """Grow a mask (B, 1, H, W) by a square of `cells` on every side."""
+    size = 2 * cells + 1
+    sideways = functional.max_pool2d(mask, (1, size), 1, (0, cells))
+    return functional.max_pool2d(sideways, (size, 1), 1, (cells, 0))
 
 
-def mask_losses(logits: Tensor, truth: Tensor) -> Tensor:
+@torch.no_grad()
+def attention(truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Return pixel weights (B, 1, H, W), full near the object and on its border, and their sum near it (B, 1)."""
+    wide = widen(truth, 8)
+    border = widen(truth, 1) + widen(-truth, 1)
+    weight = 0.15 + 0.85 * wide + border
+    return weight, (weight * wide).sum((2, 3)).clamp(min=32.0)
+
+
+def mask_losses(logits: Tensor, truth: Tensor, weight: Tensor, near: Tensor) -> Tensor:
     """Return the loss of each mask.
 
     Parameters
@@ -25,18 +34,18 @@ def mask_losses(logits: Tensor, truth: Tensor) -> Tensor:
     logits : float (B, K, H, W)
     truth : float (B, 1, H, W)
         1 inside the object.
+    weight, near : float (B, 1, H, W), (B, 1)
+        From `attention`.
 
     Returns
     -------
     float (B, K)
     """
     target = truth.expand_as(logits)
-    weight = attention(truth)
     cross = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     probability = torch.sigmoid(logits)
-    missed = (probability - target).abs()
-    near = (weight * functional.max_pool2d(truth, 17, 1, 8)).sum((2, 3))
-    focal = (cross * missed.detach() * weight).sum((2, 3)) / near.clamp(min=32.0)
+    missed = (probability.detach() - target).abs()
+    focal = (cross * (missed * weight)).sum((2, 3)) / near
     overlap = (probability * target).sum((2, 3))
     dice = 1.0 - (2.0 * overlap + 4.0) / (probability.sum((2, 3)) + target.sum((2, 3)) + 4.0)
     return focal.clamp(max=6.0) + dice
@@ -62,15 +71,16 @@ def answer_loss(masks: Tensor, scores: Tensor, coarse: Tensor, truth: Tensor, am
     ambiguous : float (B,)
         1 for a single click, where the three candidates count in full.
     """
-    each = mask_losses(masks, truth)
+    each = mask_losses(masks, truth, *attention(truth))
     single, candidates = each[:, 0], each[:, 1:]
     best = candidates.amin(1) * (1.0 - CANDIDATE_FLOOR) + candidates.mean(1) * CANDIDATE_FLOOR
     # A single click is hopeless for one mask, so its single mask counts less there.
     mask = single * (1.0 - 0.5 * ambiguous) + best * (0.25 + 0.75 * ambiguous)
-    score = (scores - true_iou(masks, truth)).square().mean(1)
+    missed = scores - true_iou(masks, truth)
+    score = (missed.square() + 0.4 * missed.abs()).mean(1)
     small = functional.avg_pool2d(truth, 4)
     rough = functional.binary_cross_entropy_with_logits(coarse, small, reduction="none")
-    rough = (rough * attention((small > 0.5).float())).mean((1, 2, 3))
+    rough = (rough * attention((small > 0.5).float())[0]).mean((1, 2, 3))
     return (mask + 2.0 * score + 0.3 * rough).mean()
 
 

@@ -10,6 +10,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+FARTHEST = 16.0
+"""Greatest geodesic distance; beyond it nothing is told apart."""
 
 
 @dataclass(frozen=True)
@@ -150,3 +154,34 @@ def box_frame(prompts: Prompts, shape: tuple[int, int], stride: int) -> Tensor:
     full = torch.zeros((1, 1, shape[0], shape[1]), dtype=torch.float32, device=u.device)
     frame = torch.cat([u + full, v + full, torch.maximum(u, v)], dim=1) * prompts.has_box
     return torch.cat([frame, box_distance(prompts, shape, stride)], dim=1)
+
+
+def geodesic_maps(prompts: Prompts, cost: Tensor, stride: int, steps: int) -> Tensor:
+    """Return how near each place is to the prompts along the cheapest path: a learned flood fill.
+
+    Paths begin at positive clicks, at negative clicks, and at the border of the box and all beyond it. They step to
+    any of eight neighbours and pay what the cell they enter costs.
+
+    Parameters
+    ----------
+    prompts : Prompts
+    cost : float (B or 1, 1, H, W)
+        At least 0.
+    stride : int
+    steps : int
+        Greatest number of cells on a path.
+
+    Returns
+    -------
+    float (B, 6, H, W)
+        ``exp(-d)`` of the three distances, then ``exp(-d / 4)``; zero where nothing of that kind was prompted.
+    """
+    shape = (cost.shape[2], cost.shape[3])
+    clicks = click_maps(prompts, shape, stride, (0.7 * stride,))
+    beyond = (1.0 - box_window(prompts, shape, stride, 1.0)) * prompts.has_box
+    seeds = torch.cat([clicks, beyond], dim=1)
+    near = (torch.log(seeds.clamp(min=1e-6)) * 2.0).clamp(min=-FARTHEST)
+    for _ in range(steps):
+        near = torch.maximum(near, functional.max_pool2d(near, 3, 1, 1) - cost)
+    there = torch.cat([prompts.has_positive, prompts.has_negative, prompts.has_box], dim=1)
+    return torch.cat([torch.exp(near) * there, torch.exp(near * 0.25) * there], dim=1)

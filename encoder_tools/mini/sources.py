@@ -22,6 +22,7 @@ from rasterio.warp import transform_geom
 from shapely.geometry import mapping, shape
 from shapely.geometry.base import BaseGeometry
 
+from encoder_tools.mini.stripes import striped
 from encoder_tools.synthetic import synthetic_orthophoto
 from geosam_es.errors import RasterError
 
@@ -206,7 +207,7 @@ def synthetic_scenes(count: int, seed: int) -> list[Scene]:
 
 
 def load_scenes(data: Path, seed: int, synthetic: int = 24) -> list[Scene]:
-    """Read all training imagery.
+    """Read all training imagery; every image of fields comes a second time, cut into strips.
 
     Raises
     ------
@@ -217,5 +218,8 @@ def load_scenes(data: Path, seed: int, synthetic: int = 24) -> list[Scene]:
         scenes = building_scenes(data) + field_scenes(data) + landcover_scenes(data)
     except (OSError, rasterio.errors.RasterioError) as error:
         raise RasterError(f"training data in '{data}' is incomplete ({error})", "see SOURCES.md") from error
+    rng = np.random.default_rng(seed)
+    fields = [scene for scene in scenes if scene.kind == "fields"]
+    scenes += [make_scene("fields", *striped(s.pyramid[0], s.ids, s.boxes, rng)) for s in fields]
     scenes += synthetic_scenes(synthetic, seed)
     return [scene for scene in scenes if len(scene.objects)]

@@ -20,12 +20,14 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
 from encoder_tools.mini.config import CropPlan, TrainConfig
+from encoder_tools.mini.curves import VALIDATION_LOG
 from encoder_tools.mini.dataset import Batch, CropSampler
 from encoder_tools.mini.export import load_checkpoint, write_model
 from encoder_tools.mini.losses import answer_loss, edge_loss, true_iou
 from encoder_tools.mini.network import MiniNet, normalise
 from encoder_tools.mini.simulation import SimulatedUser
 from encoder_tools.mini.sources import data_folder, load_scenes
+from encoder_tools.mini.validation import ValidationSet
 from geosam_es.errors import GeoSamError, ModelError, OutputError
 
 MALLOC = {
@@ -35,7 +37,7 @@ MALLOC = {
     "MALLOC_TOP_PAD_": "268435456",
     "MALLOC_ARENA_MAX": "1",
 }
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 EXPORT_FOLDER = "model"
 LOG_FIELDS = ("step", "seconds", "learning_rate", "size", "loss", "edge", "iou_first", "iou_last")
 
@@ -71,11 +73,13 @@ class Trainer:
         )
         self.step = 0
         self.spent = 0.0
+        self.best, self.since_best = 0.0, 0
         self.frozen = False
         if (out / CHECKPOINT).is_file():
             self._load(out / CHECKPOINT)
         seed = (config.seed, rank, self.step)
         self.sampler = CropSampler(load_scenes(data, config.seed), config.source_shares, seed)
+        self.validation = ValidationSet(data, rank, dist.get_world_size() if dist.is_initialized() else 1)
         self.begun = time.monotonic() - self.spent
 
     def _load(self, path: Path) -> None:
@@ -84,18 +88,21 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.spent = int(state["step"]), float(state["seconds"])
+        self.best, self.since_best = float(state["best"]), int(state["since_best"])
 
-    def _save(self) -> None:
+    def _save(self, name: str = CHECKPOINT) -> None:
         state = {
             "net": self.net.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "seconds": time.monotonic() - self.begun,
+            "best": self.best,
+            "since_best": self.since_best,
         }
-        partial = self.out / f"{CHECKPOINT}.part"
+        partial = self.out / f"{name}.part"
         torch.save(state, partial)
-        partial.replace(self.out / CHECKPOINT)
+        partial.replace(self.out / name)
 
     def progress(self) -> float:
         """Return how much of the run is done, 0 to 1, by steps or by time."""
@@ -107,7 +114,7 @@ class Trainer:
     def run(self) -> None:
         """Train to the end."""
         progress = self._share_progress()
-        while progress < 1.0:
+        while progress < 1.0 and self.since_best < self.config.patience:
             if not self.frozen:
                 self.net.train()
                 if progress >= self.config.freeze_norm_at:
@@ -117,10 +124,34 @@ class Trainer:
             numbers = self._step(plan)
             self.step += 1
             progress = self._share_progress()
+            ending = progress >= 1.0
+            if ending or self.step % self.config.validate_every == 0:
+                self._validate()
             if self.rank == 0:
                 self._log(rate, plan, numbers)
-                if self.step % self.config.checkpoint_every == 0 or progress >= 1.0:
+                if ending or self.step % self.config.checkpoint_every == 0:
                     self._save()
+
+    def _validate(self) -> None:
+        """Look at held-out imagery with the averaged weights, and keep them if they are the best so far."""
+        found = self.validation.measure(self.average)
+        if not found:
+            return
+        score = float(np.mean(list(found.values())))
+        better = score > self.best
+        self.best, self.since_best = (score, 0) if better else (self.best, self.since_best + 1)
+        if self.rank != 0:
+            return
+        if better:
+            self._save(BEST)
+        path = self.out / VALIDATION_LOG
+        fresh = not path.is_file()
+        with path.open("a", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            if fresh:
+                writer.writerow(["step", "seconds", *found])
+            seconds = time.monotonic() - self.begun
+            writer.writerow([self.step, f"{seconds:.1f}", *(f"{value:.4f}" for value in found.values())])
 
     def _share_progress(self) -> float:
         value = torch.tensor([self.progress()])
@@ -295,7 +326,8 @@ def run_training(data: Path | None, out: Path, minutes: float | None = None, con
     os.environ.update(MALLOC)
     arguments = (world, chosen, str(folder.resolve()), str(out.resolve()), minutes)
     spawn(_work, args=arguments, nprocs=world)  # type: ignore[no-untyped-call]
-    net, trained = load_checkpoint(out / CHECKPOINT)
+    best = out / BEST
+    net, trained = load_checkpoint(best if best.is_file() else out / CHECKPOINT)
     write_model(net, out / EXPORT_FOLDER, trained)
     return out / EXPORT_FOLDER
 

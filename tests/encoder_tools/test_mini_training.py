@@ -17,7 +17,7 @@ from encoder_tools.mini.curves import draw, read_log, smooth  # noqa: E402
 from encoder_tools.mini.dataset import CropSampler  # noqa: E402
 from encoder_tools.mini.evaluate import OnnxMini, evaluate  # noqa: E402
 from encoder_tools.mini.export import load_checkpoint, write_model  # noqa: E402
-from encoder_tools.mini.losses import answer_loss, mask_losses, true_iou  # noqa: E402
+from encoder_tools.mini.losses import answer_loss, attention, mask_losses, true_iou, widen  # noqa: E402
 from encoder_tools.mini.network import MiniNet, normalise  # noqa: E402
 from encoder_tools.mini.prompt_maps import box_window, click_maps, split_prompts  # noqa: E402
 from encoder_tools.mini.prompts import bounding_box, correction, deepest_cell, depth, jitter_box  # noqa: E402
@@ -156,7 +156,7 @@ def test_losses_prefer_the_truth() -> None:
     truth[..., 8:20, 8:24] = 1.0
     right, wrong = (truth * 2 - 1) * 8, (1 - truth * 2) * 8
     masks = torch.cat([wrong, wrong, right, wrong], dim=1)
-    losses = mask_losses(masks, truth)[0]
+    losses = mask_losses(masks, truth, *attention(truth))[0]
     assert losses[2] < 0.05
     assert losses[0] > 1.0
     assert true_iou(masks, truth)[0].tolist() == [0.0, 0.0, 1.0, 0.0]
@@ -164,6 +164,14 @@ def test_losses_prefer_the_truth() -> None:
     better = torch.cat([right, wrong, right, wrong], dim=1)
     unsure = torch.ones(1)
     assert answer_loss(better, scores, coarse, truth, unsure) < answer_loss(masks, scores, coarse, truth, unsure)
+
+
+def test_widen_grows_a_mask_by_a_square() -> None:
+    mask = torch.zeros(1, 1, 20, 20)
+    mask[..., 8, 9] = 1.0
+    grown = widen(mask, 3)[0, 0]
+    assert int(grown.sum()) == 49
+    assert grown[5:12, 6:13].all()
 
 
 def test_missing_data_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,6 +199,7 @@ def test_a_run_trains_stops_and_resumes(tmp_path: Path, monkeypatch: pytest.Monk
     config = TrainConfig(steps=2, warm_up_steps=1, early_plans=plan, late_plans=plan, checkpoint_every=1)
     before = torch.get_num_threads()
     Trainer(config, tmp_path, tmp_path, None, 0).run()
+    assert not (tmp_path / "best.pt").exists(), "there is no held-out imagery in this folder"
     longer = dataclasses.replace(config, steps=3)
     resumed = Trainer(longer, tmp_path, tmp_path, None, 0)
     assert resumed.step == 2
@@ -219,5 +228,23 @@ def test_curves_are_drawn_from_the_log(tmp_path: Path) -> None:
     log = read_log(tmp_path / "log.csv")
     np.testing.assert_allclose(smooth(log["loss"], 1), log["loss"])
     assert smooth(np.array([1.0, 3.0, 5.0]), 2).tolist() == [1.0, 2.0, 4.0]
-    draw(log, tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").stat().st_size > 1000
+    draw(tmp_path, tmp_path / "curves.png")
+    plain = (tmp_path / "curves.png").read_bytes()
+    assert len(plain) > 1000
+    (tmp_path / "validation.csv").write_text("step,seconds,fields box\n50,500,0.5\n100,1000,0.6\n", encoding="utf-8")
+    draw(tmp_path, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes() != plain
+
+
+def test_a_run_without_progress_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: Scene) -> None:
+    monkeypatch.setattr("encoder_tools.mini.train.load_scenes", lambda *_: [scene])
+    plan = (CropPlan(64, 1, 2, 1.0),)
+    config = TrainConfig(steps=50, early_plans=plan, late_plans=plan, validate_every=1, patience=2)
+    trainer = Trainer(config, tmp_path, tmp_path, None, 0)
+    scores = iter([0.2, 0.6, 0.5, 0.4, 0.9])
+    monkeypatch.setattr(trainer.validation, "measure", lambda net: {"fields box": next(scores)})
+    trainer.run()
+    assert trainer.step == 4
+    assert load_checkpoint(tmp_path / "best.pt")[1]["step"] == 2
+    rows = (tmp_path / "validation.csv").read_text(encoding="utf-8").splitlines()
+    assert [row.split(",")[2] for row in rows[1:]] == ["0.2000", "0.6000", "0.5000", "0.4000"]

@@ -1,0 +1,65 @@
+"""Strip cropping painted into real fields: the large ones are cut into parallel, often curved strips."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+MIN_SIDE = 90.0
+"""Smaller side of a field in pixels from which it may be cut."""
+
+STRIPED_SHARE = 0.6
+
+
+def striped(
+    image: NDArray[np.uint8], ids: NDArray[np.int32], boxes: NDArray[np.float32], rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Return a copy of a picture in which most large fields are cut into strips, each an object of its own.
+
+    Neighbouring strips carry one of two or three crops, or all the same one and only a thin line between them.
+
+    Parameters
+    ----------
+    image : uint8 (H, W, 3)
+    ids : int32 (H, W)
+        Object number of each pixel, 0 where there is none.
+    boxes : float32 (N, 4)
+        x_min, y_min, x_max, y_max of each object, infinite where there is none.
+    rng : Generator
+    """
+    image, ids = image.copy(), ids.copy()
+    sides = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+    for number in np.flatnonzero(sides >= MIN_SIDE):
+        if rng.random() < STRIPED_SHARE:
+            _cut(image, ids, int(number), boxes[number].astype(int), rng)
+    return image, ids
+
+
+def _cut(
+    image: NDArray[np.uint8], ids: NDArray[np.int32], number: int, box: NDArray[np.int_], rng: np.random.Generator
+) -> None:
+    """Cut one object into strips, in place."""
+    x0, y0, x1, y1 = (int(value) for value in box)
+    inside = ids[y0:y1, x0:x1] == number
+    y, x = np.mgrid[0 : y1 - y0, 0 : x1 - x0].astype(np.float32)
+    angle = rng.uniform(0, np.pi)
+    across, along = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    length = rng.uniform(120.0, 600.0)
+    if rng.random() < 0.7:
+        across = across + rng.uniform(0.1, 0.9) * length / 6.3 * np.sin(6.283 * along / length + rng.uniform(0, 6.28))
+    period = rng.uniform(18.0, 60.0)
+    line = rng.uniform(1.5, min(10.0, 0.3 * period))
+    strip = np.floor(across / period).astype(np.int32)
+    strip -= strip.min()
+    between = (across / period - np.floor(across / period)) * period < line
+    soil = rng.normal(image[y0:y1, x0:x1][inside].mean(0), 22.0)
+    crops = int(rng.integers(1, 4))
+    gains = np.exp(rng.normal(0.0, 0.16, (crops, 3)))
+    part = image[y0:y1, x0:x1].astype(np.float32)
+    painted = part * gains[strip % crops]
+    if rng.random() < 0.8:
+        painted[between] = soil + 0.4 * (part[between] - part[between].mean(0))
+    image[y0:y1, x0:x1][inside] = np.clip(painted, 0, 255).astype(np.uint8)[inside]
+    first = int(ids.max()) + 1
+    numbers = np.where(between, 0, first + strip)
+    ids[y0:y1, x0:x1][inside] = numbers[inside]
