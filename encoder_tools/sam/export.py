@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from encoder_tools.sam.checkpoints import file_sha256
 from encoder_tools.sam.encoder import TileEncoder
+from encoder_tools.sam.join import chain, choose, load_graph, save_graph
+from encoder_tools.sam.lean import FEW_TOKENS
 from encoder_tools.sam.libraries import INSTALL_REMEDY, torch
 from encoder_tools.sam.model import LoadedSam, load_model
 from encoder_tools.sam.split import CONTEXT_NAMES, Decode, Prepare
@@ -37,6 +39,7 @@ CARD_FILE = "model.json"
 CARD_VERSION = 1
 DECODER_INPUTS = ("point_coords", "point_labels", "mask_input", "has_mask_input")
 DECODER_OUTPUTS = ("low_res_masks", "iou_predictions")
+PREVIEW_OUTPUTS = ("preview_mask", "preview_score")
 TOLERANCE = 1e-3
 """Largest difference from PyTorch that is accepted, relative to the largest value."""
 
@@ -84,7 +87,9 @@ def export_decoder(sam: LoadedSam, directory: Path) -> None:
     the same names, with a batch of 1. ``decoder.onnx`` also takes ``point_coords`` (B, N, 2), ``point_labels``
     (B, N), ``mask_input`` (B, 1, 256, 256) and ``has_mask_input`` (1,) or (B,), all float32, and gives
     ``low_res_masks`` (B, 4, 256, 256) and ``iou_predictions`` (B, 4), the single-mask token's first. B and N
-    are dynamic.
+    are dynamic. ``preview_mask`` (1, 1, 256, 256) and ``preview_score`` (1, 1) are a cheaper answer to the first
+    prompt (see `Decode`): what is not asked for need not be computed, if onnxruntime is run with the option
+    ``only_execute_path_to_fetches``.
 
     Raises
     ------
@@ -179,13 +184,41 @@ def _write_decoder(sam: Any, directory: Path) -> None:
     prepare, decode = directory / "prepare.onnx", directory / "decoder.onnx"
     _write_graph(Prepare(sam), prepare, features, CONTEXT_NAMES, {})
     context = OnnxGraph(prepare).run(features, CONTEXT_NAMES)
-    axes: dict[str, dict[int, str]] = {name: {0: "batch"} for name in (*DECODER_INPUTS, *DECODER_OUTPUTS)}
-    axes["point_coords"][1] = axes["point_labels"][1] = "points"
-    axes["has_mask_input"] = {0: "batch_or_1"}
-    _write_graph(Decode(sam), decode, {**context, **_prompts(2, 3, with_mask=True)}, DECODER_OUTPUTS, axes)
+    _join_decoder(Decode(sam).eval(), context, decode)
     graph = OnnxGraph(decode)
-    for prompts in (_prompts(1, 6, with_mask=False), _prompts(3, 2, with_mask=True)):
-        _compare(decode, graph.run({**context, **prompts}), _reference(sam, {**features, **prompts}))
+    for prompts in (_prompts(1, 6, with_mask=False), _prompts(3, 2, with_mask=True), _prompts(2, 20, with_mask=True)):
+        answer = graph.run({**context, **prompts}, DECODER_OUTPUTS)
+        _compare(decode, answer, _reference(sam, {**features, **prompts}))
+
+
+def _join_decoder(decode: Decode, context: Feeds, path: Path) -> None:
+    """Write the parts of the decoder, each traced by itself, as one graph that chooses by the number of tokens."""
+    axes: dict[str, dict[int, str]] = {
+        name: {0: "batch"} for name in (*DECODER_INPUTS, *DECODER_OUTPUTS, "prompt_tokens", "image", "tokens")
+    }
+    axes["point_coords"][1] = axes["point_labels"][1] = "points"
+    axes["prompt_tokens"][1] = axes["tokens"][1] = "tokens"
+    axes["has_mask_input"] = axes["mask_maps"] = {0: "batch_or_1"}
+    feeds = _prompts(2, 3, with_mask=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
+
+        def part(module: Any, taken: Feeds, outputs: Sequence[str]) -> tuple[Any, Feeds]:
+            target = Path(folder, f"{len(list(Path(folder).iterdir()))}.onnx")
+            tensors = tuple(torch.from_numpy(array) for array in taken.values())
+            with torch.no_grad():
+                answer = dict(zip(outputs, (tensor.numpy() for tensor in module(*tensors))))
+            _trace(module, tensors, target, list(taken), outputs, axes)
+            return load_graph(target), answer
+
+        begin, begun = part(decode.begin, feeds, ("prompt_tokens", "mask_maps"))
+        inputs = {**context, **begun}
+        few, transformed = part(decode.few, inputs, ("image", "tokens"))
+        many, _ = part(decode.many, inputs, ("image", "tokens"))
+        labels = {"point_labels": feeds["point_labels"]}
+        end, _ = part(decode.end, {**transformed, **labels}, (*DECODER_OUTPUTS, *PREVIEW_OUTPUTS))
+        middle = choose(few, many, "prompt_tokens", FEW_TOKENS)
+        whole = chain((begin, middle, end), (*DECODER_OUTPUTS, *PREVIEW_OUTPUTS))
+        save_graph(whole, path)
 
 
 def _write_encoder(sam: Any, directory: Path) -> None:

@@ -1,0 +1,161 @@
+"""ONNX graphs put together: one after the other, and one or the other.
+
+PyTorch's exporter records one path through the code. A graph that chooses between two is made of its parts here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from encoder_tools.sam.libraries import INSTALL_REMEDY
+from geosam_es.errors import ModelError
+
+__all__ = ["chain", "choose", "load_graph", "save_graph"]
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+    except ImportError as error:
+        raise ModelError(f"onnx cannot be imported ({error})", INSTALL_REMEDY) from error
+    return onnx
+
+
+def load_graph(path: Path) -> Any:
+    """Read an onnx.ModelProto."""
+    return _onnx().load(path)
+
+
+def save_graph(model: Any, path: Path) -> None:
+    """Write an onnx.ModelProto, of at most 2 GiB."""
+    _onnx().save_model(model, path)
+
+
+def _prefixed(model: Any, prefix: str, rename_outputs: bool = False) -> Any:
+    """Return a copy of a graph with names that no other one has; inputs keep theirs, as graphs are joined by them."""
+    graph = type(model.graph)()
+    graph.CopyFrom(model.graph)
+    del graph.value_info[:]
+    kept = set() if rename_outputs else {item.name for item in graph.output}
+    made = {tensor.name for tensor in graph.initializer} | _results(graph.node)
+    names = {name: prefix + name for name in made - kept}
+    _rename(graph.node, names)
+    for node in graph.node:
+        node.name = node.name and prefix + node.name
+    for item in (*graph.initializer, *graph.output):
+        item.name = names.get(item.name, item.name)
+    return graph
+
+
+def _results(nodes: Iterable[Any]) -> set[str]:
+    results: set[str] = set()
+    for node in nodes:
+        results.update(node.output)
+        for attribute in node.attribute:
+            results |= _results(attribute.g.node)
+    return results - {""}
+
+
+def _rename(nodes: Iterable[Any], names: Mapping[str, str]) -> None:
+    for node in nodes:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+        for attribute in node.attribute:
+            _rename(attribute.g.node, names)
+            for item in attribute.g.output:
+                item.name = names.get(item.name, item.name)
+
+
+def chain(models: Sequence[Any], outputs: Sequence[str]) -> Any:
+    """Join graphs whose inputs are outputs of earlier ones, or inputs of the whole, by the same names.
+
+    Parameters
+    ----------
+    models : sequence of onnx.ModelProto
+        In the order in which they run. They take inputs of the same names as the same ones.
+    outputs : sequence of str
+        Outputs of any of them that the whole gives.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Every constant is in it once, whichever of the graphs need it.
+    """
+    onnx = _onnx()
+    parts = [_prefixed(model, f"{index}/") for index, model in enumerate(models)]
+    known: dict[str, Any] = {}
+    inputs = []
+    for part in parts:
+        for item in part.input:
+            if item.name not in known:
+                inputs.append(item)
+                known[item.name] = item
+        known.update({item.name: item for item in part.output})
+    nodes = [node for part in parts for node in part.node]
+    graph = onnx.helper.make_graph(nodes, "chain", inputs, [known[name] for name in outputs], [])
+    graph.initializer.extend(_shared([tensor for part in parts for tensor in part.initializer], graph.node))
+    return _model_like(models[0], graph)
+
+
+def choose(few: Any, many: Any, counted: str, limit: int) -> Any:
+    """Make one graph of two with the same inputs and outputs: the first where an input is short, else the second.
+
+    Parameters
+    ----------
+    few, many : onnx.ModelProto
+    counted : str
+        Name of the input whose length along its second axis decides.
+    limit : int
+        The largest length for which the first graph runs.
+
+    Returns
+    -------
+    onnx.ModelProto
+    """
+    onnx = _onnx()
+    make = onnx.helper.make_node
+    bodies = {name: _prefixed(model, f"{name}/", rename_outputs=True) for name, model in (("few", few), ("many", many))}
+    constants = [onnx.numpy_helper.from_array(np.array([limit], np.int64), "limit")]
+    for name, body in bodies.items():
+        # What a branch needs it takes from the graph around it, where both find the constants they share.
+        constants.extend(body.initializer)
+        del body.initializer[:], body.input[:]
+        body.name = name
+    nodes = [
+        make("Shape", [counted], ["count"], start=1, end=2),
+        make("LessOrEqual", ["count", "limit"], ["is_few_1d"]),
+        make("Squeeze", ["is_few_1d"], ["is_few"]),
+        make(
+            "If",
+            ["is_few"],
+            [item.name for item in few.graph.output],
+            then_branch=bodies["few"],
+            else_branch=bodies["many"],
+        ),
+    ]
+    graph = onnx.helper.make_graph(nodes, "choice", few.graph.input, few.graph.output, [])
+    graph.initializer.extend(_shared(constants, graph.node))
+    return _model_like(few, graph)
+
+
+def _shared(tensors: Sequence[Any], nodes: Iterable[Any]) -> list[Any]:
+    """Keep one of each set of equal constants, and make the nodes take that one."""
+    kept: dict[tuple[Any, ...], Any] = {}
+    names: dict[str, str] = {}
+    for tensor in tensors:
+        array = _onnx().numpy_helper.to_array(tensor)
+        first = kept.setdefault((array.dtype.str, array.shape, array.tobytes()), tensor)
+        names[tensor.name] = first.name
+    _rename(nodes, names)
+    return list(kept.values())
+
+
+def _model_like(model: Any, graph: Any) -> Any:
+    onnx = _onnx()
+    whole = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    onnx.checker.check_model(whole)
+    return whole
