@@ -32,7 +32,8 @@ __all__ = ["BASELINES", "BaselineCache", "Settings", "chosen_settings", "measure
 SETTINGS_FILE = Path(__file__).with_name("baselines.json")
 CACHE_FOLDER = Path("runs") / "baselines"
 BASELINES = ("flood fill", "Felzenszwalb", "SLIC", "GrabCut")
-TUNING_TILES = 8
+TUNING_TILES = 5
+TUNING_OBJECTS = 8
 MIN_MARGIN = 16
 
 Mask = NDArray[np.bool_]
@@ -41,8 +42,8 @@ Finder = Callable[[Target], Mask]
 
 GRID: dict[str, dict[str, tuple[float, ...]]] = {
     "flood fill": {"sigma": (0, 2), "tolerance": (8, 12, 18, 26, 38, 55, 80)},
-    "Felzenszwalb": {"sigma": (0.8,), "scale": (100, 300, 900, 2700)},
-    "SLIC": {"compactness": (10,), "area": (800, 3200, 12800, 51200)},
+    "Felzenszwalb": {"sigma": (0.8,), "scale": (150, 600, 2400)},
+    "SLIC": {"compactness": (10,), "area": (1600, 6400, 25600)},
     "GrabCut": {"margin": (0.25, 0.5, 1.0), "iterations": (5,)},
 }
 """What is tried: sigma of a Gaussian in pixels; tolerance in grey values of the most different channel; scale as
@@ -216,11 +217,17 @@ def choose(data: Path) -> dict[str, dict[str, dict[str, object]]]:
     chosen: dict[str, dict[str, dict[str, object]]] = {}
     for kind, scenes in training_scenes(data).items():
         found = [tile for scene in scenes for tile in tiles(scene)]
-        step = max(1, len(found) // TUNING_TILES)
-        work = [(tile, [t for t in map(target_of, tile.polygons) if t is not None]) for tile in found[::step]]
-        chosen[kind] = {name: _best(name, work[:TUNING_TILES]) for name in BASELINES}
+        sample = found[:: max(1, len(found) // TUNING_TILES)][:TUNING_TILES]
+        work = [(tile, _some_targets(tile)) for tile in sample]
+        chosen[kind] = {name: _best(name, work) for name in BASELINES}
         print(kind, json.dumps(chosen[kind]), flush=True)
     return chosen
+
+
+def _some_targets(tile: Tile) -> list[Target]:
+    """Prepare a few objects of a tile, spread over all of them."""
+    polygons = tile.polygons[:: max(1, len(tile.polygons) // TUNING_OBJECTS)][:TUNING_OBJECTS]
+    return [target for target in map(target_of, polygons) if target is not None]
 
 
 def _best(name: str, work: list[tuple[Tile, list[Target]]]) -> dict[str, object]:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from zlib import crc32
 
@@ -28,6 +27,7 @@ from encoder_tools.mini.calibration import draw_reliability
 from encoder_tools.mini.heldout import Tile, held_out, tiles
 from encoder_tools.mini.measuring import Measured, measure, target_of
 from encoder_tools.mini.pages import replace_sections
+from encoder_tools.mini.pool import map_with_model
 from encoder_tools.mini.prompts import BOX_HIGH, BOX_LOW, POSITIVE
 from encoder_tools.mini.report import Summary, machine, sections, summarise, table, update_card
 from encoder_tools.mini.targets import targets_table
@@ -75,40 +75,14 @@ def evaluate(
         Where the model is missing or damaged.
     """
     work = [tile for scene in held_out(data, limit) for tile in tiles(scene)]
+    measured = map_with_model(partial(_measure_tile, cache), work, models, processes)
     rows: dict[str, list[Measured]] = {}
-    for tile, found in zip(
-        work, tqdm(_measure_all(work, models, cache, processes), total=len(work), unit="tile", disable=None)
-    ):
+    for tile, found in zip(work, tqdm(measured, total=len(work), unit="tile", disable=None)):
         rows.setdefault(tile.dataset, []).extend(found)
     return {dataset: summarise(found) for dataset, found in rows.items()}
 
 
-def _measure_all(
-    work: list[Tile], models: Path, cache: BaselineCache | None, processes: int
-) -> Iterator[list[Measured]]:
-    if processes == 1:
-        model = OnnxMini(models)
-        for tile in work:
-            yield _measure_tile(model, tile, cache)
-        return
-    # Started afresh, because a copy of a process with sessions in it would wait for threads it does not have.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, _load_model, (models,)) as pool:
-        yield from pool.map(_measure_in_worker, work, [cache] * len(work))
-
-
-_worker_models: list[OnnxMini] = []
-
-
-def _load_model(models: Path) -> None:
-    _worker_models.append(OnnxMini(models, threads=1))
-
-
-def _measure_in_worker(tile: Tile, cache: BaselineCache | None) -> list[Measured]:
-    return _measure_tile(_worker_models[-1], tile, cache)
-
-
-def _measure_tile(model: OnnxMini, tile: Tile, cache: BaselineCache | None) -> list[Measured]:
+def _measure_tile(cache: BaselineCache | None, model: OnnxMini, tile: Tile) -> list[Measured]:
     model.set_image(tile.image)
     targets = [target for target in map(target_of, tile.polygons) if target is not None]
     found = [measure(model, tile, target, crc32(shapely.to_wkb(target.polygon))) for target in targets]

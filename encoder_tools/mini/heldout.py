@@ -26,6 +26,7 @@ from geosam_es.inference.encoder import FILL_RGB, TILE_SIZE
 
 __all__ = [
     "BUILDING_PIXEL_M",
+    "MIN_AREA_PIXELS",
     "EvaluationScene",
     "Tile",
     "evaluation_scenes",
