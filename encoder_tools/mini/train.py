@@ -11,6 +11,7 @@ import csv
 import json
 import os
 import time
+from multiprocessing import parent_process
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,9 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.spent = int(state["step"]), float(state["seconds"])
         self.best, self.since_best = float(state["best"]), int(state["since_best"])
+        if self.rank == 0:
+            for name in ("log.csv", VALIDATION_LOG):
+                _forget_after(self.out / name, self.step)
 
     def _save(self, name: str = CHECKPOINT) -> None:
         state = {
@@ -114,7 +118,10 @@ class Trainer:
     def run(self) -> None:
         """Train to the end."""
         progress = self._share_progress()
+        started_by = parent_process()
         while progress < 1.0 and self.since_best < self.config.patience:
+            if started_by is not None and not started_by.is_alive():
+                raise SystemExit("the command that started this training has ended")
             if not self.frozen:
                 self.net.train()
                 if progress >= self.config.freeze_norm_at:
@@ -273,6 +280,14 @@ class Trainer:
                 + "  ".join(f"{name} {value:.3f}" for name, value in numbers.items()),
                 flush=True,
             )
+
+
+def _forget_after(log: Path, step: int) -> None:
+    """Drop the rows of steps that were taken after the checkpoint which a run goes on from."""
+    if log.is_file():
+        header, *rows = log.read_text(encoding="utf-8").splitlines()
+        kept = [row for row in rows if int(row.split(",")[0]) <= step]
+        log.write_text("\n".join([header, *kept, ""]), encoding="utf-8")
 
 
 def _shown(masks: Tensor, scores: Tensor, truth: Tensor, ambiguous: Tensor, rng: np.random.Generator) -> Tensor:

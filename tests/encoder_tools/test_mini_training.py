@@ -203,10 +203,14 @@ def test_a_run_trains_stops_and_resumes(tmp_path: Path, monkeypatch: pytest.Monk
     longer = dataclasses.replace(config, steps=3)
     resumed = Trainer(longer, tmp_path, tmp_path, None, 0)
     assert resumed.step == 2
+    with (tmp_path / "log.csv").open("a", encoding="utf-8") as log:
+        log.write("7,1.0,0.1,64,9,9,9,9\n")  # a step after the checkpoint, which a resumed run takes again
+    resumed = Trainer(longer, tmp_path, tmp_path, None, 0)
     resumed.run()
     torch.set_num_threads(before)
     net, trained = load_checkpoint(tmp_path / "checkpoint.pt")
     assert trained["step"] == 3
+    assert read_log(tmp_path / "log.csv")["step"].tolist() == [1.0, 2.0, 3.0]
     assert all(torch.isfinite(parameter).all() for parameter in net.parameters())
     assert len((tmp_path / "log.csv").read_text(encoding="utf-8").splitlines()) == 4
 
