@@ -10,6 +10,7 @@ from qgis.PyQt.QtGui import QColor
 from qgis.PyQt.QtWidgets import QDoubleSpinBox, QFormLayout, QGroupBox, QSpinBox, QVBoxLayout, QWidget
 
 from .actions import own_icon
+from .command_line import CommandLineError, find_command_line
 from .messages import PLUGIN_NAME, tr
 from .settings import Settings
 
@@ -52,11 +53,18 @@ class OptionsPage(QgsOptionsPageWidget):
         self._cache.setSuffix(" GB")
         self._cache.setValue(settings.cache_gigabytes)
         self._cache.setToolTip(tr("For stores of rasters whose folder cannot be written; the oldest go first"))
+        self._command = QgsFileWidget()
+        self._command.setFilePath(settings.command_line)
+        self._command.lineEdit().setPlaceholderText(_found_command_line())
+        self._command.setToolTip(
+            tr("geosam-es, the command, or the Python that has it: it measures and tunes decoders, outside of QGIS")
+        )
         layout = QVBoxLayout(self)
         layout.addWidget(_group(tr("On the map"), [(tr("Colour"), self._colour), (tr("Fill"), self._opacity)]))
         layout.addWidget(_group(tr("Model"), [(tr("Decoder threads"), self._threads)]))
         encoding = [(tr("Model folder"), self._folder), (tr("Cache"), self._cache)]
         layout.addWidget(_group(tr("Rasters without a store"), encoding))
+        layout.addWidget(_group(tr("Measuring and tuning decoders"), [(tr("Command line"), self._command)]))
         layout.addStretch(1)
 
     def apply(self) -> None:
@@ -66,6 +74,7 @@ class OptionsPage(QgsOptionsPageWidget):
         self._settings.decoder_threads = self._threads.value()
         self._settings.encoder_folder = self._folder.filePath()
         self._settings.cache_gigabytes = self._cache.value()
+        self._settings.command_line = self._command.filePath()
         self._applied()
 
     def _number(self, setting: str, least: int, most: int, suffix: str, tip: str) -> QSpinBox:
@@ -76,6 +85,14 @@ class OptionsPage(QgsOptionsPageWidget):
         box.setToolTip(tip)
         box.setValue(getattr(self._settings, setting))
         return box
+
+
+def _found_command_line() -> str:
+    """Return where the command is found if nothing is chosen."""
+    try:
+        return find_command_line("").program
+    except CommandLineError:
+        return tr("not found")
 
 
 def _group(title: str, rows: list[tuple[str, QWidget]]) -> QGroupBox:

@@ -179,7 +179,7 @@ def _hue_distance(first: QColor, second: QColor) -> int:
     """Return the angle between two hues, 0 to 180; greys, which have none, are far from all."""
     if second.hue() < 0:
         return 180
-    angle = abs(first.hue() - second.hue())
+    angle = abs(int(first.hue()) - int(second.hue()))
     return min(angle, 360 - angle)
 
 

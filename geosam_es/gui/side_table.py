@@ -18,7 +18,7 @@ from qgis.PyQt.QtCore import QObject
 from ..errors import EditError
 from .messages import PLUGIN_NAME, tr, translated
 
-__all__ = ["SIDE_TABLE", "can_keep", "find_record", "keep_record"]
+__all__ = ["SIDE_TABLE", "can_keep", "find_record", "find_records", "keep_record"]
 
 SIDE_TABLE = "geosam_provenance"
 _KEEPER_NAME = "geosam_es_records"
@@ -65,6 +65,20 @@ def find_record(layer: QgsVectorLayer, feature_id: int) -> dict[str, Any] | None
     if waiting is not None:
         return dict(waiting)
     return _read(layer, feature_id) if feature_id >= 0 and can_keep(layer) else None
+
+
+def find_records(layer: QgsVectorLayer) -> dict[int, dict[str, Any]]:
+    """Return all the saved records of a layer in a GeoPackage by feature."""
+    try:
+        path, name = _place(layer)
+        dataset = _open(path, update=False)
+    except EditError:
+        return {}
+    table = dataset.GetLayerByName(SIDE_TABLE)
+    if table is None:
+        return {}
+    table.SetAttributeFilter(_layer_filter(name))
+    return {row.GetField("feature"): {key: row.GetField(key) for key in _COLUMNS} for row in table}
 
 
 def _keeper(layer: QgsVectorLayer) -> _Keeper | None:
@@ -153,7 +167,11 @@ def _failed(path: Path) -> EditError:
 
 
 def _filter(name: str, feature_id: int) -> str:
-    return "layer = '{}' AND feature = {}".format(name.replace("'", "''"), int(feature_id))
+    return f"{_layer_filter(name)} AND feature = {int(feature_id)}"
+
+
+def _layer_filter(name: str) -> str:
+    return "layer = '{}'".format(name.replace("'", "''"))
 
 
 def _write(layer: QgsVectorLayer, records: Mapping[int, Record]) -> None:

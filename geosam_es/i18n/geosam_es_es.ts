@@ -144,6 +144,22 @@
       <translation>hace falta una línea por clase con su código, nombre y color</translation>
     </message>
     <message>
+      <source>{path} is neither geosam-es, the command, nor a Python that has it</source>
+      <translation>{path} no es ni geosam-es, la orden, ni un Python que la tenga</translation>
+    </message>
+    <message>
+      <source>choose it again in the options of GeoSAM-ES</source>
+      <translation>elegirlo de nuevo en las opciones de GeoSAM-ES</translation>
+    </message>
+    <message>
+      <source>The command line of GeoSAM-ES is not installed on this computer, or not where it is looked for</source>
+      <translation>La línea de órdenes de GeoSAM-ES no está instalada en este equipo, o no está donde se busca</translation>
+    </message>
+    <message>
+      <source>the log says how to install it; or choose it in the options of GeoSAM-ES</source>
+      <translation>el registro dice cómo instalarla; o elegirla en las opciones de GeoSAM-ES</translation>
+    </message>
+    <message>
       <source>This place does not exist in the raster's CRS</source>
       <translation>Este lugar no existe en el SRC del ráster</translation>
     </message>
@@ -658,6 +674,10 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>Para los almacenes de rásteres en cuya carpeta no se puede escribir; los más antiguos se eliminan primero</translation>
     </message>
     <message>
+      <source>geosam-es, the command, or the Python that has it: it measures and tunes decoders, outside of QGIS</source>
+      <translation>geosam-es, la orden, o el Python que la tiene: mide y ajusta decodificadores, fuera de QGIS</translation>
+    </message>
+    <message>
       <source>On the map</source>
       <translation>En el mapa</translation>
     </message>
@@ -688,6 +708,18 @@ Espacio o rueda: desplazar y hacer zum</translation>
     <message>
       <source>Rasters without a store</source>
       <translation>Rásteres sin almacén</translation>
+    </message>
+    <message>
+      <source>Measuring and tuning decoders</source>
+      <translation>Medir y ajustar decodificadores</translation>
+    </message>
+    <message>
+      <source>Command line</source>
+      <translation>Línea de órdenes</translation>
+    </message>
+    <message>
+      <source>not found</source>
+      <translation>no encontrada</translation>
     </message>
     <message>
       <source>The prompts kept with this polygon cannot be read</source>
@@ -1030,6 +1062,110 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>Almacén de embeddings (la carpeta NOMBRE.embeddings.zarr)</translation>
     </message>
     <message>
+      <source>Evaluate decoders against polygons</source>
+      <translation>Evaluar decodificadores con polígonos</translation>
+    </message>
+    <message>
+      <source>Measures how well the decoders of a store draw polygons that are known to be right. A simulated user prompts each polygon, always in the same way; the report has IoU, Dice, precision, recall and boundary F-score with their intervals, by class and by size, the clicks needed, and the worst cases.
+
+Polygons that a decoder was tuned on say nothing about others: measure on polygons it has not seen.
+
+It runs geosam-es, the command line, in an environment of its own, chosen in the options of GeoSAM-ES. Where it is not installed, the log says how to install it.</source>
+      <translation>Mide lo bien que los decodificadores de un almacén dibujan polígonos que se saben correctos. Un usuario simulado da indicaciones para cada polígono, siempre de la misma manera; el informe trae IoU, Dice, precisión, exhaustividad y F de contorno con sus intervalos, por clase y por tamaño, los clics necesarios y los peores casos.
+
+Los polígonos con los que se ajustó un decodificador no dicen nada de los demás: medir con polígonos que no haya visto.
+
+Ejecuta geosam-es, la línea de órdenes, en un entorno propio, que se elige en las opciones de GeoSAM-ES. Si no está instalada, el registro dice cómo instalarla.</translation>
+    </message>
+    <message>
+      <source>Polygons known to be right</source>
+      <translation>Polígonos que se saben correctos</translation>
+    </message>
+    <message>
+      <source>Field with the class</source>
+      <translation>Campo con la clase</translation>
+    </message>
+    <message>
+      <source>Compare all decoders of the store</source>
+      <translation>Comparar todos los decodificadores del almacén</translation>
+    </message>
+    <message>
+      <source>Another decoder to compare (a folder)</source>
+      <translation>Otro decodificador para comparar (una carpeta)</translation>
+    </message>
+    <message>
+      <source>Kinds of prompts</source>
+      <translation>Tipos de indicaciones</translation>
+    </message>
+    <message>
+      <source>Report</source>
+      <translation>Informe</translation>
+    </message>
+    <message>
+      <source>Fine-tune the decoder on polygons</source>
+      <translation>Ajustar el decodificador con polígonos</translation>
+    </message>
+    <message>
+      <source>Teaches a store's decoder from polygons that are known to be right, such as those accepted with GeoSAM-ES and saved. The image is not encoded again. A part of the polygons, in places of its own, is kept apart, and the report says how the decoder did on them before and after.
+
+The result is a folder that any store of the same model takes: here at once, or later with the menu beside the decoder in the panel. The decoders that the store has stay.
+
+It runs geosam-es, the command line, in an environment of its own, chosen in the options of GeoSAM-ES. Where it is not installed, the log says how to install it.</source>
+      <translation>Enseña al decodificador de un almacén con polígonos que se saben correctos, como los aceptados con GeoSAM-ES y guardados. La imagen no se codifica de nuevo. Una parte de los polígonos, en lugares aparte, se reserva, y el informe dice cómo respondió a ellos el decodificador antes y después.
+
+El resultado es una carpeta que admite cualquier almacén del mismo modelo: aquí de inmediato, o después con el menú que hay junto al decodificador en el panel. Los decodificadores que tiene el almacén se quedan.
+
+Ejecuta geosam-es, la línea de órdenes, en un entorno propio, que se elige en las opciones de GeoSAM-ES. Si no está instalada, el registro dice cómo instalarla.</translation>
+    </message>
+    <message>
+      <source>Polygons to learn from</source>
+      <translation>Polígonos de los que aprender</translation>
+    </message>
+    <message>
+      <source>Only those whose field …</source>
+      <translation>Solo aquellos cuyo campo …</translation>
+    </message>
+    <message>
+      <source>… has the value</source>
+      <translation>… tiene el valor</translation>
+    </message>
+    <message>
+      <source>Use this decoder in the store</source>
+      <translation>Usar este decodificador en el almacén</translation>
+    </message>
+    <message>
+      <source>Part of the polygons kept apart for measuring</source>
+      <translation>Parte de los polígonos que se reserva para medir</translation>
+    </message>
+    <message>
+      <source>Or a layer of others for measuring</source>
+      <translation>O una capa con otros para medir</translation>
+    </message>
+    <message>
+      <source>Epochs at most</source>
+      <translation>Máximo de épocas</translation>
+    </message>
+    <message>
+      <source>Minutes at most</source>
+      <translation>Máximo de minutos</translation>
+    </message>
+    <message>
+      <source>Tuned decoder</source>
+      <translation>Decodificador ajustado</translation>
+    </message>
+    <message>
+      <source>Name of the decoder in the store</source>
+      <translation>Nombre del decodificador en el almacén</translation>
+    </message>
+    <message>
+      <source>The store answers with the decoder {name} now</source>
+      <translation>El almacén responde ahora con el decodificador {name}</translation>
+    </message>
+    <message>
+      <source>A class needs both, the field and its value</source>
+      <translation>Una clase necesita ambos, el campo y su valor</translation>
+    </message>
+    <message>
       <source>Store footprint and tiles</source>
       <translation>Extensión y teselas del almacén</translation>
     </message>
@@ -1052,6 +1188,30 @@ Espacio o rueda: desplazar y hacer zum</translation>
     <message>
       <source>Missing tiles</source>
       <translation>Teselas pendientes</translation>
+    </message>
+    <message>
+      <source>Writing the polygons to {path}</source>
+      <translation>Escribiendo los polígonos en {path}</translation>
+    </message>
+    <message>
+      <source>{path} cannot be written: {reason}</source>
+      <translation>No se puede escribir {path}: {reason}</translation>
+    </message>
+    <message>
+      <source>check the space left and the permissions</source>
+      <translation>comprobar el espacio libre y los permisos</translation>
+    </message>
+    <message>
+      <source>{path} cannot be started ({reason})</source>
+      <translation>No se puede iniciar {path} ({reason})</translation>
+    </message>
+    <message>
+      <source>{path} is a Python without GeoSAM-ES</source>
+      <translation>{path} es un Python sin GeoSAM-ES</translation>
+    </message>
+    <message>
+      <source>The command line of GeoSAM-ES ended without a result: see the log</source>
+      <translation>La línea de órdenes de GeoSAM-ES terminó sin resultado: véase el registro</translation>
     </message>
     <message>
       <source>Segmentation</source>
@@ -1156,6 +1316,18 @@ Los recuadros a los que no se puede responder (fuera del ráster, sin datos, sin
     <message>
       <source>The mask is empty or smaller than the minimum area</source>
       <translation>La máscara está vacía o es menor que la superficie mínima</translation>
+    </message>
+    <message>
+      <source>Decoders</source>
+      <translation>Decodificadores</translation>
+    </message>
+    <message>
+      <source>To install the command line of GeoSAM-ES, type in a terminal:</source>
+      <translation>Para instalar la línea de órdenes de GeoSAM-ES, escribir en un terminal:</translation>
+    </message>
+    <message>
+      <source>The same by hand:</source>
+      <translation>Lo mismo a mano:</translation>
     </message>
     <message>
       <source>The cache {folder} is full ({size:.3g} GiB)</source>

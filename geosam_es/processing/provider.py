@@ -40,8 +40,16 @@ class GeoSamProvider(QgsProcessingProvider):
         if missing_packages():
             return
         # Imported here, because they need what may be missing.
+        from .evaluating import EvaluateDecodersAlgorithm
+        from .finetuning import FinetuneDecoderAlgorithm
         from .footprint import StoreFootprintAlgorithm
         from .segmenting import SegmentBoxesAlgorithm, SegmentPointsAlgorithm
 
-        for algorithm in (SegmentPointsAlgorithm, SegmentBoxesAlgorithm, StoreFootprintAlgorithm):
+        for algorithm in (
+            SegmentPointsAlgorithm,
+            SegmentBoxesAlgorithm,
+            StoreFootprintAlgorithm,
+            EvaluateDecodersAlgorithm,
+            FinetuneDecoderAlgorithm,
+        ):
             self.addAlgorithm(algorithm())

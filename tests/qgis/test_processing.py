@@ -342,7 +342,7 @@ def test_footprint_tells_the_states_apart(tmp_path: Path) -> None:
 
 def test_every_algorithm_explains_itself(provider: GeoSamProvider) -> None:
     names = {algorithm.name() for algorithm in provider.algorithms()}
-    assert names == {"segmentpoints", "segmentboxes", "storefootprint"}
+    assert names == {"segmentpoints", "segmentboxes", "storefootprint", "evaluatedecoders", "finetunedecoder"}
     assert (provider.id(), provider.name()) == ("geosam_es", "GeoSAM-ES")
     assert not provider.icon().isNull()
     for algorithm in provider.algorithms():
@@ -444,7 +444,7 @@ def test_the_provider_loads_without_packages(monkeypatch: pytest.MonkeyPatch) ->
     assert bare.algorithms() == [] and "onnxruntime" in bare.warningMessage()
     missing.clear()
     bare.refreshAlgorithms()
-    assert len(bare.algorithms()) == 3 and bare.warningMessage() == ""
+    assert len(bare.algorithms()) == 5 and bare.warningMessage() == ""
 
 
 def test_the_provider_imports_nothing_that_may_be_missing() -> None:

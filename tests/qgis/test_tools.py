@@ -1,0 +1,454 @@
+"""The algorithms that run ``geosam-es``: what they pass on, how they show, stop and fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import processing
+import pytest
+from qgis.core import (
+    QgsApplication,
+    QgsCoordinateReferenceSystem,
+    QgsFeature,
+    QgsGeometry,
+    QgsProcessingException,
+    QgsProcessingFeatureSourceDefinition,
+    QgsProcessingFeedback,
+    QgsProject,
+    QgsRectangle,
+    QgsVectorFileWriter,
+    QgsVectorLayer,
+)
+from qgis.PyQt.QtTest import QTest
+
+from geosam_es.gui import command_line
+from geosam_es.gui.command_line import CommandLine, CommandLineError, find_command_line
+from geosam_es.gui.options_page import OptionsPage
+from geosam_es.gui.settings import Settings
+from geosam_es.gui.store_news import store_news
+from geosam_es.processing.process import run_command_line
+from geosam_es.processing.provider import GeoSamProvider
+from geosam_es.store.decoders import active_name, add_decoder
+from tests.helpers import disc, make_decoder, make_store
+
+CRS = "EPSG:25830"
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = '''#!{python}
+"""Stands for geosam-es: does as the test says, and writes down how it was called."""
+import json, os, pathlib, shutil, subprocess, sys, time
+here = pathlib.Path(__file__).parent
+plan = json.loads((here / "plan.json").read_text())
+arguments = sys.argv[1:]
+truth = arguments[2]
+(here / "called.json").write_text(json.dumps({{"arguments": arguments, "environment": dict(os.environ)}}))
+shutil.copyfile(truth, here / "truth.gpkg") if truth.endswith(".gpkg") else None
+out = pathlib.Path(arguments[arguments.index("-o") + 1])
+print("a.zarr: 5/20 objects (1.0/s, 15 s left)", file=sys.stderr, flush=True)
+print("año: loss 0.5", flush=True)
+print("epoch 4/8  loss 0.412  IoU 0.801  3 s", file=sys.stderr, flush=True)
+if plan.get("children"):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+    (here / "pids.json").write_text(json.dumps([os.getpid(), child.pid]))
+    time.sleep(100)
+if plan.get("error"):
+    print(plan["error"], file=sys.stderr)
+    sys.exit(plan["code"])
+shutil.copytree(plan["decoder"], out) if plan.get("decoder") else out.mkdir(parents=True, exist_ok=True)
+report = out / "report" if arguments[0] == "finetune" else out
+report.mkdir(exist_ok=True)
+(report / "report.html").write_text("<html>")
+print("a.zarr: 20/20 objects (1.0/s)", file=sys.stderr, flush=True)
+'''
+
+
+class Log(QgsProcessingFeedback):
+    """Keeps what is said, and cancels at some progress where asked to."""
+
+    def __init__(self, cancel_at: float = 1e9) -> None:
+        super().__init__(False)
+        self.lines: list[str] = []
+        self.commands: list[str] = []
+        self.progress: list[float] = []
+        self._cancel_at = cancel_at
+        self.progressChanged.connect(self._on_progress)
+
+    def _on_progress(self, value: float) -> None:
+        self.progress.append(value)
+        if value >= self._cancel_at:
+            self.cancel()
+
+    def pushInfo(self, info: str) -> None:  # noqa: N802
+        self.lines.append(info)
+
+    def pushConsoleInfo(self, info: str) -> None:  # noqa: N802
+        self.lines.append(info)
+
+    def reportError(self, error: str, _fatal: bool = False) -> None:  # noqa: N802
+        self.lines.append(error)
+
+    def pushCommandInfo(self, info: str) -> None:  # noqa: N802
+        self.commands.append(info)
+
+
+class Tool:
+    """A command that does what a test wants of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "geosam-es"
+        self.folder = folder
+        self.path.write_text(TOOL.format(python=sys.executable), encoding="utf-8")
+        self.path.chmod(0o755)
+        self.plan()
+
+    def plan(self, **plan: Any) -> None:
+        (self.folder / "plan.json").write_text(json.dumps(plan))
+
+    @property
+    def arguments(self) -> list[str]:
+        return json.loads((self.folder / "called.json").read_text())["arguments"]
+
+    def option(self, name: str) -> list[str]:
+        arguments = self.arguments
+        return [arguments[index + 1] for index, word in enumerate(arguments) if word == name]
+
+    def truth(self) -> list[QgsFeature]:
+        """Return what the tool was given to read."""
+        layer = QgsVectorLayer(self.arguments[2], "truth", "ogr")
+        assert layer.isValid() and layer.crs() == QgsCoordinateReferenceSystem(CRS)
+        return list(layer.getFeatures())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def provider(qgis_processing: None) -> Iterator[GeoSamProvider]:
+    provider = GeoSamProvider()
+    registry = QgsApplication.processingRegistry()
+    assert registry.addProvider(provider)
+    yield provider
+    registry.removeProvider(provider)
+
+
+@pytest.fixture(autouse=True)
+def no_layers_are_left() -> Iterator[None]:
+    yield
+    QgsProject.instance().removeAllMapLayers()
+
+
+@pytest.fixture
+def tool(tmp_path: Path) -> Tool:
+    folder = tmp_path / "tool with a space"
+    folder.mkdir()
+    tool = Tool(folder)
+    Settings().command_line = str(tool.path)
+    return tool
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return make_store(tmp_path, disc((300, 300), 150, 150, 60))
+
+
+def square(x: float) -> QgsGeometry:
+    return QgsGeometry.fromRect(QgsRectangle(x, 0, x + 10, 10))
+
+
+def memory_layer(count: int = 3) -> QgsVectorLayer:
+    layer = QgsVectorLayer(f"Polygon?crs={CRS}&field=fid:integer&field=class:string", "fields", "memory")
+    for number in range(count):
+        feature = QgsFeature(layer.fields())
+        feature.setGeometry(square(100 * number))
+        feature.setAttributes([number, "wheat" if number % 2 else "maize"])
+        layer.dataProvider().addFeature(feature)
+    return layer
+
+
+def saved_layer(path: Path, name: str = "fields", layer: QgsVectorLayer | None = None) -> QgsVectorLayer:
+    options = QgsVectorFileWriter.SaveVectorOptions()
+    options.driverName = {".gpkg": "GPKG", ".shp": "ESRI Shapefile"}[path.suffix]
+    options.layerName = name
+    if path.exists():
+        options.actionOnExistingFile = QgsVectorFileWriter.ActionOnExistingFile.CreateOrOverwriteLayer
+    context = QgsProject.instance().transformContext()
+    error = QgsVectorFileWriter.writeAsVectorFormatV3(layer or memory_layer(), str(path), context, options)
+    assert error[0] == QgsVectorFileWriter.WriterError.NoError, error
+    opened = QgsVectorLayer(f"{path}|layername={name}" if path.suffix == ".gpkg" else str(path), name, "ogr")
+    assert opened.isValid()
+    # QGIS keeps what an algorithm that failed was given; a layer must not outlive it.
+    QgsProject.instance().addMapLayer(opened)
+    return opened
+
+
+def id_at(layer: QgsVectorLayer, x: float) -> int:
+    return next(f.id() for f in layer.getFeatures() if f.geometry().boundingBox().xMinimum() == x)
+
+
+def evaluate(store: Path, layer: Any, tmp_path: Path, feedback: Log | None = None, **parameters: Any) -> dict[str, Any]:
+    values = {"STORE": str(store), "INPUT": layer, "OUTPUT": str(tmp_path / "report"), **parameters}
+    return processing.run("geosam_es:evaluatedecoders", values, feedback=feedback or Log())
+
+
+def finetune(store: Path, layer: Any, tmp_path: Path, feedback: Log | None = None, **parameters: Any) -> dict[str, Any]:
+    values = {"STORE": str(store), "INPUT": layer, "OUTPUT": str(tmp_path / "tuned by us"), **parameters}
+    return processing.run("geosam_es:finetunedecoder", values, feedback=feedback or Log())
+
+
+class TestEvaluate:
+    def test_it_shows_progress_log_and_report(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+        feedback = Log()
+        outputs = evaluate(store, saved_layer(tmp_path / "a.gpkg"), tmp_path, feedback, CLASS_FIELD="class")
+        assert outputs == {"OUTPUT": str(tmp_path / "report"), "HTML": str(tmp_path / "report" / "report.html")}
+        assert tool.arguments[:2] == ["evaluate", str(store)]
+        assert tool.option("--decoder") == ["original"] and tool.option("--class") == ["class"]
+        assert tool.option("--prompts") == ["point,box,clicks:5"]
+        assert feedback.progress[-3:] == [25.0, 50.0, 100.0]
+        assert "año: loss 0.5" in feedback.lines
+        assert not [line for line in feedback.lines if "20/20" in line]
+        (typed,) = feedback.commands
+        assert typed.startswith(f"'{tool.path}' evaluate {store} ")
+
+    def test_all_decoders_of_the_store_or_others_are_compared(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+        add_decoder(store, make_decoder(tmp_path / "tuned", "fields"))
+        layer = saved_layer(tmp_path / "a.gpkg")
+        other = str(tmp_path / "tuned")
+        evaluate(store, layer, tmp_path, DECODER=other)
+        assert tool.option("--decoder") == ["original", "fields", other]
+        evaluate(store, layer, tmp_path, ALL_DECODERS=False, PROMPTS="box")
+        assert tool.option("--decoder") == [] and tool.option("--prompts") == ["box"]
+
+    def test_what_is_no_store_is_refused_before_anything_is_run(self, tool: Tool, tmp_path: Path) -> None:
+        with pytest.raises(QgsProcessingException, match="not an embedding store"):
+            evaluate(tmp_path, memory_layer(), tmp_path)
+        assert not (tool.folder / "called.json").exists()
+
+
+class TestLayers:
+    @pytest.mark.parametrize("suffix", [".gpkg", ".shp"])
+    def test_a_file_is_read_where_it_is(self, tool: Tool, store: Path, tmp_path: Path, suffix: str) -> None:
+        path = tmp_path / f"año{suffix}"
+        evaluate(store, saved_layer(path), tmp_path)
+        assert tool.arguments[2] == str(path)
+
+    def test_a_layer_in_memory_is_written(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+        evaluate(store, memory_layer(), tmp_path)
+        assert tool.arguments[2].endswith(".gpkg")
+        truth = tool.truth()
+        assert [feature["class"] for feature in truth] == ["maize", "wheat", "maize"]
+        assert [feature.geometry().boundingBox().xMinimum() for feature in truth] == [0, 100, 200]
+
+    def test_edits_that_are_not_saved_count(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+        layer = saved_layer(tmp_path / "a.gpkg")
+        layer.startEditing()
+        layer.deleteFeature(id_at(layer, 0))
+        feature = QgsFeature(layer.fields())
+        feature.setGeometry(square(900))
+        layer.addFeature(feature)
+        evaluate(store, layer, tmp_path)
+        assert sorted(f.geometry().boundingBox().xMinimum() for f in tool.truth()) == [100, 200, 900]
+        layer.rollBack()
+
+    def test_only_what_is_selected_or_filtered(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+        layer = saved_layer(tmp_path / "a.gpkg")
+        layer.selectByIds([2])
+        evaluate(store, QgsProcessingFeatureSourceDefinition(layer.id(), True), tmp_path)
+        assert len(tool.truth()) == 1
+        layer.setSubsetString("class = 'maize'")
+        evaluate(store, layer, tmp_path)
+        assert len(tool.truth()) == 2
+
+    def test_one_of_several_layers_of_a_file(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+        path = tmp_path / "a.gpkg"
+        saved_layer(path, "others", memory_layer(7))
+        evaluate(store, saved_layer(path), tmp_path)
+        assert tool.arguments[2] != str(path) and len(tool.truth()) == 3
+
+    def test_a_crs_that_the_user_has_set(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+        layer = saved_layer(tmp_path / "a.shp")
+        (tmp_path / "a.prj").unlink()
+        layer = QgsVectorLayer(str(tmp_path / "a.shp"), "a", "ogr")
+        layer.setCrs(QgsCoordinateReferenceSystem(CRS))
+        evaluate(store, layer, tmp_path)
+        assert len(tool.truth()) == 3
+
+    def test_crossed_outlines_are_left_to_the_tool(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+        layer = memory_layer(0)
+        feature = QgsFeature(layer.fields())
+        feature.setGeometry(QgsGeometry.fromWkt("POLYGON((0 0, 10 10, 10 0, 0 10, 0 0))"))
+        layer.dataProvider().addFeature(feature)
+        evaluate(store, layer, tmp_path)
+        assert len(tool.truth()) == 1
+
+    def test_prompts_kept_beside_a_layer_go_with_it(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+        layer = saved_layer(tmp_path / "a.gpkg")
+        with sqlite3.connect(tmp_path / "a.gpkg") as database:
+            database.execute(
+                "CREATE TABLE geosam_provenance (layer TEXT, feature INTEGER, model TEXT, score REAL, prompts TEXT,"
+                " raster TEXT, created TEXT)"
+            )
+            row = ("fields", id_at(layer, 100), "mini", 0.9, '{"points":[[1,2,1]]}', "a.tif", "2026-11-20")
+            database.execute("INSERT INTO geosam_provenance VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            database.execute(
+                "INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES (?, 'attributes', ?)",
+                ("geosam_provenance", "geosam_provenance"),
+            )
+        layer.startEditing()
+        layer.deleteFeature(id_at(layer, 0))
+        evaluate(store, layer, tmp_path)
+        kept = {f.geometry().boundingBox().xMinimum(): f["prompts"] for f in tool.truth()}
+        assert kept[100] == '{"points":[[1,2,1]]}' and len(kept) == 2 and kept[200] != kept[100]
+        layer.rollBack()
+
+
+class TestFinetune:
+    def test_options_are_passed_on(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+        test = saved_layer(tmp_path / "test.gpkg")
+        layer = saved_layer(tmp_path / "a.gpkg")
+        outputs = finetune(store, layer, tmp_path, CLASS_FIELD="class", CLASS_VALUE="wheat", EPOCHS=3, MINUTES=1.5)
+        assert tool.arguments[:2] == ["finetune", str(store)]
+        for name, value in (("--class", "class=wheat"), ("--epochs", "3"), ("--minutes", "1.5"), ("--holdout", "0.2")):
+            assert tool.option(name) == [value]
+        assert Path(outputs["HTML"]).is_file() and "DECODER_NAME" not in outputs
+        finetune(store, layer, tmp_path, HOLDOUT_LAYER=test)
+        assert tool.option("--holdout") == [str(tmp_path / "test.gpkg")]
+        assert not tool.option("--epochs") + tool.option("--minutes") + tool.option("--class")
+        with pytest.raises(QgsProcessingException, match="both"):
+            finetune(store, layer, tmp_path, CLASS_FIELD="class")
+
+    def test_the_decoder_goes_into_the_store_where_it_is_wanted(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+        told: list[Any] = []
+        store_news.decoders_changed.connect(lambda *news: told.append(news))
+        tool.plan(decoder=str(make_decoder(tmp_path / "made", "fields")))
+        layer = saved_layer(tmp_path / "a.gpkg")
+        outputs = finetune(store, layer, tmp_path, USE=True)
+        store_news.decoders_changed.disconnect()
+        assert outputs["DECODER_NAME"] == "fields" == active_name(store)
+        assert told == [(str(store), "fields")]
+
+    def test_one_that_does_not_go_into_the_store_is_there_all_the_same(
+        self, tool: Tool, store: Path, tmp_path: Path
+    ) -> None:
+        tool.plan(decoder=str(make_decoder(tmp_path / "made", "fields", encoder_sha256="1" * 64)))
+        feedback = Log()
+        outputs = finetune(store, saved_layer(tmp_path / "a.gpkg"), tmp_path, feedback, USE=True)
+        assert Path(outputs["OUTPUT"], "decoder.onnx").is_file()
+        assert [line for line in feedback.lines if "encoder blobs" in line]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+class TestProcess:
+    def test_cancelling_ends_it_and_what_it_has_started(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+        tool.plan(children=True)
+        begun = time.monotonic()
+
+        class Canceller(Log):
+            def isCanceled(self) -> bool:  # noqa: N802
+                return (tool.folder / "pids.json").exists() and self.progress[-1:] == [50.0]
+
+        outputs = evaluate(store, saved_layer(tmp_path / "a.gpkg"), tmp_path, Canceller())
+        assert outputs == {} and time.monotonic() - begun < 20
+        pids = json.loads((tool.folder / "pids.json").read_text())
+        for _ in range(100):
+            if not any(map(is_running, pids)):
+                break
+            QTest.qWait(20)
+        assert not [pid for pid in pids if is_running(pid)]
+
+    def test_its_sentence_is_the_error(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+        tool.plan(error="Error: a.gpkg has 3 objects, and 5 are needed: draw more", code=2)
+        with pytest.raises(QgsProcessingException, match=r"^a.gpkg has 3 objects, and 5 are needed: draw more$"):
+            evaluate(store, saved_layer(tmp_path / "a.gpkg"), tmp_path)
+
+    @pytest.mark.parametrize(
+        ("last", "message"),
+        [("Killed", "ended without a result"), ("torch.OutOfMemoryError: 3 GiB", "OutOfMemoryError: 3 GiB")],
+    )
+    def test_a_crash_is_an_error_too(self, tool: Tool, store: Path, tmp_path: Path, last: str, message: str) -> None:
+        tool.plan(error=last, code=137)
+        feedback = Log()
+        with pytest.raises(QgsProcessingException, match=message):
+            evaluate(store, saved_layer(tmp_path / "a.gpkg"), tmp_path, feedback)
+        assert last in feedback.lines
+
+    def test_what_qgis_sets_for_itself_is_kept_from_it(
+        self, tool: Tool, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("PYTHONHOME", "PROJ_LIB", "GDAL_DATA"):
+            monkeypatch.setenv(name, "/usr/share/qgis")
+        evaluate(store, saved_layer(tmp_path / "a.gpkg"), tmp_path)
+        environment = json.loads((tool.folder / "called.json").read_text())["environment"]
+        assert not {"PYTHONHOME", "PYTHONPATH", "PROJ_LIB", "GDAL_DATA"} & set(environment)
+        assert environment["GEOSAM_ES_PROGRESS_SECONDS"] == "1" and environment["HOME"] == os.environ["HOME"]
+
+    def test_the_real_command_answers(self, store: Path, tmp_path: Path) -> None:
+        """From the sources, with the packages of the tests, which do for this."""
+        path = tmp_path / "geosam-es"
+        start = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from encoder_tools.cli import main; main()"
+        path.write_text(f"#!{sys.executable}\n{start}\n")
+        path.chmod(0o755)
+        command, feedback = CommandLine(str(path)), Log()
+        assert run_command_line(command, ["decoder", "list", str(store)], feedback)
+        assert feedback.lines[-1] == "* original (the one that the store was made with)"
+        with pytest.raises(CommandLineError, match="not an embedding store"):
+            run_command_line(command, ["decoder", "list", str(tmp_path)], Log())
+
+
+class TestFinding:
+    @pytest.fixture(autouse=True)
+    def nowhere(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+        monkeypatch.setattr(command_line, "_EXTRA_FOLDERS", (str(tmp_path / "extra"),))
+
+    def test_where_it_is_not_installed_the_log_says_how(self, store: Path, tmp_path: Path) -> None:
+        feedback = Log()
+        with pytest.raises(QgsProcessingException, match="not installed on this computer"):
+            evaluate(store, saved_layer(tmp_path / "a.gpkg"), tmp_path, feedback)
+        assert "pip install" in feedback.commands[1]
+        assert feedback.commands[2].startswith(f"geosam-es evaluate {store}")
+
+    def test_it_is_found_on_the_path(self, monkeypatch: pytest.MonkeyPatch, tool: Tool, tmp_path: Path) -> None:
+        monkeypatch.setenv("PATH", str(tool.folder))
+        assert find_command_line("") == CommandLine(str(tool.path))
+        monkeypatch.setenv("PATH", "")
+        shutil.copytree(tool.folder, tmp_path / "extra")
+        assert find_command_line("") == CommandLine(str(tmp_path / "extra" / "geosam-es"))
+
+    def test_a_python_or_an_environment_can_be_chosen(self, tool: Tool, tmp_path: Path) -> None:
+        assert find_command_line(sys.executable) == CommandLine(sys.executable, ("-m", "encoder_tools.cli"))
+        shutil.copytree(tool.folder, tmp_path / "venv" / "bin")
+        assert find_command_line(str(tmp_path / "venv")).program == str(tmp_path / "venv" / "bin" / "geosam-es")
+
+    @pytest.mark.parametrize("wrong", ["missing", "folder"])
+    def test_a_wrong_choice_is_told(self, tmp_path: Path, wrong: str) -> None:
+        (tmp_path / "folder").mkdir()
+        with pytest.raises(CommandLineError, match="neither geosam-es"):
+            find_command_line(str(tmp_path / wrong))
+
+    def test_what_cannot_be_started_is_told(self, tmp_path: Path) -> None:
+        text = tmp_path / "geosam-es"
+        text.write_text("no program")
+        with pytest.raises(CommandLineError, match="cannot be started"):
+            run_command_line(find_command_line(str(text)), [], Log())
+
+    def test_a_python_without_it_is_told(self, tmp_path: Path) -> None:
+        with pytest.raises(CommandLineError, match="is a Python without GeoSAM-ES"):
+            run_command_line(CommandLine(sys.executable, ("-m", "encoder_tools_of_old.cli")), [], Log())
+
+    def test_it_is_chosen_on_the_options_page(self, tool: Tool) -> None:
+        Settings().command_line = ""
+        page = OptionsPage(Settings(), lambda: None)
+        assert page._command.lineEdit().placeholderText() == "not found"
+        page._command.setFilePath(str(tool.path))
+        page.apply()
+        assert Settings().command_line == str(tool.path)
