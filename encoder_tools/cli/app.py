@@ -6,6 +6,7 @@ import click
 
 from geosam_es import __version__
 
+from .bench import bench_command
 from .decoder import decoder_command
 from .encode import encode_command
 from .evaluate import evaluate_command
@@ -28,6 +29,7 @@ _COMMANDS = (
     models_command,
     export_command,
     train_mini_command,
+    bench_command,
 )
 
 

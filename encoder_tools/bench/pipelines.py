@@ -1,0 +1,139 @@
+"""Encoding a raster from end to end: reading and writing beside the model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from encoder_tools.models import load_model
+from encoder_tools.raster import Raster, bounded_cache
+from encoder_tools.sam.encoder import SamTorchEncoder
+from geosam_es.core.grid import Tile
+from geosam_es.inference.encoder import TILE_SIZE, Encoder
+from geosam_es.inference.encoding import EncodeOptions, EncodePlan, encode_tiles, make_plan
+from geosam_es.store import StoreWriter
+from geosam_es.store.writer import remove_store
+
+from .images import write_raster
+from .measure import Bench, timing_of
+from .model import Goal, Item, Row
+from .sam import lively_sam, sam_files
+
+__all__ = ["measure_pipeline", "run"]
+
+_LEAST_SHARE = 0.97
+_MOST_FACTOR = 1.03
+
+
+class _Times(NamedTuple):
+    """Seconds for all tiles, one value a run."""
+
+    bare: list[float]
+    whole: list[float]
+    reading: list[float]
+
+
+def run(bench: Bench) -> Iterator[Item]:
+    """Measure the pipeline with a light and with a heavy model."""
+    side = bench.runs(2560, TILE_SIZE)
+    small = write_raster(bench.work / "small.tif", side, side)
+    large = write_raster(
+        bench.work / "large.tif", 8192, bench.runs(4096, TILE_SIZE), compress="JPEG", photometric="YCBCR"
+    )
+    mini = load_model("mini", None, "cpu", bench.work, bench.threads)
+    yield from measure_pipeline(bench, "mini", mini.encoder, mini.decoder_files, small, large, tiles=60, runs=3)
+    sam = lively_sam()
+    vit_b = SamTorchEncoder(sam, "cpu")
+    files = sam_files(bench.work, sam).decoder_files
+    yield from measure_pipeline(bench, "vit_b", vit_b, files, small, large, tiles=4, runs=2)
+
+
+def measure_pipeline(
+    bench: Bench,
+    name: str,
+    encoder: Encoder,
+    decoder_files: dict[str, Path] | object,
+    small: Path,
+    large: Path,
+    tiles: int,
+    runs: int,
+) -> Iterator[Row]:
+    """Compare the pipeline with the model alone.
+
+    Parameters
+    ----------
+    bench : Bench
+    name : str
+        Of the model.
+    encoder : Encoder
+    decoder_files : mapping of str to Path
+    small, large : Path
+        An uncompressed image and a large JPEG one.
+    tiles : int
+        At most so many of each image.
+    runs : int
+    """
+    times = _times(bench, encoder, decoder_files, small, tiles, runs)
+    count = len(_plan(encoder, small, tiles)[1])
+    bare, whole = timing_of(times.bare), timing_of(times.whole)
+    yield Row(
+        f"pipeline_{name}",
+        f"encode pipeline, {name} on the CPU: tiles a second, of {count} tiles",
+        "the model alone over tiles in memory",
+        bare.median_ms / whole.median_ms,
+        unit="of its speed",
+        goal=Goal(_LEAST_SHARE, is_least=True),
+        ours=whole,
+        reference=bare,
+        note=f"{count / whole.median_ms * 1e3:.2f} and {count / bare.median_ms * 1e3:.2f} tiles a second",
+    )
+    times = _times(bench, encoder, decoder_files, large, tiles, runs)
+    bare, whole = timing_of(times.bare), timing_of(times.whole)
+    yield Row(
+        f"reading_{name}",
+        f"8192 x 4096 JPEG GeoTIFF, {name}: reading and stretch beside the encoding",
+        "the model alone over the same tiles in memory",
+        whole.median_ms / bare.median_ms,
+        goal=Goal(_MOST_FACTOR),
+        ours=whole,
+        reference=bare,
+        note=f"reading alone takes {np.median(times.reading):.2f} s on one thread, and would make it "
+        f"{1 + np.median(times.reading) * 1e3 / bare.median_ms:.2f}x one after the other",
+    )
+
+
+def _plan(encoder: Encoder, image: Path, tiles: int) -> tuple[EncodePlan, list[Tile]]:
+    # A stretch, so that its work counts too.
+    plan = make_plan(Raster(image), encoder, EncodeOptions(stretch="2,98"))
+    return plan, list(islice(plan.pyramid, tiles))
+
+
+def _times(bench: Bench, encoder: Encoder, decoder_files: object, image: Path, tiles: int, runs: int) -> _Times:
+    plan, chosen = _plan(encoder, image, bench.runs(tiles, 1))
+    times = _Times([], [], [])
+    encoder.encode(plan.read(chosen[0]).image[None])
+    for _ in range(bench.runs(runs, 1)):
+        with bounded_cache():
+            started = time.perf_counter()
+            images = [plan.read(tile).image for tile in chosen]
+            times.reading.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        for pixels in images:
+            encoder.encode(pixels[None])
+        times.bare.append(time.perf_counter() - started)
+        times.whole.append(_whole(bench, plan, encoder, decoder_files, chosen))
+    return times
+
+
+def _whole(bench: Bench, plan: EncodePlan, encoder: Encoder, decoder_files: object, tiles: Sequence[Tile]) -> float:
+    root = bench.work / "pipeline.embeddings.zarr"
+    writer = StoreWriter.create(root, plan.metadata, decoder_files)  # type: ignore[arg-type]
+    with bounded_cache():
+        report = encode_tiles(plan, encoder, writer, tiles)
+    remove_store(root)
+    return report.seconds

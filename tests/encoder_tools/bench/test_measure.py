@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from encoder_tools.bench.measure import Bench, machine, mask_agreement, mask_iou, matrix_gflops, take_turns, timing_of
+
+
+def test_everything_takes_turns_and_warms_up() -> None:
+    calls: list[tuple[str, int]] = []
+    times = take_turns(
+        {
+            "slow": lambda run: (calls.append(("slow", run)), time.sleep(0.02)),
+            "fast": lambda run: calls.append(("fast", run)),
+        },
+        runs=3,
+        warm_up=1,
+    )
+    assert [run for _, run in calls] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert [calls[index][0] for index in (0, 2, 4, 6)] == ["fast", "slow", "fast", "slow"]
+    assert times["slow"].runs == times["fast"].runs == 3
+    assert times["slow"].median_ms >= 20 > times["fast"].median_ms
+
+
+def test_timing_is_median_and_95_percent() -> None:
+    timing = timing_of([0.001 * value for value in range(1, 102)])
+    assert timing.median_ms == pytest.approx(51) and timing.p95_ms == pytest.approx(96)
+
+
+def test_mask_iou() -> None:
+    logits = np.full((4, 4), -1.0)
+    logits[:2] = 1
+    half = np.where(np.arange(4) < 2, logits, -1.0)
+    assert mask_iou(logits, logits * 9) == 1
+    assert mask_iou(logits, half) == 0.5
+    assert mask_iou(logits, -logits) == 0
+    assert mask_iou(np.full(3, -1), np.full(3, -2)) == 1
+    assert not mask_agreement([1.0, 0.5]).holds
+    assert mask_agreement([1.0, 0.9995]).holds
+
+
+def test_quick_runs_are_few() -> None:
+    assert [Bench(Path(), 1, quick).runs(60, 3) for quick in (False, True)] == [60, 3]
+
+
+def test_the_machine_is_told() -> None:
+    told = machine(2)
+    assert told["threads"] == 2 and told["processor"] and told["versions"]["numpy"] == np.__version__
+
+
+def test_speed_of_matrix_products() -> None:
+    pytest.importorskip("torch")
+    assert matrix_gflops(1) > 0.1

@@ -1,0 +1,24 @@
+"""The rows about the pipeline, with a model that takes no time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from encoder_tools.bench.images import write_raster
+from encoder_tools.bench.measure import Bench
+from encoder_tools.bench.pipelines import measure_pipeline
+from encoder_tools.models import load_model
+
+
+def test_pipeline_and_bare_model_encode_the_same_tiles(model: Path, tmp_path: Path) -> None:
+    bench = Bench(tmp_path, threads=1, quick=True)
+    loaded = load_model(str(model), None, "cpu", tmp_path, threads=1)
+    image = write_raster(tmp_path / "image.tif", 1500, 1100, compress="JPEG", photometric="YCBCR")
+    rows = list(measure_pipeline(bench, "bright", loaded.encoder, loaded.decoder_files, image, image, tiles=3, runs=2))
+    assert [row.key for row in rows] == ["pipeline_bright", "reading_bright"]
+    pipeline, reading = rows
+    assert pipeline.value is not None and reading.value is not None
+    assert pipeline.ours and pipeline.reference and reading.ours and reading.reference
+    assert abs(pipeline.value - pipeline.reference.median_ms / pipeline.ours.median_ms) < 1e-9
+    assert abs(reading.value - reading.ours.median_ms / reading.reference.median_ms) < 1e-9
+    assert not (tmp_path / "pipeline.embeddings.zarr").exists()
