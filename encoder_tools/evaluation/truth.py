@@ -31,7 +31,11 @@ MIN_AREA_PIXELS = 16.0
 _LEAST_BOX_FILL = 0.25
 """Part of a kept box that its object takes at least."""
 
+_LEAST_SHARE = 0.25
+"""Part of an object that a raster must show: a sliver at its edge is no object."""
+
 _OUTSIDE = "outside the raster"
+_CUT = "mostly outside the raster"
 _TOO_SMALL = f"smaller than {MIN_AREA_PIXELS:.0f} pixels"
 
 
@@ -189,6 +193,8 @@ def locate(truth: Truth, readers: Sequence[StoreReader]) -> Located:
         geometry = shown[best][index][0]
         if shares[best, index] <= 0:
             found.left_out[object_id] = _OUTSIDE
+        elif shares[best, index] < _LEAST_SHARE:
+            found.left_out[object_id] = _CUT
         elif geometry.area < MIN_AREA_PIXELS:
             found.left_out[object_id] = _TOO_SMALL
         else:

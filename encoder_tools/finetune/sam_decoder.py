@@ -37,9 +37,8 @@ class SamDecoder:
         self._mask_decoder: Any = sam.network.mask_decoder
         self._prompt_encoder.requires_grad_(train_prompt_encoder)
         self._mask_decoder.requires_grad_(True)
-        self.module: torch.nn.Module = torch.nn.ModuleDict(
-            {"prompt_encoder": self._prompt_encoder, "mask_decoder": self._mask_decoder}
-        )
+        parts = {"prompt_encoder": self._prompt_encoder, "mask_decoder": self._mask_decoder}
+        self.module: torch.nn.Module = torch.nn.ModuleDict(parts)
 
     def prepare(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the features (1, 256, 64, 64) as they are: SAM's own modules prepare nothing."""
