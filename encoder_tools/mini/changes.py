@@ -91,7 +91,7 @@ def through_product(bands: NDArray[np.uint8] | NDArray[np.uint16], chosen: Seque
         path = Path(folder) / "image.tif"
         profile = {"count": count, "height": height, "width": width, "dtype": bands.dtype, "crs": "EPSG:3857"}
         # Without it GDAL takes the fourth of four bands for transparency.
-        profile |= {"photometric": "minisblack", "alpha": "no", "transform": from_origin(0, 0, 1, 1)}
+        profile |= {"photometric": "minisblack", "alpha": "no", "transform": from_origin(500_000, 4_000_000, 1, 1)}
         with rasterio.open(path, "w", driver="GTiff", **profile) as dataset:
             dataset.write(bands)
         raster = Raster(path, chosen)

@@ -1,0 +1,130 @@
+"""What each part of the training data brings: ``python -m encoder_tools.mini.ablation --data DIR --out DIR``.
+
+Short trainings of the same length and seed, one with everything and one without each source, measured on the held-out
+sets. A run that is there already is not made again, and one that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from encoder_tools.mini.config import TrainConfig
+from encoder_tools.mini.evaluate import evaluate
+from encoder_tools.mini.pages import markdown_table, replace_sections
+from encoder_tools.mini.train import run_training
+from geosam_es.errors import GeoSamError, ModelError, OutputError
+from geosam_es.inference.encoder import MODEL_FILE
+
+__all__ = ["ablation_table", "runs", "without"]
+
+EVERYTHING = "everything"
+RESULT_FILE = "ablation.json"
+METRICS = ("click", "box", "5 clicks")
+
+
+def without(config: TrainConfig, source: str | None) -> TrainConfig:
+    """Return the settings with a source left out, the others sharing its part; None leaves all in.
+
+    Raises
+    ------
+    ModelError
+        If there is no such source.
+    """
+    if source is None:
+        return config
+    if source not in config.source_shares:
+        raise ModelError(f"'{source}' is no source of training data", f"choose of {', '.join(config.source_shares)}")
+    shares = {name: share for name, share in config.source_shares.items() if name != source}
+    return dataclasses.replace(config, source_shares=shares)
+
+
+def short_config(steps: int) -> TrainConfig:
+    """Return the settings of a short run; it is not stopped early, so that all runs are as long."""
+    config = TrainConfig()
+    warm_up = min(config.warm_up_steps, max(1, steps // 10))
+    return dataclasses.replace(config, steps=steps, warm_up_steps=warm_up, validate_every=steps + 1)
+
+
+def runs(config: TrainConfig) -> dict[str, TrainConfig]:
+    """Return the settings of every run by its name."""
+    return {EVERYTHING: config} | {f"without {source}": without(config, source) for source in config.source_shares}
+
+
+def run_one(options: argparse.Namespace, name: str, config: TrainConfig) -> dict[str, Any]:
+    """Train and measure, or read what an earlier call measured.
+
+    Returns
+    -------
+    dict
+        ``steps`` that were made, ``settings``, and the ``results`` of the evaluation.
+
+    Raises
+    ------
+    ModelError
+        If an earlier call had other settings.
+    """
+    folder = options.out / name.replace(" ", "_")
+    settings = {"minutes": options.minutes, "limit": options.limit, "config": config.to_json()}
+    settings = json.loads(json.dumps(settings))
+    path = folder / RESULT_FILE
+    if path.is_file():
+        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if known["settings"] != settings:
+            raise ModelError(f"'{folder}' was made with other settings", "choose another --out")
+        return known
+    model = run_training(options.data, folder, options.minutes, config)
+    steps = json.loads((model / MODEL_FILE).read_text(encoding="utf-8"))["training"]["steps"]
+    results = evaluate(options.data, model, options.limit, processes=options.processes)
+    found = {"steps": steps, "settings": settings, "results": results}
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+    return found
+
+
+def ablation_table(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a Markdown table: mean IoU of each run, and in brackets what it is more or less than with everything."""
+    whole = found[EVERYTHING]["results"]
+    rows = []
+    for name, run in found.items():
+        for metric in METRICS:
+            cells = []
+            for dataset, summary in whole.items():
+                mean = run["results"][dataset][metric][0]
+                change = "" if name == EVERYTHING else f" ({mean - summary[metric][0]:+.3f})"
+                cells.append(f"{mean:.3f}{change}")
+            rows.append([name, str(run["steps"]), metric, *cells])
+    return markdown_table(["trained on", "steps", "prompt", *whole], rows)
+
+
+def main() -> None:
+    """Parse the command line, train and measure every run, print the table."""
+    parser = argparse.ArgumentParser(prog="python -m encoder_tools.mini.ablation", description=__doc__)
+    parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
+    parser.add_argument("--out", type=Path, default=Path("runs") / "ablation", help="folder of the runs")
+    parser.add_argument("--steps", type=int, default=800, help="length of each run")
+    parser.add_argument("--minutes", type=float, help="end each run after so long, whatever its steps")
+    parser.add_argument("--limit", type=int, help="about how many objects of each set to measure")
+    parser.add_argument("--page", type=Path, help="page whose table of ablation is replaced")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="of the evaluation")
+    options = parser.parse_args()
+    try:
+        found = {name: run_one(options, name, config) for name, config in runs(short_config(options.steps)).items()}
+        text = ablation_table(found)
+        print(text)
+        if options.page is not None:
+            replace_sections(options.page, {"ablation": text})
+    except GeoSamError as error:
+        parser.exit(2, f"error: {error.user_message}\n")
+    except OSError as error:
+        parser.exit(2, f"error: {OutputError(f'cannot write to {options.out} ({error})', 'choose another --out')}\n")
+
+
+if __name__ == "__main__":
+    main()
