@@ -2,11 +2,13 @@
 #   make demo     encode an orthophoto, click, write polygons and a picture into demo/   (IMAGE=path.tif for your own)
 #   make test     set up what the tests need, check the code, run every test
 # Others:
+#   make bench    measure speed beside what it is compared with: benchmarks/, docs/performance.md   (ten minutes)
 #   make lint     ruff, mypy and the layering alone
 #   make test-qgis   the tests of the QGIS plugin alone   (SUITE=trixie or forky: in that Debian's QGIS, as root)
 #   make zip      the plugin as QGIS installs it, into dist/geosam_es.zip
 #   make translations   bring the translations in step with the sources, and build them for a QGIS run from here
 #   make train-mini DATA=folder   train the embedded model from scratch (hours)
+#   make measure-mini DATA=folder   measure it, and write the figures and pictures into its card and pages (minutes)
 #   make clean    remove the environment and everything made
 
 PYTHON ?= python3
@@ -27,10 +29,10 @@ QGIS_PLUGINS ?= /usr/share/qgis/python/plugins
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test system test-core test-qgis lint zip translations lrelease train-mini clean
+.PHONY: help demo test system test-core test-qgis bench lint zip translations lrelease train-mini measure-mini clean
 
 help:
-	@sed -n '2,11s/^# *//p' Makefile
+	@sed -n '2,13s/^# *//p' Makefile
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/python -m encoder_tools.demo $(if $(IMAGE),"$(IMAGE)")
@@ -63,6 +65,10 @@ test-qgis: system
 	  echo "SKIPPED: every test of the QGIS plugin, for want of QGIS" >&2; \
 	fi
 endif
+
+# With nothing else running: the figures are quoted from here.
+bench: $(VENV)/.test
+	$(VENV)/bin/geosam-es bench -o benchmarks --fill benchmarks/README.md --fill docs/performance.md
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
@@ -103,6 +109,13 @@ zip: lrelease
 
 train-mini: $(VENV)/.test
 	$(VENV)/bin/geosam-es train-mini --out runs/mini $(if $(DATA),--data "$(DATA)")
+
+MINI = geosam_es/models/mini
+measure-mini: $(VENV)/.test
+	$(VENV)/bin/python -m encoder_tools.mini.evaluate $(if $(DATA),--data "$(DATA)") \
+	  -o $(MINI)/evaluation.json --card $(MINI)/MODEL_CARD.md --page docs/mini.md
+	$(VENV)/bin/python -m encoder_tools.mini.robustness $(if $(DATA),--data "$(DATA)") --page docs/mini.md
+	$(VENV)/bin/python -m encoder_tools.mini.failures $(if $(DATA),--data "$(DATA)") --page docs/mini_failures.md
 
 $(VENV)/.demo: $(VENV)/bin/activate pyproject.toml
 	$(PIP) -e '.[demo]'
