@@ -43,4 +43,6 @@ def to_int8(features: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np
 
 def from_int8(values: NDArray[np.int8], scales: NDArray[np.float32]) -> NDArray[np.float32]:
     """Undo `to_int8`: int8 (C, h, w) and float32 (C,) to float32 (C, h, w)."""
-    return values * scales[:, None, None]
+    features = values.astype(np.float32)
+    features *= scales[:, None, None]
+    return features

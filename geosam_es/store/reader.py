@@ -18,6 +18,7 @@ from ..core.grid import Pyramid, Tile
 from ..errors import StoreError
 from . import layout
 from .decoders import StoreDecoder, active_decoder
+from .half import half_to_float32
 from .int8 import from_int8
 from .layout import StoreMetadata
 
@@ -156,6 +157,8 @@ class StoreReader:
             if self.metadata.dtype == layout.INT8:
                 path = layout.scale_chunk(self.root, name, tile)
                 values = from_int8(values, self._read_chunk(tile, path, layout.SCALE_DTYPE, shape[:1]))
+            elif self.metadata.dtype == "float16":
+                values = half_to_float32(values)
             features[name] = values.astype(np.float32, copy=False)[None]
         return features
 
