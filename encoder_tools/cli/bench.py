@@ -47,6 +47,6 @@ def bench_command(
         from ..bench.figures import draw_results
 
         draw_results(results, output)
+    click.echo(summary(results.rows))
     for document in fill:
         fill_document(document, results)
-    click.echo(summary(results.rows))

@@ -78,3 +78,16 @@ def test_results_that_are_not_there(tmp_path: Path) -> None:
         read_results(tmp_path)
     with pytest.raises(OutputError, match="cannot be written"):
         write_results(RESULTS, tmp_path / "results.json")
+
+
+def test_the_documents_are_in_step_with_the_results(tmp_path: Path) -> None:
+    root = Path(__file__).parents[3]
+    if not (root / "benchmarks" / "results.json").is_file():
+        pytest.skip("make bench was not run yet")
+    results = read_results(root / "benchmarks")
+    for name in ("benchmarks/README.md", "docs/performance.md"):
+        text = (root / name).read_text(encoding="utf-8")
+        copy = tmp_path / Path(name).name
+        copy.write_text(text, encoding="utf-8")
+        fill_document(copy, results)
+        assert copy.read_text(encoding="utf-8") == text
