@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
+import onnx
 import rasterio
 from rasterio.transform import from_origin
 
 from encoder_tools.cli.app import cli
 from encoder_tools.synthetic import synthetic_orthophoto
+from geosam_es.store import store_path_for
+from geosam_es.store.layout import read_metadata
+from tests.helpers import make_decoder
 
 HEIGHT, WIDTH, PIXEL, LEFT, TOP = 3000, 4000, 0.25, 726000.0, 4372000.0
 FIRST = (("building", 3), ("field", 20), ("tree", 3), ("building", 8))
 """Drawn and saved; the last one by a box."""
+
+NOISE = 0.05
+"""Of the second decoder's weights, relative to them."""
 
 TIMED = (("building", 10), ("field", 30), ("tree", 10))
 """From here on ten of each are clicked on against the clock."""
@@ -40,6 +49,24 @@ def prepare(folder: Path) -> None:
     places += [place for name, index in TIMED for place in found[name][index : index + 10]]
     (folder / "objects.json").write_text(json.dumps(places))
     cli(["encode", str(image), "--overwrite"], standalone_mode=False)
+    store = store_path_for(image)
+    cli(["decoder", "set", str(store), str(second_decoder(folder, store)), "--keep-active"], standalone_mode=False)
+
+
+def second_decoder(folder: Path, store: Path) -> Path:
+    """Make a decoder that answers a little differently: the store's own with some noise in its weights."""
+    graph = onnx.load(store / "decoder.onnx")
+    random = np.random.default_rng(0)
+    for weights in graph.graph.initializer:
+        values = onnx.numpy_helper.to_array(weights)
+        if values.dtype.kind == "f" and values.ndim > 1:
+            noisy = values * (1 + NOISE * random.standard_normal(values.shape)).astype(values.dtype)
+            weights.CopyFrom(onnx.numpy_helper.from_array(noisy, weights.name))
+    model = read_metadata(store).model
+    files = {"prepare.onnx": (store / "prepare.onnx").read_bytes(), "decoder.onnx": graph.SerializeToString()}
+    made = folder / "second"
+    shutil.rmtree(made, ignore_errors=True)
+    return make_decoder(made, "second", files, model=model["name"], encoder_sha256=model["encoder_sha256"])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The plugin from its zip in the real QGIS desktop, on a virtual screen and in a fresh profile; pictures and report.json
-# go to FOLDER.   tests/qgis/desktop/run.sh FOLDER [ZIP]
+# go to FOLDER.   tests/qgis/desktop/run.sh FOLDER [ZIP]   (SCRIPT=tests/qgis/desktop/decoders.py: two decoders compared)
 # Needs qgis and xvfb, what `make test` sets up in .venv, and the plugin's packages in .venv-qgis.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
@@ -19,6 +19,6 @@ mkdir -m 700 "$XDG_RUNTIME_DIR"
 rm -f "$folder"/polygons.gpkg* "$folder/report.json"
 PYTHONPATH=$(echo "$PWD"/.venv-qgis/lib/python3*/site-packages) timeout "${QGIS_SECONDS:-180}" \
   xvfb-run -a -s "-screen 0 1280x800x24" \
-  qgis --nologo --noversioncheck --profiles-path "$profiles" --code tests/qgis/desktop/end_to_end.py
+  qgis --nologo --noversioncheck --profiles-path "$profiles" --code "${SCRIPT:-tests/qgis/desktop/end_to_end.py}"
 cat "$folder/report.json"
 grep -q '"equal": true' "$folder/report.json"
