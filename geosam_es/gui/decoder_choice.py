@@ -10,6 +10,7 @@ from pathlib import Path
 import shapely
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
+from ..core.topology import merge, polygon_parts
 from ..inference.decoder import load_decoder
 from ..inference.segmenter import Segmenter
 from ..inference.session import Result, SegmentationSession, with_decoder
@@ -36,11 +37,14 @@ class Comparison:
     result : Result
     agreement : float
         IoU of the two polygons, 0 to 1.
+    difference : MultiPolygon
+        What is in one of them alone.
     """
 
     decoder: str
     result: Result
     agreement: float
+    difference: shapely.MultiPolygon
 
 
 @dataclass(frozen=True)
@@ -228,12 +232,10 @@ class _Loaded:
         result = follower.follow(session)
         if result is None or session.current is None:
             return None
-        return Comparison(decoder.name, result, _iou(session.current.geometry, result.geometry))
-
-
-def _iou(first: shapely.Geometry, second: shapely.Geometry) -> float:
-    union = shapely.union(first, second).area
-    return float(shapely.intersection(first, second).area / union) if union else 0.0
+        own = session.current.geometry
+        union = shapely.union(own, result.geometry).area
+        difference = merge(polygon_parts(shapely.symmetric_difference(own, result.geometry)))
+        return Comparison(decoder.name, result, 1 - difference.area / union if union else 0.0, difference)
 
 
 def _add(store: Path, folder: Path) -> StoreDecoder:

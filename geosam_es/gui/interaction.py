@@ -333,7 +333,8 @@ class Interaction(QObject):
             self._iface.statusBarIface().clearMessage()
 
     def _on_compared(self, comparison: Comparison | None) -> None:
-        self.overlay.show_compared(comparison.result if comparison is not None else None)
+        shown = (comparison.result.geometry, comparison.difference) if comparison is not None else (None, None)
+        self.overlay.show_compared(*shown)
         store, result = self.controller.store, self.controller.drawing.result
         if comparison is None or store is None or result is None:
             self.dock.show_result(self._result_text())

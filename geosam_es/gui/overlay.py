@@ -30,7 +30,8 @@ _FOOTPRINT = QColor("#2b6cb0")
 _MISSING = QColor("#c05621")
 _PREVIEW_FACTOR = 0.4
 _COMPARED = (QColor("#ff1fc7"), QColor("#00d5ff"))
-_COMPARED_HALO = QColor(0, 0, 0, 150)
+_DIFFERENCE_OPACITY = 0.5
+_LEAST_HUE_DISTANCE = 60
 
 
 class Overlay:
@@ -53,7 +54,9 @@ class Overlay:
         self._footprint = self._band(_POLYGON, _FOOTPRINT, 2, Qt.PenStyle.DashLine)
         self._preview = self._band(_POLYGON, self._colour, 1, Qt.PenStyle.DashLine)
         self._proposal = self._band(_POLYGON, self._colour, 2)
-        self._compared = self._band(_POLYGON, self._colour, 2, Qt.PenStyle.DashDotLine, _COMPARED_HALO)
+        self._difference = self._band(_POLYGON, _NO_HALO, 0, Qt.PenStyle.NoPen, _NO_HALO)
+        # Dashed and without a halo, so that the polygon's own outline shows through where the two are one.
+        self._compared = self._band(_POLYGON, self._colour, 2, Qt.PenStyle.DashLine, _NO_HALO)
         self._box = self._band(_POLYGON, _BOX, 1, Qt.PenStyle.DashLine, QColor(0, 0, 0, 160))
         self._positive = self._markers(_POSITIVE, QgsRubberBand.IconType.ICON_CIRCLE)
         self._negative = self._markers(_NEGATIVE, QgsRubberBand.IconType.ICON_X)
@@ -77,8 +80,12 @@ class Overlay:
             band.setFillColor(fill)
             band.setStrokeColor(colour)
             band.update()
-        self._compared.setStrokeColor(self.compared_colour)
+        compared = self.compared_colour
+        self._compared.setStrokeColor(compared)
         self._compared.update()
+        compared.setAlphaF(_DIFFERENCE_OPACITY)
+        self._difference.setFillColor(compared)
+        self._difference.update()
 
     @property
     def colour(self) -> QColor:
@@ -87,8 +94,9 @@ class Overlay:
 
     @property
     def compared_colour(self) -> QColor:
-        """The colour of the outline it is compared with: of two, the one farther from that of the polygon."""
-        return max(_COMPARED, key=lambda colour: _hue_distance(colour, self._colour))
+        """The colour of the outline it is compared with: one that no landscape has, unless the polygon has it."""
+        first, other = _COMPARED
+        return QColor(first if _hue_distance(first, self._colour) >= _LEAST_HUE_DISTANCE else other)
 
     def set_crs(self, crs: QgsCoordinateReferenceSystem) -> None:
         """Take what is shown from now on for coordinates in this CRS."""
@@ -106,9 +114,10 @@ class Overlay:
         """Show, more lightly, what a click would give."""
         self._set(self._preview, to_qgs(result.geometry) if result else QgsGeometry())
 
-    def show_compared(self, result: Result | None) -> None:
-        """Show the answer of another decoder, as an outline."""
-        self._set(self._compared, to_qgs(result.geometry) if result else QgsGeometry())
+    def show_compared(self, outline: shapely.Geometry | None, difference: shapely.Geometry | None) -> None:
+        """Show the answer of another decoder as an outline, and filled where the two differ."""
+        for band, geometry in ((self._compared, outline), (self._difference, difference)):
+            self._set(band, to_qgs(geometry) if geometry is not None else QgsGeometry())
 
     def show_footprint(self, store: OpenStore | None) -> None:
         """Show how far a store reaches."""
@@ -128,6 +137,7 @@ class Overlay:
         """The items by name."""
         return {
             "proposal": self._proposal,
+            "difference": self._difference,
             "compared": self._compared,
             "preview": self._preview,
             "positive": self._positive,

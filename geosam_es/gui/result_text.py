@@ -20,16 +20,27 @@ def result_text(result: Result, crs: QgsCoordinateReferenceSystem) -> str:
     """Return score, rank, area and time, or what to do where there is no polygon."""
     if result.geometry.is_empty:
         return tr("The model sees no object here: add a point or draw a box")
+    return tr("Score {score} · {rank} of {count} · {area} m² · {time:.0f} ms").format(
+        time=result.milliseconds, **_figures(result, crs)
+    )
+
+
+def _short_text(result: Result, crs: QgsCoordinateReferenceSystem) -> str:
+    if result.geometry.is_empty:
+        return tr("no object")
+    return tr("Score {score} · {rank} of {count} · {area} m²").format(**_figures(result, crs))
+
+
+def _figures(result: Result, crs: QgsCoordinateReferenceSystem) -> dict[str, str]:
     area = EllipsoidArea(crs).area_m2(to_qgs(result.geometry))
     # A point stands before decimals in one language, and for thousands in another.
     locale = QLocale()
-    return tr("Score {score} · {rank} of {count} · {area} m² · {time:.0f} ms").format(
-        score=locale.toString(float(result.score), "f", 2),
-        rank=result.rank + 1,
-        count=result.candidates,
-        area=locale.toString(area, "f", 0),
-        time=result.milliseconds,
-    )
+    return {
+        "score": locale.toString(float(result.score), "f", 2),
+        "rank": str(result.rank + 1),
+        "count": str(result.candidates),
+        "area": locale.toString(area, "f", 0),
+    }
 
 
 def comparison_text(
@@ -56,7 +67,7 @@ def comparison_text(
         HTML.
     """
     lines = [
-        f'<span style="color:{colour}">■</span> <b>{escape(decoder_label(name))}</b>: {escape(result_text(one, crs))}'
+        f'<span style="color:{colour}">■</span> <b>{escape(decoder_label(name))}</b>: {escape(_short_text(one, crs))}'
         for name, one, colour in zip((decoder, comparison.decoder), (result, comparison.result), colours)
     ]
     agreement = QLocale().toString(100 * comparison.agreement, "f", 0)

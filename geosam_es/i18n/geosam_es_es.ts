@@ -738,6 +738,14 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>Puntuación {score} · {rank} de {count} · {area} m² · {time:.0f} ms</translation>
     </message>
     <message>
+      <source>no object</source>
+      <translation>ningún objeto</translation>
+    </message>
+    <message>
+      <source>Score {score} · {rank} of {count} · {area} m²</source>
+      <translation>Puntuación {score} · {rank} de {count} · {area} m²</translation>
+    </message>
+    <message>
       <source>Agreement of the two (IoU): {percent} %</source>
       <translation>Coincidencia de los dos (IoU): {percent} %</translation>
     </message>

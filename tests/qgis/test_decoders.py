@@ -291,9 +291,11 @@ class TestComparing:
         wait_until(lambda: compared.last)
         own = settled(ready).result
         assert compared.last.decoder == "fields" and compared.last.result.score == pytest.approx(SMALLER)
-        shown = {name: ready.overlay.bands[name].asGeometry().area() for name in ("proposal", "compared")}
+        bands = ("proposal", "compared", "difference")
+        shown = {name: ready.overlay.bands[name].asGeometry().area() for name in bands}
         assert shown["proposal"] == pytest.approx(own.geometry.area, rel=0.01)
         assert shown["compared"] == pytest.approx(compared.last.result.geometry.area, rel=0.01)
+        assert shown["difference"] == pytest.approx(shown["proposal"] - shown["compared"], rel=0.01)
         assert compared.last.agreement == pytest.approx(shown["compared"] / shown["proposal"], rel=0.01)
         text = ready.dock._result.text()
         assert "original" in text and "fields" in text and "0.90" in text and "0.94" in text
@@ -366,12 +368,13 @@ class TestComparing:
     def test_the_outline_keeps_away_from_the_colour_of_the_class(self, ready: Interaction) -> None:
         from qgis.PyQt.QtGui import QColor
 
-        seen = set()
-        for colour in ("#ffd400", "#ff20c0", "#20c0ff", "#808080"):
+        seen = []
+        for colour in ("#ffd400", "#20c0ff", "#808080", "#ff20c0"):
             ready.overlay.set_colour(QColor(colour))
-            seen.add(ready.overlay.compared_colour.name())
+            seen.append(ready.overlay.compared_colour.name())
             assert ready.overlay.bands["compared"].strokeColor() == ready.overlay.compared_colour
-        assert len(seen) == 2
+            assert ready.overlay.bands["difference"].fillColor().rgb() == ready.overlay.compared_colour.rgb()
+        assert seen[0] == seen[1] == seen[2] != seen[3]
 
     def test_a_second_decoder_that_fails_leaves_the_first(
         self, ready: Interaction, iface: Interface, loader: Loader, monkeypatch: pytest.MonkeyPatch
