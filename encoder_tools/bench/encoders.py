@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from encoder_tools.raster import Raster
 from encoder_tools.sam.encoder import SamTorchEncoder
+from encoder_tools.sam.export import OPSET
 from encoder_tools.sam.libraries import torch
 from encoder_tools.sam.model import LoadedSam
 from encoder_tools.sam.vit import fastest_dtype
@@ -35,8 +36,6 @@ _LEAST_IOU = 0.99
 _CLICKS = 24
 _MASK_SHARE = (0.02, 0.98)
 """Masks of almost nothing or of almost the whole tile would say little."""
-
-_OPSET = 17
 
 Encode = Callable[[torch.Tensor], torch.Tensor]
 
@@ -153,7 +152,7 @@ def _onnx_encoder(bench: Bench, encoder: Any) -> Encode:
 def _export(block: Any, sample: torch.Tensor, path: Path) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(block, (sample,), str(path), input_names=["x"], opset_version=_OPSET, dynamo=False)
+        torch.onnx.export(block, (sample,), str(path), input_names=["x"], opset_version=OPSET, dynamo=False)
 
 
 def _ious(bench: Bench, sam: LoadedSam, features: Mapping[str, NDArray[np.float32]]) -> dict[str, list[float]]:

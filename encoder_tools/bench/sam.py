@@ -7,6 +7,7 @@ of one alike, or its noise would give masks of a thousand parts, which no traine
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder_tools.sam.export import export_decoder, export_official_decoder
+from encoder_tools.sam.export import OPSET, export_decoder
 from encoder_tools.sam.libraries import torch
 from encoder_tools.sam.model import LoadedSam, load_sam
+from encoder_tools.sam.torchvision_standin import import_segment_anything
 from geosam_es.core.prompts import Point, Prompts
 from geosam_es.errors import ModelError
 from geosam_es.inference.encoder import TILE_SIZE
@@ -76,9 +78,36 @@ def sam_files(work: Path, sam: LoadedSam | None = None) -> SamFiles:
     if not files.official_four.is_file():
         sam = sam or lively_sam()
         export_decoder(sam, folder)
-        export_official_decoder(sam, files.official, return_single_mask=True)
-        export_official_decoder(sam, files.official_four)
+        _export_official(sam, files.official, return_single_mask=True)
+        _export_official(sam, files.official_four, return_single_mask=False)
     return files
+
+
+def _export_official(sam: LoadedSam, path: Path, return_single_mask: bool) -> None:
+    """Export as segment_anything's script does, but from an image as large as a tile.
+
+    Its release 1.0 cuts the upsampled masks to the size of the image that it was exported with, 1500 x 2250 there.
+    """
+    import_segment_anything()
+    from segment_anything.utils.onnx import SamOnnxModel
+
+    feeds = {
+        "image_embeddings": smooth_features(),
+        **decoder_feeds(some_clicks(1)[0]),
+        "orig_im_size": np.array([TILE_SIZE, TILE_SIZE], np.float32),
+    }
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            SamOnnxModel(sam.network, return_single_mask),
+            tuple(torch.from_numpy(array) for array in feeds.values()),
+            str(path),
+            input_names=list(feeds),
+            output_names=["masks", "iou_predictions", "low_res_masks"],
+            dynamic_axes={"point_coords": {1: "points"}, "point_labels": {1: "points"}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
 
 
 def smooth_features(seed: int = SEED) -> NDArray[np.float32]:
