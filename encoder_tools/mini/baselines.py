@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from encoder_tools.mini.heldout import Tile, tiles, training_scenes
+from encoder_tools.mini.heldout import EvaluationScene, Tile, tiles, training_scenes
 from encoder_tools.mini.measuring import Target, box_pixels, target_of
 from encoder_tools.mini.prompts import intersection_over_union
 from encoder_tools.mini.sources import data_folder
@@ -33,7 +34,7 @@ SETTINGS_FILE = Path(__file__).with_name("baselines.json")
 CACHE_FOLDER = Path("runs") / "baselines"
 BASELINES = ("flood fill", "Felzenszwalb", "SLIC", "GrabCut")
 TUNING_TILES = 5
-TUNING_OBJECTS = 8
+TUNING_OBJECTS = 6
 MIN_MARGIN = 16
 
 Mask = NDArray[np.bool_]
@@ -44,7 +45,7 @@ GRID: dict[str, dict[str, tuple[float, ...]]] = {
     "flood fill": {"sigma": (0, 2), "tolerance": (8, 12, 18, 26, 38, 55, 80)},
     "Felzenszwalb": {"sigma": (0.8,), "scale": (150, 600, 2400)},
     "SLIC": {"compactness": (10,), "area": (1600, 6400, 25600)},
-    "GrabCut": {"margin": (0.25, 0.5, 1.0), "iterations": (5,)},
+    "GrabCut": {"margin": (0.25, 1.0), "iterations": (5,)},
 }
 """What is tried: sigma of a Gaussian in pixels; tolerance in grey values of the most different channel; scale as
 scikit-image has it; area of a superpixel in pixels; margin around the box as a share of its longer side."""
@@ -206,21 +207,19 @@ def _combinations(name: str) -> Iterator[Settings]:
         yield dict(zip(keys, (float(value) for value in values)))
 
 
-def choose(data: Path) -> dict[str, dict[str, dict[str, object]]]:
-    """Try every combination on training images and return the best of each, with its mean IoU there.
+def choose(kind: str, scenes: list[EvaluationScene]) -> dict[str, dict[str, object]]:
+    """Try every combination on some objects of training images and return the best of each baseline.
 
     Returns
     -------
-    dict of kind to dict of baseline to dict
-        ``settings``, ``mean_iou`` and ``objects``.
+    dict of baseline to dict
+        ``settings``, the ``mean_iou`` that they reach there, and ``objects``.
     """
-    chosen: dict[str, dict[str, dict[str, object]]] = {}
-    for kind, scenes in training_scenes(data).items():
-        found = [tile for scene in scenes for tile in tiles(scene)]
-        sample = found[:: max(1, len(found) // TUNING_TILES)][:TUNING_TILES]
-        work = [(tile, _some_targets(tile)) for tile in sample]
-        chosen[kind] = {name: _best(name, work) for name in BASELINES}
-        print(kind, json.dumps(chosen[kind]), flush=True)
+    found = [tile for scene in scenes for tile in tiles(scene) if len(tile.polygons) >= TUNING_OBJECTS]
+    sample = found[:: max(1, len(found) // TUNING_TILES)][:TUNING_TILES]
+    work = [(tile, _some_targets(tile)) for tile in sample]
+    chosen = {name: _best(name, work) for name in BASELINES}
+    print(kind, json.dumps(chosen), flush=True)
     return chosen
 
 
@@ -249,7 +248,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
     options = parser.parse_args()
     try:
-        chosen = choose(data_folder(options.data))
+        scenes = training_scenes(data_folder(options.data))
+        with ProcessPoolExecutor(min(len(scenes), os.cpu_count() or 1)) as pool:
+            chosen = dict(zip(scenes, pool.map(choose, scenes, scenes.values())))
         SETTINGS_FILE.write_text(json.dumps(chosen, indent=1) + "\n", encoding="utf-8")
     except GeoSamError as error:
         parser.exit(2, f"error: {error.user_message}\n")

@@ -66,7 +66,7 @@ class Target:
     cells : bool (256, 256)
         The truth on the grid of the logits.
     depths : int32 (256, 256)
-        How deep each of its cells lies inside.
+        How deep each of its cells lies inside; where the image ends the object ends, since no more of it is seen.
     click : Prompt
         In the middle.
     box : list of Prompt
@@ -124,7 +124,7 @@ def target_of(polygon: BaseGeometry) -> Target | None:
     cells = np.ascontiguousarray(truth[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE])
     if not cells.any():
         return None
-    depths = depth(cells)
+    depths = depth(np.pad(cells, 1))[1:-1, 1:-1]
     click = (*cell_to_xy(deepest_cell(depths), STRIDE), POSITIVE)
     return Target(polygon, truth, cells, depths, click, box_prompts(polygon.bounds))
 
@@ -246,14 +246,14 @@ class User:
         rows, columns = (np.flatnonzero((shown != self.target.cells).any(axis)) for axis in (1, 0))
         if not len(rows):
             return None
-        # The error alone, with a margin that makes its border one: eroding the whole tile takes many times longer.
-        top, left = max(0, int(rows[0]) - 1), max(0, int(columns[0]) - 1)
-        part = (slice(top, int(rows[-1]) + 2), slice(left, int(columns[-1]) + 2))
-        found = correction(self.target.cells[part], shown[part])
+        # The error alone, in a frame that makes the image's border one of the error: eroding a tile takes far longer.
+        top, left = int(rows[0]), int(columns[0])
+        part = (slice(top, int(rows[-1]) + 1), slice(left, int(columns[-1]) + 1))
+        found = correction(np.pad(self.target.cells[part], 1), np.pad(shown[part], 1))
         if found is None:
             return None
         (row, column), label = found
-        return (*cell_to_xy((row + top, column + left), STRIDE), label)
+        return (*cell_to_xy((row - 1 + top, column - 1 + left), STRIDE), label)
 
 
 def _is_ambiguous(prompts: Sequence[Prompt]) -> bool:

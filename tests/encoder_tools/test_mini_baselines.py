@@ -104,13 +104,13 @@ def test_a_cache_that_cannot_be_written_is_one_clear_error(
 
 def test_settings_are_chosen_where_they_find_most(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = EvaluationScene("fields/train", disc_image(), [DISC])
-    monkeypatch.setattr(baselines, "training_scenes", lambda _: {"fields": [scene]})
     grid = {name: {key: (value,) for key, value in found.items()} for name, found in SETTINGS.items()}
     grid["flood fill"]["tolerance"] = (2.0, 40.0, 250.0)
     monkeypatch.setattr(baselines, "GRID", grid)
-    chosen = choose(Path())
-    assert chosen["fields"]["flood fill"]["settings"] == {"sigma": 0.0, "tolerance": 40.0}
-    assert chosen["fields"]["flood fill"]["objects"] == 1
+    monkeypatch.setattr(baselines, "TUNING_OBJECTS", 1)
+    chosen = choose("fields", [scene])
+    assert chosen["flood fill"]["settings"] == {"sigma": 0.0, "tolerance": 40.0}
+    assert chosen["flood fill"]["objects"] == 1
 
 
 def test_settings_of_every_held_out_set_are_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,6 +143,15 @@ def test_a_correction_in_a_corner_of_the_tile_is_found() -> None:
     assert all(x < 200 and y < 200 for prompts, _ in model.asked for x, y, label in prompts if label == 1.0)
 
 
+def test_the_middle_of_an_object_that_the_image_cuts_is_that_of_what_is_seen() -> None:
+    target = target_of(shapely.box(0, 0, 200, 120))
+    assert target is not None
+    x, y, label = target.click
+    assert 50 <= x <= 150
+    assert 50 <= y <= 70
+    assert label == 1.0
+
+
 def test_an_object_too_thin_for_a_click_is_left_out() -> None:
     assert target_of(shapely.box(100, 100.0, 400, 100.4)) is None
 
