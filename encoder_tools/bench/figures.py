@@ -10,7 +10,7 @@ from typing import Any
 from geosam_es.errors import ModelError
 
 from .model import Row, Table
-from .report import PICTURE_FILE, Results
+from .report import PICTURE_FILE, Results, time_text
 
 __all__ = ["draw_results"]
 
@@ -18,6 +18,8 @@ _OURS, _THEIRS, _GOAL = "#1b7f79", "#b8b8b8", "#c0392b"
 _WIDTH = 9.0
 _ROW_HEIGHT = 0.42
 _DPI = 90
+_RIGHT_END = 1.35
+"""Beyond the reference's whole bar, for the longest text."""
 
 
 def draw_results(results: Results, folder: Path) -> Path:
@@ -60,12 +62,13 @@ def _draw_shares(axes: Any, rows: Sequence[Row]) -> None:
         share = row.ours.median_ms / row.reference.median_ms
         axes.barh(index, 1.0, color=_THEIRS, height=0.7)
         axes.barh(index, share, color=_OURS, height=0.45)
-        axes.text(share + 0.01, index, f"{row.ours.median_ms:.3g} of {row.reference.median_ms:.3g} ms", va="center")
+        axes.text(share + 0.01, index, f"{time_text(row.ours)} of {time_text(row.reference)}", va="center")
         if row.goal is not None:
             limit = 1 / row.goal.limit if row.goal.is_least else row.goal.limit
             axes.plot([limit, limit], [index - 0.42, index + 0.42], color=_GOAL, linewidth=2)
     axes.set_yticks(range(len(rows)), [row.key.replace("_", " ") for row in rows])
     axes.invert_yaxis()
+    axes.set_xlim(0, _RIGHT_END)
     axes.set_xlabel("time as a share of the reference's (grey); red: goal")
     axes.set_title("GeoSAM-ES beside what it is measured against", loc="left")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -57,7 +57,7 @@ def measure_pipeline(
     bench: Bench,
     name: str,
     encoder: Encoder,
-    decoder_files: dict[str, Path] | object,
+    decoder_files: Mapping[str, Path],
     small: Path,
     large: Path,
     tiles: int,
@@ -113,7 +113,9 @@ def _plan(encoder: Encoder, image: Path, tiles: int) -> tuple[EncodePlan, list[T
     return plan, list(islice(plan.pyramid, tiles))
 
 
-def _times(bench: Bench, encoder: Encoder, decoder_files: object, image: Path, tiles: int, runs: int) -> _Times:
+def _times(
+    bench: Bench, encoder: Encoder, decoder_files: Mapping[str, Path], image: Path, tiles: int, runs: int
+) -> _Times:
     plan, chosen = _plan(encoder, image, bench.runs(tiles, 1))
     times = _Times([], [], [])
     encoder.encode(plan.read(chosen[0]).image[None])
@@ -130,9 +132,11 @@ def _times(bench: Bench, encoder: Encoder, decoder_files: object, image: Path, t
     return times
 
 
-def _whole(bench: Bench, plan: EncodePlan, encoder: Encoder, decoder_files: object, tiles: Sequence[Tile]) -> float:
+def _whole(
+    bench: Bench, plan: EncodePlan, encoder: Encoder, decoder_files: Mapping[str, Path], tiles: Sequence[Tile]
+) -> float:
     root = bench.work / "pipeline.embeddings.zarr"
-    writer = StoreWriter.create(root, plan.metadata, decoder_files)  # type: ignore[arg-type]
+    writer = StoreWriter.create(root, plan.metadata, decoder_files)
     with bounded_cache():
         report = encode_tiles(plan, encoder, writer, tiles)
     remove_store(root)

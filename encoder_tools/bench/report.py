@@ -11,16 +11,16 @@ from typing import Any
 
 from geosam_es.errors import OutputError
 
-from .model import MET, NOT_MET, Item, Row, Table, item_from_json
+from .model import MET, NOT_MET, Item, Row, Table, Timing, item_from_json
 
-__all__ = ["COMMAND", "Results", "fill_document", "read_results", "summary", "write_results"]
+__all__ = ["COMMAND", "Results", "fill_document", "read_results", "summary", "time_text", "write_results"]
 
 JSON_FILE = "results.json"
 MARKDOWN_FILE = "results.md"
 PICTURE_FILE = "results.png"
 COMMAND = "make bench"
 _SECTION = re.compile(r"(<!-- bench: (?P<name>[a-z_0-9]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_SECONDS_FROM_MS = 10_000.0
+_SECONDS_FROM_MS = 1_000.0
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def summary(rows: Iterable[Row]) -> str:
             row.against or "-",
             _time(row.ours),
             _time(row.reference),
-            "-" if row.value is None else f"**{_number(row.value)} {row.unit}**",
+            "-" if row.value is None else f"**{_number(row.value, 4 if row.unit == 'IoU' else 3)} {row.unit}**",
             _goal(row),
             _verdict(row),
         )
@@ -180,14 +180,24 @@ def _cell(cell: Any, column: str) -> str:
 
 
 def _number(value: float, digits: int = 3) -> str:
-    return f"{value:.{digits}f}" if 0.9 <= abs(value) < 1 and digits > 3 else f"{value:.{digits}g}"
+    if abs(value) >= 10**digits:
+        return f"{value:.0f}"
+    # Figures near 1 differ in their last digits.
+    return f"{value:.{digits}f}" if digits > 3 and 0.9 <= abs(value) <= 1 else f"{value:.{digits}g}"
 
 
-def _time(timing: Any) -> str:
+def time_text(timing: Timing, percentile: bool = False) -> str:
+    """Return the median, or the 95th percentile, with its unit."""
+    milliseconds = timing.p95_ms if percentile else timing.median_ms
+    if timing.median_ms >= _SECONDS_FROM_MS:
+        return f"{_number(milliseconds / 1e3)} s"
+    return f"{_number(milliseconds)} ms"
+
+
+def _time(timing: Timing | None) -> str:
     if timing is None:
         return "-"
-    scale, unit = (1e3, "s") if timing.median_ms >= _SECONDS_FROM_MS else (1.0, "ms")
-    return f"{_number(timing.median_ms / scale)} {unit} (95 %: {_number(timing.p95_ms / scale)})"
+    return f"{time_text(timing)} (95 %: {time_text(timing, percentile=True)})"
 
 
 def _goal(row: Row) -> str:

@@ -42,7 +42,7 @@ def test_results_are_written_and_read(tmp_path: Path) -> None:
     assert (again.tables[0].key, again.tables[0].rows[1][1], again.date) == ("encoders", 1.8, RESULTS.date)
     text = (tmp_path / "new" / "results.md").read_text(encoding="utf-8")
     assert "1 of 1 goals met" in text
-    assert "| a click | the official one | 8 ms (95 %: 9) | 20 ms (95 %: 22) | **0.4 x** | ≤ 0.42 | met |" in text
+    assert "| a click | the official one | 8 ms (95 %: 9 ms) | 20 ms (95 %: 22 ms) | **0.4 x** | ≤ 0.42 | met |" in text
     assert "| - | ≥ 5 | no GPU on this machine |" in text
     assert "| GeoSAM-ES | 1.8 | 33% |" in text
     assert "smallest mask IoU of 5 0.99991" in text
