@@ -1142,6 +1142,10 @@ Ejecuta geosam-es, la línea de órdenes, en un entorno propio, que se elige en 
       <translation>Usar este decodificador en el almacén</translation>
     </message>
     <message>
+      <source>Its name there (if not set, that of the folder)</source>
+      <translation>Su nombre allí (si no se indica, el de la carpeta)</translation>
+    </message>
+    <message>
       <source>Part of the polygons kept apart for measuring</source>
       <translation>Parte de los polígonos que se reserva para medir</translation>
     </message>

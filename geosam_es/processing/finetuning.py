@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ __all__ = ["FinetuneDecoderAlgorithm"]
 _HOLDOUT = 0.2
 _MOST_HOLDOUT = 0.8
 _REPORT_FOLDER = "report"
+_MOST_CHARACTERS = 40
 
 
 class FinetuneDecoderAlgorithm(ToolAlgorithm):
@@ -44,6 +46,7 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
     EPOCHS = "EPOCHS"
     MINUTES = "MINUTES"
     USE = "USE"
+    STORE_NAME = "NAME"
     HTML = "HTML"
     NAME = "DECODER_NAME"
 
@@ -80,6 +83,11 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
         self.addParameter(QgsProcessingParameterString(self.VALUE, tr("… has the value"), optional=True))
         self.addParameter(
             QgsProcessingParameterBoolean(self.USE, tr("Use this decoder in the store"), defaultValue=False)
+        )
+        self.addParameter(
+            QgsProcessingParameterString(
+                self.STORE_NAME, tr("Its name there (if not set, that of the folder)"), optional=True
+            )
         )
         self.add_advanced(
             QgsProcessingParameterNumber(
@@ -123,13 +131,22 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
         outputs = {self.OUTPUT: str(folder), self.HTML: str(folder / _REPORT_FOLDER / REPORT)}
         if self.parameterAsBool(parameters, self.USE, context):
             try:
-                outputs[self.NAME] = _use(store, folder)
+                outputs[self.NAME] = _use(store, folder, self._name(parameters, context, folder))
             except GeoSamError as error:
                 # What was learnt is there all the same.
                 feedback.reportError(translated(error))
             else:
                 feedback.pushInfo(tr("The store answers with the decoder {name} now").format(name=outputs[self.NAME]))
         return outputs
+
+    def _name(self, parameters: dict[str, Any], context: QgsProcessingContext, folder: Path) -> str | None:
+        """Return what the user wants it to be called in the store; None for what it calls itself."""
+        name = self.parameterAsString(parameters, self.STORE_NAME, context)
+        if not name and folder.name == self.OUTPUT:
+            # A temporary folder has no name that tells anything.
+            source = self.parameterAsSource(parameters, self.INPUT, context)
+            name = re.sub(r"[^\w .+()-]", "_", source.sourceName()).strip(" .")[:_MOST_CHARACTERS]
+        return str(name) or None
 
     def _options(
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
@@ -152,8 +169,8 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
         return options
 
 
-def _use(store: Path, folder: Path) -> str:
+def _use(store: Path, folder: Path, name: str | None) -> str:
     """Put the decoder that was made into the store, as ``geosam-es decoder set`` does, and tell the panel."""
-    name = use_decoder(store, add_decoder(store, folder).name).name
-    store_news.decoders_changed.emit(str(store), name)
-    return name
+    used = use_decoder(store, add_decoder(store, folder, name).name)
+    store_news.decoders_changed.emit(str(store), used.name)
+    return used.name

@@ -330,6 +330,17 @@ class TestFinetune:
         assert outputs["DECODER_NAME"] == "fields" == active_name(store)
         assert told == [(str(store), "fields")]
 
+    @pytest.mark.parametrize(
+        ("parameters", "name"), [({"NAME": "wheat 2026"}, "wheat 2026"), ({"OUTPUT": "TEMPORARY_OUTPUT"}, "a_b")]
+    )
+    def test_its_name_tells_something(
+        self, tool: Tool, store: Path, tmp_path: Path, parameters: dict[str, Any], name: str
+    ) -> None:
+        tool.plan(decoder=str(make_decoder(tmp_path / "made", "OUTPUT")))
+        layer = saved_layer(tmp_path / "a.gpkg")
+        layer.setName("a/b")
+        assert finetune(store, layer, tmp_path, USE=True, **parameters)["DECODER_NAME"] == name
+
     def test_one_that_does_not_go_into_the_store_is_there_all_the_same(
         self, tool: Tool, store: Path, tmp_path: Path
     ) -> None:
