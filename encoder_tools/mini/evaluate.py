@@ -32,7 +32,7 @@ from encoder_tools.mini.prompts import BOX_HIGH, BOX_LOW, POSITIVE
 from encoder_tools.mini.report import Summary, machine, sections, summarise, table, update_card
 from encoder_tools.mini.targets import targets_table
 from geosam_es.errors import GeoSamError, OutputError
-from geosam_es.inference.encoder import TILE_SIZE, read_model_info
+from geosam_es.inference.encoder import TILE_SIZE
 
 __all__ = ["OnnxMini", "evaluate", "measure_speed"]
 
@@ -135,7 +135,8 @@ def main() -> None:
 
 def _report(options: argparse.Namespace) -> None:
     """Measure, print the tables, and write what was asked for."""
-    speed = measure_speed(OnnxMini(options.models))
+    model = OnnxMini(options.models)
+    speed = measure_speed(model)
     cache = None if options.no_baselines else BaselineCache(options.cache)
     results = evaluate(options.data, options.models, options.limit, cache, options.processes)
     megabytes = sum((options.models / name).stat().st_size for name in ONNX_FILES) / 1e6
@@ -143,7 +144,7 @@ def _report(options: argparse.Namespace) -> None:
     print(table(results), targets, *sections(results).values(), sep="\n\n")
     figures = {
         "machine": machine(),
-        "encoder_sha256": read_model_info(options.models).encoder_sha256,
+        "encoder_sha256": model.encoder.info.encoder_sha256,
         "limit": options.limit,
         "speed_ms": speed,
         "megabytes": round(megabytes, 1),

@@ -208,10 +208,11 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: one for each core")
     options = parser.parse_args()
     try:
+        info = read_model_info(options.models)
         work = [tile for scene in held_out(options.data, options.limit) for tile in tiles(scene)]
         found = map_with_model(find_answers, work, options.models, options.processes)
         answers = [answer for part in tqdm(found, total=len(work), unit="tile", disable=None) for answer in part]
-        write_sheets(answers, options.page, read_model_info(options.models).encoder_sha256)
+        write_sheets(answers, options.page, info.encoder_sha256)
     except GeoSamError as error:
         parser.exit(2, f"error: {error.user_message}\n")
 
