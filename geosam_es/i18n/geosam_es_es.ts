@@ -209,7 +209,7 @@
     </message>
     <message>
       <source>original</source>
-      <translation>el inicial</translation>
+      <translation>inicial</translation>
     </message>
     <message>
       <source>The one that the store was made with</source>

@@ -68,13 +68,14 @@ class TestJson:
             '{"points":[[725001.25,4372002,1],[725003,4372004,0]],"box":[725000,4372000,725010,4372010]}'
         )
 
-    @given(st.none() | st.integers(0, 9), st.integers(0, 3))
-    def test_level_and_candidate_come_back(self, level: int | None, candidate: int) -> None:
-        provenance = replace(PROVENANCE, level=level, candidate=candidate)
+    @given(st.none() | st.integers(0, 9), st.integers(0, 3), st.sampled_from(["original", "parcelas año 2"]))
+    def test_level_candidate_and_decoder_come_back(self, level: int | None, candidate: int, decoder: str) -> None:
+        provenance = replace(PROVENANCE, level=level, candidate=candidate, decoder=decoder)
         assert Provenance.from_json(provenance.to_json()) == provenance
 
     def test_they_take_room_only_where_they_say_something(self) -> None:
         assert PROVENANCE.values()["prompts"] == prompts_to_json(PROMPTS)
+        assert '"decoder":"fields"' in replace(PROVENANCE, decoder="fields").values()["prompts"]
         assert '"level":2,"candidate":1' in replace(PROVENANCE, level=2, candidate=1).values()["prompts"]
 
     def test_degrees_keep_their_decimals(self) -> None:

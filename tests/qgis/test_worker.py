@@ -102,6 +102,32 @@ def test_cleared_prompts_are_not_run(worker: Worker) -> None:
     assert log.done[1] == ("prompt", "kept")
 
 
+def test_a_comparison_comes_before_the_preview_and_only_the_latest_counts(worker: Worker) -> None:
+    log = Log(worker)
+    release = _block(worker)
+    worker.preview(Job(lambda: "preview", "preview"))
+    for number in range(3):
+        worker.beside(Job(lambda number=number: number, "beside"))
+    release.set()
+    wait_until(lambda: len(log.done) == 3)
+    assert log.done[1:] == [("beside", 2), ("preview", "preview")]
+
+
+def test_a_prompt_or_clearing_takes_the_comparison_away_and_nothing_else(worker: Worker) -> None:
+    log = Log(worker)
+    release = _block(worker)
+    worker.beside(Job(lambda: "old", "beside"))
+    worker.post(Job(lambda: "prompt", "prompt"))
+    worker.post(Job(lambda: "loaded", "decoder"))
+    worker.beside(Job(lambda: "newer", "beside"))
+    worker.clear()
+    release.set()
+    wait_until(lambda: len(log.done) == 2)
+    worker.post(Job(lambda: "last", "prompt"))
+    wait_until(lambda: len(log.done) == 3)
+    assert log.done[1:] == [("decoder", "loaded"), ("prompt", "last")]
+
+
 def test_errors_come_back_and_the_thread_goes_on(worker: Worker) -> None:
     log = Log(worker)
 
