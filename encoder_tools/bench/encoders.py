@@ -52,7 +52,7 @@ def run(bench: Bench) -> Iterator[Item]:
         with torch.inference_mode():
             features[name] = encoders[name](pixels).float().numpy()
 
-    ours = SamTorchEncoder(sam, "cpu")
+    ours = _product(sam)
     calls: dict[str, Call] = {name: partial(encode, name) for name in encoders}
     calls[_OURS] = lambda _: features.update({_OURS: ours.encode(tile[None])["image_embeddings"]})
     times = take_turns(calls, bench.runs(3, 1), warm_up=1)
@@ -101,20 +101,35 @@ def _encoders(bench: Bench, sam: LoadedSam) -> dict[str, Encode]:
     encoders: dict[str, Encode] = {_PLAIN: plain}
     if bench.quick:
         return encoders
-    last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+    last = _copy(plain, is_own=_is_of_convolution).to(memory_format=torch.channels_last)
     encoders["float32, channels last"] = lambda x: last(x.contiguous(memory_format=torch.channels_last))
     encoders["float32, autocast to bfloat16"] = lambda x: _autocast(plain, x)
     small = copy.deepcopy(plain).to(torch.bfloat16)
     encoders["bfloat16 weights"] = lambda x: small(x.to(torch.bfloat16))
-    exact = SamTorchEncoder(sam, "cpu", torch.float32)
+    exact = _product(sam, torch.float32)
     encoders["float32, GeoSAM-ES's attention"] = exact._network.image_encoder
     encoders["onnxruntime, float32, block by block"] = _onnx_encoder(bench, plain)
     if shutil.which("c++") or shutil.which("g++"):
-        compiled = copy.deepcopy(plain)
+        compiled = _copy(plain, is_own=lambda _: False)
         for block in compiled.blocks:
             block.compile()
         encoders["float32, torch.compile"] = compiled
     return encoders
+
+
+def _product(sam: LoadedSam, dtype: torch.dtype | None = None) -> SamTorchEncoder:
+    """Return GeoSAM-ES's encoder, which changes the order in memory of the convolutions' weights."""
+    return SamTorchEncoder(LoadedSam(_copy(sam.network, is_own=_is_of_convolution), sam.info), "cpu", dtype)
+
+
+def _is_of_convolution(weight: torch.Tensor) -> bool:
+    return weight.dim() == 4
+
+
+def _copy(encoder: Any, is_own: Callable[[torch.Tensor], bool]) -> Any:
+    """Copy a network, with the weights that are its own; the others are shared, for memory is short."""
+    shared = {id(weight): weight for weight in encoder.parameters() if not is_own(weight)}
+    return copy.deepcopy(encoder, shared)
 
 
 def _autocast(encoder: Any, pixels: torch.Tensor) -> torch.Tensor:
