@@ -177,7 +177,7 @@ def test_an_error_of_the_core_in_the_message_bar(
 
 def test_processing(plugin: GeoSamPlugin, tmp_path: Path) -> None:
     provider = QgsApplication.processingRegistry().providerById("geosam_es")
-    assert len(provider.algorithms()) == 3
+    assert len(provider.algorithms()) == 5
     for algorithm in provider.algorithms():
         definitions = [*algorithm.parameterDefinitions(), *algorithm.outputDefinitions()]
         texts = {algorithm.displayName(), algorithm.group(), algorithm.shortHelpString()}
