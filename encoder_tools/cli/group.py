@@ -26,5 +26,5 @@ class CommandGroup(click.Group):
             click.echo(f"Error: {error.user_message}", err=True)
             sys.exit(EXIT_BAD_INPUT)
         except KeyboardInterrupt:
-            click.echo("Interrupted. What was written stays; encode goes on with --resume.", err=True)
+            click.echo("Interrupted. What was written stays; encode and finetune go on with --resume.", err=True)
             sys.exit(EXIT_INTERRUPTED)
