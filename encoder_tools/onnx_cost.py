@@ -61,10 +61,11 @@ def graph_cost(
     shapes : mapping of str to sequence of int
         Shapes of the inputs whose dimensions are not all fixed in the file; more of them do no harm.
     outputs : sequence of str, optional
-        Names of the outputs that are asked for; all by default. Only what these need is counted, as onnxruntime
-        computes only that with its run option ``only_execute_path_to_fetches``.
+        Names of the outputs of interest; all by default. Only what these need is counted, though onnxruntime computes
+        whatever is in a file.
     values : mapping of str to array, optional
-        Inputs whose values the shape of something depends on, as SAM's ``orig_im_size``.
+        Inputs and intermediate results whose values the shape of something depends on, as SAM's ``orig_im_size``. What
+        is given here is not counted.
 
     Returns
     -------
@@ -118,16 +119,32 @@ def _fix(
     except Exception as error:  # protobuf's errors, and the system's
         raise ModelError(f"{path} is not an ONNX model", "copy or export the model again") from error
     graph = model.graph
-    graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in values.items())
-    inputs = [item for item in graph.input if item.name not in values]
+    # An input with a default is taken to have it.
+    constants = [item for item in graph.initializer if item.name not in values]
+    constants += [onnx.numpy_helper.from_array(array, name) for name, array in values.items()]
+    known = {item.name for item in constants}
+    inputs = [item for item in graph.input if item.name not in known]
     for item in inputs:
         for dimension, value in zip(item.type.tensor_type.shape.dim, shapes.get(item.name, ())):
             dimension.dim_value = value
     kept = [item for item in graph.output if outputs is None or item.name in outputs]
-    for field, items in ((graph.input, inputs), (graph.output, kept)):
+    _remove_results(graph, frozenset(values))
+    changes = (graph.initializer, constants), (graph.input, inputs), (graph.output, kept)
+    for field, items in changes:
         del field[:]
         field.extend(items)
     onnx.save_model(model, target, save_as_external_data=True, location="fixed.data")
+
+
+def _remove_results(graph: Any, names: frozenset[str]) -> None:
+    """Remove the nodes that compute what is known, in branches too."""
+    kept = [node for node in graph.node if names.isdisjoint(node.output)]
+    del graph.node[:]
+    graph.node.extend(kept)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _remove_results(attribute.g, names)
 
 
 def _simplified(path: Path, name: str) -> Path:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from encoder_tools.sam.checkpoints import file_sha256
 from encoder_tools.sam.encoder import TileEncoder
-from encoder_tools.sam.join import chain, choose, load_graph, save_graph
+from encoder_tools.sam.join import chain, choose_by_flag, choose_by_length, load_graph, save_graph, with_default
 from encoder_tools.sam.lean import FEW_TOKENS
 from encoder_tools.sam.libraries import INSTALL_REMEDY, torch
 from encoder_tools.sam.model import LoadedSam, load_model
@@ -39,7 +39,7 @@ CARD_FILE = "model.json"
 CARD_VERSION = 1
 DECODER_INPUTS = ("point_coords", "point_labels", "mask_input", "has_mask_input")
 DECODER_OUTPUTS = ("low_res_masks", "iou_predictions")
-PREVIEW_OUTPUTS = ("preview_mask", "preview_score")
+PREVIEW_INPUT = "preview"
 TOLERANCE = 1e-3
 """Largest difference from PyTorch that is accepted, relative to the largest value."""
 
@@ -87,9 +87,8 @@ def export_decoder(sam: LoadedSam, directory: Path) -> None:
     the same names, with a batch of 1. ``decoder.onnx`` also takes ``point_coords`` (B, N, 2), ``point_labels``
     (B, N), ``mask_input`` (B, 1, 256, 256) and ``has_mask_input`` (1,) or (B,), all float32, and gives
     ``low_res_masks`` (B, 4, 256, 256) and ``iou_predictions`` (B, 4), the single-mask token's first. B and N
-    are dynamic. ``preview_mask`` (1, 1, 256, 256) and ``preview_score`` (1, 1) are a cheaper answer to the first
-    prompt (see `Decode`): what is not asked for need not be computed, if onnxruntime is run with the option
-    ``only_execute_path_to_fetches``.
+    are dynamic. An input ``preview``, one boolean that need not be given, asks for one mask of the first prompt
+    (see `Decode`).
 
     Raises
     ------
@@ -199,6 +198,7 @@ def _join_decoder(decode: Decode, context: Feeds, path: Path) -> None:
     axes["point_coords"][1] = axes["point_labels"][1] = "points"
     axes["prompt_tokens"][1] = axes["tokens"][1] = "tokens"
     axes["has_mask_input"] = axes["mask_maps"] = {0: "batch_or_1"}
+    axes["low_res_masks"][1] = axes["iou_predictions"][1] = "masks"
     feeds = _prompts(2, 3, with_mask=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
 
@@ -215,10 +215,11 @@ def _join_decoder(decode: Decode, context: Feeds, path: Path) -> None:
         few, transformed = part(decode.few, inputs, ("image", "tokens"))
         many, _ = part(decode.many, inputs, ("image", "tokens"))
         labels = {"point_labels": feeds["point_labels"]}
-        end, _ = part(decode.end, {**transformed, **labels}, (*DECODER_OUTPUTS, *PREVIEW_OUTPUTS))
-        middle = choose(few, many, "prompt_tokens", FEW_TOKENS)
-        whole = chain((begin, middle, end), (*DECODER_OUTPUTS, *PREVIEW_OUTPUTS))
-        save_graph(whole, path)
+        end, _ = part(decode.end, {**transformed, **labels}, DECODER_OUTPUTS)
+        quick_end, _ = part(decode.quick_end, {**transformed, **labels}, DECODER_OUTPUTS)
+        middle = choose_by_length(few, many, "prompt_tokens", FEW_TOKENS)
+        whole = chain((begin, middle, choose_by_flag(quick_end, end, PREVIEW_INPUT)), DECODER_OUTPUTS)
+        save_graph(with_default(whole, PREVIEW_INPUT, False), path)
 
 
 def _write_encoder(sam: Any, directory: Path) -> None:

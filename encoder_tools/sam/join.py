@@ -14,7 +14,7 @@ import numpy as np
 from encoder_tools.sam.libraries import INSTALL_REMEDY
 from geosam_es.errors import ModelError
 
-__all__ = ["chain", "choose", "load_graph", "save_graph"]
+__all__ = ["chain", "choose_by_flag", "choose_by_length", "load_graph", "save_graph", "with_default"]
 
 
 def _onnx() -> Any:
@@ -98,11 +98,13 @@ def chain(models: Sequence[Any], outputs: Sequence[str]) -> Any:
     nodes = [node for part in parts for node in part.node]
     graph = onnx.helper.make_graph(nodes, "chain", inputs, [known[name] for name in outputs], [])
     graph.initializer.extend(_shared([tensor for part in parts for tensor in part.initializer], graph.node))
-    return _model_like(models[0], graph)
+    whole = onnx.helper.make_model(graph, opset_imports=models[0].opset_import, ir_version=models[0].ir_version)
+    onnx.checker.check_model(whole)
+    return whole
 
 
-def choose(few: Any, many: Any, counted: str, limit: int) -> Any:
-    """Make one graph of two with the same inputs and outputs: the first where an input is short, else the second.
+def choose_by_length(few: Any, many: Any, counted: str, limit: int) -> Any:
+    """Make one graph of two with the same outputs: the first where an input is short, else the second.
 
     Parameters
     ----------
@@ -118,28 +120,51 @@ def choose(few: Any, many: Any, counted: str, limit: int) -> Any:
     """
     onnx = _onnx()
     make = onnx.helper.make_node
-    bodies = {name: _prefixed(model, f"{name}/", rename_outputs=True) for name, model in (("few", few), ("many", many))}
-    constants = [onnx.numpy_helper.from_array(np.array([limit], np.int64), "limit")]
-    for name, body in bodies.items():
-        # What a branch needs it takes from the graph around it, where both find the constants they share.
-        constants.extend(body.initializer)
-        del body.initializer[:], body.input[:]
-        body.name = name
-    nodes = [
+    condition = [
         make("Shape", [counted], ["count"], start=1, end=2),
         make("LessOrEqual", ["count", "limit"], ["is_few_1d"]),
         make("Squeeze", ["is_few_1d"], ["is_few"]),
-        make(
-            "If",
-            ["is_few"],
-            [item.name for item in few.graph.output],
-            then_branch=bodies["few"],
-            else_branch=bodies["many"],
-        ),
     ]
-    graph = onnx.helper.make_graph(nodes, "choice", few.graph.input, few.graph.output, [])
-    graph.initializer.extend(_shared(constants, graph.node))
-    return _model_like(few, graph)
+    limits = onnx.numpy_helper.from_array(np.array([limit], np.int64), "limit")
+    return _branch(few, many, "is_few", condition, [limits])
+
+
+def choose_by_flag(on: Any, off: Any, flag: str) -> Any:
+    """Make one graph of two with the same outputs: the first where a new input, of one boolean, is true.
+
+    Returns
+    -------
+    onnx.ModelProto
+    """
+    whole = _branch(on, off, flag, [], [])
+    whole.graph.input.append(_onnx().helper.make_tensor_value_info(flag, _onnx().TensorProto.BOOL, []))
+    return whole
+
+
+def with_default(model: Any, name: str, value: bool) -> Any:
+    """Return the graph with a boolean input that need not be given."""
+    model.graph.initializer.append(_onnx().numpy_helper.from_array(np.array(value), name))
+    return model
+
+
+def _branch(first: Any, second: Any, condition: str, nodes: Sequence[Any], constants: Sequence[Any]) -> Any:
+    """Make the graph that runs one of two by a condition, which the nodes compute or an input is."""
+    onnx = _onnx()
+    bodies = {"then": _prefixed(first, "then/", rename_outputs=True), "else": _prefixed(second, "else/", True)}
+    inputs: dict[str, Any] = {}
+    found = list(constants)
+    for name, body in bodies.items():
+        inputs.update({item.name: item for item in body.input})
+        # What a branch needs it takes from the graph around it, where both find the constants they share.
+        found.extend(body.initializer)
+        del body.initializer[:], body.input[:]
+        body.name = name
+    outputs = list(first.graph.output)
+    branches = {"then_branch": bodies["then"], "else_branch": bodies["else"]}
+    run = onnx.helper.make_node("If", [condition], [item.name for item in outputs], **branches)
+    graph = onnx.helper.make_graph([*nodes, run], "choice", list(inputs.values()), outputs, [])
+    graph.initializer.extend(_shared(found, graph.node))
+    return onnx.helper.make_model(graph, opset_imports=first.opset_import, ir_version=first.ir_version)
 
 
 def _shared(tensors: Sequence[Any], nodes: Iterable[Any]) -> list[Any]:
@@ -152,10 +177,3 @@ def _shared(tensors: Sequence[Any], nodes: Iterable[Any]) -> list[Any]:
         names[tensor.name] = first.name
     _rename(nodes, names)
     return list(kept.values())
-
-
-def _model_like(model: Any, graph: Any) -> Any:
-    onnx = _onnx()
-    whole = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-    onnx.checker.check_model(whole)
-    return whole

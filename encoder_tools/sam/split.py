@@ -155,23 +155,33 @@ class Begin(torch.nn.Module):
 
 
 class End(torch.nn.Module):
-    """What the transformer gives, to masks and scores, and to a preview."""
+    """What the transformer gives, to masks and scores.
 
-    def __init__(self, sam: Any) -> None:
+    Parameters
+    ----------
+    sam : segment_anything.modeling.Sam
+    is_preview : bool
+        Whether to give the one mask to show first, see `Preview`.
+    """
+
+    def __init__(self, sam: Any, is_preview: bool) -> None:
         super().__init__()
         decoder = sam.mask_decoder
         self.hyper = _Heads(decoder.output_hypernetworks_mlps)
         self.score = decoder.iou_prediction_head
         self.upscale = Upscale(decoder)
-        self.preview = Preview(decoder, self.upscale)
+        self.preview = Preview(decoder, self.upscale) if is_preview else None
         self.masks: int = decoder.num_mask_tokens
 
     def forward(
         self, image: torch.Tensor, tokens: torch.Tensor, point_labels: torch.Tensor
-    ) -> tuple[torch.Tensor, ...]:
-        """Map (B, 4096, 256), (B, T, 256) and (B, N) to the tensors that `Decode` gives."""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map (B, 4096, 256), (B, T, 256) and (B, N) to masks and scores."""
         hyper, scores = self.hyper(tokens[:, 1 : 1 + self.masks]), self.score(tokens[:, 0])
-        return self.upscale(image, hyper), scores, *self.preview(image, hyper, scores, point_labels)
+        if self.preview is None:
+            return self.upscale(image, hyper), scores
+        shown: tuple[torch.Tensor, torch.Tensor] = self.preview(image, hyper, scores, point_labels)
+        return shown
 
 
 class Decode(torch.nn.Module):
@@ -187,7 +197,7 @@ class Decode(torch.nn.Module):
         position = _tokens(sam.prompt_encoder.get_dense_pe()).detach()
         self.begin = Begin(sam)
         self.few, self.many = (Transformer(sam, position, folded) for folded in (True, False))
-        self.end = End(sam)
+        self.end, self.quick_end = End(sam, is_preview=False), End(sam, is_preview=True)
 
     def forward(
         self,
@@ -199,7 +209,8 @@ class Decode(torch.nn.Module):
         point_labels: torch.Tensor,
         mask_input: torch.Tensor,
         has_mask_input: torch.Tensor,
-    ) -> tuple[torch.Tensor, ...]:
+        preview: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Answer prompts on one tile.
 
         Parameters
@@ -215,21 +226,20 @@ class Decode(torch.nn.Module):
             Logits of an earlier answer.
         has_mask_input : float32 (1,) or (B,)
             1 where ``mask_input`` counts, 0 where not.
+        preview : bool
+            Whether one mask of the first prompt is enough: the one to show first, exact where its outline is and right
+            in sign elsewhere. It takes less to compute.
 
         Returns
         -------
         low_res_masks : float32 (B, 4, 256, 256)
-            Logits; mask 0 is the single-mask token's, 1 to 3 the three candidates.
+            Logits; mask 0 is the single-mask token's, 1 to 3 the three candidates. (1, 1, 256, 256) of a preview.
         iou_predictions : float32 (B, 4)
-            Predicted IoU of each.
-        preview_mask : float32 (1, 1, 256, 256)
-            The mask to show first of the first prompt: exact where its outline is, right in sign elsewhere. Without
-            the other masks it takes less to compute.
-        preview_score : float32 (1, 1)
-            Predicted IoU of that mask.
+            Predicted IoU of each. (1, 1) of a preview.
         """
         prompt, maps = self.begin(point_coords, point_labels, mask_input, has_mask_input)
         transformer = self.few if prompt.shape[1] <= FEW_TOKENS else self.many
         image, tokens = transformer(image_tokens, layer0_keys, layer0_values, layer0_queries, prompt, maps)
-        answer: tuple[torch.Tensor, ...] = self.end(image, tokens, point_labels)
+        end = self.quick_end if preview else self.end
+        answer: tuple[torch.Tensor, torch.Tensor] = end(image, tokens, point_labels)
         return answer

@@ -8,9 +8,9 @@ click; with any other K all of them are candidates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,22 @@ from ..core.prompts import Prompts
 from ..errors import ModelError
 from .runtime import OnnxGraph
 
-__all__ = ["Context", "DecodedMasks", "MaskDecoder", "SingleGraphDecoder", "SplitDecoder", "load_decoder"]
+__all__ = [
+    "Context",
+    "DecodedMasks",
+    "MaskDecoder",
+    "SingleGraphDecoder",
+    "SplitDecoder",
+    "decode_many",
+    "decode_preview",
+    "load_decoder",
+]
 
 MASK_SIDE = 256
 """Height and width of mask logits."""
+
+_TOGETHER = 8
+"""Prompts decoded in one run: more bring little, and take some 30 MiB each."""
 
 Context = Mapping[str, NDArray[np.float32]]
 """What a decoder keeps of a tile between prompts."""
@@ -93,6 +105,68 @@ class MaskDecoder(Protocol):
         ...
 
 
+@runtime_checkable
+class PreviewDecoder(Protocol):
+    """A decoder that gives the mask to show first in less time than all of them."""
+
+    def preview(
+        self, context: Context, prompts: Prompts, mask_input: NDArray[np.float32] | None = None
+    ) -> DecodedMasks | None:
+        """Answer as `decode_preview` says, or with None where this model cannot."""
+        ...
+
+
+@runtime_checkable
+class BatchDecoder(Protocol):
+    """A decoder that answers for several objects in less time than one after the other."""
+
+    def decode_many(self, context: Context, prompts: Sequence[Prompts]) -> list[DecodedMasks]:
+        """Answer as the function `decode_many` says."""
+        ...
+
+
+def decode_preview(
+    decoder: MaskDecoder, context: Context, prompts: Prompts, mask_input: NDArray[np.float32] | None = None
+) -> DecodedMasks:
+    """Answer prompts for the eye, as fast as the decoder can.
+
+    Parameters
+    ----------
+    decoder : MaskDecoder
+    context, prompts, mask_input
+        As for `MaskDecoder.decode`.
+
+    Returns
+    -------
+    DecodedMasks
+        Perhaps but the one mask to show first, with logits that are exact near its outline and have the right sign
+        elsewhere. All masks, exact, where the decoder knows no shorter way.
+    """
+    preview = decoder.preview(context, prompts, mask_input) if isinstance(decoder, PreviewDecoder) else None
+    return preview or decoder.decode(context, prompts, mask_input)
+
+
+def decode_many(decoder: MaskDecoder, context: Context, prompts: Sequence[Prompts]) -> list[DecodedMasks]:
+    """Answer the prompts of several objects on one tile.
+
+    Parameters
+    ----------
+    decoder : MaskDecoder
+    context : Context
+        From `MaskDecoder.prepare`.
+    prompts : sequence of Prompts
+        One for each object, in tile pixels.
+
+    Returns
+    -------
+    list of DecodedMasks
+        As `MaskDecoder.decode` gives them, in the order of the prompts.
+    """
+    if isinstance(decoder, BatchDecoder):
+        return decoder.decode_many(context, prompts)
+    return [decoder.decode(context, item) for item in prompts]
+
+
 def _prompt_feeds(prompts: Prompts, mask_input: NDArray[np.float32] | None) -> dict[str, NDArray[np.float32]]:
     point_coords, point_labels = prompts.to_arrays()
     logits = np.zeros((MASK_SIDE, MASK_SIDE), np.float32) if mask_input is None else mask_input
@@ -109,6 +183,8 @@ def _decoded(outputs: Mapping[str, NDArray[np.float32]]) -> DecodedMasks:
 
 
 _OUTPUTS = ("low_res_masks", "iou_predictions")
+_PREVIEW = "preview"
+"""Optional input of ``decoder.onnx``: whether one mask is enough."""
 
 
 class SplitDecoder:
@@ -139,6 +215,9 @@ class SplitDecoder:
                 name=prepare_path.name,
             )
         self._context_names = sorted(needed)
+        self._has_preview = _PREVIEW in self._decoder.optional_inputs
+        # A dimension of any length has a name in place of a number.
+        self._has_batch = all(not isinstance(self._decoder.inputs[name].shape[0], int) for name in prompts)
 
     def prepare(self, features: Mapping[str, NDArray[np.float32]]) -> Context:
         """Run ``prepare.onnx``; see `MaskDecoder.prepare`."""
@@ -147,6 +226,39 @@ class SplitDecoder:
     def decode(self, context: Context, prompts: Prompts, mask_input: NDArray[np.float32] | None = None) -> DecodedMasks:
         """Run ``decoder.onnx``; see `MaskDecoder.decode`."""
         return _decoded(self._decoder.run({**context, **_prompt_feeds(prompts, mask_input)}, _OUTPUTS))
+
+    def preview(
+        self, context: Context, prompts: Prompts, mask_input: NDArray[np.float32] | None = None
+    ) -> DecodedMasks | None:
+        """Run what of ``decoder.onnx`` a preview takes, if it has one; see `decode_preview`."""
+        if not self._has_preview:
+            return None
+        feeds = {**context, **_prompt_feeds(prompts, mask_input), _PREVIEW: np.array(True)}
+        return _decoded(self._decoder.run(feeds, _OUTPUTS))
+
+    def decode_many(self, context: Context, prompts: Sequence[Prompts]) -> list[DecodedMasks]:
+        """Run ``decoder.onnx`` on several objects at once; see `decode_many`.
+
+        Together go those with the same number of points: a padding point is a token that the others look at, so that
+        padding up to a common number would change the answers.
+        """
+        if not self._has_batch:
+            return [self.decode(context, item) for item in prompts]
+        alike: dict[int, list[int]] = {}
+        for index, item in enumerate(prompts):
+            alike.setdefault(item.to_arrays()[1].shape[1], []).append(index)
+        answers: dict[int, DecodedMasks] = {}
+        for indices in alike.values():
+            for start in range(0, len(indices), _TOGETHER):
+                chunk = indices[start : start + _TOGETHER]
+                answers.update(zip(chunk, self._decode_alike(context, [prompts[index] for index in chunk])))
+        return [answers[index] for index in range(len(prompts))]
+
+    def _decode_alike(self, context: Context, prompts: Sequence[Prompts]) -> list[DecodedMasks]:
+        each = [_prompt_feeds(item, None) for item in prompts]
+        feeds = {name: np.concatenate([feed[name] for feed in each]) for name in each[0]}
+        outputs = self._decoder.run({**context, **feeds}, _OUTPUTS)
+        return [DecodedMasks(*item) for item in zip(*(outputs[name] for name in _OUTPUTS))]
 
 
 class SingleGraphDecoder:

@@ -59,10 +59,8 @@ class OnnxGraph:
                 path=path,
                 version=onnxruntime.__version__,
             ) from error
-        self._options = onnxruntime.RunOptions()
-        # Without it, outputs that nobody asks for are computed all the same.
-        self._options.only_execute_path_to_fetches = True
         self.inputs = {item.name: item for item in self._session.get_inputs()}
+        self.optional_inputs = {item.name: item for item in self._session.get_overridable_initializers()}
         self.outputs = {item.name: item for item in self._session.get_outputs()}
 
     def run(
@@ -75,7 +73,7 @@ class OnnxGraph:
         feeds : dict of str to array
             By input name.
         outputs : sequence of str, optional
-            Names wanted; all by default. Only what they need is computed.
+            Names wanted; all by default.
 
         Returns
         -------
@@ -88,7 +86,7 @@ class OnnxGraph:
         """
         names = list(self.outputs) if outputs is None else list(outputs)
         try:
-            return dict(zip(names, self._session.run(names, feeds, self._options)))
+            return dict(zip(names, self._session.run(names, feeds)))
         except Exception as error:
             reason = (str(error).strip() or repr(error)).splitlines()[-1]
             raise ModelError(

@@ -84,6 +84,19 @@ def test_values_that_decide_a_shape(tmp_path: Path) -> None:
         graph_cost(path, {})
 
 
+def test_a_size_that_only_the_data_know(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("NonZero", ["mask"], ["places_2d"]),
+        helper.make_node("Squeeze", ["places_2d", "axis"], ["places"]),
+        helper.make_node("Gather", ["a", "places"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "weight"], ["y"]),
+    ]
+    constants = {"weight": np.ones((6, 3), np.float32), "axis": np.array([0])}
+    path = write(tmp_path / "g.onnx", nodes, {"a": [50, 6], "mask": [50]}, {"y": ["m", 3]}, constants)
+    cost = graph_cost(path, {}, values={"places_2d": np.zeros((1, 20), np.int64)})
+    assert cost.flops == 2 * 20 * 6 * 3
+
+
 def test_what_is_no_graph_is_told(tmp_path: Path) -> None:
     path = tmp_path / "g.onnx"
     path.write_bytes(b"not a graph")

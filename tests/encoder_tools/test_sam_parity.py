@@ -20,6 +20,7 @@ if importlib.util.find_spec("segment_anything") is None:  # importing it takes t
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
 from encoder_tools.sam.export import export_decoder, export_official_decoder  # noqa: E402
+from encoder_tools.sam.lean import FEW_TOKENS  # noqa: E402
 from encoder_tools.sam.model import LoadedSam, load_sam  # noqa: E402
 from encoder_tools.sam.split import CONTEXT_NAMES  # noqa: E402
 from geosam_es.inference.runtime import OnnxGraph  # noqa: E402
@@ -125,6 +126,11 @@ class Exported:
     def run(self, feeds: dict[str, Any]) -> dict[str, Any]:
         return self.graph.run({**self.context, **feeds})
 
+    def preview(self, prompts: PromptSet) -> tuple[Any, float]:
+        outputs = self.run({**prompts.feeds(), "preview": np.array(True)})
+        assert outputs["low_res_masks"].shape == (1, 1, 256, 256)
+        return outputs["low_res_masks"][0, 0], float(outputs["iou_predictions"][0, 0])
+
     def answer(self, prompts: PromptSet) -> Answer:
         outputs = self.run(prompts.feeds())
         return Answer(outputs["low_res_masks"][0], outputs["iou_predictions"][0])
@@ -212,6 +218,63 @@ def test_logits_and_masks_equal_sam_predictors(answers: Any, record_property: An
 def test_scores_equal_sam_predictors(answers: Any) -> None:
     assert max(np.abs(ours.scores - wanted.scores).max() for ours, wanted in answers) < 1e-4
     assert np.std([wanted.scores[0] for _, wanted in answers]) > 0.01
+
+
+@pytest.mark.parametrize("count", [1, FEW_TOKENS - 6, FEW_TOKENS - 5, 20, 40])
+def test_any_number_of_points(exported: Exported, sam: LoadedSam, features: Any, count: int) -> None:
+    """With five output tokens and a padding point, the second and third stand on both sides of the choice."""
+    generator = np.random.default_rng(count)
+    predictor = predictor_on(sam, features)
+    for with_box in (False, True):
+        for with_mask in (False, True):
+            prompts = PromptSet(
+                points=generator.uniform(0, 1024, (count, 2)),
+                labels=generator.integers(0, 2, count),
+                box=np.array([100.0, 200.0, 700.0, 900.0]) if with_box else None,
+                mask=np.kron(generator.normal(0, 6, (16, 16)), np.ones((16, 16))) if with_mask else None,
+            )
+            ours, wanted = exported.answer(prompts), predict(predictor, prompts, multimask=True)
+            assert relative(ours.masks[1:], wanted.masks) < 1e-3
+            assert worst_iou(ours.masks[1:], wanted.masks) >= 0.999
+            assert np.abs(ours.scores[1:] - wanted.scores).max() < 1e-4
+
+
+def smooth(generator: np.random.Generator, sigma: float) -> Any:
+    """Return features as an image gives them, alike at neighbouring places: (1, 256, 64, 64) of unit variance."""
+    along = np.abs(np.fft.fftfreq(64)) * 64
+    falling = np.exp(-(along[:, None] ** 2 + along**2) / (2 * (64 / sigma / 6) ** 2))
+    maps = np.fft.ifft2(np.fft.fft2(generator.standard_normal((1, 256, 64, 64))) * falling).real
+    return (maps / maps.std()).astype(np.float32)
+
+
+def test_a_preview_shows_the_mask_of_the_answer(tmp_path: Path, record_property: Any) -> None:
+    """The pixels of a place are alike in a trained model, and so they are made here."""
+    sam = load_sam("vit_b", None, seed=0)
+    liven(sam)
+    with torch.no_grad():
+        for index in (0, 3):
+            kernel = sam.network.mask_decoder.output_upscaling[index].weight
+            mean = kernel.mean((2, 3), keepdim=True)
+            kernel.copy_(2 * mean + 0.1 * (kernel - mean))
+    export_decoder(sam, tmp_path)
+    generator = np.random.default_rng(4)
+    exported = Exported(tmp_path, smooth(generator, sigma=4))
+    ious, exact = [], []
+    for index in range(24):
+        prompts = random_prompts(generator, index)
+        answer, (mask, score) = exported.answer(prompts), exported.preview(prompts)
+        is_click = prompts.box is None and len(prompts.points) == 1
+        shown = 1 + int(np.argmax(answer.scores[1:])) if is_click else 0
+        wanted = answer.masks[shown]
+        assert score == pytest.approx(answer.scores[shown], abs=1e-6)
+        if 0.02 < (wanted > 0).mean() < 0.98:
+            ious.append(worst_iou(mask[None], wanted[None]))
+        exact.append(np.abs(mask - wanted) < 1e-4 * np.abs(wanted).max())
+    record_property("smallest mask IoU of a preview", min(ious))
+    print(f"\npreviews: mask IoU >= {min(ious):.5f}, exact in {np.mean(exact):.0%} of the pixels")
+    assert len(ious) >= 8
+    assert min(ious) >= 0.999
+    assert np.mean(exact) < 0.8, "nothing was left out"
 
 
 def test_float16_features_hardly_matter(

@@ -14,7 +14,15 @@ from encoder_tools.models import mini_folder
 from geosam_es.core.grid import Tile
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import ModelError
-from geosam_es.inference.decoder import DecodedMasks, SingleGraphDecoder, SplitDecoder, load_decoder
+from geosam_es.inference.decoder import (
+    DecodedMasks,
+    MaskDecoder,
+    SingleGraphDecoder,
+    SplitDecoder,
+    decode_many,
+    decode_preview,
+    load_decoder,
+)
 from geosam_es.inference.session import SegmentationSession, open_segmenter
 from geosam_es.store import StoreWriter
 from tests.helpers import make_metadata
@@ -103,6 +111,73 @@ def test_the_embedded_model_loads_as_a_split_decoder() -> None:
     context = decoder.prepare({"image_embeddings": np.zeros((1, 512, 64, 64), np.float32)})
     decoded = decoder.decode(context, PROMPTS[2])
     assert decoded.low_res_masks.shape == (4, 256, 256) and decoded.iou_predictions.shape == (4,)
+
+
+MANY = [
+    *PROMPTS,
+    *(Prompts((Point(100 + 60 * index, 950 - 70 * index),)) for index in range(10)),
+    Prompts(tuple(Point(90 * index, 500, positive=index % 2 == 0) for index in range(11))),
+    Prompts(box=Bounds(10, 20, 300, 400)),
+]
+"""Of five different numbers of points, more than one run's worth of one of them."""
+
+
+def check_many(decoder: MaskDecoder, features: dict[str, np.ndarray]) -> None:
+    context = decoder.prepare(features)
+    together = decode_many(decoder, context, MANY)
+    assert len(together) == len(MANY)
+    for prompts, got in zip(MANY, together):
+        wanted = decoder.decode(context, prompts)
+        scale = np.abs(wanted.low_res_masks).max()
+        assert np.abs(got.low_res_masks - wanted.low_res_masks).max() <= 1e-4 * scale
+        np.testing.assert_allclose(got.iou_predictions, wanted.iou_predictions, atol=1e-4)
+    assert decode_many(decoder, context, []) == []
+
+
+@needs_torch
+@pytest.mark.parametrize("file", ["decoder.onnx", "official.onnx"])
+def test_many_prompts_at_once_are_answered_as_one_by_one(
+    sam_decoders: Path, features: dict[str, np.ndarray], file: str
+) -> None:
+    prepare = sam_decoders / "prepare.onnx" if file == "decoder.onnx" else None
+    check_many(load_decoder(prepare, sam_decoders / file, threads=1), features)
+
+
+def test_the_embedded_model_answers_many_prompts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = load_decoder(mini_folder() / "prepare.onnx", mini_folder() / "decoder.onnx", threads=1)
+    values = np.random.default_rng(0).standard_normal((1, 512, 64, 64), dtype=np.float32)
+    check_many(decoder, {"image_embeddings": values})
+    context = decoder.prepare({"image_embeddings": values})
+    runs = []
+    monkeypatch.setattr(decoder._decoder, "run", lambda feeds, _: runs.append(len(feeds["point_labels"])) or {})
+    with pytest.raises(KeyError):
+        decode_many(decoder, context, MANY)
+    assert runs[0] > 1
+
+
+@needs_torch
+def test_a_preview_is_the_mask_to_show_first(sam_decoders: Path, features: dict[str, np.ndarray]) -> None:
+    decoder = load_decoder(sam_decoders / "prepare.onnx", sam_decoders / "decoder.onnx", threads=1)
+    context = decoder.prepare(features)
+    for prompts in PROMPTS:
+        whole, preview = decoder.decode(context, prompts), decode_preview(decoder, context, prompts)
+        shown = whole.ranking(prompts.is_ambiguous)[0]
+        assert preview.low_res_masks.shape == (1, 256, 256)
+        assert preview.iou_predictions[0] == pytest.approx(whole.iou_predictions[shown], abs=1e-5)
+        wanted = whole.low_res_masks[shown]
+        # One pixel of each place is computed in any case; the outline is tested with a model that has one.
+        sampled = np.abs(preview.low_res_masks[0] - wanted)[1::4, 1::4]
+        assert sampled.max() <= 1e-4 * np.abs(wanted).max()
+
+
+@needs_torch
+def test_without_a_preview_all_masks_are_decoded(sam_decoders: Path, features: dict[str, np.ndarray]) -> None:
+    mini = load_decoder(mini_folder() / "prepare.onnx", mini_folder() / "decoder.onnx", threads=1)
+    official = load_decoder(None, sam_decoders / "official.onnx", threads=1)
+    for decoder, channels in ((mini, 512), (official, 256)):
+        context = decoder.prepare({"image_embeddings": np.zeros((1, channels, 64, 64), np.float32)})
+        preview, wanted = decode_preview(decoder, context, PROMPTS[0]), decoder.decode(context, PROMPTS[0])
+        np.testing.assert_array_equal(preview.low_res_masks, wanted.low_res_masks)
 
 
 def test_files_that_do_not_fit_are_told(tmp_path: Path) -> None:

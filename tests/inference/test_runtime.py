@@ -46,6 +46,25 @@ def test_only_the_outputs_asked_for_come_back() -> None:
     assert list(graph.run({"image_embeddings": np.zeros((1, 512, 64, 64), np.float32)}, wanted)) == wanted
 
 
+def test_inputs_with_a_default_need_not_be_given(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    info = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Add", ["x", "more"], ["y"])],
+        "sum",
+        [info("x", 1, [1]), info("more", 1, [1])],
+        [info("y", 1, [1])],
+        [onnx.numpy_helper.from_array(np.ones(1, np.float32), "more")],
+    )
+    path = tmp_path / "graph.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+    loaded = OnnxGraph(path, threads=1)
+    assert (list(loaded.inputs), list(loaded.optional_inputs)) == (["x"], ["more"])
+    one, five = np.ones(1, np.float32), np.full(1, 5, np.float32)
+    assert loaded.run({"x": one})["y"] == 2
+    assert loaded.run({"x": one, "more": five})["y"] == 6
+
+
 def test_without_onnxruntime_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ModelError, match=r"onnxruntime is not installed: install it with: pip install onnxruntime"):

@@ -1,0 +1,148 @@
+"""What a click on the exported SAM decoder costs, in operations and results: counted, and held to what it should take.
+
+The bounds are sums over the architecture, with nothing measured in them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+if importlib.util.find_spec("segment_anything") is None:  # importing it takes the stand-in for torchvision
+    pytest.skip("segment_anything is not installed", allow_module_level=True)
+
+from encoder_tools.onnx_cost import GraphCost, graph_cost  # noqa: E402
+from encoder_tools.sam.export import (  # noqa: E402
+    DECODER_OUTPUTS,
+    PREVIEW_INPUT,
+    export_decoder,
+    export_official_decoder,
+)
+from encoder_tools.sam.lean import FEW_TOKENS  # noqa: E402
+from encoder_tools.sam.model import LoadedSam, load_sam  # noqa: E402
+
+PLACES, CHANNELS, INNER, HEADS, MASK_MAPS = 64 * 64, 256, 128, 8, 17
+OUTPUT_TOKENS = 5
+FLOAT = 4
+
+
+@pytest.fixture(scope="module")
+def sam() -> LoadedSam:
+    return load_sam("vit_b", None, seed=0)
+
+
+@pytest.fixture(scope="module")
+def directory(sam: LoadedSam, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sam")
+    export_decoder(sam, path)
+    export_official_decoder(sam, path / "official.onnx")
+    return path
+
+
+def shapes(points: int) -> dict[str, tuple[int, ...]]:
+    return {
+        "point_coords": (1, points, 2),
+        "point_labels": (1, points),
+        "mask_input": (1, 1, 256, 256),
+        "has_mask_input": (1,),
+    }
+
+
+def click(directory: Path, points: int = 2) -> GraphCost:
+    """Return the cost of a prompt; a click is a point and a padding point."""
+    return graph_cost(directory / "decoder.onnx", shapes(points), DECODER_OUTPUTS)
+
+
+def preview(directory: Path, refined: int) -> GraphCost:
+    """Return the cost of a click's preview that computes the given number of places in full."""
+    import onnx
+
+    path = directory / "decoder.onnx"
+    ends = next(node for node in onnx.load(path).graph.node if node.op_type == "If" and PREVIEW_INPUT in node.input)
+    then = next(attribute.g for attribute in ends.attribute if attribute.name == "then_branch")
+    found = [node.output[0] for node in then.node if node.op_type == "NonZero"]
+    assert len(found) == 1
+    values = {PREVIEW_INPUT: np.array(True), found[0]: np.zeros((1, refined), np.int64)}
+    return graph_cost(path, shapes(2), values=values)
+
+
+def attention_flops(tokens: int) -> int:
+    """Image and tokens meet in seven products as wide as the image, six as wide as a head, and the mask's."""
+    wide = 7 * CHANNELS * HEADS * tokens
+    narrow = 6 * INNER * tokens
+    mask = 3 * MASK_MAPS * HEADS * tokens + MASK_MAPS * CHANNELS
+    return 2 * PLACES * (wide + narrow + mask)
+
+
+def upscaling_flops(places: int, masks: int) -> int:
+    """Each place becomes 2 x 2 of 64 channels, each of these 2 x 2 of 32, and each of these a logit for each mask."""
+    return 2 * places * (CHANNELS * 4 * 64 + 4 * 64 * 4 * 32 + 16 * 32 * masks)
+
+
+def token_flops(sam: LoadedSam, tokens: int) -> int:
+    """Every weight meets every token at most once, and folding meets the weights of six projections again."""
+    weights = sum(weight.numel() for weight in sam.network.mask_decoder.parameters())
+    return 2 * tokens * (weights + 6 * CHANNELS * INNER)
+
+
+def shrinking_flops() -> int:
+    """The mask prompt's first two convolutions, to 4 and 16 channels."""
+    return 2 * (128 * 128 * 4 * 4 + 64 * 64 * 16 * 4 * 4)
+
+
+def test_a_click_takes_the_operations_it_should(sam: LoadedSam, directory: Path) -> None:
+    for points in (2, FEW_TOKENS - OUTPUT_TOKENS):
+        tokens = OUTPUT_TOKENS + points
+        least = attention_flops(tokens) + upscaling_flops(PLACES, 4)
+        flops = click(directory, points).flops
+        assert least <= flops <= least + token_flops(sam, tokens) + shrinking_flops()
+
+
+def test_a_click_takes_half_of_the_official_graph(directory: Path) -> None:
+    size = {"orig_im_size": np.array([1024, 1024], np.float32)}
+    official = graph_cost(directory / "official.onnx", {**shapes(2), "image_embeddings": (1, 256, 64, 64)}, values=size)
+    ours = click(directory)
+    assert ours.flops < 0.5 * official.flops
+    assert ours.bytes < 0.65 * official.bytes
+
+
+def test_many_tokens_take_the_other_order(directory: Path) -> None:
+    """The cost grows slower from there on, and where the orders meet neither is much worse."""
+    last, first = FEW_TOKENS - OUTPUT_TOKENS, FEW_TOKENS - OUTPUT_TOKENS + 1
+    folded = click(directory, last).flops - click(directory, last - 1).flops
+    usual = click(directory, first + 1).flops - click(directory, first).flops
+    assert folded > 5 * usual
+    assert click(directory, first).flops - click(directory, last).flops < 1.5 * folded
+
+
+def test_a_preview_leaves_out_what_it_does_not_show(sam: LoadedSam, directory: Path) -> None:
+    tokens, refined = OUTPUT_TOKENS + 2, PLACES // 10
+    one_pixel = 2 * PLACES * (CHANNELS * 64 + 64 * 32 + 32)
+    least = attention_flops(tokens) + one_pixel + upscaling_flops(refined, 1)
+    cost = preview(directory, refined)
+    assert least <= cost.flops <= least + token_flops(sam, tokens) + shrinking_flops()
+    assert cost.flops < 0.7 * click(directory).flops
+    assert preview(directory, 2 * refined).flops - cost.flops == upscaling_flops(refined, 1)
+
+
+def test_results_in_between_stay_few_and_small(directory: Path) -> None:
+    cost = click(directory)
+    image = PLACES * CHANNELS * FLOAT
+    scores = PLACES * HEADS * (OUTPUT_TOKENS + 2) * FLOAT
+    gelu = 5
+    # What is written, the sum and its norm, and the norm with places last, in both layers.
+    images = 2 * 4 * image
+    # Keys or queries meet tokens and positions or mask, are added up and made weights: by one operator in three of
+    # the five attentions, by five over the tokens in two, whose weights join the mask's maps and are turned.
+    attentions = (3 * 4 + 2 * 7 + 2 * 3) * scores
+    # Product, bias and norm of 64 channels and GELU; product, bias and turn of 32 and GELU; four masks, twice.
+    upscaling = PLACES * FLOAT * ((3 + gelu) * 4 * 64 + (3 + gelu) * 16 * 32 + 2 * 16 * 4)
+    # Convolution, norm and GELU, twice, and the constant channel.
+    prompt_mask = (2 * (1 + 6 + gelu) + 3) * 128 * 128 * 4 * FLOAT
+    assert cost.bytes < images + attentions + upscaling + prompt_mask
+    # As segment_anything's own graph has.
+    assert cost.tensors <= 250
