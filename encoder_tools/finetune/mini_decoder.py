@@ -46,10 +46,12 @@ class MiniDecoder:
 
     window_cells = (20, 28, 40, 52, 64)
     objects_at_once = 6
-    learning_rate = 4e-4
+    learning_rate = 2e-4
 
     def __init__(self, module: torch.nn.Module) -> None:
         self.module: Any = module
+        # Folding leaves biases that no gradient is kept for.
+        module.requires_grad_(True)
         # Each place of a pixel shuffle has its own bias, which folding keeps apart from the convolution.
         for owner in module.modules():
             for name, buffer in list(owner.named_buffers(recurse=False)):
@@ -111,6 +113,10 @@ def _weights(path: Path, graph: str, wanted: Mapping[str, Any]) -> dict[str, NDA
     constants = {
         tensor.name.removesuffix(_HALF): onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer
     }
+    # The exporter stores equal tensors, as biases of zero, once, and gives them their other names so.
+    for node in model.graph.node:
+        if node.op_type == "Identity" and node.input[0] in constants:
+            constants[node.output[0]] = constants[node.input[0]]
     prefix = _PREFIXES[graph]
     found = {}
     for name, values in (*constants.items(), *_linear_weights(model.graph, constants)):

@@ -50,13 +50,15 @@ def write_mini_decoder(folder: Path, seed: int = 0) -> Path:
 def object_boxes(count: int, seed: int) -> list[tuple[int, int, int, int]]:
     """Return boxes in pixels of a tile, left, top, right and bottom, that do not touch, in cells of 256 px."""
     rng = np.random.default_rng(seed)
-    boxes = []
+    boxes: list[tuple[int, ...]] = []
     for cell in rng.permutation(16)[:count]:
         size = rng.integers(70, 180, 2)
         start = rng.integers(20, 60, 2)
         left, top = 256 * (cell % 4) + start[0], 256 * (cell // 4) + start[1]
-        boxes.append((int(left), int(top), int(left + size[0]), int(top + size[1])))
-    return boxes
+        edges = (left, top, left + size[0], top + size[1])
+        # On the edges of a mask's cells, so that each cell is in or out.
+        boxes.append(tuple(int(edge) // 4 * 4 for edge in edges))
+    return [(box[0], box[1], box[2], box[3]) for box in boxes]
 
 
 def brightness(boxes: Sequence[tuple[int, int, int, int]]) -> NDArray[np.float32]:
