@@ -33,7 +33,7 @@ __all__ = ["BASELINES", "BaselineCache", "Settings", "chosen_settings", "measure
 SETTINGS_FILE = Path(__file__).with_name("baselines.json")
 CACHE_FOLDER = Path("runs") / "baselines"
 BASELINES = ("flood fill", "Felzenszwalb", "SLIC", "GrabCut")
-TUNING_TILES = 5
+TUNING_TILES = 3
 TUNING_OBJECTS = 6
 MIN_MARGIN = 16
 
