@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -11,6 +14,7 @@ import shapely
 
 from ..core.prompts import Bounds, Point, Prompts
 from ..errors import PromptError, VectorError
+from .answers import Proposal
 from .segmenter import Segmenter
 from .session import CleanOptions, Result, SegmentationSession
 
@@ -29,6 +33,9 @@ __all__ = [
 
 ALL_CANDIDATES = "all"
 BEST_CANDIDATE = "best"
+
+_TOGETHER = 16
+"""Objects decoded before the first of them is traced: their masks take 1 MiB each."""
 
 _PROBE_SIDE = 16.0
 """Side in pixels of the square whose area on the ground tells how large pixels are at a place."""
@@ -220,13 +227,12 @@ def answer_objects(
     StoreError, ModelError
         If the store or its decoder cannot be used.
     """
-    for index in _by_tile(segmenter, objects, options.level):
+    for index, proposal, decoding_ms in _proposals(segmenter, objects, options.level):
         prompts = objects[index]
-        try:
-            shown = _answer(segmenter, prompts, options, meter)
-        except PromptError as error:
-            yield ObjectAnswer(index, prompts.object_id, (), error)
+        if isinstance(proposal, PromptError):
+            yield ObjectAnswer(index, prompts.object_id, (), proposal)
             continue
+        shown = _shown(segmenter, prompts, options, meter, proposal, decoding_ms)
         results = tuple(
             ObjectResult(prompts.object_id, result, meter.area_m2(result.geometry))
             for result in shown
@@ -235,29 +241,71 @@ def answer_objects(
         yield ObjectAnswer(index, prompts.object_id, results)
 
 
-def _by_tile(segmenter: Segmenter, objects: Sequence[ObjectPrompts], level: int) -> Iterable[int]:
+def _proposals(
+    segmenter: Segmenter, objects: Sequence[ObjectPrompts], level: int
+) -> Iterator[tuple[int, Proposal | PromptError, float]]:
+    """Yield the index of each object, the answer of the decoder, and its share of the time in milliseconds."""
+    order = _by_tile(segmenter, objects, level)
+    chunks = [order[start : start + _TOGETHER] for start in range(0, len(order), _TOGETHER)]
+
+    def decode(chunk: Sequence[int]) -> list[tuple[int, Proposal | PromptError, float]]:
+        started = time.perf_counter()
+        proposals = _propose(segmenter, [objects[index] for index in chunk], level)
+        share_ms = (time.perf_counter() - started) * 1000.0 / len(chunk)
+        return [(index, proposal, share_ms) for index, proposal in zip(chunk, proposals)]
+
+    # While some are traced, which takes one core, the next are decoded.
+    with ThreadPoolExecutor(1) as ahead:
+        running = [ahead.submit(decode, chunk) for chunk in chunks[:1]]
+        for chunk in (*chunks[1:], []):
+            decoded = running.pop().result() if running else []
+            if chunk:
+                running.append(ahead.submit(decode, chunk))
+            yield from decoded
+
+
+def _propose(segmenter: Segmenter, objects: Sequence[ObjectPrompts], level: int) -> list[Proposal | PromptError]:
+    inverse = segmenter.reader.metadata.raster.transform.inverse()
+    refused = [_unplaced(item) for item in objects]
+    prompts = [
+        Prompts(item.points, item.box).transformed(inverse.apply)
+        for item, refusal in zip(objects, refused)
+        if refusal is None
+    ]
+    answered = iter(segmenter.propose_many(prompts, level))
+    return [refusal or next(answered) for refusal in refused]
+
+
+def _by_tile(segmenter: Segmenter, objects: Sequence[ObjectPrompts], level: int) -> list[int]:
     """Order objects by the tile that answers, so that each tile is read and prepared once."""
     inverse = segmenter.reader.metadata.raster.transform.inverse()
     keys = []
     for index, item in enumerate(objects):
-        try:
-            _check_finite(item)
-            tile = segmenter.tile_for(Prompts(item.points, item.box).transformed(inverse.apply), level)
-        except PromptError:
-            # Reported when its turn comes.
-            tile = None
+        tile = None
+        # What is refused is told when its turn comes.
+        with suppress(PromptError):
+            if _unplaced(item) is None:
+                tile = segmenter.tile_for(Prompts(item.points, item.box).transformed(inverse.apply), level)
         keys.append((tile is not None, tile or (), index))
     return [index for _, _, index in sorted(keys)]
 
 
-def _check_finite(prompts: ObjectPrompts) -> None:
+def _unplaced(prompts: ObjectPrompts) -> PromptError | None:
+    """Return why prompts have no place at all, or None."""
     values = [value for point in prompts.points for value in point[:2]] + list(prompts.box or ())
-    if not all(math.isfinite(value) for value in values):
-        raise PromptError("Its coordinates have no place in the raster's CRS", "check the CRS of the prompts")
+    if all(math.isfinite(value) for value in values):
+        return None
+    return PromptError("Its coordinates have no place in the raster's CRS", "check the CRS of the prompts")
 
 
-def _answer(segmenter: Segmenter, prompts: ObjectPrompts, options: SegmentOptions, meter: AreaMeter) -> list[Result]:
-    _check_finite(prompts)
+def _shown(
+    segmenter: Segmenter,
+    prompts: ObjectPrompts,
+    options: SegmentOptions,
+    meter: AreaMeter,
+    proposal: Proposal,
+    decoding_ms: float,
+) -> list[Result]:
     pixel_area_m2 = _pixel_area_m2(segmenter, prompts, meter)
     clean = CleanOptions(
         simplify_tolerance=options.simplify_tolerance,
@@ -265,7 +313,7 @@ def _answer(segmenter: Segmenter, prompts: ObjectPrompts, options: SegmentOption
         fill_holes_area=options.fill_holes_m2 / pixel_area_m2,
     )
     session = SegmentationSession(segmenter, options.level, clean)
-    first = session.prompt_at_once(prompts.points, prompts.box)
+    first = session.show(proposal, decoding_ms)
     if options.candidate == BEST_CANDIDATE:
         return [first]
     if options.candidate == ALL_CANDIDATES:

@@ -18,7 +18,7 @@ from ..core.topology import merge, polygon_parts, prompted_parts
 from ..errors import PromptError
 from ..store.reader import StoreReader, TileState
 from .answers import Candidate, Piece, Proposal, TileAnswer
-from .decoder import Context, MaskDecoder
+from .decoder import Context, MaskDecoder, decode_many, decode_preview
 from .growth import continue_beyond_border
 
 __all__ = ["Segmenter"]
@@ -52,7 +52,9 @@ class Segmenter:
         """Side of a tile in pixels."""
         return self.pyramid.tiling.tile_size
 
-    def propose(self, prompts: Prompts, level: int = 0, previous: Candidate | None = None) -> Proposal:
+    def propose(
+        self, prompts: Prompts, level: int = 0, previous: Candidate | None = None, is_preview: bool = False
+    ) -> Proposal:
         """Decode prompts.
 
         Parameters
@@ -63,6 +65,8 @@ class Segmenter:
             The finest level to answer from.
         previous : Candidate, optional
             What the earlier prompts of the same object gave; its logits go back in as `mask_input`.
+        is_preview : bool
+            Whether the mask to show first is enough, see `decode_preview`.
 
         Returns
         -------
@@ -80,12 +84,56 @@ class Segmenter:
         tile = self.tile_for(prompts, level)
         previous_piece = previous.piece if previous else None
         if tile is not None:
-            answers: tuple[TileAnswer, ...] = (self.decode(tile, prompts, previous_piece),)
+            answers: tuple[TileAnswer, ...] = (self.decode(tile, prompts, previous_piece, is_preview),)
         else:
             self._check_data(bounds, level)
             answers = tuple(self.decode(tile, part, previous_piece) for tile, part in self._split(prompts, level))
-        ranking = answers[0].masks.ranking(prompts.is_ambiguous)
-        return Proposal(prompts, answers, tuple(ranking))
+        return _proposal(prompts, answers)
+
+    def propose_many(self, prompts: Sequence[Prompts], level: int = 0) -> list[Proposal | PromptError]:
+        """Decode the prompts of several objects, those of a tile together.
+
+        Parameters
+        ----------
+        prompts : sequence of Prompts
+            One for each object, in native pixels.
+        level : int
+            The finest level to answer from.
+
+        Returns
+        -------
+        list of Proposal or PromptError
+            What `propose` gives or raises for each.
+
+        Raises
+        ------
+        StoreError
+            If a tile's file cannot be read.
+        """
+        found: dict[int, Proposal | PromptError] = {}
+        by_tile: dict[Tile, list[tuple[int, Prompts]]] = {}
+        for index, item in enumerate(prompts):
+            answer = self._place(item, level)
+            if isinstance(answer, tuple):
+                tile, inside = answer
+                by_tile.setdefault(tile, []).append((index, inside))
+            else:
+                found[index] = answer
+        for tile, items in by_tile.items():
+            frame = TileFrame.of(self.pyramid, tile)
+            local = [self._local(frame, inside) for _, inside in items]
+            for (index, inside), masks in zip(items, decode_many(self.decoder, self.context(tile), local)):
+                found[index] = _proposal(inside, (TileAnswer(frame, masks),))
+        return [found[index] for index in range(len(prompts))]
+
+    def _place(self, prompts: Prompts, level: int) -> tuple[Tile, Prompts] | Proposal | PromptError:
+        """Return the tile for prompts and what of them is to be decoded there, or what `propose` gives or raises."""
+        try:
+            inside = self._inside(prompts)
+            tile = self.tile_for(inside, level)
+            return self.propose(prompts, level) if tile is None else (tile, inside)
+        except PromptError as error:
+            return error
 
     def tile_for(self, prompts: Prompts, level: int = 0) -> Tile | None:
         """Return the tile that answers prompts in native pixels, or None where no single one can.
@@ -149,7 +197,9 @@ class Segmenter:
             return traced
         return sorted(polygon_parts(merge(traced)), key=lambda polygon: -polygon.area)
 
-    def decode(self, tile: Tile, prompts: Prompts, previous: Piece | None = None) -> TileAnswer:
+    def decode(
+        self, tile: Tile, prompts: Prompts, previous: Piece | None = None, is_preview: bool = False
+    ) -> TileAnswer:
         """Decode prompts on a given tile.
 
         Parameters
@@ -159,13 +209,15 @@ class Segmenter:
             In native pixels; those outside the tile are left to the tiles they lie in.
         previous : Piece, optional
             A mask to refine, of this tile or of another.
+        is_preview : bool
+            As for `propose`.
 
         Returns
         -------
         TileAnswer
         """
         frame = TileFrame.of(self.pyramid, tile)
-        local = frame.prompts_to_tile(prompts.within(self.pyramid.tile_bounds(tile)))
+        local = self._local(frame, prompts)
         mask_input = None
         if previous is not None:
             mask_input = (
@@ -173,7 +225,12 @@ class Segmenter:
                 if previous.frame == frame
                 else warp_logits(previous.logits, previous.frame, frame, self.tile_size)
             )
+        if is_preview:
+            return TileAnswer(frame, decode_preview(self.decoder, self.context(tile), local, mask_input))
         return TileAnswer(frame, self.decoder.decode(self.context(tile), local, mask_input))
+
+    def _local(self, frame: TileFrame, prompts: Prompts) -> Prompts:
+        return frame.prompts_to_tile(prompts.within(self.pyramid.tile_bounds(frame.tile)))
 
     def context(self, tile: Tile) -> Context:
         """Return what the decoder keeps of a tile, reading and preparing the tile where that is not done yet."""
@@ -239,3 +296,7 @@ class Segmenter:
             if parts:
                 return parts
         raise PromptError("No tile here has been encoded yet", "go on with: geosam-es encode --resume")
+
+
+def _proposal(prompts: Prompts, answers: tuple[TileAnswer, ...]) -> Proposal:
+    return Proposal(prompts, answers, tuple(answers[0].masks.ranking(prompts.is_ambiguous)))

@@ -185,14 +185,39 @@ class SegmentationSession:
             If there is no positive point or box, a prompt lies outside the raster, or there is no data. The session
             stays as it was.
         """
-        step = self._answer(prompts)
+        return self._add(self._answer(prompts))
+
+    def show(self, proposal: Proposal, decoding_ms: float) -> Result:
+        """Take an answer to prompts that was decoded elsewhere, as `prompt` takes its own.
+
+        Parameters
+        ----------
+        proposal : Proposal
+            From the session's segmenter.
+        decoding_ms : float
+            What it took, in milliseconds.
+
+        Returns
+        -------
+        Result
+        """
+        started = time.perf_counter() - decoding_ms / 1000.0
+        return self._add(_Step(proposal, self._result(proposal, 0, started)))
+
+    def _add(self, step: _Step) -> Result:
         self._steps.append(step)
         self._undone.clear()
         return step.result
 
     def preview(self, x: float, y: float, positive: bool = True) -> Result:
-        """Answer the prompts with one more click, and leave the session as it is; see `prompt` for the errors."""
-        return self._answer(self.prompts.with_point(Point(*self._inverse.apply(x, y), positive))).result
+        """Answer the prompts with one more click, and leave the session as it is; see `prompt` for the errors.
+
+        The polygon is that of the candidate to show first, as `add_point` would give it but for details that are
+        missed for the sake of speed; there may be no other candidates.
+        """
+        return self._answer(
+            self.prompts.with_point(Point(*self._inverse.apply(x, y), positive)), is_preview=True
+        ).result
 
     def select_candidate(self, rank: int) -> Result:
         """Show another of the decoder's masks.
@@ -267,12 +292,12 @@ class SegmentationSession:
                 self.select_candidate(min(step.result.rank, result.candidates - 1))
         return self.current
 
-    def _answer(self, prompts: Prompts) -> _Step:
+    def _answer(self, prompts: Prompts, is_preview: bool = False) -> _Step:
         started = time.perf_counter()
         previous = self.current.candidate if self.current else None
         # An object that had to be looked at from farther away is refined from there.
         level = previous.level if previous else self.level
-        proposal = self.segmenter.propose(prompts, level, previous)
+        proposal = self.segmenter.propose(prompts, level, previous, is_preview)
         return _Step(proposal, self._result(proposal, 0, started))
 
     def _result(self, proposal: Proposal, rank: int, started: float) -> Result:

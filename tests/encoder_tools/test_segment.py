@@ -13,7 +13,7 @@ from encoder_tools.segment import ObjectPrompts, SegmentOptions, prompts_from_la
 from encoder_tools.vector import VectorLayer
 from geosam_es.core.prompts import Bounds, Point
 from geosam_es.errors import PromptError, StoreError, VectorError
-from geosam_es.inference.session import open_segmenter
+from geosam_es.inference.session import SegmentationSession, open_segmenter
 from tests.encoder_tools.conftest import Ortho
 
 UTM = pyproj.CRS.from_epsg(25830)
@@ -116,6 +116,29 @@ def test_the_same_prompt_gives_the_same_polygon(made_ortho: Ortho) -> None:
         segment(segmenter, [ObjectPrompts("1", (Point(x, y),))], SegmentOptions()).results[0] for _ in range(2)
     )
     assert first.result.geometry.equals_exact(again.result.geometry) and first.area_m2 == again.area_m2
+
+
+def test_many_objects_get_the_polygons_of_single_ones(made_ortho: Ortho) -> None:
+    """More than are decoded together, some refused among them, of different numbers of points."""
+    x, y = made_ortho.centre
+    objects = [
+        ObjectPrompts(
+            str(index),
+            (Point(x + index / 4, y), *[Point(x - 1, y + 1)] * (index % 3)) if index % 5 else (Point(index, 0),),
+            Bounds(*made_ortho.truth.buffer(3 + index).bounds) if index % 4 == 3 else None,
+        )
+        for index in range(40)
+    ]
+    segmenter = open_segmenter(made_ortho.store)
+    report = segment(segmenter, objects, SegmentOptions())
+    assert list(report.left_out) == [str(index) for index in range(0, 40, 5)]
+    assert len(report.results) == 32
+    for item in report.results:
+        prompts = objects[int(item.object_id)]
+        single = SegmentationSession(segmenter).prompt_at_once(prompts.points, prompts.box)
+        assert item.result.geometry.equals_exact(single.geometry, 1e-3)
+        assert item.result.score == pytest.approx(single.score, abs=1e-5)
+        assert item.result.milliseconds > 0
 
 
 def test_when_nothing_can_be_answered(made_ortho: Ortho) -> None:

@@ -246,3 +246,28 @@ def test_tile_for_is_what_answers(tmp_path: Path) -> None:
     segmenter = open_blobs(make_store(tmp_path, disc(SHAPE, 500, 500, 200)))
     prompts = Prompts((Point(500, 500),))
     assert segmenter.tile_for(prompts) == segmenter.propose(prompts).answers[0].frame.tile == Tile(0, 0, 0)
+
+
+def test_many_prompts_are_answered_as_one_by_one(tmp_path: Path) -> None:
+    segmenter = open_blobs(make_store(tmp_path, disc(SHAPE, 1500, 1300, 300)))
+    many = [
+        Prompts((Point(1500, 1300),)),
+        Prompts((Point(-5, 10),)),
+        Prompts((Point(1400, 1200), Point(20, 20, positive=False))),
+        Prompts(box=Bounds(1190, 990, 1810, 1610)),
+        Prompts((Point(10, 10), Point(3000, 2500))),
+        Prompts((Point(1, 1, positive=False),)),
+    ]
+    answers = segmenter.propose_many(many)
+    assert len(answers) == len(many)
+    for prompts, got in zip(many, answers):
+        try:
+            wanted = segmenter.propose(prompts)
+        except PromptError as error:
+            assert isinstance(got, PromptError) and got.user_message == error.user_message
+            continue
+        assert not isinstance(got, PromptError)
+        assert (got.prompts, got.ranking) == (wanted.prompts, wanted.ranking)
+        assert [answer.frame for answer in got.answers] == [answer.frame for answer in wanted.answers]
+        assert segmenter.resolve(got).polygons == segmenter.resolve(wanted).polygons
+    assert sum(isinstance(answer, PromptError) for answer in answers) == 2

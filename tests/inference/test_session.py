@@ -8,6 +8,7 @@ import shapely
 from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.prompts import Bounds, Point
 from geosam_es.errors import ModelError, PromptError
+from geosam_es.inference.decoder import DecodedMasks
 from geosam_es.inference.session import CleanOptions, SegmentationSession, with_decoder
 from geosam_es.store.decoders import add_decoder
 from tests.helpers import BlobDecoder, disc, make_decoder, make_store, open_blobs
@@ -90,6 +91,33 @@ def test_preview_leaves_the_session_as_it_is(session: SegmentationSession) -> No
     preview = session.preview(*TRANSFORM.apply(550, 500))
     assert session.current is before and len(session.prompts) == 1
     assert not preview.geometry.is_empty
+
+
+def test_a_preview_asks_the_decoder_for_one(session: SegmentationSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = session.segmenter.decoder
+    wanted = session.preview(*CENTRE)
+    previews = []
+
+    def preview(*arguments: object) -> DecodedMasks:
+        masks = decoder.decode(*arguments)
+        previews.append(masks)
+        return DecodedMasks(masks.low_res_masks[2:3], masks.iou_predictions[2:3])
+
+    monkeypatch.setattr(decoder, "preview", preview, raising=False)
+    shown = session.preview(*CENTRE)
+    assert len(previews) == 1 and shown.candidates == 1
+    assert shown.geometry.equals(wanted.geometry)
+    assert session.add_point(*CENTRE).candidates == 3
+    assert len(previews) == 1
+
+
+def test_an_answer_decoded_elsewhere_is_shown_as_an_own_one(session: SegmentationSession) -> None:
+    other = SegmentationSession(session.segmenter)
+    wanted = other.add_point(*CENTRE)
+    result = session.show(session.segmenter.propose(other.prompts), decoding_ms=1000.0)
+    assert result.geometry.equals(wanted.geometry) and session.prompts == other.prompts
+    assert result.milliseconds > 1000.0
+    assert session.can_undo and session.undo() is None
 
 
 def test_refused_prompt_leaves_the_session_as_it_is(session: SegmentationSession) -> None:
