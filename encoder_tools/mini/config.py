@@ -60,7 +60,7 @@ class TrainConfig:
         Seed of weights and data.
     """
 
-    steps: int = 8000
+    steps: int = 5600
     warm_up_steps: int = 150
     learning_rate: float = 1.3e-3
     weight_decay: float = 0.02
