@@ -160,9 +160,16 @@ def _rectangle(x: float, y: float, width: float, height: float, **style: Any) ->
     return Rectangle((x, y), width, height, **style)
 
 
-def _draw_outline(axis: Any, geometry: shapely.Geometry, colour: str, line: str) -> None:
-    for polygon in polygon_parts(geometry):
-        for ring in (polygon.exterior, *polygon.interiors):
-            x, y = np.asarray(ring.coords).T
-            axis.plot(x, y, color="black", linewidth=2.2, alpha=0.5)
-            axis.plot(x, y, color=colour, linewidth=1.2, linestyle=line)
+def _draw_outline(axis: Any, geometry: shapely.Geometry, colour: str, style: str) -> None:
+    """Draw all rings as one line with gaps: a mask of noise has thousands of them."""
+    gap = np.full((1, 2), np.nan)
+    rings = [
+        part
+        for polygon in polygon_parts(geometry)
+        for ring in (polygon.exterior, *polygon.interiors)
+        for part in (np.asarray(ring.coords), gap)
+    ]
+    if rings:
+        x, y = np.concatenate(rings).T
+        axis.plot(x, y, color="black", linewidth=2.2, alpha=0.5)
+        axis.plot(x, y, color=colour, linewidth=1.2, linestyle=style)
