@@ -11,7 +11,7 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import product
@@ -36,6 +36,7 @@ BASELINES = ("flood fill", "Felzenszwalb", "SLIC", "GrabCut")
 TUNING_TILES = 3
 TUNING_OBJECTS = 6
 MIN_MARGIN = 16
+COLLAPSED = 0.05
 
 Mask = NDArray[np.bool_]
 Settings = dict[str, float]
@@ -45,7 +46,7 @@ GRID: dict[str, dict[str, tuple[float, ...]]] = {
     "flood fill": {"sigma": (0, 2), "tolerance": (8, 12, 18, 26, 38, 55, 80)},
     "Felzenszwalb": {"sigma": (0.8,), "scale": (150, 600, 2400)},
     "SLIC": {"compactness": (10,), "area": (1600, 6400, 25600)},
-    "GrabCut": {"margin": (0.25, 1.0), "iterations": (5,)},
+    "GrabCut": {"margin": (0.25, 1.0), "iterations": (1, 5)},
 }
 """What is tried: sigma of a Gaussian in pixels; tolerance in grey values of the most different channel; scale as
 scikit-image has it; area of a superpixel in pixels; margin around the box as a share of its longer side."""
@@ -173,7 +174,10 @@ def _slic(image: NDArray[np.uint8], settings: Settings) -> Finder:
 
 
 def _grabcut(image: NDArray[np.uint8], settings: Settings) -> Finder:
-    """Find what differs in colour from the surroundings of the box; what lies outside of it is background."""
+    """Find what differs in colour from the surroundings of the box; what lies outside of it is background.
+
+    Where next to nothing of the box is left, the box is the answer: whoever sees that would keep it.
+    """
     import cv2
 
     cv2.setNumThreads(1)
@@ -195,7 +199,8 @@ def _grabcut(image: NDArray[np.uint8], settings: Settings) -> Finder:
             rounds = int(settings["iterations"])
             cv2.grabCut(crop, labels, (0, 0, 1, 1), models[0], models[1], rounds, cv2.GC_INIT_WITH_MASK)
         found = np.zeros((height, width), dtype=np.bool_)
-        found[around] = labels == cv2.GC_PR_FGD
+        kept = labels == cv2.GC_PR_FGD
+        found[around] = kept if kept.sum() >= COLLAPSED * box.sum() else box
         return found
 
     return find
@@ -207,8 +212,8 @@ def _combinations(name: str) -> Iterator[Settings]:
         yield dict(zip(keys, (float(value) for value in values)))
 
 
-def choose(kind: str, scenes: list[EvaluationScene]) -> dict[str, dict[str, object]]:
-    """Try every combination on some objects of training images and return the best of each baseline.
+def choose(kind: str, scenes: list[EvaluationScene], names: Sequence[str]) -> dict[str, dict[str, object]]:
+    """Try every combination on some objects of training images and return the best of each baseline named.
 
     Returns
     -------
@@ -218,7 +223,7 @@ def choose(kind: str, scenes: list[EvaluationScene]) -> dict[str, dict[str, obje
     found = [tile for scene in scenes for tile in tiles(scene) if len(tile.polygons) >= TUNING_OBJECTS]
     sample = found[:: max(1, len(found) // TUNING_TILES)][:TUNING_TILES]
     work = [(tile, _some_targets(tile)) for tile in sample]
-    chosen = {name: _best(name, work) for name in BASELINES}
+    chosen = {name: _best(name, work) for name in names}
     print(kind, json.dumps(chosen), flush=True)
     return chosen
 
@@ -246,11 +251,15 @@ def main() -> None:
     """Choose the settings on the training images and write them down."""
     parser = argparse.ArgumentParser(prog="python -m encoder_tools.mini.baselines", description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
+    parser.add_argument("--only", choices=BASELINES, help="choose for this one, and leave the others as they are")
     options = parser.parse_args()
     try:
         scenes = training_scenes(data_folder(options.data))
+        names = [options.only] if options.only else list(BASELINES)
         with ProcessPoolExecutor(min(len(scenes), os.cpu_count() or 1)) as pool:
-            chosen = dict(zip(scenes, pool.map(choose, scenes, scenes.values())))
+            found = dict(zip(scenes, pool.map(choose, scenes, scenes.values(), [names] * len(scenes))))
+        known = json.loads(SETTINGS_FILE.read_text(encoding="utf-8")) if options.only else {}
+        chosen = {kind: {**known.get(kind, {}), **best} for kind, best in found.items()}
         SETTINGS_FILE.write_text(json.dumps(chosen, indent=1) + "\n", encoding="utf-8")
     except GeoSamError as error:
         parser.exit(2, f"error: {error.user_message}\n")

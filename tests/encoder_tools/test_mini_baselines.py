@@ -72,6 +72,13 @@ def test_grabcut_of_a_box_that_is_the_whole_image_is_the_box(tile: Tile) -> None
     assert measure_baselines(tile, [whole], SETTINGS)[0]["GrabCut"] == 1.0
 
 
+def test_grabcut_that_finds_nothing_is_the_box() -> None:
+    flat = Tile("fields/val", np.full((1024, 1024, 3), 90, dtype=np.uint8), 300, 280, [DISC], [0])
+    box = target_of(shapely.box(100, 100, 200, 180))
+    assert box is not None
+    assert measure_baselines(flat, [box], SETTINGS)[0]["GrabCut"] == 1.0
+
+
 def test_results_are_kept_and_depend_on_pixels_and_settings(
     tile: Tile, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,9 +115,10 @@ def test_settings_are_chosen_where_they_find_most(monkeypatch: pytest.MonkeyPatc
     grid["flood fill"]["tolerance"] = (2.0, 40.0, 250.0)
     monkeypatch.setattr(baselines, "GRID", grid)
     monkeypatch.setattr(baselines, "TUNING_OBJECTS", 1)
-    chosen = choose("fields", [scene])
+    chosen = choose("fields", [scene], ["flood fill", "SLIC"])
     assert chosen["flood fill"]["settings"] == {"sigma": 0.0, "tolerance": 40.0}
     assert chosen["flood fill"]["objects"] == 1
+    assert list(chosen) == ["flood fill", "SLIC"]
 
 
 def test_settings_of_every_held_out_set_are_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
