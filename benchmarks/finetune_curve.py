@@ -17,6 +17,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,8 @@ from geosam_es.inference.encoding import EncodeOptions, make_plan  # noqa: E402
 CRS = "EPSG:25830"
 ORIGIN = (500_000.0, 4_400_000.0)
 APART = 12_000.0
-COUNTS = (10, 25, 50, 100, 200)
-DRAWS = 3
+COUNTS = (10, 30, 100, 200)
+DRAWS = 2
 METRICS = ("iou", "dice", "precision", "recall")
 STUDY = {"point": (0.70, 0.81, 0.85, 0.78), "box": (0.75, 0.85, 0.88, 0.82)}
 """What a published course study reached with SAM on flood imagery, after fine-tuning."""
@@ -125,25 +126,27 @@ def write_polygons(path: Path, polygons: Sequence[shapely.Geometry]) -> Path:
     return path
 
 
-def tune(stores: Sequence[Path], truth: Path, holdout: Path, out: Path, epochs: int) -> tuple[dict[str, Any], float]:
+def tune(
+    stores: Sequence[Path], truth: Path, holdout: Path, out: Path, options: TuneOptions
+) -> tuple[dict[str, Any], float]:
     """Tune, and return the report's figures and the seconds of training."""
-    request = Request(stores, truth, out, holdout=holdout, options=TuneOptions(epochs=epochs), overwrite=True)
+    request = Request(stores, truth, out, holdout=holdout, options=options, overwrite=True)
     tuned = finetune(request)
     return tuned.summary, tuned.facts.trained.history[-1].seconds
 
 
-def study(data: Path, work: Path, model: str, epochs: int) -> dict[str, Any]:
+def study(data: Path, work: Path, model: str, options: TuneOptions) -> dict[str, Any]:
     """Tune the embedded model on the training images of each kind, and compare on the others."""
     results: dict[str, Any] = {}
     for kind in ("fields", "buildings"):
         train_stores, truth = prepare(data, work, kind, "train", model)
         val_stores, holdout = prepare(data, work, kind, "val", model)
-        summary, seconds = tune([*train_stores, *val_stores], truth, holdout, work / f"study-{kind}", epochs)
+        summary, seconds = tune([*train_stores, *val_stores], truth, holdout, work / f"study-{kind}", options)
         results[kind] = {"summary": summary, "seconds": seconds}
     return results
 
 
-def curve(data: Path, work: Path, model: str, epochs: int) -> dict[str, Any]:
+def curve(data: Path, work: Path, model: str, options: TuneOptions) -> dict[str, Any]:
     """Tune a model that never saw a field on more and more of them."""
     train_stores, truth = prepare(data, work, "fields", "train", model)
     val_stores, holdout = prepare(data, work, "fields", "val", model)
@@ -155,9 +158,8 @@ def curve(data: Path, work: Path, model: str, epochs: int) -> dict[str, Any]:
             layer = write_polygons(work / "fields" / f"train-{count}-{draw}.gpkg", everything[np.sort(chosen)])
             out = work / f"curve-{count}-{draw}"
             # Fewer objects are shown more often, so that all trainings have some steps.
-            summary, seconds = tune(
-                [*train_stores, *val_stores], layer, holdout, out, min(60, max(epochs, 1500 // count))
-            )
+            longer = replace(options, epochs=min(60, max(options.epochs, 1500 // count)))
+            summary, seconds = tune([*train_stores, *val_stores], layer, holdout, out, longer)
             rows.append({"count": count, "draw": draw, "summary": summary, "seconds": seconds})
             print(f"{count} polygons, draw {draw}: {seconds:.0f} s", flush=True)
     return {"rows": rows}
@@ -302,6 +304,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--model", default="mini", help="mini, or a folder as train-mini writes it")
     parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--minutes", type=float, help="longest time of one training")
     parser.add_argument("--steps", type=int, default=5)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -312,7 +315,8 @@ def main() -> None:
         result = measure_time(options.work, options.steps)
     else:
         measure = study if options.what == "study" else curve
-        result = measure(options.data, options.work, options.model, options.epochs)
+        chosen = TuneOptions(epochs=options.epochs, minutes=options.minutes)
+        result = measure(options.data, options.work, options.model, chosen)
     (options.work / f"{options.what}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1) if options.what == "time" else f"{options.what}: done")
 
