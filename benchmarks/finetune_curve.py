@@ -205,7 +205,7 @@ def _one_step(decoder: SamDecoder, optimizer: Any, features: Any) -> None:
     prompts = PromptTensors(coords, torch.ones(4, 1), torch.zeros(4, 1, 256, 256), torch.zeros(4))
     optimizer.zero_grad()
     answer = decoder.decode(decoder.prepare(torch.from_numpy(features)), prompts)
-    tuning_loss(answer, truth, torch.ones(4)).mean().backward()
+    tuning_loss(answer, truth, torch.ones(4)).mean().backward()  # type: ignore[no-untyped-call]
     optimizer.step()
 
 
