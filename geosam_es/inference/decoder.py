@@ -9,6 +9,7 @@ click; with any other K all of them are candidates.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..core.prompts import Prompts
 from ..errors import ModelError
-from .runtime import OnnxGraph
+from .runtime import OnnxGraph, available_cores
 
 __all__ = [
     "Context",
@@ -32,9 +33,6 @@ __all__ = [
 
 MASK_SIDE = 256
 """Height and width of mask logits."""
-
-_TOGETHER = 8
-"""Prompts decoded in one run: more bring little, and take some 30 MiB each."""
 
 Context = Mapping[str, NDArray[np.float32]]
 """What a decoder keeps of a tile between prompts."""
@@ -216,8 +214,8 @@ class SplitDecoder:
             )
         self._context_names = sorted(needed)
         self._has_preview = _PREVIEW in self._decoder.optional_inputs
-        # A dimension of any length has a name in place of a number.
-        self._has_batch = all(not isinstance(self._decoder.inputs[name].shape[0], int) for name in prompts)
+        self._workers = threads or available_cores()
+        self._one_thread: OnnxGraph | None = None
 
     def prepare(self, features: Mapping[str, NDArray[np.float32]]) -> Context:
         """Run ``prepare.onnx``; see `MaskDecoder.prepare`."""
@@ -237,28 +235,22 @@ class SplitDecoder:
         return _decoded(self._decoder.run(feeds, _OUTPUTS))
 
     def decode_many(self, context: Context, prompts: Sequence[Prompts]) -> list[DecodedMasks]:
-        """Run ``decoder.onnx`` on several objects at once; see `decode_many`.
+        """Run ``decoder.onnx`` on as many objects at once as there are threads; see `decode_many`.
 
-        Together go those with the same number of points: a padding point is a token that the others look at, so that
-        padding up to a common number would change the answers.
+        Each runs on one thread: several on one object wait for one another at every small product. Putting the
+        prompts into one batch saves nothing, as the time is in products with the whole tile.
         """
-        if not self._has_batch:
+        if self._workers == 1 or len(prompts) < 2:
             return [self.decode(context, item) for item in prompts]
-        alike: dict[int, list[int]] = {}
-        for index, item in enumerate(prompts):
-            alike.setdefault(item.to_arrays()[1].shape[1], []).append(index)
-        answers: dict[int, DecodedMasks] = {}
-        for indices in alike.values():
-            for start in range(0, len(indices), _TOGETHER):
-                chunk = indices[start : start + _TOGETHER]
-                answers.update(zip(chunk, self._decode_alike(context, [prompts[index] for index in chunk])))
-        return [answers[index] for index in range(len(prompts))]
+        if self._one_thread is None:
+            self._one_thread = OnnxGraph(self._decoder.path, 1)
+        graph = self._one_thread
 
-    def _decode_alike(self, context: Context, prompts: Sequence[Prompts]) -> list[DecodedMasks]:
-        each = [_prompt_feeds(item, None) for item in prompts]
-        feeds = {name: np.concatenate([feed[name] for feed in each]) for name in each[0]}
-        outputs = self._decoder.run({**context, **feeds}, _OUTPUTS)
-        return [DecodedMasks(*item) for item in zip(*(outputs[name] for name in _OUTPUTS))]
+        def answer(item: Prompts) -> DecodedMasks:
+            return _decoded(graph.run({**context, **_prompt_feeds(item, None)}, _OUTPUTS))
+
+        with ThreadPoolExecutor(self._workers) as pool:
+            return list(pool.map(answer, prompts))
 
 
 class SingleGraphDecoder:

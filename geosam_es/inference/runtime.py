@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 
-__all__ = ["OnnxGraph"]
+__all__ = ["OnnxGraph", "available_cores"]
 
 
 class OnnxGraph:
