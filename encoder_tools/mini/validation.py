@@ -73,13 +73,18 @@ class ValidationSet:
         return {name: float(total / count) for name, (total, count) in zip(names, totals) if count}
 
 
+def _middle(mask: NDArray[np.bool_]) -> tuple[int, int]:
+    """Return the (row, column) where a user clicks, who sees no more of an object than the tile holds."""
+    return deepest_cell(depth(np.pad(mask, 1))[1:-1, 1:-1])
+
+
 def _answers(net: MiniNet, tile: _Tile) -> tuple[Tensor, Tensor]:
     """Return the IoU (N,) of what is shown for a click, and for the box, at 1/4."""
     device = next(net.parameters()).device
     with torch.autocast(device.type, dtype=torch.bfloat16):
         context = net.decoder.context(net.encoder(normalise(torch.from_numpy(tile.image).to(device)[None])))
         truth = torch.from_numpy(tile.masks).to(device, torch.float32)[:, None]
-        spots = np.array([cell_to_xy(deepest_cell(depth(mask)), STRIDE) for mask in tile.masks], dtype=np.float32)
+        spots = np.array([cell_to_xy(_middle(mask), STRIDE) for mask in tile.masks], dtype=np.float32)
         found = []
         for coords, kinds in (
             (spots[:, None], (POSITIVE,)),
