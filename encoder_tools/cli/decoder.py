@@ -31,10 +31,10 @@ def decoder_command() -> None:
     """Choose among the decoders of a store, and add tuned ones.
 
     \b
-    Examples:
-      geosam-es decoder set ortho.embeddings.zarr fields/      copies a tuned decoder into the store, and uses it
+    Example:
+      geosam-es decoder set ortho.embeddings.zarr fields/    copies a tuned decoder, and uses it
       geosam-es decoder list ortho.embeddings.zarr
-      geosam-es decoder use ortho.embeddings.zarr original     back to the one that the store was made with
+      geosam-es decoder use ortho.embeddings.zarr original   back to the one of the encoding
     """
 
 
@@ -47,6 +47,10 @@ def set_command(store: Path, folder: Path, name: str | None, keep_active: bool) 
     """Copy DECODER, a folder that geosam-es finetune wrote, into STORE, and use it from now on.
 
     The decoders that are there stay. DECODER must have been tuned on the same encoder.
+
+    \b
+    Example:
+      geosam-es decoder set ortho.embeddings.zarr fields/ --name "fields of 2026"
     """
     read_metadata(store)
     decoder = read_decoder(folder)
@@ -63,7 +67,12 @@ def set_command(store: Path, folder: Path, name: str | None, keep_active: bool) 
 @click.argument("store", type=_STORE)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def list_command(store: Path, as_json: bool) -> None:
-    """Say which decoders STORE has, and which one is in use."""
+    """Say which decoders STORE has, and which one is in use.
+
+    \b
+    Example:
+      geosam-es decoder list ortho.embeddings.zarr
+    """
     read_metadata(store)
     active, decoders = active_name(store), list_decoders(store)
     if as_json:
@@ -77,7 +86,12 @@ def list_command(store: Path, as_json: bool) -> None:
 @click.argument("store", type=_STORE)
 @click.argument("name")
 def use_command(store: Path, name: str) -> None:
-    """Let the decoder NAME of STORE answer from now on; "original" is the one that STORE was made with."""
+    """Let the decoder NAME of STORE answer from now on; "original" is the one that STORE was made with.
+
+    \b
+    Example:
+      geosam-es decoder use ortho.embeddings.zarr original
+    """
     click.echo(f"{store}: decoder {use_decoder(store, name).name} is in use")
 
 
@@ -85,7 +99,12 @@ def use_command(store: Path, name: str) -> None:
 @click.argument("store", type=_STORE)
 @click.argument("name")
 def remove_command(store: Path, name: str) -> None:
-    """Remove the tuned decoder NAME from STORE; where it was in use, the original is from now on."""
+    """Remove the tuned decoder NAME from STORE; where it was in use, the original is from now on.
+
+    \b
+    Example:
+      geosam-es decoder remove ortho.embeddings.zarr fields
+    """
     remove_decoder(store, name)
     click.echo(f"{store}: decoder {name} removed, {active_name(store)} is in use")
 

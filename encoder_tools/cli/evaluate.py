@@ -65,7 +65,7 @@ def evaluate_command(
     \b
     Example:
       geosam-es evaluate ortho.embeddings.zarr fields.gpkg -o report
-      geosam-es evaluate ortho.embeddings.zarr fields.gpkg --decoder original --decoder tuned -o report
+      geosam-es evaluate ortho.embeddings.zarr fields.gpkg --decoder original --decoder tuned -o two
     """
     kinds = parse_kinds(prompts)
     check_report_folder(output, overwrite)
