@@ -135,10 +135,11 @@ def tune(
     return tuned.summary, tuned.facts.trained.history[-1].seconds
 
 
-def study(data: Path, work: Path, model: str, options: TuneOptions) -> dict[str, Any]:
+def study(data: Path, work: Path, model: str, options: TuneOptions, kinds: Sequence[str]) -> dict[str, Any]:
     """Tune the embedded model on the training images of each kind, and compare on the others."""
-    results: dict[str, Any] = {}
-    for kind in ("fields", "buildings"):
+    known = work / "study.json"
+    results: dict[str, Any] = json.loads(known.read_text(encoding="utf-8")) if known.is_file() else {}
+    for kind in kinds:
         train_stores, truth = prepare(data, work, kind, "train", model)
         val_stores, holdout = prepare(data, work, kind, "val", model)
         summary, seconds = tune([*train_stores, *val_stores], truth, holdout, work / f"study-{kind}", options)
@@ -222,6 +223,7 @@ def study_table(results: dict[str, Any]) -> str:
             if row["prompts"] in STUDY:
                 cells = " | ".join(_interval(row["values"][name]) for name in METRICS)
                 lines.append(f"| {kind}, gain | {row['prompts']} | {cells} |")
+        lines.append(f"| {kind}, minutes of training: {result['seconds'] / 60:.0f} | | | | | |")
     return "\n".join(lines)
 
 
@@ -303,6 +305,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--model", default="mini", help="mini, or a folder as train-mini writes it")
+    parser.add_argument("--kinds", nargs="+", choices=("fields", "buildings"), default=("fields", "buildings"))
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--minutes", type=float, help="longest time of one training")
     parser.add_argument("--steps", type=int, default=5)
@@ -314,9 +317,11 @@ def main() -> None:
     if options.what == "time":
         result = measure_time(options.work, options.steps)
     else:
-        measure = study if options.what == "study" else curve
         chosen = TuneOptions(epochs=options.epochs, minutes=options.minutes)
-        result = measure(options.data, options.work, options.model, chosen)
+        if options.what == "study":
+            result = study(options.data, options.work, options.model, chosen, options.kinds)
+        else:
+            result = curve(options.data, options.work, options.model, chosen)
     (options.work / f"{options.what}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1) if options.what == "time" else f"{options.what}: done")
 
