@@ -1,9 +1,9 @@
 """What fine-tuning brings, and what stored features save: docs/finetuning.md and its pictures.
 
-    python benchmarks/finetune_curve.py study  --data ../shared/data --work /tmp/curve
-    python benchmarks/finetune_curve.py curve  --data ../shared/data --work /tmp/curve --model mini_without_fields/
-    python benchmarks/finetune_curve.py time   --work /tmp/curve
-    python benchmarks/finetune_curve.py write  --work /tmp/curve
+    python benchmarks/finetune_curve.py study  --data ../shared/data --work runs/finetune
+    python benchmarks/finetune_curve.py curve  --data ../shared/data --work runs/finetune --model mini_without_fields/
+    python benchmarks/finetune_curve.py time   --work runs/finetune
+    python benchmarks/finetune_curve.py write  --work runs/finetune
 
 The first three measure and keep their figures as JSON in the work folder; the last one writes the page from them.
 `curve` needs a folder with a `mini` that never saw a field, as `geosam-es train-mini` writes it from data without them.
