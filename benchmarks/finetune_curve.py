@@ -147,14 +147,16 @@ def study(data: Path, work: Path, model: str, options: TuneOptions, kinds: Seque
     return results
 
 
-def curve(data: Path, work: Path, model: str, options: TuneOptions) -> dict[str, Any]:
+def curve(
+    data: Path, work: Path, model: str, options: TuneOptions, counts: Sequence[int], draws: int
+) -> dict[str, Any]:
     """Tune a model that never saw a field on more and more of them."""
     train_stores, truth = prepare(data, work, "fields", "train", model)
     val_stores, holdout = prepare(data, work, "fields", "val", model)
     everything = shapely.from_wkb(pyogrio.raw.read(truth)[2])
     rows = []
-    for count in COUNTS:
-        for draw in range(DRAWS):
+    for count in counts:
+        for draw in range(draws):
             chosen = np.random.default_rng([count, draw]).permutation(len(everything))[:count]
             layer = write_polygons(work / "fields" / f"train-{count}-{draw}.gpkg", everything[np.sort(chosen)])
             out = work / f"curve-{count}-{draw}"
@@ -306,6 +308,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--model", default="mini", help="mini, or a folder as train-mini writes it")
     parser.add_argument("--kinds", nargs="+", choices=("fields", "buildings"), default=("fields", "buildings"))
+    parser.add_argument("--counts", nargs="+", type=int, default=COUNTS, help="numbers of polygons of the curve")
+    parser.add_argument("--draws", type=int, default=DRAWS, help="random draws of each number")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--minutes", type=float, help="longest time of one training")
     parser.add_argument("--steps", type=int, default=5)
@@ -321,7 +325,7 @@ def main() -> None:
         if options.what == "study":
             result = study(options.data, options.work, options.model, chosen, options.kinds)
         else:
-            result = curve(options.data, options.work, options.model, chosen)
+            result = curve(options.data, options.work, options.model, chosen, options.counts, options.draws)
     (options.work / f"{options.what}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1) if options.what == "time" else f"{options.what}: done")
 
