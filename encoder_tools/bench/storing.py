@@ -56,7 +56,7 @@ def run(bench: Bench) -> Iterator[Item]:
     decoder = load_decoder(readers["float16"].prepare_path, readers["float16"].decoder_path, bench.threads)
     calls: dict[str, Call] = {
         "torch.load": lambda _: torch.load(checkpoint, weights_only=True),
-        "activate": lambda _: decoder.prepare(readers["float16"].read(_TILE)),
+        "activate": lambda _: decoder.prepare(readers["float16"].read_stored(_TILE)),
     }
     for dtype, reader in readers.items():
         calls[f"read {dtype}"] = partial(_read, reader)
@@ -76,7 +76,7 @@ def run(bench: Bench) -> Iterator[Item]:
 
 
 def _read(reader: StoreReader, _: int) -> None:
-    reader.read(_TILE)
+    reader.read_stored(_TILE)
 
 
 def _write(writer: StoreWriter, features: NDArray[np.float32], _: int) -> None:

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..core.prompts import Prompts
 from ..errors import ModelError
+from .half import half_to_float32
 from .runtime import OnnxGraph, available_cores
 
 __all__ = [
@@ -70,12 +71,12 @@ class DecodedMasks(NamedTuple):
 class MaskDecoder(Protocol):
     """Anything that answers prompts from a tile's features."""
 
-    def prepare(self, features: Mapping[str, NDArray[np.float32]]) -> Context:
+    def prepare(self, features: Mapping[str, NDArray[Any]]) -> Context:
         """Do once for a tile what no prompt changes.
 
         Parameters
         ----------
-        features : mapping of str to float32 (1, C, h, w)
+        features : mapping of str to float32 or float16 (1, C, h, w)
             As the store holds them.
 
         Returns
@@ -180,6 +181,12 @@ def _decoded(outputs: Mapping[str, NDArray[np.float32]]) -> DecodedMasks:
     return DecodedMasks(outputs["low_res_masks"][0], outputs["iou_predictions"][0])
 
 
+def _as_float32(features: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+    return {
+        name: half_to_float32(values) if values.dtype == np.float16 else values for name, values in features.items()
+    }
+
+
 _OUTPUTS = ("low_res_masks", "iou_predictions")
 _PREVIEW = "preview"
 """Optional input of ``decoder.onnx``: whether one mask is enough."""
@@ -217,9 +224,9 @@ class SplitDecoder:
         self._workers = threads or available_cores()
         self._one_thread: OnnxGraph | None = None
 
-    def prepare(self, features: Mapping[str, NDArray[np.float32]]) -> Context:
+    def prepare(self, features: Mapping[str, NDArray[Any]]) -> Context:
         """Run ``prepare.onnx``; see `MaskDecoder.prepare`."""
-        return self._prepare.run(dict(features), self._context_names)
+        return self._prepare.run(_as_float32(features), self._context_names)
 
     def decode(self, context: Context, prompts: Prompts, mask_input: NDArray[np.float32] | None = None) -> DecodedMasks:
         """Run ``decoder.onnx``; see `MaskDecoder.decode`."""
@@ -278,9 +285,9 @@ class SingleGraphDecoder:
                 path=decoder_path,
             )
 
-    def prepare(self, features: Mapping[str, NDArray[np.float32]]) -> Context:
-        """Return the features as they are: nothing can be prepared for a single graph."""
-        return dict(features)
+    def prepare(self, features: Mapping[str, NDArray[Any]]) -> Context:
+        """Return the features in float32: nothing more can be prepared for a single graph."""
+        return _as_float32(features)
 
     def decode(self, context: Context, prompts: Prompts, mask_input: NDArray[np.float32] | None = None) -> DecodedMasks:
         """Run the graph; see `MaskDecoder.decode`."""

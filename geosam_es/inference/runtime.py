@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 
-__all__ = ["OnnxGraph", "available_cores"]
+__all__ = ["OnnxGraph", "available_cores", "new_session"]
 
 
 class OnnxGraph:
@@ -32,32 +32,20 @@ class OnnxGraph:
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         self.path = path
-        # Imported here, so that the session and the store work where onnxruntime is not installed yet.
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ModelError("onnxruntime is not installed", "install it with: pip install onnxruntime") from error
-        # Some builds report how they are used; nothing here may leave the machine.
-        onnxruntime.disable_telemetry_events()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or available_cores()
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Idle threads that spin take the core that QGIS draws with.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if not path.is_file():
+            _import_onnxruntime()
             raise ModelError("{path} is not there", "copy the store or the model again", path=path)
         try:
-            self._session: Any = onnxruntime.InferenceSession(
-                os.fspath(path), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = new_session(os.fspath(path), threads)
+        except ModelError:
+            raise
         # onnxruntime raises classes of its own, which share no public base.
         except Exception as error:
             raise ModelError(
                 "{path} is not an ONNX model that onnxruntime {version} can load",
                 "copy or export the model again, or update onnxruntime",
                 path=path,
-                version=onnxruntime.__version__,
+                version=_import_onnxruntime().__version__,
             ) from error
         self.inputs = {item.name: item for item in self._session.get_inputs()}
         self.optional_inputs = {item.name: item for item in self._session.get_overridable_initializers()}
@@ -92,6 +80,48 @@ class OnnxGraph:
             raise ModelError(
                 "{name} failed ({reason})", "use a store and a decoder of one model", name=self.path.name, reason=reason
             ) from error
+
+
+def new_session(model: str | bytes, threads: int | None = None) -> Any:
+    """Load a graph with the options that all graphs here have.
+
+    Parameters
+    ----------
+    model : str or bytes
+        Path of an ONNX file, or its content.
+    threads : int, optional
+        Threads within an operator; by default one for each core.
+
+    Returns
+    -------
+    onnxruntime.InferenceSession
+
+    Raises
+    ------
+    ModelError
+        If onnxruntime is not installed.
+    Exception
+        Of onnxruntime's own, if it cannot load the graph.
+    """
+    onnxruntime = _import_onnxruntime()
+    # Some builds report how they are used; nothing here may leave the machine.
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or available_cores()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Idle threads that spin take the core that QGIS draws with.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _import_onnxruntime() -> Any:
+    # Imported here, so that the session and the store work where onnxruntime is not installed yet.
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ModelError("onnxruntime is not installed", "install it with: pip install onnxruntime") from error
+    return onnxruntime
 
 
 def available_cores() -> int:

@@ -238,7 +238,7 @@ class Segmenter:
             if tile in self._contexts:
                 self._contexts.move_to_end(tile)
                 return self._contexts[tile]
-        context = self.decoder.prepare(self.reader.read(tile))
+        context = self.decoder.prepare(self.reader.read_stored(tile))
         with self._lock:
             self._contexts[tile] = context
             while len(self._contexts) > _CONTEXTS_KEPT:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from errno import EIO
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from ..core.grid import Pyramid, Tile
 from ..errors import StoreError
 from . import layout
 from .decoders import StoreDecoder, active_decoder
-from .half import half_to_float32
 from .int8 import from_int8
 from .layout import StoreMetadata
 
@@ -151,20 +151,38 @@ class StoreReader:
         StoreError
             If the tile is not there, or its file is not whole.
         """
+        return {name: values.astype(np.float32, copy=False) for name, values in self.read_stored(tile).items()}
+
+    def read_stored(self, tile: Tile) -> dict[str, NDArray[Any]]:
+        """Read the features of a tile as `MaskDecoder.prepare` takes them: float16 is left as it is.
+
+        Returns
+        -------
+        dict of str to float16 or float32 (1, C, h, w)
+            float32 from a store of int8.
+
+        Raises
+        ------
+        StoreError
+            If the tile is not there, or its file is not whole.
+        """
         features = {}
         for name, shape in self.metadata.features.items():
             values = self._read_chunk(tile, layout.feature_chunk(self.root, name, tile), self._dtype, shape)
             if self.metadata.dtype == layout.INT8:
                 path = layout.scale_chunk(self.root, name, tile)
                 values = from_int8(values, self._read_chunk(tile, path, layout.SCALE_DTYPE, shape[:1]))
-            elif self.metadata.dtype == "float16":
-                values = half_to_float32(values)
-            features[name] = values.astype(np.float32, copy=False)[None]
+            features[name] = values[None]
         return features
 
     def _read_chunk(self, tile: Tile, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        values = np.empty(shape, dtype)
         try:
-            values = np.fromfile(path, dtype=dtype)
+            # Unbuffered, as the file goes into the array in one piece.
+            with path.open("rb", buffering=0) as file:
+                found = os.fstat(file.fileno()).st_size
+                if found == values.nbytes:
+                    _fill(file, values)
         except OSError as error:
             raise StoreError(
                 "Tile {tile} of {root} cannot be read ({reason})",
@@ -173,15 +191,15 @@ class StoreReader:
                 root=self.root,
                 reason=error.strerror,
             ) from error
-        if values.size != math.prod(shape):
+        if found != values.nbytes:
             raise StoreError(
                 "{path} has {count} values in place of {wanted}",
                 "delete it and encode with --resume",
                 path=path,
-                count=values.size,
-                wanted=math.prod(shape),
+                count=found // dtype.itemsize,
+                wanted=values.size,
             )
-        return values.reshape(shape)
+        return values
 
     def problems(self) -> Iterator[tuple[Tile, str]]:
         """Check every tile: there, of the right size, finite.
@@ -202,7 +220,7 @@ class StoreReader:
 
     def _tile_problem(self, tile: Tile) -> str:
         try:
-            features = self.read(tile)
+            features = self.read_stored(tile)
         except StoreError as error:
             return error.problem
         bad = [name for name, values in features.items() if not np.isfinite(values).all()]
@@ -211,3 +229,12 @@ class StoreReader:
     def size_bytes(self) -> int:
         """Add up the sizes of the store's files."""
         return sum((Path(folder) / name).stat().st_size for folder, _, names in os.walk(self.root) for name in names)
+
+
+def _fill(file: FileIO, values: NDArray[Any]) -> None:
+    rest = memoryview(values).cast("B")
+    while rest:
+        count = file.readinto(rest)
+        if not count:
+            raise OSError(EIO, "it became shorter while it was read")
+        rest = rest[count:]

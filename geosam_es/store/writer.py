@@ -21,6 +21,9 @@ from .signature import check_signature, signature
 __all__ = ["StoreWriter", "remove_store"]
 
 
+_HALF_EXPONENT = np.uint16(0x7C00)
+
+
 class StoreWriter:
     """A store being filled.
 
@@ -143,7 +146,7 @@ class StoreWriter:
             # A value too large for float16 turns into infinity, which the check below reports.
             with np.errstate(over="ignore"):
                 values = np.ascontiguousarray(features[name], dtype=self._dtype)
-            if not np.isfinite(values).all():
+            if not _is_finite(values):
                 raise StoreError("{name} of tile {tile} has values that are not finite", name=name, tile=tuple(tile))
             if self.metadata.dtype == layout.INT8:
                 values, scales = to_int8(values)
@@ -175,6 +178,13 @@ class StoreWriter:
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise _output_error(self.root, error) from error
+
+
+def _is_finite(values: NDArray[Any]) -> bool:
+    if values.dtype.itemsize == np.dtype(np.float16).itemsize:
+        # Many times as fast as numpy's own way with float16: infinity and NaN have all bits of the exponent set.
+        return bool((values.view("<u2") & _HALF_EXPONENT).max(initial=0) < _HALF_EXPONENT)
+    return bool(np.isfinite(values).all())
 
 
 def _exists_error(root: Path) -> StoreError:

@@ -114,6 +114,15 @@ def test_the_embedded_model_loads_as_a_split_decoder() -> None:
     assert decoded.low_res_masks.shape == (4, 256, 256) and decoded.iou_predictions.shape == (4,)
 
 
+def test_features_are_taken_as_the_store_holds_them() -> None:
+    decoder = load_decoder(mini_folder() / "prepare.onnx", mini_folder() / "decoder.onnx", threads=1)
+    half = np.random.default_rng(1).standard_normal((1, 512, 64, 64)).astype(np.float16)
+    got, wanted = (decoder.prepare({"image_embeddings": half.astype(dtype)}) for dtype in (np.float16, np.float32))
+    assert set(got) == set(wanted)
+    for name in wanted:
+        np.testing.assert_array_equal(got[name], wanted[name])
+
+
 MANY = [
     *PROMPTS,
     *(Prompts((Point(100 + 60 * index, 950 - 70 * index),)) for index in range(10)),

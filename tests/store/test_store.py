@@ -49,6 +49,9 @@ def test_what_is_written_is_read(tmp_path: Path, decoder: Path, dtype: str, tole
     got = reader.read(Tile(0, 1, 2))["image_embeddings"]
     assert got.dtype == np.float32 and got.shape == (1, *SHAPE)
     np.testing.assert_allclose(got[0], values["image_embeddings"], atol=tolerance)
+    stored = reader.read_stored(Tile(0, 1, 2))["image_embeddings"]
+    assert stored.dtype == dtype
+    np.testing.assert_array_equal(stored, got)
     assert reader.state(Tile(0, 1, 2)) is TileState.ENCODED
     assert reader.state(Tile(1, 0, 0)) is TileState.SKIPPED
     assert reader.state(Tile(0, 0, 0)) is TileState.MISSING
