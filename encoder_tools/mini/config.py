@@ -69,9 +69,9 @@ class TrainConfig:
     freeze_norm_at: float = 0.15
     early_plans: tuple[CropPlan, ...] = (CropPlan(320, 3, 6, 1.0),)
     late_plans: tuple[CropPlan, ...] = (
-        CropPlan(320, 3, 6, 0.35),
+        CropPlan(320, 3, 6, 0.25),
         CropPlan(448, 2, 6, 0.4),
-        CropPlan(640, 1, 8, 0.25),
+        CropPlan(640, 1, 8, 0.35),
     )
     source_shares: dict[str, float] = field(
         default_factory=lambda: {"buildings": 0.33, "fields": 0.42, "landcover": 0.15, "synthetic": 0.10}

@@ -26,6 +26,9 @@ REPAINT_SHARES = {"buildings": 0.1, "fields": 0.3, "landcover": 0.0, "synthetic"
 STRETCHES = {"buildings": 0.2, "fields": 0.5, "landcover": 0.35, "synthetic": 0.35}
 """Greatest logarithm by which an axis is stretched."""
 
+SLENDER_FILL, SLENDER_WEIGHT = 0.4, 3.0
+"""Fields that fill less than this of their box (strips along contours, crooked ones) are drawn so much more often."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -65,6 +68,7 @@ class CropSampler:
         self.groups: list[list[Scene]] = []
         self.group_shares: list[float] = []
         self.scene_shares: list[NDArray[np.float64]] = []
+        self.object_shares: list[list[NDArray[np.float64]]] = []
         for kind, share in shares.items():
             members = [scene for scene in scenes if scene.kind == kind]
             if members:
@@ -72,6 +76,7 @@ class CropSampler:
                 self.groups.append(members)
                 self.group_shares.append(share)
                 self.scene_shares.append(np.sqrt(counts) / np.sqrt(counts).sum())
+                self.object_shares.append([_object_shares(scene) for scene in members])
         self.group_shares = list(np.array(self.group_shares) / sum(self.group_shares))
 
     def batch(self, plan: CropPlan) -> Batch:
@@ -113,8 +118,9 @@ class CropSampler:
         """Sample one rotated, scaled crop around a random object, and the object numbers at 1/4."""
         rng = self.rng
         group = int(rng.choice(len(self.groups), p=self.group_shares))
-        scene = self.groups[group][int(rng.choice(len(self.groups[group]), p=self.scene_shares[group]))]
-        main = int(rng.choice(scene.objects))
+        number = int(rng.choice(len(self.groups[group]), p=self.scene_shares[group]))
+        scene = self.groups[group][number]
+        main = int(rng.choice(scene.objects, p=self.object_shares[group][number]))
         box = scene.boxes[main]
         extent = float(max(box[2] - box[0], box[3] - box[1]))
         wanted = float(np.exp(rng.uniform(np.log(28.0), np.log(0.85 * size))))
@@ -145,6 +151,15 @@ class CropSampler:
         if rng.random() < REPAINT_SHARES[scene.kind]:
             image = _repaint(image, _sample_ids(scene.ids, warp.positions(1)), rng)
         return image, ids, main
+
+
+def _object_shares(scene: Scene) -> NDArray[np.float64]:
+    """Return how often each object of a scene is drawn: slender fields more often than the others."""
+    numbers = scene.objects
+    sides = scene.boxes[numbers, 2:] - scene.boxes[numbers, :2]
+    slender = scene.areas[numbers] < SLENDER_FILL * sides.prod(1)
+    weights = np.where(slender & (scene.kind == "fields"), SLENDER_WEIGHT, 1.0)
+    return np.asarray(weights / weights.sum(), dtype=np.float64)
 
 
 def _sample_ids(ids: NDArray[np.int32], positions: NDArray[np.float64]) -> NDArray[np.int32]:

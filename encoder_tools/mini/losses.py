@@ -9,6 +9,9 @@ from torch.nn import functional
 CANDIDATE_FLOOR = 0.04
 """Weight of the mean over candidates beside their minimum, so that no candidate dies."""
 
+CHOICE_TEMPERATURE = 0.05
+"""Difference of scores that counts when one of several candidates is shown first."""
+
 
 def widen(mask: Tensor, cells: int) -> Tensor:
     """Grow a mask (B, 1, H, W) by a square of `cells` on every side."""
@@ -76,12 +79,23 @@ def answer_loss(masks: Tensor, scores: Tensor, coarse: Tensor, truth: Tensor, am
     best = candidates.amin(1) * (1.0 - CANDIDATE_FLOOR) + candidates.mean(1) * CANDIDATE_FLOOR
     # A single click is hopeless for one mask, so its single mask counts less there.
     mask = single * (1.0 - 0.5 * ambiguous) + best * (0.25 + 0.75 * ambiguous)
-    missed = scores - true_iou(masks, truth)
-    score = (missed.square() + 0.4 * missed.abs()).mean(1)
+    reached = true_iou(masks, truth)
+    missed = scores - reached
+    score = (missed.square() + 0.6 * missed.abs()).mean(1)
+    score = score + 0.25 * ambiguous * regret(scores[:, 1:], reached[:, 1:])
     small = functional.avg_pool2d(truth, 4)
     rough = functional.binary_cross_entropy_with_logits(coarse, small, reduction="none")
     rough = (rough * attention((small > 0.5).float())[0]).mean((1, 2, 3))
     return (mask + 2.0 * score + 0.3 * rough).mean()
+
+
+def regret(scores: Tensor, reached: Tensor) -> Tensor:
+    """Return how much IoU (B,) is lost by showing candidates as their scores (B, K) say, softly.
+
+    Candidates are drawn with the softmax of their scores, so that what counts is which one is first.
+    """
+    shown = torch.softmax(scores / CHOICE_TEMPERATURE, dim=1)
+    return reached.amax(1) - (shown * reached).sum(1)
 
 
 def edge_loss(logits: Tensor, edges: Tensor, weight: Tensor) -> Tensor:

@@ -15,6 +15,9 @@ from torch.nn import functional
 FARTHEST = 16.0
 """Greatest geodesic distance; beyond it nothing is told apart."""
 
+OUTSIDE_COST = 4.0
+"""What a path between the sides of a box pays more for a cell outside of it."""
+
 
 @dataclass(frozen=True)
 class Prompts:
@@ -176,12 +179,58 @@ def geodesic_maps(prompts: Prompts, cost: Tensor, stride: int, steps: int) -> Te
     float (B, 6, H, W)
         ``exp(-d)`` of the three distances, then ``exp(-d / 4)``; zero where nothing of that kind was prompted.
     """
+    near = _cheapest_paths(_prompt_seeds(prompts, (cost.shape[2], cost.shape[3]), stride), cost, steps)
+    there = torch.cat([prompts.has_positive, prompts.has_negative, prompts.has_box], dim=1)
+    return torch.cat([torch.exp(near) * there, torch.exp(near * 0.25) * there], dim=1)
+
+
+def geodesic_side_maps(prompts: Prompts, cost: Tensor, stride: int, steps: int) -> tuple[Tensor, Tensor]:
+    """Return `geodesic_maps`, and how near each place is to each side of the box by paths inside of the box.
+
+    An object touches all four sides of its box. Of strips that lie one inside the other only the outer one is near
+    to all of them.
+
+    Returns
+    -------
+    maps : float (B, 6, H, W)
+        As `geodesic_maps` returns them.
+    sides : float (B, 5, H, W)
+        ``exp(-d / 4)`` of the distances to the left, right, upper and lower side, and ``exp(-d / 2)`` of the
+        greatest of the four; zero without a box.
+    """
     shape = (cost.shape[2], cost.shape[3])
+    window = box_window(prompts, shape, stride, 1.0)
+    seeds = torch.cat([_prompt_seeds(prompts, shape, stride), _side_seeds(prompts, shape, stride) * window], dim=1)
+    within = cost + (1.0 - window) * OUTSIDE_COST
+    costs = torch.cat([cost.expand_as(within)] * 3 + [within] * 4, dim=1)
+    near = _cheapest_paths(seeds, costs, steps)
+    there = torch.cat([prompts.has_positive, prompts.has_negative, prompts.has_box], dim=1)
+    maps = torch.cat([torch.exp(near[:, :3]) * there, torch.exp(near[:, :3] * 0.25) * there], dim=1)
+    sides = near[:, 3:]
+    farthest = sides.amin(1, keepdim=True)
+    return maps, torch.cat([torch.exp(sides * 0.25), torch.exp(farthest * 0.5)], dim=1) * prompts.has_box
+
+
+def _prompt_seeds(prompts: Prompts, shape: tuple[int, int], stride: int) -> Tensor:
+    """Return where paths begin (B, 3, H, W): at positive and at negative clicks, and beyond the box."""
     clicks = click_maps(prompts, shape, stride, (0.7 * stride,))
     beyond = (1.0 - box_window(prompts, shape, stride, 1.0)) * prompts.has_box
-    seeds = torch.cat([clicks, beyond], dim=1)
+    return torch.cat([clicks, beyond], dim=1)
+
+
+def _side_seeds(prompts: Prompts, shape: tuple[int, int], stride: int) -> Tensor:
+    """Return the cells (B, 4, H, W) along the left, right, upper and lower side of the box."""
+    full = torch.zeros((1, 1, shape[0], shape[1]), dtype=torch.float32, device=prompts.xy.device)
+    x, y = centres(shape[1], stride, prompts.xy), centres(shape[0], stride, prompts.xy)
+    columns = [(1.5 - (x - at[:, 0:1]).abs() / stride).clamp(0.0, 1.0) for at in (prompts.low, prompts.high)]
+    rows = [(1.5 - (y - at[:, 1:2]).abs() / stride).clamp(0.0, 1.0) for at in (prompts.low, prompts.high)]
+    upright = [column[:, None, None, :] + full for column in columns]
+    return torch.cat([*upright, *(row[:, None, :, None] + full for row in rows)], dim=1)
+
+
+def _cheapest_paths(seeds: Tensor, cost: Tensor, steps: int) -> Tensor:
+    """Return the negative length (B, K, H, W) of the cheapest path from each kind of seeds, `FARTHEST` at most."""
     near = (torch.log(seeds.clamp(min=1e-6)) * 2.0).clamp(min=-FARTHEST)
     for _ in range(steps):
         near = torch.maximum(near, functional.max_pool2d(near, 3, 1, 1) - cost)
-    there = torch.cat([prompts.has_positive, prompts.has_negative, prompts.has_box], dim=1)
-    return torch.cat([torch.exp(near) * there, torch.exp(near * 0.25) * there], dim=1)
+    return near

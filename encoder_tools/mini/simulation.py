@@ -46,7 +46,7 @@ class SimulatedUser:
         self.rng = rng
         self.size = float(masks.shape[-1] * LABEL_STRIDE)
         self.prompts: list[list[Prompt]] = []
-        depths = depth(masks)
+        depths = _seen_depth(masks)
         first = rng.random(len(masks))
         self.single_click = first < CLICK_SHARE
         for number in range(len(masks)):
@@ -83,8 +83,8 @@ class SimulatedUser:
     def correct(self, predicted: NDArray[np.bool_]) -> None:
         """Click once where each answer (B, h, w) is wrong; a right answer gets a confirming click."""
         error = predicted != self.masks
-        depths = depth(error)
-        confirmations = depth(self.masks)
+        depths = _seen_depth(error)
+        confirmations = _seen_depth(self.masks)
         for number in range(len(self.masks)):
             wrong = bool(error[number].any())
             chosen = depths[number] if wrong else confirmations[number]
@@ -94,3 +94,8 @@ class SimulatedUser:
             label = POSITIVE if self.masks[number, row, column] else NEGATIVE
             self.prompts[number].append((x, y, label))
         self.single_click[:] = False
+
+
+def _seen_depth(masks: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return how deep each cell lies inside of a mask (B, h, w); where the crop ends, the object ends for the user."""
+    return depth(np.pad(masks, ((0, 0), (1, 1), (1, 1))))[:, 1:-1, 1:-1]

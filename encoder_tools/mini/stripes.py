@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import rasterio.features
 from numpy.typing import NDArray
 
 MIN_SIDE = 90.0
 """Smaller side of a field in pixels from which it may be cut."""
 
 STRIPED_SHARE = 0.6
+
+RING_SHARE = 0.35
+"""How many of the fields that are cut become rings about one place."""
 
 
 def striped(
@@ -49,17 +53,24 @@ def _cut(
         across = across + rng.uniform(0.1, 0.9) * length / 6.3 * np.sin(6.283 * along / length + rng.uniform(0, 6.28))
     period = rng.uniform(18.0, 60.0)
     line = rng.uniform(1.5, min(10.0, 0.3 * period))
+    if rng.random() < RING_SHARE:
+        # Contours around a hill: closed strips, one inside the other.
+        top = rng.uniform(-0.2, 1.2, 2) * (x1 - x0, y1 - y0)
+        across = np.hypot(x - top[0], (y - top[1]) * rng.uniform(0.5, 2.0)) + 0.15 * across
     strip = np.floor(across / period).astype(np.int32)
     strip -= strip.min()
     between = (across / period - np.floor(across / period)) * period < line
-    soil = rng.normal(image[y0:y1, x0:x1][inside].mean(0), 22.0)
+    soil = image[y0:y1, x0:x1][inside].mean(0) + rng.normal(0.0, 22.0) + rng.normal(0.0, 8.0, 3)
     crops = int(rng.integers(1, 4))
-    gains = np.exp(rng.normal(0.0, 0.16, (crops, 3)))
+    gains = np.exp(rng.normal(0.0, 0.12, (crops, 1)) + rng.normal(0.0, 0.06, (crops, 3)))
     part = image[y0:y1, x0:x1].astype(np.float32)
     painted = part * gains[strip % crops]
     if rng.random() < 0.8:
         painted[between] = soil + 0.4 * (part[between] - part[between].mean(0))
     image[y0:y1, x0:x1][inside] = np.clip(painted, 0, 255).astype(np.uint8)[inside]
-    first = int(ids.max()) + 1
-    numbers = np.where(between, 0, first + strip)
-    ids[y0:y1, x0:x1][inside] = numbers[inside]
+    kept = inside & ~between
+    # What the field's border cuts a strip into are objects of their own.
+    regions = rasterio.features.shapes(strip, mask=kept)
+    numbered = [(geometry, number) for number, (geometry, _) in enumerate(regions, start=int(ids.max()) + 1)]
+    parts = rasterio.features.rasterize(numbered, strip.shape, dtype="int32") if numbered else np.zeros_like(strip)
+    ids[y0:y1, x0:x1][inside] = np.where(kept, parts, 0)[inside]

@@ -7,28 +7,19 @@ convolution on two contended threads is many times slower.
 from __future__ import annotations
 
 import argparse
-import csv
+import dataclasses
 import json
 import os
-import time
-from multiprocessing import parent_process
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
-from encoder_tools.mini.config import CropPlan, TrainConfig
-from encoder_tools.mini.curves import VALIDATION_LOG
-from encoder_tools.mini.dataset import Batch, CropSampler
+from encoder_tools.mini.config import TrainConfig
 from encoder_tools.mini.export import load_checkpoint, write_model
-from encoder_tools.mini.losses import answer_loss, edge_loss, true_iou
-from encoder_tools.mini.network import MiniNet, normalise
-from encoder_tools.mini.simulation import SimulatedUser
-from encoder_tools.mini.sources import data_folder, load_scenes
-from encoder_tools.mini.validation import ValidationSet
+from encoder_tools.mini.sources import data_folder
+from encoder_tools.mini.trainer import BEST, CHECKPOINT, Trainer
 from geosam_es.errors import GeoSamError, ModelError, OutputError
 
 MALLOC = {
@@ -38,279 +29,30 @@ MALLOC = {
     "MALLOC_TOP_PAD_": "268435456",
     "MALLOC_ARENA_MAX": "1",
 }
-CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 EXPORT_FOLDER = "model"
-LOG_FIELDS = ("step", "seconds", "learning_rate", "size", "loss", "edge", "iou_first", "iou_last")
 
 
-class Trainer:
-    """One process of a training run.
-
-    Parameters
-    ----------
-    config : TrainConfig
-    data, out : Path
-        Training imagery; folder of checkpoint and log.
-    minutes : float or None
-        Time after which the learning rate has fallen to zero and the run ends, if the steps have not ended
-        it before. Counted over all sittings of a resumed run.
-    rank : int
-        Number of this process.
-    """
-
-    def __init__(self, config: TrainConfig, data: Path, out: Path, minutes: float | None, rank: int) -> None:
-        self.config, self.out, self.minutes, self.rank = config, out, minutes, rank
-        torch.manual_seed(config.seed)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.net = MiniNet().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = MiniNet().to(self.device)
-        self.average.load_state_dict(self.net.state_dict())
-        decayed = [p for p in self.net.parameters() if p.ndim > 1]
-        plain = [p for p in self.net.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=config.learning_rate,
-            betas=(0.9, 0.98),
-        )
-        self.step = 0
-        self.spent = 0.0
-        self.best, self.since_best = 0.0, 0
-        self.frozen = False
-        if (out / CHECKPOINT).is_file():
-            self._load(out / CHECKPOINT)
-        seed = (config.seed, rank, self.step)
-        self.sampler = CropSampler(load_scenes(data, config.seed), config.source_shares, seed)
-        self.validation = ValidationSet(data, rank, dist.get_world_size() if dist.is_initialized() else 1)
-        self.begun = time.monotonic() - self.spent
-
-    def _load(self, path: Path) -> None:
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.net.load_state_dict(state["net"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.spent = int(state["step"]), float(state["seconds"])
-        self.best, self.since_best = float(state["best"]), int(state["since_best"])
-        if self.rank == 0:
-            for name in ("log.csv", VALIDATION_LOG):
-                _forget_after(self.out / name, self.step)
-
-    def _save(self, name: str = CHECKPOINT) -> None:
-        state = {
-            "net": self.net.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "seconds": time.monotonic() - self.begun,
-            "best": self.best,
-            "since_best": self.since_best,
-        }
-        partial = self.out / f"{name}.part"
-        torch.save(state, partial)
-        partial.replace(self.out / name)
-
-    def progress(self) -> float:
-        """Return how much of the run is done, 0 to 1, by steps or by time."""
-        done = self.step / self.config.steps
-        if self.minutes is not None:
-            done = max(done, (time.monotonic() - self.begun) / (60.0 * self.minutes))
-        return min(1.0, done)
-
-    def run(self) -> None:
-        """Train to the end."""
-        progress = self._share_progress()
-        started_by = parent_process()
-        while progress < 1.0 and self.since_best < self.config.patience:
-            if started_by is not None and not started_by.is_alive():
-                raise SystemExit("the command that started this training has ended")
-            if not self.frozen:
-                self.net.train()
-                if progress >= self.config.freeze_norm_at:
-                    self._freeze_norm()
-            rate = self._set_rate(progress)
-            plan = self._plan()
-            numbers = self._step(plan)
-            self.step += 1
-            progress = self._share_progress()
-            ending = progress >= 1.0
-            if ending or self.step % self.config.validate_every == 0:
-                self._validate()
-            if self.rank == 0:
-                self._log(rate, plan, numbers)
-                if ending or self.step % self.config.checkpoint_every == 0:
-                    self._save()
-
-    def _validate(self) -> None:
-        """Look at held-out imagery with the averaged weights, and keep them if they are the best so far."""
-        found = self.validation.measure(self.average)
-        if not found:
-            return
-        score = float(np.mean(list(found.values())))
-        better = score > self.best
-        self.best, self.since_best = (score, 0) if better else (self.best, self.since_best + 1)
-        if self.rank != 0:
-            return
-        if better:
-            self._save(BEST)
-        path = self.out / VALIDATION_LOG
-        fresh = not path.is_file()
-        with path.open("a", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            if fresh:
-                writer.writerow(["step", "seconds", *found])
-            seconds = time.monotonic() - self.begun
-            writer.writerow([self.step, f"{seconds:.1f}", *(f"{value:.4f}" for value in found.values())])
-
-    def _share_progress(self) -> float:
-        value = torch.tensor([self.progress()])
-        if dist.is_initialized():
-            dist.broadcast(value, 0)
-        return float(value)
-
-    def _freeze_norm(self) -> None:
-        """Average the running statistics of all processes and keep them from now on."""
-        self.frozen = True
-        for module in self.net.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-                for buffer in (module.running_mean, module.running_var):
-                    if buffer is not None and dist.is_initialized():
-                        dist.all_reduce(buffer)
-                        buffer /= dist.get_world_size()
-
-    def _set_rate(self, progress: float) -> float:
-        warm = min(1.0, (self.step + 1) / self.config.warm_up_steps)
-        rate = self.config.learning_rate * warm * (0.5 + 0.5 * float(np.cos(np.pi * progress)))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        return rate
-
-    def _plan(self) -> CropPlan:
-        """Draw the crop shape, the same in every process."""
-        plans = self.config.late_plans if self.frozen else self.config.early_plans
-        shares = np.array([plan.share for plan in plans])
-        rng = np.random.default_rng([self.config.seed, self.step])
-        return plans[int(rng.choice(len(plans), p=shares / shares.sum()))]
-
-    def _step(self, plan: CropPlan) -> dict[str, float]:
-        batch = self.sampler.batch(plan)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            loss, numbers = self._loss(batch, plan)
-        self.optimizer.zero_grad(set_to_none=False)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._average_gradients()
-        norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip_norm)
-        if torch.isfinite(norm):
-            self.optimizer.step()
-        self._update_average()
-        return numbers
-
-    def _loss(self, batch: Batch, plan: CropPlan) -> tuple[Tensor, dict[str, float]]:
-        """Run all rounds of prompts on one batch."""
-        rng = self.sampler.rng
-        images = torch.from_numpy(batch.images).to(self.device)
-        packed = self.net.encoder(normalise(images).contiguous(memory_format=torch.channels_last))
-        edges = self.net.encoder.edge_logits(packed).float()
-        edge = edge_loss(
-            edges,
-            torch.from_numpy(batch.edges).to(self.device),
-            torch.from_numpy(batch.edge_weight).to(self.device),
-        )
-        context = tuple(part.repeat_interleave(plan.objects, 0) for part in self.net.decoder.context(packed))
-        user = SimulatedUser(batch.masks, rng)
-        truth = torch.from_numpy(batch.masks).to(self.device, torch.float32)[:, None]
-        count = len(batch.masks)
-        previous = torch.zeros_like(truth)
-        has_mask = torch.zeros(count, device=self.device)
-        rounds = int(rng.choice([2, 3, 4], p=[0.5, 0.3, 0.2]))
-        total = 0.3 * edge
-        ious = []
-        for turn in range(rounds):
-            coords, labels = (torch.from_numpy(part).to(self.device) for part in user.points())
-            masks, scores, coarse = self.net.decoder(context, coords, labels, previous, has_mask)
-            ambiguous = torch.from_numpy(user.single_click.astype(np.float32)).to(self.device)
-            total = total + answer_loss(masks, scores, coarse, truth, ambiguous) / rounds
-            with torch.no_grad():
-                shown = _shown(masks, scores, truth, ambiguous, rng)
-                previous = masks[torch.arange(count), shown][:, None].detach()
-                ious.append(float(true_iou(previous, truth).mean()))
-                if turn + 1 < rounds:
-                    user.correct((previous[:, 0] > 0).cpu().numpy())
-            has_mask = torch.from_numpy((rng.random(count) < 0.9).astype(np.float32)).to(self.device)
-        numbers = {
-            "loss": float(total.detach()),
-            "edge": float(edge.detach()),
-            "iou_first": ious[0],
-            "iou_last": ious[-1],
-        }
-        return total, numbers
-
-    def _average_gradients(self) -> None:
-        if not dist.is_initialized():
-            return
-        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        dist.all_reduce(flat)
-        flat /= dist.get_world_size()
-        offset = 0
-        for gradient in gradients:
-            gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
-            offset += gradient.numel()
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        decay = min(self.config.ema_decay, (self.step + 1) / (self.step + 10))
-        state = self.net.state_dict()
-        for name, value in self.average.state_dict().items():
-            if value.dtype.is_floating_point:
-                value.lerp_(state[name], 1.0 - decay)
-
-    def _log(self, rate: float, plan: CropPlan, numbers: dict[str, float]) -> None:
-        path = self.out / "log.csv"
-        fresh = not path.is_file()
-        with path.open("a", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            if fresh:
-                writer.writerow(LOG_FIELDS)
-            seconds = time.monotonic() - self.begun
-            row = [self.step, f"{seconds:.1f}", f"{rate:.2e}", plan.size]
-            writer.writerow(row + [f"{numbers[name]:.4f}" for name in LOG_FIELDS[4:]])
-        if self.step % 20 == 0:
-            print(
-                f"step {self.step}  {seconds / 60:.1f} min  "
-                + "  ".join(f"{name} {value:.3f}" for name, value in numbers.items()),
-                flush=True,
-            )
-
-
-def _forget_after(log: Path, step: int) -> None:
-    """Drop the rows of steps that were taken after the checkpoint which a run goes on from."""
-    if log.is_file():
-        header, *rows = log.read_text(encoding="utf-8").splitlines()
-        kept = [row for row in rows if int(row.split(",")[0]) <= step]
-        log.write_text("\n".join([header, *kept, ""]), encoding="utf-8")
-
-
-def _shown(masks: Tensor, scores: Tensor, truth: Tensor, ambiguous: Tensor, rng: np.random.Generator) -> Tensor:
-    """Return the mask (B,) a user goes on with: of an ambiguous click a candidate, else the single mask."""
-    by_score = scores[:, 1:].argmax(1)
-    by_truth = true_iou(masks[:, 1:], truth).argmax(1)
-    pick = torch.from_numpy(rng.random(len(masks)) < 0.6).to(masks.device)
-    candidate = torch.where(pick, by_score, by_truth) + 1
-    return torch.where(ambiguous > 0, candidate, torch.zeros_like(candidate))
-
-
-def _work(rank: int, world: int, config: TrainConfig, data: str, out: str, minutes: float | None) -> None:
+def _work(
+    rank: int, world: int, config: TrainConfig, data: str, out: str, minutes: float | None, begin_with: str | None
+) -> None:
     if world > 1 or not torch.cuda.is_available():
         torch.set_num_threads(1)
     if world > 1:
         rendezvous = Path(out) / f"rendezvous-{os.getppid()}"
         dist.init_process_group("gloo", init_method=rendezvous.as_uri(), rank=rank, world_size=world)
-    Trainer(config, Path(data), Path(out), minutes, rank).run()
+    start = None if begin_with is None else Path(begin_with)
+    Trainer(config, Path(data), Path(out), minutes, rank, start).run()
     if world > 1:
         dist.destroy_process_group()
 
 
-def run_training(data: Path | None, out: Path, minutes: float | None = None, config: TrainConfig | None = None) -> Path:
+def run_training(
+    data: Path | None,
+    out: Path,
+    minutes: float | None = None,
+    config: TrainConfig | None = None,
+    begin_with: Path | None = None,
+) -> Path:
     """Train, resuming from a checkpoint in `out` if there is one, and export the result.
 
     Parameters
@@ -322,14 +64,28 @@ def run_training(data: Path | None, out: Path, minutes: float | None = None, con
     minutes : float, optional
         Time limit; without it the run takes ``config.steps`` steps.
     config : TrainConfig, optional
+    begin_with : Path, optional
+        Checkpoint of an earlier run to begin with: a further sitting, with a learning rate that rises again. Batch
+        normalisation keeps the statistics that it has.
 
     Returns
     -------
     Path
         The folder of the exported ONNX files.
+
+    Raises
+    ------
+    ModelError
+        If the time is not positive, or there is no checkpoint to begin with.
+    OutputError
+        If `out` cannot be written to.
     """
     chosen = config or TrainConfig()
     folder = data_folder(data)
+    if begin_with is not None:
+        if not begin_with.is_file():
+            raise ModelError(f"no checkpoint '{begin_with}' to begin with", "name a checkpoint.pt or best.pt")
+        chosen = dataclasses.replace(chosen, freeze_norm_at=0.0)
     if minutes is not None and minutes <= 0:
         raise ModelError(f"cannot train for {minutes} minutes", "give a positive number")
     try:
@@ -339,7 +95,8 @@ def run_training(data: Path | None, out: Path, minutes: float | None = None, con
         raise OutputError(f"cannot write to '{out}' ({error.strerror})", "choose another --out") from error
     world = 1 if torch.cuda.is_available() else max(1, min(chosen.processes, os.cpu_count() or 1))
     os.environ.update(MALLOC)
-    arguments = (world, chosen, str(folder.resolve()), str(out.resolve()), minutes)
+    start = None if begin_with is None else str(begin_with.resolve())
+    arguments = (world, chosen, str(folder.resolve()), str(out.resolve()), minutes, start)
     spawn(_work, args=arguments, nprocs=world)  # type: ignore[no-untyped-call]
     best = out / BEST
     net, trained = load_checkpoint(best if best.is_file() else out / CHECKPOINT)
@@ -353,9 +110,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint, log and ONNX files")
     parser.add_argument("--minutes", type=float, help="time limit in minutes, over all sittings")
+    parser.add_argument("--begin-with", type=Path, help="checkpoint of an earlier run whose weights are the first ones")
+    parser.add_argument("--learning-rate", type=float, help="highest learning rate (default: that of config.py)")
     options = parser.parse_args()
+    config = TrainConfig()
+    if options.learning_rate is not None:
+        config = dataclasses.replace(config, learning_rate=options.learning_rate)
     try:
-        print(f"trained: {run_training(options.data, options.out, options.minutes)}")
+        made = run_training(options.data, options.out, options.minutes, config, options.begin_with)
+        print(f"trained: {made}")
     except GeoSamError as error:
         parser.exit(2, f"error: {error.user_message}\n")
 

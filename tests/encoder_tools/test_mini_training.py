@@ -14,16 +14,16 @@ pytest.importorskip("onnx")
 
 from encoder_tools.mini.config import CropPlan, TrainConfig  # noqa: E402
 from encoder_tools.mini.curves import draw, read_log, smooth  # noqa: E402
-from encoder_tools.mini.dataset import CropSampler  # noqa: E402
+from encoder_tools.mini.dataset import CropSampler, _object_shares  # noqa: E402
 from encoder_tools.mini.evaluate import OnnxMini, evaluate  # noqa: E402
 from encoder_tools.mini.export import load_checkpoint, write_model  # noqa: E402
-from encoder_tools.mini.losses import answer_loss, attention, mask_losses, true_iou, widen  # noqa: E402
+from encoder_tools.mini.losses import answer_loss, attention, mask_losses, regret, true_iou, widen  # noqa: E402
 from encoder_tools.mini.network import MiniNet, normalise  # noqa: E402
-from encoder_tools.mini.prompt_maps import box_window, click_maps, split_prompts  # noqa: E402
 from encoder_tools.mini.prompts import bounding_box, correction, deepest_cell, depth, jitter_box  # noqa: E402
 from encoder_tools.mini.simulation import SimulatedUser  # noqa: E402
 from encoder_tools.mini.sources import Scene, burn, data_folder, make_scene, synthetic_scenes  # noqa: E402
-from encoder_tools.mini.train import Trainer  # noqa: E402
+from encoder_tools.mini.train import run_training  # noqa: E402
+from encoder_tools.mini.trainer import Trainer  # noqa: E402
 from encoder_tools.synthetic import synthetic_orthophoto  # noqa: E402
 from geosam_es.errors import ModelError, RasterError  # noqa: E402
 
@@ -110,16 +110,6 @@ def test_jittered_boxes_stay_boxes() -> None:
         assert abs(y1 - 120) < 18
 
 
-def test_prompt_maps_peak_at_clicks_and_fill_boxes() -> None:
-    coords = torch.tensor([[[26.0, 18.0], [58.0, 50.0], [50.0, 30.0]]])
-    prompts = split_prompts(coords, torch.tensor([[2.0, 3.0, 1.0]]))
-    window = box_window(prompts, (16, 16), 4, 1.0)
-    assert float(window.sum()) * 16 == pytest.approx(32 * 32, rel=1e-4)
-    clicks = click_maps(prompts, (16, 16), 4, (6.0,))
-    assert int(clicks[0, 0].argmax()) == 7 * 16 + 12
-    assert float(clicks[0, 1].max()) == 0.0
-
-
 def test_a_simulated_user_clicks_where_it_is_wrong() -> None:
     masks = np.zeros((12, 40, 40), dtype=bool)
     masks[:, 10:30, 12:28] = True
@@ -149,6 +139,23 @@ def test_crops_are_reproducible_and_hold_their_objects(scene: Scene) -> None:
     assert first.masks.shape == (6, 32, 32)
     assert first.masks.any((1, 2)).all()
     assert first.edges.shape == (2, 1, 32, 32)
+
+
+def test_slender_fields_are_drawn_more_often() -> None:
+    ids = np.zeros((200, 200), dtype=np.int32)
+    ids[10:60, 10:60] = 1
+    for row in range(100, 190):
+        ids[row, row : row + 10] = 2  # a slanting strip, which fills little of its box
+    image = np.zeros((200, 200, 3), dtype=np.uint8)
+    first, second = _object_shares(make_scene("fields", image, ids))
+    assert second == pytest.approx(3 * first)
+    assert _object_shares(make_scene("buildings", image, ids)).tolist() == [0.5, 0.5]
+
+
+def test_regret_is_what_the_choice_of_the_score_loses() -> None:
+    reached = torch.tensor([[0.2, 0.9, 0.5]])
+    assert float(regret(torch.tensor([[0.1, 0.9, 0.3]]), reached)) == pytest.approx(0.0, abs=1e-3)
+    assert float(regret(torch.tensor([[0.9, 0.1, 0.3]]), reached)) == pytest.approx(0.7, abs=1e-3)
 
 
 def test_losses_prefer_the_truth() -> None:
@@ -194,7 +201,7 @@ def test_a_damaged_checkpoint_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_a_run_trains_stops_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: Scene) -> None:
-    monkeypatch.setattr("encoder_tools.mini.train.load_scenes", lambda *_: [scene])
+    monkeypatch.setattr("encoder_tools.mini.trainer.load_scenes", lambda *_: [scene])
     plan = (CropPlan(64, 1, 2, 1.0),)
     config = TrainConfig(steps=2, warm_up_steps=1, early_plans=plan, late_plans=plan, checkpoint_every=1)
     before = torch.get_num_threads()
@@ -213,6 +220,24 @@ def test_a_run_trains_stops_and_resumes(tmp_path: Path, monkeypatch: pytest.Monk
     assert read_log(tmp_path / "log.csv")["step"].tolist() == [1.0, 2.0, 3.0]
     assert all(torch.isfinite(parameter).all() for parameter in net.parameters())
     assert len((tmp_path / "log.csv").read_text(encoding="utf-8").splitlines()) == 4
+
+
+def test_a_further_sitting_begins_with_the_weights_of_an_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: Scene
+) -> None:
+    monkeypatch.setattr("encoder_tools.mini.trainer.load_scenes", lambda *_: [scene])
+    earlier = MiniNet().state_dict()
+    name = "decoder.in16.conv.weight"
+    whole = earlier[name]
+    earlier[name] = whole[:, :27].clone()  # a network whose maps were fewer
+    torch.save({"average": earlier}, tmp_path / "earlier.pt")
+    trainer = Trainer(TrainConfig(), tmp_path, tmp_path, None, 0, tmp_path / "earlier.pt")
+    for weights in (trainer.net.state_dict(), trainer.average.state_dict()):
+        assert torch.equal(weights[name][:, :27], whole[:, :27])
+        assert not weights[name][:, 27:].any()
+        assert torch.equal(weights["encoder.out4.conv.weight"], earlier["encoder.out4.conv.weight"])
+    with pytest.raises(ModelError, match="begin with"):
+        run_training(tmp_path, tmp_path, begin_with=tmp_path / "nowhere.pt")
 
 
 def test_synthetic_training_scenes_have_objects() -> None:
@@ -241,7 +266,7 @@ def test_curves_are_drawn_from_the_log(tmp_path: Path) -> None:
 
 
 def test_a_run_without_progress_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: Scene) -> None:
-    monkeypatch.setattr("encoder_tools.mini.train.load_scenes", lambda *_: [scene])
+    monkeypatch.setattr("encoder_tools.mini.trainer.load_scenes", lambda *_: [scene])
     plan = (CropPlan(64, 1, 2, 1.0),)
     config = TrainConfig(steps=50, early_plans=plan, late_plans=plan, validate_every=1, patience=2)
     trainer = Trainer(config, tmp_path, tmp_path, None, 0)
