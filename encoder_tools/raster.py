@@ -98,19 +98,18 @@ class RasterioFile:
         has_types = len({self._header.bands[index - 1].dtype for index in indexes}) > 1
         parts = [[index] for index in indexes] if has_types else [indexes]
         try:
-            return np.concatenate(
-                [
-                    self._dataset.read(
-                        part,
-                        window=rasterio.windows.Window(*window),
-                        out_shape=(len(part), *shape),
-                        resampling=Resampling.average if average else Resampling.nearest,
-                    )
-                    for part in parts
-                ]
-            )
+            read = [
+                self._dataset.read(
+                    part,
+                    window=rasterio.windows.Window(*window),
+                    out_shape=(len(part), *shape),
+                    resampling=Resampling.average if average else Resampling.nearest,
+                )
+                for part in parts
+            ]
         except RasterioError as error:
             raise OSError(str(error)) from error
+        return read[0] if len(read) == 1 else np.concatenate(read)
 
     def read_masks(self, bands: Sequence[int], window: Window, shape: tuple[int, int]) -> NDArray[np.uint8]:
         """Read the masks of bands; see `RasterFile.read_masks`."""

@@ -17,6 +17,8 @@ __all__ = ["Stretch", "percentile_limits"]
 
 DEFAULT_PERCENTILES = (2.0, 98.0)
 
+_STRIP_PIXELS = 1 << 16
+
 
 @dataclass(frozen=True)
 class Stretch:
@@ -44,18 +46,12 @@ class Stretch:
         -------
         uint8 (H, W, 3)
         """
-        if self.limits is None:
-            image = np.ascontiguousarray(np.moveaxis(bands, 0, -1).astype(np.uint8, copy=False))
-        else:
-            image = np.empty((*bands.shape[1:], len(bands)), dtype=np.uint8)
-            for index, (low, high) in enumerate(self.limits):
-                # Wide enough for the band's own values: float32 for 16-bit integers, float64 for 32-bit ones.
-                band = bands[index].astype(np.result_type(bands.dtype, np.float32), copy=False)
-                # The nodata value of a float band may be the largest there is.
-                with np.errstate(over="ignore"):
-                    scaled = (band - low) * (255.0 / (high - low))
-                # NaN survives clipping and has no integer value; the fill replaces it anyway.
-                image[..., index] = np.nan_to_num(np.clip(np.rint(scaled), 0, 255), copy=False)
+        image = np.empty((*bands.shape[1:], len(bands)), dtype=np.uint8)
+        for index, band in enumerate(bands):
+            if self.limits is None:
+                image[..., index] = band
+            else:
+                _stretch_band(band, *self.limits[index], image[..., index])
         if not valid.all():
             image[~valid] = np.asarray(fill, dtype=np.uint8)
         return image
@@ -70,6 +66,26 @@ class Stretch:
         if value is None:
             return cls()
         return cls(tuple((float(low), float(high)) for low, high in value))
+
+
+def _stretch_band(band: NDArray[Any], low: float, high: float, out: NDArray[np.uint8]) -> None:
+    """Stretch (H, W) into ``out``, in strips whose numbers stay in the processor's cache."""
+    rows = max(1, _STRIP_PIXELS // max(1, band.shape[1]))
+    # Wide enough for the band's own values: float32 for 16-bit integers, float64 for 32-bit ones.
+    strip = np.empty((min(rows, len(band)), band.shape[1]), np.result_type(band.dtype, np.float32))
+    # The nodata value of a float band may be the largest there is.
+    with np.errstate(over="ignore"):
+        for start in range(0, len(band), rows):
+            part = band[start : start + rows]
+            scaled = strip[: len(part)]
+            np.subtract(part, low, out=scaled, dtype=strip.dtype)
+            np.multiply(scaled, 255.0 / (high - low), out=scaled)
+            np.rint(scaled, out=scaled)
+            np.clip(scaled, 0, 255, out=scaled)
+            if part.dtype.kind == "f":
+                # NaN survives clipping and has no integer value; the fill replaces it anyway.
+                scaled[np.isnan(scaled)] = 0
+            out[start : start + rows] = scaled
 
 
 def percentile_limits(

@@ -7,24 +7,27 @@ and is what the embedded model uses; the torch encoders live in `encoder_tools`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
-from .runtime import OnnxGraph
+from .runtime import OnnxGraph, available_cores
 
-__all__ = ["FILL_RGB", "TILE_SIZE", "Encoder", "ModelInfo", "OnnxEncoder", "read_model_info"]
+__all__ = ["FILL_RGB", "TILE_SIZE", "Encoder", "ModelInfo", "OnnxEncoder", "SplittableEncoder", "read_model_info"]
 
 ENCODER_FILE = "encoder.onnx"
 MODEL_FILE = "model.json"
 
 TILE_SIZE = 1024
 """Height and width in pixels of every tile an encoder takes."""
+
+_MOST_SIDE_BY_SIDE = 4
+_LIGHT_BYTES = 64 << 20
 
 FILL_RGB = (124, 116, 104)
 """Colour of padding and of pixels without data: SAM's pixel mean, zero after its normalisation."""
@@ -90,6 +93,18 @@ class Encoder(Protocol):
         ...
 
 
+@runtime_checkable
+class SplittableEncoder(Protocol):
+    """An encoder that gets more tiles done by several of it, each on some of the cores, than by one on all."""
+
+    def split(self) -> Sequence[Encoder]:
+        """Return encoders that give what this one gives, to be run side by side; alone where there is nothing to gain.
+
+        The cores of this one are shared out among them.
+        """
+        ...
+
+
 class OnnxEncoder:
     """An encoder that runs an ONNX file on onnxruntime.
 
@@ -107,8 +122,11 @@ class OnnxEncoder:
     """
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
+        self._folder = folder
+        self._threads = threads or available_cores()
+        self._parts: list[Encoder] = []
         self._info = read_model_info(folder)
-        self._graph = OnnxGraph(folder / ENCODER_FILE, threads)
+        self._graph = OnnxGraph(folder / ENCODER_FILE, self._threads)
         missing = set(self._info.features) - set(self._graph.outputs)
         if missing or list(self._graph.inputs) != ["images"]:
             raise ModelError(
@@ -127,6 +145,25 @@ class OnnxEncoder:
     def default_batch_size(self) -> int:
         """Tiles at a time: batches bring nothing on a CPU."""
         return 1
+
+    def split(self) -> Sequence[Encoder]:
+        """Share the cores out, if the model is a light one; see `SplittableEncoder`.
+
+        A thread of its own for each tile waits for no other, so reading and writing beside it cost no more than the
+        time they take. A heavy model fills all cores with each product, and the memory with each tile.
+        """
+        count = min(self._threads, _MOST_SIDE_BY_SIDE)
+        if count < 2 or self._graph.path.stat().st_size > _LIGHT_BYTES:
+            return [self]
+        if not self._parts:
+            # Kept, because the first run of each takes memory from the system, which costs as much as half a tile.
+            part = OnnxEncoder(self._folder, self._threads // count)
+            more = self._threads // count > 1
+            self._parts = [
+                part,
+                *(OnnxEncoder(self._folder, part._threads) if more else part for _ in range(count - 1)),
+            ]
+        return self._parts
 
     def encode(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """Encode a batch of tiles; see `Encoder.encode`."""

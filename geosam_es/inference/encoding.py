@@ -1,7 +1,8 @@
 """Encoding a raster into a store: read | encode | write, overlapped, so that the device never waits.
 
-Reader threads keep a bounded number of tiles ahead of the device, batches are encoded in the calling thread, and
-writer threads put the features on disk. Memory does not depend on the size of the raster. The command line and QGIS
+Reader threads keep a bounded number of tiles ahead of the device, batches are encoded one after the other or, by an
+encoder that can be split, side by side, and writer threads put the features on disk. Memory does not depend on the size
+of the raster. The command line and QGIS
 share everything here; they differ in what reads the raster and in who watches the progress.
 """
 
@@ -10,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Protocol
+from queue import SimpleQueue
+from typing import Protocol
 
 import numpy as np
 import shapely
@@ -28,7 +30,8 @@ from ..core.radiometry import Stretch
 from ..core.window import Window
 from ..errors import StoreError
 from ..store import StoreMetadata, StoreWriter
-from .encoder import TILE_SIZE, Encoder
+from .encoder import TILE_SIZE, Encoder, SplittableEncoder
+from .half import to_half
 from .raster import RasterTile, TiledRaster
 from .stretch import decide_stretch
 
@@ -43,9 +46,16 @@ __all__ = [
 ]
 
 READERS = 2
+"""At most: each has blocks of the file in a cache of its own, so that one decodes less than two do."""
+
 WRITERS = 2
 
+_WORTH_SPLITTING = 4
+"""Batches for each part of a split encoder; with fewer, making the parts costs more than they save."""
+
 ProgressCallback = Callable[[int, int], None]
+
+_Features = dict[str, NDArray[np.float32]]
 
 
 class RasterSource(Protocol):
@@ -208,6 +218,8 @@ class _Run:
         self.progress = progress
         self.encoded = self.skipped = self.resumed = 0
         self._total = len(tiles)
+        self._encoders: SimpleQueue[Encoder] = SimpleQueue()
+        self._encoding: deque[tuple[list[Tile], Future[_Features]]] = deque()
         self._skipping: deque[Future[None]] = deque()
         self._writing: deque[Future[None]] = deque()
 
@@ -217,26 +229,46 @@ class _Run:
         self.resumed = self._total - len(todo)
         self._report()
         with ExitStack() as stack:
-            readers = stack.enter_context(ThreadPoolExecutor(READERS, "read"))
+            readers = [stack.enter_context(ThreadPoolExecutor(1, "read")) for _ in range(READERS)]
             writers = stack.enter_context(ThreadPoolExecutor(WRITERS, "write"))
-            stack.callback(readers.shutdown, cancel_futures=True)
-            self._overlap(todo, readers, writers)
+            encoders = self._split(len(todo))
+            for encoder in encoders:
+                self._encoders.put(encoder)
+            workers = stack.enter_context(ThreadPoolExecutor(len(encoders), "encode"))
+            for pool in (*readers, workers):
+                stack.callback(pool.shutdown, cancel_futures=True)
+            self._overlap(todo, readers, workers if len(encoders) > 1 else None, writers)
         return EncodeReport(self.encoded, self.skipped, self.resumed, time.perf_counter() - started)
 
-    def _overlap(self, todo: Sequence[Tile], readers: ThreadPoolExecutor, writers: ThreadPoolExecutor) -> None:
+    def _split(self, tiles: int) -> Sequence[Encoder]:
+        if isinstance(self.encoder, SplittableEncoder) and tiles >= _WORTH_SPLITTING * self.plan.batch_size:
+            return self.encoder.split()
+        return [self.encoder]
+
+    def _overlap(
+        self,
+        todo: Sequence[Tile],
+        readers: Sequence[ThreadPoolExecutor],
+        workers: ThreadPoolExecutor | None,
+        writers: ThreadPoolExecutor,
+    ) -> None:
         size = self.plan.batch_size
+        side_by_side = self._encoders.qsize()
         batch: list[tuple[Tile, NDArray[np.uint8]]] = []
-        for tile, read in self._read_ahead(todo, readers, ahead=2 * size + READERS):
+        for tile, read in self._read_ahead(todo, readers, ahead=(1 + side_by_side) * size + READERS):
             if read is None or not read.has_data:
                 self._skipping.append(writers.submit(self.writer.skip, tile))
             else:
                 batch.append((tile, read.image))
             if len(batch) == size:
-                self._encode(batch, writers)
+                self._encode(batch, workers)
+                # One more than run waits its turn, so that none of them waits for this thread.
+                self._collect(side_by_side if workers else 0, writers)
                 batch = []
             self._settle(2 * size + WRITERS)
         if batch:
-            self._encode(batch, writers)
+            self._encode(batch, workers)
+        self._collect(0, writers)
         self._settle(0)
 
     def _settle(self, most: int) -> None:
@@ -251,24 +283,60 @@ class _Run:
             self._report()
 
     def _read_ahead(
-        self, todo: Sequence[Tile], readers: ThreadPoolExecutor, ahead: int
+        self, todo: Sequence[Tile], readers: Sequence[ThreadPoolExecutor], ahead: int
     ) -> Iterator[tuple[Tile, RasterTile | None]]:
         waiting: deque[tuple[Tile, Future[RasterTile] | None]] = deque()
-        for tile in todo:
-            future = readers.submit(self.plan.read, tile) if self.plan.is_wanted(tile) else None
-            waiting.append((tile, future))
-            if len(waiting) > ahead:
-                first, done = waiting.popleft()
-                yield first, done.result() if done else None
-        while waiting:
-            first, done = waiting.popleft()
-            yield first, done.result() if done else None
+        used = 1
 
-    def _encode(self, batch: Sequence[tuple[Tile, NDArray[np.uint8]]], writers: ThreadPoolExecutor) -> None:
-        features = self.encoder.encode(np.stack([image for _, image in batch]))
-        for index, (tile, _) in enumerate(batch):
-            maps: dict[str, NDArray[Any]] = {name: values[index] for name, values in features.items()}
-            self._writing.append(writers.submit(self.writer.write, tile, maps))
+        def take() -> tuple[Tile, RasterTile | None]:
+            nonlocal used
+            tile, future = waiting.popleft()
+            if future is None:
+                return tile, None
+            if not future.done() and tile != todo[0]:
+                # Reading is what takes the time.
+                used = len(readers)
+            return tile, future.result()
+
+        for index, tile in enumerate(todo):
+            reader = readers[index % used]
+            waiting.append((tile, reader.submit(self.plan.read, tile) if self.plan.is_wanted(tile) else None))
+            if len(waiting) > ahead:
+                yield take()
+        while waiting:
+            yield take()
+
+    def _encode(self, batch: Sequence[tuple[Tile, NDArray[np.uint8]]], workers: ThreadPoolExecutor | None) -> None:
+        tiles = [tile for tile, _ in batch]
+        images = batch[0][1][None] if len(batch) == 1 else np.stack([image for _, image in batch])
+        if workers is not None:
+            self._encoding.append((tiles, workers.submit(self._encode_images, images)))
+            return
+        done: Future[_Features] = Future()
+        done.set_result(self._encode_images(images))
+        self._encoding.append((tiles, done))
+
+    def _encode_images(self, images: NDArray[np.uint8]) -> _Features:
+        encoder = self._encoders.get()
+        try:
+            return encoder.encode(images)
+        finally:
+            self._encoders.put(encoder)
+
+    def _collect(self, most: int, writers: ThreadPoolExecutor) -> None:
+        """Hand on what is encoded, waiting until no more than ``most`` batches are on the way."""
+        while len(self._encoding) > most:
+            tiles, future = self._encoding.popleft()
+            features = future.result()
+            for index, tile in enumerate(tiles):
+                maps = {name: values[index] for name, values in features.items()}
+                self._writing.append(writers.submit(self._write, tile, maps))
+
+    def _write(self, tile: Tile, features: Mapping[str, NDArray[np.float32]]) -> None:
+        if self.plan.metadata.dtype == "float16":
+            self.writer.write(tile, {name: to_half(values) for name, values in features.items()})
+        else:
+            self.writer.write(tile, features)
 
     def _report(self) -> None:
         if self.progress is not None:

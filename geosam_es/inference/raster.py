@@ -168,12 +168,12 @@ class TiledRaster(ABC):
     def read_tile(self, window: Window, scale: int, stretch: Stretch) -> RasterTile:
         """Read a tile as the encoders take it; see `read_bands` for the parameters and errors."""
         bands, valid = self.read_bands(window, scale)
-        image = np.empty((TILE_SIZE, TILE_SIZE, 3), dtype=np.uint8)
-        image[:] = FILL_RGB
-        image[: window.height, : window.width] = stretch.apply(bands, valid, FILL_RGB)
-        seen = bands[:, valid]
-        has_data = bool(seen.size) and bool((seen != seen.flat[0]).any())
-        return RasterTile(image, has_data)
+        image = stretch.apply(bands, valid, FILL_RGB)
+        if image.shape[:2] != (TILE_SIZE, TILE_SIZE):
+            seen, image = image, np.empty((TILE_SIZE, TILE_SIZE, 3), dtype=np.uint8)
+            image[:] = FILL_RGB
+            image[: window.height, : window.width] = seen
+        return RasterTile(image, _shows_something(bands, valid))
 
     def _file(self) -> RasterFile:
         """Return this thread's handle: GDAL's may not be shared."""
@@ -252,6 +252,14 @@ class TiledRaster(ABC):
             col=native.col_off,
             row=native.row_off,
         )
+
+
+def _shows_something(bands: NDArray[Any], valid: NDArray[np.bool_]) -> bool:
+    """Tell whether pixels with data have more than one value."""
+    if valid.all():
+        return bool(bands.size) and bool(bands.min() != bands.max())
+    first = int(valid.argmax())
+    return bool(valid.flat[first]) and bool(((bands != bands[0].flat[first]) & valid).any())
 
 
 def _georeference(path: Path, header: RasterHeader) -> GeoTransform:

@@ -254,7 +254,12 @@ def level_name(level: int) -> str:
 
 def feature_chunk(root: Path, feature: str, tile: Tile) -> Path:
     """Return the file of one feature map of a tile."""
-    return root / level_name(tile.level) / feature / "c" / str(tile.row) / str(tile.col) / "0" / "0" / "0"
+    return root / feature_key(feature, tile)
+
+
+def feature_key(feature: str, tile: Tile) -> str:
+    """Return where `feature_chunk` is in the store; joining a path shows in the time that a tile takes to be read."""
+    return f"{level_name(tile.level)}/{feature}/c/{tile.row}/{tile.col}/0/0/0"
 
 
 def scale_name(feature: str) -> str:
@@ -264,7 +269,12 @@ def scale_name(feature: str) -> str:
 
 def scale_chunk(root: Path, feature: str, tile: Tile) -> Path:
     """Return the file of the scales of one feature map of a tile."""
-    return root / level_name(tile.level) / scale_name(feature) / "c" / str(tile.row) / str(tile.col) / "0"
+    return root / scale_key(feature, tile)
+
+
+def scale_key(feature: str, tile: Tile) -> str:
+    """Return where `scale_chunk` is in the store."""
+    return f"{level_name(tile.level)}/{scale_name(feature)}/c/{tile.row}/{tile.col}/0"
 
 
 def array_documents(grid: LevelGrid, features: Mapping[str, tuple[int, int, int]], dtype: str) -> dict[str, str]:

@@ -64,6 +64,7 @@ class StoreReader:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
+        self._folder = os.fspath(self.root)
         self.metadata: StoreMetadata = layout.read_metadata(self.root)
         self.pyramid: Pyramid = self.metadata.pyramid
         self._dtype = self._check_dtype()
@@ -168,18 +169,18 @@ class StoreReader:
         """
         features = {}
         for name, shape in self.metadata.features.items():
-            values = self._read_chunk(tile, layout.feature_chunk(self.root, name, tile), self._dtype, shape)
+            values = self._read_chunk(tile, layout.feature_key(name, tile), self._dtype, shape)
             if self.metadata.dtype == layout.INT8:
-                path = layout.scale_chunk(self.root, name, tile)
-                values = from_int8(values, self._read_chunk(tile, path, layout.SCALE_DTYPE, shape[:1]))
+                key = layout.scale_key(name, tile)
+                values = from_int8(values, self._read_chunk(tile, key, layout.SCALE_DTYPE, shape[:1]))
             features[name] = values[None]
         return features
 
-    def _read_chunk(self, tile: Tile, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    def _read_chunk(self, tile: Tile, key: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
         values = np.empty(shape, dtype)
+        path = f"{self._folder}/{key}"
         try:
-            # Unbuffered, as the file goes into the array in one piece.
-            with path.open("rb", buffering=0) as file:
+            with FileIO(path) as file:
                 found = os.fstat(file.fileno()).st_size
                 if found == values.nbytes:
                     _fill(file, values)
@@ -195,7 +196,7 @@ class StoreReader:
             raise StoreError(
                 "{path} has {count} values in place of {wanted}",
                 "delete it and encode with --resume",
-                path=path,
+                path=Path(path),
                 count=found // dtype.itemsize,
                 wanted=values.size,
             )
@@ -232,7 +233,7 @@ class StoreReader:
 
 
 def _fill(file: FileIO, values: NDArray[Any]) -> None:
-    rest = memoryview(values).cast("B")
+    rest = values.data.cast("B")
     while rest:
         count = file.readinto(rest)
         if not count:

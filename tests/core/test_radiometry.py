@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,6 +37,18 @@ def test_nan_never_reaches_the_image() -> None:
     image = Stretch(((0.0, 10.0),) * 3).apply(bands, np.isfinite(bands[0]), (9, 9, 9))
     assert image[0, 0].tolist() == [9, 9, 9]
     assert image[0, 1].tolist() == [128, 128, 128]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint32", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(1, 5), (130, 777), (3, 70_000)])
+def test_strips_give_what_the_whole_band_would(dtype: str, shape: tuple[int, int]) -> None:
+    limits = ((0.3, 205.7), (10.0, 120.123), (-5.5, 77.7))
+    bands = np.random.default_rng(0).uniform(0, 256, (3, *shape)).astype(dtype)
+    image = Stretch(limits).apply(bands, np.ones(shape, bool), (0, 0, 0))
+    assert image.flags.c_contiguous
+    for index, (low, high) in enumerate(limits):
+        exact = (bands[index].astype(np.result_type(dtype, np.float32)) - low) * (255.0 / (high - low))
+        np.testing.assert_array_equal(image[..., index], np.clip(np.rint(exact), 0, 255).astype(np.uint8))
 
 
 def test_percentiles_leave_outliers_out() -> None:

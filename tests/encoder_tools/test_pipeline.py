@@ -20,7 +20,7 @@ from encoder_tools.pipeline import EncodeOptions, EncodePlan, encode, estimate, 
 from encoder_tools.raster import Raster
 from geosam_es.core.grid import Tile
 from geosam_es.core.window import Window
-from geosam_es.errors import OutputError, RasterError, StoreError
+from geosam_es.errors import ModelError, OutputError, RasterError, StoreError
 from geosam_es.inference import encoding
 from geosam_es.inference.encoder import ModelInfo
 from geosam_es.inference.raster import RasterTile
@@ -209,6 +209,81 @@ def test_reading_encoding_and_writing_overlap(
     raster = CountingRaster(on_read=lambda window: read_ahead.release())
     encode(plan_of(raster), SampleEncoder(on_tile=on_tile), tmp_path / "s.zarr", decoder)
     assert all(waits) and len(waits) > 2
+
+
+class SplitEncoder(SampleEncoder):
+    """Counts how many of it run at a time."""
+
+    def __init__(self, parts: int, meter: Meter) -> None:
+        super().__init__(seconds=0.005)
+        self.parts, self.meter = parts, meter
+
+    def split(self) -> list[SplitEncoder]:
+        return [SplitEncoder(1, self.meter) for _ in range(self.parts)]
+
+    def encode(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        self.meter.add(1)
+        try:
+            return super().encode(images)
+        finally:
+            self.meter.add(-1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_parts_of_an_encoder_run_side_by_side_and_give_the_same(
+    tmp_path: Path, decoder: dict[str, Path], batch_size: int
+) -> None:
+    raster, meter = CountingRaster(), Meter()
+    plan = plan_of(raster, batch_size=batch_size)
+    report = encode(plan, SplitEncoder(3, meter), tmp_path / "split.zarr", decoder)
+    assert report.encoded == len(plan.pyramid) and (meter.now, meter.most) == (0, 3)
+    encode(plan, SampleEncoder(), tmp_path / "whole.zarr", decoder)
+    assert chunks(tmp_path / "split.zarr") == chunks(tmp_path / "whole.zarr")
+
+
+def test_tiles_do_not_pile_up_before_parts_of_an_encoder(tmp_path: Path, decoder: dict[str, Path]) -> None:
+    raster = CountingRaster()
+
+    class Slow(SplitEncoder):
+        def split(self) -> list[SplitEncoder]:
+            return [Slow(1, self.meter) for _ in range(2)]
+
+        def encode(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+            raster.reading.add(-1)
+            return super().encode(images)
+
+    plan = plan_of(raster)
+    encode(plan, Slow(2, Meter()), tmp_path / "s.zarr", decoder)
+    assert raster.reading.most <= 3 + encoding.READERS + 3 < len(plan.pyramid) / 2
+
+
+def test_an_error_in_one_part_stops_the_run(tmp_path: Path, decoder: dict[str, Path]) -> None:
+    class Failing(SplitEncoder):
+        def split(self) -> list[SplitEncoder]:
+            return [Failing(1, self.meter) for _ in range(2)]
+
+        def encode(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+            raise ModelError("the model is damaged", "copy it again")
+
+    before = threading.active_count()
+    with pytest.raises(ModelError, match="the model is damaged"):
+        encode(plan_of(CountingRaster()), Failing(2, Meter()), tmp_path / "s.zarr", decoder)
+    assert threading.active_count() == before and not (tmp_path / "s.zarr").exists()
+
+
+@pytest.mark.parametrize(("reading_s", "encoding_s", "readers"), [(0.0, 0.01, 1), (0.01, 0.0, encoding.READERS)])
+def test_a_second_reader_helps_where_the_encoder_waits(
+    tmp_path: Path, decoder: dict[str, Path], reading_s: float, encoding_s: float, readers: int
+) -> None:
+    """One that keeps up by itself decodes blocks that neighbouring tiles share once."""
+    threads: set[str] = set()
+
+    def on_read(window: Window) -> None:
+        threads.add(threading.current_thread().name + str(threading.get_ident()))
+        time.sleep(reading_s)
+
+    encode(plan_of(CountingRaster(on_read)), SampleEncoder(seconds=encoding_s), tmp_path / "s.zarr", decoder)
+    assert len(threads) == readers
 
 
 def test_a_damaged_raster_stops_the_run_and_leaves_nothing(tmp_path: Path, decoder: dict[str, Path]) -> None:

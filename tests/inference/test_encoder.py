@@ -21,6 +21,25 @@ def test_the_embedded_model_encodes_a_batch() -> None:
     assert np.isfinite(both.astype(np.float16)).all()
 
 
+def test_parts_give_the_same_as_the_whole() -> None:
+    tile = np.random.default_rng(0).integers(0, 256, (1, 1024, 1024, 3), dtype=np.uint8)
+    encoder = OnnxEncoder(mini_folder(), threads=2)
+    parts = encoder.split()
+    assert len(parts) == 2
+    for part in parts:
+        np.testing.assert_array_equal(part.encode(tile)["image_embeddings"], encoder.encode(tile)["image_embeddings"])
+    for threads in (1, 3, 9):
+        counts = [part._threads for part in OnnxEncoder(mini_folder(), threads).split()]  # type: ignore[attr-defined]
+        assert len(counts) <= 4 and sum(counts) <= threads
+
+
+def test_a_heavy_model_is_not_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part would take its weights and its maps into memory again."""
+    encoder = OnnxEncoder(mini_folder(), threads=2)
+    monkeypatch.setattr("geosam_es.inference.encoder._LIGHT_BYTES", 1000)
+    assert list(encoder.split()) == [encoder]
+
+
 def test_padding_has_finite_features() -> None:
     tile = np.empty((1, 1024, 1024, 3), np.uint8)
     tile[:] = FILL_RGB
