@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from encoder_tools.sam.checkpoints import file_sha256
 from encoder_tools.sam.encoder import TileEncoder
-from encoder_tools.sam.join import chain, choose_by_flag, choose_by_length, load_graph, save_graph, with_default
-from encoder_tools.sam.lean import FEW_TOKENS
+from encoder_tools.sam.join import chain, choose_by_count, choose_by_length, load_graph, save_graph, with_default
+from encoder_tools.sam.lean import FEW_TOKENS, SIDE
 from encoder_tools.sam.libraries import INSTALL_REMEDY, torch
 from encoder_tools.sam.model import LoadedSam, load_model
 from encoder_tools.sam.split import CONTEXT_NAMES, Decode, Prepare
@@ -39,7 +39,7 @@ CARD_FILE = "model.json"
 CARD_VERSION = 1
 DECODER_INPUTS = ("point_coords", "point_labels", "mask_input", "has_mask_input")
 DECODER_OUTPUTS = ("low_res_masks", "iou_predictions")
-PREVIEW_INPUT = "preview"
+PLACES_INPUT = "refined_places"
 TOLERANCE = 1e-3
 """Largest difference from PyTorch that is accepted, relative to the largest value."""
 
@@ -87,7 +87,7 @@ def export_decoder(sam: LoadedSam, directory: Path) -> None:
     the same names, with a batch of 1. ``decoder.onnx`` also takes ``point_coords`` (B, N, 2), ``point_labels``
     (B, N), ``mask_input`` (B, 1, 256, 256) and ``has_mask_input`` (1,) or (B,), all float32, and gives
     ``low_res_masks`` (B, 4, 256, 256) and ``iou_predictions`` (B, 4), the single-mask token's first. B and N
-    are dynamic. An input ``preview``, one boolean that need not be given, asks for one mask of the first prompt
+    are dynamic. An input ``refined_places``, one int64 that need not be given, asks for the mask to show first alone
     (see `Decode`).
 
     Raises
@@ -193,10 +193,10 @@ def _write_decoder(sam: Any, directory: Path) -> None:
 def _join_decoder(decode: Decode, context: Feeds, path: Path) -> None:
     """Write the parts of the decoder, each traced by itself, as one graph that chooses by the number of tokens."""
     axes: dict[str, dict[int, str]] = {
-        name: {0: "batch"} for name in (*DECODER_INPUTS, *DECODER_OUTPUTS, "prompt_tokens", "image", "tokens")
+        name: {0: "batch"} for name in (*DECODER_INPUTS, *DECODER_OUTPUTS, "prompt_tokens", "tokens")
     }
     axes["point_coords"][1] = axes["point_labels"][1] = "points"
-    axes["prompt_tokens"][1] = axes["tokens"][1] = "tokens"
+    axes["prompt_tokens"][1], axes["places"] = "tokens", {0: "places"}
     axes["has_mask_input"] = axes["mask_maps"] = {0: "batch_or_1"}
     axes["low_res_masks"][1] = axes["iou_predictions"][1] = "masks"
     feeds = _prompts(2, 3, with_mask=True)
@@ -206,20 +206,30 @@ def _join_decoder(decode: Decode, context: Feeds, path: Path) -> None:
             target = Path(folder, f"{len(list(Path(folder).iterdir()))}.onnx")
             tensors = tuple(torch.from_numpy(array) for array in taken.values())
             with torch.no_grad():
-                answer = dict(zip(outputs, (tensor.numpy() for tensor in module(*tensors))))
+                given = module(*tensors)
+            given = given if isinstance(given, tuple) else (given,)
+            answer = {name: tensor.numpy() for name, tensor in zip(outputs, given)}
             _trace(module, tensors, target, list(taken), outputs, axes)
             return load_graph(target), answer
 
-        begin, begun = part(decode.begin, feeds, ("prompt_tokens", "mask_maps"))
+        points = {name: feeds[name] for name in ("point_coords", "point_labels")}
+        begin, begun = part(decode.begin, points, ("prompt_tokens",))
+        masks = {name: feeds[name] for name in ("mask_input", "has_mask_input")}
+        mask, masked = part(decode.mask, masks, ("mask_maps",))
         inputs = {**context, **begun}
-        few, transformed = part(decode.few, inputs, ("image", "tokens"))
-        many, _ = part(decode.many, inputs, ("image", "tokens"))
-        labels = {"point_labels": feeds["point_labels"]}
-        end, _ = part(decode.end, {**transformed, **labels}, DECODER_OUTPUTS)
-        quick_end, _ = part(decode.quick_end, {**transformed, **labels}, DECODER_OUTPUTS)
-        middle = choose_by_length(few, many, "prompt_tokens", FEW_TOKENS)
-        whole = chain((begin, middle, choose_by_flag(quick_end, end, PREVIEW_INPUT)), DECODER_OUTPUTS)
-        save_graph(with_default(whole, PREVIEW_INPUT, False), path)
+        plain, transformed = part(decode.plain, inputs, ("places", "tokens"))
+        few, many = (
+            part(module, {**inputs, **masked}, ("places", "tokens"))[0] for module in (decode.few, decode.many)
+        )
+        end, _ = part(decode.end, transformed, DECODER_OUTPUTS)
+        # What shows one mask answers one prompt.
+        one = {"places": transformed["places"][: SIDE * SIDE], "tokens": transformed["tokens"][:1]}
+        one["point_labels"] = feeds["point_labels"][:1]
+        quick_end, _ = part(decode.quick_end, {**one, PLACES_INPUT: np.array(1000)}, DECODER_OUTPUTS)
+        other = chain((mask, choose_by_length(few, many, "prompt_tokens", FEW_TOKENS)), ("places", "tokens"))
+        middle = choose_by_length(plain, other, "prompt_tokens", FEW_TOKENS, absent="has_mask_input")
+        whole = chain((begin, middle, choose_by_count(quick_end, end, PLACES_INPUT)), DECODER_OUTPUTS)
+        save_graph(with_default(whole, PLACES_INPUT, 0), path)
 
 
 def _write_encoder(sam: Any, directory: Path) -> None:

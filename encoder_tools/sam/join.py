@@ -14,7 +14,7 @@ import numpy as np
 from encoder_tools.sam.libraries import INSTALL_REMEDY
 from geosam_es.errors import ModelError
 
-__all__ = ["chain", "choose_by_flag", "choose_by_length", "load_graph", "save_graph", "with_default"]
+__all__ = ["chain", "choose_by_count", "choose_by_length", "load_graph", "save_graph", "with_default"]
 
 
 def _onnx() -> Any:
@@ -103,7 +103,7 @@ def chain(models: Sequence[Any], outputs: Sequence[str]) -> Any:
     return whole
 
 
-def choose_by_length(few: Any, many: Any, counted: str, limit: int) -> Any:
+def choose_by_length(few: Any, many: Any, counted: str, limit: int, absent: str | None = None) -> Any:
     """Make one graph of two with the same outputs: the first where an input is short, else the second.
 
     Parameters
@@ -113,6 +113,8 @@ def choose_by_length(few: Any, many: Any, counted: str, limit: int) -> Any:
         Name of the input whose length along its second axis decides.
     limit : int
         The largest length for which the first graph runs.
+    absent : str, optional
+        Name of a float32 input of either graph: if it has a value above zero, the second runs.
 
     Returns
     -------
@@ -125,25 +127,33 @@ def choose_by_length(few: Any, many: Any, counted: str, limit: int) -> Any:
         make("LessOrEqual", ["count", "limit"], ["is_few_1d"]),
         make("Squeeze", ["is_few_1d"], ["is_few"]),
     ]
-    limits = onnx.numpy_helper.from_array(np.array([limit], np.int64), "limit")
-    return _branch(few, many, "is_few", condition, [limits])
+    constants = [onnx.numpy_helper.from_array(np.array([limit], np.int64), "limit")]
+    if absent is None:
+        return _branch(few, many, "is_few", condition, constants)
+    condition += [
+        make("ReduceMax", [absent], ["greatest"], keepdims=0),
+        make("LessOrEqual", ["greatest", "nothing"], ["is_absent"]),
+        make("And", ["is_few", "is_absent"], ["is_plain"]),
+    ]
+    constants.append(onnx.numpy_helper.from_array(np.array(0, np.float32), "nothing"))
+    return _branch(few, many, "is_plain", condition, constants)
 
 
-def choose_by_flag(on: Any, off: Any, flag: str) -> Any:
-    """Make one graph of two with the same outputs: the first where a new input, of one boolean, is true.
+def choose_by_count(some: Any, none: Any, count: str) -> Any:
+    """Make one graph of two with the same outputs: the first where an int64 input of it is above zero.
 
     Returns
     -------
     onnx.ModelProto
     """
-    whole = _branch(on, off, flag, [], [])
-    whole.graph.input.append(_onnx().helper.make_tensor_value_info(flag, _onnx().TensorProto.BOOL, []))
-    return whole
+    onnx = _onnx()
+    condition = [onnx.helper.make_node("Greater", [count, "nothing"], ["is_some"])]
+    return _branch(some, none, "is_some", condition, [onnx.numpy_helper.from_array(np.array(0, np.int64), "nothing")])
 
 
-def with_default(model: Any, name: str, value: bool) -> Any:
-    """Return the graph with a boolean input that need not be given."""
-    model.graph.initializer.append(_onnx().numpy_helper.from_array(np.array(value), name))
+def with_default(model: Any, name: str, value: int) -> Any:
+    """Return the graph with an int64 input that need not be given."""
+    model.graph.initializer.append(_onnx().numpy_helper.from_array(np.array(value, np.int64), name))
     return model
 
 

@@ -9,9 +9,9 @@ tokens' side through the weights and meet the image as it is. For a head with th
 - what tokens read: ``p (x W_v) = (p x) W_v``;
 - what is written to places: ``p^T (t W_v) W_o = p^T (t W_v W_o)``.
 
-The position of a place, which SAM adds before it projects, gives a constant projection; key biases add the same to
-all of a token's scores and fall out of the softmax. All of this is exact. From about 16 tokens on the usual order is
-cheaper again: both are built, and the graph chooses (see `export`).
+Key biases add the same to all of a token's scores and fall out of the softmax. Tokens of the prompt are not brought
+through the last attention, whose answer SAM does not read. All of this is exact. From about 18 tokens on the usual
+order is cheaper again, and most prompts have no mask: what each takes is built, and the graph chooses (see `export`).
 
 Tensors over tokens and places are kept as (B, H, T, N), places last, which suits both softmaxes.
 """
@@ -27,7 +27,9 @@ __all__ = ["FEW_TOKENS", "SIDE", "Transformer", "split_heads"]
 SIDE = 64
 """Places along each side of the image."""
 
-FEW_TOKENS = 16
+_CHANNELS = 256
+
+FEW_TOKENS = 18
 """Tokens up to which the folded order is cheaper: two of them take as many operations as a channel of a head."""
 
 
@@ -56,13 +58,51 @@ class ToHeads(torch.nn.Module):
         return x.unsqueeze(1) @ self.weight + self.bias
 
 
-def split_heads(projection: torch.Tensor, heads: int) -> torch.Tensor:
+def split_heads(projection: torch.Tensor, heads: int, width: int) -> torch.Tensor:
     """(B, L, H * w) -> (B, H, L, w)."""
-    return projection.reshape(projection.shape[0], -1, heads, projection.shape[2] // heads).transpose(1, 2)
+    return projection.reshape(projection.shape[0], -1, heads, width).transpose(1, 2)
+
+
+def _merged(seen: torch.Tensor, inner: int) -> torch.Tensor:
+    """(B, H, T, w) -> (B, T, H * w)."""
+    seen = seen.transpose(1, 2)
+    return seen.reshape(seen.shape[0], -1, inner)
+
+
+def _rows(maps: torch.Tensor, width: int) -> torch.Tensor:
+    """(B, H, T, C) -> (B, H * T, C): one product for all heads."""
+    return maps.reshape(maps.shape[0], -1, width)
+
+
+class _Tell(torch.nn.Module):
+    """Tokens look at each other.
+
+    Parameters
+    ----------
+    attention : segment_anything.modeling.transformer.Attention
+    """
+
+    def __init__(self, attention: Any) -> None:
+        super().__init__()
+        self.attention = attention
+        self.heads: int = attention.num_heads
+        self.inner: int = attention.internal_dim
+        self.scale = (self.inner // self.heads) ** -0.5
+
+    def _split(self, projection: torch.Tensor) -> torch.Tensor:
+        return split_heads(projection, self.heads, self.inner // self.heads)
+
+    def forward(self, tokens: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """Map (B, T, 256), where keys and queries are had from, and (B, T, 256) to (B, T, 256)."""
+        attention = self.attention
+        queries, keys = self._split(attention.q_proj(tokens)), self._split(attention.k_proj(tokens))
+        weights = torch.softmax(queries @ keys.transpose(2, 3) * self.scale, dim=-1)
+        told: torch.Tensor = attention.out_proj(_merged(weights @ self._split(attention.v_proj(values)), self.inner))
+        return told
 
 
 class _Attention(torch.nn.Module):
-    """What both directions share.
+    """What both directions between tokens and image share.
 
     Parameters
     ----------
@@ -75,17 +115,18 @@ class _Attention(torch.nn.Module):
         super().__init__()
         self.attention, self.folded = attention, folded
         self.heads: int = attention.num_heads
-        self.width = attention.internal_dim // self.heads
+        self.inner: int = attention.internal_dim
+        self.width = self.inner // self.heads
         # SAM's scale is a power of two, so that it may as well be applied to the weights: no bit changes.
         self.scale = self.width**-0.5
 
-    def rows(self, maps: torch.Tensor) -> torch.Tensor:
-        """(B, H, T, C) -> (B, H * T, C): one product for all heads."""
-        return maps.reshape(maps.shape[0], -1, maps.shape[3])
-
-    def per_head(self, rows: torch.Tensor) -> torch.Tensor:
+    def per_head(self, rows: torch.Tensor, width: int) -> torch.Tensor:
         """(B, H * T, C) -> (B, H, T, C)."""
-        return rows.reshape(rows.shape[0], self.heads, -1, rows.shape[2])
+        return rows.reshape(rows.shape[0], self.heads, -1, width)
+
+    def meet(self, folded: torch.Tensor, placed: torch.Tensor) -> torch.Tensor:
+        """(B, H, T, 256) and (B, N, 256) -> (B, H, T, N)."""
+        return self.per_head(_rows(folded, _CHANNELS) @ placed.transpose(1, 2), SIDE * SIDE)
 
 
 class _Read(_Attention):
@@ -95,46 +136,42 @@ class _Read(_Attention):
     ----------
     attention, folded
         As for `_Attention`.
-    position : float32 (1, N, 256), optional
-        Encoding of the places; None where keys and values come projected, from the context.
+    is_first : bool
+        Whether keys and values come projected, from the context.
     """
 
-    position: torch.Tensor
     keys: torch.Tensor
 
-    def __init__(self, attention: Any, position: torch.Tensor | None, folded: bool) -> None:
+    def __init__(self, attention: Any, folded: bool, is_first: bool = False) -> None:
         super().__init__(attention, folded)
         self.queries = ToHeads(attention.q_proj, self.heads, self.scale)
-        if position is None:
+        if is_first:
             return
         self.values = ToHeads(attention.v_proj, self.heads)
-        weight = attention.k_proj.weight.detach().reshape(self.heads, self.width, -1)
-        self.register_buffer("keys", weight)
-        self.register_buffer("position", weight @ position[0].T)  # (H, w, N)
+        self.register_buffer("keys", attention.k_proj.weight.detach().reshape(self.heads, self.width, -1))
 
-    def scores(self, queries: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    def scores(self, queries: torch.Tensor, placed: torch.Tensor) -> torch.Tensor:
         """Return (B, H, T, N), but for what a softmax over places takes away."""
-        places = queries @ self.position
         if not self.folded:
-            keys = split_heads(image @ self.attention.k_proj.weight.T, self.heads)
-            return queries @ keys.transpose(2, 3) + places
-        return self.per_head(self.rows(queries @ self.keys) @ image.transpose(1, 2)) + places
+            keys = split_heads(placed @ self.attention.k_proj.weight.T, self.heads, self.width)
+            return queries @ keys.transpose(2, 3)
+        return self.meet(queries @ self.keys, placed)
 
     def read(self, weights: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """Return (B, H, T, w) of (B, H, T, N) and the image."""
         if not self.folded:
-            return weights @ split_heads(self.attention.v_proj(image), self.heads)
-        return self.per_head(self.rows(weights) @ image) @ self.values.weight + self.values.bias
+            return weights @ split_heads(self.attention.v_proj(image), self.heads, self.width)
+        seen = self.per_head(_rows(weights, SIDE * SIDE) @ image, _CHANNELS)
+        return seen @ self.values.weight + self.values.bias
 
     def out(self, seen: torch.Tensor) -> torch.Tensor:
         """(B, H, T, w) -> (B, T, 256)."""
-        merged = seen.transpose(1, 2).reshape(seen.shape[0], -1, self.heads * self.width)
-        projected: torch.Tensor = self.attention.out_proj(merged)
+        projected: torch.Tensor = self.attention.out_proj(_merged(seen, self.inner))
         return projected
 
-    def forward(self, tokens: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        """Return what (B, T, 256) find in (B, N, 256), as (B, T, 256)."""
-        return self.out(self.read(torch.softmax(self.scores(self.queries(tokens), image), dim=-1), image))
+    def forward(self, tokens: torch.Tensor, image: torch.Tensor, placed: torch.Tensor) -> torch.Tensor:
+        """Return what (B, T, 256) find in (B, N, 256), of which the second is with its position, as (B, T, 256)."""
+        return self.out(self.read(torch.softmax(self.scores(self.queries(tokens), placed), dim=-1), image))
 
 
 class _Write(_Attention):
@@ -143,33 +180,30 @@ class _Write(_Attention):
     Parameters are those of `_Read`.
     """
 
-    position: torch.Tensor
     queries: torch.Tensor
-    out: torch.Tensor
+    query_bias: torch.Tensor
+    rows_out: torch.Tensor
     out_bias: torch.Tensor
 
-    def __init__(self, attention: Any, position: torch.Tensor | None, folded: bool) -> None:
+    def __init__(self, attention: Any, folded: bool, is_first: bool = False) -> None:
         super().__init__(attention, folded)
         self.keys = ToHeads(attention.k_proj, self.heads, self.scale)
         self.values = ToHeads(attention.v_proj, self.heads)
         out = attention.out_proj.weight.detach()  # (256, H * w)
-        self.register_buffer("out", out.T.reshape(self.heads, self.width, -1).contiguous())
+        self.register_buffer("rows_out", out.T.reshape(self.heads, self.width, -1).contiguous())
         # The weights of a head add up to 1 at each place: so each head may bring its share of the bias.
         self.register_buffer("out_bias", attention.out_proj.bias.detach() / self.heads)
-        if position is None:
+        if is_first:
             return
-        weight = attention.q_proj.weight.detach().reshape(self.heads, self.width, -1)
-        self.register_buffer("queries", weight)
-        bias = attention.q_proj.bias.detach().reshape(self.heads, self.width, 1)
-        self.register_buffer("position", weight @ position[0].T + bias)
+        self.register_buffer("queries", attention.q_proj.weight.detach().reshape(self.heads, self.width, -1))
+        self.register_buffer("query_bias", attention.q_proj.bias.detach().reshape(self.heads, self.width, 1))
 
-    def scores(self, keys: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    def scores(self, keys: torch.Tensor, placed: torch.Tensor) -> torch.Tensor:
         """Return (B, H, T, N)."""
-        places = keys @ self.position
         if not self.folded:
-            queries = split_heads(image @ self.attention.q_proj.weight.T, self.heads)
-            return keys @ queries.transpose(2, 3) + places
-        return self.per_head(self.rows(keys @ self.queries) @ image.transpose(1, 2)) + places
+            queries = split_heads(self.attention.q_proj(placed), self.heads, self.width)
+            return keys @ queries.transpose(2, 3)
+        return self.meet(keys @ self.queries, placed) + keys @ self.query_bias
 
     @staticmethod
     def weights(scores: torch.Tensor) -> torch.Tensor:
@@ -191,9 +225,11 @@ class _Write(_Attention):
         """
         values = self.values(tokens)
         if self.folded:
-            maps, rows = self.rows(weights), self.rows(values @ self.out + self.out_bias)
+            maps = _rows(weights, SIDE * SIDE)
+            rows = _rows(values @ self.rows_out + self.out_bias, _CHANNELS)
         else:
-            maps, rows = self.rows(values.transpose(2, 3) @ weights), self.out.flatten(0, 1).unsqueeze(0)
+            maps = _rows(values.transpose(2, 3) @ weights, SIDE * SIDE)
+            rows = self.rows_out.flatten(0, 1).unsqueeze(0)
         if more is not None:
             # A batch may be that of the prompts on one side, and 1 on the other.
             rows = torch.cat([rows, more[1].expand(rows.shape[0], -1, -1)], dim=1)
@@ -247,19 +283,27 @@ class Transformer(torch.nn.Module):
         Encoding of the places.
     folded : bool
         The order of products for few tokens; False for many. The answers are equal.
+    is_masked : bool
+        Whether there may be a mask prompt.
     """
 
-    def __init__(self, sam: Any, position: torch.Tensor, folded: bool) -> None:
+    position: torch.Tensor
+
+    def __init__(self, sam: Any, position: torch.Tensor, folded: bool, is_masked: bool) -> None:
         super().__init__()
         transformer = sam.mask_decoder.transformer
         self.first, self.second = transformer.layers
         self.norm = transformer.norm_final_attn
+        self.outputs: int = 1 + sam.mask_decoder.num_mask_tokens
         read, write = self.first.cross_attn_token_to_image, self.first.cross_attn_image_to_token
-        self.mask = _MaskTerms(sam, read, write)
-        self.first_read, self.first_write = _Read(read, None, folded), _Write(write, None, folded)
-        self.second_read = _Read(self.second.cross_attn_token_to_image, position, folded)
-        self.second_write = _Write(self.second.cross_attn_image_to_token, position, folded)
-        self.final_read = _Read(transformer.final_attn_token_to_image, position, folded)
+        self.mask = _MaskTerms(sam, read, write) if is_masked else None
+        self.first_tell, self.second_tell = _Tell(self.first.self_attn), _Tell(self.second.self_attn)
+        self.first_read, self.first_write = _Read(read, folded, True), _Write(write, folded, True)
+        self.second_read = _Read(self.second.cross_attn_token_to_image, folded)
+        self.second_write = _Write(self.second.cross_attn_image_to_token, folded)
+        # Here the tokens are few in any case.
+        self.final_read = _Read(transformer.final_attn_token_to_image, folded=True)
+        self.register_buffer("position", position)
 
     def forward(
         self,
@@ -268,35 +312,50 @@ class Transformer(torch.nn.Module):
         layer0_values: torch.Tensor,
         layer0_queries: torch.Tensor,
         prompt: torch.Tensor,
-        small: torch.Tensor,
+        small: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Map the context, prompt tokens (B, T, 256) and mask maps (B, 17, N) to image and tokens of the last layer.
 
         Returns
         -------
-        image : float32 (B, N, 256)
-        tokens : float32 (B, T, 256)
+        places : float32 (B * N, 256)
+        tokens : float32 (B, 5, 256)
+            Those that SAM reads its answer from.
         """
         first, second, mask = self.first, self.second, self.mask
-        tokens = first.norm1(first.self_attn(prompt, prompt, prompt))
+        tokens = first.norm1(self.first_tell(prompt, prompt))
 
         queries = self.first_read.queries(tokens + prompt)
-        weights = torch.softmax(queries @ layer0_keys + mask.scores(queries, mask.keys, small), dim=-1)
-        seen = weights @ layer0_values + mask.read(weights, small)
+        scores = queries @ layer0_keys
+        if mask is not None and small is not None:
+            scores = scores + mask.scores(queries, mask.keys, small)
+        weights = torch.softmax(scores, dim=-1)
+        seen = weights @ layer0_values
+        if mask is not None and small is not None:
+            seen = seen + mask.read(weights, small)
         tokens = self._think(first, tokens + self.first_read.out(seen))
 
         keys = self.first_write.keys(tokens + prompt)
-        weights = _Write.weights(keys @ layer0_queries + mask.scores(keys, mask.queries, small))
-        image = first.norm4(image_tokens + self.first_write.written(tokens, weights, (small, mask.image)))
+        scores = keys @ layer0_queries
+        more = None
+        if mask is not None and small is not None:
+            scores, more = scores + mask.scores(keys, mask.queries, small), (small, mask.image)
+        image = first.norm4(image_tokens + self.first_write.written(tokens, _Write.weights(scores), more))
 
-        told = tokens + prompt
-        tokens = second.norm1(tokens + second.self_attn(told, told, tokens))
-        tokens = self._think(second, tokens + self.second_read(tokens + prompt, image))
+        # With so few channels to a head, positions cost less in the image than in the scores.
+        placed = image + self.position
+        tokens = second.norm1(tokens + self.second_tell(tokens + prompt, tokens))
+        tokens = self._think(second, tokens + self.second_read(tokens + prompt, image, placed))
 
         second_write = self.second_write
-        weights = _Write.weights(second_write.scores(second_write.keys(tokens + prompt), image))
-        image = second.norm4(image + second_write.written(tokens, weights))
-        return image, self.norm(tokens + self.final_read(tokens + prompt, image))
+        weights = _Write.weights(second_write.scores(second_write.keys(tokens + prompt), placed))
+        # The view between sum and norm keeps onnxruntime from its fusion of both, which takes ten times as long.
+        places = second.norm4((image + second_write.written(tokens, weights)).flatten(0, 1))
+        image = places.reshape(-1, SIDE * SIDE, _CHANNELS)
+
+        # The prompt's own tokens have told what they know.
+        tokens, prompt = tokens[:, : self.outputs], prompt[:, : self.outputs]
+        return places, self.norm(tokens + self.final_read(tokens + prompt, image, image + self.position))
 
     @staticmethod
     def _think(layer: Any, tokens: torch.Tensor) -> torch.Tensor:

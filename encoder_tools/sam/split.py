@@ -15,7 +15,7 @@ from typing import Any
 
 from encoder_tools.sam.lean import FEW_TOKENS, Transformer, split_heads
 from encoder_tools.sam.libraries import torch
-from encoder_tools.sam.upscale import Preview, Upscale
+from encoder_tools.sam.upscale import Shown, Upscale
 
 __all__ = ["CONTEXT_NAMES", "Decode", "Prepare"]
 
@@ -56,13 +56,18 @@ class Prepare(torch.nn.Module):
         image = _tokens(image_embeddings) + self.no_mask
         placed = image + self.position
         heads = self.read.num_heads
-        keys, values = split_heads(self.read.k_proj(placed), heads), split_heads(self.read.v_proj(image), heads)
-        queries = split_heads(self.write.q_proj(placed), heads)
+        projected = self.read.k_proj(placed), self.read.v_proj(image), self.write.q_proj(placed)
+        keys, values, queries = (split_heads(one, heads, self.read.internal_dim // heads) for one in projected)
         return image, keys.transpose(2, 3), values, queries.transpose(2, 3)
 
 
-class _MaskPrompt(torch.nn.Module):
-    """Mask prompt to the 17 maps that `lean` knows: zero where there is none."""
+class MaskPrompt(torch.nn.Module):
+    """Mask prompt to the 17 maps that `lean` knows: zero where there is none.
+
+    Parameters
+    ----------
+    sam : segment_anything.modeling.Sam
+    """
 
     def __init__(self, sam: Any) -> None:
         super().__init__()
@@ -70,6 +75,7 @@ class _MaskPrompt(torch.nn.Module):
         self.shrink = torch.nn.Sequential(*shrink)
 
     def forward(self, mask_input: torch.Tensor, has_mask_input: torch.Tensor) -> torch.Tensor:
+        """Map (B, 1, 256, 256) and (1,) or (B,) to (B, 17, 4096)."""
         small = self.shrink(mask_input)
         small = torch.cat([small, torch.ones_like(small[:, :1])], dim=1)
         return (small * has_mask_input.reshape(-1, 1, 1, 1)).flatten(2)
@@ -123,7 +129,7 @@ class _Heads(torch.nn.Module):
 
 
 class Begin(torch.nn.Module):
-    """Prompts to tokens and maps: SAM's prompt encoder, and the tokens that its decoder adds.
+    """Points and boxes to tokens: SAM's prompt encoder, and the tokens that its decoder adds.
 
     Parameters
     ----------
@@ -136,22 +142,14 @@ class Begin(torch.nn.Module):
     def __init__(self, sam: Any) -> None:
         super().__init__()
         self.points = _PointPrompt(sam)
-        self.mask = _MaskPrompt(sam)
         decoder = sam.mask_decoder
         outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         self.register_buffer("outputs", outputs.detach().unsqueeze(0))
 
-    def forward(
-        self,
-        point_coords: torch.Tensor,
-        point_labels: torch.Tensor,
-        mask_input: torch.Tensor,
-        has_mask_input: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return tokens (B, 5 + N, 256) and maps (B or 1, 17, 4096); for the parameters see `Decode`."""
+    def forward(self, point_coords: torch.Tensor, point_labels: torch.Tensor) -> torch.Tensor:
+        """Return tokens (B, 5 + N, 256); for the parameters see `Decode`."""
         prompt = self.points(point_coords, point_labels)
-        tokens = torch.cat([self.outputs.expand(prompt.shape[0], -1, -1), prompt], dim=1)
-        return tokens, self.mask(mask_input, has_mask_input)
+        return torch.cat([self.outputs.expand(prompt.shape[0], -1, -1), prompt], dim=1)
 
 
 class End(torch.nn.Module):
@@ -160,27 +158,42 @@ class End(torch.nn.Module):
     Parameters
     ----------
     sam : segment_anything.modeling.Sam
-    is_preview : bool
-        Whether to give the one mask to show first, see `Preview`.
     """
 
-    def __init__(self, sam: Any, is_preview: bool) -> None:
+    def __init__(self, sam: Any) -> None:
         super().__init__()
         decoder = sam.mask_decoder
         self.hyper = _Heads(decoder.output_hypernetworks_mlps)
         self.score = decoder.iou_prediction_head
         self.upscale = Upscale(decoder)
-        self.preview = Preview(decoder, self.upscale) if is_preview else None
-        self.masks: int = decoder.num_mask_tokens
+
+    def forward(self, places: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map (B * 4096, 256) and (B, 5, 256) to masks and scores."""
+        return self.upscale(places, self.hyper(tokens[:, 1:])), self.score(tokens[:, 0])
+
+
+class QuickEnd(torch.nn.Module):
+    """What the transformer gives, to the one mask to show first.
+
+    Parameters
+    ----------
+    sam : segment_anything.modeling.Sam
+    """
+
+    def __init__(self, sam: Any) -> None:
+        super().__init__()
+        decoder = sam.mask_decoder
+        self.hyper = _Heads(decoder.output_hypernetworks_mlps)
+        self.score = decoder.iou_prediction_head
+        self.shown = Shown(decoder)
 
     def forward(
-        self, image: torch.Tensor, tokens: torch.Tensor, point_labels: torch.Tensor
+        self, places: torch.Tensor, tokens: torch.Tensor, point_labels: torch.Tensor, refined_places: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map (B, 4096, 256), (B, T, 256) and (B, N) to masks and scores."""
-        hyper, scores = self.hyper(tokens[:, 1 : 1 + self.masks]), self.score(tokens[:, 0])
-        if self.preview is None:
-            return self.upscale(image, hyper), scores
-        shown: tuple[torch.Tensor, torch.Tensor] = self.preview(image, hyper, scores, point_labels)
+        """Map (4096, 256), (1, 5, 256), (1, N) and an int64 to (1, 1, 256, 256) and (1, 1); see `Decode`."""
+        shown: tuple[torch.Tensor, torch.Tensor] = self.shown(
+            places, self.hyper(tokens[:, 1:]), self.score(tokens[:, 0]), point_labels, refined_places
+        )
         return shown
 
 
@@ -195,9 +208,10 @@ class Decode(torch.nn.Module):
     def __init__(self, sam: Any) -> None:
         super().__init__()
         position = _tokens(sam.prompt_encoder.get_dense_pe()).detach()
-        self.begin = Begin(sam)
-        self.few, self.many = (Transformer(sam, position, folded) for folded in (True, False))
-        self.end, self.quick_end = End(sam, is_preview=False), End(sam, is_preview=True)
+        self.begin, self.mask = Begin(sam), MaskPrompt(sam)
+        self.plain = Transformer(sam, position, folded=True, is_masked=False)
+        self.few, self.many = (Transformer(sam, position, folded, is_masked=True) for folded in (True, False))
+        self.end, self.quick_end = End(sam), QuickEnd(sam)
 
     def forward(
         self,
@@ -209,7 +223,7 @@ class Decode(torch.nn.Module):
         point_labels: torch.Tensor,
         mask_input: torch.Tensor,
         has_mask_input: torch.Tensor,
-        preview: bool = False,
+        refined_places: int = 0,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Answer prompts on one tile.
 
@@ -226,20 +240,28 @@ class Decode(torch.nn.Module):
             Logits of an earlier answer.
         has_mask_input : float32 (1,) or (B,)
             1 where ``mask_input`` counts, 0 where not.
-        preview : bool
-            Whether one mask of the first prompt is enough: the one to show first, exact where its outline is and right
-            in sign elsewhere. It takes less to compute.
+        refined_places : int
+            0 for all masks. Otherwise B must be 1, and the mask to show first is given alone, worked out in full in at
+            most that many of the 64 x 64 places: those that are likeliest on its outline, see `Shown`.
 
         Returns
         -------
         low_res_masks : float32 (B, 4, 256, 256)
-            Logits; mask 0 is the single-mask token's, 1 to 3 the three candidates. (1, 1, 256, 256) of a preview.
+            Logits; mask 0 is the single-mask token's, 1 to 3 the three candidates. (1, 1, 256, 256) of the mask to
+            show first.
         iou_predictions : float32 (B, 4)
-            Predicted IoU of each. (1, 1) of a preview.
+            Predicted IoU of each. (1, 1) of the mask to show first.
         """
-        prompt, maps = self.begin(point_coords, point_labels, mask_input, has_mask_input)
-        transformer = self.few if prompt.shape[1] <= FEW_TOKENS else self.many
-        image, tokens = transformer(image_tokens, layer0_keys, layer0_values, layer0_queries, prompt, maps)
-        end = self.quick_end if preview else self.end
-        answer: tuple[torch.Tensor, torch.Tensor] = end(image, tokens, point_labels)
-        return answer
+        prompt = self.begin(point_coords, point_labels)
+        inputs = image_tokens, layer0_keys, layer0_values, layer0_queries, prompt
+        is_few = prompt.shape[1] <= FEW_TOKENS
+        if is_few and not bool((has_mask_input > 0).any()):
+            places, tokens = self.plain(*inputs)
+        else:
+            places, tokens = (self.few if is_few else self.many)(*inputs, self.mask(mask_input, has_mask_input))
+        if refined_places:
+            answer = self.quick_end(places, tokens, point_labels, torch.tensor(refined_places))
+        else:
+            answer = self.end(places, tokens)
+        masks, scores = answer
+        return masks, scores

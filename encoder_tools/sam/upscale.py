@@ -12,42 +12,36 @@ from typing import Any
 from encoder_tools.sam.lean import SIDE
 from encoder_tools.sam.libraries import torch
 
-__all__ = ["Preview", "Upscale"]
+__all__ = ["Shown", "Upscale"]
 
 _SAMPLE = 1
-"""Row and column of a place's 4 x 4 pixels that a preview computes everywhere."""
+"""Row and column of a place's 4 x 4 pixels that are computed everywhere."""
 
-_LOCAL, _GLOBAL = 0.5, 0.75
-"""A place is computed in full up to this part of the range of logits around it and of their deviation over the tile.
+_LEAST_REFINED = 512
+"""Places worked out in full if so many may be: an eighth of them.
 
-Chosen on decoders with random weights, whose logits stay near zero, which is the hardest case.
+On masks of `mini` on real orthophotos, this is enough for every pixel to have its right sign; the outlines of small
+things, which the sampled pixels may miss, are among the places where the samples are near zero for their surroundings.
 """
 
 _DECISIVE = 1e3
 """Beyond any predicted IoU."""
 
+_TINY = 1e-6
 
-class _Linear(torch.nn.Module):
-    """A linear map whose bias has three axes: onnxruntime's fusion of a plain bias with GELU is slower than both."""
 
-    weight: torch.Tensor
-    bias: torch.Tensor
-
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
-        super().__init__()
-        self.register_buffer("weight", weight.contiguous())
-        self.register_buffer("bias", bias.reshape(1, 1, -1).contiguous())
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (B, L, C) to (B, L, D)."""
-        return x @ self.weight + self.bias
+def _linear(weight: torch.Tensor, bias: torch.Tensor) -> Any:
+    """Return a linear map of (in, out) weights."""
+    linear = torch.nn.Linear(*weight.shape)
+    linear.weight, linear.bias = (torch.nn.Parameter(one.contiguous(), False) for one in (weight.T, bias))
+    return linear
 
 
 def _rows(convolution: Any) -> torch.nn.ModuleList:
     """Return the two rows of a kernel of 2 x 2, each a linear map to the channels of its two pixels."""
     weight, bias = convolution.weight.detach(), convolution.bias.detach()  # weight: (in, out, 2, 2)
     return torch.nn.ModuleList(
-        _Linear(weight[:, :, row].transpose(1, 2).flatten(1), bias.repeat(2)) for row in range(2)
+        _linear(weight[:, :, row].transpose(1, 2).flatten(1), bias.repeat(2)) for row in range(2)
     )
 
 
@@ -71,82 +65,96 @@ class Upscale(torch.nn.Module):
         self.norm = torch.nn.LayerNorm(first.out_channels, eps=norm.eps)
         self.norm.weight, self.norm.bias = norm.weight, norm.bias
 
-    def rows(self, image: torch.Tensor, hyper: torch.Tensor) -> list[torch.Tensor]:
-        """Map (B, L, 256) and (B, K, 32) to the four rows of pixels of each place, float32 (B, K, 4 * L) each."""
+    def rows(self, places: torch.Tensor, hyper: torch.Tensor) -> list[torch.Tensor]:
+        """Map (B * L, 256) and (B, K, 32) to the four rows of pixels of each place, float32 (B, K, 4 * L) each."""
         rows = []
         for first in self.first:
-            x = first(image)
-            x = self.activation(self.norm(x.reshape(x.shape[0], -1, self.norm.weight.shape[0])))
+            x = self.activation(self.norm(first(places).reshape(-1, self.norm.weight.shape[0])))
             for second in self.second:
-                pixels = self.activation(second(x))
-                pixels = pixels.reshape(pixels.shape[0], -1, hyper.shape[2])
+                pixels = self.activation(second(x)).reshape(hyper.shape[0], -1, hyper.shape[2])
                 rows.append(hyper @ pixels.transpose(1, 2))
         return rows
 
-    def forward(self, image: torch.Tensor, hyper: torch.Tensor) -> torch.Tensor:
-        """Map (B, 4096, 256) and (B, K, 32) to (B, K, 256, 256)."""
-        rows = [row.reshape(-1, hyper.shape[1], SIDE, 1, 4 * SIDE) for row in self.rows(image, hyper)]
+    def forward(self, places: torch.Tensor, hyper: torch.Tensor) -> torch.Tensor:
+        """Map (B * 4096, 256) and (B, K, 32) to (B, K, 256, 256)."""
+        rows = [row.reshape(-1, hyper.shape[1], SIDE, 1, 4 * SIDE) for row in self.rows(places, hyper)]
         return torch.cat(rows, dim=3).reshape(-1, hyper.shape[1], 4 * SIDE, 4 * SIDE)
 
 
-class Preview(torch.nn.Module):
+class Shown(torch.nn.Module):
     """Image tokens to the mask to show first, exact where its outline is.
 
-    One pixel of each place is computed; then all 16 of those places whose surroundings have both signs, or that are so
-    near to zero that another pixel may have the other sign. Elsewhere that one pixel stands for all.
+    One pixel of each place is computed; then all 16 of those places where that one is nearest to zero, measured by how
+    much it differs from place to place around. Where both signs are in the surroundings this is below 1. Elsewhere that
+    one pixel stands for all.
 
     Parameters
     ----------
     decoder : segment_anything.modeling.MaskDecoder
-    upscale : Upscale
-        Of the same decoder.
     """
 
     choice: torch.Tensor
+    quarters: torch.Tensor
 
-    def __init__(self, decoder: Any, upscale: Upscale) -> None:
+    def __init__(self, decoder: Any) -> None:
         super().__init__()
-        self.upscale = upscale
+        self.upscale = Upscale(decoder)
         first, _, _, second, _ = decoder.output_upscaling
         self.first, self.second = (
-            _Linear(layer.weight.detach()[:, :, at, at], layer.bias.detach())
+            _linear(layer.weight.detach()[:, :, at, at], layer.bias.detach())
             for layer, at in ((first, _SAMPLE // 2), (second, _SAMPLE % 2))
         )
         self.register_buffer("choice", torch.eye(decoder.num_mask_tokens)[0] * _DECISIVE)
+        self.register_buffer("quarters", torch.arange(4).unsqueeze(1) * SIDE * SIDE)
 
     def forward(
-        self, image: torch.Tensor, hyper: torch.Tensor, scores: torch.Tensor, point_labels: torch.Tensor
+        self,
+        places: torch.Tensor,
+        hyper: torch.Tensor,
+        scores: torch.Tensor,
+        point_labels: torch.Tensor,
+        refined_places: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Answer the first prompt of a batch.
+        """Answer one prompt.
 
         Parameters
         ----------
-        image : float32 (B, 4096, 256)
-        hyper : float32 (B, 4, 32)
-        scores : float32 (B, 4)
-        point_labels : float32 (B, N)
+        places : float32 (4096, 256)
+        hyper : float32 (1, 4, 32)
+        scores : float32 (1, 4)
+        point_labels : float32 (1, N)
+        refined_places : int64 ()
+            The most places to work out in full.
 
         Returns
         -------
-        preview_mask : float32 (1, 1, 256, 256)
-            Logits, right in sign and exact near the outline.
-        preview_score : float32 (1, 1)
+        mask : float32 (1, 1, 256, 256)
+            Logits, exact near the outline and right in sign elsewhere.
+        score : float32 (1, 1)
         """
         # SAM's authors: the single-mask token for all but a single click.
         is_click = torch.eq((point_labels[0] >= 0).sum(), 1)
         shown = torch.argmax(scores[0] + torch.where(is_click, -self.choice, self.choice), dim=0).reshape(1)
-        image, hyper = image[:1], hyper[:1].index_select(1, shown)
+        hyper = hyper.index_select(1, shown)
 
         activation, norm = self.upscale.activation, self.upscale.norm
-        samples = activation(self.second(activation(norm(self.first(image))))) @ hyper.transpose(1, 2)
-        samples = samples.reshape(1, 1, SIDE, SIDE)
+        samples = activation(self.second(activation(norm(self.first(places))))) @ hyper[0].T
+        near = self._near(samples.reshape(1, 1, SIDE, SIDE), refined_places)
+        exact = self.upscale.rows(places.index_select(0, near), hyper)
+        # Four planes, one for each row of a place's pixels.
+        pixels = samples.expand(-1, 4).repeat(4, 1)
+        at = (near.unsqueeze(0) + self.quarters).flatten()
+        pixels = pixels.index_put((at,), torch.cat([row.reshape(-1, 4) for row in exact]))
+        mask = pixels.reshape(4, SIDE, 4 * SIDE).transpose(0, 1).reshape(1, 1, 4 * SIDE, 4 * SIDE)
+        return mask, scores.index_select(1, shown)
+
+    def _near(self, samples: torch.Tensor, refined_places: torch.Tensor) -> torch.Tensor:
+        """Return the indices of the places to work out in full, int64 (P,), of float32 (1, 1, 64, 64)."""
         high = torch.nn.functional.max_pool2d(samples, 3, stride=1, padding=1)
         low = -torch.nn.functional.max_pool2d(-samples, 3, stride=1, padding=1)
-        reach = (high - low) * _LOCAL + samples.std(unbiased=False) * _GLOBAL
-        is_near = torch.logical_or(low * high <= 0, samples.abs() <= reach)
-        places = torch.nonzero(is_near.flatten()).squeeze(1)
-
-        exact = [row.reshape(-1, 4) for row in self.upscale.rows(image.index_select(1, places), hyper)]
-        pixels = samples.reshape(-1, 1).expand(-1, 16).index_put((places,), torch.cat(exact, dim=1))
-        mask = pixels.reshape(SIDE, SIDE, 4, 4).transpose(1, 2).reshape(1, 1, 4 * SIDE, 4 * SIDE)
-        return mask, scores[:1].index_select(1, shown)
+        distance = (samples.abs() / (high - low + _TINY)).flatten()
+        count = torch.clamp((distance <= 1).sum(), min=_LEAST_REFINED)
+        count = torch.minimum(count, refined_places)
+        # As a tensor it stays what the graph computes; as an int it would be what it was when traced.
+        places: torch.Tensor = torch.topk(distance, count, largest=False, sorted=False).indices  # type: ignore[arg-type]
+        return places

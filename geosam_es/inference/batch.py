@@ -227,7 +227,7 @@ def answer_objects(
     StoreError, ModelError
         If the store or its decoder cannot be used.
     """
-    for index, proposal, decoding_ms in _proposals(segmenter, objects, options.level):
+    for index, proposal, decoding_ms in _proposals(segmenter, objects, options):
         prompts = objects[index]
         if isinstance(proposal, PromptError):
             yield ObjectAnswer(index, prompts.object_id, (), proposal)
@@ -242,15 +242,15 @@ def answer_objects(
 
 
 def _proposals(
-    segmenter: Segmenter, objects: Sequence[ObjectPrompts], level: int
+    segmenter: Segmenter, objects: Sequence[ObjectPrompts], options: SegmentOptions
 ) -> Iterator[tuple[int, Proposal | PromptError, float]]:
     """Yield the index of each object, the answer of the decoder, and its share of the time in milliseconds."""
-    order = _by_tile(segmenter, objects, level)
+    order = _by_tile(segmenter, objects, options.level)
     chunks = [order[start : start + _TOGETHER] for start in range(0, len(order), _TOGETHER)]
 
     def decode(chunk: Sequence[int]) -> list[tuple[int, Proposal | PromptError, float]]:
         started = time.perf_counter()
-        proposals = _propose(segmenter, [objects[index] for index in chunk], level)
+        proposals = _propose(segmenter, [objects[index] for index in chunk], options)
         share_ms = (time.perf_counter() - started) * 1000.0 / len(chunk)
         return [(index, proposal, share_ms) for index, proposal in zip(chunk, proposals)]
 
@@ -264,7 +264,9 @@ def _proposals(
             yield from decoded
 
 
-def _propose(segmenter: Segmenter, objects: Sequence[ObjectPrompts], level: int) -> list[Proposal | PromptError]:
+def _propose(
+    segmenter: Segmenter, objects: Sequence[ObjectPrompts], options: SegmentOptions
+) -> list[Proposal | PromptError]:
     inverse = segmenter.reader.metadata.raster.transform.inverse()
     refused = [_unplaced(item) for item in objects]
     prompts = [
@@ -272,7 +274,8 @@ def _propose(segmenter: Segmenter, objects: Sequence[ObjectPrompts], level: int)
         for item, refusal in zip(objects, refused)
         if refusal is None
     ]
-    answered = iter(segmenter.propose_many(prompts, level))
+    first_only = options.candidate == BEST_CANDIDATE
+    answered = iter(segmenter.propose_many(prompts, options.level, first_only))
     return [refusal or next(answered) for refusal in refused]
 
 

@@ -119,7 +119,7 @@ class PreviewDecoder(Protocol):
 class BatchDecoder(Protocol):
     """A decoder that answers for several objects in less time than one after the other."""
 
-    def decode_many(self, context: Context, prompts: Sequence[Prompts]) -> list[DecodedMasks]:
+    def decode_many(self, context: Context, prompts: Sequence[Prompts], first_only: bool = False) -> list[DecodedMasks]:
         """Answer as the function `decode_many` says."""
         ...
 
@@ -138,14 +138,16 @@ def decode_preview(
     Returns
     -------
     DecodedMasks
-        Perhaps but the one mask to show first, with logits that are exact near its outline and have the right sign
-        elsewhere. All masks, exact, where the decoder knows no shorter way.
+        Perhaps but the one mask to show first, with logits that are exact near its outline, as far as it can be drawn
+        in a fixed time, and have the right sign elsewhere. All masks, exact, where the decoder knows no shorter way.
     """
     preview = decoder.preview(context, prompts, mask_input) if isinstance(decoder, PreviewDecoder) else None
     return preview or decoder.decode(context, prompts, mask_input)
 
 
-def decode_many(decoder: MaskDecoder, context: Context, prompts: Sequence[Prompts]) -> list[DecodedMasks]:
+def decode_many(
+    decoder: MaskDecoder, context: Context, prompts: Sequence[Prompts], first_only: bool = False
+) -> list[DecodedMasks]:
     """Answer the prompts of several objects on one tile.
 
     Parameters
@@ -155,14 +157,17 @@ def decode_many(decoder: MaskDecoder, context: Context, prompts: Sequence[Prompt
         From `MaskDecoder.prepare`.
     prompts : sequence of Prompts
         One for each object, in tile pixels.
+    first_only : bool
+        Whether the mask to show first is enough.
 
     Returns
     -------
     list of DecodedMasks
-        As `MaskDecoder.decode` gives them, in the order of the prompts.
+        As `MaskDecoder.decode` gives them, in the order of the prompts. With ``first_only`` perhaps but the mask to
+        show first, with logits that are exact near its outline, however long, and have the right sign elsewhere.
     """
     if isinstance(decoder, BatchDecoder):
-        return decoder.decode_many(context, prompts)
+        return decoder.decode_many(context, prompts, first_only)
     return [decoder.decode(context, item) for item in prompts]
 
 
@@ -188,8 +193,12 @@ def _as_float32(features: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.fl
 
 
 _OUTPUTS = ("low_res_masks", "iou_predictions")
-_PREVIEW = "preview"
-"""Optional input of ``decoder.onnx``: whether one mask is enough."""
+_PLACES = "refined_places"
+"""Optional input of ``decoder.onnx``: above zero, the mask to show first comes alone, in full in at most so many of its
+64 x 64 places."""
+
+_PREVIEW_PLACES = 512
+_ALL_PLACES = 64 * 64
 
 
 class SplitDecoder:
@@ -220,7 +229,7 @@ class SplitDecoder:
                 name=prepare_path.name,
             )
         self._context_names = sorted(needed)
-        self._has_preview = _PREVIEW in self._decoder.optional_inputs
+        self._gives_one = _PLACES in self._decoder.optional_inputs
         self._workers = threads or available_cores()
         self._one_thread: OnnxGraph | None = None
 
@@ -236,26 +245,28 @@ class SplitDecoder:
         self, context: Context, prompts: Prompts, mask_input: NDArray[np.float32] | None = None
     ) -> DecodedMasks | None:
         """Run what of ``decoder.onnx`` a preview takes, if it has one; see `decode_preview`."""
-        if not self._has_preview:
+        if not self._gives_one:
             return None
-        feeds = {**context, **_prompt_feeds(prompts, mask_input), _PREVIEW: np.array(True)}
+        feeds = {**context, **_prompt_feeds(prompts, mask_input), _PLACES: np.array(_PREVIEW_PLACES)}
         return _decoded(self._decoder.run(feeds, _OUTPUTS))
 
-    def decode_many(self, context: Context, prompts: Sequence[Prompts]) -> list[DecodedMasks]:
+    def decode_many(self, context: Context, prompts: Sequence[Prompts], first_only: bool = False) -> list[DecodedMasks]:
         """Run ``decoder.onnx`` on as many objects at once as there are threads; see `decode_many`.
 
         Each runs on one thread: several on one object wait for one another at every small product. Putting the
         prompts into one batch saves nothing, as the time is in products with the whole tile.
         """
-        if self._workers == 1 or len(prompts) < 2:
-            return [self.decode(context, item) for item in prompts]
-        if self._one_thread is None:
+        fixed = {_PLACES: np.array(_ALL_PLACES)} if first_only and self._gives_one else {}
+        is_together = self._workers > 1 and len(prompts) > 1
+        if is_together and self._one_thread is None:
             self._one_thread = OnnxGraph(self._decoder.path, 1)
-        graph = self._one_thread
+        graph = self._one_thread if is_together and self._one_thread else self._decoder
 
         def answer(item: Prompts) -> DecodedMasks:
-            return _decoded(graph.run({**context, **_prompt_feeds(item, None)}, _OUTPUTS))
+            return _decoded(graph.run({**context, **fixed, **_prompt_feeds(item, None)}, _OUTPUTS))
 
+        if not is_together:
+            return [answer(item) for item in prompts]
         with ThreadPoolExecutor(self._workers) as pool:
             return list(pool.map(answer, prompts))
 

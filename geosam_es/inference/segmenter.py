@@ -90,7 +90,9 @@ class Segmenter:
             answers = tuple(self.decode(tile, part, previous_piece) for tile, part in self._split(prompts, level))
         return _proposal(prompts, answers)
 
-    def propose_many(self, prompts: Sequence[Prompts], level: int = 0) -> list[Proposal | PromptError]:
+    def propose_many(
+        self, prompts: Sequence[Prompts], level: int = 0, first_only: bool = False
+    ) -> list[Proposal | PromptError]:
         """Decode the prompts of several objects, those of a tile together.
 
         Parameters
@@ -99,11 +101,13 @@ class Segmenter:
             One for each object, in native pixels.
         level : int
             The finest level to answer from.
+        first_only : bool
+            Whether the mask to show first is enough, see `decode_many`.
 
         Returns
         -------
         list of Proposal or PromptError
-            What `propose` gives or raises for each.
+            What `propose` gives or raises for each, perhaps without the other candidates.
 
         Raises
         ------
@@ -122,7 +126,8 @@ class Segmenter:
         for tile, items in by_tile.items():
             frame = TileFrame.of(self.pyramid, tile)
             local = [self._local(frame, inside) for _, inside in items]
-            for (index, inside), masks in zip(items, decode_many(self.decoder, self.context(tile), local)):
+            answers = decode_many(self.decoder, self.context(tile), local, first_only)
+            for (index, inside), masks in zip(items, answers):
                 found[index] = _proposal(inside, (TileAnswer(frame, masks),))
         return [found[index] for index in range(len(prompts))]
 

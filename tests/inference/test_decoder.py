@@ -190,6 +190,32 @@ def test_a_preview_is_the_mask_to_show_first(sam_decoders: Path, features: dict[
 
 
 @needs_torch
+def test_of_many_prompts_the_mask_to_show_first_may_be_enough(
+    sam_decoders: Path, features: dict[str, np.ndarray]
+) -> None:
+    for threads in (1, 2):
+        decoder = load_decoder(sam_decoders / "prepare.onnx", sam_decoders / "decoder.onnx", threads)
+        context = decoder.prepare(features)
+        first = decode_many(decoder, context, MANY, first_only=True)
+        for prompts, whole, got in zip(MANY, decode_many(decoder, context, MANY), first, strict=True):
+            shown = whole.ranking(prompts.is_ambiguous)[0]
+            assert got.low_res_masks.shape == (1, 256, 256) and got.ranking(prompts.is_ambiguous) == [0]
+            assert got.iou_predictions[0] == pytest.approx(whole.iou_predictions[shown], abs=1e-5)
+            wanted = whole.low_res_masks[shown]
+            near = np.abs(got.low_res_masks[0] - wanted) <= 1e-4 * np.abs(wanted).max()
+            assert near[1::4, 1::4].all()
+            # More than a preview works out: with random weights, the whole tile is full of borders.
+            assert near.reshape(64, 4, 64, 4).all((1, 3)).sum() > 512
+
+
+def test_a_model_that_cannot_leave_masks_out_gives_all() -> None:
+    mini = load_decoder(mini_folder() / "prepare.onnx", mini_folder() / "decoder.onnx", threads=2)
+    context = mini.prepare({"image_embeddings": np.zeros((1, 512, 64, 64), np.float32)})
+    for answer in decode_many(mini, context, PROMPTS, first_only=True):
+        assert answer.low_res_masks.shape == (4, 256, 256)
+
+
+@needs_torch
 def test_without_a_preview_all_masks_are_decoded(sam_decoders: Path, features: dict[str, np.ndarray]) -> None:
     mini = load_decoder(mini_folder() / "prepare.onnx", mini_folder() / "decoder.onnx", threads=1)
     official = load_decoder(None, sam_decoders / "official.onnx", threads=1)

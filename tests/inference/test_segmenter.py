@@ -248,7 +248,8 @@ def test_tile_for_is_what_answers(tmp_path: Path) -> None:
     assert segmenter.tile_for(prompts) == segmenter.propose(prompts).answers[0].frame.tile == Tile(0, 0, 0)
 
 
-def test_many_prompts_are_answered_as_one_by_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first_only", [False, True])
+def test_many_prompts_are_answered_as_one_by_one(tmp_path: Path, first_only: bool) -> None:
     segmenter = open_blobs(make_store(tmp_path, disc(SHAPE, 1500, 1300, 300)))
     many = [
         Prompts((Point(1500, 1300),)),
@@ -258,7 +259,7 @@ def test_many_prompts_are_answered_as_one_by_one(tmp_path: Path) -> None:
         Prompts((Point(10, 10), Point(3000, 2500))),
         Prompts((Point(1, 1, positive=False),)),
     ]
-    answers = segmenter.propose_many(many)
+    answers = segmenter.propose_many(many, first_only=first_only)
     assert len(answers) == len(many)
     for prompts, got in zip(many, answers):
         try:
