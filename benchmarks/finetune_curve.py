@@ -177,7 +177,7 @@ def measure_time(work: Path, steps: int) -> dict[str, Any]:
     from encoder_tools.sam.encoder import SamTorchEncoder
 
     sam = load_sam("vit_b", None, seed=0)
-    encoder = SamTorchEncoder(sam, "cpu")
+    encoder = SamTorchEncoder(sam, "cpu", "bfloat16")
     decoder = SamDecoder(sam)
     optimizer = torch.optim.AdamW(trainable(decoder.module), lr=1e-4)
     rng = np.random.default_rng(0)

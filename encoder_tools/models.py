@@ -38,7 +38,14 @@ def mini_folder() -> Path:
     return Path(geosam_es.models.__file__).parent / "mini"
 
 
-def load_model(name: str, checkpoint: Path | None, device: str, work: Path, threads: int | None = None) -> LoadedModel:
+def load_model(
+    name: str,
+    checkpoint: Path | None,
+    device: str,
+    work: Path,
+    threads: int | None = None,
+    precision: str = "auto",
+) -> LoadedModel:
     """Load a model by its name.
 
     Parameters
@@ -52,6 +59,9 @@ def load_model(name: str, checkpoint: Path | None, device: str, work: Path, thre
     work : Path
         A folder where a SAM decoder is exported to; it must live until the store is made.
     threads : int, optional
+        On a CPU; by default one for each core.
+    precision : str
+        ``auto``, ``float32`` or ``bfloat16``, for the SAM models; see `SamTorchEncoder`.
 
     Returns
     -------
@@ -63,7 +73,12 @@ def load_model(name: str, checkpoint: Path | None, device: str, work: Path, thre
         If the name is unknown, or the weights are missing, damaged or of another architecture.
     """
     if name in SAM_NAMES:
-        return _load_sam(name, checkpoint, device, work)
+        return _load_sam(name, checkpoint, device, work, threads, precision)
+    if precision != "auto":
+        raise ModelError(
+            f"{name} takes no precision: its file says what it computes in",
+            "leave out --precision, or use --model vit_b, vit_l or vit_h",
+        )
     if checkpoint is not None:
         raise ModelError(f"{name} takes no checkpoint", "leave out --checkpoint, or use --model vit_b, vit_l or vit_h")
     folder = mini_folder() if name == "mini" else Path(name)
@@ -82,13 +97,18 @@ def load_model(name: str, checkpoint: Path | None, device: str, work: Path, thre
     return LoadedModel(encoder, files)
 
 
-def _load_sam(name: str, checkpoint: Path | None, device: str, work: Path) -> LoadedModel:
+def _load_sam(
+    name: str, checkpoint: Path | None, device: str, work: Path, threads: int | None, precision: str
+) -> LoadedModel:
     # Imported here, because torch is not installed everywhere and takes seconds to import.
-    from .sam.encoder import SamTorchEncoder
+    from .sam.encoder import Precision, SamTorchEncoder
     from .sam.export import export_decoder
+    from .sam.libraries import torch
     from .sam.model import Architecture, load_model, load_sam
 
     sam = load_model(name) if checkpoint is None else load_sam(cast(Architecture, name), checkpoint)
     export_decoder(sam, work)
     files = {PREPARE_FILE: work / PREPARE_FILE, DECODER_FILE: work / DECODER_FILE}
-    return LoadedModel(SamTorchEncoder(sam, device), files)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return LoadedModel(SamTorchEncoder(sam, device, cast(Precision, precision), threads), files)

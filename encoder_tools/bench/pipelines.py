@@ -57,7 +57,7 @@ def run(bench: Bench) -> Iterator[Item]:
     mini = load_model("mini", None, "cpu", bench.work, bench.threads)
     yield from measure_pipeline(bench, "mini", mini.encoder, mini.decoder_files, small, large, tiles=60, runs=3)
     sam = lively_sam()
-    vit_b = SamTorchEncoder(sam, "cpu")
+    vit_b = SamTorchEncoder(sam, "cpu", threads=bench.threads)
     files = sam_files(bench.work, sam).decoder_files
     yield from measure_pipeline(bench, "vit_b", vit_b, files, small, large, tiles=4, runs=2)
 

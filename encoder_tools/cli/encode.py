@@ -67,6 +67,13 @@ def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option("--model", default="mini", show_default=True, help="mini, vit_b, vit_l, vit_h or an exported folder.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="SAM weights in place of the downloaded ones.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
+@click.option(
+    "--precision",
+    type=click.Choice(("auto", "float32", "bfloat16")),
+    default="auto",
+    show_default=True,
+    help="Of SAM models. auto: float32 on a CPU, float16 on a GPU. bfloat16: faster on new CPUs, outlines move.",
+)
 @click.option("--bands", callback=_parse_bands, help="Bands shown as red, green and blue, as 4,1,2; or one band.")
 @click.option(
     "--stretch",
@@ -87,7 +94,7 @@ def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) 
     help="How features are kept. int8 takes half the disk of float16 and moves outlines a little.",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), help="Tiles at a time. Default: what suits the device.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of an ONNX model. Default: all cores.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all cores.")
 @click.option("--dry-run", is_flag=True, help="Say tiles, disk and time, and write nothing.")
 @click.option("--resume", is_flag=True, help="Go on where an earlier run stopped.")
 @click.option("--overwrite", is_flag=True, help="Replace stores that are there already.")
@@ -98,6 +105,7 @@ def encode_command(
     model: str,
     checkpoint: Path | None,
     device: str,
+    precision: str,
     threads: int | None,
     dry_run: bool,
     as_json: bool,
@@ -116,7 +124,7 @@ def encode_command(
     jobs = _jobs(images, output)
     outcomes: list[dict[str, Any]] = []
     with TemporaryDirectory(prefix="geosam-es-") as folder:
-        loaded = load_model(model, checkpoint, device, Path(folder), threads)
+        loaded = load_model(model, checkpoint, device, Path(folder), threads, precision)
         for raster_path, store in jobs:
             # One bad image among thousands must not stop the others; alone, it is simply the error.
             attempt = _encode_one if len(jobs) == 1 else _try_to_encode

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,16 +11,21 @@ from numpy.typing import NDArray
 from encoder_tools.sam.libraries import torch
 from encoder_tools.sam.malloc import tune_malloc
 from encoder_tools.sam.model import FEATURES, LoadedSam
-from encoder_tools.sam.vit import CpuImageEncoder, fastest_dtype
+from encoder_tools.sam.vit import CpuImageEncoder
+from encoder_tools.sam.vit_onnx import OnnxImageEncoder
 from geosam_es.errors import ModelError
 from geosam_es.inference.encoder import ModelInfo
 
-__all__ = ["SamTorchEncoder", "TileEncoder", "resolve_device"]
+__all__ = ["Precision", "SamTorchEncoder", "TileEncoder", "resolve_device"]
+
+Precision = Literal["auto", "float32", "bfloat16"]
+"""What the products are made in; ``auto`` is float32 on a CPU, and float16 where that is safe on a CUDA GPU."""
 
 _LARGEST_BATCH = 16
 _BYTES_PER_ATTENTION = 12
 """Peak bytes per element of a global attention's 4096 x 4096 maps: scores, positions, softmax, and copies."""
 _SHARE_OF_FREE_MEMORY = 0.7
+_CUDA_TYPES = {"auto": torch.float16, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class TileEncoder(torch.nn.Module):
@@ -83,36 +88,45 @@ def resolve_device(name: str) -> torch.device:
 class SamTorchEncoder:
     """The `Encoder` of SAM's three sizes.
 
-    A CPU computes in bfloat16 where it is faster at that, and in float32 where not (see `vit`). A CUDA GPU computes
-    in float16 where that is safe, which is closer to float32 than bfloat16 is and what stores keep anyway; when a
-    batch overflows, it and all later ones are computed in bfloat16. A batch that does not fit into the GPU's memory
-    is halved until it does.
+    A CPU computes in float32, by onnxruntime (see `vit_onnx`). bfloat16 is several times as fast on CPUs that have
+    instructions for it, and moves outlines (see `vit`). A CUDA GPU computes in float16 where that is safe, which is
+    closer to float32 than bfloat16 is and what stores keep anyway; when a batch overflows, it and all later ones are
+    computed in bfloat16. A batch that does not fit into the GPU's memory is halved until it does.
 
     Parameters
     ----------
     sam : LoadedSam
-        Its image encoder is moved to the device; the rest stays where it is.
+        Its image encoder is moved to a GPU, or what a CPU does not take from it copied; the rest stays where it is.
     device : str
         As in `resolve_device`.
-    cpu_dtype : torch.dtype, optional
-        What a CPU computes in, float32 or bfloat16; by default the faster.
+    precision : {"auto", "float32", "bfloat16"}
+    threads : int, optional
+        Of onnxruntime on a CPU; by default one for each core.
 
     Raises
     ------
     ModelError
-        When the device is not available.
+        When the device is not available, or does not compute in that precision.
     """
 
-    def __init__(self, sam: LoadedSam, device: str = "auto", cpu_dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self, sam: LoadedSam, device: str = "auto", precision: Precision = "auto", threads: int | None = None
+    ) -> None:
         self._device = resolve_device(device)
-        image_encoder = None
+        if precision == "bfloat16" and self._device.type == "mps":
+            raise ModelError("bfloat16 is not for the device mps", "leave out --precision, or use --device cpu")
+        image_encoder: Any = None
         if self._device.type == "cpu":
             tune_malloc()
-            image_encoder = CpuImageEncoder(sam.network.image_encoder, cpu_dtype or fastest_dtype())
+            plain = sam.network.image_encoder
+            is_exact = precision != "bfloat16"
+            image_encoder = OnnxImageEncoder(plain, threads) if is_exact else CpuImageEncoder(plain, torch.bfloat16)
         self._info = sam.info
+        self._heads: int = sam.network.image_encoder.blocks[0].attn.num_heads
         network = TileEncoder(sam.network, image_encoder).to(self._device)
         self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._dtype = torch.float16 if self._device.type == "cuda" else torch.float32
+        # On a CPU the image encoder itself sees to it.
+        self._dtype = torch.float32 if self._device.type != "cuda" else _CUDA_TYPES[precision]
         self._largest_batch = sys.maxsize
 
     @property
@@ -126,9 +140,8 @@ class SamTorchEncoder:
         if self._device.type != "cuda":
             return 1
         free, _ = torch.cuda.mem_get_info(self._device)
-        heads: int = self._network.image_encoder.blocks[0].attn.num_heads
         _, height, width = FEATURES["image_embeddings"]
-        tile = heads * (height * width) ** 2 * _BYTES_PER_ATTENTION
+        tile = self._heads * (height * width) ** 2 * _BYTES_PER_ATTENTION
         return max(1, min(_LARGEST_BATCH, int(free * _SHARE_OF_FREE_MEMORY) // tile))
 
     def encode(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:

@@ -1,32 +1,29 @@
-"""SAM's image encoder as a CPU likes it: the same network and weights, with less work and less memory.
+"""SAM's image encoder as a CPU likes it, in bfloat16: the same network and weights, with less work and less memory.
 
-Three things differ from segment_anything's own `ImageEncoderViT`, and none of them changes what is computed:
+Three things differ from segment_anything's own `ImageEncoderViT`, and the first two change nothing of the result:
 
 - Windows are padded after the projection to queries, keys and values, where a padded place is known to be the bias,
   and the padding is dropped before the projection of the result: it is never multiplied.
 - The global attention goes through pieces of 512 queries of one head, whose scores stay in the cache. Whole, the maps
   of one block are 12 x 4096 x 4096.
-- Where the CPU multiplies bfloat16 faster, the matrix products of the blocks are made in it, from weights converted
-  once. The sums that run through all blocks, and their normalisations, stay float32.
+- The matrix products of the blocks are made in bfloat16, from weights converted once. The sums that run through all
+  blocks, and their normalisations, stay float32. That is fast where the CPU has instructions for it (AMX, avx512_bf16,
+  ARM's bf16), and slower than float32 where not.
+
+In float32 `vit_onnx` is faster; it is here to be compared with.
 """
 
 from __future__ import annotations
 
 import copy
-import time
-from functools import lru_cache
 from typing import Any
 
 from encoder_tools.sam.libraries import torch
 from encoder_tools.sam.torchvision_standin import import_segment_anything
 
-__all__ = ["CpuImageEncoder", "fastest_dtype"]
+__all__ = ["CpuImageEncoder"]
 
 _QUERIES = 512
-_PROBE_SIDE = 1024
-_PROBE_RUNS = 5
-_WORTHWHILE = 1.5
-"""How many times as fast a product in bfloat16 must be: an encoder gains less than its products do."""
 
 
 class CpuImageEncoder(torch.nn.Module):
@@ -134,22 +131,3 @@ class _Block(torch.nn.Module):
         by_row = torch.einsum("bnhwc,hkc->bnhwk", placed, self.relative_rows)
         by_column = torch.einsum("bnhwc,wkc->bnhwk", placed, self.relative_columns)
         return by_row.flatten(2, 3), by_column.flatten(2, 3)
-
-
-@lru_cache(maxsize=1)
-def fastest_dtype() -> torch.dtype:
-    """Find what this CPU multiplies faster, float32 or bfloat16, by trying both.
-
-    bfloat16 takes an instruction of its own (AMX, avx512_bf16, ARM's bf16); without it, it is slower.
-    """
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        matrix = torch.ones(_PROBE_SIDE, _PROBE_SIDE, dtype=dtype)
-        runs = []
-        # The first makes the kernel.
-        for _ in range(1 + _PROBE_RUNS):
-            started = time.perf_counter()
-            torch.mm(matrix, matrix)
-            runs.append(time.perf_counter() - started)
-        seconds[dtype] = min(runs)
-    return torch.bfloat16 if seconds[torch.float32] > _WORTHWHILE * seconds[torch.bfloat16] else torch.float32

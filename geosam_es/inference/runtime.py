@@ -82,7 +82,7 @@ class OnnxGraph:
             ) from error
 
 
-def new_session(model: str | bytes, threads: int | None = None) -> Any:
+def new_session(model: str | bytes, threads: int | None = None, *, arena: bool = True) -> Any:
     """Load a graph with the options that all graphs here have.
 
     Parameters
@@ -91,6 +91,8 @@ def new_session(model: str | bytes, threads: int | None = None) -> Any:
         Path of an ONNX file, or its content.
     threads : int, optional
         Threads within an operator; by default one for each core.
+    arena : bool
+        Whether the session keeps the memory of its runs for the next one.
 
     Returns
     -------
@@ -110,6 +112,7 @@ def new_session(model: str | bytes, threads: int | None = None) -> Any:
     options.intra_op_num_threads = threads or available_cores()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.enable_cpu_mem_arena = arena
     # Idle threads that spin take the core that QGIS draws with.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -35,6 +35,11 @@ def test_unknown_names(tmp_path: Path, name: str) -> None:
         load_model(name, None, "auto", tmp_path)
 
 
+def test_an_onnx_model_takes_no_precision(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="mini takes no precision"):
+        load_model("mini", None, "auto", tmp_path, precision="bfloat16")
+
+
 def test_sam_without_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch", reason="SAM's encoder runs on torch")
     monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path / "models"))

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,9 +16,10 @@ torch = pytest.importorskip("torch")
 if importlib.util.find_spec("segment_anything") is None:  # importing it takes the stand-in for torchvision
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
+from encoder_tools.cli.encode import encode_command  # noqa: E402
 from encoder_tools.sam import export  # noqa: E402
 from encoder_tools.sam.checkpoints import file_sha256  # noqa: E402
-from encoder_tools.sam.encoder import SamTorchEncoder, resolve_device  # noqa: E402
+from encoder_tools.sam.encoder import Precision, SamTorchEncoder, resolve_device  # noqa: E402
 from encoder_tools.sam.model import LoadedSam, load_sam  # noqa: E402
 from geosam_es.errors import ModelError, OutputError  # noqa: E402
 from geosam_es.inference.encoder import FILL_RGB, OnnxEncoder  # noqa: E402
@@ -64,7 +65,7 @@ def tiles() -> Any:
 
 @pytest.fixture
 def encoder(sam: LoadedSam) -> SamTorchEncoder:
-    return SamTorchEncoder(sam, "cpu", torch.float32)
+    return SamTorchEncoder(sam, "cpu", threads=1)
 
 
 def relative(got: Any, wanted: Any) -> float:
@@ -149,8 +150,33 @@ def test_an_overflow_in_float16_goes_on_in_bfloat16(
 
 def test_reduced_precision_stays_close(sam: LoadedSam, encoder: SamTorchEncoder, tiles: Any) -> None:
     wanted = encoder.encode(tiles[:1])["image_embeddings"]
-    got = SamTorchEncoder(sam, "cpu", torch.bfloat16).encode(tiles[:1])["image_embeddings"]
+    got = SamTorchEncoder(sam, "cpu", "bfloat16").encode(tiles[:1])["image_embeddings"]
     assert 1e-5 < np.abs(got - wanted).mean() / np.abs(wanted).mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("auto", torch.float16), ("float32", torch.float32), ("bfloat16", torch.bfloat16)]
+)
+def test_precision_of_a_gpu(sam: LoadedSam, precision: Any, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gpu:
+        """Stands for the device; tensors stay where they are."""
+
+        type = "cuda"
+
+    monkeypatch.setattr("encoder_tools.sam.encoder.resolve_device", lambda name: Gpu)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *_, **__: self)
+    assert SamTorchEncoder(sam, "cuda", precision)._dtype is dtype
+
+
+def test_bfloat16_is_not_for_every_device(sam: LoadedSam, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(ModelError, match="bfloat16 is not for the device mps"):
+        SamTorchEncoder(sam, "mps", "bfloat16")
+
+
+def test_the_command_line_knows_every_precision() -> None:
+    option = next(option for option in encode_command.params if option.name == "precision")
+    assert tuple(option.type.choices) == get_args(Precision)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu", "meta", ""])

@@ -15,7 +15,7 @@ if importlib.util.find_spec("segment_anything") is None:  # importing it takes t
 
 from encoder_tools.sam import vit  # noqa: E402
 from encoder_tools.sam.torchvision_standin import import_segment_anything  # noqa: E402
-from encoder_tools.sam.vit import CpuImageEncoder, fastest_dtype  # noqa: E402
+from encoder_tools.sam.vit import CpuImageEncoder  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -77,20 +77,3 @@ def test_weights_are_shared() -> None:
     encoder = make_encoder(14)
     own = {id(parameter) for parameter in CpuImageEncoder(encoder, torch.float32).parameters()}
     assert own <= {id(parameter) for parameter in encoder.parameters()}
-
-
-@pytest.mark.parametrize(("factor", "dtype"), [(3.0, torch.bfloat16), (1.0, torch.float32), (0.2, torch.float32)])
-def test_bfloat16_where_it_is_faster(factor: float, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-
-    def multiply(first: Any, _: Any) -> None:
-        nonlocal now
-        now += 1.0 / factor if first.dtype is torch.bfloat16 else 1.0
-
-    monkeypatch.setattr(vit.torch, "mm", multiply)
-    monkeypatch.setattr(vit.time, "perf_counter", lambda: now)
-    fastest_dtype.cache_clear()
-    try:
-        assert fastest_dtype() is dtype
-    finally:
-        fastest_dtype.cache_clear()
