@@ -49,8 +49,14 @@ class SamFiles(NamedTuple):
         return {PREPARE_FILE: self.prepare, DECODER_FILE: self.decoder}
 
 
-def lively_sam() -> LoadedSam:
-    """Build ViT-B with random weights that draw something."""
+def lively_sam(roughness: float = 0.0) -> LoadedSam:
+    """Build ViT-B with random weights that draw something.
+
+    Parameters
+    ----------
+    roughness : float
+        How much the upscaling treats the pixels that it makes of one apart: 0 not at all, 1 as in a new model.
+    """
     sam = load_sam("vit_b", None, seed=SEED)
     network = sam.network
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -64,7 +70,8 @@ def lively_sam() -> LoadedSam:
                 weight.mul_(_WIDER)
         for index in (0, 3):
             weight = network.mask_decoder.output_upscaling[index].weight
-            weight.copy_(weight.mean(dim=(2, 3), keepdim=True).expand_as(weight) * 2)
+            mean = weight.mean(dim=(2, 3), keepdim=True)
+            weight.copy_(mean * 2 + (weight - mean) * roughness)
         for name, weight in network.image_encoder.named_parameters():
             if "pos" in name:  # zero in a new encoder
                 weight.normal_(0, 0.3)

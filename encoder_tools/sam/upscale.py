@@ -12,17 +12,15 @@ from typing import Any
 from encoder_tools.sam.lean import SIDE
 from encoder_tools.sam.libraries import torch
 
-__all__ = ["Shown", "Upscale"]
+__all__ = ["SAMPLE", "Shown", "Upscale", "outline_places"]
 
-_SAMPLE = 1
+SAMPLE = 1
 """Row and column of a place's 4 x 4 pixels that are computed everywhere."""
 
 _LEAST_REFINED = 512
-"""Places worked out in full if so many may be: an eighth of them.
-
-On masks of `mini` on real orthophotos, this is enough for every pixel to have its right sign; the outlines of small
-things, which the sampled pixels may miss, are among the places where the samples are near zero for their surroundings.
-"""
+"""Places worked out in full if so many may be, an eighth of them: more than the outline of most masks runs through, so
+that small things are found which lie between the sampled pixels. `make bench` tells how well this does on masks of
+`mini`."""
 
 _DECISIVE = 1e3
 """Beyond any predicted IoU."""
@@ -81,12 +79,38 @@ class Upscale(torch.nn.Module):
         return torch.cat(rows, dim=3).reshape(-1, hyper.shape[1], 4 * SIDE, 4 * SIDE)
 
 
+def outline_places(samples: torch.Tensor, most: torch.Tensor) -> torch.Tensor:
+    """Find the places that are likeliest on a mask's outline.
+
+    They are those whose sample is nearest to zero, measured by how much the samples around it differ. Where there are
+    both signs around, this is below 1.
+
+    Parameters
+    ----------
+    samples : float32 (1, 1, 64, 64)
+        One logit of each place.
+    most : int64 ()
+        How many places there may be. As many are found as are below 1, and at least an eighth of all.
+
+    Returns
+    -------
+    int64 (P,)
+        Indices of the places, row by row.
+    """
+    high = torch.nn.functional.max_pool2d(samples, 3, stride=1, padding=1)
+    low = -torch.nn.functional.max_pool2d(-samples, 3, stride=1, padding=1)
+    distance = (samples.abs() / (high - low + _TINY)).flatten()
+    count = torch.minimum(torch.clamp((distance <= 1).sum(), min=_LEAST_REFINED), most)
+    # As a tensor it stays what the graph computes; as an int it would be what it was when traced.
+    places: torch.Tensor = torch.topk(distance, count, largest=False, sorted=False).indices  # type: ignore[arg-type]
+    return places
+
+
 class Shown(torch.nn.Module):
     """Image tokens to the mask to show first, exact where its outline is.
 
-    One pixel of each place is computed; then all 16 of those places where that one is nearest to zero, measured by how
-    much it differs from place to place around. Where both signs are in the surroundings this is below 1. Elsewhere that
-    one pixel stands for all.
+    One pixel of each place is computed; then all 16 of those places where the outline may be, see `outline_places`.
+    Elsewhere that one pixel stands for all.
 
     Parameters
     ----------
@@ -102,7 +126,7 @@ class Shown(torch.nn.Module):
         first, _, _, second, _ = decoder.output_upscaling
         self.first, self.second = (
             _linear(layer.weight.detach()[:, :, at, at], layer.bias.detach())
-            for layer, at in ((first, _SAMPLE // 2), (second, _SAMPLE % 2))
+            for layer, at in ((first, SAMPLE // 2), (second, SAMPLE % 2))
         )
         self.register_buffer("choice", torch.eye(decoder.num_mask_tokens)[0] * _DECISIVE)
         self.register_buffer("quarters", torch.arange(4).unsqueeze(1) * SIDE * SIDE)
@@ -139,7 +163,7 @@ class Shown(torch.nn.Module):
 
         activation, norm = self.upscale.activation, self.upscale.norm
         samples = activation(self.second(activation(norm(self.first(places))))) @ hyper[0].T
-        near = self._near(samples.reshape(1, 1, SIDE, SIDE), refined_places)
+        near = outline_places(samples.reshape(1, 1, SIDE, SIDE), refined_places)
         exact = self.upscale.rows(places.index_select(0, near), hyper)
         # Four planes, one for each row of a place's pixels.
         pixels = samples.expand(-1, 4).repeat(4, 1)
@@ -147,14 +171,3 @@ class Shown(torch.nn.Module):
         pixels = pixels.index_put((at,), torch.cat([row.reshape(-1, 4) for row in exact]))
         mask = pixels.reshape(4, SIDE, 4 * SIDE).transpose(0, 1).reshape(1, 1, 4 * SIDE, 4 * SIDE)
         return mask, scores.index_select(1, shown)
-
-    def _near(self, samples: torch.Tensor, refined_places: torch.Tensor) -> torch.Tensor:
-        """Return the indices of the places to work out in full, int64 (P,), of float32 (1, 1, 64, 64)."""
-        high = torch.nn.functional.max_pool2d(samples, 3, stride=1, padding=1)
-        low = -torch.nn.functional.max_pool2d(-samples, 3, stride=1, padding=1)
-        distance = (samples.abs() / (high - low + _TINY)).flatten()
-        count = torch.clamp((distance <= 1).sum(), min=_LEAST_REFINED)
-        count = torch.minimum(count, refined_places)
-        # As a tensor it stays what the graph computes; as an int it would be what it was when traced.
-        places: torch.Tensor = torch.topk(distance, count, largest=False, sorted=False).indices  # type: ignore[arg-type]
-        return places

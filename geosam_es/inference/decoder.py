@@ -22,6 +22,7 @@ from .half import half_to_float32
 from .runtime import OnnxGraph, available_cores
 
 __all__ = [
+    "PREVIEW_PLACES",
     "Context",
     "DecodedMasks",
     "MaskDecoder",
@@ -197,7 +198,9 @@ _PLACES = "refined_places"
 """Optional input of ``decoder.onnx``: above zero, the mask to show first comes alone, in full in at most so many of its
 64 x 64 places."""
 
-_PREVIEW_PLACES = 512
+PREVIEW_PLACES = 512
+"""So many of them in a preview."""
+
 _ALL_PLACES = 64 * 64
 
 
@@ -247,7 +250,7 @@ class SplitDecoder:
         """Run what of ``decoder.onnx`` a preview takes, if it has one; see `decode_preview`."""
         if not self._gives_one:
             return None
-        feeds = {**context, **_prompt_feeds(prompts, mask_input), _PLACES: np.array(_PREVIEW_PLACES)}
+        feeds = {**context, **_prompt_feeds(prompts, mask_input), _PLACES: np.array(PREVIEW_PLACES)}
         return _decoded(self._decoder.run(feeds, _OUTPUTS))
 
     def decode_many(self, context: Context, prompts: Sequence[Prompts], first_only: bool = False) -> list[DecodedMasks]:
