@@ -974,14 +974,6 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>calcular antes una imagen de amplitud</translation>
     </message>
     <message>
-      <source>onnxruntime is not installed</source>
-      <translation>onnxruntime no está instalado</translation>
-    </message>
-    <message>
-      <source>install it with: pip install onnxruntime</source>
-      <translation>instalarlo con: pip install onnxruntime</translation>
-    </message>
-    <message>
       <source>copy the store or the model again</source>
       <translation>copiar de nuevo el almacén o el modelo</translation>
     </message>
@@ -1000,6 +992,14 @@ Espacio o rueda: desplazar y hacer zum</translation>
     <message>
       <source>use a store and a decoder of one model</source>
       <translation>usar un almacén y un decodificador del mismo modelo</translation>
+    </message>
+    <message>
+      <source>onnxruntime is not installed</source>
+      <translation>onnxruntime no está instalado</translation>
+    </message>
+    <message>
+      <source>install it with: pip install onnxruntime</source>
+      <translation>instalarlo con: pip install onnxruntime</translation>
     </message>
     <message>
       <source>The point ({x:.8g}, {y:.8g}) lies outside the raster</source>
