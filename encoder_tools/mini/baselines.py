@@ -1,6 +1,6 @@
 """What needs no training, on the same objects and prompts: flood fill, superpixels, and GrabCut in the box.
 
-Their settings are chosen on the training images, for each kind of imagery by itself, and written down beside this
+Their settings are chosen on the training images, for each kind of object by itself, and written down beside this
 file: ``python -m encoder_tools.mini.baselines --data DIR``. Results are kept in a folder, by what they depend on,
 because they take longer than the model. Needs OpenCV and scikit-image: ``pip install 'geosam-es[mini-eval]'``.
 """
@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +33,31 @@ __all__ = ["BASELINES", "BaselineCache", "Settings", "chosen_settings", "measure
 SETTINGS_FILE = Path(__file__).with_name("baselines.json")
 CACHE_FOLDER = Path("runs") / "baselines"
 BASELINES = ("flood fill", "Felzenszwalb", "SLIC", "GrabCut")
-TUNING_TILES = 3
-TUNING_OBJECTS = 6
+TUNING_OBJECTS = 48
+TUNING_OBJECTS_OF_TILE = 8
 MIN_MARGIN = 16
-COLLAPSED = 0.05
+COLLAPSED = 0.3
+CODE = Path(__file__).read_bytes()
+"""This file as it was imported: a process begun before an edit must not pass its results off as the edited code's."""
 
 Mask = NDArray[np.bool_]
 Settings = dict[str, float]
 Finder = Callable[[Target], Mask]
 
-GRID: dict[str, dict[str, tuple[float, ...]]] = {
-    "flood fill": {"sigma": (0, 2), "tolerance": (8, 12, 18, 26, 38, 55, 80)},
-    "Felzenszwalb": {"sigma": (0.8,), "scale": (150, 600, 2400)},
-    "SLIC": {"compactness": (10,), "area": (1600, 6400, 25600)},
-    "GrabCut": {"margin": (0.25, 1.0), "iterations": (1, 5)},
+Grid = dict[str, tuple[float, ...]]
+
+GRID: dict[str, Grid] = {
+    "flood fill": {"sigma": (0, 1, 2, 4), "tolerance": (5, 8, 12, 18, 26, 38, 55, 80)},
+    "Felzenszwalb": {"sigma": (0.4, 0.8, 1.6), "scale": (19, 38, 75, 150, 300, 600, 1200, 2400, 4800)},
+    "SLIC": {
+        "compactness": (1.25, 2.5, 5, 10, 20, 40),
+        "area": (400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 102400, 204800),
+    },
+    "GrabCut": {"core": (0, 0.25, 0.5, 0.75, 0.9), "margin": (0.05, 0.1, 0.25, 0.5, 1.0), "iterations": (1, 2, 4, 8)},
 }
-"""What is tried: sigma of a Gaussian in pixels; tolerance in grey values of the most different channel; scale as
-scikit-image has it; area of a superpixel in pixels; margin around the box as a share of its longer side."""
+"""What is tried, beginning in the middle: sigma of a Gaussian in pixels; tolerance in grey values of the most different
+channel; scale as scikit-image has it; area of a superpixel in pixels; the ellipse that is certainly object, as a share
+of the one that fills the box; margin around the box as a share of its longer side."""
 
 
 @dataclass
@@ -91,7 +99,7 @@ def _key(tile: Tile, settings: dict[str, Settings]) -> str:
     """Hash the pixels, the settings and the code."""
     digest = hashlib.sha256(tile.image.tobytes())
     digest.update(f"{tile.width} {tile.height} {json.dumps(settings, sort_keys=True)}".encode())
-    digest.update(Path(__file__).read_bytes())
+    digest.update(CODE)
     return digest.hexdigest()
 
 
@@ -100,20 +108,26 @@ def _name(target: Target) -> str:
 
 
 def chosen_settings(dataset: str) -> dict[str, Settings]:
-    """Return the settings of every baseline for a data set, whose name begins with the kind of imagery.
+    """Return the settings of every baseline for a data set, by the kind of its objects.
 
     Raises
     ------
     ModelError
         Where none have been chosen.
     """
-    kind = dataset.partition("/")[0]
+    kind = _kind(dataset)
     try:
         chosen = json.loads(SETTINGS_FILE.read_text(encoding="utf-8"))[kind]
         return {name: chosen[name]["settings"] for name in BASELINES}
     except (OSError, ValueError, KeyError) as error:
         remedy = "choose them with: python -m encoder_tools.mini.baselines --data DIR"
         raise ModelError(f"'{SETTINGS_FILE}' has no settings for {kind}", remedy) from error
+
+
+def _kind(dataset: str) -> str:
+    """Return what lies in a data set: ``fields`` for ``fields/val``, ``landcover water`` for ``landcover/x water``."""
+    folder, _, rest = dataset.partition("/")
+    return f"{folder} {rest.partition(' ')[2]}".strip()
 
 
 def measure_baselines(tile: Tile, targets: list[Target], settings: dict[str, Settings]) -> list[dict[str, float]]:
@@ -176,7 +190,7 @@ def _slic(image: NDArray[np.uint8], settings: Settings) -> Finder:
 def _grabcut(image: NDArray[np.uint8], settings: Settings) -> Finder:
     """Find what differs in colour from the surroundings of the box; what lies outside of it is background.
 
-    Where next to nothing of the box is left, the box is the answer: whoever sees that would keep it.
+    Where little of the box is left, the box is the answer: whoever sees that would keep it.
     """
     import cv2
 
@@ -192,6 +206,7 @@ def _grabcut(image: NDArray[np.uint8], settings: Settings) -> Finder:
         )
         box = box_pixels(target.polygon.bounds)[:height, :width][around]
         labels = np.where(box, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
+        labels[box & _core(box, settings["core"])] = cv2.GC_FGD
         # Without background there is nothing to tell the object from.
         if not box.all():
             cv2.setRNGSeed(0)
@@ -199,52 +214,92 @@ def _grabcut(image: NDArray[np.uint8], settings: Settings) -> Finder:
             rounds = int(settings["iterations"])
             cv2.grabCut(crop, labels, (0, 0, 1, 1), models[0], models[1], rounds, cv2.GC_INIT_WITH_MASK)
         found = np.zeros((height, width), dtype=np.bool_)
-        kept = labels == cv2.GC_PR_FGD
+        kept = (labels == cv2.GC_PR_FGD) | (labels == cv2.GC_FGD)
         found[around] = kept if kept.sum() >= COLLAPSED * box.sum() else box
         return found
 
     return find
 
 
-def _combinations(name: str) -> Iterator[Settings]:
-    keys = GRID[name]
-    for values in product(*keys.values()):
-        yield dict(zip(keys, (float(value) for value in values)))
+def _core(box: Mask, share: float) -> Mask:
+    """Return the ellipse in the middle of a box whose axes are a share of the box's sides."""
+    (top, bottom), (left, right) = (
+        (lines[0], lines[-1] + 1) for lines in map(np.flatnonzero, (box.any(1), box.any(0)))
+    )
+    rows = (2 * np.arange(box.shape[0]) + 1 - top - bottom) / (bottom - top)
+    columns = (2 * np.arange(box.shape[1]) + 1 - left - right) / (right - left)
+    return np.asarray(rows[:, None] ** 2 + columns**2 < share**2, dtype=np.bool_)
 
 
 def choose(kind: str, scenes: list[EvaluationScene], names: Sequence[str]) -> dict[str, dict[str, object]]:
-    """Try every combination on some objects of training images and return the best of each baseline named.
+    """Find the best settings of each baseline named on some objects of training images.
 
     Returns
     -------
     dict of baseline to dict
-        ``settings``, the ``mean_iou`` that they reach there, and ``objects``.
+        ``settings``, the ``mean_iou`` that they reach there, and how many ``objects`` of how many ``tiles`` these were.
     """
-    found = [tile for scene in scenes for tile in tiles(scene) if len(tile.polygons) >= TUNING_OBJECTS]
-    sample = found[:: max(1, len(found) // TUNING_TILES)][:TUNING_TILES]
-    work = [(tile, _some_targets(tile)) for tile in sample]
+    work = list(_tuning_targets(scenes))
     chosen = {name: _best(name, work) for name in names}
     print(kind, json.dumps(chosen), flush=True)
     return chosen
 
 
-def _some_targets(tile: Tile) -> list[Target]:
-    """Prepare a few objects of a tile, spread over all of them."""
-    polygons = tile.polygons[:: max(1, len(tile.polygons) // TUNING_OBJECTS)][:TUNING_OBJECTS]
-    return [target for target in map(target_of, polygons) if target is not None]
+def _tuning_targets(scenes: list[EvaluationScene]) -> Iterator[tuple[Tile, list[Target]]]:
+    """Yield a few objects of tiles of different scenes, and of further tiles of them once each has had its turn."""
+    rng = np.random.default_rng(0)
+    shuffled = [scenes[number] for number in rng.permutation(len(scenes))]
+    fullest_first = (sorted(tiles(scene), key=lambda tile: -len(tile.polygons)) for scene in shuffled)
+    turns = chain.from_iterable(zip_longest(*fullest_first))
+    wanted = TUNING_OBJECTS
+    for tile in turns:
+        if tile is None:
+            continue
+        count = min(wanted, TUNING_OBJECTS_OF_TILE)
+        some = [tile.polygons[number] for number in rng.permutation(len(tile.polygons))[:count]]
+        targets = [target for target in map(target_of, some) if target is not None]
+        yield tile, targets
+        wanted -= len(targets)
+        if not wanted:
+            return
 
 
 def _best(name: str, work: list[tuple[Tile, list[Target]]]) -> dict[str, object]:
-    best: dict[str, object] = {}
-    for settings in _combinations(name):
-        ious = []
-        for tile, targets in work:
-            find = _finder(name, np.ascontiguousarray(tile.image[: tile.height, : tile.width]), settings)
-            ious += [_iou(target, find(target), tile) for target in targets]
-        mean = round(float(np.mean(ious)), 4)
-        if not best or mean > float(str(best["mean_iou"])):
-            best = {"settings": settings, "mean_iou": mean, "objects": len(ious)}
-    return best
+    """Climb from the middle of the grid, one step along one setting at a time, until none of these steps is better."""
+    axes = GRID[name]
+    known: dict[tuple[int, ...], float] = {}
+
+    def score(place: tuple[int, ...]) -> float:
+        if place not in known:
+            known[place] = _mean_iou(name, _settings_at(axes, place), work)
+        return known[place]
+
+    best = tuple(len(values) // 2 for values in axes.values())
+    climbing = True
+    while climbing:
+        begun = best
+        for axis, values in enumerate(axes.values()):
+            steps = [best[axis] + step for step in (-1, 1) if 0 <= best[axis] + step < len(values)]
+            best = max([best, *((*best[:axis], step, *best[axis + 1 :]) for step in steps)], key=score)
+        climbing = best != begun
+    return {
+        "settings": _settings_at(axes, best),
+        "mean_iou": round(score(best), 4),
+        "objects": sum(len(targets) for _, targets in work),
+        "tiles": len(work),
+    }
+
+
+def _settings_at(axes: Grid, place: tuple[int, ...]) -> Settings:
+    return {key: float(values[step]) for (key, values), step in zip(axes.items(), place)}
+
+
+def _mean_iou(name: str, settings: Settings, work: list[tuple[Tile, list[Target]]]) -> float:
+    ious = []
+    for tile, targets in work:
+        find = _finder(name, np.ascontiguousarray(tile.image[: tile.height, : tile.width]), settings)
+        ious += [_iou(target, find(target), tile) for target in targets]
+    return float(np.mean(ious))
 
 
 def main() -> None:
@@ -252,11 +307,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m encoder_tools.mini.baselines", description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
     parser.add_argument("--only", choices=BASELINES, help="choose for this one, and leave the others as they are")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: one for each core")
     options = parser.parse_args()
     try:
-        scenes = training_scenes(data_folder(options.data))
+        scenes: dict[str, list[EvaluationScene]] = {}
+        for scene in chain.from_iterable(training_scenes(data_folder(options.data)).values()):
+            scenes.setdefault(_kind(scene.dataset), []).append(scene)
         names = [options.only] if options.only else list(BASELINES)
-        with ProcessPoolExecutor(min(len(scenes), os.cpu_count() or 1)) as pool:
+        with ProcessPoolExecutor(options.processes) as pool:
             found = dict(zip(scenes, pool.map(choose, scenes, scenes.values(), [names] * len(scenes))))
         known = json.loads(SETTINGS_FILE.read_text(encoding="utf-8")) if options.only else {}
         chosen = {kind: {**known.get(kind, {}), **best} for kind, best in found.items()}

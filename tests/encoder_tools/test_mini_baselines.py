@@ -24,7 +24,7 @@ SETTINGS = {
     "flood fill": {"sigma": 0.0, "tolerance": 40.0},
     "Felzenszwalb": {"sigma": 0.8, "scale": 400.0},
     "SLIC": {"compactness": 10.0, "area": 6400.0},
-    "GrabCut": {"margin": 0.5, "iterations": 5.0},
+    "GrabCut": {"core": 0.25, "margin": 0.5, "iterations": 5.0},
 }
 
 
@@ -79,6 +79,22 @@ def test_grabcut_that_finds_nothing_is_the_box() -> None:
     assert measure_baselines(flat, [box], SETTINGS)[0]["GrabCut"] == 1.0
 
 
+def test_the_core_of_grabcut_is_object_whatever_its_colour() -> None:
+    image = np.full((1024, 1024, 3), FILL_RGB, dtype=np.uint8)
+    image[:280, :300] = disc_image()
+    # A pond in the middle, of the colour of the ground.
+    image[115:165, 125:175] = image[:50, :50]
+    pond = Tile("fields/val", image, 300, 280, [DISC], [0])
+    disc = target_of(DISC)
+    assert disc is not None
+    without, within = (
+        measure_baselines(pond, [disc], {**SETTINGS, "GrabCut": {"core": core, "margin": 0.5, "iterations": 2.0}})
+        for core in (0.0, 0.7)
+    )
+    assert without[0]["GrabCut"] < 0.85
+    assert within[0]["GrabCut"] > 0.95
+
+
 def test_results_are_kept_and_depend_on_pixels_and_settings(
     tile: Tile, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,9 +111,16 @@ def test_results_are_kept_and_depend_on_pixels_and_settings(
     both = cache.measure(tile, [other, target])
     assert both[1]["SLIC"] == 0.123
     assert both[0] != first[0]
+    edited = tmp_path / "edited.py"
+    edited.write_text("# saved while the program runs", encoding="utf-8")
+    monkeypatch.setattr(baselines, "__file__", str(edited))
+    assert cache.measure(tile, [target])[0]["SLIC"] == 0.123
     monkeypatch.setattr(baselines, "chosen_settings", lambda _: {**SETTINGS, "SLIC": {"compactness": 9, "area": 900}})
     assert cache.measure(tile, [target])[0]["SLIC"] != 0.123
     assert len(list((tmp_path / "kept").iterdir())) == 2
+    monkeypatch.setattr(baselines, "CODE", b"another version")
+    cache.measure(tile, [target])
+    assert len(list((tmp_path / "kept").iterdir())) == 3
 
 
 def test_a_cache_that_cannot_be_written_is_one_clear_error(
@@ -112,17 +135,34 @@ def test_a_cache_that_cannot_be_written_is_one_clear_error(
 def test_settings_are_chosen_where_they_find_most(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = EvaluationScene("fields/train", disc_image(), [DISC])
     grid = {name: {key: (value,) for key, value in found.items()} for name, found in SETTINGS.items()}
-    grid["flood fill"]["tolerance"] = (2.0, 40.0, 250.0)
+    # It begins with 250.
+    grid["flood fill"]["tolerance"] = (2.0, 40.0, 250.0, 252.0, 255.0)
     monkeypatch.setattr(baselines, "GRID", grid)
-    monkeypatch.setattr(baselines, "TUNING_OBJECTS", 1)
     chosen = choose("fields", [scene], ["flood fill", "SLIC"])
     assert chosen["flood fill"]["settings"] == {"sigma": 0.0, "tolerance": 40.0}
     assert chosen["flood fill"]["objects"] == 1
     assert list(chosen) == ["flood fill", "SLIC"]
 
 
+def test_settings_are_chosen_on_objects_of_many_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = {name: {key: (value,) for key, value in found.items()} for name, found in SETTINGS.items()}
+    monkeypatch.setattr(baselines, "GRID", grid)
+    monkeypatch.setattr(baselines, "TUNING_OBJECTS", 5)
+    monkeypatch.setattr(baselines, "TUNING_OBJECTS_OF_TILE", 2)
+    scenes = [EvaluationScene("fields/train", disc_image(), [DISC] * count) for count in (9, 9, 1)]
+    chosen = choose("fields", scenes, ["flood fill"])
+    assert (chosen["flood fill"]["tiles"], chosen["flood fill"]["objects"]) == (3, 5)
+    chosen = choose("fields", scenes[1:], ["flood fill"])
+    assert (chosen["flood fill"]["tiles"], chosen["flood fill"]["objects"]) == (2, 3)
+
+
 def test_settings_of_every_held_out_set_are_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for dataset in ("buildings/val_kampala", "fields/val", "landcover/val_dubai water"):
+    for dataset in (
+        "buildings/val_kampala",
+        "fields/val",
+        "landcover/val_dubai water",
+        "landcover/val_dubai vegetation",
+    ):
         settings = chosen_settings(dataset)
         for name, grid in baselines.GRID.items():
             assert all(settings[name][key] in values for key, values in grid.items())
