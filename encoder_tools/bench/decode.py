@@ -231,7 +231,7 @@ def _batch(case: _Case) -> Iterator[Row]:
         ours=times["first"],
         reference=times["one by one"],
         agreement=mask_agreement(ious),
-        note="`geosam-es segment` and the plugin's tool take this way unless other candidates are asked for",
+        note="`geosam-es segment` and the Processing algorithm take this way unless other candidates are asked for",
     )
     pairs = [
         mask_iou(*pair)

@@ -9,9 +9,11 @@ tokens' side through the weights and meet the image as it is. For a head with th
 - what tokens read: ``p (x W_v) = (p x) W_v``;
 - what is written to places: ``p^T (t W_v) W_o = p^T (t W_v W_o)``.
 
-Key biases add the same to all of a token's scores and fall out of the softmax. Tokens of the prompt are not brought
-through the last attention, whose answer SAM does not read. All of this is exact. From about 18 tokens on the usual
-order is cheaper again, and most prompts have no mask: what each takes is built, and the graph chooses (see `export`).
+The position of a place, which SAM adds before it projects, gives a constant projection: to add that to the scores
+moves less memory than to add positions to an image. Key biases add the same to all of a token's scores and fall out of
+the softmax. Tokens of the prompt are not brought through the last attention, whose answer SAM does not read. All of
+this is exact. From about 18 tokens on the usual order is cheaper again, and most prompts have no mask: what each takes
+is built, and the graph chooses (see `export`).
 
 Tensors over tokens and places are kept as (B, H, T, N), places last, which suits both softmaxes.
 """
@@ -77,27 +79,41 @@ def _rows(maps: torch.Tensor, width: int) -> torch.Tensor:
 class _Tell(torch.nn.Module):
     """Tokens look at each other.
 
+    What has one input goes through one product: with so few tokens, starting one takes longer than computing it.
+
     Parameters
     ----------
     attention : segment_anything.modeling.transformer.Attention
     """
 
+    weight: torch.Tensor
+    bias: torch.Tensor
+
     def __init__(self, attention: Any) -> None:
         super().__init__()
-        self.attention = attention
         self.heads: int = attention.num_heads
         self.inner: int = attention.internal_dim
-        self.scale = (self.inner // self.heads) ** -0.5
+        scale = (self.inner // self.heads) ** -0.5
+        queries, keys, self.values, self.out = (
+            attention.q_proj,
+            attention.k_proj,
+            attention.v_proj,
+            attention.out_proj,
+        )
+        weight = torch.cat([queries.weight * scale, keys.weight, self.values.weight]).detach()
+        self.register_buffer("weight", weight.T.contiguous())
+        self.register_buffer("bias", torch.cat([queries.bias * scale, keys.bias, self.values.bias]).detach())
 
-    def _split(self, projection: torch.Tensor) -> torch.Tensor:
-        return split_heads(projection, self.heads, self.inner // self.heads)
+    def _split(self, projection: torch.Tensor, kinds: int) -> torch.Tensor:
+        return split_heads(projection, kinds * self.heads, self.inner // self.heads)
 
-    def forward(self, tokens: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """Map (B, T, 256), where keys and queries are had from, and (B, T, 256) to (B, T, 256)."""
-        attention = self.attention
-        queries, keys = self._split(attention.q_proj(tokens)), self._split(attention.k_proj(tokens))
-        weights = torch.softmax(queries @ keys.transpose(2, 3) * self.scale, dim=-1)
-        told: torch.Tensor = attention.out_proj(_merged(weights @ self._split(attention.v_proj(values)), self.inner))
+    def forward(self, tokens: torch.Tensor, values: torch.Tensor | None = None) -> torch.Tensor:
+        """Map (B, T, 256), where keys and queries are had from, and (B, T, 256) or the same to (B, T, 256)."""
+        kinds = 2 if values is not None else 3
+        both = self._split(tokens @ self.weight[:, : kinds * self.inner] + self.bias[: kinds * self.inner], kinds)
+        queries, keys = both[:, : self.heads], both[:, self.heads : 2 * self.heads]
+        seen = both[:, 2 * self.heads :] if values is None else self._split(self.values(values), 1)
+        told: torch.Tensor = self.out(_merged(torch.softmax(queries @ keys.transpose(2, 3), dim=-1) @ seen, self.inner))
         return told
 
 
@@ -124,9 +140,9 @@ class _Attention(torch.nn.Module):
         """(B, H * T, C) -> (B, H, T, C)."""
         return rows.reshape(rows.shape[0], self.heads, -1, width)
 
-    def meet(self, folded: torch.Tensor, placed: torch.Tensor) -> torch.Tensor:
+    def meet(self, folded: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """(B, H, T, 256) and (B, N, 256) -> (B, H, T, N)."""
-        return self.per_head(_rows(folded, _CHANNELS) @ placed.transpose(1, 2), SIDE * SIDE)
+        return self.per_head(_rows(folded, _CHANNELS) @ image.transpose(1, 2), SIDE * SIDE)
 
 
 class _Read(_Attention):
@@ -136,26 +152,30 @@ class _Read(_Attention):
     ----------
     attention, folded
         As for `_Attention`.
-    is_first : bool
-        Whether keys and values come projected, from the context.
+    position : float32 (1, N, 256), optional
+        Encoding of the places; None where keys and values come projected, from the context.
     """
 
     keys: torch.Tensor
+    position: torch.Tensor
 
-    def __init__(self, attention: Any, folded: bool, is_first: bool = False) -> None:
+    def __init__(self, attention: Any, folded: bool, position: torch.Tensor | None = None) -> None:
         super().__init__(attention, folded)
         self.queries = ToHeads(attention.q_proj, self.heads, self.scale)
-        if is_first:
+        if position is None:
             return
         self.values = ToHeads(attention.v_proj, self.heads)
-        self.register_buffer("keys", attention.k_proj.weight.detach().reshape(self.heads, self.width, -1))
+        weight = attention.k_proj.weight.detach().reshape(self.heads, self.width, -1)
+        self.register_buffer("keys", weight)
+        self.register_buffer("position", weight @ position[0].T)  # (H, w, N)
 
-    def scores(self, queries: torch.Tensor, placed: torch.Tensor) -> torch.Tensor:
+    def scores(self, queries: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """Return (B, H, T, N), but for what a softmax over places takes away."""
+        places = queries @ self.position
         if not self.folded:
-            keys = split_heads(placed @ self.attention.k_proj.weight.T, self.heads, self.width)
-            return queries @ keys.transpose(2, 3)
-        return self.meet(queries @ self.keys, placed)
+            keys = split_heads(image @ self.attention.k_proj.weight.T, self.heads, self.width)
+            return queries @ keys.transpose(2, 3) + places
+        return self.meet(queries @ self.keys, image) + places
 
     def read(self, weights: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """Return (B, H, T, w) of (B, H, T, N) and the image."""
@@ -169,9 +189,9 @@ class _Read(_Attention):
         projected: torch.Tensor = self.attention.out_proj(_merged(seen, self.inner))
         return projected
 
-    def forward(self, tokens: torch.Tensor, image: torch.Tensor, placed: torch.Tensor) -> torch.Tensor:
-        """Return what (B, T, 256) find in (B, N, 256), of which the second is with its position, as (B, T, 256)."""
-        return self.out(self.read(torch.softmax(self.scores(self.queries(tokens), placed), dim=-1), image))
+    def forward(self, tokens: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """Return what (B, T, 256) find in (B, N, 256), as (B, T, 256)."""
+        return self.out(self.read(torch.softmax(self.scores(self.queries(tokens), image), dim=-1), image))
 
 
 class _Write(_Attention):
@@ -180,12 +200,12 @@ class _Write(_Attention):
     Parameters are those of `_Read`.
     """
 
+    position: torch.Tensor
     queries: torch.Tensor
-    query_bias: torch.Tensor
     rows_out: torch.Tensor
     out_bias: torch.Tensor
 
-    def __init__(self, attention: Any, folded: bool, is_first: bool = False) -> None:
+    def __init__(self, attention: Any, folded: bool, position: torch.Tensor | None = None) -> None:
         super().__init__(attention, folded)
         self.keys = ToHeads(attention.k_proj, self.heads, self.scale)
         self.values = ToHeads(attention.v_proj, self.heads)
@@ -193,17 +213,20 @@ class _Write(_Attention):
         self.register_buffer("rows_out", out.T.reshape(self.heads, self.width, -1).contiguous())
         # The weights of a head add up to 1 at each place: so each head may bring its share of the bias.
         self.register_buffer("out_bias", attention.out_proj.bias.detach() / self.heads)
-        if is_first:
+        if position is None:
             return
-        self.register_buffer("queries", attention.q_proj.weight.detach().reshape(self.heads, self.width, -1))
-        self.register_buffer("query_bias", attention.q_proj.bias.detach().reshape(self.heads, self.width, 1))
+        weight = attention.q_proj.weight.detach().reshape(self.heads, self.width, -1)
+        self.register_buffer("queries", weight)
+        bias = attention.q_proj.bias.detach().reshape(self.heads, self.width, 1)
+        self.register_buffer("position", weight @ position[0].T + bias)
 
-    def scores(self, keys: torch.Tensor, placed: torch.Tensor) -> torch.Tensor:
+    def scores(self, keys: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """Return (B, H, T, N)."""
+        places = keys @ self.position
         if not self.folded:
-            queries = split_heads(self.attention.q_proj(placed), self.heads, self.width)
-            return keys @ queries.transpose(2, 3)
-        return self.meet(keys @ self.queries, placed) + keys @ self.query_bias
+            queries = split_heads(image @ self.attention.q_proj.weight.T, self.heads, self.width)
+            return keys @ queries.transpose(2, 3) + places
+        return self.meet(keys @ self.queries, image) + places
 
     @staticmethod
     def weights(scores: torch.Tensor) -> torch.Tensor:
@@ -287,8 +310,6 @@ class Transformer(torch.nn.Module):
         Whether there may be a mask prompt.
     """
 
-    position: torch.Tensor
-
     def __init__(self, sam: Any, position: torch.Tensor, folded: bool, is_masked: bool) -> None:
         super().__init__()
         transformer = sam.mask_decoder.transformer
@@ -298,12 +319,11 @@ class Transformer(torch.nn.Module):
         read, write = self.first.cross_attn_token_to_image, self.first.cross_attn_image_to_token
         self.mask = _MaskTerms(sam, read, write) if is_masked else None
         self.first_tell, self.second_tell = _Tell(self.first.self_attn), _Tell(self.second.self_attn)
-        self.first_read, self.first_write = _Read(read, folded, True), _Write(write, folded, True)
-        self.second_read = _Read(self.second.cross_attn_token_to_image, folded)
-        self.second_write = _Write(self.second.cross_attn_image_to_token, folded)
+        self.first_read, self.first_write = _Read(read, folded), _Write(write, folded)
+        self.second_read = _Read(self.second.cross_attn_token_to_image, folded, position)
+        self.second_write = _Write(self.second.cross_attn_image_to_token, folded, position)
         # Here the tokens are few in any case.
-        self.final_read = _Read(transformer.final_attn_token_to_image, folded=True)
-        self.register_buffer("position", position)
+        self.final_read = _Read(transformer.final_attn_token_to_image, True, position)
 
     def forward(
         self,
@@ -323,7 +343,7 @@ class Transformer(torch.nn.Module):
             Those that SAM reads its answer from.
         """
         first, second, mask = self.first, self.second, self.mask
-        tokens = first.norm1(self.first_tell(prompt, prompt))
+        tokens = first.norm1(self.first_tell(prompt))
 
         queries = self.first_read.queries(tokens + prompt)
         scores = queries @ layer0_keys
@@ -342,20 +362,18 @@ class Transformer(torch.nn.Module):
             scores, more = scores + mask.scores(keys, mask.queries, small), (small, mask.image)
         image = first.norm4(image_tokens + self.first_write.written(tokens, _Write.weights(scores), more))
 
-        # With so few channels to a head, positions cost less in the image than in the scores.
-        placed = image + self.position
         tokens = second.norm1(tokens + self.second_tell(tokens + prompt, tokens))
-        tokens = self._think(second, tokens + self.second_read(tokens + prompt, image, placed))
+        tokens = self._think(second, tokens + self.second_read(tokens + prompt, image))
 
         second_write = self.second_write
-        weights = _Write.weights(second_write.scores(second_write.keys(tokens + prompt), placed))
+        weights = _Write.weights(second_write.scores(second_write.keys(tokens + prompt), image))
         # The view between sum and norm keeps onnxruntime from its fusion of both, which takes ten times as long.
         places = second.norm4((image + second_write.written(tokens, weights)).flatten(0, 1))
         image = places.reshape(-1, SIDE * SIDE, _CHANNELS)
 
         # The prompt's own tokens have told what they know.
         tokens, prompt = tokens[:, : self.outputs], prompt[:, : self.outputs]
-        return places, self.norm(tokens + self.final_read(tokens + prompt, image, image + self.position))
+        return places, self.norm(tokens + self.final_read(tokens + prompt, image))
 
     @staticmethod
     def _think(layer: Any, tokens: torch.Tensor) -> torch.Tensor:

@@ -169,7 +169,7 @@ class End(torch.nn.Module):
 
     def forward(self, places: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Map (B * 4096, 256) and (B, 5, 256) to masks and scores."""
-        return self.upscale(places, self.hyper(tokens[:, 1:])), self.score(tokens[:, 0])
+        return self.upscale(places.unsqueeze(0), self.hyper(tokens[:, 1:])), self.score(tokens[:, 0])
 
 
 class QuickEnd(torch.nn.Module):
@@ -192,7 +192,7 @@ class QuickEnd(torch.nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Map (4096, 256), (1, 5, 256), (1, N) and an int64 to (1, 1, 256, 256) and (1, 1); see `Decode`."""
         shown: tuple[torch.Tensor, torch.Tensor] = self.shown(
-            places, self.hyper(tokens[:, 1:]), self.score(tokens[:, 0]), point_labels, refined_places
+            places.unsqueeze(0), self.hyper(tokens[:, 1:]), self.score(tokens[:, 0]), point_labels, refined_places
         )
         return shown
 

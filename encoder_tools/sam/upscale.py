@@ -28,19 +28,41 @@ _DECISIVE = 1e3
 _TINY = 1e-6
 
 
-def _linear(weight: torch.Tensor, bias: torch.Tensor) -> Any:
-    """Return a linear map of (in, out) weights."""
-    linear = torch.nn.Linear(*weight.shape)
-    linear.weight, linear.bias = (torch.nn.Parameter(one.contiguous(), False) for one in (weight.T, bias))
-    return linear
+class _Linear(torch.nn.Module):
+    """A linear map whose bias has three axes: what onnxruntime fuses a plain bias with is slower than both."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.contiguous())
+        self.register_buffer("bias", bias.reshape(1, 1, -1).contiguous())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (1, L, C) to (1, L, D)."""
+        return x @ self.weight + self.bias
 
 
 def _rows(convolution: Any) -> torch.nn.ModuleList:
     """Return the two rows of a kernel of 2 x 2, each a linear map to the channels of its two pixels."""
     weight, bias = convolution.weight.detach(), convolution.bias.detach()  # weight: (in, out, 2, 2)
     return torch.nn.ModuleList(
-        _linear(weight[:, :, row].transpose(1, 2).flatten(1), bias.repeat(2)) for row in range(2)
+        _Linear(weight[:, :, row].transpose(1, 2).flatten(1), bias.repeat(2)) for row in range(2)
     )
+
+
+def _whole(convolution: Any) -> _Linear:
+    """Return a kernel of 2 x 2 as a linear map to the channels of its four pixels, row by row."""
+    weight = convolution.weight.detach()
+    return _Linear(weight.permute(0, 2, 3, 1).flatten(1), convolution.bias.detach().repeat(4))
+
+
+def _channel_norm(norm: Any, convolution: Any) -> Any:
+    """Return SAM's LayerNorm2d of what a convolution gives, for channels that come last."""
+    last = torch.nn.LayerNorm(convolution.out_channels, eps=norm.eps)
+    last.weight, last.bias = norm.weight, norm.bias
+    return last
 
 
 class Upscale(torch.nn.Module):
@@ -60,21 +82,20 @@ class Upscale(torch.nn.Module):
         super().__init__()
         first, norm, self.activation, second, _ = decoder.output_upscaling
         self.first, self.second = _rows(first), _rows(second)
-        self.norm = torch.nn.LayerNorm(first.out_channels, eps=norm.eps)
-        self.norm.weight, self.norm.bias = norm.weight, norm.bias
+        self.norm = _channel_norm(norm, first)
 
     def rows(self, places: torch.Tensor, hyper: torch.Tensor) -> list[torch.Tensor]:
-        """Map (B * L, 256) and (B, K, 32) to the four rows of pixels of each place, float32 (B, K, 4 * L) each."""
+        """Map (1, B * L, 256) and (B, K, 32) to the four rows of pixels of each place, float32 (B, K, 4 * L) each."""
         rows = []
         for first in self.first:
-            x = self.activation(self.norm(first(places).reshape(-1, self.norm.weight.shape[0])))
+            x = self.activation(self.norm(first(places).reshape(1, -1, self.norm.weight.shape[0])))
             for second in self.second:
                 pixels = self.activation(second(x)).reshape(hyper.shape[0], -1, hyper.shape[2])
                 rows.append(hyper @ pixels.transpose(1, 2))
         return rows
 
     def forward(self, places: torch.Tensor, hyper: torch.Tensor) -> torch.Tensor:
-        """Map (B * 4096, 256) and (B, K, 32) to (B, K, 256, 256)."""
+        """Map (1, B * 4096, 256) and (B, K, 32) to (B, K, 256, 256)."""
         rows = [row.reshape(-1, hyper.shape[1], SIDE, 1, 4 * SIDE) for row in self.rows(places, hyper)]
         return torch.cat(rows, dim=3).reshape(-1, hyper.shape[1], 4 * SIDE, 4 * SIDE)
 
@@ -118,18 +139,19 @@ class Shown(torch.nn.Module):
     """
 
     choice: torch.Tensor
-    quarters: torch.Tensor
+    planes: torch.Tensor
 
     def __init__(self, decoder: Any) -> None:
         super().__init__()
-        self.upscale = Upscale(decoder)
-        first, _, _, second, _ = decoder.output_upscaling
+        first, norm, self.activation, second, _ = decoder.output_upscaling
+        self.norm = _channel_norm(norm, first)
         self.first, self.second = (
-            _linear(layer.weight.detach()[:, :, at, at], layer.bias.detach())
+            _Linear(layer.weight.detach()[:, :, at, at], layer.bias.detach())
             for layer, at in ((first, SAMPLE // 2), (second, SAMPLE % 2))
         )
+        self.whole_first, self.whole_second = _whole(first), _whole(second)
         self.register_buffer("choice", torch.eye(decoder.num_mask_tokens)[0] * _DECISIVE)
-        self.register_buffer("quarters", torch.arange(4).unsqueeze(1) * SIDE * SIDE)
+        self.register_buffer("planes", torch.arange(4).unsqueeze(1) * SIDE * SIDE)
 
     def forward(
         self,
@@ -143,7 +165,7 @@ class Shown(torch.nn.Module):
 
         Parameters
         ----------
-        places : float32 (4096, 256)
+        places : float32 (1, 4096, 256)
         hyper : float32 (1, 4, 32)
         scores : float32 (1, 4)
         point_labels : float32 (1, N)
@@ -161,13 +183,23 @@ class Shown(torch.nn.Module):
         shown = torch.argmax(scores[0] + torch.where(is_click, -self.choice, self.choice), dim=0).reshape(1)
         hyper = hyper.index_select(1, shown)
 
-        activation, norm = self.upscale.activation, self.upscale.norm
-        samples = activation(self.second(activation(norm(self.first(places))))) @ hyper[0].T
-        near = outline_places(samples.reshape(1, 1, SIDE, SIDE), refined_places)
-        exact = self.upscale.rows(places.index_select(0, near), hyper)
+        x = self.activation(self.norm(self.first(places)))
+        # As many columns as a row of a place has pixels, all alike.
+        samples = self.activation(self.second(x)).flatten(0, 1) @ hyper[0].expand(4, -1).T
+        near = outline_places(samples[:, :1].reshape(1, 1, SIDE, SIDE), refined_places)
         # Four planes, one for each row of a place's pixels.
-        pixels = samples.expand(-1, 4).repeat(4, 1)
-        at = (near.unsqueeze(0) + self.quarters).flatten()
-        pixels = pixels.index_put((at,), torch.cat([row.reshape(-1, 4) for row in exact]))
+        at = (near.unsqueeze(0) + self.planes).flatten()
+        pixels = samples.repeat(4, 1).index_put((at,), self._whole(places.index_select(1, near), hyper[0]))
         mask = pixels.reshape(4, SIDE, 4 * SIDE).transpose(0, 1).reshape(1, 1, 4 * SIDE, 4 * SIDE)
         return mask, scores.index_select(1, shown)
+
+    def _whole(self, places: torch.Tensor, hyper: torch.Tensor) -> torch.Tensor:
+        """Map (1, P, 256) and (1, 32) to the four rows of pixels of each place, float32 (4 * P, 4).
+
+        All pixels go through each product together: there are too few for what `Upscale` gains by its order.
+        """
+        x = self.activation(self.norm(self.whole_first(places).reshape(1, -1, self.norm.weight.shape[0])))
+        x = self.activation(self.whole_second(x)).reshape(-1, hyper.shape[1])
+        # The last axes: row and column among the 2 x 2 of the first layer, and among those of the second.
+        logits: torch.Tensor = (x @ hyper.T).reshape(-1, 2, 2, 2, 2)
+        return logits.permute(1, 3, 0, 2, 4).reshape(-1, 4)
