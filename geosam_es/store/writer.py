@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from .signature import check_signature, signature
 
 __all__ = ["StoreWriter", "remove_store"]
 
+
+_WRITE_BYTES = 1 << 17
+"""At a time: for more, Linux looks for larger pages, which may take several times as long as writing them."""
 
 _HALF_EXPONENT = np.uint16(0x7C00)
 
@@ -172,8 +176,10 @@ class StoreWriter:
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(values.data)
+            content = values.reshape(-1).view(np.uint8).data
+            with temporary.open("wb", buffering=0) as file:
+                for start in range(0, len(content), _WRITE_BYTES):
+                    _write_all(file, content[start : start + _WRITE_BYTES])
             temporary.replace(path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
@@ -185,6 +191,12 @@ def _is_finite(values: NDArray[Any]) -> bool:
         # Many times as fast as numpy's own way with float16: infinity and NaN have all bits of the exponent set.
         return bool((values.view("<u2") & _HALF_EXPONENT).max(initial=0) < _HALF_EXPONENT)
     return bool(np.isfinite(values).all())
+
+
+def _write_all(file: FileIO, content: memoryview) -> None:
+    # A full disk may take a part of it, and refuses the rest.
+    while content:
+        content = content[file.write(content) :]
 
 
 def _exists_error(root: Path) -> StoreError:
