@@ -286,15 +286,16 @@ class _Run:
         self, todo: Sequence[Tile], readers: Sequence[ThreadPoolExecutor], ahead: int
     ) -> Iterator[tuple[Tile, RasterTile | None]]:
         waiting: deque[tuple[Tile, Future[RasterTile] | None]] = deque()
-        used = 1
+        used, taken = 1, 0
 
         def take() -> tuple[Tile, RasterTile | None]:
-            nonlocal used
+            nonlocal used, taken
             tile, future = waiting.popleft()
+            taken += 1
             if future is None:
                 return tile, None
-            if not future.done() and tile != todo[0]:
-                # Reading is what takes the time.
+            # The first ones are waited for by an encoder that has nothing to do yet.
+            if not future.done() and taken > ahead:
                 used = len(readers)
             return tile, future.result()
 

@@ -271,7 +271,7 @@ def test_an_error_in_one_part_stops_the_run(tmp_path: Path, decoder: dict[str, P
     assert threading.active_count() == before and not (tmp_path / "s.zarr").exists()
 
 
-@pytest.mark.parametrize(("reading_s", "encoding_s", "readers"), [(0.0, 0.01, 1), (0.01, 0.0, encoding.READERS)])
+@pytest.mark.parametrize(("reading_s", "encoding_s", "readers"), [(0.0, 0.03, 1), (0.01, 0.0, encoding.READERS)])
 def test_a_second_reader_helps_where_the_encoder_waits(
     tmp_path: Path, decoder: dict[str, Path], reading_s: float, encoding_s: float, readers: int
 ) -> None:
@@ -282,7 +282,8 @@ def test_a_second_reader_helps_where_the_encoder_waits(
         threads.add(threading.current_thread().name + str(threading.get_ident()))
         time.sleep(reading_s)
 
-    encode(plan_of(CountingRaster(on_read)), SampleEncoder(seconds=encoding_s), tmp_path / "s.zarr", decoder)
+    plan = plan_of(CountingRaster(on_read), size=(4000, 3000))
+    encode(plan, SampleEncoder(seconds=encoding_s), tmp_path / "s.zarr", decoder)
     assert len(threads) == readers
 
 
