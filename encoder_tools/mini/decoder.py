@@ -14,13 +14,11 @@ from torch.nn import functional
 
 from encoder_tools.mini.blocks import ConvNorm, Residual, ShuffleUp
 from encoder_tools.mini.prompt_maps import (
+    SEED_SIGMA,
+    PromptMaps,
     Prompts,
-    box_distance,
-    box_frame,
-    box_window,
-    click_maps,
     geodesic_maps,
-    point_profiles,
+    geodesic_side_maps,
     split_prompts,
 )
 
@@ -32,8 +30,8 @@ WIDTH4, WIDTH8, WIDTH16, WIDTH32 = 16, 32, 64, 96
 APPEARANCES = 32
 KEY_WIDTH = 32
 CONTEXT_NAMES = ("context4", "context8", "context16", "keys", "appearances", "cost8", "cost16")
-STEPS16, STEPS8 = 24, 12
-"""How many cells a geodesic path may have: 384 px at 1/16, 96 px at 1/8."""
+STEPS16, STEPS8 = 32, 12
+"""How many cells a geodesic path may have: 512 px at 1/16, 96 px at 1/8."""
 
 Context = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -96,23 +94,71 @@ def _twice(x: Tensor) -> Tensor:
     return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
+class _Maps16(PromptMaps):
+    """What the coarse level sees of the prompts.
+
+    Attributes
+    ----------
+    seeds, clicks : float (B, 2, H, W), (B, 6, H, W)
+        Clicks for paths to begin at, and wider ones.
+    window, core : float (B, 1, H, W)
+        The box and its middle.
+    frame, sides : float (B, 4, H, W)
+    spots : tuple of float (B, N, H) and (B, N, W)
+        Profiles of all points, to pool keys under.
+    """
+
+    def __init__(self, prompts: Prompts, shape: tuple[int, int]) -> None:
+        super().__init__(prompts, shape, 16)
+        maps = self.clicks_of((SEED_SIGMA * 16, 12.0, 48.0, 160.0))
+        self.seeds, self.clicks = maps[:, :2], maps[:, 2:]
+        windows = self.windows(((1.0, 0.0), (0.6, 0.0)))
+        self.window, self.core = windows[:, 0:1], windows[:, 1:2]
+        self.frame, self.sides = self.frame_of_box(), self.sides_of_box()
+        self.spots = self.profiles(8.0)
+
+
+class _Maps8(PromptMaps):
+    """What the middle level sees of the prompts.
+
+    Attributes
+    ----------
+    seeds, at_click, clicks, near_click : float (B, 2 or 4, H, W)
+        Clicks for paths to begin at, the very place, wider ones, and the neighbourhood.
+    window, core, around, ring : float (B, 1, H, W)
+        The box, its middle, the box and its surroundings, the surroundings alone.
+    frame : float (B, 4, H, W)
+    """
+
+    def __init__(self, prompts: Prompts, shape: tuple[int, int]) -> None:
+        super().__init__(prompts, shape, 8)
+        maps = self.clicks_of((SEED_SIGMA * 8, 6.0, 8.0, 24.0, 96.0))
+        self.seeds, self.at_click, self.clicks, self.near_click = (
+            maps[:, a:b] for a, b in ((0, 2), (2, 4), (4, 8), (8, 10))
+        )
+        windows = self.windows(((1.0, 0.0), (0.75, 0.0), (1.5, 16.0), (1.05, 2.0)))
+        self.window, self.core, self.around, inner = (windows[:, a : a + 1] for a in range(4))
+        self.ring = self.around - torch.minimum(self.around, inner)
+        self.frame = self.frame_of_box()
+
+
 class PromptDecoder(nn.Module):
     """Context and prompts to mask logits at 1/4 and predicted IoU."""
 
     def __init__(self) -> None:
         super().__init__()
         self.context = ImageContext()
-        self.in16 = ConvNorm(27, WIDTH16, relu=False)
+        self.in16 = ConvNorm(32, WIDTH16, kernel=1, relu=False)
         self.down = ConvNorm(WIDTH16, WIDTH32, stride=2)
         self.body32 = nn.Sequential(Residual(WIDTH32), Residual(WIDTH32))
         self.up16 = ShuffleUp(WIDTH32, WIDTH16)
         self.out16 = Residual(WIDTH16)
         self.head16 = nn.Conv2d(WIDTH16, MASKS + 1, 1)
-        self.in8 = ConvNorm(24, WIDTH8, relu=False)
+        self.in8 = ConvNorm(24, WIDTH8, kernel=1, relu=False)
         self.up8 = ShuffleUp(WIDTH16, WIDTH8)
         self.body8 = Residual(WIDTH8)
         self.head8 = nn.Conv2d(WIDTH8, MASKS, 1)
-        self.in4 = ConvNorm(5, WIDTH4, relu=False)
+        self.in4 = ConvNorm(5, WIDTH4, kernel=1, relu=False)
         self.up4 = ShuffleUp(WIDTH8, WIDTH4)
         self.body4 = Residual(WIDTH4)
         self.head4 = nn.Conv2d(WIDTH4, MASKS + 1, 3, padding=1)
@@ -152,36 +198,38 @@ class PromptDecoder(nn.Module):
         previous = mask_input.clamp(-LOGIT_LIMIT, LOGIT_LIMIT) * has
         belief4 = torch.tanh(previous * 0.5)
         belief8 = functional.avg_pool2d(belief4, 2)
-        near, ratios = self._ratios(prompts, appearances, belief8, has)
+        maps16, maps8 = _Maps16(prompts, _size(c16)), _Maps8(prompts, _size(c8))
+        near, ratios = self._ratios(maps8, appearances, belief8, has)
         evidence = _spread(ratios, appearances, belief8)
 
-        clues16 = torch.cat([geodesic_maps(prompts, cost16, 16, STEPS16), functional.avg_pool2d(evidence, 2)], dim=1)
-        x16 = self._coarse_level(prompts, c16, keys, has, belief8, clues16)
+        paths, sides = geodesic_side_maps(prompts, maps16.seeds, maps16.window, maps16.sides, cost16, STEPS16)
+        clues16 = torch.cat([paths, functional.avg_pool2d(evidence, 2), sides], dim=1)
+        x16 = self._coarse_level(maps16, c16, keys, has, belief8, clues16)
         logits16 = self.head16(x16)
         coarse = logits16[:, MASKS:].float()
         guess = functional.interpolate(torch.sigmoid(coarse), scale_factor=2.0, mode="nearest")
-        evidence = torch.cat([geodesic_maps(prompts, cost8, 8, STEPS8), evidence], dim=1)
-        x8 = self._middle_level(prompts, c8 + self.up8(x16), has, appearances, (belief8, near, guess, evidence))
+        evidence = torch.cat([geodesic_maps(prompts, maps8.seeds, maps8.window, cost8, STEPS8), evidence], dim=1)
+        x8 = self._middle_level(maps8, c8 + self.up8(x16), has, appearances, (belief8, near, guess, evidence))
         x4 = self._fine_level(prompts, c4 + self.up4(x8), belief4)
 
         logits4 = self.head4(x4).float()
         below = self.head8(x8).float() + _twice(logits16[:, :MASKS].float())
         masks = logits4[:, :MASKS] + _twice(below) + previous * torch.sigmoid(logits4[:, MASKS:])
         masks = masks.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
-        return masks, self._scores(masks, x8, prompts), coarse
+        return masks, self._scores(masks, x8, prompts, maps8.window), coarse
 
     def _coarse_level(
-        self, prompts: Prompts, base: Tensor, keys: Tensor, has: Tensor, belief8: Tensor, evidence: Tensor
+        self, known: _Maps16, base: Tensor, keys: Tensor, has: Tensor, belief8: Tensor, evidence: Tensor
     ) -> Tensor:
         """Return the features (B, 64, h, w) at 1/16, where the whole object is in view."""
         shape = _size(base)
         maps = torch.cat(
             [
-                self._similarities(prompts, keys, shape),
-                click_maps(prompts, shape, 16, (12.0, 48.0, 160.0)),
-                box_window(prompts, shape, 16, 1.0),
-                box_frame(prompts, shape, 16),
-                prompts.has_box.expand(-1, 1, shape[0], shape[1]),
+                self._similarities(known, keys),
+                known.clicks,
+                known.window,
+                known.frame,
+                known.prompts.has_box.expand(-1, 1, shape[0], shape[1]),
                 has.expand(-1, 1, shape[0], shape[1]),
                 functional.avg_pool2d(belief8, 2),
                 evidence,
@@ -194,7 +242,7 @@ class PromptDecoder(nn.Module):
 
     def _middle_level(
         self,
-        prompts: Prompts,
+        prompted: _Maps8,
         base: Tensor,
         has: Tensor,
         appearances: Tensor,
@@ -206,9 +254,9 @@ class PromptDecoder(nn.Module):
         logs = _log_histograms(torch.cat([guess, (1.0 - guess) * near], dim=1), appearances)
         maps = torch.cat(
             [
-                click_maps(prompts, shape, 8, (8.0, 24.0)),
-                box_window(prompts, shape, 8, 1.0),
-                box_frame(prompts, shape, 8),
+                prompted.clicks,
+                prompted.window,
+                prompted.frame,
                 has.expand(-1, 1, shape[0], shape[1]),
                 belief8,
                 near,
@@ -223,20 +271,14 @@ class PromptDecoder(nn.Module):
 
     def _fine_level(self, prompts: Prompts, base: Tensor, belief4: Tensor) -> Tensor:
         """Return the features (B, 16, 4h, 4w) at 1/4, which draw the border."""
-        shape = _size(base)
+        known = PromptMaps(prompts, _size(base), 4)
         maps = torch.cat(
-            [
-                click_maps(prompts, shape, 4, (6.0,)),
-                box_window(prompts, shape, 4, 1.0),
-                box_distance(prompts, shape, 4),
-                belief4,
-            ],
-            dim=1,
+            [known.clicks_of((6.0,)), known.windows(((1.0, 0.0),)), known.distance_to_box(), belief4], dim=1
         )
         result: Tensor = self.body4(functional.relu(base + self.in4(maps)))
         return result
 
-    def _ratios(self, prompts: Prompts, appearances: Tensor, belief8: Tensor, has: Tensor) -> tuple[Tensor, Tensor]:
+    def _ratios(self, known: _Maps8, appearances: Tensor, belief8: Tensor, has: Tensor) -> tuple[Tensor, Tensor]:
         """Compare appearances inside and outside of what is prompted.
 
         Returns
@@ -246,50 +288,34 @@ class PromptDecoder(nn.Module):
         ratios : float (B, 4, K)
             Log ratios for the box, the positive clicks, the negative clicks and the previous mask.
         """
-        shape = _size(belief8)
-        clicks = click_maps(prompts, shape, 8, (6.0, 96.0))
-        core = box_window(prompts, shape, 8, 0.75)
-        around = box_window(prompts, shape, 8, 1.5, margin=16.0)
-        ring = around - torch.minimum(around, box_window(prompts, shape, 8, 1.05, margin=2.0))
-        near = torch.maximum(around, clicks[:, 2:3])
+        near = torch.maximum(known.around, known.near_click[:, 0:1])
         inside = (belief8 * 0.5 + 0.5) * has
         outside = (0.5 - belief8 * 0.5) * has * near
-        windows = torch.cat([core, ring, clicks[:, 0:1], near, clicks[:, 1:2], inside, outside], dim=1)
+        windows = torch.cat([known.core, known.at_click, inside, known.ring, near, outside], dim=1)
         logs = _log_histograms(windows, appearances)
-        zero = torch.zeros_like(logs[:, 0:1])
-        ratios = torch.cat(
-            [
-                torch.where(prompts.has_box[:, 0] > 0, logs[:, 0:1] - logs[:, 1:2], zero),
-                torch.where(prompts.has_positive[:, 0] > 0, logs[:, 2:3] - logs[:, 3:4], zero),
-                torch.where(prompts.has_negative[:, 0] > 0, logs[:, 4:5] - logs[:, 3:4], zero),
-                torch.where(has[:, 0] > 0, logs[:, 5:6] - logs[:, 6:7], zero),
-            ],
-            dim=1,
-        )
+        there = torch.cat([known.prompts.has_box, known.prompts.has_click, has], dim=1)[..., 0]
+        ratios = (logs[:, :4] - logs[:, [4, 5, 5, 6]]) * there
         return near, ratios
 
     @staticmethod
-    def _similarities(prompts: Prompts, keys: Tensor, shape: tuple[int, int]) -> Tensor:
+    def _similarities(known: _Maps16, keys: Tensor) -> Tensor:
         """Return the similarity of every place to positive clicks, negative clicks and the box's core.
 
         Returns
         -------
         float (B, 3, H, W)
         """
-        along_y, along_x = point_profiles(prompts, shape, 16, 8.0)
+        along_y, along_x = known.spots
         spots = (along_y[..., :, None] * along_x[..., None, :]).flatten(2)
-        core = box_window(prompts, shape, 16, 0.6).flatten(2)
-        pooled = torch.matmul(torch.cat([spots, core], dim=1), keys.transpose(1, 2))
+        pooled = torch.matmul(torch.cat([spots, known.core.flatten(2)], dim=1), keys.transpose(1, 2))
         pooled = pooled / (pooled.square().sum(2, keepdim=True) + 1e-6).sqrt()
         cosine = torch.matmul(pooled, keys)
-        points, box = cosine[:, :-1], cosine[:, -1:]
-        kinds = []
-        for kind, exists in ((prompts.positive, prompts.has_positive), (prompts.negative, prompts.has_negative)):
-            masked = points - 4.0 * (1.0 - kind[..., None])
-            kinds.append(masked.amax(1, keepdim=True).clamp(min=-1.0) * exists[:, 0])
-        return torch.unflatten(torch.cat([*kinds, box], dim=1), 2, shape)
+        points, box = cosine[:, None, :-1], cosine[:, -1:]
+        masked = points - 4.0 * (1.0 - known.prompts.kinds[..., None])
+        clicked = masked.amax(2).clamp(min=-1.0) * known.prompts.has_click[..., 0]
+        return torch.unflatten(torch.cat([clicked, box], dim=1), 2, known.shape)
 
-    def _scores(self, masks: Tensor, features: Tensor, prompts: Prompts) -> Tensor:
+    def _scores(self, masks: Tensor, features: Tensor, prompts: Prompts, window: Tensor) -> Tensor:
         """Predict the IoU (B, 4) of each mask from the features under, on and around its border."""
         small = functional.avg_pool2d(masks.detach(), 2)
         certain = torch.sigmoid(small)
@@ -299,12 +325,12 @@ class PromptDecoder(nn.Module):
         around, unsure = ring.sum(2, keepdim=True) + 1.0, doubt.sum(2, keepdim=True) + 1.0
         flat = features.float().flatten(2).transpose(1, 2)
         pooled = torch.cat([torch.matmul(w, flat) / t for w, t in ((inside, area), (ring, around), (doubt, unsure))], 2)
-        window = box_window(prompts, (features.shape[2], features.shape[3]), 8, 1.0).flatten(2)
+        window = window.flatten(2)
         in_box = torch.matmul(inside, window.transpose(1, 2)) / area
         box_area = window.sum(2, keepdim=True)
         fill = (area * in_box) / (box_area + 1.0)
         has_box = prompts.has_box[:, :, :, 0] + torch.zeros_like(area)
-        count = (prompts.positive + prompts.negative).sum(1, keepdim=True)[:, :, None] * 0.2 + torch.zeros_like(area)
+        count = prompts.kinds.sum((1, 2), keepdim=True) * 0.2 + torch.zeros_like(area)
         others = torch.matmul(inside, inside.transpose(1, 2)).sum(2, keepdim=True) / (area * MASKS)
         channel = torch.eye(MASKS, device=masks.device)[None] + torch.zeros_like(area)
         shape = [doubt.sum(2, keepdim=True) * 4.0 / area, unsure / around, torch.log(area) * 0.2, others]

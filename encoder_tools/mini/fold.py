@@ -35,7 +35,7 @@ class TransposedUp(nn.Module):
         super().__init__()
         conv = up.conv.conv
         outputs = conv.out_channels // 4
-        bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach()
+        bias = _bias(conv)
         self.conv = nn.ConvTranspose2d(conv.in_channels, outputs, 2, 2, bias=False)
         weight = conv.weight.detach()[:, :, 0, 0].view(outputs, 2, 2, conv.in_channels)
         self.conv.weight.data = weight.permute(3, 0, 1, 2).contiguous()
@@ -46,6 +46,31 @@ class TransposedUp(nn.Module):
         """Map (B, inputs, H, W) to (B, outputs, 2H, 2W)."""
         y: Tensor = self.conv(x)
         return y + repeat_pattern(self.pattern, x) if self.adds_pattern else y
+
+
+class Pointwise(nn.Module):
+    """A 1x1 convolution without bias as a matrix product, which leaves maps in the order that they have.
+
+    onnxruntime's convolutions compute in blocks of channels, and what is converted there and back costs more than a
+    few channels do.
+
+    Parameters
+    ----------
+    conv : Conv2d
+        Its kernel has one place.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(conv.weight.detach()[:, :, 0, 0].clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H, W)."""
+        return torch.unflatten(torch.matmul(self.weight, x.flatten(2)), 2, (x.shape[2], x.shape[3]))
+
+
+def _bias(conv: nn.Conv2d) -> Tensor:
+    return torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach()
 
 
 def repeat_pattern(pattern: Tensor, like: Tensor) -> Tensor:
@@ -76,8 +101,9 @@ class FoldedContext(nn.Module):
 def fold(net: MiniNet) -> MiniNet:
     """Return a copy in evaluation mode, rewritten for speed.
 
-    Batch normalisations become part of the convolutions, pixel shuffles become transposed convolutions, and
-    constants that the decoder would add for every prompt move into the context of the tile.
+    Batch normalisations become part of the convolutions, pixel shuffles become transposed convolutions, what mixes
+    the maps of the prompts becomes matrix products, and constants that the decoder would add for every prompt move into
+    the context of the tile.
     """
     folded = copy.deepcopy(net).eval()
     for module in folded.modules():
@@ -88,10 +114,16 @@ def fold(net: MiniNet) -> MiniNet:
         for name, child in list(parent.named_children()):
             if isinstance(child, ShuffleUp):
                 setattr(parent, name, TransposedUp(child))
+    decoder = folded.decoder
+    biases = {name: _bias(getattr(decoder, name).conv) for name in ("in4", "in8", "in16")}
     patterns = []
-    for name in ("up4", "up8"):
-        up = getattr(folded.decoder, name)
+    for place, name in (("up4", "in4"), ("up8", "in8")):
+        up = getattr(decoder, place)
         up.adds_pattern = False
-        patterns.append(up.pattern)
-    folded.decoder.context = FoldedContext(folded.decoder.context, *patterns)  # type: ignore[assignment]
+        patterns.append(up.pattern + biases[name][None, :, None, None])
+    to16 = decoder.context.to16.conv
+    to16.bias = nn.Parameter(_bias(to16) + biases["in16"])
+    for name in biases:
+        setattr(decoder, name, Pointwise(getattr(decoder, name).conv))
+    decoder.context = FoldedContext(decoder.context, *patterns)  # type: ignore[assignment]
     return folded
