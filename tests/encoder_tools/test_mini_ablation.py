@@ -83,7 +83,7 @@ def test_one_step_is_really_trained_and_measured(tmp_path: Path, monkeypatch: py
         function(0, 1, *args[1:])
 
     monkeypatch.setattr(train, "spawn", here)
-    monkeypatch.setattr(train, "load_scenes", lambda _, seed, *__: synthetic_scenes(1, seed))
+    monkeypatch.setattr("encoder_tools.mini.trainer.load_scenes", lambda _, seed, *__: synthetic_scenes(1, seed))
     threads = torch.get_num_threads()
     found = run_one(options(tmp_path, data=tmp_path / "data"), "everything", short_config(1))
     torch.set_num_threads(threads)
