@@ -74,7 +74,7 @@ class TrainConfig:
         CropPlan(640, 1, 8, 0.35),
     )
     source_shares: dict[str, float] = field(
-        default_factory=lambda: {"buildings": 0.33, "fields": 0.42, "landcover": 0.15, "synthetic": 0.10}
+        default_factory=lambda: {"buildings": 0.27, "fields": 0.43, "landcover": 0.20, "synthetic": 0.10}
     )
     checkpoint_every: int = 100
     validate_every: int = 400

@@ -82,7 +82,7 @@ def answer_loss(masks: Tensor, scores: Tensor, coarse: Tensor, truth: Tensor, am
     reached = true_iou(masks, truth)
     missed = scores - reached
     score = (missed.square() + 0.6 * missed.abs()).mean(1)
-    score = score + 0.25 * ambiguous * regret(scores[:, 1:], reached[:, 1:])
+    score = score + 0.5 * ambiguous * regret(scores[:, 1:], reached[:, 1:])
     small = functional.avg_pool2d(truth, 4)
     rough = functional.binary_cross_entropy_with_logits(coarse, small, reduction="none")
     rough = (rough * attention((small > 0.5).float())[0]).mean((1, 2, 3))
