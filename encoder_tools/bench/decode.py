@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,18 +27,20 @@ from geosam_es.inference.decoder import (
 )
 
 from .measure import Bench, Call, mask_agreement, mask_iou, matrix_gflops, take_turns
-from .model import Goal, Item, Row, Table, Timing
-from .previews import trained_preview_agreement
+from .model import Agreement, Goal, Item, Row, Table, Timing
+from .previews import TrainedPreviews, drawn_places, trained_previews
 from .sam import OfficialDecoder, SamFiles, decoder_feeds, lively_sam, sam_files, smooth_features, some_clicks
 
 __all__ = ["run"]
 
 _OFFICIAL = "segment-anything's own ONNX export (1024 px mask) on onnxruntime"
+_UNCHANGED = "official, onnxruntime's own options"
 _MANY = 100
 _ROUGHNESS = 0.03
 """So that the pixels of a place differ a little, as those of trained models do."""
 
 _SHOWN_OPERATORS = 8
+_ALL_PLACES = 64 * 64
 
 
 class _Case(NamedTuple):
@@ -50,6 +53,7 @@ class _Case(NamedTuple):
     decoder: SplitDecoder
     context: Context
     clicks: Sequence[Prompts]
+    trained: TrainedPreviews
 
     def click(self, run: int) -> Prompts:
         """Return the prompt of a run."""
@@ -63,7 +67,8 @@ def run(bench: Bench) -> Iterator[Item]:
     decoder = SplitDecoder(files.prepare, files.decoder, bench.threads)
     features = smooth_features()
     context = decoder.prepare({"image_embeddings": features})
-    case = _Case(bench, files, sam, features, decoder, context, some_clicks(bench.runs(32, 4)))
+    clicks = some_clicks(bench.runs(32, 4))
+    case = _Case(bench, files, sam, features, decoder, context, clicks, trained_previews(bench))
     yield from _click(case)
     yield _mask_prompt(case)
     yield from _batch(case)
@@ -74,10 +79,8 @@ def run(bench: Bench) -> Iterator[Item]:
 def _click(case: _Case) -> Iterator[Item]:
     bench, decoder, context = case.bench, case.decoder, case.context
     official = OfficialDecoder(case.files.official, case.features, bench.threads)
-    spinning = OfficialDecoder(case.files.official, case.features, bench.threads, spinning=True)
     calls: dict[str, Call] = {
         "official": lambda run: official.decode(case.click(run)),
-        "official, threads spinning": lambda run: spinning.decode(case.click(run)),
         "click": lambda run: decoder.decode(context, case.click(run)),
         "preview": lambda run: decode_preview(decoder, context, case.click(run)),
         "prepare": lambda _: decoder.prepare({"image_embeddings": case.features}),
@@ -103,11 +106,14 @@ def _click(case: _Case) -> Iterator[Item]:
         goal=Goal(0.30),
         ours=times["preview"],
         reference=reference,
-        agreement=trained_preview_agreement(bench),
+        agreement=case.trained.agreement,
         note=f"masks of random weights have borders in many more places: mean IoU of {len(ious)} such previews with the"
         f" click's mask {np.mean(ious):.4f}, smallest {min(ious):.4f}",
     )
-    yield _work(case, times)
+    # By themselves, as threads that go on spinning would take their core from what is measured next.
+    unchanged = OfficialDecoder(case.files.official, case.features, bench.threads, own_options=True)
+    alone = take_turns({_UNCHANGED: lambda run: unchanged.decode(case.click(run))}, bench.runs(60))
+    yield _work(case, {"official": reference, **alone, **times})
 
 
 def _ious_with_official(case: _Case) -> list[float]:
@@ -212,42 +218,50 @@ def _mask_prompt(case: _Case) -> Row:
 def _batch(case: _Case) -> Iterator[Row]:
     count = case.bench.runs(_MANY, 8)
     prompts = some_clicks(count, seed=1)
+    single = SplitDecoder(case.files.prepare, case.files.decoder, 1)
+
+    def as_trained() -> list[DecodedMasks]:
+        """Do as `decode_many` does for the mask to show first, but in as many places as trained masks take."""
+        with ThreadPoolExecutor(case.bench.threads) as pool:
+            return list(pool.map(partial(decode_preview, single, case.context), prompts))
+
     calls: dict[str, Callable[[], list[DecodedMasks]]] = {
         "one by one": lambda: [case.decoder.decode(case.context, item) for item in prompts],
-        "all": lambda: decode_many(case.decoder, case.context, prompts),
+        "as trained": as_trained,
         "first": lambda: decode_many(case.decoder, case.context, prompts, first_only=True),
+        "all": lambda: decode_many(case.decoder, case.context, prompts),
     }
     times = take_turns({name: partial(_ignore, call) for name, call in calls.items()}, case.bench.runs(5, 1), warm_up=1)
-    single, everything, first = (call() for call in calls.values())
-    shown = [answer.low_res_masks[answer.ranking(ambiguous=True)[0]] for answer in single]
-    ious = [mask_iou(answer.low_res_masks[0], wanted) for answer, wanted in zip(first, shown, strict=True)]
-    yield Row(
+
+    def row(key: str, what: str, name: str, agreement: Agreement, **more: Any) -> Row:
+        against = "one by one, as clicks: of each all four masks"
+        ratio = times["one by one"].median_ms / times[name].median_ms
+        together = f"{count} prompts on one tile, together: {what}"
+        more |= {"ours": times[name], "reference": times["one by one"], "agreement": agreement}
+        return Row(key, together, against, ratio, unit="times as fast", **more)
+
+    wanted, first, everything = calls["one by one"](), calls["first"](), calls["all"]()
+    shown = [answer.low_res_masks[answer.ranking(ambiguous=True)[0]] for answer in wanted]
+    places = np.mean([len(drawn_places(mask, _ALL_PLACES)) for mask in shown])
+    yield row(
         "batch",
-        f"{count} prompts on one tile, together: of each the mask to show first, in full along its outline",
-        "one by one, as clicks: of each all four masks",
-        times["one by one"].median_ms / times["first"].median_ms,
-        unit="times as fast",
+        f"of each the mask to show first, in full in {PREVIEW_PLACES} places, as many as trained masks take",
+        "as trained",
+        case.trained.agreement,
         goal=Goal(1.5, is_least=True),
-        ours=times["first"],
-        reference=times["one by one"],
-        agreement=mask_agreement(ious),
-        note="`geosam-es segment` and the Processing algorithm take this way unless other candidates are asked for",
+        note="`geosam-es segment` and the Processing algorithm take this way unless other candidates are asked for, and"
+        f" draw as many places as the outline runs through: of random weights {places:.0f} on average, which the next"
+        f" row pays for; of the masks of mini {case.trained.most_places} at most",
     )
+    ious = [mask_iou(answer.low_res_masks[0], mask) for answer, mask in zip(first, shown, strict=True)]
+    what = "of each the mask to show first of random weights, in full along its outline"
+    yield row("batch_first", what, "first", mask_agreement(ious))
     pairs = [
         mask_iou(*pair)
-        for one, many in zip(single, everything, strict=True)
+        for one, many in zip(wanted, everything, strict=True)
         for pair in zip(one.low_res_masks, many.low_res_masks)
     ]
-    yield Row(
-        "batch_all",
-        f"{count} prompts on one tile, together: of each all four masks",
-        "one by one, as clicks: the same",
-        times["one by one"].median_ms / times["all"].median_ms,
-        unit="times as fast",
-        ours=times["all"],
-        reference=times["one by one"],
-        agreement=mask_agreement(pairs),
-    )
+    yield row("batch_all", "of each all four masks", "all", mask_agreement(pairs))
 
 
 def _ignore(call: Callable[[], Any], _: int) -> None:
@@ -285,7 +299,6 @@ def _profile(case: _Case) -> Table:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = case.bench.threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.enable_profiling = True
     options.profile_file_prefix = str(case.bench.work / "profile")
     session = onnxruntime.InferenceSession(str(case.files.decoder), options, providers=["CPUExecutionProvider"])

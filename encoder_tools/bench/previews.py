@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,21 +28,45 @@ from .images import real_images, write_raster
 from .measure import LEAST_IOU, Bench, mask_iou
 from .model import Agreement
 
-__all__ = ["previewed", "trained_preview_agreement"]
+__all__ = ["TrainedPreviews", "drawn_places", "previewed", "trained_previews"]
 
 _TILES_PER_IMAGE = 3
 _PLACES_PER_TILE = 12
 _BOX_PX = 160.0
 
 
-def trained_preview_agreement(bench: Bench) -> Agreement:
+class TrainedPreviews(NamedTuple):
+    """What is known of previews from masks of trained weights.
+
+    Attributes
+    ----------
+    agreement : Agreement
+        With the masks themselves.
+    most_places : int
+        Places that the mask with the longest outline takes in full, if there may be as many as it likes.
+    """
+
+    agreement: Agreement
+    most_places: int
+
+
+def trained_previews(bench: Bench) -> TrainedPreviews:
     """Compare masks of `mini` with their previews."""
     images = real_images()[: bench.runs(99, 1)]
     where = f"{len(images)} real orthophotos" if images else "a synthetic orthophoto"
     if not images:
         images = [write_raster(bench.work / "preview.tif", TILE_SIZE, TILE_SIZE)]
-    ious = [mask_iou(previewed(mask), mask) for path in images for mask in _masks(bench, path)]
-    return Agreement(f"smallest IoU of {len(ious)} masks of mini on {where} with their previews", min(ious), LEAST_IOU)
+    masks = [mask for path in images for mask in _masks(bench, path)]
+    ious = [mask_iou(previewed(mask), mask) for mask in masks]
+    measure = f"smallest IoU of {len(ious)} masks of mini on {where} with their previews"
+    most = max(len(drawn_places(mask, SIDE * SIDE)) for mask in masks)
+    return TrainedPreviews(Agreement(measure, min(ious), LEAST_IOU), most)
+
+
+def drawn_places(logits: NDArray[np.float32], most: int) -> NDArray[np.int64]:
+    """Return the places, row by row, that are drawn in full of a mask, float32 (256, 256)."""
+    samples = np.ascontiguousarray(logits.reshape(SIDE, 4, SIDE, 4)[:, SAMPLE, :, SAMPLE])
+    return np.asarray(outline_places(torch.from_numpy(samples[None, None]), torch.tensor(most)).numpy())
 
 
 def previewed(logits: NDArray[np.float32], most: int = PREVIEW_PLACES) -> NDArray[np.float32]:
@@ -58,10 +83,9 @@ def previewed(logits: NDArray[np.float32], most: int = PREVIEW_PLACES) -> NDArra
     float32 (256, 256)
     """
     cells = logits.reshape(SIDE, 4, SIDE, 4)
-    samples = np.ascontiguousarray(cells[:, SAMPLE, :, SAMPLE])
     is_drawn = np.zeros(SIDE * SIDE, bool)
-    is_drawn[outline_places(torch.from_numpy(samples[None, None]), torch.tensor(most)).numpy()] = True
-    drawn = np.where(is_drawn.reshape(SIDE, 1, SIDE, 1), cells, samples[:, None, :, None])
+    is_drawn[drawn_places(logits, most)] = True
+    drawn = np.where(is_drawn.reshape(SIDE, 1, SIDE, 1), cells, cells[:, SAMPLE : SAMPLE + 1, :, SAMPLE : SAMPLE + 1])
     return np.asarray(drawn.reshape(logits.shape))
 
 

@@ -20,8 +20,8 @@ from encoder_tools.sam.libraries import torch
 from encoder_tools.sam.model import LoadedSam, load_sam
 from encoder_tools.sam.torchvision_standin import import_segment_anything
 from geosam_es.core.prompts import Point, Prompts
-from geosam_es.errors import ModelError
 from geosam_es.inference.encoder import TILE_SIZE
+from geosam_es.inference.runtime import new_session
 from geosam_es.store.layout import DECODER_FILE, PREPARE_FILE
 
 __all__ = ["OfficialDecoder", "SamFiles", "decoder_feeds", "lively_sam", "sam_files", "smooth_features", "some_clicks"]
@@ -144,6 +144,14 @@ def decoder_feeds(prompts: Prompts, mask_input: NDArray[np.float32] | None = Non
     }
 
 
+def _as_it_comes(path: Path, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
 class OfficialDecoder:
     """segment_anything's single graph, as its users run it: masks of 1024 x 1024 pixels.
 
@@ -152,21 +160,12 @@ class OfficialDecoder:
     path : Path
     features : float32 (1, 256, 64, 64)
     threads : int
-    spinning : bool
-        Whether threads wait actively, which is onnxruntime's default; GeoSAM-ES does not.
+    own_options : bool
+        Whether onnxruntime is left as it comes, but for the number of threads, or gets the options of GeoSAM-ES.
     """
 
-    def __init__(self, path: Path, features: NDArray[np.float32], threads: int, spinning: bool = False) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ModelError("onnxruntime is not installed", "install it with: pip install onnxruntime") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    def __init__(self, path: Path, features: NDArray[np.float32], threads: int, own_options: bool = False) -> None:
+        self._session = _as_it_comes(path, threads) if own_options else new_session(str(path), threads, spinning=True)
         self._fixed = {
             "image_embeddings": features,
             "orig_im_size": np.array([TILE_SIZE, TILE_SIZE], np.float32),

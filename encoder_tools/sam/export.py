@@ -221,10 +221,11 @@ def _join_decoder(decode: Decode, context: Feeds, path: Path) -> None:
         few, many = (
             part(module, {**inputs, **masked}, ("places", "tokens"))[0] for module in (decode.few, decode.many)
         )
-        end, _ = part(decode.end, transformed, DECODER_OUTPUTS)
+        ended = {**transformed, **begun}
+        end, _ = part(decode.end, ended, DECODER_OUTPUTS)
         # What shows one mask answers one prompt.
-        one = {"places": transformed["places"][: SIDE * SIDE], "tokens": transformed["tokens"][:1]}
-        one["point_labels"] = feeds["point_labels"][:1]
+        one = {name: array[:1] for name, array in {**ended, "point_labels": feeds["point_labels"]}.items()}
+        one["places"] = transformed["places"][: SIDE * SIDE]
         quick_end, _ = part(decode.quick_end, {**one, PLACES_INPUT: np.array(1000)}, DECODER_OUTPUTS)
         other = chain((mask, choose_by_length(few, many, "prompt_tokens", FEW_TOKENS)), ("places", "tokens"))
         middle = choose_by_length(plain, other, "prompt_tokens", FEW_TOKENS, absent="has_mask_input")

@@ -24,7 +24,7 @@ from typing import Any
 
 from encoder_tools.sam.libraries import torch
 
-__all__ = ["FEW_TOKENS", "SIDE", "Transformer", "split_heads"]
+__all__ = ["FEW_TOKENS", "SIDE", "LastLook", "Transformer", "split_heads"]
 
 SIDE = 64
 """Places along each side of the image."""
@@ -296,7 +296,7 @@ class _MaskTerms(torch.nn.Module):
 
 
 class Transformer(torch.nn.Module):
-    """SAM's two-way transformer on prepared context.
+    """SAM's two-way transformer on prepared context, but for the last look of tokens at the image (see `LastLook`).
 
     Parameters
     ----------
@@ -314,7 +314,6 @@ class Transformer(torch.nn.Module):
         super().__init__()
         transformer = sam.mask_decoder.transformer
         self.first, self.second = transformer.layers
-        self.norm = transformer.norm_final_attn
         self.outputs: int = 1 + sam.mask_decoder.num_mask_tokens
         read, write = self.first.cross_attn_token_to_image, self.first.cross_attn_image_to_token
         self.mask = _MaskTerms(sam, read, write) if is_masked else None
@@ -322,8 +321,6 @@ class Transformer(torch.nn.Module):
         self.first_read, self.first_write = _Read(read, folded), _Write(write, folded)
         self.second_read = _Read(self.second.cross_attn_token_to_image, folded, position)
         self.second_write = _Write(self.second.cross_attn_image_to_token, folded, position)
-        # Here the tokens are few in any case.
-        self.final_read = _Read(transformer.final_attn_token_to_image, True, position)
 
     def forward(
         self,
@@ -334,7 +331,7 @@ class Transformer(torch.nn.Module):
         prompt: torch.Tensor,
         small: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map the context, prompt tokens (B, T, 256) and mask maps (B, 17, N) to image and tokens of the last layer.
+        """Map the context, prompt tokens (B, T, 256) and mask maps (B, 17, N) to image and tokens of both layers.
 
         Returns
         -------
@@ -369,14 +366,35 @@ class Transformer(torch.nn.Module):
         weights = _Write.weights(second_write.scores(second_write.keys(tokens + prompt), image))
         # The view between sum and norm keeps onnxruntime from its fusion of both, which takes ten times as long.
         places = second.norm4((image + second_write.written(tokens, weights)).flatten(0, 1))
-        image = places.reshape(-1, SIDE * SIDE, _CHANNELS)
-
         # The prompt's own tokens have told what they know.
-        tokens, prompt = tokens[:, : self.outputs], prompt[:, : self.outputs]
-        return places, self.norm(tokens + self.final_read(tokens + prompt, image))
+        return places, tokens[:, : self.outputs]
 
     @staticmethod
     def _think(layer: Any, tokens: torch.Tensor) -> torch.Tensor:
         tokens = layer.norm2(tokens)
         thought: torch.Tensor = layer.norm3(tokens + layer.mlp(tokens))
         return thought
+
+
+class LastLook(torch.nn.Module):
+    """Tokens look at the image for the last time, each for itself: so only those that are read need to.
+
+    Parameters
+    ----------
+    sam : segment_anything.modeling.Sam
+    position : float32 (1, N, 256)
+        Encoding of the places.
+    """
+
+    def __init__(self, sam: Any, position: torch.Tensor) -> None:
+        super().__init__()
+        transformer = sam.mask_decoder.transformer
+        # Here the tokens are few in any case.
+        self.read = _Read(transformer.final_attn_token_to_image, True, position)
+        self.norm = transformer.norm_final_attn
+
+    def forward(self, places: torch.Tensor, tokens: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
+        """Map (B * N, 256), and (B, K, 256) of the transformer and of what went into it, to (B, K, 256)."""
+        image = places.reshape(-1, SIDE * SIDE, _CHANNELS)
+        seen: torch.Tensor = self.norm(tokens + self.read(tokens + prompt, image))
+        return seen

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from encoder_tools.sam.lean import FEW_TOKENS, Transformer, split_heads
+from encoder_tools.sam.lean import FEW_TOKENS, LastLook, Transformer, split_heads
 from encoder_tools.sam.libraries import torch
 from encoder_tools.sam.upscale import Shown, Upscale
 
@@ -24,6 +24,8 @@ CONTEXT_NAMES = ("image_tokens", "layer0_keys", "layer0_values", "layer0_queries
 (1, 8, 16, 4096)."""
 
 _PROMPT_KINDS = (-1, 0, 1, 2, 3)
+_OUTPUTS = 5
+"""Tokens that the answer is read from: that of the scores, and one for each mask."""
 
 
 def _tokens(maps: torch.Tensor) -> torch.Tensor:
@@ -109,7 +111,7 @@ class _PointPrompt(torch.nn.Module):
         return torch.where(is_padding, 0.0, place) + is_kind.float() @ self.embeddings
 
 
-class _Heads(torch.nn.Module):
+class _Perceptrons(torch.nn.Module):
     """Perceptrons of the same shape, each on its own token, as products of stacks."""
 
     def __init__(self, perceptrons: Any) -> None:
@@ -152,47 +154,91 @@ class Begin(torch.nn.Module):
         return torch.cat([self.outputs.expand(prompt.shape[0], -1, -1), prompt], dim=1)
 
 
+class Heads(torch.nn.Module):
+    """What the output tokens say once they have looked at the image for the last time.
+
+    Parameters
+    ----------
+    sam : segment_anything.modeling.Sam
+    position : float32 (1, 4096, 256)
+        Encoding of the places.
+    """
+
+    def __init__(self, sam: Any, position: torch.Tensor) -> None:
+        super().__init__()
+        self.look = LastLook(sam, position)
+        self.hyper = _Perceptrons(sam.mask_decoder.output_hypernetworks_mlps)
+        self.score = sam.mask_decoder.iou_prediction_head
+
+    def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map (B, 5, 256) to a vector for each mask, (B, 4, 32), and its score, (B, 4)."""
+        return self.hyper(tokens[:, 1:]), self.score(tokens[:, 0])
+
+
 class End(torch.nn.Module):
     """What the transformer gives, to masks and scores.
 
     Parameters
     ----------
     sam : segment_anything.modeling.Sam
+    heads : Heads
     """
 
-    def __init__(self, sam: Any) -> None:
+    def __init__(self, sam: Any, heads: Heads) -> None:
         super().__init__()
-        decoder = sam.mask_decoder
-        self.hyper = _Heads(decoder.output_hypernetworks_mlps)
-        self.score = decoder.iou_prediction_head
-        self.upscale = Upscale(decoder)
+        self.heads = heads
+        self.upscale = Upscale(sam.mask_decoder)
 
-    def forward(self, places: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map (B * 4096, 256) and (B, 5, 256) to masks and scores."""
-        return self.upscale(places.unsqueeze(0), self.hyper(tokens[:, 1:])), self.score(tokens[:, 0])
+    def forward(
+        self, places: torch.Tensor, tokens: torch.Tensor, prompt_tokens: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map (B * 4096, 256), (B, 5, 256) and (B, 5 + N, 256) to masks and scores."""
+        hyper, scores = self.heads(self.heads.look(places, tokens, prompt_tokens[:, :_OUTPUTS]))
+        return self.upscale(places.unsqueeze(0), hyper), scores
 
 
 class QuickEnd(torch.nn.Module):
     """What the transformer gives, to the one mask to show first.
 
+    It is one of the three candidates of a single click, or the single mask: so one of the five tokens is never read.
+
     Parameters
     ----------
     sam : segment_anything.modeling.Sam
+    heads : Heads
     """
 
-    def __init__(self, sam: Any) -> None:
+    read: torch.Tensor
+    back: torch.Tensor
+
+    def __init__(self, sam: Any, heads: Heads) -> None:
         super().__init__()
-        decoder = sam.mask_decoder
-        self.hyper = _Heads(decoder.output_hypernetworks_mlps)
-        self.score = decoder.iou_prediction_head
-        self.shown = Shown(decoder)
+        self.heads = heads
+        self.shown = Shown(sam.mask_decoder)
+        # For other prompts, and for a single click: tokens that look, and which of them stands where the five did.
+        self.register_buffer("read", torch.tensor([[0, 1, 2, 3], [0, 2, 3, 4]]))
+        self.register_buffer("back", torch.tensor([[0, 1, 2, 3, 3], [0, 1, 1, 2, 3]]))
 
     def forward(
-        self, places: torch.Tensor, tokens: torch.Tensor, point_labels: torch.Tensor, refined_places: torch.Tensor
+        self,
+        places: torch.Tensor,
+        tokens: torch.Tensor,
+        prompt_tokens: torch.Tensor,
+        point_labels: torch.Tensor,
+        refined_places: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map (4096, 256), (1, 5, 256), (1, N) and an int64 to (1, 1, 256, 256) and (1, 1); see `Decode`."""
+        """Map (4096, 256), (1, 5, 256), (1, 5 + N, 256), (1, N) and an int64 to (1, 1, 256, 256) and (1, 1).
+
+        See `Decode`.
+        """
+        # SAM's authors: the single-mask token for all but a single click.
+        is_click = torch.eq((point_labels[0] >= 0).sum(), 1)
+        row = is_click.long().reshape(1)
+        read, back = (rows.index_select(0, row)[0] for rows in (self.read, self.back))
+        looked = self.heads.look(places, tokens.index_select(1, read), prompt_tokens.index_select(1, read))
+        hyper, scores = self.heads(looked.index_select(1, back))
         shown: tuple[torch.Tensor, torch.Tensor] = self.shown(
-            places.unsqueeze(0), self.hyper(tokens[:, 1:]), self.score(tokens[:, 0]), point_labels, refined_places
+            places.unsqueeze(0), hyper, scores, is_click, refined_places
         )
         return shown
 
@@ -211,7 +257,8 @@ class Decode(torch.nn.Module):
         self.begin, self.mask = Begin(sam), MaskPrompt(sam)
         self.plain = Transformer(sam, position, folded=True, is_masked=False)
         self.few, self.many = (Transformer(sam, position, folded, is_masked=True) for folded in (True, False))
-        self.end, self.quick_end = End(sam), QuickEnd(sam)
+        heads = Heads(sam, position)
+        self.end, self.quick_end = End(sam, heads), QuickEnd(sam, heads)
 
     def forward(
         self,
@@ -260,8 +307,8 @@ class Decode(torch.nn.Module):
         else:
             places, tokens = (self.few if is_few else self.many)(*inputs, self.mask(mask_input, has_mask_input))
         if refined_places:
-            answer = self.quick_end(places, tokens, point_labels, torch.tensor(refined_places))
+            answer = self.quick_end(places, tokens, prompt, point_labels, torch.tensor(refined_places))
         else:
-            answer = self.end(places, tokens)
+            answer = self.end(places, tokens, prompt)
         masks, scores = answer
         return masks, scores

@@ -158,7 +158,7 @@ class Shown(torch.nn.Module):
         places: torch.Tensor,
         hyper: torch.Tensor,
         scores: torch.Tensor,
-        point_labels: torch.Tensor,
+        is_click: torch.Tensor,
         refined_places: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Answer one prompt.
@@ -168,7 +168,8 @@ class Shown(torch.nn.Module):
         places : float32 (1, 4096, 256)
         hyper : float32 (1, 4, 32)
         scores : float32 (1, 4)
-        point_labels : float32 (1, N)
+        is_click : bool ()
+            Whether the prompt is a single click.
         refined_places : int64 ()
             The most places to work out in full.
 
@@ -178,8 +179,6 @@ class Shown(torch.nn.Module):
             Logits, exact near the outline and right in sign elsewhere.
         score : float32 (1, 1)
         """
-        # SAM's authors: the single-mask token for all but a single click.
-        is_click = torch.eq((point_labels[0] >= 0).sum(), 1)
         shown = torch.argmax(scores[0] + torch.where(is_click, -self.choice, self.choice), dim=0).reshape(1)
         hyper = hyper.index_select(1, shown)
 

@@ -221,7 +221,7 @@ class SplitDecoder:
 
     def __init__(self, prepare_path: Path, decoder_path: Path, threads: int | None = None) -> None:
         self._prepare = OnnxGraph(prepare_path, threads)
-        self._decoder = OnnxGraph(decoder_path, threads)
+        self._decoder = OnnxGraph(decoder_path, threads, spinning=True)
         prompts = set(_prompt_feeds(Prompts(), None))
         needed = set(self._decoder.inputs) - prompts
         if not needed <= set(self._prepare.outputs) or not set(_OUTPUTS) <= set(self._decoder.outputs):
@@ -290,7 +290,7 @@ class SingleGraphDecoder:
     """
 
     def __init__(self, decoder_path: Path, threads: int | None = None) -> None:
-        self._decoder = OnnxGraph(decoder_path, threads)
+        self._decoder = OnnxGraph(decoder_path, threads, spinning=True)
         needed = {"image_embeddings", *_prompt_feeds(Prompts(), None)}
         if not needed <= set(self._decoder.inputs) or not set(_OUTPUTS) <= set(self._decoder.outputs):
             raise ModelError(

@@ -23,6 +23,8 @@ class OnnxGraph:
     path : Path
     threads : int, optional
         Threads within an operator; by default one for each core.
+    spinning : bool
+        As for `new_session`.
 
     Raises
     ------
@@ -30,13 +32,13 @@ class OnnxGraph:
         If onnxruntime is not installed, or cannot load the file.
     """
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, threads: int | None = None, *, spinning: bool = False) -> None:
         self.path = path
         if not path.is_file():
             _import_onnxruntime()
             raise ModelError("{path} is not there", "copy the store or the model again", path=path)
         try:
-            self._session = new_session(os.fspath(path), threads)
+            self._session = new_session(os.fspath(path), threads, spinning=spinning)
         except ModelError:
             raise
         # onnxruntime raises classes of its own, which share no public base.
@@ -82,7 +84,7 @@ class OnnxGraph:
             ) from error
 
 
-def new_session(model: str | bytes, threads: int | None = None, *, arena: bool = True) -> Any:
+def new_session(model: str | bytes, threads: int | None = None, *, arena: bool = True, spinning: bool = False) -> Any:
     """Load a graph with the options that all graphs here have.
 
     Parameters
@@ -93,6 +95,9 @@ def new_session(model: str | bytes, threads: int | None = None, *, arena: bool =
         Threads within an operator; by default one for each core.
     arena : bool
         Whether the session keeps the memory of its runs for the next one.
+    spinning : bool
+        Whether threads wait actively for each other while the graph runs. That saves time where there are many small
+        operators, and is wasted on few large ones.
 
     Returns
     -------
@@ -113,8 +118,9 @@ def new_session(model: str | bytes, threads: int | None = None, *, arena: bool =
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = arena
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
     # Idle threads that spin take the core that QGIS draws with.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

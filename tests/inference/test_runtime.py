@@ -65,6 +65,14 @@ def test_inputs_with_a_default_need_not_be_given(tmp_path: Path) -> None:
     assert loaded.run({"x": one, "more": five})["y"] == 6
 
 
+@pytest.mark.parametrize("spinning", [False, True])
+def test_threads_wait_actively_only_where_asked_and_only_during_a_run(spinning: bool) -> None:
+    graph = OnnxGraph(mini_folder() / "prepare.onnx", threads=2, spinning=spinning)
+    options = graph._session.get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == str(int(spinning))
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+
+
 def test_without_onnxruntime_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ModelError, match=r"onnxruntime is not installed: install it with: pip install onnxruntime"):

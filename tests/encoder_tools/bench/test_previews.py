@@ -14,7 +14,7 @@ if importlib.util.find_spec("segment_anything") is None:  # importing it takes t
 
 from encoder_tools.bench import previews
 from encoder_tools.bench.measure import Bench
-from encoder_tools.bench.previews import previewed, trained_preview_agreement
+from encoder_tools.bench.previews import drawn_places, previewed, trained_previews
 
 
 def disc(radius: float) -> np.ndarray:
@@ -36,6 +36,13 @@ def test_what_is_too_long_to_draw_is_drawn_roughly() -> None:
     assert ((previewed(logits, most=20) > 0) != (logits > 0)).any()
 
 
+def test_a_long_outline_takes_more_places_if_it_may() -> None:
+    rows, _ = np.mgrid[:256, :256]
+    stripes = np.sin(rows * (np.pi / 8)).astype(np.float32)
+    assert len(drawn_places(disc(70), 4096)) == 512
+    assert len(drawn_places(stripes, 4096)) > 1024 > len(drawn_places(stripes, 600)) == 600
+
+
 def test_small_things_between_the_samples_are_found() -> None:
     logits = disc(70)
     assert not (logits[201:203, 201:203] > 0).any()
@@ -49,6 +56,7 @@ def test_small_things_between_the_samples_are_found() -> None:
 
 def test_masks_of_the_trained_model_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(previews, "real_images", list)
-    agreement = trained_preview_agreement(Bench(tmp_path, threads=1, quick=True))
+    agreement, most = trained_previews(Bench(tmp_path, threads=1, quick=True))
+    assert 512 <= most < 4096
     assert "8 masks of mini on a synthetic orthophoto" in agreement.measure
     assert agreement.value >= agreement.least == 0.999
