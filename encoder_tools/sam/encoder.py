@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -121,7 +122,7 @@ class SamTorchEncoder:
             plain = sam.network.image_encoder
             is_exact = precision != "bfloat16"
             image_encoder = OnnxImageEncoder(plain, threads) if is_exact else CpuImageEncoder(plain, torch.bfloat16)
-        self._info = sam.info
+        self._info = replace(sam.info, precision="bfloat16") if precision == "bfloat16" else sam.info
         self._heads: int = sam.network.image_encoder.blocks[0].attn.num_heads
         network = TileEncoder(sam.network, image_encoder).to(self._device)
         self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
+from ..store.layout import EXACT
 from .runtime import OnnxGraph, available_cores
 
 __all__ = ["FILL_RGB", "TILE_SIZE", "Encoder", "ModelInfo", "OnnxEncoder", "SplittableEncoder", "read_model_info"]
@@ -47,12 +48,15 @@ class ModelInfo:
         SPDX expression of the weights' licence.
     features : Mapping[str, tuple of int]
         Name and (C, h, w) shape of each feature map of one tile.
+    precision : str
+        ``bfloat16`` where the encoder rounds more than a store does, which moves outlines; else ``float32``.
     """
 
     name: str
     encoder_sha256: str
     licence: str
     features: Mapping[str, tuple[int, int, int]]
+    precision: str = EXACT
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object kept in ``model.json`` and in the store."""
@@ -61,6 +65,7 @@ class ModelInfo:
             "encoder_sha256": self.encoder_sha256,
             "licence": self.licence,
             "features": {name: list(shape) for name, shape in self.features.items()},
+            "precision": self.precision,
         }
 
 
@@ -182,7 +187,8 @@ def read_model_info(folder: Path) -> ModelInfo:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         features = {name: (int(c), int(h), int(w)) for name, (c, h, w) in value["features"].items()}
-        return ModelInfo(str(value["name"]), str(value["encoder_sha256"]), str(value["licence"]), features)
+        precision = str(value.get("precision", EXACT))
+        return ModelInfo(str(value["name"]), str(value["encoder_sha256"]), str(value["licence"]), features, precision)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             "{folder} is not a model folder: its {name} is missing or damaged",

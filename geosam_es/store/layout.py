@@ -38,6 +38,7 @@ from ..errors import StoreError
 __all__ = [
     "DECODER_FILE",
     "DTYPES",
+    "EXACT",
     "FORMAT_VERSION",
     "PREPARE_FILE",
     "SUFFIX",
@@ -60,6 +61,9 @@ DTYPES = ("float16", "float32", "int8")
 """Types that features are stored as."""
 
 INT8 = "int8"
+EXACT = "float32"
+"""Precision of an encoder that says nothing else."""
+
 SCALE_DTYPE = np.dtype("<f4")
 
 
@@ -114,7 +118,7 @@ class StoreMetadata:
     nodata : float, optional
         Set by the user or read from the raster; None where there is none.
     model : mapping
-        The JSON object of `ModelInfo`: name, encoder_sha256, licence, features.
+        The JSON object of `ModelInfo`: name, encoder_sha256, licence, features, precision.
     dtype : str
         NumPy name of the stored features' type, one of `DTYPES`.
     tiling : Tiling
@@ -141,6 +145,11 @@ class StoreMetadata:
     def features(self) -> dict[str, tuple[int, int, int]]:
         """Name and (C, h, w) shape of each feature map."""
         return {name: (shape[0], shape[1], shape[2]) for name, shape in self.model["features"].items()}
+
+    @property
+    def precision(self) -> str:
+        """What the encoder computed in; float32 where nothing is said."""
+        return str(self.model.get("precision", EXACT))
 
     @property
     def pyramid(self) -> Pyramid:

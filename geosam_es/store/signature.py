@@ -104,6 +104,7 @@ def signature(metadata: StoreMetadata) -> dict[str, Any]:
         "stretch": metadata.stretch.to_json(),
         "model": metadata.model["name"],
         "model sha256": metadata.model["encoder_sha256"],
+        "precision": metadata.precision,
         "dtype": metadata.dtype,
         "tile size": metadata.tiling.tile_size,
         "overlap": metadata.tiling.overlap,

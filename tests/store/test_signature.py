@@ -75,3 +75,13 @@ def test_first_difference_is_named() -> None:
     assert caught.value.stored == "f" * 64 and caught.value.wanted == "e" * 64
     assert caught.value.user_message.endswith("do this")
     check_signature(Path("a.zarr"), signature(metadata), raster_signature(metadata.raster), "")
+
+
+def test_tiles_of_another_precision_are_not_mixed() -> None:
+    """One that is not told is float32: it takes a store of either kind with it."""
+    metadata = make_metadata(100, 80)
+    told, short = ({**metadata.model, "precision": name} for name in ("float32", "bfloat16"))
+    exact, rough = replace(metadata, model=told), replace(metadata, model=short)
+    check_signature(Path("a.zarr"), signature(metadata), signature(exact), "")
+    with pytest.raises(SignatureMismatchError, match="precision"):
+        check_signature(Path("a.zarr"), signature(exact), signature(rough), "do this")

@@ -39,7 +39,7 @@ def test_what_is_too_long_to_draw_is_drawn_roughly() -> None:
 def test_a_long_outline_takes_more_places_if_it_may() -> None:
     rows, _ = np.mgrid[:256, :256]
     stripes = np.sin(rows * (np.pi / 8)).astype(np.float32)
-    assert len(drawn_places(disc(70), 4096)) == 512
+    assert len(drawn_places(disc(40), 4096)) == 512
     assert len(drawn_places(stripes, 4096)) > 1024 > len(drawn_places(stripes, 600)) == 600
 
 
