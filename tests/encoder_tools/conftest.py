@@ -56,9 +56,9 @@ def spawn(tmp_path_factory: pytest.TempPathFactory) -> Spawn:
     return spawn_command
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Keep PyTorch to one thread: two that share a busy core with others take many times as long to train."""
+    """Keep PyTorch to one thread: two that share a busy core with others take many times as long."""
     import torch
 
     before = torch.get_num_threads()

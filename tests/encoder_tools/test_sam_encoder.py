@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -24,14 +23,7 @@ from encoder_tools.sam.model import LoadedSam, load_sam  # noqa: E402
 from geosam_es.errors import ModelError, OutputError  # noqa: E402
 from geosam_es.inference.encoder import FILL_RGB, OnnxEncoder  # noqa: E402
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Keep to one thread: two that share a busy core wait for each other far longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

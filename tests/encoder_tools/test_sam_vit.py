@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
-from functools import partial
-from typing import Any
 
 import pytest
 
@@ -14,41 +11,10 @@ if importlib.util.find_spec("segment_anything") is None:  # importing it takes t
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
 from encoder_tools.sam import vit  # noqa: E402
-from encoder_tools.sam.torchvision_standin import import_segment_anything  # noqa: E402
 from encoder_tools.sam.vit import CpuImageEncoder  # noqa: E402
+from tests.encoder_tools.small_vit import make_encoder  # noqa: E402
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Keep to one thread: two that share a busy core wait for each other far longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def make_encoder(side: int) -> Any:
-    """Make a small encoder: two windowed blocks and a global one, every parameter far from zero."""
-    import_segment_anything()
-    from segment_anything.modeling import ImageEncoderViT
-
-    torch.manual_seed(0)
-    encoder = ImageEncoderViT(
-        img_size=16 * side,
-        depth=3,
-        embed_dim=48,
-        num_heads=3,
-        out_chans=16,
-        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
-        use_rel_pos=True,
-        window_size=7,
-        global_attn_indexes=(1,),
-    )
-    with torch.no_grad():
-        for name, parameter in encoder.named_parameters():
-            if "pos" in name or "bias" in name:  # zero in a new encoder
-                parameter.normal_(0, 0.3)
-    return encoder.eval()
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # Without padding, with padding, and with pieces of queries that do not come out even.
