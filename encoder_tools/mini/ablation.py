@@ -1,7 +1,8 @@
 """What each part of the training data brings: ``python -m encoder_tools.mini.ablation --data DIR --out DIR``.
 
 Short trainings of the same length and seed, one with everything and one without each source, measured on the held-out
-sets. A run that is there already is not made again, and one that was interrupted goes on.
+sets; and one more with everything and another seed, which tells what chance does. A run that is there already is not
+made again, and one that was interrupted goes on.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from geosam_es.inference.encoder import MODEL_FILE
 __all__ = ["ablation_table", "runs", "without"]
 
 EVERYTHING = "everything"
+ANOTHER_SEED = "everything, another seed"
 RESULT_FILE = "ablation.json"
 METRICS = ("click", "box", "5 clicks")
 
@@ -53,7 +55,8 @@ def short_config(steps: int) -> TrainConfig:
 
 def runs(config: TrainConfig) -> dict[str, TrainConfig]:
     """Return the settings of every run by its name."""
-    return {EVERYTHING: config} | {f"without {source}": without(config, source) for source in config.source_shares}
+    found = {EVERYTHING: config, ANOTHER_SEED: dataclasses.replace(config, seed=config.seed + 1)}
+    return found | {f"without {source}": without(config, source) for source in config.source_shares}
 
 
 def run_one(options: argparse.Namespace, name: str, config: TrainConfig) -> dict[str, Any]:
@@ -69,7 +72,7 @@ def run_one(options: argparse.Namespace, name: str, config: TrainConfig) -> dict
     ModelError
         If an earlier call had other settings.
     """
-    folder = options.out / name.replace(" ", "_")
+    folder = options.out / name.replace(",", "").replace(" ", "_")
     settings = {"minutes": options.minutes, "limit": options.limit, "config": config.to_json()}
     settings = json.loads(json.dumps(settings))
     path = folder / RESULT_FILE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 
@@ -30,8 +31,10 @@ def test_each_run_leaves_one_source_out() -> None:
     config = short_config(50)
     found = runs(config)
     sources = TrainConfig().source_shares
-    assert list(found) == ["everything", *(f"without {source}" for source in sources)]
-    assert found["everything"].source_shares == sources
+    assert list(found) == ["everything", "everything, another seed", *(f"without {source}" for source in sources)]
+    assert found["everything"] == config and found["everything"].source_shares == sources
+    other = found["everything, another seed"]
+    assert dataclasses.replace(other, seed=config.seed) == config != other
     for source in sources:
         assert set(found[f"without {source}"].source_shares) == set(sources) - {source}
         assert found[f"without {source}"].seed == config.seed
