@@ -221,7 +221,7 @@ def _batch(case: _Case) -> Iterator[Row]:
     single = SplitDecoder(case.files.prepare, case.files.decoder, 1)
 
     def as_trained() -> list[DecodedMasks]:
-        """Do as `decode_many` does for the mask to show first, but in as many places as trained masks take."""
+        """Do as `decode_many` does for the mask to show first, but in as many places as most trained masks take."""
         with ThreadPoolExecutor(case.bench.threads) as pool:
             return list(pool.map(partial(decode_preview, single, case.context), prompts))
 
@@ -245,7 +245,7 @@ def _batch(case: _Case) -> Iterator[Row]:
     places = np.mean([len(drawn_places(mask, _ALL_PLACES)) for mask in shown])
     yield row(
         "batch",
-        f"of each the mask to show first, in full in {PREVIEW_PLACES} places, as many as trained masks take",
+        f"of each the mask to show first, in full in {PREVIEW_PLACES} places, as many as most trained masks take",
         "as trained",
         case.trained.agreement,
         goal=Goal(1.5, is_least=True),
