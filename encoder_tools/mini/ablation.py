@@ -1,8 +1,9 @@
 """What each part of the training data brings: ``python -m encoder_tools.mini.ablation --data DIR --out DIR``.
 
-Short trainings of the same length and seed, one with everything and one without each source, measured on the held-out
-sets; and one more with everything and another seed, which tells what chance does. A run that is there already is not
-made again, and one that was interrupted goes on.
+Short trainings of the same length, one with everything and one without each source, all with the same few seeds,
+measured on the held-out sets. A source is compared with everything seed by seed: what those differences have in common
+is the source, and what they have not is chance. A run that is there already is not made again, and one that was
+interrupted goes on.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import argparse
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from encoder_tools.mini.config import TrainConfig
@@ -25,7 +27,6 @@ from geosam_es.inference.encoder import MODEL_FILE
 __all__ = ["ablation_table", "runs", "without"]
 
 EVERYTHING = "everything"
-ANOTHER_SEED = "everything, another seed"
 RESULT_FILE = "ablation.json"
 METRICS = ("click", "box", "5 clicks")
 
@@ -53,10 +54,14 @@ def short_config(steps: int) -> TrainConfig:
     return dataclasses.replace(config, steps=steps, warm_up_steps=warm_up, validate_every=steps + 1)
 
 
-def runs(config: TrainConfig) -> dict[str, TrainConfig]:
-    """Return the settings of every run by its name."""
-    found = {EVERYTHING: config, ANOTHER_SEED: dataclasses.replace(config, seed=config.seed + 1)}
-    return found | {f"without {source}": without(config, source) for source in config.source_shares}
+def runs(config: TrainConfig, seeds: int) -> dict[tuple[str, int], TrainConfig]:
+    """Return the settings of every run by what it is trained on and its seed, all runs of a seed together."""
+    found = {}
+    for seed in range(config.seed, config.seed + seeds):
+        seeded = dataclasses.replace(config, seed=seed)
+        found[EVERYTHING, seed] = seeded
+        found |= {(f"without {source}", seed): without(seeded, source) for source in config.source_shares}
+    return found
 
 
 def run_one(options: argparse.Namespace, name: str, config: TrainConfig) -> dict[str, Any]:
@@ -72,7 +77,7 @@ def run_one(options: argparse.Namespace, name: str, config: TrainConfig) -> dict
     ModelError
         If an earlier call had other settings.
     """
-    folder = options.out / name.replace(",", "").replace(" ", "_")
+    folder = options.out / f"{name.replace(' ', '_')}_{config.seed}"
     settings = {"minutes": options.minutes, "limit": options.limit, "config": config.to_json()}
     settings = json.loads(json.dumps(settings))
     path = folder / RESULT_FILE
@@ -91,19 +96,42 @@ def run_one(options: argparse.Namespace, name: str, config: TrainConfig) -> dict
     return found
 
 
-def ablation_table(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a Markdown table: mean IoU of each run, and in brackets what it is more or less than with everything."""
-    whole = found[EVERYTHING]["results"]
+def ablation_table(found: Mapping[tuple[str, int], Mapping[str, Any]]) -> str:
+    """Return a Markdown table: mean IoU with everything, and by how much each source left out changes it.
+
+    Parameters
+    ----------
+    found : mapping of (str, int) to dict
+        From `run_one`, by what it was trained on and its seed.
+
+    Returns
+    -------
+    str
+        Means over seeds; in brackets the smallest and the largest, of the IoU or of the difference of the two runs of
+        a seed.
+    """
+    seeds = sorted({seed for _, seed in found})
+    datasets = list(found[EVERYTHING, seeds[0]]["results"])
     rows = []
-    for name, run in found.items():
+    for name in dict.fromkeys(name for name, _ in found):
+        steps = " ".join(sorted({str(found[name, seed]["steps"]) for seed in seeds}))
         for metric in METRICS:
-            cells = []
-            for dataset, summary in whole.items():
-                mean = run["results"][dataset][metric][0]
-                change = "" if name == EVERYTHING else f" ({mean - summary[metric][0]:+.3f})"
-                cells.append(f"{mean:.3f}{change}")
-            rows.append([name, str(run["steps"]), metric, *cells])
-    return markdown_table(["trained on", "steps", "prompt", *whole], rows)
+            cells = [_cell(found, name, metric, dataset, seeds) for dataset in datasets]
+            rows.append([name, steps, metric, *cells])
+    return markdown_table(["trained on", "steps", "prompt", *datasets], rows)
+
+
+def _cell(
+    found: Mapping[tuple[str, int], Mapping[str, Any]], name: str, metric: str, dataset: str, seeds: Sequence[int]
+) -> str:
+    def reached(trained_on: str, seed: int) -> float:
+        return float(found[trained_on, seed]["results"][dataset][metric][0])
+
+    if name == EVERYTHING:
+        values = [reached(name, seed) for seed in seeds]
+        return f"{fmean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+    values = [reached(name, seed) - reached(EVERYTHING, seed) for seed in seeds]
+    return f"{fmean(values):+.3f} ({min(values):+.3f} to {max(values):+.3f})"
 
 
 def main() -> None:
@@ -112,13 +140,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
     parser.add_argument("--out", type=Path, default=Path("runs") / "ablation", help="folder of the runs")
     parser.add_argument("--steps", type=int, default=800, help="length of each run")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each kind, each with a seed of its own")
     parser.add_argument("--minutes", type=float, help="end each run after so long, whatever its steps")
     parser.add_argument("--limit", type=int, help="about how many objects of each set to measure")
     parser.add_argument("--page", type=Path, help="page whose table of ablation is replaced")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="of the evaluation")
     options = parser.parse_args()
     try:
-        found = {name: run_one(options, name, config) for name, config in runs(short_config(options.steps)).items()}
+        wanted = runs(short_config(options.steps), max(1, options.seeds))
+        found = {key: run_one(options, key[0], config) for key, config in wanted.items()}
         text = ablation_table(found)
         print(text)
         if options.page is not None:

@@ -27,18 +27,19 @@ def options(out: Path, **values: object) -> argparse.Namespace:
     return argparse.Namespace(**{"data": out, "out": out, "minutes": None, "limit": 2, "processes": 1} | values)
 
 
-def test_each_run_leaves_one_source_out() -> None:
+def test_each_run_leaves_one_source_out_with_each_seed() -> None:
     config = short_config(50)
-    found = runs(config)
+    found = runs(config, 2)
     sources = TrainConfig().source_shares
-    assert list(found) == ["everything", "everything, another seed", *(f"without {source}" for source in sources)]
-    assert found["everything"] == config and found["everything"].source_shares == sources
-    other = found["everything, another seed"]
-    assert dataclasses.replace(other, seed=config.seed) == config != other
-    for source in sources:
-        assert set(found[f"without {source}"].source_shares) == set(sources) - {source}
-        assert found[f"without {source}"].seed == config.seed
-        assert found[f"without {source}"].steps == 50
+    names = ["everything", *(f"without {source}" for source in sources)]
+    assert list(found) == [(name, seed) for seed in (config.seed, config.seed + 1) for name in names]
+    assert found["everything", config.seed] == config and config.source_shares == sources
+    for (name, seed), run in found.items():
+        assert run.seed == seed and run.steps == 50
+        left_out = set() if name == "everything" else {name.removeprefix("without ")}
+        assert set(run.source_shares) == set(sources) - left_out
+        same_seed = dataclasses.replace(run, source_shares=sources)
+        assert same_seed == found["everything", seed]
     assert config.validate_every > config.steps
     with pytest.raises(ModelError, match="no source"):
         without(config, "roads")
@@ -59,19 +60,23 @@ def test_a_run_is_trained_measured_and_kept(tmp_path: Path, monkeypatch: pytest.
     first = run_one(options(tmp_path), "without fields", without(config, "fields"))
     assert first["steps"] == 1
     assert run_one(options(tmp_path), "without fields", without(config, "fields")) == first
-    assert calls == [("without_fields", 1)]
+    assert calls == [(f"without_fields_{TrainConfig().seed}", 1)]
     with pytest.raises(ModelError, match="other settings"):
         run_one(options(tmp_path, limit=3), "without fields", without(config, "fields"))
 
 
-def test_the_table_shows_what_is_lost() -> None:
+def test_the_table_compares_seed_by_seed() -> None:
     def run(click: float) -> dict[str, object]:
         means = {"click": [click, 0, 1], "box": [0.8, 0, 1], "5 clicks": [0.9, 0, 1]}
         return {"steps": 5, "results": {"fields/val": means}}
 
-    lines = ablation_table({"everything": run(0.6), "without fields": run(0.4)}).splitlines()
-    assert "| everything | 5 | click | 0.600 |" in lines
-    assert "| without fields | 5 | click | 0.400 (-0.200) |" in lines
+    whole, without_fields = "everything", "without fields"
+    lines = ablation_table(
+        {(whole, 7): run(0.6), (without_fields, 7): run(0.4), (whole, 8): run(0.8), (without_fields, 8): run(0.7)}
+    ).splitlines()
+    assert "| everything | 5 | click | 0.700 (0.600 to 0.800) |" in lines
+    assert "| without fields | 5 | click | -0.150 (-0.200 to -0.100) |" in lines
+    assert "| without fields | 5 | box | +0.000 (+0.000 to +0.000) |" in lines
 
 
 def test_one_step_is_really_trained_and_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,5 +98,5 @@ def test_one_step_is_really_trained_and_measured(tmp_path: Path, monkeypatch: py
     assert found["steps"] == 1
     assert found["results"]["fields/val"]["objects"] == len(polygons)
     assert np.isfinite(found["results"]["fields/val"]["box"]).all()
-    stored = json.loads((tmp_path / "everything" / "ablation.json").read_text(encoding="utf-8"))
+    stored = json.loads((tmp_path / f"everything_{TrainConfig().seed}" / "ablation.json").read_text(encoding="utf-8"))
     assert stored == found
