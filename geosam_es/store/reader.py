@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from errno import EIO
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from .int8 import from_int8
 from .layout import StoreMetadata
 
 __all__ = ["LevelCount", "StoreReader", "TileState"]
+
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class TileState(Enum):
@@ -180,10 +182,14 @@ class StoreReader:
         values = np.empty(shape, dtype)
         path = f"{self._folder}/{key}"
         try:
-            with FileIO(path) as file:
-                found = os.fstat(file.fileno()).st_size
+            # A file object costs a tenth of the time that a tile takes.
+            descriptor = os.open(path, _OPEN_FLAGS)
+            try:
+                found = os.fstat(descriptor).st_size
                 if found == values.nbytes:
-                    _fill(file, values)
+                    _fill(descriptor, values)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise StoreError(
                 "Tile {tile} of {root} cannot be read ({reason})",
@@ -232,10 +238,23 @@ class StoreReader:
         return sum((Path(folder) / name).stat().st_size for folder, _, names in os.walk(self.root) for name in names)
 
 
-def _fill(file: FileIO, values: NDArray[Any]) -> None:
+def _fill(descriptor: int, values: NDArray[Any]) -> None:
     rest = values.data.cast("B")
     while rest:
-        count = file.readinto(rest)
+        count = _read_into(descriptor, rest)
         if not count:
             raise OSError(EIO, "it became shorter while it was read")
         rest = rest[count:]
+
+
+if sys.platform == "win32":
+
+    def _read_into(descriptor: int, rest: memoryview) -> int:
+        block = os.read(descriptor, len(rest))
+        rest[: len(block)] = block
+        return len(block)
+
+else:
+
+    def _read_into(descriptor: int, rest: memoryview) -> int:
+        return os.readv(descriptor, [rest])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from geosam_es.core.grid import Tile
 from geosam_es.errors import OutputError, SignatureMismatchError, StoreError
 from geosam_es.store import StoreMetadata, StoreReader, StoreWriter
-from geosam_es.store.reader import TileState
+from geosam_es.store.reader import TileState, _fill
 from tests.helpers import make_metadata
 
 SHAPE = (2, 8, 8)
@@ -166,3 +167,22 @@ def test_truncated_and_missing_tiles_are_found(tmp_path: Path, decoder: Path) ->
         reader.read(cut)
     with pytest.raises(StoreError, match="cannot be read"):
         reader.read(lost)
+
+
+def test_a_file_that_comes_in_pieces_is_read_whole() -> None:
+    wanted = np.arange(100_000, dtype=np.float16)
+    got = np.zeros_like(wanted)
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with open(writing, "wb", buffering=0) as stream:
+            stream.write(wanted.tobytes())
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(write)
+        _fill(reading, got)
+        done.result()
+    np.testing.assert_array_equal(got, wanted)
+    with pytest.raises(OSError, match="became shorter"):
+        _fill(reading, got)
+    os.close(reading)
