@@ -175,7 +175,7 @@ def test_a_file_that_comes_in_pieces_is_read_whole() -> None:
     reading, writing = os.pipe()
 
     def write() -> None:
-        with open(writing, "wb", buffering=0) as stream:
+        with os.fdopen(writing, "wb", buffering=0) as stream:
             stream.write(wanted.tobytes())
 
     with ThreadPoolExecutor(1) as pool:
