@@ -9,8 +9,9 @@ tokens' side through the weights and meet the image as it is. For a head with th
 - what tokens read: ``p (x W_v) = (p x) W_v``;
 - what is written to places: ``p^T (t W_v) W_o = p^T (t W_v W_o)``.
 
-The position of a place, which SAM adds before it projects, gives a constant projection: to add that to the scores
-moves less memory than to add positions to an image. Key biases add the same to all of a token's scores and fall out of
+Positions of the places are added before a projection. In the second layer both directions take the same sum, which is
+made once; for the last look, which would need one of its own, the positions' constant projection is added to the
+scores, which moves less memory. Key biases add the same to all of a token's scores and fall out of
 the softmax. Tokens of the prompt are not brought through the last attention, whose answer SAM does not read. All of
 this is exact. From about 18 tokens on the usual order is cheaper again, and most prompts have no mask: what each takes
 is built, and the graph chooses (see `export`).
@@ -146,36 +147,22 @@ class _Attention(torch.nn.Module):
 
 
 class _Read(_Attention):
-    """Tokens look at the image.
-
-    Parameters
-    ----------
-    attention, folded
-        As for `_Attention`.
-    position : float32 (1, N, 256), optional
-        Encoding of the places; None where keys and values come projected, from the context.
-    """
+    """Tokens look at the image; parameters are those of `_Attention`."""
 
     keys: torch.Tensor
-    position: torch.Tensor
 
-    def __init__(self, attention: Any, folded: bool, position: torch.Tensor | None = None) -> None:
+    def __init__(self, attention: Any, folded: bool) -> None:
         super().__init__(attention, folded)
         self.queries = ToHeads(attention.q_proj, self.heads, self.scale)
-        if position is None:
-            return
         self.values = ToHeads(attention.v_proj, self.heads)
-        weight = attention.k_proj.weight.detach().reshape(self.heads, self.width, -1)
-        self.register_buffer("keys", weight)
-        self.register_buffer("position", weight @ position[0].T)  # (H, w, N)
+        self.register_buffer("keys", attention.k_proj.weight.detach().reshape(self.heads, self.width, -1))
 
-    def scores(self, queries: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        """Return (B, H, T, N), but for what a softmax over places takes away."""
-        places = queries @ self.position
-        if not self.folded:
-            keys = split_heads(image @ self.attention.k_proj.weight.T, self.heads, self.width)
-            return queries @ keys.transpose(2, 3) + places
-        return self.meet(queries @ self.keys, image) + places
+    def scores(self, queries: torch.Tensor, placed: torch.Tensor) -> torch.Tensor:
+        """Map (B, H, T, w) and (B, N, 256) to (B, H, T, N), but for what a softmax over places takes away."""
+        if self.folded:
+            return self.meet(queries @ self.keys, placed)
+        keys = split_heads(placed @ self.attention.k_proj.weight.T, self.heads, self.width)
+        return queries @ keys.transpose(2, 3)
 
     def read(self, weights: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """Return (B, H, T, w) of (B, H, T, N) and the image."""
@@ -189,23 +176,16 @@ class _Read(_Attention):
         projected: torch.Tensor = self.attention.out_proj(_merged(seen, self.inner))
         return projected
 
-    def forward(self, tokens: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        """Return what (B, T, 256) find in (B, N, 256), as (B, T, 256)."""
-        return self.out(self.read(torch.softmax(self.scores(self.queries(tokens), image), dim=-1), image))
-
 
 class _Write(_Attention):
-    """The image looks at the tokens.
+    """The image looks at the tokens; parameters are those of `_Attention`."""
 
-    Parameters are those of `_Read`.
-    """
-
-    position: torch.Tensor
     queries: torch.Tensor
+    query_bias: torch.Tensor
     rows_out: torch.Tensor
     out_bias: torch.Tensor
 
-    def __init__(self, attention: Any, folded: bool, position: torch.Tensor | None = None) -> None:
+    def __init__(self, attention: Any, folded: bool) -> None:
         super().__init__(attention, folded)
         self.keys = ToHeads(attention.k_proj, self.heads, self.scale)
         self.values = ToHeads(attention.v_proj, self.heads)
@@ -213,20 +193,15 @@ class _Write(_Attention):
         self.register_buffer("rows_out", out.T.reshape(self.heads, self.width, -1).contiguous())
         # The weights of a head add up to 1 at each place: so each head may bring its share of the bias.
         self.register_buffer("out_bias", attention.out_proj.bias.detach() / self.heads)
-        if position is None:
-            return
-        weight = attention.q_proj.weight.detach().reshape(self.heads, self.width, -1)
-        self.register_buffer("queries", weight)
-        bias = attention.q_proj.bias.detach().reshape(self.heads, self.width, 1)
-        self.register_buffer("position", weight @ position[0].T + bias)
+        self.register_buffer("queries", attention.q_proj.weight.detach().reshape(self.heads, self.width, -1))
+        self.register_buffer("query_bias", attention.q_proj.bias.detach().reshape(self.heads, self.width, 1))
 
-    def scores(self, keys: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        """Return (B, H, T, N)."""
-        places = keys @ self.position
-        if not self.folded:
-            queries = split_heads(image @ self.attention.q_proj.weight.T, self.heads, self.width)
-            return keys @ queries.transpose(2, 3) + places
-        return self.meet(keys @ self.queries, image) + places
+    def scores(self, keys: torch.Tensor, placed: torch.Tensor) -> torch.Tensor:
+        """Map (B, H, T, w) and (B, N, 256) to (B, H, T, N)."""
+        if self.folded:
+            return self.meet(keys @ self.queries, placed) + keys @ self.query_bias
+        queries = split_heads(self.attention.q_proj(placed), self.heads, self.width)
+        return keys @ queries.transpose(2, 3)
 
     @staticmethod
     def weights(scores: torch.Tensor) -> torch.Tensor:
@@ -310,6 +285,8 @@ class Transformer(torch.nn.Module):
         Whether there may be a mask prompt.
     """
 
+    position: torch.Tensor
+
     def __init__(self, sam: Any, position: torch.Tensor, folded: bool, is_masked: bool) -> None:
         super().__init__()
         transformer = sam.mask_decoder.transformer
@@ -319,8 +296,9 @@ class Transformer(torch.nn.Module):
         self.mask = _MaskTerms(sam, read, write) if is_masked else None
         self.first_tell, self.second_tell = _Tell(self.first.self_attn), _Tell(self.second.self_attn)
         self.first_read, self.first_write = _Read(read, folded), _Write(write, folded)
-        self.second_read = _Read(self.second.cross_attn_token_to_image, folded, position)
-        self.second_write = _Write(self.second.cross_attn_image_to_token, folded, position)
+        self.second_read = _Read(self.second.cross_attn_token_to_image, folded)
+        self.second_write = _Write(self.second.cross_attn_image_to_token, folded)
+        self.register_buffer("position", position)
 
     def forward(
         self,
@@ -360,10 +338,12 @@ class Transformer(torch.nn.Module):
         image = first.norm4(image_tokens + self.first_write.written(tokens, _Write.weights(scores), more))
 
         tokens = second.norm1(tokens + self.second_tell(tokens + prompt, tokens))
-        tokens = self._think(second, tokens + self.second_read(tokens + prompt, image))
+        placed = image + self.position
+        second_read, second_write = self.second_read, self.second_write
+        weights = torch.softmax(second_read.scores(second_read.queries(tokens + prompt), placed), dim=-1)
+        tokens = self._think(second, tokens + second_read.out(second_read.read(weights, image)))
 
-        second_write = self.second_write
-        weights = _Write.weights(second_write.scores(second_write.keys(tokens + prompt), image))
+        weights = _Write.weights(second_write.scores(second_write.keys(tokens + prompt), placed))
         # The view between sum and norm keeps onnxruntime from its fusion of both, which takes ten times as long.
         places = second.norm4((image + second_write.written(tokens, weights)).flatten(0, 1))
         # The prompt's own tokens have told what they know.
@@ -386,15 +366,20 @@ class LastLook(torch.nn.Module):
         Encoding of the places.
     """
 
+    position: torch.Tensor
+
     def __init__(self, sam: Any, position: torch.Tensor) -> None:
         super().__init__()
         transformer = sam.mask_decoder.transformer
         # Here the tokens are few in any case.
-        self.read = _Read(transformer.final_attn_token_to_image, True, position)
+        self.read = _Read(transformer.final_attn_token_to_image, folded=True)
+        self.register_buffer("position", self.read.keys @ position[0].T)  # (H, w, N)
         self.norm = transformer.norm_final_attn
 
     def forward(self, places: torch.Tensor, tokens: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
         """Map (B * N, 256), and (B, K, 256) of the transformer and of what went into it, to (B, K, 256)."""
         image = places.reshape(-1, SIDE * SIDE, _CHANNELS)
-        seen: torch.Tensor = self.norm(tokens + self.read(tokens + prompt, image))
+        queries = self.read.queries(tokens + prompt)
+        weights = torch.softmax(self.read.scores(queries, image) + queries @ self.position, dim=-1)
+        seen: torch.Tensor = self.norm(tokens + self.read.out(self.read.read(weights, image)))
         return seen

@@ -75,12 +75,12 @@ def shown(directory: Path, refined: int) -> GraphCost:
 
 
 def attention_flops(tokens: int, has_mask: bool = False, read: int = OUTPUT_TOKENS) -> int:
-    """Image and tokens meet in five products as wide as the image, and five as wide as a head.
+    """Image and tokens meet in five products as wide as the image, and three as wide as a head.
 
     The tokens that are read meet it in two more and in one; and a mask prompt's maps the tokens in three.
     """
     wide = (5 * tokens + 2 * read) * CHANNELS * HEADS
-    narrow = (5 * tokens + read) * INNER
+    narrow = (3 * tokens + read) * INNER
     mask = (3 * HEADS * tokens + CHANNELS) * MASK_MAPS if has_mask else 0
     return 2 * PLACES * (wide + narrow + mask)
 
@@ -148,11 +148,11 @@ def test_results_in_between_stay_few_and_small(directory: Path) -> None:
     image = PLACES * CHANNELS * FLOAT
     scores = PLACES * HEADS * (OUTPUT_TOKENS + 2) * FLOAT
     gelu = 5
-    # What is written, the sum and its norm, and the norm with places last, in both layers.
-    images = 2 * 4 * image
-    # Scores, with positions in the last three attentions; then one operator in three of the five, five over the tokens
-    # in two, whose weights are turned.
-    attentions = (5 + 3 * 2 + 3 + 2 * 6) * scores
+    # What is written, the sum and its norm, and the norm with places last, in both layers; positions added in one.
+    images = (2 * 4 + 1) * image
+    # Scores, with positions in the last of the five attentions and a bias in one; then one operator in three of them,
+    # five over the tokens in two, whose weights are turned.
+    attentions = (5 + 2 + 1 + 3 + 2 * 6) * scores
     # Product, bias and norm of 64 channels and GELU; product, bias and turn of 32 and GELU; four masks, twice.
     upscaling = PLACES * FLOAT * ((3 + gelu) * 4 * 64 + (3 + gelu) * 16 * 32 + 2 * 16 * 4)
     assert cost.bytes < images + attentions + upscaling
