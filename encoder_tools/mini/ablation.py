@@ -86,7 +86,7 @@ def run_one(options: argparse.Namespace, name: str, config: TrainConfig) -> dict
         if known["settings"] != settings:
             raise ModelError(f"'{folder}' was made with other settings", "choose another --out")
         return known
-    model = run_training(options.data, folder, options.minutes, config)
+    model = run_training(options.data, folder, options.minutes, config, scores=False)
     steps = json.loads((model / MODEL_FILE).read_text(encoding="utf-8"))["training"]["steps"]
     results = evaluate(options.data, model, options.limit, processes=options.processes)
     found = {"steps": steps, "settings": settings, "results": results}

@@ -85,3 +85,33 @@ class TrainConfig:
     def to_json(self) -> dict[str, object]:
         """Return the settings as plain values."""
         return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """Settings of what is done last: the score learns on whole tiles, see `scoring`.
+
+    Attributes
+    ----------
+    passes : int
+        How often each tile is looked at, turned by a quarter each time.
+    objects_per_tile : int
+        Most objects that are prompted in a pass.
+    rounds : int
+        Prompts an object gets: a first one, then corrective clicks.
+    steps, batch : int
+        Steps of AdamW, and answers in each.
+    learning_rate, weight_decay : float
+        Of AdamW; the rate falls to zero.
+    seed : int
+        Seed of prompts and steps.
+    """
+
+    passes: int = 2
+    objects_per_tile: int = 10
+    rounds: int = 3
+    steps: int = 2500
+    batch: int = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-3
+    seed: int = 7

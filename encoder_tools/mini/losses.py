@@ -79,14 +79,18 @@ def answer_loss(masks: Tensor, scores: Tensor, coarse: Tensor, truth: Tensor, am
     best = candidates.amin(1) * (1.0 - CANDIDATE_FLOOR) + candidates.mean(1) * CANDIDATE_FLOOR
     # A single click is hopeless for one mask, so its single mask counts less there.
     mask = single * (1.0 - 0.5 * ambiguous) + best * (0.25 + 0.75 * ambiguous)
-    reached = true_iou(masks, truth)
-    missed = scores - reached
-    score = (missed.square() + 0.6 * missed.abs()).mean(1)
-    score = score + 0.5 * ambiguous * regret(scores[:, 1:], reached[:, 1:])
+    score = score_loss(scores, true_iou(masks, truth), ambiguous)
     small = functional.avg_pool2d(truth, 4)
     rough = functional.binary_cross_entropy_with_logits(coarse, small, reduction="none")
     rough = (rough * attention((small > 0.5).float())[0]).mean((1, 2, 3))
     return (mask + 2.0 * score + 0.3 * rough).mean()
+
+
+def score_loss(scores: Tensor, reached: Tensor, ambiguous: Tensor) -> Tensor:
+    """Return the loss (B,) of predicted against true IoU (B, 4), with `regret` where a single click is ambiguous."""
+    missed = scores - reached
+    error = (missed.square() + 0.6 * missed.abs()).mean(1)
+    return error + 0.5 * ambiguous * regret(scores[:, 1:], reached[:, 1:])
 
 
 def regret(scores: Tensor, reached: Tensor) -> Tensor:
@@ -96,6 +100,12 @@ def regret(scores: Tensor, reached: Tensor) -> Tensor:
     """
     shown = torch.softmax(scores / CHOICE_TEMPERATURE, dim=1)
     return reached.amax(1) - (shown * reached).sum(1)
+
+
+def shown_first(scores: Tensor, ambiguous: Tensor) -> Tensor:
+    """Return which mask (B,) the plugin shows first: of an ambiguous click the best candidate, else the single one."""
+    best = scores[:, 1:].argmax(1) + 1
+    return torch.where(ambiguous > 0, best, torch.zeros_like(best))
 
 
 def edge_loss(logits: Tensor, edges: Tensor, weight: Tensor) -> Tensor:

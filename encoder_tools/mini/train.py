@@ -18,8 +18,9 @@ from torch.multiprocessing.spawn import spawn
 
 from encoder_tools.mini.config import TrainConfig
 from encoder_tools.mini.export import load_checkpoint, write_model
+from encoder_tools.mini.scoring import score_run
 from encoder_tools.mini.sources import data_folder
-from encoder_tools.mini.trainer import BEST, CHECKPOINT, Trainer
+from encoder_tools.mini.trainer import Trainer, best_checkpoint
 from geosam_es.errors import GeoSamError, ModelError, OutputError
 
 MALLOC = {
@@ -52,8 +53,9 @@ def run_training(
     minutes: float | None = None,
     config: TrainConfig | None = None,
     begin_with: Path | None = None,
+    scores: bool = True,
 ) -> Path:
-    """Train, resuming from a checkpoint in `out` if there is one, and export the result.
+    """Train, resuming from a checkpoint in `out` if there is one, let the score learn last, and export the result.
 
     Parameters
     ----------
@@ -67,6 +69,8 @@ def run_training(
     begin_with : Path, optional
         Checkpoint of an earlier run to begin with: a further sitting, with a learning rate that rises again. Batch
         normalisation keeps the statistics that it has.
+    scores : bool
+        Whether the score learns once more in the end, see `scoring`.
 
     Returns
     -------
@@ -98,8 +102,7 @@ def run_training(
     start = None if begin_with is None else str(begin_with.resolve())
     arguments = (world, chosen, str(folder.resolve()), str(out.resolve()), minutes, start)
     spawn(_work, args=arguments, nprocs=world)  # type: ignore[no-untyped-call]
-    best = out / BEST
-    net, trained = load_checkpoint(best if best.is_file() else out / CHECKPOINT)
+    net, trained = load_checkpoint(score_run(out, folder) if scores else best_checkpoint(out))
     write_model(net, out / EXPORT_FOLDER, trained)
     return out / EXPORT_FOLDER
 

@@ -15,16 +15,22 @@ from torch import Tensor, nn
 from encoder_tools.mini.config import CropPlan, TrainConfig
 from encoder_tools.mini.curves import VALIDATION_LOG
 from encoder_tools.mini.dataset import Batch, CropSampler
-from encoder_tools.mini.losses import answer_loss, edge_loss, true_iou
+from encoder_tools.mini.losses import answer_loss, edge_loss, shown_first, true_iou
 from encoder_tools.mini.network import MiniNet, normalise
 from encoder_tools.mini.simulation import SimulatedUser
 from encoder_tools.mini.sources import load_scenes
 from encoder_tools.mini.validation import ValidationSet
 
-__all__ = ["BEST", "CHECKPOINT", "Trainer"]
+__all__ = ["Trainer", "best_checkpoint"]
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 LOG_FIELDS = ("step", "seconds", "learning_rate", "size", "loss", "edge", "iou_first", "iou_last")
+
+
+def best_checkpoint(run: Path) -> Path:
+    """Return the file of a run's best weights on held-out imagery, or of its last where there is none."""
+    best = run / BEST
+    return best if best.is_file() else run / CHECKPOINT
 
 
 class Trainer:
@@ -300,8 +306,6 @@ def _forget_after(log: Path, step: int) -> None:
 
 def _shown(masks: Tensor, scores: Tensor, truth: Tensor, ambiguous: Tensor, rng: np.random.Generator) -> Tensor:
     """Return the mask (B,) a user goes on with: of an ambiguous click a candidate, else the single mask."""
-    by_score = scores[:, 1:].argmax(1)
-    by_truth = true_iou(masks[:, 1:], truth).argmax(1)
+    by_truth = true_iou(masks[:, 1:], truth).argmax(1) + 1
     pick = torch.from_numpy(rng.random(len(masks)) < 0.6).to(masks.device)
-    candidate = torch.where(pick, by_score, by_truth) + 1
-    return torch.where(ambiguous > 0, candidate, torch.zeros_like(candidate))
+    return torch.where(pick | (ambiguous == 0), shown_first(scores, ambiguous), by_truth)

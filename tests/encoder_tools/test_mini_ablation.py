@@ -48,7 +48,8 @@ def test_each_run_leaves_one_source_out_with_each_seed() -> None:
 def test_a_run_is_trained_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def run_training(data: Path, out: Path, minutes: float | None, config: TrainConfig) -> Path:
+    def run_training(data: Path, out: Path, minutes: float | None, config: TrainConfig, scores: bool) -> Path:
+        assert not scores
         calls.append((out.name, config.steps))
         (out / "model").mkdir(parents=True)
         (out / "model" / "model.json").write_text('{"training": {"steps": 1}}', encoding="utf-8")

@@ -1,0 +1,205 @@
+"""The score, learned last: ``python -m encoder_tools.mini.scoring RUN --data DIR``.
+
+Crops that are quick to train on show less of an object's surroundings than a tile does, and they are bent and coloured
+anew; so a score that is learned on them does not quite fit what the plugin shows. When everything else is done, the two
+layers that give the score learn once more, on whole tiles of the training images as they are, with the rest of the
+network fixed. No mask changes by this, only which of the candidates is shown first, and what is said of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from encoder_tools.mini.config import ScoreConfig
+from encoder_tools.mini.dataset import LABEL_STRIDE
+from encoder_tools.mini.export import load_checkpoint
+from encoder_tools.mini.heldout import EvaluationScene, tiles, training_scenes
+from encoder_tools.mini.losses import score_loss, shown_first, true_iou
+from encoder_tools.mini.network import MiniNet, normalise
+from encoder_tools.mini.simulation import SimulatedUser
+from encoder_tools.mini.sources import burn, data_folder
+from encoder_tools.mini.trainer import best_checkpoint
+from geosam_es.errors import GeoSamError, ModelError
+from geosam_es.inference.encoder import TILE_SIZE
+
+__all__ = ["SCORED", "Answers", "collect", "learn", "learn_scores"]
+
+SCORED = "scored.pt"
+_OBJECTS_AT_ONCE = 8
+
+
+class Answers(NamedTuple):
+    """What the network answered to prompts, and how good that was.
+
+    Attributes
+    ----------
+    statistics : float32 (N, 4, F)
+        What the score of each mask is computed from.
+    reached : float32 (N, 4)
+        The true IoU of each mask.
+    ambiguous : float32 (N,)
+        1 where there was but a single click.
+    weight : float32 (N,)
+        The same in all for each kind of object.
+    """
+
+    statistics: Tensor
+    reached: Tensor
+    ambiguous: Tensor
+    weight: Tensor
+
+
+def learn_scores(net: MiniNet, data: Path, config: ScoreConfig) -> None:
+    """Let the score of a trained network learn once more, on whole tiles.
+
+    Parameters
+    ----------
+    net : MiniNet
+        The weights of its score are changed.
+    data : Path
+        Folder of labelled imagery.
+    config : ScoreConfig
+
+    Raises
+    ------
+    RasterError
+        Where training imagery is missing.
+    ModelError
+        Where it has no objects.
+    """
+    scenes = [scene for kind in training_scenes(data).values() for scene in kind]
+    learn(net.decoder.score, collect(net, scenes, config), config)
+
+
+@torch.no_grad()
+def collect(net: MiniNet, scenes: Sequence[EvaluationScene], config: ScoreConfig) -> Answers:
+    """Prompt objects of whole tiles as users would, and keep what the scores of the answers are computed from.
+
+    Raises
+    ------
+    ModelError
+        Where there is no object.
+    """
+    net.eval()
+    rng = np.random.default_rng(config.seed)
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    kinds: list[str] = []
+    for number, scene in enumerate(scenes, start=1):
+        for image, masks in _tiles(scene, rng, config):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                found = list(_answers(net, image, masks, rng, config.rounds))
+            parts += found
+            kinds += [scene.dataset] * sum(len(part[0]) for part in found)
+        print(f"scores: image {number} of {len(scenes)}, {len(kinds)} answers", flush=True)
+    if not parts:
+        raise ModelError("the training imagery has no objects", "see SOURCES.md")
+    statistics, reached, ambiguous = (torch.cat(one) for one in zip(*parts))
+    _, inverse, counts = np.unique(kinds, return_inverse=True, return_counts=True)
+    weight = torch.from_numpy((1.0 / counts / len(counts))[inverse]).to(torch.float32)
+    return Answers(statistics, reached, ambiguous, weight)
+
+
+def _tiles(
+    scene: EvaluationScene, rng: np.random.Generator, config: ScoreConfig
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    """Yield each tile, turned by a quarter in each pass, with the masks at 1/4 of some of its objects."""
+    for tile in tiles(scene):
+        for turn in range(config.passes):
+            chosen = rng.permutation(len(tile.polygons))[: config.objects_per_tile]
+            masks = np.stack([burn([tile.polygons[one]], TILE_SIZE, TILE_SIZE) > 0 for one in chosen])
+            masks = masks[:, LABEL_STRIDE // 2 :: LABEL_STRIDE, LABEL_STRIDE // 2 :: LABEL_STRIDE]
+            masks = masks[masks.any((1, 2))]
+            if len(masks):
+                image = np.ascontiguousarray(np.rot90(tile.image, turn))
+                yield image, np.ascontiguousarray(np.rot90(masks, turn, (1, 2)))
+
+
+def _answers(
+    net: MiniNet, image: NDArray[np.uint8], masks: NDArray[np.bool_], rng: np.random.Generator, rounds: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield statistics, true IoU and ambiguity of the answers of each round, for some objects at a time."""
+    seen: list[Tensor] = []
+    hook = net.decoder.score.register_forward_pre_hook(lambda _, given: seen.append(given[0].float()))
+    packed = net.encoder(normalise(torch.from_numpy(image)[None]).contiguous(memory_format=torch.channels_last))
+    context = net.decoder.context(packed)
+    for begin in range(0, len(masks), _OBJECTS_AT_ONCE):
+        some = masks[begin : begin + _OBJECTS_AT_ONCE]
+        user = SimulatedUser(some, rng)
+        truth = torch.from_numpy(some).to(torch.float32)[:, None]
+        previous, has_mask = torch.zeros_like(truth), torch.zeros(len(some))
+        for turn in range(rounds):
+            coords, labels = (torch.from_numpy(part) for part in user.points())
+            ambiguous = torch.from_numpy(user.single_click.astype(np.float32))
+            answer, scores, _ = net.decoder(context, coords, labels, previous, has_mask)
+            reached = true_iou(answer, truth)
+            yield seen.pop(), reached, ambiguous
+            if turn + 1 < rounds:
+                previous = answer[torch.arange(len(some)), shown_first(scores, ambiguous)][:, None]
+                has_mask = torch.ones(len(some))
+                user.correct((previous[:, 0] > 0).numpy())
+    hook.remove()
+
+
+def learn(score: nn.Module, answers: Answers, config: ScoreConfig) -> None:
+    """Fit the layers that give the score to answers."""
+    torch.manual_seed(config.seed)
+    optimizer = torch.optim.AdamW(score.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
+    for _ in range(config.steps):
+        chosen = torch.multinomial(answers.weight, config.batch, replacement=True)
+        scores = torch.sigmoid(score(answers.statistics[chosen]))[:, :, 0]
+        loss = score_loss(scores, answers.reached[chosen], answers.ambiguous[chosen]).mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+
+
+def score_run(run: Path, data: Path | None, config: ScoreConfig | None = None) -> Path:
+    """Let the score of a run's best weights learn, and write them beside.
+
+    Parameters
+    ----------
+    run : Path
+        Folder of a training.
+    data : Path or None
+        Folder of labelled imagery; None takes ``GEOSAM_ES_DATA``.
+    config : ScoreConfig, optional
+
+    Returns
+    -------
+    Path
+        The checkpoint.
+    """
+    begun = time.monotonic()
+    net, trained = load_checkpoint(best_checkpoint(run))
+    learn_scores(net, data_folder(data), config or ScoreConfig())
+    trained["seconds"] += time.monotonic() - begun
+    partial = run / f"{SCORED}.part"
+    torch.save({"average": net.state_dict(), **trained}, partial)
+    return partial.replace(run / SCORED)
+
+
+def main() -> None:
+    """Parse the command line and learn."""
+    parser = argparse.ArgumentParser(prog="python -m encoder_tools.mini.scoring", description=__doc__)
+    parser.add_argument("run", type=Path, help="folder given to train as --out")
+    parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
+    options = parser.parse_args()
+    try:
+        print(f"written: {score_run(options.run, options.data)}")
+    except GeoSamError as error:
+        parser.exit(2, f"error: {error.user_message}\n")
+
+
+if __name__ == "__main__":
+    main()
