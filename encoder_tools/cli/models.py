@@ -85,7 +85,7 @@ def export_command(model_or_checkpoint: str, output: Path, with_encoder: bool) -
 @click.command("train-mini")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of labelled imagery. Default: GEOSAM_ES_DATA.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of checkpoint, log and ONNX files.")
-@click.option("--minutes", type=float, help="Time limit over all sittings.")
+@click.option("--minutes", type=float, help="Time limit over all sittings, before the score learns last.")
 def train_mini_command(data: Path | None, out: Path, minutes: float | None) -> None:
     """Train the embedded model from scratch, resuming where an earlier sitting stopped, and export it.
 

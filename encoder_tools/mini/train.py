@@ -112,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m encoder_tools.mini.train", description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint, log and ONNX files")
-    parser.add_argument("--minutes", type=float, help="time limit in minutes, over all sittings")
+    parser.add_argument("--minutes", type=float, help="time limit over all sittings, before the score learns last")
     parser.add_argument("--begin-with", type=Path, help="checkpoint of an earlier run whose weights are the first ones")
     parser.add_argument("--learning-rate", type=float, help="highest learning rate (default: that of config.py)")
     options = parser.parse_args()
