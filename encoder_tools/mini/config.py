@@ -94,7 +94,9 @@ class ScoreConfig:
     Attributes
     ----------
     passes : int
-        How often each tile is looked at, turned by a quarter each time.
+        How often each image is looked at: once as it is, then with other colours and in coarser pixels.
+    coarsest : float
+        Up to so many times as large are those.
     objects_per_tile : int
         Most objects that are prompted in a pass.
     rounds : int
@@ -107,7 +109,8 @@ class ScoreConfig:
         Seed of prompts and steps.
     """
 
-    passes: int = 2
+    passes: int = 3
+    coarsest: float = 4.0
     objects_per_tile: int = 10
     rounds: int = 3
     steps: int = 2500

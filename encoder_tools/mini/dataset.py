@@ -90,7 +90,7 @@ class CropSampler:
             chosen = self._objects(ids, main, plan.objects)
             if not chosen:
                 continue
-            images.append(_recolour(image, self.rng))
+            images.append(recolour(image, self.rng))
             masks.append(np.stack([ids == number for number in chosen]))
             edge, weight = _edges(ids)
             edges.append(edge)
@@ -206,7 +206,7 @@ def _edges(ids: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.floa
     return edge.astype(np.float32), around.astype(np.float32)
 
 
-def _recolour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+def recolour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Change colours as sensors, seasons, haze and compression do; the padding keeps its colour."""
     if rng.random() < 0.2:
         return image

@@ -21,7 +21,7 @@ from encoder_tools.mini.scoring import Answers, collect, learn, score_run  # noq
 from encoder_tools.synthetic import synthetic_orthophoto  # noqa: E402
 from geosam_es.errors import ModelError  # noqa: E402
 
-SMALL = ScoreConfig(passes=2, objects_per_tile=2, rounds=2, steps=30, batch=16, learning_rate=1e-2)
+SMALL = ScoreConfig(passes=2, coarsest=1.3, objects_per_tile=2, rounds=2, steps=30, batch=16, learning_rate=1e-2)
 
 
 @pytest.fixture(scope="module")
