@@ -6,7 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encoder_tools.bench.measure import Bench, machine, mask_agreement, mask_iou, matrix_gflops, take_turns, timing_of
+from encoder_tools.bench.measure import (
+    Bench,
+    machine,
+    mask_agreement,
+    mask_iou,
+    mask_iou_but_one,
+    matrix_gflops,
+    take_turns,
+    timing_of,
+)
 
 
 def test_everything_takes_turns_and_warms_up() -> None:
@@ -38,6 +47,20 @@ def test_mask_iou() -> None:
     assert mask_iou(logits, half) == 0.5
     assert mask_iou(logits, -logits) == 0
     assert mask_iou(np.full(3, -1), np.full(3, -2)) == 1
+    assert not mask_agreement([1.0, 0.5]).holds
+
+
+def test_one_pixel_by_chance_is_left_out() -> None:
+    logits = np.ones(500)
+    other = logits.copy()
+    other[0] = -1e-9
+    assert mask_iou(logits, other) == 0.998 and mask_iou_but_one(logits, other) == 1
+    other[1] = -1e-9
+    assert mask_iou_but_one(logits, other) == 0.998
+    assert mask_iou_but_one(-logits, -logits) == 1
+
+
+def test_the_smallest_iou_counts() -> None:
     assert not mask_agreement([1.0, 0.5]).holds
     assert mask_agreement([1.0, 0.9995]).holds
 
