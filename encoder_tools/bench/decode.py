@@ -106,7 +106,9 @@ def _click(case: _Case) -> Iterator[Item]:
         goal=Goal(0.42),
         ours=times["click"],
         reference=reference,
-        agreement=Agreement(f"smallest mask IoU of {len(ious)}, a pixel of each left out", min(ious), LEAST_IOU),
+        agreement=Agreement(
+            f"smallest mask IoU of {len(ious)}, a pixel by rounding left out of each", min(ious), LEAST_IOU
+        ),
         note=f"with every pixel {min(mask_iou(*pair) for pair in pairs):.5f}",
     )
     ious = _ious_of_preview(case)

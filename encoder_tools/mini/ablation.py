@@ -31,16 +31,14 @@ RESULT_FILE = "ablation.json"
 METRICS = ("click", "box", "5 clicks")
 
 
-def without(config: TrainConfig, source: str | None) -> TrainConfig:
-    """Return the settings with a source left out, the others sharing its part; None leaves all in.
+def without(config: TrainConfig, source: str) -> TrainConfig:
+    """Return the settings with a source left out, the others sharing its part.
 
     Raises
     ------
     ModelError
         If there is no such source.
     """
-    if source is None:
-        return config
     if source not in config.source_shares:
         raise ModelError(f"'{source}' is no source of training data", f"choose of {', '.join(config.source_shares)}")
     shares = {name: share for name, share in config.source_shares.items() if name != source}

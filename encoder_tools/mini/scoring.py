@@ -34,9 +34,9 @@ from encoder_tools.mini.trainer import best_checkpoint
 from geosam_es.errors import GeoSamError, ModelError
 from geosam_es.inference.encoder import TILE_SIZE
 
-__all__ = ["SCORED", "Answers", "collect", "learn", "learn_scores"]
+__all__ = ["Answers", "collect", "learn", "score_run"]
 
-SCORED = "scored.pt"
+_SCORED = "scored.pt"
 _OBJECTS_AT_ONCE = 8
 
 
@@ -59,28 +59,6 @@ class Answers(NamedTuple):
     reached: Tensor
     ambiguous: Tensor
     weight: Tensor
-
-
-def learn_scores(net: MiniNet, data: Path, config: ScoreConfig) -> None:
-    """Let the score of a trained network learn once more, on whole tiles.
-
-    Parameters
-    ----------
-    net : MiniNet
-        The weights of its score are changed.
-    data : Path
-        Folder of labelled imagery.
-    config : ScoreConfig
-
-    Raises
-    ------
-    RasterError
-        Where training imagery is missing.
-    ModelError
-        Where it has no objects.
-    """
-    scenes = [scene for kind in training_scenes(data).values() for scene in kind]
-    learn(net.decoder.score, collect(net, scenes, config), config)
 
 
 @torch.no_grad()
@@ -187,14 +165,23 @@ def score_run(run: Path, data: Path | None, config: ScoreConfig | None = None) -
     -------
     Path
         The checkpoint.
+
+    Raises
+    ------
+    RasterError
+        Where training imagery is missing.
+    ModelError
+        Where there are no weights, or no objects to learn from.
     """
     begun = time.monotonic()
     net, trained = load_checkpoint(best_checkpoint(run))
-    learn_scores(net, data_folder(data), config or ScoreConfig())
+    chosen = config or ScoreConfig()
+    scenes = [scene for kind in training_scenes(data_folder(data)).values() for scene in kind]
+    learn(net.decoder.score, collect(net, scenes, chosen), chosen)
     trained["seconds"] += time.monotonic() - begun
-    partial = run / f"{SCORED}.part"
+    partial = run / f"{_SCORED}.part"
     torch.save({"average": net.state_dict(), **trained}, partial)
-    return partial.replace(run / SCORED)
+    return partial.replace(run / _SCORED)
 
 
 def main() -> None:

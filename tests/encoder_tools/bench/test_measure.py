@@ -50,14 +50,22 @@ def test_mask_iou() -> None:
     assert not mask_agreement([1.0, 0.5]).holds
 
 
-def test_one_pixel_by_chance_is_left_out() -> None:
+def test_one_pixel_by_rounding_is_left_out() -> None:
+    logits = np.ones(500)
+    logits[:2] = 1e-6
+    other = logits.copy()
+    other[0] = -1e-6
+    assert mask_iou(logits, other) == 0.998 and mask_iou_but_one(logits, other) == 1
+    other[1] = -1e-6
+    assert mask_iou_but_one(logits, other) == 0.998
+    assert mask_iou_but_one(-np.ones(3), -np.ones(3)) == 1
+
+
+def test_a_pixel_that_really_differs_counts() -> None:
     logits = np.ones(500)
     other = logits.copy()
-    other[0] = -1e-9
-    assert mask_iou(logits, other) == 0.998 and mask_iou_but_one(logits, other) == 1
-    other[1] = -1e-9
-    assert mask_iou_but_one(logits, other) == 0.998
-    assert mask_iou_but_one(-logits, -logits) == 1
+    other[0] = -1e-6
+    assert mask_iou_but_one(logits, other) == mask_iou(logits, other) == 0.998
 
 
 def test_the_smallest_iou_counts() -> None:
