@@ -69,9 +69,10 @@ class TrainConfig:
     freeze_norm_at: float = 0.15
     early_plans: tuple[CropPlan, ...] = (CropPlan(320, 3, 6, 1.0),)
     late_plans: tuple[CropPlan, ...] = (
-        CropPlan(320, 3, 6, 0.25),
-        CropPlan(448, 2, 6, 0.4),
-        CropPlan(640, 1, 8, 0.35),
+        CropPlan(320, 3, 6, 0.1),
+        CropPlan(448, 2, 6, 0.2),
+        CropPlan(640, 1, 8, 0.3),
+        CropPlan(1024, 1, 10, 0.4),
     )
     source_shares: dict[str, float] = field(
         default_factory=lambda: {"buildings": 0.27, "fields": 0.43, "landcover": 0.20, "synthetic": 0.10}

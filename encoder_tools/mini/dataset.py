@@ -26,6 +26,9 @@ REPAINT_SHARES = {"buildings": 0.1, "fields": 0.3, "landcover": 0.0, "synthetic"
 STRETCHES = {"buildings": 0.2, "fields": 0.5, "landcover": 0.35, "synthetic": 0.35}
 """Greatest logarithm by which an axis is stretched."""
 
+INFRARED_SHARE = 0.08
+"""How many of the recoloured crops are shown as NIR-R-G."""
+
 SLENDER_FILL, SLENDER_WEIGHT = 0.4, 3.0
 """Fields that fill less than this of their box (strips along contours, crooked ones) are drawn so much more often."""
 
@@ -211,6 +214,8 @@ def recolour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
     if rng.random() < 0.2:
         return image
     padding = np.all(image == np.array(FILL_RGB, dtype=np.uint8), axis=2)
+    if rng.random() < INFRARED_SHARE:
+        image = _infrared(image, rng)
     x = np.arange(256, dtype=np.float32) / 255.0
     # All of it is per-channel, so that one lookup table does for everything but mixing of channels.
     gamma = np.exp(rng.normal(0.0, 0.25))
@@ -236,3 +241,16 @@ def recolour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
         result = np.array(Image.open(buffer))
     result[padding] = FILL_RGB
     return np.ascontiguousarray(result)
+
+
+def _infrared(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Show an image (H, W, 3) as NIR-R-G would: plants bright, water dark, by how much is drawn.
+
+    No labelled image has a near infrared band, and three bands do not tell it, so that many guesses are shown.
+    """
+    red, green, blue = (image[..., band].astype(np.float32) for band in range(3))
+    total = red + green + blue + 30.0
+    plants, water = (2.0 * green - red - blue) / total, (blue - red) / total
+    gain = rng.uniform(0.7, 1.3) + rng.uniform(1.0, 5.0) * plants - rng.uniform(0.0, 2.0) * water
+    infrared = np.clip(total / 3.0 * gain + rng.normal(0.0, 10.0), 0, 255).astype(np.uint8)
+    return np.stack([infrared, image[..., 0], image[..., 1]], axis=2)
