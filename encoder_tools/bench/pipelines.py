@@ -55,11 +55,11 @@ def run(bench: Bench) -> Iterator[Item]:
         bench.work / "large.tif", 8192, bench.runs(4096, TILE_SIZE), compress="JPEG", photometric="YCBCR"
     )
     mini = load_model("mini", None, "cpu", bench.work, bench.threads)
-    yield from measure_pipeline(bench, "mini", mini.encoder, mini.decoder_files, small, large, tiles=60, runs=(9, 3))
+    yield from measure_pipeline(bench, "mini", mini.encoder, mini.decoder_files, small, large, tiles=60, runs=(9, 7))
     sam = lively_sam()
     vit_b = SamTorchEncoder(sam, "cpu", threads=bench.threads)
     files = sam_files(bench.work, sam).decoder_files
-    yield from measure_pipeline(bench, "vit_b", vit_b, files, small, large, tiles=4, runs=(2, 2))
+    yield from measure_pipeline(bench, "vit_b", vit_b, files, small, large, tiles=4, runs=(3, 3))
 
 
 def measure_pipeline(
