@@ -14,7 +14,7 @@ pytest.importorskip("onnx")
 
 from encoder_tools.mini.config import CropPlan, TrainConfig  # noqa: E402
 from encoder_tools.mini.curves import draw, read_log, smooth  # noqa: E402
-from encoder_tools.mini.dataset import CropSampler, _object_shares  # noqa: E402
+from encoder_tools.mini.dataset import CropSampler, _infrared, _object_shares  # noqa: E402
 from encoder_tools.mini.evaluate import OnnxMini, evaluate  # noqa: E402
 from encoder_tools.mini.export import load_checkpoint, write_model  # noqa: E402
 from encoder_tools.mini.losses import answer_loss, attention, mask_losses, regret, true_iou, widen  # noqa: E402
@@ -150,6 +150,17 @@ def test_slender_fields_are_drawn_more_often() -> None:
     first, second = _object_shares(make_scene("fields", image, ids))
     assert second == pytest.approx(3 * first)
     assert _object_shares(make_scene("buildings", image, ids)).tolist() == [0.5, 0.5]
+
+
+def test_false_colours_make_plants_bright_and_water_dark() -> None:
+    colours = {"plants": (70, 110, 60), "water": (40, 60, 90), "roof": (120, 120, 120)}
+    image = np.array([list(colours.values())], dtype=np.uint8)
+    shown = np.stack([_infrared(image, np.random.default_rng(seed))[0] for seed in range(200)])
+    plants, water, roof = shown[..., 0].mean(0)
+    assert plants > 1.25 * roof
+    assert water < 0.8 * roof
+    assert shown[..., 0].std(0).min() > 5, "how bright is drawn"
+    assert (shown[..., 1:] == image[0, :, :2]).all(), "red and green move on by one band"
 
 
 def test_regret_is_what_the_choice_of_the_score_loses() -> None:
