@@ -46,8 +46,10 @@ class TrainConfig:
     freeze_norm_at : float
         Share of the run after which batch normalisation keeps its running statistics. The later crops are
         larger and fewer, too few for statistics of their own.
-    early_plans, late_plans : tuple of CropPlan
-        Crop shapes before and after that moment.
+    whole_tiles_at : float
+        Share of the run after which crops as large as a tile are among them, which take several times as long.
+    early_plans, late_plans, last_plans : tuple of CropPlan
+        Crop shapes before, between and after these moments.
     source_shares : dict of str to float
         How often each kind of imagery is drawn.
     checkpoint_every, validate_every : int
@@ -67,8 +69,14 @@ class TrainConfig:
     clip_norm: float = 1.0
     ema_decay: float = 0.998
     freeze_norm_at: float = 0.15
+    whole_tiles_at: float = 0.7
     early_plans: tuple[CropPlan, ...] = (CropPlan(320, 3, 6, 1.0),)
     late_plans: tuple[CropPlan, ...] = (
+        CropPlan(320, 3, 6, 0.25),
+        CropPlan(448, 2, 6, 0.4),
+        CropPlan(640, 1, 8, 0.35),
+    )
+    last_plans: tuple[CropPlan, ...] = (
         CropPlan(320, 3, 6, 0.1),
         CropPlan(448, 2, 6, 0.2),
         CropPlan(640, 1, 8, 0.3),

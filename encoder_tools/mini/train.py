@@ -68,7 +68,7 @@ def run_training(
     config : TrainConfig, optional
     begin_with : Path, optional
         Checkpoint of an earlier run to begin with: a further sitting, with a learning rate that rises again. Batch
-        normalisation keeps the statistics that it has.
+        normalisation keeps the statistics that it has, and crops as large as a tile are among the first.
     scores : bool
         Whether the score learns once more in the end, see `scoring`.
 
@@ -89,7 +89,7 @@ def run_training(
     if begin_with is not None:
         if not begin_with.is_file():
             raise ModelError(f"no checkpoint '{begin_with}' to begin with", "name a checkpoint.pt or best.pt")
-        chosen = dataclasses.replace(chosen, freeze_norm_at=0.0)
+        chosen = dataclasses.replace(chosen, freeze_norm_at=0.0, whole_tiles_at=0.0)
     if minutes is not None and minutes <= 0:
         raise ModelError(f"cannot train for {minutes} minutes", "give a positive number")
     try:

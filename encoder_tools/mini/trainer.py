@@ -141,7 +141,7 @@ class Trainer:
                 if progress >= self.config.freeze_norm_at:
                     self._freeze_norm()
             rate = self._set_rate(progress)
-            plan = self._plan()
+            plan = self._plan(progress)
             numbers = self._step(plan)
             self.step += 1
             progress = self._share_progress()
@@ -198,9 +198,11 @@ class Trainer:
             group["lr"] = rate
         return rate
 
-    def _plan(self) -> CropPlan:
+    def _plan(self, progress: float) -> CropPlan:
         """Draw the crop shape, the same in every process."""
-        plans = self.config.late_plans if self.frozen else self.config.early_plans
+        config = self.config
+        later = config.last_plans if progress >= config.whole_tiles_at else config.late_plans
+        plans = later if self.frozen else config.early_plans
         shares = np.array([plan.share for plan in plans])
         rng = np.random.default_rng([self.config.seed, self.step])
         return plans[int(rng.choice(len(plans), p=shares / shares.sum()))]

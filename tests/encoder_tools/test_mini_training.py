@@ -26,6 +26,7 @@ from encoder_tools.mini.train import run_training  # noqa: E402
 from encoder_tools.mini.trainer import Trainer  # noqa: E402
 from encoder_tools.synthetic import synthetic_orthophoto  # noqa: E402
 from geosam_es.errors import ModelError, RasterError  # noqa: E402
+from geosam_es.inference.encoder import TILE_SIZE  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +164,19 @@ def test_false_colours_make_plants_bright_and_water_dark() -> None:
     assert (shown[..., 1:] == image[0, :, :2]).all(), "red and green move on by one band"
 
 
+def test_crops_grow_during_a_run() -> None:
+    trainer = object.__new__(Trainer)
+    trainer.config = config = TrainConfig()
+
+    def sizes(progress: float) -> set[int]:
+        trainer.frozen = progress >= config.freeze_norm_at
+        return {trainer._plan(progress).size for trainer.step in range(200)}
+
+    assert sizes(0.0) == {320}
+    assert sizes(config.whole_tiles_at - 0.01) == {320, 448, 640}
+    assert sizes(config.whole_tiles_at) == {320, 448, 640, TILE_SIZE}
+
+
 def test_regret_is_what_the_choice_of_the_score_loses() -> None:
     reached = torch.tensor([[0.2, 0.9, 0.5]])
     assert float(regret(torch.tensor([[0.1, 0.9, 0.3]]), reached)) == pytest.approx(0.0, abs=1e-3)
@@ -214,7 +228,9 @@ def test_a_damaged_checkpoint_is_one_clear_error(tmp_path: Path) -> None:
 def test_a_run_trains_stops_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: Scene) -> None:
     monkeypatch.setattr("encoder_tools.mini.trainer.load_scenes", lambda *_: [scene])
     plan = (CropPlan(64, 1, 2, 1.0),)
-    config = TrainConfig(steps=2, warm_up_steps=1, early_plans=plan, late_plans=plan, checkpoint_every=1)
+    config = TrainConfig(
+        steps=2, warm_up_steps=1, early_plans=plan, late_plans=plan, last_plans=plan, checkpoint_every=1
+    )
     before = torch.get_num_threads()
     Trainer(config, tmp_path, tmp_path, None, 0).run()
     assert not (tmp_path / "best.pt").exists(), "there is no held-out imagery in this folder"
@@ -279,7 +295,7 @@ def test_curves_are_drawn_from_the_log(tmp_path: Path) -> None:
 def test_a_run_without_progress_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: Scene) -> None:
     monkeypatch.setattr("encoder_tools.mini.trainer.load_scenes", lambda *_: [scene])
     plan = (CropPlan(64, 1, 2, 1.0),)
-    config = TrainConfig(steps=50, early_plans=plan, late_plans=plan, validate_every=1, patience=2)
+    config = TrainConfig(steps=50, early_plans=plan, late_plans=plan, last_plans=plan, validate_every=1, patience=2)
     trainer = Trainer(config, tmp_path, tmp_path, None, 0)
     scores = iter([0.2, 0.6, 0.5, 0.4, 0.9])
     monkeypatch.setattr(trainer.validation, "measure", lambda net: {"fields box": next(scores)})
