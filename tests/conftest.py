@@ -19,7 +19,7 @@ DATA_VARIABLE = "GEOSAM_ES_DATA"
 def data_folder() -> Path:
     """Real orthophotos with ground truth; see the README for where they come from."""
     default = Path(__file__).resolve().parents[2] / "shared" / "data"
-    folder = Path(os.environ.get(DATA_VARIABLE, default))
+    folder = Path(os.environ.get(DATA_VARIABLE) or default)
     if not folder.is_dir():
         pytest.skip(f"no real orthophotos here: set {DATA_VARIABLE} to their folder")
     return folder
