@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -79,27 +77,6 @@ def test_without_onnxruntime_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ModelError, match=r"onnxruntime is not installed: install it with: pip install onnxruntime"):
         OnnxGraph(mini_folder() / "prepare.onnx")
-
-
-IMPORTING = """
-import ctypes, os, sys
-opened = []
-load = ctypes.CDLL
-ctypes.CDLL = lambda name, *more: opened.append((name, "onnxruntime" in sys.modules)) or load(name, *more)
-from geosam_es.inference.runtime import load_onnxruntime
-assert "onnxruntime" not in sys.modules
-assert load_onnxruntime() is load_onnxruntime() is sys.modules["onnxruntime"]
-library = os.path.realpath(sys.modules["onnxruntime.capi.onnxruntime_pybind11_state"].__file__)
-assert [(os.path.realpath(name), known) for name, known in opened] == [(library, False)], opened
-"""
-
-
-@pytest.mark.skipif(os.name != "posix", reason="on Windows the import alone loads the library")
-def test_the_library_is_loaded_once_and_before_the_import() -> None:
-    """Which is when other threads can go on."""
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", IMPORTING], cwd=root, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 def test_there_is_a_core() -> None:
