@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from qgis.core import QgsApplication
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
-from ..inference.runtime import load_onnxruntime
 from .live_encoding import LiveOptions
 from .store_opening import OpenStore, OpenStoreTask, RasterFile
 from .worker import Job, Worker
@@ -146,7 +147,7 @@ class StoreHolder(QObject):
     def warm_up(self) -> None:
         """Load onnxruntime now: for a moment nothing else runs meanwhile, and a click should not have to wait."""
         if not self._worker.isRunning():
-            self._worker.ahead([Job(load_onnxruntime, "ahead")])
+            self._worker.ahead([Job(partial(import_module, "onnxruntime"), "ahead")])
             self._worker.start()
 
     def run(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import importlib.util
 import os
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 
-__all__ = ["OnnxGraph", "available_cores", "load_onnxruntime", "new_session"]
+__all__ = ["OnnxGraph", "available_cores", "new_session"]
 
 
 class OnnxGraph:
@@ -39,7 +35,7 @@ class OnnxGraph:
     def __init__(self, path: Path, threads: int | None = None, *, spinning: bool = False) -> None:
         self.path = path
         if not path.is_file():
-            load_onnxruntime()
+            _import_onnxruntime()
             raise ModelError("{path} is not there", "copy the store or the model again", path=path)
         try:
             self._session = new_session(os.fspath(path), threads, spinning=spinning)
@@ -51,7 +47,7 @@ class OnnxGraph:
                 "{path} is not an ONNX model that onnxruntime {version} can load",
                 "copy or export the model again, or update onnxruntime",
                 path=path,
-                version=load_onnxruntime().__version__,
+                version=_import_onnxruntime().__version__,
             ) from error
         self.inputs = {item.name: item for item in self._session.get_inputs()}
         self.optional_inputs = {item.name: item for item in self._session.get_overridable_initializers()}
@@ -114,7 +110,7 @@ def new_session(model: str | bytes, threads: int | None = None, *, arena: bool =
     Exception
         Of onnxruntime's own, if it cannot load the graph.
     """
-    onnxruntime = load_onnxruntime()
+    onnxruntime = _import_onnxruntime()
     # Some builds report how they are used; nothing here may leave the machine.
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
@@ -128,38 +124,13 @@ def new_session(model: str | bytes, threads: int | None = None, *, arena: bool =
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def load_onnxruntime() -> Any:
-    """Import onnxruntime, with other threads running meanwhile for as long as that can be had.
-
-    An import holds Python's lock, and with it whatever window the process has. Half of the time goes to loading a
-    library of 20 MiB, the longer the colder the disk: that is done before, without the lock.
-
-    Returns
-    -------
-    module
-
-    Raises
-    ------
-    ModelError
-        If it is not installed.
-    """
+def _import_onnxruntime() -> Any:
     # Imported here, so that the session and the store work where onnxruntime is not installed yet.
     try:
-        if "onnxruntime" not in sys.modules and os.name == "posix":
-            _load_library()
         import onnxruntime
     except ImportError as error:
         raise ModelError("onnxruntime is not installed", "install it with: pip install onnxruntime") from error
     return onnxruntime
-
-
-def _load_library() -> None:
-    package = importlib.util.find_spec("onnxruntime")
-    for folder in (package.submodule_search_locations or ()) if package is not None else ():
-        for library in Path(folder, "capi").glob("onnxruntime_pybind11_state*.so"):
-            # What cannot be loaded the import tells.
-            with suppress(OSError):
-                ctypes.CDLL(str(library))
 
 
 def available_cores() -> int:
