@@ -1,4 +1,4 @@
-"""The mean of trained weights: ``python -m encoder_tools.mini.average RUN ... -o RUN``.
+"""The mean of trained weights: ``python -m encoder_tools.mini.average CHECKPOINT ... -o RUN``.
 
 Trainings that began with each other end near each other, and the mean of their weights then does about as well as the
 best of them in each respect ("model soups", Wortsman et al. 2022).
