@@ -39,6 +39,7 @@ from .view_tiles import TilesInView
 __all__ = ["Interaction"]
 
 _VIEW_SETTLED_MS = 250
+_PANEL_SHOWN_MS = 40
 
 
 class Interaction(QObject):
@@ -73,6 +74,11 @@ class Interaction(QObject):
         self._settled.setSingleShot(True)
         self._settled.setInterval(_VIEW_SETTLED_MS)
         self._settled.timeout.connect(self._on_view_settled)
+        self._shown = QTimer(self)
+        self._shown.setSingleShot(True)
+        self._shown.setInterval(_PANEL_SHOWN_MS)
+        self._shown.timeout.connect(self._on_shown)
+        self._must_follow = False
         actions.preview.setChecked(settings.hover_preview)
         iface.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, self.dock)
         # It comes with the tool, and does not take room from those who do something else today.
@@ -153,6 +159,7 @@ class Interaction(QObject):
         QgsProject.instance().cleared.disconnect(self._on_project_cleared)
         store_news.decoders_changed.disconnect(self._on_decoders_changed)
         self._settled.stop()
+        self._shown.stop()
         self.target.release()
         self.encoding.dispose()
         if self._canvas.mapTool() is self.tool:
@@ -175,6 +182,7 @@ class Interaction(QObject):
 
     def open_store(self, path: Path) -> None:
         """Open a store in the background."""
+        self._must_follow = False
         if not path.is_dir():
             self._settings.forget_store(str(path))
         self._open(path, raster_files(QgsProject.instance(), self._iface.activeLayer()), path.name)
@@ -210,6 +218,7 @@ class Interaction(QObject):
 
     def _on_store_wanted(self) -> None:
         """Begin a store of the active raster, or of the only one, for the prompt that waits."""
+        self._follow_now()
         if self.controller.is_opening:
             return
         chosen = self._raster_to_encode()
@@ -281,8 +290,17 @@ class Interaction(QObject):
             self.overlay.show_tiles(tiles.encoded, tiles.missing)
 
     def _on_tool_activated(self) -> None:
-        self.controller.warm_up()
-        self._on_current_layer(self._iface.activeLayer())
+        # Painting the panel, loading onnxruntime and opening a store each hold the window for a moment: one at a time.
+        self._must_follow = True
+        self._shown.start()
+
+    def _on_shown(self) -> None:
+        self.controller.warm_up(self._follow_now)
+
+    def _follow_now(self) -> None:
+        if self._must_follow:
+            self._must_follow = False
+            self._on_current_layer(self._iface.activeLayer())
 
     def _on_current_layer(self, layer: QgsMapLayer | None) -> None:
         if isinstance(layer, QgsVectorLayer):

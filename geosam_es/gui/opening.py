@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from qgis.core import QgsApplication
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
+from ..inference.runtime import load_onnxruntime
 from .live_encoding import LiveOptions
 from .store_opening import OpenStore, OpenStoreTask, RasterFile
 from .worker import Job, Worker
@@ -144,11 +144,14 @@ class StoreHolder(QObject):
             self._worker.start()
         self.store_changed.emit(store)
 
-    def warm_up(self) -> None:
-        """Load onnxruntime now: for a moment nothing else runs meanwhile, and a click should not have to wait."""
+    def warm_up(self, then: Callable[[], None]) -> None:
+        """Load onnxruntime, for a moment of which nothing else runs, and call ``then`` when it is there."""
         if not self._worker.isRunning():
-            self._worker.ahead([Job(partial(import_module, "onnxruntime"), "ahead")])
             self._worker.start()
+        if "onnxruntime" in sys.modules:
+            then()
+        else:
+            self.run(load_onnxruntime, lambda _: then())
 
     def run(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
         """Do something in the thread, and hand what comes of it to ``then`` in this one; errors go to `failed`."""

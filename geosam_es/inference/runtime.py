@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 
-__all__ = ["OnnxGraph", "available_cores", "new_session"]
+__all__ = ["OnnxGraph", "available_cores", "load_onnxruntime", "new_session"]
 
 
 class OnnxGraph:
@@ -35,7 +38,7 @@ class OnnxGraph:
     def __init__(self, path: Path, threads: int | None = None, *, spinning: bool = False) -> None:
         self.path = path
         if not path.is_file():
-            _import_onnxruntime()
+            load_onnxruntime()
             raise ModelError("{path} is not there", "copy the store or the model again", path=path)
         try:
             self._session = new_session(os.fspath(path), threads, spinning=spinning)
@@ -47,7 +50,7 @@ class OnnxGraph:
                 "{path} is not an ONNX model that onnxruntime {version} can load",
                 "copy or export the model again, or update onnxruntime",
                 path=path,
-                version=_import_onnxruntime().__version__,
+                version=load_onnxruntime().__version__,
             ) from error
         self.inputs = {item.name: item for item in self._session.get_inputs()}
         self.optional_inputs = {item.name: item for item in self._session.get_overridable_initializers()}
@@ -110,7 +113,7 @@ def new_session(model: str | bytes, threads: int | None = None, *, arena: bool =
     Exception
         Of onnxruntime's own, if it cannot load the graph.
     """
-    onnxruntime = _import_onnxruntime()
+    onnxruntime = load_onnxruntime()
     # Some builds report how they are used; nothing here may leave the machine.
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
@@ -124,13 +127,40 @@ def new_session(model: str | bytes, threads: int | None = None, *, arena: bool =
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _import_onnxruntime() -> Any:
+def load_onnxruntime() -> Any:
+    """Import onnxruntime, with other threads running meanwhile for as long as that can be had.
+
+    An import holds Python's lock, and with it whatever window the process has. More than half of the time goes to a
+    library of 20 MiB where it is not in the file cache yet: that is read before, without the lock.
+
+    Returns
+    -------
+    module
+
+    Raises
+    ------
+    ModelError
+        If it is not installed.
+    """
     # Imported here, so that the session and the store work where onnxruntime is not installed yet.
     try:
+        if "onnxruntime" not in sys.modules and os.name == "posix":
+            _load_library()
         import onnxruntime
     except ImportError as error:
         raise ModelError("onnxruntime is not installed", "install it with: pip install onnxruntime") from error
     return onnxruntime
+
+
+def _load_library() -> None:
+    package = importlib.util.find_spec("onnxruntime")
+    # Called as a foreign function, it runs without the lock, which ctypes keeps while it loads a library itself.
+    dlopen = ctypes.CDLL(None).dlopen
+    dlopen.argtypes, dlopen.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
+    for folder in (package.submodule_search_locations or ()) if package is not None else ():
+        for library in Path(folder, "capi").glob("onnxruntime_pybind11_state*.so"):
+            # What cannot be loaded the import tells.
+            dlopen(os.fsencode(library), sys.getdlopenflags())
 
 
 def available_cores() -> int:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -77,6 +78,29 @@ def test_without_onnxruntime_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ModelError, match=r"onnxruntime is not installed: install it with: pip install onnxruntime"):
         OnnxGraph(mini_folder() / "prepare.onnx")
+
+
+LOADING = """
+import sys
+from pathlib import Path
+from geosam_es.inference import runtime
+
+def is_loaded():
+    return "onnxruntime_pybind11_state" in Path("/proc/self/maps").read_text()
+
+assert not is_loaded()
+runtime._load_library()
+assert is_loaded() and "onnxruntime" not in sys.modules
+assert runtime.load_onnxruntime() is runtime.load_onnxruntime() is sys.modules["onnxruntime"]
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="only Linux tells what a process has loaded")
+def test_the_library_is_loaded_before_the_import() -> None:
+    """Which is when other threads can go on."""
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", LOADING], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_there_is_a_core() -> None:

@@ -479,6 +479,37 @@ class TestStores:
         assert again.controller.store is not None
         assert again.controller.store.live is not None
 
+    def test_a_click_that_comes_at_once_is_answered_by_the_store_beside(
+        self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, raster_with_store: QgsRasterLayer
+    ) -> None:
+        QgsProject.instance().addMapLayer(raster_with_store)
+        iface.setActiveLayer(raster_with_store)
+        tool_action(plugin).trigger()
+        interaction = plugin.interaction
+        assert interaction is not None
+        assert not interaction.controller.is_opening
+        click(iface.canvas, place("a"))
+        assert interaction.controller.opening == store_path_for(Path(raster_with_store.source()))
+        wait_until(lambda: settled(interaction).has_polygon)
+        assert iface.messages() == []
+
+    def test_a_store_chosen_at_once_is_kept(
+        self,
+        iface: Interface,
+        plugin: GeoSamPlugin,
+        blobs: BlobDecoder,
+        raster_with_store: QgsRasterLayer,
+        tmp_path: Path,
+    ) -> None:
+        beside = store_path_for(Path(raster_with_store.source()))
+        chosen = Path(shutil.copytree(beside, tmp_path / "copies" / beside.name))
+        QgsProject.instance().addMapLayer(raster_with_store)
+        iface.setActiveLayer(raster_with_store)
+        interaction = with_store(plugin, chosen)
+        QTest.qWait(200)
+        assert not interaction.controller.is_opening
+        assert interaction.controller.store.path == chosen
+
     def test_the_one_beside_the_active_raster_is_found(
         self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, raster_with_store: QgsRasterLayer
     ) -> None:
