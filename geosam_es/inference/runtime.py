@@ -7,6 +7,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,9 @@ def load_onnxruntime() -> Any:
     # Imported here, so that the session and the store work where onnxruntime is not installed yet.
     try:
         if "onnxruntime" not in sys.modules and os.name == "posix":
-            _load_library()
+            # What cannot be loaded the import tells.
+            with suppress(OSError, AttributeError):
+                _load_library()
         import onnxruntime
     except ImportError as error:
         raise ModelError("onnxruntime is not installed", "install it with: pip install onnxruntime") from error
@@ -159,7 +162,6 @@ def _load_library() -> None:
     dlopen.argtypes, dlopen.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
     for folder in (package.submodule_search_locations or ()) if package is not None else ():
         for library in Path(folder, "capi").glob("onnxruntime_pybind11_state*.so"):
-            # What cannot be loaded the import tells.
             dlopen(os.fsencode(library), sys.getdlopenflags())
 
 
