@@ -29,6 +29,12 @@ STRETCHES = {"buildings": 0.2, "fields": 0.5, "landcover": 0.35, "synthetic": 0.
 INFRARED_SHARE = 0.08
 """How many of the recoloured crops are shown as NIR-R-G."""
 
+BRIGHT_SHARE, NOISE_SHARE, JPEG_SHARE = 0.08, 0.25, 0.35
+"""How many of the recoloured crops are exposed too long, noisy, or compressed."""
+
+SMALLEST = 18.0
+"""Length in pixels of the smallest object that a crop is drawn around, unless it keeps near the image's own scale."""
+
 SLENDER_FILL, SLENDER_WEIGHT = 0.4, 3.0
 """Fields that fill less than this of their box (strips along contours, crooked ones) are drawn so much more often."""
 
@@ -126,7 +132,7 @@ class CropSampler:
         main = int(rng.choice(scene.objects, p=self.object_shares[group][number]))
         box = scene.boxes[main]
         extent = float(max(box[2] - box[0], box[3] - box[1]))
-        wanted = float(np.exp(rng.uniform(np.log(28.0), np.log(0.85 * size))))
+        wanted = float(np.exp(rng.uniform(np.log(SMALLEST), np.log(0.85 * size))))
         # Half of the crops stay near the image's own scale, where texture is what it is for users.
         zoom = wanted / extent
         if rng.random() < 0.5:
@@ -225,6 +231,8 @@ def recolour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
     haze = rng.uniform(0.0, 0.45) if rng.random() < 0.15 else 0.0
     table = (x[:, None] ** gamma - 0.45) * contrast * gains + 0.45 + shift
     table = table * (1.0 - haze) + 0.75 * haze
+    if rng.random() < BRIGHT_SHARE:
+        table = table * rng.uniform(1.2, 1.8)
     codes = np.clip(table * 255.0, 0, 255).astype(np.uint8)
     result = np.stack([codes[:, band][image[..., band]] for band in range(3)], axis=2)
     kind = rng.random()
@@ -232,12 +240,12 @@ def recolour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
         result = result[..., rng.permutation(3)]
     elif kind < 0.22:
         result = np.repeat(result.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
-    if rng.random() < 0.15:
-        noise = rng.normal(0.0, rng.uniform(2.0, 10.0), result.shape)
+    if rng.random() < NOISE_SHARE:
+        noise = rng.normal(0.0, rng.uniform(2.0, 14.0), result.shape)
         result = np.clip(result + noise, 0, 255).astype(np.uint8)
-    if rng.random() < 0.2:
+    if rng.random() < JPEG_SHARE:
         buffer = io.BytesIO()
-        Image.fromarray(np.ascontiguousarray(result)).save(buffer, "JPEG", quality=int(rng.integers(30, 90)))
+        Image.fromarray(np.ascontiguousarray(result)).save(buffer, "JPEG", quality=int(rng.integers(18, 90)))
         result = np.array(Image.open(buffer))
     result[padding] = FILL_RGB
     return np.ascontiguousarray(result)

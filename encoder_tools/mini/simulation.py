@@ -23,6 +23,9 @@ from encoder_tools.mini.prompts import (
 CLICK_SHARE, BOX_SHARE = 0.40, 0.45
 """How many objects begin with a click or a box; the others begin with both."""
 
+TIGHT_SHARE = 0.25
+"""How many boxes are as tight as the cells of the mask tell; the others are drawn loosely."""
+
 Prompt = tuple[float, float, float]
 
 
@@ -58,8 +61,9 @@ class SimulatedUser:
             self.prompts.append(given)
 
     def _box(self, mask: NDArray[np.bool_]) -> list[Prompt]:
-        amount = float(self.rng.choice([0.02, 0.06, 0.15]))
-        box = jitter_box(bounding_box(mask, LABEL_STRIDE), self.rng, amount, self.size)
+        box = bounding_box(mask, LABEL_STRIDE)
+        if self.rng.random() >= TIGHT_SHARE:
+            box = jitter_box(box, self.rng, float(self.rng.choice([0.02, 0.06, 0.15])), self.size)
         return [(float(box[0]), float(box[1]), BOX_LOW), (float(box[2]), float(box[3]), BOX_HIGH)]
 
     def _click(self, depths: NDArray[np.int32], label: float) -> Prompt:

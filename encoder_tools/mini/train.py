@@ -115,10 +115,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="time limit over all sittings, before the score learns last")
     parser.add_argument("--begin-with", type=Path, help="checkpoint of an earlier run whose weights are the first ones")
     parser.add_argument("--learning-rate", type=float, help="highest learning rate (default: that of config.py)")
+    parser.add_argument(
+        "--seed", type=int, help="seed of the data, another one for each sitting (default: config.py's)"
+    )
     options = parser.parse_args()
-    config = TrainConfig()
-    if options.learning_rate is not None:
-        config = dataclasses.replace(config, learning_rate=options.learning_rate)
+    given = {"learning_rate": options.learning_rate, "seed": options.seed}
+    config = dataclasses.replace(TrainConfig(), **{name: value for name, value in given.items() if value is not None})
     try:
         made = run_training(options.data, options.out, options.minutes, config, options.begin_with)
         print(f"trained: {made}")

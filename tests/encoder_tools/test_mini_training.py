@@ -14,13 +14,21 @@ pytest.importorskip("onnx")
 
 from encoder_tools.mini.config import CropPlan, TrainConfig  # noqa: E402
 from encoder_tools.mini.curves import draw, read_log, smooth  # noqa: E402
-from encoder_tools.mini.dataset import CropSampler, _infrared, _object_shares  # noqa: E402
+from encoder_tools.mini.dataset import (  # noqa: E402
+    BRIGHT_SHARE,
+    JPEG_SHARE,
+    NOISE_SHARE,
+    CropSampler,
+    _infrared,
+    _object_shares,
+    recolour,
+)
 from encoder_tools.mini.evaluate import OnnxMini, evaluate  # noqa: E402
 from encoder_tools.mini.export import load_checkpoint, write_model  # noqa: E402
 from encoder_tools.mini.losses import answer_loss, attention, mask_losses, regret, true_iou, widen  # noqa: E402
 from encoder_tools.mini.network import MiniNet, normalise  # noqa: E402
-from encoder_tools.mini.prompts import bounding_box, correction, deepest_cell, depth, jitter_box  # noqa: E402
-from encoder_tools.mini.simulation import SimulatedUser  # noqa: E402
+from encoder_tools.mini.prompts import BOX_LOW, bounding_box, correction, deepest_cell, depth, jitter_box  # noqa: E402
+from encoder_tools.mini.simulation import TIGHT_SHARE, SimulatedUser  # noqa: E402
 from encoder_tools.mini.sources import Scene, burn, data_folder, make_scene, synthetic_scenes  # noqa: E402
 from encoder_tools.mini.train import run_training  # noqa: E402
 from encoder_tools.mini.trainer import Trainer  # noqa: E402
@@ -131,6 +139,20 @@ def test_a_simulated_user_clicks_where_it_is_wrong() -> None:
         assert 40 <= y <= 120
 
 
+def test_some_boxes_are_drawn_tight() -> None:
+    masks = np.zeros((400, 40, 40), dtype=bool)
+    masks[:, 10:30, 12:28] = True
+    user = SimulatedUser(masks, np.random.default_rng(3))
+    boxes = [sides(given) for given in user.prompts if given[0][2] == BOX_LOW]
+    tight = sum(box == (48.0, 40.0, 112.0, 120.0) for box in boxes)
+    assert 0.6 * TIGHT_SHARE < tight / len(boxes) < 1.4 * TIGHT_SHARE
+
+
+def sides(given: list[tuple[float, float, float]]) -> tuple[float, ...]:
+    (low_x, low_y, _), (high_x, high_y, _) = given[:2]
+    return low_x, low_y, high_x, high_y
+
+
 def test_crops_are_reproducible_and_hold_their_objects(scene: Scene) -> None:
     plan = CropPlan(128, 2, 3, 1.0)
     first = CropSampler([scene], {"fields": 1.0}, (1, 2)).batch(plan)
@@ -162,6 +184,16 @@ def test_false_colours_make_plants_bright_and_water_dark() -> None:
     assert water < 0.8 * roof
     assert shown[..., 0].std(0).min() > 5, "how bright is drawn"
     assert (shown[..., 1:] == image[0, :, :2]).all(), "red and green move on by one band"
+
+
+def test_crops_are_shown_with_the_faults_of_cameras_and_files() -> None:
+    grey = np.full((64, 64, 3), 128, dtype=np.uint8)
+    grey[::2] = 132
+    shown = [recolour(grey, np.random.default_rng(seed)) for seed in range(400)]
+    burnt = np.mean([(image == 255).all() for image in shown])
+    noisy = np.mean([len(np.unique(image[::2, :, 0])) > 6 for image in shown])
+    assert 0 < burnt < BRIGHT_SHARE
+    assert 0.5 * NOISE_SHARE < noisy < NOISE_SHARE + JPEG_SHARE
 
 
 def test_crops_grow_during_a_run() -> None:
