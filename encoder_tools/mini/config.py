@@ -110,6 +110,8 @@ class ScoreConfig:
         Most objects that are prompted in a pass.
     rounds : int
         Prompts an object gets: a first one, then corrective clicks.
+    clicks : int
+        Single clicks it gets besides, each for itself: they say least, and have candidates to choose from.
     steps, batch : int
         Steps of AdamW, and answers in each.
     learning_rate, weight_decay : float
@@ -122,6 +124,7 @@ class ScoreConfig:
     coarsest: float = 4.0
     objects_per_tile: int = 10
     rounds: int = 3
+    clicks: int = 3
     steps: int = 2500
     batch: int = 256
     learning_rate: float = 1e-3

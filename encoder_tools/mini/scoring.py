@@ -77,7 +77,7 @@ def collect(net: MiniNet, scenes: Sequence[EvaluationScene], config: ScoreConfig
     for number, scene in enumerate(scenes, start=1):
         for image, masks in _tiles(scene, rng, config):
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                found = list(_answers(net, image, masks, rng, config.rounds))
+                found = list(_answers(net, image, masks, rng, config))
             parts += found
             kinds += [scene.dataset] * sum(len(part[0]) for part in found)
         print(f"scores: image {number} of {len(scenes)}, {len(kinds)} answers", flush=True)
@@ -110,7 +110,7 @@ def _tiles(
 
 
 def _answers(
-    net: MiniNet, image: NDArray[np.uint8], masks: NDArray[np.bool_], rng: np.random.Generator, rounds: int
+    net: MiniNet, image: NDArray[np.uint8], masks: NDArray[np.bool_], rng: np.random.Generator, config: ScoreConfig
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield statistics, true IoU and ambiguity of the answers of each round, for some objects at a time."""
     seen: list[Tensor] = []
@@ -119,19 +119,20 @@ def _answers(
     context = net.decoder.context(packed)
     for begin in range(0, len(masks), _OBJECTS_AT_ONCE):
         some = masks[begin : begin + _OBJECTS_AT_ONCE]
-        user = SimulatedUser(some, rng)
         truth = torch.from_numpy(some).to(torch.float32)[:, None]
-        previous, has_mask = torch.zeros_like(truth), torch.zeros(len(some))
-        for turn in range(rounds):
-            coords, labels = (torch.from_numpy(part) for part in user.points())
-            ambiguous = torch.from_numpy(user.single_click.astype(np.float32))
-            answer, scores, _ = net.decoder(context, coords, labels, previous, has_mask)
-            reached = true_iou(answer, truth)
-            yield seen.pop(), reached, ambiguous
-            if turn + 1 < rounds:
-                previous = answer[torch.arange(len(some)), shown_first(scores, ambiguous)][:, None]
-                has_mask = torch.ones(len(some))
-                user.correct((previous[:, 0] > 0).numpy())
+        users = [(SimulatedUser(some, rng), config.rounds)]
+        users += [(SimulatedUser(some, rng, click_share=1.0), 1) for _ in range(config.clicks)]
+        for user, rounds in users:
+            previous, has_mask = torch.zeros_like(truth), torch.zeros(len(some))
+            for turn in range(rounds):
+                coords, labels = (torch.from_numpy(part) for part in user.points())
+                ambiguous = torch.from_numpy(user.single_click.astype(np.float32))
+                answer, scores, _ = net.decoder(context, coords, labels, previous, has_mask)
+                yield seen.pop(), true_iou(answer, truth), ambiguous
+                if turn + 1 < rounds:
+                    previous = answer[torch.arange(len(some)), shown_first(scores, ambiguous)][:, None]
+                    has_mask = torch.ones(len(some))
+                    user.correct((previous[:, 0] > 0).numpy())
     hook.remove()
 
 

@@ -37,6 +37,8 @@ class SimulatedUser:
     masks : bool (B, h, w)
         True masks at 1/4.
     rng : Generator
+    click_share : float
+        How many objects begin with a click alone.
 
     Attributes
     ----------
@@ -44,19 +46,19 @@ class SimulatedUser:
         Whether the object has one click and nothing else, so that its answer is ambiguous.
     """
 
-    def __init__(self, masks: NDArray[np.bool_], rng: np.random.Generator) -> None:
+    def __init__(self, masks: NDArray[np.bool_], rng: np.random.Generator, click_share: float = CLICK_SHARE) -> None:
         self.masks = masks
         self.rng = rng
         self.size = float(masks.shape[-1] * LABEL_STRIDE)
         self.prompts: list[list[Prompt]] = []
         depths = _seen_depth(masks)
         first = rng.random(len(masks))
-        self.single_click = first < CLICK_SHARE
+        self.single_click = first < click_share
         for number in range(len(masks)):
             given: list[Prompt] = []
-            if first[number] >= CLICK_SHARE:
+            if first[number] >= click_share:
                 given += self._box(masks[number])
-            if first[number] < CLICK_SHARE or first[number] >= CLICK_SHARE + BOX_SHARE:
+            if first[number] < click_share or first[number] >= click_share + BOX_SHARE:
                 given.append(self._click(depths[number], POSITIVE))
             self.prompts.append(given)
 

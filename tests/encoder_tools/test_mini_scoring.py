@@ -21,7 +21,7 @@ from encoder_tools.mini.scoring import Answers, collect, learn, score_run  # noq
 from encoder_tools.synthetic import synthetic_orthophoto  # noqa: E402
 from geosam_es.errors import ModelError  # noqa: E402
 
-SMALL = ScoreConfig(passes=2, coarsest=1.3, objects_per_tile=2, rounds=2, steps=30, batch=16, learning_rate=1e-2)
+SMALL = ScoreConfig(2, coarsest=1.3, objects_per_tile=2, rounds=2, clicks=1, steps=30, batch=16, learning_rate=1e-2)
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +44,13 @@ def answers(net: MiniNet, scene: EvaluationScene) -> Answers:
 
 
 def test_answers_are_those_of_every_round_of_some_objects(net: MiniNet, answers: Answers) -> None:
-    fields, water = 2 * 2 * 2, 1 * 2 * 2  # objects, passes, rounds
+    fields, water = 2 * 2 * (2 + 1), 1 * 2 * (2 + 1)  # objects, passes, rounds and single clicks besides
     assert answers.statistics.shape == (fields + water, 4, net.decoder.score[0].in_features)
     assert answers.reached.shape == (fields + water, 4)
     assert ((answers.reached >= 0) & (answers.reached <= 1)).all() and answers.reached.any()
     assert answers.weight[:fields].sum() == pytest.approx(0.5) == answers.weight[fields:].sum()
     assert not answers.ambiguous[2:4].any(), "a second prompt is not ambiguous"
+    assert answers.ambiguous[4:6].all(), "a click besides is"
 
 
 def test_the_score_is_the_one_that_the_statistics_give(net: MiniNet, scene: EvaluationScene) -> None:
