@@ -4,7 +4,8 @@ Crops that are quick to train on show less of an object's surroundings than a ti
 bent; so a score that is learned on them does not quite fit what the plugin shows. When everything else is done, the two
 layers that give the score learn once more, on whole tiles of the training images, with the rest of the network fixed.
 The images are taken as they are, and again with other colours and in coarser pixels: without that the score of small
-objects became worse. Single clicks, whose candidates the score has to rank, are more than half of all. No mask changes by this, only which of the candidates is shown first, and what is said of it.
+objects became worse. Single clicks, whose candidates the score has to rank, are more than half of all. No mask changes
+by this, only which of the candidates is shown first, and what is said of it.
 """
 
 from __future__ import annotations
