@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from encoder_tools.mini.export import load_checkpoint
+from encoder_tools.mini.export import load_checkpoint, save_checkpoint
 from encoder_tools.mini.trainer import BEST
-from geosam_es.errors import GeoSamError, OutputError
+from geosam_es.errors import GeoSamError
 
 __all__ = ["average_checkpoints"]
 
@@ -47,14 +47,7 @@ def average_checkpoints(checkpoints: Sequence[Path], out: Path) -> Path:
         name: torch.stack([one[name] for one in weights]).mean(0) if value.dtype.is_floating_point else value
         for name, value in weights[-1].items()
     }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        partial = out / f"{BEST}.part"
-        torch.save({"average": mean, **loaded[-1][1]}, partial)
-        partial.replace(out / BEST)
-    except OSError as error:
-        raise OutputError(f"cannot write to '{out}' ({error.strerror})", "choose another --out") from error
-    return out / BEST
+    return save_checkpoint(mean, loaded[-1][1], out / BEST)
 
 
 def main() -> None:

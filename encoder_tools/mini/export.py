@@ -11,6 +11,7 @@ import hashlib
 import json
 import pickle
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,24 @@ def load_checkpoint(path: Path) -> tuple[MiniNet, dict[str, float]]:
     except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
         problem = f"'{path}' is no checkpoint of this network ({type(error).__name__})"
         raise ModelError(problem, "make one with encoder_tools.mini.train") from error
+
+
+def save_checkpoint(weights: Mapping[str, Tensor], trained: Mapping[str, float], path: Path) -> Path:
+    """Write what `load_checkpoint` reads, whole or not at all, and return where; its folder is made if need be.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"average": dict(weights), **trained}, partial)
+        return partial.replace(path)
+    # PyTorch tells of some files that cannot be written by a RuntimeError.
+    except (OSError, RuntimeError) as error:
+        raise OutputError(f"cannot write to '{path.parent}' ({error})", "choose another folder") from error
 
 
 def store_as_half(path: Path) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from encoder_tools.mini.changes import coarser
 from encoder_tools.mini.config import ScoreConfig
 from encoder_tools.mini.dataset import LABEL_STRIDE, recolour
-from encoder_tools.mini.export import load_checkpoint
+from encoder_tools.mini.export import load_checkpoint, save_checkpoint
 from encoder_tools.mini.heldout import MIN_AREA_PIXELS, EvaluationScene, tiles, training_scenes
 from encoder_tools.mini.losses import score_loss, shown_first, true_iou
 from encoder_tools.mini.network import MiniNet, normalise
@@ -174,6 +174,8 @@ def score_run(run: Path, data: Path | None, config: ScoreConfig | None = None) -
         Where training imagery is missing.
     ModelError
         Where there are no weights, or no objects to learn from.
+    OutputError
+        If the run's folder cannot be written to.
     """
     begun = time.monotonic()
     net, trained = load_checkpoint(best_checkpoint(run))
@@ -181,9 +183,7 @@ def score_run(run: Path, data: Path | None, config: ScoreConfig | None = None) -
     scenes = [scene for kind in training_scenes(data_folder(data)).values() for scene in kind]
     learn(net.decoder.score, collect(net, scenes, chosen), chosen)
     trained["seconds"] += time.monotonic() - begun
-    partial = run / f"{_SCORED}.part"
-    torch.save({"average": net.state_dict(), **trained}, partial)
-    return partial.replace(run / _SCORED)
+    return save_checkpoint(net.state_dict(), trained, run / _SCORED)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from encoder_tools.mini.average import average_checkpoints  # noqa: E402
-from encoder_tools.mini.export import load_checkpoint  # noqa: E402
+from encoder_tools.mini.export import load_checkpoint, save_checkpoint  # noqa: E402
 from encoder_tools.mini.network import MiniNet  # noqa: E402
 from geosam_es.errors import ModelError, OutputError  # noqa: E402
 
@@ -43,3 +43,14 @@ def test_bad_checkpoints_and_folders_are_told(tmp_path: Path) -> None:
     assert not (tmp_path / "mean").exists()
     with pytest.raises(OutputError, match=r"good\.pt"):
         average_checkpoints([good], good)
+
+
+def test_weights_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "best.pt", 1)
+    net, trained = load_checkpoint(path)
+    before = path.read_bytes()
+    (tmp_path / "best.pt.part").mkdir()
+    with pytest.raises(OutputError, match="cannot write to") as refused:
+        save_checkpoint(net.state_dict(), trained, path)
+    assert str(tmp_path) in str(refused.value)
+    assert path.read_bytes() == before
