@@ -138,7 +138,8 @@ def _markdown(results: Results) -> str:
         "# Speed, measured side by side\n",
         f"`{COMMAND}` wrote this: do not edit. What is compared ran in turns, in one run, on the same threads and with"
         " the same weights: random ones of the real architecture for ViT-B, which take as long as trained ones."
-        " A ratio is that of the medians; a row whose results differ does not count.\n",
+        " A ratio is that of the medians, for whole pipelines the median of the ratios of neighbouring runs; a row"
+        " whose results differ does not count.\n",
         _machine(results),
         f"{met} of {len(with_goal)} goals met.\n",
         summary(rows),

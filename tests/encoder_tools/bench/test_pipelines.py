@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from encoder_tools.bench.images import write_raster
 from encoder_tools.bench.measure import Bench
-from encoder_tools.bench.pipelines import measure_pipeline
+from encoder_tools.bench.pipelines import _Times, measure_pipeline
 from encoder_tools.models import load_model
 
 
@@ -24,3 +26,9 @@ def test_pipeline_and_bare_model_encode_the_same_tiles(model: Path, tmp_path: Pa
     assert abs(pipeline.value - pipeline.reference.median_ms / pipeline.ours.median_ms) < 1e-9
     assert abs(reading.value - reading.ours.median_ms / reading.reference.median_ms) < 1e-9
     assert not (tmp_path / "pipeline.embeddings.zarr").exists()
+
+
+def test_runs_are_compared_with_their_neighbours() -> None:
+    # The machine slows down between two runs of a turn: the medians, 14 and 16, would say more than any turn.
+    bare, whole = [10.0, 14.0, 18.0], [10.2, 16.0, 18.0]
+    assert _Times(bare, [], whole, []).slowdown == pytest.approx(1.02)
