@@ -62,8 +62,8 @@ Rasters: {", ".join(facts.rasters)}.{kept} {len(facts.left_out)} objects of the 
 
 Parted by space: tiles that are held out share no pixel with tiles learnt from, unless said otherwise above. Focal and
 Dice loss and the error of the predicted IoU; one click anywhere inside, jittered boxes and corrective clicks, answers
-fed back. {len(trained.history) - 1} epochs in {trained.history[-1].seconds / 60:.1f} minutes, the weights after epoch
-{trained.best_epoch} taken; {options.objects_a_step} objects a step, seed {options.seed}.
+fed back. {len(trained.history) - 1} epochs in {trained.history[-1].seconds / 60:.1f} minutes; {options.objects_a_step}
+objects a step, seed {options.seed}. Taken: {trained.taken}.
 
 ![training]({curves})
 """

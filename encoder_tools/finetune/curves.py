@@ -27,8 +27,9 @@ def draw_curves(trained: Trained, path: Path) -> None:
     seen = [(report.epoch, report.validation) for report in trained.history if report.validation is not None]
     if seen:
         right.plot(*zip(*seen), marker="o", color="#1b7fbd")
-        right.axvline(trained.best_epoch, color="black", linestyle=":", label=f"taken: epoch {trained.best_epoch}")
-        right.legend(fontsize=8)
+        if trained.validation is not None:
+            right.axhline(trained.validation, color="black", linestyle=":", label=f"taken: {trained.taken}")
+        right.legend(fontsize=7)
     else:
         right.text(0.5, 0.5, "no objects were spared to stop by", ha="center", va="center", transform=right.transAxes)
     right.set_ylabel("mean IoU, validation")

@@ -194,14 +194,13 @@ class OutputFolder:
 
 def _page_facts(facts: Facts) -> dict[str, str]:
     parts = ", ".join(f"{count} {use}" for use, count in facts.parts.items())
-    best = facts.trained.best_epoch
     known = {
         "Stores": ", ".join(facts.stores),
         "Truth": str(facts.truth),
         "Class": facts.class_name or "",
         "Model": facts.model,
         BEFORE: facts.base,
-        TUNED: f"after epoch {best} of {len(facts.trained.history) - 1}",
+        TUNED: f"{facts.trained.taken}, of {len(facts.trained.history) - 1} epochs",
         "Objects": parts,
     }
     return {name: value for name, value in known.items() if value}
