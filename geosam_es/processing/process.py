@@ -9,7 +9,8 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from qgis.core import QgsProcessingFeedback, QgsProcessingUtils
 from qgis.PyQt.QtCore import QProcess, QProcessEnvironment
@@ -154,14 +155,8 @@ def _signal(pid: int, kind: str) -> None:
 
 def _descendants(pid: int) -> list[int]:
     """Return the processes that a process has started, and those that these have."""
-    if sys.platform == "win32":
-        return []
-    ps = QProcess()
-    ps.start("ps", ["-A", "-o", "pid=,ppid="])
-    ps.waitForFinished()
-    pairs = [line.split() for line in bytes(ps.readAllStandardOutput()).decode().splitlines()]
     children: dict[int, list[int]] = {}
-    for child, parent in (map(int, pair) for pair in pairs if len(pair) == 2):
+    for child, parent in _parents().items():
         children.setdefault(parent, []).append(child)
     found, waiting = [], [pid]
     while waiting:
@@ -169,3 +164,30 @@ def _descendants(pid: int) -> list[int]:
         found += new
         waiting += new
     return found
+
+
+def _parents() -> dict[int, int]:
+    """Return each process that runs and the one that started it; nothing on Windows, where `taskkill` knows them."""
+    if sys.platform == "win32":
+        return {}
+    # Containers and sandboxes of Linux often have no ps; macOS has no /proc.
+    found = dict(_from_proc(Path("/proc")))
+    return found or dict(_from_ps())
+
+
+def _from_proc(folder: Path) -> Iterator[tuple[int, int]]:
+    for path in folder.glob("[0-9]*/stat"):
+        # It may have ended by now.
+        with contextlib.suppress(OSError):
+            # The name, in brackets, may hold anything.
+            _, parent = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[:2]
+            yield int(path.parent.name), int(parent)
+
+
+def _from_ps() -> Iterator[tuple[int, int]]:
+    ps = QProcess()
+    ps.start("ps", ["-A", "-o", "pid=,ppid="])
+    ps.waitForFinished()
+    for line in bytes(ps.readAllStandardOutput()).decode().splitlines():
+        child, parent = map(int, line.split())
+        yield child, parent

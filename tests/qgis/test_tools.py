@@ -34,6 +34,7 @@ from geosam_es.gui.command_line import CommandLine, CommandLineError, find_comma
 from geosam_es.gui.options_page import OptionsPage
 from geosam_es.gui.settings import Settings
 from geosam_es.gui.store_news import store_news
+from geosam_es.processing import process
 from geosam_es.processing.process import run_command_line
 from geosam_es.processing.provider import GeoSamProvider
 from geosam_es.store.decoders import active_name, add_decoder
@@ -358,8 +359,18 @@ def is_running(pid: int) -> bool:
         return False
 
 
+NO_PS = pytest.mark.skipif(shutil.which("ps") is None, reason="no ps here")
+
+
 class TestProcess:
-    def test_cancelling_ends_it_and_what_it_has_started(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("has_proc", [True, pytest.param(False, marks=NO_PS)])
+    def test_cancelling_ends_it_and_what_it_has_started(
+        self, has_proc: bool, tool: Tool, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if has_proc:
+            monkeypatch.setattr(process, "_from_ps", lambda: iter(()))
+        else:
+            monkeypatch.setattr(process, "_from_proc", lambda _: iter(()))
         tool.plan(children=True)
         begun = time.monotonic()
 
@@ -375,6 +386,14 @@ class TestProcess:
                 break
             QTest.qWait(20)
         assert not [pid for pid in pids if is_running(pid)]
+
+    def test_parents_are_read_whatever_a_process_is_called(self, tmp_path: Path) -> None:
+        for pid, name in ((12, "python"), (13, "a) S 9 (b"), (14, "caf\xe9 )")):
+            (tmp_path / str(pid)).mkdir()
+            (tmp_path / str(pid) / "stat").write_text(f"{pid} ({name}) S {pid - 5} 12 12 0", encoding="latin-1")
+        (tmp_path / "15").mkdir()
+        (tmp_path / "self").mkdir()
+        assert dict(process._from_proc(tmp_path)) == {12: 7, 13: 8, 14: 9}
 
     def test_its_sentence_is_the_error(self, tool: Tool, store: Path, tmp_path: Path) -> None:
         tool.plan(error="Error: a.gpkg has 3 objects, and 5 are needed: draw more", code=2)
