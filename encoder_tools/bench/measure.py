@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import random
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -84,9 +85,16 @@ def take_turns(cases: Mapping[str, Call], runs: int, warm_up: int = 2) -> dict[s
     dict of str to Timing
     """
     seconds: dict[str, list[float]] = {name: [] for name in cases}
+    order = list(cases)
+    chance = random.Random(0)
     for run in range(warm_up + runs):
-        # There and back, so that none always comes after the same other one.
-        for name in list(cases) if run % 2 else reversed(list(cases)):
+        # In another order each time, so that none always comes after the same other one, and none right after itself:
+        # it would find its own data in the caches.
+        before = order[-1]
+        chance.shuffle(order)
+        if order[0] == before:
+            order.append(order.pop(0))
+        for name in order:
             # Threads of the library before may spin for a while.
             time.sleep(_REST_S)
             started = time.perf_counter()

@@ -29,9 +29,17 @@ def test_everything_takes_turns_and_warms_up() -> None:
         warm_up=1,
     )
     assert [run for _, run in calls] == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert [calls[index][0] for index in (0, 2, 4, 6)] == ["fast", "slow", "fast", "slow"]
     assert times["slow"].runs == times["fast"].runs == 3
     assert times["slow"].median_ms >= 20 > times["fast"].median_ms
+
+
+def test_none_comes_right_after_itself_or_always_after_the_same() -> None:
+    names: list[str] = []
+    take_turns({name: lambda _, name=name: names.append(name) for name in "abcd"}, runs=30, warm_up=0)
+    rounds = [names[start : start + 4] for start in range(0, len(names), 4)]
+    assert len(rounds) == 30 and all(sorted(turn) == list("abcd") for turn in rounds)
+    pairs = set(zip(names, names[1:]))
+    assert len(pairs) == 12 and not [pair for pair in pairs if pair[0] == pair[1]]
 
 
 def test_timing_is_median_and_95_percent() -> None:
