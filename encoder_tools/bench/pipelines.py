@@ -69,7 +69,7 @@ def run(bench: Bench) -> Iterator[Item]:
     sam = lively_sam()
     vit_b = SamTorchEncoder(sam, "cpu", threads=bench.threads)
     files = sam_files(bench.work, sam).decoder_files
-    yield from measure_pipeline(bench, "vit_b", vit_b, files, small, large, tiles=4, runs=(3, 9))
+    yield from measure_pipeline(bench, "vit_b", vit_b, files, small, large, tiles=4, runs=(7, 9))
 
 
 def measure_pipeline(

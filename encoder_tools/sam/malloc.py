@@ -7,6 +7,7 @@ import ctypes
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
 _M_MMAP_MAX = -4
+_M_ARENA_MAX = -8
 _TOP_PAD_BYTES = 512 * 1024 * 1024
 
 
@@ -15,7 +16,8 @@ def tune_malloc() -> bool:
 
     By default glibc maps every large tensor afresh and unmaps it when it is freed, and each of its pages is
     then faulted in and zeroed again: a ViT-B image encoder spends a third of its time on that. The price is
-    that the process gives no memory back before it ends. Best called before PyTorch is imported.
+    that the process gives no memory back before it ends. All threads share one arena, so that one that encodes finds
+    what another has freed. Best called before PyTorch is imported.
 
     Returns
     -------
@@ -26,5 +28,5 @@ def tune_malloc() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # musl and macOS; no such handle; Windows
         return False
-    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_TOP_PAD, _TOP_PAD_BYTES))
+    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_TOP_PAD, _TOP_PAD_BYTES), (_M_ARENA_MAX, 1))
     return all(mallopt(option, value) == 1 for option, value in settings)
