@@ -2,7 +2,7 @@
 #   make demo     encode an orthophoto, click, write polygons and a picture into demo/   (IMAGE=path.tif for your own)
 #   make test     set up what the tests need, check the code, run every test
 # Others:
-#   make bench    measure speed beside what it is compared with: benchmarks/, docs/performance.md   (ten minutes)
+#   make bench    measure speed beside what it is compared with: benchmarks/, docs/performance.md   (twenty minutes)
 #   make lint     ruff, mypy and the layering alone
 #   make test-qgis   the tests of the QGIS plugin alone   (SUITE=trixie or forky: in that Debian's QGIS, as root)
 #   make zip      the plugin as QGIS installs it, into dist/geosam_es.zip

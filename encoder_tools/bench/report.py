@@ -122,12 +122,22 @@ def summary(rows: Iterable[Row]) -> str:
             row.against or "-",
             _time(row.ours),
             _time(row.reference),
-            "-" if row.value is None else f"**{_number(row.value, 4 if row.unit == 'IoU' else 3)} {row.unit}**",
+            "-" if row.value is None else f"**{_value(row.value, row)} {row.unit}**",
             _goal(row),
             _verdict(row),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _value(value: float, row: Row) -> str:
+    """Write a row's value, with so many digits that one that is not met does not read as if it were."""
+    digits = 4 if row.unit == "IoU" else 3
+    text = _number(value, digits)
+    while row.goal is not None and row.goal.is_met(float(text)) != row.goal.is_met(value):
+        digits += 1
+        text = f"{value:.{digits}g}"
+    return text
 
 
 def _markdown(results: Results) -> str:

@@ -28,7 +28,7 @@ __all__ = ["bench_command"]
 def bench_command(
     output: Path | None, only: Sequence[str], threads: int, quick: bool, fill: Sequence[Path], no_run: bool
 ) -> None:
-    """Measure clicks and encoding beside what they are compared with; ten minutes on two cores.
+    """Measure clicks and encoding beside what they are compared with; twenty minutes on two cores.
 
     \b
     Example:

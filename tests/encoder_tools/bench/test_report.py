@@ -55,6 +55,13 @@ def test_what_does_not_count_is_no_goal_met() -> None:
     assert "| met |" not in summary([differs])
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.4981, "**1.498 x** | ≥ 1.5 | not met"), (1.5004, "**1.5 x** | ≥ 1.5 | met")]
+)
+def test_a_near_miss_does_not_read_as_if_it_were_met(value: float, text: str) -> None:
+    assert text in summary([replace(FAST, value=value, goal=Goal(1.5, is_least=True))])
+
+
 def test_documents_quote_results(tmp_path: Path) -> None:
     document = tmp_path / "page.md"
     document.write_text(
