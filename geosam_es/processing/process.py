@@ -189,5 +189,6 @@ def _from_ps() -> Iterator[tuple[int, int]]:
     ps.start("ps", ["-A", "-o", "pid=,ppid="])
     ps.waitForFinished()
     for line in bytes(ps.readAllStandardOutput()).decode().splitlines():
-        child, parent = map(int, line.split())
-        yield child, parent
+        pair = line.split()
+        if len(pair) == 2:
+            yield int(pair[0]), int(pair[1])

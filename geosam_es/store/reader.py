@@ -184,8 +184,9 @@ class StoreReader:
             # Neither a file object nor a question for the size: they cost a tenth of the time that a tile takes.
             descriptor = os.open(path, _OPEN_FLAGS)
             try:
-                is_whole = _fill(descriptor, values)
-                found = values.nbytes if is_whole else os.fstat(descriptor).st_size
+                found = _fill(descriptor, values)
+                if found > values.nbytes:
+                    found = os.fstat(descriptor).st_size
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -196,7 +197,7 @@ class StoreReader:
                 root=self.root,
                 reason=error.strerror,
             ) from error
-        if not is_whole:
+        if found != values.nbytes:
             raise StoreError(
                 "{path} has {count} values in place of {wanted}",
                 "delete it and encode with --resume",
@@ -236,19 +237,17 @@ class StoreReader:
         return sum((Path(folder) / name).stat().st_size for folder, _, names in os.walk(self.root) for name in names)
 
 
-def _fill(descriptor: int, values: NDArray[Any]) -> bool:
-    """Fill an array from a file, and tell whether the file is exactly as long."""
+def _fill(descriptor: int, values: NDArray[Any]) -> int:
+    """Fill an array from a file, and return the bytes found: one more than wanted where there are more."""
     spare = bytearray(1)
-    count = _read_into(descriptor, [values.data, spare])
-    # All at once, but for files on slow networks.
-    rest = values.data.cast("B")[count:] if 0 < count < values.nbytes else None
-    while rest:
-        more = _read_into(descriptor, [rest, spare])
-        if not more:
-            break
-        count += more
-        rest = rest[more:]
-    return count == values.nbytes
+    found = more = _read_into(descriptor, [values.data, spare])
+    if found == values.nbytes:
+        return found
+    # In pieces, as from slow networks, until nothing comes.
+    while more and found <= values.nbytes:
+        more = _read_into(descriptor, [values.data.cast("B")[found:], spare])
+        found += more
+    return found
 
 
 if sys.platform == "win32":

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from encoder_tools.finetune import training
+from encoder_tools.evaluation.figures import png
+from encoder_tools.finetune import curves, training
 from encoder_tools.finetune.curves import draw_curves
 from encoder_tools.finetune.training import EpochReport, Trained, TuneOptions, train
 
@@ -52,9 +53,11 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Train:
         )
         monkeypatch.setattr(training, "plan_epoch", lambda *_: [SimpleNamespace(samples=[0])] * 4)
         monkeypatch.setattr(training, "learn", learn)
+        # What these stand for is seen by the functions replaced above alone.
+        given: Any = decoder
+        cache: Any = None
         samples: Any = [0] * 4
-        none: Any = None
-        done = train(decoder, none, samples, samples[:validation], options, tmp_path / "run", {})  # type: ignore[arg-type]
+        done = train(given, cache, samples, samples[:validation], options, tmp_path / "run", {})
         return done, decoder.number
 
     return run
@@ -105,7 +108,16 @@ def test_no_time_for_an_epoch(trained: Train) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_curves_say_what_was_taken(share: float, tmp_path: Path) -> None:
+def test_curves_say_what_was_taken(share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     history = [EpochReport(0, 0.0, None, 0.5), EpochReport(1, 1.0, 0.3, 0.6)]
-    draw_curves(Trained(history, 1, share, 0.6), tmp_path / "curves.png")
+    trained = Trained(history, 1, share, 0.6)
+    said: list[str] = []
+
+    def drawn(figure: Any) -> bytes:
+        said.extend(text.get_text() for text in figure.axes[1].get_legend().get_texts())
+        return png(figure)
+
+    monkeypatch.setattr(curves, "png", drawn)
+    draw_curves(trained, tmp_path / "curves.png")
+    assert said == [f"taken: {trained.taken}"]
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")

@@ -169,8 +169,8 @@ def test_truncated_and_missing_tiles_are_found(tmp_path: Path, decoder: Path) ->
         reader.read(lost)
 
 
-@pytest.mark.parametrize(("missing", "is_whole"), [(0, True), (2, False), (-1, False), (200_000, False)])
-def test_a_file_that_comes_in_pieces_is_read_whole(missing: int, is_whole: bool) -> None:
+@pytest.mark.parametrize("missing", [0, 2, -1, -3, 200_000])
+def test_a_file_that_comes_in_pieces_is_read_whole(missing: int) -> None:
     wanted = np.arange(100_000, dtype=np.float16)
     content = (wanted.tobytes() + b"more")[: wanted.nbytes - missing]
     got = np.zeros_like(wanted)
@@ -182,7 +182,7 @@ def test_a_file_that_comes_in_pieces_is_read_whole(missing: int, is_whole: bool)
 
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(write)
-        assert _fill(reading, got) is is_whole
+        assert _fill(reading, got) == min(len(content), wanted.nbytes + 1)
         done.result()
     os.close(reading)
     there = len(content) // 2
