@@ -68,7 +68,7 @@ endif
 
 # With nothing else running: the figures are quoted from here.
 bench: $(VENV)/.test
-	$(VENV)/bin/geosam-es bench -o benchmarks --fill benchmarks/README.md --fill docs/performance.md
+	$(VENV)/bin/python -m benchmarks.speed -o benchmarks --fill benchmarks/README.md --fill docs/performance.md
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
@@ -112,10 +112,10 @@ train-mini: $(VENV)/.test
 
 MINI = geosam_es/models/mini
 measure-mini: $(VENV)/.test
-	$(VENV)/bin/python -m encoder_tools.mini.evaluate $(if $(DATA),--data "$(DATA)") \
+	$(VENV)/bin/python -m benchmarks.mini.evaluate $(if $(DATA),--data "$(DATA)") \
 	  -o $(MINI)/evaluation.json --card $(MINI)/MODEL_CARD.md --page docs/mini.md
-	$(VENV)/bin/python -m encoder_tools.mini.robustness $(if $(DATA),--data "$(DATA)") --page docs/mini.md
-	$(VENV)/bin/python -m encoder_tools.mini.failures $(if $(DATA),--data "$(DATA)") --page docs/mini_failures.md
+	$(VENV)/bin/python -m benchmarks.mini.robustness $(if $(DATA),--data "$(DATA)") --page docs/mini.md
+	$(VENV)/bin/python -m benchmarks.mini.failures $(if $(DATA),--data "$(DATA)") --page docs/mini_failures.md
 
 $(VENV)/.demo: $(VENV)/bin/activate pyproject.toml
 	$(PIP) -e '.[demo]'

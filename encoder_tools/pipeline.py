@@ -10,9 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from geosam_es.core.grid import Tile
-from geosam_es.errors import GeoSamError, OutputError, RasterError, StoreError
-from geosam_es.inference.encoder import Encoder
-from geosam_es.inference.encoding import (
+from geosam_es.encoding.encode import (
     EncodeOptions,
     EncodePlan,
     EncodeReport,
@@ -20,6 +18,8 @@ from geosam_es.inference.encoding import (
     encode_tiles,
     make_plan,
 )
+from geosam_es.errors import GeoSamError, OutputError, RasterError, StoreError
+from geosam_es.inference.encoder import Encoder
 from geosam_es.store import StoreReader, StoreWriter
 
 from .raster import bounded_cache

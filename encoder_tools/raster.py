@@ -20,8 +20,8 @@ from rasterio.io import MemoryFile
 
 from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.window import Window
-from geosam_es.inference.raster import TiledRaster
-from geosam_es.inference.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
+from geosam_es.encoding.raster import TiledRaster
+from geosam_es.encoding.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
 
 __all__ = ["Raster", "RasterioFile", "bounded_cache"]
 

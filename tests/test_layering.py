@@ -51,9 +51,3 @@ def test_imports_inside_the_package_are_relative(path: Path) -> None:
             names = [node.module or ""]
         absolute += [name for name in names if name.split(".")[0] in ("geosam_es", "encoder_tools")]
     assert absolute == []
-
-
-@pytest.mark.parametrize("folder", ["geosam_es", "encoder_tools"])
-def test_modules_stay_small(folder: str) -> None:
-    long = [p.name for p in (ROOT / folder).rglob("*.py") if len(p.read_text(encoding="utf-8").splitlines()) > 400]
-    assert long == []

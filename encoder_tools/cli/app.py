@@ -6,7 +6,6 @@ import click
 
 from geosam_es import __version__
 
-from .bench import bench_command
 from .decoder import decoder_command
 from .encode import encode_command
 from .evaluate import evaluate_command
@@ -29,7 +28,6 @@ _COMMANDS = (
     models_command,
     export_command,
     train_mini_command,
-    bench_command,
 )
 
 

@@ -81,7 +81,7 @@ def finetune_command(
     """
     class_field, class_value = _split_class(class_filter)
     # Before PyTorch is imported: it allocates and frees large tensors all the time.
-    from ..sam.malloc import tune_malloc
+    from ..models.malloc import tune_malloc
 
     tune_malloc()
     from ..finetune.training import TuneOptions

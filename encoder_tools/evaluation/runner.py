@@ -18,8 +18,8 @@ from rasterio.transform import Affine
 
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import PromptError
-from geosam_es.inference.answers import Candidate
 from geosam_es.inference.decoder import MaskDecoder
+from geosam_es.inference.masks import Candidate
 from geosam_es.inference.segmenter import Segmenter
 from geosam_es.store import StoreReader
 

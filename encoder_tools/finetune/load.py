@@ -11,8 +11,8 @@ from geosam_es.store import StoreReader
 from geosam_es.store.decoders import ORIGINAL, find_decoder
 
 from ..evaluation.decoders import NamedDecoder, find_named_decoder
-from ..sam.libraries import torch
-from ..sam.model import LoadedSam, load_checkpoint, load_model
+from ..models.libraries import torch
+from ..models.sam import LoadedSam, load_checkpoint, load_model
 from . import mini_decoder, sam_decoder
 from .mini_decoder import MiniDecoder
 from .networks import TunableDecoder

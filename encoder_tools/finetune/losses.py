@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..sam.libraries import torch
+from ..models.libraries import torch
 from .networks import Answer
 
 __all__ = ["mask_iou", "tuning_loss"]

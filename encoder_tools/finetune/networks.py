@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from ..sam.libraries import torch
+from ..models.libraries import torch
 
 __all__ = ["Answer", "PromptTensors", "TunableDecoder"]
 

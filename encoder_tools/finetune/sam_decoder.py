@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..sam.export import export_decoder
-from ..sam.libraries import torch
-from ..sam.model import FEATURES, LoadedSam
+from ..models.libraries import torch
+from ..models.sam import FEATURES, LoadedSam
+from ..models.sam_export import export_decoder
 from .networks import Answer, PromptTensors
 
 __all__ = ["FEATURE_CHANNELS", "SamDecoder"]

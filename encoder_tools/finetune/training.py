@@ -17,11 +17,11 @@ import numpy as np
 
 from geosam_es.errors import ModelError, OutputError
 
-from ..sam.libraries import torch
+from ..models.libraries import torch
 from .networks import TunableDecoder, trainable
 from .samples import FeatureCache, Sample
+from .training_step import learn, plan_epoch
 from .validation import mean_iou
-from .visits import learn, plan_epoch
 
 __all__ = ["STATE_FILE", "EpochReport", "Trained", "TuneOptions", "train"]
 

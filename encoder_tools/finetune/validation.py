@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..mini.prompts import BOX_HIGH, BOX_LOW, POSITIVE, bounding_box, cell_to_xy, deepest_cell, depth
-from ..sam.libraries import torch
+from ..models.libraries import torch
 from .losses import mask_iou
 from .networks import PromptTensors, TunableDecoder
 from .samples import CELL, FeatureCache, Sample

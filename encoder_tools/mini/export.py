@@ -22,10 +22,11 @@ from torch import Tensor, nn
 
 from encoder_tools.mini.config import PACKED_CHANNELS
 from encoder_tools.mini.decoder import CONTEXT_NAMES, PromptDecoder
-from encoder_tools.mini.fold import fold
 from encoder_tools.mini.network import ImageEncoder, MiniNet, normalise
 from geosam_es.errors import GeoSamError, ModelError, OutputError
 from geosam_es.inference.encoder import TILE_SIZE, ModelInfo
+
+from .fold_batch_norm import fold
 
 OPSET = 17
 IR_VERSION = 8

@@ -22,7 +22,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from encoder_tools.mini.changes import coarser
 from encoder_tools.mini.config import ScoreConfig
 from encoder_tools.mini.dataset import LABEL_STRIDE, recolour
 from encoder_tools.mini.export import load_checkpoint, save_checkpoint
@@ -34,6 +33,8 @@ from encoder_tools.mini.sources import burn, data_folder
 from encoder_tools.mini.trainer import best_checkpoint
 from geosam_es.errors import GeoSamError, ModelError
 from geosam_es.inference.encoder import TILE_SIZE
+
+from .image_changes import coarser
 
 __all__ = ["Answers", "collect", "learn", "score_run"]
 

@@ -11,20 +11,22 @@ from qgis.PyQt.QtGui import QColor
 
 from ..errors import GeoSamError, PromptError
 from ..inference.session import CleanOptions
-from .accepting import Acceptor
-from .actions import Actions
-from .controller import SegmentationController
-from .decoder_choice import Comparison, DecoderChoice
-from .dock import SegmentDock
-from .drawing import Drawing
-from .encoding import BackgroundEncoding
-from .map_tool import SegmentMapTool
-from .messages import Messages, tr
-from .overlay import Overlay
-from .result_text import comparison_text, result_text
-from .settings import Settings
-from .store_news import store_news
-from .store_opening import (
+from ..qgis_support.messages import Messages, tr
+from ..qgis_support.settings import Settings
+from ..qgis_support.store_news import store_news
+from .canvas.controller import SegmentationController
+from .canvas.drawing import Drawing
+from .canvas.map_tool import SegmentMapTool
+from .canvas.overlay import Overlay
+from .canvas.view_tiles import TilesInView
+from .editing.accepting import Acceptor
+from .editing.target import Target
+from .panel.actions import Actions
+from .panel.dock import SegmentDock
+from .panel.result_text import comparison_text, result_text
+from .stores.decoder_choice import Comparison, DecoderChoice
+from .stores.encoding import BackgroundEncoding
+from .stores.open_store import (
     OpenStore,
     RasterFile,
     live_options,
@@ -33,8 +35,6 @@ from .store_opening import (
     raster_files,
     store_beside,
 )
-from .target import Target
-from .view_tiles import TilesInView
 
 __all__ = ["Interaction"]
 

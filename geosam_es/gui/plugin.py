@@ -10,12 +10,12 @@ from qgis.PyQt.QtCore import QUrl
 from qgis.PyQt.QtGui import QDesktopServices
 
 from ..processing.provider import GeoSamProvider
-from .actions import Actions, QAction, own_icon
-from .dependencies import install_text, missing_packages, missing_text
-from .language import Language
-from .messages import PLUGIN_NAME, Messages
-from .options_page import OptionsPageFactory
-from .settings import Settings
+from ..qgis_support.dependencies import install_text, missing_packages, missing_text
+from ..qgis_support.language import Language
+from ..qgis_support.messages import PLUGIN_NAME, Messages
+from ..qgis_support.settings import Settings
+from .panel.actions import Actions, QAction, own_icon
+from .panel.options_page import OptionsPageFactory
 
 if TYPE_CHECKING:
     from .interaction import Interaction

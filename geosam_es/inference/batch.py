@@ -14,7 +14,7 @@ import shapely
 
 from ..core.prompts import Bounds, Point, Prompts
 from ..errors import PromptError, VectorError
-from .answers import Proposal
+from .masks import Proposal
 from .segmenter import Segmenter
 from .session import CleanOptions, Result, SegmentationSession
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..core.prompts import Prompts
 from ..errors import ModelError
-from .half import half_to_float32
+from .float16 import half_to_float32
 from .runtime import OnnxGraph, available_cores
 
 __all__ = [

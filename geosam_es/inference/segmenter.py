@@ -17,9 +17,9 @@ from ..core.prompts import Bounds, Prompts
 from ..core.topology import merge, polygon_parts, prompted_parts
 from ..errors import PromptError
 from ..store.reader import StoreReader, TileState
-from .answers import Candidate, Piece, Proposal, TileAnswer
+from .borders import continue_beyond_border
 from .decoder import Context, MaskDecoder, decode_many, decode_preview
-from .growth import continue_beyond_border
+from .masks import Candidate, Piece, Proposal, TileAnswer
 
 __all__ = ["Segmenter"]
 

@@ -19,8 +19,8 @@ from ..core.topology import clean
 from ..errors import PromptError
 from ..store.decoders import StoreDecoder, check_decoder
 from ..store.reader import StoreReader
-from .answers import Candidate, Proposal
 from .decoder import load_decoder
+from .masks import Candidate, Proposal
 from .segmenter import Segmenter
 
 __all__ = ["CleanOptions", "Result", "SegmentationSession", "open_segmenter", "with_decoder"]

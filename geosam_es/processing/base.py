@@ -19,9 +19,9 @@ from qgis.core import (
 from qgis.PyQt.QtGui import QIcon
 
 from ..errors import GeoSamError
-from ..gui.actions import own_icon
-from ..gui.crs import to_qgs
-from ..gui.messages import tr, translated
+from ..gui.panel.actions import own_icon
+from ..qgis_support.crs import to_qgs
+from ..qgis_support.messages import tr, translated
 from ..store.layout import StoreMetadata
 
 __all__ = ["StoreAlgorithm", "raster_crs", "to_multi_polygon"]

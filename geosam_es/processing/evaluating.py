@@ -16,7 +16,7 @@ from qgis.core import (
     QgsProcessingParameterString,
 )
 
-from ..gui.messages import tr
+from ..qgis_support.messages import tr
 from ..store.decoders import list_decoders
 from ..store.layout import read_metadata
 from .tools import REPORT, ToolAlgorithm

@@ -22,8 +22,8 @@ from qgis.core import (
 )
 
 from ..errors import GeoSamError
-from ..gui.messages import tr, translated
-from ..gui.store_news import store_news
+from ..qgis_support.messages import tr, translated
+from ..qgis_support.store_news import store_news
 from ..store.decoders import add_decoder, use_decoder
 from ..store.layout import read_metadata
 from .tools import REPORT, ToolAlgorithm

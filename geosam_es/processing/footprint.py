@@ -19,8 +19,8 @@ from qgis.core import (
     QgsWkbTypes,
 )
 
-from ..gui.crs import to_qgs
-from ..gui.messages import tr
+from ..qgis_support.crs import to_qgs
+from ..qgis_support.messages import tr
 from ..store.reader import StoreReader, TileState
 from .base import StoreAlgorithm, raster_crs
 from .fields import REAL, TEXT, WHOLE, make_fields

@@ -20,8 +20,8 @@ from qgis.core import (
 )
 
 from ..errors import EditError
-from ..gui.messages import tr
-from ..gui.side_table import can_keep, find_records
+from ..qgis_support.messages import tr
+from ..qgis_support.side_table import can_keep, find_records
 from .fields import TEXT, make_fields
 
 __all__ = ["polygon_file"]

@@ -15,8 +15,8 @@ from pathlib import Path
 from qgis.core import QgsProcessingFeedback, QgsProcessingUtils
 from qgis.PyQt.QtCore import QProcess, QProcessEnvironment
 
-from ..gui.command_line import CommandLine, CommandLineError
-from ..gui.messages import tr
+from ..qgis_support.command_line import CommandLine, CommandLineError
+from ..qgis_support.messages import tr
 
 __all__ = ["as_typed", "run_command_line"]
 

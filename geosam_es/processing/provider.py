@@ -5,9 +5,9 @@ from __future__ import annotations
 from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 
-from ..gui.actions import own_icon
-from ..gui.dependencies import missing_packages, missing_text
-from ..gui.messages import PLUGIN_NAME
+from ..gui.panel.actions import own_icon
+from ..qgis_support.dependencies import missing_packages, missing_text
+from ..qgis_support.messages import PLUGIN_NAME
 
 __all__ = ["GeoSamProvider"]
 

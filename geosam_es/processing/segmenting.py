@@ -32,8 +32,6 @@ from qgis.core import (
 )
 
 from ..errors import EditError
-from ..gui.crs import EllipsoidArea, to_qgs, transform_geometry
-from ..gui.messages import tr, translated
 from ..inference.batch import (
     ALL_CANDIDATES,
     BEST_CANDIDATE,
@@ -46,6 +44,8 @@ from ..inference.batch import (
     group_prompts,
 )
 from ..inference.session import open_segmenter
+from ..qgis_support.crs import EllipsoidArea, to_qgs, transform_geometry
+from ..qgis_support.messages import tr, translated
 from .base import StoreAlgorithm, raster_crs, to_multi_polygon
 from .fields import REAL, TEXT, WHOLE, make_fields
 

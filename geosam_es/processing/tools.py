@@ -16,9 +16,9 @@ from qgis.core import (
     QgsProcessingUtils,
 )
 
-from ..gui.command_line import CommandLine, CommandLineError, find_command_line, install_lines
-from ..gui.messages import tr
-from ..gui.settings import Settings
+from ..qgis_support.command_line import CommandLine, CommandLineError, find_command_line, install_lines
+from ..qgis_support.messages import tr
+from ..qgis_support.settings import Settings
 from .base import StoreAlgorithm
 from .polygon_file import polygon_file
 from .process import as_typed, run_command_line

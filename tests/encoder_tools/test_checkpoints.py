@@ -14,8 +14,8 @@ from typing import ClassVar
 
 import pytest
 
-from encoder_tools.sam import checkpoints
-from encoder_tools.sam.checkpoints import Checkpoint, checkpoint_path, download, list_models, load_registry
+from encoder_tools.models import checkpoints
+from encoder_tools.models.checkpoints import Checkpoint, checkpoint_path, download, list_models, load_registry
 from geosam_es.errors import ModelError, OutputError
 
 CONTENT = bytes(range(256)) * 12_000  # 3 MB: several chunks
@@ -239,5 +239,5 @@ def test_a_checkpoint_that_was_not_downloaded_names_the_command(tmp_path: Path) 
 
 
 def test_torch_is_not_imported() -> None:
-    code = "import sys, encoder_tools.sam.checkpoints; sys.exit('torch' in sys.modules)"
+    code = "import sys, encoder_tools.models.checkpoints; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

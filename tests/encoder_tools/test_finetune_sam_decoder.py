@@ -21,7 +21,7 @@ from encoder_tools.finetune.sam_decoder import SamDecoder
 from encoder_tools.finetune.samples import FeatureCache, Sample, make_samples
 from encoder_tools.finetune.training import TuneOptions, train
 from encoder_tools.finetune.validation import mean_iou
-from encoder_tools.sam.model import LoadedSam, load_sam
+from encoder_tools.models.sam import LoadedSam, load_sam
 from geosam_es.errors import ModelError
 from geosam_es.inference.runtime import OnnxGraph
 from geosam_es.store import StoreReader

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
-from encoder_tools.mini.evaluate import OnnxMini
-from encoder_tools.mini.report import METRICS
+from benchmarks.mini.evaluate import OnnxMini
+from benchmarks.mini.report import METRICS
 from encoder_tools.synthetic import synthetic_orthophoto
 from geosam_es.inference.runtime import OnnxGraph
 

@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+from benchmarks.mini.evaluate import OnnxMini, evaluate  # noqa: E402
 from encoder_tools.mini.config import CropPlan, TrainConfig  # noqa: E402
 from encoder_tools.mini.curves import draw, read_log, smooth  # noqa: E402
 from encoder_tools.mini.dataset import (  # noqa: E402
@@ -23,7 +24,6 @@ from encoder_tools.mini.dataset import (  # noqa: E402
     _object_shares,
     recolour,
 )
-from encoder_tools.mini.evaluate import OnnxMini, evaluate  # noqa: E402
 from encoder_tools.mini.export import load_checkpoint, write_model  # noqa: E402
 from encoder_tools.mini.losses import answer_loss, attention, mask_losses, regret, true_iou, widen  # noqa: E402
 from encoder_tools.mini.network import MiniNet, normalise  # noqa: E402

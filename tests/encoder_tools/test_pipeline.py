@@ -20,10 +20,10 @@ from encoder_tools.pipeline import EncodeOptions, EncodePlan, encode, estimate, 
 from encoder_tools.raster import Raster
 from geosam_es.core.grid import Tile
 from geosam_es.core.window import Window
+from geosam_es.encoding import encode as encoding
+from geosam_es.encoding.raster import RasterTile
 from geosam_es.errors import ModelError, OutputError, RasterError, StoreError
-from geosam_es.inference import encoding
 from geosam_es.inference.encoder import ModelInfo
-from geosam_es.inference.raster import RasterTile
 from geosam_es.store import StoreReader, StoreWriter
 from geosam_es.store.reader import TileState
 from tests.encoder_tools.scenes import ramp, write_raster

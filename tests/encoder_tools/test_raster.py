@@ -19,9 +19,9 @@ from encoder_tools.raster import Raster
 from geosam_es.core.grid import Pyramid, Tiling
 from geosam_es.core.radiometry import Stretch
 from geosam_es.core.window import Window
+from geosam_es.encoding.stretch import decide_stretch
 from geosam_es.errors import RasterError
 from geosam_es.inference.encoder import FILL_RGB, TILE_SIZE
-from geosam_es.inference.stretch import decide_stretch
 from tests.encoder_tools.scenes import ramp, write_raster
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NodataShadowWarning")

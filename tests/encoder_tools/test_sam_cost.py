@@ -15,15 +15,15 @@ torch = pytest.importorskip("torch")
 if importlib.util.find_spec("segment_anything") is None:  # importing it takes the stand-in for torchvision
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
-from encoder_tools.onnx_cost import GraphCost, graph_cost  # noqa: E402
-from encoder_tools.sam.export import (  # noqa: E402
+from benchmarks.speed.onnx_cost import GraphCost, graph_cost  # noqa: E402
+from encoder_tools.models.fast_transformer import FEW_TOKENS  # noqa: E402
+from encoder_tools.models.sam import LoadedSam, load_sam  # noqa: E402
+from encoder_tools.models.sam_export import (  # noqa: E402
     DECODER_OUTPUTS,
     PLACES_INPUT,
     export_decoder,
     export_official_decoder,
 )
-from encoder_tools.sam.lean import FEW_TOKENS  # noqa: E402
-from encoder_tools.sam.model import LoadedSam, load_sam  # noqa: E402
 
 PLACES, CHANNELS, INNER, HEADS, MASK_MAPS = 64 * 64, 256, 128, 8, 17
 OUTPUT_TOKENS = 5

@@ -14,11 +14,11 @@ torch = pytest.importorskip("torch")
 if importlib.util.find_spec("segment_anything") is None:  # importing it takes the stand-in for torchvision
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
-from encoder_tools.sam import model  # noqa: E402
-from encoder_tools.sam.checkpoints import Checkpoint, file_sha256  # noqa: E402
-from encoder_tools.sam.export import export_model  # noqa: E402
-from encoder_tools.sam.malloc import tune_malloc  # noqa: E402
-from encoder_tools.sam.model import detect_architecture, load_checkpoint, load_model, load_sam  # noqa: E402
+from encoder_tools.models import sam as model
+from encoder_tools.models.checkpoints import Checkpoint, file_sha256  # noqa: E402
+from encoder_tools.models.malloc import tune_malloc  # noqa: E402
+from encoder_tools.models.sam import detect_architecture, load_checkpoint, load_model, load_sam  # noqa: E402
+from encoder_tools.models.sam_export import export_model  # noqa: E402
 from geosam_es.errors import ModelError  # noqa: E402
 from geosam_es.inference.encoder import read_model_info  # noqa: E402
 
@@ -68,7 +68,7 @@ def test_a_checkpoint_is_found_loaded_and_exported(
     published = Checkpoint("vit_b", "https://x/my_sam.pth", size, info.encoder_sha256, "Apache-2.0")
     monkeypatch.setenv("GEOSAM_ES_MODELS", str(checkpoint.parent))
     monkeypatch.setattr(model, "load_registry", lambda: {"vit_b": published})
-    monkeypatch.setattr("encoder_tools.sam.checkpoints.load_registry", lambda: {"vit_b": published})
+    monkeypatch.setattr("encoder_tools.models.checkpoints.load_registry", lambda: {"vit_b": published})
     by_name = load_model("vit_b")
     assert (by_name.info.name, by_name.info.licence) == ("vit_b", "Apache-2.0")
     wanted = random_sam.network.state_dict()
@@ -82,7 +82,7 @@ def test_a_file_that_is_not_the_published_one_is_not_taken_for_it(
     published = Checkpoint("vit_b", "https://x/weights.pth", 1, "ab", "Apache-2.0")
     monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path))
     monkeypatch.setattr(model, "load_checkpoint", lambda _: random_sam)
-    monkeypatch.setattr("encoder_tools.sam.checkpoints.load_registry", lambda: {"vit_b": published})
+    monkeypatch.setattr("encoder_tools.models.checkpoints.load_registry", lambda: {"vit_b": published})
     with pytest.raises(ModelError, match="not the published vit_b"):
         load_model("vit_b")
 

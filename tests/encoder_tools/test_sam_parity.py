@@ -18,10 +18,10 @@ torch = pytest.importorskip("torch")
 if importlib.util.find_spec("segment_anything") is None:  # importing it takes the stand-in for torchvision
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
-from encoder_tools.sam.export import export_decoder, export_official_decoder  # noqa: E402
-from encoder_tools.sam.lean import FEW_TOKENS  # noqa: E402
-from encoder_tools.sam.model import LoadedSam, load_sam  # noqa: E402
-from encoder_tools.sam.split import CONTEXT_NAMES  # noqa: E402
+from encoder_tools.models.fast_transformer import FEW_TOKENS  # noqa: E402
+from encoder_tools.models.sam import LoadedSam, load_sam  # noqa: E402
+from encoder_tools.models.sam_export import export_decoder, export_official_decoder  # noqa: E402
+from encoder_tools.models.split_decoder import CONTEXT_NAMES  # noqa: E402
 from geosam_es.inference.runtime import OnnxGraph  # noqa: E402
 
 PROMPT_SETS = 216

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from encoder_tools.mini.export import export_decoder_graphs
-from encoder_tools.mini.fold import fold
+from encoder_tools.mini.fold_batch_norm import fold
 from encoder_tools.mini.network import MiniNet
 from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.grid import Tiling

@@ -12,7 +12,7 @@ from geosam_es.core.grid import Tile
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.core.topology import merge
 from geosam_es.errors import PromptError
-from geosam_es.inference.answers import Candidate
+from geosam_es.inference.masks import Candidate
 from geosam_es.inference.segmenter import Segmenter
 from tests.helpers import BlobDecoder, disc, make_store, open_blobs
 

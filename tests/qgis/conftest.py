@@ -29,7 +29,7 @@ else:
     from qgis.PyQt.QtCore import QLocale, QSettings
     from qgis.PyQt.QtWidgets import QApplication
 
-    from geosam_es.gui.raster_source import GdalRaster
+    from geosam_es.qgis_support.gdal_raster import GdalRaster
     from tests.qgis.support import CRS, LEFT, PIXEL, SIDE, TOP, TRANSFORM, Interface, scene
 
 

@@ -20,7 +20,7 @@ from qgis.core import (
 from qgis.PyQt.QtGui import QColor
 
 from geosam_es.errors import EditError
-from geosam_es.gui.classes import ClassItem, ClassList, apply_classes, classes_of_layer, read_class_csv
+from geosam_es.qgis_support.classes import ClassItem, ClassList, apply_classes, classes_of_layer, read_class_csv
 
 
 def polygons(fields: str = "field=code:integer&field=state:string(20)") -> Any:

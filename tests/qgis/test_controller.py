@@ -12,8 +12,8 @@ from qgis.core import QgsCoordinateReferenceSystem, QgsCoordinateTransform, QgsP
 from qgis.PyQt.QtWidgets import QApplication
 
 from geosam_es.core.prompts import Point, Prompts
-from geosam_es.gui.controller import SegmentationController
-from geosam_es.gui.drawing import Drawing
+from geosam_es.gui.canvas.controller import SegmentationController
+from geosam_es.gui.canvas.drawing import Drawing
 from geosam_es.inference.session import CleanOptions
 from tests.helpers import BlobDecoder
 from tests.qgis.support import DISCS, PIXEL, Interface, place, wait_until

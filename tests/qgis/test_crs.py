@@ -15,7 +15,7 @@ from shapely.affinity import rotate
 
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import EditError
-from geosam_es.gui.crs import EllipsoidArea, from_qgs, point_function, to_qgs, transform, transform_geometry
+from geosam_es.qgis_support.crs import EllipsoidArea, from_qgs, point_function, to_qgs, transform, transform_geometry
 
 UTM = QgsCoordinateReferenceSystem("EPSG:25830")
 ETRS89 = QgsCoordinateReferenceSystem("EPSG:4258")

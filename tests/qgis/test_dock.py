@@ -12,10 +12,10 @@ from qgis.PyQt.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qgis.PyQt.QtGui import QColor, QDragEnterEvent, QDropEvent
 from qgis.PyQt.QtWidgets import QApplication, QCheckBox, QDoubleSpinBox, QFileDialog, QToolButton
 
-from geosam_es.gui.actions import Actions
-from geosam_es.gui.classes import ClassItem, ClassList
-from geosam_es.gui.dock import SegmentDock
-from geosam_es.gui.settings import Settings
+from geosam_es.gui.panel.actions import Actions
+from geosam_es.gui.panel.dock import SegmentDock
+from geosam_es.qgis_support.classes import ClassItem, ClassList
+from geosam_es.qgis_support.settings import Settings
 from tests.qgis.support import Interface
 
 CLASSES = ClassList("class", (ClassItem("G1", "Forest", QColor("#00aa00")), ClassItem("C1", "C1 Water", None)))

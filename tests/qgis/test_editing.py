@@ -32,10 +32,10 @@ from shapely.affinity import rotate
 from geosam_es.core.prompts import Point, Prompts
 from geosam_es.core.topology import polygon_parts
 from geosam_es.errors import EditError
-from geosam_es.gui.classes import ClassItem, ClassList, classes_of_layer
-from geosam_es.gui.crs import from_qgs, to_qgs
-from geosam_es.gui.editing import AcceptOptions, accept_polygon, create_target_layer, replace_polygon
-from geosam_es.gui.provenance import Provenance, read_provenance
+from geosam_es.gui.editing.edits import AcceptOptions, accept_polygon, create_target_layer, replace_polygon
+from geosam_es.gui.editing.provenance import Provenance, read_provenance
+from geosam_es.qgis_support.classes import ClassItem, ClassList, classes_of_layer
+from geosam_es.qgis_support.crs import from_qgs, to_qgs
 
 UTM = QgsCoordinateReferenceSystem("EPSG:25830")
 GEOGRAPHIC = QgsCoordinateReferenceSystem("EPSG:4326")
@@ -476,7 +476,9 @@ class TestOptions:
         for index in range(20):
             accept(layer, square(10, 100 * index))
         read: list[Any] = []
-        monkeypatch.setattr("geosam_es.gui.fitting.from_qgs", lambda geometry: read.append(1) or from_qgs(geometry))
+        monkeypatch.setattr(
+            "geosam_es.gui.editing.layer_geometry.from_qgs", lambda geometry: read.append(1) or from_qgs(geometry)
+        )
         accept(layer, square(10, 5), AcceptOptions(trim_overlaps=True))
         # The polygon itself twice, and one neighbour.
         assert len(read) == 3

@@ -21,11 +21,11 @@ from rasterio.transform import Affine
 from geosam_es.core.grid import Tile
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import GeoSamError, ModelError, OutputError, PromptError, RasterError, StoreError
-from geosam_es.gui import live_encoding
-from geosam_es.gui.encode_task import EncodeTask
-from geosam_es.gui.layer_source import LayerSource, source_of
-from geosam_es.gui.live_encoding import EMBEDDED_MODEL, LiveOptions, LiveStore
+from geosam_es.gui.stores import live_store as live_encoding
+from geosam_es.gui.stores.encode_task import EncodeTask
+from geosam_es.gui.stores.live_store import EMBEDDED_MODEL, LiveOptions, LiveStore
 from geosam_es.inference.session import SegmentationSession, open_segmenter
+from geosam_es.qgis_support.layer_source import LayerSource, source_of
 from geosam_es.store import StoreReader, StoreWriter
 from geosam_es.store.reader import TileState
 from tests.helpers import disc

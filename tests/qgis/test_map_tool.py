@@ -11,8 +11,8 @@ from qgis.PyQt.QtCore import QPoint, Qt
 from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QApplication
 
-from geosam_es.gui.actions import QAction
-from geosam_es.gui.map_tool import SegmentMapTool
+from geosam_es.gui.canvas.map_tool import SegmentMapTool
+from geosam_es.gui.panel.actions import QAction
 from tests.qgis.support import Interface, click, drag, move, on_screen, place
 
 NONE = Qt.KeyboardModifier.NoModifier

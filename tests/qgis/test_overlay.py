@@ -13,7 +13,7 @@ from qgis.PyQt.QtGui import QColor
 from qgis.PyQt.QtWidgets import QApplication
 
 from geosam_es.core.prompts import Bounds, Point, Prompts
-from geosam_es.gui.overlay import Overlay
+from geosam_es.gui.canvas.overlay import Overlay
 from tests.qgis.support import CRS, Interface, on_screen, place
 
 

@@ -24,9 +24,9 @@ from qgis.PyQt.QtCore import QEvent, Qt
 from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QToolBar
 
-from geosam_es.gui import dependencies
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.plugin import GeoSamPlugin, help_page
+from geosam_es.qgis_support import dependencies
 from geosam_es.store import StoreReader, store_path_for
 from geosam_es.store.reader import TileState
 from tests.helpers import BlobDecoder

@@ -26,9 +26,9 @@ from qgis.core import (
 
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import EditError
-from geosam_es.gui.crs import from_qgs, to_qgs
-from geosam_es.gui.editing import AcceptOptions, accept_polygon, replace_polygon
-from geosam_es.gui.provenance import Provenance, read_provenance
+from geosam_es.gui.editing.edits import AcceptOptions, accept_polygon, replace_polygon
+from geosam_es.gui.editing.provenance import Provenance, read_provenance
+from geosam_es.qgis_support.crs import from_qgs, to_qgs
 
 CONNECTION = os.environ.get("GEOSAM_ES_POSTGIS", "")
 pytestmark = pytest.mark.skipif(not CONNECTION, reason="GEOSAM_ES_POSTGIS names no PostGIS server")

@@ -20,16 +20,16 @@ from qgis.PyQt.QtCore import QObject, QVariant
 
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import EditError
-from geosam_es.gui.crs import to_qgs
-from geosam_es.gui.editing import AcceptOptions, accept_polygon, create_target_layer, replace_polygon
-from geosam_es.gui.provenance import (
+from geosam_es.gui.editing.edits import AcceptOptions, accept_polygon, create_target_layer, replace_polygon
+from geosam_es.gui.editing.provenance import (
     Provenance,
     has_provenance_fields,
     prompts_from_json,
     prompts_to_json,
     read_provenance,
 )
-from geosam_es.gui.side_table import SIDE_TABLE
+from geosam_es.qgis_support.crs import to_qgs
+from geosam_es.qgis_support.side_table import SIDE_TABLE
 
 UTM = QgsCoordinateReferenceSystem("EPSG:25830")
 X, Y = 725000.0, 4372000.0

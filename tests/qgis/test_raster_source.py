@@ -19,11 +19,11 @@ from encoder_tools.pipeline import encode
 from encoder_tools.raster import Raster
 from geosam_es.core.grid import Pyramid, Tiling
 from geosam_es.core.window import Window
+from geosam_es.encoding.encode import EncodeOptions, make_plan
+from geosam_es.encoding.stretch import decide_stretch
 from geosam_es.errors import RasterError
-from geosam_es.gui.raster_source import GdalRaster
 from geosam_es.inference.encoder import ModelInfo
-from geosam_es.inference.encoding import EncodeOptions, make_plan
-from geosam_es.inference.stretch import decide_stretch
+from geosam_es.qgis_support.gdal_raster import GdalRaster
 from geosam_es.store import StoreReader
 from geosam_es.store.signature import check_signature, signature
 

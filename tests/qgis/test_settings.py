@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from qgis.core import QgsSettings
 
-from geosam_es.gui.settings import Settings
+from geosam_es.qgis_support.settings import Settings
 
 
 @pytest.mark.parametrize(

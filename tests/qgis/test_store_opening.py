@@ -10,8 +10,8 @@ import pytest
 from qgis.core import QgsApplication, QgsProject, QgsRasterLayer, QgsVectorLayer
 
 from geosam_es.errors import GeoSamError, SignatureMismatchError
-from geosam_es.gui.live_encoding import LiveOptions
-from geosam_es.gui.store_opening import OpenStoreTask, check_fits, raster_file, raster_files, store_beside
+from geosam_es.gui.stores.live_store import LiveOptions
+from geosam_es.gui.stores.open_store import OpenStoreTask, check_fits, raster_file, raster_files, store_beside
 from geosam_es.store import StoreReader, store_path_for
 from tests.helpers import BlobDecoder
 from tests.qgis.support import wait_until
@@ -131,7 +131,7 @@ def test_whatever_is_raised_inside_comes_out_as_an_error(
     def crash(*_: Any) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("geosam_es.gui.store_opening.open_segmenter", crash)
+    monkeypatch.setattr("geosam_es.gui.stores.open_store.open_segmenter", crash)
     error = outcome(beside(raster_with_store), [])
     assert isinstance(error, GeoSamError)
     assert "boom" in error.user_message

@@ -29,14 +29,14 @@ from qgis.core import (
 )
 from qgis.PyQt.QtTest import QTest
 
-from geosam_es.gui import command_line
-from geosam_es.gui.command_line import CommandLine, CommandLineError, find_command_line
-from geosam_es.gui.options_page import OptionsPage
-from geosam_es.gui.settings import Settings
-from geosam_es.gui.store_news import store_news
+from geosam_es.gui.panel.options_page import OptionsPage
 from geosam_es.processing import process
 from geosam_es.processing.process import run_command_line
 from geosam_es.processing.provider import GeoSamProvider
+from geosam_es.qgis_support import command_line
+from geosam_es.qgis_support.command_line import CommandLine, CommandLineError, find_command_line
+from geosam_es.qgis_support.settings import Settings
+from geosam_es.qgis_support.store_news import store_news
 from geosam_es.store.decoders import active_name, add_decoder
 from tests.helpers import disc, make_decoder, make_store
 

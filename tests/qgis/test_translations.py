@@ -26,9 +26,9 @@ from qgis.PyQt.QtWidgets import QAbstractSpinBox, QComboBox, QDockWidget, QListW
 
 from encoder_tools.translations import FOLDER, read_translations
 from geosam_es.errors import EditError, PromptError, SignatureMismatchError
-from geosam_es.gui.language import Language
-from geosam_es.gui.messages import tr, translated
 from geosam_es.gui.plugin import GeoSamPlugin
+from geosam_es.qgis_support.language import Language
+from geosam_es.qgis_support.messages import tr, translated
 from geosam_es.store import StoreReader
 from geosam_es.store.signature import raster_signature
 from tests.helpers import BlobDecoder
@@ -56,7 +56,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("geosam_es.gui.language.FOLDER", built)
+    monkeypatch.setattr("geosam_es.qgis_support.language.FOLDER", built)
     return built
 
 
@@ -231,7 +231,7 @@ def test_the_help_is_the_same_in_both_languages() -> None:
 
 
 def test_without_a_built_file_texts_are_english(spanish: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geosam_es.gui.language.FOLDER", tmp_path)
+    monkeypatch.setattr("geosam_es.qgis_support.language.FOLDER", tmp_path)
     language = Language()
     language.install()
     assert tr("Undo the last prompt") == "Undo the last prompt"

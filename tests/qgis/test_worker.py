@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from geosam_es.errors import GeoSamError, ModelError, PromptError
-from geosam_es.gui.worker import Job, Worker
+from geosam_es.gui.stores.worker import Job, Worker
 from tests.qgis.support import wait_until
 
 

@@ -1,0 +1,1 @@
+"""What fine-tuning brings, by the number of polygons."""

@@ -1,0 +1,279 @@
+"""A simulated user at one object: a click or a box, then a click in the middle of what is still wrong, and again.
+
+The user sees what the product would draw. A click lies on the grid of the logits, one place for 4 x 4 px.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from encoder_tools.evaluation.metrics import mask_scores
+from encoder_tools.mini.heldout import Tile
+from encoder_tools.mini.prompts import (
+    BOX_HIGH,
+    BOX_LOW,
+    POSITIVE,
+    cell_to_xy,
+    correction,
+    deepest_cell,
+    depth,
+    intersection_over_union,
+    jitter_box,
+    random_cell,
+)
+from geosam_es.inference.encoder import TILE_SIZE
+
+from .exported_model import OnnxMini, Prompt, burned, drawn
+
+__all__ = [
+    "CLICK_CAP",
+    "ROUNDS",
+    "Measured",
+    "Target",
+    "Track",
+    "User",
+    "box_pixels",
+    "loose_box",
+    "measure",
+    "target_of",
+]
+
+STRIDE = 4
+ROUNDS = 5
+"""Corrective clicks that every object gets."""
+CLICK_CAP = 10
+GOOD_IOU = 0.85
+LOOSE = 0.15
+SEED = 11
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Target:
+    """An object to be found, and the prompts a user gives first.
+
+    Attributes
+    ----------
+    polygon : geometry
+        In pixels of the tile.
+    truth : bool (1024, 1024)
+    cells : bool (256, 256)
+        The truth on the grid of the logits.
+    depths : int32 (256, 256)
+        How deep each of its cells lies inside; where the image ends the object ends, since no more of it is seen.
+    click : Prompt
+        In the middle.
+    box : list of Prompt
+        Its bounding box.
+    """
+
+    polygon: BaseGeometry
+    truth: Mask
+    cells: Mask
+    depths: NDArray[np.int32]
+    click: Prompt
+    box: list[Prompt]
+
+
+@dataclass(frozen=True)
+class Track:
+    """What came of one way to begin, shown after 0, 1, ... corrective clicks.
+
+    Attributes
+    ----------
+    masks : list of bool (1024, 1024)
+        What is shown.
+    ious, scores : list of float
+        Its true and its predicted IoU.
+    """
+
+    masks: list[Mask]
+    ious: list[float]
+    scores: list[float]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything measured at one object; all of it can be written as JSON.
+
+    Attributes
+    ----------
+    values : dict of str to float
+        Metrics by name.
+    ious, scores : dict of str to list of float
+        For ``click`` and ``box``: true and predicted IoU of what is shown after 0, 1, ... corrective clicks.
+    candidates : list of (score, area, IoU)
+        The three candidates of the first click in the product's order; the area in pixels.
+    """
+
+    values: dict[str, float]
+    ious: dict[str, list[float]]
+    scores: dict[str, list[float]]
+    candidates: list[tuple[float, float, float]]
+
+
+def target_of(polygon: BaseGeometry) -> Target | None:
+    """Prepare an object in pixels of its tile; None where it is too thin to hold a click."""
+    truth = burned([polygon])
+    cells = np.ascontiguousarray(truth[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE])
+    if not cells.any():
+        return None
+    depths = depth(np.pad(cells, 1))[1:-1, 1:-1]
+    click = (*cell_to_xy(deepest_cell(depths), STRIDE), POSITIVE)
+    return Target(polygon, truth, cells, depths, click, box_prompts(polygon.bounds))
+
+
+def box_prompts(bounds: Sequence[float]) -> list[Prompt]:
+    """Return x_min, y_min, x_max, y_max as the two corners of a box."""
+    x0, y0, x1, y1 = (float(value) for value in bounds)
+    return [(x0, y0, BOX_LOW), (x1, y1, BOX_HIGH)]
+
+
+def box_pixels(bounds: Sequence[float]) -> Mask:
+    """Return the pixels (1024, 1024) of a box, those at its sides whole."""
+    x0, y0, x1, y1 = bounds
+    box = np.zeros((TILE_SIZE, TILE_SIZE), dtype=np.bool_)
+    box[max(0, math.floor(y0)) : math.ceil(y1), max(0, math.floor(x0)) : math.ceil(x1)] = True
+    return box
+
+
+def measure(model: OnnxMini, tile: Tile, target: Target, seed: int) -> Measured:
+    """Measure one object of the tile that the model has been given.
+
+    Parameters
+    ----------
+    model : OnnxMini
+    tile : Tile
+    target : Target
+    seed : int
+        Of the random click and the loose box; the same for every model.
+    """
+    rng = np.random.default_rng([SEED, seed])
+    user = User(model, tile, target)
+    candidates = user.candidates([target.click])
+    click = user.track([target.click], until_good=True)
+    box = user.track(target.box)
+    stray = (*cell_to_xy(random_cell(target.depths, rng, 0.0), STRIDE), POSITIVE)
+    values = {
+        "box itself": intersection_over_union(target.truth, box_pixels(target.polygon.bounds)),
+        "click": click.ious[0],
+        "click oracle": max(iou for _, _, iou in candidates),
+        "random click": user.first([stray]),
+        "3 clicks": click.ious[2],
+        "5 clicks": click.ious[4],
+        "box": box.ious[0],
+        "loose box": user.first(loose_box(tile, target, rng)),
+        "box + 1": box.ious[1],
+        "box + 3": box.ious[3],
+        **_shape(target, "click", click.masks[0]),
+        **_shape(target, "5 clicks", click.masks[4]),
+        **_shape(target, "box", box.masks[0]),
+        **_shape(target, "box + 3", box.masks[3]),
+        **_clicks_needed(click.ious),
+    }
+    ious, scores = {"click": click.ious, "box": box.ious}, {"click": click.scores, "box": box.scores}
+    return Measured(values, ious, scores, candidates)
+
+
+class User:
+    """Prompts one object as the product's users do, and looks at what the product draws.
+
+    Parameters
+    ----------
+    model : OnnxMini
+        Has been given the tile.
+    tile : Tile
+    target : Target
+    """
+
+    def __init__(self, model: OnnxMini, tile: Tile, target: Target) -> None:
+        self.model = model
+        self.tile = tile
+        self.target = target
+
+    def first(self, prompts: Sequence[Prompt]) -> float:
+        """Return the IoU of what is shown first."""
+        return self._iou(self.draw(prompts)[0])
+
+    def draw(
+        self, prompts: Sequence[Prompt], previous: NDArray[np.float32] | None = None
+    ) -> tuple[Mask, float, NDArray[np.float32]]:
+        """Return the mask (1024, 1024) shown first, its predicted IoU, and its logits (256, 256)."""
+        answer = self.model.predict(prompts, previous)
+        token = answer.ranking(_is_ambiguous(prompts))[0]
+        logits = answer.low_res_masks[token]
+        return self._drawn(logits, prompts), float(answer.iou_predictions[token]), logits
+
+    def candidates(self, prompts: Sequence[Prompt]) -> list[tuple[float, float, float]]:
+        """Return predicted IoU, area in pixels and true IoU of every candidate, in the product's order."""
+        answer = self.model.predict(prompts)
+        found = []
+        for token in answer.ranking(_is_ambiguous(prompts)):
+            mask = self._drawn(answer.low_res_masks[token], prompts)
+            found.append((float(answer.iou_predictions[token]), float(np.count_nonzero(mask)), self._iou(mask)))
+        return found
+
+    def track(self, prompts: Sequence[Prompt], until_good: bool = False) -> Track:
+        """Prompt, then correct `ROUNDS` times, and on to `CLICK_CAP` prompts if it must become good."""
+        given = list(prompts)
+        mask, score, logits = self.draw(given)
+        track = Track([mask], [self._iou(mask)], [score])
+        while len(track.ious) <= ROUNDS or (until_good and len(track.ious) < CLICK_CAP and max(track.ious) < GOOD_IOU):
+            wrong = self._correction(mask)
+            if wrong is not None:
+                given.append(wrong)
+                mask, score, logits = self.draw(given, logits)
+            track.masks.append(mask)
+            track.ious.append(self._iou(mask))
+            track.scores.append(score)
+        return track
+
+    def _drawn(self, logits: NDArray[np.float32], prompts: Sequence[Prompt]) -> Mask:
+        return drawn(logits, prompts, self.tile.width, self.tile.height)
+
+    def _iou(self, mask: Mask) -> float:
+        return intersection_over_union(self.target.truth, mask)
+
+    def _correction(self, mask: Mask) -> Prompt | None:
+        """Return the click in the middle of the largest error; None where there is none to be seen."""
+        shown = mask[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]
+        rows, columns = (np.flatnonzero((shown != self.target.cells).any(axis)) for axis in (1, 0))
+        if not len(rows):
+            return None
+        # The error alone, in a frame that makes the image's border one of the error: eroding a tile takes far longer.
+        top, left = int(rows[0]), int(columns[0])
+        part = (slice(top, int(rows[-1]) + 1), slice(left, int(columns[-1]) + 1))
+        found = correction(np.pad(self.target.cells[part], 1), np.pad(shown[part], 1))
+        if found is None:
+            return None
+        (row, column), label = found
+        return (*cell_to_xy((row - 1 + top, column - 1 + left), STRIDE), label)
+
+
+def _is_ambiguous(prompts: Sequence[Prompt]) -> bool:
+    return len(prompts) == 1
+
+
+def loose_box(tile: Tile, target: Target, rng: np.random.Generator) -> list[Prompt]:
+    """Return a box whose sides are off by up to 15 % of its width and height, mostly outwards."""
+    bounds = np.asarray(target.polygon.bounds, dtype=np.float32)
+    sides = jitter_box(bounds, rng, LOOSE, float(TILE_SIZE))
+    return box_prompts([min(float(side), limit) for side, limit in zip(sides, (tile.width, tile.height) * 2)])
+
+
+def _clicks_needed(ious: list[float]) -> dict[str, float]:
+    """Return after how many clicks the object was good, and whether it ever was."""
+    good = next((number for number, iou in enumerate(ious, start=1) if iou >= GOOD_IOU), None)
+    return {"clicks to 85 %": float(good or CLICK_CAP), "85 % reached": float(good is not None)}
+
+
+def _shape(target: Target, name: str, mask: Mask) -> dict[str, float]:
+    scores = mask_scores(target.truth, mask)
+    return {f"{name} Dice": scores.dice, f"{name} boundary F": scores.boundary_f}

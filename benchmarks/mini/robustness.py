@@ -1,0 +1,156 @@
+"""What is left of `mini` when the image changes: ``python -m benchmarks.mini.robustness --data DIR --page PAGE``.
+
+One click in the middle and the bounding box, as in the evaluation, on the held-out images under each of `CHANGES`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from encoder_tools.mini.heldout import MIN_AREA_PIXELS, EvaluationScene, held_out, tiles
+from encoder_tools.mini.image_changes import CHANGES, Change, NearInfrared, changed
+from encoder_tools.mini.sources import data_folder
+from geosam_es.errors import GeoSamError, OutputError
+
+from .exported_model import MODEL_FOLDER, OnnxMini
+from .markdown_pages import markdown_table, replace_sections
+from .measuring import User, target_of
+from .process_pool import map_with_model
+
+__all__ = ["measure_changes", "robustness_table"]
+
+PROMPTS = ("click", "box")
+UNCHANGED = "unchanged"
+
+Answers = dict[int, tuple[float, float]]
+"""IoU after a click and after a box, by the number of the object in its scene."""
+
+Figures = dict[str, dict[str, dict[str, list[float]]]]
+"""By change, data set and prompt: mean IoU, mean IoU of the same objects unchanged, and how many they are."""
+
+
+def first_answers(model: OnnxMini, scene: EvaluationScene) -> Answers:
+    """Return the IoU of what is shown first for every object of at least 100 pixels."""
+    answers: Answers = {}
+    for tile in tiles(scene):
+        model.set_image(tile.image)
+        for number, polygon in zip(tile.numbers, tile.polygons):
+            target = target_of(polygon) if polygon.area >= MIN_AREA_PIXELS else None
+            if target is not None:
+                user = User(model, tile, target)
+                answers[number] = user.first([target.click]), user.first(target.box)
+    return answers
+
+
+def _answers_after(
+    near_infrared: NearInfrared, model: OnnxMini, item: tuple[Change | None, EvaluationScene]
+) -> Answers:
+    change, scene = item
+    seen = scene if change is None else changed(scene, change, near_infrared)
+    return {} if seen is None else first_answers(model, seen)
+
+
+def measure_changes(data: Path | None, models: Path, limit: int | None = None, processes: int = 1) -> Figures:
+    """Measure the model under each change, beside the same objects unchanged.
+
+    Parameters
+    ----------
+    data : Path or None
+        Folder of labelled imagery; None takes ``GEOSAM_ES_DATA``.
+    models : Path
+        Folder of the ONNX files.
+    limit : int, optional
+        About how many objects of each set to take.
+    processes : int
+
+    Raises
+    ------
+    RasterError
+        Where imagery is missing.
+    ModelError
+        Where the model is missing or damaged.
+    """
+    folder = data_folder(data)
+    scenes = held_out(folder, limit)
+    items = [(change, scene) for change in (None, *CHANGES) for scene in scenes]
+    answers = map_with_model(partial(_answers_after, NearInfrared(folder)), items, models, processes)
+    found = list(tqdm(answers, total=len(items), unit="scene", disable=None))
+    unchanged = found[: len(scenes)]
+    figures: Figures = {}
+    for place, change in enumerate((None, *CHANGES)):
+        part = found[place * len(scenes) : (place + 1) * len(scenes)]
+        figures[UNCHANGED if change is None else change[0]] = _compare(scenes, unchanged, part)
+    return figures
+
+
+def _compare(
+    scenes: list[EvaluationScene], before: list[Answers], after: list[Answers]
+) -> dict[str, dict[str, list[float]]]:
+    pairs: dict[str, list[tuple[tuple[float, float], tuple[float, float]]]] = defaultdict(list)
+    for scene, old, new in zip(scenes, before, after):
+        pairs[scene.dataset] += [(new[number], old[number]) for number in new if number in old]
+    result = {}
+    for dataset, found in pairs.items():
+        if found:
+            means = np.asarray(found).mean(axis=0)
+            result[dataset] = {
+                prompt: [round(float(means[0, place]), 3), round(float(means[1, place]), 3), len(found)]
+                for place, prompt in enumerate(PROMPTS)
+            }
+    return result
+
+
+def robustness_table(figures: Mapping[str, Mapping[str, Mapping[str, list[float]]]]) -> str:
+    """Return a Markdown table: mean IoU, and in brackets what it is more or less than unchanged."""
+    columns = [(dataset, prompt) for dataset in figures[UNCHANGED] for prompt in PROMPTS]
+    rows = []
+    for name, sets in figures.items():
+        cells = []
+        for dataset, prompt in columns:
+            mean, before, count = sets[dataset][prompt] if dataset in sets else (0.0, 0.0, 0)
+            fewer = count < figures[UNCHANGED][dataset][prompt][2]
+            change = "" if name == UNCHANGED else f" ({mean - before:+.3f})"
+            cells.append(f"{mean:.3f}{change}" + (f", {count:.0f} objects" if fewer else "") if count else "")
+        rows.append([name, *cells])
+    header = [f"{dataset.split('/')[0] if ' ' not in dataset else dataset.split()[-1]}, {p}" for dataset, p in columns]
+    return markdown_table(["image", *header], rows)
+
+
+def main() -> None:
+    """Parse the command line, measure and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.mini.robustness", description=__doc__)
+    parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
+    parser.add_argument("--models", type=Path, default=MODEL_FOLDER, help="folder of the ONNX files")
+    parser.add_argument("-o", "--out", type=Path, help="JSON file for the figures")
+    parser.add_argument("--page", type=Path, help="page whose table of robustness is replaced")
+    parser.add_argument("--limit", type=int, help="about how many objects of each set, for a quick look")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: one for each core")
+    options = parser.parse_args()
+    try:
+        figures = measure_changes(options.data, options.models, options.limit, options.processes)
+        text = robustness_table(figures)
+        fit = NearInfrared(data_folder(options.data)).r_squared
+        text += f"\n\nThe simulated near infrared explains {fit:.0%} of the variance of the real band it was fitted to."
+        print(text)
+        if options.out is not None:
+            try:
+                options.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+            except OSError as error:
+                raise OutputError(f"cannot write '{options.out}' ({error.strerror})", "choose another file") from error
+        if options.page is not None:
+            replace_sections(options.page, {"robustness": text})
+    except GeoSamError as error:
+        parser.exit(2, f"error: {error.user_message}\n")
+
+
+if __name__ == "__main__":
+    main()

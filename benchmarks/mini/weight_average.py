@@ -1,0 +1,66 @@
+"""The mean of trained weights: ``python -m benchmarks.mini.weight_average CHECKPOINT ... -o RUN``.
+
+Trainings that began with each other end near each other, and the mean of their weights then does about as well as the
+best of them in each respect ("model soups", Wortsman et al. 2022).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from encoder_tools.mini.export import load_checkpoint, save_checkpoint
+from encoder_tools.mini.trainer import BEST
+from geosam_es.errors import GeoSamError
+
+__all__ = ["average_checkpoints"]
+
+
+def average_checkpoints(checkpoints: Sequence[Path], out: Path) -> Path:
+    """Write the mean of the averaged weights of several checkpoints.
+
+    Parameters
+    ----------
+    checkpoints : sequence of Path
+        Each counts the same. Step and seconds are those of the last.
+    out : Path
+        Folder of a run, made if need be; `scoring` and `export` go on from there.
+
+    Returns
+    -------
+    Path
+        ``best.pt`` in it.
+
+    Raises
+    ------
+    ModelError
+        If a checkpoint is missing, damaged, or of another network.
+    OutputError
+        If `out` cannot be written to.
+    """
+    loaded = [load_checkpoint(path) for path in checkpoints]
+    weights = [net.state_dict() for net, _ in loaded]
+    mean = {
+        name: torch.stack([one[name] for one in weights]).mean(0) if value.dtype.is_floating_point else value
+        for name, value in weights[-1].items()
+    }
+    return save_checkpoint(mean, loaded[-1][1], out / BEST)
+
+
+def main() -> None:
+    """Parse the command line and average."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.mini.weight_average", description=__doc__)
+    parser.add_argument("checkpoints", type=Path, nargs="+", help="checkpoint.pt or best.pt of each training")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the mean")
+    options = parser.parse_args()
+    try:
+        print(f"written: {average_checkpoints(options.checkpoints, options.out)}")
+    except GeoSamError as error:
+        parser.exit(2, f"error: {error.user_message}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""``python -m benchmarks.speed``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from .report import fill_document, read_results, summary, write_results
+from .run import CASES, run_benchmark
+
+__all__ = ["bench"]
+
+
+@click.command("benchmarks.speed")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for results.md, results.json and a PNG.")
+@click.option("--only", multiple=True, type=click.Choice(list(CASES)), help="This case alone; may be repeated.")
+@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="CPU threads of everything.")
+@click.option("--quick", is_flag=True, help="A few runs of each: to try it, not to quote it.")
+@click.option(
+    "--fill",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Markdown document whose marked sections are rewritten from the results; may be repeated.",
+)
+@click.option("--no-run", is_flag=True, help="Take the results that are in the folder of -o.")
+def bench(
+    output: Path | None, only: Sequence[str], threads: int, quick: bool, fill: Sequence[Path], no_run: bool
+) -> None:
+    """Measure clicks and encoding beside what they are compared with; twenty minutes on two cores.
+
+    \b
+    Example:
+      python -m benchmarks.speed --only decode --quick
+      python -m benchmarks.speed -o benchmarks
+    """
+    if no_run and output is None:
+        raise click.UsageError("--no-run needs the folder of the results: -o DIR.")
+    if no_run and output is not None:
+        results = read_results(output)
+    else:
+        results = run_benchmark(only or list(CASES), threads, quick)
+    if output is not None:
+        write_results(results, output)
+        # Imported here, because matplotlib is not installed everywhere.
+        from .figures import draw_results
+
+        draw_results(results, output)
+    click.echo(summary(results.rows))
+    for document in fill:
+        fill_document(document, results)
+
+
+if __name__ == "__main__":
+    bench(prog_name="python -m benchmarks.speed")

@@ -1,0 +1,109 @@
+"""Whether the places that a preview works out in full are those where the outlines of trained masks are.
+
+The benchmark has no trained weights of SAM. But which places are chosen depends on one logit of each alone, so masks of
+`mini`, which are as large, tell how much a preview of a trained model leaves out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder_tools.models.fast_transformer import SIDE
+from encoder_tools.models.fast_upscaling import SAMPLE, outline_places
+from encoder_tools.models.libraries import torch
+from encoder_tools.models.registry import mini_folder
+from encoder_tools.pipeline import EncodeOptions, make_plan
+from encoder_tools.raster import Raster
+from geosam_es.core.prompts import Bounds, Point, Prompts
+from geosam_es.inference.decoder import PREVIEW_PLACES, load_decoder
+from geosam_es.inference.encoder import TILE_SIZE, OnnxEncoder
+from geosam_es.store.layout import DECODER_FILE, PREPARE_FILE
+
+from .images import real_images, write_raster
+from .measure import LEAST_IOU, Bench, mask_iou
+from .model import Agreement
+
+__all__ = ["TrainedPreviews", "drawn_places", "previewed", "trained_previews"]
+
+_TILES_PER_IMAGE = 3
+_PLACES_PER_TILE = 12
+_BOX_PX = 160.0
+
+
+class TrainedPreviews(NamedTuple):
+    """What is known of previews from masks of trained weights.
+
+    Attributes
+    ----------
+    agreement : Agreement
+        With the masks themselves.
+    most_places : int
+        Places that the mask with the longest outline takes in full, if there may be as many as it likes.
+    """
+
+    agreement: Agreement
+    most_places: int
+
+
+def trained_previews(bench: Bench) -> TrainedPreviews:
+    """Compare masks of `mini` with their previews."""
+    images = real_images()[: bench.runs(99, 1)]
+    where = f"{len(images)} real orthophotos" if images else "a synthetic orthophoto"
+    if not images:
+        images = [write_raster(bench.work / "preview.tif", TILE_SIZE, TILE_SIZE)]
+    masks = [mask for path in images for mask in _masks(bench, path)]
+    ious = [mask_iou(previewed(mask), mask) for mask in masks]
+    measure = f"smallest IoU of {len(ious)} masks of mini on {where} with their previews"
+    most = max(len(drawn_places(mask, SIDE * SIDE)) for mask in masks)
+    return TrainedPreviews(Agreement(measure, min(ious), LEAST_IOU), most)
+
+
+def drawn_places(logits: NDArray[np.float32], most: int) -> NDArray[np.int64]:
+    """Return the places, row by row, that are drawn in full of a mask, float32 (256, 256)."""
+    samples = np.ascontiguousarray(logits.reshape(SIDE, 4, SIDE, 4)[:, SAMPLE, :, SAMPLE])
+    return np.asarray(outline_places(torch.from_numpy(samples[None, None]), torch.tensor(most)).numpy())
+
+
+def previewed(logits: NDArray[np.float32], most: int = PREVIEW_PLACES) -> NDArray[np.float32]:
+    """Draw a mask as a preview does: one pixel of each place stands for all 16 where its outline is far.
+
+    Parameters
+    ----------
+    logits : float32 (256, 256)
+    most : int
+        Places to draw in full.
+
+    Returns
+    -------
+    float32 (256, 256)
+    """
+    cells = logits.reshape(SIDE, 4, SIDE, 4)
+    is_drawn = np.zeros(SIDE * SIDE, bool)
+    is_drawn[drawn_places(logits, most)] = True
+    drawn = np.where(is_drawn.reshape(SIDE, 1, SIDE, 1), cells, cells[:, SAMPLE : SAMPLE + 1, :, SAMPLE : SAMPLE + 1])
+    return np.asarray(drawn.reshape(logits.shape))
+
+
+def _masks(bench: Bench, path: Path) -> Iterator[NDArray[np.float32]]:
+    """Yield the masks that `mini` shows first, of clicks and of boxes."""
+    folder = mini_folder()
+    encoder = OnnxEncoder(folder, bench.threads)
+    decoder = load_decoder(folder / PREPARE_FILE, folder / DECODER_FILE, bench.threads)
+    plan = make_plan(Raster(path), encoder, EncodeOptions())
+    tiles = [tile for tile in plan.pyramid if plan.read(tile).has_data][: bench.runs(_TILES_PER_IMAGE, 1)]
+    count = bench.runs(_PLACES_PER_TILE, 4)
+    for tile in tiles:
+        context = decoder.prepare(encoder.encode(plan.read(tile).image[None]))
+        for x, y in np.random.default_rng(count).uniform(0.1, 0.9, (count, 2)) * TILE_SIZE:
+            half = _BOX_PX / 2
+            for prompts in (
+                Prompts((Point(float(x), float(y)),)),
+                Prompts(box=Bounds(float(x - half), float(y - half), float(x + half), float(y + half))),
+            ):
+                answer = decoder.decode(context, prompts)
+                yield answer.low_res_masks[answer.ranking(prompts.is_ambiguous)[0]]

@@ -1,0 +1,114 @@
+"""Which model is meant by a name, and how it is loaded: the encoder, and the decoder that goes into the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import geosam_es.models
+from geosam_es.errors import ModelError
+from geosam_es.inference.decoder import load_decoder
+from geosam_es.inference.encoder import ENCODER_FILE, MODEL_FILE, Encoder, OnnxEncoder
+from geosam_es.store.layout import DECODER_FILE, PREPARE_FILE
+
+__all__ = ["SAM_NAMES", "LoadedModel", "load_model", "mini_folder"]
+
+SAM_NAMES = ("vit_b", "vit_l", "vit_h")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to encode.
+
+    Attributes
+    ----------
+    encoder : Encoder
+    decoder_files : mapping of str to Path
+        File name in the store, and the file.
+    """
+
+    encoder: Encoder
+    decoder_files: Mapping[str, Path]
+
+
+def mini_folder() -> Path:
+    """Return the folder of the embedded model."""
+    return Path(geosam_es.models.__file__).parent / "mini"
+
+
+def load_model(
+    name: str,
+    checkpoint: Path | None,
+    device: str,
+    work: Path,
+    threads: int | None = None,
+    precision: str = "auto",
+) -> LoadedModel:
+    """Load a model by its name.
+
+    Parameters
+    ----------
+    name : str
+        ``mini``, ``vit_b``, ``vit_l``, ``vit_h``, or a folder that ``geosam-es export --encoder`` wrote.
+    checkpoint : Path, optional
+        Weights in place of the downloaded ones, for the SAM models.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ``cuda:1``; the ONNX encoders run on the CPU.
+    work : Path
+        A folder where a SAM decoder is exported to; it must live until the store is made.
+    threads : int, optional
+        On a CPU; by default one for each core.
+    precision : str
+        ``auto``, ``float32`` or ``bfloat16``, for the SAM models; see `SamTorchEncoder`.
+
+    Returns
+    -------
+    LoadedModel
+
+    Raises
+    ------
+    ModelError
+        If the name is unknown, or the weights are missing, damaged or of another architecture.
+    """
+    if name in SAM_NAMES:
+        return _load_sam(name, checkpoint, device, work, threads, precision)
+    if precision != "auto":
+        raise ModelError(
+            f"{name} takes no precision: its file says what it computes in",
+            "leave out --precision, or use --model vit_b, vit_l or vit_h",
+        )
+    if checkpoint is not None:
+        raise ModelError(f"{name} takes no checkpoint", "leave out --checkpoint, or use --model vit_b, vit_l or vit_h")
+    folder = mini_folder() if name == "mini" else Path(name)
+    if not (folder / MODEL_FILE).is_file() or not (folder / ENCODER_FILE).is_file():
+        raise ModelError(
+            f"{name} is not a model", "use mini, vit_b, vit_l, vit_h or a folder made by geosam-es export --encoder"
+        )
+    if device not in ("auto", "cpu"):
+        raise ModelError(f"{name} runs on onnxruntime's CPU provider, not on {device}", "leave out --device")
+    files = {file: folder / file for file in (PREPARE_FILE, DECODER_FILE) if (folder / file).is_file()}
+    if DECODER_FILE not in files:
+        raise ModelError(f"{folder} has no {DECODER_FILE}", "export the model again")
+    encoder = OnnxEncoder(folder, threads)
+    # Loaded once to see that it can be: a store with a damaged decoder would be noticed by the first click.
+    load_decoder(files.get(PREPARE_FILE), files[DECODER_FILE], threads)
+    return LoadedModel(encoder, files)
+
+
+def _load_sam(
+    name: str, checkpoint: Path | None, device: str, work: Path, threads: int | None, precision: str
+) -> LoadedModel:
+    # Imported here, because torch is not installed everywhere and takes seconds to import.
+    from .libraries import torch
+    from .sam import Architecture, load_model, load_sam
+    from .sam_encoder import Precision, SamTorchEncoder
+    from .sam_export import export_decoder
+
+    sam = load_model(name) if checkpoint is None else load_sam(cast(Architecture, name), checkpoint)
+    export_decoder(sam, work)
+    files = {PREPARE_FILE: work / PREPARE_FILE, DECODER_FILE: work / DECODER_FILE}
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return LoadedModel(SamTorchEncoder(sam, device, cast(Precision, precision), threads), files)

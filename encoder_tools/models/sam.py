@@ -1,0 +1,205 @@
+"""Loading of Segment Anything: Meta's checkpoints, anybody's of the same architectures, or random weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from geosam_es.errors import ModelError
+from geosam_es.inference.encoder import ModelInfo
+
+from .checkpoints import checkpoint_path, file_sha256, load_registry
+from .libraries import torch
+from .torchvision_standin import import_segment_anything
+
+__all__ = [
+    "FEATURES",
+    "Architecture",
+    "LoadedSam",
+    "detect_architecture",
+    "load_checkpoint",
+    "load_model",
+    "load_sam",
+]
+
+Architecture = Literal["vit_b", "vit_l", "vit_h"]
+
+FEATURES: Mapping[str, tuple[int, int, int]] = {"image_embeddings": (256, 64, 64)}
+"""Name and (C, h, w) shape of SAM's one feature map."""
+
+UNKNOWN_LICENCE = "NOASSERTION"
+"""What SPDX says of weights that nothing is known of."""
+
+_ARCHITECTURE_OF_WIDTH: Mapping[int, Architecture] = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
+_WIDTH_KEY = "image_encoder.patch_embed.proj.weight"
+_CHECKPOINT_REMEDY = "give the .pth file of a SAM vit_b, vit_l or vit_h"
+
+State = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class LoadedSam:
+    """A SAM network with its weights, in evaluation mode and on the CPU.
+
+    Attributes
+    ----------
+    network : segment_anything.modeling.Sam
+        Typed as Any, for segment_anything has no types.
+    info : ModelInfo
+        Name, hash, licence and features, as recorded in stores.
+    """
+
+    network: Any
+    info: ModelInfo
+
+
+def load_sam(name: Architecture, checkpoint: Path | None, seed: int | None = None) -> LoadedSam:
+    """Build a SAM and fill in its weights.
+
+    Parameters
+    ----------
+    name : {"vit_b", "vit_l", "vit_h"}
+        The architecture.
+    checkpoint : Path or None
+        File of weights; never unpickled beyond tensors. None gives random weights, for tests and benchmarks.
+    seed : int, optional
+        Seed of the random weights; needs ``checkpoint=None``.
+
+    Returns
+    -------
+    LoadedSam
+        Its ``info.name`` is that of Meta's model where the file's SHA-256 is the published one, the file's
+        name without suffix where it is not, and for example ``vit_b-random`` for random weights.
+
+    Raises
+    ------
+    ModelError
+        When there is no such architecture, or the file is not a checkpoint of it.
+    """
+    if name not in _ARCHITECTURE_OF_WIDTH.values():
+        known = ", ".join(_ARCHITECTURE_OF_WIDTH.values())
+        raise ModelError(f"there is no SAM architecture {name!r}", f"choose one of {known}")
+    if checkpoint is None:
+        return _random_sam(name, seed)
+    return _fill(name, _read_state(checkpoint), checkpoint)
+
+
+def load_model(name_or_checkpoint: str) -> LoadedSam:
+    """Load a downloaded model by its name, or a checkpoint by its path.
+
+    Raises
+    ------
+    ModelError
+        When there is no such model or file, it is not downloaded, or the file is damaged.
+    """
+    names = list(load_registry())
+    if name_or_checkpoint in ("mini", *names):
+        path = checkpoint_path(name_or_checkpoint)
+        sam = load_checkpoint(path)
+        if sam.info.name != name_or_checkpoint:
+            raise ModelError(
+                f"{path} is not the published {name_or_checkpoint}: its SHA-256 is wrong",
+                f"run `geosam-es models download {name_or_checkpoint}`, or move it and give its path",
+            )
+        return sam
+    if not Path(name_or_checkpoint).is_file():
+        raise ModelError(
+            f"{name_or_checkpoint} is neither a model nor a checkpoint file",
+            f"give one of {', '.join(names)}, or the path of a .pth file",
+        )
+    return load_checkpoint(Path(name_or_checkpoint))
+
+
+def load_checkpoint(checkpoint: Path) -> LoadedSam:
+    """Load a checkpoint of whichever architecture it is of; otherwise as `load_sam`."""
+    state = _read_state(checkpoint)
+    try:
+        name = detect_architecture(state)
+    except ModelError as error:
+        raise ModelError(f"{checkpoint}: {error.problem}", error.remedy) from error
+    return _fill(name, state, checkpoint)
+
+
+def detect_architecture(state_dict: State) -> Architecture:
+    """Tell a checkpoint's architecture from the width of its image encoder.
+
+    Raises
+    ------
+    ModelError
+        When it is not a state of a SAM's, or of none that is known.
+    """
+    patches = state_dict.get(_WIDTH_KEY)
+    if not isinstance(patches, torch.Tensor) or patches.ndim == 0:
+        raise ModelError("it holds no weights of SAM's image encoder", _CHECKPOINT_REMEDY)
+    width = patches.shape[0]
+    if width not in _ARCHITECTURE_OF_WIDTH:
+        raise ModelError(f"its image encoder is {width} wide, as in no SAM", _CHECKPOINT_REMEDY)
+    return _ARCHITECTURE_OF_WIDTH[width]
+
+
+def _build(name: Architecture) -> Any:
+    return import_segment_anything().sam_model_registry[name]()
+
+
+def _random_sam(name: Architecture, seed: int | None) -> LoadedSam:
+    with torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.manual_seed(seed)
+        network = _build(name)
+    info = ModelInfo(f"{name}-random", _state_sha256(network.state_dict()), UNKNOWN_LICENCE, FEATURES)
+    return LoadedSam(network, info)
+
+
+def _state_sha256(state: State) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(key.encode())
+        digest.update(state[key].contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _read_state(checkpoint: Path) -> State:
+    if not checkpoint.is_file():
+        raise ModelError(f"there is no checkpoint {checkpoint}", "check the path")
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever the bytes are, they decide what fails in torch's readers
+        raise ModelError(
+            f"{checkpoint} is not a file of weights, is damaged, or holds code that is not run",
+            "download it again, or save it with torch.save(sam.state_dict(), file)",
+        ) from error
+    if not isinstance(state, Mapping):
+        raise ModelError(f"{checkpoint} holds a {type(state).__name__}, not weights", _CHECKPOINT_REMEDY)
+    return cast(State, state)
+
+
+def _fill(name: Architecture, state: State, checkpoint: Path) -> LoadedSam:
+    try:
+        found = detect_architecture(state)
+    except ModelError as error:
+        raise ModelError(f"{checkpoint}: {error.problem}", error.remedy) from error
+    if found != name:
+        raise ModelError(f"{checkpoint} is a SAM {found}, not {name}", f"choose the model {found}")
+    network = _build(name)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        wanted = network.state_dict()
+        odd = sum(key not in state or state[key].shape != wanted[key].shape for key in wanted)
+        raise ModelError(
+            f"{checkpoint} is not a whole SAM {name}: {odd} of {len(wanted)} tensors are missing or misshapen"
+            f" and {len(state.keys() - wanted.keys())} are unknown",
+            _CHECKPOINT_REMEDY,
+        ) from error
+    return LoadedSam(network, _checkpoint_info(checkpoint))
+
+
+def _checkpoint_info(checkpoint: Path) -> ModelInfo:
+    sha256 = file_sha256(checkpoint)
+    for published in load_registry().values():
+        if published.sha256 == sha256:
+            return ModelInfo(published.name, sha256, published.licence, FEATURES)
+    return ModelInfo(checkpoint.stem, sha256, UNKNOWN_LICENCE, FEATURES)

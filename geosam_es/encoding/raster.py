@@ -1,0 +1,324 @@
+"""From a georeferenced image to tiles: which bands, which pixels have data, whatever library reads the file.
+
+`TiledRaster` decides; a `RasterFile` only fetches pixels.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.geotransform import GeoTransform
+from ..core.radiometry import Stretch
+from ..core.window import Window
+from ..errors import RasterError
+from ..inference.encoder import FILL_RGB, TILE_SIZE
+from ..store.layout import RasterInfo
+from ..store.signature import pixel_fingerprint
+from .raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
+
+__all__ = ["RasterTile", "TiledRaster"]
+
+
+class RasterTile(NamedTuple):
+    """A tile ready for an encoder.
+
+    Attributes
+    ----------
+    image : uint8 (1024, 1024, 3)
+        Padding and pixels without data hold the fill colour.
+    has_data : bool
+        False where no pixel has data, or all have one and the same value: black margins are seldom tagged.
+    """
+
+    image: NDArray[np.uint8]
+    has_data: bool
+
+
+class TiledRaster(ABC):
+    """A georeferenced raster, opened once for each thread that reads it.
+
+    Parameters
+    ----------
+    path : Path
+    bands : sequence of int, optional
+        The bands to show as red, green and blue, counted from 1; one band is repeated. By default those tagged so,
+        or the first three, or the first alone.
+    nodata : float, optional
+        In place of what the file says.
+    crs : str, optional
+        For a file that has none, anything PROJ understands.
+
+    Raises
+    ------
+    RasterError
+        If the file is not there, not a raster, complex, without CRS or georeference, or lacks a band.
+    """
+
+    def __init__(
+        self, path: Path, bands: Sequence[int] | None = None, nodata: float | None = None, crs: str | None = None
+    ) -> None:
+        self.path = path
+        self._local = threading.local()
+        self._virtual: VirtualFile | None = None
+        header = self._file().header
+        self.crs_wkt = header.crs_wkt or self._crs_of_user(crs)
+        self.width = header.width
+        self.height = header.height
+        self.transform = _georeference(path, header)
+        self.palette = header.palette if bands is None else None
+        self.bands = _choose_bands(path, header.bands, bands)
+        band_types = [np.dtype(header.bands[band - 1].dtype) for band in self.bands]
+        self.dtype = np.dtype("uint8") if self.palette is not None else np.result_type(*band_types)
+        self.nodata = header.nodata if nodata is None else nodata
+        self._tag_nodata(header, nodata)
+        self.overviews = () if self._virtual else header.overviews
+        infos = self._file().header.bands
+        self._band_count = len(infos)
+        self._masked_bands = _masked_bands(infos, self.bands)
+        self._alpha_band = _alpha_band(infos, self.bands)
+
+    @abstractmethod
+    def open_file(self, name: str) -> RasterFile:
+        """Open a file for one thread.
+
+        Raises
+        ------
+        OSError
+            If it is no raster.
+        """
+
+    @abstractmethod
+    def parse_crs(self, text: str) -> str:
+        """Return the WKT of a CRS as a user writes it.
+
+        Raises
+        ------
+        ValueError
+            If PROJ does not understand it.
+        """
+
+    def close(self) -> None:
+        """Let go of the file; it is opened again when it is read again."""
+        self._local = threading.local()
+
+    def info(self) -> RasterInfo:
+        """Describe the raster for a store, with its fingerprint."""
+        every = range(1, self._band_count + 1)
+        fingerprint = pixel_fingerprint(
+            self.width,
+            self.height,
+            self._band_count,
+            lambda window: self._read(every, window, (window.height, window.width), average=False),
+        )
+        return RasterInfo(
+            file_name=self.path.name,
+            file_bytes=self.path.stat().st_size,
+            width=self.width,
+            height=self.height,
+            fingerprint=fingerprint,
+            crs_wkt=self.crs_wkt,
+            transform=self.transform,
+        )
+
+    def read_bands(self, window: Window, scale: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Read a window of a level.
+
+        Parameters
+        ----------
+        window : Window
+            In pixels of the level.
+        scale : int
+            Native pixels along the side of a pixel of the level. Overviews are used where the file has them.
+
+        Returns
+        -------
+        bands : (3, h, w)
+            In the raster's own type, or RGB in uint8 for a palette.
+        valid : bool (h, w)
+            False where there is no data: nodata, alpha, mask, NaN.
+
+        Raises
+        ------
+        RasterError
+            If the file is damaged there.
+        """
+        shape = (window.height, window.width)
+        # A level of one row may reach beyond a raster whose height is no multiple of its pixels.
+        native = window.scaled(scale).intersection(Window(0, 0, self.width, self.height))
+        if self.palette is not None:
+            colours = np.moveaxis(self.palette[self._read([1], native, shape, average=False)[0]], -1, 0)
+            pixels, valid = colours[:3], colours[3] > 0
+        else:
+            indexes = sorted(set(self.bands))
+            read = self._read(indexes, native, shape, average=scale > 1)
+            pixels = read[[indexes.index(band) for band in self.bands]]
+            valid = np.ones(shape, dtype=np.bool_)
+        valid &= self._valid(native, shape)
+        if pixels.dtype.kind == "f":
+            valid &= np.isfinite(pixels).all(axis=0)
+        return pixels, valid
+
+    def read_tile(self, window: Window, scale: int, stretch: Stretch) -> RasterTile:
+        """Read a tile as the encoders take it; see `read_bands` for the parameters and errors."""
+        bands, valid = self.read_bands(window, scale)
+        image = stretch.apply(bands, valid, FILL_RGB)
+        if image.shape[:2] != (TILE_SIZE, TILE_SIZE):
+            seen, image = image, np.empty((TILE_SIZE, TILE_SIZE, 3), dtype=np.uint8)
+            image[:] = FILL_RGB
+            image[: window.height, : window.width] = seen
+        return RasterTile(image, _shows_something(bands, valid))
+
+    def _file(self) -> RasterFile:
+        """Return this thread's handle: GDAL's may not be shared."""
+        if not hasattr(self._local, "file"):
+            if not self.path.is_file():
+                raise RasterError("{path} is not there", "check the path", path=self.path)
+            try:
+                file = self.open_file(self._virtual.name if self._virtual else str(self.path))
+            except OSError as error:
+                raise RasterError(
+                    "{path} is not a raster that GDAL can read", "check the file, or copy it again", path=self.path
+                ) from error
+            if not file.header.bands:
+                raise RasterError("{path} has no bands of its own", "choose one of its subdatasets", path=self.path)
+            self._local.file = file
+        found: RasterFile = self._local.file
+        return found
+
+    def _crs_of_user(self, crs: str | None) -> str:
+        if crs is None:
+            raise RasterError(
+                "{path} has no coordinate reference system", "name it with --crs EPSG:25830 or the like", path=self.path
+            )
+        try:
+            return self.parse_crs(crs)
+        except ValueError:
+            raise RasterError(
+                "--crs {crs} is not a coordinate reference system", "use a code as EPSG:25830", crs=crs
+            ) from None
+
+    def _tag_nodata(self, header: RasterHeader, nodata: float | None) -> None:
+        """Let GDAL know a nodata value that the file does not tell, by a virtual raster in memory around it.
+
+        Only GDAL can leave nodata out when it averages pixels for a coarser level. NaN needs it as much. The price is
+        that GDAL averages native pixels then, also where the file has overviews.
+        """
+        if nodata is None:
+            if self.dtype.kind != "f" or "all_valid" not in header.bands[self.bands[0] - 1].masks:
+                return
+            nodata = float("nan")
+        elif self.dtype.kind != "f" and not _is_in_range(nodata, self.dtype):
+            raise RasterError(
+                "--nodata {nodata:g} cannot be in {path}, which is {dtype}",
+                "correct it",
+                nodata=nodata,
+                path=self.path,
+                dtype=self.dtype,
+            )
+        self._virtual = self._file().with_nodata(nodata)
+        self._local = threading.local()
+
+    def _read(self, bands: Sequence[int], native: Window, shape: tuple[int, int], *, average: bool) -> NDArray[Any]:
+        try:
+            return self._file().read(bands, native, shape, average)
+        except (OSError, MemoryError) as error:
+            raise self._damaged(native) from error
+
+    def _valid(self, native: Window, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """Tell where any of the bands has data; a coarse pixel has where any native one under it does."""
+        valid = np.ones(shape, dtype=np.bool_)
+        if self._masked_bands:
+            try:
+                masks = self._file().read_masks(self._masked_bands, native, shape)
+            except (OSError, MemoryError) as error:
+                raise self._damaged(native) from error
+            valid &= (masks > 0).any(axis=0)
+        if self._alpha_band is not None:
+            valid &= self._read([self._alpha_band], native, shape, average=True)[0] > 0
+        return valid
+
+    def _damaged(self, native: Window) -> RasterError:
+        return RasterError(
+            "{path} is truncated or damaged: its pixels at {col},{row} cannot be read",
+            "copy or download it again",
+            path=self.path,
+            col=native.col_off,
+            row=native.row_off,
+        )
+
+
+def _shows_something(bands: NDArray[Any], valid: NDArray[np.bool_]) -> bool:
+    """Tell whether pixels with data have more than one value."""
+    if valid.all():
+        return bool(bands.size) and bool(bands.min() != bands.max())
+    first = int(valid.argmax())
+    return bool(valid.flat[first]) and bool(((bands != bands[0].flat[first]) & valid).any())
+
+
+def _georeference(path: Path, header: RasterHeader) -> GeoTransform:
+    if header.transform is None or header.transform.determinant == 0:
+        raise RasterError(
+            "{path} has no geotransform, so its pixels have no place on the map",
+            "warp it by its control points with gdalwarp" if header.has_control_points else "georeference it in QGIS",
+            path=path,
+        )
+    return header.transform
+
+
+def _is_in_range(value: float, dtype: np.dtype[Any]) -> bool:
+    limits = np.iinfo(dtype)
+    return limits.min <= value <= limits.max and float(value).is_integer()
+
+
+def _alpha_band(infos: Sequence[BandInfo], bands: Sequence[int]) -> int | None:
+    """Return the band of transparency that is not in GDAL's masks, because a nodata value hides it."""
+    is_hidden = any("nodata" in infos[band - 1].masks for band in bands)
+    found = [index for index, info in enumerate(infos, start=1) if info.colour == "alpha"]
+    return found[0] if found and is_hidden else None
+
+
+def _masked_bands(infos: Sequence[BandInfo], bands: Sequence[int]) -> list[int]:
+    """Return the bands whose masks tell where there is data: one where all share it, none where all is valid."""
+    flags = {band: infos[band - 1].masks for band in sorted(set(bands))}
+    shared = [band for band in flags if "per_dataset" in flags[band]]
+    own = [band for band in flags if "all_valid" not in flags[band]]
+    return shared[:1] or (own if len(own) == len(flags) else [])
+
+
+def _choose_bands(path: Path, infos: Sequence[BandInfo], bands: Sequence[int] | None) -> tuple[int, int, int]:
+    if bands is None:
+        bands = _default_bands(infos)
+    if len(bands) == 1:
+        bands = [bands[0]] * 3
+    if len(bands) != 3:
+        raise RasterError("--bands needs one band or three, not {count}", "write it as 4,1,2", count=len(bands))
+    missing = [band for band in bands if not 1 <= band <= len(infos)]
+    if missing:
+        raise RasterError(
+            "{path} has {count} band(s), and no band {band}",
+            "correct --bands",
+            path=path,
+            count=len(infos),
+            band=missing[0],
+        )
+    if any(np.dtype(infos[band - 1].dtype).kind == "c" for band in bands):
+        raise RasterError(
+            "{path} has complex values, which are no image", "compute an amplitude image first", path=path
+        )
+    return bands[0], bands[1], bands[2]
+
+
+def _default_bands(infos: Sequence[BandInfo]) -> list[int]:
+    colours = [info.colour for info in infos]
+    wanted = ["red", "green", "blue"]
+    if all(colour in colours for colour in wanted):
+        return [colours.index(colour) + 1 for colour in wanted]
+    data = [index + 1 for index, colour in enumerate(colours) if colour != "alpha"]
+    return data[:3] if len(data) >= 3 else data[:1]

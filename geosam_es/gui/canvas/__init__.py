@@ -1,0 +1,1 @@
+"""The map canvas: the tool, the object being drawn, and what is shown over the map."""

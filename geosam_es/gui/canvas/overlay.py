@@ -1,0 +1,197 @@
+"""What is drawn over the map: prompts, the proposal and what it is compared with, a preview, and the store's tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import shapely
+from qgis.core import QgsCoordinateReferenceSystem, QgsGeometry, QgsWkbTypes
+from qgis.gui import QgsMapCanvas, QgsRubberBand
+from qgis.PyQt.QtCore import Qt
+from qgis.PyQt.QtGui import QColor
+
+from ...core.geotransform import GeoTransform
+from ...core.prompts import Bounds, Prompts
+from ...inference.session import Result
+from ...qgis_support.crs import to_qgs
+from ..stores.open_store import OpenStore
+
+__all__ = ["Overlay", "bounds_polygon"]
+
+_POLYGON = QgsWkbTypes.GeometryType.PolygonGeometry
+_POINT = QgsWkbTypes.GeometryType.PointGeometry
+_HALO = QColor(255, 255, 255, 200)
+_NO_HALO = QColor(0, 0, 0, 0)
+_POSITIVE = QColor("#12b24a")
+_NEGATIVE = QColor("#e02424")
+_BOX = QColor("#ffffff")
+_FOOTPRINT = QColor("#2b6cb0")
+_MISSING = QColor("#c05621")
+_PREVIEW_FACTOR = 0.4
+_COMPARED = (QColor("#ff1fc7"), QColor("#00d5ff"))
+_DIFFERENCE_OPACITY = 0.5
+_LEAST_HUE_DISTANCE = 60
+
+
+class Overlay:
+    """The plugin's items on a canvas. Geometries are kept in the raster's CRS and follow the canvas's.
+
+    Parameters
+    ----------
+    canvas : QgsMapCanvas
+    """
+
+    def __init__(self, canvas: QgsMapCanvas) -> None:
+        self._canvas = canvas
+        self._colour = QColor("#ffd400")
+        self._opacity = 0.35
+        self._crs = QgsCoordinateReferenceSystem()
+        self._tiles = {
+            "encoded": self._band(_POLYGON, _FOOTPRINT, 2, Qt.PenStyle.DotLine, _NO_HALO),
+            "missing": self._band(_POLYGON, _MISSING, 2, Qt.PenStyle.DotLine, _NO_HALO),
+        }
+        self._footprint = self._band(_POLYGON, _FOOTPRINT, 2, Qt.PenStyle.DashLine)
+        self._preview = self._band(_POLYGON, self._colour, 1, Qt.PenStyle.DashLine)
+        self._proposal = self._band(_POLYGON, self._colour, 2)
+        self._difference = self._band(_POLYGON, _NO_HALO, 0, Qt.PenStyle.NoPen, _NO_HALO)
+        # Dashed and without a halo, so that the polygon's own outline shows through where the two are one.
+        self._compared = self._band(_POLYGON, self._colour, 2, Qt.PenStyle.DashLine, _NO_HALO)
+        self._box = self._band(_POLYGON, _BOX, 1, Qt.PenStyle.DashLine, QColor(0, 0, 0, 160))
+        self._positive = self._markers(_POSITIVE, QgsRubberBand.IconType.ICON_CIRCLE)
+        self._negative = self._markers(_NEGATIVE, QgsRubberBand.IconType.ICON_X)
+        self._shown: dict[int, QgsGeometry] = {}
+        self._canvas.destinationCrsChanged.connect(self._show_again)
+        self.set_colour(self._colour)
+
+    def remove(self) -> None:
+        """Take everything off the canvas for good."""
+        self._canvas.destinationCrsChanged.disconnect(self._show_again)
+        for band in self._bands():
+            self._canvas.scene().removeItem(band)
+
+    def set_colour(self, colour: QColor, opacity: float | None = None) -> None:
+        """Paint polygons in a colour, that of their class; the opacity, 0 to 1, is that of the inside."""
+        self._colour = colour
+        self._opacity = self._opacity if opacity is None else opacity
+        for band, factor in ((self._proposal, 1.0), (self._preview, _PREVIEW_FACTOR)):
+            fill = QColor(colour)
+            fill.setAlphaF(self._opacity * factor)
+            band.setFillColor(fill)
+            band.setStrokeColor(colour)
+            band.update()
+        compared = self.compared_colour
+        self._compared.setStrokeColor(compared)
+        self._compared.update()
+        compared.setAlphaF(_DIFFERENCE_OPACITY)
+        self._difference.setFillColor(compared)
+        self._difference.update()
+
+    @property
+    def colour(self) -> QColor:
+        """The colour of the polygon being drawn."""
+        return self._colour
+
+    @property
+    def compared_colour(self) -> QColor:
+        """The colour of the outline it is compared with: one that no landscape has, unless the polygon has it."""
+        first, other = _COMPARED
+        return QColor(first if _hue_distance(first, self._colour) >= _LEAST_HUE_DISTANCE else other)
+
+    def set_crs(self, crs: QgsCoordinateReferenceSystem) -> None:
+        """Take what is shown from now on for coordinates in this CRS."""
+        self._crs = crs
+
+    def show_drawing(self, prompts: Prompts, result: Result | None) -> None:
+        """Show prompts and the polygon they gave."""
+        self._set(self._proposal, to_qgs(result.geometry) if result else QgsGeometry())
+        for band, positive in ((self._positive, True), (self._negative, False)):
+            places = [(point.x, point.y) for point in prompts.points if point.positive is positive]
+            self._set(band, to_qgs(shapely.MultiPoint(places)) if places else QgsGeometry())
+        self._set(self._box, to_qgs(shapely.box(*prompts.box)) if prompts.box else QgsGeometry())
+
+    def show_preview(self, result: Result | None) -> None:
+        """Show, more lightly, what a click would give."""
+        self._set(self._preview, to_qgs(result.geometry) if result else QgsGeometry())
+
+    def show_compared(self, outline: shapely.Geometry | None, difference: shapely.Geometry | None) -> None:
+        """Show the answer of another decoder as an outline, and filled where the two differ."""
+        for band, geometry in ((self._compared, outline), (self._difference, difference)):
+            self._set(band, to_qgs(geometry) if geometry is not None else QgsGeometry())
+
+    def show_footprint(self, store: OpenStore | None) -> None:
+        """Show how far a store reaches."""
+        polygons = []
+        if store is not None:
+            raster = store.metadata.raster
+            polygons = [bounds_polygon(Bounds(0, 0, raster.width, raster.height), raster.transform)]
+        self._set(self._footprint, _joined(polygons))
+
+    def show_tiles(self, encoded: Sequence[shapely.Polygon], missing: Sequence[shapely.Polygon]) -> None:
+        """Show tiles that have an embedding, and tiles that have none."""
+        self._set(self._tiles["encoded"], _joined(encoded))
+        self._set(self._tiles["missing"], _joined(missing))
+
+    @property
+    def bands(self) -> dict[str, QgsRubberBand]:
+        """The items by name."""
+        return {
+            "proposal": self._proposal,
+            "difference": self._difference,
+            "compared": self._compared,
+            "preview": self._preview,
+            "positive": self._positive,
+            "negative": self._negative,
+            "box": self._box,
+            "footprint": self._footprint,
+            **self._tiles,
+        }
+
+    def _bands(self) -> list[QgsRubberBand]:
+        return list(self.bands.values())
+
+    def _band(
+        self, kind: Any, colour: QColor, width: int, style: Any = Qt.PenStyle.SolidLine, halo: QColor = _HALO
+    ) -> QgsRubberBand:
+        band = QgsRubberBand(self._canvas, kind)
+        band.setStrokeColor(colour)
+        band.setSecondaryStrokeColor(halo)
+        band.setFillColor(QColor(0, 0, 0, 0))
+        band.setWidth(width)
+        band.setLineStyle(style)
+        return band
+
+    def _markers(self, colour: QColor, icon: Any) -> QgsRubberBand:
+        band = self._band(_POINT, colour, 3)
+        band.setIcon(icon)
+        band.setIconSize(11)
+        return band
+
+    def _set(self, band: QgsRubberBand, geometry: QgsGeometry) -> None:
+        self._shown[id(band)] = geometry
+        if geometry.isEmpty():
+            # reset() would make a polygon of the markers' band, did it not say what it is for.
+            band.reset(_POINT if band in (self._positive, self._negative) else _POLYGON)
+        else:
+            band.setToGeometry(geometry, self._crs)
+
+    def _show_again(self) -> None:
+        for band in self._bands():
+            self._set(band, self._shown.get(id(band), QgsGeometry()))
+
+
+def bounds_polygon(bounds: Bounds, transform: GeoTransform) -> shapely.Polygon:
+    """Return a rectangle of pixels on the map, where it may be turned."""
+    return transform.apply_geometry(shapely.box(*bounds))
+
+
+def _hue_distance(first: QColor, second: QColor) -> int:
+    """Return the angle between two hues, 0 to 180; greys, which have none, are far from all."""
+    if second.hue() < 0:
+        return 180
+    angle = abs(int(first.hue()) - int(second.hue()))
+    return min(angle, 360 - angle)
+
+
+def _joined(polygons: Sequence[shapely.Polygon]) -> QgsGeometry:
+    return to_qgs(shapely.MultiPolygon(list(polygons))) if polygons else QgsGeometry()

@@ -1,0 +1,106 @@
+"""Where the canvas looks, in terms of a store: its CRS, its pixels, its levels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from qgis.core import QgsCoordinateTransform, QgsCsException, QgsMapSettings, QgsPointXY, QgsProject
+
+from ...core.geotransform import GeoTransform
+from ...core.prompts import Bounds
+from ...qgis_support.crs import transform
+from ..stores.open_store import OpenStore
+
+__all__ = ["Sight", "View"]
+
+_PLACES_PER_SIDE = 3
+_LEVEL_TOLERANCE = 1e-6
+"""So that a map at exactly twice the pixel size is not taken for a little less."""
+
+
+class Sight(NamedTuple):
+    """What is in view, in the raster's CRS.
+
+    Attributes
+    ----------
+    corners : list of (x, y)
+        Of the canvas, which may be rotated.
+    places : list of (x, y)
+        Spread evenly over it, the one in the middle first.
+    level : int
+        The level that answers at this scale.
+    """
+
+    corners: list[tuple[float, float]]
+    places: list[tuple[float, float]]
+    level: int
+
+
+class View:
+    """A canvas, seen from a store.
+
+    Parameters
+    ----------
+    map_settings : callable
+        Returns the canvas's QgsMapSettings.
+
+    Notes
+    -----
+    Methods raise QgsCsException for a place that does not exist in the other CRS.
+    """
+
+    def __init__(self, map_settings: Callable[[], QgsMapSettings]) -> None:
+        self._map_settings = map_settings
+
+    def to_raster(self, store: OpenStore, points: Sequence[QgsPointXY]) -> list[tuple[float, float]]:
+        """Return points of the canvas in the raster's CRS."""
+        transformation = self._transform(store)
+        moved = [transformation.transform(point) for point in points]
+        return [(point.x(), point.y()) for point in moved]
+
+    def from_raster(self, store: OpenStore, x: float, y: float) -> QgsPointXY:
+        """Return a place in the raster's CRS on the canvas."""
+        back = transform(store.crs, self._map_settings().destinationCrs(), QgsProject.instance())
+        return back.transform(QgsPointXY(x, y))
+
+    def level(self, store: OpenStore, point: QgsPointXY) -> int:
+        """Return the coarsest level whose pixels are not larger than the screen's at a point of the canvas."""
+        step = self._map_settings().mapUnitsPerPixel()
+        neighbours = [point, QgsPointXY(point.x() + step, point.y()), QgsPointXY(point.x(), point.y() + step)]
+        (x, y), (right_x, right_y), (up_x, up_y) = self.to_raster(store, neighbours)
+        screen_pixel = GeoTransform(right_x - x, up_x - x, x, right_y - y, up_y - y, y).pixel_size
+        if not math.isfinite(screen_pixel) or screen_pixel == 0.0:
+            return 0
+        ratio = screen_pixel / store.metadata.raster.transform.pixel_size
+        level = math.floor(math.log2(ratio) + _LEVEL_TOLERANCE)
+        return max(0, min(level, store.metadata.levels - 1))
+
+    def level_around(self, store: OpenStore, bounds: Bounds) -> int:
+        """Return the level for the middle of a rectangle in the raster's CRS, 0 where the map cannot show it."""
+        middle = (bounds.min_x + bounds.max_x) / 2, (bounds.min_y + bounds.max_y) / 2
+        try:
+            return self.level(store, self.from_raster(store, *middle))
+        except QgsCsException:
+            return 0
+
+    def sight(self, store: OpenStore) -> Sight:
+        """Return what is in view."""
+        polygon = list(self._map_settings().visiblePolygon())
+        corner, right, opposite, down = (QgsPointXY(point.x(), point.y()) for point in polygon[:4])
+
+        def at(u: float, v: float) -> QgsPointXY:
+            return QgsPointXY(
+                corner.x() + u * (right.x() - corner.x()) + v * (down.x() - corner.x()),
+                corner.y() + u * (right.y() - corner.y()) + v * (down.y() - corner.y()),
+            )
+
+        steps = [(2 * index + 1) / (2 * _PLACES_PER_SIDE) for index in range(_PLACES_PER_SIDE)]
+        spread = sorted(((u, v) for u in steps for v in steps), key=lambda uv: abs(uv[0] - 0.5) + abs(uv[1] - 0.5))
+        places = self.to_raster(store, [at(u, v) for u, v in spread])
+        corners = self.to_raster(store, [corner, right, opposite, down])
+        return Sight(corners, places, self.level(store, at(0.5, 0.5)))
+
+    def _transform(self, store: OpenStore) -> QgsCoordinateTransform:
+        return transform(self._map_settings().destinationCrs(), store.crs, QgsProject.instance())

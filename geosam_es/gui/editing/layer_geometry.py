@@ -1,0 +1,183 @@
+"""A polygon made fit for a layer: its CRS, the options of the user, its geometry type. Nothing is written here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Union
+
+import shapely
+from qgis.core import (
+    QgsCoordinateReferenceSystem,
+    QgsFeatureRequest,
+    QgsGeometry,
+    QgsRectangle,
+    QgsUnitTypes,
+    QgsVectorLayer,
+)
+from qgis.PyQt.QtCore import QLocale
+from shapely.affinity import scale
+
+from ...core.orthogonal import square_angles
+from ...core.partition import snap_to_neighbours, trim_neighbours
+from ...core.topology import merge, polygon_parts
+from ...errors import EditError
+from ...qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform, transform_geometry
+from ...qgis_support.messages import tr
+
+__all__ = ["AcceptOptions", "fit_to_layer", "layer_geometries"]
+
+Outline = Union[shapely.Polygon, shapely.MultiPolygon]
+
+_WALL_DISPLACEMENT_M = 3.0
+"""Largest distance by which a wall moves to meet others at right angles."""
+
+_DEGREE_M = 111_320.0
+
+
+@dataclass(frozen=True)
+class AcceptOptions:
+    """What happens to a polygon on its way into a layer.
+
+    Attributes
+    ----------
+    min_area_m2 : float
+        Smaller parts are left out, and a polygon of which nothing is left is refused. On the ellipsoid.
+    fill_holes_m2 : float
+        Smaller holes are filled. On the ellipsoid.
+    right_angles : bool
+        Whether walls are made to meet at right angles, where the outline is nearly so.
+    trim_overlaps : bool
+        Whether what other polygons of the layer cover is left out.
+    snap_tolerance : float
+        Up to this distance, in units of the layer, the outline is drawn to the borders of other polygons of the layer;
+        0 for not at all.
+    open_form : bool
+        Whether the attribute form is opened.
+    provenance_table : bool
+        Whether a GeoPackage gets a table for the provenance where the layer has no fields for it.
+    """
+
+    min_area_m2: float = 0.0
+    fill_holes_m2: float = 0.0
+    right_angles: bool = False
+    trim_overlaps: bool = False
+    snap_tolerance: float = 0.0
+    open_form: bool = False
+    provenance_table: bool = False
+
+
+def fit_to_layer(
+    layer: QgsVectorLayer,
+    geometry: QgsGeometry,
+    crs: QgsCoordinateReferenceSystem,
+    options: AcceptOptions,
+    skip: int | None = None,
+) -> Outline:
+    """Bring a polygon to a layer's CRS, and make it what the options ask for.
+
+    Parameters
+    ----------
+    layer : QgsVectorLayer
+    geometry : QgsGeometry
+    crs : QgsCoordinateReferenceSystem
+        Of the geometry.
+    options : AcceptOptions
+    skip : int, optional
+        Id of the feature that the polygon is for: no neighbour of itself.
+
+    Returns
+    -------
+    Polygon or MultiPolygon
+        Valid and not empty, in the layer's CRS.
+
+    Raises
+    ------
+    EditError
+        If nothing is left that the layer could take.
+    """
+    if not crs.isValid():
+        raise EditError(tr("The raster has no CRS"), tr("set it in the properties of its layer"))
+    outline = _valid(from_qgs(geometry))
+    if outline.is_empty:
+        raise EditError(tr("There is no polygon to add"), tr("click an object first"))
+    if options.right_angles:
+        outline = _square(outline, crs)
+    outline = _valid(from_qgs(transform_geometry(to_qgs(outline), transform(crs, layer.crs()))))
+    meter = EllipsoidArea(layer.crs())
+    if options.fill_holes_m2 > 0:
+        outline = _fill_holes(outline, options.fill_holes_m2, meter)
+    # What is too small is refused as such, and not as covered by others.
+    outline = _large_parts(outline, options.min_area_m2, meter)
+    if options.trim_overlaps or options.snap_tolerance > 0:
+        beside = _beside_neighbours(layer, outline, options, skip)
+        outline = _large_parts(beside, options.min_area_m2, meter)
+    return outline
+
+
+def _square(outline: Outline, crs: QgsCoordinateReferenceSystem) -> Outline:
+    """Give buildings right angles in a plane in which these are true."""
+    if not crs.isGeographic():
+        metres = QgsUnitTypes.fromUnitToUnitFactor(crs.mapUnits(), QgsUnitTypes.DistanceMeters)
+        return square_angles(outline, _WALL_DISPLACEMENT_M / metres)
+    middle = outline.envelope.centroid
+    north = _DEGREE_M
+    east = north * max(math.cos(math.radians(middle.y)), 1e-6)
+    squared = square_angles(scale(outline, east, north, origin=middle), _WALL_DISPLACEMENT_M)
+    return scale(squared, 1 / east, 1 / north, origin=middle)
+
+
+def _beside_neighbours(layer: QgsVectorLayer, outline: Outline, options: AcceptOptions, skip: int | None) -> Outline:
+    neighbours = list(_neighbours(layer, outline, options.snap_tolerance, skip))
+    if options.trim_overlaps:
+        outline = trim_neighbours(outline, neighbours)
+        if outline.is_empty:
+            problem = tr("Other polygons of {name} cover all of it").format(name=layer.name())
+            raise EditError(problem, tr("let overlaps be, or refine the other polygons"))
+    return snap_to_neighbours(outline, neighbours, options.snap_tolerance) if options.snap_tolerance > 0 else outline
+
+
+def _neighbours(layer: QgsVectorLayer, outline: Outline, reach: float, skip: int | None) -> Iterator[shapely.Geometry]:
+    """Yield the polygons around an outline, those not yet saved included."""
+    rectangle = QgsRectangle(*outline.bounds).buffered(reach)
+    request = QgsFeatureRequest().setFilterRect(rectangle).setSubsetOfAttributes([])
+    for feature in layer.getFeatures(request):
+        if feature.id() != skip and feature.hasGeometry():
+            yield from_qgs(feature.geometry())
+
+
+def _valid(geometry: shapely.Geometry) -> Outline:
+    return merge(polygon_parts(shapely.make_valid(geometry)))
+
+
+def _fill_holes(outline: Outline, limit: float, meter: EllipsoidArea) -> Outline:
+    filled = []
+    for part in polygon_parts(outline):
+        kept = [ring for ring in part.interiors if meter.area_m2(to_qgs(shapely.Polygon(ring))) >= limit]
+        filled.append(shapely.Polygon(part.exterior, kept))
+    return merge(filled)
+
+
+def _large_parts(outline: Outline, limit: float, meter: EllipsoidArea) -> Outline:
+    areas = [(meter.area_m2(to_qgs(part)), part) for part in polygon_parts(outline)]
+    kept = merge(part for area, part in areas if area >= limit)
+    if kept.is_empty:
+        largest = max((area for area, _ in areas), default=0.0)
+        problem = tr("The polygon covers {area} m², less than the minimum of {limit} m²")
+        raise EditError(problem.format(area=_number(largest), limit=_number(limit)), tr("lower the minimum area"))
+    return kept
+
+
+def _number(value: float) -> str:
+    kind, digits = ("f", 0) if value >= 10 else ("g", 2)
+    return str(QLocale().toString(float(value), kind, digits))
+
+
+def layer_geometries(layer: QgsVectorLayer, outline: Outline) -> list[QgsGeometry]:
+    """Return a polygon as geometries of the layer's type, Z and M included.
+
+    A multipolygon gives one geometry, and several, the largest first, for a layer of single polygons.
+    """
+    parts = sorted(to_qgs(outline).coerceToType(layer.wkbType()), key=lambda geometry: geometry.area(), reverse=True)
+    return [QgsGeometry(part) for part in parts]

@@ -1,0 +1,110 @@
+"""The layer that polygons go to, with its classes and its own undo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsVectorLayer
+from qgis.PyQt import sip
+from qgis.PyQt.QtCore import QObject, pyqtSignal
+
+from ...errors import GeoSamError
+from ...qgis_support.classes import ClassList, classes_of_layer, read_class_csv
+from ..panel.dock import SegmentDock
+from .edits import create_target_layer
+
+__all__ = ["Target"]
+
+
+class Target(QObject):
+    """Follows the layer chosen in the panel.
+
+    Parameters
+    ----------
+    dock : SegmentDock
+    parent : QObject, optional
+
+    Signals
+    -------
+    undo_changed
+        There is more or less to undo in the layer.
+    failed : GeoSamError
+    """
+
+    undo_changed = pyqtSignal()
+    failed = pyqtSignal(object)
+
+    def __init__(self, dock: SegmentDock, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._dock = dock
+        self._layer: QgsVectorLayer | None = None
+        self._csv_classes: ClassList | None = None
+        dock.layer_chosen.connect(self._follow)
+        dock.class_box.csv_chosen.connect(self._read_csv)
+        self._follow(dock.layer)
+
+    def release(self) -> None:
+        """Let go of the layer."""
+        self._watch(None)
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is an edit to take back."""
+        return self._layer is not None and self._layer.isEditable() and self._layer.undoStack().canUndo()
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is an edit to bring back."""
+        return self._layer is not None and self._layer.isEditable() and self._layer.undoStack().canRedo()
+
+    def undo(self) -> None:
+        """Take the last edit of the layer back."""
+        if self._layer is not None and self.can_undo:
+            self._layer.undoStack().undo()
+            self._layer.triggerRepaint()
+
+    def redo(self) -> None:
+        """Bring the edit taken back last back."""
+        if self._layer is not None and self.can_redo:
+            self._layer.undoStack().redo()
+            self._layer.triggerRepaint()
+
+    def make(self, path: Path, crs: QgsCoordinateReferenceSystem) -> None:
+        """Make a new layer with the classes that are shown, and choose it."""
+        try:
+            layer = create_target_layer(path, crs, classes=self._dock.class_box.classes)
+        except GeoSamError as error:
+            self.failed.emit(error)
+            return
+        QgsProject.instance().addMapLayer(layer)
+        self._dock.layers.setLayer(layer)
+
+    def _follow(self, layer: QgsVectorLayer | None) -> None:
+        self._watch(layer)
+        self._dock.class_box.set_layer(layer)
+        self._show_classes()
+        self.undo_changed.emit()
+
+    def _watch(self, layer: QgsVectorLayer | None) -> None:
+        if self._layer is not None and not sip.isdeleted(self._layer):
+            self._layer.styleChanged.disconnect(self._show_classes)
+            self._layer.undoStack().indexChanged.disconnect(self._on_undo_stack)
+        self._layer = layer
+        if layer is not None:
+            layer.styleChanged.connect(self._show_classes)
+            layer.undoStack().indexChanged.connect(self._on_undo_stack)
+
+    def _on_undo_stack(self, _index: int) -> None:
+        self.undo_changed.emit()
+
+    def _show_classes(self) -> None:
+        own = classes_of_layer(self._layer) if self._layer is not None else None
+        self._dock.class_box.set_classes(own or self._csv_classes)
+
+    def _read_csv(self, path: str) -> None:
+        try:
+            self._csv_classes = read_class_csv(Path(path))
+        except GeoSamError as error:
+            self.failed.emit(error)
+            return
+        self._dock.class_box.set_classes(self._csv_classes)

@@ -1,0 +1,133 @@
+"""New layers for the polygons: a GeoPackage or a Shapefile with fields for class and provenance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from osgeo import ogr, osr
+from qgis.core import QgsCoordinateReferenceSystem, QgsVectorLayer
+
+from ...errors import EditError
+from ...qgis_support.classes import ClassList, apply_classes
+from ...qgis_support.messages import tr
+
+__all__ = ["CLASS_FIELD", "create_target_layer"]
+
+CLASS_FIELD = "class"
+_TEXT_WIDTH = 254
+"""The longest text that a Shapefile holds."""
+
+_DRIVERS = {".gpkg": "GPKG", ".shp": "ESRI Shapefile"}
+
+
+def create_target_layer(
+    path: Path,
+    crs: QgsCoordinateReferenceSystem,
+    class_field: str = CLASS_FIELD,
+    provenance: bool = True,
+    classes: ClassList | None = None,
+) -> QgsVectorLayer:
+    """Make a file with an empty layer of multipolygons.
+
+    Parameters
+    ----------
+    path : Path
+        Ends with ``.gpkg`` or ``.shp``. In a GeoPackage that exists another layer is made. Nothing is overwritten.
+    crs : QgsCoordinateReferenceSystem
+    class_field : str
+        Name of the field for the class; at most 10 characters in a Shapefile.
+    provenance : bool
+        Whether it gets fields for model, score, prompts, raster and time.
+    classes : ClassList, optional
+        The field's value map, and the style of the layer.
+
+    Returns
+    -------
+    QgsVectorLayer
+        Not yet in any project.
+
+    Raises
+    ------
+    EditError
+        If the file cannot be made.
+    """
+    driver_name = _DRIVERS.get(path.suffix.lower())
+    if driver_name is None:
+        problem = tr("{path} is neither a GeoPackage nor a Shapefile").format(path=path)
+        raise EditError(problem, tr("let its name end with .gpkg or .shp"))
+    if not crs.isValid():
+        raise EditError(tr("A new layer needs a CRS"), tr("set that of the raster in the properties of its layer"))
+    name = path.stem
+    try:
+        dataset = _dataset(path, driver_name, name)
+        _make_layer(dataset, path, name, crs, class_field, provenance)
+    except RuntimeError as error:
+        # Where another plugin made GDAL raise; otherwise it returns nothing.
+        raise _failed(path) from error
+    # GDAL writes the file on closing it.
+    del dataset
+    layer = QgsVectorLayer(f"{path}|layername={name}", name, "ogr")
+    if not layer.isValid():
+        raise _failed(path)
+    if classes is not None:
+        apply_classes(layer, class_field, classes)
+    return layer
+
+
+def _dataset(path: Path, driver_name: str, name: str) -> ogr.DataSource:
+    exists = EditError(
+        tr("{path} already has a layer {name}").format(path=path, name=name), tr("choose another name for the new one")
+    )
+    if not path.exists():
+        dataset = ogr.GetDriverByName(driver_name).CreateDataSource(str(path))
+    elif driver_name == "GPKG":
+        dataset = ogr.Open(str(path), 1)
+        if dataset is not None and dataset.GetLayerByName(name) is not None:
+            raise exists
+    else:
+        raise exists
+    if dataset is None:
+        raise _failed(path)
+    return dataset
+
+
+def _make_layer(
+    dataset: ogr.DataSource,
+    path: Path,
+    name: str,
+    crs: QgsCoordinateReferenceSystem,
+    class_field: str,
+    provenance: bool,
+) -> None:
+    reference = osr.SpatialReference()
+    if reference.SetFromUserInput(crs.authid() or crs.toWkt()) != 0:
+        reference.ImportFromWkt(crs.toWkt())
+    shapefile = path.suffix.lower() == ".shp"
+    options = ["ENCODING=UTF-8"] if shapefile else []
+    layer = dataset.CreateLayer(name, reference, ogr.wkbMultiPolygon, options)
+    if layer is None:
+        raise _failed(path)
+    for field_name, kind in _fields(class_field, provenance):
+        field = ogr.FieldDefn(field_name, kind)
+        if shapefile and kind == ogr.OFTString:
+            field.SetWidth(_TEXT_WIDTH)
+        if layer.CreateField(field) != 0:
+            raise _failed(path)
+
+
+def _fields(class_field: str, provenance: bool) -> list[tuple[str, int]]:
+    fields = [(class_field, ogr.OFTString)]
+    if provenance:
+        fields += [
+            ("model", ogr.OFTString),
+            ("score", ogr.OFTReal),
+            ("prompts", ogr.OFTString),
+            ("raster", ogr.OFTString),
+            ("created", ogr.OFTString),
+        ]
+    return fields
+
+
+def _failed(path: Path) -> EditError:
+    problem = tr("{path} cannot be written").format(path=path)
+    return EditError(problem, tr("check the folder, its permissions and the space on the disk"))

@@ -1,0 +1,1 @@
+"""The panel, its actions and the options page."""

@@ -1,0 +1,167 @@
+"""The classes, as a part of the panel: the field they go to, the list, and the one chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from qgis.core import QgsVectorLayer
+from qgis.gui import QgsFieldComboBox
+from qgis.PyQt.QtCore import Qt, pyqtSignal
+from qgis.PyQt.QtGui import QColor, QIcon, QPixmap
+from qgis.PyQt.QtWidgets import (
+    QAbstractItemView,
+    QFileDialog,
+    QGroupBox,
+    QHBoxLayout,
+    QLineEdit,
+    QListWidget,
+    QListWidgetItem,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ...qgis_support.messages import tr
+from .actions import CLASS_KEYS
+
+if TYPE_CHECKING:
+    from ...qgis_support.classes import ClassItem, ClassList
+
+__all__ = ["ClassBox"]
+
+_SWATCH_PIXELS = 14
+_MOST_ROWS = 9
+_PALETTE = (
+    "#4daf4a",
+    "#e41a1c",
+    "#377eb8",
+    "#ff7f00",
+    "#984ea3",
+    "#ffd92f",
+    "#a65628",
+    "#f781bf",
+    "#66c2a5",
+    "#999999",
+)
+
+
+class ClassBox(QGroupBox):
+    """Shows a list of classes, of which one stays chosen from polygon to polygon.
+
+    Attributes
+    ----------
+    classes : ClassList, optional
+        Those shown.
+
+    Signals
+    -------
+    colour_changed : QColor or None
+        Of the class chosen.
+    csv_chosen : str
+        Path of a list of classes.
+    """
+
+    colour_changed = pyqtSignal(object)
+    csv_chosen = pyqtSignal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(tr("Class"), parent)
+        self._items: tuple[ClassItem, ...] = ()
+        self.classes: ClassList | None = None
+        self._field = QgsFieldComboBox()
+        self._field.setAllowEmptyFieldName(True)
+        self._field.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._field.setToolTip(tr("The field that the class is written to"))
+        csv = QToolButton()
+        csv.setText("CSV…")
+        csv.setToolTip(tr("Read the classes from a CSV file with code, name and colour"))
+        csv.setAutoRaise(True)
+        csv.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        csv.clicked.connect(self._browse)
+        self._list = QListWidget()
+        self._list.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._list.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self._list.currentRowChanged.connect(self._on_row)
+        self._text = QLineEdit()
+        self._text.setPlaceholderText(tr("Class of the next polygons"))
+        row = QHBoxLayout()
+        row.addWidget(self._field, 1)
+        row.addWidget(csv)
+        layout = QVBoxLayout(self)
+        layout.addLayout(row)
+        layout.addWidget(self._text)
+        layout.addWidget(self._list)
+        self.set_classes(None)
+
+    def set_layer(self, layer: QgsVectorLayer | None) -> None:
+        """Offer the fields of a layer."""
+        self._field.setLayer(layer)
+
+    def set_classes(self, classes: ClassList | None) -> None:
+        """Show a list; the field it belongs to is chosen with it, and the class chosen before where it is there too."""
+        before = self.current
+        self.classes = classes
+        self._items = classes.items if classes is not None else ()
+        if classes is not None and classes.field:
+            self._field.setField(classes.field)
+        elif not self._field.currentField():
+            self._field.setField(self._likely_field())
+        self._list.clear()
+        for index, item in enumerate(self._items):
+            number = f"{index + 1}  " if index < CLASS_KEYS else "    "
+            # Value maps often say the code in the name as well.
+            code = "" if item.name.startswith(str(item.code)) else f"{item.code}  "
+            self._list.addItem(QListWidgetItem(_swatch(self._colour(index)), f"{number}{code}{item.name}"))
+        rows = min(len(self._items), _MOST_ROWS)
+        self._list.setFixedHeight(rows * self._list.sizeHintForRow(0) + 2 * self._list.frameWidth() if rows else 0)
+        self._list.setVisible(bool(self._items))
+        self._text.setVisible(not self._items)
+        kept = [index for index, item in enumerate(self._items) if before is not None and item.code == before.code]
+        if kept:
+            self._list.setCurrentRow(kept[0])
+
+    def choose(self, index: int) -> None:
+        """Choose a class by its place in the list."""
+        if 0 <= index < len(self._items):
+            self._list.setCurrentRow(index)
+
+    @property
+    def current(self) -> ClassItem | None:
+        """The class chosen."""
+        row = self._list.currentRow()
+        return self._items[row] if 0 <= row < len(self._items) else None
+
+    @property
+    def colour(self) -> QColor | None:
+        """Its colour."""
+        return self._colour(self._list.currentRow()) if self.current is not None else None
+
+    def attributes(self) -> Mapping[str, Any]:
+        """Return what is to be written, by field name."""
+        field = self._field.currentField()
+        value = self.current.code if self.current is not None else self._text.text().strip() or None
+        return {field: value} if field and value is not None else {}
+
+    def _likely_field(self) -> str:
+        layer = self._field.layer()
+        names = [] if layer is None else [field.name() for field in layer.fields()]
+        return next((name for name in names if name.lower() in ("class", "clase", "code", "habitat", "codigo")), "")
+
+    def _colour(self, index: int) -> QColor:
+        colour = self._items[index].color
+        return colour if colour is not None else QColor(_PALETTE[index % len(_PALETTE)])
+
+    def _on_row(self, _row: int) -> None:
+        self.colour_changed.emit(self.colour)
+
+    def _browse(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, tr("List of classes"), "", tr("Tables (*.csv *.txt *.tsv)"))
+        if path:
+            self.csv_chosen.emit(path)
+
+
+def _swatch(colour: QColor) -> QIcon:
+    pixmap = QPixmap(_SWATCH_PIXELS, _SWATCH_PIXELS)
+    pixmap.fill(colour)
+    return QIcon(pixmap)

@@ -1,0 +1,91 @@
+"""The buttons that encode ahead of time, as a part of the panel, and how far they got."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qgis.core import QgsApplication
+from qgis.PyQt.QtCore import Qt, pyqtSignal
+from qgis.PyQt.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QToolButton, QVBoxLayout, QWidget
+
+from ...qgis_support.messages import tr
+
+__all__ = ["EncodingRow"]
+
+
+class EncodingRow(QWidget):
+    """Two buttons, and while something is encoded its progress instead.
+
+    Signals
+    -------
+    view_wanted, layer_wanted, cancel_wanted
+    """
+
+    view_wanted = pyqtSignal()
+    layer_wanted = pyqtSignal()
+    cancel_wanted = pyqtSignal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.view_button = _button(
+            tr("Encode this view"), tr("Encode the tiles in view now, so that every click here is answered at once")
+        )
+        self.view_button.clicked.connect(lambda: self.view_wanted.emit())
+        self.layer_button = _button(
+            tr("Encode this layer"), tr("Encode the whole raster in the background; go on working meanwhile")
+        )
+        self.layer_button.clicked.connect(lambda: self.layer_wanted.emit())
+        self._tips = {button: button.toolTip() for button in (self.view_button, self.layer_button)}
+        self._bar = QProgressBar()
+        self._bar.setTextVisible(False)
+        self._cancel = QToolButton()
+        self._cancel.setIcon(QgsApplication.getThemeIcon("/mTaskCancel.svg"))
+        self._cancel.setToolTip(tr("Stop; what is encoded stays"))
+        self._cancel.setAutoRaise(True)
+        self._cancel.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._cancel.clicked.connect(lambda: self.cancel_wanted.emit())
+        self._text = QLabel()
+        self._text.setWordWrap(True)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(_row(self.view_button, self.layer_button))
+        layout.addLayout(_row(self._bar, self._cancel))
+        layout.addWidget(self._text)
+        self.show_end()
+
+    def set_possible(self, possible: bool) -> None:
+        """Enable the buttons where there is something that can be encoded, and say why where there is not."""
+        reason = tr("Tiles can be added only to the store of a local raster, made by the model chosen in the options")
+        for button, tip in self._tips.items():
+            button.setEnabled(possible)
+            button.setToolTip(tip if possible else reason)
+
+    def show_progress(self, percent: int, text: str) -> None:
+        """Show how far it got."""
+        self._show(running=True)
+        self._bar.setValue(percent)
+        self._text.setText(text)
+
+    def show_end(self) -> None:
+        """Show the buttons again."""
+        self._show(running=False)
+
+    def _show(self, running: bool) -> None:
+        for widget in (self.view_button, self.layer_button):
+            widget.setVisible(not running)
+        for widget in (self._bar, self._cancel, self._text):
+            widget.setVisible(running)
+
+
+def _button(text: str, tip: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    return button
+
+
+def _row(*widgets: Any) -> QHBoxLayout:
+    row = QHBoxLayout()
+    for widget in widgets:
+        row.addWidget(widget)
+    return row

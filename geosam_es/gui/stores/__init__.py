@@ -1,0 +1,1 @@
+"""Opening stores, encoding while clicking, and the thread that reads from them."""

@@ -1,0 +1,80 @@
+"""Encoding a view or a whole layer in the background."""
+
+from __future__ import annotations
+
+import time
+
+import shapely
+from qgis.core import QgsTask
+from qgis.PyQt.QtCore import pyqtSignal
+
+from ...errors import GeoSamError
+from ...qgis_support.messages import tr
+from .live_store import LiveStore
+
+__all__ = ["EncodeTask"]
+
+
+class _CancelledError(Exception):
+    """The user has cancelled a task."""
+
+
+class EncodeTask(QgsTask):
+    """Encodes a part of a raster, or all of it.
+
+    Parameters
+    ----------
+    live : LiveStore
+    description : str
+        Shown in QGIS's task manager.
+    area : shapely geometry, optional
+        In the raster's CRS; the whole raster by default.
+    finest_level : int
+        The finest level to encode.
+
+    Attributes
+    ----------
+    error : GeoSamError, optional
+        Why the task failed; None after a cancelled one. Either way the tiles done are kept.
+
+    Signals
+    -------
+    progressed : int, int, float
+        Tiles done, tiles in all, and seconds left; sent from the task's thread.
+    """
+
+    progressed = pyqtSignal(int, int, float)
+
+    def __init__(
+        self, live: LiveStore, description: str, area: shapely.Geometry | None = None, finest_level: int = 0
+    ) -> None:
+        super().__init__(description, QgsTask.Flag.CanCancel)
+        self.live = live
+        self.error: GeoSamError | None = None
+        self._area = area
+        self._finest_level = finest_level
+        self._started = 0.0
+
+    def run(self) -> bool:
+        """Encode, in a thread of QGIS's."""
+        self._started = time.monotonic()
+        try:
+            self.live.encode(self.live.tiles_in(self._area, self._finest_level), self._on_progress)
+        except _CancelledError:
+            return False
+        except GeoSamError as error:
+            self.error = error
+            return False
+        # QGIS would end with an exception that leaves run().
+        except Exception as error:
+            problem = f"{self.description()}: {error!r}"
+            self.error = GeoSamError(problem, tr("see QGIS's log, and try again"))
+            return False
+        return True
+
+    def _on_progress(self, done: int, total: int) -> None:
+        if self.isCanceled():
+            raise _CancelledError
+        seconds = time.monotonic() - self._started
+        self.setProgress(100.0 * done / max(total, 1))
+        self.progressed.emit(done, total, seconds / done * (total - done) if done else 0.0)

@@ -1,0 +1,110 @@
+"""Encoding the view or the whole raster while the user goes on working."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import shapely
+from qgis.core import QgsApplication
+from qgis.PyQt.QtCore import QObject, pyqtSignal
+
+from ...errors import GeoSamError, StoreError
+from ...qgis_support.messages import tr
+from .encode_task import EncodeTask
+
+if TYPE_CHECKING:
+    from ..canvas.view import Sight
+    from .open_store import OpenStore
+
+__all__ = ["BackgroundEncoding"]
+
+
+class BackgroundEncoding(QObject):
+    """Runs one `EncodeTask` at a time.
+
+    Signals
+    -------
+    progressed : int, str
+        Percent, and what is done and left.
+    ended : str
+        What came of it.
+    failed : GeoSamError
+    """
+
+    progressed = pyqtSignal(int, str)
+    ended = pyqtSignal(str)
+    failed = pyqtSignal(object)
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._task: EncodeTask | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether something is being encoded."""
+        return self._task is not None
+
+    def start(self, store: OpenStore, sight: Sight | None) -> None:
+        """Encode what is in sight, or everything.
+
+        Parameters
+        ----------
+        store : OpenStore
+        sight : Sight, optional
+            The view, at its scale and coarser; None for the whole raster.
+        """
+        if store.live is None:
+            model = store.metadata.model["name"]
+            problem = tr("The model {name} of this store cannot encode here").format(name=model)
+            self.failed.emit(StoreError(problem, tr("go on with: geosam-es encode --resume")))
+            return
+        if self._task is not None:
+            return
+        name = store.metadata.raster.file_name
+        if sight is None:
+            task = EncodeTask(store.live, tr("Encoding {name}").format(name=name))
+        else:
+            area = shapely.Polygon(sight.corners)
+            task = EncodeTask(store.live, tr("Encoding the view of {name}").format(name=name), area, sight.level)
+        task.progressed.connect(self._on_progress)
+        task.taskCompleted.connect(self._on_completed)
+        task.taskTerminated.connect(self._on_terminated)
+        self._task = task
+        self.progressed.emit(0, task.description())
+        QgsApplication.taskManager().addTask(task)
+
+    def cancel(self) -> None:
+        """Stop after the tile at hand; what is done stays."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def dispose(self) -> None:
+        """Stop, and tell nobody any more."""
+        if self._task is not None:
+            task, self._task = self._task, None
+            for signal in (task.progressed, task.taskCompleted, task.taskTerminated):
+                signal.disconnect()
+            task.cancel()
+
+    def _on_progress(self, done: int, total: int, seconds: float) -> None:
+        text = tr("{done} of {total} tiles, {time} left").format(done=done, total=total, time=_duration(seconds))
+        self.progressed.emit(100 * done // max(total, 1), text)
+
+    def _on_completed(self) -> None:
+        self._task = None
+        self.ended.emit(tr("Encoded"))
+
+    def _on_terminated(self) -> None:
+        task, self._task = self._task, None
+        error: GeoSamError | None = task.error if task is not None else None
+        self.ended.emit(tr("Stopped; what is encoded stays"))
+        if error is not None:
+            self.failed.emit(error)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,371 @@
+"""Clicking on a raster that was never encoded: its tiles are encoded when they are needed, into an ordinary store.
+
+`layer_source.source_of` takes what is needed of a layer on the GUI thread; `LiveStore.open` and everything that encodes
+belong on a worker thread or into an `encode_task.EncodeTask`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import shapely
+from qgis.core import QgsApplication
+
+from ... import models
+from ...core.grid import Tile
+from ...core.prompts import Prompts
+from ...encoding.encode import EncodeOptions, EncodePlan, EncodeReport, encode_tiles, make_plan
+from ...errors import ModelError, OutputError, PromptError, SignatureMismatchError, StoreError
+from ...inference.decoder import load_decoder
+from ...inference.encoder import MODEL_FILE, Encoder, OnnxEncoder
+from ...inference.runtime import available_cores
+from ...inference.segmenter import Segmenter
+from ...qgis_support.gdal_raster import GdalRaster
+from ...qgis_support.layer_source import LayerSource
+from ...qgis_support.messages import tr
+from ...store import StoreMetadata, StoreReader, StoreWriter, store_path_for
+from ...store.cache import StoreCache
+from ...store.layout import DECODER_FILE, GROUP_FILE, PREPARE_FILE, RasterInfo, read_metadata
+from ...store.reader import TileState
+from ...store.signature import check_signature, raster_signature
+
+__all__ = ["EMBEDDED_MODEL", "LiveOptions", "LiveStore"]
+
+EMBEDDED_MODEL = Path(models.__file__).parent / "mini"
+
+_MOST_PIXELS = 64_000_000
+"""Native pixels that are read for one tile while a user waits. Coarser levels of a large raster without overviews need
+more; they are left to `EncodeTask`."""
+
+_TRIM_EVERY = 64
+"""Tiles after which the size of the cache is looked at."""
+
+
+@dataclass(frozen=True)
+class LiveOptions:
+    """What the user may choose.
+
+    Attributes
+    ----------
+    model_folder : Path
+        A folder with ``encoder.onnx``, ``model.json`` and the decoder.
+    cache_folder : Path, optional
+        For rasters beside which nothing can be written; by default in the profile.
+    cache_bytes : int
+        What the cache may take.
+    threads : int, optional
+        Of the encoder; by default all cores but one, which QGIS draws with.
+    """
+
+    model_folder: Path = EMBEDDED_MODEL
+    cache_folder: Path | None = None
+    cache_bytes: int = 5 * 2**30
+    threads: int | None = None
+
+
+class _Model(NamedTuple):
+    """A model ready to encode."""
+
+    encoder: Encoder
+    decoder_files: Mapping[str, Path]
+    threads: int
+
+
+class LiveStore:
+    """A store that fills as it is used; made with `open`.
+
+    Attributes
+    ----------
+    root : Path
+        An ordinary store: beside the raster, or in the cache.
+    is_cached : bool
+    reader : StoreReader
+        Tells which tiles are there, and never encodes.
+
+    Notes
+    -----
+    Methods may be called from several threads. A tile that two of them want at once is encoded twice, which does no
+    harm.
+    """
+
+    def __init__(
+        self, root: Path, plan: EncodePlan, raster: GdalRaster, model: _Model, cache: StoreCache | None
+    ) -> None:
+        self.root = root
+        self.is_cached = cache is not None
+        self.reader = StoreReader(root)
+        self._plan = plan
+        self._raster = raster
+        self._encoder = model.encoder
+        self._cache = cache
+        self._writer = StoreWriter(root, plan.metadata)
+        # The store's own, which may have been trained further than the model's.
+        decoder = load_decoder(self.reader.prepare_path, self.reader.decoder_path, model.threads)
+        self._segmenter = _LiveSegmenter(_LiveReader(self), decoder)
+        self._since_trim = 0
+        if cache is not None:
+            cache.acquire(root)
+
+    @classmethod
+    def open(cls, source: LayerSource, options: LiveOptions | None = None) -> LiveStore:
+        """Open the store of a raster, or make an empty one; on a worker thread.
+
+        The store beside the raster is used where it was made from these pixels by this model, whatever its other
+        options. A store of another model, or a folder that cannot be written, leads to the cache.
+
+        Raises
+        ------
+        RasterError
+            If the raster cannot be read, or has no CRS, no place on the map or no data.
+        ModelError
+            If the model cannot be loaded.
+        OutputError
+            If the cache cannot be written either, or is full.
+        """
+        options = options or LiveOptions()
+        model = _load_model(options)
+        raster = GdalRaster(source.path, crs=source.crs_wkt or None)
+        info = raster.info()
+        cache = _cache(options)
+        beside = store_path_for(source.path)
+        cached = cache.path_for(source.path, {**raster_signature(info), "model": model.encoder.info.encoder_sha256})
+        for root, kept_in in ((beside, None), (cached, cache)):
+            # Made by another model or from other pixels, damaged, or not writable: that one is left alone.
+            with suppress(StoreError, OutputError):
+                return cls._adopt(root, info, raster, model, kept_in)
+        plan = make_plan(raster, model.encoder, EncodeOptions())
+        with suppress(StoreError, OutputError):
+            StoreWriter.create(beside, plan.metadata, model.decoder_files)
+            return cls(beside, plan, raster, model, None)
+        StoreWriter.create(cached, plan.metadata, model.decoder_files, overwrite=True)
+        live = cls(cached, plan, raster, model, cache)
+        cache.trim()
+        return live
+
+    @classmethod
+    def _adopt(
+        cls, root: Path, info: RasterInfo, raster: GdalRaster, model: _Model, cache: StoreCache | None
+    ) -> LiveStore:
+        """Go on with a store, with the bands, stretch and tiling that it was begun with.
+
+        Raises
+        ------
+        StoreError
+            If there is none, or it does not fit.
+        OutputError
+            If it cannot be written.
+        """
+        metadata = read_metadata(root)
+        check_signature(root, raster_signature(metadata.raster), raster_signature(info), "")
+        key = "encoder_sha256"
+        if metadata.model[key] != getattr(model.encoder.info, key):
+            raise SignatureMismatchError(str(root), "model", metadata.model["name"], model.encoder.info.name)
+        _check_writable(root)
+        own = _raster_as(metadata, raster)
+        return cls(root, EncodePlan(own, metadata, None, model.encoder.default_batch_size), own, model, cache)
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return str(self._plan.metadata.model["name"])
+
+    def segmenter(self) -> Segmenter:
+        """Return what answers prompts, and encodes the tiles it needs in the calling thread, 0.1 to 0.3 s each."""
+        return self._segmenter
+
+    def needs_encoding(self, prompts: Prompts, level: int = 0) -> bool:
+        """Tell whether prompts, in native pixels, have to wait for a tile to be encoded; cheap."""
+        try:
+            bounds = prompts.positive_bounds
+        except PromptError:
+            return False
+        for finest in range(min(level, self._plan.metadata.levels - 1), -1, -1):
+            tile = self.reader.pyramid.choose(
+                bounds, is_box=prompts.box is not None, level=finest, available=self._may_answer
+            )
+            if tile is not None:
+                return self.reader.state(tile) is TileState.MISSING
+        return False
+
+    def ensure_tile(self, tile: Tile) -> TileState:
+        """Encode a tile that is missing; on a worker thread.
+
+        Returns
+        -------
+        TileState
+            Encoded, or skipped where there is no data.
+
+        Raises
+        ------
+        GeoSamError
+            If the raster cannot be read or the store not be written.
+        """
+        state = self.reader.state(tile)
+        if state is not TileState.MISSING:
+            return state
+        self._check_there()
+        read = self._plan.read(tile)
+        if not read.has_data:
+            self._writer.skip(tile)
+            return TileState.SKIPPED
+        features = self._encoder.encode(read.image[None])
+        self._writer.write(tile, {name: values[0] for name, values in features.items()})
+        self._trim_now_and_then()
+        return TileState.ENCODED
+
+    def ensure_for(self, prompts: Prompts, level: int = 0) -> Tile | None:
+        """Encode the tile that answers prompts, in native pixels; on a worker thread.
+
+        Returns
+        -------
+        Tile or None
+            None where no single tile holds the prompts.
+
+        Raises
+        ------
+        PromptError
+            If there is no data, or nothing positive.
+        GeoSamError
+            As `ensure_tile`.
+        """
+        return self._segmenter.tile_for(prompts, level)
+
+    def tiles_in(self, area: shapely.Geometry | None = None, finest_level: int = 0) -> list[Tile]:
+        """Return the tiles that are missing, the coarsest first.
+
+        Parameters
+        ----------
+        area : shapely geometry, optional
+            In the raster's CRS; the whole raster by default.
+        finest_level : int
+        """
+        pyramid, transform = self.reader.pyramid, self._plan.metadata.raster.transform
+        grids = pyramid.grids[min(finest_level, len(pyramid.grids) - 1) :]
+        if area is not None:
+            area = shapely.transform(area, transform.inverse().apply_array)
+            shapely.prepare(area)
+        return [
+            tile
+            for grid in reversed(grids)
+            for tile in grid
+            if (area is None or shapely.intersects(area, shapely.box(*pyramid.tile_bounds(tile))))
+            and self.reader.state(tile) is TileState.MISSING
+        ]
+
+    def encode(self, tiles: Iterable[Tile], progress: Callable[[int, int], None] | None = None) -> EncodeReport:
+        """Encode many tiles, reading and writing beside it; on a worker thread. See `encode_tiles`."""
+        self._check_there()
+
+        def on_progress(done: int, total: int) -> None:
+            self._trim_now_and_then()
+            if progress is not None:
+                progress(done, total)
+
+        return encode_tiles(self._plan, self._encoder, self._writer, tiles, on_progress)
+
+    def close(self) -> None:
+        """Let go of the raster's file; it is opened again when another tile is needed."""
+        self._raster.close()
+        if self._cache is not None:
+            self._cache.release(self.root)
+
+    def is_affordable(self, level: int) -> bool:
+        """Tell whether a tile of a level is read fast enough for a user who waits."""
+        scale = 1 << level
+        overview = max((factor for factor in self._raster.overviews if factor <= scale), default=1)
+        side = self.reader.pyramid.tiling.tile_size * scale / overview
+        size = self._raster.width / overview, self._raster.height / overview
+        return min(side, size[0]) * min(side, size[1]) <= _MOST_PIXELS
+
+    def _may_answer(self, tile: Tile) -> bool:
+        state = self.reader.state(tile)
+        return state is TileState.ENCODED or (state is TileState.MISSING and self.is_affordable(tile.level))
+
+    def _check_there(self) -> None:
+        """See that the store was not deleted meanwhile: tiles alone would be no store."""
+        if not (self.root / GROUP_FILE).is_file():
+            raise StoreError(tr("{path} is no longer there").format(path=self.root), tr("choose the raster again"))
+
+    def _trim_now_and_then(self) -> None:
+        self._since_trim += 1
+        if self._cache is not None and self._since_trim >= _TRIM_EVERY:
+            self._since_trim = 0
+            self._cache.trim()
+
+
+class _LiveReader(StoreReader):
+    """A reader for which tiles that can be encoded at once are there."""
+
+    def __init__(self, store: LiveStore) -> None:
+        super().__init__(store.root)
+        self._store = store
+
+    def is_encoded(self, tile: Tile) -> bool:
+        """Encode a tile that is missing, unless it takes long, and tell whether it has features."""
+        if self.state(tile) is TileState.MISSING and not self._store.is_affordable(tile.level):
+            return False
+        return self._store.ensure_tile(tile) is TileState.ENCODED
+
+
+class _LiveSegmenter(Segmenter):
+    """A segmenter that goes to a finer level where the tiles of the one asked for would take too long to encode."""
+
+    def tile_for(self, prompts: Prompts, level: int = 0) -> Tile | None:
+        """Return the tile that answers; see `Segmenter.tile_for`."""
+        for finest in range(min(level, len(self.pyramid.grids) - 1), -1, -1):
+            tile = super().tile_for(prompts, finest)
+            if tile is not None:
+                return tile
+        return None
+
+
+def _load_model(options: LiveOptions) -> _Model:
+    folder = options.model_folder
+    files = {name: folder / name for name in (PREPARE_FILE, DECODER_FILE) if (folder / name).is_file()}
+    if DECODER_FILE not in files:
+        raise ModelError(
+            tr("{folder} is not a model folder: it has no {name}").format(folder=folder, name=DECODER_FILE),
+            tr("choose a folder that geosam-es export --encoder made"),
+        )
+    threads = options.threads or max(1, available_cores() - 1)
+    return _Model(_load_encoder(folder, threads, _modified(folder)), files, threads)
+
+
+@lru_cache(maxsize=1)
+def _load_encoder(folder: Path, threads: int, modified: int) -> Encoder:
+    """Load an encoder, which may be large, once for all the layers."""
+    return OnnxEncoder(folder, threads)
+
+
+def _modified(folder: Path) -> int:
+    path = folder / MODEL_FILE
+    return path.stat().st_mtime_ns if path.is_file() else 0
+
+
+def _cache(options: LiveOptions) -> StoreCache:
+    default = Path(QgsApplication.qgisSettingsDirPath()) / "geosam_es" / "cache"
+    return StoreCache(options.cache_folder or default, options.cache_bytes)
+
+
+def _check_writable(root: Path) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=root):
+            return
+    except OSError as error:
+        raise OutputError("{root} cannot be written ({reason})", root=root, reason=error.strerror) from error
+
+
+def _raster_as(metadata: StoreMetadata, raster: GdalRaster) -> GdalRaster:
+    """Return a raster read with the bands and the nodata value of a store."""
+    # NaN is not equal to itself.
+    has_same_nodata = str(metadata.nodata) == str(raster.nodata)
+    if metadata.bands == raster.bands and has_same_nodata:
+        return raster
+    bands = None if metadata.bands == raster.bands else metadata.bands
+    return GdalRaster(raster.path, bands, None if has_same_nodata else metadata.nodata, raster.crs_wkt)

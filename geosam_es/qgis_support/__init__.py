@@ -1,0 +1,1 @@
+"""What the GUI and the Processing algorithms share with QGIS."""

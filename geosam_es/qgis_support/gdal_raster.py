@@ -1,0 +1,222 @@
+"""Reading rasters inside QGIS with the GDAL that is there: the same tiles as the command line's, without rasterio."""
+
+from __future__ import annotations
+
+import uuid
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from osgeo import gdal, osr
+
+from ..core.geotransform import GeoTransform
+from ..core.window import Window
+from ..encoding.raster import TiledRaster
+from ..encoding.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
+
+__all__ = ["GdalFile", "GdalRaster"]
+
+_Result = TypeVar("_Result")
+
+# By GDAL's names, as older versions lack the constants of the newer types. Complex integers are read as floats.
+_NUMPY_NAMES = {
+    "Byte": "uint8",
+    "Int8": "int8",
+    "UInt16": "uint16",
+    "Int16": "int16",
+    "UInt32": "uint32",
+    "Int32": "int32",
+    "UInt64": "uint64",
+    "Int64": "int64",
+    "Float32": "float32",
+    "Float64": "float64",
+    "CInt16": "complex64",
+    "CInt32": "complex64",
+    "CFloat32": "complex64",
+    "CFloat64": "complex128",
+}
+
+_NO_TRANSFORM = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep GDAL's own messages off the terminal: what goes wrong is told in ours."""
+    gdal.PushErrorHandler("CPLQuietErrorHandler")
+    try:
+        yield
+    finally:
+        gdal.PopErrorHandler()
+
+
+def _call(function: Callable[..., _Result | None], *arguments: Any, **options: Any) -> _Result:
+    """Call GDAL, which returns None or raises RuntimeError, depending on a setting that is QGIS's to make."""
+    with _quiet():
+        try:
+            result = function(*arguments, **options)
+        except RuntimeError as error:
+            raise OSError(str(error)) from error
+    if result is None:
+        raise OSError(gdal.GetLastErrorMsg() or "GDAL failed without a reason")
+    return result
+
+
+class GdalRaster(TiledRaster):
+    """A raster read with `osgeo.gdal`; see `TiledRaster` for the parameters and errors."""
+
+    def open_file(self, name: str) -> RasterFile:
+        """Open a file for one thread; see `TiledRaster.open_file`."""
+        return GdalFile(_call(gdal.OpenEx, name, gdal.OF_RASTER))
+
+    def parse_crs(self, text: str) -> str:
+        """Return the WKT of a CRS as a user writes it; see `TiledRaster.parse_crs`."""
+        reference = osr.SpatialReference()
+        try:
+            failed = bool(reference.SetFromUserInput(text))
+        except RuntimeError:
+            failed = True
+        if failed:
+            raise ValueError(text)
+        return str(reference.ExportToWkt())
+
+
+class GdalFile:
+    """A dataset of GDAL as a `RasterFile`.
+
+    Parameters
+    ----------
+    dataset : gdal.Dataset
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+        bands = [dataset.GetRasterBand(index + 1) for index in range(dataset.RasterCount)]
+        c, a, b, f, d, e = dataset.GetGeoTransform(can_return_null=True) or _NO_TRANSFORM
+        has_transform = (c, a, b, f, d, e) != _NO_TRANSFORM
+        self._header = RasterHeader(
+            width=dataset.RasterXSize,
+            height=dataset.RasterYSize,
+            transform=GeoTransform(a, b, c, d, e, f) if has_transform else None,
+            has_control_points=dataset.GetGCPCount() > 0,
+            crs_wkt=str(dataset.GetProjection() or ""),
+            bands=tuple(_band_info(band) for band in bands),
+            nodata=_nodata(bands[0]) if bands else None,
+            palette=_palette(bands[0]) if len(bands) == 1 else None,
+            overviews=tuple(_overviews(bands[0])) if bands else (),
+        )
+
+    @property
+    def header(self) -> RasterHeader:
+        """What the file says of itself."""
+        return self._header
+
+    def read(self, bands: Sequence[int], window: Window, shape: tuple[int, int], average: bool) -> NDArray[Any]:
+        """Read bands; see `RasterFile.read`."""
+        resampling = gdal.GRIORA_Average if average else gdal.GRIORA_NearestNeighbour
+        types = [np.dtype(self._header.bands[band - 1].dtype) for band in bands]
+        # GDAL reads bands of several types together only after converting them all to one.
+        parts = [list(bands)] if len(set(types)) == 1 else [[band] for band in bands]
+        read = []
+        for part in parts:
+            dtype = np.dtype(self._header.bands[part[0] - 1].dtype)
+            buffer = _call(
+                self._dataset.ReadRaster,
+                *window,
+                buf_xsize=shape[1],
+                buf_ysize=shape[0],
+                buf_type=_gdal_type(dtype),
+                band_list=part,
+                resample_alg=resampling,
+            )
+            read.append(np.frombuffer(buffer, dtype).reshape(len(part), *shape))
+        return read[0].copy() if len(read) == 1 else np.concatenate(read)
+
+    def read_masks(self, bands: Sequence[int], window: Window, shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """Read the masks of bands; see `RasterFile.read_masks`."""
+        read = [
+            _call(
+                self._dataset.GetRasterBand(band).GetMaskBand().ReadRaster,
+                *window,
+                buf_xsize=shape[1],
+                buf_ysize=shape[0],
+                buf_type=gdal.GDT_Byte,
+                resample_alg=gdal.GRIORA_Average,
+            )
+            for band in bands
+        ]
+        return np.stack([np.frombuffer(buffer, np.uint8).reshape(shape) for buffer in read])
+
+    def with_nodata(self, nodata: float) -> VirtualFile:
+        """Return a virtual raster around this one; see `RasterFile.with_nodata`."""
+        return _VirtualFile(self._dataset, nodata)
+
+
+class _VirtualFile:
+    """A virtual raster in GDAL's memory, removed with this object."""
+
+    def __init__(self, dataset: Any, nodata: float) -> None:
+        self._name = f"/vsimem/geosam_es_{uuid.uuid4().hex}.vrt"
+        virtual = _call(gdal.GetDriverByName("VRT").CreateCopy, self._name, dataset)
+        for index in range(virtual.RasterCount):
+            virtual.GetRasterBand(index + 1).SetNoDataValue(nodata)
+        virtual.FlushCache()
+        weakref.finalize(self, gdal.Unlink, self._name)
+
+    @property
+    def name(self) -> str:
+        """What GDAL opens it by."""
+        return self._name
+
+
+def _band_info(band: Any) -> BandInfo:
+    flags = band.GetMaskFlags()
+    names = {
+        "all_valid": gdal.GMF_ALL_VALID,
+        "per_dataset": gdal.GMF_PER_DATASET,
+        "alpha": gdal.GMF_ALPHA,
+        "nodata": gdal.GMF_NODATA,
+    }
+    masks = frozenset(name for name, flag in names.items() if flags & flag)
+    dtype = _NUMPY_NAMES[gdal.GetDataTypeName(band.DataType)]
+    return BandInfo(dtype, gdal.GetColorInterpretationName(band.GetColorInterpretation()).lower(), masks)
+
+
+def _gdal_type(dtype: np.dtype[Any]) -> int:
+    # The last name of a NumPy type counts, which is never that of a complex integer.
+    names = {numpy_name: name for name, numpy_name in _NUMPY_NAMES.items()}
+    return int(gdal.GetDataTypeByName(names[dtype.name]))
+
+
+def _nodata(band: Any) -> float | None:
+    """Return the nodata value, if the band's type can hold it."""
+    value = band.GetNoDataValue()
+    dtype = np.dtype(_NUMPY_NAMES[gdal.GetDataTypeName(band.DataType)])
+    if value is None or dtype.kind not in "fiu":
+        return None
+    if dtype.kind == "f" and not np.isfinite(value):
+        return float(value)
+    limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    return float(value) if float(limits.min) <= value <= float(limits.max) else None
+
+
+def _palette(band: Any) -> NDArray[np.uint8] | None:
+    """Return the colour table of a palette band as RGBA (N, 4), or None for any other band."""
+    if band.GetColorInterpretation() != gdal.GCI_PaletteIndex or band.GetColorTable() is None:
+        return None
+    dtype = np.dtype(_NUMPY_NAMES[gdal.GetDataTypeName(band.DataType)])
+    colours = band.GetColorTable()
+    table = np.zeros((1 << 8 * dtype.itemsize, 4), dtype=np.uint8)
+    for index in range(min(colours.GetCount(), len(table))):
+        table[index] = colours.GetColorEntry(index)
+    return table
+
+
+def _overviews(band: Any) -> Iterator[int]:
+    """Yield how many times smaller than the band each overview is."""
+    for index in range(band.GetOverviewCount()):
+        overview = band.GetOverview(index)
+        if overview is not None:
+            yield round(band.XSize / overview.XSize)

@@ -1,0 +1,346 @@
+"""How `mini` is measured: tiles, the simulated user, figures and targets, the card, the reading of labelled imagery."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from PIL import Image
+from rasterio.transform import from_origin
+
+from benchmarks.mini.calibration import draw_reliability
+from benchmarks.mini.evaluate import MODEL_FOLDER, evaluate, measure_speed
+from benchmarks.mini.exported_model import OnnxMini, drawn
+from benchmarks.mini.markdown_pages import replace_sections
+from benchmarks.mini.measuring import CLICK_CAP, ROUNDS, Measured, Target, User, measure, target_of
+from benchmarks.mini.report import METRICS, machine, rounds_table, sections, summarise, table, update_card
+from benchmarks.mini.targets import targets_table
+from encoder_tools.mini.heldout import EvaluationScene, Tile, thinned, tiles, windows
+from encoder_tools.mini.sources import burn, halve, landcover_regions, make_scene, polygons_in_pixels
+from encoder_tools.synthetic import synthetic_orthophoto
+from geosam_es.errors import ModelError, OutputError
+from geosam_es.inference.decoder import DecodedMasks
+from geosam_es.inference.encoder import FILL_RGB
+
+SQUARE = shapely.box(300, 200, 500, 420)
+
+
+def tile_of(*polygons: shapely.Polygon) -> Tile:
+    image = synthetic_orthophoto(1024, 1024, 0.3, seed=4).image
+    return Tile("fields/val", image, 1024, 900, list(polygons), list(range(len(polygons))))
+
+
+def logits_of(polygon: shapely.Polygon) -> np.ndarray:
+    at = (np.arange(256) + 0.5) * 4
+    inside = shapely.contains_xy(polygon, *np.meshgrid(at, at))
+    return np.where(inside, 4.0, -4.0).astype(np.float32)
+
+
+class Scripted(OnnxMini):
+    """Answers with four masks that a test chose, whatever it is asked."""
+
+    def __init__(self, answers: list[shapely.Polygon], scores: list[float]) -> None:
+        self.answer = DecodedMasks(np.stack([logits_of(p) for p in answers]), np.array(scores, np.float32))
+        self.asked: list[tuple[list[tuple[float, float, float]], bool]] = []
+
+    def predict(self, prompts, previous=None):  # type: ignore[no-untyped-def]
+        self.asked.append((list(prompts), previous is not None))
+        return self.answer
+
+
+def square_target() -> Target:
+    target = target_of(SQUARE)
+    assert target is not None
+    return target
+
+
+def measured(**values: float) -> Measured:
+    all_values = dict.fromkeys(METRICS, 0.5) | values
+    ious = {"click": [0.4, 0.5, 0.6, 0.6, 0.7, 0.8], "box": [0.7, 0.8, 0.8, 0.9, 0.9, 0.9]}
+    scores = {"click": [0.5] * 6, "box": [0.9] * 6}
+    return Measured(all_values, ious, scores, [(0.9, 50.0, 0.4), (0.8, 90.0, 0.8), (0.1, 10.0, 0.3)])
+
+
+def test_each_object_lies_in_the_window_with_the_largest_margin() -> None:
+    image = np.zeros((1500, 2048, 3), dtype=np.uint8)
+    objects = [shapely.box(10, 10, 60, 60), shapely.box(1000, 700, 1100, 800), shapely.box(0, 0, 1400, 50)]
+    found = windows(EvaluationScene("x", image, objects))
+    assert sorted(number for numbers in found.values() for number in numbers) == [0, 1]
+    assert found[0, 0] == [0]
+    ((x, y),) = [origin for origin, numbers in found.items() if 1 in numbers]
+    assert 400 <= x <= 700
+    assert y == 256
+
+
+def test_tiles_are_padded_and_hold_their_objects() -> None:
+    scene = EvaluationScene("x", np.full((300, 1500, 3), 9, dtype=np.uint8), [shapely.box(1400, 10, 1480, 60)])
+    (tile,) = tiles(scene)
+    assert tile.image.shape == (1024, 1024, 3)
+    assert (tile.width, tile.height) == (1024, 300)
+    assert (tile.image[:300] == 9).all()
+    assert (tile.image[300:] == FILL_RGB).all()
+    assert tile.polygons[0].bounds == (1400 - 476, 10, 1480 - 476, 60)
+
+
+def test_a_quick_look_takes_objects_of_every_set() -> None:
+    scenes = [EvaluationScene(name, np.zeros((9, 9, 3), np.uint8), [SQUARE] * 20) for name in ("a", "a", "b")]
+    assert [len(scene.polygons) for scene in thinned(scenes, 10)] == [5, 5, 10]
+    assert thinned(scenes, None) is scenes
+
+
+def test_what_is_drawn_is_the_part_that_was_asked_for_inside_the_image() -> None:
+    low, high = shapely.box(40, 40, 200, 200), shapely.box(600, 600, 1024, 1024)
+    logits = np.maximum(logits_of(low), logits_of(high))
+    clicked = drawn(logits, [(100.0, 100.0, 1.0)], 1024, 900)
+    assert clicked.sum() == pytest.approx(low.area, rel=0.02)
+    boxed = drawn(logits, [(0.0, 0.0, 2.0), (1024.0, 1024.0, 3.0)], 1024, 900)
+    assert boxed[700, 700]
+    assert not boxed[100, 100]
+    assert not boxed[900:].any()
+    assert not drawn(np.full((256, 256), -3, np.float32), [(100.0, 100.0, 1.0)], 1024, 900).any()
+
+
+def test_a_click_shows_the_candidate_of_the_best_score_and_a_box_the_single_mask() -> None:
+    half = shapely.box(300, 200, 400, 420)
+    model = Scripted([half, half, SQUARE, half], [0.1, 0.5, 0.9, 0.2])
+    user = User(model, tile_of(SQUARE), square_target())
+    assert user.first([square_target().click]) > 0.97
+    assert user.first(square_target().box) == pytest.approx(0.5, abs=0.02)
+    candidates = user.candidates([square_target().click])
+    assert [score for score, _, _ in candidates] == pytest.approx([0.9, 0.5, 0.2])
+    assert candidates[0][1] == pytest.approx(SQUARE.area, rel=0.02)
+    assert candidates[1][2] == pytest.approx(0.5, abs=0.02)
+
+
+def test_corrections_lie_in_the_error_and_refine_what_is_shown() -> None:
+    model = Scripted([shapely.box(300, 200, 400, 420)] * 4, [0.5] * 4)
+    user = User(model, tile_of(SQUARE), square_target())
+    track = user.track([square_target().click], until_good=True)
+    assert len(track.ious) == len(track.masks) == len(track.scores) == CLICK_CAP
+    prompts, is_refined = model.asked[-1]
+    assert is_refined
+    assert len(prompts) == CLICK_CAP
+    for x, y, label in prompts[1:]:
+        assert label == 1.0
+        assert 400 <= x <= 500
+        assert 200 <= y <= 420
+    assert not model.asked[0][1]
+    assert len(user.track(square_target().box).ious) == ROUNDS + 1
+
+
+def test_a_correction_in_a_corner_of_the_tile_is_found() -> None:
+    corner = shapely.box(0, 0, 120, 120)
+    target = target_of(corner)
+    assert target is not None
+    model = Scripted([shapely.union(corner, shapely.box(900, 800, 1000, 900))] * 4, [0.5] * 4)
+    User(model, tile_of(corner), target).track(target.box)
+    # The product draws the largest part after a box, so nothing is wrong but the rounding of its corners.
+    assert all(x < 200 and y < 200 for prompts, _ in model.asked for x, y, label in prompts if label == 1.0)
+
+
+def test_the_middle_of_an_object_that_the_image_cuts_is_that_of_what_is_seen() -> None:
+    target = target_of(shapely.box(0, 0, 200, 120))
+    assert target is not None
+    x, y, label = target.click
+    assert 50 <= x <= 150
+    assert 50 <= y <= 70
+    assert label == 1.0
+
+
+def test_an_object_too_thin_for_a_click_is_left_out() -> None:
+    assert target_of(shapely.box(100, 100.0, 400, 100.4)) is None
+
+
+def test_a_perfect_answer_is_measured_as_such() -> None:
+    model = Scripted([SQUARE] * 4, [0.97] * 4)
+    found = measure(model, tile_of(SQUARE), square_target(), seed=3)
+    assert min(value for name, value in found.values.items() if name != "clicks to 85 %") > 0.97
+    assert found.values["clicks to 85 %"] == 1.0
+    assert json.loads(json.dumps(found.values)) == found.values
+    assert measure(model, tile_of(SQUARE), square_target(), seed=3) == found
+
+
+def test_an_object_that_never_gets_good_counts_the_cap() -> None:
+    model = Scripted([shapely.box(600, 600, 700, 700)] * 4, [0.5] * 4)
+    found = measure(model, tile_of(SQUARE), square_target(), seed=3)
+    assert found.values["clicks to 85 %"] == CLICK_CAP
+    assert found.values["85 % reached"] == 0.0
+    assert found.values["box itself"] == 1.0
+    assert found.values["click"] == 0.0
+
+
+def test_the_exported_model_is_measured_and_timed(tmp_path: Path) -> None:
+    scene = synthetic_orthophoto(1024, 1024, 0.3, seed=4)
+    (polygon,) = [p for name, p in scene.objects if name == "building"][:1]
+    model = OnnxMini(MODEL_FOLDER)
+    model.set_image(scene.image)
+    target = target_of(polygon)
+    assert target is not None
+    found = measure(model, Tile("x", scene.image, 1024, 1024, [polygon], [0]), target, 1)
+    assert found.values["click oracle"] >= found.values["click"]
+    assert set(found.values) < set(METRICS)
+    assert all(0 <= value <= CLICK_CAP for value in found.values.values())
+    assert set(measure_speed(model, repeats=1)) == {"encoder", "prepare", "decoder"}
+
+
+def held_out_copy(folder: Path) -> Path:
+    """Lay out the held-out folders with one small synthetic field image and nothing else."""
+    scene = synthetic_orthophoto(1024, 1024, 0.6, seed=9)
+    for name in ("buildings/val_kampala", "fields/val", "landcover/val_dubai"):
+        (folder / name).mkdir(parents=True)
+    Image.fromarray(scene.image).save(folder / "fields" / "val" / "a.png")
+    fields = [shapely.geometry.mapping(p) for name, p in scene.objects if name == "field"][:2]
+    features = [{"type": "Feature", "properties": {}, "geometry": field} for field in fields]
+    text = json.dumps({"type": "FeatureCollection", "features": features})
+    (folder / "fields" / "val" / "a.pixels.geojson").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
+    data = held_out_copy(tmp_path)
+    alone = evaluate(data, processes=1)
+    together = evaluate(data, processes=2)
+    assert list(alone) == ["fields/val"]
+    assert alone["fields/val"]["objects"] == 2
+    for metric in ("click", "box", "5 clicks"):
+        assert together["fields/val"][metric][0] == pytest.approx(alone["fields/val"][metric][0], abs=0.02)
+
+
+def test_figures_are_means_with_intervals_and_paired_margins() -> None:
+    found = summarise([measured(click=0.2, box=0.9, GrabCut=0.7), measured(click=0.6, box=0.9, GrabCut=0.5)])
+    assert found["objects"] == 2
+    assert found["click"][0] == 0.4
+    assert found["click"][1] <= 0.4 <= found["click"][2]
+    assert found["margins"]["box - GrabCut"][0] == 0.3
+    assert found["rounds"]["click"] == [0.4, 0.5, 0.6, 0.6, 0.7, 0.8]
+    assert found["click score error"] == 0.1
+    assert found["box score error"] == 0.2
+    without = summarise([replace(measured(), values={"click": 0.3, "box": 0.2})])
+    assert "GrabCut" not in without
+    assert without["margins"] == {}
+
+
+def test_ranking_compares_the_score_with_the_area() -> None:
+    ranking = summarise([measured()])["ranking"]
+    assert ranking == {"score": [0.4, 0.0], "largest": [0.8, 1.0], "middle": [0.4, 0.0], "smallest": [0.3, 0.0]}
+
+
+def test_reliability_adds_up_and_is_drawn(tmp_path: Path) -> None:
+    summary = summarise([measured(), measured()])
+    assert summary["reliability"] == [[12, 0.5, 0.6], [12, 0.9, 0.833]]
+    assert summary["score bias"] == pytest.approx(-0.017, abs=1e-3)
+    draw_reliability({"some set": summary}, tmp_path / "new" / "picture.png")
+    assert (tmp_path / "new" / "picture.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot write"):
+        draw_reliability({"some set": summary}, tmp_path / "file" / "picture.png")
+
+
+def test_targets_are_met_or_not_by_the_figures() -> None:
+    good = measured(**{"click": 0.7, "click oracle": 0.8, "box": 0.95, "box + 3": 0.95, "5 clicks": 0.9})
+    results = {name: summarise([good]) for name in ("buildings/val_kampala", "fields/val", "landcover/val_dubai water")}
+    lines = targets_table(results, {"encoder": 90.0, "decoder": 16.0}, 10.4).splitlines()
+    verdicts = {
+        line.split(" | ")[0].strip("| "): line.split(" | ")[-1].strip(" |") for line in lines if "---" not in line
+    }
+    assert verdicts["box"] == "yes"
+    assert verdicts["5 clicks"] == "yes"
+    assert verdicts["box - GrabCut"] == "yes"
+    assert verdicts["mean absolute error of the score of a box"] == "no: buildings, fields, water"
+    assert verdicts["candidate by score above the best choice by area, mean IoU"] == "no: buildings, fields, water"
+    assert verdicts["encoder, ms"] == "yes"
+    assert verdicts["decoder, ms"] == "no"
+    results["fields/val"]["box"] = [0.79, 0.7, 0.8]
+    results["fields/val"]["rounds"]["box"][1] = 0.5
+    text = targets_table(results, {}, 13.0)
+    assert "| box | >= 0.84 buildings, >= 0.80 fields | 0.950 | 0.790 | 0.950 | no: fields |" in text
+    assert "begun by a box | >= 0 | +0.0000 | -0.2000 | +0.0000 | no: fields |" in text
+    assert "| ONNX files together, MB | <= 12 | 13.0 | no |" in text
+
+
+def test_rounds_say_where_the_mean_fell() -> None:
+    summary = summarise([measured()])
+    summary["rounds"]["box"] = [0.7, 0.6, 0.8, 0.7, 0.9, 0.9]
+    last = rounds_table({"some set": summary}).splitlines()[-1]
+    assert last.endswith("| 1, 3 |")
+
+
+def test_the_card_takes_the_figures_between_its_markers(tmp_path: Path) -> None:
+    results = {"some set": summarise([measured(), measured()])}
+    assert "| box | 0.500 (0.500 to 0.500) |" in table(results)
+    card = tmp_path / "card.md"
+    places = "".join(f"<!-- {name}: begin -->\nold\n<!-- {name}: end -->\n" for name in ("figures", "targets"))
+    card.write_text(f"above\n{places}below\n", encoding="utf-8")
+    update_card(card, results, {"encoder": 1.5}, "wanted", None)
+    text = card.read_text(encoding="utf-8")
+    assert text.startswith("above\n")
+    assert text.endswith("below\n")
+    assert "old" not in text
+    assert table(results) in text
+    assert f"{machine()}, two threads: encoder 1.5." in text
+    assert "\nwanted\n" in text
+    update_card(card, results, {}, "wanted", 5)
+    assert "(--limit 5)" in card.read_text(encoding="utf-8")
+
+
+def test_a_page_without_a_place_is_left_as_it_was(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- rounds: begin -->\nold\n<!-- rounds: end -->\n", encoding="utf-8")
+    with pytest.raises(ModelError, match="no place for ranking"):
+        replace_sections(page, {"rounds": "new", "ranking": "new"})
+    assert "old" in page.read_text(encoding="utf-8")
+    with pytest.raises(OutputError, match="cannot write"):
+        replace_sections(tmp_path / "nowhere.md", {})
+    assert set(sections({"some set": summarise([measured()])})) == {"rounds", "baselines", "calibration", "ranking"}
+
+
+def test_a_folder_without_a_model_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="not a model folder"):
+        OnnxMini(tmp_path)
+
+
+def test_labels_come_into_the_pixels_of_a_mosaic(tmp_path: Path) -> None:
+    path = tmp_path / "ortho.tif"
+    profile = {"driver": "GTiff", "height": 50, "width": 40, "count": 3, "dtype": "uint8", "crs": "EPSG:4326"}
+    with rasterio.open(path, "w", transform=from_origin(10.0, 50.0, 0.001, 0.001), **profile) as dataset:
+        dataset.write(np.zeros((3, 50, 40), dtype=np.uint8))
+    ring = [[10.01, 49.99], [10.02, 49.99], [10.02, 49.98], [10.01, 49.98], [10.01, 49.99]]
+    beyond = [[10.03, 49.99], [10.09, 49.99], [10.09, 49.98], [10.03, 49.98], [10.03, 49.99]]
+    features = [{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [c]}} for c in (ring, beyond)]
+    labels = tmp_path / "labels.geojson"
+    labels.write_text(json.dumps({"type": "FeatureCollection", "features": features}), encoding="utf-8")
+    first, second = polygons_in_pixels(labels, path)
+    assert first.bounds == pytest.approx((10, 10, 20, 20), abs=1e-6)
+    assert second.bounds == pytest.approx((30, 10, 40, 20), abs=1e-6)
+
+
+def test_regions_are_the_connected_parts_of_a_colour(tmp_path: Path) -> None:
+    picture = np.zeros((100, 100, 3), dtype=np.uint8)
+    picture[10:40, 10:40] = (0xE2, 0xA9, 0x29)
+    picture[60:90, 10:40] = (0xE2, 0xA9, 0x29)
+    picture[60:65, 60:65] = (0xE2, 0xA9, 0x29)
+    picture[10:40, 60:95] = (0xFE, 0xDD, 0x3A)
+    path = tmp_path / "mask.png"
+    Image.fromarray(picture).convert("P", palette=Image.Palette.ADAPTIVE).save(path)
+    regions = landcover_regions(path)
+    assert sorted((name, polygon.area) for name, polygon in regions) == [
+        ("vegetation", 1050.0),
+        ("water", 900.0),
+        ("water", 900.0),
+    ]
+
+
+def test_scenes_know_their_objects() -> None:
+    ids = burn([shapely.box(0, 0, 40, 40), shapely.box(10, 10, 20, 20)], 64, 64)
+    scene = make_scene("fields", np.full((64, 64, 3), 7, dtype=np.uint8), ids)
+    assert scene.areas.tolist() == [0, 1500, 100]
+    assert scene.boxes[2].tolist() == [10, 10, 20, 20]
+    assert scene.objects.tolist() == [1, 2]
+    assert [level.shape for level in scene.pyramid] == [(64, 64, 3), (32, 32, 3), (16, 16, 3)]
+    checks = np.indices((4, 4)).sum(0)[..., None].repeat(3, 2).astype(np.uint8)
+    assert halve(checks)[..., 0].tolist() == [[1, 3], [3, 5]]

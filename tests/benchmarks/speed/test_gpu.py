@@ -1,0 +1,47 @@
+"""The comparison made on GPUs, tried on the CPU with a small encoder."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("PIL")
+if importlib.util.find_spec("segment_anything") is None:  # importing it takes the stand-in for torchvision
+    pytest.skip("segment_anything is not installed", allow_module_level=True)
+
+from benchmarks.speed import gpu  # noqa: E402
+from benchmarks.speed.images import write_raster  # noqa: E402
+from benchmarks.speed.measure import Bench  # noqa: E402
+from encoder_tools.models.registry import mini_folder  # noqa: E402
+from encoder_tools.models.sam import load_sam  # noqa: E402
+
+
+def test_without_a_gpu_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    rows = list(gpu.run(Bench(tmp_path, 1, True)))
+    assert len(rows) == 2
+    assert all(row.value is None and row.goal and row.note == "no GPU on this machine" for row in rows)
+
+
+def test_the_comparison(tmp_path: Path) -> None:
+    sam = load_sam("vit_b", None, seed=0)
+    from segment_anything.modeling import ImageEncoderViT
+
+    sam.network.image_encoder = ImageEncoderViT(
+        depth=1,
+        embed_dim=32,
+        num_heads=1,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=14,
+    ).eval()
+    image = write_raster(tmp_path / "image.tif", 1100, 1024)
+    files = {"decoder.onnx": mini_folder() / "decoder.onnx"}
+    rows = list(gpu.compare(Bench(tmp_path, 1, True), sam, files, image, "cpu"))
+    assert [row.key for row in rows] == ["gpu_one_by_one_vit_b-random", "gpu_bare_vit_b-random"]
+    assert all(row.value is not None and row.value > 0 for row in rows)
+    assert not (tmp_path / "gpu.embeddings.zarr").exists()
