@@ -1,6 +1,6 @@
 """The decoder of `mini` in PyTorch, taken from its ONNX files.
 
-A store holds all that is needed: the graphs are those of the folded network (`encoder_tools.mini.fold_batch_norm`), whose weights
+A store holds all that is needed: the graphs are those of the folded network (`mini.fold_batch_norm`), whose weights
 have the names of its modules. Folded, it is an ordinary network that can be trained: a batch normalisation that became
 part of a convolution is a scale and a bias of that convolution. What large weights lost in being stored as float16 they
 lost for the user's answers too.

@@ -16,7 +16,7 @@ if importlib.util.find_spec("segment_anything") is None:  # importing it takes t
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
 from encoder_tools.cli.encode import encode_command  # noqa: E402
-from encoder_tools.models import sam_export as export
+from encoder_tools.models import sam_export as export  # noqa: E402
 from encoder_tools.models.checkpoints import file_sha256  # noqa: E402
 from encoder_tools.models.sam import LoadedSam, load_sam  # noqa: E402
 from encoder_tools.models.sam_encoder import Precision, SamTorchEncoder, resolve_device  # noqa: E402

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 if importlib.util.find_spec("segment_anything") is None:  # importing it takes the stand-in for torchvision
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
-from encoder_tools.models import sam as model
+from encoder_tools.models import sam as model  # noqa: E402
 from encoder_tools.models.checkpoints import Checkpoint, file_sha256  # noqa: E402
 from encoder_tools.models.malloc import tune_malloc  # noqa: E402
 from encoder_tools.models.sam import detect_architecture, load_checkpoint, load_model, load_sam  # noqa: E402

@@ -14,9 +14,9 @@ import shapely
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from benchmarks.mini import ablation
+from benchmarks.mini import ablation  # noqa: E402
 from benchmarks.mini.ablation import ablation_table, run_one, runs, short_config, without  # noqa: E402
-from encoder_tools.mini import train
+from encoder_tools.mini import train  # noqa: E402
 from encoder_tools.mini.config import TrainConfig  # noqa: E402
 from encoder_tools.mini.heldout import EvaluationScene  # noqa: E402
 from encoder_tools.mini.sources import synthetic_scenes  # noqa: E402
