@@ -183,7 +183,7 @@ def test_polygons_without_a_place_in_the_crs_wanted_are_named(store: Path) -> No
     behind = "PROJ:+proj=geos +h=35785831 +lon_0=180 +datum=WGS84 +type=crs"
     found = run("segmentpoints", log, STORE=str(store), INPUT=layer("Point", [point(300, 300)]), CRS=behind)
     assert found == []
-    assert len(log.warnings) == 1 and "Left out object 1: The polygon has no place in the CRS" in log.warnings[0]
+    assert len(log.warnings) == 1 and "Left out object 1: The polygon cannot be transformed to the CRS" in log.warnings[0]
 
 
 def test_labels_and_objects(store: Path) -> None:
