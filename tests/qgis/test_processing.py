@@ -437,12 +437,11 @@ def geojson_options() -> QgsVectorFileWriter.SaveVectorOptions:
 
 
 def test_the_provider_loads_without_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    missing: list[str] = ["onnxruntime"]
-    monkeypatch.setattr("geosam_es.processing.provider.missing_packages", lambda: missing)
     bare = GeoSamProvider()
-    bare.refreshAlgorithms()
-    assert bare.algorithms() == [] and "onnxruntime" in bare.warningMessage()
-    missing.clear()
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "contourpy", None)
+        bare.refreshAlgorithms()
+        assert bare.algorithms() == [] and "contourpy" in bare.warningMessage()
     bare.refreshAlgorithms()
     assert len(bare.algorithms()) == 5 and bare.warningMessage() == ""
 
