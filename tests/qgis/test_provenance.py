@@ -301,7 +301,7 @@ class TestSideTable:
         saved = plain.commitChanges()
         qgis_app.messageLog().messageReceived.disconnect(note)
         assert saved and plain.featureCount() == 1
-        assert any("The prompts could not be kept" in text for text in logged)
+        assert any("The prompts were not saved" in text for text in logged)
 
     def test_it_goes_with_the_layer(self, plain: Any) -> None:
         accept(plain)
