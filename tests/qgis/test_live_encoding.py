@@ -27,8 +27,10 @@ from geosam_es.gui.stores.live_store import EMBEDDED_MODEL, LiveOptions, LiveSto
 from geosam_es.inference.session import SegmentationSession, open_segmenter
 from geosam_es.qgis_support.layer_source import LayerSource, source_of
 from geosam_es.store import StoreReader, StoreWriter
+from geosam_es.store.cache import StoreCache
 from geosam_es.store.reader import TileState
 from tests.helpers import disc
+from tests.qgis.support import wait_until
 
 TRANSFORM = Affine(0.5, 0.0, 700000.0, 0.0, -0.5, 4400000.0)
 SIZE = 1300
@@ -370,6 +372,37 @@ def test_a_cancelled_task_leaves_a_store_to_go_on_with(live: LiveStore) -> None:
     second = EncodeTask(live, "Encoding the rest")
     assert run_task(second) == "completed"
     assert len(encoded(live.root)) == 5
+
+
+def test_a_store_that_is_being_encoded_stays_in_the_cache(raster: Path, options: LiveOptions) -> None:
+    raster.with_name("ortho.embeddings.zarr").mkdir()
+    assert options.cache_folder is not None
+    cache = StoreCache(options.cache_folder, 0)
+    live = LiveStore.open(LayerSource(raster, "", "ortho"), options)
+    task = EncodeTask(live, "Encoding ortho")
+    live.close()
+    with pytest.raises(OutputError, match="is full"):
+        cache.trim()
+    assert run_task(task) == "completed"
+    assert len(encoded(live.root)) == 5
+    cache.trim()
+    assert cache.stores() == []
+
+
+def test_a_task_cancelled_before_it_begins_closes_the_store(raster: Path, options: LiveOptions) -> None:
+    raster.with_name("ortho.embeddings.zarr").mkdir()
+    assert options.cache_folder is not None
+    live = LiveStore.open(LayerSource(raster, "", "ortho"), options)
+    task = EncodeTask(live, "Encoding ortho")
+    live.close()
+    task.hold()
+    ends: list[str] = []
+    task.taskTerminated.connect(lambda: ends.append("terminated"))
+    QgsApplication.taskManager().addTask(task)
+    task.cancel()
+    wait_until(lambda: ends)
+    StoreCache(options.cache_folder, 0).trim()
+    assert not live.root.exists()
 
 
 def test_a_failing_task_says_why(live: LiveStore) -> None:

@@ -7,6 +7,7 @@ belong on a worker thread or into an `encode_task.EncodeTask`.
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -109,6 +110,8 @@ class LiveStore:
         decoder = load_decoder(self.reader.prepare_path, self.reader.decoder_path, model.threads)
         self._segmenter = _LiveSegmenter(_LiveReader(self), decoder)
         self._since_trim = 0
+        self._uses = 1
+        self._uses_lock = threading.Lock()
         if cache is not None:
             cache.acquire(root)
 
@@ -269,11 +272,21 @@ class LiveStore:
 
         return encode_tiles(self._plan, self._encoder, self._writer, tiles, on_progress)
 
+    def share(self) -> LiveStore:
+        """Return this store for another user, who closes it too."""
+        with self._uses_lock:
+            self._uses += 1
+        return self
+
     def close(self) -> None:
-        """Let go of the raster's file; it is opened again when another tile is needed."""
-        self._raster.close()
-        if self._cache is not None:
-            self._cache.release(self.root)
+        """End one use of the store; the last one closes the raster's file and lets the cache remove the store."""
+        with self._uses_lock:
+            self._uses -= 1
+            is_last = self._uses == 0
+        if is_last:
+            self._raster.close()
+            if self._cache is not None:
+                self._cache.release(self.root)
 
     def is_affordable(self, level: int) -> bool:
         """Tell whether a tile of a level is read fast enough for a user who waits."""
