@@ -393,7 +393,7 @@ def prompt_files(folder: Path, ortho: Ortho) -> dict[str, tuple[Path, str]]:
     return {
         "outside": (write_layer(folder / "outside.gpkg", [far]), "lies outside the raster"),
         "without CRS": (write_layer(folder / "bare.gpkg", [point], crs=None), "has no coordinate reference system"),
-        "lines": (write_layer(folder / "lines.gpkg", [line]), "lines.gpkg has a LineString, which is not a valid prompt"),
+        "lines": (write_layer(folder / "lines.gpkg", [line]), "lines.gpkg has a LineString, which is not a valid"),
         "empty": (empty, "empty.geojson has no geometries"),
         "label 2": (write_layer(folder / "two.gpkg", [point], label=[2]), "two.gpkg has label 2: use 1 for positive"),
         "label text": (write_layer(folder / "text.gpkg", [point], label=["yes"]), "text.gpkg has label yes"),
