@@ -302,7 +302,7 @@ def test_a_deleted_store_is_not_half_made_again(live: LiveStore) -> None:
 def test_a_raster_that_is_gone(live: LiveStore, raster: Path) -> None:
     live.close()
     raster.unlink()
-    with pytest.raises(RasterError, match=r"ortho\.tif is not there"):
+    with pytest.raises(RasterError, match=r"ortho\.tif does not exist"):
         live.ensure_tile(Tile(0, 0, 0))
 
 

@@ -19,7 +19,8 @@ from qgis.core import QgsApplication
 
 from ... import models
 from ...core.grid import Tile
-from ...encoding.encode import EncodeOptions, EncodePlan, EncodeReport, encode_tiles, make_plan
+from ...encoding.encode import EncodeReport, encode_tiles
+from ...encoding.plan import EncodeOptions, EncodePlan, make_plan
 from ...errors import ModelError, OutputError, SignatureMismatchError, StoreError
 from ...inference.decoder import load_decoder
 from ...inference.encoder import MODEL_FILE, Encoder, OnnxEncoder
