@@ -107,8 +107,8 @@ def with_decoder(segmenter: Segmenter, decoder: StoreDecoder, threads: int | Non
         If the decoder is incomplete or cannot be loaded.
     """
     check_decoder(decoder)
-    # The type may be one that encodes missing tiles.
-    return type(segmenter)(segmenter.reader, load_decoder(decoder.prepare_path, decoder.decoder_path, threads))
+    loaded = load_decoder(decoder.prepare_path, decoder.decoder_path, threads)
+    return Segmenter(segmenter.reader, loaded, segmenter.tile_encoder)
 
 
 class SegmentationSession:
