@@ -10,7 +10,7 @@ from qgis.PyQt.QtCore import QUrl
 from qgis.PyQt.QtGui import QDesktopServices
 
 from ..processing.provider import GeoSamProvider
-from ..qgis_support.dependencies import install_text, missing_packages, missing_text
+from ..qgis_support.dependencies import dependency_problem
 from ..qgis_support.language import Language
 from ..qgis_support.messages import PLUGIN_NAME, Messages
 from ..qgis_support.settings import Settings
@@ -69,9 +69,9 @@ class GeoSamPlugin:
         self._iface.pluginHelpMenu().addAction(self._help)
         self._options = OptionsPageFactory(self._settings, self._on_options_applied)
         self._iface.registerOptionsWidgetFactory(self._options)
-        missing = missing_packages()
-        if missing:
-            self._messages.warning(missing_text(missing), install_text())
+        problem = dependency_problem()
+        if problem is not None:
+            self._messages.warning(problem.text, problem.details)
         else:
             self._start()
 
@@ -100,10 +100,10 @@ class GeoSamPlugin:
         if self._actions is None:
             return
         if self.interaction is None:
-            missing = missing_packages()
-            if missing:
+            problem = dependency_problem()
+            if problem is not None:
                 self._actions.tool.setChecked(False)
-                self._messages.warning(missing_text(missing), install_text())
+                self._messages.warning(problem.text, problem.details)
                 return
             self._start()
         if self.interaction is not None:

@@ -138,11 +138,6 @@ class TestLoading:
         assert iface.canvas.mapTool() is plugin.interaction.tool
         plugin.unload()
 
-    def test_an_old_shapely_counts_as_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(dependencies.metadata, "version", lambda _name: "1.8.5")
-        assert dependencies.missing_packages() == ["shapely 2"]
-        assert Path(dependencies.install_text().split('"')[1]).is_file()
-
     @pytest.mark.parametrize(
         ("language", "word"), [("es", "Gestos"), ("es_ES", "Gestos"), ("en_US", "Gestures"), ("eu", "Gestures")]
     )

@@ -20,12 +20,13 @@ from qgis.PyQt.QtCore import QObject, QVariant
 
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import EditError
-from geosam_es.gui.editing.edits import AcceptOptions, accept_polygon, create_target_layer, replace_polygon
+from geosam_es.gui.editing.edits import AcceptOptions, accept_polygon, replace_polygon
 from geosam_es.gui.editing.provenance import (
     Provenance,
     has_provenance_fields,
     read_provenance,
 )
+from geosam_es.gui.editing.target_layer import create_target_layer
 from geosam_es.qgis_support.crs import to_qgs
 from geosam_es.qgis_support.side_table import SIDE_TABLE
 
@@ -39,7 +40,7 @@ SQUARE = shapely.box(X, Y, X + 10, Y + 10)
 
 def accept(layer: Any, provenance: Provenance | None = PROVENANCE, shape: Any = SQUARE, **options: Any) -> int:
     arguments = {"provenance_table": True, **options}
-    fid = accept_polygon(layer, to_qgs(shape), UTM, {}, provenance, AcceptOptions(**arguments))
+    fid = accept_polygon(layer, shape, UTM, {}, provenance, AcceptOptions(**arguments))
     assert fid is not None
     return fid
 
@@ -124,7 +125,7 @@ class TestFields:
 
     def test_what_the_user_says_comes_first(self) -> None:
         layer = memory(QgsField("model", QVariant.String), QgsField("raster", QVariant.String))
-        fid = accept_polygon(layer, to_qgs(SQUARE), UTM, {"model": "mine"}, PROVENANCE, AcceptOptions())
+        fid = accept_polygon(layer, SQUARE, UTM, {"model": "mine"}, PROVENANCE, AcceptOptions())
         assert layer.getFeature(fid)["model"] == "mine"
 
     def test_prompts_that_a_shapefile_cannot_hold_are_coarser_or_left_out_and_never_cut(self, tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ class TestFields:
         # Nor do those of an earlier outline stay when it is refined.
         fid = accept(layer)
         many = Prompts(tuple(Point(X + i, Y + i) for i in range(40)))
-        replace_polygon(layer, fid, to_qgs(SQUARE.buffer(5)), UTM, replace(PROVENANCE, prompts=many), BESIDE)
+        replace_polygon(layer, fid, SQUARE.buffer(5), UTM, replace(PROVENANCE, prompts=many), BESIDE)
         assert read_provenance(layer, layer.getFeature(fid)) is None
         assert layer.commitChanges(), layer.commitErrors()
 
@@ -241,7 +242,7 @@ class TestSideTable:
     def test_refining_replaces_the_record_once_saved(self, plain: Any) -> None:
         accept(plain)
         plain.commitChanges()
-        larger = to_qgs(SQUARE.buffer(5))
+        larger = SQUARE.buffer(5)
         replace_polygon(plain, 1, larger, UTM, replace(PROVENANCE, model="better"), BESIDE)
         shown = read_provenance(plain, plain.getFeature(1))
         assert shown is not None and shown.model == "better"

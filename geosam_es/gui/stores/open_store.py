@@ -11,11 +11,11 @@ from osgeo import osr
 from qgis.core import QgsCoordinateReferenceSystem, QgsMapLayer, QgsProject, QgsTask
 from qgis.PyQt.QtCore import pyqtSignal
 
-from ...errors import GeoSamError, OutputError, RasterError, StoreError
+from ...errors import EditError, GeoSamError, OutputError, RasterError, StoreError
 from ...inference.encoder import read_model_info
 from ...inference.segmenter import Segmenter
 from ...inference.session import open_segmenter
-from ...qgis_support.crs import EllipsoidArea, to_qgs
+from ...qgis_support.crs import EllipsoidArea
 from ...qgis_support.gdal_raster import GdalRaster
 from ...qgis_support.layer_source import LayerSource, source_of
 from ...qgis_support.messages import tr
@@ -293,8 +293,12 @@ def live_options(settings: Settings) -> LiveOptions:
 
 
 def pixel_area_m2(store: OpenStore) -> float:
-    """Return the area of the pixel in the middle of a store's raster, in square metres."""
+    """Return the area of the pixel in the middle of a store's raster in square metres; 0 if it cannot be measured."""
     raster = store.metadata.raster
     col, row = raster.width // 2, raster.height // 2
     pixel: shapely.Polygon = raster.transform.apply_geometry(shapely.box(col, row, col + 1, row + 1))
-    return EllipsoidArea(store.crs).area_m2(to_qgs(pixel))
+    try:
+        return EllipsoidArea(store.crs).area_m2(pixel)
+    except EditError:
+        # Accepting a polygon reports it.
+        return 0.0
