@@ -1,4 +1,4 @@
-"""The plugin as QGIS sees it: loaded, unloaded, and its entries in toolbar, menus and options."""
+"""The plugin as QGIS loads it: toolbar, menus, options page, Processing provider."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _HELP = Path(__file__).resolve().parent.parent / "help"
 
 
 class GeoSamPlugin:
-    """Loads without any package beside QGIS; what needs more is made when it is there.
+    """Loads without any package besides QGIS; the parts that need more are created once it is installed.
 
     Parameters
     ----------
     iface : QgisInterface, optional
-        None in qgis_process, which calls `initProcessing` alone.
+        None in qgis_process, which only calls `initProcessing`.
     """
 
     def __init__(self, iface: Any) -> None:
@@ -47,7 +47,7 @@ class GeoSamPlugin:
         self.interaction: Interaction | None = None
 
     def initProcessing(self) -> None:  # noqa: N802
-        """Add the algorithms; called by QGIS, and alone by qgis_process."""
+        """Add the Processing algorithms; called by QGIS and by qgis_process."""
         self._language.install()
         if self._provider is None:
             self._provider = GeoSamProvider()
@@ -76,7 +76,7 @@ class GeoSamPlugin:
             self._start()
 
     def unload(self) -> None:
-        """Take everything out of QGIS; called by QGIS."""
+        """Remove everything from QGIS; called by QGIS."""
         self._language.remove()
         if self._provider is not None:
             QgsApplication.processingRegistry().removeProvider(self._provider)
@@ -126,6 +126,6 @@ class GeoSamPlugin:
 
 
 def help_page(language: str) -> Path:
-    """Return the help in a language such as ``es`` or ``es_ES``, and in English where it was not translated."""
+    """Return the help page in a language such as ``es`` or ``es_ES``; in English if there is no translation."""
     translated = _HELP / f"index.{language[:2]}.html"
     return translated if translated.is_file() else _HELP / "index.html"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from numpy.typing import NDArray
 from ..core.grid import Tile
 from ..errors import OutputError, StoreError
 from . import layout
+from .files import write_text
 from .int8 import to_int8
 from .layout import StoreMetadata
 from .signature import check_signature, signature
 
-__all__ = ["StoreWriter", "remove_store"]
+__all__ = ["StoreWriter", "remove_store", "set_crs"]
 
 
 _WRITE_BYTES = 1 << 17
@@ -211,6 +213,39 @@ def _output_error(root: Path, error: OSError) -> OutputError:
         root=root,
         reason=reason,
     )
+
+
+def set_crs(root: Path, crs_wkt: str) -> StoreMetadata:
+    """Replace the CRS of a store without encoding it again.
+
+    The features do not depend on the CRS. A reader that is open keeps the old one.
+
+    Parameters
+    ----------
+    root : Path
+        The store.
+    crs_wkt : str
+        The CRS of its raster as WKT.
+
+    Returns
+    -------
+    StoreMetadata
+        As they are in the store now.
+
+    Raises
+    ------
+    StoreError
+        If ``root`` is not a store.
+    OutputError
+        If the store cannot be written; it is then unchanged.
+    """
+    metadata = layout.read_metadata(root)
+    metadata = replace(metadata, raster=replace(metadata.raster, crs_wkt=crs_wkt))
+    try:
+        write_text(root / layout.GROUP_FILE, layout.group_json({layout.ATTRIBUTE: metadata.to_json()}))
+    except OSError as error:
+        raise _output_error(root, error) from error
+    return metadata
 
 
 def remove_store(root: Path) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 from qgis.core import QgsFeature, QgsFields, QgsVectorLayer
 
-from ...core.prompts import Bounds, Point, Prompts
-from ...errors import EditError
+from ...core.prompts import Prompts
+from ...errors import EditError, PromptError
 from ...qgis_support.messages import tr
 from ...qgis_support.side_table import can_keep, find_record, keep_record
 from ...store.decoders import ORIGINAL
@@ -25,8 +25,6 @@ __all__ = [
     "Provenance",
     "has_provenance_fields",
     "keep_beside",
-    "prompts_from_json",
-    "prompts_to_json",
     "provenance_from_values",
     "provenance_values",
     "read_provenance",
@@ -40,9 +38,6 @@ _MIN_FIELDS = 2
 
 _DIGITS = (3, 1)
 """Decimals of coordinates: millimetres, or decimetres if the field of a Shapefile is too short for that."""
-
-_DEGREE_DIGITS = 5
-"""Additional decimals for coordinates in degrees."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +74,7 @@ class Provenance:
 
     def values(self, digits: int = _DIGITS[0]) -> dict[str, Any]:
         """Return the values of `PROVENANCE_FIELDS`; the text of the prompts includes level, candidate and decoder."""
-        record = json.loads(prompts_to_json(self.prompts, digits))
+        record = self.prompts.to_json(digits)
         if self.level is not None:
             record["level"] = self.level
         if self.candidate:
@@ -88,70 +83,6 @@ class Provenance:
             record["decoder"] = self.decoder
         prompts = json.dumps(record, separators=(",", ":"))
         return {**{name: getattr(self, name) for name in PROVENANCE_FIELDS}, "prompts": prompts}
-
-    def to_json(self) -> str:
-        """Return everything as one JSON object."""
-        values = self.values()
-        record = {**values, "prompts": json.loads(values["prompts"])}
-        return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, text: str) -> Provenance:
-        """Read what `to_json` wrote.
-
-        Raises
-        ------
-        EditError
-            If it is something else.
-        """
-        record = _load(text)
-        return provenance_from_values({**record, "prompts": json.dumps(record.get("prompts"))})
-
-
-def prompts_to_json(prompts: Prompts, digits: int = _DIGITS[0]) -> str:
-    """Return prompts as compact JSON: ``{"points":[[x,y,1],[x,y,0]],"box":[x0,y0,x1,y1]}``, 1 for positive.
-
-    Parameters
-    ----------
-    prompts : Prompts
-    digits : int
-        Decimals of coordinates in metres; degrees get five more.
-    """
-    values = [value for point in prompts.points for value in point[:2]] + list(prompts.box or ())
-    if all(abs(value) <= 360 for value in values):
-        digits += _DEGREE_DIGITS
-    record: dict[str, Any] = {}
-    if prompts.points:
-        record["points"] = [[_round(p.x, digits), _round(p.y, digits), int(p.positive)] for p in prompts.points]
-    if prompts.box is not None:
-        record["box"] = [_round(value, digits) for value in prompts.box]
-    return json.dumps(record, separators=(",", ":"))
-
-
-def _round(value: float, digits: int) -> float:
-    rounded = round(float(value), digits)
-    return int(rounded) if rounded == int(rounded) else rounded
-
-
-def prompts_from_json(text: str) -> Prompts:
-    """Read what `prompts_to_json` wrote.
-
-    Raises
-    ------
-    EditError
-        If it is something else.
-    """
-    record = _load(text)
-    try:
-        points = tuple(Point(float(x), float(y), bool(label)) for x, y, label in record.get("points") or ())
-        box = Bounds(*(float(value) for value in record["box"])) if record.get("box") else None
-    except (TypeError, ValueError) as error:
-        raise _unreadable() from error
-    prompts = Prompts(points, box)
-    values = [value for point in points for value in point[:2]] + list(box or ())
-    if not len(prompts) or not all(math.isfinite(value) for value in values):
-        raise _unreadable()
-    return prompts
 
 
 def _load(text: str) -> dict[str, Any]:
@@ -169,7 +100,7 @@ def _unreadable() -> EditError:
 
 
 def provenance_from_values(values: Mapping[str, Any]) -> Provenance:
-    """Make a record of the values of `PROVENANCE_FIELDS`, of which only the prompts are needed.
+    """Read the values of `PROVENANCE_FIELDS`; all but the prompts may be missing.
 
     Raises
     ------
@@ -177,8 +108,11 @@ def provenance_from_values(values: Mapping[str, Any]) -> Provenance:
         If the prompts cannot be read.
     """
     score = values.get("score")
-    prompts = prompts_from_json(values["prompts"])
     answer = _load(values["prompts"])
+    try:
+        prompts = Prompts.from_json(answer)
+    except PromptError as error:
+        raise _unreadable() from error
     level, candidate, decoder = (answer.get(key) for key in ("level", "candidate", "decoder"))
     return Provenance(
         model=_text(values.get("model")),
