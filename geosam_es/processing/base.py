@@ -19,8 +19,8 @@ from qgis.core import (
 from qgis.PyQt.QtGui import QIcon
 
 from ..errors import GeoSamError
-from ..gui.panel.actions import own_icon
 from ..qgis_support.crs import to_qgs
+from ..qgis_support.icons import own_icon
 from ..qgis_support.messages import tr, translated
 from ..store.layout import StoreMetadata
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from qgis.core import QgsApplication
 from qgis.PyQt.QtCore import QObject, Qt
 from qgis.PyQt.QtGui import QIcon
 
+from ...qgis_support.icons import own_icon
 from ...qgis_support.messages import PLUGIN_NAME, tr
 
 try:
@@ -16,15 +16,9 @@ try:
 except ImportError:  # Qt 5
     from qgis.PyQt.QtWidgets import QAction
 
-__all__ = ["CLASS_KEYS", "Actions", "QAction", "own_icon"]
+__all__ = ["CLASS_KEYS", "Actions", "QAction"]
 
-ICONS = Path(__file__).resolve().parents[2] / "icons"
 CLASS_KEYS = 9
-
-
-def own_icon(name: str) -> QIcon:
-    """Return an icon of the plugin."""
-    return QIcon(str(ICONS / f"{name}.svg"))
 
 
 def _theme_icon(name: str) -> QIcon:

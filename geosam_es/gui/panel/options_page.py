@@ -10,9 +10,9 @@ from qgis.PyQt.QtGui import QColor
 from qgis.PyQt.QtWidgets import QDoubleSpinBox, QFormLayout, QGroupBox, QSpinBox, QVBoxLayout, QWidget
 
 from ...qgis_support.command_line import CommandLineError, find_command_line
+from ...qgis_support.icons import own_icon
 from ...qgis_support.messages import PLUGIN_NAME, tr
 from ...qgis_support.settings import Settings
-from .actions import own_icon
 
 __all__ = ["OptionsPage", "OptionsPageFactory"]
 
