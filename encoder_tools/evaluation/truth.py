@@ -17,6 +17,7 @@ from geosam_es.core.topology import merge, polygon_parts
 from geosam_es.errors import VectorError
 from geosam_es.store import StoreReader
 
+from ..crs import crs_of_store
 from ..vector import VectorLayer, read_vector, reproject
 from .kept_prompts import KeptPrompts, kept_prompts
 
@@ -212,7 +213,7 @@ def locate(truth: Truth, readers: Sequence[StoreReader]) -> Located:
 def _on_raster(truth: Truth, reader: StoreReader) -> list[tuple[shapely.Geometry, float | None]]:
     """Return what a raster shows of each object in native pixels, and the whole object's area there."""
     raster = reader.metadata.raster
-    crs = pyproj.CRS.from_wkt(raster.crs_wkt)
+    crs = crs_of_store(reader.root, reader.metadata)
     inverse = raster.transform.inverse()
     frame = shapely.box(*reader.pyramid.bounds)
     shown: list[tuple[shapely.Geometry, float | None]] = []

@@ -21,6 +21,7 @@ from scipy.sparse.csgraph import connected_components
 
 from geosam_es.store import StoreReader
 
+from ..crs import crs_of_store
 from ..vector import reproject
 from .samples import Place, Sample, footprint
 
@@ -64,7 +65,7 @@ def footprints(readers: Sequence[StoreReader], samples: Sequence[Sample]) -> dic
 
     All in one CRS: that of the stores, or longitude and latitude where they differ.
     """
-    systems = [pyproj.CRS.from_wkt(reader.metadata.raster.crs_wkt) for reader in readers]
+    systems = [crs_of_store(reader.root, reader.metadata) for reader in readers]
     common = systems[0] if all(crs == systems[0] for crs in systems) else pyproj.CRS.from_epsg(4326)
     places = dict.fromkeys(sample.place for sample in samples)
     polygons = {}
