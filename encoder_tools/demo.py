@@ -26,7 +26,7 @@ from geosam_es.core.window import Window
 from geosam_es.errors import GeoSamError, OutputError
 from geosam_es.inference.session import open_segmenter
 
-from .models.registry import load_model
+from .models.loading import load_model
 from .pipeline import EncodeOptions, encode, make_plan
 from .progress import Progress
 from .raster import Raster

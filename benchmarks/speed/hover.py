@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from encoder_tools.models.registry import load_model
+from encoder_tools.models.loading import load_model
 from encoder_tools.pipeline import EncodeOptions, encode, make_plan
 from encoder_tools.raster import Raster
 from geosam_es.core.prompts import Point

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder_tools.models.registry import load_model
-from encoder_tools.models.sam_encoder import SamTorchEncoder
+from encoder_tools.models.loading import load_model
+from encoder_tools.models.sam.encoder import SamTorchEncoder
 from encoder_tools.raster import Raster, bounded_cache
 from geosam_es.core.grid import Tile
 from geosam_es.encoding.encode import EncodeOptions, EncodePlan, encode_tiles, make_plan

@@ -18,7 +18,7 @@ from geosam_es.errors import GeoSamError, OutputError, RasterError
 from geosam_es.store import store_path_for
 from geosam_es.store.layout import DTYPES
 
-from ..models.registry import LoadedModel, load_model
+from ..models.loading import LoadedModel, load_model
 from ..pipeline import EncodeOptions, EncodePlan, encode, estimate, make_plan
 from ..progress import Progress
 from ..raster import Raster

@@ -12,7 +12,7 @@ from geosam_es.store.decoders import ORIGINAL, find_decoder
 
 from ..evaluation.decoders import NamedDecoder, find_named_decoder
 from ..models.libraries import torch
-from ..models.sam import LoadedSam, load_checkpoint, load_model
+from ..models.sam.weights import LoadedSam, load_checkpoint, load_sam
 from . import mini_decoder, sam_decoder
 from .mini_decoder import MiniDecoder
 from .networks import TunableDecoder
@@ -105,7 +105,7 @@ def _load_sam(reader: StoreReader, name: str | None, checkpoint: Path | None, tr
 
 def _downloaded(name: str) -> LoadedSam:
     try:
-        return load_model(name)
+        return load_sam(name)
     except ModelError as error:
         raise ModelError(
             f"The weights of {name}, which the store was made with, are not here ({error.problem})",

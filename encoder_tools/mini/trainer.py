@@ -12,13 +12,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from encoder_tools.mini.config import TRAINING_LOG, VALIDATION_LOG, CropPlan, TrainConfig
-from encoder_tools.mini.dataset import Batch, CropSampler
-from encoder_tools.mini.losses import answer_loss, edge_loss, shown_first, true_iou
-from encoder_tools.mini.network import MiniNet, normalise
-from encoder_tools.mini.simulation import SimulatedUser
-from encoder_tools.mini.sources import load_scenes
-from encoder_tools.mini.validation import ValidationSet
+from .config import TRAINING_LOG, VALIDATION_LOG, CropPlan, TrainConfig
+from .crops import Batch, CropSampler
+from .losses import answer_loss, edge_loss, shown_first, true_iou
+from .network import MiniNet, normalise
+from .simulation import SimulatedUser
+from .sources import load_scenes
+from .validation import ValidationSet
 
 __all__ = ["Trainer", "best_checkpoint"]
 

@@ -9,7 +9,7 @@ import pyproj
 import pytest
 import shapely
 
-from encoder_tools.models.registry import load_model
+from encoder_tools.models.loading import load_model
 from encoder_tools.pipeline import EncodeOptions, encode, make_plan
 from encoder_tools.raster import Raster
 from encoder_tools.segment import ObjectPrompts, SegmentOptions, segment

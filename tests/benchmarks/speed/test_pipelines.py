@@ -9,7 +9,7 @@ import pytest
 from benchmarks.speed.images import write_raster
 from benchmarks.speed.measure import Bench
 from benchmarks.speed.pipelines import _Times, measure_pipeline
-from encoder_tools.models.registry import load_model
+from encoder_tools.models.loading import load_model
 
 
 def test_pipeline_and_bare_model_encode_the_same_tiles(model: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Draw the course of a training run: ``python -m encoder_tools.mini.curves RUN -o PICTURE.png``."""
+"""Draw the course of a training run: ``python -m benchmarks.mini.training_curves RUN -o PICTURE.png``."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def draw(run: Path, picture: Path) -> None:
 
 def main() -> None:
     """Parse the command line and draw."""
-    parser = argparse.ArgumentParser(prog="python -m encoder_tools.mini.curves", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.mini.training_curves", description=__doc__)
     parser.add_argument("run", type=Path, help="folder given to train as --out")
     parser.add_argument("-o", "--out", type=Path, required=True)
     options = parser.parse_args()

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import geosam_es.models
 from geosam_es.errors import ModelError
 from geosam_es.inference.decoder import load_decoder
 from geosam_es.inference.encoder import ENCODER_FILE, MODEL_FILE, Encoder, OnnxEncoder
 from geosam_es.store.layout import DECODER_FILE, PREPARE_FILE
+
+from .checkpoints import mini_folder
 
 __all__ = ["SAM_NAMES", "LoadedModel", "load_model", "mini_folder"]
 
@@ -31,11 +32,6 @@ class LoadedModel:
 
     encoder: Encoder
     decoder_files: Mapping[str, Path]
-
-
-def mini_folder() -> Path:
-    """Return the folder of the embedded model."""
-    return Path(geosam_es.models.__file__).parent / "mini"
 
 
 def load_model(
@@ -102,11 +98,11 @@ def _load_sam(
 ) -> LoadedModel:
     # Imported here, because torch is not installed everywhere and takes seconds to import.
     from .libraries import torch
-    from .sam import Architecture, load_model, load_sam
-    from .sam_encoder import Precision, SamTorchEncoder
-    from .sam_export import export_decoder
+    from .sam.encoder import Precision, SamTorchEncoder
+    from .sam.export import export_decoder
+    from .sam.weights import Architecture, load_checkpoint, load_sam
 
-    sam = load_model(name) if checkpoint is None else load_sam(cast(Architecture, name), checkpoint)
+    sam = load_sam(name) if checkpoint is None else load_checkpoint(checkpoint, cast(Architecture, name))
     export_decoder(sam, work)
     files = {PREPARE_FILE: work / PREPARE_FILE, DECODER_FILE: work / DECODER_FILE}
     if threads is not None:
