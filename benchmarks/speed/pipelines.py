@@ -65,7 +65,7 @@ def run(bench: Bench) -> Iterator[Item]:
         bench.work / "large.tif", 8192, bench.runs(4096, TILE_SIZE), compress="JPEG", photometric="YCBCR"
     )
     mini = load_model("mini", None, "cpu", bench.work, bench.threads)
-    yield from measure_pipeline(bench, "mini", mini.encoder, mini.decoder_files, small, large, tiles=60, runs=(9, 7))
+    yield from measure_pipeline(bench, "mini", mini.encoder, mini.export_decoder(), small, large, tiles=60, runs=(9, 7))
     sam = lively_sam()
     vit_b = SamTorchEncoder(sam, "cpu", threads=bench.threads)
     files = sam_files(bench.work, sam).decoder_files

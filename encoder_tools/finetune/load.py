@@ -96,7 +96,7 @@ def _load_sam(reader: StoreReader, name: str | None, checkpoint: Path | None, tr
             f"{checkpoint or sam.info.name} is not the model that {reader.root} was made with, {own['name']}",
             "give its checkpoint with --checkpoint",
         )
-    _forget_encoder(sam)
+    sam.drop_image_encoder()
     decoder = SamDecoder(sam, train_prompt_encoder)
     if before.name != ORIGINAL:
         load_weights(decoder, before.decoder_path.with_name(TUNED_FILE))
@@ -111,13 +111,6 @@ def _downloaded(name: str) -> LoadedSam:
             f"The weights of {name}, which the store was made with, are not here ({error.problem})",
             f"give them with --checkpoint, or run: geosam-es models download {name}",
         ) from error
-
-
-def _forget_encoder(sam: LoadedSam) -> None:
-    """Free the image encoder's weights, which are most of a SAM's and of no use here."""
-    for parameter in sam.network.image_encoder.parameters():
-        parameter.requires_grad_(False)
-        parameter.data = torch.empty(0)
 
 
 def save_weights(decoder: TunableDecoder, path: Path) -> None:

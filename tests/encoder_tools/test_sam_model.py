@@ -15,6 +15,7 @@ if importlib.util.find_spec("segment_anything") is None:  # importing it takes t
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
 from encoder_tools.models.checkpoints import Checkpoint  # noqa: E402
+from encoder_tools.models.loading import load_model  # noqa: E402
 from encoder_tools.models.malloc import tune_malloc  # noqa: E402
 from encoder_tools.models.sam import weights as model  # noqa: E402
 from encoder_tools.models.sam.export import export_model  # noqa: E402
@@ -187,3 +188,13 @@ def test_models_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_malloc_is_tuned_or_left_alone() -> None:
     assert tune_malloc() in (True, False)
+
+
+def test_loading_does_not_export_the_decoder(checkpoint: Path, tmp_path: Path) -> None:
+    loaded = load_model("vit_b", checkpoint, "cpu", tmp_path, threads=1)
+    assert not list(tmp_path.iterdir())
+    files = loaded.export_decoder()
+    assert set(files) == {"prepare.onnx", "decoder.onnx"} and all(path.is_file() for path in files.values())
+    assert sum(path.stat().st_size for path in files.values()) <= loaded.decoder_bytes
+    written = [path.stat().st_mtime_ns for path in files.values()]
+    assert [path.stat().st_mtime_ns for path in loaded.export_decoder().values()] == written

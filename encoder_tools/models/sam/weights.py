@@ -56,6 +56,12 @@ class LoadedSam:
     network: Any
     info: ModelInfo
 
+    def drop_image_encoder(self) -> None:
+        """Free the image encoder, most of the weights, and keep what the decoder's training and export need."""
+        side: int = self.network.image_encoder.img_size
+        self.network.image_encoder = torch.nn.Identity()
+        self.network.image_encoder.img_size = side
+
 
 def load_sam(name_or_checkpoint: str) -> LoadedSam:
     """Load a downloaded model by its name, or a checkpoint by its path.
