@@ -10,7 +10,7 @@ import shapely
 import torch
 
 from encoder_tools.evaluation.truth import Located, TruthObject, locate, read_truth
-from encoder_tools.finetune.losses import mask_iou, tuning_loss
+from encoder_tools.finetune.losses import tuning_loss
 from encoder_tools.finetune.networks import Answer, PromptTensors
 from encoder_tools.finetune.samples import FeatureCache, Sample, make_samples
 from encoder_tools.finetune.training_step import learn, plan_epoch
