@@ -85,7 +85,7 @@ def finetune_command(
 
     tune_malloc()
     from ..finetune.training import TuneOptions
-    from ..finetune.tune import Request, finetune
+    from ..finetune.finetuning import Request, finetune
 
     chosen = {key: options.pop(key) for key in ("epochs", "minutes", "learning_rate", "patience", "seed", "threads")}
     request = Request(
@@ -117,7 +117,7 @@ def _split_class(text: str | None) -> tuple[str | None, str | None]:
 def _events(epochs: int, progress: Progress) -> Any:
     """Say on standard error how far it is; a line an epoch, which another program can read."""
     from ..finetune.training import EpochReport
-    from ..finetune.tune import Events, Parts
+    from ..finetune.finetuning import Events, Parts
 
     def tell_parts(parts: Parts) -> None:
         click.echo(

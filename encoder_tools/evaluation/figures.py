@@ -14,7 +14,7 @@ from geosam_es.core.topology import polygon_parts
 from geosam_es.errors import ModelError
 
 from .metrics import bootstrap_mean
-from .runner import Outcome
+from .evaluate import Outcome
 
 __all__ = ["COLOURS", "TRUTH_COLOUR", "Panel", "clicks_figure", "distribution_figure", "panels_figure", "png"]
 

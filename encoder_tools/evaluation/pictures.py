@@ -15,7 +15,7 @@ from geosam_es.store import StoreReader
 
 from ..raster import Raster
 from .figures import COLOURS, Panel, panels_figure
-from .runner import Outcome
+from .evaluate import Outcome
 
 __all__ = ["RasterWindows", "before_after_sheet", "find_raster", "worst_sheet"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from .metrics import Interval, MaskScores, bootstrap_mean, paired_difference
-from .runner import Outcome
+from .evaluate import Outcome
 
 __all__ = [
     "CLICK_GOALS",

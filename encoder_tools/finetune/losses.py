@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..models.libraries import torch
-from .networks import Answer
+from .tunable_decoder import Answer
 
 __all__ = ["mask_iou", "tuning_loss"]
 

@@ -18,8 +18,8 @@ import numpy as np
 from geosam_es.errors import ModelError, OutputError
 
 from ..models.libraries import torch
-from .networks import TunableDecoder, trainable
-from .samples import FeatureCache, Sample
+from .tunable_decoder import TunableDecoder, trainable
+from .training_samples import FeatureCache, Sample
 from .training_step import learn, plan_epoch
 from .validation import mean_iou
 

@@ -15,8 +15,8 @@ from ..mini.prompts import BOX_HIGH, BOX_LOW, NEGATIVE, POSITIVE
 from ..mini.simulation import SimulatedUser
 from ..models.libraries import torch
 from .losses import mask_iou, tuning_loss
-from .networks import Answer, PromptTensors, TunableDecoder
-from .samples import CELL, FeatureCache, Sample
+from .tunable_decoder import Answer, PromptTensors, TunableDecoder
+from .training_samples import CELL, FeatureCache, Sample
 
 __all__ = ["Visit", "learn", "plan_epoch"]
 

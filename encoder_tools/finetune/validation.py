@@ -9,8 +9,8 @@ import numpy as np
 from ..mini.prompts import BOX_HIGH, BOX_LOW, POSITIVE, bounding_box, cell_to_xy, deepest_cell, depth
 from ..models.libraries import torch
 from .losses import mask_iou
-from .networks import PromptTensors, TunableDecoder
-from .samples import CELL, FeatureCache, Sample
+from .tunable_decoder import PromptTensors, TunableDecoder
+from .training_samples import CELL, FeatureCache, Sample
 
 __all__ = ["mean_iou"]
 

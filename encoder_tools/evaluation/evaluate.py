@@ -25,7 +25,7 @@ from geosam_es.store import StoreReader
 
 from .metrics import MaskScores, mask_scores
 from .prompting import PromptKind, corrective_click, deepest_place, jittered_box
-from .truth import TruthObject
+from .ground_truth import TruthObject
 
 __all__ = ["Evaluation", "Outcome", "PixelGrid", "evaluate", "viewing_level"]
 

@@ -9,7 +9,7 @@ from html import escape
 from .figures import COLOURS, clicks_figure, distribution_figure
 from .metrics import BOUNDARY_TOLERANCE, Interval
 from .pictures import RasterWindows, before_after_sheet, worst_sheet
-from .runner import Evaluation, Outcome
+from .evaluate import Evaluation, Outcome
 from .summary import CLICK_GOALS, METRICS, SIZES, Row, differences, group_rows, size_of, summary_rows
 
 __all__ = ["render"]
