@@ -10,6 +10,7 @@ import rasterio.features
 from numpy.typing import NDArray
 
 from encoder_tools.mini.prompts import BOX_HIGH, BOX_LOW, IGNORED, POSITIVE
+from encoder_tools.models.checkpoints import mini_folder
 from geosam_es.core.contour import mask_polygons
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.core.topology import prompted_parts
@@ -18,7 +19,7 @@ from geosam_es.inference.encoder import TILE_SIZE, OnnxEncoder
 
 __all__ = ["MODEL_FOLDER", "OnnxMini", "Prompt", "drawn"]
 
-MODEL_FOLDER = Path(__file__).resolve().parents[2] / "geosam_es" / "models" / "mini"
+MODEL_FOLDER = mini_folder()
 THREADS = 2
 
 Prompt = tuple[float, float, float]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from encoder_tools.evaluation.metrics import mask_scores
-from encoder_tools.mini.heldout import Tile
+from encoder_tools.mini.labelled_tiles import Tile
 from encoder_tools.mini.prompts import (
     BOX_HIGH,
     BOX_LOW,

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.models.libraries import torch
-from encoder_tools.models.sam import LoadedSam
-from encoder_tools.models.sam_encoder import Precision, SamTorchEncoder
-from encoder_tools.models.sam_export import OPSET
-from encoder_tools.models.sam_vit import CpuImageEncoder
+from encoder_tools.models.sam.encoder import Precision, SamTorchEncoder
+from encoder_tools.models.sam.encoder_bfloat16 import CpuImageEncoder
+from encoder_tools.models.sam.export import OPSET
+from encoder_tools.models.sam.weights import LoadedSam
 from encoder_tools.raster import Raster
 from geosam_es.core.window import Window
 from geosam_es.inference.decoder import load_decoder

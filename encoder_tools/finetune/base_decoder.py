@@ -12,7 +12,7 @@ from geosam_es.store.decoders import ORIGINAL, find_decoder
 
 from ..evaluation.named_decoder import NamedDecoder, find_named_decoder
 from ..models.libraries import torch
-from ..models.sam import LoadedSam, load_checkpoint, load_model
+from ..models.sam.weights import LoadedSam, load_checkpoint, load_sam
 from . import mini_decoder, sam_decoder
 from .mini_decoder import MiniDecoder
 from .tunable_decoder import TunableDecoder
@@ -96,7 +96,7 @@ def _load_sam(reader: StoreReader, name: str | None, checkpoint: Path | None, tr
             f"{checkpoint or sam.info.name} is not the model that {reader.root} was made with, {own['name']}",
             "give its checkpoint with --checkpoint",
         )
-    _forget_encoder(sam)
+    sam.drop_image_encoder()
     decoder = SamDecoder(sam, train_prompt_encoder)
     if before.name != ORIGINAL:
         load_weights(decoder, before.decoder_path.with_name(TUNED_FILE))
@@ -105,19 +105,12 @@ def _load_sam(reader: StoreReader, name: str | None, checkpoint: Path | None, tr
 
 def _downloaded(name: str) -> LoadedSam:
     try:
-        return load_model(name)
+        return load_sam(name)
     except ModelError as error:
         raise ModelError(
             f"The weights of {name}, which the store was made with, are not here ({error.problem})",
             f"give them with --checkpoint, or run: geosam-es models download {name}",
         ) from error
-
-
-def _forget_encoder(sam: LoadedSam) -> None:
-    """Free the image encoder's weights, which are most of a SAM's and of no use here."""
-    for parameter in sam.network.image_encoder.parameters():
-        parameter.requires_grad_(False)
-        parameter.data = torch.empty(0)
 
 
 def save_weights(decoder: TunableDecoder, path: Path) -> None:

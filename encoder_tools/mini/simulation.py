@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder_tools.mini.dataset import LABEL_STRIDE
-from encoder_tools.mini.prompts import (
+from .crops import LABEL_STRIDE
+from .prompts import (
     BOX_HIGH,
     BOX_LOW,
     IGNORED,

@@ -12,14 +12,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from encoder_tools.mini.config import CropPlan, TrainConfig
-from encoder_tools.mini.curves import VALIDATION_LOG
-from encoder_tools.mini.dataset import Batch, CropSampler
-from encoder_tools.mini.losses import answer_loss, edge_loss, shown_first, true_iou
-from encoder_tools.mini.network import MiniNet, normalise
-from encoder_tools.mini.simulation import SimulatedUser
-from encoder_tools.mini.sources import load_scenes
-from encoder_tools.mini.validation import ValidationSet
+from .config import TRAINING_LOG, VALIDATION_LOG, CropPlan, TrainConfig
+from .crops import Batch, CropSampler
+from .losses import answer_loss, edge_loss, shown_first, true_iou
+from .network import MiniNet, normalise
+from .simulation import SimulatedUser
+from .sources import load_scenes
+from .validation import ValidationSet
 
 __all__ = ["Trainer", "best_checkpoint"]
 
@@ -105,7 +104,7 @@ class Trainer:
         self.step, self.spent = int(state["step"]), float(state["seconds"])
         self.best, self.since_best = float(state["best"]), int(state["since_best"])
         if self.rank == 0:
-            for name in ("log.csv", VALIDATION_LOG):
+            for name in (TRAINING_LOG, VALIDATION_LOG):
                 _forget_after(self.out / name, self.step)
 
     def _save(self, name: str = CHECKPOINT) -> None:
@@ -281,7 +280,7 @@ class Trainer:
                 value.lerp_(state[name], 1.0 - decay)
 
     def _log(self, rate: float, plan: CropPlan, numbers: dict[str, float]) -> None:
-        path = self.out / "log.csv"
+        path = self.out / TRAINING_LOG
         fresh = not path.is_file()
         with path.open("a", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)

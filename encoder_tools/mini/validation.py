@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from rasterio import features
 from torch import Tensor
 
-from encoder_tools.mini.heldout import evaluation_scenes, tiles
-from encoder_tools.mini.losses import true_iou
-from encoder_tools.mini.network import MiniNet, normalise
-from encoder_tools.mini.prompts import BOX_HIGH, BOX_LOW, POSITIVE, cell_to_xy, deepest_cell, depth
 from geosam_es.errors import RasterError
 from geosam_es.inference.encoder import TILE_SIZE
+
+from .labelled_tiles import evaluation_scenes, tiles
+from .losses import true_iou
+from .network import MiniNet, normalise
+from .prompts import BOX_HIGH, BOX_LOW, POSITIVE, cell_to_xy, deepest_cell, depth
 
 STRIDE = 4
 OBJECTS_PER_TILE = 8

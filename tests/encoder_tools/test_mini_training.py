@@ -13,9 +13,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from benchmarks.mini.evaluate import OnnxMini, evaluate  # noqa: E402
+from benchmarks.mini.training_curves import draw, read_log, smooth  # noqa: E402
 from encoder_tools.mini.config import CropPlan, TrainConfig  # noqa: E402
-from encoder_tools.mini.curves import draw, read_log, smooth  # noqa: E402
-from encoder_tools.mini.dataset import (  # noqa: E402
+from encoder_tools.mini.crops import (  # noqa: E402
     BRIGHT_SHARE,
     JPEG_SHARE,
     NOISE_SHARE,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encoder_tools.models.registry import load_model, mini_folder
+from encoder_tools.models.loading import load_model, mini_folder
 from geosam_es.errors import ModelError
 from geosam_es.inference.encoder import read_model_info
 
@@ -19,14 +19,14 @@ def test_mini(tmp_path: Path) -> None:
     features = loaded.encoder.encode(np.full((1, 1024, 1024, 3), 99, np.uint8))
     assert {name: values.shape[1:] for name, values in features.items()} == dict(info.features)
     assert all(np.isfinite(values).all() for values in features.values())
-    assert set(loaded.decoder_files) == {"prepare.onnx", "decoder.onnx"}
+    assert set(loaded.export_decoder()) == {"prepare.onnx", "decoder.onnx"}
     assert not list(tmp_path.iterdir())
 
 
 def test_folder(model: Path, tmp_path: Path) -> None:
     loaded = load_model(str(model), None, "cpu", tmp_path)
     assert loaded.encoder.info.name == "bright" and loaded.encoder.default_batch_size == 1
-    assert loaded.decoder_files["decoder.onnx"] == model / "decoder.onnx"
+    assert loaded.export_decoder()["decoder.onnx"] == model / "decoder.onnx"
 
 
 @pytest.mark.parametrize("name", ["", "nonsense", "vit_x", "/"])

@@ -16,10 +16,10 @@ if importlib.util.find_spec("segment_anything") is None:  # importing it takes t
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
 from encoder_tools.cli.encode import encode_command  # noqa: E402
-from encoder_tools.models import sam_export as export  # noqa: E402
 from encoder_tools.models.checkpoints import file_sha256  # noqa: E402
-from encoder_tools.models.sam import LoadedSam, load_sam  # noqa: E402
-from encoder_tools.models.sam_encoder import Precision, SamTorchEncoder, resolve_device  # noqa: E402
+from encoder_tools.models.sam import export  # noqa: E402
+from encoder_tools.models.sam.encoder import Precision, SamTorchEncoder, resolve_device  # noqa: E402
+from encoder_tools.models.sam.weights import LoadedSam, random_sam  # noqa: E402
 from geosam_es.errors import ModelError, OutputError  # noqa: E402
 from geosam_es.inference.encoder import FILL_RGB, OnnxEncoder  # noqa: E402
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def sam() -> LoadedSam:
     """Return a SAM whose image encoder is small: one windowed and one global block, 64 wide."""
-    loaded = load_sam("vit_b", None, seed=0)
+    loaded = random_sam("vit_b", seed=0)
     from segment_anything.modeling import ImageEncoderViT
 
     torch.manual_seed(0)
@@ -155,7 +155,7 @@ def test_precision_of_a_gpu(sam: LoadedSam, precision: Any, dtype: Any, monkeypa
 
         type = "cuda"
 
-    monkeypatch.setattr("encoder_tools.models.sam_encoder.resolve_device", lambda name: Gpu)
+    monkeypatch.setattr("encoder_tools.models.sam.encoder.resolve_device", lambda name: Gpu)
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, *_, **__: self)
     encoder = SamTorchEncoder(sam, "cuda", precision)
     assert encoder._dtype is dtype

@@ -14,13 +14,15 @@ torch = pytest.importorskip("torch")
 if importlib.util.find_spec("segment_anything") is None:  # importing it takes the stand-in for torchvision
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
-from encoder_tools.models import sam as model  # noqa: E402
-from encoder_tools.models.checkpoints import Checkpoint, file_sha256  # noqa: E402
+from encoder_tools.models.checkpoints import Checkpoint  # noqa: E402
+from encoder_tools.models.loading import load_model  # noqa: E402
 from encoder_tools.models.malloc import tune_malloc  # noqa: E402
-from encoder_tools.models.sam import detect_architecture, load_checkpoint, load_model, load_sam  # noqa: E402
-from encoder_tools.models.sam_export import export_model  # noqa: E402
+from encoder_tools.models.sam import weights as model  # noqa: E402
+from encoder_tools.models.sam.export import export_model  # noqa: E402
+from encoder_tools.models.sam.weights import detect_architecture, load_checkpoint, load_sam, random_sam  # noqa: E402
 from geosam_es.errors import ModelError  # noqa: E402
 from geosam_es.inference.encoder import read_model_info  # noqa: E402
+from geosam_es.store.decoder_files import file_sha256  # noqa: E402
 
 WIDTH_KEY = "image_encoder.patch_embed.proj.weight"
 
@@ -29,22 +31,22 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def random_sam() -> model.LoadedSam:
-    return load_sam("vit_b", None, seed=3)
+def made_sam() -> model.LoadedSam:
+    return random_sam("vit_b", seed=3)
 
 
 @pytest.fixture(scope="module")
-def checkpoint(random_sam: model.LoadedSam, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(made_sam: model.LoadedSam, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "my_sam.pth"
-    torch.save(random_sam.network.state_dict(), path)
+    torch.save(made_sam.network.state_dict(), path)
     return path
 
 
-def test_random_weights_follow_the_seed_and_leave_torchs_alone(random_sam: model.LoadedSam) -> None:
+def test_random_weights_follow_the_seed_and_leave_torchs_alone(made_sam: model.LoadedSam) -> None:
     before = torch.random.get_rng_state()
-    again = load_sam("vit_b", None, seed=3)
+    again = random_sam("vit_b", seed=3)
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert again.info == random_sam.info
+    assert again.info == made_sam.info
     assert again.info.name == "vit_b-random"
     assert len(again.info.encoder_sha256) == 64
     assert not again.network.training
@@ -52,7 +54,7 @@ def test_random_weights_follow_the_seed_and_leave_torchs_alone(random_sam: model
 
 
 def test_a_checkpoint_is_found_loaded_and_exported(
-    checkpoint: Path, random_sam: model.LoadedSam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, made_sam: model.LoadedSam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info = export_model(str(checkpoint), tmp_path / "out")
     assert (info.name, info.licence) == ("my_sam", "NOASSERTION")
@@ -69,22 +71,22 @@ def test_a_checkpoint_is_found_loaded_and_exported(
     monkeypatch.setenv("GEOSAM_ES_MODELS", str(checkpoint.parent))
     monkeypatch.setattr(model, "load_registry", lambda: {"vit_b": published})
     monkeypatch.setattr("encoder_tools.models.checkpoints.load_registry", lambda: {"vit_b": published})
-    by_name = load_model("vit_b")
+    by_name = load_sam("vit_b")
     assert (by_name.info.name, by_name.info.licence) == ("vit_b", "Apache-2.0")
-    wanted = random_sam.network.state_dict()
+    wanted = made_sam.network.state_dict()
     assert all(torch.equal(value, wanted[key]) for key, value in by_name.network.state_dict().items())
 
 
 def test_a_file_that_is_not_the_published_one_is_not_taken_for_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random_sam: model.LoadedSam
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_sam: model.LoadedSam
 ) -> None:
     (tmp_path / "weights.pth").write_bytes(b"x")
     published = Checkpoint("vit_b", "https://x/weights.pth", 1, "ab", "Apache-2.0")
     monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path))
-    monkeypatch.setattr(model, "load_checkpoint", lambda _: random_sam)
+    monkeypatch.setattr(model, "load_checkpoint", lambda _: made_sam)
     monkeypatch.setattr("encoder_tools.models.checkpoints.load_registry", lambda: {"vit_b": published})
     with pytest.raises(ModelError, match="not the published vit_b"):
-        load_model("vit_b")
+        load_sam("vit_b")
 
 
 @pytest.mark.parametrize("width, name", [(768, "vit_b"), (1024, "vit_l"), (1280, "vit_h")])
@@ -146,14 +148,14 @@ def _hollow(path: Path) -> None:
         (_zip_with_code, "code that is not run"),
         (_tensor, "holds a Tensor"),
         (_other_model, "no weights of SAM's image encoder"),
-        (_hollow, "not a whole SAM vit_b: .* 1 are unknown"),
+        (_hollow, "not a complete SAM vit_b: .* 1 are unknown"),
     ],
 )
 def test_wrong_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Any, message: str) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "wrong.pth"
     write(path)
-    for load in (load_checkpoint, lambda file: load_sam("vit_b", file)):
+    for load in (load_checkpoint, lambda file: load_checkpoint(file, "vit_b")):
         with pytest.raises(ModelError, match=message) as caught:
             load(path)
         assert str(path) in caught.value.problem
@@ -166,12 +168,7 @@ def test_another_architecture(tmp_path: Path) -> None:
     path = tmp_path / "large.pth"
     torch.save({WIDTH_KEY: torch.zeros(1024, 3, 16, 16)}, path)
     with pytest.raises(ModelError, match=r"large\.pth is a SAM vit_l, not vit_b"):
-        load_sam("vit_b", path)
-
-
-def test_an_unknown_architecture() -> None:
-    with pytest.raises(ModelError, match="vit_x"):
-        load_sam("vit_x", None)  # type: ignore[arg-type]
+        load_checkpoint(path, "vit_b")
 
 
 @pytest.mark.parametrize(
@@ -191,3 +188,13 @@ def test_models_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_malloc_is_tuned_or_left_alone() -> None:
     assert tune_malloc() in (True, False)
+
+
+def test_loading_does_not_export_the_decoder(checkpoint: Path, tmp_path: Path) -> None:
+    loaded = load_model("vit_b", checkpoint, "cpu", tmp_path, threads=1)
+    assert not list(tmp_path.iterdir())
+    files = loaded.export_decoder()
+    assert set(files) == {"prepare.onnx", "decoder.onnx"} and all(path.is_file() for path in files.values())
+    assert sum(path.stat().st_size for path in files.values()) <= loaded.decoder_bytes
+    written = [path.stat().st_mtime_ns for path in files.values()]
+    assert [path.stat().st_mtime_ns for path in loaded.export_decoder().values()] == written

@@ -14,14 +14,14 @@ torch = pytest.importorskip("torch")
 if importlib.util.find_spec("segment_anything") is None:  # importing it takes the stand-in for torchvision
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
-from encoder_tools.models import torchvision_standin as standin  # noqa: E402
+from encoder_tools.models.sam.weights import torchvision_standin as standin  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
 IMPORT = """
 import sys
 {before}
-from encoder_tools.models.torchvision_standin import import_segment_anything
+from encoder_tools.models.sam.torchvision_standin import import_segment_anything
 segment_anything = import_segment_anything()
 from segment_anything.utils import transforms
 print(transforms.resize.__module__, segment_anything.automatic_mask_generator.batched_nms.__module__)
@@ -66,14 +66,14 @@ def write_torchvision(folder: Path, first_line: str) -> None:
 
 def test_absent() -> None:
     functions, left, again = printed(BLOCK.format(name="torchvision"))
-    assert functions == "encoder_tools.models.torchvision_standin encoder_tools.models.torchvision_standin"
+    assert functions == "encoder_tools.models.sam.torchvision_standin encoder_tools.models.sam.torchvision_standin"
     assert (left, again) == ("[]", "True")
 
 
 def test_broken(tmp_path: Path) -> None:
     write_torchvision(tmp_path, 'raise RuntimeError("operator torchvision::nms does not exist")')
     functions, left, _ = printed(f"sys.path.insert(0, {str(tmp_path)!r})")
-    assert functions == "encoder_tools.models.torchvision_standin encoder_tools.models.torchvision_standin"
+    assert functions == "encoder_tools.models.sam.torchvision_standin encoder_tools.models.sam.torchvision_standin"
     assert left == "[]"
 
 

@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch")
 if importlib.util.find_spec("segment_anything") is None:  # importing it takes the stand-in for torchvision
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
-from encoder_tools.models import sam_vit as vit  # noqa: E402
-from encoder_tools.models.sam_vit import CpuImageEncoder  # noqa: E402
+from encoder_tools.models.sam import encoder_bfloat16 as vit  # noqa: E402
+from encoder_tools.models.sam.encoder_bfloat16 import CpuImageEncoder  # noqa: E402
 from tests.encoder_tools.small_vit import make_encoder  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")

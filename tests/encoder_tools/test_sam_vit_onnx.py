@@ -13,8 +13,8 @@ pytest.importorskip("onnx")
 if importlib.util.find_spec("segment_anything") is None:  # importing it takes the stand-in for torchvision
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
-from encoder_tools.models import sam_vit_onnx as vit_onnx  # noqa: E402
-from encoder_tools.models.sam_vit_onnx import OnnxImageEncoder  # noqa: E402
+from encoder_tools.models.sam import encoder_onnx as vit_onnx  # noqa: E402
+from encoder_tools.models.sam.encoder_onnx import OnnxImageEncoder  # noqa: E402
 from geosam_es.errors import ModelError  # noqa: E402
 from tests.encoder_tools.small_vit import make_encoder  # noqa: E402
 

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from encoder_tools.mini.config import CropPlan
-from encoder_tools.mini.sources import Scene
-from encoder_tools.mini.warp import Bend, make_warp
 from geosam_es.inference.encoder import FILL_RGB
+
+from .config import CropPlan
+from .sources import Scene
+from .warp import Bend, make_warp
 
 LABEL_STRIDE = 4
 MIN_CELLS = 8

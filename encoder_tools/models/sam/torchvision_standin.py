@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from geosam_es.errors import ModelError
 
-from .libraries import INSTALL_REMEDY, torch
+from ..libraries import INSTALL_REMEDY, torch
 
 if TYPE_CHECKING:
     import numpy as np

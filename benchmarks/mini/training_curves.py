@@ -1,4 +1,4 @@
-"""Draw the course of a training run: ``python -m encoder_tools.mini.curves RUN -o PICTURE.png``."""
+"""Draw the course of a training run: ``python -m benchmarks.mini.training_curves RUN -o PICTURE.png``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder_tools.mini.config import TRAINING_LOG, VALIDATION_LOG
 from geosam_es.errors import GeoSamError, ModelError
 
 WINDOW = 60
@@ -17,7 +18,6 @@ PANELS = (
     ("mean IoU on training crops", ("iou_first", "iou_last")),
     ("learning rate", ("learning_rate",)),
 )
-VALIDATION_LOG = "validation.csv"
 NAMES = {"iou_first": "first prompt", "iou_last": "after the last correction"}
 
 
@@ -62,7 +62,7 @@ def draw(run: Path, picture: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    log = read_log(run / "log.csv")
+    log = read_log(run / TRAINING_LOG)
     held_out = run / VALIDATION_LOG
     figure, axes = pyplot.subplots(1, len(PANELS) + 1, figsize=(14, 3), layout="constrained")
     if held_out.is_file():
@@ -87,7 +87,7 @@ def draw(run: Path, picture: Path) -> None:
 
 def main() -> None:
     """Parse the command line and draw."""
-    parser = argparse.ArgumentParser(prog="python -m encoder_tools.mini.curves", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.mini.training_curves", description=__doc__)
     parser.add_argument("run", type=Path, help="folder given to train as --out")
     parser.add_argument("-o", "--out", type=Path, required=True)
     options = parser.parse_args()

@@ -23,15 +23,15 @@ from numpy.typing import NDArray
 from geosam_es.errors import ModelError, OutputError
 from geosam_es.inference.encoder import TILE_SIZE, ModelInfo
 from geosam_es.inference.runtime import OnnxGraph
+from geosam_es.store.decoder_files import file_sha256
 
-from .checkpoints import file_sha256
-from .fast_transformer import FEW_TOKENS, SIDE
-from .libraries import INSTALL_REMEDY, torch
-from .onnx_join import chain, choose_by_count, choose_by_length, load_graph, save_graph, with_default
-from .sam import LoadedSam, load_model
-from .sam_encoder import TileEncoder
-from .split_decoder import CONTEXT_NAMES, Decode, Prepare
+from ..fast_decoder.networks import CONTEXT_NAMES, Decode, Prepare
+from ..fast_decoder.transformer import FEW_TOKENS, SIDE
+from ..libraries import INSTALL_REMEDY, torch
+from ..onnx_graphs import chain, choose_by_count, choose_by_length, load_graph, save_graph, with_default
+from .encoder import TileEncoder
 from .torchvision_standin import import_segment_anything
+from .weights import LoadedSam, load_sam
 
 __all__ = ["export_decoder", "export_encoder", "export_model", "export_official_decoder"]
 
@@ -73,7 +73,7 @@ def export_model(name_or_checkpoint: str, out_dir: Path, with_encoder: bool = Fa
     OutputError
         When the files cannot be written.
     """
-    sam = load_model(name_or_checkpoint)
+    sam = load_sam(name_or_checkpoint)
     with _staged(sam, out_dir) as staging:
         _write_decoder(sam.network, staging)
         if with_encoder:

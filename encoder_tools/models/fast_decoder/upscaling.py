@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .fast_transformer import SIDE
-from .libraries import torch
+from ..libraries import torch
+from .transformer import SIDE
 
 __all__ = ["SAMPLE", "Shown", "Upscale", "outline_places"]
 

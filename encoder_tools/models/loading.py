@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import cast
 
-import geosam_es.models
 from geosam_es.errors import ModelError
 from geosam_es.inference.decoder import load_decoder
 from geosam_es.inference.encoder import ENCODER_FILE, MODEL_FILE, Encoder, OnnxEncoder
 from geosam_es.store.layout import DECODER_FILE, PREPARE_FILE
 
+from .checkpoints import mini_folder
+
 __all__ = ["SAM_NAMES", "LoadedModel", "load_model", "mini_folder"]
 
 SAM_NAMES = ("vit_b", "vit_l", "vit_h")
+
+_SAM_DECODER_BYTES = 24 << 20
+"""Upper bound of the size of SAM's prepare.onnx and decoder.onnx, which is the same for all three encoders."""
 
 
 @dataclass(frozen=True)
@@ -25,17 +30,16 @@ class LoadedModel:
     Attributes
     ----------
     encoder : Encoder
-    decoder_files : mapping of str to Path
-        File name in the store, and the file.
+    decoder_bytes : int
+        Size of the decoder's files in a store, rounded up where they are not exported yet.
+    export_decoder : callable
+        Returns the decoder's files by their names in a store. The first call exports and checks a SAM decoder, which
+        takes seconds; later calls return the same files.
     """
 
     encoder: Encoder
-    decoder_files: Mapping[str, Path]
-
-
-def mini_folder() -> Path:
-    """Return the folder of the embedded model."""
-    return Path(geosam_es.models.__file__).parent / "mini"
+    decoder_bytes: int
+    export_decoder: Callable[[], Mapping[str, Path]]
 
 
 def load_model(
@@ -57,7 +61,7 @@ def load_model(
     device : str
         ``auto``, ``cpu``, ``cuda``, ``cuda:1``; the ONNX encoders run on the CPU.
     work : Path
-        A folder where a SAM decoder is exported to; it must live until the store is made.
+        Folder to export a SAM decoder to. It must exist until the store is made.
     threads : int, optional
         On a CPU; by default one for each core.
     precision : str
@@ -94,7 +98,7 @@ def load_model(
     encoder = OnnxEncoder(folder, threads)
     # Loaded once to see that it can be: a store with a damaged decoder would be noticed by the first click.
     load_decoder(files.get(PREPARE_FILE), files[DECODER_FILE], threads)
-    return LoadedModel(encoder, files)
+    return LoadedModel(encoder, sum(path.stat().st_size for path in files.values()), lambda: files)
 
 
 def _load_sam(
@@ -102,13 +106,20 @@ def _load_sam(
 ) -> LoadedModel:
     # Imported here, because torch is not installed everywhere and takes seconds to import.
     from .libraries import torch
-    from .sam import Architecture, load_model, load_sam
-    from .sam_encoder import Precision, SamTorchEncoder
-    from .sam_export import export_decoder
+    from .sam.encoder import Precision, SamTorchEncoder
+    from .sam.export import export_decoder
+    from .sam.weights import Architecture, load_checkpoint, load_sam
 
-    sam = load_model(name) if checkpoint is None else load_sam(cast(Architecture, name), checkpoint)
-    export_decoder(sam, work)
-    files = {PREPARE_FILE: work / PREPARE_FILE, DECODER_FILE: work / DECODER_FILE}
+    sam = load_sam(name) if checkpoint is None else load_checkpoint(checkpoint, cast(Architecture, name))
     if threads is not None:
         torch.set_num_threads(threads)
-    return LoadedModel(SamTorchEncoder(sam, device, cast(Precision, precision), threads), files)
+
+    @cache
+    def exported() -> Mapping[str, Path]:
+        export_decoder(sam, work)
+        return {name: work / name for name in (PREPARE_FILE, DECODER_FILE)}
+
+    encoder = SamTorchEncoder(sam, device, cast(Precision, precision), threads)
+    # The encoder holds what it needs; the decoder is exported later and must not keep gigabytes of weights alive.
+    sam.drop_image_encoder()
+    return LoadedModel(encoder, _SAM_DECODER_BYTES, exported)

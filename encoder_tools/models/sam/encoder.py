@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from geosam_es.errors import ModelError
 from geosam_es.inference.encoder import ModelInfo
 
-from .libraries import torch
-from .malloc import tune_malloc
-from .sam import FEATURES, LoadedSam
-from .sam_vit import CpuImageEncoder
-from .sam_vit_onnx import OnnxImageEncoder
+from ..libraries import torch
+from ..malloc import tune_malloc
+from .encoder_bfloat16 import CpuImageEncoder
+from .encoder_onnx import OnnxImageEncoder
+from .weights import FEATURES, LoadedSam
 
 __all__ = ["Precision", "SamTorchEncoder", "TileEncoder", "resolve_device"]
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .fast_transformer import FEW_TOKENS, LastLook, Transformer, split_heads
-from .fast_upscaling import Shown, Upscale
-from .libraries import torch
+from ..libraries import torch
+from .transformer import FEW_TOKENS, LastLook, Transformer, split_heads
+from .upscaling import Shown, Upscale
 
 __all__ = ["CONTEXT_NAMES", "Decode", "Prepare"]
 

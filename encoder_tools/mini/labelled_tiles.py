@@ -10,28 +10,28 @@ import numpy as np
 import shapely
 import shapely.affinity
 from numpy.typing import NDArray
+from PIL import Image
 from rasterio.errors import RasterioError
 from shapely.geometry.base import BaseGeometry
 
-from encoder_tools.mini.sources import (
+from geosam_es.errors import RasterError
+from geosam_es.inference.encoder import FILL_RGB, TILE_SIZE
+
+from .sources import (
     BUILDING_FOLDERS,
-    data_folder,
     landcover_regions,
     polygons_in_pixels,
     read_geometries,
     read_rgb,
 )
-from geosam_es.errors import RasterError
-from geosam_es.inference.encoder import FILL_RGB, TILE_SIZE
 
 __all__ = [
     "BUILDING_PIXEL_M",
     "MIN_AREA_PIXELS",
-    "EvaluationScene",
+    "LabelledScene",
     "Tile",
+    "coarser",
     "evaluation_scenes",
-    "held_out",
-    "thinned",
     "tiles",
     "training_scenes",
     "windows",
@@ -45,7 +45,7 @@ LANDCOVER_KINDS = ("water", "vegetation")
 
 
 @dataclass(frozen=True)
-class EvaluationScene:
+class LabelledScene:
     """One held-out image.
 
     Attributes
@@ -86,7 +86,7 @@ class Tile:
     numbers: list[int]
 
 
-def evaluation_scenes(data: Path) -> Iterator[EvaluationScene]:
+def evaluation_scenes(data: Path) -> Iterator[LabelledScene]:
     """Yield the held-out images with their objects.
 
     Raises
@@ -106,7 +106,7 @@ def evaluation_scenes(data: Path) -> Iterator[EvaluationScene]:
         yield from _landcover("landcover/val_dubai", path)
 
 
-def training_scenes(data: Path) -> dict[str, list[EvaluationScene]]:
+def training_scenes(data: Path) -> dict[str, list[LabelledScene]]:
     """Read the training images of each kind in the same way, for settings that must not be chosen on held-out ones.
 
     Raises
@@ -132,54 +132,35 @@ def training_scenes(data: Path) -> dict[str, list[EvaluationScene]]:
         raise RasterError(f"training data in '{data}' is incomplete ({error})", "see SOURCES.md") from error
 
 
-def _buildings(dataset: str, image: Path, labels: Path) -> EvaluationScene:
+def _buildings(dataset: str, image: Path, labels: Path) -> LabelledScene:
     least = MIN_AREA_M2 / BUILDING_PIXEL_M**2
     polygons = [polygon for polygon in polygons_in_pixels(labels, image) if polygon.area >= least]
-    return EvaluationScene(dataset, read_rgb(image), polygons)
+    return LabelledScene(dataset, read_rgb(image), polygons)
 
 
-def _fields(dataset: str, path: Path) -> EvaluationScene:
+def _fields(dataset: str, path: Path) -> LabelledScene:
     image = read_rgb(path)
     frame = shapely.box(0, 0, image.shape[1], image.shape[0])
     polygons = [p.intersection(frame) for p in read_geometries(path.with_name(f"{path.stem}.pixels.geojson"))]
-    return EvaluationScene(dataset, image, [p for p in polygons if p.area >= MIN_AREA_PIXELS])
+    return LabelledScene(dataset, image, [p for p in polygons if p.area >= MIN_AREA_PIXELS])
 
 
-def _landcover(dataset: str, path: Path) -> Iterator[EvaluationScene]:
+def _landcover(dataset: str, path: Path) -> Iterator[LabelledScene]:
     regions = landcover_regions(path.with_suffix(".png"))
     for kind in LANDCOVER_KINDS:
         chosen = [polygon for name, polygon in regions if name == kind]
         if chosen:
-            yield EvaluationScene(f"{dataset} {kind}", read_rgb(path), chosen)
+            yield LabelledScene(f"{dataset} {kind}", read_rgb(path), chosen)
 
 
-def held_out(data: Path | None, limit: int | None = None) -> list[EvaluationScene]:
-    """Read the held-out sets.
-
-    Parameters
-    ----------
-    data : Path or None
-        Folder of labelled imagery; None takes ``GEOSAM_ES_DATA``.
-    limit : int, optional
-        About how many objects of each set to take, evenly spread.
-
-    Raises
-    ------
-    RasterError
-        Where a folder is missing.
-    """
-    return thinned(list(evaluation_scenes(data_folder(data))), limit)
-
-
-def thinned(scenes: list[EvaluationScene], limit: int | None) -> list[EvaluationScene]:
-    """Keep every n-th object so that about `limit` remain of each set."""
-    if limit is None:
-        return scenes
-    totals: dict[str, int] = {}
-    for scene in scenes:
-        totals[scene.dataset] = totals.get(scene.dataset, 0) + len(scene.polygons)
-    steps = {dataset: max(1, round(total / limit)) for dataset, total in totals.items()}
-    return [replace(scene, polygons=scene.polygons[:: steps[scene.dataset]]) for scene in scenes]
+def coarser(scene: LabelledScene, factor: float) -> LabelledScene:
+    """Resample a scene to pixels that are larger by a factor, each the mean of what it covers."""
+    height, width = scene.image.shape[:2]
+    size = max(1, round(width / factor)), max(1, round(height / factor))
+    image = np.array(Image.fromarray(scene.image).resize(size, Image.Resampling.BOX))
+    scale = size[0] / width, size[1] / height
+    polygons = [shapely.affinity.scale(polygon, *scale, origin=(0, 0)) for polygon in scene.polygons]
+    return replace(scene, image=image, polygons=polygons)
 
 
 def _origins(length: int) -> NDArray[np.int64]:
@@ -188,7 +169,7 @@ def _origins(length: int) -> NDArray[np.int64]:
     return np.unique(np.append(np.arange(0, last, WINDOW_STEP), last))
 
 
-def windows(scene: EvaluationScene) -> dict[tuple[int, int], list[int]]:
+def windows(scene: LabelledScene) -> dict[tuple[int, int], list[int]]:
     """Give every object the window (x, y) in which it lies best; objects larger than a window are left out.
 
     Returns
@@ -211,7 +192,7 @@ def windows(scene: EvaluationScene) -> dict[tuple[int, int], list[int]]:
     return chosen
 
 
-def tiles(scene: EvaluationScene) -> Iterator[Tile]:
+def tiles(scene: LabelledScene) -> Iterator[Tile]:
     """Cut a scene into the tiles that its objects need, padded on the right and at the bottom."""
     for (x, y), numbers in windows(scene).items():
         image = np.full((TILE_SIZE, TILE_SIZE, 3), FILL_RGB, dtype=np.uint8)

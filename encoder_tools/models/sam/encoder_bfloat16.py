@@ -18,7 +18,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from .libraries import torch
+from ..libraries import torch
 from .torchvision_standin import import_segment_anything
 
 __all__ = ["CpuImageEncoder"]

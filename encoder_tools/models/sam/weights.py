@@ -10,9 +10,10 @@ from typing import Any, Literal, cast
 
 from geosam_es.errors import ModelError
 from geosam_es.inference.encoder import ModelInfo
+from geosam_es.store.decoder_files import file_sha256
 
-from .checkpoints import checkpoint_path, file_sha256, load_registry
-from .libraries import torch
+from ..checkpoints import checkpoint_path, load_registry
+from ..libraries import torch
 from .torchvision_standin import import_segment_anything
 
 __all__ = [
@@ -21,8 +22,8 @@ __all__ = [
     "LoadedSam",
     "detect_architecture",
     "load_checkpoint",
-    "load_model",
     "load_sam",
+    "random_sam",
 ]
 
 Architecture = Literal["vit_b", "vit_l", "vit_h"]
@@ -55,45 +56,20 @@ class LoadedSam:
     network: Any
     info: ModelInfo
 
-
-def load_sam(name: Architecture, checkpoint: Path | None, seed: int | None = None) -> LoadedSam:
-    """Build a SAM and fill in its weights.
-
-    Parameters
-    ----------
-    name : {"vit_b", "vit_l", "vit_h"}
-        The architecture.
-    checkpoint : Path or None
-        File of weights; never unpickled beyond tensors. None gives random weights, for tests and benchmarks.
-    seed : int, optional
-        Seed of the random weights; needs ``checkpoint=None``.
-
-    Returns
-    -------
-    LoadedSam
-        Its ``info.name`` is that of Meta's model where the file's SHA-256 is the published one, the file's
-        name without suffix where it is not, and for example ``vit_b-random`` for random weights.
-
-    Raises
-    ------
-    ModelError
-        When there is no such architecture, or the file is not a checkpoint of it.
-    """
-    if name not in _ARCHITECTURE_OF_WIDTH.values():
-        known = ", ".join(_ARCHITECTURE_OF_WIDTH.values())
-        raise ModelError(f"there is no SAM architecture {name!r}", f"choose one of {known}")
-    if checkpoint is None:
-        return _random_sam(name, seed)
-    return _fill(name, _read_state(checkpoint), checkpoint)
+    def drop_image_encoder(self) -> None:
+        """Free the image encoder, most of the weights, and keep what the decoder's training and export need."""
+        side: int = self.network.image_encoder.img_size
+        self.network.image_encoder = torch.nn.Identity()
+        self.network.image_encoder.img_size = side
 
 
-def load_model(name_or_checkpoint: str) -> LoadedSam:
+def load_sam(name_or_checkpoint: str) -> LoadedSam:
     """Load a downloaded model by its name, or a checkpoint by its path.
 
     Raises
     ------
     ModelError
-        When there is no such model or file, it is not downloaded, or the file is damaged.
+        If there is no such model or file, it is not downloaded, or the file is damaged.
     """
     names = list(load_registry())
     if name_or_checkpoint in ("mini", *names):
@@ -113,14 +89,55 @@ def load_model(name_or_checkpoint: str) -> LoadedSam:
     return load_checkpoint(Path(name_or_checkpoint))
 
 
-def load_checkpoint(checkpoint: Path) -> LoadedSam:
-    """Load a checkpoint of whichever architecture it is of; otherwise as `load_sam`."""
+def load_checkpoint(checkpoint: Path, architecture: Architecture | None = None) -> LoadedSam:
+    """Build a SAM and load its weights from a file.
+
+    Parameters
+    ----------
+    checkpoint : Path
+        Only tensors are unpickled.
+    architecture : {"vit_b", "vit_l", "vit_h"}, optional
+        The architecture it must have; by default whichever it has.
+
+    Returns
+    -------
+    LoadedSam
+        Its ``info.name`` is that of Meta's model if the file's SHA-256 is the published one, else the file's name
+        without suffix.
+
+    Raises
+    ------
+    ModelError
+        If the file is not a checkpoint of SAM, or of another architecture.
+    """
     state = _read_state(checkpoint)
     try:
-        name = detect_architecture(state)
+        found = detect_architecture(state)
     except ModelError as error:
         raise ModelError(f"{checkpoint}: {error.problem}", error.remedy) from error
-    return _fill(name, state, checkpoint)
+    if architecture not in (None, found):
+        raise ModelError(f"{checkpoint} is a SAM {found}, not {architecture}", f"choose the model {found}")
+    network = _build(found)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        wanted = network.state_dict()
+        odd = sum(key not in state or state[key].shape != wanted[key].shape for key in wanted)
+        raise ModelError(
+            f"{checkpoint} is not a complete SAM {found}: {odd} of {len(wanted)} tensors are missing or have another"
+            f" shape, and {len(state.keys() - wanted.keys())} are unknown",
+            _CHECKPOINT_REMEDY,
+        ) from error
+    return LoadedSam(network, _checkpoint_info(checkpoint))
+
+
+def random_sam(architecture: Architecture, seed: int) -> LoadedSam:
+    """Build a SAM with random weights, for tests and benchmarks; its name is for example ``vit_b-random``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _build(architecture)
+    info = ModelInfo(f"{architecture}-random", _state_sha256(network.state_dict()), UNKNOWN_LICENCE, FEATURES)
+    return LoadedSam(network, info)
 
 
 def detect_architecture(state_dict: State) -> Architecture:
@@ -144,15 +161,6 @@ def _build(name: Architecture) -> Any:
     return import_segment_anything().sam_model_registry[name]()
 
 
-def _random_sam(name: Architecture, seed: int | None) -> LoadedSam:
-    with torch.random.fork_rng(devices=[]):
-        if seed is not None:
-            torch.manual_seed(seed)
-        network = _build(name)
-    info = ModelInfo(f"{name}-random", _state_sha256(network.state_dict()), UNKNOWN_LICENCE, FEATURES)
-    return LoadedSam(network, info)
-
-
 def _state_sha256(state: State) -> str:
     digest = hashlib.sha256()
     for key in sorted(state):
@@ -174,27 +182,6 @@ def _read_state(checkpoint: Path) -> State:
     if not isinstance(state, Mapping):
         raise ModelError(f"{checkpoint} holds a {type(state).__name__}, not weights", _CHECKPOINT_REMEDY)
     return cast(State, state)
-
-
-def _fill(name: Architecture, state: State, checkpoint: Path) -> LoadedSam:
-    try:
-        found = detect_architecture(state)
-    except ModelError as error:
-        raise ModelError(f"{checkpoint}: {error.problem}", error.remedy) from error
-    if found != name:
-        raise ModelError(f"{checkpoint} is a SAM {found}, not {name}", f"choose the model {found}")
-    network = _build(name)
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        wanted = network.state_dict()
-        odd = sum(key not in state or state[key].shape != wanted[key].shape for key in wanted)
-        raise ModelError(
-            f"{checkpoint} is not a whole SAM {name}: {odd} of {len(wanted)} tensors are missing or misshapen"
-            f" and {len(state.keys() - wanted.keys())} are unknown",
-            _CHECKPOINT_REMEDY,
-        ) from error
-    return LoadedSam(network, _checkpoint_info(checkpoint))
 
 
 def _checkpoint_info(checkpoint: Path) -> ModelInfo:

@@ -1,4 +1,4 @@
-"""The score, learned last: ``python -m encoder_tools.mini.scoring RUN --data DIR``.
+"""The score, learned last: ``python -m encoder_tools.mini.score_training RUN --data DIR``.
 
 Crops that are quick to train on show less of an object's surroundings than a tile does, and they are stretched and
 bent; so a score that is learned on them does not quite fit what the plugin shows. When everything else is done, the two
@@ -22,19 +22,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from encoder_tools.mini.config import ScoreConfig
-from encoder_tools.mini.dataset import LABEL_STRIDE, recolour
-from encoder_tools.mini.export import load_checkpoint, save_checkpoint
-from encoder_tools.mini.heldout import MIN_AREA_PIXELS, EvaluationScene, tiles, training_scenes
-from encoder_tools.mini.losses import score_loss, shown_first, true_iou
-from encoder_tools.mini.network import MiniNet, normalise
-from encoder_tools.mini.simulation import SimulatedUser
-from encoder_tools.mini.sources import burn, data_folder
-from encoder_tools.mini.trainer import best_checkpoint
 from geosam_es.errors import GeoSamError, ModelError
 from geosam_es.inference.encoder import TILE_SIZE
 
-from .image_changes import coarser
+from .config import ScoreConfig
+from .crops import LABEL_STRIDE, recolour
+from .export import load_checkpoint, save_checkpoint
+from .labelled_tiles import MIN_AREA_PIXELS, LabelledScene, coarser, tiles, training_scenes
+from .losses import score_loss, shown_first, true_iou
+from .network import MiniNet, normalise
+from .simulation import SimulatedUser
+from .sources import burn, data_folder
+from .trainer import best_checkpoint
 
 __all__ = ["Answers", "collect", "learn", "score_run"]
 
@@ -64,7 +63,7 @@ class Answers(NamedTuple):
 
 
 @torch.no_grad()
-def collect(net: MiniNet, scenes: Sequence[EvaluationScene], config: ScoreConfig) -> Answers:
+def collect(net: MiniNet, scenes: Sequence[LabelledScene], config: ScoreConfig) -> Answers:
     """Prompt objects of whole tiles as users would, and keep what the scores of the answers are computed from.
 
     Raises
@@ -92,7 +91,7 @@ def collect(net: MiniNet, scenes: Sequence[EvaluationScene], config: ScoreConfig
 
 
 def _tiles(
-    scene: EvaluationScene, rng: np.random.Generator, config: ScoreConfig
+    scene: LabelledScene, rng: np.random.Generator, config: ScoreConfig
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
     """Yield tiles of each pass, turned by quarters, with the masks at 1/4 of some of their objects."""
     for number in range(config.passes):
@@ -189,7 +188,7 @@ def score_run(run: Path, data: Path | None, config: ScoreConfig | None = None) -
 
 def main() -> None:
     """Parse the command line and learn."""
-    parser = argparse.ArgumentParser(prog="python -m encoder_tools.mini.scoring", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m encoder_tools.mini.score_training", description=__doc__)
     parser.add_argument("run", type=Path, help="folder given to train as --out")
     parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
     options = parser.parse_args()

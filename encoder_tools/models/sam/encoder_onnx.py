@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from geosam_es.errors import ModelError
 from geosam_es.inference.runtime import new_session
 
-from .libraries import INSTALL_REMEDY, torch
+from ..libraries import INSTALL_REMEDY, torch
 from .torchvision_standin import import_segment_anything
 
 __all__ = ["OnnxImageEncoder"]

@@ -16,13 +16,12 @@ from PIL import Image
 from rasterio.transform import from_origin
 from shapely.geometry.base import BaseGeometry
 
+from encoder_tools.mini.labelled_tiles import BUILDING_PIXEL_M, LabelledScene, coarser
+from encoder_tools.raster import Raster
 from geosam_es.core.window import Window
 from geosam_es.encoding.stretch import decide_stretch
 from geosam_es.errors import RasterError
 from geosam_es.inference.encoder import FILL_RGB
-
-from ..raster import Raster
-from .heldout import BUILDING_PIXEL_M, EvaluationScene
 
 __all__ = ["CHANGES", "Change", "NearInfrared", "changed"]
 
@@ -131,7 +130,7 @@ def jpeg(image: RGB, quality: int = 30) -> RGB:
         return np.array(picture)
 
 
-def rotated(scene: EvaluationScene, degrees: float) -> EvaluationScene:
+def rotated(scene: LabelledScene, degrees: float) -> LabelledScene:
     """Turn a scene against the clock, with padding around it."""
     height, width = scene.image.shape[:2]
     picture = Image.fromarray(scene.image)
@@ -143,16 +142,6 @@ def rotated(scene: EvaluationScene, degrees: float) -> EvaluationScene:
         return shapely.affinity.translate(about, *shift)
 
     return replace(scene, image=turned, polygons=[turn(polygon) for polygon in scene.polygons])
-
-
-def coarser(scene: EvaluationScene, factor: float) -> EvaluationScene:
-    """Resample a scene to pixels that are larger by a factor, each the mean of what it covers."""
-    height, width = scene.image.shape[:2]
-    size = max(1, round(width / factor)), max(1, round(height / factor))
-    image = np.array(Image.fromarray(scene.image).resize(size, Image.Resampling.BOX))
-    scale = size[0] / width, size[1] / height
-    polygons = [shapely.affinity.scale(polygon, *scale, origin=(0, 0)) for polygon in scene.polygons]
-    return replace(scene, image=image, polygons=polygons)
 
 
 Change = tuple[str, str, float]
@@ -192,7 +181,7 @@ COLOURS: dict[str, Callable[[RGB], RGB]] = {
 }
 
 
-def changed(scene: EvaluationScene, change: Change, near_infrared: NearInfrared) -> EvaluationScene | None:
+def changed(scene: LabelledScene, change: Change, near_infrared: NearInfrared) -> LabelledScene | None:
     """Return the scene after a change, its objects in the same order; None where the change is not for it."""
     _, kind, amount = change
     if kind in NATIVE_PIXEL_M:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .libraries import torch
+from ..libraries import torch
 
 __all__ = ["FEW_TOKENS", "SIDE", "LastLook", "Transformer", "split_heads"]
 
