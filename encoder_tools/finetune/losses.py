@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..models.libraries import torch
 from ..training.answers import mask_iou
 from ..training.losses import best_candidate_loss, dice_loss, focal_loss
-from .networks import Answer
+from .tunable_decoder import Answer
 
 __all__ = ["mask_iou", "tuning_loss"]
 

@@ -22,7 +22,7 @@ from ..mini.export import export_decoder_graphs
 from ..mini.fold_batch_norm import fold
 from ..mini.network import MiniNet
 from ..models.libraries import INSTALL_REMEDY, torch
-from .networks import Answer, PromptTensors
+from .tunable_decoder import Answer, PromptTensors
 
 __all__ = ["FEATURE_CHANNELS", "MiniDecoder"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..models.libraries import torch
 from ..models.sam.export import export_decoder
 from ..models.sam.weights import FEATURES, LoadedSam
-from .networks import Answer, PromptTensors
+from .tunable_decoder import Answer, PromptTensors
 
 __all__ = ["FEATURE_CHANNELS", "SamDecoder"]
 

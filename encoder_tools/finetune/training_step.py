@@ -15,8 +15,8 @@ from ..models.libraries import torch
 from ..training.answers import continued_with
 from ..training.simulated_user import BOX_HIGH, BOX_LOW, NEGATIVE, POSITIVE, SimulatedUser
 from .losses import tuning_loss
-from .networks import PromptTensors, TunableDecoder
-from .samples import CELL, FeatureCache, Sample
+from .training_samples import CELL, FeatureCache, Sample
+from .tunable_decoder import PromptTensors, TunableDecoder
 
 __all__ = ["Visit", "learn", "plan_epoch"]
 

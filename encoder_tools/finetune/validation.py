@@ -8,8 +8,8 @@ import numpy as np
 
 from ..models.libraries import torch
 from ..training.answers import first_answer_ious
-from .networks import Answer, PromptTensors, TunableDecoder
-from .samples import FeatureCache, Sample
+from .training_samples import FeatureCache, Sample
+from .tunable_decoder import Answer, PromptTensors, TunableDecoder
 
 __all__ = ["mean_iou"]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from encoder_tools.finetune.mini_decoder import MiniDecoder
-from encoder_tools.finetune.networks import PromptTensors, trainable
+from encoder_tools.finetune.tunable_decoder import PromptTensors, trainable
 from encoder_tools.mini.export import export_decoder_graphs
 from encoder_tools.mini.fold_batch_norm import fold
 from encoder_tools.mini.network import MiniNet

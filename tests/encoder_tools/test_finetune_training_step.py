@@ -9,11 +9,11 @@ import pytest
 import shapely
 import torch
 
-from encoder_tools.evaluation.truth import Located, TruthObject, locate, read_truth
+from encoder_tools.evaluation.ground_truth import Located, TruthObject, locate, read_truth
 from encoder_tools.finetune.losses import tuning_loss
-from encoder_tools.finetune.networks import Answer, PromptTensors
-from encoder_tools.finetune.samples import FeatureCache, Sample, make_samples
+from encoder_tools.finetune.training_samples import FeatureCache, Sample, make_samples
 from encoder_tools.finetune.training_step import learn, plan_epoch
+from encoder_tools.finetune.tunable_decoder import Answer, PromptTensors
 from encoder_tools.finetune.validation import mean_iou
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.store import StoreReader
@@ -196,7 +196,7 @@ def test_the_loss_falls_as_masks_get_better() -> None:
     wrong = (8 * (2 * shifted - 1)).expand(1, 4, 64, 64).clone()
     some = wrong.clone()
     some[:, 2] = 8 * (2 * truth[:, 0] - 1)
-    scores = mask_iou(some, truth)
+    scores = torch.tensor([[0.0, 0.0, 1.0, 0.0]])
     one = torch.ones(1)
     assert tuning_loss(Answer(some, scores), truth, one) < 0.6 * tuning_loss(Answer(wrong, scores), truth, one)
     assert scores[0].tolist() == pytest.approx([2 / 3, 2 / 3, 1.0, 2 / 3])

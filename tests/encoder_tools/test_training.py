@@ -96,7 +96,9 @@ def test_first_prompts_are_clicks_inside_and_boxes_around(masks: np.ndarray) -> 
         x, y = coords[number, 0]
         assert masks[number, int(y // 4), int(x // 4)]
         assert labels[number].tolist() == [1, -1, -1]
-    boxes = [(*given[0][:2], *given[1][:2]) for given in user.prompts if given[0][2] == BOX_LOW]
+    boxes = [
+        (*low[:2], *high[:2]) for low, high in (prompts[:2] for prompts in user.prompts if prompts[0][2] == BOX_LOW)
+    ]
     tight = sum(box == (48.0, 40.0, 112.0, 120.0) for box in boxes)
     assert 0.15 < tight / len(boxes) < 0.35
     assert all(0 <= x0 < x1 <= 160 and 0 <= y0 < y1 <= 160 for x0, y0, x1, y1 in boxes)
@@ -110,8 +112,8 @@ def test_corrections_lie_in_the_error_and_confirm_where_there_is_none(masks: np.
     answers[100:200, 32:38, 12:28] = True
     user.correct(answers)
     assert not user.single_click.any()
-    for number, given in enumerate(user.prompts):
-        x, y, label = given[-1]
+    for number, prompts in enumerate(user.prompts):
+        x, y, label = prompts[-1]
         if 100 <= number < 200:
             assert label == 0 and 48 <= x <= 112 and 128 <= y <= 152
         else:

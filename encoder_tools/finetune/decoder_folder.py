@@ -19,12 +19,12 @@ from geosam_es.store import StoreReader
 from geosam_es.store.decoders import DecoderInfo, file_sha256
 from geosam_es.store.layout import DECODER_FILE, DECODER_INFO_FILE, PREPARE_FILE
 
+from ..evaluation.evaluate import Evaluation
 from ..evaluation.pictures import find_raster
 from ..evaluation.report import ReportInput, write_report
-from ..evaluation.runner import Evaluation
-from .card import model_card
+from .base_decoder import TUNED_FILE
 from .curves import draw_curves
-from .load import TUNED_FILE
+from .model_card import model_card
 from .training import STATE_FILE, Trained, TuneOptions
 
 __all__ = ["BEFORE", "TUNED", "Facts", "OutputFolder", "Tuned"]

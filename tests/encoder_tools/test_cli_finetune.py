@@ -46,7 +46,7 @@ def scene(decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Scene:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compare with clicks alone, and train on the narrowest windows."""
-    monkeypatch.setattr("encoder_tools.finetune.tune._REPORT_PROMPTS", "point")
+    monkeypatch.setattr("encoder_tools.finetune.finetuning._REPORT_PROMPTS", "point")
     monkeypatch.setattr(MiniDecoder, "window_cells", (20,))
 
 

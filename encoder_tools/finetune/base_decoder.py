@@ -10,14 +10,14 @@ from geosam_es.errors import ModelError
 from geosam_es.store import StoreReader
 from geosam_es.store.decoders import ORIGINAL, find_decoder
 
-from ..evaluation.decoders import NamedDecoder, find_named_decoder
+from ..evaluation.named_decoder import NamedDecoder, find_named_decoder
 from ..models.libraries import torch
 from ..models.sam.weights import LoadedSam, load_checkpoint, load_sam
 from . import mini_decoder, sam_decoder
 from .mini_decoder import MiniDecoder
-from .networks import TunableDecoder
 from .sam_decoder import SamDecoder
-from .samples import FEATURE
+from .training_samples import FEATURE
+from .tunable_decoder import TunableDecoder
 
 __all__ = ["TUNED_FILE", "Base", "load_base", "save_weights"]
 

@@ -20,7 +20,7 @@ from geosam_es.inference.decoder import MASK_SIDE
 from geosam_es.inference.encoder import TILE_SIZE
 from geosam_es.store import StoreReader
 
-from ..evaluation.truth import Located, TruthObject
+from ..evaluation.ground_truth import Located, TruthObject
 
 __all__ = ["CELL", "FeatureCache", "Place", "Sample", "make_samples"]
 

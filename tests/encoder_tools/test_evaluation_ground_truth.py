@@ -12,7 +12,7 @@ import pyproj
 import pytest
 import shapely
 
-from encoder_tools.evaluation.truth import locate, read_truth
+from encoder_tools.evaluation.ground_truth import locate, read_truth
 from geosam_es.errors import VectorError
 from geosam_es.store import StoreReader
 from tests.encoder_tools.conftest import Ortho

@@ -12,14 +12,14 @@ from geosam_es.errors import ModelError, StoreError, VectorError
 from geosam_es.inference.decoder import load_decoder
 from geosam_es.store import StoreReader
 
+from ..evaluation.evaluate import Evaluation, evaluate
+from ..evaluation.ground_truth import TruthObject, locate, read_truth
 from ..evaluation.prompting import parse_kinds
-from ..evaluation.runner import Evaluation, evaluate
-from ..evaluation.truth import TruthObject, locate, read_truth
-from .load import TUNED_FILE, Base, load_base, save_weights
-from .output import BEFORE, TUNED, Facts, OutputFolder, Tuned
-from .samples import FeatureCache, Sample, make_samples
-from .split import MIN_TRAINING, part_from_layer, split_by_space
+from .base_decoder import TUNED_FILE, Base, load_base, save_weights
+from .decoder_folder import BEFORE, TUNED, Facts, OutputFolder, Tuned
+from .spatial_split import MIN_TRAINING, part_from_layer, split_by_space
 from .training import EpochReport, Trained, TuneOptions, train
+from .training_samples import FeatureCache, Sample, make_samples
 
 __all__ = ["Events", "Request", "finetune"]
 

@@ -22,7 +22,7 @@ from scipy.sparse.csgraph import connected_components
 from geosam_es.store import StoreReader
 
 from ..vector import reproject
-from .samples import Place, Sample, footprint
+from .training_samples import Place, Sample, footprint
 
 __all__ = ["MIN_TRAINING", "Split", "footprints", "overlaps", "part_from_layer", "split_by_space"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .output import Facts
+    from .decoder_folder import Facts
 
 __all__ = ["model_card"]
 
