@@ -15,6 +15,7 @@ from encoder_tools.finetune.training_samples import FeatureCache, Sample, make_s
 from encoder_tools.finetune.training_step import learn, plan_epoch
 from encoder_tools.finetune.tunable_decoder import Answer, PromptTensors
 from encoder_tools.finetune.validation import mean_iou
+from encoder_tools.training.answers import mask_iou
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.store import StoreReader
 from tests.encoder_tools.tuning_scenes import MINI, mini_features, object_boxes, on_map, write_layer, write_store
@@ -196,7 +197,7 @@ def test_the_loss_falls_as_masks_get_better() -> None:
     wrong = (8 * (2 * shifted - 1)).expand(1, 4, 64, 64).clone()
     some = wrong.clone()
     some[:, 2] = 8 * (2 * truth[:, 0] - 1)
-    scores = torch.tensor([[0.0, 0.0, 1.0, 0.0]])
+    scores = mask_iou(some, truth)
     one = torch.ones(1)
     assert tuning_loss(Answer(some, scores), truth, one) < 0.6 * tuning_loss(Answer(wrong, scores), truth, one)
     assert scores[0].tolist() == pytest.approx([2 / 3, 2 / 3, 1.0, 2 / 3])
