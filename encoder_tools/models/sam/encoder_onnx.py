@@ -19,7 +19,7 @@ from geosam_es.errors import ModelError
 from geosam_es.inference.runtime import new_session
 
 from ..libraries import INSTALL_REMEDY, torch
-from .torchvision_standin import import_segment_anything
+from .segment_anything_import import import_segment_anything
 
 __all__ = ["OnnxImageEncoder"]
 

@@ -30,7 +30,7 @@ from ..fast_decoder.transformer import FEW_TOKENS, SIDE
 from ..libraries import INSTALL_REMEDY, torch
 from ..onnx_graphs import chain, choose_by_count, choose_by_length, load_graph, save_graph, with_default
 from .encoder import TileEncoder
-from .torchvision_standin import import_segment_anything
+from .segment_anything_import import import_segment_anything
 from .weights import LoadedSam, load_sam
 
 __all__ = ["export_decoder", "export_encoder", "export_model", "export_official_decoder"]
