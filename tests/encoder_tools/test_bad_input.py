@@ -393,7 +393,10 @@ def prompt_files(folder: Path, ortho: Ortho) -> dict[str, tuple[Path, str]]:
     return {
         "outside": (write_layer(folder / "outside.gpkg", [far]), "lies outside the raster"),
         "without CRS": (write_layer(folder / "bare.gpkg", [point], crs=None), "has no coordinate reference system"),
-        "lines": (write_layer(folder / "lines.gpkg", [line]), "lines.gpkg has a LineString, which is no prompt"),
+        "lines": (
+            write_layer(folder / "lines.gpkg", [line]),
+            "lines.gpkg has a LineString, which is not a valid prompt",
+        ),
         "empty": (empty, "empty.geojson has no geometries"),
         "label 2": (write_layer(folder / "two.gpkg", [point], label=[2]), "two.gpkg has label 2: use 1 for positive"),
         "label text": (write_layer(folder / "text.gpkg", [point], label=["yes"]), "text.gpkg has label yes"),
@@ -411,7 +414,7 @@ def prompt_files(folder: Path, ortho: Ortho) -> dict[str, tuple[Path, str]]:
         ),
         "out of reach": (
             write_layer(folder / "reach.gpkg", [shapely.Point(10, 400)], crs="EPSG:4326"),
-            "have no place in the raster's CRS",
+            "cannot be transformed to the raster's CRS",
         ),
         "text": (ortho.image, "is not a vector file"),
     }
