@@ -458,9 +458,7 @@ def test_layers_that_are_no_local_files(raster: Path, tmp_path: Path) -> None:
     with pytest.raises(RasterError, match="Fields is not a raster layer: choose an orthophoto"):
         source_of(QgsVectorLayer("Polygon?crs=EPSG:4326", "Fields", "memory"))
     uri = "crs=EPSG:3857&format=image/png&layers=a&styles=&url=https://localhost/none"
-    with pytest.raises(
-        RasterError, match=r"PNOA comes from a service \(wms\); only local files can be prepared: save"
-    ):
+    with pytest.raises(RasterError, match=r"PNOA comes from a service \(wms\); only local files can be prepared: save"):
         source_of(QgsRasterLayer(uri, "PNOA", "wms"))
     shutil.make_archive(str(tmp_path / "maps"), "zip", raster.parent)
     zipped = QgsRasterLayer(f"/vsizip/{tmp_path / 'maps.zip'}/ortho.tif", "Zipped", "gdal")

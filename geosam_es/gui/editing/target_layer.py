@@ -10,6 +10,7 @@ from qgis.core import QgsCoordinateReferenceSystem, QgsVectorLayer
 from ...errors import EditError
 from ...qgis_support.classes import ClassList, apply_classes
 from ...qgis_support.messages import tr
+from ...store.files import is_portable_name
 
 __all__ = ["CLASS_FIELD", "create_target_layer"]
 
@@ -55,6 +56,9 @@ def create_target_layer(
     if driver_name is None:
         problem = tr("{path} is neither a GeoPackage nor a Shapefile").format(path=path)
         raise EditError(problem, tr("use a file name that ends with .gpkg or .shp"))
+    if not is_portable_name(path.name):
+        problem = tr("{name} is not a valid file name on every system").format(name=path.name)
+        raise EditError(problem, tr("choose another file name"))
     if not crs.isValid():
         raise EditError(tr("A new layer needs a CRS"), tr("set the CRS of the raster in the properties of its layer"))
     name = path.stem
