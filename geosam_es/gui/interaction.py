@@ -243,7 +243,7 @@ class Interaction(QObject):
         if chosen is not None:
             self._open(None, [chosen], chosen.source.name)
             return
-        remedy = tr("choose a raster layer to click on, or open a store in the panel")
+        remedy = tr("choose a raster layer to click on, or open a prepared image in the panel")
         self.controller.give_up(PromptError(tr("There is nothing to segment"), remedy))
 
     def _raster_to_encode(self) -> ProjectRaster | None:
@@ -282,7 +282,7 @@ class Interaction(QObject):
     def _show_store_state(self) -> None:
         store = self.stores.store
         if store is None:
-            self.dock.show_state(tr("Click on a raster layer, or open or drop its embedding store here."))
+            self.dock.show_state(tr("Click on a raster layer, or open or drop its prepared image here."))
             return
         metadata = store.metadata
         self.dock.show_state(
@@ -405,7 +405,7 @@ class Interaction(QObject):
         (self.controller if self.controller.drawing.can_redo else self.target).redo()
 
     def _on_written(self, layer: QgsVectorLayer, _feature_id: int) -> None:
-        text = tr("Written to {layer}; Ctrl+Z takes it back, saving the layer is up to you").format(layer=layer.name())
+        text = tr("Added to {layer}. Ctrl+Z undoes it. Save the layer to keep it.").format(layer=layer.name())
         self._iface.statusBarIface().showMessage(text)
 
     def _on_colour(self, colour: QColor | None) -> None:

@@ -47,8 +47,8 @@ class BackgroundEncoding(QObject):
         """
         if store.live is None:
             model = store.metadata.model["name"]
-            problem = tr("The model {name} of this store cannot encode here").format(name=model)
-            self.failed.emit(StoreError(problem, tr("go on with: geosam-es encode --resume")))
+            problem = tr("This image was prepared with the model {name}, which cannot encode here").format(name=model)
+            self.failed.emit(StoreError(problem, tr("continue with: geosam-es encode --resume")))
             return
         if self._task is not None:
             return
@@ -81,12 +81,12 @@ class BackgroundEncoding(QObject):
 
     def _on_completed(self) -> None:
         self._task = None
-        self.ended.emit(tr("Encoded"))
+        self.ended.emit(tr("Encoding finished"))
 
     def _on_terminated(self) -> None:
         task, self._task = self._task, None
         error: GeoSamError | None = task.error if task is not None else None
-        self.ended.emit(tr("Stopped; what is encoded stays"))
+        self.ended.emit(tr("Stopped. The tiles encoded so far stay."))
         if error is not None:
             self.failed.emit(error)
 

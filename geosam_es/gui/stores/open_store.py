@@ -134,7 +134,7 @@ def check_fits(path: Path, metadata: StoreMetadata, rasters: Sequence[ProjectRas
     chosen = next(iter(same_name), None) or next((raster for raster in rasters if raster.active), None)
     if chosen is None:
         return None
-    remedy = tr("open the store of {name}, or encode it again").format(name=chosen.source.path.name)
+    remedy = tr("open the prepared image of {name}, or encode the raster again").format(name=chosen.source.path.name)
     raster = GdalRaster(chosen.source.path, crs=chosen.source.crs_wkt or None)
     try:
         wanted = raster_signature(raster.info())
@@ -169,14 +169,14 @@ def follow_layer_crs(store: OpenStore) -> tuple[OpenStore, str]:
         "crs": crs.userFriendlyIdentifier(),
         "stored": store.crs.userFriendlyIdentifier(),
     }
-    notice = tr("The embedding store of {name} had the CRS {stored}. It now has the CRS of the layer, {crs}.")
+    notice = tr("The prepared image of {name} had the CRS {stored}. It now has the CRS of the layer, {crs}.")
     try:
         set_crs(store.path, source.crs_wkt)
     except OutputError as error:
         names["reason"] = error.problem
         notice = tr(
-            "The embedding store of {name} has the CRS {stored}, and its layer {crs}. Polygons follow the layer; "
-            "the store itself could not be corrected: {reason}."
+            "The prepared image of {name} has the CRS {stored}, and its layer {crs}. Polygons follow the layer, but "
+            "the prepared image could not be corrected: {reason}."
         )
     return replace(store, crs=crs), notice.format(**names)
 
