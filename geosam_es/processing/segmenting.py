@@ -244,8 +244,8 @@ class SegmentPointsAlgorithm(_SegmentAlgorithm):
             "first point.\n\n"
             "Candidates: best keeps the mask with the highest score; 1, 2 and 3 keep the mask with that rank; all "
             "keeps every mask, and the field candidate has its rank.\n\n"
-            "Points outside the raster, without data or on tiles that are not prepared are listed in the log. Areas are "
-            "measured on the ellipsoid.",
+            "Points outside the raster, without data or on tiles that are not prepared are listed in the log. Areas "
+            "are measured on the ellipsoid.",
         )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
