@@ -15,7 +15,7 @@ from qgis.PyQt.QtCore import QProcess, QProcessEnvironment
 from ..qgis_support.command_line import CommandLine, CommandLineError
 from ..qgis_support.messages import tr
 
-__all__ = ["terminal_command", "run_command_line"]
+__all__ = ["run_command_line", "terminal_command"]
 
 _POLL_MS = 200
 _GRACE_MS = 5000

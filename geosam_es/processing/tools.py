@@ -23,7 +23,7 @@ from ..qgis_support.messages import tr
 from ..qgis_support.settings import Settings
 from .base import StoreAlgorithm
 from .polygon_file import polygon_file
-from .process import terminal_command, run_command_line
+from .process import run_command_line, terminal_command
 
 __all__ = ["ToolAlgorithm"]
 
