@@ -11,10 +11,11 @@ from qgis.PyQt.QtGui import QDesktopServices
 
 from ..processing.provider import GeoSamProvider
 from ..qgis_support.dependencies import dependency_problem
+from ..qgis_support.icons import own_icon
 from ..qgis_support.language import Language
 from ..qgis_support.messages import PLUGIN_NAME, Messages
 from ..qgis_support.settings import Settings
-from .panel.actions import Actions, QAction, own_icon
+from .panel.actions import Actions, QAction
 from .panel.options_page import OptionsPageFactory
 
 if TYPE_CHECKING:

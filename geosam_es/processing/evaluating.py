@@ -64,7 +64,9 @@ class EvaluateDecodersAlgorithm(ToolAlgorithm):
             )
         )
         self.addParameter(
-            QgsProcessingParameterBoolean(self.ALL, tr("Compare all model variants of the prepared image"), defaultValue=True)
+            QgsProcessingParameterBoolean(
+                self.ALL, tr("Compare all model variants of the prepared image"), defaultValue=True
+            )
         )
         folder = QgsProcessingParameterFile.Behavior.Folder
         self.addParameter(
@@ -84,7 +86,7 @@ class EvaluateDecodersAlgorithm(ToolAlgorithm):
         read_metadata(store)
         report = self.folder(parameters, context)
         truth = self.polygons(self.INPUT, parameters, context, feedback)
-        arguments = ["evaluate", str(store), str(truth), *self.folder_arguments(parameters, context)]
+        arguments = ["evaluate", str(store), str(truth), *self.folder_arguments(report, parameters, context)]
         decoders = []
         if self.parameterAsBool(parameters, self.ALL, context):
             decoders = [decoder.name for decoder in list_decoders(store)]

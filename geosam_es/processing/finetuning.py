@@ -24,6 +24,7 @@ from ..errors import GeoSamError
 from ..qgis_support.messages import tr, translated
 from ..qgis_support.store_news import store_news
 from ..store.decoders import add_decoder, use_decoder
+from ..store.files import is_portable_name
 from ..store.layout import read_metadata
 from .tools import REPORT, ToolAlgorithm
 
@@ -77,12 +78,17 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
         self.add_polygons(tr("Training polygons"))
         self.addParameter(
             QgsProcessingParameterField(
-                self.CLASS, tr("Class field, to train on one class only"), parentLayerParameterName=self.INPUT, optional=True
+                self.CLASS,
+                tr("Class field, to train on one class only"),
+                parentLayerParameterName=self.INPUT,
+                optional=True,
             )
         )
         self.addParameter(QgsProcessingParameterString(self.VALUE, tr("Class to train on"), optional=True))
         self.addParameter(
-            QgsProcessingParameterBoolean(self.USE, tr("Use the model variant in the prepared image"), defaultValue=False)
+            QgsProcessingParameterBoolean(
+                self.USE, tr("Use the model variant in the prepared image"), defaultValue=False
+            )
         )
         self.addParameter(
             QgsProcessingParameterString(
@@ -105,7 +111,9 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
             )
         )
         self.add_advanced(
-            QgsProcessingParameterNumber(self.EPOCHS, tr("Maximum number of epochs"), number.Integer, optional=True, minValue=1)
+            QgsProcessingParameterNumber(
+                self.EPOCHS, tr("Maximum number of epochs"), number.Integer, optional=True, minValue=1
+            )
         )
         self.add_advanced(
             QgsProcessingParameterNumber(
@@ -124,7 +132,7 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
         read_metadata(store)
         folder = self.folder(parameters, context)
         truth = self.polygons(self.INPUT, parameters, context, feedback)
-        arguments = ["finetune", str(store), str(truth), *self.folder_arguments(parameters, context)]
+        arguments = ["finetune", str(store), str(truth), *self.folder_arguments(folder, parameters, context)]
         arguments += self._options(parameters, context, feedback)
         if not self.run_tool(arguments, feedback):
             return {}
@@ -136,7 +144,9 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
                 # The tuned model variant exists; only adding it failed.
                 feedback.reportError(translated(error))
             else:
-                feedback.pushInfo(tr("The prepared image now uses the model variant {name}").format(name=outputs[self.NAME]))
+                feedback.pushInfo(
+                    tr("The prepared image now uses the model variant {name}").format(name=outputs[self.NAME])
+                )
         return outputs
 
     def _name(self, parameters: dict[str, Any], context: QgsProcessingContext, folder: Path) -> str | None:
@@ -145,7 +155,8 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
         if not name and folder.name == self.OUTPUT:
             # The name of a temporary folder means nothing to the user.
             source = self.parameterAsSource(parameters, self.INPUT, context)
-            name = re.sub(r"[^\w .+()-]", "_", source.sourceName()).strip(" .")[:_MAX_NAME_CHARACTERS]
+            name = re.sub(r"[^\w .+()-]", "_", source.sourceName())[:_MAX_NAME_CHARACTERS].strip(" .")
+            name = name if is_portable_name(name) else f"_{name}"
         return str(name) or None
 
     def _options(

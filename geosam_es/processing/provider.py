@@ -5,8 +5,8 @@ from __future__ import annotations
 from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 
-from ..gui.panel.actions import own_icon
 from ..qgis_support.dependencies import dependency_problem
+from ..qgis_support.icons import own_icon
 from ..qgis_support.messages import PLUGIN_NAME
 
 __all__ = ["GeoSamProvider"]

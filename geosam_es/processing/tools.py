@@ -65,17 +65,17 @@ class ToolAlgorithm(StoreAlgorithm):
         self.addParameter(QgsProcessingParameterFolderDestination(self.OUTPUT, description))
 
     def folder(self, parameters: dict[str, Any], context: QgsProcessingContext) -> Path:
-        """Return the output folder."""
+        """Return the output folder. Call this once: a temporary folder is another one for each call."""
         return Path(self.parameterAsString(parameters, self.OUTPUT, context)).absolute()
 
-    def folder_arguments(self, parameters: dict[str, Any], context: QgsProcessingContext) -> list[str]:
+    def folder_arguments(self, folder: Path, parameters: dict[str, Any], context: QgsProcessingContext) -> list[str]:
         """Return the options of the command for the output folder.
 
         QGIS does not ask before an algorithm writes into an existing folder, so only the user's tick allows the command
         to replace results in it.
         """
         overwrite = self.parameterAsBool(parameters, self.OVERWRITE, context)
-        return ["-o", str(self.folder(parameters, context)), *(["--overwrite"] if overwrite else [])]
+        return ["-o", str(folder), *(["--overwrite"] if overwrite else [])]
 
     def polygons(
         self,
@@ -111,8 +111,8 @@ class ToolAlgorithm(StoreAlgorithm):
         except CommandLineError:
             feedback.pushInfo(
                 tr(
-                    "To install the geosam-es command, get the source code of GeoSAM-ES and type in a terminal, with the "
-                    "folder of the source code in place of FOLDER:"
+                    "To install the geosam-es command, get the source code of GeoSAM-ES and type in a terminal, with "
+                    "the folder of the source code in place of FOLDER:"
                 )
             )
             for line in install_lines():

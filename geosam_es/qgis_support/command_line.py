@@ -56,7 +56,9 @@ def find_command_line(chosen: str) -> CommandLine:
     if chosen:
         command = _from_path(Path(chosen).expanduser())
         if command is None:
-            problem = tr("{path} is neither the geosam-es command nor a Python in which it is installed").format(path=chosen)
+            problem = tr("{path} is neither the geosam-es command nor a Python in which it is installed").format(
+                path=chosen
+            )
             raise CommandLineError(problem, tr("choose another command in the options of GeoSAM-ES"))
         return command
     folders = [os.environ.get("PATH", ""), *(str(Path(folder).expanduser()) for folder in _EXTRA_FOLDERS)]

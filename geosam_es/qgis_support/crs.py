@@ -44,8 +44,7 @@ def transform(
 ) -> QgsCoordinateTransform:
     """Return the transform between two CRSs with the settings of a project.
 
-    An operation chosen in the project may not work on this computer, for want of a grid file. PROJ's own choice is used
-    then.
+    If that transform is invalid, the default one is returned instead.
 
     Parameters
     ----------
@@ -114,14 +113,15 @@ class EllipsoidArea:
         converted = to_qgs(geometry)
         area = _measure(self._meter, converted)
         if not math.isfinite(area):
-            # The settings of the project may name an operation that does not work here.
+            # Try again without the settings of the project.
             self._context = QgsCoordinateTransformContext()
             self._meter = self._new_meter()
             area = _measure(self._meter, converted)
         if not math.isfinite(area):
             problem = tr("The area of the polygon cannot be measured in the CRS {name}")
             raise EditError(
-                problem.format(name=self._crs.userFriendlyIdentifier()), tr("check the CRS of the raster and of the layer")
+                problem.format(name=self._crs.userFriendlyIdentifier()),
+                tr("check the CRS of the raster and of the layer"),
             )
         return area
 
@@ -134,6 +134,8 @@ class EllipsoidArea:
 
 def _measure(meter: QgsDistanceArea, geometry: QgsGeometry) -> float:
     try:
-        return abs(meter.measureArea(geometry))
+        area = abs(meter.measureArea(geometry))
     except QgsCsException:
         return math.nan
+    # Before it raised exceptions, QGIS returned 0 if it could not transform the coordinates.
+    return math.nan if area == 0.0 and geometry.area() != 0.0 else area

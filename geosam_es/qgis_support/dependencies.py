@@ -51,11 +51,12 @@ def dependency_problem() -> DependencyProblem | None:
             "again; no restart is needed."
         )
         return DependencyProblem(text.format(names=", ".join(missing)), _pip_help())
-    for name in ("shapely", "contourpy"):
-        try:
+    name = ""
+    try:
+        for name in ("shapely", "contourpy"):
             importlib.import_module(name)
-        except (ImportError, OSError) as error:
-            return DependencyProblem(translated(import_failure(name, error)), _pip_help())
+    except (ImportError, OSError) as error:
+        return DependencyProblem(translated(import_failure(name, error)), _pip_help())
     return None
 
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["flush_folder", "is_portable_name", "put_in_place", "temporary_name", "write_text"]
+__all__ = ["flush", "flush_tree", "is_portable_name", "put_in_place", "temporary_name", "write_text"]
 
 _PAUSES_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 """Between attempts. A virus scanner or a reader on Windows holds a file for a fraction of a second."""
+
+_FLUSHES = 8
 
 _DEVICES = {"aux", "con", "conin$", "conout$", "nul", "prn"} | {
     f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"
 }
 """Names that Windows reserves for devices, with any suffix."""
 
-_NOT_IN_NAMES = frozenset('<>:"/\\|?*')
+_NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]')
 _MOST_BYTES_IN_A_NAME = 255
 
 
@@ -40,12 +45,11 @@ def put_in_place(made: Path, target: Path) -> None:
         If the last attempt fails as well.
     """
     for pause in _PAUSES_S:
-        try:
-            os.replace(made, target)
+        with suppress(PermissionError):
+            made.replace(target)
             return
-        except PermissionError:
-            time.sleep(pause)
-    os.replace(made, target)
+        time.sleep(pause)
+    made.replace(target)
 
 
 def temporary_name(folder: Path) -> Path:
@@ -63,22 +67,28 @@ def write_text(path: Path, text: str) -> None:
     """
     temporary = temporary_name(path.parent)
     try:
-        with temporary.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        temporary.write_text(text, encoding="utf-8")
+        flush(temporary)
         put_in_place(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    flush_folder(path.parent)
+    flush(path.parent)
 
 
-def flush_folder(folder: Path) -> None:
-    """Write the names in a folder to the disk, where the system can open folders."""
-    if os.name == "nt":
+def flush_tree(folder: Path) -> None:
+    """Write everything in a folder to the disk. Flushes that run side by side share one write of the journal."""
+    paths = [folder, *folder.rglob("*")]
+    with ThreadPoolExecutor(_FLUSHES) as pool:
+        list(pool.map(flush, paths))
+
+
+def flush(path: Path) -> None:
+    """Write a file, or the names in a folder, to the disk. Windows cannot do the latter."""
+    is_windows = os.name == "nt"
+    if is_windows and path.is_dir():
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDWR if is_windows else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -95,9 +105,8 @@ def is_portable_name(name: str) -> bool:
     """
     device = name.split(".")[0].rstrip(" ").casefold()
     return (
-        name.isprintable()
-        and 0 < len(name.encode("utf-8", "surrogatepass")) <= _MOST_BYTES_IN_A_NAME
-        and not _NOT_IN_NAMES & set(name)
+        0 < len(name.encode("utf-8", "surrogatepass")) <= _MOST_BYTES_IN_A_NAME
+        and not _NOT_IN_NAMES.search(name)
         and name[-1] not in " ."
         and device not in _DEVICES
     )

@@ -17,9 +17,7 @@ def test_nothing_is_wrong_here() -> None:
 
 def hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     find = dependencies.importlib.util.find_spec
-    monkeypatch.setattr(
-        dependencies.importlib.util, "find_spec", lambda name: None if name in names else find(name)
-    )
+    monkeypatch.setattr(dependencies.importlib.util, "find_spec", lambda name: None if name in names else find(name))
 
 
 def test_missing_packages_are_named_together(monkeypatch: pytest.MonkeyPatch) -> None:

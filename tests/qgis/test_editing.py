@@ -18,7 +18,6 @@ from qgis.core import (
     QgsDefaultValue,
     QgsFeature,
     QgsFieldConstraints,
-    QgsGeometry,
     QgsProject,
     QgsVectorFileWriter,
     QgsVectorLayer,
@@ -616,6 +615,10 @@ class TestNewLayers:
             create_target_layer(tmp_path / "none" / "h.gpkg", UTM)
         with pytest.raises(EditError, match="neither a GeoPackage nor a Shapefile"):
             create_target_layer(tmp_path / "h.txt", UTM)
+        for name in ("con.gpkg", "NUL.v2.shp", "a:b.gpkg"):
+            with pytest.raises(EditError, match=f"{name} is not a valid file name on every system: choose another"):
+                create_target_layer(tmp_path / name, UTM)
+            assert not (tmp_path / name).exists()
         with pytest.raises(EditError, match="needs a CRS"):
             create_target_layer(tmp_path / "h.gpkg", QgsCoordinateReferenceSystem())
         (tmp_path / "broken.gpkg").write_text("no GeoPackage")

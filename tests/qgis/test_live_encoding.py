@@ -455,17 +455,15 @@ def test_source_of_a_layer(raster: Path) -> None:
 
 
 def test_layers_that_are_no_local_files(raster: Path, tmp_path: Path) -> None:
-    with pytest.raises(RasterError, match="Fields is not a raster: choose an orthophoto"):
+    with pytest.raises(RasterError, match="Fields is not a raster layer: choose an orthophoto"):
         source_of(QgsVectorLayer("Polygon?crs=EPSG:4326", "Fields", "memory"))
     uri = "crs=EPSG:3857&format=image/png&layers=a&styles=&url=https://localhost/none"
-    with pytest.raises(
-        RasterError, match=r"PNOA comes from a service \(wms\), and only local files can be encoded: save"
-    ):
+    with pytest.raises(RasterError, match=r"PNOA comes from a service \(wms\); only local files can be prepared: save"):
         source_of(QgsRasterLayer(uri, "PNOA", "wms"))
     shutil.make_archive(str(tmp_path / "maps"), "zip", raster.parent)
     zipped = QgsRasterLayer(f"/vsizip/{tmp_path / 'maps.zip'}/ortho.tif", "Zipped", "gdal")
     assert zipped.isValid()
-    with pytest.raises(RasterError, match="Zipped is not a local file of its own"):
+    with pytest.raises(RasterError, match="Zipped is not a single local file"):
         source_of(zipped)
 
 

@@ -232,7 +232,7 @@ def test_a_table_without_a_key_takes_polygons_and_lets_none_be_refined(database:
     accept(layer, square())
     save(layer)
     assert database.areas("keyless") == pytest.approx([100])
-    with pytest.raises(EditError, match="The geometries of .* cannot be changed"):
+    with pytest.raises(EditError, match=r"The geometries of .* cannot be changed"):
         refine(layer, only(layer).id(), square(5))
 
 
@@ -437,7 +437,9 @@ class TestViews:
     def test_a_view_that_cannot_be_updated(self, database: Database, in_transaction: bool) -> None:
         layer = database.layer("united")
         if in_transaction:
-            with pytest.raises(EditError, match=r'The polygon was not written to united: .*cannot insert into view "united"'):
+            with pytest.raises(
+                EditError, match=r'The polygon was not written to united: .*cannot insert into view "united"'
+            ):
                 accept(layer, square(), attributes={"class": "6220"})
             assert layer.undoStack().count() == 0
         else:

@@ -318,6 +318,9 @@ class TestLayers:
         layer.rollBack()
 
 
+TEMPORARY = {"OUTPUT": "TEMPORARY_OUTPUT"}
+
+
 class TestFinetune:
     def test_options_are_passed_on(self, tool: Tool, store: Path, tmp_path: Path) -> None:
         test = saved_layer(tmp_path / "test.gpkg")
@@ -358,15 +361,18 @@ class TestFinetune:
         assert told == [(str(store), "fields")]
 
     @pytest.mark.parametrize(
-        ("parameters", "name"), [({"NAME": "wheat 2026"}, "wheat 2026"), ({"OUTPUT": "TEMPORARY_OUTPUT"}, "a_b")]
+        ("parameters", "layer_name", "name"),
+        [({"NAME": "wheat 2026"}, "a/b", "wheat 2026"), (TEMPORARY, "a/b", "a_b"), (TEMPORARY, "nul", "_nul")],
     )
     def test_its_name_tells_something(
-        self, tool: Tool, store: Path, tmp_path: Path, parameters: dict[str, Any], name: str
+        self, tool: Tool, store: Path, tmp_path: Path, parameters: dict[str, Any], layer_name: str, name: str
     ) -> None:
         tool.plan(decoder=str(make_decoder(tmp_path / "made", "OUTPUT")))
         layer = saved_layer(tmp_path / "a.gpkg")
-        layer.setName("a/b")
-        assert finetune(store, layer, tmp_path, USE=True, **parameters)["DECODER_NAME"] == name
+        layer.setName(layer_name)
+        feedback = Log()
+        outputs = finetune(store, layer, tmp_path, feedback, USE=True, **parameters)
+        assert outputs.get("DECODER_NAME") == name, feedback.lines
 
     def test_one_that_does_not_go_into_the_store_is_there_all_the_same(
         self, tool: Tool, store: Path, tmp_path: Path
@@ -405,7 +411,9 @@ class TestProcess:
             def isCanceled(self) -> bool:  # noqa: N802
                 return True
 
-        assert not run_command_line(CommandLine(sys.executable, ("-c", "import time; time.sleep(100)")), [], Cancelled())
+        assert not run_command_line(
+            CommandLine(sys.executable, ("-c", "import time; time.sleep(100)")), [], Cancelled()
+        )
 
     def test_its_sentence_is_the_error(self, tool: Tool, store: Path, tmp_path: Path) -> None:
         tool.plan(error="Error: a.gpkg has 3 objects, and 5 are needed: draw more", code=2)

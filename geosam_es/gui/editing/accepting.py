@@ -121,7 +121,9 @@ class Acceptor(QObject):
             if self._refined is not None:
                 layer, feature_id = self._refined
                 if sip.isdeleted(layer):
-                    raise EditError(tr("The layer of this polygon was removed"), tr("discard the polygon and draw it again"))
+                    raise EditError(
+                        tr("The layer of this polygon was removed"), tr("discard the polygon and draw it again")
+                    )
                 replace_polygon(layer, feature_id, result.geometry, store.crs, provenance, options)
             else:
                 layer = self._dock.layer

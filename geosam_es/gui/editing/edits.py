@@ -100,7 +100,9 @@ def accept_polygon(
     """
     check_target(layer)
     if not layer.dataProvider().capabilities() & QgsVectorDataProvider.AddFeatures:
-        raise EditError(tr("No polygons can be added to {name}").format(name=layer.name()), tr("choose another target layer"))
+        raise EditError(
+            tr("No polygons can be added to {name}").format(name=layer.name()), tr("choose another target layer")
+        )
     geometries = layer_geometries(layer, fit_to_layer(layer, polygon, crs, options))
     values = _values(layer, attributes, provenance)
     feature = _new_feature(layer, geometries[0], values)
@@ -250,7 +252,9 @@ def _refused(layer: QgsVectorLayer) -> EditError:
     """Return the error to raise, with the reason if the database gave one (in a transaction group it does)."""
     reasons = layer.dataProvider().errors()
     if not reasons:
-        return EditError(tr("The polygon was not written to {name}").format(name=layer.name()), tr("see the log of QGIS"))
+        return EditError(
+            tr("The polygon was not written to {name}").format(name=layer.name()), tr("see the log of QGIS")
+        )
     problem = tr("The polygon was not written to {name}: {reason}")
     return EditError(
         problem.format(name=layer.name(), reason=reasons[-1].partition("\n")[0]),
