@@ -89,9 +89,9 @@ def on_map(x: float, y: float) -> tuple[float, float]:
 
 
 def test_a_click_encodes_its_tile_and_is_answered(live: LiveStore, raster: Path) -> None:
-    assert live.root == raster.with_name("ortho.embeddings.zarr") and not live.is_cached
+    assert live.root == raster.with_name("ortho.embeddings.zarr")
     assert encoded(live.root) == []
-    session = SegmentationSession(live.segmenter())
+    session = SegmentationSession(live.segmenter)
     result = session.add_point(*on_map(400, 400))
     assert Tile(0, 0, 0) in encoded(live.root)
     assert len(encoded(live.root)) < len(live.reader.pyramid)
@@ -110,7 +110,7 @@ def test_a_tile_is_encoded_once(live: LiveStore, monkeypatch: pytest.MonkeyPatch
         StoreWriter, "write", lambda self, tile, maps: (writes.append(tile), write_tile(self, tile, maps))
     )
     for x in (400, 420):
-        assert tiles_of(live.segmenter().propose(click(x, 400))) == [Tile(0, 0, 0)]
+        assert tiles_of(live.segmenter.propose(click(x, 400))) == [Tile(0, 0, 0)]
     assert live.ensure_tile(Tile(0, 0, 0)) is TileState.ENCODED
     assert writes == [Tile(0, 0, 0)]
 
@@ -146,7 +146,7 @@ def test_goes_on_with_a_store_of_the_command_line(raster: Path, options: LiveOpt
     expected = StoreReader(root).read(tile)["image_embeddings"]
     shutil.rmtree(root / "level0" / "image_embeddings" / "c" / "0" / "0")
     live = LiveStore.open(LayerSource(raster, "", "ortho"), options)
-    assert live.root == root and not live.is_cached
+    assert live.root == root
     assert live.ensure_tile(tile) is TileState.ENCODED
     np.testing.assert_array_equal(live.reader.read(tile)["image_embeddings"], expected)
 
@@ -160,8 +160,8 @@ def test_a_store_of_another_model_is_left_alone(raster: Path, options: LiveOptio
     source = LayerSource(raster, "", "ortho")
     first = LiveStore.open(source, options)
     second = LiveStore.open(source, LiveOptions(other, options.cache_folder, threads=1))
-    assert (first.model, first.is_cached) == ("mini", False)
-    assert (second.model, second.is_cached) == ("mine", True)
+    assert [live.reader.metadata.model["name"] for live in (first, second)] == ["mini", "mine"]
+    assert first.root == raster.with_name("ortho.embeddings.zarr") and second.root.parent == options.cache_folder
     second.ensure_tile(Tile(0, 0, 0))
     assert encoded(first.root) == [] and encoded(second.root) == [Tile(0, 0, 0)]
     again = LiveStore.open(source, LiveOptions(other, options.cache_folder, threads=1))
@@ -177,7 +177,7 @@ def test_another_image_of_the_same_name_gets_another_store(raster: Path, options
     pixels[:, :700] = 255 - pixels[:, :700]
     write(raster, pixels)
     live = LiveStore.open(source, options)
-    assert live.is_cached and encoded(live.root) == []
+    assert live.root.parent == options.cache_folder and encoded(live.root) == []
     live.close()
 
 
@@ -204,7 +204,7 @@ def test_a_folder_that_cannot_be_written(
     monkeypatch.setattr(StoreWriter, "create", refuse_create)
     monkeypatch.setattr(live_encoding.tempfile, "TemporaryFile", refuse_file)
     live = LiveStore.open(source, options)
-    assert live.is_cached and live.root.parent == options.cache_folder
+    assert live.root.parent == options.cache_folder
     assert live.ensure_tile(Tile(0, 0, 0)) is TileState.ENCODED
     again = LiveStore.open(source, options)
     assert again.root == live.root and encoded(again.root) == [Tile(0, 0, 0)]
@@ -214,7 +214,7 @@ def test_a_folder_that_cannot_be_written(
 def test_a_full_cache_stops_the_encoding(raster: Path, options: LiveOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     raster.with_name("ortho.embeddings.zarr").mkdir()
     live = LiveStore.open(LayerSource(raster, "", "ortho"), LiveOptions(cache_folder=options.cache_folder, threads=1))
-    assert live.is_cached
+    assert live.root.parent == options.cache_folder
     monkeypatch.setattr(live_encoding, "_TRIM_EVERY", 1)
     monkeypatch.setattr(live._cache, "max_bytes", 1)
     with pytest.raises(OutputError, match="is full"):
@@ -237,13 +237,13 @@ def test_black_corners_are_skipped(tmp_path: Path, options: LiveOptions) -> None
     assert live.ensure_tile(Tile(0, 2, 0)) is TileState.SKIPPED
     assert live.ensure_tile(Tile(0, 2, 0)) is TileState.SKIPPED
     with pytest.raises(PromptError, match="There is no data at"):
-        SegmentationSession(live.segmenter()).add_point(*on_map(500, 2400))
+        SegmentationSession(live.segmenter).add_point(*on_map(500, 2400))
     live.close()
 
 
 def test_a_box_over_tiles_is_answered_from_a_coarser_level(live: LiveStore) -> None:
     box = Bounds(100, 100, 1200, 1200)
-    assert tiles_of(live.segmenter().propose(Prompts(box=box))) == [Tile(1, 0, 0)]
+    assert tiles_of(live.segmenter.propose(Prompts(box=box))) == [Tile(1, 0, 0)]
     assert encoded(live.root) == [Tile(1, 0, 0)]
 
 
@@ -253,7 +253,7 @@ def test_levels_that_take_long_are_left_to_the_task(
     monkeypatch.setattr(live_encoding, "_MOST_PIXELS", 1024 * 1024)
     path = write(tmp_path / "a.tif", picture(), tiled=True)
     live = LiveStore.open(LayerSource(path, "", "a"), options)
-    segmenter = live.segmenter()
+    segmenter = live.segmenter
     assert [live.can_encode(Tile(level, 0, 0)) for level in (0, 1)] == [True, False]
     assert tiles_of(segmenter.propose(click(400, 400), level=1)) == [Tile(0, 0, 0)]
     assert live.ensure_tile(Tile(1, 0, 0)) is TileState.ENCODED
@@ -267,18 +267,18 @@ def test_levels_that_take_long_are_left_to_the_task(
 def test_prompts_without_a_positive_point_encode_nothing(live: LiveStore) -> None:
     for prompts in (Prompts(), Prompts((Point(5, 5, False),))):
         with pytest.raises(PromptError, match="no positive point"):
-            live.segmenter().propose(prompts)
+            live.segmenter.propose(prompts)
     assert encoded(live.root) == []
 
 
 def test_queries_encode_nothing(live: LiveStore) -> None:
-    segmenter = live.segmenter()
+    segmenter = live.segmenter
     assert segmenter.tile_for(click(400, 400)) == Tile(0, 0, 0) and segmenter.can_provide(Tile(0, 0, 0))
     assert not segmenter.reader.is_encoded(Tile(0, 0, 0)) and encoded(live.root) == []
 
 
 def test_looking_ahead_encodes_the_tile_in_view(live: LiveStore) -> None:
-    prepare_tile(live.segmenter(), *on_map(400, 400), level=1)
+    prepare_tile(live.segmenter, *on_map(400, 400), level=1)
     assert encoded(live.root) == [Tile(1, 0, 0)]
 
 
@@ -288,7 +288,7 @@ def test_a_click_on_a_black_corner_says_so_at_once(tmp_path: Path, options: Live
     live = LiveStore.open(LayerSource(write(tmp_path / "a.tif", pixels), "", "a"), options)
     for _ in range(2):
         with pytest.raises(PromptError, match="There is no data at"):
-            live.segmenter().propose(click(500, 2400))
+            live.segmenter.propose(click(500, 2400))
     live.close()
 
 

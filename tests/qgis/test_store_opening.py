@@ -188,7 +188,7 @@ def test_a_store_follows_the_corrected_crs_of_its_layer(
     if is_cached:
         keep_from_writing_beside(photo)
     first, notice = opened(None, [project_raster(photo)], cache)
-    assert first.live.is_cached == is_cached and first.crs.authid() == "EPSG:25829" and not notice
+    assert (first.path.parent == cache.cache_folder) == is_cached and first.crs.authid() == "EPSG:25829" and not notice
     first.live.encode(first.live.tiles_in())
     first.close()
     photo.setCrs(QgsCoordinateReferenceSystem("EPSG:25830"))

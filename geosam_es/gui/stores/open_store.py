@@ -272,9 +272,8 @@ class OpenStoreTask(BackgroundTask):
 
     def _begin(self, raster: ProjectRaster) -> OpenStore:
         live = LiveStore.open(raster.source, self._options)
-        segmenter = live.segmenter()
-        reader = segmenter.reader
-        return OpenStore(live.root, segmenter, _crs(reader.metadata), raster, live, reader.decoder.name)
+        reader = live.reader
+        return OpenStore(live.root, live.segmenter, _crs(reader.metadata), raster, live, reader.decoder.name)
 
     def _is_own(self, metadata: StoreMetadata) -> bool:
         """Tell whether the model that encodes here made the store, so that its missing tiles can be added."""
