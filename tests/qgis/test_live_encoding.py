@@ -1,10 +1,9 @@
-"""Clicking on rasters that were never encoded, with the embedded model."""
+"""Stores that are filled on demand, with the embedded model."""
 
 from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,8 +130,8 @@ def test_tiles_are_those_of_the_command_line(live: LiveStore, raster: Path, tmp_
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8"])
-def test_goes_on_with_a_store_of_the_command_line(raster: Path, options: LiveOptions, dtype: str) -> None:
-    """Made with other bands, another stretch and another type, which hold for the new tiles too."""
+def test_a_store_of_the_command_line_is_continued(raster: Path, options: LiveOptions, dtype: str) -> None:
+    """Its bands, stretch and dtype are used for the new tiles too."""
     from encoder_tools.pipeline import EncodeOptions, encode, make_plan
     from encoder_tools.raster import Raster
     from geosam_es.inference.encoder import OnnxEncoder
@@ -247,7 +246,7 @@ def test_a_box_over_tiles_is_answered_from_a_coarser_level(live: LiveStore) -> N
     assert encoded(live.root) == [Tile(1, 0, 0)]
 
 
-def test_levels_that_take_long_are_left_to_the_task(
+def test_slow_levels_are_only_encoded_by_the_task(
     tmp_path: Path, options: LiveOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live_encoding, "_MOST_PIXELS", 1024 * 1024)
@@ -282,7 +281,7 @@ def test_looking_ahead_encodes_the_tile_in_view(live: LiveStore) -> None:
     assert encoded(live.root) == [Tile(1, 0, 0)]
 
 
-def test_a_click_on_a_black_corner_says_so_at_once(tmp_path: Path, options: LiveOptions) -> None:
+def test_a_click_on_a_black_corner_is_an_error(tmp_path: Path, options: LiveOptions) -> None:
     pixels = picture(2500)
     pixels[:, 1400:] = 0
     live = LiveStore.open(LayerSource(write(tmp_path / "a.tif", pixels), "", "a"), options)
@@ -292,7 +291,7 @@ def test_a_click_on_a_black_corner_says_so_at_once(tmp_path: Path, options: Live
     live.close()
 
 
-def test_a_deleted_store_is_not_half_made_again(live: LiveStore) -> None:
+def test_a_deleted_store_is_not_partly_recreated(live: LiveStore) -> None:
     shutil.rmtree(live.root)
     with pytest.raises(StoreError, match="is no longer there: choose the raster again"):
         live.ensure_tile(Tile(0, 0, 0))
@@ -301,14 +300,14 @@ def test_a_deleted_store_is_not_half_made_again(live: LiveStore) -> None:
     assert not live.root.exists()
 
 
-def test_a_raster_that_is_gone(live: LiveStore, raster: Path) -> None:
+def test_a_deleted_raster_is_an_error(live: LiveStore, raster: Path) -> None:
     live.close()
     raster.unlink()
     with pytest.raises(RasterError, match=r"ortho\.tif does not exist"):
         live.ensure_tile(Tile(0, 0, 0))
 
 
-def test_a_model_folder_that_is_none(raster: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_an_error(raster: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is not a model folder: it has no decoder"):
         LiveStore.open(LayerSource(raster, "", "ortho"), LiveOptions(tmp_path))
     (tmp_path / "decoder.onnx").write_bytes(b"nothing")
@@ -345,16 +344,12 @@ def test_tiles_in_an_area(live: LiveStore) -> None:
 
 
 def run_task(task: EncodeTask) -> str:
-    """Let QGIS run a task, which it deletes then, with the events that carry its signals."""
+    """Run a task in QGIS, and process the events that deliver its signals."""
     ends: list[str] = []
     task.taskCompleted.connect(lambda: ends.append("completed"))
     task.taskTerminated.connect(lambda: ends.append("terminated"))
     task.start()
-    deadline = time.monotonic() + 60
-    while not ends:
-        assert time.monotonic() < deadline
-        QCoreApplication.processEvents()
-        time.sleep(0.01)
+    wait_until(lambda: ends, 60)
     QCoreApplication.processEvents()
     return ends[0]
 
@@ -376,7 +371,7 @@ def test_task_encodes_the_view(live: LiveStore) -> None:
     assert set(encoded(live.root)) == {Tile(1, 0, 0), Tile(0, 0, 0)}
 
 
-def test_a_cancelled_task_leaves_a_store_to_go_on_with(live: LiveStore) -> None:
+def test_a_cancelled_task_leaves_a_usable_store(live: LiveStore) -> None:
     task = EncodeTask(live, "Encoding ortho")
     encode = live._encoder.encode
 
@@ -430,14 +425,14 @@ def test_a_task_cancelled_before_it_begins_closes_the_store(raster: Path, option
     assert not live.root.exists()
 
 
-def test_a_failing_task_says_why(live: LiveStore) -> None:
+def test_a_failed_task_reports_the_reason(live: LiveStore) -> None:
     shutil.rmtree(live.root)
     task = EncodeTask(live, "Encoding ortho")
     assert run_task(task) == "terminated"
     assert task.error is not None and "is no longer there" in task.error.user_message
 
 
-def test_a_task_that_runs_into_the_unforeseen_says_so(live: LiveStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_reports_unexpected_exceptions(live: LiveStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise MemoryError("no more")
 
@@ -454,7 +449,7 @@ def test_source_of_a_layer(raster: Path) -> None:
     assert (source.path, source.name) == (raster, "Ortho") and "25830" in source.crs_wkt
 
 
-def test_layers_that_are_no_local_files(raster: Path, tmp_path: Path) -> None:
+def test_layers_other_than_local_files_are_refused(raster: Path, tmp_path: Path) -> None:
     with pytest.raises(RasterError, match="Fields is not a raster layer: choose an orthophoto"):
         source_of(QgsVectorLayer("Polygon?crs=EPSG:4326", "Fields", "memory"))
     uri = "crs=EPSG:3857&format=image/png&layers=a&styles=&url=https://localhost/none"
@@ -467,7 +462,7 @@ def test_layers_that_are_no_local_files(raster: Path, tmp_path: Path) -> None:
         source_of(zipped)
 
 
-def test_crs_of_the_layer_is_used_where_the_file_has_none(tmp_path: Path, options: LiveOptions) -> None:
+def test_the_crs_of_the_layer_is_used_if_the_file_has_none(tmp_path: Path, options: LiveOptions) -> None:
     path = write(tmp_path / "bare.tif", picture(300), crs=None)
     layer = QgsRasterLayer(str(path), "Bare", "gdal")
     layer.setCrs(QgsProject.instance().crs().fromEpsgId(25830))

@@ -76,7 +76,7 @@ def keep_from_writing_beside(layer: QgsRasterLayer) -> None:
     beside(layer).mkdir()
 
 
-def test_only_local_rasters_count(iface: Any, raster_with_store: QgsRasterLayer) -> None:
+def test_only_local_rasters_are_listed(iface: Any, raster_with_store: QgsRasterLayer) -> None:
     project = QgsProject.instance()
     vector = QgsVectorLayer("Polygon?crs=EPSG:4326", "vector", "memory")
     gone = QgsRasterLayer("/nowhere/gone.tif", "gone")
@@ -117,7 +117,7 @@ def test_the_raster_of_the_same_name_is_compared_before_the_active_one(
         (lambda raster: raster["transform"].__setitem__(2, 1.0), "raster transform"),
     ],
 )
-def test_what_differs_is_named_with_both_values(
+def test_a_mismatch_is_reported_with_both_values(
     iface: Any, raster_with_store: QgsRasterLayer, edit_metadata: Any, change: Any, key: str
 ) -> None:
     root = beside(raster_with_store)
@@ -141,7 +141,7 @@ def test_a_task_opens(iface: Any, raster_with_store: QgsRasterLayer, blobs: Blob
     assert store.live is None
 
 
-def test_a_task_begins_a_store_where_there_is_none(iface: Any, raster_with_store: QgsRasterLayer) -> None:
+def test_a_task_creates_a_store_if_there_is_none(iface: Any, raster_with_store: QgsRasterLayer) -> None:
     shutil.rmtree(beside(raster_with_store))
     store = outcome(None, [project_raster(raster_with_store)])
     assert store.path == beside(raster_with_store)
@@ -159,7 +159,7 @@ def test_a_task_begins_a_store_where_there_is_none(iface: Any, raster_with_store
         (lambda root: (root / "decoder.onnx").write_bytes(b"half"), "not"),
     ],
 )
-def test_a_damaged_store_is_an_error_in_one_sentence(
+def test_a_damaged_store_is_one_clear_error(
     iface: Any, raster_with_store: QgsRasterLayer, damage: Any, word: str
 ) -> None:
     root = beside(raster_with_store)
