@@ -66,7 +66,7 @@ def bad_rasters(folder: Path) -> dict[str, str]:
         "cut at the end.tif": "is truncated or damaged",
         "text.tif": "is not a raster that GDAL can read",
         "empty.tif": "is not a raster that GDAL can read",
-        "nowhere.tif": "has no coordinate reference system: name it with --crs",
+        "nowhere.tif": "has no coordinate reference system: set it with --crs",
         "unplaced.tif": "has no geotransform",
         "void.tif": "has no pixels with data",
         "nan.tif": "has no pixels with data",

@@ -96,7 +96,7 @@ def test_prompts_outside_are_named_and_the_others_kept(run: Run, ortho: Ortho, t
     assert result.exit_code == 0
     assert list(read_vector(tmp_path / "o.gpkg").fields["object"]) == ["house", "box"]
     assert "Left out object far: The point (0, 0) lies outside the raster" in result.stderr
-    assert "Left out object nowhere: Its coordinates have no place" in result.stderr
+    assert "Left out object nowhere: The prompts cannot be transformed" in result.stderr
     assert "Left out object south: The point" in result.stderr
     answer = run("segment", ortho.store, prompts, "-o", tmp_path / "p.gpkg", "--json")
     assert set(json.loads(answer.stdout)["left_out"]) == {"far", "nowhere", "south"}
