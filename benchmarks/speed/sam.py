@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.models.libraries import torch
-from encoder_tools.models.sam import LoadedSam, load_sam
-from encoder_tools.models.sam_export import OPSET, export_decoder
-from encoder_tools.models.torchvision_standin import import_segment_anything
+from encoder_tools.models.sam.export import OPSET, export_decoder
+from encoder_tools.models.sam.segment_anything_import import import_segment_anything
+from encoder_tools.models.sam.weights import LoadedSam, random_sam
 from geosam_es.core.prompts import Point, Prompts
 from geosam_es.inference.encoder import TILE_SIZE
 from geosam_es.inference.runtime import new_session
@@ -57,7 +57,7 @@ def lively_sam(roughness: float = 0.0) -> LoadedSam:
     roughness : float
         How much the upscaling treats the pixels that it makes of one apart: 0 not at all, 1 as in a new model.
     """
-    sam = load_sam("vit_b", None, seed=SEED)
+    sam = random_sam("vit_b", seed=SEED)
     network = sam.network
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)

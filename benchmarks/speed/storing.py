@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.models.libraries import torch
-from encoder_tools.models.registry import mini_folder
+from encoder_tools.models.loading import mini_folder
 from encoder_tools.raster import Raster
 from geosam_es.core.grid import Tile
 from geosam_es.core.prompts import Point, Prompts

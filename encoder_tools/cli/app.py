@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from geosam_es import __version__
@@ -48,4 +50,7 @@ for _command in _COMMANDS:
 
 def main() -> None:
     """Run the command line."""
+    if os.environ.get("GEOSAM_ES_PROCESS_GROUP") and hasattr(os, "setpgid"):
+        # QGIS ends this process together with all those it starts.
+        os.setpgid(0, 0)
     cli(prog_name="geosam-es")

@@ -75,7 +75,7 @@ def export_command(model_or_checkpoint: str, output: Path, with_encoder: bool) -
       geosam-es export my_checkpoint.pth -o mine_onnx/ --encoder
     """
     # Imported here, because it needs torch.
-    from ..models.sam_export import export_model
+    from ..models.sam.export import export_model
 
     click.echo(f"Exporting {model_or_checkpoint}; the image encoder takes minutes.", err=True)
     info = export_model(model_or_checkpoint, output, with_encoder)

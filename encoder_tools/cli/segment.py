@@ -16,6 +16,7 @@ from geosam_es.core.prompts import Bounds
 from geosam_es.errors import PromptError
 from geosam_es.inference.session import open_segmenter
 
+from ..crs import crs_of_store
 from ..progress import Progress
 from ..segment import (
     ALL_CANDIDATES,
@@ -112,7 +113,7 @@ def segment_command(
       geosam-es segment ortho.embeddings.zarr -o house.geojson --point 728312.5,4372101.2
     """
     segmenter = open_segmenter(store, threads)
-    raster_crs = pyproj.CRS.from_wkt(segmenter.reader.metadata.raster.crs_wkt)
+    raster_crs = crs_of_store(store, segmenter.reader.metadata)
     target_crs = parse_crs(out_crs) if out_crs else raster_crs
     check_output(output, target_crs, overwrite)
     prompt_crs = parse_crs(crs) if crs else None

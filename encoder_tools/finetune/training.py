@@ -18,9 +18,9 @@ import numpy as np
 from geosam_es.errors import ModelError, OutputError
 
 from ..models.libraries import torch
-from .networks import TunableDecoder, trainable
-from .samples import FeatureCache, Sample
+from .training_samples import FeatureCache, Sample
 from .training_step import learn, plan_epoch
+from .tunable_decoder import TunableDecoder, trainable
 from .validation import mean_iou
 
 __all__ = ["STATE_FILE", "EpochReport", "Trained", "TuneOptions", "train"]

@@ -1,35 +1,79 @@
-"""Which raster a store is compared with, and what is said where they differ."""
+"""Opening stores: the raster that a store must fit, its CRS, and what happens to a cancelled opening."""
 
 from __future__ import annotations
 
 import shutil
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from qgis.core import QgsApplication, QgsProject, QgsRasterLayer, QgsVectorLayer
+import rasterio
+from qgis.core import (
+    QgsCoordinateReferenceSystem,
+    QgsProject,
+    QgsRasterLayer,
+    QgsVectorLayer,
+)
+from qgis.PyQt import sip
+from rasterio.transform import Affine
 
-from geosam_es.errors import GeoSamError, SignatureMismatchError
-from geosam_es.gui.stores.live_store import LiveOptions
-from geosam_es.gui.stores.open_store import OpenStoreTask, check_fits, raster_file, raster_files, store_beside
-from geosam_es.store import StoreReader, store_path_for
+from geosam_es.errors import GeoSamError, OutputError, SignatureMismatchError
+from geosam_es.gui.stores.current_store import CurrentStore
+from geosam_es.gui.stores.live_store import LiveOptions, LiveStore
+from geosam_es.gui.stores.open_store import OpenStoreTask, check_fits, project_raster, project_rasters, store_beside
+from geosam_es.store import StoreReader, set_crs, store_path_for
+from geosam_es.store.cache import StoreCache
 from tests.helpers import BlobDecoder
-from tests.qgis.support import wait_until
+from tests.qgis.support import LEFT, PIXEL, TOP, wait_until
 
 
 def beside(layer: QgsRasterLayer) -> Path:
     return store_path_for(Path(layer.source()))
 
 
-def outcome(path: Path | None, rasters: list[Any]) -> Any:
-    """Run the task as QGIS does, and return the store or the error."""
-    found: list[Any] = []
-    task = OpenStoreTask(path, rasters, LiveOptions())
-    task.opened.connect(found.append)
-    task.refused.connect(found.append)
-    QgsApplication.taskManager().addTask(task)
+def opened(path: Path | None, rasters: list[Any], options: LiveOptions | None = None) -> tuple[Any, str]:
+    """Run the task as QGIS does, and return the store or the error, and the notice."""
+    found: list[tuple[Any, str]] = []
+    task = OpenStoreTask(path, rasters, options or LiveOptions())
+    task.opened.connect(lambda *values: found.append(values))
+    task.refused.connect(lambda error: found.append((error, "")))
+    task.start()
     wait_until(lambda: found)
     return found[0]
+
+
+def outcome(path: Path | None, rasters: list[Any]) -> Any:
+    return opened(path, rasters)[0]
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> LiveOptions:
+    return LiveOptions(cache_folder=tmp_path / "cache", threads=1)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Iterator[QgsRasterLayer]:
+    """A layer of a JPEG with a world file, whose CRS the file cannot say."""
+    path = tmp_path / "photo.jpg"
+    pixels = np.random.default_rng(2).integers(60, 200, (3, 300, 300)).astype(np.uint8)
+    profile = {"driver": "JPEG", "width": 300, "height": 300, "count": 3, "dtype": "uint8", "WORLDFILE": "YES"}
+    with rasterio.open(path, "w", transform=Affine(PIXEL, 0.0, LEFT, 0.0, -PIXEL, TOP), **profile) as dataset:
+        dataset.write(pixels)
+    path.with_suffix(".jpg.aux.xml").unlink(missing_ok=True)
+    assert path.with_suffix(".wld").is_file()
+    layer = QgsRasterLayer(str(path), "photo")
+    layer.setCrs(QgsCoordinateReferenceSystem("EPSG:25829"))
+    yield layer
+    # Its file must be closed before QGIS ends.
+    sip.delete(layer)
+
+
+def keep_from_writing_beside(layer: QgsRasterLayer) -> None:
+    """Lead the stores of a layer into the cache."""
+    beside(layer).mkdir()
 
 
 def test_only_local_rasters_count(iface: Any, raster_with_store: QgsRasterLayer) -> None:
@@ -37,13 +81,13 @@ def test_only_local_rasters_count(iface: Any, raster_with_store: QgsRasterLayer)
     vector = QgsVectorLayer("Polygon?crs=EPSG:4326", "vector", "memory")
     gone = QgsRasterLayer("/nowhere/gone.tif", "gone")
     project.addMapLayers([vector, gone, raster_with_store])
-    assert [file.layer_id for file in raster_files(project, vector)] == [raster_with_store.id()]
-    assert raster_file(None) is None
-    assert raster_file(vector) is None
+    assert [file.layer_id for file in project_rasters(project, vector)] == [raster_with_store.id()]
+    assert project_raster(None) is None
+    assert project_raster(vector) is None
 
 
 def test_the_store_beside_a_raster(iface: Any, raster_with_store: QgsRasterLayer) -> None:
-    file = raster_file(raster_with_store)
+    file = project_raster(raster_with_store)
     assert file is not None
     assert store_beside(file) == beside(raster_with_store)
     shutil.rmtree(beside(raster_with_store))
@@ -55,8 +99,8 @@ def test_the_raster_of_the_same_name_is_compared_before_the_active_one(
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
     shutil.copy(raster_with_store.source(), tmp_path / "elsewhere" / "active.tif")
-    active = raster_file(QgsRasterLayer(str(tmp_path / "elsewhere" / "active.tif"), "active"))
-    own = raster_file(raster_with_store, active=False)
+    active = project_raster(QgsRasterLayer(str(tmp_path / "elsewhere" / "active.tif"), "active"))
+    own = project_raster(raster_with_store, active=False)
     metadata = StoreReader(beside(raster_with_store)).metadata
     assert own is not None
     assert active is not None
@@ -79,7 +123,7 @@ def test_what_differs_is_named_with_both_values(
     root = beside(raster_with_store)
     metadata = StoreReader(root).metadata
     changed = edit_metadata(metadata, change)
-    file = raster_file(raster_with_store)
+    file = project_raster(raster_with_store)
     assert file is not None
     with pytest.raises(SignatureMismatchError) as caught:
         check_fits(root, changed, [file])
@@ -89,7 +133,7 @@ def test_what_differs_is_named_with_both_values(
 
 
 def test_a_task_opens(iface: Any, raster_with_store: QgsRasterLayer, blobs: BlobDecoder) -> None:
-    file = raster_file(raster_with_store)
+    file = project_raster(raster_with_store)
     store = outcome(beside(raster_with_store), [file])
     assert store.path == beside(raster_with_store)
     assert store.raster == file
@@ -99,7 +143,7 @@ def test_a_task_opens(iface: Any, raster_with_store: QgsRasterLayer, blobs: Blob
 
 def test_a_task_begins_a_store_where_there_is_none(iface: Any, raster_with_store: QgsRasterLayer) -> None:
     shutil.rmtree(beside(raster_with_store))
-    store = outcome(None, [raster_file(raster_with_store)])
+    store = outcome(None, [project_raster(raster_with_store)])
     assert store.path == beside(raster_with_store)
     assert store.live is not None
     store.close()
@@ -125,7 +169,7 @@ def test_a_damaged_store_is_an_error_in_one_sentence(
     assert word in error.user_message
 
 
-def test_whatever_is_raised_inside_comes_out_as_an_error(
+def test_an_unexpected_exception_becomes_an_error(
     iface: Any, raster_with_store: QgsRasterLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(*_: Any) -> None:
@@ -135,3 +179,104 @@ def test_whatever_is_raised_inside_comes_out_as_an_error(
     error = outcome(beside(raster_with_store), [])
     assert isinstance(error, GeoSamError)
     assert "boom" in error.user_message
+
+
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_a_store_follows_the_corrected_crs_of_its_layer(
+    iface: Any, photo: QgsRasterLayer, cache: LiveOptions, is_cached: bool
+) -> None:
+    if is_cached:
+        keep_from_writing_beside(photo)
+    first, notice = opened(None, [project_raster(photo)], cache)
+    assert first.live.is_cached == is_cached and first.crs.authid() == "EPSG:25829" and not notice
+    first.live.encode(first.live.tiles_in())
+    first.close()
+    photo.setCrs(QgsCoordinateReferenceSystem("EPSG:25830"))
+    again, notice = opened(None, [project_raster(photo)], cache)
+    assert again.path == first.path and again.live.tiles_in() == []
+    assert again.crs == photo.crs()
+    assert "photo" in notice and "25829" in notice and "25830" in notice
+    stored = StoreReader(again.path).metadata.raster.crs_wkt
+    assert QgsCoordinateReferenceSystem.fromWkt(stored) == photo.crs()
+    again.close()
+    assert opened(None, [project_raster(photo)], cache)[1] == ""
+
+
+def test_a_store_of_another_model_follows_the_layer_too(
+    iface: Any, raster_with_store: QgsRasterLayer, blobs: BlobDecoder
+) -> None:
+    raster_with_store.setCrs(QgsCoordinateReferenceSystem("EPSG:25831"))
+    store, notice = opened(beside(raster_with_store), [project_raster(raster_with_store)])
+    assert store.crs.authid() == "EPSG:25831" and notice
+    assert "25831" in StoreReader(store.path).metadata.raster.crs_wkt
+
+
+def test_one_crs_written_in_two_ways_is_the_same(
+    iface: Any, raster_with_store: QgsRasterLayer, blobs: BlobDecoder
+) -> None:
+    crs = QgsCoordinateReferenceSystem.fromProj("+proj=tmerc +lat_0=40 +lon_0=-3 +k=0.9999 +x_0=5e5 +ellps=GRS80")
+    raster_with_store.setCrs(crs)
+    root = beside(raster_with_store)
+    set_crs(root, crs.toWkt(QgsCoordinateReferenceSystem.WKT2_2018))
+    before = (root / "zarr.json").read_bytes()
+    assert opened(root, [project_raster(raster_with_store)])[1] == ""
+    assert (root / "zarr.json").read_bytes() == before
+
+
+def test_polygons_follow_the_layer_where_the_store_cannot_be_corrected(
+    iface: Any, raster_with_store: QgsRasterLayer, blobs: BlobDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(root: Path, _crs_wkt: str) -> None:
+        raise OutputError(f"{root} cannot be written (Permission denied)")
+
+    monkeypatch.setattr("geosam_es.gui.stores.open_store.set_crs", refuse)
+    raster_with_store.setCrs(QgsCoordinateReferenceSystem("EPSG:25831"))
+    store, notice = opened(beside(raster_with_store), [project_raster(raster_with_store)])
+    assert store.crs.authid() == "EPSG:25831" and "Permission denied" in notice
+
+
+def is_in_use(options: LiveOptions) -> bool:
+    """Tell whether the cache would keep its store even if it had no room."""
+    assert options.cache_folder is not None
+    cache = StoreCache(options.cache_folder, 0)
+    assert len(cache.stores()) == 1
+    try:
+        cache.trim()
+    except OutputError:
+        return True
+    assert cache.stores() == []
+    return False
+
+
+def test_a_store_is_in_use_until_it_is_closed(iface: Any, photo: QgsRasterLayer, cache: LiveOptions) -> None:
+    keep_from_writing_beside(photo)
+    store, _ = opened(None, [project_raster(photo)], cache)
+    assert is_in_use(cache)
+    store.close()
+    assert not is_in_use(cache)
+
+
+@pytest.mark.parametrize(("owner", "name"), [(LiveStore, "open"), (OpenStoreTask, "run")])
+def test_a_cancelled_opening_closes_its_store(
+    iface: Any, photo: QgsRasterLayer, cache: LiveOptions, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    """Cancelled while the store is being opened, or just after."""
+    keep_from_writing_beside(photo)
+    begun, cancelled = threading.Event(), threading.Event()
+    original = getattr(owner, name)
+
+    def slowly(*arguments: Any) -> Any:
+        result = original(*arguments)
+        begun.set()
+        assert cancelled.wait(20)
+        return result
+
+    monkeypatch.setattr(owner, name, slowly)
+    stores = CurrentStore()
+    stores.open(None, [project_raster(photo)], cache)
+    assert begun.wait(20)
+    stores.cancel_opening()
+    cancelled.set()
+    wait_until(lambda: not is_in_use(cache))
+    assert stores.store is None
+    stores.shutdown()
