@@ -34,11 +34,11 @@ tune_malloc()
 import torch  # noqa: E402
 
 from encoder_tools.evaluation.figures import new_figure, png  # noqa: E402
+from encoder_tools.finetune.finetuning import Request, finetune  # noqa: E402
 from encoder_tools.finetune.losses import tuning_loss  # noqa: E402
-from encoder_tools.finetune.tunable_decoder import PromptTensors, trainable  # noqa: E402
 from encoder_tools.finetune.sam_decoder import SamDecoder  # noqa: E402
 from encoder_tools.finetune.training import TuneOptions  # noqa: E402
-from encoder_tools.finetune.finetuning import Request, finetune  # noqa: E402
+from encoder_tools.finetune.tunable_decoder import PromptTensors, trainable  # noqa: E402
 from encoder_tools.mini.sources import polygons_in_pixels, read_geometries, read_rgb  # noqa: E402
 from encoder_tools.models.loading import load_model  # noqa: E402
 from encoder_tools.models.sam.weights import random_sam  # noqa: E402

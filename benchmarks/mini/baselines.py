@@ -22,8 +22,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from encoder_tools.evaluation.metrics import intersection_over_union
 from encoder_tools.mini.labelled_tiles import LabelledScene, Tile, tiles, training_scenes
-from encoder_tools.mini.prompts import intersection_over_union
 from encoder_tools.mini.sources import data_folder
 from geosam_es.errors import GeoSamError, ModelError, OutputError
 

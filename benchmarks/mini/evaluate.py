@@ -22,7 +22,7 @@ import shapely
 from tqdm import tqdm
 
 from encoder_tools.mini.labelled_tiles import Tile, tiles
-from encoder_tools.mini.prompts import BOX_HIGH, BOX_LOW, POSITIVE
+from encoder_tools.training.simulated_user import BOX_HIGH, BOX_LOW, POSITIVE
 from geosam_es.errors import GeoSamError, OutputError
 from geosam_es.inference.encoder import TILE_SIZE
 

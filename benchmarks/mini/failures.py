@@ -20,7 +20,7 @@ from shapely.geometry.base import BaseGeometry
 from tqdm import tqdm
 
 from encoder_tools.mini.labelled_tiles import Tile, tiles
-from encoder_tools.mini.prompts import BOX_HIGH, POSITIVE
+from encoder_tools.training.simulated_user import BOX_HIGH, POSITIVE
 from geosam_es.core.contour import mask_polygons
 from geosam_es.core.topology import polygon_parts, prompted_parts
 from geosam_es.errors import GeoSamError, OutputError

@@ -96,7 +96,7 @@ def _one_by_one(sam: LoadedSam, tiles: Sequence[NDArray[np.uint8]], device: str)
     started = time.perf_counter()
     for tile in tiles:
         predictor = SamPredictor(sam.network)
-        predictor.set_image(tile)
+        predictor.set_torch_image(torch.from_numpy(tile).to(device).permute(2, 0, 1)[None], tile.shape[:2])
         predictor.get_image_embedding().cpu()
     return len(tiles) / (time.perf_counter() - started)
 

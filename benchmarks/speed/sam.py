@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from encoder_tools.models.libraries import torch
 from encoder_tools.models.sam.export import OPSET, export_decoder
-from encoder_tools.models.sam.torchvision_standin import import_segment_anything
+from encoder_tools.models.sam.segment_anything_import import import_segment_anything
 from encoder_tools.models.sam.weights import LoadedSam, random_sam
 from geosam_es.core.prompts import Point, Prompts
 from geosam_es.inference.encoder import TILE_SIZE

@@ -23,9 +23,9 @@ from geosam_es.inference.masks import Candidate
 from geosam_es.inference.segmenter import Segmenter
 from geosam_es.store import StoreReader
 
+from .ground_truth import TruthObject
 from .metrics import MaskScores, mask_scores
 from .prompting import PromptKind, corrective_click, deepest_place, jittered_box
-from .ground_truth import TruthObject
 
 __all__ = ["Evaluation", "Outcome", "PixelGrid", "evaluate", "viewing_level"]
 

@@ -6,10 +6,10 @@ import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 
+from .evaluate import Evaluation, Outcome
 from .figures import COLOURS, clicks_figure, distribution_figure
 from .metrics import BOUNDARY_TOLERANCE, Interval
 from .pictures import RasterWindows, before_after_sheet, worst_sheet
-from .evaluate import Evaluation, Outcome
 from .summary import CLICK_GOALS, METRICS, SIZES, Row, differences, group_rows, size_of, summary_rows
 
 __all__ = ["render"]

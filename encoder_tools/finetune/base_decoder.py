@@ -15,9 +15,9 @@ from ..models.libraries import torch
 from ..models.sam.weights import LoadedSam, load_checkpoint, load_sam
 from . import mini_decoder, sam_decoder
 from .mini_decoder import MiniDecoder
-from .tunable_decoder import TunableDecoder
 from .sam_decoder import SamDecoder
 from .training_samples import FEATURE
+from .tunable_decoder import TunableDecoder
 
 __all__ = ["TUNED_FILE", "Base", "load_base", "save_weights"]
 

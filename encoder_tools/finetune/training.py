@@ -17,10 +17,10 @@ import numpy as np
 from geosam_es.errors import ModelError, OutputError
 
 from ..models.libraries import torch
-from .tunable_decoder import TunableDecoder, trainable
 from .feature_cache import FeatureCache
 from .training_samples import Sample
 from .training_step import learn, plan_epoch
+from .tunable_decoder import TunableDecoder, trainable
 from .validation import mean_iou
 
 __all__ = ["STATE_FILE", "EpochReport", "Trained", "TuneOptions", "train"]

@@ -12,11 +12,11 @@ from PIL import Image
 
 from geosam_es.inference.encoder import FILL_RGB
 
+from ..training.simulated_user import CELL_PIXELS
 from .config import CropPlan
 from .sources import Scene
 from .warp import Bend, make_warp
 
-LABEL_STRIDE = 4
 MIN_CELLS = 8
 BEND_SHARES = {"buildings": 0.05, "fields": 0.4, "landcover": 0.3, "synthetic": 0.3}
 """How many crops of each kind are bent."""
@@ -157,7 +157,7 @@ class CropSampler:
         warp = make_warp(size, turn, middle, bend)
         level = int(np.clip(np.floor(np.log2(1.0 / zoom) + 0.3), 0, len(scene.pyramid) - 1))
         image = warp.sample(scene.pyramid[level], 1.0 / 2**level)
-        ids = _sample_ids(scene.ids, warp.positions(LABEL_STRIDE))
+        ids = _sample_ids(scene.ids, warp.positions(CELL_PIXELS))
         if rng.random() < REPAINT_SHARES[scene.kind]:
             image = _repaint(image, _sample_ids(scene.ids, warp.positions(1)), rng)
         return image, ids, main

@@ -25,13 +25,14 @@ from torch import Tensor, nn
 from geosam_es.errors import GeoSamError, ModelError
 from geosam_es.inference.encoder import TILE_SIZE
 
+from ..training.answers import mask_iou, shown_first
+from ..training.simulated_user import CELL_PIXELS, SimulatedUser
 from .config import ScoreConfig
-from .crops import LABEL_STRIDE, recolour
+from .crops import recolour
 from .export import load_checkpoint, save_checkpoint
 from .labelled_tiles import MIN_AREA_PIXELS, LabelledScene, coarser, tiles, training_scenes
-from .losses import score_loss, shown_first, true_iou
+from .losses import score_loss
 from .network import MiniNet, normalise
-from .simulation import SimulatedUser
 from .sources import burn, data_folder
 from .trainer import best_checkpoint
 
@@ -102,7 +103,7 @@ def _tiles(
         for tile in tiles(view):
             chosen = rng.permutation(len(tile.polygons))[: config.objects_per_tile]
             masks = np.stack([burn([tile.polygons[one]], TILE_SIZE, TILE_SIZE) > 0 for one in chosen])
-            masks = masks[:, LABEL_STRIDE // 2 :: LABEL_STRIDE, LABEL_STRIDE // 2 :: LABEL_STRIDE]
+            masks = masks[:, CELL_PIXELS // 2 :: CELL_PIXELS, CELL_PIXELS // 2 :: CELL_PIXELS]
             masks = masks[masks.any((1, 2))]
             if len(masks):
                 image = recolour(tile.image, rng) if number else tile.image
@@ -129,7 +130,7 @@ def _answers(
                 coords, labels = (torch.from_numpy(part) for part in user.points())
                 ambiguous = torch.from_numpy(user.single_click.astype(np.float32))
                 answer, scores, _ = net.decoder(context, coords, labels, previous, has_mask)
-                yield seen.pop(), true_iou(answer, truth), ambiguous
+                yield seen.pop(), mask_iou(answer, truth), ambiguous
                 if turn + 1 < rounds:
                     previous = answer[torch.arange(len(some)), shown_first(scores, ambiguous)][:, None]
                     has_mask = torch.ones(len(some))

@@ -1,43 +1,23 @@
-"""ONNX graphs put together: one after the other, and one or the other.
+"""Joining ONNX graphs: one after the other, or a choice between two.
 
-PyTorch's exporter records one path through the code. A graph that chooses between two is made of its parts here.
+PyTorch's exporter records a single path through the code, so a graph with a choice is joined from exported parts.
+`onnx.compose` does not serve here: it keeps a copy of the weights for each part, and has no choice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from geosam_es.errors import ModelError
+from .libraries import import_onnx
 
-from .libraries import INSTALL_REMEDY
-
-__all__ = ["chain", "choose_by_count", "choose_by_length", "load_graph", "save_graph", "with_default"]
-
-
-def _onnx() -> Any:
-    try:
-        import onnx
-    except ImportError as error:
-        raise ModelError(f"onnx cannot be imported ({error})", INSTALL_REMEDY) from error
-    return onnx
-
-
-def load_graph(path: Path) -> Any:
-    """Read an onnx.ModelProto."""
-    return _onnx().load(path)
-
-
-def save_graph(model: Any, path: Path) -> None:
-    """Write an onnx.ModelProto, of at most 2 GiB."""
-    _onnx().save_model(model, path)
+__all__ = ["chain", "choose_by_count", "choose_by_length", "with_default"]
 
 
 def _prefixed(model: Any, prefix: str, rename_outputs: bool = False) -> Any:
-    """Return a copy of a graph with names that no other one has; inputs keep theirs, as graphs are joined by them."""
+    """Return a copy of a graph with a prefix on its names, but not on its inputs, by which graphs are joined."""
     graph = type(model.graph)()
     graph.CopyFrom(model.graph)
     del graph.value_info[:]
@@ -72,21 +52,22 @@ def _rename(nodes: Iterable[Any], names: Mapping[str, str]) -> None:
 
 
 def chain(models: Sequence[Any], outputs: Sequence[str]) -> Any:
-    """Join graphs whose inputs are outputs of earlier ones, or inputs of the whole, by the same names.
+    """Join graphs that run one after the other, matching inputs and outputs by name.
 
     Parameters
     ----------
     models : sequence of onnx.ModelProto
-        In the order in which they run. They take inputs of the same names as the same ones.
+        In the order in which they run. An input is the output of that name of an earlier graph, otherwise an input of
+        the result.
     outputs : sequence of str
-        Outputs of any of them that the whole gives.
+        Outputs of the result, from any of the graphs.
 
     Returns
     -------
     onnx.ModelProto
-        Every constant is in it once, whichever of the graphs need it.
+        Constants that several graphs use are stored once.
     """
-    onnx = _onnx()
+    onnx = import_onnx()
     parts = [_prefixed(model, f"{index}/") for index, model in enumerate(models)]
     known: dict[str, Any] = {}
     inputs = []
@@ -105,23 +86,24 @@ def chain(models: Sequence[Any], outputs: Sequence[str]) -> Any:
 
 
 def choose_by_length(few: Any, many: Any, counted: str, limit: int, absent: str | None = None) -> Any:
-    """Make one graph of two with the same outputs: the first where an input is short, else the second.
+    """Join two graphs with the same outputs, of which one runs, chosen by the length of an input.
 
     Parameters
     ----------
     few, many : onnx.ModelProto
+        ``few`` runs for short inputs.
     counted : str
         Name of the input whose length along its second axis decides.
     limit : int
-        The largest length for which the first graph runs.
+        Largest length for which ``few`` runs.
     absent : str, optional
-        Name of a float32 input of either graph: if it has a value above zero, the second runs.
+        Name of a float32 input; ``many`` runs if it has a value above zero.
 
     Returns
     -------
     onnx.ModelProto
     """
-    onnx = _onnx()
+    onnx = import_onnx()
     make = onnx.helper.make_node
     condition = [
         make("Shape", [counted], ["count"], start=1, end=2),
@@ -141,32 +123,32 @@ def choose_by_length(few: Any, many: Any, counted: str, limit: int, absent: str 
 
 
 def choose_by_count(some: Any, none: Any, count: str) -> Any:
-    """Make one graph of two with the same outputs: the first where an int64 input of it is above zero.
+    """Join two graphs with the same outputs, of which ``some`` runs if an int64 input of it is above zero.
 
     Returns
     -------
     onnx.ModelProto
     """
-    onnx = _onnx()
+    onnx = import_onnx()
     condition = [onnx.helper.make_node("Greater", [count, "nothing"], ["is_some"])]
     return _branch(some, none, "is_some", condition, [onnx.numpy_helper.from_array(np.array(0, np.int64), "nothing")])
 
 
 def with_default(model: Any, name: str, value: int) -> Any:
-    """Return the graph with an int64 input that need not be given."""
-    model.graph.initializer.append(_onnx().numpy_helper.from_array(np.array(value, np.int64), name))
+    """Give an int64 input a default value, which makes it optional."""
+    model.graph.initializer.append(import_onnx().numpy_helper.from_array(np.array(value, np.int64), name))
     return model
 
 
 def _branch(first: Any, second: Any, condition: str, nodes: Sequence[Any], constants: Sequence[Any]) -> Any:
-    """Make the graph that runs one of two by a condition, which the nodes compute or an input is."""
-    onnx = _onnx()
+    """Join two graphs of which one runs, by a condition that is an input or computed by the nodes."""
+    onnx = import_onnx()
     bodies = {"then": _prefixed(first, "then/", rename_outputs=True), "else": _prefixed(second, "else/", True)}
     inputs: dict[str, Any] = {}
     found = list(constants)
     for name, body in bodies.items():
         inputs.update({item.name: item for item in body.input})
-        # What a branch needs it takes from the graph around it, where both find the constants they share.
+        # Branches read inputs and constants from the surrounding graph, where shared constants are stored once.
         found.extend(body.initializer)
         del body.initializer[:], body.input[:]
         body.name = name
@@ -179,11 +161,11 @@ def _branch(first: Any, second: Any, condition: str, nodes: Sequence[Any], const
 
 
 def _shared(tensors: Sequence[Any], nodes: Iterable[Any]) -> list[Any]:
-    """Keep one of each set of equal constants, and make the nodes take that one."""
+    """Keep one of each set of equal constants, and let the nodes use that one."""
     kept: dict[tuple[Any, ...], Any] = {}
     names: dict[str, str] = {}
     for tensor in tensors:
-        array = _onnx().numpy_helper.to_array(tensor)
+        array = import_onnx().numpy_helper.to_array(tensor)
         first = kept.setdefault((array.dtype.str, array.shape, array.tobytes()), tensor)
         names[tensor.name] = first.name
     _rename(nodes, names)

@@ -15,11 +15,11 @@ import pytest
 import shapely
 from onnx import numpy_helper
 
+from encoder_tools.evaluation.evaluate import evaluate
+from encoder_tools.evaluation.ground_truth import TruthObject
 from encoder_tools.evaluation.named_decoder import find_named_decoder
 from encoder_tools.evaluation.pictures import RasterWindows, find_raster
 from encoder_tools.evaluation.prompting import parse_kinds
-from encoder_tools.evaluation.evaluate import evaluate
-from encoder_tools.evaluation.ground_truth import TruthObject
 from geosam_es.errors import GeoSamError, ModelError, RasterError
 from geosam_es.inference.decoder import load_decoder
 from geosam_es.store import StoreReader

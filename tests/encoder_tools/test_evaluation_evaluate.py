@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import shapely
 
-from encoder_tools.evaluation.prompting import parse_kinds
 from encoder_tools.evaluation.evaluate import Evaluation, PixelGrid, evaluate, viewing_level
-from encoder_tools.evaluation.summary import clicks_to, differences, group_rows, size_of, summary_rows
 from encoder_tools.evaluation.ground_truth import TruthObject
+from encoder_tools.evaluation.prompting import parse_kinds
+from encoder_tools.evaluation.summary import clicks_to, differences, group_rows, size_of, summary_rows
 from geosam_es.errors import PromptError
 from geosam_es.inference.decoder import DecodedMasks
 from geosam_es.store import StoreReader

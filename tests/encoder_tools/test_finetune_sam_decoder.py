@@ -16,10 +16,10 @@ import torch
 
 from encoder_tools.evaluation.ground_truth import Located, TruthObject
 from encoder_tools.finetune.base_decoder import load_weights, save_weights
-from encoder_tools.finetune.tunable_decoder import PromptTensors
 from encoder_tools.finetune.sam_decoder import SamDecoder
-from encoder_tools.finetune.training_samples import FeatureCache, Sample, make_samples
 from encoder_tools.finetune.training import TuneOptions, train
+from encoder_tools.finetune.training_samples import FeatureCache, Sample, make_samples
+from encoder_tools.finetune.tunable_decoder import PromptTensors
 from encoder_tools.finetune.validation import mean_iou
 from encoder_tools.models.sam.weights import LoadedSam, random_sam
 from geosam_es.errors import ModelError

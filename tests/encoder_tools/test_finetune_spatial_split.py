@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoder_tools.evaluation.ground_truth import TruthObject
-from encoder_tools.finetune.training_samples import Place, Sample
 from encoder_tools.finetune.spatial_split import footprints, overlaps, part_from_layer, split_by_space
+from encoder_tools.finetune.training_samples import Place, Sample
 from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.grid import Pyramid, Tiling
 from geosam_es.core.prompts import Bounds

@@ -14,7 +14,7 @@ from geosam_es.inference.encoder import ModelInfo
 
 from ..libraries import torch
 from ..malloc import tune_malloc
-from .encoder_bfloat16 import CpuImageEncoder
+from .encoder_bfloat16 import Bfloat16ImageEncoder
 from .encoder_onnx import OnnxImageEncoder
 from .weights import FEATURES, LoadedSam
 
@@ -122,7 +122,7 @@ class SamTorchEncoder:
             tune_malloc()
             plain = sam.network.image_encoder
             is_exact = precision != "bfloat16"
-            image_encoder = OnnxImageEncoder(plain, threads) if is_exact else CpuImageEncoder(plain, torch.bfloat16)
+            image_encoder = OnnxImageEncoder(plain, threads) if is_exact else Bfloat16ImageEncoder(plain)
         self._info = replace(sam.info, precision="bfloat16") if precision == "bfloat16" else sam.info
         self._heads: int = sam.network.image_encoder.blocks[0].attn.num_heads
         network = TileEncoder(sam.network, image_encoder).to(self._device)

@@ -1,16 +1,14 @@
-"""SAM's image encoder as a CPU likes it, in bfloat16: the same network and weights, with less work and less memory.
+"""SAM's image encoder in bfloat16 on a CPU: the same network with less work and less memory.
 
-Three things differ from segment_anything's own `ImageEncoderViT`, and the first two change nothing of the result:
+It differs from segment_anything's `ImageEncoderViT` in three ways. The first two do not change the result.
 
-- Windows are padded after the projection to queries, keys and values, where a padded place is known to be the bias,
-  and the padding is dropped before the projection of the result: it is never multiplied.
-- The global attention goes through pieces of 512 queries of one head, whose scores stay in the cache. Whole, the maps
-  of one block are 12 x 4096 x 4096.
-- The matrix products of the blocks are made in bfloat16, from weights converted once. The sums that run through all
-  blocks, and their normalisations, stay float32. That is fast where the CPU has instructions for it (AMX, avx512_bf16,
-  ARM's bf16), and slower than float32 where not.
-
-In float32 `vit_onnx` is faster; it is here to be compared with.
+- Windows are padded after the projection to queries, keys and values, where padding is known to be the bias. It is
+  dropped again before the output projection, so no product is spent on it.
+- Global attention runs over 512 queries of one head at a time, so that their scores stay in the cache. For the whole
+  tile the scores of one block are 12 x 4096 x 4096.
+- The matrix products of the blocks are computed in bfloat16, with weights converted once. Residual sums and
+  normalisations stay in float32. This is fast on CPUs with instructions for it (AMX, avx512_bf16, ARM bf16) and slower
+  than float32 on others.
 """
 
 from __future__ import annotations
@@ -19,34 +17,32 @@ import copy
 from typing import Any
 
 from ..libraries import torch
-from .torchvision_standin import import_segment_anything
+from .segment_anything_import import import_segment_anything
 
-__all__ = ["CpuImageEncoder"]
+__all__ = ["Bfloat16ImageEncoder"]
 
 _QUERIES = 512
 
 
-class CpuImageEncoder(torch.nn.Module):
-    """A stand-in for ``sam.image_encoder``.
+class Bfloat16ImageEncoder(torch.nn.Module):
+    """A replacement for ``sam.image_encoder``, without gradients.
 
     Parameters
     ----------
     image_encoder : segment_anything.modeling.ImageEncoderViT
-        Its weights are shared, not copied, but for those that are converted to ``dtype``.
-    dtype : torch.dtype
-        Of the matrix products in the blocks: float32 or bfloat16.
+        Weights that stay float32 are shared with it; those of the matrix products are copied.
     """
 
     patch_embed: Any
     neck: Any
     pos_embed: torch.Tensor
 
-    def __init__(self, image_encoder: Any, dtype: torch.dtype) -> None:
+    def __init__(self, image_encoder: Any) -> None:
         super().__init__()
         self.patch_embed = image_encoder.patch_embed
         self.pos_embed = image_encoder.pos_embed
         side = int(self.pos_embed.shape[1])
-        self.blocks = torch.nn.ModuleList(_Block(block, side, dtype) for block in image_encoder.blocks)
+        self.blocks = torch.nn.ModuleList(_Block(block, side) for block in image_encoder.blocks)
         self.neck = image_encoder.neck
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -64,17 +60,15 @@ class _Block(torch.nn.Module):
     relative_rows: torch.Tensor
     relative_columns: torch.Tensor
 
-    def __init__(self, block: Any, side: int, dtype: torch.dtype) -> None:
+    def __init__(self, block: Any, side: int) -> None:
         super().__init__()
         import_segment_anything()
         from segment_anything.modeling.image_encoder import get_rel_pos
 
         self.window: int = block.window_size
         self.norm1, self.norm2 = block.norm1, block.norm2
-        is_shared = dtype is torch.float32
-        self.attn = block.attn if is_shared else copy.deepcopy(block.attn).to(dtype)
-        self.mlp = block.mlp if is_shared else copy.deepcopy(block.mlp).to(dtype)
-        self.dtype = dtype
+        self.attn = copy.deepcopy(block.attn).to(torch.bfloat16)
+        self.mlp = copy.deepcopy(block.mlp).to(torch.bfloat16)
         extent = self.window or side
         # (queries' rows, keys' rows, width of a head), and the same for columns
         self.register_buffer("relative_rows", get_rel_pos(extent, extent, self.attn.rel_pos_h).detach())
@@ -83,8 +77,8 @@ class _Block(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map float32 (B, H, W, C) to the same."""
         attend = self._windowed if self.window else self._global
-        x = x + self.attn.proj(attend(self.attn.qkv(self.norm1(x).to(self.dtype))))
-        thought: torch.Tensor = self.mlp(self.norm2(x).to(self.dtype))
+        x = x + self.attn.proj(attend(self.attn.qkv(self.norm1(x).to(torch.bfloat16))))
+        thought: torch.Tensor = self.mlp(self.norm2(x).to(torch.bfloat16))
         return x + thought
 
     def _windowed(self, qkv: torch.Tensor) -> torch.Tensor:
@@ -126,7 +120,7 @@ class _Block(torch.nn.Module):
         return q, k, v
 
     def _relative(self, q: torch.Tensor, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what the distance in rows and in columns adds to the scores: (B, heads, T, rows or columns)."""
+        """Return the relative positions' part of the scores, by row and by column: (B, heads, T, rows or columns)."""
         placed = q.reshape(*q.shape[:2], rows, -1, q.shape[3])
         by_row = torch.einsum("bnhwc,hkc->bnhwk", placed, self.relative_rows)
         by_column = torch.einsum("bnhwc,wkc->bnhwk", placed, self.relative_columns)

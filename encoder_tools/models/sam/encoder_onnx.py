@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geosam_es.errors import ModelError
 from geosam_es.inference.runtime import new_session
 
-from ..libraries import INSTALL_REMEDY, torch
-from .torchvision_standin import import_segment_anything
+from ..libraries import import_onnx, torch
+from .segment_anything_import import import_segment_anything
 
 __all__ = ["OnnxImageEncoder"]
 
@@ -104,11 +103,7 @@ class _Graph:
     """
 
     def __init__(self, side: int) -> None:
-        try:
-            import onnx
-        except ImportError as error:
-            raise ModelError(f"onnx cannot be imported ({error})", INSTALL_REMEDY) from error
-        self._onnx = onnx
+        self._onnx = import_onnx()
         self._side = side
         self._nodes: list[Any] = []
         self._constants: list[Any] = []

@@ -27,10 +27,10 @@ from geosam_es.store.decoder_files import file_sha256
 
 from ..fast_decoder.networks import CONTEXT_NAMES, Decode, Prepare
 from ..fast_decoder.transformer import FEW_TOKENS, SIDE
-from ..libraries import INSTALL_REMEDY, torch
-from ..onnx_graphs import chain, choose_by_count, choose_by_length, load_graph, save_graph, with_default
+from ..libraries import import_onnx, torch
+from ..onnx_graphs import chain, choose_by_count, choose_by_length, with_default
 from .encoder import TileEncoder
-from .torchvision_standin import import_segment_anything
+from .segment_anything_import import import_segment_anything
 from .weights import LoadedSam, load_sam
 
 __all__ = ["export_decoder", "export_encoder", "export_model", "export_official_decoder"]
@@ -211,7 +211,7 @@ def _join_decoder(decode: Decode, context: Feeds, path: Path) -> None:
             given = given if isinstance(given, tuple) else (given,)
             answer = {name: tensor.numpy() for name, tensor in zip(outputs, given)}
             _trace(module, tensors, target, list(taken), outputs, axes)
-            return load_graph(target), answer
+            return import_onnx().load(target), answer
 
         points = {name: feeds[name] for name in ("point_coords", "point_labels")}
         begin, begun = part(decode.begin, points, ("prompt_tokens",))
@@ -231,7 +231,7 @@ def _join_decoder(decode: Decode, context: Feeds, path: Path) -> None:
         other = chain((mask, choose_by_length(few, many, "prompt_tokens", FEW_TOKENS)), ("places", "tokens"))
         middle = choose_by_length(plain, other, "prompt_tokens", FEW_TOKENS, absent="has_mask_input")
         whole = chain((begin, middle, choose_by_count(quick_end, end, PLACES_INPUT)), DECODER_OUTPUTS)
-        save_graph(with_default(whole, PLACES_INPUT, 0), path)
+        import_onnx().save_model(with_default(whole, PLACES_INPUT, 0), path)
 
 
 def _write_encoder(sam: Any, directory: Path) -> None:
@@ -290,10 +290,7 @@ def _gather_weights(source: Path, target: Path) -> None:
 
     The exporter puts them there when graph and weights are too large for one file, which may have 2 GiB.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise ModelError(f"onnx cannot be imported ({error})", INSTALL_REMEDY) from error
+    onnx = import_onnx()
     location = target.name + EXTERNAL_SUFFIX
     onnx.save_model(onnx.load(source), target, save_as_external_data=True, location=location)
 

@@ -14,7 +14,7 @@ from geosam_es.store.decoder_files import file_sha256
 
 from ..checkpoints import checkpoint_path, load_registry
 from ..libraries import torch
-from .torchvision_standin import import_segment_anything
+from .segment_anything_import import import_segment_anything
 
 __all__ = [
     "FEATURES",

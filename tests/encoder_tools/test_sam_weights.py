@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
-if importlib.util.find_spec("segment_anything") is None:  # importing it takes the stand-in for torchvision
+if importlib.util.find_spec("segment_anything") is None:  # it imports only with torchvision or its placeholders
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
 from encoder_tools.models.checkpoints import Checkpoint  # noqa: E402
