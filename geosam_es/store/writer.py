@@ -204,8 +204,9 @@ class StoreWriter:
         return (self.root / layout.skipped_key(tile)).is_file() or all((self.root / key).is_file() for key in keys)
 
     def discard(self) -> None:
-        """Remove the store."""
-        remove_store(self.root)
+        """Remove the store, if nobody else has."""
+        if self.root.is_dir():
+            remove_store(self.root)
 
     def _write_chunks(self, chunks: Sequence[_Chunk]) -> None:
         """Write chunks under temporary names and rename them in this order."""
