@@ -105,7 +105,7 @@ def test_a_store_with_the_official_graph_answers(
     result = session.add_point(500, 400)
     assert (result.candidates, result.level) == (candidates, 0)
     refined = session.add_point(520, 400)
-    assert refined.candidate.piece.logits.shape == (256, 256)
+    assert refined.candidate.mask.logits.shape == (256, 256)
 
 
 def test_the_embedded_model_loads_as_a_split_decoder() -> None:
