@@ -44,7 +44,7 @@ from encoder_tools.models.loading import load_model  # noqa: E402
 from encoder_tools.models.sam.weights import random_sam  # noqa: E402
 from encoder_tools.pipeline import encode  # noqa: E402
 from encoder_tools.raster import Raster  # noqa: E402
-from geosam_es.encoding.encode import EncodeOptions, make_plan  # noqa: E402
+from geosam_es.encoding.plan import EncodeOptions, make_plan  # noqa: E402
 
 CRS = "EPSG:25830"
 ORIGIN = (500_000.0, 4_400_000.0)

@@ -17,7 +17,8 @@ from encoder_tools.models.loading import load_model
 from encoder_tools.models.sam.encoder import SamTorchEncoder
 from encoder_tools.raster import Raster, bounded_cache
 from geosam_es.core.grid import Tile
-from geosam_es.encoding.encode import EncodeOptions, EncodePlan, encode_tiles, make_plan
+from geosam_es.encoding.encode import encode_tiles
+from geosam_es.encoding.plan import EncodeOptions, EncodePlan, make_plan
 from geosam_es.inference.encoder import TILE_SIZE, Encoder, SplittableEncoder
 from geosam_es.store import StoreWriter
 from geosam_es.store.writer import remove_store

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-
 import pyproj
 import pytest
 import rasterio.crs
 
-from encoder_tools.crs import crs_of_store, same_crs
-from geosam_es.errors import StoreError
-from tests.helpers import make_metadata
+from encoder_tools.crs import same_crs
 
 CODES = ("EPSG:25830", "EPSG:25831", "EPSG:32630", "EPSG:4326", "EPSG:4258", "EPSG:3857", "EPSG:2100", "EPSG:31467")
 VERSIONS = ("WKT1_GDAL", "WKT2_2015", "WKT2_2019")
@@ -44,14 +39,3 @@ def test_a_crs_without_a_code_is_compared_by_what_it_says() -> None:
 
 def test_texts_that_are_no_crs_differ_unless_they_are_equal() -> None:
     assert same_crs("", "") and not same_crs("", texts_of("EPSG:4326")[0]) and not same_crs('PROJCS["a"]', "")
-
-
-@pytest.mark.parametrize("wkt", ["", 'PROJCS["a"]'])
-def test_a_store_without_a_valid_crs_is_named_with_a_remedy(wkt: str) -> None:
-    metadata = make_metadata(100, 100)
-    metadata = replace(metadata, raster=replace(metadata.raster, crs_wkt=wkt))
-    with pytest.raises(StoreError, match=r"s\.zarr has no valid CRS: .*info s\.zarr --set-crs"):
-        crs_of_store(Path("s.zarr"), metadata)
-    wkt = pyproj.CRS("EPSG:25830").to_wkt()
-    metadata = replace(metadata, raster=replace(metadata.raster, crs_wkt=wkt))
-    assert crs_of_store(Path("s.zarr"), metadata).to_epsg() == 25830
