@@ -191,7 +191,8 @@ class StoreWriter:
         # Stores of older versions have no array for checksums.
         if (self.root / layout.level_name(tile.level) / layout.checksum_name(name)).is_dir():
             checksum = np.array([layout.checksum(chunk.values for chunk in chunks)], layout.CHECKSUM_DTYPE)
-            chunks.append(_Chunk(layout.checksum_key(name, tile), checksum, is_flushed=False))
+            # First: a run that is killed between the two leaves no tile with the checksum of an older one.
+            chunks.insert(0, _Chunk(layout.checksum_key(name, tile), checksum, is_flushed=False))
         return chunks
 
     def skip(self, tile: Tile) -> None:

@@ -8,7 +8,7 @@ import rasterio.crs
 
 from encoder_tools.crs import same_crs
 
-CODES = ("EPSG:25830", "EPSG:25831", "EPSG:32630", "EPSG:4326", "EPSG:4258", "EPSG:3857", "EPSG:2100", "EPSG:31467")
+CODES = ("EPSG:25830", "EPSG:25831", "EPSG:32630", "EPSG:4326", "EPSG:4258", "EPSG:3857", "EPSG:2100")
 VERSIONS = ("WKT1_GDAL", "WKT2_2015", "WKT2_2019")
 
 
