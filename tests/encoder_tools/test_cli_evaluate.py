@@ -215,7 +215,7 @@ def test_decoders_by_file(ortho: Ortho, model: Path, tmp_path: Path) -> None:
     shutil.copy(model / "decoder.onnx", single)
     alone = find_named_decoder(str(single), reader)
     assert alone.prepare_path is None and alone.name == "single"
-    with pytest.raises(GeoSamError, match="not a whole SAM decoder"):
+    with pytest.raises(GeoSamError, match="not a complete SAM decoder"):
         alone.load()
     with pytest.raises(ModelError, match="is neither a folder or file nor a decoder of"):
         find_named_decoder("../ortho", reader)
