@@ -172,7 +172,7 @@ def bad_inputs(scene: Scene, folder: Path, decoder: Path) -> dict[str, tuple[lis
         "two models": ([*stores, foreign, truth], "was made with another model than"),
         "other model": ([unknown, on_others[0]], "was made with toy, whose decoder cannot be tuned here"),
         "no weights": ([sam, on_others[1]], "The weights of vit_b, which the store was made with, are not here"),
-        "no checkpoint": ([sam, on_others[1], "--checkpoint", folder / "none.pth"], "there is no checkpoint"),
+        "no checkpoint": ([sam, on_others[1], "--checkpoint", folder / "none.pth"], "none.pth does not exist"),
         "checkpoint": ([*stores, truth, "--checkpoint", file], "takes no checkpoint: leave out --checkpoint"),
         "prompt encoder": ([*stores, truth, "--prompt-encoder"], "has no prompt encoder of its own"),
         "no store": ([half, truth], "is not an embedding store"),
