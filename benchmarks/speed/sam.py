@@ -24,7 +24,16 @@ from geosam_es.inference.encoder import TILE_SIZE
 from geosam_es.inference.runtime import new_session
 from geosam_es.store.layout import DECODER_FILE, PREPARE_FILE
 
-__all__ = ["OfficialDecoder", "SamFiles", "decoder_feeds", "lively_sam", "sam_files", "smooth_features", "some_clicks"]
+__all__ = [
+    "OfficialDecoder",
+    "SamFiles",
+    "decoder_feeds",
+    "export_official_decoder",
+    "lively_sam",
+    "sam_files",
+    "smooth_features",
+    "some_clicks",
+]
 
 SEED = 0
 _SHARPER = 4.0
@@ -85,13 +94,13 @@ def sam_files(work: Path, sam: LoadedSam | None = None) -> SamFiles:
     if not files.official_four.is_file():
         sam = sam or lively_sam()
         export_decoder(sam, folder)
-        _export_official(sam, files.official, return_single_mask=True)
-        _export_official(sam, files.official_four, return_single_mask=False)
+        export_official_decoder(sam, files.official, return_single_mask=True)
+        export_official_decoder(sam, files.official_four, return_single_mask=False)
     return files
 
 
-def _export_official(sam: LoadedSam, path: Path, return_single_mask: bool) -> None:
-    """Export as segment_anything's script does, but from an image as large as a tile.
+def export_official_decoder(sam: LoadedSam, path: Path, return_single_mask: bool = False) -> None:
+    """Export the decoder as one graph, as segment_anything's script does, but from an image as large as a tile.
 
     Its release 1.0 cuts the upsampled masks to the size of the image that it was exported with, 1500 x 2250 there.
     """

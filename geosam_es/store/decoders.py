@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ __all__ = [
     "check_decoder",
     "file_sha256",
     "find_decoder",
+    "install_decoder",
     "list_decoders",
     "read_decoder",
     "remove_decoder",
@@ -180,6 +181,43 @@ def add_decoder(root: Path, folder: Path, name: str | None = None) -> StoreDecod
         return _copy(root, decoder, info, wanted)
     except OSError as error:
         raise _not_writable(root, error) from error
+
+
+def install_decoder(
+    root: Path,
+    folder: Path,
+    load: Callable[[Path | None, Path, int], object],
+    name: str | None = None,
+    use: bool = True,
+) -> StoreDecoder:
+    """Add a tuned decoder to a store and put it in use, after making sure that it can be loaded.
+
+    Parameters
+    ----------
+    root, folder, name
+        See `add_decoder`.
+    load : callable
+        `inference.decoder.load_decoder`, which this package cannot import. Called with ``prepare.onnx``,
+        ``decoder.onnx`` and a number of threads.
+    use : bool
+        Put it in use.
+
+    Returns
+    -------
+    StoreDecoder
+        The copy in the store.
+
+    Raises
+    ------
+    StoreError, ModelError, OutputError
+        See `add_decoder` and ``load``; the decoder in use does not change then.
+    """
+    layout.read_metadata(root)
+    decoder = read_decoder(folder)
+    check_decoder(decoder)
+    load(decoder.prepare_path, decoder.decoder_path, 1)
+    added = add_decoder(root, folder, name)
+    return use_decoder(root, added.name) if use else added
 
 
 def _other_encoder(root: Path, folder: Path, model: Mapping[str, Any], info: DecoderInfo | None) -> ModelError:
