@@ -120,9 +120,9 @@ def test_bad_rasters_do_not_stop_the_good_ones(tmp_path: Path, spawn: Spawn, mod
         (["--nodata", "-9999"], "--nodata -9999 is not a valid value of"),
         (["--overlap", "1024"], "--overlap 1024 is out of range"),
         (["--aoi", "missing.gpkg"], "missing.gpkg does not exist"),
-        (["--device", "cuda"], "runs on onnxruntime's CPU provider, not on cuda: leave out --device"),
+        (["--device", "cuda"], "runs on the CPU only, not on cuda: leave out --device"),
         (["--device", "quantum"], "not on quantum"),
-        (["--checkpoint", "sam.pth"], "takes no checkpoint: leave out --checkpoint"),
+        (["--checkpoint", "sam.pth"], "does not take --checkpoint: leave out --checkpoint"),
     ],
 )
 def test_options(fails: Callable[..., str], image: Path, model: Path, options: list[str], message: str) -> None:
@@ -131,7 +131,7 @@ def test_options(fails: Callable[..., str], image: Path, model: Path, options: l
 
 def test_unknown_model(fails: Callable[..., str], image: Path) -> None:
     message = fails("encode", image, "--model", "sam9000")
-    assert "sam9000 is not a model: use mini, vit_b, vit_l, vit_h or a folder" in message
+    assert "unknown model sam9000: use mini, vit_b, vit_l, vit_h or a folder" in message
 
 
 @pytest.mark.parametrize("name", ["model.json", "encoder.onnx", "decoder.onnx", "prepare.onnx"])
@@ -165,7 +165,7 @@ def test_checkpoints(fails: Callable[..., str], image: Path, tmp_path: Path, mon
     encode = ("encode", image, "--model", "vit_b")
     assert "large.pth is a SAM vit_l, not vit_b: choose the model vit_l" in fails(*encode, "--checkpoint", large)
     assert "text.pth is not a file of weights" in fails(*encode, "--checkpoint", tmp_path / "text.pth")
-    assert "other.pth: it holds no weights of SAM" in fails(*encode, "--checkpoint", tmp_path / "other.pth")
+    assert "other.pth: it has no weights of SAM" in fails(*encode, "--checkpoint", tmp_path / "other.pth")
     assert "missing.pth" in fails(*encode, "--checkpoint", tmp_path / "missing.pth")
     assert "geosam-es models download vit_b" in fails(*encode)
 
@@ -341,7 +341,7 @@ def test_overwrite_replaces_spoilt_stores_and_nothing_else(
     foreign.mkdir()
     (foreign / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
     message = fails("encode", ortho.image, "--model", model, "--overwrite", "-o", foreign)
-    assert f"{foreign} is there and is not an embedding store" in message
+    assert f"{foreign} exists and is not an embedding store" in message
 
 
 def test_existing_store_with_neither_option(fails: Callable[..., str], ortho: Ortho, model: Path) -> None:
@@ -451,7 +451,9 @@ def test_output_of_segment(fails: Callable[..., str], ortho: Ortho, tmp_path: Pa
     there = tmp_path / "there.gpkg"
     there.write_text("somebody's work")
     assert f"{there} already exists: choose another name" in fails(*segment, there)
-    assert "out.dxf has no known format: name it .gpkg, .shp or .geojson" in fails(*segment, tmp_path / "out.dxf")
+    assert "out.dxf has an unknown format: use the extension .gpkg, .shp or .geojson" in fails(
+        *segment, tmp_path / "out.dxf"
+    )
     assert "folder of" in fails(*segment, tmp_path / "missing" / "out.gpkg")
     assert there.read_text() == "somebody's work"
 
