@@ -11,7 +11,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from ..errors import GeoSamError, ModelError, OutputError, StoreError
 from . import layout
@@ -34,6 +34,8 @@ __all__ = [
     "remove_decoder",
     "use_decoder",
 ]
+
+Load = Callable[[Union[Path, None], Path, int], object]
 
 ORIGINAL = "original"
 """Name of the decoder that the store was made with."""
@@ -136,7 +138,7 @@ def active_decoder(root: Path) -> StoreDecoder:
     return decoder
 
 
-def add_decoder(root: Path, folder: Path, name: str | None = None) -> StoreDecoder:
+def add_decoder(root: Path, folder: Path, name: str | None = None, load: Load | None = None) -> StoreDecoder:
     """Copy a decoder into a store; `use_decoder` puts it in use.
 
     The same decoder under the same name is not copied twice. If another decoder has that name, a number is added.
@@ -149,6 +151,9 @@ def add_decoder(root: Path, folder: Path, name: str | None = None) -> StoreDecod
         With ``decoder.json``, ``decoder.onnx`` and ``prepare.onnx``.
     name : str, optional
         Its name in the store; by default the name in ``decoder.json``.
+    load : callable, optional
+        Called with ``prepare.onnx`` (None for a decoder of a single graph), ``decoder.onnx`` and a number of threads
+        before anything is copied. It raises an error for a decoder that cannot be loaded.
 
     Returns
     -------
@@ -177,6 +182,8 @@ def add_decoder(root: Path, folder: Path, name: str | None = None) -> StoreDecod
             name=wanted,
         )
     check_decoder(decoder)
+    if load is not None:
+        load(decoder.prepare_path, decoder.decoder_path, 1)
     try:
         return _copy(root, decoder, info, wanted)
     except OSError as error:
@@ -186,7 +193,7 @@ def add_decoder(root: Path, folder: Path, name: str | None = None) -> StoreDecod
 def install_decoder(
     root: Path,
     folder: Path,
-    load: Callable[[Path | None, Path, int], object],
+    load: Load,
     name: str | None = None,
     use: bool = True,
 ) -> StoreDecoder:
@@ -197,8 +204,7 @@ def install_decoder(
     root, folder, name
         See `add_decoder`.
     load : callable
-        `inference.decoder.load_decoder`, which this package cannot import. Called with ``prepare.onnx``,
-        ``decoder.onnx`` and a number of threads.
+        `inference.decoder.load_decoder`, which this package cannot import.
     use : bool
         Put it in use.
 
@@ -212,11 +218,7 @@ def install_decoder(
     StoreError, ModelError, OutputError
         See `add_decoder` and ``load``; the decoder in use does not change then.
     """
-    layout.read_metadata(root)
-    decoder = read_decoder(folder)
-    check_decoder(decoder)
-    load(decoder.prepare_path, decoder.decoder_path, 1)
-    added = add_decoder(root, folder, name)
+    added = add_decoder(root, folder, name, load)
     return use_decoder(root, added.name) if use else added
 
 
