@@ -73,7 +73,7 @@ def test_objects_keep_their_type_and_attributes(run: Run, ortho: Ortho, tmp_path
     short = suffix == "shp"
     names = ["Score_1", "fid_1", "clasificac", "clasific_1"] if short else ["Score_1", "fid_1", *list(columns)[4:6]]
     assert list(fields) == ["object", "score", "level", "area_m2", "model", *names, "visited", "checked"]
-    assert fields["score"].tolist() == pytest.approx([0.9, 0.9])
+    assert fields["score"].tolist() == pytest.approx([0.95, 0.9])
     assert fields["Score_1"][0] == 1.5 and np.isnan(fields["Score_1"][1])
     assert [fields[name].tolist() for name in names[1:]] == [[5, 5], ["vid", None], ["vid", "pino"]]
     assert fields["visited"].astype(str)[0].startswith("2026-05-01T10:30:00")
