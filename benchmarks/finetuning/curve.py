@@ -99,7 +99,7 @@ def prepare(data: Path, work: Path, kind: str, part: str, model: str) -> tuple[l
         store = stores_folder / f"{image.stem}.embeddings.zarr"
         if not store.exists():
             plan = make_plan(Raster(image), loaded.encoder, EncodeOptions())
-            encode(plan, loaded.encoder, store, loaded.export_decoder())
+            encode(plan, loaded.encoder, store, loaded.export_decoder)
         stores.append(store)
         frame = shapely.box(0, 0, pixels.shape[2], pixels.shape[1])
         seen = [g.intersection(frame) for g in shapely.make_valid(np.array(objects, dtype=object))]

@@ -17,7 +17,7 @@ from geosam_es.core.topology import merge, polygon_parts
 from geosam_es.errors import VectorError
 from geosam_es.store import StoreReader
 
-from ..vector import VectorLayer, read_vector, reproject
+from ..vector import VectorLayer, read_vector, reproject, store_crs
 from .kept_prompts import KeptPrompts, kept_prompts
 
 __all__ = ["FEW_OBJECTS", "Located", "Truth", "TruthObject", "locate", "read_truth"]
@@ -212,7 +212,7 @@ def locate(truth: Truth, readers: Sequence[StoreReader]) -> Located:
 def _on_raster(truth: Truth, reader: StoreReader) -> list[tuple[shapely.Geometry, float | None]]:
     """Return what a raster shows of each object in native pixels, and the whole object's area there."""
     raster = reader.metadata.raster
-    crs = pyproj.CRS.from_wkt(raster.crs_wkt)
+    crs = store_crs(reader)
     inverse = raster.transform.inverse()
     frame = shapely.box(*reader.pyramid.bounds)
     shown: list[tuple[shapely.Geometry, float | None]] = []

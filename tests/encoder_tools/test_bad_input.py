@@ -86,7 +86,7 @@ def test_a_raster_of_one_colour_leaves_no_store(tmp_path: Path, run: Run, model:
     black = write_raster(tmp_path / "black.tif", np.zeros((3, 20, 30), np.uint8))
     result = run("encode", black, "--model", model)
     assert result.exit_code == 2
-    assert f"Error: {black} shows nothing" in result.stderr
+    assert f"Error: {black} has no tile to encode" in result.stderr
     assert files(tmp_path) == {"black.tif"}
 
 
@@ -180,14 +180,14 @@ def test_output_that_cannot_be(fails: Callable[..., str], image: Path, model: Pa
         (Path("/proc/stores"), "/proc/stores/good.embeddings.zarr cannot be written"),
     ]:
         assert message in fails("encode", image, "--model", model, "-o", output)
-    assert "is one store, and there are 2 images" in fails(
+    assert "is one store, but there are 2 images" in fails(
         "encode", image, image, "--model", model, "-o", tmp_path / "a.zarr"
     )
     twin = tmp_path / "good.vrt"
     shutil.copy(image, twin)
-    assert "would share the store" in fails("encode", image, twin, "--model", model)
+    assert "would have the same store" in fails("encode", image, twin, "--model", model)
     (tmp_path / "empty").mkdir()
-    assert "empty holds no images" in fails("encode", tmp_path / "empty", "--model", model)
+    assert "empty contains no images" in fails("encode", tmp_path / "empty", "--model", model)
 
 
 def limit_file_size(size: int) -> Callable[[], None]:
@@ -241,7 +241,7 @@ def test_disk_that_fills_up(small_disk: Path, model: Path, tmp_path: Path, run: 
     result = run("encode", image, "--model", model, "-o", small_disk, "--levels", 1)
     assert result.exit_code == 2
     error = result.stderr.splitlines()[-1]
-    assert "cannot be written (No space left on device): make room for it and go on with --resume" in error
+    assert "cannot be written (No space left on device): free some space and go on with --resume" in error
     store = small_disk / "wide.embeddings.zarr"
     assert not list(store.rglob(".*"))
     kept = json.loads(run("info", store, "--json").stdout)["tiles"][0]["encoded"]
@@ -327,7 +327,7 @@ def test_truncated_tile_under_a_click(run: Run, ortho: Ortho, tmp_path: Path) ->
     chunk.write_bytes(chunk.read_bytes()[:1000])
     result = run("segment", ortho.store, ortho.click, "-o", tmp_path / "out.gpkg")
     assert result.exit_code == 2 and not (tmp_path / "out.gpkg").exists()
-    assert f"Error: {chunk} has 500 values in place of 196608: delete it and encode with --resume" in result.stderr
+    assert f"Error: {chunk} has 500 values instead of 196608: delete it and encode with --resume" in result.stderr
 
 
 def test_overwrite_replaces_spoilt_stores_and_nothing_else(
@@ -346,7 +346,7 @@ def test_overwrite_replaces_spoilt_stores_and_nothing_else(
 
 def test_existing_store_with_neither_option(fails: Callable[..., str], ortho: Ortho, model: Path) -> None:
     message = fails("encode", ortho.image, "--model", model)
-    assert f"{ortho.store} is there already: go on with --resume or start again with --overwrite" in message
+    assert f"{ortho.store} already exists: go on with --resume or start again with --overwrite" in message
 
 
 def test_resume_and_overwrite_together(run: Run, ortho: Ortho, model: Path) -> None:
