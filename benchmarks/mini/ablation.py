@@ -22,8 +22,8 @@ from encoder_tools.mini.train import run_training
 from geosam_es.errors import GeoSamError, ModelError, OutputError
 from geosam_es.inference.encoder import MODEL_FILE
 
+from ..markdown import markdown_table, replace_sections
 from .evaluate import evaluate
-from .markdown_pages import markdown_table, replace_sections
 
 __all__ = ["ablation_table", "runs", "without"]
 

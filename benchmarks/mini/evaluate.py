@@ -26,11 +26,11 @@ from encoder_tools.training.simulated_user import BOX_HIGH, BOX_LOW, POSITIVE
 from geosam_es.errors import GeoSamError, OutputError
 from geosam_es.inference.encoder import TILE_SIZE
 
+from ..markdown import replace_sections
 from .baselines import CACHE_FOLDER, BaselineCache
 from .calibration import draw_reliability
 from .exported_model import MODEL_FOLDER, OnnxMini, Prompt
 from .held_out import held_out
-from .markdown_pages import replace_sections
 from .measuring import Measured, measure, target_of
 from .process_pool import map_with_model
 from .report import Summary, machine, sections, summarise, table, update_card

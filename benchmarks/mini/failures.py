@@ -26,9 +26,9 @@ from geosam_es.core.topology import polygon_parts, prompted_parts
 from geosam_es.errors import GeoSamError, OutputError
 from geosam_es.inference.encoder import TILE_SIZE, read_model_info
 
+from ..markdown import replace_sections
 from .exported_model import MODEL_FOLDER, OnnxMini, Prompt
 from .held_out import held_out
-from .markdown_pages import replace_sections
 from .measuring import User, target_of
 from .process_pool import map_with_model
 

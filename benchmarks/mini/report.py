@@ -12,9 +12,9 @@ import numpy as np
 
 from encoder_tools.evaluation.metrics import Interval, bootstrap_mean, paired_difference
 
+from ..markdown import markdown_table, replace_sections
 from .baselines import BASELINES
 from .calibration import reliability, score_errors
-from .markdown_pages import markdown_table, replace_sections
 from .measuring import ROUNDS, Measured
 
 __all__ = ["METRICS", "Summary", "machine", "sections", "summarise", "table", "update_card"]

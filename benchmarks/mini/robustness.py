@@ -20,10 +20,10 @@ from encoder_tools.mini.labelled_tiles import MIN_AREA_PIXELS, LabelledScene, ti
 from encoder_tools.mini.sources import data_folder
 from geosam_es.errors import GeoSamError, OutputError
 
+from ..markdown import markdown_table, replace_sections
 from .exported_model import MODEL_FOLDER, OnnxMini
 from .held_out import held_out
 from .image_changes import CHANGES, Change, NearInfrared, changed
-from .markdown_pages import markdown_table, replace_sections
 from .measuring import User, target_of
 from .process_pool import map_with_model
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .markdown_pages import markdown_table
+from ..markdown import markdown_table
 
 __all__ = ["targets_table"]
 
