@@ -213,9 +213,7 @@ def test_resume_with_another_crs_is_refused(run: Run, model: Path, tmp_path: Pat
     assert (outcome["encoded"], outcome["resumed"]) == (0, 1)
 
 
-@pytest.mark.parametrize(
-    ("argument", "exports"), [("--dry-run", 0), ("--resume", 0), ("--overwrite", 1)]
-)
+@pytest.mark.parametrize(("argument", "exports"), [("--dry-run", 0), ("--resume", 0), ("--overwrite", 1)])
 def test_the_decoder_is_exported_only_for_a_new_store(
     run: Run, model: Path, ortho: Ortho, monkeypatch: pytest.MonkeyPatch, argument: str, exports: int
 ) -> None:

@@ -20,8 +20,8 @@ from encoder_tools.mini.crops import (  # noqa: E402
     JPEG_SHARE,
     NOISE_SHARE,
     CropSampler,
-    _infrared,
-    _object_shares,
+    infrared_guess,
+    object_shares_of,
     recolour,
 )
 from encoder_tools.mini.export import load_checkpoint, save_checkpoint, write_model  # noqa: E402
@@ -29,7 +29,7 @@ from encoder_tools.mini.losses import answer_loss, attention, mask_losses, regre
 from encoder_tools.mini.network import MiniNet, normalise  # noqa: E402
 from encoder_tools.mini.sources import Scene, burn, data_folder, make_scene, synthetic_scenes  # noqa: E402
 from encoder_tools.mini.train import run_training  # noqa: E402
-from encoder_tools.mini.trainer import Trainer  # noqa: E402
+from encoder_tools.mini.trainer import Trainer, crop_plan  # noqa: E402
 from encoder_tools.synthetic import synthetic_orthophoto  # noqa: E402
 from geosam_es.errors import ModelError, RasterError  # noqa: E402
 from geosam_es.inference.encoder import TILE_SIZE  # noqa: E402
@@ -93,15 +93,15 @@ def test_slender_fields_are_drawn_more_often() -> None:
     for row in range(100, 190):
         ids[row, row : row + 10] = 2  # a slanting strip, which fills little of its box
     image = np.zeros((200, 200, 3), dtype=np.uint8)
-    first, second = _object_shares(make_scene("fields", image, ids))
+    first, second = object_shares_of(make_scene("fields", image, ids))
     assert second == pytest.approx(3 * first)
-    assert _object_shares(make_scene("buildings", image, ids)).tolist() == [0.5, 0.5]
+    assert object_shares_of(make_scene("buildings", image, ids)).tolist() == [0.5, 0.5]
 
 
 def test_false_colours_make_plants_bright_and_water_dark() -> None:
     colours = {"plants": (70, 110, 60), "water": (40, 60, 90), "roof": (120, 120, 120)}
     image = np.array([list(colours.values())], dtype=np.uint8)
-    shown = np.stack([_infrared(image, np.random.default_rng(seed))[0] for seed in range(200)])
+    shown = np.stack([infrared_guess(image, np.random.default_rng(seed))[0] for seed in range(200)])
     plants, water, roof = shown[..., 0].mean(0)
     assert plants > 1.25 * roof
     assert water < 0.8 * roof
@@ -120,12 +120,11 @@ def test_crops_are_shown_with_the_faults_of_cameras_and_files() -> None:
 
 
 def test_crops_grow_during_a_run() -> None:
-    trainer = object.__new__(Trainer)
-    trainer.config = config = TrainConfig()
+    config = TrainConfig()
 
     def sizes(progress: float) -> set[int]:
-        trainer.frozen = progress >= config.freeze_norm_at
-        return {trainer._plan(progress).size for trainer.step in range(200)}
+        is_frozen = progress >= config.freeze_norm_at
+        return {crop_plan(config, step, progress, is_frozen).size for step in range(200)}
 
     assert sizes(0.0) == {320}
     assert sizes(config.whole_tiles_at - 0.01) == {320, 448, 640}
