@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -15,6 +14,7 @@ from types import TracebackType
 
 from geosam_es import __version__
 from geosam_es.errors import OutputError
+from geosam_es.store.files import put_in_place, temporary_name, write_text
 
 __all__ = ["MANIFEST_FILE", "OutputFolder"]
 
@@ -105,7 +105,8 @@ class OutputFolder:
             For every error of the file system inside the block.
         """
         with _output_errors(self.path):
-            folder = Path(tempfile.mkdtemp(prefix=".new-", dir=self.path))
+            folder = temporary_name(self.path)
+            folder.mkdir()
             try:
                 yield folder
             finally:
@@ -133,7 +134,7 @@ class OutputFolder:
                     (self.path / name).unlink(missing_ok=True)
             for name in sorted(fresh, key=lambda name: name == last):
                 (self.path / name).parent.mkdir(exist_ok=True)
-                (staged / name).replace(self.path / name)
+                put_in_place(staged / name, self.path / name)
 
     def remove(self, name: str) -> None:
         """Remove one of the files of the command, if it exists.
@@ -148,7 +149,7 @@ class OutputFolder:
 
     def _write_manifest(self, names: Sequence[str] | set[str]) -> None:
         document = {"software": f"GeoSAM-ES {__version__}", _KEY: sorted(set(names))}
-        (self.path / MANIFEST_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        write_text(self.path / MANIFEST_FILE, json.dumps(document, indent=1) + "\n")
 
 
 def _read_manifest(folder: Path) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from shapely.geometry.polygon import orient
 from geosam_es.core.topology import polygon_parts
 from geosam_es.errors import OutputError, StoreError, VectorError
 from geosam_es.store import StoreReader
+from geosam_es.store.files import replace_files, temporary_name
 
 __all__ = [
     "AreaMeter",
@@ -249,8 +249,9 @@ def write_vector(
     """
     multi = [g if g.geom_type == "MultiPolygon" else shapely.MultiPolygon([g]) for g in geometries]
     epsg = crs.to_epsg()
+    folder = temporary_name(path.parent)
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}.", dir=path.parent))
+        folder.mkdir()
     except OSError as error:
         raise _output_error(path, error.strerror or str(error)) from error
     try:
@@ -267,10 +268,8 @@ def write_vector(
             encoding="UTF-8",
         )
         _check_written(folder / path.name, multi, fields)
-        for ending in _COMPANIONS.get(path.suffix.lower(), ()):
-            path.with_name(path.stem + ending).unlink(missing_ok=True)
-        for made in sorted(folder.iterdir()):
-            made.replace(path.parent / made.name)
+        obsolete = [path.with_name(path.stem + ending) for ending in _COMPANIONS.get(path.suffix.lower(), ())]
+        replace_files(sorted(folder.iterdir()), path.parent, obsolete)
     except OSError as error:
         raise _output_error(path, error.strerror or str(error)) from error
     # The errors of pyogrio are RuntimeErrors; text that the format cannot hold is a ValueError.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 
 import click
@@ -54,4 +55,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File names need not be text that the terminal can show. Standard error is set so by default.
         sys.stdout.reconfigure(errors="backslashreplace")
+    if os.environ.get("GEOSAM_ES_PROCESS_GROUP") and hasattr(os, "setpgid"):
+        # QGIS ends this process together with all those it starts.
+        os.setpgid(0, 0)
     cli(prog_name="geosam-es")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from geosam_es.errors import ModelError, OutputError
+from geosam_es.store.files import put_in_place, temporary_name
 
 from ..models.libraries import torch
 from .feature_cache import FeatureCache
@@ -305,10 +306,10 @@ class _Training:
             "best_epoch": self.best_epoch,
             "step": self.step,
         }
-        partial = self.path.with_name(f".{self.path.name}.part")
+        partial = temporary_name(self.path.parent)
         try:
             torch.save(state, partial)
-            partial.replace(self.path)
+            put_in_place(partial, self.path)
         except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
             raise OutputError(f"{self.path} cannot be written ({error})", "check the free space") from error

@@ -1,10 +1,11 @@
-"""Puts controller, map tool, overlay and panel together."""
+"""Connects map tool, controller, overlay, panel, editing and stores."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import shapely
 from qgis.core import QgsCoordinateReferenceSystem, QgsMapLayer, QgsProject, QgsVectorLayer, QgsWkbTypes
 from qgis.PyQt.QtCore import QObject, Qt, QTimer
 from qgis.PyQt.QtGui import QColor
@@ -14,6 +15,7 @@ from ..inference.session import CleanOptions
 from ..qgis_support.messages import Messages, tr
 from ..qgis_support.settings import Settings
 from ..qgis_support.store_news import store_news
+from .canvas.comparison import DecoderComparison
 from .canvas.controller import SegmentationController
 from .canvas.drawing import Drawing
 from .canvas.map_tool import SegmentMapTool
@@ -24,15 +26,16 @@ from .editing.target import Target
 from .panel.actions import Actions
 from .panel.dock import SegmentDock
 from .panel.result_text import comparison_text, result_text
+from .stores.background_encoding import BackgroundEncoding
+from .stores.current_store import CurrentStore
 from .stores.decoder_choice import Comparison, DecoderChoice
-from .stores.encoding import BackgroundEncoding
 from .stores.open_store import (
     OpenStore,
-    RasterFile,
+    ProjectRaster,
     live_options,
     pixel_area_m2,
-    raster_file,
-    raster_files,
+    project_raster,
+    project_rasters,
     store_beside,
 )
 
@@ -43,7 +46,7 @@ _PANEL_SHOWN_MS = 40
 
 
 class Interaction(QObject):
-    """All that needs the packages of `dependencies` to be there.
+    """The part of the plugin that needs the packages listed in `qgis_support.dependencies`.
 
     Parameters
     ----------
@@ -60,13 +63,15 @@ class Interaction(QObject):
         self._settings = settings
         self._messages = messages
         self._canvas = iface.mapCanvas()
-        self.controller = SegmentationController(self._canvas.mapSettings, self)
+        self.stores = CurrentStore(self)
+        self.controller = SegmentationController(self.stores, self._canvas.mapSettings, self)
         self.overlay = Overlay(self._canvas)
         self.dock = SegmentDock(actions, settings, iface.mainWindow())
         self.tool = SegmentMapTool(self._canvas, actions.by_keys)
         self.tool.setAction(actions.tool)
         self.target = Target(self.dock, self)
-        self.decoders = DecoderChoice(self.controller, settings, self)
+        self.decoders = DecoderChoice(self.stores, settings, self)
+        self.comparison = DecoderComparison(self.controller, self.decoders, self)
         self.acceptor = Acceptor(iface, self.controller, self.dock, settings, self)
         self.encoding = BackgroundEncoding(self)
         self._encode_when_open: bool | None = None
@@ -81,8 +86,9 @@ class Interaction(QObject):
         self._must_follow = False
         actions.preview.setChecked(settings.hover_preview)
         iface.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, self.dock)
-        # It comes with the tool, and does not take room from those who do something else today.
+        # Shown when the tool is first used.
         self.dock.hide()
+        self._connect_stores()
         self._connect_controller()
         self._connect_gestures()
         self._connect_decoders()
@@ -90,17 +96,22 @@ class Interaction(QObject):
         self.apply_settings()
         self._on_store(None)
 
+    def _connect_stores(self) -> None:
+        self.stores.changed.connect(self._on_store)
+        self.stores.updated.connect(self._on_store_updated)
+        self.stores.failed.connect(self._on_failed)
+        self.stores.noticed.connect(self._messages.warning)
+        self.encoding.progressed.connect(self._on_encoded)
+        self.encoding.ended.connect(self._on_encoding_ended)
+        self.encoding.failed.connect(self._messages.error)
+
     def _connect_controller(self) -> None:
         controller = self.controller
-        controller.store_changed.connect(self._on_store)
         controller.drawing_changed.connect(self._on_drawing)
         controller.preview_changed.connect(self.overlay.show_preview)
         controller.tiles_changed.connect(self._on_tiles)
         controller.store_wanted.connect(self._on_store_wanted)
         controller.failed.connect(self._on_failed)
-        self.encoding.progressed.connect(self._on_encoded)
-        self.encoding.ended.connect(self._on_encoding_ended)
-        self.encoding.failed.connect(self._messages.error)
         self.acceptor.failed.connect(self._messages.error)
         self.target.failed.connect(self._messages.error)
         self.target.undo_changed.connect(self._enable_actions)
@@ -129,12 +140,13 @@ class Interaction(QObject):
     def _connect_decoders(self) -> None:
         decoders, row, actions = self.decoders, self.dock.decoders, self._actions
         decoders.changed.connect(row.show_state)
-        decoders.compared.connect(self._on_compared)
+        decoders.switching.connect(self.controller.answer_with)
+        self.comparison.compared.connect(self._on_compared)
         row.chosen.connect(decoders.choose)
         row.other_chosen.connect(decoders.compare_with)
         row.folder_chosen.connect(lambda folder: decoders.add(Path(folder)))
         row.keep_wanted.connect(decoders.keep)
-        actions.compare.toggled.connect(decoders.set_comparing)
+        actions.compare.toggled.connect(self.comparison.set_on)
         actions.swap.triggered.connect(decoders.swap)
         store_news.decoders_changed.connect(self._on_decoders_changed)
 
@@ -153,7 +165,7 @@ class Interaction(QObject):
         QgsProject.instance().cleared.connect(self._on_project_cleared)
 
     def dispose(self) -> None:
-        """Leave QGIS as it was."""
+        """Remove everything from QGIS, and end the threads."""
         self._iface.currentLayerChanged.disconnect(self._on_current_layer)
         self._canvas.extentsChanged.disconnect(self._settled.start)
         QgsProject.instance().cleared.disconnect(self._on_project_cleared)
@@ -164,7 +176,7 @@ class Interaction(QObject):
         self.encoding.dispose()
         if self._canvas.mapTool() is self.tool:
             self._canvas.unsetMapTool(self.tool)
-        self.controller.shutdown()
+        self.stores.shutdown()
         self.overlay.remove()
         self._iface.statusBarIface().clearMessage()
         self._iface.removeDockWidget(self.dock)
@@ -173,7 +185,7 @@ class Interaction(QObject):
         self.deleteLater()
 
     def set_active(self, active: bool) -> None:
-        """Take the canvas, or give it back."""
+        """Make the map tool active or not."""
         if active:
             self.dock.show()
             self._canvas.setMapTool(self.tool)
@@ -185,19 +197,19 @@ class Interaction(QObject):
         self._must_follow = False
         if not path.is_dir():
             self._settings.forget_store(str(path))
-        self._open(path, raster_files(QgsProject.instance(), self._iface.activeLayer()), path.name)
+        self._open(path, project_rasters(QgsProject.instance(), self._iface.activeLayer()), path.name)
 
-    def _open(self, path: Path | None, rasters: list[RasterFile], name: str) -> None:
+    def _open(self, path: Path | None, rasters: list[ProjectRaster], name: str) -> None:
         settings = self._settings
-        self.controller.open_store(path, rasters, live_options(settings), settings.decoder_threads or None)
+        self.stores.open(path, rasters, live_options(settings), settings.decoder_threads or None)
         self.dock.show_state(tr("Opening {name} …").format(name=name))
 
     def apply_settings(self) -> None:
-        """Take over what was changed in the panel or in QGIS's options."""
-        store = self.controller.store
+        """Apply what was changed in the panel or in QGIS's options."""
+        store = self.stores.store
         pixel = pixel_area_m2(store) if store is not None else 0.0
         holes = self._settings.fill_holes_m2 / pixel if pixel > 0 else 0.0
-        # Smaller polygons than the least area are shown all the same, and refused with a reason on accepting.
+        # Polygons below the minimum area are shown, and refused with a reason when accepted.
         self.controller.set_options(CleanOptions(self._settings.simplify_pixels, fill_holes_area=holes))
         self._on_colour(self.dock.class_box.colour)
 
@@ -216,33 +228,45 @@ class Interaction(QObject):
         if store is not None and whole is not None:
             self._encode(whole)
 
+    def _on_store_updated(self, store: OpenStore) -> None:
+        self.overlay.set_crs(store.crs)
+        self.apply_settings()
+        self._on_drawing(self.controller.drawing)
+        self._on_view_settled()
+
     def _on_store_wanted(self) -> None:
-        """Begin a store of the active raster, or of the only one, for the prompt that waits."""
+        """Open or make a store of the active raster, or of the only one, for the prompt that waits."""
         self._follow_now()
-        if self.controller.is_opening:
+        if self.stores.is_opening:
             return
         chosen = self._raster_to_encode()
         if chosen is not None:
             self._open(None, [chosen], chosen.source.name)
             return
-        remedy = tr("choose a raster layer to click on, or open a store in the panel")
+        remedy = tr("choose a raster layer to click on, or open a prepared image in the panel")
         self.controller.give_up(PromptError(tr("There is nothing to segment"), remedy))
 
-    def _raster_to_encode(self) -> RasterFile | None:
-        rasters = raster_files(QgsProject.instance(), self._iface.activeLayer())
+    def _raster_to_encode(self) -> ProjectRaster | None:
+        rasters = project_rasters(QgsProject.instance(), self._iface.activeLayer())
         return next((raster for raster in rasters if raster.active or len(rasters) == 1), None)
 
     def _encode(self, whole: bool) -> None:
-        """Encode the raster or the view, in the open store or in a new one."""
-        store = self.controller.store
+        """Encode the raster or the view, into the open store or into a new one."""
+        store, sight = self.stores.store, self.controller.sight()
         if store is None:
             self._encode_when_open = whole
             self._on_store_wanted()
+        elif whole:
+            self.encoding.start(store)
+        elif sight is not None:
+            self.encoding.start(store, shapely.Polygon(sight.corners), sight.level)
         else:
-            self.encoding.start(store, None if whole else self.controller.sight())
+            self._messages.error(
+                PromptError(tr("The view does not exist in the raster's CRS"), tr("zoom to the raster"))
+            )
 
     def _show_encodable(self) -> None:
-        store = self.controller.store
+        store = self.stores.store
         self.dock.encoding.set_possible(store is None or store.live is not None)
 
     def _on_encoded(self, percent: int, text: str) -> None:
@@ -256,9 +280,9 @@ class Interaction(QObject):
         self._on_view_settled()
 
     def _show_store_state(self) -> None:
-        store = self.controller.store
+        store = self.stores.store
         if store is None:
-            self.dock.show_state(tr("Click on a raster layer; or open its store, or drop it here."))
+            self.dock.show_state(tr("Click on a raster layer, or open or drop its prepared image here."))
             return
         metadata = store.metadata
         self.dock.show_state(
@@ -270,13 +294,13 @@ class Interaction(QObject):
     def _on_failed(self, error: GeoSamError) -> None:
         self._messages.error(error)
         self._encode_when_open = None
-        if not self.controller.is_opening:
-            store = self.controller.store
+        if not self.stores.is_opening:
+            store = self.stores.store
             self.dock.show_recent(str(store.path) if store is not None else None)
             self._show_store_state()
 
     def _on_display_changed(self) -> None:
-        store = self.controller.store
+        store = self.stores.store
         self.overlay.show_footprint(store if self._settings.show_footprint else None)
         if store is None or not self._settings.show_tiles:
             self.overlay.show_tiles([], [])
@@ -290,12 +314,12 @@ class Interaction(QObject):
             self.overlay.show_tiles(tiles.encoded, tiles.missing)
 
     def _on_tool_activated(self) -> None:
-        # Painting the panel, loading onnxruntime and opening a store each hold the window for a moment: one at a time.
+        # Painting the panel, loading onnxruntime and opening a store each block the window briefly: one at a time.
         self._must_follow = True
         self._shown.start()
 
     def _on_shown(self) -> None:
-        self.controller.warm_up(self._follow_now)
+        self.stores.warm_up(self._follow_now)
 
     def _follow_now(self) -> None:
         if self._must_follow:
@@ -307,25 +331,25 @@ class Interaction(QObject):
             if self.dock.layer is None and layer.geometryType() == QgsWkbTypes.GeometryType.PolygonGeometry:
                 self.dock.layers.setLayer(layer)
             return
-        raster = raster_file(layer)
+        raster = project_raster(layer)
         if raster is not None and self._canvas.mapTool() is self.tool and not self.controller.drawing.can_undo:
             self._follow(raster)
 
-    def _follow(self, raster: RasterFile) -> None:
-        """Draw on the active raster: from the store beside it, or from one that the first click will begin."""
-        store = self.controller.store
+    def _follow(self, raster: ProjectRaster) -> None:
+        """Draw on the active raster: with the store beside it, or with one that the first click makes."""
+        store = self.stores.store
         if store is not None and store.raster is not None and store.raster.source.path == raster.source.path:
             return
         path = store_beside(raster)
-        if path is not None and path != self.controller.opening:
+        if path is not None and path != self.stores.opening:
             self.open_store(path)
         elif path is None and store is not None and store.raster is not None:
-            # Of another raster: its polygons would not be those of what the user sees.
-            self.controller.set_store(None)
+            # It belongs to another raster than the one the user sees.
+            self.stores.set(None)
 
     def _on_project_cleared(self) -> None:
-        self.controller.cancel_opening()
-        self.controller.set_store(None)
+        self.stores.cancel_opening()
+        self.stores.set(None)
 
     # The object.
 
@@ -353,7 +377,7 @@ class Interaction(QObject):
     def _on_compared(self, comparison: Comparison | None) -> None:
         shown = (comparison.result.geometry, comparison.difference) if comparison is not None else (None, None)
         self.overlay.show_compared(*shown)
-        store, result = self.controller.store, self.controller.drawing.result
+        store, result = self.stores.store, self.controller.drawing.result
         if comparison is None or store is None or result is None:
             self.dock.show_result(self._result_text())
         else:
@@ -361,7 +385,7 @@ class Interaction(QObject):
             self.dock.show_result(comparison_text(store.decoder, result, comparison, store.crs, colours))
 
     def _result_text(self) -> str:
-        store, result = self.controller.store, self.controller.drawing.result
+        store, result = self.stores.store, self.controller.drawing.result
         return result_text(result, store.crs) if store is not None and result is not None else ""
 
     def _on_decoders_changed(self, path: str, name: str) -> None:
@@ -370,7 +394,7 @@ class Interaction(QObject):
     def _enable_actions(self) -> None:
         drawing, actions = self.controller.drawing, self._actions
         actions.set_drawing_states(drawing.can_undo, drawing.can_redo, drawing.has_polygon, drawing.busy)
-        # With nothing drawn they go on in the layer, which need not be the one that QGIS's own undo is about.
+        # With nothing drawn, they undo and redo in the target layer, which need not be QGIS's active layer.
         actions.undo_again.setEnabled(drawing.can_undo or self.target.can_undo)
         actions.redo.setEnabled(drawing.can_redo or self.target.can_redo)
 
@@ -381,7 +405,7 @@ class Interaction(QObject):
         (self.controller if self.controller.drawing.can_redo else self.target).redo()
 
     def _on_written(self, layer: QgsVectorLayer, _feature_id: int) -> None:
-        text = tr("Written to {layer}; Ctrl+Z takes it back, saving the layer is up to you").format(layer=layer.name())
+        text = tr("Added to {layer}. Ctrl+Z undoes it. Save the layer to keep it.").format(layer=layer.name())
         self._iface.statusBarIface().showMessage(text)
 
     def _on_colour(self, colour: QColor | None) -> None:
@@ -389,6 +413,6 @@ class Interaction(QObject):
         self.overlay.set_colour(shown, self._settings.fill_opacity / 100)
 
     def _on_new_layer(self, path: str) -> None:
-        store = self.controller.store
+        store = self.stores.store
         crs = store.crs if store is not None and store.crs.isValid() else QgsProject.instance().crs()
         self.target.make(Path(path), crs)

@@ -1,4 +1,4 @@
-"""The plugin as QGIS sees it: loaded, unloaded, and its entries in toolbar, menus and options."""
+"""The plugin as QGIS loads it: toolbar, menus, options page, Processing provider."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from qgis.PyQt.QtCore import QUrl
 from qgis.PyQt.QtGui import QDesktopServices
 
 from ..processing.provider import GeoSamProvider
-from ..qgis_support.dependencies import install_text, missing_packages, missing_text
+from ..qgis_support.dependencies import dependency_problem
+from ..qgis_support.icons import own_icon
 from ..qgis_support.language import Language
 from ..qgis_support.messages import PLUGIN_NAME, Messages
 from ..qgis_support.settings import Settings
-from .panel.actions import Actions, QAction, own_icon
+from .panel.actions import Actions, QAction
 from .panel.options_page import OptionsPageFactory
 
 if TYPE_CHECKING:
@@ -26,12 +27,12 @@ _HELP = Path(__file__).resolve().parent.parent / "help"
 
 
 class GeoSamPlugin:
-    """Loads without any package beside QGIS; what needs more is made when it is there.
+    """Loads without any package besides QGIS; the parts that need more are created once it is installed.
 
     Parameters
     ----------
     iface : QgisInterface, optional
-        None in qgis_process, which calls `initProcessing` alone.
+        None in qgis_process, which only calls `initProcessing`.
     """
 
     def __init__(self, iface: Any) -> None:
@@ -47,7 +48,7 @@ class GeoSamPlugin:
         self.interaction: Interaction | None = None
 
     def initProcessing(self) -> None:  # noqa: N802
-        """Add the algorithms; called by QGIS, and alone by qgis_process."""
+        """Add the Processing algorithms; called by QGIS and by qgis_process."""
         self._language.install()
         if self._provider is None:
             self._provider = GeoSamProvider()
@@ -69,14 +70,14 @@ class GeoSamPlugin:
         self._iface.pluginHelpMenu().addAction(self._help)
         self._options = OptionsPageFactory(self._settings, self._on_options_applied)
         self._iface.registerOptionsWidgetFactory(self._options)
-        missing = missing_packages()
-        if missing:
-            self._messages.warning(missing_text(missing), install_text())
+        problem = dependency_problem()
+        if problem is not None:
+            self._messages.warning(problem.text, problem.details)
         else:
             self._start()
 
     def unload(self) -> None:
-        """Take everything out of QGIS; called by QGIS."""
+        """Remove everything from QGIS; called by QGIS."""
         self._language.remove()
         if self._provider is not None:
             QgsApplication.processingRegistry().removeProvider(self._provider)
@@ -100,10 +101,10 @@ class GeoSamPlugin:
         if self._actions is None:
             return
         if self.interaction is None:
-            missing = missing_packages()
-            if missing:
+            problem = dependency_problem()
+            if problem is not None:
                 self._actions.tool.setChecked(False)
-                self._messages.warning(missing_text(missing), install_text())
+                self._messages.warning(problem.text, problem.details)
                 return
             self._start()
         if self.interaction is not None:
@@ -126,6 +127,6 @@ class GeoSamPlugin:
 
 
 def help_page(language: str) -> Path:
-    """Return the help in a language such as ``es`` or ``es_ES``, and in English where it was not translated."""
+    """Return the help page in a language such as ``es`` or ``es_ES``; in English if there is no translation."""
     translated = _HELP / f"index.{language[:2]}.html"
     return translated if translated.is_file() else _HELP / "index.html"

@@ -212,6 +212,4 @@ def read_model_info(folder: Path) -> ModelInfo:
             name=MODEL_FILE,
         ) from error
     features = {name: (c, h, w) for name, (c, h, w) in value["features"].items()}
-    return ModelInfo(
-        value["name"], value["encoder_sha256"], value["licence"], features, value.get("precision", EXACT)
-    )
+    return ModelInfo(value["name"], value["encoder_sha256"], value["licence"], features, value.get("precision", EXACT))

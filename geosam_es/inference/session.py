@@ -1,13 +1,12 @@
-"""The state of one object being drawn: prompts, undo and redo, candidates, the current proposal. No Qt here.
+"""The state of one object being drawn: prompts, undo and redo, candidates, the current result. No Qt here.
 
-The map tool, the Processing algorithms, the CLI and the tests all drive this class. It takes map coordinates in the
-raster's CRS, and gives polygons in it.
+The map tool, the Processing algorithms, the CLI and the tests all use this class. It takes and returns coordinates
+in the raster's CRS.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,14 +27,14 @@ __all__ = ["CleanOptions", "Result", "SegmentationSession", "open_segmenter", "w
 
 @dataclass(frozen=True)
 class CleanOptions:
-    """How a traced mask is made fit for a map.
+    """How traced masks are cleaned for a map.
 
     Attributes
     ----------
     simplify_tolerance : float
         Largest distance by which an outline may move, in pixels of the level that answered.
     min_area, fill_holes_area : float
-        In square native pixels: smaller parts are left out, smaller holes filled.
+        In square native pixels. Smaller parts are dropped, and smaller holes filled.
     """
 
     simplify_tolerance: float = 1.0
@@ -45,49 +44,53 @@ class CleanOptions:
 
 @dataclass(frozen=True)
 class Result:
-    """What is shown to the user.
+    """A polygon for the user, and a step of a session.
 
     Attributes
     ----------
+    proposal : Proposal
+        The decoder's answer to all prompts so far.
+    rank : int
+        The candidate shown, counted from 0.
+    candidate : Candidate
+        Its masks, as polygons in native pixels before cleaning.
     geometry : Polygon or MultiPolygon
-        In the raster's CRS; empty where the model sees nothing.
-    score : float
-        Predicted IoU, 0 to 1.
-    level : int
-        Of the tile that answered.
-    rank, candidates : int
-        Which of how many candidates this is, counted from 0.
+        In the raster's CRS; empty if the model sees no object.
     model : str
     milliseconds : float
-        From the prompt to this geometry.
-    candidate : Candidate
+        From the prompt to the geometry.
     """
 
-    geometry: shapely.Polygon | shapely.MultiPolygon
-    score: float
-    level: int
+    proposal: Proposal
     rank: int
-    candidates: int
+    candidate: Candidate
+    geometry: shapely.Polygon | shapely.MultiPolygon
     model: str
     milliseconds: float
-    candidate: Candidate
 
+    @property
+    def candidates(self) -> int:
+        """Number of candidates to choose from."""
+        return len(self.proposal.ranking)
 
-@dataclass(frozen=True)
-class _Step:
-    """The prompts up to here, the answer to them, and the candidate that was chosen."""
+    @property
+    def score(self) -> float:
+        """Predicted IoU, 0 to 1."""
+        return min(max(self.candidate.score, 0.0), 1.0)
 
-    proposal: Proposal
-    result: Result
+    @property
+    def level(self) -> int:
+        """Level of the tile that answered."""
+        return self.candidate.level
 
 
 def open_segmenter(store: Path, threads: int | None = None) -> Segmenter:
-    """Open a store with its own decoder.
+    """Open a store with the decoder that it uses.
 
     Raises
     ------
     StoreError
-        If the directory is not a whole store.
+        If the directory is not a complete store.
     ModelError
         If its decoder cannot be loaded.
     """
@@ -96,12 +99,12 @@ def open_segmenter(store: Path, threads: int | None = None) -> Segmenter:
 
 
 def with_decoder(segmenter: Segmenter, decoder: StoreDecoder, threads: int | None = None) -> Segmenter:
-    """Return what answers from the same store with another of its decoders.
+    """Return a segmenter of the same store with another of its decoders.
 
     Raises
     ------
     ModelError
-        If the decoder is not whole, or cannot be loaded.
+        If the decoder is incomplete or cannot be loaded.
     """
     check_decoder(decoder)
     loaded = load_decoder(decoder.prepare_path, decoder.decoder_path, threads)
@@ -115,8 +118,8 @@ class SegmentationSession:
     ----------
     segmenter : Segmenter
     level : int
-        The finest level to answer the first prompt from; the GUI sets it from the map's scale. Later prompts of the
-        object stay at the level that answered.
+        The finest level to answer the first prompt from; the GUI sets it from the map's scale. Later prompts stay at
+        the level that answered.
     options : CleanOptions
     """
 
@@ -128,8 +131,8 @@ class SegmentationSession:
         self._transform: GeoTransform = metadata.raster.transform
         self._inverse = self._transform.inverse()
         self._model = str(metadata.model["name"])
-        self._steps: list[_Step] = []
-        self._undone: list[_Step] = []
+        self._steps: list[Result] = []
+        self._undone: list[Result] = []
 
     @property
     def prompts(self) -> Prompts:
@@ -138,8 +141,8 @@ class SegmentationSession:
 
     @property
     def current(self) -> Result | None:
-        """What is shown now; None before the first prompt."""
-        return self._steps[-1].result if self._steps else None
+        """The latest result; None before the first prompt."""
+        return self._steps[-1] if self._steps else None
 
     @property
     def can_undo(self) -> bool:
@@ -158,17 +161,13 @@ class SegmentationSession:
     def set_box(self, bounds: Bounds) -> Result:
         """Set the box, in map coordinates; see `prompt` for the errors.
 
-        On a raster with rotated pixels, the box becomes the smallest one of its pixels around it.
+        On a rotated raster, the box becomes the smallest upright box of pixels around it.
         """
         box = Prompts(box=bounds).transformed(self._inverse.apply).box
         return self.prompt(replace(self.prompts, box=box))
 
-    def prompt_at_once(self, points: Sequence[Point], box: Bounds | None = None) -> Result:
-        """Set all prompts of the object together, in map coordinates; see `prompt` for the errors."""
-        return self.prompt(Prompts(tuple(points), box).transformed(self._inverse.apply))
-
     def prompt(self, prompts: Prompts) -> Result:
-        """Answer these prompts in place of the current ones; the step can be undone.
+        """Replace the current prompts by these; the step can be undone.
 
         Parameters
         ----------
@@ -183,41 +182,39 @@ class SegmentationSession:
         ------
         PromptError
             If there is no positive point or box, a prompt lies outside the raster, or there is no data. The session
-            stays as it was.
+            is unchanged then.
         """
         return self._add(self._answer(prompts))
 
     def show(self, proposal: Proposal, decoding_ms: float) -> Result:
-        """Take an answer to prompts that was decoded elsewhere, as `prompt` takes its own.
+        """Add an answer that was decoded elsewhere, as `prompt` adds its own.
 
         Parameters
         ----------
         proposal : Proposal
             From the session's segmenter.
         decoding_ms : float
-            What it took, in milliseconds.
+            How long it took to decode, in milliseconds.
 
         Returns
         -------
         Result
         """
         started = time.perf_counter() - decoding_ms / 1000.0
-        return self._add(_Step(proposal, self._result(proposal, 0, started)))
+        return self._add(self._result(proposal, 0, started))
 
-    def _add(self, step: _Step) -> Result:
-        self._steps.append(step)
+    def _add(self, result: Result) -> Result:
+        self._steps.append(result)
         self._undone.clear()
-        return step.result
+        return result
 
     def preview(self, x: float, y: float, positive: bool = True) -> Result:
-        """Answer the prompts with one more click, and leave the session as it is; see `prompt` for the errors.
+        """Answer the prompts with one more click, without changing the session; see `prompt` for the errors.
 
-        The polygon is that of the candidate to show first, as `add_point` would give it but for details that are
-        missed for the sake of speed; there may be no other candidates.
+        The result is the first candidate that `add_point` would give, without some details, for speed. It may be the
+        only one.
         """
-        return self._answer(
-            self.prompts.with_point(Point(*self._inverse.apply(x, y), positive)), is_preview=True
-        ).result
+        return self._answer(self.prompts.with_point(Point(*self._inverse.apply(x, y), positive)), is_preview=True)
 
     def select_candidate(self, rank: int) -> Result:
         """Show another of the decoder's masks.
@@ -227,7 +224,7 @@ class SegmentationSession:
         PromptError
             If there is no such candidate.
         """
-        count = len(self._steps[-1].proposal.ranking) if self._steps else 0
+        count = self._steps[-1].candidates if self._steps else 0
         if not 0 <= rank < count:
             raise PromptError(
                 "There is no candidate {number}",
@@ -236,50 +233,44 @@ class SegmentationSession:
                 count=count,
             )
         started = time.perf_counter()
-        proposal = self._steps[-1].proposal
-        self._steps[-1] = _Step(proposal, self._result(proposal, rank, started))
-        return self._steps[-1].result
+        self._steps[-1] = self._result(self._steps[-1].proposal, rank, started)
+        return self._steps[-1]
 
     def next_candidate(self) -> Result:
-        """Show the next of the decoder's masks, after the last one the first; see `select_candidate`."""
+        """Show the next of the decoder's masks, and the first after the last; see `select_candidate`."""
         current = self.current
         return self.select_candidate((current.rank + 1) % current.candidates if current else 0)
 
     def undo(self) -> Result | None:
-        """Take the last prompt back, and return what is shown then."""
+        """Take the last prompt back, and return the result before it."""
         if self._steps:
             self._undone.append(self._steps.pop())
         return self.current
 
     def redo(self) -> Result | None:
-        """Bring back the prompt taken back last, and return what is shown then."""
+        """Bring back the prompt taken back last, and return its result."""
         if self._undone:
             self._steps.append(self._undone.pop())
         return self.current
 
-    def clear(self) -> None:
-        """Forget the object."""
-        self._steps.clear()
-        self._undone.clear()
-
     def follow(self, other: SegmentationSession) -> Result | None:
         """Answer the prompts of another session step by step, with the candidates chosen there.
 
-        What was answered before of the same steps is kept, so that following again costs no more than what is new.
+        Answers to the same steps are kept, so that only new steps are decoded.
 
         Returns
         -------
         Result or None
-            None where the other has no prompts.
+            None if the other session has no prompts.
 
         Raises
         ------
         GeoSamError
-            If a step cannot be answered here; see `prompt`. The steps before it are kept.
+            If a step cannot be answered; see `prompt`. The steps before it are kept.
         """
         same = 0
         for own, step in zip(self._steps, other._steps):
-            if (own.proposal.prompts, own.result.rank) != (step.proposal.prompts, step.result.rank):
+            if (own.proposal.prompts, own.rank) != (step.proposal.prompts, step.rank):
                 break
             same += 1
         del self._steps[same:]
@@ -288,17 +279,17 @@ class SegmentationSession:
             self.level = other.level
         for step in other._steps[same:]:
             result = self.prompt(step.proposal.prompts)
-            if step.result.rank:
-                self.select_candidate(min(step.result.rank, result.candidates - 1))
+            if step.rank:
+                self.select_candidate(min(step.rank, result.candidates - 1))
         return self.current
 
-    def _answer(self, prompts: Prompts, is_preview: bool = False) -> _Step:
+    def _answer(self, prompts: Prompts, is_preview: bool = False) -> Result:
         started = time.perf_counter()
         previous = self.current.candidate if self.current else None
-        # An object that had to be looked at from farther away is refined from there.
+        # Later prompts of an object stay at the level that answered.
         level = previous.level if previous else self.level
         proposal = self.segmenter.propose(prompts, level, previous, is_preview)
-        return _Step(proposal, self._result(proposal, 0, started))
+        return self._result(proposal, 0, started)
 
     def _result(self, proposal: Proposal, rank: int, started: float) -> Result:
         candidate = self.segmenter.resolve(proposal, rank)
@@ -309,12 +300,10 @@ class SegmentationSession:
             fill_holes_area=self.options.fill_holes_area,
         )
         return Result(
-            geometry=self._transform.apply_geometry(cleaned),
-            score=min(max(candidate.score, 0.0), 1.0),
-            level=candidate.level,
+            proposal=proposal,
             rank=rank,
-            candidates=len(proposal.ranking),
+            candidate=candidate,
+            geometry=self._transform.apply_geometry(cleaned),
             model=self._model,
             milliseconds=(time.perf_counter() - started) * 1000.0,
-            candidate=candidate,
         )

@@ -1,4 +1,4 @@
-"""What the algorithms share: the store they read, and errors in one sentence."""
+"""The base class of the algorithms: the store parameter, and errors in one sentence."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from qgis.core import (
 from qgis.PyQt.QtGui import QIcon
 
 from ..errors import GeoSamError
-from ..gui.panel.actions import own_icon
 from ..qgis_support.crs import to_qgs
+from ..qgis_support.icons import own_icon
 from ..qgis_support.messages import tr, translated
 from ..store.layout import StoreMetadata
 
@@ -28,12 +28,12 @@ __all__ = ["StoreAlgorithm", "raster_crs", "to_multi_polygon"]
 
 
 class StoreAlgorithm(QgsProcessingAlgorithm):
-    """An algorithm that reads an embedding store; children implement `run_on_store`."""
+    """An algorithm that reads an embedding store; subclasses implement `run_on_store`."""
 
     STORE = "STORE"
 
     def createInstance(self) -> StoreAlgorithm:  # noqa: N802
-        """Return a fresh algorithm of the same kind, as QGIS asks for one for each run."""
+        """Return a new algorithm of the same kind; QGIS creates one for each run."""
         return type(self)()
 
     def icon(self) -> QIcon:
@@ -41,11 +41,11 @@ class StoreAlgorithm(QgsProcessingAlgorithm):
         return own_icon("geosam_es")
 
     def add_store_parameter(self) -> None:
-        """Add the folder of the store."""
+        """Add the parameter for the folder of the store."""
         self.addParameter(
             QgsProcessingParameterFile(
                 self.STORE,
-                tr("Embedding store (the folder NAME.embeddings.zarr)"),
+                tr("Prepared image (folder NAME.embeddings.zarr)"),
                 behavior=QgsProcessingParameterFile.Behavior.Folder,
             )
         )
@@ -53,7 +53,7 @@ class StoreAlgorithm(QgsProcessingAlgorithm):
     def processAlgorithm(  # noqa: N802
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback | None
     ) -> dict[str, Any]:
-        """Run, and report errors as QGIS expects them."""
+        """Run the algorithm, and raise errors as QGIS expects them."""
         store = Path(self.parameterAsFile(parameters, self.STORE, context))
         try:
             return self.run_on_store(store, parameters, context, feedback or QgsProcessingFeedback())
@@ -63,23 +63,23 @@ class StoreAlgorithm(QgsProcessingAlgorithm):
     def run_on_store(
         self, store: Path, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
-        """Do the work and return the outputs.
+        """Run the algorithm and return the outputs.
 
         Raises
         ------
         GeoSamError
-            For anything the user can put right.
+            For any error that the user can resolve.
         """
         raise NotImplementedError
 
 
 def raster_crs(metadata: StoreMetadata) -> QgsCoordinateReferenceSystem:
-    """Return the CRS of the raster that a store was made from."""
+    """Return the CRS of the raster of a store."""
     return QgsCoordinateReferenceSystem.fromWkt(metadata.raster.crs_wkt)
 
 
 def to_multi_polygon(geometry: shapely.Geometry) -> QgsGeometry:
-    """Return a polygon or multipolygon as the one type that a sink takes."""
+    """Return a polygon or multipolygon as a multipolygon, the geometry type of the sinks."""
     converted = to_qgs(geometry)
     if not converted.isMultipart():
         multi = QgsMultiPolygon()

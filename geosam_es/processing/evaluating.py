@@ -1,4 +1,4 @@
-"""How well a store's decoders draw polygons that are known."""
+"""Measures model variants against reference polygons."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from qgis.core import (
     QgsProcessingParameterBoolean,
     QgsProcessingParameterField,
     QgsProcessingParameterFile,
-    QgsProcessingParameterFolderDestination,
     QgsProcessingParameterString,
 )
 
@@ -36,55 +35,58 @@ class EvaluateDecodersAlgorithm(ToolAlgorithm):
     HTML = "HTML"
 
     def name(self) -> str:
-        """Return the name for scripts."""
+        """Return the id used in scripts."""
         return "evaluatedecoders"
 
     def displayName(self) -> str:  # noqa: N802
         """Return the name in the toolbox."""
-        return tr("Evaluate decoders against polygons")
+        return tr("Evaluate model variants against polygons")
 
     def shortHelpString(self) -> str:  # noqa: N802
         """Return the help beside the dialog."""
         return tr(
-            "Measures how well the decoders of a store draw polygons that are known to be right. A simulated user "
-            "prompts each polygon, always in the same way; the report has IoU, Dice, precision, recall and "
-            "boundary F-score with their intervals, by class and by size, the clicks needed, and the worst cases.\n\n"
-            "Polygons that a decoder was tuned on say nothing about others: measure on polygons it has not seen.\n\n"
-            "It runs geosam-es, the command line, in an environment of its own, chosen in the options of GeoSAM-ES. "
-            "Where it is not installed, the log says how to install it."
+            "Measures how well the model variants of a prepared image reproduce reference polygons. A simulated user "
+            "prompts each polygon in the same way for every variant. The report shows IoU, Dice, precision, recall and "
+            "boundary F-score with confidence intervals, by class and by size, the number of clicks needed, and the "
+            "worst cases.\n\n"
+            "Use polygons that none of the variants was tuned on. Results on training polygons are too good.\n\n"
+            "The algorithm runs the geosam-es command, which is installed outside QGIS and chosen in the options of "
+            "GeoSAM-ES. If it is not installed, the log says how to install it."
         )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters and outputs."""
         self.add_store_parameter()
-        self.add_polygons(tr("Polygons known to be right"))
+        self.add_polygons(tr("Reference polygons"))
         self.addParameter(
             QgsProcessingParameterField(
-                self.CLASS, tr("Field with the class"), parentLayerParameterName=self.INPUT, optional=True
+                self.CLASS, tr("Class field"), parentLayerParameterName=self.INPUT, optional=True
             )
         )
         self.addParameter(
-            QgsProcessingParameterBoolean(self.ALL, tr("Compare all decoders of the store"), defaultValue=True)
+            QgsProcessingParameterBoolean(
+                self.ALL, tr("Compare all model variants of the prepared image"), defaultValue=True
+            )
         )
         folder = QgsProcessingParameterFile.Behavior.Folder
         self.addParameter(
             QgsProcessingParameterFile(
-                self.DECODER, tr("Another decoder to compare (a folder)"), behavior=folder, optional=True
+                self.DECODER, tr("Another model variant to compare (a folder)"), behavior=folder, optional=True
             )
         )
-        self.add_advanced(QgsProcessingParameterString(self.PROMPTS, tr("Kinds of prompts"), _PROMPTS))
-        self.addParameter(QgsProcessingParameterFolderDestination(self.OUTPUT, tr("Report")))
+        self.add_advanced(QgsProcessingParameterString(self.PROMPTS, tr("Prompt types"), _PROMPTS))
+        self.add_folder(tr("Report"))
         self.addOutput(QgsProcessingOutputHtml(self.HTML, tr("Report")))
 
     def run_on_store(
         self, store: Path, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
-        """Measure; see `StoreAlgorithm.run_on_store`."""
+        """Run the evaluation; see `StoreAlgorithm.run_on_store`."""
         store = store.absolute()
         read_metadata(store)
         report = self.folder(parameters, context)
         truth = self.polygons(self.INPUT, parameters, context, feedback)
-        arguments = ["evaluate", str(store), str(truth), "-o", str(report), "--overwrite"]
+        arguments = ["evaluate", str(store), str(truth), *self.folder_arguments(report, parameters, context)]
         decoders = []
         if self.parameterAsBool(parameters, self.ALL, context):
             decoders = [decoder.name for decoder in list_decoders(store)]

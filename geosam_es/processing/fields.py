@@ -1,4 +1,4 @@
-"""Fields of layers, under the names of types that the QGIS at hand takes."""
+"""Creates fields in every supported version of QGIS."""
 
 from __future__ import annotations
 
@@ -6,22 +6,38 @@ from typing import Any
 
 from qgis.core import Qgis, QgsField, QgsFields
 
-# Since QGIS 3.38 types are QMetaType's; QVariant has none any more in Qt 6.
+# QGIS 3.38 replaced the types of QVariant, which Qt 6 lacks, with those of QMetaType.
 if Qgis.QGIS_VERSION_INT >= 33800:
     from qgis.PyQt.QtCore import QMetaType
 
     TEXT, WHOLE, REAL = QMetaType.Type.QString, QMetaType.Type.Int, QMetaType.Type.Double
+    LONG, BOOL = QMetaType.Type.LongLong, QMetaType.Type.Bool
 else:
     from qgis.PyQt.QtCore import QVariant
 
     TEXT, WHOLE, REAL = QVariant.Type.String, QVariant.Type.Int, QVariant.Type.Double
+    LONG, BOOL = QVariant.Type.LongLong, QVariant.Type.Bool
 
-__all__ = ["REAL", "TEXT", "WHOLE", "make_fields"]
+__all__ = ["LONG", "REAL", "TEXT", "WHOLE", "append_copy", "is_plain", "make_fields"]
 
 
 def make_fields(**kinds: Any) -> QgsFields:
-    """Return fields by their names, each `TEXT`, `WHOLE` or `REAL`."""
+    """Return fields with the given names and types: `TEXT`, `WHOLE`, `LONG` or `REAL`."""
     fields = QgsFields()
     for name, kind in kinds.items():
         fields.append(QgsField(name, kind))
     return fields
+
+
+def is_plain(field: QgsField) -> bool:
+    """Tell whether a field has a type that every vector format has: no lists, no binary data."""
+    return bool(field.isNumeric() or field.isDateOrTime() or field.type() in (TEXT, BOOL))
+
+
+def append_copy(fields: QgsFields, field: QgsField) -> None:
+    """Append a field, with a number added to its name if the name is taken."""
+    taken = {name.lower() for name in fields.names()}
+    names = [field.name(), *(f"{field.name()}_{number}" for number in range(1, len(taken) + 1))]
+    copy = QgsField(field)
+    copy.setName(next(name for name in names if name.lower() not in taken))
+    fields.append(copy)

@@ -1,4 +1,4 @@
-"""A store's decoder, tuned on the user's own polygons."""
+"""Fine-tunes the model of a prepared image on the user's polygons."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ from qgis.core import (
     QgsProcessingParameterBoolean,
     QgsProcessingParameterFeatureSource,
     QgsProcessingParameterField,
-    QgsProcessingParameterFolderDestination,
     QgsProcessingParameterNumber,
     QgsProcessingParameterString,
 )
 
 from ..errors import GeoSamError
+from ..inference.decoder import load_decoder
 from ..qgis_support.messages import tr, translated
 from ..qgis_support.store_news import store_news
-from ..store.decoders import add_decoder, use_decoder
+from ..store.decoders import install_decoder
+from ..store.files import is_portable_name
 from ..store.layout import read_metadata
 from .tools import REPORT, ToolAlgorithm
 
 __all__ = ["FinetuneDecoderAlgorithm"]
 
 _HOLDOUT = 0.2
-_MOST_HOLDOUT = 0.8
+_MAX_HOLDOUT = 0.8
 _REPORT_FOLDER = "report"
-_MOST_CHARACTERS = 40
+_MAX_NAME_CHARACTERS = 40
 
 
 class FinetuneDecoderAlgorithm(ToolAlgorithm):
-    """``geosam-es finetune``, and ``geosam-es decoder set`` where it is wanted."""
+    """``geosam-es finetune`` and, if wanted, ``geosam-es decoder set``."""
 
     CLASS = "CLASS_FIELD"
     VALUE = "CLASS_VALUE"
@@ -51,80 +52,88 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
     NAME = "DECODER_NAME"
 
     def name(self) -> str:
-        """Return the name for scripts."""
+        """Return the id used in scripts."""
         return "finetunedecoder"
 
     def displayName(self) -> str:  # noqa: N802
         """Return the name in the toolbox."""
-        return tr("Fine-tune the decoder on polygons")
+        return tr("Fine-tune the model on polygons")
 
     def shortHelpString(self) -> str:  # noqa: N802
         """Return the help beside the dialog."""
         return tr(
-            "Teaches a store's decoder from polygons that are known to be right, such as those accepted with GeoSAM-ES "
-            "and saved. The image is not encoded again. A part of the polygons, in places of its own, is kept apart, "
-            "and the report says how the decoder did on them before and after.\n\n"
-            "The result is a folder that any store of the same model takes: here at once, or later with the menu "
-            "beside the decoder in the panel. The decoders that the store has stay.\n\n"
-            "It runs geosam-es, the command line, in an environment of its own, chosen in the options of GeoSAM-ES. "
-            "Where it is not installed, the log says how to install it."
+            "Fine-tunes the model of a prepared image on correct polygons, such as those drawn with GeoSAM-ES and "
+            "saved. The image is not encoded again. Some of the polygons, in separate areas, are held out for testing; "
+            "the report compares the model before and after on them.\n\n"
+            "The result is a folder with a model variant. It works with every image that was prepared with the same "
+            "model: add it here, or later with the menu next to the model variant in the panel. Existing variants are "
+            "kept.\n\n"
+            "The algorithm runs the geosam-es command, which is installed outside QGIS and chosen in the options of "
+            "GeoSAM-ES. If it is not installed, the log says how to install it."
         )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters and outputs."""
         number, polygon = QgsProcessingParameterNumber.Type, QgsProcessing.SourceType.TypeVectorPolygon
         self.add_store_parameter()
-        self.add_polygons(tr("Polygons to learn from"))
+        self.add_polygons(tr("Training polygons"))
         self.addParameter(
             QgsProcessingParameterField(
-                self.CLASS, tr("Only those whose field …"), parentLayerParameterName=self.INPUT, optional=True
+                self.CLASS,
+                tr("Class field, to train on one class only"),
+                parentLayerParameterName=self.INPUT,
+                optional=True,
             )
         )
-        self.addParameter(QgsProcessingParameterString(self.VALUE, tr("… has the value"), optional=True))
+        self.addParameter(QgsProcessingParameterString(self.VALUE, tr("Class to train on"), optional=True))
         self.addParameter(
-            QgsProcessingParameterBoolean(self.USE, tr("Use this decoder in the store"), defaultValue=False)
+            QgsProcessingParameterBoolean(
+                self.USE, tr("Use the model variant in the prepared image"), defaultValue=False
+            )
         )
         self.addParameter(
             QgsProcessingParameterString(
-                self.STORE_NAME, tr("Its name there (if not set, that of the folder)"), optional=True
+                self.STORE_NAME, tr("Name of the model variant (by default the name of the folder)"), optional=True
             )
         )
         self.add_advanced(
             QgsProcessingParameterNumber(
                 self.HOLDOUT,
-                tr("Part of the polygons kept apart for measuring"),
+                tr("Share of the polygons held out for testing"),
                 number.Double,
                 _HOLDOUT,
                 minValue=0.01,
-                maxValue=_MOST_HOLDOUT,
+                maxValue=_MAX_HOLDOUT,
             )
         )
         self.add_advanced(
             QgsProcessingParameterFeatureSource(
-                self.HOLDOUT_LAYER, tr("Or a layer of others for measuring"), [polygon], optional=True
+                self.HOLDOUT_LAYER, tr("Test polygons from another layer instead"), [polygon], optional=True
             )
-        )
-        self.add_advanced(
-            QgsProcessingParameterNumber(self.EPOCHS, tr("Epochs at most"), number.Integer, optional=True, minValue=1)
         )
         self.add_advanced(
             QgsProcessingParameterNumber(
-                self.MINUTES, tr("Minutes at most"), number.Double, optional=True, minValue=0.1
+                self.EPOCHS, tr("Maximum number of epochs"), number.Integer, optional=True, minValue=1
             )
         )
-        self.addParameter(QgsProcessingParameterFolderDestination(self.OUTPUT, tr("Tuned decoder")))
+        self.add_advanced(
+            QgsProcessingParameterNumber(
+                self.MINUTES, tr("Maximum training time (minutes)"), number.Double, optional=True, minValue=0.1
+            )
+        )
+        self.add_folder(tr("Tuned model variant"))
         self.addOutput(QgsProcessingOutputHtml(self.HTML, tr("Report")))
-        self.addOutput(QgsProcessingOutputString(self.NAME, tr("Name of the decoder in the store")))
+        self.addOutput(QgsProcessingOutputString(self.NAME, tr("Name of the model variant in the prepared image")))
 
     def run_on_store(
         self, store: Path, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
-        """Tune; see `StoreAlgorithm.run_on_store`."""
+        """Run the fine-tuning; see `StoreAlgorithm.run_on_store`."""
         store = store.absolute()
         read_metadata(store)
         folder = self.folder(parameters, context)
         truth = self.polygons(self.INPUT, parameters, context, feedback)
-        arguments = ["finetune", str(store), str(truth), "-o", str(folder), "--overwrite"]
+        arguments = ["finetune", str(store), str(truth), *self.folder_arguments(folder, parameters, context)]
         arguments += self._options(parameters, context, feedback)
         if not self.run_tool(arguments, feedback):
             return {}
@@ -133,19 +142,22 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
             try:
                 outputs[self.NAME] = _use(store, folder, self._name(parameters, context, folder))
             except GeoSamError as error:
-                # What was learnt is there all the same.
+                # The tuned model variant exists; only adding it failed.
                 feedback.reportError(translated(error))
             else:
-                feedback.pushInfo(tr("The store answers with the decoder {name} now").format(name=outputs[self.NAME]))
+                feedback.pushInfo(
+                    tr("The prepared image now uses the model variant {name}").format(name=outputs[self.NAME])
+                )
         return outputs
 
     def _name(self, parameters: dict[str, Any], context: QgsProcessingContext, folder: Path) -> str | None:
-        """Return what the user wants it to be called in the store; None for what it calls itself."""
+        """Return the name wanted in the store, None for the name that the folder gives."""
         name = self.parameterAsString(parameters, self.STORE_NAME, context)
         if not name and folder.name == self.OUTPUT:
-            # A temporary folder has no name that tells anything.
+            # The name of a temporary folder means nothing to the user.
             source = self.parameterAsSource(parameters, self.INPUT, context)
-            name = re.sub(r"[^\w .+()-]", "_", source.sourceName()).strip(" .")[:_MOST_CHARACTERS]
+            name = re.sub(r"[^\w .+()-]", "_", source.sourceName())[:_MAX_NAME_CHARACTERS].strip(" .")
+            name = name if is_portable_name(name) else f"_{name}"
         return str(name) or None
 
     def _options(
@@ -155,7 +167,7 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
         field = self.parameterAsString(parameters, self.CLASS, context)
         value = self.parameterAsString(parameters, self.VALUE, context)
         if bool(field) != bool(value):
-            raise QgsProcessingException(tr("A class needs both, the field and its value"))
+            raise QgsProcessingException(tr("Set both the class field and the class, or neither"))
         if field:
             options += ["--class", f"{field}={value}"]
         if parameters.get(self.HOLDOUT_LAYER):
@@ -170,7 +182,7 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
 
 
 def _use(store: Path, folder: Path, name: str | None) -> str:
-    """Put the decoder that was made into the store, as ``geosam-es decoder set`` does, and tell the panel."""
-    used = use_decoder(store, add_decoder(store, folder, name).name)
+    """Add the new decoder to the store and use it, as ``geosam-es decoder set`` does, and tell the panel."""
+    used = install_decoder(store, folder, load_decoder, name)
     store_news.decoders_changed.emit(str(store), used.name)
     return used.name

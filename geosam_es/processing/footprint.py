@@ -1,4 +1,4 @@
-"""Where a store lies, and what is in it."""
+"""Shows where a store is and which of its tiles are encoded."""
 
 from __future__ import annotations
 
@@ -31,41 +31,41 @@ Counts = dict[TileState, int]
 
 
 class StoreFootprintAlgorithm(StoreAlgorithm):
-    """The raster's outline and the tiles of a store with their state."""
+    """Writes the outline of the raster, and the tiles of a store with their state."""
 
     FOOTPRINT = "FOOTPRINT"
     TILES = "TILES"
     COUNTS = {TileState.ENCODED: "ENCODED", TileState.SKIPPED: "SKIPPED", TileState.MISSING: "MISSING"}  # noqa: RUF012
 
     def name(self) -> str:
-        """Return the name for scripts."""
+        """Return the id used in scripts."""
         return "storefootprint"
 
     def displayName(self) -> str:  # noqa: N802
         """Return the name in the toolbox."""
-        return tr("Store footprint and tiles")
+        return tr("Outline and tiles of a prepared image")
 
     def group(self) -> str:
-        """Return the heading in the toolbox."""
-        return tr("Embedding stores")
+        """Return the name of the group in the toolbox."""
+        return tr("Prepared images")
 
     def groupId(self) -> str:  # noqa: N802
-        """Return the heading's name for scripts."""
+        """Return the id of the group."""
         return "stores"
 
     def shortHelpString(self) -> str:  # noqa: N802
         """Return the help beside the dialog."""
         return tr(
-            "Makes a polygon of the raster that a store of embeddings covers, with what the store says of itself, and "
-            "one polygon for each tile of each level with its state: encoded, skipped (no data, or outside the area "
-            "of interest) or missing."
+            "Writes the outline of the raster as a polygon, with the properties of the prepared image, and one polygon "
+            "for each tile of each level with its state: encoded, skipped (no data, or outside the area of interest) "
+            "or missing."
         )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters and outputs."""
         self.add_store_parameter()
         polygon = QgsProcessing.SourceType.TypeVectorPolygon
-        self.addParameter(QgsProcessingParameterFeatureSink(self.FOOTPRINT, tr("Footprint"), polygon))
+        self.addParameter(QgsProcessingParameterFeatureSink(self.FOOTPRINT, tr("Outline"), polygon))
         self.addParameter(QgsProcessingParameterFeatureSink(self.TILES, tr("Tiles"), polygon, optional=True))
         self.addOutput(QgsProcessingOutputNumber(self.COUNTS[TileState.ENCODED], tr("Encoded tiles")))
         self.addOutput(QgsProcessingOutputNumber(self.COUNTS[TileState.SKIPPED], tr("Skipped tiles")))
@@ -74,7 +74,7 @@ class StoreFootprintAlgorithm(StoreAlgorithm):
     def run_on_store(
         self, store: Path, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
-        """Write the footprint and the tiles; see `StoreAlgorithm.run_on_store`."""
+        """Write the outline and the tiles; see `StoreAlgorithm.run_on_store`."""
         reader = StoreReader(store)
         crs = raster_crs(reader.metadata)
         outputs: dict[str, Any] = {}
@@ -90,7 +90,7 @@ class StoreFootprintAlgorithm(StoreAlgorithm):
 
 
 def _write_tiles(reader: StoreReader, sink: QgsFeatureSink | None, feedback: QgsProcessingFeedback) -> Counts:
-    """Write every tile where there is a sink, and count them by state."""
+    """Write the tiles to the sink, if there is one, and count them by state."""
     counts = dict.fromkeys(TileState, 0)
     fields = _tile_fields()
     total = len(reader.pyramid)
@@ -129,7 +129,7 @@ def _footprint(reader: StoreReader, counts: Counts) -> QgsFeature:
 
 
 def _feature(reader: StoreReader, native: shapely.Geometry, fields: QgsFields) -> QgsFeature:
-    """Make a feature of a rectangle in native pixels, which on the map may be rotated."""
+    """Return a feature for a rectangle in native pixels; on the map it may be rotated."""
     feature = QgsFeature(fields)
     feature.setGeometry(to_qgs(reader.metadata.raster.transform.apply_geometry(native)))
     return feature

@@ -1,4 +1,4 @@
-"""A layer as a file that another program can read, whatever the layer is."""
+"""Provides any polygon layer as a file that another program can read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .fields import TEXT, make_fields
 __all__ = ["polygon_file"]
 
 _KEPT = ("model", "prompts", "raster")
-"""Of the table beside a layer what training looks at; see docs/provenance.md."""
+"""The columns of the provenance table that training uses; see docs/provenance.md."""
 
 
 def polygon_file(
@@ -38,21 +38,21 @@ def polygon_file(
     context: QgsProcessingContext,
     feedback: QgsProcessingFeedback,
 ) -> Path:
-    """Return the file of a layer, or write one where there is none, or none that says the same.
+    """Return the file of a layer if it has the same content, or else write the layer to a GeoPackage.
 
-    Layers in memory or in a database, selected features, filters, joined fields, edits that are not saved, a CRS set by
-    the user and files with several layers are written to a GeoPackage, together with the prompts kept beside them.
+    A GeoPackage is written for layers in memory or in a database, selected features, filters, joined fields, unsaved
+    edits, a CRS set by the user, and files with several layers. It includes the prompts from the provenance table.
 
     Parameters
     ----------
     value : Any
-        What the parameter was set to.
+        Value of the parameter.
     layer : QgsVectorLayer, optional
-        The layer, where it is one.
+        The layer of the parameter, if it is a layer.
     source : QgsProcessingFeatureSource
-        Its features.
+        The features of the parameter.
     path : Path
-        Of the GeoPackage to write, if it is needed.
+        Path of the GeoPackage to write.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def polygon_file(
 
 
 def _own_file(value: Any, layer: QgsVectorLayer | None) -> Path | None:
-    """Return the file of a layer that holds exactly what the layer shows."""
+    """Return the file of a layer if the file has exactly the content of the layer."""
     if layer is None or (isinstance(value, QgsProcessingFeatureSourceDefinition) and _is_part(value)):
         return None
     provider = layer.dataProvider()
@@ -81,7 +81,7 @@ def _own_file(value: Any, layer: QgsVectorLayer | None) -> Path | None:
 
 
 def _is_part(value: QgsProcessingFeatureSourceDefinition) -> bool:
-    # The filter is there since QGIS 3.32.
+    # filterExpression exists since QGIS 3.32.
     return bool(value.selectedFeaturesOnly or value.featureLimit > 0 or getattr(value, "filterExpression", ""))
 
 
@@ -89,7 +89,7 @@ def _has_one_layer(path: Path) -> bool:
     try:
         dataset = ogr.Open(str(path))
     except RuntimeError:
-        # Where another plugin made GDAL raise; otherwise it returns nothing.
+        # Another plugin may have turned on GDAL's exceptions; otherwise GDAL returns None.
         return False
     if dataset is None:
         return False
@@ -105,7 +105,7 @@ def _write(
     feedback: QgsProcessingFeedback,
 ) -> None:
     fields = source.fields()
-    # A GeoPackage numbers its features by itself in a column of this name.
+    # GeoPackage numbers its features in a column of this name.
     copied = [index for index, field in enumerate(fields) if field.name().lower() != "fid"]
     written = make_fields()
     for index in copied:
@@ -132,10 +132,10 @@ def _write(
         if not writer.addFeature(copy, QgsFeatureSink.Flag.FastInsert):
             break
     problem = writer.errorMessage()
-    # The file is whole once the writer is gone.
+    # Deleting the writer completes the file.
     del writer
     if problem:
         raise EditError(
             tr("{path} cannot be written: {reason}").format(path=path, reason=problem),
-            tr("check the space left and the permissions"),
+            tr("check the free disk space and the permissions"),
         )

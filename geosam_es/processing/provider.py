@@ -1,29 +1,29 @@
-"""The provider that QGIS's Processing toolbox shows; it loads where nothing is installed beside QGIS."""
+"""The provider in the Processing toolbox. It loads even if the packages that the plugin needs are missing."""
 
 from __future__ import annotations
 
 from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 
-from ..gui.panel.actions import own_icon
-from ..qgis_support.dependencies import missing_packages, missing_text
+from ..qgis_support.dependencies import dependency_problem
+from ..qgis_support.icons import own_icon
 from ..qgis_support.messages import PLUGIN_NAME
 
 __all__ = ["GeoSamProvider"]
 
 
 class GeoSamProvider(QgsProcessingProvider):
-    """All the algorithms of the plugin.
+    """Provides the algorithms of the plugin.
 
-    Where packages are missing there are none; `refreshAlgorithms` brings them once these are installed.
+    If packages are missing it has none; `refreshAlgorithms` adds them once the packages are installed.
     """
 
     def id(self) -> str:
-        """Return the name for scripts."""
+        """Return the id used in scripts."""
         return "geosam_es"
 
     def name(self) -> str:
-        """Return the name in the toolbox, a proper name in every language."""
+        """Return the name in the toolbox, the same in every language."""
         return PLUGIN_NAME
 
     def icon(self) -> QIcon:
@@ -31,15 +31,15 @@ class GeoSamProvider(QgsProcessingProvider):
         return own_icon("geosam_es")
 
     def warningMessage(self) -> str:  # noqa: N802
-        """Return what is missing, shown in the toolbox."""
-        missing = missing_packages()
-        return missing_text(missing) if missing else ""
+        """Return what the toolbox shows if packages are missing or do not load."""
+        problem = dependency_problem()
+        return problem.text if problem is not None else ""
 
     def loadAlgorithms(self) -> None:  # noqa: N802
         """Add one of each algorithm."""
-        if missing_packages():
+        if dependency_problem() is not None:
             return
-        # Imported here, because they need what may be missing.
+        # Imported here, because they need packages that may be missing.
         from .evaluating import EvaluateDecodersAlgorithm
         from .finetuning import FinetuneDecoderAlgorithm
         from .footprint import StoreFootprintAlgorithm

@@ -1,10 +1,10 @@
-"""Segmenting from a layer of points or of boxes."""
+"""Segments from a layer of points or of boxes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import shapely
 from qgis.core import (
@@ -14,6 +14,7 @@ from qgis.core import (
     QgsFeature,
     QgsFeatureRequest,
     QgsFeatureSink,
+    QgsField,
     QgsFields,
     QgsGeometry,
     QgsProcessing,
@@ -36,7 +37,6 @@ from ..inference.batch import (
     ALL_CANDIDATES,
     BEST_CANDIDATE,
     ObjectAnswer,
-    ObjectPrompts,
     ObjectResult,
     PromptFeature,
     SegmentOptions,
@@ -44,10 +44,10 @@ from ..inference.batch import (
     group_prompts,
 )
 from ..inference.session import open_segmenter
-from ..qgis_support.crs import EllipsoidArea, to_qgs, transform_geometry
+from ..qgis_support.crs import EllipsoidArea, transform_geometry
 from ..qgis_support.messages import tr, translated
 from .base import StoreAlgorithm, raster_crs, to_multi_polygon
-from .fields import REAL, TEXT, WHOLE, make_fields
+from .fields import LONG, REAL, TEXT, WHOLE, append_copy, is_plain, make_fields
 
 __all__ = ["SegmentBoxesAlgorithm", "SegmentPointsAlgorithm"]
 
@@ -56,19 +56,24 @@ OBJECT_FIELD = "object"
 LABEL_FIELD = "label"
 
 
-class _Meter:
-    """Measures shapely geometries on the ellipsoid with QGIS."""
+class _PromptFields(NamedTuple):
+    """Indices of fields of the prompt layer.
 
-    def __init__(self, crs: QgsCoordinateReferenceSystem, context: QgsProcessingContext) -> None:
-        self._area = EllipsoidArea(crs, context.project())
+    Attributes
+    ----------
+    object, label : int
+        -1 if there is no such field.
+    copied : list of int
+        Fields copied to the polygons.
+    """
 
-    def area_m2(self, geometry: shapely.Geometry) -> float:
-        """See `AreaMeter.area_m2`."""
-        return float(self._area.area_m2(to_qgs(geometry)))
+    object: int
+    label: int
+    copied: list[int]
 
 
 class _SegmentAlgorithm(StoreAlgorithm):
-    """What segmenting from points and from boxes have in common."""
+    """What the two algorithms share."""
 
     INPUT = "INPUT"
     OBJECT = "OBJECT_FIELD"
@@ -82,46 +87,48 @@ class _SegmentAlgorithm(StoreAlgorithm):
     OUTPUT = "OUTPUT"
 
     def group(self) -> str:
-        """Return the heading in the toolbox."""
+        """Return the name of the group in the toolbox."""
         return tr("Segmentation")
 
     def groupId(self) -> str:  # noqa: N802
-        """Return the heading's name for scripts."""
+        """Return the id of the group."""
         return "segmentation"
 
     def add_input(self, description: str, kind: int) -> None:
-        """Add the layer of prompts."""
+        """Add the parameter for the layer of prompts."""
         self.addParameter(QgsProcessingParameterFeatureSource(self.INPUT, description, [kind]))
 
     def add_field(self, name: str, description: str) -> None:
-        """Add the choice of a field of the layer."""
+        """Add a parameter for a field of that layer."""
         self.addParameter(
             QgsProcessingParameterField(name, description, parentLayerParameterName=self.INPUT, optional=True)
         )
 
     def add_options(self) -> None:
-        """Add how the polygons are made."""
+        """Add the parameters for the polygons."""
         number = QgsProcessingParameterNumber.Type
         self.addParameter(
             QgsProcessingParameterEnum(
                 self.CANDIDATE,
-                tr("Which of the model's masks to keep"),
+                tr("Candidate masks to keep"),
                 CANDIDATES,
                 defaultValue=BEST_CANDIDATE,
                 usesStaticStrings=True,
             )
         )
-        self._add_number(self.MIN_AREA, tr("Leave out parts smaller than (m²)"), number.Double, 0)
+        self._add_number(self.MIN_AREA, tr("Drop parts smaller than (m²)"), number.Double, 0)
         self._add_number(self.FILL_HOLES, tr("Fill holes smaller than (m²)"), number.Double, 0)
-        self._add_number(self.SIMPLIFY, tr("Simplify outlines by at most (pixels)"), number.Double, 1, True)
+        self._add_number(self.SIMPLIFY, tr("Simplify outlines (pixels)"), number.Double, 1, True)
         self._add_number(
             self.LEVEL,
-            tr("Finest level to answer from (0: full resolution)"),
+            tr("Finest level of detail (0: full resolution)"),
             number.Integer,
             0,
             True,
         )
-        crs = QgsProcessingParameterCrs(self.CRS, tr("CRS of the polygons (the raster's if not set)"), optional=True)
+        crs = QgsProcessingParameterCrs(
+            self.CRS, tr("CRS of the polygons (by default that of the raster)"), optional=True
+        )
         self._add_advanced(crs)
         self.addParameter(
             QgsProcessingParameterFeatureSink(self.OUTPUT, tr("Polygons"), QgsProcessing.SourceType.TypeVectorPolygon)
@@ -149,32 +156,34 @@ class _SegmentAlgorithm(StoreAlgorithm):
         crs = raster_crs(segmenter.reader.metadata)
         out_crs = self.parameterAsCrs(parameters, self.CRS, context) if parameters.get(self.CRS) else crs
         options = self._options(parameters, context)
-        objects = self._objects(parameters, source, crs, context, feedback)
-        fields = _output_fields(options)
+        prompt_fields = self._prompt_fields(parameters, source, context)
+        objects = group_prompts(_prompt_features(source, prompt_fields, crs, context, feedback), source.sourceName())
+        fields = _output_fields(options, source.fields(), prompt_fields)
         sink, sink_id = self.parameterAsSink(
             parameters, self.OUTPUT, context, fields, QgsWkbTypes.Type.MultiPolygon, out_crs
         )
         if sink is None:
             raise QgsProcessingException(self.invalidSinkError(parameters, self.OUTPUT))
+        meter = EllipsoidArea(crs, context.project())
         to_output = QgsCoordinateTransform(crs, out_crs, context.transformContext())
         left_out = 0
-        for done, answer in enumerate(answer_objects(segmenter, objects, options, _Meter(crs, context)), start=1):
+        for done, answer in enumerate(answer_objects(segmenter, objects, options, meter), start=1):
             reason = _why_left_out(answer)
             try:
-                features = [_feature(item, fields, to_output) for item in answer.results]
+                features = [_feature(item, fields, options, to_output) for item in answer.results]
             except EditError as error:
                 features, reason = [], translated(error)
             if not sink.addFeatures(features, QgsFeatureSink.Flag.FastInsert):
                 raise QgsProcessingException(self.writeFeatureError(sink, parameters, self.OUTPUT))
             if reason:
                 left_out += 1
-                text = tr("Left out object {object}: {reason}")
+                text = tr("Skipped object {object}: {reason}")
                 feedback.pushWarning(text.format(object=answer.name, reason=reason))
             feedback.setProgress(100.0 * done / len(objects))
             if feedback.isCanceled():
                 break
         if left_out:
-            text = tr("{count} of {total} objects have no polygon.")
+            text = tr("{count} of {total} objects were skipped.")
             feedback.pushInfo(text.format(count=left_out, total=len(objects)))
         return {self.OUTPUT: sink_id}
 
@@ -187,18 +196,17 @@ class _SegmentAlgorithm(StoreAlgorithm):
             candidate=self.parameterAsEnumString(parameters, self.CANDIDATE, context),
         )
 
-    def _objects(
-        self,
-        parameters: dict[str, Any],
-        source: QgsProcessingFeatureSource,
-        crs: QgsCoordinateReferenceSystem,
-        context: QgsProcessingContext,
-        feedback: QgsProcessingFeedback,
-    ) -> list[ObjectPrompts]:
+    def _prompt_fields(
+        self, parameters: dict[str, Any], source: QgsProcessingFeatureSource, context: QgsProcessingContext
+    ) -> _PromptFields:
         object_field = self._field(parameters, self.OBJECT, OBJECT_FIELD, source, context)
         label_field = self._field(parameters, self.LABEL, LABEL_FIELD, source, context)
-        features = _prompt_features(source, object_field, label_field, crs, context, feedback)
-        return group_prompts(features, source.sourceName())
+        copied = [
+            index
+            for index, field in enumerate(source.fields())
+            if index not in (object_field, label_field) and field.name().lower() != "fid" and is_plain(field)
+        ]
+        return _PromptFields(object_field, label_field, copied)
 
     def _field(
         self,
@@ -208,7 +216,7 @@ class _SegmentAlgorithm(StoreAlgorithm):
         source: QgsProcessingFeatureSource,
         context: QgsProcessingContext,
     ) -> int:
-        """Return the place of the field chosen, or else of the one called by the default name, or -1."""
+        """Return the index of the chosen field, or of the field with the default name, or -1."""
         if self.parameterDefinition(name) is None:
             return -1
         chosen = self.parameterAsString(parameters, name, context)
@@ -216,10 +224,10 @@ class _SegmentAlgorithm(StoreAlgorithm):
 
 
 class SegmentPointsAlgorithm(_SegmentAlgorithm):
-    """Clicks from a layer of points."""
+    """Uses the points of a layer as clicks."""
 
     def name(self) -> str:
-        """Return the name for scripts."""
+        """Return the id used in scripts."""
         return "segmentpoints"
 
     def displayName(self) -> str:  # noqa: N802
@@ -229,13 +237,14 @@ class SegmentPointsAlgorithm(_SegmentAlgorithm):
     def shortHelpString(self) -> str:  # noqa: N802
         """Return the help beside the dialog."""
         return tr(
-            "Draws a polygon around what each point lies on, from a store of precomputed embeddings.\n\n"
-            "Points with the same value in the object field belong to one object; without that field every point is "
-            "an object of its own. The label field tells positive points (1) from negative ones (0). Fields called "
-            "object and label are found by themselves. The points may have any CRS.\n\n"
-            "Candidate: best keeps the mask that the model itself rates highest; 1, 2 and 3 are its masks by rank, "
-            "and all keeps every one, told apart by the field candidate.\n\n"
-            "Points that cannot be answered (outside the raster, no data, not encoded) are named in the log. Areas "
+            "Draws the polygon of the object at each point of a layer, from a prepared image.\n\n"
+            "Points with the same value in the object field belong to one object; without that field each point is "
+            "one object. The label field separates positive points (1) from negative points (0). Fields named object "
+            "and label are used by default. The points may have any CRS. The polygons get the other attributes of the "
+            "first point.\n\n"
+            "Candidates: best keeps the mask with the highest score; 1, 2 and 3 keep the mask with that rank; all "
+            "keeps every mask, and the field candidate has its rank.\n\n"
+            "Points outside the raster, without data or on tiles that are not prepared are listed in the log. Areas "
             "are measured on the ellipsoid.",
         )
 
@@ -243,16 +252,16 @@ class SegmentPointsAlgorithm(_SegmentAlgorithm):
         """Declare the parameters."""
         self.add_store_parameter()
         self.add_input(tr("Points"), QgsProcessing.SourceType.TypeVectorPoint)
-        self.add_field(self.OBJECT, tr("Field of the object that a point belongs to"))
-        self.add_field(self.LABEL, tr("Field with 1 for positive and 0 for negative points"))
+        self.add_field(self.OBJECT, tr("Object field: points with the same value belong together"))
+        self.add_field(self.LABEL, tr("Label field: 1 for positive, 0 for negative points"))
         self.add_options()
 
 
 class SegmentBoxesAlgorithm(_SegmentAlgorithm):
-    """Boxes from a layer of polygons."""
+    """Uses the bounding boxes of a layer of polygons."""
 
     def name(self) -> str:
-        """Return the name for scripts."""
+        """Return the id used in scripts."""
         return "segmentboxes"
 
     def displayName(self) -> str:  # noqa: N802
@@ -262,11 +271,11 @@ class SegmentBoxesAlgorithm(_SegmentAlgorithm):
     def shortHelpString(self) -> str:  # noqa: N802
         """Return the help beside the dialog."""
         return tr(
-            "Draws a polygon around the object in the bounding box of each feature, from a store of precomputed "
-            "embeddings. The polygons may be rough outlines, and have any CRS.\n\n"
-            "The object field names the objects in the output; a field called object is found by itself, and without "
-            "one the feature's id is used.\n\n"
-            "Boxes that cannot be answered (outside the raster, no data, not encoded) are named in the log. Areas are "
+            "Draws the polygon of the object in the bounding box of each feature, from a prepared image. The features "
+            "may be rough outlines, in any CRS.\n\n"
+            "The object field identifies the objects in the output. A field named object is used by default, or else "
+            "the feature id. The polygons get the other attributes of the feature.\n\n"
+            "Boxes outside the raster, without data or on tiles that are not prepared are listed in the log. Areas are "
             "measured on the ellipsoid.",
         )
 
@@ -274,33 +283,34 @@ class SegmentBoxesAlgorithm(_SegmentAlgorithm):
         """Declare the parameters."""
         self.add_store_parameter()
         self.add_input(tr("Boxes or polygons"), QgsProcessing.SourceType.TypeVectorPolygon)
-        self.add_field(self.OBJECT, tr("Field with the name of the object"))
+        self.add_field(self.OBJECT, tr("Object field"))
         self.add_options()
 
 
 def _prompt_features(
     source: QgsProcessingFeatureSource,
-    object_field: int,
-    label_field: int,
+    fields: _PromptFields,
     crs: QgsCoordinateReferenceSystem,
     context: QgsProcessingContext,
     feedback: QgsProcessingFeedback,
 ) -> Iterator[PromptFeature]:
-    """Read features in the raster's CRS; those without a place in it are reported."""
+    """Read the features in the CRS of the raster; those that cannot be transformed are reported."""
     request = QgsFeatureRequest().setDestinationCrs(crs, context.transformContext())
-    # Only their places count, so that crossed outlines do no harm.
+    # Only coordinates are used, so invalid geometries do no harm.
     for feature in source.getFeatures(request, QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks):
-        object_id = None if object_field < 0 else _text(feature.attribute(object_field))
-        if object_id is None:
-            object_id = str(feature.id()) if object_field < 0 else f"feature {feature.id()}"
         geometry = feature.geometry()
         if geometry.isNull() or geometry.isEmpty():
             feedback.pushWarning(
-                tr("Left out feature {id}: it has no geometry, or no place in the raster's CRS").format(id=feature.id())
+                tr("Skipped feature {id}: it has no geometry or lies outside the CRS of the raster").format(
+                    id=feature.id()
+                )
             )
             continue
-        label = None if label_field < 0 else _value(feature.attribute(label_field))
-        yield PromptFeature(_prompt_geometry(geometry), label, object_id)
+        values = [_value(value) for value in feature.attributes()]
+        label = values[fields.label] if fields.label >= 0 else None
+        object_id = values[fields.object] if fields.object >= 0 else feature.id()
+        attributes = {source.fields().at(index).name(): values[index] for index in fields.copied}
+        yield PromptFeature(_prompt_geometry(geometry), label, object_id, attributes)
 
 
 def _prompt_geometry(geometry: QgsGeometry) -> shapely.Geometry:
@@ -314,19 +324,19 @@ def _value(value: Any) -> Any:
     return None if value is None or value == NULL else value
 
 
-def _text(value: Any) -> str | None:
-    value = _value(value)
-    if value is None:
-        return None
-    # A number from a column of reals; 3.0 is object 3.
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _output_fields(options: SegmentOptions) -> QgsFields:
-    kinds = {"object": TEXT, "score": REAL, "level": WHOLE, "area_m2": REAL, "model": TEXT}
+def _output_fields(options: SegmentOptions, prompts: QgsFields, chosen: _PromptFields) -> QgsFields:
+    """Return the fields of the polygons. The object keeps its type, and the copied fields come last."""
+    kinds = {"score": REAL, "level": WHOLE, "area_m2": REAL, "model": TEXT}
     if options.candidate == ALL_CANDIDATES:
         kinds["candidate"] = WHOLE
-    return make_fields(**kinds)
+    first = QgsField(prompts.at(chosen.object)) if chosen.object >= 0 else QgsField("object", LONG)
+    first.setName(OBJECT_FIELD)
+    fields = QgsFields()
+    for field in (first, *make_fields(**kinds)):
+        fields.append(field)
+    for index in chosen.copied:
+        append_copy(fields, prompts.at(index))
+    return fields
 
 
 def _why_left_out(answer: ObjectAnswer) -> str:
@@ -335,11 +345,14 @@ def _why_left_out(answer: ObjectAnswer) -> str:
     return "" if answer.results else tr("The mask is empty or smaller than the minimum area")
 
 
-def _feature(item: ObjectResult, fields: QgsFields, to_output: QgsCoordinateTransform) -> QgsFeature:
+def _feature(
+    item: ObjectResult, fields: QgsFields, options: SegmentOptions, to_output: QgsCoordinateTransform
+) -> QgsFeature:
     result = item.result
-    geometry = transform_geometry(to_multi_polygon(result.geometry), to_output)
-    values = [item.object_id, result.score, result.level, item.area_m2, result.model, result.rank + 1]
+    values = [item.object_id, result.score, result.level, item.area_m2, result.model]
+    if options.candidate == ALL_CANDIDATES:
+        values.append(result.rank + 1)
     feature = QgsFeature(fields)
-    feature.setGeometry(geometry)
-    feature.setAttributes(values[: fields.count()])
+    feature.setGeometry(transform_geometry(to_multi_polygon(result.geometry), to_output))
+    feature.setAttributes([*values, *item.attributes.values()])
     return feature

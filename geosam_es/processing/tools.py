@@ -1,4 +1,4 @@
-"""What the algorithms share that run ``geosam-es``: polygons as a file, and the command as a process."""
+"""What the algorithms that run ``geosam-es`` share: polygons as a file, an output folder, and the command."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from qgis.core import (
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeedback,
+    QgsProcessingParameterBoolean,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterFeatureSource,
+    QgsProcessingParameterFolderDestination,
     QgsProcessingUtils,
 )
 
@@ -29,28 +31,51 @@ REPORT = "report.html"
 
 
 class ToolAlgorithm(StoreAlgorithm):
-    """An algorithm that another program does, in an environment that QGIS's Python cannot have."""
+    """An algorithm that runs in ``geosam-es``, because it needs packages that must not be installed in QGIS."""
 
     INPUT = "INPUT"
     OUTPUT = "OUTPUT"
+    OVERWRITE = "OVERWRITE"
 
     def group(self) -> str:
-        """Return the heading in the toolbox."""
-        return tr("Decoders")
+        """Return the name of the group in the toolbox."""
+        return tr("Model variants")
 
     def groupId(self) -> str:  # noqa: N802
-        """Return the heading's name for scripts."""
+        """Return the id of the group."""
         return "decoders"
 
     def add_polygons(self, description: str) -> None:
-        """Add the layer of polygons that are known to be right."""
+        """Add the layer of reference polygons."""
         polygon = QgsProcessing.SourceType.TypeVectorPolygon
         self.addParameter(QgsProcessingParameterFeatureSource(self.INPUT, description, [polygon]))
 
     def add_advanced(self, parameter: QgsProcessingParameterDefinition) -> None:
-        """Add a parameter that few need."""
+        """Add a parameter under the advanced ones."""
         parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)
         self.addParameter(parameter)
+
+    def add_folder(self, description: str) -> None:
+        """Add the output folder, and whether an earlier result in it may be replaced."""
+        self.addParameter(
+            QgsProcessingParameterBoolean(
+                self.OVERWRITE, tr("Replace an earlier result in the output folder (--overwrite)"), defaultValue=False
+            )
+        )
+        self.addParameter(QgsProcessingParameterFolderDestination(self.OUTPUT, description))
+
+    def folder(self, parameters: dict[str, Any], context: QgsProcessingContext) -> Path:
+        """Return the output folder. Call this once: a temporary folder is another one for each call."""
+        return Path(self.parameterAsString(parameters, self.OUTPUT, context)).absolute()
+
+    def folder_arguments(self, folder: Path, parameters: dict[str, Any], context: QgsProcessingContext) -> list[str]:
+        """Return the options of the command for the output folder.
+
+        QGIS does not ask before an algorithm writes into an existing folder, so only the user's tick allows the command
+        to replace results in it.
+        """
+        overwrite = self.parameterAsBool(parameters, self.OVERWRITE, context)
+        return ["-o", str(folder), *(["--overwrite"] if overwrite else [])]
 
     def polygons(
         self,
@@ -67,32 +92,33 @@ class ToolAlgorithm(StoreAlgorithm):
         temporary = Path(QgsProcessingUtils.generateTempFilename(f"{name.lower()}.gpkg"))
         return polygon_file(parameters[name], layer, source, temporary, context, feedback)
 
-    def folder(self, parameters: dict[str, Any], context: QgsProcessingContext) -> Path:
-        """Return the folder of the outcome."""
-        return Path(self.parameterAsString(parameters, self.OUTPUT, context)).absolute()
-
     def run_tool(self, arguments: Sequence[str], feedback: QgsProcessingFeedback) -> bool:
-        """Run ``geosam-es``, and say in the log how to run it by hand.
+        """Run ``geosam-es``, and write to the log how to run it in a terminal.
 
         Returns
         -------
         bool
-            False where it was cancelled.
+            False if it was cancelled.
 
         Raises
         ------
         CommandLineError
-            If it is not installed, which the log says how to do, or fails.
+            If it fails, or is not installed; the log then says how to install it.
         """
         command: CommandLine | None = None
         try:
             command = find_command_line(Settings().command_line)
         except CommandLineError:
-            feedback.pushInfo(tr("To install the command line of GeoSAM-ES, type in a terminal:"))
+            feedback.pushInfo(
+                tr(
+                    "To install the geosam-es command, get the source code of GeoSAM-ES and type in a terminal, with "
+                    "the folder of the source code in place of FOLDER:"
+                )
+            )
             for line in install_lines():
                 feedback.pushCommandInfo(line)
             raise
         finally:
-            feedback.pushInfo(tr("The same by hand:"))
+            feedback.pushInfo(tr("The same command in a terminal:"))
             feedback.pushCommandInfo(as_typed(command, arguments))
         return run_command_line(command, arguments, feedback)

@@ -1,4 +1,4 @@
-"""Reading class lists from text as users have them: CORINE, EUNIS, SIOSE, or their own."""
+"""Reads class lists from text files in the forms that users have: CORINE, EUNIS, SIOSE or their own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .messages import tr
 
 __all__ = ["ClassRow", "parse_class_csv", "read_text"]
 
-_LARGEST_FILE = 5_000_000
+_MAX_FILE_BYTES = 5_000_000
 _DELIMITERS = ";\t,|"
 
 _CODE_WORDS = ("code", "codigo", "codi", "cod", "clave", "key", "value", "valor", "id")
@@ -34,7 +34,7 @@ _TRIPLE = re.compile(r"(?:rgba?)?[ (]*(\d{1,3})[-,;/ ]+(\d{1,3})[-,;/ ]+(\d{1,3}
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class of a file."""
+    """One class of a list."""
 
     code: str
     name: str
@@ -42,7 +42,7 @@ class ClassRow:
 
 
 class _Columns(NamedTuple):
-    """Where things are: the three channels of a colour, or one column for all."""
+    """Indices of the columns; the colour has one column, or three for its channels."""
 
     code: int
     name: int | None
@@ -50,19 +50,19 @@ class _Columns(NamedTuple):
 
 
 def read_text(path: Path) -> str:
-    """Read a text file in UTF-8, with or without its mark, UTF-16 with it, or Windows' Western encoding.
+    """Read a text file in UTF-8 (with or without a BOM), UTF-16 with a BOM, or Windows-1252.
 
     Raises
     ------
     EditError
-        If it cannot be read, or is far too large for a list of classes.
+        If it cannot be read, or is far too large for a class list.
     """
     try:
         size = path.stat().st_size
-        data = path.read_bytes() if size <= _LARGEST_FILE else b""
+        data = path.read_bytes() if size <= _MAX_FILE_BYTES else b""
     except OSError as error:
-        raise EditError(tr("{path} cannot be read").format(path=path), tr("check that it is there")) from error
-    if size > _LARGEST_FILE:
+        raise EditError(tr("{path} cannot be read").format(path=path), tr("check that the file exists")) from error
+    if size > _MAX_FILE_BYTES:
         raise _no_classes(path)
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return data.decode("utf-16", errors="replace")
@@ -73,23 +73,23 @@ def read_text(path: Path) -> str:
 
 
 def _no_classes(path: Path) -> EditError:
-    problem = tr("{path} holds no list of classes").format(path=path)
-    return EditError(problem, tr("it needs a line for each class with its code, name and colour"))
+    problem = tr("{path} is not a class list").format(path=path)
+    return EditError(problem, tr("write one line for each class with its code, name and colour"))
 
 
 def parse_class_csv(text: str, path: Path) -> list[ClassRow]:
-    """Find out how a list is written, and read it.
+    """Detect the delimiter and the columns of a class list, and read it.
 
     Parameters
     ----------
     text : str
     path : Path
-        For messages.
+        Named in error messages.
 
     Raises
     ------
     EditError
-        If there is no class in it.
+        If the text contains no class.
     """
     lines = [line for line in text.replace("\x00", "").splitlines() if line.strip() and not _is_comment(line)]
     rows = _split(lines)
@@ -110,12 +110,15 @@ def parse_class_csv(text: str, path: Path) -> list[ClassRow]:
 
 
 def _is_comment(line: str) -> bool:
-    # A colour map of QGIS begins with both.
+    # A colour map exported by QGIS starts with both.
     return line.startswith(("# ", "INTERPOLATION:"))
 
 
 def _split(lines: Sequence[str]) -> list[list[str]]:
-    """Split lines at the delimiter that gives most of them the same number of cells, more than one."""
+    """Split lines at the delimiter that gives most of them the same number of cells, more than one.
+
+    ``csv.Sniffer`` gives up on a few ragged lines, which names with a delimiter in them cause.
+    """
     best: tuple[int, int, list[list[str]]] | None = None
     for delimiter in _DELIMITERS:
         rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
@@ -131,13 +134,13 @@ def _words(cell: str) -> list[str]:
 
 
 def _header(rows: Sequence[Sequence[str]]) -> list[str] | None:
-    """Return the first row if it names columns."""
+    """Return the first row if it is a header."""
     first, body = list(rows[0]), rows[1:]
     known = {*_CODE_WORDS, *_NAME_WORDS, *_COLOR_WORDS}
     named = [cell for cell in first if len(_words(cell)) <= 3 and known.intersection(_words(cell))]
     if len(named) >= min(2, len(first)):
         return first
-    # Or if it is a word over numbers or colours.
+    # A word above numbers or colours is a header too.
     for index, cell in enumerate(first):
         below = [_cell(row, index) for row in body]
         if len(below) > 1 and all(below) and not cell.isdigit() and all(value.isdigit() for value in below):
@@ -152,7 +155,7 @@ def _columns_by_header(header: Sequence[str], body: Sequence[Sequence[str]]) -> 
 
     def find(wanted: Sequence[str], taken: set[int]) -> int | None:
         ranked = [
-            # A raster's own numbers (GRID_CODE) are not the codes that people use.
+            # The values of a raster (GRID_CODE) are not the codes that people use.
             (("grid" in cell), wanted.index(word), _last_first(header, index), index)
             for index, cell in enumerate(words)
             for word in cell
@@ -181,7 +184,7 @@ def _columns_by_header(header: Sequence[str], body: Sequence[Sequence[str]]) -> 
 
 
 def _last_first(header: Sequence[str], index: int) -> int:
-    """Rank columns that are numbered, as LABEL1 to LABEL3, from the most detailed."""
+    """Rank numbered columns, such as LABEL1 to LABEL3, with the most detailed first."""
     number = re.search(r"(\d+)$", header[index].strip())
     return -int(number.group(1)) if number else 0
 
@@ -210,7 +213,7 @@ def _cell(row: Sequence[str], index: int | None) -> str:
 
 
 def _strict_color(value: str) -> bool:
-    """Tell whether a text is a colour and could hardly be anything else: a code may look like six hex digits."""
+    """Tell whether a text can only be a colour; six hex digits alone may be a code."""
     return (value.startswith("#") and _color([value]) is not None) or _TRIPLE.fullmatch(value) is not None
 
 

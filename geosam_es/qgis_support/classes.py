@@ -1,4 +1,4 @@
-"""Lists of classes, as habitats or land cover: from a layer's own field and style, or from a CSV file."""
+"""Class lists, such as habitats or land cover: from the field and style of a layer, or from a CSV file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ClassItem:
     Attributes
     ----------
     code : object
-        What goes into the field.
+        The value written to the field.
     name : str
     color : QColor, optional
     """
@@ -46,12 +46,12 @@ class ClassItem:
 
 @dataclass(frozen=True)
 class ClassList:
-    """Classes in the user's order.
+    """Classes in the order of their source.
 
     Attributes
     ----------
     field : str, optional
-        Name of the field that they belong to; None for a list of its own.
+        Name of the field that the classes belong to; None for a list from a file.
     items : tuple of ClassItem
     """
 
@@ -60,21 +60,21 @@ class ClassList:
 
 
 def classes_of_layer(layer: QgsVectorLayer, field: str | None = None) -> ClassList | None:
-    """Read the classes that a layer knows of.
+    """Read the classes of a layer.
 
-    The names are those of the field's value map or value relation, else those of the layer's categorised style; the
-    colours are always the style's.
+    The names come from the value map or value relation of the field, or else from the categorised style of the layer;
+    the colours always come from the style.
 
     Parameters
     ----------
     layer : QgsVectorLayer
     field : str, optional
-        The field in question; else the one that the style shows, or the first with a value map or value relation.
+        By default the field that the style uses, or else the first with a value map or value relation.
 
     Returns
     -------
     ClassList or None
-        None where there are no classes.
+        None if the layer has no classes.
     """
     fields = layer.fields()
     styled = _styled_field(layer)
@@ -106,7 +106,7 @@ def _category_items(layer: QgsVectorLayer, index: int) -> list[ClassItem]:
     items = []
     for category in layer.renderer().categories():
         value = category.value()
-        # Several values of one category: its first stands for it. No value: all other values.
+        # A category may have several values; the first is used. The category for all other values has none.
         first = value[0] if isinstance(value, list) and value else value
         code = _fitted(layer, index, first)
         if code is not None:
@@ -132,7 +132,7 @@ def _named_codes(layer: QgsVectorLayer, index: int) -> Iterator[tuple[Any, str]]
 def _related_pairs(config: Mapping[str, Any]) -> list[tuple[Any, Any]]:
     """Read the table of a value relation, in the order of its widget.
 
-    QGIS's own cache of it is not for Python: 3.40 of Debian crashes on reading its items.
+    The cache that QGIS has of it cannot be used: reading its items from Python crashes QGIS 3.40 on Debian.
     """
     table = QgsValueRelationFieldFormatter.resolveLayer(dict(config), QgsProject.instance())
     if table is None or not table.isValid():
@@ -142,7 +142,7 @@ def _related_pairs(config: Mapping[str, Any]) -> list[tuple[Any, Any]]:
         return []
     request = QgsFeatureRequest().setSubsetOfAttributes(columns).setFlags(QgsFeatureRequest.Flag.NoGeometry)
     wanted = config.get("FilterExpression")
-    # A filter by the feature being edited has nothing to go by here: all classes are offered.
+    # A filter on the feature being edited cannot be evaluated here: offer all classes.
     if wanted and not QgsValueRelationFieldFormatter.expressionRequiresFormScope(wanted):
         request.setFilterExpression(wanted)
     pairs = [(feature.attribute(columns[0]), feature.attribute(columns[1])) for feature in table.getFeatures(request)]
@@ -159,7 +159,7 @@ def _order(pair: tuple[Any, Any], column: int) -> tuple[float, str]:
 
 
 def _fitted(layer: QgsVectorLayer, index: int, value: Any) -> Any:
-    """Return a value in the type of the field, None where it has none."""
+    """Return a value converted to the type of the field, None if that is not possible."""
     if value is None or str(value) in ("", "NULL", QgsValueMapFieldFormatter.NULL_VALUE):
         return None
     try:
@@ -169,22 +169,22 @@ def _fitted(layer: QgsVectorLayer, index: int, value: Any) -> Any:
 
 
 def read_class_csv(path: Path) -> ClassList:
-    """Read a list of classes from a text file.
+    """Read a class list from a text file.
 
-    Delimiter, header and columns are found out: a code, a name, and a colour as ``#rrggbb``, ``r-g-b``, or in three
-    columns, in any order where a header tells, else in this one. UTF-8, or else as Windows wrote it.
+    Delimiter, header and columns are detected: a code, a name, and a colour as ``#rrggbb``, ``r-g-b`` or in three
+    columns. With a header the columns may have any order, without one this order. For encodings see `read_text`.
 
     Raises
     ------
     EditError
-        If the file cannot be read or holds no classes.
+        If the file cannot be read or contains no classes.
     """
     rows = parse_class_csv(read_text(path), path)
     return ClassList(None, tuple(ClassItem(row.code, row.name, QColor(*row.rgb) if row.rgb else None) for row in rows))
 
 
 def apply_classes(layer: QgsVectorLayer, field: str, classes: ClassList) -> None:
-    """Give a layer's field a value map of the classes, and where they have colours the layer a style by them."""
+    """Give the field a value map of the classes, and the layer a categorised style if the classes have colours."""
     index = layer.fields().lookupField(field)
     entries = [{_entry_name(item): str(item.code)} for item in classes.items]
     layer.setEditorWidgetSetup(index, QgsEditorWidgetSetup("ValueMap", {"map": entries}))

@@ -1,37 +1,36 @@
-"""Between shapely and QGIS, between CRSs, and from degrees to square metres."""
+"""Geometries between shapely and QGIS and between CRSs, and areas on the ellipsoid."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import shapely
 from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
+    QgsCoordinateTransformContext,
     QgsCsException,
     QgsDistanceArea,
     QgsGeometry,
-    QgsPointXY,
     QgsProject,
 )
 
 from ..errors import EditError
 from .messages import tr
 
-__all__ = ["EllipsoidArea", "from_qgs", "point_function", "to_qgs", "transform", "transform_geometry"]
+__all__ = ["EllipsoidArea", "from_qgs", "to_qgs", "transform", "transform_geometry"]
 
 
 def to_qgs(geometry: shapely.Geometry) -> QgsGeometry:
-    """Return a shapely geometry as QGIS's."""
+    """Convert a shapely geometry to QGIS's type."""
     result = QgsGeometry()
-    # In QGIS's process shapely may meet an older GEOS than its own, which does not know its default of four dimensions.
+    # In QGIS's process shapely may run on an older GEOS, which rejects shapely's default of four dimensions.
     result.fromWkb(shapely.to_wkb(geometry, output_dimension=2))
     return result
 
 
 def from_qgs(geometry: QgsGeometry) -> shapely.Geometry:
-    """Return a geometry of QGIS as shapely's, in the plane: Z and M are left out, curves become chords."""
+    """Convert a QGIS geometry to shapely's type, in two dimensions: Z and M are dropped, curves become segments."""
     if geometry.isNull():
         return shapely.Polygon()
     flat = geometry.constGet().segmentize()
@@ -43,8 +42,18 @@ def from_qgs(geometry: QgsGeometry) -> shapely.Geometry:
 def transform(
     source: QgsCoordinateReferenceSystem, target: QgsCoordinateReferenceSystem, project: QgsProject | None = None
 ) -> QgsCoordinateTransform:
-    """Return the transform that the project's settings ask for (without a project, that of the current one)."""
-    return QgsCoordinateTransform(source, target, (project or QgsProject.instance()).transformContext())
+    """Return the transform between two CRSs with the settings of a project.
+
+    If that transform is invalid, the default one is returned instead.
+
+    Parameters
+    ----------
+    source, target : QgsCoordinateReferenceSystem
+    project : QgsProject, optional
+        By default the current one.
+    """
+    wanted = QgsCoordinateTransform(source, target, (project or QgsProject.instance()).transformContext())
+    return wanted if wanted.isValid() else QgsCoordinateTransform(source, target, QgsCoordinateTransformContext())
 
 
 def transform_geometry(geometry: QgsGeometry, transformation: QgsCoordinateTransform) -> QgsGeometry:
@@ -53,17 +62,18 @@ def transform_geometry(geometry: QgsGeometry, transformation: QgsCoordinateTrans
     Raises
     ------
     EditError
-        If it has no place there.
+        If the transform is invalid, or the geometry lies outside the area where the target CRS is defined.
     """
+    if transformation.sourceCrs() == transformation.destinationCrs():
+        return geometry
     result = QgsGeometry(geometry)
+    success = QgsGeometry.OperationResult.Success
     try:
-        result.transform(transformation)
+        is_transformed = transformation.isValid() and result.transform(transformation) == success
     except QgsCsException:
-        failed = True
-    else:
-        failed = not all(math.isfinite(value) for value in _corners(result))
-    if failed:
-        problem = tr("The polygon has no place in the CRS {name}")
+        is_transformed = False
+    if not is_transformed or not all(math.isfinite(value) for value in _corners(result)):
+        problem = tr("The polygon cannot be transformed to the CRS {name}")
         remedy = tr("check the CRS of the raster and of the layer")
         raise EditError(problem.format(name=transformation.destinationCrs().userFriendlyIdentifier()), remedy)
     return result
@@ -74,31 +84,58 @@ def _corners(geometry: QgsGeometry) -> tuple[float, ...]:
     return box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum()
 
 
-def point_function(transformation: QgsCoordinateTransform) -> Callable[[float, float], tuple[float, float]]:
-    """Return a transform as a function of x and y, as `Prompts.transformed` takes it; it may raise QgsCsException."""
-
-    def apply(x: float, y: float) -> tuple[float, float]:
-        point = transformation.transform(QgsPointXY(x, y))
-        return point.x(), point.y()
-
-    return apply
-
-
 class EllipsoidArea:
-    """Areas on the ellipsoid of a CRS.
+    """Measures areas on the ellipsoid of a CRS.
 
     Parameters
     ----------
     crs : QgsCoordinateReferenceSystem
-        Of the geometries to be measured. Without an ellipsoid areas are those of the plane.
+        CRS of the geometries. If it has no ellipsoid, areas are planar.
     project : QgsProject, optional
+        By default the current one.
     """
 
     def __init__(self, crs: QgsCoordinateReferenceSystem, project: QgsProject | None = None) -> None:
-        self._meter = QgsDistanceArea()
-        self._meter.setSourceCrs(crs, (project or QgsProject.instance()).transformContext())
-        self._meter.setEllipsoid(crs.ellipsoidAcronym())
+        self._crs = crs
+        self._context = (project or QgsProject.instance()).transformContext()
+        self._meter = self._new_meter()
 
-    def area_m2(self, geometry: QgsGeometry) -> float:
-        """Return the area of a polygon in square metres, holes left out."""
-        return 0.0 if geometry.isEmpty() else abs(self._meter.measureArea(geometry))
+    def area_m2(self, geometry: shapely.Geometry) -> float:
+        """Return the area of a polygon in square metres, without its holes.
+
+        Raises
+        ------
+        EditError
+            If the area is not a finite number: the CRS does not fit the coordinates.
+        """
+        if geometry.is_empty:
+            return 0.0
+        converted = to_qgs(geometry)
+        area = _measure(self._meter, converted)
+        if not math.isfinite(area):
+            # Try again without the settings of the project.
+            self._context = QgsCoordinateTransformContext()
+            self._meter = self._new_meter()
+            area = _measure(self._meter, converted)
+        if not math.isfinite(area):
+            problem = tr("The area of the polygon cannot be measured in the CRS {name}")
+            raise EditError(
+                problem.format(name=self._crs.userFriendlyIdentifier()),
+                tr("check the CRS of the raster and of the layer"),
+            )
+        return area
+
+    def _new_meter(self) -> QgsDistanceArea:
+        meter = QgsDistanceArea()
+        meter.setSourceCrs(self._crs, self._context)
+        meter.setEllipsoid(self._crs.ellipsoidAcronym())
+        return meter
+
+
+def _measure(meter: QgsDistanceArea, geometry: QgsGeometry) -> float:
+    try:
+        area = abs(meter.measureArea(geometry))
+    except QgsCsException:
+        return math.nan
+    # Before it raised exceptions, QGIS returned 0 if it could not transform the coordinates.
+    return math.nan if area == 0.0 and geometry.area() != 0.0 else area

@@ -1,4 +1,4 @@
-"""What must be installed beside QGIS for prompts to be answered."""
+"""Checks the Python packages that the plugin needs in addition to those of QGIS."""
 
 from __future__ import annotations
 
@@ -6,40 +6,62 @@ import importlib
 import importlib.util
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
-from .messages import tr
+from ..inference.runtime import import_failure
+from .messages import tr, translated
 
-__all__ = ["REQUIRED", "install_text", "missing_packages", "missing_text"]
+__all__ = ["REQUIRED", "DependencyProblem", "dependency_problem"]
 
 REQUIRED = ("onnxruntime", "shapely", "contourpy")
 _SHAPELY_MAJOR = 2
 _REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements.txt"
 
 
-def missing_packages() -> list[str]:
-    """Return the packages that are not installed now.
+class DependencyProblem(NamedTuple):
+    """Why the plugin cannot start.
 
-    They may have been installed since QGIS was started, so nothing is remembered.
+    Attributes
+    ----------
+    text : str
+        What is wrong and what to do.
+    details : str
+        How to run pip for QGIS's Python.
+    """
+
+    text: str
+    details: str
+
+
+def dependency_problem() -> DependencyProblem | None:
+    """Return what keeps the plugin from starting, None if everything is there.
+
+    A package may be missing, too old, or installed but unable to load. Nothing is cached, because packages can be
+    installed while QGIS runs. onnxruntime is not imported here, which would delay the start of QGIS: `load_onnxruntime`
+    reports if it does not load.
     """
     importlib.invalidate_caches()
     missing = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
-    # Some systems still come with shapely 1, which has no function for arrays of geometries.
+    # Some systems still ship shapely 1, which has no functions on arrays of geometries.
     if "shapely" not in missing and int(metadata.version("shapely").split(".")[0]) < _SHAPELY_MAJOR:
         missing.append(f"shapely {_SHAPELY_MAJOR}")
-    return missing
+    if missing:
+        text = tr(
+            "Not installed in QGIS's Python: {names}. Install with the plugin QPIP or with pip, then press the button "
+            "again; no restart is needed."
+        )
+        return DependencyProblem(text.format(names=", ".join(missing)), _pip_help())
+    name = ""
+    try:
+        for name in ("shapely", "contourpy"):
+            importlib.import_module(name)
+    except (ImportError, OSError) as error:
+        return DependencyProblem(translated(import_failure(name, error)), _pip_help())
+    return None
 
 
-def missing_text(missing: list[str]) -> str:
-    """Say what is to be installed."""
+def _pip_help() -> str:
     return tr(
-        "Not installed in QGIS's Python: {names}. Install with the plugin QPIP or with pip, then press the button "
-        "again; no restart is needed."
-    ).format(names=", ".join(missing))
-
-
-def install_text() -> str:
-    """Say how it is installed without the plugin QPIP."""
-    return tr(
-        "In a terminal, on Windows the OSGeo4W shell:\n\n{command}\n\nOn Debian and Ubuntu add "
-        "--break-system-packages. The file keeps pip from replacing QGIS's own numpy."
+        "In a terminal (on Windows, the OSGeo4W shell):\n\n{command}\n\nOn Debian and Ubuntu add "
+        "--break-system-packages. The versions in the file keep pip from replacing the numpy of QGIS."
     ).format(command=f'python3 -m pip install --user -r "{_REQUIREMENTS}"')

@@ -1,4 +1,4 @@
-"""Reading rasters inside QGIS with the GDAL that is there: the same tiles as the command line's, without rasterio."""
+"""Reads rasters with the GDAL of QGIS; the tiles are the same as those of the command line, which uses rasterio."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["GdalFile", "GdalRaster"]
 
 _Result = TypeVar("_Result")
 
-# By GDAL's names, as older versions lack the constants of the newer types. Complex integers are read as floats.
+# By name, because older versions of GDAL lack the constants of newer types. Complex integers are read as floats.
 _NUMPY_NAMES = {
     "Byte": "uint8",
     "Int8": "int8",
@@ -44,7 +44,7 @@ _NO_TRANSFORM = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep GDAL's own messages off the terminal: what goes wrong is told in ours."""
+    """Keep GDAL from printing messages; errors are raised instead."""
     gdal.PushErrorHandler("CPLQuietErrorHandler")
     try:
         yield
@@ -53,14 +53,14 @@ def _quiet() -> Iterator[None]:
 
 
 def _call(function: Callable[..., _Result | None], *arguments: Any, **options: Any) -> _Result:
-    """Call GDAL, which returns None or raises RuntimeError, depending on a setting that is QGIS's to make."""
+    """Call GDAL, which returns None or raises RuntimeError, depending on a setting of the whole process."""
     with _quiet():
         try:
             result = function(*arguments, **options)
         except RuntimeError as error:
             raise OSError(str(error)) from error
     if result is None:
-        raise OSError(gdal.GetLastErrorMsg() or "GDAL failed without a reason")
+        raise OSError(gdal.GetLastErrorMsg() or "GDAL gave no reason")
     return result
 
 
@@ -72,7 +72,7 @@ class GdalRaster(TiledRaster):
         return GdalFile(_call(gdal.OpenEx, name, gdal.OF_RASTER))
 
     def parse_crs(self, text: str) -> str:
-        """Return the WKT of a CRS as a user writes it; see `TiledRaster.parse_crs`."""
+        """Return the WKT of a CRS that a user wrote; see `TiledRaster.parse_crs`."""
         reference = osr.SpatialReference()
         try:
             failed = bool(reference.SetFromUserInput(text))
@@ -110,14 +110,14 @@ class GdalFile:
 
     @property
     def header(self) -> RasterHeader:
-        """What the file says of itself."""
+        """The properties of the file."""
         return self._header
 
     def read(self, bands: Sequence[int], window: Window, shape: tuple[int, int], average: bool) -> NDArray[Any]:
         """Read bands; see `RasterFile.read`."""
         resampling = gdal.GRIORA_Average if average else gdal.GRIORA_NearestNeighbour
         types = [np.dtype(self._header.bands[band - 1].dtype) for band in bands]
-        # GDAL reads bands of several types together only after converting them all to one.
+        # GDAL reads bands of different types in one call only by converting them to one type.
         parts = [list(bands)] if len(set(types)) == 1 else [[band] for band in bands]
         read = []
         for part in parts:
@@ -155,7 +155,7 @@ class GdalFile:
 
 
 class _VirtualFile:
-    """A virtual raster in GDAL's memory, removed with this object."""
+    """A virtual raster in the memory of GDAL, deleted with this object."""
 
     def __init__(self, dataset: Any, nodata: float) -> None:
         self._name = f"/vsimem/geosam_es_{uuid.uuid4().hex}.vrt"
@@ -167,7 +167,7 @@ class _VirtualFile:
 
     @property
     def name(self) -> str:
-        """What GDAL opens it by."""
+        """The name to open it with."""
         return self._name
 
 
@@ -185,13 +185,13 @@ def _band_info(band: Any) -> BandInfo:
 
 
 def _gdal_type(dtype: np.dtype[Any]) -> int:
-    # The last name of a NumPy type counts, which is never that of a complex integer.
+    # Several GDAL types map to one NumPy type; the last one wins, which is never a complex integer.
     names = {numpy_name: name for name, numpy_name in _NUMPY_NAMES.items()}
     return int(gdal.GetDataTypeByName(names[dtype.name]))
 
 
 def _nodata(band: Any) -> float | None:
-    """Return the nodata value, if the band's type can hold it."""
+    """Return the nodata value, None if the type of the band cannot hold it."""
     value = band.GetNoDataValue()
     dtype = np.dtype(_NUMPY_NAMES[gdal.GetDataTypeName(band.DataType)])
     if value is None or dtype.kind not in "fiu":
@@ -215,7 +215,7 @@ def _palette(band: Any) -> NDArray[np.uint8] | None:
 
 
 def _overviews(band: Any) -> Iterator[int]:
-    """Yield how many times smaller than the band each overview is."""
+    """Yield the downsampling factor of each overview."""
     for index in range(band.GetOverviewCount()):
         overview = band.GetOverview(index)
         if overview is not None:

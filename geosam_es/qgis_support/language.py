@@ -1,4 +1,4 @@
-"""The language of the plugin, which is that of QGIS."""
+"""Translates the plugin to the language of QGIS."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ FOLDER = Path(__file__).resolve().parent.parent / "i18n"
 
 
 class Language:
-    """Translates the plugin's texts where there is a file for QGIS's language; otherwise they stay in English."""
+    """Installs the translation for the language of QGIS; without one the texts stay in English."""
 
     def __init__(self) -> None:
         self._translator: QTranslator | None = None
 
     @property
     def name(self) -> str:
-        """What QGIS speaks, as ``es`` or ``en_US``."""
-        # Given on the command line, or else from the settings: the user's own choice before the system's.
+        """The language of QGIS, such as ``es`` or ``en_US``."""
+        # From the command line, or else from the settings, where the user's choice overrides the system's.
         return str(QgsApplication.instance().translation() or QgsApplication.locale())
 
     def install(self) -> None:
-        """Translate from now on."""
+        """Install the translation."""
         if self._translator is not None:
             return
         translator = QTranslator()
@@ -34,7 +34,7 @@ class Language:
             self._translator = translator
 
     def remove(self) -> None:
-        """Leave the application as it was."""
+        """Remove the translation."""
         if self._translator is not None:
             QCoreApplication.removeTranslator(self._translator)
             self._translator = None

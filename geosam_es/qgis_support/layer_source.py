@@ -1,4 +1,4 @@
-"""Which file a raster layer is: no layer may be touched off the GUI thread."""
+"""Describes raster layers for other threads, which must not use layers themselves."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["LayerSource", "source_of"]
 
 @dataclass(frozen=True)
 class LayerSource:
-    """What is needed of a raster layer off the GUI thread.
+    """A raster layer as other threads see it.
 
     Attributes
     ----------
     path : Path
     crs_wkt : str
-        Of the layer, for files that say none; may be empty.
+        CRS of the layer, used if the file has none; may be empty.
     name : str
     """
 
@@ -31,28 +31,28 @@ class LayerSource:
 
 
 def source_of(layer: QgsMapLayer) -> LayerSource:
-    """Describe a layer; on the GUI thread.
+    """Describe a layer. Call it on the GUI thread.
 
     Raises
     ------
     RasterError
-        If it is not a raster, or not a local file of its own.
+        If it is not a raster layer on a local file.
     """
     name = layer.name()
     if not isinstance(layer, QgsRasterLayer):
-        raise RasterError(tr("{name} is not a raster").format(name=name), tr("choose an orthophoto"))
+        raise RasterError(tr("{name} is not a raster layer").format(name=name), tr("choose an orthophoto"))
     if layer.providerType() != "gdal":
         raise RasterError(
-            tr("{name} comes from a service ({provider}), and only local files can be encoded").format(
+            tr("{name} comes from a service ({provider}); only local files can be prepared").format(
                 name=name, provider=layer.providerType()
             ),
-            tr("save it as a GeoTIFF with Export > Save As, and use that"),
+            tr("save it as a GeoTIFF with Export > Save As and use that file"),
         )
     parts = QgsProviderRegistry.instance().decodeUri("gdal", layer.source())
     path = Path(str(parts.get("path") or ""))
     if parts.get("layerName") or parts.get("vsiPrefix") or not path.is_file():
         raise RasterError(
-            tr("{name} is not a local file of its own").format(name=name),
-            tr("save it as a GeoTIFF with Export > Save As, and use that"),
+            tr("{name} is not a single local file").format(name=name),
+            tr("save it as a GeoTIFF with Export > Save As and use that file"),
         )
     return LayerSource(path, layer.crs().toWkt() if layer.crs().isValid() else "", name)

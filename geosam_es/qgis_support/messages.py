@@ -1,4 +1,4 @@
-"""Texts and messages: translation, and the message bar."""
+"""Translation of texts, and the message bar."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _translate(text: str) -> str:
 
 
 def translated(error: GeoSamError) -> str:
-    """Return an error's problem and remedy in the user's language; what has no translation stays as it is."""
+    """Return the problem and remedy of an error in the user's language, or in English if there is no translation."""
     values: dict[str, object] = {}
     if isinstance(error, SignatureMismatchError):
         values["key"] = _signature_keys().get(error.key, error.key)
@@ -39,7 +39,7 @@ def translated(error: GeoSamError) -> str:
 
 
 def _signature_keys() -> dict[str, str]:
-    """Return what the plugin compares of a store, as the user reads it."""
+    """Return the translated names of what must agree between a store and a raster."""
     return {
         "raster size": tr("raster size"),
         "raster fingerprint": tr("raster fingerprint"),
@@ -49,12 +49,12 @@ def _signature_keys() -> dict[str, str]:
 
 
 class Messages:
-    """Shows messages in QGIS's message bar and keeps them in its log.
+    """Shows messages in the message bar of QGIS and writes them to its log.
 
     Parameters
     ----------
     bar : QgsMessageBar, optional
-        Without one there is only the log.
+        Without it messages go to the log only.
     """
 
     def __init__(self, bar: Any) -> None:
@@ -62,10 +62,10 @@ class Messages:
         self._last = ("", 0.0)
 
     def error(self, error: GeoSamError) -> None:
-        """Show what is wrong and what to do."""
+        """Show what is wrong and what to do about it."""
         text = translated(error)
         now = time.monotonic()
-        # A user who goes on clicking where something fails needs to read it once.
+        # Repeated clicks where something fails need one message.
         is_repeated = self._last[0] == text and now - self._last[1] < _REPEAT_SECONDS
         self._last = (text, now)
         if not is_repeated:
@@ -74,7 +74,7 @@ class Messages:
                 self._bar.pushMessage(PLUGIN_NAME, text, Qgis.MessageLevel.Warning, _SHOWN_SECONDS)
 
     def warning(self, text: str, details: str = "") -> None:
-        """Show what the user should know, and behind a button the details; it stays till it is closed."""
+        """Show a text, with details behind a button, until the user closes it."""
         QgsMessageLog.logMessage(f"{text}\n{details}", PLUGIN_NAME, Qgis.MessageLevel.Warning)
         if self._bar is not None:
             self._bar.pushMessage(PLUGIN_NAME, text, details, Qgis.MessageLevel.Warning, 0)

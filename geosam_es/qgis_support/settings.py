@@ -1,4 +1,4 @@
-"""What is remembered between sessions, typed, under one group of QGIS's settings."""
+"""The typed settings of the plugin, in a group of the QGIS settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T", bool, int, float, str)
 
 
 class _Value(Generic[T]):
-    """One setting, of the type of its default."""
+    """A setting with the type of its default."""
 
     def __init__(self, key: str, default: T) -> None:
         self.key = f"{GROUP}/{key}"
@@ -27,7 +27,7 @@ class _Value(Generic[T]):
             value: T = kind(QgsSettings().value(self.key, self.default, type=kind))
             return value
         except TypeError:
-            # Someone, or an earlier version, wrote a value of another type.
+            # An earlier version may have written a value of another type.
             return self.default
 
     def __set__(self, instance: Any, value: T) -> None:
@@ -35,7 +35,7 @@ class _Value(Generic[T]):
 
 
 class Settings:
-    """The plugin's settings; reading one after it was changed anywhere gives the new value."""
+    """The settings of the plugin. Each is read from QGIS whenever it is used."""
 
     simplify_pixels = _Value("simplify_pixels", 1.0)
     min_area_m2 = _Value("min_area_m2", 0.0)
@@ -57,17 +57,17 @@ class Settings:
 
     @property
     def recent_stores(self) -> list[str]:
-        """Paths of the stores opened last, the latest first."""
+        """Paths of recently opened stores, the latest first."""
         value = QgsSettings().value(f"{GROUP}/recent_stores", [])
         if isinstance(value, str):
             return [value]
         return [str(item) for item in value or []]
 
     def remember_store(self, path: str) -> None:
-        """Put a store in front of the recent ones."""
+        """Put a store first in the recent ones."""
         stores = [path, *(other for other in self.recent_stores if other != path)]
         QgsSettings().setValue(f"{GROUP}/recent_stores", stores[:_RECENT_STORES])
 
     def forget_store(self, path: str) -> None:
-        """Take a store out of the recent ones."""
+        """Remove a store from the recent ones."""
         QgsSettings().setValue(f"{GROUP}/recent_stores", [other for other in self.recent_stores if other != path])

@@ -1,6 +1,6 @@
-"""A table beside a GeoPackage's layer, for what the layer has no fields for.
+"""A table in a GeoPackage for provenance that its layer has no fields for.
 
-A feature gets its lasting id only when the user saves the layer's edits. Until then records wait here, and those of
+A feature gets its final id when the user saves the edits of the layer. Records are kept in memory until then; those of
 features that were undone, deleted or changed again are never written.
 """
 
@@ -37,20 +37,20 @@ Record = Mapping[str, Any]
 
 
 def can_keep(layer: QgsVectorLayer) -> bool:
-    """Tell whether a layer lies in a GeoPackage."""
+    """Tell whether a layer is stored in a GeoPackage."""
     provider = layer.dataProvider()
     return bool(provider.name() == "ogr" and provider.storageType() == "GPKG")
 
 
 def keep_record(layer: QgsVectorLayer, feature_id: int, record: Record) -> None:
-    """Write a record beside a feature as it is now, as soon as the user saves the layer's edits.
+    """Write a record for a feature as it is now when the user saves the edits of the layer.
 
     Parameters
     ----------
     layer : QgsVectorLayer
-        In a GeoPackage.
+        Stored in a GeoPackage.
     feature_id : int
-        In the edit buffer.
+        Id in the edit buffer.
     record : mapping
         With the keys model, score, prompts, raster and created.
     """
@@ -59,7 +59,7 @@ def keep_record(layer: QgsVectorLayer, feature_id: int, record: Record) -> None:
 
 
 def find_record(layer: QgsVectorLayer, feature_id: int) -> dict[str, Any] | None:
-    """Return the record of a feature, saved or not; None where there is none."""
+    """Return the record of a feature, saved or not; None if there is none."""
     keeper = _keeper(layer)
     waiting = keeper.find(feature_id) if keeper is not None else None
     if waiting is not None:
@@ -68,7 +68,7 @@ def find_record(layer: QgsVectorLayer, feature_id: int) -> dict[str, Any] | None
 
 
 def find_records(layer: QgsVectorLayer) -> dict[int, dict[str, Any]]:
-    """Return all the saved records of a layer in a GeoPackage by feature."""
+    """Return all saved records of a layer by feature id."""
     try:
         path, name = _place(layer)
         dataset = _open(path, update=False)
@@ -87,12 +87,12 @@ def _keeper(layer: QgsVectorLayer) -> _Keeper | None:
 
 
 class _Keeper(QObject):
-    """Holds the records of one layer until its edits are saved; lives and dies with the layer."""
+    """Keeps the records of a layer until its edits are saved; a child of the layer."""
 
     def __init__(self, layer: QgsVectorLayer) -> None:
         super().__init__(layer)
         self.setObjectName(_KEEPER_NAME)
-        # All of a feature, the latest last: an undo makes an earlier one right again.
+        # All records of a feature, the latest last: an undo makes an earlier one valid again.
         self._waiting: defaultdict[int, list[tuple[QgsGeometry, Record]]] = defaultdict(list)
         self._deleted: int | None = None
         layer.featureDeleted.connect(self._on_deleted)
@@ -102,7 +102,7 @@ class _Keeper(QObject):
 
     @property
     def _layer(self) -> QgsVectorLayer:
-        # Asked for each time: the layer holds this, and must not be held in turn.
+        # Not stored: the layer owns this object, and a reference back would keep both alive.
         return self.parent()
 
     def keep(self, feature_id: int, record: Record) -> None:
@@ -110,7 +110,7 @@ class _Keeper(QObject):
         self._waiting[feature_id].append((QgsGeometry(geometry), record))
 
     def find(self, feature_id: int) -> Record | None:
-        """Return the latest record that was made with the geometry that the feature has now."""
+        """Return the latest record made for the current geometry of the feature."""
         geometry = self._layer.getFeature(feature_id).geometry()
         waiting = reversed(self._waiting.get(feature_id, []))
         return next((record for known, record in waiting if known.isGeosEqual(geometry)), None)
@@ -119,7 +119,7 @@ class _Keeper(QObject):
         self._deleted = feature_id
 
     def _on_added(self, feature_id: int) -> None:
-        # On saving, QGIS takes a feature out under its passing id, below zero, and puts it in under its lasting one.
+        # On saving, QGIS deletes a feature under its temporary negative id and adds it under its final one.
         if self._deleted is not None and self._deleted < 0 <= feature_id and self._deleted in self._waiting:
             self._waiting[feature_id] = self._waiting.pop(self._deleted)
         self._deleted = None
@@ -135,12 +135,12 @@ class _Keeper(QObject):
             try:
                 _write(self._layer, records)
             except EditError as error:
-                # Nobody called, so nobody can be told but by the log; the polygons themselves are saved.
+                # A signal of QGIS called this, so only the log can report it. The polygons are saved.
                 QgsMessageLog.logMessage(translated(error), PLUGIN_NAME, Qgis.MessageLevel.Warning)
 
 
 def _place(layer: QgsVectorLayer) -> tuple[Path, str]:
-    """Return the GeoPackage of a layer and the layer's name in it."""
+    """Return the GeoPackage of a layer, and the name of the layer in it."""
     parts = QgsProviderRegistry.instance().decodeUri("ogr", layer.source())
     path, name = Path(parts["path"]), parts.get("layerName")
     if not name:
@@ -154,7 +154,7 @@ def _open(path: Path, update: bool) -> ogr.DataSource:
     try:
         dataset = ogr.Open(str(path), int(update))
     except RuntimeError as error:
-        # Where another plugin made GDAL raise; otherwise it returns nothing.
+        # Another plugin may have turned on GDAL's exceptions; otherwise GDAL returns None.
         raise _failed(path) from error
     if dataset is None:
         raise _failed(path)
@@ -162,8 +162,8 @@ def _open(path: Path, update: bool) -> ogr.DataSource:
 
 
 def _failed(path: Path) -> EditError:
-    problem = tr("The prompts could not be kept in {path}").format(path=path)
-    return EditError(problem, tr("check that the file can be written and that nobody else holds it"))
+    problem = tr("The prompts were not saved in {path}").format(path=path)
+    return EditError(problem, tr("check that the file is writable and not open in another program"))
 
 
 def _filter(name: str, feature_id: int) -> str:

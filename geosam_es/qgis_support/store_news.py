@@ -1,4 +1,4 @@
-"""What one part of the plugin changes in a store, and another should know of."""
+"""Signals about changes in stores, for the other parts of the plugin."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ __all__ = ["StoreNews", "store_news"]
 
 
 class StoreNews(QObject):
-    """Tells what was changed in stores, whichever thread did it.
+    """Signals changes in stores, from any thread.
 
     Signals
     -------
     decoders_changed : str, str
-        Path of the store, and the name of the decoder that answers in it from now on.
+        Path of the store, and the name of the decoder now in use.
     """
 
     decoders_changed = pyqtSignal(str, str)

@@ -66,7 +66,7 @@ def bad_rasters(folder: Path) -> dict[str, str]:
         "cut at the end.tif": "is truncated or damaged",
         "text.tif": "is not a raster that GDAL can read",
         "empty.tif": "is not a raster that GDAL can read",
-        "nowhere.tif": "has no coordinate reference system: name it with --crs",
+        "nowhere.tif": "has no coordinate reference system: set it with --crs",
         "unplaced.tif": "has no geotransform",
         "void.tif": "has no pixels with data",
         "nan.tif": "has no pixels with data",
@@ -119,7 +119,7 @@ def test_bad_rasters_do_not_stop_the_good_ones(tmp_path: Path, spawn: Spawn, mod
         (["--stretch", "98,2"], "--stretch 98,2 is not valid"),
         (["--nodata", "-9999"], "--nodata -9999 is not a valid value of"),
         (["--overlap", "1024"], "--overlap 1024 is out of range"),
-        (["--aoi", "missing.gpkg"], "missing.gpkg is not there"),
+        (["--aoi", "missing.gpkg"], "missing.gpkg does not exist"),
         (["--device", "cuda"], "runs on the CPU only, not on cuda: leave out --device"),
         (["--device", "quantum"], "not on quantum"),
         (["--checkpoint", "sam.pth"], "does not take --checkpoint: leave out --checkpoint"),
@@ -341,7 +341,7 @@ def test_overwrite_replaces_spoilt_stores_and_nothing_else(
     foreign.mkdir()
     (foreign / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
     message = fails("encode", ortho.image, "--model", model, "--overwrite", "-o", foreign)
-    assert f"{foreign} is there and is not an embedding store" in message
+    assert f"{foreign} exists and is not an embedding store" in message
 
 
 def test_existing_store_with_neither_option(fails: Callable[..., str], ortho: Ortho, model: Path) -> None:
@@ -351,7 +351,7 @@ def test_existing_store_with_neither_option(fails: Callable[..., str], ortho: Or
 
 def test_resume_and_overwrite_together(run: Run, ortho: Ortho, model: Path) -> None:
     result = run("encode", ortho.image, "--model", model, "--resume", "--overwrite")
-    assert result.exit_code == 2 and "--resume and --overwrite cannot go together" in result.stderr
+    assert result.exit_code == 2 and "--resume and --overwrite cannot be combined" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -450,8 +450,10 @@ def test_output_of_segment(fails: Callable[..., str], ortho: Ortho, tmp_path: Pa
     segment = ("segment", ortho.store, ortho.click, "-o")
     there = tmp_path / "there.gpkg"
     there.write_text("somebody's work")
-    assert f"{there} is there already: choose another name" in fails(*segment, there)
-    assert "out.dxf has no known format: name it .gpkg, .shp or .geojson" in fails(*segment, tmp_path / "out.dxf")
+    assert f"{there} already exists: choose another name" in fails(*segment, there)
+    assert "out.dxf has an unknown format: use the extension .gpkg, .shp or .geojson" in fails(
+        *segment, tmp_path / "out.dxf"
+    )
     assert "folder of" in fails(*segment, tmp_path / "missing" / "out.gpkg")
     assert there.read_text() == "somebody's work"
 

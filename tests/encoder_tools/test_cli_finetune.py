@@ -180,7 +180,7 @@ def bad_inputs(scene: Scene, folder: Path, decoder: Path) -> dict[str, tuple[lis
         "two models": ([*stores, foreign, truth], "were encoded with different models"),
         "other model": ([unknown, on_others[0]], "was encoded with toy, whose decoder cannot be fine-tuned"),
         "no weights": ([sam, on_others[1]], "The weights of vit_b, the model of the store, are missing"),
-        "no checkpoint": ([sam, on_others[1], "--checkpoint", folder / "none.pth"], "there is no checkpoint"),
+        "no checkpoint": ([sam, on_others[1], "--checkpoint", folder / "none.pth"], "none.pth does not exist"),
         "checkpoint": ([*stores, truth, "--checkpoint", file], "mini has no checkpoint, .*: omit --checkpoint"),
         "prompt encoder": ([*stores, truth, "--prompt-encoder"], "has no separate prompt encoder"),
         "no store": ([half, truth], "is not an embedding store"),

@@ -11,7 +11,7 @@ import shapely
 
 from encoder_tools.segment import ObjectPrompts, SegmentOptions, prompts_from_layer, segment
 from encoder_tools.vector import VectorLayer
-from geosam_es.core.prompts import Bounds, Point
+from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import PromptError, StoreError, VectorError
 from geosam_es.inference.session import SegmentationSession, open_segmenter
 from tests.encoder_tools.conftest import Ortho
@@ -130,12 +130,14 @@ def test_many_objects_get_the_polygons_of_single_ones(made_ortho: Ortho) -> None
         for index in range(40)
     ]
     segmenter = open_segmenter(made_ortho.store)
+    transform = segmenter.reader.metadata.raster.transform
     report = segment(segmenter, objects, SegmentOptions())
     assert list(report.left_out) == [str(index) for index in range(0, 40, 5)]
     assert len(report.results) == 32
     for item in report.results:
-        prompts = objects[int(item.object_id)]
-        single = SegmentationSession(segmenter).prompt_at_once(prompts.points, prompts.box)
+        asked = objects[int(item.object_id)]
+        prompts = Prompts(asked.points, asked.box).transformed(transform.inverse().apply)
+        single = SegmentationSession(segmenter).prompt(prompts)
         assert item.result.geometry.equals_exact(single.geometry, 1e-3)
         assert item.result.score == pytest.approx(single.score, abs=1e-5)
         assert item.result.milliseconds > 0

@@ -164,6 +164,7 @@ LISTS = {
     "QGIS colour map": "# QGIS Generated Color Map Export File\nINTERPOLATION:EXACT\n"
     "6220,255,204,0,255,Pastizal\n5330,170,85,0,255,Matorral\n",
     "Windows line ends": "code;name;colour\r\n6220;Pastizal;#ffcc00\r\n5330;Matorral;#aa5500\r\n",
+    "delimiters in names": "code;name;colour\n6220;Pastizal;#ffcc00;seco;árido\n5330;Matorral;#aa5500\n",
     "codes twice": "code;name;colour\n6220;Pastizal;#ffcc00\n6220;otra vez;#000000\n5330;Matorral;#aa5500\n",
 }
 
@@ -214,7 +215,7 @@ def test_a_single_column_is_names_and_codes_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "\n\n", "code;name;colour\n", ";;\n;;\n"])
 def test_files_without_classes_are_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(EditError, match="holds no list of classes"):
+    with pytest.raises(EditError, match="is not a class list"):
         read_class_csv(csv(tmp_path, text))
 
 
@@ -224,7 +225,7 @@ def test_missing_and_monstrous_files_are_refused(tmp_path: Path) -> None:
     huge = tmp_path / "huge.csv"
     with huge.open("wb") as file:
         file.truncate(50_000_000)
-    with pytest.raises(EditError, match="holds no list"):
+    with pytest.raises(EditError, match="is not a class list"):
         read_class_csv(huge)
 
 

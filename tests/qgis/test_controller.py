@@ -1,9 +1,11 @@
-"""The state of the object being drawn, driven through its thread."""
+"""Gestures to polygons, through the worker's thread."""
 
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from qgis.PyQt.QtWidgets import QApplication
 from geosam_es.core.prompts import Point, Prompts
 from geosam_es.gui.canvas.controller import SegmentationController
 from geosam_es.gui.canvas.drawing import Drawing
+from geosam_es.gui.stores.current_store import CurrentStore
 from geosam_es.inference.session import CleanOptions
 from tests.helpers import BlobDecoder
 from tests.qgis.support import DISCS, PIXEL, Interface, place, wait_until
@@ -22,7 +25,7 @@ DISC_AREA = {name: 3.14159 * (radius * PIXEL) ** 2 for name, (_, _, radius) in D
 
 
 class Log:
-    """Everything a controller says."""
+    """Everything a controller sends."""
 
     def __init__(self, controller: SegmentationController) -> None:
         self.drawings: list[Drawing] = []
@@ -36,12 +39,24 @@ class Log:
 
 
 @pytest.fixture
-def controller(iface: Interface, blob_store: Path, blobs: BlobDecoder) -> Iterator[SegmentationController]:
-    controller = SegmentationController(iface.canvas.mapSettings)
-    controller.open_store(blob_store, [])
-    wait_until(lambda: controller.store is not None)
-    yield controller
-    controller.shutdown()
+def stores(qgis_app: Any) -> Iterator[CurrentStore]:
+    stores = CurrentStore()
+    yield stores
+    stores.shutdown()
+
+
+@pytest.fixture
+def without_store(iface: Interface, stores: CurrentStore) -> SegmentationController:
+    return SegmentationController(stores, iface.canvas.mapSettings)
+
+
+@pytest.fixture
+def controller(
+    without_store: SegmentationController, stores: CurrentStore, blob_store: Path, blobs: BlobDecoder
+) -> SegmentationController:
+    stores.open(blob_store, [])
+    wait_until(lambda: stores.store is not None)
+    return without_store
 
 
 @pytest.fixture
@@ -131,7 +146,7 @@ def test_a_click_after_accept_begins_the_next_object(controller: SegmentationCon
     assert area(settled(controller)) == pytest.approx(DISC_AREA["b"], rel=0.05)
 
 
-def test_discard_forgets_what_is_under_way(controller: SegmentationController) -> None:
+def test_discard_drops_prompts_that_are_being_answered(controller: SegmentationController) -> None:
     controller.add_point(place("a"))
     controller.discard()
     assert controller.drawing == Drawing()
@@ -154,7 +169,7 @@ def test_a_preview_where_nothing_can_be_is_no_error(controller: SegmentationCont
     assert log.errors == []
 
 
-def test_a_click_outside_says_so_and_leaves_the_object(controller: SegmentationController, log: Log) -> None:
+def test_a_click_outside_the_raster_is_an_error(controller: SegmentationController, log: Log) -> None:
     controller.add_point(place("a"))
     before = settled(controller)
     controller.add_point(QgsPointXY(0, 0))
@@ -162,32 +177,32 @@ def test_a_click_outside_says_so_and_leaves_the_object(controller: SegmentationC
     assert "outside the raster" in log.errors[0].user_message
 
 
-def test_a_click_without_a_store_waits_for_one(iface: Interface, blob_store: Path, blobs: BlobDecoder) -> None:
-    controller = SegmentationController(iface.canvas.mapSettings)
-    log = Log(controller)
+def test_a_click_without_a_store_waits_for_one(
+    without_store: SegmentationController, stores: CurrentStore, blob_store: Path, blobs: BlobDecoder
+) -> None:
+    controller, log = without_store, Log(without_store)
     wanted: list[bool] = []
     controller.store_wanted.connect(lambda: wanted.append(True))
     controller.add_point(place("a"))
     assert wanted == [True]
     controller.accept()
-    controller.open_store(blob_store, [])
+    stores.open(blob_store, [])
     wait_until(lambda: log.accepted)
     assert area(log.accepted[0]) == pytest.approx(DISC_AREA["a"], rel=0.05)
-    controller.shutdown()
 
 
-def test_a_store_that_cannot_be_opened_ends_the_waiting(iface: Interface, tmp_path: Path) -> None:
-    controller = SegmentationController(iface.canvas.mapSettings)
-    log = Log(controller)
+def test_a_store_that_cannot_be_opened_ends_the_waiting(
+    without_store: SegmentationController, stores: CurrentStore, tmp_path: Path
+) -> None:
+    controller, log = without_store, Log(without_store)
     controller.add_point(place("a"))
-    controller.open_store(tmp_path, [])
+    stores.open(tmp_path, [])
     wait_until(lambda: log.errors)
     assert "not an embedding store" in log.errors[0].user_message
     assert controller.drawing == Drawing()
-    controller.shutdown()
 
 
-def test_options_apply_to_the_object_at_hand(controller: SegmentationController) -> None:
+def test_options_apply_to_the_current_object(controller: SegmentationController) -> None:
     controller.add_point(place("a"))
     fine = settled(controller)
     controller.set_options(CleanOptions(simplify_tolerance=20.0))
@@ -232,7 +247,7 @@ def test_canvas_and_raster_may_have_different_crs(
     assert area(settled(controller)) == pytest.approx(DISC_AREA["b"], rel=0.05)
 
 
-def test_a_place_that_does_not_exist_in_the_rasters_crs_is_an_error(
+def test_a_click_outside_the_rasters_crs_is_an_error(
     iface: Interface, controller: SegmentationController, log: Log
 ) -> None:
     iface.canvas.setDestinationCrs(QgsCoordinateReferenceSystem("EPSG:4326"))
@@ -241,7 +256,7 @@ def test_a_place_that_does_not_exist_in_the_rasters_crs_is_an_error(
     assert len(log.errors) == 1
 
 
-def test_prompts_brought_back_give_the_polygon_again(controller: SegmentationController) -> None:
+def test_an_object_drawn_again_gives_the_same_polygon(controller: SegmentationController) -> None:
     controller.add_point(place("a"))
     controller.add_point(place("b"))
     before = settled(controller)
@@ -263,19 +278,17 @@ def test_prompts_are_kept_in_map_coordinates(controller: SegmentationController)
 
 
 def test_a_store_deleted_while_in_use_gives_one_message(
-    iface: Interface, blob_store: Path, blobs: BlobDecoder, tmp_path: Path
+    without_store: SegmentationController, stores: CurrentStore, blob_store: Path, blobs: BlobDecoder, tmp_path: Path
 ) -> None:
+    controller, log = without_store, Log(without_store)
     copy = Path(shutil.copytree(blob_store, tmp_path / blob_store.name))
-    controller = SegmentationController(iface.canvas.mapSettings)
-    log = Log(controller)
-    controller.open_store(copy, [])
-    wait_until(lambda: controller.store is not None)
+    stores.open(copy, [])
+    wait_until(lambda: stores.store is not None)
     shutil.rmtree(copy)
     controller.add_point(place("a"))
     settled(controller)
     assert len(log.errors) == 1
     assert controller.drawing.result is None
-    controller.shutdown()
 
 
 def test_a_decoder_that_raises_does_not_end_the_thread(
@@ -308,19 +321,19 @@ def test_tiles_in_view_are_prepared_before_the_first_click(
     assert blobs.prepared <= prepared + 1
 
 
-def test_tiles_in_view_are_told(controller: SegmentationController) -> None:
-    told: list[Any] = []
-    controller.tiles_changed.connect(told.append)
+def test_the_tiles_in_view_are_reported(controller: SegmentationController) -> None:
+    reported: list[Any] = []
+    controller.tiles_changed.connect(reported.append)
     controller.look_ahead(with_tiles=True)
-    wait_until(lambda: told)
-    assert len(told[0].encoded) == 1
-    assert told[0].missing == []
+    wait_until(lambda: reported)
+    assert len(reported[0].encoded) == 1
+    assert reported[0].missing == []
 
 
-def test_closing_the_store_forgets_the_object(controller: SegmentationController) -> None:
+def test_closing_the_store_forgets_the_object(controller: SegmentationController, stores: CurrentStore) -> None:
     controller.add_point(place("a"))
     settled(controller)
-    controller.set_store(None)
+    stores.set(None)
     assert controller.drawing == Drawing()
 
 
@@ -328,3 +341,36 @@ def test_start_from_a_single_point(controller: SegmentationController) -> None:
     spot = place("c")
     controller.start_from(Prompts((Point(spot.x(), spot.y()),)))
     assert area(settled(controller)) == pytest.approx(DISC_AREA["c"], rel=0.05)
+
+
+def test_prompts_of_a_discarded_object_are_not_decoded(
+    controller: SegmentationController, stores: CurrentStore, blobs: BlobDecoder
+) -> None:
+    release = threading.Event()
+    stores.run(partial(release.wait, 10), lambda _: None)
+    for _ in range(5):
+        controller.add_point(place("a"))
+    controller.discard()
+    controller.add_point(place("b"))
+    release.set()
+    settled(controller)
+    assert len(blobs.calls) == 1
+
+
+def test_a_question_gets_an_answer_only_while_the_object_is_the_same(
+    controller: SegmentationController, stores: CurrentStore
+) -> None:
+    answers: list[Any] = []
+    controller.ask(lambda session: session.level, answers.append)
+    assert answers == []
+    controller.add_point(place("a"))
+    settled(controller)
+    controller.ask(lambda session: len(session.prompts), answers.append)
+    wait_until(lambda: answers == [1])
+    release = threading.Event()
+    controller.ask(lambda session: release.wait(10), answers.append)
+    controller.discard()
+    release.set()
+    controller.add_point(place("b"))
+    settled(controller)
+    assert answers == [1]

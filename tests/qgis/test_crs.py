@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pyproj
 import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
-from qgis.core import QgsCoordinateReferenceSystem, QgsGeometry, QgsPointXY, QgsRectangle
-from qgis.gui import QgsMapCanvas
+from qgis.core import (
+    QgsCoordinateReferenceSystem,
+    QgsCoordinateTransform,
+    QgsCoordinateTransformContext,
+    QgsDistanceArea,
+    QgsGeometry,
+)
 from shapely.affinity import rotate
 
-from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import EditError
-from geosam_es.qgis_support.crs import EllipsoidArea, from_qgs, point_function, to_qgs, transform, transform_geometry
+from geosam_es.qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform, transform_geometry
 
 UTM = QgsCoordinateReferenceSystem("EPSG:25830")
 ETRS89 = QgsCoordinateReferenceSystem("EPSG:4258")
@@ -59,7 +64,7 @@ def test_areas_agree_with_geodesics(lon: float, lat: float, side: float, angle: 
     box = shapely.box(lon, lat, lon + side, lat + side)
     polygon = rotate(box.difference(shapely.box(lon + side / 4, lat + side / 4, lon + side / 2, lat + side / 2)), angle)
     expected = geodesic_area(polygon)
-    assert EllipsoidArea(ETRS89).area_m2(to_qgs(polygon)) == pytest.approx(expected, rel=1e-4, abs=1e-3)
+    assert EllipsoidArea(ETRS89).area_m2(polygon) == pytest.approx(expected, rel=1e-4, abs=1e-3)
 
 
 @pytest.mark.parametrize("code", ["EPSG:25830", "EPSG:25829", "EPSG:3857", "EPSG:3035", "EPSG:2062", "EPSG:4326"])
@@ -67,19 +72,19 @@ def test_the_same_field_measures_the_same_in_every_crs(code: str) -> None:
     field = shapely.box(-0.5, 39.4, -0.498, 39.402)
     crs = QgsCoordinateReferenceSystem(code)
     there = transform_geometry(to_qgs(field), transform(ETRS89, crs))
-    assert EllipsoidArea(crs).area_m2(there) == pytest.approx(geodesic_area(field), rel=1e-3)
+    assert EllipsoidArea(crs).area_m2(from_qgs(there)) == pytest.approx(geodesic_area(field), rel=1e-3)
 
 
 def test_areas_of_nothing_and_of_parts() -> None:
     meter = EllipsoidArea(UTM)
-    assert meter.area_m2(QgsGeometry()) == 0
+    assert meter.area_m2(shapely.Polygon()) == 0
     both = shapely.MultiPolygon([shapely.box(X, Y, X + 10, Y + 10), shapely.box(X + 20, Y, X + 30, Y + 10)])
-    assert meter.area_m2(to_qgs(both)) == pytest.approx(200, rel=2e-3)
+    assert meter.area_m2(both) == pytest.approx(200, rel=2e-3)
 
 
 def test_without_an_ellipsoid_areas_are_those_of_the_plane() -> None:
     meter = EllipsoidArea(QgsCoordinateReferenceSystem())
-    assert meter.area_m2(to_qgs(shapely.box(0, 0, 10, 10))) == pytest.approx(100)
+    assert meter.area_m2(shapely.box(0, 0, 10, 10)) == pytest.approx(100)
 
 
 def test_transforms_agree_with_pyproj() -> None:
@@ -89,34 +94,55 @@ def test_transforms_agree_with_pyproj() -> None:
         assert ours.boundary.distance(shapely.Point(corner)) < 1e-3
 
 
-def test_places_that_do_not_exist_are_refused() -> None:
-    with pytest.raises(EditError, match="no place in the CRS EPSG:4258"):
-        transform_geometry(to_qgs(shapely.box(0, 0, 1e9, 1e9)), transform(UTM, ETRS89))
+@pytest.mark.parametrize("far", [1e9, 1e300, math.inf], ids=["far", "huge", "infinite"])
+def test_coordinates_outside_the_crs_are_refused(far: float) -> None:
+    with pytest.raises(EditError, match="cannot be transformed to the CRS EPSG:4258 - ETRS89: check the CRS"):
+        transform_geometry(to_qgs(shapely.box(0, 0, far, far)), transform(UTM, ETRS89))
 
 
-def test_prompts_travel_from_a_rotated_canvas_to_the_raster(qgis_canvas: QgsMapCanvas) -> None:
-    """A hundred pixels to the right on a map turned by 30 degrees, in another CRS than the raster's."""
-    qgis_canvas.setDestinationCrs(MERCATOR)
-    middle = transform(UTM, MERCATOR).transform(QgsPointXY(X, Y))
-    qgis_canvas.setExtent(QgsRectangle.fromCenterAndSize(middle, 400, 400))
-    qgis_canvas.setRotation(30)
-    seen = qgis_canvas.mapSettings().mapToPixel()
-    pixel = seen.transform(middle)
-    clicked = seen.toMapCoordinatesF(pixel.x() + 100, pixel.y())
-    to_raster = point_function(transform(qgis_canvas.mapSettings().destinationCrs(), UTM))
-    point = Prompts((Point(clicked.x(), clicked.y()),)).transformed(to_raster).points[0]
-    distance = 100 * seen.mapUnitsPerPixel()
-    east, north = distance * math.cos(math.radians(30)), distance * math.sin(math.radians(30))
-    expected = transform(MERCATOR, UTM).transform(QgsPointXY(middle.x() + east, middle.y() + north))
-    assert (point.x, point.y) == pytest.approx((expected.x(), expected.y()), abs=1e-3)
+def test_an_invalid_transform_is_refused() -> None:
+    with pytest.raises(EditError, match="cannot be transformed"):
+        transform_geometry(to_qgs(WITH_HOLE), transform(UTM, QgsCoordinateReferenceSystem()))
 
 
-def test_a_box_becomes_the_rectangle_around_its_corners() -> None:
-    to_raster = point_function(transform(MERCATOR, UTM))
-    corner = transform(UTM, MERCATOR).transform(QgsPointXY(X, Y))
-    box = Bounds(corner.x(), corner.y(), corner.x() + 130, corner.y() + 130)
-    moved = Prompts(box=box).transformed(to_raster).box
-    assert moved is not None
-    # A map of Mercator at 39.5 degrees is 1.3 times too large, and UTM's north is turned against it.
-    assert 100 < moved.width < 106 and 100 < moved.height < 106
-    assert moved.min_x <= X and moved.min_y <= Y + 0.01
+def test_a_transform_that_fails_with_the_settings_of_the_project_is_built_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def failing(source: Any, target: Any, context: Any) -> QgsCoordinateTransform:
+        # Only the context of the project knows of operations; the one made anew is empty.
+        return QgsCoordinateTransform(*((source, target, context) if context is empty else ()))
+
+    empty = QgsCoordinateTransformContext()
+    monkeypatch.setattr("geosam_es.qgis_support.crs.QgsCoordinateTransform", failing)
+    monkeypatch.setattr("geosam_es.qgis_support.crs.QgsCoordinateTransformContext", lambda: empty)
+    moved = from_qgs(transform_geometry(to_qgs(shapely.box(X, Y, X + 100, Y + 100)), transform(UTM, MERCATOR)))
+    assert moved.boundary.distance(shapely.Point(-42796.83506, 4788959.48403)) < 1e-3
+
+
+def test_an_area_that_fails_with_the_settings_of_the_project_is_measured_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Failing(QgsDistanceArea):
+        made = 0
+
+        def __init__(self) -> None:
+            super().__init__()
+            Failing.made += 1
+            self.fails = Failing.made == 1
+
+        def measureArea(self, geometry: QgsGeometry) -> float:  # noqa: N802
+            return math.nan if self.fails else float(super().measureArea(geometry))
+
+    monkeypatch.setattr("geosam_es.qgis_support.crs.QgsDistanceArea", Failing)
+    meter = EllipsoidArea(UTM)
+    box = shapely.box(X, Y, X + 100, Y + 100)
+    assert meter.area_m2(box) == meter.area_m2(box) == pytest.approx(10_000, rel=2e-3)
+    assert Failing.made == 2
+
+
+@pytest.mark.parametrize("crs", [UTM, ETRS89], ids=["metres", "degrees"])
+@pytest.mark.parametrize("far", [1e9, 1e300, math.inf, math.nan])
+def test_an_area_is_a_number_or_an_error(crs: QgsCoordinateReferenceSystem, far: float) -> None:
+    """Also where coordinates in metres have a CRS in degrees, which is easily set by mistake."""
+    with pytest.raises(EditError, match=r"area of the polygon cannot be measured in the CRS EPSG:.*: check the CRS"):
+        EllipsoidArea(crs).area_m2(shapely.Polygon([(0, 0), (far, 0), (far, far), (0, 0)]))

@@ -65,7 +65,7 @@ class Loader:
 @pytest.fixture
 def loader(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loader]:
     loader = Loader()
-    for module in ("inference.session", "gui.decoder_choice"):
+    for module in ("inference.session", "gui.stores.decoder_choice"):
         monkeypatch.setattr(f"geosam_es.{module}.load_decoder", loader)
     yield loader
     loader.ready.set()
@@ -109,7 +109,7 @@ class Compared:
 
     def __init__(self, interaction: Interaction) -> None:
         self.last: Comparison | None = None
-        interaction.decoders.compared.connect(self._take)
+        interaction.comparison.compared.connect(self._take)
 
     def _take(self, comparison: Comparison | None) -> None:
         self.last = comparison

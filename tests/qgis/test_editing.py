@@ -18,7 +18,6 @@ from qgis.core import (
     QgsDefaultValue,
     QgsFeature,
     QgsFieldConstraints,
-    QgsGeometry,
     QgsProject,
     QgsVectorFileWriter,
     QgsVectorLayer,
@@ -32,8 +31,9 @@ from shapely.affinity import rotate
 from geosam_es.core.prompts import Point, Prompts
 from geosam_es.core.topology import polygon_parts
 from geosam_es.errors import EditError
-from geosam_es.gui.editing.edits import AcceptOptions, accept_polygon, create_target_layer, replace_polygon
+from geosam_es.gui.editing.edits import AcceptOptions, accept_polygon, replace_polygon
 from geosam_es.gui.editing.provenance import Provenance, read_provenance
+from geosam_es.gui.editing.target_layer import create_target_layer
 from geosam_es.qgis_support.classes import ClassItem, ClassList, classes_of_layer
 from geosam_es.qgis_support.crs import from_qgs, to_qgs
 
@@ -56,7 +56,7 @@ def memory(definition: str = "MultiPolygon", fields: str = "field=code:string(20
 
 def accept(layer: Any, shape: shapely.Geometry, options: AcceptOptions = PLAIN, **kwargs: Any) -> int | None:
     arguments = {"attributes": {}, "provenance": None, **kwargs}
-    return accept_polygon(layer, to_qgs(shape), UTM, options=options, **arguments)
+    return accept_polygon(layer, shape, UTM, options=options, **arguments)
 
 
 def shapes(layer: Any) -> list[shapely.Geometry]:
@@ -196,7 +196,7 @@ def test_defaults_fill_in_what_nobody_gave() -> None:
     second = layer.getFeature(accept(layer, square(), attributes={"author": "you"}))
     assert (second["author"], second["number"]) == ("you", 2)
     # A default that applies on update follows the refined geometry.
-    replace_polygon(layer, first.id(), to_qgs(square(20)), UTM, None, PLAIN)
+    replace_polygon(layer, first.id(), square(20), UTM, None, PLAIN)
     assert layer.getFeature(first.id())["area"] == pytest.approx(400, rel=1e-2)
 
 
@@ -209,7 +209,7 @@ def constrained() -> Any:
 
 def test_a_hard_constraint_refuses_and_nothing_is_left() -> None:
     layer = constrained()
-    with pytest.raises(EditError, match="habitats does not take this value of code"):
+    with pytest.raises(EditError, match="The value of the field code of habitats breaks a constraint"):
         accept(layer, square())
     assert not layer.isEditable() and layer.featureCount() == 0
     accept(layer, square(), attributes={"code": "6220"})
@@ -305,7 +305,7 @@ class TestForm:
 
     def test_a_form_that_leaves_a_constraint_broken(self) -> None:
         layer = constrained()
-        with pytest.raises(EditError, match="does not take this value of code"):
+        with pytest.raises(EditError, match="The value of the field code"):
             accept(layer, square(), self.FORM, form_opener=lambda feature: True)
         assert layer.featureCount() == 0
 
@@ -316,7 +316,7 @@ class TestForm:
             sip.delete(layer)
             return True
 
-        with pytest.raises(EditError, match="no longer there"):
+        with pytest.raises(EditError, match="The target layer was removed"):
             accept(layer, square(), self.FORM, form_opener=opener)
 
     def test_all_parts_get_what_the_form_says(self) -> None:
@@ -342,12 +342,12 @@ class TestRefused:
     def test_deleted_layer(self) -> None:
         layer = memory()
         sip.delete(layer)
-        with pytest.raises(EditError, match="no longer there"):
+        with pytest.raises(EditError, match="The target layer was removed"):
             accept(layer, square())
 
     def test_layer_whose_file_is_gone(self, tmp_path: Path) -> None:
         layer = QgsVectorLayer(str(tmp_path / "gone.gpkg"), "gone", "ogr")
-        with pytest.raises(EditError, match="gone cannot be reached"):
+        with pytest.raises(EditError, match="The data source of gone is not available"):
             accept(layer, square())
 
     @pytest.mark.parametrize("definition", ["Point", "MultiLineString", "NoGeometry"])
@@ -364,7 +364,7 @@ class TestRefused:
     def test_raster_without_crs(self) -> None:
         layer = memory()
         with pytest.raises(EditError, match="The raster has no CRS"):
-            accept_polygon(layer, to_qgs(square()), QgsCoordinateReferenceSystem(), {}, None, PLAIN)
+            accept_polygon(layer, square(), QgsCoordinateReferenceSystem(), {}, None, PLAIN)
 
     def test_read_only_layer(self) -> None:
         layer = memory()
@@ -380,10 +380,10 @@ class TestRefused:
         with pytest.raises(EditError, match="text is read-only"):
             accept(layer, square())
 
-    @pytest.mark.parametrize("geometry", [QgsGeometry(), QgsGeometry.fromWkt("POLYGON EMPTY")], ids=["null", "empty"])
-    def test_empty_geometry(self, geometry: QgsGeometry) -> None:
+    @pytest.mark.parametrize("empty", [shapely.Polygon(), shapely.MultiPolygon()], ids=["polygon", "multipolygon"])
+    def test_empty_geometry(self, empty: shapely.Geometry) -> None:
         with pytest.raises(EditError, match="There is no polygon to add"):
-            accept_polygon(memory(), geometry, UTM, {}, None, PLAIN)
+            accept(memory(), empty)
 
     def test_lines_are_no_polygon(self) -> None:
         with pytest.raises(EditError, match="There is no polygon to add"):
@@ -396,7 +396,7 @@ class TestRefused:
         assert not layer.isEditable()
 
     def test_no_place_in_the_layers_crs(self) -> None:
-        with pytest.raises(EditError, match="no place in the CRS"):
+        with pytest.raises(EditError, match="cannot be transformed to the CRS"):
             accept(memory(crs="EPSG:4326"), shapely.box(0, 0, 1e9, 1e9))
 
     def test_one_sentence_with_a_remedy(self) -> None:
@@ -442,7 +442,7 @@ class TestOptions:
         geometry = to_qgs(worn)
         geometry.transform(QgsCoordinateTransform(UTM, source, QgsProject.instance()))
         layer = memory()
-        accept_polygon(layer, geometry, source, {}, None, AcceptOptions(right_angles=True))
+        accept_polygon(layer, from_qgs(geometry), source, {}, None, AcceptOptions(right_angles=True))
         squared = polygon_parts(shapes(layer)[0])[0]
         assert shapely.get_num_coordinates(squared) == 5
         assert squared.intersection(house).area / squared.union(house).area > 0.97
@@ -471,7 +471,7 @@ class TestOptions:
         assert (X + 10.5, Y + 5) in {tuple(xy) for xy in shapely.get_coordinates(snapped)}
         assert snapped.intersection(neighbour).area < 1e-6 and snapped.area > 105
 
-    def test_far_features_are_not_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_only_near_features_are_converted(self, monkeypatch: pytest.MonkeyPatch) -> None:
         layer = memory()
         for index in range(20):
             accept(layer, square(10, 100 * index))
@@ -480,8 +480,8 @@ class TestOptions:
             "geosam_es.gui.editing.layer_geometry.from_qgs", lambda geometry: read.append(1) or from_qgs(geometry)
         )
         accept(layer, square(10, 5), AcceptOptions(trim_overlaps=True))
-        # The polygon itself twice, and one neighbour.
-        assert len(read) == 3
+        # One neighbour. The polygon itself stays a shapely geometry until it is written.
+        assert len(read) == 1
 
     def test_topological_editing_gives_neighbours_the_vertices(self, qgis_new_project: None) -> None:
         layer = memory()
@@ -503,7 +503,7 @@ def test_layers_that_write_through_a_transaction(tmp_path: Path, qgis_new_projec
     layer.undoStack().undo()
     assert list(layer.getFeatures()) == []
     fid = accept(layer, square(), provenance=PROVENANCE)
-    replace_polygon(layer, fid, to_qgs(square(20)), UTM, PROVENANCE, PLAIN)
+    replace_polygon(layer, fid, square(20), UTM, PROVENANCE, PLAIN)
     assert layer.commitChanges(), layer.commitErrors()
     assert [shape.area for shape in shapes(layer)] == [pytest.approx(400)]
     QgsProject.instance().setAutoTransaction(False)
@@ -516,7 +516,7 @@ class TestRefine:
         assert layer.commitChanges(), layer.commitErrors()
         fid = next(layer.getFeatures()).id()
         better = replace(PROVENANCE, score=0.99, prompts=PROVENANCE.prompts.with_point(Point(X + 15, Y + 15)))
-        replace_polygon(layer, fid, to_qgs(square(20)), UTM, better, PLAIN)
+        replace_polygon(layer, fid, square(20), UTM, better, PLAIN)
         feature = layer.getFeature(fid)
         assert from_qgs(feature.geometry()).equals(square(20)) and feature["class"] == "6220"
         assert read_provenance(layer, feature) == better
@@ -533,13 +533,13 @@ class TestRefine:
         layer = memory()
         fid = accept(layer, square())
         options = AcceptOptions(trim_overlaps=True, snap_tolerance=1.0)
-        replace_polygon(layer, fid, to_qgs(square(8, 1, 1)), UTM, None, options)
+        replace_polygon(layer, fid, square(8, 1, 1), UTM, None, options)
         assert shapes(layer)[0].equals(square(8, 1, 1))
 
     def test_parts_in_a_single_polygon_layer(self) -> None:
         layer = memory("Polygon")
         fid = accept(layer, square(), attributes={"code": "6220"})
-        replace_polygon(layer, fid, to_qgs(shapely.union(square(8), square(3, 20))), UTM, None, PLAIN)
+        replace_polygon(layer, fid, shapely.union(square(8), square(3, 20)), UTM, None, PLAIN)
         assert sorted(shape.area for shape in shapes(layer)) == pytest.approx([9, 64])
         assert layer.getFeature(fid).geometry().area() == pytest.approx(64)
         assert {feature["code"] for feature in layer.getFeatures()} == {"6220"}
@@ -550,13 +550,13 @@ class TestRefine:
         fid = accept(layer, square())
         layer.deleteFeature(fid)
         with pytest.raises(EditError, match="no longer in habitats"):
-            replace_polygon(layer, fid, to_qgs(square(20)), UTM, None, PLAIN)
+            replace_polygon(layer, fid, square(20), UTM, None, PLAIN)
 
     def test_nothing_changes_when_the_new_one_is_refused(self) -> None:
         layer = memory()
         fid = accept(layer, square())
         with pytest.raises(EditError, match="less than the minimum"):
-            replace_polygon(layer, fid, to_qgs(square(2)), UTM, None, AcceptOptions(min_area_m2=50))
+            replace_polygon(layer, fid, square(2), UTM, None, AcceptOptions(min_area_m2=50))
         assert shapes(layer)[0].equals(square()) and layer.undoStack().count() == 1
 
 
@@ -615,6 +615,10 @@ class TestNewLayers:
             create_target_layer(tmp_path / "none" / "h.gpkg", UTM)
         with pytest.raises(EditError, match="neither a GeoPackage nor a Shapefile"):
             create_target_layer(tmp_path / "h.txt", UTM)
+        for name in ("con.gpkg", "NUL.v2.shp", "a:b.gpkg"):
+            with pytest.raises(EditError, match=f"{name} is not a valid file name on every system: choose another"):
+                create_target_layer(tmp_path / name, UTM)
+            assert not (tmp_path / name).exists()
         with pytest.raises(EditError, match="needs a CRS"):
             create_target_layer(tmp_path / "h.gpkg", QgsCoordinateReferenceSystem())
         (tmp_path / "broken.gpkg").write_text("no GeoPackage")

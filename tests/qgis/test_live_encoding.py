@@ -29,8 +29,10 @@ from geosam_es.inference.masks import Proposal
 from geosam_es.inference.session import SegmentationSession, open_segmenter
 from geosam_es.qgis_support.layer_source import LayerSource, source_of
 from geosam_es.store import StoreReader, StoreWriter
+from geosam_es.store.cache import StoreCache
 from geosam_es.store.reader import TileState
 from tests.helpers import disc
+from tests.qgis.support import wait_until
 
 TRANSFORM = Affine(0.5, 0.0, 700000.0, 0.0, -0.5, 4400000.0)
 SIZE = 1300
@@ -397,6 +399,37 @@ def test_a_cancelled_task_leaves_a_store_to_go_on_with(live: LiveStore) -> None:
     assert len(encoded(live.root)) == 5
 
 
+def test_a_store_that_is_being_encoded_stays_in_the_cache(raster: Path, options: LiveOptions) -> None:
+    raster.with_name("ortho.embeddings.zarr").mkdir()
+    assert options.cache_folder is not None
+    cache = StoreCache(options.cache_folder, 0)
+    live = LiveStore.open(LayerSource(raster, "", "ortho"), options)
+    task = EncodeTask(live, "Encoding ortho")
+    live.close()
+    with pytest.raises(OutputError, match="is full"):
+        cache.trim()
+    assert run_task(task) == "completed"
+    assert len(encoded(live.root)) == 5
+    cache.trim()
+    assert cache.stores() == []
+
+
+def test_a_task_cancelled_before_it_begins_closes_the_store(raster: Path, options: LiveOptions) -> None:
+    raster.with_name("ortho.embeddings.zarr").mkdir()
+    assert options.cache_folder is not None
+    live = LiveStore.open(LayerSource(raster, "", "ortho"), options)
+    task = EncodeTask(live, "Encoding ortho")
+    live.close()
+    task.hold()
+    ends: list[str] = []
+    task.taskTerminated.connect(lambda: ends.append("terminated"))
+    QgsApplication.taskManager().addTask(task)
+    task.cancel()
+    wait_until(lambda: ends)
+    StoreCache(options.cache_folder, 0).trim()
+    assert not live.root.exists()
+
+
 def test_a_failing_task_says_why(live: LiveStore) -> None:
     shutil.rmtree(live.root)
     task = EncodeTask(live, "Encoding ortho")
@@ -422,17 +455,15 @@ def test_source_of_a_layer(raster: Path) -> None:
 
 
 def test_layers_that_are_no_local_files(raster: Path, tmp_path: Path) -> None:
-    with pytest.raises(RasterError, match="Fields is not a raster: choose an orthophoto"):
+    with pytest.raises(RasterError, match="Fields is not a raster layer: choose an orthophoto"):
         source_of(QgsVectorLayer("Polygon?crs=EPSG:4326", "Fields", "memory"))
     uri = "crs=EPSG:3857&format=image/png&layers=a&styles=&url=https://localhost/none"
-    with pytest.raises(
-        RasterError, match=r"PNOA comes from a service \(wms\), and only local files can be encoded: save"
-    ):
+    with pytest.raises(RasterError, match=r"PNOA comes from a service \(wms\); only local files can be prepared: save"):
         source_of(QgsRasterLayer(uri, "PNOA", "wms"))
     shutil.make_archive(str(tmp_path / "maps"), "zip", raster.parent)
     zipped = QgsRasterLayer(f"/vsizip/{tmp_path / 'maps.zip'}/ortho.tif", "Zipped", "gdal")
     assert zipped.isValid()
-    with pytest.raises(RasterError, match="Zipped is not a local file of its own"):
+    with pytest.raises(RasterError, match="Zipped is not a single local file"):
         source_of(zipped)
 
 

@@ -138,11 +138,6 @@ class TestLoading:
         assert iface.canvas.mapTool() is plugin.interaction.tool
         plugin.unload()
 
-    def test_an_old_shapely_counts_as_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(dependencies.metadata, "version", lambda _name: "1.8.5")
-        assert dependencies.missing_packages() == ["shapely 2"]
-        assert Path(dependencies.install_text().split('"')[1]).is_file()
-
     @pytest.mark.parametrize(
         ("language", "word"), [("es", "Gestos"), ("es_ES", "Gestos"), ("en_US", "Gestures"), ("eu", "Gestures")]
     )
@@ -426,9 +421,11 @@ class TestStores:
         interaction = plugin.interaction
         assert interaction is not None
         texts: list[str] = []
+        ended: list[str] = []
         interaction.encoding.progressed.connect(lambda _percent, text: texts.append(text))
+        interaction.encoding.ended.connect(ended.append)
         interaction.dock.encoding.layer_button.click()
-        wait_until(lambda: texts and not interaction.encoding.is_running, 60)
+        wait_until(lambda: ended, 60)
         store = interaction.controller.store
         assert store is not None
         reader = StoreReader(store.path)
@@ -444,10 +441,14 @@ class TestStores:
         iface.setActiveLayer(raster_with_store)
         interaction = plugin.interaction
         assert interaction is not None
+        begun: list[str] = []
+        ended: list[str] = []
+        interaction.encoding.progressed.connect(lambda _percent, text: begun.append(text))
+        interaction.encoding.ended.connect(ended.append)
         interaction.dock.encoding.layer_wanted.emit()
-        wait_until(lambda: interaction.encoding.is_running)
+        wait_until(lambda: begun)
         interaction.dock.encoding.cancel_wanted.emit()
-        wait_until(lambda: not interaction.encoding.is_running)
+        wait_until(lambda: ended)
         interaction.dock.encoding.view_wanted.emit()
         plugin.unload()
         wait_until(lambda: QgsApplication.taskManager().countActiveTasks() == 0)
@@ -487,9 +488,9 @@ class TestStores:
         tool_action(plugin).trigger()
         interaction = plugin.interaction
         assert interaction is not None
-        assert not interaction.controller.is_opening
+        assert not interaction.stores.is_opening
         click(iface.canvas, place("a"))
-        assert interaction.controller.opening == store_path_for(Path(raster_with_store.source()))
+        assert interaction.stores.opening == store_path_for(Path(raster_with_store.source()))
         wait_until(lambda: settled(interaction).has_polygon)
         assert iface.messages() == []
 
@@ -507,7 +508,7 @@ class TestStores:
         iface.setActiveLayer(raster_with_store)
         interaction = with_store(plugin, chosen)
         QTest.qWait(200)
-        assert not interaction.controller.is_opening
+        assert not interaction.stores.is_opening
         assert interaction.controller.store.path == chosen
 
     def test_the_one_beside_the_active_raster_is_found(
@@ -547,6 +548,52 @@ class TestStores:
         click(iface.canvas, place("a"))
         wait_until(lambda: interaction.controller.drawing.result is not None)
         assert interaction.controller.store.metadata.raster.file_name == "other.tif"
+
+    def test_a_corrected_crs_of_the_layer_moves_what_is_drawn(
+        self,
+        iface: Interface,
+        plugin: GeoSamPlugin,
+        blobs: BlobDecoder,
+        raster_with_store: QgsRasterLayer,
+        target: QgsVectorLayer,
+    ) -> None:
+        project = QgsProject.instance()
+        project.addMapLayer(raster_with_store)
+        iface.setActiveLayer(raster_with_store)
+        tool_action(plugin).trigger()
+        interaction = plugin.interaction
+        assert interaction is not None
+        interaction.dock.layers.setLayer(target)
+        wait_until(lambda: interaction.stores.store is not None)
+        click(iface.canvas, place("a"))
+        drawn = settled(interaction)
+        corrected = QgsCoordinateReferenceSystem("EPSG:25829")
+        raster_with_store.setCrs(corrected)
+        wait_until(iface.messages)
+        assert len(iface.messages()) == 1 and "25829" in iface.messages()[0]
+        store = interaction.stores.store
+        assert store is not None and store.crs == corrected
+        assert "25829" in StoreReader(store.path).metadata.raster.crs_wkt
+        assert interaction.controller.drawing.result is drawn.result
+        to_canvas = QgsCoordinateTransform(corrected, iface.canvas.mapSettings().destinationCrs(), project)
+        moved = to_canvas.transform(place("a"))
+        shown = interaction.overlay.bands["proposal"].asGeometry()
+        assert shown.centroid().asPoint().distance(moved) < 1
+        iface.canvas.setExtent(QgsRectangle.fromCenterAndSize(moved, 400, 300))
+        QApplication.processEvents()
+        click(iface.canvas, moved)
+        assert len(settled(interaction).prompts) == 2
+        key(iface, Qt.Key.Key_Return)
+        wait_until(lambda: target.featureCount() == 1)
+        written = next(target.getFeatures()).geometry()
+        assert written.centroid().asPoint().distance(moved) < 1
+        assert len(iface.messages()) == 1
+
+    def test_a_view_outside_the_rasters_crs_is_not_encoded(self, iface: Interface, ready: Interaction) -> None:
+        iface.canvas.setDestinationCrs(QgsCoordinateReferenceSystem("EPSG:4326"))
+        iface.canvas.setExtent(QgsRectangle(1e8, 1e8, 2e8, 2e8))
+        ready.dock.encoding.view_wanted.emit()
+        assert "view does not exist" in iface.messages()[-1]
 
     def test_one_of_another_raster_is_refused_with_key_and_values(
         self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, raster_with_store: QgsRasterLayer

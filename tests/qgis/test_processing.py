@@ -16,6 +16,7 @@ import numpy as np
 import processing
 import pytest
 from qgis.core import (
+    NULL,
     QgsApplication,
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
@@ -36,6 +37,7 @@ from qgis.core import (
     QgsVectorLayer,
     QgsWkbTypes,
 )
+from qgis.PyQt.QtCore import QDate
 
 from geosam_es.core.geotransform import GeoTransform
 from geosam_es.inference.encoder import OnnxEncoder
@@ -156,7 +158,7 @@ def test_points_give_polygons_in_the_rasters_crs(store: Path) -> None:
     # At this place UTM draws areas 0.02 % too small.
     ratio = small["area_m2"] / small.geometry().area()
     assert 1 < ratio < 1.0005 or 0.9995 < ratio < 1
-    assert (small["object"], small["level"], small["model"]) == ("1", 0, "blobs")
+    assert (small["object"], small["level"], small["model"]) == (1, 0, "blobs")
     assert 0.5 < small["score"] <= 1
     assert log.progress[-1] == 100 and not log.warnings
 
@@ -183,7 +185,9 @@ def test_polygons_without_a_place_in_the_crs_wanted_are_named(store: Path) -> No
     behind = "PROJ:+proj=geos +h=35785831 +lon_0=180 +datum=WGS84 +type=crs"
     found = run("segmentpoints", log, STORE=str(store), INPUT=layer("Point", [point(300, 300)]), CRS=behind)
     assert found == []
-    assert len(log.warnings) == 1 and "Left out object 1: The polygon has no place in the CRS" in log.warnings[0]
+    assert (
+        len(log.warnings) == 1 and "Skipped object 1: The polygon cannot be transformed to the CRS" in log.warnings[0]
+    )
 
 
 def test_labels_and_objects(store: Path) -> None:
@@ -193,10 +197,24 @@ def test_labels_and_objects(store: Path) -> None:
     log = Log()
     found = run("segmentpoints", log, STORE=str(store), INPUT=layer("Point", places, RASTER_CRS, fields, values))
     areas = {feature["object"]: feature.geometry().area() for feature in found}
-    assert areas["3"] == pytest.approx(planar_area(60) + planar_area(100, 30), rel=0.03)
-    assert areas["feature 3"] == pytest.approx(planar_area(100, 30), rel=0.03)
-    assert set(areas) == {"3", "feature 3"}
-    assert log.warnings == ["Left out object 7: The object has no positive point and no box: add one of them"]
+    assert areas == {
+        3.0: pytest.approx(planar_area(60) + planar_area(100, 30), rel=0.03),
+        NULL: pytest.approx(planar_area(100, 30), rel=0.03),
+    }
+    assert log.warnings == ["Skipped object 7: The object has no positive point and no box: add one of them"]
+
+
+def test_objects_and_other_attributes_keep_their_types(store: Path) -> None:
+    fields = "&field=tree:integer&field=species:string(20)&field=score:double&field=planted:date"
+    values = [(12, "oak", 1.5, QDate(2020, 2, 1)), (13, "elm", None, None), (12, "ash", 9.0, None)]
+    places = [point(300, 300), point(800, 450), point(300, 310)]
+    clicks = layer("Point", places, RASTER_CRS, fields, values)
+    found = run("segmentpoints", STORE=str(store), INPUT=clicks, OBJECT_FIELD="tree")
+    names = ["object", "score", "level", "area_m2", "model", "species", "score_1", "planted"]
+    assert [field.name() for field in found[0].fields()] == names
+    # Those of the first feature of each object.
+    copied = {feature["object"]: [feature[name] for name in names[-3:]] for feature in found}
+    assert copied == {12: ["oak", 1.5, QDate(2020, 2, 1)], 13: ["elm", NULL, NULL]}
 
 
 def test_fields_may_have_any_name(store: Path) -> None:
@@ -219,11 +237,11 @@ def test_what_cannot_be_answered_is_named_and_loses_nothing_else(store: Path) ->
     log = Log()
     places = [point(-500, 300), point(300, 300), QgsGeometry(), point(1400, 100)]
     found = run("segmentpoints", log, STORE=str(store), INPUT=layer("Point", places))
-    assert [feature["object"] for feature in found] == ["2"]
+    assert [feature["object"] for feature in found] == [2]
     assert len(log.warnings) == 3
-    assert log.warnings[0].startswith("Left out feature 3: it has no geometry")
-    assert any(text.startswith("Left out object 1: The point (699750, ") for text in log.warnings)
-    assert any(text.startswith("Left out object 4: The mask is empty") for text in log.warnings)
+    assert log.warnings[0].startswith("Skipped feature 3: it has no geometry")
+    assert any(text.startswith("Skipped object 1: The point (699750, ") for text in log.warnings)
+    assert any(text.startswith("Skipped object 4: The mask is empty") for text in log.warnings)
 
 
 def test_places_beyond_the_crs_are_named(store: Path) -> None:
@@ -437,12 +455,11 @@ def geojson_options() -> QgsVectorFileWriter.SaveVectorOptions:
 
 
 def test_the_provider_loads_without_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    missing: list[str] = ["onnxruntime"]
-    monkeypatch.setattr("geosam_es.processing.provider.missing_packages", lambda: missing)
     bare = GeoSamProvider()
-    bare.refreshAlgorithms()
-    assert bare.algorithms() == [] and "onnxruntime" in bare.warningMessage()
-    missing.clear()
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "contourpy", None)
+        bare.refreshAlgorithms()
+        assert bare.algorithms() == [] and "contourpy" in bare.warningMessage()
     bare.refreshAlgorithms()
     assert len(bare.algorithms()) == 5 and bare.warningMessage() == ""
 

@@ -1,35 +1,75 @@
-"""Which raster a store is compared with, and what is said where they differ."""
+"""Opening stores: the raster that a store must fit, its CRS, and what happens to a cancelled opening."""
 
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from qgis.core import QgsApplication, QgsProject, QgsRasterLayer, QgsVectorLayer
+from osgeo import gdal
+from qgis.core import (
+    QgsApplication,
+    QgsCoordinateReferenceSystem,
+    QgsProject,
+    QgsRasterLayer,
+    QgsVectorLayer,
+)
 
-from geosam_es.errors import GeoSamError, SignatureMismatchError
-from geosam_es.gui.stores.live_store import LiveOptions
-from geosam_es.gui.stores.open_store import OpenStoreTask, check_fits, raster_file, raster_files, store_beside
-from geosam_es.store import StoreReader, store_path_for
+from geosam_es.errors import GeoSamError, OutputError, SignatureMismatchError
+from geosam_es.gui.stores.current_store import CurrentStore
+from geosam_es.gui.stores.live_store import LiveOptions, LiveStore
+from geosam_es.gui.stores.open_store import OpenStoreTask, check_fits, project_raster, project_rasters, store_beside
+from geosam_es.store import StoreReader, set_crs, store_path_for
+from geosam_es.store.cache import StoreCache
 from tests.helpers import BlobDecoder
-from tests.qgis.support import wait_until
+from tests.qgis.support import LEFT, PIXEL, TOP, wait_until
 
 
 def beside(layer: QgsRasterLayer) -> Path:
     return store_path_for(Path(layer.source()))
 
 
-def outcome(path: Path | None, rasters: list[Any]) -> Any:
-    """Run the task as QGIS does, and return the store or the error."""
-    found: list[Any] = []
-    task = OpenStoreTask(path, rasters, LiveOptions())
-    task.opened.connect(found.append)
-    task.refused.connect(found.append)
+def opened(path: Path | None, rasters: list[Any], options: LiveOptions | None = None) -> tuple[Any, str]:
+    """Run the task as QGIS does, and return the store or the error, and the notice."""
+    found: list[tuple[Any, str]] = []
+    task = OpenStoreTask(path, rasters, options or LiveOptions())
+    task.opened.connect(lambda *values: found.append(values))
+    task.refused.connect(lambda error: found.append((error, "")))
     QgsApplication.taskManager().addTask(task)
     wait_until(lambda: found)
     return found[0]
+
+
+def outcome(path: Path | None, rasters: list[Any]) -> Any:
+    return opened(path, rasters)[0]
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> LiveOptions:
+    return LiveOptions(cache_folder=tmp_path / "cache", threads=1)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> QgsRasterLayer:
+    """A layer of a JPEG with a world file, whose CRS the file cannot say."""
+    path = tmp_path / "photo.jpg"
+    pixels = np.random.default_rng(2).integers(60, 200, (3, 300, 300)).astype(np.uint8)
+    memory = gdal.GetDriverByName("MEM").Create("", 300, 300, 3, gdal.GDT_Byte)
+    memory.SetGeoTransform((LEFT, PIXEL, 0.0, TOP, 0.0, -PIXEL))
+    memory.WriteArray(pixels)
+    gdal.GetDriverByName("JPEG").CreateCopy(str(path), memory, options=["WORLDFILE=YES"])
+    path.with_suffix(".jpg.aux.xml").unlink(missing_ok=True)
+    layer = QgsRasterLayer(str(path), "photo")
+    layer.setCrs(QgsCoordinateReferenceSystem("EPSG:25829"))
+    return layer
+
+
+def keep_from_writing_beside(layer: QgsRasterLayer) -> None:
+    """Lead the stores of a layer into the cache."""
+    beside(layer).mkdir()
 
 
 def test_only_local_rasters_count(iface: Any, raster_with_store: QgsRasterLayer) -> None:
@@ -37,13 +77,13 @@ def test_only_local_rasters_count(iface: Any, raster_with_store: QgsRasterLayer)
     vector = QgsVectorLayer("Polygon?crs=EPSG:4326", "vector", "memory")
     gone = QgsRasterLayer("/nowhere/gone.tif", "gone")
     project.addMapLayers([vector, gone, raster_with_store])
-    assert [file.layer_id for file in raster_files(project, vector)] == [raster_with_store.id()]
-    assert raster_file(None) is None
-    assert raster_file(vector) is None
+    assert [file.layer_id for file in project_rasters(project, vector)] == [raster_with_store.id()]
+    assert project_raster(None) is None
+    assert project_raster(vector) is None
 
 
 def test_the_store_beside_a_raster(iface: Any, raster_with_store: QgsRasterLayer) -> None:
-    file = raster_file(raster_with_store)
+    file = project_raster(raster_with_store)
     assert file is not None
     assert store_beside(file) == beside(raster_with_store)
     shutil.rmtree(beside(raster_with_store))
@@ -55,8 +95,8 @@ def test_the_raster_of_the_same_name_is_compared_before_the_active_one(
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
     shutil.copy(raster_with_store.source(), tmp_path / "elsewhere" / "active.tif")
-    active = raster_file(QgsRasterLayer(str(tmp_path / "elsewhere" / "active.tif"), "active"))
-    own = raster_file(raster_with_store, active=False)
+    active = project_raster(QgsRasterLayer(str(tmp_path / "elsewhere" / "active.tif"), "active"))
+    own = project_raster(raster_with_store, active=False)
     metadata = StoreReader(beside(raster_with_store)).metadata
     assert own is not None
     assert active is not None
@@ -79,7 +119,7 @@ def test_what_differs_is_named_with_both_values(
     root = beside(raster_with_store)
     metadata = StoreReader(root).metadata
     changed = edit_metadata(metadata, change)
-    file = raster_file(raster_with_store)
+    file = project_raster(raster_with_store)
     assert file is not None
     with pytest.raises(SignatureMismatchError) as caught:
         check_fits(root, changed, [file])
@@ -89,7 +129,7 @@ def test_what_differs_is_named_with_both_values(
 
 
 def test_a_task_opens(iface: Any, raster_with_store: QgsRasterLayer, blobs: BlobDecoder) -> None:
-    file = raster_file(raster_with_store)
+    file = project_raster(raster_with_store)
     store = outcome(beside(raster_with_store), [file])
     assert store.path == beside(raster_with_store)
     assert store.raster == file
@@ -99,7 +139,7 @@ def test_a_task_opens(iface: Any, raster_with_store: QgsRasterLayer, blobs: Blob
 
 def test_a_task_begins_a_store_where_there_is_none(iface: Any, raster_with_store: QgsRasterLayer) -> None:
     shutil.rmtree(beside(raster_with_store))
-    store = outcome(None, [raster_file(raster_with_store)])
+    store = outcome(None, [project_raster(raster_with_store)])
     assert store.path == beside(raster_with_store)
     assert store.live is not None
     store.close()
@@ -125,7 +165,7 @@ def test_a_damaged_store_is_an_error_in_one_sentence(
     assert word in error.user_message
 
 
-def test_whatever_is_raised_inside_comes_out_as_an_error(
+def test_an_unexpected_exception_becomes_an_error(
     iface: Any, raster_with_store: QgsRasterLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(*_: Any) -> None:
@@ -135,3 +175,113 @@ def test_whatever_is_raised_inside_comes_out_as_an_error(
     error = outcome(beside(raster_with_store), [])
     assert isinstance(error, GeoSamError)
     assert "boom" in error.user_message
+
+
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_a_store_follows_the_corrected_crs_of_its_layer(
+    iface: Any, photo: QgsRasterLayer, cache: LiveOptions, is_cached: bool
+) -> None:
+    if is_cached:
+        keep_from_writing_beside(photo)
+    first, notice = opened(None, [project_raster(photo)], cache)
+    assert first.live.is_cached == is_cached and first.crs.authid() == "EPSG:25829" and not notice
+    first.live.encode(first.live.tiles_in())
+    first.close()
+    photo.setCrs(QgsCoordinateReferenceSystem("EPSG:25830"))
+    again, notice = opened(None, [project_raster(photo)], cache)
+    assert again.path == first.path and again.live.tiles_in() == []
+    assert again.crs == photo.crs()
+    assert "photo" in notice and "25829" in notice and "25830" in notice
+    stored = StoreReader(again.path).metadata.raster.crs_wkt
+    assert QgsCoordinateReferenceSystem.fromWkt(stored) == photo.crs()
+    again.close()
+    assert opened(None, [project_raster(photo)], cache)[1] == ""
+
+
+def test_a_store_of_another_model_follows_the_layer_too(
+    iface: Any, raster_with_store: QgsRasterLayer, blobs: BlobDecoder
+) -> None:
+    raster_with_store.setCrs(QgsCoordinateReferenceSystem("EPSG:25831"))
+    store, notice = opened(beside(raster_with_store), [project_raster(raster_with_store)])
+    assert store.crs.authid() == "EPSG:25831" and notice
+    assert "25831" in StoreReader(store.path).metadata.raster.crs_wkt
+
+
+def test_one_crs_written_in_two_ways_is_the_same(
+    iface: Any, raster_with_store: QgsRasterLayer, blobs: BlobDecoder
+) -> None:
+    crs = QgsCoordinateReferenceSystem.fromProj("+proj=tmerc +lat_0=40 +lon_0=-3 +k=0.9999 +x_0=5e5 +ellps=GRS80")
+    raster_with_store.setCrs(crs)
+    root = beside(raster_with_store)
+    set_crs(root, crs.toWkt(QgsCoordinateReferenceSystem.WKT2_2018))
+    before = (root / "zarr.json").read_bytes()
+    assert opened(root, [project_raster(raster_with_store)])[1] == ""
+    assert (root / "zarr.json").read_bytes() == before
+
+
+def test_polygons_follow_the_layer_where_the_store_cannot_be_corrected(
+    iface: Any, raster_with_store: QgsRasterLayer, blobs: BlobDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(root: Path, _crs_wkt: str) -> None:
+        raise OutputError(f"{root} cannot be written (Permission denied)")
+
+    monkeypatch.setattr("geosam_es.gui.stores.open_store.set_crs", refuse)
+    raster_with_store.setCrs(QgsCoordinateReferenceSystem("EPSG:25831"))
+    store, notice = opened(beside(raster_with_store), [project_raster(raster_with_store)])
+    assert store.crs.authid() == "EPSG:25831" and "Permission denied" in notice
+
+
+def is_in_use(options: LiveOptions) -> bool:
+    """Tell whether the cache would keep its store even if it had no room."""
+    assert options.cache_folder is not None
+    cache = StoreCache(options.cache_folder, 0)
+    assert len(cache.stores()) == 1
+    try:
+        cache.trim()
+    except OutputError:
+        return True
+    assert cache.stores() == []
+    return False
+
+
+def test_a_store_is_in_use_until_it_is_closed(iface: Any, photo: QgsRasterLayer, cache: LiveOptions) -> None:
+    keep_from_writing_beside(photo)
+    store, _ = opened(None, [project_raster(photo)], cache)
+    assert is_in_use(cache)
+    store.close()
+    assert not is_in_use(cache)
+
+
+def test_a_cancelled_opening_closes_its_store(
+    iface: Any, photo: QgsRasterLayer, cache: LiveOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_from_writing_beside(photo)
+    begun, cancelled = threading.Event(), threading.Event()
+    open_live = LiveStore.open
+
+    def open_slowly(*arguments: Any) -> LiveStore:
+        live = open_live(*arguments)
+        begun.set()
+        assert cancelled.wait(20)
+        return live
+
+    monkeypatch.setattr(LiveStore, "open", open_slowly)
+    stores = CurrentStore()
+    stores.open(None, [project_raster(photo)], cache)
+    assert begun.wait(20)
+    stores.cancel_opening()
+    cancelled.set()
+    wait_until(lambda: QgsApplication.taskManager().countActiveTasks() == 0)
+    assert stores.store is None
+    assert not is_in_use(cache)
+    stores.shutdown()
+
+
+def test_an_opening_that_nobody_waits_for_closes_its_store(
+    iface: Any, photo: QgsRasterLayer, cache: LiveOptions
+) -> None:
+    keep_from_writing_beside(photo)
+    task = OpenStoreTask(None, [project_raster(photo)], cache)
+    assert task.run()
+    task.finished(False)
+    assert not is_in_use(cache)

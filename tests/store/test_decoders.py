@@ -18,6 +18,7 @@ from geosam_es.store.decoders import (
     active_name,
     add_decoder,
     find_decoder,
+    install_decoder,
     list_decoders,
     read_decoder,
     remove_decoder,
@@ -62,6 +63,22 @@ def test_an_added_decoder_answers_once_it_is_used(store: Path, tuned: Path) -> N
     assert reader.decoder.info is not None and reader.decoder.info.objects == 12
     # An older reader finds what it found before.
     assert before.items() <= files(store).items()
+
+
+def test_a_decoder_is_loaded_before_it_is_installed(store: Path, tuned: Path) -> None:
+    loaded: list[tuple[object, ...]] = []
+
+    def refuse(*paths: object) -> None:
+        raise ModelError("no runtime loads it", "")
+
+    before = files(store)
+    with pytest.raises(ModelError, match="no runtime loads it"):
+        install_decoder(store, tuned, refuse)
+    assert files(store) == before
+    added = install_decoder(store, tuned, lambda *paths: loaded.append(paths), "trees", use=False)
+    assert (added.name, active_name(store)) == ("trees", ORIGINAL)
+    assert install_decoder(store, tuned, lambda *paths: loaded.append(paths)).name == active_name(store) == "fields"
+    assert loaded == [(tuned / "prepare.onnx", tuned / "decoder.onnx", 1)] * 2
 
 
 def test_the_original_can_be_used_again(store: Path, tuned: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from geosam_es.store import files
-from geosam_es.store.files import is_portable_name, put_in_place, temporary_name, write_text
+from geosam_es.store.files import is_portable_name, put_in_place, replace_files, temporary_name, write_text
 
 
 class Refusals:
@@ -74,6 +74,59 @@ def test_text_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(files, "flush", flush)
     write_text(tmp_path / "a.json", "ñ\n")
     assert flushed == ["ñ\n".encode()] and (tmp_path / "a.json").read_bytes() == flushed[0]
+
+
+SUFFIXES = (".dbf", ".prj", ".shp", ".shx")
+
+
+@pytest.fixture
+def shapefile(tmp_path: Path) -> list[Path]:
+    """New parts of a Shapefile in a folder beside the old ones."""
+    (tmp_path / "new").mkdir()
+    made = [tmp_path / "new" / f"a{suffix}" for suffix in SUFFIXES]
+    for path in made:
+        path.write_text(f"new {path.name}")
+        (tmp_path / path.name).write_text(f"old {path.name}")
+    (tmp_path / "a.sbn").write_text("old index")
+    return made
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+
+
+def test_files_that_belong_together_are_replaced(tmp_path: Path, shapefile: list[Path]) -> None:
+    (tmp_path / "a.prj").unlink()
+    replace_files(shapefile, tmp_path, [tmp_path / "a.sbn", tmp_path / "a.qix"])
+    assert contents(tmp_path) == {f"a{suffix}": f"new a{suffix}" for suffix in SUFFIXES}
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["new"]
+
+
+@pytest.mark.parametrize("locked", [*(f"a{suffix}" for suffix in SUFFIXES), "a.sbn"])
+@pytest.mark.parametrize("is_moved_first", [True, False])
+def test_a_locked_file_leaves_all_the_old_ones(
+    tmp_path: Path, shapefile: list[Path], monkeypatch: pytest.MonkeyPatch, locked: str, is_moved_first: bool
+) -> None:
+    """Never a new .dbf beside old geometries, whether the old file cannot be moved or the new one cannot come in."""
+    path = tmp_path / locked
+    if not is_moved_first:
+        path.unlink()
+    before = contents(tmp_path)
+    rename = Path.replace
+
+    def refuse(made: Path, target: Path) -> Path:
+        if path in (made, target):
+            raise PermissionError(13, "The process cannot access the file")
+        return rename(made, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
+    if is_moved_first or locked != "a.sbn":
+        with pytest.raises(PermissionError):
+            replace_files(shapefile, tmp_path, [tmp_path / "a.sbn"])
+        assert contents(tmp_path) == before
+        assert contents(tmp_path / "new") == {f"a{suffix}": f"new a{suffix}" for suffix in SUFFIXES}
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["new"]
 
 
 def test_temporary_names_are_short_and_hidden(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The map tool: mouse and keys on the canvas, turned into signals."""
+"""The map tool: turns mouse and keys on the canvas into signals."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ _BUTTON_EVENTS = (QEvent.Type.MouseButtonPress, QEvent.Type.MouseButtonRelease, 
 
 
 class SegmentMapTool(QgsMapTool):
-    """Turns gestures into signals; knows nothing of what they mean.
+    """Turns gestures into signals, whatever they mean.
 
     Parameters
     ----------
     canvas : QgsMapCanvas
     shortcuts : list of QAction
-        Triggered by their keys while the canvas has the focus, before QGIS's own shortcuts of the same keys, and only
-        while they are enabled.
+        While the canvas has the focus, their keys trigger them before QGIS's own shortcuts of the same keys.
+        Disabled ones leave their keys alone.
 
     Signals
     -------
     clicked : QgsPointXY, bool
-        In the canvas's CRS, and whether it is positive.
+        The point in the canvas's CRS, and whether it is positive.
     boxed : list of QgsPointXY
-        The four corners on the screen, in the canvas's CRS: where the canvas is rotated, they are no upright rectangle.
+        The four corners in the canvas's CRS. They follow the screen, so that the box is rotated where the canvas is.
     hovered : QgsPointXY, bool
-        As clicked.
+        Like ``clicked``.
     accepted
-        By the right mouse button.
+        The right mouse button was clicked.
     left
         The pointer left the canvas.
     """
@@ -58,16 +58,16 @@ class SegmentMapTool(QgsMapTool):
         self.setCursor(Qt.CursorShape.CrossCursor)
 
     def activate(self) -> None:
-        """Listen to the canvas; called by QGIS."""
+        """Start listening to the canvas; called by QGIS."""
         super().activate()
-        # QGIS's own actions would take Ctrl+Z, and Qt would take Tab, before any key reaches a map tool.
+        # Otherwise QGIS's actions take Ctrl+Z, and Qt takes Tab, before the map tool gets them.
         self._filtered = [self.canvas(), self.canvas().viewport()]
         for watched in self._filtered:
             watched.installEventFilter(self)
         self.canvas().setFocus()
 
     def deactivate(self) -> None:
-        """Leave the canvas as it was; called by QGIS."""
+        """Stop listening to the canvas; called by QGIS."""
         for watched in self._filtered:
             watched.removeEventFilter(self)
         self._filtered = []
@@ -82,7 +82,7 @@ class SegmentMapTool(QgsMapTool):
             self._pressed = event.pos()
 
     def canvasMoveEvent(self, event: QgsMapMouseEvent) -> None:  # noqa: N802
-        """Draw the box, or tell where the pointer is."""
+        """Draw the box, or report where the pointer is."""
         if self._panning:
             return
         if self._pressed is None:
@@ -94,7 +94,7 @@ class SegmentMapTool(QgsMapTool):
             self._draw_box(self._corners(self._pressed, event.pos()))
 
     def canvasReleaseEvent(self, event: QgsMapMouseEvent) -> None:  # noqa: N802
-        """End a click or a box."""
+        """Finish a click or a box."""
         if event.button() == Qt.MouseButton.RightButton:
             self._forget_press()
             self.accepted.emit()
@@ -110,19 +110,19 @@ class SegmentMapTool(QgsMapTool):
             self.clicked.emit(self.toMapCoordinates(pressed), not _has_shift(event))
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
-        """Take the keys of the shortcuts, and see where Space and the pointer are."""
+        """Handle the keys of the shortcuts, Space, and the pointer leaving the canvas."""
         kind = event.type()
         if kind == QEvent.Type.Leave:
             self.left.emit()
         elif kind in (QEvent.Type.KeyPress, QEvent.Type.KeyRelease) and event.key() == Qt.Key.Key_Space:
-            # QGIS pans while Space is held; what the mouse does then is no prompt.
+            # QGIS pans while Space is held, so mouse events are no prompts then.
             if not event.isAutoRepeat():
                 self._panning = kind == QEvent.Type.KeyPress
                 self._forget_press()
         elif kind == QEvent.Type.FocusOut:
             self._panning = False
         elif kind in _BUTTON_EVENTS and self._panning:
-            # QGIS pans with Space and no button; with one, as elsewhere, it would stop.
+            # A mouse button would stop QGIS's panning with Space.
             return True
         elif kind in (QEvent.Type.ShortcutOverride, QEvent.Type.KeyPress):
             return self._take_key(event)
@@ -132,7 +132,7 @@ class SegmentMapTool(QgsMapTool):
         if event.key() in _MODIFIER_KEYS:
             return False
         if self._pressed is not None and event.key() == Qt.Key.Key_Escape:
-            # Esc in the middle of a drag gives up the box, not the object.
+            # During a drag, Esc cancels the box, not the object.
             event.accept()
             if event.type() == QEvent.Type.KeyPress:
                 self._forget_press()
@@ -183,5 +183,5 @@ def _has_shift(event: QgsMapMouseEvent) -> bool:
 
 
 def _number(value: Any) -> int:
-    """Return an enum of Qt 5 or Qt 6 as a number."""
+    """Return the number of an enum member, in Qt 5 and Qt 6."""
     return int(getattr(value, "value", value))

@@ -1,4 +1,4 @@
-"""What is drawn over the map: prompts, the proposal and what it is compared with, a preview, and the store's tiles."""
+"""Everything drawn over the map: prompts, polygon, comparison, preview, and the store's footprint and tiles."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LEAST_HUE_DISTANCE = 60
 
 
 class Overlay:
-    """The plugin's items on a canvas. Geometries are kept in the raster's CRS and follow the canvas's.
+    """The plugin's items on a canvas. Geometries are in the raster's CRS; they are shown in the canvas's.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Overlay:
         self._preview = self._band(_POLYGON, self._colour, 1, Qt.PenStyle.DashLine)
         self._proposal = self._band(_POLYGON, self._colour, 2)
         self._difference = self._band(_POLYGON, _NO_HALO, 0, Qt.PenStyle.NoPen, _NO_HALO)
-        # Dashed and without a halo, so that the polygon's own outline shows through where the two are one.
+        # Dashed and without a halo, so that the polygon's outline shows through where both are the same.
         self._compared = self._band(_POLYGON, self._colour, 2, Qt.PenStyle.DashLine, _NO_HALO)
         self._box = self._band(_POLYGON, _BOX, 1, Qt.PenStyle.DashLine, QColor(0, 0, 0, 160))
         self._positive = self._markers(_POSITIVE, QgsRubberBand.IconType.ICON_CIRCLE)
@@ -65,13 +65,13 @@ class Overlay:
         self.set_colour(self._colour)
 
     def remove(self) -> None:
-        """Take everything off the canvas for good."""
+        """Remove all items from the canvas for good."""
         self._canvas.destinationCrsChanged.disconnect(self._show_again)
         for band in self._bands():
             self._canvas.scene().removeItem(band)
 
     def set_colour(self, colour: QColor, opacity: float | None = None) -> None:
-        """Paint polygons in a colour, that of their class; the opacity, 0 to 1, is that of the inside."""
+        """Set the colour of polygons, and the opacity of their fill from 0 to 1."""
         self._colour = colour
         self._opacity = self._opacity if opacity is None else opacity
         for band, factor in ((self._proposal, 1.0), (self._preview, _PREVIEW_FACTOR)):
@@ -94,16 +94,18 @@ class Overlay:
 
     @property
     def compared_colour(self) -> QColor:
-        """The colour of the outline it is compared with: one that no landscape has, unless the polygon has it."""
+        """The colour of the outline it is compared with: rare in landscapes, and unlike the polygon's."""
         first, other = _COMPARED
         return QColor(first if _hue_distance(first, self._colour) >= _LEAST_HUE_DISTANCE else other)
 
     def set_crs(self, crs: QgsCoordinateReferenceSystem) -> None:
-        """Take what is shown from now on for coordinates in this CRS."""
-        self._crs = crs
+        """Set the CRS of all geometries, including those on show."""
+        if crs != self._crs:
+            self._crs = crs
+            self._show_again()
 
     def show_drawing(self, prompts: Prompts, result: Result | None) -> None:
-        """Show prompts and the polygon they gave."""
+        """Show prompts and their polygon."""
         self._set(self._proposal, to_qgs(result.geometry) if result else QgsGeometry())
         for band, positive in ((self._positive, True), (self._negative, False)):
             places = [(point.x, point.y) for point in prompts.points if point.positive is positive]
@@ -111,16 +113,16 @@ class Overlay:
         self._set(self._box, to_qgs(shapely.box(*prompts.box)) if prompts.box else QgsGeometry())
 
     def show_preview(self, result: Result | None) -> None:
-        """Show, more lightly, what a click would give."""
+        """Show the polygon that a click would give, in a lighter colour."""
         self._set(self._preview, to_qgs(result.geometry) if result else QgsGeometry())
 
     def show_compared(self, outline: shapely.Geometry | None, difference: shapely.Geometry | None) -> None:
-        """Show the answer of another decoder as an outline, and filled where the two differ."""
+        """Show the outline of another decoder's answer, and fill the area where the two differ."""
         for band, geometry in ((self._compared, outline), (self._difference, difference)):
             self._set(band, to_qgs(geometry) if geometry is not None else QgsGeometry())
 
     def show_footprint(self, store: OpenStore | None) -> None:
-        """Show how far a store reaches."""
+        """Show the outline of a store's raster."""
         polygons = []
         if store is not None:
             raster = store.metadata.raster
@@ -128,13 +130,13 @@ class Overlay:
         self._set(self._footprint, _joined(polygons))
 
     def show_tiles(self, encoded: Sequence[shapely.Polygon], missing: Sequence[shapely.Polygon]) -> None:
-        """Show tiles that have an embedding, and tiles that have none."""
+        """Show the outlines of encoded and of missing tiles."""
         self._set(self._tiles["encoded"], _joined(encoded))
         self._set(self._tiles["missing"], _joined(missing))
 
     @property
     def bands(self) -> dict[str, QgsRubberBand]:
-        """The items by name."""
+        """The items, by name."""
         return {
             "proposal": self._proposal,
             "difference": self._difference,
@@ -170,7 +172,7 @@ class Overlay:
     def _set(self, band: QgsRubberBand, geometry: QgsGeometry) -> None:
         self._shown[id(band)] = geometry
         if geometry.isEmpty():
-            # reset() would make a polygon of the markers' band, did it not say what it is for.
+            # Without a type, reset() would turn the band of the markers into one of polygons.
             band.reset(_POINT if band in (self._positive, self._negative) else _POLYGON)
         else:
             band.setToGeometry(geometry, self._crs)
@@ -181,12 +183,12 @@ class Overlay:
 
 
 def bounds_polygon(bounds: Bounds, transform: GeoTransform) -> shapely.Polygon:
-    """Return a rectangle of pixels on the map, where it may be turned."""
+    """Return a rectangle of pixels in map coordinates, where it may be rotated."""
     return transform.apply_geometry(shapely.box(*bounds))
 
 
 def _hue_distance(first: QColor, second: QColor) -> int:
-    """Return the angle between two hues, 0 to 180; greys, which have none, are far from all."""
+    """Return the angle between two hues, 0 to 180; 180 for greys, which have no hue."""
     if second.hue() < 0:
         return 180
     angle = abs(int(first.hue()) - int(second.hue()))

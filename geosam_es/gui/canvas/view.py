@@ -1,4 +1,4 @@
-"""Where the canvas looks, in terms of a store: its CRS, its pixels, its levels."""
+"""Converts between the canvas and a store: CRS, scale and level."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Sight", "View"]
 
 _PLACES_PER_SIDE = 3
 _LEVEL_TOLERANCE = 1e-6
-"""So that a map at exactly twice the pixel size is not taken for a little less."""
+"""Keeps rounding errors from choosing level 0 for a map at exactly twice the pixel size."""
 
 
 class Sight(NamedTuple):
@@ -26,11 +26,11 @@ class Sight(NamedTuple):
     Attributes
     ----------
     corners : list of (x, y)
-        Of the canvas, which may be rotated.
+        The canvas's four corners; the canvas may be rotated.
     places : list of (x, y)
-        Spread evenly over it, the one in the middle first.
+        Points spread evenly over the canvas, the centre first.
     level : int
-        The level that answers at this scale.
+        The level that suits the map's scale.
     """
 
     corners: list[tuple[float, float]]
@@ -39,7 +39,7 @@ class Sight(NamedTuple):
 
 
 class View:
-    """A canvas, seen from a store.
+    """The canvas, in terms of a store.
 
     Parameters
     ----------
@@ -48,25 +48,25 @@ class View:
 
     Notes
     -----
-    Methods raise QgsCsException for a place that does not exist in the other CRS.
+    Methods raise QgsCsException for a point that does not exist in the other CRS.
     """
 
     def __init__(self, map_settings: Callable[[], QgsMapSettings]) -> None:
         self._map_settings = map_settings
 
     def to_raster(self, store: OpenStore, points: Sequence[QgsPointXY]) -> list[tuple[float, float]]:
-        """Return points of the canvas in the raster's CRS."""
+        """Transform points from the canvas's CRS to the raster's."""
         transformation = self._transform(store)
         moved = [transformation.transform(point) for point in points]
         return [(point.x(), point.y()) for point in moved]
 
     def from_raster(self, store: OpenStore, x: float, y: float) -> QgsPointXY:
-        """Return a place in the raster's CRS on the canvas."""
+        """Transform a point from the raster's CRS to the canvas's."""
         back = transform(store.crs, self._map_settings().destinationCrs(), QgsProject.instance())
         return back.transform(QgsPointXY(x, y))
 
     def level(self, store: OpenStore, point: QgsPointXY) -> int:
-        """Return the coarsest level whose pixels are not larger than the screen's at a point of the canvas."""
+        """Return the coarsest level with pixels no larger than the screen's, at a point in the canvas's CRS."""
         step = self._map_settings().mapUnitsPerPixel()
         neighbours = [point, QgsPointXY(point.x() + step, point.y()), QgsPointXY(point.x(), point.y() + step)]
         (x, y), (right_x, right_y), (up_x, up_y) = self.to_raster(store, neighbours)
@@ -78,7 +78,7 @@ class View:
         return max(0, min(level, store.metadata.levels - 1))
 
     def level_around(self, store: OpenStore, bounds: Bounds) -> int:
-        """Return the level for the middle of a rectangle in the raster's CRS, 0 where the map cannot show it."""
+        """Return `level` at the centre of a rectangle in the raster's CRS; 0 if the map cannot show that point."""
         middle = (bounds.min_x + bounds.max_x) / 2, (bounds.min_y + bounds.max_y) / 2
         try:
             return self.level(store, self.from_raster(store, *middle))

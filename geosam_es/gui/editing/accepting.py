@@ -1,4 +1,4 @@
-"""From the object being drawn to a feature of the user's layer."""
+"""Writes the accepted polygon to the target layer, and brings polygons of a layer back to be refined."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ...errors import EditError, GeoSamError
-from ...qgis_support.crs import to_qgs
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
 from ..canvas.controller import SegmentationController
@@ -23,7 +22,7 @@ __all__ = ["Acceptor", "accept_options"]
 
 
 def accept_options(settings: Settings) -> AcceptOptions:
-    """Return the options of the panel as editing takes them."""
+    """Return the options for accepting that the user has set in the panel."""
     return AcceptOptions(
         min_area_m2=settings.min_area_m2,
         fill_holes_m2=settings.fill_holes_m2,
@@ -36,7 +35,7 @@ def accept_options(settings: Settings) -> AcceptOptions:
 
 
 class Acceptor(QObject):
-    """Writes accepted objects, and brings polygons back to be refined.
+    """Writes accepted polygons, and starts the refining of polygons that are in a layer.
 
     Parameters
     ----------
@@ -49,11 +48,11 @@ class Acceptor(QObject):
     Signals
     -------
     written : QgsVectorLayer, int
-        Layer and feature.
+        The layer and the id of the feature.
     refining : Provenance
-        Of a polygon whose prompts were brought back.
+        Provenance of the polygon whose prompts were restored.
     failed : GeoSamError
-        Nothing was written, and the object is still there.
+        Nothing was written; the polygon is still on the map.
     """
 
     written = pyqtSignal(object, int)
@@ -78,27 +77,28 @@ class Acceptor(QObject):
         controller.drawing_changed.connect(self._on_drawing)
 
     def refine_selected(self) -> None:
-        """Bring back the prompts of the polygon selected in the target layer, or in the active one."""
+        """Restore the prompts of the selected polygon of the target layer, or else of the active layer."""
         try:
             layer, feature = self._selected()
             provenance = read_provenance(layer, feature)
             if provenance is None:
-                raise EditError(tr("No prompts are kept with this polygon"), tr("draw it anew"))
+                raise EditError(tr("This polygon has no saved prompts"), tr("draw it again"))
             store = self._controller.store
             if store is None:
                 raise EditError(
-                    tr("No embedding store is open"), tr("open that of {name}").format(name=provenance.raster)
+                    tr("No prepared image is open"), tr("open the one of {name}").format(name=provenance.raster)
                 )
             if provenance.raster and provenance.raster != store.metadata.raster.file_name:
                 raise EditError(
-                    tr("This polygon was drawn on {name}").format(name=provenance.raster), tr("open the store of it")
+                    tr("This polygon was drawn on {name}").format(name=provenance.raster),
+                    tr("open the prepared image of that raster"),
                 )
             self._controller.start_from(provenance.prompts, provenance.level, provenance.candidate)
         except GeoSamError as error:
             self.failed.emit(error)
             return
         self._refined = (layer, feature.id())
-        # QGIS's colour of what is selected would hide the one that is drawn now.
+        # The selection colour of QGIS would cover the polygon being refined.
         layer.removeSelection()
         self.refining.emit(provenance)
 
@@ -106,7 +106,7 @@ class Acceptor(QObject):
         for layer in (self._dock.layer, self._iface.activeLayer()):
             if isinstance(layer, QgsVectorLayer) and layer.selectedFeatureCount() == 1:
                 return layer, next(layer.getSelectedFeatures())
-        raise EditError(tr("Not one polygon is selected"), tr("select the one to refine in the target layer"))
+        raise EditError(tr("Select exactly one polygon to refine"), tr("in the target layer or in the active layer"))
 
     def _write(self, drawing: Drawing) -> None:
         store, result = self._controller.store, drawing.result
@@ -114,23 +114,22 @@ class Acceptor(QObject):
             return
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         raster = store.metadata.raster.file_name
-        answer = result.level, result.rank, store.decoder
-        provenance = Provenance(result.model, result.score, drawing.prompts, raster, created, *answer)
-        geometry = to_qgs(result.geometry)
+        origin = result.level, result.rank, store.decoder
+        provenance = Provenance(result.model, result.score, drawing.prompts, raster, created, *origin)
         options = accept_options(self._settings)
         try:
             if self._refined is not None:
                 layer, feature_id = self._refined
                 if sip.isdeleted(layer):
                     raise EditError(
-                        tr("The layer of this polygon is no longer there"), tr("discard it and draw it anew")
+                        tr("The layer of this polygon was removed"), tr("discard the polygon and draw it again")
                     )
-                replace_polygon(layer, feature_id, geometry, store.crs, provenance, options)
+                replace_polygon(layer, feature_id, result.geometry, store.crs, provenance, options)
             else:
                 layer = self._dock.layer
                 attributes = self._dock.class_box.attributes()
                 written = accept_polygon(
-                    layer, geometry, store.crs, attributes, provenance, options, self._form_opener(layer)
+                    layer, result.geometry, store.crs, attributes, provenance, options, self._form_opener(layer)
                 )
                 if written is None:
                     return

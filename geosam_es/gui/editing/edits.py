@@ -1,6 +1,6 @@
-"""Polygons go into layers here: through QGIS's own feature creation and edit buffer, in one undo step.
+"""Adds and replaces polygons of a layer: with QGIS's own feature creation, in its edit buffer, in one undo step.
 
-Nothing is ever committed: saving the layer's edits is the user's.
+Nothing is committed. The user saves the edits of the layer.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import shapely
 from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsFeature,
@@ -26,39 +27,32 @@ from ...errors import EditError
 from ...qgis_support.messages import tr
 from .layer_geometry import AcceptOptions, fit_to_layer, layer_geometries
 from .provenance import Provenance, keep_beside, provenance_values
-from .target_layer import create_target_layer
 
-__all__ = [
-    "AcceptOptions",
-    "accept_polygon",
-    "check_target",
-    "create_target_layer",
-    "replace_polygon",
-]
+__all__ = ["AcceptOptions", "accept_polygon", "check_target", "replace_polygon"]
 
 FormOpener = Callable[[QgsFeature], bool]
 
 
 def check_target(layer: QgsVectorLayer | None) -> QgsVectorLayer:
-    """Return the layer if polygons can be added to it.
+    """Return the layer if it can be edited and holds polygons.
 
     Raises
     ------
     EditError
-        If it is gone, holds no polygons, has no CRS or cannot be edited.
+        If there is no layer, it was removed, it is not a polygon layer, it has no CRS or it is read-only.
     """
     other = tr("choose another target layer")
     if layer is None:
         raise EditError(tr("There is no target layer"), tr("choose a polygon layer, or make a new one"))
     if sip.isdeleted(layer):
-        raise EditError(tr("The target layer is no longer there"), other)
+        raise EditError(tr("The target layer was removed"), other)
     name = layer.name()
     if not layer.isValid():
-        raise EditError(tr("The data of {name} cannot be reached").format(name=name), other)
+        raise EditError(tr("The data source of {name} is not available").format(name=name), other)
     if layer.geometryType() != QgsWkbTypes.PolygonGeometry:
         raise EditError(tr("{name} is not a polygon layer").format(name=name), other)
     if not layer.crs().isValid():
-        raise EditError(tr("{name} has no CRS").format(name=name), tr("set it in the properties of the layer"))
+        raise EditError(tr("{name} has no CRS").format(name=name), tr("set it in the layer properties"))
     if layer.readOnly() or not layer.supportsEditing():
         raise EditError(tr("{name} is read-only").format(name=name), other)
     return layer
@@ -66,7 +60,7 @@ def check_target(layer: QgsVectorLayer | None) -> QgsVectorLayer:
 
 def accept_polygon(
     layer: QgsVectorLayer,
-    geometry: QgsGeometry,
+    polygon: shapely.Geometry,
     crs: QgsCoordinateReferenceSystem,
     attributes: Mapping[str, Any],
     provenance: Provenance | None,
@@ -75,38 +69,41 @@ def accept_polygon(
 ) -> int | None:
     """Add a polygon to a layer, in one undo step and without committing.
 
-    In a layer of single polygons every part becomes a feature of its own, all in the same undo step.
+    In a layer of single polygons each part becomes a feature, all in the same undo step.
 
     Parameters
     ----------
     layer : QgsVectorLayer
-        Editing is started where it is not on.
-    geometry : QgsGeometry
+        Editing is started if it is off.
+    polygon : Polygon or MultiPolygon
+        In ``crs``.
     crs : QgsCoordinateReferenceSystem
-        Of the geometry.
+        CRS of the raster.
     attributes : mapping of str to value
-        By field name. Default values fill in the rest.
+        Values by field name. Other fields get their default values.
     provenance : Provenance, optional
-        Written where the layer has fields for it and ``attributes`` say nothing else.
+        Written to the fields that the layer has for it; ``attributes`` take precedence.
     options : AcceptOptions
     form_opener : callable, optional
-        Shows the attribute form of a feature in the layer's edit buffer, as ``iface.openFeatureForm(layer, feature)``
-        does, and returns False if the user cancels it.
+        Shows the attribute form of a feature in the edit buffer, as ``iface.openFeatureForm(layer, feature)`` does, and
+        returns False if the user cancels it.
 
     Returns
     -------
     int or None
-        Id of the new feature, of the largest part where there are several; None if the user cancelled the form.
+        Id of the new feature, or of the largest of several parts; None if the user cancelled the form.
 
     Raises
     ------
     EditError
-        If the layer cannot take it. The layer is as it was then.
+        If the polygon cannot be added. The layer is unchanged.
     """
     check_target(layer)
     if not layer.dataProvider().capabilities() & QgsVectorDataProvider.AddFeatures:
-        raise EditError(tr("{name} takes no new polygons").format(name=layer.name()), tr("choose another target layer"))
-    geometries = layer_geometries(layer, fit_to_layer(layer, geometry, crs, options))
+        raise EditError(
+            tr("No polygons can be added to {name}").format(name=layer.name()), tr("choose another target layer")
+        )
+    geometries = layer_geometries(layer, fit_to_layer(layer, polygon, crs, options))
     values = _values(layer, attributes, provenance)
     feature = _new_feature(layer, geometries[0], values)
     opener = form_opener if options.open_form else None
@@ -134,29 +131,29 @@ def accept_polygon(
 def replace_polygon(
     layer: QgsVectorLayer,
     feature_id: int,
-    geometry: QgsGeometry,
+    polygon: shapely.Geometry,
     crs: QgsCoordinateReferenceSystem,
     provenance: Provenance | None,
     options: AcceptOptions,
 ) -> None:
-    """Give a feature another geometry and provenance, in one undo step and without committing.
+    """Replace the geometry and the provenance of a feature, in one undo step and without committing.
 
-    In a layer of single polygons the feature keeps the largest part, and the others become new features with the same
-    attributes.
+    In a layer of single polygons the feature gets the largest part, and the other parts become new features with the
+    same attributes. The parameters are those of `accept_polygon`.
 
     Raises
     ------
     EditError
-        If there is no such feature any more, or the layer cannot take the geometry. The layer is as it was then.
+        If the feature was deleted, or its geometry cannot be replaced. The layer is unchanged.
     """
     check_target(layer)
     feature = layer.getFeature(feature_id)
     if not feature.isValid():
-        raise EditError(tr("The polygon is no longer in {name}").format(name=layer.name()), tr("draw it anew"))
+        raise EditError(tr("The polygon is no longer in {name}").format(name=layer.name()), tr("draw it again"))
     if not layer.dataProvider().capabilities() & QgsVectorDataProvider.ChangeGeometries:
-        problem = tr("{name} does not let geometries be changed").format(name=layer.name())
+        problem = tr("The geometries of {name} cannot be changed").format(name=layer.name())
         raise EditError(problem, tr("choose another target layer"))
-    geometries = layer_geometries(layer, fit_to_layer(layer, geometry, crs, options, skip=feature_id))
+    geometries = layer_geometries(layer, fit_to_layer(layer, polygon, crs, options, skip=feature_id))
     values = _values(layer, {}, provenance)
     _start_editing(layer)
     with _edit_command(layer, tr("Refine polygon")):
@@ -174,14 +171,14 @@ def replace_polygon(
 
 
 def _values(layer: QgsVectorLayer, attributes: Mapping[str, Any], provenance: Provenance | None) -> dict[int, Any]:
-    """Return attributes by field index, each in the type of its field."""
+    """Return values by field index, converted to the type of each field."""
     fields = layer.fields()
     values = provenance_values(fields, provenance) if provenance is not None else {}
     for name, value in attributes.items():
         index = fields.lookupField(name)
         if index < 0:
             problem = tr("{layer} has no field {field}").format(layer=layer.name(), field=name)
-            raise EditError(problem, tr("choose the class field again"))
+            raise EditError(problem, tr("choose another class field"))
         try:
             values[index] = fields.at(index).convertCompatible(value)
         except ValueError as error:
@@ -191,46 +188,46 @@ def _values(layer: QgsVectorLayer, attributes: Mapping[str, Any], provenance: Pr
 
 
 def _check_constraints(layer: QgsVectorLayer, feature: QgsFeature) -> None:
-    """Refuse what QGIS's own form would not let through either."""
+    """Enforce the hard constraints, as the attribute form of QGIS does."""
     strength = QgsFieldConstraints.ConstraintStrengthHard
     for index, field in enumerate(layer.fields()):
         fits, errors = QgsVectorLayerUtils.validateAttribute(layer, feature, index, strength)
         if not fits:
-            problem = tr("{layer} does not take this value of {field}: {reason}")
+            problem = tr("The value of the field {field} of {layer} breaks a constraint: {reason}")
             raise EditError(
                 problem.format(layer=layer.name(), field=field.displayName(), reason="; ".join(errors)),
-                tr("choose a class, set a default value, or let the form be opened"),
+                tr("choose a class, set a default value, or turn on Open the form"),
             )
 
 
 def _start_editing(layer: QgsVectorLayer) -> None:
     if not layer.isEditable() and not layer.startEditing():
         problem = tr("{name} cannot be edited").format(name=layer.name())
-        raise EditError(problem, tr("check that its file can be written and that nobody else holds it"))
+        raise EditError(problem, tr("check that its file is writable and not open in another program"))
 
 
 class _Command:
-    """An edit command that can be taken back while it is open."""
+    """An open edit command that can be cancelled."""
 
     def __init__(self) -> None:
         self.cancelled = False
 
     def cancel(self) -> None:
-        """Leave nothing of it behind."""
+        """Undo everything done in this command when it ends."""
         self.cancelled = True
 
 
 @contextmanager
 def _edit_command(layer: QgsVectorLayer, text: str) -> Iterator[_Command]:
-    """Make one undo step of everything inside; after an error or a cancel the layer is as before."""
+    """Make one undo step of the edits inside; after an error or a cancel the layer is unchanged."""
     command = _Command()
-    # Of earlier edits; what is there later is about this one.
+    # Any error found later belongs to this command.
     layer.dataProvider().clearErrors()
     layer.beginEditCommand(text)
     try:
         yield command
     except BaseException:
-        # The form lets other things happen meanwhile, such as the removal of the layer.
+        # The user may remove the layer while the form is open.
         if not sip.isdeleted(layer):
             layer.destroyEditCommand()
         raise
@@ -241,7 +238,7 @@ def _edit_command(layer: QgsVectorLayer, text: str) -> Iterator[_Command]:
 
 
 def _new_feature(layer: QgsVectorLayer, geometry: QgsGeometry, values: Mapping[int, Any]) -> QgsFeature:
-    """Return a feature with defaults for what is not given, and values of its own where they must be unique."""
+    """Return a feature with default values for the other fields; values that must be unique are replaced."""
     return QgsVectorLayerUtils.createFeature(layer, geometry, dict(values), layer.createExpressionContext())
 
 
@@ -252,14 +249,16 @@ def _add(layer: QgsVectorLayer, feature: QgsFeature) -> QgsFeature:
 
 
 def _refused(layer: QgsVectorLayer) -> EditError:
-    """Return what to raise; in a transaction group it is the database that refuses, at once, and says why."""
+    """Return the error to raise, with the reason if the database gave one (in a transaction group it does)."""
     reasons = layer.dataProvider().errors()
     if not reasons:
-        return EditError(tr("{name} did not take the polygon").format(name=layer.name()), tr("see QGIS's log"))
-    problem = tr("{name} did not take the polygon: {reason}")
+        return EditError(
+            tr("The polygon was not written to {name}").format(name=layer.name()), tr("see the log of QGIS")
+        )
+    problem = tr("The polygon was not written to {name}: {reason}")
     return EditError(
         problem.format(name=layer.name(), reason=reasons[-1].partition("\n")[0]),
-        tr("give its fields values that the database takes, or choose another target layer"),
+        tr("correct the values of its fields, or choose another target layer"),
     )
 
 
@@ -272,7 +271,7 @@ def _keep(
 
 
 def _share_vertices(layer: QgsVectorLayer, geometries: list[QgsGeometry]) -> None:
-    """Where the project edits topologically, give neighbours the vertices that lie on their borders, as QGIS does."""
+    """Add the vertices of the new borders to the neighbours if topological editing is on, as QGIS does."""
     if QgsProject.instance().topologicalEditing():
         for geometry in geometries:
             layer.addTopologicalPoints(geometry)

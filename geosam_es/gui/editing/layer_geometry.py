@@ -1,4 +1,4 @@
-"""A polygon made fit for a layer: its CRS, the options of the user, its geometry type. Nothing is written here."""
+"""Prepares a polygon for a layer: the user's options, the layer's CRS and its geometry type. Writes nothing."""
 
 from __future__ import annotations
 
@@ -31,32 +31,31 @@ __all__ = ["AcceptOptions", "fit_to_layer", "layer_geometries"]
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
 _WALL_DISPLACEMENT_M = 3.0
-"""Largest distance by which a wall moves to meet others at right angles."""
+"""Largest distance that a wall may move to get right angles."""
 
 _DEGREE_M = 111_320.0
 
 
 @dataclass(frozen=True)
 class AcceptOptions:
-    """What happens to a polygon on its way into a layer.
+    """What is done to a polygon before it is written to a layer.
 
     Attributes
     ----------
     min_area_m2 : float
-        Smaller parts are left out, and a polygon of which nothing is left is refused. On the ellipsoid.
+        Smaller parts are dropped; a polygon without any larger part is refused. Measured on the ellipsoid.
     fill_holes_m2 : float
-        Smaller holes are filled. On the ellipsoid.
+        Smaller holes are filled. Measured on the ellipsoid.
     right_angles : bool
-        Whether walls are made to meet at right angles, where the outline is nearly so.
+        Whether an outline that is nearly rectangular gets right angles.
     trim_overlaps : bool
-        Whether what other polygons of the layer cover is left out.
+        Whether to cut off what other polygons of the layer cover.
     snap_tolerance : float
-        Up to this distance, in units of the layer, the outline is drawn to the borders of other polygons of the layer;
-        0 for not at all.
+        Borders closer than this to other polygons of the layer are moved onto them, in units of the layer; 0 for none.
     open_form : bool
-        Whether the attribute form is opened.
+        Whether to open the attribute form.
     provenance_table : bool
-        Whether a GeoPackage gets a table for the provenance where the layer has no fields for it.
+        Whether to keep provenance in a table of the GeoPackage if the layer has no fields for it.
     """
 
     min_area_m2: float = 0.0
@@ -70,22 +69,23 @@ class AcceptOptions:
 
 def fit_to_layer(
     layer: QgsVectorLayer,
-    geometry: QgsGeometry,
+    polygon: shapely.Geometry,
     crs: QgsCoordinateReferenceSystem,
     options: AcceptOptions,
     skip: int | None = None,
 ) -> Outline:
-    """Bring a polygon to a layer's CRS, and make it what the options ask for.
+    """Apply the options to a polygon and transform it to the layer's CRS.
 
     Parameters
     ----------
     layer : QgsVectorLayer
-    geometry : QgsGeometry
+    polygon : Polygon or MultiPolygon
+        In ``crs``. It is repaired where it is not valid.
     crs : QgsCoordinateReferenceSystem
-        Of the geometry.
+        CRS of the raster.
     options : AcceptOptions
     skip : int, optional
-        Id of the feature that the polygon is for: no neighbour of itself.
+        Id of the feature that the polygon replaces; it is not one of its neighbours.
 
     Returns
     -------
@@ -95,20 +95,21 @@ def fit_to_layer(
     Raises
     ------
     EditError
-        If nothing is left that the layer could take.
+        If nothing is left of the polygon, or it cannot be transformed.
     """
     if not crs.isValid():
         raise EditError(tr("The raster has no CRS"), tr("set it in the properties of its layer"))
-    outline = _valid(from_qgs(geometry))
+    outline = _valid(polygon)
     if outline.is_empty:
         raise EditError(tr("There is no polygon to add"), tr("click an object first"))
     if options.right_angles:
         outline = _square(outline, crs)
-    outline = _valid(from_qgs(transform_geometry(to_qgs(outline), transform(crs, layer.crs()))))
+    if crs != layer.crs():
+        outline = _valid(from_qgs(transform_geometry(to_qgs(outline), transform(crs, layer.crs()))))
     meter = EllipsoidArea(layer.crs())
     if options.fill_holes_m2 > 0:
         outline = _fill_holes(outline, options.fill_holes_m2, meter)
-    # What is too small is refused as such, and not as covered by others.
+    # Before trimming: a polygon that is too small is reported as such, not as covered by others.
     outline = _large_parts(outline, options.min_area_m2, meter)
     if options.trim_overlaps or options.snap_tolerance > 0:
         beside = _beside_neighbours(layer, outline, options, skip)
@@ -117,7 +118,7 @@ def fit_to_layer(
 
 
 def _square(outline: Outline, crs: QgsCoordinateReferenceSystem) -> Outline:
-    """Give buildings right angles in a plane in which these are true."""
+    """Square the corners on a plane where angles are true, whatever the CRS."""
     if not crs.isGeographic():
         metres = QgsUnitTypes.fromUnitToUnitFactor(crs.mapUnits(), QgsUnitTypes.DistanceMeters)
         return square_angles(outline, _WALL_DISPLACEMENT_M / metres)
@@ -134,12 +135,12 @@ def _beside_neighbours(layer: QgsVectorLayer, outline: Outline, options: AcceptO
         outline = trim_neighbours(outline, neighbours)
         if outline.is_empty:
             problem = tr("Other polygons of {name} cover all of it").format(name=layer.name())
-            raise EditError(problem, tr("let overlaps be, or refine the other polygons"))
+            raise EditError(problem, tr("turn off No overlaps, or change the other polygons"))
     return snap_to_neighbours(outline, neighbours, options.snap_tolerance) if options.snap_tolerance > 0 else outline
 
 
 def _neighbours(layer: QgsVectorLayer, outline: Outline, reach: float, skip: int | None) -> Iterator[shapely.Geometry]:
-    """Yield the polygons around an outline, those not yet saved included."""
+    """Yield the polygons around an outline, including those that are not saved yet."""
     rectangle = QgsRectangle(*outline.bounds).buffered(reach)
     request = QgsFeatureRequest().setFilterRect(rectangle).setSubsetOfAttributes([])
     for feature in layer.getFeatures(request):
@@ -154,18 +155,20 @@ def _valid(geometry: shapely.Geometry) -> Outline:
 def _fill_holes(outline: Outline, limit: float, meter: EllipsoidArea) -> Outline:
     filled = []
     for part in polygon_parts(outline):
-        kept = [ring for ring in part.interiors if meter.area_m2(to_qgs(shapely.Polygon(ring))) >= limit]
+        kept = [ring for ring in part.interiors if meter.area_m2(shapely.Polygon(ring)) >= limit]
         filled.append(shapely.Polygon(part.exterior, kept))
     return merge(filled)
 
 
-def _large_parts(outline: Outline, limit: float, meter: EllipsoidArea) -> Outline:
-    areas = [(meter.area_m2(to_qgs(part)), part) for part in polygon_parts(outline)]
-    kept = merge(part for area, part in areas if area >= limit)
+def _large_parts(outline: Outline, min_area_m2: float, meter: EllipsoidArea) -> Outline:
+    if min_area_m2 <= 0 and not outline.is_empty:
+        return outline
+    areas = [(meter.area_m2(part), part) for part in polygon_parts(outline)]
+    kept = merge(part for area, part in areas if area >= min_area_m2)
     if kept.is_empty:
         largest = max((area for area, _ in areas), default=0.0)
         problem = tr("The polygon covers {area} m², less than the minimum of {limit} m²")
-        raise EditError(problem.format(area=_number(largest), limit=_number(limit)), tr("lower the minimum area"))
+        raise EditError(problem.format(area=_number(largest), limit=_number(min_area_m2)), tr("lower the minimum area"))
     return kept
 
 
@@ -175,9 +178,9 @@ def _number(value: float) -> str:
 
 
 def layer_geometries(layer: QgsVectorLayer, outline: Outline) -> list[QgsGeometry]:
-    """Return a polygon as geometries of the layer's type, Z and M included.
+    """Convert a polygon to geometries of the layer's type, with Z and M where the type has them.
 
-    A multipolygon gives one geometry, and several, the largest first, for a layer of single polygons.
+    A multipolygon becomes one geometry, or in a layer of single polygons one for each part, the largest first.
     """
     parts = sorted(to_qgs(outline).coerceToType(layer.wkbType()), key=lambda geometry: geometry.area(), reverse=True)
     return [QgsGeometry(part) for part in parts]

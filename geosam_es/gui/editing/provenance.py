@@ -1,7 +1,7 @@
-"""Where a polygon comes from: model, score, prompts, raster and time, as JSON, in fields, and back.
+"""How a polygon was made: model, score, prompts, raster and time, in the fields of a layer.
 
-The format is told in ``docs/provenance.md``. A layer that has the fields (see `PROVENANCE_FIELDS`) gets them filled in;
-for layers without them `side_table` keeps the same record beside a GeoPackage's layer.
+``docs/provenance.md`` describes the format. If a layer lacks the fields (see `PROVENANCE_FIELDS`), `side_table` keeps
+the same record in a table of its GeoPackage.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ __all__ = [
 ]
 
 PROVENANCE_FIELDS = ("model", "score", "prompts", "raster", "created")
-"""Names of the fields, short enough for a Shapefile."""
+"""Names of the fields; short enough for a Shapefile."""
 
-_FIELDS_THAT_TELL = 2
-"""A layer with one of the names may mean something else by it, as a habitat's score; with two it does not."""
+_MIN_FIELDS = 2
+"""One field with such a name may mean something else, such as the score of a habitat; two do not."""
 
 _DIGITS = (3, 1)
-"""Decimals of coordinates in map units: millimetres, or decimetres where a Shapefile's field is too short."""
+"""Decimals of coordinates: millimetres, or decimetres if the field of a Shapefile is too short for that."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,15 @@ class Provenance:
     prompts : Prompts
         In map coordinates of the raster's CRS.
     raster : str
-        Name of the raster's file.
+        File name of the raster.
     created : str
         ISO 8601.
     level : int, optional
-        Of the tile that answered; None where it is not known.
+        Level of the tile that was used; None if unknown.
     candidate : int
-        Rank of the mask that was chosen, counted from 0.
+        Rank of the chosen mask, from 0.
     decoder : str
-        Name of the decoder in the store that answered.
+        Name of the decoder of the store that was used.
     """
 
     model: str
@@ -73,7 +73,7 @@ class Provenance:
     decoder: str = ORIGINAL
 
     def values(self, digits: int = _DIGITS[0]) -> dict[str, Any]:
-        """Return the values of `PROVENANCE_FIELDS`, the prompts as text, level, candidate and decoder among them."""
+        """Return the values of `PROVENANCE_FIELDS`; the text of the prompts includes level, candidate and decoder."""
         record = self.prompts.to_json(digits)
         if self.level is not None:
             record["level"] = self.level
@@ -83,24 +83,6 @@ class Provenance:
             record["decoder"] = self.decoder
         prompts = json.dumps(record, separators=(",", ":"))
         return {**{name: getattr(self, name) for name in PROVENANCE_FIELDS}, "prompts": prompts}
-
-    def to_json(self) -> str:
-        """Return everything as one JSON object."""
-        values = self.values()
-        record = {**values, "prompts": json.loads(values["prompts"])}
-        return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, text: str) -> Provenance:
-        """Read what `to_json` wrote.
-
-        Raises
-        ------
-        EditError
-            If it is something else.
-        """
-        record = _load(text)
-        return provenance_from_values({**record, "prompts": json.dumps(record.get("prompts"))})
 
 
 def _load(text: str) -> dict[str, Any]:
@@ -114,11 +96,11 @@ def _load(text: str) -> dict[str, Any]:
 
 
 def _unreadable() -> EditError:
-    return EditError(tr("The prompts kept with this polygon cannot be read"), tr("start again with a click"))
+    return EditError(tr("The saved prompts of this polygon cannot be read"), tr("draw the polygon again"))
 
 
 def provenance_from_values(values: Mapping[str, Any]) -> Provenance:
-    """Make a record of the values of `PROVENANCE_FIELDS`, of which only the prompts are needed.
+    """Read the values of `PROVENANCE_FIELDS`; all but the prompts may be missing.
 
     Raises
     ------
@@ -154,7 +136,7 @@ def _text(value: Any) -> str:
 def has_provenance_fields(fields: QgsFields) -> bool:
     """Tell whether a layer has fields for the provenance."""
     known = [name for name in PROVENANCE_FIELDS if fields.lookupField(name) >= 0]
-    return len(known) >= _FIELDS_THAT_TELL
+    return len(known) >= _MIN_FIELDS
 
 
 def _keeps_prompts(fields: QgsFields) -> bool:
@@ -162,7 +144,7 @@ def _keeps_prompts(fields: QgsFields) -> bool:
 
 
 def provenance_values(fields: QgsFields, provenance: Provenance) -> dict[int, Any]:
-    """Return the values that go into the fields of a layer, by index; fields of an unfit type are left alone."""
+    """Return the values for the fields of a layer by index, without fields of an unsuitable type."""
     values: dict[int, Any] = {}
     if not has_provenance_fields(fields):
         return values
@@ -180,13 +162,13 @@ def provenance_values(fields: QgsFields, provenance: Provenance) -> dict[int, An
 
 
 def _forms(name: str, provenance: Provenance) -> Iterator[Any]:
-    """Yield ways to write a value, the best first."""
+    """Yield forms of a value, the best first."""
     if name == "prompts":
-        # A text cut short would be no JSON: rather a coarser one, or none.
+        # A truncated text would not be JSON: try fewer decimals instead.
         yield from (provenance.values(digits)["prompts"] for digits in _DIGITS)
-        # Fields of JSON, as PostgreSQL's, take no text.
+        # JSON fields, as in PostgreSQL, accept no text.
         yield json.loads(provenance.values()["prompts"])
-        # Not those of an earlier outline.
+        # Clear the prompts of an earlier outline.
         yield None
     elif name == "score":
         yield None if math.isnan(provenance.score) else round(provenance.score, 4)
@@ -195,9 +177,9 @@ def _forms(name: str, provenance: Provenance) -> Iterator[Any]:
 
 
 def keep_beside(layer: QgsVectorLayer, feature_id: int, provenance: Provenance) -> None:
-    """Keep the provenance of a feature in a table of its GeoPackage, where the layer has no field for the prompts.
+    """Keep the provenance of a feature in a table of its GeoPackage if the layer has no field for the prompts.
 
-    It is written when the user saves the layer's edits. In other formats there is no place for it.
+    It is written when the user saves the edits of the layer. Other formats have no such table.
     """
     if can_keep(layer) and not _keeps_prompts(layer.fields()):
         score = None if math.isnan(provenance.score) else provenance.score
@@ -205,17 +187,17 @@ def keep_beside(layer: QgsVectorLayer, feature_id: int, provenance: Provenance) 
 
 
 def read_provenance(layer: QgsVectorLayer, feature: QgsFeature) -> Provenance | None:
-    """Read the provenance of a feature from its fields, or from the table beside them.
+    """Read the provenance of a feature from its fields, or from the table of its GeoPackage.
 
     Returns
     -------
     Provenance or None
-        None where no prompts are kept with it.
+        None if no prompts are saved for it.
 
     Raises
     ------
     EditError
-        If prompts are there that cannot be read.
+        If its prompts cannot be read.
     """
     fields = layer.fields()
     values: dict[str, Any] | None

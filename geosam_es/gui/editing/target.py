@@ -1,4 +1,4 @@
-"""The layer that polygons go to, with its classes and its own undo."""
+"""The target layer: its classes, and the undo of its edits."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from qgis.PyQt.QtCore import QObject, pyqtSignal
 from ...errors import GeoSamError
 from ...qgis_support.classes import ClassList, classes_of_layer, read_class_csv
 from ..panel.dock import SegmentDock
-from .edits import create_target_layer
+from .target_layer import create_target_layer
 
 __all__ = ["Target"]
 
 
 class Target(QObject):
-    """Follows the layer chosen in the panel.
+    """Follows the layer that is chosen in the panel.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class Target(QObject):
     Signals
     -------
     undo_changed
-        There is more or less to undo in the layer.
+        The undo stack of the layer has changed.
     failed : GeoSamError
     """
 
@@ -44,33 +44,33 @@ class Target(QObject):
         self._follow(dock.layer)
 
     def release(self) -> None:
-        """Let go of the layer."""
+        """Stop following the layer."""
         self._watch(None)
 
     @property
     def can_undo(self) -> bool:
-        """Whether there is an edit to take back."""
+        """Whether the layer has an edit to undo."""
         return self._layer is not None and self._layer.isEditable() and self._layer.undoStack().canUndo()
 
     @property
     def can_redo(self) -> bool:
-        """Whether there is an edit to bring back."""
+        """Whether the layer has an edit to redo."""
         return self._layer is not None and self._layer.isEditable() and self._layer.undoStack().canRedo()
 
     def undo(self) -> None:
-        """Take the last edit of the layer back."""
+        """Undo the last edit of the layer."""
         if self._layer is not None and self.can_undo:
             self._layer.undoStack().undo()
             self._layer.triggerRepaint()
 
     def redo(self) -> None:
-        """Bring the edit taken back last back."""
+        """Redo the last edit that was undone."""
         if self._layer is not None and self.can_redo:
             self._layer.undoStack().redo()
             self._layer.triggerRepaint()
 
     def make(self, path: Path, crs: QgsCoordinateReferenceSystem) -> None:
-        """Make a new layer with the classes that are shown, and choose it."""
+        """Create a layer with the classes shown in the panel, and choose it as target."""
         try:
             layer = create_target_layer(path, crs, classes=self._dock.class_box.classes)
         except GeoSamError as error:

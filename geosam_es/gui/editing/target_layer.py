@@ -1,4 +1,4 @@
-"""New layers for the polygons: a GeoPackage or a Shapefile with fields for class and provenance."""
+"""Creates target layers: GeoPackages or Shapefiles with fields for class and provenance."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from qgis.core import QgsCoordinateReferenceSystem, QgsVectorLayer
 from ...errors import EditError
 from ...qgis_support.classes import ClassList, apply_classes
 from ...qgis_support.messages import tr
+from ...store.files import is_portable_name
 
 __all__ = ["CLASS_FIELD", "create_target_layer"]
 
 CLASS_FIELD = "class"
 _TEXT_WIDTH = 254
-"""The longest text that a Shapefile holds."""
+"""Maximum length of text in a Shapefile."""
 
 _DRIVERS = {".gpkg": "GPKG", ".shp": "ESRI Shapefile"}
 
@@ -27,44 +28,47 @@ def create_target_layer(
     provenance: bool = True,
     classes: ClassList | None = None,
 ) -> QgsVectorLayer:
-    """Make a file with an empty layer of multipolygons.
+    """Create a file with an empty layer of multipolygons.
 
     Parameters
     ----------
     path : Path
-        Ends with ``.gpkg`` or ``.shp``. In a GeoPackage that exists another layer is made. Nothing is overwritten.
+        With the suffix ``.gpkg`` or ``.shp``. An existing GeoPackage gets another layer. Nothing is overwritten.
     crs : QgsCoordinateReferenceSystem
     class_field : str
-        Name of the field for the class; at most 10 characters in a Shapefile.
+        Name of the class field; at most 10 characters in a Shapefile.
     provenance : bool
-        Whether it gets fields for model, score, prompts, raster and time.
+        Whether to add fields for model, score, prompts, raster and time.
     classes : ClassList, optional
-        The field's value map, and the style of the layer.
+        Classes for the value map of the field and the style of the layer.
 
     Returns
     -------
     QgsVectorLayer
-        Not yet in any project.
+        Not added to the project.
 
     Raises
     ------
     EditError
-        If the file cannot be made.
+        If the file cannot be created.
     """
     driver_name = _DRIVERS.get(path.suffix.lower())
     if driver_name is None:
         problem = tr("{path} is neither a GeoPackage nor a Shapefile").format(path=path)
-        raise EditError(problem, tr("let its name end with .gpkg or .shp"))
+        raise EditError(problem, tr("use a file name that ends with .gpkg or .shp"))
+    if not is_portable_name(path.name):
+        problem = tr("{name} is not a valid file name on every system").format(name=path.name)
+        raise EditError(problem, tr("choose another file name"))
     if not crs.isValid():
-        raise EditError(tr("A new layer needs a CRS"), tr("set that of the raster in the properties of its layer"))
+        raise EditError(tr("A new layer needs a CRS"), tr("set the CRS of the raster in the properties of its layer"))
     name = path.stem
     try:
         dataset = _dataset(path, driver_name, name)
         _make_layer(dataset, path, name, crs, class_field, provenance)
     except RuntimeError as error:
-        # Where another plugin made GDAL raise; otherwise it returns nothing.
+        # Another plugin may have turned on GDAL's exceptions; otherwise GDAL returns None.
         raise _failed(path) from error
-    # GDAL writes the file on closing it.
+    # GDAL writes the file when the dataset is closed.
     del dataset
     layer = QgsVectorLayer(f"{path}|layername={name}", name, "ogr")
     if not layer.isValid():
@@ -76,7 +80,7 @@ def create_target_layer(
 
 def _dataset(path: Path, driver_name: str, name: str) -> ogr.DataSource:
     exists = EditError(
-        tr("{path} already has a layer {name}").format(path=path, name=name), tr("choose another name for the new one")
+        tr("{path} already has a layer {name}").format(path=path, name=name), tr("choose another file name")
     )
     if not path.exists():
         dataset = ogr.GetDriverByName(driver_name).CreateDataSource(str(path))
@@ -130,4 +134,4 @@ def _fields(class_field: str, provenance: bool) -> list[tuple[str, int]]:
 
 def _failed(path: Path) -> EditError:
     problem = tr("{path} cannot be written").format(path=path)
-    return EditError(problem, tr("check the folder, its permissions and the space on the disk"))
+    return EditError(problem, tr("check the folder, its permissions and the free disk space"))

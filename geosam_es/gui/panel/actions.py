@@ -1,14 +1,14 @@
-"""The actions: one for each thing a user can do, with a shortcut that can be changed in QGIS's own dialog."""
+"""The actions of the plugin, with shortcuts that can be changed in the shortcut dialog of QGIS."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from qgis.core import QgsApplication
 from qgis.PyQt.QtCore import QObject, Qt
 from qgis.PyQt.QtGui import QIcon
 
+from ...qgis_support.icons import own_icon
 from ...qgis_support.messages import PLUGIN_NAME, tr
 
 try:
@@ -16,15 +16,9 @@ try:
 except ImportError:  # Qt 5
     from qgis.PyQt.QtWidgets import QAction
 
-__all__ = ["CLASS_KEYS", "Actions", "QAction", "own_icon"]
+__all__ = ["CLASS_KEYS", "Actions", "QAction"]
 
-ICONS = Path(__file__).resolve().parents[2] / "icons"
 CLASS_KEYS = 9
-
-
-def own_icon(name: str) -> QIcon:
-    """Return an icon of the plugin."""
-    return QIcon(str(ICONS / f"{name}.svg"))
 
 
 def _theme_icon(name: str) -> QIcon:
@@ -32,7 +26,7 @@ def _theme_icon(name: str) -> QIcon:
 
 
 class Actions(QObject):
-    """All actions. They do nothing until whoever needs them connects them.
+    """Creates all actions. Other classes connect them.
 
     Parameters
     ----------
@@ -43,11 +37,11 @@ class Actions(QObject):
     tool : QAction
         Checkable; shows and activates the map tool.
     undo, undo_again, redo, candidate, preview, accept, discard, refine : QAction
-        What the keys do while the map tool is active. ``undo_again`` is `undo` with another shortcut.
+        For the object being drawn, while the map tool is active. ``undo_again`` is `undo` with another shortcut.
     compare, swap : QAction
-        The same, of the store's decoders.
+        For comparing two decoders, while the map tool is active.
     classes : list of QAction
-        Choose the first class, the second, and so on.
+        Each chooses the class at its position.
     """
 
     def __init__(self, iface: Any) -> None:
@@ -65,8 +59,10 @@ class Actions(QObject):
         self.accept = self._make(_theme_icon("mIconSuccess"), tr("Accept the polygon"), "Return")
         self.discard = self._make(_theme_icon("mIconDelete"), tr("Discard the polygon"), "Escape")
         self.refine = self._make(own_icon("refine"), tr("Refine the selected polygon"), "R")
-        self.compare = self._make(own_icon("compare"), tr("Compare two decoders on each click"), "C", checkable=True)
-        self.swap = self._make(own_icon("swap"), tr("Swap the two decoders: accept the other one's polygon"), "X")
+        self.compare = self._make(
+            own_icon("compare"), tr("Compare two model variants on each click"), "C", checkable=True
+        )
+        self.swap = self._make(own_icon("swap"), tr("Swap the two model variants, to accept the other polygon"), "X")
         self.classes = [
             self._make(QIcon(), tr("Choose class {number}").format(number=number), str(number))
             for number in range(1, CLASS_KEYS + 1)
@@ -75,18 +71,18 @@ class Actions(QObject):
 
     @property
     def on_buttons(self) -> list[Any]:
-        """The actions that have a button, in order."""
+        """The actions with a button, in order."""
         return [self.undo, self.redo, self.candidate, self.preview, self.accept, self.discard, self.refine]
 
     @property
     def by_keys(self) -> list[Any]:
-        """The actions that the map tool triggers by their keys."""
+        """The actions that the map tool triggers with their shortcuts."""
         return [*self.on_buttons, self.undo_again, self.compare, self.swap, *self.classes]
 
     def set_drawing_states(self, can_undo: bool, can_redo: bool, has_polygon: bool, busy: bool) -> None:
-        """Enable what makes sense for the object being drawn.
+        """Enable the actions that apply to the object being drawn.
 
-        A key whose action is disabled goes to QGIS: with nothing drawn, Ctrl+Z undoes the last edit of the layer.
+        Keys of disabled actions go to QGIS: if nothing is drawn, Ctrl+Z undoes the last edit of the layer.
         """
         self.undo.setEnabled(can_undo)
         self.undo_again.setEnabled(can_undo)
@@ -96,7 +92,7 @@ class Actions(QObject):
         self.discard.setEnabled(can_undo or can_redo or has_polygon or busy)
 
     def unload(self) -> None:
-        """Take the actions out of QGIS."""
+        """Remove the actions from QGIS."""
         for action in self._registered:
             self._iface.unregisterMainWindowAction(action)
             action.deleteLater()
@@ -107,9 +103,9 @@ class Actions(QObject):
         action.setToolTip(text)
         action.setCheckable(checkable)
         if shortcut:
-            # Keys of one letter must not be taken from the rest of QGIS: the map tool listens for them.
+            # The map tool handles the keys; a window-wide shortcut would take single letters from all of QGIS.
             action.setShortcutContext(Qt.ShortcutContext.WidgetShortcut)
-        # QGIS names shortcuts by their text, which must say whose they are.
+        # The shortcut dialog of QGIS shows the text, so it names the plugin.
         action.setText(f"{PLUGIN_NAME}: {text}")
         self._iface.registerMainWindowAction(action, shortcut)
         action.setIconText(text)

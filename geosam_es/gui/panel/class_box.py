@@ -1,4 +1,4 @@
-"""The classes, as a part of the panel: the field they go to, the list, and the one chosen."""
+"""The part of the panel for classes: the class field, the list, and the chosen class."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["ClassBox"]
 
 _SWATCH_PIXELS = 14
-_MOST_ROWS = 9
+_MAX_ROWS = 9
 _PALETTE = (
     "#4daf4a",
     "#e41a1c",
@@ -47,19 +47,19 @@ _PALETTE = (
 
 
 class ClassBox(QGroupBox):
-    """Shows a list of classes, of which one stays chosen from polygon to polygon.
+    """Shows a list of classes. The chosen class is kept from polygon to polygon.
 
     Attributes
     ----------
     classes : ClassList, optional
-        Those shown.
+        The classes in the list.
 
     Signals
     -------
     colour_changed : QColor or None
-        Of the class chosen.
+        Colour of the chosen class.
     csv_chosen : str
-        Path of a list of classes.
+        Path of a file with classes.
     """
 
     colour_changed = pyqtSignal(object)
@@ -72,10 +72,10 @@ class ClassBox(QGroupBox):
         self._field = QgsFieldComboBox()
         self._field.setAllowEmptyFieldName(True)
         self._field.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self._field.setToolTip(tr("The field that the class is written to"))
+        self._field.setToolTip(tr("Field that the class is written to"))
         csv = QToolButton()
         csv.setText("CSV…")
-        csv.setToolTip(tr("Read the classes from a CSV file with code, name and colour"))
+        csv.setToolTip(tr("Load classes from a CSV file with code, name and colour"))
         csv.setAutoRaise(True)
         csv.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         csv.clicked.connect(self._browse)
@@ -95,11 +95,11 @@ class ClassBox(QGroupBox):
         self.set_classes(None)
 
     def set_layer(self, layer: QgsVectorLayer | None) -> None:
-        """Offer the fields of a layer."""
+        """Show the fields of a layer."""
         self._field.setLayer(layer)
 
     def set_classes(self, classes: ClassList | None) -> None:
-        """Show a list; the field it belongs to is chosen with it, and the class chosen before where it is there too."""
+        """Show a list of classes. Its field is selected, and the chosen class is kept if the list has it."""
         before = self.current
         self.classes = classes
         self._items = classes.items if classes is not None else ()
@@ -110,10 +110,10 @@ class ClassBox(QGroupBox):
         self._list.clear()
         for index, item in enumerate(self._items):
             number = f"{index + 1}  " if index < CLASS_KEYS else "    "
-            # Value maps often say the code in the name as well.
+            # The names in value maps often start with the code.
             code = "" if item.name.startswith(str(item.code)) else f"{item.code}  "
             self._list.addItem(QListWidgetItem(_swatch(self._colour(index)), f"{number}{code}{item.name}"))
-        rows = min(len(self._items), _MOST_ROWS)
+        rows = min(len(self._items), _MAX_ROWS)
         self._list.setFixedHeight(rows * self._list.sizeHintForRow(0) + 2 * self._list.frameWidth() if rows else 0)
         self._list.setVisible(bool(self._items))
         self._text.setVisible(not self._items)
@@ -122,23 +122,23 @@ class ClassBox(QGroupBox):
             self._list.setCurrentRow(kept[0])
 
     def choose(self, index: int) -> None:
-        """Choose a class by its place in the list."""
+        """Choose the class at a position in the list."""
         if 0 <= index < len(self._items):
             self._list.setCurrentRow(index)
 
     @property
     def current(self) -> ClassItem | None:
-        """The class chosen."""
+        """The chosen class."""
         row = self._list.currentRow()
         return self._items[row] if 0 <= row < len(self._items) else None
 
     @property
     def colour(self) -> QColor | None:
-        """Its colour."""
+        """Colour of the chosen class."""
         return self._colour(self._list.currentRow()) if self.current is not None else None
 
     def attributes(self) -> Mapping[str, Any]:
-        """Return what is to be written, by field name."""
+        """Return the values to write, by field name."""
         field = self._field.currentField()
         value = self.current.code if self.current is not None else self._text.text().strip() or None
         return {field: value} if field and value is not None else {}
@@ -156,7 +156,7 @@ class ClassBox(QGroupBox):
         self.colour_changed.emit(self.colour)
 
     def _browse(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, tr("List of classes"), "", tr("Tables (*.csv *.txt *.tsv)"))
+        path, _ = QFileDialog.getOpenFileName(self, tr("Load classes"), "", tr("Tables (*.csv *.txt *.tsv)"))
         if path:
             self.csv_chosen.emit(path)
 

@@ -1,4 +1,4 @@
-"""The choice of the decoder, as a part of the panel."""
+"""The part of the panel that chooses the model variant, which is a decoder of the store."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ __all__ = ["DecoderRow", "decoder_label", "decoder_tip"]
 
 
 class DecoderRow(QWidget):
-    """A list of the store's decoders, and beside it what compares and adds them.
+    """A list of the decoders of the store, with buttons to compare and add decoders.
 
     Parameters
     ----------
     actions : Actions
-        Those that compare and swap have a button here.
+        The actions that compare and swap get buttons.
     parent : QWidget, optional
 
     Signals
     -------
     chosen : str
-        Name of the decoder that is to answer.
+        Name of the decoder to use.
     other_chosen : str
-        Name of the one to compare it with.
+        Name of the decoder to compare it with.
     folder_chosen : str
-        Of a tuned decoder that is to go into the store.
+        Folder of a tuned decoder to add to the store.
     keep_wanted
-        The decoder chosen is to be the one that the store is opened with.
+        The store shall open with the chosen decoder.
     """
 
     chosen = pyqtSignal(str)
@@ -51,7 +51,7 @@ class DecoderRow(QWidget):
         self._names.setMinimumContentsLength(8)
         self._names.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._names.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self._names.setAccessibleName(tr("Decoder"))
+        self._names.setAccessibleName(tr("Model variant"))
         self._names.activated.connect(lambda index: self.chosen.emit(self._names.itemData(index)))
         self._others = QMenu(self)
         self._others.setToolTipsVisible(True)
@@ -66,7 +66,7 @@ class DecoderRow(QWidget):
         self.show_state(DecoderState())
 
     def show_state(self, state: DecoderState) -> None:
-        """Show what there is and what was chosen; what makes no sense with it is disabled."""
+        """Show the decoders and the chosen ones, and disable what does not apply."""
         several = len(state.decoders) > 1
         self._names.clear()
         for decoder in state.decoders:
@@ -75,8 +75,8 @@ class DecoderRow(QWidget):
             self._names.setItemData(self._names.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
         self._names.setCurrentIndex(self._names.findData(state.chosen))
         self._names.setEnabled(several)
-        more = tr("The decoder that answers; prompts already given are answered again")
-        alone = tr("The store has one decoder; the menu beside it adds one that was tuned on your own polygons")
+        more = tr("Model variant that draws the polygons; the current polygon is drawn again")
+        alone = tr("Only the original model is available; use the menu to add a variant tuned on your own polygons")
         self._names.setToolTip(more if several else alone)
         self._show_others(state)
         self._actions.compare.setEnabled(several)
@@ -100,34 +100,34 @@ class DecoderRow(QWidget):
     def _more_button(self) -> QToolButton:
         button = _button()
         button.setIcon(QgsApplication.getThemeIcon("/mActionOptions.svg"))
-        button.setToolTip(tr("Add a decoder, or keep the choice in the store"))
+        button.setToolTip(tr("Add a model variant, or make the chosen one the default"))
         button.setAccessibleName(button.toolTip())
         button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(self)
-        menu.addAction(tr("Add a tuned decoder …")).triggered.connect(self._browse)
-        menu.addAction(tr("Open this store with this decoder from now on")).triggered.connect(
+        menu.addAction(tr("Add a tuned model variant …")).triggered.connect(self._browse)
+        menu.addAction(tr("Use the chosen variant by default for this image")).triggered.connect(
             lambda: self.keep_wanted.emit()
         )
         button.setMenu(menu)
         return button
 
     def _browse(self) -> None:
-        title = tr("A decoder's folder, as geosam-es finetune writes it")
+        title = tr("Folder of a model variant, written by geosam-es finetune")
         folder = QFileDialog.getExistingDirectory(self, title, str(Path.home()))
         if folder:
             self.folder_chosen.emit(folder)
 
 
 def decoder_label(name: str) -> str:
-    """Return a decoder's name as the user reads it."""
+    """Return the name of a decoder as shown to the user."""
     return tr("original") if name == ORIGINAL else name
 
 
 def decoder_tip(decoder: StoreDecoder) -> str:
-    """Say where a decoder comes from."""
+    """Return a tool tip about the origin of a decoder."""
     info = decoder.info
     if info is None:
-        return tr("The one that the store was made with")
+        return tr("The model that the image was prepared with")
     objects = QLocale().toString(info.objects)
     return tr("Tuned on {objects} objects, {created}").format(objects=objects, created=info.created[:10])
 
@@ -135,7 +135,7 @@ def decoder_tip(decoder: StoreDecoder) -> str:
 def _button() -> QToolButton:
     button = QToolButton()
     button.setAutoRaise(True)
-    # With the focus in the panel, the keys would no longer reach the map.
+    # The map must keep the focus, so that the keys reach the map tool.
     button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     return button
 

@@ -1,4 +1,4 @@
-"""The panel: it shows, and says what the user chose."""
+"""The panel. It only displays, and emits what the user chooses."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ class SegmentDock(QgsDockWidget):
     Parameters
     ----------
     actions : Actions
-        Those on buttons are shown.
+        The actions with a button are shown.
     settings : Settings
     parent : QWidget, optional
 
     Signals
     -------
     store_chosen : str
-        Path of a store that the user wants opened.
+        Path of the store to open.
     layer_chosen : QgsVectorLayer or None
-        Where polygons are to go.
+        The target layer.
     new_layer_wanted : str
-        Path of the file to make.
+        Path of the file to create.
     display_changed
-        Of footprint and tiles.
+        The outline or the tiles are to be shown or hidden.
     """
 
     store_chosen = pyqtSignal(str)
@@ -112,27 +112,27 @@ class SegmentDock(QgsDockWidget):
         self._stores.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._stores.activated.connect(self._on_store_picked)
         self._state = _wrapped_label()
-        self._footprint = self._check_box(tr("Footprint"), tr("Show how far the store reaches"), "show_footprint")
+        self._footprint = self._check_box(tr("Outline"), tr("Show the area of the prepared image"), "show_footprint")
         self._tiles = self._check_box(
-            tr("Tiles"), tr("Show the tiles that answer at this scale; orange: not encoded"), "show_tiles"
+            tr("Tiles"), tr("Show the tiles used at this scale; orange: not prepared"), "show_tiles"
         )
         self.layers = QgsMapLayerComboBox()
         self.layers.setFilters(QgsMapLayerProxyModel.Filter.PolygonLayer)
         self.layers.setAllowEmptyLayer(True)
         self.layers.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.layers.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.layers.setToolTip(tr("The polygon layer that accepted polygons are written to"))
+        self.layers.setToolTip(tr("Polygon layer that accepted polygons are written to"))
         self.layers.layerChanged.connect(self.layer_chosen.emit)
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-        browse = _button("mActionFileOpen", tr("Open an embedding store (a folder NAME.embeddings.zarr)"))
+        browse = _button("mActionFileOpen", tr("Open a prepared image (folder NAME.embeddings.zarr)"))
         browse.clicked.connect(self._browse)
-        form.addRow(tr("Store"), _row(self._stores, browse))
+        form.addRow(tr("Prepared image"), _row(self._stores, browse))
         form.addRow(self._state)
-        form.addRow(tr("Decoder"), self.decoders)
+        form.addRow(tr("Model variant"), self.decoders)
         form.addRow("", _row(self._footprint, self._tiles))
         form.addRow(self.encoding)
-        new = _button("mActionNewVectorLayer", tr("New GeoPackage or Shapefile with class and provenance fields"))
+        new = _button("mActionNewVectorLayer", tr("New GeoPackage or Shapefile with fields for class and provenance"))
         new.clicked.connect(self._new_layer)
         form.addRow(tr("Layer"), _row(self.layers, new))
         return form
@@ -152,11 +152,11 @@ class SegmentDock(QgsDockWidget):
 
     @property
     def layer(self) -> QgsVectorLayer | None:
-        """The polygon layer chosen."""
+        """The target layer."""
         return self.layers.currentLayer()
 
     def show_recent(self, current: str | None) -> None:
-        """List the stores opened last, and mark the open one."""
+        """List the recent stores, and select the open one."""
         self._stores.clear()
         paths = self._settings.recent_stores
         if current is None or current not in paths:
@@ -165,19 +165,19 @@ class SegmentDock(QgsDockWidget):
             self._stores.addItem(Path(path).name, path)
             self._stores.setItemData(self._stores.count() - 1, path, Qt.ItemDataRole.ToolTipRole)
         self._stores.setCurrentIndex(max(0, self._stores.findData(current or "")))
-        self._stores.setToolTip(current or tr("Drop a store here, or choose one"))
+        self._stores.setToolTip(current or tr("Choose a prepared image, or drop its folder here"))
 
     def show_state(self, text: str) -> None:
-        """Say what is open."""
+        """Show a text about the open store."""
         self._state.setText(text)
         self._state.setVisible(bool(text))
 
     def show_result(self, text: str) -> None:
-        """Say what came of the last prompt."""
+        """Show a text about the current polygon."""
         self._result.setText(text)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802
-        """Take folders only."""
+        """Accept folders only."""
         if self._dropped_folder(event) is not None:
             event.acceptProposedAction()
 
@@ -201,7 +201,7 @@ class SegmentDock(QgsDockWidget):
     def _browse(self) -> None:
         recent = self._settings.recent_stores
         start = str(Path(recent[0]).parent) if recent else ""
-        folder = QFileDialog.getExistingDirectory(self, tr("Open an embedding store"), start)
+        folder = QFileDialog.getExistingDirectory(self, tr("Open a prepared image"), start)
         if folder:
             self.store_chosen.emit(folder)
 
@@ -240,6 +240,6 @@ def _tool_bar(actions: Actions) -> QToolBar:
     bar.setIconSize(QSize(_ICON_PIXELS, _ICON_PIXELS))
     for action in actions.on_buttons:
         bar.addAction(action)
-        # With the focus in the panel, the keys would no longer reach the map.
+        # The map must keep the focus, so that the keys reach the map tool.
         bar.widgetForAction(action).setFocusPolicy(Qt.FocusPolicy.NoFocus)
     return bar

@@ -1,4 +1,4 @@
-"""The buttons that encode ahead of time, as a part of the panel, and how far they got."""
+"""The part of the panel that prepares the view or the layer in advance, and shows the progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["EncodingRow"]
 
 
 class EncodingRow(QWidget):
-    """Two buttons, and while something is encoded its progress instead.
+    """Two buttons, replaced by a progress bar while tiles are encoded.
 
     Signals
     -------
@@ -28,11 +28,11 @@ class EncodingRow(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.view_button = _button(
-            tr("Encode this view"), tr("Encode the tiles in view now, so that every click here is answered at once")
+            tr("Prepare this view"), tr("Prepare the tiles in view now, so that clicks here need not wait")
         )
         self.view_button.clicked.connect(lambda: self.view_wanted.emit())
         self.layer_button = _button(
-            tr("Encode this layer"), tr("Encode the whole raster in the background; go on working meanwhile")
+            tr("Prepare this layer"), tr("Prepare the whole raster in the background while you work")
         )
         self.layer_button.clicked.connect(lambda: self.layer_wanted.emit())
         self._tips = {button: button.toolTip() for button in (self.view_button, self.layer_button)}
@@ -40,7 +40,7 @@ class EncodingRow(QWidget):
         self._bar.setTextVisible(False)
         self._cancel = QToolButton()
         self._cancel.setIcon(QgsApplication.getThemeIcon("/mTaskCancel.svg"))
-        self._cancel.setToolTip(tr("Stop; what is encoded stays"))
+        self._cancel.setToolTip(tr("Stop; finished tiles are kept"))
         self._cancel.setAutoRaise(True)
         self._cancel.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._cancel.clicked.connect(lambda: self.cancel_wanted.emit())
@@ -54,20 +54,20 @@ class EncodingRow(QWidget):
         self.show_end()
 
     def set_possible(self, possible: bool) -> None:
-        """Enable the buttons where there is something that can be encoded, and say why where there is not."""
-        reason = tr("Tiles can be added only to the store of a local raster, made by the model chosen in the options")
+        """Enable the buttons if tiles can be added to the store; otherwise their tool tips say why not."""
+        reason = tr("Only images on local files can be prepared here, with the model chosen in the options")
         for button, tip in self._tips.items():
             button.setEnabled(possible)
             button.setToolTip(tip if possible else reason)
 
     def show_progress(self, percent: int, text: str) -> None:
-        """Show how far it got."""
+        """Show the progress."""
         self._show(running=True)
         self._bar.setValue(percent)
         self._text.setText(text)
 
     def show_end(self) -> None:
-        """Show the buttons again."""
+        """Show the buttons."""
         self._show(running=False)
 
     def _show(self, running: bool) -> None:

@@ -1,4 +1,4 @@
-"""The options of accepting, as a part of the panel."""
+"""The part of the panel with the options for polygons."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["OptionsBox"]
 
 
 class OptionsBox(QgsCollapsibleGroupBox):
-    """Edits the settings of accepting.
+    """Edits the settings for polygons.
 
     Signals
     -------
@@ -32,34 +32,38 @@ class OptionsBox(QgsCollapsibleGroupBox):
         form = QFormLayout(self)
         form.addRow(
             tr("Simplify"),
-            self._number("simplify_pixels", tr(" px"), 20.0, 0.5, tr("Largest distance by which an outline may move")),
+            self._number("simplify_pixels", tr(" px"), 20.0, 0.5, tr("Maximum distance by which the outline may move")),
         )
         form.addRow(
             tr("Fill holes below"), self._number("fill_holes_m2", " m²", 1e7, 5.0, tr("Smaller holes are filled"))
         )
+        form.addRow(tr("Minimum area"), self._number("min_area_m2", " m²", 1e8, 10.0, tr("Smaller parts are dropped")))
         form.addRow(
-            tr("Minimum area"), self._number("min_area_m2", " m²", 1e8, 10.0, tr("Smaller polygons are not written"))
-        )
-        form.addRow(
-            tr("Snap within"),
+            tr("Snap to neighbours"),
             self._number(
                 "snap_tolerance",
                 "",
                 1e5,
                 0.5,
-                tr("Borders closer than this to those of the layer's polygons are moved onto them, in layer units"),
+                tr(
+                    "Borders closer than this to other polygons of the layer are moved onto them; in units of the layer"
+                ),
             ),
         )
-        form.addRow(self._flag("right_angles", tr("Right angles"), tr("Make the corners of buildings square")))
+        form.addRow(self._flag("right_angles", tr("Right angles"), tr("Square the corners of buildings")))
         form.addRow(
-            self._flag("trim_overlaps", tr("No overlaps"), tr("Cut off what existing polygons of the layer cover"))
+            self._flag(
+                "trim_overlaps", tr("No overlaps"), tr("Cut off the parts that other polygons of the layer cover")
+            )
         )
-        form.addRow(self._flag("open_form", tr("Open the form"), tr("Open the attribute form on accepting")))
+        form.addRow(
+            self._flag("open_form", tr("Open the form"), tr("Open the attribute form for each accepted polygon"))
+        )
         form.addRow(
             self._flag(
                 "provenance_table",
                 tr("Keep prompts in a table"),
-                tr("In a GeoPackage whose layer has no fields for them, so that polygons can be refined later"),
+                tr("In a GeoPackage without fields for prompts, so that polygons can be refined later"),
             )
         )
 
@@ -72,7 +76,7 @@ class OptionsBox(QgsCollapsibleGroupBox):
         box.setSuffix(suffix)
         box.setToolTip(tip)
         box.setValue(getattr(self._settings, setting))
-        # Not at every digit typed: the polygon on the map is made anew with each change.
+        # Not for every typed digit, because each change redraws the polygon.
         box.setKeyboardTracking(False)
         box.valueChanged.connect(lambda value: self._store(setting, value))
         return box

@@ -1,4 +1,4 @@
-"""The page of the plugin in QGIS's options."""
+"""The page of the plugin in the options dialog of QGIS."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from qgis.PyQt.QtGui import QColor
 from qgis.PyQt.QtWidgets import QDoubleSpinBox, QFormLayout, QGroupBox, QSpinBox, QVBoxLayout, QWidget
 
 from ...qgis_support.command_line import CommandLineError, find_command_line
+from ...qgis_support.icons import own_icon
 from ...qgis_support.messages import PLUGIN_NAME, tr
 from ...qgis_support.settings import Settings
-from .actions import own_icon
 
 __all__ = ["OptionsPage", "OptionsPageFactory"]
 
-_MOST_THREADS = 64
+_MAX_THREADS = 64
 
 
 class OptionsPage(QgsOptionsPageWidget):
-    """Edits the settings that are chosen once; QGIS calls `apply` when the user agrees.
+    """Edits the settings that rarely change. QGIS calls `apply` when the user confirms the dialog.
 
     Parameters
     ----------
     settings : Settings
     applied : callable
-        Called after the settings were changed.
+        Called after the settings have changed.
     parent : QWidget, optional
     """
 
@@ -36,39 +36,43 @@ class OptionsPage(QgsOptionsPageWidget):
         self._applied = applied
         self._colour = QgsColorButton()
         self._colour.setColor(QColor(settings.outline_colour))
-        self._colour.setToolTip(tr("Of polygons without a class; a class has its own"))
-        self._opacity = self._number("fill_opacity", 0, 100, " %", tr("Of the inside of the polygon being drawn"))
+        self._colour.setToolTip(tr("Colour of polygons without a class"))
+        self._opacity = self._number("fill_opacity", 0, 100, " %", tr("Opacity of the polygon being drawn"))
         self._threads = self._number(
-            "decoder_threads", 0, _MOST_THREADS, "", tr("For stores opened from now on; automatic: one for each core")
+            "decoder_threads",
+            0,
+            _MAX_THREADS,
+            "",
+            tr("Applies to images opened from now on; automatic: one thread per core"),
         )
         self._threads.setSpecialValueText(tr("automatic"))
         self._folder = QgsFileWidget()
         self._folder.setStorageMode(QgsFileWidget.StorageMode.GetDirectory)
         self._folder.setFilePath(settings.encoder_folder)
-        self._folder.lineEdit().setPlaceholderText(tr("the embedded model"))
-        self._folder.setToolTip(tr("A folder that geosam-es export --encoder made; encodes rasters without a store"))
+        self._folder.lineEdit().setPlaceholderText(tr("the built-in model"))
+        self._folder.setToolTip(tr("Folder written by geosam-es export --encoder; this model prepares the images"))
         self._cache = QDoubleSpinBox()
         self._cache.setRange(0.1, 10000.0)
         self._cache.setDecimals(1)
         self._cache.setSuffix(" GB")
         self._cache.setValue(settings.cache_gigabytes)
-        self._cache.setToolTip(tr("For stores of rasters whose folder cannot be written; the oldest go first"))
+        self._cache.setToolTip(
+            tr("Holds prepared images if the folder of the raster is read-only; the oldest are deleted first")
+        )
         self._command = QgsFileWidget()
         self._command.setFilePath(settings.command_line)
         self._command.lineEdit().setPlaceholderText(_found_command_line())
-        self._command.setToolTip(
-            tr("geosam-es, the command, or the Python that has it: it measures and tunes decoders, outside of QGIS")
-        )
+        self._command.setToolTip(tr("The geosam-es command, or the Python in which it is installed, outside QGIS"))
         layout = QVBoxLayout(self)
         layout.addWidget(_group(tr("On the map"), [(tr("Colour"), self._colour), (tr("Fill"), self._opacity)]))
-        layout.addWidget(_group(tr("Model"), [(tr("Decoder threads"), self._threads)]))
+        layout.addWidget(_group(tr("Model"), [(tr("Threads"), self._threads)]))
         encoding = [(tr("Model folder"), self._folder), (tr("Cache"), self._cache)]
-        layout.addWidget(_group(tr("Rasters without a store"), encoding))
-        layout.addWidget(_group(tr("Measuring and tuning decoders"), [(tr("Command line"), self._command)]))
+        layout.addWidget(_group(tr("Preparing images"), encoding))
+        layout.addWidget(_group(tr("Evaluating and tuning model variants"), [(tr("Command line"), self._command)]))
         layout.addStretch(1)
 
     def apply(self) -> None:
-        """Take the values over; called by QGIS."""
+        """Save the values; called by QGIS."""
         self._settings.outline_colour = self._colour.color().name()
         self._settings.fill_opacity = self._opacity.value()
         self._settings.decoder_threads = self._threads.value()
@@ -77,10 +81,10 @@ class OptionsPage(QgsOptionsPageWidget):
         self._settings.command_line = self._command.filePath()
         self._applied()
 
-    def _number(self, setting: str, least: int, most: int, suffix: str, tip: str) -> QSpinBox:
+    def _number(self, setting: str, minimum: int, maximum: int, suffix: str, tip: str) -> QSpinBox:
         box = QSpinBox()
         box.setObjectName(setting)
-        box.setRange(least, most)
+        box.setRange(minimum, maximum)
         box.setSuffix(suffix)
         box.setToolTip(tip)
         box.setValue(getattr(self._settings, setting))
@@ -88,7 +92,7 @@ class OptionsPage(QgsOptionsPageWidget):
 
 
 def _found_command_line() -> str:
-    """Return where the command is found if nothing is chosen."""
+    """Return where the command is found by default."""
     try:
         return find_command_line("").program
     except CommandLineError:
@@ -104,7 +108,7 @@ def _group(title: str, rows: list[tuple[str, QWidget]]) -> QGroupBox:
 
 
 class OptionsPageFactory(QgsOptionsWidgetFactory):
-    """Makes the page whenever QGIS shows its options.
+    """Creates the page whenever QGIS opens its options dialog.
 
     Parameters
     ----------
@@ -119,7 +123,7 @@ class OptionsPageFactory(QgsOptionsWidgetFactory):
         self._applied = applied
 
     def icon(self) -> Any:
-        """Return the icon beside the title; called by QGIS."""
+        """Return the icon of the page; called by QGIS."""
         return own_icon("geosam_es")
 
     def createWidget(self, parent: QWidget | None = None) -> OptionsPage:  # noqa: N802

@@ -1,4 +1,4 @@
-"""Encoding a view or a whole layer in the background."""
+"""The QGIS task that encodes a part of a raster, or all of it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ __all__ = ["EncodeTask"]
 
 
 class _CancelledError(Exception):
-    """The user has cancelled a task."""
+    """Raised when the user has cancelled the task."""
 
 
 class EncodeTask(QgsTask):
     """Encodes a part of a raster, or all of it.
+
+    The task keeps the store open until it ends, whoever else closes it meanwhile.
 
     Parameters
     ----------
@@ -35,12 +37,12 @@ class EncodeTask(QgsTask):
     Attributes
     ----------
     error : GeoSamError, optional
-        Why the task failed; None after a cancelled one. Either way the tiles done are kept.
+        Why the task failed; None if it was cancelled. The tiles encoded so far stay.
 
     Signals
     -------
     progressed : int, int, float
-        Tiles done, tiles in all, and seconds left; sent from the task's thread.
+        Tiles done, tiles in total, and seconds left; sent from the task's thread.
     """
 
     progressed = pyqtSignal(int, int, float)
@@ -49,14 +51,14 @@ class EncodeTask(QgsTask):
         self, live: LiveStore, description: str, area: shapely.Geometry | None = None, finest_level: int = 0
     ) -> None:
         super().__init__(description, QgsTask.Flag.CanCancel)
-        self.live = live
+        self.live = live.share()
         self.error: GeoSamError | None = None
         self._area = area
         self._finest_level = finest_level
         self._started = 0.0
 
     def run(self) -> bool:
-        """Encode, in a thread of QGIS's."""
+        """Encode; called by QGIS in another thread."""
         self._started = time.monotonic()
         try:
             self.live.encode(self.live.tiles_in(self._area, self._finest_level), self._on_progress)
@@ -71,6 +73,10 @@ class EncodeTask(QgsTask):
             self.error = GeoSamError(problem, tr("see QGIS's log, and try again"))
             return False
         return True
+
+    def finished(self, _result: bool) -> None:
+        """Close the store, as far as the task is concerned; called by QGIS in the GUI thread."""
+        self.live.close()
 
     def _on_progress(self, done: int, total: int) -> None:
         if self.isCanceled():

@@ -1,12 +1,13 @@
-"""Clicking on a raster that was never encoded: its tiles are encoded when they are needed, into an ordinary store.
+"""Stores that are filled on demand, so that the user can click on a raster that was never encoded.
 
-`layer_source.source_of` takes what is needed of a layer on the GUI thread; `LiveStore.open` and everything that encodes
-belong on a worker thread or into an `encode_task.EncodeTask`.
+Opening such a store and encoding belong in a worker's thread or an `encode_task.EncodeTask`. The GUI thread only
+describes the layer, with `layer_source.source_of`.
 """
 
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,27 +41,27 @@ __all__ = ["EMBEDDED_MODEL", "LiveOptions", "LiveStore"]
 EMBEDDED_MODEL = Path(models.__file__).parent / "mini"
 
 _MOST_PIXELS = 64_000_000
-"""Native pixels that are read for one tile while a user waits. Coarser levels of a large raster without overviews need
-more; they are left to `EncodeTask`."""
+"""The most native pixels to read for one tile while a user waits. Coarse levels of a large raster without overviews
+need more; they are encoded by `EncodeTask` only."""
 
 _TRIM_EVERY = 64
-"""Tiles after which the size of the cache is looked at."""
+"""Number of tiles after which the size of the cache is checked."""
 
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """What the user may choose.
+    """The user's options for stores that are filled on demand.
 
     Attributes
     ----------
     model_folder : Path
         A folder with ``encoder.onnx``, ``model.json`` and the decoder.
     cache_folder : Path, optional
-        For rasters beside which nothing can be written; by default in the profile.
+        For rasters in folders that cannot be written; by default in QGIS's profile.
     cache_bytes : int
-        What the cache may take.
+        Size limit of the cache.
     threads : int, optional
-        Of the encoder; by default all cores but one, which QGIS draws with.
+        Threads of the encoder; by default one less than there are cores, to leave one for QGIS.
     """
 
     model_folder: Path = EMBEDDED_MODEL
@@ -78,7 +79,7 @@ class _Model(NamedTuple):
 
 
 class LiveStore:
-    """A store that fills as it is used; made with `open`.
+    """A store that is filled on demand; made with `open`.
 
     Attributes
     ----------
@@ -90,8 +91,8 @@ class LiveStore:
 
     Notes
     -----
-    Methods may be called from several threads. A tile that two of them want at once is encoded twice, which does no
-    harm.
+    Methods may be called from several threads. If two threads want the same tile at once, both encode it; that does
+    no harm.
     """
 
     def __init__(
@@ -105,28 +106,31 @@ class LiveStore:
         self._encoder = model.encoder
         self._cache = cache
         self._writer = StoreWriter(root, plan.metadata)
-        # The store's own, which may have been trained further than the model's.
+        # The decoder comes from the store, since it may have been tuned.
         decoder = load_decoder(self.reader.prepare_path, self.reader.decoder_path, model.threads)
         self._segmenter = Segmenter(self.reader, decoder, self)
         self._since_trim = 0
+        self._uses = 1
+        self._uses_lock = threading.Lock()
         if cache is not None:
             cache.acquire(root)
 
     @classmethod
     def open(cls, source: LayerSource, options: LiveOptions | None = None) -> LiveStore:
-        """Open the store of a raster, or make an empty one; on a worker thread.
+        """Open the store of a raster, or create an empty one; in a worker's thread.
 
-        The store beside the raster is used where it was made from these pixels by this model, whatever its other
-        options. A store of another model, or a folder that cannot be written, leads to the cache.
+        The store beside the raster is used if it was made from the same pixels with the same model, whatever its
+        other options. If there is a store of another model, or the folder cannot be written, a store in the cache is
+        used.
 
         Raises
         ------
         RasterError
-            If the raster cannot be read, or has no CRS, no place on the map or no data.
+            If the raster cannot be read, or has no CRS, no georeference or no data.
         ModelError
             If the model cannot be loaded.
         OutputError
-            If the cache cannot be written either, or is full.
+            If the cache cannot be written, or is full.
         """
         options = options or LiveOptions()
         model = _load_model(options)
@@ -136,7 +140,7 @@ class LiveStore:
         beside = store_path_for(source.path)
         cached = cache.path_for(source.path, {**raster_signature(info), "model": model.encoder.info.encoder_sha256})
         for root, kept_in in ((beside, None), (cached, cache)):
-            # Made by another model or from other pixels, damaged, or not writable: that one is left alone.
+            # A store of another model or of other pixels, a damaged one and a read-only one are left alone.
             with suppress(StoreError, OutputError):
                 return cls._adopt(root, info, raster, model, kept_in)
         plan = make_plan(raster, model.encoder, EncodeOptions())
@@ -152,14 +156,14 @@ class LiveStore:
     def _adopt(
         cls, root: Path, info: RasterInfo, raster: GdalRaster, model: _Model, cache: StoreCache | None
     ) -> LiveStore:
-        """Go on with a store, with the bands, stretch and tiling that it was begun with.
+        """Continue a store, with its own bands, stretch and tiling.
 
         Raises
         ------
         StoreError
-            If there is none, or it does not fit.
+            If there is no store, or it does not fit.
         OutputError
-            If it cannot be written.
+            If the store cannot be written.
         """
         metadata = read_metadata(root)
         check_signature(root, raster_signature(metadata.raster), raster_signature(info), "")
@@ -206,7 +210,7 @@ class LiveStore:
         return TileState.ENCODED
 
     def tiles_in(self, area: shapely.Geometry | None = None, finest_level: int = 0) -> list[Tile]:
-        """Return the tiles that are missing, the coarsest first.
+        """Return the missing tiles, the coarsest first.
 
         Parameters
         ----------
@@ -228,7 +232,7 @@ class LiveStore:
         ]
 
     def encode(self, tiles: Iterable[Tile], progress: Callable[[int, int], None] | None = None) -> EncodeReport:
-        """Encode many tiles, reading and writing beside it; on a worker thread. See `encode_tiles`."""
+        """Encode tiles with `encode_tiles`, in a worker's thread."""
         self._check_there()
 
         def on_progress(done: int, total: int) -> None:
@@ -238,11 +242,21 @@ class LiveStore:
 
         return encode_tiles(self._plan, self._encoder, self._writer, tiles, on_progress)
 
+    def share(self) -> LiveStore:
+        """Return this store for another user, who closes it too."""
+        with self._uses_lock:
+            self._uses += 1
+        return self
+
     def close(self) -> None:
-        """Let go of the raster's file; it is opened again when another tile is needed."""
-        self._raster.close()
-        if self._cache is not None:
-            self._cache.release(self.root)
+        """End one use of the store; the last one closes the raster's file and lets the cache remove the store."""
+        with self._uses_lock:
+            self._uses -= 1
+            is_last = self._uses == 0
+        if is_last:
+            self._raster.close()
+            if self._cache is not None:
+                self._cache.release(self.root)
 
     def can_encode(self, tile: Tile) -> bool:
         """Tell whether a tile can be read fast enough for a user who waits; see `TileEncoder`."""
@@ -253,7 +267,7 @@ class LiveStore:
         return min(side, size[0]) * min(side, size[1]) <= _MOST_PIXELS
 
     def _check_there(self) -> None:
-        """See that the store was not deleted meanwhile: tiles alone would be no store."""
+        """Check that the store was not deleted meanwhile; tiles alone would be no store."""
         if not (self.root / GROUP_FILE).is_file():
             raise StoreError(tr("{path} is no longer there").format(path=self.root), tr("choose the raster again"))
 
@@ -270,7 +284,7 @@ def _load_model(options: LiveOptions) -> _Model:
     if DECODER_FILE not in files:
         raise ModelError(
             tr("{folder} is not a model folder: it has no {name}").format(folder=folder, name=DECODER_FILE),
-            tr("choose a folder that geosam-es export --encoder made"),
+            tr("choose a folder made by geosam-es export --encoder"),
         )
     threads = options.threads or max(1, available_cores() - 1)
     return _Model(_load_encoder(folder, threads, _modified(folder)), files, threads)
@@ -278,7 +292,7 @@ def _load_model(options: LiveOptions) -> _Model:
 
 @lru_cache(maxsize=1)
 def _load_encoder(folder: Path, threads: int, modified: int) -> Encoder:
-    """Load an encoder, which may be large, once for all the layers."""
+    """Load an encoder once for all layers; it may be large."""
     return OnnxEncoder(folder, threads)
 
 

@@ -1,24 +1,26 @@
-"""Opening a store off the GUI thread, and seeing that it fits the raster in the project."""
+"""Opens a store outside the GUI thread, and fits it to the project's raster layer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import shapely
+from osgeo import osr
 from qgis.core import QgsCoordinateReferenceSystem, QgsMapLayer, QgsProject, QgsTask
 from qgis.PyQt.QtCore import pyqtSignal
 
-from ...errors import GeoSamError, RasterError, StoreError
+from ...errors import EditError, GeoSamError, OutputError, RasterError, StoreError
 from ...inference.encoder import read_model_info
 from ...inference.segmenter import Segmenter
 from ...inference.session import open_segmenter
-from ...qgis_support.crs import EllipsoidArea, to_qgs
+from ...qgis_support.crs import EllipsoidArea
 from ...qgis_support.gdal_raster import GdalRaster
 from ...qgis_support.layer_source import LayerSource, source_of
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
+from ...store import set_crs
 from ...store.decoders import ORIGINAL
 from ...store.layout import StoreMetadata, store_path_for
 from ...store.signature import check_signature, raster_signature
@@ -27,26 +29,27 @@ from .live_store import EMBEDDED_MODEL, LiveOptions, LiveStore
 __all__ = [
     "OpenStore",
     "OpenStoreTask",
-    "RasterFile",
+    "ProjectRaster",
     "check_fits",
+    "follow_layer_crs",
     "live_options",
     "pixel_area_m2",
-    "raster_file",
-    "raster_files",
+    "project_raster",
+    "project_rasters",
     "store_beside",
 ]
 
 
 @dataclass(frozen=True)
-class RasterFile:
-    """A raster layer of a local file, as a task sees it: no layer may be touched off the GUI thread.
+class ProjectRaster:
+    """A raster layer of the project that is a local file, for threads that must not touch the layer itself.
 
     Attributes
     ----------
     layer_id : str
     source : LayerSource
     active : bool
-        Whether the user has chosen it in the layer tree.
+        Whether it is the active layer.
     """
 
     layer_id: str
@@ -54,24 +57,24 @@ class RasterFile:
     active: bool
 
 
-def raster_file(layer: QgsMapLayer | None, active: bool = True) -> RasterFile | None:
-    """Describe a layer, or return None where it is no local raster file."""
+def project_raster(layer: QgsMapLayer | None, active: bool = True) -> ProjectRaster | None:
+    """Describe a layer; return None unless it is a local raster file."""
     if layer is None or not layer.isValid():
         return None
     try:
-        return RasterFile(layer.id(), source_of(layer), active)
+        return ProjectRaster(layer.id(), source_of(layer), active)
     except RasterError:
         return None
 
 
-def raster_files(project: QgsProject, active: QgsMapLayer | None) -> list[RasterFile]:
-    """Return the rasters of the project that are local files, the active one first."""
-    files = [raster_file(layer, layer is active) for layer in project.mapLayers().values()]
+def project_rasters(project: QgsProject, active: QgsMapLayer | None) -> list[ProjectRaster]:
+    """Describe the project's rasters that are local files, the active one first."""
+    files = [project_raster(layer, layer is active) for layer in project.mapLayers().values()]
     return sorted((file for file in files if file is not None), key=lambda file: not file.active)
 
 
-def store_beside(raster: RasterFile) -> Path | None:
-    """Return the store that lies beside a raster, or None."""
+def store_beside(raster: ProjectRaster) -> Path | None:
+    """Return the store beside a raster, or None."""
     path = store_path_for(raster.source.path)
     return path if path.is_dir() else None
 
@@ -85,11 +88,11 @@ class OpenStore:
     path : Path
     segmenter : Segmenter
     crs : QgsCoordinateReferenceSystem
-        Of its raster; invalid where that has none.
-    raster : RasterFile, optional
-        The layer it was found to fit.
+        CRS of its raster; invalid if the raster has none.
+    raster : ProjectRaster, optional
+        The layer that the store fits.
     live : LiveStore, optional
-        What encodes the tiles that are missing; None where that cannot be done.
+        Encodes missing tiles; None if the model of the store is not available here.
     decoder : str
         Name of the decoder that answers.
     """
@@ -97,27 +100,27 @@ class OpenStore:
     path: Path
     segmenter: Segmenter
     crs: QgsCoordinateReferenceSystem
-    raster: RasterFile | None
+    raster: ProjectRaster | None
     live: LiveStore | None = None
     decoder: str = ORIGINAL
 
     @property
     def metadata(self) -> StoreMetadata:
-        """What the store says of itself."""
+        """The store's metadata; the CRS in it is the one from when the store was opened."""
         return self.segmenter.reader.metadata
 
     def close(self) -> None:
-        """Let go of the raster's file."""
+        """Close the raster's file."""
         if self.live is not None:
             self.live.close()
 
 
-def check_fits(path: Path, metadata: StoreMetadata, rasters: Sequence[RasterFile]) -> RasterFile | None:
+def check_fits(path: Path, metadata: StoreMetadata, rasters: Sequence[ProjectRaster]) -> ProjectRaster | None:
     """Compare a store with the raster it should fit: the one of the same file name, else the active one.
 
     Returns
     -------
-    RasterFile or None
+    ProjectRaster or None
         None where there is nothing to compare with; prompts need no raster.
 
     Raises
@@ -131,7 +134,7 @@ def check_fits(path: Path, metadata: StoreMetadata, rasters: Sequence[RasterFile
     chosen = next(iter(same_name), None) or next((raster for raster in rasters if raster.active), None)
     if chosen is None:
         return None
-    remedy = tr("open the store of {name}, or encode it again").format(name=chosen.source.path.name)
+    remedy = tr("open the prepared image of {name}, or encode the raster again").format(name=chosen.source.path.name)
     raster = GdalRaster(chosen.source.path, crs=chosen.source.crs_wkt or None)
     try:
         wanted = raster_signature(raster.info())
@@ -141,29 +144,82 @@ def check_fits(path: Path, metadata: StoreMetadata, rasters: Sequence[RasterFile
     return chosen
 
 
+def follow_layer_crs(store: OpenStore) -> tuple[OpenStore, str]:
+    """Give a store the CRS of its layer, which the user may have corrected since it was encoded.
+
+    Returns
+    -------
+    OpenStore
+    str
+        What was changed, for the user; empty if nothing was.
+
+    Raises
+    ------
+    StoreError
+        If the store is no longer there.
+    """
+    if store.raster is None:
+        return store, ""
+    source = store.raster.source
+    crs = QgsCoordinateReferenceSystem.fromWkt(source.crs_wkt)
+    if not crs.isValid() or _is_same_crs(crs, store.crs):
+        return store, ""
+    names = {
+        "name": source.name,
+        "crs": crs.userFriendlyIdentifier(),
+        "stored": store.crs.userFriendlyIdentifier(),
+    }
+    notice = tr("The prepared image of {name} had the CRS {stored}. It now has the CRS of the layer, {crs}.")
+    try:
+        set_crs(store.path, source.crs_wkt)
+    except OutputError as error:
+        names["reason"] = error.problem
+        notice = tr(
+            "The prepared image of {name} has the CRS {stored}, and its layer {crs}. Polygons follow the layer, but "
+            "the prepared image could not be corrected: {reason}."
+        )
+    return replace(store, crs=crs), notice.format(**names)
+
+
+def _is_same_crs(first: QgsCoordinateReferenceSystem, second: QgsCoordinateReferenceSystem) -> bool:
+    if first == second:
+        return True
+    if not (first.isValid() and second.isValid()):
+        return False
+    # QGIS compares a CRS without a code by its text, which GDAL and rasterio write differently.
+    references = []
+    for crs in (first, second):
+        reference = osr.SpatialReference()
+        reference.ImportFromWkt(crs.toWkt())
+        references.append(reference)
+    return bool(references[0].IsSame(references[1]))
+
+
 class OpenStoreTask(QgsTask):
-    """Opens a store with its decoder, and checks it against the project's rasters.
+    """Opens a store with its decoder, and fits it to one of the project's rasters.
 
     Parameters
     ----------
     path : Path, optional
-        None to begin a store of the first raster, or go on with one begun before.
-    rasters : sequence of RasterFile
+        None for the store of the first raster that is filled on demand; it is made if there is none.
+    rasters : sequence of ProjectRaster
     options : LiveOptions
+        For stores that are filled on demand.
     threads : int, optional
-        For the decoder.
+        Threads of the decoder.
 
     Signals
     -------
-    opened : OpenStore
+    opened : OpenStore, str
+        The store, and what was changed in it to fit the layer.
     refused : GeoSamError
     """
 
-    opened = pyqtSignal(object)
+    opened = pyqtSignal(object, str)
     refused = pyqtSignal(object)
 
     def __init__(
-        self, path: Path | None, rasters: Sequence[RasterFile], options: LiveOptions, threads: int | None = None
+        self, path: Path | None, rasters: Sequence[ProjectRaster], options: LiveOptions, threads: int | None = None
     ) -> None:
         name = path.name if path is not None else rasters[0].source.name
         super().__init__(tr("Opening {name}").format(name=name), QgsTask.Flag.CanCancel)
@@ -172,12 +228,15 @@ class OpenStoreTask(QgsTask):
         self._options = options
         self._threads = threads
         self._store: OpenStore | None = None
+        self._notice = ""
         self._error: GeoSamError | None = None
 
     def run(self) -> bool:
-        """Open it; called by QGIS in another thread."""
+        """Open the store; called by QGIS in another thread."""
         try:
             self._store = self._begin(self._rasters[0]) if self.path is None else self._open(self.path)
+            if not self.isCanceled():
+                self._store, self._notice = follow_layer_crs(self._store)
         except GeoSamError as error:
             self._error = error
             return False
@@ -189,10 +248,13 @@ class OpenStoreTask(QgsTask):
         return not self.isCanceled()
 
     def finished(self, result: bool) -> None:
-        """Tell the outcome; called by QGIS in the GUI thread."""
-        if result and self._store is not None:
-            self.opened.emit(self._store)
-        elif self._error is not None and not self.isCanceled():
+        """Hand over the store, or close it if nobody wants it any more; called by QGIS in the GUI thread."""
+        if result and self._store is not None and not self.isCanceled():
+            self.opened.emit(self._store, self._notice)
+            return
+        if self._store is not None:
+            self._store.close()
+        if self._error is not None and not self.isCanceled():
             self.refused.emit(self._error)
 
     def _open(self, path: Path) -> OpenStore:
@@ -206,14 +268,14 @@ class OpenStoreTask(QgsTask):
             store.close()
         return OpenStore(path, segmenter, _crs(metadata), raster, None, segmenter.reader.decoder.name)
 
-    def _begin(self, raster: RasterFile) -> OpenStore:
+    def _begin(self, raster: ProjectRaster) -> OpenStore:
         live = LiveStore.open(raster.source, self._options)
         segmenter = live.segmenter()
         reader = segmenter.reader
         return OpenStore(live.root, segmenter, _crs(reader.metadata), raster, live, reader.decoder.name)
 
     def _is_own(self, metadata: StoreMetadata) -> bool:
-        """Tell whether the model that encodes here made the store, so that what is missing in it can be added."""
+        """Tell whether the model that encodes here made the store, so that its missing tiles can be added."""
         own = read_model_info(self._options.model_folder)
         return bool(metadata.model["encoder_sha256"] == own.encoder_sha256)
 
@@ -223,7 +285,7 @@ def _crs(metadata: StoreMetadata) -> QgsCoordinateReferenceSystem:
 
 
 def live_options(settings: Settings) -> LiveOptions:
-    """Return what the user chose for rasters that were never encoded."""
+    """Return the user's options for stores that are filled on demand."""
     return LiveOptions(
         model_folder=Path(settings.encoder_folder) if settings.encoder_folder else EMBEDDED_MODEL,
         cache_bytes=round(settings.cache_gigabytes * 2**30),
@@ -231,8 +293,12 @@ def live_options(settings: Settings) -> LiveOptions:
 
 
 def pixel_area_m2(store: OpenStore) -> float:
-    """Return the area of the pixel in the middle of a store's raster."""
+    """Return the area of the pixel in the middle of a store's raster in square metres; 0 if it cannot be measured."""
     raster = store.metadata.raster
     col, row = raster.width // 2, raster.height // 2
     pixel: shapely.Polygon = raster.transform.apply_geometry(shapely.box(col, row, col + 1, row + 1))
-    return EllipsoidArea(store.crs).area_m2(to_qgs(pixel))
+    try:
+        return EllipsoidArea(store.crs).area_m2(pixel)
+    except EditError:
+        # Accepting a polygon reports it.
+        return 0.0

@@ -1,96 +1,92 @@
-"""The thread that decodes: prompts in order, and of comparisons and previews only the latest."""
+"""The thread that decodes: prompts in order; of comparisons and previews, only the latest."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from qgis.PyQt.QtCore import QObject, QThread, pyqtSignal
 
 from ...errors import GeoSamError, ModelError
 
-__all__ = ["Job", "Worker"]
+__all__ = ["Job", "Worker", "ignore"]
+
+Value = TypeVar("Value")
+
+
+def ignore(_: object) -> None:
+    """Do nothing with the value or the error of a job."""
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
-    """Something to be done off the GUI thread.
+class Job(Generic[Value]):
+    """Work to do outside the GUI thread.
 
     Attributes
     ----------
     run : callable
-        Called in the worker's thread; what it returns comes back with `Worker.done`.
-    kind : str
-        Told apart by whoever receives the answer.
-    info : Any
-        Whatever the receiver needs besides.
+        Called in the worker's thread.
+    done : callable
+        Called in the GUI thread with the value of ``run``.
+    failed : callable
+        Called in the GUI thread with the GeoSamError that ``run`` raised.
     """
 
-    run: Callable[[], Any]
-    kind: str
-    info: Any = field(default=None)
+    run: Callable[[], Value]
+    done: Callable[[Value], None] = ignore
+    failed: Callable[[GeoSamError], None] = ignore
 
 
 class Worker(QThread):
-    """Runs jobs one after another.
+    """Runs jobs one after another; starts with the first one.
 
-    Four kinds, in this order of urgency: prompts and whatever else must not be lost; the comparison, and the preview,
-    of which only the latest counts; and what is done ahead of time, of which only the latest list counts.
-
-    Signals
-    -------
-    done : Job, object
-    failed : Job, GeoSamError
+    There are four priorities: the queue (`post`), the comparison, the preview, and the look-ahead. The queue keeps
+    every job. Each of the others keeps only what was set last.
     """
 
-    done = pyqtSignal(object, object)
-    failed = pyqtSignal(object, object)
+    _ended = pyqtSignal(object)
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._ready = threading.Condition()
-        self._prompts: deque[Job] = deque()
-        self._beside: Job | None = None
-        self._preview: Job | None = None
-        self._ahead: deque[Job] = deque()
+        self._queue: deque[Job[Any]] = deque()
+        self._comparison: Job[Any] | None = None
+        self._preview: Job[Any] | None = None
+        self._look_ahead: deque[Job[Any]] = deque()
         self._stopping = False
+        self._ended.connect(self._call_back)
 
-    def post(self, job: Job) -> None:
-        """Queue a prompt; a comparison or a preview that waits is out of date with it."""
+    def post(self, job: Job[Any]) -> None:
+        """Queue a job; it makes a waiting comparison or preview out of date."""
         with self._ready:
-            self._prompts.append(job)
-            self._beside = self._preview = None
-            self._ready.notify()
+            self._queue.append(job)
+            self._comparison = self._preview = None
+            self._wake()
 
-    def beside(self, job: Job | None) -> None:
-        """Put a comparison in place of the one that waits, or take it away."""
+    def set_comparison(self, job: Job[Any] | None) -> None:
+        """Replace the comparison that waits."""
         with self._ready:
-            self._beside = job
-            self._ready.notify()
+            self._comparison = job
+            self._wake()
 
-    def preview(self, job: Job | None) -> None:
-        """Put a preview in place of the one that waits, or take it away."""
+    def set_preview(self, job: Job[Any] | None) -> None:
+        """Replace the preview that waits."""
         with self._ready:
             self._preview = job
-            self._ready.notify()
+            self._wake()
 
-    def ahead(self, jobs: list[Job]) -> None:
-        """Set what to do while nothing else waits, in place of what was left of it."""
+    def set_look_ahead(self, jobs: Sequence[Job[Any]]) -> None:
+        """Replace the jobs to run while nothing else waits."""
         with self._ready:
-            self._ahead = deque(jobs)
-            self._ready.notify()
-
-    def clear(self) -> None:
-        """Forget the prompts, the comparison and the preview that wait; what is no prompt is done all the same."""
-        with self._ready:
-            self._prompts = deque(job for job in self._prompts if job.kind != "prompt")
-            self._beside = self._preview = None
+            self._look_ahead = deque(jobs)
+            self._wake()
 
     def stop(self) -> None:
-        """Forget everything that waits, and return when the job at hand has ended."""
+        """Drop all waiting jobs, and return when the current one has ended."""
         with self._ready:
             self._stopping = True
             self._ready.notify()
@@ -105,30 +101,38 @@ class Worker(QThread):
             try:
                 value = job.run()
             except GeoSamError as error:
-                self.failed.emit(job, error)
+                self._ended.emit(partial(job.failed, error))
             # Whatever a decoder or a damaged store raises, QGIS goes on.
             except Exception as error:
                 wrapped = ModelError(
                     "The prompt could not be answered ({reason})", "try another one", reason=repr(error)
                 )
-                self.failed.emit(job, wrapped)
+                self._ended.emit(partial(job.failed, wrapped))
             else:
-                self.done.emit(job, value)
+                self._ended.emit(partial(job.done, value))
 
-    def _next(self) -> Job | None:
+    def _wake(self) -> None:
+        self._ready.notify()
+        if self._has_work() and not self._stopping and not self.isRunning():
+            self.start()
+
+    def _call_back(self, callback: Callable[[], None]) -> None:
+        callback()
+
+    def _next(self) -> Job[Any] | None:
         with self._ready:
-            self._ready.wait_for(self._has_work)
+            self._ready.wait_for(lambda: self._stopping or self._has_work())
             if self._stopping:
                 return None
-            if self._prompts:
-                return self._prompts.popleft()
-            if self._beside is not None:
-                job, self._beside = self._beside, None
+            if self._queue:
+                return self._queue.popleft()
+            if self._comparison is not None:
+                job, self._comparison = self._comparison, None
                 return job
             if self._preview is not None:
                 job, self._preview = self._preview, None
                 return job
-            return self._ahead.popleft()
+            return self._look_ahead.popleft()
 
     def _has_work(self) -> bool:
-        return bool(self._stopping or self._prompts or self._beside or self._preview or self._ahead)
+        return bool(self._queue or self._comparison or self._preview or self._look_ahead)

@@ -50,7 +50,7 @@ class Window:
         self._timer = QTimer()
         self._timer.timeout.connect(self._on_beat)
         self._timer.start(5)
-        self.decoders.compared.connect(self._on_compared)
+        self.interaction.comparison.compared.connect(self._on_compared)
 
     def _on_beat(self) -> None:
         now = time.perf_counter()

@@ -1,8 +1,6 @@
-"""Encoding the view or the whole raster while the user goes on working."""
+"""Encodes the view or the whole raster while the user goes on working."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import shapely
 from qgis.core import QgsApplication
@@ -11,10 +9,7 @@ from qgis.PyQt.QtCore import QObject, pyqtSignal
 from ...errors import GeoSamError, StoreError
 from ...qgis_support.messages import tr
 from .encode_task import EncodeTask
-
-if TYPE_CHECKING:
-    from ..canvas.view import Sight
-    from .open_store import OpenStore
+from .open_store import OpenStore
 
 __all__ = ["BackgroundEncoding"]
 
@@ -25,9 +20,9 @@ class BackgroundEncoding(QObject):
     Signals
     -------
     progressed : int, str
-        Percent, and what is done and left.
+        Percent, and a text with the tiles done and the time left.
     ended : str
-        What came of it.
+        The outcome, for the user.
     failed : GeoSamError
     """
 
@@ -39,33 +34,27 @@ class BackgroundEncoding(QObject):
         super().__init__(parent)
         self._task: EncodeTask | None = None
 
-    @property
-    def is_running(self) -> bool:
-        """Whether something is being encoded."""
-        return self._task is not None
-
-    def start(self, store: OpenStore, sight: Sight | None) -> None:
-        """Encode what is in sight, or everything.
+    def start(self, store: OpenStore, view: shapely.Polygon | None = None, finest_level: int = 0) -> None:
+        """Encode the view or the whole raster, unless an encoding is running.
 
         Parameters
         ----------
         store : OpenStore
-        sight : Sight, optional
-            The view, at its scale and coarser; None for the whole raster.
+        view : Polygon, optional
+            In the raster's CRS; the whole raster by default.
+        finest_level : int
+            The finest level to encode; the coarser ones are encoded too.
         """
         if store.live is None:
             model = store.metadata.model["name"]
-            problem = tr("The model {name} of this store cannot encode here").format(name=model)
-            self.failed.emit(StoreError(problem, tr("go on with: geosam-es encode --resume")))
+            problem = tr("This image was prepared with the model {name}, which cannot encode here").format(name=model)
+            self.failed.emit(StoreError(problem, tr("continue with: geosam-es encode --resume")))
             return
         if self._task is not None:
             return
         name = store.metadata.raster.file_name
-        if sight is None:
-            task = EncodeTask(store.live, tr("Encoding {name}").format(name=name))
-        else:
-            area = shapely.Polygon(sight.corners)
-            task = EncodeTask(store.live, tr("Encoding the view of {name}").format(name=name), area, sight.level)
+        text = tr("Encoding {name}") if view is None else tr("Encoding the view of {name}")
+        task = EncodeTask(store.live, text.format(name=name), view, finest_level)
         task.progressed.connect(self._on_progress)
         task.taskCompleted.connect(self._on_completed)
         task.taskTerminated.connect(self._on_terminated)
@@ -74,12 +63,12 @@ class BackgroundEncoding(QObject):
         QgsApplication.taskManager().addTask(task)
 
     def cancel(self) -> None:
-        """Stop after the tile at hand; what is done stays."""
+        """Stop after the current tile; the tiles encoded so far stay."""
         if self._task is not None:
             self._task.cancel()
 
     def dispose(self) -> None:
-        """Stop, and tell nobody any more."""
+        """Stop, and send no more signals."""
         if self._task is not None:
             task, self._task = self._task, None
             for signal in (task.progressed, task.taskCompleted, task.taskTerminated):
@@ -92,12 +81,12 @@ class BackgroundEncoding(QObject):
 
     def _on_completed(self) -> None:
         self._task = None
-        self.ended.emit(tr("Encoded"))
+        self.ended.emit(tr("Encoding finished"))
 
     def _on_terminated(self) -> None:
         task, self._task = self._task, None
         error: GeoSamError | None = task.error if task is not None else None
-        self.ended.emit(tr("Stopped; what is encoded stays"))
+        self.ended.emit(tr("Stopped. The tiles encoded so far stay."))
         if error is not None:
             self.failed.emit(error)
 
