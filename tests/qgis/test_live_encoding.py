@@ -349,7 +349,7 @@ def run_task(task: EncodeTask) -> str:
     ends: list[str] = []
     task.taskCompleted.connect(lambda: ends.append("completed"))
     task.taskTerminated.connect(lambda: ends.append("terminated"))
-    QgsApplication.taskManager().addTask(task)
+    task.start()
     deadline = time.monotonic() + 60
     while not ends:
         assert time.monotonic() < deadline
@@ -423,7 +423,7 @@ def test_a_task_cancelled_before_it_begins_closes_the_store(raster: Path, option
     task.hold()
     ends: list[str] = []
     task.taskTerminated.connect(lambda: ends.append("terminated"))
-    QgsApplication.taskManager().addTask(task)
+    task.start()
     task.cancel()
     wait_until(lambda: ends)
     StoreCache(options.cache_folder, 0).trim()

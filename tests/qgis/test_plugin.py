@@ -357,13 +357,13 @@ class TestAccepting:
         self, iface: Interface, ready: Interaction, target: QgsVectorLayer
     ) -> None:
         key(iface, Qt.Key.Key_R)
-        assert "selected" in iface.messages()[-1]
+        assert "exactly one polygon" in iface.messages()[-1]
         click(iface.canvas, place("a"))
         key(iface, Qt.Key.Key_Return)
         wait_until(lambda: target.featureCount() == 1)
         target.selectAll()
         key(iface, Qt.Key.Key_R)
-        assert any("No prompts" in text for text in iface.messages())
+        assert any("no saved prompts" in text for text in iface.messages())
 
 
 class TestManyCrs:

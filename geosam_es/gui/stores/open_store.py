@@ -24,6 +24,7 @@ from ...store import set_crs
 from ...store.decoders import ORIGINAL
 from ...store.layout import StoreMetadata, store_path_for
 from ...store.signature import check_signature, raster_signature
+from .background_task import BackgroundTask
 from .live_store import EMBEDDED_MODEL, LiveOptions, LiveStore
 
 __all__ = [
@@ -195,7 +196,7 @@ def _is_same_crs(first: QgsCoordinateReferenceSystem, second: QgsCoordinateRefer
     return bool(references[0].IsSame(references[1]))
 
 
-class OpenStoreTask(QgsTask):
+class OpenStoreTask(BackgroundTask):
     """Opens a store with its decoder, and fits it to one of the project's rasters.
 
     Parameters
@@ -248,7 +249,8 @@ class OpenStoreTask(QgsTask):
         return not self.isCanceled()
 
     def finished(self, result: bool) -> None:
-        """Hand over the store, or close it if nobody wants it any more; called by QGIS in the GUI thread."""
+        """Hand over the store, or close it if the task was cancelled; called by QGIS in the GUI thread."""
+        super().finished(result)
         if result and self._store is not None and not self.isCanceled():
             self.opened.emit(self._store, self._notice)
             return
