@@ -55,7 +55,8 @@ def test_ranking_follows_sams_advice() -> None:
 
 @pytest.fixture(scope="module")
 def sam_decoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from encoder_tools.models.sam.export import export_decoder, export_official_decoder
+    from benchmarks.speed.sam import export_official_decoder
+    from encoder_tools.models.sam.export import export_decoder
     from encoder_tools.models.sam.weights import random_sam
 
     folder = tmp_path_factory.mktemp("sam")

@@ -1,6 +1,6 @@
-"""What the plugin takes from Qt is there in Qt 6 as well: names in their modules, enums with their scope.
+"""Everything the plugin uses of Qt exists in Qt 6: names in their modules, enums with their scope.
 
-No Debian has a QGIS built on Qt 6 yet, so this reads the sources and looks everything up in PyQt6.
+Debian has no QGIS built on Qt 6 yet, so the tests read the sources and look up every name in PyQt6.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "geosam_es"
-MODULES = sorted([*(PACKAGE / "gui").glob("*.py"), *(PACKAGE / "processing").glob("*.py")])
+MODULES = sorted(path for room in ("gui", "processing", "qgis_support") for path in (PACKAGE / room).rglob("*.py"))
 GONE = {"exec_", "print_", "sip.SIP_VERSION"}
 LOOK_UP = """
 import importlib, json, sys
@@ -32,7 +32,7 @@ print(json.dumps(missing))
 
 
 def qt_uses(path: Path) -> Iterator[tuple[str, str, list[str]]]:
-    """Yield where, in which Qt module, and the chain of names, for every use of something imported from Qt."""
+    """Yield the place, the Qt module and the chain of names for every use of an import from Qt."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     fallbacks = {id(node) for branch in _branches_for_qt5(tree) for node in ast.walk(branch)}
     origin: dict[str, str] = {}
@@ -49,7 +49,7 @@ def qt_uses(path: Path) -> Iterator[tuple[str, str, list[str]]]:
 
 
 def _branches_for_qt5(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield what only an older QGIS runs: the branch of an import error, and of a version below the one asked for."""
+    """Yield the code for older versions of QGIS: handlers of import errors, and branches for lower versions."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Try):
             yield from node.handlers
