@@ -68,9 +68,9 @@ def project_raster(layer: QgsMapLayer | None, active: bool = True) -> ProjectRas
         return None
 
 
-def project_rasters(project: QgsProject, active: QgsMapLayer | None) -> list[ProjectRaster]:
+def project_rasters(active: QgsMapLayer | None) -> list[ProjectRaster]:
     """Describe the project's rasters that are local files, the active one first."""
-    files = [project_raster(layer, layer is active) for layer in project.mapLayers().values()]
+    files = [project_raster(layer, layer is active) for layer in QgsProject.instance().mapLayers().values()]
     return sorted((file for file in files if file is not None), key=lambda file: not file.active)
 
 
@@ -297,7 +297,7 @@ def pixel_area_m2(store: OpenStore) -> float:
     """Return the area of the pixel in the middle of a store's raster in square metres; 0 if it cannot be measured."""
     raster = store.metadata.raster
     col, row = raster.width // 2, raster.height // 2
-    pixel: shapely.Polygon = raster.transform.apply_geometry(shapely.box(col, row, col + 1, row + 1))
+    pixel = raster.transform.apply_geometry(shapely.box(col, row, col + 1, row + 1))
     try:
         return EllipsoidArea(store.crs).area_m2(pixel)
     except EditError:
