@@ -1,32 +1,11 @@
-"""Coordinate reference systems, with pyproj."""
+"""Comparison of coordinate reference systems, with pyproj."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pyproj
 from pyproj.exceptions import CRSError
 
-from geosam_es.errors import StoreError
-from geosam_es.store import StoreMetadata
-
-__all__ = ["crs_of_store", "same_crs"]
-
-
-def crs_of_store(store: Path, metadata: StoreMetadata) -> pyproj.CRS:
-    """Return the CRS of the raster of a store.
-
-    Raises
-    ------
-    StoreError
-        If the store has none, or PROJ does not know it.
-    """
-    try:
-        return pyproj.CRS.from_wkt(metadata.raster.crs_wkt)
-    except CRSError as error:
-        raise StoreError(
-            f"{store} has no valid CRS", f"set it with: geosam-es info {store} --set-crs EPSG:25830, or another code"
-        ) from error
+__all__ = ["same_crs"]
 
 
 def same_crs(first_wkt: str, second_wkt: str) -> bool:

@@ -1,8 +1,10 @@
-"""All the commands together."""
+"""The command line with all its commands."""
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 
 import click
 
@@ -39,7 +41,7 @@ def cli() -> None:
     """Draw polygons on orthophotos with Segment Anything.
 
     \b
-    geosam-es encode ortho.tif                     makes ortho.embeddings.zarr beside it
+    geosam-es encode ortho.tif                     writes ortho.embeddings.zarr beside it
     geosam-es segment ortho.embeddings.zarr clicks.gpkg -o polygons.gpkg
     """
 
@@ -50,6 +52,9 @@ for _command in _COMMANDS:
 
 def main() -> None:
     """Run the command line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # File names need not be text that the terminal can show. Standard error is set so by default.
+        sys.stdout.reconfigure(errors="backslashreplace")
     if os.environ.get("GEOSAM_ES_PROCESS_GROUP") and hasattr(os, "setpgid"):
         # QGIS ends this process together with all those it starts.
         os.setpgid(0, 0)

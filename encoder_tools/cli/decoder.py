@@ -12,10 +12,8 @@ from geosam_es.store.decoders import (
     ORIGINAL,
     StoreDecoder,
     active_name,
-    add_decoder,
-    check_decoder,
+    install_decoder,
     list_decoders,
-    read_decoder,
     remove_decoder,
     use_decoder,
 )
@@ -52,14 +50,7 @@ def set_command(store: Path, folder: Path, name: str | None, keep_active: bool) 
     Example:
       geosam-es decoder set ortho.embeddings.zarr fields/ --name "fields of 2026"
     """
-    read_metadata(store)
-    decoder = read_decoder(folder)
-    check_decoder(decoder)
-    # What no runtime can load must not answer from a store.
-    load_decoder(decoder.prepare_path, decoder.decoder_path, threads=1)
-    added = add_decoder(store, folder, name)
-    if not keep_active:
-        use_decoder(store, added.name)
+    added = install_decoder(store, folder, load_decoder, name, use=not keep_active)
     click.echo(f"{store}: decoder {added.name} " + ("added" if keep_active else "is in use"))
 
 

@@ -13,7 +13,7 @@ import click
 from geosam_es import __version__
 from geosam_es.errors import GeoSamError
 
-__all__ = ["EXIT_BAD_INPUT", "EXIT_FAULT", "EXIT_INTERRUPTED", "CommandGroup", "print_error", "report_fault"]
+__all__ = ["EXIT_BAD_INPUT", "EXIT_FAULT", "EXIT_INTERRUPTED", "CommandGroup", "report_fault"]
 
 EXIT_FAULT = 1
 EXIT_BAD_INPUT = 2
@@ -31,7 +31,7 @@ class CommandGroup(click.Group):
         try:
             return super().invoke(ctx)
         except GeoSamError as error:
-            print_error(error.user_message)
+            click.echo(f"Error: {error.user_message}", err=True)
             sys.exit(EXIT_BAD_INPUT)
         except KeyboardInterrupt:
             click.echo("Interrupted. Finished work is kept; encode and finetune continue with --resume.", err=True)
@@ -40,14 +40,8 @@ class CommandGroup(click.Group):
             # click has messages and exit codes of its own for these.
             raise
         except Exception as error:
-            print_error(report_fault(error))
+            click.echo(f"Error: {report_fault(error)}", err=True)
             sys.exit(EXIT_FAULT)
-
-
-def print_error(message: str) -> None:
-    """Print a message; characters that the terminal cannot show are escaped."""
-    encoding = sys.stderr.encoding or "utf-8"
-    click.echo(f"Error: {message}".encode(encoding, "backslashreplace").decode(encoding), err=True)
 
 
 def report_fault(error: Exception) -> str:

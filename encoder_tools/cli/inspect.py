@@ -14,10 +14,10 @@ from geosam_es.store.decoders import check_decoder, list_decoders
 from geosam_es.store.reader import TileState
 from geosam_es.store.signature import check_signature, raster_signature, signature
 
-from ..crs import crs_of_store, same_crs
+from ..crs import same_crs
 from ..progress import Progress
 from ..raster import Raster
-from ..vector import parse_crs
+from ..vector import parse_crs, store_crs
 from .decoder import decoder_json, decoder_text
 
 __all__ = ["info_command", "verify_command"]
@@ -40,7 +40,7 @@ def info_command(store: Path, as_json: bool, crs: str | None) -> None:
     if crs is not None:
         set_crs(store, parse_crs(crs).to_wkt())
     reader = StoreReader(store)
-    raster_crs = crs_of_store(store, reader.metadata)
+    raster_crs = store_crs(reader)
     counts = reader.counts()
     size_bytes = reader.size_bytes()
     if as_json:
@@ -91,7 +91,7 @@ def verify_command(store: Path, image: Path | None, as_json: bool) -> None:
       geosam-es verify ortho.embeddings.zarr ortho.tif
     """
     reader = StoreReader(store)
-    crs_of_store(store, reader.metadata)
+    store_crs(reader)
     if image is not None:
         _check_raster(reader, image)
     for decoder in list_decoders(store):

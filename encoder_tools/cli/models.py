@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -31,7 +31,7 @@ def models_command(ctx: click.Context) -> None:
 @models_command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def list_command(as_json: bool = False) -> None:
-    """Say each model's size, licence, SHA-256 and where it is kept.
+    """Print each model's size, licence, SHA-256 and location.
 
     \b
     Example:
@@ -42,7 +42,7 @@ def list_command(as_json: bool = False) -> None:
         click.echo(json.dumps([{**asdict(entry), "path": str(entry.path)} for entry in entries], indent=2))
         return
     for entry in entries:
-        state = "ready" if entry.downloaded else f"get it with: geosam-es models download {entry.name}"
+        state = "ready" if entry.downloaded else f"download it with: geosam-es models download {entry.name}"
         click.echo(f"{entry.name:6} {entry.bytes / 2**20:7.1f} MiB  {entry.licence}  {state}")
         click.echo(f"       sha256 {entry.sha256}")
         click.echo(f"       {entry.path}")
@@ -51,7 +51,7 @@ def list_command(as_json: bool = False) -> None:
 @models_command.command("download")
 @click.argument("name")
 def download_command(name: str) -> None:
-    """Download the checkpoint NAME, going on where an earlier try stopped, and check its SHA-256.
+    """Download the checkpoint NAME, or resume its download, and check its SHA-256.
 
     \b
     Example:
@@ -65,9 +65,9 @@ def download_command(name: str) -> None:
 @click.command("export")
 @click.argument("model_or_checkpoint")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the ONNX files.")
-@click.option("--encoder", "with_encoder", is_flag=True, help="Write the image encoder as well.")
+@click.option("--encoder", "with_encoder", is_flag=True, help="Export the image encoder as well.")
 def export_command(model_or_checkpoint: str, output: Path, with_encoder: bool) -> None:
-    """Export a SAM model, by name or checkpoint, to ONNX: prepare.onnx and decoder.onnx.
+    """Export the decoder of a SAM model, by name or checkpoint, to prepare.onnx and decoder.onnx.
 
     \b
     Example:
@@ -75,25 +75,45 @@ def export_command(model_or_checkpoint: str, output: Path, with_encoder: bool) -
       geosam-es export my_checkpoint.pth -o mine_onnx/ --encoder
     """
     # Imported here, because it needs torch.
-    from ..models.sam.export import export_model
+    from ..models.sam.export import export_decoder, export_model
+    from ..models.sam.weights import load_sam
 
-    click.echo(f"Exporting {model_or_checkpoint}; the image encoder takes minutes.", err=True)
-    info = export_model(model_or_checkpoint, output, with_encoder)
-    click.echo(f"{output}: {', '.join(sorted(path.name for path in output.glob('*.onnx')))} of {info.name}")
+    sam = load_sam(model_or_checkpoint)
+    click.echo(f"Exporting {sam.info.name}{'; the image encoder takes minutes' if with_encoder else ''}.", err=True)
+    (export_model if with_encoder else export_decoder)(sam, output)
+    click.echo(f"{output}: {', '.join(sorted(path.name for path in output.glob('*.onnx')))} of {sam.info.name}")
 
 
 @click.command("train-mini")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of labelled imagery. Default: GEOSAM_ES_DATA.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of checkpoint, log and ONNX files.")
-@click.option("--minutes", type=float, help="Time limit over all sittings, before the score learns last.")
-def train_mini_command(data: Path | None, out: Path, minutes: float | None) -> None:
-    """Train the embedded model from scratch, resuming where an earlier sitting stopped, and export it.
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder for checkpoints, logs and the model."
+)
+@click.option("--minutes", type=float, help="Time limit for the network, over all runs with this --out.")
+@click.option("--begin-with", type=click.Path(path_type=Path), help="Checkpoint of another run to start from.")
+@click.option("--learning-rate", type=float, help="Highest learning rate. Default: in mini/config.py.")
+@click.option("--seed", type=int, help="Seed of the data; another one with --begin-with. Default: in mini/config.py.")
+def train_mini_command(
+    data: Path | None,
+    out: Path,
+    minutes: float | None,
+    begin_with: Path | None,
+    learning_rate: float | None,
+    seed: int | None,
+) -> None:
+    """Train the embedded model, resuming an interrupted run, and export it to ONNX.
 
     \b
     Example:
       geosam-es train-mini --data data/ --out runs/mini
     """
     # Imported here, because it needs torch.
+    from ..mini.config import TrainConfig
     from ..mini.train import run_training
 
-    click.echo(f"{run_training(data, out, minutes)}: trained and exported")
+    config = TrainConfig()
+    if learning_rate is not None:
+        config = replace(config, learning_rate=learning_rate)
+    if seed is not None:
+        config = replace(config, seed=seed)
+    click.echo(f"{run_training(data, out, minutes, config, begin_with)}: trained and exported")

@@ -1,68 +1,73 @@
-"""A tuning from beginning to end: objects, parts, training, comparison with what there was before, files."""
+"""Fine-tuning from polygons to a decoder: read, split, train, compare, write."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from geosam_es.errors import ModelError, StoreError, VectorError
+from geosam_es.errors import StoreError, VectorError
 from geosam_es.inference.decoder import load_decoder
 from geosam_es.store import StoreReader
+from geosam_es.store.decoders import file_sha256
+from geosam_es.store.layout import DECODER_FILE, DECODER_INFO_FILE, PREPARE_FILE
 
 from ..evaluation.evaluate import Evaluation, evaluate
-from ..evaluation.ground_truth import TruthObject, locate, read_truth
+from ..evaluation.ground_truth import Truth, TruthObject, locate, read_truth
 from ..evaluation.prompting import parse_kinds
 from .base_decoder import TUNED_FILE, Base, load_base, save_weights
-from .decoder_folder import BEFORE, TUNED, Facts, OutputFolder, Tuned
-from .spatial_split import MIN_TRAINING, part_from_layer, split_by_space
-from .training import EpochReport, Trained, TuneOptions, train
-from .training_samples import FeatureCache, Sample, make_samples
+from .decoder_folder import BEFORE, TUNED, decoder_folder, describe_decoder
+from .feature_cache import FeatureCache
+from .model_card import Facts
+from .spatial_split import MIN_TRAINING, split_by_space, split_from_layer
+from .training import STATE_FILE, EpochReport, Trained, TuneOptions, train
+from .training_samples import Sample, make_samples
 
-__all__ = ["Events", "Request", "finetune"]
+__all__ = ["DataSplit", "Events", "Request", "Tuned", "finetune"]
 
 _VALIDATION_SHARE = 0.15
 _MIN_FOR_VALIDATION = 20
-"""Objects to learn from, below which none are spared to stop by."""
+"""With fewer training objects, none are set aside for validation."""
 
 _MOST_VALIDATION = 60
 _REPORT_PROMPTS = "point,box,clicks:5"
 
 SHARED_TILES_NOTE = (
-    "The objects lie on tiles that hang together, so those held out share tiles with those learnt from, at a distance:"
-    " figures for another place may be lower."
+    "All tiles overlap, so held-out and training objects share tiles and are only separated by a distance: expect lower"
+    " figures elsewhere."
 )
-NO_HOLDOUT_NOTE = "No objects were held out: the figures are of the objects it learnt from, and say nothing of others."
+NO_HOLDOUT_NOTE = (
+    "No objects were held out: the figures were measured on the training objects and say nothing about others."
+)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be tuned on what.
+    """What to tune, and on what.
 
     Attributes
     ----------
     stores : sequence of Path
-        Of one encoder.
+        All of one encoder.
     truth : Path
-        Layer of polygons.
+        Layer of reference polygons.
     out : Path
         Folder for the tuned decoder.
     class_field, class_value : str, optional
-        Only objects of this class.
+        Use only objects of this class.
     holdout : float or Path
-        Share of the objects kept to test, 0 for none, or a layer of its own.
+        Share of the objects to hold out for the comparison, 0 for none, or a layer with other objects.
     base : str, optional
-        Decoder to start from.
+        Decoder to start from; see `find_named_decoder`.
     checkpoint : Path, optional
         SAM's weights.
     train_prompt_encoder : bool
     options : TuneOptions
     resume, overwrite : bool
-        What to do with a folder that is there already.
+        Continue or replace an earlier run in the folder.
     threads : int, optional
-        Of the comparison.
+        CPU threads of the comparison.
     """
 
     stores: Sequence[Path]
@@ -80,50 +85,68 @@ class Request:
     threads: int | None = None
 
 
+@dataclass(frozen=True)
+class DataSplit:
+    """What each object is used for.
+
+    Attributes
+    ----------
+    training, validation, held_out : list of Sample
+    left_out : dict of str to str
+        Objects that are not used, and why.
+    notes : list of str
+        Limits of the measured figures.
+    """
+
+    training: list[Sample]
+    validation: list[Sample]
+    held_out: list[Sample]
+    left_out: dict[str, str]
+    notes: list[str]
+
+
 def _ignore(*_: object) -> None:
-    """Take whatever is told, and do nothing."""
+    """Do nothing."""
 
 
 @dataclass(frozen=True)
 class Events:
-    """What a caller is told on the way.
+    """Callbacks for progress.
 
     Attributes
     ----------
-    parts : callable
-        Called with the parts before the training.
+    split : callable
+        Called before the training.
     epoch : callable
         Called after each epoch.
     comparing : callable
-        Called with the objects compared and their number.
+        Called with the number of objects compared and their total.
     """
 
-    parts: Callable[[Parts], None] = _ignore
+    split: Callable[[DataSplit], None] = _ignore
     epoch: Callable[[EpochReport], None] = _ignore
     comparing: Callable[[int, int], None] = _ignore
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What each object is for.
+class Tuned:
+    """A tuned decoder.
 
     Attributes
     ----------
-    train, validation, held : list of Sample
-    left_out : dict of str to str
-    notes : list of str
-        What a reader of the figures must know.
+    folder : Path
+    facts : Facts
+    summary : dict
+        Figures of the report.
     """
 
-    train: list[Sample]
-    validation: list[Sample]
-    held: list[Sample]
-    left_out: dict[str, str]
-    notes: list[str]
+    folder: Path
+    facts: Facts
+    summary: dict[str, Any]
 
 
 def finetune(request: Request, events: Events | None = None) -> Tuned:
-    """Tune a decoder.
+    """Tune a decoder and compare it with the one it started from.
 
     Parameters
     ----------
@@ -137,143 +160,145 @@ def finetune(request: Request, events: Events | None = None) -> Tuned:
     Raises
     ------
     GeoSamError
-        If something is wrong with the stores, the layer or the options: then nothing is written. What a training that
-        was cut short wrote stays, to be gone on from.
+        If the stores, the layers, the options or the folder cannot be used; nothing is written then. The checkpoint of
+        an interrupted training stays.
     """
-    told = events or Events()
+    events = events or Events()
     readers = [StoreReader(path) for path in request.stores]
-    _check_stores(readers)
-    parts = make_parts(readers, request)
+    _check_same_encoder(readers)
+    truth, holdout = _read_layers(request)
+    split = split_objects(readers, truth, holdout, request.options.seed)
+    folder = decoder_folder(request.out, request.resume, request.overwrite)
     base = load_base(readers[0], request.base, request.checkpoint, request.train_prompt_encoder)
-    with OutputFolder(request.out, request.resume, request.overwrite) as output:
-        told.parts(parts)
-        cache = FeatureCache(readers)
+    signature = _signature(readers, request, truth, holdout, base)
+    with folder as output:
+        if not request.resume:
+            output.remove(STATE_FILE)
+        events.split(split)
         trained = train(
             base.decoder,
-            cache,
-            parts.train,
-            parts.validation,
+            FeatureCache(readers),
+            split.training,
+            split.validation,
             request.options,
             request.out,
-            _signature(readers, request, base),
-            told.epoch,
+            signature,
+            events.epoch,
         )
-        with output.staging() as folder:
-            base.decoder.export(folder)
-            save_weights(base.decoder, folder / TUNED_FILE)
-            evaluation = _compare(readers, parts, base, folder, request, told)
-            return output.finish(folder, _facts(readers, request, parts, base, trained), evaluation, readers)
+        facts = _facts(readers, request, split, base, trained)
+        with output.staging() as staged:
+            base.decoder.export(staged)
+            save_weights(base.decoder, staged / TUNED_FILE)
+            evaluation = _compare(readers, split, base, staged, request.threads, events)
+            summary = describe_decoder(staged, request.out.resolve().name, facts, evaluation, readers)
+            output.publish(staged, last=DECODER_INFO_FILE)
+        output.remove(STATE_FILE)
+    return Tuned(request.out, facts, summary)
 
 
-def _check_stores(readers: Sequence[StoreReader]) -> None:
+def _check_same_encoder(readers: Sequence[StoreReader]) -> None:
     first = readers[0].metadata.model
     for reader in readers[1:]:
         if reader.metadata.model["encoder_sha256"] != first["encoder_sha256"]:
             raise StoreError(
-                f"{reader.root} was made with another model than {readers[0].root}",
-                "give stores that were encoded with one model",
+                f"{reader.root} and {readers[0].root} were encoded with different models",
+                "use stores that were encoded with the same model",
             )
 
 
-def make_parts(readers: Sequence[StoreReader], request: Request) -> Parts:
-    """Read the truth and part it by space; see `split` for how.
+def _read_layers(request: Request) -> tuple[Truth, Truth | float]:
+    """Return the reference polygons, and those to hold out or their share."""
+    truth = read_truth(request.truth, request.class_field, request.class_value)
+    if isinstance(request.holdout, Path):
+        return truth, read_truth(request.holdout, request.class_field, request.class_value)
+    return truth, request.holdout
+
+
+def split_objects(readers: Sequence[StoreReader], truth: Truth, holdout: Truth | float, seed: int) -> DataSplit:
+    """Split objects into training, validation and held-out ones; see `spatial_split` for how.
 
     Raises
     ------
     VectorError
         If there are too few objects.
     """
-    samples, left_out = _samples(readers, request.truth, request)
+    samples, left_out = _locate_samples(readers, truth)
     if len(samples) < MIN_TRAINING:
         raise VectorError(
-            f"{request.truth} has {len(samples)} objects that can be learnt from, and at least {MIN_TRAINING} are"
-            " needed",
-            "draw some more",
+            f"{truth.path} has {len(samples)} usable objects, and fine-tuning needs at least {MIN_TRAINING}",
+            "draw more objects",
         )
     notes = []
-    seed = request.options.seed
-    held: list[Sample] = []
-    if isinstance(request.holdout, Path):
-        held, _ = _samples(readers, request.holdout, request)
-        split = part_from_layer(readers, samples, held)
+    if isinstance(holdout, Truth):
+        held_out, _ = _locate_samples(readers, holdout)
+        split = split_from_layer(readers, samples, held_out)
         if len(split.train) < MIN_TRAINING:
             raise VectorError(
-                f"Only {len(split.train)} objects of {request.truth} lie apart from those of {request.holdout}",
-                "hold out objects of another place",
+                f"Only {len(split.train)} objects of {truth.path} are away from those of {holdout.path}",
+                "hold out objects from another place",
             )
-        train, lost, shares = [samples[i] for i in split.train], split.lost, split.shares_tiles
     else:
-        found = split_by_space(readers, samples, request.holdout, seed)
-        if found is None:
-            train, lost, shares = samples, [], False
+        split = split_by_space(readers, samples, holdout, seed)
+        held_out = [samples[index] for index in split.held]
+        if not held_out:
             notes.append(NO_HOLDOUT_NOTE)
-        else:
-            train, lost, shares = [samples[i] for i in found.train], found.lost, found.shares_tiles
-            held = [samples[i] for i in found.held]
-    left_out.update({samples[index].truth.object_id: "too near to those held out" for index in lost})
-    if shares:
+    if split.shares_tiles:
         notes.append(SHARED_TILES_NOTE)
-    train, validation = _spare(readers, train, seed)
-    return Parts(train, validation, held, left_out, notes)
+    left_out.update({samples[index].truth.object_id: "too close to held-out objects" for index in split.lost})
+    training, validation = _set_validation_aside(readers, [samples[index] for index in split.train], seed)
+    return DataSplit(training, validation, held_out, left_out, notes)
 
 
-def _samples(readers: Sequence[StoreReader], path: Path, request: Request) -> tuple[list[Sample], dict[str, str]]:
-    located = locate(read_truth(path, request.class_field, request.class_value), readers)
+def _locate_samples(readers: Sequence[StoreReader], truth: Truth) -> tuple[list[Sample], dict[str, str]]:
+    located = locate(truth, readers)
     samples, left_out = make_samples(readers, located)
     return samples, {**located.left_out, **left_out}
 
 
-def _spare(readers: Sequence[StoreReader], samples: list[Sample], seed: int) -> tuple[list[Sample], list[Sample]]:
-    """Spare some objects to tell when to stop, parted by space as well where there is room."""
+def _set_validation_aside(
+    readers: Sequence[StoreReader], samples: list[Sample], seed: int
+) -> tuple[list[Sample], list[Sample]]:
+    """Split off validation objects, by space too, where there are enough objects."""
     if len(samples) < _MIN_FOR_VALIDATION:
         return samples, []
     split = split_by_space(readers, samples, _VALIDATION_SHARE, seed + 1)
-    if split is None:
-        return samples, []
-    # What falls between is of no use for stopping, but the test is apart from it all the same: it is learnt from.
-    chosen = [samples[index] for index in split.held][:: max(1, len(split.held) // _MOST_VALIDATION)]
-    return [samples[index] for index in sorted(split.train + split.lost)], chosen
+    validation = [samples[index] for index in split.held][:: max(1, len(split.held) // _MOST_VALIDATION)]
+    # Objects between both parts may be trained on: validation only decides when to stop.
+    return [samples[index] for index in sorted(split.train + split.lost)], validation
 
 
 def _compare(
-    readers: Sequence[StoreReader], parts: Parts, base: Base, folder: Path, request: Request, events: Events
+    readers: Sequence[StoreReader], split: DataSplit, base: Base, staged: Path, threads: int | None, events: Events
 ) -> Evaluation:
-    """Measure the decoder before and after on what was held out, or else on what it learnt from."""
-    measured = parts.held or parts.train
+    """Measure the decoder before and after on the held-out objects, or without any on the training objects."""
     objects: list[list[TruthObject]] = [[] for _ in readers]
-    for sample in measured:
+    for sample in split.held_out or split.training:
         objects[sample.place.store].append(sample.truth)
     decoders = {
-        BEFORE: base.before.load(request.threads),
-        TUNED: load_decoder(folder / "prepare.onnx", folder / "decoder.onnx", request.threads),
+        BEFORE: base.before.load(threads),
+        TUNED: load_decoder(staged / PREPARE_FILE, staged / DECODER_FILE, threads),
     }
     return evaluate(readers, objects, decoders, parse_kinds(_REPORT_PROMPTS), events.comparing)
 
 
-def _signature(readers: Sequence[StoreReader], request: Request, base: Base) -> Mapping[str, Any]:
-    """Return what must be the same for a training to be gone on with, the most telling first."""
-    holdout = request.holdout
+def _signature(
+    readers: Sequence[StoreReader], request: Request, truth: Truth, holdout: Truth | float, base: Base
+) -> dict[str, Any]:
+    """Return what must not change when a training is resumed."""
     return {
         "model": str(readers[0].metadata.model["encoder_sha256"]),
         "set of stores": [reader.metadata.raster.fingerprint for reader in readers],
-        "layer": _digest(request.truth),
+        "layer": truth.sha256,
         "class": f"{request.class_field}={request.class_value}",
-        "--holdout": _digest(holdout) if isinstance(holdout, Path) else float(holdout),
-        "decoder to start from": _digest(base.before.decoder_path),
-        "choice of what is trained": request.train_prompt_encoder,
+        "--holdout": holdout.sha256 if isinstance(holdout, Truth) else float(holdout),
+        "decoder to start from": file_sha256(base.before.decoder_path),
+        "--prompt-encoder": request.train_prompt_encoder,
         "seed": request.options.seed,
         "learning rate": request.options.learning_rate,
     }
 
 
-def _digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read ({error.strerror})", "check its permissions") from error
-
-
-def _facts(readers: Sequence[StoreReader], request: Request, parts: Parts, base: Base, trained: Trained) -> Facts:
+def _facts(readers: Sequence[StoreReader], request: Request, split: DataSplit, base: Base, trained: Trained) -> Facts:
     model = readers[0].metadata.model
     return Facts(
         model=str(model["name"]),
@@ -284,10 +309,12 @@ def _facts(readers: Sequence[StoreReader], request: Request, parts: Parts, base:
         rasters=[reader.metadata.raster.file_name for reader in readers],
         truth=request.truth,
         class_name=None if request.class_field is None else f"{request.class_field} = {request.class_value}",
-        parts={"learnt from": len(parts.train), "to stop by": len(parts.validation), "held out": len(parts.held)},
-        with_kept_prompts=sum(sample.prompts is not None for sample in parts.train),
-        left_out=parts.left_out,
-        notes=parts.notes,
+        training=len(split.training),
+        validation=len(split.validation),
+        held_out=len(split.held_out),
+        with_kept_prompts=sum(sample.prompts is not None for sample in split.training),
+        left_out=split.left_out,
+        notes=split.notes,
         trained=trained,
         options=request.options,
     )

@@ -1,9 +1,9 @@
-"""Which objects are learnt from and which are kept to test: parted by space, never at random.
+"""Splitting objects into training and held-out ones by space.
 
-A tile is encoded as a whole, so two objects on one tile, or on two tiles that overlap, have seen the same pixels. Hence
-what is held out are whole tiles, and no tile that is learnt from shares a pixel with them; objects on tiles in between
-are in neither part. Where the tiles all hang together, as on a single small raster, that would leave too little. Then
-the objects are parted by a line, those near it are left out, and whoever reads the result is told.
+Objects on the same tile, or on tiles that overlap, share pixels: a random split would give figures that are too high.
+So whole tiles are held out, training tiles share no pixel with them, and objects on the tiles in between are not used.
+Where all tiles overlap, as on a small raster, this would leave too few objects. Then a line separates the objects,
+those near it are not used, and `Split.shares_tiles` is set.
 """
 
 from __future__ import annotations
@@ -21,24 +21,23 @@ from scipy.sparse.csgraph import connected_components
 
 from geosam_es.store import StoreReader
 
-from ..crs import crs_of_store
-from ..vector import reproject
-from .training_samples import Place, Sample, footprint
+from ..vector import reproject, store_crs
+from .training_samples import Place, Sample
 
-__all__ = ["MIN_TRAINING", "Split", "footprints", "overlaps", "part_from_layer", "split_by_space"]
+__all__ = ["MIN_TRAINING", "Split", "footprints", "overlaps", "split_by_space", "split_from_layer"]
 
 MIN_TRAINING = 5
 _DIRECTIONS = 8
 _SHUFFLES = 40
 _CUTS = 12
 _GAP_WIDTHS = 0.5
-"""Gap between the parts where they share tiles, in widths of a usual object."""
+"""Gap between objects of both parts where they share tiles, in widths of a median object."""
 
 _MOST_LOST = 0.35
-"""Share of the objects that may fall between the parts, before objects of one tile are parted."""
+"""Largest share of objects on tiles in between; beyond it, a line separates the objects."""
 
 _SHARE_RANGE = (0.5, 1.8)
-"""How far from the share that was asked for the part held out may be."""
+"""Acceptable held-out share, relative to the requested one."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,11 @@ class Split:
     Attributes
     ----------
     train, held : list of int
+        ``held`` is empty where there are too few objects for two parts.
     lost : list of int
-        In between, in neither part.
+        In neither part, because they are too close to held-out objects.
     shares_tiles : bool
-        Whether both parts had to be taken from the same tiles.
+        Whether both parts are on the same tiles.
     """
 
     train: list[int]
@@ -61,22 +61,24 @@ class Split:
 
 
 def footprints(readers: Sequence[StoreReader], samples: Sequence[Sample]) -> dict[Place, shapely.Polygon]:
-    """Return where on the ground the tiles of samples lie.
+    """Return the outline of each tile of the samples.
 
-    All in one CRS: that of the stores, or longitude and latitude where they differ.
+    All are in one CRS: that of the stores, or longitude and latitude if theirs differ.
     """
-    systems = [crs_of_store(reader.root, reader.metadata) for reader in readers]
+    systems = [store_crs(reader) for reader in readers]
     common = systems[0] if all(crs == systems[0] for crs in systems) else pyproj.CRS.from_epsg(4326)
     places = dict.fromkeys(sample.place for sample in samples)
     polygons = {}
     for place in places:
-        outline = np.array([footprint(readers[place.store], place.tile)], dtype=object)
+        reader = readers[place.store]
+        tile = shapely.box(*reader.pyramid.tile_bounds(place.tile))
+        outline = np.array([reader.metadata.raster.transform.apply_geometry(tile)], dtype=object)
         polygons[place] = reproject(outline, systems[place.store], common)[0]
     return polygons
 
 
 def overlaps(polygons: Sequence[shapely.Polygon], others: Sequence[shapely.Polygon]) -> Any:
-    """Tell which polygons share an area with which others; common borders do not count.
+    """Tell which polygons share an area with which others; a common border is no overlap.
 
     Returns
     -------
@@ -90,26 +92,26 @@ def overlaps(polygons: Sequence[shapely.Polygon], others: Sequence[shapely.Polyg
 
 def split_by_space(
     readers: Sequence[StoreReader], samples: Sequence[Sample], share: float, seed: int, min_held: int = 2
-) -> Split | None:
-    """Part samples in two.
+) -> Split:
+    """Hold out a share of the samples.
 
     Parameters
     ----------
     readers : sequence of StoreReader
     samples : sequence of Sample
     share : float
-        Of the objects, to be held out.
+        Share of the objects to hold out.
     seed : int
     min_held : int
-        Objects that must be held out at least.
+        Least number of held-out objects.
 
     Returns
     -------
-    Split or None
-        None where there are too few objects for two parts.
+    Split
     """
+    whole = Split(list(range(len(samples))), [], [])
     if share <= 0 or len(samples) < MIN_TRAINING + min_held:
-        return None
+        return whole
     outlines = footprints(readers, samples)
     places = list(outlines)
     members = [[index for index, sample in enumerate(samples) if sample.place == place] for place in places]
@@ -117,34 +119,34 @@ def split_by_space(
     polygons = [outlines[place] for place in places]
     neighbours = overlaps(polygons, polygons)
     best: tuple[float, NDArray[np.bool_], NDArray[np.bool_]] | None = None
-    for held in _choices(polygons, neighbours, counts, share, seed):
+    for held in _tile_choices(polygons, neighbours, counts, share, seed):
         lost = (neighbours @ held.astype(np.int64) > 0) & ~held
         cost = _cost(counts, held, lost, share, min_held)
         if cost is not None and (best is None or cost < best[0]):
             best = (cost, held, lost)
     if best is None:
-        return _split_by_line(samples, share, min_held)
+        return _split_by_line(samples, share, min_held) or whole
     _, held, lost = best
     return Split(train=_indices(members, ~held & ~lost), held=_indices(members, held), lost=_indices(members, lost))
 
 
-def part_from_layer(readers: Sequence[StoreReader], samples: Sequence[Sample], held: Sequence[Sample]) -> Split:
-    """Leave out what is too near to objects that a user held out.
+def split_from_layer(readers: Sequence[StoreReader], samples: Sequence[Sample], held: Sequence[Sample]) -> Split:
+    """Drop samples that are too close to the objects of a held-out layer.
 
     Parameters
     ----------
     readers : sequence of StoreReader
     samples, held : sequence of Sample
-        To learn from, and held out.
+        To train on, and held out.
 
     Returns
     -------
     Split
-        Of ``samples`` only; ``held`` is empty.
+        Of ``samples`` only; its own ``held`` is empty.
     """
     outlines = footprints(readers, [*samples, *held])
-    tested = [outlines[place] for place in dict.fromkeys(sample.place for sample in held)]
-    near = np.asarray(overlaps([outlines[sample.place] for sample in samples], tested).sum(1) > 0)
+    held_tiles = [outlines[place] for place in dict.fromkeys(sample.place for sample in held)]
+    near = np.asarray(overlaps([outlines[sample.place] for sample in samples], held_tiles).sum(1) > 0)
     shares_tiles = int((~near).sum()) < MIN_TRAINING
     if shares_tiles:
         gap = _gap([*samples, *held])
@@ -159,7 +161,7 @@ def _indices(members: Sequence[list[int]], chosen: NDArray[np.bool_]) -> list[in
 def _cost(
     counts: NDArray[np.int64], held: NDArray[np.bool_], lost: NDArray[np.bool_], share: float, min_held: int
 ) -> float | None:
-    """Return how bad a choice of tiles is; None where it will not do."""
+    """Return the cost of holding out some tiles, None if that is not acceptable."""
     total = int(counts.sum())
     in_held, in_lost = int(counts[held].sum()), int(counts[lost].sum())
     actual = in_held / max(1, total - in_lost)
@@ -170,13 +172,10 @@ def _cost(
     return in_lost / total + abs(actual - share)
 
 
-def _choices(
+def _tile_choices(
     polygons: Sequence[shapely.Polygon], neighbours: Any, counts: NDArray[np.int64], share: float, seed: int
 ) -> Iterator[NDArray[np.bool_]]:
-    """Yield sets of tiles that could be held out.
-
-    Some are whole groups of tiles that hang together, as those of one raster do; some are what lies beyond a line.
-    """
+    """Yield sets of tiles that could be held out: groups of overlapping tiles, then the tiles beyond a line."""
     wanted = share * int(counts.sum())
     rng = np.random.default_rng(seed)
     group_count, groups = connected_components(neighbours, directed=False)
@@ -198,22 +197,18 @@ def _choices(
 
 
 def _orders(positions: NDArray[np.float64]) -> Iterator[NDArray[np.int64]]:
-    """Yield orders of positions (N, 2) along directions all around."""
+    """Yield the order of positions (N, 2) along several directions."""
     for step in range(_DIRECTIONS):
         angle = 2 * np.pi * step / _DIRECTIONS
         yield np.argsort(positions @ np.array([np.cos(angle), np.sin(angle)]), kind="stable")
 
 
 def _split_by_line(samples: Sequence[Sample], share: float, min_held: int) -> Split | None:
-    """Part the objects of each store by a line, leaving out those that lie within half an object's width of it."""
-    centres = np.array([_place_on_all(sample) for sample in samples])
+    """Separate the objects by a line; training objects closer to held-out ones than the gap are lost."""
     gap = _gap(samples)
     wanted = max(min_held, round(share * len(samples)))
     best: Split | None = None
-    for step in range(_DIRECTIONS):
-        angle = 2 * np.pi * step / _DIRECTIONS
-        along = np.array([np.cos(angle), np.sin(angle)])
-        order = np.argsort(centres @ along, kind="stable")
+    for order in _orders(np.array([_position(sample) for sample in samples])):
         held = sorted(int(index) for index in order[:wanted])
         others = [int(index) for index in order[wanted:]]
         near = {index for index in others if any(_is_near(samples[index], samples[known], gap) for known in held)}
@@ -228,10 +223,10 @@ def _gap(samples: Sequence[Sample]) -> float:
     return _GAP_WIDTHS * float(np.median((bounds[:, 2:] - bounds[:, :2]).max(1)))
 
 
-def _place_on_all(sample: Sample) -> tuple[float, float]:
-    """Return the middle of an object; stores lie far from each other, as they are different planes."""
-    middle = sample.truth.geometry.centroid
-    return middle.x + 1e7 * sample.place.store, middle.y
+def _position(sample: Sample) -> tuple[float, float]:
+    """Return the centre of an object, each store far from the others: their pixels are not comparable."""
+    centre = sample.truth.geometry.centroid
+    return centre.x + 1e7 * sample.place.store, centre.y
 
 
 def _is_near(sample: Sample, other: Sample, gap: float) -> bool:

@@ -1,14 +1,12 @@
-"""What is learnt from: objects on the tiles that answer for them, and the features of those tiles."""
+"""Training samples: the mask of each object on the tile that shows it."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 from rasterio.transform import Affine
@@ -17,24 +15,31 @@ from geosam_es.core.frame import TileFrame
 from geosam_es.core.grid import Tile
 from geosam_es.core.prompts import Bounds, Prompts
 from geosam_es.inference.decoder import MASK_SIDE
-from geosam_es.inference.encoder import TILE_SIZE
 from geosam_es.store import StoreReader
 
 from ..evaluation.ground_truth import Located, TruthObject
+from ..training.simulated_user import CELL_PIXELS
 
-__all__ = ["CELL", "FeatureCache", "Place", "Sample", "make_samples"]
+__all__ = ["FEATURE", "MASK_CELLS", "Place", "Sample", "make_samples"]
 
-CELL = TILE_SIZE // MASK_SIDE
-"""Pixels along the side of a cell of a mask."""
+MASK_CELLS = 4
+"""Side of a feature cell in mask cells, for SAM and mini."""
 
 MIN_CELLS = 4
-"""Cells of a mask that an object needs, to be clicked and corrected."""
+"""Objects with fewer mask cells cannot be clicked and corrected."""
 
 FEATURE = "image_embeddings"
 
 
 class Place(NamedTuple):
-    """A tile of one of several stores."""
+    """A tile of one of several stores.
+
+    Attributes
+    ----------
+    store : int
+        Index of the store.
+    tile : Tile
+    """
 
     store: int
     tile: Tile
@@ -42,19 +47,19 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Sample:
-    """One object, ready to be learnt from.
+    """One object on its tile.
 
     Attributes
     ----------
     truth : TruthObject
     place : Place
-        The tile that answers for it.
+        The tile.
     packed : uint8 (MASK_SIDE * MASK_SIDE / 8,)
-        See `mask`.
+        The packed bits of `mask`.
     window : tuple of int
-        First and last but one row, first and last but one column of its cells.
+        Mask cells that hold the object: start and stop row, start and stop column.
     prompts : Prompts, optional
-        Those a user gave, in pixels of the tile.
+        The user's own prompts, in pixels of the tile.
     """
 
     truth: TruthObject
@@ -65,13 +70,13 @@ class Sample:
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """The truth (256, 256) at the places of the decoder's logits."""
+        """The object's mask, bool (256, 256), on the grid of the decoder's logits."""
         flat = np.unpackbits(self.packed, count=MASK_SIDE * MASK_SIDE)
         return flat.reshape(MASK_SIDE, MASK_SIDE).astype(np.bool_)
 
 
 def make_samples(readers: Sequence[StoreReader], located: Located) -> tuple[list[Sample], dict[str, str]]:
-    """Draw objects on their tiles.
+    """Rasterize objects on their tiles.
 
     Parameters
     ----------
@@ -99,15 +104,15 @@ def _make_sample(store: int, reader: StoreReader, truth: TruthObject) -> Sample 
     bounds = Bounds(*truth.geometry.bounds)
     tile = reader.pyramid.choose(bounds, is_box=True, available=reader.is_encoded)
     if tile is None:
-        return "on no encoded tile as a whole"
+        return "no encoded tile shows the whole object"
     frame = TileFrame.of(reader.pyramid, tile)
-    side = CELL * frame.scale
+    side = CELL_PIXELS * frame.scale
     left, top = frame.to_native(0.0, 0.0)
     transform = Affine(side, 0, left, 0, side, top)
     shape = (MASK_SIDE, MASK_SIDE)
     mask = rasterize([truth.geometry], out_shape=shape, transform=transform, dtype="uint8").astype(np.bool_)
     if np.count_nonzero(mask) < MIN_CELLS:
-        return f"smaller than {MIN_CELLS} cells of a mask"
+        return f"smaller than {MIN_CELLS} mask cells"
     rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     window = (int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1)
     prompts = truth.prompts
@@ -115,48 +120,3 @@ def _make_sample(store: int, reader: StoreReader, truth: TruthObject) -> Sample 
         inside = prompts.within(reader.pyramid.tile_bounds(tile))
         prompts = frame.prompts_to_tile(inside) if len(inside) == len(prompts) else None
     return Sample(truth, Place(store, tile), np.packbits(mask), window, prompts)
-
-
-def footprint(reader: StoreReader, tile: Tile) -> shapely.Polygon:
-    """Return what a tile covers, in map coordinates of the raster."""
-    box: shapely.Polygon = shapely.box(*reader.pyramid.tile_bounds(tile))
-    polygon: shapely.Polygon = reader.metadata.raster.transform.apply_geometry(box)
-    return polygon
-
-
-class FeatureCache:
-    """Features of tiles, read from their stores once as long as they fit.
-
-    Parameters
-    ----------
-    readers : sequence of StoreReader
-    max_bytes : int
-        Of the tiles that are kept.
-    """
-
-    def __init__(self, readers: Sequence[StoreReader], max_bytes: int = 1 << 30) -> None:
-        self._readers = readers
-        self._max_bytes = max_bytes
-        self._kept: OrderedDict[Place, NDArray[np.float16]] = OrderedDict()
-        self._bytes = 0
-
-    def read(self, place: Place) -> NDArray[np.float32]:
-        """Return the features (1, C, h, w) of a tile.
-
-        Raises
-        ------
-        StoreError
-            If they cannot be read.
-        """
-        if place in self._kept:
-            self._kept.move_to_end(place)
-            return self._kept[place].astype(np.float32)
-        features = self._readers[place.store].read(place.tile)[FEATURE]
-        # As most stores hold them, so that nothing is lost.
-        kept = features.astype(np.float16)
-        self._kept[place] = kept
-        self._bytes += kept.nbytes
-        while self._bytes > self._max_bytes:
-            _, dropped = self._kept.popitem(last=False)
-            self._bytes -= dropped.nbytes
-        return features

@@ -1,4 +1,4 @@
-"""One process of a training run of `mini`: steps, gradients shared with the others, checkpoints, log."""
+"""One process of a training run of `mini`: steps, gradients averaged with the others, checkpoints, logs."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from ..training.answers import continued_with, mask_iou
 from ..training.simulated_user import SimulatedUser
 from .config import TRAINING_LOG, VALIDATION_LOG, CropPlan, TrainConfig
 from .crops import Batch, CropSampler
+from .export import load_checkpoint
 from .losses import answer_loss, edge_loss
 from .network import MiniNet, normalise
 from .sources import load_scenes
 from .validation import ValidationSet
 
-__all__ = ["Trainer", "best_checkpoint"]
+__all__ = ["Trainer", "best_checkpoint", "crop_plan"]
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 LOG_FIELDS = ("step", "seconds", "learning_rate", "size", "loss", "edge", "iou_first", "iou_last")
 
 
 def best_checkpoint(run: Path) -> Path:
-    """Return the file of a run's best weights on held-out imagery, or of its last where there is none."""
+    """Return the checkpoint of a run's best weights on held-out imagery, or the last one if there is none."""
     best = run / BEST
     return best if best.is_file() else run / CHECKPOINT
 
@@ -42,12 +43,11 @@ class Trainer:
     data, out : Path
         Training imagery; folder of checkpoint and log.
     minutes : float or None
-        Time after which the learning rate has fallen to zero and the run ends, if the steps have not ended
-        it before. Counted over all sittings of a resumed run.
+        Time limit of the run, including the time before it was resumed. The learning rate falls to zero with it.
     rank : int
         Number of this process.
     begin_with : Path or None
-        Checkpoint of an earlier run whose averaged weights are the first ones; not looked at by a run that resumes.
+        Checkpoint of an earlier run whose averaged weights the run begins with; ignored by a run that resumes.
     """
 
     def __init__(
@@ -79,23 +79,13 @@ class Trainer:
         if (out / CHECKPOINT).is_file():
             self._load(out / CHECKPOINT)
         elif begin_with is not None:
-            self._begin_with(begin_with)
+            state = load_checkpoint(begin_with)[0].state_dict()
+            self.net.load_state_dict(state)
+            self.average.load_state_dict(state)
         seed = (config.seed, rank, self.step)
         self.sampler = CropSampler(load_scenes(data, config.seed), config.source_shares, seed)
         self.validation = ValidationSet(data, rank, dist.get_world_size() if dist.is_initialized() else 1)
         self.begun = time.monotonic() - self.spent
-
-    def _begin_with(self, path: Path) -> None:
-        """Take over averaged weights; what an earlier network saw fewer channels of sees nothing in the new ones."""
-        state = torch.load(path, map_location=self.device, weights_only=True)["average"]
-        own = self.net.state_dict()
-        for name, value in state.items():
-            if value.shape != own[name].shape:
-                padded = torch.zeros_like(own[name])
-                padded[tuple(slice(0, size) for size in value.shape)] = value
-                state[name] = padded
-        self.net.load_state_dict(state)
-        self.average.load_state_dict(state)
 
     def _load(self, path: Path) -> None:
         state = torch.load(path, map_location=self.device, weights_only=True)
@@ -141,7 +131,7 @@ class Trainer:
                 if progress >= self.config.freeze_norm_at:
                     self._freeze_norm()
             rate = self._set_rate(progress)
-            plan = self._plan(progress)
+            plan = crop_plan(self.config, self.step, progress, self.frozen)
             numbers = self._step(plan)
             self.step += 1
             progress = self._share_progress()
@@ -154,7 +144,7 @@ class Trainer:
                     self._save()
 
     def _validate(self) -> None:
-        """Look at held-out imagery with the averaged weights, and keep them if they are the best so far."""
+        """Measure the averaged weights on held-out imagery, and save them if they are the best so far."""
         found = self.validation.measure(self.average)
         if not found:
             return
@@ -197,15 +187,6 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         return rate
-
-    def _plan(self, progress: float) -> CropPlan:
-        """Draw the crop shape, the same in every process."""
-        config = self.config
-        later = config.last_plans if progress >= config.whole_tiles_at else config.late_plans
-        plans = later if self.frozen else config.early_plans
-        shares = np.array([plan.share for plan in plans])
-        rng = np.random.default_rng([self.config.seed, self.step])
-        return plans[int(rng.choice(len(plans), p=shares / shares.sum()))]
 
     def _step(self, plan: CropPlan) -> dict[str, float]:
         batch = self.sampler.batch(plan)
@@ -297,8 +278,27 @@ class Trainer:
             )
 
 
+def crop_plan(config: TrainConfig, step: int, progress: float, is_frozen: bool) -> CropPlan:
+    """Draw the crop shape of a step, the same in every process.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    step : int
+    progress : float
+        Share of the run that is done.
+    is_frozen : bool
+        Whether batch normalisation keeps its running statistics, so that small batches will do.
+    """
+    later = config.last_plans if progress >= config.whole_tiles_at else config.late_plans
+    plans = later if is_frozen else config.early_plans
+    shares = np.array([plan.share for plan in plans])
+    rng = np.random.default_rng([config.seed, step])
+    return plans[int(rng.choice(len(plans), p=shares / shares.sum()))]
+
+
 def _forget_after(log: Path, step: int) -> None:
-    """Drop the rows of steps that were taken after the checkpoint which a run goes on from."""
+    """Drop the rows of steps after the checkpoint that the run resumes from."""
     if log.is_file():
         header, *rows = log.read_text(encoding="utf-8").splitlines()
         kept = [row for row in rows if int(row.split(",")[0]) <= step]

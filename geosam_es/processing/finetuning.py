@@ -21,9 +21,10 @@ from qgis.core import (
 )
 
 from ..errors import GeoSamError
+from ..inference.decoder import load_decoder
 from ..qgis_support.messages import tr, translated
 from ..qgis_support.store_news import store_news
-from ..store.decoders import add_decoder, use_decoder
+from ..store.decoders import install_decoder
 from ..store.files import is_portable_name
 from ..store.layout import read_metadata
 from .tools import REPORT, ToolAlgorithm
@@ -182,6 +183,6 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
 
 def _use(store: Path, folder: Path, name: str | None) -> str:
     """Add the new decoder to the store and use it, as ``geosam-es decoder set`` does, and tell the panel."""
-    used = use_decoder(store, add_decoder(store, folder, name).name)
+    used = install_decoder(store, folder, load_decoder, name)
     store_news.decoders_changed.emit(str(store), used.name)
     return used.name

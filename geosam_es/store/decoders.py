@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from ..errors import GeoSamError, ModelError, OutputError, StoreError
 from . import layout
@@ -28,11 +28,14 @@ __all__ = [
     "check_decoder",
     "file_sha256",
     "find_decoder",
+    "install_decoder",
     "list_decoders",
     "read_decoder",
     "remove_decoder",
     "use_decoder",
 ]
+
+Load = Callable[[Union[Path, None], Path, int], object]
 
 ORIGINAL = "original"
 """Name of the decoder that the store was made with."""
@@ -135,7 +138,7 @@ def active_decoder(root: Path) -> StoreDecoder:
     return decoder
 
 
-def add_decoder(root: Path, folder: Path, name: str | None = None) -> StoreDecoder:
+def add_decoder(root: Path, folder: Path, name: str | None = None, load: Load | None = None) -> StoreDecoder:
     """Copy a decoder into a store; `use_decoder` puts it in use.
 
     The same decoder under the same name is not copied twice. If another decoder has that name, a number is added.
@@ -148,6 +151,9 @@ def add_decoder(root: Path, folder: Path, name: str | None = None) -> StoreDecod
         With ``decoder.json``, ``decoder.onnx`` and ``prepare.onnx``.
     name : str, optional
         Its name in the store; by default the name in ``decoder.json``.
+    load : callable, optional
+        Called with ``prepare.onnx`` (None for a decoder of a single graph), ``decoder.onnx`` and a number of threads
+        before anything is copied. It raises an error for a decoder that cannot be loaded.
 
     Returns
     -------
@@ -176,10 +182,44 @@ def add_decoder(root: Path, folder: Path, name: str | None = None) -> StoreDecod
             name=wanted,
         )
     check_decoder(decoder)
+    if load is not None:
+        load(decoder.prepare_path, decoder.decoder_path, 1)
     try:
         return _copy(root, decoder, info, wanted)
     except OSError as error:
         raise _not_writable(root, error) from error
+
+
+def install_decoder(
+    root: Path,
+    folder: Path,
+    load: Load,
+    name: str | None = None,
+    use: bool = True,
+) -> StoreDecoder:
+    """Add a tuned decoder to a store and put it in use, after making sure that it can be loaded.
+
+    Parameters
+    ----------
+    root, folder, name
+        See `add_decoder`.
+    load : callable
+        `inference.decoder.load_decoder`, which this package cannot import.
+    use : bool
+        Put it in use.
+
+    Returns
+    -------
+    StoreDecoder
+        The copy in the store.
+
+    Raises
+    ------
+    StoreError, ModelError, OutputError
+        See `add_decoder` and ``load``; the decoder in use does not change then.
+    """
+    added = add_decoder(root, folder, name, load)
+    return use_decoder(root, added.name) if use else added
 
 
 def _other_encoder(root: Path, folder: Path, model: Mapping[str, Any], info: DecoderInfo | None) -> ModelError:

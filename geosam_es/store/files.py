@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["flush", "flush_tree", "is_portable_name", "put_in_place", "temporary_name", "write_text"]
+__all__ = ["flush", "flush_tree", "is_portable_name", "put_in_place", "replace_files", "temporary_name", "write_text"]
 
 _PAUSES_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 """Between attempts. A virus scanner or a reader on Windows holds a file for a fraction of a second."""
@@ -50,6 +52,43 @@ def put_in_place(made: Path, target: Path) -> None:
             return
         time.sleep(pause)
     made.replace(target)
+
+
+def replace_files(made: Sequence[Path], folder: Path, obsolete: Sequence[Path] = ()) -> None:
+    """Move files that belong together into a folder, as the parts of a Shapefile: all of them or none.
+
+    Parameters
+    ----------
+    made : sequence of Path
+        Finished files on the same file system.
+    folder : Path
+        Files of the same names in it are replaced.
+    obsolete : sequence of Path
+        Files that may exist and do not fit the new ones; they are removed.
+
+    Raises
+    ------
+    OSError
+        If one of the files cannot be replaced. The older files are then unchanged.
+    """
+    targets = [folder / path.name for path in made]
+    older = [path for path in dict.fromkeys([*targets, *obsolete]) if path.exists()]
+    if len(made) == 1 and set(older) <= set(targets):
+        put_in_place(made[0], targets[0])
+        return
+    aside = temporary_name(folder)
+    aside.mkdir()
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for source, target in [(path, aside / path.name) for path in older] + list(zip(made, targets)):
+            put_in_place(source, target)
+            moved.append((source, target))
+    except BaseException:
+        for source, target in reversed(moved):
+            put_in_place(target, source)
+        aside.rmdir()
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def temporary_name(folder: Path) -> Path:

@@ -191,9 +191,9 @@ class StoreMetadata:
 
     @property
     def tile_bytes(self) -> int:
-        """Size on disk of the features of one tile."""
+        """Size of the files of one tile."""
         item_bytes = np.dtype(self.dtype).itemsize
-        size = sum(item_bytes * math.prod(shape) for shape in self.features.values())
+        size = sum(item_bytes * math.prod(shape) + CHECKSUM_DTYPE.itemsize for shape in self.features.values())
         if self.dtype == INT8:
             size += sum(SCALE_DTYPE.itemsize * shape[0] for shape in self.features.values())
         return size

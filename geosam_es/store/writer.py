@@ -191,7 +191,8 @@ class StoreWriter:
         # Stores of older versions have no array for checksums.
         if (self.root / layout.level_name(tile.level) / layout.checksum_name(name)).is_dir():
             checksum = np.array([layout.checksum(chunk.values for chunk in chunks)], layout.CHECKSUM_DTYPE)
-            chunks.append(_Chunk(layout.checksum_key(name, tile), checksum, is_flushed=False))
+            # First: a run that is killed between the two leaves no tile with the checksum of an older one.
+            chunks.insert(0, _Chunk(layout.checksum_key(name, tile), checksum, is_flushed=False))
         return chunks
 
     def skip(self, tile: Tile) -> None:
@@ -204,8 +205,9 @@ class StoreWriter:
         return (self.root / layout.skipped_key(tile)).is_file() or all((self.root / key).is_file() for key in keys)
 
     def discard(self) -> None:
-        """Remove the store."""
-        remove_store(self.root)
+        """Remove the store, if nobody else has."""
+        if self.root.is_dir():
+            remove_store(self.root)
 
     def _write_chunks(self, chunks: Sequence[_Chunk]) -> None:
         """Write chunks under temporary names and rename them in this order."""

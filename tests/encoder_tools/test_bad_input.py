@@ -66,10 +66,10 @@ def bad_rasters(folder: Path) -> dict[str, str]:
         "cut at the end.tif": "is truncated or damaged",
         "text.tif": "is not a raster that GDAL can read",
         "empty.tif": "is not a raster that GDAL can read",
-        "nowhere.tif": "has no coordinate reference system: name it with --crs",
+        "nowhere.tif": "has no coordinate reference system: set it with --crs",
         "unplaced.tif": "has no geotransform",
-        "void.tif": "has no data at all",
-        "nan.tif": "has no data at all",
+        "void.tif": "has no pixels with data",
+        "nan.tif": "has no pixels with data",
         "radar.tif": "has complex values",
     }
 
@@ -79,14 +79,14 @@ def test_bad_rasters_one_by_one(tmp_path: Path, fails: Callable[..., str], model
     for name, message in bad_rasters(tmp_path).items():
         found = fails("encode", tmp_path / name, "--model", model)
         assert f"{tmp_path / name} {message}" in found and ": " in found.removeprefix("Error: ")
-    assert f"{tmp_path / 'missing.tif'} is not there" in fails("encode", tmp_path / "missing.tif", "--model", model)
+    assert f"{tmp_path / 'missing.tif'} does not exist" in fails("encode", tmp_path / "missing.tif", "--model", model)
 
 
 def test_a_raster_of_one_colour_leaves_no_store(tmp_path: Path, run: Run, model: Path) -> None:
     black = write_raster(tmp_path / "black.tif", np.zeros((3, 20, 30), np.uint8))
     result = run("encode", black, "--model", model)
     assert result.exit_code == 2
-    assert f"Error: {black} shows nothing" in result.stderr
+    assert f"Error: {black} has no tile to encode" in result.stderr
     assert files(tmp_path) == {"black.tif"}
 
 
@@ -114,15 +114,15 @@ def test_bad_rasters_do_not_stop_the_good_ones(tmp_path: Path, spawn: Spawn, mod
     [
         (["--bands", "1,2,9"], "good.tif has 3 band(s), and no band 9: correct --bands"),
         (["--bands", "0"], "no band 0"),
-        (["--bands", "1,2"], "--bands needs one band or three, not 2: write it as 4,1,2"),
-        (["--stretch", "bright"], "--stretch bright cannot be read: use auto"),
-        (["--stretch", "98,2"], "--stretch 98,2 cannot be read"),
-        (["--nodata", "-9999"], "--nodata -9999 cannot be in"),
-        (["--overlap", "1024"], "--overlap 1024 cannot be"),
-        (["--aoi", "missing.gpkg"], "missing.gpkg is not there"),
-        (["--device", "cuda"], "runs on onnxruntime's CPU provider, not on cuda: leave out --device"),
+        (["--bands", "1,2"], "--bands needs one band or three, not 2: write them as in 4,1,2"),
+        (["--stretch", "bright"], "--stretch bright is not valid: use auto"),
+        (["--stretch", "98,2"], "--stretch 98,2 is not valid"),
+        (["--nodata", "-9999"], "--nodata -9999 is not a valid value of"),
+        (["--overlap", "1024"], "--overlap 1024 is out of range"),
+        (["--aoi", "missing.gpkg"], "missing.gpkg does not exist"),
+        (["--device", "cuda"], "runs on the CPU only, not on cuda: leave out --device"),
         (["--device", "quantum"], "not on quantum"),
-        (["--checkpoint", "sam.pth"], "takes no checkpoint: leave out --checkpoint"),
+        (["--checkpoint", "sam.pth"], "does not take --checkpoint: leave out --checkpoint"),
     ],
 )
 def test_options(fails: Callable[..., str], image: Path, model: Path, options: list[str], message: str) -> None:
@@ -131,7 +131,7 @@ def test_options(fails: Callable[..., str], image: Path, model: Path, options: l
 
 def test_unknown_model(fails: Callable[..., str], image: Path) -> None:
     message = fails("encode", image, "--model", "sam9000")
-    assert "sam9000 is not a model: use mini, vit_b, vit_l, vit_h or a folder" in message
+    assert "unknown model sam9000: use mini, vit_b, vit_l, vit_h or a folder" in message
 
 
 @pytest.mark.parametrize("name", ["model.json", "encoder.onnx", "decoder.onnx", "prepare.onnx"])
@@ -165,7 +165,7 @@ def test_checkpoints(fails: Callable[..., str], image: Path, tmp_path: Path, mon
     encode = ("encode", image, "--model", "vit_b")
     assert "large.pth is a SAM vit_l, not vit_b: choose the model vit_l" in fails(*encode, "--checkpoint", large)
     assert "text.pth is not a file of weights" in fails(*encode, "--checkpoint", tmp_path / "text.pth")
-    assert "other.pth: it holds no weights of SAM" in fails(*encode, "--checkpoint", tmp_path / "other.pth")
+    assert "other.pth: it has no weights of SAM" in fails(*encode, "--checkpoint", tmp_path / "other.pth")
     assert "missing.pth" in fails(*encode, "--checkpoint", tmp_path / "missing.pth")
     assert "geosam-es models download vit_b" in fails(*encode)
 
@@ -180,14 +180,14 @@ def test_output_that_cannot_be(fails: Callable[..., str], image: Path, model: Pa
         (Path("/proc/stores"), "/proc/stores/good.embeddings.zarr cannot be written"),
     ]:
         assert message in fails("encode", image, "--model", model, "-o", output)
-    assert "is one store, and there are 2 images" in fails(
+    assert "is one store, but there are 2 images" in fails(
         "encode", image, image, "--model", model, "-o", tmp_path / "a.zarr"
     )
     twin = tmp_path / "good.vrt"
     shutil.copy(image, twin)
-    assert "would share the store" in fails("encode", image, twin, "--model", model)
+    assert "would have the same store" in fails("encode", image, twin, "--model", model)
     (tmp_path / "empty").mkdir()
-    assert "empty holds no images" in fails("encode", tmp_path / "empty", "--model", model)
+    assert "empty contains no images" in fails("encode", tmp_path / "empty", "--model", model)
 
 
 def limit_file_size(size: int) -> Callable[[], None]:
@@ -241,7 +241,7 @@ def test_disk_that_fills_up(small_disk: Path, model: Path, tmp_path: Path, run: 
     result = run("encode", image, "--model", model, "-o", small_disk, "--levels", 1)
     assert result.exit_code == 2
     error = result.stderr.splitlines()[-1]
-    assert "cannot be written (No space left on device): make room for it and go on with --resume" in error
+    assert "cannot be written (No space left on device): free some space and go on with --resume" in error
     store = small_disk / "wide.embeddings.zarr"
     assert not list(store.rglob(".*"))
     kept = json.loads(run("info", store, "--json").stdout)["tiles"][0]["encoded"]
@@ -327,7 +327,7 @@ def test_truncated_tile_under_a_click(run: Run, ortho: Ortho, tmp_path: Path) ->
     chunk.write_bytes(chunk.read_bytes()[:1000])
     result = run("segment", ortho.store, ortho.click, "-o", tmp_path / "out.gpkg")
     assert result.exit_code == 2 and not (tmp_path / "out.gpkg").exists()
-    assert f"Error: {chunk} has 500 values in place of 196608: delete it and encode with --resume" in result.stderr
+    assert f"Error: {chunk} has 500 values instead of 196608: delete it and encode with --resume" in result.stderr
 
 
 def test_overwrite_replaces_spoilt_stores_and_nothing_else(
@@ -341,17 +341,17 @@ def test_overwrite_replaces_spoilt_stores_and_nothing_else(
     foreign.mkdir()
     (foreign / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
     message = fails("encode", ortho.image, "--model", model, "--overwrite", "-o", foreign)
-    assert f"{foreign} is there and is not an embedding store" in message
+    assert f"{foreign} exists and is not an embedding store" in message
 
 
 def test_existing_store_with_neither_option(fails: Callable[..., str], ortho: Ortho, model: Path) -> None:
     message = fails("encode", ortho.image, "--model", model)
-    assert f"{ortho.store} is there already: go on with --resume or start again with --overwrite" in message
+    assert f"{ortho.store} already exists: go on with --resume or start again with --overwrite" in message
 
 
 def test_resume_and_overwrite_together(run: Run, ortho: Ortho, model: Path) -> None:
     result = run("encode", ortho.image, "--model", model, "--resume", "--overwrite")
-    assert result.exit_code == 2 and "--resume and --overwrite cannot go together" in result.stderr
+    assert result.exit_code == 2 and "--resume and --overwrite cannot be combined" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -393,10 +393,7 @@ def prompt_files(folder: Path, ortho: Ortho) -> dict[str, tuple[Path, str]]:
     return {
         "outside": (write_layer(folder / "outside.gpkg", [far]), "lies outside the raster"),
         "without CRS": (write_layer(folder / "bare.gpkg", [point], crs=None), "has no coordinate reference system"),
-        "lines": (
-            write_layer(folder / "lines.gpkg", [line]),
-            "lines.gpkg has a LineString, which is not a valid prompt",
-        ),
+        "lines": (write_layer(folder / "lines.gpkg", [line]), "lines.gpkg has a LineString, which is not a valid"),
         "empty": (empty, "empty.geojson has no geometries"),
         "label 2": (write_layer(folder / "two.gpkg", [point], label=[2]), "two.gpkg has label 2: use 1 for positive"),
         "label text": (write_layer(folder / "text.gpkg", [point], label=["yes"]), "text.gpkg has label yes"),
@@ -453,8 +450,10 @@ def test_output_of_segment(fails: Callable[..., str], ortho: Ortho, tmp_path: Pa
     segment = ("segment", ortho.store, ortho.click, "-o")
     there = tmp_path / "there.gpkg"
     there.write_text("somebody's work")
-    assert f"{there} is there already: choose another name" in fails(*segment, there)
-    assert "out.dxf has no known format: name it .gpkg, .shp or .geojson" in fails(*segment, tmp_path / "out.dxf")
+    assert f"{there} already exists: choose another name" in fails(*segment, there)
+    assert "out.dxf has an unknown format: use the extension .gpkg, .shp or .geojson" in fails(
+        *segment, tmp_path / "out.dxf"
+    )
     assert "folder of" in fails(*segment, tmp_path / "missing" / "out.gpkg")
     assert there.read_text() == "somebody's work"
 

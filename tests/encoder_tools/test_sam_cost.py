@@ -16,12 +16,12 @@ if importlib.util.find_spec("segment_anything") is None:  # it imports only with
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
 from benchmarks.speed.onnx_cost import GraphCost, graph_cost  # noqa: E402
+from benchmarks.speed.sam import export_official_decoder  # noqa: E402
 from encoder_tools.models.fast_decoder.transformer import FEW_TOKENS  # noqa: E402
 from encoder_tools.models.sam.export import (  # noqa: E402
     DECODER_OUTPUTS,
     PLACES_INPUT,
     export_decoder,
-    export_official_decoder,
 )
 from encoder_tools.models.sam.weights import LoadedSam, random_sam  # noqa: E402
 

@@ -18,9 +18,10 @@ torch = pytest.importorskip("torch")
 if importlib.util.find_spec("segment_anything") is None:  # it imports only with torchvision or its placeholders
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
+from benchmarks.speed.sam import export_official_decoder  # noqa: E402
 from encoder_tools.models.fast_decoder.networks import CONTEXT_NAMES  # noqa: E402
 from encoder_tools.models.fast_decoder.transformer import FEW_TOKENS  # noqa: E402
-from encoder_tools.models.sam.export import export_decoder, export_official_decoder  # noqa: E402
+from encoder_tools.models.sam.export import export_decoder  # noqa: E402
 from encoder_tools.models.sam.weights import LoadedSam, random_sam  # noqa: E402
 from geosam_es.inference.runtime import OnnxGraph  # noqa: E402
 

@@ -16,9 +16,8 @@ if importlib.util.find_spec("segment_anything") is None:  # it imports only with
 
 from encoder_tools.models.checkpoints import Checkpoint  # noqa: E402
 from encoder_tools.models.loading import load_model  # noqa: E402
-from encoder_tools.models.malloc import tune_malloc  # noqa: E402
 from encoder_tools.models.sam import weights as model  # noqa: E402
-from encoder_tools.models.sam.export import export_model  # noqa: E402
+from encoder_tools.models.sam.export import export_decoder  # noqa: E402
 from encoder_tools.models.sam.weights import detect_architecture, load_checkpoint, load_sam, random_sam  # noqa: E402
 from geosam_es.errors import ModelError  # noqa: E402
 from geosam_es.inference.encoder import read_model_info  # noqa: E402
@@ -56,7 +55,9 @@ def test_random_weights_follow_the_seed_and_leave_torchs_alone(made_sam: model.L
 def test_a_checkpoint_is_found_loaded_and_exported(
     checkpoint: Path, made_sam: model.LoadedSam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    info = export_model(str(checkpoint), tmp_path / "out")
+    sam = load_sam(str(checkpoint))
+    info = sam.info
+    export_decoder(sam, tmp_path / "out")
     assert (info.name, info.licence) == ("my_sam", "NOASSERTION")
     assert info.encoder_sha256 == file_sha256(checkpoint)
     assert read_model_info(tmp_path / "out") == info
@@ -144,9 +145,9 @@ def _hollow(path: Path) -> None:
         (_text, "not a file of weights"),
         (_empty, "not a file of weights"),
         (_truncated, "damaged"),
-        (_pickle_with_code, "code that is not run"),
-        (_zip_with_code, "code that is not run"),
-        (_tensor, "holds a Tensor"),
+        (_pickle_with_code, "has code in it, which is not run"),
+        (_zip_with_code, "has code in it, which is not run"),
+        (_tensor, "contains a Tensor"),
         (_other_model, "no weights of SAM's image encoder"),
         (_hollow, "not a complete SAM vit_b: .* 1 are unknown"),
     ],
@@ -182,12 +183,7 @@ def test_another_architecture(tmp_path: Path) -> None:
 def test_models_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
     monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path))
     with pytest.raises(ModelError, match=message):
-        export_model(name, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_malloc_is_tuned_or_left_alone() -> None:
-    assert tune_malloc() in (True, False)
+        load_sam(name)
 
 
 def test_loading_does_not_export_the_decoder(checkpoint: Path, tmp_path: Path) -> None:

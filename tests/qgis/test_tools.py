@@ -27,6 +27,7 @@ from qgis.core import (
     QgsVectorLayer,
 )
 
+import geosam_es
 from geosam_es.gui.panel.options_page import OptionsPage
 from geosam_es.processing.process import run_command_line
 from geosam_es.processing.provider import GeoSamProvider
@@ -34,7 +35,7 @@ from geosam_es.qgis_support import command_line
 from geosam_es.qgis_support.command_line import CommandLine, CommandLineError, find_command_line
 from geosam_es.qgis_support.settings import Settings
 from geosam_es.qgis_support.store_news import store_news
-from geosam_es.store.decoders import active_name, add_decoder
+from geosam_es.store.decoders import ORIGINAL, active_name, add_decoder, list_decoders
 from tests.helpers import disc, make_decoder, make_store
 from tests.qgis.support import wait_until
 
@@ -319,6 +320,11 @@ class TestLayers:
 
 
 TEMPORARY = {"OUTPUT": "TEMPORARY_OUTPUT"}
+MINI_DECODER = {
+    name: (Path(geosam_es.__file__).parent / "models" / "mini" / name).read_bytes()
+    for name in ("prepare.onnx", "decoder.onnx")
+}
+"""A decoder that can be loaded."""
 
 
 class TestFinetune:
@@ -353,7 +359,7 @@ class TestFinetune:
     def test_the_decoder_is_added_to_the_store_if_wanted(self, tool: Tool, store: Path, tmp_path: Path) -> None:
         told: list[Any] = []
         store_news.decoders_changed.connect(lambda *news: told.append(news))
-        tool.plan(decoder=str(make_decoder(tmp_path / "made", "fields")))
+        tool.plan(decoder=str(make_decoder(tmp_path / "made", "fields", MINI_DECODER)))
         layer = saved_layer(tmp_path / "a.gpkg")
         outputs = finetune(store, layer, tmp_path, USE=True)
         store_news.decoders_changed.disconnect()
@@ -367,7 +373,7 @@ class TestFinetune:
     def test_the_name_in_the_store(
         self, tool: Tool, store: Path, tmp_path: Path, parameters: dict[str, Any], layer_name: str, name: str
     ) -> None:
-        tool.plan(decoder=str(make_decoder(tmp_path / "made", "OUTPUT")))
+        tool.plan(decoder=str(make_decoder(tmp_path / "made", "OUTPUT", MINI_DECODER)))
         layer = saved_layer(tmp_path / "a.gpkg")
         layer.setName(layer_name)
         feedback = Log()
@@ -380,6 +386,12 @@ class TestFinetune:
         outputs = finetune(store, saved_layer(tmp_path / "a.gpkg"), tmp_path, feedback, USE=True)
         assert Path(outputs["OUTPUT"], "decoder.onnx").is_file()
         assert [line for line in feedback.lines if "encoder blobs" in line]
+
+    def test_one_that_cannot_be_loaded_is_not_used(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+        tool.plan(decoder=str(make_decoder(tmp_path / "made", "fields")))
+        outputs = finetune(store, saved_layer(tmp_path / "a.gpkg"), tmp_path, USE=True)
+        assert "DECODER_NAME" not in outputs and active_name(store) == ORIGINAL
+        assert [decoder.name for decoder in list_decoders(store)] == [ORIGINAL]
 
 
 def is_running(pid: int) -> bool:

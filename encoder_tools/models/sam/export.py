@@ -1,8 +1,7 @@
-"""Export of SAM to ONNX: the split decoder, the image encoder, and the ordinary single-graph decoder.
+"""Export of SAM to ONNX: the decoder in two graphs, and the image encoder.
 
-Graphs are written by PyTorch's TorchScript exporter at opset 17: runtimes back to onnxruntime 1.15 load them,
-and they run faster than what the newer exporter writes. Every file is run at once and compared with PyTorch,
-and takes its place only when all is well.
+PyTorch's TorchScript exporter writes the graphs at opset 17: onnxruntime 1.15 and later load them, and they run faster
+than those of the newer exporter. Every file is run and compared with PyTorch before it is moved into place.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geosam_es.errors import ModelError, OutputError
-from geosam_es.inference.encoder import TILE_SIZE, ModelInfo
+from geosam_es.inference.encoder import MODEL_FILE, TILE_SIZE, ModelInfo
 from geosam_es.inference.runtime import OnnxGraph
 from geosam_es.store.decoder_files import file_sha256
 
@@ -31,130 +30,83 @@ from ..libraries import import_onnx, torch
 from ..onnx_graphs import chain, choose_by_count, choose_by_length, with_default
 from .encoder import TileEncoder
 from .segment_anything_import import import_segment_anything
-from .weights import LoadedSam, load_sam
+from .weights import LoadedSam
 
-__all__ = ["export_decoder", "export_encoder", "export_model", "export_official_decoder"]
+__all__ = ["export_decoder", "export_model"]
 
 OPSET = 17
-CARD_FILE = "model.json"
 CARD_VERSION = 1
 DECODER_INPUTS = ("point_coords", "point_labels", "mask_input", "has_mask_input")
 DECODER_OUTPUTS = ("low_res_masks", "iou_predictions")
 PLACES_INPUT = "refined_places"
 TOLERANCE = 1e-3
-"""Largest difference from PyTorch that is accepted, relative to the largest value."""
+"""Largest accepted difference from PyTorch, relative to the largest value."""
 
 EXTERNAL_SUFFIX = ".data"
 
 Feeds = dict[str, NDArray[Any]]
 
 
-def export_model(name_or_checkpoint: str, out_dir: Path, with_encoder: bool = False) -> ModelInfo:
-    """Export a model by name, or a checkpoint of whichever architecture.
-
-    Parameters
-    ----------
-    name_or_checkpoint : str
-        ``vit_b``, ``vit_l`` or ``vit_h``, downloaded before, or the path of a checkpoint.
-    out_dir : Path
-        Made if need be; files of the same names in it are replaced.
-    with_encoder : bool
-        Whether to write ``encoder.onnx`` as well.
-
-    Returns
-    -------
-    ModelInfo
-        What was exported.
-
-    Raises
-    ------
-    ModelError
-        When there is no such model or file, it is damaged, or what was exported differs from PyTorch.
-    OutputError
-        When the files cannot be written.
-    """
-    sam = load_sam(name_or_checkpoint)
-    with _staged(sam, out_dir) as staging:
-        _write_decoder(sam.network, staging)
-        if with_encoder:
-            _write_encoder(sam.network, staging)
-    return sam.info
-
-
 def export_decoder(sam: LoadedSam, directory: Path) -> None:
     """Write ``prepare.onnx``, ``decoder.onnx`` and ``model.json``.
 
-    ``prepare.onnx`` maps ``image_embeddings`` (1, 256, 64, 64) to the context that ``decoder.onnx`` reads by
-    the same names, with a batch of 1. ``decoder.onnx`` also takes ``point_coords`` (B, N, 2), ``point_labels``
-    (B, N), ``mask_input`` (B, 1, 256, 256) and ``has_mask_input`` (1,) or (B,), all float32, and gives
-    ``low_res_masks`` (B, 4, 256, 256) and ``iou_predictions`` (B, 4), the single-mask token's first. B and N
-    are dynamic. An input ``refined_places``, one int64 that need not be given, asks for the mask to show first alone
-    (see `Decode`).
-
-    Raises
-    ------
-    ModelError
-        When what was exported differs from PyTorch.
-    OutputError
-        When the files cannot be written.
-    """
-    with _staged(sam, directory) as staging:
-        _write_decoder(sam.network, staging)
-
-
-def export_encoder(sam: LoadedSam, directory: Path) -> None:
-    """Write ``encoder.onnx`` and ``model.json``.
-
-    It maps ``images``, uint8 (B, 1024, 1024, 3) RGB, to ``image_embeddings``, float32 (B, 256, 64, 64); B is
-    dynamic. Weights that are too large for one ONNX file, as vit_h's, go into ``encoder.onnx.data``.
-
-    Raises
-    ------
-    ModelError
-        When what was exported differs from PyTorch.
-    OutputError
-        When the files cannot be written.
-    """
-    with _staged(sam, directory) as staging:
-        _write_encoder(sam.network, staging)
-
-
-def export_official_decoder(sam: LoadedSam, path: Path, return_single_mask: bool = False) -> None:
-    """Write the decoder as one graph, as segment_anything's own export script does.
+    ``prepare.onnx`` maps ``image_embeddings`` (1, 256, 64, 64) to the context that ``decoder.onnx`` reads by the same
+    names, with a batch of 1. ``decoder.onnx`` also takes ``point_coords`` (B, N, 2), ``point_labels`` (B, N),
+    ``mask_input`` (B, 1, 256, 256) and ``has_mask_input`` (1,) or (B,), all float32. It gives ``low_res_masks``
+    (B, 4, 256, 256) and ``iou_predictions`` (B, 4), the single mask first. B and N are dynamic. The optional input
+    ``refined_places``, an int64, asks for the mask to show first alone (see `Decode`).
 
     Parameters
     ----------
     sam : LoadedSam
-        The model.
-    path : Path
-        The file to write.
-    return_single_mask : bool
-        Whether the graph chooses one mask itself, by the number of points and the scores.
+    directory : Path
+        Made if it does not exist. Files of the same names in it are replaced.
+
+    Raises
+    ------
+    ModelError
+        If the exported graphs and PyTorch give different answers.
+    OutputError
+        If the files cannot be written.
     """
-    onnx_model = _official(sam.network, return_single_mask)
-    feeds = {**_features(), **_prompts(1, 5, with_mask=True)}
-    feeds["orig_im_size"] = np.array([1500, 2250], np.float32)
-    outputs = ("masks", "iou_predictions", "low_res_masks")
-    axes = {"point_coords": {1: "num_points"}, "point_labels": {1: "num_points"}}
-    _write_graph(onnx_model, path, feeds, outputs, axes)
+    with _staged(sam.info, directory) as staging:
+        _write_decoder(sam.network, staging)
+
+
+def export_model(sam: LoadedSam, directory: Path) -> None:
+    """Write ``encoder.onnx`` besides the files of `export_decoder`.
+
+    It maps ``images``, uint8 (B, 1024, 1024, 3) RGB, to ``image_embeddings``, float32 (B, 256, 64, 64); B is dynamic.
+    Weights too large for one ONNX file, such as vit_h's, go into ``encoder.onnx.data``.
+
+    Raises
+    ------
+    ModelError
+        If the exported graphs and PyTorch give different answers.
+    OutputError
+        If the files cannot be written.
+    """
+    with _staged(sam.info, directory) as staging:
+        _write_decoder(sam.network, staging)
+        _write_encoder(sam.network, staging)
 
 
 @contextmanager
-def _staged(sam: LoadedSam, directory: Path) -> Iterator[Path]:
-    """Yield an empty directory whose files come into ``directory`` with a card at the end, or not at all."""
+def _staged(info: ModelInfo, directory: Path) -> Iterator[Path]:
+    """Yield an empty directory, and move its files to ``directory`` with a card at the end; nothing after an error."""
     is_new = not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".export-", dir=directory))
         try:
             yield staging
-            files = sorted(staging.iterdir())
-            card = _card(sam.info, directory, files)
-            for file in files:
+            for file in sorted(staging.iterdir()):
                 file.replace(directory / file.name)
-            written = staging / CARD_FILE
+            hashes = {file.name: file_sha256(file) for file in sorted(directory.glob("*.onnx*"))}
+            card = {"version": CARD_VERSION, **info.to_json(), "image_size": TILE_SIZE, "files": hashes}
+            written = staging / MODEL_FILE
             written.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-            written.replace(directory / CARD_FILE)
+            written.replace(directory / MODEL_FILE)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
             if is_new and not any(directory.iterdir()):
@@ -164,19 +116,8 @@ def _staged(sam: LoadedSam, directory: Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(
             f"cannot write {error.filename or directory} ({error.strerror or error})",
-            "choose a directory that can be written, on a disk with room",
+            "choose a writable directory on a disk with free space",
         ) from error
-
-
-def _card(info: ModelInfo, directory: Path, files: Sequence[Path]) -> dict[str, Any]:
-    """Return what ``model.json`` says: the model, and every file of it that is or will be there."""
-    hashes: dict[str, str] = {}
-    with suppress(OSError, ValueError, LookupError, AttributeError):  # no card of an earlier export, or no whole one
-        previous = json.loads((directory / CARD_FILE).read_text(encoding="utf-8"))
-        if previous["encoder_sha256"] == info.encoder_sha256:
-            hashes = {name: sha for name, sha in previous["files"].items() if (directory / name).is_file()}
-    hashes.update({file.name: file_sha256(file) for file in files})
-    return {"version": CARD_VERSION, **info.to_json(), "image_size": TILE_SIZE, "files": hashes}
 
 
 def _write_decoder(sam: Any, directory: Path) -> None:
@@ -192,7 +133,7 @@ def _write_decoder(sam: Any, directory: Path) -> None:
 
 
 def _join_decoder(decode: Decode, context: Feeds, path: Path) -> None:
-    """Write the parts of the decoder, each traced by itself, as one graph that chooses by the number of tokens."""
+    """Trace the parts of the decoder and join them to one graph, which chooses by the number of tokens."""
     axes: dict[str, dict[int, str]] = {
         name: {0: "batch"} for name in (*DECODER_INPUTS, *DECODER_OUTPUTS, "prompt_tokens", "tokens")
     }
@@ -224,7 +165,7 @@ def _join_decoder(decode: Decode, context: Feeds, path: Path) -> None:
         )
         ended = {**transformed, **begun}
         end, _ = part(decode.end, ended, DECODER_OUTPUTS)
-        # What shows one mask answers one prompt.
+        # The part that gives one mask takes one prompt.
         one = {name: array[:1] for name, array in {**ended, "point_labels": feeds["point_labels"]}.items()}
         one["places"] = transformed["places"][: SIDE * SIDE]
         quick_end, _ = part(decode.quick_end, {**one, PLACES_INPUT: np.array(1000)}, DECODER_OUTPUTS)
@@ -247,7 +188,7 @@ def _write_graph(
     outputs: Sequence[str],
     axes: Mapping[str, Mapping[int, str]],
 ) -> None:
-    """Trace a module on the feeds, write it, and compare its answer on the same feeds."""
+    """Trace a module, write it, and compare the graph's answer with the module's."""
     tensors = tuple(torch.from_numpy(array) for array in feeds.values())
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
         raw, whole = Path(folder, "raw", path.name), Path(folder, "whole", path.name)
@@ -279,16 +220,16 @@ def _trace(
     if "dynamo" in inspect.signature(torch.onnx.export).parameters:  # PyTorch 2.5 and later have two exporters
         options["dynamo"] = False
     with torch.no_grad(), warnings.catch_warnings():
-        # It warns of its age, and of every shape of SAM's that is fixed, as it should be.
+        # It warns that it is deprecated, and of every fixed shape, which is intended.
         warnings.simplefilter("ignore")
-        # A str: of a Path it would not know the directory that weights beyond the limit of one file go to.
+        # A str, because with a Path it loses the directory for weights too large for one file.
         torch.onnx.export(module, tensors, str(path), input_names=list(inputs), output_names=list(outputs), **options)
 
 
 def _gather_weights(source: Path, target: Path) -> None:
-    """Copy a graph whose weights lie beside it, one file each, with all of them in one file.
+    """Copy a graph whose weights are in one file each, with all weights in a single file.
 
-    The exporter puts them there when graph and weights are too large for one file, which may have 2 GiB.
+    The exporter writes such files if graph and weights exceed 2 GiB, the limit of one ONNX file.
     """
     onnx = import_onnx()
     location = target.name + EXTERNAL_SUFFIX
@@ -302,7 +243,7 @@ def _compare(path: Path, got: Mapping[str, NDArray[Any]], wanted: Mapping[str, N
         if not difference <= limit:
             raise ModelError(
                 f"the exported {path.name} differs from PyTorch by {difference:.2g} in {name}",
-                "check that the checkpoint holds finite weights, and try other versions of PyTorch or onnxruntime",
+                "check that the weights are finite, and try other versions of PyTorch or onnxruntime",
             )
 
 
@@ -321,16 +262,12 @@ def _prompts(batch: int, points: int, with_mask: bool) -> Feeds:
     }
 
 
-def _official(sam: Any, return_single_mask: bool) -> Any:
+def _reference(sam: Any, feeds: Feeds) -> Feeds:
+    """Answer with segment_anything's own code."""
     import_segment_anything()
     from segment_anything.utils.onnx import SamOnnxModel
 
-    return SamOnnxModel(sam, return_single_mask)
-
-
-def _reference(sam: Any, feeds: Feeds) -> Feeds:
-    """Answer with segment_anything's own code."""
     size = np.array([TILE_SIZE, TILE_SIZE], np.float32)
     tensors = [torch.from_numpy(array) for array in (*feeds.values(), size)]
-    _, scores, masks = _official(sam, return_single_mask=False)(*tensors)
+    _, scores, masks = SamOnnxModel(sam, return_single_mask=False)(*tensors)
     return {"low_res_masks": masks.numpy(), "iou_predictions": scores.numpy()}

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from qgis.core import QgsApplication, QgsMapLayer, QgsProject
+from qgis.core import QgsMapLayer, QgsProject
 from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
@@ -93,7 +93,7 @@ class CurrentStore(QObject):
         task.taskCompleted.connect(self._forget_task)
         task.taskTerminated.connect(self._forget_task)
         self._task = task
-        QgsApplication.taskManager().addTask(task)
+        task.start()
 
     def cancel_opening(self) -> None:
         """Stop opening a store."""

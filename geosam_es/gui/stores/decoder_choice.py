@@ -14,7 +14,7 @@ from ...inference.decoder import load_decoder
 from ...inference.segmenter import Segmenter
 from ...inference.session import Result, with_decoder
 from ...qgis_support.settings import Settings
-from ...store.decoders import StoreDecoder, add_decoder, check_decoder, list_decoders, read_decoder, use_decoder
+from ...store.decoders import StoreDecoder, install_decoder, list_decoders, use_decoder
 from .current_store import CurrentStore
 from .open_store import OpenStore
 
@@ -35,14 +35,14 @@ class Comparison:
     result : Result
     agreement : float
         IoU of the two polygons, 0 to 1.
-    difference : MultiPolygon
+    difference : Polygon or MultiPolygon
         The area that is in only one of them.
     """
 
     decoder: str
     result: Result
     agreement: float
-    difference: shapely.MultiPolygon
+    difference: shapely.Polygon | shapely.MultiPolygon
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class DecoderChoice(QObject):
         """Copy a tuned decoder into the store, and let it answer from now on, here and wherever it is opened."""
         store = self._current.store
         if store is not None:
-            self._current.run(partial(_add, store.path, folder), self._on_added)
+            self._current.run(partial(install_decoder, store.path, folder, load_decoder), self._on_added)
 
     def refresh(self, path: Path | None = None, name: str = "") -> None:
         """Read the list of decoders from the open store again.
@@ -191,13 +191,3 @@ class DecoderChoice(QObject):
             state = replace(state, other=others[0] if others else "")
         self._state = state
         self.changed.emit(state)
-
-
-def _add(store: Path, folder: Path) -> StoreDecoder:
-    decoder = read_decoder(folder)
-    check_decoder(decoder)
-    # A decoder that no runtime can load must not answer from a store.
-    load_decoder(decoder.prepare_path, decoder.decoder_path, threads=1)
-    added = add_decoder(store, folder)
-    use_decoder(store, added.name)
-    return added
