@@ -121,8 +121,8 @@ def _click(case: _Case) -> Iterator[Item]:
         ours=times["preview"],
         reference=reference,
         agreement=case.trained.agreement,
-        note=f"outlines of random weights cross many more places: mean IoU of {len(ious)} such previews with the mask of"
-        f" the click {np.mean(ious):.4f}, smallest {min(ious):.4f}",
+        note=f"outlines of random weights cross many more places: mean IoU of {len(ious)} such previews with the mask"
+        f" of the click {np.mean(ious):.4f}, smallest {min(ious):.4f}",
     )
     # By themselves, as threads that go on spinning would take their core from what is measured next.
     unchanged = OfficialDecoder(case.files.official, case.features, bench.threads, own_options=True)

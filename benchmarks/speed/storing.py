@@ -118,7 +118,8 @@ def _types(bench: Bench, loading: Mapping[str, _Loading]) -> Iterator[Item]:
         "Store types",
         ("type", "MiB per tile", "write ms", "read ms", "mask IoU mean", "mask IoU smallest"),
         [tuple(float(cell) if isinstance(cell, np.floating) else cell for cell in row) for row in rows],
-        f"Sizes and times of a ViT-B tile; masks of mini on {where}, {len(ious['int8'])} clicks, compared with float32.",
+        f"Sizes and times of a ViT-B tile; masks of mini on {where}, {len(ious['int8'])} clicks,"
+        " compared with float32.",
     )
     yield Row(
         "int8",
