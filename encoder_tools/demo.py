@@ -26,7 +26,7 @@ from geosam_es.core.window import Window
 from geosam_es.errors import GeoSamError, OutputError
 from geosam_es.inference.session import open_segmenter
 
-from .models.registry import load_model
+from .models.loading import load_model
 from .pipeline import EncodeOptions, encode, make_plan
 from .progress import Progress
 from .raster import Raster
@@ -96,7 +96,7 @@ def run_demo(image: Path | None, folder: Path) -> list[Answer]:
     with TemporaryDirectory() as work, Progress(path.name, "tiles") as progress:
         model = load_model("mini", None, "auto", Path(work))
         plan = make_plan(raster, model.encoder, EncodeOptions())
-        encode(plan, model.encoder, store, model.decoder_files, overwrite=True, progress=progress)
+        encode(plan, model.encoder, store, model.export_decoder(), overwrite=True, progress=progress)
     prompts = _prompts_of(truths, raster) if truths else _grid_prompts(raster)
     report = segment(open_segmenter(store), [item for item, _ in prompts], SegmentOptions())
     if not truths:

@@ -10,14 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from geosam_es.core.grid import Tile
-from geosam_es.encoding.encode import (
-    EncodeOptions,
-    EncodePlan,
-    EncodeReport,
-    ProgressCallback,
-    encode_tiles,
-    make_plan,
-)
+from geosam_es.encoding.encode import EncodeReport, ProgressCallback, encode_tiles
+from geosam_es.encoding.plan import EncodeOptions, EncodePlan, make_plan
 from geosam_es.errors import GeoSamError, OutputError, RasterError, StoreError
 from geosam_es.inference.encoder import Encoder
 from geosam_es.store import StoreReader, StoreWriter

@@ -1,4 +1,4 @@
-"""Reading orthophotos with rasterio: any bands, any type, windows of any level, in constant memory."""
+"""Reading rasters with rasterio."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ __all__ = ["Raster", "RasterioFile", "bounded_cache"]
 _CACHE_VARIABLE = "GDAL_CACHEMAX"
 _CACHE_BYTES = 256 << 20
 
-# The one is an error of ours, the other is taken care of. Set once, because filters are not safe to change in threads.
+# We raise an error for the first and handle the second. Set once because warning filters are not thread-safe.
 warnings.simplefilter("ignore", NotGeoreferencedWarning)
 warnings.simplefilter("ignore", NodataShadowWarning)
 
 
 def bounded_cache() -> AbstractContextManager[Any]:
-    """Hold GDAL's cache of blocks to a fixed size, unless the user set one: by default it is a share of the memory."""
+    """Limit GDAL's block cache, by default a share of the memory, to a fixed size unless the user has set one."""
     return nullcontext() if _CACHE_VARIABLE in os.environ else rasterio.Env(**{_CACHE_VARIABLE: _CACHE_BYTES})
 
 
@@ -43,7 +43,7 @@ class Raster(TiledRaster):
 
     @property
     def crs(self) -> CRS:
-        """The CRS, of the file or of the user."""
+        """The CRS of the file, or the one given by the user."""
         return CRS.from_wkt(self.crs_wkt)
 
     def open_file(self, name: str) -> RasterFile:
@@ -54,7 +54,7 @@ class Raster(TiledRaster):
             raise OSError(str(error)) from error
 
     def parse_crs(self, text: str) -> str:
-        """Return the WKT of a CRS as a user writes it; see `TiledRaster.parse_crs`."""
+        """Return the WKT of a CRS given by the user; see `TiledRaster.parse_crs`."""
         try:
             return str(CRS.from_user_input(text).to_wkt())
         except CRSError as error:
@@ -62,7 +62,7 @@ class Raster(TiledRaster):
 
 
 class RasterioFile:
-    """A dataset of rasterio as a `RasterFile`.
+    """A rasterio dataset as a `RasterFile`.
 
     Parameters
     ----------
@@ -88,13 +88,13 @@ class RasterioFile:
 
     @property
     def header(self) -> RasterHeader:
-        """What the file says of itself."""
+        """Header of the file."""
         return self._header
 
     def read(self, bands: Sequence[int], window: Window, shape: tuple[int, int], average: bool) -> NDArray[Any]:
         """Read bands; see `RasterFile.read`."""
         indexes = list(bands)
-        # A virtual raster may have bands of several types, which rasterio does not read together.
+        # rasterio cannot read bands of several types, as in a virtual raster, in one call.
         has_types = len({self._header.bands[index - 1].dtype for index in indexes}) > 1
         parts = [[index] for index in indexes] if has_types else [indexes]
         try:
@@ -125,7 +125,7 @@ class RasterioFile:
         return masks
 
     def with_nodata(self, nodata: float) -> VirtualFile:
-        """Return a virtual raster around this one; see `RasterFile.with_nodata`."""
+        """Return a virtual raster of this file; see `RasterFile.with_nodata`."""
         memory: VirtualFile = MemoryFile(ext=".vrt")
         rasterio.shutil.copy(self._dataset, memory.name, driver="VRT")
         with rasterio.open(memory.name, "r+") as virtual:
@@ -134,7 +134,7 @@ class RasterioFile:
 
 
 def _palette(dataset: Any) -> NDArray[np.uint8] | None:
-    """Return the colour table of a palette image as RGBA (N, 4), or None for any other image."""
+    """Return the colour table of a palette image as RGBA (N, 4), or None for other images."""
     if dataset.count != 1 or dataset.colorinterp[0] != ColorInterp.palette:
         return None
     table = np.zeros((1 << 8 * np.dtype(dataset.dtypes[0]).itemsize, 4), dtype=np.uint8)
@@ -144,5 +144,5 @@ def _palette(dataset: Any) -> NDArray[np.uint8] | None:
 
 
 def _numpy_name(name: str) -> str:
-    """Return the type in which rasterio reads a band; GDAL's complex integers have none of their own."""
+    """Return the type as which rasterio reads a band; NumPy has no complex integers."""
     return "complex64" if name == "complex_int16" else name

@@ -1,9 +1,9 @@
-"""Prompts from a vector file or the command line to polygons in a vector file, without a screen."""
+"""From prompts in a vector layer to polygons in a vector file."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from geosam_es.inference.batch import (
 )
 from geosam_es.inference.segmenter import Segmenter
 
-from .vector import AreaMeter, VectorLayer, reproject, write_vector
+from .vector import AreaMeter, VectorLayer, reproject, store_crs, write_vector
 
 __all__ = [
     "ALL_CANDIDATES",
@@ -42,15 +42,20 @@ __all__ = [
 OBJECT_FIELD = "object"
 LABEL_FIELD = "label"
 
+_RESERVED = ("fid", "ogc_fid", "geom", "geometry")
+"""Names that GDAL gives to the id and the geometry of a feature."""
+
+_SHAPEFILE_NAME_BYTES = 10
+
 
 @dataclass(frozen=True)
 class SegmentReport:
-    """What came of all the objects.
+    """Outcome for all objects.
 
     Attributes
     ----------
     results : list of ObjectResult
-        In the order of the prompts; several of one object where all candidates were asked for.
+        In the order of the prompts; several per object if all candidates were requested.
     left_out : dict of str to str
         Objects without a polygon, and why.
     seconds : float
@@ -64,54 +69,44 @@ class SegmentReport:
 def prompts_from_layer(layer: VectorLayer, crs: pyproj.CRS, source: str) -> list[ObjectPrompts]:
     """Read prompts from features.
 
-    Points are clicks, with ``label`` 1 or 0 (default 1); polygons stand for their box. Features with the same
-    ``object`` belong together; without that field each is an object of its own.
+    Points are clicks, with ``label`` 1 or 0 (default 1); polygons stand for their bounding box. Features with the same
+    ``object`` belong together; without that field, each is an object of its own.
 
     Parameters
     ----------
     layer : VectorLayer
     crs : pyproj.CRS
-        Of the raster, which the prompts are brought to.
+        CRS of the raster, which the prompts are transformed to.
     source : str
         Name of the file, for messages.
 
     Returns
     -------
     list of ObjectPrompts
-        In the order in which their first features appear.
+        In the order of their first features.
 
     Raises
     ------
     VectorError
-        If there is no CRS, a feature is a line, a label is not 0 or 1, or a polygon is labelled 0.
+        If there is no CRS, a feature is a line, a label is neither 0 nor 1, or a polygon has label 0.
     """
     if layer.crs is None:
-        raise VectorError(f"{source} has no coordinate reference system", "name it with --crs EPSG:25830 or the like")
-    labels = layer.fields.get(LABEL_FIELD)
-    # What has no place in the raster's CRS lies outside the raster, and must not lose the others.
-    projected = reproject(layer.geometries, layer.crs, crs, may_fail=True)
-    features = [
-        PromptFeature(geometry, None if labels is None else labels[index], object_id)
-        for index, (geometry, object_id) in enumerate(zip(projected, _object_ids(layer)))
-    ]
+        raise VectorError(f"{source} has no coordinate reference system", "set it with an option such as --crs EPSG:25830")
+    count = len(layer.geometries)
+    labels = layer.field(LABEL_FIELD)
+    # Prompts that cannot be transformed are reported with their object, and do not affect the others.
+    features = map(
+        PromptFeature,
+        reproject(layer.geometries, layer.crs, crs, may_fail=True),
+        [None] * count if labels is None else labels.tolist(),
+        _object_values(layer).tolist(),
+    )
     return group_prompts(features, source)
 
 
-def _object_ids(layer: VectorLayer) -> list[str | None]:
-    column = layer.fields.get(OBJECT_FIELD)
-    if column is None:
-        return [str(index + 1) for index in range(len(layer.geometries))]
-    return [None if _is_null(value) else _text(value) for value in column]
-
-
-def _is_null(value: Any) -> bool:
-    return value is None or (isinstance(value, (float, np.floating)) and bool(np.isnan(value)))
-
-
-def _text(value: Any) -> str:
-    # A number read from a column with gaps comes as a float; 3.0 is object 3.
-    is_whole = isinstance(value, (float, np.floating)) and float(value).is_integer()
-    return str(int(value)) if is_whole else str(value)
+def _object_values(layer: VectorLayer) -> NDArray[Any]:
+    column = layer.field(OBJECT_FIELD)
+    return np.arange(1, len(layer.geometries) + 1, dtype=np.int32) if column is None else column
 
 
 def segment(
@@ -129,20 +124,20 @@ def segment(
         In the raster's CRS.
     options : SegmentOptions
     progress : callable, optional
-        Called with the objects done and their number.
+        Called with the number of objects done and their total.
 
     Returns
     -------
     SegmentReport
-        Objects that cannot be answered (outside the raster, no data) are left out and named; the others are not lost.
+        It names the objects that have no answer, for instance because they are outside the raster.
 
     Raises
     ------
     PromptError
-        If not a single object can be answered, with the first one's reason.
+        If no object can be answered, with the reason of the first one.
     """
     started = time.perf_counter()
-    meter = AreaMeter(pyproj.CRS.from_wkt(segmenter.reader.metadata.raster.crs_wkt))
+    meter = AreaMeter(store_crs(segmenter.reader))
     answered: dict[int, Sequence[ObjectResult]] = {}
     left_out: dict[str, str] = {}
     first_error: PromptError | None = None
@@ -153,7 +148,7 @@ def segment(
             answered[answer.index] = answer.results
         first_error = first_error or answer.refusal
         if answer.left_out:
-            left_out[answer.object_id] = answer.left_out
+            left_out[answer.name] = answer.left_out
         if progress is not None:
             progress(done, len(objects))
     if first_error is not None and not answered:
@@ -162,7 +157,14 @@ def segment(
     return SegmentReport(results, left_out, time.perf_counter() - started)
 
 
-def write_results(path: Path, report: SegmentReport, crs: pyproj.CRS, out_crs: pyproj.CRS, candidates: bool) -> None:
+def write_results(
+    path: Path,
+    report: SegmentReport,
+    crs: pyproj.CRS,
+    out_crs: pyproj.CRS,
+    candidates: bool,
+    layer: VectorLayer | None = None,
+) -> None:
     """Write polygons with the fields object, score, level, area_m2 and model.
 
     Parameters
@@ -170,9 +172,12 @@ def write_results(path: Path, report: SegmentReport, crs: pyproj.CRS, out_crs: p
     path : Path
     report : SegmentReport
     crs, out_crs : pyproj.CRS
-        Of the results, and of the file.
+        CRS of the results, and of the file.
     candidates : bool
-        Whether a field ``candidate`` tells several polygons of one object apart.
+        Add a field ``candidate`` that tells several polygons of one object apart.
+    layer : VectorLayer, optional
+        The prompts. ``object`` gets the type that it has there, and their other attributes are copied from the first
+        feature of each object; binary ones and lists are not.
 
     Raises
     ------
@@ -180,9 +185,11 @@ def write_results(path: Path, report: SegmentReport, crs: pyproj.CRS, out_crs: p
         If the file cannot be written.
     """
     results = report.results
+    rows = np.array([item.prompts.feature - 1 for item in results], dtype=np.intp)
+    names = np.array([item.prompts.name for item in results], dtype=object)
     geometries = np.array([item.result.geometry for item in results], dtype=object)
     fields: dict[str, NDArray[Any]] = {
-        "object": np.array([item.object_id for item in results], dtype=object),
+        OBJECT_FIELD: names,
         "score": np.array([item.result.score for item in results], dtype=np.float64),
         "level": np.array([item.result.level for item in results], dtype=np.int32),
         "area_m2": np.array([item.area_m2 for item in results], dtype=np.float64),
@@ -190,5 +197,35 @@ def write_results(path: Path, report: SegmentReport, crs: pyproj.CRS, out_crs: p
     }
     if candidates:
         fields["candidate"] = np.array([item.result.rank + 1 for item in results], dtype=np.int32)
+    if layer is not None:
+        objects = _object_values(layer)
+        if _is_plain(objects):
+            fields[OBJECT_FIELD] = _for_format(objects[rows], path)
+        for name, column in layer.fields.items():
+            if name.lower() not in (OBJECT_FIELD, LABEL_FIELD) and _is_plain(column):
+                fields[_free_name(name, fields, path)] = _for_format(column[rows], path)
     projected = reproject(geometries, crs, out_crs) if len(results) else geometries
     write_vector(path, list(projected), fields, out_crs)
+
+
+def _is_plain(column: NDArray[Any]) -> bool:
+    return column.dtype != object or all(value is None or isinstance(value, str) for value in column)
+
+
+def _free_name(name: str, fields: Mapping[str, Any], path: Path) -> str:
+    """Return a field name with a number behind it if it is taken; in a shapefile, names have up to 10 bytes."""
+    taken = {*(known.lower() for known in fields), *_RESERVED}
+    limit = _SHAPEFILE_NAME_BYTES if path.suffix.lower() == ".shp" else len(name.encode()) + 9
+    for number in range(len(taken) + 1):
+        suffix = f"_{number}" if number else ""
+        free = name.encode()[: limit - len(suffix)].decode(errors="ignore") + suffix
+        if free.lower() not in taken:
+            break
+    return free
+
+
+def _for_format(column: NDArray[Any], path: Path) -> NDArray[Any]:
+    """Return times as text for a shapefile, which has dates alone."""
+    if path.suffix.lower() != ".shp" or column.dtype.kind != "M" or column.dtype == np.dtype("datetime64[D]"):
+        return column
+    return np.array([None if np.isnat(value) else str(value) for value in column], dtype=object)

@@ -1,10 +1,12 @@
-"""Reading prompts and areas of interest, and writing polygons, with pyogrio; areas on the ellipsoid, with pyproj."""
+"""Reading and writing vector files with pyogrio, reprojection and areas on the ellipsoid with pyproj."""
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,23 @@ import pyogrio
 import pyproj
 import shapely
 from numpy.typing import NDArray
-from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
-from pyproj.exceptions import CRSError
+from pyproj.exceptions import ProjError
 from shapely.geometry.polygon import orient
 
 from geosam_es.core.topology import polygon_parts
-from geosam_es.errors import OutputError, VectorError
+from geosam_es.errors import OutputError, StoreError, VectorError
+from geosam_es.store import StoreReader
 
-__all__ = ["AreaMeter", "VectorLayer", "check_output", "parse_crs", "read_vector", "reproject", "write_vector"]
+__all__ = [
+    "AreaMeter",
+    "VectorLayer",
+    "check_output",
+    "parse_crs",
+    "read_vector",
+    "reproject",
+    "store_crs",
+    "write_vector",
+]
 
 _DRIVERS = {".gpkg": "GPKG", ".shp": "ESRI Shapefile", ".geojson": "GeoJSON", ".json": "GeoJSON"}
 
@@ -29,7 +40,7 @@ _COMPANIONS = {
     ".gpkg": (".gpkg-wal", ".gpkg-shm"),
     ".shp": (".qix", ".sbn", ".sbx", ".cpg", ".qpj", ".shp.xml"),
 }
-"""What may lie beside a file, belongs to its old content, and would spoil the new."""
+"""Files beside an older file of the same name that would not fit the new one."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +50,14 @@ class VectorLayer:
     Attributes
     ----------
     geometries : object (N,)
-        Shapely geometries; features without one are left out.
+        Shapely geometries; features without one are dropped.
     fields : dict of str to (N,)
-        By name in lower case, as formats differ in the case they keep.
+        Columns of integers or booleans with NULLs are masked arrays, so that they keep their type.
     crs : pyproj.CRS, optional
     name : str
-        Of the layer in its file.
+        Name of the layer in its file.
     feature_ids : int64 (N,), optional
-        As the file counts its features.
+        GDAL's feature ids.
     """
 
     geometries: NDArray[np.object_]
@@ -55,63 +66,120 @@ class VectorLayer:
     name: str = ""
     feature_ids: NDArray[np.int64] | None = None
 
+    def field(self, name: str) -> NDArray[Any] | None:
+        """Return a column whose name may be in another case, as formats differ in that; None if there is none."""
+        return next((column for known, column in self.fields.items() if known.lower() == name.lower()), None)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of geometries, attributes and CRS, which is the same for the same content in another format."""
+        digest = hashlib.sha256((self.crs.to_wkt() if self.crs is not None else "").encode())
+        for wkb in shapely.to_wkb(self.geometries):
+            digest.update(wkb)
+        for name, column in self.fields.items():
+            digest.update(repr((name, column.tolist())).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
 
 def read_vector(path: Path) -> VectorLayer:
-    """Read the one layer with geometries of a vector file.
+    """Read the only layer with geometries of a vector file, or of a folder such as a file geodatabase.
 
     Raises
     ------
     VectorError
-        If it is not there, not a vector file, has no geometries or several layers of them.
+        If the file does not exist, is not a vector file, or does not have exactly one layer with geometries.
     """
-    if not path.exists():
-        raise VectorError(f"{path} is not there", "check the path")
-    try:
+    with _vector_errors(path):
+        if not path.exists():
+            raise VectorError(f"{path} does not exist", "check the path")
         layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
         if len(layers) > 1:
             raise VectorError(
-                f"{path} has several layers ({', '.join(layers)})", "save the one that is meant to a file of its own"
+                f"{path} has several layers ({', '.join(layers)})", "save the one you need to a file of its own"
             )
         layer = layers[0] if layers else None
         meta, ids, geometry, columns = pyogrio.raw.read(path, layer=layer, force_2d=True, return_fids=True)
         geometries = np.array([], dtype=object) if geometry is None else shapely.from_wkb(geometry)
         crs = pyproj.CRS.from_user_input(meta["crs"]) if meta["crs"] else None
-    except (DataSourceError, DataLayerError, GeometryError, CRSError, shapely.GEOSException) as error:
-        raise VectorError(f"{path} is not a vector file that GDAL can read", "check the file") from error
     keep = np.array([g is not None and not shapely.is_empty(g) for g in geometries], dtype=bool)
     if not keep.any():
         raise VectorError(f"{path} has no geometries", "check the layer")
-    fields = {str(name).lower(): column[keep] for name, column in zip(meta["fields"], columns)}
+    fields = {
+        str(name): _in_own_type(column[keep], np.dtype(dtype))
+        for name, column, dtype in zip(meta["fields"], columns, meta["dtypes"])
+    }
     return VectorLayer(geometries[keep], fields, crs, layer or "", np.asarray(ids)[keep])
+
+
+@contextmanager
+def _vector_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except VectorError:
+        raise
+    except OSError as error:
+        raise VectorError(f"{path} cannot be read ({error.strerror or error})", "check the path") from error
+    # The errors of pyogrio and pyproj are RuntimeErrors, undecodable text is a ValueError.
+    except (RuntimeError, ValueError, shapely.GEOSException) as error:
+        raise VectorError(f"{path} is not a vector file that GDAL can read", "check the file") from error
+
+
+def _in_own_type(column: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return a column in the type of its field: pyogrio reads integers and booleans with NULLs as reals."""
+    if dtype.kind not in "iub" or column.dtype.kind != "f":
+        return column
+    missing = np.isnan(column)
+    return np.ma.MaskedArray(np.where(missing, 0, column).astype(dtype), missing)
+
+
+def store_crs(reader: StoreReader) -> pyproj.CRS:
+    """Return the CRS of a store's raster.
+
+    Raises
+    ------
+    StoreError
+        If PROJ cannot read it.
+    """
+    try:
+        return pyproj.CRS.from_wkt(reader.metadata.raster.crs_wkt)
+    except ProjError as error:
+        raise StoreError(
+            f"{reader.root} has a coordinate reference system that PROJ cannot read",
+            "set it with: geosam-es info STORE --set-crs EPSG:25830",
+        ) from error
 
 
 def reproject(
     geometries: NDArray[np.object_], source: pyproj.CRS, target: pyproj.CRS, *, may_fail: bool = False
 ) -> NDArray[np.object_]:
-    """Bring geometries from one CRS to another.
+    """Transform geometries from one CRS to another.
 
     Parameters
     ----------
     geometries : object (N,)
     source, target : pyproj.CRS
     may_fail : bool
-        Whether coordinates without a place in the target become infinite.
+        Return infinite coordinates where the transformation is not defined, instead of raising an error.
 
     Raises
     ------
     VectorError
-        If some coordinates have no place in the target, and they may not fail.
+        If there is no transformation, or it is not defined for some coordinates.
     """
     if source == target:
         return geometries
-    transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
+    failure = VectorError(f"Some coordinates cannot be transformed from {source.name} to {target.name}", "check the CRS")
+    try:
+        transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
+    except ProjError as error:
+        raise failure from error
 
     def project(xy: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
 
     projected: NDArray[np.object_] = shapely.transform(geometries, project)
     if not may_fail and not np.isfinite(shapely.get_coordinates(projected)).all():
-        raise VectorError(f"Some coordinates cannot be brought from {source.name} to {target.name}", "check their CRS")
+        raise failure
     return projected
 
 
@@ -121,35 +189,39 @@ def parse_crs(text: str) -> pyproj.CRS:
     Raises
     ------
     VectorError
-        If PROJ does not understand it.
+        If PROJ does not know it.
     """
     try:
         return pyproj.CRS.from_user_input(text)
-    except CRSError:
-        raise VectorError(f"{text} is not a coordinate reference system", "use a code as EPSG:25830") from None
+    except ProjError:
+        raise VectorError(f"{text} is not a coordinate reference system", "use a code such as EPSG:25830") from None
 
 
 def check_output(path: Path, crs: pyproj.CRS, overwrite: bool) -> None:
-    """See, before any work is done, that a vector file can be written.
+    """Check, before any work is done, that a vector file can be written.
 
     Raises
     ------
     OutputError
-        If the format is unknown or cannot hold the CRS, the folder is not there, or the file is and may not be
+        If the format is unknown or cannot hold the CRS, the folder does not exist, or the file does and must not be
         replaced.
     """
     driver = _DRIVERS.get(path.suffix.lower())
     if driver is None:
-        raise OutputError(f"{path} has no known format", "name it .gpkg, .shp or .geojson")
+        raise OutputError(f"{path} has an unknown format", "use the extension .gpkg, .shp or .geojson")
     if driver == "GeoJSON" and crs.to_epsg() is None:
         raise OutputError(
             f"{path} cannot hold the CRS {crs.name}, which has no EPSG code",
-            "give another with --out-crs, or write a .gpkg",
+            "choose another one with --out-crs, or write a .gpkg",
         )
-    if not path.parent.is_dir():
-        raise OutputError(f"The folder of {path} is not there", "make it, or choose another with -o")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} is there already", "choose another name with -o, or replace it with --overwrite")
+    try:
+        has_folder, exists = path.parent.is_dir(), path.exists()
+    except OSError as error:
+        raise _output_error(path, error.strerror or str(error)) from error
+    if not has_folder:
+        raise OutputError(f"The folder of {path} does not exist", "create it, or choose another one with -o")
+    if exists and not overwrite:
+        raise OutputError(f"{path} already exists", "choose another name with -o, or replace it with --overwrite")
 
 
 def write_vector(
@@ -157,14 +229,15 @@ def write_vector(
 ) -> None:
     """Write polygons, all as multipolygons, so that the layer has one type.
 
-    The file is made in a folder of its own, read again, and moved when it is whole.
+    The file is written to a temporary folder, read back, and moved into place if it is complete.
 
     Parameters
     ----------
     path : Path
-        Its suffix names the format.
+        Its extension gives the format.
     geometries : sequence of Polygon or MultiPolygon
     fields : mapping of str to (N,)
+        Values that are masked become NULL.
     crs : pyproj.CRS
 
     Raises
@@ -183,8 +256,9 @@ def write_vector(
         pyogrio.raw.write(
             folder / path.name,
             np.array([shapely.to_wkb(g) for g in multi], dtype=object),
-            list(fields.values()),
+            [np.ma.getdata(column) for column in fields.values()],
             list(fields),
+            [np.ma.getmaskarray(column) if np.ma.isMaskedArray(column) else None for column in fields.values()],
             geometry_type="MultiPolygon",
             crs=f"EPSG:{epsg}" if epsg else crs.to_wkt(),
             driver=_DRIVERS[path.suffix.lower()],
@@ -197,25 +271,28 @@ def write_vector(
             made.replace(path.parent / made.name)
     except OSError as error:
         raise _output_error(path, error.strerror or str(error)) from error
-    except (DataSourceError, DataLayerError, FieldError, GeometryError, FeatureError, RuntimeError) as error:
+    # The errors of pyogrio are RuntimeErrors; text that the format cannot hold is a ValueError.
+    except (RuntimeError, ValueError) as error:
         raise _output_error(path, str(error)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_written(path: Path, geometries: Sequence[shapely.Geometry], fields: Mapping[str, NDArray[Any]]) -> None:
-    """Read a file again: on a full disk GDAL cuts shapefiles and GeoJSON without a word."""
+    """Read a file back: on a full disk, GDAL truncates shapefiles and GeoJSON without an error."""
     meta, _, found, columns = pyogrio.raw.read(path)
     is_whole = len(found) == len(geometries) and all(wkb is not None for wkb in found) and meta["crs"] is not None
     numbers = [
-        (fields[str(name)], column) for name, column in zip(meta["fields"], columns) if column.dtype.kind in "if"
+        (np.ma.filled(np.ma.asarray(fields[str(name)], dtype=np.float64), np.nan), column)
+        for name, column in zip(meta["fields"], columns)
+        if column.dtype.kind in "if"
     ]
-    if not is_whole or not all(np.allclose(wanted, column) for wanted, column in numbers):
-        raise OSError("what was written is not whole")
+    if not is_whole or not all(np.allclose(wanted, column, equal_nan=True) for wanted, column in numbers):
+        raise OSError("the file is incomplete")
 
 
 def _output_error(path: Path, reason: str) -> OutputError:
-    return OutputError(f"{path} cannot be written ({reason})", "check the space left and the permissions")
+    return OutputError(f"{path} cannot be written ({reason})", "check the free space and the permissions")
 
 
 class AreaMeter:
@@ -234,7 +311,7 @@ class AreaMeter:
     def area_m2(self, geometry: shapely.Geometry) -> float:
         """Return the area of a geometry in the CRS.
 
-        A CRS without an ellipsoid, such as a local grid, is measured in its plane.
+        In a CRS without an ellipsoid, such as a local grid, it is the planar area.
         """
         if geometry.is_empty:
             return 0.0
@@ -242,6 +319,6 @@ class AreaMeter:
             factor = self._crs.axis_info[0].unit_conversion_factor if self._crs.axis_info else 1.0
             return float(geometry.area) * factor * factor
         geographic = reproject(np.array([geometry], dtype=object), self._crs, self._geodetic)[0]
-        # The sign of an area follows the ring's direction, and holes must run against the exterior.
+        # The sign of an area follows the direction of the ring.
         parts = [orient(part) for part in polygon_parts(geographic)]
         return sum(float(self._geod.geometry_area_perimeter(part)[0]) for part in parts)

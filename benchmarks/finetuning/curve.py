@@ -34,17 +34,17 @@ tune_malloc()
 import torch  # noqa: E402
 
 from encoder_tools.evaluation.figures import new_figure, png  # noqa: E402
+from encoder_tools.finetune.finetuning import Request, finetune  # noqa: E402
 from encoder_tools.finetune.losses import tuning_loss  # noqa: E402
-from encoder_tools.finetune.networks import PromptTensors, trainable  # noqa: E402
 from encoder_tools.finetune.sam_decoder import SamDecoder  # noqa: E402
 from encoder_tools.finetune.training import TuneOptions  # noqa: E402
-from encoder_tools.finetune.tune import Request, finetune  # noqa: E402
+from encoder_tools.finetune.tunable_decoder import PromptTensors, trainable  # noqa: E402
 from encoder_tools.mini.sources import polygons_in_pixels, read_geometries, read_rgb  # noqa: E402
-from encoder_tools.models.registry import load_model  # noqa: E402
-from encoder_tools.models.sam import load_sam  # noqa: E402
+from encoder_tools.models.loading import load_model  # noqa: E402
+from encoder_tools.models.sam.weights import random_sam  # noqa: E402
 from encoder_tools.pipeline import encode  # noqa: E402
 from encoder_tools.raster import Raster  # noqa: E402
-from geosam_es.encoding.encode import EncodeOptions, make_plan  # noqa: E402
+from geosam_es.encoding.plan import EncodeOptions, make_plan  # noqa: E402
 
 CRS = "EPSG:25830"
 ORIGIN = (500_000.0, 4_400_000.0)
@@ -99,7 +99,7 @@ def prepare(data: Path, work: Path, kind: str, part: str, model: str) -> tuple[l
         store = stores_folder / f"{image.stem}.embeddings.zarr"
         if not store.exists():
             plan = make_plan(Raster(image), loaded.encoder, EncodeOptions())
-            encode(plan, loaded.encoder, store, loaded.decoder_files)
+            encode(plan, loaded.encoder, store, loaded.export_decoder())
         stores.append(store)
         frame = shapely.box(0, 0, pixels.shape[2], pixels.shape[1])
         seen = [g.intersection(frame) for g in shapely.make_valid(np.array(objects, dtype=object))]
@@ -174,9 +174,9 @@ def measure_time(work: Path, steps: int) -> dict[str, Any]:
     The encoder of this project is the fast one, frozen and without gradients: the comparison is with what a user could
     do at best, not with a slow one.
     """
-    from encoder_tools.models.sam_encoder import SamTorchEncoder
+    from encoder_tools.models.sam.encoder import SamTorchEncoder
 
-    sam = load_sam("vit_b", None, seed=0)
+    sam = random_sam("vit_b", seed=0)
     encoder = SamTorchEncoder(sam, "cpu", "bfloat16")
     decoder = SamDecoder(sam)
     optimizer = torch.optim.AdamW(trainable(decoder.module), lr=1e-4)

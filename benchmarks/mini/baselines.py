@@ -22,8 +22,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from encoder_tools.mini.heldout import EvaluationScene, Tile, tiles, training_scenes
-from encoder_tools.mini.prompts import intersection_over_union
+from encoder_tools.evaluation.metrics import intersection_over_union
+from encoder_tools.mini.labelled_tiles import LabelledScene, Tile, tiles, training_scenes
 from encoder_tools.mini.sources import data_folder
 from geosam_es.errors import GeoSamError, ModelError, OutputError
 
@@ -232,7 +232,7 @@ def _core(box: Mask, share: float) -> Mask:
     return np.asarray(rows[:, None] ** 2 + columns**2 < share**2, dtype=np.bool_)
 
 
-def choose(kind: str, scenes: list[EvaluationScene], names: Sequence[str]) -> dict[str, dict[str, object]]:
+def choose(kind: str, scenes: list[LabelledScene], names: Sequence[str]) -> dict[str, dict[str, object]]:
     """Find the best settings of each baseline named on some objects of training images.
 
     Returns
@@ -246,7 +246,7 @@ def choose(kind: str, scenes: list[EvaluationScene], names: Sequence[str]) -> di
     return chosen
 
 
-def _tuning_targets(scenes: list[EvaluationScene]) -> Iterator[tuple[Tile, list[Target]]]:
+def _tuning_targets(scenes: list[LabelledScene]) -> Iterator[tuple[Tile, list[Target]]]:
     """Yield a few objects of tiles of different scenes, and of further tiles of them once each has had its turn."""
     rng = np.random.default_rng(0)
     shuffled = [scenes[number] for number in rng.permutation(len(scenes))]
@@ -311,7 +311,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: one for each core")
     options = parser.parse_args()
     try:
-        scenes: dict[str, list[EvaluationScene]] = {}
+        scenes: dict[str, list[LabelledScene]] = {}
         for scene in chain.from_iterable(training_scenes(data_folder(options.data)).values()):
             scenes.setdefault(_kind(scene.dataset), []).append(scene)
         names = [options.only] if options.only else list(BASELINES)

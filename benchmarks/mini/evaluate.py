@@ -21,14 +21,15 @@ import numpy as np
 import shapely
 from tqdm import tqdm
 
-from encoder_tools.mini.heldout import Tile, held_out, tiles
-from encoder_tools.mini.prompts import BOX_HIGH, BOX_LOW, POSITIVE
+from encoder_tools.mini.labelled_tiles import Tile, tiles
+from encoder_tools.training.simulated_user import BOX_HIGH, BOX_LOW, POSITIVE
 from geosam_es.errors import GeoSamError, OutputError
 from geosam_es.inference.encoder import TILE_SIZE
 
 from .baselines import CACHE_FOLDER, BaselineCache
 from .calibration import draw_reliability
 from .exported_model import MODEL_FOLDER, OnnxMini, Prompt
+from .held_out import held_out
 from .markdown_pages import replace_sections
 from .measuring import Measured, measure, target_of
 from .process_pool import map_with_model

@@ -9,7 +9,8 @@ import numpy as np
 import rasterio.features
 from numpy.typing import NDArray
 
-from encoder_tools.mini.prompts import BOX_HIGH, BOX_LOW, IGNORED, POSITIVE
+from encoder_tools.models.checkpoints import mini_folder
+from encoder_tools.training.simulated_user import BOX_HIGH, BOX_LOW, POSITIVE
 from geosam_es.core.contour import mask_polygons
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.core.topology import prompted_parts
@@ -18,7 +19,7 @@ from geosam_es.inference.encoder import TILE_SIZE, OnnxEncoder
 
 __all__ = ["MODEL_FOLDER", "OnnxMini", "Prompt", "drawn"]
 
-MODEL_FOLDER = Path(__file__).resolve().parents[2] / "geosam_es" / "models" / "mini"
+MODEL_FOLDER = mini_folder()
 THREADS = 2
 
 Prompt = tuple[float, float, float]
@@ -62,7 +63,7 @@ def _as_prompts(given: Sequence[Prompt]) -> Prompts:
     lows = [(x, y) for x, y, label in given if label == BOX_LOW]
     highs = [(x, y) for x, y, label in given if label == BOX_HIGH]
     box = Bounds(*lows[0], *highs[0]) if lows and highs else None
-    clicks = [entry for entry in given if entry[2] not in (BOX_LOW, BOX_HIGH, IGNORED)]
+    clicks = [entry for entry in given if entry[2] not in (BOX_LOW, BOX_HIGH)]
     return Prompts(tuple(Point(x, y, label == POSITIVE) for x, y, label in clicks), box)
 
 

@@ -19,14 +19,15 @@ from PIL import Image, ImageDraw
 from shapely.geometry.base import BaseGeometry
 from tqdm import tqdm
 
-from encoder_tools.mini.heldout import Tile, held_out, tiles
-from encoder_tools.mini.prompts import BOX_HIGH, POSITIVE
+from encoder_tools.mini.labelled_tiles import Tile, tiles
+from encoder_tools.training.simulated_user import BOX_HIGH, POSITIVE
 from geosam_es.core.contour import mask_polygons
 from geosam_es.core.topology import polygon_parts, prompted_parts
 from geosam_es.errors import GeoSamError, OutputError
 from geosam_es.inference.encoder import TILE_SIZE, read_model_info
 
 from .exported_model import MODEL_FOLDER, OnnxMini, Prompt
+from .held_out import held_out
 from .markdown_pages import replace_sections
 from .measuring import User, target_of
 from .process_pool import map_with_model

@@ -13,18 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from encoder_tools.evaluation.metrics import mask_scores
-from encoder_tools.mini.heldout import Tile
-from encoder_tools.mini.prompts import (
+from encoder_tools.evaluation.metrics import intersection_over_union, mask_scores
+from encoder_tools.mini.labelled_tiles import Tile
+from encoder_tools.training.simulated_user import (
     BOX_HIGH,
     BOX_LOW,
+    CELL_PIXELS,
+    NEGATIVE,
     POSITIVE,
-    cell_to_xy,
-    correction,
-    deepest_cell,
+    cell_centre,
+    corrective_click,
     depth,
-    intersection_over_union,
     jitter_box,
+    middle_cell,
     random_cell,
 )
 from geosam_es.inference.encoder import TILE_SIZE
@@ -44,7 +45,6 @@ __all__ = [
     "target_of",
 ]
 
-STRIDE = 4
 ROUNDS = 5
 """Corrective clicks that every object gets."""
 CLICK_CAP = 10
@@ -66,8 +66,6 @@ class Target:
     truth : bool (1024, 1024)
     cells : bool (256, 256)
         The truth on the grid of the logits.
-    depths : int32 (256, 256)
-        How deep each of its cells lies inside; where the image ends the object ends, since no more of it is seen.
     click : Prompt
         In the middle.
     box : list of Prompt
@@ -77,7 +75,6 @@ class Target:
     polygon: BaseGeometry
     truth: Mask
     cells: Mask
-    depths: NDArray[np.int32]
     click: Prompt
     box: list[Prompt]
 
@@ -122,12 +119,11 @@ class Measured:
 def target_of(polygon: BaseGeometry) -> Target | None:
     """Prepare an object in pixels of its tile; None where it is too thin to hold a click."""
     truth = burned([polygon])
-    cells = np.ascontiguousarray(truth[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE])
+    cells = np.ascontiguousarray(truth[CELL_PIXELS // 2 :: CELL_PIXELS, CELL_PIXELS // 2 :: CELL_PIXELS])
     if not cells.any():
         return None
-    depths = depth(np.pad(cells, 1))[1:-1, 1:-1]
-    click = (*cell_to_xy(deepest_cell(depths), STRIDE), POSITIVE)
-    return Target(polygon, truth, cells, depths, click, box_prompts(polygon.bounds))
+    click = (*cell_centre(middle_cell(cells)), POSITIVE)
+    return Target(polygon, truth, cells, click, box_prompts(polygon.bounds))
 
 
 def box_prompts(bounds: Sequence[float]) -> list[Prompt]:
@@ -160,7 +156,7 @@ def measure(model: OnnxMini, tile: Tile, target: Target, seed: int) -> Measured:
     candidates = user.candidates([target.click])
     click = user.track([target.click], until_good=True)
     box = user.track(target.box)
-    stray = (*cell_to_xy(random_cell(target.depths, rng, 0.0), STRIDE), POSITIVE)
+    stray = (*cell_centre(random_cell(depth(target.cells), rng, 0.0)), POSITIVE)
     values = {
         "box itself": intersection_over_union(target.truth, box_pixels(target.polygon.bounds)),
         "click": click.ious[0],
@@ -243,18 +239,13 @@ class User:
 
     def _correction(self, mask: Mask) -> Prompt | None:
         """Return the click in the middle of the largest error; None where there is none to be seen."""
-        shown = mask[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]
-        rows, columns = (np.flatnonzero((shown != self.target.cells).any(axis)) for axis in (1, 0))
-        if not len(rows):
-            return None
-        # The error alone, in a frame that makes the image's border one of the error: eroding a tile takes far longer.
-        top, left = int(rows[0]), int(columns[0])
-        part = (slice(top, int(rows[-1]) + 1), slice(left, int(columns[-1]) + 1))
-        found = correction(np.pad(self.target.cells[part], 1), np.pad(shown[part], 1))
+        found = corrective_click(
+            self.target.cells, mask[CELL_PIXELS // 2 :: CELL_PIXELS, CELL_PIXELS // 2 :: CELL_PIXELS]
+        )
         if found is None:
             return None
-        (row, column), label = found
-        return (*cell_to_xy((row - 1 + top, column - 1 + left), STRIDE), label)
+        cell, is_positive = found
+        return (*cell_centre(cell), POSITIVE if is_positive else NEGATIVE)
 
 
 def _is_ambiguous(prompts: Sequence[Prompt]) -> bool:
@@ -263,9 +254,8 @@ def _is_ambiguous(prompts: Sequence[Prompt]) -> bool:
 
 def loose_box(tile: Tile, target: Target, rng: np.random.Generator) -> list[Prompt]:
     """Return a box whose sides are off by up to 15 % of its width and height, mostly outwards."""
-    bounds = np.asarray(target.polygon.bounds, dtype=np.float32)
-    sides = jitter_box(bounds, rng, LOOSE, float(TILE_SIZE))
-    return box_prompts([min(float(side), limit) for side, limit in zip(sides, (tile.width, tile.height) * 2)])
+    sides = jitter_box(np.asarray(target.polygon.bounds), rng, LOOSE)
+    return box_prompts(np.clip(sides, 0.0, (tile.width, tile.height) * 2).tolist())
 
 
 def _clicks_needed(ious: list[float]) -> dict[str, float]:

@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from encoder_tools.mini.heldout import MIN_AREA_PIXELS, EvaluationScene, held_out, tiles
-from encoder_tools.mini.image_changes import CHANGES, Change, NearInfrared, changed
+from encoder_tools.mini.labelled_tiles import MIN_AREA_PIXELS, LabelledScene, tiles
 from encoder_tools.mini.sources import data_folder
 from geosam_es.errors import GeoSamError, OutputError
 
 from .exported_model import MODEL_FOLDER, OnnxMini
+from .held_out import held_out
+from .image_changes import CHANGES, Change, NearInfrared, changed
 from .markdown_pages import markdown_table, replace_sections
 from .measuring import User, target_of
 from .process_pool import map_with_model
@@ -38,7 +39,7 @@ Figures = dict[str, dict[str, dict[str, list[float]]]]
 """By change, data set and prompt: mean IoU, mean IoU of the same objects unchanged, and how many they are."""
 
 
-def first_answers(model: OnnxMini, scene: EvaluationScene) -> Answers:
+def first_answers(model: OnnxMini, scene: LabelledScene) -> Answers:
     """Return the IoU of what is shown first for every object of at least 100 pixels."""
     answers: Answers = {}
     for tile in tiles(scene):
@@ -51,9 +52,7 @@ def first_answers(model: OnnxMini, scene: EvaluationScene) -> Answers:
     return answers
 
 
-def _answers_after(
-    near_infrared: NearInfrared, model: OnnxMini, item: tuple[Change | None, EvaluationScene]
-) -> Answers:
+def _answers_after(near_infrared: NearInfrared, model: OnnxMini, item: tuple[Change | None, LabelledScene]) -> Answers:
     change, scene = item
     seen = scene if change is None else changed(scene, change, near_infrared)
     return {} if seen is None else first_answers(model, seen)
@@ -93,7 +92,7 @@ def measure_changes(data: Path | None, models: Path, limit: int | None = None, p
 
 
 def _compare(
-    scenes: list[EvaluationScene], before: list[Answers], after: list[Answers]
+    scenes: list[LabelledScene], before: list[Answers], after: list[Answers]
 ) -> dict[str, dict[str, list[float]]]:
     pairs: dict[str, list[tuple[tuple[float, float], tuple[float, float]]]] = defaultdict(list)
     for scene, old, new in zip(scenes, before, after):

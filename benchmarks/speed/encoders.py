@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.models.libraries import torch
-from encoder_tools.models.sam import LoadedSam
-from encoder_tools.models.sam_encoder import Precision, SamTorchEncoder
-from encoder_tools.models.sam_export import OPSET
-from encoder_tools.models.sam_vit import CpuImageEncoder
+from encoder_tools.models.sam.encoder import Precision, SamTorchEncoder
+from encoder_tools.models.sam.export import OPSET
+from encoder_tools.models.sam.weights import LoadedSam
 from encoder_tools.raster import Raster
 from geosam_es.core.window import Window
 from geosam_es.inference.decoder import load_decoder
@@ -112,7 +111,6 @@ def _encoders(bench: Bench, sam: LoadedSam) -> dict[str, Encode]:
     encoders["float32, autocast to bfloat16"] = lambda x: _autocast(plain, x)
     small = copy.deepcopy(plain).to(torch.bfloat16)
     encoders["bfloat16 weights"] = lambda x: small(x.to(torch.bfloat16))
-    encoders["float32, attention in pieces"] = CpuImageEncoder(plain, torch.float32)
     encoders["onnxruntime, float32, block by block"] = _onnx_encoder(bench, plain)
     if shutil.which("c++") or shutil.which("g++"):
         compiled = _copy(plain, is_own=lambda _: False)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.models.libraries import torch
-from encoder_tools.models.sam import Architecture, LoadedSam, load_sam
-from encoder_tools.models.sam_encoder import SamTorchEncoder, TileEncoder
+from encoder_tools.models.sam.encoder import SamTorchEncoder, TileEncoder
+from encoder_tools.models.sam.weights import Architecture, LoadedSam, random_sam
 from encoder_tools.pipeline import EncodeOptions, encode, make_plan
 from encoder_tools.raster import Raster
 from geosam_es.store.writer import remove_store
@@ -47,7 +47,7 @@ def run(bench: Bench) -> Iterator[Item]:
     side = bench.runs(8192, 2048)
     image = write_raster(bench.work / "gpu.tif", side, side // 2)
     for name in _NAMES[: bench.runs(3, 1)]:
-        yield from compare(bench, load_sam(name, None, seed=0), files, image, "cuda")
+        yield from compare(bench, random_sam(name, seed=0), files, image, "cuda")
 
 
 def compare(bench: Bench, sam: LoadedSam, files: dict[str, Path], image: Path, device: str) -> Iterator[Row]:
@@ -96,7 +96,7 @@ def _one_by_one(sam: LoadedSam, tiles: Sequence[NDArray[np.uint8]], device: str)
     started = time.perf_counter()
     for tile in tiles:
         predictor = SamPredictor(sam.network)
-        predictor.set_image(tile)
+        predictor.set_torch_image(torch.from_numpy(tile).to(device).permute(2, 0, 1)[None], tile.shape[:2])
         predictor.get_image_embedding().cpu()
     return len(tiles) / (time.perf_counter() - started)
 

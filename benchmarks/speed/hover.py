@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from encoder_tools.models.registry import load_model
+from encoder_tools.models.loading import load_model
 from encoder_tools.pipeline import EncodeOptions, encode, make_plan
 from encoder_tools.raster import Raster
 from geosam_es.core.prompts import Point
@@ -90,7 +90,7 @@ def _mini_store(bench: Bench) -> Path:
     image = next(iter(real_images()), None) or write_raster(bench.work / "hover.tif", TILE_SIZE, TILE_SIZE)
     store = bench.work / "mini.embeddings.zarr"
     model = load_model("mini", None, "cpu", bench.work, bench.threads)
-    encode(make_plan(Raster(image), model.encoder, EncodeOptions()), model.encoder, store, model.decoder_files)
+    encode(make_plan(Raster(image), model.encoder, EncodeOptions()), model.encoder, store, model.export_decoder())
     return store
 
 

@@ -13,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder_tools.models.registry import load_model
-from encoder_tools.models.sam_encoder import SamTorchEncoder
+from encoder_tools.models.loading import load_model
+from encoder_tools.models.sam.encoder import SamTorchEncoder
 from encoder_tools.raster import Raster, bounded_cache
 from geosam_es.core.grid import Tile
-from geosam_es.encoding.encode import EncodeOptions, EncodePlan, encode_tiles, make_plan
+from geosam_es.encoding.encode import encode_tiles
+from geosam_es.encoding.plan import EncodeOptions, EncodePlan, make_plan
 from geosam_es.inference.encoder import TILE_SIZE, Encoder, SplittableEncoder
 from geosam_es.store import StoreWriter
 from geosam_es.store.writer import remove_store
@@ -65,7 +66,7 @@ def run(bench: Bench) -> Iterator[Item]:
         bench.work / "large.tif", 8192, bench.runs(4096, TILE_SIZE), compress="JPEG", photometric="YCBCR"
     )
     mini = load_model("mini", None, "cpu", bench.work, bench.threads)
-    yield from measure_pipeline(bench, "mini", mini.encoder, mini.decoder_files, small, large, tiles=60, runs=(9, 7))
+    yield from measure_pipeline(bench, "mini", mini.encoder, mini.export_decoder(), small, large, tiles=60, runs=(9, 7))
     sam = lively_sam()
     vit_b = SamTorchEncoder(sam, "cpu", threads=bench.threads)
     files = sam_files(bench.work, sam).decoder_files

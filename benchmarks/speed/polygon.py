@@ -73,9 +73,9 @@ def run(bench: Bench) -> Iterator[Item]:
         result = ours(index, CleanOptions(simplify_tolerance=0.0)).current
         polygon, outputs = theirs(index)
         if result is not None:
-            ious.append(mask_iou(result.candidate.piece.logits, outputs["low_res_masks"][0, 0]))
+            ious.append(mask_iou(result.candidate.mask.logits, outputs["low_res_masks"][0, 0]))
             area_ious.append(_area_iou(result.geometry, polygon))
-            logits.append(result.candidate.piece.logits)
+            logits.append(result.candidate.mask.logits)
             masks.append(outputs["masks"][0, 0])
     yield Row(
         "polygon",

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder_tools.models.fast_transformer import SIDE
-from encoder_tools.models.fast_upscaling import SAMPLE, outline_places
+from encoder_tools.models.fast_decoder.transformer import SIDE
+from encoder_tools.models.fast_decoder.upscaling import SAMPLE, outline_places
 from encoder_tools.models.libraries import torch
-from encoder_tools.models.registry import mini_folder
+from encoder_tools.models.loading import mini_folder
 from encoder_tools.pipeline import EncodeOptions, make_plan
 from encoder_tools.raster import Raster
 from geosam_es.core.prompts import Bounds, Point, Prompts

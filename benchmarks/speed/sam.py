@@ -16,15 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.models.libraries import torch
-from encoder_tools.models.sam import LoadedSam, load_sam
-from encoder_tools.models.sam_export import OPSET, export_decoder
-from encoder_tools.models.torchvision_standin import import_segment_anything
+from encoder_tools.models.sam.export import OPSET, export_decoder
+from encoder_tools.models.sam.segment_anything_import import import_segment_anything
+from encoder_tools.models.sam.weights import LoadedSam, random_sam
 from geosam_es.core.prompts import Point, Prompts
 from geosam_es.inference.encoder import TILE_SIZE
 from geosam_es.inference.runtime import new_session
 from geosam_es.store.layout import DECODER_FILE, PREPARE_FILE
 
-__all__ = ["OfficialDecoder", "SamFiles", "decoder_feeds", "lively_sam", "sam_files", "smooth_features", "some_clicks"]
+__all__ = [
+    "OfficialDecoder",
+    "SamFiles",
+    "decoder_feeds",
+    "export_official_decoder",
+    "lively_sam",
+    "sam_files",
+    "smooth_features",
+    "some_clicks",
+]
 
 SEED = 0
 _SHARPER = 4.0
@@ -57,7 +66,7 @@ def lively_sam(roughness: float = 0.0) -> LoadedSam:
     roughness : float
         How much the upscaling treats the pixels that it makes of one apart: 0 not at all, 1 as in a new model.
     """
-    sam = load_sam("vit_b", None, seed=SEED)
+    sam = random_sam("vit_b", seed=SEED)
     network = sam.network
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
@@ -85,13 +94,13 @@ def sam_files(work: Path, sam: LoadedSam | None = None) -> SamFiles:
     if not files.official_four.is_file():
         sam = sam or lively_sam()
         export_decoder(sam, folder)
-        _export_official(sam, files.official, return_single_mask=True)
-        _export_official(sam, files.official_four, return_single_mask=False)
+        export_official_decoder(sam, files.official, return_single_mask=True)
+        export_official_decoder(sam, files.official_four, return_single_mask=False)
     return files
 
 
-def _export_official(sam: LoadedSam, path: Path, return_single_mask: bool) -> None:
-    """Export as segment_anything's script does, but from an image as large as a tile.
+def export_official_decoder(sam: LoadedSam, path: Path, return_single_mask: bool = False) -> None:
+    """Export the decoder as one graph, as segment_anything's script does, but from an image as large as a tile.
 
     Its release 1.0 cuts the upsampled masks to the size of the image that it was exported with, 1500 x 2250 there.
     """

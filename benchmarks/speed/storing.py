@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.models.libraries import torch
-from encoder_tools.models.registry import mini_folder
+from encoder_tools.models.loading import mini_folder
 from encoder_tools.raster import Raster
 from geosam_es.core.grid import Tile
 from geosam_es.core.prompts import Point, Prompts
-from geosam_es.encoding.encode import EncodeOptions, make_plan
+from geosam_es.encoding.plan import EncodeOptions, make_plan
 from geosam_es.inference.decoder import MaskDecoder, load_decoder
 from geosam_es.inference.encoder import TILE_SIZE, OnnxEncoder
 from geosam_es.store import StoreReader, StoreWriter

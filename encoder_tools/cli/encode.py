@@ -18,7 +18,7 @@ from geosam_es.errors import GeoSamError, OutputError, RasterError
 from geosam_es.store import store_path_for
 from geosam_es.store.layout import DTYPES
 
-from ..models.registry import LoadedModel, load_model
+from ..models.loading import LoadedModel, load_model
 from ..pipeline import EncodeOptions, EncodePlan, encode, estimate, make_plan
 from ..progress import Progress
 from ..raster import Raster
@@ -182,7 +182,7 @@ def _encode_one(path: Path, store: Path, loaded: LoadedModel, request: _Request,
     plan = make_plan(raster, loaded.encoder, options)
     outcome: dict[str, Any] = {"raster": str(path), "store": str(store), "levels": plan.metadata.levels}
     if dry_run:
-        return {**outcome, **asdict(estimate(plan, loaded.encoder, loaded.decoder_files))}
+        return {**outcome, **asdict(estimate(plan, loaded.encoder, loaded.export_decoder()))}
     return {**outcome, **_run(plan, store, loaded, request)}
 
 
@@ -192,7 +192,7 @@ def _run(plan: EncodePlan, store: Path, loaded: LoadedModel, request: _Request) 
             plan,
             loaded.encoder,
             store,
-            loaded.decoder_files,
+            loaded.export_decoder(),
             resume=request.resume,
             overwrite=request.overwrite,
             progress=progress,

@@ -12,12 +12,12 @@ import click
 from geosam_es.errors import ModelError
 from geosam_es.store import StoreReader
 
-from ..evaluation.decoders import find_named_decoder
+from ..evaluation.evaluate import evaluate
+from ..evaluation.ground_truth import FEW_OBJECTS, locate, read_truth
+from ..evaluation.named_decoder import find_named_decoder
 from ..evaluation.pictures import find_raster
 from ..evaluation.prompting import parse_kinds
 from ..evaluation.report import REPORT_FILE, ReportInput, check_report_folder, write_report
-from ..evaluation.runner import evaluate
-from ..evaluation.truth import FEW_OBJECTS, locate, read_truth
 from ..progress import Progress
 
 __all__ = ["evaluate_command"]

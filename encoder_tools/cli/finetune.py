@@ -84,8 +84,8 @@ def finetune_command(
     from ..models.malloc import tune_malloc
 
     tune_malloc()
+    from ..finetune.finetuning import Request, finetune
     from ..finetune.training import TuneOptions
-    from ..finetune.tune import Request, finetune
 
     chosen = {key: options.pop(key) for key in ("epochs", "minutes", "learning_rate", "patience", "seed", "threads")}
     request = Request(
@@ -116,8 +116,8 @@ def _split_class(text: str | None) -> tuple[str | None, str | None]:
 
 def _events(epochs: int, progress: Progress) -> Any:
     """Say on standard error how far it is; a line an epoch, which another program can read."""
+    from ..finetune.finetuning import Events, Parts
     from ..finetune.training import EpochReport
-    from ..finetune.tune import Events, Parts
 
     def tell_parts(parts: Parts) -> None:
         click.echo(

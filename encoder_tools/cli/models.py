@@ -75,11 +75,13 @@ def export_command(model_or_checkpoint: str, output: Path, with_encoder: bool) -
       geosam-es export my_checkpoint.pth -o mine_onnx/ --encoder
     """
     # Imported here, because it needs torch.
-    from ..models.sam_export import export_model
+    from ..models.sam.export import export_decoder, export_model
+    from ..models.sam.weights import load_sam
 
-    click.echo(f"Exporting {model_or_checkpoint}; the image encoder takes minutes.", err=True)
-    info = export_model(model_or_checkpoint, output, with_encoder)
-    click.echo(f"{output}: {', '.join(sorted(path.name for path in output.glob('*.onnx')))} of {info.name}")
+    sam = load_sam(model_or_checkpoint)
+    click.echo(f"Exporting {sam.info.name}{'; the image encoder takes minutes' if with_encoder else ''}.", err=True)
+    (export_model if with_encoder else export_decoder)(sam, output)
+    click.echo(f"{output}: {', '.join(sorted(path.name for path in output.glob('*.onnx')))} of {sam.info.name}")
 
 
 @click.command("train-mini")

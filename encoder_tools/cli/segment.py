@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,16 @@ from ..segment import (
     segment,
     write_results,
 )
-from ..vector import VectorLayer, check_output, parse_crs, read_vector
+from ..vector import VectorLayer, check_output, parse_crs, read_vector, store_crs
 
 __all__ = ["segment_command"]
 
 _SHOWN = 10
-"""Reasons, and objects for each, that are listed where objects are left out."""
+"""Most reasons, and objects per reason, to list for objects without a polygon."""
 
 
 class _Numbers(click.ParamType):  # type: ignore[type-arg]
-    """Comma-separated numbers, between ``least`` and ``most`` of them."""
+    """From ``least`` to ``most`` comma-separated numbers."""
 
     def __init__(self, name: str, least: int, most: int) -> None:
         self.name = name
@@ -49,7 +50,7 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
         except ValueError:
             numbers = ()
         if not self._least <= len(numbers) <= self._most or not all(np.isfinite(numbers)):
-            self.fail(f"{value} is not {self.name}", param, ctx)
+            self.fail(f"{value} does not have the form {self.name}", param, ctx)
         return numbers
 
 
@@ -62,31 +63,31 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
     "points",
     multiple=True,
     type=_Numbers("X,Y[,LABEL]", 2, 3),
-    help="A click; all of them belong to one object, with the box. Label 0 makes it negative.",
+    help="A click; with label 0, a negative one. All --point and --box options are prompts of the same object.",
 )
 @click.option("--box", type=_Numbers("XMIN,YMIN,XMAX,YMAX", 4, 4), help="A box around one object.")
-@click.option("--crs", help="CRS of --point and --box, or of a PROMPTS file that has none. Default: the raster's.")
-@click.option("--out-crs", help="CRS of the output. Default: the raster's.")
-@click.option("--level", type=click.IntRange(min=0), default=0, show_default=True, help="Finest level to answer from.")
+@click.option("--crs", help="CRS of --point and --box, and of a PROMPTS file without CRS. Default: that of the raster.")
+@click.option("--out-crs", help="CRS of the output. Default: that of the raster.")
+@click.option("--level", type=click.IntRange(min=0), default=0, show_default=True, help="Finest pyramid level to use.")
 @click.option(
     "--simplify",
     type=click.FloatRange(min=0),
     default=1.0,
     show_default=True,
-    help="Largest distance in pixels by which an outline may be simplified.",
+    help="Tolerance in pixels for simplifying outlines.",
 )
-@click.option("--min-area-m2", type=click.FloatRange(min=0), default=0.0, help="Leave smaller parts out.")
-@click.option("--fill-holes-m2", type=click.FloatRange(min=0), default=0.0, help="Fill smaller holes.")
+@click.option("--min-area-m2", type=click.FloatRange(min=0), default=0.0, help="Remove parts smaller than this.")
+@click.option("--fill-holes-m2", type=click.FloatRange(min=0), default=0.0, help="Fill holes smaller than this.")
 @click.option(
     "--candidate",
     type=click.Choice([BEST_CANDIDATE, "1", "2", "3", ALL_CANDIDATES]),
     default=BEST_CANDIDATE,
     show_default=True,
-    help="Which of the model's masks to keep, by rank.",
+    help="Which masks to keep: the best one, one of the ranks 1 to 3, or all.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all cores.")
-@click.option("--overwrite", is_flag=True, help="Replace the output where it is there already.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def segment_command(
     store: Path,
     prompts: Path | None,
@@ -101,10 +102,10 @@ def segment_command(
     simplify: float,
     **options: Any,
 ) -> None:
-    """Draw polygons on STORE from PROMPTS, a vector file of points or polygons, or from --point and --box.
+    """Segment objects in STORE from PROMPTS, a vector file of points or polygons, or from --point and --box.
 
-    Points may have the fields label (1 positive, 0 negative) and object (which points belong together); a polygon
-    stands for its box.
+    Points may have the fields label (1 positive, 0 negative) and object (points with the same value are prompts of one
+    object). Polygons stand for their bounding box. Other fields are copied to the output.
 
     \b
     Example:
@@ -112,15 +113,15 @@ def segment_command(
       geosam-es segment ortho.embeddings.zarr -o house.geojson --point 728312.5,4372101.2
     """
     segmenter = open_segmenter(store, threads)
-    raster_crs = pyproj.CRS.from_wkt(segmenter.reader.metadata.raster.crs_wkt)
+    raster_crs = store_crs(segmenter.reader)
     target_crs = parse_crs(out_crs) if out_crs else raster_crs
     check_output(output, target_crs, overwrite)
     prompt_crs = parse_crs(crs) if crs else None
-    objects = _objects(prompts, points, box, prompt_crs, raster_crs)
+    layer, objects = _objects(prompts, points, box, prompt_crs, raster_crs)
     settings = SegmentOptions(simplify_tolerance=simplify, **options)
     with Progress(output.name, "objects") as progress:
         report = segment(segmenter, objects, settings, progress)
-    write_results(output, report, raster_crs, target_crs, candidates=settings.candidate == ALL_CANDIDATES)
+    write_results(output, report, raster_crs, target_crs, settings.candidate == ALL_CANDIDATES, layer)
     _print(output, report, as_json)
 
 
@@ -130,20 +131,21 @@ def _objects(
     box: tuple[float, ...] | None,
     prompt_crs: pyproj.CRS | None,
     raster_crs: pyproj.CRS,
-) -> list[ObjectPrompts]:
+) -> tuple[VectorLayer, list[ObjectPrompts]]:
     if (prompts is None) == (not points and box is None):
         raise PromptError("Give either a PROMPTS file or --point and --box", "see geosam-es segment --help")
-    if prompts is not None:
+    if prompts is None:
+        layer = _layer_from_options(points, box, prompt_crs or raster_crs)
+    else:
         layer = read_vector(prompts)
-        layer = VectorLayer(layer.geometries, layer.fields, layer.crs or prompt_crs)
-        return prompts_from_layer(layer, raster_crs, str(prompts))
-    return prompts_from_layer(_layer_from_options(points, box, prompt_crs or raster_crs), raster_crs, "--point")
+        layer = replace(layer, crs=layer.crs or prompt_crs)
+    return layer, prompts_from_layer(layer, raster_crs, "--point" if prompts is None else str(prompts))
 
 
 def _layer_from_options(
     points: Sequence[tuple[float, ...]], box: tuple[float, ...] | None, crs: pyproj.CRS
 ) -> VectorLayer:
-    """Make the layer that a file with the same prompts of one object would hold."""
+    """Return the layer that a file with the same prompts would have."""
     geometries = [shapely.Point(point[:2]) for point in points]
     labels = [point[2] if len(point) == 3 else 1.0 for point in points]
     if box is not None:
@@ -154,7 +156,7 @@ def _layer_from_options(
             )
         geometries.append(shapely.box(*bounds))
         labels.append(1.0)
-    fields = {"object": np.array(["1"] * len(geometries), dtype=object), "label": np.array(labels)}
+    fields = {"object": np.ones(len(geometries), dtype=np.int32), "label": np.array(labels)}
     return VectorLayer(np.array(geometries, dtype=object), fields, crs)
 
 
@@ -172,7 +174,7 @@ def _print(output: Path, report: SegmentReport, as_json: bool) -> None:
             for item in report.results
         ]
         value = {"output": str(output), "objects": objects, "left_out": report.left_out}
-        click.echo(json.dumps({**value, "seconds": round(report.seconds, 3)}, indent=2))
+        click.echo(json.dumps({**value, "seconds": round(report.seconds, 3)}, indent=2, default=str))
         return
     times = [item.result.milliseconds for item in report.results]
     median = f", {np.median(times):.0f} ms each (median)" if times else ""
@@ -182,14 +184,14 @@ def _print(output: Path, report: SegmentReport, as_json: bool) -> None:
 
 
 def _left_out_lines(left_out: Mapping[str, str]) -> list[str]:
-    """Say which objects were left out and why, in few lines however many they are."""
+    """Describe the objects without a polygon in few lines, however many they are."""
     by_reason: dict[str, list[str]] = {}
     for object_id, reason in left_out.items():
         by_reason.setdefault(reason, []).append(object_id)
     lines = []
     for reason, names in list(by_reason.items())[:_SHOWN]:
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        lines.append(f"Left out object{'s' if len(names) > 1 else ''} {', '.join(names[:_SHOWN])}{more}: {reason}")
+        lines.append(f"No polygon for object{'s' if len(names) > 1 else ''} {', '.join(names[:_SHOWN])}{more}: {reason}")
     if len(by_reason) > _SHOWN:
-        lines.append(f"Left out {len(left_out)} objects in all; --json names every one")
+        lines.append(f"No polygon for {len(left_out)} objects in all; --json lists every one")
     return lines

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from geosam_es.core.topology import polygon_parts
 from geosam_es.errors import ModelError
 
+from .evaluate import Outcome
 from .metrics import bootstrap_mean
-from .runner import Outcome
 
 __all__ = ["COLOURS", "TRUTH_COLOUR", "Panel", "clicks_figure", "distribution_figure", "panels_figure", "png"]
 

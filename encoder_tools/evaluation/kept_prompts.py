@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geosam_es.core.prompts import Bounds, Point, Prompts
+from geosam_es.core.prompts import Prompts
 
 from ..vector import VectorLayer
 
@@ -71,15 +70,10 @@ def _side_table(path: Path, layer: str) -> Mapping[int, KeptPrompts | None]:
 
 
 def _read(text: Any, raster: Any) -> KeptPrompts | None:
-    """Read one record; whatever cannot be read is no prompts at all."""
+    """Read one record, or return None if its prompts cannot be read or answered."""
     try:
-        record = json.loads(text)
-        points = tuple(Point(float(x), float(y), bool(label)) for x, y, label in record.get("points") or ())
-        box = Bounds(*(float(value) for value in record["box"])) if record.get("box") else None
-    except (TypeError, ValueError, AttributeError):
+        prompts = Prompts.from_json(json.loads(text))
+        _ = prompts.positive_bounds
+    except (TypeError, ValueError):
         return None
-    values = [value for point in points for value in point[:2]] + list(box or ())
-    is_answerable = box is not None or any(point.positive for point in points)
-    if not is_answerable or not all(math.isfinite(value) for value in values):
-        return None
-    return KeptPrompts(Prompts(points, box), raster if isinstance(raster, str) else "")
+    return KeptPrompts(prompts, raster if isinstance(raster, str) else "")

@@ -19,6 +19,7 @@ __all__ = [
     "MaskScores",
     "bootstrap_mean",
     "boundary_f_score",
+    "intersection_over_union",
     "mask_scores",
     "paired_difference",
 ]
@@ -68,6 +69,12 @@ class Interval(NamedTuple):
     def excludes_zero(self) -> bool:
         """Whether a difference is significant."""
         return self.low > 0 or self.high < 0
+
+
+def intersection_over_union(truth: Mask, predicted: Mask) -> float:
+    """Return the IoU of two masks (H, W), 1 where both are empty."""
+    union = np.count_nonzero(truth | predicted)
+    return float(np.count_nonzero(truth & predicted) / union) if union else 1.0
 
 
 def mask_scores(truth: Mask, predicted: Mask, tolerance: float = BOUNDARY_TOLERANCE) -> MaskScores:

@@ -14,8 +14,8 @@ from geosam_es.inference.encoder import FILL_RGB
 from geosam_es.store import StoreReader
 
 from ..raster import Raster
+from .evaluate import Outcome
 from .figures import COLOURS, Panel, panels_figure
-from .runner import Outcome
 
 __all__ = ["RasterWindows", "before_after_sheet", "find_raster", "worst_sheet"]
 

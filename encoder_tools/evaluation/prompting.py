@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from geosam_es.core.prompts import Bounds, Point
 from geosam_es.errors import PromptError
+
+from ..training import simulated_user
+from ..training.simulated_user import cell_centre, jitter_box, middle_cell
 
 __all__ = ["MOST_CLICKS", "PromptKind", "corrective_click", "deepest_place", "jittered_box", "parse_kinds"]
 
@@ -97,10 +99,7 @@ def deepest_place(mask: Mask) -> tuple[float, float]:
     (float, float)
         Column and row.
     """
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    rows, cols = np.nonzero(depth >= depth.max() - 1e-6)
-    nearest = int(np.argmin((rows - rows.mean()) ** 2 + (cols - cols.mean()) ** 2))
-    return float(cols[nearest]) + 0.5, float(rows[nearest]) + 0.5
+    return cell_centre(middle_cell(mask), 1)
 
 
 def corrective_click(truth: Mask, predicted: Mask) -> Point | None:
@@ -111,15 +110,11 @@ def corrective_click(truth: Mask, predicted: Mask) -> Point | None:
     Point or None
         Positive where something was missed, negative where something is too much; None where all is right.
     """
-    regions, count = ndimage.label(truth != predicted)
-    if not count:
+    found = simulated_user.corrective_click(truth, predicted)
+    if found is None:
         return None
-    sizes = np.bincount(regions.ravel())[1:]
-    worst = int(np.argmax(sizes)) + 1
-    window = ndimage.find_objects(regions)[worst - 1]
-    x, y = deepest_place(regions[window] == worst)
-    x, y = x + window[1].start, y + window[0].start
-    return Point(x, y, positive=bool(truth[int(y), int(x)]))
+    cell, is_positive = found
+    return Point(*cell_centre(cell, 1), is_positive)
 
 
 def jittered_box(box: Bounds, amount: float, seed: str) -> Bounds:
@@ -136,8 +131,4 @@ def jittered_box(box: Bounds, amount: float, seed: str) -> Bounds:
     if amount == 0:
         return box
     rng = np.random.default_rng(zlib.crc32(seed.encode()))
-    left, top, right, bottom = rng.uniform(-0.5 * amount, amount, 4)
-    width, height = box.width, box.height
-    return Bounds(
-        box.min_x - left * width, box.min_y - top * height, box.max_x + right * width, box.max_y + bottom * height
-    )
+    return Bounds(*jitter_box(np.array(box), rng, amount).tolist())

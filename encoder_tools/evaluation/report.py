@@ -14,9 +14,9 @@ from typing import Any
 from geosam_es.errors import OutputError
 from geosam_es.store import StoreReader
 
-from .html import render
+from .evaluate import Evaluation, Outcome
 from .pictures import RasterWindows
-from .runner import Evaluation, Outcome
+from .report_page import render
 from .summary import CLICK_GOALS, METRICS, SIZES, clicks_to, differences, group_rows, size_of, summary_rows
 
 __all__ = ["REPORT_FILE", "ReportInput", "check_report_folder", "summary_json", "write_report"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from .evaluate import Outcome
 from .metrics import Interval, MaskScores, bootstrap_mean, paired_difference
-from .runner import Outcome
 
 __all__ = [
     "CLICK_GOALS",

@@ -21,8 +21,8 @@ from ..mini.config import PACKED_CHANNELS
 from ..mini.export import export_decoder_graphs
 from ..mini.fold_batch_norm import fold
 from ..mini.network import MiniNet
-from ..models.libraries import INSTALL_REMEDY, torch
-from .networks import Answer, PromptTensors
+from ..models.libraries import import_onnx, torch
+from .tunable_decoder import Answer, PromptTensors
 
 __all__ = ["FEATURE_CHANNELS", "MiniDecoder"]
 
@@ -101,10 +101,7 @@ class MiniDecoder:
 
 def _weights(path: Path, graph: str, wanted: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """Return the weights of a graph by the names of the decoder's modules."""
-    try:
-        import onnx
-    except ImportError as error:
-        raise ModelError(f"onnx cannot be imported ({error})", INSTALL_REMEDY) from error
+    onnx = import_onnx()
     try:
         model = onnx.load(str(path))
     # protobuf raises classes of its own, whose module differs between its versions.

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ..models.libraries import torch
-from ..models.sam import FEATURES, LoadedSam
-from ..models.sam_export import export_decoder
-from .networks import Answer, PromptTensors
+from ..models.sam.export import export_decoder
+from ..models.sam.weights import FEATURES, LoadedSam
+from .tunable_decoder import Answer, PromptTensors
 
 __all__ = ["FEATURE_CHANNELS", "SamDecoder"]
 

@@ -1,12 +1,11 @@
-"""The training: epochs, early stopping, a checkpoint after each epoch to go on from, and what is taken in the end.
+"""The training loop: epochs, early stopping, and a checkpoint after each epoch.
 
-Taken are the weights of the best epoch, or a mean of them and the weights from before. Such means keep what a model
-knew, and often answer better than either: Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022.
+The result are the weights of the best epoch, or their mean with the original weights. Such a mean keeps what the model
+knew and is often better than both: Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022.
 """
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ import numpy as np
 from geosam_es.errors import ModelError, OutputError
 
 from ..models.libraries import torch
-from .networks import TunableDecoder, trainable
-from .samples import FeatureCache, Sample
+from .feature_cache import FeatureCache
+from .training_samples import Sample
 from .training_step import learn, plan_epoch
+from .tunable_decoder import TunableDecoder, trainable
 from .validation import mean_iou
 
 __all__ = ["STATE_FILE", "EpochReport", "Trained", "TuneOptions", "train"]
@@ -37,49 +37,49 @@ _SHARES = (0.75, 0.5, 0.25)
 
 @dataclass(frozen=True)
 class TuneOptions:
-    """What the user may choose.
+    """Options of the training.
 
     Attributes
     ----------
     epochs : int
-        Each shows every object once.
+        Largest number of epochs; each shows every object once.
     minutes : float, optional
-        After which the training ends, over all sittings; the learning rate falls with it.
+        Time limit, over all runs of a resumed training; the learning rate schedule follows it.
     learning_rate : float, optional
-        By default what suits the model.
+        Default: that of the model.
     patience : int
-        Epochs without a better validation than those before, the decoder as it was left out, after which the training
-        ends.
-    objects_a_step : int
-        Objects whose gradients are added up before the weights change.
+        Training stops after this number of epochs without a better validation. The original decoder does not count.
+    objects_per_step : int
+        Objects per optimizer step; their gradients are accumulated.
     seed : int
+        Not negative.
     threads : int
-        Of the CPU. More than one are of no use to small convolutions trained backwards.
+        CPU threads. Small convolutions do not train faster with more than one.
     """
 
     epochs: int = 20
     minutes: float | None = None
     learning_rate: float | None = None
     patience: int = 6
-    objects_a_step: int = 8
+    objects_per_step: int = 8
     seed: int = 0
     threads: int = 1
 
 
 @dataclass(frozen=True)
 class EpochReport:
-    """How the training is after an epoch.
+    """State of the training after an epoch.
 
     Attributes
     ----------
     epoch : int
         0 before the first.
     seconds : float
-        Over all sittings.
+        Time so far, over all runs of a resumed training.
     loss : float, optional
         Mean over the objects; None before the first epoch.
     validation : float, optional
-        Mean IoU; None where no objects are kept for it.
+        Mean IoU; None without validation objects.
     """
 
     epoch: int
@@ -90,17 +90,17 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of it; the decoder holds the weights that were best.
+    """Outcome of a training; the decoder holds the resulting weights.
 
     Attributes
     ----------
     history : list of EpochReport
     best_epoch : int
-        The one with the best validation, or the last one where there is none; 0 if there was not time for one.
+        Epoch with the best validation, or the last one without validation objects; 0 if no epoch was completed.
     share : float
-        Of its weights in those taken; the others are those of the decoder as it was. 0 where nothing was better.
+        Share of the weights of that epoch in the mean with the original weights; 0 keeps the original decoder.
     validation : float, optional
-        Mean IoU of those taken.
+        Mean IoU of the resulting weights.
     """
 
     history: list[EpochReport]
@@ -109,13 +109,13 @@ class Trained:
     validation: float | None
 
     @property
-    def taken(self) -> str:
-        """What was taken, in words."""
+    def outcome(self) -> str:
+        """Description of the resulting weights."""
         if not self.share:
-            return "the decoder as it was, as nothing was better"
+            return "the original weights, since no epoch improved on them"
         if self.share == 1.0:
-            return f"the weights after epoch {self.best_epoch}"
-        return f"{self.share:.0%} of the weights after epoch {self.best_epoch}, {1 - self.share:.0%} of those before"
+            return f"the weights of epoch {self.best_epoch}"
+        return f"{self.share:.0%} of the weights of epoch {self.best_epoch} and {1 - self.share:.0%} of the original ones"
 
 
 def train(
@@ -128,19 +128,21 @@ def train(
     signature: Mapping[str, Any],
     report: Callable[[EpochReport], None] = lambda report: None,
 ) -> Trained:
-    """Train a decoder, going on from the checkpoint in ``folder`` where there is one.
+    """Train a decoder; an existing checkpoint in ``folder`` is resumed.
 
     Parameters
     ----------
     decoder : TunableDecoder
     cache : FeatureCache
-    samples, validation : sequence of Sample
-        To learn from, and to stop by; without the latter all epochs are run and the last weights are taken.
+    samples : sequence of Sample
+        Training objects.
+    validation : sequence of Sample
+        Objects for early stopping; without any, all epochs are run and the last weights are the result.
     options : TuneOptions
     folder : Path
-        Of the checkpoint.
+        Folder for the checkpoint.
     signature : mapping
-        Of everything that must be the same for a checkpoint to be gone on from; plain values.
+        Plain values that must equal those of a checkpoint to resume it.
     report : callable
         Called after each epoch.
 
@@ -151,7 +153,7 @@ def train(
     Raises
     ------
     ModelError
-        If the checkpoint is damaged, or of another training.
+        If the checkpoint is damaged or belongs to another training.
     OutputError
         If it cannot be written.
     """
@@ -202,7 +204,7 @@ class _Training:
         return Trained(self.history, self.best_epoch, share, validation)
 
     def _choose_share(self) -> tuple[float, float | None]:
-        """Return how much of the best epoch serves best, and the validation then."""
+        """Return the share of the best epoch with the best validation, and that validation."""
         if not self.best_epoch:
             return 0.0, self.history[0].validation
         known = self.history[0].validation, self.history[self.best_epoch].validation
@@ -226,24 +228,24 @@ class _Training:
         return self._progress() >= 1.0 or waited >= self.options.patience
 
     def _progress(self) -> float:
-        steps = max(1, len(self.samples) // self.options.objects_a_step) * self.options.epochs
+        steps = max(1, len(self.samples) // self.options.objects_per_step) * self.options.epochs
         done = max(self.step / steps, (len(self.history) - 1) / self.options.epochs)
         if self.options.minutes is not None:
             done = max(done, (time.monotonic() - self.begun) / (60 * self.options.minutes))
         return min(1.0, done)
 
     def _epoch(self, epoch: int) -> float:
-        """Show every object once, and return the mean loss."""
-        # Seeded by the epoch, so that a training that was cut goes on as if it had not been.
+        """Train on every object once, and return the mean loss."""
+        # Seeded by the epoch, so that a resumed training gives the same weights as one that ran through.
         rng = np.random.default_rng([self.options.seed, epoch])
         self.decoder.module.train()
         losses, gathered = [], 0
         self.optimizer.zero_grad()
         for visit in plan_epoch(self.samples, self.decoder, rng):
-            loss = learn(self.decoder, self.cache, visit, rng, self.options.objects_a_step)
+            loss = learn(self.decoder, self.cache, visit, rng, self.options.objects_per_step)
             losses += [loss] * len(visit.samples)
             gathered += len(visit.samples)
-            if gathered >= self.options.objects_a_step:
+            if gathered >= self.options.objects_per_step:
                 self._update()
                 gathered = 0
                 if self.options.minutes is not None and self._progress() >= 1.0:
@@ -268,9 +270,9 @@ class _Training:
                 mean.lerp_(parameter, 1 - decay)
 
     def _close_epoch(self, epoch: int, loss: float | None, report: Callable[[EpochReport], None]) -> None:
-        """Validate the averaged weights, keep the best, write the checkpoint, and tell."""
+        """Validate the averaged weights, keep the best ones, write the checkpoint and report."""
         validation = self._validate(self.average) if self.validation else None
-        # The decoder as it was is compared in the end: a training may be worse at first and better later.
+        # The original decoder is only compared at the end: a training may be worse at first and better later.
         known = [found.validation for found in self.history[1:] if found.validation is not None]
         if validation is None or not known or validation > max(known):
             self.best_epoch = epoch
@@ -306,25 +308,26 @@ class _Training:
             partial.replace(self.path)
         except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
-            raise OutputError(f"{self.path} cannot be written ({error})", "check the space left") from error
+            raise OutputError(f"{self.path} cannot be written ({error})", "check the free space") from error
 
     def _load(self) -> None:
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-            known = dict(state["signature"])
-        except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+            signature = dict(state["signature"])
+            parameters, average, best = (list(state[key]) for key in ("parameters", "average", "best"))
+            history = [EpochReport(*values) for values in state["history"]]
+            best_epoch, step, spent = int(state["best_epoch"]), int(state["step"]), float(history[-1].seconds)
+            optimizer = state["optimizer"]
+        # torch.load raises errors of many kinds for a damaged file.
+        except Exception as error:
             raise ModelError(f"{self.path} is damaged", "start again with --overwrite") from error
         for key, value in self.signature.items():
-            if known.get(key) != value:
+            if signature.get(key) != value:
                 raise ModelError(
-                    f"{self.path.parent} holds a training with another {key}",
-                    "go on with what it was begun with, or start again with --overwrite",
+                    f"The training in {self.path.parent} was started with another {key}",
+                    "continue it with the same one, or start again with --overwrite",
                 )
-        with torch.no_grad():
-            for parameter, value in zip(self.parameters, state["parameters"]):
-                parameter.copy_(value)
-        self.average, self.best = list(state["average"]), list(state["best"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.history = [EpochReport(*values) for values in state["history"]]
-        self.best_epoch, self.step = int(state["best_epoch"]), int(state["step"])
-        self.spent = self.history[-1].seconds
+        self._put(parameters)
+        self.average, self.best = average, best
+        self.optimizer.load_state_dict(optimizer)
+        self.history, self.best_epoch, self.step, self.spent = history, best_epoch, step, spent

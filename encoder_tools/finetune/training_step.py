@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from geosam_es.core.prompts import Prompts
 from geosam_es.inference.decoder import MASK_SIDE
 
-from ..mini.prompts import BOX_HIGH, BOX_LOW, NEGATIVE, POSITIVE
-from ..mini.simulation import SimulatedUser
 from ..models.libraries import torch
-from .losses import mask_iou, tuning_loss
-from .networks import Answer, PromptTensors, TunableDecoder
-from .samples import CELL, FeatureCache, Sample
+from ..training.answers import continued_with
+from ..training.simulated_user import BOX_HIGH, BOX_LOW, NEGATIVE, POSITIVE, SimulatedUser
+from .losses import tuning_loss
+from .training_samples import CELL, FeatureCache, Sample
+from .tunable_decoder import PromptTensors, TunableDecoder
 
 __all__ = ["Visit", "learn", "plan_epoch"]
 
@@ -30,9 +30,6 @@ _ROUNDS = (1, 2, 3)
 _ROUND_SHARES = (0.5, 0.3, 0.2)
 _KEPT_SHARE = 0.5
 """How often the prompts that a user gave are taken, where they are known."""
-
-_BY_SCORE = 0.6
-"""How often the user goes on with the mask that is shown first, in place of the best one."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +135,7 @@ def learn(
         (losses.sum() / (rounds * objects_a_step)).backward()  # type: ignore[no-untyped-call]
         total += float(losses.detach().mean()) / rounds
         if turn + 1 < rounds:
-            previous = _shown(answer, truth, ambiguous, rng)
+            previous = continued_with(*answer, truth, ambiguous, rng)
             has_mask = torch.ones(len(masks))
             user.correct((previous[:, 0] > 0).numpy())
     grown = [(part, leaf.grad) for part, leaf in zip(context, leaves) if part.requires_grad and leaf.grad is not None]
@@ -172,14 +169,3 @@ def _in_window(prompts: Prompts, visit: Visit) -> list[tuple[float, float, float
         box = prompts.box
         given += [(box.min_x - left, box.min_y - top, BOX_LOW), (box.max_x - left, box.max_y - top, BOX_HIGH)]
     return given if all(0 <= x <= side and 0 <= y <= side for x, y, _ in given) else None
-
-
-@torch.no_grad()
-def _shown(answer: Answer, truth: torch.Tensor, ambiguous: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Return the logits (B, 1, H, W) a user goes on with: of an ambiguous click a candidate, else the single mask."""
-    by_score = answer.scores[:, 1:].argmax(1)
-    by_truth = mask_iou(answer.masks[:, 1:], truth).argmax(1)
-    picks_score = torch.from_numpy(rng.random(len(truth)) < _BY_SCORE)
-    candidate = torch.where(picks_score, by_score, by_truth) + 1
-    chosen = torch.where(ambiguous > 0, candidate, torch.zeros_like(candidate))
-    return answer.masks[torch.arange(len(truth)), chosen][:, None].detach()

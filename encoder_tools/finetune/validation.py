@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..mini.prompts import BOX_HIGH, BOX_LOW, POSITIVE, bounding_box, cell_to_xy, deepest_cell, depth
 from ..models.libraries import torch
-from .losses import mask_iou
-from .networks import PromptTensors, TunableDecoder
-from .samples import CELL, FeatureCache, Sample
+from ..training.answers import first_answer_ious
+from .training_samples import FeatureCache, Sample
+from .tunable_decoder import Answer, PromptTensors, TunableDecoder
 
 __all__ = ["mean_iou"]
 
@@ -31,22 +30,10 @@ def mean_iou(decoder: TunableDecoder, cache: FeatureCache, samples: Sequence[Sam
         by_place.setdefault(sample.place, []).append(sample)
     for members in by_place.values():
         context = decoder.prepare(torch.from_numpy(cache.read(members[0].place)))
+
+        def decode(*prompts: torch.Tensor, context: tuple[torch.Tensor, ...] = context) -> Answer:
+            return decoder.decode(context, PromptTensors(*prompts))
+
         for sample in members:
-            ious += _ious(decoder, context, sample)
+            ious += [float(iou) for iou in first_answer_ious(decode, sample.mask[None])]
     return float(np.mean(ious))
-
-
-def _ious(decoder: TunableDecoder, context: tuple[torch.Tensor, ...], sample: Sample) -> list[float]:
-    mask = sample.mask
-    truth = torch.from_numpy(mask.astype(np.float32))[None, None]
-    box = [float(value) for value in bounding_box(mask, CELL)]
-    click = [(*cell_to_xy(deepest_cell(depth(mask)), CELL), POSITIVE)]
-    sides = [(box[0], box[1], BOX_LOW), (box[2], box[3], BOX_HIGH)]
-    ious = []
-    for given in (click, sides):
-        points = torch.tensor([given], dtype=torch.float32)
-        nothing = torch.zeros_like(truth)
-        answer = decoder.decode(context, PromptTensors(points[..., :2], points[..., 2], nothing, torch.zeros(1)))
-        shown = int(answer.scores[0, 1:].argmax()) + 1 if given is click else 0
-        ious.append(float(mask_iou(answer.masks[:, shown : shown + 1], truth)))
-    return ious

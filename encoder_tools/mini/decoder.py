@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from encoder_tools.mini.blocks import ConvNorm, Residual, ShuffleUp
-from encoder_tools.mini.prompt_maps import (
+from .blocks import ConvNorm, Residual, ShuffleUp
+from .prompt_maps import (
     SEED_SIGMA,
     PromptMaps,
     Prompts,

@@ -7,7 +7,6 @@ onnxruntime undoes once on loading: half the size, the same speed.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import pickle
 import warnings
@@ -20,13 +19,14 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from encoder_tools.mini.config import PACKED_CHANNELS
-from encoder_tools.mini.decoder import CONTEXT_NAMES, PromptDecoder
-from encoder_tools.mini.network import ImageEncoder, MiniNet, normalise
 from geosam_es.errors import GeoSamError, ModelError, OutputError
 from geosam_es.inference.encoder import TILE_SIZE, ModelInfo
+from geosam_es.store.decoder_files import file_sha256
 
+from .config import PACKED_CHANNELS
+from .decoder import CONTEXT_NAMES, PromptDecoder
 from .fold_batch_norm import fold
+from .network import ImageEncoder, MiniNet, normalise
 
 OPSET = 17
 IR_VERSION = 8
@@ -196,9 +196,9 @@ def export_decoder_graphs(decoder: PromptDecoder, out: Path) -> None:
         )
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, with the word before it: bare digits look like a password to scanners."""
-    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+def _sha256(path: Path) -> str:
+    """Return the SHA-256 of a file with a prefix: secret scanners take bare hexadecimal digits for a password."""
+    return "sha256:" + file_sha256(path)
 
 
 def write_model(net: MiniNet, out: Path, trained: dict[str, float]) -> None:
@@ -217,7 +217,7 @@ def write_model(net: MiniNet, out: Path, trained: dict[str, float]) -> None:
         export_graphs(net, out)
         info = ModelInfo(
             name="mini",
-            encoder_sha256=sha256(out / FILES[0]),
+            encoder_sha256=_sha256(out / FILES[0]),
             licence=LICENCE,
             features={"image_embeddings": (PACKED_CHANNELS, GRID, GRID)},
         )
@@ -225,7 +225,7 @@ def write_model(net: MiniNet, out: Path, trained: dict[str, float]) -> None:
             **info.to_json(),
             "version": "1",
             "image_size": TILE_SIZE,
-            "files": {name: sha256(out / name) for name in FILES},
+            "files": {name: _sha256(out / name) for name in FILES},
             "training": {"steps": int(trained["step"]), "minutes": round(trained["seconds"] / 60, 1)},
         }
         (out / "model.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

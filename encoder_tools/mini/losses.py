@@ -1,4 +1,4 @@
-"""Losses of `mini`: focal and Dice on masks, the best of three candidates, IoU regression, edges."""
+"""Losses of `mini`: masks, coarse masks, scores, and the borders of all objects."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-CANDIDATE_FLOOR = 0.04
-"""Weight of the mean over candidates beside their minimum, so that no candidate dies."""
+from ..training.answers import mask_iou
+from ..training.losses import best_candidate_loss, dice_loss, focal_loss
 
 CHOICE_TEMPERATURE = 0.05
 """Difference of scores that counts when one of several candidates is shown first."""
@@ -44,23 +44,8 @@ def mask_losses(logits: Tensor, truth: Tensor, weight: Tensor, near: Tensor) -> 
     -------
     float (B, K)
     """
-    target = truth.expand_as(logits)
-    cross = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    probability = torch.sigmoid(logits)
-    missed = (probability.detach() - target).abs()
-    focal = (cross * (missed * weight)).sum((2, 3)) / near
-    overlap = (probability * target).sum((2, 3))
-    dice = 1.0 - (2.0 * overlap + 4.0) / (probability.sum((2, 3)) + target.sum((2, 3)) + 4.0)
-    return focal.clamp(max=6.0) + dice
-
-
-@torch.no_grad()
-def true_iou(logits: Tensor, truth: Tensor) -> Tensor:
-    """Return the IoU (B, K) of each mask, logits above 0 being inside."""
-    inside = logits > 0
-    target = truth > 0.5
-    union = (inside | target).sum((2, 3)).clamp(min=1)
-    return (inside & target).sum((2, 3)) / union
+    focal = focal_loss(logits, truth, gamma=1.0, weight=weight) / near
+    return focal.clamp(max=6.0) + dice_loss(logits, truth, smoothing=4.0)
 
 
 def answer_loss(masks: Tensor, scores: Tensor, coarse: Tensor, truth: Tensor, ambiguous: Tensor) -> Tensor:
@@ -74,12 +59,8 @@ def answer_loss(masks: Tensor, scores: Tensor, coarse: Tensor, truth: Tensor, am
     ambiguous : float (B,)
         1 for a single click, where the three candidates count in full.
     """
-    each = mask_losses(masks, truth, *attention(truth))
-    single, candidates = each[:, 0], each[:, 1:]
-    best = candidates.amin(1) * (1.0 - CANDIDATE_FLOOR) + candidates.mean(1) * CANDIDATE_FLOOR
-    # A single click is hopeless for one mask, so its single mask counts less there.
-    mask = single * (1.0 - 0.5 * ambiguous) + best * (0.25 + 0.75 * ambiguous)
-    score = score_loss(scores, true_iou(masks, truth), ambiguous)
+    mask = best_candidate_loss(mask_losses(masks, truth, *attention(truth)), ambiguous)
+    score = score_loss(scores, mask_iou(masks, truth), ambiguous)
     small = functional.avg_pool2d(truth, 4)
     rough = functional.binary_cross_entropy_with_logits(coarse, small, reduction="none")
     rough = (rough * attention((small > 0.5).float())[0]).mean((1, 2, 3))
@@ -100,12 +81,6 @@ def regret(scores: Tensor, reached: Tensor) -> Tensor:
     """
     shown = torch.softmax(scores / CHOICE_TEMPERATURE, dim=1)
     return reached.amax(1) - (shown * reached).sum(1)
-
-
-def shown_first(scores: Tensor, ambiguous: Tensor) -> Tensor:
-    """Return which mask (B,) the plugin shows first: of an ambiguous click the best candidate, else the single one."""
-    best = scores[:, 1:].argmax(1) + 1
-    return torch.where(ambiguous > 0, best, torch.zeros_like(best))
 
 
 def edge_loss(logits: Tensor, edges: Tensor, weight: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from encoder_tools.mini.blocks import ConvNorm, Residual, ShuffleUp
-from encoder_tools.mini.decoder import PromptDecoder
+from .blocks import ConvNorm, Residual, ShuffleUp
+from .decoder import PromptDecoder
 
 FILL_RGB = (124.0, 116.0, 104.0)
 RGB_SCALE = 58.0

@@ -22,9 +22,10 @@ from rasterio.warp import transform_geom
 from shapely.geometry import mapping, shape
 from shapely.geometry.base import BaseGeometry
 
-from encoder_tools.mini.stripes import striped
-from encoder_tools.synthetic import synthetic_orthophoto
 from geosam_es.errors import RasterError
+
+from ..synthetic import synthetic_orthophoto
+from .stripes import striped
 
 LANDCOVER_COLOURS = {"vegetation": (0xFE, 0xDD, 0x3A), "water": (0xE2, 0xA9, 0x29)}
 MIN_REGION_PIXELS = 400

@@ -16,12 +16,13 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
-from encoder_tools.mini.config import TrainConfig
-from encoder_tools.mini.export import load_checkpoint, write_model
-from encoder_tools.mini.scoring import score_run
-from encoder_tools.mini.sources import data_folder
-from encoder_tools.mini.trainer import Trainer, best_checkpoint
 from geosam_es.errors import GeoSamError, ModelError, OutputError
+
+from .config import TrainConfig
+from .export import load_checkpoint, write_model
+from .score_training import score_run
+from .sources import data_folder
+from .trainer import Trainer, best_checkpoint
 
 MALLOC = {
     # Without these glibc returns the memory of every activation to the kernel and faults it in again.

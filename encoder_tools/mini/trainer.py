@@ -12,14 +12,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from encoder_tools.mini.config import CropPlan, TrainConfig
-from encoder_tools.mini.curves import VALIDATION_LOG
-from encoder_tools.mini.dataset import Batch, CropSampler
-from encoder_tools.mini.losses import answer_loss, edge_loss, shown_first, true_iou
-from encoder_tools.mini.network import MiniNet, normalise
-from encoder_tools.mini.simulation import SimulatedUser
-from encoder_tools.mini.sources import load_scenes
-from encoder_tools.mini.validation import ValidationSet
+from ..training.answers import continued_with, mask_iou
+from ..training.simulated_user import SimulatedUser
+from .config import TRAINING_LOG, VALIDATION_LOG, CropPlan, TrainConfig
+from .crops import Batch, CropSampler
+from .losses import answer_loss, edge_loss
+from .network import MiniNet, normalise
+from .sources import load_scenes
+from .validation import ValidationSet
 
 __all__ = ["Trainer", "best_checkpoint"]
 
@@ -105,7 +105,7 @@ class Trainer:
         self.step, self.spent = int(state["step"]), float(state["seconds"])
         self.best, self.since_best = float(state["best"]), int(state["since_best"])
         if self.rank == 0:
-            for name in ("log.csv", VALIDATION_LOG):
+            for name in (TRAINING_LOG, VALIDATION_LOG):
                 _forget_after(self.out / name, self.step)
 
     def _save(self, name: str = CHECKPOINT) -> None:
@@ -246,9 +246,8 @@ class Trainer:
             ambiguous = torch.from_numpy(user.single_click.astype(np.float32)).to(self.device)
             total = total + answer_loss(masks, scores, coarse, truth, ambiguous) / rounds
             with torch.no_grad():
-                shown = _shown(masks, scores, truth, ambiguous, rng)
-                previous = masks[torch.arange(count), shown][:, None].detach()
-                ious.append(float(true_iou(previous, truth).mean()))
+                previous = continued_with(masks, scores, truth, ambiguous, rng)
+                ious.append(float(mask_iou(previous, truth).mean()))
                 if turn + 1 < rounds:
                     user.correct((previous[:, 0] > 0).cpu().numpy())
             has_mask = torch.from_numpy((rng.random(count) < 0.9).astype(np.float32)).to(self.device)
@@ -281,7 +280,7 @@ class Trainer:
                 value.lerp_(state[name], 1.0 - decay)
 
     def _log(self, rate: float, plan: CropPlan, numbers: dict[str, float]) -> None:
-        path = self.out / "log.csv"
+        path = self.out / TRAINING_LOG
         fresh = not path.is_file()
         with path.open("a", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
@@ -304,10 +303,3 @@ def _forget_after(log: Path, step: int) -> None:
         header, *rows = log.read_text(encoding="utf-8").splitlines()
         kept = [row for row in rows if int(row.split(",")[0]) <= step]
         log.write_text("\n".join([header, *kept, ""]), encoding="utf-8")
-
-
-def _shown(masks: Tensor, scores: Tensor, truth: Tensor, ambiguous: Tensor, rng: np.random.Generator) -> Tensor:
-    """Return the mask (B,) a user goes on with: of an ambiguous click a candidate, else the single mask."""
-    by_truth = true_iou(masks[:, 1:], truth).argmax(1) + 1
-    pick = torch.from_numpy(rng.random(len(masks)) < 0.6).to(masks.device)
-    return torch.where(pick | (ambiguous == 0), shown_first(scores, ambiguous), by_truth)

@@ -1,5 +1,5 @@
-"""Segment Anything on PyTorch: checkpoints, loading, encoding and export to ONNX.
+"""Models that encode images: loading by name, downloads, one package for each family, the decoder they share.
 
-Only `checkpoints` works without PyTorch; the other modules raise a `ModelError` with the remedy where it is
-missing. Nothing here is imported by a command that needs no PyTorch.
+Only `checkpoints`, and `loading` for ONNX models, work without PyTorch. Other modules raise a `ModelError` with the
+remedy where it is missing.
 """

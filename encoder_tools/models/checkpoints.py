@@ -6,7 +6,6 @@ cache directory, or where the environment variable ``GEOSAM_ES_MODELS`` says.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
@@ -21,21 +20,22 @@ from typing import BinaryIO
 
 import geosam_es
 from geosam_es.errors import ModelError, OutputError
+from geosam_es.inference.encoder import read_model_info
+from geosam_es.store.decoder_files import file_sha256, plain_sha256
 
 __all__ = [
     "Checkpoint",
     "ModelEntry",
     "checkpoint_path",
     "download",
-    "file_sha256",
     "list_models",
     "load_registry",
+    "mini_folder",
     "models_directory",
 ]
 
 MODELS_VARIABLE = "GEOSAM_ES_MODELS"
 _REGISTRY_FILE = Path(__file__).with_name("checkpoints.json")
-_EMBEDDED_MODEL = Path(geosam_es.__file__).parent / "models" / "mini"
 _CHUNK_BYTES = 1024 * 1024
 _TIMEOUT_S = 60
 _READ_ERRORS = (OSError, http.client.HTTPException)
@@ -99,6 +99,11 @@ class ModelEntry:
     downloaded: bool
 
 
+def mini_folder() -> Path:
+    """Return the folder of the embedded model."""
+    return Path(geosam_es.__file__).parent / "models" / "mini"
+
+
 def load_registry(path: Path = _REGISTRY_FILE) -> dict[str, Checkpoint]:
     """Read the checkpoints that can be downloaded, by name."""
     entries = json.loads(path.read_text(encoding="utf-8"))["checkpoints"]
@@ -113,15 +118,6 @@ def models_directory() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("geosam-es", appauthor=False) / "models"
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def list_models(directory: Path | None = None, registry: Mapping[str, Checkpoint] | None = None) -> list[ModelEntry]:
@@ -251,17 +247,16 @@ def _find(name: str, registry: Mapping[str, Checkpoint] | None) -> Checkpoint:
 
 
 def _embedded_entry() -> ModelEntry:
-    card = _EMBEDDED_MODEL / "model.json"
-    there = card.is_file()
-    fields = json.loads(card.read_text(encoding="utf-8")) if there else {}
+    folder = mini_folder()
+    info = read_model_info(folder)
     return ModelEntry(
-        name="mini",
-        bytes=sum(file.stat().st_size for file in _EMBEDDED_MODEL.glob("*.onnx")),
-        licence=fields.get("licence", ""),
-        sha256=fields.get("encoder_sha256", "").removeprefix("sha256:"),
+        name=info.name,
+        bytes=sum(file.stat().st_size for file in folder.glob("*.onnx")),
+        licence=info.licence,
+        sha256=plain_sha256(info.encoder_sha256),
         url="",
-        path=_EMBEDDED_MODEL,
-        downloaded=there,
+        path=folder,
+        downloaded=True,
     )
 
 

@@ -1,13 +1,15 @@
-"""The one place where PyTorch is imported, so that its absence is an error a user can act on.
+"""Imports of PyTorch and onnx, so that users read what to install where one is missing.
 
-The other modules of this package take it from here: ``from encoder_tools.models.libraries import torch``.
+Other modules import PyTorch with ``from encoder_tools.models.libraries import torch``.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from geosam_es.errors import ModelError
 
-__all__ = ["INSTALL_REMEDY", "torch"]
+__all__ = ["INSTALL_REMEDY", "import_onnx", "torch"]
 
 INSTALL_REMEDY = 'install what encoding needs with `pip install "geosam-es[encode]"`'
 
@@ -15,3 +17,18 @@ try:
     import torch
 except ImportError as error:
     raise ModelError(f"PyTorch cannot be imported ({error})", INSTALL_REMEDY) from error
+
+
+def import_onnx() -> Any:
+    """Return the onnx package.
+
+    Raises
+    ------
+    ModelError
+        If it is not installed.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise ModelError(f"onnx cannot be imported ({error})", INSTALL_REMEDY) from error
+    return onnx

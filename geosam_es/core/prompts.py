@@ -1,14 +1,15 @@
-"""Prompts: the points and the box that tell SAM which object is meant.
+"""Prompts: the points and the box that tell SAM which object is meant, also as JSON.
 
-Coordinates are XY, in whatever frame the function at hand says: the map, the raster's native pixels, or the
-pixels of one tile. Labels are SAM's: 1 positive, 0 negative, 2 and 3 the box's corners, -1 padding.
+Coordinates are XY in map units, native pixels of the raster or pixels of a tile, as each function says. Labels are
+SAM's: 1 positive, 0 negative, 2 and 3 the corners of the box, -1 padding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,13 @@ __all__ = ["Bounds", "Point", "Prompts"]
 BOX_LABELS = (2, 3)
 PADDING_LABEL = -1
 
+_METRE_DIGITS = 3
+_MORE_DIGITS_OF_DEGREES = 5
+_MAX_DEGREES = 360
+
 
 class Bounds(NamedTuple):
-    """An axis-parallel rectangle."""
+    """A rectangle parallel to the axes."""
 
     min_x: float
     min_y: float
@@ -40,7 +45,7 @@ class Bounds(NamedTuple):
         return self.max_y - self.min_y
 
     def contains(self, other: Bounds) -> bool:
-        """Tell whether the other rectangle lies inside, borders included."""
+        """Tell whether the other rectangle lies inside; borders may touch."""
         return (
             self.min_x <= other.min_x
             and self.min_y <= other.min_y
@@ -49,7 +54,7 @@ class Bounds(NamedTuple):
         )
 
     def intersection(self, other: Bounds) -> Bounds | None:
-        """Return the common part, or None where it has no area."""
+        """Return the common part, or None if it has no area."""
         common = Bounds(
             max(self.min_x, other.min_x),
             max(self.min_y, other.min_y),
@@ -60,7 +65,7 @@ class Bounds(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A click; positive unless it says otherwise."""
+    """A click, positive by default."""
 
     x: float
     y: float
@@ -76,7 +81,6 @@ class Prompts:
     points : tuple of Point
         In the order in which they were given.
     box : Bounds, optional
-        At most one.
 
     Examples
     --------
@@ -92,9 +96,14 @@ class Prompts:
     def __len__(self) -> int:
         return len(self.points) + (self.box is not None)
 
+    def _coordinates(self) -> Iterator[float]:
+        for point in self.points:
+            yield from point[:2]
+        yield from self.box or ()
+
     @property
     def positive_bounds(self) -> Bounds:
-        """The rectangle around the positive points and the box.
+        """Bounding box of the positive points and the box.
 
         Raises
         ------
@@ -112,7 +121,7 @@ class Prompts:
 
     @property
     def is_ambiguous(self) -> bool:
-        """Whether a single click is all there is, so that part and whole cannot be told apart."""
+        """Whether there is only a single click, which does not tell a part from the whole."""
         return self.box is None and len(self.points) == 1
 
     def with_point(self, point: Point) -> Prompts:
@@ -120,18 +129,18 @@ class Prompts:
         return replace(self, points=(*self.points, point))
 
     def with_box(self, box: Bounds) -> Prompts:
-        """Return the prompts with this box in place of any earlier one."""
+        """Return the prompts with this box instead of an earlier one."""
         return replace(self, box=box)
 
     def within(self, bounds: Bounds) -> Prompts:
-        """Return what lies inside: the points, and the common part of the box."""
+        """Return the points inside, and the part of the box inside."""
         points = tuple(p for p in self.points if bounds.contains(Bounds(p.x, p.y, p.x, p.y)))
         return Prompts(points, self.box.intersection(bounds) if self.box else None)
 
     def transformed(self, function: Callable[[float, float], tuple[float, float]]) -> Prompts:
         """Return the prompts with ``function`` applied to every position.
 
-        A box becomes the axis-parallel rectangle around its four transformed corners.
+        A box becomes the bounding box of its four transformed corners.
         """
         points = tuple(Point(*function(p.x, p.y), p.positive) for p in self.points)
         if self.box is None:
@@ -144,7 +153,7 @@ class Prompts:
     def to_arrays(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the decoder's inputs.
 
-        As in SAM's own ONNX export, the box stands last, and without one a padding point does.
+        As in SAM's ONNX export, the box comes last, or a padding point if there is no box.
 
         Returns
         -------
@@ -161,3 +170,75 @@ class Prompts:
             coords.append((0.0, 0.0))
             labels.append(PADDING_LABEL)
         return np.array([coords], dtype=np.float32), np.array([labels], dtype=np.float32)
+
+    def to_json(self, digits: int = _METRE_DIGITS) -> dict[str, Any]:
+        """Return the prompts as the JSON object described in ``docs/provenance.md``.
+
+        Parameters
+        ----------
+        digits : int
+            Decimals of coordinates in metres. If all coordinates may be degrees, they get five more.
+
+        Examples
+        --------
+        >>> Prompts((Point(725001.25, 4372002.0, False),), Bounds(725000, 4372000, 725010, 4372010)).to_json()
+        {'points': [[725001.25, 4372002, 0]], 'box': [725000, 4372000, 725010, 4372010]}
+        """
+        if all(abs(value) <= _MAX_DEGREES for value in self._coordinates()):
+            digits += _MORE_DIGITS_OF_DEGREES
+        record: dict[str, Any] = {}
+        if self.points:
+            record["points"] = [[_rounded(p.x, digits), _rounded(p.y, digits), int(p.positive)] for p in self.points]
+        if self.box is not None:
+            record["box"] = [_rounded(value, digits) for value in self.box]
+        return record
+
+    @classmethod
+    def from_json(cls, record: Any) -> Prompts:
+        """Read what `to_json` returns. Other keys are ignored.
+
+        Raises
+        ------
+        PromptError
+            If it is not an object with points or a box, a label is neither 0 nor 1, a coordinate is not a finite
+            number, or the box is inside out.
+        """
+        try:
+            points = tuple(
+                Point(_number(x), _number(y), _is_positive(label)) for x, y, label in _list(record, "points")
+            )
+            box = Bounds(*map(_number, _list(record, "box"))) if _list(record, "box") else None
+        except (AttributeError, TypeError, ValueError, OverflowError) as error:
+            raise _unreadable() from error
+        prompts = cls(points, box)
+        if not len(prompts) or (box is not None and (box.width < 0 or box.height < 0)):
+            raise _unreadable()
+        return prompts
+
+
+def _rounded(value: float, digits: int) -> float:
+    rounded = round(float(value), digits)
+    return int(rounded) if rounded == int(rounded) else rounded
+
+
+def _list(record: Any, key: str) -> list[Any]:
+    value = record.get(key)
+    if value is not None and not isinstance(value, list):
+        raise TypeError(key)
+    return value or []
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(value)
+    return float(value)
+
+
+def _is_positive(label: Any) -> bool:
+    if label not in (0, 1):
+        raise ValueError(label)
+    return bool(label)
+
+
+def _unreadable() -> PromptError:
+    return PromptError("The prompts kept with this polygon cannot be read", "start again with a click")

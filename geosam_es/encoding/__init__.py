@@ -1,1 +1,1 @@
-"""A raster as tiles, whatever library reads it, and their encoding into a store."""
+"""Reading a raster as tiles, with any library, and encoding them into a store."""

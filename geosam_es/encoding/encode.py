@@ -1,171 +1,54 @@
-"""Encoding a raster into a store: read | encode | write, overlapped, so that the device never waits.
+"""Encoding tiles into a store: read | encode | write, overlapped so that the device never waits.
 
-Reader threads keep a bounded number of tiles ahead of the device, batches are encoded one after the other or, by an
-encoder that can be split, side by side, and writer threads put the features on disk. Memory does not depend on the size
-of the raster. The command line and QGIS
-share everything here; they differ in what reads the raster and in who watches the progress.
+Reader threads keep a bounded number of tiles ahead of the device. Batches are encoded one after the other or, with an
+encoder that can be split, side by side. Writer threads put the features on disk. Memory does not depend on the size of
+the raster. The command line and QGIS share this module; they differ in the library that reads the raster and in how
+progress is shown.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from pathlib import Path
 from queue import SimpleQueue
-from typing import Protocol
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
-from .. import __version__
-from ..core.grid import Pyramid, Tile, Tiling
-from ..core.radiometry import Stretch
-from ..core.window import Window
-from ..errors import StoreError
-from ..inference.encoder import TILE_SIZE, Encoder, SplittableEncoder
+from ..core.grid import Tile
+from ..inference.encoder import Encoder, SplittableEncoder
 from ..inference.float16 import to_half
-from ..store import StoreMetadata, StoreWriter
-from .raster import RasterTile, TiledRaster
-from .stretch import decide_stretch
+from ..store import StoreWriter
+from .plan import EncodePlan
+from .raster import RasterTile
 
-__all__ = [
-    "EncodeOptions",
-    "EncodePlan",
-    "EncodeReport",
-    "ProgressCallback",
-    "RasterSource",
-    "encode_tiles",
-    "make_plan",
-]
+__all__ = ["EncodeReport", "ProgressCallback", "encode_tiles"]
 
 READERS = 2
-"""At most: each has blocks of the file in a cache of its own, so that one decodes less than two do."""
+"""Upper limit. Each reader caches blocks of the file for itself, so two decode more blocks than one."""
 
 WRITERS = 2
 
 _WORTH_SPLITTING = 4
-"""Batches for each part of a split encoder; with fewer, making the parts costs more than they save."""
+"""Tiles, in batches, from which on the copies of a split encoder save more time than they take to load."""
 
 ProgressCallback = Callable[[int, int], None]
 
 _Features = dict[str, NDArray[np.float32]]
 
 
-class RasterSource(Protocol):
-    """Anything that tiles are read from."""
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        ...
-
-    def read_tile(self, window: Window, scale: int, stretch: Stretch) -> RasterTile:
-        """Read a tile; see `TiledRaster.read_tile`."""
-        ...
-
-
-@dataclass(frozen=True)
-class EncodeOptions:
-    """What the user may choose.
-
-    Attributes
-    ----------
-    stretch : str
-        See `decide_stretch`.
-    overlap : int
-        Pixels that neighbouring tiles share.
-    levels : int, optional
-        By default up to the level that fits into one tile.
-    dtype : str
-        Of the stored features, one of `DTYPES`.
-    batch_size : int, optional
-        By default what suits the encoder's device.
-    aoi : shapely geometry, optional
-        Area of interest in the raster's CRS; tiles that do not touch it are skipped.
-    """
-
-    stretch: str = "auto"
-    overlap: int = 256
-    levels: int | None = None
-    dtype: str = "float16"
-    batch_size: int | None = None
-    aoi: shapely.Geometry | None = None
-
-
-@dataclass(frozen=True)
-class EncodePlan:
-    """What will be done: the metadata of the store, and the tiles."""
-
-    raster: RasterSource
-    metadata: StoreMetadata
-    aoi: shapely.Geometry | None
-    batch_size: int
-
-    @property
-    def pyramid(self) -> Pyramid:
-        """Tiles and levels."""
-        return self.metadata.pyramid
-
-    def is_wanted(self, tile: Tile) -> bool:
-        """Tell whether a tile touches the area of interest."""
-        if self.aoi is None:
-            return True
-        footprint = shapely.box(*self.pyramid.tile_bounds(tile))
-        return bool(self.aoi.intersects(self.metadata.raster.transform.apply_geometry(footprint)))
-
-    def read(self, tile: Tile) -> RasterTile:
-        """Read a tile from the raster."""
-        return self.raster.read_tile(self.pyramid.window(tile), 1 << tile.level, self.metadata.stretch)
-
-
 @dataclass(frozen=True)
 class EncodeReport:
-    """What an encoding did: tiles encoded now, skipped now, and found done before; time."""
+    """Tiles that were encoded, skipped as empty, and found done from an earlier run; duration."""
 
     encoded: int
     skipped: int
     resumed: int
     seconds: float
-
-
-def make_plan(raster: TiledRaster, encoder: Encoder, options: EncodeOptions) -> EncodePlan:
-    """Decide everything about a store before its first tile.
-
-    Raises
-    ------
-    RasterError
-        If the stretch does not suit the data, or there are none.
-    StoreError
-        If the overlap cannot be.
-    """
-    try:
-        tiling = Tiling(TILE_SIZE, options.overlap)
-    except ValueError as error:
-        raise StoreError(
-            "--overlap {overlap} cannot be ({reason})", "use 256", overlap=options.overlap, reason=str(error)
-        ) from error
-    wanted_levels = Pyramid.full_level_count(raster.width, raster.height, TILE_SIZE)
-    metadata = StoreMetadata(
-        raster=raster.info(),
-        bands=raster.bands,
-        stretch=decide_stretch(raster, options.stretch),
-        nodata=raster.nodata,
-        model=encoder.info.to_json(),
-        dtype=options.dtype,
-        tiling=tiling,
-        levels=min(options.levels or wanted_levels, wanted_levels),
-        aoi_sha256=None if options.aoi is None else hashlib.sha256(shapely.to_wkb(options.aoi)).hexdigest(),
-        software=f"GeoSAM-ES {__version__}",
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    )
-    return EncodePlan(raster, metadata, options.aoi, options.batch_size or encoder.default_batch_size)
 
 
 def encode_tiles(
@@ -183,10 +66,10 @@ def encode_tiles(
     encoder : Encoder
     writer : StoreWriter
     tiles : iterable of Tile, optional
-        In the order in which they are wanted; all of the store by default.
+        In the order to encode them; all tiles of the store by default.
     progress : callable, optional
-        Called with the tiles done and their number. What it raises stops the run; the store stays whole, and can be
-        gone on with.
+        Called with the number of tiles done and of all tiles. An exception it raises stops the run; the store stays
+        valid and can be resumed.
 
     Returns
     -------
@@ -195,13 +78,13 @@ def encode_tiles(
     Raises
     ------
     GeoSamError
-        If the raster cannot be read or the store not be written.
+        If the raster cannot be read or the store cannot be written.
     """
     return _Run(plan, encoder, writer, list(plan.pyramid if tiles is None else tiles), progress).execute()
 
 
 class _Run:
-    """One pass over the tiles that are missing."""
+    """One run over the missing tiles."""
 
     def __init__(
         self,
@@ -262,7 +145,7 @@ class _Run:
                 batch.append((tile, read.image))
             if len(batch) == size:
                 self._encode(batch, workers)
-                # One more than run waits its turn, so that none of them waits for this thread.
+                # One more batch than encoders is in flight, so that none of them waits for this thread.
                 self._collect(side_by_side if workers else 0, writers)
                 batch = []
             self._settle(2 * size + WRITERS)
@@ -272,9 +155,9 @@ class _Run:
         self._settle(0)
 
     def _settle(self, most: int) -> None:
-        """Count what is on disk by now, and wait until no more than ``most`` tiles of a kind are on their way there.
+        """Count the tiles on disk, and wait until at most ``most`` tiles of a kind are still being written.
 
-        An error while writing surfaces here.
+        Raises the errors of the writers.
         """
         encoded, skipped = _take_done(self._writing, most), _take_done(self._skipping, most)
         self.encoded += encoded
@@ -294,7 +177,7 @@ class _Run:
             taken += 1
             if future is None:
                 return tile, None
-            # The first ones are waited for by an encoder that has nothing to do yet.
+            # The encoder always waits for the first tiles.
             if not future.done() and taken > ahead:
                 used = len(readers)
             return tile, future.result()
@@ -325,7 +208,7 @@ class _Run:
             self._encoders.put(encoder)
 
     def _collect(self, most: int, writers: ThreadPoolExecutor) -> None:
-        """Hand on what is encoded, waiting until no more than ``most`` batches are on the way."""
+        """Pass encoded batches to the writers, and wait until at most ``most`` batches are being encoded."""
         while len(self._encoding) > most:
             tiles, future = self._encoding.popleft()
             features = future.result()
@@ -345,7 +228,7 @@ class _Run:
 
 
 def _take_done(futures: deque[Future[None]], most: int) -> int:
-    """Take those that are done off the front, waiting as long as there are more than ``most``, and count them."""
+    """Remove finished futures from the front until at most ``most`` are left, waiting if needed, and count them."""
     before = len(futures)
     while futures and (len(futures) > most or futures[0].done()):
         futures.popleft().result()

@@ -1,6 +1,6 @@
-"""From a georeferenced image to tiles: which bands, which pixels have data, whatever library reads the file.
+"""From a georeferenced image to tiles: the choice of bands and the pixels that have data.
 
-`TiledRaster` decides; a `RasterFile` only fetches pixels.
+`TiledRaster` makes these decisions; a `RasterFile` only reads pixels, with rasterio or QGIS's GDAL.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class RasterTile(NamedTuple):
     Attributes
     ----------
     image : uint8 (1024, 1024, 3)
-        Padding and pixels without data hold the fill colour.
+        Padding and pixels without data have the fill colour.
     has_data : bool
-        False where no pixel has data, or all have one and the same value: black margins are seldom tagged.
+        False if no pixel has data or all have the same value, because black margins are seldom tagged as nodata.
     """
 
     image: NDArray[np.uint8]
@@ -42,23 +42,23 @@ class RasterTile(NamedTuple):
 
 
 class TiledRaster(ABC):
-    """A georeferenced raster, opened once for each thread that reads it.
+    """A georeferenced raster, opened once per thread that reads it.
 
     Parameters
     ----------
     path : Path
     bands : sequence of int, optional
-        The bands to show as red, green and blue, counted from 1; one band is repeated. By default those tagged so,
-        or the first three, or the first alone.
+        The bands to use as red, green and blue, counted from 1; a single band is repeated. By default the bands tagged
+        red, green and blue, else the first three, else the first.
     nodata : float, optional
-        In place of what the file says.
+        Replaces the value in the file.
     crs : str, optional
-        For a file that has none, anything PROJ understands.
+        CRS of a file that has none, in any form PROJ understands.
 
     Raises
     ------
     RasterError
-        If the file is not there, not a raster, complex, without CRS or georeference, or lacks a band.
+        If the file is missing, not a raster, complex, without CRS or geotransform, or lacks a band.
     """
 
     def __init__(
@@ -91,12 +91,12 @@ class TiledRaster(ABC):
         Raises
         ------
         OSError
-            If it is no raster.
+            If it is not a raster.
         """
 
     @abstractmethod
     def parse_crs(self, text: str) -> str:
-        """Return the WKT of a CRS as a user writes it.
+        """Return the WKT of a CRS given by the user.
 
         Raises
         ------
@@ -105,7 +105,7 @@ class TiledRaster(ABC):
         """
 
     def close(self) -> None:
-        """Let go of the file; it is opened again when it is read again."""
+        """Close the file. The next read opens it again."""
         self._local = threading.local()
 
     def info(self) -> RasterInfo:
@@ -135,14 +135,14 @@ class TiledRaster(ABC):
         window : Window
             In pixels of the level.
         scale : int
-            Native pixels along the side of a pixel of the level. Overviews are used where the file has them.
+            Native pixels along the side of a pixel of the level. Overviews are used if the file has them.
 
         Returns
         -------
         bands : (3, h, w)
-            In the raster's own type, or RGB in uint8 for a palette.
+            In the raster's type, or RGB in uint8 for a palette image.
         valid : bool (h, w)
-            False where there is no data: nodata, alpha, mask, NaN.
+            False for pixels without data: nodata, alpha, mask or NaN.
 
         Raises
         ------
@@ -150,7 +150,7 @@ class TiledRaster(ABC):
             If the file is damaged there.
         """
         shape = (window.height, window.width)
-        # A level of one row may reach beyond a raster whose height is no multiple of its pixels.
+        # The only row of a level may extend beyond a raster whose height is not a multiple of the scale.
         native = window.scaled(scale).intersection(Window(0, 0, self.width, self.height))
         if self.palette is not None:
             colours = np.moveaxis(self.palette[self._read([1], native, shape, average=False)[0]], -1, 0)
@@ -166,7 +166,7 @@ class TiledRaster(ABC):
         return pixels, valid
 
     def read_tile(self, window: Window, scale: int, stretch: Stretch) -> RasterTile:
-        """Read a tile as the encoders take it; see `read_bands` for the parameters and errors."""
+        """Read a tile for an encoder; see `read_bands` for the parameters and errors."""
         bands, valid = self.read_bands(window, scale)
         image = stretch.apply(bands, valid, FILL_RGB)
         if image.shape[:2] != (TILE_SIZE, TILE_SIZE):
@@ -176,10 +176,10 @@ class TiledRaster(ABC):
         return RasterTile(image, _shows_something(bands, valid))
 
     def _file(self) -> RasterFile:
-        """Return this thread's handle: GDAL's may not be shared."""
+        """Return this thread's file handle; GDAL's must not be shared."""
         if not hasattr(self._local, "file"):
             if not self.path.is_file():
-                raise RasterError("{path} is not there", "check the path", path=self.path)
+                raise RasterError("{path} does not exist", "check the path", path=self.path)
             try:
                 file = self.open_file(self._virtual.name if self._virtual else str(self.path))
             except OSError as error:
@@ -187,7 +187,7 @@ class TiledRaster(ABC):
                     "{path} is not a raster that GDAL can read", "check the file, or copy it again", path=self.path
                 ) from error
             if not file.header.bands:
-                raise RasterError("{path} has no bands of its own", "choose one of its subdatasets", path=self.path)
+                raise RasterError("{path} has no bands", "choose one of its subdatasets", path=self.path)
             self._local.file = file
         found: RasterFile = self._local.file
         return found
@@ -195,20 +195,20 @@ class TiledRaster(ABC):
     def _crs_of_user(self, crs: str | None) -> str:
         if crs is None:
             raise RasterError(
-                "{path} has no coordinate reference system", "name it with --crs EPSG:25830 or the like", path=self.path
+                "{path} has no coordinate reference system", "set it with --crs, as in --crs EPSG:25830", path=self.path
             )
         try:
             return self.parse_crs(crs)
         except ValueError:
             raise RasterError(
-                "--crs {crs} is not a coordinate reference system", "use a code as EPSG:25830", crs=crs
+                "--crs {crs} is not a coordinate reference system", "use a code such as EPSG:25830", crs=crs
             ) from None
 
     def _tag_nodata(self, header: RasterHeader, nodata: float | None) -> None:
-        """Let GDAL know a nodata value that the file does not tell, by a virtual raster in memory around it.
+        """Wrap the file in a virtual raster with a nodata value that the file itself lacks.
 
-        Only GDAL can leave nodata out when it averages pixels for a coarser level. NaN needs it as much. The price is
-        that GDAL averages native pixels then, also where the file has overviews.
+        Only GDAL can exclude nodata, and likewise NaN, when it averages pixels for a coarser level. The cost is that
+        GDAL then averages native pixels even if the file has overviews.
         """
         if nodata is None:
             if self.dtype.kind != "f" or "all_valid" not in header.bands[self.bands[0] - 1].masks:
@@ -216,8 +216,8 @@ class TiledRaster(ABC):
             nodata = float("nan")
         elif self.dtype.kind != "f" and not _is_in_range(nodata, self.dtype):
             raise RasterError(
-                "--nodata {nodata:g} cannot be in {path}, which is {dtype}",
-                "correct it",
+                "--nodata {nodata:g} is not a valid value of {path}, which is {dtype}",
+                "choose a value of that type",
                 nodata=nodata,
                 path=self.path,
                 dtype=self.dtype,
@@ -232,7 +232,7 @@ class TiledRaster(ABC):
             raise self._damaged(native) from error
 
     def _valid(self, native: Window, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """Tell where any of the bands has data; a coarse pixel has where any native one under it does."""
+        """Return where any band has data. A coarse pixel has data if any native pixel in it does."""
         valid = np.ones(shape, dtype=np.bool_)
         if self._masked_bands:
             try:
@@ -255,7 +255,7 @@ class TiledRaster(ABC):
 
 
 def _shows_something(bands: NDArray[Any], valid: NDArray[np.bool_]) -> bool:
-    """Tell whether pixels with data have more than one value."""
+    """Tell whether the pixels with data have more than one value."""
     if valid.all():
         return bool(bands.size) and bool(bands.min() != bands.max())
     first = int(valid.argmax())
@@ -265,7 +265,7 @@ def _shows_something(bands: NDArray[Any], valid: NDArray[np.bool_]) -> bool:
 def _georeference(path: Path, header: RasterHeader) -> GeoTransform:
     if header.transform is None or header.transform.determinant == 0:
         raise RasterError(
-            "{path} has no geotransform, so its pixels have no place on the map",
+            "{path} has no geotransform, so its position on the map is unknown",
             "warp it by its control points with gdalwarp" if header.has_control_points else "georeference it in QGIS",
             path=path,
         )
@@ -278,14 +278,14 @@ def _is_in_range(value: float, dtype: np.dtype[Any]) -> bool:
 
 
 def _alpha_band(infos: Sequence[BandInfo], bands: Sequence[int]) -> int | None:
-    """Return the band of transparency that is not in GDAL's masks, because a nodata value hides it."""
+    """Return the alpha band if GDAL's masks ignore it because the file has a nodata value."""
     is_hidden = any("nodata" in infos[band - 1].masks for band in bands)
     found = [index for index, info in enumerate(infos, start=1) if info.colour == "alpha"]
     return found[0] if found and is_hidden else None
 
 
 def _masked_bands(infos: Sequence[BandInfo], bands: Sequence[int]) -> list[int]:
-    """Return the bands whose masks tell where there is data: one where all share it, none where all is valid."""
+    """Return the bands whose masks to read: one if all share a mask, none if all pixels are valid."""
     flags = {band: infos[band - 1].masks for band in sorted(set(bands))}
     shared = [band for band in flags if "per_dataset" in flags[band]]
     own = [band for band in flags if "all_valid" not in flags[band]]
@@ -298,7 +298,7 @@ def _choose_bands(path: Path, infos: Sequence[BandInfo], bands: Sequence[int] | 
     if len(bands) == 1:
         bands = [bands[0]] * 3
     if len(bands) != 3:
-        raise RasterError("--bands needs one band or three, not {count}", "write it as 4,1,2", count=len(bands))
+        raise RasterError("--bands needs one band or three, not {count}", "write them as in 4,1,2", count=len(bands))
     missing = [band for band in bands if not 1 <= band <= len(infos)]
     if missing:
         raise RasterError(
@@ -310,7 +310,7 @@ def _choose_bands(path: Path, infos: Sequence[BandInfo], bands: Sequence[int] | 
         )
     if any(np.dtype(infos[band - 1].dtype).kind == "c" for band in bands):
         raise RasterError(
-            "{path} has complex values, which are no image", "compute an amplitude image first", path=path
+            "{path} has complex values, which cannot be encoded", "compute an amplitude image first", path=path
         )
     return bands[0], bands[1], bands[2]
 

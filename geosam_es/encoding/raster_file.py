@@ -1,6 +1,6 @@
-"""What has to be known of a raster file, and how its pixels are asked for.
+"""The interface to a raster file: its header and its pixels.
 
-The command line reads with rasterio, QGIS with its own GDAL; both give a `RasterFile`, and get the same tiles.
+The command line implements `RasterFile` with rasterio, QGIS with its GDAL. Both get the same tiles.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ __all__ = ["BandInfo", "RasterFile", "RasterHeader", "VirtualFile"]
 
 
 class BandInfo(NamedTuple):
-    """What a file says of a band.
+    """Header of a band.
 
     Attributes
     ----------
     dtype : str
-        NumPy name of the type in which it is read.
+        NumPy name of the type that it is read as.
     colour : str
         GDAL's colour interpretation: red, green, blue, gray, alpha, palette, undefined and so on.
     masks : frozenset of str
@@ -38,24 +38,24 @@ class BandInfo(NamedTuple):
 
 @dataclass(frozen=True)
 class RasterHeader:
-    """What a file says of itself.
+    """Header of a raster file.
 
     Attributes
     ----------
     width, height : int
     transform : GeoTransform, optional
-        None where it has no place on the map.
+        None if the file is not georeferenced.
     has_control_points : bool
-        Whether ground control points stand in for the transform.
+        Whether the file has ground control points instead of a transform.
     crs_wkt : str
-        Empty where there is none.
+        Empty if there is none.
     bands : tuple of BandInfo
     nodata : float, optional
-        Of the first band, if its type can hold it.
+        Of the first band, if its type can hold the value.
     palette : uint8 (N, 4), optional
-        RGBA for each value of a palette image.
+        RGBA of each value of a palette image.
     overviews : tuple of int
-        How many times smaller than the image those of the first band are.
+        Reduction factors of the first band's overviews.
     """
 
     width: int
@@ -70,11 +70,11 @@ class RasterHeader:
 
 
 class VirtualFile(Protocol):
-    """A file in memory that lives as long as this object."""
+    """A file in memory that exists as long as this object."""
 
     @property
     def name(self) -> str:
-        """What it is opened by."""
+        """Name to open it by."""
         ...
 
 
@@ -83,7 +83,7 @@ class RasterFile(Protocol):
 
     @property
     def header(self) -> RasterHeader:
-        """What the file says of itself."""
+        """Header of the file."""
         ...
 
     def read(self, bands: Sequence[int], window: Window, shape: tuple[int, int], average: bool) -> NDArray[Any]:
@@ -97,8 +97,8 @@ class RasterFile(Protocol):
         shape : (int, int)
             Rows and columns of the result.
         average : bool
-            Whether pixels are averaged where there are fewer rows and columns than in the window; overviews are used
-            where there are any. Otherwise the nearest are taken.
+            Whether pixels are averaged if the result has fewer rows and columns than the window, using overviews if
+            there are any. Otherwise the nearest pixels are taken.
 
         Returns
         -------
@@ -107,7 +107,7 @@ class RasterFile(Protocol):
         Raises
         ------
         OSError
-            If the file is damaged there.
+            If the file is damaged at this place.
         """
         ...
 
@@ -116,5 +116,5 @@ class RasterFile(Protocol):
         ...
 
     def with_nodata(self, nodata: float) -> VirtualFile:
-        """Return a virtual raster around this one in which every band has a nodata value."""
+        """Return a virtual raster of this file with a nodata value for every band."""
         ...

@@ -1,4 +1,4 @@
-"""How a whole raster is brought to 8 bits, decided from a sample of it."""
+"""The contrast stretch of a whole raster to 8 bits, decided from a sample of its pixels."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ __all__ = ["decide_stretch"]
 
 _SAMPLES_PER_SIDE = 16
 _SAMPLE_SIZE = 64
-"""The stretch is read from 16 x 16 windows of this size, so that it takes no time however large the raster is."""
+"""The sample is 16 x 16 windows of this size, which takes no time whatever the size of the raster."""
 
 _SPARSE_STEP = 97
-"""Where those windows find no data, every 97th pixel with data of the whole raster is taken."""
+"""If those windows have no data, every 97th pixel with data of the whole raster is taken."""
 
 
 def decide_stretch(raster: TiledRaster, option: str = "auto") -> Stretch:
-    """Decide how the whole raster is brought to 8 bits.
+    """Decide the stretch of a raster to 8 bits.
 
     Parameters
     ----------
     raster : TiledRaster
     option : str
-        ``auto`` (8-bit data are left alone, anything else gets its 2 to 98 %), ``none``, percentiles as ``2,98``, or
-        values as ``0:4000``.
+        ``auto`` (none for 8-bit data, else the 2nd to 98th percentile), ``none``, percentiles as in ``2,98``, or values
+        as in ``0:4000``.
 
     Returns
     -------
@@ -43,13 +43,13 @@ def decide_stretch(raster: TiledRaster, option: str = "auto") -> Stretch:
     Raises
     ------
     RasterError
-        If the option cannot be read or does not suit the data, or the whole raster has no data.
+        If the option is invalid or does not suit the data, or the whole raster has no data.
     """
     is_8_bit = raster.dtype == np.uint8
     if option == "none" and not is_8_bit:
         raise RasterError(
             "{path} is {dtype}, which needs a stretch",
-            "leave out --stretch none",
+            "omit --stretch none",
             path=raster.path,
             dtype=raster.dtype,
         )
@@ -57,13 +57,13 @@ def decide_stretch(raster: TiledRaster, option: str = "auto") -> Stretch:
     percentiles = (2.0, 98.0) if option in ("auto", "none") else _parse_pair(option, ",")
     if (values is None and percentiles is None) or (percentiles and not 0 <= percentiles[0] < percentiles[1] <= 100):
         raise RasterError(
-            "--stretch {option} cannot be read",
-            "use auto, none, two percentiles as 2,98 or two values as 0:4000",
+            "--stretch {option} is not valid",
+            "use auto, none, two percentiles as in 2,98 or two values as in 0:4000",
             option=option,
         )
     sample = _sample(raster)
     if sample.size == 0:
-        raise RasterError("{path} has no data at all", "check its nodata value, or set --nodata", path=raster.path)
+        raise RasterError("{path} has no pixels with data", "check its nodata value, or set --nodata", path=raster.path)
     if values is not None:
         return Stretch((values,) * 3)
     if option == "none" or (option == "auto" and is_8_bit) or percentiles is None:
@@ -72,7 +72,7 @@ def decide_stretch(raster: TiledRaster, option: str = "auto") -> Stretch:
 
 
 def _parse_pair(option: str, separator: str) -> tuple[float, float] | None:
-    """Read two finite numbers, the lower one first; None where they are not that."""
+    """Parse two finite numbers in ascending order; return None if the text is anything else."""
     try:
         low, high = (float(part) for part in option.split(separator))
     except ValueError:
@@ -81,7 +81,7 @@ def _parse_pair(option: str, separator: str) -> tuple[float, float] | None:
 
 
 def _sample(raster: TiledRaster) -> NDArray[Any]:
-    """Read pixels with data (3, N) from all over the raster."""
+    """Read pixels with data (3, N) from the whole extent of the raster."""
     side = _SAMPLES_PER_SIDE * _SAMPLE_SIZE
     if raster.width * raster.height <= side * side:
         return _pixels_with_data(raster, [Window(0, 0, raster.width, raster.height)])

@@ -1,15 +1,17 @@
-"""Many objects at once, from the features of a layer to polygons; the command line and Processing share it."""
+"""Segmenting many objects: from the features of a prompt layer to polygons. Used by the command line and Processing."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import shapely
 
 from ..core.prompts import Bounds, Point, Prompts
@@ -35,14 +37,16 @@ ALL_CANDIDATES = "all"
 BEST_CANDIDATE = "best"
 
 _TOGETHER = 16
-"""Objects decoded before the first of them is traced: their masks take 1 MiB each."""
+"""Objects decoded before the first one is traced; their masks take 1 MiB each."""
 
 _PROBE_SIDE = 16.0
-"""Side in pixels of the square whose area on the ground tells how large pixels are at a place."""
+"""Side in pixels of the square whose ground area gives the pixel size at a place."""
+
+_NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
 
 
 class AreaMeter(Protocol):
-    """Anything that measures areas on the ellipsoid."""
+    """Measures areas on the ellipsoid."""
 
     def area_m2(self, geometry: shapely.Geometry) -> float:
         """Return the area in square metres of a geometry in the raster's CRS."""
@@ -50,44 +54,70 @@ class AreaMeter(Protocol):
 
 
 class PromptFeature(NamedTuple):
-    """A feature of a layer of prompts.
+    """A feature of a prompt layer, as the library that read it gives its values.
 
     Attributes
     ----------
     geometry : Point, MultiPoint, Polygon or MultiPolygon
         In the raster's CRS.
     label : any
-        1 positive, 0 negative, None positive.
-    object_id : str, optional
-        Features with the same one belong together; one without belongs to nobody else.
+        1 positive, 0 negative; None and NaN count as positive.
+    object_id : any
+        Features with the same value belong to one object. A feature with None or NaN is an object of its own.
+    attributes : mapping of str to any
+        The other attributes, to be written with the polygon.
     """
 
     geometry: shapely.Geometry
     label: Any = None
-    object_id: str | None = None
+    object_id: Any = None
+    attributes: Mapping[str, Any] = _NO_ATTRIBUTES
 
 
 @dataclass(frozen=True)
 class ObjectPrompts:
-    """The prompts of one object, in map coordinates."""
+    """The prompts of one object, in map coordinates.
 
-    object_id: str
+    Attributes
+    ----------
+    object_id : hashable
+        In the type of the prompt layer; None for a feature without one.
+    points : tuple of Point
+    box : Bounds, optional
+    attributes : mapping of str to any
+        Those of the object's first feature.
+    feature : int
+        Number of that feature in its layer, counted from 1.
+    """
+
+    object_id: Hashable
     points: tuple[Point, ...] = ()
     box: Bounds | None = None
+    attributes: Mapping[str, Any] = field(default=_NO_ATTRIBUTES, hash=False)
+    feature: int = field(default=1, compare=False)
+
+    @property
+    def name(self) -> str:
+        """What messages call the object."""
+        if self.object_id is None:
+            return f"feature {self.feature}"
+        # Columns of integers with gaps are read as reals.
+        is_whole = isinstance(self.object_id, float) and self.object_id.is_integer()
+        return str(int(self.object_id)) if is_whole else str(self.object_id)  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True)
 class SegmentOptions:
-    """What the user may choose.
+    """Options of the user.
 
     Attributes
     ----------
     level : int
-        Finest level to answer from.
+        Finest pyramid level to use.
     simplify_tolerance : float
-        In pixels of the level that answered.
+        In pixels of the level used.
     min_area_m2, fill_holes_m2 : float
-        Smaller parts are left out, smaller holes filled.
+        Parts and holes smaller than this are removed.
     candidate : str
         ``best``, ``1``, ``2``, ``3`` or ``all``.
     """
@@ -101,43 +131,68 @@ class SegmentOptions:
 
 @dataclass(frozen=True)
 class ObjectResult:
-    """A polygon of an object, its area on the ellipsoid, and how it came about."""
+    """One polygon of an object.
 
-    object_id: str
+    Attributes
+    ----------
+    prompts : ObjectPrompts
+    result : Result
+    area_m2 : float
+        On the ellipsoid.
+    """
+
+    prompts: ObjectPrompts
     result: Result
     area_m2: float
+
+    @property
+    def object_id(self) -> Hashable:
+        """The object, in the type of the prompt layer; None for a feature without one."""
+        return self.prompts.object_id
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """The other attributes of the object's first feature."""
+        return self.prompts.attributes
 
 
 @dataclass(frozen=True)
 class ObjectAnswer:
-    """What came of one object.
+    """The outcome for one object.
 
     Attributes
     ----------
     index : int
-        Place of its prompts among all.
-    object_id : str
+        Position of its prompts in the input.
+    prompts : ObjectPrompts
     results : tuple of ObjectResult
-        Several where all candidates were asked for, none where there is no polygon.
+        Several if all candidates were requested, none if there is no polygon.
     refusal : PromptError, optional
         Why the prompts could not be answered.
     """
 
     index: int
-    object_id: str
+    prompts: ObjectPrompts
     results: tuple[ObjectResult, ...]
     refusal: PromptError | None = None
 
     @property
+    def name(self) -> str:
+        """What messages call the object."""
+        return self.prompts.name
+
+    @property
     def left_out(self) -> str:
-        """Why there is no polygon; empty where there is one."""
+        """Why there is no polygon; empty if there is one."""
         if self.refusal is not None:
             return self.refusal.user_message
         return "" if self.results else "The mask is empty or smaller than the minimum area"
 
 
 def group_prompts(features: Iterable[PromptFeature], source: str) -> list[ObjectPrompts]:
-    """Put features together to objects: points are clicks, polygons stand for their box.
+    """Group features into objects: points become clicks, polygons their bounding box.
+
+    This is the only place that interprets labels and object values, so callers pass them as they were read.
 
     Parameters
     ----------
@@ -148,19 +203,31 @@ def group_prompts(features: Iterable[PromptFeature], source: str) -> list[Object
     Returns
     -------
     list of ObjectPrompts
-        In the order in which their first features appear.
+        In the order of their first features.
 
     Raises
     ------
     VectorError
-        If a feature is a line, a label is not 0 or 1, a polygon is labelled 0, or an object has two.
+        If a feature is a line, a label is neither 0 nor 1, a polygon has label 0, or an object has two polygons.
     """
-    objects: dict[str, ObjectPrompts] = {}
-    for index, feature in enumerate(features, start=1):
-        object_id = feature.object_id if feature.object_id is not None else f"feature {index}"
-        known = objects.get(object_id, ObjectPrompts(object_id))
-        objects[object_id] = _with_feature(known, feature.geometry, _is_positive(feature.label, source), source)
+    objects: dict[Hashable, ObjectPrompts] = {}
+    for number, feature in enumerate(features, start=1):
+        object_id = _parse_object_id(feature.object_id)
+        # Each feature without a value is an object of its own.
+        key = (number,) if object_id is None else object_id
+        known = objects.get(key) or ObjectPrompts(object_id, attributes=feature.attributes, feature=number)
+        objects[key] = _with_feature(known, feature.geometry, _is_positive(feature.label, source), source)
     return list(objects.values())
+
+
+def _parse_object_id(value: Any) -> Hashable:
+    """Return the value as a Python object that can be compared, None if there is none."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    # NaN is how libraries without NULL give a missing value.
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return value if isinstance(value, Hashable) else str(value)
 
 
 def _is_positive(label: Any, source: str) -> bool:
@@ -184,29 +251,26 @@ def _with_feature(known: ObjectPrompts, geometry: shapely.Geometry, positive: bo
     kind = geometry.geom_type
     if kind in ("Point", "MultiPoint"):
         points = tuple(Point(point.x, point.y, positive) for point in shapely.get_parts(geometry))
-        return ObjectPrompts(known.object_id, known.points + points, known.box)
+        return replace(known, points=known.points + points)
     if kind in ("Polygon", "MultiPolygon"):
         if known.box is not None:
             raise VectorError(
-                "{source} has two boxes for object {object}",
-                "keep one of them",
-                source=source,
-                object=known.object_id,
+                "{source} has two boxes for object {object}", "remove one of them", source=source, object=known.name
             )
         if not positive:
             raise VectorError(
-                "{source} has a polygon with label 0", "use points to say what is outside an object", source=source
+                "{source} has a polygon with label 0", "mark what is outside an object with points", source=source
             )
-        return ObjectPrompts(known.object_id, known.points, Bounds(*geometry.bounds))
+        return replace(known, box=Bounds(*geometry.bounds))
     raise VectorError(
-        "{source} has a {kind}, which is no prompt", "use points and polygons only", source=source, kind=kind
+        "{source} has a {kind}, which is not a valid prompt", "use points and polygons only", source=source, kind=kind
     )
 
 
 def answer_objects(
     segmenter: Segmenter, objects: Sequence[ObjectPrompts], options: SegmentOptions, meter: AreaMeter
 ) -> Iterator[ObjectAnswer]:
-    """Segment many objects, those of one tile after each other.
+    """Segment many objects, grouped by tile.
 
     Parameters
     ----------
@@ -220,7 +284,7 @@ def answer_objects(
     Yields
     ------
     ObjectAnswer
-        One for each object; those that cannot be answered (outside the raster, no data) say why.
+        One per object. Objects that cannot be answered (outside the raster, no data) carry the reason.
 
     Raises
     ------
@@ -230,21 +294,21 @@ def answer_objects(
     for index, proposal, decoding_ms in _proposals(segmenter, objects, options):
         prompts = objects[index]
         if isinstance(proposal, PromptError):
-            yield ObjectAnswer(index, prompts.object_id, (), proposal)
+            yield ObjectAnswer(index, prompts, (), proposal)
             continue
         shown = _shown(segmenter, prompts, options, meter, proposal, decoding_ms)
         results = tuple(
-            ObjectResult(prompts.object_id, result, meter.area_m2(result.geometry))
+            ObjectResult(prompts, result, meter.area_m2(result.geometry))
             for result in shown
             if not result.geometry.is_empty
         )
-        yield ObjectAnswer(index, prompts.object_id, results)
+        yield ObjectAnswer(index, prompts, results)
 
 
 def _proposals(
     segmenter: Segmenter, objects: Sequence[ObjectPrompts], options: SegmentOptions
 ) -> Iterator[tuple[int, Proposal | PromptError, float]]:
-    """Yield the index of each object, the answer of the decoder, and its share of the time in milliseconds."""
+    """Yield the index of each object, its proposal, and its share of the decoding time in milliseconds."""
     order = _by_tile(segmenter, objects, options.level)
     chunks = [order[start : start + _TOGETHER] for start in range(0, len(order), _TOGETHER)]
 
@@ -254,7 +318,7 @@ def _proposals(
         share_ms = (time.perf_counter() - started) * 1000.0 / len(chunk)
         return [(index, proposal, share_ms) for index, proposal in zip(chunk, proposals)]
 
-    # While some are traced, which takes one core, the next are decoded.
+    # The next objects are decoded while these are traced, which takes one core.
     with ThreadPoolExecutor(1) as ahead:
         running = [ahead.submit(decode, chunk) for chunk in chunks[:1]]
         for chunk in (*chunks[1:], []):
@@ -268,7 +332,7 @@ def _propose(
     segmenter: Segmenter, objects: Sequence[ObjectPrompts], options: SegmentOptions
 ) -> list[Proposal | PromptError]:
     inverse = segmenter.reader.metadata.raster.transform.inverse()
-    refused = [_unplaced(item) for item in objects]
+    refused = [_misplaced(item) for item in objects]
     prompts = [
         Prompts(item.points, item.box).transformed(inverse.apply)
         for item, refusal in zip(objects, refused)
@@ -280,25 +344,25 @@ def _propose(
 
 
 def _by_tile(segmenter: Segmenter, objects: Sequence[ObjectPrompts], level: int) -> list[int]:
-    """Order objects by the tile that answers, so that each tile is read and prepared once."""
+    """Order objects by tile, so that each tile is read and prepared once."""
     inverse = segmenter.reader.metadata.raster.transform.inverse()
     keys = []
     for index, item in enumerate(objects):
         tile = None
-        # What is refused is told when its turn comes.
+        # Refusals are reported when the object is decoded.
         with suppress(PromptError):
-            if _unplaced(item) is None:
+            if _misplaced(item) is None:
                 tile = segmenter.tile_for(Prompts(item.points, item.box).transformed(inverse.apply), level)
         keys.append((tile is not None, tile or (), index))
     return [index for _, _, index in sorted(keys)]
 
 
-def _unplaced(prompts: ObjectPrompts) -> PromptError | None:
-    """Return why prompts have no place at all, or None."""
+def _misplaced(prompts: ObjectPrompts) -> PromptError | None:
+    """Return an error if prompts have no coordinates in the raster's CRS."""
     values = [value for point in prompts.points for value in point[:2]] + list(prompts.box or ())
     if all(math.isfinite(value) for value in values):
         return None
-    return PromptError("Its coordinates have no place in the raster's CRS", "check the CRS of the prompts")
+    return PromptError("The prompts cannot be transformed to the raster's CRS", "check the CRS of the prompts")
 
 
 def _shown(
@@ -325,13 +389,13 @@ def _shown(
 
 
 def _pixel_area_m2(segmenter: Segmenter, prompts: ObjectPrompts, meter: AreaMeter) -> float:
-    """Return the ground area of a native pixel near the prompts: in degrees or far from the equator it varies."""
+    """Return the ground area of a native pixel near the prompts; it varies in geographic and Mercator CRSs."""
     raster = segmenter.reader.metadata.raster
     x, y = (prompts.points[0].x, prompts.points[0].y) if prompts.points else (0.0, 0.0)
     if prompts.box is not None:
         x, y = (prompts.box.min_x + prompts.box.max_x) / 2, (prompts.box.min_y + prompts.box.max_y) / 2
     col, row = raster.transform.inverse().apply(x, y)
-    # Prompts may lie far outside, where the CRS has no areas; that is reported when they are answered.
+    # Prompts may lie far outside, where the CRS is undefined; that is reported when they are decoded.
     col, row = min(max(col, 0.0), raster.width), min(max(row, 0.0), raster.height)
     half = _PROBE_SIDE / 2
     probe = shapely.box(col - half, row - half, col + half, row + half)

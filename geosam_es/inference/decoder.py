@@ -31,6 +31,7 @@ __all__ = [
     "decode_many",
     "decode_preview",
     "load_decoder",
+    "rank_masks",
 ]
 
 MASK_SIDE = 256
@@ -62,11 +63,16 @@ class DecodedMasks(NamedTuple):
         ambiguous : bool
             Whether the prompts are a single click. SAM's authors advise its single-mask token for anything else.
         """
-        by_score = [int(index) for index in np.argsort(-self.iou_predictions, kind="stable")]
-        if len(by_score) != 4:
-            return by_score
-        multi = [index for index in by_score if index != 0]
-        return multi if ambiguous else [0, *multi]
+        return rank_masks(self.iou_predictions, ambiguous)
+
+
+def rank_masks(scores: NDArray[np.floating[Any]], ambiguous: bool) -> list[int]:
+    """Return the indices of a decoder's masks by their predicted IoU (K,); see `DecodedMasks.ranking`."""
+    by_score = [int(index) for index in np.argsort(-scores, kind="stable")]
+    if len(by_score) != 4:
+        return by_score
+    multi = [index for index in by_score if index != 0]
+    return multi if ambiguous else [0, *multi]
 
 
 class MaskDecoder(Protocol):

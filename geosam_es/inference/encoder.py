@@ -1,7 +1,7 @@
 """Image encoders: tiles in, named feature maps out.
 
-`Encoder` is the interface of every encoder, whatever runs it. `OnnxEncoder` runs an ONNX file on onnxruntime
-and is what the embedded model uses; the torch encoders live in `encoder_tools`.
+`Encoder` is the interface of all encoders. `OnnxEncoder` runs an ONNX file, such as the embedded model's, on
+onnxruntime; the PyTorch encoders are in `encoder_tools`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ ENCODER_FILE = "encoder.onnx"
 MODEL_FILE = "model.json"
 
 TILE_SIZE = 1024
-"""Height and width in pixels of every tile an encoder takes."""
+"""Height and width in pixels of the tiles that encoders take."""
 
-_MOST_SIDE_BY_SIDE = 4
-_LIGHT_BYTES = 64 << 20
+MAX_COPIES = 4
+"""Copies of a light model that encode tiles side by side."""
+
+LIGHT_MODEL_BYTES = 64 << 20
+"""Larger models are never loaded more than once."""
 
 FILL_RGB = (124, 116, 104)
 """Colour of padding and of pixels without data: SAM's pixel mean, zero after its normalisation."""
@@ -36,20 +39,20 @@ FILL_RGB = (124, 116, 104)
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a store records of the model that made it.
+    """Description of a model, recorded in the stores made with it.
 
     Attributes
     ----------
     name : str
-        ``mini``, ``vit_b``, ``vit_l``, ``vit_h`` or a user's own name.
+        ``mini``, ``vit_b``, ``vit_l``, ``vit_h`` or the name of the user's own model.
     encoder_sha256 : str
-        SHA-256 of the file that holds the encoder's weights: stores and decoders of one encoder share it.
+        SHA-256 of the file with the encoder's weights. Stores and decoders match if it is equal.
     licence : str
         SPDX expression of the weights' licence.
     features : Mapping[str, tuple of int]
-        Name and (C, h, w) shape of each feature map of one tile.
+        Name and shape (C, h, w) of each feature map of a tile.
     precision : str
-        ``bfloat16`` where the encoder rounds more than a store does, which moves outlines; else ``float32``.
+        ``bfloat16`` if the encoder rounds more than a store does, which moves outlines slightly; else ``float32``.
     """
 
     name: str
@@ -59,7 +62,7 @@ class ModelInfo:
     precision: str = EXACT
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON object kept in ``model.json`` and in the store."""
+        """Return the JSON object for ``model.json`` and the store."""
         return {
             "name": self.name,
             "encoder_sha256": self.encoder_sha256,
@@ -70,7 +73,7 @@ class ModelInfo:
 
 
 class Encoder(Protocol):
-    """Anything that turns tiles into feature maps."""
+    """Turns tiles into feature maps."""
 
     @property
     def info(self) -> ModelInfo:
@@ -79,7 +82,7 @@ class Encoder(Protocol):
 
     @property
     def default_batch_size(self) -> int:
-        """Tiles at a time that suit the device."""
+        """Batch size that suits the device."""
         ...
 
     def encode(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
@@ -100,12 +103,15 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class SplittableEncoder(Protocol):
-    """An encoder that gets more tiles done by several of it, each on some of the cores, than by one on all."""
+    """An encoder that is faster as several copies, each on some of the cores, than as one on all of them."""
 
     def split(self) -> Sequence[Encoder]:
-        """Return encoders that give what this one gives, to be run side by side; alone where there is nothing to gain.
+        """Return equivalent encoders to run side by side, which share the cores of this one.
 
-        The cores of this one are shared out among them.
+        Returns
+        -------
+        sequence of Encoder
+            This encoder alone if copies would not be faster.
         """
         ...
 
@@ -123,13 +129,13 @@ class OnnxEncoder:
     Raises
     ------
     ModelError
-        If a file is missing, damaged, or is not the one that ``model.json`` describes.
+        If a file is missing or damaged, or does not match ``model.json``.
     """
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         self._folder = folder
         self._threads = threads or available_cores()
-        self._parts: list[Encoder] = []
+        self._copies: list[Encoder] = []
         self._info = read_model_info(folder)
         self._graph = OnnxGraph(folder / ENCODER_FILE, self._threads)
         missing = set(self._info.features) - set(self._graph.outputs)
@@ -148,31 +154,44 @@ class OnnxEncoder:
 
     @property
     def default_batch_size(self) -> int:
-        """Tiles at a time: batches bring nothing on a CPU."""
+        """One tile: larger batches are not faster on a CPU."""
         return 1
 
     def split(self) -> Sequence[Encoder]:
-        """Share the cores out, if the model is a light one; see `SplittableEncoder`.
+        """Return copies that share the cores if the model is light; see `SplittableEncoder`.
 
-        A thread of its own for each tile waits for no other, so reading and writing beside it cost no more than the
-        time they take. A heavy model fills all cores with each product, and the memory with each tile.
+        A light model is fastest with one tile per thread. A heavy one keeps all cores busy with each matrix product,
+        and every copy would take its weights and activations into memory again.
         """
-        count = min(self._threads, _MOST_SIDE_BY_SIDE)
-        if count < 2 or self._graph.path.stat().st_size > _LIGHT_BYTES:
+        count = min(self._threads, MAX_COPIES)
+        if count < 2 or _model_bytes(self._graph.path) > LIGHT_MODEL_BYTES:
             return [self]
-        if not self._parts:
-            # Kept, because the first run of each takes memory from the system, which costs as much as half a tile.
-            part = OnnxEncoder(self._folder, self._threads // count)
-            more = self._threads // count > 1
-            self._parts = [
-                part,
-                *(OnnxEncoder(self._folder, part._threads) if more else part for _ in range(count - 1)),
+        if not self._copies:
+            # Kept because the first run of each copy allocates memory, which takes half as long as a tile.
+            copy = OnnxEncoder(self._folder, self._threads // count)
+            has_threads = self._threads // count > 1
+            self._copies = [
+                copy,
+                *(OnnxEncoder(self._folder, copy._threads) if has_threads else copy for _ in range(count - 1)),
             ]
-        return self._parts
+        return self._copies
 
     def encode(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """Encode a batch of tiles; see `Encoder.encode`."""
         return self._graph.run({"images": images}, list(self._info.features))
+
+
+def _model_bytes(path: Path) -> int:
+    """Return the size of an ONNX file and of the external weights it refers to, which lie in or below its folder."""
+    size = path.stat().st_size
+    if size > LIGHT_MODEL_BYTES:
+        return size
+    content = path.read_bytes()
+    others = (file for file in path.parent.rglob("*") if file != path and file.is_file())
+    # An external tensor names its file, relative to the folder, as plain text.
+    return size + sum(
+        file.stat().st_size for file in others if file.relative_to(path.parent).as_posix().encode() in content
+    )
 
 
 def read_model_info(folder: Path) -> ModelInfo:

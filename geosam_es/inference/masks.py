@@ -1,7 +1,8 @@
-"""What the decoder said of one tile, and what can be read off it."""
+"""The decoder's masks of a tile, and what is derived from them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,54 +13,17 @@ from ..core.contour import mask_polygons
 from ..core.frame import TileFrame, warp_logits
 from ..core.grid import Pyramid, Tile
 from ..core.prompts import Bounds, Prompts
-from .decoder import DecodedMasks
+from .decoder import rank_masks
 
-__all__ = ["Candidate", "Piece", "Proposal", "TileAnswer"]
+__all__ = ["Candidate", "Proposal", "TileMask", "best_match"]
 
 _TOUCHING_CELLS = 2
-"""Mask cells on a tile's border from which on the object counts as cut."""
+"""Mask cells on a tile's border from which on the tile is taken to cut the object."""
 
 
 @dataclass(frozen=True)
-class TileAnswer:
-    """The decoder's masks of one tile.
-
-    Attributes
-    ----------
-    frame : TileFrame
-    masks : DecodedMasks
-    """
-
-    frame: TileFrame
-    masks: DecodedMasks
-
-    def best_match(self, other: Piece, tile_size: int) -> tuple[int, float]:
-        """Find the mask that agrees best with a mask of another tile, where the two tiles overlap.
-
-        Returns
-        -------
-        (int, float)
-            Index of the mask, and its IoU with the other there.
-        """
-        known = warp_logits(np.ones_like(other.logits), other.frame, self.frame, tile_size) > 0
-        wanted = (warp_logits(other.logits, other.frame, self.frame, tile_size) > 0) & known
-        best = (0, 0.0)
-        for index, logits in enumerate(self.masks.low_res_masks):
-            mask = (logits > 0) & known
-            union = int((mask | wanted).sum())
-            iou = float((mask & wanted).sum()) / union if union else 0.0
-            if iou > best[1]:
-                best = (index, iou)
-        return best
-
-    def piece(self, index: int) -> Piece:
-        """Return one of the masks."""
-        return Piece(self.frame, self.masks.low_res_masks[index], float(self.masks.iou_predictions[index]), index)
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One mask on one tile.
+class TileMask:
+    """One of the decoder's masks of a tile.
 
     Attributes
     ----------
@@ -67,14 +31,11 @@ class Piece:
     logits : float32 (256, 256)
     score : float
         Predicted IoU.
-    token : int
-        Index of the mask among the decoder's.
     """
 
     frame: TileFrame
     logits: NDArray[np.float32]
     score: float
-    token: int
 
     def polygons(self, tile_size: int, bounds: Bounds) -> list[shapely.Polygon]:
         """Trace the mask.
@@ -83,13 +44,13 @@ class Piece:
         ----------
         tile_size : int
         bounds : Bounds
-            The tile up to the raster's true edge. A coarse level ends up to one of its pixels before it; what
-            reaches the level's end is drawn out to the raster's.
+            The tile up to the raster's edge. A coarse level may end up to one of its pixels before that edge; a mask
+            that reaches the end of the level is extended to the edge.
 
         Returns
         -------
         list of Polygon
-            In native pixels, the largest first.
+            In native pixels, largest first.
         """
         frame = self.frame
         ends = np.array(frame.bounds[2:]), np.array(bounds[2:])
@@ -102,7 +63,7 @@ class Piece:
         return [shapely.transform(polygon, to_native) for polygon in traced]
 
     def mask_bounds(self, tile_size: int) -> Bounds | None:
-        """Return the rectangle around the mask in native pixels, or None where the mask is empty."""
+        """Return the bounding box of the mask in native pixels, or None if the mask is empty."""
         rows, cols = np.nonzero(self.logits > 0)
         if rows.size == 0:
             return None
@@ -113,7 +74,7 @@ class Piece:
         return Bounds(left, top, min(right, own.max_x), min(bottom, own.max_y))
 
     def cut_sides(self, pyramid: Pyramid) -> tuple[str, ...]:
-        """Name the sides at which the tile cuts the mask: left, top, right, bottom; never the raster's own edge."""
+        """Return the sides (left, top, right, bottom) where the tile cuts the mask, leaving out the raster's edges."""
         frame, mask = self.frame, self.logits > 0
         grid = pyramid.grids[frame.tile.level]
         size = pyramid.tiling.tile_size
@@ -126,45 +87,88 @@ class Piece:
         return tuple(side for side, (cells, is_inner) in edges.items() if is_inner and cells.sum() >= _TOUCHING_CELLS)
 
 
+def best_match(masks: Sequence[TileMask], other: TileMask, tile_size: int) -> tuple[TileMask, float]:
+    """Find the mask that agrees best with a mask of another tile where the two tiles overlap.
+
+    Parameters
+    ----------
+    masks : sequence of TileMask
+        Of one tile.
+    other : TileMask
+        Of another tile.
+    tile_size : int
+
+    Returns
+    -------
+    (TileMask, float)
+        The mask, and its IoU with the other one.
+    """
+    frame = masks[0].frame
+    known = warp_logits(np.ones_like(other.logits), other.frame, frame, tile_size) > 0
+    wanted = (warp_logits(other.logits, other.frame, frame, tile_size) > 0) & known
+    best = (masks[0], 0.0)
+    for item in masks:
+        mask = (item.logits > 0) & known
+        union = int((mask | wanted).sum())
+        iou = float((mask & wanted).sum()) / union if union else 0.0
+        if iou > best[1]:
+            best = (item, iou)
+    return best
+
+
 @dataclass(frozen=True)
 class Proposal:
-    """The decoder's answer to a set of prompts, before any of its masks is traced.
+    """The decoder's masks for a set of prompts, not traced yet.
 
     Attributes
     ----------
     prompts : Prompts
         In native pixels.
-    answers : tuple of TileAnswer
-        One, but where no single tile holds all the prompts.
-    ranking : tuple of int
-        Indices of the masks, the one to show first in front.
+    masks : tuple of tuple of TileMask
+        The masks of each tile: one tile, unless no tile holds all the prompts.
     """
 
     prompts: Prompts
-    answers: tuple[TileAnswer, ...]
-    ranking: tuple[int, ...]
+    masks: tuple[tuple[TileMask, ...], ...]
+
+    @property
+    def ranking(self) -> tuple[int, ...]:
+        """Indices of a tile's masks, the one to show first in front."""
+        scores = np.array([mask.score for mask in self.masks[0]])
+        return tuple(rank_masks(scores, self.prompts.is_ambiguous))
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One of the masks of a proposal, as polygons.
+    """One of the masks of a proposal, traced.
 
     Attributes
     ----------
     polygons : tuple of Polygon
-        In native pixels, valid; empty where the mask is.
-    score : float
-        Predicted IoU.
-    level : int
-        Of the tile that answered.
-    tiles : tuple of Tile
-        Every tile that had a part in it.
-    piece : Piece
-        The mask it started from, to be refined by the next prompt.
+        In native pixels, valid; empty if the mask is.
+    masks : tuple of TileMask
+        The masks it was traced from. The next prompt refines the first.
     """
 
     polygons: tuple[shapely.Polygon, ...]
-    score: float
-    level: int
-    tiles: tuple[Tile, ...]
-    piece: Piece
+    masks: tuple[TileMask, ...]
+
+    @property
+    def mask(self) -> TileMask:
+        """The mask that the next prompt refines."""
+        return self.masks[0]
+
+    @property
+    def score(self) -> float:
+        """Predicted IoU."""
+        return self.mask.score
+
+    @property
+    def level(self) -> int:
+        """Level of the tiles."""
+        return self.mask.frame.tile.level
+
+    @property
+    def tiles(self) -> tuple[Tile, ...]:
+        """The tiles of the masks."""
+        return tuple(mask.frame.tile for mask in self.masks)

@@ -1,4 +1,4 @@
-"""onnxruntime sessions, made and run in one way, with errors a user can read."""
+"""onnxruntime sessions with the options used throughout, and errors a user can act on."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 
-__all__ = ["OnnxGraph", "available_cores", "load_onnxruntime", "new_session"]
+__all__ = ["OnnxGraph", "available_cores", "import_failure", "load_onnxruntime", "new_session"]
 
 
 class OnnxGraph:
-    """One ONNX file, loaded.
+    """A loaded ONNX file.
 
     Parameters
     ----------
@@ -33,19 +33,19 @@ class OnnxGraph:
     Raises
     ------
     ModelError
-        If onnxruntime is not installed, or cannot load the file.
+        If onnxruntime cannot be imported (see `import_failure`) or cannot load the file.
     """
 
     def __init__(self, path: Path, threads: int | None = None, *, spinning: bool = False) -> None:
         self.path = path
         if not path.is_file():
             load_onnxruntime()
-            raise ModelError("{path} is not there", "copy the store or the model again", path=path)
+            raise ModelError("{path} does not exist", "copy the store or the model again", path=path)
         try:
             self._session = new_session(os.fspath(path), threads, spinning=spinning)
         except ModelError:
             raise
-        # onnxruntime raises classes of its own, which share no public base.
+        # onnxruntime's exceptions have no public base class.
         except Exception as error:
             raise ModelError(
                 "{path} is not an ONNX model that onnxruntime {version} can load",
@@ -65,9 +65,9 @@ class OnnxGraph:
         Parameters
         ----------
         feeds : dict of str to array
-            By input name.
+            Keyed by input name.
         outputs : sequence of str, optional
-            Names wanted; all by default.
+            Names of the outputs to return; all by default.
 
         Returns
         -------
@@ -84,24 +84,27 @@ class OnnxGraph:
         except Exception as error:
             reason = (str(error).strip() or repr(error)).splitlines()[-1]
             raise ModelError(
-                "{name} failed ({reason})", "use a store and a decoder of one model", name=self.path.name, reason=reason
+                "{name} failed ({reason})",
+                "use a store and a decoder of the same model",
+                name=self.path.name,
+                reason=reason,
             ) from error
 
 
 def new_session(model: str | bytes, threads: int | None = None, *, arena: bool = True, spinning: bool = False) -> Any:
-    """Load a graph with the options that all graphs here have.
+    """Load a graph with the options shared by all graphs.
 
     Parameters
     ----------
     model : str or bytes
-        Path of an ONNX file, or its content.
+        Path or contents of an ONNX file.
     threads : int, optional
         Threads within an operator; by default one for each core.
     arena : bool
-        Whether the session keeps the memory of its runs for the next one.
+        Whether the session keeps the memory of a run for the next one.
     spinning : bool
-        Whether threads wait actively for each other while the graph runs. That saves time where there are many small
-        operators, and is wasted on few large ones.
+        Whether threads busy-wait for each other during a run. This pays off for graphs of many small operators, not
+        for a few large ones.
 
     Returns
     -------
@@ -110,12 +113,12 @@ def new_session(model: str | bytes, threads: int | None = None, *, arena: bool =
     Raises
     ------
     ModelError
-        If onnxruntime is not installed.
+        If onnxruntime cannot be imported.
     Exception
-        Of onnxruntime's own, if it cannot load the graph.
+        An onnxruntime exception if it cannot load the graph.
     """
     onnxruntime = load_onnxruntime()
-    # Some builds report how they are used; nothing here may leave the machine.
+    # Some builds send usage data; nothing may leave the machine.
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or available_cores()
@@ -123,16 +126,16 @@ def new_session(model: str | bytes, threads: int | None = None, *, arena: bool =
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = arena
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
-    # Idle threads that spin take the core that QGIS draws with.
+    # Threads that spin between runs would take the core that QGIS draws with.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def load_onnxruntime() -> Any:
-    """Import onnxruntime, with other threads running meanwhile for as long as that can be had.
+    """Import onnxruntime, letting other threads run for most of that time.
 
-    An import holds Python's lock, and with it whatever window the process has. More than half of the time goes to a
-    library of 20 MiB where it is not in the file cache yet: that is read before, without the lock.
+    An import holds Python's lock and freezes the window of the process. More than half of the time goes into reading a
+    library of 20 MiB if it is not in the file cache, so it is loaded first, without the lock.
 
     Returns
     -------
@@ -141,18 +144,74 @@ def load_onnxruntime() -> Any:
     Raises
     ------
     ModelError
-        If it is not installed.
+        If it cannot be imported; see `import_failure`.
     """
-    # Imported here, so that the session and the store work where onnxruntime is not installed yet.
+    # Imported here so that the session and the store work without onnxruntime.
     try:
         if "onnxruntime" not in sys.modules and os.name == "posix":
-            # What cannot be loaded the import tells.
+            # The import below reports whatever cannot be loaded.
             with suppress(OSError, AttributeError):
                 _load_library()
         import onnxruntime
-    except ImportError as error:
-        raise ModelError("onnxruntime is not installed", "install it with: pip install onnxruntime") from error
+
+        # An uninstall that failed halfway leaves a folder that imports as an empty package.
+        _ = onnxruntime.InferenceSession
+    except (ImportError, OSError, AttributeError) as error:
+        raise import_failure("onnxruntime", error) from error
     return onnxruntime
+
+
+def import_failure(package: str, error: Exception) -> ModelError:
+    """Explain why a package cannot be imported, and what to do about it.
+
+    Parameters
+    ----------
+    package : str
+        As it is imported and installed: ``onnxruntime``, ``shapely`` or ``contourpy``.
+    error : Exception
+        Raised by ``import package``.
+
+    Returns
+    -------
+    ModelError
+        Says whether the package or one of its dependencies is missing, was built for another NumPy, or is installed
+        but does not load.
+    """
+    missing = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
+    if missing == package:
+        return ModelError("{package} is not installed", "install it with: pip install {package}", package=package)
+    if missing and missing.split(".")[0] not in (package, "numpy"):
+        return ModelError(
+            "{package} needs {name}, which is not installed",
+            "install it with: pip install {name}",
+            package=package,
+            name=missing.split(".")[0],
+        )
+    reason = (str(error).strip() or repr(error)).splitlines()[-1].rstrip(".")
+    # NumPy reports a package built for another version in one of these ways.
+    if any(sign in str(error).lower() for sign in ("numpy", "multiarray", "_array_api", "binary incompatibility")):
+        return ModelError(
+            "{package} is installed but does not work with NumPy {version} ({reason})",
+            'install a version that does with: pip install --upgrade {package} "numpy=={version}"',
+            package=package,
+            version=np.__version__,
+            reason=reason,
+        )
+    if sys.platform == "win32":
+        return ModelError(
+            "{package} is installed but does not load ({reason})",
+            "install the Microsoft Visual C++ Redistributable 2019 or later and restart; if that does not help, "
+            "reinstall it for Python {python} with: pip install --force-reinstall --no-deps {package}",
+            package=package,
+            reason=reason,
+            python=f"{sys.version_info.major}.{sys.version_info.minor}",
+        )
+    return ModelError(
+        "{package} is installed but does not load ({reason})",
+        "reinstall it with: pip install --force-reinstall --no-deps {package}",
+        package=package,
+        reason=reason,
+    )
 
 
 def _load_library() -> None:

@@ -1,6 +1,6 @@
-"""From prompts to polygons over a whole raster: which tile answers, and what happens at its borders.
+"""From prompts to polygons over a whole raster: which tile is decoded, and how masks continue beyond its border.
 
-Everything here is in native pixels of the raster; the session speaks the map's coordinates.
+Coordinates are native pixels of the raster; `session` works in map coordinates.
 """
 
 from __future__ import annotations
@@ -8,22 +8,38 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Protocol
 
 import shapely
 
 from ..core.frame import TileFrame, warp_logits
-from ..core.grid import Tile
-from ..core.prompts import Bounds, Prompts
+from ..core.grid import LevelGrid, Tile
+from ..core.prompts import Bounds, Point, Prompts
 from ..core.topology import merge, polygon_parts, prompted_parts
 from ..errors import PromptError
 from ..store.reader import StoreReader, TileState
 from .borders import continue_beyond_border
-from .decoder import Context, MaskDecoder, decode_many, decode_preview
-from .masks import Candidate, Piece, Proposal, TileAnswer
+from .decoder import Context, DecodedMasks, MaskDecoder, decode_many, decode_preview
+from .masks import Candidate, Proposal, TileMask
 
-__all__ = ["Segmenter"]
+__all__ = ["Segmenter", "TileEncoder"]
 
 _CONTEXTS_KEPT = 16
+
+_LEAST_GAP = 1.0
+"""Area in native pixels of a part of a box without a tile; less is rounding."""
+
+
+class TileEncoder(Protocol):
+    """Encodes the tiles that a store lacks when prompts need them."""
+
+    def can_encode(self, tile: Tile) -> bool:
+        """Tell whether a missing tile can be encoded while a user waits. Has no side effects."""
+        ...
+
+    def ensure_tile(self, tile: Tile) -> TileState:
+        """Encode a tile unless the store has it, and return its state: encoded, or skipped if it has no data."""
+        ...
 
 
 class Segmenter:
@@ -33,16 +49,19 @@ class Segmenter:
     ----------
     reader : StoreReader
     decoder : MaskDecoder
+    tile_encoder : TileEncoder, optional
+        Encodes missing tiles on demand; by default they stay missing.
 
     Notes
     -----
-    Holds no state but a cache of prepared tiles, so that equal prompts at an equal level get equal polygons.
-    Methods may be called from several threads.
+    The only state is a cache of prepared tiles, so equal prompts at the same level give equal polygons. Methods may be
+    called from several threads.
     """
 
-    def __init__(self, reader: StoreReader, decoder: MaskDecoder) -> None:
+    def __init__(self, reader: StoreReader, decoder: MaskDecoder, tile_encoder: TileEncoder | None = None) -> None:
         self.reader = reader
         self.decoder = decoder
+        self.tile_encoder = tile_encoder
         self.pyramid = reader.pyramid
         self._contexts: OrderedDict[Tile, Context] = OrderedDict()
         self._lock = threading.Lock()
@@ -55,16 +74,16 @@ class Segmenter:
     def propose(
         self, prompts: Prompts, level: int = 0, previous: Candidate | None = None, is_preview: bool = False
     ) -> Proposal:
-        """Decode prompts.
+        """Decode prompts, encoding the tiles they need if the segmenter can.
 
         Parameters
         ----------
         prompts : Prompts
             In native pixels.
         level : int
-            The finest level to answer from.
+            The finest level to use. Finer ones are used only if this level and the coarser ones cannot answer.
         previous : Candidate, optional
-            What the earlier prompts of the same object gave; its logits go back in as `mask_input`.
+            The result of the object's earlier prompts; its logits become the decoder's `mask_input`.
         is_preview : bool
             Whether the mask to show first is enough, see `decode_preview`.
 
@@ -75,20 +94,17 @@ class Segmenter:
         Raises
         ------
         PromptError
-            If there is no positive point or box, a prompt lies outside the raster, or there is no data.
+            If there is no positive point or box, a prompt lies outside the raster, or a positive point or part of the
+            box has no encoded tile or no data.
         StoreError
             If a tile's file cannot be read.
         """
         prompts = self._inside(prompts)
-        bounds = prompts.positive_bounds
-        tile = self.tile_for(prompts, level)
-        previous_piece = previous.piece if previous else None
+        tile = self._provided_tile(prompts, level)
+        mask = previous.mask if previous else None
         if tile is not None:
-            answers: tuple[TileAnswer, ...] = (self.decode(tile, prompts, previous_piece, is_preview),)
-        else:
-            self._check_data(bounds, level)
-            answers = tuple(self.decode(tile, part, previous_piece) for tile, part in self._split(prompts, level))
-        return _proposal(prompts, answers)
+            return Proposal(prompts, (self.decode(tile, prompts, mask, is_preview),))
+        return Proposal(prompts, tuple(self.decode(tile, part, mask) for tile, part in self._split(prompts)))
 
     def propose_many(
         self, prompts: Sequence[Prompts], level: int = 0, first_only: bool = False
@@ -98,16 +114,16 @@ class Segmenter:
         Parameters
         ----------
         prompts : sequence of Prompts
-            One for each object, in native pixels.
+            One per object, in native pixels.
         level : int
-            The finest level to answer from.
+            As for `propose`.
         first_only : bool
             Whether the mask to show first is enough, see `decode_many`.
 
         Returns
         -------
         list of Proposal or PromptError
-            What `propose` gives or raises for each, perhaps without the other candidates.
+            What `propose` returns or raises for each; other candidates may be missing with ``first_only``.
 
         Raises
         ------
@@ -117,109 +133,146 @@ class Segmenter:
         found: dict[int, Proposal | PromptError] = {}
         by_tile: dict[Tile, list[tuple[int, Prompts]]] = {}
         for index, item in enumerate(prompts):
-            answer = self._place(item, level)
-            if isinstance(answer, tuple):
-                tile, inside = answer
+            placed = self._place(item, level)
+            if isinstance(placed, tuple):
+                tile, inside = placed
                 by_tile.setdefault(tile, []).append((index, inside))
             else:
-                found[index] = answer
+                found[index] = placed
         for tile, items in by_tile.items():
             frame = TileFrame.of(self.pyramid, tile)
             local = [self._local(frame, inside) for _, inside in items]
-            answers = decode_many(self.decoder, self.context(tile), local, first_only)
-            for (index, inside), masks in zip(items, answers):
-                found[index] = _proposal(inside, (TileAnswer(frame, masks),))
+            decoded = decode_many(self.decoder, self.context(tile), local, first_only)
+            for (index, inside), masks in zip(items, decoded):
+                found[index] = Proposal(inside, (_tile_masks(frame, masks),))
         return [found[index] for index in range(len(prompts))]
 
     def _place(self, prompts: Prompts, level: int) -> tuple[Tile, Prompts] | Proposal | PromptError:
-        """Return the tile for prompts and what of them is to be decoded there, or what `propose` gives or raises."""
+        """Return the tile for prompts and the prompts inside the raster, or what `propose` returns or raises."""
         try:
             inside = self._inside(prompts)
-            tile = self.tile_for(inside, level)
+            tile = self._provided_tile(inside, level)
             return self.propose(prompts, level) if tile is None else (tile, inside)
         except PromptError as error:
             return error
 
+    def can_provide(self, tile: Tile) -> bool:
+        """Tell whether a tile is encoded or can be encoded on demand. Has no side effects."""
+        state = self.reader.state(tile)
+        if state is TileState.MISSING and self.tile_encoder is not None:
+            return self.tile_encoder.can_encode(tile)
+        return state is TileState.ENCODED
+
+    def provide(self, tile: Tile) -> bool:
+        """Encode a tile if it is missing and can be encoded on demand.
+
+        Returns
+        -------
+        bool
+            Whether the tile has features now.
+
+        Raises
+        ------
+        GeoSamError
+            If it cannot be encoded.
+        """
+        if tile in self._contexts:
+            return True
+        state = self.reader.state(tile)
+        if state is TileState.MISSING and self.tile_encoder is not None and self.tile_encoder.can_encode(tile):
+            state = self.tile_encoder.ensure_tile(tile)
+        return state is TileState.ENCODED
+
     def tile_for(self, prompts: Prompts, level: int = 0) -> Tile | None:
-        """Return the tile that answers prompts in native pixels, or None where no single one can.
+        """Return the tile to decode prompts on, encoded or not. Has no side effects.
+
+        Parameters
+        ----------
+        prompts : Prompts
+            In native pixels.
+        level : int
+            As for `propose`.
+
+        Returns
+        -------
+        Tile or None
+            None if no single tile can answer.
 
         Raises
         ------
         PromptError
-            If there is no data.
+            If there is no data, or neither a positive point nor a box.
         """
-        bounds = prompts.positive_bounds
-        self._check_data(bounds, level)
-        return self.pyramid.choose(
-            bounds, is_box=prompts.box is not None, level=level, available=self.reader.is_encoded
-        )
+        bounds, is_box = prompts.positive_bounds, prompts.box is not None
+        for finest in range(min(level, len(self.pyramid.grids) - 1), -1, -1):
+            self._check_data(bounds, self.pyramid.grids[finest])
+            tile = self.pyramid.choose(bounds, is_box=is_box, level=finest, available=self.can_provide)
+            if tile is not None:
+                return tile
+        return None
+
+    def _provided_tile(self, prompts: Prompts, level: int) -> Tile | None:
+        """Return the tile for prompts, encoded by now, or None if no single one can answer."""
+        tile = self.tile_for(prompts, level)
+        # A tile turns out to have no data when it is read. It is skipped then, and another one chosen.
+        while tile is not None and not self.provide(tile):
+            tile = self.tile_for(prompts, level)
+        return tile
 
     def resolve(self, proposal: Proposal, rank: int = 0) -> Candidate:
-        """Trace one mask of a proposal, and follow it beyond the border of its tile.
+        """Trace one mask of a proposal, and continue it beyond the border of its tile.
 
         Parameters
         ----------
         proposal : Proposal
         rank : int
-            Place in ``proposal.ranking``; 0 is the mask to show first.
+            Index in ``proposal.ranking``; 0 is the mask to show first.
 
         Returns
         -------
         Candidate
         """
-        token = proposal.ranking[rank]
-        pieces: Sequence[Piece] = [answer.piece(token) for answer in proposal.answers]
-        # A box says where the object ends, and prompts over several tiles were answered by all of them already.
-        if len(pieces) == 1 and proposal.prompts.box is None:
-            pieces = continue_beyond_border(self, pieces[0], proposal.prompts)
-        polygons = self.polygons(pieces)
-        positives = [(point.x, point.y) for point in proposal.prompts.points if point.positive]
-        if len(proposal.answers) == 1:
+        index = proposal.ranking[rank]
+        masks: Sequence[TileMask] = [tile_masks[index] for tile_masks in proposal.masks]
+        is_one_tile = len(masks) == 1
+        # A box bounds the object, and prompts on several tiles were decoded on all of them.
+        if is_one_tile and proposal.prompts.box is None:
+            masks = continue_beyond_border(self, masks[0], proposal.prompts)
+        polygons = self._trace(masks)
+        if is_one_tile:
+            positives = [(point.x, point.y) for point in proposal.prompts.points if point.positive]
             polygons = prompted_parts(polygons, positives)
-        base = pieces[0]
-        return Candidate(
-            tuple(polygons),
-            base.score,
-            base.frame.tile.level,
-            tuple(piece.frame.tile for piece in pieces),
-            base,
-        )
+        return Candidate(tuple(polygons), tuple(masks))
 
-    def polygons(self, pieces: Sequence[Piece]) -> list[shapely.Polygon]:
-        """Trace masks and join them.
-
-        Returns
-        -------
-        list of Polygon
-            In native pixels, the largest first.
-        """
+    def _trace(self, masks: Sequence[TileMask]) -> list[shapely.Polygon]:
+        """Trace and merge masks into polygons in native pixels, largest first."""
         traced = [
             polygon
-            for piece in pieces
-            for polygon in piece.polygons(self.tile_size, self.pyramid.tile_bounds(piece.frame.tile))
+            for mask in masks
+            for polygon in mask.polygons(self.tile_size, self.pyramid.tile_bounds(mask.frame.tile))
         ]
-        if len(pieces) == 1:
+        if len(masks) == 1:
             return traced
         return sorted(polygon_parts(merge(traced)), key=lambda polygon: -polygon.area)
 
     def decode(
-        self, tile: Tile, prompts: Prompts, previous: Piece | None = None, is_preview: bool = False
-    ) -> TileAnswer:
+        self, tile: Tile, prompts: Prompts, previous: TileMask | None = None, is_preview: bool = False
+    ) -> tuple[TileMask, ...]:
         """Decode prompts on a given tile.
 
         Parameters
         ----------
         tile : Tile
         prompts : Prompts
-            In native pixels; those outside the tile are left to the tiles they lie in.
-        previous : Piece, optional
+            In native pixels. Those outside the tile are ignored.
+        previous : TileMask, optional
             A mask to refine, of this tile or of another.
         is_preview : bool
             As for `propose`.
 
         Returns
         -------
-        TileAnswer
+        tuple of TileMask
         """
         frame = TileFrame.of(self.pyramid, tile)
         local = self._local(frame, prompts)
@@ -231,14 +284,14 @@ class Segmenter:
                 else warp_logits(previous.logits, previous.frame, frame, self.tile_size)
             )
         if is_preview:
-            return TileAnswer(frame, decode_preview(self.decoder, self.context(tile), local, mask_input))
-        return TileAnswer(frame, self.decoder.decode(self.context(tile), local, mask_input))
+            return _tile_masks(frame, decode_preview(self.decoder, self.context(tile), local, mask_input))
+        return _tile_masks(frame, self.decoder.decode(self.context(tile), local, mask_input))
 
     def _local(self, frame: TileFrame, prompts: Prompts) -> Prompts:
         return frame.prompts_to_tile(prompts.within(self.pyramid.tile_bounds(frame.tile)))
 
     def context(self, tile: Tile) -> Context:
-        """Return what the decoder keeps of a tile, reading and preparing the tile where that is not done yet."""
+        """Return the prepared features of an encoded tile, from the cache if it holds them."""
         with self._lock:
             if tile in self._contexts:
                 self._contexts.move_to_end(tile)
@@ -251,12 +304,11 @@ class Segmenter:
         return context
 
     def _inside(self, prompts: Prompts) -> Prompts:
-        """Check that the points lie in the raster, and cut the box at its edge."""
+        """Check that the points lie on the raster, and clip the box to it."""
         extent = self.pyramid.bounds
-        transform = self.reader.metadata.raster.transform
         for point in prompts.points:
             if not extent.contains(Bounds(point.x, point.y, point.x, point.y)):
-                x, y = transform.apply(point.x, point.y)
+                x, y = self._on_map(point.x, point.y)
                 raise PromptError("The point ({x:.8g}, {y:.8g}) lies outside the raster", "move it inside", x=x, y=y)
         if prompts.box is None:
             return prompts
@@ -265,43 +317,87 @@ class Segmenter:
             raise PromptError("The box lies outside the raster or has no area", "draw it on the raster")
         return prompts.with_box(box)
 
-    def _check_data(self, bounds: Bounds, level: int) -> None:
-        """Refuse prompts where every tile around them was skipped for want of data."""
-        grid = self.pyramid.grids[min(level, len(self.pyramid.grids) - 1)]
+    def _on_map(self, col: float, row: float) -> tuple[float, float]:
+        return self.reader.metadata.raster.transform.apply(col, row)
+
+    def _check_data(self, bounds: Bounds, grid: LevelGrid) -> None:
+        """Refuse prompts if all tiles of a level around them were skipped because they have no data."""
         states = [self.reader.state(tile) for _, tile in grid.tiles_around(bounds, tolerance=grid.scale)]
         if states and all(state is TileState.SKIPPED for state in states):
-            x, y = self.reader.metadata.raster.transform.apply(
-                (bounds.min_x + bounds.max_x) / 2, (bounds.min_y + bounds.max_y) / 2
-            )
-            raise PromptError(
-                "There is no data at ({x:.8g}, {y:.8g}), or it lies outside the area of interest",
-                "choose another place, or encode it",
-                x=x,
-                y=y,
-            )
+            raise self._no_data((bounds.min_x + bounds.max_x) / 2, (bounds.min_y + bounds.max_y) / 2)
 
-    def _split(self, prompts: Prompts, level: int) -> list[tuple[Tile, Prompts]]:
-        """Give out prompts that no single tile holds among tiles of the coarsest level that has some of them.
+    def _no_data(self, col: float, row: float) -> PromptError:
+        x, y = self._on_map(col, row)
+        return PromptError(
+            "There is no data at ({x:.8g}, {y:.8g}), or it lies outside the area of interest",
+            "choose another place, or encode it",
+            x=x,
+            y=y,
+        )
+
+    def _split(self, prompts: Prompts) -> list[tuple[Tile, Prompts]]:
+        """Distribute prompts that no single tile holds among tiles of the coarsest level that serves all of them.
+
+        Returns
+        -------
+        list of (Tile, Prompts)
+            The tiles, encoded by now, and the prompts inside them.
 
         Raises
         ------
         PromptError
-            If none of the tiles was encoded.
+            If no level serves every positive point and the whole box. Names a place that is not served.
         """
-        for grid in reversed(self.pyramid.grids[min(level, len(self.pyramid.grids) - 1) :]):
-            parts = []
-            left = [point for point in prompts.points if point.positive]
-            for tile in grid:
-                bounds = self.pyramid.tile_bounds(tile)
-                part = prompts.within(bounds)
-                news = [point for point in part.points if point in left]
-                if (news or part.box) and self.reader.is_encoded(tile):
-                    left = [point for point in left if point not in news]
-                    parts.append((tile, part))
-            if parts:
+        unserved: list[list[tuple[float, float]]] = []
+        for grid in reversed(self.pyramid.grids):
+            parts, left = self._distribute(prompts, grid)
+            while not left and not all(self.provide(tile) for tile, _ in parts):
+                # A tile turned out to have no data, and was skipped.
+                parts, left = self._distribute(prompts, grid)
+            if not left:
                 return parts
-        raise PromptError("No tile here has been encoded yet", "go on with: geosam-es encode --resume")
+            unserved.append(left)
+        col, row = min(unserved, key=len)[0]
+        around = Bounds(col, row, col, row)
+        tiles = [tile for grid in self.pyramid.grids for _, tile in grid.tiles_around(around, tolerance=grid.scale)]
+        if all(self.reader.state(tile) is TileState.SKIPPED for tile in tiles):
+            raise self._no_data(col, row)
+        x, y = self._on_map(col, row)
+        raise PromptError(
+            "Not all tiles around ({x:.8g}, {y:.8g}) have been encoded yet",
+            "finish the store with: geosam-es encode --resume",
+            x=x,
+            y=y,
+        )
+
+    def _distribute(
+        self, prompts: Prompts, grid: LevelGrid
+    ) -> tuple[list[tuple[Tile, Prompts]], list[tuple[float, float]]]:
+        """Distribute prompts among the tiles of a level, and return the places (col, row) that are left."""
+        parts: list[tuple[Tile, Prompts]] = []
+        left: list[Point] = [point for point in prompts.points if point.positive]
+        done: list[shapely.Polygon] = []
+        for tile in grid:
+            bounds = self.pyramid.tile_bounds(tile)
+            part = prompts.within(bounds)
+            new = [point for point in part.points if point in left]
+            if (new or part.box) and self.can_provide(tile):
+                left = [point for point in left if point not in new]
+                parts.append((tile, part))
+                done.append(shapely.box(*bounds))
+            elif part.box and self.reader.state(tile) is TileState.SKIPPED:
+                done.append(shapely.box(*bounds))
+        places = [(point.x, point.y) for point in left]
+        if prompts.box is not None:
+            gap = shapely.difference(shapely.box(*prompts.box), shapely.union_all(done))
+            is_covered = gap.area < _LEAST_GAP
+            if not is_covered or not parts:
+                inside = shapely.point_on_surface(shapely.box(*prompts.box) if is_covered else gap)
+                places.append((inside.x, inside.y))
+        return parts, places
 
 
-def _proposal(prompts: Prompts, answers: tuple[TileAnswer, ...]) -> Proposal:
-    return Proposal(prompts, answers, tuple(answers[0].masks.ranking(prompts.is_ambiguous)))
+def _tile_masks(frame: TileFrame, decoded: DecodedMasks) -> tuple[TileMask, ...]:
+    return tuple(
+        TileMask(frame, logits, float(score)) for logits, score in zip(decoded.low_res_masks, decoded.iou_predictions)
+    )

@@ -104,8 +104,8 @@ def with_decoder(segmenter: Segmenter, decoder: StoreDecoder, threads: int | Non
         If the decoder is not whole, or cannot be loaded.
     """
     check_decoder(decoder)
-    # Of the same kind, which may encode what is missing.
-    return type(segmenter)(segmenter.reader, load_decoder(decoder.prepare_path, decoder.decoder_path, threads))
+    loaded = load_decoder(decoder.prepare_path, decoder.decoder_path, threads)
+    return Segmenter(segmenter.reader, loaded, segmenter.tile_encoder)
 
 
 class SegmentationSession:

@@ -169,7 +169,7 @@ class _SegmentAlgorithm(StoreAlgorithm):
             if reason:
                 left_out += 1
                 text = tr("Left out object {object}: {reason}")
-                feedback.pushWarning(text.format(object=answer.object_id, reason=reason))
+                feedback.pushWarning(text.format(object=answer.name, reason=reason))
             feedback.setProgress(100.0 * done / len(objects))
             if feedback.isCanceled():
                 break

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import PromptError
@@ -43,3 +48,44 @@ def test_within_keeps_what_lies_inside_and_cuts_the_box() -> None:
 def test_rotated_box_becomes_the_rectangle_around_it() -> None:
     prompts = Prompts(box=Bounds(0, 0, 2, 1)).transformed(lambda x, y: (-y, x))
     assert prompts.box == (-1, 0, 0, 2)
+
+
+coordinates = st.floats(-1e7, 1e7).map(lambda value: round(value, 3))
+points = st.builds(Point, coordinates, coordinates, st.booleans())
+boxes = st.builds(lambda x, y: Bounds(x, y, round(x + 10, 3), round(y + 20, 3)), coordinates, coordinates)
+prompt_sets = st.builds(Prompts, st.lists(points, max_size=6).map(tuple), st.none() | boxes).filter(len)
+
+
+@given(prompt_sets)
+def test_prompts_survive_json(prompts: Prompts) -> None:
+    assert Prompts.from_json(json.loads(json.dumps(prompts.to_json()))) == prompts
+
+
+def test_json_is_compact_and_readable() -> None:
+    prompts = Prompts((Point(725001.2500001, 4372002), Point(725003, 4372004, False)), Bounds(0, 0, 725010, 10))
+    assert prompts.to_json() == {"points": [[725001.25, 4372002, 1], [725003, 4372004, 0]], "box": [0, 0, 725010, 10]}
+    assert '"box":[0,0,725010,10]' in json.dumps(prompts.to_json(), separators=(",", ":"))
+    assert Prompts(prompts.points).to_json(1)["points"][0] == [725001.2, 4372002, 1]
+
+
+def test_degrees_keep_their_decimals() -> None:
+    (point,) = Prompts.from_json(Prompts((Point(-0.376288123, 39.469907456),)).to_json()).points
+    assert (point.x, point.y) == pytest.approx((-0.376288123, 39.469907456), abs=1e-8)
+
+
+def test_unknown_keys_are_ignored() -> None:
+    assert Prompts.from_json({"points": [[1, 2, 1]], "level": 3, "box": None}) == Prompts((Point(1, 2),))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        *(None, 5, "ab", [], {}, {"points": 5}, {"points": []}, {"points": [[1, 2]]}, {"points": ["abc"]}),
+        *({"points": [[float("nan"), 1, 1]]}, {"points": [[1, float("inf"), 1]]}, {"points": [[1, 10**400, 1]]}),
+        *({"points": [[1, 2, 2]]}, {"points": [[1, 2, "1"]]}, {"points": [["1", 2, 1]]}, {"points": [[True, 2, 1]]}),
+        *({"box": [1, 2, 3]}, {"box": "abcd"}, {"box": [0, 0, float("nan"), 1]}, {"box": [5, 0, 1, 1]}),
+    ],
+)
+def test_anything_else_is_refused(record: Any) -> None:
+    with pytest.raises(PromptError, match="cannot be read: start again with a click"):
+        Prompts.from_json(record)

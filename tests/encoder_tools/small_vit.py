@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from encoder_tools.models.torchvision_standin import import_segment_anything
+from encoder_tools.models.sam.segment_anything_import import import_segment_anything
 
 
 def make_encoder(side: int, heads: int = 3) -> Any:

@@ -68,8 +68,8 @@ def bad_rasters(folder: Path) -> dict[str, str]:
         "empty.tif": "is not a raster that GDAL can read",
         "nowhere.tif": "has no coordinate reference system: name it with --crs",
         "unplaced.tif": "has no geotransform",
-        "void.tif": "has no data at all",
-        "nan.tif": "has no data at all",
+        "void.tif": "has no pixels with data",
+        "nan.tif": "has no pixels with data",
         "radar.tif": "has complex values",
     }
 
@@ -79,7 +79,7 @@ def test_bad_rasters_one_by_one(tmp_path: Path, fails: Callable[..., str], model
     for name, message in bad_rasters(tmp_path).items():
         found = fails("encode", tmp_path / name, "--model", model)
         assert f"{tmp_path / name} {message}" in found and ": " in found.removeprefix("Error: ")
-    assert f"{tmp_path / 'missing.tif'} is not there" in fails("encode", tmp_path / "missing.tif", "--model", model)
+    assert f"{tmp_path / 'missing.tif'} does not exist" in fails("encode", tmp_path / "missing.tif", "--model", model)
 
 
 def test_a_raster_of_one_colour_leaves_no_store(tmp_path: Path, run: Run, model: Path) -> None:
@@ -114,11 +114,11 @@ def test_bad_rasters_do_not_stop_the_good_ones(tmp_path: Path, spawn: Spawn, mod
     [
         (["--bands", "1,2,9"], "good.tif has 3 band(s), and no band 9: correct --bands"),
         (["--bands", "0"], "no band 0"),
-        (["--bands", "1,2"], "--bands needs one band or three, not 2: write it as 4,1,2"),
-        (["--stretch", "bright"], "--stretch bright cannot be read: use auto"),
-        (["--stretch", "98,2"], "--stretch 98,2 cannot be read"),
-        (["--nodata", "-9999"], "--nodata -9999 cannot be in"),
-        (["--overlap", "1024"], "--overlap 1024 cannot be"),
+        (["--bands", "1,2"], "--bands needs one band or three, not 2: write them as in 4,1,2"),
+        (["--stretch", "bright"], "--stretch bright is not valid: use auto"),
+        (["--stretch", "98,2"], "--stretch 98,2 is not valid"),
+        (["--nodata", "-9999"], "--nodata -9999 is not a valid value of"),
+        (["--overlap", "1024"], "--overlap 1024 is out of range"),
         (["--aoi", "missing.gpkg"], "missing.gpkg is not there"),
         (["--device", "cuda"], "runs on onnxruntime's CPU provider, not on cuda: leave out --device"),
         (["--device", "quantum"], "not on quantum"),
@@ -393,7 +393,7 @@ def prompt_files(folder: Path, ortho: Ortho) -> dict[str, tuple[Path, str]]:
     return {
         "outside": (write_layer(folder / "outside.gpkg", [far]), "lies outside the raster"),
         "without CRS": (write_layer(folder / "bare.gpkg", [point], crs=None), "has no coordinate reference system"),
-        "lines": (write_layer(folder / "lines.gpkg", [line]), "lines.gpkg has a LineString, which is no prompt"),
+        "lines": (write_layer(folder / "lines.gpkg", [line]), "lines.gpkg has a LineString, which is not a valid"),
         "empty": (empty, "empty.geojson has no geometries"),
         "label 2": (write_layer(folder / "two.gpkg", [point], label=[2]), "two.gpkg has label 2: use 1 for positive"),
         "label text": (write_layer(folder / "text.gpkg", [point], label=["yes"]), "text.gpkg has label yes"),
@@ -411,7 +411,7 @@ def prompt_files(folder: Path, ortho: Ortho) -> dict[str, tuple[Path, str]]:
         ),
         "out of reach": (
             write_layer(folder / "reach.gpkg", [shapely.Point(10, 400)], crs="EPSG:4326"),
-            "have no place in the raster's CRS",
+            "cannot be transformed to the raster's CRS",
         ),
         "text": (ortho.image, "is not a vector file"),
     }

@@ -50,4 +50,4 @@ def test_real_orthophoto_where_there_is_one(tmp_path: Path, data_folder: Path, m
 def test_bad_image_is_one_sentence(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, [str(tmp_path / "nothing.tif"), "-o", str(tmp_path / "out")])
     assert result.exit_code == 2
-    assert "nothing.tif is not there" in result.stderr
+    assert "nothing.tif does not exist" in result.stderr

@@ -14,14 +14,14 @@ import pytest
 import shapely
 import torch
 
-from encoder_tools.evaluation.truth import Located, TruthObject
-from encoder_tools.finetune.load import load_weights, save_weights
-from encoder_tools.finetune.networks import PromptTensors
+from encoder_tools.evaluation.ground_truth import Located, TruthObject
+from encoder_tools.finetune.base_decoder import load_weights, save_weights
 from encoder_tools.finetune.sam_decoder import SamDecoder
-from encoder_tools.finetune.samples import FeatureCache, Sample, make_samples
 from encoder_tools.finetune.training import TuneOptions, train
+from encoder_tools.finetune.training_samples import FeatureCache, Sample, make_samples
+from encoder_tools.finetune.tunable_decoder import PromptTensors
 from encoder_tools.finetune.validation import mean_iou
-from encoder_tools.models.sam import LoadedSam, load_sam
+from encoder_tools.models.sam.weights import LoadedSam, random_sam
 from geosam_es.errors import ModelError
 from geosam_es.inference.runtime import OnnxGraph
 from geosam_es.store import StoreReader
@@ -40,7 +40,7 @@ class Learnt:
     def __init__(self, folder: Path) -> None:
         for name in ("prepare.onnx", "decoder.onnx"):
             (folder / name).touch()
-        self.sam: LoadedSam = load_sam("vit_b", None, seed=0)
+        self.sam: LoadedSam = random_sam("vit_b", seed=0)
         model: dict[str, object] = {"name": "vit_b", "encoder_sha256": "0" * 64, "licence": "CC0-1.0"}
         readers = [
             StoreReader(write_store(folder, n, sam_features([box]), folder, model)) for n, box in enumerate(BOXES)
@@ -126,7 +126,7 @@ def test_a_click_without_padding_gets_it(learnt: Learnt) -> None:
 def test_weights_go_to_a_file_and_back(learnt: Learnt, tmp_path: Path) -> None:
     path = tmp_path / "tuned.pt"
     save_weights(learnt.decoder, path)
-    other = SamDecoder(load_sam("vit_b", None, seed=1))
+    other = SamDecoder(random_sam("vit_b", seed=1))
     load_weights(other, path)
     known = learnt.decoder.module.state_dict()
     assert all(torch.equal(value, known[name]) for name, value in other.module.state_dict().items())

@@ -9,12 +9,13 @@ import pytest
 import shapely
 import torch
 
-from encoder_tools.evaluation.truth import Located, TruthObject, locate, read_truth
-from encoder_tools.finetune.losses import mask_iou, tuning_loss
-from encoder_tools.finetune.networks import Answer, PromptTensors
-from encoder_tools.finetune.samples import FeatureCache, Sample, make_samples
+from encoder_tools.evaluation.ground_truth import Located, TruthObject, locate, read_truth
+from encoder_tools.finetune.losses import tuning_loss
+from encoder_tools.finetune.training_samples import FeatureCache, Sample, make_samples
 from encoder_tools.finetune.training_step import learn, plan_epoch
+from encoder_tools.finetune.tunable_decoder import Answer, PromptTensors
 from encoder_tools.finetune.validation import mean_iou
+from encoder_tools.training.answers import mask_iou
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.store import StoreReader
 from tests.encoder_tools.tuning_scenes import MINI, mini_features, object_boxes, on_map, write_layer, write_store

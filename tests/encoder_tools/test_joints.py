@@ -9,7 +9,7 @@ import pyproj
 import pytest
 import shapely
 
-from encoder_tools.models.registry import load_model
+from encoder_tools.models.loading import load_model
 from encoder_tools.pipeline import EncodeOptions, encode, make_plan
 from encoder_tools.raster import Raster
 from encoder_tools.segment import ObjectPrompts, SegmentOptions, segment
@@ -35,7 +35,7 @@ def segmenters(raster: Raster, tmp_path_factory: pytest.TempPathFactory) -> list
     for overlap in OVERLAPS:
         store = folder / f"{overlap}.embeddings.zarr"
         plan = make_plan(raster, model.encoder, EncodeOptions(overlap=overlap, levels=1))
-        encode(plan, model.encoder, store, model.decoder_files)
+        encode(plan, model.encoder, store, model.export_decoder())
         opened.append(open_segmenter(store))
     return opened
 

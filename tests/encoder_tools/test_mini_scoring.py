@@ -14,10 +14,10 @@ pytest.importorskip("onnx")
 
 from encoder_tools.mini.config import ScoreConfig  # noqa: E402
 from encoder_tools.mini.export import load_checkpoint  # noqa: E402
-from encoder_tools.mini.heldout import EvaluationScene  # noqa: E402
+from encoder_tools.mini.labelled_tiles import LabelledScene  # noqa: E402
 from encoder_tools.mini.losses import score_loss, shown_first  # noqa: E402
 from encoder_tools.mini.network import MiniNet  # noqa: E402
-from encoder_tools.mini.scoring import Answers, collect, learn, score_run  # noqa: E402
+from encoder_tools.mini.score_training import Answers, collect, learn, score_run  # noqa: E402
 from encoder_tools.synthetic import synthetic_orthophoto  # noqa: E402
 from geosam_es.errors import ModelError  # noqa: E402
 
@@ -25,10 +25,10 @@ SMALL = ScoreConfig(2, coarsest=1.3, objects_per_tile=2, rounds=2, clicks=1, ste
 
 
 @pytest.fixture(scope="module")
-def scene() -> EvaluationScene:
+def scene() -> LabelledScene:
     drawn = synthetic_orthophoto(400, 300, 0.6, seed=4)
     polygons = [shapely.make_valid(polygon) for _, polygon in drawn.objects if polygon.area > 600][:3]
-    return EvaluationScene("fields/train", drawn.image, polygons)
+    return LabelledScene("fields/train", drawn.image, polygons)
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,8 @@ def net() -> MiniNet:
 
 
 @pytest.fixture(scope="module")
-def answers(net: MiniNet, scene: EvaluationScene) -> Answers:
-    other = EvaluationScene("landcover/train water", scene.image, scene.polygons[:1])
+def answers(net: MiniNet, scene: LabelledScene) -> Answers:
+    other = LabelledScene("landcover/train water", scene.image, scene.polygons[:1])
     return collect(net, [scene, other], SMALL)
 
 
@@ -53,7 +53,7 @@ def test_answers_are_those_of_every_round_of_some_objects(net: MiniNet, answers:
     assert answers.ambiguous[4:6].all(), "a click besides is"
 
 
-def test_the_score_is_the_one_that_the_statistics_give(net: MiniNet, scene: EvaluationScene) -> None:
+def test_the_score_is_the_one_that_the_statistics_give(net: MiniNet, scene: LabelledScene) -> None:
     scores = []
     hook = net.decoder.register_forward_hook(lambda _, __, given: scores.append(given[1]))
     found = collect(net, [scene], dataclasses.replace(SMALL, passes=1))
@@ -79,9 +79,9 @@ def test_the_score_learns_and_prefers_the_better_candidate(answers: Answers) -> 
 
 
 def test_a_run_gets_a_score_and_keeps_its_masks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, net: MiniNet, scene: EvaluationScene
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, net: MiniNet, scene: LabelledScene
 ) -> None:
-    monkeypatch.setattr("encoder_tools.mini.scoring.training_scenes", lambda _: {"fields": [scene]})
+    monkeypatch.setattr("encoder_tools.mini.score_training.training_scenes", lambda _: {"fields": [scene]})
     torch.save({"average": net.state_dict(), "step": 7, "seconds": 3.0}, tmp_path / "checkpoint.pt")
     path = score_run(tmp_path, tmp_path, SMALL)
     assert path == tmp_path / "scored.pt"
@@ -93,4 +93,4 @@ def test_a_run_gets_a_score_and_keeps_its_masks(
 
 def test_imagery_without_objects_is_one_clear_error(net: MiniNet) -> None:
     with pytest.raises(ModelError, match="no objects"):
-        collect(net, [EvaluationScene("fields/train", np.zeros((64, 64, 3), np.uint8), [])], SMALL)
+        collect(net, [LabelledScene("fields/train", np.zeros((64, 64, 3), np.uint8), [])], SMALL)

@@ -1,4 +1,4 @@
-"""Training code of `mini`: export parity, simulated users, crops, losses, errors, and a run that resumes."""
+"""Training code of `mini`: export parity, crops, losses, errors, and a run that resumes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from benchmarks.mini.evaluate import OnnxMini, evaluate  # noqa: E402
+from benchmarks.mini.training_curves import draw, read_log, smooth  # noqa: E402
 from encoder_tools.mini.config import CropPlan, TrainConfig  # noqa: E402
-from encoder_tools.mini.curves import draw, read_log, smooth  # noqa: E402
-from encoder_tools.mini.dataset import (  # noqa: E402
+from encoder_tools.mini.crops import (  # noqa: E402
     BRIGHT_SHARE,
     JPEG_SHARE,
     NOISE_SHARE,
@@ -25,10 +25,8 @@ from encoder_tools.mini.dataset import (  # noqa: E402
     recolour,
 )
 from encoder_tools.mini.export import load_checkpoint, write_model  # noqa: E402
-from encoder_tools.mini.losses import answer_loss, attention, mask_losses, regret, true_iou, widen  # noqa: E402
+from encoder_tools.mini.losses import answer_loss, attention, mask_losses, regret, widen  # noqa: E402
 from encoder_tools.mini.network import MiniNet, normalise  # noqa: E402
-from encoder_tools.mini.prompts import BOX_LOW, bounding_box, correction, deepest_cell, depth, jitter_box  # noqa: E402
-from encoder_tools.mini.simulation import TIGHT_SHARE, SimulatedUser  # noqa: E402
 from encoder_tools.mini.sources import Scene, burn, data_folder, make_scene, synthetic_scenes  # noqa: E402
 from encoder_tools.mini.train import run_training  # noqa: E402
 from encoder_tools.mini.trainer import Trainer  # noqa: E402
@@ -76,81 +74,6 @@ def test_export_equals_the_network(tmp_path: Path) -> None:
     np.testing.assert_allclose(scores, expected[1][0].numpy(), atol=2e-3)
     record = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
     assert record["features"]["image_embeddings"] == [512, 64, 64]
-
-
-def test_depth_grows_towards_the_middle() -> None:
-    mask = np.zeros((21, 31), dtype=bool)
-    mask[4:15, 5:26] = True
-    depths = depth(mask)
-    assert depths[mask].min() == 1
-    assert depths[~mask].max() == 0
-    assert deepest_cell(depths) == (9, 15)
-    assert np.array_equal(depth(np.stack([mask, ~mask]))[0], depths)
-
-
-def test_corrections_point_at_the_error() -> None:
-    truth = np.zeros((32, 32), dtype=bool)
-    truth[8:24, 8:24] = True
-    missing = truth.copy()
-    missing[8:24, 8:14] = False
-    assert correction(truth, truth) is None
-    found = correction(truth, missing)
-    assert found is not None
-    (row, column), label = found
-    assert label == 1.0
-    assert 8 <= row < 24
-    assert 8 <= column < 14
-    too_much = correction(missing, truth)
-    assert too_much is not None
-    assert too_much[1] == 0.0
-
-
-def test_jittered_boxes_stay_boxes() -> None:
-    mask = np.zeros((64, 64), dtype=bool)
-    mask[10:30, 40:60] = True
-    box = bounding_box(mask, 4)
-    assert box.tolist() == [160.0, 40.0, 240.0, 120.0]
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        x0, y0, x1, y1 = jitter_box(box, rng, 0.15, 256.0)
-        assert 0 <= x0 < x1 <= 256
-        assert 0 <= y0 < y1 <= 256
-        assert abs(x0 - 160) < 18
-        assert abs(y1 - 120) < 18
-
-
-def test_a_simulated_user_clicks_where_it_is_wrong() -> None:
-    masks = np.zeros((12, 40, 40), dtype=bool)
-    masks[:, 10:30, 12:28] = True
-    user = SimulatedUser(masks, np.random.default_rng(3))
-    coords, labels = user.points()
-    assert coords.shape[0] == labels.shape[0] == 12
-    assert user.single_click.any()
-    assert not user.single_click.all()
-    for number in np.flatnonzero(user.single_click):
-        x, y = coords[number, 0]
-        assert masks[number, int(y // 4), int(x // 4)]
-    user.correct(np.zeros_like(masks))
-    assert not user.single_click.any()
-    for given in user.prompts:
-        x, y, label = given[-1]
-        assert label == 1.0
-        assert 48 <= x <= 112
-        assert 40 <= y <= 120
-
-
-def test_some_boxes_are_drawn_tight() -> None:
-    masks = np.zeros((400, 40, 40), dtype=bool)
-    masks[:, 10:30, 12:28] = True
-    user = SimulatedUser(masks, np.random.default_rng(3))
-    boxes = [sides(given) for given in user.prompts if given[0][2] == BOX_LOW]
-    tight = sum(box == (48.0, 40.0, 112.0, 120.0) for box in boxes)
-    assert 0.6 * TIGHT_SHARE < tight / len(boxes) < 1.4 * TIGHT_SHARE
-
-
-def sides(given: list[tuple[float, float, float]]) -> tuple[float, ...]:
-    (low_x, low_y, _), (high_x, high_y, _) = given[:2]
-    return low_x, low_y, high_x, high_y
 
 
 def test_crops_are_reproducible_and_hold_their_objects(scene: Scene) -> None:
@@ -223,7 +146,6 @@ def test_losses_prefer_the_truth() -> None:
     losses = mask_losses(masks, truth, *attention(truth))[0]
     assert losses[2] < 0.05
     assert losses[0] > 1.0
-    assert true_iou(masks, truth)[0].tolist() == [0.0, 0.0, 1.0, 0.0]
     scores, coarse = torch.tensor([[0.0, 0.0, 1.0, 0.0]]), torch.zeros(1, 1, 8, 8)
     better = torch.cat([right, wrong, right, wrong], dim=1)
     unsure = torch.ones(1)

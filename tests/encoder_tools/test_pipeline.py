@@ -482,7 +482,7 @@ def test_plan_keeps_what_was_chosen(tmp_path: Path) -> None:
 @pytest.mark.parametrize("overlap", [-1, 1024])
 def test_overlap_that_cannot_be(tmp_path: Path, overlap: int) -> None:
     raster = Raster(write_raster(tmp_path / "a.tif", ramp(3)))
-    with pytest.raises(StoreError, match=f"--overlap {overlap} cannot be"):
+    with pytest.raises(StoreError, match=f"--overlap {overlap} is out of range"):
         make_plan(raster, SampleEncoder(), EncodeOptions(overlap=overlap))
 
 

@@ -1,4 +1,4 @@
-"""Reading rasters of every kind that orthophotos come in."""
+"""Reading every kind of raster that orthophotos come in."""
 
 from __future__ import annotations
 
@@ -152,9 +152,9 @@ def test_nodata_of_the_user_replaces_the_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "nodata"), [("uint8", -9999), ("uint8", 256), ("int16", 0.5), ("uint16", np.nan)])
-def test_nodata_that_cannot_be(tmp_path: Path, dtype: str, nodata: float) -> None:
+def test_nodata_that_the_type_cannot_hold(tmp_path: Path, dtype: str, nodata: float) -> None:
     path = write_raster(tmp_path / "a.tif", ramp(1, dtype=dtype))
-    with pytest.raises(RasterError, match=r"--nodata .* cannot be in .*a\.tif"):
+    with pytest.raises(RasterError, match=r"--nodata .* is not a valid value of .*a\.tif"):
         Raster(path, nodata=nodata)
 
 
@@ -180,7 +180,7 @@ def test_huge_float_nodata_is_silent(tmp_path: Path) -> None:
 
 
 def test_palette(tmp_path: Path) -> None:
-    """A TIFF's palette has no transparency, others have."""
+    """The palette of a TIFF has no transparency; those of other formats may."""
     plain = write_raster(tmp_path / "a.tif", (np.arange(64 * 64).reshape(1, 64, 64) % 3).astype(np.uint8))
     with rasterio.open(plain, "r+") as dataset:
         dataset.write_colormap(1, dict(enumerate(PALETTE)))

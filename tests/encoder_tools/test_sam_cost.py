@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-if importlib.util.find_spec("segment_anything") is None:  # importing it takes the stand-in for torchvision
+if importlib.util.find_spec("segment_anything") is None:  # it imports only with torchvision or its placeholders
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
 from benchmarks.speed.onnx_cost import GraphCost, graph_cost  # noqa: E402
-from encoder_tools.models.fast_transformer import FEW_TOKENS  # noqa: E402
-from encoder_tools.models.sam import LoadedSam, load_sam  # noqa: E402
-from encoder_tools.models.sam_export import (  # noqa: E402
+from benchmarks.speed.sam import export_official_decoder  # noqa: E402
+from encoder_tools.models.fast_decoder.transformer import FEW_TOKENS  # noqa: E402
+from encoder_tools.models.sam.export import (  # noqa: E402
     DECODER_OUTPUTS,
     PLACES_INPUT,
     export_decoder,
-    export_official_decoder,
 )
+from encoder_tools.models.sam.weights import LoadedSam, random_sam  # noqa: E402
 
 PLACES, CHANNELS, INNER, HEADS, MASK_MAPS = 64 * 64, 256, 128, 8, 17
 OUTPUT_TOKENS = 5
@@ -32,7 +32,7 @@ FLOAT = 4
 
 @pytest.fixture(scope="module")
 def sam() -> LoadedSam:
-    return load_sam("vit_b", None, seed=0)
+    return random_sam("vit_b", seed=0)
 
 
 @pytest.fixture(scope="module")

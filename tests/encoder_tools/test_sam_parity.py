@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-if importlib.util.find_spec("segment_anything") is None:  # importing it takes the stand-in for torchvision
+if importlib.util.find_spec("segment_anything") is None:  # it imports only with torchvision or its placeholders
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
-from encoder_tools.models.fast_transformer import FEW_TOKENS  # noqa: E402
-from encoder_tools.models.sam import LoadedSam, load_sam  # noqa: E402
-from encoder_tools.models.sam_export import export_decoder, export_official_decoder  # noqa: E402
-from encoder_tools.models.split_decoder import CONTEXT_NAMES  # noqa: E402
+from benchmarks.speed.sam import export_official_decoder  # noqa: E402
+from encoder_tools.models.fast_decoder.networks import CONTEXT_NAMES  # noqa: E402
+from encoder_tools.models.fast_decoder.transformer import FEW_TOKENS  # noqa: E402
+from encoder_tools.models.sam.export import export_decoder  # noqa: E402
+from encoder_tools.models.sam.weights import LoadedSam, random_sam  # noqa: E402
 from geosam_es.inference.runtime import OnnxGraph  # noqa: E402
 
 PROMPT_SETS = 216
@@ -92,7 +93,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def sam() -> LoadedSam:
-    loaded = load_sam("vit_b", None, seed=0)
+    loaded = random_sam("vit_b", seed=0)
     liven(loaded)
     return loaded
 
@@ -243,7 +244,7 @@ def smooth(generator: np.random.Generator, sigma: float) -> Any:
 
 def test_the_mask_to_show_first_is_that_of_the_answer(tmp_path: Path, record_property: Any) -> None:
     """The pixels of a place are alike in a trained model, and so they are made here."""
-    sam = load_sam("vit_b", None, seed=0)
+    sam = random_sam("vit_b", seed=0)
     liven(sam)
     with torch.no_grad():
         for index in (0, 3):

@@ -51,7 +51,7 @@ def test_features_of_one_object() -> None:
     ],
 )
 def test_names_of_objects(values: Any, names: list[str]) -> None:
-    assert [item.object_id for item in read([AT] * 3, object=values)] == names
+    assert [item.name for item in read([AT] * 3, object=values)] == names
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_multipoints_and_multipolygons() -> None:
 
 @pytest.mark.parametrize("geometry", [shapely.LineString([(0, 0), (1, 1)]), shapely.GeometryCollection([AT, BOX])])
 def test_other_geometries_are_no_prompts(geometry: Any) -> None:
-    with pytest.raises(VectorError, match=rf"clicks\.gpkg has a {geometry.geom_type}, which is no prompt"):
+    with pytest.raises(VectorError, match=rf"clicks\.gpkg has a {geometry.geom_type}, which is not a valid prompt"):
         read([AT, geometry])
 
 

@@ -1,4 +1,4 @@
-"""Bringing any data to 8 bits."""
+"""Stretching any data to 8 bits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from geosam_es.errors import RasterError
 from tests.encoder_tools.scenes import ramp, write_raster
 
 
-def test_stretch_of_8_bits_is_none(tmp_path: Path) -> None:
+def test_8_bits_are_not_stretched(tmp_path: Path) -> None:
     raster = Raster(write_raster(tmp_path / "a.tif", ramp(3)))
     assert decide_stretch(raster) == decide_stretch(raster, "none") == Stretch()
     limits = decide_stretch(raster, "0,50").limits
@@ -35,7 +35,7 @@ def test_stretch_is_that_of_the_whole_raster(tmp_path: Path, size: tuple[int, in
     np.testing.assert_allclose(limits[0], np.percentile(values, [2, 98]), rtol=0.005)
 
 
-def test_stretch_finds_data_between_its_samples(tmp_path: Path) -> None:
+def test_data_between_the_samples_are_found(tmp_path: Path) -> None:
     values = np.zeros((1, 3000, 3000), np.uint16)
     values[0, 1530:1570, 1530:1570] = np.arange(1600).reshape(40, 40) + 5000
     raster = Raster(write_raster(tmp_path / "island.tif", values, nodata=0))
@@ -48,7 +48,7 @@ def test_stretch_finds_data_between_its_samples(tmp_path: Path) -> None:
 )
 def test_bad_stretch(tmp_path: Path, option: str) -> None:
     raster = Raster(write_raster(tmp_path / "a.tif", ramp(3)))
-    with pytest.raises(RasterError, match=f"--stretch {option} cannot be read: use auto"):
+    with pytest.raises(RasterError, match=f"--stretch {option} is not valid: use auto"):
         decide_stretch(raster, option)
 
 
@@ -59,7 +59,7 @@ def test_no_stretch_does_not_suit_16_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["auto", "2,98", "0:4000"])
-def test_nodata_all_over(tmp_path: Path, option: str) -> None:
+def test_a_raster_without_data(tmp_path: Path, option: str) -> None:
     raster = Raster(write_raster(tmp_path / "a.tif", np.zeros((3, 64, 64), np.uint8), nodata=0))
-    with pytest.raises(RasterError, match=r"a\.tif has no data at all"):
+    with pytest.raises(RasterError, match=r"a\.tif has no pixels with data"):
         decide_stretch(raster, option)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encoder_tools.models.registry import mini_folder
+from encoder_tools.models.loading import mini_folder
 from geosam_es.core.grid import Tile
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import ModelError
@@ -55,11 +55,12 @@ def test_ranking_follows_sams_advice() -> None:
 
 @pytest.fixture(scope="module")
 def sam_decoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from encoder_tools.models.sam import load_sam
-    from encoder_tools.models.sam_export import export_decoder, export_official_decoder
+    from benchmarks.speed.sam import export_official_decoder
+    from encoder_tools.models.sam.export import export_decoder
+    from encoder_tools.models.sam.weights import random_sam
 
     folder = tmp_path_factory.mktemp("sam")
-    sam = load_sam("vit_b", None, seed=3)
+    sam = random_sam("vit_b", seed=3)
     export_decoder(sam, folder)
     export_official_decoder(sam, folder / "official.onnx")
     export_official_decoder(sam, folder / "single.onnx", return_single_mask=True)
@@ -104,7 +105,7 @@ def test_a_store_with_the_official_graph_answers(
     result = session.add_point(500, 400)
     assert (result.candidates, result.level) == (candidates, 0)
     refined = session.add_point(520, 400)
-    assert refined.candidate.piece.logits.shape == (256, 256)
+    assert refined.candidate.mask.logits.shape == (256, 256)
 
 
 def test_the_embedded_model_loads_as_a_split_decoder() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encoder_tools.models.registry import mini_folder
+from encoder_tools.models.loading import mini_folder
 from geosam_es.errors import ModelError
 from geosam_es.inference.encoder import FILL_RGB, ModelInfo, OnnxEncoder, read_model_info
 
@@ -21,7 +21,7 @@ def test_the_embedded_model_encodes_a_batch() -> None:
     assert np.isfinite(both.astype(np.float16)).all()
 
 
-def test_parts_give_the_same_as_the_whole() -> None:
+def test_copies_give_the_same_as_the_whole() -> None:
     tile = np.random.default_rng(0).integers(0, 256, (1, 1024, 1024, 3), dtype=np.uint8)
     encoder = OnnxEncoder(mini_folder(), threads=2)
     parts = encoder.split()
@@ -33,11 +33,39 @@ def test_parts_give_the_same_as_the_whole() -> None:
         assert len(counts) <= 4 and sum(counts) <= threads
 
 
-def test_a_heavy_model_is_not_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each part would take its weights and its maps into memory again."""
+@pytest.fixture
+def light_megabyte(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr("geosam_es.inference.encoder.LIGHT_MODEL_BYTES", 1 << 20)
+    return 1 << 20
+
+
+@pytest.mark.usefixtures("light_megabyte")
+def test_a_heavy_model_is_not_split() -> None:
+    """Each copy would take its weights and activations into memory again."""
     encoder = OnnxEncoder(mini_folder(), threads=2)
-    monkeypatch.setattr("geosam_es.inference.encoder._LIGHT_BYTES", 1000)
     assert list(encoder.split()) == [encoder]
+
+
+@pytest.mark.parametrize("location", ["encoder.onnx.data", "weights.bin", "data/part 1"])
+def test_external_weights_count_as_part_of_the_model(tmp_path: Path, light_megabyte: int, location: str) -> None:
+    onnx = pytest.importorskip("onnx")
+    shutil.copy(mini_folder() / "model.json", tmp_path)
+    (tmp_path / "data").mkdir()
+    model = onnx.load(mini_folder() / "encoder.onnx")
+    onnx.save(model, tmp_path / "encoder.onnx", save_as_external_data=True, location=location, size_threshold=0)
+    # Neither the decoder's files nor anything else in the folder are weights of the encoder.
+    (tmp_path / "decoder.onnx.data").write_bytes(bytes(9 << 20))
+    assert (tmp_path / "encoder.onnx").stat().st_size < light_megabyte < (tmp_path / location).stat().st_size
+    encoder = OnnxEncoder(tmp_path, threads=2)
+    assert list(encoder.split()) == [encoder]
+
+
+def test_other_files_of_the_folder_do_not_make_a_model_heavy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geosam_es.inference.encoder.LIGHT_MODEL_BYTES", 9 << 20)
+    for name in ("model.json", "encoder.onnx"):
+        shutil.copy(mini_folder() / name, tmp_path)
+    (tmp_path / "decoder.onnx.data").write_bytes(bytes(9 << 20))
+    assert len(OnnxEncoder(tmp_path, threads=2).split()) == 2
 
 
 def test_padding_has_finite_features() -> None:
@@ -49,7 +77,7 @@ def test_padding_has_finite_features() -> None:
 @pytest.mark.parametrize(
     "text", [None, "", "{}", "[]", '{"name": "a", "encoder_sha256": "b", "licence": "c", "features": 3}']
 )
-def test_damaged_model_folders_are_told(tmp_path: Path, text: str | None) -> None:
+def test_damaged_model_folders_are_reported(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "model.json").write_text(text, encoding="utf-8")
     with pytest.raises(ModelError, match="is not a model folder"):

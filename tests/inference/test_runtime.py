@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
-from encoder_tools.models.registry import mini_folder
+from encoder_tools.models.loading import mini_folder
 from geosam_es.errors import ModelError
-from geosam_es.inference.runtime import OnnxGraph, available_cores
+from geosam_es.inference.runtime import OnnxGraph, load_onnxruntime
 
 
-def test_missing_and_damaged_files_are_told(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="is not there"):
+def test_missing_and_damaged_files_are_reported(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="does not exist"):
         OnnxGraph(tmp_path / "nothing.onnx")
     whole = (mini_folder() / "decoder.onnx").read_bytes()
     for name, content in {"empty.onnx": b"", "text.onnx": b"hello", "cut.onnx": whole[: len(whole) // 2]}.items():
@@ -22,7 +24,7 @@ def test_missing_and_damaged_files_are_told(tmp_path: Path) -> None:
             OnnxGraph(tmp_path / name)
 
 
-def test_inputs_that_do_not_fit_are_told() -> None:
+def test_inputs_that_do_not_fit_are_reported() -> None:
     graph = OnnxGraph(mini_folder() / "prepare.onnx", threads=1)
     assert list(graph.inputs) == ["image_embeddings"]
     for feeds in ({}, {"image_embeddings": np.zeros((1, 3, 64, 64), np.float32)}):
@@ -30,7 +32,7 @@ def test_inputs_that_do_not_fit_are_told() -> None:
             graph.run(feeds)
 
 
-def test_an_error_without_a_text_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_without_a_message_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     class Silent:
         def run(self, *_: object) -> None:
             raise RuntimeError
@@ -66,18 +68,83 @@ def test_inputs_with_a_default_need_not_be_given(tmp_path: Path) -> None:
     assert loaded.run({"x": one, "more": five})["y"] == 6
 
 
-@pytest.mark.parametrize("spinning", [False, True])
-def test_threads_wait_actively_only_where_asked_and_only_during_a_run(spinning: bool) -> None:
-    graph = OnnxGraph(mini_folder() / "prepare.onnx", threads=2, spinning=spinning)
-    options = graph._session.get_session_options()
-    assert options.get_session_config_entry("session.intra_op.allow_spinning") == str(int(spinning))
-    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+def fail_import(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Make ``import onnxruntime`` raise an error, as a package that is installed may."""
+
+    class Loader:
+        def create_module(self, _: object) -> None:
+            raise error
+
+        def exec_module(self, _: object) -> None:
+            """Never reached."""
+
+    class Finder:
+        def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
+            return ModuleSpec(name, Loader()) if name == "onnxruntime" else None  # type: ignore[arg-type]
+
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    monkeypatch.setattr("geosam_es.inference.runtime._load_library", lambda: None)
 
 
-def test_without_onnxruntime_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_onnxruntime_is_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ModelError, match=r"onnxruntime is not installed: install it with: pip install onnxruntime"):
         OnnxGraph(mini_folder() / "prepare.onnx")
+
+
+DLL = "DLL load failed while importing onnxruntime_pybind11_state: The specified module could not be found."
+
+
+@pytest.mark.parametrize(
+    ("platform", "error", "message"),
+    [
+        (
+            "win32",
+            ImportError(DLL, name="onnxruntime.capi.onnxruntime_pybind11_state"),
+            r"does not load \(DLL load",
+        ),
+        ("win32", ImportError(DLL), r"install the Microsoft Visual C\+\+ Redistributable 2019 or later and restart"),
+        ("win32", OSError("[WinError 126]"), r"for Python 3\.\d+ with: pip install --force-reinstall --no-deps onnxr"),
+        (
+            "linux",
+            ImportError("libm.so.6: version `GLIBC_2.38' not found"),
+            r"GLIBC_2.38' not found\): reinstall it wi",
+        ),
+        (
+            "linux",
+            ModuleNotFoundError("No module named 'onnxruntime.capi'", name="onnxruntime.capi"),
+            r"installed but does not load \(No module named 'onnxruntime.capi'\): reinstall it with: pip",
+        ),
+        (
+            "win32",
+            ModuleNotFoundError("No module named 'coloredlogs'", name="coloredlogs"),
+            r"onnxruntime needs coloredlogs, which is not installed: install it with: pip install coloredlogs",
+        ),
+        (
+            "win32",
+            ImportError("numpy.core.multiarray failed to import"),
+            rf"does not work with NumPy {np.__version__} \(numpy.*: install .* --upgrade onnxruntime \"numpy==",
+        ),
+        ("linux", ModuleNotFoundError("No module named 'numpy._core'", name="numpy._core"), r"not work with NumPy \d"),
+        ("darwin", ImportError(), r"does not load \(ImportError\(\)\): reinstall"),
+    ],
+)
+def test_an_onnxruntime_that_does_not_load_is_not_called_missing(
+    monkeypatch: pytest.MonkeyPatch, platform: str, error: Exception, message: str
+) -> None:
+    fail_import(monkeypatch, error)
+    monkeypatch.setattr("geosam_es.inference.runtime.sys.platform", platform)
+    with pytest.raises(ModelError, match=message) as raised:
+        load_onnxruntime()
+    assert "is not installed: install it with: pip install onnxruntime" not in str(raised.value)
+    assert raised.value.__cause__ is error
+
+
+def test_a_folder_left_by_an_uninstall_is_no_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))
+    with pytest.raises(ModelError, match=r"installed but does not load \(.*InferenceSession.*reinstall"):
+        load_onnxruntime()
 
 
 LOADING = """
@@ -95,13 +162,9 @@ assert runtime.load_onnxruntime() is runtime.load_onnxruntime() is sys.modules["
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="only Linux tells what a process has loaded")
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="only Linux lists the libraries of a process")
 def test_the_library_is_loaded_before_the_import() -> None:
-    """Which is when other threads can go on."""
+    """Other threads can run meanwhile."""
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", LOADING], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def test_there_is_a_core() -> None:
-    assert available_cores() >= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from geosam_es.core.grid import Tile
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.core.topology import merge
 from geosam_es.errors import PromptError
-from geosam_es.inference.masks import Candidate
+from geosam_es.inference.masks import Candidate, Proposal
 from geosam_es.inference.segmenter import Segmenter
+from geosam_es.store import StoreReader, StoreWriter
+from geosam_es.store.reader import TileState
 from tests.helpers import BlobDecoder, disc, make_store, open_blobs
 
 SHAPE = (2600, 3100)
@@ -140,7 +143,7 @@ def test_points_farther_apart_than_a_tile(tmp_path: Path) -> None:
 def test_box_larger_than_any_tile_of_a_store_with_one_level(tmp_path: Path) -> None:
     segmenter = open_blobs(make_store(tmp_path, disc(SHAPE, 1500, 1300, 900), levels=1))
     proposal = segmenter.propose(Prompts(box=Bounds(590, 390, 2410, 2210)))
-    assert len(proposal.answers) > 1
+    assert len(proposal.masks) > 1
     assert iou(segmenter.resolve(proposal), circle(1500, 1300, 900)) > 0.98
 
 
@@ -196,12 +199,12 @@ def test_earlier_logits_go_back_in(tmp_path: Path) -> None:
     segmenter.propose(prompts, previous=first)
     mask_input = decoder_of(segmenter).calls[-1][1]
     assert mask_input is not None
-    np.testing.assert_array_equal(mask_input, first.piece.logits)
+    np.testing.assert_array_equal(mask_input, first.mask.logits)
     segmenter.propose(prompts, level=1, previous=first)
     warped = decoder_of(segmenter).calls[-1][1]
     # The same object in the coarser tile takes a quarter of the cells.
     assert warped is not None
-    assert (warped > 0).sum() == pytest.approx((first.piece.logits > 0).sum() / 4, rel=0.05)
+    assert (warped > 0).sum() == pytest.approx((first.mask.logits > 0).sum() / 4, rel=0.05)
 
 
 def test_a_tile_is_prepared_once(tmp_path: Path) -> None:
@@ -245,7 +248,7 @@ def test_nothing_encoded_here_is_said(tmp_path: Path) -> None:
 def test_tile_for_is_what_answers(tmp_path: Path) -> None:
     segmenter = open_blobs(make_store(tmp_path, disc(SHAPE, 500, 500, 200)))
     prompts = Prompts((Point(500, 500),))
-    assert segmenter.tile_for(prompts) == segmenter.propose(prompts).answers[0].frame.tile == Tile(0, 0, 0)
+    assert segmenter.tile_for(prompts) == segmenter.propose(prompts).masks[0][0].frame.tile == Tile(0, 0, 0)
 
 
 @pytest.mark.parametrize("first_only", [False, True])
@@ -269,6 +272,140 @@ def test_many_prompts_are_answered_as_one_by_one(tmp_path: Path, first_only: boo
             continue
         assert not isinstance(got, PromptError)
         assert (got.prompts, got.ranking) == (wanted.prompts, wanted.ranking)
-        assert [answer.frame for answer in got.answers] == [answer.frame for answer in wanted.answers]
+        assert [masks[0].frame for masks in got.masks] == [masks[0].frame for masks in wanted.masks]
         assert segmenter.resolve(got).polygons == segmenter.resolve(wanted).polygons
     assert sum(isinstance(answer, PromptError) for answer in answers) == 2
+
+
+def remove(root: Path, tile: Tile, is_skipped: bool = False) -> None:
+    level, row, col = tile
+    (root / f"level{level}/image_embeddings/c/{row}/{col}/0/0/0").unlink()
+    if is_skipped:
+        marker = root / f"level{level}/skipped/c/{row}/{col}"
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.write_bytes(b"\1")
+
+
+APART = Point(300, 300), Point(2800, 2300)
+CORNER = Tile(0, 2, 3)
+"""The only tile of the finest level with the second point."""
+
+
+@pytest.fixture
+def two_discs(tmp_path: Path) -> Path:
+    image = np.maximum(disc(SHAPE, 300, 300, 150), disc(SHAPE, 2800, 2300, 150))
+    return make_store(tmp_path, image, levels=1)
+
+
+@pytest.mark.parametrize(
+    ("is_skipped", "message"),
+    [(False, r"around \(2800, 2300\) have been encoded yet: .*--resume"), (True, r"no data at \(2800, 2300\)")],
+)
+def test_a_point_without_a_tile_is_never_dropped(two_discs: Path, is_skipped: bool, message: str) -> None:
+    remove(two_discs, CORNER, is_skipped)
+    segmenter = open_blobs(two_discs)
+    with pytest.raises(PromptError, match=message):
+        segmenter.propose(Prompts(APART))
+    (refusal,) = segmenter.propose_many([Prompts(APART)])
+    assert isinstance(refusal, PromptError)
+    with pytest.raises(PromptError, match=message):
+        segmenter.propose(Prompts(APART[:1], Bounds(200, 200, 2900, 2400)))
+    assert segmenter.resolve(segmenter.propose(Prompts(APART[:1]))).polygons
+
+
+def test_a_negative_point_may_lie_where_nothing_is_encoded(two_discs: Path) -> None:
+    remove(two_discs, CORNER)
+    proposal = open_blobs(two_discs).propose(Prompts((APART[0], APART[1]._replace(positive=False))))
+    assert [masks[0].frame.tile for masks in proposal.masks] == [Tile(0, 0, 0)]
+
+
+def test_a_box_may_lie_partly_where_there_is_no_data(two_discs: Path) -> None:
+    for tile in (CORNER, Tile(0, 2, 2), Tile(0, 1, 3)):
+        remove(two_discs, tile, is_skipped=True)
+    segmenter = open_blobs(two_discs)
+    candidate = segmenter.resolve(segmenter.propose(Prompts(box=Bounds(100, 100, 2950, 2450))))
+    assert iou(candidate, circle(300, 300, 150)) > 0.98
+
+
+def test_a_finer_level_answers_if_the_coarser_ones_lack_a_tile(tmp_path: Path) -> None:
+    image = np.maximum(disc(SHAPE, 300, 300, 150), disc(SHAPE, 2800, 2300, 150))
+    root = make_store(tmp_path, image)
+    remove(root, Tile(2, 0, 0))
+    remove(root, Tile(1, 0, 0))
+    segmenter = open_blobs(root)
+    for level in (0, 2):
+        proposal = segmenter.propose(Prompts(APART), level)
+        assert [masks[0].frame.tile.level for masks in proposal.masks] == [0, 0]
+        assert iou(segmenter.resolve(proposal), shapely.union(circle(300, 300, 150), circle(2800, 2300, 150))) > 0.98
+    assert click(segmenter, APART[0], level=2).level == 0
+
+
+class OnDemand:
+    """Encodes the tiles of a store by copying them from a whole one."""
+
+    def __init__(self, root: Path, whole: Path, levels: tuple[int, ...] = (0, 1, 2)) -> None:
+        self.writer, self.whole = StoreWriter(root, StoreReader(root).metadata), StoreReader(whole)
+        self.levels = levels
+        self.asked: list[Tile] = []
+
+    def can_encode(self, tile: Tile) -> bool:
+        return tile.level in self.levels
+
+    def ensure_tile(self, tile: Tile) -> TileState:
+        self.asked.append(tile)
+        features = self.whole.read(tile)["image_embeddings"]
+        if features.max() == 0:
+            self.writer.skip(tile)
+            return TileState.SKIPPED
+        self.writer.write(tile, {"image_embeddings": features[0]})
+        return TileState.ENCODED
+
+
+def on_demand(tmp_path: Path, image: np.ndarray, levels: tuple[int, ...] = (0, 1, 2)) -> tuple[Segmenter, OnDemand]:
+    whole = make_store(tmp_path, image, name="whole")
+    root = tmp_path / "live.embeddings.zarr"
+    shutil.copytree(whole, root)
+    for tile in StoreReader(whole).pyramid:
+        remove(root, tile)
+    encoder = OnDemand(root, whole, levels)
+    return Segmenter(StoreReader(root), BlobDecoder(), encoder), encoder
+
+
+def test_only_the_tile_that_answers_is_encoded_and_only_when_it_is_needed(tmp_path: Path) -> None:
+    segmenter, encoder = on_demand(tmp_path, disc(SHAPE, 500, 500, 200))
+    prompts = Prompts((Point(500, 500),))
+    assert segmenter.tile_for(prompts) == Tile(0, 0, 0) and segmenter.can_provide(Tile(0, 0, 0))
+    assert not segmenter.reader.is_encoded(Tile(0, 0, 0)) and encoder.asked == []
+    for _ in range(2):
+        assert iou(segmenter.resolve(segmenter.propose(prompts)), circle(500, 500, 200)) > 0.98
+    assert isinstance(segmenter.propose_many([prompts])[0], Proposal)
+    assert encoder.asked == [Tile(0, 0, 0)]
+
+
+def test_following_a_border_encodes_what_it_needs(tmp_path: Path) -> None:
+    segmenter, encoder = on_demand(tmp_path, disc(SHAPE, 1500, 1300, 900))
+    candidate = click(segmenter, Point(800, 1100))
+    assert iou(candidate, circle(1500, 1300, 900)) > 0.98
+    assert {tile.level for tile in encoder.asked} == {0, 1, 2} and len(encoder.asked) <= 4
+
+
+def test_a_level_that_takes_too_long_is_left_to_finer_ones(tmp_path: Path) -> None:
+    segmenter, encoder = on_demand(tmp_path, disc(SHAPE, 500, 500, 200), levels=(0,))
+    assert click(segmenter, Point(500, 500), level=2).level == 0
+    assert not segmenter.provide(Tile(2, 0, 0)) and encoder.asked == [Tile(0, 0, 0)]
+
+
+def test_points_on_several_tiles_encode_these(tmp_path: Path) -> None:
+    image = np.maximum(disc(SHAPE, 300, 300, 150), disc(SHAPE, 2800, 2300, 150))
+    segmenter, encoder = on_demand(tmp_path, image, levels=(0,))
+    assert len(click(segmenter, *APART).polygons) == 2
+    assert encoder.asked == [Tile(0, 0, 0), CORNER]
+
+
+def test_a_tile_found_to_have_no_data_is_said_at_the_first_click(tmp_path: Path) -> None:
+    segmenter, encoder = on_demand(tmp_path, disc(SHAPE, 300, 300, 150), levels=(0,))
+    with pytest.raises(PromptError, match=r"no data at \(2800, 2300\)"):
+        click(segmenter, APART[1])
+    with pytest.raises(PromptError, match=r"no data at \(2800, 2300\)"):
+        click(segmenter, *APART)
+    assert encoder.asked == [CORNER]

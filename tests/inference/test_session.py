@@ -82,7 +82,7 @@ def test_chosen_candidate_is_what_the_next_prompt_refines(session: SegmentationS
     part = session.next_candidate()
     session.add_point(*TRANSFORM.apply(520, 500))
     mask_input = session.segmenter.decoder.calls[-1][1]  # type: ignore[attr-defined]
-    assert mask_input is part.candidate.piece.logits
+    assert mask_input is part.candidate.mask.logits
 
 
 def test_preview_leaves_the_session_as_it_is(session: SegmentationSession) -> None:

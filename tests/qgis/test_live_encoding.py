@@ -21,9 +21,11 @@ from rasterio.transform import Affine
 from geosam_es.core.grid import Tile
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import GeoSamError, ModelError, OutputError, PromptError, RasterError, StoreError
+from geosam_es.gui.canvas.view_tiles import prepare_tile
 from geosam_es.gui.stores import live_store as live_encoding
 from geosam_es.gui.stores.encode_task import EncodeTask
 from geosam_es.gui.stores.live_store import EMBEDDED_MODEL, LiveOptions, LiveStore
+from geosam_es.inference.masks import Proposal
 from geosam_es.inference.session import SegmentationSession, open_segmenter
 from geosam_es.qgis_support.layer_source import LayerSource, source_of
 from geosam_es.store import StoreReader, StoreWriter
@@ -76,6 +78,10 @@ def click(x: float, y: float) -> Prompts:
     return Prompts((Point(x, y),))
 
 
+def tiles_of(proposal: Proposal) -> list[Tile]:
+    return [masks[0].frame.tile for masks in proposal.masks]
+
+
 def on_map(x: float, y: float) -> tuple[float, float]:
     return TRANSFORM @ (x, y)
 
@@ -83,13 +89,11 @@ def on_map(x: float, y: float) -> tuple[float, float]:
 def test_a_click_encodes_its_tile_and_is_answered(live: LiveStore, raster: Path) -> None:
     assert live.root == raster.with_name("ortho.embeddings.zarr") and not live.is_cached
     assert encoded(live.root) == []
-    assert live.needs_encoding(click(400, 400))
     session = SegmentationSession(live.segmenter())
     result = session.add_point(*on_map(400, 400))
     assert Tile(0, 0, 0) in encoded(live.root)
     assert len(encoded(live.root)) < len(live.reader.pyramid)
     assert result.model == "mini" and result.geometry.contains(shapely.Point(on_map(400, 400)))
-    assert not live.needs_encoding(click(400, 400))
     # It is an ordinary store: who opens it later gets the same answer.
     again = SegmentationSession(open_segmenter(live.root)).add_point(*on_map(400, 400))
     # Fewer threads add up in another order.
@@ -103,8 +107,8 @@ def test_a_tile_is_encoded_once(live: LiveStore, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(
         StoreWriter, "write", lambda self, tile, maps: (writes.append(tile), write_tile(self, tile, maps))
     )
-    assert live.ensure_for(click(400, 400)) == Tile(0, 0, 0)
-    assert live.ensure_for(click(420, 400)) == Tile(0, 0, 0)
+    for x in (400, 420):
+        assert tiles_of(live.segmenter().propose(click(x, 400))) == [Tile(0, 0, 0)]
     assert live.ensure_tile(Tile(0, 0, 0)) is TileState.ENCODED
     assert writes == [Tile(0, 0, 0)]
 
@@ -237,8 +241,7 @@ def test_black_corners_are_skipped(tmp_path: Path, options: LiveOptions) -> None
 
 def test_a_box_over_tiles_is_answered_from_a_coarser_level(live: LiveStore) -> None:
     box = Bounds(100, 100, 1200, 1200)
-    assert live.needs_encoding(Prompts(box=box))
-    assert live.ensure_for(Prompts(box=box)) == Tile(1, 0, 0)
+    assert tiles_of(live.segmenter().propose(Prompts(box=box))) == [Tile(1, 0, 0)]
     assert encoded(live.root) == [Tile(1, 0, 0)]
 
 
@@ -248,21 +251,43 @@ def test_levels_that_take_long_are_left_to_the_task(
     monkeypatch.setattr(live_encoding, "_MOST_PIXELS", 1024 * 1024)
     path = write(tmp_path / "a.tif", picture(), tiled=True)
     live = LiveStore.open(LayerSource(path, "", "a"), options)
-    assert [live.is_affordable(level) for level in (0, 1)] == [True, False]
-    assert live.needs_encoding(click(400, 400), level=1)
-    assert live.ensure_for(click(400, 400), level=1) == Tile(0, 0, 0)
+    segmenter = live.segmenter()
+    assert [live.can_encode(Tile(level, 0, 0)) for level in (0, 1)] == [True, False]
+    assert tiles_of(segmenter.propose(click(400, 400), level=1)) == [Tile(0, 0, 0)]
     assert live.ensure_tile(Tile(1, 0, 0)) is TileState.ENCODED
-    assert live.ensure_for(click(400, 400), level=1) == Tile(1, 0, 0)
+    assert tiles_of(segmenter.propose(click(400, 400), level=1)) == [Tile(1, 0, 0)]
     with rasterio.open(path, "r+") as dataset:
         dataset.build_overviews([2], Resampling.average)
-    assert LiveStore.open(LayerSource(path, "", "a"), options).is_affordable(1)
+    assert LiveStore.open(LayerSource(path, "", "a"), options).can_encode(Tile(1, 0, 0))
     live.close()
 
 
-def test_prompts_of_nothing_need_no_encoding(live: LiveStore) -> None:
-    assert not live.needs_encoding(Prompts())
-    with pytest.raises(PromptError, match="no positive point"):
-        live.ensure_for(Prompts((Point(5, 5, False),)))
+def test_prompts_without_a_positive_point_encode_nothing(live: LiveStore) -> None:
+    for prompts in (Prompts(), Prompts((Point(5, 5, False),))):
+        with pytest.raises(PromptError, match="no positive point"):
+            live.segmenter().propose(prompts)
+    assert encoded(live.root) == []
+
+
+def test_queries_encode_nothing(live: LiveStore) -> None:
+    segmenter = live.segmenter()
+    assert segmenter.tile_for(click(400, 400)) == Tile(0, 0, 0) and segmenter.can_provide(Tile(0, 0, 0))
+    assert not segmenter.reader.is_encoded(Tile(0, 0, 0)) and encoded(live.root) == []
+
+
+def test_looking_ahead_encodes_the_tile_in_view(live: LiveStore) -> None:
+    prepare_tile(live.segmenter(), *on_map(400, 400), level=1)
+    assert encoded(live.root) == [Tile(1, 0, 0)]
+
+
+def test_a_click_on_a_black_corner_says_so_at_once(tmp_path: Path, options: LiveOptions) -> None:
+    pixels = picture(2500)
+    pixels[:, 1400:] = 0
+    live = LiveStore.open(LayerSource(write(tmp_path / "a.tif", pixels), "", "a"), options)
+    for _ in range(2):
+        with pytest.raises(PromptError, match="There is no data at"):
+            live.segmenter().propose(click(500, 2400))
+    live.close()
 
 
 def test_a_deleted_store_is_not_half_made_again(live: LiveStore) -> None:
@@ -277,7 +302,7 @@ def test_a_deleted_store_is_not_half_made_again(live: LiveStore) -> None:
 def test_a_raster_that_is_gone(live: LiveStore, raster: Path) -> None:
     live.close()
     raster.unlink()
-    with pytest.raises(RasterError, match=r"ortho\.tif is not there"):
+    with pytest.raises(RasterError, match=r"ortho\.tif does not exist"):
         live.ensure_tile(Tile(0, 0, 0))
 
 

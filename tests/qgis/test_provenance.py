@@ -24,8 +24,6 @@ from geosam_es.gui.editing.edits import AcceptOptions, accept_polygon, create_ta
 from geosam_es.gui.editing.provenance import (
     Provenance,
     has_provenance_fields,
-    prompts_from_json,
-    prompts_to_json,
     read_provenance,
 )
 from geosam_es.qgis_support.crs import to_qgs
@@ -37,11 +35,6 @@ PROMPTS = Prompts((Point(X + 1.25, Y + 2), Point(X + 3, Y + 4, False)), Bounds(X
 PROVENANCE = Provenance("mini", 0.93, PROMPTS, "ortofoto año.tif", "2026-11-20T10:00:00+00:00")
 BESIDE = AcceptOptions(provenance_table=True)
 SQUARE = shapely.box(X, Y, X + 10, Y + 10)
-
-coordinates = st.floats(-1e7, 1e7).map(lambda value: round(value, 3))
-points = st.builds(Point, coordinates, coordinates, st.booleans())
-boxes = st.builds(lambda x, y: Bounds(x, y, round(x + 10, 3), round(y + 20, 3)), coordinates, coordinates)
-prompt_sets = st.builds(Prompts, st.lists(points, max_size=6).map(tuple), st.none() | boxes).filter(len)
 
 
 def accept(layer: Any, provenance: Provenance | None = PROVENANCE, shape: Any = SQUARE, **options: Any) -> int:
@@ -59,29 +52,17 @@ def memory(*fields: QgsField) -> Any:
 
 
 class TestJson:
-    @given(prompt_sets)
-    def test_prompts_come_back(self, prompts: Prompts) -> None:
-        assert prompts_from_json(prompts_to_json(prompts)) == prompts
-
-    def test_it_is_compact_and_readable(self) -> None:
-        assert prompts_to_json(PROMPTS) == (
-            '{"points":[[725001.25,4372002,1],[725003,4372004,0]],"box":[725000,4372000,725010,4372010]}'
-        )
-
     @given(st.none() | st.integers(0, 9), st.integers(0, 3), st.sampled_from(["original", "parcelas año 2"]))
     def test_level_candidate_and_decoder_come_back(self, level: int | None, candidate: int, decoder: str) -> None:
         provenance = replace(PROVENANCE, level=level, candidate=candidate, decoder=decoder)
         assert Provenance.from_json(provenance.to_json()) == provenance
 
     def test_they_take_room_only_where_they_say_something(self) -> None:
-        assert PROVENANCE.values()["prompts"] == prompts_to_json(PROMPTS)
+        assert PROVENANCE.values()["prompts"] == (
+            '{"points":[[725001.25,4372002,1],[725003,4372004,0]],"box":[725000,4372000,725010,4372010]}'
+        )
         assert '"decoder":"fields"' in replace(PROVENANCE, decoder="fields").values()["prompts"]
         assert '"level":2,"candidate":1' in replace(PROVENANCE, level=2, candidate=1).values()["prompts"]
-
-    def test_degrees_keep_their_decimals(self) -> None:
-        prompts = Prompts((Point(-0.376288123, 39.469907456),))
-        point = prompts_from_json(prompts_to_json(prompts)).points[0]
-        assert (point.x, point.y) == pytest.approx((-0.376288123, 39.469907456), abs=1e-8)
 
     def test_the_whole_record_comes_back(self) -> None:
         assert Provenance.from_json(PROVENANCE.to_json()) == PROVENANCE
@@ -94,8 +75,6 @@ class TestJson:
         ],
     )
     def test_anything_else_is_refused(self, text: str) -> None:
-        with pytest.raises(EditError, match="cannot be read"):
-            prompts_from_json(text)
         with pytest.raises(EditError, match="cannot be read"):
             Provenance.from_json(text)
 

@@ -19,7 +19,7 @@ from encoder_tools.pipeline import encode
 from encoder_tools.raster import Raster
 from geosam_es.core.grid import Pyramid, Tiling
 from geosam_es.core.window import Window
-from geosam_es.encoding.encode import EncodeOptions, make_plan
+from geosam_es.encoding.plan import EncodeOptions, make_plan
 from geosam_es.encoding.stretch import decide_stretch
 from geosam_es.errors import RasterError
 from geosam_es.inference.encoder import ModelInfo
@@ -263,7 +263,7 @@ def test_crs_of_the_layer_for_a_file_without(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_errors(tmp_path: Path) -> None:
-    with pytest.raises(RasterError, match=r"none\.tif is not there"):
+    with pytest.raises(RasterError, match=r"none\.tif does not exist"):
         GdalRaster(tmp_path / "none.tif")
     (tmp_path / "text.tif").write_text("no raster")
     with pytest.raises(RasterError, match=r"text\.tif is not a raster that GDAL can read"):
@@ -310,7 +310,7 @@ def test_closing_lets_go_and_reading_opens_again(tmp_path: Path) -> None:
     raster = GdalRaster(path)
     raster.close()
     path.unlink()
-    with pytest.raises(RasterError, match="is not there"):
+    with pytest.raises(RasterError, match="does not exist"):
         raster.read_bands(Window(0, 0, 64, 64), 1)
     write(path, pixels)
     np.testing.assert_array_equal(raster.read_bands(Window(0, 0, 64, 64), 1)[0], pixels)

@@ -50,8 +50,8 @@ def prepare_tile(segmenter: Segmenter, x: float, y: float, level: int) -> None:
     """Read and prepare the tile that would answer a click at a place in the raster's CRS."""
     col, row = segmenter.reader.metadata.raster.transform.inverse().apply(x, y)
     place = Bounds(col, row, col, row)
-    tile = segmenter.pyramid.choose(place, is_box=False, level=level, available=segmenter.reader.is_encoded)
-    if tile is not None:
+    tile = segmenter.pyramid.choose(place, is_box=False, level=level, available=segmenter.can_provide)
+    if tile is not None and segmenter.provide(tile):
         segmenter.context(tile)
 
 

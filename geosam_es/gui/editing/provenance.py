@@ -14,8 +14,8 @@ from typing import Any
 
 from qgis.core import QgsFeature, QgsFields, QgsVectorLayer
 
-from ...core.prompts import Bounds, Point, Prompts
-from ...errors import EditError
+from ...core.prompts import Prompts
+from ...errors import EditError, PromptError
 from ...qgis_support.messages import tr
 from ...qgis_support.side_table import can_keep, find_record, keep_record
 from ...store.decoders import ORIGINAL
@@ -25,8 +25,6 @@ __all__ = [
     "Provenance",
     "has_provenance_fields",
     "keep_beside",
-    "prompts_from_json",
-    "prompts_to_json",
     "provenance_from_values",
     "provenance_values",
     "read_provenance",
@@ -40,9 +38,6 @@ _FIELDS_THAT_TELL = 2
 
 _DIGITS = (3, 1)
 """Decimals of coordinates in map units: millimetres, or decimetres where a Shapefile's field is too short."""
-
-_DEGREE_DIGITS = 5
-"""Decimals that degrees have more than metres."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +74,7 @@ class Provenance:
 
     def values(self, digits: int = _DIGITS[0]) -> dict[str, Any]:
         """Return the values of `PROVENANCE_FIELDS`, the prompts as text, level, candidate and decoder among them."""
-        record = json.loads(prompts_to_json(self.prompts, digits))
+        record = self.prompts.to_json(digits)
         if self.level is not None:
             record["level"] = self.level
         if self.candidate:
@@ -108,52 +103,6 @@ class Provenance:
         return provenance_from_values({**record, "prompts": json.dumps(record.get("prompts"))})
 
 
-def prompts_to_json(prompts: Prompts, digits: int = _DIGITS[0]) -> str:
-    """Return prompts as compact JSON: ``{"points":[[x,y,1],[x,y,0]],"box":[x0,y0,x1,y1]}``, 1 for positive.
-
-    Parameters
-    ----------
-    prompts : Prompts
-    digits : int
-        Decimals of coordinates in metres; degrees get five more.
-    """
-    values = [value for point in prompts.points for value in point[:2]] + list(prompts.box or ())
-    if all(abs(value) <= 360 for value in values):
-        digits += _DEGREE_DIGITS
-    record: dict[str, Any] = {}
-    if prompts.points:
-        record["points"] = [[_round(p.x, digits), _round(p.y, digits), int(p.positive)] for p in prompts.points]
-    if prompts.box is not None:
-        record["box"] = [_round(value, digits) for value in prompts.box]
-    return json.dumps(record, separators=(",", ":"))
-
-
-def _round(value: float, digits: int) -> float:
-    rounded = round(float(value), digits)
-    return int(rounded) if rounded == int(rounded) else rounded
-
-
-def prompts_from_json(text: str) -> Prompts:
-    """Read what `prompts_to_json` wrote.
-
-    Raises
-    ------
-    EditError
-        If it is something else.
-    """
-    record = _load(text)
-    try:
-        points = tuple(Point(float(x), float(y), bool(label)) for x, y, label in record.get("points") or ())
-        box = Bounds(*(float(value) for value in record["box"])) if record.get("box") else None
-    except (TypeError, ValueError) as error:
-        raise _unreadable() from error
-    prompts = Prompts(points, box)
-    values = [value for point in points for value in point[:2]] + list(box or ())
-    if not len(prompts) or not all(math.isfinite(value) for value in values):
-        raise _unreadable()
-    return prompts
-
-
 def _load(text: str) -> dict[str, Any]:
     try:
         record = json.loads(text)
@@ -165,7 +114,7 @@ def _load(text: str) -> dict[str, Any]:
 
 
 def _unreadable() -> EditError:
-    return EditError(tr("The prompts kept with this polygon cannot be read"), tr("start anew with a click"))
+    return EditError(tr("The prompts kept with this polygon cannot be read"), tr("start again with a click"))
 
 
 def provenance_from_values(values: Mapping[str, Any]) -> Provenance:
@@ -177,8 +126,11 @@ def provenance_from_values(values: Mapping[str, Any]) -> Provenance:
         If the prompts cannot be read.
     """
     score = values.get("score")
-    prompts = prompts_from_json(values["prompts"])
     answer = _load(values["prompts"])
+    try:
+        prompts = Prompts.from_json(answer)
+    except PromptError as error:
+        raise _unreadable() from error
     level, candidate, decoder = (answer.get(key) for key in ("level", "candidate", "decoder"))
     return Provenance(
         model=_text(values.get("model")),

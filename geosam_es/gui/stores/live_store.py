@@ -19,9 +19,9 @@ from qgis.core import QgsApplication
 
 from ... import models
 from ...core.grid import Tile
-from ...core.prompts import Prompts
-from ...encoding.encode import EncodeOptions, EncodePlan, EncodeReport, encode_tiles, make_plan
-from ...errors import ModelError, OutputError, PromptError, SignatureMismatchError, StoreError
+from ...encoding.encode import EncodeReport, encode_tiles
+from ...encoding.plan import EncodeOptions, EncodePlan, make_plan
+from ...errors import ModelError, OutputError, SignatureMismatchError, StoreError
 from ...inference.decoder import load_decoder
 from ...inference.encoder import MODEL_FILE, Encoder, OnnxEncoder
 from ...inference.runtime import available_cores
@@ -86,7 +86,7 @@ class LiveStore:
         An ordinary store: beside the raster, or in the cache.
     is_cached : bool
     reader : StoreReader
-        Tells which tiles are there, and never encodes.
+        Of the same store.
 
     Notes
     -----
@@ -107,7 +107,7 @@ class LiveStore:
         self._writer = StoreWriter(root, plan.metadata)
         # The store's own, which may have been trained further than the model's.
         decoder = load_decoder(self.reader.prepare_path, self.reader.decoder_path, model.threads)
-        self._segmenter = _LiveSegmenter(_LiveReader(self), decoder)
+        self._segmenter = Segmenter(self.reader, decoder, self)
         self._since_trim = 0
         if cache is not None:
             cache.acquire(root)
@@ -176,35 +176,21 @@ class LiveStore:
         return str(self._plan.metadata.model["name"])
 
     def segmenter(self) -> Segmenter:
-        """Return what answers prompts, and encodes the tiles it needs in the calling thread, 0.1 to 0.3 s each."""
+        """Return a segmenter that encodes the tiles it needs in the calling thread, 0.1 to 0.3 s each."""
         return self._segmenter
 
-    def needs_encoding(self, prompts: Prompts, level: int = 0) -> bool:
-        """Tell whether prompts, in native pixels, have to wait for a tile to be encoded; cheap."""
-        try:
-            bounds = prompts.positive_bounds
-        except PromptError:
-            return False
-        for finest in range(min(level, self._plan.metadata.levels - 1), -1, -1):
-            tile = self.reader.pyramid.choose(
-                bounds, is_box=prompts.box is not None, level=finest, available=self._may_answer
-            )
-            if tile is not None:
-                return self.reader.state(tile) is TileState.MISSING
-        return False
-
     def ensure_tile(self, tile: Tile) -> TileState:
-        """Encode a tile that is missing; on a worker thread.
+        """Encode a tile unless the store has it; on a worker thread.
 
         Returns
         -------
         TileState
-            Encoded, or skipped where there is no data.
+            Encoded, or skipped if the tile has no data.
 
         Raises
         ------
         GeoSamError
-            If the raster cannot be read or the store not be written.
+            If the raster cannot be read or the store cannot be written.
         """
         state = self.reader.state(tile)
         if state is not TileState.MISSING:
@@ -218,23 +204,6 @@ class LiveStore:
         self._writer.write(tile, {name: values[0] for name, values in features.items()})
         self._trim_now_and_then()
         return TileState.ENCODED
-
-    def ensure_for(self, prompts: Prompts, level: int = 0) -> Tile | None:
-        """Encode the tile that answers prompts, in native pixels; on a worker thread.
-
-        Returns
-        -------
-        Tile or None
-            None where no single tile holds the prompts.
-
-        Raises
-        ------
-        PromptError
-            If there is no data, or nothing positive.
-        GeoSamError
-            As `ensure_tile`.
-        """
-        return self._segmenter.tile_for(prompts, level)
 
     def tiles_in(self, area: shapely.Geometry | None = None, finest_level: int = 0) -> list[Tile]:
         """Return the tiles that are missing, the coarsest first.
@@ -275,17 +244,13 @@ class LiveStore:
         if self._cache is not None:
             self._cache.release(self.root)
 
-    def is_affordable(self, level: int) -> bool:
-        """Tell whether a tile of a level is read fast enough for a user who waits."""
-        scale = 1 << level
+    def can_encode(self, tile: Tile) -> bool:
+        """Tell whether a tile can be read fast enough for a user who waits; see `TileEncoder`."""
+        scale = 1 << tile.level
         overview = max((factor for factor in self._raster.overviews if factor <= scale), default=1)
         side = self.reader.pyramid.tiling.tile_size * scale / overview
         size = self._raster.width / overview, self._raster.height / overview
         return min(side, size[0]) * min(side, size[1]) <= _MOST_PIXELS
-
-    def _may_answer(self, tile: Tile) -> bool:
-        state = self.reader.state(tile)
-        return state is TileState.ENCODED or (state is TileState.MISSING and self.is_affordable(tile.level))
 
     def _check_there(self) -> None:
         """See that the store was not deleted meanwhile: tiles alone would be no store."""
@@ -297,32 +262,6 @@ class LiveStore:
         if self._cache is not None and self._since_trim >= _TRIM_EVERY:
             self._since_trim = 0
             self._cache.trim()
-
-
-class _LiveReader(StoreReader):
-    """A reader for which tiles that can be encoded at once are there."""
-
-    def __init__(self, store: LiveStore) -> None:
-        super().__init__(store.root)
-        self._store = store
-
-    def is_encoded(self, tile: Tile) -> bool:
-        """Encode a tile that is missing, unless it takes long, and tell whether it has features."""
-        if self.state(tile) is TileState.MISSING and not self._store.is_affordable(tile.level):
-            return False
-        return self._store.ensure_tile(tile) is TileState.ENCODED
-
-
-class _LiveSegmenter(Segmenter):
-    """A segmenter that goes to a finer level where the tiles of the one asked for would take too long to encode."""
-
-    def tile_for(self, prompts: Prompts, level: int = 0) -> Tile | None:
-        """Return the tile that answers; see `Segmenter.tile_for`."""
-        for finest in range(min(level, len(self.pyramid.grids) - 1), -1, -1):
-            tile = super().tile_for(prompts, finest)
-            if tile is not None:
-                return tile
-        return None
 
 
 def _load_model(options: LiveOptions) -> _Model:

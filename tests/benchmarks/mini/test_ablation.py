@@ -18,7 +18,7 @@ from benchmarks.mini import ablation  # noqa: E402
 from benchmarks.mini.ablation import ablation_table, run_one, runs, short_config, without  # noqa: E402
 from encoder_tools.mini import train  # noqa: E402
 from encoder_tools.mini.config import TrainConfig  # noqa: E402
-from encoder_tools.mini.heldout import EvaluationScene  # noqa: E402
+from encoder_tools.mini.labelled_tiles import LabelledScene  # noqa: E402
 from encoder_tools.mini.sources import synthetic_scenes  # noqa: E402
 from encoder_tools.synthetic import synthetic_orthophoto  # noqa: E402
 from geosam_es.errors import ModelError  # noqa: E402
@@ -84,7 +84,7 @@ def test_the_table_compares_seed_by_seed() -> None:
 def test_one_step_is_really_trained_and_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = synthetic_orthophoto(512, 512, 0.6, seed=4)
     polygons = [polygon for _, polygon in drawn.objects if polygon.area > 400][:2]
-    scene = EvaluationScene("fields/val", drawn.image, [shapely.make_valid(polygon) for polygon in polygons])
+    scene = LabelledScene("fields/val", drawn.image, [shapely.make_valid(polygon) for polygon in polygons])
     (tmp_path / "data").mkdir()
     monkeypatch.setattr("benchmarks.mini.evaluate.held_out", lambda *_: [scene])
 

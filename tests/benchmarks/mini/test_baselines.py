@@ -15,7 +15,7 @@ pytest.importorskip("skimage")
 from benchmarks.mini import baselines
 from benchmarks.mini.baselines import BASELINES, BaselineCache, choose, chosen_settings, measure_baselines
 from benchmarks.mini.measuring import Target, target_of
-from encoder_tools.mini.heldout import EvaluationScene, Tile
+from encoder_tools.mini.labelled_tiles import LabelledScene, Tile
 from geosam_es.errors import ModelError, OutputError
 from geosam_es.inference.encoder import FILL_RGB
 
@@ -133,7 +133,7 @@ def test_a_cache_that_cannot_be_written_is_one_clear_error(
 
 
 def test_settings_are_chosen_where_they_find_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    scene = EvaluationScene("fields/train", disc_image(), [DISC])
+    scene = LabelledScene("fields/train", disc_image(), [DISC])
     grid = {name: {key: (value,) for key, value in found.items()} for name, found in SETTINGS.items()}
     # It begins with 250.
     grid["flood fill"]["tolerance"] = (2.0, 40.0, 250.0, 252.0, 255.0)
@@ -149,7 +149,7 @@ def test_settings_are_chosen_on_objects_of_many_images(monkeypatch: pytest.Monke
     monkeypatch.setattr(baselines, "GRID", grid)
     monkeypatch.setattr(baselines, "TUNING_OBJECTS", 5)
     monkeypatch.setattr(baselines, "TUNING_OBJECTS_OF_TILE", 2)
-    scenes = [EvaluationScene("fields/train", disc_image(), [DISC] * count) for count in (9, 9, 1)]
+    scenes = [LabelledScene("fields/train", disc_image(), [DISC] * count) for count in (9, 9, 1)]
     chosen = choose("fields", scenes, ["flood fill"])
     assert (chosen["flood fill"]["tiles"], chosen["flood fill"]["objects"]) == (3, 5)
     chosen = choose("fields", scenes[1:], ["flood fill"])

@@ -16,11 +16,12 @@ from rasterio.transform import from_origin
 from benchmarks.mini.calibration import draw_reliability
 from benchmarks.mini.evaluate import MODEL_FOLDER, evaluate, measure_speed
 from benchmarks.mini.exported_model import OnnxMini, drawn
+from benchmarks.mini.held_out import thinned
 from benchmarks.mini.markdown_pages import replace_sections
 from benchmarks.mini.measuring import CLICK_CAP, ROUNDS, Measured, Target, User, measure, target_of
 from benchmarks.mini.report import METRICS, machine, rounds_table, sections, summarise, table, update_card
 from benchmarks.mini.targets import targets_table
-from encoder_tools.mini.heldout import EvaluationScene, Tile, thinned, tiles, windows
+from encoder_tools.mini.labelled_tiles import LabelledScene, Tile, tiles, windows
 from encoder_tools.mini.sources import burn, halve, landcover_regions, make_scene, polygons_in_pixels
 from encoder_tools.synthetic import synthetic_orthophoto
 from geosam_es.errors import ModelError, OutputError
@@ -69,7 +70,7 @@ def measured(**values: float) -> Measured:
 def test_each_object_lies_in_the_window_with_the_largest_margin() -> None:
     image = np.zeros((1500, 2048, 3), dtype=np.uint8)
     objects = [shapely.box(10, 10, 60, 60), shapely.box(1000, 700, 1100, 800), shapely.box(0, 0, 1400, 50)]
-    found = windows(EvaluationScene("x", image, objects))
+    found = windows(LabelledScene("x", image, objects))
     assert sorted(number for numbers in found.values() for number in numbers) == [0, 1]
     assert found[0, 0] == [0]
     ((x, y),) = [origin for origin, numbers in found.items() if 1 in numbers]
@@ -78,7 +79,7 @@ def test_each_object_lies_in_the_window_with_the_largest_margin() -> None:
 
 
 def test_tiles_are_padded_and_hold_their_objects() -> None:
-    scene = EvaluationScene("x", np.full((300, 1500, 3), 9, dtype=np.uint8), [shapely.box(1400, 10, 1480, 60)])
+    scene = LabelledScene("x", np.full((300, 1500, 3), 9, dtype=np.uint8), [shapely.box(1400, 10, 1480, 60)])
     (tile,) = tiles(scene)
     assert tile.image.shape == (1024, 1024, 3)
     assert (tile.width, tile.height) == (1024, 300)
@@ -88,7 +89,7 @@ def test_tiles_are_padded_and_hold_their_objects() -> None:
 
 
 def test_a_quick_look_takes_objects_of_every_set() -> None:
-    scenes = [EvaluationScene(name, np.zeros((9, 9, 3), np.uint8), [SQUARE] * 20) for name in ("a", "a", "b")]
+    scenes = [LabelledScene(name, np.zeros((9, 9, 3), np.uint8), [SQUARE] * 20) for name in ("a", "a", "b")]
     assert [len(scene.polygons) for scene in thinned(scenes, 10)] == [5, 5, 10]
     assert thinned(scenes, None) is scenes
 

@@ -23,7 +23,7 @@ from benchmarks.mini.failures import (
     worst,
     write_sheets,
 )
-from encoder_tools.mini.heldout import EvaluationScene, tiles
+from encoder_tools.mini.labelled_tiles import LabelledScene, tiles
 from encoder_tools.synthetic import synthetic_orthophoto
 from geosam_es.errors import ModelError, OutputError
 
@@ -83,7 +83,7 @@ def test_answers_of_the_model_are_found_with_their_surroundings() -> None:
     drawn = synthetic_orthophoto(700, 900, 0.3, seed=4)
     polygon = max((p for name, p in drawn.objects if name == "building"), key=lambda p: p.area)
     thin = shapely.box(10, 10, 200, 10.2)
-    (tile,) = tiles(EvaluationScene("fields/val", drawn.image, [polygon, thin]))
+    (tile,) = tiles(LabelledScene("fields/val", drawn.image, [polygon, thin]))
     click, box = find_answers(OnnxMini(MODEL_FOLDER), tile)
     assert (click.begin, box.begin) == ("click", "box")
     for answer in (click, box):

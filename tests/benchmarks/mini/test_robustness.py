@@ -12,9 +12,9 @@ from rasterio.transform import from_origin
 
 from benchmarks.mini import robustness
 from benchmarks.mini.exported_model import MODEL_FOLDER, OnnxMini
+from benchmarks.mini.image_changes import CHANGES, NearInfrared, changed, rotated
 from benchmarks.mini.robustness import first_answers, measure_changes, robustness_table
-from encoder_tools.mini.heldout import EvaluationScene
-from encoder_tools.mini.image_changes import CHANGES, NearInfrared, changed, coarser, rotated
+from encoder_tools.mini.labelled_tiles import LabelledScene, coarser
 from encoder_tools.synthetic import synthetic_orthophoto
 from geosam_es.errors import RasterError
 
@@ -40,11 +40,11 @@ def near_infrared(data: Path) -> NearInfrared:
     return NearInfrared(data)
 
 
-def scene_with_box(dataset: str = "fields/val") -> EvaluationScene:
+def scene_with_box(dataset: str = "fields/val") -> LabelledScene:
     """A grey image of 300 x 200 with noise and a red box in it."""
     image = np.random.default_rng(0).integers(90, 110, (200, 300, 3)).astype(np.uint8)
     image[40:80, 100:160] = (220, 30, 40)
-    return EvaluationScene(dataset, image, [BOX])
+    return LabelledScene(dataset, image, [BOX])
 
 
 def is_red(image: np.ndarray) -> np.ndarray:
@@ -126,7 +126,7 @@ def test_near_infrared_follows_the_image_it_was_fitted_to(near_infrared: NearInf
 def test_answers_are_those_of_objects_that_are_large_enough() -> None:
     drawn = synthetic_orthophoto(1024, 1024, 0.3, seed=4)
     polygons = [polygon for name, polygon in drawn.objects if name == "building"][:2]
-    scene = EvaluationScene("x", drawn.image, [shapely.box(5, 5, 12, 12), *polygons])
+    scene = LabelledScene("x", drawn.image, [shapely.box(5, 5, 12, 12), *polygons])
     answers = first_answers(OnnxMini(MODEL_FOLDER), scene)
     assert set(answers) <= {1, 2}
     assert 1 in answers
@@ -136,7 +136,7 @@ def test_answers_are_those_of_objects_that_are_large_enough() -> None:
 def test_changes_are_compared_on_the_same_objects(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(robustness, "held_out", lambda *_: [scene_with_box()] * 2)
 
-    def answers(_: OnnxMini, scene: EvaluationScene) -> dict[int, tuple[float, float]]:
+    def answers(_: OnnxMini, scene: LabelledScene) -> dict[int, tuple[float, float]]:
         plain = scene.image.shape == (200, 300, 3) and is_red(scene.image).any()
         return {0: (0.6, 0.8), 1: (0.2, 0.4)} if plain else {0: (0.5, 0.9)}
 

@@ -11,12 +11,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
-if importlib.util.find_spec("segment_anything") is None:  # importing it takes the stand-in for torchvision
+if importlib.util.find_spec("segment_anything") is None:  # it imports only with torchvision or its placeholders
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
 from benchmarks.speed import encoders  # noqa: E402
 from benchmarks.speed.measure import Bench  # noqa: E402
-from encoder_tools.models.sam import load_sam  # noqa: E402
+from encoder_tools.models.sam.weights import random_sam  # noqa: E402
 
 COMPILED = "float32, torch.compile"
 
@@ -24,7 +24,7 @@ COMPILED = "float32, torch.compile"
 def test_all_ways_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Compiling takes most of a minute.
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    sam = load_sam("vit_b", None, seed=0)
+    sam = random_sam("vit_b", seed=0)
     from segment_anything.modeling import ImageEncoderViT
 
     sam.network.image_encoder = ImageEncoderViT(
@@ -50,5 +50,5 @@ def test_all_ways_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_quick_runs_compare_with_plain_torch_alone(tmp_path: Path) -> None:
-    sam = load_sam("vit_b", None, seed=0)
+    sam = random_sam("vit_b", seed=0)
     assert list(encoders._encoders(Bench(tmp_path, 1, quick=True), sam)) == [encoders._PLAIN]

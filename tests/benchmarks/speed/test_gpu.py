@@ -10,14 +10,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("PIL")
-if importlib.util.find_spec("segment_anything") is None:  # importing it takes the stand-in for torchvision
+if importlib.util.find_spec("segment_anything") is None:  # it imports only with torchvision or its placeholders
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
 from benchmarks.speed import gpu  # noqa: E402
 from benchmarks.speed.images import write_raster  # noqa: E402
 from benchmarks.speed.measure import Bench  # noqa: E402
-from encoder_tools.models.registry import mini_folder  # noqa: E402
-from encoder_tools.models.sam import load_sam  # noqa: E402
+from encoder_tools.models.loading import mini_folder  # noqa: E402
+from encoder_tools.models.sam.weights import random_sam  # noqa: E402
 
 
 def test_without_a_gpu_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_without_a_gpu_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_the_comparison(tmp_path: Path) -> None:
-    sam = load_sam("vit_b", None, seed=0)
+    sam = random_sam("vit_b", seed=0)
     from segment_anything.modeling import ImageEncoderViT
 
     sam.network.image_encoder = ImageEncoderViT(

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.speed.images import write_raster
 from benchmarks.speed.measure import Bench
 from benchmarks.speed.pipelines import _Times, measure_pipeline
-from encoder_tools.models.registry import load_model
+from encoder_tools.models.loading import load_model
 
 
 def test_pipeline_and_bare_model_encode_the_same_tiles(model: Path, tmp_path: Path) -> None:
@@ -17,7 +17,7 @@ def test_pipeline_and_bare_model_encode_the_same_tiles(model: Path, tmp_path: Pa
     loaded = load_model(str(model), None, "cpu", tmp_path, threads=1)
     image = write_raster(tmp_path / "image.tif", 1500, 1100, compress="JPEG", photometric="YCBCR")
     rows = list(
-        measure_pipeline(bench, "bright", loaded.encoder, loaded.decoder_files, image, image, tiles=3, runs=(2, 2))
+        measure_pipeline(bench, "bright", loaded.encoder, loaded.export_decoder(), image, image, tiles=3, runs=(2, 2))
     )
     assert [row.key for row in rows] == ["pipeline_bright", "reading_bright"]
     pipeline, reading = rows

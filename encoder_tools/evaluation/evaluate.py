@@ -1,0 +1,241 @@
+"""Simulated users at work on stores: every object, every kind of prompt, every decoder.
+
+Answers come from `Segmenter`, as the plugin and the command line get them: features from the store, the tile that it
+chooses, masks followed beyond a tile's border. The polygon of an answer and that of the truth are then drawn on the
+pixels of the level at which a user would see the whole object, and compared there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from rasterio.features import rasterize
+from rasterio.transform import Affine
+
+from geosam_es.core.prompts import Bounds, Point, Prompts
+from geosam_es.errors import PromptError
+from geosam_es.inference.decoder import MaskDecoder
+from geosam_es.inference.masks import Candidate
+from geosam_es.inference.segmenter import Segmenter
+from geosam_es.store import StoreReader
+
+from .ground_truth import TruthObject
+from .metrics import MaskScores, mask_scores
+from .prompting import PromptKind, corrective_click, deepest_place, jittered_box
+
+__all__ = ["Evaluation", "Outcome", "PixelGrid", "evaluate", "viewing_level"]
+
+_MARGIN = 4
+"""Pixels around truth and answer, more than an outline's tolerance."""
+
+Mask = NDArray[np.bool_]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a decoder made of one object with one kind of prompts.
+
+    Attributes
+    ----------
+    store : int
+        Index among the stores.
+    truth : TruthObject
+    decoder, prompts : str
+    level : int
+        On whose pixels the masks were compared.
+    scores : MaskScores
+        Of the last answer.
+    predicted_iou : float
+        The decoder's own estimate.
+    ious : tuple of float
+        After each click.
+    given : Prompts
+        The last prompts, in native pixels.
+    answer : Polygon or MultiPolygon
+        In native pixels; empty where the decoder saw nothing.
+    """
+
+    store: int
+    truth: TruthObject
+    decoder: str
+    prompts: str
+    level: int
+    scores: MaskScores
+    predicted_iou: float
+    ious: tuple[float, ...]
+    given: Prompts
+    answer: shapely.Geometry
+
+
+@dataclass
+class Evaluation:
+    """All the outcomes.
+
+    Attributes
+    ----------
+    outcomes : list of Outcome
+        Every decoder and kind of prompts has the same objects in the same order.
+    left_out : dict of str to str
+        Objects that could not be prompted, and why.
+    """
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PixelGrid:
+    """A window of a level's pixels.
+
+    Attributes
+    ----------
+    col, row, width, height : int
+        In pixels of the level.
+    scale : int
+        Native pixels along the side of one of the level.
+    """
+
+    col: int
+    row: int
+    width: int
+    height: int
+    scale: int
+
+    @classmethod
+    def around(cls, geometries: Sequence[shapely.Geometry], reader: StoreReader, level: int) -> PixelGrid:
+        """Return the window that holds geometries in native pixels, with a margin, inside the raster."""
+        scale = 1 << level
+        bounds = np.array([geometry.bounds for geometry in geometries if not geometry.is_empty])
+        low = np.floor(bounds[:, :2].min(0) / scale).astype(int) - _MARGIN
+        high = np.ceil(bounds[:, 2:].max(0) / scale).astype(int) + _MARGIN
+        size = np.array([reader.pyramid.width, reader.pyramid.height])
+        low, high = np.maximum(low, 0), np.minimum(high, -(-size // scale))
+        return cls(int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1]), scale)
+
+    def draw(self, geometry: shapely.Geometry) -> Mask:
+        """Return the pixels (H, W) whose middle lies in a geometry; at least one of a geometry that is not empty."""
+        if geometry.is_empty:
+            return np.zeros((self.height, self.width), dtype=np.bool_)
+        transform = Affine(self.scale, 0, self.col * self.scale, 0, self.scale, self.row * self.scale)
+        shape = (self.height, self.width)
+        mask = rasterize([geometry], out_shape=shape, transform=transform, dtype="uint8")
+        if not mask.any():
+            mask = rasterize([geometry], out_shape=shape, transform=transform, dtype="uint8", all_touched=True)
+        return np.asarray(mask, dtype=np.bool_)
+
+    def to_native(self, x: float, y: float) -> tuple[float, float]:
+        """Map a position in the window to native pixels."""
+        return (x + self.col) * self.scale, (y + self.row) * self.scale
+
+
+def viewing_level(reader: StoreReader, geometry: shapely.Geometry) -> int:
+    """Return the finest level at which one tile shows the whole object with something around it."""
+    tile = reader.pyramid.choose(Bounds(*geometry.bounds), is_box=True, available=reader.is_encoded)
+    return tile.level if tile is not None else len(reader.pyramid.grids) - 1
+
+
+def evaluate(
+    readers: Sequence[StoreReader],
+    objects: Sequence[Sequence[TruthObject]],
+    decoders: Mapping[str, MaskDecoder],
+    kinds: Sequence[PromptKind],
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Prompt every object and measure the answers.
+
+    Parameters
+    ----------
+    readers : sequence of StoreReader
+    objects : sequence of sequence of TruthObject
+        Of each store.
+    decoders : mapping of str to MaskDecoder
+        By the name they have in the report.
+    kinds : sequence of PromptKind
+    progress : callable, optional
+        Called with the objects done and their number.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    PromptError
+        If not a single object can be prompted.
+    StoreError, ModelError
+        If a store or a decoder cannot be used.
+    """
+    result = Evaluation()
+    total = sum(len(found) for found in objects)
+    done = 0
+    first: PromptError | None = None
+    for index, (reader, found) in enumerate(zip(readers, objects)):
+        segmenters = {name: Segmenter(reader, decoder) for name, decoder in decoders.items()}
+        for truth in _by_place(reader, found):
+            try:
+                result.outcomes += _object_outcomes(index, truth, segmenters, kinds)
+            except PromptError as error:
+                first = first or error
+                result.left_out[truth.object_id] = error.user_message
+            done += 1
+            if progress is not None:
+                progress(done, total)
+    if not result.outcomes and first is not None:
+        raise first
+    return result
+
+
+def _by_place(reader: StoreReader, objects: Sequence[TruthObject]) -> list[TruthObject]:
+    """Order objects by the tile that answers, so that each is read and prepared once."""
+
+    def key(truth: TruthObject) -> tuple[tuple[int, ...], str]:
+        tile = reader.pyramid.choose(Bounds(*truth.geometry.bounds), is_box=True, available=reader.is_encoded)
+        return tuple(tile or ()), truth.object_id
+
+    return sorted(objects, key=key)
+
+
+def _object_outcomes(
+    store: int, truth: TruthObject, segmenters: Mapping[str, Segmenter], kinds: Sequence[PromptKind]
+) -> list[Outcome]:
+    return [
+        _measure(store, truth, decoder, segmenter, kind) for kind in kinds for decoder, segmenter in segmenters.items()
+    ]
+
+
+def _measure(store: int, truth: TruthObject, decoder: str, segmenter: Segmenter, kind: PromptKind) -> Outcome:
+    """Let a user prompt, and correct as often as the kind of prompts says."""
+    reader = segmenter.reader
+    level = viewing_level(reader, truth.geometry)
+    prompts = _first_prompts(truth, reader, level, kind)
+    candidate: Candidate | None = None
+    ious: list[float] = []
+    while True:
+        begins_at = candidate.level if candidate is not None else level
+        candidate = segmenter.resolve(segmenter.propose(prompts, begins_at, candidate))
+        answer = shapely.union_all(list(candidate.polygons))
+        grid = PixelGrid.around([truth.geometry, answer], reader, level)
+        wanted, found = grid.draw(truth.geometry), grid.draw(answer)
+        scores = mask_scores(wanted, found)
+        ious.append(scores.iou)
+        click = corrective_click(wanted, found) if len(ious) < kind.clicks else None
+        if click is None:
+            break
+        prompts = prompts.with_point(Point(*grid.to_native(click.x, click.y), click.positive))
+    # Who is content after two clicks is content after five.
+    ious += [ious[-1]] * (kind.clicks - len(ious))
+    predicted = float(np.clip(candidate.score, 0.0, 1.0))
+    return Outcome(store, truth, decoder, kind.name, level, scores, predicted, tuple(ious), prompts, answer)
+
+
+def _first_prompts(truth: TruthObject, reader: StoreReader, level: int, kind: PromptKind) -> Prompts:
+    if kind.has_box:
+        box = jittered_box(Bounds(*truth.geometry.bounds), kind.jitter, f"{kind.name} {truth.object_id}")
+        return Prompts(box=box)
+    grid = PixelGrid.around([truth.geometry], reader, level)
+    return Prompts((Point(*grid.to_native(*deepest_place(grid.draw(truth.geometry)))),))

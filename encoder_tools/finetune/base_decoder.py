@@ -1,0 +1,133 @@
+"""Which decoder is tuned, and where its weights come from."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from geosam_es.errors import ModelError
+from geosam_es.store import StoreReader
+from geosam_es.store.decoders import ORIGINAL, find_decoder
+
+from ..evaluation.named_decoder import NamedDecoder, find_named_decoder
+from ..models.libraries import torch
+from ..models.sam.weights import LoadedSam, load_checkpoint, load_sam
+from . import mini_decoder, sam_decoder
+from .mini_decoder import MiniDecoder
+from .sam_decoder import SamDecoder
+from .training_samples import FEATURE
+from .tunable_decoder import TunableDecoder
+
+__all__ = ["TUNED_FILE", "Base", "load_base", "save_weights"]
+
+TUNED_FILE = "tuned.pt"
+_WEIGHTS = "weights"
+
+
+class Base(NamedTuple):
+    """Where a tuning starts from.
+
+    Attributes
+    ----------
+    decoder : TunableDecoder
+    before : NamedDecoder
+        The same as ONNX, to be compared with.
+    """
+
+    decoder: TunableDecoder
+    before: NamedDecoder
+
+
+def load_base(reader: StoreReader, name: str | None, checkpoint: Path | None, train_prompt_encoder: bool) -> Base:
+    """Load the decoder to be tuned.
+
+    Parameters
+    ----------
+    reader : StoreReader
+        Whose features it reads.
+    name : str, optional
+        As for `find_named_decoder`; by default the decoder that answers in the store, for SAM the one that the store
+        was made with.
+    checkpoint : Path, optional
+        SAM's weights; by default those that were downloaded under the name of the store's model.
+    train_prompt_encoder : bool
+        For SAM.
+
+    Raises
+    ------
+    ModelError
+        If the weights are missing, damaged, or not of the store's model, or the model cannot be tuned.
+    """
+    model = reader.metadata.model
+    features = reader.metadata.features
+    channels = features[FEATURE][0] if list(features) == [FEATURE] else 0
+    if channels == mini_decoder.FEATURE_CHANNELS:
+        return _load_mini(reader, name, checkpoint, train_prompt_encoder)
+    if channels == sam_decoder.FEATURE_CHANNELS:
+        return _load_sam(reader, name, checkpoint, train_prompt_encoder)
+    raise ModelError(
+        f"{reader.root} was made with {model['name']}, whose decoder cannot be tuned here",
+        "use a store of mini, vit_b, vit_l or vit_h",
+    )
+
+
+def _load_mini(reader: StoreReader, name: str | None, checkpoint: Path | None, train_prompt_encoder: bool) -> Base:
+    if checkpoint is not None:
+        raise ModelError("mini is tuned from the store's own decoder and takes no checkpoint", "leave out --checkpoint")
+    if train_prompt_encoder:
+        raise ModelError("mini has no prompt encoder of its own", "leave out --prompt-encoder")
+    before = find_named_decoder(name, reader)
+    if before.prepare_path is None:
+        raise ModelError(f"{before.decoder_path} is a single graph, not a decoder of mini", "give another --decoder")
+    return Base(MiniDecoder.from_onnx(before.prepare_path, before.decoder_path), before)
+
+
+def _load_sam(reader: StoreReader, name: str | None, checkpoint: Path | None, train_prompt_encoder: bool) -> Base:
+    before = NamedDecoder.of(find_decoder(reader.root, ORIGINAL))
+    if name is not None and name != ORIGINAL:
+        before = find_named_decoder(name, reader)
+        if not before.decoder_path.with_name(TUNED_FILE).is_file():
+            raise ModelError(f"{name} has no {TUNED_FILE} to go on from", "give the folder that finetune wrote")
+    own = reader.metadata.model
+    sam = load_checkpoint(checkpoint) if checkpoint is not None else _downloaded(str(own["name"]))
+    if sam.info.encoder_sha256 != own["encoder_sha256"]:
+        raise ModelError(
+            f"{checkpoint or sam.info.name} is not the model that {reader.root} was made with, {own['name']}",
+            "give its checkpoint with --checkpoint",
+        )
+    sam.drop_image_encoder()
+    decoder = SamDecoder(sam, train_prompt_encoder)
+    if before.name != ORIGINAL:
+        load_weights(decoder, before.decoder_path.with_name(TUNED_FILE))
+    return Base(decoder, before)
+
+
+def _downloaded(name: str) -> LoadedSam:
+    try:
+        return load_sam(name)
+    except ModelError as error:
+        raise ModelError(
+            f"The weights of {name}, which the store was made with, are not here ({error.problem})",
+            f"give them with --checkpoint, or run: geosam-es models download {name}",
+        ) from error
+
+
+def save_weights(decoder: TunableDecoder, path: Path) -> None:
+    """Write the weights of a tuned decoder, and nothing but tensors."""
+    torch.save({_WEIGHTS: decoder.module.state_dict()}, path)
+
+
+def load_weights(decoder: TunableDecoder, path: Path) -> None:
+    """Fill in weights that `save_weights` wrote.
+
+    Raises
+    ------
+    ModelError
+        If they are damaged or of another decoder.
+    """
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        decoder.module.load_state_dict(state[_WEIGHTS])
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise ModelError(f"{path} does not hold the weights of this decoder", "tune it again") from error

@@ -1,0 +1,53 @@
+"""The features of tiles in memory, so that each is read from its store once while there is room."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geosam_es.store import StoreReader
+
+from .training_samples import FEATURE, Place
+
+__all__ = ["FeatureCache"]
+
+
+class FeatureCache:
+    """Features of tiles; the least recently used ones are dropped first.
+
+    Parameters
+    ----------
+    readers : sequence of StoreReader
+    max_bytes : int
+        Size of the cache.
+    """
+
+    def __init__(self, readers: Sequence[StoreReader], max_bytes: int = 1 << 30) -> None:
+        self._readers = readers
+        self._max_bytes = max_bytes
+        self._cached: OrderedDict[Place, NDArray[np.float16]] = OrderedDict()
+        self._bytes = 0
+
+    def read(self, place: Place) -> NDArray[np.float32]:
+        """Return the features (1, C, h, w) of a tile.
+
+        Raises
+        ------
+        StoreError
+            If they cannot be read.
+        """
+        if place in self._cached:
+            self._cached.move_to_end(place)
+            return self._cached[place].astype(np.float32)
+        features = self._readers[place.store].read(place.tile)[FEATURE]
+        # Stores hold float16 by default, so the cache loses nothing.
+        cached = features.astype(np.float16)
+        self._cached[place] = cached
+        self._bytes += cached.nbytes
+        while self._bytes > self._max_bytes:
+            _, dropped = self._cached.popitem(last=False)
+            self._bytes -= dropped.nbytes
+        return features

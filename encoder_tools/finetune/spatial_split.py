@@ -1,0 +1,235 @@
+"""Splitting objects into training and held-out ones by space.
+
+Objects on the same tile, or on tiles that overlap, share pixels: a random split would give figures that are too high.
+So whole tiles are held out, training tiles share no pixel with them, and objects on the tiles in between are not used.
+Where all tiles overlap, as on a small raster, this would leave too few objects. Then a line separates the objects,
+those near it are not used, and `Split.shares_tiles` is set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyproj
+import shapely
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from geosam_es.store import StoreReader
+
+from ..vector import reproject, store_crs
+from .training_samples import Place, Sample
+
+__all__ = ["MIN_TRAINING", "Split", "footprints", "overlaps", "split_by_space", "split_from_layer"]
+
+MIN_TRAINING = 5
+_DIRECTIONS = 8
+_SHUFFLES = 40
+_CUTS = 12
+_GAP_WIDTHS = 0.5
+"""Gap between objects of both parts where they share tiles, in widths of a median object."""
+
+_MOST_LOST = 0.35
+"""Largest share of objects on tiles in between; beyond it, a line separates the objects."""
+
+_SHARE_RANGE = (0.5, 1.8)
+"""Acceptable held-out share, relative to the requested one."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices of samples.
+
+    Attributes
+    ----------
+    train, held : list of int
+        ``held`` is empty where there are too few objects for two parts.
+    lost : list of int
+        In neither part, because they are too close to held-out objects.
+    shares_tiles : bool
+        Whether both parts are on the same tiles.
+    """
+
+    train: list[int]
+    held: list[int]
+    lost: list[int]
+    shares_tiles: bool = False
+
+
+def footprints(readers: Sequence[StoreReader], samples: Sequence[Sample]) -> dict[Place, shapely.Polygon]:
+    """Return the outline of each tile of the samples.
+
+    All are in one CRS: that of the stores, or longitude and latitude if theirs differ.
+    """
+    systems = [store_crs(reader) for reader in readers]
+    common = systems[0] if all(crs == systems[0] for crs in systems) else pyproj.CRS.from_epsg(4326)
+    places = dict.fromkeys(sample.place for sample in samples)
+    polygons = {}
+    for place in places:
+        reader = readers[place.store]
+        tile = shapely.box(*reader.pyramid.tile_bounds(place.tile))
+        outline = np.array([reader.metadata.raster.transform.apply_geometry(tile)], dtype=object)
+        polygons[place] = reproject(outline, systems[place.store], common)[0]
+    return polygons
+
+
+def overlaps(polygons: Sequence[shapely.Polygon], others: Sequence[shapely.Polygon]) -> Any:
+    """Tell which polygons share an area with which others; a common border is no overlap.
+
+    Returns
+    -------
+    sparse bool (N, M)
+    """
+    # Shrunk a little, because the corners of neighbours are rounded.
+    shrunk = [polygon.buffer(-1e-3 * np.sqrt(polygon.area), join_style="mitre") for polygon in polygons]
+    rows, cols = shapely.STRtree(list(others)).query(shrunk, predicate="intersects")
+    return coo_array((np.ones(len(rows), np.bool_), (rows, cols)), shape=(len(polygons), len(others))).tocsr()
+
+
+def split_by_space(
+    readers: Sequence[StoreReader], samples: Sequence[Sample], share: float, seed: int, min_held: int = 2
+) -> Split:
+    """Hold out a share of the samples.
+
+    Parameters
+    ----------
+    readers : sequence of StoreReader
+    samples : sequence of Sample
+    share : float
+        Share of the objects to hold out.
+    seed : int
+    min_held : int
+        Least number of held-out objects.
+
+    Returns
+    -------
+    Split
+    """
+    whole = Split(list(range(len(samples))), [], [])
+    if share <= 0 or len(samples) < MIN_TRAINING + min_held:
+        return whole
+    outlines = footprints(readers, samples)
+    places = list(outlines)
+    members = [[index for index, sample in enumerate(samples) if sample.place == place] for place in places]
+    counts = np.array([len(found) for found in members])
+    polygons = [outlines[place] for place in places]
+    neighbours = overlaps(polygons, polygons)
+    best: tuple[float, NDArray[np.bool_], NDArray[np.bool_]] | None = None
+    for held in _tile_choices(polygons, neighbours, counts, share, seed):
+        lost = (neighbours @ held.astype(np.int64) > 0) & ~held
+        cost = _cost(counts, held, lost, share, min_held)
+        if cost is not None and (best is None or cost < best[0]):
+            best = (cost, held, lost)
+    if best is None:
+        return _split_by_line(samples, share, min_held) or whole
+    _, held, lost = best
+    return Split(train=_indices(members, ~held & ~lost), held=_indices(members, held), lost=_indices(members, lost))
+
+
+def split_from_layer(readers: Sequence[StoreReader], samples: Sequence[Sample], held: Sequence[Sample]) -> Split:
+    """Drop samples that are too close to the objects of a held-out layer.
+
+    Parameters
+    ----------
+    readers : sequence of StoreReader
+    samples, held : sequence of Sample
+        To train on, and held out.
+
+    Returns
+    -------
+    Split
+        Of ``samples`` only; its own ``held`` is empty.
+    """
+    outlines = footprints(readers, [*samples, *held])
+    held_tiles = [outlines[place] for place in dict.fromkeys(sample.place for sample in held)]
+    near = np.asarray(overlaps([outlines[sample.place] for sample in samples], held_tiles).sum(1) > 0)
+    shares_tiles = int((~near).sum()) < MIN_TRAINING
+    if shares_tiles:
+        gap = _gap([*samples, *held])
+        near = np.array([any(_is_near(sample, other, gap) for other in held) for sample in samples])
+    return Split(np.flatnonzero(~near).tolist(), [], np.flatnonzero(near).tolist(), shares_tiles)
+
+
+def _indices(members: Sequence[list[int]], chosen: NDArray[np.bool_]) -> list[int]:
+    return sorted(index for found, is_chosen in zip(members, chosen) if is_chosen for index in found)
+
+
+def _cost(
+    counts: NDArray[np.int64], held: NDArray[np.bool_], lost: NDArray[np.bool_], share: float, min_held: int
+) -> float | None:
+    """Return the cost of holding out some tiles, None if that is not acceptable."""
+    total = int(counts.sum())
+    in_held, in_lost = int(counts[held].sum()), int(counts[lost].sum())
+    actual = in_held / max(1, total - in_lost)
+    if in_held < min_held or total - in_held - in_lost < MIN_TRAINING or in_lost > _MOST_LOST * total:
+        return None
+    if not _SHARE_RANGE[0] * share <= actual <= _SHARE_RANGE[1] * share:
+        return None
+    return in_lost / total + abs(actual - share)
+
+
+def _tile_choices(
+    polygons: Sequence[shapely.Polygon], neighbours: Any, counts: NDArray[np.int64], share: float, seed: int
+) -> Iterator[NDArray[np.bool_]]:
+    """Yield sets of tiles that could be held out: groups of overlapping tiles, then the tiles beyond a line."""
+    wanted = share * int(counts.sum())
+    rng = np.random.default_rng(seed)
+    group_count, groups = connected_components(neighbours, directed=False)
+    for _ in range(_SHUFFLES if group_count > 1 else 0):
+        held = np.zeros(len(polygons), dtype=np.bool_)
+        for group in rng.permutation(group_count):
+            if counts[held].sum() + 0.5 * counts[groups == group].sum() <= wanted:
+                held |= groups == group
+        yield held
+    centres = np.array([[polygon.centroid.x, polygon.centroid.y] for polygon in polygons])
+    for order in _orders(centres):
+        reached = np.cumsum(counts[order])
+        limits = [factor * wanted for factor in _SHARE_RANGE]
+        ends = np.flatnonzero((reached >= limits[0]) & (reached <= limits[1]))
+        for end in ends[:: max(1, len(ends) // _CUTS)]:
+            held = np.zeros(len(polygons), dtype=np.bool_)
+            held[order[: end + 1]] = True
+            yield held
+
+
+def _orders(positions: NDArray[np.float64]) -> Iterator[NDArray[np.int64]]:
+    """Yield the order of positions (N, 2) along several directions."""
+    for step in range(_DIRECTIONS):
+        angle = 2 * np.pi * step / _DIRECTIONS
+        yield np.argsort(positions @ np.array([np.cos(angle), np.sin(angle)]), kind="stable")
+
+
+def _split_by_line(samples: Sequence[Sample], share: float, min_held: int) -> Split | None:
+    """Separate the objects by a line; training objects closer to held-out ones than the gap are lost."""
+    gap = _gap(samples)
+    wanted = max(min_held, round(share * len(samples)))
+    best: Split | None = None
+    for order in _orders(np.array([_position(sample) for sample in samples])):
+        held = sorted(int(index) for index in order[:wanted])
+        others = [int(index) for index in order[wanted:]]
+        near = {index for index in others if any(_is_near(samples[index], samples[known], gap) for known in held)}
+        train = sorted(set(others) - near)
+        if len(train) >= MIN_TRAINING and (best is None or len(train) > len(best.train)):
+            best = Split(train, held, sorted(near), shares_tiles=True)
+    return best
+
+
+def _gap(samples: Sequence[Sample]) -> float:
+    bounds = np.array([sample.truth.geometry.bounds for sample in samples])
+    return _GAP_WIDTHS * float(np.median((bounds[:, 2:] - bounds[:, :2]).max(1)))
+
+
+def _position(sample: Sample) -> tuple[float, float]:
+    """Return the centre of an object, each store far from the others: their pixels are not comparable."""
+    centre = sample.truth.geometry.centroid
+    return centre.x + 1e7 * sample.place.store, centre.y
+
+
+def _is_near(sample: Sample, other: Sample, gap: float) -> bool:
+    if sample.place.store != other.place.store:
+        return False
+    return bool(sample.truth.geometry.distance(other.truth.geometry) < gap)

@@ -1,0 +1,265 @@
+"""Random crops of labelled scenes with augmentation: what one training step looks at."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from geosam_es.inference.encoder import FILL_RGB
+
+from ..training.simulated_user import CELL_PIXELS
+from .config import CropPlan
+from .sources import Scene
+from .warp import Bend, make_warp
+
+MIN_CELLS = 8
+BEND_SHARES = {"buildings": 0.05, "fields": 0.4, "landcover": 0.3, "synthetic": 0.3}
+"""How many crops of each kind are bent."""
+
+REPAINT_SHARES = {"buildings": 0.1, "fields": 0.3, "landcover": 0.0, "synthetic": 0.1}
+"""How many crops have their objects coloured anew."""
+
+STRETCHES = {"buildings": 0.2, "fields": 0.5, "landcover": 0.35, "synthetic": 0.35}
+"""Greatest logarithm by which an axis is stretched."""
+
+INFRARED_SHARE = 0.08
+"""How many of the recoloured crops are shown as NIR-R-G."""
+
+BRIGHT_SHARE, NOISE_SHARE, JPEG_SHARE = 0.08, 0.25, 0.35
+"""How many of the recoloured crops are exposed too long, noisy, or compressed."""
+
+SMALLEST = 18.0
+"""Length in pixels of the smallest object that a crop is drawn around, unless it keeps near the image's own scale."""
+
+SLENDER_FILL, SLENDER_WEIGHT = 0.4, 3.0
+"""Fields that fill less than this of their box (strips along contours, crooked ones) are drawn so much more often."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training step's input.
+
+    Attributes
+    ----------
+    images : uint8 (crops, size, size, 3)
+    masks : bool (crops * objects, size / 4, size / 4)
+        The true mask of each prompted object.
+    edges : float32 (crops, 1, size / 4, size / 4)
+        1 on the borders of labelled objects.
+    edge_weight : float32 (crops, 1, size / 4, size / 4)
+        1 where labels are to be trusted: on and around labelled objects.
+    """
+
+    images: NDArray[np.uint8]
+    masks: NDArray[np.bool_]
+    edges: NDArray[np.float32]
+    edge_weight: NDArray[np.float32]
+
+
+class CropSampler:
+    """Draws batches of crops from scenes, reproducibly.
+
+    Parameters
+    ----------
+    scenes : sequence of Scene
+    shares : dict of str to float
+        How often each kind of scene is drawn.
+    seed : sequence of int
+        Seed of the random generator.
+    """
+
+    def __init__(self, scenes: Sequence[Scene], shares: dict[str, float], seed: Sequence[int]) -> None:
+        self.rng = np.random.default_rng(list(seed))
+        self.groups: list[list[Scene]] = []
+        self.group_shares: list[float] = []
+        self.scene_shares: list[NDArray[np.float64]] = []
+        self.object_shares: list[list[NDArray[np.float64]]] = []
+        for kind, share in shares.items():
+            members = [scene for scene in scenes if scene.kind == kind]
+            if members:
+                counts = np.array([len(scene.objects) for scene in members], dtype=np.float64)
+                self.groups.append(members)
+                self.group_shares.append(share)
+                self.scene_shares.append(np.sqrt(counts) / np.sqrt(counts).sum())
+                self.object_shares.append([_object_shares(scene) for scene in members])
+        self.group_shares = list(np.array(self.group_shares) / sum(self.group_shares))
+
+    def batch(self, plan: CropPlan) -> Batch:
+        """Draw one batch of the given shape."""
+        images: list[NDArray[np.uint8]] = []
+        masks: list[NDArray[np.bool_]] = []
+        edges: list[NDArray[np.float32]] = []
+        weights: list[NDArray[np.float32]] = []
+        while len(images) < plan.crops:
+            image, ids, main = self._crop(plan.size)
+            chosen = self._objects(ids, main, plan.objects)
+            if not chosen:
+                continue
+            images.append(recolour(image, self.rng))
+            masks.append(np.stack([ids == number for number in chosen]))
+            edge, weight = _edges(ids)
+            edges.append(edge)
+            weights.append(weight)
+        return Batch(
+            np.stack(images),
+            np.concatenate(masks),
+            np.stack(edges)[:, None],
+            np.stack(weights)[:, None],
+        )
+
+    def _objects(self, ids: NDArray[np.int32], main: int, count: int) -> list[int]:
+        cells = np.bincount(ids.ravel(), minlength=main + 1)
+        cells[0] = 0
+        present = np.flatnonzero(cells >= MIN_CELLS)
+        if not len(present):
+            return []
+        others = self.rng.permutation(present[present != main])[: count - 1]
+        chosen = ([main] if cells[main] >= MIN_CELLS else []) + [int(number) for number in others]
+        while len(chosen) < count:
+            chosen.append(chosen[int(self.rng.integers(len(chosen)))])
+        return chosen[:count]
+
+    def _crop(self, size: int) -> tuple[NDArray[np.uint8], NDArray[np.int32], int]:
+        """Sample one rotated, scaled crop around a random object, and the object numbers at 1/4."""
+        rng = self.rng
+        group = int(rng.choice(len(self.groups), p=self.group_shares))
+        number = int(rng.choice(len(self.groups[group]), p=self.scene_shares[group]))
+        scene = self.groups[group][number]
+        main = int(rng.choice(scene.objects, p=self.object_shares[group][number]))
+        box = scene.boxes[main]
+        extent = float(max(box[2] - box[0], box[3] - box[1]))
+        wanted = float(np.exp(rng.uniform(np.log(SMALLEST), np.log(0.85 * size))))
+        # Half of the crops stay near the image's own scale, where texture is what it is for users.
+        zoom = wanted / extent
+        if rng.random() < 0.5:
+            zoom = float(np.clip(zoom, 0.5, 1.4))
+        # A crop much larger than the image would mostly show padding.
+        sides = np.array(scene.ids.shape[::-1], dtype=np.float64)
+        zoom = float(np.clip(zoom, max(0.2, 0.7 * size / sides.min()), 4.0))
+        slack = max(0.0, size - 0.9 * extent * zoom) / (2 * zoom)
+        middle = np.array([box[0] + box[2], box[1] + box[3]]) / 2 + rng.uniform(-slack, slack, 2)
+        if rng.random() < 0.85:
+            half = np.minimum(size / (2 * zoom), sides / 2)
+            middle = np.clip(middle, half, sides - half)
+        angle = rng.uniform(-np.pi, np.pi) if rng.random() < 0.4 else int(rng.integers(4)) * np.pi / 2
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / zoom
+        if rng.random() < 0.5:
+            turn[:, 0] = -turn[:, 0]
+        if rng.random() < 0.3:
+            stretch = STRETCHES[scene.kind]
+            turn = turn @ np.diag(np.exp(rng.uniform(-stretch, stretch, 2)))
+        bend = Bend.draw(size, rng) if rng.random() < BEND_SHARES[scene.kind] else None
+        warp = make_warp(size, turn, middle, bend)
+        level = int(np.clip(np.floor(np.log2(1.0 / zoom) + 0.3), 0, len(scene.pyramid) - 1))
+        image = warp.sample(scene.pyramid[level], 1.0 / 2**level)
+        ids = _sample_ids(scene.ids, warp.positions(CELL_PIXELS))
+        if rng.random() < REPAINT_SHARES[scene.kind]:
+            image = _repaint(image, _sample_ids(scene.ids, warp.positions(1)), rng)
+        return image, ids, main
+
+
+def _object_shares(scene: Scene) -> NDArray[np.float64]:
+    """Return how often each object of a scene is drawn: slender fields more often than the others."""
+    numbers = scene.objects
+    sides = scene.boxes[numbers, 2:] - scene.boxes[numbers, :2]
+    slender = scene.areas[numbers] < SLENDER_FILL * sides.prod(1)
+    weights = np.where(slender & (scene.kind == "fields"), SLENDER_WEIGHT, 1.0)
+    return np.asarray(weights / weights.sum(), dtype=np.float64)
+
+
+def _sample_ids(ids: NDArray[np.int32], positions: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Sample object numbers at the pixels that hold positions (h, w, 2) XY; outside is 0."""
+    x, y = np.floor(positions[..., 0]).astype(np.int32), np.floor(positions[..., 1]).astype(np.int32)
+    height, width = ids.shape
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    found = ids[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
+    return np.where(inside, found, 0).astype(np.int32)
+
+
+def _repaint(image: NDArray[np.uint8], ids: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Give every other object a colour of its own, as another crop or season would; ids are (H, W) of the image."""
+    count = int(ids.max()) + 1
+    chosen = rng.random(count) < 0.5
+    chosen[0] = False
+    gains = np.where(chosen[:, None], np.exp(rng.normal(0.0, 0.18, (count, 3))), 1.0).astype(np.float32)
+    shifts = np.where(chosen[:, None], rng.normal(0.0, 12.0, (count, 1)), 0.0).astype(np.float32)
+    # Softened by a pixel, so that no border is sharper than a lens makes it.
+    factors = _soften(gains[ids])
+    painted: NDArray[np.uint8] = np.clip(image * factors + _soften(shifts[ids]), 0, 255).astype(np.uint8)
+    return painted
+
+
+def _soften(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average (H, W, C) over 2x2 pixels, keeping the shape."""
+    values[1:] = 0.5 * (values[1:] + values[:-1])
+    values[:, 1:] = 0.5 * (values[:, 1:] + values[:, :-1])
+    return values
+
+
+def _edges(ids: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the borders of objects and where they are to be trusted, both float32 (H, W)."""
+    edge = np.zeros(ids.shape, dtype=bool)
+    sideways = ids[:, 1:] != ids[:, :-1]
+    upwards = ids[1:] != ids[:-1]
+    edge[:, 1:] |= sideways
+    edge[:, :-1] |= sideways
+    edge[1:] |= upwards
+    edge[:-1] |= upwards
+    known = (ids > 0) | edge
+    padded = np.pad(known, 2)
+    around = padded[2:-2, 2:-2] | padded[:-4, 2:-2] | padded[4:, 2:-2] | padded[2:-2, :-4] | padded[2:-2, 4:]
+    return edge.astype(np.float32), around.astype(np.float32)
+
+
+def recolour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Change colours as sensors, seasons, haze and compression do; the padding keeps its colour."""
+    if rng.random() < 0.2:
+        return image
+    padding = np.all(image == np.array(FILL_RGB, dtype=np.uint8), axis=2)
+    if rng.random() < INFRARED_SHARE:
+        image = _infrared(image, rng)
+    x = np.arange(256, dtype=np.float32) / 255.0
+    # All of it is per-channel, so that one lookup table does for everything but mixing of channels.
+    gamma = np.exp(rng.normal(0.0, 0.25))
+    contrast = np.exp(rng.normal(0.0, 0.22))
+    gains = np.exp(rng.normal(0.0, 0.10, 3))
+    shift = rng.normal(0.0, 0.08) + rng.normal(0.0, 0.03, 3)
+    haze = rng.uniform(0.0, 0.45) if rng.random() < 0.15 else 0.0
+    table = (x[:, None] ** gamma - 0.45) * contrast * gains + 0.45 + shift
+    table = table * (1.0 - haze) + 0.75 * haze
+    if rng.random() < BRIGHT_SHARE:
+        table = table * rng.uniform(1.2, 1.8)
+    codes = np.clip(table * 255.0, 0, 255).astype(np.uint8)
+    result = np.stack([codes[:, band][image[..., band]] for band in range(3)], axis=2)
+    kind = rng.random()
+    if kind < 0.12:
+        result = result[..., rng.permutation(3)]
+    elif kind < 0.22:
+        result = np.repeat(result.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
+    if rng.random() < NOISE_SHARE:
+        noise = rng.normal(0.0, rng.uniform(2.0, 14.0), result.shape)
+        result = np.clip(result + noise, 0, 255).astype(np.uint8)
+    if rng.random() < JPEG_SHARE:
+        buffer = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(result)).save(buffer, "JPEG", quality=int(rng.integers(18, 90)))
+        result = np.array(Image.open(buffer))
+    result[padding] = FILL_RGB
+    return np.ascontiguousarray(result)
+
+
+def _infrared(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Show an image (H, W, 3) as NIR-R-G would: plants bright, water dark, by how much is drawn.
+
+    No labelled image has a near infrared band, and three bands do not tell it, so that many guesses are shown.
+    """
+    red, green, blue = (image[..., band].astype(np.float32) for band in range(3))
+    total = red + green + blue + 30.0
+    plants, water = (2.0 * green - red - blue) / total, (blue - red) / total
+    gain = rng.uniform(0.7, 1.3) + rng.uniform(1.0, 5.0) * plants - rng.uniform(0.0, 2.0) * water
+    infrared = np.clip(total / 3.0 * gain + rng.normal(0.0, 10.0), 0, 255).astype(np.uint8)
+    return np.stack([infrared, image[..., 0], image[..., 1]], axis=2)

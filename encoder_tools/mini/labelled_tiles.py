@@ -1,0 +1,203 @@
+"""Labelled imagery on which `mini` is measured: scenes of the held-out sets, and the tiles their objects lie in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import shapely
+import shapely.affinity
+from numpy.typing import NDArray
+from PIL import Image
+from rasterio.errors import RasterioError
+from shapely.geometry.base import BaseGeometry
+
+from geosam_es.errors import RasterError
+from geosam_es.inference.encoder import FILL_RGB, TILE_SIZE
+
+from .sources import (
+    BUILDING_FOLDERS,
+    landcover_regions,
+    polygons_in_pixels,
+    read_geometries,
+    read_rgb,
+)
+
+__all__ = [
+    "BUILDING_PIXEL_M",
+    "MIN_AREA_PIXELS",
+    "LabelledScene",
+    "Tile",
+    "coarser",
+    "evaluation_scenes",
+    "tiles",
+    "training_scenes",
+    "windows",
+]
+
+WINDOW_STEP = 256
+MIN_AREA_M2 = 10.0
+MIN_AREA_PIXELS = 100.0
+BUILDING_PIXEL_M = 0.0746
+LANDCOVER_KINDS = ("water", "vegetation")
+
+
+@dataclass(frozen=True)
+class LabelledScene:
+    """One held-out image.
+
+    Attributes
+    ----------
+    dataset : str
+        Row of the table it counts for.
+    image : uint8 (H, W, 3)
+    polygons : list of geometry
+        Objects in pixel coordinates.
+    """
+
+    dataset: str
+    image: NDArray[np.uint8]
+    polygons: list[BaseGeometry]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What the encoder sees at once, with the objects that are prompted on it.
+
+    Attributes
+    ----------
+    dataset : str
+    image : uint8 (1024, 1024, 3)
+    width, height : int
+        The part that is image and not padding.
+    polygons : list of geometry
+        In pixels of the tile.
+    numbers : list of int
+        Which object of the scene each of them is.
+    """
+
+    dataset: str
+    image: NDArray[np.uint8]
+    width: int
+    height: int
+    polygons: list[BaseGeometry]
+    numbers: list[int]
+
+
+def evaluation_scenes(data: Path) -> Iterator[LabelledScene]:
+    """Yield the held-out images with their objects.
+
+    Raises
+    ------
+    RasterError
+        Where a folder is missing.
+    """
+    folders = {name: data / name for name in ("buildings/val_kampala", "fields/val", "landcover/val_dubai")}
+    for name, folder in folders.items():
+        if not folder.is_dir():
+            raise RasterError(f"'{data}' has no '{name}'", "see SOURCES.md")
+    for block in sorted(folders["buildings/val_kampala"].glob("*.tif")):
+        yield _buildings("buildings/val_kampala", block, block.with_name("labels.geojson"))
+    for path in sorted(folders["fields/val"].glob("*.png")):
+        yield _fields("fields/val", path)
+    for path in sorted(folders["landcover/val_dubai"].glob("*/*.jpg")):
+        yield from _landcover("landcover/val_dubai", path)
+
+
+def training_scenes(data: Path) -> dict[str, list[LabelledScene]]:
+    """Read the training images of each kind in the same way, for settings that must not be chosen on held-out ones.
+
+    Raises
+    ------
+    RasterError
+        Where a file is missing or cannot be read.
+    """
+    try:
+        return {
+            "buildings": [
+                _buildings("buildings/train", image, image.with_name(f"{labels}.geojson"))
+                for folder, blocks in BUILDING_FOLDERS.items()
+                for image, labels in ((data / "buildings" / folder / f"{block}.tif", blocks[block]) for block in blocks)
+            ],
+            "fields": [_fields("fields/train", path) for path in sorted((data / "fields" / "train").glob("*.png"))],
+            "landcover": [
+                scene
+                for path in sorted((data / "landcover" / "train_dubai").glob("*/*.jpg"))
+                for scene in _landcover("landcover/train_dubai", path)
+            ],
+        }
+    except (OSError, RasterioError) as error:
+        raise RasterError(f"training data in '{data}' is incomplete ({error})", "see SOURCES.md") from error
+
+
+def _buildings(dataset: str, image: Path, labels: Path) -> LabelledScene:
+    least = MIN_AREA_M2 / BUILDING_PIXEL_M**2
+    polygons = [polygon for polygon in polygons_in_pixels(labels, image) if polygon.area >= least]
+    return LabelledScene(dataset, read_rgb(image), polygons)
+
+
+def _fields(dataset: str, path: Path) -> LabelledScene:
+    image = read_rgb(path)
+    frame = shapely.box(0, 0, image.shape[1], image.shape[0])
+    polygons = [p.intersection(frame) for p in read_geometries(path.with_name(f"{path.stem}.pixels.geojson"))]
+    return LabelledScene(dataset, image, [p for p in polygons if p.area >= MIN_AREA_PIXELS])
+
+
+def _landcover(dataset: str, path: Path) -> Iterator[LabelledScene]:
+    regions = landcover_regions(path.with_suffix(".png"))
+    for kind in LANDCOVER_KINDS:
+        chosen = [polygon for name, polygon in regions if name == kind]
+        if chosen:
+            yield LabelledScene(f"{dataset} {kind}", read_rgb(path), chosen)
+
+
+def coarser(scene: LabelledScene, factor: float) -> LabelledScene:
+    """Resample a scene to pixels that are larger by a factor, each the mean of what it covers."""
+    height, width = scene.image.shape[:2]
+    size = max(1, round(width / factor)), max(1, round(height / factor))
+    image = np.array(Image.fromarray(scene.image).resize(size, Image.Resampling.BOX))
+    scale = size[0] / width, size[1] / height
+    polygons = [shapely.affinity.scale(polygon, *scale, origin=(0, 0)) for polygon in scene.polygons]
+    return replace(scene, image=image, polygons=polygons)
+
+
+def _origins(length: int) -> NDArray[np.int64]:
+    """Return where windows begin along one axis: every 256 px, the last one at the end."""
+    last = max(0, length - TILE_SIZE)
+    return np.unique(np.append(np.arange(0, last, WINDOW_STEP), last))
+
+
+def windows(scene: LabelledScene) -> dict[tuple[int, int], list[int]]:
+    """Give every object the window (x, y) in which it lies best; objects larger than a window are left out.
+
+    Returns
+    -------
+    dict of (int, int) to list of int
+        Numbers of the objects of each window.
+    """
+    height, width = scene.image.shape[:2]
+    chosen: dict[tuple[int, int], list[int]] = {}
+    for number, polygon in enumerate(scene.polygons):
+        x0, y0, x1, y1 = polygon.bounds
+        if max(x1 - x0, y1 - y0) > TILE_SIZE:
+            continue
+        origin = []
+        for low, high, length in ((x0, x1, width), (y0, y1, height)):
+            starts = _origins(length)
+            margins = np.minimum(low - starts, starts + TILE_SIZE - high)
+            origin.append(int(starts[int(np.argmax(margins))]))
+        chosen.setdefault((origin[0], origin[1]), []).append(number)
+    return chosen
+
+
+def tiles(scene: LabelledScene) -> Iterator[Tile]:
+    """Cut a scene into the tiles that its objects need, padded on the right and at the bottom."""
+    for (x, y), numbers in windows(scene).items():
+        image = np.full((TILE_SIZE, TILE_SIZE, 3), FILL_RGB, dtype=np.uint8)
+        part = scene.image[y : y + TILE_SIZE, x : x + TILE_SIZE]
+        height, width = part.shape[:2]
+        image[:height, :width] = part
+        polygons = [shapely.affinity.translate(scene.polygons[number], -x, -y) for number in numbers]
+        yield Tile(scene.dataset, image, width, height, polygons, numbers)

@@ -1,0 +1,203 @@
+"""The score, learned last: ``python -m encoder_tools.mini.score_training RUN --data DIR``.
+
+Crops that are quick to train on show less of an object's surroundings than a tile does, and they are stretched and
+bent; so a score that is learned on them does not quite fit what the plugin shows. When everything else is done, the two
+layers that give the score learn once more, on whole tiles of the training images, with the rest of the network fixed.
+The images are taken as they are, and again with other colours and in coarser pixels: without that the score of small
+objects became worse. Single clicks, whose candidates the score has to rank, are more than half of all. No mask changes
+by this, only which of the candidates is shown first, and what is said of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from geosam_es.errors import GeoSamError, ModelError
+from geosam_es.inference.encoder import TILE_SIZE
+
+from ..training.answers import mask_iou, shown_first
+from ..training.simulated_user import CELL_PIXELS, SimulatedUser
+from .config import ScoreConfig
+from .crops import recolour
+from .export import load_checkpoint, save_checkpoint
+from .labelled_tiles import MIN_AREA_PIXELS, LabelledScene, coarser, tiles, training_scenes
+from .losses import score_loss
+from .network import MiniNet, normalise
+from .sources import burn, data_folder
+from .trainer import best_checkpoint
+
+__all__ = ["Answers", "collect", "learn", "score_run"]
+
+_SCORED = "scored.pt"
+_OBJECTS_AT_ONCE = 8
+
+
+class Answers(NamedTuple):
+    """What the network answered to prompts, and how good that was.
+
+    Attributes
+    ----------
+    statistics : float32 (N, 4, F)
+        What the score of each mask is computed from.
+    reached : float32 (N, 4)
+        The true IoU of each mask.
+    ambiguous : float32 (N,)
+        1 where there was but a single click.
+    weight : float32 (N,)
+        The same in all for each kind of object.
+    """
+
+    statistics: Tensor
+    reached: Tensor
+    ambiguous: Tensor
+    weight: Tensor
+
+
+@torch.no_grad()
+def collect(net: MiniNet, scenes: Sequence[LabelledScene], config: ScoreConfig) -> Answers:
+    """Prompt objects of whole tiles as users would, and keep what the scores of the answers are computed from.
+
+    Raises
+    ------
+    ModelError
+        Where there is no object.
+    """
+    net.eval()
+    rng = np.random.default_rng(config.seed)
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    kinds: list[str] = []
+    for number, scene in enumerate(scenes, start=1):
+        for image, masks in _tiles(scene, rng, config):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                found = list(_answers(net, image, masks, rng, config))
+            parts += found
+            kinds += [scene.dataset] * sum(len(part[0]) for part in found)
+        print(f"scores: image {number} of {len(scenes)}, {len(kinds)} answers", flush=True)
+    if not parts:
+        raise ModelError("the training imagery has no objects", "see SOURCES.md")
+    statistics, reached, ambiguous = (torch.cat(one) for one in zip(*parts))
+    _, inverse, counts = np.unique(kinds, return_inverse=True, return_counts=True)
+    weight = torch.from_numpy((1.0 / counts / len(counts))[inverse]).to(torch.float32)
+    return Answers(statistics, reached, ambiguous, weight)
+
+
+def _tiles(
+    scene: LabelledScene, rng: np.random.Generator, config: ScoreConfig
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    """Yield tiles of each pass, turned by quarters, with the masks at 1/4 of some of their objects."""
+    for number in range(config.passes):
+        view = scene
+        if number:
+            view = coarser(scene, float(np.exp(rng.uniform(0.0, np.log(config.coarsest)))))
+            view = replace(view, polygons=[polygon for polygon in view.polygons if polygon.area >= MIN_AREA_PIXELS])
+        for tile in tiles(view):
+            chosen = rng.permutation(len(tile.polygons))[: config.objects_per_tile]
+            masks = np.stack([burn([tile.polygons[one]], TILE_SIZE, TILE_SIZE) > 0 for one in chosen])
+            masks = masks[:, CELL_PIXELS // 2 :: CELL_PIXELS, CELL_PIXELS // 2 :: CELL_PIXELS]
+            masks = masks[masks.any((1, 2))]
+            if len(masks):
+                image = recolour(tile.image, rng) if number else tile.image
+                turn = int(rng.integers(4))
+                yield np.ascontiguousarray(np.rot90(image, turn)), np.ascontiguousarray(np.rot90(masks, turn, (1, 2)))
+
+
+def _answers(
+    net: MiniNet, image: NDArray[np.uint8], masks: NDArray[np.bool_], rng: np.random.Generator, config: ScoreConfig
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield statistics, true IoU and ambiguity of the answers of each round, for some objects at a time."""
+    seen: list[Tensor] = []
+    hook = net.decoder.score.register_forward_pre_hook(lambda _, given: seen.append(given[0].float()))
+    packed = net.encoder(normalise(torch.from_numpy(image)[None]).contiguous(memory_format=torch.channels_last))
+    context = net.decoder.context(packed)
+    for begin in range(0, len(masks), _OBJECTS_AT_ONCE):
+        some = masks[begin : begin + _OBJECTS_AT_ONCE]
+        truth = torch.from_numpy(some).to(torch.float32)[:, None]
+        users = [(SimulatedUser(some, rng), config.rounds)]
+        users += [(SimulatedUser(some, rng, click_share=1.0), 1) for _ in range(config.clicks)]
+        for user, rounds in users:
+            previous, has_mask = torch.zeros_like(truth), torch.zeros(len(some))
+            for turn in range(rounds):
+                coords, labels = (torch.from_numpy(part) for part in user.points())
+                ambiguous = torch.from_numpy(user.single_click.astype(np.float32))
+                answer, scores, _ = net.decoder(context, coords, labels, previous, has_mask)
+                yield seen.pop(), mask_iou(answer, truth), ambiguous
+                if turn + 1 < rounds:
+                    previous = answer[torch.arange(len(some)), shown_first(scores, ambiguous)][:, None]
+                    has_mask = torch.ones(len(some))
+                    user.correct((previous[:, 0] > 0).numpy())
+    hook.remove()
+
+
+def learn(score: nn.Module, answers: Answers, config: ScoreConfig) -> None:
+    """Fit the layers that give the score to answers."""
+    torch.manual_seed(config.seed)
+    optimizer = torch.optim.AdamW(score.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
+    for _ in range(config.steps):
+        chosen = torch.multinomial(answers.weight, config.batch, replacement=True)
+        scores = torch.sigmoid(score(answers.statistics[chosen]))[:, :, 0]
+        loss = score_loss(scores, answers.reached[chosen], answers.ambiguous[chosen]).mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+
+
+def score_run(run: Path, data: Path | None, config: ScoreConfig | None = None) -> Path:
+    """Let the score of a run's best weights learn, and write them beside.
+
+    Parameters
+    ----------
+    run : Path
+        Folder of a training.
+    data : Path or None
+        Folder of labelled imagery; None takes ``GEOSAM_ES_DATA``.
+    config : ScoreConfig, optional
+
+    Returns
+    -------
+    Path
+        The checkpoint.
+
+    Raises
+    ------
+    RasterError
+        Where training imagery is missing.
+    ModelError
+        Where there are no weights, or no objects to learn from.
+    OutputError
+        If the run's folder cannot be written to.
+    """
+    begun = time.monotonic()
+    net, trained = load_checkpoint(best_checkpoint(run))
+    chosen = config or ScoreConfig()
+    scenes = [scene for kind in training_scenes(data_folder(data)).values() for scene in kind]
+    learn(net.decoder.score, collect(net, scenes, chosen), chosen)
+    trained["seconds"] += time.monotonic() - begun
+    return save_checkpoint(net.state_dict(), trained, run / _SCORED)
+
+
+def main() -> None:
+    """Parse the command line and learn."""
+    parser = argparse.ArgumentParser(prog="python -m encoder_tools.mini.score_training", description=__doc__)
+    parser.add_argument("run", type=Path, help="folder given to train as --out")
+    parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
+    options = parser.parse_args()
+    try:
+        print(f"written: {score_run(options.run, options.data)}")
+    except GeoSamError as error:
+        parser.exit(2, f"error: {error.user_message}\n")
+
+
+if __name__ == "__main__":
+    main()

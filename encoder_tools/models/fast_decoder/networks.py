@@ -1,0 +1,314 @@
+"""SAM's prompt encoder and mask decoder as two networks: what the prompt does not touch, and the rest.
+
+`Prepare` runs once when a tile becomes active, `Decode` at every prompt; together they compute what
+segment_anything's `PromptEncoder` and `MaskDecoder` do, from the same weights. The image is a sequence of
+64 x 64 = 4096 tokens all along.
+
+Where the cut goes: the first layer's projections of the image (keys, values, queries) do not depend on the
+prompt, but for what a mask prompt adds to them, which `Decode` adds to their products.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..libraries import torch
+from .transformer import FEW_TOKENS, LastLook, Transformer, split_heads
+from .upscaling import Shown, Upscale
+
+__all__ = ["CONTEXT_NAMES", "Decode", "Prepare"]
+
+CONTEXT_NAMES = ("image_tokens", "layer0_keys", "layer0_values", "layer0_queries")
+"""Tensors that `Prepare` gives and `Decode` takes: float32 (1, 4096, 256), (1, 8, 16, 4096), (1, 8, 4096, 16) and
+(1, 8, 16, 4096)."""
+
+_PROMPT_KINDS = (-1, 0, 1, 2, 3)
+_OUTPUTS = 5
+"""Tokens that the answer is read from: that of the scores, and one for each mask."""
+
+
+def _tokens(maps: torch.Tensor) -> torch.Tensor:
+    """(B, C, 64, 64) -> (B, 4096, C)."""
+    return maps.flatten(2).transpose(1, 2)
+
+
+class Prepare(torch.nn.Module):
+    """Features of one tile to the context that `Decode` reads.
+
+    Parameters
+    ----------
+    sam : segment_anything.modeling.Sam
+        Its weights are shared, not copied.
+    """
+
+    position: torch.Tensor
+    no_mask: torch.Tensor
+
+    def __init__(self, sam: Any) -> None:
+        super().__init__()
+        layer = sam.mask_decoder.transformer.layers[0]
+        self.read = layer.cross_attn_token_to_image
+        self.write = layer.cross_attn_image_to_token
+        self.register_buffer("position", _tokens(sam.prompt_encoder.get_dense_pe()).detach())
+        self.register_buffer("no_mask", sam.prompt_encoder.no_mask_embed.weight.detach())
+
+    def forward(self, image_embeddings: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Map float32 (1, 256, 64, 64) to the tensors of `CONTEXT_NAMES`."""
+        image = _tokens(image_embeddings) + self.no_mask
+        placed = image + self.position
+        heads = self.read.num_heads
+        projected = self.read.k_proj(placed), self.read.v_proj(image), self.write.q_proj(placed)
+        keys, values, queries = (split_heads(one, heads, self.read.internal_dim // heads) for one in projected)
+        return image, keys.transpose(2, 3), values, queries.transpose(2, 3)
+
+
+class MaskPrompt(torch.nn.Module):
+    """Mask prompt to the 17 maps that `lean` knows: zero where there is none.
+
+    Parameters
+    ----------
+    sam : segment_anything.modeling.Sam
+    """
+
+    def __init__(self, sam: Any) -> None:
+        super().__init__()
+        *shrink, _ = sam.prompt_encoder.mask_downscaling
+        self.shrink = torch.nn.Sequential(*shrink)
+
+    def forward(self, mask_input: torch.Tensor, has_mask_input: torch.Tensor) -> torch.Tensor:
+        """Map (B, 1, 256, 256) and (1,) or (B,) to (B, 17, 4096)."""
+        small = self.shrink(mask_input)
+        small = torch.cat([small, torch.ones_like(small[:, :1])], dim=1)
+        return (small * has_mask_input.reshape(-1, 1, 1, 1)).flatten(2)
+
+
+class _PointPrompt(torch.nn.Module):
+    """Points and box corners to tokens."""
+
+    size: torch.Tensor
+    frequencies: torch.Tensor
+    kinds: torch.Tensor
+    embeddings: torch.Tensor
+
+    def __init__(self, sam: Any) -> None:
+        super().__init__()
+        prompt_encoder = sam.prompt_encoder
+        height, width = prompt_encoder.input_image_size
+        # SAM scales pixels to -1..1, then multiplies by its random frequencies and 2 pi.
+        self.register_buffer("size", torch.tensor([width, height], dtype=torch.float32))
+        self.register_buffer("frequencies", prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.detach())
+        kinds = [prompt_encoder.not_a_point_embed, *prompt_encoder.point_embeddings]
+        self.register_buffer("kinds", torch.tensor(_PROMPT_KINDS, dtype=torch.float32))
+        self.register_buffer("embeddings", torch.cat([kind.weight for kind in kinds]).detach())
+
+    def forward(self, point_coords: torch.Tensor, point_labels: torch.Tensor) -> torch.Tensor:
+        labels = point_labels.unsqueeze(2)
+        centres = (point_coords + 0.5) / self.size * 2 - 1
+        angles = 2 * math.pi * (centres @ self.frequencies)
+        place = torch.cat([torch.sin(angles), torch.cos(angles)], dim=2)
+        is_padding, is_kind = torch.eq(labels, -1), torch.eq(labels, self.kinds)
+        return torch.where(is_padding, 0.0, place) + is_kind.float() @ self.embeddings
+
+
+class _Perceptrons(torch.nn.Module):
+    """Perceptrons of the same shape, each on its own token, as products of stacks."""
+
+    def __init__(self, perceptrons: Any) -> None:
+        super().__init__()
+        layers = list(zip(*(perceptron.layers for perceptron in perceptrons)))
+        self.weights = torch.nn.ParameterList(torch.stack([one.weight.T for one in layer]).detach() for layer in layers)
+        self.biases = torch.nn.ParameterList(
+            torch.stack([one.bias for one in layer]).unsqueeze(1).detach() for layer in layers
+        )
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Map (B, K, 256) to (B, K, C)."""
+        x = tokens.transpose(0, 1)
+        for index, (weight, bias) in enumerate(zip(self.weights, self.biases)):
+            x = (torch.relu(x) if index else x) @ weight + bias
+        return x.transpose(0, 1)
+
+
+class Begin(torch.nn.Module):
+    """Points and boxes to tokens: SAM's prompt encoder, and the tokens that its decoder adds.
+
+    Parameters
+    ----------
+    sam : segment_anything.modeling.Sam
+        Its weights are shared where they are used as they are, as by all that follow.
+    """
+
+    outputs: torch.Tensor
+
+    def __init__(self, sam: Any) -> None:
+        super().__init__()
+        self.points = _PointPrompt(sam)
+        decoder = sam.mask_decoder
+        outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        self.register_buffer("outputs", outputs.detach().unsqueeze(0))
+
+    def forward(self, point_coords: torch.Tensor, point_labels: torch.Tensor) -> torch.Tensor:
+        """Return tokens (B, 5 + N, 256); for the parameters see `Decode`."""
+        prompt = self.points(point_coords, point_labels)
+        return torch.cat([self.outputs.expand(prompt.shape[0], -1, -1), prompt], dim=1)
+
+
+class Heads(torch.nn.Module):
+    """What the output tokens say once they have looked at the image for the last time.
+
+    Parameters
+    ----------
+    sam : segment_anything.modeling.Sam
+    position : float32 (1, 4096, 256)
+        Encoding of the places.
+    """
+
+    def __init__(self, sam: Any, position: torch.Tensor) -> None:
+        super().__init__()
+        self.look = LastLook(sam, position)
+        self.hyper = _Perceptrons(sam.mask_decoder.output_hypernetworks_mlps)
+        self.score = sam.mask_decoder.iou_prediction_head
+
+    def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map (B, 5, 256) to a vector for each mask, (B, 4, 32), and its score, (B, 4)."""
+        return self.hyper(tokens[:, 1:]), self.score(tokens[:, 0])
+
+
+class End(torch.nn.Module):
+    """What the transformer gives, to masks and scores.
+
+    Parameters
+    ----------
+    sam : segment_anything.modeling.Sam
+    heads : Heads
+    """
+
+    def __init__(self, sam: Any, heads: Heads) -> None:
+        super().__init__()
+        self.heads = heads
+        self.upscale = Upscale(sam.mask_decoder)
+
+    def forward(
+        self, places: torch.Tensor, tokens: torch.Tensor, prompt_tokens: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map (B * 4096, 256), (B, 5, 256) and (B, 5 + N, 256) to masks and scores."""
+        hyper, scores = self.heads(self.heads.look(places, tokens, prompt_tokens[:, :_OUTPUTS]))
+        return self.upscale(places.unsqueeze(0), hyper), scores
+
+
+class QuickEnd(torch.nn.Module):
+    """What the transformer gives, to the one mask to show first.
+
+    It is one of the three candidates of a single click, or the single mask: so one of the five tokens is never read.
+
+    Parameters
+    ----------
+    sam : segment_anything.modeling.Sam
+    heads : Heads
+    """
+
+    read: torch.Tensor
+    back: torch.Tensor
+
+    def __init__(self, sam: Any, heads: Heads) -> None:
+        super().__init__()
+        self.heads = heads
+        self.shown = Shown(sam.mask_decoder)
+        # For other prompts, and for a single click: tokens that look, and which of them stands where the five did.
+        self.register_buffer("read", torch.tensor([[0, 1, 2, 3], [0, 2, 3, 4]]))
+        self.register_buffer("back", torch.tensor([[0, 1, 2, 3, 3], [0, 1, 1, 2, 3]]))
+
+    def forward(
+        self,
+        places: torch.Tensor,
+        tokens: torch.Tensor,
+        prompt_tokens: torch.Tensor,
+        point_labels: torch.Tensor,
+        refined_places: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map (4096, 256), (1, 5, 256), (1, 5 + N, 256), (1, N) and an int64 to (1, 1, 256, 256) and (1, 1).
+
+        See `Decode`.
+        """
+        # SAM's authors: the single-mask token for all but a single click.
+        is_click = torch.eq((point_labels[0] >= 0).sum(), 1)
+        row = is_click.long().reshape(1)
+        read, back = (rows.index_select(0, row)[0] for rows in (self.read, self.back))
+        looked = self.heads.look(places, tokens.index_select(1, read), prompt_tokens.index_select(1, read))
+        hyper, scores = self.heads(looked.index_select(1, back))
+        shown: tuple[torch.Tensor, torch.Tensor] = self.shown(
+            places.unsqueeze(0), hyper, scores, is_click, refined_places
+        )
+        return shown
+
+
+class Decode(torch.nn.Module):
+    """Context and prompts to masks and scores.
+
+    Parameters
+    ----------
+    sam : segment_anything.modeling.Sam
+    """
+
+    def __init__(self, sam: Any) -> None:
+        super().__init__()
+        position = _tokens(sam.prompt_encoder.get_dense_pe()).detach()
+        self.begin, self.mask = Begin(sam), MaskPrompt(sam)
+        self.plain = Transformer(sam, position, folded=True, is_masked=False)
+        self.few, self.many = (Transformer(sam, position, folded, is_masked=True) for folded in (True, False))
+        heads = Heads(sam, position)
+        self.end, self.quick_end = End(sam, heads), QuickEnd(sam, heads)
+
+    def forward(
+        self,
+        image_tokens: torch.Tensor,
+        layer0_keys: torch.Tensor,
+        layer0_values: torch.Tensor,
+        layer0_queries: torch.Tensor,
+        point_coords: torch.Tensor,
+        point_labels: torch.Tensor,
+        mask_input: torch.Tensor,
+        has_mask_input: torch.Tensor,
+        refined_places: int = 0,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Answer prompts on one tile.
+
+        Parameters
+        ----------
+        image_tokens, layer0_keys, layer0_values, layer0_queries : float32 (1, 4096, C)
+            The context, from `Prepare`.
+        point_coords : float32 (B, N, 2)
+            X, Y in pixels of the 1024 x 1024 tile.
+        point_labels : float32 (B, N)
+            1 and 0 for positive and negative points, 2 and 3 for a box's corners, -1 for padding. As SAM was
+            trained, a prompt without box ends with a padding point.
+        mask_input : float32 (B, 1, 256, 256)
+            Logits of an earlier answer.
+        has_mask_input : float32 (1,) or (B,)
+            1 where ``mask_input`` counts, 0 where not.
+        refined_places : int
+            0 for all masks. Otherwise B must be 1, and the mask to show first is given alone, worked out in full in at
+            most that many of the 64 x 64 places: those that are likeliest on its outline, see `Shown`.
+
+        Returns
+        -------
+        low_res_masks : float32 (B, 4, 256, 256)
+            Logits; mask 0 is the single-mask token's, 1 to 3 the three candidates. (1, 1, 256, 256) of the mask to
+            show first.
+        iou_predictions : float32 (B, 4)
+            Predicted IoU of each. (1, 1) of the mask to show first.
+        """
+        prompt = self.begin(point_coords, point_labels)
+        inputs = image_tokens, layer0_keys, layer0_values, layer0_queries, prompt
+        is_few = prompt.shape[1] <= FEW_TOKENS
+        if is_few and not bool((has_mask_input > 0).any()):
+            places, tokens = self.plain(*inputs)
+        else:
+            places, tokens = (self.few if is_few else self.many)(*inputs, self.mask(mask_input, has_mask_input))
+        if refined_places:
+            answer = self.quick_end(places, tokens, prompt, point_labels, torch.tensor(refined_places))
+        else:
+            answer = self.end(places, tokens, prompt)
+        masks, scores = answer
+        return masks, scores

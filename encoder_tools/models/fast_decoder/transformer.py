@@ -1,0 +1,385 @@
+"""The part of SAM's mask decoder that runs at every click, with as few operations over the image as it takes.
+
+SAM's two-way transformer lets T tokens (about 7 to 12) and N = 4096 image places look at each other five times,
+through H = 8 heads of 16 channels. Written as products, most of its work is to project the image to 128 channels and
+back, six times. But a product of three matrices may begin at either end: with few tokens it takes less to bring the
+tokens' side through the weights and meet the image as it is. For a head with the weights W_q, W_k, W_v, W_o:
+
+- scores of tokens over places: ``(t W_q) (x W_k)^T = (t W_q W_k^T) x^T``;
+- what tokens read: ``p (x W_v) = (p x) W_v``;
+- what is written to places: ``p^T (t W_v) W_o = p^T (t W_v W_o)``.
+
+Positions of the places are added before a projection. In the second layer both directions take the same sum, which is
+made once; for the last look, which would need one of its own, the positions' constant projection is added to the
+scores, which moves less memory. Key biases add the same to all of a token's scores and fall out of
+the softmax. Tokens of the prompt are not brought through the last attention, whose answer SAM does not read. All of
+this is exact. From about 18 tokens on the usual order is cheaper again, and most prompts have no mask: what each takes
+is built, and the graph chooses (see `export`).
+
+Tensors over tokens and places are kept as (B, H, T, N), places last, which suits both softmaxes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..libraries import torch
+
+__all__ = ["FEW_TOKENS", "SIDE", "LastLook", "Transformer", "split_heads"]
+
+SIDE = 64
+"""Places along each side of the image."""
+
+_CHANNELS = 256
+
+FEW_TOKENS = 18
+"""Tokens up to which the folded order is cheaper: two of them take as many operations as a channel of a head."""
+
+
+class ToHeads(torch.nn.Module):
+    """A linear map to heads: (B, L, 256) to (B, H, L, w).
+
+    Parameters
+    ----------
+    linear : torch.nn.Linear
+    heads : int
+    scale : float
+        Factor of the result.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(self, linear: Any, heads: int, scale: float = 1.0) -> None:
+        super().__init__()
+        weight = linear.weight.detach() * scale
+        self.register_buffer("weight", weight.T.reshape(weight.shape[1], heads, -1).transpose(0, 1).contiguous())
+        self.register_buffer("bias", (linear.bias.detach() * scale).reshape(heads, 1, -1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, L, 256) to (B, H, L, w)."""
+        return x.unsqueeze(1) @ self.weight + self.bias
+
+
+def split_heads(projection: torch.Tensor, heads: int, width: int) -> torch.Tensor:
+    """(B, L, H * w) -> (B, H, L, w)."""
+    return projection.reshape(projection.shape[0], -1, heads, width).transpose(1, 2)
+
+
+def _merged(seen: torch.Tensor, inner: int) -> torch.Tensor:
+    """(B, H, T, w) -> (B, T, H * w)."""
+    seen = seen.transpose(1, 2)
+    return seen.reshape(seen.shape[0], -1, inner)
+
+
+def _rows(maps: torch.Tensor, width: int) -> torch.Tensor:
+    """(B, H, T, C) -> (B, H * T, C): one product for all heads."""
+    return maps.reshape(maps.shape[0], -1, width)
+
+
+class _Tell(torch.nn.Module):
+    """Tokens look at each other.
+
+    What has one input goes through one product: with so few tokens, starting one takes longer than computing it.
+
+    Parameters
+    ----------
+    attention : segment_anything.modeling.transformer.Attention
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(self, attention: Any) -> None:
+        super().__init__()
+        self.heads: int = attention.num_heads
+        self.inner: int = attention.internal_dim
+        scale = (self.inner // self.heads) ** -0.5
+        queries, keys, self.values, self.out = (
+            attention.q_proj,
+            attention.k_proj,
+            attention.v_proj,
+            attention.out_proj,
+        )
+        weight = torch.cat([queries.weight * scale, keys.weight, self.values.weight]).detach()
+        self.register_buffer("weight", weight.T.contiguous())
+        self.register_buffer("bias", torch.cat([queries.bias * scale, keys.bias, self.values.bias]).detach())
+
+    def _split(self, projection: torch.Tensor, kinds: int) -> torch.Tensor:
+        return split_heads(projection, kinds * self.heads, self.inner // self.heads)
+
+    def forward(self, tokens: torch.Tensor, values: torch.Tensor | None = None) -> torch.Tensor:
+        """Map (B, T, 256), where keys and queries are had from, and (B, T, 256) or the same to (B, T, 256)."""
+        kinds = 2 if values is not None else 3
+        both = self._split(tokens @ self.weight[:, : kinds * self.inner] + self.bias[: kinds * self.inner], kinds)
+        queries, keys = both[:, : self.heads], both[:, self.heads : 2 * self.heads]
+        seen = both[:, 2 * self.heads :] if values is None else self._split(self.values(values), 1)
+        told: torch.Tensor = self.out(_merged(torch.softmax(queries @ keys.transpose(2, 3), dim=-1) @ seen, self.inner))
+        return told
+
+
+class _Attention(torch.nn.Module):
+    """What both directions between tokens and image share.
+
+    Parameters
+    ----------
+    attention : segment_anything.modeling.transformer.Attention
+    folded : bool
+        Whether to go through the weights on the side of the tokens.
+    """
+
+    def __init__(self, attention: Any, folded: bool) -> None:
+        super().__init__()
+        self.attention, self.folded = attention, folded
+        self.heads: int = attention.num_heads
+        self.inner: int = attention.internal_dim
+        self.width = self.inner // self.heads
+        # SAM's scale is a power of two, so that it may as well be applied to the weights: no bit changes.
+        self.scale = self.width**-0.5
+
+    def per_head(self, rows: torch.Tensor, width: int) -> torch.Tensor:
+        """(B, H * T, C) -> (B, H, T, C)."""
+        return rows.reshape(rows.shape[0], self.heads, -1, width)
+
+    def meet(self, folded: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """(B, H, T, 256) and (B, N, 256) -> (B, H, T, N)."""
+        return self.per_head(_rows(folded, _CHANNELS) @ image.transpose(1, 2), SIDE * SIDE)
+
+
+class _Read(_Attention):
+    """Tokens look at the image; parameters are those of `_Attention`."""
+
+    keys: torch.Tensor
+
+    def __init__(self, attention: Any, folded: bool) -> None:
+        super().__init__(attention, folded)
+        self.queries = ToHeads(attention.q_proj, self.heads, self.scale)
+        self.values = ToHeads(attention.v_proj, self.heads)
+        self.register_buffer("keys", attention.k_proj.weight.detach().reshape(self.heads, self.width, -1))
+
+    def scores(self, queries: torch.Tensor, placed: torch.Tensor) -> torch.Tensor:
+        """Map (B, H, T, w) and (B, N, 256) to (B, H, T, N), but for what a softmax over places takes away."""
+        if self.folded:
+            return self.meet(queries @ self.keys, placed)
+        keys = split_heads(placed @ self.attention.k_proj.weight.T, self.heads, self.width)
+        return queries @ keys.transpose(2, 3)
+
+    def read(self, weights: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """Return (B, H, T, w) of (B, H, T, N) and the image."""
+        if not self.folded:
+            return weights @ split_heads(self.attention.v_proj(image), self.heads, self.width)
+        seen = self.per_head(_rows(weights, SIDE * SIDE) @ image, _CHANNELS)
+        return seen @ self.values.weight + self.values.bias
+
+    def out(self, seen: torch.Tensor) -> torch.Tensor:
+        """(B, H, T, w) -> (B, T, 256)."""
+        projected: torch.Tensor = self.attention.out_proj(_merged(seen, self.inner))
+        return projected
+
+
+class _Write(_Attention):
+    """The image looks at the tokens; parameters are those of `_Attention`."""
+
+    queries: torch.Tensor
+    query_bias: torch.Tensor
+    rows_out: torch.Tensor
+    out_bias: torch.Tensor
+
+    def __init__(self, attention: Any, folded: bool) -> None:
+        super().__init__(attention, folded)
+        self.keys = ToHeads(attention.k_proj, self.heads, self.scale)
+        self.values = ToHeads(attention.v_proj, self.heads)
+        out = attention.out_proj.weight.detach()  # (256, H * w)
+        self.register_buffer("rows_out", out.T.reshape(self.heads, self.width, -1).contiguous())
+        # The weights of a head add up to 1 at each place: so each head may bring its share of the bias.
+        self.register_buffer("out_bias", attention.out_proj.bias.detach() / self.heads)
+        self.register_buffer("queries", attention.q_proj.weight.detach().reshape(self.heads, self.width, -1))
+        self.register_buffer("query_bias", attention.q_proj.bias.detach().reshape(self.heads, self.width, 1))
+
+    def scores(self, keys: torch.Tensor, placed: torch.Tensor) -> torch.Tensor:
+        """Map (B, H, T, w) and (B, N, 256) to (B, H, T, N)."""
+        if self.folded:
+            return self.meet(keys @ self.queries, placed) + keys @ self.query_bias
+        queries = split_heads(self.attention.q_proj(placed), self.heads, self.width)
+        return keys @ queries.transpose(2, 3)
+
+    @staticmethod
+    def weights(scores: torch.Tensor) -> torch.Tensor:
+        """Softmax over the tokens: spelled out, as the operator is slow along so few that do not lie together."""
+        weights = torch.exp(scores - scores.amax(dim=2, keepdim=True))
+        return weights / weights.sum(dim=2, keepdim=True)
+
+    def written(
+        self, tokens: torch.Tensor, weights: torch.Tensor, more: tuple[torch.Tensor, torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """Return what is added to the image, (B, N, 256).
+
+        Parameters
+        ----------
+        tokens : float32 (B, T, 256)
+        weights : float32 (B, H, T, N)
+        more : float32 (B, C, N) and (C, 256), optional
+            Maps with what they add, done in the same product.
+        """
+        values = self.values(tokens)
+        if self.folded:
+            maps = _rows(weights, SIDE * SIDE)
+            rows = _rows(values @ self.rows_out + self.out_bias, _CHANNELS)
+        else:
+            maps = _rows(values.transpose(2, 3) @ weights, SIDE * SIDE)
+            rows = self.rows_out.flatten(0, 1).unsqueeze(0)
+        if more is not None:
+            # A batch may be that of the prompts on one side, and 1 on the other.
+            rows = torch.cat([rows, more[1].expand(rows.shape[0], -1, -1)], dim=1)
+            maps = torch.cat([maps, more[0]], dim=1)
+        product = maps.transpose(1, 2) @ rows
+        return product if self.folded else product + self.attention.out_proj.bias
+
+
+class _MaskTerms(torch.nn.Module):
+    """What a mask prompt adds in the first layer, whose projections of the image are prepared without it.
+
+    A mask is embedded by a 1x1 convolution of 16 channels. A 17th channel of ones stands for what is constant, the
+    embedding of "no mask" taken away with it; where there is no mask all 17 are zero. Each projection of the
+    embedding is one matrix of these 17 channels, and goes to the side of the tokens.
+    """
+
+    image: torch.Tensor
+    keys: torch.Tensor
+    values: torch.Tensor
+    queries: torch.Tensor
+
+    def __init__(self, sam: Any, read: Any, write: Any) -> None:
+        super().__init__()
+        last = sam.prompt_encoder.mask_downscaling[-1]
+        constant = last.bias - sam.prompt_encoder.no_mask_embed.weight[0]
+        embed = torch.cat([last.weight.flatten(1), constant.unsqueeze(1)], dim=1).detach().double()
+        heads = read.num_heads
+        self.register_buffer("image", embed.T.float().contiguous())
+        for name, linear in (("keys", read.k_proj), ("values", read.v_proj), ("queries", write.q_proj)):
+            projected = linear.weight.detach().double() @ embed  # (H * w, 17)
+            self.register_buffer(name, projected.float().reshape(heads, -1, embed.shape[1]))
+        self.values = self.values.transpose(1, 2).contiguous()
+
+    def scores(self, tokens: torch.Tensor, weight: torch.Tensor, small: torch.Tensor) -> torch.Tensor:
+        """(B, H, T, w), (H, w, 17) and (B, 17, N) -> (B, H, T, N)."""
+        return (tokens @ weight) @ small.unsqueeze(1)
+
+    def read(self, weights: torch.Tensor, small: torch.Tensor) -> torch.Tensor:
+        """(B, H, T, N) and (B, 17, N) -> (B, H, T, w)."""
+        return (weights @ small.unsqueeze(1).transpose(2, 3)) @ self.values
+
+
+class Transformer(torch.nn.Module):
+    """SAM's two-way transformer on prepared context, but for the last look of tokens at the image (see `LastLook`).
+
+    Parameters
+    ----------
+    sam : segment_anything.modeling.Sam
+        Its weights are shared where they are used as they are.
+    position : float32 (1, N, 256)
+        Encoding of the places.
+    folded : bool
+        The order of products for few tokens; False for many. The answers are equal.
+    is_masked : bool
+        Whether there may be a mask prompt.
+    """
+
+    position: torch.Tensor
+
+    def __init__(self, sam: Any, position: torch.Tensor, folded: bool, is_masked: bool) -> None:
+        super().__init__()
+        transformer = sam.mask_decoder.transformer
+        self.first, self.second = transformer.layers
+        self.outputs: int = 1 + sam.mask_decoder.num_mask_tokens
+        read, write = self.first.cross_attn_token_to_image, self.first.cross_attn_image_to_token
+        self.mask = _MaskTerms(sam, read, write) if is_masked else None
+        self.first_tell, self.second_tell = _Tell(self.first.self_attn), _Tell(self.second.self_attn)
+        self.first_read, self.first_write = _Read(read, folded), _Write(write, folded)
+        self.second_read = _Read(self.second.cross_attn_token_to_image, folded)
+        self.second_write = _Write(self.second.cross_attn_image_to_token, folded)
+        self.register_buffer("position", position)
+
+    def forward(
+        self,
+        image_tokens: torch.Tensor,
+        layer0_keys: torch.Tensor,
+        layer0_values: torch.Tensor,
+        layer0_queries: torch.Tensor,
+        prompt: torch.Tensor,
+        small: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map the context, prompt tokens (B, T, 256) and mask maps (B, 17, N) to image and tokens of both layers.
+
+        Returns
+        -------
+        places : float32 (B * N, 256)
+        tokens : float32 (B, 5, 256)
+            Those that SAM reads its answer from.
+        """
+        first, second, mask = self.first, self.second, self.mask
+        tokens = first.norm1(self.first_tell(prompt))
+
+        queries = self.first_read.queries(tokens + prompt)
+        scores = queries @ layer0_keys
+        if mask is not None and small is not None:
+            scores = scores + mask.scores(queries, mask.keys, small)
+        weights = torch.softmax(scores, dim=-1)
+        seen = weights @ layer0_values
+        if mask is not None and small is not None:
+            seen = seen + mask.read(weights, small)
+        tokens = self._think(first, tokens + self.first_read.out(seen))
+
+        keys = self.first_write.keys(tokens + prompt)
+        scores = keys @ layer0_queries
+        more = None
+        if mask is not None and small is not None:
+            scores, more = scores + mask.scores(keys, mask.queries, small), (small, mask.image)
+        image = first.norm4(image_tokens + self.first_write.written(tokens, _Write.weights(scores), more))
+
+        tokens = second.norm1(tokens + self.second_tell(tokens + prompt, tokens))
+        placed = image + self.position
+        second_read, second_write = self.second_read, self.second_write
+        weights = torch.softmax(second_read.scores(second_read.queries(tokens + prompt), placed), dim=-1)
+        tokens = self._think(second, tokens + second_read.out(second_read.read(weights, image)))
+
+        weights = _Write.weights(second_write.scores(second_write.keys(tokens + prompt), placed))
+        # The view between sum and norm keeps onnxruntime from its fusion of both, which takes ten times as long.
+        places = second.norm4((image + second_write.written(tokens, weights)).flatten(0, 1))
+        # The prompt's own tokens have told what they know.
+        return places, tokens[:, : self.outputs]
+
+    @staticmethod
+    def _think(layer: Any, tokens: torch.Tensor) -> torch.Tensor:
+        tokens = layer.norm2(tokens)
+        thought: torch.Tensor = layer.norm3(tokens + layer.mlp(tokens))
+        return thought
+
+
+class LastLook(torch.nn.Module):
+    """Tokens look at the image for the last time, each for itself: so only those that are read need to.
+
+    Parameters
+    ----------
+    sam : segment_anything.modeling.Sam
+    position : float32 (1, N, 256)
+        Encoding of the places.
+    """
+
+    position: torch.Tensor
+
+    def __init__(self, sam: Any, position: torch.Tensor) -> None:
+        super().__init__()
+        transformer = sam.mask_decoder.transformer
+        # Here the tokens are few in any case.
+        self.read = _Read(transformer.final_attn_token_to_image, folded=True)
+        self.register_buffer("position", self.read.keys @ position[0].T)  # (H, w, N)
+        self.norm = transformer.norm_final_attn
+
+    def forward(self, places: torch.Tensor, tokens: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
+        """Map (B * N, 256), and (B, K, 256) of the transformer and of what went into it, to (B, K, 256)."""
+        image = places.reshape(-1, SIDE * SIDE, _CHANNELS)
+        queries = self.read.queries(tokens + prompt)
+        weights = torch.softmax(self.read.scores(queries, image) + queries @ self.position, dim=-1)
+        seen: torch.Tensor = self.norm(tokens + self.read.out(self.read.read(weights, image)))
+        return seen

@@ -1,0 +1,204 @@
+"""From the image tokens of SAM's transformer to masks: all of them, or at once the one to show.
+
+SAM upscales the image by two transposed convolutions and multiplies it with one vector for each mask. The kernels are
+as wide as their strides, so a place of the 64 x 64 gives its 4 x 4 pixels of the mask by itself: everything here is a
+matrix product over places, and any of them may be left out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..libraries import torch
+from .transformer import SIDE
+
+__all__ = ["SAMPLE", "Shown", "Upscale", "outline_places"]
+
+SAMPLE = 1
+"""Row and column of a place's 4 x 4 pixels that are computed everywhere."""
+
+_LEAST_REFINED = 512
+"""Places worked out in full if so many may be, an eighth of them: more than the outline of most masks runs through, so
+that small things are found which lie between the sampled pixels. `make bench` tells how well this does on masks of
+`mini`."""
+
+_DECISIVE = 1e3
+"""Beyond any predicted IoU."""
+
+_TINY = 1e-6
+
+
+class _Linear(torch.nn.Module):
+    """A linear map whose bias has three axes: what onnxruntime fuses a plain bias with is slower than both."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.contiguous())
+        self.register_buffer("bias", bias.reshape(1, 1, -1).contiguous())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (1, L, C) to (1, L, D)."""
+        return x @ self.weight + self.bias
+
+
+def _rows(convolution: Any) -> torch.nn.ModuleList:
+    """Return the two rows of a kernel of 2 x 2, each a linear map to the channels of its two pixels."""
+    weight, bias = convolution.weight.detach(), convolution.bias.detach()  # weight: (in, out, 2, 2)
+    return torch.nn.ModuleList(
+        _Linear(weight[:, :, row].transpose(1, 2).flatten(1), bias.repeat(2)) for row in range(2)
+    )
+
+
+def _whole(convolution: Any) -> _Linear:
+    """Return a kernel of 2 x 2 as a linear map to the channels of its four pixels, row by row."""
+    weight = convolution.weight.detach()
+    return _Linear(weight.permute(0, 2, 3, 1).flatten(1), convolution.bias.detach().repeat(4))
+
+
+def _channel_norm(norm: Any, convolution: Any) -> Any:
+    """Return SAM's LayerNorm2d of what a convolution gives, for channels that come last."""
+    last = torch.nn.LayerNorm(convolution.out_channels, eps=norm.eps)
+    last.weight, last.bias = norm.weight, norm.bias
+    return last
+
+
+class Upscale(torch.nn.Module):
+    """Image tokens to masks.
+
+    The rows of 2 x 2 pixels are computed apart and the columns together, so that what comes out of the last product is
+    whole rows of the masks, in order: nothing is transposed.
+
+    Parameters
+    ----------
+    decoder : segment_anything.modeling.MaskDecoder
+    """
+
+    activation: Any
+
+    def __init__(self, decoder: Any) -> None:
+        super().__init__()
+        first, norm, self.activation, second, _ = decoder.output_upscaling
+        self.first, self.second = _rows(first), _rows(second)
+        self.norm = _channel_norm(norm, first)
+
+    def rows(self, places: torch.Tensor, hyper: torch.Tensor) -> list[torch.Tensor]:
+        """Map (1, B * L, 256) and (B, K, 32) to the four rows of pixels of each place, float32 (B, K, 4 * L) each."""
+        rows = []
+        for first in self.first:
+            x = self.activation(self.norm(first(places).reshape(1, -1, self.norm.weight.shape[0])))
+            for second in self.second:
+                pixels = self.activation(second(x)).reshape(hyper.shape[0], -1, hyper.shape[2])
+                rows.append(hyper @ pixels.transpose(1, 2))
+        return rows
+
+    def forward(self, places: torch.Tensor, hyper: torch.Tensor) -> torch.Tensor:
+        """Map (1, B * 4096, 256) and (B, K, 32) to (B, K, 256, 256)."""
+        rows = [row.reshape(-1, hyper.shape[1], SIDE, 1, 4 * SIDE) for row in self.rows(places, hyper)]
+        return torch.cat(rows, dim=3).reshape(-1, hyper.shape[1], 4 * SIDE, 4 * SIDE)
+
+
+def outline_places(samples: torch.Tensor, most: torch.Tensor) -> torch.Tensor:
+    """Find the places that are likeliest on a mask's outline.
+
+    They are those whose sample is nearest to zero, measured by how much the samples around it differ. Where there are
+    both signs around, this is below 1.
+
+    Parameters
+    ----------
+    samples : float32 (1, 1, 64, 64)
+        One logit of each place.
+    most : int64 ()
+        How many places there may be. As many are found as are below 1, and at least an eighth of all.
+
+    Returns
+    -------
+    int64 (P,)
+        Indices of the places, row by row.
+    """
+    high = torch.nn.functional.max_pool2d(samples, 3, stride=1, padding=1)
+    low = -torch.nn.functional.max_pool2d(-samples, 3, stride=1, padding=1)
+    distance = (samples.abs() / (high - low + _TINY)).flatten()
+    count = torch.minimum(torch.clamp((distance <= 1).sum(), min=_LEAST_REFINED), most)
+    # As a tensor it stays what the graph computes; as an int it would be what it was when traced.
+    places: torch.Tensor = torch.topk(distance, count, largest=False, sorted=False).indices  # type: ignore[arg-type]
+    return places
+
+
+class Shown(torch.nn.Module):
+    """Image tokens to the mask to show first, exact where its outline is.
+
+    One pixel of each place is computed; then all 16 of those places where the outline may be, see `outline_places`.
+    Elsewhere that one pixel stands for all.
+
+    Parameters
+    ----------
+    decoder : segment_anything.modeling.MaskDecoder
+    """
+
+    choice: torch.Tensor
+    planes: torch.Tensor
+
+    def __init__(self, decoder: Any) -> None:
+        super().__init__()
+        first, norm, self.activation, second, _ = decoder.output_upscaling
+        self.norm = _channel_norm(norm, first)
+        self.first, self.second = (
+            _Linear(layer.weight.detach()[:, :, at, at], layer.bias.detach())
+            for layer, at in ((first, SAMPLE // 2), (second, SAMPLE % 2))
+        )
+        self.whole_first, self.whole_second = _whole(first), _whole(second)
+        self.register_buffer("choice", torch.eye(decoder.num_mask_tokens)[0] * _DECISIVE)
+        self.register_buffer("planes", torch.arange(4).unsqueeze(1) * SIDE * SIDE)
+
+    def forward(
+        self,
+        places: torch.Tensor,
+        hyper: torch.Tensor,
+        scores: torch.Tensor,
+        is_click: torch.Tensor,
+        refined_places: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Answer one prompt.
+
+        Parameters
+        ----------
+        places : float32 (1, 4096, 256)
+        hyper : float32 (1, 4, 32)
+        scores : float32 (1, 4)
+        is_click : bool ()
+            Whether the prompt is a single click.
+        refined_places : int64 ()
+            The most places to work out in full.
+
+        Returns
+        -------
+        mask : float32 (1, 1, 256, 256)
+            Logits, exact near the outline and right in sign elsewhere.
+        score : float32 (1, 1)
+        """
+        shown = torch.argmax(scores[0] + torch.where(is_click, -self.choice, self.choice), dim=0).reshape(1)
+        hyper = hyper.index_select(1, shown)
+
+        x = self.activation(self.norm(self.first(places)))
+        # As many columns as a row of a place has pixels, all alike.
+        samples = self.activation(self.second(x)).flatten(0, 1) @ hyper[0].expand(4, -1).T
+        near = outline_places(samples[:, :1].reshape(1, 1, SIDE, SIDE), refined_places)
+        # Four planes, one for each row of a place's pixels.
+        at = (near.unsqueeze(0) + self.planes).flatten()
+        pixels = samples.repeat(4, 1).index_put((at,), self._whole(places.index_select(1, near), hyper[0]))
+        mask = pixels.reshape(4, SIDE, 4 * SIDE).transpose(0, 1).reshape(1, 1, 4 * SIDE, 4 * SIDE)
+        return mask, scores.index_select(1, shown)
+
+    def _whole(self, places: torch.Tensor, hyper: torch.Tensor) -> torch.Tensor:
+        """Map (1, P, 256) and (1, 32) to the four rows of pixels of each place, float32 (4 * P, 4).
+
+        All pixels go through each product together: there are too few for what `Upscale` gains by its order.
+        """
+        x = self.activation(self.norm(self.whole_first(places).reshape(1, -1, self.norm.weight.shape[0])))
+        x = self.activation(self.whole_second(x)).reshape(-1, hyper.shape[1])
+        # The last axes: row and column among the 2 x 2 of the first layer, and among those of the second.
+        logits: torch.Tensor = (x @ hyper.T).reshape(-1, 2, 2, 2, 2)
+        return logits.permute(1, 3, 0, 2, 4).reshape(-1, 4)

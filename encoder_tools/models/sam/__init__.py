@@ -1,0 +1,1 @@
+"""Segment Anything on PyTorch: weights, image encoder, export to ONNX."""

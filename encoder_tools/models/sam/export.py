@@ -1,0 +1,273 @@
+"""Export of SAM to ONNX: the decoder in two graphs, and the image encoder.
+
+PyTorch's TorchScript exporter writes the graphs at opset 17: onnxruntime 1.15 and later load them, and they run faster
+than those of the newer exporter. Every file is run and compared with PyTorch before it is moved into place.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geosam_es.errors import ModelError, OutputError
+from geosam_es.inference.encoder import MODEL_FILE, TILE_SIZE, ModelInfo
+from geosam_es.inference.runtime import OnnxGraph
+from geosam_es.store.decoder_files import file_sha256
+
+from ..fast_decoder.networks import CONTEXT_NAMES, Decode, Prepare
+from ..fast_decoder.transformer import FEW_TOKENS, SIDE
+from ..libraries import import_onnx, torch
+from ..onnx_graphs import chain, choose_by_count, choose_by_length, with_default
+from .encoder import TileEncoder
+from .segment_anything_import import import_segment_anything
+from .weights import LoadedSam
+
+__all__ = ["export_decoder", "export_model"]
+
+OPSET = 17
+CARD_VERSION = 1
+DECODER_INPUTS = ("point_coords", "point_labels", "mask_input", "has_mask_input")
+DECODER_OUTPUTS = ("low_res_masks", "iou_predictions")
+PLACES_INPUT = "refined_places"
+TOLERANCE = 1e-3
+"""Largest difference from PyTorch that is accepted, relative to the largest value."""
+
+EXTERNAL_SUFFIX = ".data"
+
+Feeds = dict[str, NDArray[Any]]
+
+
+def export_decoder(sam: LoadedSam, directory: Path) -> None:
+    """Write ``prepare.onnx``, ``decoder.onnx`` and ``model.json``.
+
+    ``prepare.onnx`` maps ``image_embeddings`` (1, 256, 64, 64) to the context that ``decoder.onnx`` reads by the same
+    names, with a batch of 1. ``decoder.onnx`` also takes ``point_coords`` (B, N, 2), ``point_labels`` (B, N),
+    ``mask_input`` (B, 1, 256, 256) and ``has_mask_input`` (1,) or (B,), all float32. It gives ``low_res_masks``
+    (B, 4, 256, 256) and ``iou_predictions`` (B, 4), the single mask first. B and N are dynamic. The optional input
+    ``refined_places``, an int64, asks for the mask to show first alone (see `Decode`).
+
+    Parameters
+    ----------
+    sam : LoadedSam
+    directory : Path
+        Made if it does not exist. Files of the same names in it are replaced.
+
+    Raises
+    ------
+    ModelError
+        If the exported graphs and PyTorch give different answers.
+    OutputError
+        If the files cannot be written.
+    """
+    with _staged(sam.info, directory) as staging:
+        _write_decoder(sam.network, staging)
+
+
+def export_model(sam: LoadedSam, directory: Path) -> None:
+    """Write ``encoder.onnx`` besides the files of `export_decoder`.
+
+    It maps ``images``, uint8 (B, 1024, 1024, 3) RGB, to ``image_embeddings``, float32 (B, 256, 64, 64); B is dynamic.
+    Weights too large for one ONNX file, such as vit_h's, go into ``encoder.onnx.data``.
+
+    Raises
+    ------
+    ModelError
+        If the exported graphs and PyTorch give different answers.
+    OutputError
+        If the files cannot be written.
+    """
+    with _staged(sam.info, directory) as staging:
+        _write_decoder(sam.network, staging)
+        _write_encoder(sam.network, staging)
+
+
+@contextmanager
+def _staged(info: ModelInfo, directory: Path) -> Iterator[Path]:
+    """Yield an empty directory, and move its files to ``directory`` with a card at the end; nothing after an error."""
+    is_new = not directory.exists()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".export-", dir=directory))
+        try:
+            yield staging
+            for file in sorted(staging.iterdir()):
+                file.replace(directory / file.name)
+            hashes = {file.name: file_sha256(file) for file in sorted(directory.glob("*.onnx*"))}
+            card = {"version": CARD_VERSION, **info.to_json(), "image_size": TILE_SIZE, "files": hashes}
+            written = staging / MODEL_FILE
+            written.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+            written.replace(directory / MODEL_FILE)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+            if is_new and not any(directory.iterdir()):
+                directory.rmdir()
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {error.filename or directory} ({error.strerror or error})",
+            "choose a directory that can be written, on a disk with room",
+        ) from error
+
+
+def _write_decoder(sam: Any, directory: Path) -> None:
+    features = _features()
+    prepare, decode = directory / "prepare.onnx", directory / "decoder.onnx"
+    _write_graph(Prepare(sam), prepare, features, CONTEXT_NAMES, {})
+    context = OnnxGraph(prepare).run(features, CONTEXT_NAMES)
+    _join_decoder(Decode(sam).eval(), context, decode)
+    graph = OnnxGraph(decode)
+    for prompts in (_prompts(1, 6, with_mask=False), _prompts(3, 2, with_mask=True), _prompts(2, 20, with_mask=True)):
+        answer = graph.run({**context, **prompts}, DECODER_OUTPUTS)
+        _compare(decode, answer, _reference(sam, {**features, **prompts}))
+
+
+def _join_decoder(decode: Decode, context: Feeds, path: Path) -> None:
+    """Write the parts of the decoder, each traced by itself, as one graph that chooses by the number of tokens."""
+    axes: dict[str, dict[int, str]] = {
+        name: {0: "batch"} for name in (*DECODER_INPUTS, *DECODER_OUTPUTS, "prompt_tokens", "tokens")
+    }
+    axes["point_coords"][1] = axes["point_labels"][1] = "points"
+    axes["prompt_tokens"][1], axes["places"] = "tokens", {0: "places"}
+    axes["has_mask_input"] = axes["mask_maps"] = {0: "batch_or_1"}
+    axes["low_res_masks"][1] = axes["iou_predictions"][1] = "masks"
+    feeds = _prompts(2, 3, with_mask=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
+
+        def part(module: Any, taken: Feeds, outputs: Sequence[str]) -> tuple[Any, Feeds]:
+            target = Path(folder, f"{len(list(Path(folder).iterdir()))}.onnx")
+            tensors = tuple(torch.from_numpy(array) for array in taken.values())
+            with torch.no_grad():
+                given = module(*tensors)
+            given = given if isinstance(given, tuple) else (given,)
+            answer = {name: tensor.numpy() for name, tensor in zip(outputs, given)}
+            _trace(module, tensors, target, list(taken), outputs, axes)
+            return import_onnx().load(target), answer
+
+        points = {name: feeds[name] for name in ("point_coords", "point_labels")}
+        begin, begun = part(decode.begin, points, ("prompt_tokens",))
+        masks = {name: feeds[name] for name in ("mask_input", "has_mask_input")}
+        mask, masked = part(decode.mask, masks, ("mask_maps",))
+        inputs = {**context, **begun}
+        plain, transformed = part(decode.plain, inputs, ("places", "tokens"))
+        few, many = (
+            part(module, {**inputs, **masked}, ("places", "tokens"))[0] for module in (decode.few, decode.many)
+        )
+        ended = {**transformed, **begun}
+        end, _ = part(decode.end, ended, DECODER_OUTPUTS)
+        # What shows one mask answers one prompt.
+        one = {name: array[:1] for name, array in {**ended, "point_labels": feeds["point_labels"]}.items()}
+        one["places"] = transformed["places"][: SIDE * SIDE]
+        quick_end, _ = part(decode.quick_end, {**one, PLACES_INPUT: np.array(1000)}, DECODER_OUTPUTS)
+        other = chain((mask, choose_by_length(few, many, "prompt_tokens", FEW_TOKENS)), ("places", "tokens"))
+        middle = choose_by_length(plain, other, "prompt_tokens", FEW_TOKENS, absent="has_mask_input")
+        whole = chain((begin, middle, choose_by_count(quick_end, end, PLACES_INPUT)), DECODER_OUTPUTS)
+        import_onnx().save_model(with_default(whole, PLACES_INPUT, 0), path)
+
+
+def _write_encoder(sam: Any, directory: Path) -> None:
+    tile = np.random.default_rng(0).integers(0, 256, (1, TILE_SIZE, TILE_SIZE, 3), dtype=np.uint8)
+    axes = {"images": {0: "batch"}, "image_embeddings": {0: "batch"}}
+    _write_graph(TileEncoder(sam), directory / "encoder.onnx", {"images": tile}, ("image_embeddings",), axes)
+
+
+def _write_graph(
+    module: Any,
+    path: Path,
+    feeds: Feeds,
+    outputs: Sequence[str],
+    axes: Mapping[str, Mapping[int, str]],
+) -> None:
+    """Trace a module on the feeds, write it, and compare its answer on the same feeds."""
+    tensors = tuple(torch.from_numpy(array) for array in feeds.values())
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
+        raw, whole = Path(folder, "raw", path.name), Path(folder, "whole", path.name)
+        raw.parent.mkdir()
+        whole.parent.mkdir()
+        _trace(module.eval(), tensors, raw, list(feeds), outputs, axes)
+        if len(list(raw.parent.iterdir())) == 1:
+            raw.replace(whole)
+        else:
+            _gather_weights(raw, whole)
+        with torch.no_grad():
+            answer = module(*tensors)
+        wanted = answer if isinstance(answer, tuple) else (answer,)
+        got = OnnxGraph(whole).run(feeds, outputs)
+        _compare(whole, got, {name: tensor.numpy() for name, tensor in zip(outputs, wanted)})
+        for file in whole.parent.iterdir():
+            file.replace(path.parent / file.name)
+
+
+def _trace(
+    module: Any,
+    tensors: tuple[torch.Tensor, ...],
+    path: Path,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    axes: Mapping[str, Mapping[int, str]],
+) -> None:
+    options: dict[str, Any] = {"opset_version": OPSET, "do_constant_folding": True, "dynamic_axes": axes}
+    if "dynamo" in inspect.signature(torch.onnx.export).parameters:  # PyTorch 2.5 and later have two exporters
+        options["dynamo"] = False
+    with torch.no_grad(), warnings.catch_warnings():
+        # It warns of its age, and of every shape of SAM's that is fixed, as it should be.
+        warnings.simplefilter("ignore")
+        # A str: of a Path it would not know the directory that weights beyond the limit of one file go to.
+        torch.onnx.export(module, tensors, str(path), input_names=list(inputs), output_names=list(outputs), **options)
+
+
+def _gather_weights(source: Path, target: Path) -> None:
+    """Copy a graph whose weights lie beside it, one file each, with all of them in one file.
+
+    The exporter puts them there when graph and weights are too large for one file, which may have 2 GiB.
+    """
+    onnx = import_onnx()
+    location = target.name + EXTERNAL_SUFFIX
+    onnx.save_model(onnx.load(source), target, save_as_external_data=True, location=location)
+
+
+def _compare(path: Path, got: Mapping[str, NDArray[Any]], wanted: Mapping[str, NDArray[Any]]) -> None:
+    for name, values in wanted.items():
+        limit = TOLERANCE * float(np.abs(values).max())
+        difference = float(np.abs(got[name] - values).max())
+        if not difference <= limit:
+            raise ModelError(
+                f"the exported {path.name} differs from PyTorch by {difference:.2g} in {name}",
+                "check that the checkpoint holds finite weights, and try other versions of PyTorch or onnxruntime",
+            )
+
+
+def _features() -> Feeds:
+    generator = np.random.default_rng(0)
+    return {"image_embeddings": generator.standard_normal((1, 256, 64, 64), dtype=np.float32)}
+
+
+def _prompts(batch: int, points: int, with_mask: bool) -> Feeds:
+    generator = np.random.default_rng(batch + points)
+    return {
+        "point_coords": generator.uniform(0, TILE_SIZE, (batch, points, 2)).astype(np.float32),
+        "point_labels": generator.integers(-1, 4, (batch, points)).astype(np.float32),
+        "mask_input": generator.normal(0, 5, (batch, 1, 256, 256)).astype(np.float32),
+        "has_mask_input": np.array([with_mask], np.float32),
+    }
+
+
+def _reference(sam: Any, feeds: Feeds) -> Feeds:
+    """Answer with segment_anything's own code."""
+    import_segment_anything()
+    from segment_anything.utils.onnx import SamOnnxModel
+
+    size = np.array([TILE_SIZE, TILE_SIZE], np.float32)
+    tensors = [torch.from_numpy(array) for array in (*feeds.values(), size)]
+    _, scores, masks = SamOnnxModel(sam, return_single_mask=False)(*tensors)
+    return {"low_res_masks": masks.numpy(), "iou_predictions": scores.numpy()}

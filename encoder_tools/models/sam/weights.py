@@ -1,0 +1,192 @@
+"""Loading of Segment Anything: Meta's checkpoints, anybody's of the same architectures, or random weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from geosam_es.errors import ModelError
+from geosam_es.inference.encoder import ModelInfo
+from geosam_es.store.decoder_files import file_sha256
+
+from ..checkpoints import checkpoint_path, load_registry
+from ..libraries import torch
+from .segment_anything_import import import_segment_anything
+
+__all__ = [
+    "FEATURES",
+    "Architecture",
+    "LoadedSam",
+    "detect_architecture",
+    "load_checkpoint",
+    "load_sam",
+    "random_sam",
+]
+
+Architecture = Literal["vit_b", "vit_l", "vit_h"]
+
+FEATURES: Mapping[str, tuple[int, int, int]] = {"image_embeddings": (256, 64, 64)}
+"""Name and (C, h, w) shape of SAM's one feature map."""
+
+UNKNOWN_LICENCE = "NOASSERTION"
+"""What SPDX says of weights that nothing is known of."""
+
+_ARCHITECTURE_OF_WIDTH: Mapping[int, Architecture] = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
+_WIDTH_KEY = "image_encoder.patch_embed.proj.weight"
+_CHECKPOINT_REMEDY = "give the .pth file of a SAM vit_b, vit_l or vit_h"
+
+State = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class LoadedSam:
+    """A SAM network with its weights, in evaluation mode and on the CPU.
+
+    Attributes
+    ----------
+    network : segment_anything.modeling.Sam
+        Typed as Any, for segment_anything has no types.
+    info : ModelInfo
+        Name, hash, licence and features, as recorded in stores.
+    """
+
+    network: Any
+    info: ModelInfo
+
+    def drop_image_encoder(self) -> None:
+        """Free the image encoder, most of the weights, and keep what the decoder's training and export need."""
+        side: int = self.network.image_encoder.img_size
+        self.network.image_encoder = torch.nn.Identity()
+        self.network.image_encoder.img_size = side
+
+
+def load_sam(name_or_checkpoint: str) -> LoadedSam:
+    """Load a downloaded model by its name, or a checkpoint by its path.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model or file, it is not downloaded, or the file is damaged.
+    """
+    names = list(load_registry())
+    if name_or_checkpoint in ("mini", *names):
+        path = checkpoint_path(name_or_checkpoint)
+        sam = load_checkpoint(path)
+        if sam.info.name != name_or_checkpoint:
+            raise ModelError(
+                f"{path} is not the published {name_or_checkpoint}: its SHA-256 is wrong",
+                f"run `geosam-es models download {name_or_checkpoint}`, or move it and give its path",
+            )
+        return sam
+    if not Path(name_or_checkpoint).is_file():
+        raise ModelError(
+            f"{name_or_checkpoint} is neither a model nor a checkpoint file",
+            f"give one of {', '.join(names)}, or the path of a .pth file",
+        )
+    return load_checkpoint(Path(name_or_checkpoint))
+
+
+def load_checkpoint(checkpoint: Path, architecture: Architecture | None = None) -> LoadedSam:
+    """Build a SAM and load its weights from a file.
+
+    Parameters
+    ----------
+    checkpoint : Path
+        Only tensors are unpickled.
+    architecture : {"vit_b", "vit_l", "vit_h"}, optional
+        The architecture it must have; by default whichever it has.
+
+    Returns
+    -------
+    LoadedSam
+        Its ``info.name`` is that of Meta's model if the file's SHA-256 is the published one, else the file's name
+        without suffix.
+
+    Raises
+    ------
+    ModelError
+        If the file is not a checkpoint of SAM, or of another architecture.
+    """
+    state = _read_state(checkpoint)
+    try:
+        found = detect_architecture(state)
+    except ModelError as error:
+        raise ModelError(f"{checkpoint}: {error.problem}", error.remedy) from error
+    if architecture not in (None, found):
+        raise ModelError(f"{checkpoint} is a SAM {found}, not {architecture}", f"choose the model {found}")
+    network = _build(found)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        wanted = network.state_dict()
+        odd = sum(key not in state or state[key].shape != wanted[key].shape for key in wanted)
+        raise ModelError(
+            f"{checkpoint} is not a complete SAM {found}: {odd} of {len(wanted)} tensors are missing or have another"
+            f" shape, and {len(state.keys() - wanted.keys())} are unknown",
+            _CHECKPOINT_REMEDY,
+        ) from error
+    return LoadedSam(network, _checkpoint_info(checkpoint))
+
+
+def random_sam(architecture: Architecture, seed: int) -> LoadedSam:
+    """Build a SAM with random weights, for tests and benchmarks; its name is for example ``vit_b-random``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _build(architecture)
+    info = ModelInfo(f"{architecture}-random", _state_sha256(network.state_dict()), UNKNOWN_LICENCE, FEATURES)
+    return LoadedSam(network, info)
+
+
+def detect_architecture(state_dict: State) -> Architecture:
+    """Tell a checkpoint's architecture from the width of its image encoder.
+
+    Raises
+    ------
+    ModelError
+        When it is not a state of a SAM's, or of none that is known.
+    """
+    patches = state_dict.get(_WIDTH_KEY)
+    if not isinstance(patches, torch.Tensor) or patches.ndim == 0:
+        raise ModelError("it holds no weights of SAM's image encoder", _CHECKPOINT_REMEDY)
+    width = patches.shape[0]
+    if width not in _ARCHITECTURE_OF_WIDTH:
+        raise ModelError(f"its image encoder is {width} wide, as in no SAM", _CHECKPOINT_REMEDY)
+    return _ARCHITECTURE_OF_WIDTH[width]
+
+
+def _build(name: Architecture) -> Any:
+    return import_segment_anything().sam_model_registry[name]()
+
+
+def _state_sha256(state: State) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(key.encode())
+        digest.update(state[key].contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _read_state(checkpoint: Path) -> State:
+    if not checkpoint.is_file():
+        raise ModelError(f"there is no checkpoint {checkpoint}", "check the path")
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever the bytes are, they decide what fails in torch's readers
+        raise ModelError(
+            f"{checkpoint} is not a file of weights, is damaged, or holds code that is not run",
+            "download it again, or save it with torch.save(sam.state_dict(), file)",
+        ) from error
+    if not isinstance(state, Mapping):
+        raise ModelError(f"{checkpoint} holds a {type(state).__name__}, not weights", _CHECKPOINT_REMEDY)
+    return cast(State, state)
+
+
+def _checkpoint_info(checkpoint: Path) -> ModelInfo:
+    sha256 = file_sha256(checkpoint)
+    for published in load_registry().values():
+        if published.sha256 == sha256:
+            return ModelInfo(published.name, sha256, published.licence, FEATURES)
+    return ModelInfo(checkpoint.stem, sha256, UNKNOWN_LICENCE, FEATURES)

@@ -1,0 +1,227 @@
+"""``geosam-es evaluate`` as a user meets it, its report, and which decoder is meant."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import shapely
+from onnx import numpy_helper
+
+from encoder_tools.evaluation.evaluate import evaluate
+from encoder_tools.evaluation.ground_truth import TruthObject
+from encoder_tools.evaluation.named_decoder import find_named_decoder
+from encoder_tools.evaluation.pictures import RasterWindows, find_raster
+from encoder_tools.evaluation.prompting import parse_kinds
+from geosam_es.errors import GeoSamError, ModelError, RasterError
+from geosam_es.inference.decoder import load_decoder
+from geosam_es.store import StoreReader
+from tests.encoder_tools.conftest import Ortho, Run
+from tests.encoder_tools.scenes import Block, scene, transform_of, write_layer, write_raster
+
+BLOCKS = [Block(24 + 96 * (n % 6), 24 + 96 * (n // 6), 16 + 4 * n, 16 + 4 * n) for n in range(12)]
+
+
+@pytest.fixture(scope="module")
+def blocks(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A store of twelve blocks, and the layer of their outlines."""
+    from click.testing import CliRunner
+
+    from encoder_tools.cli.app import cli
+
+    folder = tmp_path_factory.mktemp("blocks")
+    image = write_raster(folder / "blocks.tif", scene(640, 240, BLOCKS))
+    assert CliRunner().invoke(cli, ["encode", str(image), "--model", str(model)]).exit_code == 0
+    polygons = [block.on_map(transform_of(image)) for block in BLOCKS]
+    kinds = ["shed" if number < 6 else "house" for number in range(12)]
+    return folder / "blocks.embeddings.zarr", write_layer(folder / "truth.gpkg", polygons, kind=kinds)
+
+
+def weak_decoder(store: Path, folder: Path, **card: object) -> Path:
+    """Write a decoder that finds nothing but the brightest pixels, beside whatever its folder says of it."""
+    folder.mkdir()
+    shutil.copy(store / "prepare.onnx", folder)
+    graph = onnx.load(store / "decoder.onnx")
+    for tensor in graph.graph.initializer:
+        if tensor.name == "thresholds":
+            tensor.CopyFrom(numpy_helper.from_array(np.full((1, 4, 1, 1), 0.99, np.float32), "thresholds"))
+    onnx.save(graph, folder / "decoder.onnx")
+    if card:
+        (folder / "model.json").write_text(json.dumps(card), encoding="utf-8")
+    return folder
+
+
+def pictures(page: str) -> list[bytes]:
+    return [base64.b64decode(data) for data in re.findall(r'src="data:image/png;base64,([^"]+)"', page)]
+
+
+def test_report(run: Run, blocks: tuple[Path, Path], tmp_path: Path) -> None:
+    store, truth = blocks
+    out = tmp_path / "informe ñ"
+    result = run("evaluate", store, truth, "--class", "kind", "--prompts", "point,clicks:3", "-o", out)
+    assert result.exit_code == 0, result.stderr
+    assert "12 objects, 0 left out" in result.stdout and re.search(r"point +original +IoU 0\.9", result.stdout)
+    assert sorted(path.name for path in out.iterdir()) == ["objects.csv", "report.html", "summary.json"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    # It needs no other file, and loads nothing.
+    assert "http" not in page and "<script" not in page and "<link" not in page
+    assert len(pictures(page)) == 3 and all(data.startswith(b"\x89PNG") for data in pictures(page))
+    for text in ("By class", "shed", "By size", "small", "Corrective clicks (clicks:3)", "Worst answers of original"):
+        assert text in page
+    with (out / "objects.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 24 and {row["class"] for row in rows} == {"shed", "house"}
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    by_hand = np.mean([float(row["iou"]) for row in rows if row["prompts"] == "point"])
+    mean, low, high = summary["all"][0]["values"]["iou"]
+    assert mean == pytest.approx(by_hand, abs=1e-4) and low <= mean <= high
+    assert {row["group"] for row in summary["by_class"]} == {"shed", "house"}
+
+
+def test_decoders_side_by_side(run: Run, blocks: tuple[Path, Path], tmp_path: Path) -> None:
+    store, truth = blocks
+    weak = weak_decoder(store, tmp_path / "weak")
+    out = tmp_path / "report"
+    result = run(
+        "evaluate", store, truth, "--decoder", weak, "--decoder", "original", "--prompts", "point", "-o", out, "--json"
+    )
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert summary == json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    assert [row["decoder"] for row in summary["all"]] == ["weak", "original"]
+    (difference,) = summary["differences"]
+    assert difference["decoder"] == "original" and difference["values"]["iou"][1] > 0.9
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "Difference from weak" in page and "weak and original, point" in page and len(pictures(page)) == 3
+
+
+def test_few_objects_and_those_left_out_are_told(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    far = Block(5000, 0, 40, 40).on_map(transform_of(ortho.image))
+    truth = write_layer(tmp_path / "few.gpkg", [ortho.truth, far])
+    result = run("evaluate", ortho.store, truth, "--prompts", "box", "-o", tmp_path / "report")
+    assert result.exit_code == 0
+    assert "Warning: Only 1 objects were measured: too few" in result.stderr
+    assert "1 objects, 1 left out" in result.stdout
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "1: outside the raster" in page and "too few to say" in page
+
+
+def test_a_store_that_cannot_be_written_and_no_raster(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    truth = write_layer(tmp_path / "truth.gpkg", [ortho.truth] * 5)
+    ortho.image.unlink()
+    before = {path: path.stat().st_mtime_ns for path in ortho.store.rglob("*")}
+    for path in (*ortho.store.rglob("*"), ortho.store):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    result = run("evaluate", ortho.store, truth, "--prompts", "box", "-o", tmp_path / "report")
+    assert result.exit_code == 0, result.stderr
+    assert {path: path.stat().st_mtime_ns for path in ortho.store.rglob("*")} == before
+    assert "The raster was not found beside the store" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_an_earlier_report_is_kept_or_replaced(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    truth = write_layer(tmp_path / "truth.gpkg", [ortho.truth] * 5)
+    command = ("evaluate", ortho.store, truth, "--prompts", "box", "-o", tmp_path / "report")
+    assert run(*command).exit_code == 0
+    (tmp_path / "report" / "notes.txt").write_text("mine")
+    again = run(*command)
+    assert again.exit_code == 2 and "has a report already: choose another with -o" in again.stderr
+    assert run(*command, "--overwrite").exit_code == 0
+    assert (tmp_path / "report" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("lines", "has a LineString where polygons are needed"),
+        ("outside", "None of the 1 polygons of"),
+        ("no field", "has no field colour"),
+        ("prompts", "There are no prompts polygon"),
+        ("no decoder", "There is no decoder nonsense, neither a folder nor in"),
+        ("empty folder", "has no decoder.onnx: give the folder that geosam-es finetune wrote"),
+        ("other encoder", "is a decoder of the encoder vit_b, and"),
+        ("damaged card", "model.json is damaged"),
+        ("two of a name", "Two decoders have the name original"),
+        ("no raster", "check --raster, or leave it out"),
+        ("no parent", "make it, or choose another with -o"),
+        ("file", "is a file: choose a folder with -o"),
+        ("no store", "is not an embedding store"),
+    ],
+)
+def test_one_sentence_and_nothing_left(run: Run, ortho: Ortho, tmp_path: Path, case: str, message: str) -> None:
+    truth = write_layer(tmp_path / "truth.gpkg", [ortho.truth])
+    lines = write_layer(tmp_path / "lines.gpkg", [shapely.LineString(ortho.truth.exterior)])
+    outside = write_layer(tmp_path / "out.gpkg", [Block(5000, 0, 40, 40).on_map(transform_of(ortho.image))])
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    other = weak_decoder(ortho.store, tmp_path / "other", name="vit_b", encoder_sha256="c" * 64)
+    damaged = weak_decoder(ortho.store, tmp_path / "damaged", name="bright")
+    file = tmp_path / "file"
+    file.touch()
+    out = tmp_path / "report"
+    arguments = {
+        "lines": [ortho.store, lines],
+        "outside": [ortho.store, outside],
+        "no field": [ortho.store, truth, "--class", "colour"],
+        "prompts": [ortho.store, truth, "--prompts", "polygon"],
+        "no decoder": [ortho.store, truth, "--decoder", "nonsense"],
+        "empty folder": [ortho.store, truth, "--decoder", empty],
+        "other encoder": [ortho.store, truth, "--decoder", other],
+        "damaged card": [ortho.store, truth, "--decoder", damaged],
+        "two of a name": [ortho.store, truth, "--decoder", "original", "--decoder", "original"],
+        "no raster": [ortho.store, truth, "--raster", tmp_path / "missing.tif"],
+        "no parent": [ortho.store, truth, "-o", tmp_path / "missing" / "report"],
+        "file": [ortho.store, truth, "-o", file],
+        "no store": [empty, truth],
+    }[case]
+    before = sorted(tmp_path.rglob("*"))
+    result = run("evaluate", "-o", out, *arguments)
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert result.exit_code == 2 and len(errors) == 1 and message in errors[0], result.stderr
+    assert sorted(tmp_path.rglob("*")) == before and result.stdout == ""
+
+
+def test_decoders_by_file(ortho: Ortho, model: Path, tmp_path: Path) -> None:
+    reader = StoreReader(ortho.store)
+    assert find_named_decoder(None, reader).name == "original"
+    assert find_named_decoder(str(model), reader).name == model.name
+    beside = find_named_decoder(str(model / "decoder.onnx"), reader)
+    assert beside.prepare_path == model / "prepare.onnx" and beside.load() is not None
+    single = tmp_path / "single.onnx"
+    shutil.copy(model / "decoder.onnx", single)
+    alone = find_named_decoder(str(single), reader)
+    assert alone.prepare_path is None and alone.name == "single"
+    with pytest.raises(GeoSamError, match="not a whole SAM decoder"):
+        alone.load()
+    with pytest.raises(ModelError, match="neither a folder nor in"):
+        find_named_decoder("../ortho", reader)
+
+
+def test_pictures_show_the_raster_that_was_encoded(ortho: Ortho, tmp_path: Path) -> None:
+    reader = StoreReader(ortho.store)
+    assert find_raster(reader) == ortho.image
+    with pytest.raises(RasterError):
+        find_raster(reader, tmp_path / "none.tif")
+    truth = TruthObject("1", shapely.box(100, 80, 160, 120))
+    decoder = load_decoder(reader.prepare_path, reader.decoder_path)
+    (outcome,) = evaluate([reader], [[truth]], {"d": decoder}, parse_kinds("box")).outcomes
+    panel = RasterWindows([reader], [ortho.image]).panel(outcome, "red")
+    assert panel.image is not None
+    left, right, bottom, top = panel.extent
+    x, y = int(130 - left), int(100 - top)
+    assert panel.image[y, x].tolist() == [220] * 3 and panel.image[2, 2].max() < 60
+    assert right - left == bottom - top == panel.image.shape[0]
+    # Another raster is not shown under the answers of this one.
+    other = write_raster(tmp_path / "other.tif", scene(200, 200, []))
+    assert RasterWindows([reader], [other]).panel(outcome, "red").image is None
+    # At the edge of the raster, what is outside is padded.
+    corner = TruthObject("2", shapely.box(0, 0, 20, 20))
+    (outcome,) = evaluate([reader], [[corner]], {"d": decoder}, parse_kinds("box")).outcomes
+    edge = RasterWindows([reader], [ortho.image]).panel(outcome, "red")
+    assert edge.image is not None and edge.extent[0] < 0 and edge.image[0, 0].tolist() == [124, 116, 104]

@@ -1,0 +1,217 @@
+"""``geosam-es finetune`` as a user meets it, on stores of a `mini` with random weights."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+import torch
+
+from encoder_tools.finetune.mini_decoder import MiniDecoder
+from encoder_tools.finetune.training import STATE_FILE
+from geosam_es.inference.session import open_segmenter
+from geosam_es.store.decoders import read_decoder
+from tests.encoder_tools.conftest import Run
+from tests.encoder_tools.tuning_scenes import (
+    MINI,
+    copy_scene,
+    mini_features,
+    object_boxes,
+    on_map,
+    write_layer,
+    write_mini_decoder,
+    write_mini_scene,
+    write_store,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Scene = tuple[list[Path], Path]
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_mini_decoder(tmp_path_factory.mktemp("decoder"))
+
+
+@pytest.fixture(scope="module")
+def scene(decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """Three stores of one tile with four objects each."""
+    return write_mini_scene(tmp_path_factory.mktemp("scene"), 3, 4, decoder)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare with clicks alone, and train on the narrowest windows."""
+    monkeypatch.setattr("encoder_tools.finetune.finetuning._REPORT_PROMPTS", "point")
+    monkeypatch.setattr(MiniDecoder, "window_cells", (20,))
+
+
+def snapshot(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(folder / "tuned.pt", weights_only=True)["weights"]
+    return state
+
+
+@pytest.mark.usefixtures("quick")
+def test_from_a_store_to_a_decoder(run: Run, scene: Scene, tmp_path: Path) -> None:
+    stores, truth = scene
+    out = tmp_path / "parcelas ñ"
+    before = {store: snapshot(store) for store in stores}
+    result = run("finetune", *stores, truth, "-o", out, "--epochs", 3, "--holdout", 0.3, "--learning-rate", 2e-3)
+    assert result.exit_code == 0, result.stderr
+    assert {store: snapshot(store) for store in stores} == before
+    assert "8 objects to learn from, 0 to stop by, 4 held out, 0 left out" in result.stderr
+    losses = [float(found) for found in re.findall(r"epoch \d/3  loss ([\d.]+)", result.stderr)]
+    assert len(losses) == 3 and losses[2] < losses[0]
+    assert re.search(r"point +IoU 0\.\d+ -> 0\.\d+", result.stdout) and str(out) in result.stdout
+    names = {"decoder.json", "decoder.onnx", "prepare.onnx", "MODEL_CARD.md", "report", "training.png", "tuned.pt"}
+    assert {path.name for path in out.iterdir()} == names
+    card = (out / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "objects held out" in card and "| point | before |" in card and "| learnt from | 8 |" in card
+    info = read_decoder(out).info
+    assert info is not None and info.name == out.name and info.objects == 8 and info.base == "original"
+    assert info.encoder_sha256 == MINI["encoder_sha256"] and info.summary["held_out"] == 4
+    assert set(info.summary["prompts"]["point"]) == {"before", "tuned", "iou_gain"}
+    page = (out / "report" / "report.html").read_text(encoding="utf-8")
+    assert "before and tuned, point" in page
+    tuned = MiniDecoder.from_onnx(out / "prepare.onnx", out / "decoder.onnx")
+    for name, values in tuned.module.state_dict().items():
+        if not name.endswith(("up4.pattern", "up8.pattern")):
+            assert torch.allclose(values, weights(out)[name], rtol=1e-3, atol=1e-3), name
+
+    # It answers in a store, and can be tuned again.
+    assert run("decoder", "set", stores[0], out).exit_code == 0
+    try:
+        assert open_segmenter(stores[0]) is not None
+        again = tmp_path / "again"
+        done = run("finetune", *stores, truth, "-o", again, "--epochs", 1, "--class", "kind=field", "--holdout", 0)
+        assert done.exit_code == 0, done.stderr
+        assert read_decoder(again).info.base == out.name  # type: ignore[union-attr]
+        assert "Warning: No objects were held out" in done.stderr
+        assert "9 objects to learn from" in done.stderr
+        assert "kind = field" in (again / "MODEL_CARD.md").read_text(encoding="utf-8")
+    finally:
+        assert run("decoder", "use", stores[0], "original").exit_code == 0
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_training_that_was_cut_goes_on_as_if_it_had_not_been(
+    run: Run, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores, truth = scene
+    command = ["finetune", *stores[:2], truth, "--epochs", 2, "--holdout", 0]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert run(*command, "-o", whole).exit_code == 0
+    from encoder_tools.finetune import training
+
+    plan, learn, epochs = training.plan_epoch, training.learn, []
+
+    def counted(*arguments):  # type: ignore[no-untyped-def]
+        epochs.append(1)
+        return plan(*arguments)
+
+    def interrupted(*arguments):  # type: ignore[no-untyped-def]
+        if len(epochs) == 2:
+            raise KeyboardInterrupt
+        return learn(*arguments)
+
+    monkeypatch.setattr(training, "plan_epoch", counted)
+    monkeypatch.setattr(training, "learn", interrupted)
+    stopped = run(*command, "-o", cut)
+    assert stopped.exit_code == 130
+    assert [path.name for path in cut.iterdir()] == [STATE_FILE]
+    monkeypatch.setattr(training, "learn", learn)
+
+    refused = run(*command, "-o", cut)
+    assert refused.exit_code == 2 and "holds a training that was cut short: go on with --resume" in refused.stderr
+    other = run(*command, "-o", cut, "--resume", "--seed", 4)
+    assert other.exit_code == 2 and "holds a training with another seed" in other.stderr
+    went_on = run(*command, "-o", cut, "--resume")
+    assert went_on.exit_code == 0, went_on.stderr
+    assert "epoch 1/2" not in went_on.stderr and "epoch 2/2" in went_on.stderr
+    assert all(torch.equal(weights(whole)[name], values) for name, values in weights(cut).items())
+    finished = run(*command, "-o", cut, "--resume")
+    assert finished.exit_code == 2 and "is finished" in finished.stderr
+
+
+def bad_inputs(scene: Scene, folder: Path, decoder: Path) -> dict[str, tuple[list[object], str]]:
+    stores, truth = scene
+    polygons = [on_map(0, box) for box in object_boxes(4, 0)]
+    lines = write_layer(folder / "lines.gpkg", [polygon.exterior for polygon in polygons])
+    few = write_layer(folder / "few.gpkg", polygons)
+    far = write_layer(folder / "far.gpkg", [shapely.box(0, 0, 9, 9)] * 6)
+    empty = folder / "empty.geojson"
+    empty.write_text('{"type": "FeatureCollection", "features": []}')
+    held = write_layer(folder / "held.gpkg", [on_map(n, box) for n in range(3) for box in object_boxes(4, n)])
+    other = {**MINI, "encoder_sha256": "sha256:" + "b" * 64}
+    foreign = write_store(folder, 7, mini_features([]), decoder, other)
+    unknown = write_store(folder, 8, np.zeros((3, 64, 64), np.float32), decoder, {**MINI, "name": "toy"})
+    sam = write_store(folder, 9, np.zeros((256, 64, 64), np.float32), decoder, {**MINI, "name": "vit_b"})
+    boxes = object_boxes(6, 9)
+    on_others = [write_layer(folder / f"on{n}.gpkg", [on_map(n, box) for box in boxes]) for n in (8, 9)]
+    half = folder / "half"
+    half.mkdir()
+    (half / STATE_FILE).write_bytes(b"half a checkpoint")
+    file = folder / "file"
+    file.touch()
+    return {
+        "lines": ([*stores, lines], "has a LinearRing where polygons are needed|has a LineString where polygons"),
+        "few": ([*stores, few], "few.gpkg has 4 objects that can be learnt from, and at least 5 are needed"),
+        "outside": ([*stores, far], "None of the 6 polygons of .*far.gpkg is on the raster of"),
+        "empty": ([*stores, empty], "empty.geojson has no geometries"),
+        "class": ([*stores, truth, "--class", "kind=sea"], "no object with kind = sea: choose one of: field, pond"),
+        "class without value": ([*stores, truth, "--class", "kind"], "names no value: write it as FIELD=VALUE"),
+        "holdout": ([*stores, truth, "--holdout", held], "Only 0 objects of .* lie apart from those of"),
+        "two models": ([*stores, foreign, truth], "was made with another model than"),
+        "other model": ([unknown, on_others[0]], "was made with toy, whose decoder cannot be tuned here"),
+        "no weights": ([sam, on_others[1]], "The weights of vit_b, which the store was made with, are not here"),
+        "no checkpoint": ([sam, on_others[1], "--checkpoint", folder / "none.pth"], "there is no checkpoint"),
+        "checkpoint": ([*stores, truth, "--checkpoint", file], "takes no checkpoint: leave out --checkpoint"),
+        "prompt encoder": ([*stores, truth, "--prompt-encoder"], "has no prompt encoder of its own"),
+        "no store": ([half, truth], "is not an embedding store"),
+        "no decoder": ([*stores, truth, "--decoder", "nonsense"], "There is no decoder nonsense"),
+        "begun": ([*stores, truth, "-o", half], "holds a training that was cut short: go on with --resume"),
+        "damaged": ([*stores, truth, "-o", half, "--resume"], "training.pt is damaged: start again with --overwrite"),
+        "parent": ([*stores, truth, "-o", folder / "none" / "out"], "The folder of .* is not there: make it"),
+        "file": ([*stores, truth, "-o", file], "file is a file: choose a folder with -o"),
+    }
+
+
+def test_one_sentence_and_nothing_left(
+    run: Run, scene: Scene, decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path / "no models"))
+    cases = bad_inputs(scene, tmp_path, decoder)
+    before = snapshot(tmp_path)
+    for case, (arguments, message) in cases.items():
+        result = run("finetune", "-o", tmp_path / "out", *arguments)
+        errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+        assert result.exit_code == 2 and len(errors) == 1, (case, result.stderr)
+        assert re.search(message, errors[0]), (case, errors)
+        assert snapshot(tmp_path).keys() == before.keys() and result.stdout == "", case
+
+
+@pytest.mark.parametrize("share", ["0.9", "-0.1"])
+def test_holdout_is_a_share(run: Run, scene: Scene, tmp_path: Path, share: str) -> None:
+    stores, truth = scene
+    result = run("finetune", *stores, truth, "-o", tmp_path / "out", f"--holdout={share}")
+    assert result.exit_code == 2 and "is no share from 0 to 0.8" in result.stderr
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_store_that_cannot_be_written(run: Run, scene: Scene, tmp_path: Path) -> None:
+    stores, truth = copy_scene(scene, tmp_path)
+    for store in stores:
+        for path in (*store.rglob("*"), store):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+    before = {store: snapshot(store) for store in stores}
+    result = run("finetune", *stores, truth, "-o", tmp_path / "out", "--epochs", 1, "--minutes", 0.01)
+    assert result.exit_code == 0, result.stderr
+    assert {store: snapshot(store) for store in stores} == before

@@ -1,0 +1,146 @@
+"""Parting objects by space: what is held out shares no tile with what is learnt from."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from encoder_tools.evaluation.ground_truth import TruthObject
+from encoder_tools.finetune.spatial_split import footprints, overlaps, part_from_layer, split_by_space
+from encoder_tools.finetune.training_samples import Place, Sample
+from geosam_es.core.geotransform import GeoTransform
+from geosam_es.core.grid import Pyramid, Tiling
+from geosam_es.core.prompts import Bounds
+
+UTM30, UTM31 = 25830, 25831
+
+
+def make_reader(width: int, height: int, x: float = 0.0, y: float = 0.0, epsg: int = UTM30) -> Any:
+    import pyproj
+
+    raster = SimpleNamespace(
+        transform=GeoTransform(1.0, 0.0, 600_000 + x, 0.0, -1.0, 4_400_000 + y),
+        crs_wkt=pyproj.CRS.from_epsg(epsg).to_wkt(),
+    )
+    return SimpleNamespace(pyramid=Pyramid(width, height, Tiling()), metadata=SimpleNamespace(raster=raster))
+
+
+def make_sample(readers: list[Any], store: int, x: float, y: float, size: float = 30.0) -> Sample:
+    box = shapely.box(x, y, x + size, y + size)
+    tile = readers[store].pyramid.choose(Bounds(*box.bounds), is_box=True)
+    return Sample(
+        TruthObject(f"{store} {x} {y}", box), Place(store, tile), np.zeros(8192, np.uint8), (0, 8, 0, 8), None
+    )
+
+
+def scattered(readers: list[Any], store: int, count: int, seed: int) -> list[Sample]:
+    rng = np.random.default_rng(seed)
+    grid = readers[store].pyramid
+    xs, ys = rng.uniform(0, grid.width - 40, count), rng.uniform(0, grid.height - 40, count)
+    return [make_sample(readers, store, float(x), float(y)) for x, y in zip(xs, ys)]
+
+
+def parts_apart(readers: list[Any], samples: list[Sample], first: list[int], second: list[int]) -> bool:
+    """Tell by the tiles' pixels whether no tile of one part shares any with one of the other."""
+    outlines = footprints(readers, samples)
+    return all(
+        outlines[samples[a].place].intersection(outlines[samples[b].place]).area < 1.0 for a in first for b in second
+    )
+
+
+def test_separate_rasters_are_held_out_as_a_whole() -> None:
+    readers = [make_reader(1000, 1000, x=3000 * number) for number in range(10)]
+    samples = [sample for store in range(10) for sample in scattered(readers, store, 10, store)]
+    split = split_by_space(readers, samples, 0.2, seed=1)
+    assert split is not None and not split.lost and not split.shares_tiles
+    assert len(split.held) == 20 and len(split.train) == 80
+    assert {samples[i].place.store for i in split.held}.isdisjoint({samples[i].place.store for i in split.train})
+    assert split == split_by_space(readers, samples, 0.2, seed=1)
+    assert split != split_by_space(readers, samples, 0.2, seed=2)
+
+
+@settings(max_examples=15)
+@given(st.integers(3000, 7000), st.integers(900, 5000), st.integers(40, 300), st.integers(0, 99))
+def test_one_large_raster_is_cut(width: int, height: int, count: int, seed: int) -> None:
+    readers = [make_reader(width, height)]
+    samples = scattered(readers, 0, count, seed)
+    split = split_by_space(readers, samples, 0.2, seed)
+    assert split is not None
+    assert sorted([*split.train, *split.held, *split.lost]) == list(range(count))
+    assert len(split.train) >= 5 and len(split.held) >= 2
+    if not split.shares_tiles:
+        assert parts_apart(readers, samples, split.train, split.held)
+
+
+def test_a_raster_of_one_tile_is_parted_by_a_line() -> None:
+    readers = [make_reader(1000, 1000)]
+    samples = scattered(readers, 0, 50, 0)
+    split = split_by_space(readers, samples, 0.2, 0)
+    assert split is not None and split.shares_tiles and len(split.held) == 10 and len(split.train) >= 25
+    distances = [samples[a].truth.geometry.distance(samples[b].truth.geometry) for a in split.train for b in split.held]
+    assert min(distances) >= 15
+    # A line parts them: hull from hull.
+    hulls = [
+        shapely.union_all([samples[i].truth.geometry for i in part]).convex_hull
+        for part in split.__dict__.values()
+        if isinstance(part, list) and part
+    ]
+    assert hulls[0].intersection(hulls[1]).area < 0.2 * hulls[1].area
+
+
+def test_rasters_of_two_zones_over_one_place_are_one_place() -> None:
+    """The second raster shows the same ground in another zone: nothing is learnt in one and tested in the other."""
+    import pyproj
+
+    x, y = pyproj.Transformer.from_crs(UTM30, UTM31, always_xy=True).transform(600_000, 4_400_000)
+    readers = [
+        make_reader(1000, 1000),
+        make_reader(1000, 1000, x=x - 600_000, y=y - 4_400_000, epsg=UTM31),
+        make_reader(1000, 1000, x=9000),
+        make_reader(1000, 1000, x=18000),
+    ]
+    samples = [sample for store in range(4) for sample in scattered(readers, store, 12, store)]
+    for seed in range(5):
+        split = split_by_space(readers, samples, 0.3, seed)
+        assert split is not None
+        stores = [{samples[i].place.store for i in part} for part in (split.train, split.held)]
+        assert not ({0, 1} & stores[0] and {0, 1} & stores[1])
+
+
+def test_too_few_for_two_parts() -> None:
+    readers = [make_reader(1000, 1000)]
+    assert split_by_space(readers, scattered(readers, 0, 6, 0), 0.2, 0) is None
+    assert split_by_space(readers, scattered(readers, 0, 50, 0), 0.0, 0) is None
+
+
+def test_what_lies_near_a_layer_held_out_is_left_out() -> None:
+    readers = [make_reader(4000, 1000)]
+    samples = [make_sample(readers, 0, x, 300.0) for x in np.linspace(50, 3900, 40)]
+    held = [make_sample(readers, 0, 3800.0, 600.0)]
+    split = part_from_layer(readers, samples, held)
+    assert not split.shares_tiles and split.lost and not split.held
+    assert parts_apart(readers, [*samples, *held], split.train, [len(samples)])
+    # Where that would leave nothing, objects at a distance do.
+    small = [make_reader(1000, 1000)]
+    samples = scattered(small, 0, 30, 1)
+    split = part_from_layer(small, samples, [make_sample(small, 0, 500.0, 500.0)])
+    assert split.shares_tiles and len(split.train) >= 20
+
+
+def test_a_common_border_is_no_overlap() -> None:
+    left, right, over = shapely.box(0, 0, 10, 10), shapely.box(10, 0, 20, 10), shapely.box(9, 0, 19, 10)
+    assert overlaps([left, right, over], [left]).toarray()[:, 0].tolist() == [True, False, True]
+
+
+def test_stores_of_one_crs_are_compared_in_it() -> None:
+    readers = [make_reader(1000, 1000), make_reader(1000, 1000, x=5000)]
+    samples = [make_sample(readers, 0, 10.0, 10.0), make_sample(readers, 1, 10.0, 10.0)]
+    first, second = footprints(readers, samples).values()
+    assert first.bounds == pytest.approx((600_000, 4_399_000, 601_000, 4_400_000))
+    assert second.bounds[0] == pytest.approx(605_000)

@@ -1,0 +1,47 @@
+"""Which model a name means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from encoder_tools.models.loading import load_model, mini_folder
+from geosam_es.errors import ModelError
+from geosam_es.inference.encoder import read_model_info
+
+
+def test_mini(tmp_path: Path) -> None:
+    loaded = load_model("mini", None, "auto", tmp_path, threads=1)
+    info = loaded.encoder.info
+    assert info == read_model_info(mini_folder()) and info.name == "mini"
+    features = loaded.encoder.encode(np.full((1, 1024, 1024, 3), 99, np.uint8))
+    assert {name: values.shape[1:] for name, values in features.items()} == dict(info.features)
+    assert all(np.isfinite(values).all() for values in features.values())
+    assert set(loaded.export_decoder()) == {"prepare.onnx", "decoder.onnx"}
+    assert not list(tmp_path.iterdir())
+
+
+def test_folder(model: Path, tmp_path: Path) -> None:
+    loaded = load_model(str(model), None, "cpu", tmp_path)
+    assert loaded.encoder.info.name == "bright" and loaded.encoder.default_batch_size == 1
+    assert loaded.export_decoder()["decoder.onnx"] == model / "decoder.onnx"
+
+
+@pytest.mark.parametrize("name", ["", "nonsense", "vit_x", "/"])
+def test_unknown_names(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ModelError, match="is not a model: use mini, vit_b, vit_l, vit_h or a folder"):
+        load_model(name, None, "auto", tmp_path)
+
+
+def test_an_onnx_model_takes_no_precision(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="mini takes no precision"):
+        load_model("mini", None, "auto", tmp_path, precision="bfloat16")
+
+
+def test_sam_without_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch", reason="SAM's encoder runs on torch")
+    monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path / "models"))
+    with pytest.raises(ModelError, match="geosam-es models download vit_h"):
+        load_model("vit_h", None, "auto", tmp_path)

@@ -1,0 +1,201 @@
+"""Loading of SAM: the right file, and every wrong one."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+if importlib.util.find_spec("segment_anything") is None:  # it imports only with torchvision or its placeholders
+    pytest.skip("segment_anything is not installed", allow_module_level=True)
+
+from encoder_tools.models.checkpoints import Checkpoint  # noqa: E402
+from encoder_tools.models.loading import load_model  # noqa: E402
+from encoder_tools.models.malloc import tune_malloc  # noqa: E402
+from encoder_tools.models.sam import weights as model  # noqa: E402
+from encoder_tools.models.sam.export import export_decoder  # noqa: E402
+from encoder_tools.models.sam.weights import detect_architecture, load_checkpoint, load_sam, random_sam  # noqa: E402
+from geosam_es.errors import ModelError  # noqa: E402
+from geosam_es.inference.encoder import read_model_info  # noqa: E402
+from geosam_es.store.decoder_files import file_sha256  # noqa: E402
+
+WIDTH_KEY = "image_encoder.patch_embed.proj.weight"
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def made_sam() -> model.LoadedSam:
+    return random_sam("vit_b", seed=3)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(made_sam: model.LoadedSam, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "my_sam.pth"
+    torch.save(made_sam.network.state_dict(), path)
+    return path
+
+
+def test_random_weights_follow_the_seed_and_leave_torchs_alone(made_sam: model.LoadedSam) -> None:
+    before = torch.random.get_rng_state()
+    again = random_sam("vit_b", seed=3)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert again.info == made_sam.info
+    assert again.info.name == "vit_b-random"
+    assert len(again.info.encoder_sha256) == 64
+    assert not again.network.training
+    assert dict(again.info.features) == {"image_embeddings": (256, 64, 64)}
+
+
+def test_a_checkpoint_is_found_loaded_and_exported(
+    checkpoint: Path, made_sam: model.LoadedSam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sam = load_sam(str(checkpoint))
+    info = sam.info
+    export_decoder(sam, tmp_path / "out")
+    assert (info.name, info.licence) == ("my_sam", "NOASSERTION")
+    assert info.encoder_sha256 == file_sha256(checkpoint)
+    assert read_model_info(tmp_path / "out") == info
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "decoder.onnx",
+        "model.json",
+        "prepare.onnx",
+    ]
+
+    size = checkpoint.stat().st_size
+    published = Checkpoint("vit_b", "https://x/my_sam.pth", size, info.encoder_sha256, "Apache-2.0")
+    monkeypatch.setenv("GEOSAM_ES_MODELS", str(checkpoint.parent))
+    monkeypatch.setattr(model, "load_registry", lambda: {"vit_b": published})
+    monkeypatch.setattr("encoder_tools.models.checkpoints.load_registry", lambda: {"vit_b": published})
+    by_name = load_sam("vit_b")
+    assert (by_name.info.name, by_name.info.licence) == ("vit_b", "Apache-2.0")
+    wanted = made_sam.network.state_dict()
+    assert all(torch.equal(value, wanted[key]) for key, value in by_name.network.state_dict().items())
+
+
+def test_a_file_that_is_not_the_published_one_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_sam: model.LoadedSam
+) -> None:
+    (tmp_path / "weights.pth").write_bytes(b"x")
+    published = Checkpoint("vit_b", "https://x/weights.pth", 1, "ab", "Apache-2.0")
+    monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path))
+    monkeypatch.setattr(model, "load_checkpoint", lambda _: made_sam)
+    monkeypatch.setattr("encoder_tools.models.checkpoints.load_registry", lambda: {"vit_b": published})
+    with pytest.raises(ModelError, match="not the published vit_b"):
+        load_sam("vit_b")
+
+
+@pytest.mark.parametrize("width, name", [(768, "vit_b"), (1024, "vit_l"), (1280, "vit_h")])
+def test_the_architecture_is_told_from_the_width(width: int, name: str) -> None:
+    assert detect_architecture({WIDTH_KEY: torch.zeros(width, 3, 16, 16)}) == name
+
+
+@pytest.mark.parametrize("state", [{}, {WIDTH_KEY: 3}, {WIDTH_KEY: torch.zeros(())}, {WIDTH_KEY: torch.zeros(5)}])
+def test_no_architecture(state: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match="SAM"):
+        detect_architecture(state)
+
+
+class Harmful:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("harm_was_done",)
+
+
+def _text(path: Path) -> None:
+    path.write_text("not a checkpoint\n" * 100)
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _truncated(path: Path) -> None:
+    torch.save({WIDTH_KEY: torch.zeros(768, 3, 16, 16)}, path)
+    path.write_bytes(path.read_bytes()[:-5000])
+
+
+def _pickle_with_code(path: Path) -> None:
+    path.write_bytes(pickle.dumps(Harmful(), protocol=2))
+
+
+def _zip_with_code(path: Path) -> None:
+    torch.save({WIDTH_KEY: Harmful()}, path)
+
+
+def _tensor(path: Path) -> None:
+    torch.save(torch.zeros(3), path)
+
+
+def _other_model(path: Path) -> None:
+    torch.save({"conv1.weight": torch.zeros(3)}, path)
+
+
+def _hollow(path: Path) -> None:
+    torch.save({WIDTH_KEY: torch.zeros(768, 3, 16, 16), "extra": torch.zeros(1)}, path)
+
+
+@pytest.mark.parametrize(
+    "write, message",
+    [
+        (_text, "not a file of weights"),
+        (_empty, "not a file of weights"),
+        (_truncated, "damaged"),
+        (_pickle_with_code, "code that is not run"),
+        (_zip_with_code, "code that is not run"),
+        (_tensor, "holds a Tensor"),
+        (_other_model, "no weights of SAM's image encoder"),
+        (_hollow, "not a complete SAM vit_b: .* 1 are unknown"),
+    ],
+)
+def test_wrong_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Any, message: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "wrong.pth"
+    write(path)
+    for load in (load_checkpoint, lambda file: load_checkpoint(file, "vit_b")):
+        with pytest.raises(ModelError, match=message) as caught:
+            load(path)
+        assert str(path) in caught.value.problem
+        assert caught.value.remedy
+        assert "\n" not in caught.value.user_message
+    assert not (tmp_path / "harm_was_done").exists()
+
+
+def test_another_architecture(tmp_path: Path) -> None:
+    path = tmp_path / "large.pth"
+    torch.save({WIDTH_KEY: torch.zeros(1024, 3, 16, 16)}, path)
+    with pytest.raises(ModelError, match=r"large\.pth is a SAM vit_l, not vit_b"):
+        load_checkpoint(path, "vit_b")
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("vit_l", "geosam-es models download vit_l"),
+        ("mini", "embedded"),
+        ("nothing.pth", "neither a model nor a checkpoint"),
+    ],
+)
+def test_models_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
+    monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path))
+    with pytest.raises(ModelError, match=message):
+        load_sam(name)
+
+
+def test_malloc_is_tuned_or_left_alone() -> None:
+    assert tune_malloc() in (True, False)
+
+
+def test_loading_does_not_export_the_decoder(checkpoint: Path, tmp_path: Path) -> None:
+    loaded = load_model("vit_b", checkpoint, "cpu", tmp_path, threads=1)
+    assert not list(tmp_path.iterdir())
+    files = loaded.export_decoder()
+    assert set(files) == {"prepare.onnx", "decoder.onnx"} and all(path.is_file() for path in files.values())
+    assert sum(path.stat().st_size for path in files.values()) <= loaded.decoder_bytes
+    written = [path.stat().st_mtime_ns for path in files.values()]
+    assert [path.stat().st_mtime_ns for path in loaded.export_decoder().values()] == written
