@@ -91,7 +91,9 @@ def prompts_from_layer(layer: VectorLayer, crs: pyproj.CRS, source: str) -> list
         If there is no CRS, a feature is a line, a label is neither 0 nor 1, or a polygon has label 0.
     """
     if layer.crs is None:
-        raise VectorError(f"{source} has no coordinate reference system", "set it with an option such as --crs EPSG:25830")
+        raise VectorError(
+            f"{source} has no coordinate reference system", "set it with an option such as --crs EPSG:25830"
+        )
     count = len(layer.geometries)
     labels = layer.field(LABEL_FIELD)
     # Prompts that cannot be transformed are reported with their object, and do not affect the others.

@@ -168,7 +168,9 @@ def reproject(
     """
     if source == target:
         return geometries
-    failure = VectorError(f"Some coordinates cannot be transformed from {source.name} to {target.name}", "check the CRS")
+    failure = VectorError(
+        f"Some coordinates cannot be transformed from {source.name} to {target.name}", "check the CRS"
+    )
     try:
         transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
     except ProjError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -86,16 +86,34 @@ def export_command(model_or_checkpoint: str, output: Path, with_encoder: bool) -
 
 @click.command("train-mini")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of labelled imagery. Default: GEOSAM_ES_DATA.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of checkpoint, log and ONNX files.")
-@click.option("--minutes", type=float, help="Time limit over all sittings, before the score learns last.")
-def train_mini_command(data: Path | None, out: Path, minutes: float | None) -> None:
-    """Train the embedded model from scratch, resuming where an earlier sitting stopped, and export it.
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder for checkpoints, logs and the model."
+)
+@click.option("--minutes", type=float, help="Time limit for the network, over all runs with this --out.")
+@click.option("--begin-with", type=click.Path(path_type=Path), help="Checkpoint of another run to start from.")
+@click.option("--learning-rate", type=float, help="Highest learning rate. Default: in mini/config.py.")
+@click.option("--seed", type=int, help="Seed of the data; another one with --begin-with. Default: in mini/config.py.")
+def train_mini_command(
+    data: Path | None,
+    out: Path,
+    minutes: float | None,
+    begin_with: Path | None,
+    learning_rate: float | None,
+    seed: int | None,
+) -> None:
+    """Train the embedded model, resuming an interrupted run, and export it to ONNX.
 
     \b
     Example:
       geosam-es train-mini --data data/ --out runs/mini
     """
     # Imported here, because it needs torch.
+    from ..mini.config import TrainConfig
     from ..mini.train import run_training
 
-    click.echo(f"{run_training(data, out, minutes)}: trained and exported")
+    config = TrainConfig()
+    if learning_rate is not None:
+        config = replace(config, learning_rate=learning_rate)
+    if seed is not None:
+        config = replace(config, seed=seed)
+    click.echo(f"{run_training(data, out, minutes, config, begin_with)}: trained and exported")

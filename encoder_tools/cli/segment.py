@@ -191,7 +191,9 @@ def _left_out_lines(left_out: Mapping[str, str]) -> list[str]:
     lines = []
     for reason, names in list(by_reason.items())[:_SHOWN]:
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        lines.append(f"No polygon for object{'s' if len(names) > 1 else ''} {', '.join(names[:_SHOWN])}{more}: {reason}")
+        lines.append(
+            f"No polygon for object{'s' if len(names) > 1 else ''} {', '.join(names[:_SHOWN])}{more}: {reason}"
+        )
     if len(by_reason) > _SHOWN:
         lines.append(f"No polygon for {len(left_out)} objects in all; --json lists every one")
     return lines

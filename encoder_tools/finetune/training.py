@@ -115,7 +115,9 @@ class Trained:
             return "the original weights, since no epoch improved on them"
         if self.share == 1.0:
             return f"the weights of epoch {self.best_epoch}"
-        return f"{self.share:.0%} of the weights of epoch {self.best_epoch} and {1 - self.share:.0%} of the original ones"
+        return (
+            f"{self.share:.0%} of the weights of epoch {self.best_epoch} and {1 - self.share:.0%} of the original ones"
+        )
 
 
 def train(

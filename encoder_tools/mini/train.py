@@ -1,12 +1,11 @@
-"""Train `mini` from scratch: ``python -m encoder_tools.mini.train --data DIR --out DIR``.
+"""A training run of `mini`, from labelled imagery to ONNX files; ``geosam-es train-mini`` runs it.
 
-On a CPU, two processes of one thread each share the work and average their gradients: the backward pass of a
-convolution on two contended threads is many times slower.
+On a CPU, processes of one thread each share the work and average their gradients, because the backward pass of a
+convolution is many times slower on two threads that compete for a core.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import os
@@ -16,27 +15,22 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
-from geosam_es.errors import GeoSamError, ModelError, OutputError
+from geosam_es.errors import ModelError, OutputError
 
+from ..models.malloc import tune_malloc
 from .config import TrainConfig
 from .export import load_checkpoint, write_model
 from .score_training import score_run
 from .sources import data_folder
 from .trainer import Trainer, best_checkpoint
 
-MALLOC = {
-    # Without these glibc returns the memory of every activation to the kernel and faults it in again.
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "20000000000",
-    "MALLOC_TOP_PAD_": "268435456",
-    "MALLOC_ARENA_MAX": "1",
-}
 EXPORT_FOLDER = "model"
 
 
 def _work(
     rank: int, world: int, config: TrainConfig, data: str, out: str, minutes: float | None, begin_with: str | None
 ) -> None:
+    tune_malloc()
     if world > 1 or not torch.cuda.is_available():
         torch.set_num_threads(1)
     if world > 1:
@@ -56,7 +50,7 @@ def run_training(
     begin_with: Path | None = None,
     scores: bool = True,
 ) -> Path:
-    """Train, resuming from a checkpoint in `out` if there is one, let the score learn last, and export the result.
+    """Train, resuming from a checkpoint in `out` if there is one, then train the score, and export the result.
 
     Parameters
     ----------
@@ -68,10 +62,10 @@ def run_training(
         Time limit; without it the run takes ``config.steps`` steps.
     config : TrainConfig, optional
     begin_with : Path, optional
-        Checkpoint of an earlier run to begin with: a further sitting, with a learning rate that rises again. Batch
-        normalisation keeps the statistics that it has, and crops as large as a tile are among the first.
+        Checkpoint of an earlier run whose weights this run begins with. The learning rate rises again, batch
+        normalisation keeps the statistics it has, and crops of a whole tile come from the beginning.
     scores : bool
-        Whether the score learns once more in the end, see `scoring`.
+        Whether the score is trained at the end, see `score_training`.
 
     Returns
     -------
@@ -81,15 +75,14 @@ def run_training(
     Raises
     ------
     ModelError
-        If the time is not positive, or there is no checkpoint to begin with.
+        If the time is not positive, or the checkpoint to begin with is missing or damaged.
     OutputError
         If `out` cannot be written to.
     """
     chosen = config or TrainConfig()
     folder = data_folder(data)
     if begin_with is not None:
-        if not begin_with.is_file():
-            raise ModelError(f"no checkpoint '{begin_with}' to begin with", "name a checkpoint.pt or best.pt")
+        load_checkpoint(begin_with)
         chosen = dataclasses.replace(chosen, freeze_norm_at=0.0, whole_tiles_at=0.0)
     if minutes is not None and minutes <= 0:
         raise ModelError(f"cannot train for {minutes} minutes", "give a positive number")
@@ -99,35 +92,9 @@ def run_training(
     except OSError as error:
         raise OutputError(f"cannot write to '{out}' ({error.strerror})", "choose another --out") from error
     world = 1 if torch.cuda.is_available() else max(1, min(chosen.processes, os.cpu_count() or 1))
-    os.environ.update(MALLOC)
     start = None if begin_with is None else str(begin_with.resolve())
     arguments = (world, chosen, str(folder.resolve()), str(out.resolve()), minutes, start)
     spawn(_work, args=arguments, nprocs=world)  # type: ignore[no-untyped-call]
     net, trained = load_checkpoint(score_run(out, folder) if scores else best_checkpoint(out))
     write_model(net, out / EXPORT_FOLDER, trained)
     return out / EXPORT_FOLDER
-
-
-def main() -> None:
-    """Parse the command line, train and export."""
-    parser = argparse.ArgumentParser(prog="python -m encoder_tools.mini.train", description=__doc__)
-    parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
-    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint, log and ONNX files")
-    parser.add_argument("--minutes", type=float, help="time limit over all sittings, before the score learns last")
-    parser.add_argument("--begin-with", type=Path, help="checkpoint of an earlier run whose weights are the first ones")
-    parser.add_argument("--learning-rate", type=float, help="highest learning rate (default: that of config.py)")
-    parser.add_argument(
-        "--seed", type=int, help="seed of the data, another one for each sitting (default: config.py's)"
-    )
-    options = parser.parse_args()
-    given = {"learning_rate": options.learning_rate, "seed": options.seed}
-    config = dataclasses.replace(TrainConfig(), **{name: value for name, value in given.items() if value is not None})
-    try:
-        made = run_training(options.data, options.out, options.minutes, config, options.begin_with)
-        print(f"trained: {made}")
-    except GeoSamError as error:
-        parser.exit(2, f"error: {error.user_message}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -16,6 +16,7 @@ from ..training.answers import continued_with, mask_iou
 from ..training.simulated_user import SimulatedUser
 from .config import TRAINING_LOG, VALIDATION_LOG, CropPlan, TrainConfig
 from .crops import Batch, CropSampler
+from .export import load_checkpoint
 from .losses import answer_loss, edge_loss
 from .network import MiniNet, normalise
 from .sources import load_scenes
@@ -47,7 +48,7 @@ class Trainer:
     rank : int
         Number of this process.
     begin_with : Path or None
-        Checkpoint of an earlier run whose averaged weights are the first ones; not looked at by a run that resumes.
+        Checkpoint of an earlier run whose averaged weights the run begins with; ignored by a run that resumes.
     """
 
     def __init__(
@@ -79,23 +80,13 @@ class Trainer:
         if (out / CHECKPOINT).is_file():
             self._load(out / CHECKPOINT)
         elif begin_with is not None:
-            self._begin_with(begin_with)
+            state = load_checkpoint(begin_with)[0].state_dict()
+            self.net.load_state_dict(state)
+            self.average.load_state_dict(state)
         seed = (config.seed, rank, self.step)
         self.sampler = CropSampler(load_scenes(data, config.seed), config.source_shares, seed)
         self.validation = ValidationSet(data, rank, dist.get_world_size() if dist.is_initialized() else 1)
         self.begun = time.monotonic() - self.spent
-
-    def _begin_with(self, path: Path) -> None:
-        """Take over averaged weights; what an earlier network saw fewer channels of sees nothing in the new ones."""
-        state = torch.load(path, map_location=self.device, weights_only=True)["average"]
-        own = self.net.state_dict()
-        for name, value in state.items():
-            if value.shape != own[name].shape:
-                padded = torch.zeros_like(own[name])
-                padded[tuple(slice(0, size) for size in value.shape)] = value
-                state[name] = padded
-        self.net.load_state_dict(state)
-        self.average.load_state_dict(state)
 
     def _load(self, path: Path) -> None:
         state = torch.load(path, map_location=self.device, weights_only=True)

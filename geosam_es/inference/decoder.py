@@ -1,9 +1,9 @@
-"""Prompt decoders: prompts and the features of one tile in, mask logits and scores out.
+"""Mask decoders: from prompts and the features of a tile to mask logits and scores.
 
-The contract is SAM's, with its names: `point_coords` (1, N, 2) XY in tile pixels, `point_labels` (1, N), `mask_input`
-(1, 1, 256, 256), `has_mask_input` (1) in; `low_res_masks` (1, K, 256, 256) and `iou_predictions` (1, K) out. With
-K = 4 the first mask is the one for several prompts or a box, and the other three are the candidates for a single
-click; with any other K all of them are candidates.
+Inputs and outputs have SAM's names. In: `point_coords` (1, N, 2) XY in tile pixels, `point_labels` (1, N), `mask_input`
+(1, 1, 256, 256), `has_mask_input` (1). Out: `low_res_masks` (1, K, 256, 256), `iou_predictions` (1, K). With K = 4 the
+first mask is for several prompts or a box, and the other three are candidates for a single click. With any other K all
+masks are candidates.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ MASK_SIDE = 256
 """Height and width of mask logits."""
 
 Context = Mapping[str, NDArray[np.float32]]
-"""What a decoder keeps of a tile between prompts."""
+"""The prepared features of a tile, kept between prompts."""
 
 
 class DecodedMasks(NamedTuple):
-    """A decoder's answer to the prompts of one object.
+    """A decoder's output for the prompts of one object.
 
     Attributes
     ----------
     low_res_masks : float32 (K, 256, 256)
         Logits, positive inside the object.
     iou_predictions : float32 (K,)
-        The model's own estimate of each mask's IoU.
+        The model's estimate of each mask's IoU.
     """
 
     low_res_masks: NDArray[np.float32]
@@ -61,7 +61,7 @@ class DecodedMasks(NamedTuple):
         Parameters
         ----------
         ambiguous : bool
-            Whether the prompts are a single click. SAM's authors advise its single-mask token for anything else.
+            Whether the prompts are a single click. For anything else SAM's authors recommend the single-mask token.
         """
         return rank_masks(self.iou_predictions, ambiguous)
 
@@ -76,10 +76,10 @@ def rank_masks(scores: NDArray[np.floating[Any]], ambiguous: bool) -> list[int]:
 
 
 class MaskDecoder(Protocol):
-    """Anything that answers prompts from a tile's features."""
+    """Decodes masks from prompts and a tile's features."""
 
     def prepare(self, features: Mapping[str, NDArray[Any]]) -> Context:
-        """Do once for a tile what no prompt changes.
+        """Compute the part that depends on the tile alone.
 
         Parameters
         ----------
@@ -93,7 +93,7 @@ class MaskDecoder(Protocol):
         ...
 
     def decode(self, context: Context, prompts: Prompts, mask_input: NDArray[np.float32] | None = None) -> DecodedMasks:
-        """Answer the prompts of one object.
+        """Decode the prompts of one object.
 
         Parameters
         ----------
@@ -102,7 +102,7 @@ class MaskDecoder(Protocol):
         prompts : Prompts
             In tile pixels.
         mask_input : float32 (256, 256), optional
-            Logits of an earlier answer, to be refined.
+            Logits of an earlier mask, to refine it.
 
         Returns
         -------
@@ -113,28 +113,28 @@ class MaskDecoder(Protocol):
 
 @runtime_checkable
 class PreviewDecoder(Protocol):
-    """A decoder that gives the mask to show first in less time than all of them."""
+    """A decoder that computes the mask to show first faster than all masks."""
 
     def preview(
         self, context: Context, prompts: Prompts, mask_input: NDArray[np.float32] | None = None
     ) -> DecodedMasks | None:
-        """Answer as `decode_preview` says, or with None where this model cannot."""
+        """Return what `decode_preview` does, or None if this model has no fast way."""
         ...
 
 
 @runtime_checkable
 class BatchDecoder(Protocol):
-    """A decoder that answers for several objects in less time than one after the other."""
+    """A decoder that is faster on several objects together than one after the other."""
 
     def decode_many(self, context: Context, prompts: Sequence[Prompts], first_only: bool = False) -> list[DecodedMasks]:
-        """Answer as the function `decode_many` says."""
+        """Return what the function `decode_many` does."""
         ...
 
 
 def decode_preview(
     decoder: MaskDecoder, context: Context, prompts: Prompts, mask_input: NDArray[np.float32] | None = None
 ) -> DecodedMasks:
-    """Answer prompts for the eye, as fast as the decoder can.
+    """Decode prompts for display, as fast as the decoder can.
 
     Parameters
     ----------
@@ -145,8 +145,8 @@ def decode_preview(
     Returns
     -------
     DecodedMasks
-        Perhaps but the one mask to show first, with logits that are exact near its outline, as far as it can be drawn
-        in a fixed time, and have the right sign elsewhere. All masks, exact, where the decoder knows no shorter way.
+        If the decoder has a fast way, only the mask to show first. Its logits are exact near the outline, as far as a
+        fixed time allows, and elsewhere have the right sign. Else all masks, exact.
     """
     preview = decoder.preview(context, prompts, mask_input) if isinstance(decoder, PreviewDecoder) else None
     return preview or decoder.decode(context, prompts, mask_input)
@@ -155,7 +155,7 @@ def decode_preview(
 def decode_many(
     decoder: MaskDecoder, context: Context, prompts: Sequence[Prompts], first_only: bool = False
 ) -> list[DecodedMasks]:
-    """Answer the prompts of several objects on one tile.
+    """Decode the prompts of several objects on one tile.
 
     Parameters
     ----------
@@ -163,15 +163,15 @@ def decode_many(
     context : Context
         From `MaskDecoder.prepare`.
     prompts : sequence of Prompts
-        One for each object, in tile pixels.
+        One per object, in tile pixels.
     first_only : bool
         Whether the mask to show first is enough.
 
     Returns
     -------
     list of DecodedMasks
-        As `MaskDecoder.decode` gives them, in the order of the prompts. With ``first_only`` perhaps but the mask to
-        show first, with logits that are exact near its outline, however long, and have the right sign elsewhere.
+        As from `MaskDecoder.decode`, in the order of the prompts. With ``first_only`` the decoder may return only the
+        mask to show first, whose logits are exact near the whole outline and elsewhere have the right sign.
     """
     if isinstance(decoder, BatchDecoder):
         return decoder.decode_many(context, prompts, first_only)
@@ -201,28 +201,28 @@ def _as_float32(features: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.fl
 
 _OUTPUTS = ("low_res_masks", "iou_predictions")
 _PLACES = "refined_places"
-"""Optional input of ``decoder.onnx``: above zero, the mask to show first comes alone, in full in at most so many of its
-64 x 64 places."""
+"""Optional input of ``decoder.onnx``. Above zero only the mask to show first is computed, and in full detail only in at
+most this many of its 64 x 64 places."""
 
 PREVIEW_PLACES = 512
-"""So many of them in a preview."""
+"""Value of that input for a preview."""
 
 _ALL_PLACES = 64 * 64
 
 
 class SplitDecoder:
-    """A decoder in two graphs, split at what depends on the prompt.
+    """A decoder in two graphs: one per tile, one per prompt.
 
     Parameters
     ----------
     prepare_path, decoder_path : Path
-        ``prepare.onnx`` turns features into context tensors; ``decoder.onnx`` reads them by the same names.
+        ``prepare.onnx`` turns features into context tensors, which ``decoder.onnx`` reads by the same names.
     threads : int, optional
 
     Raises
     ------
     ModelError
-        If a file cannot be loaded, or the two do not fit.
+        If a file cannot be loaded, or the two do not match.
     """
 
     def __init__(self, prepare_path: Path, decoder_path: Path, threads: int | None = None) -> None:
@@ -232,7 +232,7 @@ class SplitDecoder:
         needed = set(self._decoder.inputs) - prompts
         if not needed <= set(self._prepare.outputs) or not set(_OUTPUTS) <= set(self._decoder.outputs):
             raise ModelError(
-                "{path} does not fit {name} beside it",
+                "{path} does not match the {name} next to it",
                 "copy or export both again",
                 path=decoder_path,
                 name=prepare_path.name,
@@ -253,17 +253,17 @@ class SplitDecoder:
     def preview(
         self, context: Context, prompts: Prompts, mask_input: NDArray[np.float32] | None = None
     ) -> DecodedMasks | None:
-        """Run what of ``decoder.onnx`` a preview takes, if it has one; see `decode_preview`."""
+        """Run ``decoder.onnx`` for a preview if it supports that; see `decode_preview`."""
         if not self._gives_one:
             return None
         feeds = {**context, **_prompt_feeds(prompts, mask_input), _PLACES: np.array(PREVIEW_PLACES)}
         return _decoded(self._decoder.run(feeds, _OUTPUTS))
 
     def decode_many(self, context: Context, prompts: Sequence[Prompts], first_only: bool = False) -> list[DecodedMasks]:
-        """Run ``decoder.onnx`` on as many objects at once as there are threads; see `decode_many`.
+        """Run ``decoder.onnx`` on as many objects in parallel as there are threads; see `decode_many`.
 
-        Each runs on one thread: several on one object wait for one another at every small product. Putting the
-        prompts into one batch saves nothing, as the time is in products with the whole tile.
+        Each object gets one thread, because several threads would wait for each other after every small matrix
+        product. A batch of prompts would save nothing, as most time goes into products with the whole tile.
         """
         fixed = {_PLACES: np.array(_ALL_PLACES)} if first_only and self._gives_one else {}
         is_together = self._workers > 1 and len(prompts) > 1
@@ -281,18 +281,18 @@ class SplitDecoder:
 
 
 class SingleGraphDecoder:
-    """An ordinary SAM decoder, as segment-anything's own export script writes it.
+    """A SAM decoder as written by segment-anything's export script.
 
     Parameters
     ----------
     decoder_path : Path
-        Takes ``image_embeddings`` and the prompts, and ``orig_im_size``.
+        Takes ``image_embeddings``, the prompts and ``orig_im_size``.
     threads : int, optional
 
     Raises
     ------
     ModelError
-        If the file cannot be loaded, or is something else.
+        If the file cannot be loaded or is not such a decoder.
     """
 
     def __init__(self, decoder_path: Path, threads: int | None = None) -> None:
@@ -300,20 +300,20 @@ class SingleGraphDecoder:
         needed = {"image_embeddings", *_prompt_feeds(Prompts(), None)}
         if not needed <= set(self._decoder.inputs) or not set(_OUTPUTS) <= set(self._decoder.outputs):
             raise ModelError(
-                "{path} is not a whole SAM decoder, and has no prepare.onnx beside it",
+                "{path} is not a complete SAM decoder, and there is no prepare.onnx next to it",
                 "copy or export both again",
                 path=decoder_path,
             )
 
     def prepare(self, features: Mapping[str, NDArray[Any]]) -> Context:
-        """Return the features in float32: nothing more can be prepared for a single graph."""
+        """Return the features in float32; a single graph has nothing else to prepare."""
         return _as_float32(features)
 
     def decode(self, context: Context, prompts: Prompts, mask_input: NDArray[np.float32] | None = None) -> DecodedMasks:
         """Run the graph; see `MaskDecoder.decode`."""
         feeds = {**context, **_prompt_feeds(prompts, mask_input)}
         if "orig_im_size" in self._decoder.inputs:
-            # The smallest size, as the upsampled masks it is for are not used.
+            # The smallest size, because the upsampled masks are not used.
             feeds["orig_im_size"] = np.array([MASK_SIDE, MASK_SIDE], np.float32)
         return _decoded(self._decoder.run(feeds, _OUTPUTS))
 
@@ -324,14 +324,14 @@ def load_decoder(prepare_path: Path | None, decoder_path: Path, threads: int | N
     Parameters
     ----------
     prepare_path : Path, optional
-        None where the decoder is a single graph.
+        None if the decoder is a single graph.
     decoder_path : Path
     threads : int, optional
 
     Raises
     ------
     ModelError
-        If a file cannot be loaded, or is something else.
+        If a file cannot be loaded or is not a decoder.
     """
     if prepare_path is None:
         return SingleGraphDecoder(decoder_path, threads)

@@ -197,7 +197,7 @@ def test_decoders_by_file(ortho: Ortho, model: Path, tmp_path: Path) -> None:
     shutil.copy(model / "decoder.onnx", single)
     alone = find_named_decoder(str(single), reader)
     assert alone.prepare_path is None and alone.name == "single"
-    with pytest.raises(GeoSamError, match="not a whole SAM decoder"):
+    with pytest.raises(GeoSamError, match="not a complete SAM decoder"):
         alone.load()
     with pytest.raises(ModelError, match="neither a folder nor in"):
         find_named_decoder("../ortho", reader)

@@ -24,7 +24,7 @@ from encoder_tools.mini.crops import (  # noqa: E402
     _object_shares,
     recolour,
 )
-from encoder_tools.mini.export import load_checkpoint, write_model  # noqa: E402
+from encoder_tools.mini.export import load_checkpoint, save_checkpoint, write_model  # noqa: E402
 from encoder_tools.mini.losses import answer_loss, attention, mask_losses, regret, widen  # noqa: E402
 from encoder_tools.mini.network import MiniNet, normalise  # noqa: E402
 from encoder_tools.mini.sources import Scene, burn, data_folder, make_scene, synthetic_scenes  # noqa: E402
@@ -203,21 +203,16 @@ def test_a_run_trains_stops_and_resumes(tmp_path: Path, monkeypatch: pytest.Monk
     assert len((tmp_path / "log.csv").read_text(encoding="utf-8").splitlines()) == 4
 
 
-def test_a_further_sitting_begins_with_the_weights_of_an_earlier_one(
+def test_a_run_begins_with_the_weights_of_an_earlier_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: Scene
 ) -> None:
     monkeypatch.setattr("encoder_tools.mini.trainer.load_scenes", lambda *_: [scene])
     earlier = MiniNet().state_dict()
-    name = "decoder.in16.conv.weight"
-    whole = earlier[name]
-    earlier[name] = whole[:, :27].clone()  # a network whose maps were fewer
-    torch.save({"average": earlier}, tmp_path / "earlier.pt")
-    trainer = Trainer(TrainConfig(), tmp_path, tmp_path, None, 0, tmp_path / "earlier.pt")
+    path = save_checkpoint(earlier, {"step": 1, "seconds": 2}, tmp_path / "earlier.pt")
+    trainer = Trainer(TrainConfig(), tmp_path, tmp_path, None, 0, path)
     for weights in (trainer.net.state_dict(), trainer.average.state_dict()):
-        assert torch.equal(weights[name][:, :27], whole[:, :27])
-        assert not weights[name][:, 27:].any()
-        assert torch.equal(weights["encoder.out4.conv.weight"], earlier["encoder.out4.conv.weight"])
-    with pytest.raises(ModelError, match="begin with"):
+        assert all(torch.equal(weights[name], value) for name, value in earlier.items())
+    with pytest.raises(ModelError, match=r"nowhere\.pt' is no checkpoint"):
         run_training(tmp_path, tmp_path, begin_with=tmp_path / "nowhere.pt")
 
 

@@ -1,4 +1,4 @@
-"""Both kinds of decoder, as files and inside a store: the split graphs, and the ordinary single graph of SAM."""
+"""Both kinds of decoder, as files and in a store: the split graphs, and SAM's single graph."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_the_embedded_model_loads_as_a_split_decoder() -> None:
     assert decoded.low_res_masks.shape == (4, 256, 256) and decoded.iou_predictions.shape == (4,)
 
 
-def test_features_are_taken_as_the_store_holds_them() -> None:
+def test_features_are_taken_in_the_type_of_the_store() -> None:
     decoder = load_decoder(mini_folder() / "prepare.onnx", mini_folder() / "decoder.onnx", threads=1)
     half = np.random.default_rng(1).standard_normal((1, 512, 64, 64)).astype(np.float16)
     got, wanted = (decoder.prepare({"image_embeddings": half.astype(dtype)}) for dtype in (np.float16, np.float32))
@@ -130,7 +130,7 @@ MANY = [
     Prompts(tuple(Point(90 * index, 500, positive=index % 2 == 0) for index in range(11))),
     Prompts(box=Bounds(10, 20, 300, 400)),
 ]
-"""Of five different numbers of points."""
+"""With five different numbers of points."""
 
 
 def check_many(decoder: MaskDecoder, features: dict[str, np.ndarray]) -> None:
@@ -147,7 +147,7 @@ def check_many(decoder: MaskDecoder, features: dict[str, np.ndarray]) -> None:
 
 @needs_torch
 @pytest.mark.parametrize("file", ["decoder.onnx", "official.onnx"])
-def test_many_prompts_at_once_are_answered_as_one_by_one(
+def test_many_prompts_together_give_the_same_as_one_by_one(
     sam_decoders: Path, features: dict[str, np.ndarray], file: str
 ) -> None:
     prepare = sam_decoders / "prepare.onnx" if file == "decoder.onnx" else None
@@ -155,7 +155,7 @@ def test_many_prompts_at_once_are_answered_as_one_by_one(
         check_many(load_decoder(prepare, sam_decoders / file, threads), features)
 
 
-def test_the_embedded_model_answers_many_prompts_at_once() -> None:
+def test_the_embedded_model_decodes_many_prompts_together() -> None:
     decoder = load_decoder(mini_folder() / "prepare.onnx", mini_folder() / "decoder.onnx", threads=2)
     values = np.random.default_rng(0).standard_normal((1, 512, 64, 64), dtype=np.float32)
     check_many(decoder, {"image_embeddings": values})
@@ -185,15 +185,13 @@ def test_a_preview_is_the_mask_to_show_first(sam_decoders: Path, features: dict[
         assert preview.low_res_masks.shape == (1, 256, 256)
         assert preview.iou_predictions[0] == pytest.approx(whole.iou_predictions[shown], abs=1e-5)
         wanted = whole.low_res_masks[shown]
-        # One pixel of each place is computed in any case; the outline is tested with a model that has one.
+        # One pixel of each place is always computed; the outline is tested with a model that has one.
         sampled = np.abs(preview.low_res_masks[0] - wanted)[1::4, 1::4]
         assert sampled.max() <= 1e-4 * np.abs(wanted).max()
 
 
 @needs_torch
-def test_of_many_prompts_the_mask_to_show_first_may_be_enough(
-    sam_decoders: Path, features: dict[str, np.ndarray]
-) -> None:
+def test_many_prompts_can_give_only_the_mask_to_show_first(sam_decoders: Path, features: dict[str, np.ndarray]) -> None:
     for threads in (1, 2):
         decoder = load_decoder(sam_decoders / "prepare.onnx", sam_decoders / "decoder.onnx", threads)
         context = decoder.prepare(features)
@@ -205,11 +203,11 @@ def test_of_many_prompts_the_mask_to_show_first_may_be_enough(
             wanted = whole.low_res_masks[shown]
             near = np.abs(got.low_res_masks[0] - wanted) <= 1e-4 * np.abs(wanted).max()
             assert near[1::4, 1::4].all()
-            # More than a preview works out: with random weights, the whole tile is full of borders.
+            # More places than in a preview: with random weights the whole tile is full of outlines.
             assert near.reshape(64, 4, 64, 4).all((1, 3)).sum() > 512
 
 
-def test_a_model_that_cannot_leave_masks_out_gives_all() -> None:
+def test_a_model_that_cannot_omit_masks_gives_all() -> None:
     mini = load_decoder(mini_folder() / "prepare.onnx", mini_folder() / "decoder.onnx", threads=2)
     context = mini.prepare({"image_embeddings": np.zeros((1, 512, 64, 64), np.float32)})
     for answer in decode_many(mini, context, PROMPTS, first_only=True):
@@ -226,11 +224,11 @@ def test_without_a_preview_all_masks_are_decoded(sam_decoders: Path, features: d
         np.testing.assert_array_equal(preview.low_res_masks, wanted.low_res_masks)
 
 
-def test_files_that_do_not_fit_are_told(tmp_path: Path) -> None:
+def test_files_that_do_not_match_are_reported(tmp_path: Path) -> None:
     mini = mini_folder()
-    with pytest.raises(ModelError, match=r"does not fit encoder\.onnx beside it"):
+    with pytest.raises(ModelError, match=r"does not match the encoder\.onnx next to it"):
         SplitDecoder(mini / "encoder.onnx", mini / "decoder.onnx", threads=1)
-    with pytest.raises(ModelError, match=r"not a whole SAM decoder"):
+    with pytest.raises(ModelError, match=r"not a complete SAM decoder"):
         SingleGraphDecoder(mini / "decoder.onnx", threads=1)
     shutil.copy(mini / "model.json", tmp_path / "decoder.onnx")
     with pytest.raises(ModelError, match="is not an ONNX model"):

@@ -1,4 +1,4 @@
-"""Which tile answers, what happens at borders, and that no prompt fails. The right polygon is the drawn disc."""
+"""Which tile is decoded, what happens at borders, and that no prompt is lost. The true polygon is the drawn disc."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_same_answer_from_stores_with_joints_elsewhere(tmp_path: Path) -> None:
                 assert first.intersection(other).area / first.union(other).area > 0.97
 
 
-def test_road_through_all_tiles_grows_at_its_own_level(tmp_path: Path) -> None:
+def test_road_through_all_tiles_is_followed_at_its_level(tmp_path: Path) -> None:
     """A line too thin for the coarse levels is followed from tile to tile."""
     road = np.zeros(SHAPE, np.float32)
     # Seven pixels wide, astride two rows of the coarse level's cells: neither is half covered.
@@ -107,7 +107,7 @@ def test_road_through_all_tiles_grows_at_its_own_level(tmp_path: Path) -> None:
     assert shapely.total_bounds(np.array(candidate.polygons))[[0, 2]].tolist() == [0, SHAPE[1]]
 
 
-def test_growth_is_bounded(tmp_path: Path) -> None:
+def test_following_a_long_object_is_bounded(tmp_path: Path) -> None:
     ys = np.mgrid[:300, :16000][0] + 0.5
     road = np.clip((7 - np.abs(ys - 150)) / 8 + 0.5, 0, 1).astype(np.float32)
     segmenter = open_blobs(make_store(tmp_path, road, levels=1))
@@ -227,7 +227,7 @@ def test_prompts_outside_are_refused(tmp_path: Path) -> None:
         segmenter.propose(Prompts((Point(5, 5, positive=False),)))
 
 
-def test_skipped_tiles_have_no_data_and_missing_ones_are_seen_from_farther_away(tmp_path: Path) -> None:
+def test_skipped_tiles_have_no_data_and_missing_ones_are_replaced_by_coarser_ones(tmp_path: Path) -> None:
     root = make_store(tmp_path, disc(SHAPE, 500, 500, 200))
     (root / "level0/image_embeddings/c/0/0/0/0/0").unlink()
     assert click(open_blobs(root), Point(500, 500)).level == 1
@@ -238,21 +238,21 @@ def test_skipped_tiles_have_no_data_and_missing_ones_are_seen_from_farther_away(
         click(open_blobs(root), Point(500, 500))
 
 
-def test_nothing_encoded_here_is_said(tmp_path: Path) -> None:
+def test_a_place_without_encoded_tiles_is_reported(tmp_path: Path) -> None:
     root = make_store(tmp_path, disc((300, 300), 100, 100, 50))
     (root / "level0/image_embeddings/c/0/0/0/0/0").unlink()
     with pytest.raises(PromptError, match="--resume"):
         click(open_blobs(root), Point(100, 100))
 
 
-def test_tile_for_is_what_answers(tmp_path: Path) -> None:
+def test_tile_for_is_the_tile_that_is_decoded(tmp_path: Path) -> None:
     segmenter = open_blobs(make_store(tmp_path, disc(SHAPE, 500, 500, 200)))
     prompts = Prompts((Point(500, 500),))
     assert segmenter.tile_for(prompts) == segmenter.propose(prompts).masks[0][0].frame.tile == Tile(0, 0, 0)
 
 
 @pytest.mark.parametrize("first_only", [False, True])
-def test_many_prompts_are_answered_as_one_by_one(tmp_path: Path, first_only: bool) -> None:
+def test_many_prompts_give_the_same_as_one_by_one(tmp_path: Path, first_only: bool) -> None:
     segmenter = open_blobs(make_store(tmp_path, disc(SHAPE, 1500, 1300, 300)))
     many = [
         Prompts((Point(1500, 1300),)),
@@ -402,7 +402,7 @@ def test_points_on_several_tiles_encode_these(tmp_path: Path) -> None:
     assert encoder.asked == [Tile(0, 0, 0), CORNER]
 
 
-def test_a_tile_found_to_have_no_data_is_said_at_the_first_click(tmp_path: Path) -> None:
+def test_a_tile_found_to_have_no_data_is_reported_at_the_first_click(tmp_path: Path) -> None:
     segmenter, encoder = on_demand(tmp_path, disc(SHAPE, 300, 300, 150), levels=(0,))
     with pytest.raises(PromptError, match=r"no data at \(2800, 2300\)"):
         click(segmenter, APART[1])
