@@ -96,7 +96,7 @@ def run_demo(image: Path | None, folder: Path) -> list[Answer]:
     with TemporaryDirectory() as work, Progress(path.name, "tiles") as progress:
         model = load_model("mini", None, "auto", Path(work))
         plan = make_plan(raster, model.encoder, EncodeOptions())
-        encode(plan, model.encoder, store, model.export_decoder(), overwrite=True, progress=progress)
+        encode(plan, model.encoder, store, model.export_decoder, overwrite=True, progress=progress)
     prompts = _prompts_of(truths, raster) if truths else _grid_prompts(raster)
     report = segment(open_segmenter(store), [item for item, _ in prompts], SegmentOptions())
     if not truths:

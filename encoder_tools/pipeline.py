@@ -1,9 +1,9 @@
-"""Encoding a raster into a store from beginning to end: estimate, make or resume the store, encode, tidy up."""
+"""Encoding a raster into a store: estimate, create or resume the store, encode, clean up after an error."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,27 +16,30 @@ from geosam_es.errors import GeoSamError, OutputError, RasterError, StoreError
 from geosam_es.inference.encoder import Encoder
 from geosam_es.store import StoreReader, StoreWriter
 
+from .crs import same_crs
 from .raster import bounded_cache
 
 __all__ = ["EncodeOptions", "EncodePlan", "EncodeReport", "Estimate", "encode", "estimate", "make_plan"]
 
+DecoderFiles = Callable[[], Mapping[str, Path]]
+
 _TIMED_TILES = 3
 _LEVEL_BYTES = 4096
-"""More than the JSON files of a level take, and those of the root."""
+"""Upper bound of the size of the JSON files of a level, and of those of the root."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What an encoding would take.
+    """What an encoding would cost.
 
     Attributes
     ----------
     tiles : int
-        Touching the area of interest; those without data are found on reading.
+        Tiles that intersect the area of interest, including those without data.
     store_bytes : int
-        At most.
+        Upper bound of the size of the store.
     seconds : float
-        From a few tiles, timed.
+        Estimated from a few timed tiles.
     """
 
     tiles: int
@@ -44,14 +47,13 @@ class Estimate:
     seconds: float
 
 
-def estimate(plan: EncodePlan, encoder: Encoder, decoder_files: Mapping[str, Path]) -> Estimate:
-    """Time a few tiles and say what the whole would take."""
+def estimate(plan: EncodePlan, encoder: Encoder, decoder_bytes: int) -> Estimate:
+    """Time a few tiles and estimate the cost of all; ``decoder_bytes`` is the size of the decoder's files."""
     tiles = [tile for tile in plan.pyramid if plan.is_wanted(tile)]
     sample = [tiles[len(tiles) * step // _TIMED_TILES] for step in range(min(_TIMED_TILES, len(tiles)))]
-    # The first tile warms up the runtime and is not counted.
+    # The first run is slower and is not counted.
     seconds = [_time_tile(plan, encoder, tile) for tile in sample[:1] + sample][1:]
-    fixed_bytes = sum(path.stat().st_size for path in decoder_files.values())
-    fixed_bytes += _LEVEL_BYTES * (1 + plan.metadata.levels)
+    fixed_bytes = decoder_bytes + _LEVEL_BYTES * (1 + plan.metadata.levels)
     return Estimate(
         len(tiles), len(tiles) * plan.metadata.tile_bytes + fixed_bytes, len(tiles) * float(np.mean(seconds or [0.0]))
     )
@@ -64,18 +66,18 @@ def _time_tile(plan: EncodePlan, encoder: Encoder, tile: Tile) -> float:
 
 
 def _open_writer(
-    plan: EncodePlan, store: Path, decoder_files: Mapping[str, Path], *, resume: bool, overwrite: bool
+    plan: EncodePlan, store: Path, export_decoder: DecoderFiles, *, resume: bool, overwrite: bool
 ) -> tuple[StoreWriter, bool]:
-    """Make the store, or open it to go on, and tell whether it was made."""
+    """Create the store, or open it to resume, and tell whether it was created."""
     if not (resume and store.exists()):
         try:
-            return StoreWriter.create(store, plan.metadata, decoder_files, overwrite=overwrite), True
+            return StoreWriter.create(store, plan.metadata, export_decoder(), overwrite=overwrite), True
         except StoreError:
-            # Another writer may have made it just now; then both fill it.
+            # Another writer may have created it meanwhile; then both fill it.
             if not (resume and store.exists()):
                 raise
-    writer = StoreWriter.resume(store, plan.metadata)
-    # Tiles added to a store that lacks its arrays or its decoder would be of no use.
+    writer = StoreWriter.resume(store, plan.metadata, same_crs)
+    # Raises an error if the store lacks its arrays or its decoder.
     StoreReader(store)
     return writer, False
 
@@ -84,7 +86,7 @@ def encode(
     plan: EncodePlan,
     encoder: Encoder,
     store: Path,
-    decoder_files: Mapping[str, Path],
+    export_decoder: DecoderFiles,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -97,12 +99,12 @@ def encode(
     plan : EncodePlan
     encoder : Encoder
     store : Path
-    decoder_files : mapping of str to Path
-        Copied into a new store.
+    export_decoder : callable
+        Returns the decoder's files by their names in the store. Called only when the store is created.
     resume, overwrite : bool
-        What to do with a store that is there already.
+        What to do with an existing store.
     progress : callable, optional
-        Called with the tiles done and their number.
+        Called with the number of finished tiles and of all tiles.
 
     Returns
     -------
@@ -111,23 +113,23 @@ def encode(
     Raises
     ------
     GeoSamError
-        If the raster cannot be read or the store not be written. A store made by this call is removed again, but
-        for one that already holds tiles and only ran out of space: that one can be resumed.
+        If the raster cannot be read or the store cannot be written. A store created by this call is then removed,
+        unless it holds tiles and the disk is full: that one can be resumed.
     """
-    writer, is_new = _open_writer(plan, store, decoder_files, resume=resume, overwrite=overwrite)
+    writer, is_new = _open_writer(plan, store, export_decoder, resume=resume, overwrite=overwrite)
     try:
         with bounded_cache():
             report = encode_tiles(plan, encoder, writer, progress=progress)
         if report.skipped == len(plan.pyramid):
             raise RasterError(
-                f"{plan.raster.path} shows nothing: every tile is without data, of one colour, or outside --aoi",
+                f"{plan.raster.path} has no tile to encode: all are without data, of one colour, or outside --aoi",
                 "check the image, its nodata value and the area of interest",
             )
         return report
     except GeoSamError as error:
         is_kept = isinstance(error, OutputError) and any(count.encoded for count in StoreReader(store).counts())
         if is_kept:
-            raise OutputError(error.problem, "make room for it and go on with --resume") from error
+            raise OutputError(error.problem, "free some space and go on with --resume") from error
         if is_new:
             writer.discard()
         raise

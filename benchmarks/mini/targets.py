@@ -1,4 +1,4 @@
-"""What `mini` is asked to reach, and whether it does: computed from the figures of an evaluation."""
+"""The targets of `mini`, and whether the results of an evaluation meet them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .markdown_pages import markdown_table
+from ..markdown import markdown_table
 
 __all__ = ["targets_table"]
 
@@ -27,9 +27,9 @@ class _Row:
     ----------
     name, wanted : str
     values : dict of str to str
-        By data set, as it is shown.
+        Text by data set.
     met : dict of str to bool
-        For the data sets it is asked of.
+        By data set, for those with a target.
     """
 
     name: str
@@ -48,7 +48,7 @@ MEANS: tuple[tuple[str, str, dict[str, float]], ...] = (
 
 
 def targets_table(results: Results, speed_ms: Mapping[str, float], megabytes: float) -> str:
-    """Return the targets as a Markdown table: what is wanted, what each data set has, and whether it is enough."""
+    """Return the targets as a Markdown table, with each data set's value and whether it meets the target."""
     rows = [_mean(results, *entry) for entry in MEANS]
     rows += [_never_lower(results, begin) for begin in ("click", "box")]
     rows += _baselines(results)
@@ -81,7 +81,7 @@ def _mean(results: Results, name: str, metric: str, wanted: dict[str, float]) ->
 
 
 def _each(results: Results, name: str, wanted: str, value: Callable[[Mapping[str, Any]], float], least: float) -> _Row:
-    """Make a row of numbers that must be greater than, or where it is not zero as great as, `least` everywhere."""
+    """Return a row of values that must all be at least `least`, or positive if that is zero."""
     found = {dataset: value(summary) for dataset, summary in results.items()}
     met = {dataset: number >= least if least else number > 0 for dataset, number in found.items()}
     return _Row(name, wanted, {dataset: f"{number:+.3f}" for dataset, number in found.items()}, met)

@@ -90,7 +90,7 @@ def _mini_store(bench: Bench) -> Path:
     image = next(iter(real_images()), None) or write_raster(bench.work / "hover.tif", TILE_SIZE, TILE_SIZE)
     store = bench.work / "mini.embeddings.zarr"
     model = load_model("mini", None, "cpu", bench.work, bench.threads)
-    encode(make_plan(Raster(image), model.encoder, EncodeOptions()), model.encoder, store, model.export_decoder())
+    encode(make_plan(Raster(image), model.encoder, EncodeOptions()), model.encoder, store, model.export_decoder)
     return store
 
 

@@ -1,6 +1,9 @@
-"""All the commands together."""
+"""The command line with all its commands."""
 
 from __future__ import annotations
+
+import io
+import sys
 
 import click
 
@@ -37,7 +40,7 @@ def cli() -> None:
     """Draw polygons on orthophotos with Segment Anything.
 
     \b
-    geosam-es encode ortho.tif                     makes ortho.embeddings.zarr beside it
+    geosam-es encode ortho.tif                     writes ortho.embeddings.zarr beside it
     geosam-es segment ortho.embeddings.zarr clicks.gpkg -o polygons.gpkg
     """
 
@@ -48,4 +51,7 @@ for _command in _COMMANDS:
 
 def main() -> None:
     """Run the command line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # File names need not be text that the terminal can show. Standard error is set so by default.
+        sys.stdout.reconfigure(errors="backslashreplace")
     cli(prog_name="geosam-es")

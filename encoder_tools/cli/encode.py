@@ -23,7 +23,7 @@ from ..pipeline import EncodeOptions, EncodePlan, encode, estimate, make_plan
 from ..progress import Progress
 from ..raster import Raster
 from ..vector import read_vector, reproject
-from .group import EXIT_BAD_INPUT
+from .group import EXIT_BAD_INPUT, EXIT_FAULT, report_fault
 
 __all__ = ["encode_command"]
 
@@ -32,7 +32,7 @@ _RASTER_SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2", ".ecw", ".img", ".png", ".j
 
 @dataclass(frozen=True)
 class _Request:
-    """The options that hold for every image."""
+    """The options that are the same for every image."""
 
     bands: tuple[int, ...] | None
     nodata: float | None
@@ -62,43 +62,56 @@ def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) 
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="A store (NAME.embeddings.zarr, for one image) or a folder for the stores. Default: beside each image.",
+    help="Folder for the stores, or, for one image, the store itself (NAME.embeddings.zarr). "
+    "Default: the folder of each image.",
 )
-@click.option("--model", default="mini", show_default=True, help="mini, vit_b, vit_l, vit_h or an exported folder.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="SAM weights in place of the downloaded ones.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
+@click.option(
+    "--model", default="mini", show_default=True, help="mini, vit_b, vit_l, vit_h, or the folder of an exported model."
+)
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="File of SAM weights. Default: the downloaded one.")
+@click.option("--device", default="auto", show_default=True, help="Device to encode on: auto, cpu, cuda or cuda:1.")
 @click.option(
     "--precision",
     type=click.Choice(("auto", "float32", "bfloat16")),
     default="auto",
     show_default=True,
-    help="Of SAM models. auto: float32 on a CPU, float16 on a GPU. bfloat16: faster on new CPUs, outlines move.",
+    help="Precision of SAM models. auto is float32 on a CPU and float16 on a GPU. bfloat16 is faster on recent CPUs "
+    "but moves outlines slightly.",
 )
-@click.option("--bands", callback=_parse_bands, help="Bands shown as red, green and blue, as 4,1,2; or one band.")
+@click.option(
+    "--bands", callback=_parse_bands, help="Three bands to use as red, green and blue, such as 4,1,2; or one band."
+)
 @click.option(
     "--stretch",
     default="auto",
     show_default=True,
-    help="auto (8-bit left alone, else 2 to 98 %), none, percentiles as 2,98 or values as 0:4000.",
+    help="Contrast stretch: none, percentiles (2,98), values (0:4000), or auto, which is none for 8-bit images and "
+    "2,98 for others.",
 )
-@click.option("--nodata", type=float, help="Value without data, in place of what the file says.")
-@click.option("--crs", help="CRS of images that have none.")
-@click.option("--overlap", type=int, default=256, show_default=True, help="Pixels that neighbouring tiles share.")
-@click.option("--levels", type=click.IntRange(min=1), help="Number of levels. Default: up to one tile for the image.")
-@click.option("--aoi", type=click.Path(path_type=Path), help="Vector layer: only tiles that touch it are encoded.")
+@click.option("--nodata", type=float, help="Nodata value. Default: the one in the file.")
+@click.option("--crs", help="CRS of images without one, such as EPSG:25830.")
+@click.option("--overlap", type=int, default=256, show_default=True, help="Overlap of neighbouring tiles in pixels.")
+@click.option(
+    "--levels",
+    type=click.IntRange(min=1),
+    help="Number of pyramid levels. Default: up to the level that fits into one tile.",
+)
+@click.option("--aoi", type=click.Path(path_type=Path), help="Vector layer; only tiles that intersect it are encoded.")
 @click.option(
     "--dtype",
     type=click.Choice(DTYPES),
     default="float16",
     show_default=True,
-    help="How features are kept. int8 takes half the disk of float16 and moves outlines a little.",
+    help="Data type of the stored features. int8 takes half the space of float16 and moves outlines slightly.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), help="Tiles at a time. Default: what suits the device.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all cores.")
-@click.option("--dry-run", is_flag=True, help="Say tiles, disk and time, and write nothing.")
-@click.option("--resume", is_flag=True, help="Go on where an earlier run stopped.")
-@click.option("--overwrite", is_flag=True, help="Replace stores that are there already.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), help="Tiles per batch. Default: a size that suits the device."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Number of CPU threads. Default: all cores.")
+@click.option("--dry-run", is_flag=True, help="Estimate tiles, disk space and time, and write nothing.")
+@click.option("--resume", is_flag=True, help="Continue an earlier run: encode only missing tiles.")
+@click.option("--overwrite", is_flag=True, help="Replace existing stores.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def encode_command(
     images: Sequence[Path],
     output: Path | None,
@@ -111,7 +124,7 @@ def encode_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Precompute the embeddings of IMAGES, files or folders.
+    """Encode IMAGES, which are files or folders of files, into embedding stores.
 
     \b
     Example:
@@ -120,26 +133,28 @@ def encode_command(
     """
     request = _Request(**options)
     if request.resume and request.overwrite:
-        raise click.UsageError("--resume and --overwrite cannot go together.")
+        raise click.UsageError("--resume and --overwrite cannot be combined.")
     jobs = _jobs(images, output)
     outcomes: list[dict[str, Any]] = []
     with TemporaryDirectory(prefix="geosam-es-") as folder:
         loaded = load_model(model, checkpoint, device, Path(folder), threads, precision)
         for raster_path, store in jobs:
-            # One bad image among thousands must not stop the others; alone, it is simply the error.
+            # One bad image must not stop the others.
             attempt = _encode_one if len(jobs) == 1 else _try_to_encode
             outcomes.append(attempt(raster_path, store, loaded, request, dry_run))
     _print(outcomes, dry_run, as_json)
+    if any(outcome.get("is_fault") for outcome in outcomes):
+        sys.exit(EXIT_FAULT)
     if any("error" in outcome for outcome in outcomes):
         sys.exit(EXIT_BAD_INPUT)
 
 
 def _jobs(images: Sequence[Path], output: Path | None) -> list[tuple[Path, Path]]:
-    """Pair every raster with its store."""
+    """Return each raster with the path of its store."""
     rasters = [raster for image in images for raster in _expand(image)]
     if output is not None and output.suffix == ".zarr":
         if len(rasters) != 1:
-            raise OutputError(f"{output} is one store, and there are {len(rasters)} images", "give a folder with -o")
+            raise OutputError(f"{output} is one store, but there are {len(rasters)} images", "give a folder with -o")
         return [(rasters[0], output)]
     if output is not None and output.exists() and not output.is_dir():
         raise OutputError(f"{output} is a file", "give a folder, or a store named NAME.embeddings.zarr, with -o")
@@ -147,7 +162,9 @@ def _jobs(images: Sequence[Path], output: Path | None) -> list[tuple[Path, Path]
     seen: dict[Path, Path] = {}
     for raster, store in jobs:
         if store in seen:
-            raise OutputError(f"{seen[store]} and {raster} would share the store {store}", "encode them to two folders")
+            raise OutputError(
+                f"{seen[store]} and {raster} would have the same store {store}", "encode them into two folders"
+            )
         seen[store] = raster
     return jobs
 
@@ -157,7 +174,7 @@ def _expand(image: Path) -> list[Path]:
         return [image]
     found = sorted(path for path in image.iterdir() if path.suffix.lower() in _RASTER_SUFFIXES)
     if not found:
-        raise RasterError(f"{image} holds no images", "name the files, or another folder")
+        raise RasterError(f"{image} contains no images", "name the files, or another folder")
     return found
 
 
@@ -165,8 +182,11 @@ def _try_to_encode(path: Path, store: Path, loaded: LoadedModel, request: _Reque
     try:
         return _encode_one(path, store, loaded, request, dry_run)
     except GeoSamError as error:
-        click.echo(f"Error: {error.user_message}", err=True)
-        return {"raster": str(path), "error": error.user_message}
+        outcome: dict[str, Any] = {"raster": str(path), "error": error.user_message}
+    except Exception as error:
+        outcome = {"raster": str(path), "error": f"{path}: {report_fault(error)}", "is_fault": True}
+    click.echo(f"Error: {outcome['error']}", err=True)
+    return outcome
 
 
 def _encode_one(path: Path, store: Path, loaded: LoadedModel, request: _Request, dry_run: bool) -> dict[str, Any]:
@@ -182,7 +202,7 @@ def _encode_one(path: Path, store: Path, loaded: LoadedModel, request: _Request,
     plan = make_plan(raster, loaded.encoder, options)
     outcome: dict[str, Any] = {"raster": str(path), "store": str(store), "levels": plan.metadata.levels}
     if dry_run:
-        return {**outcome, **asdict(estimate(plan, loaded.encoder, loaded.export_decoder()))}
+        return {**outcome, **asdict(estimate(plan, loaded.encoder, loaded.decoder_bytes))}
     return {**outcome, **_run(plan, store, loaded, request)}
 
 
@@ -192,7 +212,7 @@ def _run(plan: EncodePlan, store: Path, loaded: LoadedModel, request: _Request) 
             plan,
             loaded.encoder,
             store,
-            loaded.export_decoder(),
+            loaded.export_decoder,
             resume=request.resume,
             overwrite=request.overwrite,
             progress=progress,
@@ -227,5 +247,5 @@ def _print(outcomes: list[dict[str, Any]], dry_run: bool, as_json: bool) -> None
         else:
             click.echo(
                 f"{outcome['store']}: {outcome['encoded']} tiles encoded in {outcome['seconds']:.1f} s, "
-                f"{outcome['skipped']} without data, {outcome['resumed']} done before"
+                f"{outcome['skipped']} without data, {outcome['resumed']} encoded before"
             )

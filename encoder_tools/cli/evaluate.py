@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from geosam_es.errors import ModelError
+from geosam_es.errors import ModelError, OutputError
 from geosam_es.store import StoreReader
 
 from ..evaluation.evaluate import evaluate
@@ -17,7 +17,8 @@ from ..evaluation.ground_truth import FEW_OBJECTS, locate, read_truth
 from ..evaluation.named_decoder import find_named_decoder
 from ..evaluation.pictures import find_raster
 from ..evaluation.prompting import parse_kinds
-from ..evaluation.report import REPORT_FILE, ReportInput, check_report_folder, write_report
+from ..evaluation.report import REPORT_FILE, REPORT_FILES, ReportInput, write_report
+from ..output_folder import OutputFolder
 from ..progress import Progress
 
 __all__ = ["evaluate_command"]
@@ -26,24 +27,29 @@ __all__ = ["evaluate_command"]
 @click.command("evaluate")
 @click.argument("store", type=click.Path(path_type=Path))
 @click.argument("truth", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder of the report.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the report.")
 @click.option(
     "--decoder",
     "decoders",
     multiple=True,
-    help="A folder that geosam-es finetune wrote, an ONNX file, or a name from geosam-es decoder list; give it several"
-    " times to compare. Default: the one that answers in the store.",
+    help="A folder that geosam-es finetune wrote, an ONNX file, or a name from geosam-es decoder list. Repeat the"
+    " option to compare decoders. Default: the active decoder of the store.",
 )
 @click.option(
     "--prompts",
     default="point,box,clicks:5",
     show_default=True,
-    help="point, box, box:0.1 (sides off by up to 10 %), clicks:N (one click and up to N-1 that correct).",
+    help="Comma-separated list of point, box, box:0.1 (sides off by up to 10 %) and clicks:N (one click and up to N-1"
+    " corrections).",
 )
-@click.option("--class", "class_field", metavar="FIELD", help="Field with the class of each object.")
-@click.option("--raster", type=click.Path(path_type=Path), help="For the pictures. Default: the one beside the store.")
+@click.option(
+    "--class", "class_field", metavar="FIELD", help="Field with the class of each object, to report figures by class."
+)
+@click.option(
+    "--raster", type=click.Path(path_type=Path), help="Raster for the pictures. Default: the one next to the store."
+)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all cores.")
-@click.option("--overwrite", is_flag=True, help="Replace a report that is there already.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing report.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def evaluate_command(
     store: Path,
@@ -57,10 +63,10 @@ def evaluate_command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Measure how well a decoder draws the polygons of TRUTH, a vector file, on STORE.
+    """Measure decoders of STORE on the reference polygons of TRUTH, a vector file.
 
-    A simulated user prompts each polygon, always in the same way. The report has IoU, Dice, precision, recall and
-    boundary F-score, the clicks needed, by class and by size, distributions, and the worst cases.
+    A simulated user prompts each polygon, always in the same way. The report shows IoU, Dice, precision, recall,
+    boundary F-score and the number of clicks needed, for all objects, by class and by size, and the worst results.
 
     \b
     Example:
@@ -68,12 +74,16 @@ def evaluate_command(
       geosam-es evaluate ortho.embeddings.zarr fields.gpkg --decoder original --decoder tuned -o two
     """
     kinds = parse_kinds(prompts)
-    check_report_folder(output, overwrite)
+    folder = OutputFolder(output, REPORT_FILES)
+    if folder.written and not overwrite:
+        raise OutputError(
+            f"{output} already contains a report", "choose another folder with -o, or replace it with --overwrite"
+        )
     reader = StoreReader(store)
     chosen = [find_named_decoder(name, reader) for name in decoders or (None,)]
     names = [decoder.name for decoder in chosen]
     if len(set(names)) < len(names):
-        raise ModelError(f"Two decoders have the name {max(names, key=names.count)}", "rename one of the folders")
+        raise ModelError(f"Two decoders are called {max(names, key=names.count)}", "rename one of the folders")
     image = find_raster(reader, raster)
     located = locate(read_truth(truth, class_field), [reader])
     with Progress(store.name, "objects") as progress:
@@ -83,18 +93,20 @@ def evaluate_command(
     count = len({outcome.truth.object_id for outcome in evaluation.outcomes})
     notes = []
     if count < FEW_OBJECTS:
-        notes.append(f"Only {count} objects were measured: too few to say how the decoder does on others.")
+        notes.append(f"Only {count} objects were measured, too few for conclusions about others.")
     model = reader.metadata.model["name"]
-    facts = {"Store": str(store), "Truth": str(truth), "Model": str(model), "Decoders": ", ".join(names)}
+    facts = {"Store": str(store), "Reference polygons": str(truth), "Model": str(model), "Decoders": ", ".join(names)}
     report = ReportInput(f"Evaluation on {truth.name}", facts, evaluation, [reader], [image], notes)
-    summary = write_report(output, report)
+    with folder, folder.staging() as staged:
+        summary = write_report(staged, report)
+        folder.publish(staged)
     for note in notes:
         click.echo(f"Warning: {note}", err=True)
     click.echo(json.dumps(summary, indent=1) if as_json else _text(output, summary))
 
 
 def _text(output: Path, summary: dict[str, Any]) -> str:
-    """Return what a terminal shows: one line for each kind of prompts and decoder."""
+    """Return one line for each kind of prompts and decoder."""
     width = max(len(row["decoder"]) for row in summary["all"])
     lines = []
     for row in summary["all"]:
@@ -105,5 +117,5 @@ def _text(output: Path, summary: dict[str, Any]) -> str:
             f"  Dice {values['dice'][0]:.3f}  precision {values['precision'][0]:.3f}"
             f"  recall {values['recall'][0]:.3f}  boundary F {values['boundary_f'][0]:.3f}"
         )
-    lines.append(f"{summary['objects']} objects, {len(summary['left_out'])} left out: {output / REPORT_FILE}")
+    lines.append(f"{summary['objects']} objects, {len(summary['left_out'])} not used; report: {output / REPORT_FILE}")
     return "\n".join(lines)

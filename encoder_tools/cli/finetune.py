@@ -27,7 +27,7 @@ class _Holdout(click.ParamType):  # type: ignore[type-arg]
         except ValueError:
             return Path(value)
         if not 0 <= share <= 0.8:
-            self.fail(f"{value} is no share from 0 to 0.8", param, ctx)
+            self.fail(f"{value} is not a share from 0 to 0.8", param, ctx)
         return share
 
 
@@ -35,29 +35,39 @@ class _Holdout(click.ParamType):  # type: ignore[type-arg]
 @click.argument("stores", metavar="STORE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.argument("truth", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the tuned decoder.")
-@click.option("--class", "class_filter", metavar="FIELD=VALUE", help="Learn only from objects of this class.")
-@click.option("--epochs", type=click.IntRange(min=1), default=20, show_default=True, help="At most.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="End the training after this time.")
+@click.option("--class", "class_filter", metavar="FIELD=VALUE", help="Use only objects of this class.")
+@click.option("--epochs", type=click.IntRange(min=1), default=20, show_default=True, help="Largest number of epochs.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Time limit of the training in minutes.")
 @click.option(
     "--holdout",
     type=_Holdout(),
     default=0.2,
     show_default=True,
-    help="Objects kept to test on: a share, parted by space, or a layer of its own. 0 keeps none.",
+    help="Objects to hold out for the comparison: a share, chosen by location, or a layer with other objects. 0: none.",
 )
 @click.option(
     "--decoder",
     "base",
-    help="Decoder to start from, as for evaluate. Default: the one that answers in the first store.",
+    help="Decoder to start from: a folder, an ONNX file, or a decoder of the first store. Default: its active decoder.",
 )
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="SAM's weights. Default: those downloaded.")
-@click.option("--prompt-encoder", is_flag=True, help="Let SAM's prompt encoder learn too.")
-@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="Default: what suits the model.")
-@click.option("--patience", type=click.IntRange(min=1), default=6, show_default=True, help="Epochs to wait for a gain.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the parts and the prompts.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of training.")
-@click.option("--resume", is_flag=True, help="Go on with a training that was cut short.")
-@click.option("--overwrite", is_flag=True, help="Begin anew where there is something already.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="SAM's weights. Default: the downloaded ones.")
+@click.option("--prompt-encoder", is_flag=True, help="Train SAM's prompt encoder too.")
+@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="Default: that of the model.")
+@click.option(
+    "--patience",
+    type=click.IntRange(min=1),
+    default=6,
+    show_default=True,
+    help="Stop after this many epochs without improvement.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of split, prompts and order."
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of the training."
+)
+@click.option("--resume", is_flag=True, help="Continue an interrupted training.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing decoder or interrupted training.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def finetune_command(
     stores: Sequence[Path],
@@ -68,11 +78,11 @@ def finetune_command(
     prompt_encoder: bool,
     **options: Any,
 ) -> None:
-    """Tune the decoder of STOREs on the polygons of TRUTH, a vector file, and compare it with what it was before.
+    """Fine-tune the decoder of STOREs on the polygons of TRUTH, a vector file, and compare it with the original one.
 
-    Only the features in the stores are read, never the encoder. What is held out is parted from what is learnt from by
-    space. The folder then holds the tuned decoder, its model card and a report; geosam-es decoder set puts it into any
-    store of the same model.
+    Training uses the features in the stores; the rasters are not encoded again. Some objects, chosen by location, are
+    held out for the comparison. The output folder contains the tuned decoder, its model card and a report. To use the
+    decoder, add it to a store of the same model with geosam-es decoder set.
 
     \b
     Example:
@@ -80,7 +90,7 @@ def finetune_command(
       geosam-es decoder set ortho.embeddings.zarr fields_decoder
     """
     class_field, class_value = _split_class(class_filter)
-    # Before PyTorch is imported: it allocates and frees large tensors all the time.
+    # Must run before PyTorch is imported, which allocates and frees large tensors all the time.
     from ..models.malloc import tune_malloc
 
     tune_malloc()
@@ -110,28 +120,28 @@ def _split_class(text: str | None) -> tuple[str | None, str | None]:
         return None, None
     name, sign, value = text.partition("=")
     if not sign or not name:
-        raise VectorError(f"--class {text} names no value", "write it as FIELD=VALUE")
+        raise VectorError(f"--class {text} has no value", "write it as FIELD=VALUE")
     return name, value
 
 
 def _events(epochs: int, progress: Progress) -> Any:
-    """Say on standard error how far it is; a line an epoch, which another program can read."""
-    from ..finetune.finetuning import Events, Parts
+    """Print progress on standard error, one line per epoch, which the plugin parses."""
+    from ..finetune.finetuning import DataSplit, Events
     from ..finetune.training import EpochReport
 
-    def tell_parts(parts: Parts) -> None:
+    def print_split(split: DataSplit) -> None:
         click.echo(
-            f"{len(parts.train)} objects to learn from, {len(parts.validation)} to stop by, {len(parts.held)} held out,"
-            f" {len(parts.left_out)} left out",
+            f"{len(split.training)} training objects, {len(split.validation)} for validation,"
+            f" {len(split.held_out)} held out, {len(split.left_out)} not used",
             err=True,
         )
 
-    def tell_epoch(report: EpochReport) -> None:
+    def print_epoch(report: EpochReport) -> None:
         loss = "" if report.loss is None else f"  loss {report.loss:.3f}"
         validation = "" if report.validation is None else f"  IoU {report.validation:.3f}"
         click.echo(f"epoch {report.epoch}/{epochs}{loss}{validation}  {report.seconds:.0f} s", err=True)
 
-    return Events(tell_parts, tell_epoch, progress)
+    return Events(print_split, print_epoch, progress)
 
 
 def _text(output: Path, summary: dict[str, Any]) -> str:
@@ -143,5 +153,5 @@ def _text(output: Path, summary: dict[str, Any]) -> str:
         lines.append(
             f"{row['prompts']:<9} IoU {start:.3f} -> {start + gain:.3f}  ({gain:+.3f}, 95 %: {low:+.3f} to {high:+.3f})"
         )
-    lines.append(f"{output}: tuned decoder, measured on {summary['objects']} objects, see {output / 'MODEL_CARD.md'}")
+    lines.append(f"{output}: tuned decoder, measured on {summary['objects']} objects; see {output / 'MODEL_CARD.md'}")
     return "\n".join(lines)

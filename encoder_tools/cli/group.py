@@ -1,30 +1,67 @@
-"""The one place where errors become messages and exit codes."""
+"""Errors as messages and exit codes."""
 
 from __future__ import annotations
 
 import sys
+import traceback
+from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import click
 
+from geosam_es import __version__
 from geosam_es.errors import GeoSamError
 
-__all__ = ["EXIT_BAD_INPUT", "EXIT_INTERRUPTED", "CommandGroup"]
+__all__ = ["EXIT_BAD_INPUT", "EXIT_FAULT", "EXIT_INTERRUPTED", "CommandGroup", "report_fault"]
 
+EXIT_FAULT = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
+_LOG_FILE = "geosam-es.log"
+_MOST_LOG_BYTES = 1 << 20
+
 
 class CommandGroup(click.Group):
-    """A group that turns errors into one sentence and exit code 2."""
+    """A group that turns errors into one sentence and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was asked for."""
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except GeoSamError as error:
             click.echo(f"Error: {error.user_message}", err=True)
             sys.exit(EXIT_BAD_INPUT)
         except KeyboardInterrupt:
-            click.echo("Interrupted. What was written stays; encode and finetune go on with --resume.", err=True)
+            click.echo("Interrupted. Finished work is kept; encode and finetune continue with --resume.", err=True)
             sys.exit(EXIT_INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            # click has messages and exit codes of its own for these.
+            raise
+        except Exception as error:
+            click.echo(f"Error: {report_fault(error)}", err=True)
+            sys.exit(EXIT_FAULT)
+
+
+def report_fault(error: Exception) -> str:
+    """Append the traceback of an unexpected error to the log file, and return a sentence for the user."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    try:
+        path = _append_to_log("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+    except OSError:
+        return f"An unexpected error occurred ({type(error).__name__}: {reason}): please report it"
+    return f"An unexpected error occurred ({type(error).__name__}: {reason}): please report it with the log file {path}"
+
+
+def _append_to_log(text: str) -> Path:
+    from platformdirs import user_log_path
+
+    folder = user_log_path("geosam-es", appauthor=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / _LOG_FILE
+    is_full = path.is_file() and path.stat().st_size > _MOST_LOG_BYTES
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    with path.open("w" if is_full else "a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(f"{now} GeoSAM-ES {__version__}: {' '.join(sys.argv[1:])}\n{text}\n")
+    return path

@@ -7,15 +7,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-import pyproj
 
 from geosam_es.errors import StoreError
-from geosam_es.store import StoreReader
+from geosam_es.store import StoreReader, set_crs
 from geosam_es.store.decoders import check_decoder, list_decoders
+from geosam_es.store.reader import TileState
 from geosam_es.store.signature import check_signature, raster_signature, signature
 
+from ..crs import same_crs
 from ..progress import Progress
 from ..raster import Raster
+from ..vector import parse_crs, store_crs
 from .decoder import decoder_json, decoder_text
 
 __all__ = ["info_command", "verify_command"]
@@ -25,15 +27,20 @@ _SHOWN_PROBLEMS = 5
 
 @click.command("info")
 @click.argument("store", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def info_command(store: Path, as_json: bool) -> None:
-    """Say what STORE holds.
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("--set-crs", "crs", metavar="CRS", help="Correct the CRS of the store first. Features are not affected.")
+def info_command(store: Path, as_json: bool, crs: str | None) -> None:
+    """Print what STORE contains.
 
     \b
     Example:
       geosam-es info ortho.embeddings.zarr
+      geosam-es info ortho.embeddings.zarr --set-crs EPSG:25830
     """
+    if crs is not None:
+        set_crs(store, parse_crs(crs).to_wkt())
     reader = StoreReader(store)
+    raster_crs = store_crs(reader)
     counts = reader.counts()
     size_bytes = reader.size_bytes()
     if as_json:
@@ -43,9 +50,8 @@ def info_command(store: Path, as_json: bool) -> None:
         click.echo(json.dumps(value, indent=2))
         return
     metadata, raster = reader.metadata, reader.metadata.raster
-    crs = pyproj.CRS.from_wkt(raster.crs_wkt)
     click.echo(f"Store:   {store} ({size_bytes / 2**20:.1f} MiB, {metadata.software}, {metadata.created})")
-    click.echo(f"Raster:  {raster.file_name}, {raster.width} x {raster.height} px, {crs.name}")
+    click.echo(f"Raster:  {raster.file_name}, {raster.width} x {raster.height} px, {raster_crs.name}")
     click.echo(f"Bands:   {', '.join(map(str, metadata.bands))}, {_stretch_text(reader)}, nodata {metadata.nodata}")
     click.echo(f"Model:   {metadata.model['name']} ({metadata.model['licence']}), {metadata.dtype}")
     _print_decoders(reader)
@@ -74,29 +80,35 @@ def _stretch_text(reader: StoreReader) -> str:
 @click.command("verify")
 @click.argument("store", type=click.Path(path_type=Path))
 @click.argument("image", required=False, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def verify_command(store: Path, image: Path | None, as_json: bool) -> None:
-    """Check that STORE is whole: every tile there and finite, the decoders whole; and, with IMAGE, made from it.
+    """Check that STORE is complete and undamaged: all tiles and decoders. With IMAGE, check that it was made from it.
+
+    Tiles are compared with the checksums that were stored when they were encoded.
 
     \b
     Example:
       geosam-es verify ortho.embeddings.zarr ortho.tif
     """
     reader = StoreReader(store)
+    store_crs(reader)
     if image is not None:
         _check_raster(reader, image)
     for decoder in list_decoders(store):
         check_decoder(decoder)
     total = len(reader.pyramid)
     problems = []
+    unchecked = 0
     with Progress(store.name, "tiles") as progress:
         progress(0, total)
         for done, (tile, problem) in enumerate(reader.problems(), start=1):
             if problem:
                 problems.append({"level": tile.level, "row": tile.row, "col": tile.col, "problem": problem})
+            elif reader.state(tile) is TileState.ENCODED and not reader.has_checksums(tile):
+                unchecked += 1
             progress(done, total)
     if as_json:
-        click.echo(json.dumps({"tiles": total, "problems": problems}, indent=2))
+        click.echo(json.dumps({"tiles": total, "problems": problems, "without_checksum": unchecked}, indent=2))
     if problems:
         shown = "; ".join(
             f"level {p['level']} ({p['row']}, {p['col']}) {p['problem']}" for p in problems[:_SHOWN_PROBLEMS]
@@ -106,16 +118,15 @@ def verify_command(store: Path, image: Path | None, as_json: bool) -> None:
             "delete the damaged ones and go on with: geosam-es encode IMAGE --resume",
         )
     if not as_json:
-        click.echo(f"{store}: all {total} tiles are whole" + (f", and it fits {image}" if image else ""))
+        click.echo(f"{store}: all {total} tiles are complete" + (f", and it was made from {image}" if image else ""))
+        if unchecked:
+            click.echo(f"{unchecked} tile(s) have no checksum: changed values in them cannot be detected")
 
 
 def _check_raster(reader: StoreReader, image: Path) -> None:
     metadata = reader.metadata
-    # Its bands and nodata are no matter here, and another raster may not even have them.
+    # Bands and nodata are not compared, and another raster may not even have them.
     raster = Raster(image, crs=metadata.raster.crs_wkt)
-    check_signature(
-        reader.root,
-        signature(metadata),
-        raster_signature(raster.info()),
-        f"use the raster it was made from, or encode {image}",
-    )
+    wanted = {**raster_signature(raster.info()), "CRS": raster.crs_wkt}
+    remedy = f"use the raster it was made from, or encode {image}"
+    check_signature(reader.root, signature(metadata), wanted, remedy, same_crs)

@@ -31,7 +31,7 @@ def models_command(ctx: click.Context) -> None:
 @models_command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def list_command(as_json: bool = False) -> None:
-    """Say each model's size, licence, SHA-256 and where it is kept.
+    """Print each model's size, licence, SHA-256 and location.
 
     \b
     Example:
@@ -42,7 +42,7 @@ def list_command(as_json: bool = False) -> None:
         click.echo(json.dumps([{**asdict(entry), "path": str(entry.path)} for entry in entries], indent=2))
         return
     for entry in entries:
-        state = "ready" if entry.downloaded else f"get it with: geosam-es models download {entry.name}"
+        state = "ready" if entry.downloaded else f"download it with: geosam-es models download {entry.name}"
         click.echo(f"{entry.name:6} {entry.bytes / 2**20:7.1f} MiB  {entry.licence}  {state}")
         click.echo(f"       sha256 {entry.sha256}")
         click.echo(f"       {entry.path}")
@@ -51,7 +51,7 @@ def list_command(as_json: bool = False) -> None:
 @models_command.command("download")
 @click.argument("name")
 def download_command(name: str) -> None:
-    """Download the checkpoint NAME, going on where an earlier try stopped, and check its SHA-256.
+    """Download the checkpoint NAME, or resume its download, and check its SHA-256.
 
     \b
     Example:
@@ -65,9 +65,9 @@ def download_command(name: str) -> None:
 @click.command("export")
 @click.argument("model_or_checkpoint")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the ONNX files.")
-@click.option("--encoder", "with_encoder", is_flag=True, help="Write the image encoder as well.")
+@click.option("--encoder", "with_encoder", is_flag=True, help="Export the image encoder as well.")
 def export_command(model_or_checkpoint: str, output: Path, with_encoder: bool) -> None:
-    """Export a SAM model, by name or checkpoint, to ONNX: prepare.onnx and decoder.onnx.
+    """Export the decoder of a SAM model, by name or checkpoint, to prepare.onnx and decoder.onnx.
 
     \b
     Example:

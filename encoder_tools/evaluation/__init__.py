@@ -1,1 +1,1 @@
-"""Measuring decoders against polygons drawn by people."""
+"""Measuring decoders on reference polygons."""

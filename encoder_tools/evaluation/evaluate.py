@@ -1,8 +1,7 @@
-"""Simulated users at work on stores: every object, every kind of prompt, every decoder.
+"""Evaluation of decoders: a simulated user prompts each object, and the masks are compared with the truth.
 
-Answers come from `Segmenter`, as the plugin and the command line get them: features from the store, the tile that it
-chooses, masks followed beyond a tile's border. The polygon of an answer and that of the truth are then drawn on the
-pixels of the level at which a user would see the whole object, and compared there.
+Masks come from `Segmenter`, as in the plugin and on the command line: with its choice of tiles, and continued beyond
+their borders. Mask and truth are rasterized and compared on the pixels of the level that shows the whole object.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from .prompting import PromptKind, corrective_click, deepest_place, jittered_box
 __all__ = ["Evaluation", "Outcome", "PixelGrid", "evaluate", "viewing_level"]
 
 _MARGIN = 4
-"""Pixels around truth and answer, more than an outline's tolerance."""
+"""Pixels around truth and mask, more than the tolerance of the boundary."""
 
 Mask = NDArray[np.bool_]
 Progress = Callable[[int, int], None]
@@ -38,26 +37,26 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a decoder made of one object with one kind of prompts.
+    """Result of a decoder for one object and one kind of prompts.
 
     Attributes
     ----------
     store : int
-        Index among the stores.
+        Index of the store.
     truth : TruthObject
     decoder, prompts : str
     level : int
-        On whose pixels the masks were compared.
+        Level on whose pixels the masks were compared.
     scores : MaskScores
-        Of the last answer.
+        Scores of the last mask.
     predicted_iou : float
-        The decoder's own estimate.
+        Prediction of the decoder.
     ious : tuple of float
-        After each click.
+        IoU after each click.
     given : Prompts
-        The last prompts, in native pixels.
+        All prompts, in native pixels.
     answer : Polygon or MultiPolygon
-        In native pixels; empty where the decoder saw nothing.
+        In native pixels; empty if the mask is empty.
     """
 
     store: int
@@ -74,14 +73,14 @@ class Outcome:
 
 @dataclass
 class Evaluation:
-    """All the outcomes.
+    """Results of all objects.
 
     Attributes
     ----------
     outcomes : list of Outcome
-        Every decoder and kind of prompts has the same objects in the same order.
+        Each decoder and kind of prompts has the same objects in the same order.
     left_out : dict of str to str
-        Objects that could not be prompted, and why.
+        Objects that could not be segmented, and why.
     """
 
     outcomes: list[Outcome] = field(default_factory=list)
@@ -90,14 +89,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class PixelGrid:
-    """A window of a level's pixels.
+    """A window of the pixels of a level.
 
     Attributes
     ----------
     col, row, width, height : int
         In pixels of the level.
     scale : int
-        Native pixels along the side of one of the level.
+        Size of a pixel of the level in native pixels.
     """
 
     col: int
@@ -108,7 +107,7 @@ class PixelGrid:
 
     @classmethod
     def around(cls, geometries: Sequence[shapely.Geometry], reader: StoreReader, level: int) -> PixelGrid:
-        """Return the window that holds geometries in native pixels, with a margin, inside the raster."""
+        """Return the window around geometries in native pixels, with a margin, inside the raster."""
         scale = 1 << level
         bounds = np.array([geometry.bounds for geometry in geometries if not geometry.is_empty])
         low = np.floor(bounds[:, :2].min(0) / scale).astype(int) - _MARGIN
@@ -118,7 +117,7 @@ class PixelGrid:
         return cls(int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1]), scale)
 
     def draw(self, geometry: shapely.Geometry) -> Mask:
-        """Return the pixels (H, W) whose middle lies in a geometry; at least one of a geometry that is not empty."""
+        """Rasterize a geometry: pixels (H, W) whose centre is inside, or at least one pixel that it touches."""
         if geometry.is_empty:
             return np.zeros((self.height, self.width), dtype=np.bool_)
         transform = Affine(self.scale, 0, self.col * self.scale, 0, self.scale, self.row * self.scale)
@@ -134,7 +133,7 @@ class PixelGrid:
 
 
 def viewing_level(reader: StoreReader, geometry: shapely.Geometry) -> int:
-    """Return the finest level at which one tile shows the whole object with something around it."""
+    """Return the finest level at which one tile shows the whole object with a margin."""
     tile = reader.pyramid.choose(Bounds(*geometry.bounds), is_box=True, available=reader.is_encoded)
     return tile.level if tile is not None else len(reader.pyramid.grids) - 1
 
@@ -146,18 +145,18 @@ def evaluate(
     kinds: Sequence[PromptKind],
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Prompt every object and measure the answers.
+    """Prompt every object with every decoder and compare the masks with the truth.
 
     Parameters
     ----------
     readers : sequence of StoreReader
     objects : sequence of sequence of TruthObject
-        Of each store.
+        The objects of each store.
     decoders : mapping of str to MaskDecoder
-        By the name they have in the report.
+        By their name in the report.
     kinds : sequence of PromptKind
     progress : callable, optional
-        Called with the objects done and their number.
+        Called with the number of objects done and their total.
 
     Returns
     -------
@@ -166,7 +165,7 @@ def evaluate(
     Raises
     ------
     PromptError
-        If not a single object can be prompted.
+        If no object can be segmented.
     StoreError, ModelError
         If a store or a decoder cannot be used.
     """
@@ -191,7 +190,7 @@ def evaluate(
 
 
 def _by_place(reader: StoreReader, objects: Sequence[TruthObject]) -> list[TruthObject]:
-    """Order objects by the tile that answers, so that each is read and prepared once."""
+    """Order objects by tile, so that each tile is read and prepared once."""
 
     def key(truth: TruthObject) -> tuple[tuple[int, ...], str]:
         tile = reader.pyramid.choose(Bounds(*truth.geometry.bounds), is_box=True, available=reader.is_encoded)
@@ -209,7 +208,7 @@ def _object_outcomes(
 
 
 def _measure(store: int, truth: TruthObject, decoder: str, segmenter: Segmenter, kind: PromptKind) -> Outcome:
-    """Let a user prompt, and correct as often as the kind of prompts says."""
+    """Prompt an object, correct the mask as often as the kind of prompts says, and measure it."""
     reader = segmenter.reader
     level = viewing_level(reader, truth.geometry)
     prompts = _first_prompts(truth, reader, level, kind)
@@ -227,7 +226,7 @@ def _measure(store: int, truth: TruthObject, decoder: str, segmenter: Segmenter,
         if click is None:
             break
         prompts = prompts.with_point(Point(*grid.to_native(click.x, click.y), click.positive))
-    # Who is content after two clicks is content after five.
+    # After a perfect mask there are no more clicks.
     ious += [ious[-1]] * (kind.clicks - len(ious))
     predicted = float(np.clip(candidate.score, 0.0, 1.0))
     return Outcome(store, truth, decoder, kind.name, level, scores, predicted, tuple(ious), prompts, answer)

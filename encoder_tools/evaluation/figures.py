@@ -1,4 +1,4 @@
-"""Figures of a report as PNG: distributions, clicks, and pictures of single answers."""
+"""Figures of a report as PNG: distributions, clicks, and pictures of single results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .metrics import bootstrap_mean
 __all__ = ["COLOURS", "TRUTH_COLOUR", "Panel", "clicks_figure", "distribution_figure", "panels_figure", "png"]
 
 COLOURS = ("#d1495b", "#1b7fbd", "#2a9d5c", "#8a5fbf", "#c98a1b", "#4d4d4d")
-"""Of the decoders, in their order."""
+"""Colours of the decoders, in their order."""
 
 TRUTH_COLOUR = "#ffd23f"
 _DPI = 110
@@ -27,17 +27,17 @@ _PANEL_INCHES = 2.3
 
 
 class Panel(NamedTuple):
-    """A picture of one answer.
+    """A picture of one result.
 
     Attributes
     ----------
     image : uint8 (H, W, 3), optional
-        None where there is no raster.
+        None without a raster.
     extent : tuple of float
         Left, right, bottom and top of the image in native pixels.
     outcome : Outcome
     colour : str
-        Of the answer's outline.
+        Colour of the mask's outline.
     """
 
     image: NDArray[np.uint8] | None
@@ -47,7 +47,7 @@ class Panel(NamedTuple):
 
 
 def new_figure(width: float, height: float) -> Any:
-    """Return an empty figure of matplotlib's, in inches; no window system is touched.
+    """Return an empty matplotlib figure of a size in inches, without using a display.
 
     Raises
     ------
@@ -64,13 +64,13 @@ def new_figure(width: float, height: float) -> Any:
 def png(figure: Any) -> bytes:
     """Return a figure as PNG."""
     buffer = io.BytesIO()
-    # Without the version and the date in it, equal figures are equal files.
+    # Without version and date, equal figures give equal files.
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
 def distribution_figure(outcomes: Sequence[Outcome]) -> bytes:
-    """Draw how the IoU is distributed, for each kind of prompts and decoder."""
+    """Draw the distribution of the IoU for each kind of prompts and decoder."""
     kinds = list(dict.fromkeys(outcome.prompts for outcome in outcomes))
     decoders = list(dict.fromkeys(outcome.decoder for outcome in outcomes))
     figure = new_figure(max(4.5, 1.2 + 1.5 * len(kinds) * len(decoders) ** 0.5), 3.4)
@@ -83,12 +83,12 @@ def distribution_figure(outcomes: Sequence[Outcome]) -> bytes:
         axis.set_xticks(range(len(decoders)), decoders, fontsize=8, rotation=20 if len(decoders) > 2 else 0)
         axis.set_ylim(-0.02, 1.02)
         axis.grid(axis="y", alpha=0.3)
-    axes[0].set_ylabel("IoU of one object")
+    axes[0].set_ylabel("IoU of each object")
     return png(figure)
 
 
 def _draw_distribution(axis: Any, place: int, values: Sequence[float], colour: str) -> None:
-    """Draw a dot an object, spread sideways, the quartiles and the mean."""
+    """Draw a dot per object, spread sideways, with quartiles and mean."""
     shift = np.random.default_rng(0).uniform(-0.28, 0.28, len(values))
     axis.scatter(place + shift, values, s=7, alpha=0.35, color=colour, linewidths=0)
     low, middle, high = np.percentile(values, [25, 50, 75])
@@ -98,7 +98,7 @@ def _draw_distribution(axis: Any, place: int, values: Sequence[float], colour: s
 
 
 def clicks_figure(outcomes: Sequence[Outcome], kind: str) -> bytes:
-    """Draw the mean IoU after each click, with its interval, for each decoder."""
+    """Draw the mean IoU after each click with its interval, for each decoder."""
     figure = new_figure(5.2, 3.4)
     axis = figure.subplots()
     decoders = list(dict.fromkeys(outcome.decoder for outcome in outcomes))
@@ -119,7 +119,7 @@ def clicks_figure(outcomes: Sequence[Outcome], kind: str) -> bytes:
 
 
 def panels_figure(rows: Sequence[Sequence[Panel]]) -> bytes:
-    """Draw pictures of answers in rows, each with the truth and what was prompted."""
+    """Draw rows of pictures, each with mask, truth and prompts."""
     columns = max(len(row) for row in rows)
     figure = new_figure(_PANEL_INCHES * columns, (_PANEL_INCHES + 0.3) * len(rows))
     axes = figure.subplots(len(rows), columns, squeeze=False)
@@ -161,7 +161,7 @@ def _rectangle(x: float, y: float, width: float, height: float, **style: Any) ->
 
 
 def _draw_outline(axis: Any, geometry: shapely.Geometry, colour: str, style: str) -> None:
-    """Draw all rings as one line with gaps: a mask of noise has thousands of them."""
+    """Draw all rings as one line with gaps, which is fast for noisy masks with thousands of rings."""
     gap = np.full((1, 2), np.nan)
     rings = [
         part

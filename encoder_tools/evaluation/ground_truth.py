@@ -1,7 +1,8 @@
-"""Polygons drawn by people, brought to the pixels of a store's raster."""
+"""Reference polygons, transformed to the pixels of a store's raster."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,22 +18,22 @@ from geosam_es.core.topology import merge, polygon_parts
 from geosam_es.errors import VectorError
 from geosam_es.store import StoreReader
 
-from ..vector import VectorLayer, read_vector, reproject
+from ..vector import VectorLayer, read_vector, reproject, store_crs
 from .kept_prompts import KeptPrompts, kept_prompts
 
 __all__ = ["FEW_OBJECTS", "Located", "Truth", "TruthObject", "locate", "read_truth"]
 
 FEW_OBJECTS = 5
-"""Objects below which nothing can be learnt, and a mean says little."""
+"""A mean over fewer objects says little about others."""
 
 MIN_AREA_PIXELS = 16.0
-"""Smaller objects, or what is left of one at the raster's edge, hold no click."""
+"""Smaller objects, or smaller visible parts of an object, are not used."""
 
 _LEAST_BOX_FILL = 0.25
-"""Part of a kept box that its object takes at least."""
+"""Least share of the area of a kept box that its object fills."""
 
 _LEAST_SHARE = 0.25
-"""Part of an object that a raster must show: a sliver at its edge is no object."""
+"""Least share of an object's area that must be inside the raster."""
 
 _OUTSIDE = "outside the raster"
 _CUT = "mostly outside the raster"
@@ -41,19 +42,21 @@ _TOO_SMALL = f"smaller than {MIN_AREA_PIXELS:.0f} pixels"
 
 @dataclass(frozen=True)
 class Truth:
-    """A layer of polygons, valid, in its own CRS.
+    """Valid polygons in the CRS of their layer.
 
     Attributes
     ----------
     path : Path
     geometries : object (N,)
     object_ids : tuple of str
-        Place of each feature in its file, counted from 1.
+        Number of each feature in its file, counted from 1.
     classes : tuple of str
-        Empty where no field was named.
+        Empty strings if no class field was given.
     kept : tuple of KeptPrompts or None
-        How the user got each, where the plugin kept it.
+        The user's prompts, where the plugin kept them.
     crs : pyproj.CRS
+    sha256 : str
+        Hash of the whole layer and its kept prompts.
     """
 
     path: Path
@@ -62,20 +65,21 @@ class Truth:
     classes: tuple[str, ...]
     kept: tuple[KeptPrompts | None, ...]
     crs: pyproj.CRS
+    sha256: str
 
 
 @dataclass(frozen=True)
 class TruthObject:
-    """One object of a raster.
+    """One object on a raster.
 
     Attributes
     ----------
     object_id : str
     geometry : Polygon or MultiPolygon
-        In the raster's native pixels, clipped to the raster.
+        In native pixels, clipped to the raster.
     class_name : str
     prompts : Prompts, optional
-        Those it was made with, in native pixels.
+        The user's prompts for it, in native pixels.
     """
 
     object_id: str
@@ -86,14 +90,14 @@ class TruthObject:
 
 @dataclass
 class Located:
-    """The objects of each store, and those that are on none.
+    """The objects on each store.
 
     Attributes
     ----------
     objects : list of list of TruthObject
-        One list a store, in the order of the stores.
+        One list per store.
     left_out : dict of str to str
-        Object, and why.
+        Objects on no store, and why.
     """
 
     objects: list[list[TruthObject]]
@@ -101,12 +105,12 @@ class Located:
 
     @property
     def count(self) -> int:
-        """Objects on all the stores."""
+        """Number of objects on all stores."""
         return sum(len(found) for found in self.objects)
 
 
 def read_truth(path: Path, class_field: str | None = None, class_value: str | None = None) -> Truth:
-    """Read polygons of the truth.
+    """Read reference polygons.
 
     Parameters
     ----------
@@ -115,7 +119,7 @@ def read_truth(path: Path, class_field: str | None = None, class_value: str | No
     class_field : str, optional
         Field with the class of each object.
     class_value : str, optional
-        Only objects of this class are taken.
+        Read only objects of this class.
 
     Returns
     -------
@@ -125,15 +129,15 @@ def read_truth(path: Path, class_field: str | None = None, class_value: str | No
     Raises
     ------
     VectorError
-        If the file cannot be read or has no CRS, holds anything but polygons, lacks the field, or has nothing of the
-        class.
+        If the file cannot be read, has no CRS, has other geometries than polygons, lacks the field, or has no object of
+        the class.
     """
     layer = read_vector(path)
     kinds = sorted({str(g.geom_type) for g in layer.geometries} - {"Polygon", "MultiPolygon"})
     if kinds:
-        raise VectorError(f"{path} has a {kinds[0]} where polygons are needed", "give the outlines of the objects")
+        raise VectorError(f"{path} has a {kinds[0]}, but polygons are needed", "use the outlines of the objects")
     if layer.crs is None:
-        raise VectorError(f"{path} has no coordinate reference system", "set it in QGIS: Layer CRS, Set Layer CRS")
+        raise VectorError(f"{path} has no coordinate reference system", "set it in QGIS with Layer CRS > Set Layer CRS")
     classes = _classes(layer, path, class_field)
     keep = np.array([class_value is None or name == class_value for name in classes])
     if not keep.any():
@@ -149,26 +153,28 @@ def read_truth(path: Path, class_field: str | None = None, class_value: str | No
         classes=tuple(classes[index] for index in chosen),
         kept=tuple(kept[index] for index in chosen),
         crs=layer.crs,
+        sha256=hashlib.sha256(f"{layer.sha256} {kept}".encode("utf-8", "surrogatepass")).hexdigest(),
     )
 
 
 def _classes(layer: VectorLayer, path: Path, class_field: str | None) -> list[str]:
     if class_field is None:
         return [""] * len(layer.geometries)
-    if class_field.lower() not in layer.fields:
+    column = layer.field(class_field)
+    if column is None:
         known = ", ".join(layer.fields) or "none"
         raise VectorError(f"{path} has no field {class_field}", f"its fields are: {known}")
-    return [_text(value) for value in layer.fields[class_field.lower()]]
+    return [_text(value) for value in column.tolist()]
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, (float, np.floating)):
+    if isinstance(value, float):
         return "" if np.isnan(value) else f"{value:g}"
     return "" if value is None else str(value)
 
 
 def locate(truth: Truth, readers: Sequence[StoreReader]) -> Located:
-    """Give each object to the store that shows most of it.
+    """Assign each object to the store that shows most of it.
 
     Parameters
     ----------
@@ -182,10 +188,10 @@ def locate(truth: Truth, readers: Sequence[StoreReader]) -> Located:
     Raises
     ------
     VectorError
-        If not a single object lies on any store.
+        If no object is on any store.
     """
     shown = [_on_raster(truth, reader) for reader in readers]
-    # Compared as shares of the object, because the pixels of two rasters differ in size.
+    # Shares of the object can be compared, while pixel areas differ between rasters.
     shares = np.array([[0.0 if whole is None else part.area / whole for part, whole in row] for row in shown])
     found = Located([[] for _ in readers])
     for index, object_id in enumerate(truth.object_ids):
@@ -203,20 +209,20 @@ def locate(truth: Truth, readers: Sequence[StoreReader]) -> Located:
     if not found.count:
         raise VectorError(
             f"None of the {len(truth.object_ids)} polygons of {truth.path} is on the raster of"
-            f" {', '.join(str(reader.root) for reader in readers[:3])}: {next(iter(found.left_out.values()))}",
-            "check that both show the same place, and the CRS of the layer",
+            f" {', '.join(str(reader.root) for reader in readers[:3])} ({next(iter(found.left_out.values()))})",
+            "check that both are of the same place, and the CRS of the layer",
         )
     return found
 
 
 def _on_raster(truth: Truth, reader: StoreReader) -> list[tuple[shapely.Geometry, float | None]]:
-    """Return what a raster shows of each object in native pixels, and the whole object's area there."""
+    """Return the visible part of each object in native pixels, and the area of the whole object."""
     raster = reader.metadata.raster
-    crs = pyproj.CRS.from_wkt(raster.crs_wkt)
+    crs = store_crs(reader)
     inverse = raster.transform.inverse()
     frame = shapely.box(*reader.pyramid.bounds)
     shown: list[tuple[shapely.Geometry, float | None]] = []
-    # What has no place in the raster's CRS lies outside the raster, and must not lose the others.
+    # Objects that cannot be transformed to the raster's CRS are outside the raster.
     for geometry in reproject(truth.geometries, truth.crs, crs, may_fail=True):
         if not np.isfinite(shapely.get_coordinates(geometry)).all():
             shown.append((shapely.Polygon(), None))
@@ -227,7 +233,7 @@ def _on_raster(truth: Truth, reader: StoreReader) -> list[tuple[shapely.Geometry
 
 
 def _native_prompts(kept: KeptPrompts | None, reader: StoreReader, geometry: shapely.Geometry) -> Prompts | None:
-    """Bring kept prompts to native pixels; None where they belong to another raster, or to another part."""
+    """Return kept prompts in native pixels, None if they belong to another raster or to another part of the object."""
     raster = reader.metadata.raster
     if kept is None or kept.raster not in ("", raster.file_name):
         return None
@@ -235,7 +241,7 @@ def _native_prompts(kept: KeptPrompts | None, reader: StoreReader, geometry: sha
     inside = prompts.within(reader.pyramid.bounds)
     if len(inside.points) != len(prompts.points) or (prompts.box is not None and inside.box is None):
         return None
-    # The parts of one accepted object are features of their own with the same prompts.
+    # The parts of an accepted object may be separate features with the same prompts.
     positives = [shapely.Point(point.x, point.y) for point in inside.points if point.positive]
     if positives and not any(geometry.covers(point) for point in positives):
         return None

@@ -1,4 +1,4 @@
-"""The prompts that the plugin keeps with the polygons a user accepted; ``docs/provenance.md`` is the format."""
+"""The prompts that the plugin keeps with accepted polygons; ``docs/provenance.md`` describes the format."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ __all__ = ["KeptPrompts", "kept_prompts"]
 
 SIDE_TABLE = "geosam_provenance"
 PROMPTS_FIELD, RASTER_FIELD = "prompts", "raster"
-_FIELDS_THAT_TELL = 2
 _FIELDS = ("model", "score", PROMPTS_FIELD, RASTER_FIELD, "created")
+_MIN_FIELDS = 2
+"""A field called prompts alone may mean something else."""
 
 
 @dataclass(frozen=True)
 class KeptPrompts:
-    """What a user did to get a polygon.
+    """The prompts of a polygon.
 
     Attributes
     ----------
     prompts : Prompts
         In map coordinates of the raster's CRS.
     raster : str
-        Name of the raster's file.
+        File name of the raster; empty if unknown.
     """
 
     prompts: Prompts
@@ -39,22 +40,22 @@ class KeptPrompts:
 
 
 def kept_prompts(path: Path, layer: VectorLayer) -> list[KeptPrompts | None]:
-    """Return the prompts kept with each feature of a layer, None where there are none that can be read.
+    """Return the prompts kept with each feature of a layer, None where there are none.
 
     Parameters
     ----------
     path : Path
-        The layer's file, in which a GeoPackage may have a table of them.
+        File of the layer. A GeoPackage may have the prompts in a table of their own.
     layer : VectorLayer
     """
     count = len(layer.geometries)
-    if PROMPTS_FIELD in layer.fields and sum(name in layer.fields for name in _FIELDS) >= _FIELDS_THAT_TELL:
-        rasters = layer.fields.get(RASTER_FIELD, [None] * count)
-        return [_read(text, raster) for text, raster in zip(layer.fields[PROMPTS_FIELD], rasters)]
+    prompts, rasters = layer.field(PROMPTS_FIELD), layer.field(RASTER_FIELD)
+    if prompts is not None and sum(layer.field(name) is not None for name in _FIELDS) >= _MIN_FIELDS:
+        return [_read(text, raster) for text, raster in zip(prompts, [None] * count if rasters is None else rasters)]
     if layer.feature_ids is None:
         return [None] * count
-    beside = _side_table(path, layer.name)
-    return [beside.get(int(feature)) for feature in layer.feature_ids]
+    table = _side_table(path, layer.name)
+    return [table.get(int(feature)) for feature in layer.feature_ids]
 
 
 def _side_table(path: Path, layer: str) -> Mapping[int, KeptPrompts | None]:
@@ -65,7 +66,7 @@ def _side_table(path: Path, layer: str) -> Mapping[int, KeptPrompts | None]:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
             return {int(feature): _read(text, raster) for feature, text, raster in database.execute(query, (layer,))}
     except (sqlite3.Error, TypeError, ValueError):
-        # No such table, or not one of ours: then nothing is kept.
+        # There is no such table, or it has another format.
         return {}
 
 
@@ -74,6 +75,6 @@ def _read(text: Any, raster: Any) -> KeptPrompts | None:
     try:
         prompts = Prompts.from_json(json.loads(text))
         _ = prompts.positive_bounds
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return None
     return KeptPrompts(prompts, raster if isinstance(raster, str) else "")

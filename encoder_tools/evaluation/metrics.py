@@ -1,7 +1,6 @@
-"""How well a mask agrees with the truth, and how sure a mean over objects is.
+"""Metrics of masks, and confidence intervals of their means.
 
-NumPy and SciPy alone, no state: masks or values in, numbers out. The names and the conventions are scikit-learn's, with
-which the tests compare them.
+Names and conventions are those of scikit-learn; the tests compare with it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ __all__ = [
 ]
 
 BOUNDARY_TOLERANCE = 2.0
-"""Pixels by which an outline may be off and still count as right."""
+"""Largest distance in pixels between matching boundaries."""
 
 CONFIDENCE = 0.95
 DRAWS = 2000
@@ -35,7 +34,7 @@ Mask = NDArray[np.bool_]
 
 
 class MaskScores(NamedTuple):
-    """Agreement of one mask with the truth, each 0 to 1.
+    """Agreement of a mask with the truth; all values are from 0 to 1.
 
     Attributes
     ----------
@@ -44,9 +43,9 @@ class MaskScores(NamedTuple):
     dice : float
         Twice the intersection over the sum of both areas, scikit-learn's ``f1_score``.
     precision : float
-        Share of the mask that is true.
+        Share of the mask that is correct.
     recall : float
-        Share of the truth that was found.
+        Share of the truth that the mask covers.
     boundary_f : float
         See `boundary_f_score`.
     """
@@ -84,12 +83,12 @@ def mask_scores(truth: Mask, predicted: Mask, tolerance: float = BOUNDARY_TOLERA
     ----------
     truth, predicted : bool (H, W)
     tolerance : float
-        Of the boundary, in pixels.
+        Tolerance of the boundary in pixels.
 
     Returns
     -------
     MaskScores
-        All 1 where both masks are empty, all 0 where one is.
+        All 1 if both masks are empty, all 0 if one is.
 
     Examples
     --------
@@ -116,22 +115,22 @@ def mask_scores(truth: Mask, predicted: Mask, tolerance: float = BOUNDARY_TOLERA
 
 
 def boundary_f_score(truth: Mask, predicted: Mask, tolerance: float = BOUNDARY_TOLERANCE) -> float:
-    """Return the F-score of the outline.
+    """Return the F-score of the boundary.
 
-    Precision is the share of the mask's outline that lies within ``tolerance`` of the truth's, recall the share of the
-    truth's outline within ``tolerance`` of the mask's. An outline is the outermost pixels of a mask and of its holes;
-    where the array's edge cuts a mask there is none.
+    Precision is the share of the mask's boundary within ``tolerance`` of the truth's boundary, recall the share of the
+    truth's boundary within ``tolerance`` of the mask's. The boundary consists of the outermost pixels of a mask and of
+    those around its holes. There is no boundary along the edge of the array.
 
     Parameters
     ----------
     truth, predicted : bool (H, W)
     tolerance : float
-        In pixels, from centre to centre.
+        In pixels, between pixel centres.
 
     Returns
     -------
     float
-        0 to 1; 1 where neither mask has an outline, 0 where one has none.
+        0 to 1; 1 if neither mask has a boundary, 0 if one has none.
     """
     _check_shapes(truth, predicted)
     window = _window_around(truth | predicted, margin=int(np.ceil(tolerance)) + 1)
@@ -147,7 +146,7 @@ def boundary_f_score(truth: Mask, predicted: Mask, tolerance: float = BOUNDARY_T
 
 
 def bootstrap_mean(values: ArrayLike, seed: int = 0, draws: int = DRAWS) -> Interval:
-    """Return the mean of values, one an object, with the interval that 95 % of resampled means lie in.
+    """Return the mean of one value per object, with its 95 % bootstrap interval.
 
     Parameters
     ----------
@@ -155,7 +154,7 @@ def bootstrap_mean(values: ArrayLike, seed: int = 0, draws: int = DRAWS) -> Inte
     seed : int
         The same seed gives the same interval.
     draws : int
-        How often the objects are drawn again, with replacement.
+        Number of resamples.
 
     Raises
     ------
@@ -183,19 +182,19 @@ def bootstrap_mean(values: ArrayLike, seed: int = 0, draws: int = DRAWS) -> Inte
 
 
 def paired_difference(before: ArrayLike, after: ArrayLike, seed: int = 0, draws: int = DRAWS) -> Interval:
-    """Return by how much values rose on the same objects: the mean of ``after - before`` with its interval.
+    """Return the mean of ``after - before`` on the same objects, with its 95 % bootstrap interval.
 
     Parameters
     ----------
     before, after : float (N,)
-        Of the same objects in the same order.
+        Values of the same objects in the same order.
     seed, draws : int
         See `bootstrap_mean`.
 
     Raises
     ------
     ValueError
-        If there are no values, or not as many in both.
+        If there are no values, or their numbers differ.
     """
     first, second = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
     if first.shape != second.shape:
@@ -209,7 +208,7 @@ def _check_shapes(truth: Mask, predicted: Mask) -> None:
 
 
 def _window_around(mask: Mask, margin: int) -> tuple[slice, slice]:
-    """Return the part of the array that holds the mask, so that a small object costs little in a large tile."""
+    """Return the part of the array around the mask, so that small objects take little time in large arrays."""
     spans = []
     for axis in (1, 0):
         filled = np.flatnonzero(mask.any(axis=axis))

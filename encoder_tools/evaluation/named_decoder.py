@@ -1,4 +1,4 @@
-"""Which decoder is meant by what a user writes: a folder, an ONNX file, or a name in the store."""
+"""Finding the decoder that a user names: a folder, an ONNX file, or a decoder of the store."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _PREFIX = "sha256:"
 
 @dataclass(frozen=True)
 class NamedDecoder:
-    """A decoder under the name it has in a report.
+    """A decoder and its name in a report.
 
     Attributes
     ----------
     name : str
     prepare_path : Path, optional
-        None where it is a single graph.
+        None for a decoder of a single graph.
     decoder_path : Path
     """
 
@@ -36,29 +36,29 @@ class NamedDecoder:
 
     @classmethod
     def of(cls, decoder: StoreDecoder, name: str | None = None) -> NamedDecoder:
-        """Take a decoder of a store."""
+        """Make one from a decoder of a store."""
         return cls(name or decoder.name, decoder.prepare_path, decoder.decoder_path)
 
     def load(self, threads: int | None = None) -> MaskDecoder:
-        """Load it; see `load_decoder` for the errors."""
+        """Load the decoder; see `load_decoder` for the errors."""
         return load_decoder(self.prepare_path, self.decoder_path, threads)
 
 
 def find_named_decoder(text: str | None, reader: StoreReader) -> NamedDecoder:
-    """Return the decoder a user means.
+    """Return the decoder that a user names.
 
     Parameters
     ----------
     text : str or None
-        A folder, an ONNX file, or a name in the store; None for the one that answers in the store.
+        A folder, an ONNX file, or the name of a decoder of the store; None for the active decoder of the store.
     reader : StoreReader
 
     Raises
     ------
     ModelError
-        If there is none, it is damaged, or it belongs to another encoder.
+        If there is no such decoder, it is damaged, or it belongs to another encoder.
     StoreError
-        If the store's own decoder is damaged.
+        If the active decoder of the store is damaged.
     """
     if text is None:
         return NamedDecoder.of(active_decoder(reader.root))
@@ -66,14 +66,14 @@ def find_named_decoder(text: str | None, reader: StoreReader) -> NamedDecoder:
     if path.is_dir():
         return _from_folder(path, reader)
     if path.is_file():
-        # What a folder says of its decoder holds for the file in it, too.
+        # The folder of this file may describe it.
         return _from_folder(path.parent, reader) if path.name == DECODER_FILE else NamedDecoder(path.stem, None, path)
     try:
         decoder = find_decoder(reader.root, text)
     except ModelError as error:
         raise ModelError(
-            f"There is no decoder {text}, neither a folder nor in {reader.root}",
-            "give the folder that geosam-es finetune wrote, or a name from: geosam-es decoder list STORE",
+            f"{text} is neither a folder or file nor a decoder of {reader.root}",
+            "choose a folder that geosam-es finetune wrote, or a name from: geosam-es decoder list STORE",
         ) from error
     check_decoder(decoder)
     return NamedDecoder.of(decoder)
@@ -81,7 +81,7 @@ def find_named_decoder(text: str | None, reader: StoreReader) -> NamedDecoder:
 
 def _from_folder(folder: Path, reader: StoreReader) -> NamedDecoder:
     if not (folder / DECODER_FILE).is_file():
-        raise ModelError(f"{folder} has no {DECODER_FILE}", "give the folder that geosam-es finetune wrote")
+        raise ModelError(f"{folder} has no {DECODER_FILE}", "choose a folder that geosam-es finetune wrote")
     _check_encoder(folder, reader)
     name = folder.resolve().name
     if (folder / DECODER_INFO_FILE).is_file():
@@ -93,7 +93,7 @@ def _from_folder(folder: Path, reader: StoreReader) -> NamedDecoder:
 
 
 def _check_encoder(folder: Path, reader: StoreReader) -> None:
-    """Refuse a decoder whose folder says that it reads the features of another encoder."""
+    """Raise an error if a folder describes a decoder of another encoder."""
     own = reader.metadata.model
     for name in (DECODER_INFO_FILE, MODEL_FILE):
         path = folder / name
@@ -106,7 +106,7 @@ def _check_encoder(folder: Path, reader: StoreReader) -> None:
             raise ModelError(f"{path} is damaged", "copy or export the decoder again") from error
         if sha256.removeprefix(_PREFIX) != str(own["encoder_sha256"]).removeprefix(_PREFIX):
             raise ModelError(
-                f"{folder} is a decoder of the encoder {model}, and {reader.root} was made with another, {own['name']}",
-                "use a decoder tuned on a store of the same encoder, or encode again with that model",
+                f"{folder} is a decoder for {model}, but {reader.root} was encoded with another encoder, {own['name']}",
+                "use a decoder that was tuned on a store of the same encoder, or encode the raster with that model",
             )
         return

@@ -1,4 +1,4 @@
-"""Which answers are worth a look, and the image under them."""
+"""Selecting the results to show in a report, and reading the image under them."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ __all__ = ["RasterWindows", "before_after_sheet", "find_raster", "worst_sheet"]
 _CASES = 4
 _WORST = 5
 _MOST_PIXELS = 320
-"""Side of a picture in pixels, about what a report shows."""
+"""Largest side of a picture in pixels."""
 
 
 def find_raster(reader: StoreReader, given: Path | None = None) -> Path | None:
-    """Return the raster of a store: the one given, or the one beside the store where it is still there.
+    """Return the raster of a store: the one given, or else the one next to the store, if there is one.
 
     Raises
     ------
     RasterError
-        If the one given is not there.
+        If the given one does not exist.
     """
     if given is not None:
         if not given.is_file():
-            raise RasterError(f"{given} is not there", "check --raster, or leave it out")
+            raise RasterError(f"{given} does not exist", "check --raster, or omit it")
         return given
     path = reader.root.resolve().parent / reader.metadata.raster.file_name
     return path if path.is_file() else None
 
 
 class RasterWindows:
-    """Windows of the rasters of several stores, seen as the encoder saw them.
+    """Windows of the rasters of several stores, with the stretch of the encoding.
 
     Parameters
     ----------
     readers : sequence of StoreReader
     paths : sequence of Path or None
-        The raster of each store; None where it is not at hand.
+        The raster of each store; None if it is not available.
     """
 
     def __init__(self, readers: Sequence[StoreReader], paths: Sequence[Path | None]) -> None:
@@ -57,14 +57,14 @@ class RasterWindows:
 
     @property
     def any_found(self) -> bool:
-        """Whether there is anything to see."""
+        """Whether any raster is available."""
         return any(raster is not None for raster in self._rasters)
 
     def panel(self, outcome: Outcome, colour: str, others: Sequence[Outcome] = ()) -> Panel:
-        """Return a picture that holds the truth and the answers to it."""
+        """Return a picture of a result, with the extent of its truth and of all given results."""
         shown = [outcome.truth.geometry, *(o.answer for o in (outcome, *others) if not o.answer.is_empty)]
         bounds = np.array([geometry.bounds for geometry in shown])
-        # An answer that ran away is not shown to its end, or the object could not be seen any more.
+        # Limited, because the object would be too small next to a mask that is far too large.
         left, top, right, bottom = outcome.truth.geometry.bounds
         reach = max(right - left, bottom - top, 16.0)
         low = np.maximum(bounds[:, :2].min(0) - 0.15 * reach, np.array([left, top]) - reach)
@@ -80,7 +80,7 @@ class RasterWindows:
         return Panel(image, (left, right, bottom, top), outcome, colour)
 
     def _read(self, store: int, wanted: Window, scale: int) -> NDArray[np.uint8] | None:
-        """Read pixels of a level, what lies outside the raster being padded; None without a raster."""
+        """Read pixels of a level, padded outside the raster; None without a raster."""
         raster, reader = self._rasters[store], self._readers[store]
         if raster is None:
             return None
@@ -96,7 +96,7 @@ class RasterWindows:
 
 
 def _open(reader: StoreReader, path: Path | None) -> Raster | None:
-    """Open a raster, if it is the one that the store was made from."""
+    """Open a raster if it has the size of the encoded one."""
     if path is None:
         return None
     stored = reader.metadata
@@ -111,7 +111,7 @@ def _open(reader: StoreReader, path: Path | None) -> Raster | None:
 
 
 def worst_sheet(outcomes: Sequence[Outcome], decoder: str, colour: str, windows: RasterWindows) -> bytes:
-    """Draw the answers of a decoder that are worst, a row for each kind of prompts."""
+    """Draw the worst results of a decoder, one row for each kind of prompts."""
     kinds = list(dict.fromkeys(outcome.prompts for outcome in outcomes))
     rows = []
     for kind in kinds:
@@ -124,9 +124,9 @@ def worst_sheet(outcomes: Sequence[Outcome], decoder: str, colour: str, windows:
 def before_after_sheet(
     outcomes: Sequence[Outcome], kind: str, before: str, after: str, windows: RasterWindows
 ) -> bytes:
-    """Draw the answers of two decoders beside each other: greatest gains, the middle, greatest losses.
+    """Draw the results of two decoders side by side: greatest gains, median changes, greatest losses.
 
-    Four objects each; one row shows two objects.
+    There are four objects of each, two per row.
     """
     found = {name: [o for o in outcomes if o.prompts == kind and o.decoder == name] for name in (before, after)}
     pairs = sorted(zip(found[before], found[after]), key=lambda pair: pair[0].scores.iou - pair[1].scores.iou)

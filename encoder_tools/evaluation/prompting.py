@@ -1,7 +1,7 @@
-"""Prompts as a user would give them, simulated from the truth, the same every time.
+"""Simulated prompts for evaluation, which are the same every time.
 
-Masks here are on a grid of pixels; positions are (column, row) in pixels of that grid, (0.5, 0.5) being the middle of
-the first pixel.
+Masks are on a grid of pixels. Positions are (column, row) in pixels of that grid; (0.5, 0.5) is the middle of the first
+pixel.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..training.simulated_user import cell_centre, jitter_box, middle_cell
 __all__ = ["MOST_CLICKS", "PromptKind", "corrective_click", "deepest_place", "jittered_box", "parse_kinds"]
 
 MOST_CLICKS = 20
-_REMEDY = "use point, box, box:0.1 (sides off by up to 10 %) and clicks:5, joined by commas"
+_REMEDY = "use a comma-separated list of point, box, box:0.1 (sides off by up to 10 %) and clicks:5"
 
 Mask = NDArray[np.bool_]
 
@@ -33,13 +33,13 @@ class PromptKind:
     Attributes
     ----------
     name : str
-        As it was written: ``point``, ``box``, ``box:0.1`` or ``clicks:5``.
+        ``point``, ``box``, ``box:0.1`` or ``clicks:5``, as the user wrote it.
     has_box : bool
-        A box in place of a click.
+        Prompt with a box instead of a click.
     jitter : float
-        Part of the box's width and height by which its sides may be off.
+        Largest error of each side of the box, as a share of its width and height.
     clicks : int
-        Clicks in all, the later ones where the answer to the earlier ones is wrong.
+        Number of clicks; those after the first one correct the previous mask.
     """
 
     name: str
@@ -49,12 +49,12 @@ class PromptKind:
 
 
 def parse_kinds(text: str) -> list[PromptKind]:
-    """Read kinds of prompts as a user writes them.
+    """Parse kinds of prompts.
 
     Raises
     ------
     PromptError
-        If one is unknown.
+        If a kind is unknown.
 
     Examples
     --------
@@ -81,13 +81,13 @@ def _parse(name: str) -> PromptKind:
             return PromptKind(name, clicks=int(value))
     except ValueError:
         pass
-    raise PromptError(f"There are no prompts {name}", _REMEDY)
+    raise PromptError(f"{name} is not a kind of prompts", _REMEDY)
 
 
 def deepest_place(mask: Mask) -> tuple[float, float]:
-    """Return where a user clicks who wants the object: the middle of the pixel farthest from the mask's border.
+    """Return the position of the first click: the middle of the pixel farthest from the border of the mask.
 
-    Of several equally deep pixels it is the one nearest to their mean. The edge of the array is a border too.
+    Of several such pixels, it is the one nearest to their mean. The edge of the array counts as border.
 
     Parameters
     ----------
@@ -103,12 +103,12 @@ def deepest_place(mask: Mask) -> tuple[float, float]:
 
 
 def corrective_click(truth: Mask, predicted: Mask) -> Point | None:
-    """Return the next click of a user who corrects: the deepest place of the largest error.
+    """Return the next corrective click: in the middle of the largest wrong region.
 
     Returns
     -------
     Point or None
-        Positive where something was missed, negative where something is too much; None where all is right.
+        Positive in a missed region, negative in a superfluous one; None if the masks are equal.
     """
     found = simulated_user.corrective_click(truth, predicted)
     if found is None:
@@ -118,15 +118,15 @@ def corrective_click(truth: Mask, predicted: Mask) -> Point | None:
 
 
 def jittered_box(box: Bounds, amount: float, seed: str) -> Bounds:
-    """Move each side of a box at random by up to ``amount`` of its width or height, outwards twice as far as inwards.
+    """Move each side of a box randomly by up to ``amount`` of its width or height, at most half as far inwards.
 
     Parameters
     ----------
     box : Bounds
     amount : float
-        0 leaves the box as it is.
+        0 leaves the box unchanged.
     seed : str
-        Equal seeds give equal boxes, on every machine.
+        The same seed gives the same box on every machine.
     """
     if amount == 0:
         return box

@@ -1,17 +1,14 @@
-"""The report of an evaluation: ``report.html``, which needs no other file, ``objects.csv`` and ``summary.json``."""
+"""The files of an evaluation report: ``report.html``, ``objects.csv`` and ``summary.json``."""
 
 from __future__ import annotations
 
 import csv
 import json
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geosam_es.errors import OutputError
 from geosam_es.store import StoreReader
 
 from .evaluate import Evaluation, Outcome
@@ -19,28 +16,29 @@ from .pictures import RasterWindows
 from .report_page import render
 from .summary import CLICK_GOALS, METRICS, SIZES, clicks_to, differences, group_rows, size_of, summary_rows
 
-__all__ = ["REPORT_FILE", "ReportInput", "check_report_folder", "summary_json", "write_report"]
+__all__ = ["REPORT_FILE", "REPORT_FILES", "ReportInput", "summary_json", "write_report"]
 
 REPORT_FILE = "report.html"
 CSV_FILE = "objects.csv"
 JSON_FILE = "summary.json"
+REPORT_FILES = (REPORT_FILE, CSV_FILE, JSON_FILE)
 
 
 @dataclass(frozen=True)
 class ReportInput:
-    """What a report is made of.
+    """Content of a report.
 
     Attributes
     ----------
     title : str
     facts : dict of str to str
-        What was compared with what, in the order in which it is shown.
+        What was compared, in the order to show it.
     evaluation : Evaluation
     readers : sequence of StoreReader
     rasters : sequence of Path or None
         The raster of each store, for the pictures.
     notes : sequence of str
-        What a reader must know to take the figures for no more than they are.
+        Limits of the measured figures.
     """
 
     title: str
@@ -51,68 +49,36 @@ class ReportInput:
     notes: Sequence[str] = ()
 
 
-def check_report_folder(folder: Path, overwrite: bool) -> None:
-    """See, before any work is done, that a report can be written.
-
-    Raises
-    ------
-    OutputError
-        If there is something there that may not be replaced, or the folder cannot be made.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file", "choose a folder with -o")
-    if not folder.resolve().parent.is_dir():
-        raise OutputError(f"The folder of {folder} is not there", "make it, or choose another with -o")
-    if (folder / REPORT_FILE).exists() and not overwrite:
-        raise OutputError(f"{folder} has a report already", "choose another with -o, or replace it with --overwrite")
-
-
 def write_report(folder: Path, report: ReportInput) -> dict[str, Any]:
-    """Write a report; an earlier one in the folder is replaced when the new one is whole.
+    """Write the files of a report.
 
     Parameters
     ----------
     folder : Path
-        Made where missing.
+        Exists.
     report : ReportInput
 
     Returns
     -------
     dict
-        What ``summary.json`` holds.
+        The content of ``summary.json``.
 
     Raises
     ------
-    OutputError
-        If it cannot be written; nothing half written is left.
+    OSError
+        If a file cannot be written.
     """
     summary = summary_json(report)
-    is_new = not folder.exists()
-    staging: Path | None = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".report-", dir=folder))
-        _write_csv(staging / CSV_FILE, report)
-        (staging / JSON_FILE).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-        windows = RasterWindows(report.readers, report.rasters)
-        page = render(report.title, report.facts, report.notes, report.evaluation, windows)
-        (staging / REPORT_FILE).write_text(page, encoding="utf-8")
-        for name in (CSV_FILE, JSON_FILE, REPORT_FILE):
-            (staging / name).replace(folder / name)
-    except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be written ({error.strerror or error})", "check the space left and the permissions"
-        ) from error
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
-        if is_new and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+    _write_csv(folder / CSV_FILE, report)
+    (folder / JSON_FILE).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    windows = RasterWindows(report.readers, report.rasters)
+    page = render(report.title, report.facts, report.notes, report.evaluation, windows)
+    (folder / REPORT_FILE).write_text(page, encoding="utf-8")
     return summary
 
 
 def summary_json(report: ReportInput) -> dict[str, Any]:
-    """Return the figures of a report as plain values; every mean is [mean, low, high] at 95 %."""
+    """Return the figures of a report as plain values; means are [mean, low, high], with the 95 % interval."""
     outcomes = report.evaluation.outcomes
     return {
         "facts": report.facts,

@@ -1,4 +1,4 @@
-"""The page of a report. All its pictures are inside it, and it loads nothing."""
+"""The HTML page of a report, with all pictures embedded."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def render(
     ----------
     title : str
     facts : mapping of str to str
-        Shown on top.
+        Shown at the top.
     notes : sequence of str
         Warnings.
     evaluation : Evaluation
@@ -86,7 +86,7 @@ def _left_out(left_out: Mapping[str, str]) -> str:
     for reason in left_out.values():
         by_reason[reason] = by_reason.get(reason, 0) + 1
     items = "".join(f"<li>{count}: {escape(reason)}</li>" for reason, count in by_reason.items())
-    return f"<p>{len(left_out)} objects were left out:</p><ul>{items}</ul>"
+    return f"<p>{len(left_out)} objects were not used:</p><ul>{items}</ul>"
 
 
 def _overall(outcomes: Sequence[Outcome]) -> str:
@@ -105,8 +105,8 @@ def _differences(outcomes: Sequence[Outcome]) -> str:
         for row in rows
     )
     return (
-        f"<h2>Difference from {escape(first)}</h2><p>Mean difference on the same objects. Coloured where the 95 %"
-        f" interval leaves out zero.</p>{_head_row(['Prompts', 'Decoder'], METRICS)}{body}</table>"
+        f"<h2>Difference from {escape(first)}</h2><p>Mean difference on the same objects, coloured where the 95 %"
+        f" interval excludes zero.</p>{_head_row(['Prompts', 'Decoder'], METRICS)}{body}</table>"
     )
 
 
@@ -118,8 +118,8 @@ def _difference_cell(value: Interval) -> str:
 
 def _distributions(outcomes: Sequence[Outcome]) -> str:
     return (
-        "<h2>Distribution of the IoU</h2><p>A dot is an object; the bar holds the middle half of them, the line is the"
-        f" median, the diamond the mean.</p>{_image(distribution_figure(outcomes), 'IoU of every object')}"
+        "<h2>Distribution of the IoU</h2><p>Each dot is an object. The bar shows the quartiles, the line the median,"
+        f" the diamond the mean.</p>{_image(distribution_figure(outcomes), 'IoU of each object')}"
     )
 
 
@@ -133,10 +133,10 @@ def _clicks(outcomes: Sequence[Outcome]) -> str:
             + "".join(_click_cells(row, goal) for goal in CLICK_GOALS)
             for row in rows
         )
-        heads = "".join(f"<th>Clicks to {goal:.0%}</th><th>Came to it</th>" for goal in CLICK_GOALS)
+        heads = "".join(f"<th>Clicks to {goal:.0%}</th><th>Reached</th>" for goal in CLICK_GOALS)
         parts.append(
-            f"<h2>Corrective clicks ({escape(kind)})</h2><p>Each click goes to the middle of what is most wrong. An"
-            f" object that never comes to the goal counts with all {_clicks_of(outcomes, kind)} clicks.</p>"
+            f"<h2>Corrective clicks ({escape(kind)})</h2><p>Each click is in the middle of the largest error. Objects"
+            f" that do not reach the goal count with all {_clicks_of(outcomes, kind)} clicks.</p>"
             f'<table><tr><th class="text">Decoder</th>{heads}</tr>{body}</table>'
             + _image(clicks_figure(outcomes, kind), "IoU after each click")
         )
@@ -162,39 +162,38 @@ def _groups(title: str, head: str, rows: Sequence[Row]) -> str:
 
 def _sizes(outcomes: Sequence[Outcome]) -> str:
     table = _groups("By size", "Size", group_rows(outcomes, size_of, SIZES))
-    return f"{table}<p>Small is under 32 x 32 pixels of the raster in area, large from 96 x 96 on.</p>"
+    return f"{table}<p>Small objects have less than 32 x 32 pixels of the raster, large ones at least 96 x 96.</p>"
 
 
 def _pictures(outcomes: Sequence[Outcome], windows: RasterWindows) -> str:
     decoders = list(dict.fromkeys(outcome.decoder for outcome in outcomes))
     kinds = list(dict.fromkeys(outcome.prompts for outcome in outcomes))
-    lines = "Dashed yellow is the truth, the full line the answer; dots are clicks, red ones negative."
+    lines = "The dashed yellow line is the truth, the solid line the result; dots are clicks, negative ones in red."
     if not windows.any_found:
-        lines += " The raster was not found beside the store; give it with --raster to see it."
+        lines += " The raster is not next to the store; use --raster to show it."
     parts = []
     if len(decoders) > 1:
         before, after = decoders[0], decoders[1]
         for kind in kinds:
             sheet = before_after_sheet(outcomes, kind, before, after, windows)
             parts.append(
-                f"<h2>{escape(before)} and {escape(after)}, {escape(kind)}</h2><p>Greatest gains first, then the"
-                f" middle, then the greatest losses. {lines}</p>{_image(sheet, 'pairs of answers')}"
+                f"<h2>{escape(before)} and {escape(after)}, {escape(kind)}</h2><p>Greatest gains, then"
+                f" median changes, then greatest losses. {lines}</p>{_image(sheet, 'pairs of results')}"
             )
     last = decoders[1] if len(decoders) > 1 else decoders[0]
     sheet = worst_sheet(outcomes, last, COLOURS[min(1, len(decoders) - 1)], windows)
-    parts.append(f"<h2>Worst answers of {escape(last)}</h2><p>{lines}</p>{_image(sheet, 'the worst answers')}")
+    parts.append(f"<h2>Worst results of {escape(last)}</h2><p>{lines}</p>{_image(sheet, 'the worst results')}")
     return "".join(parts)
 
 
 def _meaning() -> str:
     return (
-        "<h2>What the figures mean</h2><p>IoU is the area in both answer and truth over the area in either; Dice gives"
-        " the same order and higher figures. Precision is the part of the answer that is right, recall the part of the"
-        f" truth that was found. Boundary F counts outlines within {BOUNDARY_TOLERANCE:g} pixels of each other. All are"
-        " measured for each object, then averaged; in small type, the interval that holds 95 % of the means of objects"
-        " drawn again at random. <b>point</b> is one click in the middle of the object, <b>box</b> its bounding box,"
-        " <b>box:0.1</b> one whose sides are off by up to 10 %, <b>clicks:5</b> one click and up to four that"
-        " correct.</p>"
+        "<h2>Metrics</h2><p>IoU is the area of the intersection of result and truth over that of their union; Dice"
+        " ranks in the same order with higher values. Precision is the share of the result that is correct, recall the"
+        f" share of the truth that was found. Boundary F is the F-score of boundaries within {BOUNDARY_TOLERANCE:g}"
+        " pixels. All are measured for each object and averaged, with the 95 % bootstrap interval in small type."
+        " <b>point</b> is one click in the middle of the object, <b>box</b> its bounding box, <b>box:0.1</b> a box"
+        " whose sides are off by up to 10 %, <b>clicks:5</b> one click and up to four corrections.</p>"
     )
 
 

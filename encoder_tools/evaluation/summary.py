@@ -1,4 +1,4 @@
-"""Outcomes put together: means with intervals, by prompt, class and size, and differences between decoders."""
+"""Means of the results by prompts, decoder, class and size, and differences between decoders."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ METRICS = MaskScores._fields
 CLICK_GOALS = (0.85, 0.90)
 SIZES = ("small", "medium", "large")
 _SIZE_LIMITS = (32.0, 96.0)
-"""Sides in pixels of squares as large as the objects where one size ends and the next begins, as COCO's."""
+"""Limits between sizes, as COCO's: the side in pixels of a square with the area of the object."""
 
 Key = Callable[[Outcome], str]
 
 
 class Row(NamedTuple):
-    """A line of a table.
+    """A row of a table.
 
     Attributes
     ----------
     decoder, prompts, group : str
-        Group is a class or a size, empty for all objects.
+        The group is a class or a size, empty for all objects.
     objects : int
     values : dict of str to Interval
-        By metric.
+        Mean of each metric.
     """
 
     decoder: str
@@ -53,18 +53,18 @@ class Row(NamedTuple):
 
 
 def size_of(outcome: Outcome) -> str:
-    """Return the size class of an outcome's object in native pixels."""
+    """Return the size class of an object."""
     side = float(outcome.truth.geometry.area) ** 0.5
     return SIZES[sum(side >= limit for limit in _SIZE_LIMITS)]
 
 
 def clicks_to(outcome: Outcome, goal: float) -> int | None:
-    """Return how many clicks it took to come to an IoU, None where all of them did not."""
+    """Return the number of clicks to reach an IoU, None if it was not reached."""
     return next((number for number, iou in enumerate(outcome.ious, start=1) if iou >= goal), None)
 
 
 def summary_rows(outcomes: Sequence[Outcome]) -> list[Row]:
-    """Return one row for each kind of prompts and decoder, with the clicks needed where there was more than one."""
+    """Return one row for each kind of prompts and decoder; with several clicks also the number of clicks needed."""
     rows = []
     for (prompts, decoder), found in _grouped(outcomes, lambda o: (o.prompts, o.decoder)):
         values = _means(found)
@@ -81,9 +81,9 @@ def group_rows(outcomes: Sequence[Outcome], key: Key, order: Sequence[str] = ())
     ----------
     outcomes : sequence of Outcome
     key : callable
-        Gives the group of an outcome.
+        Returns the group of an outcome.
     order : sequence of str
-        Of the groups; alphabetical by default.
+        Order of the groups. Default: alphabetical.
     """
     grouped = _grouped(outcomes, lambda o: (key(o), o.prompts, o.decoder))
     rows = [Row(decoder, prompts, group, len(found), _means(found)) for (group, prompts, decoder), found in grouped]
@@ -92,7 +92,7 @@ def group_rows(outcomes: Sequence[Outcome], key: Key, order: Sequence[str] = ())
 
 
 def differences(outcomes: Sequence[Outcome]) -> list[Row]:
-    """Return by how much each decoder is better than the first on the same objects, for each kind of prompts."""
+    """Return the difference of each decoder from the first one on the same objects, for each kind of prompts."""
     rows = []
     by_prompts: dict[str, dict[str, list[Outcome]]] = {}
     for (prompts, decoder), found in _grouped(outcomes, lambda o: (o.prompts, o.decoder)):
@@ -122,7 +122,7 @@ def _means(outcomes: Sequence[Outcome]) -> dict[str, Interval]:
 
 
 def _click_values(outcomes: Sequence[Outcome]) -> dict[str, Interval]:
-    """Return clicks needed for each goal, all of them where it was missed, and the share that came to it."""
+    """Return for each goal the number of clicks, all of them if it was not reached, and the share that reached it."""
     values = {}
     for goal in CLICK_GOALS:
         needed = [clicks_to(outcome, goal) for outcome in outcomes]

@@ -1,1 +1,1 @@
-"""Tuning a mask decoder on the user's own polygons, from the features in stores."""
+"""Fine-tuning of mask decoders on the user's polygons, from the features in stores."""

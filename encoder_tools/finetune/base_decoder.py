@@ -1,8 +1,7 @@
-"""Which decoder is tuned, and where its weights come from."""
+"""The decoder that training starts from, and its weights."""
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,13 +25,13 @@ _WEIGHTS = "weights"
 
 
 class Base(NamedTuple):
-    """Where a tuning starts from.
+    """The decoder that training starts from.
 
     Attributes
     ----------
     decoder : TunableDecoder
     before : NamedDecoder
-        The same as ONNX, to be compared with.
+        The same decoder as ONNX files, for the comparison.
     """
 
     decoder: TunableDecoder
@@ -40,24 +39,22 @@ class Base(NamedTuple):
 
 
 def load_base(reader: StoreReader, name: str | None, checkpoint: Path | None, train_prompt_encoder: bool) -> Base:
-    """Load the decoder to be tuned.
+    """Load the decoder to tune.
 
     Parameters
     ----------
     reader : StoreReader
-        Whose features it reads.
     name : str, optional
-        As for `find_named_decoder`; by default the decoder that answers in the store, for SAM the one that the store
-        was made with.
+        See `find_named_decoder`. Default: the active decoder of the store; for SAM, the store's original one.
     checkpoint : Path, optional
-        SAM's weights; by default those that were downloaded under the name of the store's model.
+        SAM's weights. Default: the downloaded checkpoint of the store's model.
     train_prompt_encoder : bool
-        For SAM.
+        For SAM only.
 
     Raises
     ------
     ModelError
-        If the weights are missing, damaged, or not of the store's model, or the model cannot be tuned.
+        If the weights are missing, damaged, or not those of the store's model, or the model cannot be tuned.
     """
     model = reader.metadata.model
     features = reader.metadata.features
@@ -67,19 +64,19 @@ def load_base(reader: StoreReader, name: str | None, checkpoint: Path | None, tr
     if channels == sam_decoder.FEATURE_CHANNELS:
         return _load_sam(reader, name, checkpoint, train_prompt_encoder)
     raise ModelError(
-        f"{reader.root} was made with {model['name']}, whose decoder cannot be tuned here",
+        f"{reader.root} was encoded with {model['name']}, whose decoder cannot be fine-tuned",
         "use a store of mini, vit_b, vit_l or vit_h",
     )
 
 
 def _load_mini(reader: StoreReader, name: str | None, checkpoint: Path | None, train_prompt_encoder: bool) -> Base:
     if checkpoint is not None:
-        raise ModelError("mini is tuned from the store's own decoder and takes no checkpoint", "leave out --checkpoint")
+        raise ModelError("mini has no checkpoint, it starts from the decoder of the store", "omit --checkpoint")
     if train_prompt_encoder:
-        raise ModelError("mini has no prompt encoder of its own", "leave out --prompt-encoder")
+        raise ModelError("mini has no separate prompt encoder", "omit --prompt-encoder")
     before = find_named_decoder(name, reader)
     if before.prepare_path is None:
-        raise ModelError(f"{before.decoder_path} is a single graph, not a decoder of mini", "give another --decoder")
+        raise ModelError(f"{before.decoder_path} is not a decoder of mini", "choose another --decoder")
     return Base(MiniDecoder.from_onnx(before.prepare_path, before.decoder_path), before)
 
 
@@ -88,13 +85,13 @@ def _load_sam(reader: StoreReader, name: str | None, checkpoint: Path | None, tr
     if name is not None and name != ORIGINAL:
         before = find_named_decoder(name, reader)
         if not before.decoder_path.with_name(TUNED_FILE).is_file():
-            raise ModelError(f"{name} has no {TUNED_FILE} to go on from", "give the folder that finetune wrote")
+            raise ModelError(f"{name} has no {TUNED_FILE}", "choose a folder that geosam-es finetune wrote")
     own = reader.metadata.model
     sam = load_checkpoint(checkpoint) if checkpoint is not None else _downloaded(str(own["name"]))
     if sam.info.encoder_sha256 != own["encoder_sha256"]:
         raise ModelError(
-            f"{checkpoint or sam.info.name} is not the model that {reader.root} was made with, {own['name']}",
-            "give its checkpoint with --checkpoint",
+            f"{reader.root} was encoded with {own['name']}, not with {checkpoint or sam.info.name}",
+            "choose its checkpoint with --checkpoint",
         )
     sam.drop_image_encoder()
     decoder = SamDecoder(sam, train_prompt_encoder)
@@ -108,26 +105,27 @@ def _downloaded(name: str) -> LoadedSam:
         return load_sam(name)
     except ModelError as error:
         raise ModelError(
-            f"The weights of {name}, which the store was made with, are not here ({error.problem})",
-            f"give them with --checkpoint, or run: geosam-es models download {name}",
+            f"The weights of {name}, the model of the store, are missing ({error.problem})",
+            f"choose a file with --checkpoint, or run: geosam-es models download {name}",
         ) from error
 
 
 def save_weights(decoder: TunableDecoder, path: Path) -> None:
-    """Write the weights of a tuned decoder, and nothing but tensors."""
+    """Write the weights of a decoder; the file holds tensors only."""
     torch.save({_WEIGHTS: decoder.module.state_dict()}, path)
 
 
 def load_weights(decoder: TunableDecoder, path: Path) -> None:
-    """Fill in weights that `save_weights` wrote.
+    """Load weights that `save_weights` wrote.
 
     Raises
     ------
     ModelError
-        If they are damaged or of another decoder.
+        If they are damaged or belong to another decoder.
     """
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
         decoder.module.load_state_dict(state[_WEIGHTS])
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise ModelError(f"{path} does not hold the weights of this decoder", "tune it again") from error
+    # torch.load raises errors of many kinds for a damaged file.
+    except Exception as error:
+        raise ModelError(f"{path} does not contain the weights of this decoder", "fine-tune it again") from error

@@ -1,4 +1,4 @@
-"""Focal and Dice loss on masks, the best of three candidates, and the predicted IoU."""
+"""The loss of fine-tuning."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from ..training.answers import mask_iou
 from ..training.losses import best_candidate_loss, dice_loss, focal_loss
 from .tunable_decoder import Answer
 
-__all__ = ["mask_iou", "tuning_loss"]
+__all__ = ["tuning_loss"]
 
 _GAMMA = 2.0
+_MIN_AREA_CELLS = 16.0
 _MOST_AREAS = 4.0
+"""Limit of the focal loss in areas of the object."""
 
 
 def tuning_loss(answer: Answer, truth: torch.Tensor, ambiguous: torch.Tensor) -> torch.Tensor:
-    """Return the loss of each object.
+    """Return the loss of each object: focal and Dice loss, and the error of the predicted IoU.
 
     Parameters
     ----------
@@ -22,15 +24,15 @@ def tuning_loss(answer: Answer, truth: torch.Tensor, ambiguous: torch.Tensor) ->
     truth : float32 (B, 1, H, W)
         1 inside the object.
     ambiguous : float32 (B,)
-        1 for a single click, which the three candidates answer; 0 where the single mask does.
+        1 for a single click, which the three candidates answer; 0 for other prompts, which the single mask answers.
 
     Returns
     -------
     float32 (B,)
     """
-    areas = focal_loss(answer.masks, truth, gamma=_GAMMA) / truth.sum((2, 3)).clamp(min=16.0)
-    # SAM averages over the tile, where an object of one hundredth of it would count for next to nothing. Here a cell
-    # counts by the object's area. A mask that ran away over the tile counts for a few areas at most.
+    # SAM averages over the tile, where small objects would hardly count. Here the unit is the object's area, and a mask
+    # that covers the whole tile counts for a few areas only.
+    areas = focal_loss(answer.masks, truth, gamma=_GAMMA) / truth.sum((2, 3)).clamp(min=_MIN_AREA_CELLS)
     focal = areas / (1 + areas / _MOST_AREAS)
     mask = best_candidate_loss(focal + dice_loss(answer.masks, truth, smoothing=1.0), ambiguous)
     score = (answer.scores - mask_iou(answer.masks, truth)).square().mean(1)

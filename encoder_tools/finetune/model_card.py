@@ -85,8 +85,8 @@ was not changed, so the decoder works in every store of the encoder with the SHA
 ## Before and after
 
 Mean over the {summary["objects"]} {measured} objects, with its 95 % bootstrap interval. `point` is one click in the
-middle of the object, `box` its bounding box, `clicks:5` one click and up to four corrections. `report/report.html` shows
-more.
+middle of the object, `box` its bounding box, `clicks:5` one click and up to four corrections. More figures are in
+`report/report.html`.
 {notes}
 {_table(summary)}
 
@@ -104,11 +104,11 @@ Mean difference on the same objects; bold where the interval excludes zero:
 
 Rasters: {", ".join(facts.rasters)}.{kept} {len(facts.left_out)} objects of the layer were not used.
 
-The objects were split by space: no tile with held-out objects overlaps a tile with training objects, unless a note above
-says so. Loss: focal and Dice loss, and the error of the predicted IoU. Prompts: clicks inside the object, jittered boxes
-and corrective clicks, each answer fed back as mask input. {len(trained.history) - 1} epochs in
-{trained.history[-1].seconds / 60:.1f} minutes, {options.objects_per_step} objects per step, seed {options.seed}. Result:
-{trained.outcome}.
+The objects were split by space: no tile with held-out objects overlaps a tile with training objects, unless a note
+above says so. Loss: focal and Dice loss, and the error of the predicted IoU. Prompts: clicks inside the object,
+jittered boxes and corrective clicks, each answer fed back as mask input. {len(trained.history) - 1} epochs in
+{trained.history[-1].seconds / 60:.1f} minutes, {options.objects_per_step} objects per step, seed {options.seed}.
+Result: {trained.outcome}.
 
 ![training]({curves})
 """

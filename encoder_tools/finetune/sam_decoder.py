@@ -1,4 +1,4 @@
-"""SAM's mask decoder in PyTorch, by segment-anything's own modules."""
+"""SAM's mask decoder for training, made of the modules of segment-anything."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class SamDecoder:
     Parameters
     ----------
     sam : LoadedSam
-        Its image encoder is neither used nor changed.
+        Its image encoder is not used.
     train_prompt_encoder : bool
-        Whether the prompt encoder learns too.
+        Train the prompt encoder too.
     """
 
     window_cells = (64,)
@@ -41,11 +41,11 @@ class SamDecoder:
         self.module: torch.nn.Module = torch.nn.ModuleDict(parts)
 
     def prepare(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the features (1, 256, 64, 64) as they are: SAM's own modules prepare nothing."""
+        """Return the features (1, 256, 64, 64) unchanged."""
         return (embeddings,)
 
     def decode(self, context: tuple[torch.Tensor, ...], prompts: PromptTensors) -> Answer:
-        """Answer prompts; see `TunableDecoder.decode`."""
+        """Return the masks for prompts."""
         coords, labels = _padded(prompts.coords, prompts.labels)
         masks, scores = self._mask_decoder.predict_masks(
             image_embeddings=context[0],
@@ -61,7 +61,7 @@ class SamDecoder:
         export_decoder(self._sam, folder)
 
     def _points(self, coords: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Embed points and corners of boxes together, as SAM's ONNX export does."""
+        """Embed points and box corners together, as SAM's ONNX export does."""
         encoder = self._prompt_encoder
         place = encoder.pe_layer.forward_with_coords(coords + 0.5, encoder.input_image_size)
         kind = labels.unsqueeze(2)
@@ -79,7 +79,7 @@ class SamDecoder:
 
 
 def _padded(coords: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Add the padding point that SAM was trained to see behind prompts without a box."""
+    """Add the padding point that SAM expects after prompts without a box."""
     complete = (labels == _PADDING).any(1) | (labels == _BOX_CORNER).any(1)
     if bool(complete.all()):
         return coords, labels

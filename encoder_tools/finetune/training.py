@@ -19,9 +19,10 @@ from geosam_es.errors import ModelError, OutputError
 from ..models.libraries import torch
 from .feature_cache import FeatureCache
 from .training_samples import Sample
-from .training_step import learn, plan_epoch
+from .training_step import accumulate_gradients
 from .tunable_decoder import TunableDecoder, trainable
 from .validation import mean_iou
+from .window_batches import plan_epoch
 
 __all__ = ["STATE_FILE", "EpochReport", "Trained", "TuneOptions", "train"]
 
@@ -243,10 +244,10 @@ class _Training:
         self.decoder.module.train()
         losses, gathered = [], 0
         self.optimizer.zero_grad()
-        for visit in plan_epoch(self.samples, self.decoder, rng):
-            loss = learn(self.decoder, self.cache, visit, rng, self.options.objects_per_step)
-            losses += [loss] * len(visit.samples)
-            gathered += len(visit.samples)
+        for batch in plan_epoch(self.samples, self.decoder, rng):
+            loss = accumulate_gradients(self.decoder, self.cache, batch, rng, self.options.objects_per_step)
+            losses += [loss] * len(batch.samples)
+            gathered += len(batch.samples)
             if gathered >= self.options.objects_per_step:
                 self._update()
                 gathered = 0

@@ -15,15 +15,12 @@ from geosam_es.core.frame import TileFrame
 from geosam_es.core.grid import Tile
 from geosam_es.core.prompts import Bounds, Prompts
 from geosam_es.inference.decoder import MASK_SIDE
-from geosam_es.inference.encoder import TILE_SIZE
 from geosam_es.store import StoreReader
 
 from ..evaluation.ground_truth import Located, TruthObject
+from ..training.simulated_user import CELL_PIXELS
 
-__all__ = ["CELL", "FEATURE", "MASK_CELLS", "Place", "Sample", "make_samples"]
-
-CELL = TILE_SIZE // MASK_SIDE
-"""Side of a mask cell in pixels."""
+__all__ = ["FEATURE", "MASK_CELLS", "Place", "Sample", "make_samples"]
 
 MASK_CELLS = 4
 """Side of a feature cell in mask cells, for SAM and mini."""
@@ -109,7 +106,7 @@ def _make_sample(store: int, reader: StoreReader, truth: TruthObject) -> Sample 
     if tile is None:
         return "no encoded tile shows the whole object"
     frame = TileFrame.of(reader.pyramid, tile)
-    side = CELL * frame.scale
+    side = CELL_PIXELS * frame.scale
     left, top = frame.to_native(0.0, 0.0)
     transform = Affine(side, 0, left, 0, side, top)
     shape = (MASK_SIDE, MASK_SIDE)

@@ -1,4 +1,4 @@
-"""What the training needs of a decoder, whichever model it belongs to."""
+"""The interface between the training and the decoders of different models."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any, NamedTuple, Protocol
 
 from ..models.libraries import torch
 
-__all__ = ["Answer", "PromptTensors", "TunableDecoder"]
+__all__ = ["Answer", "PromptTensors", "TunableDecoder", "trainable"]
 
 
 class PromptTensors(NamedTuple):
-    """Prompts of several objects on one window of features.
+    """Prompts of several objects in one window of features.
 
     Attributes
     ----------
     coords : float32 (B, N, 2)
         XY in pixels of the window.
     labels : float32 (B, N)
-        As SAM's; -1 for padding.
+        SAM's labels; -1 for padding.
     mask_input : float32 (B, 1, H, W)
-        Logits of earlier answers, at 1/4.
+        Logits of the previous answers; H and W are 1/4 of the window in pixels.
     has_mask : float32 (B,)
-        1 where they count.
+        1 where ``mask_input`` is used.
     """
 
     coords: torch.Tensor
@@ -33,12 +33,12 @@ class PromptTensors(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A decoder's answer.
+    """The output of a decoder.
 
     Attributes
     ----------
     masks : float32 (B, 4, H, W)
-        Logits; mask 0 is the single one, 1 to 3 are the candidates.
+        Logits: mask 0 is the single mask, 1 to 3 are the candidates.
     scores : float32 (B, 4)
         Predicted IoU.
     """
@@ -48,41 +48,41 @@ class Answer(NamedTuple):
 
 
 class TunableDecoder(Protocol):
-    """A decoder in PyTorch that can be trained, and exported to the two graphs of a store."""
+    """A decoder in PyTorch that can be trained and exported to the two graphs of a store."""
 
     @property
     def module(self) -> torch.nn.Module:
-        """What is saved; those of its parameters that require a gradient are trained."""
+        """The module; its parameters that require a gradient are trained."""
         ...
 
     @property
     def window_cells(self) -> Sequence[int]:
-        """Sides of the feature windows that it can be trained on, the last one a whole tile's."""
+        """Sides of feature windows for training, in ascending order; the last one is that of a whole tile."""
         ...
 
     @property
     def objects_at_once(self) -> int:
-        """Objects of one window that fit into memory."""
+        """Number of objects in one window that fit into memory."""
         ...
 
     @property
     def learning_rate(self) -> float:
-        """What suits it."""
+        """Default learning rate."""
         ...
 
     def prepare(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Compute from features (1, C, h, w) what no prompt changes."""
+        """Return the context of features (1, C, h, w), which does not depend on prompts."""
         ...
 
     def decode(self, context: tuple[torch.Tensor, ...], prompts: PromptTensors) -> Answer:
-        """Answer prompts."""
+        """Return the masks for prompts."""
         ...
 
     def export(self, folder: Path) -> None:
-        """Write ``prepare.onnx`` and ``decoder.onnx``; see the module for the errors."""
+        """Write ``prepare.onnx`` and ``decoder.onnx``."""
         ...
 
 
 def trainable(module: torch.nn.Module) -> list[Any]:
-    """Return the parameters that are trained."""
+    """Return the parameters to train."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]

@@ -1,4 +1,4 @@
-"""How good a decoder is between two epochs: one click in the middle and one box, on a few objects it does not learn."""
+"""Validation between epochs: one click and one box for each of a few objects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 
 from ..models.libraries import torch
 from ..training.answers import first_answer_ious
-from .training_samples import FeatureCache, Sample
+from .feature_cache import FeatureCache
+from .training_samples import Place, Sample
 from .tunable_decoder import Answer, PromptTensors, TunableDecoder
 
 __all__ = ["mean_iou"]
@@ -16,7 +17,7 @@ __all__ = ["mean_iou"]
 
 @torch.no_grad()
 def mean_iou(decoder: TunableDecoder, cache: FeatureCache, samples: Sequence[Sample]) -> float:
-    """Return the mean IoU of the answers shown first, over samples and over a click and a box.
+    """Return the mean IoU of the masks that users see first, over all samples and both kinds of prompts.
 
     Parameters
     ----------
@@ -25,11 +26,11 @@ def mean_iou(decoder: TunableDecoder, cache: FeatureCache, samples: Sequence[Sam
     samples : sequence of Sample
     """
     ious = []
-    by_place: dict[object, list[Sample]] = {}
+    by_place: dict[Place, list[Sample]] = {}
     for sample in samples:
         by_place.setdefault(sample.place, []).append(sample)
-    for members in by_place.values():
-        context = decoder.prepare(torch.from_numpy(cache.read(members[0].place)))
+    for place, members in by_place.items():
+        context = decoder.prepare(torch.from_numpy(cache.read(place)))
 
         def decode(*prompts: torch.Tensor, context: tuple[torch.Tensor, ...] = context) -> Answer:
             return decoder.decode(context, PromptTensors(*prompts))

@@ -1,5 +1,4 @@
-"""The embedded model `mini`: network, training, export and evaluation.
+"""The embedded model `mini`: network, data, training and export.
 
-Everything here but `prompts` and `evaluate` needs torch; the product itself only reads the exported ONNX files
-in ``geosam_es/models/mini``.
+The plugin reads only the exported ONNX files in ``geosam_es/models/mini``.
 """

@@ -1,4 +1,4 @@
-"""Every number that decides how `mini` looks and how it is trained."""
+"""Settings of the network and of its training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class CropPlan:
     crops, objects : int
         Crops a step and process, and prompted objects a crop.
     share : float
-        How often this plan is drawn, relative to the others.
+        Relative frequency of this plan.
     """
 
     size: int
@@ -39,26 +39,26 @@ class TrainConfig:
     Attributes
     ----------
     steps : int
-        Length of the run when no time limit ends it earlier; the learning rate falls to zero with it.
+        Length of the run, unless a time limit ends it earlier. The learning rate falls to zero over it.
     warm_up_steps : int
         Steps over which the learning rate rises.
     learning_rate, weight_decay, clip_norm : float
         AdamW and gradient clipping.
     ema_decay : float
-        Decay of the averaged weights, which are the ones exported.
+        Decay of the averaged weights, which are exported.
     freeze_norm_at : float
-        Share of the run after which batch normalisation keeps its running statistics. The later crops are
-        larger and fewer, too few for statistics of their own.
+        Share of the run after which batch normalisation keeps its running statistics. Later batches have fewer,
+        larger crops, too few for statistics.
     whole_tiles_at : float
-        Share of the run after which crops as large as a tile are among them, which take several times as long.
+        Share of the run after which some crops are as large as a tile. They take several times as long.
     early_plans, late_plans, last_plans : tuple of CropPlan
         Crop shapes before, between and after these moments.
     source_shares : dict of str to float
-        How often each kind of imagery is drawn.
+        Share of each kind of imagery.
     checkpoint_every, validate_every : int
-        Steps between two checkpoints, and between two looks at held-out imagery.
+        Steps between checkpoints, and between validations.
     patience : int
-        Validations in a row without a better one after which the run ends by itself.
+        The run ends after so many validations in a row without an improvement.
     processes : int
         Processes of one thread each whose gradients are averaged (CPU only).
     seed : int
@@ -101,22 +101,22 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """Settings of what is done last: the score learns on whole tiles, see `scoring`.
+    """Settings of the last step, in which the score is trained on whole tiles; see `score_training`.
 
     Attributes
     ----------
     passes : int
-        How often each image is looked at: once as it is, then with other colours and in coarser pixels.
+        Passes over each image: the first as it is, the others with changed colours and coarser pixels.
     coarsest : float
-        Up to so many times as large are those.
+        Largest factor of the pixel size in those passes.
     objects_per_tile : int
-        Most objects that are prompted in a pass.
+        Largest number of objects prompted on a tile in a pass.
     rounds : int
-        Prompts an object gets: a first one, then corrective clicks.
+        Prompts of an object: a first one, then corrective clicks.
     clicks : int
-        Single clicks it gets besides, each for itself: they say least, and have candidates to choose from.
+        Further single clicks, each a prompt of its own. They are the most ambiguous, and have candidates to rank.
     steps, batch : int
-        Steps of AdamW, and answers in each.
+        Steps of AdamW, and answers in each step.
     learning_rate, weight_decay : float
         Of AdamW; the rate falls to zero.
     seed : int

@@ -1,4 +1,4 @@
-"""Random crops of labelled scenes with augmentation: what one training step looks at."""
+"""Random, augmented crops of labelled scenes, the input of a training step."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from .warp import Bend, make_warp
 
 MIN_CELLS = 8
 BEND_SHARES = {"buildings": 0.05, "fields": 0.4, "landcover": 0.3, "synthetic": 0.3}
-"""How many crops of each kind are bent."""
+"""Share of the crops of each kind that are bent."""
 
 REPAINT_SHARES = {"buildings": 0.1, "fields": 0.3, "landcover": 0.0, "synthetic": 0.1}
-"""How many crops have their objects coloured anew."""
+"""Share of the crops whose objects get new colours."""
 
 STRETCHES = {"buildings": 0.2, "fields": 0.5, "landcover": 0.35, "synthetic": 0.35}
-"""Greatest logarithm by which an axis is stretched."""
+"""Largest logarithm of the factor by which an axis is stretched."""
 
 INFRARED_SHARE = 0.08
-"""How many of the recoloured crops are shown as NIR-R-G."""
+"""Share of the recoloured crops that are shown as NIR-R-G."""
 
 BRIGHT_SHARE, NOISE_SHARE, JPEG_SHARE = 0.08, 0.25, 0.35
-"""How many of the recoloured crops are exposed too long, noisy, or compressed."""
+"""Shares of the recoloured crops that are overexposed, noisy, and compressed."""
 
 SMALLEST = 18.0
-"""Length in pixels of the smallest object that a crop is drawn around, unless it keeps near the image's own scale."""
+"""Length in pixels of the smallest object after scaling, unless the crop keeps close to the image's own scale."""
 
 SLENDER_FILL, SLENDER_WEIGHT = 0.4, 3.0
-"""Fields that fill less than this of their box (strips along contours, crooked ones) are drawn so much more often."""
+"""Fields that fill a smaller share of their box (contour strips, crooked fields) are drawn so many times as often."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One training step's input.
+    """The input of one training step.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Batch:
     edges : float32 (crops, 1, size / 4, size / 4)
         1 on the borders of labelled objects.
     edge_weight : float32 (crops, 1, size / 4, size / 4)
-        1 where labels are to be trusted: on and around labelled objects.
+        1 where labels are reliable: on and around labelled objects.
     """
 
     images: NDArray[np.uint8]
@@ -68,7 +68,7 @@ class CropSampler:
     ----------
     scenes : sequence of Scene
     shares : dict of str to float
-        How often each kind of scene is drawn.
+        Share of each kind of scene.
     seed : sequence of int
         Seed of the random generator.
     """
@@ -134,11 +134,11 @@ class CropSampler:
         box = scene.boxes[main]
         extent = float(max(box[2] - box[0], box[3] - box[1]))
         wanted = float(np.exp(rng.uniform(np.log(SMALLEST), np.log(0.85 * size))))
-        # Half of the crops stay near the image's own scale, where texture is what it is for users.
+        # Half of the crops stay near the image's own scale, whose texture users see.
         zoom = wanted / extent
         if rng.random() < 0.5:
             zoom = float(np.clip(zoom, 0.5, 1.4))
-        # A crop much larger than the image would mostly show padding.
+        # A crop much larger than the image would be mostly padding.
         sides = np.array(scene.ids.shape[::-1], dtype=np.float64)
         zoom = float(np.clip(zoom, max(0.2, 0.7 * size / sides.min()), 4.0))
         slack = max(0.0, size - 0.9 * extent * zoom) / (2 * zoom)
@@ -164,7 +164,7 @@ class CropSampler:
 
 
 def _object_shares(scene: Scene) -> NDArray[np.float64]:
-    """Return how often each object of a scene is drawn: slender fields more often than the others."""
+    """Return the probability of each object of a scene; slender fields are drawn more often."""
     numbers = scene.objects
     sides = scene.boxes[numbers, 2:] - scene.boxes[numbers, :2]
     slender = scene.areas[numbers] < SLENDER_FILL * sides.prod(1)
@@ -182,13 +182,13 @@ def _sample_ids(ids: NDArray[np.int32], positions: NDArray[np.float64]) -> NDArr
 
 
 def _repaint(image: NDArray[np.uint8], ids: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Give every other object a colour of its own, as another crop or season would; ids are (H, W) of the image."""
+    """Change the colour of half of the objects, as another crop or season would; ids are (H, W)."""
     count = int(ids.max()) + 1
     chosen = rng.random(count) < 0.5
     chosen[0] = False
     gains = np.where(chosen[:, None], np.exp(rng.normal(0.0, 0.18, (count, 3))), 1.0).astype(np.float32)
     shifts = np.where(chosen[:, None], rng.normal(0.0, 12.0, (count, 1)), 0.0).astype(np.float32)
-    # Softened by a pixel, so that no border is sharper than a lens makes it.
+    # Softened by a pixel, so that no border is sharper than in a photograph.
     factors = _soften(gains[ids])
     painted: NDArray[np.uint8] = np.clip(image * factors + _soften(shifts[ids]), 0, 255).astype(np.uint8)
     return painted
@@ -202,7 +202,7 @@ def _soften(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _edges(ids: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the borders of objects and where they are to be trusted, both float32 (H, W)."""
+    """Return the borders of objects and where they are reliable, both float32 (H, W)."""
     edge = np.zeros(ids.shape, dtype=bool)
     sideways = ids[:, 1:] != ids[:, :-1]
     upwards = ids[1:] != ids[:-1]
@@ -217,14 +217,14 @@ def _edges(ids: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.floa
 
 
 def recolour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Change colours as sensors, seasons, haze and compression do; the padding keeps its colour."""
+    """Change colours as sensors, seasons, haze and compression do; padding keeps its colour."""
     if rng.random() < 0.2:
         return image
     padding = np.all(image == np.array(FILL_RGB, dtype=np.uint8), axis=2)
     if rng.random() < INFRARED_SHARE:
         image = _infrared(image, rng)
     x = np.arange(256, dtype=np.float32) / 255.0
-    # All of it is per-channel, so that one lookup table does for everything but mixing of channels.
+    # A lookup table for each channel serves everything but the mixing of channels.
     gamma = np.exp(rng.normal(0.0, 0.25))
     contrast = np.exp(rng.normal(0.0, 0.22))
     gains = np.exp(rng.normal(0.0, 0.10, 3))
@@ -253,9 +253,9 @@ def recolour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
 
 
 def _infrared(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Show an image (H, W, 3) as NIR-R-G would: plants bright, water dark, by how much is drawn.
+    """Simulate NIR-R-G from an image (H, W, 3): plants become bright and water dark, by random amounts.
 
-    No labelled image has a near infrared band, and three bands do not tell it, so that many guesses are shown.
+    No labelled image has a near infrared band, and it cannot be derived from the other three, so guesses vary.
     """
     red, green, blue = (image[..., band].astype(np.float32) for band in range(3))
     total = red + green + blue + 30.0

@@ -1,9 +1,9 @@
 """The decoder of `mini`: packed features and prompts to four masks and their scores.
 
-`prepare` computes, once per tile, all that no prompt changes: the image's share of the first convolution on
-each scale, keys for similarity, and the soft assignment of every place to 32 learned appearances. For a prompt
-the decoder compares the histograms of appearances inside and outside of what is prompted (a learned GrabCut),
-makes a coarse mask at 1/16, sharpens its idea of the object's appearance with that, and refines at 1/8 and 1/4.
+`ImageContext` computes once per tile what does not depend on the prompt: the image's part of the first convolution at
+each scale, keys for similarity, and the soft assignment of every place to 32 learnt appearances. For a prompt the
+decoder compares the histograms of appearances inside and outside of the prompted region (a learnt GrabCut) and makes a
+coarse mask at 1/16. With the appearance of that mask it refines at 1/8 and 1/4.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .prompt_maps import (
 )
 
 MASKS = 4
-"""Masks an answer holds: the single mask, then three candidates for an ambiguous click."""
+"""Masks of an answer: the single mask, then three candidates for an ambiguous click."""
 
 LOGIT_LIMIT = 20.0
 WIDTH4, WIDTH8, WIDTH16, WIDTH32 = 16, 32, 64, 96
@@ -31,13 +31,13 @@ APPEARANCES = 32
 KEY_WIDTH = 32
 CONTEXT_NAMES = ("context4", "context8", "context16", "keys", "appearances", "cost8", "cost16")
 STEPS16, STEPS8 = 32, 12
-"""How many cells a geodesic path may have: 512 px at 1/16, 96 px at 1/8."""
+"""Largest number of cells of a geodesic path: 512 px at 1/16, 96 px at 1/8."""
 
 Context = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class ImageContext(nn.Module):
-    """What depends on the image only; becomes ``prepare.onnx``."""
+    """The part that depends on the image only; exported as ``prepare.onnx``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class ImageContext(nn.Module):
         -------
         tuple of float tensors
             (B, 16, 4h, 4w), (B, 32, 2h, 2w), (B, 64, h, w), normalised keys (B, 32, h * w), appearance
-            probabilities (B, 32, 4 * h * w), and what it costs to enter a cell (B, 1, 2h, 2w), (B, 1, h, w).
+            probabilities (B, 32, 4 * h * w), and the costs of entering a cell (B, 1, 2h, 2w), (B, 1, h, w).
         """
         f4 = functional.pixel_shuffle(embeddings[:, :256], 4)
         f8 = functional.pixel_shuffle(embeddings[:, 256:384], 2)
@@ -82,7 +82,7 @@ def _log_histograms(windows: Tensor, appearances: Tensor) -> Tensor:
 
 
 def _spread(ratios: Tensor, appearances: Tensor, like: Tensor) -> Tensor:
-    """Turn ratios (B, J, K) into maps (B, J, H, W) of a similar size as the other maps."""
+    """Map ratios (B, J, K) to maps (B, J, H, W) with values of the same magnitude as the other maps."""
     return torch.unflatten(torch.matmul(ratios, appearances) * 0.5, 2, _size(like))
 
 
@@ -95,17 +95,17 @@ def _twice(x: Tensor) -> Tensor:
 
 
 class _Maps16(PromptMaps):
-    """What the coarse level sees of the prompts.
+    """Prompt maps of the coarse level.
 
     Attributes
     ----------
     seeds, clicks : float (B, 2, H, W), (B, 6, H, W)
-        Clicks for paths to begin at, and wider ones.
+        Narrow Gaussians of clicks, at which paths begin, and wider ones.
     window, core : float (B, 1, H, W)
         The box and its middle.
     frame, sides : float (B, 4, H, W)
     spots : tuple of float (B, N, H) and (B, N, W)
-        Profiles of all points, to pool keys under.
+        Profiles of all points, under which keys are pooled.
     """
 
     def __init__(self, prompts: Prompts, shape: tuple[int, int]) -> None:
@@ -119,12 +119,12 @@ class _Maps16(PromptMaps):
 
 
 class _Maps8(PromptMaps):
-    """What the middle level sees of the prompts.
+    """Prompt maps of the middle level.
 
     Attributes
     ----------
     seeds, at_click, clicks, near_click : float (B, 2 or 4, H, W)
-        Clicks for paths to begin at, the very place, wider ones, and the neighbourhood.
+        Gaussians of clicks: at which paths begin, of the clicked place, wider ones, and the neighbourhood.
     window, core, around, ring : float (B, 1, H, W)
         The box, its middle, the box and its surroundings, the surroundings alone.
     frame : float (B, 4, H, W)
@@ -165,7 +165,7 @@ class PromptDecoder(nn.Module):
         self.score = nn.Sequential(nn.Linear(3 * WIDTH8 + 8 + MASKS, 64), nn.ReLU(), nn.Linear(64, 1))
         gate_bias = self.head4.bias
         if gate_bias is not None:
-            # A previous mask is kept unless the network learns to doubt it: sigmoid(2) = 0.88.
+            # Starts by keeping the previous mask: sigmoid(2) = 0.88.
             gate_bias.data[MASKS] = 2.0
 
     def forward(
@@ -221,7 +221,7 @@ class PromptDecoder(nn.Module):
     def _coarse_level(
         self, known: _Maps16, base: Tensor, keys: Tensor, has: Tensor, belief8: Tensor, evidence: Tensor
     ) -> Tensor:
-        """Return the features (B, 64, h, w) at 1/16, where the whole object is in view."""
+        """Return the features (B, 64, h, w) at 1/16, whose receptive field covers whole objects."""
         shape = _size(base)
         maps = torch.cat(
             [
@@ -248,7 +248,7 @@ class PromptDecoder(nn.Module):
         appearances: Tensor,
         known: tuple[Tensor, Tensor, Tensor, Tensor],
     ) -> Tensor:
-        """Return the features (B, 32, 2h, 2w) at 1/8, seen with the appearance of the coarse guess."""
+        """Return the features (B, 32, 2h, 2w) at 1/8, given the appearance of the coarse mask."""
         belief8, near, guess, evidence = known
         shape = _size(base)
         logs = _log_histograms(torch.cat([guess, (1.0 - guess) * near], dim=1), appearances)
@@ -270,7 +270,7 @@ class PromptDecoder(nn.Module):
         return result
 
     def _fine_level(self, prompts: Prompts, base: Tensor, belief4: Tensor) -> Tensor:
-        """Return the features (B, 16, 4h, 4w) at 1/4, which draw the border."""
+        """Return the features (B, 16, 4h, 4w) at 1/4, which place the border."""
         known = PromptMaps(prompts, _size(base), 4)
         maps = torch.cat(
             [known.clicks_of((6.0,)), known.windows(((1.0, 0.0),)), known.distance_to_box(), belief4], dim=1
@@ -279,7 +279,7 @@ class PromptDecoder(nn.Module):
         return result
 
     def _ratios(self, known: _Maps8, appearances: Tensor, belief8: Tensor, has: Tensor) -> tuple[Tensor, Tensor]:
-        """Compare appearances inside and outside of what is prompted.
+        """Compare appearances inside and outside of the prompted region.
 
         Returns
         -------
@@ -299,7 +299,7 @@ class PromptDecoder(nn.Module):
 
     @staticmethod
     def _similarities(known: _Maps16, keys: Tensor) -> Tensor:
-        """Return the similarity of every place to positive clicks, negative clicks and the box's core.
+        """Return the similarity of every place to positive clicks, negative clicks and the core of the box.
 
         Returns
         -------

@@ -1,7 +1,7 @@
 """Export a trained `mini` to ONNX: ``python -m encoder_tools.mini.export CHECKPOINT -o DIR``.
 
-The network is folded (see `fold`) and large weights are stored as float16 behind a Cast, which
-onnxruntime undoes once on loading: half the size, the same speed.
+The network is folded (see `fold_batch_norm`), and large weights are stored as float16 with a Cast, which onnxruntime
+computes once on loading: half the size at the same speed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class EncoderGraph(nn.Module):
         self.encoder = encoder
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise and encode."""
+        """Encode a batch of tiles."""
         packed: Tensor = self.encoder(normalise(images))
         return packed
 
@@ -70,7 +70,7 @@ class DecoderGraph(nn.Module):
         mask_input: Tensor,
         has_mask_input: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Answer prompts; the coarse mask is for training only."""
+        """Answer prompts, without the coarse mask, which only training needs."""
         context = (context4, context8, context16, keys, appearances, cost8, cost16)
         masks, scores, _ = self.decoder(context, point_coords, point_labels, mask_input, has_mask_input)
         return masks, scores
@@ -82,7 +82,7 @@ def load_checkpoint(path: Path) -> tuple[MiniNet, dict[str, float]]:
     Raises
     ------
     ModelError
-        Where the file is missing, damaged, or of another network.
+        If the file is missing, damaged, or of another network.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -91,11 +91,11 @@ def load_checkpoint(path: Path) -> tuple[MiniNet, dict[str, float]]:
         return net, {"step": float(state["step"]), "seconds": float(state["seconds"])}
     except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
         problem = f"'{path}' is no checkpoint of this network ({type(error).__name__})"
-        raise ModelError(problem, "make one with encoder_tools.mini.train") from error
+        raise ModelError(problem, "make one with geosam-es train-mini") from error
 
 
 def save_checkpoint(weights: Mapping[str, Tensor], trained: Mapping[str, float], path: Path) -> Path:
-    """Write what `load_checkpoint` reads, whole or not at all, and return where; its folder is made if need be.
+    """Write a checkpoint for `load_checkpoint` completely or not at all, and return its path; makes the folder.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def save_checkpoint(weights: Mapping[str, Tensor], trained: Mapping[str, float],
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"average": dict(weights), **trained}, partial)
         return partial.replace(path)
-    # PyTorch tells of some files that cannot be written by a RuntimeError.
+    # PyTorch raises a RuntimeError for some files that cannot be written.
     except (OSError, RuntimeError) as error:
         raise OutputError(f"cannot write to '{path.parent}' ({error})", "choose another folder") from error
 
@@ -140,7 +140,7 @@ def _export(
     axes: dict[str, dict[int, str]],
 ) -> None:
     with warnings.catch_warnings():
-        # The tracer warns of every Python number that becomes a constant; the maps' sizes are meant to.
+        # The tracer warns of numbers that become constants, which is intended for the sizes of the maps.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
@@ -210,7 +210,7 @@ def write_model(net: MiniNet, out: Path, trained: dict[str, float]) -> None:
     out : Path
         Folder to write to.
     trained : dict of str to float
-        ``step`` and ``seconds`` of the training, kept as provenance.
+        ``step`` and ``seconds`` of the training, which the card records.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A trained `mini` rewritten for speed without changing what it computes; only used on export."""
+"""Rewriting a trained `mini` for speed on export, without changing what it computes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class TransposedUp(nn.Module):
     Attributes
     ----------
     pattern : float (1, C, 2, 2)
-        The bias, which differs between the four places a pixel is shuffled to.
+        The bias, which differs between the four pixels that one becomes.
     adds_pattern : bool
-        Whether the bias is added here.
+        Whether `forward` adds the bias.
     """
 
     pattern: Tensor
@@ -49,15 +49,15 @@ class TransposedUp(nn.Module):
 
 
 class Pointwise(nn.Module):
-    """A 1x1 convolution without bias as a matrix product, which leaves maps in the order that they have.
+    """A 1x1 convolution without bias as a matrix product, which keeps the memory layout of the maps.
 
-    onnxruntime's convolutions compute in blocks of channels, and what is converted there and back costs more than a
-    few channels do.
+    onnxruntime's convolutions compute in blocks of channels. For a few channels the conversion to blocks and back costs
+    more than the product.
 
     Parameters
     ----------
     conv : Conv2d
-        Its kernel has one place.
+        With a 1 x 1 kernel.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -74,12 +74,12 @@ def _bias(conv: nn.Conv2d) -> Tensor:
 
 
 def repeat_pattern(pattern: Tensor, like: Tensor) -> Tensor:
-    """Lay a (1, C, 2, 2) pattern side by side until it has twice the height and width of `like`."""
+    """Tile a (1, C, 2, 2) pattern to twice the height and width of `like`."""
     return pattern.repeat(1, 1, like.shape[2], like.shape[3])
 
 
 class FoldedContext(nn.Module):
-    """`ImageContext` that also adds what the decoder's upsampling would add to it for every prompt."""
+    """`ImageContext` with the constants that the decoder's upsampling would add for every prompt."""
 
     pattern4: Tensor
     pattern8: Tensor
@@ -91,7 +91,7 @@ class FoldedContext(nn.Module):
         self.register_buffer("pattern8", pattern8)
 
     def forward(self, embeddings: Tensor) -> Context:
-        """Return what `ImageContext` does, with both patterns added."""
+        """Return the context of `ImageContext` with both patterns added."""
         c4, c8, *others = self.context(embeddings)
         c4 = c4 + repeat_pattern(self.pattern4, c8)
         c8 = c8 + repeat_pattern(self.pattern8, others[0])
@@ -101,9 +101,9 @@ class FoldedContext(nn.Module):
 def fold(net: MiniNet) -> MiniNet:
     """Return a copy in evaluation mode, rewritten for speed.
 
-    Batch normalisations become part of the convolutions, pixel shuffles become transposed convolutions, what mixes
-    the maps of the prompts becomes matrix products, and constants that the decoder would add for every prompt move into
-    the context of the tile.
+    Batch normalisations become part of the convolutions, pixel shuffles become transposed convolutions, and the 1x1
+    convolutions of the prompt maps become matrix products. Constants that the decoder would add for every prompt move
+    into the context of the tile.
     """
     folded = copy.deepcopy(net).eval()
     for module in folded.modules():

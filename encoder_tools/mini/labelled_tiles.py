@@ -1,4 +1,4 @@
-"""Labelled imagery on which `mini` is measured: scenes of the held-out sets, and the tiles their objects lie in."""
+"""Labelled scenes as whole images, and the tiles that their objects lie on."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ LANDCOVER_KINDS = ("water", "vegetation")
 
 @dataclass(frozen=True)
 class LabelledScene:
-    """One held-out image.
+    """An image with its labelled objects.
 
     Attributes
     ----------
     dataset : str
-        Row of the table it counts for.
+        Data set that the results are reported for.
     image : uint8 (H, W, 3)
     polygons : list of geometry
         Objects in pixel coordinates.
@@ -64,18 +64,18 @@ class LabelledScene:
 
 @dataclass(frozen=True)
 class Tile:
-    """What the encoder sees at once, with the objects that are prompted on it.
+    """A tile with the objects that are prompted on it.
 
     Attributes
     ----------
     dataset : str
     image : uint8 (1024, 1024, 3)
     width, height : int
-        The part that is image and not padding.
+        Size of the image in the tile, without padding.
     polygons : list of geometry
         In pixels of the tile.
     numbers : list of int
-        Which object of the scene each of them is.
+        Index of each object in the scene.
     """
 
     dataset: str
@@ -92,7 +92,7 @@ def evaluation_scenes(data: Path) -> Iterator[LabelledScene]:
     Raises
     ------
     RasterError
-        Where a folder is missing.
+        If a folder is missing.
     """
     folders = {name: data / name for name in ("buildings/val_kampala", "fields/val", "landcover/val_dubai")}
     for name, folder in folders.items():
@@ -107,12 +107,12 @@ def evaluation_scenes(data: Path) -> Iterator[LabelledScene]:
 
 
 def training_scenes(data: Path) -> dict[str, list[LabelledScene]]:
-    """Read the training images of each kind in the same way, for settings that must not be chosen on held-out ones.
+    """Read the training images of each kind, for settings that must not be chosen on held-out images.
 
     Raises
     ------
     RasterError
-        Where a file is missing or cannot be read.
+        If a file is missing or cannot be read.
     """
     try:
         return {
@@ -154,7 +154,7 @@ def _landcover(dataset: str, path: Path) -> Iterator[LabelledScene]:
 
 
 def coarser(scene: LabelledScene, factor: float) -> LabelledScene:
-    """Resample a scene to pixels that are larger by a factor, each the mean of what it covers."""
+    """Resample a scene to pixels larger by a factor, each the mean of what it covers."""
     height, width = scene.image.shape[:2]
     size = max(1, round(width / factor)), max(1, round(height / factor))
     image = np.array(Image.fromarray(scene.image).resize(size, Image.Resampling.BOX))
@@ -164,18 +164,18 @@ def coarser(scene: LabelledScene, factor: float) -> LabelledScene:
 
 
 def _origins(length: int) -> NDArray[np.int64]:
-    """Return where windows begin along one axis: every 256 px, the last one at the end."""
+    """Return the origins of windows along one axis: every 256 px, and one at the end."""
     last = max(0, length - TILE_SIZE)
     return np.unique(np.append(np.arange(0, last, WINDOW_STEP), last))
 
 
 def windows(scene: LabelledScene) -> dict[tuple[int, int], list[int]]:
-    """Give every object the window (x, y) in which it lies best; objects larger than a window are left out.
+    """Assign every object to the window (x, y) that shows it with the widest margin; larger objects are skipped.
 
     Returns
     -------
     dict of (int, int) to list of int
-        Numbers of the objects of each window.
+        Indices of the objects of each window.
     """
     height, width = scene.image.shape[:2]
     chosen: dict[tuple[int, int], list[int]] = {}
@@ -193,7 +193,7 @@ def windows(scene: LabelledScene) -> dict[tuple[int, int], list[int]]:
 
 
 def tiles(scene: LabelledScene) -> Iterator[Tile]:
-    """Cut a scene into the tiles that its objects need, padded on the right and at the bottom."""
+    """Yield the tiles that hold a scene's objects, padded on the right and at the bottom."""
     for (x, y), numbers in windows(scene).items():
         image = np.full((TILE_SIZE, TILE_SIZE, 3), FILL_RGB, dtype=np.uint8)
         part = scene.image[y : y + TILE_SIZE, x : x + TILE_SIZE]

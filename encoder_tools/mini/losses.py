@@ -10,7 +10,7 @@ from ..training.answers import mask_iou
 from ..training.losses import best_candidate_loss, dice_loss, focal_loss
 
 CHOICE_TEMPERATURE = 0.05
-"""Difference of scores that counts when one of several candidates is shown first."""
+"""Temperature of the softmax over the scores of the candidates."""
 
 
 def widen(mask: Tensor, cells: int) -> Tensor:
@@ -22,7 +22,7 @@ def widen(mask: Tensor, cells: int) -> Tensor:
 
 @torch.no_grad()
 def attention(truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Return pixel weights (B, 1, H, W), full near the object and on its border, and their sum near it (B, 1)."""
+    """Return weights of cells (B, 1, H, W), higher near the object and on its border, and their sum near it (B, 1)."""
     wide = widen(truth, 8)
     border = widen(truth, 1) + widen(-truth, 1)
     weight = 0.15 + 0.85 * wide + border
@@ -57,7 +57,7 @@ def answer_loss(masks: Tensor, scores: Tensor, coarse: Tensor, truth: Tensor, am
         The decoder's answer.
     truth : float (B, 1, H, W)
     ambiguous : float (B,)
-        1 for a single click, where the three candidates count in full.
+        1 for a single click, which the three candidates answer.
     """
     mask = best_candidate_loss(mask_losses(masks, truth, *attention(truth)), ambiguous)
     score = score_loss(scores, mask_iou(masks, truth), ambiguous)
@@ -68,22 +68,22 @@ def answer_loss(masks: Tensor, scores: Tensor, coarse: Tensor, truth: Tensor, am
 
 
 def score_loss(scores: Tensor, reached: Tensor, ambiguous: Tensor) -> Tensor:
-    """Return the loss (B,) of predicted against true IoU (B, 4), with `regret` where a single click is ambiguous."""
+    """Return the loss (B,) of the predicted IoU (B, 4), with the `regret` added for a single click."""
     missed = scores - reached
     error = (missed.square() + 0.6 * missed.abs()).mean(1)
     return error + 0.5 * ambiguous * regret(scores[:, 1:], reached[:, 1:])
 
 
 def regret(scores: Tensor, reached: Tensor) -> Tensor:
-    """Return how much IoU (B,) is lost by showing candidates as their scores (B, K) say, softly.
+    """Return the expected loss of IoU (B,) if candidates are shown first with the softmax of their scores (B, K).
 
-    Candidates are drawn with the softmax of their scores, so that what counts is which one is first.
+    It trains the order of the scores rather than their values.
     """
     shown = torch.softmax(scores / CHOICE_TEMPERATURE, dim=1)
     return reached.amax(1) - (shown * reached).sum(1)
 
 
 def edge_loss(logits: Tensor, edges: Tensor, weight: Tensor) -> Tensor:
-    """Return the loss of the auxiliary boundary map where labels are trusted."""
+    """Return the loss of the auxiliary boundary map, where the labels are reliable."""
     cross = functional.binary_cross_entropy_with_logits(logits, edges, reduction="none", pos_weight=torch.tensor(3.0))
     return (cross * weight).sum() / weight.sum().clamp(min=1.0)

@@ -1,8 +1,7 @@
 """The network of `mini`: a residual convolutional encoder with a feature pyramid.
 
-There is no global pooling, no normalisation over space and no absolute position anywhere, so that an object
-has the same features wherever it lies in a tile. Batch normalisation is folded into the convolutions on
-export.
+It has no global pooling, no normalisation over space and no absolute positions, so that an object has the same
+features wherever it lies in a tile. Batch normalisation is folded into the convolutions on export.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ def _stage(inputs: int, width: int, blocks: int) -> nn.Sequential:
 
 
 class ImageEncoder(nn.Module):
-    """RGB to one packed feature map at 1/16 of the resolution.
+    """RGB to a packed feature map at 1/16 of the resolution.
 
     Three maps (16 channels at 1/4, 32 at 1/8, 128 at 1/16) are packed into 512 channels at 1/16.
     """
@@ -70,22 +69,22 @@ class ImageEncoder(nn.Module):
         return torch.cat(packed, dim=1)
 
     def edge_logits(self, embeddings: Tensor) -> Tensor:
-        """Boundary logits (B, 1, H / 4, W / 4) from packed features; only training uses them."""
+        """Return boundary logits (B, 1, H / 4, W / 4) from packed features; only training uses them."""
         logits: Tensor = self.edge(functional.pixel_shuffle(embeddings[:, :256], 4))
         return logits
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Turn uint8 or float (B, H, W, 3) RGB of 0 to 255 into float32 (B, 3, H, W).
+    """Map RGB (B, H, W, 3) of 0 to 255 to float32 (B, 3, H, W).
 
-    The colour of padding becomes zero, which is also what the convolutions pad with.
+    The colour of padding becomes zero, as the convolutions pad with.
     """
     shift = torch.tensor(FILL_RGB, dtype=torch.float32, device=images.device)
     return ((images.to(torch.float32) - shift) / RGB_SCALE).permute(0, 3, 1, 2)
 
 
 class MiniNet(nn.Module):
-    """Encoder and decoder together, as they are trained."""
+    """Encoder and decoder, which are trained together."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,9 +1,8 @@
 """Prompts as maps: Gaussians of clicks, frames of boxes, windows to pool features under a prompt, cheapest paths.
 
-Nearly everything is an outer product of two 1-D profiles, one along x and one along y, so that a map costs one small
-matrix product; all maps of one kind and stride are made together, since in so small a network a node of the graph
-costs more than what it computes. Coordinates are pixels of the tile; a map of stride ``s`` is sampled at
-``(i + 0.5) * s``.
+Most maps are outer products of two 1-D profiles, one along x and one along y, so that a map costs one small matrix
+product. All maps of one kind and stride are computed together, because in so small a network a node of the graph costs
+more than its computation. Coordinates are pixels of the tile; a map of stride ``s`` is sampled at ``(i + 0.5) * s``.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 FARTHEST = 16.0
-"""Greatest geodesic distance; beyond it nothing is told apart."""
+"""Largest geodesic distance; larger ones are clipped."""
 
 OUTSIDE_COST = 4.0
-"""What a path between the sides of a box pays more for a cell outside of it."""
+"""Additional cost of a cell outside the box, for paths from its sides."""
 
 SEED_SIGMA = 0.7
 """Sigma, in cells, of the Gaussian from which paths begin at a click."""
@@ -27,20 +26,20 @@ SEED_SIGMA = 0.7
 
 @dataclass(frozen=True)
 class Prompts:
-    """Point prompts taken apart.
+    """Clicks and boxes of point prompts.
 
     Attributes
     ----------
     xy : float (B, N, 2)
         Coordinates in pixels of the tile.
     kinds : float (B, 2, N)
-        1 where the point is a positive click, and where it is a negative one.
+        1 for positive clicks in the first row, for negative ones in the second.
     low, high : float (B, 2)
-        Corners of the box, zeros without a box.
+        Corners of the box, zero without one.
     has_box : float (B, 1, 1, 1)
-        1 where there is one.
+        1 if there is one.
     has_click : float (B, 2, 1, 1)
-        1 where there is a positive click, and where there is a negative one.
+        1 if there are positive clicks, and negative ones.
     """
 
     xy: Tensor
@@ -52,7 +51,7 @@ class Prompts:
 
 
 def split_prompts(coords: Tensor, labels: Tensor) -> Prompts:
-    """Take SAM's points and labels apart.
+    """Split SAM's points and labels into clicks and boxes.
 
     Parameters
     ----------
@@ -74,7 +73,7 @@ def centres(size: int, stride: int, like: Tensor) -> Tensor:
 
 
 class PromptMaps:
-    """The maps of one stride.
+    """The prompt maps of one stride.
 
     Parameters
     ----------
@@ -82,7 +81,7 @@ class PromptMaps:
     shape : tuple of int
         Height and width of the maps.
     stride : int
-        Pixels of the tile from one cell to the next.
+        Pixels of the tile per cell.
     """
 
     def __init__(self, prompts: Prompts, shape: tuple[int, int], stride: int) -> None:
@@ -133,7 +132,7 @@ class PromptMaps:
         return along_y[..., :, None] * (along_x[..., None, :] * self.prompts.has_box)
 
     def _share(self, half: Tensor, middle: Tensor, at: Tensor) -> Tensor:
-        """Return the share of each cell of one axis inside of windows (B, S, 1): (B, S, size)."""
+        """Return the share of each cell of one axis inside windows (B, S, 1): (B, S, size)."""
         left = ((at - (middle - half)) / self.stride + 0.5).clamp(0.0, 1.0)
         right = ((middle + half - at) / self.stride + 0.5).clamp(0.0, 1.0)
         return left * right
@@ -152,7 +151,7 @@ class PromptMaps:
         return torch.minimum(inside_x, inside_y) * self.prompts.has_box
 
     def frame_of_box(self) -> Tensor:
-        """Return where each place lies in the frame of the box.
+        """Return the position of each place relative to the box.
 
         Returns
         -------
@@ -176,27 +175,27 @@ class PromptMaps:
 
 
 def geodesic_maps(prompts: Prompts, clicks: Tensor, window: Tensor, cost: Tensor, steps: int) -> Tensor:
-    """Return how near each place is to the prompts along the cheapest path: a learned flood fill.
+    """Return how near each place is to the prompts along the cheapest path: a learnt flood fill.
 
-    Paths begin at positive clicks, at negative clicks, and at the border of the box and all beyond it. They step to
-    any of eight neighbours and pay what the cell they enter costs.
+    Paths begin at positive clicks, at negative clicks, and outside the box. They step to any of eight neighbours, at
+    the cost of the cell they enter.
 
     Parameters
     ----------
     prompts : Prompts
     clicks : float (B, 2, H, W)
-        Where paths from clicks begin: narrow Gaussians.
+        Narrow Gaussians of clicks, at which paths begin.
     window : float (B, 1, H, W)
         The box.
     cost : float (B or 1, 1, H, W)
         At least 0.
     steps : int
-        Greatest number of cells on a path.
+        Largest number of cells of a path.
 
     Returns
     -------
     float (B, 6, H, W)
-        ``exp(-d)`` of the three distances, then ``exp(-d / 4)``; zero where nothing of that kind was prompted.
+        ``exp(-d)`` of the three distances, then ``exp(-d / 4)``; zero for kinds of prompts that were not given.
     """
     seeds = torch.cat([clicks, (1.0 - window) * prompts.has_box], dim=1)
     return _nearness(prompts, _cheapest_paths(seeds, cost, steps))
@@ -205,10 +204,9 @@ def geodesic_maps(prompts: Prompts, clicks: Tensor, window: Tensor, cost: Tensor
 def geodesic_side_maps(
     prompts: Prompts, clicks: Tensor, window: Tensor, sides: Tensor, cost: Tensor, steps: int
 ) -> tuple[Tensor, Tensor]:
-    """Return `geodesic_maps`, and how near each place is to each side of the box by paths inside of the box.
+    """Return `geodesic_maps`, and how near each place is to each side of the box along paths inside it.
 
-    An object touches all four sides of its box. Of strips that lie one inside the other only the outer one is near
-    to all of them.
+    An object touches all four sides of its box. Of concentric strips only the outermost is near all four.
 
     Parameters
     ----------
@@ -223,7 +221,7 @@ def geodesic_side_maps(
         As `geodesic_maps` returns them.
     sides : float (B, 5, H, W)
         ``exp(-d / 4)`` of the distances to the left, right, upper and lower side, and ``exp(-d / 2)`` of the
-        greatest of the four; zero without a box.
+        largest of the four; zero without a box.
     """
     seeds = torch.cat([clicks, (1.0 - window) * prompts.has_box, sides * window], dim=1)
     within = cost + (1.0 - window) * OUTSIDE_COST

@@ -1,11 +1,11 @@
-"""The score, learned last: ``python -m encoder_tools.mini.score_training RUN --data DIR``.
+"""Training of the score, the last step: ``python -m encoder_tools.mini.score_training RUN --data DIR``.
 
-Crops that are quick to train on show less of an object's surroundings than a tile does, and they are stretched and
-bent; so a score that is learned on them does not quite fit what the plugin shows. When everything else is done, the two
-layers that give the score learn once more, on whole tiles of the training images, with the rest of the network fixed.
-The images are taken as they are, and again with other colours and in coarser pixels: without that the score of small
-objects became worse. Single clicks, whose candidates the score has to rank, are more than half of all. No mask changes
-by this, only which of the candidates is shown first, and what is said of it.
+Training crops show less of an object's surroundings than a tile does, and they are stretched and bent. A score learnt
+from them does not quite fit whole tiles. So the two layers that predict the score are trained again at the end, on
+whole tiles of the training images, with the rest of the network fixed. The images are used as they are, and again with
+other colours and coarser pixels, without which the score of small objects became worse. More than half of the prompts
+are single clicks, whose candidates the score has to rank. Masks do not change by this, only which candidate is shown
+first and its score.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ _OBJECTS_AT_ONCE = 8
 
 
 class Answers(NamedTuple):
-    """What the network answered to prompts, and how good that was.
+    """Inputs and targets of the score, from the network's answers to prompts.
 
     Attributes
     ----------
     statistics : float32 (N, 4, F)
-        What the score of each mask is computed from.
+        Features of each mask, from which its score is computed.
     reached : float32 (N, 4)
         The true IoU of each mask.
     ambiguous : float32 (N,)
-        1 where there was but a single click.
+        1 for a single click.
     weight : float32 (N,)
-        The same in all for each kind of object.
+        Each kind of object has the same total weight.
     """
 
     statistics: Tensor
@@ -65,12 +65,12 @@ class Answers(NamedTuple):
 
 @torch.no_grad()
 def collect(net: MiniNet, scenes: Sequence[LabelledScene], config: ScoreConfig) -> Answers:
-    """Prompt objects of whole tiles as users would, and keep what the scores of the answers are computed from.
+    """Prompt objects on whole tiles as users would, and return the inputs and targets of the scores.
 
     Raises
     ------
     ModelError
-        Where there is no object.
+        If there is no object.
     """
     net.eval()
     rng = np.random.default_rng(config.seed)
@@ -94,7 +94,7 @@ def collect(net: MiniNet, scenes: Sequence[LabelledScene], config: ScoreConfig) 
 def _tiles(
     scene: LabelledScene, rng: np.random.Generator, config: ScoreConfig
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
-    """Yield tiles of each pass, turned by quarters, with the masks at 1/4 of some of their objects."""
+    """Yield the tiles of each pass, rotated by multiples of 90 degrees, with masks at 1/4 of some of their objects."""
     for number in range(config.passes):
         view = scene
         if number:
@@ -114,7 +114,7 @@ def _tiles(
 def _answers(
     net: MiniNet, image: NDArray[np.uint8], masks: NDArray[np.bool_], rng: np.random.Generator, config: ScoreConfig
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield statistics, true IoU and ambiguity of the answers of each round, for some objects at a time."""
+    """Yield statistics, true IoU and ambiguity of the answers of each round, a few objects at a time."""
     seen: list[Tensor] = []
     hook = net.decoder.score.register_forward_pre_hook(lambda _, given: seen.append(given[0].float()))
     packed = net.encoder(normalise(torch.from_numpy(image)[None]).contiguous(memory_format=torch.channels_last))
@@ -139,7 +139,7 @@ def _answers(
 
 
 def learn(score: nn.Module, answers: Answers, config: ScoreConfig) -> None:
-    """Fit the layers that give the score to answers."""
+    """Fit the layers of the score to answers."""
     torch.manual_seed(config.seed)
     optimizer = torch.optim.AdamW(score.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
@@ -154,7 +154,7 @@ def learn(score: nn.Module, answers: Answers, config: ScoreConfig) -> None:
 
 
 def score_run(run: Path, data: Path | None, config: ScoreConfig | None = None) -> Path:
-    """Let the score of a run's best weights learn, and write them beside.
+    """Train the score of a run's best weights, and write the result beside them.
 
     Parameters
     ----------
@@ -172,9 +172,9 @@ def score_run(run: Path, data: Path | None, config: ScoreConfig | None = None) -
     Raises
     ------
     RasterError
-        Where training imagery is missing.
+        If training imagery is missing.
     ModelError
-        Where there are no weights, or no objects to learn from.
+        If there are no weights, or no objects to learn from.
     OutputError
         If the run's folder cannot be written to.
     """
@@ -188,7 +188,7 @@ def score_run(run: Path, data: Path | None, config: ScoreConfig | None = None) -
 
 
 def main() -> None:
-    """Parse the command line and learn."""
+    """Parse the command line and train."""
     parser = argparse.ArgumentParser(prog="python -m encoder_tools.mini.score_training", description=__doc__)
     parser.add_argument("run", type=Path, help="folder given to train as --out")
     parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")

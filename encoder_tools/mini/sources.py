@@ -1,7 +1,7 @@
-"""Labelled imagery for training: reads what `SOURCES.md` describes into memory.
+"""Labelled imagery for training, as `SOURCES.md` of the data describes it.
 
-Each scene is an image pyramid and a raster of object numbers. Folders whose name begins with ``val`` are never
-read here.
+Each scene is an image pyramid and a raster of object numbers. Folders whose name begins with ``val`` are never read
+here.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class Scene:
     kind : str
         ``buildings``, ``fields``, ``landcover`` or ``synthetic``.
     pyramid : list of uint8 (H / 2^k, W / 2^k, 3)
-        The image at its own and at coarser scales.
+        The image at full and at lower resolutions.
     ids : int32 (H, W)
-        Object number of each pixel, 0 where there is none.
+        Object number of each pixel, 0 for none.
     boxes : float32 (N + 1, 4)
-        x_min, y_min, x_max, y_max of object i; row 0 is unused.
+        x_min, y_min, x_max, y_max of each object; row 0 is unused.
     areas : float32 (N + 1,)
-        Pixels of object i, 0 where there is no such object.
+        Number of pixels of each object, 0 for unused numbers.
     """
 
     kind: str
@@ -59,26 +59,26 @@ class Scene:
 
     @property
     def objects(self) -> NDArray[np.intp]:
-        """Numbers of the objects that can be prompted."""
+        """Numbers of the objects large enough to be prompted."""
         return np.flatnonzero(self.areas >= MIN_OBJECT_PIXELS)
 
 
 def data_folder(path: Path | None) -> Path:
-    """Return the folder of labelled imagery: the argument, or ``GEOSAM_ES_DATA``.
+    """Return the folder of labelled imagery: the argument, otherwise ``GEOSAM_ES_DATA``.
 
     Raises
     ------
     RasterError
-        Where neither names a folder.
+        If neither is a folder.
     """
     chosen = path or Path(os.environ.get("GEOSAM_ES_DATA", ""))
     if not str(chosen).strip(".") or not chosen.is_dir():
-        raise RasterError(f"no folder of training data at '{chosen}'", "name it with --data or in GEOSAM_ES_DATA")
+        raise RasterError(f"there is no folder of training data at '{chosen}'", "set it with --data or GEOSAM_ES_DATA")
     return chosen
 
 
 def halve(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the image at half its scale, each pixel the mean of 2x2."""
+    """Return the image at half its resolution, each pixel the mean of 2 x 2."""
     height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
     even = image[:height, :width].astype(np.uint16)
     total = even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]
@@ -86,7 +86,7 @@ def halve(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def make_scene(kind: str, image: NDArray[np.uint8], ids: NDArray[np.int32]) -> Scene:
-    """Measure the objects of a raster of numbers and build the pyramid."""
+    """Build a scene from an image and a raster of object numbers."""
     pyramid = [image]
     for _ in range(LEVELS - 1):
         pyramid.append(halve(pyramid[-1]))
@@ -105,7 +105,7 @@ def make_scene(kind: str, image: NDArray[np.uint8], ids: NDArray[np.int32]) -> S
 
 
 def burn(polygons: list[BaseGeometry], height: int, width: int) -> NDArray[np.int32]:
-    """Rasterise polygons in pixel coordinates; small ones lie over large ones."""
+    """Rasterise polygons in pixel coordinates to their numbers; smaller ones cover larger ones."""
     ordered = sorted((p for p in polygons if not p.is_empty), key=lambda p: -p.area)
     if not ordered:
         return np.zeros((height, width), dtype=np.int32)
@@ -115,7 +115,7 @@ def burn(polygons: list[BaseGeometry], height: int, width: int) -> NDArray[np.in
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Read an image as RGB (H, W, 3); palettes are resolved."""
+    """Read an image as RGB (H, W, 3), also with a palette."""
     if path.suffix in (".png", ".jpg"):
         with Image.open(path) as picture:
             return np.array(picture.convert("RGB"))
@@ -125,7 +125,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def polygons_in_pixels(labels: Path, image: Path) -> list[BaseGeometry]:
-    """Read labels in EPSG:4326 and bring them into the pixels of a georeferenced image, clipped to it."""
+    """Read labels in EPSG:4326 as pixel coordinates of a georeferenced image, clipped to it."""
     with rasterio.open(image) as dataset:
         inverse = ~dataset.transform
         crs, height, width = dataset.crs, dataset.height, dataset.width
@@ -197,7 +197,7 @@ def landcover_scenes(data: Path) -> list[Scene]:
 
 
 def synthetic_scenes(count: int, seed: int) -> list[Scene]:
-    """Paint scenes of many pixel sizes; every object but roads becomes one to prompt."""
+    """Make synthetic scenes of several pixel sizes, with every object but roads."""
     scenes = []
     for number in range(count):
         pixel_size = float(np.random.default_rng([seed, number]).choice([0.1, 0.2, 0.35, 0.6, 1.0]))
@@ -208,12 +208,12 @@ def synthetic_scenes(count: int, seed: int) -> list[Scene]:
 
 
 def load_scenes(data: Path, seed: int, synthetic: int = 24) -> list[Scene]:
-    """Read all training imagery; every image of fields comes a second time, cut into strips.
+    """Read all training imagery; every image of fields appears twice, the second time cut into strips.
 
     Raises
     ------
     RasterError
-        Where a file is missing or cannot be read.
+        If a file is missing or cannot be read.
     """
     try:
         scenes = building_scenes(data) + field_scenes(data) + landcover_scenes(data)

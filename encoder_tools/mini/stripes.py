@@ -1,4 +1,4 @@
-"""Strip cropping painted into real fields: the large ones are cut into parallel, often curved strips."""
+"""Strip cropping painted into real fields: large ones are cut into parallel, often curved strips."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import rasterio.features
 from numpy.typing import NDArray
 
 MIN_SIDE = 90.0
-"""Smaller side of a field in pixels from which it may be cut."""
+"""Shorter side in pixels from which a field may be cut."""
 
 STRIPED_SHARE = 0.6
 
 RING_SHARE = 0.35
-"""How many of the fields that are cut become rings about one place."""
+"""Share of the cut fields that become concentric rings."""
 
 
 def striped(
     image: NDArray[np.uint8], ids: NDArray[np.int32], boxes: NDArray[np.float32], rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """Return a copy of a picture in which most large fields are cut into strips, each an object of its own.
+    """Return a copy of a picture in which most large fields are cut into strips, each a separate object.
 
-    Neighbouring strips carry one of two or three crops, or all the same one and only a thin line between them.
+    Neighbouring strips have one of up to three crops, with a thin line between them.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def _cut(
         painted[between] = soil + 0.4 * (part[between] - part[between].mean(0))
     image[y0:y1, x0:x1][inside] = np.clip(painted, 0, 255).astype(np.uint8)[inside]
     kept = inside & ~between
-    # What the field's border cuts a strip into are objects of their own.
+    # A strip that the border of the field cuts into parts becomes several objects.
     regions = rasterio.features.shapes(strip, mask=kept)
     numbered = [(geometry, number) for number, (geometry, _) in enumerate(regions, start=int(ids.max()) + 1)]
     parts = rasterio.features.rasterize(numbered, strip.shape, dtype="int32") if numbered else np.zeros_like(strip)

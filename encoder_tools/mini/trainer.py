@@ -1,4 +1,4 @@
-"""One process of a training run of `mini`: steps, gradients shared with the others, checkpoints, log."""
+"""One process of a training run of `mini`: steps, gradients averaged with the others, checkpoints, logs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOG_FIELDS = ("step", "seconds", "learning_rate", "size", "loss", "edge", "iou_f
 
 
 def best_checkpoint(run: Path) -> Path:
-    """Return the file of a run's best weights on held-out imagery, or of its last where there is none."""
+    """Return the checkpoint of a run's best weights on held-out imagery, or the last one if there is none."""
     best = run / BEST
     return best if best.is_file() else run / CHECKPOINT
 
@@ -43,8 +43,7 @@ class Trainer:
     data, out : Path
         Training imagery; folder of checkpoint and log.
     minutes : float or None
-        Time after which the learning rate has fallen to zero and the run ends, if the steps have not ended
-        it before. Counted over all sittings of a resumed run.
+        Time limit of the run, including the time before it was resumed. The learning rate falls to zero with it.
     rank : int
         Number of this process.
     begin_with : Path or None
@@ -145,7 +144,7 @@ class Trainer:
                     self._save()
 
     def _validate(self) -> None:
-        """Look at held-out imagery with the averaged weights, and keep them if they are the best so far."""
+        """Measure the averaged weights on held-out imagery, and save them if they are the best so far."""
         found = self.validation.measure(self.average)
         if not found:
             return
@@ -289,7 +288,7 @@ class Trainer:
 
 
 def _forget_after(log: Path, step: int) -> None:
-    """Drop the rows of steps that were taken after the checkpoint which a run goes on from."""
+    """Drop the rows of steps after the checkpoint that the run resumes from."""
     if log.is_file():
         header, *rows = log.read_text(encoding="utf-8").splitlines()
         kept = [row for row in rows if int(row.split(",")[0]) <= step]

@@ -1,4 +1,4 @@
-"""Held-out objects looked at now and then during training: one click in the middle, and the bounding box."""
+"""Validation on held-out objects during training: one click in the middle, and the bounding box."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class _Tile(NamedTuple):
 
 
 class ValidationSet:
-    """Some objects of every held-out tile of buildings and fields, shared among processes.
+    """Some objects of every held-out tile of buildings and fields, divided among the processes.
 
     Parameters
     ----------
     data : Path
-        Without held-out folders in it the set is empty.
+        Folder of labelled imagery. The set is empty if it has no held-out folders.
     rank, world : int
-        Number of this process, and of processes.
+        Index of this process, and number of processes.
     """
 
     def __init__(self, data: Path, rank: int, world: int) -> None:
@@ -57,7 +57,7 @@ class ValidationSet:
                 self.tiles.append(_Tile(FOLDERS[tile.dataset], tile.image, masks[some]))
 
     def measure(self, net: MiniNet) -> dict[str, float]:
-        """Return the mean IoU of each kind and prompt, over all processes; nothing where there is no imagery."""
+        """Return the mean IoU of each kind and prompt over all processes; empty without imagery."""
         net.eval()
         names = [f"{kind} {prompt}" for kind in FOLDERS.values() for prompt in ("click", "box")]
         totals = torch.zeros(len(names), 2)
@@ -71,7 +71,7 @@ class ValidationSet:
 
 
 def _answers(net: MiniNet, tile: _Tile) -> tuple[Tensor, Tensor]:
-    """Return the IoU (N,) of what is shown for a click, and for the box, at 1/4."""
+    """Return the IoU (N,) of the mask shown first for a click, and for the box, at 1/4."""
     device = next(net.parameters()).device
     with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
         context = net.decoder.context(net.encoder(normalise(torch.from_numpy(tile.image).to(device)[None])))

@@ -1,4 +1,4 @@
-"""Bent crops: what makes contour strips, terraces and crooked fields out of straight ones."""
+"""Bent crops, which turn straight fields into contour strips, terraces and crooked fields."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from PIL import Image
 from geosam_es.inference.encoder import FILL_RGB
 
 CELL = 16
-"""Side in pixels of the mesh that follows the bend."""
+"""Cell size of the mesh in pixels."""
 
 Mesh = tuple[tuple[int, int, int, int], tuple[float, ...]]
 
 
 @dataclass(frozen=True)
 class Warp:
-    """Where each pixel of a square crop comes from.
+    """Source position of each pixel of a square crop.
 
     Attributes
     ----------
     size : int
         Side of the crop in pixels, a multiple of `CELL`.
     nodes : float64 (size / 16 + 1, size / 16 + 1, 2)
-        Source XY of the mesh's corners; between them it is bilinear.
+        Source XY of the corners of the mesh, with bilinear interpolation between them.
     """
 
     size: int
@@ -44,7 +44,7 @@ class Warp:
         return np.asarray(np.einsum("yi,xj,ijc->yxc", weights, weights, self.nodes, optimize=True))
 
     def sample(self, source: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
-        """Sample a picture (H, W, 3), whose pixels are `scale` of the source's, bilinearly; outside is padding."""
+        """Sample a picture (H, W, 3) at `scale` times the source's resolution, bilinearly; outside it is padding."""
         height, width = source.shape[:2]
         x0, y0, x1, y1 = self.bounds
         left, top = (max(0, int(np.floor(value * scale)) - 2) for value in (x0, y0))
@@ -64,7 +64,7 @@ class Warp:
 
 
 def _mesh(nodes: NDArray[np.float64]) -> list[Mesh]:
-    """Return boxes of the crop and the source corners of each: upper left, lower left, lower right, upper right."""
+    """Return boxes of the crop and their source corners: upper left, lower left, lower right, upper right."""
     rows, columns = nodes.shape[0] - 1, nodes.shape[1] - 1
     corners = np.concatenate([nodes[:-1, :-1], nodes[1:, :-1], nodes[1:, 1:], nodes[:-1, 1:]], axis=2)
     return [
@@ -99,7 +99,7 @@ def make_warp(size: int, turn: NDArray[np.float64], middle: NDArray[np.float64],
 
 @dataclass(frozen=True)
 class Bend:
-    """Two sine waves that push a crop sideways.
+    """Two sine waves that displace the pixels of a crop.
 
     Attributes
     ----------
@@ -114,14 +114,14 @@ class Bend:
 
     @classmethod
     def draw(cls, size: int, rng: np.random.Generator) -> Bend:
-        """Draw a bend for crops of this size, no steeper than 40 degrees a wave."""
+        """Draw a bend for crops of this size; each wave is at most 40 degrees steep."""
         lengths = size * np.exp(rng.uniform(np.log(0.4), np.log(2.0), 2))
         slopes = rng.uniform(0.15, 0.8, 2)
         amplitudes = slopes * lengths / (2 * np.pi)
         return cls(rng.uniform(0, 2 * np.pi, 2), amplitudes, lengths, rng.uniform(0, 2 * np.pi, 2))
 
     def shift(self, nodes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the displacement (..., 2) of positions (..., 2), none at the middle."""
+        """Return the displacement (..., 2) of positions (..., 2), which is zero in the middle."""
         total = np.zeros_like(nodes)
         for direction, amplitude, length, phase in zip(self.directions, self.amplitudes, self.lengths, self.phases):
             along = np.array([np.cos(direction), np.sin(direction)])

@@ -1,7 +1,7 @@
-"""Meta's SAM checkpoints: what there is, where it is kept, and how it gets there. Needs no PyTorch.
+"""Meta's SAM checkpoints: list, paths and downloads. Needs no PyTorch.
 
-Addresses, sizes, hashes and licences are data, in ``checkpoints.json``. Checkpoints are kept in the user's
-cache directory, or where the environment variable ``GEOSAM_ES_MODELS`` says.
+``checkpoints.json`` holds their addresses, sizes, hashes and licences. They are kept in the user's cache directory, or
+in the one that the environment variable ``GEOSAM_ES_MODELS`` names.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _TIMEOUT_S = 60
 _READ_ERRORS = (OSError, http.client.HTTPException)
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes there so far and the bytes in all."""
+"""Called with the number of bytes downloaded and the total."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class Checkpoint:
     name : str
         ``vit_b``, ``vit_l`` or ``vit_h``.
     url : str
-        Where it is published; the last part of it is the file's name here.
+        Download address; its last part is the file name.
     bytes : int
         Size of the file.
     sha256 : str
-        Hash of the file, in hexadecimal.
+        Hash of the file in hexadecimal.
     licence : str
         SPDX expression of the weights' licence.
     """
@@ -81,13 +81,13 @@ class ModelEntry:
     Attributes
     ----------
     name, licence, sha256, url : str
-        As in `Checkpoint`; ``url`` is empty for the embedded model, and ``sha256`` is that of its encoder.
+        As in `Checkpoint`. For the embedded model, ``url`` is empty and ``sha256`` is the hash of its encoder.
     bytes : int
-        Size on disk, whether it is there already or not.
+        Size on disk, also of a model not downloaded yet.
     path : Path
-        Where it is kept, or would be.
+        Location, also of a model not downloaded yet.
     downloaded : bool
-        Whether it is there with the right size.
+        Whether the file exists and has the right size.
     """
 
     name: str
@@ -123,14 +123,14 @@ def models_directory() -> Path:
 def list_models(directory: Path | None = None, registry: Mapping[str, Checkpoint] | None = None) -> list[ModelEntry]:
     """List the embedded model and the checkpoints.
 
-    Whether one is there is told by its size alone; `download` checks the hash.
+    Only sizes are compared here; `download` checks the hash.
 
     Parameters
     ----------
     directory : Path, optional
-        Where checkpoints are kept; `models_directory` by default.
+        Directory of the checkpoints; `models_directory` by default.
     registry : Mapping of str to Checkpoint, optional
-        The checkpoints; Meta's by default.
+        Known checkpoints; Meta's by default.
 
     Returns
     -------
@@ -156,19 +156,17 @@ def list_models(directory: Path | None = None, registry: Mapping[str, Checkpoint
 
 
 def checkpoint_path(name: str, directory: Path | None = None, registry: Mapping[str, Checkpoint] | None = None) -> Path:
-    """Return where a downloaded checkpoint lies.
+    """Return the path of a downloaded checkpoint.
 
     Raises
     ------
     ModelError
-        When there is no such checkpoint, or it is not downloaded.
+        If there is no such checkpoint, or it is not downloaded.
     """
     checkpoint = _find(name, registry)
     path = (directory or models_directory()) / checkpoint.filename
     if _size(path) != checkpoint.bytes:
-        raise ModelError(
-            f"the checkpoint of {name} is not at {path}", f"get it with `geosam-es models download {name}`"
-        )
+        raise ModelError(f"the checkpoint of {name} is not at {path}", f"run `geosam-es models download {name}`")
     return path
 
 
@@ -178,21 +176,21 @@ def download(
     progress: Progress | None = None,
     registry: Mapping[str, Checkpoint] | None = None,
 ) -> Path:
-    """Download a checkpoint, going on where an earlier try stopped.
+    """Download a checkpoint, resuming an interrupted download.
 
-    The file grows as ``FILENAME.part`` and takes its name once its SHA-256 is right. One that is there
-    already is only checked: that takes seconds, and lets a second run of the command repair a damaged file.
+    The download goes to ``FILENAME.part``, which is renamed once its SHA-256 is right. The hash of an existing file is
+    checked too, so that running the command again repairs a damaged file.
 
     Parameters
     ----------
     name : str
         ``vit_b``, ``vit_l`` or ``vit_h``.
     directory : Path, optional
-        Where to keep it; `models_directory` by default.
+        Target directory; `models_directory` by default.
     progress : callable, optional
-        Called with the bytes there so far and the bytes in all.
+        Called with the number of bytes downloaded and the total.
     registry : Mapping of str to Checkpoint, optional
-        The checkpoints; Meta's by default.
+        Known checkpoints; Meta's by default.
 
     Returns
     -------
@@ -202,10 +200,10 @@ def download(
     Raises
     ------
     ModelError
-        When there is no such checkpoint, the server cannot be reached or breaks off (what came is kept for
-        the next try), or the hash is wrong (the file is removed).
+        If there is no such checkpoint, the server cannot be reached or closes the connection (the partial file is
+        kept), or the hash is wrong (the file is removed).
     OutputError
-        When the file cannot be written, or the disk is too small for it.
+        If the file cannot be written, or the disk is full.
     """
     checkpoint = _find(name, registry)
     directory = directory or models_directory()
@@ -223,7 +221,7 @@ def download(
         if file_sha256(part) != checkpoint.sha256:
             part.unlink()
             raise ModelError(
-                f"{checkpoint.url} is not the published {name}: its SHA-256 is wrong, and it was removed",
+                f"the download from {checkpoint.url} has the wrong SHA-256 and was removed",
                 f"run `geosam-es models download {name}` again",
             )
         part.replace(path)
@@ -232,7 +230,7 @@ def download(
     except OSError as error:
         raise OutputError(
             f"cannot write {error.filename or part} ({error.strerror})",
-            f"make room there, or set {MODELS_VARIABLE} to a directory that can be written",
+            f"free some space there, or set {MODELS_VARIABLE} to a writable directory",
         ) from error
     return path
 
@@ -240,9 +238,9 @@ def download(
 def _find(name: str, registry: Mapping[str, Checkpoint] | None) -> Checkpoint:
     checkpoints = load_registry() if registry is None else registry
     if name == "mini":
-        raise ModelError("mini is embedded and has no checkpoint", "use it as it is")
+        raise ModelError("mini is embedded and needs no checkpoint", "use --model mini without downloading anything")
     if name not in checkpoints:
-        raise ModelError(f"there is no model {name!r}", f"choose one of {', '.join(checkpoints)}")
+        raise ModelError(f"unknown model {name!r}", f"choose one of {', '.join(checkpoints)}")
     return checkpoints[name]
 
 
@@ -269,13 +267,13 @@ def _check_space(checkpoint: Checkpoint, part: Path) -> None:
     free = shutil.disk_usage(part.parent).free
     if free < missing:
         raise OutputError(
-            f"{part.parent} has {_megabytes(free)} left, and {checkpoint.name} needs {_megabytes(missing)}",
-            f"make room there, or set {MODELS_VARIABLE} to a directory on a larger disk",
+            f"{part.parent} has {_megabytes(free)} of free space, and {checkpoint.name} needs {_megabytes(missing)}",
+            f"free some space there, or set {MODELS_VARIABLE} to a directory on a larger disk",
         )
 
 
 def _fetch(checkpoint: Checkpoint, part: Path, progress: Progress | None) -> None:
-    """Append to ``part`` what it lacks, or write it anew where the server sends nothing but whole files."""
+    """Append the rest to ``part``, or start again if the server does not support ranges."""
     start = _size(part) or 0
     try:
         response = _open(checkpoint.url, start)
@@ -310,7 +308,7 @@ def _copy(
     done: int,
     progress: Progress | None,
 ) -> int:
-    """Copy the response's body, at most to the checkpoint's size; return the bytes that are there then."""
+    """Copy the response's body, up to the checkpoint's size; return the size of the file."""
     while done < checkpoint.bytes:
         try:
             chunk = response.read(min(_CHUNK_BYTES, checkpoint.bytes - done))
@@ -329,9 +327,9 @@ def _network_error(checkpoint: Checkpoint, done: int, error: Exception) -> Model
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     status = f"HTTP status {error.code}, " if isinstance(error, urllib.error.HTTPError) else ""
     return ModelError(
-        f"{checkpoint.url} cannot be downloaded ({status}{reason}),"
-        f" {_megabytes(done)} of {_megabytes(checkpoint.bytes)} are there",
-        f"check the connection and run `geosam-es models download {checkpoint.name}` again to go on",
+        f"{checkpoint.url} cannot be downloaded ({status}{reason});"
+        f" {_megabytes(done)} of {_megabytes(checkpoint.bytes)} are here",
+        f"check the connection and run `geosam-es models download {checkpoint.name}` again to resume",
     )
 
 

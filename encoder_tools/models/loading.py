@@ -1,4 +1,4 @@
-"""Which model is meant by a name, and how it is loaded: the encoder, and the decoder that goes into the store."""
+"""Loading a model by name: its encoder, and the decoder that goes into a store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["SAM_NAMES", "LoadedModel", "load_model", "mini_folder"]
 
 SAM_NAMES = ("vit_b", "vit_l", "vit_h")
 
-_SAM_DECODER_BYTES = 24 << 20
+_SAM_DECODER_BYTES = 28 << 20
 """Upper bound of the size of SAM's prepare.onnx and decoder.onnx, which is the same for all three encoders."""
 
 
@@ -33,7 +33,7 @@ class LoadedModel:
     decoder_bytes : int
         Size of the decoder's files in a store, rounded up where they are not exported yet.
     export_decoder : callable
-        Returns the decoder's files by their names in a store. The first call exports and checks a SAM decoder, which
+        Returns the decoder's files by their names in a store. The first call exports and verifies a SAM decoder, which
         takes seconds; later calls return the same files.
     """
 
@@ -57,15 +57,15 @@ def load_model(
     name : str
         ``mini``, ``vit_b``, ``vit_l``, ``vit_h``, or a folder that ``geosam-es export --encoder`` wrote.
     checkpoint : Path, optional
-        Weights in place of the downloaded ones, for the SAM models.
+        For SAM models: weights to use in place of the downloaded ones.
     device : str
-        ``auto``, ``cpu``, ``cuda``, ``cuda:1``; the ONNX encoders run on the CPU.
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:1``; ONNX encoders run on the CPU.
     work : Path
         Folder to export a SAM decoder to. It must exist until the store is made.
     threads : int, optional
-        On a CPU; by default one for each core.
+        CPU threads; by default one for each core.
     precision : str
-        ``auto``, ``float32`` or ``bfloat16``, for the SAM models; see `SamTorchEncoder`.
+        For SAM models: ``auto``, ``float32`` or ``bfloat16``; see `SamTorchEncoder`.
 
     Returns
     -------
@@ -80,23 +80,26 @@ def load_model(
         return _load_sam(name, checkpoint, device, work, threads, precision)
     if precision != "auto":
         raise ModelError(
-            f"{name} takes no precision: its file says what it computes in",
+            f"{name} does not take --precision, which its ONNX file fixes",
             "leave out --precision, or use --model vit_b, vit_l or vit_h",
         )
     if checkpoint is not None:
-        raise ModelError(f"{name} takes no checkpoint", "leave out --checkpoint, or use --model vit_b, vit_l or vit_h")
+        raise ModelError(
+            f"{name} does not take --checkpoint", "leave out --checkpoint, or use --model vit_b, vit_l or vit_h"
+        )
     folder = mini_folder() if name == "mini" else Path(name)
     if not (folder / MODEL_FILE).is_file() or not (folder / ENCODER_FILE).is_file():
         raise ModelError(
-            f"{name} is not a model", "use mini, vit_b, vit_l, vit_h or a folder made by geosam-es export --encoder"
+            f"unknown model {name}",
+            "use mini, vit_b, vit_l, vit_h or a folder that geosam-es export --encoder wrote",
         )
     if device not in ("auto", "cpu"):
-        raise ModelError(f"{name} runs on onnxruntime's CPU provider, not on {device}", "leave out --device")
+        raise ModelError(f"{name} runs on the CPU only, not on {device}", "leave out --device")
     files = {file: folder / file for file in (PREPARE_FILE, DECODER_FILE) if (folder / file).is_file()}
     if DECODER_FILE not in files:
         raise ModelError(f"{folder} has no {DECODER_FILE}", "export the model again")
     encoder = OnnxEncoder(folder, threads)
-    # Loaded once to see that it can be: a store with a damaged decoder would be noticed by the first click.
+    # Loaded as a check: otherwise the first click in a store would find that its decoder is damaged.
     load_decoder(files.get(PREPARE_FILE), files[DECODER_FILE], threads)
     return LoadedModel(encoder, sum(path.stat().st_size for path in files.values()), lambda: files)
 
@@ -120,6 +123,6 @@ def _load_sam(
         return {name: work / name for name in (PREPARE_FILE, DECODER_FILE)}
 
     encoder = SamTorchEncoder(sam, device, cast(Precision, precision), threads)
-    # The encoder holds what it needs; the decoder is exported later and must not keep gigabytes of weights alive.
+    # The encoder keeps what it needs. The later export of the decoder must not keep gigabytes of other weights.
     sam.drop_image_encoder()
     return LoadedModel(encoder, _SAM_DECODER_BYTES, exported)

@@ -1,9 +1,9 @@
 """Tiles and levels.
 
-Level k has pixels 2^k times the native size and ``size >> k`` of them (what remains of the last coarse pixel, less
-than 2^k native pixels, belongs to the finer levels alone). Each level is cut into square tiles of one size that
-overlap; the last tile of a row or column shifts inwards so that it is full. Where a level is smaller than a tile,
-its only tile is padded on the right and below.
+Level k has pixels of 2^k times the native size, and ``size >> k`` of them. A remainder of less than 2^k native pixels
+is only in the finer levels. Each level is cut into overlapping square tiles of one size. The last tile of a row or
+column is moved inwards so that it is full. If a level is smaller than a tile, its only tile is padded on the right
+and at the bottom.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from .window import Window
 __all__ = ["LevelGrid", "Pyramid", "Tile", "Tiling"]
 
 MAX_BOX_FILL = 0.8
-"""Part of a tile's side that a box may take, so that the decoder sees what lies around the object."""
+"""Largest part of a tile's side that a box may take: the decoder needs to see the surroundings of the object."""
 
 PATCH_SIZE = 16
-"""Pixels along the side of a place in the feature maps of SAM and of the embedded model."""
+"""Pixels along the side of a cell in the feature maps of SAM and of the embedded model."""
 
 
 class Tile(NamedTuple):
@@ -41,7 +41,7 @@ class Tiling:
     tile_size : int
         Side of a tile in pixels of its level.
     overlap : int
-        Pixels that neighbours share at least.
+        Smallest number of pixels that neighbours share.
     """
 
     tile_size: int = 1024
@@ -55,21 +55,45 @@ class Tiling:
     def stride(self) -> int:
         """Pixels between the starts of neighbours, a multiple of the encoders' patch.
 
-        An object then lies on the patches of two neighbours alike, so that both see the same.
+        An object then lies at the same position relative to the patches of two neighbours, so both encode it alike.
         """
         return (self.tile_size - self.overlap) // PATCH_SIZE * PATCH_SIZE
 
     @property
     def max_overlap(self) -> int:
-        """The overlap that leaves the smallest stride."""
+        """The overlap with the smallest stride."""
         return self.tile_size - PATCH_SIZE
 
 
-def _starts(size: int, tiling: Tiling) -> list[int]:
-    """Return where the tiles along one side begin."""
-    last = max(0, size - tiling.tile_size)
-    count = -(-last // tiling.stride) + 1
-    return [min(index * tiling.stride, last) for index in range(count)]
+class _Axis(NamedTuple):
+    """The tiles along one side of a level.
+
+    Attributes
+    ----------
+    count : int
+    stride : int
+        Pixels between the starts of neighbours.
+    last : int
+        Start of the last tile, which is moved inwards.
+    """
+
+    count: int
+    stride: int
+    last: int
+
+    @classmethod
+    def of(cls, size: int, tiling: Tiling) -> _Axis:
+        last = max(0, size - tiling.tile_size)
+        return cls(-(-last // tiling.stride) + 1, tiling.stride, last)
+
+    def start(self, index: int) -> int:
+        return min(index * self.stride, self.last)
+
+    def around(self, low: float, high: float, tile_size: int) -> list[int]:
+        """Return the tiles that may contain an interval; the last one always, as it is moved."""
+        first = max(0, int((high - tile_size) // self.stride))
+        stop = min(self.count - 1, int(max(low, 0.0) // self.stride) + 1)
+        return [*range(first, stop), self.count - 1]
 
 
 class LevelGrid:
@@ -97,18 +121,18 @@ class LevelGrid:
         self.width = width
         self.height = height
         self.tiling = tiling
-        self._col_starts = _starts(width, tiling)
-        self._row_starts = _starts(height, tiling)
+        self._along_x = _Axis.of(width, tiling)
+        self._along_y = _Axis.of(height, tiling)
 
     @property
     def rows(self) -> int:
         """Number of tiles from top to bottom."""
-        return len(self._row_starts)
+        return self._along_y.count
 
     @property
     def cols(self) -> int:
         """Number of tiles from left to right."""
-        return len(self._col_starts)
+        return self._along_x.count
 
     @property
     def scale(self) -> int:
@@ -125,29 +149,29 @@ class LevelGrid:
         """Return the pixels of this level that a tile covers, padding left out."""
         size = self.tiling.tile_size
         return Window(
-            self._col_starts[col],
-            self._row_starts[row],
+            self._along_x.start(col),
+            self._along_y.start(row),
             min(size, self.width),
             min(size, self.height),
         )
 
     def tiles_around(self, bounds: Bounds, tolerance: float) -> list[tuple[float, Tile]]:
-        """Return the tiles that contain a rectangle, the one with the widest margin first.
+        """Return the tiles that contain a rectangle, widest margin first.
 
         Parameters
         ----------
         bounds : Bounds
             In native pixels.
         tolerance : float
-            Native pixels by which the rectangle may stick out of the level, whose last coarse pixel may be cut.
+            Native pixels by which the rectangle may extend beyond the level, whose last coarse pixel may be cut.
 
         Returns
         -------
         list of (float, Tile)
-            Margin in pixels of the level, and tile. The raster's own edges do not narrow a margin.
+            Margin in pixels of the level, and tile. The edges of the raster do not count as margins.
         """
-        along_x = self._margins(self._col_starts, self.width, bounds.min_x, bounds.max_x, tolerance)
-        along_y = self._margins(self._row_starts, self.height, bounds.min_y, bounds.max_y, tolerance)
+        along_x = self._margins(self._along_x, self.width, bounds.min_x, bounds.max_x, tolerance)
+        along_y = self._margins(self._along_y, self.height, bounds.min_y, bounds.max_y, tolerance)
         found = [
             (min(margin_x, margin_y), margin_x + margin_y, Tile(self.level, row, col))
             for row, margin_y in along_y
@@ -156,19 +180,18 @@ class LevelGrid:
         found.sort(key=lambda item: (-item[0], -item[1], item[2]))
         return [(margin, tile) for margin, _, tile in found]
 
-    def _margins(
-        self, starts: list[int], size: int, low: float, high: float, tolerance: float
-    ) -> list[tuple[int, float]]:
+    def _margins(self, axis: _Axis, size: int, low: float, high: float, tolerance: float) -> list[tuple[int, float]]:
         tile_size = self.tiling.tile_size
+        low, high, slack = low / self.scale, high / self.scale, tolerance / self.scale
         found = []
-        for index, start in enumerate(starts):
-            before = low / self.scale - start
-            after = start + tile_size - high / self.scale
-            slack = tolerance / self.scale
+        for index in axis.around(low, high, tile_size):
+            start = axis.start(index)
+            before = low - start
+            after = start + tile_size - high
             if start == 0:
                 before = tile_size if before >= -slack else before
             if start + tile_size >= size:
-                after = tile_size if high / self.scale <= size + slack else -1.0
+                after = tile_size if high <= size + slack else -1.0
             if before >= 0 and after >= 0:
                 found.append((index, min(before, after)))
         return found
@@ -244,10 +267,10 @@ class Pyramid:
         level: int = 0,
         available: Callable[[Tile], bool] = lambda tile: True,
     ) -> Tile | None:
-        """Return the tile that answers a prompt.
+        """Return the tile to decode a prompt on.
 
-        The finest level from ``level`` on whose tiles contain the prompts; of its tiles, the one with the widest
-        margin. A box may take at most 80 % of the side of a tile, but for the last level.
+        This is the tile with the widest margin on the finest level, from ``level`` on, whose tiles contain the
+        prompts. A box may take up to 80 % of the side of a tile, except on the last level.
 
         Parameters
         ----------
@@ -256,14 +279,14 @@ class Pyramid:
         is_box : bool
             Whether the prompts have a box.
         level : int
-            The finest level to consider; the last one where there are fewer.
+            The finest level to consider, or the last one if there are fewer.
         available : callable
             Tells whether a tile has an embedding.
 
         Returns
         -------
         Tile or None
-            None where no single tile will do.
+            None if no single tile contains the prompts.
         """
         for grid in self.grids[min(level, len(self.grids) - 1) :]:
             limit = MAX_BOX_FILL * self.tiling.tile_size * grid.scale

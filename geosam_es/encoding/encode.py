@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..core.grid import Tile
 from ..inference.encoder import Encoder, SplittableEncoder
-from ..inference.float16 import to_half
+from ..inference.float16 import float32_to_float16
 from ..store import StoreWriter
 from .plan import EncodePlan
 from .raster import RasterTile
@@ -218,7 +218,7 @@ class _Run:
 
     def _write(self, tile: Tile, features: Mapping[str, NDArray[np.float32]]) -> None:
         if self.plan.metadata.dtype == "float16":
-            self.writer.write(tile, {name: to_half(values) for name, values in features.items()})
+            self.writer.write(tile, {name: float32_to_float16(values) for name, values in features.items()})
         else:
             self.writer.write(tile, features)
 

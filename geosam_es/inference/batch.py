@@ -93,7 +93,7 @@ class ObjectPrompts:
     object_id: Hashable
     points: tuple[Point, ...] = ()
     box: Bounds | None = None
-    attributes: Mapping[str, Any] = field(default=_NO_ATTRIBUTES, hash=False)
+    attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
     feature: int = field(default=1, compare=False)
 
     @property

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..core.prompts import Prompts
 from ..errors import ModelError
-from .float16 import half_to_float32
+from .float16 import float16_to_float32
 from .runtime import OnnxGraph, available_cores
 
 __all__ = [
@@ -195,7 +195,7 @@ def _decoded(outputs: Mapping[str, NDArray[np.float32]]) -> DecodedMasks:
 
 def _as_float32(features: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
     return {
-        name: half_to_float32(values) if values.dtype == np.float16 else values for name, values in features.items()
+        name: float16_to_float32(values) if values.dtype == np.float16 else values for name, values in features.items()
     }
 
 

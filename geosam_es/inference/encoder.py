@@ -6,7 +6,6 @@ onnxruntime; the PyTorch encoders are in `encoder_tools`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
-from ..store.layout import EXACT
+from ..store.layout import EXACT, check_model
+from ..store.schema import SchemaError, read_json
 from .runtime import OnnxGraph, available_cores
 
 __all__ = ["FILL_RGB", "TILE_SIZE", "Encoder", "ModelInfo", "OnnxEncoder", "SplittableEncoder", "read_model_info"]
@@ -202,16 +202,16 @@ def read_model_info(folder: Path) -> ModelInfo:
     ModelError
         If it is missing or damaged.
     """
-    path = folder / MODEL_FILE
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        features = {name: (int(c), int(h), int(w)) for name, (c, h, w) in value["features"].items()}
-        precision = str(value.get("precision", EXACT))
-        return ModelInfo(str(value["name"]), str(value["encoder_sha256"]), str(value["licence"]), features, precision)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        value = check_model(read_json(folder / MODEL_FILE))
+    except (OSError, SchemaError) as error:
         raise ModelError(
             "{folder} is not a model folder: its {name} is missing or damaged",
             "export the model again with: geosam-es export MODEL -o DIR --encoder",
             folder=folder,
             name=MODEL_FILE,
         ) from error
+    features = {name: (c, h, w) for name, (c, h, w) in value["features"].items()}
+    return ModelInfo(
+        value["name"], value["encoder_sha256"], value["licence"], features, value.get("precision", EXACT)
+    )

@@ -1,4 +1,9 @@
-"""float32 to float16 and back by onnxruntime's kernels: several times as fast as numpy's own, bit for bit."""
+"""Conversion between float32 and float16 with onnxruntime, bit for bit the same as NumPy's.
+
+NumPy (1.24 and 2.4) takes 2 to 6 ms per tile and onnxruntime 0.1 to 0.2 ms. Activating a tile of the embedded model
+would take a quarter longer with NumPy. The onnx package is not available in QGIS, so the graph of one node is spelled
+out here.
+"""
 
 from __future__ import annotations
 
@@ -10,34 +15,34 @@ from numpy.typing import NDArray
 
 from .runtime import new_session
 
-__all__ = ["half_to_float32", "to_half"]
+__all__ = ["float16_to_float32", "float32_to_float16"]
 
 _CAST = "080712003a350a170a01781201792204436173742a090a02746f18{0:02x}a001021204636173745a090a017812040a02080{1:x}"
 _CAST += "62090a017912040a02080{0:x}42040a00100d"
-"""An ONNX file of one node, y = Cast(x): what it is cast to and from are two of its bytes."""
+"""An ONNX file with the node y = Cast(x), as a template for the bytes of the target and source type."""
 
 _FLOAT, _FLOAT16 = 1, 10
-"""ONNX's numbers of the types."""
+"""Type numbers of ONNX."""
 
 
-def to_half(values: NDArray[np.float32]) -> NDArray[np.float16]:
-    """Round float32 of any shape to float16, half to even; what is too large turns into infinity.
+def float32_to_float16(values: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Round float32 of any shape to float16, ties to even. Values that are too large become infinity.
 
     Examples
     --------
-    >>> to_half(np.array([1.5, -2.0, 1e6], np.float32)).tolist()
+    >>> float32_to_float16(np.array([1.5, -2.0, 1e6], np.float32)).tolist()
     [1.5, -2.0, inf]
     """
     half: NDArray[np.float16] = _cast(_FLOAT, _FLOAT16).run(None, {"x": values})[0]
     return half
 
 
-def half_to_float32(values: NDArray[np.float16]) -> NDArray[np.float32]:
+def float16_to_float32(values: NDArray[np.float16]) -> NDArray[np.float32]:
     """Widen float16 of any shape to float32.
 
     Examples
     --------
-    >>> half_to_float32(np.array([1.5, -2.0, np.inf], np.float16)).tolist()
+    >>> float16_to_float32(np.array([1.5, -2.0, np.inf], np.float16)).tolist()
     [1.5, -2.0, inf]
     """
     wide: NDArray[np.float32] = _cast(_FLOAT16, _FLOAT).run(None, {"x": values.astype(np.float16, copy=False)})[0]
@@ -46,5 +51,5 @@ def half_to_float32(values: NDArray[np.float16]) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=2)
 def _cast(source: int, target: int) -> Any:
-    # More threads than one would wait for memory together.
+    # The memory bandwidth is the limit, so more threads do not help.
     return new_session(bytes.fromhex(_CAST.format(target, source)), threads=1)

@@ -324,16 +324,13 @@ class Segmenter:
         """Refuse prompts if all tiles of a level around them were skipped because they have no data."""
         states = [self.reader.state(tile) for _, tile in grid.tiles_around(bounds, tolerance=grid.scale)]
         if states and all(state is TileState.SKIPPED for state in states):
-            raise self._no_data((bounds.min_x + bounds.max_x) / 2, (bounds.min_y + bounds.max_y) / 2)
-
-    def _no_data(self, col: float, row: float) -> PromptError:
-        x, y = self._on_map(col, row)
-        return PromptError(
-            "There is no data at ({x:.8g}, {y:.8g}), or it lies outside the area of interest",
-            "choose another place, or encode it",
-            x=x,
-            y=y,
-        )
+            x, y = self._on_map((bounds.min_x + bounds.max_x) / 2, (bounds.min_y + bounds.max_y) / 2)
+            raise PromptError(
+                "There is no data at ({x:.8g}, {y:.8g}), or it lies outside the area of interest",
+                "choose another place, or encode it",
+                x=x,
+                y=y,
+            )
 
     def _split(self, prompts: Prompts) -> list[tuple[Tile, Prompts]]:
         """Distribute prompts that no single tile holds among tiles of the coarsest level that serves all of them.
@@ -358,10 +355,8 @@ class Segmenter:
                 return parts
             unserved.append(left)
         col, row = min(unserved, key=len)[0]
-        around = Bounds(col, row, col, row)
-        tiles = [tile for grid in self.pyramid.grids for _, tile in grid.tiles_around(around, tolerance=grid.scale)]
-        if all(self.reader.state(tile) is TileState.SKIPPED for tile in tiles):
-            raise self._no_data(col, row)
+        for grid in self.pyramid.grids:
+            self._check_data(Bounds(col, row, col, row), grid)
         x, y = self._on_map(col, row)
         raise PromptError(
             "Not all tiles around ({x:.8g}, {y:.8g}) have been encoded yet",

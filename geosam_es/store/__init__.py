@@ -2,6 +2,6 @@
 
 from .layout import StoreMetadata, store_path_for
 from .reader import StoreReader
-from .writer import StoreWriter
+from .writer import StoreWriter, set_crs
 
-__all__ = ["StoreMetadata", "StoreReader", "StoreWriter", "store_path_for"]
+__all__ = ["StoreMetadata", "StoreReader", "StoreWriter", "set_crs", "store_path_for"]

@@ -1,38 +1,40 @@
-"""A folder of stores with a size limit, for rasters beside which nothing can be written."""
+"""A folder of stores with a size limit, for rasters in folders that cannot be written."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import shutil
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import OutputError
+from ..errors import OutputError, StoreError
 from .layout import GROUP_FILE, SUFFIX
-from .writer import remove_store
+from .writer import set_aside
 
 __all__ = ["StoreCache"]
 
 _NAME_DIGITS = 16
 
-# Of all the caches in this process, so that none removes what another layer is using.
-_open_stores: set[Path] = set()
-_open_lock = threading.Lock()
+# How many users each store has, in all the caches of this process.
+_users: Counter[Path] = Counter()
+_lock = threading.Lock()
 
 
 class StoreCache:
-    """Stores in one folder; those that were used least recently go first.
+    """Stores in one folder. When it is full, those used least recently are removed, unless they are in use.
 
     Parameters
     ----------
     folder : Path
-        Made when it is needed.
+        Created when the first store is written.
     max_bytes : int
-        Of all the stores together.
+        Size limit of all the stores together.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
@@ -40,59 +42,96 @@ class StoreCache:
         self.max_bytes = max_bytes
 
     def path_for(self, raster: Path, signature: Mapping[str, Any]) -> Path:
-        """Return where the store with a signature belongs; other rasters of the same name have another place."""
+        """Return the path of the store with a signature; rasters of the same name get different paths."""
         text = json.dumps([raster.name, {key: str(value) for key, value in signature.items()}], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:_NAME_DIGITS]
         return self.folder / f"{raster.stem}-{digest}{SUFFIX}"
 
     def acquire(self, store: Path) -> None:
-        """Note that a store is used now, and until `release` is not to be removed."""
-        with _open_lock:
-            _open_stores.add(store)
-        os.utime(store / GROUP_FILE)
+        """Add a user of a store. The store is not removed until `release` was called as often.
+
+        Raises
+        ------
+        StoreError
+            If another program has removed it.
+        """
+        with _lock:
+            try:
+                os.utime(store / GROUP_FILE)
+            except OSError as error:
+                raise StoreError("{root} is no longer there", "choose the raster again", root=store) from error
+            _users[store] += 1
 
     def release(self, store: Path) -> None:
-        """Note that a store is no longer used."""
-        with _open_lock:
-            _open_stores.discard(store)
+        """Remove a user of a store."""
+        with _lock:
+            _users[store] -= 1
+            if _users[store] <= 0:
+                del _users[store]
+
+    @contextmanager
+    def in_use(self, store: Path) -> Iterator[None]:
+        """Keep a store from being removed while the block runs; see `acquire`."""
+        self.acquire(store)
+        try:
+            yield
+        finally:
+            self.release(store)
 
     def stores(self) -> list[Path]:
         """Return the stores, the one used least recently first."""
-        found = [path for path in self.folder.glob(f"*{SUFFIX}") if (path / GROUP_FILE).is_file()]
-        return sorted(found, key=lambda path: (path / GROUP_FILE).stat().st_mtime)
+        times = {}
+        for path in self.folder.glob(f"*{SUFFIX}"):
+            # Another QGIS may remove it at this moment.
+            with suppress(OSError):
+                times[path] = (path / GROUP_FILE).stat().st_mtime
+        return sorted(times, key=times.__getitem__)
 
     def trim(self) -> None:
-        """Remove stores until the limit is held.
+        """Remove unused stores, the one used least recently first, until the others are within the limit.
 
         Raises
         ------
         OutputError
-            If those in use alone are beyond it.
+            If the stores in use alone exceed the limit.
         """
         sizes = {store: _size(store) for store in self.stores()}
         total = sum(sizes.values())
         for store, size in sizes.items():
             if total <= self.max_bytes:
                 return
-            with _open_lock:
-                is_open = store in _open_stores
-            if not is_open:
-                remove_store(store)
+            if _remove_unused(store):
                 total -= size
         if total > self.max_bytes:
             raise OutputError(
                 "The cache {folder} is full ({size:.3g} GiB)",
-                "allow it more in the options, or copy the raster to a folder that can be written",
+                "raise its limit in the options, or copy the raster to a folder that can be written",
                 folder=self.folder,
                 size=self.max_bytes / 2**30,
             )
+
+
+def _remove_unused(store: Path) -> bool:
+    """Remove a store unless it is in use, and tell whether it is gone."""
+    with _lock:
+        if _users[store]:
+            return False
+        try:
+            aside = set_aside(store)
+        except StoreError:
+            # Another QGIS was faster.
+            return True
+        except OSError:
+            return False
+    shutil.rmtree(aside, ignore_errors=True)
+    return True
 
 
 def _size(store: Path) -> int:
     total = 0
     for folder, _, names in os.walk(store):
         for name in names:
-            # Another QGIS may remove it just now.
+            # Another QGIS may remove it at this moment.
             with suppress(FileNotFoundError):
                 total += (Path(folder) / name).stat().st_size
     return total

@@ -1,9 +1,8 @@
-"""A decoder in a folder of its own: what it says of itself, and whether its files are whole."""
+"""A decoder in a folder: its description, and whether its files are complete."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,16 +10,18 @@ from typing import Any
 
 from ..errors import ModelError
 from . import layout
+from .schema import JsonValue, SchemaError, read_json
 
 __all__ = ["DecoderInfo", "StoreDecoder", "check_decoder", "file_sha256", "plain_sha256", "read_decoder"]
 
 _HASH_PREFIX = "sha256:"
 _BLOCK_BYTES = 1 << 20
+_MOST_OBJECTS = 2**53
 
 
 @dataclass(frozen=True)
 class DecoderInfo:
-    """What a tuned decoder says of itself, in ``decoder.json``.
+    """The description of a tuned decoder, in ``decoder.json``.
 
     Attributes
     ----------
@@ -28,19 +29,19 @@ class DecoderInfo:
     model : str
         Name of the model whose features it reads.
     encoder_sha256 : str
-        Hash of that model's encoder, as in a store's metadata: what decides which stores it answers from.
+        Hash of that model's encoder, as in a store's metadata. The decoder works with the stores of this encoder.
     prepare_sha256 : str, optional
-        Hash of ``prepare.onnx``; None where the decoder is a single graph.
+        Hash of ``prepare.onnx``; None if the decoder is a single graph.
     decoder_sha256 : str
         Hash of ``decoder.onnx``.
     base : str
-        What it was tuned from.
+        Decoder that it was tuned from.
     objects : int
         Number of objects it was tuned on.
     created, software : str
         When (ISO 8601) and by what.
     summary : mapping
-        Figures before and after, for whoever wants to show them.
+        Scores before and after tuning.
     """
 
     name: str
@@ -55,37 +56,37 @@ class DecoderInfo:
     summary: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> DecoderInfo:
+    def from_json(cls, value: JsonValue) -> DecoderInfo:
         """Read ``decoder.json``.
 
         Raises
         ------
-        KeyError, TypeError, ValueError
-            Where something that is needed is missing or of the wrong type.
+        SchemaError
+            If something is missing, of the wrong type or out of range.
         """
         prepare = value["prepare_sha256"]
         return cls(
-            name=str(value["name"]),
-            model=str(value["model"]),
-            encoder_sha256=str(value["encoder_sha256"]),
-            prepare_sha256=None if prepare is None else str(prepare),
-            decoder_sha256=str(value["decoder_sha256"]),
-            base=str(value.get("base", "")),
-            objects=int(value.get("objects", 0)),
-            created=str(value.get("created", "")),
-            software=str(value.get("software", "")),
-            summary=dict(value.get("summary") or {}),
+            name=value["name"].text(),
+            model=value["model"].text(),
+            encoder_sha256=value["encoder_sha256"].sha256(),
+            prepare_sha256=None if prepare.value is None else prepare.sha256(),
+            decoder_sha256=value["decoder_sha256"].sha256(),
+            base=value.get("base", "").text(),
+            objects=value.get("objects", 0).integer(0, _MOST_OBJECTS),
+            created=value.get("created", "").text(),
+            software=value.get("software", "").text(),
+            summary=value.get("summary", {}).mapping(),
         )
 
 
 @dataclass(frozen=True)
 class StoreDecoder:
-    """A decoder in a folder: of a store, or not yet in any.
+    """A decoder in a folder, inside a store or elsewhere.
 
     Attributes
     ----------
     name : str
-        In a store the folder's name, which may differ from the one it was made under.
+        In a store the name of the folder, which may differ from the name in ``decoder.json``.
     folder : Path
     info : DecoderInfo, optional
         None for the decoder that a store was made with.
@@ -102,23 +103,23 @@ class StoreDecoder:
 
     @property
     def prepare_path(self) -> Path | None:
-        """The ONNX file that prepares a tile, or None where the decoder is a single graph."""
+        """The ONNX file that prepares a tile, or None if the decoder is a single graph."""
         path = self.folder / layout.PREPARE_FILE
         is_single = self.info.prepare_sha256 is None if self.info is not None else not path.is_file()
         return None if is_single else path
 
 
 def read_decoder(folder: Path) -> StoreDecoder:
-    """Read the folder of a tuned decoder; its files are not looked into, see `check_decoder`.
+    """Read the description of a tuned decoder; `check_decoder` checks its files.
 
     Raises
     ------
     ModelError
-        If it is none.
+        If the folder has no ``decoder.json``, or a damaged one.
     """
     path = folder / layout.DECODER_INFO_FILE
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        info = DecoderInfo.from_json(read_json(path))
     except FileNotFoundError:
         raise ModelError(
             "{folder} is not a decoder: it has no {name}",
@@ -130,24 +131,20 @@ def read_decoder(folder: Path) -> StoreDecoder:
         raise ModelError(
             "{path} cannot be read ({reason})", "check its permissions", path=path, reason=error.strerror
         ) from error
-    except ValueError as error:
-        raise ModelError("{path} is damaged", "copy the decoder again", path=path) from error
-    try:
-        info = DecoderInfo.from_json(document)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except SchemaError as error:
         raise ModelError(
-            "{path} is damaged ({reason})", "copy the decoder again", path=path, reason=repr(error)
+            "{path} is damaged ({reason})", "copy the decoder again", path=path, reason=str(error)
         ) from error
     return StoreDecoder(info.name, folder, info)
 
 
 def check_decoder(decoder: StoreDecoder) -> None:
-    """See that a decoder's files are there, and whole where their hashes are known.
+    """Check that the files of a decoder exist and have the hashes in ``decoder.json``.
 
     Raises
     ------
     ModelError
-        With the first file that is not.
+        With the first file that is missing or differs.
     """
     info = decoder.info
     wanted = {decoder.decoder_path: info.decoder_sha256 if info is not None else None}
@@ -155,7 +152,7 @@ def check_decoder(decoder: StoreDecoder) -> None:
         wanted[decoder.prepare_path] = info.prepare_sha256 if info is not None else None
     for path, sha256 in wanted.items():
         if not path.is_file():
-            raise ModelError("{path} is not there", "copy the decoder again", path=path)
+            raise ModelError("{path} does not exist", "copy the decoder again", path=path)
         try:
             is_whole = sha256 is None or file_sha256(path) == plain_sha256(sha256)
         except OSError as error:
@@ -164,7 +161,7 @@ def check_decoder(decoder: StoreDecoder) -> None:
             ) from error
         if not is_whole:
             raise ModelError(
-                "{path} is not the file that decoder.json tells of: it was changed or copied in part",
+                "{path} does not have the hash in decoder.json: it was changed or copied in part",
                 "copy the decoder again",
                 path=path,
             )
@@ -180,5 +177,5 @@ def file_sha256(path: Path) -> str:
 
 
 def plain_sha256(sha256: str) -> str:
-    """Return a hash without the prefix that some carry."""
+    """Return a hash without the prefix ``sha256:``."""
     return sha256[len(_HASH_PREFIX) :] if sha256.startswith(_HASH_PREFIX) else sha256

@@ -1,7 +1,7 @@
-"""The decoders of a store: the one it was made with, and those that were tuned on its features.
+"""The decoders of a store: the one it was made with, and those tuned on its features.
 
-The first lies at the root of the store under the name `ORIGINAL`, where every reader finds it. Each other is a folder
-of its own with ``decoder.json``, its `DecoderInfo`, and a small file says which one answers prompts (see `layout`).
+The first one is at the root of the store and is named `ORIGINAL`. Each other one has a folder with ``decoder.json``,
+its `DecoderInfo`. A small file names the decoder in use (see `layout`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from typing import Any
 from ..errors import GeoSamError, ModelError, OutputError, StoreError
 from . import layout
 from .decoder_files import DecoderInfo, StoreDecoder, check_decoder, file_sha256, plain_sha256, read_decoder
+from .files import flush, flush_tree, is_portable_name, put_in_place, temporary_name, write_text
+from .schema import SchemaError, read_json
 
 __all__ = [
     "ORIGINAL",
@@ -34,28 +35,32 @@ __all__ = [
 ]
 
 ORIGINAL = "original"
-"""Name of the decoder that a store was made with."""
+"""Name of the decoder that the store was made with."""
 
 _MOST_CHARACTERS = 64
 _NAME = re.compile(rf"\w[\w .+()-]{{0,{_MOST_CHARACTERS - 1}}}(?<![ .])")
-"""Of folders that every system can have, none of them hidden."""
 
 
 def list_decoders(root: Path) -> list[StoreDecoder]:
-    """Return the decoders of a store, the one it was made with first, the others by name.
+    """Return the decoders of a store: the original one, then the others by name.
 
-    Folders whose ``decoder.json`` cannot be read are left out.
+    Folders without a valid ``decoder.json`` are omitted.
     """
     found = []
     with_info = sorted((root / layout.DECODERS).glob(f"*/{layout.DECODER_INFO_FILE}"))
     for path in with_info:
-        # What is half written or half removed has a name with a dot in front.
-        if not path.parent.name.startswith("."):
+        # Names with a leading dot are being written or removed.
+        if _is_name(path.parent.name):
             try:
                 found.append(_named(path.parent))
             except ModelError:
                 continue
     return [StoreDecoder(ORIGINAL, root), *found]
+
+
+def _is_name(name: str) -> bool:
+    """Tell whether a decoder in a store may have this name."""
+    return bool(_NAME.fullmatch(name)) and is_portable_name(name) and name.casefold() != ORIGINAL
 
 
 def _named(folder: Path) -> StoreDecoder:
@@ -73,7 +78,7 @@ def find_decoder(root: Path, name: str) -> StoreDecoder:
     if name == ORIGINAL:
         return StoreDecoder(ORIGINAL, root)
     folder = root / layout.DECODERS / name
-    if not _NAME.fullmatch(name) or not folder.is_dir():
+    if not _is_name(name) or not folder.is_dir():
         raise ModelError(
             "{root} has no decoder {name}",
             "choose one of: {names}",
@@ -85,24 +90,29 @@ def find_decoder(root: Path, name: str) -> StoreDecoder:
 
 
 def active_name(root: Path) -> str:
-    """Return the name of the decoder that answers prompts, whether it is there or not."""
-    path = root / layout.DECODERS / layout.ACTIVE_FILE
-    try:
-        name = json.loads(path.read_text(encoding="utf-8"))["name"]
-    except FileNotFoundError:
-        return ORIGINAL
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError("{path} is damaged", "choose a decoder with: geosam-es decoder use", path=path) from error
-    return str(name)
-
-
-def active_decoder(root: Path) -> StoreDecoder:
-    """Return the decoder that answers prompts, seen to be whole.
+    """Return the name of the decoder in use, whether it exists or not.
 
     Raises
     ------
     StoreError
-        If it is not there, or damaged.
+        If the file that names it is damaged.
+    """
+    path = root / layout.DECODERS / layout.ACTIVE_FILE
+    try:
+        return read_json(path)["name"].text()
+    except FileNotFoundError:
+        return ORIGINAL
+    except (OSError, SchemaError) as error:
+        raise StoreError("{path} is damaged", "choose a decoder with: geosam-es decoder use", path=path) from error
+
+
+def active_decoder(root: Path) -> StoreDecoder:
+    """Return the decoder in use, and check its files.
+
+    Raises
+    ------
+    StoreError
+        If it is missing or damaged.
     """
     name = active_name(root)
     try:
@@ -117,8 +127,8 @@ def active_decoder(root: Path) -> StoreDecoder:
                 name=layout.DECODER_FILE,
             ) from error
         raise StoreError(
-            "The decoder {name} of {root} is not whole",
-            "copy the store again, or go back with: geosam-es decoder use STORE original",
+            "The decoder {name} of {root} is damaged or incomplete",
+            "copy the store again, or use the original decoder with: geosam-es decoder use STORE original",
             name=name,
             root=root,
         ) from error
@@ -126,10 +136,9 @@ def active_decoder(root: Path) -> StoreDecoder:
 
 
 def add_decoder(root: Path, folder: Path, name: str | None = None) -> StoreDecoder:
-    """Copy a decoder into a store, beside those that are there; `use_decoder` makes it the one that answers.
+    """Copy a decoder into a store; `use_decoder` puts it in use.
 
-    The same decoder under the same name is not copied twice. Another one of that name gets a number behind it, so that
-    none is ever lost.
+    The same decoder under the same name is not copied twice. If another decoder has that name, a number is added.
 
     Parameters
     ----------
@@ -138,19 +147,19 @@ def add_decoder(root: Path, folder: Path, name: str | None = None) -> StoreDecod
     folder : Path
         With ``decoder.json``, ``decoder.onnx`` and ``prepare.onnx``.
     name : str, optional
-        Its name in the store; by default the one it was made under.
+        Its name in the store; by default the name in ``decoder.json``.
 
     Returns
     -------
     StoreDecoder
-        As it is in the store now.
+        The copy in the store.
 
     Raises
     ------
     StoreError
-        If ``root`` is no store.
+        If ``root`` is not a store.
     ModelError
-        If ``folder`` is no whole decoder, or one of another encoder; or the name cannot be one.
+        If the decoder is incomplete or belongs to another encoder, or the name is not allowed.
     OutputError
         If the store cannot be written. Nothing of the decoder is left in it then.
     """
@@ -160,10 +169,10 @@ def add_decoder(root: Path, folder: Path, name: str | None = None) -> StoreDecod
     if info is None or plain_sha256(info.encoder_sha256) != plain_sha256(str(model["encoder_sha256"])):
         raise _other_encoder(root, folder, model, info)
     wanted = info.name if name is None else name
-    if not _NAME.fullmatch(wanted) or wanted.casefold() == ORIGINAL:
+    if not _is_name(wanted):
         raise ModelError(
             "{name!r} cannot be the name of a decoder in a store",
-            "give another one of letters, digits, spaces and - . _ with --name",
+            "choose another name of letters, digits, spaces and - . _ with --name",
             name=wanted,
         )
     check_decoder(decoder)
@@ -188,7 +197,7 @@ def _other_encoder(root: Path, folder: Path, model: Mapping[str, Any], info: Dec
 
 
 def _copy(root: Path, decoder: StoreDecoder, info: DecoderInfo, wanted: str) -> StoreDecoder:
-    """Copy under a passing name, look at the copy, and rename it to the first name that is free."""
+    """Copy to a temporary folder, check the copy, and rename it to the first free name."""
     decoders = root / layout.DECODERS
     known = {other.name.casefold(): other for other in list_decoders(root)}
     same = known.get(wanted.casefold())
@@ -196,7 +205,7 @@ def _copy(root: Path, decoder: StoreDecoder, info: DecoderInfo, wanted: str) -> 
         check_decoder(same)
         return same
     decoders.mkdir(exist_ok=True)
-    fresh = decoders / f".{uuid.uuid4().hex}.new"
+    fresh = temporary_name(decoders)
     try:
         fresh.mkdir()
         for path in (decoder.prepare_path, decoder.decoder_path, decoder.folder / layout.DECODER_INFO_FILE):
@@ -207,7 +216,9 @@ def _copy(root: Path, decoder: StoreDecoder, info: DecoderInfo, wanted: str) -> 
         while name.casefold() in known or (decoders / name).exists():
             number += 1
             name = f"{wanted[: _MOST_CHARACTERS - 5].rstrip(' .')}-{number}"
-        fresh.rename(decoders / name)
+        flush_tree(fresh)
+        put_in_place(fresh, decoders / name)
+        flush(decoders)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
@@ -220,12 +231,12 @@ def _files(info: DecoderInfo) -> tuple[str | None, str]:
 
 
 def use_decoder(root: Path, name: str) -> StoreDecoder:
-    """Let a decoder of a store answer prompts from now on.
+    """Put a decoder of a store in use.
 
     Raises
     ------
     ModelError
-        If the store has none of this name, or it is not whole.
+        If the store has none of this name, or it is damaged.
     OutputError
         If the store cannot be written.
     """
@@ -233,53 +244,47 @@ def use_decoder(root: Path, name: str) -> StoreDecoder:
     decoder = find_decoder(root, name)
     check_decoder(decoder)
     path = root / layout.DECODERS / layout.ACTIVE_FILE
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(exist_ok=True)
-        try:
-            temporary.write_text(json.dumps({"name": name}) + "\n", encoding="utf-8")
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_text(path, json.dumps({"name": name}) + "\n")
     except OSError as error:
         raise _not_writable(root, error) from error
     return decoder
 
 
 def remove_decoder(root: Path, name: str) -> None:
-    """Remove a tuned decoder from a store; where it was the one that answers, the original does from now on.
+    """Remove a tuned decoder from a store. If it was in use, the original one is used afterwards.
 
     Raises
     ------
     ModelError
-        If the store has none of this name, or it is the one that the store was made with.
+        If the store has none of this name, or it is the original one.
     OutputError
         If the store cannot be written.
     """
     layout.read_metadata(root)
     if name == ORIGINAL:
         raise ModelError(
-            "{root} cannot be without the decoder it was made with", "remove only decoders that were added", root=root
+            "The original decoder of {root} cannot be removed", "choose a decoder that was added", root=root
         )
     folder = root / layout.DECODERS / name
-    # A damaged one is removed as well.
-    if not _NAME.fullmatch(name) or not folder.is_dir():
+    # A damaged decoder can be removed too.
+    if not _is_name(name) or not folder.is_dir():
         find_decoder(root, name)
     if active_name(root) == name:
         use_decoder(root, ORIGINAL)
-    doomed = folder.with_name(f".{uuid.uuid4().hex}.old")
+    aside = temporary_name(folder.parent)
     try:
-        folder.rename(doomed)
+        put_in_place(folder, aside)
     except OSError as error:
         raise _not_writable(root, error) from error
-    shutil.rmtree(doomed, ignore_errors=True)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _not_writable(root: Path, error: OSError) -> GeoSamError:
     return OutputError(
         "{root} cannot be written ({reason})",
-        "copy it to a folder that can be written, or ask for the permission",
+        "copy it to a folder that can be written, or change its permissions",
         root=root,
         reason=error.strerror or str(error),
     )

@@ -1,4 +1,4 @@
-"""What is where in a store, and what its metadata say.
+"""The files of a store and its metadata.
 
 A store is a Zarr v3 hierarchy of uncompressed arrays, so that one chunk is one raw file::
 
@@ -9,31 +9,40 @@ A store is a Zarr v3 hierarchy of uncompressed arrays, so that one chunk is one 
       level0/image_embeddings/c/R/C/0/0/0  the features of tile (R, C)
       level0/image_embeddings_scale/       with int8 only: array (rows, cols, C) of float32, one chunk a tile;
                                            a feature is its int8 times the scale of its channel in its tile
+      level0/image_embeddings_crc32/       array (rows, cols) of uint32, one chunk a tile: CRC-32 of the features of the
+                                           tile, after that of its scales; stores of older versions have none
       level0/skipped/zarr.json             array (rows, cols) of bool, one chunk a tile
       level0/skipped/c/R/C                 there, and true, where a tile has no data
       prepare.onnx  decoder.onnx           the prompt decoder; prepare.onnx is absent with a single-graph decoder
       decoders/NAME/                       a decoder tuned on these features: the same files, and decoder.json
-      decoders/active.json                 {"name": NAME}, the one that answers; absent, or "original": that of the root
+      decoders/active.json                 {"name": NAME}, the decoder in use; absent or "original": that of the root
 
-A chunk is written under another name and renamed, so one that exists is whole: that is all that resuming, several
-writers and several machines need. ``zarr.json`` of the root comes last, so a directory that has it has the rest.
+A chunk of features is written under a temporary name, flushed to the disk and renamed, so a chunk that exists is whole,
+even after a power cut. Resuming, several writers and several machines need nothing else. A checksum is a file of its
+own for the same reason: writers never share one. It is not flushed; a power cut may lose it, and then `verify` says
+that the tile has none. ``zarr.json`` of the root is written last: a directory that has it has the rest.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import re
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core.geotransform import GeoTransform
-from ..core.grid import LevelGrid, Pyramid, Tile, Tiling
+from ..core.grid import PATCH_SIZE, LevelGrid, Pyramid, Tile, Tiling
 from ..core.radiometry import Stretch
 from ..errors import StoreError
+from .files import is_portable_name
+from .schema import JsonValue, SchemaError, read_json
 
 __all__ = [
     "DECODER_FILE",
@@ -62,9 +71,31 @@ DTYPES = ("float16", "float32", "int8")
 
 INT8 = "int8"
 EXACT = "float32"
-"""Precision of an encoder that says nothing else."""
+"""Precision of an encoder that does not name one."""
+
+_KEYS = {"name": "default", "configuration": {"separator": "/"}}
 
 SCALE_DTYPE = np.dtype("<f4")
+CHECKSUM_DTYPE = np.dtype("<u4")
+
+_MOST_PIXELS = 2**31 - 1
+"""Largest width and height of a raster in GDAL."""
+
+_MOST_BANDS = 65536
+_MOST_BYTES = 2**63
+_MOST_FEATURES = 64
+_MOST_VALUES = 2**28
+"""Largest number of values in one feature map of a tile; SAM has 2**20."""
+
+_MOST_TILE_SIZE = 2**14
+_LARGEST_COORDINATE = 1e12
+_LARGEST_INVERSE = 1e18
+_LARGEST_FLOAT = float(np.finfo(np.float64).max)
+_NOT_FINITE = ("nan", "inf", "-inf")
+_FEATURE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+_WKT = re.compile(r"\s*[A-Z_]*(CRS|CS)\s*[\[(].*[\])]\s*", re.DOTALL)
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}( \d+x[a-z0-9]+ -?\d+\.?\d*(,-?\d+\.?\d*)*)?")
+_NOT_IN_FILE_NAMES = re.compile("[/\\\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def store_path_for(raster: Path, directory: Path | None = None) -> Path:
@@ -75,7 +106,9 @@ def store_path_for(raster: Path, directory: Path | None = None) -> Path:
     >>> store_path_for(Path("maps/ortho.tif")).as_posix()
     'maps/ortho.embeddings.zarr'
     """
-    return (directory or raster.parent) / f"{raster.stem}{SUFFIX}"
+    # On Windows aux.embeddings.zarr would be a device.
+    stem = raster.stem if is_portable_name(f"{raster.stem}{SUFFIX}") else f"{raster.stem}_"
+    return (directory or raster.parent) / f"{stem}{SUFFIX}"
 
 
 @dataclass(frozen=True)
@@ -107,7 +140,7 @@ class RasterInfo:
 
 @dataclass(frozen=True)
 class StoreMetadata:
-    """Everything a store says of itself.
+    """The metadata of a store.
 
     Attributes
     ----------
@@ -116,7 +149,7 @@ class StoreMetadata:
         The three bands shown as red, green and blue, counted from 1.
     stretch : Stretch
     nodata : float, optional
-        Set by the user or read from the raster; None where there is none.
+        Set by the user or read from the raster; None if there is none.
     model : mapping
         The JSON object of `ModelInfo`: name, encoder_sha256, licence, features, precision.
     dtype : str
@@ -148,7 +181,7 @@ class StoreMetadata:
 
     @property
     def precision(self) -> str:
-        """What the encoder computed in; float32 where nothing is said."""
+        """Number format that the encoder computed in; float32 if the model does not name one."""
         return str(self.model.get("precision", EXACT))
 
     @property
@@ -158,9 +191,9 @@ class StoreMetadata:
 
     @property
     def tile_bytes(self) -> int:
-        """What the features of one tile take on disk."""
+        """Size of the files of one tile."""
         item_bytes = np.dtype(self.dtype).itemsize
-        size = sum(item_bytes * math.prod(shape) for shape in self.features.values())
+        size = sum(item_bytes * math.prod(shape) + CHECKSUM_DTYPE.itemsize for shape in self.features.values())
         if self.dtype == INT8:
             size += sum(SCALE_DTYPE.itemsize * shape[0] for shape in self.features.values())
         return size
@@ -168,6 +201,7 @@ class StoreMetadata:
     def to_json(self) -> dict[str, Any]:
         """Return the attributes of the root group."""
         raster = asdict(self.raster)
+        raster["file_name"] = _NOT_IN_FILE_NAMES.sub("_", self.raster.file_name)
         raster["transform"] = list(self.raster.transform)
         return {
             "format_version": FORMAT_VERSION,
@@ -185,33 +219,134 @@ class StoreMetadata:
         }
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> StoreMetadata:
+    def from_json(cls, attributes: Mapping[str, Any]) -> StoreMetadata:
         """Read the attributes of the root group.
 
         Raises
         ------
-        KeyError, TypeError, ValueError
-            Where something is missing or of the wrong type.
+        SchemaError
+            If something is missing, of the wrong type or out of range.
         """
-        raster = {**value["raster"], "transform": GeoTransform.from_sequence(value["raster"]["transform"])}
-        return cls(
-            raster=RasterInfo(**raster),
-            bands=tuple(int(band) for band in value["bands"]),
-            stretch=Stretch.from_json(value["stretch"]),
-            nodata=None if value["nodata"] is None else float(value["nodata"]),
-            model=value["model"],
-            dtype=str(value["dtype"]),
-            tiling=Tiling(**value["tiling"]),
-            levels=int(value["levels"]),
-            aoi_sha256=value["aoi_sha256"],
-            software=str(value["software"]),
-            created=str(value["created"]),
+        value = JsonValue(attributes, "")
+        raster = _read_raster(value["raster"])
+        tiling = _read_tiling(value["tiling"])
+        dtype = value["dtype"]
+        if dtype.value not in DTYPES:
+            dtype.fail(f"one of {', '.join(DTYPES)}")
+        metadata = cls(
+            raster=raster,
+            bands=tuple(band.integer(1, _MOST_BANDS) for band in value["bands"].array(3, 3)),
+            stretch=_read_stretch(value["stretch"]),
+            nodata=_read_nodata(value["nodata"]),
+            model=check_model(value["model"]),
+            dtype=dtype.text(),
+            tiling=tiling,
+            levels=value["levels"].integer(1, Pyramid.full_level_count(raster.width, raster.height, tiling.tile_size)),
+            aoi_sha256=None if value["aoi_sha256"].value is None else value["aoi_sha256"].sha256(),
+            software=value["software"].text(),
+            created=value["created"].text(),
         )
+        names = [
+            SKIPPED,
+            *metadata.features,
+            *map(scale_name, metadata.features),
+            *map(checksum_name, metadata.features),
+        ]
+        if len(set(map(str.casefold, names))) < len(names):
+            value["model"]["features"].fail("names of arrays that differ")
+        return metadata
+
+
+def _read_raster(value: JsonValue) -> RasterInfo:
+    width, height = (value[key].integer(1, _MOST_PIXELS) for key in ("width", "height"))
+    file_name = value["file_name"].text()
+    if file_name in ("", ".", "..") or _NOT_IN_FILE_NAMES.search(file_name):
+        value["file_name"].fail("the name of a file")
+    return RasterInfo(
+        file_name=file_name,
+        file_bytes=value["file_bytes"].integer(0, _MOST_BYTES),
+        width=width,
+        height=height,
+        fingerprint=value["fingerprint"].matching(_FINGERPRINT, "a fingerprint"),
+        crs_wkt=_read_crs(value["crs_wkt"]),
+        transform=_read_transform(value["transform"], width, height),
+    )
+
+
+def _read_crs(value: JsonValue) -> str:
+    """Return a WKT with balanced brackets, or nothing; whether PROJ knows the CRS is for the caller to find out."""
+    if value.value == "":
+        return ""
+    wkt = value.matching(_WKT, "a CRS as WKT")
+    depth = 0
+    # Text between quotes may hold brackets.
+    for character in "".join(wkt.split('"')[::2]):
+        depth += (character in "[(") - (character in "])")
+        if depth < 0:
+            break
+    if depth != 0 or wkt.count('"') % 2:
+        value.fail("a CRS as WKT")
+    return wkt
+
+
+def _read_transform(value: JsonValue, width: int, height: int) -> GeoTransform:
+    numbers = [item.number(_LARGEST_COORDINATE) for item in value.array(6, 6)]
+    transform = GeoTransform(*numbers)
+    corners = [transform.apply(col, row) for col in (0, width) for row in (0, height)]
+    is_small = all(abs(coordinate) <= _LARGEST_COORDINATE for corner in corners for coordinate in corner)
+    if not is_small or transform.determinant == 0 or not all(abs(v) < _LARGEST_INVERSE for v in transform.inverse()):
+        value.fail("a transform that can be inverted")
+    return transform
+
+
+def _read_stretch(value: JsonValue) -> Stretch:
+    if value.value is None:
+        return Stretch()
+    pairs = [pair.array(2, 2) for pair in value.array(3, 3)]
+    limits = tuple((low.number(_LARGEST_FLOAT), high.number(_LARGEST_FLOAT)) for low, high in pairs)
+    if not all(low < high for low, high in limits):
+        value.fail("three pairs of a low and a high value")
+    return Stretch(limits)
+
+
+def _read_nodata(value: JsonValue) -> float | None:
+    if value.value is None:
+        return None
+    return float(value.value) if value.value in _NOT_FINITE else value.number(_LARGEST_FLOAT)
+
+
+def _read_tiling(value: JsonValue) -> Tiling:
+    tile_size = value["tile_size"].integer(PATCH_SIZE, _MOST_TILE_SIZE)
+    return Tiling(tile_size, value["overlap"].integer(0, tile_size - PATCH_SIZE))
+
+
+def check_model(value: JsonValue) -> dict[str, Any]:
+    """Check the description of a model, in a store or in ``model.json``, and return it.
+
+    Raises
+    ------
+    SchemaError
+        If something is missing, of the wrong type or out of range.
+    """
+    for key in ("name", "licence"):
+        if not value[key].text():
+            value[key].fail("text")
+    value["encoder_sha256"].sha256()
+    value.get("precision", EXACT).text()
+    features = value["features"]
+    if not 0 < len(features.mapping()) <= _MOST_FEATURES:
+        features.fail(f"1 to {_MOST_FEATURES} feature maps")
+    for name, shape in features.items():
+        if not _FEATURE.fullmatch(name) or not is_portable_name(name):
+            raise SchemaError(f"{name!r} cannot name a feature map")
+        if math.prod(side.integer(1, _MOST_VALUES) for side in shape.array(3, 3)) > _MOST_VALUES:
+            shape.fail(f"a shape of up to {_MOST_VALUES} values")
+    return value.mapping()
 
 
 def _nodata_to_json(nodata: float | None) -> float | str | None:
-    """JSON has no NaN; Python's own ``float`` reads the word back."""
-    return "nan" if nodata is not None and math.isnan(nodata) else nodata
+    """Return NaN and infinity, which JSON does not have, as words that Python's ``float`` reads."""
+    return nodata if nodata is None or math.isfinite(nodata) else str(nodata)
 
 
 def group_json(attributes: Mapping[str, Any]) -> str:
@@ -222,13 +357,18 @@ def group_json(attributes: Mapping[str, Any]) -> str:
 
 
 def feature_array_json(grid: LevelGrid, shape: tuple[int, int, int], dtype: str) -> str:
-    """Return the ``zarr.json`` of a level's feature array, one raw chunk a tile; no data reads as NaN, or 0 of int8."""
+    """Return the ``zarr.json`` of a level's feature array, one raw chunk a tile; a missing tile reads as NaN or 0."""
     return _array_json((grid.rows, grid.cols, *shape), (1, 1, *shape), dtype, 0 if dtype == INT8 else "NaN")
 
 
 def scale_array_json(grid: LevelGrid, channels: int) -> str:
-    """Return the ``zarr.json`` of the scales of a level's int8 features; no data reads as NaN."""
+    """Return the ``zarr.json`` of the scales of a level's int8 features; a missing tile reads as NaN."""
     return _array_json((grid.rows, grid.cols, channels), (1, 1, channels), SCALE_DTYPE.name, "NaN")
+
+
+def checksum_array_json(grid: LevelGrid) -> str:
+    """Return the ``zarr.json`` of the checksums of a level's feature map; a tile without one reads as 0."""
+    return _array_json((grid.rows, grid.cols), (1, 1), CHECKSUM_DTYPE.name, 0)
 
 
 def skipped_array_json(grid: LevelGrid) -> str:
@@ -247,7 +387,7 @@ def _array_json(shape: tuple[int, ...], chunk: tuple[int, ...], dtype: str, fill
             "shape": shape,
             "data_type": dtype,
             "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
-            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "chunk_key_encoding": _KEYS,
             "codecs": [codec],
             "fill_value": fill,
             "attributes": {},
@@ -256,18 +396,42 @@ def _array_json(shape: tuple[int, ...], chunk: tuple[int, ...], dtype: str, fill
     )
 
 
+def is_same_array(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Tell whether two ``zarr.json`` of arrays agree on where values are and how they are stored."""
+    return all(found.get(key) == wanted[key] for key in ("shape", "data_type", "chunk_grid")) and (
+        _stored_as(found) == _stored_as(wanted)
+    )
+
+
+def _stored_as(document: Mapping[str, Any]) -> tuple[object, ...]:
+    """Return codecs, byte order and separator of an array; zarr-python writes more than is needed."""
+    value = JsonValue(document, "")
+    try:
+        codecs = value["codecs"].array(1, 1)
+        keys = value.get("chunk_key_encoding", _KEYS)
+        separator = keys.get("configuration", {}).get("separator", "/").value
+        # None where a value is one byte, or was left out.
+        order = (codecs[0].mapping().get("configuration") or {}).get("endian")
+    except (SchemaError, AttributeError):
+        return ()
+    return codecs[0]["name"].value, order or "little", keys["name"].value, separator
+
+
+def checksum(chunks: Iterable[NDArray[Any]]) -> int:
+    """Return the CRC-32 of chunks one after the other. 0 means that there is no checksum, so 0 itself becomes 1."""
+    crc = 0
+    for chunk in chunks:
+        crc = zlib.crc32(chunk.reshape(-1).view(np.uint8).data, crc)
+    return crc or 1
+
+
 def level_name(level: int) -> str:
     """Return the name of a level's group."""
     return f"level{level}"
 
 
-def feature_chunk(root: Path, feature: str, tile: Tile) -> Path:
-    """Return the file of one feature map of a tile."""
-    return root / feature_key(feature, tile)
-
-
 def feature_key(feature: str, tile: Tile) -> str:
-    """Return where `feature_chunk` is in the store; joining a path shows in the time that a tile takes to be read."""
+    """Return the file of one feature map of a tile, relative to the store; joining a `Path` would slow down reading."""
     return f"{level_name(tile.level)}/{feature}/c/{tile.row}/{tile.col}/0/0/0"
 
 
@@ -276,14 +440,25 @@ def scale_name(feature: str) -> str:
     return f"{feature}_scale"
 
 
-def scale_chunk(root: Path, feature: str, tile: Tile) -> Path:
-    """Return the file of the scales of one feature map of a tile."""
-    return root / scale_key(feature, tile)
-
-
 def scale_key(feature: str, tile: Tile) -> str:
-    """Return where `scale_chunk` is in the store."""
+    """Return the file of the scales of one feature map of a tile, relative to the store."""
     return f"{level_name(tile.level)}/{scale_name(feature)}/c/{tile.row}/{tile.col}/0"
+
+
+def checksum_name(feature: str) -> str:
+    """Return the name of the array with the checksums of a feature map."""
+    return f"{feature}_crc32"
+
+
+def checksum_key(feature: str, tile: Tile) -> str:
+    """Return the file of the checksum of one feature map of a tile, relative to the store."""
+    return f"{level_name(tile.level)}/{checksum_name(feature)}/c/{tile.row}/{tile.col}"
+
+
+def tile_keys(features: Iterable[str], dtype: str, tile: Tile) -> list[str]:
+    """Return the files that a tile consists of, relative to the store."""
+    keys = [feature_key(name, tile) for name in features]
+    return keys + [scale_key(name, tile) for name in features] if dtype == INT8 else keys
 
 
 def array_documents(grid: LevelGrid, features: Mapping[str, tuple[int, int, int]], dtype: str) -> dict[str, str]:
@@ -294,21 +469,21 @@ def array_documents(grid: LevelGrid, features: Mapping[str, tuple[int, int, int]
     return documents
 
 
-def skipped_chunk(root: Path, tile: Tile) -> Path:
-    """Return the file that marks a tile as skipped."""
-    return root / level_name(tile.level) / SKIPPED / "c" / str(tile.row) / str(tile.col)
+def skipped_key(tile: Tile) -> str:
+    """Return the file that marks a tile as skipped, relative to the store."""
+    return f"{level_name(tile.level)}/{SKIPPED}/c/{tile.row}/{tile.col}"
 
 
 def is_store(root: Path) -> bool:
-    """Tell whether a directory is a store of ours, of whatever version, and not another Zarr group."""
+    """Tell whether a directory is a store of any format version, and not another Zarr group."""
     try:
-        return ATTRIBUTE in json.loads((root / GROUP_FILE).read_text(encoding="utf-8"))["attributes"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return ATTRIBUTE in read_json(root / GROUP_FILE)["attributes"].mapping()
+    except (OSError, SchemaError):
         return False
 
 
-def read_metadata(root: Path) -> StoreMetadata:
-    """Read and check the root group.
+def read_document(root: Path) -> JsonValue:
+    """Read the ``zarr.json`` of a store of the known format version, unchecked otherwise.
 
     Raises
     ------
@@ -317,8 +492,10 @@ def read_metadata(root: Path) -> StoreMetadata:
     """
     if not root.is_dir():
         raise StoreError("{root} is not an embedding store", "make one with: geosam-es encode IMAGE", root=root)
+    path = root / GROUP_FILE
     try:
-        text = (root / GROUP_FILE).read_text(encoding="utf-8")
+        document = read_json(path)
+        version = document["attributes"][ATTRIBUTE]["format_version"].value
     except FileNotFoundError:
         raise StoreError(
             "{root} is not an embedding store: it has no {name}",
@@ -326,16 +503,13 @@ def read_metadata(root: Path) -> StoreMetadata:
             root=root,
             name=GROUP_FILE,
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise StoreError(
-            "{path} cannot be read ({reason})", "check its permissions", path=root / GROUP_FILE, reason=str(error)
+            "{path} cannot be read ({reason})", "check its permissions", path=path, reason=error.strerror
         ) from error
-    try:
-        attributes = json.loads(text)["attributes"][ATTRIBUTE]
-        version = attributes["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except SchemaError as error:
         raise StoreError(
-            "{path} is damaged or not a GeoSAM-ES store's", "encode again with --overwrite", path=root / GROUP_FILE
+            "{path} is damaged or not a GeoSAM-ES store's", "encode again with --overwrite", path=path
         ) from error
     if version != FORMAT_VERSION:
         raise StoreError(
@@ -345,9 +519,28 @@ def read_metadata(root: Path) -> StoreMetadata:
             version=version,
             known=FORMAT_VERSION,
         )
+    return document
+
+
+def read_metadata(root: Path) -> StoreMetadata:
+    """Read the root group and check it completely.
+
+    Raises
+    ------
+    StoreError
+        If the directory is not a store, of another format version, or its metadata are damaged.
+    """
+    return metadata_of(root, read_document(root))
+
+
+def metadata_of(root: Path, document: JsonValue) -> StoreMetadata:
+    """Check the document that `read_document` returned; see `read_metadata`."""
     try:
-        return StoreMetadata.from_json(attributes)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return StoreMetadata.from_json(document["attributes"][ATTRIBUTE].mapping())
+    except SchemaError as error:
         raise StoreError(
-            "{path} is damaged ({reason})", "encode again with --overwrite", path=root / GROUP_FILE, reason=repr(error)
+            "{path} is damaged ({reason})",
+            "encode again with --overwrite",
+            path=root / GROUP_FILE,
+            reason=str(error),
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from . import layout
 from .decoders import StoreDecoder, active_decoder
 from .int8 import from_int8
 from .layout import StoreMetadata
+from .schema import SchemaError, parse_json, read_json
 
 __all__ = ["LevelCount", "StoreReader", "TileState"]
 
@@ -55,12 +55,12 @@ class StoreReader:
     Attributes
     ----------
     decoder : StoreDecoder
-        The one that answers prompts.
+        The decoder in use.
 
     Raises
     ------
     StoreError
-        If it is not a store, of another format version, or half copied.
+        If it is not a store, of another format version, damaged or incomplete.
     """
 
     def __init__(self, root: Path) -> None:
@@ -68,59 +68,45 @@ class StoreReader:
         self._folder = os.fspath(self.root)
         self.metadata: StoreMetadata = layout.read_metadata(self.root)
         self.pyramid: Pyramid = self.metadata.pyramid
-        self._dtype = self._check_dtype()
+        self._dtype = np.dtype(self.metadata.dtype).newbyteorder("<")
         self._check_arrays()
         self.decoder: StoreDecoder = active_decoder(self.root)
 
-    def _check_dtype(self) -> np.dtype[Any]:
-        if self.metadata.dtype not in layout.DTYPES:
-            raise StoreError(
-                "{root} holds features of type {dtype}, which is not known here",
-                "update GeoSAM-ES",
-                root=self.root,
-                dtype=self.metadata.dtype,
-            )
-        return np.dtype(self.metadata.dtype).newbyteorder("<")
-
     def _check_arrays(self) -> None:
-        """See that each level's arrays are there and have the shape that the metadata promise."""
+        """Check that the arrays of each level exist and have the shape that the metadata say."""
         for grid in self.pyramid.grids:
             documents = layout.array_documents(grid, self.metadata.features, self.metadata.dtype)
             for name, document in documents.items():
                 path = self.root / layout.level_name(grid.level) / name / layout.GROUP_FILE
-                wanted = json.loads(document)
                 try:
-                    found = json.loads(path.read_text(encoding="utf-8"))
-                    agrees = (
-                        found["shape"] == wanted["shape"]
-                        and found["data_type"] == wanted["data_type"]
-                        and found["chunk_grid"] == wanted["chunk_grid"]
-                        and [codec["name"] for codec in found["codecs"]] == ["bytes"]
-                    )
-                except (OSError, ValueError, KeyError, TypeError) as error:
+                    found = read_json(path).mapping()
+                except (OSError, SchemaError) as error:
                     raise StoreError(
                         "{path} is missing or damaged", "copy the store again, or encode again", path=path
                     ) from error
-                if not agrees:
+                if not layout.is_same_array(found, parse_json(document).mapping()):
                     raise StoreError("{path} does not fit the store's metadata", "encode again", path=path)
 
     @property
     def decoder_path(self) -> Path:
-        """The ONNX file of the decoder that answers."""
+        """The ONNX file of the decoder in use."""
         return self.decoder.decoder_path
 
     @property
     def prepare_path(self) -> Path | None:
-        """The ONNX file that prepares a tile, or None where the decoder is a single graph."""
+        """The ONNX file that prepares a tile, or None if the decoder is a single graph."""
         return self.decoder.prepare_path
 
     def state(self, tile: Tile) -> TileState:
-        """Tell whether a tile is there."""
-        if all(layout.feature_chunk(self.root, name, tile).is_file() for name in self.metadata.features):
+        """Return whether a tile is encoded, skipped or missing."""
+        if all((self.root / key).is_file() for key in self._keys(tile)):
             return TileState.ENCODED
-        if layout.skipped_chunk(self.root, tile).is_file():
+        if (self.root / layout.skipped_key(tile)).is_file():
             return TileState.SKIPPED
         return TileState.MISSING
+
+    def _keys(self, tile: Tile) -> list[str]:
+        return layout.tile_keys(self.metadata.features, self.metadata.dtype, tile)
 
     def is_encoded(self, tile: Tile) -> bool:
         """Tell whether a tile has features."""
@@ -151,12 +137,12 @@ class StoreReader:
         Raises
         ------
         StoreError
-            If the tile is not there, or its file is not whole.
+            If the tile is missing, or its file is truncated.
         """
         return {name: values.astype(np.float32, copy=False) for name, values in self.read_stored(tile).items()}
 
     def read_stored(self, tile: Tile) -> dict[str, NDArray[Any]]:
-        """Read the features of a tile as `MaskDecoder.prepare` takes them: float16 is left as it is.
+        """Read the features of a tile for `MaskDecoder.prepare`; float16 is not converted.
 
         Returns
         -------
@@ -166,22 +152,27 @@ class StoreReader:
         Raises
         ------
         StoreError
-            If the tile is not there, or its file is not whole.
+            If the tile is missing, or its file is truncated.
         """
-        features = {}
-        for name, shape in self.metadata.features.items():
-            values = self._read_chunk(tile, layout.feature_key(name, tile), self._dtype, (1, *shape))
-            if self.metadata.dtype == layout.INT8:
-                key = layout.scale_key(name, tile)
-                values = from_int8(values[0], self._read_chunk(tile, key, layout.SCALE_DTYPE, shape[:1]))[None]
-            features[name] = values
-        return features
+        return {name: self._to_features(self._read_chunks(tile, name)) for name in self.metadata.features}
+
+    def _read_chunks(self, tile: Tile, name: str) -> list[NDArray[Any]]:
+        """Read the chunks of a feature map: its values, after its scales in a store of int8."""
+        shape = self.metadata.features[name]
+        chunks = [self._read_chunk(tile, layout.feature_key(name, tile), self._dtype, (1, *shape))]
+        if self.metadata.dtype == layout.INT8:
+            key = layout.scale_key(name, tile)
+            chunks.insert(0, self._read_chunk(tile, key, layout.SCALE_DTYPE, shape[:1]))
+        return chunks
+
+    def _to_features(self, chunks: list[NDArray[Any]]) -> NDArray[Any]:
+        return from_int8(chunks[1][0], chunks[0])[None] if self.metadata.dtype == layout.INT8 else chunks[0]
 
     def _read_chunk(self, tile: Tile, key: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
         values = np.empty(shape, dtype)
         path = f"{self._folder}/{key}"
         try:
-            # Neither a file object nor a question for the size: they cost a tenth of the time that a tile takes.
+            # A file object, or asking for the size first, would add a tenth to the time of reading a tile.
             descriptor = os.open(path, _OPEN_FLAGS)
             try:
                 found = _fill(descriptor, values)
@@ -192,14 +183,14 @@ class StoreReader:
         except OSError as error:
             raise StoreError(
                 "Tile {tile} of {root} cannot be read ({reason})",
-                "see what is missing with: geosam-es verify STORE",
+                "list the missing tiles with: geosam-es verify STORE",
                 tile=tuple(tile),
                 root=self.root,
                 reason=error.strerror,
             ) from error
         if found != values.nbytes:
             raise StoreError(
-                "{path} has {count} values in place of {wanted}",
+                "{path} has {count} values instead of {wanted}",
                 "delete it and encode with --resume",
                 path=Path(path),
                 count=found // dtype.itemsize,
@@ -208,12 +199,12 @@ class StoreReader:
         return values
 
     def problems(self) -> Iterator[tuple[Tile, str]]:
-        """Check every tile: there, of the right size, finite.
+        """Check every tile: present, of the right size, finite, and with the checksum it was written with.
 
         Yields
         ------
         (Tile, str)
-            Each tile, and what is wrong with it, empty where nothing is.
+            Each tile, and what is wrong with it, or an empty text.
         """
         for tile in self.pyramid:
             state = self.state(tile)
@@ -225,12 +216,31 @@ class StoreReader:
                 yield tile, self._tile_problem(tile)
 
     def _tile_problem(self, tile: Tile) -> str:
+        bad = []
+        for name in self.metadata.features:
+            try:
+                chunks = self._read_chunks(tile, name)
+            except StoreError as error:
+                return error.problem
+            wanted = self._checksum(tile, name)
+            if not np.isfinite(self._to_features(chunks)).all():
+                bad.append(f"{name} not finite")
+            elif wanted and wanted != layout.checksum(chunks):
+                bad.append(f"{name} was changed after it was written: its checksum differs")
+        return ", ".join(bad)
+
+    def has_checksums(self, tile: Tile) -> bool:
+        """Tell whether `problems` can compare all of an encoded tile with its checksums."""
+        return all(self._checksum(tile, name) for name in self.metadata.features)
+
+    def _checksum(self, tile: Tile, name: str) -> int:
+        """Return the checksum of a feature map, or 0 if there is none: in an older store, or after a power cut."""
         try:
-            features = self.read_stored(tile)
-        except StoreError as error:
-            return error.problem
-        bad = [name for name, values in features.items() if not np.isfinite(values).all()]
-        return f"{', '.join(bad)} not finite" if bad else ""
+            content = (self.root / layout.checksum_key(name, tile)).read_bytes()
+        except OSError:
+            return 0
+        is_whole = len(content) == layout.CHECKSUM_DTYPE.itemsize
+        return int(np.frombuffer(content, layout.CHECKSUM_DTYPE)[0]) if is_whole else 0
 
     def size_bytes(self) -> int:
         """Add up the sizes of the store's files."""
@@ -238,12 +248,12 @@ class StoreReader:
 
 
 def _fill(descriptor: int, values: NDArray[Any]) -> int:
-    """Fill an array from a file, and return the bytes found: one more than wanted where there are more."""
+    """Fill an array from a file and return the bytes found: one more than wanted if the file is longer."""
     spare = bytearray(1)
     found = more = _read_into(descriptor, [values.data, spare])
     if found == values.nbytes:
         return found
-    # In pieces, as from slow networks, until nothing comes.
+    # Slow networks return a part at a time, and nothing at the end of the file.
     while more and found <= values.nbytes:
         more = _read_into(descriptor, [values.data.cast("B")[found:], spare])
         found += more

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import operator
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,25 +16,31 @@ from ..core.window import Window
 from ..errors import SignatureMismatchError
 from .layout import RasterInfo, StoreMetadata
 
-__all__ = ["check_signature", "pixel_fingerprint", "raster_signature", "same_pixels", "signature"]
+__all__ = ["SameCrs", "check_signature", "pixel_fingerprint", "raster_signature", "same_pixels", "signature"]
+
+SameCrs = Callable[[str, str], bool]
+"""Tells whether two WKT texts describe one CRS. Supplied by the caller, who has PROJ: one CRS has many texts."""
 
 _SAMPLES_PER_SIDE = 4
 _SAMPLE_SIZE = 32
 _TRANSFORM_DECIMALS = 9
 _HASH_DIGITS = 64
 _FINGERPRINT = "raster fingerprint"
+_CRS = "CRS"
+_CRS_REMEDY = "if the store is wrong, correct it with: geosam-es info STORE --set-crs CRS"
+_CRS_NAME = re.compile(r'"([^"]*)"')
 _MEAN_TOLERANCE = (0.6, 0.002)
-"""How far apart, absolutely and relatively, the means of two windows of the same image may lie. JPEG libraries round
+"""Largest absolute and relative difference between the means of a window of the same image. JPEG libraries round
 colours differently, which moves a mean by less than 0.1; another flight moves it by many grey levels."""
 
 
 def pixel_fingerprint(width: int, height: int, bands: int, read: Callable[[Window], NDArray[Any]]) -> str:
-    """Return a hash that knows a raster by its pixels.
+    """Return a hash that identifies a raster by its pixels.
 
-    Sixteen windows of native pixels, evenly spread, are hashed with the size and the band count. The file's bytes
-    are not, so that adding overviews, statistics or another tiling leaves the fingerprint as it is. Integers of 8 and
-    16 bits also get the mean of each window: they may be compressed with losses, and then no two libraries give quite
-    the same pixels (see `same_pixels`).
+    Sixteen evenly spaced windows of native pixels are hashed with the size and the band count. The bytes of the file
+    are not hashed: overviews, statistics or another tiling do not change the fingerprint. For integers of 8 and 16
+    bits, the mean of each window is added: lossy compression decodes slightly differently in each library (see
+    `same_pixels`).
 
     Parameters
     ----------
@@ -44,7 +52,7 @@ def pixel_fingerprint(width: int, height: int, bands: int, read: Callable[[Windo
     Returns
     -------
     str
-        64 hexadecimal digits, and where there are means, bands and type, and the means.
+        64 hexadecimal digits; for integers of 8 and 16 bits also bands and type, and the means.
     """
     digest = hashlib.sha256(f"{width} {height} {bands}".encode())
     means = []
@@ -58,7 +66,7 @@ def pixel_fingerprint(width: int, height: int, bands: int, read: Callable[[Windo
 
 
 def same_pixels(first: str, second: str) -> bool:
-    """Tell whether two fingerprints are of the same image, be it decoded by another library."""
+    """Tell whether two fingerprints are of the same image, perhaps decoded by different libraries."""
     if first[:_HASH_DIGITS] == second[:_HASH_DIGITS]:
         return True
     kinds, means = [], []
@@ -87,7 +95,10 @@ def _sample_windows(width: int, height: int) -> Iterator[Window]:
 
 
 def raster_signature(raster: RasterInfo) -> dict[str, Any]:
-    """Return what tells whether a store was made from a raster."""
+    """Return what must be equal for a store to have been made from a raster, the CRS left out.
+
+    A wrong CRS is corrected without encoding again, see `set_crs`.
+    """
     return {
         "raster size": [raster.width, raster.height],
         _FINGERPRINT: raster.fingerprint,
@@ -96,9 +107,10 @@ def raster_signature(raster: RasterInfo) -> dict[str, Any]:
 
 
 def signature(metadata: StoreMetadata) -> dict[str, Any]:
-    """Return the part of the metadata that must be equal, flat, most telling key first."""
+    """Return the part of the metadata that must be equal, flat, the most informative key first."""
     return {
         **raster_signature(metadata.raster),
+        _CRS: metadata.raster.crs_wkt,
         "bands": list(metadata.bands),
         "nodata": None if metadata.nodata is None else str(metadata.nodata),
         "stretch": metadata.stretch.to_json(),
@@ -113,7 +125,13 @@ def signature(metadata: StoreMetadata) -> dict[str, Any]:
     }
 
 
-def check_signature(store: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any], remedy: str) -> None:
+def check_signature(
+    store: Path,
+    stored: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    remedy: str,
+    same_crs: SameCrs = operator.eq,
+) -> None:
     """Compare two signatures, or parts of them.
 
     Parameters
@@ -124,6 +142,8 @@ def check_signature(store: Path, stored: Mapping[str, Any], wanted: Mapping[str,
         From `signature`; only the keys of ``wanted`` are compared.
     remedy : str
         What the user can do.
+    same_crs : callable, optional
+        By default only equal texts are the same CRS.
 
     Raises
     ------
@@ -131,9 +151,20 @@ def check_signature(store: Path, stored: Mapping[str, Any], wanted: Mapping[str,
         With the first key that differs and both values.
     """
     for key, value in wanted.items():
-        if key != _FINGERPRINT:
-            if stored[key] != value:
-                raise SignatureMismatchError(str(store), key, stored[key], value, remedy)
-        elif not same_pixels(stored[key], value):
-            shown = stored[key][:_HASH_DIGITS], value[:_HASH_DIGITS]
-            raise SignatureMismatchError(str(store), key, *shown, remedy)
+        found, shown = stored[key], value
+        if key == _FINGERPRINT:
+            is_same = same_pixels(found, value)
+            found, shown = found[:_HASH_DIGITS], value[:_HASH_DIGITS]
+        elif key == _CRS:
+            is_same = same_crs(found, value)
+            found, shown = _crs_name(found), _crs_name(value)
+        else:
+            is_same = found == value
+        if not is_same:
+            raise SignatureMismatchError(str(store), key, found, shown, _CRS_REMEDY if key == _CRS else remedy)
+
+
+def _crs_name(wkt: str) -> str:
+    """Return the name of a CRS, which is the first quoted text of its WKT."""
+    name = _CRS_NAME.search(wkt)
+    return name[1] if name else wkt

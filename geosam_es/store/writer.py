@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
-import uuid
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,24 +17,42 @@ from numpy.typing import NDArray
 from ..core.grid import Tile
 from ..errors import OutputError, StoreError
 from . import layout
+from .files import flush, flush_tree, put_in_place, temporary_name, write_text
 from .int8 import to_int8
 from .layout import StoreMetadata
-from .signature import check_signature, signature
+from .signature import SameCrs, check_signature, signature
 
-__all__ = ["StoreWriter", "remove_store"]
-
+__all__ = ["StoreWriter", "remove_store", "set_aside", "set_crs"]
 
 _WRITE_BYTES = 1 << 17
-"""At a time: for more, Linux looks for larger pages, which may take several times as long as writing them."""
+"""Bytes written at a time. For more, Linux looks for larger pages, which may take several times as long."""
 
-_HALF_EXPONENT = np.uint16(0x7C00)
+_FLOAT16_EXPONENT = np.uint16(0x7C00)
+
+
+class _Chunk(NamedTuple):
+    """A file of a store.
+
+    Attributes
+    ----------
+    key : str
+        Path in the store.
+    values : array
+    is_flushed : bool
+        Whether it must be on the disk before it gets its name. Without, a power cut may leave an empty file.
+    """
+
+    key: str
+    values: NDArray[Any]
+    is_flushed: bool = True
 
 
 class StoreWriter:
-    """A store being filled.
+    """A store being filled, made with `create` or `resume`.
 
-    Make one with `create` or `resume`. Its methods may be called from several threads, and several writers, on
-    several machines too, may fill one store: a tile is written under another name and renamed.
+    Methods may be called from several threads. Several writers, on several machines too, may fill one store: a tile is
+    written under a temporary name and renamed, and its checksum is a file of its own. Where two writers have written
+    the same tile, the later one counts.
     """
 
     def __init__(self, root: Path, metadata: StoreMetadata) -> None:
@@ -40,44 +60,48 @@ class StoreWriter:
         self.metadata = metadata
         is_int8 = metadata.dtype == layout.INT8
         self._dtype = np.dtype(np.float32 if is_int8 else metadata.dtype).newbyteorder("<")
+        # A tile and its checksum are renamed together.
+        self._renaming = threading.Lock()
 
     @classmethod
     def create(
         cls, root: Path, metadata: StoreMetadata, decoder_files: Mapping[str, Path], overwrite: bool = False
     ) -> StoreWriter:
-        """Make an empty store.
+        """Create an empty store.
 
         Parameters
         ----------
         root : Path
-            The store's directory; its parents are made where missing.
+            The store's directory; missing parents are created.
         metadata : StoreMetadata
         decoder_files : mapping of str to Path
             File name in the store, and the file to copy: ``decoder.onnx``, and ``prepare.onnx`` where there is one.
         overwrite : bool
-            Whether a store that is there is replaced. Anything else that is there is never touched.
+            Whether an existing store is replaced. Anything else of this name is never touched.
 
         Raises
         ------
         StoreError
-            If something is there already.
+            If the directory exists already.
         OutputError
             If the directory cannot be written.
         """
         if root.exists() and not overwrite:
             raise _exists_error(root)
         writer = cls(root, metadata)
-        fresh = root.with_name(f".{root.name}.{uuid.uuid4().hex}.new")
+        fresh = temporary_name(root.parent)
         try:
             root.parent.mkdir(parents=True, exist_ok=True)
             writer._write_skeleton(fresh, decoder_files)
+            flush_tree(fresh)
             if overwrite and root.exists():
                 remove_store(root)
-            fresh.rename(root)
+            put_in_place(fresh, root)
+            flush(root.parent)
         except OSError as error:
             shutil.rmtree(fresh, ignore_errors=True)
             if root.exists() and not overwrite:
-                # Another writer made it meanwhile, and a directory with files in it is never renamed over.
+                # Another writer has made it meanwhile. A directory is never renamed over one that holds files.
                 raise _exists_error(root) from error
             raise _output_error(root, error) from error
         except BaseException:
@@ -86,32 +110,38 @@ class StoreWriter:
         return writer
 
     @classmethod
-    def resume(cls, root: Path, metadata: StoreMetadata) -> StoreWriter:
-        """Open a store to fill what is missing.
+    def resume(cls, root: Path, metadata: StoreMetadata, same_crs: SameCrs) -> StoreWriter:
+        """Open a store to write its missing tiles.
+
+        Parameters
+        ----------
+        root : Path
+        metadata : StoreMetadata
+            As `create` would write them.
+        same_crs : callable
+            Tells whether two WKT texts describe one CRS.
 
         Raises
         ------
         StoreError
             If it is not a store.
         SignatureMismatchError
-            If it was made from another raster, by another model or with other options.
+            If it was made from another raster, with another CRS, by another model or with other options.
         """
         stored = layout.read_metadata(root)
-        check_signature(
-            root,
-            signature(stored),
-            signature(metadata),
-            "use the same options, another output, or start again with --overwrite",
-        )
+        remedy = "use the same options, another output, or start again with --overwrite"
+        check_signature(root, signature(stored), signature(metadata), remedy, same_crs)
         return cls(root, stored)
 
     def _write_skeleton(self, folder: Path, decoder_files: Mapping[str, Path]) -> None:
         folder.mkdir()
         for name, source in decoder_files.items():
             shutil.copyfile(source, folder / name)
+        features = self.metadata.features
         for grid in self.metadata.pyramid.grids:
             group = folder / layout.level_name(grid.level)
-            documents = layout.array_documents(grid, self.metadata.features, self.metadata.dtype)
+            documents = layout.array_documents(grid, features, self.metadata.dtype)
+            documents.update({layout.checksum_name(name): layout.checksum_array_json(grid) for name in features})
             documents[layout.SKIPPED] = layout.skipped_array_json(grid)
             for name, document in documents.items():
                 (group / name).mkdir(parents=True)
@@ -135,72 +165,111 @@ class StoreWriter:
         Raises
         ------
         StoreError
-            If a feature map has another shape, or values that the store's type cannot hold.
+            If a feature map has another shape, or values that the store's type cannot hold, or the store was removed.
         OutputError
-            If the disk is full or not writable; no part of the tile's file is left.
+            If the disk is full or cannot be written. Nothing of the tile is left then.
         """
-        for name, shape in self.metadata.features.items():
-            if features[name].shape != shape:
-                raise StoreError(
-                    "{name} has shape {shape} in place of {wanted}",
-                    name=name,
-                    shape=features[name].shape,
-                    wanted=shape,
-                )
-            # A value too large for float16 turns into infinity, which the check below reports.
-            with np.errstate(over="ignore"):
-                values = np.ascontiguousarray(features[name], dtype=self._dtype)
-            if not _is_finite(values):
-                raise StoreError("{name} of tile {tile} has values that are not finite", name=name, tile=tuple(tile))
-            if self.metadata.dtype == layout.INT8:
-                values, scales = to_int8(values)
-                # First, because the features' own chunk is what says that the tile is there.
-                self._write_file(layout.scale_chunk(self.root, name, tile), scales)
-            self._write_file(layout.feature_chunk(self.root, name, tile), values)
+        self._write_chunks(
+            [chunk for name in self.metadata.features for chunk in self._chunks(tile, name, features[name])]
+        )
+
+    def _chunks(self, tile: Tile, name: str, features: NDArray[Any]) -> list[_Chunk]:
+        shape = self.metadata.features[name]
+        if features.shape != shape:
+            raise StoreError(
+                "{name} has shape {shape} instead of {wanted}", name=name, shape=features.shape, wanted=shape
+            )
+        # A value too large for float16 becomes infinity, which the check below reports.
+        with np.errstate(over="ignore"):
+            values = np.ascontiguousarray(features, dtype=self._dtype)
+        if not _is_finite(values):
+            raise StoreError("{name} of tile {tile} has values that are not finite", name=name, tile=tuple(tile))
+        chunks = [_Chunk(layout.feature_key(name, tile), values)]
+        if self.metadata.dtype == layout.INT8:
+            integers, scales = to_int8(values)
+            chunks = [_Chunk(layout.scale_key(name, tile), scales), _Chunk(layout.feature_key(name, tile), integers)]
+        # Stores of older versions have no array for checksums.
+        if (self.root / layout.level_name(tile.level) / layout.checksum_name(name)).is_dir():
+            checksum = np.array([layout.checksum(chunk.values for chunk in chunks)], layout.CHECKSUM_DTYPE)
+            # First: a run that is killed between the two leaves no tile with the checksum of an older one.
+            chunks.insert(0, _Chunk(layout.checksum_key(name, tile), checksum, is_flushed=False))
+        return chunks
 
     def skip(self, tile: Tile) -> None:
         """Record that a tile has no data."""
-        self._write_file(layout.skipped_chunk(self.root, tile), np.array([True]))
+        self._write_chunks([_Chunk(layout.skipped_key(tile), np.array([True]), is_flushed=False)])
 
     def is_done(self, tile: Tile) -> bool:
         """Tell whether a tile was written or skipped."""
-        return layout.skipped_chunk(self.root, tile).is_file() or all(
-            layout.feature_chunk(self.root, name, tile).is_file() for name in self.metadata.features
-        )
+        keys = layout.tile_keys(self.metadata.features, self.metadata.dtype, tile)
+        return (self.root / layout.skipped_key(tile)).is_file() or all((self.root / key).is_file() for key in keys)
 
     def discard(self) -> None:
-        """Remove the store."""
-        remove_store(self.root)
+        """Remove the store, if nobody else has."""
+        if self.root.is_dir():
+            remove_store(self.root)
 
-    def _write_file(self, path: Path, values: NDArray[Any]) -> None:
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    def _write_chunks(self, chunks: Sequence[_Chunk]) -> None:
+        """Write chunks under temporary names and rename them in this order."""
+        self._check_there()
+        made: list[Path] = []
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            content = values.reshape(-1).view(np.uint8).data
-            with temporary.open("wb", buffering=0) as file:
-                for start in range(0, len(content), _WRITE_BYTES):
-                    _write_all(file, content[start : start + _WRITE_BYTES])
-            temporary.replace(path)
+            for chunk in chunks:
+                # At the root: the path is then shorter than that of the chunk.
+                made.append(temporary_name(self.root))
+                _write_file(made[-1], chunk)
+            with self._renaming:
+                for temporary, chunk in zip(made, chunks):
+                    _place_chunk(temporary, self.root, chunk.key)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            self._check_there()
             raise _output_error(self.root, error) from error
+        finally:
+            for temporary in made:
+                temporary.unlink(missing_ok=True)
+
+    def _check_there(self) -> None:
+        if not (self.root / layout.GROUP_FILE).is_file():
+            raise StoreError("{root} was removed while it was being written", "encode again", root=self.root)
+
+
+def _write_file(path: Path, chunk: _Chunk) -> None:
+    content = chunk.values.reshape(-1).view(np.uint8).data
+    with path.open("xb", buffering=0) as file:
+        for start in range(0, len(content), _WRITE_BYTES):
+            _write_all(file, content[start : start + _WRITE_BYTES])
+        if chunk.is_flushed:
+            os.fsync(file.fileno())
+
+
+def _place_chunk(made: Path, root: Path, key: str) -> None:
+    """Rename a chunk. Missing folders are created, but not those of the store and its arrays: it may be removed."""
+    try:
+        put_in_place(made, root / key)
+    except FileNotFoundError:
+        level, array, *folders, _ = key.split("/")
+        folder = root / level / array
+        for name in folders:
+            folder = folder / name
+            folder.mkdir(exist_ok=True)
+        put_in_place(made, root / key)
 
 
 def _is_finite(values: NDArray[Any]) -> bool:
     if values.dtype.itemsize == np.dtype(np.float16).itemsize:
-        # Many times as fast as numpy's own way with float16: infinity and NaN have all bits of the exponent set.
-        return bool((values.view("<u2") & _HALF_EXPONENT).max(initial=0) < _HALF_EXPONENT)
+        # Many times faster than numpy with float16: infinity and NaN have all bits of the exponent set.
+        return bool((values.view("<u2") & _FLOAT16_EXPONENT).max(initial=0) < _FLOAT16_EXPONENT)
     return bool(np.isfinite(values).all())
 
 
 def _write_all(file: FileIO, content: memoryview) -> None:
-    # A full disk may take a part of it, and refuses the rest.
+    # A disk that is nearly full takes a part and refuses the rest.
     while content:
         content = content[file.write(content) :]
 
 
 def _exists_error(root: Path) -> StoreError:
-    return StoreError("{root} is there already", "go on with --resume or start again with --overwrite", root=root)
+    return StoreError("{root} already exists", "go on with --resume or start again with --overwrite", root=root)
 
 
 def _output_error(root: Path, error: OSError) -> OutputError:
@@ -213,13 +282,61 @@ def _output_error(root: Path, error: OSError) -> OutputError:
     )
 
 
-def remove_store(root: Path) -> None:
-    """Remove a directory that is a store, or would be one but for its damage; nothing else.
+def set_crs(root: Path, crs_wkt: str) -> StoreMetadata:
+    """Replace the CRS of a store without encoding it again.
 
-    It is renamed first, so that a removal cut short never leaves half a store under the name.
+    The features do not depend on the CRS. A reader that is open keeps the old one.
+
+    Parameters
+    ----------
+    root : Path
+        The store.
+    crs_wkt : str
+        The CRS of its raster as WKT.
+
+    Returns
+    -------
+    StoreMetadata
+        As they are in the store now.
+
+    Raises
+    ------
+    StoreError
+        If ``root`` is not a store.
+    OutputError
+        If the store cannot be written; it is then unchanged.
+    """
+    document = layout.read_document(root)
+    # Changed in the document, so that it may replace a CRS that is damaged.
+    document["attributes"][layout.ATTRIBUTE]["raster"].mapping()["crs_wkt"] = crs_wkt
+    metadata = layout.metadata_of(root, document)
+    try:
+        write_text(root / layout.GROUP_FILE, json.dumps(document.value, indent=2, allow_nan=False))
+    except OSError as error:
+        raise _output_error(root, error) from error
+    return metadata
+
+
+def remove_store(root: Path) -> None:
+    """Remove a directory that is a store, or a damaged one; nothing else.
+
+    It is renamed first: a removal that is interrupted never leaves half a store under its name.
+    """
+    shutil.rmtree(set_aside(root), ignore_errors=True)
+
+
+def set_aside(root: Path) -> Path:
+    """Rename a store for removal, and return its new path.
+
+    Raises
+    ------
+    StoreError
+        If the directory is not a store.
+    OSError
+        If it cannot be renamed.
     """
     if not root.is_dir() or not (root.name.endswith(layout.SUFFIX) or layout.is_store(root)):
-        raise StoreError("{root} is there and is not an embedding store", "choose another name with -o", root=root)
-    doomed = root.with_name(f".{root.name}.{uuid.uuid4().hex}.old")
-    root.replace(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+        raise StoreError("{root} exists and is not an embedding store", "choose another name with -o", root=root)
+    aside = temporary_name(root.parent)
+    put_in_place(root, aside)
+    return aside

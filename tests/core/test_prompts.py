@@ -65,7 +65,7 @@ def test_json_is_compact_and_readable() -> None:
     prompts = Prompts((Point(725001.2500001, 4372002), Point(725003, 4372004, False)), Bounds(0, 0, 725010, 10))
     assert prompts.to_json() == {"points": [[725001.25, 4372002, 1], [725003, 4372004, 0]], "box": [0, 0, 725010, 10]}
     assert '"box":[0,0,725010,10]' in json.dumps(prompts.to_json(), separators=(",", ":"))
-    assert Prompts(prompts.points).to_json(1)["points"][0] == [725001.2, 4372002, 1]
+    assert Prompts(prompts.points).to_json(1)["points"][0] == [725001.3, 4372002, 1]
 
 
 def test_degrees_keep_their_decimals() -> None:

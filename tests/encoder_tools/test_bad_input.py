@@ -86,7 +86,7 @@ def test_a_raster_of_one_colour_leaves_no_store(tmp_path: Path, run: Run, model:
     black = write_raster(tmp_path / "black.tif", np.zeros((3, 20, 30), np.uint8))
     result = run("encode", black, "--model", model)
     assert result.exit_code == 2
-    assert f"Error: {black} shows nothing" in result.stderr
+    assert f"Error: {black} has no tile to encode" in result.stderr
     assert files(tmp_path) == {"black.tif"}
 
 
@@ -120,9 +120,9 @@ def test_bad_rasters_do_not_stop_the_good_ones(tmp_path: Path, spawn: Spawn, mod
         (["--nodata", "-9999"], "--nodata -9999 is not a valid value of"),
         (["--overlap", "1024"], "--overlap 1024 is out of range"),
         (["--aoi", "missing.gpkg"], "missing.gpkg is not there"),
-        (["--device", "cuda"], "runs on onnxruntime's CPU provider, not on cuda: leave out --device"),
+        (["--device", "cuda"], "runs on the CPU only, not on cuda: leave out --device"),
         (["--device", "quantum"], "not on quantum"),
-        (["--checkpoint", "sam.pth"], "takes no checkpoint: leave out --checkpoint"),
+        (["--checkpoint", "sam.pth"], "does not take --checkpoint: leave out --checkpoint"),
     ],
 )
 def test_options(fails: Callable[..., str], image: Path, model: Path, options: list[str], message: str) -> None:
@@ -131,7 +131,7 @@ def test_options(fails: Callable[..., str], image: Path, model: Path, options: l
 
 def test_unknown_model(fails: Callable[..., str], image: Path) -> None:
     message = fails("encode", image, "--model", "sam9000")
-    assert "sam9000 is not a model: use mini, vit_b, vit_l, vit_h or a folder" in message
+    assert "unknown model sam9000: use mini, vit_b, vit_l, vit_h or a folder" in message
 
 
 @pytest.mark.parametrize("name", ["model.json", "encoder.onnx", "decoder.onnx", "prepare.onnx"])
@@ -165,7 +165,7 @@ def test_checkpoints(fails: Callable[..., str], image: Path, tmp_path: Path, mon
     encode = ("encode", image, "--model", "vit_b")
     assert "large.pth is a SAM vit_l, not vit_b: choose the model vit_l" in fails(*encode, "--checkpoint", large)
     assert "text.pth is not a file of weights" in fails(*encode, "--checkpoint", tmp_path / "text.pth")
-    assert "other.pth: it holds no weights of SAM" in fails(*encode, "--checkpoint", tmp_path / "other.pth")
+    assert "other.pth: it has no weights of SAM" in fails(*encode, "--checkpoint", tmp_path / "other.pth")
     assert "missing.pth" in fails(*encode, "--checkpoint", tmp_path / "missing.pth")
     assert "geosam-es models download vit_b" in fails(*encode)
 
@@ -180,14 +180,14 @@ def test_output_that_cannot_be(fails: Callable[..., str], image: Path, model: Pa
         (Path("/proc/stores"), "/proc/stores/good.embeddings.zarr cannot be written"),
     ]:
         assert message in fails("encode", image, "--model", model, "-o", output)
-    assert "is one store, and there are 2 images" in fails(
+    assert "is one store, but there are 2 images" in fails(
         "encode", image, image, "--model", model, "-o", tmp_path / "a.zarr"
     )
     twin = tmp_path / "good.vrt"
     shutil.copy(image, twin)
-    assert "would share the store" in fails("encode", image, twin, "--model", model)
+    assert "would have the same store" in fails("encode", image, twin, "--model", model)
     (tmp_path / "empty").mkdir()
-    assert "empty holds no images" in fails("encode", tmp_path / "empty", "--model", model)
+    assert "empty contains no images" in fails("encode", tmp_path / "empty", "--model", model)
 
 
 def limit_file_size(size: int) -> Callable[[], None]:
@@ -241,7 +241,7 @@ def test_disk_that_fills_up(small_disk: Path, model: Path, tmp_path: Path, run: 
     result = run("encode", image, "--model", model, "-o", small_disk, "--levels", 1)
     assert result.exit_code == 2
     error = result.stderr.splitlines()[-1]
-    assert "cannot be written (No space left on device): make room for it and go on with --resume" in error
+    assert "cannot be written (No space left on device): free some space and go on with --resume" in error
     store = small_disk / "wide.embeddings.zarr"
     assert not list(store.rglob(".*"))
     kept = json.loads(run("info", store, "--json").stdout)["tiles"][0]["encoded"]
@@ -327,7 +327,7 @@ def test_truncated_tile_under_a_click(run: Run, ortho: Ortho, tmp_path: Path) ->
     chunk.write_bytes(chunk.read_bytes()[:1000])
     result = run("segment", ortho.store, ortho.click, "-o", tmp_path / "out.gpkg")
     assert result.exit_code == 2 and not (tmp_path / "out.gpkg").exists()
-    assert f"Error: {chunk} has 500 values in place of 196608: delete it and encode with --resume" in result.stderr
+    assert f"Error: {chunk} has 500 values instead of 196608: delete it and encode with --resume" in result.stderr
 
 
 def test_overwrite_replaces_spoilt_stores_and_nothing_else(
@@ -346,7 +346,7 @@ def test_overwrite_replaces_spoilt_stores_and_nothing_else(
 
 def test_existing_store_with_neither_option(fails: Callable[..., str], ortho: Ortho, model: Path) -> None:
     message = fails("encode", ortho.image, "--model", model)
-    assert f"{ortho.store} is there already: go on with --resume or start again with --overwrite" in message
+    assert f"{ortho.store} already exists: go on with --resume or start again with --overwrite" in message
 
 
 def test_resume_and_overwrite_together(run: Run, ortho: Ortho, model: Path) -> None:

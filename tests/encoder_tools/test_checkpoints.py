@@ -106,7 +106,7 @@ def test_an_interrupted_download_is_resumed(
     tmp_path: Path, registry: dict[str, Checkpoint], handler: type[Handler]
 ) -> None:
     handler.break_after = 1_500_000
-    with pytest.raises(ModelError, match=r"1\.5 MB of 3\.1 MB.*again to go on"):
+    with pytest.raises(ModelError, match=r"1\.5 MB of 3\.1 MB.*again to resume"):
         download("small", tmp_path, registry=registry)
     assert (tmp_path / "weights.pth.part").stat().st_size == 1_500_000
     assert not (tmp_path / "weights.pth").exists()
@@ -170,7 +170,7 @@ def test_a_disk_that_fills_up_on_the_way(tmp_path: Path, registry: dict[str, Che
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
     try:
-        with pytest.raises(OutputError, match=r"cannot write .*make room"):
+        with pytest.raises(OutputError, match=r"cannot write .*free some space"):
             download("small", tmp_path, registry=registry)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

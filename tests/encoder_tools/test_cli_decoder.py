@@ -82,7 +82,7 @@ def test_what_is_refused_is_one_sentence(run: Run, ortho: Ortho, tuned: Path, mo
         (("set", tmp_path, tuned), "is not an embedding store"),
         (("list", tmp_path), "is not an embedding store"),
         (("use", ortho.store, "none"), "has no decoder none"),
-        (("remove", ortho.store, "original"), "cannot be without"),
+        (("remove", ortho.store, "original"), "cannot be removed"),
     ):
         done = run("decoder", *arguments)
         assert done.exit_code == 2 and done.stdout == ""

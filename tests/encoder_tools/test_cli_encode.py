@@ -15,16 +15,21 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyproj
 import pytest
 import rasterio
 import rasterio.shutil
 import rasterio.warp
 import shapely
 
+from encoder_tools.models.loading import LoadedModel, load_model
+from encoder_tools.raster import Raster
 from geosam_es.inference.encoder import FILL_RGB
 from geosam_es.store import StoreReader
 from tests.encoder_tools.conftest import Ortho, Run, Spawn
@@ -34,8 +39,8 @@ BLOCK = Block(100, 80, 60, 40)
 
 
 def chunks(store: Path) -> dict[str, bytes]:
-    """Return the tiles of a store; what a killed run left under another name is none."""
-    found = [path for path in store.rglob("c/**/*") if path.is_file() and not path.name.startswith(".")]
+    """Return the tiles of a store without their checksums."""
+    found = [path for path in store.rglob("c/**/*") if path.is_file() and "_crc32" not in str(path)]
     return {path.relative_to(store).as_posix(): path.read_bytes() for path in found}
 
 
@@ -47,7 +52,7 @@ def test_store_lies_beside_the_image(run: Run, model: Path, tmp_path: Path) -> N
     store = folder / "Sueca Ñ 2.embeddings.zarr"
     assert result.exit_code == 0
     assert re.fullmatch(
-        rf"{re.escape(str(store))}: 1 tiles encoded in [\d.]+ s, 0 without data, 0 done before\n", result.stdout
+        rf"{re.escape(str(store))}: 1 tiles encoded in [\d.]+ s, 0 without data, 0 encoded before\n", result.stdout
     )
     assert {path.name for path in folder.iterdir()} == {image.name, store.name}
     features = StoreReader(store).read(next(iter(StoreReader(store).pyramid)))["image_embeddings"][0]
@@ -188,6 +193,65 @@ def test_resume_of_a_whole_store(run: Run, model: Path, ortho: Ortho) -> None:
     (outcome,) = json.loads(run("encode", ortho.image, "--model", model, "--resume", "--json").stdout)
     assert (outcome["encoded"], outcome["resumed"]) == (0, 1)
     assert chunks(ortho.store) == before
+
+
+def test_resume_with_another_crs_is_refused(run: Run, model: Path, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "bare.tif", scene(90, 70, []), crs=None)
+    options = ("encode", image, "--model", model)
+    assert run(*options, "--crs", "EPSG:25830").exit_code == 0
+    refused = run(*options, "--crs", "EPSG:25831", "--resume")
+    assert refused.exit_code == 2
+    assert "CRS = 'ETRS89 / UTM zone 30N', not 'ETRS89 / UTM zone 31N'" in refused.stderr
+    assert "geosam-es info STORE --set-crs" in refused.stderr
+    store = tmp_path / "bare.embeddings.zarr"
+    assert "zone 30N" in StoreReader(store).metadata.raster.crs_wkt
+    # The same CRS in other words.
+    for version in ("WKT1_GDAL", "WKT2_2019"):
+        assert run(*options, "--crs", pyproj.CRS("EPSG:25830").to_wkt(version), "--resume").exit_code == 0
+    assert run("info", store, "--set-crs", "EPSG:25831").exit_code == 0
+    (outcome,) = json.loads(run(*options, "--crs", "EPSG:25831", "--resume", "--json").stdout)
+    assert (outcome["encoded"], outcome["resumed"]) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("argument", "exports"), [("--dry-run", 0), ("--resume", 0), ("--overwrite", 1)]
+)
+def test_the_decoder_is_exported_only_for_a_new_store(
+    run: Run, model: Path, ortho: Ortho, monkeypatch: pytest.MonkeyPatch, argument: str, exports: int
+) -> None:
+    counted: list[str] = []
+
+    def load(*args: Any) -> LoadedModel:
+        loaded = load_model(*args)
+
+        def export() -> Mapping[str, Path]:
+            counted.append("exported")
+            return loaded.export_decoder()
+
+        return replace(loaded, export_decoder=export)
+
+    monkeypatch.setattr("encoder_tools.cli.encode.load_model", load)
+    result = run("encode", ortho.image, "--model", model, argument)
+    assert len(counted) == exports and result.exit_code == 0
+
+
+def test_an_unexpected_error_does_not_stop_the_other_images(
+    run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [write_raster(tmp_path / f"{name}.tif", scene(60, 50, [Block(8, 8, 16, 16)])) for name in "ab"]
+    monkeypatch.setattr("platformdirs.user_log_path", lambda *args, **options: tmp_path / "logs")
+
+    def fail(self: Raster, *args: object) -> None:
+        raise KeyError("bands")
+
+    monkeypatch.setattr(
+        Raster, "info", lambda self, info=Raster.info: fail(self) if self.path == images[0] else info(self)
+    )
+    result = run("encode", *images, "--model", model)
+    assert result.exit_code == 1 and "Traceback" not in result.stderr
+    assert f"Error: {images[0]}: An unexpected error occurred (KeyError: 'bands'): please report it" in result.stderr
+    assert "Traceback" in (tmp_path / "logs" / "geosam-es.log").read_text()
+    assert StoreReader(tmp_path / "b.embeddings.zarr").metadata.raster.file_name == "b.tif"
 
 
 @pytest.fixture

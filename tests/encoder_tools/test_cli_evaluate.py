@@ -1,4 +1,4 @@
-"""``geosam-es evaluate`` as a user meets it, its report, and which decoder is meant."""
+"""``geosam-es evaluate``, its report, and the decoders that users name."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from encoder_tools.evaluation.ground_truth import TruthObject
 from encoder_tools.evaluation.named_decoder import find_named_decoder
 from encoder_tools.evaluation.pictures import RasterWindows, find_raster
 from encoder_tools.evaluation.prompting import parse_kinds
+from encoder_tools.output_folder import MANIFEST_FILE
 from geosam_es.errors import GeoSamError, ModelError, RasterError
 from geosam_es.inference.decoder import load_decoder
 from geosam_es.store import StoreReader
@@ -45,7 +46,7 @@ def blocks(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 
 
 def weak_decoder(store: Path, folder: Path, **card: object) -> Path:
-    """Write a decoder that finds nothing but the brightest pixels, beside whatever its folder says of it."""
+    """Write a decoder that finds only the brightest pixels; keywords go to its ``model.json``."""
     folder.mkdir()
     shutil.copy(store / "prepare.onnx", folder)
     graph = onnx.load(store / "decoder.onnx")
@@ -67,13 +68,13 @@ def test_report(run: Run, blocks: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "informe ñ"
     result = run("evaluate", store, truth, "--class", "kind", "--prompts", "point,clicks:3", "-o", out)
     assert result.exit_code == 0, result.stderr
-    assert "12 objects, 0 left out" in result.stdout and re.search(r"point +original +IoU 0\.9", result.stdout)
-    assert sorted(path.name for path in out.iterdir()) == ["objects.csv", "report.html", "summary.json"]
+    assert "12 objects, 0 not used" in result.stdout and re.search(r"point +original +IoU 0\.9", result.stdout)
+    assert {path.name for path in out.iterdir()} == {"objects.csv", "report.html", "summary.json", MANIFEST_FILE}
     page = (out / "report.html").read_text(encoding="utf-8")
-    # It needs no other file, and loads nothing.
+    # The page loads no other file.
     assert "http" not in page and "<script" not in page and "<link" not in page
     assert len(pictures(page)) == 3 and all(data.startswith(b"\x89PNG") for data in pictures(page))
-    for text in ("By class", "shed", "By size", "small", "Corrective clicks (clicks:3)", "Worst answers of original"):
+    for text in ("By class", "shed", "By size", "small", "Corrective clicks (clicks:3)", "Worst results of original"):
         assert text in page
     with (out / "objects.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
@@ -102,15 +103,15 @@ def test_decoders_side_by_side(run: Run, blocks: tuple[Path, Path], tmp_path: Pa
     assert "Difference from weak" in page and "weak and original, point" in page and len(pictures(page)) == 3
 
 
-def test_few_objects_and_those_left_out_are_told(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+def test_few_objects_and_unused_ones_are_reported(run: Run, ortho: Ortho, tmp_path: Path) -> None:
     far = Block(5000, 0, 40, 40).on_map(transform_of(ortho.image))
     truth = write_layer(tmp_path / "few.gpkg", [ortho.truth, far])
     result = run("evaluate", ortho.store, truth, "--prompts", "box", "-o", tmp_path / "report")
     assert result.exit_code == 0
-    assert "Warning: Only 1 objects were measured: too few" in result.stderr
-    assert "1 objects, 1 left out" in result.stdout
+    assert "Warning: Only 1 objects were measured, too few" in result.stderr
+    assert "1 objects, 1 not used" in result.stdout
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
-    assert "1: outside the raster" in page and "too few to say" in page
+    assert "1: outside the raster" in page and "too few for conclusions" in page
 
 
 def test_a_store_that_cannot_be_written_and_no_raster(run: Run, ortho: Ortho, tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_a_store_that_cannot_be_written_and_no_raster(run: Run, ortho: Ortho, tm
     result = run("evaluate", ortho.store, truth, "--prompts", "box", "-o", tmp_path / "report")
     assert result.exit_code == 0, result.stderr
     assert {path: path.stat().st_mtime_ns for path in ortho.store.rglob("*")} == before
-    assert "The raster was not found beside the store" in (tmp_path / "report" / "report.html").read_text()
+    assert "The raster is not next to the store" in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_an_earlier_report_is_kept_or_replaced(run: Run, ortho: Ortho, tmp_path: Path) -> None:
@@ -131,30 +132,47 @@ def test_an_earlier_report_is_kept_or_replaced(run: Run, ortho: Ortho, tmp_path:
     assert run(*command).exit_code == 0
     (tmp_path / "report" / "notes.txt").write_text("mine")
     again = run(*command)
-    assert again.exit_code == 2 and "has a report already: choose another with -o" in again.stderr
+    assert again.exit_code == 2 and "already contains a report: choose another folder with -o" in again.stderr
     assert run(*command, "--overwrite").exit_code == 0
     assert (tmp_path / "report" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["objects.csv", "summary.json", "report.html", MANIFEST_FILE])
+@pytest.mark.parametrize("options", [(), ("--overwrite",)])
+def test_files_of_the_user_are_not_replaced(
+    run: Run, ortho: Ortho, tmp_path: Path, name: str, options: tuple[str, ...]
+) -> None:
+    truth = write_layer(tmp_path / "truth.gpkg", [ortho.truth] * 5)
+    out = tmp_path / "report"
+    out.mkdir()
+    (out / name).write_text("mine")
+    result = run("evaluate", ortho.store, truth, "--prompts", "box", "-o", out, *options)
+    assert result.exit_code == 2
+    assert f"Error: {out} contains {name}, which geosam-es did not write there: choose another" in result.stderr
+    assert [path.name for path in out.iterdir()] == [name] and (out / name).read_text() == "mine"
 
 
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("lines", "has a LineString where polygons are needed"),
+        ("lines", "has a LineString, but polygons are needed"),
         ("outside", "None of the 1 polygons of"),
         ("no field", "has no field colour"),
-        ("prompts", "There are no prompts polygon"),
-        ("no decoder", "There is no decoder nonsense, neither a folder nor in"),
-        ("empty folder", "has no decoder.onnx: give the folder that geosam-es finetune wrote"),
-        ("other encoder", "is a decoder of the encoder vit_b, and"),
+        ("prompts", "polygon is not a kind of prompts"),
+        ("no decoder", "nonsense is neither a folder or file nor a decoder of"),
+        ("empty folder", "has no decoder.onnx: choose a folder that geosam-es finetune wrote"),
+        ("other encoder", "is a decoder for vit_b, but"),
         ("damaged card", "model.json is damaged"),
-        ("two of a name", "Two decoders have the name original"),
-        ("no raster", "check --raster, or leave it out"),
-        ("no parent", "make it, or choose another with -o"),
+        ("two of a name", "Two decoders are called original"),
+        ("no raster", "check --raster, or omit it"),
+        ("no parent", "create it, or choose another one with -o"),
         ("file", "is a file: choose a folder with -o"),
         ("no store", "is not an embedding store"),
     ],
 )
-def test_one_sentence_and_nothing_left(run: Run, ortho: Ortho, tmp_path: Path, case: str, message: str) -> None:
+def test_bad_input_gives_one_sentence_and_writes_nothing(
+    run: Run, ortho: Ortho, tmp_path: Path, case: str, message: str
+) -> None:
     truth = write_layer(tmp_path / "truth.gpkg", [ortho.truth])
     lines = write_layer(tmp_path / "lines.gpkg", [shapely.LineString(ortho.truth.exterior)])
     outside = write_layer(tmp_path / "out.gpkg", [Block(5000, 0, 40, 40).on_map(transform_of(ortho.image))])
@@ -199,11 +217,11 @@ def test_decoders_by_file(ortho: Ortho, model: Path, tmp_path: Path) -> None:
     assert alone.prepare_path is None and alone.name == "single"
     with pytest.raises(GeoSamError, match="not a complete SAM decoder"):
         alone.load()
-    with pytest.raises(ModelError, match="neither a folder nor in"):
+    with pytest.raises(ModelError, match="is neither a folder or file nor a decoder of"):
         find_named_decoder("../ortho", reader)
 
 
-def test_pictures_show_the_raster_that_was_encoded(ortho: Ortho, tmp_path: Path) -> None:
+def test_pictures_show_the_encoded_raster(ortho: Ortho, tmp_path: Path) -> None:
     reader = StoreReader(ortho.store)
     assert find_raster(reader) == ortho.image
     with pytest.raises(RasterError):
@@ -217,10 +235,10 @@ def test_pictures_show_the_raster_that_was_encoded(ortho: Ortho, tmp_path: Path)
     x, y = int(130 - left), int(100 - top)
     assert panel.image[y, x].tolist() == [220] * 3 and panel.image[2, 2].max() < 60
     assert right - left == bottom - top == panel.image.shape[0]
-    # Another raster is not shown under the answers of this one.
+    # A raster of another size is not shown.
     other = write_raster(tmp_path / "other.tif", scene(200, 200, []))
     assert RasterWindows([reader], [other]).panel(outcome, "red").image is None
-    # At the edge of the raster, what is outside is padded.
+    # Pixels outside the raster are padded.
     corner = TruthObject("2", shapely.box(0, 0, 20, 20))
     (outcome,) = evaluate([reader], [[corner]], {"d": decoder}, parse_kinds("box")).outcomes
     edge = RasterWindows([reader], [ortho.image]).panel(outcome, "red")

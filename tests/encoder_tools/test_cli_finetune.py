@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pyogrio
 import pytest
 import shapely
 import torch
 
 from encoder_tools.finetune.mini_decoder import MiniDecoder
 from encoder_tools.finetune.training import STATE_FILE
+from encoder_tools.output_folder import MANIFEST_FILE
+from encoder_tools.vector import read_vector
 from geosam_es.inference.session import open_segmenter
 from geosam_es.store.decoders import read_decoder
 from tests.encoder_tools.conftest import Run
@@ -39,13 +44,13 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scene(decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    """Three stores of one tile with four objects each."""
+    """Three stores of one tile with four objects each, and the layer of their outlines."""
     return write_mini_scene(tmp_path_factory.mktemp("scene"), 3, 4, decoder)
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compare with clicks alone, and train on the narrowest windows."""
+    """Compare with clicks only, and train on the narrowest windows."""
     monkeypatch.setattr("encoder_tools.finetune.finetuning._REPORT_PROMPTS", "point")
     monkeypatch.setattr(MiniDecoder, "window_cells", (20,))
 
@@ -67,14 +72,14 @@ def test_from_a_store_to_a_decoder(run: Run, scene: Scene, tmp_path: Path) -> No
     result = run("finetune", *stores, truth, "-o", out, "--epochs", 3, "--holdout", 0.3, "--learning-rate", 2e-3)
     assert result.exit_code == 0, result.stderr
     assert {store: snapshot(store) for store in stores} == before
-    assert "8 objects to learn from, 0 to stop by, 4 held out, 0 left out" in result.stderr
+    assert "8 training objects, 0 for validation, 4 held out, 0 not used" in result.stderr
     losses = [float(found) for found in re.findall(r"epoch \d/3  loss ([\d.]+)", result.stderr)]
     assert len(losses) == 3 and losses[2] < losses[0]
     assert re.search(r"point +IoU 0\.\d+ -> 0\.\d+", result.stdout) and str(out) in result.stdout
     names = {"decoder.json", "decoder.onnx", "prepare.onnx", "MODEL_CARD.md", "report", "training.png", "tuned.pt"}
-    assert {path.name for path in out.iterdir()} == names
+    assert {path.name for path in out.iterdir()} == {*names, MANIFEST_FILE}
     card = (out / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert "objects held out" in card and "| point | before |" in card and "| learnt from | 8 |" in card
+    assert "held-out objects" in card and "| point | before |" in card and "| training | 8 |" in card
     info = read_decoder(out).info
     assert info is not None and info.name == out.name and info.objects == 8 and info.base == "original"
     assert info.encoder_sha256 == MINI["encoder_sha256"] and info.summary["held_out"] == 4
@@ -86,7 +91,7 @@ def test_from_a_store_to_a_decoder(run: Run, scene: Scene, tmp_path: Path) -> No
         if not name.endswith(("up4.pattern", "up8.pattern")):
             assert torch.allclose(values, weights(out)[name], rtol=1e-3, atol=1e-3), name
 
-    # It answers in a store, and can be tuned again.
+    # It works in a store, and can be tuned again.
     assert run("decoder", "set", stores[0], out).exit_code == 0
     try:
         assert open_segmenter(stores[0]) is not None
@@ -95,14 +100,14 @@ def test_from_a_store_to_a_decoder(run: Run, scene: Scene, tmp_path: Path) -> No
         assert done.exit_code == 0, done.stderr
         assert read_decoder(again).info.base == out.name  # type: ignore[union-attr]
         assert "Warning: No objects were held out" in done.stderr
-        assert "9 objects to learn from" in done.stderr
+        assert "9 training objects" in done.stderr
         assert "kind = field" in (again / "MODEL_CARD.md").read_text(encoding="utf-8")
     finally:
         assert run("decoder", "use", stores[0], "original").exit_code == 0
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_training_that_was_cut_goes_on_as_if_it_had_not_been(
+def test_a_resumed_training_gives_the_same_weights(
     run: Run, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stores, truth = scene
@@ -111,7 +116,7 @@ def test_a_training_that_was_cut_goes_on_as_if_it_had_not_been(
     assert run(*command, "-o", whole).exit_code == 0
     from encoder_tools.finetune import training
 
-    plan, learn, epochs = training.plan_epoch, training.learn, []
+    plan, gradients, epochs = training.plan_epoch, training.accumulate_gradients, []
 
     def counted(*arguments):  # type: ignore[no-untyped-def]
         epochs.append(1)
@@ -120,25 +125,27 @@ def test_a_training_that_was_cut_goes_on_as_if_it_had_not_been(
     def interrupted(*arguments):  # type: ignore[no-untyped-def]
         if len(epochs) == 2:
             raise KeyboardInterrupt
-        return learn(*arguments)
+        return gradients(*arguments)
 
     monkeypatch.setattr(training, "plan_epoch", counted)
-    monkeypatch.setattr(training, "learn", interrupted)
+    monkeypatch.setattr(training, "accumulate_gradients", interrupted)
     stopped = run(*command, "-o", cut)
     assert stopped.exit_code == 130
-    assert [path.name for path in cut.iterdir()] == [STATE_FILE]
-    monkeypatch.setattr(training, "learn", learn)
+    assert {path.name for path in cut.iterdir()} == {STATE_FILE, MANIFEST_FILE}
+    monkeypatch.setattr(training, "accumulate_gradients", gradients)
 
     refused = run(*command, "-o", cut)
-    assert refused.exit_code == 2 and "holds a training that was cut short: go on with --resume" in refused.stderr
+    assert (
+        refused.exit_code == 2 and "already contains an interrupted training: continue with --resume" in refused.stderr
+    )
     other = run(*command, "-o", cut, "--resume", "--seed", 4)
-    assert other.exit_code == 2 and "holds a training with another seed" in other.stderr
+    assert other.exit_code == 2 and "was started with another seed: continue it with the same one" in other.stderr
     went_on = run(*command, "-o", cut, "--resume")
     assert went_on.exit_code == 0, went_on.stderr
     assert "epoch 1/2" not in went_on.stderr and "epoch 2/2" in went_on.stderr
     assert all(torch.equal(weights(whole)[name], values) for name, values in weights(cut).items())
     finished = run(*command, "-o", cut, "--resume")
-    assert finished.exit_code == 2 and "is finished" in finished.stderr
+    assert finished.exit_code == 2 and "is finished: choose another folder" in finished.stderr
 
 
 def bad_inputs(scene: Scene, folder: Path, decoder: Path) -> dict[str, tuple[list[object], str]]:
@@ -159,32 +166,36 @@ def bad_inputs(scene: Scene, folder: Path, decoder: Path) -> dict[str, tuple[lis
     half = folder / "half"
     half.mkdir()
     (half / STATE_FILE).write_bytes(b"half a checkpoint")
+    (half / MANIFEST_FILE).write_text(json.dumps({"files": [STATE_FILE]}), encoding="utf-8")
     file = folder / "file"
     file.touch()
     return {
-        "lines": ([*stores, lines], "has a LinearRing where polygons are needed|has a LineString where polygons"),
-        "few": ([*stores, few], "few.gpkg has 4 objects that can be learnt from, and at least 5 are needed"),
+        "lines": ([*stores, lines], "has a LinearRing, but polygons|has a LineString, but polygons are needed"),
+        "few": ([*stores, few], "few.gpkg has 4 usable objects, and fine-tuning needs at least 5"),
         "outside": ([*stores, far], "None of the 6 polygons of .*far.gpkg is on the raster of"),
         "empty": ([*stores, empty], "empty.geojson has no geometries"),
         "class": ([*stores, truth, "--class", "kind=sea"], "no object with kind = sea: choose one of: field, pond"),
-        "class without value": ([*stores, truth, "--class", "kind"], "names no value: write it as FIELD=VALUE"),
-        "holdout": ([*stores, truth, "--holdout", held], "Only 0 objects of .* lie apart from those of"),
-        "two models": ([*stores, foreign, truth], "was made with another model than"),
-        "other model": ([unknown, on_others[0]], "was made with toy, whose decoder cannot be tuned here"),
-        "no weights": ([sam, on_others[1]], "The weights of vit_b, which the store was made with, are not here"),
+        "class without value": ([*stores, truth, "--class", "kind"], "has no value: write it as FIELD=VALUE"),
+        "holdout": ([*stores, truth, "--holdout", held], "Only 0 objects of .* are away from those of"),
+        "two models": ([*stores, foreign, truth], "were encoded with different models"),
+        "other model": ([unknown, on_others[0]], "was encoded with toy, whose decoder cannot be fine-tuned"),
+        "no weights": ([sam, on_others[1]], "The weights of vit_b, the model of the store, are missing"),
         "no checkpoint": ([sam, on_others[1], "--checkpoint", folder / "none.pth"], "there is no checkpoint"),
-        "checkpoint": ([*stores, truth, "--checkpoint", file], "takes no checkpoint: leave out --checkpoint"),
-        "prompt encoder": ([*stores, truth, "--prompt-encoder"], "has no prompt encoder of its own"),
+        "checkpoint": ([*stores, truth, "--checkpoint", file], "mini has no checkpoint, .*: omit --checkpoint"),
+        "prompt encoder": ([*stores, truth, "--prompt-encoder"], "has no separate prompt encoder"),
         "no store": ([half, truth], "is not an embedding store"),
-        "no decoder": ([*stores, truth, "--decoder", "nonsense"], "There is no decoder nonsense"),
-        "begun": ([*stores, truth, "-o", half], "holds a training that was cut short: go on with --resume"),
+        "no decoder": (
+            [*stores, truth, "--decoder", "nonsense"],
+            "nonsense is neither a folder or file nor a decoder of",
+        ),
+        "begun": ([*stores, truth, "-o", half], "already contains an interrupted training: continue with --resume"),
         "damaged": ([*stores, truth, "-o", half, "--resume"], "training.pt is damaged: start again with --overwrite"),
-        "parent": ([*stores, truth, "-o", folder / "none" / "out"], "The folder of .* is not there: make it"),
+        "parent": ([*stores, truth, "-o", folder / "none" / "out"], "The folder of .* does not exist: create it"),
         "file": ([*stores, truth, "-o", file], "file is a file: choose a folder with -o"),
     }
 
 
-def test_one_sentence_and_nothing_left(
+def test_bad_input_gives_one_sentence_and_writes_nothing(
     run: Run, scene: Scene, decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path / "no models"))
@@ -198,11 +209,97 @@ def test_one_sentence_and_nothing_left(
         assert snapshot(tmp_path).keys() == before.keys() and result.stdout == "", case
 
 
+@pytest.mark.usefixtures("quick")
+def test_overwrite_replaces_only_what_finetune_wrote(run: Run, scene: Scene, tmp_path: Path) -> None:
+    stores, truth = scene
+    command = ["finetune", *stores[:2], truth, "--epochs", 1, "--holdout", 0]
+    # Folders that a user has anyway: nothing in them has the name of a result, or something does.
+    free, taken = tmp_path / "free", tmp_path / "taken"
+    for folder in (free, taken):
+        (folder / "photos").mkdir(parents=True)
+        (folder / "photos" / "me.jpg").write_bytes(b"a photo")
+    (taken / "report").mkdir()
+    (taken / "report" / "summary.json").write_text("mine")
+    for options in ((), ("--overwrite",)):
+        before = snapshot(taken)
+        refused = run(*command, "-o", taken, *options)
+        assert refused.exit_code == 2 and snapshot(taken) == before
+        assert f"{taken} contains report/summary.json, which geosam-es did not write there" in refused.stderr
+    assert run(*command, "-o", free, "--overwrite").exit_code == 0
+    (free / "report" / "notes.txt").write_text("mine")
+    written = (free / "decoder.onnx").stat().st_mtime_ns
+    kept = run(*command, "-o", free)
+    assert kept.exit_code == 2 and "already contains a tuned decoder: " in kept.stderr
+    assert run(*command, "-o", free, "--overwrite").exit_code == 0
+    assert (free / "decoder.onnx").stat().st_mtime_ns > written
+    assert (free / "photos" / "me.jpg").read_bytes() == b"a photo"
+    assert (free / "report" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("kind", ["shapefile", "geodatabase"])
+def test_resume_notices_changed_classes(
+    run: Run, scene: Scene, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores, source = scene
+    layer = read_vector(source)
+    path = tmp_path / ("truth.shp" if kind == "shapefile" else "truth.gdb")
+
+    def write(classes: list[str]) -> None:
+        if path.is_dir():
+            shutil.rmtree(path)
+        driver = "ESRI Shapefile" if kind == "shapefile" else "OpenFileGDB"
+        wkb = np.array([shapely.to_wkb(geometry) for geometry in layer.geometries], dtype=object)
+        pyogrio.raw.write(
+            path, wkb, [np.array(classes, dtype=object)], ["kind"], geometry_type="MultiPolygon", crs="EPSG:25830",
+            driver=driver, promote_to_multi=True,
+        )  # fmt: skip
+
+    classes = ["field" if index % 4 else "pond" for index in range(12)]
+    write(classes)
+    command = [
+        "finetune",
+        *stores,
+        path,
+        "--class",
+        "kind=field",
+        "--epochs",
+        1,
+        "--holdout",
+        0,
+        "-o",
+        tmp_path / "out",
+    ]
+    from encoder_tools.finetune import training
+
+    gradients = training.accumulate_gradients
+
+    def interrupted(*_: object) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "accumulate_gradients", interrupted)
+    assert run(*command).exit_code == 130
+    monkeypatch.setattr(training, "accumulate_gradients", gradients)
+    # Another pond becomes a field: no geometry changes, and only the .dbf of the shapefile.
+    write(["field", *classes[1:]])
+    changed = run(*command, "--resume")
+    assert changed.exit_code == 2 and "was started with another layer" in changed.stderr
+    write(classes)
+    assert run(*command, "--resume").exit_code == 0
+
+
+@pytest.mark.parametrize("seed", ["-1", "x"])
+def test_seeds_are_not_negative(run: Run, scene: Scene, tmp_path: Path, seed: str) -> None:
+    stores, truth = scene
+    result = run("finetune", *stores, truth, "-o", tmp_path / "out", f"--seed={seed}")
+    assert result.exit_code == 2 and "--seed" in result.stderr
+
+
 @pytest.mark.parametrize("share", ["0.9", "-0.1"])
 def test_holdout_is_a_share(run: Run, scene: Scene, tmp_path: Path, share: str) -> None:
     stores, truth = scene
     result = run("finetune", *stores, truth, "-o", tmp_path / "out", f"--holdout={share}")
-    assert result.exit_code == 2 and "is no share from 0 to 0.8" in result.stderr
+    assert result.exit_code == 2 and "is not a share from 0 to 0.8" in result.stderr
 
 
 @pytest.mark.usefixtures("quick")

@@ -65,10 +65,14 @@ def test_info_of_nan_as_nodata(run: Run, model: Path, tmp_path: Path) -> None:
 
 def test_verify_a_whole_store(run: Run, wide: Path) -> None:
     alone = run("verify", wide)
-    assert alone.exit_code == 0 and alone.stdout == f"{wide}: all 3 tiles are whole\n"
+    assert alone.exit_code == 0 and alone.stdout == f"{wide}: all 3 tiles are complete\n"
     image = wide.parent / "wide.tif"
-    assert run("verify", wide, image).stdout == f"{wide}: all 3 tiles are whole, and it fits {image}\n"
-    assert json.loads(run("verify", wide, image, "--json").stdout) == {"tiles": 3, "problems": []}
+    assert run("verify", wide, image).stdout == f"{wide}: all 3 tiles are complete, and it was made from {image}\n"
+    assert json.loads(run("verify", wide, image, "--json").stdout) == {
+        "tiles": 3,
+        "problems": [],
+        "without_checksum": 0,
+    }
 
 
 def cut(chunk: Path) -> None:
@@ -82,7 +86,7 @@ def not_a_number(chunk: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "problem"), [(Path.unlink, "missing"), (cut, "values in place of"), (not_a_number, "not finite")]
+    ("damage", "problem"), [(Path.unlink, "missing"), (cut, "values instead of"), (not_a_number, "not finite")]
 )
 def test_verify_finds_damaged_tiles(run: Run, wide: Path, damage: Callable[[Path], None], problem: str) -> None:
     damage(wide / "level1" / "image_embeddings" / "c" / "0" / "0" / "0" / "0" / "0")
@@ -132,3 +136,54 @@ def test_verify_against_another_raster(run: Run, ortho: Ortho, tmp_path: Path) -
         result = run("verify", ortho.store, image)
         assert result.exit_code == 2 and f"{ortho.store} was made with {key}" in result.stderr
         assert f"encode {image}" in result.stderr
+
+
+def test_verify_finds_a_tile_of_zeros(run: Run, wide: Path) -> None:
+    chunk = wide / "level1" / "image_embeddings" / "c" / "0" / "0" / "0" / "0" / "0"
+    chunk.write_bytes(bytes(chunk.stat().st_size))
+    result = run("verify", wide)
+    assert result.exit_code == 2 and "level 1 (0, 0) image_embeddings was changed" in result.stderr
+
+
+def test_verify_counts_tiles_without_checksum(run: Run, wide: Path) -> None:
+    """As in stores of older versions."""
+    for folder in wide.glob("level*/*_crc32"):
+        shutil.rmtree(folder)
+    result = run("verify", wide)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[1].startswith("2 tile(s) have no checksum")
+    assert json.loads(run("verify", wide, "--json").stdout)["without_checksum"] == 2
+    image = wide.parent / "wide.tif"
+    assert run("info", wide).exit_code == 0 and run("verify", wide, image).exit_code == 0
+
+
+def test_info_corrects_the_crs_without_encoding_again(run: Run, wide: Path) -> None:
+    tiles = {path: path.stat().st_mtime_ns for path in wide.rglob("c/**/*")}
+    result = run("info", wide, "--set-crs", "EPSG:32630")
+    assert result.exit_code == 0 and "WGS 84 / UTM zone 30N" in result.stdout
+    assert "WGS 84 / UTM zone 30N" in run("info", wide).stdout
+    assert {path: path.stat().st_mtime_ns for path in wide.rglob("c/**/*")} == tiles
+    mismatch = run("verify", wide, wide.parent / "wide.tif")
+    assert mismatch.exit_code == 2
+    assert "CRS = 'WGS 84 / UTM zone 30N', not 'ETRS89 / UTM zone 30N'" in mismatch.stderr
+    assert run("info", wide, "--set-crs", "EPSG:25830").exit_code == 0
+    assert run("verify", wide, wide.parent / "wide.tif").exit_code == 0
+
+
+def test_a_crs_that_is_none_changes_nothing(run: Run, wide: Path) -> None:
+    before = (wide / "zarr.json").read_bytes()
+    result = run("info", wide, "--set-crs", "EPSG:99")
+    assert result.exit_code == 2 and result.stderr.startswith("Error: EPSG:99 is not a coordinate reference system")
+    assert (wide / "zarr.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("damaged", ["", 'PROJCS["nowhere"]', 25830])
+def test_a_damaged_crs_is_named_and_can_be_corrected(run: Run, wide: Path, tmp_path: Path, damaged: object) -> None:
+    document = json.loads((wide / "zarr.json").read_text())
+    document["attributes"]["geosam_es"]["raster"]["crs_wkt"] = damaged
+    (wide / "zarr.json").write_text(json.dumps(document))
+    for command in (("info",), ("verify",), ("segment", "--point", "1,1", "-o", tmp_path / "o.gpkg")):
+        result = run(command[0], wide, *command[1:])
+        assert result.exit_code == 2 and str(wide) in result.stderr and len(result.stderr.splitlines()) == 1
+    assert run("info", wide, "--set-crs", "EPSG:25830").exit_code == 0
+    assert run("verify", wide, wide.parent / "wide.tif").exit_code == 0

@@ -72,14 +72,14 @@ def test_models(run: Run, tmp_path: Path) -> None:
     assert shown == run("models", "list").stdout
     for name in ("mini", "vit_b", "vit_l", "vit_h"):
         assert f"{name:6} " in shown
-    assert "get it with: geosam-es models download vit_b" in shown
+    assert "download it with: geosam-es models download vit_b" in shown
     entries = json.loads(run("models", "list", "--json").stdout)
     by_name = {entry["name"]: entry for entry in entries}
     assert by_name["mini"]["downloaded"] and not by_name["vit_b"]["downloaded"]
     assert by_name["vit_b"]["path"].startswith(str(tmp_path)) and len(by_name["vit_b"]["sha256"]) == 64
 
 
-@pytest.mark.parametrize(("name", "message"), [("vit_x", "there is no model 'vit_x'"), ("mini", "mini is embedded")])
+@pytest.mark.parametrize(("name", "message"), [("vit_x", "unknown model 'vit_x'"), ("mini", "mini is embedded")])
 def test_downloads_that_cannot_be(run: Run, name: str, message: str) -> None:
     result = run("models", "download", name)
     assert result.exit_code == 2 and result.stdout == "" and message in result.stderr

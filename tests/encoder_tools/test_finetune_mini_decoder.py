@@ -1,4 +1,4 @@
-"""The decoder of `mini` in PyTorch is that of its ONNX files, before and after it was trained."""
+"""The decoder of `mini` in PyTorch equals its ONNX files, before and after training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prompts() -> PromptTensors:
-    """A click and its padding, a box, and a box with clicks and an earlier answer."""
+    """A click with padding, a box, and a box with a click and a previous mask."""
     rng = np.random.default_rng(0)
     coords = np.array(
         [[[300, 400], [0, 0], [0, 0]], [[100, 120], [400, 380], [0, 0]], [[90, 80], [700, 600], [300, 310]]], np.float32
@@ -58,15 +58,15 @@ def load(folder: Path) -> MiniDecoder:
     return MiniDecoder.from_onnx(folder / "prepare.onnx", folder / "decoder.onnx")
 
 
-def test_torch_answers_as_onnx_does(folder: Path) -> None:
+def test_torch_equals_onnx(folder: Path) -> None:
     assert_same_answers(load(folder), folder, 1e-4)
 
 
-def test_the_embedded_model_can_be_taken() -> None:
+def test_the_embedded_model_can_be_loaded() -> None:
     assert_same_answers(load(mini_folder()), mini_folder(), 1e-4)
 
 
-def test_every_weight_learns_and_goes_back_to_onnx(folder: Path, tmp_path: Path) -> None:
+def test_every_weight_is_trained_and_exported(folder: Path, tmp_path: Path) -> None:
     decoder = load(folder)
     answer = decoder.decode(decoder.prepare(torch.from_numpy(mini_features(BOXES)[None])), prompts())
     (answer.masks.square().mean() + answer.scores.sum()).backward()  # type: ignore[no-untyped-call]

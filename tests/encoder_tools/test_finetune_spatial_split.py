@@ -1,4 +1,4 @@
-"""Parting objects by space: what is held out shares no tile with what is learnt from."""
+"""Splitting objects by space: held-out objects share no tile with training objects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoder_tools.evaluation.ground_truth import TruthObject
-from encoder_tools.finetune.spatial_split import footprints, overlaps, part_from_layer, split_by_space
+from encoder_tools.finetune.spatial_split import Split, footprints, overlaps, split_by_space, split_from_layer
 from encoder_tools.finetune.training_samples import Place, Sample
 from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.grid import Pyramid, Tiling
@@ -46,8 +46,8 @@ def scattered(readers: list[Any], store: int, count: int, seed: int) -> list[Sam
     return [make_sample(readers, store, float(x), float(y)) for x, y in zip(xs, ys)]
 
 
-def parts_apart(readers: list[Any], samples: list[Sample], first: list[int], second: list[int]) -> bool:
-    """Tell by the tiles' pixels whether no tile of one part shares any with one of the other."""
+def share_no_pixels(readers: list[Any], samples: list[Sample], first: list[int], second: list[int]) -> bool:
+    """Tell whether the tiles of both parts share no pixels."""
     outlines = footprints(readers, samples)
     return all(
         outlines[samples[a].place].intersection(outlines[samples[b].place]).area < 1.0 for a in first for b in second
@@ -58,7 +58,7 @@ def test_separate_rasters_are_held_out_as_a_whole() -> None:
     readers = [make_reader(1000, 1000, x=3000 * number) for number in range(10)]
     samples = [sample for store in range(10) for sample in scattered(readers, store, 10, store)]
     split = split_by_space(readers, samples, 0.2, seed=1)
-    assert split is not None and not split.lost and not split.shares_tiles
+    assert not split.lost and not split.shares_tiles
     assert len(split.held) == 20 and len(split.train) == 80
     assert {samples[i].place.store for i in split.held}.isdisjoint({samples[i].place.store for i in split.train})
     assert split == split_by_space(readers, samples, 0.2, seed=1)
@@ -71,21 +71,20 @@ def test_one_large_raster_is_cut(width: int, height: int, count: int, seed: int)
     readers = [make_reader(width, height)]
     samples = scattered(readers, 0, count, seed)
     split = split_by_space(readers, samples, 0.2, seed)
-    assert split is not None
     assert sorted([*split.train, *split.held, *split.lost]) == list(range(count))
     assert len(split.train) >= 5 and len(split.held) >= 2
     if not split.shares_tiles:
-        assert parts_apart(readers, samples, split.train, split.held)
+        assert share_no_pixels(readers, samples, split.train, split.held)
 
 
-def test_a_raster_of_one_tile_is_parted_by_a_line() -> None:
+def test_a_raster_of_one_tile_is_split_by_a_line() -> None:
     readers = [make_reader(1000, 1000)]
     samples = scattered(readers, 0, 50, 0)
     split = split_by_space(readers, samples, 0.2, 0)
-    assert split is not None and split.shares_tiles and len(split.held) == 10 and len(split.train) >= 25
+    assert split.shares_tiles and len(split.held) == 10 and len(split.train) >= 25
     distances = [samples[a].truth.geometry.distance(samples[b].truth.geometry) for a in split.train for b in split.held]
     assert min(distances) >= 15
-    # A line parts them: hull from hull.
+    # A line separates them, so their hulls hardly overlap.
     hulls = [
         shapely.union_all([samples[i].truth.geometry for i in part]).convex_hull
         for part in split.__dict__.values()
@@ -95,7 +94,7 @@ def test_a_raster_of_one_tile_is_parted_by_a_line() -> None:
 
 
 def test_rasters_of_two_zones_over_one_place_are_one_place() -> None:
-    """The second raster shows the same ground in another zone: nothing is learnt in one and tested in the other."""
+    """The second raster is of the same place in another zone, so both are in the same part."""
     import pyproj
 
     x, y = pyproj.Transformer.from_crs(UTM30, UTM31, always_xy=True).transform(600_000, 4_400_000)
@@ -108,28 +107,27 @@ def test_rasters_of_two_zones_over_one_place_are_one_place() -> None:
     samples = [sample for store in range(4) for sample in scattered(readers, store, 12, store)]
     for seed in range(5):
         split = split_by_space(readers, samples, 0.3, seed)
-        assert split is not None
         stores = [{samples[i].place.store for i in part} for part in (split.train, split.held)]
         assert not ({0, 1} & stores[0] and {0, 1} & stores[1])
 
 
-def test_too_few_for_two_parts() -> None:
+def test_too_few_objects_for_two_parts() -> None:
     readers = [make_reader(1000, 1000)]
-    assert split_by_space(readers, scattered(readers, 0, 6, 0), 0.2, 0) is None
-    assert split_by_space(readers, scattered(readers, 0, 50, 0), 0.0, 0) is None
+    assert split_by_space(readers, scattered(readers, 0, 6, 0), 0.2, 0) == Split(list(range(6)), [], [])
+    assert split_by_space(readers, scattered(readers, 0, 50, 0), 0.0, 0) == Split(list(range(50)), [], [])
 
 
-def test_what_lies_near_a_layer_held_out_is_left_out() -> None:
+def test_objects_near_a_held_out_layer_are_not_used() -> None:
     readers = [make_reader(4000, 1000)]
     samples = [make_sample(readers, 0, x, 300.0) for x in np.linspace(50, 3900, 40)]
     held = [make_sample(readers, 0, 3800.0, 600.0)]
-    split = part_from_layer(readers, samples, held)
+    split = split_from_layer(readers, samples, held)
     assert not split.shares_tiles and split.lost and not split.held
-    assert parts_apart(readers, [*samples, *held], split.train, [len(samples)])
-    # Where that would leave nothing, objects at a distance do.
+    assert share_no_pixels(readers, [*samples, *held], split.train, [len(samples)])
+    # On a single tile, objects at a distance are used.
     small = [make_reader(1000, 1000)]
     samples = scattered(small, 0, 30, 1)
-    split = part_from_layer(small, samples, [make_sample(small, 0, 500.0, 500.0)])
+    split = split_from_layer(small, samples, [make_sample(small, 0, 500.0, 500.0)])
     assert split.shares_tiles and len(split.train) >= 20
 
 

@@ -1,4 +1,4 @@
-"""Samples, their windows, the user who prompts them, and the loss."""
+"""Samples, window batches, simulated prompts, and the loss."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import shapely
 import torch
 
 from encoder_tools.evaluation.ground_truth import Located, TruthObject, locate, read_truth
+from encoder_tools.finetune.feature_cache import FeatureCache
 from encoder_tools.finetune.losses import tuning_loss
-from encoder_tools.finetune.training_samples import FeatureCache, Sample, make_samples
-from encoder_tools.finetune.training_step import learn, plan_epoch
+from encoder_tools.finetune.training_samples import Sample, make_samples
+from encoder_tools.finetune.training_step import accumulate_gradients
 from encoder_tools.finetune.tunable_decoder import Answer, PromptTensors
 from encoder_tools.finetune.validation import mean_iou
+from encoder_tools.finetune.window_batches import plan_epoch
 from encoder_tools.training.answers import mask_iou
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.store import StoreReader
@@ -24,7 +26,7 @@ BOXES = object_boxes(9, 5)
 
 
 class Recorder:
-    """A decoder that writes down what it is asked, and answers with what it is told to."""
+    """A decoder that records its prompts and returns a constant."""
 
     window_cells = (20, 28, 40, 52, 64)
     objects_at_once = 3
@@ -48,12 +50,12 @@ class Recorder:
         return Answer(bias.expand(count, 4, side, side), bias.expand(count, 4))
 
     def export(self, folder: Path) -> None:
-        raise AssertionError("nobody asked for it")
+        raise AssertionError("not used here")
 
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> StoreReader:
-    folder = tmp_path_factory.mktemp("visits")
+    folder = tmp_path_factory.mktemp("samples")
     for name in ("prepare.onnx", "decoder.onnx"):
         (folder / name).touch()
     return StoreReader(write_store(folder, 0, mini_features(BOXES), folder, dict(MINI)))
@@ -65,7 +67,7 @@ def samples(reader: StoreReader) -> list[Sample]:
     return make_samples([reader], Located([objects]))[0]
 
 
-def test_a_sample_is_its_object_at_the_places_of_the_logits(samples: list[Sample]) -> None:
+def test_a_sample_is_rasterized_on_the_grid_of_the_logits(samples: list[Sample]) -> None:
     assert len(samples) == len(BOXES)
     for sample, (left, top, right, bottom) in zip(samples, BOXES):
         middles = 4 * np.arange(256) + 2
@@ -75,26 +77,26 @@ def test_a_sample_is_its_object_at_the_places_of_the_logits(samples: list[Sample
         assert sample.window == (rows.min(), rows.max() + 1, cols.min(), cols.max() + 1)
 
 
-def test_objects_too_small_or_on_no_tile_are_left_out(reader: StoreReader, tmp_path: Path) -> None:
+def test_objects_that_are_too_small_are_left_out(reader: StoreReader, tmp_path: Path) -> None:
     layer = write_layer(tmp_path / "t.gpkg", [on_map(0, (100, 100, 106, 106)), on_map(0, (200, 200, 260, 260))])
     kept, left_out = make_samples([reader], locate(read_truth(layer), [reader]))
     assert [sample.truth.object_id for sample in kept] == ["2"]
-    assert left_out == {"1": "smaller than 4 cells of a mask"}
+    assert left_out == {"1": "smaller than 4 mask cells"}
 
 
-def test_every_object_is_visited_once_in_a_window_that_holds_it(samples: list[Sample]) -> None:
+def test_every_object_is_in_one_window_that_holds_it(samples: list[Sample]) -> None:
     decoder = Recorder()
     for seed in range(20):
-        visits = plan_epoch(samples, decoder, np.random.default_rng(seed))
-        seen = [sample.truth.object_id for visit in visits for sample in visit.samples]
+        batches = plan_epoch(samples, decoder, np.random.default_rng(seed))
+        seen = [sample.truth.object_id for batch in batches for sample in batch.samples]
         assert sorted(seen) == sorted(sample.truth.object_id for sample in samples)
-        for visit in visits:
-            assert visit.side in decoder.window_cells and len(visit.samples) <= 3
-            assert 0 <= visit.row <= 64 - visit.side and 0 <= visit.col <= 64 - visit.side
-            for sample in visit.samples:
+        for batch in batches:
+            assert batch.side in decoder.window_cells and len(batch.samples) <= 3
+            assert 0 <= batch.row <= 64 - batch.side and 0 <= batch.col <= 64 - batch.side
+            for sample in batch.samples:
                 low_row, high_row, low_col, high_col = (value / 4 for value in sample.window)
-                assert visit.row <= low_row and high_row <= visit.row + visit.side
-                assert visit.col <= low_col and high_col <= visit.col + visit.side
+                assert batch.row <= low_row and high_row <= batch.row + batch.side
+                assert batch.col <= low_col and high_col <= batch.col + batch.side
     first, second = (plan_epoch(samples, decoder, np.random.default_rng(seed)) for seed in (1, 1))
     assert first == second
 
@@ -103,14 +105,14 @@ def test_prompts_are_in_the_window_and_answers_are_fed_back(reader: StoreReader,
     decoder = Recorder()
     rng = np.random.default_rng(0)
     cache = FeatureCache([reader])
-    for visit in plan_epoch(samples, decoder, rng):
+    for batch in plan_epoch(samples, decoder, rng):
         before = len(decoder.asked)
-        learn(decoder, cache, visit, rng, 8)
+        accumulate_gradients(decoder, cache, batch, rng, 8)
         rounds = decoder.asked[before:]
-        assert decoder.sides[-1] == visit.side
+        assert decoder.sides[-1] == batch.side
         for turn, asked in enumerate(rounds):
             known = asked.labels >= 0
-            assert asked.coords[known].min() >= 0 and asked.coords[known].max() <= 16 * visit.side
+            assert asked.coords[known].min() >= 0 and asked.coords[known].max() <= 16 * batch.side
             assert (asked.has_mask == (turn > 0)).all()
             assert bool((asked.mask_input == -1).all()) == (turn > 0)
         assert len({tuple(asked.labels.shape) for asked in rounds}) == len(rounds)
@@ -118,7 +120,7 @@ def test_prompts_are_in_the_window_and_answers_are_fed_back(reader: StoreReader,
     assert weight is not None
 
 
-def test_prompts_that_a_user_gave_are_taken(reader: StoreReader) -> None:
+def test_prompts_of_the_user_are_used(reader: StoreReader) -> None:
     left, top, right, bottom = BOXES[0]
     given = Prompts(
         (Point(left + 11.0, top + 13.0), Point(left + 5.0, top + 7.0, False)), Bounds(left, top, right, bottom)
@@ -130,13 +132,13 @@ def test_prompts_that_a_user_gave_are_taken(reader: StoreReader) -> None:
     seen = 0
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        (visit,) = plan_epoch([sample], decoder, rng)
+        (batch,) = plan_epoch([sample], decoder, rng)
         start = len(decoder.asked)
-        learn(decoder, FeatureCache([reader]), visit, rng, 8)
+        accumulate_gradients(decoder, FeatureCache([reader]), batch, rng, 8)
         first = decoder.asked[start]
         if first.labels.tolist() == [[1, 0, 2, 3]]:
             seen += 1
-            origin = np.array([16 * visit.col, 16 * visit.row])
+            origin = np.array([16 * batch.col, 16 * batch.row])
             assert (first.coords[0].numpy() + origin).tolist() == [
                 [left + 11, top + 13],
                 [left + 5, top + 7],
@@ -146,7 +148,7 @@ def test_prompts_that_a_user_gave_are_taken(reader: StoreReader) -> None:
     assert 8 <= seen <= 32
 
 
-def test_features_are_read_once_while_they_fit(reader: StoreReader, samples: list[Sample]) -> None:
+def test_features_are_read_once_while_there_is_room(reader: StoreReader, samples: list[Sample]) -> None:
     reads = []
 
     class Counting(StoreReader):
@@ -165,7 +167,7 @@ def test_features_are_read_once_while_they_fit(reader: StoreReader, samples: lis
     assert len(reads) == 3
 
 
-def test_validation_takes_the_mask_that_is_shown(reader: StoreReader, samples: list[Sample]) -> None:
+def test_validation_measures_the_mask_that_is_shown_first(reader: StoreReader, samples: list[Sample]) -> None:
     class Knowing(Recorder):
         def decode(self, context: tuple[torch.Tensor, ...], prompts: PromptTensors) -> Answer:
             truth = torch.zeros(1, 1, 256, 256)
@@ -193,7 +195,7 @@ def test_the_loss_falls_as_masks_get_better() -> None:
 
     shifted = torch.roll(truth, 4, 2)
     assert loss(truth, 1.0) < 0.01 < loss(truth, 0.5) < loss(shifted, 0.67) < loss(1 - truth, 0.0)
-    # One right candidate is enough for a click that may mean several things.
+    # One correct candidate is enough for an ambiguous click.
     wrong = (8 * (2 * shifted - 1)).expand(1, 4, 64, 64).clone()
     some = wrong.clone()
     some[:, 2] = 8 * (2 * truth[:, 0] - 1)
@@ -203,7 +205,7 @@ def test_the_loss_falls_as_masks_get_better() -> None:
     assert scores[0].tolist() == pytest.approx([2 / 3, 2 / 3, 1.0, 2 / 3])
 
 
-def test_a_mask_that_ran_away_still_has_a_gradient() -> None:
+def test_a_mask_of_the_whole_tile_still_has_a_gradient() -> None:
     truth = torch.zeros(1, 1, 64, 64)
     truth[..., 30:34, 30:34] = 1
     logits = torch.full((1, 4, 64, 64), 5.0, requires_grad=True)

@@ -35,7 +35,7 @@ def segmenters(raster: Raster, tmp_path_factory: pytest.TempPathFactory) -> list
     for overlap in OVERLAPS:
         store = folder / f"{overlap}.embeddings.zarr"
         plan = make_plan(raster, model.encoder, EncodeOptions(overlap=overlap, levels=1))
-        encode(plan, model.encoder, store, model.export_decoder())
+        encode(plan, model.encoder, store, model.export_decoder)
         opened.append(open_segmenter(store))
     return opened
 

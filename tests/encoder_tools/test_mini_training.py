@@ -225,7 +225,7 @@ def test_synthetic_training_scenes_have_objects() -> None:
 
 def test_curves_are_drawn_from_the_log(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    with pytest.raises(ModelError, match="no log"):
+    with pytest.raises(ModelError, match="no training log"):
         read_log(tmp_path / "log.csv")
     lines = ["step,seconds,learning_rate,size,loss,edge,iou_first,iou_last"]
     lines += [f"{n},{10 * n},0.001,320,{1 / (n + 1)},0.5,0.5,0.6" for n in range(100)]

@@ -117,7 +117,7 @@ def test_too_little_memory_for_one_tile(encoder: SamTorchEncoder, tiles: Any, mo
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(encoder, "_forward", forward)
-    with pytest.raises(ModelError, match="too little free memory for a tile of vit_b-random"):
+    with pytest.raises(ModelError, match="too little free memory for one tile of vit_b-random"):
         encoder.encode(tiles)
 
 
@@ -163,7 +163,7 @@ def test_precision_of_a_gpu(sam: LoadedSam, precision: Any, dtype: Any, monkeypa
 
 def test_bfloat16_is_not_for_every_device(sam: LoadedSam, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    with pytest.raises(ModelError, match="bfloat16 is not for the device mps"):
+    with pytest.raises(ModelError, match="the device mps does not support bfloat16"):
         SamTorchEncoder(sam, "mps", "bfloat16")
 
 

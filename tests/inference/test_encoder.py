@@ -93,6 +93,6 @@ def test_an_encoder_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_model_info_survives_json(tmp_path: Path, precision: str) -> None:
-    info = ModelInfo("a", "b", "CC0-1.0", {"image_embeddings": (1, 2, 3)}, precision)
+    info = ModelInfo("a", "b" * 64, "CC0-1.0", {"image_embeddings": (1, 2, 3)}, precision)
     (tmp_path / "model.json").write_text(json.dumps(info.to_json()), encoding="utf-8")
     assert read_model_info(tmp_path) == info

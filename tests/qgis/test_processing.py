@@ -42,7 +42,7 @@ from geosam_es.inference.encoder import OnnxEncoder
 from geosam_es.processing import segmenting
 from geosam_es.processing.provider import GeoSamProvider
 from geosam_es.store import StoreWriter
-from geosam_es.store.layout import skipped_chunk
+from geosam_es.store.layout import skipped_key
 from tests.helpers import disc, make_metadata, make_store, open_blobs
 
 TRANSFORM = GeoTransform(0.5, 0.0, 700000.0, 0.0, -0.5, 4400000.0)
@@ -300,7 +300,7 @@ def test_no_features(store: Path) -> None:
 
 
 def test_footprint(store: Path) -> None:
-    tile = skipped_chunk(store, open_blobs(store).pyramid.choose(open_blobs(store).pyramid.bounds, is_box=False))
+    tile = store / skipped_key(open_blobs(store).pyramid.choose(open_blobs(store).pyramid.bounds, is_box=False))
     assert not tile.exists()
     result = processing.run(
         "geosam_es:storefootprint",

@@ -1,25 +1,31 @@
-"""Stores of rasters beside which nothing can be written."""
+"""Stores of rasters in folders that cannot be written."""
 
 from __future__ import annotations
 
-import time
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from geosam_es.errors import OutputError
+from geosam_es.errors import OutputError, StoreError
 from geosam_es.store.cache import StoreCache
+
+
+def add(cache: StoreCache, name: str, age: int) -> Path:
+    """Write a store of 1 kB that was used ``age`` seconds ago."""
+    root = cache.path_for(Path(f"{name}.tif"), {"pixels": name})
+    root.mkdir(parents=True)
+    (root / "tile").write_bytes(bytes(1000))
+    (root / "zarr.json").write_text("{}")
+    os.utime(root / "zarr.json", (1e9 - age, 1e9 - age))
+    return root
 
 
 def test_the_cache_removes_what_was_used_least_recently(tmp_path: Path) -> None:
     cache = StoreCache(tmp_path, 2500)
-    roots = [cache.path_for(Path(f"{name}.tif"), {"pixels": name}) for name in "abcd"]
-    for age, root in enumerate(roots):
-        root.mkdir()
-        (root / "zarr.json").write_text("{}")
-        (root / "tile").write_bytes(bytes(1000))
-        time.sleep(0.02)
-        assert cache.stores()[-1] == roots[age]
+    roots = [add(cache, name, age) for name, age in zip("abcd", (4, 3, 2, 1))]
+    assert cache.stores() == roots
     cache.acquire(roots[0])
     cache.trim()
     assert cache.stores() == [roots[3], roots[0]]
@@ -32,6 +38,58 @@ def test_the_cache_removes_what_was_used_least_recently(tmp_path: Path) -> None:
     cache.release(roots[0])
     cache.trim()
     assert cache.stores() == [roots[3]]
+    assert list(tmp_path.iterdir()) == [roots[3]]
+
+
+def test_a_store_with_two_users_stays_until_both_have_released_it(tmp_path: Path) -> None:
+    """As one that is being encoded while the user closes its layer."""
+    cache, other = StoreCache(tmp_path, 0), StoreCache(tmp_path, 0)
+    root = add(cache, "a", 1)
+    cache.acquire(root)
+    with other.in_use(root):
+        cache.release(root)
+        for one in (cache, other):
+            with pytest.raises(OutputError, match="is full"):
+                one.trim()
+        assert cache.stores() == [root]
+    cache.trim()
+    assert cache.stores() == []
+
+
+def test_an_error_releases_the_store(tmp_path: Path) -> None:
+    cache = StoreCache(tmp_path, 0)
+    root = add(cache, "a", 1)
+    with pytest.raises(ValueError, match="stopped"), cache.in_use(root):
+        raise ValueError("stopped")
+    cache.trim()
+    assert not root.exists()
+
+
+def test_a_store_that_another_program_removed_cannot_be_used(tmp_path: Path) -> None:
+    cache = StoreCache(tmp_path, 0)
+    root = add(cache, "a", 1)
+    shutil.rmtree(root)
+    with pytest.raises(StoreError, match="is no longer there"):
+        cache.acquire(root)
+    # And nobody uses it afterwards.
+    assert add(cache, "a", 1) == root
+    cache.trim()
+    assert not root.exists()
+
+
+def test_a_store_that_cannot_be_renamed_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows refuses while another QGIS has one of its files open."""
+    cache = StoreCache(tmp_path, 0)
+    root = add(cache, "a", 1)
+
+    def refuse(made: Path, target: Path) -> None:
+        raise PermissionError(13, "The process cannot access the file")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr("geosam_es.store.files.time.sleep", lambda seconds: None)
+    with pytest.raises(OutputError, match="is full"):
+        cache.trim()
+    assert cache.stores() == [root]
 
 
 def test_rasters_of_one_name_have_places_of_their_own(tmp_path: Path) -> None:

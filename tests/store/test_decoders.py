@@ -113,12 +113,12 @@ def cut(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (cut, r"prepare.onnx is not the file that decoder.json tells of"),
-        (lambda folder: (folder / "decoder.onnx").unlink(), "decoder.onnx is not there"),
+        (cut, r"prepare.onnx does not have the hash in decoder.json"),
+        (lambda folder: (folder / "decoder.onnx").unlink(), "decoder.onnx does not exist"),
         (lambda folder: (folder / "decoder.json").unlink(), "is not a decoder: it has no decoder.json"),
         (lambda folder: (folder / "decoder.json").write_text('{"name": '), "decoder.json is damaged"),
         (lambda folder: (folder / "decoder.json").write_text("[]"), "decoder.json is damaged"),
-        (lambda folder: (folder / "decoder.json").write_text('{"name": "a"}'), "damaged .*KeyError"),
+        (lambda folder: (folder / "decoder.json").write_text('{"name": "a"}'), "damaged .*prepare_sha256 is missing"),
     ],
 )
 def test_half_a_decoder_is_refused(store: Path, tuned: Path, damage: Callable[[Path], Any], message: str) -> None:
@@ -129,7 +129,9 @@ def test_half_a_decoder_is_refused(store: Path, tuned: Path, damage: Callable[[P
     assert files(store) == before
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b", "a\\b", ".hidden", "original", "Original", "a ", "a" * 65, "a:b"])
+@pytest.mark.parametrize(
+    "name", ["", "..", "a/b", "a\\b", ".hidden", "original", "Original", "a ", "a" * 65, "a:b", "CON", "nul.v2"]
+)
 def test_names_that_are_no_folder_names_are_refused(store: Path, tuned: Path, name: str) -> None:
     with pytest.raises(ModelError, match="--name"):
         add_decoder(store, tuned, name)
@@ -154,7 +156,7 @@ def test_removing_the_one_in_use_brings_the_original_back(store: Path, tuned: Pa
     remove_decoder(store, "fields")
     assert StoreReader(store).decoder.name == ORIGINAL
     assert [path.name for path in (store / "decoders").iterdir()] == ["active.json"]
-    with pytest.raises(ModelError, match="cannot be without"):
+    with pytest.raises(ModelError, match="cannot be removed"):
         remove_decoder(store, ORIGINAL)
 
 
@@ -167,7 +169,9 @@ def test_a_damaged_decoder_in_use_is_one_sentence_and_can_be_left(
 ) -> None:
     use_decoder(store, add_decoder(store, tuned).name)
     damage(store / "decoders" / "fields")
-    with pytest.raises(StoreError, match=r"The decoder fields of .* is not whole: .* decoder use STORE original"):
+    with pytest.raises(
+        StoreError, match=r"The decoder fields of .* is damaged or incomplete: .* decoder use STORE original"
+    ):
         StoreReader(store)
     use_decoder(store, ORIGINAL)
     assert StoreReader(store).decoder.name == ORIGINAL
@@ -197,7 +201,7 @@ def test_a_read_only_store_is_told(store: Path, tuned: Path, monkeypatch: pytest
     def refuse(*_args: object, **_options: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    for name in ("mkdir", "write_text", "rename"):
+    for name in ("mkdir", "write_text", "replace"):
         monkeypatch.setattr(Path, name, refuse)
     for act in (use_decoder, remove_decoder):
         with pytest.raises(OutputError, match="Permission denied"):

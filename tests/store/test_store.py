@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from operator import eq
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +17,7 @@ import pytest
 
 from geosam_es.core.grid import Tile
 from geosam_es.errors import OutputError, SignatureMismatchError, StoreError
-from geosam_es.store import StoreMetadata, StoreReader, StoreWriter
+from geosam_es.store import StoreMetadata, StoreReader, StoreWriter, set_crs
 from geosam_es.store.reader import TileState, _fill
 from tests.helpers import make_metadata
 
@@ -105,13 +110,13 @@ def test_overwrite_never_removes_what_is_no_store(tmp_path: Path, decoder: Path)
 def test_resume_compares_signatures(tmp_path: Path, decoder: Path) -> None:
     root = tmp_path / "a.embeddings.zarr"
     create(root, decoder)
-    assert StoreWriter.resume(root, replace(metadata(), created="later")).metadata.created == "2026-01-01"
+    assert StoreWriter.resume(root, replace(metadata(), created="later"), eq).metadata.created == "2026-01-01"
     with pytest.raises(SignatureMismatchError, match=r"bands = \[1, 2, 3\], not \[4, 1, 2\]") as caught:
-        StoreWriter.resume(root, replace(metadata(), bands=(4, 1, 2)))
+        StoreWriter.resume(root, replace(metadata(), bands=(4, 1, 2)), eq)
     assert caught.value.key == "bands"
     other = {**MODEL, "encoder_sha256": "2" * 64}
     with pytest.raises(SignatureMismatchError, match="model sha256"):
-        StoreWriter.resume(root, replace(metadata(), model=other))
+        StoreWriter.resume(root, replace(metadata(), model=other), eq)
 
 
 def test_values_that_do_not_fit_are_refused(tmp_path: Path, decoder: Path) -> None:
@@ -162,8 +167,8 @@ def test_truncated_and_missing_tiles_are_found(tmp_path: Path, decoder: Path) ->
     reader = StoreReader(root)
     problems = {tile: problem for tile, problem in reader.problems() if problem}
     assert set(problems) == {cut, lost, bad}
-    assert "in place of 128" in problems[cut] and problems[lost] == "missing" and "finite" in problems[bad]
-    with pytest.raises(StoreError, match="in place of"):
+    assert "instead of 128" in problems[cut] and problems[lost] == "missing" and "finite" in problems[bad]
+    with pytest.raises(StoreError, match="instead of"):
         reader.read(cut)
     with pytest.raises(StoreError, match="cannot be read"):
         reader.read(lost)
@@ -187,3 +192,203 @@ def test_a_file_that_comes_in_pieces_is_read_whole(missing: int) -> None:
     os.close(reading)
     there = len(content) // 2
     np.testing.assert_array_equal(got[:there], wanted[:there])
+
+
+def fill(root: Path, decoder: Path, dtype: str = "float16") -> StoreWriter:
+    writer = create(root, decoder, dtype)
+    for number, tile in enumerate(metadata().pyramid):
+        writer.write(tile, features(number))
+    return writer
+
+
+CHUNK = "level0/image_embeddings/c/1/2/0/0/0"
+CHECKSUM = "level0/image_embeddings_crc32/c/1/2"
+
+
+def zeros(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def one_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[3] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [zeros, one_bit])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "int8"])
+def test_a_chunk_with_other_values_is_found(
+    tmp_path: Path, decoder: Path, damage: Callable[[Path], None], dtype: str
+) -> None:
+    root = tmp_path / "a.zarr"
+    fill(root, decoder, dtype)
+    damage(root / CHUNK)
+    reader = StoreReader(root)
+    assert {tile for tile, problem in reader.problems() if "its checksum differs" in problem} == {Tile(0, 1, 2)}
+    # Reading does not compare.
+    assert reader.read(Tile(0, 1, 2))["image_embeddings"].shape == (1, *SHAPE)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_the_checksum_is_that_of_the_chunks(tmp_path: Path, decoder: Path, dtype: str) -> None:
+    root = tmp_path / "a.zarr"
+    fill(root, decoder, dtype)
+    content = (root / CHUNK).read_bytes()
+    if dtype == "int8":
+        content = (root / "level0/image_embeddings_scale/c/1/2/0").read_bytes() + content
+    assert int.from_bytes((root / CHECKSUM).read_bytes(), "little") == zlib.crc32(content)
+
+
+@pytest.mark.parametrize(
+    "lose", [Path.unlink, lambda path: path.write_bytes(b""), lambda path: shutil.rmtree(path.parents[2])]
+)
+def test_a_tile_without_checksum_is_no_problem(tmp_path: Path, decoder: Path, lose: Callable[[Path], None]) -> None:
+    """As in stores of older versions, and where a power cut lost the checksum."""
+    root = tmp_path / "a.zarr"
+    writer = fill(root, decoder)
+    lose(root / CHECKSUM)
+    reader = StoreReader(root)
+    assert not [problem for _, problem in reader.problems() if problem]
+    assert not reader.has_checksums(Tile(0, 1, 2)) and reader.has_checksums(Tile(1, 0, 0))
+    writer.write(Tile(0, 1, 2), features(9))
+    assert reader.has_checksums(Tile(0, 1, 2)) == (root / CHECKSUM).parents[1].is_dir()
+    assert not [problem for _, problem in reader.problems() if problem]
+
+
+def test_writers_of_the_same_tile_leave_one_with_its_checksum(tmp_path: Path, decoder: Path) -> None:
+    root = tmp_path / "a.zarr"
+    writers = [create(root, decoder), StoreWriter.resume(root, metadata(), eq)]
+    tiles = list(metadata().pyramid)
+
+    def write(number: int) -> None:
+        writers[number % 2].write(tiles[number % len(tiles)], features(number))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(3 * len(tiles))))
+    reader = StoreReader(root)
+    assert not [problem for _, problem in reader.problems() if problem]
+    assert all(reader.has_checksums(tile) for tile in tiles)
+
+
+def test_a_chunk_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, decoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "a.zarr"
+    writer = create(root, decoder)
+    flushed: list[int] = []
+
+    def fsync(descriptor: int) -> None:
+        assert not (root / CHUNK).exists()
+        flushed.append(os.fstat(descriptor).st_size)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    writer.write(Tile(0, 1, 2), features(1))
+    assert flushed == [2 * np.prod(SHAPE)] == [(root / CHUNK).stat().st_size]
+
+
+@pytest.mark.parametrize("gone", [shutil.rmtree, lambda root: (root / "zarr.json").unlink()])
+def test_a_removed_store_is_not_rebuilt(tmp_path: Path, decoder: Path, gone: Callable[[Path], None]) -> None:
+    root = tmp_path / "a.embeddings.zarr"
+    writer = create(root, decoder)
+    gone(root)
+    before = sorted(root.rglob("*"))
+    for act in (lambda: writer.write(Tile(0, 0, 0), features(1)), lambda: writer.skip(Tile(0, 0, 0))):
+        with pytest.raises(StoreError, match=r"a\.embeddings\.zarr was removed while it was being written"):
+            act()
+    assert sorted(root.rglob("*")) == before
+    writer.discard()
+
+
+def test_a_store_removed_between_two_steps_is_not_rebuilt(
+    tmp_path: Path, decoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "a.embeddings.zarr"
+    writer = create(root, decoder)
+    rename = Path.replace
+
+    def remove_first(made: Path, target: Path) -> Path:
+        shutil.rmtree(root, ignore_errors=True)
+        return rename(made, target)
+
+    monkeypatch.setattr(Path, "replace", remove_first)
+    with pytest.raises(StoreError, match="was removed"):
+        writer.write(Tile(0, 0, 0), features(1))
+    assert not root.exists()
+
+
+def test_no_path_is_longer_than_those_of_the_store(
+    tmp_path: Path, decoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows takes paths of 260 characters."""
+    lengths: list[int] = []
+    rename = Path.replace
+
+    def measure(made: Path, target: Path) -> Path:
+        lengths.append(max(len(str(path)) for path in (made, *made.rglob("*"))))
+        return rename(made, target)
+
+    monkeypatch.setattr(Path, "replace", measure)
+    root = tmp_path / "a.embeddings.zarr"
+    fill(root, decoder)
+    assert max(lengths) <= max(len(str(path)) for path in root.rglob("*"))
+
+
+UTM = 'PROJCS["UTM 30N",GEOGCS["ETRS89"]]'
+
+
+def test_resume_compares_the_crs(tmp_path: Path, decoder: Path) -> None:
+    root = tmp_path / "a.embeddings.zarr"
+    create(root, decoder)
+    set_crs(root, UTM)
+    other = replace(metadata(), raster=replace(metadata().raster, crs_wkt='GEOGCS["WGS 84"]'))
+    asked: list[tuple[str, str]] = []
+
+    def same(*texts: str) -> bool:
+        asked.append(texts)
+        return len(asked) > 1
+
+    with pytest.raises(SignatureMismatchError, match=r"CRS = 'UTM 30N', not 'WGS 84': .*--set-crs") as caught:
+        StoreWriter.resume(root, other, same)
+    assert caught.value.key == "CRS"
+    # What the caller takes for the same CRS is the same; the store keeps its own text.
+    assert StoreWriter.resume(root, other, same).metadata.raster.crs_wkt == UTM
+    assert asked == [(UTM, 'GEOGCS["WGS 84"]')] * 2
+
+
+def test_set_crs_changes_the_crs_alone(tmp_path: Path, decoder: Path) -> None:
+    root = tmp_path / "a.embeddings.zarr"
+    fill(root, decoder)
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    document = json.loads((root / "zarr.json").read_text())
+    document["consolidated_metadata"] = None
+    (root / "zarr.json").write_text(json.dumps(document))
+    assert set_crs(root, UTM).raster.crs_wkt == UTM == StoreReader(root).metadata.raster.crs_wkt
+    document["attributes"]["geosam_es"]["raster"]["crs_wkt"] = UTM
+    assert json.loads((root / "zarr.json").read_text()) == document
+    changed = {path for path, content in before.items() if path.read_bytes() != content}
+    assert changed == {root / "zarr.json"} and set(root.rglob("*")) >= set(before)
+
+
+@pytest.mark.parametrize("damaged", [3, None, "EPSG:25830", "PROJCS["])
+def test_set_crs_mends_a_damaged_crs(tmp_path: Path, decoder: Path, damaged: object) -> None:
+    root = tmp_path / "a.embeddings.zarr"
+    create(root, decoder)
+    path = root / "zarr.json"
+    document = json.loads(path.read_text())
+    document["attributes"]["geosam_es"]["raster"]["crs_wkt"] = damaged
+    path.write_text(json.dumps(document))
+    with pytest.raises(StoreError, match="crs_wkt"):
+        StoreReader(root)
+    set_crs(root, UTM)
+    assert StoreReader(root).metadata.raster.crs_wkt == UTM
+
+
+def test_set_crs_refuses_what_is_no_wkt_and_what_is_no_store(tmp_path: Path, decoder: Path) -> None:
+    root = tmp_path / "a.embeddings.zarr"
+    create(root, decoder)
+    before = (root / "zarr.json").read_bytes()
+    with pytest.raises(StoreError, match="not a CRS as WKT"):
+        set_crs(root, "EPSG:25830")
+    assert (root / "zarr.json").read_bytes() == before
+    with pytest.raises(StoreError, match="is not an embedding store"):
+        set_crs(tmp_path, UTM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ def test_zarr_python_reads_our_store(store: Path) -> None:
     for tile in reader.pyramid:
         array = group[f"level{tile.level}/image_embeddings"]
         np.testing.assert_array_equal(array[tile.row, tile.col], reader.read(tile)["image_embeddings"][0])
+        crc = zlib.crc32(array[tile.row, tile.col].tobytes())
+        assert group[f"level{tile.level}/image_embeddings_crc32"][tile.row, tile.col] == crc
     assert not group["level0/skipped"][:].any()
     assert sorted(name for name, _ in group.groups()) == ["level0", "level1"]
 
@@ -67,5 +70,6 @@ def test_store_created_by_zarr_python_is_read(store: Path, tmp_path: Path) -> No
             array[tile.row, tile.col] = reader.read(tile)["image_embeddings"][0]
     (other / "decoder.onnx").write_bytes(b"decoder")
     copy = StoreReader(other)
+    assert not [problem for _, problem in copy.problems() if problem]
     for tile in reader.pyramid:
         np.testing.assert_array_equal(copy.read(tile)["image_embeddings"], reader.read(tile)["image_embeddings"])

@@ -21,7 +21,7 @@ from .weights import FEATURES, LoadedSam
 __all__ = ["Precision", "SamTorchEncoder", "TileEncoder", "resolve_device"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
-"""What the products are made in; ``auto`` is float32 on a CPU, and float16 where that is safe on a CUDA GPU."""
+"""Type of the matrix products. ``auto`` is float32 on a CPU, and float16 on a CUDA GPU unless it overflows."""
 
 _LARGEST_BATCH = 16
 _BYTES_PER_ATTENTION = 12
@@ -31,14 +31,14 @@ _CUDA_TYPES = {"auto": torch.float16, "float32": torch.float32, "bfloat16": torc
 
 
 class TileEncoder(torch.nn.Module):
-    """SAM's normalisation and image encoder, from tiles as they are read.
+    """SAM's normalisation and image encoder.
 
     Parameters
     ----------
     sam : segment_anything.modeling.Sam
         Its image encoder is shared, not copied.
     image_encoder : torch.nn.Module, optional
-        What takes the place of ``sam.image_encoder``.
+        Used in place of ``sam.image_encoder``.
     """
 
     mean: torch.Tensor
@@ -59,17 +59,17 @@ class TileEncoder(torch.nn.Module):
 
 
 def resolve_device(name: str) -> torch.device:
-    """Find the device that is asked for.
+    """Return the device of a name.
 
     Parameters
     ----------
     name : str
-        ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto`` for the best of this machine.
+        ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto`` for the fastest of this machine.
 
     Raises
     ------
     ModelError
-        When there is no such device here.
+        If this machine has no such device.
     """
     mps = torch.backends.mps.is_available()
     if name == "auto":
@@ -77,38 +77,38 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ModelError(f"there is no device {name!r}", "use auto, cpu, cuda, cuda:N or mps") from error
+        raise ModelError(f"unknown device {name!r}", "use auto, cpu, cuda, cuda:N or mps") from error
     if device.type == "cuda":
         available = torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
     else:
         available = device.type == "cpu" or (device.type == "mps" and mps)
     if not available:
-        raise ModelError(f"the device {name} is not available to PyTorch here", "use auto or cpu")
+        raise ModelError(f"PyTorch has no device {name} here", "use auto or cpu")
     return device
 
 
 class SamTorchEncoder:
     """The `Encoder` of SAM's three sizes.
 
-    A CPU computes in float32, by onnxruntime (see `vit_onnx`). bfloat16 is several times as fast on CPUs that have
-    instructions for it, and moves outlines (see `vit`). A CUDA GPU computes in float16 where that is safe, which is
-    closer to float32 than bfloat16 is and what stores keep anyway; when a batch overflows, it and all later ones are
+    On a CPU it runs in float32 with onnxruntime (see `encoder_onnx`). bfloat16 is several times as fast on CPUs with
+    instructions for it, and changes outlines (see `encoder_bfloat16`). On a CUDA GPU it runs in float16, which is
+    closer to float32 than bfloat16 is, and which stores keep anyway. If a batch overflows, it and all later ones are
     computed in bfloat16. A batch that does not fit into the GPU's memory is halved until it does.
 
     Parameters
     ----------
     sam : LoadedSam
-        Its image encoder is moved to a GPU, or what a CPU does not take from it copied; the rest stays where it is.
+        A GPU encoder moves its image encoder to the device; a CPU encoder copies most of its weights.
     device : str
         As in `resolve_device`.
     precision : {"auto", "float32", "bfloat16"}
     threads : int, optional
-        Of onnxruntime on a CPU; by default one for each core.
+        CPU threads of onnxruntime; by default one for each core.
 
     Raises
     ------
     ModelError
-        When the device is not available, or does not compute in that precision.
+        If the device is not available, or does not support the precision.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class SamTorchEncoder:
     ) -> None:
         self._device = resolve_device(device)
         if precision == "bfloat16" and self._device.type == "mps":
-            raise ModelError("bfloat16 is not for the device mps", "leave out --precision, or use --device cpu")
+            raise ModelError("the device mps does not support bfloat16", "leave out --precision, or use --device cpu")
         image_encoder: Any = None
         if self._device.type == "cpu":
             tune_malloc()
@@ -127,7 +127,7 @@ class SamTorchEncoder:
         self._heads: int = sam.network.image_encoder.blocks[0].attn.num_heads
         network = TileEncoder(sam.network, image_encoder).to(self._device)
         self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        # On a CPU the image encoder itself sees to it.
+        # On a CPU the image encoder chooses its types itself.
         self._dtype = torch.float32 if self._device.type != "cuda" else _CUDA_TYPES[precision]
         self._largest_batch = sys.maxsize
 
@@ -138,7 +138,7 @@ class SamTorchEncoder:
 
     @property
     def default_batch_size(self) -> int:
-        """Tiles per batch that suit the device: 1 on a CPU, which gains nothing from more."""
+        """Tiles per batch that suit the device; 1 on a CPU, which gains nothing from larger batches."""
         if self._device.type != "cuda":
             return 1
         free, _ = torch.cuda.mem_get_info(self._device)
@@ -162,7 +162,7 @@ class SamTorchEncoder:
         Raises
         ------
         ModelError
-            When not even one tile fits into the GPU's memory.
+            If not even one tile fits into the GPU's memory.
         """
         features = np.empty((len(images), *FEATURES["image_embeddings"]), np.float32)
         start = 0
@@ -180,10 +180,10 @@ class SamTorchEncoder:
         except torch.cuda.OutOfMemoryError as error:
             if len(batch) == 1:
                 raise ModelError(
-                    f"{self._device} has too little free memory for a tile of {self._info.name}",
+                    f"{self._device} has too little free memory for one tile of {self._info.name}",
                     "use --device cpu, or a smaller model",
                 ) from error
-        # Not in the handler: there the exception still holds on to the tensors that filled the memory.
+        # After the handler, because the exception keeps the tensors that filled the memory alive.
         self._largest_batch = len(batch) // 2
         torch.cuda.empty_cache()
         return None

@@ -1,10 +1,10 @@
-"""SAM's image encoder on a CPU by onnxruntime, exact in float32: its blocks as graphs, made from the weights in memory.
+"""SAM's image encoder on a CPU with onnxruntime, exact in float32: its blocks as graphs, built from the weights.
 
-onnxruntime multiplies float32 faster than PyTorch does on many CPUs, and makes fewer passes over what lies between the
-products. To let PyTorch export the encoder would take gigabytes and minutes; to write down what a block does takes a
-tenth of a second, and no file. As in `vit`, windows are padded after the projections to queries, keys and values, and
-the scores of the global attention are made and used a few rows of queries at a time. Besides, the factor of the scores
-is in the keys' weights.
+On many CPUs onnxruntime multiplies float32 matrices faster than PyTorch does, and needs fewer passes over memory
+between the products. An export of the encoder by PyTorch would take gigabytes and minutes; building the graph of a
+block takes a tenth of a second and no file. As in `encoder_bfloat16`, windows are padded after the projections to
+queries, keys and values, and global attention runs over a few rows of queries at a time. The scale of the scores is
+part of the keys' weights.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ _OPSET = 17
 _IR_VERSION = 8
 _FLOAT = 1
 _QUERIES = 256
-"""Whose scores are made at a time: 256 x 4096 of them, 4 MiB, lie in the cache."""
+"""Queries at a time: their 256 x 4096 scores, 4 MiB, fit into the cache."""
 
 _GRAPH_BYTES = 200 << 20
-"""Of the weights in one graph: each has threads of its own, and a copy of its weights while it is made."""
+"""Size of the weights in one graph. Each graph has its own threads, and a copy of its weights while it is loaded."""
 
 Array = NDArray[Any]
 
 
 class OnnxImageEncoder(torch.nn.Module):
-    """A stand-in for ``sam.image_encoder``, without gradients.
+    """A replacement for ``sam.image_encoder``, without gradients.
 
     Parameters
     ----------
     image_encoder : segment_anything.modeling.ImageEncoderViT
-        The weights of its blocks are copied, so it may be let go of; those around the blocks are shared.
+        The weights of its blocks are copied, the others are shared.
     threads : int, optional
-        Of onnxruntime; by default one for each core.
+        CPU threads of onnxruntime; by default one for each core.
 
     Raises
     ------
@@ -60,7 +60,7 @@ class OnnxImageEncoder(torch.nn.Module):
         self.pos_embed = image_encoder.pos_embed
         self.neck = image_encoder.neck
         side = int(self.pos_embed.shape[1])
-        # No arena: that of each session would keep what only one at a time needs.
+        # No arena: each session would keep memory that only one of them needs at a time.
         groups = _grouped(image_encoder.blocks)
         self._sessions = [new_session(_Graph(side).of_blocks(group), threads, arena=False) for group in groups]
 
@@ -94,7 +94,7 @@ def _grouped(blocks: Any) -> Iterator[list[Any]]:
 
 
 class _Graph:
-    """The graph of transformer blocks: ``x`` (T, C) to ``y`` (T, C), places in the order of rows.
+    """The graph of transformer blocks: ``x`` (T, C) to ``y`` (T, C), places in row order.
 
     Parameters
     ----------
@@ -109,12 +109,12 @@ class _Graph:
         self._constants: list[Any] = []
 
     def of_blocks(self, blocks: Sequence[Any]) -> bytes:
-        """Return the content of an ONNX file.
+        """Return the blocks as the content of an ONNX file.
 
         Parameters
         ----------
         blocks : sequence of segment_anything.modeling.image_encoder.Block
-            One after the other.
+            In the order in which they run.
         """
         helper = self._onnx.helper
         x = "x"
@@ -148,7 +148,7 @@ class _Graph:
         places = np.full((count * window, count * window), side**2, np.int64)
         places[:side, :side] = np.arange(side**2).reshape(side, side)
         by_window = places.reshape(count, window, count, window).swapaxes(1, 2).reshape(-1)
-        # A place beyond the edge is all zeros before the projections, and the bias after them.
+        # Places beyond the edge are zero before the projections, and the bias after them.
         beyond = self._constant(np.zeros((1, block.norm1.weight.shape[0]), np.float32))
         x = self._op("Concat", self._normalized(x, block.norm1), beyond, axis=0)
         index = self._constant(by_window)
@@ -186,13 +186,13 @@ class _Graph:
         return self._reshaped(self._op("Transpose", merged, perm=[0, 2, 1, 3]), (side**2, -1))
 
     def _weights(self, scores: str, by_row: str, by_column: str, shape: Sequence[int]) -> str:
-        """Add to scores (B, heads, T, rows, columns) what distances add, and make them weights of ``shape``."""
+        """Add the relative positions to scores (B, heads, T, rows, columns); return their softmax in ``shape``."""
         scores = self._op("Add", scores, self._op("Unsqueeze", by_row, self._constant(np.array([4]))))
         scores = self._op("Add", scores, self._op("Unsqueeze", by_column, self._constant(np.array([3]))))
         return self._op("Softmax", self._reshaped(scores, shape), axis=-1)
 
     def _relative(self, attention: Any, q: str, extent: int) -> tuple[str, str]:
-        """Return what the distance in rows and in columns adds to the scores: (B, heads, T, rows or columns)."""
+        """Return the relative positions' part of the scores, by row and by column: (B, heads, T, rows or columns)."""
         import_segment_anything()
         from segment_anything.modeling.image_encoder import get_rel_pos
 

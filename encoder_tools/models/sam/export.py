@@ -40,7 +40,7 @@ DECODER_INPUTS = ("point_coords", "point_labels", "mask_input", "has_mask_input"
 DECODER_OUTPUTS = ("low_res_masks", "iou_predictions")
 PLACES_INPUT = "refined_places"
 TOLERANCE = 1e-3
-"""Largest difference from PyTorch that is accepted, relative to the largest value."""
+"""Largest accepted difference from PyTorch, relative to the largest value."""
 
 EXTERNAL_SUFFIX = ".data"
 
@@ -116,7 +116,7 @@ def _staged(info: ModelInfo, directory: Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(
             f"cannot write {error.filename or directory} ({error.strerror or error})",
-            "choose a directory that can be written, on a disk with room",
+            "choose a writable directory on a disk with free space",
         ) from error
 
 
@@ -133,7 +133,7 @@ def _write_decoder(sam: Any, directory: Path) -> None:
 
 
 def _join_decoder(decode: Decode, context: Feeds, path: Path) -> None:
-    """Write the parts of the decoder, each traced by itself, as one graph that chooses by the number of tokens."""
+    """Trace the parts of the decoder and join them to one graph, which chooses by the number of tokens."""
     axes: dict[str, dict[int, str]] = {
         name: {0: "batch"} for name in (*DECODER_INPUTS, *DECODER_OUTPUTS, "prompt_tokens", "tokens")
     }
@@ -165,7 +165,7 @@ def _join_decoder(decode: Decode, context: Feeds, path: Path) -> None:
         )
         ended = {**transformed, **begun}
         end, _ = part(decode.end, ended, DECODER_OUTPUTS)
-        # What shows one mask answers one prompt.
+        # The part that gives one mask takes one prompt.
         one = {name: array[:1] for name, array in {**ended, "point_labels": feeds["point_labels"]}.items()}
         one["places"] = transformed["places"][: SIDE * SIDE]
         quick_end, _ = part(decode.quick_end, {**one, PLACES_INPUT: np.array(1000)}, DECODER_OUTPUTS)
@@ -188,7 +188,7 @@ def _write_graph(
     outputs: Sequence[str],
     axes: Mapping[str, Mapping[int, str]],
 ) -> None:
-    """Trace a module on the feeds, write it, and compare its answer on the same feeds."""
+    """Trace a module, write it, and compare the graph's answer with the module's."""
     tensors = tuple(torch.from_numpy(array) for array in feeds.values())
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
         raw, whole = Path(folder, "raw", path.name), Path(folder, "whole", path.name)
@@ -220,16 +220,16 @@ def _trace(
     if "dynamo" in inspect.signature(torch.onnx.export).parameters:  # PyTorch 2.5 and later have two exporters
         options["dynamo"] = False
     with torch.no_grad(), warnings.catch_warnings():
-        # It warns of its age, and of every shape of SAM's that is fixed, as it should be.
+        # It warns that it is deprecated, and of every fixed shape, which is intended.
         warnings.simplefilter("ignore")
-        # A str: of a Path it would not know the directory that weights beyond the limit of one file go to.
+        # A str, because with a Path it loses the directory for weights too large for one file.
         torch.onnx.export(module, tensors, str(path), input_names=list(inputs), output_names=list(outputs), **options)
 
 
 def _gather_weights(source: Path, target: Path) -> None:
-    """Copy a graph whose weights lie beside it, one file each, with all of them in one file.
+    """Copy a graph whose weights are in one file each, with all weights in a single file.
 
-    The exporter puts them there when graph and weights are too large for one file, which may have 2 GiB.
+    The exporter writes such files if graph and weights exceed 2 GiB, the limit of one ONNX file.
     """
     onnx = import_onnx()
     location = target.name + EXTERNAL_SUFFIX
@@ -243,7 +243,7 @@ def _compare(path: Path, got: Mapping[str, NDArray[Any]], wanted: Mapping[str, N
         if not difference <= limit:
             raise ModelError(
                 f"the exported {path.name} differs from PyTorch by {difference:.2g} in {name}",
-                "check that the checkpoint holds finite weights, and try other versions of PyTorch or onnxruntime",
+                "check that the weights are finite, and try other versions of PyTorch or onnxruntime",
             )
 
 

@@ -1,4 +1,4 @@
-"""Loading of Segment Anything: Meta's checkpoints, anybody's of the same architectures, or random weights."""
+"""Loading SAM's weights: Meta's checkpoints, others of the same architectures, or random ones."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ __all__ = [
 Architecture = Literal["vit_b", "vit_l", "vit_h"]
 
 FEATURES: Mapping[str, tuple[int, int, int]] = {"image_embeddings": (256, 64, 64)}
-"""Name and (C, h, w) shape of SAM's one feature map."""
+"""Name and (C, h, w) shape of SAM's feature map."""
 
 UNKNOWN_LICENCE = "NOASSERTION"
-"""What SPDX says of weights that nothing is known of."""
+"""SPDX's value for an unknown licence."""
 
 _ARCHITECTURE_OF_WIDTH: Mapping[int, Architecture] = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 _WIDTH_KEY = "image_encoder.patch_embed.proj.weight"
@@ -48,9 +48,9 @@ class LoadedSam:
     Attributes
     ----------
     network : segment_anything.modeling.Sam
-        Typed as Any, for segment_anything has no types.
+        Typed as Any, because segment_anything has no types.
     info : ModelInfo
-        Name, hash, licence and features, as recorded in stores.
+        Name, hash, licence and features, as stores record them.
     """
 
     network: Any
@@ -141,19 +141,19 @@ def random_sam(architecture: Architecture, seed: int) -> LoadedSam:
 
 
 def detect_architecture(state_dict: State) -> Architecture:
-    """Tell a checkpoint's architecture from the width of its image encoder.
+    """Return the architecture of a checkpoint, by the width of its image encoder.
 
     Raises
     ------
     ModelError
-        When it is not a state of a SAM's, or of none that is known.
+        If it is not the state of a SAM, or of an unknown size.
     """
     patches = state_dict.get(_WIDTH_KEY)
     if not isinstance(patches, torch.Tensor) or patches.ndim == 0:
-        raise ModelError("it holds no weights of SAM's image encoder", _CHECKPOINT_REMEDY)
+        raise ModelError("it has no weights of SAM's image encoder", _CHECKPOINT_REMEDY)
     width = patches.shape[0]
     if width not in _ARCHITECTURE_OF_WIDTH:
-        raise ModelError(f"its image encoder is {width} wide, as in no SAM", _CHECKPOINT_REMEDY)
+        raise ModelError(f"the width of its image encoder, {width}, is not that of a SAM", _CHECKPOINT_REMEDY)
     return _ARCHITECTURE_OF_WIDTH[width]
 
 
@@ -171,16 +171,16 @@ def _state_sha256(state: State) -> str:
 
 def _read_state(checkpoint: Path) -> State:
     if not checkpoint.is_file():
-        raise ModelError(f"there is no checkpoint {checkpoint}", "check the path")
+        raise ModelError(f"the checkpoint {checkpoint} does not exist", "check the path")
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the bytes are, they decide what fails in torch's readers
+    except Exception as error:  # which error PyTorch raises depends on the content of the file
         raise ModelError(
-            f"{checkpoint} is not a file of weights, is damaged, or holds code that is not run",
+            f"{checkpoint} is not a file of weights, is damaged, or has code in it, which is not run",
             "download it again, or save it with torch.save(sam.state_dict(), file)",
         ) from error
     if not isinstance(state, Mapping):
-        raise ModelError(f"{checkpoint} holds a {type(state).__name__}, not weights", _CHECKPOINT_REMEDY)
+        raise ModelError(f"{checkpoint} contains a {type(state).__name__}, not weights", _CHECKPOINT_REMEDY)
     return cast(State, state)
 
 

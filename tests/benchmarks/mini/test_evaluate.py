@@ -13,11 +13,11 @@ import shapely
 from PIL import Image
 from rasterio.transform import from_origin
 
+from benchmarks.markdown import replace_sections
 from benchmarks.mini.calibration import draw_reliability
 from benchmarks.mini.evaluate import MODEL_FOLDER, evaluate, measure_speed
 from benchmarks.mini.exported_model import OnnxMini, drawn
 from benchmarks.mini.held_out import thinned
-from benchmarks.mini.markdown_pages import replace_sections
 from benchmarks.mini.measuring import CLICK_CAP, ROUNDS, Measured, Target, User, measure, target_of
 from benchmarks.mini.report import METRICS, machine, rounds_table, sections, summarise, table, update_card
 from benchmarks.mini.targets import targets_table

@@ -15,10 +15,11 @@ pytest.importorskip("onnx")
 from encoder_tools.mini.config import ScoreConfig  # noqa: E402
 from encoder_tools.mini.export import load_checkpoint  # noqa: E402
 from encoder_tools.mini.labelled_tiles import LabelledScene  # noqa: E402
-from encoder_tools.mini.losses import score_loss, shown_first  # noqa: E402
+from encoder_tools.mini.losses import score_loss  # noqa: E402
 from encoder_tools.mini.network import MiniNet  # noqa: E402
 from encoder_tools.mini.score_training import Answers, collect, learn, score_run  # noqa: E402
 from encoder_tools.synthetic import synthetic_orthophoto  # noqa: E402
+from encoder_tools.training.answers import shown_first  # noqa: E402
 from geosam_es.errors import ModelError  # noqa: E402
 
 SMALL = ScoreConfig(2, coarsest=1.3, objects_per_tile=2, rounds=2, clicks=1, steps=30, batch=16, learning_rate=1e-2)

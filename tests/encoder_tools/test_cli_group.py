@@ -1,0 +1,71 @@
+"""Errors as messages and exit codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from encoder_tools.cli import group as module
+from encoder_tools.cli.group import CommandGroup, report_fault
+from geosam_es.errors import StoreError
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("platformdirs.user_log_path", lambda *args, **options: tmp_path / "logs")
+    return tmp_path / "logs" / "geosam-es.log"
+
+
+def run(error: BaseException, *arguments: str) -> Result:
+    @click.group(cls=CommandGroup)
+    def cli() -> None:
+        pass
+
+    @cli.command()
+    def command() -> None:
+        raise error
+
+    result = CliRunner().invoke(cli, list(arguments) or ["command"])
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result
+
+
+def test_errors_of_the_user_are_one_sentence(log: Path) -> None:
+    result = run(StoreError("a.zarr is damaged", "copy it again"))
+    assert (result.exit_code, result.stderr) == (2, "Error: a.zarr is damaged: copy it again\n")
+    assert not log.exists()
+
+
+@pytest.mark.parametrize("error", [KeyError("model"), ValueError("two\nlines"), RecursionError(), MemoryError()])
+def test_any_other_error_is_one_sentence_with_a_log_file(log: Path, error: Exception) -> None:
+    result = run(error)
+    assert result.exit_code == 1 and result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"Error: An unexpected error occurred ({type(error).__name__}: ")
+    assert line.endswith(f": please report it with the log file {log}")
+    text = log.read_text()
+    assert "Traceback" in text and type(error).__name__ in text and "in command" in text
+
+
+def test_a_log_that_cannot_be_written_hides_no_error(log: Path) -> None:
+    log.parent.parent.joinpath("logs").touch()
+    result = run(KeyError("model"))
+    assert result.exit_code == 1 and result.stderr.splitlines()[0].endswith("please report it")
+
+
+def test_the_log_stays_small(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_LOG_BYTES", 100)
+    for name in ("first", "second", "third"):
+        report_fault(ValueError(name * 50))
+    assert "third" in log.read_text() and "first" not in log.read_text()
+
+
+def test_clicks_own_errors_stay(log: Path) -> None:
+    assert run(ValueError(), "--unknown").exit_code == 2
+    assert run(ValueError(), "--help").exit_code == 0
+    assert run(click.Abort()).exit_code == 1
+    assert run(KeyboardInterrupt()).exit_code == 130
+    assert not log.exists()
