@@ -339,6 +339,8 @@ class Interaction(QObject):
         """Draw on the active raster: with the store beside it, or with one that the first click makes."""
         store = self.stores.store
         if store is not None and store.raster is not None and store.raster.source.path == raster.source.path:
+            if store.raster.layer_id != raster.layer_id:
+                self.stores.follow(raster)
             return
         path = store_beside(raster)
         if path is not None and path != self.stores.opening:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,17 @@ def test_a_full_cache_stops_the_encoding(raster: Path, options: LiveOptions, mon
     with pytest.raises(OutputError, match="is full"):
         live.ensure_tile(Tile(0, 0, 0))
     live.close()
+
+
+def test_a_store_that_does_not_fit_into_the_cache_is_closed(raster: Path, options: LiveOptions) -> None:
+    raster.with_name("ortho.embeddings.zarr").mkdir()
+    assert options.cache_folder is not None
+    with pytest.raises(OutputError, match="is full"):
+        LiveStore.open(LayerSource(raster, "", "ortho"), replace(options, cache_bytes=1))
+    cache = StoreCache(options.cache_folder, 0)
+    assert len(cache.stores()) == 1
+    cache.trim()
+    assert cache.stores() == []
 
 
 def test_the_default_cache_is_in_the_profile(raster: Path) -> None:

@@ -589,6 +589,24 @@ class TestStores:
         assert written.centroid().asPoint().distance(moved) < 1
         assert len(iface.messages()) == 1
 
+    def test_the_store_takes_the_crs_of_the_active_one_of_two_layers(
+        self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, raster_with_store: QgsRasterLayer
+    ) -> None:
+        other = QgsRasterLayer(raster_with_store.source(), "other")
+        other.setCrs(QgsCoordinateReferenceSystem("EPSG:25829"))
+        QgsProject.instance().addMapLayers([raster_with_store, other])
+        iface.setActiveLayer(raster_with_store)
+        tool_action(plugin).trigger()
+        interaction = plugin.interaction
+        assert interaction is not None
+        wait_until(lambda: interaction.stores.store is not None)
+        assert iface.messages() == []
+        iface.setActiveLayer(other)
+        wait_until(iface.messages)
+        assert interaction.stores.store is not None and interaction.stores.store.crs == other.crs()
+        other.setCrs(QgsCoordinateReferenceSystem("EPSG:25831"))
+        wait_until(lambda: interaction.stores.store.crs == other.crs())
+
     def test_a_view_outside_the_rasters_crs_is_not_encoded(self, iface: Interface, ready: Interaction) -> None:
         iface.canvas.setDestinationCrs(QgsCoordinateReferenceSystem("EPSG:4326"))
         iface.canvas.setExtent(QgsRectangle(1e8, 1e8, 2e8, 2e8))
