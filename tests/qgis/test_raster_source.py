@@ -231,7 +231,7 @@ def test_both_make_the_same_store(tmp_path: Path, kind: Any) -> None:
     for raster in (Raster(path), GdalRaster(path)):
         plan = make_plan(raster, PixelEncoder(), EncodeOptions())
         stores.append(tmp_path / f"{type(raster).__name__}.embeddings.zarr")
-        encode(plan, PixelEncoder(), stores[-1], {"decoder.onnx": decoder})
+        encode(plan, PixelEncoder(), stores[-1], lambda: {"decoder.onnx": decoder})
     first, second = (StoreReader(store) for store in stores)
     assert signature(first.metadata) == signature(second.metadata)
     unlike = {"created": "", "raster": replace(first.metadata.raster, crs_wkt="")}
@@ -241,7 +241,7 @@ def test_both_make_the_same_store(tmp_path: Path, kind: Any) -> None:
     assert chunks(stores[0]) == chunks(stores[1])
     # Each goes on with the other's store, and finds nothing left to do.
     plan = make_plan(GdalRaster(path), PixelEncoder(), EncodeOptions())
-    report = encode(plan, PixelEncoder(), stores[0], {}, resume=True)
+    report = encode(plan, PixelEncoder(), stores[0], dict, resume=True)
     assert (report.encoded, report.skipped) == (0, 0) and report.resumed == len(plan.pyramid)
 
 
