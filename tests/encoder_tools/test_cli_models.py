@@ -62,9 +62,10 @@ def test_help_needs_no_torch(spawn: Spawn, tmp_path: Path, monkeypatch: pytest.M
     for arguments in (["--help"], ["models"], ["encode", "--help"]):
         done = spawn(*arguments)
         assert done.returncode == 0 and done.stderr == ""
-    done = spawn("export", "vit_b", "-o", tmp_path / "out")
-    assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith("Error: PyTorch cannot be imported") and "pip install" in done.stderr
+    for arguments in (["export", "vit_b", "-o", tmp_path / "out"], ["train-mini", "--out", tmp_path / "out"]):
+        done = spawn(*arguments)
+        assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
+        assert done.stderr.startswith("Error: PyTorch cannot be imported") and "pip install" in done.stderr
 
 
 def test_models(run: Run, tmp_path: Path) -> None:
