@@ -81,12 +81,12 @@ def test_models(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "message"), [("vit_x", "unknown model 'vit_x'"), ("mini", "mini is embedded")])
-def test_downloads_that_cannot_be(run: Run, name: str, message: str) -> None:
+def test_impossible_downloads_are_one_sentence(run: Run, name: str, message: str) -> None:
     result = run("models", "download", name)
     assert result.exit_code == 2 and result.stdout == "" and message in result.stderr
 
 
-def test_export_of_what_is_no_model(run: Run, tmp_path: Path) -> None:
+def test_export_of_an_unknown_model_is_one_sentence(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="export needs torch")
     before = set(tmp_path.rglob("*"))
     result = run("export", tmp_path / "missing.pth", "-o", tmp_path / "out")
