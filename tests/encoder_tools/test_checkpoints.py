@@ -128,13 +128,13 @@ def test_a_server_without_ranges_starts_again(
     assert download("small", tmp_path, registry=registry).read_bytes() == CONTENT
 
 
-def test_a_whole_part_needs_no_server(tmp_path: Path) -> None:
+def test_a_complete_partial_file_needs_no_server(tmp_path: Path) -> None:
     (tmp_path / "weights.pth.part").write_bytes(CONTENT)
     path = download("small", tmp_path, registry=registry_of("http://127.0.0.1:9/weights.pth"))
     assert path.read_bytes() == CONTENT
 
 
-def test_a_part_that_is_too_long_is_discarded(tmp_path: Path, registry: dict[str, Checkpoint]) -> None:
+def test_a_partial_file_that_is_too_long_is_discarded(tmp_path: Path, registry: dict[str, Checkpoint]) -> None:
     (tmp_path / "weights.pth.part").write_bytes(CONTENT + b"x")
     assert download("small", tmp_path, registry=registry).read_bytes() == CONTENT
 
@@ -156,7 +156,7 @@ def test_no_server_at_all(tmp_path: Path) -> None:
         download("small", tmp_path, registry=registry_of("http://127.0.0.1:9/weights.pth"))
 
 
-def test_a_disk_known_to_be_too_small_is_told_beforehand(
+def test_too_little_disk_space_is_reported_before_the_download(
     tmp_path: Path, registry: dict[str, Checkpoint], handler: type[Handler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 1_000_000})
@@ -166,7 +166,7 @@ def test_a_disk_known_to_be_too_small_is_told_beforehand(
     assert handler.requests == []
 
 
-def test_a_disk_that_fills_up_on_the_way(tmp_path: Path, registry: dict[str, Checkpoint]) -> None:
+def test_a_disk_that_fills_up_during_the_download(tmp_path: Path, registry: dict[str, Checkpoint]) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
     try:
@@ -176,7 +176,7 @@ def test_a_disk_that_fills_up_on_the_way(tmp_path: Path, registry: dict[str, Che
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_directory_that_cannot_be_made(tmp_path: Path, registry: dict[str, Checkpoint]) -> None:
+def test_a_directory_that_cannot_be_created(tmp_path: Path, registry: dict[str, Checkpoint]) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         download("small", tmp_path / "file" / "models", registry=registry)
@@ -199,7 +199,7 @@ def test_the_registry_holds_metas_three_checkpoints() -> None:
         assert checkpoint.licence == "Apache-2.0"
 
 
-def test_models_are_listed_with_where_they_are_kept(
+def test_models_are_listed_with_their_paths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registry: dict[str, Checkpoint]
 ) -> None:
     monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path))

@@ -37,7 +37,7 @@ def test_crops_are_reproducible_and_hold_their_objects(scene: Scene) -> None:
     assert first.edges.shape == (2, 1, 32, 32)
 
 
-def test_slender_fields_are_drawn_more_often() -> None:
+def test_slender_fields_are_sampled_more_often() -> None:
     ids = np.zeros((200, 200), dtype=np.int32)
     ids[10:60, 10:60] = 1
     for row in range(100, 190):
@@ -59,7 +59,7 @@ def test_false_colours_make_plants_bright_and_water_dark() -> None:
     assert (shown[..., 1:] == image[0, :, :2]).all(), "red and green move on by one band"
 
 
-def test_crops_are_shown_with_the_faults_of_cameras_and_files() -> None:
+def test_some_crops_are_overexposed_noisy_or_compressed() -> None:
     grey = np.full((64, 64, 3), 128, dtype=np.uint8)
     grey[::2] = 132
     shown = [recolour(grey, np.random.default_rng(seed)) for seed in range(400)]

@@ -30,7 +30,7 @@ def test_tiles_are_padded_and_hold_their_objects() -> None:
     assert tile.polygons[0].bounds == (1400 - 476, 10, 1480 - 476, 60)
 
 
-def test_outlines_go_with_a_coarser_image() -> None:
+def test_outlines_are_scaled_with_the_image() -> None:
     image = np.zeros((200, 300, 3), dtype=np.uint8)
     image[40:80, 100:160] = 200
     smaller = coarser(LabelledScene("x", image, [shapely.box(100, 40, 160, 80)]), 2.0)

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 from encoder_tools.mini.losses import answer_loss, attention, mask_losses, regret, widen  # noqa: E402
 
 
-def test_regret_is_what_the_choice_of_the_score_loses() -> None:
+def test_regret_is_the_iou_lost_by_the_choice_of_the_score() -> None:
     reached = torch.tensor([[0.2, 0.9, 0.5]])
     assert float(regret(torch.tensor([[0.1, 0.9, 0.3]]), reached)) == pytest.approx(0.0, abs=1e-3)
     assert float(regret(torch.tensor([[0.9, 0.1, 0.3]]), reached)) == pytest.approx(0.7, abs=1e-3)

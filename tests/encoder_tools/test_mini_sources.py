@@ -15,7 +15,7 @@ from rasterio.transform import from_origin
 from encoder_tools.mini.sources import burn, halve, landcover_regions, make_scene, polygons_in_pixels, synthetic_scenes
 
 
-def test_labels_come_into_the_pixels_of_a_mosaic(tmp_path: Path) -> None:
+def test_labels_are_converted_to_pixels_of_a_mosaic(tmp_path: Path) -> None:
     path = tmp_path / "ortho.tif"
     profile = {"driver": "GTiff", "height": 50, "width": 40, "count": 3, "dtype": "uint8", "crs": "EPSG:4326"}
     with rasterio.open(path, "w", transform=from_origin(10.0, 50.0, 0.001, 0.001), **profile) as dataset:
@@ -46,7 +46,7 @@ def test_regions_are_the_connected_parts_of_a_colour(tmp_path: Path) -> None:
     ]
 
 
-def test_scenes_know_their_objects() -> None:
+def test_scenes_have_boxes_and_areas_of_their_objects() -> None:
     ids = burn([shapely.box(0, 0, 40, 40), shapely.box(10, 10, 20, 20)], 64, 64)
     scene = make_scene("fields", np.full((64, 64, 3), 7, dtype=np.uint8), ids)
     assert scene.areas.tolist() == [0, 1500, 100]

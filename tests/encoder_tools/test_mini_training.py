@@ -134,7 +134,7 @@ def test_a_run_begins_with_the_weights_of_an_earlier_one(
         run_training(tmp_path, tmp_path, begin_with=tmp_path / "nowhere.pt")
 
 
-def test_a_run_without_progress_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: Scene) -> None:
+def test_a_run_without_improvement_ends_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: Scene) -> None:
     monkeypatch.setattr("encoder_tools.mini.trainer.load_scenes", lambda *_: [scene])
     plan = (CropPlan(64, 1, 2, 1.0),)
     config = TrainConfig(steps=50, early_plans=plan, late_plans=plan, last_plans=plan, validate_every=1, patience=2)

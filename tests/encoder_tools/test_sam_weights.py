@@ -78,7 +78,7 @@ def test_a_checkpoint_is_found_loaded_and_exported(
     assert all(torch.equal(value, wanted[key]) for key, value in by_name.network.state_dict().items())
 
 
-def test_a_file_that_is_not_the_published_one_is_not_taken_for_it(
+def test_a_file_with_another_hash_is_not_taken_for_the_published_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_sam: model.LoadedSam
 ) -> None:
     (tmp_path / "weights.pth").write_bytes(b"x")
@@ -91,7 +91,7 @@ def test_a_file_that_is_not_the_published_one_is_not_taken_for_it(
 
 
 @pytest.mark.parametrize("width, name", [(768, "vit_b"), (1024, "vit_l"), (1280, "vit_h")])
-def test_the_architecture_is_told_from_the_width(width: int, name: str) -> None:
+def test_the_width_determines_the_architecture(width: int, name: str) -> None:
     assert detect_architecture({WIDTH_KEY: torch.zeros(width, 3, 16, 16)}) == name
 
 
@@ -180,7 +180,7 @@ def test_another_architecture(tmp_path: Path) -> None:
         ("nothing.pth", "neither a model nor a checkpoint"),
     ],
 )
-def test_models_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
+def test_missing_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
     monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path))
     with pytest.raises(ModelError, match=message):
         load_sam(name)

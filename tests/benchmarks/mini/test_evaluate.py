@@ -63,13 +63,13 @@ def measured(**values: float) -> Measured:
     return Measured(all_values, ious, scores, [(0.9, 50.0, 0.4), (0.8, 90.0, 0.8), (0.1, 10.0, 0.3)])
 
 
-def test_a_quick_look_takes_objects_of_every_set() -> None:
+def test_a_limit_takes_objects_of_every_set() -> None:
     scenes = [LabelledScene(name, np.zeros((9, 9, 3), np.uint8), [SQUARE] * 20) for name in ("a", "a", "b")]
     assert [len(scene.polygons) for scene in thinned(scenes, 10)] == [5, 5, 10]
     assert thinned(scenes, None) is scenes
 
 
-def test_what_is_drawn_is_the_part_that_was_asked_for_inside_the_image() -> None:
+def test_the_drawn_part_is_the_prompted_one_inside_the_image() -> None:
     low, high = shapely.box(40, 40, 200, 200), shapely.box(600, 600, 1024, 1024)
     logits = np.maximum(logits_of(low), logits_of(high))
     clicked = drawn(logits, [(100.0, 100.0, 1.0)], 1024, 900)
@@ -132,7 +132,7 @@ def test_an_object_too_thin_for_a_click_is_left_out() -> None:
     assert target_of(shapely.box(100, 100.0, 400, 100.4)) is None
 
 
-def test_a_perfect_answer_is_measured_as_such() -> None:
+def test_a_perfect_answer_has_perfect_metrics() -> None:
     model = Scripted([SQUARE] * 4, [0.97] * 4)
     found = measure(model, tile_of(SQUARE), square_target(), seed=3)
     assert min(value for name, value in found.values.items() if name != "clicks to 85 %") > 0.97
@@ -141,7 +141,7 @@ def test_a_perfect_answer_is_measured_as_such() -> None:
     assert measure(model, tile_of(SQUARE), square_target(), seed=3) == found
 
 
-def test_an_object_that_never_gets_good_counts_the_cap() -> None:
+def test_an_object_that_never_becomes_good_counts_the_cap() -> None:
     model = Scripted([shapely.box(600, 600, 700, 700)] * 4, [0.5] * 4)
     found = measure(model, tile_of(SQUARE), square_target(), seed=3)
     assert found.values["clicks to 85 %"] == CLICK_CAP
@@ -177,7 +177,7 @@ def held_out_copy(folder: Path) -> Path:
     return folder
 
 
-def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
+def test_two_processes_give_the_results_of_one(tmp_path: Path) -> None:
     data = held_out_copy(tmp_path)
     alone = evaluate(data, processes=1)
     together = evaluate(data, processes=2)
@@ -217,7 +217,7 @@ def test_reliability_adds_up_and_is_drawn(tmp_path: Path) -> None:
         draw_reliability({"some set": summary}, tmp_path / "file" / "picture.png")
 
 
-def test_targets_are_met_or_not_by_the_figures() -> None:
+def test_targets_are_compared_with_the_results() -> None:
     good = measured(**{"click": 0.7, "click oracle": 0.8, "box": 0.95, "box + 3": 0.95, "5 clicks": 0.9})
     results = {name: summarise([good]) for name in ("buildings/val_kampala", "fields/val", "landcover/val_dubai water")}
     lines = targets_table(results, {"encoder": 90.0, "decoder": 16.0}, 10.4).splitlines()
@@ -239,14 +239,14 @@ def test_targets_are_met_or_not_by_the_figures() -> None:
     assert "| ONNX files together, MB | <= 12 | 13.0 | no |" in text
 
 
-def test_rounds_say_where_the_mean_fell() -> None:
+def test_rounds_show_where_the_mean_fell() -> None:
     summary = summarise([measured()])
     summary["rounds"]["box"] = [0.7, 0.6, 0.8, 0.7, 0.9, 0.9]
     last = rounds_table({"some set": summary}).splitlines()[-1]
     assert last.endswith("| 1, 3 |")
 
 
-def test_the_card_takes_the_figures_between_its_markers(tmp_path: Path) -> None:
+def test_results_are_written_between_the_markers_of_the_card(tmp_path: Path) -> None:
     results = {"some set": summarise([measured(), measured()])}
     assert "| box | 0.500 (0.500 to 0.500) |" in table(results)
     card = tmp_path / "card.md"
@@ -264,7 +264,7 @@ def test_the_card_takes_the_figures_between_its_markers(tmp_path: Path) -> None:
     assert "(--limit 5)" in card.read_text(encoding="utf-8")
 
 
-def test_a_page_without_a_place_is_left_as_it_was(tmp_path: Path) -> None:
+def test_a_page_without_the_section_is_not_changed(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("<!-- rounds: begin -->\nold\n<!-- rounds: end -->\n", encoding="utf-8")
     with pytest.raises(ModelError, match="no place for ranking"):

@@ -51,7 +51,7 @@ def is_red(image: np.ndarray) -> np.ndarray:
     return (image[..., 0] > 150) & (image[..., 1] < 80)
 
 
-def test_outlines_go_with_a_turned_image() -> None:
+def test_outlines_are_rotated_with_the_image() -> None:
     for degrees in (90, 37):
         turned = rotated(scene_with_box(), degrees)
         rows, columns = np.nonzero(is_red(turned.image))

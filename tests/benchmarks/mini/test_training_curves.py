@@ -7,11 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("onnx")
-
-from benchmarks.mini.training_curves import draw, read_log, smooth  # noqa: E402
-from geosam_es.errors import ModelError  # noqa: E402
+from benchmarks.mini.training_curves import draw, read_log, smooth
+from geosam_es.errors import ModelError
 
 
 def test_curves_are_drawn_from_the_log(tmp_path: Path) -> None:
