@@ -1,8 +1,8 @@
 """Polygons go into tables and views of PostGIS, with and without QGIS's transaction groups.
 
-These tests need a server: ``GEOSAM_ES_POSTGIS`` holds a libpq connection string, such as
-``host=localhost dbname=test user=test password=test``, of a database in which the user may make schemas, and which has
-PostGIS (or lets the user add it). They work in a schema of their own, and drop it in the end.
+These tests need a server. ``make test-qgis`` starts one (``.ci/with-postgis``); for another one set
+``GEOSAM_ES_POSTGIS`` to a libpq connection string, such as ``host=localhost dbname=test user=test password=test``. The
+database needs the extension PostGIS and a user who may create schemas. The tests create one schema, and drop it.
 """
 
 from __future__ import annotations
@@ -109,7 +109,6 @@ class Database:
 @pytest.fixture(scope="module")
 def schema(qgis_app: Any) -> Iterator[Database]:
     database = Database()
-    database.run("CREATE EXTENSION IF NOT EXISTS postgis")
     database.run("CREATE SCHEMA {schema}")
     database.run(TABLES)
     yield database
