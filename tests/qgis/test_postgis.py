@@ -243,7 +243,8 @@ class TestProvenance:
         read = read_provenance(layer, layer.getFeature(fid))
         assert read is not None and read.prompts == PROMPTS and read.model == "mini"
         save(layer)
-        assert read_provenance(layer, only(layer)) == read
+        # Compared by repr: the score is NaN where the table has no field for it.
+        assert repr(read_provenance(layer, only(layer))) == repr(read)
         assert database.run(f"SELECT prompts::jsonb -> 'points' -> 0 ->> 0 FROM {{schema}}.{table}") == [["725001.25"]]
 
     def test_in_the_types_of_the_database(self, database: Database) -> None:
