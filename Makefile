@@ -1,72 +1,91 @@
 # GeoSAM-ES. Two commands do everything on a fresh machine:
 #   make demo     encode an orthophoto, click, write polygons and a picture into demo/   (IMAGE=path.tif for your own)
-#   make test     set up what the tests need, check the code, run every test
+#   make test     say what is missing, install it, check the code, run every test
 # Others:
-#   make bench    measure speed beside what it is compared with: benchmarks/, docs/performance.md   (twenty minutes)
-#   make lint     ruff, mypy and the layering alone
-#   make test-qgis   the tests of the QGIS plugin alone   (SUITE=trixie or forky: in that Debian's QGIS, as root)
+#   make bench    measure the speed against other tools: benchmarks/, docs/performance.md   (twenty minutes)
+#   make lint     ruff, mypy and the layering
+#   make test-core   the tests that need no QGIS
+#   make test-qgis   the tests of the QGIS plugin   (SUITE=trixie or forky: in that Debian's QGIS, as root)
 #   make zip      the plugin as QGIS installs it, into dist/geosam_es.zip
-#   make translations   bring the translations in step with the sources, and build them for a QGIS run from here
+#   make translations   update the translation files from the sources, and compile them
 #   make train-mini DATA=folder   train the embedded model from scratch (hours)
-#   make measure-mini DATA=folder   measure it, and write the figures and pictures into its card and pages (minutes)
-#   make clean    remove the environment and everything made
+#   make measure-mini DATA=folder   measure it, and update its card and pages (minutes)
+#   make clean    remove the environments and everything made
 
 PYTHON ?= python3
 VENV ?= .venv
 # QGIS's own Python, which sees the qgis package and QGIS's numpy.
 QGIS_PYTHON ?= /usr/bin/python3
 QGIS_VENV ?= .venv-qgis
-# The tests use PyTorch's CPU build where pip offers one. torchvision is left out on purpose: beside a CPU build of
-# PyTorch the one on PyPI does not import, and the tests cover the way without it.
+# Without torchvision: the one on PyPI does not import beside a CPU build of PyTorch.
 TORCH ?= torch==2.13.0
-# One process a core, each file in one of them.
+# One process per core; all tests of a file run in one process.
 PYTEST_OPTIONS ?= -n auto --dist loadfile
 IMAGE ?=
 DATA ?=
 
-QGIS_PACKAGES = python3-qgis qgis qgis-providers python3-venv qttools5-dev-tools
 QGIS_PLUGINS ?= /usr/share/qgis/python/plugins
 
-PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
+# Qt's compiler of translations has a different name on every system.
+LRELEASE = $(firstword $(foreach tool,/usr/lib/qt5/bin/lrelease /usr/lib/qt6/bin/lrelease lrelease-qt5 lrelease,$(shell \
+  command -v $(tool) 2>/dev/null)))
+LANGUAGES = es
 
-.PHONY: help demo test system test-core test-qgis bench lint zip translations lrelease train-mini measure-mini clean
+# Debian packages that the tests need and this machine lacks.
+MISSING_QGIS = $(strip $(shell $(QGIS_PYTHON) -c 'import qgis.core' 2>/dev/null || echo python3-qgis qgis qgis-providers) \
+  $(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null && $(QGIS_PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv) \
+  $(if $(LRELEASE),,qttools5-dev-tools))
+MISSING_POSTGIS = $(if $(GEOSAM_ES_POSTGIS)$(wildcard /usr/share/postgresql/*/extension/postgis.control),,postgresql-postgis)
+
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
+TEST_PACKAGES = '$(TORCH)' -e '.[dev]' segment-anything onnx
+QGIS_PIP = $(QGIS_VENV)/bin/python -m pip --disable-pip-version-check install --quiet
+QGIS_TEST_PACKAGES = -r requirements.txt 'attrs>=24' -e '.[qgis-test]'
+
+.PHONY: help demo test plan system test-core test-qgis test-qgis-here bench lint zip translations lrelease train-mini measure-mini clean
 
 help:
-	@sed -n '2,13s/^# *//p' Makefile
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/python -m encoder_tools.demo $(if $(IMAGE),"$(IMAGE)")
 
-test: system lint test-core test-qgis
+test: plan system lint test-core test-qgis
+
+# What `make test` is about to install.
+plan:
+	@echo "make test installs, before it runs the tests:"
+	@echo "  Debian packages, with apt-get as root: $(or $(strip $(MISSING_QGIS) $(MISSING_POSTGIS)),none missing)"
+	@echo "  Python packages, with pip into $(VENV):" \
+	  "$$([ $(VENV)/.test -nt pyproject.toml ] && echo none missing || echo "$(TEST_PACKAGES)")"
+	@echo "  Python packages, with pip into $(QGIS_VENV):" \
+	  "$$([ $(QGIS_VENV)/.test -nt pyproject.toml ] && echo none missing || echo "$(QGIS_TEST_PACKAGES)")"
 
 test-core: $(VENV)/.test
 	$(VENV)/bin/python -m pytest $(PYTEST_OPTIONS) --ignore tests/qgis
 
-# QGIS and Qt's compiler of translations, where they are missing and may be installed.
+# Who is not root is told what to install, and the tests that need it are skipped.
 system:
-	@if [ -z "$(LRELEASE)" ] || ! $(QGIS_PYTHON) -c 'import qgis.core' 2>/dev/null; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(QGIS_PACKAGES) >/dev/null; \
-	  else \
-	    echo "Missing: sudo apt-get install $(QGIS_PACKAGES)" >&2; \
-	  fi; \
-	fi
+	@.ci/apt-install $(MISSING_QGIS) || [ "$$(id -u)" != 0 ]
+	@.ci/apt-install $(MISSING_POSTGIS) || true
 
-# Without QGIS these tests are left out, and that is said aloud.
 ifdef SUITE
 test-qgis:
 	.ci/qgis-suite $(SUITE)
 else
 test-qgis: system
 	@if $(QGIS_PYTHON) -c 'import qgis.core' 2>/dev/null; then \
-	  $(MAKE) --no-print-directory $(QGIS_VENV)/.test && \
-	  QT_QPA_PLATFORM=offscreen PYTHONPATH=$(QGIS_PLUGINS) $(QGIS_VENV)/bin/python -m pytest $(PYTEST_OPTIONS) tests/qgis; \
+	  $(MAKE) --no-print-directory test-qgis-here; \
 	else \
-	  echo "SKIPPED: every test of the QGIS plugin, for want of QGIS" >&2; \
+	  echo "SKIPPED: every test of the QGIS plugin, because QGIS is not installed" >&2; \
 	fi
 endif
 
-# With nothing else running: the figures are quoted from here.
+test-qgis-here: $(QGIS_VENV)/.test
+	QT_QPA_PLATFORM=offscreen PYTHONPATH=$(QGIS_PLUGINS) .ci/with-postgis \
+	  $(QGIS_VENV)/bin/python -m pytest $(PYTEST_OPTIONS) tests/qgis
+
+# Run nothing else meanwhile: the documentation quotes these figures.
 bench: $(VENV)/.test
 	$(VENV)/bin/python -m benchmarks.speed -o benchmarks --fill benchmarks/README.md --fill docs/performance.md
 
@@ -76,25 +95,14 @@ lint: $(VENV)/.test
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-# Qt's compiler of translations has another name on every system.
-LRELEASE = $(firstword $(foreach tool,/usr/lib/qt5/bin/lrelease /usr/lib/qt6/bin/lrelease lrelease-qt5 lrelease,$(shell \
-  command -v $(tool) 2>/dev/null)))
-LANGUAGES = es
-
 lrelease:
-	@if [ -z "$(LRELEASE)" ]; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends qttools5-dev-tools >/dev/null; \
-	  else \
-	    echo "Missing: sudo apt-get install qttools5-dev-tools   (then run make again)" >&2; exit 1; \
-	  fi; \
-	fi
+	@.ci/apt-install $(if $(LRELEASE),,qttools5-dev-tools)
 
 translations: $(VENV)/.demo lrelease
 	$(VENV)/bin/python -m encoder_tools.translations
 	$(LRELEASE) -silent $(LANGUAGES:%=geosam_es/i18n/geosam_es_%.ts)
 
-# What is committed, under the one folder that QGIS expects, and the translations built from it; nothing else slips in.
+# Only committed files, in the one folder that QGIS expects, and the translations compiled from them.
 ZIP ?= dist/geosam_es.zip
 zip: lrelease
 	@mkdir -p $(dir $(ZIP)) build/i18n
@@ -122,29 +130,21 @@ $(VENV)/.demo: $(VENV)/bin/activate pyproject.toml
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/activate pyproject.toml
-	$(PIP) '$(TORCH)'
-	$(PIP) -e '.[dev]' segment-anything onnx
+	$(PIP) $(TEST_PACKAGES)
 	@touch $@ $(VENV)/.demo
 
-# numpy stays QGIS's own, which its osgeo was built for.
+# numpy stays QGIS's own: its osgeo was built for that one.
 $(QGIS_VENV)/.test: pyproject.toml requirements.txt
 	$(QGIS_PYTHON) -m venv --system-site-packages $(QGIS_VENV)
-	$(QGIS_VENV)/bin/python -m pip --disable-pip-version-check install --quiet -r requirements.txt
-	$(QGIS_VENV)/bin/python -m pip --disable-pip-version-check install --quiet 'attrs>=24' -e '.[qgis-test]' \
-	  "numpy==$$($(QGIS_PYTHON) -c 'import numpy; print(numpy.__version__)')"
+	$(QGIS_PIP) $(QGIS_TEST_PACKAGES) "numpy==$$($(QGIS_PYTHON) -c 'import numpy; print(numpy.__version__)')"
 	@touch $@
 
-# Debian's Python comes without the part that makes environments.
+# Debian's Python comes without the module that makes environments.
 $(VENV)/bin/activate:
-	@if ! $(PYTHON) -m venv $(VENV) >/dev/null 2>&1; then \
-	  rm -rf $(VENV); \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null; \
-	  else \
-	    echo "Missing: sudo apt-get install python3-venv   (then run make again)" >&2; exit 1; \
-	  fi; \
-	  $(PYTHON) -m venv $(VENV); \
-	fi
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || .ci/apt-install python3-venv
+	@$(PYTHON) -m venv $(VENV)
 
 clean:
 	rm -rf $(VENV) $(QGIS_VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -f geosam_es/i18n/*.qm
+	find geosam_es encoder_tools benchmarks tests -name __pycache__ -type d -prune -exec rm -rf {} +

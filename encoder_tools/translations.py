@@ -1,6 +1,6 @@
-"""Keeps the plugin's translation files in step with its sources: ``python -m encoder_tools.translations``.
+"""Updates the plugin's translation files from its sources: ``python -m encoder_tools.translations``.
 
-Qt's own ``lupdate`` takes the class around a call for its context, and the plugin has one context for all its strings.
+Qt's ``lupdate`` uses the class around a call as the context of a string. The plugin has one context for all strings.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _REMEDY = 3
 def source_strings(package: Path = PACKAGE) -> list[str]:
     """Return every string that the plugin can show, once each, in the order of the files.
 
-    These are the texts that are passed to ``tr``, and the problems and remedies of errors, which may come from anywhere
-    and are translated where they are shown.
+    These are the texts passed to ``tr``, and the problems and remedies of errors: any module may raise one, and the
+    plugin translates it when it shows it.
 
     Raises
     ------
     ValueError
-        If ``tr`` or an error is given anything but a plain string: that could never be translated.
+        If the argument of ``tr`` or of an error is not a plain string and so cannot be translated.
     """
     found: dict[str, None] = {}
     for path in sorted(package.rglob("*.py")):
@@ -49,7 +49,7 @@ def source_strings(package: Path = PACKAGE) -> list[str]:
 
 
 def _calls(tree: ast.AST) -> list[ast.Call]:
-    """Return the calls in the order of the lines."""
+    """Return the calls in source order."""
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     return sorted(calls, key=lambda call: (call.lineno, call.col_offset))
 
@@ -59,11 +59,11 @@ def _name(call: ast.Call) -> str:
 
 
 def _texts(call: ast.Call, file_name: str) -> list[ast.expr]:
-    """Return the arguments that a user reads; of errors only those that neither ``tr`` nor anything else made."""
+    """Return the arguments that hold text for the user; of an error's arguments, only those that are literals."""
     name = _name(call)
     if name == "tr":
         return call.args[:1]
-    # The one error that has a text of its own gives it to its parent.
+    # SignatureMismatchError passes its own text to its parent.
     is_error = name in ERRORS or (file_name == ERRORS_FILE and name == "__init__")
     arguments = call.args if is_error else call.args[_REMEDY:] if name in HAVE_REMEDY else []
     return [item for item in arguments if isinstance(item, (ast.Constant, ast.IfExp, ast.JoinedStr))]
@@ -81,7 +81,7 @@ def _plain_strings(arguments: Sequence[ast.expr]) -> list[str] | None:
 
 
 def read_translations(path: Path) -> dict[str, str]:
-    """Return the finished translations of a ``.ts`` file by their source."""
+    """Return the finished translations of a ``.ts`` file, keyed by source text."""
     translations: dict[str, str] = {}
     for message in ElementTree.parse(path).iter("message"):
         translation = message.find("translation")
@@ -91,7 +91,7 @@ def read_translations(path: Path) -> dict[str, str]:
 
 
 def update(path: Path, language: str, sources: list[str]) -> int:
-    """Write a ``.ts`` file with all the sources, keep the translations there are, and count those missing."""
+    """Write all sources to a ``.ts`` file, keep finished translations, and return how many are missing."""
     known = read_translations(path) if path.exists() else {}
     root = ElementTree.Element("TS", version="2.1", language=language, sourcelanguage="en")
     context = ElementTree.SubElement(root, "context")
@@ -113,7 +113,7 @@ def update(path: Path, language: str, sources: list[str]) -> int:
 
 @click.command()
 def main() -> None:
-    """Bring the translation files up to date, and say how many strings are left to translate."""
+    """Update the translation files, and print how many strings are left to translate."""
     sources = source_strings()
     for language in LANGUAGES:
         path = FOLDER / f"geosam_es_{language}.ts"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Machines that run tests are shared: how long one example takes says nothing.
+# No deadline: test machines are shared, so the time of one example means nothing.
 settings.register_profile("geosam_es", deadline=None, max_examples=50)
 settings.load_profile("geosam_es")
 
@@ -17,7 +17,7 @@ DATA_VARIABLE = "GEOSAM_ES_DATA"
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
-    """Real orthophotos with ground truth; see the README for where they come from."""
+    """Return the folder of real orthophotos with ground truth; the README says where they come from."""
     default = Path(__file__).resolve().parents[2] / "shared" / "data"
     folder = Path(os.environ.get(DATA_VARIABLE) or default)
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""The layering is a test: what may import what, and what must work with nothing installed but numpy and shapely."""
+"""Who may import whom, and what must work with only numpy and shapely installed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "geosam_es"
+OWN = {"geosam_es", "encoder_tools", "benchmarks", "tests"}
 BLOCKED = ["qgis", "osgeo", "PyQt5", "PyQt6", "torch", "rasterio", "onnxruntime", "pyogrio", "pyproj", "scipy", "zarr"]
 
 
@@ -49,5 +50,19 @@ def test_imports_inside_the_package_are_relative(path: Path) -> None:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.level == 0:
             names = [node.module or ""]
-        absolute += [name for name in names if name.split(".")[0] in ("geosam_es", "encoder_tools")]
+        absolute += [name for name in names if name.split(".")[0] in OWN]
     assert absolute == []
+
+
+def test_what_is_installed() -> None:
+    """All of `geosam_es` and `encoder_tools`, and neither benchmarks nor tests."""
+    tomllib = pytest.importorskip("tomllib")
+    setuptools = pytest.importorskip("setuptools")
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    installed = setuptools.find_packages(str(ROOT), **settings["packages"]["find"])
+    folders = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for package in ("geosam_es", "encoder_tools")
+        for path in (ROOT / package).rglob("*.py")
+    }
+    assert set(installed) == folders

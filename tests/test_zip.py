@@ -1,4 +1,4 @@
-"""The zip that QGIS installs: what is in it, what is not, and what the plugin repository's scans say."""
+"""The zip that QGIS installs: its contents, its metadata, and the scans of the plugin repository."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ from encoder_tools.translations import read_translations
 ROOT = Path(__file__).resolve().parents[1]
 MAX_BYTES = 25 * 2**20
 LRELEASE = ["/usr/lib/qt5/bin/lrelease", "/usr/lib/qt6/bin/lrelease", "lrelease-qt5", "lrelease"]
+TOP_LEVEL = [
+    *("__init__.py", "metadata.txt", "requirements.txt", "resources.qrc", "LICENSE", "README.md", "CHANGELOG.md"),
+    "geosam_es",
+]
 REQUIRED_KEYS = [
     "name",
     "qgisMinimumVersion",
@@ -61,13 +65,15 @@ def test_contents(archive: Path) -> None:
     assert all(name.startswith("geosam_es/") for name in names)
     for needed in ["__init__.py", "metadata.txt", "LICENSE", "requirements.txt", "geosam_es/models/mini/decoder.onnx"]:
         assert f"geosam_es/{needed}" in names
-    unwanted = re.compile(r"/tests/|encoder_tools|__pycache__|\.pyc$|\.so$|\.dll$|\.exe$|/\.")
+    at_the_top = {name.split("/")[1] for name in names}
+    assert at_the_top <= {"", *TOP_LEVEL}
+    unwanted = re.compile(r"__pycache__|\.pyc$|\.so$|\.dll$|\.exe$|/\.")
     assert [name for name in names if unwanted.search(name)] == []
     assert archive.stat().st_size <= MAX_BYTES
 
 
 def test_translations_are_built(unpacked: Path) -> None:
-    """The Spanish of what is committed, in the form that Qt reads."""
+    """Every committed Spanish text is in the file that Qt reads."""
     sources = sorted((unpacked / "geosam_es" / "i18n").glob("*.ts"))
     assert [path.name for path in sources] == ["geosam_es_es.ts"]
     for source in sources:
@@ -85,6 +91,7 @@ def test_metadata_are_complete(unpacked: Path) -> None:
     assert (unpacked / general["icon"]).is_file()
     version = re.search(r'__version__ = "(.+)"', (unpacked / "geosam_es" / "__init__.py").read_text(encoding="utf-8"))
     assert version is not None and version[1] == general["version"]
+    assert f'\nversion = "{version[1]}"\n' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert "onnxruntime" in general["about"] and "onnxruntime" in general["about[es]"]
 
 

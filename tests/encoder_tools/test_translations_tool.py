@@ -1,4 +1,4 @@
-"""The tool that keeps translation files in step with the sources."""
+"""The tool that updates the translation files from the sources."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def package(folder: Path, **files: str) -> Path:
     return folder
 
 
-def test_finds_texts_and_errors_once_in_order(tmp_path: Path) -> None:
+def test_texts_and_errors_are_found_once_in_order(tmp_path: Path) -> None:
     root = package(
         tmp_path,
         core__a='raise StoreError("{path} is gone", "look" if here else "search", path=path)\n',
@@ -47,12 +47,12 @@ def test_finds_texts_and_errors_once_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("call", ['tr(f"{a}")', 'tr("a" if b else f"{c}")', 'StoreError(f"{path} is gone", "look")'])
-def test_refuses_what_cannot_be_translated(tmp_path: Path, call: str) -> None:
+def test_a_string_that_cannot_be_translated_is_refused(tmp_path: Path, call: str) -> None:
     with pytest.raises(ValueError, match=r"bad\.py:2: .* needs a plain string"):
         source_strings(package(tmp_path, gui__bad=f"\n{call}\n"))
 
 
-def test_keeps_what_is_translated_and_drops_what_is_gone(tmp_path: Path) -> None:
+def test_an_update_keeps_translations_and_drops_old_sources(tmp_path: Path) -> None:
     path = tmp_path / "i18n" / "x_es.ts"
     assert update(path, "es", ["one", "two\n<&> 'ñ'"]) == 2
     assert read_translations(path) == {}
@@ -69,7 +69,7 @@ def test_keeps_what_is_translated_and_drops_what_is_gone(tmp_path: Path) -> None
     assert path.read_bytes() == once
 
 
-def test_command_says_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_prints_what_is_left_to_translate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(translations, "FOLDER", tmp_path)
     result = CliRunner().invoke(main)
     count = len(source_strings())
@@ -77,7 +77,7 @@ def test_command_says_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert result.output == f"geosam_es_es.ts: {count} strings, {count} to translate\n"
 
 
-def test_qt_takes_the_file(tmp_path: Path) -> None:
+def test_lrelease_compiles_the_file(tmp_path: Path) -> None:
     program = shutil.which("lrelease") or shutil.which("lrelease-qt5")
     if program is None:
         pytest.skip("lrelease is not installed: sudo apt-get install qttools5-dev-tools")

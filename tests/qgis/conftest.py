@@ -1,4 +1,4 @@
-"""Fixtures of the tests inside QGIS; where there is no QGIS, none of them is collected."""
+"""Fixtures of the tests that run inside QGIS. Without QGIS, none of these tests is collected."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ else:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_settings_file(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep away from the settings of the user, and of tests that run at the same time."""
+    """Use a settings file apart from the user's and from those of tests that run at the same time."""
     folder = str(tmp_path_factory.mktemp("settings"))
     for kind in (QSettings.Format.NativeFormat, QSettings.Format.IniFormat):
         QSettings.setPath(kind, QSettings.Scope.UserScope, folder)
@@ -43,7 +43,7 @@ def own_settings_file(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_outlives_qgis(qgis_app: Any) -> Iterator[None]:
-    """Let go of QGIS's objects while QGIS is there: pytest collects garbage after it, which ends the process."""
+    """Collect garbage before QGIS shuts down: freeing its objects afterwards crashes the process."""
     yield
     gc.collect()
 
@@ -52,7 +52,7 @@ def nothing_outlives_qgis(qgis_app: Any) -> Iterator[None]:
 def fresh_settings(qgis_app: Any) -> Iterator[None]:
     settings = QgsSettings()
     settings.remove("geosam_es")
-    # The tests read English and its numbers, whatever the system's language is.
+    # The tests expect English texts and numbers, whatever the language of the system.
     own = QLocale()
     QLocale.setDefault(QLocale.c())
     settings.setValue("locale/overrideFlag", True)
@@ -65,7 +65,7 @@ def fresh_settings(qgis_app: Any) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_exception_in_slots(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fail a test in which a slot raised; PyQt would end the process."""
+    """Fail a test if a slot raised; PyQt would end the process."""
     raised: list[str] = []
     monkeypatch.setattr("sys.excepthook", lambda *error: raised.append("".join(traceback.format_exception(*error))))
     yield
@@ -90,7 +90,7 @@ def iface(qgis_app: Any, qgis_new_project: None) -> Iterator[Interface]:
 
 @pytest.fixture(scope="session")
 def blob_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of the scene. Copy it before damaging it."""
+    """Return a store of the scene, shared by all tests: copy it before you change it."""
     root = make_store(tmp_path_factory.mktemp("store"), scene(), transform=TRANSFORM)
     document = json.loads((root / "zarr.json").read_text())
     document["attributes"]["geosam_es"]["raster"]["crs_wkt"] = QgsCoordinateReferenceSystem(CRS).toWkt()
@@ -100,7 +100,7 @@ def blob_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def blobs(monkeypatch: pytest.MonkeyPatch) -> BlobDecoder:
-    """Answer from any store with the decoder whose answers are known."""
+    """Use a decoder with known answers for every store."""
     decoder = BlobDecoder()
     monkeypatch.setattr("geosam_es.inference.session.load_decoder", lambda *_: decoder)
     return decoder
@@ -115,7 +115,7 @@ def target(iface: Interface) -> QgsVectorLayer:
 
 @pytest.fixture
 def raster_with_store(tmp_path: Path) -> QgsRasterLayer:
-    """A GeoTIFF of the scene, and beside it a store made of it."""
+    """Return a GeoTIFF of the scene that has its store beside it."""
     from osgeo import gdal
 
     path = tmp_path / "blobs.tif"
@@ -138,7 +138,7 @@ def raster_with_store(tmp_path: Path) -> QgsRasterLayer:
 
 @pytest.fixture
 def edit_metadata() -> Callable[[StoreMetadata, Callable[[dict[str, Any]], None]], StoreMetadata]:
-    """Return what changes the raster's part of a store's metadata."""
+    """Return a function that changes the raster section of a store's metadata."""
 
     def edit(metadata: StoreMetadata, change: Callable[[dict[str, Any]], None]) -> StoreMetadata:
         document = metadata.to_json()

@@ -1,7 +1,7 @@
-"""Two decoders of a store in the real QGIS desktop, run by ``run.sh``: compare, swap, accept, and who waits for it.
+"""Two decoders of a store in the real QGIS window, run by ``run.sh``: compare, swap, accept, and time it.
 
-Reads the folder that `prepare` made, as ``end_to_end.py`` does, whose store has a second decoder. Writes
-``report.json`` and pictures into it.
+Uses the folder that `prepare` makes, as ``end_to_end.py`` does; its store has a second decoder. ``report.json`` and
+screenshots go there too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def wait(condition: Callable[[], Any], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            raise TimeoutError("nothing came of it")
+            raise TimeoutError("timed out")
         QgsApplication.processEvents()
         time.sleep(0.001)
 
@@ -61,7 +61,7 @@ class Window:
         self.compared = comparison
 
     def _end(self, name: str, begun: float) -> None:
-        """Note how long something took, and for how long the window was held meanwhile."""
+        """Record how long something took, and for how long the event loop was blocked meanwhile."""
         self.times[name].append((time.perf_counter() - begun) * 1000.0)
         self.held.append(max((gap for gap in self.gaps), default=0.0))
 
@@ -130,7 +130,7 @@ def run() -> dict[str, Any]:
     kept = [json.loads(feature["prompts"]).get("decoder", "original") for feature in layer.getFeatures()]
     report = {name: sorted(round(value, 1) for value in values) for name, values in window.times.items()}
     window.picture("end.png")
-    # A swap stays till the next.
+    # A swap lasts until the next one.
     return {**report, "longest_hold_ms": round(max(window.held), 1), "decoders": kept, "equal": len(set(kept)) == 2}
 
 

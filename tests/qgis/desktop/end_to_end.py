@@ -1,8 +1,7 @@
-"""The whole way in the real QGIS desktop, run by ``run.sh``: open, click, box, cycle, undo, accept, save, reopen.
+"""A whole session in the real QGIS window, run by ``run.sh``: open, click, box, cycle, undo, accept, save, reopen.
 
-Reads its folder from the variable GEOSAM_ES_DESKTOP: an orthophoto ``ortho.tif``, its store beside it, and in
-``objects.json`` places to click as [class, x, y, [min_x, min_y, max_x, max_y]] on the map. Writes ``report.json`` and
-pictures into it.
+The folder named by GEOSAM_ES_DESKTOP holds an orthophoto ``ortho.tif``, its store, and ``objects.json`` with objects to
+click, each as [class, x, y, [min_x, min_y, max_x, max_y]] in map units. ``report.json`` and screenshots go there too.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def wait(condition: Callable[[], Any], seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            raise TimeoutError("nothing came of it")
+            raise TimeoutError("timed out")
         QgsApplication.processEvents()
         time.sleep(0.001)
 
@@ -40,7 +39,7 @@ def pause(seconds: float) -> None:
 
 
 class Holds:
-    """How long the event loop was held: gaps between the beats of a timer of 5 ms."""
+    """Measures how long the event loop was blocked: the gaps between ticks of a 5 ms timer."""
 
     def __init__(self) -> None:
         self.gaps: list[float] = []
@@ -61,7 +60,7 @@ class Holds:
 
 
 class Desktop:
-    """The window, used by mouse and keys."""
+    """The QGIS window, operated by mouse and keyboard."""
 
     def __init__(self) -> None:
         self.canvas = iface.mapCanvas()
@@ -83,7 +82,7 @@ class Desktop:
         pause(0.5)
 
     def click(self, x: float, y: float, modifiers: Any = Qt.KeyboardModifier.NoModifier) -> None:
-        """Press and release, and measure until the polygon is painted."""
+        """Click, and time it from the press until the polygon is painted."""
         spot = self.spot(x, y)
         pause(0.05)
         self.holds.longest()
@@ -127,7 +126,7 @@ def percentiles(values: list[float]) -> dict[str, float]:
 
 
 def run() -> dict[str, Any]:
-    """Do everything, and return what was measured and found."""
+    """Run the session, and return its times and checks."""
     objects = json.loads((FOLDER / "objects.json").read_text())
     desktop = Desktop()
     report: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What the run in the real desktop draws on: a synthetic orthophoto, its store, and places to click."""
+"""Prepares the test in the real window: a synthetic orthophoto, its store, and objects to click."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.helpers import make_decoder
 
 HEIGHT, WIDTH, PIXEL, LEFT, TOP = 3000, 4000, 0.25, 726000.0, 4372000.0
 FIRST = (("building", 3), ("field", 20), ("tree", 3), ("building", 8))
-"""Drawn and saved; the last one by a box."""
+"""Objects that are drawn and saved, the last one with a box: class, and rank by area."""
 
 NOISE = 0.05
-"""Of the second decoder's weights, relative to them."""
+"""Noise in the weights of the second decoder, relative to them."""
 
 TIMED = (("building", 10), ("field", 30), ("tree", 10))
-"""From here on ten of each are clicked on against the clock."""
+"""Objects whose clicks are timed: ten of each class from this rank on."""
 
 
 def prepare(folder: Path) -> None:
@@ -54,7 +54,7 @@ def prepare(folder: Path) -> None:
 
 
 def second_decoder(folder: Path, store: Path) -> Path:
-    """Make a decoder that answers a little differently: the store's own with some noise in its weights."""
+    """Make a decoder with slightly different answers: the store's own, with noise in its weights."""
     graph = onnx.load(store / "decoder.onnx")
     random = np.random.default_rng(0)
     for weights in graph.graph.initializer:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The plugin from its zip in the real QGIS desktop, on a virtual screen and in a fresh profile; pictures and report.json
-# go to FOLDER.   tests/qgis/desktop/run.sh FOLDER [ZIP]   (SCRIPT=tests/qgis/desktop/decoders.py: two decoders compared)
-# Needs qgis and xvfb, what `make test` sets up in .venv, and the plugin's packages in .venv-qgis.
+# Test the plugin's zip in the real QGIS window, on a virtual screen and in a fresh profile:
+#   tests/qgis/desktop/run.sh FOLDER [ZIP]   (SCRIPT=tests/qgis/desktop/decoders.py: compare two decoders)
+# Screenshots and report.json go to FOLDER. Needs qgis, xvfb, and the environments that `make test` creates.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 folder=$(realpath -m "$1") zip=${2:-dist/geosam_es.zip}
