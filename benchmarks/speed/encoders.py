@@ -41,7 +41,7 @@ Encode = Callable[[torch.Tensor], torch.Tensor]
 
 
 def run(bench: Bench) -> Iterator[Item]:
-    """Measure each way of encoding one tile."""
+    """Measure each method of encoding a tile."""
     sam = lively_sam()
     tile = _tile()
     encoders = reference_encoders(bench, sam)
@@ -131,7 +131,7 @@ def _is_of_convolution(weight: torch.Tensor) -> bool:
 
 
 def _copy(encoder: Any, is_own: Callable[[torch.Tensor], bool]) -> Any:
-    """Copy a network, with the weights that are its own; the others are shared, for memory is short."""
+    """Copy a network and the weights that `is_own` selects; the others are shared to save memory."""
     shared = {id(weight): weight for weight in encoder.parameters() if not is_own(weight)}
     return copy.deepcopy(encoder, shared)
 
@@ -143,7 +143,7 @@ def _autocast(encoder: Any, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def _onnx_encoder(bench: Bench, encoder: Any) -> Encode:
-    """Run the blocks on onnxruntime, each a graph of its own: exporting them as one takes 10 GiB."""
+    """Run the blocks on onnxruntime as separate graphs, because exporting them as one takes 10 GiB."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

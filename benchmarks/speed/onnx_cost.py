@@ -135,7 +135,7 @@ def _fix(
 
 
 def _remove_results(graph: Any, names: frozenset[str]) -> None:
-    """Remove the nodes that compute what is known, in branches too."""
+    """Remove nodes with known results, also in branches."""
     kept = [node for node in graph.node if names.isdisjoint(node.output)]
     del graph.node[:]
     graph.node.extend(kept)
