@@ -154,9 +154,12 @@ class OutputFolder:
 
 def _read_manifest(folder: Path) -> tuple[str, ...]:
     """Return the listed files; none where there is no manifest, or another file of its name."""
+    path = folder / MANIFEST_FILE
+    if path.is_symlink() or not path.is_file():
+        return ()
     try:
-        names = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))[_KEY]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        names = json.loads(path.read_text(encoding="utf-8"))[_KEY]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ()
     is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return tuple(names) if is_list else ()

@@ -119,7 +119,11 @@ def _vector_errors(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise VectorError(f"{path} cannot be read ({error.strerror or error})", "check the path") from error
-    # The errors of pyogrio and pyproj are RuntimeErrors, undecodable text is a ValueError.
+    except UnicodeDecodeError as error:
+        raise VectorError(
+            f"{path} contains text in another encoding than it declares", "save it in UTF-8, or correct its .cpg file"
+        ) from error
+    # The errors of pyogrio and pyproj are RuntimeErrors, a path that is not text is a ValueError.
     except (RuntimeError, ValueError, shapely.GEOSException) as error:
         raise VectorError(f"{path} is not a vector file that GDAL can read", "check the file") from error
 

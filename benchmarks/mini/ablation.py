@@ -1,9 +1,8 @@
-"""What each part of the training data brings: ``python -m benchmarks.mini.ablation --data DIR --out DIR``.
+"""Ablation of the training data: ``python -m benchmarks.mini.ablation --data DIR --out DIR``.
 
-Short trainings of the same length, one with everything and one without each source, all with the same few seeds,
-measured on the held-out sets. A source is compared with everything seed by seed: what those differences have in common
-is the source, and what they have not is chance. A run that is there already is not made again, and one that was
-interrupted goes on.
+Short trainings of equal length, with all sources and without each of them, with the same few seeds, are measured on the
+held-out sets. The effect of a source is the mean difference of the two runs of each seed; its spread is chance.
+Finished runs are reused, and interrupted ones resume.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from encoder_tools.mini.train import run_training
 from geosam_es.errors import GeoSamError, ModelError, OutputError
 from geosam_es.inference.encoder import MODEL_FILE
 
+from ..markdown import markdown_table, replace_sections
 from .evaluate import evaluate
-from .markdown_pages import markdown_table, replace_sections
 
 __all__ = ["ablation_table", "runs", "without"]
 
@@ -33,28 +32,28 @@ METRICS = ("click", "box", "5 clicks")
 
 
 def without(config: TrainConfig, source: str) -> TrainConfig:
-    """Return the settings with a source left out, the others sharing its part.
+    """Return the settings without a source, whose share the others divide.
 
     Raises
     ------
     ModelError
-        If there is no such source.
+        If the source is unknown.
     """
     if source not in config.source_shares:
-        raise ModelError(f"'{source}' is no source of training data", f"choose of {', '.join(config.source_shares)}")
+        raise ModelError(f"unknown source '{source}'", f"choose one of {', '.join(config.source_shares)}")
     shares = {name: share for name, share in config.source_shares.items() if name != source}
     return dataclasses.replace(config, source_shares=shares)
 
 
 def short_config(steps: int) -> TrainConfig:
-    """Return the settings of a short run; it is not stopped early, so that all runs are as long."""
+    """Return the settings of a short run without early stopping, so that all runs have the same length."""
     config = TrainConfig()
     warm_up = min(config.warm_up_steps, max(1, steps // 10))
     return dataclasses.replace(config, steps=steps, warm_up_steps=warm_up, validate_every=steps + 1)
 
 
 def runs(config: TrainConfig, seeds: int) -> dict[tuple[str, int], TrainConfig]:
-    """Return the settings of every run by what it is trained on and its seed, all runs of a seed together."""
+    """Return the settings of every run by its training data and seed, grouped by seed."""
     found = {}
     for seed in range(config.seed, config.seed + seeds):
         seeded = dataclasses.replace(config, seed=seed)
@@ -64,12 +63,12 @@ def runs(config: TrainConfig, seeds: int) -> dict[tuple[str, int], TrainConfig]:
 
 
 def run_one(options: argparse.Namespace, name: str, config: TrainConfig) -> dict[str, Any]:
-    """Train and measure, or read what an earlier call measured.
+    """Train and measure, or read the results of an earlier call.
 
     Returns
     -------
     dict
-        ``steps`` that were made, ``settings``, and the ``results`` of the evaluation.
+        Number of ``steps``, ``settings``, and the ``results`` of the evaluation.
 
     Raises
     ------
@@ -96,18 +95,17 @@ def run_one(options: argparse.Namespace, name: str, config: TrainConfig) -> dict
 
 
 def ablation_table(found: Mapping[tuple[str, int], Mapping[str, Any]]) -> str:
-    """Return a Markdown table: mean IoU with everything, and by how much each source left out changes it.
+    """Return a Markdown table: mean IoU with all sources, and the change without each of them.
 
     Parameters
     ----------
     found : mapping of (str, int) to dict
-        From `run_one`, by what it was trained on and its seed.
+        From `run_one`, by training data and seed.
 
     Returns
     -------
     str
-        Means over seeds; in brackets the smallest and the largest, of the IoU or of the difference of the two runs of
-        a seed.
+        Means over seeds; in brackets the smallest and the largest value.
     """
     seeds = sorted({seed for _, seed in found})
     datasets = list(found[EVERYTHING, seeds[0]]["results"])
@@ -139,11 +137,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
     parser.add_argument("--out", type=Path, default=Path("runs") / "ablation", help="folder of the runs")
     parser.add_argument("--steps", type=int, default=800, help="length of each run")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each kind, each with a seed of its own")
-    parser.add_argument("--minutes", type=float, help="end each run after so long, whatever its steps")
-    parser.add_argument("--limit", type=int, help="about how many objects of each set to measure")
-    parser.add_argument("--page", type=Path, help="page whose table of ablation is replaced")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="of the evaluation")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, with a run of each kind")
+    parser.add_argument("--minutes", type=float, help="time limit of each run")
+    parser.add_argument("--limit", type=int, help="approximate number of objects of each set")
+    parser.add_argument("--page", type=Path, help="page whose ablation table is replaced")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes of the evaluation")
     options = parser.parse_args()
     try:
         wanted = runs(short_config(options.steps), max(1, options.seeds))

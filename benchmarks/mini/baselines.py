@@ -1,8 +1,8 @@
-"""What needs no training, on the same objects and prompts: flood fill, superpixels, and GrabCut in the box.
+"""Baselines without training on the same objects and prompts: flood fill, superpixels, and GrabCut in the box.
 
-Their settings are chosen on the training images, for each kind of object by itself, and written down beside this
-file: ``python -m benchmarks.mini.baselines --data DIR``. Results are kept in a folder, by what they depend on,
-because they take longer than the model. Needs OpenCV and scikit-image: ``pip install 'geosam-es[mini-eval]'``.
+Their settings are chosen on the training images, separately for each kind of object, and saved beside this file:
+``python -m benchmarks.mini.baselines --data DIR``. Results are cached, because they take longer than the model. Needs
+OpenCV and scikit-image: ``pip install 'geosam-es[mini-eval]'``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TUNING_OBJECTS_OF_TILE = 8
 MIN_MARGIN = 16
 COLLAPSED = 0.3
 CODE = Path(__file__).read_bytes()
-"""This file as it was imported: a process begun before an edit must not pass its results off as the edited code's."""
+"""This file as imported, so that results of a process started before an edit are not taken for the new code's."""
 
 Mask = NDArray[np.bool_]
 Settings = dict[str, float]
@@ -56,14 +56,14 @@ GRID: dict[str, Grid] = {
     },
     "GrabCut": {"core": (0, 0.25, 0.5, 0.75, 0.9), "margin": (0.05, 0.1, 0.25, 0.5, 1.0), "iterations": (1, 2, 4, 8)},
 }
-"""What is tried, beginning in the middle: sigma of a Gaussian in pixels; tolerance in grey values of the most different
-channel; scale as scikit-image has it; area of a superpixel in pixels; the ellipse that is certainly object, as a share
-of the one that fills the box; margin around the box as a share of its longer side."""
+"""Values tried, starting in the middle: sigma of a Gaussian in pixels; tolerance in grey values of the channel that
+differs most; scikit-image's scale; area of a superpixel in pixels; the ellipse that is certainly object, as a share of
+the ellipse that fills the box; margin around the box as a share of its longer side."""
 
 
 @dataclass
 class BaselineCache:
-    """IoU of every baseline at objects seen before, one file for each tile.
+    """Cached IoU of every baseline for each object, one file for each tile.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class BaselineCache:
     folder: Path = CACHE_FOLDER
 
     def measure(self, tile: Tile, targets: list[Target]) -> list[dict[str, float]]:
-        """Return the IoU of each baseline for each target, from the file where it is known."""
+        """Return the IoU of each baseline for each target, from the cache where possible."""
         settings = chosen_settings(tile.dataset)
         path = self.folder / f"{_key(tile, settings)}.json"
         known: dict[str, dict[str, float]] = {}
@@ -114,7 +114,7 @@ def chosen_settings(dataset: str) -> dict[str, Settings]:
     Raises
     ------
     ModelError
-        Where none have been chosen.
+        If none have been chosen.
     """
     kind = _kind(dataset)
     try:
@@ -126,7 +126,7 @@ def chosen_settings(dataset: str) -> dict[str, Settings]:
 
 
 def _kind(dataset: str) -> str:
-    """Return what lies in a data set: ``fields`` for ``fields/val``, ``landcover water`` for ``landcover/x water``."""
+    """Return the kind of objects of a data set, as ``fields`` of ``fields/val``."""
     folder, _, rest = dataset.partition("/")
     return f"{folder} {rest.partition(' ')[2]}".strip()
 
@@ -147,7 +147,7 @@ def _iou(target: Target, found: Mask, tile: Tile) -> float:
 
 
 def _finder(name: str, image: NDArray[np.uint8], settings: Settings) -> Finder:
-    """Return a baseline that knows its image (H, W, 3) and answers targets with masks (H, W)."""
+    """Return a baseline for an image (H, W, 3) that answers targets with masks (H, W)."""
     maker = {"flood fill": _flood, "Felzenszwalb": _felzenszwalb, "SLIC": _slic, "GrabCut": _grabcut}[name]
     try:
         return maker(image, settings)
@@ -156,7 +156,7 @@ def _finder(name: str, image: NDArray[np.uint8], settings: Settings) -> Finder:
 
 
 def _flood(image: NDArray[np.uint8], settings: Settings) -> Finder:
-    """Find the connected pixels whose colour differs from the one clicked by at most the tolerance in any channel."""
+    """Find the connected pixels whose colour differs from the clicked one by at most the tolerance in any channel."""
     from scipy import ndimage
 
     sigma = settings["sigma"]

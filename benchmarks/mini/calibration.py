@@ -1,4 +1,4 @@
-"""Does the score say how good an answer is? Predicted against true IoU over everything a user is shown."""
+"""Calibration of the score: predicted against true IoU of all masks that users see."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BEGINNINGS = ("click", "box")
 
 
 def _shown(objects: Sequence[Measured]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return predicted and true IoU (N,) of every answer shown: first ones, and after 1 to 5 corrective clicks."""
+    """Return predicted and true IoU (N,) of the first masks and of those after 1 to 5 corrective clicks."""
     pairs = [
         pair
         for measured in objects
@@ -33,7 +33,7 @@ def _shown(objects: Sequence[Measured]) -> tuple[NDArray[np.float64], NDArray[np
 
 
 def score_errors(objects: Sequence[Measured]) -> dict[str, float]:
-    """Return mean absolute errors of the score for first clicks, boxes and all answers, its bias and correlation."""
+    """Return the score's mean absolute error for first clicks, boxes and all answers, its bias and correlation."""
     errors = {
         f"{begin} score error": float(np.mean([abs(m.scores[begin][0] - m.ious[begin][0]) for m in objects]))
         for begin in BEGINNINGS
@@ -47,7 +47,7 @@ def score_errors(objects: Sequence[Measured]) -> dict[str, float]:
 
 
 def reliability(objects: Sequence[Measured]) -> list[list[float]]:
-    """Return count, mean predicted and mean true IoU of every tenth of the scores that occurs."""
+    """Return count, mean predicted and mean true IoU of each interval of 0.1 of the scores that occurs."""
     predicted, true = _shown(objects)
     places = np.minimum((predicted * BINS).astype(int), BINS - 1)
     found = []

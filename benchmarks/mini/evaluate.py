@@ -1,4 +1,4 @@
-"""Measure the exported `mini` on imagery it never saw: ``python -m benchmarks.mini.evaluate --data DIR``.
+"""Measure the exported `mini` on held-out imagery: ``python -m benchmarks.mini.evaluate --data DIR``.
 
 The ONNX files are run by the product's code, from embeddings rounded to float16 as a store keeps them, and what is
 measured is the polygon it would draw. A simulated user gives one click in the object's middle, or its bounding box,
@@ -26,11 +26,11 @@ from encoder_tools.training.simulated_user import BOX_HIGH, BOX_LOW, POSITIVE
 from geosam_es.errors import GeoSamError, OutputError
 from geosam_es.inference.encoder import TILE_SIZE
 
+from ..markdown import replace_sections
 from .baselines import CACHE_FOLDER, BaselineCache
 from .calibration import draw_reliability
 from .exported_model import MODEL_FOLDER, OnnxMini, Prompt
 from .held_out import held_out
-from .markdown_pages import replace_sections
 from .measuring import Measured, measure, target_of
 from .process_pool import map_with_model
 from .report import Summary, machine, sections, summarise, table, update_card
@@ -122,11 +122,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
     parser.add_argument("--models", type=Path, default=MODEL_FOLDER, help="folder of the ONNX files")
     parser.add_argument("-o", "--out", type=Path, help="JSON file for the figures")
-    parser.add_argument("--limit", type=int, help="about how many objects of each set, for a quick look")
+    parser.add_argument("--limit", type=int, help="approximate number of objects of each set, for a quick run")
     parser.add_argument("--card", type=Path, help="model card whose figures and targets are replaced")
-    parser.add_argument("--page", type=Path, help="page whose tables, and picture of the scores, are replaced")
-    parser.add_argument("--no-baselines", action="store_true", help="leave out what needs no training")
-    parser.add_argument("--cache", type=Path, default=CACHE_FOLDER, help="folder that keeps results of the baselines")
+    parser.add_argument("--page", type=Path, help="page whose tables and plot of the scores are replaced")
+    parser.add_argument("--no-baselines", action="store_true", help="leave out the baselines")
+    parser.add_argument("--cache", type=Path, default=CACHE_FOLDER, help="folder that caches results of the baselines")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: one for each core")
     options = parser.parse_args()
     try:
@@ -136,7 +136,7 @@ def main() -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    """Measure, print the tables, and write what was asked for."""
+    """Measure, print the tables, and write the files of the options."""
     model = OnnxMini(options.models)
     speed = measure_speed(model)
     cache = None if options.no_baselines else BaselineCache(options.cache)

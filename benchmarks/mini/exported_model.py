@@ -1,4 +1,4 @@
-"""The exported `mini` run by the product's own code, and its answers as the product would draw them."""
+"""The exported `mini`, run by the product's code, and its answers as the product draws them."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class OnnxMini:
     Parameters
     ----------
     folder : Path
-        Of the ONNX files and ``model.json``.
+        Folder of the ONNX files and ``model.json``.
     threads : int
-        Within an operator.
+        CPU threads.
 
     Raises
     ------
     ModelError
-        If a file is missing, damaged or does not fit.
+        If a file is missing, damaged or of another model.
     """
 
     def __init__(self, folder: Path, threads: int = THREADS) -> None:
@@ -48,18 +48,18 @@ class OnnxMini:
         self.context: Context = {}
 
     def set_image(self, tile: NDArray[np.uint8]) -> None:
-        """Encode a uint8 (1024, 1024, 3) tile and prepare its context, by way of float16 as a store keeps it."""
+        """Encode a uint8 (1024, 1024, 3) tile and prepare its context from float16, as a store keeps features."""
         features = self.encoder.encode(tile[None])
         stored = {name: value.astype(np.float16).astype(np.float32) for name, value in features.items()}
         self.context = self.decoder.prepare(stored)
 
     def predict(self, prompts: Sequence[Prompt], previous: NDArray[np.float32] | None = None) -> DecodedMasks:
-        """Answer one set of prompts in tile pixels, refining logits (256, 256) where there are any."""
+        """Answer prompts in tile pixels, refining earlier logits (256, 256) if given."""
         return self.decoder.decode(self.context, _as_prompts(prompts), previous)
 
 
 def _as_prompts(given: Sequence[Prompt]) -> Prompts:
-    """Translate labelled positions into the product's prompts."""
+    """Convert labelled positions to the product's prompts."""
     lows = [(x, y) for x, y, label in given if label == BOX_LOW]
     highs = [(x, y) for x, y, label in given if label == BOX_HIGH]
     box = Bounds(*lows[0], *highs[0]) if lows and highs else None
@@ -68,14 +68,14 @@ def _as_prompts(given: Sequence[Prompt]) -> Prompts:
 
 
 def drawn(logits: NDArray[np.float32], prompts: Sequence[Prompt], width: int, height: int) -> NDArray[np.bool_]:
-    """Return the pixels of the polygon that the product would draw: traced, and only the parts that were asked for.
+    """Return the pixels of the polygons that the product would draw for logits.
 
     Parameters
     ----------
     logits : float32 (256, 256)
     prompts : sequence of Prompt
     width, height : int
-        The part of the tile that is image and not padding.
+        Size of the image in the tile, without padding.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def drawn(logits: NDArray[np.float32], prompts: Sequence[Prompt], width: int, he
 
 
 def burned(polygons: Sequence[object]) -> NDArray[np.bool_]:
-    """Return the pixels (1024, 1024) of a tile whose middles lie in any of the polygons."""
+    """Return the pixels (1024, 1024) of a tile whose centres lie in any of the polygons."""
     if not polygons:
         return np.zeros((TILE_SIZE, TILE_SIZE), dtype=np.bool_)
     pixels = rasterio.features.rasterize(polygons, (TILE_SIZE, TILE_SIZE), dtype="uint8")

@@ -1,4 +1,4 @@
-"""Sheets of the worst answers of each held-out set: ``python -m benchmarks.mini.failures --data DIR --page PAGE``.
+"""Pictures of the worst answers of each held-out set: ``python -m benchmarks.mini.failures --data DIR --page PAGE``.
 
 The imagery's terms allow small pictures with credit; the sheets are the only thing of it that is kept.
 """
@@ -26,9 +26,9 @@ from geosam_es.core.topology import polygon_parts, prompted_parts
 from geosam_es.errors import GeoSamError, OutputError
 from geosam_es.inference.encoder import TILE_SIZE, read_model_info
 
+from ..markdown import replace_sections
 from .exported_model import MODEL_FOLDER, OnnxMini, Prompt
 from .held_out import held_out
-from .markdown_pages import replace_sections
 from .measuring import User, target_of
 from .process_pool import map_with_model
 
@@ -56,7 +56,7 @@ CREDITS = {
 
 @dataclass(frozen=True)
 class Failure:
-    """An answer to look at.
+    """An answer, with what is drawn of it.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class Failure:
 
 
 def find_answers(model: OnnxMini, tile: Tile) -> list[Failure]:
-    """Return what is shown first for a click and for a box at every object of a tile."""
+    """Return the mask shown first for a click and for the box of every object of a tile."""
     model.set_image(tile.image)
     found = []
     for polygon in tile.polygons:
@@ -105,7 +105,7 @@ def find_answers(model: OnnxMini, tile: Tile) -> list[Failure]:
 
 
 def _surroundings(tile: Tile, polygon: BaseGeometry) -> tuple[tuple[int, int, int], NDArray[np.uint8]]:
-    """Cut a square around an object out of its tile, and bring it to the size in which it is drawn."""
+    """Return a square around an object of its tile, resized for drawing."""
     x0, y0, x1, y1 = polygon.bounds
     side = int(min(TILE_SIZE, max(64, (1 + 2 * MARGIN) * max(x1 - x0, y1 - y0))))
     left = int(np.clip((x0 + x1 - side) / 2, 0, max(0, tile.width - side)))
@@ -115,7 +115,7 @@ def _surroundings(tile: Tile, polygon: BaseGeometry) -> tuple[tuple[int, int, in
 
 
 def worst(answers: Sequence[Failure], dataset: str, begin: str, count: int = COLUMNS) -> list[Failure]:
-    """Return the answers of a set and a way to begin with the lowest IoU, the lowest first."""
+    """Return the answers of a set and a first prompt with the lowest IoU, in ascending order."""
     chosen = [answer for answer in answers if answer.dataset == dataset and answer.begin == begin]
     return sorted(chosen, key=lambda answer: answer.iou)[:count]
 
@@ -174,7 +174,7 @@ def save_sheet(sheet: Image.Image, path: Path) -> None:
 
 
 def write_sheets(answers: Sequence[Failure], page: Path, model_hash: str) -> None:
-    """Draw a sheet for each set beside the page, and place them in it with their credits.
+    """Draw a sheet for each set beside the page, and insert them with their credits.
 
     Raises
     ------
@@ -201,12 +201,12 @@ def _share_below(answers: Sequence[Failure], dataset: str, begin: str, least: fl
 
 
 def main() -> None:
-    """Parse the command line, answer everything and draw the worst."""
+    """Parse the command line and draw the sheets."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mini.failures", description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
     parser.add_argument("--models", type=Path, default=MODEL_FOLDER, help="folder of the ONNX files")
-    parser.add_argument("--page", type=Path, required=True, help="page that shows the sheets, drawn beside it")
-    parser.add_argument("--limit", type=int, help="about how many objects of each set, for a quick look")
+    parser.add_argument("--page", type=Path, required=True, help="page for the sheets, which are saved beside it")
+    parser.add_argument("--limit", type=int, help="approximate number of objects of each set, for a quick run")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: one for each core")
     options = parser.parse_args()
     try:

@@ -1,4 +1,4 @@
-"""The held-out images as other sensors, seasons and formats would show them."""
+"""Changes of the held-out images that imitate other sensors, seasons and formats."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ __all__ = ["CHANGES", "Change", "NearInfrared", "changed"]
 RGB = NDArray[np.uint8]
 LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 FIELD_PIXEL_M = 1.0
-"""As the georeference of ``ortho/naip_fields_rgb_4326.tif`` has it, which is one of the training images."""
+"""From the georeference of ``ortho/naip_fields_rgb_4326.tif``, which is one of the training images."""
 NAIP_RGBN = Path("ortho") / "naip_virginia_rgbn_26917.tif"
 NOISE_DN = 4.0
 
 
 class NearInfrared:
-    """A near infrared band made up from red, green and blue.
+    """A near infrared band simulated from red, green and blue.
 
-    None of the labelled images has one. A polynomial of second degree is fitted to the one image that has (NAIP,
-    Virginia), so that plants are bright and water is dark as they are there.
+    No labelled image has one. A polynomial of second degree is fitted to the one image with such a band (NAIP,
+    Virginia), so that plants are bright and water is dark.
 
     Parameters
     ----------
@@ -47,12 +47,12 @@ class NearInfrared:
     Attributes
     ----------
     r_squared : float
-        Share of the variance of the real band that the fit explains.
+        Share of the variance of the real band explained by the fit.
 
     Raises
     ------
     RasterError
-        If the image is not there.
+        If that image is missing.
     """
 
     def __init__(self, data: Path) -> None:
@@ -80,7 +80,7 @@ def _terms(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def through_product(bands: NDArray[np.uint8] | NDArray[np.uint16], chosen: Sequence[int] | None = None) -> RGB:
-    """Write bands (N, H, W) as a GeoTIFF and read it as the product does, with its own choice of bands and stretch.
+    """Write bands (N, H, W) as a GeoTIFF and read it as the product does, with its bands and stretch.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def through_product(bands: NDArray[np.uint8] | NDArray[np.uint16], chosen: Seque
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.tif"
         profile = {"count": count, "height": height, "width": width, "dtype": bands.dtype, "crs": "EPSG:3857"}
-        # Without it GDAL takes the fourth of four bands for transparency.
+        # Otherwise GDAL takes the fourth of four bands for transparency.
         profile |= {"photometric": "minisblack", "alpha": "no", "transform": from_origin(500_000, 4_000_000, 1, 1)}
         with rasterio.open(path, "w", driver="GTiff", **profile) as dataset:
             dataset.write(bands)
@@ -107,14 +107,14 @@ def one_band(image: RGB) -> RGB:
 
 
 def sixteen_bits(image: RGB) -> RGB:
-    """Turn an image into dark 16-bit values of a curved response with noise, and have it stretched again."""
+    """Convert an image to dark 16-bit values with a non-linear response and noise, and stretch it again."""
     noise = np.random.default_rng(0).normal(0, NOISE_DN, image.shape)
     values = 180 + 3200 * (image / 255.0) ** 1.4 + noise
     return through_product(np.moveaxis(np.clip(values, 0, 65535).astype(np.uint16), -1, 0))
 
 
 def false_colour(near_infrared: NearInfrared, image: RGB) -> RGB:
-    """Show near infrared, red and green in place of red, green and blue."""
+    """Replace red, green and blue by near infrared, red and green."""
     return through_product(np.stack([*np.moveaxis(image, -1, 0), near_infrared.of(image)]), (4, 1, 2))
 
 
@@ -131,7 +131,7 @@ def jpeg(image: RGB, quality: int = 30) -> RGB:
 
 
 def rotated(scene: LabelledScene, degrees: float) -> LabelledScene:
-    """Turn a scene against the clock, with padding around it."""
+    """Rotate a scene anticlockwise, with padding around it."""
     height, width = scene.image.shape[:2]
     picture = Image.fromarray(scene.image)
     turned = np.array(picture.rotate(degrees, Image.Resampling.BILINEAR, expand=True, fillcolor=FILL_RGB))
@@ -145,7 +145,7 @@ def rotated(scene: LabelledScene, degrees: float) -> LabelledScene:
 
 
 Change = tuple[str, str, float]
-"""Name as it is shown, kind, and a number: degrees, or metres a pixel."""
+"""Name, kind, and a number: degrees, or metres per pixel."""
 
 CHANGES: tuple[Change, ...] = (
     ("one band (luminance)", "one band", 0),
@@ -182,7 +182,7 @@ COLOURS: dict[str, Callable[[RGB], RGB]] = {
 
 
 def changed(scene: LabelledScene, change: Change, near_infrared: NearInfrared) -> LabelledScene | None:
-    """Return the scene after a change, its objects in the same order; None where the change is not for it."""
+    """Return the changed scene with its objects in the same order; None if the change does not apply to it."""
     _, kind, amount = change
     if kind in NATIVE_PIXEL_M:
         return coarser(scene, amount / NATIVE_PIXEL_M[kind]) if scene.dataset.startswith(kind) else None

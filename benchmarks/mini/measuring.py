@@ -1,6 +1,6 @@
-"""A simulated user at one object: a click or a box, then a click in the middle of what is still wrong, and again.
+"""A simulated user prompts one object with a click or a box, then corrects the answer with further clicks.
 
-The user sees what the product would draw. A click lies on the grid of the logits, one place for 4 x 4 px.
+The user sees what the product would draw. Clicks lie on the grid of the logits, one cell for 4 x 4 px.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 ROUNDS = 5
-"""Corrective clicks that every object gets."""
+"""Corrective clicks on every object."""
 CLICK_CAP = 10
 GOOD_IOU = 0.85
 LOOSE = 0.15
@@ -57,7 +57,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Target:
-    """An object to be found, and the prompts a user gives first.
+    """An object and its first prompts.
 
     Attributes
     ----------
@@ -65,9 +65,9 @@ class Target:
         In pixels of the tile.
     truth : bool (1024, 1024)
     cells : bool (256, 256)
-        The truth on the grid of the logits.
+        True mask on the grid of the logits.
     click : Prompt
-        In the middle.
+        Click in the middle.
     box : list of Prompt
         Its bounding box.
     """
@@ -81,14 +81,14 @@ class Target:
 
 @dataclass(frozen=True)
 class Track:
-    """What came of one way to begin, shown after 0, 1, ... corrective clicks.
+    """Results of one first prompt, after 0, 1, ... corrective clicks.
 
     Attributes
     ----------
     masks : list of bool (1024, 1024)
-        What is shown.
+        Masks shown.
     ious, scores : list of float
-        Its true and its predicted IoU.
+        Their true and predicted IoU.
     """
 
     masks: list[Mask]
@@ -98,16 +98,16 @@ class Track:
 
 @dataclass(frozen=True)
 class Measured:
-    """Everything measured at one object; all of it can be written as JSON.
+    """Results for one object, which can be written as JSON.
 
     Attributes
     ----------
     values : dict of str to float
         Metrics by name.
     ious, scores : dict of str to list of float
-        For ``click`` and ``box``: true and predicted IoU of what is shown after 0, 1, ... corrective clicks.
+        For ``click`` and ``box``: true and predicted IoU of the mask shown after 0, 1, ... corrective clicks.
     candidates : list of (score, area, IoU)
-        The three candidates of the first click in the product's order; the area in pixels.
+        The three candidates of the first click in the product's order, with the area in pixels.
     """
 
     values: dict[str, float]
@@ -117,7 +117,7 @@ class Measured:
 
 
 def target_of(polygon: BaseGeometry) -> Target | None:
-    """Prepare an object in pixels of its tile; None where it is too thin to hold a click."""
+    """Prepare an object in pixels of its tile; None if it covers no cell."""
     truth = burned([polygon])
     cells = np.ascontiguousarray(truth[CELL_PIXELS // 2 :: CELL_PIXELS, CELL_PIXELS // 2 :: CELL_PIXELS])
     if not cells.any():
@@ -133,7 +133,7 @@ def box_prompts(bounds: Sequence[float]) -> list[Prompt]:
 
 
 def box_pixels(bounds: Sequence[float]) -> Mask:
-    """Return the pixels (1024, 1024) of a box, those at its sides whole."""
+    """Return the pixels (1024, 1024) that a box touches."""
     x0, y0, x1, y1 = bounds
     box = np.zeros((TILE_SIZE, TILE_SIZE), dtype=np.bool_)
     box[max(0, math.floor(y0)) : math.ceil(y1), max(0, math.floor(x0)) : math.ceil(x1)] = True
@@ -141,7 +141,7 @@ def box_pixels(bounds: Sequence[float]) -> Mask:
 
 
 def measure(model: OnnxMini, tile: Tile, target: Target, seed: int) -> Measured:
-    """Measure one object of the tile that the model has been given.
+    """Measure one object of the model's tile.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def measure(model: OnnxMini, tile: Tile, target: Target, seed: int) -> Measured:
     tile : Tile
     target : Target
     seed : int
-        Of the random click and the loose box; the same for every model.
+        Seed of the random click and the loose box; the same for every model.
     """
     rng = np.random.default_rng([SEED, seed])
     user = User(model, tile, target)
@@ -179,12 +179,12 @@ def measure(model: OnnxMini, tile: Tile, target: Target, seed: int) -> Measured:
 
 
 class User:
-    """Prompts one object as the product's users do, and looks at what the product draws.
+    """Prompts one object as users of the product do, and sees what it draws.
 
     Parameters
     ----------
     model : OnnxMini
-        Has been given the tile.
+        With the tile as its image.
     tile : Tile
     target : Target
     """
@@ -195,7 +195,7 @@ class User:
         self.target = target
 
     def first(self, prompts: Sequence[Prompt]) -> float:
-        """Return the IoU of what is shown first."""
+        """Return the IoU of the mask shown first."""
         return self._iou(self.draw(prompts)[0])
 
     def draw(
@@ -217,7 +217,7 @@ class User:
         return found
 
     def track(self, prompts: Sequence[Prompt], until_good: bool = False) -> Track:
-        """Prompt, then correct `ROUNDS` times, and on to `CLICK_CAP` prompts if it must become good."""
+        """Prompt, then correct `ROUNDS` times; with ``until_good`` up to `CLICK_CAP` prompts in all."""
         given = list(prompts)
         mask, score, logits = self.draw(given)
         track = Track([mask], [self._iou(mask)], [score])
@@ -238,7 +238,7 @@ class User:
         return intersection_over_union(self.target.truth, mask)
 
     def _correction(self, mask: Mask) -> Prompt | None:
-        """Return the click in the middle of the largest error; None where there is none to be seen."""
+        """Return the click in the middle of the largest error; None if no cell is wrong."""
         found = corrective_click(
             self.target.cells, mask[CELL_PIXELS // 2 :: CELL_PIXELS, CELL_PIXELS // 2 :: CELL_PIXELS]
         )
@@ -253,13 +253,13 @@ def _is_ambiguous(prompts: Sequence[Prompt]) -> bool:
 
 
 def loose_box(tile: Tile, target: Target, rng: np.random.Generator) -> list[Prompt]:
-    """Return a box whose sides are off by up to 15 % of its width and height, mostly outwards."""
+    """Return a box whose sides are displaced by up to 15 % of its width and height, mostly outwards."""
     sides = jitter_box(np.asarray(target.polygon.bounds), rng, LOOSE)
     return box_prompts(np.clip(sides, 0.0, (tile.width, tile.height) * 2).tolist())
 
 
 def _clicks_needed(ious: list[float]) -> dict[str, float]:
-    """Return after how many clicks the object was good, and whether it ever was."""
+    """Return the number of clicks to a good IoU, and whether it was reached."""
     good = next((number for number, iou in enumerate(ious, start=1) if iou >= GOOD_IOU), None)
     return {"clicks to 85 %": float(good or CLICK_CAP), "85 % reached": float(good is not None)}
 

@@ -1,4 +1,4 @@
-"""One function of a model over many tiles, in several processes of one thread each."""
+"""Applying a function of a model to many tiles, in several processes of one thread each."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ _models: list[OnnxMini] = []
 def map_with_model(
     function: Callable[[OnnxMini, Item], Result], items: Sequence[Item], models: Path, processes: int
 ) -> Iterator[Result]:
-    """Yield what the function makes of the model and each item, in their order.
+    """Yield the function's results for the model and each item, in order.
 
     Parameters
     ----------
     function : callable
-        At the top of a module, so that other processes find it.
+        At the top level of a module, so that it can be pickled.
     items : sequence
     models : Path
         Folder of the ONNX files.
     processes : int
-        With one, everything happens here.
+        With 1, everything runs in this process.
 
     Raises
     ------
     ModelError
-        Where the model is missing or damaged.
+        If the model is missing or damaged.
     """
-    # Also with many processes, whose own complaints would not be read.
+    # Loaded here too, because errors of worker processes are hard to read.
     model = OnnxMini(models)
     if processes <= 1:
         for item in items:
             yield function(model, item)
         return
-    # Started afresh, because a copy of a process with sessions in it would wait for threads it does not have.
+    # Spawned, because a forked process would wait for the threads of onnxruntime, which it does not have.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, _load, (models,)) as pool:
         yield from pool.map(partial(_apply, function), items)

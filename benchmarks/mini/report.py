@@ -1,4 +1,4 @@
-"""Figures of an evaluation: means with bootstrap intervals, and the tables of the model card and of the page."""
+"""Results of an evaluation: means with bootstrap intervals, and the tables of the model card and the page."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 
 from encoder_tools.evaluation.metrics import Interval, bootstrap_mean, paired_difference
 
+from ..markdown import markdown_table, replace_sections
 from .baselines import BASELINES
 from .calibration import reliability, score_errors
-from .markdown_pages import markdown_table, replace_sections
 from .measuring import ROUNDS, Measured
 
 __all__ = ["METRICS", "Summary", "machine", "sections", "summarise", "table", "update_card"]
@@ -48,13 +48,13 @@ MARGINS = (
     ("click", "Felzenszwalb"),
     ("click", "SLIC"),
 )
-"""Answers of the model and the baselines they must beat with the same prompts."""
+"""Answers of the model, and the baseline each is compared with for the same prompts."""
 
 CHOICES = ("score", "largest", "middle", "smallest")
 
 
 def summarise(objects: Sequence[Measured]) -> Summary:
-    """Return everything that is reported of one data set.
+    """Return all results for one data set.
 
     Returns
     -------
@@ -91,12 +91,12 @@ def _rounded(interval: Interval) -> list[float]:
 
 
 def _ranking(objects: Sequence[Measured]) -> dict[str, list[float]]:
-    """Return mean IoU and share of best picks of each way to choose among the candidates of a click."""
+    """Return mean IoU and share of best choices of each way to choose among the candidates of a click."""
     picks: dict[str, list[tuple[float, bool]]] = {choice: [] for choice in CHOICES}
     for measured in objects:
         ious = [iou for _, _, iou in measured.candidates]
         by_area = sorted(range(len(ious)), key=lambda index: -measured.candidates[index][1])
-        # The candidates stand in the order of the score, as the product shows them.
+        # The candidates are in the order of their scores, as the product shows them.
         chosen = {"score": 0, "largest": by_area[0], "middle": by_area[len(by_area) // 2], "smallest": by_area[-1]}
         for choice, index in chosen.items():
             picks[choice].append((ious[index], ious[index] >= max(ious)))
@@ -125,12 +125,12 @@ def rounds_table(results: dict[str, Summary]) -> str:
         for begin, means in found["rounds"].items():
             falls = [f"{turn}" for turn in range(1, len(means)) if means[turn] < means[turn - 1]]
             rows.append([dataset, begin, *(f"{mean:.3f}" for mean in means), ", ".join(falls) or "never"])
-    header = ["data set", "begun by", *(f"+ {turn}" for turn in range(ROUNDS + 1)), "lower at"]
+    header = ["data set", "first prompt", *(f"+ {turn}" for turn in range(ROUNDS + 1)), "falls at click"]
     return markdown_table(header, rows)
 
 
 def ranking_table(results: dict[str, Summary]) -> str:
-    """Return how good each way to choose a candidate is as a Markdown table."""
+    """Return the results of each way to choose a candidate as a Markdown table."""
     rows = [
         [dataset, *("{:.3f} ({:.0%})".format(*found["ranking"][choice]) for choice in CHOICES)]
         for dataset, found in results.items()
@@ -139,21 +139,21 @@ def ranking_table(results: dict[str, Summary]) -> str:
 
 
 def margins_table(results: dict[str, Summary]) -> str:
-    """Return by how much the model beats each baseline on the same objects as a Markdown table."""
+    """Return the differences between the model and each baseline on the same objects as a Markdown table."""
     first = next(iter(results.values()))
     rows = [[name, *(_interval(found["margins"][name]) for found in results.values())] for name in first["margins"]]
     return markdown_table(["difference (95 % interval)", *results], rows)
 
 
 def calibration_table(results: dict[str, Summary]) -> str:
-    """Return the mean absolute error of the score, and what it is worth, as a Markdown table."""
+    """Return the errors, bias and correlation of the score as a Markdown table."""
     names = ("click score error", "box score error", "all score error", "score bias", "score correlation")
     rows = [[dataset, *(f"{found[name]:.3f}" for name in names)] for dataset, found in results.items()]
     return markdown_table(["data set", "first click", "box", "every answer", "predicted - true", "correlation"], rows)
 
 
 def sections(results: dict[str, Summary]) -> dict[str, str]:
-    """Return the tables of the page by the names of their places."""
+    """Return the tables of the page by the names of its sections."""
     return {
         "rounds": rounds_table(results),
         "baselines": margins_table(results),
@@ -175,14 +175,14 @@ def machine() -> str:
 def update_card(
     card: Path, results: dict[str, Summary], speed: dict[str, float], targets: str, limit: int | None
 ) -> None:
-    """Replace the figures and the targets of a model card.
+    """Replace the results and the targets of a model card.
 
     Raises
     ------
     ModelError
-        Where the card lacks the markers.
+        If the card lacks the markers.
     """
     times = ", ".join(f"{name} {value:.1f}" for name, value in speed.items())
-    note = "" if limit is None else f"A quick look at about {limit} objects of each set (--limit {limit}).\n\n"
-    body = f"{note}{table(results)}\n\nMedian milliseconds on {machine()}, two threads: {times}."
+    note = "" if limit is None else f"About {limit} objects of each set only (--limit {limit}).\n\n"
+    body = f"{note}{table(results)}\n\nMedian times in milliseconds on {machine()}, two threads: {times}."
     replace_sections(card, {"figures": body, "targets": targets})

@@ -1,4 +1,4 @@
-"""What is left of `mini` when the image changes: ``python -m benchmarks.mini.robustness --data DIR --page PAGE``.
+"""The accuracy of `mini` on changed images: ``python -m benchmarks.mini.robustness --data DIR --page PAGE``.
 
 One click in the middle and the bounding box, as in the evaluation, on the held-out images under each of `CHANGES`.
 """
@@ -20,10 +20,10 @@ from encoder_tools.mini.labelled_tiles import MIN_AREA_PIXELS, LabelledScene, ti
 from encoder_tools.mini.sources import data_folder
 from geosam_es.errors import GeoSamError, OutputError
 
+from ..markdown import markdown_table, replace_sections
 from .exported_model import MODEL_FOLDER, OnnxMini
 from .held_out import held_out
 from .image_changes import CHANGES, Change, NearInfrared, changed
-from .markdown_pages import markdown_table, replace_sections
 from .measuring import User, target_of
 from .process_pool import map_with_model
 
@@ -33,14 +33,14 @@ PROMPTS = ("click", "box")
 UNCHANGED = "unchanged"
 
 Answers = dict[int, tuple[float, float]]
-"""IoU after a click and after a box, by the number of the object in its scene."""
+"""IoU for a click and for the box, by the index of the object in its scene."""
 
 Figures = dict[str, dict[str, dict[str, list[float]]]]
-"""By change, data set and prompt: mean IoU, mean IoU of the same objects unchanged, and how many they are."""
+"""By change, data set and prompt: mean IoU, mean IoU of the same objects in unchanged images, and their number."""
 
 
 def first_answers(model: OnnxMini, scene: LabelledScene) -> Answers:
-    """Return the IoU of what is shown first for every object of at least 100 pixels."""
+    """Return the IoU of the mask shown first for every object of at least 100 pixels."""
     answers: Answers = {}
     for tile in tiles(scene):
         model.set_image(tile.image)
@@ -59,7 +59,7 @@ def _answers_after(near_infrared: NearInfrared, model: OnnxMini, item: tuple[Cha
 
 
 def measure_changes(data: Path | None, models: Path, limit: int | None = None, processes: int = 1) -> Figures:
-    """Measure the model under each change, beside the same objects unchanged.
+    """Measure the model under each change, and on the same objects in unchanged images.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def _compare(
 
 
 def robustness_table(figures: Mapping[str, Mapping[str, Mapping[str, list[float]]]]) -> str:
-    """Return a Markdown table: mean IoU, and in brackets what it is more or less than unchanged."""
+    """Return a Markdown table: mean IoU, and in brackets the difference from unchanged images."""
     columns = [(dataset, prompt) for dataset in figures[UNCHANGED] for prompt in PROMPTS]
     rows = []
     for name, sets in figures.items():
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=MODEL_FOLDER, help="folder of the ONNX files")
     parser.add_argument("-o", "--out", type=Path, help="JSON file for the figures")
     parser.add_argument("--page", type=Path, help="page whose table of robustness is replaced")
-    parser.add_argument("--limit", type=int, help="about how many objects of each set, for a quick look")
+    parser.add_argument("--limit", type=int, help="approximate number of objects of each set, for a quick run")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: one for each core")
     options = parser.parse_args()
     try:

@@ -1,4 +1,4 @@
-"""Draw the course of a training run: ``python -m benchmarks.mini.training_curves RUN -o PICTURE.png``."""
+"""Plot a training run: ``python -m benchmarks.mini.training_curves RUN -o PICTURE.png``."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def read_log(path: Path) -> dict[str, NDArray[np.float64]]:
     Raises
     ------
     ModelError
-        Where the file is missing or too short to draw.
+        If the file is missing or too short.
     """
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
     except OSError as error:
-        raise ModelError(f"no log of a training at '{path}'", "train first") from error
+        raise ModelError(f"there is no training log '{path}'", "run geosam-es train-mini first") from error
     if len(rows) < 2:
-        raise ModelError(f"the log '{path}' has {len(rows)} steps", "train for longer")
+        raise ModelError(f"the log '{path}' has only {len(rows)} steps", "train longer")
     return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
 
 
 def smooth(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Return the running mean (N,) over the last `window` values, fewer at the beginning."""
+    """Return the running mean (N,) of the last `window` values, fewer at the beginning."""
     total = np.concatenate([[0.0], np.cumsum(values)])
     end = np.arange(1, len(values) + 1)
     begin = np.maximum(0, end - window)
@@ -48,12 +48,12 @@ def smooth(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
 
 
 def draw(run: Path, picture: Path) -> None:
-    """Draw loss, IoU on training crops and on held-out objects, and learning rate over the minutes of a run.
+    """Plot loss, IoU on training crops and on held-out objects, and learning rate against minutes.
 
     Parameters
     ----------
     run : Path
-        Folder of the training, with ``log.csv`` and, where there was held-out imagery, ``validation.csv``.
+        Folder of the run, with ``log.csv`` and, if there was held-out imagery, ``validation.csv``.
     picture : Path
         PNG to write.
     """
@@ -86,9 +86,9 @@ def draw(run: Path, picture: Path) -> None:
 
 
 def main() -> None:
-    """Parse the command line and draw."""
+    """Parse the command line and plot."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mini.training_curves", description=__doc__)
-    parser.add_argument("run", type=Path, help="folder given to train as --out")
+    parser.add_argument("run", type=Path, help="folder given to train-mini as --out")
     parser.add_argument("-o", "--out", type=Path, required=True)
     options = parser.parse_args()
     try:

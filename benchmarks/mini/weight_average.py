@@ -1,7 +1,7 @@
-"""The mean of trained weights: ``python -m benchmarks.mini.weight_average CHECKPOINT ... -o RUN``.
+"""Averaging of trained weights: ``python -m benchmarks.mini.weight_average CHECKPOINT ... -o RUN``.
 
-Trainings that began with each other end near each other, and the mean of their weights then does about as well as the
-best of them in each respect ("model soups", Wortsman et al. 2022).
+Weights of runs that started from one another can be averaged, and the mean is about as good as the best of them in
+each respect ("model soups", Wortsman et al. 2022).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def average_checkpoints(checkpoints: Sequence[Path], out: Path) -> Path:
     Parameters
     ----------
     checkpoints : sequence of Path
-        Each counts the same. Step and seconds are those of the last.
+        With equal weights. Step and seconds are taken from the last one.
     out : Path
-        Folder of a run, made if need be; `scoring` and `export` go on from there.
+        Folder for the result, as `score_training` and `export` take it; made if it does not exist.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Encoding a raster from end to end: reading and writing beside the model."""
+"""Encoding a raster from end to end: the pipeline against the model alone."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _MOST_FACTOR = 1.03
 _SIDE_BY_SIDE_RUNS = 3
 
 
-class _Times(NamedTuple):
-    """Seconds for all tiles, one value a run; `side_by_side`, which only the notes have, of the first runs."""
+class PipelineTimes(NamedTuple):
+    """Seconds for all tiles, one value for each run; `side_by_side`, for the notes, of the first runs only."""
 
     bare: list[float]
     side_by_side: list[float]
@@ -45,15 +45,15 @@ class _Times(NamedTuple):
 
     @property
     def slowdown(self) -> float:
-        """How many times as long as the model alone it takes: the median of runs one right after the other.
+        """Time of the pipeline relative to the model alone: the median over pairs of consecutive runs.
 
-        A run lasts for seconds, in which other users of the machine come and go; two that follow each other share more
-        of that than the medians of all do.
+        A run lasts seconds, during which other load on the machine changes. Consecutive runs share more of it than the
+        medians of all runs do.
         """
         return float(np.median(np.divide(self.whole, self.bare)))
 
     def floor_s(self, threads: int) -> float:
-        """Return what the best way of the model alone takes, and reading, shared out among all threads."""
+        """Return the time of the fastest use of the model alone, plus reading divided among all threads."""
         alone = min(np.median(self.bare), np.median(self.side_by_side))
         return float(alone + np.median(self.reading) / threads)
 
@@ -104,30 +104,30 @@ def measure_pipeline(
     bare, whole = timing_of(times.bare), timing_of(times.whole)
     yield Row(
         f"pipeline_{name}",
-        f"encode pipeline, {name} on the CPU: tiles a second, of {count} tiles",
+        f"encode pipeline, {name} on the CPU, {count} tiles: tiles per second",
         "the model alone over tiles in memory",
         1 / times.slowdown,
         unit="of its speed",
         goal=Goal(_LEAST_SHARE, is_least=True),
         ours=whole,
         reference=bare,
-        note=f"{count / whole.median_ms * 1e3:.2f} and {count / bare.median_ms * 1e3:.2f} tiles a second; "
+        note=f"{count / whole.median_ms * 1e3:.2f} and {count / bare.median_ms * 1e3:.2f} tiles per second; "
         f"the model alone, tiles side by side: {count / np.median(times.side_by_side):.2f}; "
-        f"no pipeline with this reading can do more than {count / times.floor_s(bench.threads):.2f}",
+        f"upper limit of a pipeline with this reading: {count / times.floor_s(bench.threads):.2f}",
     )
     times = _times(bench, encoder, decoder_files, large, tiles, runs[1])
     bare, whole = timing_of(times.bare), timing_of(times.whole)
     yield Row(
         f"reading_{name}",
-        f"8192 x 4096 JPEG GeoTIFF, {name}: reading and stretch beside the encoding",
+        f"8192 x 4096 JPEG GeoTIFF, {name}: encoding with reading and stretch",
         "the model alone over the same tiles in memory",
         times.slowdown,
         goal=Goal(_MOST_FACTOR),
         ours=whole,
         reference=bare,
-        note=f"reading alone takes {np.median(times.reading):.2f} s on one thread, and would make it "
-        f"{1 + np.median(times.reading) * 1e3 / bare.median_ms:.2f}x one after the other; "
-        f"shared out among {bench.threads} threads, {times.floor_s(bench.threads) * 1e3 / bare.median_ms:.2f}x",
+        note=f"reading alone takes {np.median(times.reading):.2f} s on one thread; the ratio would be "
+        f"{1 + np.median(times.reading) * 1e3 / bare.median_ms:.2f} one after the other, and "
+        f"{times.floor_s(bench.threads) * 1e3 / bare.median_ms:.2f} with reading shared among {bench.threads} threads",
     )
 
 
@@ -139,9 +139,9 @@ def _plan(encoder: Encoder, image: Path, tiles: int) -> tuple[EncodePlan, list[T
 
 def _times(
     bench: Bench, encoder: Encoder, decoder_files: Mapping[str, Path], image: Path, tiles: int, runs: int
-) -> _Times:
+) -> PipelineTimes:
     plan, chosen = _plan(encoder, image, bench.runs(tiles, 1))
-    times = _Times([], [], [], [])
+    times = PipelineTimes([], [], [], [])
     encoder.encode(plan.read(chosen[0]).image[None])
     _whole(bench, plan, encoder, decoder_files, chosen[: 2 * bench.threads])
     for run in range(bench.runs(runs, 1)):
@@ -151,7 +151,7 @@ def _times(
             times.reading.append(time.perf_counter() - started)
         if run < _SIDE_BY_SIDE_RUNS:
             times.side_by_side.append(_side_by_side(encoder, images))
-        # There and back, so that neither always comes first.
+        # Alternating, so that neither always comes first.
         for is_whole in (False, True) if run % 2 else (True, False):
             if is_whole:
                 times.whole.append(_whole(bench, plan, encoder, decoder_files, chosen))
@@ -169,7 +169,7 @@ def _bare(encoder: Encoder, images: Sequence[NDArray[np.uint8]]) -> float:
 
 
 def _side_by_side(encoder: Encoder, images: Sequence[NDArray[np.uint8]]) -> float:
-    """Time the model alone with the threads as the pipeline shares them out."""
+    """Time the model alone, with the threads divided as in the pipeline."""
     parts = encoder.split() if isinstance(encoder, SplittableEncoder) else [encoder]
     free: SimpleQueue[Encoder] = SimpleQueue()
     for part in parts:

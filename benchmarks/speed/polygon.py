@@ -50,7 +50,7 @@ def sam_store(root: Path, files: SamFiles, features: NDArray[np.float32], dtype:
 
 
 def run(bench: Bench) -> Iterator[Item]:
-    """Measure clicks up to the polygon, and the step from mask to polygon alone."""
+    """Measure the time from click to polygon, and from mask to polygon alone."""
     files = sam_files(bench.work)
     root = sam_store(bench.work / "polygon.embeddings.zarr", files, smooth_features())
     features = StoreReader(root).read(_TILE)["image_embeddings"]
@@ -86,7 +86,7 @@ def run(bench: Bench) -> Iterator[Item]:
         ours=whole["ours"],
         reference=whole["theirs"],
         agreement=mask_agreement(ious),
-        note=f"the polygons' own IoU is {np.median(area_ious):.4f} (median)",
+        note=f"median IoU of the polygons {np.median(area_ious):.4f}",
     )
     yield _contour(bench, logits, masks)
 
@@ -103,7 +103,7 @@ def _contour(bench: Bench, logits: Sequence[NDArray[Any]], masks: Sequence[NDArr
     ious = [_area_iou(ours(index), theirs(index)) for index in range(len(logits))]
     return Row(
         "contour",
-        "mask to polygons in the CRS, that step alone",
+        "mask to polygons in the CRS, this step only",
         "rasterio.features.shapes of the 1024 px mask, shapely",
         times["ours"].median_ms / times["theirs"].median_ms,
         goal=Goal(0.2),
@@ -115,7 +115,7 @@ def _contour(bench: Bench, logits: Sequence[NDArray[Any]], masks: Sequence[NDArr
 
 
 def _vectorised(mask: NDArray[Any]) -> shapely.Geometry:
-    """Turn a full-size mask into polygons as other plugins do."""
+    """Vectorise a full-size mask as other plugins do."""
     inside = (mask > 0).astype(np.uint8)
     shapes = rasterio.features.shapes(inside, mask=inside > 0, transform=Affine(*_TRANSFORM))
     return shapely.MultiPolygon([shapely.geometry.shape(geometry) for geometry, _ in shapes])

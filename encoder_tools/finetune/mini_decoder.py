@@ -1,9 +1,8 @@
-"""The decoder of `mini` in PyTorch, taken from its ONNX files.
+"""The decoder of `mini` for training, with the weights of its ONNX files.
 
-A store holds all that is needed: the graphs are those of the folded network (`mini.fold_batch_norm`), whose weights
-have the names of its modules. Folded, it is an ordinary network that can be trained: a batch normalisation that became
-part of a convolution is a scale and a bias of that convolution. What large weights lost in being stored as float16 they
-lost for the user's answers too.
+Stores have no other weights than those of their graphs, which were exported from the folded network
+(`mini.fold_batch_norm`) and name them after its modules. The folded network can be trained, because a folded batch
+normalisation is a scale and a bias of its convolution.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ __all__ = ["FEATURE_CHANNELS", "MiniDecoder"]
 FEATURE_CHANNELS = PACKED_CHANNELS
 _HALF = "_half"
 _PREFIXES = {"prepare": "context.", "decoder": ""}
-"""What the names in each graph lack of the module's, after the name of the exported wrapper."""
+"""Prefix of the module names that the names in each graph lack."""
 
 _WRAPPER = "decoder."
-_REMEDY = "encode again with this version of GeoSAM-ES, or tune the decoder that it wrote"
+_REMEDY = "encode the raster again with this version of GeoSAM-ES"
 
 
 class MiniDecoder:
@@ -50,9 +49,8 @@ class MiniDecoder:
 
     def __init__(self, module: torch.nn.Module) -> None:
         self.module: Any = module
-        # Folding leaves biases that no gradient is kept for.
         module.requires_grad_(True)
-        # Each place of a pixel shuffle has its own bias, which folding keeps apart from the convolution.
+        # The biases of a pixel shuffle, one for each position, are buffers of the folded network.
         for owner in module.modules():
             for name, buffer in list(owner.named_buffers(recurse=False)):
                 if name.startswith("pattern"):
@@ -61,36 +59,36 @@ class MiniDecoder:
 
     @classmethod
     def from_onnx(cls, prepare_path: Path, decoder_path: Path) -> MiniDecoder:
-        """Take the weights from a store's graphs.
+        """Load the weights of a store's graphs.
 
         Raises
         ------
         ModelError
-            If the files are not those of this version of `mini`.
+            If the files do not belong to this version of `mini`.
         """
         with torch.random.fork_rng(devices=[]):
             module = fold(MiniNet()).decoder
         wanted = module.state_dict()
         found = _weights(prepare_path, "prepare", wanted) | _weights(decoder_path, "decoder", wanted)
-        # Biases that the decoder would add for every prompt are added by the context, once.
+        # The exported context adds these biases, so that the decoder need not add them for each prompt.
         unused = {name for name in wanted if name not in found and name.endswith(".pattern")}
         missing = wanted.keys() - found.keys() - unused
         misshapen = [name for name in found if tuple(found[name].shape) != tuple(wanted[name].shape)]
         if missing or misshapen:
             example = sorted(missing)[0] if missing else misshapen[0]
-            raise ModelError(f"{decoder_path} is of another version of mini: {example} differs", _REMEDY)
+            raise ModelError(f"{decoder_path} belongs to another version of mini ({example} differs)", _REMEDY)
         state = {name: wanted[name] for name in unused}
         state.update({name: torch.from_numpy(np.array(values, np.float32)) for name, values in found.items()})
         module.load_state_dict(state)
         return cls(module)
 
     def prepare(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Compute the context of features (1, 512, h, w)."""
+        """Return the context of features (1, 512, h, w)."""
         context: tuple[torch.Tensor, ...] = self.module.context(embeddings)
         return context
 
     def decode(self, context: tuple[torch.Tensor, ...], prompts: PromptTensors) -> Answer:
-        """Answer prompts; see `TunableDecoder.decode`."""
+        """Return the masks for prompts."""
         masks, scores, _ = self.module(context, *prompts)
         return Answer(masks, scores)
 
@@ -100,17 +98,17 @@ class MiniDecoder:
 
 
 def _weights(path: Path, graph: str, wanted: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """Return the weights of a graph by the names of the decoder's modules."""
+    """Return the weights of a graph by their names in the decoder module."""
     onnx = import_onnx()
     try:
         model = onnx.load(str(path))
-    # protobuf raises classes of its own, whose module differs between its versions.
+    # The classes of protobuf's errors differ between its versions.
     except Exception as error:
         raise ModelError(f"{path} is not an ONNX file", "copy the store again") from error
     constants = {
         tensor.name.removesuffix(_HALF): onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer
     }
-    # The exporter stores equal tensors, as biases of zero, once, and gives them their other names so.
+    # The exporter stores equal tensors, such as zero biases, once, and adds Identity nodes for their other names.
     for node in model.graph.node:
         if node.op_type == "Identity" and node.input[0] in constants:
             constants[node.output[0]] = constants[node.input[0]]
@@ -124,9 +122,9 @@ def _weights(path: Path, graph: str, wanted: Mapping[str, Any]) -> dict[str, NDA
 
 
 def _linear_weights(graph: Any, constants: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Yield the weights of linear layers, which the exporter stores transposed, under names that say nothing.
+    """Yield the weights of linear layers, which the exporter transposes and gives meaningless names.
 
-    The layer's name is that of the bias that is added to the product.
+    The layer is identified by the bias that is added to the product.
     """
     products = {node.output[0]: node for node in graph.node if node.op_type == "MatMul"}
     for node in graph.node:

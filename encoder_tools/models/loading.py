@@ -19,7 +19,7 @@ __all__ = ["SAM_NAMES", "LoadedModel", "load_model", "mini_folder"]
 
 SAM_NAMES = ("vit_b", "vit_l", "vit_h")
 
-_SAM_DECODER_BYTES = 24 << 20
+_SAM_DECODER_BYTES = 28 << 20
 """Upper bound of the size of SAM's prepare.onnx and decoder.onnx, which is the same for all three encoders."""
 
 

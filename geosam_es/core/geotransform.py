@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
 __all__ = ["GeoTransform"]
+
+Geometry = TypeVar("Geometry", bound=shapely.Geometry)
 
 
 class GeoTransform(NamedTuple):
@@ -64,9 +66,10 @@ class GeoTransform(NamedTuple):
         result: NDArray[np.float64] = np.asarray(xy, dtype=np.float64) @ matrix + (self.c, self.f)
         return result
 
-    def apply_geometry(self, geometry: shapely.Geometry) -> shapely.Geometry:
+    def apply_geometry(self, geometry: Geometry) -> Geometry:
         """Map a geometry in pixel coordinates to map coordinates."""
-        return shapely.transform(geometry, self.apply_array)
+        mapped: Geometry = shapely.transform(geometry, self.apply_array)
+        return mapped
 
     def inverse(self) -> GeoTransform:
         """Return the map from map coordinates to pixels.

@@ -6,6 +6,7 @@ onnxruntime; the PyTorch encoders are in `encoder_tools`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,9 @@ MAX_COPIES = 4
 
 LIGHT_MODEL_BYTES = 64 << 20
 """Larger models are never loaded more than once."""
+
+_EXTERNAL_LOCATION = re.compile(rb"\x0a\x08location\x12([\x80-\xff]?[\x01-\x7f])", re.DOTALL)
+"""The key of an external tensor's file in the protobuf of ONNX, and the length of its name."""
 
 FILL_RGB = (124, 116, 104)
 """Colour of padding and of pixels without data: SAM's pixel mean, zero after its normalisation."""
@@ -134,10 +138,10 @@ class OnnxEncoder:
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         self._folder = folder
-        self._threads = threads or available_cores()
+        self.threads = threads or available_cores()
         self._copies: list[Encoder] = []
         self._info = read_model_info(folder)
-        self._graph = OnnxGraph(folder / ENCODER_FILE, self._threads)
+        self._graph = OnnxGraph(folder / ENCODER_FILE, self.threads)
         missing = set(self._info.features) - set(self._graph.outputs)
         if missing or list(self._graph.inputs) != ["images"]:
             raise ModelError(
@@ -163,16 +167,16 @@ class OnnxEncoder:
         A light model is fastest with one tile per thread. A heavy one keeps all cores busy with each matrix product,
         and every copy would take its weights and activations into memory again.
         """
-        count = min(self._threads, MAX_COPIES)
+        count = min(self.threads, MAX_COPIES)
         if count < 2 or _model_bytes(self._graph.path) > LIGHT_MODEL_BYTES:
             return [self]
         if not self._copies:
             # Kept because the first run of each copy allocates memory, which takes half as long as a tile.
-            copy = OnnxEncoder(self._folder, self._threads // count)
-            has_threads = self._threads // count > 1
+            copy = OnnxEncoder(self._folder, self.threads // count)
+            has_threads = self.threads // count > 1
             self._copies = [
                 copy,
-                *(OnnxEncoder(self._folder, copy._threads) if has_threads else copy for _ in range(count - 1)),
+                *(OnnxEncoder(self._folder, copy.threads) if has_threads else copy for _ in range(count - 1)),
             ]
         return self._copies
 
@@ -182,16 +186,19 @@ class OnnxEncoder:
 
 
 def _model_bytes(path: Path) -> int:
-    """Return the size of an ONNX file and of the external weights it refers to, which lie in or below its folder."""
+    """Return the size of an ONNX file and of the files with external weights that it refers to."""
     size = path.stat().st_size
     if size > LIGHT_MODEL_BYTES:
         return size
     content = path.read_bytes()
-    others = (file for file in path.parent.rglob("*") if file != path and file.is_file())
-    # An external tensor names its file, relative to the folder, as plain text.
-    return size + sum(
-        file.stat().st_size for file in others if file.relative_to(path.parent).as_posix().encode() in content
-    )
+    names = set()
+    for entry in _EXTERNAL_LOCATION.finditer(content):
+        # A varint of one or two bytes, the lower one first.
+        low, high = (*entry[1], 0)[:2]
+        length = (low & 0x7F) + (high << 7)
+        names.add(content[entry.end() : entry.end() + length].decode("utf-8", "replace"))
+    files = [path.parent / name for name in names]
+    return size + sum(file.stat().st_size for file in files if file.is_file())
 
 
 def read_model_info(folder: Path) -> ModelInfo:

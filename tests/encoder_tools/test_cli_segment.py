@@ -1,4 +1,4 @@
-"""``geosam-es segment`` as a user meets it."""
+"""The command ``geosam-es segment``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio
 import pyproj
 import pytest
 import rasterio
@@ -37,9 +38,46 @@ def test_click_to_file(run: Run, ortho: Ortho, tmp_path: Path, suffix: str) -> N
     assert list(layer.fields) == ["object", "score", "level", "area_m2", "model"]
     assert iou(layer.geometries[0], ortho.truth) > 0.98
     assert layer.geometries[0].is_valid
-    assert layer.fields["object"][0] == "1" and layer.fields["model"][0] == "bright"
+    assert layer.fields["object"].tolist() == [1] and layer.fields["model"][0] == "bright"
     assert layer.fields["score"][0] == pytest.approx(0.9) and layer.fields["level"][0] == 0
     assert layer.fields["area_m2"][0] == pytest.approx(60 * 40 * 0.25, rel=0.02)
+
+
+@pytest.mark.parametrize("suffix", ["gpkg", "shp", "geojson"])
+def test_objects_keep_their_type_and_attributes(run: Run, ortho: Ortho, tmp_path: Path, suffix: str) -> None:
+    """``object`` has integers with a gap; other fields have names that are taken, or too long for a shapefile."""
+    inside = shapely.Point(ortho.centre)
+    points = [inside, shapely.Point(inside.x + 1, inside.y), shapely.Point(0, 0), inside]
+    columns = {
+        "object": np.array([12, 12, 13, 0], dtype=np.int32),
+        "label": np.ones(4, dtype=np.int32),
+        "Score": np.array([1.5, 2.5, 3.5, np.nan]),
+        "fid": np.array([5, 5, 5, 5], dtype=np.int64),
+        "clasificación_2025": np.array(["vid", "olivo", "trigo", None], dtype=object),
+        "clasificación_2026": np.array(["vid", "olivo", "trigo", "pino"], dtype=object),
+        "visited": np.array(["2026-05-01T10:30:00"] * 4, dtype="datetime64[ms]"),
+        "checked": np.array([True, True, False, False]),
+    }
+    gap = np.array([False, False, False, True])
+    pyogrio.raw.write(
+        tmp_path / "clicks.gpkg", np.array([shapely.to_wkb(point) for point in points], dtype=object),
+        list(columns.values()), list(columns), [gap if name == "object" else None for name in columns],
+        geometry_type="Point", crs="EPSG:25830", layer_options={"FID": "ogc"},
+    )  # fmt: skip
+    out = tmp_path / f"out.{suffix}"
+    result = run("segment", ortho.store, tmp_path / "clicks.gpkg", "-o", out)
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.splitlines()[-1].startswith("No polygon for object 13: ")
+    fields = read_vector(out).fields
+    assert fields["object"].dtype == np.int32 and fields["object"].tolist() == [12, None]
+    short = suffix == "shp"
+    names = ["Score_1", "fid_1", "clasificac", "clasific_1"] if short else ["Score_1", "fid_1", *list(columns)[4:6]]
+    assert list(fields) == ["object", "score", "level", "area_m2", "model", *names, "visited", "checked"]
+    assert fields["score"].tolist() == pytest.approx([0.95, 0.9])
+    assert fields["Score_1"][0] == 1.5 and np.isnan(fields["Score_1"][1])
+    assert [fields[name].tolist() for name in names[1:]] == [[5, 5], ["vid", None], ["vid", "pino"]]
+    assert fields["visited"].astype(str)[0].startswith("2026-05-01T10:30:00")
+    assert fields["checked"].tolist() == [True, False]
 
 
 def test_box_and_points_make_one_object(run: Run, ortho: Ortho, tmp_path: Path) -> None:
@@ -87,7 +125,7 @@ def test_output_in_another_crs(run: Run, ortho: Ortho, tmp_path: Path) -> None:
     assert layer.fields["area_m2"][0] == pytest.approx(600, rel=0.02)
 
 
-def test_prompts_outside_are_named_and_the_others_kept(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+def test_prompts_outside_are_reported_and_the_others_kept(run: Run, ortho: Ortho, tmp_path: Path) -> None:
     inside = shapely.Point(ortho.centre)
     points = [shapely.Point(0, 0), inside, shapely.Point(np.inf, 5), inside.buffer(8), shapely.Point(inside.x, 0)]
     names = ["far", "house", "nowhere", "box", "south"]
@@ -95,30 +133,32 @@ def test_prompts_outside_are_named_and_the_others_kept(run: Run, ortho: Ortho, t
     result = run("segment", ortho.store, prompts, "-o", tmp_path / "o.gpkg")
     assert result.exit_code == 0
     assert list(read_vector(tmp_path / "o.gpkg").fields["object"]) == ["house", "box"]
-    assert "Left out object far: The point (0, 0) lies outside the raster" in result.stderr
-    assert "Left out object nowhere: Its coordinates have no place" in result.stderr
-    assert "Left out object south: The point" in result.stderr
+    assert "No polygon for object far: The point (0, 0) lies outside the raster" in result.stderr
+    assert "No polygon for object nowhere: The prompts cannot be transformed" in result.stderr
+    assert "No polygon for object south: The point" in result.stderr
     answer = run("segment", ortho.store, prompts, "-o", tmp_path / "p.gpkg", "--json")
     assert set(json.loads(answer.stdout)["left_out"]) == {"far", "nowhere", "south"}
 
 
-def test_what_is_left_out_is_told_in_few_lines(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+def test_objects_without_a_polygon_are_reported_in_few_lines(run: Run, ortho: Ortho, tmp_path: Path) -> None:
     inside = shapely.Point(ortho.centre)
     far = [shapely.box(number, 0, number + 1, 1) for number in range(40)] + [shapely.Point(n, 0) for n in range(40)]
     prompts = write_layer(tmp_path / "clicks.gpkg", [inside, *far])
     result = run("segment", ortho.store, prompts, "-o", tmp_path / "o.gpkg")
-    lines = [line for line in result.stderr.splitlines() if line.startswith("Left out")]
+    lines = [line for line in result.stderr.splitlines() if line.startswith("No polygon")]
     assert result.exit_code == 0 and len(lines) == 11
-    assert lines[0].startswith("Left out objects 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 30 more: The box lies outside")
-    assert lines[1].startswith("Left out object 42: The point (0, 0) lies outside")
-    assert lines[-1] == "Left out 80 objects in all; --json names every one"
+    assert lines[0].startswith(
+        "No polygon for objects 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 30 more: The box lies outside"
+    )
+    assert lines[1].startswith("No polygon for object 42: The point (0, 0) lies outside")
+    assert lines[-1] == "No polygon for 80 objects in all; --json lists every one"
 
 
-def test_prompts_beyond_the_reach_of_a_projection(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+def test_prompts_that_cannot_be_transformed(run: Run, ortho: Ortho, tmp_path: Path) -> None:
     points = [to_crs(shapely.Point(ortho.centre), 25830, 4326), shapely.Point(10, 400)]
     prompts = write_layer(tmp_path / "clicks.gpkg", points, crs="EPSG:4326")
     result = run("segment", ortho.store, prompts, "-o", tmp_path / "o.gpkg")
-    assert result.exit_code == 0 and "Left out object 2: " in result.stderr
+    assert result.exit_code == 0 and "No polygon for object 2: " in result.stderr
     assert len(read_vector(tmp_path / "o.gpkg").geometries) == 1
 
 
@@ -151,7 +191,7 @@ def test_candidates(run: Run, model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("crs", ["EPSG:25830", "EPSG:3857", "EPSG:3395", "EPSG:4326"])
-def test_square_metres_are_those_on_the_ground(run: Run, model: Path, tmp_path: Path, crs: str) -> None:
+def test_areas_on_the_ground(run: Run, model: Path, tmp_path: Path, crs: str) -> None:
     """At 60 degrees north the Mercators double lengths: the hole of 100 m2 must be told from its 400 map units."""
     lon, lat = 10.0, 60.0
     x, y = pyproj.Transformer.from_crs(4326, crs, always_xy=True).transform(lon, lat)
@@ -192,7 +232,7 @@ def test_square_metres_are_those_on_the_ground(run: Run, model: Path, tmp_path: 
         "-o", tmp_path / "none.gpkg", "--min-area-m2", 2450,
     )  # fmt: skip
     assert none.exit_code == 0 and ": 0 polygon(s)" in none.stdout
-    assert "Left out object 1: The mask is empty or smaller than the minimum area" in none.stderr
+    assert "No polygon for object 1: The mask is empty or smaller than the minimum area" in none.stderr
 
 
 def test_level(run: Run, model: Path, tmp_path: Path) -> None:
@@ -239,7 +279,7 @@ def test_overwrite(run: Run, ortho: Ortho, tmp_path: Path) -> None:
     assert len(read_vector(out).geometries) == 1
 
 
-def test_json_is_all_there_is_on_standard_output(spawn: Spawn, ortho: Ortho, tmp_path: Path) -> None:
+def test_json_is_the_only_output(spawn: Spawn, ortho: Ortho, tmp_path: Path) -> None:
     done = spawn("segment", ortho.store, ortho.click, "-o", tmp_path / "o.shp", "--json")
     assert done.returncode == 0
     answer = json.loads(done.stdout)

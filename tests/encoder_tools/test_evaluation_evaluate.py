@@ -1,4 +1,4 @@
-"""Simulated users on a store whose decoder's answers are known."""
+"""Evaluation on a store whose decoder gives known masks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SMALL, LARGE = (300.0, 300.0, 60.0), (1500.0, 900.0, 550.0)
 
 
 class Timid(BlobDecoder):
-    """Finds only the middle of an object, and all of it from the third click on."""
+    """Finds the middle of an object, and all of it after three clicks."""
 
     def decode(self, context, prompts, mask_input=None):  # type: ignore[no-untyped-def]
         answer = super().decode(context, prompts, mask_input)
@@ -52,7 +52,7 @@ def objects() -> list[TruthObject]:
     ]
 
 
-def test_known_answers_get_known_scores(reader: StoreReader) -> None:
+def test_known_masks_get_known_scores(reader: StoreReader) -> None:
     found = run(reader, "point,box,clicks:3", objects())
     assert len(found.outcomes) == 6 and not found.left_out
     for outcome in found.outcomes:
@@ -64,14 +64,14 @@ def test_known_answers_get_known_scores(reader: StoreReader) -> None:
     assert click.predicted_iou == pytest.approx(0.9)
 
 
-def test_half_of_the_truth_has_half_of_the_iou(reader: StoreReader) -> None:
+def test_half_of_the_truth_gives_half_of_the_iou(reader: StoreReader) -> None:
     half = shapely.intersection(circle(*SMALL), shapely.box(300, 0, 400, 600))
     (outcome,) = run(reader, "point", [TruthObject("half", half)]).outcomes
     assert outcome.scores.iou == pytest.approx(0.5, abs=0.02)
     assert outcome.scores.precision == pytest.approx(0.5, abs=0.02) and outcome.scores.recall > 0.99
 
 
-def test_it_is_the_same_every_time(reader: StoreReader) -> None:
+def test_results_are_reproducible(reader: StoreReader) -> None:
     first, second = (run(reader, "point,box:0.3,clicks:3", objects()) for _ in range(2))
     assert [o.scores for o in first.outcomes] == [o.scores for o in second.outcomes]
     assert [o.given for o in first.outcomes] == [o.given for o in second.outcomes]
@@ -105,7 +105,7 @@ def test_tables(reader: StoreReader) -> None:
     assert all(row.objects == 1 for row in classes)
 
 
-def test_where_there_is_no_data(reader: StoreReader, tmp_path: Path) -> None:
+def test_objects_without_data(reader: StoreReader, tmp_path: Path) -> None:
     image = disc((1000, 1000), 500, 500, 100)
     empty = StoreReader(make_store(tmp_path, image))
     for path in (empty.root / "level0" / "image_embeddings" / "c").rglob("0"):
@@ -124,7 +124,7 @@ def test_progress(reader: StoreReader) -> None:
     assert told == [(1, 2), (2, 2)]
 
 
-def test_the_grid_is_the_levels_own(reader: StoreReader) -> None:
+def test_the_grid_has_the_pixels_of_the_level(reader: StoreReader) -> None:
     assert viewing_level(reader, circle(*SMALL)) == 0 and viewing_level(reader, circle(*LARGE)) == 1
     square = shapely.box(100, 40, 120, 80)
     grid = PixelGrid.around([square], reader, 0)

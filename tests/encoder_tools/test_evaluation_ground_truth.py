@@ -1,4 +1,4 @@
-"""Polygons of the truth brought to the pixels of stores, and those that are refused."""
+"""Reference polygons in the pixels of stores, and layers that cannot be used."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ def on_map(ortho: Ortho, *block: int) -> shapely.Geometry:
     return Block(*block).on_map(transform_of(ortho.image))
 
 
-def test_polygons_come_to_native_pixels_whatever_their_crs(
-    made_ortho: Ortho, reader: StoreReader, tmp_path: Path
-) -> None:
+def test_polygons_in_any_crs_come_to_native_pixels(made_ortho: Ortho, reader: StoreReader, tmp_path: Path) -> None:
     to_degrees = pyproj.Transformer.from_crs(25830, 4326, always_xy=True)
     degrees = shapely.transform(made_ortho.truth, lambda xy: np.column_stack(to_degrees.transform(xy[:, 0], xy[:, 1])))
     layers = [
@@ -54,7 +52,7 @@ def test_invalid_polygons_are_made_valid(made_ortho: Ortho, reader: StoreReader,
     assert found.geometry.is_valid and found.geometry.area == pytest.approx(200)
 
 
-def test_what_the_raster_does_not_show_is_left_out(made_ortho: Ortho, reader: StoreReader, tmp_path: Path) -> None:
+def test_objects_outside_the_raster_are_left_out(made_ortho: Ortho, reader: StoreReader, tmp_path: Path) -> None:
     layer = write_layer(
         tmp_path / "mixed.gpkg",
         [
@@ -79,7 +77,6 @@ def test_each_object_goes_to_the_store_that_shows_most_of_it(made_ortho: Ortho, 
     other = StoreReader(made_ortho.store)
     raster = other.metadata.raster
     shifted = raster.transform._replace(c=raster.transform.c + 100)
-    # Frozen, but a test may.
     object.__setattr__(raster, "transform", shifted)
     layer = write_layer(tmp_path / "two.gpkg", [made_ortho.truth, on_map(made_ortho, 420, 80, 60, 40)])
     first, second = locate(read_truth(layer), [reader, other]).objects
@@ -122,12 +119,12 @@ def test_prompts_kept_in_fields(made_ortho: Ortho, reader: StoreReader, tmp_path
     assert [tuple(point) for point in known[0].points] == [(130, 100, True), (230, 100, False)]
     assert known[1].box == pytest.approx((100, 80, 160, 120))
     assert known[2:] == [None] * 6
-    # A field of that name alone means something else.
+    # A field of that name alone may mean something else.
     plain = write_layer(tmp_path / "plain.gpkg", [truth], prompts=[rows[0][0]])
     assert read_truth(plain).kept == (None,)
 
 
-def test_prompts_kept_beside_a_layer(made_ortho: Ortho, reader: StoreReader, tmp_path: Path) -> None:
+def test_prompts_kept_in_a_table(made_ortho: Ortho, reader: StoreReader, tmp_path: Path) -> None:
     x, y = made_ortho.centre
     path = write_layer(tmp_path / "habitats.gpkg", [None, made_ortho.truth, made_ortho.truth])
     with closing(sqlite3.connect(path)) as database, database:
@@ -143,16 +140,16 @@ def test_prompts_kept_beside_a_layer(made_ortho: Ortho, reader: StoreReader, tmp
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("lines", "has a LineString where polygons are needed: give the outlines of the objects"),
-        ("points", "has a Point where polygons are needed"),
+        ("lines", "has a LineString, but polygons are needed: use the outlines of the objects"),
+        ("points", "has a Point, but polygons are needed"),
         ("without CRS", "has no coordinate reference system"),
         ("no field", "has no field colour: its fields are: kind"),
         ("no class", "has no object with kind = sea: choose one of: wood"),
         ("empty", "has no geometries"),
-        ("not there", "is not there"),
+        ("missing", "does not exist"),
     ],
 )
-def test_refusals(made_ortho: Ortho, tmp_path: Path, kind: str, message: str) -> None:
+def test_layers_that_cannot_be_used(made_ortho: Ortho, tmp_path: Path, kind: str, message: str) -> None:
     truth = made_ortho.truth
     path = tmp_path / "truth.gpkg"
     if kind == "lines":
@@ -164,7 +161,7 @@ def test_refusals(made_ortho: Ortho, tmp_path: Path, kind: str, message: str) ->
     elif kind == "empty":
         path = tmp_path / "truth.geojson"
         path.write_text('{"type": "FeatureCollection", "features": []}')
-    elif kind != "not there":
+    elif kind != "missing":
         write_layer(path, [truth], kind=["wood"])
     options = {"no field": ("colour", None), "no class": ("kind", "sea")}.get(kind, (None, None))
     with pytest.raises(VectorError, match=message):

@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn's, and intervals against what statistics says of them."""
+"""Metrics compared with those of scikit-learn, and intervals with theory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MASKS = arrays(bool, (7, 9))
 
 
 @given(MASKS, MASKS)
-def test_scores_are_scikit_learns(truth: np.ndarray, predicted: np.ndarray) -> None:
+def test_scores_equal_those_of_scikit_learn(truth: np.ndarray, predicted: np.ndarray) -> None:
     scores = mask_scores(truth, predicted)
     both_empty = 1.0 if not truth.any() and not predicted.any() else 0.0
     for name, reference in (
@@ -39,7 +39,7 @@ def square(low: int, high: int, size: int = 64) -> np.ndarray:
     return mask
 
 
-def test_an_outline_may_be_off_by_the_tolerance() -> None:
+def test_a_boundary_within_the_tolerance_matches() -> None:
     truth = square(20, 40)
     assert boundary_f_score(truth, truth) == 1.0
     assert boundary_f_score(truth, np.roll(truth, 2, axis=1)) == 1.0
@@ -53,13 +53,13 @@ def test_an_outline_may_be_off_by_the_tolerance() -> None:
     assert 0.6 < boundary_f_score(truth, moved) < 0.9
 
 
-def test_the_outline_of_a_hole_counts() -> None:
+def test_the_boundary_of_a_hole_counts() -> None:
     filled, ring = square(10, 50), square(10, 50) & ~square(20, 40)
     assert boundary_f_score(ring, filled) < 0.8
     assert boundary_f_score(ring, ring) == 1.0
 
 
-def test_the_edge_of_the_array_is_no_outline() -> None:
+def test_the_edge_of_the_array_is_no_boundary() -> None:
     truth, predicted = np.zeros((64, 64), bool), np.zeros((64, 64), bool)
     truth[:, :30], predicted[:, :40] = True, True
     assert boundary_f_score(truth, predicted) == 0.0
@@ -71,18 +71,18 @@ def test_the_edge_of_the_array_is_no_outline() -> None:
 
 
 @given(MASKS, MASKS, st.floats(0.5, 4.0))
-def test_the_outlines_score_is_symmetric(truth: np.ndarray, predicted: np.ndarray, tolerance: float) -> None:
+def test_the_boundary_score_is_symmetric(truth: np.ndarray, predicted: np.ndarray, tolerance: float) -> None:
     score = boundary_f_score(truth, predicted, tolerance)
     assert 0.0 <= score <= 1.0
     assert score == pytest.approx(boundary_f_score(predicted, truth, tolerance))
 
 
-def test_masks_of_two_shapes_are_refused() -> None:
+def test_masks_of_different_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="one shape"):
         mask_scores(np.zeros((4, 4), bool), np.zeros((4, 5), bool))
 
 
-def test_the_interval_is_reproducible_and_as_wide_as_it_should_be() -> None:
+def test_the_interval_is_reproducible_and_has_the_expected_width() -> None:
     values = np.random.default_rng(3).normal(0.7, 0.2, 400)
     found = bootstrap_mean(values, seed=5)
     assert found == bootstrap_mean(values, seed=5) != bootstrap_mean(values, seed=6)
@@ -92,7 +92,7 @@ def test_the_interval_is_reproducible_and_as_wide_as_it_should_be() -> None:
     assert found.mean - found.low == pytest.approx(half, rel=0.1)
 
 
-def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
+def test_the_interval_covers_the_mean_in_95_percent() -> None:
     rng = np.random.default_rng(0)
     held = 0
     for seed in range(200):
@@ -101,27 +101,27 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
     assert 0.88 <= held / 200 <= 0.99
 
 
-def test_pairs_tell_what_means_do_not() -> None:
+def test_pairs_detect_what_separate_means_do_not() -> None:
     rng = np.random.default_rng(1)
     before = rng.uniform(0.2, 0.9, 60)
     after = before + 0.03 + rng.normal(0.0, 0.02, 60)
     gain = paired_difference(before, after)
     assert gain.excludes_zero and 0.02 < gain.low < gain.mean < gain.high < 0.04
-    # Taken apart, the two means are not to be told from each other.
+    # Without pairing, the intervals overlap.
     assert bootstrap_mean(before).high > bootstrap_mean(after).low
     assert not paired_difference(before, before + rng.normal(0.0, 0.1, 60) - 0.001).excludes_zero
     assert paired_difference(after, before).high < 0
 
 
 @pytest.mark.parametrize("values", [[], [[0.1], [0.2]]])
-def test_no_values_have_no_mean(values: list) -> None:
+def test_invalid_values_are_refused(values: list) -> None:
     with pytest.raises(ValueError, match="at least one"):
         bootstrap_mean(values)
     with pytest.raises(ValueError, match="same objects"):
         paired_difference([0.1], [0.1, 0.2])
 
 
-def test_many_values_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_values_are_resampled_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(2).uniform(size=300)
     whole = bootstrap_mean(values)
     monkeypatch.setattr("encoder_tools.evaluation.metrics._VALUES_A_CHUNK", 1000)

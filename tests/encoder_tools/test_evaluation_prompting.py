@@ -1,4 +1,4 @@
-"""Simulated prompts: where they are, and that they are the same every time."""
+"""Positions of simulated prompts, which are reproducible."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def test_kinds() -> None:
 
 
 @pytest.mark.parametrize("text", ["", " , ", "polygon", "point:3", "box:2", "box:x", "clicks", "clicks:0", "clicks:99"])
-def test_kinds_that_are_none(text: str) -> None:
-    with pytest.raises(PromptError, match="use point, box, "):
+def test_unknown_kinds(text: str) -> None:
+    with pytest.raises(PromptError, match="use a comma-separated list of point, box, "):
         parse_kinds(text)
 
 
@@ -37,7 +37,7 @@ def test_the_deepest_place_is_the_middle() -> None:
     mask = np.zeros((40, 60), bool)
     mask[10:21, 20:51] = True
     assert deepest_place(mask) == (35.5, 15.5)
-    # The widest part of a shape, not its mean.
+    # In the widest part of a shape, not at its mean.
     mask[:] = False
     mask[5:8, 0:50] = True
     mask[0:13, 40:53] = True

@@ -71,14 +71,14 @@ def test_every_weight_is_trained_and_exported(folder: Path, tmp_path: Path) -> N
     answer = decoder.decode(decoder.prepare(torch.from_numpy(mini_features(BOXES)[None])), prompts())
     (answer.masks.square().mean() + answer.scores.sum()).backward()  # type: ignore[no-untyped-call]
     names = {name for name, parameter in decoder.module.named_parameters() if parameter.grad is None}
-    # Their biases were moved into the context, where they learn.
+    # These biases are part of the context.
     assert names == {"up8.pattern", "up4.pattern"}
     with torch.no_grad():
         for parameter in trainable(decoder.module):
             if parameter.grad is not None:
                 parameter.add_(0.3 * torch.randn_like(parameter) * parameter.abs().mean())
     decoder.export(tmp_path)
-    # float16 weights differ by up to 0.05 %, over some ten layers.
+    # float16 changes weights by up to 0.05 %, in about ten layers.
     assert_same_answers(decoder, tmp_path, 0.02)
     assert_same_answers(load(tmp_path), tmp_path, 1e-4)
     with pytest.raises(AssertionError):
@@ -86,7 +86,7 @@ def test_every_weight_is_trained_and_exported(folder: Path, tmp_path: Path) -> N
 
 
 def test_equal_weights_that_the_exporter_stores_once(tmp_path: Path) -> None:
-    """A fresh network has many biases of zero, which one constant may stand for."""
+    """A new network has many zero biases, which the exporter may store once."""
     export_decoder_graphs(fold(MiniNet()).decoder, tmp_path)
     assert_same_answers(load(tmp_path), tmp_path, 1e-4)
 
@@ -101,5 +101,7 @@ def test_other_files_are_refused(folder: Path, tmp_path: Path) -> None:
         if tensor.name.startswith("decoder.head8.weight"):
             tensor.name = "decoder.other.weight"
     onnx.save(graph, broken)
-    with pytest.raises(ModelError, match=r"is of another version of mini: head8\.weight differs: encode again"):
+    with pytest.raises(
+        ModelError, match=r"belongs to another version of mini \(head8\.weight differs\): encode the raster again"
+    ):
         MiniDecoder.from_onnx(folder / "prepare.onnx", broken)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,7 @@ from encoder_tools.raster import Raster
 from geosam_es.core.grid import Pyramid, Tiling
 from geosam_es.core.radiometry import Stretch
 from geosam_es.core.window import Window
+from geosam_es.encoding.raster_file import RasterFile
 from geosam_es.encoding.stretch import decide_stretch
 from geosam_es.errors import RasterError
 from geosam_es.inference.encoder import FILL_RGB, TILE_SIZE
@@ -301,14 +303,28 @@ def test_own_crs_wins_over_the_option(tmp_path: Path) -> None:
         Raster(bare, crs="EPSG:0")
 
 
-def test_threads_have_handles_of_their_own(tmp_path: Path) -> None:
+def test_each_thread_opens_the_file_once(tmp_path: Path) -> None:
+    opened: list[int] = []
+
+    class Counted(Raster):
+        def open_file(self, name: str) -> RasterFile:
+            opened.append(threading.get_ident())
+            return super().open_file(name)
+
     pixels = ramp(3, 256, 256)
-    raster = Raster(write_raster(tmp_path / "a.tif", pixels, tiled=True, blockxsize=64, blockysize=64), nodata=3)
+    raster = Counted(write_raster(tmp_path / "a.tif", pixels, tiled=True, blockxsize=64, blockysize=64), nodata=3)
     windows = [Window(col, row, 64, 64) for row in range(0, 192, 8) for col in range(0, 192, 8)]
-    with ThreadPoolExecutor(8) as pool:
-        handles = set(pool.map(lambda _: id(raster._file()), range(8)))
-        read = list(pool.map(lambda window: raster.read_bands(window, 1)[0], windows))
-    assert id(raster._file()) not in handles
-    for window, found in zip(windows, read):
-        left, top, right, bottom = window.bounds
-        np.testing.assert_array_equal(found, pixels[:, top:bottom, left:right])
+    opened.clear()
+    all_there = threading.Barrier(4)
+
+    def read_some(part: list[Window]) -> list[Any]:
+        all_there.wait(timeout=20)
+        return [raster.read_bands(window, 1)[0] for window in part]
+
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(read_some, [windows[start::4] for start in range(4)]))
+    assert len(opened) == len(set(opened)) == 4
+    for start, part in enumerate(parts):
+        for window, found in zip(windows[start::4], part, strict=True):
+            left, top, right, bottom = window.bounds
+            np.testing.assert_array_equal(found, pixels[:, top:bottom, left:right])

@@ -1,4 +1,4 @@
-"""Real orthophotos of all kinds, with the embedded model, from the file to polygons."""
+"""Real orthophotos of many kinds, from the file to polygons, with the embedded model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from geosam_es.store import StoreReader
 from tests.encoder_tools.conftest import Run
 from tests.encoder_tools.scenes import write_layer
 
-# Name; a place with data in native pixels; levels.
+# Name; a pixel with data; number of levels.
 ORTHOS = [
     ("atlanta_pan_uint16_32616.tif", (450, 450), 1),
     ("drone_rgba_alpha_32750.tif", (343, 379), 1),
@@ -49,7 +49,7 @@ def test_real_ortho(
     assert layer.crs is not None and layer.crs.equals(crs, ignore_axis_order=True)
     extent = raster.transform.apply_geometry(shapely.box(0, 0, raster.width, raster.height))
     meter = AreaMeter(crs)
-    assert {"1", "2"} == set(layer.fields["object"])
+    assert {1, 2} == set(layer.fields["object"])
     for geometry, area in zip(layer.geometries, layer.fields["area_m2"]):
         assert geometry.is_valid and extent.buffer(1e-9 * extent.length).covers(geometry)
         assert 0 < area == pytest.approx(meter.area_m2(geometry), rel=1e-6)
@@ -65,7 +65,7 @@ def test_transparent_margin_of_the_drone(data_folder: Path) -> None:
 
 
 def test_black_margin_of_valencia(run: Run, data_folder: Path, tmp_path: Path) -> None:
-    """No tag says that black is no data: with tiles that fit into the margin, those are left out all the same."""
+    """The file has no nodata tag; tiles inside its black margin are skipped with --nodata."""
     image = data_folder / "ortho" / "valencia_rgb_nodata_3395.tif"
     with rasterio.open(image) as dataset:
         assert dataset.nodata is None

@@ -16,7 +16,6 @@ if importlib.util.find_spec("segment_anything") is None:  # it imports only with
 
 from encoder_tools.models.checkpoints import Checkpoint  # noqa: E402
 from encoder_tools.models.loading import load_model  # noqa: E402
-from encoder_tools.models.malloc import tune_malloc  # noqa: E402
 from encoder_tools.models.sam import weights as model  # noqa: E402
 from encoder_tools.models.sam.export import export_decoder  # noqa: E402
 from encoder_tools.models.sam.weights import detect_architecture, load_checkpoint, load_sam, random_sam  # noqa: E402
@@ -185,10 +184,6 @@ def test_models_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path))
     with pytest.raises(ModelError, match=message):
         load_sam(name)
-
-
-def test_malloc_is_tuned_or_left_alone() -> None:
-    assert tune_malloc() in (True, False)
 
 
 def test_loading_does_not_export_the_decoder(checkpoint: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Prompts as they come in files, and many objects at once."""
+"""Prompts from layers, and segmenting many objects."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read(geometries: list[Any], **fields: Any) -> list[ObjectPrompts]:
 
 
 def test_each_feature_is_an_object_of_its_own() -> None:
-    assert read([AT, BOX]) == [ObjectPrompts("1", (Point(1, 2),)), ObjectPrompts("2", (), Bounds(0, 0, 4, 3))]
+    assert read([AT, BOX]) == [ObjectPrompts(1, (Point(1, 2),)), ObjectPrompts(2, (), Bounds(0, 0, 4, 3))]
 
 
 def test_features_of_one_object() -> None:

@@ -1,4 +1,4 @@
-"""Vector files in and out, and areas on the ground."""
+"""Reading and writing vector files, reprojection, and areas on the ellipsoid."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PIECES = shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.box(5, 5, 6, 7)]
 
 
 @pytest.mark.parametrize("name", ["out.gpkg", "out.shp", "out.geojson", "out.JSON", "ñandú y más.gpkg"])
-def test_what_is_written_is_read(tmp_path: Path, name: str) -> None:
+def test_a_written_file_can_be_read(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     fields = {
         "object": np.array(["1", "campo ñ"], dtype=object),
@@ -35,7 +35,7 @@ def test_what_is_written_is_read(tmp_path: Path, name: str) -> None:
     write_vector(path, [WITH_HOLE, PIECES], fields, UTM)
     layer = read_vector(path)
     assert layer.crs is not None and layer.crs.to_epsg() == 25830
-    # A shapefile knows no difference between the two.
+    # A shapefile does not distinguish the two.
     first = "Polygon" if path.suffix == ".shp" else "MultiPolygon"
     assert [g.geom_type for g in layer.geometries] == [first, "MultiPolygon"]
     assert shapely.area(layer.geometries).tolist() == [WITH_HOLE.area, PIECES.area]
@@ -88,8 +88,53 @@ def test_nothing_is_left_of_a_file_that_cannot_be_written(tmp_path: Path) -> Non
 
 
 def test_fields_are_found_in_any_case(tmp_path: Path) -> None:
-    path = write_layer(tmp_path / "a.gpkg", [shapely.Point(1, 2)], LABEL=[1], Object=["a"])
-    assert set(read_vector(path).fields) == {"label", "object"}
+    layer = read_vector(write_layer(tmp_path / "a.gpkg", [shapely.Point(1, 2)], LABEL=[1], Object=["a"]))
+    assert list(layer.fields) == ["LABEL", "Object"] and layer.field("none") is None
+    assert [layer.field(name).tolist() for name in ("label", "OBJECT")] == [[1], ["a"]]  # type: ignore[union-attr]
+
+
+def write_gaps(path: Path, driver: str) -> Path:
+    """Write columns of integers and booleans with NULLs."""
+    points = np.array([shapely.to_wkb(shapely.Point(n, n)) for n in range(3)], dtype=object)
+    columns = [np.array([7, 0, 9], dtype=np.int32), np.array([True, False, False])]
+    gap = np.array([False, True, False])
+    pyogrio.raw.write(
+        path, points, columns, ["n", "flag"], [gap, gap], geometry_type="Point", crs="EPSG:25830", driver=driver
+    )
+    return path
+
+
+@pytest.mark.parametrize(("name", "driver"), [("a.gpkg", "GPKG"), ("a.gdb", "OpenFileGDB")])
+def test_columns_with_nulls_keep_their_type(tmp_path: Path, name: str, driver: str) -> None:
+    fields = read_vector(write_gaps(tmp_path / name, driver)).fields
+    assert fields["n"].dtype == np.int32 and fields["n"].tolist() == [7, None, 9]
+    if driver == "GPKG":
+        assert fields["flag"].dtype == np.bool_ and fields["flag"].tolist() == [True, None, False]
+    written = tmp_path / "copy.gpkg"
+    write_vector(written, [PIECES] * 3, fields, UTM)
+    again = read_vector(written).fields
+    assert {key: (column.dtype, column.tolist()) for key, column in again.items()} == {
+        key: (column.dtype, column.tolist()) for key, column in fields.items()
+    }
+
+
+def test_the_hash_of_a_layer_is_that_of_its_content(tmp_path: Path) -> None:
+    points = [shapely.Point(1, 2), shapely.Point(3, 4)]
+
+    def sha256(name: str, crs: str = "EPSG:25830", **fields: list[object]) -> str:
+        return read_vector(write_layer(tmp_path / name, points, crs, **fields)).sha256
+
+    known = sha256("a.gpkg", kind=["field", "pond"])
+    assert sha256("b.shp", kind=["field", "pond"]) == known
+    others = [
+        sha256("c.gpkg", kind=["field", "field"]),
+        sha256("d.gpkg", kinds=["field", "pond"]),
+        sha256("e.gpkg", "EPSG:25829", kind=["field", "pond"]),
+        sha256("f.gpkg", kind=["field", None]),
+    ]
+    points.reverse()
+    others.append(sha256("g.gpkg", kind=["field", "pond"]))
+    assert len({known, *others}) == 6
 
 
 def test_features_without_geometry_are_left_out_with_their_fields(tmp_path: Path) -> None:
@@ -104,7 +149,7 @@ def test_heights_and_measures_are_dropped(tmp_path: Path) -> None:
     assert not shapely.has_z(layer.geometries).any()
 
 
-def test_tables_beside_the_layer_do_no_harm(tmp_path: Path) -> None:
+def test_tables_without_geometries_are_ignored(tmp_path: Path) -> None:
     """QGIS keeps styles in a table without geometries in the same file."""
     path = write_layer(tmp_path / "a.gpkg", [shapely.Point(1, 2)])
     pyogrio.raw.write(
@@ -113,7 +158,7 @@ def test_tables_beside_the_layer_do_no_harm(tmp_path: Path) -> None:
     assert len(read_vector(path).geometries) == 1
 
 
-def test_several_layers_must_be_told_apart(tmp_path: Path) -> None:
+def test_a_file_with_several_layers_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.gpkg"
     for name in ("fields", "roads"):
         pyogrio.raw.write(
@@ -127,7 +172,7 @@ def test_several_layers_must_be_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("missing.gpkg", None, "is not there"),
+        ("missing.gpkg", None, "does not exist"),
         ("text.gpkg", "hello", "is not a vector file"),
         ("empty.shp", "", "is not a vector file"),
         ("none.geojson", '{"type": "FeatureCollection", "features": []}', "has no geometries"),
@@ -135,12 +180,38 @@ def test_several_layers_must_be_told_apart(tmp_path: Path) -> None:
         ("table.csv", "x,y\n1,2\n", "has no geometries"),
     ],
 )
-def test_files_that_hold_nothing(tmp_path: Path, name: str, content: str | None, message: str) -> None:
+def test_files_without_geometries(tmp_path: Path, name: str, content: str | None, message: str) -> None:
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(VectorError, match=message) as caught:
         read_vector(tmp_path / name)
     assert name in caught.value.problem and caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".gpkg", "a\udcff.gpkg"])
+def test_names_that_the_file_system_does_not_allow(tmp_path: Path, name: str) -> None:
+    with pytest.raises(VectorError, match=r"cannot be read|does not exist|is not a vector file"):
+        read_vector(tmp_path / name)
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_vector(tmp_path / name, [PIECES], {}, UTM)
+    assert not list(tmp_path.iterdir())
+
+
+def test_text_that_is_not_in_the_encoding_of_the_file(tmp_path: Path) -> None:
+    path = write_layer(tmp_path / "a.shp", [shapely.Point(1, 2)], kind=["forêt"])
+    (tmp_path / "a.cpg").write_text("UTF-8")
+    dbf = tmp_path / "a.dbf"
+    dbf.write_bytes(dbf.read_bytes().replace("forêt".encode(), b"for\xeat "))
+    with pytest.raises(
+        VectorError, match=r"a\.shp contains text in another encoding than it declares: save it in UTF-8"
+    ):
+        read_vector(path)
+
+
+def test_text_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"a\.gpkg cannot be written"):
+        write_vector(tmp_path / "a.gpkg", [PIECES], {"kind": np.array(["\udcff"], dtype=object)}, UTM)
+    assert not list(tmp_path.iterdir())
 
 
 def test_check_output(tmp_path: Path) -> None:
@@ -149,17 +220,17 @@ def test_check_output(tmp_path: Path) -> None:
     check_output(there, UTM, overwrite=True)
     check_output(tmp_path / "new.GeoJSON", UTM, overwrite=False)
     for path, message in [
-        (there, "is there already"),
-        (tmp_path / "a.xyz", "no known format: name it .gpkg"),
-        (tmp_path / "a", "no known format"),
-        (tmp_path / "nowhere" / "a.gpkg", "folder of .* is not there"),
+        (there, "already exists"),
+        (tmp_path / "a.xyz", "unknown format: use the extension .gpkg"),
+        (tmp_path / "a", "unknown format"),
+        (tmp_path / "nowhere" / "a.gpkg", "folder of .* does not exist"),
     ]:
         with pytest.raises(OutputError, match=message):
             check_output(path, UTM, overwrite=False)
 
 
-def test_geojson_needs_a_code_for_its_crs(tmp_path: Path) -> None:
-    """Without one, its coordinates would be taken for degrees."""
+def test_geojson_needs_an_epsg_code(tmp_path: Path) -> None:
+    """Readers would take its coordinates for degrees."""
     own = pyproj.CRS.from_proj4("+proj=laea +lon_0=-3 +lat_0=40 +ellps=GRS80")
     with pytest.raises(OutputError, match=r"a\.geojson cannot hold the CRS unknown, which has no EPSG code"):
         check_output(tmp_path / "a.geojson", own, overwrite=False)
@@ -169,13 +240,19 @@ def test_geojson_needs_a_code_for_its_crs(tmp_path: Path) -> None:
     assert written is not None and "Lambert Azimuthal Equal Area" in written.to_wkt()
 
 
-def test_reprojection_out_of_reach() -> None:
+def test_coordinates_that_cannot_be_transformed() -> None:
     points = np.array([shapely.Point(-3, 40), shapely.Point(-3, 400)], dtype=object)
     wgs84 = pyproj.CRS.from_epsg(4326)
-    with pytest.raises(VectorError, match="cannot be brought from WGS 84 to ETRS89"):
+    with pytest.raises(VectorError, match="cannot be transformed from WGS 84 to ETRS89"):
         reproject(points, wgs84, UTM)
     near, far = reproject(points, wgs84, UTM, may_fail=True)
     assert near.x == pytest.approx(500000) and not np.isfinite([far.x, far.y]).any()
+
+
+def test_no_transformation_between_two_systems() -> None:
+    local = pyproj.CRS.from_wkt('LOCAL_CS["site", UNIT["foot", 0.3048], AXIS["x", EAST], AXIS["y", NORTH]]')
+    with pytest.raises(VectorError, match="cannot be transformed from site to ETRS89"):
+        reproject(np.array([shapely.Point(1, 2)], dtype=object), local, UTM)
 
 
 def test_bad_crs() -> None:
@@ -184,7 +261,7 @@ def test_bad_crs() -> None:
 
 
 def equal_area_m2(polygon: shapely.Geometry, crs: pyproj.CRS) -> float:
-    """Measure in a plane that keeps areas, made for the place."""
+    """Measure in a local equal-area projection."""
     to_degrees = pyproj.Transformer.from_crs(crs, 4326, always_xy=True)
     lon, lat = to_degrees.transform(polygon.centroid.x, polygon.centroid.y)
     plane = pyproj.CRS.from_proj4(f"+proj=laea +lon_0={lon} +lat_0={lat} +ellps=WGS84")
@@ -198,8 +275,8 @@ def equal_area_m2(polygon: shapely.Geometry, crs: pyproj.CRS) -> float:
     size_m=st.floats(5, 3000),
     epsg=st.sampled_from([4326, 3857, 3395]),
 )
-def test_areas_are_those_on_the_ground(lon: float, lat: float, size_m: float, epsg: int) -> None:
-    """Whatever the CRS makes of lengths, holes taken off."""
+def test_areas_on_the_ground(lon: float, lat: float, size_m: float, epsg: int) -> None:
+    """In every CRS, without holes."""
     crs = pyproj.CRS.from_epsg(epsg)
     x, y = pyproj.Transformer.from_crs(4326, crs, always_xy=True).transform(lon, lat)
     side = size_m / 111_000 if epsg == 4326 else size_m
@@ -217,6 +294,6 @@ def test_areas_of_parts_add_up() -> None:
     assert meter.area_m2(shapely.Polygon()) == 0.0
 
 
-def test_a_plane_without_an_earth() -> None:
+def test_areas_in_a_crs_without_ellipsoid() -> None:
     local = pyproj.CRS.from_wkt('LOCAL_CS["site", UNIT["foot", 0.3048], AXIS["x", EAST], AXIS["y", NORTH]]')
     assert AreaMeter(local).area_m2(shapely.box(0, 0, 10, 10)) == pytest.approx(100 * 0.3048**2)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from osgeo import gdal
+import rasterio
 from qgis.core import (
-    QgsApplication,
     QgsCoordinateReferenceSystem,
     QgsProject,
     QgsRasterLayer,
     QgsVectorLayer,
 )
+from qgis.PyQt import sip
+from rasterio.transform import Affine
 
 from geosam_es.errors import GeoSamError, OutputError, SignatureMismatchError
 from geosam_es.gui.stores.current_store import CurrentStore
@@ -38,7 +40,7 @@ def opened(path: Path | None, rasters: list[Any], options: LiveOptions | None = 
     task = OpenStoreTask(path, rasters, options or LiveOptions())
     task.opened.connect(lambda *values: found.append(values))
     task.refused.connect(lambda error: found.append((error, "")))
-    QgsApplication.taskManager().addTask(task)
+    task.start()
     wait_until(lambda: found)
     return found[0]
 
@@ -53,18 +55,20 @@ def cache(tmp_path: Path) -> LiveOptions:
 
 
 @pytest.fixture
-def photo(tmp_path: Path) -> QgsRasterLayer:
+def photo(tmp_path: Path) -> Iterator[QgsRasterLayer]:
     """A layer of a JPEG with a world file, whose CRS the file cannot say."""
     path = tmp_path / "photo.jpg"
     pixels = np.random.default_rng(2).integers(60, 200, (3, 300, 300)).astype(np.uint8)
-    memory = gdal.GetDriverByName("MEM").Create("", 300, 300, 3, gdal.GDT_Byte)
-    memory.SetGeoTransform((LEFT, PIXEL, 0.0, TOP, 0.0, -PIXEL))
-    memory.WriteArray(pixels)
-    gdal.GetDriverByName("JPEG").CreateCopy(str(path), memory, options=["WORLDFILE=YES"])
+    profile = {"driver": "JPEG", "width": 300, "height": 300, "count": 3, "dtype": "uint8", "WORLDFILE": "YES"}
+    with rasterio.open(path, "w", transform=Affine(PIXEL, 0.0, LEFT, 0.0, -PIXEL, TOP), **profile) as dataset:
+        dataset.write(pixels)
     path.with_suffix(".jpg.aux.xml").unlink(missing_ok=True)
+    assert path.with_suffix(".wld").is_file()
     layer = QgsRasterLayer(str(path), "photo")
     layer.setCrs(QgsCoordinateReferenceSystem("EPSG:25829"))
-    return layer
+    yield layer
+    # Its file must be closed before QGIS ends.
+    sip.delete(layer)
 
 
 def keep_from_writing_beside(layer: QgsRasterLayer) -> None:
@@ -72,12 +76,12 @@ def keep_from_writing_beside(layer: QgsRasterLayer) -> None:
     beside(layer).mkdir()
 
 
-def test_only_local_rasters_count(iface: Any, raster_with_store: QgsRasterLayer) -> None:
+def test_only_local_rasters_are_listed(iface: Any, raster_with_store: QgsRasterLayer) -> None:
     project = QgsProject.instance()
     vector = QgsVectorLayer("Polygon?crs=EPSG:4326", "vector", "memory")
     gone = QgsRasterLayer("/nowhere/gone.tif", "gone")
     project.addMapLayers([vector, gone, raster_with_store])
-    assert [file.layer_id for file in project_rasters(project, vector)] == [raster_with_store.id()]
+    assert [file.layer_id for file in project_rasters(vector)] == [raster_with_store.id()]
     assert project_raster(None) is None
     assert project_raster(vector) is None
 
@@ -113,7 +117,7 @@ def test_the_raster_of_the_same_name_is_compared_before_the_active_one(
         (lambda raster: raster["transform"].__setitem__(2, 1.0), "raster transform"),
     ],
 )
-def test_what_differs_is_named_with_both_values(
+def test_a_mismatch_is_reported_with_both_values(
     iface: Any, raster_with_store: QgsRasterLayer, edit_metadata: Any, change: Any, key: str
 ) -> None:
     root = beside(raster_with_store)
@@ -137,7 +141,7 @@ def test_a_task_opens(iface: Any, raster_with_store: QgsRasterLayer, blobs: Blob
     assert store.live is None
 
 
-def test_a_task_begins_a_store_where_there_is_none(iface: Any, raster_with_store: QgsRasterLayer) -> None:
+def test_a_task_creates_a_store_if_there_is_none(iface: Any, raster_with_store: QgsRasterLayer) -> None:
     shutil.rmtree(beside(raster_with_store))
     store = outcome(None, [project_raster(raster_with_store)])
     assert store.path == beside(raster_with_store)
@@ -155,7 +159,7 @@ def test_a_task_begins_a_store_where_there_is_none(iface: Any, raster_with_store
         (lambda root: (root / "decoder.onnx").write_bytes(b"half"), "not"),
     ],
 )
-def test_a_damaged_store_is_an_error_in_one_sentence(
+def test_a_damaged_store_is_one_clear_error(
     iface: Any, raster_with_store: QgsRasterLayer, damage: Any, word: str
 ) -> None:
     root = beside(raster_with_store)
@@ -184,7 +188,7 @@ def test_a_store_follows_the_corrected_crs_of_its_layer(
     if is_cached:
         keep_from_writing_beside(photo)
     first, notice = opened(None, [project_raster(photo)], cache)
-    assert first.live.is_cached == is_cached and first.crs.authid() == "EPSG:25829" and not notice
+    assert (first.path.parent == cache.cache_folder) == is_cached and first.crs.authid() == "EPSG:25829" and not notice
     first.live.encode(first.live.tiles_in())
     first.close()
     photo.setCrs(QgsCoordinateReferenceSystem("EPSG:25830"))
@@ -252,36 +256,27 @@ def test_a_store_is_in_use_until_it_is_closed(iface: Any, photo: QgsRasterLayer,
     assert not is_in_use(cache)
 
 
+@pytest.mark.parametrize(("owner", "name"), [(LiveStore, "open"), (OpenStoreTask, "run")])
 def test_a_cancelled_opening_closes_its_store(
-    iface: Any, photo: QgsRasterLayer, cache: LiveOptions, monkeypatch: pytest.MonkeyPatch
+    iface: Any, photo: QgsRasterLayer, cache: LiveOptions, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
 ) -> None:
+    """Cancelled while the store is being opened, or just after."""
     keep_from_writing_beside(photo)
     begun, cancelled = threading.Event(), threading.Event()
-    open_live = LiveStore.open
+    original = getattr(owner, name)
 
-    def open_slowly(*arguments: Any) -> LiveStore:
-        live = open_live(*arguments)
+    def slowly(*arguments: Any) -> Any:
+        result = original(*arguments)
         begun.set()
         assert cancelled.wait(20)
-        return live
+        return result
 
-    monkeypatch.setattr(LiveStore, "open", open_slowly)
+    monkeypatch.setattr(owner, name, slowly)
     stores = CurrentStore()
     stores.open(None, [project_raster(photo)], cache)
     assert begun.wait(20)
     stores.cancel_opening()
     cancelled.set()
-    wait_until(lambda: QgsApplication.taskManager().countActiveTasks() == 0)
+    wait_until(lambda: not is_in_use(cache))
     assert stores.store is None
-    assert not is_in_use(cache)
     stores.shutdown()
-
-
-def test_an_opening_that_nobody_waits_for_closes_its_store(
-    iface: Any, photo: QgsRasterLayer, cache: LiveOptions
-) -> None:
-    keep_from_writing_beside(photo)
-    task = OpenStoreTask(None, [project_raster(photo)], cache)
-    assert task.run()
-    task.finished(False)
-    assert not is_in_use(cache)

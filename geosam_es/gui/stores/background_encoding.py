@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shapely
-from qgis.core import QgsApplication
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ...errors import GeoSamError, StoreError
@@ -60,7 +59,7 @@ class BackgroundEncoding(QObject):
         task.taskTerminated.connect(self._on_terminated)
         self._task = task
         self.progressed.emit(0, task.description())
-        QgsApplication.taskManager().addTask(task)
+        task.start()
 
     def cancel(self) -> None:
         """Stop after the current tile; the tiles encoded so far stay."""

@@ -10,6 +10,7 @@ from qgis.PyQt.QtCore import pyqtSignal
 
 from ...errors import GeoSamError
 from ...qgis_support.messages import tr
+from .background_task import BackgroundTask
 from .live_store import LiveStore
 
 __all__ = ["EncodeTask"]
@@ -19,7 +20,7 @@ class _CancelledError(Exception):
     """Raised when the user has cancelled the task."""
 
 
-class EncodeTask(QgsTask):
+class EncodeTask(BackgroundTask):
     """Encodes a part of a raster, or all of it.
 
     The task keeps the store open until it ends, whoever else closes it meanwhile.
@@ -74,8 +75,9 @@ class EncodeTask(QgsTask):
             return False
         return True
 
-    def finished(self, _result: bool) -> None:
-        """Close the store, as far as the task is concerned; called by QGIS in the GUI thread."""
+    def finished(self, result: bool) -> None:
+        """End the task's use of the store; called by QGIS in the GUI thread."""
+        super().finished(result)
         self.live.close()
 
     def _on_progress(self, done: int, total: int) -> None:

@@ -24,6 +24,7 @@ from ...store import set_crs
 from ...store.decoders import ORIGINAL
 from ...store.layout import StoreMetadata, store_path_for
 from ...store.signature import check_signature, raster_signature
+from .background_task import BackgroundTask
 from .live_store import EMBEDDED_MODEL, LiveOptions, LiveStore
 
 __all__ = [
@@ -67,9 +68,9 @@ def project_raster(layer: QgsMapLayer | None, active: bool = True) -> ProjectRas
         return None
 
 
-def project_rasters(project: QgsProject, active: QgsMapLayer | None) -> list[ProjectRaster]:
+def project_rasters(active: QgsMapLayer | None) -> list[ProjectRaster]:
     """Describe the project's rasters that are local files, the active one first."""
-    files = [project_raster(layer, layer is active) for layer in project.mapLayers().values()]
+    files = [project_raster(layer, layer is active) for layer in QgsProject.instance().mapLayers().values()]
     return sorted((file for file in files if file is not None), key=lambda file: not file.active)
 
 
@@ -195,7 +196,7 @@ def _is_same_crs(first: QgsCoordinateReferenceSystem, second: QgsCoordinateRefer
     return bool(references[0].IsSame(references[1]))
 
 
-class OpenStoreTask(QgsTask):
+class OpenStoreTask(BackgroundTask):
     """Opens a store with its decoder, and fits it to one of the project's rasters.
 
     Parameters
@@ -248,7 +249,8 @@ class OpenStoreTask(QgsTask):
         return not self.isCanceled()
 
     def finished(self, result: bool) -> None:
-        """Hand over the store, or close it if nobody wants it any more; called by QGIS in the GUI thread."""
+        """Hand over the store, or close it if the task was cancelled; called by QGIS in the GUI thread."""
+        super().finished(result)
         if result and self._store is not None and not self.isCanceled():
             self.opened.emit(self._store, self._notice)
             return
@@ -270,9 +272,8 @@ class OpenStoreTask(QgsTask):
 
     def _begin(self, raster: ProjectRaster) -> OpenStore:
         live = LiveStore.open(raster.source, self._options)
-        segmenter = live.segmenter()
-        reader = segmenter.reader
-        return OpenStore(live.root, segmenter, _crs(reader.metadata), raster, live, reader.decoder.name)
+        reader = live.reader
+        return OpenStore(live.root, live.segmenter, _crs(reader.metadata), raster, live, reader.decoder.name)
 
     def _is_own(self, metadata: StoreMetadata) -> bool:
         """Tell whether the model that encodes here made the store, so that its missing tiles can be added."""
@@ -296,7 +297,7 @@ def pixel_area_m2(store: OpenStore) -> float:
     """Return the area of the pixel in the middle of a store's raster in square metres; 0 if it cannot be measured."""
     raster = store.metadata.raster
     col, row = raster.width // 2, raster.height // 2
-    pixel: shapely.Polygon = raster.transform.apply_geometry(shapely.box(col, row, col + 1, row + 1))
+    pixel = raster.transform.apply_geometry(shapely.box(col, row, col + 1, row + 1))
     try:
         return EllipsoidArea(store.crs).area_m2(pixel)
     except EditError:

@@ -42,7 +42,7 @@ def test_each_run_leaves_one_source_out_with_each_seed() -> None:
         same_seed = dataclasses.replace(run, source_shares=sources)
         assert same_seed == found["everything", seed]
     assert config.validate_every > config.steps
-    with pytest.raises(ModelError, match="no source"):
+    with pytest.raises(ModelError, match="unknown source"):
         without(config, "roads")
 
 

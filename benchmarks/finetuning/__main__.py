@@ -1,12 +1,12 @@
-"""What fine-tuning brings, and what stored features save: docs/finetuning.md and its pictures.
+"""Measurements of fine-tuning: its gain, and the time saved by stored features; fills docs/finetuning.md.
 
-    python benchmarks/finetuning/curve.py study  --data ../shared/data --work runs/finetune
-    python benchmarks/finetuning/curve.py curve  --data ../shared/data --work runs/finetune --model mini_without_fields/
-    python benchmarks/finetuning/curve.py time   --work runs/finetune
-    python benchmarks/finetuning/curve.py write  --work runs/finetune
+    python -m benchmarks.finetuning study  --data ../shared/data --work runs/finetune
+    python -m benchmarks.finetuning curve  --data ../shared/data --work runs/finetune --model mini_without_fields/
+    python -m benchmarks.finetuning time   --work runs/finetune
+    python -m benchmarks.finetuning write  --work runs/finetune
 
-The first three measure and keep their figures as JSON in the work folder; the last one writes the page from them.
-`curve` needs a folder with a `mini` that never saw a field, as `geosam-es train-mini` writes it from data without them.
+The first three write their results as JSON to the work folder; the last one writes the page from them. `curve` needs a
+`mini` trained without fields, as `geosam-es train-mini` writes it from data without them.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ from encoder_tools.pipeline import encode  # noqa: E402
 from encoder_tools.raster import Raster  # noqa: E402
 from geosam_es.encoding.plan import EncodeOptions, make_plan  # noqa: E402
 
+from ..markdown import replace_sections  # noqa: E402
+
 CRS = "EPSG:25830"
 ORIGIN = (500_000.0, 4_400_000.0)
 APART = 12_000.0
@@ -53,7 +55,7 @@ COUNTS = (10, 30, 100, 200)
 DRAWS = 2
 METRICS = ("iou", "dice", "precision", "recall")
 STUDY = {"point": (0.70, 0.81, 0.85, 0.78), "box": (0.75, 0.85, 0.88, 0.82)}
-"""What a published course study reached with SAM on flood imagery, after fine-tuning."""
+"""IoU, Dice, precision and recall of a published study with SAM on flood imagery, after fine-tuning."""
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "finetuning.md"
@@ -68,7 +70,7 @@ BUILDINGS = {
     "val": (("val_kampala", "*.tif", "labels.geojson"),),
 }
 MIN_PIXELS = {"fields": 100.0, "buildings": 1800.0}
-"""Of an object; the sources say that buildings under 10 m2 are not all labelled."""
+"""Smallest area of an object in pixels. According to the source, buildings under 10 m2 are not all labelled."""
 
 
 def images(data: Path, kind: str, part: str) -> Iterator[tuple[Path, list[shapely.Geometry]]]:
@@ -83,7 +85,7 @@ def images(data: Path, kind: str, part: str) -> Iterator[tuple[Path, list[shapel
 
 
 def prepare(data: Path, work: Path, kind: str, part: str, model: str) -> tuple[list[Path], Path]:
-    """Write images as GeoTIFFs far from each other, encode them, and write the layer of their objects."""
+    """Write images as GeoTIFFs far apart, encode them, and write a layer of their objects."""
     folder = work / kind / part
     stores_folder = work / kind / f"stores-{Path(model).name}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,14 +131,14 @@ def write_polygons(path: Path, polygons: Sequence[shapely.Geometry]) -> Path:
 def tune(
     stores: Sequence[Path], truth: Path, holdout: Path, out: Path, options: TuneOptions
 ) -> tuple[dict[str, Any], float]:
-    """Tune, and return the report's figures and the seconds of training."""
+    """Tune a decoder; return the summary of the report and the seconds of training."""
     request = Request(stores, truth, out, holdout=holdout, options=options, overwrite=True)
     tuned = finetune(request)
     return tuned.summary, tuned.facts.trained.history[-1].seconds
 
 
 def study(data: Path, work: Path, model: str, options: TuneOptions, kinds: Sequence[str]) -> dict[str, Any]:
-    """Tune the embedded model on the training images of each kind, and compare on the others."""
+    """Tune the embedded model on the training images of each kind, and measure it on the others."""
     known = work / "study.json"
     results: dict[str, Any] = json.loads(known.read_text(encoding="utf-8")) if known.is_file() else {}
     for kind in kinds:
@@ -150,7 +152,7 @@ def study(data: Path, work: Path, model: str, options: TuneOptions, kinds: Seque
 def curve(
     data: Path, work: Path, model: str, options: TuneOptions, counts: Sequence[int], draws: int
 ) -> dict[str, Any]:
-    """Tune a model that never saw a field on more and more of them."""
+    """Tune a model trained without fields on growing numbers of them."""
     train_stores, truth = prepare(data, work, "fields", "train", model)
     val_stores, holdout = prepare(data, work, "fields", "val", model)
     everything = shapely.from_wkb(pyogrio.raw.read(truth)[2])
@@ -160,7 +162,7 @@ def curve(
             chosen = np.random.default_rng([count, draw]).permutation(len(everything))[:count]
             layer = write_polygons(work / "fields" / f"train-{count}-{draw}.gpkg", everything[np.sort(chosen)])
             out = work / f"curve-{count}-{draw}"
-            # Fewer objects are shown more often, so that all trainings have some steps.
+            # More epochs for fewer objects, so that all trainings have enough steps.
             longer = replace(options, epochs=min(60, max(options.epochs, 1500 // count)))
             summary, seconds = tune([*train_stores, *val_stores], layer, holdout, out, longer)
             rows.append({"count": count, "draw": draw, "summary": summary, "seconds": seconds})
@@ -169,10 +171,9 @@ def curve(
 
 
 def measure_time(work: Path, steps: int) -> dict[str, Any]:
-    """Time equal steps on stored features, and with the encoder in the loop, turn by turn in one run.
+    """Time training steps on stored features and with encoding in each step, alternating in one run.
 
-    The encoder of this project is the fast one, frozen and without gradients: the comparison is with what a user could
-    do at best, not with a slow one.
+    The encoder is this project's fast one, frozen and without gradients, so the comparison is with the best case.
     """
     from encoder_tools.models.sam.encoder import SamTorchEncoder
 
@@ -200,7 +201,7 @@ def measure_time(work: Path, steps: int) -> dict[str, Any]:
 
 
 def _one_step(decoder: SamDecoder, optimizer: Any, features: Any) -> None:
-    """One click on each of four objects of a tile, and one change of the weights."""
+    """Make one training step with a click on each of four objects of a tile."""
     truth = torch.zeros(4, 1, 256, 256)
     for number in range(4):
         truth[number, 0, 40 * number : 40 * number + 60, 50:120] = 1
@@ -275,9 +276,9 @@ def draw_curve(result: dict[str, Any], path: Path) -> None:
 
 
 def write_page(work: Path) -> None:
-    """Write what was measured into the page, between its marks."""
-    page = PAGE.read_text(encoding="utf-8")
+    """Write the results into the sections of the page."""
     machine = f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
+    sections = {}
     for name in ("study", "curve", "time"):
         path = work / f"{name}.json"
         if not path.is_file():
@@ -292,26 +293,28 @@ def write_page(work: Path) -> None:
         else:
             stored, encoding = result["seconds"]["stored"], result["seconds"]["encoding"]
             text = (
-                f"A step on stored features takes {stored:.2f} s, one with encoding in the loop {encoding:.2f} s:"
-                f" **{result['ratio']:.1f} times** as long (medians of {result['steps']} steps of each, turn by turn)."
+                f"A step takes {stored:.2f} s on stored features and {encoding:.2f} s with encoding in the loop:"
+                f" **{result['ratio']:.1f} times** as long (medians of {result['steps']} steps each, alternating)."
             )
-        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-        head, rest = page.split(begin)
-        page = f"{head}{begin}\n{text}\n\nMeasured on {machine}.\n{end}{rest.split(end)[1]}"
-    PAGE.write_text(page, encoding="utf-8")
+        sections[name] = f"{text}\n\nMeasured on {machine}."
+    replace_sections(PAGE, sections)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.finetuning",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("what", choices=("study", "curve", "time", "write"))
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--model", default="mini", help="mini, or a folder as train-mini writes it")
+    parser.add_argument("--model", default="mini", help="mini, or a folder that train-mini wrote")
     parser.add_argument("--kinds", nargs="+", choices=("fields", "buildings"), default=("fields", "buildings"))
     parser.add_argument("--counts", nargs="+", type=int, default=COUNTS, help="numbers of polygons of the curve")
     parser.add_argument("--draws", type=int, default=DRAWS, help="random draws of each number")
     parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--minutes", type=float, help="longest time of one training")
+    parser.add_argument("--minutes", type=float, help="time limit of each training")
     parser.add_argument("--steps", type=int, default=5)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)

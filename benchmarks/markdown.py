@@ -1,4 +1,4 @@
-"""Markdown pages with places for figures that a command fills in, each between two markers of one name."""
+"""Markdown tables, and pages with sections that measurements fill in."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def replace_sections(page: Path, sections: Mapping[str, str]) -> None:
-    """Replace what stands between ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->`` for each name.
+    """Replace the text between ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->`` for each name.
 
     Raises
     ------
     ModelError
-        Where the page lacks the markers; it is left as it was.
+        If the page lacks the markers; it is not changed.
     OutputError
-        Where it cannot be read or written.
+        If it cannot be read or written.
     """
     try:
         text = page.read_text(encoding="utf-8")
@@ -33,7 +33,7 @@ def replace_sections(page: Path, sections: Mapping[str, str]) -> None:
             before, found_begin, rest = text.partition(begin)
             _, found_end, after = rest.partition(end)
             if not found_begin or not found_end:
-                raise ModelError(f"'{page}' has no place for {name}", f"add '{begin}' and '{end}'")
+                raise ModelError(f"'{page}' has no section {name}", f"add '{begin}' and '{end}'")
             text = f"{before}{begin}\n{body.strip()}\n{end}{after}"
         partial = page.with_name(f"{page.name}.part")
         partial.write_text(text, encoding="utf-8")

@@ -1,0 +1,136 @@
+"""Folders of results: only files that the manifest lists are replaced or removed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from encoder_tools.output_folder import MANIFEST_FILE, OutputFolder
+from geosam_es.errors import OutputError
+
+FILES = ("decoder.onnx", "prepare.onnx", "report/page.html", "done.json")
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != MANIFEST_FILE
+    }
+
+
+def listed(folder: Path) -> list[str]:
+    names: list[str] = json.loads((folder / MANIFEST_FILE).read_text())["files"]
+    return names
+
+
+def publish(path: Path, text: str, names: tuple[str, ...] = FILES) -> None:
+    with OutputFolder(path, FILES) as folder, folder.staging() as staged:
+        for name in names:
+            (staged / name).parent.mkdir(exist_ok=True)
+            (staged / name).write_text(text)
+        folder.publish(staged, last="done.json")
+
+
+def test_a_second_run_replaces_the_first_and_keeps_other_files(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    publish(out, "first")
+    assert contents(out) == dict.fromkeys(FILES, "first") and listed(out) == sorted(FILES)
+    (out / "notes.txt").write_text("mine")
+    (out / "report" / "notes.txt").write_text("mine")
+    assert OutputFolder(out, FILES).written == set(FILES)
+    publish(out, "second", ("decoder.onnx", "done.json"))
+    mine = {"notes.txt": "mine", "report/notes.txt": "mine"}
+    assert contents(out) == {"decoder.onnx": "second", "done.json": "second", **mine}
+    assert listed(out) == ["decoder.onnx", "done.json"]
+
+
+def test_files_that_were_not_announced_are_not_published(tmp_path: Path) -> None:
+    with OutputFolder(tmp_path / "out", FILES) as folder, folder.staging() as staged:
+        (staged / "model.json").write_text("by the way")
+        (staged / "done.json").write_text("done")
+        folder.publish(staged)
+    assert contents(tmp_path / "out") == {"done.json": "done"}
+
+
+@pytest.mark.parametrize("name", ["decoder.onnx", "report", "report/page.html", MANIFEST_FILE])
+@pytest.mark.parametrize("kind", ["file", "link", "broken link"])
+def test_a_name_that_is_taken_by_another_file_is_refused(tmp_path: Path, name: str, kind: str) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    (out / name).parent.mkdir(parents=True, exist_ok=True)
+    if kind == "file":
+        (out / name).write_text("mine")
+    else:
+        (out / name).symlink_to(elsewhere)
+    if kind == "link":
+        elsewhere.mkdir()
+    with pytest.raises(OutputError, match=rf"out contains {name}, which geosam-es did not write there: choose another"):
+        OutputFolder(out, FILES)
+
+
+@pytest.mark.parametrize("name", ["../precious.txt", "{root}/precious.txt", "link/precious.txt", "report/../../x"])
+def test_a_manifest_cannot_name_files_elsewhere(tmp_path: Path, name: str) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "link").symlink_to(tmp_path)
+    (out / "done.json").write_text("first")
+    names = ["done.json", name.format(root=tmp_path)]
+    (out / MANIFEST_FILE).write_text(json.dumps({"files": names}))
+    assert OutputFolder(out, FILES).written == {"done.json"}
+    publish(out, "second")
+    assert (tmp_path / "precious.txt").read_text() == "mine" and (out / "link").is_symlink()
+    assert (out / "done.json").read_text() == "second"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"files": 3}', '{"files": [3]}', '{"other": []}', '{"files": []}'])
+def test_another_file_of_the_manifests_name_is_kept(tmp_path: Path, text: str) -> None:
+    (tmp_path / MANIFEST_FILE).write_text(text)
+    with pytest.raises(OutputError, match=f"contains {MANIFEST_FILE}, which geosam-es did not write"):
+        OutputFolder(tmp_path, FILES)
+    assert (tmp_path / MANIFEST_FILE).read_text() == text
+
+
+def test_nothing_is_left_of_a_run_without_results(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for error in (KeyboardInterrupt(), ValueError("wrong")):
+        with pytest.raises(type(error)), OutputFolder(out, FILES) as folder, folder.staging() as staged:
+            (staged / "done.json").write_text("half")
+            raise error
+        assert not out.exists()
+    out.mkdir()
+    with pytest.raises(ValueError, match="wrong"), OutputFolder(out, FILES):
+        raise ValueError("wrong")
+    assert not list(out.iterdir())
+
+
+def test_what_an_interrupted_run_wrote_is_listed(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), OutputFolder(tmp_path / "out", FILES) as folder:
+        (folder.path / "decoder.onnx").write_text("half")
+        raise KeyboardInterrupt
+    assert listed(tmp_path / "out") == ["decoder.onnx"]
+    again = OutputFolder(tmp_path / "out", FILES)
+    assert again.written == {"decoder.onnx"}
+    with again:
+        again.remove("decoder.onnx")
+        again.remove("prepare.onnx")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_errors_of_the_file_system_are_output_errors(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file is a file: choose a folder"):
+        OutputFolder(tmp_path / "file", FILES)
+    with pytest.raises(OutputError, match=r"The folder of .* does not exist: create it"):
+        OutputFolder(tmp_path / "none" / "out", FILES)
+    with pytest.raises(OutputError, match=r"cannot be written \(File name too long\)"):
+        OutputFolder(tmp_path / ("x" * 300), FILES)
+    with (
+        pytest.raises(OutputError, match=r"out cannot be written \(No such file or directory\)"),
+        OutputFolder(tmp_path / "out", FILES) as folder,
+        folder.staging() as staged,
+    ):
+        (staged / "none" / "page.html").write_text("x")
+    assert not (tmp_path / "out").exists()
