@@ -293,8 +293,8 @@ def write_page(work: Path) -> None:
         else:
             stored, encoding = result["seconds"]["stored"], result["seconds"]["encoding"]
             text = (
-                f"A step on stored features takes {stored:.2f} s, one with encoding in the loop {encoding:.2f} s:"
-                f" **{result['ratio']:.1f} times** as long (medians of {result['steps']} steps of each, alternating)."
+                f"A step takes {stored:.2f} s on stored features and {encoding:.2f} s with encoding in the loop:"
+                f" **{result['ratio']:.1f} times** as long (medians of {result['steps']} steps each, alternating)."
             )
         sections[name] = f"{text}\n\nMeasured on {machine}."
     replace_sections(PAGE, sections)

@@ -125,7 +125,7 @@ def rounds_table(results: dict[str, Summary]) -> str:
         for begin, means in found["rounds"].items():
             falls = [f"{turn}" for turn in range(1, len(means)) if means[turn] < means[turn - 1]]
             rows.append([dataset, begin, *(f"{mean:.3f}" for mean in means), ", ".join(falls) or "never"])
-    header = ["data set", "begun by", *(f"+ {turn}" for turn in range(ROUNDS + 1)), "lower at"]
+    header = ["data set", "first prompt", *(f"+ {turn}" for turn in range(ROUNDS + 1)), "falls at click"]
     return markdown_table(header, rows)
 
 
@@ -183,6 +183,6 @@ def update_card(
         If the card lacks the markers.
     """
     times = ", ".join(f"{name} {value:.1f}" for name, value in speed.items())
-    note = "" if limit is None else f"Measured on about {limit} objects of each set (--limit {limit}).\n\n"
-    body = f"{note}{table(results)}\n\nMedian milliseconds on {machine()}, two threads: {times}."
+    note = "" if limit is None else f"About {limit} objects of each set only (--limit {limit}).\n\n"
+    body = f"{note}{table(results)}\n\nMedian times in milliseconds on {machine()}, two threads: {times}."
     replace_sections(card, {"figures": body, "targets": targets})

@@ -39,8 +39,8 @@ class _Row:
 
 
 MEANS: tuple[tuple[str, str, dict[str, float]], ...] = (
-    ("one centre click, shown first", "click", {BUILDINGS: 0.62, FIELDS: 0.65}),
-    ("one centre click, best of three", "click oracle", {BUILDINGS: 0.72, FIELDS: 0.72}),
+    ("click in the middle, first candidate", "click", {BUILDINGS: 0.62, FIELDS: 0.65}),
+    ("click in the middle, best candidate", "click oracle", {BUILDINGS: 0.72, FIELDS: 0.72}),
     ("box", "box", {BUILDINGS: 0.84, FIELDS: 0.80}),
     ("box and 3 corrective clicks", "box + 3", {BUILDINGS: 0.90, FIELDS: 0.88}),
     ("5 clicks", "5 clicks", {BUILDINGS: 0.87, FIELDS: 0.86}),
@@ -60,13 +60,13 @@ def targets_table(results: Results, speed_ms: Mapping[str, float], megabytes: fl
             "yes" if all(row.met.values()) else "no: " + ", ".join(_short(d) for d, good in row.met.items() if not good)
         )
         cells.append([row.name, row.wanted, *(row.values.get(dataset, "") for dataset in results), met])
-    text = markdown_table(["target", "wanted", *results, "met"], cells)
+    text = markdown_table(["target", "required", *results, "met"], cells)
     limits = [(f"{name}, ms", speed_ms[name], limit) for name, limit in SPEED_MS.items() if name in speed_ms]
     limits.append(("ONNX files together, MB", megabytes, MAX_MEGABYTES))
     small = [
         [name, f"<= {limit:g}", f"{value:.1f}", "yes" if value <= limit else "no"] for name, value, limit in limits
     ]
-    return text + "\n\n" + markdown_table(["small and quick", "wanted", "measured", "met"], small)
+    return text + "\n\n" + markdown_table(["size and speed", "required", "measured", "met"], small)
 
 
 def _short(dataset: str) -> str:
@@ -95,7 +95,7 @@ def _never_lower(results: Results, begin: str) -> _Row:
     found = {dataset: worst_step(summary) for dataset, summary in results.items()}
     values = {dataset: f"{step:+.4f}" for dataset, step in found.items()}
     met = {dataset: step >= 0 for dataset, step in found.items()}
-    return _Row(f"smallest change of the mean by a corrective click, begun by a {begin}", ">= 0", values, met)
+    return _Row(f"smallest change of the mean with a corrective click, first prompt: {begin}", ">= 0", values, met)
 
 
 def _baselines(results: Results) -> list[_Row]:
@@ -114,9 +114,9 @@ def _baselines(results: Results) -> list[_Row]:
 
 def _score_error(results: Results, kind: str) -> _Row:
     found = {dataset: summary[f"{kind} score error"] for dataset, summary in results.items()}
-    names = {"click": "of a first click", "box": "of a box", "all": "of every answer"}
+    names = {"click": "first click", "box": "box", "all": "every answer"}
     return _Row(
-        f"mean absolute error of the score {names[kind]}",
+        f"mean absolute score error, {names[kind]}",
         f"<= {MAX_SCORE_ERROR}",
         {dataset: f"{error:.3f}" for dataset, error in found.items()},
         {dataset: error <= MAX_SCORE_ERROR for dataset, error in found.items()},
@@ -128,4 +128,4 @@ def _ranks_better(results: Results) -> _Row:
         means = {choice: entry[0] for choice, entry in summary["ranking"].items()}
         return float(means.pop("score") - max(means.values()))
 
-    return _each(results, "candidate by score above the best choice by area, mean IoU", "> 0", lead, 0.0)
+    return _each(results, "mean IoU of the choice by score minus the best choice by area", "> 0", lead, 0.0)

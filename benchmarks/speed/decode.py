@@ -107,22 +107,22 @@ def _click(case: _Case) -> Iterator[Item]:
         ours=times["click"],
         reference=reference,
         agreement=Agreement(
-            f"smallest mask IoU of {len(ious)}, a pixel by rounding left out of each", min(ious), LEAST_IOU
+            f"smallest IoU of {len(ious)} masks, without one pixel of each for rounding", min(ious), LEAST_IOU
         ),
         note=f"with every pixel {min(mask_iou(*pair) for pair in pairs):.5f}",
     )
     ious = _ious_of_preview(case)
     yield Row(
         "preview",
-        f"hover preview: the mask to show first, in full in {PREVIEW_PLACES} of 4096 places, those nearest its outline",
+        f"hover preview: the first mask, at full resolution in the {PREVIEW_PLACES} of 4096 places nearest its outline",
         _OFFICIAL,
         times["preview"].median_ms / reference.median_ms,
         goal=Goal(0.30),
         ours=times["preview"],
         reference=reference,
         agreement=case.trained.agreement,
-        note=f"masks of random weights have borders in many more places: mean IoU of {len(ious)} such previews with the"
-        f" click's mask {np.mean(ious):.4f}, smallest {min(ious):.4f}",
+        note=f"outlines of random weights cross many more places: mean IoU of {len(ious)} such previews with the mask"
+        f" of the click {np.mean(ious):.4f}, smallest {min(ious):.4f}",
     )
     # Separately, because its spinning threads would occupy a core during the next measurement.
     unchanged = OfficialDecoder(case.files.official, case.features, bench.threads, own_options=True)
@@ -248,9 +248,9 @@ def _batch(case: _Case) -> Iterator[Row]:
     times = take_turns({name: partial(_ignore, call) for name, call in calls.items()}, case.bench.runs(5, 1), warm_up=1)
 
     def row(key: str, what: str, name: str, agreement: Agreement, **more: Any) -> Row:
-        against = "one by one, as clicks: of each all four masks"
+        against = "one by one, as clicks: all four masks of each"
         ratio = times["one by one"].median_ms / times[name].median_ms
-        together = f"{count} prompts on one tile, together: {what}"
+        together = f"{count} prompts on one tile as a batch: {what}"
         more |= {"ours": times[name], "reference": times["one by one"], "agreement": agreement}
         return Row(key, together, against, ratio, unit="times as fast", **more)
 
@@ -259,23 +259,23 @@ def _batch(case: _Case) -> Iterator[Row]:
     places = np.mean([len(drawn_places(mask, _ALL_PLACES)) for mask in shown])
     yield row(
         "batch",
-        f"of each the mask to show first, in full in {PREVIEW_PLACES} places, as many as most trained masks take",
+        f"the first mask of each, at full resolution in {PREVIEW_PLACES} places, enough for most trained masks",
         "as trained",
         case.trained.agreement,
         goal=Goal(1.5, is_least=True),
-        note="`geosam-es segment` and the Processing algorithm take this way unless other candidates are asked for, and"
-        f" draw as many places as the outline runs through: of random weights {places:.0f} on average, which the next"
-        f" row pays for; of the masks of mini {case.trained.most_places} at most",
+        note="`geosam-es segment` and the Processing algorithm work this way unless other candidates are requested, and"
+        f" compute every place that the outline crosses: {places:.0f} on average with random weights, as in the next"
+        f" row; at most {case.trained.most_places} for the masks of mini",
     )
     ious = [mask_iou(answer.low_res_masks[0], mask) for answer, mask in zip(first, shown, strict=True)]
-    what = "of each the mask to show first of random weights, in full along its outline"
+    what = "the first mask of each, with random weights, at full resolution along the whole outline"
     yield row("batch_first", what, "first", mask_agreement(ious))
     pairs = [
         mask_iou(*pair)
         for one, many in zip(wanted, everything, strict=True)
         for pair in zip(one.low_res_masks, many.low_res_masks)
     ]
-    yield row("batch_all", "of each all four masks", "all", mask_agreement(pairs))
+    yield row("batch_all", "all four masks of each", "all", mask_agreement(pairs))
 
 
 def _ignore(call: Callable[[], Any], _: int) -> None:
@@ -341,7 +341,7 @@ def operator_table(path: Path, runs: int) -> Table:
     rows.append(("all others", rest, rest / total))
     return Table(
         "decoder_profile",
-        "Where the time of a click goes",
+        "Where a click spends its time",
         ("operator", "ms", "share"),
         rows,
         "From onnxruntime's own profile, which slows it down a little.",

@@ -65,7 +65,7 @@ def run(bench: Bench) -> Iterator[Item]:
     yield Row(
         "encode",
         "encoding a tile with ViT-B on the CPU (float32)",
-        f"the fastest of PyTorch's and onnxruntime's ways whose masks agree, here {best}",
+        f"the fastest method of PyTorch and onnxruntime whose masks agree, here {best}",
         times[_OURS].median_ms / times[best].median_ms,
         goal=Goal(1.03),
         ours=times[_OURS],
@@ -86,9 +86,9 @@ def _table(times: Mapping[str, Timing], ious: Mapping[str, list[float]]) -> Tabl
     return Table(
         "encoders",
         "Encoding one tile with ViT-B on the CPU",
-        ("how", "s", "of plain float32", "mask IoU mean", "mask IoU smallest"),
+        ("method", "s", "relative to plain float32", "mask IoU mean", "mask IoU smallest"),
         rows,
-        "Random weights: masks are those of the sharpened decoder of this benchmark, against plain float32.",
+        "With random weights; masks of the sharpened decoder of this benchmark, compared with plain float32.",
     )
 
 

@@ -69,8 +69,8 @@ def _draw_shares(axes: Any, rows: Sequence[Row]) -> None:
     axes.set_yticks(range(len(rows)), [row.key.replace("_", " ") for row in rows])
     axes.invert_yaxis()
     axes.set_xlim(0, _RIGHT_END)
-    axes.set_xlabel("time as a share of the reference's (grey); red: goal")
-    axes.set_title("GeoSAM-ES beside what it is measured against", loc="left")
+    axes.set_xlabel("time as a share of the reference (grey); red: goal")
+    axes.set_title("GeoSAM-ES compared with the reference of each row", loc="left")
 
 
 def _draw_encoders(axes: Any, table: Table) -> None:
@@ -79,5 +79,5 @@ def _draw_encoders(axes: Any, table: Table) -> None:
         axes.barh(index, seconds, color=_OURS if is_ours else _THEIRS, height=0.7)
     axes.set_yticks(range(len(table.rows)), [str(row[0]) for row in table.rows])
     axes.invert_yaxis()
-    axes.set_xlabel("seconds a tile")
+    axes.set_xlabel("seconds per tile")
     axes.set_title(table.title, loc="left")

@@ -27,11 +27,11 @@ __all__ = ["compare", "run"]
 _NAMES: Sequence[Architecture] = ("vit_b", "vit_l", "vit_h")
 _BATCHES = (1, 2, 4, 8, 16)
 _WHAT = {
-    "one_by_one": "encode on a GPU: tiles a second",
-    "bare": "encode on a GPU, from GeoTIFF to store: tiles a second",
+    "one_by_one": "encoding on a GPU: tiles per second",
+    "bare": "encoding on a GPU, from GeoTIFF to store: tiles per second",
 }
 _AGAINST = {
-    "one_by_one": "one chip at a time, float32, predictor rebuilt for each, as Geo-SAM does",
+    "one_by_one": "one chip at a time, float32, predictor rebuilt for each chip, as Geo-SAM does",
     "bare": "the bare model at its best batch, tiles on the device",
 }
 _GOALS = {"one_by_one": Goal(5.0, is_least=True), "bare": Goal(0.8, is_least=True)}

@@ -115,14 +115,14 @@ def _hover(bench: Bench, name: str, store: Path) -> Row:
     latencies = np.array(worker.shown.latencies) * 1e3
     return Row(
         f"hover_{'sam' if 'SAM' in name else name}",
-        f"hover at {_RATE} moves a second on {name}: age of what is shown, 95 %",
+        f"hover at {_RATE} moves per second on {name}: age of the preview shown, 95th percentile",
         "",
         float(np.percentile(seen, 95)),
         unit="ms",
         goal=Goal(_LARGEST_AGE_MS),
-        note=f"age at every frame, median {np.median(seen):.0f} ms; from a move to its polygon "
+        note=f"age at each frame, median {np.median(seen):.0f} ms; from a move to its polygon "
         f"{np.median(latencies):.0f} ms (median), {np.percentile(latencies, 95):.0f} ms (95 %); "
-        f"{len(latencies) / seconds:.0f} previews a second; {cpu / seconds:.0%} of one core; drawing left out",
+        f"{len(latencies) / seconds:.0f} previews per second; {cpu / seconds:.0%} of one core; without drawing",
     )
 
 

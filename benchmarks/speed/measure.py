@@ -124,7 +124,7 @@ def mask_iou_but_one(first: NDArray[Any], second: NDArray[Any]) -> float:
 
 def mask_agreement(ious: Sequence[float], least: float = LEAST_IOU) -> Agreement:
     """Return the agreement of pairs of masks, which is their smallest IoU."""
-    return Agreement(f"smallest mask IoU of {len(ious)}", min(ious), least)
+    return Agreement(f"smallest IoU of {len(ious)} masks", min(ious), least)
 
 
 def matrix_gflops(runs: int) -> float:

@@ -48,7 +48,7 @@ class Agreement:
     Attributes
     ----------
     measure : str
-        What was compared, ``smallest mask IoU`` for example.
+        What was compared, ``smallest IoU of 5 masks`` for example.
     value, least : float
         Measured value, and the smallest accepted one.
     """

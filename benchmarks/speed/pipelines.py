@@ -104,30 +104,30 @@ def measure_pipeline(
     bare, whole = timing_of(times.bare), timing_of(times.whole)
     yield Row(
         f"pipeline_{name}",
-        f"encode pipeline, {name} on the CPU: tiles a second, of {count} tiles",
+        f"encode pipeline, {name} on the CPU, {count} tiles: tiles per second",
         "the model alone over tiles in memory",
         1 / times.slowdown,
         unit="of its speed",
         goal=Goal(_LEAST_SHARE, is_least=True),
         ours=whole,
         reference=bare,
-        note=f"{count / whole.median_ms * 1e3:.2f} and {count / bare.median_ms * 1e3:.2f} tiles a second; "
+        note=f"{count / whole.median_ms * 1e3:.2f} and {count / bare.median_ms * 1e3:.2f} tiles per second; "
         f"the model alone, tiles side by side: {count / np.median(times.side_by_side):.2f}; "
-        f"no pipeline with this reading can do more than {count / times.floor_s(bench.threads):.2f}",
+        f"upper limit of a pipeline with this reading: {count / times.floor_s(bench.threads):.2f}",
     )
     times = _times(bench, encoder, decoder_files, large, tiles, runs[1])
     bare, whole = timing_of(times.bare), timing_of(times.whole)
     yield Row(
         f"reading_{name}",
-        f"8192 x 4096 JPEG GeoTIFF, {name}: reading and stretch beside the encoding",
+        f"8192 x 4096 JPEG GeoTIFF, {name}: encoding with reading and stretch",
         "the model alone over the same tiles in memory",
         times.slowdown,
         goal=Goal(_MOST_FACTOR),
         ours=whole,
         reference=bare,
-        note=f"reading alone takes {np.median(times.reading):.2f} s on one thread, and would make it "
-        f"{1 + np.median(times.reading) * 1e3 / bare.median_ms:.2f}x one after the other; "
-        f"shared out among {bench.threads} threads, {times.floor_s(bench.threads) * 1e3 / bare.median_ms:.2f}x",
+        note=f"reading alone takes {np.median(times.reading):.2f} s on one thread; the ratio would be "
+        f"{1 + np.median(times.reading) * 1e3 / bare.median_ms:.2f} one after the other, and "
+        f"{times.floor_s(bench.threads) * 1e3 / bare.median_ms:.2f} with reading shared among {bench.threads} threads",
     )
 
 

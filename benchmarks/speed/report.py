@@ -113,7 +113,7 @@ def fill_document(path: Path, results: Results) -> None:
 def summary(rows: Iterable[Row]) -> str:
     """Return the rows as a Markdown table."""
     lines = [
-        "| what | against | ours | theirs | result | goal | |",
+        "| what | compared with | ours | theirs | result | goal | |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -145,11 +145,11 @@ def _markdown(results: Results) -> str:
     with_goal = [row for row in rows if row.status in (MET, NOT_MET)]
     met = sum(row.status == MET for row in with_goal)
     parts = [
-        "# Speed, measured side by side\n",
-        f"`{COMMAND}` wrote this: do not edit. What is compared ran in turns, in one run, on the same threads and with"
-        " the same weights: random ones of the real architecture for ViT-B, which take as long as trained ones."
-        " A ratio is that of the medians, for whole pipelines the median of the ratios of neighbouring runs; a row"
-        " whose results differ does not count.\n",
+        "# Speed, side by side\n",
+        f"Written by `{COMMAND}`; do not edit. The alternatives took turns in one run, on the same threads and with the"
+        " same weights. ViT-B has random weights, which take as long as trained ones. A ratio is the ratio of the"
+        " medians; for whole pipelines, it is the median of the ratios of neighbouring runs. A row whose results"
+        " differ does not count.\n",
         _machine(results),
         f"{met} of {len(with_goal)} goals met.\n",
         summary(rows),

@@ -30,11 +30,11 @@ def run(bench: Bench) -> Iterator[Item]:
     timing = timing_of(seconds[1:])
     yield Row(
         "import",
-        "first import of the plugin's inference part, with onnxruntime, shapely and contourpy",
+        "first import of the plugin's inference code, with onnxruntime, shapely and contourpy",
         "",
         timing.median_ms / 1e3,
         unit="s",
         goal=Goal(0.5),
         ours=timing,
-        note="numpy, which QGIS has imported by then, is left out; files in the cache",
+        note="without numpy, which QGIS has already imported; files in the cache",
     )

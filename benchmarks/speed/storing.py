@@ -115,14 +115,15 @@ def _types(bench: Bench, loading: Mapping[str, _Loading]) -> Iterator[Item]:
         )
     yield Table(
         "store_types",
-        "Types of a store",
-        ("type", "MiB a tile", "write ms", "read ms", "mask IoU mean", "mask IoU smallest"),
+        "Store types",
+        ("type", "MiB per tile", "write ms", "read ms", "mask IoU mean", "mask IoU smallest"),
         [tuple(float(cell) if isinstance(cell, np.floating) else cell for cell in row) for row in rows],
-        f"Sizes and times of a ViT-B tile; masks of mini on {where}, {len(ious['int8'])} clicks, against float32.",
+        f"Sizes and times of a ViT-B tile; masks of mini on {where}, {len(ious['int8'])} clicks,"
+        " compared with float32.",
     )
     yield Row(
         "int8",
-        "int8 store: masks of mini against those from float32, mean IoU",
+        "int8 store: mean IoU of the masks of mini with those from float32",
         f"float32 on {where}",
         float(np.mean(ious["int8"])),
         unit="IoU",

@@ -197,7 +197,7 @@ class Interaction(QObject):
         self._must_follow = False
         if not path.is_dir():
             self._settings.forget_store(str(path))
-        self._open(path, project_rasters(QgsProject.instance(), self._iface.activeLayer()), path.name)
+        self._open(path, project_rasters(self._iface.activeLayer()), path.name)
 
     def _open(self, path: Path | None, rasters: list[ProjectRaster], name: str) -> None:
         settings = self._settings
@@ -247,7 +247,7 @@ class Interaction(QObject):
         self.controller.give_up(PromptError(tr("There is nothing to segment"), remedy))
 
     def _raster_to_encode(self) -> ProjectRaster | None:
-        rasters = project_rasters(QgsProject.instance(), self._iface.activeLayer())
+        rasters = project_rasters(self._iface.activeLayer())
         return next((raster for raster in rasters if raster.active or len(rasters) == 1), None)
 
     def _encode(self, whole: bool) -> None:
@@ -328,7 +328,7 @@ class Interaction(QObject):
 
     def _on_current_layer(self, layer: QgsMapLayer | None) -> None:
         if isinstance(layer, QgsVectorLayer):
-            if self.dock.layer is None and layer.geometryType() == QgsWkbTypes.GeometryType.PolygonGeometry:
+            if self.dock.layer is None and layer.geometryType() == QgsWkbTypes.PolygonGeometry:
                 self.dock.layers.setLayer(layer)
             return
         raster = project_raster(layer)
@@ -339,6 +339,8 @@ class Interaction(QObject):
         """Draw on the active raster: with the store beside it, or with one that the first click makes."""
         store = self.stores.store
         if store is not None and store.raster is not None and store.raster.source.path == raster.source.path:
+            if store.raster.layer_id != raster.layer_id:
+                self.stores.follow(raster)
             return
         path = store_beside(raster)
         if path is not None and path != self.stores.opening:

@@ -118,7 +118,7 @@ def test_candidates_cycle(controller: SegmentationController) -> None:
     assert seen == [0, 1, 2, 0]
 
 
-def test_prompts_given_faster_than_they_are_answered_all_count(controller: SegmentationController, log: Log) -> None:
+def test_fast_prompts_all_count(controller: SegmentationController, log: Log) -> None:
     for name in DISCS:
         controller.add_point(place(name))
     controller.undo()
@@ -126,7 +126,7 @@ def test_prompts_given_faster_than_they_are_answered_all_count(controller: Segme
     assert log.errors == []
 
 
-def test_accept_waits_for_the_answer_and_holds_what_comes_after(controller: SegmentationController, log: Log) -> None:
+def test_accept_waits_for_the_answer_and_holds_later_gestures(controller: SegmentationController, log: Log) -> None:
     controller.accept_ready.connect(lambda _drawing: controller.discard())
     controller.add_point(place("a"))
     controller.accept()
@@ -162,7 +162,7 @@ def test_a_preview_changes_nothing(controller: SegmentationController, log: Log)
     assert controller.drawing == Drawing()
 
 
-def test_a_preview_where_nothing_can_be_is_no_error(controller: SegmentationController, log: Log) -> None:
+def test_a_preview_outside_the_raster_is_no_error(controller: SegmentationController, log: Log) -> None:
     controller.preview(QgsPointXY(0, 0))
     wait_until(lambda: log.previews)
     assert log.previews == [None]
@@ -191,7 +191,7 @@ def test_a_click_without_a_store_waits_for_one(
     assert area(log.accepted[0]) == pytest.approx(DISC_AREA["a"], rel=0.05)
 
 
-def test_a_store_that_cannot_be_opened_ends_the_waiting(
+def test_a_store_that_cannot_be_opened_drops_waiting_gestures(
     without_store: SegmentationController, stores: CurrentStore, tmp_path: Path
 ) -> None:
     controller, log = without_store, Log(without_store)

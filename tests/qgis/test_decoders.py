@@ -1,4 +1,4 @@
-"""Several decoders in one store, chosen, compared and swapped in a window with a real canvas."""
+"""Choosing, comparing and adding decoders, in a window with a real canvas."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SMALLER = 0.94
 
 
 class SmallerDecoder(BlobDecoder):
-    """Answers with what is left of the blob without its rim."""
+    """Answers with the blob without its rim."""
 
     def decode(self, context: Context, prompts: Prompts, mask_input: NDArray[np.float32] | None = None) -> DecodedMasks:
         masks, scores = super().decode(context, prompts, mask_input)
@@ -43,7 +43,7 @@ class SmallerDecoder(BlobDecoder):
 
 
 class Loader:
-    """Stands for the loading of decoders: by folder, and as slowly as a test wants it."""
+    """Replaces the loading of decoders; can be made slow."""
 
     def __init__(self) -> None:
         self.decoders: dict[str, BlobDecoder] = {"fields": SmallerDecoder(), "trees": SmallerDecoder()}
@@ -105,7 +105,7 @@ def ready(plugin: GeoSamPlugin, store: Path, loader: Loader, target: QgsVectorLa
 
 
 class Compared:
-    """The comparisons as they come."""
+    """Keeps the latest comparison."""
 
     def __init__(self, interaction: Interaction) -> None:
         self.last: Comparison | None = None
@@ -141,21 +141,21 @@ def key(iface: Interface, code: Any) -> None:
 
 
 class TestChoosing:
-    def test_the_panel_lists_them_with_the_one_in_use(self, ready: Interaction) -> None:
+    def test_the_panel_lists_the_decoders_and_the_one_in_use(self, ready: Interaction) -> None:
         box = names(ready)
         assert [box.itemText(index) for index in range(box.count())] == ["original", "fields"]
         assert box.currentData() == ORIGINAL and box.isEnabled()
         tip = box.itemData(1, Qt.ItemDataRole.ToolTipRole)
         assert tip == "Tuned on 12 objects, 2026-11-20"
 
-    def test_a_store_is_opened_with_the_one_in_use(self, plugin: GeoSamPlugin, store: Path, loader: Loader) -> None:
+    def test_a_store_opens_with_its_active_decoder(self, plugin: GeoSamPlugin, store: Path, loader: Loader) -> None:
         use_decoder(store, "fields")
         interaction = opened(plugin, store)
         assert names(interaction).currentData() == "fields"
         click(interaction._canvas, place("a"))
         assert settled(interaction).result.score == pytest.approx(SMALLER)
 
-    def test_one_alone_leaves_nothing_to_choose(
+    def test_a_single_decoder_disables_the_choice(
         self, plugin: GeoSamPlugin, blob_store: Path, loader: Loader, iface: Interface
     ) -> None:
         interaction = opened(plugin, blob_store)
@@ -167,7 +167,7 @@ class TestChoosing:
         assert settled(interaction).has_polygon
         assert interaction.overlay.bands["compared"].asGeometry().isEmpty()
 
-    def test_what_is_drawn_is_answered_again(self, ready: Interaction, iface: Interface) -> None:
+    def test_the_current_object_is_answered_again(self, ready: Interaction, iface: Interface) -> None:
         click(iface.canvas, place("a"))
         click(iface.canvas, place("a", 20))
         before, result = area(ready), settled(ready).result
@@ -180,7 +180,7 @@ class TestChoosing:
         choose(ready, ORIGINAL)
         assert settled(ready).result.score == pytest.approx(0.9)
 
-    def test_the_candidate_stays(self, ready: Interaction, iface: Interface) -> None:
+    def test_the_chosen_candidate_is_kept(self, ready: Interaction, iface: Interface) -> None:
         click(iface.canvas, place("a"))
         key(iface, Qt.Key.Key_Tab)
         assert settled(ready).result.rank == 1
@@ -189,7 +189,7 @@ class TestChoosing:
         key(iface, Qt.Key.Key_Tab)
         assert settled(ready).result.rank == 2
 
-    def test_the_window_goes_on_while_it_loads_and_gestures_wait_for_it(
+    def test_gestures_wait_while_a_decoder_loads_and_the_window_stays_responsive(
         self, ready: Interaction, iface: Interface, loader: Loader, target: QgsVectorLayer
     ) -> None:
         loader.ready.clear()
@@ -206,9 +206,7 @@ class TestChoosing:
         assert settled(ready).result.score == pytest.approx(SMALLER)
         assert threading.get_ident() not in loader.threads
 
-    def test_discarding_while_it_loads_leaves_a_tool_that_works(
-        self, ready: Interaction, iface: Interface, loader: Loader
-    ) -> None:
+    def test_discarding_while_a_decoder_loads(self, ready: Interaction, iface: Interface, loader: Loader) -> None:
         click(iface.canvas, place("a"))
         settled(ready)
         loader.ready.clear()
@@ -218,7 +216,7 @@ class TestChoosing:
         click(iface.canvas, place("b"))
         assert settled(ready).result.score == pytest.approx(SMALLER)
 
-    def test_another_store_while_it_loads(
+    def test_opening_another_store_while_a_decoder_loads(
         self, ready: Interaction, iface: Interface, loader: Loader, blob_store: Path
     ) -> None:
         loader.ready.clear()
@@ -230,7 +228,7 @@ class TestChoosing:
         assert settled(ready).result.score == pytest.approx(0.9)
         assert ready.controller.store.decoder == ORIGINAL
 
-    def test_one_that_cannot_be_loaded_is_told_and_the_other_stays(
+    def test_a_decoder_that_cannot_be_loaded_is_reported_and_the_old_one_stays(
         self, ready: Interaction, iface: Interface, store: Path
     ) -> None:
         click(iface.canvas, place("a"))
@@ -243,7 +241,7 @@ class TestChoosing:
         click(iface.canvas, place("a", 20))
         assert len(settled(ready).prompts) == 2
 
-    def test_keeping_it_writes_it_into_the_store(self, ready: Interaction, store: Path) -> None:
+    def test_keep_writes_the_choice_into_the_store(self, ready: Interaction, store: Path) -> None:
         choose(ready, "fields")
         settled(ready)
         assert active_name(store) == ORIGINAL
@@ -252,7 +250,7 @@ class TestChoosing:
 
 
 class TestAdding:
-    def test_a_folder_goes_into_the_store_and_answers(
+    def test_an_added_decoder_is_copied_and_answers(
         self, ready: Interaction, iface: Interface, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         click(iface.canvas, place("a"))
@@ -263,7 +261,7 @@ class TestAdding:
         assert settled(ready).result.score == pytest.approx(SMALLER)
         assert active_name(store) == "trees" and names(ready).count() == 3
 
-    def test_one_of_another_encoder_is_refused(
+    def test_a_decoder_of_another_encoder_is_refused(
         self, ready: Interaction, iface: Interface, store: Path, tmp_path: Path
     ) -> None:
         folder = make_decoder(tmp_path / "other", "other", model="vit_b", encoder_sha256="1" * 64)
@@ -272,9 +270,7 @@ class TestAdding:
         assert "vit_b" in iface.messages()[0] and "blobs" in iface.messages()[0]
         assert len(list_decoders(store)) == 2
 
-    def test_what_processing_put_into_the_open_store_is_chosen(
-        self, ready: Interaction, store: Path, tmp_path: Path
-    ) -> None:
+    def test_a_decoder_added_by_processing_is_chosen(self, ready: Interaction, store: Path, tmp_path: Path) -> None:
         added = add_decoder(store, make_decoder(tmp_path / "more", "trees", weights=b"other"))
         store_news.decoders_changed.emit(str(tmp_path / "elsewhere"), added.name)
         store_news.decoders_changed.emit(str(store), added.name)
@@ -283,7 +279,7 @@ class TestAdding:
 
 
 class TestComparing:
-    def test_the_other_answers_the_same_click(self, ready: Interaction, iface: Interface) -> None:
+    def test_the_other_decoder_answers_the_same_click(self, ready: Interaction, iface: Interface) -> None:
         compared = Compared(ready)
         key(iface, Qt.Key.Key_C)
         assert ready._actions.compare.isChecked()
@@ -302,7 +298,9 @@ class TestComparing:
         assert ready.overlay.colour.name() in text and ready.overlay.compared_colour.name() in text
         assert ready.overlay.colour != ready.overlay.compared_colour
 
-    def test_it_can_be_switched_on_and_off_with_something_drawn(self, ready: Interaction, iface: Interface) -> None:
+    def test_the_comparison_can_be_switched_while_drawing(
+        self, ready: Interaction, iface: Interface
+    ) -> None:
         compared = Compared(ready)
         click(iface.canvas, place("a"))
         settled(ready)
@@ -313,7 +311,7 @@ class TestComparing:
         assert ready.overlay.bands["compared"].asGeometry().isEmpty()
         assert "fields" not in ready.dock._result.text() and "0.90" in ready.dock._result.text()
 
-    def test_it_goes_with_every_prompt_candidate_and_undo(self, ready: Interaction, iface: Interface) -> None:
+    def test_the_comparison_follows_prompts_candidates_and_undo(self, ready: Interaction, iface: Interface) -> None:
         compared = Compared(ready)
         key(iface, Qt.Key.Key_C)
         click(iface.canvas, place("a"))
@@ -331,7 +329,7 @@ class TestComparing:
         key(iface, Qt.Key.Key_Escape)
         assert compared.last is None and ready.overlay.bands["compared"].asGeometry().isEmpty()
 
-    def test_accepting_takes_the_one_chosen_and_says_which(
+    def test_accepting_writes_the_answer_of_the_chosen_decoder(
         self, ready: Interaction, iface: Interface, target: QgsVectorLayer
     ) -> None:
         compared = Compared(ready)
@@ -348,7 +346,7 @@ class TestComparing:
         assert next(target.getFeatures()).geometry().area() == pytest.approx(other, rel=0.01)
         assert compared.last is None
 
-    def test_which_one_to_compare_with_is_chosen_from_the_menu(
+    def test_the_menu_chooses_the_decoder_to_compare_with(
         self, plugin: GeoSamPlugin, store: Path, loader: Loader, tmp_path: Path, iface: Interface
     ) -> None:
         add_decoder(store, make_decoder(tmp_path / "more", "trees", weights=b"other"))
@@ -365,7 +363,7 @@ class TestComparing:
         wait_until(lambda: compared.last)
         assert compared.last.decoder == "trees" and interaction._actions.compare.isChecked()
 
-    def test_the_outline_keeps_away_from_the_colour_of_the_class(self, ready: Interaction) -> None:
+    def test_the_outline_has_another_hue_than_the_class(self, ready: Interaction) -> None:
         from qgis.PyQt.QtGui import QColor
 
         seen = []
@@ -376,7 +374,7 @@ class TestComparing:
             assert ready.overlay.bands["difference"].fillColor().rgb() == ready.overlay.compared_colour.rgb()
         assert seen[0] == seen[1] == seen[2] != seen[3]
 
-    def test_a_second_decoder_that_fails_leaves_the_first(
+    def test_an_error_of_the_second_decoder_leaves_the_first(
         self, ready: Interaction, iface: Interface, loader: Loader, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(*_args: Any) -> DecodedMasks:
@@ -396,7 +394,7 @@ class TestComparing:
 
 
 class TestProvenance:
-    def test_the_decoder_is_kept_and_refining_goes_back_to_it(
+    def test_refining_uses_the_decoder_that_drew_the_polygon(
         self, ready: Interaction, iface: Interface, tmp_path: Path
     ) -> None:
         ready.dock.new_layer_wanted.emit(str(tmp_path / "polygons.gpkg"))

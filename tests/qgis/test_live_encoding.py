@@ -1,11 +1,11 @@
-"""Clicking on rasters that were never encoded, with the embedded model."""
+"""Stores that are filled on demand, with the embedded model."""
 
 from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +89,9 @@ def on_map(x: float, y: float) -> tuple[float, float]:
 
 
 def test_a_click_encodes_its_tile_and_is_answered(live: LiveStore, raster: Path) -> None:
-    assert live.root == raster.with_name("ortho.embeddings.zarr") and not live.is_cached
+    assert live.root == raster.with_name("ortho.embeddings.zarr")
     assert encoded(live.root) == []
-    session = SegmentationSession(live.segmenter())
+    session = SegmentationSession(live.segmenter)
     result = session.add_point(*on_map(400, 400))
     assert Tile(0, 0, 0) in encoded(live.root)
     assert len(encoded(live.root)) < len(live.reader.pyramid)
@@ -110,7 +110,7 @@ def test_a_tile_is_encoded_once(live: LiveStore, monkeypatch: pytest.MonkeyPatch
         StoreWriter, "write", lambda self, tile, maps: (writes.append(tile), write_tile(self, tile, maps))
     )
     for x in (400, 420):
-        assert tiles_of(live.segmenter().propose(click(x, 400))) == [Tile(0, 0, 0)]
+        assert tiles_of(live.segmenter.propose(click(x, 400))) == [Tile(0, 0, 0)]
     assert live.ensure_tile(Tile(0, 0, 0)) is TileState.ENCODED
     assert writes == [Tile(0, 0, 0)]
 
@@ -131,8 +131,8 @@ def test_tiles_are_those_of_the_command_line(live: LiveStore, raster: Path, tmp_
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8"])
-def test_goes_on_with_a_store_of_the_command_line(raster: Path, options: LiveOptions, dtype: str) -> None:
-    """Made with other bands, another stretch and another type, which hold for the new tiles too."""
+def test_a_store_of_the_command_line_is_continued(raster: Path, options: LiveOptions, dtype: str) -> None:
+    """Its bands, stretch and dtype are used for the new tiles too."""
     from encoder_tools.pipeline import EncodeOptions, encode, make_plan
     from encoder_tools.raster import Raster
     from geosam_es.inference.encoder import OnnxEncoder
@@ -146,7 +146,7 @@ def test_goes_on_with_a_store_of_the_command_line(raster: Path, options: LiveOpt
     expected = StoreReader(root).read(tile)["image_embeddings"]
     shutil.rmtree(root / "level0" / "image_embeddings" / "c" / "0" / "0")
     live = LiveStore.open(LayerSource(raster, "", "ortho"), options)
-    assert live.root == root and not live.is_cached
+    assert live.root == root
     assert live.ensure_tile(tile) is TileState.ENCODED
     np.testing.assert_array_equal(live.reader.read(tile)["image_embeddings"], expected)
 
@@ -160,8 +160,8 @@ def test_a_store_of_another_model_is_left_alone(raster: Path, options: LiveOptio
     source = LayerSource(raster, "", "ortho")
     first = LiveStore.open(source, options)
     second = LiveStore.open(source, LiveOptions(other, options.cache_folder, threads=1))
-    assert (first.model, first.is_cached) == ("mini", False)
-    assert (second.model, second.is_cached) == ("mine", True)
+    assert [live.reader.metadata.model["name"] for live in (first, second)] == ["mini", "mine"]
+    assert first.root == raster.with_name("ortho.embeddings.zarr") and second.root.parent == options.cache_folder
     second.ensure_tile(Tile(0, 0, 0))
     assert encoded(first.root) == [] and encoded(second.root) == [Tile(0, 0, 0)]
     again = LiveStore.open(source, LiveOptions(other, options.cache_folder, threads=1))
@@ -177,7 +177,7 @@ def test_another_image_of_the_same_name_gets_another_store(raster: Path, options
     pixels[:, :700] = 255 - pixels[:, :700]
     write(raster, pixels)
     live = LiveStore.open(source, options)
-    assert live.is_cached and encoded(live.root) == []
+    assert live.root.parent == options.cache_folder and encoded(live.root) == []
     live.close()
 
 
@@ -204,7 +204,7 @@ def test_a_folder_that_cannot_be_written(
     monkeypatch.setattr(StoreWriter, "create", refuse_create)
     monkeypatch.setattr(live_encoding.tempfile, "TemporaryFile", refuse_file)
     live = LiveStore.open(source, options)
-    assert live.is_cached and live.root.parent == options.cache_folder
+    assert live.root.parent == options.cache_folder
     assert live.ensure_tile(Tile(0, 0, 0)) is TileState.ENCODED
     again = LiveStore.open(source, options)
     assert again.root == live.root and encoded(again.root) == [Tile(0, 0, 0)]
@@ -214,12 +214,23 @@ def test_a_folder_that_cannot_be_written(
 def test_a_full_cache_stops_the_encoding(raster: Path, options: LiveOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     raster.with_name("ortho.embeddings.zarr").mkdir()
     live = LiveStore.open(LayerSource(raster, "", "ortho"), LiveOptions(cache_folder=options.cache_folder, threads=1))
-    assert live.is_cached
+    assert live.root.parent == options.cache_folder
     monkeypatch.setattr(live_encoding, "_TRIM_EVERY", 1)
     monkeypatch.setattr(live._cache, "max_bytes", 1)
     with pytest.raises(OutputError, match="is full"):
         live.ensure_tile(Tile(0, 0, 0))
     live.close()
+
+
+def test_a_store_that_does_not_fit_into_the_cache_is_closed(raster: Path, options: LiveOptions) -> None:
+    raster.with_name("ortho.embeddings.zarr").mkdir()
+    assert options.cache_folder is not None
+    with pytest.raises(OutputError, match="is full"):
+        LiveStore.open(LayerSource(raster, "", "ortho"), replace(options, cache_bytes=1))
+    cache = StoreCache(options.cache_folder, 0)
+    assert len(cache.stores()) == 1
+    cache.trim()
+    assert cache.stores() == []
 
 
 def test_the_default_cache_is_in_the_profile(raster: Path) -> None:
@@ -237,23 +248,23 @@ def test_black_corners_are_skipped(tmp_path: Path, options: LiveOptions) -> None
     assert live.ensure_tile(Tile(0, 2, 0)) is TileState.SKIPPED
     assert live.ensure_tile(Tile(0, 2, 0)) is TileState.SKIPPED
     with pytest.raises(PromptError, match="There is no data at"):
-        SegmentationSession(live.segmenter()).add_point(*on_map(500, 2400))
+        SegmentationSession(live.segmenter).add_point(*on_map(500, 2400))
     live.close()
 
 
 def test_a_box_over_tiles_is_answered_from_a_coarser_level(live: LiveStore) -> None:
     box = Bounds(100, 100, 1200, 1200)
-    assert tiles_of(live.segmenter().propose(Prompts(box=box))) == [Tile(1, 0, 0)]
+    assert tiles_of(live.segmenter.propose(Prompts(box=box))) == [Tile(1, 0, 0)]
     assert encoded(live.root) == [Tile(1, 0, 0)]
 
 
-def test_levels_that_take_long_are_left_to_the_task(
+def test_slow_levels_are_only_encoded_by_the_task(
     tmp_path: Path, options: LiveOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live_encoding, "_MOST_PIXELS", 1024 * 1024)
     path = write(tmp_path / "a.tif", picture(), tiled=True)
     live = LiveStore.open(LayerSource(path, "", "a"), options)
-    segmenter = live.segmenter()
+    segmenter = live.segmenter
     assert [live.can_encode(Tile(level, 0, 0)) for level in (0, 1)] == [True, False]
     assert tiles_of(segmenter.propose(click(400, 400), level=1)) == [Tile(0, 0, 0)]
     assert live.ensure_tile(Tile(1, 0, 0)) is TileState.ENCODED
@@ -267,32 +278,32 @@ def test_levels_that_take_long_are_left_to_the_task(
 def test_prompts_without_a_positive_point_encode_nothing(live: LiveStore) -> None:
     for prompts in (Prompts(), Prompts((Point(5, 5, False),))):
         with pytest.raises(PromptError, match="no positive point"):
-            live.segmenter().propose(prompts)
+            live.segmenter.propose(prompts)
     assert encoded(live.root) == []
 
 
 def test_queries_encode_nothing(live: LiveStore) -> None:
-    segmenter = live.segmenter()
+    segmenter = live.segmenter
     assert segmenter.tile_for(click(400, 400)) == Tile(0, 0, 0) and segmenter.can_provide(Tile(0, 0, 0))
     assert not segmenter.reader.is_encoded(Tile(0, 0, 0)) and encoded(live.root) == []
 
 
 def test_looking_ahead_encodes_the_tile_in_view(live: LiveStore) -> None:
-    prepare_tile(live.segmenter(), *on_map(400, 400), level=1)
+    prepare_tile(live.segmenter, *on_map(400, 400), level=1)
     assert encoded(live.root) == [Tile(1, 0, 0)]
 
 
-def test_a_click_on_a_black_corner_says_so_at_once(tmp_path: Path, options: LiveOptions) -> None:
+def test_a_click_on_a_black_corner_is_an_error(tmp_path: Path, options: LiveOptions) -> None:
     pixels = picture(2500)
     pixels[:, 1400:] = 0
     live = LiveStore.open(LayerSource(write(tmp_path / "a.tif", pixels), "", "a"), options)
     for _ in range(2):
         with pytest.raises(PromptError, match="There is no data at"):
-            live.segmenter().propose(click(500, 2400))
+            live.segmenter.propose(click(500, 2400))
     live.close()
 
 
-def test_a_deleted_store_is_not_half_made_again(live: LiveStore) -> None:
+def test_a_deleted_store_is_not_partly_recreated(live: LiveStore) -> None:
     shutil.rmtree(live.root)
     with pytest.raises(StoreError, match="is no longer there: choose the raster again"):
         live.ensure_tile(Tile(0, 0, 0))
@@ -301,14 +312,14 @@ def test_a_deleted_store_is_not_half_made_again(live: LiveStore) -> None:
     assert not live.root.exists()
 
 
-def test_a_raster_that_is_gone(live: LiveStore, raster: Path) -> None:
+def test_a_deleted_raster_is_an_error(live: LiveStore, raster: Path) -> None:
     live.close()
     raster.unlink()
     with pytest.raises(RasterError, match=r"ortho\.tif does not exist"):
         live.ensure_tile(Tile(0, 0, 0))
 
 
-def test_a_model_folder_that_is_none(raster: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_an_error(raster: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is not a model folder: it has no decoder"):
         LiveStore.open(LayerSource(raster, "", "ortho"), LiveOptions(tmp_path))
     (tmp_path / "decoder.onnx").write_bytes(b"nothing")
@@ -345,16 +356,12 @@ def test_tiles_in_an_area(live: LiveStore) -> None:
 
 
 def run_task(task: EncodeTask) -> str:
-    """Let QGIS run a task, which it deletes then, with the events that carry its signals."""
+    """Run a task in QGIS, and process the events that deliver its signals."""
     ends: list[str] = []
     task.taskCompleted.connect(lambda: ends.append("completed"))
     task.taskTerminated.connect(lambda: ends.append("terminated"))
     task.start()
-    deadline = time.monotonic() + 60
-    while not ends:
-        assert time.monotonic() < deadline
-        QCoreApplication.processEvents()
-        time.sleep(0.01)
+    wait_until(lambda: ends, 60)
     QCoreApplication.processEvents()
     return ends[0]
 
@@ -376,7 +383,7 @@ def test_task_encodes_the_view(live: LiveStore) -> None:
     assert set(encoded(live.root)) == {Tile(1, 0, 0), Tile(0, 0, 0)}
 
 
-def test_a_cancelled_task_leaves_a_store_to_go_on_with(live: LiveStore) -> None:
+def test_a_cancelled_task_leaves_a_usable_store(live: LiveStore) -> None:
     task = EncodeTask(live, "Encoding ortho")
     encode = live._encoder.encode
 
@@ -430,14 +437,14 @@ def test_a_task_cancelled_before_it_begins_closes_the_store(raster: Path, option
     assert not live.root.exists()
 
 
-def test_a_failing_task_says_why(live: LiveStore) -> None:
+def test_a_failed_task_reports_the_reason(live: LiveStore) -> None:
     shutil.rmtree(live.root)
     task = EncodeTask(live, "Encoding ortho")
     assert run_task(task) == "terminated"
     assert task.error is not None and "is no longer there" in task.error.user_message
 
 
-def test_a_task_that_runs_into_the_unforeseen_says_so(live: LiveStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_reports_unexpected_exceptions(live: LiveStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise MemoryError("no more")
 
@@ -454,7 +461,7 @@ def test_source_of_a_layer(raster: Path) -> None:
     assert (source.path, source.name) == (raster, "Ortho") and "25830" in source.crs_wkt
 
 
-def test_layers_that_are_no_local_files(raster: Path, tmp_path: Path) -> None:
+def test_layers_other_than_local_files_are_refused(raster: Path, tmp_path: Path) -> None:
     with pytest.raises(RasterError, match="Fields is not a raster layer: choose an orthophoto"):
         source_of(QgsVectorLayer("Polygon?crs=EPSG:4326", "Fields", "memory"))
     uri = "crs=EPSG:3857&format=image/png&layers=a&styles=&url=https://localhost/none"
@@ -467,7 +474,7 @@ def test_layers_that_are_no_local_files(raster: Path, tmp_path: Path) -> None:
         source_of(zipped)
 
 
-def test_crs_of_the_layer_is_used_where_the_file_has_none(tmp_path: Path, options: LiveOptions) -> None:
+def test_the_crs_of_the_layer_is_used_if_the_file_has_none(tmp_path: Path, options: LiveOptions) -> None:
     path = write(tmp_path / "bare.tif", picture(300), crs=None)
     layer = QgsRasterLayer(str(path), "Bare", "gdal")
     layer.setCrs(QgsProject.instance().crs().fromEpsgId(25830))

@@ -55,7 +55,7 @@ def test_a_click_is_positive_and_with_shift_negative(iface: Interface, tool: Seg
     assert first.distance(place("a")) < 2 * iface.canvas.mapUnitsPerPixel()
 
 
-def test_a_drag_is_a_box_and_no_click(iface: Interface, tool: SegmentMapTool) -> None:
+def test_a_drag_is_a_box_not_a_click(iface: Interface, tool: SegmentMapTool) -> None:
     recorder = Recorder(tool)
     start, end = place("a", -100, -80), place("a", 100, 80)
     drag(iface.canvas, start, end)
@@ -74,7 +74,7 @@ def test_a_shaking_hand_still_clicks(iface: Interface, tool: SegmentMapTool) -> 
     assert recorder.kinds() == ["click"]
 
 
-def test_escape_gives_up_a_box(iface: Interface, tool: SegmentMapTool) -> None:
+def test_escape_cancels_a_box(iface: Interface, tool: SegmentMapTool) -> None:
     recorder = Recorder(tool)
     viewport, spot = iface.canvas.viewport(), on_screen(iface.canvas, place("a"))
     QTest.mousePress(viewport, LEFT, NONE, spot)
@@ -124,7 +124,7 @@ def test_space_and_the_wheel_still_move_the_map(iface: Interface, tool: SegmentM
 
 
 def test_a_shortcut_is_taken_before_the_main_window_gets_it(iface: Interface, tool: SegmentMapTool, undo: Any) -> None:
-    """QGIS has its own Ctrl+Z; two of one kind would cancel each other out."""
+    """QGIS has its own Ctrl+Z, and Qt ignores ambiguous shortcuts."""
     own, other = [], []
     undo.setShortcutContext(Qt.ShortcutContext.WidgetShortcut)
     undo.triggered.connect(lambda: own.append(1))
@@ -141,7 +141,7 @@ def test_a_shortcut_is_taken_before_the_main_window_gets_it(iface: Interface, to
     assert (own, other) == ([1], [1])
 
 
-def test_a_changed_shortcut_counts(iface: Interface, tool: SegmentMapTool, undo: Any) -> None:
+def test_a_changed_shortcut_is_used(iface: Interface, tool: SegmentMapTool, undo: Any) -> None:
     taken = []
     undo.triggered.connect(lambda: taken.append(1))
     undo.setShortcut("U")
@@ -150,7 +150,7 @@ def test_a_changed_shortcut_counts(iface: Interface, tool: SegmentMapTool, undo:
     assert taken == [1]
 
 
-def test_without_the_tool_its_keys_are_free(iface: Interface, tool: SegmentMapTool, undo: Any) -> None:
+def test_an_inactive_tool_leaves_the_keys_alone(iface: Interface, tool: SegmentMapTool, undo: Any) -> None:
     taken = []
     undo.triggered.connect(lambda: taken.append(1))
     iface.canvas.unsetMapTool(tool)

@@ -1,4 +1,4 @@
-"""What is drawn over the map, read back from the canvas and from its picture."""
+"""Items over the map, read from the canvas and from its pixels."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def colour_at(iface: Interface, dx: float, dy: float) -> QColor:
     return QColor(iface.canvas.grab().toImage().pixel(spot))
 
 
-def test_a_hole_is_seen(iface: Interface, overlay: Overlay) -> None:
+def test_holes_are_not_filled(iface: Interface, overlay: Overlay) -> None:
     overlay.set_colour(QColor("#ff0000"), 1.0)
     overlay.show_drawing(Prompts(), result(square(hole=True)))
     assert colour_at(iface, 75, 75).name() == "#ff0000"
@@ -72,7 +72,7 @@ def test_prompts_are_drawn_where_they_are(iface: Interface, overlay: Overlay) ->
     assert all(bands[name].numberOfVertices() == 0 for name in ("positive", "negative", "box", "proposal"))
 
 
-def test_what_is_shown_follows_the_canvas_into_another_crs(iface: Interface, overlay: Overlay) -> None:
+def test_items_follow_a_change_of_the_canvas_crs(iface: Interface, overlay: Overlay) -> None:
     x, y = place("a").x(), place("a").y()
     overlay.show_drawing(Prompts((Point(x, y),)), result(square()))
     iface.canvas.setDestinationCrs(QgsCoordinateReferenceSystem("EPSG:4326"))

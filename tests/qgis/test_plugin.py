@@ -1,4 +1,4 @@
-"""Loading, unloading and everything a user does with mouse and keys, in a main window with a real canvas."""
+"""The whole plugin in a main window with a real canvas, used with mouse and keys."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def key(iface: Interface, code: Any, modifiers: Any = NONE) -> None:
 
 
 class TestLoading:
-    def test_everything_is_there_and_nothing_is_left_behind(self, iface: Interface) -> None:
+    def test_loading_adds_everything_and_unloading_removes_it(self, iface: Interface) -> None:
         actions, items = list(iface.group.actions()), len(iface.canvas.scene().items())
         for _ in range(3):
             plugin = GeoSamPlugin(iface)
@@ -118,7 +118,7 @@ class TestLoading:
         assert len(set(keys)) == len(keys)
         assert all(action.toolTip() for action in iface.shortcuts)
 
-    def test_without_onnxruntime_it_loads_says_so_and_works_later(
+    def test_without_onnxruntime_the_plugin_says_so_and_works_once_it_is_installed(
         self, iface: Interface, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         find = importlib.util.find_spec
@@ -193,7 +193,7 @@ class TestGestures:
         QApplication.processEvents()
         assert target.featureCount() == 0
 
-    def test_the_preview_is_switched_by_its_key(self, iface: Interface, ready: Interaction) -> None:
+    def test_a_key_switches_the_preview(self, iface: Interface, ready: Interaction) -> None:
         band = ready.overlay.bands["preview"]
         spot = on_screen(iface.canvas, place("b"))
         move(iface.canvas, spot, Qt.MouseButton.NoButton)
@@ -204,20 +204,20 @@ class TestGestures:
         key(iface, Qt.Key.Key_P)
         assert band.numberOfVertices() == 0
 
-    def test_the_wheel_zooms(self, iface: Interface, ready: Interaction) -> None:
+    def test_clicks_work_after_zooming(self, iface: Interface, ready: Interaction) -> None:
         before = iface.canvas.mapUnitsPerPixel()
         iface.canvas.zoomIn()
         assert iface.canvas.mapUnitsPerPixel() < before
         click(iface.canvas, iface.canvas.center())
         assert len(settled(ready).prompts) == 1
 
-    def test_with_nothing_drawn_ctrl_z_is_left_to_qgis(self, iface: Interface, ready: Interaction) -> None:
+    def test_with_nothing_drawn_ctrl_z_belongs_to_qgis(self, iface: Interface, ready: Interaction) -> None:
         assert not any(a.isEnabled() for a in (ready._actions.undo, ready._actions.undo_again))
 
-    def test_with_nothing_drawn_ctrl_z_goes_on_in_the_layer(
+    def test_with_nothing_drawn_ctrl_z_undoes_edits_of_the_layer(
         self, iface: Interface, ready: Interaction, target: QgsVectorLayer
     ) -> None:
-        """Whichever layer is the active one: QGIS's own undo knows that one alone."""
+        """In the target layer, also if another layer is active."""
         click(iface.canvas, place("a"))
         key(iface, Qt.Key.Key_Return)
         wait_until(lambda: target.featureCount() == 1)
@@ -307,7 +307,7 @@ class TestAccepting:
         assert target.featureCount() == 0
         assert ready.controller.drawing.has_polygon
 
-    def test_refining_brings_prompts_back_and_replaces_the_geometry(
+    def test_refining_restores_the_prompts_and_replaces_the_geometry(
         self, iface: Interface, ready: Interaction, tmp_path: Path
     ) -> None:
         ready.dock.new_layer_wanted.emit(str(tmp_path / "new.gpkg"))
@@ -331,10 +331,10 @@ class TestAccepting:
         layer.undoStack().undo()
         assert next(layer.getFeatures()).geometry().equals(before.geometry())
 
-    def test_refining_begins_with_the_same_polygon_at_any_scale(
+    def test_refining_starts_from_the_same_polygon_at_any_scale(
         self, iface: Interface, ready: Interaction, tmp_path: Path
     ) -> None:
-        """With the candidate that was chosen, and at the level that answered, not that of today's view."""
+        """It uses the chosen candidate and the level that answered, not the level of the current view."""
         ready.dock.new_layer_wanted.emit(str(tmp_path / "new.gpkg"))
         layer = ready.dock.layer
         assert layer is not None
@@ -368,7 +368,7 @@ class TestAccepting:
 
 class TestManyCrs:
     @pytest.mark.parametrize("rotation", [0.0, 33.0])
-    def test_raster_canvas_and_layer_in_three(self, iface: Interface, ready: Interaction, rotation: float) -> None:
+    def test_raster_canvas_and_layer_in_three_crs(self, iface: Interface, ready: Interaction, rotation: float) -> None:
         project = QgsProject.instance()
         layer = QgsVectorLayer("MultiPolygon?crs=EPSG:3857", "mercator", "memory")
         project.addMapLayer(layer)
@@ -391,7 +391,7 @@ class TestManyCrs:
 
 
 class TestStores:
-    def test_a_raster_that_was_never_encoded_is_clicked_on_anyway(
+    def test_a_click_works_on_a_raster_that_was_never_encoded(
         self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer, target: QgsVectorLayer
     ) -> None:
         store = store_path_for(Path(raster_with_store.source()))
@@ -433,7 +433,7 @@ class TestStores:
         assert any("tiles" in text for text in texts)
         assert interaction.dock.encoding.layer_button.isVisibleTo(interaction.dock)
 
-    def test_encoding_stops_at_the_users_word_and_with_the_plugin(
+    def test_encoding_stops_when_cancelled_and_when_the_plugin_is_unloaded(
         self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer
     ) -> None:
         shutil.rmtree(store_path_for(Path(raster_with_store.source())))
@@ -454,13 +454,13 @@ class TestStores:
         wait_until(lambda: QgsApplication.taskManager().countActiveTasks() == 0)
         assert iface.messages() == []
 
-    def test_the_model_of_another_encoder_is_not_mixed_in(self, iface: Interface, ready: Interaction) -> None:
+    def test_a_store_of_another_model_is_not_continued(self, iface: Interface, ready: Interaction) -> None:
         assert not ready.dock.encoding.view_button.isEnabled()
         assert "model chosen in the options" in ready.dock.encoding.view_button.toolTip()
         ready._encode(whole=True)
         assert "--resume" in iface.messages()[-1]
 
-    def test_a_store_begun_by_clicking_is_gone_on_with(
+    def test_a_store_made_by_clicking_is_continued(
         self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer
     ) -> None:
         shutil.rmtree(store_path_for(Path(raster_with_store.source())))
@@ -480,7 +480,7 @@ class TestStores:
         assert again.controller.store is not None
         assert again.controller.store.live is not None
 
-    def test_a_click_that_comes_at_once_is_answered_by_the_store_beside(
+    def test_an_early_click_is_answered_by_the_store_beside_the_raster(
         self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, raster_with_store: QgsRasterLayer
     ) -> None:
         QgsProject.instance().addMapLayer(raster_with_store)
@@ -494,7 +494,7 @@ class TestStores:
         wait_until(lambda: settled(interaction).has_polygon)
         assert iface.messages() == []
 
-    def test_a_store_chosen_at_once_is_kept(
+    def test_a_store_chosen_early_is_kept(
         self,
         iface: Interface,
         plugin: GeoSamPlugin,
@@ -511,7 +511,7 @@ class TestStores:
         assert not interaction.stores.is_opening
         assert interaction.controller.store.path == chosen
 
-    def test_the_one_beside_the_active_raster_is_found(
+    def test_the_store_beside_the_active_raster_is_opened(
         self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, raster_with_store: QgsRasterLayer
     ) -> None:
         QgsProject.instance().addMapLayer(raster_with_store)
@@ -524,7 +524,7 @@ class TestStores:
         assert plugin._settings.recent_stores == [str(interaction.controller.store.path)]
         assert iface.messages() == []
 
-    def test_the_active_raster_decides(
+    def test_the_store_follows_the_active_raster(
         self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, raster_with_store: QgsRasterLayer
     ) -> None:
         source = Path(raster_with_store.source())
@@ -589,13 +589,31 @@ class TestStores:
         assert written.centroid().asPoint().distance(moved) < 1
         assert len(iface.messages()) == 1
 
+    def test_the_store_takes_the_crs_of_the_active_one_of_two_layers(
+        self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, raster_with_store: QgsRasterLayer
+    ) -> None:
+        other = QgsRasterLayer(raster_with_store.source(), "other")
+        other.setCrs(QgsCoordinateReferenceSystem("EPSG:25829"))
+        QgsProject.instance().addMapLayers([raster_with_store, other])
+        iface.setActiveLayer(raster_with_store)
+        tool_action(plugin).trigger()
+        interaction = plugin.interaction
+        assert interaction is not None
+        wait_until(lambda: interaction.stores.store is not None)
+        assert iface.messages() == []
+        iface.setActiveLayer(other)
+        wait_until(iface.messages)
+        assert interaction.stores.store is not None and interaction.stores.store.crs == other.crs()
+        other.setCrs(QgsCoordinateReferenceSystem("EPSG:25831"))
+        wait_until(lambda: interaction.stores.store.crs == other.crs())
+
     def test_a_view_outside_the_rasters_crs_is_not_encoded(self, iface: Interface, ready: Interaction) -> None:
         iface.canvas.setDestinationCrs(QgsCoordinateReferenceSystem("EPSG:4326"))
         iface.canvas.setExtent(QgsRectangle(1e8, 1e8, 2e8, 2e8))
         ready.dock.encoding.view_wanted.emit()
         assert "view does not exist" in iface.messages()[-1]
 
-    def test_one_of_another_raster_is_refused_with_key_and_values(
+    def test_a_store_of_another_raster_is_refused(
         self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, raster_with_store: QgsRasterLayer
     ) -> None:
         import numpy as np
@@ -621,7 +639,7 @@ class TestStores:
         wait_until(iface.messages)
         assert "missing or damaged" in iface.messages()[0]
 
-    def test_one_that_is_gone_is_no_longer_offered(
+    def test_a_deleted_store_is_no_longer_listed(
         self, iface: Interface, plugin: GeoSamPlugin, ready: Interaction, tmp_path: Path
     ) -> None:
         plugin._settings.remember_store(str(tmp_path / "gone.embeddings.zarr"))
@@ -632,7 +650,7 @@ class TestStores:
         assert ready.controller.store is open_before
         assert ready.dock._stores.count() == 1
 
-    def test_clearing_the_project_closes_it(self, iface: Interface, ready: Interaction) -> None:
+    def test_clearing_the_project_closes_the_store(self, iface: Interface, ready: Interaction) -> None:
         click(iface.canvas, place("a"))
         QgsProject.instance().clear()
         assert ready.controller.store is None
@@ -667,7 +685,7 @@ class TestRobustness:
         assert target.featureCount() == 167
         assert iface.messages() == []
 
-    def test_a_decoder_that_raises_on_every_click_says_so_once(
+    def test_a_decoder_that_fails_on_every_click_is_reported_once(
         self, iface: Interface, ready: Interaction, blobs: BlobDecoder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def crash(*_: Any) -> None:
@@ -679,7 +697,7 @@ class TestRobustness:
             settled(ready)
         assert len(iface.messages()) == 1
 
-    def test_the_raster_layer_may_go(self, iface: Interface, ready: Interaction) -> None:
+    def test_clicks_work_after_the_raster_layer_is_removed(self, iface: Interface, ready: Interaction) -> None:
         for layer in QgsProject.instance().mapLayers().values():
             if isinstance(layer, QgsRasterLayer):
                 QgsProject.instance().removeMapLayer(layer.id())

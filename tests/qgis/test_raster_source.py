@@ -239,7 +239,7 @@ def test_both_make_the_same_store(tmp_path: Path, kind: Any) -> None:
         second.metadata, created="", raster=replace(second.metadata.raster, crs_wkt="")
     )
     assert chunks(stores[0]) == chunks(stores[1])
-    # Each goes on with the other's store, and finds nothing left to do.
+    # A store made with one library is complete for the other.
     plan = make_plan(GdalRaster(path), PixelEncoder(), EncodeOptions())
     report = encode(plan, PixelEncoder(), stores[0], dict, resume=True)
     assert (report.encoded, report.skipped) == (0, 0) and report.resumed == len(plan.pyramid)

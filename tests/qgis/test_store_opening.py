@@ -76,12 +76,12 @@ def keep_from_writing_beside(layer: QgsRasterLayer) -> None:
     beside(layer).mkdir()
 
 
-def test_only_local_rasters_count(iface: Any, raster_with_store: QgsRasterLayer) -> None:
+def test_only_local_rasters_are_listed(iface: Any, raster_with_store: QgsRasterLayer) -> None:
     project = QgsProject.instance()
     vector = QgsVectorLayer("Polygon?crs=EPSG:4326", "vector", "memory")
     gone = QgsRasterLayer("/nowhere/gone.tif", "gone")
     project.addMapLayers([vector, gone, raster_with_store])
-    assert [file.layer_id for file in project_rasters(project, vector)] == [raster_with_store.id()]
+    assert [file.layer_id for file in project_rasters(vector)] == [raster_with_store.id()]
     assert project_raster(None) is None
     assert project_raster(vector) is None
 
@@ -117,7 +117,7 @@ def test_the_raster_of_the_same_name_is_compared_before_the_active_one(
         (lambda raster: raster["transform"].__setitem__(2, 1.0), "raster transform"),
     ],
 )
-def test_what_differs_is_named_with_both_values(
+def test_a_mismatch_is_reported_with_both_values(
     iface: Any, raster_with_store: QgsRasterLayer, edit_metadata: Any, change: Any, key: str
 ) -> None:
     root = beside(raster_with_store)
@@ -141,7 +141,7 @@ def test_a_task_opens(iface: Any, raster_with_store: QgsRasterLayer, blobs: Blob
     assert store.live is None
 
 
-def test_a_task_begins_a_store_where_there_is_none(iface: Any, raster_with_store: QgsRasterLayer) -> None:
+def test_a_task_creates_a_store_if_there_is_none(iface: Any, raster_with_store: QgsRasterLayer) -> None:
     shutil.rmtree(beside(raster_with_store))
     store = outcome(None, [project_raster(raster_with_store)])
     assert store.path == beside(raster_with_store)
@@ -159,7 +159,7 @@ def test_a_task_begins_a_store_where_there_is_none(iface: Any, raster_with_store
         (lambda root: (root / "decoder.onnx").write_bytes(b"half"), "not"),
     ],
 )
-def test_a_damaged_store_is_an_error_in_one_sentence(
+def test_a_damaged_store_is_one_clear_error(
     iface: Any, raster_with_store: QgsRasterLayer, damage: Any, word: str
 ) -> None:
     root = beside(raster_with_store)
@@ -188,7 +188,7 @@ def test_a_store_follows_the_corrected_crs_of_its_layer(
     if is_cached:
         keep_from_writing_beside(photo)
     first, notice = opened(None, [project_raster(photo)], cache)
-    assert first.live.is_cached == is_cached and first.crs.authid() == "EPSG:25829" and not notice
+    assert (first.path.parent == cache.cache_folder) == is_cached and first.crs.authid() == "EPSG:25829" and not notice
     first.live.encode(first.live.tiles_in())
     first.close()
     photo.setCrs(QgsCoordinateReferenceSystem("EPSG:25830"))

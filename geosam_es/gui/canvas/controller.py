@@ -12,7 +12,13 @@ from functools import partial
 from operator import methodcaller
 from typing import Any, TypeVar
 
-from qgis.core import Qgis, QgsCsException, QgsMapSettings, QgsMessageLog, QgsPointXY
+from qgis.core import (  # type: ignore[attr-defined]  # qgis-stubs lacks QgsCsException.
+    Qgis,
+    QgsCsException,
+    QgsMapSettings,
+    QgsMessageLog,
+    QgsPointXY,
+)
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ...core.prompts import Bounds, Point, Prompts

@@ -76,12 +76,12 @@ class SegmentMapTool(QgsMapTool):
         self.left.emit()
         super().deactivate()
 
-    def canvasPressEvent(self, event: QgsMapMouseEvent) -> None:  # noqa: N802
+    def canvasPressEvent(self, event: QgsMapMouseEvent | None) -> None:  # noqa: N802
         """Remember where a click or a box begins."""
         if event.button() == Qt.MouseButton.LeftButton:
             self._pressed = event.pos()
 
-    def canvasMoveEvent(self, event: QgsMapMouseEvent) -> None:  # noqa: N802
+    def canvasMoveEvent(self, event: QgsMapMouseEvent | None) -> None:  # noqa: N802
         """Draw the box, or report where the pointer is."""
         if self._panning:
             return
@@ -93,7 +93,7 @@ class SegmentMapTool(QgsMapTool):
         if self._is_box:
             self._draw_box(self._corners(self._pressed, event.pos()))
 
-    def canvasReleaseEvent(self, event: QgsMapMouseEvent) -> None:  # noqa: N802
+    def canvasReleaseEvent(self, event: QgsMapMouseEvent | None) -> None:  # noqa: N802
         """Finish a click or a box."""
         if event.button() == Qt.MouseButton.RightButton:
             self._forget_press()
@@ -163,7 +163,7 @@ class SegmentMapTool(QgsMapTool):
 
     def _draw_box(self, corners: list[QgsPointXY]) -> None:
         if self._band is None:
-            self._band = QgsRubberBand(self.canvas(), QgsWkbTypes.GeometryType.PolygonGeometry)
+            self._band = QgsRubberBand(self.canvas(), QgsWkbTypes.PolygonGeometry)
             self._band.setStrokeColor(_BOX_COLOUR)
             self._band.setSecondaryStrokeColor(QColor(0, 0, 0, 160))
             self._band.setFillColor(QColor(255, 255, 255, 25))
@@ -178,7 +178,7 @@ class SegmentMapTool(QgsMapTool):
             self._band = None
 
 
-def _has_shift(event: QgsMapMouseEvent) -> bool:
+def _has_shift(event: QgsMapMouseEvent | None) -> bool:
     return bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
 
 

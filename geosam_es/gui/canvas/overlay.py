@@ -19,8 +19,8 @@ from ..stores.open_store import OpenStore
 
 __all__ = ["Overlay", "bounds_polygon"]
 
-_POLYGON = QgsWkbTypes.GeometryType.PolygonGeometry
-_POINT = QgsWkbTypes.GeometryType.PointGeometry
+_POLYGON = QgsWkbTypes.PolygonGeometry
+_POINT = QgsWkbTypes.PointGeometry
 _HALO = QColor(255, 255, 255, 200)
 _NO_HALO = QColor(0, 0, 0, 0)
 _POSITIVE = QColor("#12b24a")

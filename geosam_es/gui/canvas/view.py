@@ -6,7 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from qgis.core import QgsCoordinateTransform, QgsCsException, QgsMapSettings, QgsPointXY, QgsProject
+from qgis.core import (  # type: ignore[attr-defined]  # qgis-stubs lacks QgsCsException.
+    QgsCoordinateTransform,
+    QgsCsException,
+    QgsMapSettings,
+    QgsPointXY,
+    QgsProject,
+)
 
 from ...core.geotransform import GeoTransform
 from ...core.prompts import Bounds
@@ -87,8 +93,8 @@ class View:
 
     def sight(self, store: OpenStore) -> Sight:
         """Return what is in view."""
-        polygon = list(self._map_settings().visiblePolygon())
-        corner, right, opposite, down = (QgsPointXY(point.x(), point.y()) for point in polygon[:4])
+        polygon = self._map_settings().visiblePolygon()
+        corner, right, opposite, down = (QgsPointXY(polygon[index]) for index in range(4))
 
         def at(u: float, v: float) -> QgsPointXY:
             return QgsPointXY(

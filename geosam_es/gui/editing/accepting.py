@@ -106,7 +106,7 @@ class Acceptor(QObject):
         for layer in (self._dock.layer, self._iface.activeLayer()):
             if isinstance(layer, QgsVectorLayer) and layer.selectedFeatureCount() == 1:
                 return layer, next(layer.getSelectedFeatures())
-        raise EditError(tr("Select exactly one polygon to refine"), tr("in the target layer or in the active layer"))
+        raise EditError(tr("Refining needs exactly one polygon"), tr("select it in the target layer"))
 
     def _write(self, drawing: Drawing) -> None:
         store, result = self._controller.store, drawing.result

@@ -118,6 +118,13 @@ class CurrentStore(QObject):
         self._store = store
         self.updated.emit(store)
 
+    def follow(self, raster: ProjectRaster) -> None:
+        """Take the CRS of another layer of the same raster."""
+        store = self._store
+        if store is not None:
+            self._watch(raster)
+            self.run(partial(follow_layer_crs, replace(store, raster=raster)), partial(self._on_crs, store.path))
+
     def run(self, work: Callable[[], Value], done: Callable[[Value], None]) -> None:
         """Call ``work`` in the worker's thread and ``done`` with its value in this one; errors go to ``failed``."""
         self.worker.post(Job(work, done, self.failed.emit))
@@ -167,13 +174,15 @@ class CurrentStore(QObject):
 
     def _on_layer_crs(self) -> None:
         raster = project_raster(self._layer)
-        if self._store is not None and raster is not None:
-            self.run(
-                partial(follow_layer_crs, replace(self._store, raster=raster)), partial(self._on_crs, self._store.path)
-            )
+        if raster is not None:
+            self.follow(raster)
 
     def _on_crs(self, path: Path, followed: tuple[OpenStore, str]) -> None:
         store, notice = followed
-        if notice and self._store is not None and self._store.path == path:
-            self.update(replace(self._store, crs=store.crs, raster=store.raster))
-            self.noticed.emit(notice)
+        if self._store is None or self._store.path != path:
+            return
+        if not notice:
+            self._store = replace(self._store, raster=store.raster)
+            return
+        self.update(replace(self._store, crs=store.crs, raster=store.raster))
+        self.noticed.emit(notice)

@@ -35,14 +35,14 @@ class Comparison:
     result : Result
     agreement : float
         IoU of the two polygons, 0 to 1.
-    difference : MultiPolygon
+    difference : Polygon or MultiPolygon
         The area that is in only one of them.
     """
 
     decoder: str
     result: Result
     agreement: float
-    difference: shapely.MultiPolygon
+    difference: shapely.Polygon | shapely.MultiPolygon
 
 
 @dataclass(frozen=True)

@@ -85,9 +85,9 @@ class LiveStore:
     ----------
     root : Path
         An ordinary store: beside the raster, or in the cache.
-    is_cached : bool
     reader : StoreReader
-        Of the same store.
+    segmenter : Segmenter
+        Encodes the tiles it needs in the calling thread, 0.1 to 0.3 s each.
 
     Notes
     -----
@@ -99,7 +99,6 @@ class LiveStore:
         self, root: Path, plan: EncodePlan, raster: GdalRaster, model: _Model, cache: StoreCache | None
     ) -> None:
         self.root = root
-        self.is_cached = cache is not None
         self.reader = StoreReader(root)
         self._plan = plan
         self._raster = raster
@@ -108,7 +107,7 @@ class LiveStore:
         self._writer = StoreWriter(root, plan.metadata)
         # The decoder comes from the store, since it may have been tuned.
         decoder = load_decoder(self.reader.prepare_path, self.reader.decoder_path, model.threads)
-        self._segmenter = Segmenter(self.reader, decoder, self)
+        self.segmenter = Segmenter(self.reader, decoder, self)
         self._since_trim = 0
         self._uses = 1
         self._uses_lock = threading.Lock()
@@ -149,7 +148,11 @@ class LiveStore:
             return cls(beside, plan, raster, model, None)
         StoreWriter.create(cached, plan.metadata, model.decoder_files, overwrite=True)
         live = cls(cached, plan, raster, model, cache)
-        cache.trim()
+        try:
+            cache.trim()
+        except OutputError:
+            live.close()
+            raise
         return live
 
     @classmethod
@@ -173,15 +176,6 @@ class LiveStore:
         _check_writable(root)
         own = _raster_as(metadata, raster)
         return cls(root, EncodePlan(own, metadata, None, model.encoder.default_batch_size), own, model, cache)
-
-    @property
-    def model(self) -> str:
-        """Name of the model."""
-        return str(self._plan.metadata.model["name"])
-
-    def segmenter(self) -> Segmenter:
-        """Return a segmenter that encodes the tiles it needs in the calling thread, 0.1 to 0.3 s each."""
-        return self._segmenter
 
     def ensure_tile(self, tile: Tile) -> TileState:
         """Encode a tile unless the store has it; on a worker thread.

@@ -68,9 +68,9 @@ def project_raster(layer: QgsMapLayer | None, active: bool = True) -> ProjectRas
         return None
 
 
-def project_rasters(project: QgsProject, active: QgsMapLayer | None) -> list[ProjectRaster]:
+def project_rasters(active: QgsMapLayer | None) -> list[ProjectRaster]:
     """Describe the project's rasters that are local files, the active one first."""
-    files = [project_raster(layer, layer is active) for layer in project.mapLayers().values()]
+    files = [project_raster(layer, layer is active) for layer in QgsProject.instance().mapLayers().values()]
     return sorted((file for file in files if file is not None), key=lambda file: not file.active)
 
 
@@ -272,9 +272,8 @@ class OpenStoreTask(BackgroundTask):
 
     def _begin(self, raster: ProjectRaster) -> OpenStore:
         live = LiveStore.open(raster.source, self._options)
-        segmenter = live.segmenter()
-        reader = segmenter.reader
-        return OpenStore(live.root, segmenter, _crs(reader.metadata), raster, live, reader.decoder.name)
+        reader = live.reader
+        return OpenStore(live.root, live.segmenter, _crs(reader.metadata), raster, live, reader.decoder.name)
 
     def _is_own(self, metadata: StoreMetadata) -> bool:
         """Tell whether the model that encodes here made the store, so that its missing tiles can be added."""
@@ -298,7 +297,7 @@ def pixel_area_m2(store: OpenStore) -> float:
     """Return the area of the pixel in the middle of a store's raster in square metres; 0 if it cannot be measured."""
     raster = store.metadata.raster
     col, row = raster.width // 2, raster.height // 2
-    pixel: shapely.Polygon = raster.transform.apply_geometry(shapely.box(col, row, col + 1, row + 1))
+    pixel = raster.transform.apply_geometry(shapely.box(col, row, col + 1, row + 1))
     try:
         return EllipsoidArea(store.crs).area_m2(pixel)
     except EditError:

@@ -227,15 +227,15 @@ def test_targets_are_compared_with_the_results() -> None:
     assert verdicts["box"] == "yes"
     assert verdicts["5 clicks"] == "yes"
     assert verdicts["box - GrabCut"] == "yes"
-    assert verdicts["mean absolute error of the score of a box"] == "no: buildings, fields, water"
-    assert verdicts["candidate by score above the best choice by area, mean IoU"] == "no: buildings, fields, water"
+    assert verdicts["mean absolute score error, box"] == "no: buildings, fields, water"
+    assert verdicts["mean IoU of the choice by score minus the best choice by area"] == "no: buildings, fields, water"
     assert verdicts["encoder, ms"] == "yes"
     assert verdicts["decoder, ms"] == "no"
     results["fields/val"]["box"] = [0.79, 0.7, 0.8]
     results["fields/val"]["rounds"]["box"][1] = 0.5
     text = targets_table(results, {}, 13.0)
     assert "| box | >= 0.84 buildings, >= 0.80 fields | 0.950 | 0.790 | 0.950 | no: fields |" in text
-    assert "begun by a box | >= 0 | +0.0000 | -0.2000 | +0.0000 | no: fields |" in text
+    assert "first prompt: box | >= 0 | +0.0000 | -0.2000 | +0.0000 | no: fields |" in text
     assert "| ONNX files together, MB | <= 12 | 13.0 | no |" in text
 
 
