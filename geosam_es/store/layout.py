@@ -407,14 +407,14 @@ def _stored_as(document: Mapping[str, Any]) -> tuple[object, ...]:
     """Return codecs, byte order and separator of an array; zarr-python writes more than is needed."""
     value = JsonValue(document, "")
     try:
-        codecs = value["codecs"].array(1, 1)
+        codec = value["codecs"].array(1, 1)[0]
         keys = value.get("chunk_key_encoding", _KEYS)
         separator = keys.get("configuration", {}).get("separator", "/").value
         # None where a value is one byte, or was left out.
-        order = (codecs[0].mapping().get("configuration") or {}).get("endian")
+        order = (codec.mapping().get("configuration") or {}).get("endian")
+        return codec["name"].value, order or "little", keys["name"].value, separator
     except (SchemaError, AttributeError):
         return ()
-    return codecs[0]["name"].value, order or "little", keys["name"].value, separator
 
 
 def checksum(chunks: Iterable[NDArray[Any]]) -> int:
