@@ -1,7 +1,7 @@
-"""The whole way on one image: encode it, click, write polygons and a picture. ``make demo`` runs this.
+"""Encode an image, click on objects, write polygons and a picture. ``make demo`` runs this.
 
-Without an image of the user's, it takes the real orthophoto in the folder that ``GEOSAM_ES_DATA`` names, and without
-that, a synthetic one; both have ground truth, so that the picture can say how good each polygon is.
+Without an image as argument it uses the orthophoto in the folder of ``GEOSAM_ES_DATA``, or a synthetic one. Both have
+ground truth, so that the picture shows the IoU of each polygon.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ SHOWN_WITHOUT_TRUTH = 12
 
 @dataclass(frozen=True)
 class Truth:
-    """An object whose outline is known, in map coordinates."""
+    """An object with its true outline in map coordinates."""
 
     class_name: str
     geometry: shapely.Geometry
@@ -60,7 +60,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Answer:
-    """A prompt, what came of it, and how well it fits; the IoU is None where the truth is not known."""
+    """A prompt, its result, and the IoU with the truth; None if that is unknown."""
 
     prompts: ObjectPrompts
     class_name: str
@@ -80,7 +80,7 @@ def run_demo(image: Path | None, folder: Path) -> list[Answer]:
     ----------
     image : Path, optional
     folder : Path
-        Made where missing; what an earlier demo left there is replaced.
+        Made if it does not exist; files of an earlier demo are replaced.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def run_demo(image: Path | None, folder: Path) -> list[Answer]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder} cannot be made ({error.strerror})", "choose another folder with -o") from error
+        raise OutputError(f"{folder} cannot be created ({error.strerror})", "choose another folder with -o") from error
     path, truths = _choose_image(image, folder)
     raster = Raster(path)
     store = folder / f"{path.stem}.embeddings.zarr"
@@ -137,12 +137,12 @@ def _write_synthetic(folder: Path) -> tuple[Path, list[Truth]]:
     ) as dataset:
         dataset.write(np.moveaxis(scene.image, -1, 0))
     to_map = Raster(path).transform.apply_geometry
-    # Roads form a network, which is no object that one click or box could mean.
+    # Roads form one network, which a click or a box cannot select.
     return path, [Truth(name, to_map(outline)) for name, outline in scene.objects if name != "road"]
 
 
 def _prompts_of(truths: Sequence[Truth], raster: Raster) -> list[tuple[ObjectPrompts, Truth]]:
-    """Prompt some objects of each class, the first with a click well inside, the next with a box, and so on."""
+    """Prompt some objects of each class, alternately with a click well inside and with a box."""
     rng = np.random.default_rng(SEED)
     pixel_area = raster.transform.pixel_size**2
     prompts: list[tuple[ObjectPrompts, Truth]] = []
@@ -161,13 +161,13 @@ def _prompts_of(truths: Sequence[Truth], raster: Raster) -> list[tuple[ObjectPro
 
 
 def _grid_prompts(raster: Raster) -> list[tuple[ObjectPrompts, Truth]]:
-    """Click on a regular grid, where nothing is known of the image."""
+    """Click on a regular grid, for images without ground truth."""
     prompts = []
     for row in range(GRID_SIDE):
         for col in range(GRID_SIDE):
             place = (col + 0.5) / GRID_SIDE * raster.width, (row + 0.5) / GRID_SIDE * raster.height
             pixel, valid = raster.read_bands(Window(int(place[0]), int(place[1]), 1, 1), 1)
-            # Black margins without a nodata tag are no objects.
+            # Skip black margins without a nodata value.
             if not valid.all() or not pixel.any():
                 continue
             point = Point(*raster.transform.apply(*place))
@@ -177,7 +177,7 @@ def _grid_prompts(raster: Raster) -> list[tuple[ObjectPrompts, Truth]]:
 
 
 def _best_apart(report: SegmentReport) -> SegmentReport:
-    """Keep the best polygons that do not overlap: several clicks may have hit one object."""
+    """Keep the best polygons without overlaps, because several clicks may have hit one object."""
     kept: list[ObjectResult] = []
     for item in sorted(report.results, key=lambda item: -item.result.score):
         geometry = item.result.geometry

@@ -1,7 +1,6 @@
 """Synthetic orthophotos with exact outlines: fields, roads, buildings, trees and water.
 
-They serve the demo where no real image is at hand, the tests, and a part of the training of `mini`. Only numpy,
-shapely and rasterio are needed, and the same seed gives the same scene.
+The demo, the tests, the benchmarks and part of the training of `mini` use them. The same seed gives the same scene.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class SyntheticScene:
         RGB.
     objects : list of (str, Polygon)
         Class (``field``, ``road``, ``building``, ``tree``, ``water``) and outline in pixels, x right and y
-        down. Of objects that overlap the later one lies on top.
+        down. Later objects cover earlier ones.
     """
 
     image: NDArray[np.uint8]
@@ -55,14 +54,14 @@ class SyntheticScene:
 
 
 def synthetic_orthophoto(height: int, width: int, pixel_size_m: float, seed: int) -> SyntheticScene:
-    """Paint a scene.
+    """Make a synthetic orthophoto.
 
     Parameters
     ----------
     height, width : int
         Size in pixels, at least 64 each.
     pixel_size_m : float
-        Ground size of a pixel: decides how large trees, houses and roads are.
+        Ground size of a pixel, which determines the size of trees, houses and roads.
     seed : int
         The same seed gives the same scene.
 
@@ -73,12 +72,12 @@ def synthetic_orthophoto(height: int, width: int, pixel_size_m: float, seed: int
     Raises
     ------
     RasterError
-        Where the size is too small, or the pixel size is not a positive number.
+        If the image is too small, or the pixel size is outside 0.01 to 30 m.
     """
     if min(height, width) < 64:
         raise RasterError(f"a synthetic image of {width}x{height} pixels is too small", "use 64 or more")
     if not 0.01 <= pixel_size_m <= 30:
-        raise RasterError(f"a pixel size of {pixel_size_m} m makes no scene", "use 0.01 to 30 m")
+        raise RasterError(f"a pixel size of {pixel_size_m} m is not supported", "use 0.01 to 30 m")
     return _Painter(height, width, pixel_size_m, np.random.default_rng(seed)).paint()
 
 

@@ -46,14 +46,14 @@ _OFFICIAL = "segment-anything's own ONNX export (1024 px mask) on onnxruntime"
 _UNCHANGED = "official, onnxruntime's own options"
 _MANY = 100
 _ROUGHNESS = 0.03
-"""So that the pixels of a place differ a little, as those of trained models do."""
+"""Makes the pixels of a place differ a little, as in trained models."""
 
 _SHOWN_OPERATORS = 8
 _ALL_PLACES = 64 * 64
 
 
 class _Case(NamedTuple):
-    """What the measurements here share."""
+    """Inputs that the measurements share."""
 
     bench: Bench
     files: SamFiles
@@ -124,14 +124,14 @@ def _click(case: _Case) -> Iterator[Item]:
         note=f"masks of random weights have borders in many more places: mean IoU of {len(ious)} such previews with the"
         f" click's mask {np.mean(ious):.4f}, smallest {min(ious):.4f}",
     )
-    # By themselves, as threads that go on spinning would take their core from what is measured next.
+    # Separately, because its spinning threads would occupy a core during the next measurement.
     unchanged = OfficialDecoder(case.files.official, case.features, bench.threads, own_options=True)
     alone = take_turns({_UNCHANGED: lambda run: unchanged.decode(case.click(run))}, bench.runs(60))
     yield _work(case, {"official": reference, **alone, **times})
 
 
 def _pairs_with_official(case: _Case) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Return all four masks, and the one that the official graph chooses, each with the official one."""
+    """Return pairs with the official masks: of all four, and of the one that the official graph chooses."""
     four = OfficialDecoder(case.files.official_four, case.features, case.bench.threads)
     one = OfficialDecoder(case.files.official, case.features, case.bench.threads)
     pairs = []
@@ -153,7 +153,7 @@ def _ious_of_preview(case: _Case) -> list[float]:
 
 
 def _work(case: _Case, times: Mapping[str, Timing]) -> Table:
-    """Set the times beside the operations they take, and beside the speed of matrix products."""
+    """Return a table of times, operations, and the speed of matrix products."""
     peak = matrix_gflops(case.bench.runs(12, 3))
     shapes = {name: array.shape for name, array in {**case.context, **decoder_feeds(case.click(0))}.items()}
     features = {"image_embeddings": case.features.shape}
@@ -184,7 +184,7 @@ def _work(case: _Case, times: Mapping[str, Timing]) -> Table:
 
 
 def _preview_values(path: Path) -> dict[str, NDArray[Any]]:
-    """Return what the shapes of a preview depend on: how many places it chooses, and that it is one."""
+    """Return the values that the shapes of a preview depend on."""
     import onnx
 
     nodes = [node for top in onnx.load(path).graph.node for item in top.attribute for node in item.g.node]
@@ -235,7 +235,7 @@ def _batch(case: _Case) -> Iterator[Row]:
     single = SplitDecoder(case.files.prepare, case.files.decoder, 1)
 
     def as_trained() -> list[DecodedMasks]:
-        """Do as `decode_many` does for the mask to show first, but in as many places as most trained masks take."""
+        """Decode like `decode_many` with ``first_only``, in as many places as most trained masks need."""
         with ThreadPoolExecutor(case.bench.threads) as pool:
             return list(pool.map(partial(decode_preview, single, case.context), prompts))
 
@@ -283,7 +283,7 @@ def _ignore(call: Callable[[], Any], _: int) -> None:
 
 
 def _prompt_sizes(case: _Case) -> Table:
-    """Time other prompts than a click: a box, and several points."""
+    """Time a box, and several points."""
     random = np.random.default_rng(3)
     kinds = {"click": case.click(0), "box": Prompts(box=Bounds(200, 250, 700, 800))}
     for count in (3, 8, 20):
@@ -308,7 +308,7 @@ def _prompt_sizes(case: _Case) -> Table:
 
 
 def _profile(case: _Case) -> Table:
-    """Let onnxruntime say which operators the time of a click goes to."""
+    """Return the time of a click by operator, from onnxruntime's profile."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -324,13 +324,13 @@ def _profile(case: _Case) -> Table:
         feeds = {**case.context, **decoder_feeds(case.click(index))}
         feeds = {name: value for name, value in feeds.items() if name in names}
         session.run(DECODER_OUTPUTS, feeds, wanted)
-    return _operators(Path(session.end_profiling()), runs)
+    return operator_table(Path(session.end_profiling()), runs)
 
 
-def _operators(path: Path, runs: int) -> Table:
+def operator_table(path: Path, runs: int) -> Table:
     times: dict[str, float] = defaultdict(float)
     for event in json.loads(path.read_text(encoding="utf-8")):
-        # A control-flow node's time is that of its body, which has events of its own.
+        # The time of a control-flow node is that of its body, whose nodes have their own events.
         operator = event.get("args", {}).get("op_name")
         if event.get("cat") == "Node" and operator and operator != "If" and event["name"].endswith("_kernel_time"):
             times[operator] += event["dur"] / 1e3 / runs

@@ -29,7 +29,7 @@ from .sam import lively_sam, sam_files, some_clicks
 
 __all__ = ["run"]
 
-_PLAIN = "sam.image_encoder, float32"
+PLAIN = "sam.image_encoder, float32"
 _OURS = "GeoSAM-ES"
 _OURS_BFLOAT16 = "GeoSAM-ES, --precision bfloat16"
 _LEAST_IOU = 0.99
@@ -44,7 +44,7 @@ def run(bench: Bench) -> Iterator[Item]:
     """Measure each way of encoding one tile."""
     sam = lively_sam()
     tile = _tile()
-    encoders = _encoders(bench, sam)
+    encoders = reference_encoders(bench, sam)
     pixels = (torch.from_numpy(tile).permute(2, 0, 1)[None].float() - sam.network.pixel_mean) / sam.network.pixel_std
     features: dict[str, NDArray[np.float32]] = {}
 
@@ -71,14 +71,14 @@ def run(bench: Bench) -> Iterator[Item]:
         ours=times[_OURS],
         reference=times[best],
         agreement=Agreement("mean mask IoU against float32", means[_OURS], _LEAST_IOU),
-        note=f"{times[_PLAIN].median_ms / times[_OURS].median_ms:.2f} times as fast as {_PLAIN}; {_OURS_BFLOAT16}: "
-        f"{times[_PLAIN].median_ms / times[_OURS_BFLOAT16].median_ms:.2f} times, mean IoU {means[_OURS_BFLOAT16]:.3f}",
+        note=f"{times[PLAIN].median_ms / times[_OURS].median_ms:.2f} times as fast as {PLAIN}; {_OURS_BFLOAT16}: "
+        f"{times[PLAIN].median_ms / times[_OURS_BFLOAT16].median_ms:.2f} times, mean IoU {means[_OURS_BFLOAT16]:.3f}",
     )
     yield _table(times, ious)
 
 
 def _table(times: Mapping[str, Timing], ious: Mapping[str, list[float]]) -> Table:
-    plain = times[_PLAIN].median_ms
+    plain = times[PLAIN].median_ms
     rows = [
         (name, timing.median_ms / 1e3, timing.median_ms / plain, float(np.mean(ious[name])), min(ious[name]))
         for name, timing in sorted(times.items(), key=lambda item: -item[1].median_ms)
@@ -101,9 +101,9 @@ def _tile() -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.moveaxis(synthetic_pixels(TILE_SIZE, TILE_SIZE), 0, -1))
 
 
-def _encoders(bench: Bench, sam: LoadedSam) -> dict[str, Encode]:
+def reference_encoders(bench: Bench, sam: LoadedSam) -> dict[str, Encode]:
     plain = sam.network.image_encoder
-    encoders: dict[str, Encode] = {_PLAIN: plain}
+    encoders: dict[str, Encode] = {PLAIN: plain}
     if bench.quick:
         return encoders
     last = _copy(plain, is_own=_is_of_convolution).to(memory_format=torch.channels_last)
@@ -180,12 +180,12 @@ def _ious(bench: Bench, sam: LoadedSam, features: Mapping[str, NDArray[np.float3
     contexts = {name: decoder.prepare({"image_embeddings": values}) for name, values in features.items()}
     ious: dict[str, list[float]] = {name: [] for name in features}
     for prompts in some_clicks(bench.runs(_CLICKS, 4)):
-        wanted = decoder.decode(contexts[_PLAIN], prompts).low_res_masks
+        wanted = decoder.decode(contexts[PLAIN], prompts).low_res_masks
         masks = [i for i, mask in enumerate(wanted) if _MASK_SHARE[0] < (mask > 0).mean() < _MASK_SHARE[1]]
         for name, context in contexts.items():
             got = decoder.decode(context, prompts).low_res_masks
             ious[name] += [mask_iou(got[index], wanted[index]) for index in masks]
-    if not ious[_PLAIN]:
+    if not ious[PLAIN]:
         # An agreement of nothing is none.
         return {name: [0.0] for name in features}
     return ious

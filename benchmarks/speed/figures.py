@@ -19,11 +19,11 @@ _WIDTH = 9.0
 _ROW_HEIGHT = 0.42
 _DPI = 90
 _RIGHT_END = 1.35
-"""Beyond the reference's whole bar, for the longest text."""
+"""End of the axis, beyond the reference's bar, for the longest text."""
 
 
 def draw_results(results: Results, folder: Path) -> Path:
-    """Draw every row that has a reference: its time as a share of the reference's, and the goal; and the encoders.
+    """Plot the time of every row with a reference as a share of the reference's, with the goal; and the encoders.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def draw_results(results: Results, folder: Path) -> Path:
         _draw_shares(upper, rows)
         _draw_encoders(lower, encoders)
     buffer = io.BytesIO()
-    # No version of matplotlib in the file: the same results give the same bytes.
+    # Without matplotlib's version, so that the same results give the same bytes.
     figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
     path = folder / PICTURE_FILE
     temporary = path.with_name(f".{path.name}.new")

@@ -1,4 +1,4 @@
-"""Encoding on a GPU, where there is one."""
+"""Encoding on a GPU, if there is one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _GOALS = {"one_by_one": Goal(5.0, is_least=True), "bare": Goal(0.8, is_least=Tru
 
 
 def run(bench: Bench) -> Iterator[Item]:
-    """Compare on a GPU, or say that there is none."""
+    """Measure on a GPU, or yield rows that say there is none."""
     if not torch.cuda.is_available():
         for key in _WHAT:
             yield Row(f"gpu_{key}", _WHAT[key], _AGAINST[key], None, goal=_GOALS[key], note="no GPU on this machine")
@@ -51,7 +51,7 @@ def run(bench: Bench) -> Iterator[Item]:
 
 
 def compare(bench: Bench, sam: LoadedSam, files: dict[str, Path], image: Path, device: str) -> Iterator[Row]:
-    """Measure one model on a device; the files are a decoder's, for the store."""
+    """Measure one model on a device, with the files of a decoder for the store."""
     encoder = SamTorchEncoder(sam, device)
     plan = make_plan(Raster(image), encoder, EncodeOptions())
     tiles = [plan.read(tile).image for tile in plan.pyramid]
@@ -89,7 +89,7 @@ def compare(bench: Bench, sam: LoadedSam, files: dict[str, Path], image: Path, d
 
 
 def _one_by_one(sam: LoadedSam, tiles: Sequence[NDArray[np.uint8]], device: str) -> float:
-    """Return the tiles a second of a predictor made anew for each tile."""
+    """Return the tiles per second with a new predictor for each tile."""
     from segment_anything import SamPredictor
 
     sam.network.to(device)
@@ -102,7 +102,7 @@ def _one_by_one(sam: LoadedSam, tiles: Sequence[NDArray[np.uint8]], device: str)
 
 
 def _bare(bench: Bench, sam: LoadedSam, tiles: Sequence[NDArray[np.uint8]], device: str) -> float:
-    """Return the tiles a second of the model alone at its best batch, in float16 on a GPU."""
+    """Return the tiles per second of the model alone at its best batch size, in float16 on a GPU."""
     network: Any = TileEncoder(sam.network).to(device)
     network = network.to(memory_format=torch.channels_last)
     best = 0.0

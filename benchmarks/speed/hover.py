@@ -1,7 +1,7 @@
-"""Hovering: a pointer that moves 60 times a second, and what is shown meanwhile.
+"""Hovering: the age of the preview while a pointer moves 60 times a second.
 
-The plugin's worker needs Qt, so its rule is repeated here around the real session: one thread decodes, and a move
-that comes while it does takes the place of the one that waits. Drawing is left out.
+The plugin's worker needs Qt, so its rule is repeated here with the real session: one thread decodes, and a new move
+replaces the one that waits. Drawing is not included.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _LARGEST_AGE_MS = 60.0
 
 @dataclass
 class _Shown:
-    """What a user would see."""
+    """What a user sees."""
 
     moved_at: float = math.nan
     latencies: list[float] = field(default_factory=list)
 
 
-class _LatestWins:
+class LatestWins:
     """One slot and a thread: the plugin's `Worker` without Qt."""
 
     def __init__(self, session: SegmentationSession) -> None:
@@ -79,7 +79,7 @@ class _LatestWins:
 
 
 def run(bench: Bench) -> Iterator[Item]:
-    """Hover on a tile of mini's and on one of SAM's."""
+    """Hover on a tile of mini and on one of SAM."""
     files = sam_files(bench.work)
     sam = sam_store(bench.work / "hover.embeddings.zarr", files, smooth_features())
     for name, store in (("mini", _mini_store(bench)), ("the SAM decoder", sam)):
@@ -100,13 +100,13 @@ def _hover(bench: Bench, name: str, store: Path) -> Row:
     transform = segmenter.reader.metadata.raster.transform
     path = [Point(*transform.apply(x, y)) for x, y in _path(bench.runs(_SECONDS, 1) * _RATE)]
     session.preview(path[0].x, path[0].y)
-    worker = _LatestWins(session)
+    worker = LatestWins(session)
     ages = []
     started, cpu = time.perf_counter(), time.process_time()
     for index, point in enumerate(path):
         time.sleep(max(0.0, started + index / _RATE - time.perf_counter()))
         now = time.perf_counter()
-        # At every frame: how old is the pointer's place that the picture on the screen answers?
+        # At every frame, the age of the pointer position that the preview on the screen belongs to.
         ages.append(now - worker.shown.moved_at)
         worker.move(now, point)
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu

@@ -1,4 +1,4 @@
-"""Images for the benchmark: real ones where there are, a synthetic orthophoto where not."""
+"""Images for the benchmark: real ones if available, otherwise a synthetic orthophoto."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _SIDE = 1024
 
 
 def real_images() -> list[Path]:
-    """Return real orthophotos, from the folder that the environment names or that lies beside the repository."""
+    """Return real orthophotos from the folder of GEOSAM_ES_DATA, or the one beside the repository."""
     folder = Path(os.environ.get(DATA_VARIABLE) or Path(__file__).parents[3] / "shared" / "data")
     return [folder / name for name in _REAL if (folder / name).is_file()]
 
 
 def synthetic_pixels(width: int, height: int) -> NDArray[np.uint8]:
-    """Return a synthetic orthophoto (3, height, width), mirrored over and over where it is large."""
-    # The speed of reading depends on the detail, which repeats as well as it varies.
+    """Return a synthetic orthophoto (3, height, width); large ones repeat a part, mirrored."""
+    # The speed of reading depends on the amount of detail, for which repetition does not matter.
     part = synthetic_orthophoto(_SIDE, _SIDE, 0.25, seed=0).image
     pixels = np.moveaxis(part, -1, 0)
     repeats = (0, 0), (0, max(0, height - _SIDE)), (0, max(0, width - _SIDE))

@@ -1,4 +1,4 @@
-"""Time, taken in turns; how alike masks are; what the machine can do at most."""
+"""Timing in turns, agreement of masks, and the speed of the machine."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder_tools.evaluation.metrics import intersection_over_union
+
 from .model import Agreement, Timing
 
 __all__ = [
@@ -31,7 +33,7 @@ __all__ = [
 ]
 
 _ROUNDING = 1e-4
-"""Logits that differ by less may have been summed in another order."""
+"""Differences of logits below this may come from another order of summation."""
 
 LEAST_IOU = 0.999
 _REST_S = 0.004
@@ -41,12 +43,12 @@ _MATRIX_SIDE = 2048
 
 @dataclass(frozen=True)
 class Bench:
-    """What every case gets.
+    """Settings of a run, the same for every case.
 
     Attributes
     ----------
     work : Path
-        A folder for files, shared by the cases of a run.
+        Folder for temporary files, shared by all cases.
     threads : int
     quick : bool
         Whether a few runs are enough.
@@ -57,7 +59,7 @@ class Bench:
     quick: bool
 
     def runs(self, many: int, few: int = 2) -> int:
-        """Return how often to measure."""
+        """Return the number of runs."""
         return few if self.quick else many
 
 
@@ -67,11 +69,11 @@ def timing_of(seconds: Sequence[float]) -> Timing:
 
 
 Call = Callable[[int], Any]
-"""Something to be timed; gets the number of the run, from which it takes its prompt."""
+"""A function to be timed; it takes the number of the run, from which it chooses its prompt."""
 
 
 def take_turns(cases: Mapping[str, Call], runs: int, warm_up: int = 2) -> dict[str, Timing]:
-    """Time several things in turns, so that what else the machine does meets all of them alike.
+    """Time several cases in turns, so that other load on the machine affects all of them alike.
 
     Parameters
     ----------
@@ -88,14 +90,14 @@ def take_turns(cases: Mapping[str, Call], runs: int, warm_up: int = 2) -> dict[s
     order = list(cases)
     chance = random.Random(0)
     for run in range(warm_up + runs):
-        # In another order each time, so that none always comes after the same other one, and none right after itself:
-        # it would find its own data in the caches.
+        # In a different order each time, so that no case always follows the same other one, and none follows itself and
+        # finds its own data in the caches.
         before = order[-1]
         chance.shuffle(order)
         if order[0] == before:
             order.append(order.pop(0))
         for name in order:
-            # Threads of the library before may spin for a while.
+            # Threads of the previous library may spin for a while.
             time.sleep(_REST_S)
             started = time.perf_counter()
             cases[name](run)
@@ -104,17 +106,15 @@ def take_turns(cases: Mapping[str, Call], runs: int, warm_up: int = 2) -> dict[s
 
 
 def mask_iou(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Return the IoU of two masks, given as logits; two empty ones are equal."""
-    a, b = first > 0, second > 0
-    union = int((a | b).sum())
-    return int((a & b).sum()) / union if union else 1.0
+    """Return the IoU of two masks given as logits, 1 if both are empty."""
+    return intersection_over_union(first > 0, second > 0)
 
 
 def mask_iou_but_one(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Return the IoU of two masks, given as logits, as if one pixel that differs by rounding alone were equal.
+    """Return the IoU of two masks given as logits, not counting one pixel that differs only by rounding.
 
-    A logit that is zero but for rounding falls on either side; in a mask of less than 1000 pixels that one is more than
-    0.001.
+    A logit close to zero may get either sign. In a mask of fewer than 1000 pixels one pixel changes the IoU by more
+    than 0.001.
     """
     a, b = first > 0, second > 0
     union = int((a | b).sum())
@@ -123,12 +123,12 @@ def mask_iou_but_one(first: NDArray[Any], second: NDArray[Any]) -> float:
 
 
 def mask_agreement(ious: Sequence[float], least: float = LEAST_IOU) -> Agreement:
-    """Put the IoUs of pairs of masks together: the smallest counts."""
+    """Return the agreement of pairs of masks, which is their smallest IoU."""
     return Agreement(f"smallest mask IoU of {len(ious)}", min(ious), least)
 
 
 def matrix_gflops(runs: int) -> float:
-    """Return the float32 matrix products' speed of this machine, 10^9 operations a second, on torch's threads."""
+    """Return the speed of float32 matrix products on PyTorch's threads, in 10^9 operations per second."""
     # Imported here, because torch is not installed everywhere and takes seconds to import.
     import torch
 
@@ -138,7 +138,7 @@ def matrix_gflops(runs: int) -> float:
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """Return what the figures depend on: processor, threads, versions."""
+    """Return what the results depend on: processor, threads, versions."""
     installed = {distribution.metadata["Name"]: distribution.version for distribution in metadata.distributions()}
     versions = {name: installed[name] for name in _PACKAGES if name in installed}
     return {

@@ -1,4 +1,4 @@
-"""What a benchmark says: rows with a goal, and tables besides."""
+"""Results of the benchmark: rows with goals, and tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DOES_NOT_COUNT = "does not count: results differ"
 
 @dataclass(frozen=True)
 class Timing:
-    """Times of one thing.
+    """Times of one case.
 
     Attributes
     ----------
@@ -31,26 +31,26 @@ class Timing:
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound on a row's value, from above or from below."""
+    """An upper or lower bound of a row's value."""
 
     limit: float
     is_least: bool = False
 
     def is_met(self, value: float) -> bool:
-        """Tell whether a value keeps to it."""
+        """Return whether a value is within the bound."""
         return value >= self.limit if self.is_least else value <= self.limit
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How alike the two results are.
+    """Agreement of the results of both sides.
 
     Attributes
     ----------
     measure : str
         What was compared, ``smallest mask IoU`` for example.
     value, least : float
-        Found, and wanted at least.
+        Measured value, and the smallest accepted one.
     """
 
     measure: str
@@ -59,26 +59,26 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
-        """Whether the results agree, so that the times may be compared."""
+        """Whether the results agree, so that the times are comparable."""
         return self.value >= self.least
 
 
 @dataclass(frozen=True)
 class Row:
-    """One thing measured.
+    """One comparison or measurement.
 
     Attributes
     ----------
     key : str
     what, against : str
-        In words; ``against`` is empty where there is no reference.
+        Descriptions; ``against`` is empty without a reference.
     value : float, optional
-        What the goal is about; None where it could not be measured here, and then ``note`` says why.
+        Value that the goal applies to; None if it could not be measured here, for the reason in ``note``.
     unit : str
-        Of the value: ``x`` for a ratio.
+        Unit of the value; ``x`` for a ratio.
     goal : Goal, optional
     ours, reference : Timing, optional
-        Both are there where the value is their ratio.
+        Both are given if the value is their ratio.
     agreement : Agreement, optional
     note : str
     """
@@ -112,14 +112,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Figures that belong together.
+    """A table of related values.
 
     Attributes
     ----------
     key, title : str
     columns : sequence of str
     rows : sequence of sequences
-        Texts and numbers, one a column.
+        Texts and numbers, one for each column.
     note : str
     """
 
@@ -134,7 +134,7 @@ class Table:
         return {"kind": "table", **asdict(self)}
 
 
-# A Union, for Python 3.9 evaluates it.
+# A Union, because Python 3.9 evaluates it.
 Item = Union[Row, Table]
 
 

@@ -1,7 +1,7 @@
-"""What an ONNX graph costs for given input shapes: counted, not timed, so that a test may hold it to a bound.
+"""Cost of an ONNX graph for given input shapes, counted and not timed, so that tests can bound it.
 
-onnxruntime first simplifies the graph for these shapes, as it does when it loads a file: constants are computed, the
-branch of an `If` is chosen where the shapes alone decide it, nodes that do nothing go. What remains is counted.
+onnxruntime first simplifies the graph for these shapes, as it does on loading: it computes constants, chooses the
+branch of an `If` where the shapes determine it, and drops nodes without effect. The remaining nodes are counted.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class GraphCost:
     Attributes
     ----------
     flops : int
-        Floating-point operations of matrix products and convolutions; a multiplication and an addition are two. All
-        else is bound by memory, which `bytes` stands for.
+        Floating-point operations of matrix products and convolutions, where a multiplication and an addition are two.
+        Other nodes are limited by memory, see `bytes`.
     tensors : int
-        Tensors that are computed, each an allocation or a piece of memory used again.
+        Number of computed tensors.
     bytes : int
         Size of these tensors together, in bytes.
     """
@@ -59,13 +59,11 @@ def graph_cost(
     path : Path
         An ONNX file.
     shapes : mapping of str to sequence of int
-        Shapes of the inputs whose dimensions are not all fixed in the file; more of them do no harm.
+        Shapes of the inputs with dynamic dimensions; others may be given too.
     outputs : sequence of str, optional
-        Names of the outputs of interest; all by default. Only what these need is counted, though onnxruntime computes
-        whatever is in a file.
+        Names of the outputs to count for; all by default.
     values : mapping of str to array, optional
-        Inputs and intermediate results whose values the shape of something depends on, as SAM's ``orig_im_size``. What
-        is given here is not counted.
+        Inputs and intermediate results that shapes depend on, such as SAM's ``orig_im_size``. They are not counted.
 
     Returns
     -------
@@ -74,7 +72,7 @@ def graph_cost(
     Raises
     ------
     ModelError
-        If onnx is not installed, the file is no graph, or the given shapes leave the shape of a tensor open.
+        If onnx is not installed, the file is not a graph, or the shapes do not determine all others.
     """
     try:
         import onnx
@@ -92,7 +90,7 @@ def graph_cost(
     flops = tensors = size = 0
     for node in _needed(model.graph):
         if any(attribute.HasField("g") for attribute in node.attribute):
-            # Its body would go uncounted.
+            # Its body would not be counted.
             raise ModelError(
                 f"{path} has a {node.op_type} that the shapes do not decide", "give the shapes of all inputs"
             )
@@ -148,7 +146,7 @@ def _remove_results(graph: Any, names: frozenset[str]) -> None:
 
 
 def _simplified(path: Path, name: str) -> Path:
-    """Let onnxruntime simplify a graph, and return the path of what is left of it."""
+    """Let onnxruntime simplify a graph, and return the path of the result."""
     import onnxruntime
 
     target = path.with_name("simple.onnx")

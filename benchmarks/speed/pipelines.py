@@ -1,4 +1,4 @@
-"""Encoding a raster from end to end: reading and writing beside the model."""
+"""Encoding a raster from end to end: the pipeline against the model alone."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _MOST_FACTOR = 1.03
 _SIDE_BY_SIDE_RUNS = 3
 
 
-class _Times(NamedTuple):
-    """Seconds for all tiles, one value a run; `side_by_side`, which only the notes have, of the first runs."""
+class PipelineTimes(NamedTuple):
+    """Seconds for all tiles, one value for each run; `side_by_side`, for the notes, of the first runs only."""
 
     bare: list[float]
     side_by_side: list[float]
@@ -45,15 +45,15 @@ class _Times(NamedTuple):
 
     @property
     def slowdown(self) -> float:
-        """How many times as long as the model alone it takes: the median of runs one right after the other.
+        """Time of the pipeline relative to the model alone: the median over pairs of consecutive runs.
 
-        A run lasts for seconds, in which other users of the machine come and go; two that follow each other share more
-        of that than the medians of all do.
+        A run lasts seconds, during which other load on the machine changes. Consecutive runs share more of it than the
+        medians of all runs do.
         """
         return float(np.median(np.divide(self.whole, self.bare)))
 
     def floor_s(self, threads: int) -> float:
-        """Return what the best way of the model alone takes, and reading, shared out among all threads."""
+        """Return the time of the fastest use of the model alone, plus reading divided among all threads."""
         alone = min(np.median(self.bare), np.median(self.side_by_side))
         return float(alone + np.median(self.reading) / threads)
 
@@ -139,9 +139,9 @@ def _plan(encoder: Encoder, image: Path, tiles: int) -> tuple[EncodePlan, list[T
 
 def _times(
     bench: Bench, encoder: Encoder, decoder_files: Mapping[str, Path], image: Path, tiles: int, runs: int
-) -> _Times:
+) -> PipelineTimes:
     plan, chosen = _plan(encoder, image, bench.runs(tiles, 1))
-    times = _Times([], [], [], [])
+    times = PipelineTimes([], [], [], [])
     encoder.encode(plan.read(chosen[0]).image[None])
     _whole(bench, plan, encoder, decoder_files, chosen[: 2 * bench.threads])
     for run in range(bench.runs(runs, 1)):
@@ -151,7 +151,7 @@ def _times(
             times.reading.append(time.perf_counter() - started)
         if run < _SIDE_BY_SIDE_RUNS:
             times.side_by_side.append(_side_by_side(encoder, images))
-        # There and back, so that neither always comes first.
+        # Alternating, so that neither always comes first.
         for is_whole in (False, True) if run % 2 else (True, False):
             if is_whole:
                 times.whole.append(_whole(bench, plan, encoder, decoder_files, chosen))
@@ -169,7 +169,7 @@ def _bare(encoder: Encoder, images: Sequence[NDArray[np.uint8]]) -> float:
 
 
 def _side_by_side(encoder: Encoder, images: Sequence[NDArray[np.uint8]]) -> float:
-    """Time the model alone with the threads as the pipeline shares them out."""
+    """Time the model alone, with the threads divided as in the pipeline."""
     parts = encoder.split() if isinstance(encoder, SplittableEncoder) else [encoder]
     free: SimpleQueue[Encoder] = SimpleQueue()
     for part in parts:

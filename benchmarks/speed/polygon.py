@@ -50,7 +50,7 @@ def sam_store(root: Path, files: SamFiles, features: NDArray[np.float32], dtype:
 
 
 def run(bench: Bench) -> Iterator[Item]:
-    """Measure clicks up to the polygon, and the step from mask to polygon alone."""
+    """Measure the time from click to polygon, and from mask to polygon alone."""
     files = sam_files(bench.work)
     root = sam_store(bench.work / "polygon.embeddings.zarr", files, smooth_features())
     features = StoreReader(root).read(_TILE)["image_embeddings"]
@@ -115,7 +115,7 @@ def _contour(bench: Bench, logits: Sequence[NDArray[Any]], masks: Sequence[NDArr
 
 
 def _vectorised(mask: NDArray[Any]) -> shapely.Geometry:
-    """Turn a full-size mask into polygons as other plugins do."""
+    """Vectorise a full-size mask as other plugins do."""
     inside = (mask > 0).astype(np.uint8)
     shapes = rasterio.features.shapes(inside, mask=inside > 0, transform=Affine(*_TRANSFORM))
     return shapely.MultiPolygon([shapely.geometry.shape(geometry) for geometry, _ in shapes])

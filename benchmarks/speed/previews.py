@@ -1,7 +1,7 @@
-"""Whether the places that a preview works out in full are those where the outlines of trained masks are.
+"""Agreement of previews with trained masks, whose outlines should lie in the places computed in full.
 
-The benchmark has no trained weights of SAM. But which places are chosen depends on one logit of each alone, so masks of
-`mini`, which are as large, tell how much a preview of a trained model leaves out.
+The benchmark has no trained weights of SAM. But the choice of places depends only on one logit of each, so masks of
+`mini`, which have the same size, show how well previews of a trained model agree.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _BOX_PX = 160.0
 
 
 class TrainedPreviews(NamedTuple):
-    """What is known of previews from masks of trained weights.
+    """Results for previews of masks of trained weights.
 
     Attributes
     ----------
     agreement : Agreement
-        With the masks themselves.
+        Agreement with the complete masks.
     most_places : int
-        Places that the mask with the longest outline takes in full, if there may be as many as it likes.
+        Number of places that the mask with the longest outline needs, without a limit.
     """
 
     agreement: Agreement

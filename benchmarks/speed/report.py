@@ -1,4 +1,4 @@
-"""The results as JSON and Markdown, and the tables in the documents that quote them."""
+"""The results as JSON and Markdown, and as tables in documents."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SECONDS_FROM_MS = 1_000.0
 
 @dataclass(frozen=True)
 class Results:
-    """All of a run.
+    """The results of a run.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Results:
 
     @property
     def tables(self) -> list[Table]:
-        """Tables besides."""
+        """Tables."""
         return [item for item in self.items if isinstance(item, Table)]
 
 
@@ -78,7 +78,7 @@ def read_results(folder: Path) -> Results:
     Raises
     ------
     OutputError
-        If it is not there or damaged.
+        If it is missing or damaged.
     """
     path = folder / JSON_FILE
     try:
@@ -91,20 +91,20 @@ def read_results(folder: Path) -> Results:
 def fill_document(path: Path, results: Results) -> None:
     """Rewrite the marked sections of a Markdown document from the results.
 
-    A section lies between ``<!-- bench: NAME -->`` and ``<!-- end -->``; the name is ``summary``, ``machine`` or the
-    key of a table.
+    A section is the text between ``<!-- bench: NAME -->`` and ``<!-- end -->``; the name is ``summary``, ``machine`` or
+    the key of a table.
 
     Raises
     ------
     OutputError
-        If a section has a name that the results lack.
+        If the results have no section of a name.
     """
     texts = {"summary": summary(results.rows), "machine": _machine(results)}
     texts.update({table.key: _table(table) for table in results.tables})
 
     def section(match: re.Match[str]) -> str:
         if match["name"] not in texts:
-            raise OutputError(f"{path} quotes {match['name']}, which the results lack", f"run {COMMAND}")
+            raise OutputError(f"{path} has a section {match['name']}, which the results lack", f"run {COMMAND}")
         return f"{match[1]}\n{texts[match['name']]}\n{match[3]}"
 
     _replace(path, _SECTION.sub(section, path.read_text(encoding="utf-8")))
@@ -131,7 +131,7 @@ def summary(rows: Iterable[Row]) -> str:
 
 
 def _value(value: float, row: Row) -> str:
-    """Write a row's value, with so many digits that one that is not met does not read as if it were."""
+    """Format a row's value with enough digits to show whether the goal is met."""
     digits = 4 if row.unit == "IoU" else 3
     text = _number(value, digits)
     while row.goal is not None and row.goal.is_met(float(text)) != row.goal.is_met(value):
@@ -193,7 +193,7 @@ def _cell(cell: Any, column: str) -> str:
 def _number(value: float, digits: int = 3) -> str:
     if abs(value) >= 10**digits:
         return f"{value:.0f}"
-    # Figures near 1 differ in their last digits.
+    # Values near 1 differ in their last digits.
     return f"{value:.{digits}f}" if digits > 3 and 0.9 <= abs(value) <= 1 else f"{value:.{digits}g}"
 
 
@@ -220,7 +220,7 @@ def _verdict(row: Row) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write under another name and rename, so that no half of a file is taken for the whole."""
+    """Write a temporary file and rename it, so that the file is never incomplete."""
     temporary = path.with_name(f".{path.name}.new")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)

@@ -1,4 +1,4 @@
-"""Running the cases, each in a process of its own: what one leaves in memory or in threads is no matter to the next."""
+"""Running the cases, each in its own process, so that memory and threads of one do not affect the next."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CASES = {
     "import": "startup",
     "gpu": "gpu",
 }
-"""Cases, and the modules that hold them."""
+"""Cases and their modules."""
 
 _LAST_LINES = 3
 
@@ -49,12 +49,12 @@ def run_benchmark(cases: Sequence[str], threads: int, quick: bool) -> Results:
         Names of `CASES`.
     threads : int
     quick : bool
-        Whether a few runs are enough.
+        Whether to make only a few runs.
 
     Returns
     -------
     Results
-        A case that fails is a row that says so, and the others go on.
+        A case that fails becomes a row that says so, and the others run.
     """
     items: list[Item] = []
     with TemporaryDirectory(prefix="geosam-es-bench-") as folder:
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
-    # Before the case brings PyTorch in, and for what is compared as well: it is the C library's, not ours.
+    # Before the case imports PyTorch, and for the references too, because it is a setting of the C library.
     tune_malloc()
     try:
         case = importlib.import_module(f".{CASES[options.case]}", __package__)

@@ -1,8 +1,8 @@
 """Segment Anything ViT-B for the benchmark: the real architecture, with random weights.
 
-Weights do not matter for the time. So that masks can be compared all the same, the random ones are made to draw
-something: attention is sharpened, features are smooth over the image, and the upscaling treats the four pixels it makes
-of one alike, or its noise would give masks of a thousand parts, which no trained model draws.
+The time does not depend on the weights. To make the masks comparable too, the random weights are changed so that they
+draw something: attention is sharpened, features vary smoothly over the image, and upscaling treats the four pixels of a
+place alike, because noise would give masks of a thousand parts, as no trained model does.
 """
 
 from __future__ import annotations
@@ -54,17 +54,17 @@ class SamFiles(NamedTuple):
 
     @property
     def decoder_files(self) -> Mapping[str, Path]:
-        """What goes into a store."""
+        """The files of a store."""
         return {PREPARE_FILE: self.prepare, DECODER_FILE: self.decoder}
 
 
 def lively_sam(roughness: float = 0.0) -> LoadedSam:
-    """Build ViT-B with random weights that draw something.
+    """Build ViT-B with random weights whose masks are not trivial.
 
     Parameters
     ----------
     roughness : float
-        How much the upscaling treats the pixels that it makes of one apart: 0 not at all, 1 as in a new model.
+        Difference between the pixels of a place in the upscaling: 0 for none, 1 as in a new model.
     """
     sam = random_sam("vit_b", seed=SEED)
     network = sam.network
@@ -88,7 +88,7 @@ def lively_sam(roughness: float = 0.0) -> LoadedSam:
 
 
 def sam_files(work: Path, sam: LoadedSam | None = None) -> SamFiles:
-    """Return the decoder's files, exporting them where that is not done yet."""
+    """Return the decoder's files, which are exported on the first call."""
     folder = work / "sam"
     files = SamFiles(*(folder / name for name in (PREPARE_FILE, DECODER_FILE, "official.onnx", "official_four.onnx")))
     if not files.official_four.is_file():
@@ -170,7 +170,7 @@ class OfficialDecoder:
     features : float32 (1, 256, 64, 64)
     threads : int
     own_options : bool
-        Whether onnxruntime is left as it comes, but for the number of threads, or gets the options of GeoSAM-ES.
+        Whether to use onnxruntime's default options with this number of threads, or those of GeoSAM-ES.
     """
 
     def __init__(self, path: Path, features: NDArray[np.float32], threads: int, own_options: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Reading a tile when it becomes active, and the types that features can be kept as."""
+"""Reading a tile from a store, and the data types of stored features."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _FLOAT16_RESOLUTION = 2**-11
 
 
 class _Loading(NamedTuple):
-    """What a type costs on disk, for one tile of SAM's."""
+    """Size and times of a data type, for one SAM tile."""
 
     tile_bytes: int
     read: Timing
@@ -45,7 +45,7 @@ class _Loading(NamedTuple):
 
 
 def run(bench: Bench) -> Iterator[Item]:
-    """Measure reading, writing and what rounding does to masks."""
+    """Measure reading, writing, and the effect of rounding on masks."""
     features = smooth_features()
     files = sam_files(bench.work)
     roots = {dtype: sam_store(bench.work / f"{dtype}.embeddings.zarr", files, features, dtype) for dtype in DTYPES}
@@ -105,7 +105,7 @@ def _types(bench: Bench, loading: Mapping[str, _Loading]) -> Iterator[Item]:
         images = [write_raster(bench.work / "synthetic.tif", TILE_SIZE, TILE_SIZE)]
     ious: dict[str, list[float]] = {dtype: [] for dtype in DTYPES}
     for path in images:
-        for dtype, values in _ious_on(bench, path).items():
+        for dtype, values in ious_on(bench, path).items():
             ious[dtype] += values
     rows = []
     for dtype, cost in loading.items():
@@ -130,7 +130,7 @@ def _types(bench: Bench, loading: Mapping[str, _Loading]) -> Iterator[Item]:
     )
 
 
-def _ious_on(bench: Bench, path: Path) -> dict[str, list[float]]:
+def ious_on(bench: Bench, path: Path) -> dict[str, list[float]]:
     folder = mini_folder()
     encoder = OnnxEncoder(folder, bench.threads)
     decoder = load_decoder(folder / PREPARE_FILE, folder / DECODER_FILE, bench.threads)
@@ -149,7 +149,8 @@ def _ious_of_clicks(
 ) -> dict[str, list[float]]:
     exact = decoder.prepare(features)
     contexts = {
-        dtype: decoder.prepare({name: _rounded(values, dtype) for name, values in features.items()}) for dtype in DTYPES
+        dtype: decoder.prepare({name: rounded_to(values, dtype) for name, values in features.items()})
+        for dtype in DTYPES
     }
     ious: dict[str, list[float]] = {dtype: [] for dtype in DTYPES}
     for x, y in np.random.default_rng(count).uniform(0.1, 0.9, (count, 2)) * TILE_SIZE:
@@ -162,7 +163,7 @@ def _ious_of_clicks(
     return ious
 
 
-def _rounded(values: NDArray[np.float32], dtype: str) -> NDArray[np.float32]:
+def rounded_to(values: NDArray[np.float32], dtype: str) -> NDArray[np.float32]:
     if dtype == "int8":
         return from_int8(*to_int8(values[0]))[None]
     rounded: NDArray[Any] = values.astype(dtype)

@@ -107,7 +107,10 @@ def train_mini_command(
     Example:
       geosam-es train-mini --data data/ --out runs/mini
     """
-    # Imported here, because it needs torch.
+    # Imported here, because it needs torch; the first line says what to install where it is missing.
+    from ..models.libraries import import_onnx
+
+    import_onnx()
     from ..mini.config import TrainConfig
     from ..mini.train import run_training
 

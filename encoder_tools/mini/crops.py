@@ -86,7 +86,7 @@ class CropSampler:
                 self.groups.append(members)
                 self.group_shares.append(share)
                 self.scene_shares.append(np.sqrt(counts) / np.sqrt(counts).sum())
-                self.object_shares.append([_object_shares(scene) for scene in members])
+                self.object_shares.append([object_shares_of(scene) for scene in members])
         self.group_shares = list(np.array(self.group_shares) / sum(self.group_shares))
 
     def batch(self, plan: CropPlan) -> Batch:
@@ -163,7 +163,7 @@ class CropSampler:
         return image, ids, main
 
 
-def _object_shares(scene: Scene) -> NDArray[np.float64]:
+def object_shares_of(scene: Scene) -> NDArray[np.float64]:
     """Return the probability of each object of a scene; slender fields are drawn more often."""
     numbers = scene.objects
     sides = scene.boxes[numbers, 2:] - scene.boxes[numbers, :2]
@@ -222,7 +222,7 @@ def recolour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
         return image
     padding = np.all(image == np.array(FILL_RGB, dtype=np.uint8), axis=2)
     if rng.random() < INFRARED_SHARE:
-        image = _infrared(image, rng)
+        image = infrared_guess(image, rng)
     x = np.arange(256, dtype=np.float32) / 255.0
     # A lookup table for each channel serves everything but the mixing of channels.
     gamma = np.exp(rng.normal(0.0, 0.25))
@@ -252,7 +252,7 @@ def recolour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
     return np.ascontiguousarray(result)
 
 
-def _infrared(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+def infrared_guess(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Simulate NIR-R-G from an image (H, W, 3): plants become bright and water dark, by random amounts.
 
     No labelled image has a near infrared band, and it cannot be derived from the other three, so guesses vary.

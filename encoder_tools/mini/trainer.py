@@ -22,7 +22,7 @@ from .network import MiniNet, normalise
 from .sources import load_scenes
 from .validation import ValidationSet
 
-__all__ = ["Trainer", "best_checkpoint"]
+__all__ = ["Trainer", "best_checkpoint", "crop_plan"]
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 LOG_FIELDS = ("step", "seconds", "learning_rate", "size", "loss", "edge", "iou_first", "iou_last")
@@ -131,7 +131,7 @@ class Trainer:
                 if progress >= self.config.freeze_norm_at:
                     self._freeze_norm()
             rate = self._set_rate(progress)
-            plan = self._plan(progress)
+            plan = crop_plan(self.config, self.step, progress, self.frozen)
             numbers = self._step(plan)
             self.step += 1
             progress = self._share_progress()
@@ -187,15 +187,6 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         return rate
-
-    def _plan(self, progress: float) -> CropPlan:
-        """Draw the crop shape, the same in every process."""
-        config = self.config
-        later = config.last_plans if progress >= config.whole_tiles_at else config.late_plans
-        plans = later if self.frozen else config.early_plans
-        shares = np.array([plan.share for plan in plans])
-        rng = np.random.default_rng([self.config.seed, self.step])
-        return plans[int(rng.choice(len(plans), p=shares / shares.sum()))]
 
     def _step(self, plan: CropPlan) -> dict[str, float]:
         batch = self.sampler.batch(plan)
@@ -285,6 +276,25 @@ class Trainer:
                 + "  ".join(f"{name} {value:.3f}" for name, value in numbers.items()),
                 flush=True,
             )
+
+
+def crop_plan(config: TrainConfig, step: int, progress: float, is_frozen: bool) -> CropPlan:
+    """Draw the crop shape of a step, the same in every process.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    step : int
+    progress : float
+        Share of the run that is done.
+    is_frozen : bool
+        Whether batch normalisation keeps its running statistics, so that small batches will do.
+    """
+    later = config.last_plans if progress >= config.whole_tiles_at else config.late_plans
+    plans = later if is_frozen else config.early_plans
+    shares = np.array([plan.share for plan in plans])
+    rng = np.random.default_rng([config.seed, step])
+    return plans[int(rng.choice(len(plans), p=shares / shares.sum()))]
 
 
 def _forget_after(log: Path, step: int) -> None:

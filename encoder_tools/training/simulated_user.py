@@ -70,7 +70,13 @@ def depth(mask: Mask) -> NDArray[np.float64]:
 
     Cells beyond the array count as outside: users see no more of an object than that.
     """
-    return np.asarray(ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1], dtype=np.float64)
+    depths = np.zeros(mask.shape)
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if rows.size:
+        # The mask alone, as most objects are small: around it everything is outside.
+        part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        depths[part] = ndimage.distance_transform_edt(np.pad(mask[part], 1))[1:-1, 1:-1]
+    return depths
 
 
 def middle_cell(mask: Mask) -> Cell:

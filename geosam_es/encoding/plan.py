@@ -5,35 +5,18 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Protocol
 
 import shapely
 
 from .. import __version__
 from ..core.grid import Pyramid, Tile, Tiling
-from ..core.radiometry import Stretch
-from ..core.window import Window
 from ..errors import StoreError
 from ..inference.encoder import TILE_SIZE, Encoder
 from ..store import StoreMetadata
 from .raster import RasterTile, TiledRaster
 from .stretch import decide_stretch
 
-__all__ = ["EncodeOptions", "EncodePlan", "RasterSource", "make_plan"]
-
-
-class RasterSource(Protocol):
-    """The part of `TiledRaster` that tiles are read from."""
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        ...
-
-    def read_tile(self, window: Window, scale: int, stretch: Stretch) -> RasterTile:
-        """Read a tile; see `TiledRaster.read_tile`."""
-        ...
+__all__ = ["EncodeOptions", "EncodePlan", "make_plan"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +53,7 @@ class EncodePlan:
 
     Attributes
     ----------
-    raster : RasterSource
+    raster : TiledRaster
     metadata : StoreMetadata
     aoi : shapely geometry, optional
         Area of interest in the raster's CRS.
@@ -78,7 +61,7 @@ class EncodePlan:
         Tiles per batch.
     """
 
-    raster: RasterSource
+    raster: TiledRaster
     metadata: StoreMetadata
     aoi: shapely.Geometry | None
     batch_size: int

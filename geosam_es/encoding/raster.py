@@ -195,7 +195,9 @@ class TiledRaster(ABC):
     def _crs_of_user(self, crs: str | None) -> str:
         if crs is None:
             raise RasterError(
-                "{path} has no coordinate reference system", "set it with --crs, as in --crs EPSG:25830", path=self.path
+                "{path} has no coordinate reference system",
+                "set it with --crs EPSG:25830 or the like; in QGIS, set the CRS of the layer",
+                path=self.path,
             )
         try:
             return self.parse_crs(crs)

@@ -43,7 +43,7 @@ class EvaluateDecodersAlgorithm(ToolAlgorithm):
         return tr("Evaluate model variants against polygons")
 
     def shortHelpString(self) -> str:  # noqa: N802
-        """Return the help beside the dialog."""
+        """Return the help text of the dialog."""
         return tr(
             "Measures how well the model variants of a prepared image reproduce reference polygons. A simulated user "
             "prompts each polygon in the same way for every variant. The report shows IoU, Dice, precision, recall and "

@@ -60,7 +60,7 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
         return tr("Fine-tune the model on polygons")
 
     def shortHelpString(self) -> str:  # noqa: N802
-        """Return the help beside the dialog."""
+        """Return the help text of the dialog."""
         return tr(
             "Fine-tunes the model of a prepared image on correct polygons, such as those drawn with GeoSAM-ES and "
             "saved. The image is not encoded again. Some of the polygons, in separate areas, are held out for testing; "

@@ -54,7 +54,7 @@ class StoreFootprintAlgorithm(StoreAlgorithm):
         return "stores"
 
     def shortHelpString(self) -> str:  # noqa: N802
-        """Return the help beside the dialog."""
+        """Return the help text of the dialog."""
         return tr(
             "Writes the outline of the raster as a polygon, with the properties of the prepared image, and one polygon "
             "for each tile of each level with its state: encoded, skipped (no data, or outside the area of interest) "

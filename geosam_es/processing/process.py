@@ -15,7 +15,7 @@ from qgis.PyQt.QtCore import QProcess, QProcessEnvironment
 from ..qgis_support.command_line import CommandLine, CommandLineError
 from ..qgis_support.messages import tr
 
-__all__ = ["as_typed", "run_command_line"]
+__all__ = ["run_command_line", "terminal_command"]
 
 _POLL_MS = 200
 _GRACE_MS = 5000
@@ -33,7 +33,7 @@ _OF_QGIS = (
 """Variables that QGIS sets for its own Python, GDAL and PROJ; they would break those of another environment."""
 
 
-def as_typed(command: CommandLine | None, arguments: Sequence[str]) -> str:
+def terminal_command(command: CommandLine | None, arguments: Sequence[str]) -> str:
     """Return the command line to type in a terminal, with the plain name if the command was not found."""
     words = [command.program, *command.first] if command is not None else ["geosam-es"]
     return shlex.join([*words, *arguments])
@@ -108,7 +108,6 @@ class _Lines:
         self.is_missing = False
         self._feedback = feedback
         self._rest = b""
-        self._last = ""
 
     def take(self, data: bytes) -> None:
         """Add output; the last line may still be incomplete."""
@@ -140,7 +139,8 @@ def _end(process: QProcess) -> None:
     pid = int(process.processId())
     if sys.platform == "win32":
         QProcess.execute("taskkill", ["/T", "/F", "/PID", str(pid)])
-        process.waitForFinished(-1)
+        process.kill()
+        process.waitForFinished(_GRACE_MS)
         return
     for number, end_alone in ((signal.SIGTERM, process.terminate), (signal.SIGKILL, process.kill)):
         try:

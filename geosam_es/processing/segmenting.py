@@ -166,9 +166,9 @@ class _SegmentAlgorithm(StoreAlgorithm):
             raise QgsProcessingException(self.invalidSinkError(parameters, self.OUTPUT))
         meter = EllipsoidArea(crs, context.project())
         to_output = QgsCoordinateTransform(crs, out_crs, context.transformContext())
-        left_out = 0
+        skipped = 0
         for done, answer in enumerate(answer_objects(segmenter, objects, options, meter), start=1):
-            reason = _why_left_out(answer)
+            reason = _why_skipped(answer)
             try:
                 features = [_feature(item, fields, options, to_output) for item in answer.results]
             except EditError as error:
@@ -176,15 +176,15 @@ class _SegmentAlgorithm(StoreAlgorithm):
             if not sink.addFeatures(features, QgsFeatureSink.Flag.FastInsert):
                 raise QgsProcessingException(self.writeFeatureError(sink, parameters, self.OUTPUT))
             if reason:
-                left_out += 1
+                skipped += 1
                 text = tr("Skipped object {object}: {reason}")
                 feedback.pushWarning(text.format(object=answer.name, reason=reason))
             feedback.setProgress(100.0 * done / len(objects))
             if feedback.isCanceled():
                 break
-        if left_out:
+        if skipped:
             text = tr("{count} of {total} objects were skipped.")
-            feedback.pushInfo(text.format(count=left_out, total=len(objects)))
+            feedback.pushInfo(text.format(count=skipped, total=len(objects)))
         return {self.OUTPUT: sink_id}
 
     def _options(self, parameters: dict[str, Any], context: QgsProcessingContext) -> SegmentOptions:
@@ -235,7 +235,7 @@ class SegmentPointsAlgorithm(_SegmentAlgorithm):
         return tr("Segment from points")
 
     def shortHelpString(self) -> str:  # noqa: N802
-        """Return the help beside the dialog."""
+        """Return the help text of the dialog."""
         return tr(
             "Draws the polygon of the object at each point of a layer, from a prepared image.\n\n"
             "Points with the same value in the object field belong to one object; without that field each point is "
@@ -269,7 +269,7 @@ class SegmentBoxesAlgorithm(_SegmentAlgorithm):
         return tr("Segment from boxes")
 
     def shortHelpString(self) -> str:  # noqa: N802
-        """Return the help beside the dialog."""
+        """Return the help text of the dialog."""
         return tr(
             "Draws the polygon of the object in the bounding box of each feature, from a prepared image. The features "
             "may be rough outlines, in any CRS.\n\n"
@@ -339,7 +339,7 @@ def _output_fields(options: SegmentOptions, prompts: QgsFields, chosen: _PromptF
     return fields
 
 
-def _why_left_out(answer: ObjectAnswer) -> str:
+def _why_skipped(answer: ObjectAnswer) -> str:
     if answer.refusal is not None:
         return translated(answer.refusal)
     return "" if answer.results else tr("The mask is empty or smaller than the minimum area")

@@ -23,7 +23,7 @@ from ..qgis_support.messages import tr
 from ..qgis_support.settings import Settings
 from .base import StoreAlgorithm
 from .polygon_file import polygon_file
-from .process import as_typed, run_command_line
+from .process import run_command_line, terminal_command
 
 __all__ = ["ToolAlgorithm"]
 
@@ -120,5 +120,5 @@ class ToolAlgorithm(StoreAlgorithm):
             raise
         finally:
             feedback.pushInfo(tr("The same command in a terminal:"))
-            feedback.pushCommandInfo(as_typed(command, arguments))
+            feedback.pushCommandInfo(terminal_command(command, arguments))
         return run_command_line(command, arguments, feedback)

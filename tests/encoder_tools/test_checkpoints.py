@@ -128,20 +128,20 @@ def test_a_server_without_ranges_starts_again(
     assert download("small", tmp_path, registry=registry).read_bytes() == CONTENT
 
 
-def test_a_whole_part_needs_no_server(tmp_path: Path) -> None:
+def test_a_complete_partial_file_needs_no_server(tmp_path: Path) -> None:
     (tmp_path / "weights.pth.part").write_bytes(CONTENT)
     path = download("small", tmp_path, registry=registry_of("http://127.0.0.1:9/weights.pth"))
     assert path.read_bytes() == CONTENT
 
 
-def test_a_part_that_is_too_long_is_discarded(tmp_path: Path, registry: dict[str, Checkpoint]) -> None:
+def test_a_partial_file_that_is_too_long_is_discarded(tmp_path: Path, registry: dict[str, Checkpoint]) -> None:
     (tmp_path / "weights.pth.part").write_bytes(CONTENT + b"x")
     assert download("small", tmp_path, registry=registry).read_bytes() == CONTENT
 
 
 def test_a_wrong_hash_is_an_error_and_the_file_is_removed(tmp_path: Path, address: str) -> None:
     registry = registry_of(f"{address}/weights.pth", content=bytes(len(CONTENT)))
-    with pytest.raises(ModelError, match="SHA-256 is wrong"):
+    with pytest.raises(ModelError, match="wrong SHA-256"):
         download("small", tmp_path, registry=registry)
     assert list(tmp_path.iterdir()) == []
 
@@ -156,17 +156,17 @@ def test_no_server_at_all(tmp_path: Path) -> None:
         download("small", tmp_path, registry=registry_of("http://127.0.0.1:9/weights.pth"))
 
 
-def test_a_disk_known_to_be_too_small_is_told_beforehand(
+def test_too_little_disk_space_is_reported_before_the_download(
     tmp_path: Path, registry: dict[str, Checkpoint], handler: type[Handler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 1_000_000})
     monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(OutputError, match=r"1\.0 MB left, and small needs 3\.1 MB"):
+    with pytest.raises(OutputError, match=r"1\.0 MB of free space, and small needs 3\.1 MB"):
         download("small", tmp_path, registry=registry)
     assert handler.requests == []
 
 
-def test_a_disk_that_fills_up_on_the_way(tmp_path: Path, registry: dict[str, Checkpoint]) -> None:
+def test_a_disk_that_fills_up_during_the_download(tmp_path: Path, registry: dict[str, Checkpoint]) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
     try:
@@ -176,7 +176,7 @@ def test_a_disk_that_fills_up_on_the_way(tmp_path: Path, registry: dict[str, Che
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_directory_that_cannot_be_made(tmp_path: Path, registry: dict[str, Checkpoint]) -> None:
+def test_a_directory_that_cannot_be_created(tmp_path: Path, registry: dict[str, Checkpoint]) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         download("small", tmp_path / "file" / "models", registry=registry)
@@ -199,7 +199,7 @@ def test_the_registry_holds_metas_three_checkpoints() -> None:
         assert checkpoint.licence == "Apache-2.0"
 
 
-def test_models_are_listed_with_where_they_are_kept(
+def test_models_are_listed_with_their_paths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registry: dict[str, Checkpoint]
 ) -> None:
     monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path))

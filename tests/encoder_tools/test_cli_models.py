@@ -62,9 +62,10 @@ def test_help_needs_no_torch(spawn: Spawn, tmp_path: Path, monkeypatch: pytest.M
     for arguments in (["--help"], ["models"], ["encode", "--help"]):
         done = spawn(*arguments)
         assert done.returncode == 0 and done.stderr == ""
-    done = spawn("export", "vit_b", "-o", tmp_path / "out")
-    assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith("Error: PyTorch cannot be imported") and "pip install" in done.stderr
+    for arguments in (["export", "vit_b", "-o", tmp_path / "out"], ["train-mini", "--out", tmp_path / "out"]):
+        done = spawn(*arguments)
+        assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
+        assert done.stderr.startswith("Error: PyTorch cannot be imported") and "pip install" in done.stderr
 
 
 def test_models(run: Run, tmp_path: Path) -> None:
@@ -80,12 +81,12 @@ def test_models(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "message"), [("vit_x", "unknown model 'vit_x'"), ("mini", "mini is embedded")])
-def test_downloads_that_cannot_be(run: Run, name: str, message: str) -> None:
+def test_impossible_downloads_are_one_sentence(run: Run, name: str, message: str) -> None:
     result = run("models", "download", name)
     assert result.exit_code == 2 and result.stdout == "" and message in result.stderr
 
 
-def test_export_of_what_is_no_model(run: Run, tmp_path: Path) -> None:
+def test_export_of_an_unknown_model_is_one_sentence(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="export needs torch")
     before = set(tmp_path.rglob("*"))
     result = run("export", tmp_path / "missing.pth", "-o", tmp_path / "out")

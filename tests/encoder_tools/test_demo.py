@@ -32,7 +32,7 @@ def test_synthetic_orthophoto_with_known_truth(tmp_path: Path) -> None:
     assert (tmp_path / "demo.png").stat().st_size > 100_000
 
 
-def test_own_image_has_no_truth(tmp_path: Path) -> None:
+def test_a_given_image_has_no_truth(tmp_path: Path) -> None:
     image = write_raster(tmp_path / "mine.tif", scene(600, 400, [Block(100, 80, 160, 140), Block(400, 200, 100, 120)]))
     result = CliRunner().invoke(main, [str(image), "-o", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output

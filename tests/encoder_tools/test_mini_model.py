@@ -62,7 +62,7 @@ def box_prompt(polygon: Polygon, shift: float = 0.0) -> list[tuple[float, float,
     return [(x0, y0, 2.0), (x1, y1, 3.0)]
 
 
-def test_three_graphs_weigh_at_most_12_mb() -> None:
+def test_the_three_graphs_have_at_most_12_mb() -> None:
     assert sum((FOLDER / name).stat().st_size for name in FILES) <= 12_000_000
 
 
@@ -190,7 +190,7 @@ def test_a_confirming_click_keeps_the_mask(model: OnnxMini, picture: NDArray[np.
     assert iou(before > 0, after > 0) > 0.9
 
 
-def test_a_negative_click_takes_its_place_away(model: OnnxMini, picture: NDArray[np.uint8], house: Polygon) -> None:
+def test_a_negative_click_removes_its_place(model: OnnxMini, picture: NDArray[np.uint8], house: Polygon) -> None:
     model.set_image(picture[:1024, :1024])
     before = model.predict(box_prompt(house))[0][0]
     inside = house.representative_point()
@@ -200,7 +200,7 @@ def test_a_negative_click_takes_its_place_away(model: OnnxMini, picture: NDArray
 
 
 @pytest.mark.parametrize("shift", [16, 80, 128])
-def test_an_object_looks_the_same_from_another_tile(
+def test_an_object_has_the_same_mask_on_another_tile(
     model: OnnxMini, picture: NDArray[np.uint8], house: Polygon, shift: int
 ) -> None:
     model.set_image(picture[:1024, :1024])
@@ -212,7 +212,7 @@ def test_an_object_looks_the_same_from_another_tile(
     assert iou(first[cells:, cells:], second[: 256 - cells, : 256 - cells]) > 0.93
 
 
-def test_the_card_quotes_the_stored_figures() -> None:
+def test_the_card_shows_the_stored_results() -> None:
     card = (FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
     card = card.split("<!-- figures: begin -->")[1].split("<!-- figures: end -->")[0]
     figures = json.loads((FOLDER / "evaluation.json").read_text(encoding="utf-8"))

@@ -74,14 +74,14 @@ def test_the_frame_of_a_box_is_one_on_its_border() -> None:
     assert right[0].argmax() > left[0].argmax()
 
 
-def test_a_click_floods_what_no_wall_divides_from_it() -> None:
+def test_paths_from_a_click_do_not_cross_walls() -> None:
     prompts = split_prompts(torch.tensor([[[12.5 * STRIDE, 12.5 * STRIDE]]]), torch.tensor([[1.0]]))
     near = paths(prompts, walled(), 24)[0, 0]
     assert near[8, 15] > 0.8
     assert near[4:6, 4:20].max() < 0.05
 
 
-def test_what_touches_all_sides_of_a_box_is_near_to_all() -> None:
+def test_a_region_touching_all_sides_of_a_box_is_near_all_of_them() -> None:
     prompts = boxed(4 * STRIDE, 4 * STRIDE, 20 * STRIDE, 20 * STRIDE)
     _, sides = side_paths(prompts, walled(), 32)
     frame, block = sides[0, 4, 4:6, 4:20], sides[0, 4, 8:16, 8:16]
@@ -100,7 +100,7 @@ def test_paths_between_sides_stay_inside_of_the_box() -> None:
     assert sides[0, 0, 12, 15] < 0.3
 
 
-def test_sides_go_along_with_the_other_paths_and_need_a_box() -> None:
+def test_sides_do_not_change_other_paths_and_need_a_box() -> None:
     coords = torch.tensor([[[80.0, 80.0], [240.0, 200.0], [150.0, 120.0]]])
     for labels in ([2.0, 3.0, 1.0], [1.0, 0.0, -1.0]):
         prompts = split_prompts(coords, torch.tensor([labels]))

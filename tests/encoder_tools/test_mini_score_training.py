@@ -44,7 +44,7 @@ def answers(net: MiniNet, scene: LabelledScene) -> Answers:
     return collect(net, [scene, other], SMALL)
 
 
-def test_answers_are_those_of_every_round_of_some_objects(net: MiniNet, answers: Answers) -> None:
+def test_answers_of_every_round_are_collected(net: MiniNet, answers: Answers) -> None:
     fields, water = 2 * 2 * (2 + 1), 1 * 2 * (2 + 1)  # objects, passes, rounds and single clicks besides
     assert answers.statistics.shape == (fields + water, 4, net.decoder.score[0].in_features)
     assert answers.reached.shape == (fields + water, 4)
@@ -54,7 +54,7 @@ def test_answers_are_those_of_every_round_of_some_objects(net: MiniNet, answers:
     assert answers.ambiguous[4:6].all(), "a click besides is"
 
 
-def test_the_score_is_the_one_that_the_statistics_give(net: MiniNet, scene: LabelledScene) -> None:
+def test_the_score_follows_from_the_statistics(net: MiniNet, scene: LabelledScene) -> None:
     scores = []
     hook = net.decoder.register_forward_hook(lambda _, __, given: scores.append(given[1]))
     found = collect(net, [scene], dataclasses.replace(SMALL, passes=1))
@@ -64,7 +64,7 @@ def test_the_score_is_the_one_that_the_statistics_give(net: MiniNet, scene: Labe
     torch.testing.assert_close(again, torch.cat(scores))
 
 
-def test_the_score_learns_and_prefers_the_better_candidate(answers: Answers) -> None:
+def test_training_makes_the_score_prefer_the_better_candidate(answers: Answers) -> None:
     torch.manual_seed(0)
     better = torch.rand(200, 4)
     statistics = torch.cat([better[:, :, None], torch.rand(200, 4, 3)], dim=2)
@@ -79,7 +79,7 @@ def test_the_score_learns_and_prefers_the_better_candidate(answers: Answers) -> 
     assert not shown_first(scores, torch.zeros(200)).any()
 
 
-def test_a_run_gets_a_score_and_keeps_its_masks(
+def test_training_the_score_does_not_change_masks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, net: MiniNet, scene: LabelledScene
 ) -> None:
     monkeypatch.setattr("encoder_tools.mini.score_training.training_scenes", lambda _: {"fields": [scene]})

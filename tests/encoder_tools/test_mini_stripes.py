@@ -25,7 +25,7 @@ def test_large_fields_become_strips_and_small_ones_stay() -> None:
     assert ids.max() == 2, "the original is left alone"
 
 
-def test_strips_are_narrow_and_of_their_own_number() -> None:
+def test_strips_are_narrow_and_have_their_own_numbers() -> None:
     image = np.full((300, 300, 3), 120, dtype=np.uint8)
     ids = np.ones((300, 300), dtype=np.int32)
     boxes = np.array([[np.inf, np.inf, 0, 0], [0, 0, 300, 300]], dtype=np.float32)

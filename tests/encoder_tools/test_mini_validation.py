@@ -39,12 +39,12 @@ def test_processes_share_the_objects(data: Path) -> None:
     assert (columns.max() * 4 + 4, rows.max() * 4 + 4) == pytest.approx((80, 140), abs=4)
 
 
-def test_measures_are_ious_of_what_is_there(data: Path) -> None:
+def test_mean_ious_of_the_kinds_with_imagery(data: Path) -> None:
     torch.manual_seed(0)
     found = ValidationSet(data, 0, 1).measure(MiniNet())
     assert set(found) == {"fields click", "fields box"}
     assert all(0.0 <= value <= 1.0 for value in found.values())
 
 
-def test_without_held_out_imagery_there_is_nothing(tmp_path: Path) -> None:
+def test_without_held_out_imagery_the_set_is_empty(tmp_path: Path) -> None:
     assert ValidationSet(tmp_path, 0, 1).measure(MiniNet()) == {}

@@ -36,7 +36,7 @@ def test_without_a_bend_the_middle_and_the_scale_are_kept() -> None:
     assert warp.nodes.shape == (SIZE // CELL + 1, SIZE // CELL + 1, 2)
 
 
-def test_a_bend_leaves_the_middle_where_it_was_and_is_never_steep() -> None:
+def test_a_bend_keeps_the_middle_and_is_never_steep() -> None:
     for seed in range(20):
         bend = Bend.draw(320, np.random.default_rng(seed))
         assert np.abs(bend.shift(np.zeros((1, 2)))).max() < 1e-9
@@ -44,6 +44,6 @@ def test_a_bend_leaves_the_middle_where_it_was_and_is_never_steep() -> None:
         assert np.abs(np.diff(bend.shift(line), axis=0)).max() / 0.5 < 1.7
 
 
-def test_outside_of_the_picture_is_padding() -> None:
+def test_pixels_outside_the_picture_are_padding() -> None:
     sampled = make_warp(SIZE, np.eye(2), np.array([-500.0, -500.0]), None).sample(_source(), 1.0)
     assert (sampled == sampled[0, 0]).all()

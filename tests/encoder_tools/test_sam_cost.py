@@ -101,14 +101,14 @@ def shrinking_flops() -> int:
     return 2 * (128 * 128 * 4 * 4 + 64 * 64 * 16 * 4 * 4)
 
 
-def test_a_click_takes_the_operations_it_should(sam: LoadedSam, directory: Path) -> None:
+def test_a_click_takes_the_expected_operations(sam: LoadedSam, directory: Path) -> None:
     for points in (2, FEW_TOKENS - OUTPUT_TOKENS):
         tokens = OUTPUT_TOKENS + points
         least = attention_flops(tokens) + upscaling_flops(PLACES, 4)
         assert least <= click(directory, points).flops <= least + token_flops(sam, tokens)
 
 
-def test_a_mask_prompt_is_paid_for_where_there_is_one(sam: LoadedSam, directory: Path) -> None:
+def test_a_mask_prompt_costs_only_where_it_is_given(sam: LoadedSam, directory: Path) -> None:
     tokens = OUTPUT_TOKENS + 2
     more = click(directory, has_mask=True).flops - click(directory).flops
     attention = attention_flops(tokens, has_mask=True) - attention_flops(tokens)
@@ -123,7 +123,7 @@ def test_a_click_takes_half_of_the_official_graph(directory: Path) -> None:
     assert ours.bytes < 0.57 * official.bytes
 
 
-def test_many_tokens_take_the_other_order(directory: Path) -> None:
+def test_many_tokens_use_the_other_order(directory: Path) -> None:
     """The cost grows slower from there on, and where the orders meet neither is much worse."""
     last, first = FEW_TOKENS - OUTPUT_TOKENS, FEW_TOKENS - OUTPUT_TOKENS + 1
     folded = click(directory, last).flops - click(directory, last - 1).flops
@@ -132,7 +132,7 @@ def test_many_tokens_take_the_other_order(directory: Path) -> None:
     assert click(directory, first).flops - click(directory, last).flops < 1.5 * folded
 
 
-def test_the_mask_to_show_first_leaves_out_what_it_does_not_show(sam: LoadedSam, directory: Path) -> None:
+def test_the_mask_to_show_first_skips_the_other_masks(sam: LoadedSam, directory: Path) -> None:
     tokens, refined = OUTPUT_TOKENS + 2, PLACES // 8
     one_pixel = 2 * PLACES * (CHANNELS * 64 + 64 * 32 + 32)
     # The token of a mask that is never shown first is not read.
@@ -143,7 +143,7 @@ def test_the_mask_to_show_first_leaves_out_what_it_does_not_show(sam: LoadedSam,
     assert shown(directory, 2 * refined).flops - cost.flops == upscaling_flops(refined, 1)
 
 
-def test_results_in_between_stay_few_and_small(directory: Path) -> None:
+def test_intermediate_results_are_few_and_small(directory: Path) -> None:
     cost = click(directory)
     image = PLACES * CHANNELS * FLOAT
     scores = PLACES * HEADS * (OUTPUT_TOKENS + 2) * FLOAT

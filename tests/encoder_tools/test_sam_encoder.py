@@ -80,7 +80,7 @@ def test_the_features_are_those_of_sam_predictor(sam: LoadedSam, encoder: SamTor
     assert relative(features["image_embeddings"], predictor_features(sam, tiles[0])) < 1e-3
 
 
-def test_filled_padding_is_nearly_sams_own(sam: LoadedSam, encoder: SamTorchEncoder, tiles: Any) -> None:
+def test_filled_padding_is_close_to_sams_own(sam: LoadedSam, encoder: SamTorchEncoder, tiles: Any) -> None:
     padded = tiles[:1].copy()
     padded[:, :, 700:] = FILL_RGB
     wanted = predictor_features(sam, padded[0, :, :700])
@@ -121,7 +121,7 @@ def test_too_little_memory_for_one_tile(encoder: SamTorchEncoder, tiles: Any, mo
         encoder.encode(tiles)
 
 
-def test_an_overflow_in_float16_goes_on_in_bfloat16(
+def test_after_an_overflow_in_float16_batches_are_computed_in_bfloat16(
     encoder: SamTorchEncoder, tiles: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used: list[Any] = []
@@ -161,7 +161,7 @@ def test_precision_of_a_gpu(sam: LoadedSam, precision: Any, dtype: Any, monkeypa
     assert encoder.info.precision == ("bfloat16" if precision == "bfloat16" else "float32")
 
 
-def test_bfloat16_is_not_for_every_device(sam: LoadedSam, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mps_does_not_support_bfloat16(sam: LoadedSam, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     with pytest.raises(ModelError, match="the device mps does not support bfloat16"):
         SamTorchEncoder(sam, "mps", "bfloat16")
@@ -173,7 +173,7 @@ def test_the_command_line_knows_every_precision() -> None:
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu", "meta", ""])
-def test_devices_that_are_not_there(device: str) -> None:
+def test_unavailable_devices(device: str) -> None:
     with pytest.raises(ModelError, match="device"):
         resolve_device(device)
 
@@ -224,7 +224,7 @@ def test_the_card_lists_every_file_with_its_hash(exported: Path, sam: LoadedSam)
     assert (card["version"], card["image_size"], card["name"]) == (1, 1024, "vit_b-random")
 
 
-def test_weights_beside_the_graph_come_into_one_file(
+def test_weights_in_many_files_are_gathered_in_one(
     exported: Path, tmp_path: Path, encoder: SamTorchEncoder, tiles: Any
 ) -> None:
     onnx = pytest.importorskip("onnx")

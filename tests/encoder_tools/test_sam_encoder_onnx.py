@@ -55,7 +55,7 @@ def test_one_graph_or_several(monkeypatch: pytest.MonkeyPatch) -> None:
             assert difference(encoded(pixels), wanted) < 1e-5
 
 
-def test_the_blocks_may_be_let_go_of() -> None:
+def test_the_weights_of_the_blocks_are_copied() -> None:
     encoder = make_encoder(14)
     pixels = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
@@ -68,7 +68,7 @@ def test_the_blocks_may_be_let_go_of() -> None:
     assert not [name for name, _ in ours.named_parameters() if "blocks" in name]
 
 
-def test_onnx_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_onnx_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = make_encoder(14)
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ModelError, match="onnx cannot be imported"):

@@ -190,7 +190,7 @@ def worst_iou(got: Any, wanted: Any) -> float:
     return float(((a & b).sum((1, 2)) / (a | b).sum((1, 2)).clip(min=1)).min())
 
 
-def test_the_masks_tested_are_masks(answers: Any) -> None:
+def test_the_compared_masks_are_not_trivial(answers: Any) -> None:
     inside = np.concatenate([(wanted.masks > 0).mean((1, 2)) for _, wanted in answers])
     assert inside.min() > 0.02
     assert inside.max() < 0.98
@@ -242,7 +242,7 @@ def smooth(generator: np.random.Generator, sigma: float) -> Any:
     return (maps / maps.std()).astype(np.float32)
 
 
-def test_the_mask_to_show_first_is_that_of_the_answer(tmp_path: Path, record_property: Any) -> None:
+def test_the_mask_to_show_first_equals_that_of_the_whole_answer(tmp_path: Path, record_property: Any) -> None:
     """The pixels of a place are alike in a trained model, and so they are made here."""
     sam = random_sam("vit_b", seed=0)
     liven(sam)
@@ -277,7 +277,7 @@ def test_the_mask_to_show_first_is_that_of_the_answer(tmp_path: Path, record_pro
 
 
 @pytest.mark.parametrize("places", [1, 100, 512, 700])
-def test_no_more_places_are_worked_out_than_allowed(
+def test_no_more_places_are_computed_than_allowed(
     exported: Exported, prompt_sets: list[PromptSet], places: int
 ) -> None:
     answer, (mask, _) = exported.answer(prompt_sets[0]), exported.shown(prompt_sets[0], places)
@@ -329,7 +329,7 @@ def test_one_flag_serves_a_whole_batch(exported: Exported, prompt_sets: list[Pro
 
 
 @pytest.mark.parametrize("return_single_mask", [False, True])
-def test_the_official_graph_answers_alike(
+def test_the_official_graph_gives_the_same_answers(
     sam: LoadedSam,
     tmp_path: Path,
     exported: Exported,

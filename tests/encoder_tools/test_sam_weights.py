@@ -16,7 +16,6 @@ if importlib.util.find_spec("segment_anything") is None:  # it imports only with
 
 from encoder_tools.models.checkpoints import Checkpoint  # noqa: E402
 from encoder_tools.models.loading import load_model  # noqa: E402
-from encoder_tools.models.malloc import tune_malloc  # noqa: E402
 from encoder_tools.models.sam import weights as model  # noqa: E402
 from encoder_tools.models.sam.export import export_decoder  # noqa: E402
 from encoder_tools.models.sam.weights import detect_architecture, load_checkpoint, load_sam, random_sam  # noqa: E402
@@ -79,7 +78,7 @@ def test_a_checkpoint_is_found_loaded_and_exported(
     assert all(torch.equal(value, wanted[key]) for key, value in by_name.network.state_dict().items())
 
 
-def test_a_file_that_is_not_the_published_one_is_not_taken_for_it(
+def test_a_file_with_another_hash_is_not_taken_for_the_published_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_sam: model.LoadedSam
 ) -> None:
     (tmp_path / "weights.pth").write_bytes(b"x")
@@ -92,7 +91,7 @@ def test_a_file_that_is_not_the_published_one_is_not_taken_for_it(
 
 
 @pytest.mark.parametrize("width, name", [(768, "vit_b"), (1024, "vit_l"), (1280, "vit_h")])
-def test_the_architecture_is_told_from_the_width(width: int, name: str) -> None:
+def test_the_width_determines_the_architecture(width: int, name: str) -> None:
     assert detect_architecture({WIDTH_KEY: torch.zeros(width, 3, 16, 16)}) == name
 
 
@@ -181,14 +180,10 @@ def test_another_architecture(tmp_path: Path) -> None:
         ("nothing.pth", "neither a model nor a checkpoint"),
     ],
 )
-def test_models_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
+def test_missing_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
     monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path))
     with pytest.raises(ModelError, match=message):
         load_sam(name)
-
-
-def test_malloc_is_tuned_or_left_alone() -> None:
-    assert tune_malloc() in (True, False)
 
 
 def test_loading_does_not_export_the_decoder(checkpoint: Path, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_the_outlines_fit_what_is_painted(scene: SyntheticScene) -> None:
 
 
 @pytest.mark.parametrize(("height", "pixel"), [(32, 0.3), (100, 0.0), (100, float("nan")), (100, 1000.0)])
-def test_impossible_scenes_are_refused(height: int, pixel: float) -> None:
+def test_impossible_sizes_are_refused(height: int, pixel: float) -> None:
     with pytest.raises(RasterError):
         synthetic_orthophoto(height, 100, pixel, seed=1)
 

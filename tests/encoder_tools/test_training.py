@@ -33,6 +33,15 @@ def test_depth_is_the_distance_to_the_border_and_the_array_ends_the_object() -> 
     assert depths[4, 15] == 5
 
 
+@given(arrays(bool, (9, 11)))
+def test_depth_is_the_euclidean_distance_to_the_nearest_cell_outside(mask: np.ndarray) -> None:
+    outside = np.argwhere(~np.pad(mask, 1))
+    for cell in np.argwhere(mask):
+        nearest = np.hypot(*(outside - cell - 1).T).min()
+        assert depth(mask)[tuple(cell)] == pytest.approx(nearest)
+    assert not depth(mask)[~mask].any()
+
+
 @given(arrays(bool, (9, 11)).filter(np.any))
 def test_the_middle_is_inside_and_deepest(mask: np.ndarray) -> None:
     cell = middle_cell(mask)

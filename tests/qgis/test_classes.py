@@ -1,4 +1,4 @@
-"""Class lists from layers and from files as users have them."""
+"""Class lists from layers and from common files."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_layer_without_classes_has_none() -> None:
     assert classes_of_layer(polygons()) is None
 
 
-def test_a_value_map_gives_codes_of_the_fields_type_in_its_order() -> None:
+def test_a_value_map_gives_codes_in_its_order_and_the_fields_type() -> None:
     layer = polygons()
     value_map(layer, "code", [{"Water": "20"}, {"Forest": "10"}, {"nothing": "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"}])
     classes = classes_of_layer(layer)
@@ -96,7 +96,7 @@ def related(qgis_new_project: None) -> dict[str, Any]:
         ({"Key": "no such field"}, None),
     ],
 )
-def test_a_value_relation_follows_the_other_table(
+def test_a_value_relation_reads_the_other_table(
     related: dict[str, Any], options: dict[str, Any], codes: list[str] | None
 ) -> None:
     layer = polygons()
@@ -146,7 +146,7 @@ def test_a_style_by_an_expression_has_no_field_to_write_to() -> None:
     assert classes_of_layer(layer) is None
 
 
-def test_categories_of_several_values_stand_for_their_first() -> None:
+def test_categories_of_several_values_use_the_first() -> None:
     layer = polygons()
     categorise(layer, "code", ([10, 11], "#00aa00", "Forests"))
     assert pairs(classes_of_layer(layer)) == [(10, "Forests")]
@@ -170,7 +170,7 @@ LISTS = {
 
 
 @pytest.mark.parametrize("text", LISTS.values(), ids=LISTS.keys())
-def test_lists_as_people_write_them(tmp_path: Path, text: str) -> None:
+def test_lists_in_common_forms(tmp_path: Path, text: str) -> None:
     classes = read_class_csv(csv(tmp_path, text))
     assert classes.field is None
     assert pairs(classes) == [("6220", "Pastizal"), ("5330", "Matorral")]
@@ -185,7 +185,7 @@ def test_accents_survive_every_encoding(tmp_path: Path, encoding: str) -> None:
 
 
 def test_corine(tmp_path: Path) -> None:
-    """The legend as the European Environment Agency publishes it."""
+    """The legend that the European Environment Agency publishes."""
     text = (
         "GRID_CODE,CLC_CODE,LABEL1,LABEL2,LABEL3,RGB\n"
         "1,111,Artificial surfaces,Urban fabric,Continuous urban fabric,230-000-077\n"
@@ -204,12 +204,12 @@ def test_eunis_and_siose(tmp_path: Path) -> None:
     assert pairs(read_class_csv(csv(tmp_path, siose))) == [("FDP", "Frondosas perennifolias"), ("CNF", "Coníferas")]
 
 
-def test_codes_keep_their_zeros_and_hex_lookalikes_stay_codes(tmp_path: Path) -> None:
+def test_codes_keep_leading_zeros_and_may_look_like_colours(tmp_path: Path) -> None:
     assert pairs(read_class_csv(csv(tmp_path, "001;a\n020;b\n"))) == [("001", "a"), ("020", "b")]
     assert pairs(read_class_csv(csv(tmp_path, "112233;a\n445566;b\n"))) == [("112233", "a"), ("445566", "b")]
 
 
-def test_a_single_column_is_names_and_codes_at_once(tmp_path: Path) -> None:
+def test_a_single_column_gives_names_and_codes(tmp_path: Path) -> None:
     assert pairs(read_class_csv(csv(tmp_path, "clase\nagua\nbosque\n"))) == [("agua", "agua"), ("bosque", "bosque")]
 
 
@@ -219,7 +219,7 @@ def test_files_without_classes_are_refused(tmp_path: Path, text: str) -> None:
         read_class_csv(csv(tmp_path, text))
 
 
-def test_missing_and_monstrous_files_are_refused(tmp_path: Path) -> None:
+def test_missing_and_huge_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(EditError, match="cannot be read"):
         read_class_csv(tmp_path / "none.csv")
     huge = tmp_path / "huge.csv"
@@ -229,7 +229,7 @@ def test_missing_and_monstrous_files_are_refused(tmp_path: Path) -> None:
         read_class_csv(huge)
 
 
-def test_classes_put_on_a_layer_are_read_back() -> None:
+def test_classes_applied_to_a_layer_can_be_read() -> None:
     layer = polygons()
     classes = ClassList(None, (ClassItem(10, "Forest", QColor("#00aa00")), ClassItem(20, "Water", None)))
     apply_classes(layer, "code", classes)

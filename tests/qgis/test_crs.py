@@ -1,4 +1,4 @@
-"""Geometries and areas between shapely, QGIS and several CRSs, checked against PROJ itself."""
+"""Geometries and areas between shapely, QGIS and several CRSs, checked against PROJ."""
 
 from __future__ import annotations
 

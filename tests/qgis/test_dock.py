@@ -1,4 +1,4 @@
-"""The panel: what it shows, and what it says was chosen."""
+"""The panel: what it shows, and the signals it emits."""
 
 from __future__ import annotations
 

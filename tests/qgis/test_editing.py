@@ -1,4 +1,4 @@
-"""Polygons go into real layers: GeoPackages, Shapefiles and memory layers of many schemas."""
+"""Adding polygons to real layers: GeoPackages, Shapefiles and memory layers with many schemas."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def saved_as(layer: Any, path: Path, driver: str) -> Any:
     ("driver", "suffix"),
     [("GeoJSON", "geojson"), ("SQLite", "sqlite"), ("GPKG", "gpkg"), ("MapInfo File", "tab"), ("GML", "gml")],
 )
-def test_formats_that_people_bring(tmp_path: Path, driver: str, suffix: str) -> None:
+def test_common_formats(tmp_path: Path, driver: str, suffix: str) -> None:
     source = memory("Polygon")
     source.startEditing()
     accept(source, square(3, 50), attributes={"code": "1"})
@@ -185,7 +185,7 @@ def test_earlier_edits_are_left_alone() -> None:
     assert [shape.area for shape in shapes(layer)] == [pytest.approx(1)]
 
 
-def test_defaults_fill_in_what_nobody_gave() -> None:
+def test_default_values_fill_the_other_fields() -> None:
     layer = memory(fields="field=code:string(20)&field=area:double&field=author:string(20)&field=number:integer")
     layer.setDefaultValueDefinition(1, QgsDefaultValue("$area", True))
     layer.setDefaultValueDefinition(2, QgsDefaultValue("'me'"))
@@ -207,7 +207,7 @@ def constrained() -> Any:
     return layer
 
 
-def test_a_hard_constraint_refuses_and_nothing_is_left() -> None:
+def test_a_broken_hard_constraint_leaves_nothing() -> None:
     layer = constrained()
     with pytest.raises(EditError, match="The value of the field code of habitats breaks a constraint"):
         accept(layer, square())
@@ -216,7 +216,7 @@ def test_a_hard_constraint_refuses_and_nothing_is_left() -> None:
     assert layer.featureCount() == 1
 
 
-def test_a_soft_constraint_lets_through() -> None:
+def test_a_broken_soft_constraint_is_accepted() -> None:
     layer = memory()
     soft = QgsFieldConstraints.ConstraintStrengthSoft
     layer.setFieldConstraint(0, QgsFieldConstraints.ConstraintNotNull, soft)
@@ -257,7 +257,7 @@ def test_values_and_fields_that_do_not_fit_are_named() -> None:
 class TestForm:
     FORM = AcceptOptions(open_form=True)
 
-    def test_what_the_user_writes_stays_in_the_same_undo_step(self) -> None:
+    def test_values_typed_in_the_form_are_in_the_same_undo_step(self) -> None:
         layer = constrained()
 
         def opener(feature: QgsFeature) -> bool:
@@ -303,7 +303,7 @@ class TestForm:
             accept(layer, square(), self.FORM, form_opener=opener)
         assert layer.featureCount() == 0
 
-    def test_a_form_that_leaves_a_constraint_broken(self) -> None:
+    def test_a_form_with_a_broken_constraint(self) -> None:
         layer = constrained()
         with pytest.raises(EditError, match="The value of the field code"):
             accept(layer, square(), self.FORM, form_opener=lambda feature: True)
@@ -319,7 +319,7 @@ class TestForm:
         with pytest.raises(EditError, match="The target layer was removed"):
             accept(layer, square(), self.FORM, form_opener=opener)
 
-    def test_all_parts_get_what_the_form_says(self) -> None:
+    def test_all_parts_get_the_values_of_the_form(self) -> None:
         layer = memory("Polygon")
 
         def opener(feature: QgsFeature) -> bool:
@@ -328,7 +328,7 @@ class TestForm:
         accept(layer, shapely.union(square(), square(5, 20)), self.FORM, form_opener=opener)
         assert [feature["code"] for feature in layer.getFeatures()] == ["6220", "6220"]
 
-    def test_no_form_unless_wanted(self) -> None:
+    def test_no_form_by_default(self) -> None:
         layer = memory()
         accept(layer, square(), PLAIN, form_opener=lambda feature: pytest.fail("opened"))
         assert layer.featureCount() == 1
@@ -395,7 +395,7 @@ class TestRefused:
             accept(layer, square(), AcceptOptions(min_area_m2=150))
         assert not layer.isEditable()
 
-    def test_no_place_in_the_layers_crs(self) -> None:
+    def test_outside_the_crs_of_the_layer(self) -> None:
         with pytest.raises(EditError, match="cannot be transformed to the CRS"):
             accept(memory(crs="EPSG:4326"), shapely.box(0, 0, 1e9, 1e9))
 
@@ -405,7 +405,7 @@ class TestRefused:
         assert caught.value.remedy and "\n" not in caught.value.user_message
 
 
-def test_bow_ties_are_mended() -> None:
+def test_bow_ties_are_repaired() -> None:
     layer = memory()
     accept(layer, shapely.Polygon([(X, Y), (X + 10, Y + 10), (X + 10, Y), (X, Y + 10)]))
     assert shapes(layer)[0].is_valid and shapes(layer)[0].area == pytest.approx(50)
@@ -435,7 +435,7 @@ class TestOptions:
 
     @pytest.mark.parametrize("crs", ["EPSG:25830", "EPSG:4326"])
     def test_right_angles_are_right_on_the_ground(self, crs: str) -> None:
-        """Whatever the raster's CRS: in degrees a right angle does not look like one."""
+        """In every CRS of the raster: in degrees, right angles are distorted."""
         source = QgsCoordinateReferenceSystem(crs)
         house = rotate(shapely.box(X, Y, X + 30, Y + 20), 25)
         worn = house.buffer(-1.5).buffer(1.5)
@@ -494,7 +494,7 @@ class TestOptions:
 
 
 def test_layers_that_write_through_a_transaction(tmp_path: Path, qgis_new_project: None) -> None:
-    """With the project's transaction groups every edit goes to the file at once, and undo is a savepoint."""
+    """With transaction groups every edit is written at once, and undo uses savepoints."""
     layer = create_target_layer(tmp_path / "h.gpkg", UTM)
     QgsProject.instance().setAutoTransaction(True)
     QgsProject.instance().addMapLayer(layer)
@@ -529,7 +529,7 @@ class TestRefine:
         assert layer.commitChanges(), layer.commitErrors()
         assert from_qgs(layer.getFeature(fid).geometry()).equals(square(20))
 
-    def test_it_is_no_neighbour_of_itself(self) -> None:
+    def test_a_polygon_is_not_its_own_neighbour(self) -> None:
         layer = memory()
         fid = accept(layer, square())
         options = AcceptOptions(trim_overlaps=True, snap_tolerance=1.0)
@@ -552,7 +552,7 @@ class TestRefine:
         with pytest.raises(EditError, match="no longer in habitats"):
             replace_polygon(layer, fid, square(20), UTM, None, PLAIN)
 
-    def test_nothing_changes_when_the_new_one_is_refused(self) -> None:
+    def test_a_refused_polygon_changes_nothing(self) -> None:
         layer = memory()
         fid = accept(layer, square())
         with pytest.raises(EditError, match="less than the minimum"):
@@ -610,7 +610,7 @@ class TestNewLayers:
         with pytest.raises(EditError, match="already has a layer h"):
             create_target_layer(tmp_path / "h.shp", UTM)
 
-    def test_folders_and_names_that_cannot_be(self, tmp_path: Path) -> None:
+    def test_invalid_folders_and_names(self, tmp_path: Path) -> None:
         with pytest.raises(EditError, match="cannot be written"):
             create_target_layer(tmp_path / "none" / "h.gpkg", UTM)
         with pytest.raises(EditError, match="neither a GeoPackage nor a Shapefile"):

@@ -122,7 +122,7 @@ def test_tiles_are_those_of_the_command_line(live: LiveStore, raster: Path, tmp_
 
     encoder = OnnxEncoder(EMBEDDED_MODEL, threads=1)
     files = {name: EMBEDDED_MODEL / name for name in ("prepare.onnx", "decoder.onnx")}
-    encode(make_plan(Raster(raster), encoder, EncodeOptions()), encoder, tmp_path / "cli.zarr", files)
+    encode(make_plan(Raster(raster), encoder, EncodeOptions()), encoder, tmp_path / "cli.zarr", lambda: files)
     expected = StoreReader(tmp_path / "cli.zarr")
     for tile in expected.pyramid:
         live.ensure_tile(tile)
@@ -141,7 +141,7 @@ def test_goes_on_with_a_store_of_the_command_line(raster: Path, options: LiveOpt
     files = {name: EMBEDDED_MODEL / name for name in ("prepare.onnx", "decoder.onnx")}
     plan = make_plan(Raster(raster, bands=(2,)), encoder, EncodeOptions(stretch="0:200", overlap=128, dtype=dtype))
     root = raster.with_name("ortho.embeddings.zarr")
-    encode(plan, encoder, root, files)
+    encode(plan, encoder, root, lambda: files)
     tile = Tile(0, 0, 0)
     expected = StoreReader(root).read(tile)["image_embeddings"]
     shutil.rmtree(root / "level0" / "image_embeddings" / "c" / "0" / "0")

@@ -79,7 +79,7 @@ TWO = shapely.union(square(8), square(3, 20))
 
 
 class Database:
-    """A schema of the server, and layers of its tables."""
+    """A schema on the server, and layers of its tables."""
 
     def __init__(self) -> None:
         self.schema = f"geosam_es_{uuid4().hex[:12]}"
@@ -102,7 +102,7 @@ class Database:
         return layer
 
     def areas(self, table: str) -> list[float]:
-        """Return what others see, the largest first."""
+        """Return the saved polygons, the largest first."""
         return [row[0] for row in self.run(f"SELECT ST_Area(geom) FROM {{schema}}.{table} ORDER BY 1 DESC")]
 
 
@@ -227,7 +227,7 @@ def test_a_column_of_any_geometry(database: Database, kind: QgsWkbTypes.Type) ->
     assert [[pytest.approx(area)] for (area,) in expected] == rows
 
 
-def test_a_table_without_a_key_takes_polygons_and_lets_none_be_refined(database: Database) -> None:
+def test_a_table_without_a_key_accepts_polygons_but_none_can_be_refined(database: Database) -> None:
     layer = database.layer("keyless", key="")
     accept(layer, square())
     save(layer)
@@ -307,14 +307,14 @@ class TestRefine:
 
 
 class TestConstraints:
-    def test_a_class_that_must_be_given(self, database: Database) -> None:
+    def test_a_required_class(self, database: Database) -> None:
         layer = database.layer("habitats")
         with pytest.raises(EditError, match="The value of the field class of habitats breaks a constraint"):
             accept(layer, square())
         assert not layer.isEditable() and layer.undoStack().count() == 0
 
     def test_a_check_of_the_database(self, database: Database, in_transaction: bool) -> None:
-        """In a transaction group the database refuses at once; otherwise when the user saves, which QGIS reports."""
+        """In a transaction group the database refuses at once, otherwise when the user saves."""
         layer = database.layer("habitats")
         accept(layer, square(), attributes={"class": "6220"})
         wrong: dict[str, Any] = {"class": "5330", "cover": 500}
@@ -353,7 +353,7 @@ class TestConstraints:
 class TestForm:
     FORM = AcceptOptions(open_form=True)
 
-    def test_what_the_user_writes_stays_in_the_same_undo_step(self, database: Database) -> None:
+    def test_values_typed_in_the_form_are_in_the_same_undo_step(self, database: Database) -> None:
         layer = database.layer("singles")
         accept(
             layer, TWO, self.FORM, form_opener=lambda feature: layer.changeAttributeValue(feature.id(), 1, "from form")
@@ -363,7 +363,7 @@ class TestForm:
         layer.undoStack().undo()
         assert shapes(layer) == []
 
-    def test_all_parts_get_what_the_form_says(self, database: Database) -> None:
+    def test_all_parts_get_the_values_of_the_form(self, database: Database) -> None:
         layer = database.layer("singles")
         accept(
             layer, TWO, self.FORM, form_opener=lambda feature: layer.changeAttributeValue(feature.id(), 1, "from form")
@@ -372,7 +372,7 @@ class TestForm:
         assert database.run("SELECT class FROM {schema}.singles") == [["from form"], ["from form"]]
 
     @pytest.mark.parametrize("opener", [lambda feature: False, lambda feature: 1 / 0], ids=["cancelled", "broken"])
-    def test_a_form_that_ends_without_a_yes_leaves_nothing(
+    def test_a_form_that_is_not_confirmed_leaves_nothing(
         self, database: Database, opener: Callable[[QgsFeature], bool]
     ) -> None:
         layer = database.layer("habitats")
@@ -427,8 +427,8 @@ class TestViews:
         save(layer)
         assert database.areas("habitats") == pytest.approx([25])
 
-    def test_a_view_that_knows_no_default_of_the_key(self, database: Database) -> None:
-        """QGIS cannot save to it either."""
+    def test_a_view_without_a_default_for_the_key(self, database: Database) -> None:
+        """QGIS cannot save to such a view either."""
         layer = database.layer("keyed_elsewhere")
         with pytest.raises(EditError, match=r"this value of id: value is NULL: .*set a default value"):
             accept(layer, square(), attributes={"class": "6220"})

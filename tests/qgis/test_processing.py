@@ -85,7 +85,7 @@ def set_crs(root: Path) -> Path:
 def layer(
     kind: str, geometries: list[QgsGeometry], crs: str = RASTER_CRS, fields: str = "", values: Any = ()
 ) -> QgsVectorLayer:
-    """Make a memory layer of geometries in the raster's CRS, brought to another."""
+    """Make a memory layer from geometries in the raster's CRS, transformed to another CRS."""
     made = QgsVectorLayer(f"{kind}?crs={crs}{fields}", "prompts", "memory")
     assert made.isValid()
     target = QgsCoordinateReferenceSystem(crs)
@@ -111,7 +111,7 @@ def box(left: float, top: float, right: float, bottom: float) -> QgsGeometry:
 
 
 class Log(QgsProcessingFeedback):
-    """Keeps the warnings, and cancels after some objects where asked to."""
+    """Keeps the warnings, and cancels at a given progress."""
 
     def __init__(self, cancel_at: float = math.inf) -> None:
         super().__init__(False)
@@ -179,8 +179,8 @@ def test_polygons_in_another_crs_have_the_same_area_on_the_ground(store: Path) -
     assert mercator.geometry().area() > 1.5 * expected.geometry().area()
 
 
-def test_polygons_without_a_place_in_the_crs_wanted_are_named(store: Path) -> None:
-    """Seen from a satellite over the other side of the globe, there is no Spain."""
+def test_polygons_outside_the_output_crs_are_reported(store: Path) -> None:
+    """Spain is not visible from a satellite over the other side of the globe."""
     log = Log()
     behind = "PROJ:+proj=geos +h=35785831 +lon_0=180 +datum=WGS84 +type=crs"
     found = run("segmentpoints", log, STORE=str(store), INPUT=layer("Point", [point(300, 300)]), CRS=behind)
@@ -233,7 +233,7 @@ def test_multipoints_are_one_object(store: Path) -> None:
     assert found[0].geometry().area() == pytest.approx(planar_area(60) + planar_area(100, 30), rel=0.03)
 
 
-def test_what_cannot_be_answered_is_named_and_loses_nothing_else(store: Path) -> None:
+def test_prompts_without_a_result_are_reported_and_the_others_kept(store: Path) -> None:
     log = Log()
     places = [point(-500, 300), point(300, 300), QgsGeometry(), point(1400, 100)]
     found = run("segmentpoints", log, STORE=str(store), INPUT=layer("Point", places))
@@ -244,8 +244,8 @@ def test_what_cannot_be_answered_is_named_and_loses_nothing_else(store: Path) ->
     assert any(text.startswith("Skipped object 4: The mask is empty") for text in log.warnings)
 
 
-def test_places_beyond_the_crs_are_named(store: Path) -> None:
-    # The pole has no place in a Mercator projection, nor what lies behind the globe in UTM.
+def test_points_outside_the_crs_are_reported(store: Path) -> None:
+    # One point is on the other side of the globe of UTM, the other far outside of it.
     clicks = QgsVectorLayer("Point?crs=EPSG:4326", "clicks", "memory")
     for x, y in ((87.0, 0.0), (0.0, 1e6)):
         feature = QgsFeature()
@@ -282,7 +282,7 @@ def test_level(store: Path) -> None:
 
 @pytest.mark.parametrize("crs", [RASTER_CRS, "EPSG:4326"])
 def test_boxes(store: Path, crs: str) -> None:
-    """A field called label says nothing of a box, and outlines need not be boxes, nor valid."""
+    """A field named label is ignored for boxes; outlines need not be rectangles or valid."""
     corners = [(690, 390), (910, 610), (910, 390), (690, 610), (690, 390)]
     bow = QgsGeometry.fromPolygonXY([[QgsPointXY(*TRANSFORM.apply(*corner)) for corner in corners]])
     fields, values = "&field=label:string&field=object:string", [("oak", "a"), ("elm", "b")]
@@ -293,19 +293,19 @@ def test_boxes(store: Path, crs: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["segmentpoints", "segmentboxes"])
-def test_a_folder_that_is_no_store(tmp_path: Path, name: str) -> None:
+def test_a_folder_that_is_not_a_store(tmp_path: Path, name: str) -> None:
     kind = "Point" if name == "segmentpoints" else "Polygon"
     with pytest.raises(QgsProcessingException, match=r"is not an embedding store: it has no zarr\.json: choose"):
         run(name, STORE=str(tmp_path), INPUT=layer(kind, []))
 
 
-def test_a_label_that_is_neither(store: Path) -> None:
+def test_an_invalid_label(store: Path) -> None:
     clicks = layer("Point", [point(300, 300)], RASTER_CRS, "&field=label:integer", [(2,)])
     with pytest.raises(QgsProcessingException, match="prompts has label 2: use 1 for positive and 0 for negative"):
         run("segmentpoints", STORE=str(store), INPUT=clicks)
 
 
-def test_cancel_in_the_middle_keeps_what_is_done(store: Path) -> None:
+def test_cancelling_keeps_finished_objects(store: Path) -> None:
     clicks = layer("Point", [point(300, 300)] * 10)
     log = Log(cancel_at=40)
     found = run("segmentpoints", log, STORE=str(store), INPUT=clicks)
@@ -338,7 +338,7 @@ def test_footprint(store: Path) -> None:
     assert result["TILES"].crs().authid() == RASTER_CRS
 
 
-def test_footprint_tells_the_states_apart(tmp_path: Path) -> None:
+def test_footprint_shows_the_state_of_each_tile(tmp_path: Path) -> None:
     metadata = make_metadata(2000, 900, transform=TRANSFORM)
     decoder = tmp_path / "decoder.bin"
     decoder.write_bytes(b"none")
@@ -358,7 +358,7 @@ def test_footprint_tells_the_states_apart(tmp_path: Path) -> None:
     assert without["MISSING"] == len(tiles) - 2
 
 
-def test_every_algorithm_explains_itself(provider: GeoSamProvider) -> None:
+def test_every_algorithm_has_help(provider: GeoSamProvider) -> None:
     names = {algorithm.name() for algorithm in provider.algorithms()}
     assert names == {"segmentpoints", "segmentboxes", "storefootprint", "evaluatedecoders", "finetunedecoder"}
     assert (provider.id(), provider.name()) == ("geosam_es", "GeoSAM-ES")
@@ -370,7 +370,7 @@ def test_every_algorithm_explains_itself(provider: GeoSamProvider) -> None:
 
 
 def test_in_a_model(store: Path) -> None:
-    """Points come from another algorithm of the model, and the polygons are the model's."""
+    """Another algorithm of the model makes the points, and the polygons are its output."""
     model = QgsProcessingModelAlgorithm("segment", "tests")
     model.addModelParameter(QgsProcessingParameterFeatureSource("clicks"), QgsProcessingModelParameter("clicks"))
     centroids = QgsProcessingModelChildAlgorithm("native:centroids")
@@ -403,7 +403,7 @@ def test_in_a_model(store: Path) -> None:
 
 
 def test_with_the_embedded_model(tmp_path: Path) -> None:
-    """No stand-in: a picture encoded and decoded by onnxruntime."""
+    """Encoded and decoded with onnxruntime, without stand-ins."""
     root = encode_picture(tmp_path)
     (feature,) = run("segmentpoints", STORE=str(root), INPUT=layer("Point", [point(512, 512)]))
     assert feature["model"] == "mini" and 0 < feature["score"] <= 1
@@ -411,7 +411,7 @@ def test_with_the_embedded_model(tmp_path: Path) -> None:
 
 
 def test_from_qgis_process(tmp_path: Path) -> None:
-    """Without a window, from a plugin folder, where the package has another name."""
+    """Without a window, and from a plugin folder, where the package has another name."""
     # Debian's wrapper adds an option that the program does not know.
     program = shutil.which("qgis_process.bin") or shutil.which("qgis_process")
     if program is None:
@@ -464,7 +464,7 @@ def test_the_provider_loads_without_packages(monkeypatch: pytest.MonkeyPatch) ->
     assert len(bare.algorithms()) == 5 and bare.warningMessage() == ""
 
 
-def test_the_provider_imports_nothing_that_may_be_missing() -> None:
+def test_the_provider_imports_no_optional_package() -> None:
     code = """
 import sys
 class Block:

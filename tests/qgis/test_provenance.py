@@ -1,4 +1,4 @@
-"""Where polygons come from, kept in fields or in a table beside the layer."""
+"""Provenance of polygons in fields or in a table of the GeoPackage."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def memory(*fields: QgsField) -> Any:
 
 class TestValues:
     @given(st.none() | st.integers(0, 9), st.integers(0, 3), st.sampled_from(["original", "parcelas año 2"]))
-    def test_level_candidate_and_decoder_come_back(self, level: int | None, candidate: int, decoder: str) -> None:
+    def test_level_candidate_and_decoder_are_read_back(self, level: int | None, candidate: int, decoder: str) -> None:
         provenance = replace(PROVENANCE, level=level, candidate=candidate, decoder=decoder)
         assert provenance_from_values(provenance.values()) == provenance
 
@@ -73,13 +73,13 @@ class TestValues:
             *('{"points":[[NaN,1,1]]}', '{"box":[1,2,3]}', '{"box":"abcd"}'),
         ],
     )
-    def test_anything_else_is_refused(self, text: str) -> None:
+    def test_invalid_prompts_are_refused(self, text: str) -> None:
         with pytest.raises(EditError, match="cannot be read"):
             provenance_from_values({"prompts": text})
 
 
 class TestFields:
-    def test_written_by_name_in_the_fields_types(self) -> None:
+    def test_values_are_converted_to_the_types_of_the_fields(self) -> None:
         layer = memory(
             QgsField("PROMPTS", QVariant.String),
             QgsField("created", QVariant.DateTime),
@@ -93,7 +93,7 @@ class TestFields:
         assert read is not None and read.prompts == PROMPTS and read.model == ""
         assert read.created.startswith("2026-11-20T10:00:00")
 
-    def test_prompts_in_a_field_of_json(self, tmp_path: Path) -> None:
+    def test_prompts_in_a_json_field(self, tmp_path: Path) -> None:
         path = str(tmp_path / "json.gpkg")
         dataset = ogr.GetDriverByName("GPKG").CreateDataSource(path)
         table = dataset.CreateLayer("json", None, ogr.wkbMultiPolygon)
@@ -116,17 +116,17 @@ class TestFields:
         assert not has_provenance_fields(layer.fields())
         assert layer.getFeature(accept(layer)).attributes() in ([None, None], [QVariant(), QVariant()])
 
-    def test_fields_of_an_unfit_type_stay_empty(self) -> None:
+    def test_fields_of_an_unsuitable_type_stay_empty(self) -> None:
         layer = memory(QgsField("model", QVariant.Int), QgsField("raster", QVariant.String, len=4))
         feature = layer.getFeature(accept(layer))
         assert not feature["model"] and not feature["raster"]
 
-    def test_what_the_user_says_comes_first(self) -> None:
+    def test_values_of_the_user_take_precedence(self) -> None:
         layer = memory(QgsField("model", QVariant.String), QgsField("raster", QVariant.String))
         fid = accept_polygon(layer, SQUARE, UTM, {"model": "mine"}, PROVENANCE, AcceptOptions())
         assert layer.getFeature(fid)["model"] == "mine"
 
-    def test_prompts_that_a_shapefile_cannot_hold_are_coarser_or_left_out_and_never_cut(self, tmp_path: Path) -> None:
+    def test_prompts_too_long_for_a_shapefile_are_rounded_or_dropped_never_truncated(self, tmp_path: Path) -> None:
         layer = create_target_layer(tmp_path / "h.shp", UTM)
 
         def stored(count: int) -> Provenance | None:
@@ -154,7 +154,7 @@ class TestFields:
         with pytest.raises(EditError, match="cannot be read"):
             read_provenance(layer, feature)
 
-    def test_a_score_that_is_missing_is_no_number(self) -> None:
+    def test_a_missing_score_is_nan(self) -> None:
         layer = memory(QgsField("prompts", QVariant.String), QgsField("score", QVariant.Double))
         feature = layer.getFeature(accept(layer, replace(PROVENANCE, score=math.nan)))
         read = read_provenance(layer, feature)
@@ -163,7 +163,7 @@ class TestFields:
 
 @pytest.fixture
 def plain(tmp_path: Path) -> Iterator[Any]:
-    """A GeoPackage's layer without fields for the provenance."""
+    """A layer in a GeoPackage without fields for provenance."""
     layer = create_target_layer(tmp_path / "it's plain.gpkg", UTM, provenance=False)
     yield layer
     # pytest holds what a fixture made until QGIS has ended.
@@ -180,7 +180,7 @@ def rows(layer: Any) -> list[tuple[Any, ...]]:
 
 
 class TestSideTable:
-    def test_written_when_the_user_saves_and_not_before(self, plain: Any) -> None:
+    def test_records_are_written_when_the_user_saves(self, plain: Any) -> None:
         first, second = accept(plain), accept(plain, replace(PROVENANCE, model="vit_b"))
         assert rows(plain) == []
         waiting = read_provenance(plain, plain.getFeature(second))
@@ -198,8 +198,8 @@ class TestSideTable:
         assert plain.fields().names() == ["fid", "class"]
         assert plain.undoStack().count() == 0
 
-    def test_a_layer_with_a_model_and_a_score_alone_keeps_its_prompts_here(self, plain: Any) -> None:
-        """As the command line writes them."""
+    def test_a_layer_with_only_model_and_score_keeps_its_prompts_in_the_table(self, plain: Any) -> None:
+        """The command line writes such layers."""
         plain.dataProvider().addAttributes([QgsField("model", QVariant.String), QgsField("score", QVariant.Double)])
         plain.updateFields()
         feature = plain.getFeature(accept(plain))
@@ -207,12 +207,12 @@ class TestSideTable:
         assert plain.commitChanges(), plain.commitErrors()
         assert read_provenance(plain, plain.getFeature(1)) == PROVENANCE
 
-    def test_only_where_it_is_wanted(self, plain: Any) -> None:
+    def test_no_table_if_the_option_is_off(self, plain: Any) -> None:
         accept(plain, provenance_table=False)
         plain.commitChanges()
         assert rows(plain) == []
 
-    def test_what_was_undone_is_not_written(self, plain: Any) -> None:
+    def test_undone_records_are_not_written(self, plain: Any) -> None:
         accept(plain)
         accept(plain, replace(PROVENANCE, model="undone"))
         plain.undoStack().undo()
@@ -223,7 +223,7 @@ class TestSideTable:
         assert [row[2] for row in rows(plain)] == ["mini"]
         assert plain.featureCount() == 2
 
-    def test_redo_brings_it_back(self, plain: Any) -> None:
+    def test_redo_restores_a_record(self, plain: Any) -> None:
         accept(plain)
         plain.undoStack().undo()
         plain.undoStack().redo()
@@ -237,7 +237,7 @@ class TestSideTable:
         assert plain.commitChanges(), plain.commitErrors()
         assert rows(plain) == []
 
-    def test_refining_replaces_the_record_once_saved(self, plain: Any) -> None:
+    def test_refining_replaces_the_record_on_saving(self, plain: Any) -> None:
         accept(plain)
         plain.commitChanges()
         larger = SQUARE.buffer(5)
@@ -265,7 +265,7 @@ class TestSideTable:
         ]
         assert read_provenance(memory(), QgsFeature()) is None
 
-    def test_a_table_that_cannot_be_written_loses_no_polygon(self, plain: Any, qgis_app: Any) -> None:
+    def test_polygons_are_saved_even_if_the_table_cannot_be_written(self, plain: Any, qgis_app: Any) -> None:
         with sqlite3.connect(plain.source().split("|")[0]) as connection:
             connection.execute(f"create view {SIDE_TABLE} as select 1 as layer")
         accept(plain)
@@ -280,7 +280,7 @@ class TestSideTable:
         assert saved and plain.featureCount() == 1
         assert any("The prompts were not saved" in text for text in logged)
 
-    def test_it_goes_with_the_layer(self, plain: Any) -> None:
+    def test_records_are_deleted_with_the_layer(self, plain: Any) -> None:
         accept(plain)
         gone: list[bool] = []
         plain.findChild(QObject, "geosam_es_records").destroyed.connect(lambda: gone.append(True))

@@ -1,4 +1,4 @@
-"""QGIS's GDAL and rasterio's give the same tiles, so that a store made by either fits the other."""
+"""The GDAL of QGIS and rasterio give the same tiles, so a store made with one can be extended with the other."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ JPEGS = ["naip_fields_rgb_4326", "netherlands_rgb_28992", "valencia_rgb_nodata_3
 
 
 def noise(bands: int, height: int, width: int, dtype: str = "uint8", top: int = 256) -> NDArray[Any]:
-    """Make pixels that differ from each other, brighter to the right."""
+    """Make distinct pixels, brighter to the right."""
     random = np.random.default_rng(bands * height + width)
     slope = np.linspace(0, top * 0.5, width)
     return (random.random((bands, height, width)) * top * 0.5 + slope).astype(dtype)
@@ -166,7 +166,7 @@ KINDS = [
 
 
 class PixelEncoder:
-    """Features are every eighth pixel, so that stores differ where tiles do."""
+    """The features are every eighth pixel, so different tiles give different stores."""
 
     info = ModelInfo("pixels", "d" * 64, "CC0-1.0", {"image_embeddings": (3, 128, 128)})
     default_batch_size = 1
@@ -181,7 +181,7 @@ def tiles(raster: Any) -> list[tuple[NDArray[np.uint8], bool]]:
 
 
 def assert_alike(path: Path, most: int = 0, mean: float = 0.0, **options: Any) -> None:
-    """See that both read the same, but for ``most`` grey levels at a pixel and ``mean`` on the average."""
+    """Check that both read the same within ``most`` grey levels per pixel and ``mean`` on average."""
     theirs, ours = Raster(path, **options), GdalRaster(path, **options)
     assert (ours.bands, ours.dtype, ours.transform) == (theirs.bands, theirs.dtype, theirs.transform)
     assert str(ours.nodata) == str(theirs.nodata)
@@ -210,8 +210,8 @@ def test_real_orthophotos(data_folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", JPEGS)
-def test_jpeg_is_decoded_alike_but_for_rounding(data_folder: Path, name: str) -> None:
-    """Each build of GDAL has a JPEG library of its own, and JPEG says how to code colours, not how to round them."""
+def test_jpeg_differs_only_by_rounding(data_folder: Path, name: str) -> None:
+    """Builds of GDAL have different JPEG libraries, and JPEG does not define how to round."""
     path = data_folder / "ortho" / f"{name}.tif"
     assert_alike(path, most=30, mean=0.5)
     check_signature(
@@ -231,7 +231,7 @@ def test_both_make_the_same_store(tmp_path: Path, kind: Any) -> None:
     for raster in (Raster(path), GdalRaster(path)):
         plan = make_plan(raster, PixelEncoder(), EncodeOptions())
         stores.append(tmp_path / f"{type(raster).__name__}.embeddings.zarr")
-        encode(plan, PixelEncoder(), stores[-1], {"decoder.onnx": decoder})
+        encode(plan, PixelEncoder(), stores[-1], lambda: {"decoder.onnx": decoder})
     first, second = (StoreReader(store) for store in stores)
     assert signature(first.metadata) == signature(second.metadata)
     unlike = {"created": "", "raster": replace(first.metadata.raster, crs_wkt="")}
@@ -241,7 +241,7 @@ def test_both_make_the_same_store(tmp_path: Path, kind: Any) -> None:
     assert chunks(stores[0]) == chunks(stores[1])
     # Each goes on with the other's store, and finds nothing left to do.
     plan = make_plan(GdalRaster(path), PixelEncoder(), EncodeOptions())
-    report = encode(plan, PixelEncoder(), stores[0], {}, resume=True)
+    report = encode(plan, PixelEncoder(), stores[0], dict, resume=True)
     assert (report.encoded, report.skipped) == (0, 0) and report.resumed == len(plan.pyramid)
 
 
@@ -250,7 +250,7 @@ def chunks(store: Path) -> dict[str, bytes]:
     return {path.relative_to(store).as_posix(): path.read_bytes() for path in files}
 
 
-def test_crs_of_the_layer_for_a_file_without(tmp_path: Path) -> None:
+def test_a_file_without_crs_gets_that_of_the_layer(tmp_path: Path) -> None:
     bare = write(tmp_path / "a.tif", noise(3, 64, 64), crs=None)
     with pytest.raises(RasterError, match=r"a\.tif has no coordinate reference system"):
         GdalRaster(bare)
@@ -278,7 +278,7 @@ def test_errors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("exceptions", [True, False])
 def test_a_truncated_file(tmp_path: Path, exceptions: bool, capfd: pytest.CaptureFixture[str]) -> None:
-    """Whether GDAL raises is a setting of the whole process, which is QGIS's to make."""
+    """GDAL's exceptions are a setting of the whole process."""
     path = write(tmp_path / "a.tif", noise(3, 1500, 1500), compress="deflate")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     before = gdal.GetUseExceptions()
@@ -304,7 +304,7 @@ def test_threads_have_handles_of_their_own(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found, pixels[:, top:bottom, left:right])
 
 
-def test_closing_lets_go_and_reading_opens_again(tmp_path: Path) -> None:
+def test_a_closed_raster_reopens_on_reading(tmp_path: Path) -> None:
     pixels = noise(3, 64, 64)
     path = write(tmp_path / "a.tif", pixels)
     raster = GdalRaster(path)
@@ -316,7 +316,7 @@ def test_closing_lets_go_and_reading_opens_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(raster.read_bands(Window(0, 0, 64, 64), 1)[0], pixels)
 
 
-def test_virtual_files_do_not_pile_up(tmp_path: Path) -> None:
+def test_virtual_files_are_deleted(tmp_path: Path) -> None:
     path = float_with_nan(tmp_path / "a.tif")
     before = gdal.ReadDir("/vsimem/") or []
     for _ in range(5):
@@ -324,6 +324,6 @@ def test_virtual_files_do_not_pile_up(tmp_path: Path) -> None:
     assert (gdal.ReadDir("/vsimem/") or []) == before
 
 
-def test_overviews_are_known(tmp_path: Path) -> None:
+def test_overviews(tmp_path: Path) -> None:
     assert GdalRaster(with_overviews(tmp_path / "a.tif")).overviews == (2, 4)
     assert GdalRaster(rgb(tmp_path / "b.tif")).overviews == ()

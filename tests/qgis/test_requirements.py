@@ -1,4 +1,4 @@
-"""What the plugin asks pip for leaves QGIS's numpy alone."""
+"""Installing the requirements keeps the numpy of QGIS."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import shapely
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_numpy_is_still_the_one_of_qgis() -> None:
-    """This environment was made from requirements.txt beside QGIS's own packages."""
+def test_numpy_is_that_of_qgis() -> None:
+    """This environment has requirements.txt on top of the packages of QGIS."""
     system = [sys.base_prefix + "/bin/python3", "-c", "import numpy; print(numpy.__version__)"]
     found = subprocess.run(system, capture_output=True, text=True, check=True).stdout.strip()
     assert np.__version__ == found
@@ -29,7 +29,7 @@ def test_nothing_is_missing() -> None:
 
 
 def test_pip_would_not_touch_numpy_where_contourpy_is_missing(tmp_path: Path) -> None:
-    """QGIS's contourpy comes with matplotlib, which not every system has."""
+    """contourpy comes with matplotlib, which is not part of every QGIS."""
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--ignore-installed", "--report", "-"]
     pins = tmp_path / "constraints.txt"
     pins.write_text(f"numpy=={np.__version__}\n", encoding="utf-8")

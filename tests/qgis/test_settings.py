@@ -1,4 +1,4 @@
-"""Settings keep their types and survive nonsense."""
+"""Settings keep their types and survive invalid values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from geosam_es.qgis_support.settings import Settings
     ("name", "value"),
     [("simplify_pixels", 2.5), ("right_angles", True), ("fill_opacity", 80), ("outline_colour", "#102030")],
 )
-def test_values_come_back_with_their_type(name: str, value: object) -> None:
+def test_values_keep_their_type(name: str, value: object) -> None:
     setattr(Settings(), name, value)
     QgsSettings().sync()
     stored = getattr(Settings(), name)
@@ -25,7 +25,7 @@ def test_a_value_of_another_type_falls_back_to_the_default() -> None:
     assert Settings().fill_opacity == 35
 
 
-def test_recent_stores_are_few_distinct_and_the_latest_first() -> None:
+def test_recent_stores_are_distinct_limited_and_the_latest_first() -> None:
     settings = Settings()
     for number in range(12):
         settings.remember_store(f"/data/{number}")

@@ -1,4 +1,4 @@
-"""The algorithms that run ``geosam-es``: what they pass on, how they show, stop and fail."""
+"""The algorithms that run ``geosam-es``: arguments, progress, cancelling and errors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from tests.qgis.support import wait_until
 CRS = "EPSG:25830"
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = '''#!{python}
-"""Stands for geosam-es: does as the test says, and writes down how it was called."""
+"""A stand-in for geosam-es that follows plan.json and records how it was called."""
 import json, os, pathlib, shutil, sys
 here = pathlib.Path(__file__).parent
 plan = json.loads((here / "plan.json").read_text())
@@ -84,7 +84,7 @@ app.main()
 
 
 class Log(QgsProcessingFeedback):
-    """Keeps what is said, and cancels at some progress where asked to."""
+    """Keeps the messages, and cancels at a given progress."""
 
     def __init__(self, cancel_at: float = 1e9) -> None:
         super().__init__(False)
@@ -113,7 +113,7 @@ class Log(QgsProcessingFeedback):
 
 
 class Tool:
-    """A command that does what a test wants of it."""
+    """A command that follows the plan of a test."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "geosam-es"
@@ -134,7 +134,7 @@ class Tool:
         return [arguments[index + 1] for index, word in enumerate(arguments) if word == name]
 
     def truth(self) -> list[QgsFeature]:
-        """Return what the tool was given to read."""
+        """Return the features passed to the tool."""
         layer = QgsVectorLayer(self.arguments[2], "truth", "ogr")
         assert layer.isValid() and layer.crs() == QgsCoordinateReferenceSystem(CRS)
         return list(layer.getFeatures())
@@ -194,7 +194,7 @@ def saved_layer(path: Path, name: str = "fields", layer: QgsVectorLayer | None =
     assert error[0] == QgsVectorFileWriter.WriterError.NoError, error
     opened = QgsVectorLayer(f"{path}|layername={name}" if path.suffix == ".gpkg" else str(path), name, "ogr")
     assert opened.isValid()
-    # QGIS keeps what an algorithm that failed was given; a layer must not outlive it.
+    # QGIS keeps the parameters of a failed algorithm, and layers among them must not be deleted.
     QgsProject.instance().addMapLayer(opened)
     return opened
 
@@ -214,7 +214,7 @@ def finetune(store: Path, layer: Any, tmp_path: Path, feedback: Log | None = Non
 
 
 class TestEvaluate:
-    def test_it_shows_progress_log_and_report(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+    def test_progress_log_and_report(self, tool: Tool, store: Path, tmp_path: Path) -> None:
         feedback = Log()
         outputs = evaluate(store, saved_layer(tmp_path / "a.gpkg"), tmp_path, feedback, CLASS_FIELD="class")
         assert outputs == {"OUTPUT": str(tmp_path / "report"), "HTML": str(tmp_path / "report" / "report.html")}
@@ -227,7 +227,7 @@ class TestEvaluate:
         (typed,) = feedback.commands
         assert typed.startswith(f"'{tool.path}' evaluate {store} ")
 
-    def test_all_decoders_of_the_store_or_others_are_compared(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+    def test_all_decoders_of_the_store_and_another_are_compared(self, tool: Tool, store: Path, tmp_path: Path) -> None:
         add_decoder(store, make_decoder(tmp_path / "tuned", "fields"))
         layer = saved_layer(tmp_path / "a.gpkg")
         other = str(tmp_path / "tuned")
@@ -236,7 +236,7 @@ class TestEvaluate:
         evaluate(store, layer, tmp_path, ALL_DECODERS=False, PROMPTS="box")
         assert tool.option("--decoder") == [] and tool.option("--prompts") == ["box"]
 
-    def test_what_is_no_store_is_refused_before_anything_is_run(self, tool: Tool, tmp_path: Path) -> None:
+    def test_a_folder_that_is_not_a_store_is_refused_before_the_command_runs(self, tool: Tool, tmp_path: Path) -> None:
         with pytest.raises(QgsProcessingException, match="not an embedding store"):
             evaluate(tmp_path, memory_layer(), tmp_path)
         assert not (tool.folder / "called.json").exists()
@@ -244,7 +244,7 @@ class TestEvaluate:
 
 class TestLayers:
     @pytest.mark.parametrize("suffix", [".gpkg", ".shp"])
-    def test_a_file_is_read_where_it_is(self, tool: Tool, store: Path, tmp_path: Path, suffix: str) -> None:
+    def test_a_file_is_passed_as_it_is(self, tool: Tool, store: Path, tmp_path: Path, suffix: str) -> None:
         path = tmp_path / f"año{suffix}"
         evaluate(store, saved_layer(path), tmp_path)
         assert tool.arguments[2] == str(path)
@@ -256,7 +256,7 @@ class TestLayers:
         assert [feature["class"] for feature in truth] == ["maize", "wheat", "maize"]
         assert [feature.geometry().boundingBox().xMinimum() for feature in truth] == [0, 100, 200]
 
-    def test_edits_that_are_not_saved_count(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+    def test_unsaved_edits_are_included(self, tool: Tool, store: Path, tmp_path: Path) -> None:
         layer = saved_layer(tmp_path / "a.gpkg")
         layer.startEditing()
         layer.deleteFeature(id_at(layer, 0))
@@ -267,7 +267,7 @@ class TestLayers:
         assert sorted(f.geometry().boundingBox().xMinimum() for f in tool.truth()) == [100, 200, 900]
         layer.rollBack()
 
-    def test_only_what_is_selected_or_filtered(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+    def test_only_selected_or_filtered_features(self, tool: Tool, store: Path, tmp_path: Path) -> None:
         layer = saved_layer(tmp_path / "a.gpkg")
         layer.selectByIds([2])
         evaluate(store, QgsProcessingFeatureSourceDefinition(layer.id(), True), tmp_path)
@@ -290,7 +290,7 @@ class TestLayers:
         evaluate(store, layer, tmp_path)
         assert len(tool.truth()) == 3
 
-    def test_crossed_outlines_are_left_to_the_tool(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+    def test_invalid_polygons_are_passed_on(self, tool: Tool, store: Path, tmp_path: Path) -> None:
         layer = memory_layer(0)
         feature = QgsFeature(layer.fields())
         feature.setGeometry(QgsGeometry.fromWkt("POLYGON((0 0, 10 10, 10 0, 0 10, 0 0))"))
@@ -298,7 +298,7 @@ class TestLayers:
         evaluate(store, layer, tmp_path)
         assert len(tool.truth()) == 1
 
-    def test_prompts_kept_beside_a_layer_go_with_it(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+    def test_prompts_in_the_provenance_table_are_included(self, tool: Tool, store: Path, tmp_path: Path) -> None:
         layer = saved_layer(tmp_path / "a.gpkg")
         with sqlite3.connect(tmp_path / "a.gpkg") as database:
             database.execute(
@@ -356,7 +356,7 @@ class TestFinetune:
         algorithm(store, layer, tmp_path, OVERWRITE=True)
         assert tool.arguments[3:6] == ["-o", tool.option("-o")[0], "--overwrite"]
 
-    def test_the_decoder_goes_into_the_store_where_it_is_wanted(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+    def test_the_decoder_is_added_to_the_store_if_wanted(self, tool: Tool, store: Path, tmp_path: Path) -> None:
         told: list[Any] = []
         store_news.decoders_changed.connect(lambda *news: told.append(news))
         tool.plan(decoder=str(make_decoder(tmp_path / "made", "fields", MINI_DECODER)))
@@ -370,7 +370,7 @@ class TestFinetune:
         ("parameters", "layer_name", "name"),
         [({"NAME": "wheat 2026"}, "a/b", "wheat 2026"), (TEMPORARY, "a/b", "a_b"), (TEMPORARY, "nul", "_nul")],
     )
-    def test_its_name_tells_something(
+    def test_the_name_in_the_store(
         self, tool: Tool, store: Path, tmp_path: Path, parameters: dict[str, Any], layer_name: str, name: str
     ) -> None:
         tool.plan(decoder=str(make_decoder(tmp_path / "made", "OUTPUT", MINI_DECODER)))
@@ -380,9 +380,7 @@ class TestFinetune:
         outputs = finetune(store, layer, tmp_path, feedback, USE=True, **parameters)
         assert outputs.get("DECODER_NAME") == name, feedback.lines
 
-    def test_one_that_does_not_go_into_the_store_is_there_all_the_same(
-        self, tool: Tool, store: Path, tmp_path: Path
-    ) -> None:
+    def test_a_decoder_that_cannot_be_added_is_kept(self, tool: Tool, store: Path, tmp_path: Path) -> None:
         tool.plan(decoder=str(make_decoder(tmp_path / "made", "fields", encoder_sha256="1" * 64)))
         feedback = Log()
         outputs = finetune(store, saved_layer(tmp_path / "a.gpkg"), tmp_path, feedback, USE=True)
@@ -427,7 +425,7 @@ class TestProcess:
             CommandLine(sys.executable, ("-c", "import time; time.sleep(100)")), [], Cancelled()
         )
 
-    def test_its_sentence_is_the_error(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+    def test_the_error_message_of_the_command_is_raised(self, tool: Tool, store: Path, tmp_path: Path) -> None:
         tool.plan(error="Error: a.gpkg has 3 objects, and 5 are needed: draw more", code=2)
         with pytest.raises(QgsProcessingException, match=r"^a.gpkg has 3 objects, and 5 are needed: draw more$"):
             evaluate(store, saved_layer(tmp_path / "a.gpkg"), tmp_path)
@@ -436,14 +434,14 @@ class TestProcess:
         ("last", "message"),
         [("Killed", "ended without a result"), ("torch.OutOfMemoryError: 3 GiB", "OutOfMemoryError: 3 GiB")],
     )
-    def test_a_crash_is_an_error_too(self, tool: Tool, store: Path, tmp_path: Path, last: str, message: str) -> None:
+    def test_a_crash_is_an_error(self, tool: Tool, store: Path, tmp_path: Path, last: str, message: str) -> None:
         tool.plan(error=last, code=137)
         feedback = Log()
         with pytest.raises(QgsProcessingException, match=message):
             evaluate(store, saved_layer(tmp_path / "a.gpkg"), tmp_path, feedback)
         assert last in feedback.lines
 
-    def test_what_qgis_sets_for_itself_is_kept_from_it(
+    def test_variables_of_qgis_are_removed(
         self, tool: Tool, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for name in ("PYTHONHOME", "PROJ_LIB", "GDAL_DATA"):
@@ -453,8 +451,8 @@ class TestProcess:
         assert not {"PYTHONHOME", "PYTHONPATH", "PROJ_LIB", "GDAL_DATA"} & set(environment)
         assert environment["GEOSAM_ES_PROGRESS_SECONDS"] == "1" and environment["HOME"] == os.environ["HOME"]
 
-    def test_the_real_command_answers(self, store: Path, tmp_path: Path) -> None:
-        """From the sources, with the packages of the tests, which do for this."""
+    def test_the_real_command(self, store: Path, tmp_path: Path) -> None:
+        """From the sources, with the packages of the test environment."""
         path = tmp_path / "geosam-es"
         start = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from encoder_tools.cli import main; main()"
         path.write_text(f"#!{sys.executable}\n{start}\n")
@@ -472,7 +470,7 @@ class TestFinding:
         monkeypatch.setenv("PATH", str(tmp_path / "empty"))
         monkeypatch.setattr(command_line, "_EXTRA_FOLDERS", (str(tmp_path / "extra"),))
 
-    def test_where_it_is_not_installed_the_log_says_how(self, store: Path, tmp_path: Path) -> None:
+    def test_the_log_says_how_to_install_it(self, store: Path, tmp_path: Path) -> None:
         feedback = Log()
         with pytest.raises(QgsProcessingException, match="command was not found on this computer"):
             evaluate(store, saved_layer(tmp_path / "a.gpkg"), tmp_path, feedback)
@@ -493,18 +491,18 @@ class TestFinding:
         assert find_command_line(str(tmp_path / "venv")).program == str(tmp_path / "venv" / "bin" / "geosam-es")
 
     @pytest.mark.parametrize("wrong", ["missing", "folder"])
-    def test_a_wrong_choice_is_told(self, tmp_path: Path, wrong: str) -> None:
+    def test_a_wrong_choice(self, tmp_path: Path, wrong: str) -> None:
         (tmp_path / "folder").mkdir()
         with pytest.raises(CommandLineError, match="neither the geosam-es command nor a Python"):
             find_command_line(str(tmp_path / wrong))
 
-    def test_what_cannot_be_started_is_told(self, tmp_path: Path) -> None:
+    def test_a_file_that_cannot_be_started(self, tmp_path: Path) -> None:
         text = tmp_path / "geosam-es"
         text.write_text("no program")
         with pytest.raises(CommandLineError, match="cannot be started"):
             run_command_line(find_command_line(str(text)), [], Log())
 
-    def test_a_python_without_it_is_told(self, tmp_path: Path) -> None:
+    def test_a_python_without_geosam_es(self, tmp_path: Path) -> None:
         with pytest.raises(CommandLineError, match="GeoSAM-ES is not installed in the Python"):
             run_command_line(CommandLine(sys.executable, ("-m", "encoder_tools_of_old.cli")), [], Log())
 

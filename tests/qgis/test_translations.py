@@ -1,4 +1,4 @@
-"""The plugin in Spanish: what a user sees, and what of it stays when it is unloaded."""
+"""The plugin in Spanish, and that unloading removes the translation."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.qgis.support import LEFT, TOP, Interface, click, place, wait_until
 HELP = FOLDER.parent / "help"
 SPANISH = read_translations(FOLDER / "geosam_es_es.ts")
 OWN_OF_QGIS = (QgsColorButton, QgsFieldComboBox, QgsFileWidget, QgsMapLayerComboBox)
-"""Their inner parts are translated by QGIS itself, which has no translation in these tests."""
+"""QGIS translates their inner parts, and has no translation in these tests."""
 IN_EVERY_LANGUAGE = {"GeoSAM-ES", "CSV…", " GB", " m²", " px", "target", "class", "note"}
 
 
@@ -80,7 +80,7 @@ def plugin(spanish: None, iface: Interface) -> Iterator[GeoSamPlugin]:
 
 
 def as_pattern(template: str) -> str:
-    """Return what matches a text however its placeholders are filled."""
+    """Return a pattern for a text with any values in its placeholders."""
     parts = string.Formatter().parse(template)
     return "".join(re.escape(text) + (".+" if name is not None else "") for text, name, _, _ in parts)
 
@@ -92,7 +92,7 @@ ENGLISH_TEXT = re.compile(
 
 
 def texts_of(widget: QWidget) -> set[str]:
-    """Return every text that a widget and those in it show, tooltips and placeholders included."""
+    """Return all texts of a widget and its children, with tool tips and placeholders."""
     found = set()
     for part in [widget, *widget.findChildren(QWidget)]:
         parent = part.parentWidget()
@@ -143,7 +143,7 @@ def test_options_page(iface: Interface, plugin: GeoSamPlugin) -> None:
     check(texts)
 
 
-def test_what_the_store_and_a_click_say(
+def test_texts_after_opening_a_store_and_clicking(
     iface: Interface, plugin: GeoSamPlugin, blob_store: Path, blobs: BlobDecoder
 ) -> None:
     interaction = plugin.interaction
@@ -158,7 +158,7 @@ def test_what_the_store_and_a_click_say(
     check(texts_of(interaction.dock) - {blob_store.name, str(blob_store)})
 
 
-def test_an_error_of_the_core_in_the_message_bar(
+def test_errors_of_the_core_are_translated(
     iface: Interface, plugin: GeoSamPlugin, blob_store: Path, blobs: BlobDecoder
 ) -> None:
     interaction = plugin.interaction
@@ -239,7 +239,7 @@ def test_without_a_built_file_texts_are_english(spanish: None, tmp_path: Path, m
 
 
 def test_with_processing_alone(spanish: None) -> None:
-    """As `qgis_process` starts it, without a window."""
+    """Without a window, as `qgis_process` starts it."""
     plugin = GeoSamPlugin(None)
     plugin.initProcessing()
     provider = QgsApplication.processingRegistry().providerById("geosam_es")

@@ -1,11 +1,11 @@
-"""SAM's prompt encoder and mask decoder as two networks: what the prompt does not touch, and the rest.
+"""SAM's prompt encoder and mask decoder as two networks, split at what depends on the prompt.
 
-`Prepare` runs once when a tile becomes active, `Decode` at every prompt; together they compute what
-segment_anything's `PromptEncoder` and `MaskDecoder` do, from the same weights. The image is a sequence of
-64 x 64 = 4096 tokens all along.
+`Prepare` runs once when a tile becomes active, `Decode` for every prompt. Together they compute the same as
+segment_anything's `PromptEncoder` and `MaskDecoder`, from the same weights. The image is a sequence of 64 x 64 = 4096
+tokens throughout.
 
-Where the cut goes: the first layer's projections of the image (keys, values, queries) do not depend on the
-prompt, but for what a mask prompt adds to them, which `Decode` adds to their products.
+`Prepare` computes the first layer's projections of the image (keys, values, queries). Only a mask prompt changes them;
+`Decode` adds its part to their products.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from .upscaling import Shown, Upscale
 __all__ = ["CONTEXT_NAMES", "Decode", "Prepare"]
 
 CONTEXT_NAMES = ("image_tokens", "layer0_keys", "layer0_values", "layer0_queries")
-"""Tensors that `Prepare` gives and `Decode` takes: float32 (1, 4096, 256), (1, 8, 16, 4096), (1, 8, 4096, 16) and
+"""Tensors from `Prepare` to `Decode`: float32 (1, 4096, 256), (1, 8, 16, 4096), (1, 8, 4096, 16) and
 (1, 8, 16, 4096)."""
 
 _PROMPT_KINDS = (-1, 0, 1, 2, 3)
 _OUTPUTS = 5
-"""Tokens that the answer is read from: that of the scores, and one for each mask."""
+"""Tokens of the answer: one for the scores, and one for each mask."""
 
 
 def _tokens(maps: torch.Tensor) -> torch.Tensor:
@@ -34,7 +34,7 @@ def _tokens(maps: torch.Tensor) -> torch.Tensor:
 
 
 class Prepare(torch.nn.Module):
-    """Features of one tile to the context that `Decode` reads.
+    """Maps the features of one tile to the context of `Decode`.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Prepare(torch.nn.Module):
 
 
 class MaskPrompt(torch.nn.Module):
-    """Mask prompt to the 17 maps that `lean` knows: zero where there is none.
+    """Mask prompt to the 17 maps that `transformer` takes, zero without a mask.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class _PointPrompt(torch.nn.Module):
         super().__init__()
         prompt_encoder = sam.prompt_encoder
         height, width = prompt_encoder.input_image_size
-        # SAM scales pixels to -1..1, then multiplies by its random frequencies and 2 pi.
+        # SAM scales pixels to -1..1 and multiplies them by its random frequencies and 2 pi.
         self.register_buffer("size", torch.tensor([width, height], dtype=torch.float32))
         self.register_buffer("frequencies", prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.detach())
         kinds = [prompt_encoder.not_a_point_embed, *prompt_encoder.point_embeddings]
@@ -112,7 +112,7 @@ class _PointPrompt(torch.nn.Module):
 
 
 class _Perceptrons(torch.nn.Module):
-    """Perceptrons of the same shape, each on its own token, as products of stacks."""
+    """Perceptrons of the same shape, one for each token, computed together."""
 
     def __init__(self, perceptrons: Any) -> None:
         super().__init__()
@@ -131,12 +131,12 @@ class _Perceptrons(torch.nn.Module):
 
 
 class Begin(torch.nn.Module):
-    """Points and boxes to tokens: SAM's prompt encoder, and the tokens that its decoder adds.
+    """Points and boxes to tokens: SAM's prompt encoder, and its decoder's output tokens.
 
     Parameters
     ----------
     sam : segment_anything.modeling.Sam
-        Its weights are shared where they are used as they are, as by all that follow.
+        Its weights are shared where they are used unchanged, here and in all modules below.
     """
 
     outputs: torch.Tensor
@@ -155,13 +155,13 @@ class Begin(torch.nn.Module):
 
 
 class Heads(torch.nn.Module):
-    """What the output tokens say once they have looked at the image for the last time.
+    """The last attention of the output tokens to the image, then their masks and scores.
 
     Parameters
     ----------
     sam : segment_anything.modeling.Sam
     position : float32 (1, 4096, 256)
-        Encoding of the places.
+        Positional encoding.
     """
 
     def __init__(self, sam: Any, position: torch.Tensor) -> None:
@@ -176,7 +176,7 @@ class Heads(torch.nn.Module):
 
 
 class End(torch.nn.Module):
-    """What the transformer gives, to masks and scores.
+    """The output of the transformer to masks and scores.
 
     Parameters
     ----------
@@ -198,9 +198,9 @@ class End(torch.nn.Module):
 
 
 class QuickEnd(torch.nn.Module):
-    """What the transformer gives, to the one mask to show first.
+    """The output of the transformer to the mask to show first.
 
-    It is one of the three candidates of a single click, or the single mask: so one of the five tokens is never read.
+    That is one of the three candidates of a single click, or the single mask, so one of the five tokens is not needed.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ class QuickEnd(torch.nn.Module):
         super().__init__()
         self.heads = heads
         self.shown = Shown(sam.mask_decoder)
-        # For other prompts, and for a single click: tokens that look, and which of them stands where the five did.
+        # For other prompts, and for a single click: the tokens needed, and their indices in place of all five.
         self.register_buffer("read", torch.tensor([[0, 1, 2, 3], [0, 2, 3, 4]]))
         self.register_buffer("back", torch.tensor([[0, 1, 2, 3, 3], [0, 1, 1, 2, 3]]))
 
@@ -231,7 +231,7 @@ class QuickEnd(torch.nn.Module):
 
         See `Decode`.
         """
-        # SAM's authors: the single-mask token for all but a single click.
+        # SAM's authors recommend the single-mask token for all prompts but a single click.
         is_click = torch.eq((point_labels[0] >= 0).sum(), 1)
         row = is_click.long().reshape(1)
         read, back = (rows.index_select(0, row)[0] for rows in (self.read, self.back))
@@ -281,15 +281,15 @@ class Decode(torch.nn.Module):
         point_coords : float32 (B, N, 2)
             X, Y in pixels of the 1024 x 1024 tile.
         point_labels : float32 (B, N)
-            1 and 0 for positive and negative points, 2 and 3 for a box's corners, -1 for padding. As SAM was
-            trained, a prompt without box ends with a padding point.
+            1 and 0 for positive and negative points, 2 and 3 for the corners of a box, -1 for padding. As in SAM's
+            training, a prompt without a box ends with a padding point.
         mask_input : float32 (B, 1, 256, 256)
-            Logits of an earlier answer.
+            Logits of a previous answer.
         has_mask_input : float32 (1,) or (B,)
-            1 where ``mask_input`` counts, 0 where not.
+            1 to use ``mask_input``, 0 to ignore it.
         refined_places : int
-            0 for all masks. Otherwise B must be 1, and the mask to show first is given alone, worked out in full in at
-            most that many of the 64 x 64 places: those that are likeliest on its outline, see `Shown`.
+            0 for all masks. Otherwise B must be 1, and only the mask to show first is computed, in full in at most that
+            many of the 64 x 64 places: those most likely on its outline, see `Shown`.
 
         Returns
         -------

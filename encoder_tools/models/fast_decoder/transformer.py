@@ -1,20 +1,20 @@
-"""The part of SAM's mask decoder that runs at every click, with as few operations over the image as it takes.
+"""SAM's two-way transformer with as few operations over the image as possible, since it runs for every click.
 
-SAM's two-way transformer lets T tokens (about 7 to 12) and N = 4096 image places look at each other five times,
-through H = 8 heads of 16 channels. Written as products, most of its work is to project the image to 128 channels and
-back, six times. But a product of three matrices may begin at either end: with few tokens it takes less to bring the
-tokens' side through the weights and meet the image as it is. For a head with the weights W_q, W_k, W_v, W_o:
+In it, T tokens (about 7 to 12) and N = 4096 image places attend to each other five times, through H = 8 heads of 16
+channels. Most of the work is projecting the image to 128 channels and back, six times. But a product of three matrices
+can be computed from either end. With few tokens it is cheaper to multiply the tokens by the weights first, and then by
+the image as it is. For a head with the weights W_q, W_k, W_v, W_o:
 
 - scores of tokens over places: ``(t W_q) (x W_k)^T = (t W_q W_k^T) x^T``;
-- what tokens read: ``p (x W_v) = (p x) W_v``;
-- what is written to places: ``p^T (t W_v) W_o = p^T (t W_v W_o)``.
+- values read by tokens: ``p (x W_v) = (p x) W_v``;
+- values written to places: ``p^T (t W_v) W_o = p^T (t W_v W_o)``.
 
-Positions of the places are added before a projection. In the second layer both directions take the same sum, which is
-made once; for the last look, which would need one of its own, the positions' constant projection is added to the
-scores, which moves less memory. Key biases add the same to all of a token's scores and fall out of
-the softmax. Tokens of the prompt are not brought through the last attention, whose answer SAM does not read. All of
-this is exact. From about 18 tokens on the usual order is cheaper again, and most prompts have no mask: what each takes
-is built, and the graph chooses (see `export`).
+Positional encodings are added before a projection. In the second layer both directions take the same sum, which is
+computed once. For the last attention, which would need another sum, the constant projection of the encodings is added
+to the scores, which moves less memory. Key biases add the same to all scores of a token and cancel in the softmax.
+Prompt tokens skip the last attention, whose output SAM does not use for them. All of this is exact. From about 18
+tokens on the usual order is cheaper again, and most prompts have no mask. There is a variant for each case, and the
+exported graph chooses (see `sam.export`).
 
 Tensors over tokens and places are kept as (B, H, T, N), places last, which suits both softmaxes.
 """
@@ -33,7 +33,7 @@ SIDE = 64
 _CHANNELS = 256
 
 FEW_TOKENS = 18
-"""Tokens up to which the folded order is cheaper: two of them take as many operations as a channel of a head."""
+"""Largest number of tokens for which the folded order is cheaper: two tokens cost as much as a channel of a head."""
 
 
 class ToHeads(torch.nn.Module):
@@ -78,9 +78,9 @@ def _rows(maps: torch.Tensor, width: int) -> torch.Tensor:
 
 
 class _Tell(torch.nn.Module):
-    """Tokens look at each other.
+    """Self-attention of the tokens.
 
-    What has one input goes through one product: with so few tokens, starting one takes longer than computing it.
+    Projections of one input share a product: with so few tokens, starting a product takes longer than computing it.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class _Tell(torch.nn.Module):
         return split_heads(projection, kinds * self.heads, self.inner // self.heads)
 
     def forward(self, tokens: torch.Tensor, values: torch.Tensor | None = None) -> torch.Tensor:
-        """Map (B, T, 256), where keys and queries are had from, and (B, T, 256) or the same to (B, T, 256)."""
+        """Map tokens (B, T, 256) to the same shape, with the values from other tokens if given."""
         kinds = 2 if values is not None else 3
         both = self._split(tokens @ self.weight[:, : kinds * self.inner] + self.bias[: kinds * self.inner], kinds)
         queries, keys = both[:, : self.heads], both[:, self.heads : 2 * self.heads]
@@ -119,13 +119,13 @@ class _Tell(torch.nn.Module):
 
 
 class _Attention(torch.nn.Module):
-    """What both directions between tokens and image share.
+    """What the attentions in both directions between tokens and image share.
 
     Parameters
     ----------
     attention : segment_anything.modeling.transformer.Attention
     folded : bool
-        Whether to go through the weights on the side of the tokens.
+        Whether to multiply the tokens by the weights, and not the image.
     """
 
     def __init__(self, attention: Any, folded: bool) -> None:
@@ -134,7 +134,7 @@ class _Attention(torch.nn.Module):
         self.heads: int = attention.num_heads
         self.inner: int = attention.internal_dim
         self.width = self.inner // self.heads
-        # SAM's scale is a power of two, so that it may as well be applied to the weights: no bit changes.
+        # SAM's scale is a power of two, so applying it to the weights changes no bit.
         self.scale = self.width**-0.5
 
     def per_head(self, rows: torch.Tensor, width: int) -> torch.Tensor:
@@ -147,7 +147,7 @@ class _Attention(torch.nn.Module):
 
 
 class _Read(_Attention):
-    """Tokens look at the image; parameters are those of `_Attention`."""
+    """Attention of tokens to the image; parameters as in `_Attention`."""
 
     keys: torch.Tensor
 
@@ -158,7 +158,7 @@ class _Read(_Attention):
         self.register_buffer("keys", attention.k_proj.weight.detach().reshape(self.heads, self.width, -1))
 
     def scores(self, queries: torch.Tensor, placed: torch.Tensor) -> torch.Tensor:
-        """Map (B, H, T, w) and (B, N, 256) to (B, H, T, N), but for what a softmax over places takes away."""
+        """Map (B, H, T, w) and (B, N, 256) to scores (B, H, T, N), up to constants that cancel in the softmax."""
         if self.folded:
             return self.meet(queries @ self.keys, placed)
         keys = split_heads(placed @ self.attention.k_proj.weight.T, self.heads, self.width)
@@ -178,7 +178,7 @@ class _Read(_Attention):
 
 
 class _Write(_Attention):
-    """The image looks at the tokens; parameters are those of `_Attention`."""
+    """Attention of the image to the tokens; parameters as in `_Attention`."""
 
     queries: torch.Tensor
     query_bias: torch.Tensor
@@ -191,7 +191,7 @@ class _Write(_Attention):
         self.values = ToHeads(attention.v_proj, self.heads)
         out = attention.out_proj.weight.detach()  # (256, H * w)
         self.register_buffer("rows_out", out.T.reshape(self.heads, self.width, -1).contiguous())
-        # The weights of a head add up to 1 at each place: so each head may bring its share of the bias.
+        # The weights of a head add up to 1 at each place, so each head can add its share of the bias.
         self.register_buffer("out_bias", attention.out_proj.bias.detach() / self.heads)
         self.register_buffer("queries", attention.q_proj.weight.detach().reshape(self.heads, self.width, -1))
         self.register_buffer("query_bias", attention.q_proj.bias.detach().reshape(self.heads, self.width, 1))
@@ -205,21 +205,21 @@ class _Write(_Attention):
 
     @staticmethod
     def weights(scores: torch.Tensor) -> torch.Tensor:
-        """Softmax over the tokens: spelled out, as the operator is slow along so few that do not lie together."""
+        """Return the softmax over the tokens, written out because the operator is slow along a short, strided axis."""
         weights = torch.exp(scores - scores.amax(dim=2, keepdim=True))
         return weights / weights.sum(dim=2, keepdim=True)
 
     def written(
         self, tokens: torch.Tensor, weights: torch.Tensor, more: tuple[torch.Tensor, torch.Tensor] | None = None
     ) -> torch.Tensor:
-        """Return what is added to the image, (B, N, 256).
+        """Return what the attention adds to the image, (B, N, 256).
 
         Parameters
         ----------
         tokens : float32 (B, T, 256)
         weights : float32 (B, H, T, N)
         more : float32 (B, C, N) and (C, 256), optional
-            Maps with what they add, done in the same product.
+            Maps and their weights, added in the same product.
         """
         values = self.values(tokens)
         if self.folded:
@@ -229,7 +229,7 @@ class _Write(_Attention):
             maps = _rows(values.transpose(2, 3) @ weights, SIDE * SIDE)
             rows = self.rows_out.flatten(0, 1).unsqueeze(0)
         if more is not None:
-            # A batch may be that of the prompts on one side, and 1 on the other.
+            # The batch may be that of the prompts on one side, and 1 on the other.
             rows = torch.cat([rows, more[1].expand(rows.shape[0], -1, -1)], dim=1)
             maps = torch.cat([maps, more[0]], dim=1)
         product = maps.transpose(1, 2) @ rows
@@ -237,11 +237,11 @@ class _Write(_Attention):
 
 
 class _MaskTerms(torch.nn.Module):
-    """What a mask prompt adds in the first layer, whose projections of the image are prepared without it.
+    """The part of a mask prompt in the first layer, whose projections of the image are prepared without it.
 
-    A mask is embedded by a 1x1 convolution of 16 channels. A 17th channel of ones stands for what is constant, the
-    embedding of "no mask" taken away with it; where there is no mask all 17 are zero. Each projection of the
-    embedding is one matrix of these 17 channels, and goes to the side of the tokens.
+    A mask is embedded by a 1x1 convolution of 16 channels. A 17th channel of ones carries the constant part, minus the
+    embedding of "no mask". Without a mask all 17 channels are zero. Each projection of the embedding is a matrix of
+    these 17 channels, which is multiplied by the tokens first.
     """
 
     image: torch.Tensor
@@ -271,18 +271,18 @@ class _MaskTerms(torch.nn.Module):
 
 
 class Transformer(torch.nn.Module):
-    """SAM's two-way transformer on prepared context, but for the last look of tokens at the image (see `LastLook`).
+    """SAM's two-way transformer on prepared context, without the last attention to the image (see `LastLook`).
 
     Parameters
     ----------
     sam : segment_anything.modeling.Sam
-        Its weights are shared where they are used as they are.
+        Its weights are shared where they are used unchanged.
     position : float32 (1, N, 256)
-        Encoding of the places.
+        Positional encoding.
     folded : bool
-        The order of products for few tokens; False for many. The answers are equal.
+        Whether to use the order of products for few tokens; the answers are equal.
     is_masked : bool
-        Whether there may be a mask prompt.
+        Whether to accept a mask prompt.
     """
 
     position: torch.Tensor
@@ -309,13 +309,13 @@ class Transformer(torch.nn.Module):
         prompt: torch.Tensor,
         small: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map the context, prompt tokens (B, T, 256) and mask maps (B, 17, N) to image and tokens of both layers.
+        """Map the context, prompt tokens (B, T, 256) and mask maps (B, 17, N) to image and tokens.
 
         Returns
         -------
         places : float32 (B * N, 256)
         tokens : float32 (B, 5, 256)
-            Those that SAM reads its answer from.
+            The output tokens.
         """
         first, second, mask = self.first, self.second, self.mask
         tokens = first.norm1(self.first_tell(prompt))
@@ -344,9 +344,9 @@ class Transformer(torch.nn.Module):
         tokens = self._think(second, tokens + second_read.out(second_read.read(weights, image)))
 
         weights = _Write.weights(second_write.scores(second_write.keys(tokens + prompt), placed))
-        # The view between sum and norm keeps onnxruntime from its fusion of both, which takes ten times as long.
+        # The view between sum and norm prevents their fusion by onnxruntime, which is ten times slower.
         places = second.norm4((image + second_write.written(tokens, weights)).flatten(0, 1))
-        # The prompt's own tokens have told what they know.
+        # The prompt tokens are not needed any more.
         return places, tokens[:, : self.outputs]
 
     @staticmethod
@@ -357,13 +357,13 @@ class Transformer(torch.nn.Module):
 
 
 class LastLook(torch.nn.Module):
-    """Tokens look at the image for the last time, each for itself: so only those that are read need to.
+    """The last attention of tokens to the image, computed for the tokens that are needed only.
 
     Parameters
     ----------
     sam : segment_anything.modeling.Sam
     position : float32 (1, N, 256)
-        Encoding of the places.
+        Positional encoding.
     """
 
     position: torch.Tensor
@@ -371,13 +371,13 @@ class LastLook(torch.nn.Module):
     def __init__(self, sam: Any, position: torch.Tensor) -> None:
         super().__init__()
         transformer = sam.mask_decoder.transformer
-        # Here the tokens are few in any case.
+        # These tokens are always few.
         self.read = _Read(transformer.final_attn_token_to_image, folded=True)
         self.register_buffer("position", self.read.keys @ position[0].T)  # (H, w, N)
         self.norm = transformer.norm_final_attn
 
     def forward(self, places: torch.Tensor, tokens: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
-        """Map (B * N, 256), and (B, K, 256) of the transformer and of what went into it, to (B, K, 256)."""
+        """Map places (B * N, 256), tokens (B, K, 256) and their prompt tokens (B, K, 256) to tokens (B, K, 256)."""
         image = places.reshape(-1, SIDE * SIDE, _CHANNELS)
         queries = self.read.queries(tokens + prompt)
         weights = torch.softmax(self.read.scores(queries, image) + queries @ self.position, dim=-1)

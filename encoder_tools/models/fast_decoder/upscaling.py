@@ -1,8 +1,8 @@
-"""From the image tokens of SAM's transformer to masks: all of them, or at once the one to show.
+"""From the image tokens of SAM's transformer to masks: all four, or the one to show first.
 
-SAM upscales the image by two transposed convolutions and multiplies it with one vector for each mask. The kernels are
-as wide as their strides, so a place of the 64 x 64 gives its 4 x 4 pixels of the mask by itself: everything here is a
-matrix product over places, and any of them may be left out.
+SAM upscales the image by two transposed convolutions and multiplies it by one vector for each mask. The kernels are as
+wide as their strides, so each of the 64 x 64 places determines its own 4 x 4 pixels of the mask. Everything here is a
+matrix product over places, and places can be left out.
 """
 
 from __future__ import annotations
@@ -15,21 +15,20 @@ from .transformer import SIDE
 __all__ = ["SAMPLE", "Shown", "Upscale", "outline_places"]
 
 SAMPLE = 1
-"""Row and column of a place's 4 x 4 pixels that are computed everywhere."""
+"""Row and column of the pixel that is computed in each place, of its 4 x 4."""
 
 _LEAST_REFINED = 512
-"""Places worked out in full if so many may be, an eighth of them: more than the outline of most masks runs through, so
-that small things are found which lie between the sampled pixels. `make bench` tells how well this does on masks of
-`mini`."""
+"""Smallest number of places computed in full, an eighth of all. Most outlines run through fewer; the others find small
+objects between the sampled pixels. `make bench` measures the agreement on masks of `mini`."""
 
 _DECISIVE = 1e3
-"""Beyond any predicted IoU."""
+"""Larger than any predicted IoU."""
 
 _TINY = 1e-6
 
 
 class _Linear(torch.nn.Module):
-    """A linear map whose bias has three axes: what onnxruntime fuses a plain bias with is slower than both."""
+    """A linear map whose bias has three axes, because onnxruntime's fusion with a plain bias is slower."""
 
     weight: torch.Tensor
     bias: torch.Tensor
@@ -59,7 +58,7 @@ def _whole(convolution: Any) -> _Linear:
 
 
 def _channel_norm(norm: Any, convolution: Any) -> Any:
-    """Return SAM's LayerNorm2d of what a convolution gives, for channels that come last."""
+    """Return SAM's LayerNorm2d after a convolution, for channels on the last axis."""
     last = torch.nn.LayerNorm(convolution.out_channels, eps=norm.eps)
     last.weight, last.bias = norm.weight, norm.bias
     return last
@@ -68,8 +67,8 @@ def _channel_norm(norm: Any, convolution: Any) -> Any:
 class Upscale(torch.nn.Module):
     """Image tokens to masks.
 
-    The rows of 2 x 2 pixels are computed apart and the columns together, so that what comes out of the last product is
-    whole rows of the masks, in order: nothing is transposed.
+    The rows of the 2 x 2 pixels are computed separately and the columns together, so that the last product gives whole
+    rows of the masks in order, and nothing is transposed.
 
     Parameters
     ----------
@@ -101,17 +100,17 @@ class Upscale(torch.nn.Module):
 
 
 def outline_places(samples: torch.Tensor, most: torch.Tensor) -> torch.Tensor:
-    """Find the places that are likeliest on a mask's outline.
+    """Find the places most likely on a mask's outline.
 
-    They are those whose sample is nearest to zero, measured by how much the samples around it differ. Where there are
-    both signs around, this is below 1.
+    They are those with the smallest ratio of the sample's absolute value to the range of the samples around it. Where
+    both signs occur around a place, the ratio is below 1.
 
     Parameters
     ----------
     samples : float32 (1, 1, 64, 64)
         One logit of each place.
     most : int64 ()
-        How many places there may be. As many are found as are below 1, and at least an eighth of all.
+        Largest number of places. Places with a ratio up to 1 are found, and at least an eighth of all.
 
     Returns
     -------
@@ -122,16 +121,16 @@ def outline_places(samples: torch.Tensor, most: torch.Tensor) -> torch.Tensor:
     low = -torch.nn.functional.max_pool2d(-samples, 3, stride=1, padding=1)
     distance = (samples.abs() / (high - low + _TINY)).flatten()
     count = torch.minimum(torch.clamp((distance <= 1).sum(), min=_LEAST_REFINED), most)
-    # As a tensor it stays what the graph computes; as an int it would be what it was when traced.
+    # A tensor, because an int would become a constant when traced.
     places: torch.Tensor = torch.topk(distance, count, largest=False, sorted=False).indices  # type: ignore[arg-type]
     return places
 
 
 class Shown(torch.nn.Module):
-    """Image tokens to the mask to show first, exact where its outline is.
+    """Image tokens to the mask to show first, exact along its outline.
 
-    One pixel of each place is computed; then all 16 of those places where the outline may be, see `outline_places`.
-    Elsewhere that one pixel stands for all.
+    One pixel of each place is computed, then all 16 of the places where the outline may be (see `outline_places`).
+    Elsewhere the one pixel is repeated.
 
     Parameters
     ----------
@@ -171,19 +170,19 @@ class Shown(torch.nn.Module):
         is_click : bool ()
             Whether the prompt is a single click.
         refined_places : int64 ()
-            The most places to work out in full.
+            Largest number of places to compute in full.
 
         Returns
         -------
         mask : float32 (1, 1, 256, 256)
-            Logits, exact near the outline and right in sign elsewhere.
+            Logits, exact near the outline and with the right sign elsewhere.
         score : float32 (1, 1)
         """
         shown = torch.argmax(scores[0] + torch.where(is_click, -self.choice, self.choice), dim=0).reshape(1)
         hyper = hyper.index_select(1, shown)
 
         x = self.activation(self.norm(self.first(places)))
-        # As many columns as a row of a place has pixels, all alike.
+        # Four equal columns, one for each pixel in a row of a place.
         samples = self.activation(self.second(x)).flatten(0, 1) @ hyper[0].expand(4, -1).T
         near = outline_places(samples[:, :1].reshape(1, 1, SIDE, SIDE), refined_places)
         # Four planes, one for each row of a place's pixels.
@@ -195,7 +194,7 @@ class Shown(torch.nn.Module):
     def _whole(self, places: torch.Tensor, hyper: torch.Tensor) -> torch.Tensor:
         """Map (1, P, 256) and (1, 32) to the four rows of pixels of each place, float32 (4 * P, 4).
 
-        All pixels go through each product together: there are too few for what `Upscale` gains by its order.
+        All pixels share each product: they are too few to gain from the order of `Upscale`.
         """
         x = self.activation(self.norm(self.whole_first(places).reshape(1, -1, self.norm.weight.shape[0])))
         x = self.activation(self.whole_second(x)).reshape(-1, hyper.shape[1])

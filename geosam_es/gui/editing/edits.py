@@ -26,7 +26,7 @@ from qgis.PyQt import sip
 from ...errors import EditError
 from ...qgis_support.messages import tr
 from .layer_geometry import AcceptOptions, fit_to_layer, layer_geometries
-from .provenance import Provenance, keep_beside, provenance_values
+from .provenance import Provenance, keep_in_side_table, provenance_values
 
 __all__ = ["AcceptOptions", "accept_polygon", "check_target", "replace_polygon"]
 
@@ -267,7 +267,7 @@ def _keep(
 ) -> None:
     if provenance is not None and options.provenance_table:
         for feature in features:
-            keep_beside(layer, feature.id(), provenance)
+            keep_in_side_table(layer, feature.id(), provenance)
 
 
 def _share_vertices(layer: QgsVectorLayer, geometries: list[QgsGeometry]) -> None:

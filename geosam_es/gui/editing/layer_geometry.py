@@ -80,7 +80,7 @@ def fit_to_layer(
     ----------
     layer : QgsVectorLayer
     polygon : Polygon or MultiPolygon
-        In ``crs``. It is repaired where it is not valid.
+        In ``crs``. It is repaired if it is not valid.
     crs : QgsCoordinateReferenceSystem
         CRS of the raster.
     options : AcceptOptions
@@ -112,8 +112,8 @@ def fit_to_layer(
     # Before trimming: a polygon that is too small is reported as such, not as covered by others.
     outline = _large_parts(outline, options.min_area_m2, meter)
     if options.trim_overlaps or options.snap_tolerance > 0:
-        beside = _beside_neighbours(layer, outline, options, skip)
-        outline = _large_parts(beside, options.min_area_m2, meter)
+        fitted = _fit_to_neighbours(layer, outline, options, skip)
+        outline = _large_parts(fitted, options.min_area_m2, meter)
     return outline
 
 
@@ -129,7 +129,7 @@ def _square(outline: Outline, crs: QgsCoordinateReferenceSystem) -> Outline:
     return scale(squared, 1 / east, 1 / north, origin=middle)
 
 
-def _beside_neighbours(layer: QgsVectorLayer, outline: Outline, options: AcceptOptions, skip: int | None) -> Outline:
+def _fit_to_neighbours(layer: QgsVectorLayer, outline: Outline, options: AcceptOptions, skip: int | None) -> Outline:
     neighbours = list(_neighbours(layer, outline, options.snap_tolerance, skip))
     if options.trim_overlaps:
         outline = trim_neighbours(outline, neighbours)
@@ -178,7 +178,7 @@ def _number(value: float) -> str:
 
 
 def layer_geometries(layer: QgsVectorLayer, outline: Outline) -> list[QgsGeometry]:
-    """Convert a polygon to geometries of the layer's type, with Z and M where the type has them.
+    """Convert a polygon to geometries of the layer's type, with Z and M if the type has them.
 
     A multipolygon becomes one geometry, or in a layer of single polygons one for each part, the largest first.
     """

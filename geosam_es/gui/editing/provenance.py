@@ -24,7 +24,7 @@ __all__ = [
     "PROVENANCE_FIELDS",
     "Provenance",
     "has_provenance_fields",
-    "keep_beside",
+    "keep_in_side_table",
     "provenance_from_values",
     "provenance_values",
     "read_provenance",
@@ -176,7 +176,7 @@ def _forms(name: str, provenance: Provenance) -> Iterator[Any]:
         yield getattr(provenance, name)
 
 
-def keep_beside(layer: QgsVectorLayer, feature_id: int, provenance: Provenance) -> None:
+def keep_in_side_table(layer: QgsVectorLayer, feature_id: int, provenance: Provenance) -> None:
     """Keep the provenance of a feature in a table of its GeoPackage if the layer has no field for the prompts.
 
     It is written when the user saves the edits of the layer. Other formats have no such table.

@@ -95,7 +95,7 @@ def test_the_core_of_grabcut_is_object_whatever_its_colour() -> None:
     assert within[0]["GrabCut"] > 0.95
 
 
-def test_results_are_kept_and_depend_on_pixels_and_settings(
+def test_results_are_cached_by_pixels_and_settings(
     tile: Tile, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(baselines, "chosen_settings", lambda _: SETTINGS)
@@ -132,7 +132,7 @@ def test_a_cache_that_cannot_be_written_is_one_clear_error(
         BaselineCache(tmp_path / "file").measure(tile, [target])
 
 
-def test_settings_are_chosen_where_they_find_most(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_with_the_highest_iou_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = LabelledScene("fields/train", disc_image(), [DISC])
     grid = {name: {key: (value,) for key, value in found.items()} for name, found in SETTINGS.items()}
     # It begins with 250.
@@ -156,7 +156,7 @@ def test_settings_are_chosen_on_objects_of_many_images(monkeypatch: pytest.Monke
     assert (chosen["flood fill"]["tiles"], chosen["flood fill"]["objects"]) == (2, 3)
 
 
-def test_settings_of_every_held_out_set_are_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_of_every_held_out_set_are_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for dataset in (
         "buildings/val_kampala",
         "fields/val",

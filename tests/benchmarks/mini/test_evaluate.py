@@ -1,4 +1,4 @@
-"""How `mini` is measured: tiles, the simulated user, figures and targets, the card, the reading of labelled imagery."""
+"""The evaluation of `mini`: the simulated user, results and targets, the model card."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
 import shapely
 from PIL import Image
-from rasterio.transform import from_origin
 
 from benchmarks.markdown import replace_sections
 from benchmarks.mini.calibration import draw_reliability
@@ -21,12 +19,10 @@ from benchmarks.mini.held_out import thinned
 from benchmarks.mini.measuring import CLICK_CAP, ROUNDS, Measured, Target, User, measure, target_of
 from benchmarks.mini.report import METRICS, machine, rounds_table, sections, summarise, table, update_card
 from benchmarks.mini.targets import targets_table
-from encoder_tools.mini.labelled_tiles import LabelledScene, Tile, tiles, windows
-from encoder_tools.mini.sources import burn, halve, landcover_regions, make_scene, polygons_in_pixels
+from encoder_tools.mini.labelled_tiles import LabelledScene, Tile
 from encoder_tools.synthetic import synthetic_orthophoto
 from geosam_es.errors import ModelError, OutputError
 from geosam_es.inference.decoder import DecodedMasks
-from geosam_es.inference.encoder import FILL_RGB
 
 SQUARE = shapely.box(300, 200, 500, 420)
 
@@ -67,34 +63,13 @@ def measured(**values: float) -> Measured:
     return Measured(all_values, ious, scores, [(0.9, 50.0, 0.4), (0.8, 90.0, 0.8), (0.1, 10.0, 0.3)])
 
 
-def test_each_object_lies_in_the_window_with_the_largest_margin() -> None:
-    image = np.zeros((1500, 2048, 3), dtype=np.uint8)
-    objects = [shapely.box(10, 10, 60, 60), shapely.box(1000, 700, 1100, 800), shapely.box(0, 0, 1400, 50)]
-    found = windows(LabelledScene("x", image, objects))
-    assert sorted(number for numbers in found.values() for number in numbers) == [0, 1]
-    assert found[0, 0] == [0]
-    ((x, y),) = [origin for origin, numbers in found.items() if 1 in numbers]
-    assert 400 <= x <= 700
-    assert y == 256
-
-
-def test_tiles_are_padded_and_hold_their_objects() -> None:
-    scene = LabelledScene("x", np.full((300, 1500, 3), 9, dtype=np.uint8), [shapely.box(1400, 10, 1480, 60)])
-    (tile,) = tiles(scene)
-    assert tile.image.shape == (1024, 1024, 3)
-    assert (tile.width, tile.height) == (1024, 300)
-    assert (tile.image[:300] == 9).all()
-    assert (tile.image[300:] == FILL_RGB).all()
-    assert tile.polygons[0].bounds == (1400 - 476, 10, 1480 - 476, 60)
-
-
-def test_a_quick_look_takes_objects_of_every_set() -> None:
+def test_a_limit_takes_objects_of_every_set() -> None:
     scenes = [LabelledScene(name, np.zeros((9, 9, 3), np.uint8), [SQUARE] * 20) for name in ("a", "a", "b")]
     assert [len(scene.polygons) for scene in thinned(scenes, 10)] == [5, 5, 10]
     assert thinned(scenes, None) is scenes
 
 
-def test_what_is_drawn_is_the_part_that_was_asked_for_inside_the_image() -> None:
+def test_the_drawn_part_is_the_prompted_one_inside_the_image() -> None:
     low, high = shapely.box(40, 40, 200, 200), shapely.box(600, 600, 1024, 1024)
     logits = np.maximum(logits_of(low), logits_of(high))
     clicked = drawn(logits, [(100.0, 100.0, 1.0)], 1024, 900)
@@ -157,7 +132,7 @@ def test_an_object_too_thin_for_a_click_is_left_out() -> None:
     assert target_of(shapely.box(100, 100.0, 400, 100.4)) is None
 
 
-def test_a_perfect_answer_is_measured_as_such() -> None:
+def test_a_perfect_answer_has_perfect_metrics() -> None:
     model = Scripted([SQUARE] * 4, [0.97] * 4)
     found = measure(model, tile_of(SQUARE), square_target(), seed=3)
     assert min(value for name, value in found.values.items() if name != "clicks to 85 %") > 0.97
@@ -166,7 +141,7 @@ def test_a_perfect_answer_is_measured_as_such() -> None:
     assert measure(model, tile_of(SQUARE), square_target(), seed=3) == found
 
 
-def test_an_object_that_never_gets_good_counts_the_cap() -> None:
+def test_an_object_that_never_becomes_good_counts_the_cap() -> None:
     model = Scripted([shapely.box(600, 600, 700, 700)] * 4, [0.5] * 4)
     found = measure(model, tile_of(SQUARE), square_target(), seed=3)
     assert found.values["clicks to 85 %"] == CLICK_CAP
@@ -202,7 +177,7 @@ def held_out_copy(folder: Path) -> Path:
     return folder
 
 
-def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
+def test_two_processes_give_the_results_of_one(tmp_path: Path) -> None:
     data = held_out_copy(tmp_path)
     alone = evaluate(data, processes=1)
     together = evaluate(data, processes=2)
@@ -242,7 +217,7 @@ def test_reliability_adds_up_and_is_drawn(tmp_path: Path) -> None:
         draw_reliability({"some set": summary}, tmp_path / "file" / "picture.png")
 
 
-def test_targets_are_met_or_not_by_the_figures() -> None:
+def test_targets_are_compared_with_the_results() -> None:
     good = measured(**{"click": 0.7, "click oracle": 0.8, "box": 0.95, "box + 3": 0.95, "5 clicks": 0.9})
     results = {name: summarise([good]) for name in ("buildings/val_kampala", "fields/val", "landcover/val_dubai water")}
     lines = targets_table(results, {"encoder": 90.0, "decoder": 16.0}, 10.4).splitlines()
@@ -264,14 +239,14 @@ def test_targets_are_met_or_not_by_the_figures() -> None:
     assert "| ONNX files together, MB | <= 12 | 13.0 | no |" in text
 
 
-def test_rounds_say_where_the_mean_fell() -> None:
+def test_rounds_show_where_the_mean_fell() -> None:
     summary = summarise([measured()])
     summary["rounds"]["box"] = [0.7, 0.6, 0.8, 0.7, 0.9, 0.9]
     last = rounds_table({"some set": summary}).splitlines()[-1]
     assert last.endswith("| 1, 3 |")
 
 
-def test_the_card_takes_the_figures_between_its_markers(tmp_path: Path) -> None:
+def test_results_are_written_between_the_markers_of_the_card(tmp_path: Path) -> None:
     results = {"some set": summarise([measured(), measured()])}
     assert "| box | 0.500 (0.500 to 0.500) |" in table(results)
     card = tmp_path / "card.md"
@@ -289,7 +264,7 @@ def test_the_card_takes_the_figures_between_its_markers(tmp_path: Path) -> None:
     assert "(--limit 5)" in card.read_text(encoding="utf-8")
 
 
-def test_a_page_without_a_place_is_left_as_it_was(tmp_path: Path) -> None:
+def test_a_page_without_the_section_is_not_changed(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("<!-- rounds: begin -->\nold\n<!-- rounds: end -->\n", encoding="utf-8")
     with pytest.raises(ModelError, match="no place for ranking"):
@@ -303,45 +278,3 @@ def test_a_page_without_a_place_is_left_as_it_was(tmp_path: Path) -> None:
 def test_a_folder_without_a_model_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a model folder"):
         OnnxMini(tmp_path)
-
-
-def test_labels_come_into_the_pixels_of_a_mosaic(tmp_path: Path) -> None:
-    path = tmp_path / "ortho.tif"
-    profile = {"driver": "GTiff", "height": 50, "width": 40, "count": 3, "dtype": "uint8", "crs": "EPSG:4326"}
-    with rasterio.open(path, "w", transform=from_origin(10.0, 50.0, 0.001, 0.001), **profile) as dataset:
-        dataset.write(np.zeros((3, 50, 40), dtype=np.uint8))
-    ring = [[10.01, 49.99], [10.02, 49.99], [10.02, 49.98], [10.01, 49.98], [10.01, 49.99]]
-    beyond = [[10.03, 49.99], [10.09, 49.99], [10.09, 49.98], [10.03, 49.98], [10.03, 49.99]]
-    features = [{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [c]}} for c in (ring, beyond)]
-    labels = tmp_path / "labels.geojson"
-    labels.write_text(json.dumps({"type": "FeatureCollection", "features": features}), encoding="utf-8")
-    first, second = polygons_in_pixels(labels, path)
-    assert first.bounds == pytest.approx((10, 10, 20, 20), abs=1e-6)
-    assert second.bounds == pytest.approx((30, 10, 40, 20), abs=1e-6)
-
-
-def test_regions_are_the_connected_parts_of_a_colour(tmp_path: Path) -> None:
-    picture = np.zeros((100, 100, 3), dtype=np.uint8)
-    picture[10:40, 10:40] = (0xE2, 0xA9, 0x29)
-    picture[60:90, 10:40] = (0xE2, 0xA9, 0x29)
-    picture[60:65, 60:65] = (0xE2, 0xA9, 0x29)
-    picture[10:40, 60:95] = (0xFE, 0xDD, 0x3A)
-    path = tmp_path / "mask.png"
-    Image.fromarray(picture).convert("P", palette=Image.Palette.ADAPTIVE).save(path)
-    regions = landcover_regions(path)
-    assert sorted((name, polygon.area) for name, polygon in regions) == [
-        ("vegetation", 1050.0),
-        ("water", 900.0),
-        ("water", 900.0),
-    ]
-
-
-def test_scenes_know_their_objects() -> None:
-    ids = burn([shapely.box(0, 0, 40, 40), shapely.box(10, 10, 20, 20)], 64, 64)
-    scene = make_scene("fields", np.full((64, 64, 3), 7, dtype=np.uint8), ids)
-    assert scene.areas.tolist() == [0, 1500, 100]
-    assert scene.boxes[2].tolist() == [10, 10, 20, 20]
-    assert scene.objects.tolist() == [1, 2]
-    assert [level.shape for level in scene.pyramid] == [(64, 64, 3), (32, 32, 3), (16, 16, 3)]
-    checks = np.indices((4, 4)).sum(0)[..., None].repeat(3, 2).astype(np.uint8)
-    assert halve(checks)[..., 0].tolist() == [[1, 3], [3, 5]]

@@ -14,7 +14,7 @@ from benchmarks.mini import robustness
 from benchmarks.mini.exported_model import MODEL_FOLDER, OnnxMini
 from benchmarks.mini.image_changes import CHANGES, NearInfrared, changed, rotated
 from benchmarks.mini.robustness import first_answers, measure_changes, robustness_table
-from encoder_tools.mini.labelled_tiles import LabelledScene, coarser
+from encoder_tools.mini.labelled_tiles import LabelledScene
 from encoder_tools.synthetic import synthetic_orthophoto
 from geosam_es.errors import RasterError
 
@@ -51,7 +51,7 @@ def is_red(image: np.ndarray) -> np.ndarray:
     return (image[..., 0] > 150) & (image[..., 1] < 80)
 
 
-def test_outlines_go_with_a_turned_image() -> None:
+def test_outlines_are_rotated_with_the_image() -> None:
     for degrees in (90, 37):
         turned = rotated(scene_with_box(), degrees)
         rows, columns = np.nonzero(is_red(turned.image))
@@ -61,13 +61,6 @@ def test_outlines_go_with_a_turned_image() -> None:
         inside = shapely.contains_xy(polygon.buffer(1), columns + 0.5, rows + 0.5)
         assert inside.mean() > 0.999
     assert rotated(scene_with_box(), 90).image.shape == (300, 200, 3)
-
-
-def test_outlines_go_with_a_coarser_image() -> None:
-    smaller = coarser(scene_with_box(), 2.0)
-    assert smaller.image.shape == (100, 150, 3)
-    assert smaller.polygons[0].bounds == (50, 20, 80, 40)
-    assert is_red(smaller.image).sum() == 30 * 20
 
 
 def test_every_change_leaves_an_image_with_its_object(near_infrared: NearInfrared) -> None:

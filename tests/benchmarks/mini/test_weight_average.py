@@ -33,7 +33,7 @@ def test_every_weight_is_the_mean(tmp_path: Path) -> None:
     assert any(not torch.equal(first[name], second[name]) for name in first)
 
 
-def test_bad_checkpoints_and_folders_are_told(tmp_path: Path) -> None:
+def test_bad_checkpoints_and_folders_are_clear_errors(tmp_path: Path) -> None:
     good = checkpoint(tmp_path / "good.pt", 1)
     with pytest.raises(ModelError, match=r"missing\.pt"):
         average_checkpoints([good, tmp_path / "missing.pt"], tmp_path / "mean")
@@ -45,7 +45,7 @@ def test_bad_checkpoints_and_folders_are_told(tmp_path: Path) -> None:
         average_checkpoints([good], good)
 
 
-def test_weights_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_weights_are_written_completely_or_not_at_all(tmp_path: Path) -> None:
     path = checkpoint(tmp_path / "best.pt", 1)
     net, trained = load_checkpoint(path)
     before = path.read_bytes()

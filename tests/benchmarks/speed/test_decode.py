@@ -13,7 +13,7 @@ pytest.importorskip("onnx")
 if importlib.util.find_spec("segment_anything") is None:  # it imports only with torchvision or its placeholders
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
-from benchmarks.speed.decode import _operators
+from benchmarks.speed.decode import operator_table
 
 
 def event(operator: str, duration_us: int, name: str = "node_kernel_time", kind: str = "Node") -> dict[str, object]:
@@ -26,7 +26,7 @@ def test_operators_are_ranked_and_add_up(tmp_path: Path) -> None:
     events += [event("MatMul", 500, name="node_fence_before"), {"cat": "Session", "name": "run", "dur": 1}]
     path = tmp_path / "profile.json"
     path.write_text(json.dumps(events), encoding="utf-8")
-    table = _operators(path, runs=2)
+    table = operator_table(path, runs=2)
     assert table.rows[0][:2] == ("MatMul", pytest.approx(2.0))
     assert [row[0] for row in table.rows[1:3]] == ["Small0", "Small1"] and table.rows[-1][0] == "all others"
     assert sum(row[2] for row in table.rows) == pytest.approx(1)

@@ -37,12 +37,12 @@ def test_all_ways_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         global_attn_indexes=(1,),
     ).eval()
     before = [weight.data_ptr() for weight in sam.network.image_encoder.parameters()]
-    ways = encoders._encoders(Bench(tmp_path, 1, quick=False), sam)
-    assert len(ways) == 6 and COMPILED not in ways
+    ways = encoders.reference_encoders(Bench(tmp_path, 1, quick=False), sam)
+    assert len(ways) == 5 and COMPILED not in ways
     pixels = torch.randn(1, 3, 1024, 1024)
     with torch.inference_mode():
         features = {name: encode(pixels).float() for name, encode in ways.items()}
-    wanted = features.pop(encoders._PLAIN)
+    wanted = features.pop(encoders.PLAIN)
     for name, got in features.items():
         limit = 0.03 if "bfloat16" in name else 1e-3
         assert float((got - wanted).abs().mean() / wanted.abs().mean()) < limit, name
@@ -51,4 +51,4 @@ def test_all_ways_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_quick_runs_compare_with_plain_torch_alone(tmp_path: Path) -> None:
     sam = random_sam("vit_b", seed=0)
-    assert list(encoders._encoders(Bench(tmp_path, 1, quick=True), sam)) == [encoders._PLAIN]
+    assert list(encoders.reference_encoders(Bench(tmp_path, 1, quick=True), sam)) == [encoders.PLAIN]

@@ -20,7 +20,7 @@ from encoder_tools.models.loading import mini_folder  # noqa: E402
 from encoder_tools.models.sam.weights import random_sam  # noqa: E402
 
 
-def test_without_a_gpu_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_gpu_the_rows_say_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     rows = list(gpu.run(Bench(tmp_path, 1, True)))
     assert len(rows) == 2

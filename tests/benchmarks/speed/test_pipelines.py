@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.speed.images import write_raster
 from benchmarks.speed.measure import Bench
-from benchmarks.speed.pipelines import _Times, measure_pipeline
+from benchmarks.speed.pipelines import PipelineTimes, measure_pipeline
 from encoder_tools.models.loading import load_model
 
 
@@ -31,4 +31,4 @@ def test_pipeline_and_bare_model_encode_the_same_tiles(model: Path, tmp_path: Pa
 def test_runs_are_compared_with_their_neighbours() -> None:
     # The machine slows down between two runs of a turn: the medians, 14 and 16, would say more than any turn.
     bare, whole = [10.0, 14.0, 18.0], [10.2, 16.0, 18.0]
-    assert _Times(bare, [], whole, []).slowdown == pytest.approx(1.02)
+    assert PipelineTimes(bare, [], whole, []).slowdown == pytest.approx(1.02)

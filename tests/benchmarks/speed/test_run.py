@@ -6,16 +6,21 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from benchmarks.speed import run as bench_run
-from tests.encoder_tools.conftest import Run
+from benchmarks.speed.__main__ import bench
 
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
 
-def test_a_quick_run(run: Run, tmp_path: Path) -> None:
-    result = run("bench", "--quick", "--only", "import", "--only", "gpu", "--threads", "1", "-o", tmp_path)
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(bench, [str(argument) for argument in arguments])
+
+
+def test_a_quick_run(tmp_path: Path) -> None:
+    result = run("--quick", "--only", "import", "--only", "gpu", "--threads", "1", "-o", tmp_path)
     assert result.exit_code == 0, result.stderr
     written = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     rows = {item["key"]: item for item in written["items"]}
@@ -25,18 +30,18 @@ def test_a_quick_run(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "results.png").is_file()
     document = tmp_path / "page.md"
     document.write_text("<!-- bench: summary -->\n<!-- end -->\n")
-    again = run("bench", "--no-run", "-o", tmp_path, "--fill", document)
+    again = run("--no-run", "-o", tmp_path, "--fill", document)
     assert again.stdout == result.stdout
     assert "first import" in document.read_text(encoding="utf-8")
 
 
-def test_no_results_to_take(run: Run, tmp_path: Path) -> None:
-    assert run("bench", "--no-run").exit_code == 2
-    missing = run("bench", "--no-run", "-o", tmp_path)
+def test_missing_results_are_one_sentence(tmp_path: Path) -> None:
+    assert run("--no-run").exit_code == 2
+    missing = run("--no-run", "-o", tmp_path)
     assert missing.exit_code == 2 and "results.json is missing" in missing.stderr
 
 
-def test_a_case_that_fails_is_told_and_the_others_go_on(
+def test_a_failed_case_is_a_row_and_the_others_are_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(bench_run.CASES, "no such case", "no such case")
