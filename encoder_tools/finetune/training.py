@@ -308,7 +308,9 @@ class _Training:
         }
         partial = temporary_name(self.path.parent)
         try:
-            torch.save(state, partial)
+            # PyTorch derives the archive's name from a path, which this one does not give.
+            with partial.open("wb") as file:
+                torch.save(state, file)
             put_in_place(partial, self.path)
         except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
