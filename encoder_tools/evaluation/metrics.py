@@ -28,7 +28,7 @@ BOUNDARY_TOLERANCE = 2.0
 
 CONFIDENCE = 0.95
 DRAWS = 2000
-_VALUES_A_CHUNK = 4_000_000
+VALUES_PER_CHUNK = 4_000_000
 
 Mask = NDArray[np.bool_]
 
@@ -173,7 +173,7 @@ def bootstrap_mean(values: ArrayLike, seed: int = 0, draws: int = DRAWS) -> Inte
     means = []
     left = draws
     while left:
-        rows = min(left, max(1, _VALUES_A_CHUNK // known.size))
+        rows = min(left, max(1, VALUES_PER_CHUNK // known.size))
         means.append(known[rng.integers(known.size, size=(rows, known.size))].mean(axis=1))
         left -= rows
     tail = 50 * (1 - CONFIDENCE)

@@ -31,7 +31,7 @@ _MIN_FOR_VALIDATION = 20
 """With fewer training objects, none are set aside for validation."""
 
 _MOST_VALIDATION = 60
-_REPORT_PROMPTS = "point,box,clicks:5"
+REPORT_PROMPTS = "point,box,clicks:5"
 
 SHARED_TILES_NOTE = (
     "All tiles overlap, so held-out and training objects share tiles and are only separated by a distance: expect lower"
@@ -278,7 +278,7 @@ def _compare(
         BEFORE: base.before.load(threads),
         TUNED: load_decoder(staged / PREPARE_FILE, staged / DECODER_FILE, threads),
     }
-    return evaluate(readers, objects, decoders, parse_kinds(_REPORT_PROMPTS), events.comparing)
+    return evaluate(readers, objects, decoders, parse_kinds(REPORT_PROMPTS), events.comparing)
 
 
 def _signature(

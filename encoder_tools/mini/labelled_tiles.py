@@ -18,11 +18,11 @@ from geosam_es.errors import RasterError
 from geosam_es.inference.encoder import FILL_RGB, TILE_SIZE
 
 from .sources import (
-    BUILDING_FOLDERS,
     landcover_regions,
     polygons_in_pixels,
     read_geometries,
     read_rgb,
+    training_images,
 )
 
 __all__ = [
@@ -101,9 +101,9 @@ def evaluation_scenes(data: Path) -> Iterator[LabelledScene]:
     for block in sorted(folders["buildings/val_kampala"].glob("*.tif")):
         yield _buildings("buildings/val_kampala", block, block.with_name("labels.geojson"))
     for path in sorted(folders["fields/val"].glob("*.png")):
-        yield _fields("fields/val", path)
+        yield _fields("fields/val", path, path.with_name(f"{path.stem}.pixels.geojson"))
     for path in sorted(folders["landcover/val_dubai"].glob("*/*.jpg")):
-        yield from _landcover("landcover/val_dubai", path)
+        yield from _landcover("landcover/val_dubai", path, path.with_suffix(".png"))
 
 
 def training_scenes(data: Path) -> dict[str, list[LabelledScene]]:
@@ -114,19 +114,12 @@ def training_scenes(data: Path) -> dict[str, list[LabelledScene]]:
     RasterError
         If a file is missing or cannot be read.
     """
+    images = training_images(data)
     try:
         return {
-            "buildings": [
-                _buildings("buildings/train", image, image.with_name(f"{labels}.geojson"))
-                for folder, blocks in BUILDING_FOLDERS.items()
-                for image, labels in ((data / "buildings" / folder / f"{block}.tif", blocks[block]) for block in blocks)
-            ],
-            "fields": [_fields("fields/train", path) for path in sorted((data / "fields" / "train").glob("*.png"))],
-            "landcover": [
-                scene
-                for path in sorted((data / "landcover" / "train_dubai").glob("*/*.jpg"))
-                for scene in _landcover("landcover/train_dubai", path)
-            ],
+            "buildings": [_buildings("buildings/train", *paths) for paths in images["buildings"]],
+            "fields": [_fields("fields/train", *paths) for paths in images["fields"]],
+            "landcover": [s for paths in images["landcover"] for s in _landcover("landcover/train_dubai", *paths)],
         }
     except (OSError, RasterioError) as error:
         raise RasterError(f"training data in '{data}' is incomplete ({error})", "see SOURCES.md") from error
@@ -138,19 +131,19 @@ def _buildings(dataset: str, image: Path, labels: Path) -> LabelledScene:
     return LabelledScene(dataset, read_rgb(image), polygons)
 
 
-def _fields(dataset: str, path: Path) -> LabelledScene:
-    image = read_rgb(path)
-    frame = shapely.box(0, 0, image.shape[1], image.shape[0])
-    polygons = [p.intersection(frame) for p in read_geometries(path.with_name(f"{path.stem}.pixels.geojson"))]
-    return LabelledScene(dataset, image, [p for p in polygons if p.area >= MIN_AREA_PIXELS])
+def _fields(dataset: str, image: Path, labels: Path) -> LabelledScene:
+    pixels = read_rgb(image)
+    frame = shapely.box(0, 0, pixels.shape[1], pixels.shape[0])
+    polygons = [polygon.intersection(frame) for polygon in read_geometries(labels)]
+    return LabelledScene(dataset, pixels, [polygon for polygon in polygons if polygon.area >= MIN_AREA_PIXELS])
 
 
-def _landcover(dataset: str, path: Path) -> Iterator[LabelledScene]:
-    regions = landcover_regions(path.with_suffix(".png"))
+def _landcover(dataset: str, image: Path, labels: Path) -> Iterator[LabelledScene]:
+    regions = landcover_regions(labels)
     for kind in LANDCOVER_KINDS:
         chosen = [polygon for name, polygon in regions if name == kind]
         if chosen:
-            yield LabelledScene(f"{dataset} {kind}", read_rgb(path), chosen)
+            yield LabelledScene(f"{dataset} {kind}", read_rgb(image), chosen)
 
 
 def coarser(scene: LabelledScene, factor: float) -> LabelledScene:

@@ -158,42 +158,35 @@ def landcover_regions(labels: Path) -> list[tuple[str, BaseGeometry]]:
     return regions
 
 
-BUILDING_FOLDERS = {
+_BUILDING_BLOCKS = {
     "train_zanzibar": {"ortho_block0": "labels", "ortho_block1": "labels"},
     "train_banepa": {"ortho_block0": "labels", "ortho_block1": "labels", "ortho_block2": "labels_block2"},
 }
 
 
-def building_scenes(data: Path) -> list[Scene]:
-    """Read the training mosaics with their building outlines."""
-    scenes = []
-    for folder, blocks in BUILDING_FOLDERS.items():
-        for block, labels in blocks.items():
-            image = data / "buildings" / folder / f"{block}.tif"
-            pixels = read_rgb(image)
-            polygons = polygons_in_pixels(image.with_name(f"{labels}.geojson"), image)
-            scenes.append(make_scene("buildings", pixels, burn(polygons, *pixels.shape[:2])))
-    return scenes
+def training_images(data: Path) -> dict[str, list[tuple[Path, Path]]]:
+    """Return the training images of each kind, each with its file of labels."""
+    folders = data / "buildings", data / "fields" / "train", data / "landcover" / "train_dubai"
+    return {
+        "buildings": [
+            (folders[0] / folder / f"{block}.tif", folders[0] / folder / f"{labels}.geojson")
+            for folder, blocks in _BUILDING_BLOCKS.items()
+            for block, labels in blocks.items()
+        ],
+        "fields": [(path, path.with_name(f"{path.stem}.pixels.geojson")) for path in sorted(folders[1].glob("*.png"))],
+        "landcover": [(path, path.with_suffix(".png")) for path in sorted(folders[2].glob("*/*.jpg"))],
+    }
 
 
-def field_scenes(data: Path) -> list[Scene]:
-    """Read the training images with their field outlines."""
-    scenes = []
-    for image in sorted((data / "fields" / "train").glob("*.png")):
-        pixels = read_rgb(image)
-        polygons = read_geometries(image.with_name(f"{image.stem}.pixels.geojson"))
-        scenes.append(make_scene("fields", pixels, burn(polygons, *pixels.shape[:2])))
-    return scenes
-
-
-def landcover_scenes(data: Path) -> list[Scene]:
-    """Read the training images with their regions of water and vegetation."""
-    scenes = []
-    for image in sorted((data / "landcover" / "train_dubai").glob("*/*.jpg")):
-        pixels = read_rgb(image)
-        polygons = [polygon for _, polygon in landcover_regions(image.with_suffix(".png"))]
-        scenes.append(make_scene("landcover", pixels, burn(polygons, *pixels.shape[:2])))
-    return scenes
+def _read_scene(kind: str, image: Path, labels: Path) -> Scene:
+    if kind == "buildings":
+        polygons = polygons_in_pixels(labels, image)
+    elif kind == "fields":
+        polygons = read_geometries(labels)
+    else:
+        polygons = [polygon for _, polygon in landcover_regions(labels)]
+    pixels = read_rgb(image)
+    return make_scene(kind, pixels, burn(polygons, *pixels.shape[:2]))
 
 
 def synthetic_scenes(count: int, seed: int) -> list[Scene]:
@@ -216,7 +209,7 @@ def load_scenes(data: Path, seed: int, synthetic: int = 24) -> list[Scene]:
         If a file is missing or cannot be read.
     """
     try:
-        scenes = building_scenes(data) + field_scenes(data) + landcover_scenes(data)
+        scenes = [_read_scene(kind, *paths) for kind, images in training_images(data).items() for paths in images]
     except (OSError, rasterio.errors.RasterioError) as error:
         raise RasterError(f"training data in '{data}' is incomplete ({error})", "see SOURCES.md") from error
     rng = np.random.default_rng(seed)

@@ -51,7 +51,7 @@ def scene(decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Scene:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compare with clicks only, and train on the narrowest windows."""
-    monkeypatch.setattr("encoder_tools.finetune.finetuning._REPORT_PROMPTS", "point")
+    monkeypatch.setattr("encoder_tools.finetune.finetuning.REPORT_PROMPTS", "point")
     monkeypatch.setattr(MiniDecoder, "window_cells", (20,))
 
 

@@ -124,7 +124,7 @@ def test_invalid_values_are_refused(values: list) -> None:
 def test_many_values_are_resampled_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(2).uniform(size=300)
     whole = bootstrap_mean(values)
-    monkeypatch.setattr("encoder_tools.evaluation.metrics._VALUES_A_CHUNK", 1000)
+    monkeypatch.setattr("encoder_tools.evaluation.metrics.VALUES_PER_CHUNK", 1000)
     parts = bootstrap_mean(values)
     assert parts.mean == whole.mean
     assert parts.low == pytest.approx(whole.low, abs=0.005) and parts.high == pytest.approx(whole.high, abs=0.005)
