@@ -1,7 +1,7 @@
-"""Progress on the terminal: a bar where there is one, plain lines where there is not.
+"""Progress on standard error: a bar on a terminal, lines elsewhere.
 
-A line is ``LABEL: DONE/TOTAL UNIT (pace)``, one every ten seconds or as often as `SECONDS_VARIABLE` says: that is how
-a program that runs the command knows how far it is.
+A line is ``LABEL: DONE/TOTAL UNIT (RATE)``. One is written every ten seconds, or at the interval in `SECONDS_VARIABLE`.
+Programs that run a command read them.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ __all__ = ["BYTES", "SECONDS_VARIABLE", "Progress"]
 
 BYTES = "B"
 SECONDS_VARIABLE = "GEOSAM_ES_PROGRESS_SECONDS"
-"""Environment variable: seconds between two lines."""
+"""Environment variable with the seconds between two lines."""
 
 _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """A context manager that shows how far a task is, on standard error.
+    """A context manager that shows the progress of a task on standard error.
 
     Parameters
     ----------
     label : str
-        What is being done.
+        Name of the task.
     unit : str
-        What is being counted; `BYTES` for bytes.
+        Unit of the counts; `BYTES` for bytes.
     """
 
     def __init__(self, label: str, unit: str) -> None:
@@ -53,7 +53,7 @@ class Progress:
             self._bar.close()
 
     def __call__(self, done: int, total: int) -> None:
-        """Show that ``done`` of ``total`` are done. What the first call says was done before, and took no time now."""
+        """Show that ``done`` of ``total`` are done. The count of the first call does not enter the rate."""
         self._first = done if self._first is None else self._first
         if sys.stderr.isatty():
             self._draw(done, total)
@@ -62,7 +62,7 @@ class Progress:
 
     def _draw(self, done: int, total: int) -> None:
         if self._bar is None:
-            # The space keeps tqdm from writing "7.2tiles/s".
+            # Without the space, tqdm writes "7.2tiles/s".
             self._bar = tqdm(
                 total=total,
                 initial=done,

@@ -1,7 +1,7 @@
 """Errors of GeoSAM-ES.
 
-Every error a user can cause is a `GeoSamError`: one sentence that names what is wrong, and a remedy. Each
-child also inherits the builtin that a caller would catch.
+Every error that a user can cause is a `GeoSamError`: a sentence that names the problem, and a remedy. Each child also
+inherits the builtin exception that a caller would catch.
 """
 
 from __future__ import annotations
@@ -29,15 +29,14 @@ class GeoSamError(Exception):
     remedy : str, optional
         What the user can do about it.
     **values
-        What stands for the names in braces in both texts. Texts without any values are taken as they are, braces
-        included.
+        Values of the names in braces in both texts. Without values, the texts are used as they are, braces included.
 
     Attributes
     ----------
     problem, remedy : str
-        As the user reads them, in English.
+        The English texts with the values filled in.
     template, remedy_template : str
-        As they were given, which is what a translation is found by.
+        The texts without the values, which are the keys of their translations.
     values : dict
     """
 
@@ -50,13 +49,12 @@ class GeoSamError(Exception):
         super().__init__(self.problem)
 
     def fill(self, template: str, **replaced: object) -> str:
-        """Put the error's values, or others in place of some, into a text: one of its own, or its translation."""
-        # Braces in the values stay as they are, since only the template is parsed.
+        """Fill the error's values into one of its texts or a translation; ``replaced`` overrides some of them."""
         return template.format(**{**self.values, **replaced}) if self.values else template
 
     @property
     def user_message(self) -> str:
-        """Problem and remedy in one sentence, ready to be shown."""
+        """Problem and remedy in one sentence."""
         return f"{self.problem}: {self.remedy}" if self.remedy else self.problem
 
     def __str__(self) -> str:
@@ -68,11 +66,11 @@ class RasterError(GeoSamError, ValueError):
 
 
 class VectorError(GeoSamError, ValueError):
-    """Raised when a vector file cannot be read, or holds nothing usable."""
+    """Raised when a vector file cannot be read, or contains nothing usable."""
 
 
 class StoreError(GeoSamError, ValueError):
-    """Raised when a directory is not a whole embedding store of a known format version."""
+    """Raised when a directory is not a complete embedding store of a known format version."""
 
 
 class SignatureMismatchError(StoreError):
@@ -83,9 +81,9 @@ class SignatureMismatchError(StoreError):
     key : str
         The first key that differs.
     stored, wanted : object
-        Its value in the store, and the one asked for.
+        Its value in the store, and the requested one.
     remedy : str, optional
-        Taken as it is, braces included.
+        Used as it is, braces included.
     """
 
     def __init__(self, store: str, key: str, stored: object, wanted: object, remedy: str = "") -> None:
@@ -103,16 +101,16 @@ class SignatureMismatchError(StoreError):
 
 
 class PromptError(GeoSamError, ValueError):
-    """Raised when prompts cannot be answered: empty, contradictory, or outside the raster's data."""
+    """Raised when prompts are empty, contradictory, or outside the data of the raster."""
 
 
 class ModelError(GeoSamError, ValueError):
-    """Raised when a model file is unknown, damaged, or does not fit."""
+    """Raised when a model file is unknown, damaged, or of another model."""
 
 
 class OutputError(GeoSamError, OSError):
-    """Raised when a result cannot be written: no permission, no space, no such folder."""
+    """Raised when a result cannot be written: no permission, no space, or no such folder."""
 
 
 class EditError(GeoSamError, ValueError):
-    """Raised when a polygon cannot go into a layer as it is, or a layer cannot take it."""
+    """Raised when a layer cannot be edited, or does not accept a polygon."""

@@ -26,25 +26,25 @@ _STORE = click.Path(path_type=Path)
 
 @click.group("decoder")
 def decoder_command() -> None:
-    """Choose among the decoders of a store, and add tuned ones.
+    """Manage the decoders of a store.
 
     \b
     Example:
-      geosam-es decoder set ortho.embeddings.zarr fields/    copies a tuned decoder, and uses it
+      geosam-es decoder set ortho.embeddings.zarr fields/    adds a tuned decoder and uses it
       geosam-es decoder list ortho.embeddings.zarr
-      geosam-es decoder use ortho.embeddings.zarr original   back to the one of the encoding
+      geosam-es decoder use ortho.embeddings.zarr original   uses the original decoder again
     """
 
 
 @decoder_command.command("set")
 @click.argument("store", type=_STORE)
 @click.argument("folder", metavar="DECODER", type=click.Path(path_type=Path))
-@click.option("--name", help="Its name in the store. Default: the one it was tuned under.")
-@click.option("--keep-active", is_flag=True, help="Only add it; the decoder in use stays in use.")
+@click.option("--name", help="Name of the decoder in the store. Default: its own name.")
+@click.option("--keep-active", is_flag=True, help="Add the decoder without using it.")
 def set_command(store: Path, folder: Path, name: str | None, keep_active: bool) -> None:
-    """Copy DECODER, a folder that geosam-es finetune wrote, into STORE, and use it from now on.
+    """Add DECODER, a folder written by geosam-es finetune, to STORE and use it.
 
-    The decoders that are there stay. DECODER must have been tuned on the same encoder.
+    Other decoders are kept. DECODER must have been tuned for the encoder of the store.
 
     \b
     Example:
@@ -56,9 +56,9 @@ def set_command(store: Path, folder: Path, name: str | None, keep_active: bool) 
 
 @decoder_command.command("list")
 @click.argument("store", type=_STORE)
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def list_command(store: Path, as_json: bool) -> None:
-    """Say which decoders STORE has, and which one is in use.
+    """List the decoders of STORE. The one in use is marked with *.
 
     \b
     Example:
@@ -77,7 +77,7 @@ def list_command(store: Path, as_json: bool) -> None:
 @click.argument("store", type=_STORE)
 @click.argument("name")
 def use_command(store: Path, name: str) -> None:
-    """Let the decoder NAME of STORE answer from now on; "original" is the one that STORE was made with.
+    """Use the decoder NAME of STORE. "original" is the decoder that STORE was made with.
 
     \b
     Example:
@@ -90,7 +90,7 @@ def use_command(store: Path, name: str) -> None:
 @click.argument("store", type=_STORE)
 @click.argument("name")
 def remove_command(store: Path, name: str) -> None:
-    """Remove the tuned decoder NAME from STORE; where it was in use, the original is from now on.
+    """Remove the tuned decoder NAME from STORE. If it was in use, the original one is used afterwards.
 
     \b
     Example:
@@ -104,7 +104,7 @@ def decoder_text(decoder: StoreDecoder) -> str:
     """Describe a decoder in one line."""
     info = decoder.info
     if info is None:
-        return f"{ORIGINAL} (the one that the store was made with)"
+        return f"{ORIGINAL} (made with the store)"
     base = f" from {info.base}" if info.base else ""
     return f"{decoder.name} (tuned{base} on {info.objects} objects, {info.created})"
 

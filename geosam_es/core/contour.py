@@ -1,7 +1,7 @@
-"""From mask logits to polygons, without making a full-resolution mask.
+"""From mask logits to polygons without a full-resolution mask.
 
-The zero level set of the logits is traced on their own grid by marching squares, with vertices between the
-samples, as SAM's bilinear upsampling followed by a threshold would place them.
+The zero level set of the logits is traced on their own grid by marching squares. Its vertices lie between the samples,
+where SAM's bilinear upsampling and threshold would put the outline.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 __all__ = ["mask_polygons"]
 
 _MIN_LOGIT = 1e-4
-"""Smallest distance of a sample from zero. A sample of exactly zero would be a vertex that rings share."""
+"""Smallest absolute value of a sample. At a sample of exactly zero, rings would share a vertex."""
 
 
 def mask_polygons(
@@ -24,8 +24,8 @@ def mask_polygons(
 ) -> list[shapely.Polygon]:
     """Trace the outlines of a mask.
 
-    Source of the algorithm: marching squares (Lorensen and Cline 1987, in two dimensions), by contourpy, which
-    settles saddle points by the mean of the cell.
+    The algorithm is marching squares (Lorensen and Cline 1987, in two dimensions) in contourpy, which resolves saddle
+    points by the mean of the cell.
 
     Parameters
     ----------
@@ -34,12 +34,12 @@ def mask_polygons(
     tile_size : int
         Side of the tile in pixels.
     width, height : int, optional
-        Part of the tile that is raster and not padding; the mask ends there.
+        Size of the tile without padding; the mask is cut there.
 
     Returns
     -------
     list of Polygon
-        Valid polygons with holes, in tile pixels XY, inside (0, 0, width, height), the largest first.
+        Valid polygons with holes in tile pixels XY, within (0, 0, width, height), largest first.
     """
     width = tile_size if width is None else width
     height = tile_size if height is None else height
@@ -59,7 +59,7 @@ def mask_polygons(
 
 
 def _samples(cells: int, tile_size: int, size: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Return positions and indices along one side: the cells' centres, and both ends, which repeat the nearest."""
+    """Return positions and indices along one side: the centres of the cells, and both ends with the nearest cell."""
     stride = tile_size / cells
     used = np.arange(cells)[(np.arange(cells) + 0.5) * stride < size]
     if used.size == 0:
@@ -71,7 +71,7 @@ def _samples(cells: int, tile_size: int, size: int) -> tuple[NDArray[np.float64]
 
 
 def _valid_parts(polygon: shapely.Polygon) -> list[shapely.Polygon]:
-    """Return the polygon, repaired and split where rounding made two of its vertices meet."""
+    """Return the polygon, repaired and split if rounding made two of its vertices equal."""
     if polygon.is_valid:
         return [polygon] if polygon.area > 0 else []
     parts = shapely.get_parts(shapely.make_valid(polygon))

@@ -1,6 +1,6 @@
-"""One object that carries points, boxes and logits between native pixels and a tile.
+"""Transformation of points, boxes and logits between native pixels and a tile.
 
-Encoder and decoder cannot drift apart as long as both go through it.
+All of them use one object, so that the encoder's and the decoder's coordinates cannot differ.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["TileFrame", "warp_logits"]
 
 @dataclass(frozen=True)
 class TileFrame:
-    """Where a tile lies.
+    """Position of a tile.
 
     Attributes
     ----------
@@ -26,9 +26,9 @@ class TileFrame:
     col_off, row_off : int
         Upper left corner in pixels of the tile's level.
     width, height : int
-        Pixels of the tile that are raster, not padding.
+        Size of the tile in its pixels, without padding.
     scale : int
-        Native pixels along the side of a pixel of the level.
+        Native pixels per pixel of the level, along one side.
 
     Examples
     --------
@@ -48,33 +48,33 @@ class TileFrame:
 
     @classmethod
     def of(cls, pyramid: Pyramid, tile: Tile) -> TileFrame:
-        """Return the frame of a tile of the pyramid."""
+        """Return the frame of a tile."""
         window = pyramid.window(tile)
         return cls(tile, window.col_off, window.row_off, window.width, window.height, 1 << tile.level)
 
     @property
     def bounds(self) -> Bounds:
-        """The tile's pixels, padding left out, as a rectangle in native pixels."""
+        """Extent of the tile without padding, in native pixels."""
         left, top = self.to_native(0.0, 0.0)
         return Bounds(left, top, *self.to_native(self.width, self.height))
 
     def to_tile(self, x: float, y: float) -> tuple[float, float]:
-        """Map native pixels to the tile's."""
+        """Map native pixels to tile pixels."""
         return x / self.scale - self.col_off, y / self.scale - self.row_off
 
     def to_native(self, x: float, y: float) -> tuple[float, float]:
-        """Map the tile's pixels to native ones."""
+        """Map tile pixels to native pixels."""
         return (x + self.col_off) * self.scale, (y + self.row_off) * self.scale
 
     def array_to_native(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Map positions (N, 2) in the tile's pixels to native ones."""
+        """Map positions (N, 2) in tile pixels to native pixels."""
         native: NDArray[np.float64] = (xy + np.array([self.col_off, self.row_off])) * float(self.scale)
         return native
 
     def prompts_to_tile(self, prompts: Prompts) -> Prompts:
-        """Map prompts from native pixels to the tile's, held inside it.
+        """Map prompts from native pixels to tile pixels, clamped to the tile.
 
-        A prompt on the cut last pixel of a coarse level lies just outside, and moves to the border.
+        A prompt on the last native pixels of a raster may lie just outside a coarse level.
         """
 
         def inside(x: float, y: float) -> tuple[float, float]:
@@ -87,14 +87,12 @@ class TileFrame:
 def warp_logits(
     logits: NDArray[np.float32], source: TileFrame, target: TileFrame, tile_size: int
 ) -> NDArray[np.float32]:
-    """Resample low-resolution logits from one tile's frame to another's.
-
-    Bilinear, which is separable because both frames are axis-parallel.
+    """Resample low-resolution logits from the frame of one tile to that of another, bilinearly.
 
     Parameters
     ----------
     logits : float32 (h, w)
-        Of the source tile, sampled at the centres of h x w cells.
+        Logits of the source tile, sampled at the centres of h x w cells.
     source, target : TileFrame
     tile_size : int
         Side of both tiles in pixels.
@@ -102,7 +100,7 @@ def warp_logits(
     Returns
     -------
     float32 (h, w)
-        Zero, undecided, where the source says nothing.
+        Zero, which is undecided, outside the source tile.
     """
     height, width = logits.shape
     rows, row_known = _axis(

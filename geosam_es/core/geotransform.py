@@ -1,7 +1,7 @@
 """Affine transforms between pixels and map coordinates.
 
-Convention, as rasterio's: pixel coordinates are (column, row) floats with (0, 0) at the upper left corner of the
-upper left pixel, so that the centre of that pixel is (0.5, 0.5).
+The convention is that of rasterio: pixel coordinates are (column, row) floats with (0, 0) at the upper left corner of
+the upper left pixel. The centre of that pixel is (0.5, 0.5).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class GeoTransform(NamedTuple):
 
     @classmethod
     def from_sequence(cls, values: Sequence[float]) -> GeoTransform:
-        """Make one from the first six numbers of a sequence in rasterio's order."""
+        """Return the transform of the first six numbers of a sequence in rasterio's order."""
         a, b, c, d, e, f = (float(value) for value in values[:6])
         return cls(a, b, c, d, e, f)
 
@@ -53,7 +53,7 @@ class GeoTransform(NamedTuple):
 
     @property
     def pixel_size(self) -> float:
-        """Side in map units of a square with the area of a pixel."""
+        """Side in map units of a square of the area of a pixel."""
         return math.sqrt(abs(self.determinant))
 
     def apply(self, col: float, row: float) -> tuple[float, float]:
@@ -82,12 +82,3 @@ class GeoTransform(NamedTuple):
         k = 1.0 / self.determinant
         a, b, d, e = self.e * k, -self.b * k, -self.d * k, self.a * k
         return GeoTransform(a, b, -a * self.c - b * self.f, d, e, -d * self.c - e * self.f)
-
-    def translated(self, col_off: float, row_off: float) -> GeoTransform:
-        """Return the transform of the window whose upper left corner lies at (col_off, row_off)."""
-        c, f = self.apply(col_off, row_off)
-        return self._replace(c=c, f=f)
-
-    def scaled(self, factor: float) -> GeoTransform:
-        """Return the transform of the same raster with pixels ``factor`` times as large."""
-        return GeoTransform(self.a * factor, self.b * factor, self.c, self.d * factor, self.e * factor, self.f)

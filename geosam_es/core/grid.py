@@ -70,14 +70,14 @@ class _Axis(NamedTuple):
 
     Attributes
     ----------
-    count : int
+    tiles : int
     stride : int
         Pixels between the starts of neighbours.
     last : int
         Start of the last tile, which is moved inwards.
     """
 
-    count: int
+    tiles: int
     stride: int
     last: int
 
@@ -92,8 +92,8 @@ class _Axis(NamedTuple):
     def around(self, low: float, high: float, tile_size: int) -> list[int]:
         """Return the tiles that may contain an interval; the last one always, as it is moved."""
         first = max(0, int((high - tile_size) // self.stride))
-        stop = min(self.count - 1, int(max(low, 0.0) // self.stride) + 1)
-        return [*range(first, stop), self.count - 1]
+        stop = min(self.tiles - 1, int(max(low, 0.0) // self.stride) + 1)
+        return [*range(first, stop), self.tiles - 1]
 
 
 class LevelGrid:
@@ -127,12 +127,12 @@ class LevelGrid:
     @property
     def rows(self) -> int:
         """Number of tiles from top to bottom."""
-        return self._along_y.count
+        return self._along_y.tiles
 
     @property
     def cols(self) -> int:
         """Number of tiles from left to right."""
-        return self._along_x.count
+        return self._along_x.tiles
 
     @property
     def scale(self) -> int:

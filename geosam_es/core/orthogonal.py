@@ -1,9 +1,9 @@
-"""Right angles for buildings: outlines that are nearly rectilinear become exactly so.
+"""Right angles for buildings: outlines that are nearly rectilinear become rectilinear.
 
-The building's own direction is found first. Seen in it, every edge runs along x, along y, or is slanted. Edges of one
-kind in a row make one wall, at the mean place of its edges; a slanted edge is a worn corner or the side of a step;
-walls shorter than the tolerance are noise and go. What is left meets at right angles. An outline for which that is no
-good description (round, oblique, triangular) comes back as it was.
+The main direction of the building is found first. Relative to it, each edge runs along x, along y, or is slanted.
+Consecutive edges along one axis form a wall at their mean position. A slanted edge is a rounded corner or the side of a
+step. Walls shorter than the tolerance are removed. The remaining walls meet at right angles. Outlines that are not
+rectilinear (round, oblique, triangular) are returned unchanged.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ __all__ = ["square_angles"]
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
 _SLOPE = math.tan(math.radians(25.0))
-"""Edges that deviate more from the building's direction are slanted."""
+"""Edges that deviate more from the main direction are slanted."""
 
 _STRAIGHT_SHARE = 0.6
-"""Of the outline's length, what must run in the building's direction."""
+"""Smallest part of the length of the outline that must follow the main direction."""
 
 _RELATIVE_DISPLACEMENT = 0.4
-"""Largest displacement by area over perimeter: a tenth of a square's side. A circle's would have to be larger."""
+"""Largest displacement relative to area over perimeter: a tenth of the side of a square. A circle would need more."""
 
 _AREA_CHANGE = 0.15
 
 
 def square_angles(outline: Outline, max_displacement: float) -> Outline:
-    """Give an outline right angles where it nearly has them.
+    """Make the angles of an outline right angles where they nearly are.
 
     Parameters
     ----------
     outline : Polygon or MultiPolygon
-        In a plane where angles are true.
+        In a plane with true angles.
     max_displacement : float
-        Largest distance by which the outline may move. Small outlines may move less, in proportion to their width.
+        Largest displacement of the outline; less for small outlines, in proportion to their width.
 
     Returns
     -------
     Polygon or MultiPolygon
-        Valid. A part, or a hole, that cannot be squared within the displacement is as it was; every hole is kept.
+        Valid. Parts and holes that would move further are unchanged; every hole is kept.
     """
     squared = [_square_polygon(part, max_displacement) for part in polygon_parts(outline)]
     result = squared[0] if len(squared) == 1 else shapely.MultiPolygon(squared)
@@ -84,7 +84,7 @@ def _allowed(ring: NDArray[np.float64], max_displacement: float) -> float:
 
 
 def _simplified(ring: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
-    # Started at the point farthest from the middle, which is a corner: Douglas and Peucker keep the first point.
+    # Starts at the point farthest from the middle, which is a corner: Douglas-Peucker keeps the first point.
     start = int(np.argmax(np.square(ring - ring.mean(axis=0)).sum(axis=1)))
     closed = np.vstack([np.roll(ring, -start, axis=0), ring[start]])
     simple = shapely.get_coordinates(shapely.LineString(closed).simplify(tolerance, preserve_topology=False))[:-1]
@@ -97,11 +97,11 @@ def _edges(ring: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _direction(ring: NDArray[np.float64]) -> float | None:
-    """Return the angle that most of the outline runs along or across, or None where there is none."""
+    """Return the main direction of an outline, or None if it has none."""
     vectors = _edges(ring)
     lengths = np.hypot(vectors[:, 0], vectors[:, 1])
     angles = np.arctan2(vectors[:, 1], vectors[:, 0])
-    # Four times the angle: along and across, forth and back are the same. Long walls tell more than short ones.
+    # Four times the angle, so that perpendicular and opposite edges count as one direction. Long walls weigh more.
     near = np.ones(len(angles), bool)
     angle = 0.0
     for limit in (20.0, 10.0, 10.0):
@@ -121,9 +121,9 @@ class _Wall:
     ----------
     along_x : bool
     place : float
-        Its y where it runs along x, else its x.
+        Its y if it runs along x, otherwise its x.
     weight : float
-        Length of the edges that it stands for.
+        Length of its edges.
     """
 
     along_x: bool
@@ -136,7 +136,7 @@ class _Wall:
 
 
 def _square_ring(ring: NDArray[np.float64], angle: float, displacement: float) -> NDArray[np.float64] | None:
-    """Return the ring with right angles, or None where it would move too far."""
+    """Return the ring with right angles, or None if it would move too far."""
     cos, sin = math.cos(angle), math.sin(angle)
     to_walls = np.array([[cos, -sin], [sin, cos]])
     walls = _walls(_simplified(ring, displacement / 2) @ to_walls)
@@ -153,7 +153,7 @@ def _square_ring(ring: NDArray[np.float64], angle: float, displacement: float) -
 
 
 def _walls(ring: NDArray[np.float64]) -> list[_Wall]:
-    """Turn edges into walls that run along x and y by turns, around the ring."""
+    """Convert the edges of a ring to walls that run along x and y in turn."""
     vectors = _edges(ring)
     sizes = np.abs(vectors)
     kinds = np.where(sizes[:, 1] <= _SLOPE * sizes[:, 0], 1, np.where(sizes[:, 0] <= _SLOPE * sizes[:, 1], -1, 0))
@@ -171,7 +171,7 @@ def _walls(ring: NDArray[np.float64]) -> list[_Wall]:
                 stop += 1
             after = kinds[stop % len(kinds)]
             if kinds[index - 1] == after:
-                # A step: the slanted edges join two walls of one kind by a wall of the other.
+                # A step: slanted edges between two parallel walls become a perpendicular wall.
                 walls.append(_wall(ends[index], ends[stop], after < 0))
         else:
             walls.append(_wall(ends[index], ends[stop], kinds[index] > 0))
@@ -185,7 +185,7 @@ def _wall(start: NDArray[np.float64], end: NDArray[np.float64], along_x: bool) -
 
 
 def _merged(walls: list[_Wall]) -> list[_Wall]:
-    """Join neighbours of one kind, the last and the first included."""
+    """Join consecutive parallel walls, including the last and the first."""
     merged: list[_Wall] = []
     for wall in walls:
         if merged and merged[-1].along_x == wall.along_x:
@@ -198,7 +198,7 @@ def _merged(walls: list[_Wall]) -> list[_Wall]:
 
 
 def _without_short(walls: list[_Wall], limit: float) -> list[_Wall]:
-    """Take out walls shorter than the limit, the shortest first; what they stood between becomes one wall."""
+    """Remove walls shorter than the limit, shortest first, and join their neighbours."""
     while len(walls) > 4 and len(walls) % 2 == 0:
         places = np.array([wall.place for wall in walls])
         lengths = np.abs(np.roll(places, -1) - np.roll(places, 1))
@@ -211,7 +211,7 @@ def _without_short(walls: list[_Wall], limit: float) -> list[_Wall]:
 
 
 def _settled(walls: list[_Wall], ring: NDArray[np.float64], reach: float) -> list[_Wall]:
-    """Move every wall to the median place of the outline along it; worn corners at its ends do not count."""
+    """Move each wall to the median position of the outline along it, without the rounded corners at its ends."""
     vectors = _edges(ring)
     middles = ring + vectors / 2
     settled = []

@@ -1,7 +1,6 @@
-"""A polygon beside its neighbours: no overlaps, no slivers, and one border where two polygons meet.
+"""Fitting a polygon to its neighbours: no overlaps, no slivers, and shared borders.
 
-Everything is done by overlay with the neighbours themselves, so that a shared border has the neighbours' own vertices.
-Neighbours never change. Lengths are in the units of the plane.
+Shared borders have the vertices of the neighbours, which are never changed. Lengths are in the units of the plane.
 """
 
 from __future__ import annotations
@@ -18,27 +17,27 @@ __all__ = ["default_sliver_width", "snap_to_neighbours", "trim_neighbours"]
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
 _SLIVER_WIDTH = 0.02
-"""Width of a sliver by the square root of the polygon's area."""
+"""Width of a sliver relative to the square root of the area of the polygon."""
 
 _MITRE_LIMIT = 5.0
-"""Corners stay sharp down to about 23 degrees when an outline is moved out and in again."""
+"""Corners down to about 23 degrees stay sharp when an outline is buffered outwards and inwards."""
 
 _WEDGE_LIMIT = 1.5
-"""Where an outline leaves a neighbour's border at less than about 80 degrees the wedge between them is filled."""
+"""Wedges of less than about 80 degrees between an outline and the border of a neighbour are filled."""
 
 _HAIR = 1e-3
-"""What is thinner than this part of the tolerance comes from rounding."""
+"""Part of the tolerance; anything thinner is due to rounding."""
 
 
 def default_sliver_width(outline: Outline) -> float:
-    """Return the width below which a leftover of a polygon of this size is a sliver."""
+    """Return the width of slivers for a polygon of this size."""
     return float(_SLIVER_WIDTH * outline.area**0.5)
 
 
 def trim_neighbours(
     outline: Outline, neighbours: Iterable[shapely.Geometry], sliver_width: float | None = None
 ) -> Outline:
-    """Leave out what neighbours cover, and the slivers that this would leave.
+    """Subtract the neighbours from an outline, and remove the slivers that remain.
 
     Parameters
     ----------
@@ -46,12 +45,12 @@ def trim_neighbours(
         Valid.
     neighbours : iterable of geometry
     sliver_width : float, optional
-        What trimming leaves that is narrower goes too; `default_sliver_width` where nothing is said.
+        Remainders narrower than this are removed; by default `default_sliver_width`.
 
     Returns
     -------
     Polygon or MultiPolygon
-        Valid; empty where nothing is left.
+        Valid, perhaps empty.
     """
     width = default_sliver_width(outline) if sliver_width is None else sliver_width
     around = [part for part in _nearby(outline, neighbours, width) if _overlaps(part, outline)]
@@ -63,9 +62,9 @@ def trim_neighbours(
 
 
 def snap_to_neighbours(outline: Outline, neighbours: Iterable[shapely.Geometry], tolerance: float) -> Outline:
-    """Draw an outline to its neighbours' borders: gaps and overlaps up to the tolerance become one shared border.
+    """Snap an outline to the borders of its neighbours: gaps and overlaps up to the tolerance are closed.
 
-    Neighbours that overlap by more are left alone; `trim_neighbours` first takes care of them.
+    Neighbours that overlap by more are ignored; use `trim_neighbours` first.
 
     Parameters
     ----------
@@ -77,7 +76,7 @@ def snap_to_neighbours(outline: Outline, neighbours: Iterable[shapely.Geometry],
     Returns
     -------
     Polygon or MultiPolygon
-        Valid; the outline as it was where no neighbour is near.
+        Valid; the unchanged outline if no neighbour is near.
     """
     near = [
         part
@@ -89,14 +88,14 @@ def snap_to_neighbours(outline: Outline, neighbours: Iterable[shapely.Geometry],
     cover = shapely.union_all(near)
     filled = shapely.union(outline, _gaps(outline, cover, tolerance))
     beside = _without_slivers(_polygonal(shapely.difference(filled, cover)), cover, tolerance)
-    # The neighbours' own vertices take the place of those that rounding put beside them.
+    # Replaces vertices that differ from those of the neighbours by rounding.
     shared = shapely.make_valid(shapely.snap(beside, cover, _HAIR * tolerance))
     result = _polygonal(shapely.difference(shared, cover))
     return outline if result.is_empty else result
 
 
 def _nearby(outline: Outline, neighbours: Iterable[shapely.Geometry], reach: float) -> list[shapely.Polygon]:
-    """Return the parts of neighbours around an outline: a province cut to what matters here."""
+    """Return the parts of neighbours around an outline; large neighbours are clipped."""
     min_x, min_y, max_x, max_y = outline.buffer(4 * reach + 1e-9 * max(map(abs, outline.bounds))).bounds
     parts = []
     for neighbour in neighbours:
@@ -107,7 +106,7 @@ def _nearby(outline: Outline, neighbours: Iterable[shapely.Geometry], reach: flo
 
 
 def _polygonal(geometry: shapely.Geometry) -> Outline:
-    """Return the polygons of an overlay's result, which are apart from each other."""
+    """Return the polygons of the result of an overlay."""
     parts = polygon_parts(geometry)
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
 
@@ -121,14 +120,14 @@ def _is_wide(geometry: shapely.Geometry, width: float) -> bool:
 
 
 def _gaps(outline: Outline, cover: shapely.Geometry, tolerance: float) -> shapely.Geometry:
-    """Return what lies between an outline and its neighbours where they are no farther apart than the tolerance.
+    """Return the gaps between an outline and its neighbours that are no wider than the tolerance.
 
-    It reaches a hair into both, so that overlaying it leaves no slit.
+    They overlap both by a rounding margin, so that an overlay leaves no slit.
     """
     joined = shapely.union(outline, cover)
-    # Round on the way out, so that the tolerance is the same in all directions; on the way in the corners come back.
+    # Round outwards, for the same tolerance in all directions; mitred inwards, to restore the corners.
     closed = _grown(shapely.buffer(joined, tolerance / 2), -tolerance / 2, _WEDGE_LIMIT)
-    # A gap between two neighbours is theirs as soon as it leads away from the outline.
+    # Gaps between two neighbours are not filled beyond the outline.
     closed = shapely.intersection(closed, outline.buffer(tolerance, quad_segs=4))
     hair = _HAIR * tolerance
     between = _grown(_grown(shapely.difference(closed, joined), -hair), hair)
@@ -141,13 +140,13 @@ def _grown(geometry: shapely.Geometry, distance: float, mitre_limit: float = _MI
 
 
 def _without_slivers(outline: Outline, cover: shapely.Geometry, width: float) -> Outline:
-    """Leave out what is narrower than the width and lies along the neighbours; narrow things elsewhere are meant."""
+    """Remove parts that are narrower than the width and touch the neighbours; others belong to the object."""
     if width <= 0:
         return outline
     touching = cover.buffer(_HAIR * width)
     kept = []
     for part in polygon_parts(outline):
-        # Grown by a little more than shrunk, so that edges that stay are surely inside.
+        # Grown by slightly more than shrunk, so that the remaining edges are inside.
         wide = _grown(_grown(part, -width / 2), width / 2 * 1.02)
         narrow = [piece for piece in polygon_parts(shapely.difference(part, wide)) if _extent(piece) > width]
         slivers = [piece for piece in narrow if piece.intersects(touching)]

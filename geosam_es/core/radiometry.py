@@ -1,7 +1,6 @@
-"""From any bands to the 8-bit RGB that the encoders take.
+"""Conversion of any bands to the 8-bit RGB that encoders take.
 
-The stretch is decided once for a raster and kept in its store, so that every tile of it, today's and next year's,
-is seen alike.
+The stretch is chosen once per raster and kept in its store, so that all tiles are stretched alike.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class Stretch:
     Attributes
     ----------
     limits : tuple of (float, float), optional
-        Value shown as 0 and value shown as 255, one pair a band; None leaves 8-bit values alone.
+        Values that become 0 and 255, one pair per band; None leaves 8-bit values unchanged.
     """
 
     limits: tuple[tuple[float, float], ...] | None = None
@@ -39,7 +38,7 @@ class Stretch:
         ----------
         bands : (3, H, W) of any real dtype
         valid : bool (H, W)
-            False where there is no data; such pixels get the fill.
+            False for pixels without data, which get the fill colour.
         fill : sequence of 3 int
 
         Returns
@@ -69,11 +68,11 @@ class Stretch:
 
 
 def _stretch_band(band: NDArray[Any], low: float, high: float, out: NDArray[np.uint8]) -> None:
-    """Stretch (H, W) into ``out``, in strips whose numbers stay in the processor's cache."""
+    """Stretch (H, W) into ``out``, in strips that fit into the processor's cache."""
     rows = max(1, _STRIP_PIXELS // max(1, band.shape[1]))
-    # Wide enough for the band's own values: float32 for 16-bit integers, float64 for 32-bit ones.
+    # float32 for 16-bit integers, float64 for 32-bit integers.
     strip = np.empty((min(rows, len(band)), band.shape[1]), np.result_type(band.dtype, np.float32))
-    # The nodata value of a float band may be the largest there is.
+    # The nodata value of a float band may be the largest float.
     with np.errstate(over="ignore"):
         for start in range(0, len(band), rows):
             part = band[start : start + rows]
@@ -83,7 +82,7 @@ def _stretch_band(band: NDArray[Any], low: float, high: float, out: NDArray[np.u
             np.rint(scaled, out=scaled)
             np.clip(scaled, 0, 255, out=scaled)
             if part.dtype.kind == "f":
-                # NaN survives clipping and has no integer value; the fill replaces it anyway.
+                # NaN cannot be converted to an integer. These pixels get the fill colour later.
                 scaled[np.isnan(scaled)] = 0
             out[start : start + rows] = scaled
 
@@ -96,14 +95,14 @@ def percentile_limits(
     Parameters
     ----------
     values : (N,) of any real dtype
-        Pixels with data; NaN and infinities are left out.
+        Pixels with data; NaN and infinities are ignored.
     percentiles : tuple of float
-        Of the darkest and the brightest value to keep.
+        Percentiles that become 0 and 255.
 
     Returns
     -------
     (float, float)
-        Low and high, never equal: a flat band, or an empty one, is shown black.
+        Low and high, never equal; a constant or empty band becomes black.
     """
     finite = np.asarray(values, dtype=np.float64)
     finite = finite[np.isfinite(finite)]

@@ -1,6 +1,6 @@
-"""Cleaning of polygons for a map: parts, holes, small areas, simplification.
+"""Cleaning of polygons: parts, holes, small areas, simplification.
 
-Every function takes and returns geometries in a plane; lengths and areas are in the units of that plane.
+All geometries are planar; lengths and areas are in the units of their plane.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ __all__ = ["clean", "fill_holes", "merge", "polygon_parts", "prompted_parts"]
 
 
 def polygon_parts(geometry: shapely.Geometry) -> list[shapely.Polygon]:
-    """Return the polygons in a geometry of any type; lines and points are left out."""
+    """Return the polygons in a geometry of any type; lines and points are dropped."""
     if geometry.geom_type == "Polygon":
         return [] if geometry.is_empty else [geometry]
     return [polygon for part in getattr(geometry, "geoms", ()) for polygon in polygon_parts(part)]
 
 
 def merge(polygons: Iterable[shapely.Polygon]) -> shapely.Polygon | shapely.MultiPolygon:
-    """Join polygons into one valid geometry, empty where there are none."""
+    """Join polygons into one valid geometry, which may be empty."""
     parts = polygon_parts(shapely.union_all(list(polygons)))
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
 
@@ -34,16 +34,16 @@ def fill_holes(polygon: shapely.Polygon, min_area: float) -> shapely.Polygon:
 def prompted_parts(
     polygons: Sequence[shapely.Polygon], positives: Sequence[tuple[float, float]]
 ) -> list[shapely.Polygon]:
-    """Keep the parts of a mask that were asked for: those under a positive point, and the largest if none is.
+    """Return the parts of a mask under a positive point, or the largest part if there is none.
 
-    SAM's masks carry specks far from the object; a part that was not clicked is not meant.
+    SAM's masks may contain specks far from the object.
 
     Parameters
     ----------
     polygons : sequence of Polygon
-        The largest first.
+        Largest first.
     positives : sequence of (x, y)
-        The positive points, in the same plane.
+        Positive points in the same plane.
 
     Returns
     -------
@@ -63,25 +63,25 @@ def clean(
     min_area: float = 0.0,
     fill_holes_area: float = 0.0,
 ) -> shapely.Polygon | shapely.MultiPolygon:
-    """Make polygons fit for a map.
+    """Simplify polygons and remove small parts and holes.
 
-    Simplification is Douglas and Peucker's with the topology kept (GEOS); where several parts come to overlap by
-    it, they are joined.
+    Simplification is that of Douglas and Peucker with topology preserved (GEOS). Parts that overlap afterwards are
+    joined.
 
     Parameters
     ----------
     polygons : iterable of Polygon
     simplify_tolerance : float
-        Largest distance by which an outline may move.
+        Largest displacement of an outline.
     min_area : float
-        The minimum mapping unit: smaller parts are left out.
+        Minimum mapping unit; smaller parts are removed.
     fill_holes_area : float
-        Smaller holes are filled.
+        Holes below this area are filled.
 
     Returns
     -------
     Polygon or MultiPolygon
-        Valid; empty where nothing is left.
+        Valid, perhaps empty.
     """
     parts = [fill_holes(p, fill_holes_area) for p in polygons] if fill_holes_area > 0 else list(polygons)
     if simplify_tolerance > 0:

@@ -1,7 +1,7 @@
 """Rectangles of pixels.
 
-Convention, as rasterio's ``Window``: offsets and sizes in pixels, columns before rows, the right and lower ends
-exclusive.
+The convention is that of rasterio's ``Window``: offsets and sizes in pixels, columns before rows. Right and lower
+bounds are exclusive.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Window(NamedTuple):
         return self.col_off, self.row_off, self.col_off + self.width, self.row_off + self.height
 
     def scaled(self, factor: int) -> Window:
-        """Return the same rectangle in pixels ``factor`` times smaller."""
+        """Return the same rectangle in pixels that are ``factor`` times smaller."""
         return Window(*(value * factor for value in self))
 
     def intersection(self, other: Window) -> Window:
-        """Return the pixels in both; width or height is 0 where they do not meet."""
+        """Return the common pixels; width or height is 0 if there are none."""
         left, top, right, bottom = self.bounds
         other_left, other_top, other_right, other_bottom = other.bounds
         col, row = max(left, other_left), max(top, other_top)

@@ -1,7 +1,7 @@
 """Features as 8-bit integers with a scale for each channel of each tile.
 
-A channel's scale is its largest absolute value over 127, so zero stays zero and no value is cut off. Each value is off
-by at most half a scale.
+The scale of a channel is its largest absolute value over 127: zero stays zero, and no value is clipped. The error of a
+value is at most half a scale.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def to_int8(features: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np
     ([[[0, -127, 50]]], 0.02)
     """
     scales = np.abs(features).max(axis=(1, 2)).astype(SCALE_DTYPE) / _LARGEST
-    # A channel of zeros, or of values too small to be told from it.
+    # A channel of zeros, or of values too small for a scale.
     scales[scales < np.finfo(np.float32).tiny] = 1.0
     return np.rint(features / scales[:, None, None]).astype(np.int8), scales
 

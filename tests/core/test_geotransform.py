@@ -26,12 +26,6 @@ def test_agrees_with_rasterio_and_inverts(
     assert transform.pixel_size == pytest.approx(np.sqrt(abs(a * e)), rel=1e-9)
 
 
-def test_windows_and_levels() -> None:
-    transform = GeoTransform(0.5, 0.1, 1000.0, 0.2, -0.5, 2000.0)
-    assert transform.translated(3, 4).apply(0, 0) == pytest.approx(transform.apply(3, 4))
-    assert transform.scaled(4).apply(1, 2) == pytest.approx(transform.apply(4, 8))
-
-
 def test_geometries_keep_their_holes() -> None:
     transform = GeoTransform(2.0, 0.0, 10.0, 0.0, -2.0, 20.0)
     hole = shapely.box(1, 1, 2, 2)

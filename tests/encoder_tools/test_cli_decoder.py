@@ -27,7 +27,7 @@ def tuned(ortho: Ortho, model: Path, tmp_path: Path) -> Path:
 
 
 def test_set_list_use_and_remove(run: Run, ortho: Ortho, tuned: Path) -> None:
-    assert run("decoder", "list", ortho.store).stdout == "* original (the one that the store was made with)\n"
+    assert run("decoder", "list", ortho.store).stdout == "* original (made with the store)\n"
     done = run("decoder", "set", ortho.store, tuned)
     assert (done.exit_code, done.stdout) == (0, f"{ortho.store}: decoder fields is in use\n")
     listed = run("decoder", "list", ortho.store).stdout.splitlines()
