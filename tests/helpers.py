@@ -115,9 +115,13 @@ def open_blobs(root: Path) -> Segmenter:
 
 def disc(shape: tuple[int, int], x: float, y: float, radius: float) -> NDArray[np.float32]:
     """Draw a disc with a soft edge, so that its outline is known to a fraction of a pixel."""
-    ys, xs = np.mgrid[: shape[0], : shape[1]] + 0.5
-    distance = np.hypot(xs - x, ys - y)
-    return np.clip((radius - distance) / 16 + 0.5, 0, 1).astype(np.float32)
+    image = np.zeros(shape, np.float32)
+    reach = radius + 9
+    rows = slice(max(0, int(y - reach)), max(0, int(y + reach)))
+    cols = slice(max(0, int(x - reach)), max(0, int(x + reach)))
+    ys, xs = np.mgrid[rows.start : min(rows.stop, shape[0]), cols.start : min(cols.stop, shape[1])] + 0.5
+    image[rows, cols] = np.clip((radius - np.hypot(xs - x, ys - y)) / 16 + 0.5, 0, 1)
+    return image
 
 
 def make_decoder(

@@ -1,8 +1,8 @@
 """Conversion between float32 and float16 with onnxruntime, bit for bit the same as NumPy's.
 
-NumPy (1.24 and 2.4) takes 2 to 6 ms per tile and onnxruntime 0.1 to 0.2 ms. Activating a tile of the embedded model
-would take a quarter longer with NumPy. The onnx package is not available in QGIS, so the graph of one node is spelled
-out here.
+NumPy (1.24 and 2.4) takes 2 to 6 ms per tile and onnxruntime 0.1 to 0.2 ms. With NumPy, activating a tile of the
+embedded model takes a tenth longer. The onnx package is not available in QGIS, so the graph of one node is spelled out
+here.
 """
 
 from __future__ import annotations

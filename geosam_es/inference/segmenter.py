@@ -372,7 +372,11 @@ class Segmenter:
         parts: list[tuple[Tile, Prompts]] = []
         left: list[Point] = [point for point in prompts.points if point.positive]
         done: list[shapely.Polygon] = []
-        for tile in grid:
+        around = [Bounds(point.x, point.y, point.x, point.y) for point in left]
+        tiles = {tile for place in around for _, tile in grid.tiles_around(place, tolerance=grid.scale)}
+        if prompts.box is not None:
+            tiles.update(tile for tile in grid if self.pyramid.tile_bounds(tile).intersection(prompts.box))
+        for tile in sorted(tiles):
             bounds = self.pyramid.tile_bounds(tile)
             part = prompts.within(bounds)
             new = [point for point in part.points if point in left]
