@@ -62,7 +62,7 @@ class BackgroundEncoding(QObject):
         task.start()
 
     def cancel(self) -> None:
-        """Stop after the current tile; the tiles encoded so far stay."""
+        """Stop after the current tile; the tiles encoded so far are kept."""
         if self._task is not None:
             self._task.cancel()
 
