@@ -475,7 +475,7 @@ def test_layers_other_than_local_files_are_refused(raster: Path, tmp_path: Path)
 
 
 def test_the_crs_of_the_layer_is_used_if_the_file_has_none(tmp_path: Path, options: LiveOptions) -> None:
-    path = write(tmp_path / "bare.tif", picture(300), crs=None)
+    path = write(tmp_path / "bare.tif", picture(600), crs=None)
     layer = QgsRasterLayer(str(path), "Bare", "gdal")
     layer.setCrs(QgsProject.instance().crs().fromEpsgId(25830))
     live = LiveStore.open(source_of(layer), options)

@@ -1,1 +1,1 @@
-"""Opening stores, encoding while clicking, and the thread that reads from them."""
+"""Opening and filling stores, the choice of a decoder, and the thread that reads from stores."""

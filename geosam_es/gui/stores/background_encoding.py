@@ -52,7 +52,7 @@ class BackgroundEncoding(QObject):
         if self._task is not None:
             return
         name = store.metadata.raster.file_name
-        text = tr("Encoding {name}") if view is None else tr("Encoding the view of {name}")
+        text = tr("Preparing {name}") if view is None else tr("Preparing the view of {name}")
         task = EncodeTask(store.live, text.format(name=name), view, finest_level)
         task.progressed.connect(self._on_progress)
         task.taskCompleted.connect(self._on_completed)
@@ -62,7 +62,7 @@ class BackgroundEncoding(QObject):
         task.start()
 
     def cancel(self) -> None:
-        """Stop after the current tile; the tiles encoded so far stay."""
+        """Stop after the current tile; the tiles encoded so far are kept."""
         if self._task is not None:
             self._task.cancel()
 
@@ -80,12 +80,12 @@ class BackgroundEncoding(QObject):
 
     def _on_completed(self) -> None:
         self._task = None
-        self.ended.emit(tr("Encoding finished"))
+        self.ended.emit(tr("Preparation finished"))
 
     def _on_terminated(self) -> None:
         task, self._task = self._task, None
         error: GeoSamError | None = task.error if task is not None else None
-        self.ended.emit(tr("Stopped. The tiles encoded so far stay."))
+        self.ended.emit(tr("Stopped. The tiles prepared so far stay."))
         if error is not None:
             self.failed.emit(error)
 

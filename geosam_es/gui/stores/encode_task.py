@@ -38,7 +38,7 @@ class EncodeTask(BackgroundTask):
     Attributes
     ----------
     error : GeoSamError, optional
-        Why the task failed; None if it was cancelled. The tiles encoded so far stay.
+        Why the task failed; None if it was cancelled. The tiles encoded so far are kept.
 
     Signals
     -------

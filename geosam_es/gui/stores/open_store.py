@@ -117,17 +117,17 @@ class OpenStore:
 
 
 def check_fits(path: Path, metadata: StoreMetadata, rasters: Sequence[ProjectRaster]) -> ProjectRaster | None:
-    """Compare a store with the raster it should fit: the one of the same file name, else the active one.
+    """Check that a store fits a raster of the project: the one with its file name, or else the active one.
 
     Returns
     -------
     ProjectRaster or None
-        None where there is nothing to compare with; prompts need no raster.
+        None if the project has no such raster; a store works without one.
 
     Raises
     ------
     SignatureMismatchError
-        With the key and both values.
+        If it does not fit; names the key and both values.
     RasterError
         If the raster cannot be read.
     """
