@@ -20,6 +20,7 @@ import pyproj
 import rasterio
 import shapely
 from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.prompts import Bounds, Point
 from geosam_es.core.window import Window
@@ -55,7 +56,7 @@ class Truth:
     """An object with its true outline in map coordinates."""
 
     class_name: str
-    geometry: shapely.Geometry
+    geometry: BaseGeometry
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import shapely.ops
 from numpy.typing import NDArray
 from rasterio import features
 from shapely.geometry import LineString, Point, Polygon
+from shapely.geometry.base import BaseGeometry
 
 from geosam_es.errors import RasterError
 
@@ -99,7 +100,7 @@ def _smooth_noise(rng: np.random.Generator, height: int, width: int, cell: float
     return np.asarray(1.3 * (_ramp(height, rows) @ knots @ _ramp(width, columns).T), dtype=np.float32)
 
 
-def _largest(geometry: shapely.Geometry) -> Polygon | None:
+def _largest(geometry: BaseGeometry) -> Polygon | None:
     """Return the largest polygon of a geometry, without slivers and tiny holes."""
     parts = [part for part in shapely.get_parts(geometry) if part.geom_type == "Polygon" and part.area > 0]
     if not parts:
@@ -119,7 +120,7 @@ class _Painter:
         self.shadow_length = float(rng.uniform(0.5, 1.1))
         self.image: Image = np.zeros((height, width, 3), dtype=np.float32)
         self.objects: Objects = []
-        self.built: list[Polygon] = []
+        self.built: list[BaseGeometry] = []
         self.fine = _smooth_noise(rng, height, width, 1.0)
         self.medium = _smooth_noise(rng, height, width, 4.0)
         self.broad = _smooth_noise(rng, height, width, max(8.0, 12.0 / pixel))
@@ -146,7 +147,7 @@ class _Painter:
         image += float(self.rng.uniform(0.0, 0.12)) * (190 - image)
         return SyntheticScene(np.clip(image, 0, 255).astype(np.uint8), self.objects)
 
-    def _parcels(self) -> tuple[list[Polygon], list[Polygon]]:
+    def _parcels(self) -> tuple[list[Polygon], list[BaseGeometry]]:
         """Split a rotated rectangle again and again; some of the cuts become roads."""
         rng = self.rng
         reach = float(np.hypot(self.height, self.width)) * 0.75
@@ -188,10 +189,10 @@ class _Painter:
         across = (base + at[0] * extent, base + bend * extent, base + at[1] * extent)
         return LineString([(a, b) if wide else (b, a) for a, b in zip(across, along)])
 
-    def _water(self, roads: shapely.Geometry) -> list[Polygon]:
+    def _water(self, roads: BaseGeometry) -> list[Polygon]:
         """Return a pond or two and perhaps a brook."""
         rng = self.rng
-        areas: list[shapely.Geometry] = []
+        areas: list[BaseGeometry] = []
         for _ in range(int(rng.integers(1, 3))):
             centre = rng.uniform([0, 0], [self.width, self.height])
             radius = float(np.clip(self.metres(rng.uniform(10, 30)), 16, 110))
@@ -215,12 +216,12 @@ class _Painter:
         ring = np.column_stack([centre[0] + distance * np.cos(turn), centre[1] + distance * np.sin(turn)])
         return shapely.make_valid(Polygon(ring)).buffer(0)
 
-    def _add(self, name: str, geometry: shapely.Geometry) -> None:
+    def _add(self, name: str, geometry: BaseGeometry) -> None:
         polygon = _largest(geometry.intersection(self.frame))
         if polygon is not None and polygon.is_valid and polygon.area >= MIN_OBJECT_PIXELS:
             self.objects.append((name, polygon))
 
-    def _window(self, geometry: shapely.Geometry) -> tuple[slice, slice, NDArray[np.float32]] | None:
+    def _window(self, geometry: BaseGeometry) -> tuple[slice, slice, NDArray[np.float32]] | None:
         """Return the rows and columns of a geometry and its soft-edged coverage (h, w, 1) there."""
         x0, y0, x1, y1 = geometry.bounds if not geometry.is_empty else (0.0, 0.0, 0.0, 0.0)
         left, top = max(0, int(x0) - 1), max(0, int(y0) - 1)
@@ -233,7 +234,7 @@ class _Painter:
         soft = 0.6 * mask + 0.1 * (padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:])
         return slice(top, bottom), slice(left, right), soft[..., None]
 
-    def _blend(self, geometry: shapely.Geometry, colour: NDArray[np.float32] | float, weight: float = 1.0) -> None:
+    def _blend(self, geometry: BaseGeometry, colour: NDArray[np.float32] | float, weight: float = 1.0) -> None:
         """Paint a geometry in one colour, or in a (h, w, 3) colour of its window."""
         window = self._window(geometry)
         if window is None:
@@ -242,7 +243,7 @@ class _Painter:
         area = self.image[rows, columns]
         area += weight * cover * (colour - area)
 
-    def _shade(self, geometry: shapely.Geometry, factor: float) -> None:
+    def _shade(self, geometry: BaseGeometry, factor: float) -> None:
         window = self._window(geometry)
         if window is not None:
             rows, columns, cover = window
@@ -252,7 +253,7 @@ class _Painter:
         colour = GRASS + self.rng.normal(0, 6, 3).astype(np.float32)
         self.image[:] = colour * (1 + 0.10 * self.broad + 0.05 * self.medium)[..., None]
 
-    def _parcel(self, parcel: Polygon, covered: shapely.Geometry) -> None:
+    def _parcel(self, parcel: Polygon, covered: BaseGeometry) -> None:
         rng = self.rng
         inner = parcel.buffer(-max(1.0, self.metres(rng.uniform(0.4, 2.0)))).difference(
             covered.buffer(self.metres(1.0))
@@ -275,7 +276,7 @@ class _Painter:
             return
         rows, columns, cover = window
         colour = CROPS[int(rng.integers(len(CROPS)))] + rng.normal(0, 9, 3).astype(np.float32)
-        ring = np.asarray(field.minimum_rotated_rectangle.exterior.coords)
+        ring = shapely.get_coordinates(field.minimum_rotated_rectangle)
         sides = np.diff(ring[:3], axis=0)
         along = sides[int(np.argmax(np.hypot(sides[:, 0], sides[:, 1])))]
         normal = np.array([-along[1], along[0]]) / max(1e-6, float(np.hypot(*along)))
@@ -326,13 +327,13 @@ class _Painter:
     def _building(self, centre: NDArray[np.float64], angle: float) -> None:
         rng = self.rng
         length, depth = max(9.0, self.metres(rng.uniform(9, 19))), max(7.0, self.metres(rng.uniform(6.5, 10)))
-        body: shapely.Geometry = shapely.box(-length / 2, -depth / 2, length / 2, depth / 2)
+        body: BaseGeometry = shapely.box(-length / 2, -depth / 2, length / 2, depth / 2)
         if rng.random() < 0.3:
             wing = shapely.box(-length / 2, 0, -length / 2 + depth * 0.8, depth * 1.05)
             body = body.union(wing)
         near = shapely.box(-length / 2, 0, length / 2, depth / 2)
 
-        def place(shape: shapely.Geometry) -> shapely.Geometry:
+        def place(shape: BaseGeometry) -> BaseGeometry:
             return shapely.affinity.translate(shapely.affinity.rotate(shape, angle, origin=(0, 0)), *centre)
 
         outline = place(body)
@@ -369,7 +370,7 @@ class _Painter:
         if labelled:
             self._add("tree", crown)
 
-    def _trees_along(self, parcels: list[Polygon], covered: shapely.Geometry) -> None:
+    def _trees_along(self, parcels: list[Polygon], covered: BaseGeometry) -> None:
         """Plant trees along some borders of parcels, off roads, houses and water."""
         rng = self.rng
         taken = shapely.union_all([covered, *self.built]).buffer(self.metres(3))
@@ -391,7 +392,7 @@ class _Painter:
             area += cover * (colour * (1 + 0.06 * self.broad[rows, columns])[..., None] - area)
         self._add("water", pond)
 
-    def _road(self, road: shapely.Geometry) -> None:
+    def _road(self, road: BaseGeometry) -> None:
         colour = ASPHALT if self.rng.random() < 0.6 else GRAVEL
         self._blend(road.buffer(self.metres(1.0)), np.array([140, 136, 100], dtype=np.float32), 0.4)
         self._blend(road, colour * float(self.rng.uniform(0.9, 1.1)))

@@ -16,6 +16,7 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
+from shapely.geometry.base import BaseGeometry
 from shapely.geometry.polygon import orient
 
 from geosam_es.core.topology import polygon_parts
@@ -231,7 +232,7 @@ def check_output(path: Path, crs: pyproj.CRS, overwrite: bool) -> None:
 
 
 def write_vector(
-    path: Path, geometries: Sequence[shapely.Geometry], fields: Mapping[str, NDArray[Any]], crs: pyproj.CRS
+    path: Path, geometries: Sequence[BaseGeometry], fields: Mapping[str, NDArray[Any]], crs: pyproj.CRS
 ) -> None:
     """Write polygons, all as multipolygons, so that the layer has one type.
 
@@ -251,7 +252,7 @@ def write_vector(
     OutputError
         If the file cannot be written; nothing of it is left.
     """
-    multi = [g if g.geom_type == "MultiPolygon" else shapely.MultiPolygon([g]) for g in geometries]
+    multi = [shapely.MultiPolygon(polygon_parts(geometry)) for geometry in geometries]
     epsg = crs.to_epsg()
     folder = temporary_name(path.parent)
     try:
@@ -283,7 +284,7 @@ def write_vector(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _check_written(path: Path, geometries: Sequence[shapely.Geometry], fields: Mapping[str, NDArray[Any]]) -> None:
+def _check_written(path: Path, geometries: Sequence[BaseGeometry], fields: Mapping[str, NDArray[Any]]) -> None:
     """Read a file back: on a full disk, GDAL truncates shapefiles and GeoJSON without an error."""
     meta, _, found, columns = pyogrio.raw.read(path)
     is_whole = len(found) == len(geometries) and all(wkb is not None for wkb in found) and meta["crs"] is not None
@@ -313,7 +314,7 @@ class AreaMeter:
         self._crs = crs
         self._geodetic = crs.geodetic_crs
 
-    def area_m2(self, geometry: shapely.Geometry) -> float:
+    def area_m2(self, geometry: BaseGeometry) -> float:
         """Return the area of a geometry in the CRS.
 
         In a CRS without an ellipsoid, such as a local grid, it is the planar area.

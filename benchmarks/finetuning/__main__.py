@@ -25,7 +25,9 @@ import numpy as np
 import pyogrio
 import rasterio
 import shapely
+import shapely.affinity
 from rasterio.transform import Affine
+from shapely.geometry.base import BaseGeometry
 
 from encoder_tools.models.malloc import tune_malloc
 
@@ -73,7 +75,7 @@ MIN_PIXELS = {"fields": 100.0, "buildings": 1800.0}
 """Smallest area of an object in pixels. According to the source, buildings under 10 m2 are not all labelled."""
 
 
-def images(data: Path, kind: str, part: str) -> Iterator[tuple[Path, list[shapely.Geometry]]]:
+def images(data: Path, kind: str, part: str) -> Iterator[tuple[Path, list[BaseGeometry]]]:
     """Yield images and their objects in pixels."""
     if kind == "fields":
         for path in sorted((data / "fields" / part).glob("*.png")):
@@ -106,7 +108,7 @@ def prepare(data: Path, work: Path, kind: str, part: str, model: str) -> tuple[l
         frame = shapely.box(0, 0, pixels.shape[2], pixels.shape[1])
         seen = [g.intersection(frame) for g in shapely.make_valid(np.array(objects, dtype=object))]
         polygons += [
-            shapely.transform(g, lambda xy, t=transform: np.column_stack([t.c + xy[:, 0], t.f - xy[:, 1]]))
+            shapely.affinity.affine_transform(g, (1, 0, 0, -1, transform.c, transform.f))
             for g in seen
             if g.geom_type in ("Polygon", "MultiPolygon") and g.area >= MIN_PIXELS[kind]
         ]
@@ -121,7 +123,7 @@ def _write_image(path: Path, pixels: Any, transform: Affine) -> None:
         dataset.write(pixels)
 
 
-def write_polygons(path: Path, polygons: Sequence[shapely.Geometry]) -> Path:
+def write_polygons(path: Path, polygons: Sequence[BaseGeometry]) -> Path:
     path.unlink(missing_ok=True)
     wkb = np.array([shapely.to_wkb(polygon) for polygon in polygons], dtype=object)
     pyogrio.raw.write(path, wkb, [], [], geometry_type="Unknown", crs=CRS)

@@ -12,6 +12,7 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 from rasterio.transform import Affine
+from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.contour import mask_polygons
 from geosam_es.core.geotransform import GeoTransform
@@ -63,7 +64,7 @@ def run(bench: Bench) -> Iterator[Item]:
         session.prompt(clicks[run % len(clicks)])
         return session
 
-    def theirs(run: int) -> tuple[shapely.Geometry, dict[str, NDArray[Any]]]:
+    def theirs(run: int) -> tuple[BaseGeometry, dict[str, NDArray[Any]]]:
         outputs = official.decode(clicks[run % len(clicks)])
         return _vectorised(outputs["masks"][0, 0]), outputs
 
@@ -92,11 +93,11 @@ def run(bench: Bench) -> Iterator[Item]:
 
 
 def _contour(bench: Bench, logits: Sequence[NDArray[Any]], masks: Sequence[NDArray[Any]]) -> Row:
-    def ours(run: int) -> shapely.Geometry:
+    def ours(run: int) -> BaseGeometry:
         polygons = mask_polygons(logits[run % len(logits)], TILE_SIZE)
         return _TRANSFORM.apply_geometry(shapely.MultiPolygon(polygons))
 
-    def theirs(run: int) -> shapely.Geometry:
+    def theirs(run: int) -> BaseGeometry:
         return _vectorised(masks[run % len(masks)])
 
     times = take_turns({"theirs": theirs, "ours": ours}, bench.runs(100, 4))
@@ -114,14 +115,16 @@ def _contour(bench: Bench, logits: Sequence[NDArray[Any]], masks: Sequence[NDArr
     )
 
 
-def _vectorised(mask: NDArray[Any]) -> shapely.Geometry:
+def _vectorised(mask: NDArray[Any]) -> BaseGeometry:
     """Vectorise a full-size mask as other plugins do."""
     inside = (mask > 0).astype(np.uint8)
     shapes = rasterio.features.shapes(inside, mask=inside > 0, transform=Affine(*_TRANSFORM))
-    return shapely.MultiPolygon([shapely.geometry.shape(geometry) for geometry, _ in shapes])
+    return shapely.MultiPolygon(
+        [shapely.Polygon(rings[0], rings[1:]) for rings in (s["coordinates"] for s, _ in shapes)]
+    )
 
 
-def _area_iou(first: shapely.Geometry, second: shapely.Geometry) -> float:
+def _area_iou(first: BaseGeometry, second: BaseGeometry) -> float:
     first, second = shapely.make_valid(first), shapely.make_valid(second)
     union = first.union(second).area
     return float(first.intersection(second).area / union) if union else 1.0

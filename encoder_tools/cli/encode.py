@@ -13,6 +13,7 @@ from typing import Any
 import click
 import pyproj
 import shapely
+from shapely.geometry.base import BaseGeometry
 
 from geosam_es.errors import GeoSamError, OutputError, RasterError
 from geosam_es.store import store_path_for
@@ -220,7 +221,7 @@ def _run(plan: EncodePlan, store: Path, loaded: LoadedModel, request: _Request) 
     return asdict(report)
 
 
-def _read_aoi(path: Path, raster: Raster) -> shapely.Geometry:
+def _read_aoi(path: Path, raster: Raster) -> BaseGeometry:
     layer = read_vector(path)
     crs = pyproj.CRS.from_wkt(raster.crs.to_wkt())
     geometry = shapely.union_all(shapely.make_valid(reproject(layer.geometries, layer.crs or crs, crs)))

@@ -146,7 +146,7 @@ def _layer_from_options(
     points: Sequence[tuple[float, ...]], box: tuple[float, ...] | None, crs: pyproj.CRS
 ) -> VectorLayer:
     """Return the layer that a file with the same prompts would have."""
-    geometries = [shapely.Point(point[:2]) for point in points]
+    geometries: list[shapely.Point | shapely.Polygon] = [shapely.Point(point[:2]) for point in points]
     labels = [point[2] if len(point) == 3 else 1.0 for point in points]
     if box is not None:
         bounds = Bounds(*box)

@@ -14,6 +14,7 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 from rasterio.transform import Affine
+from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import PromptError
@@ -68,7 +69,7 @@ class Outcome:
     predicted_iou: float
     ious: tuple[float, ...]
     given: Prompts
-    answer: shapely.Geometry
+    answer: BaseGeometry
 
 
 @dataclass
@@ -106,7 +107,7 @@ class PixelGrid:
     scale: int
 
     @classmethod
-    def around(cls, geometries: Sequence[shapely.Geometry], reader: StoreReader, level: int) -> PixelGrid:
+    def around(cls, geometries: Sequence[BaseGeometry], reader: StoreReader, level: int) -> PixelGrid:
         """Return the window around geometries in native pixels, with a margin, inside the raster."""
         scale = 1 << level
         bounds = np.array([geometry.bounds for geometry in geometries if not geometry.is_empty])
@@ -116,7 +117,7 @@ class PixelGrid:
         low, high = np.maximum(low, 0), np.minimum(high, -(-size // scale))
         return cls(int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1]), scale)
 
-    def draw(self, geometry: shapely.Geometry) -> Mask:
+    def draw(self, geometry: BaseGeometry) -> Mask:
         """Rasterize a geometry: pixels (H, W) whose centre is inside, or at least one pixel that it touches."""
         if geometry.is_empty:
             return np.zeros((self.height, self.width), dtype=np.bool_)
@@ -132,7 +133,7 @@ class PixelGrid:
         return (x + self.col) * self.scale, (y + self.row) * self.scale
 
 
-def viewing_level(reader: StoreReader, geometry: shapely.Geometry) -> int:
+def viewing_level(reader: StoreReader, geometry: BaseGeometry) -> int:
     """Return the finest level at which one tile shows the whole object with a margin."""
     tile = reader.pyramid.choose(Bounds(*geometry.bounds), is_box=True, available=reader.is_encoded)
     return tile.level if tile is not None else len(reader.pyramid.grids) - 1

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.topology import polygon_parts
 from geosam_es.errors import ModelError
@@ -160,7 +160,7 @@ def _rectangle(x: float, y: float, width: float, height: float, **style: Any) ->
     return Rectangle((x, y), width, height, **style)
 
 
-def _draw_outline(axis: Any, geometry: shapely.Geometry, colour: str, style: str) -> None:
+def _draw_outline(axis: Any, geometry: BaseGeometry, colour: str, style: str) -> None:
     """Draw all rings as one line with gaps, which is fast for noisy masks with thousands of rings."""
     gap = np.full((1, 2), np.nan)
     rings = [

@@ -12,6 +12,7 @@ import numpy as np
 import pyproj
 import shapely
 from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.prompts import Prompts
 from geosam_es.core.topology import merge, polygon_parts
@@ -83,7 +84,7 @@ class TruthObject:
     """
 
     object_id: str
-    geometry: shapely.Geometry
+    geometry: BaseGeometry
     class_name: str = ""
     prompts: Prompts | None = None
 
@@ -215,13 +216,13 @@ def locate(truth: Truth, readers: Sequence[StoreReader]) -> Located:
     return found
 
 
-def _on_raster(truth: Truth, reader: StoreReader) -> list[tuple[shapely.Geometry, float | None]]:
+def _on_raster(truth: Truth, reader: StoreReader) -> list[tuple[BaseGeometry, float | None]]:
     """Return the visible part of each object in native pixels, and the area of the whole object."""
     raster = reader.metadata.raster
     crs = store_crs(reader)
     inverse = raster.transform.inverse()
     frame = shapely.box(*reader.pyramid.bounds)
-    shown: list[tuple[shapely.Geometry, float | None]] = []
+    shown: list[tuple[BaseGeometry, float | None]] = []
     # Objects that cannot be transformed to the raster's CRS are outside the raster.
     for geometry in reproject(truth.geometries, truth.crs, crs, may_fail=True):
         if not np.isfinite(shapely.get_coordinates(geometry)).all():
@@ -232,7 +233,7 @@ def _on_raster(truth: Truth, reader: StoreReader) -> list[tuple[shapely.Geometry
     return shown
 
 
-def _native_prompts(kept: KeptPrompts | None, reader: StoreReader, geometry: shapely.Geometry) -> Prompts | None:
+def _native_prompts(kept: KeptPrompts | None, reader: StoreReader, geometry: BaseGeometry) -> Prompts | None:
     """Return kept prompts in native pixels, None if they belong to another raster or to another part of the object."""
     raster = reader.metadata.raster
     if kept is None or kept.raster not in ("", raster.file_name):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,7 +105,7 @@ def make_scene(kind: str, image: NDArray[np.uint8], ids: NDArray[np.int32]) -> S
     return Scene(kind, pyramid, ids, boxes, areas)
 
 
-def burn(polygons: list[BaseGeometry], height: int, width: int) -> NDArray[np.int32]:
+def burn(polygons: Sequence[BaseGeometry], height: int, width: int) -> NDArray[np.int32]:
     """Rasterise polygons in pixel coordinates to their numbers; smaller ones cover larger ones."""
     ordered = sorted((p for p in polygons if not p.is_empty), key=lambda p: -p.area)
     if not ordered:

@@ -13,10 +13,11 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
 
 __all__ = ["GeoTransform"]
 
-Geometry = TypeVar("Geometry", bound=shapely.Geometry)
+Geometry = TypeVar("Geometry", bound=BaseGeometry)
 
 
 class GeoTransform(NamedTuple):

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Union
 
 import shapely
+from shapely.geometry.base import BaseGeometry
 
 from .topology import polygon_parts
 
@@ -34,9 +35,7 @@ def default_sliver_width(outline: Outline) -> float:
     return float(_SLIVER_WIDTH * outline.area**0.5)
 
 
-def trim_neighbours(
-    outline: Outline, neighbours: Iterable[shapely.Geometry], sliver_width: float | None = None
-) -> Outline:
+def trim_neighbours(outline: Outline, neighbours: Iterable[BaseGeometry], sliver_width: float | None = None) -> Outline:
     """Subtract the neighbours from an outline, and remove the slivers that remain.
 
     Parameters
@@ -61,7 +60,7 @@ def trim_neighbours(
     return _without_slivers(trimmed, cover, width)
 
 
-def snap_to_neighbours(outline: Outline, neighbours: Iterable[shapely.Geometry], tolerance: float) -> Outline:
+def snap_to_neighbours(outline: Outline, neighbours: Iterable[BaseGeometry], tolerance: float) -> Outline:
     """Snap an outline to the borders of its neighbours: gaps and overlaps up to the tolerance are closed.
 
     Neighbours that overlap by more are ignored; use `trim_neighbours` first.
@@ -94,7 +93,7 @@ def snap_to_neighbours(outline: Outline, neighbours: Iterable[shapely.Geometry],
     return outline if result.is_empty else result
 
 
-def _nearby(outline: Outline, neighbours: Iterable[shapely.Geometry], reach: float) -> list[shapely.Polygon]:
+def _nearby(outline: Outline, neighbours: Iterable[BaseGeometry], reach: float) -> list[shapely.Polygon]:
     """Return the parts of neighbours around an outline; large neighbours are clipped."""
     min_x, min_y, max_x, max_y = outline.buffer(4 * reach + 1e-9 * max(map(abs, outline.bounds))).bounds
     parts = []
@@ -105,21 +104,21 @@ def _nearby(outline: Outline, neighbours: Iterable[shapely.Geometry], reach: flo
     return parts
 
 
-def _polygonal(geometry: shapely.Geometry) -> Outline:
+def _polygonal(geometry: BaseGeometry) -> Outline:
     """Return the polygons of the result of an overlay."""
     parts = polygon_parts(geometry)
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
 
 
-def _overlaps(one: shapely.Geometry, other: shapely.Geometry) -> bool:
+def _overlaps(one: BaseGeometry, other: BaseGeometry) -> bool:
     return bool(shapely.relate_pattern(one, other, "T********"))
 
 
-def _is_wide(geometry: shapely.Geometry, width: float) -> bool:
+def _is_wide(geometry: BaseGeometry, width: float) -> bool:
     return any(not part.buffer(-width / 2).is_empty for part in polygon_parts(geometry))
 
 
-def _gaps(outline: Outline, cover: shapely.Geometry, tolerance: float) -> shapely.Geometry:
+def _gaps(outline: Outline, cover: BaseGeometry, tolerance: float) -> BaseGeometry:
     """Return the gaps between an outline and its neighbours that are no wider than the tolerance.
 
     They overlap both by a rounding margin, so that an overlay leaves no slit.
@@ -135,11 +134,11 @@ def _gaps(outline: Outline, cover: shapely.Geometry, tolerance: float) -> shapel
     return shapely.intersection(_grown(shapely.MultiPolygon(gaps), 2 * hair), closed)
 
 
-def _grown(geometry: shapely.Geometry, distance: float, mitre_limit: float = _MITRE_LIMIT) -> shapely.Geometry:
+def _grown(geometry: BaseGeometry, distance: float, mitre_limit: float = _MITRE_LIMIT) -> BaseGeometry:
     return shapely.buffer(geometry, distance, join_style="mitre", mitre_limit=mitre_limit)
 
 
-def _without_slivers(outline: Outline, cover: shapely.Geometry, width: float) -> Outline:
+def _without_slivers(outline: Outline, cover: BaseGeometry, width: float) -> Outline:
     """Remove parts that are narrower than the width and touch the neighbours; others belong to the object."""
     if width <= 0:
         return outline

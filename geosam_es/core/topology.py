@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import shapely
+from shapely.geometry.base import BaseGeometry
 
 __all__ = ["clean", "fill_holes", "merge", "polygon_parts", "prompted_parts"]
 
 
-def polygon_parts(geometry: shapely.Geometry) -> list[shapely.Polygon]:
+def polygon_parts(geometry: BaseGeometry) -> list[shapely.Polygon]:
     """Return the polygons in a geometry of any type; lines and points are dropped."""
-    if geometry.geom_type == "Polygon":
+    if isinstance(geometry, shapely.Polygon):
         return [] if geometry.is_empty else [geometry]
     return [polygon for part in getattr(geometry, "geoms", ()) for polygon in polygon_parts(part)]
 
@@ -51,7 +52,7 @@ def prompted_parts(
     """
     if len(polygons) <= 1:
         return list(polygons)
-    points = shapely.points(positives) if len(positives) else []
+    points = [shapely.Point(xy) for xy in positives]
     kept = [p for p in polygons if any(shapely.covers(p, point) for point in points)]
     return kept or [polygons[0]]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 import shapely
+from shapely.geometry.base import BaseGeometry
 
 from .. import __version__
 from ..core.grid import Pyramid, Tile, Tiling
@@ -44,7 +45,7 @@ class EncodeOptions:
     levels: int | None = None
     dtype: str = "float16"
     batch_size: int | None = None
-    aoi: shapely.Geometry | None = None
+    aoi: BaseGeometry | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class EncodePlan:
 
     raster: TiledRaster
     metadata: StoreMetadata
-    aoi: shapely.Geometry | None
+    aoi: BaseGeometry | None
     batch_size: int
 
     @property

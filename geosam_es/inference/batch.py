@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import shapely
+from shapely.geometry.base import BaseGeometry
 
 from ..core.prompts import Bounds, Point, Prompts
 from ..errors import PromptError, VectorError
@@ -48,7 +49,7 @@ _NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
 class AreaMeter(Protocol):
     """Measures areas on the ellipsoid."""
 
-    def area_m2(self, geometry: shapely.Geometry) -> float:
+    def area_m2(self, geometry: BaseGeometry) -> float:
         """Return the area in square metres of a geometry in the raster's CRS."""
         ...
 
@@ -68,7 +69,7 @@ class PromptFeature(NamedTuple):
         The other attributes, to be written with the polygon.
     """
 
-    geometry: shapely.Geometry
+    geometry: BaseGeometry
     label: Any = None
     object_id: Any = None
     attributes: Mapping[str, Any] = _NO_ATTRIBUTES
@@ -247,7 +248,7 @@ def _is_positive(label: Any, source: str) -> bool:
     return number == 1.0
 
 
-def _with_feature(known: ObjectPrompts, geometry: shapely.Geometry, positive: bool, source: str) -> ObjectPrompts:
+def _with_feature(known: ObjectPrompts, geometry: BaseGeometry, positive: bool, source: str) -> ObjectPrompts:
     kind = geometry.geom_type
     if kind in ("Point", "MultiPoint"):
         points = tuple(Point(point.x, point.y, positive) for point in shapely.get_parts(geometry))

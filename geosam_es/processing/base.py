@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import shapely
-from qgis.core import (
+from qgis.core import (  # type: ignore[attr-defined]
     QgsCoordinateReferenceSystem,
     QgsGeometry,
     QgsMultiPolygon,
@@ -17,6 +16,7 @@ from qgis.core import (
     QgsProcessingParameterFile,
 )
 from qgis.PyQt.QtGui import QIcon
+from shapely.geometry.base import BaseGeometry
 
 from ..errors import GeoSamError
 from ..qgis_support.crs import to_qgs
@@ -78,7 +78,7 @@ def raster_crs(metadata: StoreMetadata) -> QgsCoordinateReferenceSystem:
     return QgsCoordinateReferenceSystem.fromWkt(metadata.raster.crs_wkt)
 
 
-def to_multi_polygon(geometry: shapely.Geometry) -> QgsGeometry:
+def to_multi_polygon(geometry: BaseGeometry) -> QgsGeometry:
     """Return a polygon or multipolygon as a multipolygon, the geometry type of the sinks."""
     converted = to_qgs(geometry)
     if not converted.isMultipart():

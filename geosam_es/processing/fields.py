@@ -7,7 +7,7 @@ from typing import Any
 from qgis.core import Qgis, QgsField, QgsFields
 
 # QGIS 3.38 replaced the types of QVariant, which Qt 6 lacks, with those of QMetaType.
-if Qgis.QGIS_VERSION_INT >= 33800:
+if Qgis.QGIS_VERSION_INT >= 33800:  # type: ignore[attr-defined]
     from qgis.PyQt.QtCore import QMetaType
 
     TEXT, WHOLE, REAL = QMetaType.Type.QString, QMetaType.Type.Int, QMetaType.Type.Double

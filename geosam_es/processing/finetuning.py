@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from qgis.core import (
+from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessing,
     QgsProcessingContext,
     QgsProcessingException,
@@ -74,7 +74,7 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters and outputs."""
-        number, polygon = QgsProcessingParameterNumber.Type, QgsProcessing.SourceType.TypeVectorPolygon
+        number, polygon = QgsProcessingParameterNumber.Type, QgsProcessing.SourceType.TypeVectorPolygon  # type: ignore[attr-defined]
         self.add_store_parameter()
         self.add_polygons(tr("Training polygons"))
         self.addParameter(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import shapely
-from qgis.core import (
+from qgis.core import (  # type: ignore[attr-defined]
     QgsFeature,
     QgsFeatureSink,
     QgsFields,
@@ -18,6 +18,7 @@ from qgis.core import (
     QgsProcessingParameterFeatureSink,
     QgsWkbTypes,
 )
+from shapely.geometry.base import BaseGeometry
 
 from ..qgis_support.crs import to_qgs
 from ..qgis_support.messages import tr
@@ -64,7 +65,7 @@ class StoreFootprintAlgorithm(StoreAlgorithm):
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters and outputs."""
         self.add_store_parameter()
-        polygon = QgsProcessing.SourceType.TypeVectorPolygon
+        polygon = QgsProcessing.SourceType.TypeVectorPolygon  # type: ignore[attr-defined]
         self.addParameter(QgsProcessingParameterFeatureSink(self.FOOTPRINT, tr("Outline"), polygon))
         self.addParameter(QgsProcessingParameterFeatureSink(self.TILES, tr("Tiles"), polygon, optional=True))
         self.addOutput(QgsProcessingOutputNumber(self.COUNTS[TileState.ENCODED], tr("Encoded tiles")))
@@ -128,7 +129,7 @@ def _footprint(reader: StoreReader, counts: Counts) -> QgsFeature:
     return feature
 
 
-def _feature(reader: StoreReader, native: shapely.Geometry, fields: QgsFields) -> QgsFeature:
+def _feature(reader: StoreReader, native: BaseGeometry, fields: QgsFields) -> QgsFeature:
     """Return a feature for a rectangle in native pixels; on the map it may be rotated."""
     feature = QgsFeature(fields)
     feature.setGeometry(to_qgs(reader.metadata.raster.transform.apply_geometry(native)))

@@ -106,21 +106,21 @@ def _write(
 ) -> None:
     fields = source.fields()
     # GeoPackage numbers its features in a column of this name.
-    copied = [index for index, field in enumerate(fields) if field.name().lower() != "fid"]
+    copied = [index for index, field in enumerate(fields) if field.name().lower() != "fid"]  # type: ignore[arg-type, var-annotated]
     written = make_fields()
     for index in copied:
         written.append(fields.at(index))
-    has_table = layer is not None and can_keep(layer) and fields.lookupField("prompts") < 0
-    records = find_records(layer) if has_table else {}
+    can_have_table = fields.lookupField("prompts") < 0
+    records = find_records(layer) if layer is not None and can_have_table and can_keep(layer) else {}
     kept = [name for name in _KEPT if fields.lookupField(name) < 0] if records else []
-    for field in make_fields(**dict.fromkeys(kept, TEXT)):
+    for field in make_fields(**dict.fromkeys(kept, TEXT)):  # type: ignore[attr-defined]
         written.append(field)
     options = QgsVectorFileWriter.SaveVectorOptions()
     options.driverName = "GPKG"
     options.layerName = "polygons"
     transforms = context.transformContext()
     writer = QgsVectorFileWriter.create(str(path), written, source.wkbType(), source.sourceCrs(), transforms, options)
-    flag = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks
+    flag = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks  # type: ignore[attr-defined]
     for feature in source.getFeatures(QgsFeatureRequest(), flag):
         if feedback.isCanceled():
             break

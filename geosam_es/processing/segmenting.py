@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import shapely
-from qgis.core import (
+from qgis.core import (  # type: ignore[attr-defined]
     NULL,
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
@@ -31,6 +31,7 @@ from qgis.core import (
     QgsProcessingParameterNumber,
     QgsWkbTypes,
 )
+from shapely.geometry.base import BaseGeometry
 
 from ..errors import EditError
 from ..inference.batch import (
@@ -131,18 +132,18 @@ class _SegmentAlgorithm(StoreAlgorithm):
         )
         self._add_advanced(crs)
         self.addParameter(
-            QgsProcessingParameterFeatureSink(self.OUTPUT, tr("Polygons"), QgsProcessing.SourceType.TypeVectorPolygon)
+            QgsProcessingParameterFeatureSink(self.OUTPUT, tr("Polygons"), QgsProcessing.SourceType.TypeVectorPolygon)  # type: ignore[attr-defined]
         )
 
     def _add_number(self, name: str, text: str, kind: int, default: float, advanced: bool = False) -> None:
-        parameter = QgsProcessingParameterNumber(name, text, kind, default, minValue=0)
+        parameter = QgsProcessingParameterNumber(name, text, kind, default, minValue=0)  # type: ignore[call-overload]
         if advanced:
             self._add_advanced(parameter)
         else:
             self.addParameter(parameter)
 
     def _add_advanced(self, parameter: QgsProcessingParameterDefinition) -> None:
-        parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)
+        parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)  # type: ignore[attr-defined]
         self.addParameter(parameter)
 
     def run_on_store(
@@ -201,9 +202,9 @@ class _SegmentAlgorithm(StoreAlgorithm):
     ) -> _PromptFields:
         object_field = self._field(parameters, self.OBJECT, OBJECT_FIELD, source, context)
         label_field = self._field(parameters, self.LABEL, LABEL_FIELD, source, context)
-        copied = [
+        copied = [  # type: ignore[var-annotated]
             index
-            for index, field in enumerate(source.fields())
+            for index, field in enumerate(source.fields())  # type: ignore[arg-type]
             if index not in (object_field, label_field) and field.name().lower() != "fid" and is_plain(field)
         ]
         return _PromptFields(object_field, label_field, copied)
@@ -251,7 +252,7 @@ class SegmentPointsAlgorithm(_SegmentAlgorithm):
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters."""
         self.add_store_parameter()
-        self.add_input(tr("Points"), QgsProcessing.SourceType.TypeVectorPoint)
+        self.add_input(tr("Points"), QgsProcessing.SourceType.TypeVectorPoint)  # type: ignore[attr-defined]
         self.add_field(self.OBJECT, tr("Object field: points with the same value belong together"))
         self.add_field(self.LABEL, tr("Label field: 1 for positive, 0 for negative points"))
         self.add_options()
@@ -282,7 +283,7 @@ class SegmentBoxesAlgorithm(_SegmentAlgorithm):
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters."""
         self.add_store_parameter()
-        self.add_input(tr("Boxes or polygons"), QgsProcessing.SourceType.TypeVectorPolygon)
+        self.add_input(tr("Boxes or polygons"), QgsProcessing.SourceType.TypeVectorPolygon)  # type: ignore[attr-defined]
         self.add_field(self.OBJECT, tr("Object field"))
         self.add_options()
 
@@ -297,7 +298,7 @@ def _prompt_features(
     """Read the features in the CRS of the raster; those that cannot be transformed are reported."""
     request = QgsFeatureRequest().setDestinationCrs(crs, context.transformContext())
     # Only coordinates are used, so invalid geometries do no harm.
-    for feature in source.getFeatures(request, QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks):
+    for feature in source.getFeatures(request, QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks):  # type: ignore[attr-defined]
         geometry = feature.geometry()
         if geometry.isNull() or geometry.isEmpty():
             feedback.pushWarning(
@@ -313,8 +314,8 @@ def _prompt_features(
         yield PromptFeature(_prompt_geometry(geometry), label, object_id, attributes)
 
 
-def _prompt_geometry(geometry: QgsGeometry) -> shapely.Geometry:
-    if geometry.type() == QgsWkbTypes.GeometryType.PolygonGeometry:
+def _prompt_geometry(geometry: QgsGeometry) -> BaseGeometry:
+    if geometry.type() == QgsWkbTypes.GeometryType.PolygonGeometry:  # type: ignore[attr-defined]
         box = geometry.boundingBox()
         return shapely.box(box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum())
     return shapely.MultiPoint([(vertex.x(), vertex.y()) for vertex in geometry.vertices()])
@@ -332,7 +333,7 @@ def _output_fields(options: SegmentOptions, prompts: QgsFields, chosen: _PromptF
     first = QgsField(prompts.at(chosen.object)) if chosen.object >= 0 else QgsField("object", LONG)
     first.setName(OBJECT_FIELD)
     fields = QgsFields()
-    for field in (first, *make_fields(**kinds)):
+    for field in (first, *make_fields(**kinds)):  # type: ignore[misc]
         fields.append(field)
     for index in chosen.copied:
         append_copy(fields, prompts.at(index))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qgis.core import (
+from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessing,
     QgsProcessingContext,
     QgsProcessingException,
@@ -47,12 +47,12 @@ class ToolAlgorithm(StoreAlgorithm):
 
     def add_polygons(self, description: str) -> None:
         """Add the layer of reference polygons."""
-        polygon = QgsProcessing.SourceType.TypeVectorPolygon
+        polygon = QgsProcessing.SourceType.TypeVectorPolygon  # type: ignore[attr-defined]
         self.addParameter(QgsProcessingParameterFeatureSource(self.INPUT, description, [polygon]))
 
     def add_advanced(self, parameter: QgsProcessingParameterDefinition) -> None:
         """Add a parameter under the advanced ones."""
-        parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)
+        parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)  # type: ignore[attr-defined]
         self.addParameter(parameter)
 
     def add_folder(self, description: str) -> None:

@@ -198,7 +198,7 @@ def _entry_name(item: ClassItem) -> str:
 
 
 def _symbol(color: QColor | None) -> QgsFillSymbol:
-    symbol = QgsFillSymbol.createSimple({"outline_width": "0.3"})
+    symbol: QgsFillSymbol = QgsFillSymbol.createSimple({"outline_width": "0.3"})  # type: ignore[assignment]
     symbol.setColor(color or QColor("#999999"))
     symbol.setOpacity(0.6)
     return symbol

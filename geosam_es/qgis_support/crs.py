@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import shapely
-from qgis.core import (
+from qgis.core import (  # type: ignore[attr-defined]
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
     QgsCoordinateTransformContext,
@@ -14,6 +14,7 @@ from qgis.core import (
     QgsGeometry,
     QgsProject,
 )
+from shapely.geometry.base import BaseGeometry
 
 from ..errors import EditError
 from .messages import tr
@@ -21,7 +22,7 @@ from .messages import tr
 __all__ = ["EllipsoidArea", "from_qgs", "to_qgs", "transform", "transform_geometry"]
 
 
-def to_qgs(geometry: shapely.Geometry) -> QgsGeometry:
+def to_qgs(geometry: BaseGeometry) -> QgsGeometry:
     """Convert a shapely geometry to QGIS's type."""
     result = QgsGeometry()
     # In QGIS's process shapely may run on an older GEOS, which rejects shapely's default of four dimensions.
@@ -29,7 +30,7 @@ def to_qgs(geometry: shapely.Geometry) -> QgsGeometry:
     return result
 
 
-def from_qgs(geometry: QgsGeometry) -> shapely.Geometry:
+def from_qgs(geometry: QgsGeometry) -> BaseGeometry:
     """Convert a QGIS geometry to shapely's type, in two dimensions: Z and M are dropped, curves become segments."""
     if geometry.isNull():
         return shapely.Polygon()
@@ -100,7 +101,7 @@ class EllipsoidArea:
         self._context = (project or QgsProject.instance()).transformContext()
         self._meter = self._new_meter()
 
-    def area_m2(self, geometry: shapely.Geometry) -> float:
+    def area_m2(self, geometry: BaseGeometry) -> float:
         """Return the area of a polygon in square metres, without its holes.
 
         Raises

@@ -103,7 +103,7 @@ class _Keeper(QObject):
     @property
     def _layer(self) -> QgsVectorLayer:
         # Not stored: the layer owns this object, and a reference back would keep both alive.
-        return self.parent()
+        return self.parent()  # type: ignore[no-any-return]
 
     def keep(self, feature_id: int, record: Record) -> None:
         geometry = self._layer.getFeature(feature_id).geometry()

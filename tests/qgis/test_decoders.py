@@ -298,9 +298,7 @@ class TestComparing:
         assert ready.overlay.colour.name() in text and ready.overlay.compared_colour.name() in text
         assert ready.overlay.colour != ready.overlay.compared_colour
 
-    def test_the_comparison_can_be_switched_while_drawing(
-        self, ready: Interaction, iface: Interface
-    ) -> None:
+    def test_the_comparison_can_be_switched_while_drawing(self, ready: Interaction, iface: Interface) -> None:
         compared = Compared(ready)
         click(iface.canvas, place("a"))
         settled(ready)

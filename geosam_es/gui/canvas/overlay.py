@@ -10,6 +10,7 @@ from qgis.core import QgsCoordinateReferenceSystem, QgsGeometry, QgsWkbTypes
 from qgis.gui import QgsMapCanvas, QgsRubberBand
 from qgis.PyQt.QtCore import Qt
 from qgis.PyQt.QtGui import QColor
+from shapely.geometry.base import BaseGeometry
 
 from ...core.geotransform import GeoTransform
 from ...core.prompts import Bounds, Prompts
@@ -116,7 +117,7 @@ class Overlay:
         """Show the polygon that a click would give, in a lighter colour."""
         self._set(self._preview, to_qgs(result.geometry) if result else QgsGeometry())
 
-    def show_compared(self, outline: shapely.Geometry | None, difference: shapely.Geometry | None) -> None:
+    def show_compared(self, outline: BaseGeometry | None, difference: BaseGeometry | None) -> None:
         """Show the outline of another decoder's answer, and fill the area where the two differ."""
         for band, geometry in ((self._compared, outline), (self._difference, difference)):
             self._set(band, to_qgs(geometry) if geometry is not None else QgsGeometry())

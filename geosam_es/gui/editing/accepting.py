@@ -15,7 +15,7 @@ from ...qgis_support.settings import Settings
 from ..canvas.controller import SegmentationController
 from ..canvas.drawing import Drawing
 from ..panel.dock import SegmentDock
-from .edits import AcceptOptions, accept_polygon, replace_polygon
+from .edits import AcceptOptions, accept_polygon, check_target, replace_polygon
 from .provenance import Provenance, read_provenance
 
 __all__ = ["Acceptor", "accept_options"]
@@ -126,7 +126,7 @@ class Acceptor(QObject):
                     )
                 replace_polygon(layer, feature_id, result.geometry, store.crs, provenance, options)
             else:
-                layer = self._dock.layer
+                layer = check_target(self._dock.layer)
                 attributes = self._dock.class_box.attributes()
                 written = accept_polygon(
                     layer, result.geometry, store.crs, attributes, provenance, options, self._form_opener(layer)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import shapely
 from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsFeature,
@@ -22,6 +21,7 @@ from qgis.core import (
     QgsWkbTypes,
 )
 from qgis.PyQt import sip
+from shapely.geometry.base import BaseGeometry
 
 from ...errors import EditError
 from ...qgis_support.messages import tr
@@ -60,7 +60,7 @@ def check_target(layer: QgsVectorLayer | None) -> QgsVectorLayer:
 
 def accept_polygon(
     layer: QgsVectorLayer,
-    polygon: shapely.Geometry,
+    polygon: BaseGeometry,
     crs: QgsCoordinateReferenceSystem,
     attributes: Mapping[str, Any],
     provenance: Provenance | None,
@@ -131,7 +131,7 @@ def accept_polygon(
 def replace_polygon(
     layer: QgsVectorLayer,
     feature_id: int,
-    polygon: shapely.Geometry,
+    polygon: BaseGeometry,
     crs: QgsCoordinateReferenceSystem,
     provenance: Provenance | None,
     options: AcceptOptions,
@@ -189,8 +189,8 @@ def _values(layer: QgsVectorLayer, attributes: Mapping[str, Any], provenance: Pr
 
 def _check_constraints(layer: QgsVectorLayer, feature: QgsFeature) -> None:
     """Enforce the hard constraints, as the attribute form of QGIS does."""
-    strength = QgsFieldConstraints.ConstraintStrengthHard
-    for index, field in enumerate(layer.fields()):
+    strength = QgsFieldConstraints.ConstraintStrengthHard  # type: ignore[attr-defined]
+    for index, field in enumerate(layer.fields()):  # type: ignore[arg-type, var-annotated]
         fits, errors = QgsVectorLayerUtils.validateAttribute(layer, feature, index, strength)
         if not fits:
             problem = tr("The value of the field {field} of {layer} breaks a constraint: {reason}")

@@ -18,6 +18,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import QLocale
 from shapely.affinity import scale
+from shapely.geometry.base import BaseGeometry
 
 from ...core.orthogonal import square_angles
 from ...core.partition import snap_to_neighbours, trim_neighbours
@@ -69,7 +70,7 @@ class AcceptOptions:
 
 def fit_to_layer(
     layer: QgsVectorLayer,
-    polygon: shapely.Geometry,
+    polygon: BaseGeometry,
     crs: QgsCoordinateReferenceSystem,
     options: AcceptOptions,
     skip: int | None = None,
@@ -139,7 +140,7 @@ def _fit_to_neighbours(layer: QgsVectorLayer, outline: Outline, options: AcceptO
     return snap_to_neighbours(outline, neighbours, options.snap_tolerance) if options.snap_tolerance > 0 else outline
 
 
-def _neighbours(layer: QgsVectorLayer, outline: Outline, reach: float, skip: int | None) -> Iterator[shapely.Geometry]:
+def _neighbours(layer: QgsVectorLayer, outline: Outline, reach: float, skip: int | None) -> Iterator[BaseGeometry]:
     """Yield the polygons around an outline, including those that are not saved yet."""
     rectangle = QgsRectangle(*outline.bounds).buffered(reach)
     request = QgsFeatureRequest().setFilterRect(rectangle).setSubsetOfAttributes([])
@@ -148,7 +149,7 @@ def _neighbours(layer: QgsVectorLayer, outline: Outline, reach: float, skip: int
             yield from_qgs(feature.geometry())
 
 
-def _valid(geometry: shapely.Geometry) -> Outline:
+def _valid(geometry: BaseGeometry) -> Outline:
     return merge(polygon_parts(shapely.make_valid(geometry)))
 
 

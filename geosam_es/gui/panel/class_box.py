@@ -145,7 +145,7 @@ class ClassBox(QGroupBox):
 
     def _likely_field(self) -> str:
         layer = self._field.layer()
-        names = [] if layer is None else [field.name() for field in layer.fields()]
+        names = [] if layer is None else [field.name() for field in layer.fields()]  # type: ignore[attr-defined]
         return next((name for name in names if name.lower() in ("class", "clase", "code", "habitat", "codigo")), "")
 
     def _colour(self, index: int) -> QColor:

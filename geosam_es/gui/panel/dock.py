@@ -153,7 +153,8 @@ class SegmentDock(QgsDockWidget):
     @property
     def layer(self) -> QgsVectorLayer | None:
         """The target layer."""
-        return self.layers.currentLayer()
+        layer = self.layers.currentLayer()
+        return layer if isinstance(layer, QgsVectorLayer) else None
 
     def show_recent(self, current: str | None) -> None:
         """List the recent stores, and select the open one."""

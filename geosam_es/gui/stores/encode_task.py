@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-import shapely
 from qgis.core import QgsTask
 from qgis.PyQt.QtCore import pyqtSignal
+from shapely.geometry.base import BaseGeometry
 
 from ...errors import GeoSamError
 from ...qgis_support.messages import tr
@@ -49,7 +49,7 @@ class EncodeTask(BackgroundTask):
     progressed = pyqtSignal(int, int, float)
 
     def __init__(
-        self, live: LiveStore, description: str, area: shapely.Geometry | None = None, finest_level: int = 0
+        self, live: LiveStore, description: str, area: BaseGeometry | None = None, finest_level: int = 0
     ) -> None:
         super().__init__(description, QgsTask.Flag.CanCancel)
         self.live = live.share()

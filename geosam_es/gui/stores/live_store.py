@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import shapely
 from qgis.core import QgsApplication
+from shapely.geometry.base import BaseGeometry
 
 from ... import models
 from ...core.grid import Tile
@@ -203,7 +204,7 @@ class LiveStore:
         self._trim_now_and_then()
         return TileState.ENCODED
 
-    def tiles_in(self, area: shapely.Geometry | None = None, finest_level: int = 0) -> list[Tile]:
+    def tiles_in(self, area: BaseGeometry | None = None, finest_level: int = 0) -> list[Tile]:
         """Return the missing tiles, the coarsest first.
 
         Parameters
