@@ -459,7 +459,7 @@ class TestProcess:
         path.chmod(0o755)
         command, feedback = CommandLine(str(path)), Log()
         assert run_command_line(command, ["decoder", "list", str(store)], feedback)
-        assert feedback.lines[-1] == "* original (the one that the store was made with)"
+        assert feedback.lines[-1].startswith("* original")
         with pytest.raises(CommandLineError, match="not an embedding store"):
             run_command_line(command, ["decoder", "list", str(tmp_path)], Log())
 
