@@ -56,7 +56,7 @@ def new_figure(width: float, height: float) -> Any:
     """
     try:
         from matplotlib.figure import Figure
-    except ImportError as error:
+    except Exception as error:  # builds for another system or NumPy fail in many ways
         raise ModelError(
             f"matplotlib cannot be imported ({error})", 'install it with: pip install "geosam-es[evaluate]"'
         ) from error
