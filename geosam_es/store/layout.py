@@ -25,6 +25,7 @@ that the tile has none. ``zarr.json`` of the root is written last: a directory t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -78,6 +79,9 @@ _KEYS = {"name": "default", "configuration": {"separator": "/"}}
 SCALE_DTYPE = np.dtype("<f4")
 CHECKSUM_DTYPE = np.dtype("<u4")
 
+_MOST_STEM_BYTES = 255 - len(SUFFIX) - 1
+"""Longest part of a store's name before the suffix, with room for one more character."""
+
 _MOST_PIXELS = 2**31 - 1
 """Largest width and height of a raster in GDAL."""
 
@@ -106,8 +110,15 @@ def store_path_for(raster: Path, directory: Path | None = None) -> Path:
     >>> store_path_for(Path("maps/ortho.tif")).as_posix()
     'maps/ortho.embeddings.zarr'
     """
-    # On Windows aux.embeddings.zarr would be a device.
-    stem = raster.stem if is_portable_name(f"{raster.stem}{SUFFIX}") else f"{raster.stem}_"
+    stem = raster.stem
+    content = stem.encode("utf-8", "surrogatepass")
+    if len(content) > _MOST_STEM_BYTES:
+        # The hash keeps long names apart that begin alike.
+        start = content[: _MOST_STEM_BYTES - 9].decode("utf-8", "ignore")
+        stem = f"{start}-{hashlib.sha256(content).hexdigest()[:8]}"
+    elif not is_portable_name(f"{stem}{SUFFIX}"):
+        # On Windows aux.embeddings.zarr would be a device.
+        stem = f"{stem}_"
     return (directory or raster.parent) / f"{stem}{SUFFIX}"
 
 
