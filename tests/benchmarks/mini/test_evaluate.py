@@ -267,7 +267,7 @@ def test_results_are_written_between_the_markers_of_the_card(tmp_path: Path) -> 
 def test_a_page_without_the_section_is_not_changed(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("<!-- rounds: begin -->\nold\n<!-- rounds: end -->\n", encoding="utf-8")
-    with pytest.raises(ModelError, match="no place for ranking"):
+    with pytest.raises(ModelError, match="no section ranking"):
         replace_sections(page, {"rounds": "new", "ranking": "new"})
     assert "old" in page.read_text(encoding="utf-8")
     with pytest.raises(OutputError, match="cannot write"):
