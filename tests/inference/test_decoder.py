@@ -161,6 +161,13 @@ def test_the_embedded_model_decodes_many_prompts_together() -> None:
     check_many(decoder, {"image_embeddings": values})
 
 
+def test_masks_that_are_not_numbers_are_refused() -> None:
+    decoder = load_decoder(mini_folder() / "prepare.onnx", mini_folder() / "decoder.onnx", threads=1)
+    features = {"image_embeddings": np.full((1, 512, 64, 64), np.nan, np.float32)}
+    with pytest.raises(ModelError, match="not numbers"):
+        decoder.decode(decoder.prepare(features), PROMPTS[2])
+
+
 def test_several_objects_run_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = load_decoder(mini_folder() / "prepare.onnx", mini_folder() / "decoder.onnx", threads=2)
     context = decoder.prepare({"image_embeddings": np.zeros((1, 512, 64, 64), np.float32)})
