@@ -75,12 +75,12 @@ def export_command(model_or_checkpoint: str, output: Path, with_encoder: bool) -
       geosam-es export my_checkpoint.pth -o mine_onnx/ --encoder
     """
     # Imported here, because it needs torch.
-    from ..models.sam.export import export_decoder, export_model
+    from ..models.sam.export import export_sam
     from ..models.sam.weights import load_sam
 
     sam = load_sam(model_or_checkpoint)
     click.echo(f"Exporting {sam.info.name}{'; the image encoder takes minutes' if with_encoder else ''}.", err=True)
-    (export_model if with_encoder else export_decoder)(sam, output)
+    export_sam(sam, output, with_encoder=with_encoder)
     click.echo(f"{output}: {', '.join(sorted(path.name for path in output.glob('*.onnx')))} of {sam.info.name}")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from geosam_es.core.prompts import BOX_LABELS, PADDING_LABEL
 
 from ..models.libraries import torch
-from ..models.sam.export import export_decoder
+from ..models.sam.export import export_sam
 from ..models.sam.weights import FEATURES, LoadedSam
 from .tunable_decoder import Answer, PromptTensors
 
@@ -57,9 +57,9 @@ class SamDecoder:
         return Answer(masks, scores)
 
     def export(self, folder: Path) -> None:
-        """Write ``prepare.onnx`` and ``decoder.onnx``; see `export_decoder` for the errors."""
+        """Write ``prepare.onnx`` and ``decoder.onnx``; see `export_sam` for the errors."""
         self.module.eval()
-        export_decoder(self._sam, folder)
+        export_sam(self._sam, folder)
 
     def _points(self, coords: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Embed points and box corners together, as SAM's ONNX export does."""

@@ -8,9 +8,6 @@ from dataclasses import dataclass, field
 PACKED_CHANNELS = 512
 """Channels of ``image_embeddings``: 16 at 1/4, 32 at 1/8 and 128 at 1/16, the first two pixel-unshuffled."""
 
-TRAINING_LOG, VALIDATION_LOG = "log.csv", "validation.csv"
-"""Files in the folder of a training run."""
-
 
 @dataclass(frozen=True)
 class CropPlan:

@@ -13,7 +13,6 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from benchmarks.mini.evaluate import OnnxMini, evaluate  # noqa: E402
-from benchmarks.mini.training_curves import read_log  # noqa: E402
 from encoder_tools.mini.config import CropPlan, TrainConfig  # noqa: E402
 from encoder_tools.mini.export import load_checkpoint, save_checkpoint, write_model  # noqa: E402
 from encoder_tools.mini.network import MiniNet, normalise  # noqa: E402
@@ -116,9 +115,9 @@ def test_a_run_trains_stops_and_resumes(tmp_path: Path, monkeypatch: pytest.Monk
     torch.set_num_threads(before)
     net, trained = load_checkpoint(tmp_path / "checkpoint.pt")
     assert trained["step"] == 3
-    assert read_log(tmp_path / "log.csv")["step"].tolist() == [1.0, 2.0, 3.0]
     assert all(torch.isfinite(parameter).all() for parameter in net.parameters())
-    assert len((tmp_path / "log.csv").read_text(encoding="utf-8").splitlines()) == 4
+    lines = (tmp_path / "log.csv").read_text(encoding="utf-8").splitlines()
+    assert [line.split(",")[0] for line in lines] == ["step", "1", "2", "3"]
 
 
 def test_a_run_begins_with_the_weights_of_an_earlier_one(

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geosam_es.errors import ModelError, OutputError
-from geosam_es.inference.encoder import MODEL_FILE, TILE_SIZE, ModelInfo
+from geosam_es.inference.encoder import ENCODER_FILE, MODEL_FILE, TILE_SIZE, ModelInfo, read_model_info
 from geosam_es.inference.runtime import OnnxGraph
 from geosam_es.store.decoder_files import file_sha256
 
@@ -32,7 +32,7 @@ from .encoder import TileEncoder
 from .segment_anything_import import import_segment_anything
 from .weights import LoadedSam
 
-__all__ = ["export_decoder", "export_model"]
+__all__ = ["export_sam"]
 
 OPSET = 17
 CARD_VERSION = 1
@@ -47,8 +47,8 @@ EXTERNAL_SUFFIX = ".data"
 Feeds = dict[str, NDArray[Any]]
 
 
-def export_decoder(sam: LoadedSam, directory: Path) -> None:
-    """Write ``prepare.onnx``, ``decoder.onnx`` and ``model.json``.
+def export_sam(sam: LoadedSam, directory: Path, *, with_encoder: bool = False) -> None:
+    """Write ``prepare.onnx``, ``decoder.onnx`` and ``model.json``, and ``encoder.onnx`` if asked.
 
     ``prepare.onnx`` maps ``image_embeddings`` (1, 256, 64, 64) to the context that ``decoder.onnx`` reads by the same
     names, with a batch of 1. ``decoder.onnx`` also takes ``point_coords`` (B, N, 2), ``point_labels`` (B, N),
@@ -56,39 +56,38 @@ def export_decoder(sam: LoadedSam, directory: Path) -> None:
     (B, 4, 256, 256) and ``iou_predictions`` (B, 4), the single mask first. B and N are dynamic. The optional input
     ``refined_places``, an int64, asks for the mask to show first alone (see `Decode`).
 
+    ``encoder.onnx`` maps ``images``, uint8 (B, 1024, 1024, 3) RGB, to ``image_embeddings``, float32 (B, 256, 64, 64); B
+    is dynamic. Weights too large for one ONNX file, such as vit_h's, go into ``encoder.onnx.data``.
+
     Parameters
     ----------
     sam : LoadedSam
     directory : Path
         Made if it does not exist. Files of the same names in it are replaced.
+    with_encoder : bool
+        Export the image encoder too.
 
     Raises
     ------
     ModelError
         If the exported graphs and PyTorch give different answers.
     OutputError
-        If the files cannot be written.
+        If the files cannot be written, or the directory has the encoder of another model, which would not fit them.
     """
+    if not with_encoder and (directory / ENCODER_FILE).is_file() and not _is_of(sam.info, directory):
+        raise OutputError(f"{directory} contains the encoder of another model", "choose another folder")
     with _staged(sam.info, directory) as staging:
         _write_decoder(sam.network, staging)
+        if with_encoder:
+            _write_encoder(sam.network, staging)
 
 
-def export_model(sam: LoadedSam, directory: Path) -> None:
-    """Write ``encoder.onnx`` besides the files of `export_decoder`.
-
-    It maps ``images``, uint8 (B, 1024, 1024, 3) RGB, to ``image_embeddings``, float32 (B, 256, 64, 64); B is dynamic.
-    Weights too large for one ONNX file, such as vit_h's, go into ``encoder.onnx.data``.
-
-    Raises
-    ------
-    ModelError
-        If the exported graphs and PyTorch give different answers.
-    OutputError
-        If the files cannot be written.
-    """
-    with _staged(sam.info, directory) as staging:
-        _write_decoder(sam.network, staging)
-        _write_encoder(sam.network, staging)
+def _is_of(info: ModelInfo, directory: Path) -> bool:
+    """Tell whether the card in a directory is of this model."""
+    try:
+        return read_model_info(directory).encoder_sha256 == info.encoder_sha256
+    except ModelError:
+        return False
 
 
 @contextmanager
@@ -178,7 +177,7 @@ def _join_decoder(decode: Decode, context: Feeds, path: Path) -> None:
 def _write_encoder(sam: Any, directory: Path) -> None:
     tile = np.random.default_rng(0).integers(0, 256, (1, TILE_SIZE, TILE_SIZE, 3), dtype=np.uint8)
     axes = {"images": {0: "batch"}, "image_embeddings": {0: "batch"}}
-    _write_graph(TileEncoder(sam), directory / "encoder.onnx", {"images": tile}, ("image_embeddings",), axes)
+    _write_graph(TileEncoder(sam), directory / ENCODER_FILE, {"images": tile}, ("image_embeddings",), axes)
 
 
 def _write_graph(
