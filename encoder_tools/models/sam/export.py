@@ -23,6 +23,7 @@ from geosam_es.errors import ModelError, OutputError
 from geosam_es.inference.encoder import ENCODER_FILE, MODEL_FILE, TILE_SIZE, ModelInfo, read_model_info
 from geosam_es.inference.runtime import OnnxGraph
 from geosam_es.store.decoder_files import file_sha256
+from geosam_es.store.files import put_in_place
 
 from ..fast_decoder.networks import CONTEXT_NAMES, Decode, Prepare
 from ..fast_decoder.transformer import FEW_TOKENS, SIDE
@@ -100,12 +101,12 @@ def _staged(info: ModelInfo, directory: Path) -> Iterator[Path]:
         try:
             yield staging
             for file in sorted(staging.iterdir()):
-                file.replace(directory / file.name)
+                put_in_place(file, directory / file.name)
             hashes = {file.name: file_sha256(file) for file in sorted(directory.glob("*.onnx*"))}
             card = {"version": CARD_VERSION, **info.to_json(), "image_size": TILE_SIZE, "files": hashes}
             written = staging / MODEL_FILE
             written.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-            written.replace(directory / MODEL_FILE)
+            put_in_place(written, directory / MODEL_FILE)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
             if is_new and not any(directory.iterdir()):
@@ -154,23 +155,23 @@ def _join_decoder(decode: Decode, context: Feeds, path: Path) -> None:
             return import_onnx().load(target), answer
 
         points = {name: feeds[name] for name in ("point_coords", "point_labels")}
-        begin, begun = part(decode.begin, points, ("prompt_tokens",))
+        prompt, prompted = part(decode.prompt_tokens, points, ("prompt_tokens",))
         masks = {name: feeds[name] for name in ("mask_input", "has_mask_input")}
-        mask, masked = part(decode.mask, masks, ("mask_maps",))
-        inputs = {**context, **begun}
+        mask, masked = part(decode.mask_maps, masks, ("mask_maps",))
+        inputs = {**context, **prompted}
         plain, transformed = part(decode.plain, inputs, ("places", "tokens"))
         few, many = (
             part(module, {**inputs, **masked}, ("places", "tokens"))[0] for module in (decode.few, decode.many)
         )
-        ended = {**transformed, **begun}
-        end, _ = part(decode.end, ended, DECODER_OUTPUTS)
+        ended = {**transformed, **prompted}
+        all_masks, _ = part(decode.all_masks, ended, DECODER_OUTPUTS)
         # The part that gives one mask takes one prompt.
         one = {name: array[:1] for name, array in {**ended, "point_labels": feeds["point_labels"]}.items()}
         one["places"] = transformed["places"][: SIDE * SIDE]
-        quick_end, _ = part(decode.quick_end, {**one, PLACES_INPUT: np.array(1000)}, DECODER_OUTPUTS)
+        first_mask, _ = part(decode.first_mask, {**one, PLACES_INPUT: np.array(1000)}, DECODER_OUTPUTS)
         other = chain((mask, choose_by_length(few, many, "prompt_tokens", FEW_TOKENS)), ("places", "tokens"))
         middle = choose_by_length(plain, other, "prompt_tokens", FEW_TOKENS, absent="has_mask_input")
-        whole = chain((begin, middle, choose_by_count(quick_end, end, PLACES_INPUT)), DECODER_OUTPUTS)
+        whole = chain((prompt, middle, choose_by_count(first_mask, all_masks, PLACES_INPUT)), DECODER_OUTPUTS)
         import_onnx().save_model(with_default(whole, PLACES_INPUT, 0), path)
 
 
