@@ -158,7 +158,7 @@ def test_files_of_the_user_are_not_replaced(
         ("lines", "has a LineString, but polygons are needed"),
         ("outside", "None of the 1 polygons of"),
         ("no field", "has no field colour"),
-        ("prompts", "polygon is not a kind of prompts"),
+        ("prompts", "polygon is not a valid kind of prompts"),
         ("no decoder", "nonsense is neither a folder or file nor a decoder of"),
         ("empty folder", "has no decoder.onnx: choose a folder that geosam-es finetune wrote"),
         ("other encoder", "is a decoder for vit_b, but"),
