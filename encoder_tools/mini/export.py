@@ -90,12 +90,14 @@ def load_checkpoint(path: Path) -> tuple[MiniNet, dict[str, float]]:
         net.load_state_dict(state["average"])
         return net, {"step": float(state["step"]), "seconds": float(state["seconds"])}
     except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        problem = f"'{path}' is no checkpoint of this network ({type(error).__name__})"
+        problem = f"'{path}' is not a checkpoint of this network ({type(error).__name__})"
         raise ModelError(problem, "make one with geosam-es train-mini") from error
 
 
 def save_checkpoint(weights: Mapping[str, Tensor], trained: Mapping[str, float], path: Path) -> Path:
-    """Write a checkpoint for `load_checkpoint` completely or not at all, and return its path; makes the folder.
+    """Write a checkpoint for `load_checkpoint` completely or not at all, and return its path.
+
+    The folder is made if it does not exist.
 
     Raises
     ------
@@ -140,7 +142,7 @@ def _export(
     axes: dict[str, dict[int, str]],
 ) -> None:
     with warnings.catch_warnings():
-        # The tracer warns of numbers that become constants, which is intended for the sizes of the maps.
+        # The tracer warns about numbers that become constants, which is intended for the sizes of the maps.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,

@@ -180,6 +180,19 @@ def training_images(data: Path) -> dict[str, list[tuple[Path, Path]]]:
     }
 
 
+def check_training_images(data: Path) -> None:
+    """Check that every training image and its labels exist.
+
+    Raises
+    ------
+    RasterError
+        If a file is missing.
+    """
+    for path in (path for images in training_images(data).values() for pair in images for path in pair):
+        if not path.is_file():
+            raise RasterError(f"training data in '{data}' is incomplete ('{path}' is missing)", "see SOURCES.md")
+
+
 def _read_scene(kind: str, image: Path, labels: Path) -> Scene:
     if kind == "buildings":
         polygons = polygons_in_pixels(labels, image)
@@ -192,7 +205,7 @@ def _read_scene(kind: str, image: Path, labels: Path) -> Scene:
 
 
 def synthetic_scenes(count: int, seed: int) -> list[Scene]:
-    """Make synthetic scenes of several pixel sizes, with every object but roads."""
+    """Make synthetic scenes of several pixel sizes, with all objects except roads."""
     scenes = []
     for number in range(count):
         pixel_size = float(np.random.default_rng([seed, number]).choice([0.1, 0.2, 0.35, 0.6, 1.0]))
