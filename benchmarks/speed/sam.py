@@ -126,9 +126,9 @@ def export_official_decoder(sam: LoadedSam, path: Path, return_single_mask: bool
         )
 
 
-def smooth_features(seed: int = SEED) -> NDArray[np.float32]:
+def smooth_features() -> NDArray[np.float32]:
     """Return random features of unit variance that vary slowly over the tile: float32 (1, 256, 64, 64)."""
-    noise = np.random.default_rng(seed).standard_normal((1, 256, 64, 64))
+    noise = np.random.default_rng(SEED).standard_normal((1, 256, 64, 64))
     rows, columns = np.meshgrid(np.fft.fftfreq(64), np.fft.fftfreq(64), indexing="ij")
     window = np.exp(-((_SMOOTHNESS_CELLS * np.hypot(rows, columns)) ** 2) * np.pi)
     smooth = np.fft.ifft2(np.fft.fft2(noise) * window).real

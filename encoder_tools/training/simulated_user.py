@@ -26,6 +26,7 @@ __all__ = [
     "SimulatedUser",
     "bounding_box",
     "cell_centre",
+    "cell_samples",
     "corrective_click",
     "depth",
     "jitter_box",
@@ -100,6 +101,11 @@ def random_cell(depths: NDArray[np.float64], rng: np.random.Generator, share: fl
 def cell_centre(cell: tuple[int, int], pixels: int = CELL_PIXELS) -> tuple[float, float]:
     """Return the XY position of the middle of a cell whose side has so many pixels."""
     return (cell[1] + 0.5) * pixels, (cell[0] + 0.5) * pixels
+
+
+def cell_samples(masks: Mask) -> Mask:
+    """Return masks (..., H, W) in pixels as masks (..., H / 4, W / 4) in cells, by the pixel in the middle of each."""
+    return masks[..., CELL_PIXELS // 2 :: CELL_PIXELS, CELL_PIXELS // 2 :: CELL_PIXELS]
 
 
 def corrective_click(truth: Mask, predicted: Mask) -> tuple[Cell, bool] | None:
