@@ -154,7 +154,7 @@ def _groups(title: str, head: str, rows: Sequence[Row]) -> str:
 
 def _sizes(outcomes: Sequence[Outcome]) -> str:
     table = _groups("By size", "Size", group_rows(outcomes, size_of, SIZES))
-    return f"{table}<p>Small objects have less than 32 x 32 pixels of the raster, large ones at least 96 x 96.</p>"
+    return f"{table}<p>Small objects have fewer than 32 x 32 pixels of the raster, large ones at least 96 x 96.</p>"
 
 
 def _pictures(outcomes: Sequence[Outcome], windows: RasterWindows) -> str:

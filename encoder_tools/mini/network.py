@@ -78,7 +78,7 @@ class ImageEncoder(nn.Module):
 def normalise(images: Tensor) -> Tensor:
     """Map RGB (B, H, W, 3) of 0 to 255 to float32 (B, 3, H, W).
 
-    The colour of padding becomes zero, as the convolutions pad with.
+    The colour of padding becomes zero, which is also what the convolutions pad with.
     """
     shift = torch.tensor(FILL_RGB, dtype=torch.float32, device=images.device)
     return ((images.to(torch.float32) - shift) / RGB_SCALE).permute(0, 3, 1, 2)

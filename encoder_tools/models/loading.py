@@ -15,7 +15,7 @@ from geosam_es.store.layout import DECODER_FILE, PREPARE_FILE
 
 from .checkpoints import mini_folder
 
-__all__ = ["SAM_NAMES", "LoadedModel", "load_model", "mini_folder"]
+__all__ = ["SAM_NAMES", "LoadedModel", "load_model"]
 
 SAM_NAMES = ("vit_b", "vit_l", "vit_h")
 
