@@ -28,7 +28,7 @@ def files(folder: Path) -> set[str]:
 
 @pytest.fixture
 def fails(run: Run, tmp_path: Path) -> Callable[..., str]:
-    """Run a command that must fail as it should, and return its message."""
+    """Run a command that must fail properly, and return its message."""
 
     def run_and_check(*arguments: object) -> str:
         before = files(tmp_path)
@@ -170,7 +170,7 @@ def test_checkpoints(fails: Callable[..., str], image: Path, tmp_path: Path, mon
     assert "geosam-es models download vit_b" in fails(*encode)
 
 
-def test_output_that_cannot_be(fails: Callable[..., str], image: Path, model: Path, tmp_path: Path) -> None:
+def test_impossible_outputs(fails: Callable[..., str], image: Path, model: Path, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     for output, message in [
@@ -241,7 +241,7 @@ def test_disk_that_fills_up(small_disk: Path, model: Path, tmp_path: Path, run: 
     result = run("encode", image, "--model", model, "-o", small_disk, "--levels", 1)
     assert result.exit_code == 2
     error = result.stderr.splitlines()[-1]
-    assert "cannot be written (No space left on device): free some space and go on with --resume" in error
+    assert "cannot be written (No space left on device): free some space and continue with --resume" in error
     store = small_disk / "wide.embeddings.zarr"
     assert not list(store.rglob(".*"))
     kept = json.loads(run("info", store, "--json").stdout)["tiles"][0]["encoded"]
@@ -251,8 +251,8 @@ def test_disk_that_fills_up(small_disk: Path, model: Path, tmp_path: Path, run: 
     assert json.loads(again.stdout)[0]["resumed"] == kept
 
 
-def spoil(store: Path, how: str) -> None:
-    """Do to a store what happens to stores."""
+def damage(store: Path, how: str) -> None:
+    """Damage a store as happens in practice."""
     group = store / "zarr.json"
     array = store / "level0" / "image_embeddings"
     if how == "a file":
@@ -283,7 +283,7 @@ def spoil(store: Path, how: str) -> None:
         group.write_text(json.dumps(document))
 
 
-SPOILT = [
+DAMAGE = [
     ("a file", "is not an embedding store: make one with: geosam-es encode"),
     ("an empty folder", "is not an embedding store: it has no zarr.json"),
     ("no decoder", "has no decoder.onnx: copy the store again"),
@@ -296,11 +296,11 @@ SPOILT = [
 ]
 
 
-@pytest.mark.parametrize(("how", "message"), SPOILT)
-def test_spoilt_stores(
+@pytest.mark.parametrize(("how", "message"), DAMAGE)
+def test_stores_with_damaged_files(
     fails: Callable[..., str], ortho: Ortho, tmp_path: Path, model: Path, how: str, message: str
 ) -> None:
-    spoil(ortho.store, how)
+    damage(ortho.store, how)
     for command in (
         ["info", ortho.store],
         ["verify", ortho.store],
@@ -312,12 +312,12 @@ def test_spoilt_stores(
 
 
 def test_store_without_prepare(fails: Callable[..., str], ortho: Ortho, tmp_path: Path) -> None:
-    spoil(ortho.store, "no prepare")
+    damage(ortho.store, "no prepare")
     message = fails("segment", ortho.store, ortho.click, "-o", tmp_path / "out.gpkg")
     assert str(ortho.store) in message and "prepare.onnx" in message
 
 
-def test_store_that_is_not_there(fails: Callable[..., str], tmp_path: Path) -> None:
+def test_missing_store(fails: Callable[..., str], tmp_path: Path) -> None:
     for command in ("info", "verify"):
         assert "missing.zarr is not an embedding store" in fails(command, tmp_path / "missing.zarr")
 
@@ -330,11 +330,11 @@ def test_truncated_tile_under_a_click(run: Run, ortho: Ortho, tmp_path: Path) ->
     assert f"Error: {chunk} has 500 values instead of 196608: delete it and encode with --resume" in result.stderr
 
 
-def test_overwrite_replaces_spoilt_stores_and_nothing_else(
+def test_overwrite_replaces_damaged_stores_and_nothing_else(
     run: Run, fails: Callable[..., str], ortho: Ortho, tmp_path: Path, model: Path
 ) -> None:
     for how in ("an empty folder", "metadata cut", "newer"):
-        spoil(ortho.store, how)
+        damage(ortho.store, how)
         assert run("encode", ortho.image, "--model", model, "--overwrite").exit_code == 0
         assert run("verify", ortho.store).exit_code == 0
     foreign = tmp_path / "climate.zarr"

@@ -73,7 +73,7 @@ Publish = Callable[..., None]
 
 @pytest.fixture
 def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Publish:
-    """Return a function that makes an address the one of the only checkpoint, which goes to the test's folder."""
+    """Return a function that publishes the only checkpoint at an address; downloads go to the test's folder."""
     monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path))
 
     def publish(url: str, content: bytes = CONTENT) -> None:

@@ -1,4 +1,4 @@
-"""``geosam-es finetune`` as a user meets it, on stores of a `mini` with random weights."""
+"""``geosam-es finetune`` as a user runs it, on stores of a `mini` with random weights."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_bad_input_gives_one_sentence_and_writes_nothing(
 def test_overwrite_replaces_only_what_finetune_wrote(run: Run, scene: Scene, tmp_path: Path) -> None:
     stores, truth = scene
     command = ["finetune", *stores[:2], truth, "--epochs", 1, "--holdout", 0]
-    # Folders that a user has anyway: nothing in them has the name of a result, or something does.
+    # Folders of the user, with and without a file that has the name of a result.
     free, taken = tmp_path / "free", tmp_path / "taken"
     for folder in (free, taken):
         (folder / "photos").mkdir(parents=True)

@@ -56,7 +56,7 @@ def test_help_and_version_of_all(run: Run) -> None:
 
 
 def test_help_needs_no_torch(spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch is not everywhere, and takes seconds to import."""
+    """PyTorch is not installed everywhere, and takes seconds to import."""
     (tmp_path / "torch.py").write_text("raise ImportError('not here')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     for arguments in (["--help"], ["models"], ["encode", "--help"]):

@@ -59,7 +59,7 @@ def click(directory: Path, points: int = 2, has_mask: bool = False) -> GraphCost
 
 
 def shown(directory: Path, refined: int) -> GraphCost:
-    """Return the cost of a click's mask to show first that works out the given number of places in full."""
+    """Return the cost of a click's mask to show first that computes the given number of places in full."""
     import onnx
 
     path = directory / "decoder.onnx"

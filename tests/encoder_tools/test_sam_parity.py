@@ -217,7 +217,7 @@ def test_scores_equal_sam_predictors(answers: Any) -> None:
 
 @pytest.mark.parametrize("count", [1, FEW_TOKENS - 6, FEW_TOKENS - 5, 20, 40])
 def test_any_number_of_points(exported: Exported, sam: LoadedSam, features: Any, count: int) -> None:
-    """With five output tokens and a padding point, the second and third stand on both sides of the choice."""
+    """With five output tokens and a padding point, the second and third lie on both sides of the limit."""
     generator = np.random.default_rng(count)
     predictor = predictor_on(sam, features)
     for with_box in (False, True):

@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from encoder_tools.models.loading import mini_folder
+from encoder_tools.models.checkpoints import mini_folder
 from geosam_es.errors import ModelError
 from geosam_es.inference.runtime import OnnxGraph, load_onnxruntime
 

@@ -149,7 +149,7 @@ def test_half_a_decoder_is_refused(store: Path, tuned: Path, damage: Callable[[P
 @pytest.mark.parametrize(
     "name", ["", "..", "a/b", "a\\b", ".hidden", "original", "Original", "a ", "a" * 65, "a:b", "CON", "nul.v2"]
 )
-def test_names_that_are_no_folder_names_are_refused(store: Path, tuned: Path, name: str) -> None:
+def test_names_that_cannot_be_folders_are_refused(store: Path, tuned: Path, name: str) -> None:
     with pytest.raises(ModelError, match="--name"):
         add_decoder(store, tuned, name)
     assert names(store) == [ORIGINAL]
@@ -161,7 +161,7 @@ def test_a_name_can_be_given(store: Path, tuned: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["none", "../decoders/fields", ""])
-def test_a_decoder_that_is_not_there_is_refused_and_the_others_named(store: Path, tuned: Path, name: str) -> None:
+def test_a_missing_decoder_is_refused_and_the_others_are_named(store: Path, tuned: Path, name: str) -> None:
     add_decoder(store, tuned)
     for act in (use_decoder, remove_decoder, find_decoder):
         with pytest.raises(ModelError, match="choose one of: original, fields"):
@@ -194,7 +194,7 @@ def test_a_damaged_decoder_in_use_is_one_sentence_and_can_be_left(
     assert StoreReader(store).decoder.name == ORIGINAL
 
 
-def test_a_damaged_note_of_the_one_in_use_is_told(store: Path, tuned: Path) -> None:
+def test_a_damaged_active_json_is_reported(store: Path, tuned: Path) -> None:
     use_decoder(store, add_decoder(store, tuned).name)
     (store / "decoders" / "active.json").write_text("{")
     with pytest.raises(StoreError, match=r"active.json is damaged"):
@@ -212,7 +212,7 @@ def test_a_copy_that_ends_early_leaves_nothing(store: Path, tuned: Path, monkeyp
     assert not list((store / "decoders").iterdir()) and names(store) == [ORIGINAL]
 
 
-def test_a_read_only_store_is_told(store: Path, tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_store_is_reported(store: Path, tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_decoder(store, tuned)
 
     def refuse(*_args: object, **_options: object) -> None:
@@ -228,7 +228,7 @@ def test_a_read_only_store_is_told(store: Path, tuned: Path, monkeypatch: pytest
     assert names(store) == [ORIGINAL, "fields"]
 
 
-def test_a_folder_that_is_no_store_is_refused(tuned: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_store_is_refused(tuned: Path, tmp_path: Path) -> None:
     for act in (lambda: add_decoder(tmp_path, tuned), lambda: use_decoder(tmp_path, ORIGINAL)):
         with pytest.raises(StoreError, match="not an embedding store"):
             act()

@@ -110,7 +110,7 @@ def features(**changes: object) -> dict[str, object]:
     ],
     ids=str,
 )  # fmt: skip
-def test_what_is_out_of_range_is_refused(tmp_path: Path, changes: dict[str, object]) -> None:
+def test_values_out_of_range_are_refused(tmp_path: Path, changes: dict[str, object]) -> None:
     with pytest.raises(StoreError, match=r"zarr\.json is damaged"):
         read_metadata(write_root(tmp_path / "a.zarr", root_document(**changes)))
 
@@ -131,7 +131,7 @@ def test_what_is_out_of_range_is_refused(tmp_path: Path, changes: dict[str, obje
     ],
     ids=str,
 )
-def test_what_is_unusual_is_read(tmp_path: Path, changes: dict[str, object]) -> None:
+def test_unusual_values_are_read(tmp_path: Path, changes: dict[str, object]) -> None:
     assert read_metadata(write_root(tmp_path / "a.zarr", root_document(**changes))).bands == (1, 2, 3)
 
 

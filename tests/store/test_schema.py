@@ -29,7 +29,7 @@ def value_of(text: str) -> JsonValue:
         ('{"c": 1}', lambda v: v.get("d", 7).integer(0, 9), 7),
     ],
 )
-def test_what_is_right_is_read(text: str, read: Callable[[JsonValue], Any], expected: Any) -> None:
+def test_valid_values_are_read(text: str, read: Callable[[JsonValue], Any], expected: Any) -> None:
     assert read(value_of(text)) == expected
 
 
@@ -53,13 +53,13 @@ def test_what_is_right_is_read(text: str, read: Callable[[JsonValue], Any], expe
         ('"sha256:0"', JsonValue.sha256, "not a SHA-256 hash"),
     ],
 )
-def test_what_is_wrong_is_named(text: str, read: Callable[[JsonValue], Any], message: str) -> None:
+def test_invalid_values_are_named(text: str, read: Callable[[JsonValue], Any], message: str) -> None:
     with pytest.raises(SchemaError, match=message):
         read(value_of(text))
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"a": NaN}', "[Infinity]", "[" * 100_000, b"\xff\xfe\x00", b'"\xe9"'])
-def test_what_is_not_json(text: str | bytes, tmp_path: Path) -> None:
+def test_text_that_is_not_json(text: str | bytes, tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match="it is not JSON"):
         parse_json(text)
     path = tmp_path / "a.json"

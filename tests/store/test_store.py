@@ -86,7 +86,7 @@ def test_many_threads_may_write(tmp_path: Path, decoder: Path) -> None:
     assert not list((tmp_path / "a.zarr").rglob(".*"))
 
 
-def test_existing_is_kept_unless_told(tmp_path: Path, decoder: Path) -> None:
+def test_an_existing_store_is_kept_by_default(tmp_path: Path, decoder: Path) -> None:
     root = tmp_path / "a.embeddings.zarr"
     create(root, decoder).write(Tile(0, 0, 0), features(3))
     with pytest.raises(StoreError, match=r"--resume.*--overwrite"):
@@ -97,7 +97,7 @@ def test_existing_is_kept_unless_told(tmp_path: Path, decoder: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_overwrite_never_removes_what_is_no_store(tmp_path: Path, decoder: Path) -> None:
+def test_overwrite_removes_stores_only(tmp_path: Path, decoder: Path) -> None:
     mine = tmp_path / "thesis"
     mine.mkdir()
     (mine / "chapter1.odt").touch()
@@ -383,7 +383,7 @@ def test_set_crs_mends_a_damaged_crs(tmp_path: Path, decoder: Path, damaged: obj
     assert StoreReader(root).metadata.raster.crs_wkt == UTM
 
 
-def test_set_crs_refuses_what_is_no_wkt_and_what_is_no_store(tmp_path: Path, decoder: Path) -> None:
+def test_set_crs_refuses_invalid_wkt_and_other_folders(tmp_path: Path, decoder: Path) -> None:
     root = tmp_path / "a.embeddings.zarr"
     create(root, decoder)
     before = (root / "zarr.json").read_bytes()

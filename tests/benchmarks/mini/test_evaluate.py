@@ -119,7 +119,7 @@ def test_a_correction_in_a_corner_of_the_tile_is_found() -> None:
     assert all(x < 200 and y < 200 for prompts, _ in model.asked for x, y, label in prompts if label == 1.0)
 
 
-def test_the_middle_of_an_object_that_the_image_cuts_is_that_of_what_is_seen() -> None:
+def test_the_middle_of_a_cut_object_is_that_of_its_visible_part() -> None:
     target = target_of(shapely.box(0, 0, 200, 120))
     assert target is not None
     x, y, label = target.click
@@ -141,7 +141,7 @@ def test_a_perfect_answer_has_perfect_metrics() -> None:
     assert measure(model, tile_of(SQUARE), square_target(), seed=3) == found
 
 
-def test_an_object_that_never_becomes_good_counts_the_cap() -> None:
+def test_an_object_that_never_reaches_the_goal_counts_all_clicks() -> None:
     model = Scripted([shapely.box(600, 600, 700, 700)] * 4, [0.5] * 4)
     found = measure(model, tile_of(SQUARE), square_target(), seed=3)
     assert found.values["clicks to 85 %"] == CLICK_CAP
