@@ -906,6 +906,14 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>comprobar el SRC de las indicaciones</translation>
     </message>
     <message>
+      <source>The model gives masks that are not numbers, so its decoder or the tile is damaged</source>
+      <translation>El modelo da máscaras con valores no numéricos: la variante del modelo o la tesela está dañada</translation>
+    </message>
+    <message>
+      <source>check the store with geosam-es verify, or copy it again</source>
+      <translation>comprobar la imagen preparada con geosam-es verify, o copiarla de nuevo</translation>
+    </message>
+    <message>
       <source>{path} does not match the {name} next to it</source>
       <translation>{path} no se corresponde con el {name} de la misma carpeta</translation>
     </message>
