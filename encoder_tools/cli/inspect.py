@@ -115,7 +115,7 @@ def verify_command(store: Path, image: Path | None, as_json: bool) -> None:
         )
         raise StoreError(
             f"{store} has {len(problems)} bad tile(s) of {total}: {shown}",
-            "delete the damaged ones and go on with: geosam-es encode IMAGE --resume",
+            "delete the damaged ones and continue with: geosam-es encode IMAGE --resume",
         )
     if not as_json:
         click.echo(f"{store}: all {total} tiles are complete" + (f", and it was made from {image}" if image else ""))

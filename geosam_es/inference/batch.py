@@ -260,7 +260,7 @@ def _with_feature(known: ObjectPrompts, geometry: BaseGeometry, positive: bool, 
             )
         if not positive:
             raise VectorError(
-                "{source} has a polygon with label 0", "mark what is outside an object with points", source=source
+                "{source} has a polygon with label 0", "use points to mark what is outside an object", source=source
             )
         return replace(known, box=Bounds(*geometry.bounds))
     raise VectorError(

@@ -192,7 +192,7 @@ def import_failure(package: str, error: Exception) -> ModelError:
     if any(sign in str(error).lower() for sign in ("numpy", "multiarray", "_array_api", "binary incompatibility")):
         return ModelError(
             "{package} is installed but does not work with NumPy {version} ({reason})",
-            'install a version that does with: pip install --upgrade {package} "numpy=={version}"',
+            'install a compatible version with: pip install --upgrade {package} "numpy=={version}"',
             package=package,
             version=np.__version__,
             reason=reason,

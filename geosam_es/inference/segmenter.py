@@ -327,7 +327,7 @@ class Segmenter:
             x, y = self._on_map((bounds.min_x + bounds.max_x) / 2, (bounds.min_y + bounds.max_y) / 2)
             raise PromptError(
                 "There is no data at ({x:.8g}, {y:.8g}), or it lies outside the area of interest",
-                "choose another place, or encode it",
+                "choose another place, or prepare this one",
                 x=x,
                 y=y,
             )
@@ -359,8 +359,8 @@ class Segmenter:
             self._check_data(Bounds(col, row, col, row), grid)
         x, y = self._on_map(col, row)
         raise PromptError(
-            "Not all tiles around ({x:.8g}, {y:.8g}) have been encoded yet",
-            "finish the store with: geosam-es encode --resume",
+            "Not all tiles around ({x:.8g}, {y:.8g}) have been prepared yet",
+            "prepare the rest with: geosam-es encode --resume",
             x=x,
             y=y,
         )

@@ -227,8 +227,8 @@ def _other_encoder(root: Path, folder: Path, model: Mapping[str, Any], info: Dec
     if other == model["name"]:
         other = f"{other} ({plain_sha256(info.encoder_sha256)[:12]})" if info is not None else other
     return ModelError(
-        "{folder} is a decoder of the encoder {other}, and {root} was made with the encoder {own}",
-        "use a store of its own encoder, or tune a decoder on this one",
+        "{folder} is a decoder for the encoder {other}, but {root} was made with the encoder {own}",
+        "use a store made with the same encoder, or tune a decoder on this store",
         folder=folder,
         other=other,
         root=root,

@@ -85,7 +85,7 @@ class StoreReader:
                         "{path} is missing or damaged", "copy the store again, or encode again", path=path
                     ) from error
                 if not layout.is_same_array(found, parse_json(document).mapping()):
-                    raise StoreError("{path} does not fit the store's metadata", "encode again", path=path)
+                    raise StoreError("{path} does not match the metadata of the store", "encode again", path=path)
 
     @property
     def decoder_path(self) -> Path:

@@ -322,7 +322,7 @@ def test_a_disk_that_fills_up_keeps_what_can_be_resumed(
     plan, encoder, store = plan_of(CountingRaster()), SampleEncoder(), tmp_path / "s.zarr"
     with monkeypatch.context() as patch:
         full_disk_after(5, patch)
-        with pytest.raises(OutputError, match=r"No space left on device.*go on with --resume"):
+        with pytest.raises(OutputError, match=r"No space left on device.*continue with --resume"):
             encode(plan, encoder, store, decoder)
     assert encoder.encoded < 5 + 2 * (2 + encoding.WRITERS)
     report = encode(plan, SampleEncoder(), store, decoder, resume=True)

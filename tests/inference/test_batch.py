@@ -84,7 +84,7 @@ def test_features_that_are_not_prompts() -> None:
         group(PromptFeature(shapely.LineString([(0, 0), (1, 1)])))
     with pytest.raises(VectorError, match="has two boxes for object 4: remove one"):
         group(PromptFeature(BOX, 1, 4.0), PromptFeature(BOX, 1, 4))
-    with pytest.raises(VectorError, match="has a polygon with label 0: mark what is outside"):
+    with pytest.raises(VectorError, match="has a polygon with label 0: use points to mark what is outside"):
         group(PromptFeature(BOX, 0))
 
 

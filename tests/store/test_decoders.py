@@ -114,7 +114,7 @@ def test_the_same_decoder_is_kept_once_and_another_of_its_name_gets_a_number(sto
 def test_a_decoder_of_another_encoder_is_refused(store: Path, tmp_path: Path) -> None:
     other = make_decoder(tmp_path / "other", "fields", model="vit_b", encoder_sha256="1" * 64)
     before = files(store)
-    with pytest.raises(ModelError, match=r"encoder vit_b, and .* made with the encoder blobs"):
+    with pytest.raises(ModelError, match=r"encoder vit_b, but .* made with the encoder blobs"):
         add_decoder(store, other)
     assert files(store) == before
     same_name = make_decoder(tmp_path / "same name", "fields", encoder_sha256="2" * 64)

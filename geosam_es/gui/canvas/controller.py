@@ -359,7 +359,7 @@ class SegmentationController(QObject):
             return self._view.to_raster(self.store, points), self._view.level(self.store, points[0])
         except QgsCsException:
             self.failed.emit(
-                PromptError(tr("This place does not exist in the raster's CRS"), tr("click on the raster"))
+                PromptError(tr("This place cannot be transformed to the CRS of the raster"), tr("click on the raster"))
             )
         return None
 

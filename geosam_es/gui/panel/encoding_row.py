@@ -55,7 +55,7 @@ class EncodingRow(QWidget):
 
     def set_possible(self, possible: bool) -> None:
         """Enable the buttons if tiles can be added to the store; otherwise their tool tips say why not."""
-        reason = tr("Only images on local files can be prepared here, with the model chosen in the options")
+        reason = tr("Only images in local files can be prepared here, with the model chosen in the options")
         for button, tip in self._tips.items():
             button.setEnabled(possible)
             button.setToolTip(tip if possible else reason)
