@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -18,6 +19,7 @@ _PAUSES_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 """Between attempts. A virus scanner or a reader on Windows holds a file for a fraction of a second."""
 
 _FLUSHES = 8
+_CANNOT_FLUSH = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 
 _DEVICES = {"aux", "con", "conin$", "conout$", "nul", "prn"} | {
     f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"
@@ -123,13 +125,16 @@ def flush_tree(folder: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Write a file, or the names in a folder, to the disk. Windows cannot do the latter."""
-    is_windows = os.name == "nt"
-    if is_windows and path.is_dir():
+    """Write a file to the disk, or the names in a folder; Windows and some network drives cannot do the latter."""
+    is_windows, is_folder = os.name == "nt", path.is_dir()
+    if is_windows and is_folder:
         return
     descriptor = os.open(path, os.O_RDWR if is_windows else os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if not (is_folder and error.errno in _CANNOT_FLUSH):
+            raise
     finally:
         os.close(descriptor)
 
