@@ -13,7 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["flush", "flush_tree", "is_portable_name", "put_in_place", "replace_files", "temporary_name", "write_text"]
+__all__ = [
+    "flush",
+    "flush_tree",
+    "folder_bytes",
+    "is_portable_name",
+    "put_in_place",
+    "replace_files",
+    "temporary_name",
+    "write_text",
+]
 
 _PAUSES_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 """Between attempts. A virus scanner or a reader on Windows holds a file for a fraction of a second."""
@@ -137,6 +146,16 @@ def flush(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Add up the sizes of the files in a folder, except those that another process removes meanwhile."""
+    total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += (Path(path) / name).stat().st_size
+    return total
 
 
 def is_portable_name(name: str) -> bool:

@@ -13,6 +13,7 @@ from geosam_es.store import files
 from geosam_es.store.files import (
     flush,
     flush_tree,
+    folder_bytes,
     is_portable_name,
     put_in_place,
     replace_files,
@@ -165,6 +166,14 @@ def test_a_locked_file_leaves_all_the_old_ones(
         assert contents(tmp_path) == before
         assert contents(tmp_path / "new") == {f"a{suffix}": f"new a{suffix}" for suffix in SUFFIXES}
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["new"]
+
+
+def test_files_removed_while_they_are_counted_have_no_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").write_bytes(b"123")
+    assert folder_bytes(tmp_path) == 3
+    monkeypatch.setattr(os, "walk", lambda folder: [(folder, [], ["gone"]), (tmp_path / "a", [], ["b"])])
+    assert folder_bytes(tmp_path) == 3
 
 
 def test_temporary_names_are_short_and_hidden(tmp_path: Path) -> None:
