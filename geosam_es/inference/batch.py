@@ -178,11 +178,6 @@ class ObjectAnswer:
     refusal: PromptError | None = None
 
     @property
-    def name(self) -> str:
-        """What messages call the object."""
-        return self.prompts.name
-
-    @property
     def left_out(self) -> str:
         """Why there is no polygon; empty if there is one."""
         if self.refusal is not None:

@@ -38,20 +38,18 @@ class OnnxGraph:
 
     def __init__(self, path: Path, threads: int | None = None, *, spinning: bool = False) -> None:
         self.path = path
+        onnxruntime = load_onnxruntime()
         if not path.is_file():
-            load_onnxruntime()
             raise ModelError("{path} does not exist", "copy the store or the model again", path=path)
         try:
             self._session = new_session(os.fspath(path), threads, spinning=spinning)
-        except ModelError:
-            raise
         # onnxruntime's exceptions have no public base class.
         except Exception as error:
             raise ModelError(
                 "{path} is not an ONNX model that onnxruntime {version} can load",
                 "copy or export the model again, or update onnxruntime",
                 path=path,
-                version=load_onnxruntime().__version__,
+                version=onnxruntime.__version__,
             ) from error
         self.inputs = {item.name: item for item in self._session.get_inputs()}
         self.optional_inputs = {item.name: item for item in self._session.get_overridable_initializers()}

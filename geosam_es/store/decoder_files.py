@@ -12,7 +12,7 @@ from ..errors import ModelError
 from . import layout
 from .schema import JsonValue, SchemaError, read_json
 
-__all__ = ["DecoderInfo", "StoreDecoder", "check_decoder", "file_sha256", "plain_sha256", "read_decoder"]
+__all__ = ["DecoderInfo", "StoreDecoder", "check_decoder", "file_sha256", "plain_sha256", "read_info"]
 
 _HASH_PREFIX = "sha256:"
 _BLOCK_BYTES = 1 << 20
@@ -109,7 +109,7 @@ class StoreDecoder:
         return None if is_single else path
 
 
-def read_decoder(folder: Path) -> StoreDecoder:
+def read_info(folder: Path) -> DecoderInfo:
     """Read the description of a tuned decoder; `check_decoder` checks its files.
 
     Raises
@@ -119,7 +119,7 @@ def read_decoder(folder: Path) -> StoreDecoder:
     """
     path = folder / layout.DECODER_INFO_FILE
     try:
-        info = DecoderInfo.from_json(read_json(path))
+        return DecoderInfo.from_json(read_json(path))
     except FileNotFoundError:
         raise ModelError(
             "{folder} is not a decoder: it has no {name}",
@@ -135,7 +135,6 @@ def read_decoder(folder: Path) -> StoreDecoder:
         raise ModelError(
             "{path} is damaged ({reason})", "copy the decoder again", path=path, reason=str(error)
         ) from error
-    return StoreDecoder(info.name, folder, info)
 
 
 def check_decoder(decoder: StoreDecoder) -> None:

@@ -242,10 +242,6 @@ class StoreReader:
         is_whole = len(content) == layout.CHECKSUM_DTYPE.itemsize
         return int(np.frombuffer(content, layout.CHECKSUM_DTYPE)[0]) if is_whole else 0
 
-    def size_bytes(self) -> int:
-        """Add up the sizes of the store's files."""
-        return sum((Path(folder) / name).stat().st_size for folder, _, names in os.walk(self.root) for name in names)
-
 
 def _fill(descriptor: int, values: NDArray[Any]) -> int:
     """Fill an array from a file and return the bytes found: one more than wanted if the file is longer."""

@@ -103,5 +103,5 @@ def test_polygons_carry_the_object_and_its_attributes(tmp_path: Path) -> None:
     found = [(item.object_id, item.attributes["crop"]) for index in range(3) for item in answers[index].results]
     assert found == [(12, "vid"), (None, "trigo")]
     assert answers[0].results[0].area_m2 == pytest.approx(np.pi * 100**2, rel=0.02)
-    assert [answers[index].name for index in range(3)] == ["12", "13", "feature 3"]
+    assert [answers[index].prompts.name for index in range(3)] == ["12", "13", "feature 3"]
     assert "outside the raster" in answers[1].left_out and not answers[2].left_out

@@ -16,15 +16,14 @@ from geosam_es.store.decoders import (
     ORIGINAL,
     active_decoder,
     active_name,
-    add_decoder,
     find_decoder,
     install_decoder,
     list_decoders,
-    read_decoder,
+    read_info,
     remove_decoder,
     use_decoder,
 )
-from tests.helpers import disc, make_decoder, make_store
+from tests.helpers import add_decoder, disc, make_decoder, make_store
 
 
 @pytest.fixture
@@ -239,7 +238,7 @@ def test_a_single_graph_needs_no_prepare(store: Path, tuned: Path) -> None:
     document = json.loads((tuned / "decoder.json").read_text())
     (tuned / "decoder.json").write_text(json.dumps({**document, "prepare_sha256": None}))
     (tuned / "prepare.onnx").unlink()
-    assert read_decoder(tuned).prepare_path is None
+    assert read_info(tuned).prepare_sha256 is None
     use_decoder(store, add_decoder(store, tuned).name)
     assert StoreReader(store).prepare_path is None
 

@@ -333,8 +333,7 @@ class SegmentationController(QObject):
 
     def _on_opened(self) -> None:
         waiting, self._for_store = self._for_store, []
-        for gesture in waiting:
-            gesture()
+        self._repeat(waiting)
 
     def _hold(self, gesture: Callable[[], None], needs_store: bool = False) -> bool:
         """Keep a gesture for later if it comes too early, and return whether it does.

@@ -25,8 +25,8 @@ class EncodingRow(QWidget):
     layer_wanted = pyqtSignal()
     cancel_wanted = pyqtSignal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.view_button = _button(
             tr("Prepare this view"), tr("Prepare the tiles in view now, so that clicks here need not wait")
         )
