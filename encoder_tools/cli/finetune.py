@@ -48,7 +48,8 @@ class _Holdout(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--decoder",
     "base",
-    help="Decoder to start from: a folder, an ONNX file, or a decoder of the first store. Default: its active decoder.",
+    help="Decoder to start from: a folder, an ONNX file, or a decoder of the first store. Default: its active decoder;"
+    " for SAM, its original one.",
 )
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="SAM's weights. Default: the downloaded ones.")
 @click.option("--prompt-encoder", is_flag=True, help="Train SAM's prompt encoder too.")

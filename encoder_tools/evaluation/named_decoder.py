@@ -10,12 +10,11 @@ from geosam_es.errors import ModelError
 from geosam_es.inference.decoder import MaskDecoder, load_decoder
 from geosam_es.inference.encoder import MODEL_FILE
 from geosam_es.store import StoreReader
+from geosam_es.store.decoder_files import plain_sha256
 from geosam_es.store.decoders import StoreDecoder, active_decoder, check_decoder, find_decoder, read_info
 from geosam_es.store.layout import DECODER_FILE, DECODER_INFO_FILE, PREPARE_FILE
 
 __all__ = ["NamedDecoder", "find_named_decoder"]
-
-_PREFIX = "sha256:"
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def _check_encoder(folder: Path, reader: StoreReader) -> None:
             sha256, model = str(value["encoder_sha256"]), str(value.get("model", value.get("name", "another")))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{path} is damaged", "copy or export the decoder again") from error
-        if sha256.removeprefix(_PREFIX) != str(own["encoder_sha256"]).removeprefix(_PREFIX):
+        if plain_sha256(sha256) != plain_sha256(str(own["encoder_sha256"])):
             raise ModelError(
                 f"{folder} is a decoder for {model}, but {reader.root} was encoded with another encoder, {own['name']}",
                 "use a decoder that was tuned on a store of the same encoder, or encode the raster with that model",

@@ -13,14 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .blocks import ConvNorm, Residual, ShuffleUp
-from .prompt_maps import (
-    SEED_SIGMA,
-    PromptMaps,
-    Prompts,
-    geodesic_maps,
-    geodesic_side_maps,
-    split_prompts,
-)
+from .prompt_maps import SEED_SIGMA, PromptMaps, Prompts, geodesic_maps, geodesic_side_maps, split_prompts
 
 MASKS = 4
 """Masks of an answer: the single mask, then three candidates for an ambiguous click."""

