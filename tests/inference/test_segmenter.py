@@ -313,6 +313,19 @@ def test_a_point_without_a_tile_is_never_dropped(two_discs: Path, is_skipped: bo
     assert segmenter.resolve(segmenter.propose(Prompts(APART[:1]))).polygons
 
 
+def test_the_point_without_data_is_named_and_a_box_around_data_is_answered(two_discs: Path) -> None:
+    for col in (1, 2):
+        for row in (0, 1):
+            remove(two_discs, Tile(0, row, col), is_skipped=True)
+    segmenter = open_blobs(two_discs)
+    for x in (900, 1010):
+        with pytest.raises(PromptError, match=r"no data at \(1040, 500\)"):
+            segmenter.propose(Prompts((Point(x, 500), Point(1040, 500))))
+    assert segmenter.propose(Prompts(box=Bounds(600, 300, 1100, 700))).masks
+    with pytest.raises(PromptError, match=r"no data at \(1250, 500\)"):
+        segmenter.propose(Prompts(box=Bounds(1100, 300, 1400, 700)))
+
+
 def test_a_negative_point_may_lie_where_nothing_is_encoded(two_discs: Path) -> None:
     for tile in CORNER:
         remove(two_discs, tile)
