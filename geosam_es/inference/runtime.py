@@ -116,7 +116,7 @@ def new_session(model: str | bytes, threads: int | None = None, *, arena: bool =
         An onnxruntime exception if it cannot load the graph.
     """
     onnxruntime = load_onnxruntime()
-    # Some builds send usage data; nothing may leave the machine.
+    # For the builds on Windows, which take no notice of the variable that `load_onnxruntime` sets.
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or available_cores()
@@ -144,6 +144,8 @@ def load_onnxruntime() -> Any:
     ModelError
         If it cannot be imported; see `import_failure`.
     """
+    # Before the library is loaded, which otherwise writes an identifier of the machine and sends usage data.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     # Imported here so that the session and the store work without onnxruntime.
     try:
         if "onnxruntime" not in sys.modules and os.name == "posix":
