@@ -115,7 +115,7 @@ class OutputFolder:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def publish(self, staged: Path, last: str | None = None) -> None:
-        """Move the staged files into place, and remove those of an earlier run that have no successor.
+        """Move the staged files into place, and remove those of an earlier run of the command that have no successor.
 
         Parameters
         ----------
@@ -131,7 +131,8 @@ class OutputFolder:
         """
         fresh = [name for name in self._files if (staged / name).is_file()]
         with _output_errors(self.path):
-            for name in sorted(self.written, key=lambda name: name != last):
+            # Another command may have written results of its own to the same folder.
+            for name in sorted(self.written.intersection(self._files), key=lambda name: name != last):
                 if name == last or name not in fresh:
                     (self.path / name).unlink(missing_ok=True)
             for name in sorted(fresh, key=lambda name: name == last):

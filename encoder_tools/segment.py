@@ -150,7 +150,7 @@ def segment(
             answered[answer.index] = answer.results
         first_error = first_error or answer.refusal
         if answer.left_out:
-            left_out[answer.name] = answer.left_out
+            left_out[answer.prompts.name] = answer.left_out
         if progress is not None:
             progress(done, len(objects))
     if first_error is not None and not answered:

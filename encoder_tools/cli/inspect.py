@@ -11,6 +11,7 @@ import click
 from geosam_es.errors import StoreError
 from geosam_es.store import StoreReader, set_crs
 from geosam_es.store.decoders import check_decoder, list_decoders
+from geosam_es.store.files import folder_bytes
 from geosam_es.store.reader import TileState
 from geosam_es.store.signature import check_signature, raster_signature, signature
 
@@ -43,7 +44,7 @@ def info_command(store: Path, as_json: bool, crs: str | None) -> None:
     reader = StoreReader(store)
     raster_crs = store_crs(reader)
     counts = reader.counts()
-    size_bytes = reader.size_bytes()
+    size_bytes = folder_bytes(store)
     if as_json:
         tiles = [asdict(count) for count in counts]
         decoders = [decoder_json(decoder, reader.decoder.name) for decoder in list_decoders(store)]

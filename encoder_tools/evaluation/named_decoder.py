@@ -11,7 +11,7 @@ from geosam_es.inference.decoder import MaskDecoder, load_decoder
 from geosam_es.inference.encoder import MODEL_FILE
 from geosam_es.store import StoreReader
 from geosam_es.store.decoder_files import plain_sha256
-from geosam_es.store.decoders import StoreDecoder, active_decoder, check_decoder, find_decoder, read_decoder
+from geosam_es.store.decoders import StoreDecoder, active_decoder, check_decoder, find_decoder, read_info
 from geosam_es.store.layout import DECODER_FILE, DECODER_INFO_FILE, PREPARE_FILE
 
 __all__ = ["NamedDecoder", "find_named_decoder"]
@@ -34,9 +34,9 @@ class NamedDecoder:
     decoder_path: Path
 
     @classmethod
-    def of(cls, decoder: StoreDecoder, name: str | None = None) -> NamedDecoder:
-        """Make one from a decoder of a store."""
-        return cls(name or decoder.name, decoder.prepare_path, decoder.decoder_path)
+    def of(cls, decoder: StoreDecoder) -> NamedDecoder:
+        """Make one from a decoder in a folder."""
+        return cls(decoder.name, decoder.prepare_path, decoder.decoder_path)
 
     def load(self, threads: int | None = None) -> MaskDecoder:
         """Load the decoder; see `load_decoder` for the errors."""
@@ -84,9 +84,9 @@ def _from_folder(folder: Path, reader: StoreReader) -> NamedDecoder:
     _check_encoder(folder, reader)
     name = folder.resolve().name
     if (folder / DECODER_INFO_FILE).is_file():
-        decoder = read_decoder(folder)
+        decoder = StoreDecoder(name, folder, read_info(folder))
         check_decoder(decoder)
-        return NamedDecoder.of(decoder, name)
+        return NamedDecoder.of(decoder)
     prepare = folder / PREPARE_FILE
     return NamedDecoder(name, prepare if prepare.is_file() else None, folder / DECODER_FILE)
 

@@ -178,11 +178,6 @@ class ObjectAnswer:
     refusal: PromptError | None = None
 
     @property
-    def name(self) -> str:
-        """What messages call the object."""
-        return self.prompts.name
-
-    @property
     def left_out(self) -> str:
         """Why there is no polygon; empty if there is one."""
         if self.refusal is not None:
@@ -260,7 +255,7 @@ def _with_feature(known: ObjectPrompts, geometry: BaseGeometry, positive: bool, 
             )
         if not positive:
             raise VectorError(
-                "{source} has a polygon with label 0", "mark what is outside an object with points", source=source
+                "{source} has a polygon with label 0", "use points to mark what is outside an object", source=source
             )
         return replace(known, box=Bounds(*geometry.bounds))
     raise VectorError(

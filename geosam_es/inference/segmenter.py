@@ -204,8 +204,13 @@ class Segmenter:
             If there is no data, or neither a positive point nor a box.
         """
         bounds, is_box = prompts.positive_bounds, prompts.box is not None
+        places = [(point.x, point.y) for point in prompts.points if point.positive]
+        if prompts.box is not None:
+            places.append((prompts.box.min_x + prompts.box.width / 2, prompts.box.min_y + prompts.box.height / 2))
         for finest in range(min(level, len(self.pyramid.grids) - 1), -1, -1):
-            self._check_data(bounds, self.pyramid.grids[finest])
+            if self._is_without_data(bounds, self.pyramid.grids[finest]):
+                # Parts of the prompts may have data on other tiles.
+                self._check_data(places, self.pyramid.grids[finest])
             tile = self.pyramid.choose(bounds, is_box=is_box, level=finest, available=self.can_provide)
             if tile is not None:
                 return tile
@@ -320,17 +325,22 @@ class Segmenter:
     def _on_map(self, col: float, row: float) -> tuple[float, float]:
         return self.reader.metadata.raster.transform.apply(col, row)
 
-    def _check_data(self, bounds: Bounds, grid: LevelGrid) -> None:
-        """Refuse prompts if all tiles of a level around them were skipped because they have no data."""
+    def _check_data(self, places: Sequence[tuple[float, float]], grid: LevelGrid) -> None:
+        """Refuse prompts with a place (col, row) around which all tiles of a level were skipped."""
+        for col, row in places:
+            if self._is_without_data(Bounds(col, row, col, row), grid):
+                x, y = self._on_map(col, row)
+                raise PromptError(
+                    "There is no data at ({x:.8g}, {y:.8g}), or it lies outside the area of interest",
+                    "choose another place, or prepare this one",
+                    x=x,
+                    y=y,
+                )
+
+    def _is_without_data(self, bounds: Bounds, grid: LevelGrid) -> bool:
+        """Tell whether all tiles of a level around a rectangle were skipped because they have no data."""
         states = [self.reader.state(tile) for _, tile in grid.tiles_around(bounds, tolerance=grid.scale)]
-        if states and all(state is TileState.SKIPPED for state in states):
-            x, y = self._on_map((bounds.min_x + bounds.max_x) / 2, (bounds.min_y + bounds.max_y) / 2)
-            raise PromptError(
-                "There is no data at ({x:.8g}, {y:.8g}), or it lies outside the area of interest",
-                "choose another place, or encode it",
-                x=x,
-                y=y,
-            )
+        return bool(states) and all(state is TileState.SKIPPED for state in states)
 
     def _split(self, prompts: Prompts) -> list[tuple[Tile, Prompts]]:
         """Distribute prompts that no single tile holds among tiles of the coarsest level that serves all of them.
@@ -356,11 +366,11 @@ class Segmenter:
             unserved.append(left)
         col, row = min(unserved, key=len)[0]
         for grid in self.pyramid.grids:
-            self._check_data(Bounds(col, row, col, row), grid)
+            self._check_data([(col, row)], grid)
         x, y = self._on_map(col, row)
         raise PromptError(
-            "Not all tiles around ({x:.8g}, {y:.8g}) have been encoded yet",
-            "finish the store with: geosam-es encode --resume",
+            "Not all tiles around ({x:.8g}, {y:.8g}) have been prepared yet",
+            "prepare the rest with: geosam-es encode --resume",
             x=x,
             y=y,
         )

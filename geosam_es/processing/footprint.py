@@ -58,8 +58,8 @@ class StoreFootprintAlgorithm(StoreAlgorithm):
         """Return the help text of the dialog."""
         return tr(
             "Writes the outline of the raster as a polygon, with the properties of the prepared image, and one polygon "
-            "for each tile of each level with its state: encoded, skipped (no data, or outside the area of interest) "
-            "or missing."
+            "for each tile of each level with its state: encoded (prepared), skipped (no data, or outside the area of "
+            "interest) or missing."
         )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
@@ -68,7 +68,7 @@ class StoreFootprintAlgorithm(StoreAlgorithm):
         polygon = QgsProcessing.SourceType.TypeVectorPolygon  # type: ignore[attr-defined]
         self.addParameter(QgsProcessingParameterFeatureSink(self.FOOTPRINT, tr("Outline"), polygon))
         self.addParameter(QgsProcessingParameterFeatureSink(self.TILES, tr("Tiles"), polygon, optional=True))
-        self.addOutput(QgsProcessingOutputNumber(self.COUNTS[TileState.ENCODED], tr("Encoded tiles")))
+        self.addOutput(QgsProcessingOutputNumber(self.COUNTS[TileState.ENCODED], tr("Prepared tiles")))
         self.addOutput(QgsProcessingOutputNumber(self.COUNTS[TileState.SKIPPED], tr("Skipped tiles")))
         self.addOutput(QgsProcessingOutputNumber(self.COUNTS[TileState.MISSING], tr("Missing tiles")))
 

@@ -179,7 +179,7 @@ class _SegmentAlgorithm(StoreAlgorithm):
             if reason:
                 skipped += 1
                 text = tr("Skipped object {object}: {reason}")
-                feedback.pushWarning(text.format(object=answer.name, reason=reason))
+                feedback.pushWarning(text.format(object=answer.prompts.name, reason=reason))
             feedback.setProgress(100.0 * done / len(objects))
             if feedback.isCanceled():
                 break

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError, StoreError
+from .files import folder_bytes
 from .layout import GROUP_FILE, SUFFIX
 from .writer import set_aside
 
@@ -95,7 +96,7 @@ class StoreCache:
         OutputError
             If the stores in use alone exceed the limit.
         """
-        sizes = {store: _size(store) for store in self.stores()}
+        sizes = {store: folder_bytes(store) for store in self.stores()}
         total = sum(sizes.values())
         for store, size in sizes.items():
             if total <= self.max_bytes:
@@ -125,13 +126,3 @@ def _remove_unused(store: Path) -> bool:
             return False
     shutil.rmtree(aside, ignore_errors=True)
     return True
-
-
-def _size(store: Path) -> int:
-    total = 0
-    for folder, _, names in os.walk(store):
-        for name in names:
-            # Another QGIS may remove it at this moment.
-            with suppress(FileNotFoundError):
-                total += (Path(folder) / name).stat().st_size
-    return total

@@ -19,7 +19,7 @@ __all__ = [
     "file_sha256",
     "plain_sha256",
     "prefixed_sha256",
-    "read_decoder",
+    "read_info",
 ]
 
 _HASH_PREFIX = "sha256:"
@@ -117,7 +117,7 @@ class StoreDecoder:
         return None if is_single else path
 
 
-def read_decoder(folder: Path) -> StoreDecoder:
+def read_info(folder: Path) -> DecoderInfo:
     """Read the description of a tuned decoder; `check_decoder` checks its files.
 
     Raises
@@ -127,7 +127,7 @@ def read_decoder(folder: Path) -> StoreDecoder:
     """
     path = folder / layout.DECODER_INFO_FILE
     try:
-        info = DecoderInfo.from_json(read_json(path))
+        return DecoderInfo.from_json(read_json(path))
     except FileNotFoundError:
         raise ModelError(
             "{folder} is not a decoder: it has no {name}",
@@ -143,7 +143,6 @@ def read_decoder(folder: Path) -> StoreDecoder:
         raise ModelError(
             "{path} is damaged ({reason})", "copy the decoder again", path=path, reason=str(error)
         ) from error
-    return StoreDecoder(info.name, folder, info)
 
 
 def check_decoder(decoder: StoreDecoder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -12,12 +13,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["flush", "flush_tree", "is_portable_name", "put_in_place", "replace_files", "temporary_name", "write_text"]
+__all__ = [
+    "flush",
+    "flush_tree",
+    "folder_bytes",
+    "is_portable_name",
+    "put_in_place",
+    "replace_files",
+    "temporary_name",
+    "write_text",
+]
 
 _PAUSES_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 """Between attempts. A virus scanner or a reader on Windows holds a file for a fraction of a second."""
 
 _FLUSHES = 8
+_CANNOT_FLUSH = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 
 _DEVICES = {"aux", "con", "conin$", "conout$", "nul", "prn"} | {
     f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"
@@ -123,15 +134,28 @@ def flush_tree(folder: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Write a file, or the names in a folder, to the disk. Windows cannot do the latter."""
-    is_windows = os.name == "nt"
-    if is_windows and path.is_dir():
+    """Write a file to the disk, or the names in a folder; Windows and some network drives cannot do the latter."""
+    is_windows, is_folder = os.name == "nt", path.is_dir()
+    if is_windows and is_folder:
         return
     descriptor = os.open(path, os.O_RDWR if is_windows else os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if not (is_folder and error.errno in _CANNOT_FLUSH):
+            raise
     finally:
         os.close(descriptor)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Add up the sizes of the files in a folder, except those that another process removes meanwhile."""
+    total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += (Path(path) / name).stat().st_size
+    return total
 
 
 def is_portable_name(name: str) -> bool:

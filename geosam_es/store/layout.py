@@ -509,7 +509,7 @@ def read_document(root: Path) -> JsonValue:
         ) from error
     except SchemaError as error:
         raise StoreError(
-            "{path} is damaged or not a GeoSAM-ES store's", "encode again with --overwrite", path=path
+            "{path} is damaged or was not written by GeoSAM-ES", "encode again with --overwrite", path=path
         ) from error
     if version != FORMAT_VERSION:
         raise StoreError(

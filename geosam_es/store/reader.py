@@ -85,7 +85,7 @@ class StoreReader:
                         "{path} is missing or damaged", "copy the store again, or encode again", path=path
                     ) from error
                 if not layout.is_same_array(found, parse_json(document).mapping()):
-                    raise StoreError("{path} does not fit the store's metadata", "encode again", path=path)
+                    raise StoreError("{path} does not match the metadata of the store", "encode again", path=path)
 
     @property
     def decoder_path(self) -> Path:
@@ -241,10 +241,6 @@ class StoreReader:
             return 0
         is_whole = len(content) == layout.CHECKSUM_DTYPE.itemsize
         return int(np.frombuffer(content, layout.CHECKSUM_DTYPE)[0]) if is_whole else 0
-
-    def size_bytes(self) -> int:
-        """Add up the sizes of the store's files."""
-        return sum((Path(folder) / name).stat().st_size for folder, _, names in os.walk(self.root) for name in names)
 
 
 def _fill(descriptor: int, values: NDArray[Any]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,8 @@ class JsonValue:
 
     def fail(self, expected: str) -> NoReturn:
         """Raise the error that says what was expected here."""
-        shown = repr(self.value)
+        # Not `repr`, which fails on arrays nested nearly as deep as JSON can be read.
+        shown = reprlib.repr(self.value)
         shown = shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}..."
         raise SchemaError(f"{self.place or 'the file'} is {shown}, not {expected}")
 

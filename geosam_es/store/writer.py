@@ -269,14 +269,14 @@ def _write_all(file: FileIO, content: memoryview) -> None:
 
 
 def _exists_error(root: Path) -> StoreError:
-    return StoreError("{root} already exists", "go on with --resume or start again with --overwrite", root=root)
+    return StoreError("{root} already exists", "continue with --resume, or start again with --overwrite", root=root)
 
 
 def _output_error(root: Path, error: OSError) -> OutputError:
     reason = error.strerror or str(error)
     return OutputError(
         "{root} cannot be written ({reason})",
-        "check the space left and the permissions, or choose another folder with -o",
+        "check the free disk space and the permissions, or choose another folder with -o",
         root=root,
         reason=reason,
     )

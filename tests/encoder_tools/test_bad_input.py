@@ -112,7 +112,7 @@ def test_bad_rasters_do_not_stop_the_good_ones(tmp_path: Path, spawn: Spawn, mod
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--bands", "1,2,9"], "good.tif has 3 band(s), and no band 9: correct --bands"),
+        (["--bands", "1,2,9"], "good.tif, which has 3 band(s): correct --bands"),
         (["--bands", "0"], "no band 0"),
         (["--bands", "1,2"], "--bands needs one band or three, not 2: write them as in 4,1,2"),
         (["--stretch", "bright"], "--stretch bright is not valid: use auto"),
@@ -203,7 +203,7 @@ def test_full_disk_while_encoding(image: Path, model: Path, tmp_path: Path, spaw
     done = spawn("encode", image, "--model", model, preexec_fn=limit_file_size(size))
     assert done.returncode == 2 and done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
-    assert "good.embeddings.zarr cannot be written (File too large): check the space left" in done.stderr
+    assert "good.embeddings.zarr cannot be written (File too large): check the free disk space" in done.stderr
     assert files(tmp_path) == before
 
 
@@ -289,9 +289,9 @@ DAMAGE = [
     ("no decoder", "has no decoder.onnx: copy the store again"),
     ("no array", "level0/image_embeddings/zarr.json is missing or damaged: copy the store again"),
     ("array cut", "level0/image_embeddings/zarr.json is missing or damaged: copy the store again"),
-    ("metadata cut", "zarr.json is damaged or not a GeoSAM-ES store's: encode again"),
+    ("metadata cut", "zarr.json is damaged or was not written by GeoSAM-ES: encode again"),
     ("newer", "has format version 99, and this GeoSAM-ES reads version 1: update GeoSAM-ES"),
-    ("another Zarr", "zarr.json is damaged or not a GeoSAM-ES store's"),
+    ("another Zarr", "zarr.json is damaged or was not written by GeoSAM-ES"),
     ("a key missing", "zarr.json is damaged"),
 ]
 
@@ -346,7 +346,7 @@ def test_overwrite_replaces_damaged_stores_and_nothing_else(
 
 def test_existing_store_with_neither_option(fails: Callable[..., str], ortho: Ortho, model: Path) -> None:
     message = fails("encode", ortho.image, "--model", model)
-    assert f"{ortho.store} already exists: go on with --resume or start again with --overwrite" in message
+    assert f"{ortho.store} already exists: continue with --resume, or start again with --overwrite" in message
 
 
 def test_resume_and_overwrite_together(run: Run, ortho: Ortho, model: Path) -> None:

@@ -300,7 +300,7 @@ def two_discs(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("is_skipped", "message"),
-    [(False, r"around \(1900, 950\) have been encoded yet: .*--resume"), (True, r"no data at \(1900, 950\)")],
+    [(False, r"around \(1900, 950\) have been prepared yet: .*--resume"), (True, r"no data at \(1900, 950\)")],
 )
 def test_a_point_without_a_tile_is_never_dropped(two_discs: Path, is_skipped: bool, message: str) -> None:
     for tile in CORNER:
@@ -313,6 +313,19 @@ def test_a_point_without_a_tile_is_never_dropped(two_discs: Path, is_skipped: bo
     assert segmenter.resolve(segmenter.propose(Prompts(APART[:1]))).polygons
 
 
+def test_the_point_without_data_is_named_and_a_box_around_data_is_answered(two_discs: Path) -> None:
+    for col in (1, 2):
+        for row in (0, 1):
+            remove(two_discs, Tile(0, row, col), is_skipped=True)
+    segmenter = open_blobs(two_discs)
+    for x in (900, 1010):
+        with pytest.raises(PromptError, match=r"no data at \(1040, 500\)"):
+            segmenter.propose(Prompts((Point(x, 500), Point(1040, 500))))
+    assert segmenter.propose(Prompts(box=Bounds(600, 300, 1100, 700))).masks
+    with pytest.raises(PromptError, match=r"no data at \(1250, 500\)"):
+        segmenter.propose(Prompts(box=Bounds(1100, 300, 1400, 700)))
+
+
 def test_a_negative_point_may_lie_where_nothing_is_encoded(two_discs: Path) -> None:
     for tile in CORNER:
         remove(two_discs, tile)
@@ -323,7 +336,7 @@ def test_a_negative_point_may_lie_where_nothing_is_encoded(two_discs: Path) -> N
 def test_no_part_of_a_box_is_dropped(two_discs: Path) -> None:
     for tile in CORNER:
         remove(two_discs, tile)
-    with pytest.raises(PromptError, match=r"around \(18\d\d.*, \d+.*\) have been encoded yet"):
+    with pytest.raises(PromptError, match=r"around \(18\d\d.*, \d+.*\) have been prepared yet"):
         open_blobs(two_discs).propose(Prompts(APART[:1], Bounds(50, 50, 1950, 1050)))
 
 

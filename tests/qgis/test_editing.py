@@ -453,7 +453,7 @@ class TestOptions:
         accept(layer, square(10, 5, 0), AcceptOptions(trim_overlaps=True))
         first, second = shapes(layer)
         assert first.equals(square()) and second.equals(shapely.box(X + 10, Y, X + 15, Y + 10))
-        with pytest.raises(EditError, match="cover all of it"):
+        with pytest.raises(EditError, match="cover the whole polygon"):
             accept(layer, square(4, 2, 2), AcceptOptions(trim_overlaps=True))
 
     def test_trimming_may_leave_too_little(self) -> None:

@@ -16,15 +16,14 @@ from geosam_es.store.decoders import (
     ORIGINAL,
     active_decoder,
     active_name,
-    add_decoder,
     find_decoder,
     install_decoder,
     list_decoders,
-    read_decoder,
+    read_info,
     remove_decoder,
     use_decoder,
 )
-from tests.helpers import disc, make_decoder, make_store
+from tests.helpers import add_decoder, disc, make_decoder, make_store
 
 
 @pytest.fixture
@@ -114,7 +113,7 @@ def test_the_same_decoder_is_kept_once_and_another_of_its_name_gets_a_number(sto
 def test_a_decoder_of_another_encoder_is_refused(store: Path, tmp_path: Path) -> None:
     other = make_decoder(tmp_path / "other", "fields", model="vit_b", encoder_sha256="1" * 64)
     before = files(store)
-    with pytest.raises(ModelError, match=r"encoder vit_b, and .* made with the encoder blobs"):
+    with pytest.raises(ModelError, match=r"encoder vit_b, but .* made with the encoder blobs"):
         add_decoder(store, other)
     assert files(store) == before
     same_name = make_decoder(tmp_path / "same name", "fields", encoder_sha256="2" * 64)
@@ -239,7 +238,7 @@ def test_a_single_graph_needs_no_prepare(store: Path, tuned: Path) -> None:
     document = json.loads((tuned / "decoder.json").read_text())
     (tuned / "decoder.json").write_text(json.dumps({**document, "prepare_sha256": None}))
     (tuned / "prepare.onnx").unlink()
-    assert read_decoder(tuned).prepare_path is None
+    assert read_info(tuned).prepare_sha256 is None
     use_decoder(store, add_decoder(store, tuned).name)
     assert StoreReader(store).prepare_path is None
 

@@ -133,7 +133,7 @@ def test_values_that_do_not_fit_are_refused(tmp_path: Path, decoder: Path) -> No
 
 def test_unwritable_folder_is_one_sentence(tmp_path: Path, decoder: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"cannot be written.*check the space"):
+    with pytest.raises(OutputError, match=r"cannot be written.*check the free disk space"):
         create(tmp_path / "file" / "a.zarr", decoder)
 
 

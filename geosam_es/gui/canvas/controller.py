@@ -333,8 +333,7 @@ class SegmentationController(QObject):
 
     def _on_opened(self) -> None:
         waiting, self._for_store = self._for_store, []
-        for gesture in waiting:
-            gesture()
+        self._repeat(waiting)
 
     def _hold(self, gesture: Callable[[], None], needs_store: bool = False) -> bool:
         """Keep a gesture for later if it comes too early, and return whether it does.
@@ -359,7 +358,7 @@ class SegmentationController(QObject):
             return self._view.to_raster(self.store, points), self._view.level(self.store, points[0])
         except QgsCsException:
             self.failed.emit(
-                PromptError(tr("This place does not exist in the raster's CRS"), tr("click on the raster"))
+                PromptError(tr("This place cannot be transformed to the CRS of the raster"), tr("click on the raster"))
             )
         return None
 

@@ -19,7 +19,6 @@ from qgis.PyQt.QtWidgets import (
     QListWidgetItem,
     QToolButton,
     QVBoxLayout,
-    QWidget,
 )
 
 from ...qgis_support.messages import tr
@@ -65,8 +64,8 @@ class ClassBox(QGroupBox):
     colour_changed = pyqtSignal(object)
     csv_chosen = pyqtSignal(str)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(tr("Class"), parent)
+    def __init__(self) -> None:
+        super().__init__(tr("Class"))
         self._items: tuple[ClassItem, ...] = ()
         self.classes: ClassList | None = None
         self._field = QgsFieldComboBox()

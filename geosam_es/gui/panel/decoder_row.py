@@ -24,7 +24,6 @@ class DecoderRow(QWidget):
     ----------
     actions : Actions
         The actions that compare and swap get buttons.
-    parent : QWidget, optional
 
     Signals
     -------
@@ -43,8 +42,8 @@ class DecoderRow(QWidget):
     folder_chosen = pyqtSignal(str)
     keep_wanted = pyqtSignal()
 
-    def __init__(self, actions: Actions, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, actions: Actions) -> None:
+        super().__init__()
         self._actions = actions
         self._names = QComboBox()
         self._names.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)

@@ -25,8 +25,8 @@ class EncodingRow(QWidget):
     layer_wanted = pyqtSignal()
     cancel_wanted = pyqtSignal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.view_button = _button(
             tr("Prepare this view"), tr("Prepare the tiles in view now, so that clicks here need not wait")
         )
@@ -55,7 +55,7 @@ class EncodingRow(QWidget):
 
     def set_possible(self, possible: bool) -> None:
         """Enable the buttons if tiles can be added to the store; otherwise their tool tips say why not."""
-        reason = tr("Only images on local files can be prepared here, with the model chosen in the options")
+        reason = tr("Only images in local files can be prepared here, with the model chosen in the options")
         for button, tip in self._tips.items():
             button.setEnabled(possible)
             button.setToolTip(tip if possible else reason)

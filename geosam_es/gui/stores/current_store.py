@@ -112,6 +112,7 @@ class CurrentStore(QObject):
         self._store = store
         self._watch(store.raster if store is not None else None)
         self.changed.emit(store)
+        self._catch_up()
 
     def update(self, store: OpenStore) -> None:
         """Replace the open store by the same one with another decoder or CRS."""
@@ -177,12 +178,21 @@ class CurrentStore(QObject):
         if raster is not None:
             self.follow(raster)
 
+    def _catch_up(self) -> None:
+        """Follow the layer if its CRS has changed since the open store was compared with it."""
+        if self._store is None or self._store.raster is None or self._layer is None or sip.isdeleted(self._layer):
+            return
+        raster = project_raster(self._layer)
+        if raster is not None and raster.source.crs_wkt != self._store.raster.source.crs_wkt:
+            self.follow(raster)
+
     def _on_crs(self, path: Path, followed: tuple[OpenStore, str]) -> None:
         store, notice = followed
         if self._store is None or self._store.path != path:
             return
-        if not notice:
+        if notice:
+            self.update(replace(self._store, crs=store.crs, raster=store.raster))
+            self.noticed.emit(notice)
+        else:
             self._store = replace(self._store, raster=store.raster)
-            return
-        self.update(replace(self._store, crs=store.crs, raster=store.raster))
-        self.noticed.emit(notice)
+        self._catch_up()

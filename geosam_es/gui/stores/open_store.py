@@ -176,8 +176,8 @@ def follow_layer_crs(store: OpenStore) -> tuple[OpenStore, str]:
     except OutputError as error:
         names["reason"] = error.problem
         notice = tr(
-            "The prepared image of {name} has the CRS {stored}, and its layer {crs}. Polygons follow the layer, but "
-            "the prepared image could not be corrected: {reason}."
+            "The prepared image of {name} has the CRS {stored}, but its layer has {crs}. Polygons are placed by the "
+            "CRS of the layer; that of the prepared image could not be corrected: {reason}."
         )
     return replace(store, crs=crs), notice.format(**names)
 

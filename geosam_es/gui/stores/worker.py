@@ -105,7 +105,7 @@ class Worker(QThread):
             # Whatever a decoder or a damaged store raises, QGIS goes on.
             except Exception as error:
                 wrapped = ModelError(
-                    "The prompt could not be answered ({reason})", "try another one", reason=repr(error)
+                    "The model could not process the prompt ({reason})", "try another one", reason=repr(error)
                 )
                 self._ended.emit(partial(job.failed, wrapped))
             else:
