@@ -131,8 +131,7 @@ class OutputFolder:
         """
         fresh = [name for name in self._files if (staged / name).is_file()]
         with _output_errors(self.path):
-            # Another command may have written results of its own to the same folder.
-            for name in sorted(self.written.intersection(self._files), key=lambda name: name != last):
+            for name in sorted(self.written, key=lambda name: name != last):
                 if name == last or name not in fresh:
                     (self.path / name).unlink(missing_ok=True)
             for name in sorted(fresh, key=lambda name: name == last):

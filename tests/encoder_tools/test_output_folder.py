@@ -70,16 +70,6 @@ def test_files_that_were_not_announced_are_not_published(tmp_path: Path) -> None
     assert contents(tmp_path / "out") == {"done.json": "done"}
 
 
-def test_files_of_another_command_are_kept(tmp_path: Path) -> None:
-    publish(tmp_path / "out", "decoder")
-    for _ in range(2):
-        with OutputFolder(tmp_path / "out", ["table.csv"]) as folder, folder.staging() as staged:
-            (staged / "table.csv").write_text("report")
-            folder.publish(staged, last="table.csv")
-        assert contents(tmp_path / "out") == {**dict.fromkeys(FILES, "decoder"), "table.csv": "report"}
-        assert listed(tmp_path / "out") == sorted([*FILES, "table.csv"])
-
-
 @pytest.mark.parametrize("name", ["decoder.onnx", "report", "report/page.html", MANIFEST_FILE])
 @pytest.mark.parametrize("kind", ["file", "link", "broken link"])
 def test_a_name_that_is_taken_by_another_file_is_refused(tmp_path: Path, name: str, kind: str) -> None:
