@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyproj
 from pyproj.exceptions import CRSError
 
-__all__ = ["same_crs"]
+__all__ = ["is_horizontal", "same_crs"]
 
 
 def same_crs(first_wkt: str, second_wkt: str) -> bool:
@@ -25,3 +25,14 @@ def same_crs(first_wkt: str, second_wkt: str) -> bool:
         return False
     code = first.to_epsg()
     return first.equals(second, ignore_axis_order=True) or (code is not None and code == second.to_epsg())
+
+
+def is_horizontal(crs: pyproj.CRS) -> bool:
+    """Tell whether coordinates in a CRS give a place on a map, which heights, times and geocentric ones do not.
+
+    Examples
+    --------
+    >>> [is_horizontal(pyproj.CRS(code)) for code in ("EPSG:25830", "EPSG:25830+5782", "EPSG:5782", "EPSG:4978")]
+    [True, True, False, False]
+    """
+    return len(crs.axis_info) > 1 and not crs.is_geocentric

@@ -205,7 +205,10 @@ def _draw(raster: Raster, answers: Sequence[Answer], path: Path) -> None:
     try:
         import matplotlib
     except ImportError as error:
-        raise OutputError(f"{path} needs matplotlib", "install it with: pip install 'geosam-es[demo]'") from error
+        raise OutputError(
+            f"{path} needs matplotlib, which cannot be imported ({error})",
+            "install it with: pip install 'geosam-es[demo]'",
+        ) from error
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 

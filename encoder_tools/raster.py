@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
+import pyproj
 import rasterio
 import rasterio.shutil
 import rasterio.windows
@@ -22,6 +23,8 @@ from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.window import Window
 from geosam_es.encoding.raster import TiledRaster
 from geosam_es.encoding.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
+
+from .crs import is_horizontal
 
 __all__ = ["Raster", "RasterioFile", "bounded_cache"]
 
@@ -56,9 +59,12 @@ class Raster(TiledRaster):
     def parse_crs(self, text: str) -> str:
         """Return the WKT of a CRS given by the user; see `TiledRaster.parse_crs`."""
         try:
-            return str(CRS.from_user_input(text).to_wkt())
+            wkt = str(CRS.from_user_input(text).to_wkt())
         except CRSError as error:
             raise ValueError(text) from error
+        if not is_horizontal(pyproj.CRS.from_wkt(wkt)):
+            raise ValueError(text)
+        return wkt
 
 
 class RasterioFile:

@@ -24,6 +24,8 @@ from geosam_es.errors import OutputError, StoreError, VectorError
 from geosam_es.store import StoreReader
 from geosam_es.store.files import replace_files, temporary_name
 
+from .crs import is_horizontal
+
 __all__ = [
     "AreaMeter",
     "VectorLayer",
@@ -196,12 +198,15 @@ def parse_crs(text: str) -> pyproj.CRS:
     Raises
     ------
     VectorError
-        If PROJ does not know it.
+        If PROJ does not know it, or it has no place on a map, as a CRS of heights.
     """
     try:
-        return pyproj.CRS.from_user_input(text)
+        crs = pyproj.CRS.from_user_input(text)
     except ProjError:
         raise VectorError(f"{text} is not a coordinate reference system", "use a code such as EPSG:25830") from None
+    if not is_horizontal(crs):
+        raise VectorError(f"{text} ({crs.name}) is not a CRS for maps", "use a code such as EPSG:25830")
+    return crs
 
 
 def check_output(path: Path, crs: pyproj.CRS, overwrite: bool) -> None:

@@ -52,12 +52,14 @@ def new_figure(width: float, height: float) -> Any:
     Raises
     ------
     ModelError
-        If matplotlib is not installed.
+        If matplotlib cannot be imported.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ModelError("matplotlib is not installed", 'install it with: pip install "geosam-es[evaluate]"') from error
+        raise ModelError(
+            f"matplotlib cannot be imported ({error})", 'install it with: pip install "geosam-es[evaluate]"'
+        ) from error
     return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
 
 

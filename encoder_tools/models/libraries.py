@@ -15,7 +15,7 @@ INSTALL_REMEDY = 'install what encoding needs with `pip install "geosam-es[encod
 
 try:
     import torch
-except ImportError as error:
+except (ImportError, OSError) as error:  # OSError: a library of PyTorch's does not load
     raise ModelError(f"PyTorch cannot be imported ({error})", INSTALL_REMEDY) from error
 
 

@@ -156,7 +156,8 @@ def load_onnxruntime() -> Any:
 
         # An uninstall that failed halfway leaves a folder that imports as an empty package.
         _ = onnxruntime.InferenceSession
-    except (ImportError, OSError, AttributeError) as error:
+    # A package built for another NumPy raises ValueError or RuntimeError.
+    except Exception as error:
         raise import_failure("onnxruntime", error) from error
     return onnxruntime
 

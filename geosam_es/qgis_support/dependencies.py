@@ -43,7 +43,7 @@ def dependency_problem() -> DependencyProblem | None:
     importlib.invalidate_caches()
     missing = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
     # Some systems still ship shapely 1, which has no functions on arrays of geometries.
-    if "shapely" not in missing and int(metadata.version("shapely").split(".")[0]) < _SHAPELY_MAJOR:
+    if "shapely" not in missing and _is_old_shapely():
         missing.append(f"shapely {_SHAPELY_MAJOR}")
     if missing:
         text = tr(
@@ -54,10 +54,20 @@ def dependency_problem() -> DependencyProblem | None:
     name = ""
     try:
         for name in ("shapely", "contourpy"):
-            importlib.import_module(name)
-    except (ImportError, OSError) as error:
+            # An uninstall that failed halfway leaves a folder that imports as an empty package.
+            _ = importlib.import_module(name).__version__
+    # A package built for another NumPy raises ValueError or RuntimeError.
+    except Exception as error:
         return DependencyProblem(translated(import_failure(name, error)), _pip_help())
     return None
+
+
+def _is_old_shapely() -> bool:
+    try:
+        return int(metadata.version("shapely").split(".")[0]) < _SHAPELY_MAJOR
+    except (ImportError, ValueError, AttributeError):
+        # It is installed without its metadata, or damaged; importing it tells.
+        return False
 
 
 def _pip_help() -> str:

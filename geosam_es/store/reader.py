@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -98,12 +99,21 @@ class StoreReader:
         return self.decoder.prepare_path
 
     def state(self, tile: Tile) -> TileState:
-        """Return whether a tile is encoded, skipped or missing."""
-        if all((self.root / key).is_file() for key in self._keys(tile)):
-            return TileState.ENCODED
-        if (self.root / layout.skipped_key(tile)).is_file():
-            return TileState.SKIPPED
-        return TileState.MISSING
+        """Return whether a tile is encoded, skipped or missing.
+
+        Raises
+        ------
+        StoreError
+            If the folders of the store may not be read.
+        """
+        try:
+            if all((self.root / key).is_file() for key in self._keys(tile)):
+                return TileState.ENCODED
+            return TileState.SKIPPED if (self.root / layout.skipped_key(tile)).is_file() else TileState.MISSING
+        except OSError as error:
+            raise StoreError(
+                "{path} cannot be read ({reason})", "check its permissions", path=error.filename, reason=error.strerror
+            ) from error
 
     def _keys(self, tile: Tile) -> list[str]:
         return layout.tile_keys(self.metadata.features, self.metadata.dtype, tile)

@@ -200,9 +200,18 @@ class StoreWriter:
         self._write_chunks([_Chunk(layout.skipped_key(tile), np.array([True]), is_flushed=False)])
 
     def is_done(self, tile: Tile) -> bool:
-        """Tell whether a tile was written or skipped."""
+        """Tell whether a tile was written or skipped.
+
+        Raises
+        ------
+        OutputError
+            If the folders of the store may not be read.
+        """
         keys = layout.tile_keys(self.metadata.features, self.metadata.dtype, tile)
-        return (self.root / layout.skipped_key(tile)).is_file() or all((self.root / key).is_file() for key in keys)
+        try:
+            return (self.root / layout.skipped_key(tile)).is_file() or all((self.root / key).is_file() for key in keys)
+        except OSError as error:
+            raise _output_error(self.root, error) from error
 
     def discard(self) -> None:
         """Remove the store, if nobody else has."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -170,11 +171,26 @@ def test_info_corrects_the_crs_without_encoding_again(run: Run, wide: Path) -> N
     assert run("verify", wide, wide.parent / "wide.tif").exit_code == 0
 
 
-def test_an_invalid_crs_changes_nothing(run: Run, wide: Path) -> None:
+@pytest.mark.parametrize(
+    ("crs", "message"),
+    [
+        ("EPSG:99", "EPSG:99 is not a coordinate reference system"),
+        ("EPSG:5782", r"EPSG:5782 \(Alicante height\) is not a CRS for maps"),
+        ("EPSG:4978", r"EPSG:4978 \(WGS 84\) is not a CRS for maps"),
+    ],
+)
+def test_an_invalid_crs_changes_nothing(run: Run, wide: Path, crs: str, message: str) -> None:
     before = (wide / "zarr.json").read_bytes()
-    result = run("info", wide, "--set-crs", "EPSG:99")
-    assert result.exit_code == 2 and result.stderr.startswith("Error: EPSG:99 is not a coordinate reference system")
+    result = run("info", wide, "--set-crs", crs)
+    assert result.exit_code == 2 and re.match(f"Error: {message}: use a code", result.stderr)
     assert (wide / "zarr.json").read_bytes() == before
+
+
+def test_info_counts_around_files_that_are_gone_or_links_to_nowhere(run: Run, wide: Path) -> None:
+    """A store that is being encoded has temporary files, which are renamed at any moment."""
+    (wide / ".12345678").symlink_to(wide / "renamed")
+    (wide / "level0" / "loop").symlink_to(wide / "level0" / "loop")
+    assert run("info", wide).exit_code == 0
 
 
 @pytest.mark.parametrize("damaged", ["", 'PROJCS["nowhere"]', 25830])

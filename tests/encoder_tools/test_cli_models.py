@@ -55,9 +55,12 @@ def test_help_and_version_of_all(run: Run) -> None:
     assert run("--version").stdout.startswith("geosam-es, version ")
 
 
-def test_help_needs_no_torch(spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyTorch is not installed everywhere, and takes seconds to import."""
-    (tmp_path / "torch.py").write_text("raise ImportError('not here')")
+@pytest.mark.parametrize("error", ["ImportError", "OSError"])
+def test_help_needs_no_torch(spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str) -> None:
+    """PyTorch is not installed everywhere, and takes seconds to import. If one of its libraries does not load, that is an
+    OSError.
+    """
+    (tmp_path / "torch.py").write_text(f"raise {error}('not here')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     for arguments in (["--help"], ["models"], ["encode", "--help"]):
         done = spawn(*arguments)

@@ -128,6 +128,12 @@ DLL = "DLL load failed while importing onnxruntime_pybind11_state: The specified
             rf"does not work with NumPy {np.__version__} \(numpy.*: install .* --upgrade onnxruntime \"numpy==",
         ),
         ("linux", ModuleNotFoundError("No module named 'numpy._core'", name="numpy._core"), r"not work with NumPy \d"),
+        (
+            "win32",
+            ValueError("numpy.dtype size changed, may indicate binary incompatibility. Expected 96, got 88"),
+            r"does not work with NumPy",
+        ),
+        ("linux", SyntaxError("source code cannot contain null bytes"), r"does not load \(source code"),
         ("darwin", ImportError(), r"does not load \(ImportError\(\)\): reinstall"),
     ],
 )

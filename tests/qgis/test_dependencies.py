@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from importlib import metadata
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -53,3 +56,23 @@ def test_a_package_that_does_not_load_is_not_called_missing(
     assert problem is not None
     assert problem.text.startswith("contourpy is installed but does not load (DLL load failed while importing")
     assert remedy in problem.text and "Not installed" not in problem.text
+
+
+@pytest.mark.parametrize("name", ["shapely", "contourpy"])
+def test_a_folder_left_by_an_uninstall_is_no_package(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(of: str) -> str:
+        raise metadata.PackageNotFoundError(of)
+
+    monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setattr(dependencies.importlib.util, "find_spec", lambda _: ModuleSpec("found", None))
+    monkeypatch.setattr(dependencies.metadata, "version", version)
+    problem = dependency_problem()
+    assert problem is not None and problem.text.startswith(f"{name} is installed but does not load (")
+
+
+def test_a_package_built_for_another_numpy_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "contourpy.py").write_text("raise ValueError('numpy.dtype size changed')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "contourpy", raising=False)
+    problem = dependency_problem()
+    assert problem is not None and "does not work with NumPy" in problem.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -66,6 +67,24 @@ def test_what_is_written_is_read(tmp_path: Path, decoder: Path, dtype: str, tole
     assert (counts[0].encoded, counts[1].skipped) == (1, 1)
     assert sum(c.encoded + c.skipped + c.missing for c in counts) == len(reader.pyramid)
     assert reader.decoder_path.read_bytes() == b"decoder" and reader.prepare_path is None
+
+
+def test_folders_that_may_not_be_read_are_named(tmp_path: Path, decoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = create(tmp_path / "a.embeddings.zarr", decoder)
+    writer.write(Tile(0, 1, 2), features(1))
+    reader = StoreReader(writer.root)
+    is_file = Path.is_file
+
+    def refuse(path: Path) -> bool:
+        if "c" in path.parts:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(StoreError, match=r"image_embeddings.*cannot be read \(Permission denied\): check its perm"):
+        reader.counts()
+    with pytest.raises(OutputError, match=r"a\.embeddings\.zarr cannot be written \(Permission denied\)"):
+        writer.is_done(Tile(0, 1, 2))
 
 
 def test_store_can_be_moved(tmp_path: Path, decoder: Path) -> None:
