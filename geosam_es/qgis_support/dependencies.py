@@ -43,7 +43,7 @@ def dependency_problem() -> DependencyProblem | None:
     importlib.invalidate_caches()
     missing = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
     # Some systems still ship shapely 1, which has no functions on arrays of geometries.
-    if "shapely" not in missing and int(metadata.version("shapely").split(".")[0]) < _SHAPELY_MAJOR:
+    if "shapely" not in missing and _shapely_major() < _SHAPELY_MAJOR:
         missing.append(f"shapely {_SHAPELY_MAJOR}")
     if missing:
         text = tr(
@@ -58,6 +58,14 @@ def dependency_problem() -> DependencyProblem | None:
     except (ImportError, OSError) as error:
         return DependencyProblem(translated(import_failure(name, error)), _pip_help())
     return None
+
+
+def _shapely_major() -> int:
+    try:
+        return int(metadata.version("shapely").split(".")[0])
+    except metadata.PackageNotFoundError:
+        # An uninstall that failed halfway leaves a folder that Python still finds.
+        return 0
 
 
 def _pip_help() -> str:

@@ -34,6 +34,17 @@ def test_an_old_shapely_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> No
     assert problem is not None and "Not installed in QGIS's Python: shapely 2." in problem.text
 
 
+def test_the_remains_of_a_shapely_count_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An uninstall that failed halfway leaves a folder without metadata."""
+
+    def version(name: str) -> str:
+        raise dependencies.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(dependencies.metadata, "version", version)
+    problem = dependency_problem()
+    assert problem is not None and "Not installed in QGIS's Python: shapely 2." in problem.text
+
+
 @pytest.fixture
 def broken_contourpy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package that Python finds and cannot load, as where a DLL is missing."""
