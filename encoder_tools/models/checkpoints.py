@@ -22,6 +22,7 @@ import geosam_es
 from geosam_es.errors import ModelError, OutputError
 from geosam_es.inference.encoder import read_model_info
 from geosam_es.store.decoder_files import file_sha256, plain_sha256
+from geosam_es.store.files import put_in_place
 
 __all__ = [
     "Checkpoint",
@@ -224,7 +225,7 @@ def download(
                 f"the download from {checkpoint.url} has the wrong SHA-256 and was removed",
                 f"run `geosam-es models download {name}` again",
             )
-        part.replace(path)
+        put_in_place(part, path)
     except OutputError:
         raise
     except OSError as error:

@@ -23,6 +23,7 @@ from geosam_es.errors import ModelError, OutputError
 from geosam_es.inference.encoder import MODEL_FILE, TILE_SIZE, ModelInfo
 from geosam_es.inference.runtime import OnnxGraph
 from geosam_es.store.decoder_files import file_sha256
+from geosam_es.store.files import put_in_place
 
 from ..fast_decoder.networks import CONTEXT_NAMES, Decode, Prepare
 from ..fast_decoder.transformer import FEW_TOKENS, SIDE
@@ -205,7 +206,7 @@ def _write_graph(
         got = OnnxGraph(whole).run(feeds, outputs)
         _compare(whole, got, {name: tensor.numpy() for name, tensor in zip(outputs, wanted)})
         for file in whole.parent.iterdir():
-            file.replace(path.parent / file.name)
+            put_in_place(file, path.parent / file.name)
 
 
 def _trace(
