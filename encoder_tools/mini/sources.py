@@ -32,6 +32,7 @@ LANDCOVER_COLOURS = {"vegetation": (0xFE, 0xDD, 0x3A), "water": (0xE2, 0xA9, 0x2
 MIN_REGION_PIXELS = 400
 LEVELS = 3
 MIN_OBJECT_PIXELS = 60
+_SYNTHETIC_SCENES = 24
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def synthetic_scenes(count: int, seed: int) -> list[Scene]:
     return scenes
 
 
-def load_scenes(data: Path, seed: int, synthetic: int = 24) -> list[Scene]:
+def load_scenes(data: Path, seed: int) -> list[Scene]:
     """Read all training imagery; every image of fields appears twice, the second time cut into strips.
 
     Raises
@@ -216,5 +217,5 @@ def load_scenes(data: Path, seed: int, synthetic: int = 24) -> list[Scene]:
     rng = np.random.default_rng(seed)
     fields = [scene for scene in scenes if scene.kind == "fields"]
     scenes += [make_scene("fields", *striped(s.pyramid[0], s.ids, s.boxes, rng)) for s in fields]
-    scenes += synthetic_scenes(synthetic, seed)
+    scenes += synthetic_scenes(_SYNTHETIC_SCENES, seed)
     return [scene for scene in scenes if len(scene.objects)]

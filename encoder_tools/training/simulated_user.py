@@ -120,10 +120,10 @@ def corrective_click(truth: Mask, predicted: Mask) -> tuple[Cell, bool] | None:
     return cell, bool(truth[cell])
 
 
-def bounding_box(mask: Mask, pixels: int = CELL_PIXELS) -> NDArray[np.float64]:
+def bounding_box(mask: Mask) -> NDArray[np.float64]:
     """Return x_min, y_min, x_max, y_max in pixels of the cells of a mask."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], dtype=np.float64) * pixels
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], dtype=np.float64) * CELL_PIXELS
 
 
 def jitter_box(box: NDArray[np.float64], rng: np.random.Generator, amount: float) -> NDArray[np.float64]:
