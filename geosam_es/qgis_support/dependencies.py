@@ -34,7 +34,7 @@ class DependencyProblem(NamedTuple):
 
 
 def dependency_problem() -> DependencyProblem | None:
-    """Return what keeps the plugin from starting, None if everything is there.
+    """Return what keeps the plugin from starting, or None if nothing does.
 
     A package may be missing, too old, or installed but unable to load. Nothing is cached, because packages can be
     installed while QGIS runs. onnxruntime is not imported here, which would delay the start of QGIS: `load_onnxruntime`
