@@ -50,7 +50,8 @@ def run(bench: Bench) -> Iterator[Item]:
     torch.save(torch.from_numpy(features), checkpoint)
     readers = {dtype: StoreReader(root) for dtype, root in roots.items()}
     writers = {dtype: StoreWriter(root, readers[dtype].metadata) for dtype, root in roots.items()}
-    decoder = load_decoder(readers["float16"].prepare_path, readers["float16"].decoder_path, bench.threads)
+    stored = readers["float16"].decoder
+    decoder = load_decoder(stored.prepare_path, stored.decoder_path, bench.threads)
     calls: dict[str, Call] = {
         "torch.load": lambda _: torch.load(checkpoint, weights_only=True),
         "activate": lambda _: decoder.prepare(readers["float16"].read_stored(_TILE)),

@@ -20,10 +20,10 @@ from qgis.core import (  # type: ignore[attr-defined]
 )
 from shapely.geometry.base import BaseGeometry
 
-from ..qgis_support.crs import to_qgs
+from ..qgis_support.crs import raster_crs, to_qgs
 from ..qgis_support.messages import tr
 from ..store.reader import StoreReader, TileState
-from .base import StoreAlgorithm, raster_crs
+from .base import StoreAlgorithm
 from .fields import REAL, TEXT, WHOLE, make_fields
 
 __all__ = ["StoreFootprintAlgorithm"]

@@ -8,8 +8,8 @@ import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class StoreCache:
         return self.folder / f"{raster.stem}-{digest}{SUFFIX}"
 
     def acquire(self, store: Path) -> None:
-        """Add a user of a store. The store is not removed until `release` was called as often.
+        """Add a user of a store. The store is not removed until `release` has been called as often.
 
         Raises
         ------
@@ -69,15 +69,6 @@ class StoreCache:
             _users[store] -= 1
             if _users[store] <= 0:
                 del _users[store]
-
-    @contextmanager
-    def in_use(self, store: Path) -> Iterator[None]:
-        """Keep a store from being removed while the block runs; see `acquire`."""
-        self.acquire(store)
-        try:
-            yield
-        finally:
-            self.release(store)
 
     def stores(self) -> list[Path]:
         """Return the stores, the one used least recently first."""

@@ -92,7 +92,7 @@ def find_decoder(root: Path, name: str) -> StoreDecoder:
 
 
 def active_name(root: Path) -> str:
-    """Return the name of the decoder in use, whether it exists or not.
+    """Return the name of the decoder in use, even if the decoder is missing.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def install_decoder(root: Path, folder: Path, load: Load, name: str | None = Non
     ModelError
         If the decoder is incomplete or belongs to another encoder, or the name is not allowed.
     OutputError
-        If the store cannot be written. Nothing of the decoder is left in it then.
+        If the store cannot be written. Nothing of the decoder remains in it then.
     """
     model = layout.read_metadata(root).model
     info = read_info(folder)
@@ -277,7 +277,7 @@ def remove_decoder(root: Path, name: str) -> None:
             "The original decoder of {root} cannot be removed", "choose a decoder that was added", root=root
         )
     folder = root / layout.DECODERS / name
-    # A damaged decoder can be removed too.
+    # Not `find_decoder` alone: a damaged decoder can be removed too.
     if not _is_name(name) or not folder.is_dir():
         find_decoder(root, name)
     if active_name(root) == name:

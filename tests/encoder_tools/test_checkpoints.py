@@ -102,6 +102,19 @@ def test_download_reports_progress_and_gives_the_file_its_name(tmp_path: Path, m
 
 
 @pytest.mark.usefixtures("published")
+def test_a_download_that_a_virus_scanner_holds_for_a_moment_gets_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    rename, refusals = Path.replace, [PermissionError(13, "The process cannot access the file")]
+
+    def refuse_once(made: Path, target: Path) -> Path:
+        if refusals:
+            raise refusals.pop()
+        return rename(made, target)
+
+    monkeypatch.setattr(Path, "replace", refuse_once)
+    assert download("small").read_bytes() == CONTENT
+
+
+@pytest.mark.usefixtures("published")
 def test_a_file_that_is_there_is_not_downloaded_again(tmp_path: Path, handler: type[Handler]) -> None:
     (tmp_path / "weights.pth").write_bytes(CONTENT)
     download("small")

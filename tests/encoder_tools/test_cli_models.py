@@ -57,9 +57,7 @@ def test_help_and_version_of_all(run: Run) -> None:
 
 @pytest.mark.parametrize("error", ["ImportError", "OSError"])
 def test_help_needs_no_torch(spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str) -> None:
-    """PyTorch is not installed everywhere, and takes seconds to import. If one of its libraries does not load, that is an
-    OSError.
-    """
+    """PyTorch is not installed everywhere, takes seconds to import, and may lack a library, which is an OSError."""
     (tmp_path / "torch.py").write_text(f"raise {error}('not here')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     for arguments in (["--help"], ["models"], ["encode", "--help"]):

@@ -575,10 +575,6 @@ class TestNewLayers:
         feature = next(again.getFeatures())
         assert feature["class"] == "ñandú" and read_provenance(again, feature) == PROVENANCE
 
-    def test_own_class_field_and_no_provenance(self, tmp_path: Path) -> None:
-        layer = create_target_layer(tmp_path / "h.gpkg", UTM, class_field="habitat", provenance=False)
-        assert layer.fields().names() == ["fid", "habitat"]
-
     def test_classes_come_with_it(self, tmp_path: Path) -> None:
         items = (ClassItem("6220", "Grassland", QColor("#ffcc00")), ClassItem("5330", "Scrub", None))
         layer = create_target_layer(tmp_path / "h.shp", UTM, classes=ClassList(None, items))

@@ -57,8 +57,8 @@ def test_an_added_decoder_answers_once_it_is_used(store: Path, tuned: Path) -> N
     assert use_decoder(store, "fields") == added
     reader = StoreReader(store)
     assert reader.decoder == added
-    assert reader.decoder_path.read_bytes() == (tuned / "decoder.onnx").read_bytes()
-    assert reader.prepare_path is not None and reader.prepare_path.parent == reader.decoder_path.parent
+    assert reader.decoder.decoder_path.read_bytes() == (tuned / "decoder.onnx").read_bytes()
+    assert reader.decoder.prepare_path == reader.decoder.decoder_path.with_name("prepare.onnx")
     assert reader.decoder.info is not None and reader.decoder.info.objects == 12
     # An older reader finds what it found before.
     assert before.items() <= files(store).items()
@@ -90,7 +90,7 @@ def test_the_original_can_be_used_again(store: Path, tuned: Path) -> None:
 def test_decoders_move_with_the_store(store: Path, tuned: Path, tmp_path: Path) -> None:
     use_decoder(store, add_decoder(store, tuned).name)
     moved = store.rename(tmp_path / "elsewhere.embeddings.zarr")
-    assert StoreReader(moved).decoder_path.is_relative_to(moved)
+    assert StoreReader(moved).decoder.decoder_path.is_relative_to(moved)
 
 
 def test_hashes_with_and_without_their_prefix_agree(store: Path, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_single_graph_needs_no_prepare(store: Path, tuned: Path) -> None:
     (tuned / "prepare.onnx").unlink()
     assert read_info(tuned).prepare_sha256 is None
     use_decoder(store, add_decoder(store, tuned).name)
-    assert StoreReader(store).prepare_path is None
+    assert StoreReader(store).decoder.prepare_path is None
 
 
 def test_zarr_python_still_reads_the_store(store: Path, tuned: Path) -> None:

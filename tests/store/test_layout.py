@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from geosam_es.core.radiometry import Stretch
 from geosam_es.errors import StoreError
 from geosam_es.store import StoreMetadata, store_path_for
 from geosam_es.store.layout import read_metadata
@@ -33,6 +34,12 @@ def test_metadata_survive_json(nodata: float | None) -> None:
     text = json.dumps(metadata.to_json(), allow_nan=False)
     again = StoreMetadata.from_json(json.loads(text))
     assert json.dumps(again.to_json()) == text and str(again.nodata) == str(nodata)
+
+
+@pytest.mark.parametrize("stretch", [Stretch(), Stretch(((0.0, 1.5), (2.0, 3.0), (4.0, 5.0)))])
+def test_a_stretch_survives_json(stretch: Stretch) -> None:
+    metadata = replace(make_metadata(2000, 1000), stretch=stretch)
+    assert StoreMetadata.from_json(json.loads(json.dumps(metadata.to_json()))).stretch == stretch
 
 
 def test_whole_store_is_read(tmp_path: Path) -> None:

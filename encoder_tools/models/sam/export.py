@@ -205,7 +205,7 @@ def _write_graph(
         got = OnnxGraph(whole).run(feeds, outputs)
         _compare(whole, got, {name: tensor.numpy() for name, tensor in zip(outputs, wanted)})
         for file in whole.parent.iterdir():
-            file.replace(path.parent / file.name)
+            put_in_place(file, path.parent / file.name)
 
 
 def _trace(

@@ -302,7 +302,7 @@ class SegmentationController(QObject):
             return None
 
     def look_ahead(self, with_tiles: bool = False) -> None:
-        """Prepare the tiles in view, so that the first click on them is as fast as the next.
+        """Prepare the tiles in view, so that the first click on them is as fast as later ones.
 
         Parameters
         ----------
@@ -327,7 +327,9 @@ class SegmentationController(QObject):
             jobs.insert(0, Job(partial(tiles_in_view, store.segmenter, sight), on_tiles, _log))
         self._worker.set_look_ahead(jobs)
 
-    def _on_store(self, _store: OpenStore | None) -> None:
+    def _on_store(self, store: OpenStore | None) -> None:
+        if store is None:
+            self._for_store.clear()
         self._switching = False
         self.discard()
 

@@ -37,13 +37,13 @@ class CurrentStore(QObject):
     changed : OpenStore or None
         Another store was opened, or the store was closed.
     opened
-        A store asked for by `open` is there; sent after ``changed``.
+        The store requested with `open` is open; sent after ``changed``.
     updated : OpenStore
         The open store has another decoder or CRS.
     refused : GeoSamError
-        The store asked for by `open` cannot be opened. The open one stays.
+        The store requested with `open` cannot be opened. The current one stays open.
     failed : GeoSamError
-        A call of `run` failed.
+        The work given to `run` failed.
     noticed : str
         The store was changed to fit its layer; says how.
     """
@@ -75,7 +75,7 @@ class CurrentStore(QObject):
 
     @property
     def opening(self) -> Path | None:
-        """The store being opened; None where it has no name yet."""
+        """The store being opened; None if it has no name yet."""
         return self._task.path if self._task is not None else None
 
     def open(
@@ -85,7 +85,7 @@ class CurrentStore(QObject):
         options: LiveOptions | None = None,
         threads: int | None = None,
     ) -> None:
-        """Begin to open a store, in place of any that is being opened; see `OpenStoreTask` for the parameters."""
+        """Begin to open a store, instead of any that is being opened; see `OpenStoreTask` for the parameters."""
         self.cancel_opening()
         task = OpenStoreTask(path, rasters, options or LiveOptions(), threads)
         task.opened.connect(self._on_opened)
@@ -104,9 +104,9 @@ class CurrentStore(QObject):
             task.cancel()
 
     def set(self, store: OpenStore | None) -> None:
-        """Read from this store from now on, and close the one before."""
+        """Read from this store from now on, and close the previous one."""
         if self._store is not None:
-            # In the thread that may be reading from it.
+            # By the thread that may be reading from it.
             self._closing.append(self._store)
             self.worker.post(Job(self._close_former))
         self._store = store
