@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from geosam_es.errors import ModelError, OutputError
+from geosam_es.store.files import write_text
 
 __all__ = ["markdown_table", "replace_sections"]
 
@@ -35,8 +36,6 @@ def replace_sections(page: Path, sections: Mapping[str, str]) -> None:
             if not found_begin or not found_end:
                 raise ModelError(f"'{page}' has no section {name}", f"add '{begin}' and '{end}'")
             text = f"{before}{begin}\n{body.strip()}\n{end}{after}"
-        partial = page.with_name(f"{page.name}.part")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(page)
+        write_text(page, text)
     except OSError as error:
         raise OutputError(f"cannot write '{page}' ({error.strerror})", "choose another file") from error

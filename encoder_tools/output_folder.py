@@ -39,7 +39,7 @@ class OutputFolder:
     ----------
     path : Path
     written : frozenset of str
-        Files of an earlier run.
+        Files of an earlier run of the command.
 
     Raises
     ------
@@ -57,7 +57,9 @@ class OutputFolder:
                 raise OutputError(f"The folder of {path} does not exist", "create it, or choose another one with -o")
             self._is_new = not path.exists()
             self._listed = _read_manifest(path)
-            self.written = frozenset(name for name in self._listed if _is_inside(path, name))
+            self._earlier = frozenset(name for name in self._listed if _is_inside(path, name))
+            # The folder may also hold the results of another command.
+            self.written = self._earlier.intersection(self._files)
             foreign = next(filter(None, map(self._foreign, (MANIFEST_FILE, *self._files))), None)
         if foreign is not None:
             raise OutputError(
@@ -79,7 +81,7 @@ class OutputFolder:
     def __enter__(self) -> OutputFolder:
         with _output_errors(self.path):
             self.path.mkdir(exist_ok=True)
-            self._write_manifest((*self.written, *self._files))
+            self._write_manifest((*self._earlier, *self._files))
         return self
 
     def __exit__(
@@ -87,7 +89,7 @@ class OutputFolder:
     ) -> None:
         # An error on the way out would hide the one that led here.
         with suppress(OSError) if error is not None else _output_errors(self.path):
-            left = {name for name in (*self.written, *self._files) if _is_inside(self.path, name)}
+            left = {name for name in (*self._earlier, *self._files) if _is_inside(self.path, name)}
             if left:
                 self._write_manifest(left)
             else:
@@ -129,8 +131,7 @@ class OutputFolder:
         """
         fresh = [name for name in self._files if (staged / name).is_file()]
         with _output_errors(self.path):
-            # Another command may have written results of its own to the same folder.
-            for name in sorted(self.written.intersection(self._files), key=lambda name: name != last):
+            for name in sorted(self.written, key=lambda name: name != last):
                 if name == last or name not in fresh:
                     (self.path / name).unlink(missing_ok=True)
             for name in sorted(fresh, key=lambda name: name == last):

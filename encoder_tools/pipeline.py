@@ -129,7 +129,7 @@ def encode(
     except GeoSamError as error:
         is_kept = isinstance(error, OutputError) and any(count.encoded for count in StoreReader(store).counts())
         if is_kept:
-            raise OutputError(error.problem, "free some space and go on with --resume") from error
+            raise OutputError(error.problem, "free some space and continue with --resume") from error
         if is_new:
             writer.discard()
         raise

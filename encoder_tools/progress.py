@@ -1,7 +1,7 @@
 """Progress on standard error: a bar on a terminal, lines elsewhere.
 
 A line is ``LABEL: DONE/TOTAL UNIT (RATE)``. One is written every ten seconds, or at the interval in `SECONDS_VARIABLE`.
-Programs that run a command read them.
+Programs that run a command parse these lines.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ def segment(
             answered[answer.index] = answer.results
         first_error = first_error or answer.refusal
         if answer.left_out:
-            left_out[answer.name] = answer.left_out
+            left_out[answer.prompts.name] = answer.left_out
         if progress is not None:
             progress(done, len(objects))
     if first_error is not None and not answered:
@@ -227,7 +227,7 @@ def _free_name(name: str, fields: Mapping[str, Any], path: Path) -> str:
 
 
 def _for_format(column: NDArray[Any], path: Path) -> NDArray[Any]:
-    """Return times as text for a shapefile, which has dates alone."""
+    """Return times as text for a shapefile, which can only hold dates."""
     if path.suffix.lower() != ".shp" or column.dtype.kind != "M" or column.dtype == np.dtype("datetime64[D]"):
         return column
     return np.array([None if np.isnat(value) else str(value) for value in column], dtype=object)

@@ -29,7 +29,7 @@ class GeoSamError(Exception):
     remedy : str, optional
         What the user can do about it.
     **values
-        Values of the names in braces in both texts. Without values, the texts are used as they are, braces included.
+        Values for the names in braces in both texts. Without values, the texts are used as they are, braces included.
 
     Attributes
     ----------

@@ -23,7 +23,7 @@ from geosam_es.core.radiometry import Stretch
 from geosam_es.inference.decoder import Context, DecodedMasks
 from geosam_es.inference.segmenter import Segmenter
 from geosam_es.store import StoreMetadata, StoreReader, StoreWriter
-from geosam_es.store.decoders import ORIGINAL
+from geosam_es.store.decoders import ORIGINAL, StoreDecoder, install_decoder
 from geosam_es.store.layout import RasterInfo
 
 SIDE = 256
@@ -153,3 +153,8 @@ def make_decoder(
     }
     (folder / "decoder.json").write_text(json.dumps(document), encoding="utf-8")
     return folder
+
+
+def add_decoder(store: Path, folder: Path, name: str | None = None) -> StoreDecoder:
+    """Copy a decoder into a store without loading it or putting it in use."""
+    return install_decoder(store, folder, lambda *_: None, name, use=False)

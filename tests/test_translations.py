@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import html
 import re
 import string
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ import pytest
 from encoder_tools.translations import FOLDER, PACKAGE, read_translations, source_strings, update
 
 PATH = FOLDER / "geosam_es_es.ts"
-SAME_IN_SPANISH = {"GeoPackage (*.gpkg);;Shapefile (*.shp)", " px"}
+SAME_IN_SPANISH = {"GeoPackage (*.gpkg);;Shapefile (*.shp)", " px", "original"}
+COMMAND = r"geosam-es (?:decoder \w+|encode|export|finetune|info|verify)"
 SHOWN = {
     *("setText", "setToolTip", "setStatusTip", "setWindowTitle", "setTitle", "setPlaceholderText", "setSuffix"),
     *("setPrefix", "setSpecialValueText", "setIconText", "setDescription", "addItem", "addAction", "addRow", "addTab"),
@@ -23,6 +26,7 @@ SHOWN = {
     *("getOpenFileName", "getSaveFileName", "getExistingDirectory", "QgsProcessingException"),
 }
 SYMBOLS = {"CSV…", " GB", " m²", " %"}
+OF_QGIS = {"Deshacer"}
 NO_TEXT = {"geosam_es"}
 """Names of icons and the like."""
 
@@ -62,7 +66,7 @@ def test_both_sides_agree(source: str) -> None:
     assert placeholders(source) == placeholders(translation)
     translation.format(**{name: Anything() for name, _, _ in placeholders(source) if "!" not in name})
     assert (source == translation) == (source in SAME_IN_SPANISH)
-    for mark in (r"\n", r"[.:…]$", r"^ ", r"--[a-z][a-z-]*", r"\*\.\w+", r"geosam-es \w+", "GeoSAM-ES", "&"):
+    for mark in (r"\n", r"[.:…]$", r"^ ", r"--[a-z][a-z-]*", r"\*\.\w+", COMMAND, "GeoSAM-ES", "&"):
         assert re.findall(mark, source) == re.findall(mark, translation), mark
 
 
@@ -74,6 +78,16 @@ def test_remedies_follow_a_colon() -> None:
         if source[0].islower() and spanish[0].isupper() and "{" not in source
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"), [("index.html", TRANSLATIONS.keys()), ("index.es.html", TRANSLATIONS.values())]
+)
+def test_the_help_quotes_labels_as_they_are(name: str, labels: Collection[str]) -> None:
+    page = (PACKAGE / "help" / name).read_text(encoding="utf-8")
+    quoted = {html.unescape(" ".join(text.split())) for text in re.findall(r"<i>(.*?)</i>", page, re.DOTALL)}
+    own = {text for text in quoted - OF_QGIS if " > " not in text}
+    assert own and own <= set(labels)
 
 
 def test_what_users_see_is_translated() -> None:

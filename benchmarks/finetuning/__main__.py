@@ -38,6 +38,7 @@ import torch  # noqa: E402
 from encoder_tools.evaluation.figures import new_figure, png  # noqa: E402
 from encoder_tools.finetune.finetuning import Request, finetune  # noqa: E402
 from encoder_tools.finetune.losses import tuning_loss  # noqa: E402
+from encoder_tools.finetune.model_card import gain_text  # noqa: E402
 from encoder_tools.finetune.sam_decoder import SamDecoder  # noqa: E402
 from encoder_tools.finetune.training import TuneOptions  # noqa: E402
 from encoder_tools.finetune.tunable_decoder import PromptTensors, trainable  # noqa: E402
@@ -226,16 +227,10 @@ def study_table(results: dict[str, Any]) -> str:
                 lines.append(f"| {kind}, {row['decoder']} | {row['prompts']} | {cells} |")
         for row in result["summary"]["differences"]:
             if row["prompts"] in STUDY:
-                cells = " | ".join(_interval(row["values"][name]) for name in METRICS)
+                cells = " | ".join(gain_text(*row["values"][name]) for name in METRICS)
                 lines.append(f"| {kind}, gain | {row['prompts']} | {cells} |")
         lines.append(f"| {kind}, minutes of training: {result['seconds'] / 60:.0f} | | | | | |")
     return "\n".join(lines)
-
-
-def _interval(values: Sequence[float]) -> str:
-    mean, low, high = values
-    mark = "**" if low > 0 or high < 0 else ""
-    return f"{mark}{mean:+.3f}{mark} ({low:+.3f} to {high:+.3f})"
 
 
 def _iou(summary: dict[str, Any], prompts: str, decoder: str) -> float:

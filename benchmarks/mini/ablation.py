@@ -1,7 +1,7 @@
 """Ablation of the training data: ``python -m benchmarks.mini.ablation --data DIR --out DIR``.
 
 Short trainings of equal length, with all sources and without each of them, with the same few seeds, are measured on the
-held-out sets. The effect of a source is the mean difference of the two runs of each seed; its spread is chance.
+held-out sets. The effect of a source is the mean difference of the two runs of each seed; its spread shows chance.
 Finished runs are reused, and interrupted ones resume.
 """
 
@@ -20,6 +20,7 @@ from encoder_tools.mini.config import TrainConfig
 from encoder_tools.mini.train import run_training
 from geosam_es.errors import GeoSamError, ModelError, OutputError
 from geosam_es.inference.encoder import MODEL_FILE
+from geosam_es.store.files import write_text
 
 from ..markdown import markdown_table, replace_sections
 from .evaluate import evaluate
@@ -32,7 +33,7 @@ METRICS = ("click", "box", "5 clicks")
 
 
 def without(config: TrainConfig, source: str) -> TrainConfig:
-    """Return the settings without a source, whose share the others divide.
+    """Return the settings without a source; the others divide its share.
 
     Raises
     ------
@@ -88,9 +89,7 @@ def run_one(options: argparse.Namespace, name: str, config: TrainConfig) -> dict
     steps = json.loads((model / MODEL_FILE).read_text(encoding="utf-8"))["training"]["steps"]
     results = evaluate(options.data, model, options.limit, processes=options.processes)
     found = {"steps": steps, "settings": settings, "results": results}
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_text(path, json.dumps(found, indent=1) + "\n")
     return found
 
 

@@ -59,14 +59,14 @@ def reliability(objects: Sequence[Measured]) -> list[list[float]]:
 
 
 def draw_reliability(results: dict[str, dict[str, Any]], picture: Path) -> None:
-    """Draw mean true over mean predicted IoU for each data set; the larger a dot the more answers.
+    """Draw mean true over mean predicted IoU for each data set; larger dots stand for more answers.
 
     Raises
     ------
     ModelError
-        Where matplotlib is not installed.
+        If matplotlib is not installed.
     OutputError
-        Where the picture cannot be written.
+        If the picture cannot be written.
     """
     figure = new_figure(5.0, 4.4)
     axis = figure.subplots()

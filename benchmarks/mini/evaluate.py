@@ -1,15 +1,13 @@
 """Measure the exported `mini` on held-out imagery: ``python -m benchmarks.mini.evaluate --data DIR``.
 
-The ONNX files are run by the product's code, from embeddings rounded to float16 as a store keeps them, and what is
-measured is the polygon it would draw. A simulated user gives one click in the object's middle, or its bounding box,
-then clicks in the middle of what is wrong.
+The product's code runs the ONNX files, from embeddings rounded to float16 as in a store. The polygon that it would draw
+is measured. A simulated user gives one click in the middle of the object, or its bounding box, then clicks in the
+middle of the largest error.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,17 +21,17 @@ from tqdm import tqdm
 
 from encoder_tools.mini.labelled_tiles import Tile, tiles
 from encoder_tools.training.simulated_user import BOX_HIGH, BOX_LOW, POSITIVE
-from geosam_es.errors import GeoSamError, OutputError
+from geosam_es.errors import GeoSamError
 from geosam_es.inference.encoder import TILE_SIZE
 
 from ..markdown import replace_sections
 from .baselines import CACHE_FOLDER, BaselineCache
 from .calibration import draw_reliability
 from .exported_model import MODEL_FOLDER, OnnxMini, Prompt
-from .held_out import held_out
+from .held_out import held_out, measurement_parser
 from .measuring import Measured, measure, target_of
 from .process_pool import map_with_model
-from .report import Summary, machine, sections, summarise, table, update_card
+from .report import Summary, machine, sections, summarise, table, update_card, write_json
 from .targets import targets_table
 
 __all__ = ["OnnxMini", "evaluate", "measure_speed"]
@@ -58,23 +56,23 @@ def evaluate(
     models : Path
         Folder of the ONNX files.
     limit : int, optional
-        About how many objects of each set to take, evenly spread, for a quick look.
+        Approximate number of objects of each set, evenly spread, for a quick run.
     cache : BaselineCache, optional
-        Where results of the baselines are kept; without it they are left out.
+        Keeps the results of the baselines; without it, they are left out.
     processes : int
-        With more than one, each takes one thread, and the caller must be importable.
+        With more than one, each uses one thread, and the calling module must be importable.
 
     Returns
     -------
     dict of str to dict
-        For each data set what `summarise` returns.
+        What `summarise` returns, by data set.
 
     Raises
     ------
     RasterError
-        Where imagery is missing.
+        If imagery is missing.
     ModelError
-        Where the model is missing or damaged.
+        If the model is missing or damaged.
     """
     work = [tile for scene in held_out(data, limit) for tile in tiles(scene)]
     measured = map_with_model(partial(_measure_tile, cache), work, models, processes)
@@ -118,16 +116,12 @@ def measure_speed(model: OnnxMini, repeats: int = 15) -> dict[str, float]:
 
 def main() -> None:
     """Parse the command line, measure and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.mini.evaluate", description=__doc__)
-    parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
-    parser.add_argument("--models", type=Path, default=MODEL_FOLDER, help="folder of the ONNX files")
+    parser = measurement_parser("evaluate", __doc__)
     parser.add_argument("-o", "--out", type=Path, help="JSON file for the figures")
-    parser.add_argument("--limit", type=int, help="approximate number of objects of each set, for a quick run")
     parser.add_argument("--card", type=Path, help="model card whose figures and targets are replaced")
     parser.add_argument("--page", type=Path, help="page whose tables and plot of the scores are replaced")
     parser.add_argument("--no-baselines", action="store_true", help="leave out the baselines")
     parser.add_argument("--cache", type=Path, default=CACHE_FOLDER, help="folder that caches results of the baselines")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: one for each core")
     options = parser.parse_args()
     try:
         _report(options)
@@ -153,10 +147,7 @@ def _report(options: argparse.Namespace) -> None:
         "results": results,
     }
     if options.out is not None:
-        try:
-            options.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"cannot write '{options.out}' ({error.strerror})", "choose another file") from error
+        write_json(options.out, figures)
     if options.card is not None:
         update_card(options.card, results, speed, targets, options.limit)
     if options.page is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio.features
+import shapely
 from numpy.typing import NDArray
 
 from encoder_tools.models.checkpoints import mini_folder
@@ -17,7 +18,7 @@ from geosam_es.core.topology import prompted_parts
 from geosam_es.inference.decoder import Context, DecodedMasks, load_decoder
 from geosam_es.inference.encoder import TILE_SIZE, OnnxEncoder
 
-__all__ = ["MODEL_FOLDER", "OnnxMini", "Prompt", "drawn"]
+__all__ = ["MODEL_FOLDER", "OnnxMini", "Prompt", "burned", "drawn", "drawn_polygons"]
 
 MODEL_FOLDER = mini_folder()
 THREADS = 2
@@ -67,8 +68,10 @@ def _as_prompts(given: Sequence[Prompt]) -> Prompts:
     return Prompts(tuple(Point(x, y, label == POSITIVE) for x, y, label in clicks), box)
 
 
-def drawn(logits: NDArray[np.float32], prompts: Sequence[Prompt], width: int, height: int) -> NDArray[np.bool_]:
-    """Return the pixels of the polygons that the product would draw for logits.
+def drawn_polygons(
+    logits: NDArray[np.float32], prompts: Sequence[Prompt], width: int, height: int
+) -> list[shapely.Polygon]:
+    """Return the polygons that the product would draw for logits, in pixels of the tile.
 
     Parameters
     ----------
@@ -76,14 +79,14 @@ def drawn(logits: NDArray[np.float32], prompts: Sequence[Prompt], width: int, he
     prompts : sequence of Prompt
     width, height : int
         Size of the image in the tile, without padding.
-
-    Returns
-    -------
-    bool (1024, 1024)
     """
     positives = [(x, y) for x, y, label in prompts if label == POSITIVE]
-    polygons = prompted_parts(mask_polygons(logits, TILE_SIZE, width, height), positives)
-    return burned(polygons)
+    return prompted_parts(mask_polygons(logits, TILE_SIZE, width, height), positives)
+
+
+def drawn(logits: NDArray[np.float32], prompts: Sequence[Prompt], width: int, height: int) -> NDArray[np.bool_]:
+    """Return the pixels (1024, 1024) of `drawn_polygons`."""
+    return burned(drawn_polygons(logits, prompts, width, height))
 
 
 def burned(polygons: Sequence[object]) -> NDArray[np.bool_]:

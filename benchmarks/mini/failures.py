@@ -1,13 +1,11 @@
 """Pictures of the worst answers of each held-out set: ``python -m benchmarks.mini.failures --data DIR --page PAGE``.
 
-The imagery's terms allow small pictures with credit; the sheets are the only thing of it that is kept.
+The terms of the imagery allow small pictures with credit. Nothing else of the imagery is kept.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +17,16 @@ from PIL import Image, ImageDraw
 from shapely.geometry.base import BaseGeometry
 from tqdm import tqdm
 
+from encoder_tools.evaluation.metrics import intersection_over_union
 from encoder_tools.mini.labelled_tiles import Tile, tiles
-from encoder_tools.training.simulated_user import BOX_HIGH, POSITIVE
-from geosam_es.core.contour import mask_polygons
-from geosam_es.core.topology import polygon_parts, prompted_parts
+from encoder_tools.training.simulated_user import BOX_HIGH
+from geosam_es.core.topology import polygon_parts
 from geosam_es.errors import GeoSamError, OutputError
 from geosam_es.inference.encoder import TILE_SIZE, read_model_info
 
 from ..markdown import replace_sections
-from .exported_model import MODEL_FOLDER, OnnxMini, Prompt
-from .held_out import held_out
+from .exported_model import OnnxMini, Prompt, drawn_polygons
+from .held_out import held_out, measurement_parser
 from .measuring import User, target_of
 from .process_pool import map_with_model
 
@@ -40,6 +38,7 @@ CELL = 210
 PICTURE = CELL - 4
 CAPTION = 16
 MARGIN = 0.35
+FAILED_IOU = 0.5
 MAX_BYTES = 200_000
 TRUTH, ANSWER, PROMPT = (255, 225, 60), (255, 40, 160), (60, 230, 255)
 
@@ -56,7 +55,7 @@ CREDITS = {
 
 @dataclass(frozen=True)
 class Failure:
-    """An answer, with what is drawn of it.
+    """An answer, with what is needed to draw it.
 
     Attributes
     ----------
@@ -65,7 +64,7 @@ class Failure:
     iou, score : float
         True and predicted.
     image : uint8 (S, S, 3)
-        The surroundings, as large as they are drawn.
+        The surroundings, in the size in which they are drawn.
     window : (int, int, int)
         x, y and side of the surroundings in the tile.
     truth, answer : list of geometry
@@ -95,10 +94,8 @@ def find_answers(model: OnnxMini, tile: Tile) -> list[Failure]:
         user = User(model, tile, target)
         for begin, prompts in (("click", [target.click]), ("box", target.box)):
             mask, score, logits = user.draw(prompts)
-            positives = [(x, y) for x, y, label in prompts if label == POSITIVE]
-            answer = prompted_parts(mask_polygons(logits, TILE_SIZE, tile.width, tile.height), positives)
-            truth, both = target.truth, target.truth | mask
-            iou = float(np.count_nonzero(truth & mask) / np.count_nonzero(both))
+            answer = drawn_polygons(logits, prompts, tile.width, tile.height)
+            iou = intersection_over_union(target.truth, mask)
             window, image = _surroundings(tile, polygon)
             found.append(Failure(tile.dataset, begin, iou, score, image, window, polygon, answer, list(prompts)))
     return found
@@ -159,7 +156,7 @@ def save_sheet(sheet: Image.Image, path: Path) -> None:
     Raises
     ------
     OutputError
-        Where it cannot be written.
+        If it cannot be written.
     """
     for quality in range(85, 20, -10):
         buffer = io.BytesIO()
@@ -179,35 +176,31 @@ def write_sheets(answers: Sequence[Failure], page: Path, model_hash: str) -> Non
     Raises
     ------
     ModelError
-        Where the page lacks the markers.
+        If the page lacks the markers.
     OutputError
-        Where something cannot be written.
+        If a file cannot be written.
     """
     parts = [f"Encoder {model_hash.partition(':')[2][:12]}."]
     for dataset in dict.fromkeys(answer.dataset for answer in answers):
         rows = [worst(answers, dataset, begin) for begin in ("click", "box")]
         picture = PICTURES / f"failures_{dataset.replace('/', '_').replace(' ', '_')}.jpg"
         save_sheet(draw_sheet(rows), page.parent / picture)
-        shares = [f"{_share_below(answers, dataset, begin):.0%} after a {begin}" for begin in ("click", "box")]
-        parts.append(f"### {dataset}\n\nIoU below 0.5: {', '.join(shares)}.")
+        shares = [f"{_share_of_failures(answers, dataset, begin):.0%} after a {begin}" for begin in ("click", "box")]
+        parts.append(f"### {dataset}\n\nIoU below {FAILED_IOU}: {', '.join(shares)}.")
         parts.append(f"![The six worst answers to a click, and to a box, of {dataset}]({picture.as_posix()})")
         parts.append(f"*{CREDITS[dataset]}*")
     replace_sections(page, {"failures": "\n\n".join(parts)})
 
 
-def _share_below(answers: Sequence[Failure], dataset: str, begin: str, least: float = 0.5) -> float:
+def _share_of_failures(answers: Sequence[Failure], dataset: str, begin: str) -> float:
     ious = [answer.iou for answer in answers if answer.dataset == dataset and answer.begin == begin]
-    return float(np.mean(np.asarray(ious) < least))
+    return float(np.mean(np.asarray(ious) < FAILED_IOU))
 
 
 def main() -> None:
     """Parse the command line and draw the sheets."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.mini.failures", description=__doc__)
-    parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
-    parser.add_argument("--models", type=Path, default=MODEL_FOLDER, help="folder of the ONNX files")
+    parser = measurement_parser("failures", __doc__)
     parser.add_argument("--page", type=Path, required=True, help="page for the sheets, which are saved beside it")
-    parser.add_argument("--limit", type=int, help="approximate number of objects of each set, for a quick run")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: one for each core")
     options = parser.parse_args()
     try:
         info = read_model_info(options.models)

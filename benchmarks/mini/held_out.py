@@ -1,14 +1,18 @@
-"""The held-out imagery that `mini` is measured on."""
+"""The held-out imagery that `mini` is measured on, and the options of every measurement."""
 
 from __future__ import annotations
 
+import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
 
 from encoder_tools.mini.labelled_tiles import LabelledScene, evaluation_scenes
 from encoder_tools.mini.sources import data_folder
 
-__all__ = ["held_out", "thinned"]
+from .exported_model import MODEL_FOLDER
+
+__all__ = ["held_out", "measurement_parser", "thinned"]
 
 
 def held_out(data: Path | None, limit: int | None = None) -> list[LabelledScene]:
@@ -19,14 +23,24 @@ def held_out(data: Path | None, limit: int | None = None) -> list[LabelledScene]
     data : Path or None
         Folder of labelled imagery; None takes ``GEOSAM_ES_DATA``.
     limit : int, optional
-        About how many objects of each set to take, evenly spread.
+        Approximate number of objects of each set, evenly spread.
 
     Raises
     ------
     RasterError
-        Where a folder is missing.
+        If a folder is missing.
     """
     return thinned(list(evaluation_scenes(data_folder(data))), limit)
+
+
+def measurement_parser(module: str, description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the options of every measurement on held-out imagery."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.mini.{module}", description=description)
+    parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
+    parser.add_argument("--models", type=Path, default=MODEL_FOLDER, help="folder of the ONNX files")
+    parser.add_argument("--limit", type=int, help="approximate number of objects of each set, for a quick run")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: one for each core")
+    return parser
 
 
 def thinned(scenes: list[LabelledScene], limit: int | None) -> list[LabelledScene]:

@@ -18,10 +18,10 @@ from encoder_tools.mini.labelled_tiles import Tile
 from encoder_tools.training.simulated_user import (
     BOX_HIGH,
     BOX_LOW,
-    CELL_PIXELS,
     NEGATIVE,
     POSITIVE,
     cell_centre,
+    cell_samples,
     corrective_click,
     depth,
     jitter_box,
@@ -119,7 +119,7 @@ class Measured:
 def target_of(polygon: BaseGeometry) -> Target | None:
     """Prepare an object in pixels of its tile; None if it covers no cell."""
     truth = burned([polygon])
-    cells = np.ascontiguousarray(truth[CELL_PIXELS // 2 :: CELL_PIXELS, CELL_PIXELS // 2 :: CELL_PIXELS])
+    cells = np.ascontiguousarray(cell_samples(truth))
     if not cells.any():
         return None
     click = (*cell_centre(middle_cell(cells)), POSITIVE)
@@ -239,9 +239,7 @@ class User:
 
     def _correction(self, mask: Mask) -> Prompt | None:
         """Return the click in the middle of the largest error; None if no cell is wrong."""
-        found = corrective_click(
-            self.target.cells, mask[CELL_PIXELS // 2 :: CELL_PIXELS, CELL_PIXELS // 2 :: CELL_PIXELS]
-        )
+        found = corrective_click(self.target.cells, cell_samples(mask))
         if found is None:
             return None
         cell, is_positive = found

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 
 from encoder_tools.evaluation.metrics import Interval, bootstrap_mean, paired_difference
+from geosam_es.errors import OutputError
 
 from ..markdown import markdown_table, replace_sections
+from ..speed.measure import processor_name
 from .baselines import BASELINES
 from .calibration import reliability, score_errors
 from .measuring import ROUNDS, Measured
 
-__all__ = ["METRICS", "Summary", "machine", "sections", "summarise", "table", "update_card"]
+__all__ = ["METRICS", "Summary", "machine", "sections", "summarise", "table", "update_card", "write_json"]
 
 Summary = dict[str, Any]
 """What `summarise` returns; it is written as JSON."""
@@ -164,12 +166,21 @@ def sections(results: dict[str, Summary]) -> dict[str, str]:
 
 def machine() -> str:
     """Name the processor and its number of cores."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [line for line in info.read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
-        name = names[0].split(":", 1)[1].strip() if names else name
-    return f"{os.cpu_count()} x {name}"
+    return f"{os.cpu_count()} x {processor_name()}"
+
+
+def write_json(path: Path, figures: Any) -> None:
+    """Write figures as a JSON file.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    try:
+        path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write '{path}' ({error.strerror})", "choose another file") from error
 
 
 def update_card(

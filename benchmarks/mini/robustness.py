@@ -5,9 +5,6 @@ One click in the middle and the bounding box, as in the evaluation, on the held-
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 from collections import defaultdict
 from collections.abc import Mapping
 from functools import partial
@@ -18,14 +15,16 @@ from tqdm import tqdm
 
 from encoder_tools.mini.labelled_tiles import MIN_AREA_PIXELS, LabelledScene, tiles
 from encoder_tools.mini.sources import data_folder
-from geosam_es.errors import GeoSamError, OutputError
+from geosam_es.errors import GeoSamError
 
 from ..markdown import markdown_table, replace_sections
-from .exported_model import MODEL_FOLDER, OnnxMini
-from .held_out import held_out
+from .exported_model import OnnxMini
+from .held_out import held_out, measurement_parser
 from .image_changes import CHANGES, Change, NearInfrared, changed
 from .measuring import User, target_of
 from .process_pool import map_with_model
+from .report import write_json
+from .targets import short_name
 
 __all__ = ["measure_changes", "robustness_table"]
 
@@ -68,15 +67,15 @@ def measure_changes(data: Path | None, models: Path, limit: int | None = None, p
     models : Path
         Folder of the ONNX files.
     limit : int, optional
-        About how many objects of each set to take.
+        Approximate number of objects of each set.
     processes : int
 
     Raises
     ------
     RasterError
-        Where imagery is missing.
+        If imagery is missing.
     ModelError
-        Where the model is missing or damaged.
+        If the model is missing or damaged.
     """
     folder = data_folder(data)
     scenes = held_out(folder, limit)
@@ -120,19 +119,15 @@ def robustness_table(figures: Mapping[str, Mapping[str, Mapping[str, list[float]
             change = "" if name == UNCHANGED else f" ({mean - before:+.3f})"
             cells.append(f"{mean:.3f}{change}" + (f", {count:.0f} objects" if fewer else "") if count else "")
         rows.append([name, *cells])
-    header = [f"{dataset.split('/')[0] if ' ' not in dataset else dataset.split()[-1]}, {p}" for dataset, p in columns]
+    header = [f"{short_name(dataset)}, {prompt}" for dataset, prompt in columns]
     return markdown_table(["image", *header], rows)
 
 
 def main() -> None:
     """Parse the command line, measure and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.mini.robustness", description=__doc__)
-    parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
-    parser.add_argument("--models", type=Path, default=MODEL_FOLDER, help="folder of the ONNX files")
+    parser = measurement_parser("robustness", __doc__)
     parser.add_argument("-o", "--out", type=Path, help="JSON file for the figures")
     parser.add_argument("--page", type=Path, help="page whose table of robustness is replaced")
-    parser.add_argument("--limit", type=int, help="approximate number of objects of each set, for a quick run")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: one for each core")
     options = parser.parse_args()
     try:
         figures = measure_changes(options.data, options.models, options.limit, options.processes)
@@ -141,10 +136,7 @@ def main() -> None:
         text += f"\n\nThe simulated near infrared explains {fit:.0%} of the variance of the real band it was fitted to."
         print(text)
         if options.out is not None:
-            try:
-                options.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-            except OSError as error:
-                raise OutputError(f"cannot write '{options.out}' ({error.strerror})", "choose another file") from error
+            write_json(options.out, figures)
         if options.page is not None:
             replace_sections(options.page, {"robustness": text})
     except GeoSamError as error:

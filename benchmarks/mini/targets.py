@@ -8,7 +8,7 @@ from typing import Any
 
 from ..markdown import markdown_table
 
-__all__ = ["targets_table"]
+__all__ = ["short_name", "targets_table"]
 
 BUILDINGS, FIELDS = "buildings/val_kampala", "fields/val"
 MAX_SCORE_ERROR = 0.08
@@ -56,9 +56,8 @@ def targets_table(results: Results, speed_ms: Mapping[str, float], megabytes: fl
     rows.append(_ranks_better(results))
     cells = []
     for row in rows:
-        met = (
-            "yes" if all(row.met.values()) else "no: " + ", ".join(_short(d) for d, good in row.met.items() if not good)
-        )
+        missed = [short_name(dataset) for dataset, is_met in row.met.items() if not is_met]
+        met = f"no: {', '.join(missed)}" if missed else "yes"
         cells.append([row.name, row.wanted, *(row.values.get(dataset, "") for dataset in results), met])
     text = markdown_table(["target", "required", *results, "met"], cells)
     limits = [(f"{name}, ms", speed_ms[name], limit) for name, limit in SPEED_MS.items() if name in speed_ms]
@@ -69,14 +68,15 @@ def targets_table(results: Results, speed_ms: Mapping[str, float], megabytes: fl
     return text + "\n\n" + markdown_table(["size and speed", "required", "measured", "met"], small)
 
 
-def _short(dataset: str) -> str:
+def short_name(dataset: str) -> str:
+    """Return the kind of objects of a data set in one word, as ``water`` of ``landcover/val_dubai water``."""
     return dataset.split("/")[0] if " " not in dataset else dataset.split()[-1]
 
 
 def _mean(results: Results, name: str, metric: str, wanted: dict[str, float]) -> _Row:
     values = {dataset: f"{found[metric][0]:.3f}" for dataset, found in results.items()}
     met = {dataset: results[dataset][metric][0] >= least for dataset, least in wanted.items() if dataset in results}
-    text = ", ".join(f">= {least:.2f} {_short(dataset)}" for dataset, least in wanted.items())
+    text = ", ".join(f">= {least:.2f} {short_name(dataset)}" for dataset, least in wanted.items())
     return _Row(name, text, values, met)
 
 

@@ -20,7 +20,7 @@ __all__ = ["bench"]
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for results.md, results.json and a PNG.")
 @click.option("--only", multiple=True, type=click.Choice(list(CASES)), help="Run only this case; may be repeated.")
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="CPU threads of all cases.")
-@click.option("--quick", is_flag=True, help="A few runs of each case, for a try; the results are not reliable.")
+@click.option("--quick", is_flag=True, help="Only a few runs of each case; the results are not reliable.")
 @click.option(
     "--fill",
     multiple=True,

@@ -186,6 +186,6 @@ def _ious(bench: Bench, sam: LoadedSam, features: Mapping[str, NDArray[np.float3
             got = decoder.decode(context, prompts).low_res_masks
             ious[name] += [mask_iou(got[index], wanted[index]) for index in masks]
     if not ious[PLAIN]:
-        # An agreement of nothing is none.
+        # Without masks to compare, nothing agrees.
         return {name: [0.0] for name in features}
     return ious

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from geosam_es.errors import ModelError
+from encoder_tools.evaluation.figures import new_figure, png
 
 from .model import Row, Table
 from .report import PICTURE_FILE, Results, time_text
@@ -30,28 +29,20 @@ def draw_results(results: Results, folder: Path) -> Path:
     Path
         ``results.png``.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ModelError("matplotlib is not installed", 'install it with: pip install "geosam-es[demo]"') from error
     rows = [row for row in results.rows if row.ours is not None and row.reference is not None]
     tables = {table.key: table for table in results.tables}
     encoders = tables.get("encoders")
     heights = [max(2, len(rows)), len(encoders.rows) + 1 if encoders else 0]
-    figure = Figure(figsize=(_WIDTH, _ROW_HEIGHT * sum(heights) + 1.6), layout="constrained")
+    figure = new_figure(_WIDTH, _ROW_HEIGHT * sum(heights) + 1.6)
+    figure.set_dpi(_DPI)
     if encoders is None:
         _draw_shares(figure.subplots(), rows)
     else:
         upper, lower = figure.subplots(2, 1, height_ratios=heights)
         _draw_shares(upper, rows)
         _draw_encoders(lower, encoders)
-    buffer = io.BytesIO()
-    # Without matplotlib's version, so that the same results give the same bytes.
-    figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
     path = folder / PICTURE_FILE
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_bytes(buffer.getvalue())
-    temporary.replace(path)
+    path.write_bytes(png(figure))
     return path
 
 

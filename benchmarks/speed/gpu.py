@@ -66,26 +66,17 @@ def compare(bench: Bench, sam: LoadedSam, files: dict[str, Path], image: Path, d
     ours = len(tiles) / float(np.median(seconds))
     slow = _one_by_one(sam, tiles[: bench.runs(8, 1)], device)
     name = sam.info.name
-    yield Row(
-        f"gpu_one_by_one_{name}",
-        f"{_WHAT['one_by_one']} ({name})",
-        _AGAINST["one_by_one"],
-        ours / slow,
-        unit="times as fast",
-        goal=_GOALS["one_by_one"],
-        ours=timing_of(seconds),
-        note=f"{ours:.1f} and {slow:.1f} tiles a second, {len(tiles)} tiles",
-    )
-    yield Row(
-        f"gpu_bare_{name}",
-        f"{_WHAT['bare']} ({name})",
-        _AGAINST["bare"],
-        ours / bare,
-        unit="of its speed",
-        goal=_GOALS["bare"],
-        ours=timing_of(seconds),
-        note=f"{ours:.1f} and {bare:.1f} tiles a second",
-    )
+    for key, reference, unit in (("one_by_one", slow, "times as fast"), ("bare", bare, "of its speed")):
+        yield Row(
+            f"gpu_{key}_{name}",
+            f"{_WHAT[key]} ({name})",
+            _AGAINST[key],
+            ours / reference,
+            unit=unit,
+            goal=_GOALS[key],
+            ours=timing_of(seconds),
+            note=f"{ours:.1f} and {reference:.1f} tiles per second, {len(tiles)} tiles",
+        )
 
 
 def _one_by_one(sam: LoadedSam, tiles: Sequence[NDArray[np.uint8]], device: str) -> float:

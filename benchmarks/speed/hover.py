@@ -22,7 +22,7 @@ from geosam_es.core.prompts import Point
 from geosam_es.inference.encoder import TILE_SIZE
 from geosam_es.inference.session import SegmentationSession, open_segmenter
 
-from .images import real_images, write_raster
+from .images import orthophotos
 from .measure import Bench
 from .model import Goal, Item, Row
 from .polygon import sam_store
@@ -87,7 +87,7 @@ def run(bench: Bench) -> Iterator[Item]:
 
 
 def _mini_store(bench: Bench) -> Path:
-    image = next(iter(real_images()), None) or write_raster(bench.work / "hover.tif", TILE_SIZE, TILE_SIZE)
+    (image,), _ = orthophotos(bench.work, 1)
     store = bench.work / "mini.embeddings.zarr"
     model = load_model("mini", None, "cpu", bench.work, bench.threads)
     encode(make_plan(Raster(image), model.encoder, EncodeOptions()), model.encoder, store, model.export_decoder)

@@ -13,7 +13,7 @@ from rasterio.transform import from_origin
 from encoder_tools.demo import DATA_VARIABLE
 from encoder_tools.synthetic import synthetic_orthophoto
 
-__all__ = ["real_images", "synthetic_pixels", "write_raster"]
+__all__ = ["orthophotos", "real_images", "synthetic_pixels", "write_raster"]
 
 _REAL = (
     "buildings/val_kampala/ortho_block1.tif",
@@ -29,6 +29,14 @@ def real_images() -> list[Path]:
     """Return real orthophotos from the folder of GEOSAM_ES_DATA, or the one beside the repository."""
     folder = Path(os.environ.get(DATA_VARIABLE) or Path(__file__).parents[3] / "shared" / "data")
     return [folder / name for name in _REAL if (folder / name).is_file()]
+
+
+def orthophotos(work: Path, most: int) -> tuple[list[Path], str]:
+    """Return up to ``most`` real orthophotos, otherwise a synthetic one in a folder, and what to call them."""
+    found = real_images()[:most]
+    if found:
+        return found, f"{len(found)} real orthophotos"
+    return [write_raster(work / "synthetic.tif", _SIDE, _SIDE)], "a synthetic orthophoto"
 
 
 def synthetic_pixels(width: int, height: int) -> NDArray[np.uint8]:

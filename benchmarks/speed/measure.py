@@ -28,6 +28,7 @@ __all__ = [
     "mask_iou",
     "mask_iou_but_one",
     "matrix_gflops",
+    "processor_name",
     "take_turns",
     "timing_of",
 ]
@@ -122,9 +123,9 @@ def mask_iou_but_one(first: NDArray[Any], second: NDArray[Any]) -> float:
     return 1.0 - (int((a ^ b).sum()) - by_rounding) / union if union else 1.0
 
 
-def mask_agreement(ious: Sequence[float], least: float = LEAST_IOU) -> Agreement:
+def mask_agreement(ious: Sequence[float]) -> Agreement:
     """Return the agreement of pairs of masks, which is their smallest IoU."""
-    return Agreement(f"smallest IoU of {len(ious)} masks", min(ious), least)
+    return Agreement(f"smallest IoU of {len(ious)} masks", min(ious), LEAST_IOU)
 
 
 def matrix_gflops(runs: int) -> float:
@@ -152,13 +153,22 @@ def machine(threads: int) -> dict[str, Any]:
     }
 
 
+def processor_name() -> str:
+    """Return the name of the processor."""
+    return _cpu_info().get("model name") or platform.processor() or platform.machine()
+
+
 def _processor() -> str:
+    flags = _cpu_info().get("flags", "").split()
+    wide = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
+    return f"{processor_name()} ({', '.join(wide) or 'no AVX'})"
+
+
+def _cpu_info() -> dict[str, str]:
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     found = dict(line.split(":", 1) for line in lines if ":" in line)
-    names = {key.strip(): value.strip() for key, value in found.items()}
-    wide = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in names.get("flags", "").split()]
-    return f"{names.get('model name') or platform.processor() or platform.machine()} ({', '.join(wide) or 'no AVX'})"
+    return {key.strip(): value.strip() for key, value in found.items()}
 
 
 def _memory_gib() -> float | None:

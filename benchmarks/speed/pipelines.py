@@ -95,7 +95,7 @@ def measure_pipeline(
     small, large : Path
         An uncompressed image and a large JPEG one.
     tiles : int
-        At most so many of each image.
+        Largest number of tiles of each image.
     runs : (int, int)
         How often each image is encoded.
     """

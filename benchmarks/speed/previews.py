@@ -6,29 +6,30 @@ The benchmark has no trained weights of SAM. But the choice of places depends on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder_tools.models.checkpoints import mini_folder
 from encoder_tools.models.fast_decoder.transformer import SIDE
 from encoder_tools.models.fast_decoder.upscaling import SAMPLE, outline_places
 from encoder_tools.models.libraries import torch
-from encoder_tools.models.loading import mini_folder
 from encoder_tools.pipeline import EncodeOptions, make_plan
 from encoder_tools.raster import Raster
 from geosam_es.core.prompts import Bounds, Point, Prompts
-from geosam_es.inference.decoder import PREVIEW_PLACES, load_decoder
+from geosam_es.inference.decoder import PREVIEW_PLACES, MaskDecoder, load_decoder
 from geosam_es.inference.encoder import TILE_SIZE, OnnxEncoder
 from geosam_es.store.layout import DECODER_FILE, PREPARE_FILE
 
-from .images import real_images, write_raster
+from .images import orthophotos
 from .measure import LEAST_IOU, Bench, mask_iou
 from .model import Agreement
 
-__all__ = ["TrainedPreviews", "drawn_places", "previewed", "trained_previews"]
+__all__ = ["TrainedPreviews", "drawn_places", "mini_tiles", "previewed", "trained_previews"]
 
 _TILES_PER_IMAGE = 3
 _PLACES_PER_TILE = 12
@@ -52,11 +53,8 @@ class TrainedPreviews(NamedTuple):
 
 def trained_previews(bench: Bench) -> TrainedPreviews:
     """Compare masks of `mini` with their previews."""
-    images = real_images()[: bench.runs(99, 1)]
-    where = f"{len(images)} real orthophotos" if images else "a synthetic orthophoto"
-    if not images:
-        images = [write_raster(bench.work / "preview.tif", TILE_SIZE, TILE_SIZE)]
-    masks = [mask for path in images for mask in _masks(bench, path)]
+    paths, where = orthophotos(bench.work, bench.runs(99, 1))
+    masks = [mask for path in paths for mask in _masks(bench, path)]
     ious = [mask_iou(previewed(mask), mask) for mask in masks]
     measure = f"smallest IoU of {len(ious)} masks of mini on {where} with their previews"
     most = max(len(drawn_places(mask, SIDE * SIDE)) for mask in masks)
@@ -89,16 +87,22 @@ def previewed(logits: NDArray[np.float32], most: int = PREVIEW_PLACES) -> NDArra
     return np.asarray(drawn.reshape(logits.shape))
 
 
-def _masks(bench: Bench, path: Path) -> Iterator[NDArray[np.float32]]:
-    """Yield the masks that `mini` shows first, of clicks and of boxes."""
+def mini_tiles(bench: Bench, path: Path) -> Iterator[tuple[MaskDecoder, Mapping[str, NDArray[np.float32]]]]:
+    """Yield the decoder of `mini` with the features of some tiles of an image."""
     folder = mini_folder()
     encoder = OnnxEncoder(folder, bench.threads)
     decoder = load_decoder(folder / PREPARE_FILE, folder / DECODER_FILE, bench.threads)
     plan = make_plan(Raster(path), encoder, EncodeOptions())
-    tiles = [tile for tile in plan.pyramid if plan.read(tile).has_data][: bench.runs(_TILES_PER_IMAGE, 1)]
+    tiles = (tile for tile in map(plan.read, plan.pyramid) if tile.has_data)
+    for tile in islice(tiles, bench.runs(_TILES_PER_IMAGE, 1)):
+        yield decoder, encoder.encode(tile.image[None])
+
+
+def _masks(bench: Bench, path: Path) -> Iterator[NDArray[np.float32]]:
+    """Yield the masks that `mini` shows first, of clicks and of boxes."""
     count = bench.runs(_PLACES_PER_TILE, 4)
-    for tile in tiles:
-        context = decoder.prepare(encoder.encode(plan.read(tile).image[None]))
+    for decoder, features in mini_tiles(bench, path):
+        context = decoder.prepare(features)
         for x, y in np.random.default_rng(count).uniform(0.1, 0.9, (count, 2)) * TILE_SIZE:
             half = _BOX_PX / 2
             for prompts in (

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from geosam_es.errors import OutputError
+from geosam_es.store.files import write_text
 
+from ..markdown import markdown_table
 from .model import MET, NOT_MET, Item, Row, Table, Timing, item_from_json
 
 __all__ = ["COMMAND", "Results", "fill_document", "read_results", "summary", "time_text", "write_results"]
@@ -66,8 +68,8 @@ def write_results(results: Results, folder: Path) -> None:
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / JSON_FILE, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-        _replace(folder / MARKDOWN_FILE, _markdown(results))
+        write_text(folder / JSON_FILE, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+        write_text(folder / MARKDOWN_FILE, _markdown(results))
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error.strerror})", "choose another folder with -o") from error
 
@@ -107,7 +109,7 @@ def fill_document(path: Path, results: Results) -> None:
             raise OutputError(f"{path} has a section {match['name']}, which the results lack", f"run {COMMAND}")
         return f"{match[1]}\n{texts[match['name']]}\n{match[3]}"
 
-    _replace(path, _SECTION.sub(section, path.read_text(encoding="utf-8")))
+    write_text(path, _SECTION.sub(section, path.read_text(encoding="utf-8")))
 
 
 def summary(rows: Iterable[Row]) -> str:
@@ -179,9 +181,8 @@ def _machine(results: Results) -> str:
 
 
 def _table(table: Table) -> str:
-    lines = [f"| {' | '.join(table.columns)} |", f"|{'---|' * len(table.columns)}"]
-    lines += [f"| {' | '.join(_cell(cell, name) for cell, name in zip(row, table.columns))} |" for row in table.rows]
-    return "\n".join(lines) + "\n" + (f"\n{table.note}\n" if table.note else "")
+    rows = [[_cell(cell, name) for cell, name in zip(row, table.columns)] for row in table.rows]
+    return markdown_table(table.columns, rows) + "\n" + (f"\n{table.note}\n" if table.note else "")
 
 
 def _cell(cell: Any, column: str) -> str:
@@ -217,10 +218,3 @@ def _goal(row: Row) -> str:
 
 def _verdict(row: Row) -> str:
     return row.note if row.value is None else row.status
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a temporary file and rename it, so that the file is never incomplete."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -81,7 +81,7 @@ def _in_process(name: str, work: Path, threads: int, quick: bool) -> list[Item]:
     return [item_from_json(value) for value in json.loads(output.read_text(encoding="utf-8"))]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Run one case and write its items as JSON; for `run_benchmark`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("case", choices=CASES)
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     # Before the case imports PyTorch, and for the references too, because it is a setting of the C library.
     tune_malloc()
     try:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.models.libraries import torch
-from encoder_tools.models.sam.export import OPSET, export_decoder
+from encoder_tools.models.sam.export import OPSET, export_sam
 from encoder_tools.models.sam.segment_anything_import import import_segment_anything
 from encoder_tools.models.sam.weights import LoadedSam, random_sam
 from geosam_es.core.prompts import Point, Prompts
@@ -93,7 +93,7 @@ def sam_files(work: Path, sam: LoadedSam | None = None) -> SamFiles:
     files = SamFiles(*(folder / name for name in (PREPARE_FILE, DECODER_FILE, "official.onnx", "official_four.onnx")))
     if not files.official_four.is_file():
         sam = sam or lively_sam()
-        export_decoder(sam, folder)
+        export_sam(sam, folder)
         export_official_decoder(sam, files.official, return_single_mask=True)
         export_official_decoder(sam, files.official_four, return_single_mask=False)
     return files
@@ -126,9 +126,9 @@ def export_official_decoder(sam: LoadedSam, path: Path, return_single_mask: bool
         )
 
 
-def smooth_features(seed: int = SEED) -> NDArray[np.float32]:
+def smooth_features() -> NDArray[np.float32]:
     """Return random features of unit variance that vary slowly over the tile: float32 (1, 256, 64, 64)."""
-    noise = np.random.default_rng(seed).standard_normal((1, 256, 64, 64))
+    noise = np.random.default_rng(SEED).standard_normal((1, 256, 64, 64))
     rows, columns = np.meshgrid(np.fft.fftfreq(64), np.fft.fftfreq(64), indexing="ij")
     window = np.exp(-((_SMOOTHNESS_CELLS * np.hypot(rows, columns)) ** 2) * np.pi)
     smooth = np.fft.ifft2(np.fft.fft2(noise) * window).real

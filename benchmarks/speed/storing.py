@@ -11,27 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.models.libraries import torch
-from encoder_tools.models.loading import mini_folder
-from encoder_tools.raster import Raster
 from geosam_es.core.grid import Tile
 from geosam_es.core.prompts import Point, Prompts
-from geosam_es.encoding.plan import EncodeOptions, make_plan
 from geosam_es.inference.decoder import MaskDecoder, load_decoder
-from geosam_es.inference.encoder import TILE_SIZE, OnnxEncoder
+from geosam_es.inference.encoder import TILE_SIZE
 from geosam_es.store import StoreReader, StoreWriter
 from geosam_es.store.int8 import from_int8, to_int8
-from geosam_es.store.layout import DECODER_FILE, DTYPES, PREPARE_FILE
+from geosam_es.store.layout import DTYPES
 
-from .images import real_images, write_raster
+from .images import orthophotos
 from .measure import Bench, Call, mask_iou, take_turns
 from .model import Agreement, Goal, Item, Row, Table, Timing
 from .polygon import sam_store
+from .previews import mini_tiles
 from .sam import sam_files, smooth_features
 
 __all__ = ["run"]
 
 _TILE = Tile(0, 0, 0)
-_TILES_PER_IMAGE = 3
 _CLICKS_PER_TILE = 16
 _FLOAT16_RESOLUTION = 2**-11
 
@@ -53,7 +50,8 @@ def run(bench: Bench) -> Iterator[Item]:
     torch.save(torch.from_numpy(features), checkpoint)
     readers = {dtype: StoreReader(root) for dtype, root in roots.items()}
     writers = {dtype: StoreWriter(root, readers[dtype].metadata) for dtype, root in roots.items()}
-    decoder = load_decoder(readers["float16"].prepare_path, readers["float16"].decoder_path, bench.threads)
+    stored = readers["float16"].decoder
+    decoder = load_decoder(stored.prepare_path, stored.decoder_path, bench.threads)
     calls: dict[str, Call] = {
         "torch.load": lambda _: torch.load(checkpoint, weights_only=True),
         "activate": lambda _: decoder.prepare(readers["float16"].read_stored(_TILE)),
@@ -99,12 +97,9 @@ def _reading(times: Mapping[str, Timing], got: NDArray[np.float32], wanted: NDAr
 
 def _types(bench: Bench, loading: Mapping[str, _Loading]) -> Iterator[Item]:
     """Compare the masks of `mini` from features of each type with those from the encoder's own float32."""
-    images = real_images()[: bench.runs(99, 1)]
-    where = f"{len(images)} real orthophotos" if images else "a synthetic orthophoto"
-    if not images:
-        images = [write_raster(bench.work / "synthetic.tif", TILE_SIZE, TILE_SIZE)]
+    paths, where = orthophotos(bench.work, bench.runs(99, 1))
     ious: dict[str, list[float]] = {dtype: [] for dtype in DTYPES}
-    for path in images:
+    for path in paths:
         for dtype, values in ious_on(bench, path).items():
             ious[dtype] += values
     rows = []
@@ -132,14 +127,8 @@ def _types(bench: Bench, loading: Mapping[str, _Loading]) -> Iterator[Item]:
 
 
 def ious_on(bench: Bench, path: Path) -> dict[str, list[float]]:
-    folder = mini_folder()
-    encoder = OnnxEncoder(folder, bench.threads)
-    decoder = load_decoder(folder / PREPARE_FILE, folder / DECODER_FILE, bench.threads)
-    plan = make_plan(Raster(path), encoder, EncodeOptions())
-    tiles = [tile for tile in plan.pyramid if plan.read(tile).has_data][: bench.runs(_TILES_PER_IMAGE, 1)]
     ious: dict[str, list[float]] = {dtype: [] for dtype in DTYPES}
-    for tile in tiles:
-        features = encoder.encode(plan.read(tile).image[None])
+    for decoder, features in mini_tiles(bench, path):
         for dtype, values in _ious_of_clicks(decoder, features, bench.runs(_CLICKS_PER_TILE, 4)).items():
             ious[dtype] += values
     return ious

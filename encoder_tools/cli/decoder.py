@@ -19,9 +19,9 @@ from geosam_es.store.decoders import (
 )
 from geosam_es.store.layout import read_metadata
 
-__all__ = ["decoder_command", "decoder_json", "decoder_text"]
+from .options import PATH, json_option
 
-_STORE = click.Path(path_type=Path)
+__all__ = ["decoder_command", "decoder_json", "decoder_text"]
 
 
 @click.group("decoder")
@@ -37,8 +37,8 @@ def decoder_command() -> None:
 
 
 @decoder_command.command("set")
-@click.argument("store", type=_STORE)
-@click.argument("folder", metavar="DECODER", type=click.Path(path_type=Path))
+@click.argument("store", type=PATH)
+@click.argument("folder", metavar="DECODER", type=PATH)
 @click.option("--name", help="Name of the decoder in the store. Default: its own name.")
 @click.option("--keep-active", is_flag=True, help="Add the decoder without using it.")
 def set_command(store: Path, folder: Path, name: str | None, keep_active: bool) -> None:
@@ -55,8 +55,8 @@ def set_command(store: Path, folder: Path, name: str | None, keep_active: bool) 
 
 
 @decoder_command.command("list")
-@click.argument("store", type=_STORE)
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.argument("store", type=PATH)
+@json_option
 def list_command(store: Path, as_json: bool) -> None:
     """List the decoders of STORE. The one in use is marked with *.
 
@@ -74,7 +74,7 @@ def list_command(store: Path, as_json: bool) -> None:
 
 
 @decoder_command.command("use")
-@click.argument("store", type=_STORE)
+@click.argument("store", type=PATH)
 @click.argument("name")
 def use_command(store: Path, name: str) -> None:
     """Use the decoder NAME of STORE. "original" is the decoder that STORE was made with.
@@ -87,7 +87,7 @@ def use_command(store: Path, name: str) -> None:
 
 
 @decoder_command.command("remove")
-@click.argument("store", type=_STORE)
+@click.argument("store", type=PATH)
 @click.argument("name")
 def remove_command(store: Path, name: str) -> None:
     """Remove the tuned decoder NAME from STORE. If it was in use, the original one is used afterwards.

@@ -25,6 +25,7 @@ from ..progress import Progress
 from ..raster import Raster
 from ..vector import read_vector, reproject
 from .group import EXIT_BAD_INPUT, EXIT_FAULT, report_fault
+from .options import PATH, json_option, threads_option
 
 __all__ = ["encode_command"]
 
@@ -58,18 +59,18 @@ def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) 
 
 
 @click.command("encode")
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=PATH)
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder for the stores, or, for one image, the store itself (NAME.embeddings.zarr). "
     "Default: the folder of each image.",
 )
 @click.option(
     "--model", default="mini", show_default=True, help="mini, vit_b, vit_l, vit_h, or the folder of an exported model."
 )
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="File of SAM weights. Default: the downloaded one.")
+@click.option("--checkpoint", type=PATH, help="File of SAM weights. Default: the downloaded one.")
 @click.option("--device", default="auto", show_default=True, help="Device to encode on: auto, cpu, cuda or cuda:1.")
 @click.option(
     "--precision",
@@ -97,7 +98,7 @@ def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) 
     type=click.IntRange(min=1),
     help="Number of pyramid levels. Default: up to the level that fits into one tile.",
 )
-@click.option("--aoi", type=click.Path(path_type=Path), help="Vector layer; only tiles that intersect it are encoded.")
+@click.option("--aoi", type=PATH, help="Vector layer; only tiles that intersect it are encoded.")
 @click.option(
     "--dtype",
     type=click.Choice(DTYPES),
@@ -108,11 +109,11 @@ def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "--batch-size", type=click.IntRange(min=1), help="Tiles per batch. Default: a size that suits the device."
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Number of CPU threads. Default: all cores.")
+@threads_option
 @click.option("--dry-run", is_flag=True, help="Estimate tiles, disk space and time, and write nothing.")
 @click.option("--resume", is_flag=True, help="Continue an earlier run: encode only missing tiles.")
 @click.option("--overwrite", is_flag=True, help="Replace existing stores.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 def encode_command(
     images: Sequence[Path],
     output: Path | None,

@@ -20,14 +20,15 @@ from ..evaluation.prompting import parse_kinds
 from ..evaluation.report import REPORT_FILE, REPORT_FILES, ReportInput, write_report
 from ..output_folder import OutputFolder
 from ..progress import Progress
+from .options import PATH, json_option, threads_option
 
 __all__ = ["evaluate_command"]
 
 
 @click.command("evaluate")
-@click.argument("store", type=click.Path(path_type=Path))
-@click.argument("truth", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the report.")
+@click.argument("store", type=PATH)
+@click.argument("truth", type=PATH)
+@click.option("-o", "--output", required=True, type=PATH, help="Folder for the report.")
 @click.option(
     "--decoder",
     "decoders",
@@ -45,12 +46,10 @@ __all__ = ["evaluate_command"]
 @click.option(
     "--class", "class_field", metavar="FIELD", help="Field with the class of each object, to report figures by class."
 )
-@click.option(
-    "--raster", type=click.Path(path_type=Path), help="Raster for the pictures. Default: the one next to the store."
-)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all cores.")
+@click.option("--raster", type=PATH, help="Raster for the pictures. Default: the one next to the store.")
+@threads_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing report.")
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@json_option
 def evaluate_command(
     store: Path,
     truth: Path,

@@ -12,6 +12,7 @@ import click
 from geosam_es.errors import VectorError
 
 from ..progress import Progress
+from .options import PATH, json_option
 
 __all__ = ["finetune_command"]
 
@@ -32,9 +33,9 @@ class _Holdout(click.ParamType):  # type: ignore[type-arg]
 
 
 @click.command("finetune")
-@click.argument("stores", metavar="STORE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.argument("truth", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the tuned decoder.")
+@click.argument("stores", metavar="STORE...", nargs=-1, required=True, type=PATH)
+@click.argument("truth", type=PATH)
+@click.option("-o", "--output", required=True, type=PATH, help="Folder for the tuned decoder.")
 @click.option("--class", "class_filter", metavar="FIELD=VALUE", help="Use only objects of this class.")
 @click.option("--epochs", type=click.IntRange(min=1), default=20, show_default=True, help="Largest number of epochs.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Time limit of the training in minutes.")
@@ -48,9 +49,10 @@ class _Holdout(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--decoder",
     "base",
-    help="Decoder to start from: a folder, an ONNX file, or a decoder of the first store. Default: its active decoder.",
+    help="Decoder to start from: a folder, an ONNX file, or a decoder of the first store. Default: its active decoder;"
+    " for SAM, its original one.",
 )
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="SAM's weights. Default: the downloaded ones.")
+@click.option("--checkpoint", type=PATH, help="SAM's weights. Default: the downloaded ones.")
 @click.option("--prompt-encoder", is_flag=True, help="Train SAM's prompt encoder too.")
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="Default: that of the model.")
 @click.option(
@@ -68,7 +70,7 @@ class _Holdout(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted training.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing decoder or interrupted training.")
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@json_option
 def finetune_command(
     stores: Sequence[Path],
     truth: Path,

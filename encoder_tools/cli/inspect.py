@@ -11,6 +11,7 @@ import click
 from geosam_es.errors import StoreError
 from geosam_es.store import StoreReader, set_crs
 from geosam_es.store.decoders import check_decoder, list_decoders
+from geosam_es.store.files import folder_bytes
 from geosam_es.store.reader import TileState
 from geosam_es.store.signature import check_signature, raster_signature, signature
 
@@ -19,6 +20,7 @@ from ..progress import Progress
 from ..raster import Raster
 from ..vector import parse_crs, store_crs
 from .decoder import decoder_json, decoder_text
+from .options import PATH, json_option
 
 __all__ = ["info_command", "verify_command"]
 
@@ -26,8 +28,8 @@ _SHOWN_PROBLEMS = 5
 
 
 @click.command("info")
-@click.argument("store", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.argument("store", type=PATH)
+@json_option
 @click.option("--set-crs", "crs", metavar="CRS", help="Correct the CRS of the store first. Features are not affected.")
 def info_command(store: Path, as_json: bool, crs: str | None) -> None:
     """Print what STORE contains.
@@ -42,7 +44,7 @@ def info_command(store: Path, as_json: bool, crs: str | None) -> None:
     reader = StoreReader(store)
     raster_crs = store_crs(reader)
     counts = reader.counts()
-    size_bytes = reader.size_bytes()
+    size_bytes = folder_bytes(store)
     if as_json:
         tiles = [asdict(count) for count in counts]
         decoders = [decoder_json(decoder, reader.decoder.name) for decoder in list_decoders(store)]
@@ -78,9 +80,9 @@ def _stretch_text(reader: StoreReader) -> str:
 
 
 @click.command("verify")
-@click.argument("store", type=click.Path(path_type=Path))
-@click.argument("image", required=False, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.argument("store", type=PATH)
+@click.argument("image", required=False, type=PATH)
+@json_option
 def verify_command(store: Path, image: Path | None, as_json: bool) -> None:
     """Check that STORE is complete and undamaged: all tiles and decoders. With IMAGE, check that it was made from it.
 
@@ -115,7 +117,7 @@ def verify_command(store: Path, image: Path | None, as_json: bool) -> None:
         )
         raise StoreError(
             f"{store} has {len(problems)} bad tile(s) of {total}: {shown}",
-            "delete the damaged ones and go on with: geosam-es encode IMAGE --resume",
+            "delete the damaged tiles and continue with: geosam-es encode IMAGE --resume",
         )
     if not as_json:
         click.echo(f"{store}: all {total} tiles are complete" + (f", and it was made from {image}" if image else ""))

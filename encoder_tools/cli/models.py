@@ -10,6 +10,7 @@ import click
 
 from ..models import checkpoints
 from ..progress import BYTES, Progress
+from .options import PATH, json_option
 
 __all__ = ["export_command", "models_command", "train_mini_command"]
 
@@ -29,7 +30,7 @@ def models_command(ctx: click.Context) -> None:
 
 
 @models_command.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@json_option
 def list_command(as_json: bool = False) -> None:
     """Print each model's size, licence, SHA-256 and location.
 
@@ -64,7 +65,7 @@ def download_command(name: str) -> None:
 
 @click.command("export")
 @click.argument("model_or_checkpoint")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the ONNX files.")
+@click.option("-o", "--output", required=True, type=PATH, help="Folder for the ONNX files.")
 @click.option("--encoder", "with_encoder", is_flag=True, help="Export the image encoder as well.")
 def export_command(model_or_checkpoint: str, output: Path, with_encoder: bool) -> None:
     """Export the decoder of a SAM model, by name or checkpoint, to prepare.onnx and decoder.onnx.
@@ -75,24 +76,22 @@ def export_command(model_or_checkpoint: str, output: Path, with_encoder: bool) -
       geosam-es export my_checkpoint.pth -o mine_onnx/ --encoder
     """
     # Imported here, because it needs torch.
-    from ..models.sam.export import export_decoder, export_model
+    from ..models.sam.export import export_sam
     from ..models.sam.weights import load_sam
 
     sam = load_sam(model_or_checkpoint)
     click.echo(f"Exporting {sam.info.name}{'; the image encoder takes minutes' if with_encoder else ''}.", err=True)
-    (export_model if with_encoder else export_decoder)(sam, output)
+    export_sam(sam, output, with_encoder=with_encoder)
     click.echo(f"{output}: {', '.join(sorted(path.name for path in output.glob('*.onnx')))} of {sam.info.name}")
 
 
 @click.command("train-mini")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder of labelled imagery. Default: GEOSAM_ES_DATA.")
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder for checkpoints, logs and the model."
-)
+@click.option("--data", type=PATH, help="Folder of labelled imagery. Default: GEOSAM_ES_DATA.")
+@click.option("--out", required=True, type=PATH, help="Folder for checkpoints, logs and the model.")
 @click.option("--minutes", type=float, help="Time limit for the network, over all runs with this --out.")
-@click.option("--begin-with", type=click.Path(path_type=Path), help="Checkpoint of another run to start from.")
-@click.option("--learning-rate", type=float, help="Highest learning rate. Default: in mini/config.py.")
-@click.option("--seed", type=int, help="Seed of the data; another one with --begin-with. Default: in mini/config.py.")
+@click.option("--begin-with", type=PATH, help="Checkpoint of another run to start from.")
+@click.option("--learning-rate", type=float, help="Highest learning rate. Default: see mini/config.py.")
+@click.option("--seed", type=int, help="Seed of the data; a new one with --begin-with. Default: see mini/config.py.")
 def train_mini_command(
     data: Path | None,
     out: Path,
@@ -107,7 +106,7 @@ def train_mini_command(
     Example:
       geosam-es train-mini --data data/ --out runs/mini
     """
-    # Imported here, because it needs torch; the first line says what to install where it is missing.
+    # Imported here, because it needs torch. The first import says what to install if a library is missing.
     from ..models.libraries import import_onnx
 
     import_onnx()

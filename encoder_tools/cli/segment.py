@@ -29,6 +29,7 @@ from ..segment import (
     write_results,
 )
 from ..vector import VectorLayer, check_output, parse_crs, read_vector, store_crs
+from .options import PATH, json_option, threads_option
 
 __all__ = ["segment_command"]
 
@@ -55,9 +56,9 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
 
 
 @click.command("segment")
-@click.argument("store", type=click.Path(path_type=Path))
-@click.argument("prompts", required=False, type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A .gpkg, .shp or .geojson file.")
+@click.argument("store", type=PATH)
+@click.argument("prompts", required=False, type=PATH)
+@click.option("-o", "--output", required=True, type=PATH, help="A .gpkg, .shp or .geojson file.")
 @click.option(
     "--point",
     "points",
@@ -85,9 +86,9 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
     show_default=True,
     help="Which masks to keep: the best one, one of the ranks 1 to 3, or all.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all cores.")
+@threads_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
-@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+@json_option
 def segment_command(
     store: Path,
     prompts: Path | None,

@@ -23,9 +23,10 @@ from geosam_es.inference.masks import Candidate
 from geosam_es.inference.segmenter import Segmenter
 from geosam_es.store import StoreReader
 
+from ..training.simulated_user import cell_centre, corrective_click, middle_cell
 from .ground_truth import TruthObject
 from .metrics import MaskScores, mask_scores
-from .prompting import PromptKind, corrective_click, deepest_place, jittered_box
+from .prompting import PromptKind, jittered_box
 
 __all__ = ["Evaluation", "Outcome", "PixelGrid", "evaluate", "viewing_level"]
 
@@ -128,8 +129,9 @@ class PixelGrid:
             mask = rasterize([geometry], out_shape=shape, transform=transform, dtype="uint8", all_touched=True)
         return np.asarray(mask, dtype=np.bool_)
 
-    def to_native(self, x: float, y: float) -> tuple[float, float]:
-        """Map a position in the window to native pixels."""
+    def centre(self, cell: tuple[int, int]) -> tuple[float, float]:
+        """Return the centre of a pixel of the window, given as row and column, in native pixels."""
+        x, y = cell_centre(cell, 1)
         return (x + self.col) * self.scale, (y + self.row) * self.scale
 
 
@@ -178,7 +180,11 @@ def evaluate(
         segmenters = {name: Segmenter(reader, decoder) for name, decoder in decoders.items()}
         for truth in _by_place(reader, found):
             try:
-                result.outcomes += _object_outcomes(index, truth, segmenters, kinds)
+                result.outcomes += [
+                    _measure(index, truth, decoder, segmenter, kind)
+                    for kind in kinds
+                    for decoder, segmenter in segmenters.items()
+                ]
             except PromptError as error:
                 first = first or error
                 result.left_out[truth.object_id] = error.user_message
@@ -200,14 +206,6 @@ def _by_place(reader: StoreReader, objects: Sequence[TruthObject]) -> list[Truth
     return sorted(objects, key=key)
 
 
-def _object_outcomes(
-    store: int, truth: TruthObject, segmenters: Mapping[str, Segmenter], kinds: Sequence[PromptKind]
-) -> list[Outcome]:
-    return [
-        _measure(store, truth, decoder, segmenter, kind) for kind in kinds for decoder, segmenter in segmenters.items()
-    ]
-
-
 def _measure(store: int, truth: TruthObject, decoder: str, segmenter: Segmenter, kind: PromptKind) -> Outcome:
     """Prompt an object, correct the mask as often as the kind of prompts says, and measure it."""
     reader = segmenter.reader
@@ -223,10 +221,11 @@ def _measure(store: int, truth: TruthObject, decoder: str, segmenter: Segmenter,
         wanted, found = grid.draw(truth.geometry), grid.draw(answer)
         scores = mask_scores(wanted, found)
         ious.append(scores.iou)
-        click = corrective_click(wanted, found) if len(ious) < kind.clicks else None
-        if click is None:
+        correction = corrective_click(wanted, found) if len(ious) < kind.clicks else None
+        if correction is None:
             break
-        prompts = prompts.with_point(Point(*grid.to_native(click.x, click.y), click.positive))
+        cell, is_positive = correction
+        prompts = prompts.with_point(Point(*grid.centre(cell), is_positive))
     # After a perfect mask there are no more clicks.
     ious += [ious[-1]] * (kind.clicks - len(ious))
     predicted = float(np.clip(candidate.score, 0.0, 1.0))
@@ -238,4 +237,4 @@ def _first_prompts(truth: TruthObject, reader: StoreReader, level: int, kind: Pr
         box = jittered_box(Bounds(*truth.geometry.bounds), kind.jitter, f"{kind.name} {truth.object_id}")
         return Prompts(box=box)
     grid = PixelGrid.around([truth.geometry], reader, level)
-    return Prompts((Point(*grid.to_native(*deepest_place(grid.draw(truth.geometry)))),))
+    return Prompts((Point(*grid.centre(middle_cell(grid.draw(truth.geometry)))),))

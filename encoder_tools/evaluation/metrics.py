@@ -76,14 +76,12 @@ def intersection_over_union(truth: Mask, predicted: Mask) -> float:
     return float(np.count_nonzero(truth & predicted) / union) if union else 1.0
 
 
-def mask_scores(truth: Mask, predicted: Mask, tolerance: float = BOUNDARY_TOLERANCE) -> MaskScores:
+def mask_scores(truth: Mask, predicted: Mask) -> MaskScores:
     """Compare a mask with the truth.
 
     Parameters
     ----------
     truth, predicted : bool (H, W)
-    tolerance : float
-        Tolerance of the boundary in pixels.
 
     Returns
     -------
@@ -110,7 +108,7 @@ def mask_scores(truth: Mask, predicted: Mask, tolerance: float = BOUNDARY_TOLERA
         dice=2 * common / sum(areas),
         precision=common / areas[1],
         recall=common / areas[0],
-        boundary_f=boundary_f_score(truth, predicted, tolerance),
+        boundary_f=boundary_f_score(truth, predicted),
     )
 
 
@@ -181,15 +179,13 @@ def bootstrap_mean(values: ArrayLike, seed: int = 0, draws: int = DRAWS) -> Inte
     return Interval(float(known.mean()), float(low), float(high))
 
 
-def paired_difference(before: ArrayLike, after: ArrayLike, seed: int = 0, draws: int = DRAWS) -> Interval:
+def paired_difference(before: ArrayLike, after: ArrayLike) -> Interval:
     """Return the mean of ``after - before`` on the same objects, with its 95 % bootstrap interval.
 
     Parameters
     ----------
     before, after : float (N,)
         Values of the same objects in the same order.
-    seed, draws : int
-        See `bootstrap_mean`.
 
     Raises
     ------
@@ -199,7 +195,7 @@ def paired_difference(before: ArrayLike, after: ArrayLike, seed: int = 0, draws:
     first, second = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
     if first.shape != second.shape:
         raise ValueError(f"before and after must be of the same objects, not of {first.shape} and {second.shape}")
-    return bootstrap_mean(second - first, seed, draws)
+    return bootstrap_mean(second - first)
 
 
 def _check_shapes(truth: Mask, predicted: Mask) -> None:

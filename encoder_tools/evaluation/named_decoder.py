@@ -10,12 +10,11 @@ from geosam_es.errors import ModelError
 from geosam_es.inference.decoder import MaskDecoder, load_decoder
 from geosam_es.inference.encoder import MODEL_FILE
 from geosam_es.store import StoreReader
-from geosam_es.store.decoders import StoreDecoder, active_decoder, check_decoder, find_decoder, read_decoder
+from geosam_es.store.decoder_files import plain_sha256
+from geosam_es.store.decoders import StoreDecoder, active_decoder, check_decoder, find_decoder, read_info
 from geosam_es.store.layout import DECODER_FILE, DECODER_INFO_FILE, PREPARE_FILE
 
 __all__ = ["NamedDecoder", "find_named_decoder"]
-
-_PREFIX = "sha256:"
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,9 @@ class NamedDecoder:
     decoder_path: Path
 
     @classmethod
-    def of(cls, decoder: StoreDecoder, name: str | None = None) -> NamedDecoder:
-        """Make one from a decoder of a store."""
-        return cls(name or decoder.name, decoder.prepare_path, decoder.decoder_path)
+    def of(cls, decoder: StoreDecoder) -> NamedDecoder:
+        """Make one from a decoder in a folder."""
+        return cls(decoder.name, decoder.prepare_path, decoder.decoder_path)
 
     def load(self, threads: int | None = None) -> MaskDecoder:
         """Load the decoder; see `load_decoder` for the errors."""
@@ -85,9 +84,9 @@ def _from_folder(folder: Path, reader: StoreReader) -> NamedDecoder:
     _check_encoder(folder, reader)
     name = folder.resolve().name
     if (folder / DECODER_INFO_FILE).is_file():
-        decoder = read_decoder(folder)
+        decoder = StoreDecoder(name, folder, read_info(folder))
         check_decoder(decoder)
-        return NamedDecoder.of(decoder, name)
+        return NamedDecoder.of(decoder)
     prepare = folder / PREPARE_FILE
     return NamedDecoder(name, prepare if prepare.is_file() else None, folder / DECODER_FILE)
 
@@ -104,7 +103,7 @@ def _check_encoder(folder: Path, reader: StoreReader) -> None:
             sha256, model = str(value["encoder_sha256"]), str(value.get("model", value.get("name", "another")))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{path} is damaged", "copy or export the decoder again") from error
-        if sha256.removeprefix(_PREFIX) != str(own["encoder_sha256"]).removeprefix(_PREFIX):
+        if plain_sha256(sha256) != plain_sha256(str(own["encoder_sha256"])):
             raise ModelError(
                 f"{folder} is a decoder for {model}, but {reader.root} was encoded with another encoder, {own['name']}",
                 "use a decoder that was tuned on a store of the same encoder, or encode the raster with that model",

@@ -1,8 +1,4 @@
-"""Simulated prompts for evaluation, which are the same every time.
-
-Masks are on a grid of pixels. Positions are (column, row) in pixels of that grid; (0.5, 0.5) is the middle of the first
-pixel.
-"""
+"""Kinds of simulated prompts, which are the same every time."""
 
 from __future__ import annotations
 
@@ -10,20 +6,16 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from geosam_es.core.prompts import Bounds, Point
+from geosam_es.core.prompts import Bounds
 from geosam_es.errors import PromptError
 
-from ..training import simulated_user
-from ..training.simulated_user import cell_centre, jitter_box, middle_cell
+from ..training.simulated_user import jitter_box
 
-__all__ = ["MOST_CLICKS", "PromptKind", "corrective_click", "deepest_place", "jittered_box", "parse_kinds"]
+__all__ = ["MOST_CLICKS", "PromptKind", "jittered_box", "parse_kinds"]
 
 MOST_CLICKS = 20
 _REMEDY = "use a comma-separated list of point, box, box:0.1 (sides off by up to 10 %) and clicks:5"
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -81,40 +73,7 @@ def _parse(name: str) -> PromptKind:
             return PromptKind(name, clicks=int(value))
     except ValueError:
         pass
-    raise PromptError(f"{name} is not a kind of prompts", _REMEDY)
-
-
-def deepest_place(mask: Mask) -> tuple[float, float]:
-    """Return the position of the first click: the middle of the pixel farthest from the border of the mask.
-
-    Of several such pixels, it is the one nearest to their mean. The edge of the array counts as border.
-
-    Parameters
-    ----------
-    mask : bool (H, W)
-        Not empty.
-
-    Returns
-    -------
-    (float, float)
-        Column and row.
-    """
-    return cell_centre(middle_cell(mask), 1)
-
-
-def corrective_click(truth: Mask, predicted: Mask) -> Point | None:
-    """Return the next corrective click: in the middle of the largest wrong region.
-
-    Returns
-    -------
-    Point or None
-        Positive in a missed region, negative in a superfluous one; None if the masks are equal.
-    """
-    found = simulated_user.corrective_click(truth, predicted)
-    if found is None:
-        return None
-    cell, is_positive = found
-    return Point(*cell_centre(cell, 1), is_positive)
+    raise PromptError(f"{name} is not a valid kind of prompts", _REMEDY)
 
 
 def jittered_box(box: Bounds, amount: float, seed: str) -> Bounds:

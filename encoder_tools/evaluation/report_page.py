@@ -10,17 +10,9 @@ from .evaluate import Evaluation, Outcome
 from .figures import COLOURS, clicks_figure, distribution_figure
 from .metrics import BOUNDARY_TOLERANCE, Interval
 from .pictures import RasterWindows, before_after_sheet, worst_sheet
-from .summary import CLICK_GOALS, METRICS, SIZES, Row, differences, group_rows, size_of, summary_rows
+from .summary import CLICK_GOALS, METRIC_NAMES, METRICS, SIZES, Row, differences, group_rows, size_of, summary_rows
 
 __all__ = ["render"]
-
-_HEADS = {
-    "iou": "IoU",
-    "dice": "Dice",
-    "precision": "Precision",
-    "recall": "Recall",
-    "boundary_f": "Boundary F",
-}
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #1c1c1c; }
@@ -106,7 +98,7 @@ def _differences(outcomes: Sequence[Outcome]) -> str:
     )
     return (
         f"<h2>Difference from {escape(first)}</h2><p>Mean difference on the same objects, coloured where the 95 %"
-        f" interval excludes zero.</p>{_head_row(['Prompts', 'Decoder'], METRICS)}{body}</table>"
+        f" interval excludes zero.</p>{_head_row(['Prompts', 'Decoder'])}{body}</table>"
     )
 
 
@@ -162,7 +154,7 @@ def _groups(title: str, head: str, rows: Sequence[Row]) -> str:
 
 def _sizes(outcomes: Sequence[Outcome]) -> str:
     table = _groups("By size", "Size", group_rows(outcomes, size_of, SIZES))
-    return f"{table}<p>Small objects have less than 32 x 32 pixels of the raster, large ones at least 96 x 96.</p>"
+    return f"{table}<p>Small objects have fewer than 32 x 32 pixels of the raster, large ones at least 96 x 96.</p>"
 
 
 def _pictures(outcomes: Sequence[Outcome], windows: RasterWindows) -> str:
@@ -203,12 +195,12 @@ def _table(heads: Sequence[str], rows: Sequence[Row], labels: Callable[[Row], Se
         texts = "".join(f'<td class="text">{escape(text)}</td>' for text in labels(row))
         cells = "".join(_cell(row.values[name]) for name in METRICS)
         body.append(f"<tr>{texts}<td>{row.objects}</td>{cells}</tr>")
-    return f"{_head_row(heads, METRICS)}{''.join(body)}</table>"
+    return f"{_head_row(heads)}{''.join(body)}</table>"
 
 
-def _head_row(heads: Sequence[str], metrics: Sequence[str]) -> str:
+def _head_row(heads: Sequence[str]) -> str:
     texts = "".join(f'<th class="text">{escape(head)}</th>' for head in heads)
-    return f"<table><tr>{texts}<th>Objects</th>{''.join(f'<th>{_HEADS[name]}</th>' for name in metrics)}</tr>"
+    return f"<table><tr>{texts}<th>Objects</th>{''.join(f'<th>{name}</th>' for name in METRIC_NAMES.values())}</tr>"
 
 
 def _cell(value: Interval, digits: int = 3) -> str:

@@ -11,6 +11,7 @@ from .metrics import Interval, MaskScores, bootstrap_mean, paired_difference
 __all__ = [
     "CLICK_GOALS",
     "METRICS",
+    "METRIC_NAMES",
     "SIZES",
     "Row",
     "clicks_to",
@@ -21,6 +22,7 @@ __all__ = [
 ]
 
 METRICS = MaskScores._fields
+METRIC_NAMES = dict(zip(METRICS, ("IoU", "Dice", "Precision", "Recall", "Boundary F")))
 CLICK_GOALS = (0.85, 0.90)
 SIZES = ("small", "medium", "large")
 _SIZE_LIMITS = (32.0, 96.0)

@@ -81,10 +81,11 @@ def _load_mini(reader: StoreReader, name: str | None, checkpoint: Path | None, t
 
 
 def _load_sam(reader: StoreReader, name: str | None, checkpoint: Path | None, train_prompt_encoder: bool) -> Base:
-    before = NamedDecoder.of(find_decoder(reader.root, ORIGINAL))
+    before, tuned = NamedDecoder.of(find_decoder(reader.root, ORIGINAL)), None
     if name is not None and name != ORIGINAL:
         before = find_named_decoder(name, reader)
-        if not before.decoder_path.with_name(TUNED_FILE).is_file():
+        tuned = before.decoder_path.with_name(TUNED_FILE)
+        if not tuned.is_file():
             raise ModelError(f"{name} has no {TUNED_FILE}", "choose a folder that geosam-es finetune wrote")
     own = reader.metadata.model
     sam = load_checkpoint(checkpoint) if checkpoint is not None else _downloaded(str(own["name"]))
@@ -95,8 +96,8 @@ def _load_sam(reader: StoreReader, name: str | None, checkpoint: Path | None, tr
         )
     sam.drop_image_encoder()
     decoder = SamDecoder(sam, train_prompt_encoder)
-    if before.name != ORIGINAL:
-        load_weights(decoder, before.decoder_path.with_name(TUNED_FILE))
+    if tuned is not None:
+        load_weights(decoder, tuned)
     return Base(decoder, before)
 
 

@@ -12,13 +12,14 @@ from typing import Any
 from geosam_es import __version__
 from geosam_es.errors import OutputError
 from geosam_es.store import StoreReader
-from geosam_es.store.decoders import DecoderInfo, file_sha256
+from geosam_es.store.decoder_files import prefixed_sha256
+from geosam_es.store.decoders import DecoderInfo
 from geosam_es.store.layout import DECODER_FILE, DECODER_INFO_FILE, PREPARE_FILE
 
 from ..evaluation.evaluate import Evaluation
-from ..evaluation.metrics import MaskScores
 from ..evaluation.pictures import find_raster
 from ..evaluation.report import REPORT_FILES, ReportInput, write_report
+from ..evaluation.summary import METRICS
 from ..output_folder import OutputFolder
 from .base_decoder import TUNED_FILE
 from .model_card import Facts, model_card, training_curves
@@ -42,7 +43,6 @@ _FILES = (
     DECODER_INFO_FILE,
     STATE_FILE,
 )
-_HASH_PREFIX = "sha256:"
 
 
 def decoder_folder(path: Path, resume: bool, overwrite: bool) -> OutputFolder:
@@ -131,8 +131,8 @@ def _decoder_info(staged: Path, name: str, facts: Facts, summary: Mapping[str, A
         name=name,
         model=facts.model,
         encoder_sha256=facts.encoder_sha256,
-        prepare_sha256=_HASH_PREFIX + file_sha256(prepare) if prepare.is_file() else None,
-        decoder_sha256=_HASH_PREFIX + file_sha256(staged / DECODER_FILE),
+        prepare_sha256=prefixed_sha256(prepare) if prepare.is_file() else None,
+        decoder_sha256=prefixed_sha256(staged / DECODER_FILE),
         base=facts.base,
         objects=facts.training,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -145,7 +145,7 @@ def _short_summary(facts: Facts, summary: Mapping[str, Any]) -> dict[str, Any]:
     """Return the few figures that a list of decoders may show."""
     short: dict[str, Any] = {"held_out": facts.held_out, "prompts": {}}
     for row in summary["all"]:
-        figures = {name: round(row["values"][name][0], 4) for name in MaskScores._fields}
+        figures = {name: round(row["values"][name][0], 4) for name in METRICS}
         short["prompts"].setdefault(row["prompts"], {})[row["decoder"]] = figures
     for row in summary["differences"]:
         short["prompts"][row["prompts"]]["iou_gain"] = [round(value, 4) for value in row["values"]["iou"]]

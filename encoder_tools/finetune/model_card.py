@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.figures import new_figure, png
+from ..evaluation.summary import METRIC_NAMES
 from .training import Trained, TuneOptions
 
-__all__ = ["Facts", "model_card", "training_curves"]
-
-_METRICS = {"iou": "IoU", "dice": "Dice", "precision": "Precision", "recall": "Recall", "boundary_f": "Boundary F"}
+__all__ = ["Facts", "gain_text", "model_card", "training_curves"]
 
 
 @dataclass(frozen=True)
@@ -115,17 +114,17 @@ Result: {trained.outcome}.
 
 
 def _table(summary: Mapping[str, Any]) -> str:
-    lines = [f"| prompts | decoder | {' | '.join(_METRICS.values())} |", "|---|---|" + "---|" * len(_METRICS)]
+    lines = [f"| prompts | decoder | {' | '.join(METRIC_NAMES.values())} |", "|---|---|" + "---|" * len(METRIC_NAMES)]
     for row in summary["all"]:
-        cells = (_cell(*row["values"][name]) for name in _METRICS)
+        cells = (_cell(*row["values"][name]) for name in METRIC_NAMES)
         lines.append(f"| {row['prompts']} | {row['decoder']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _difference_table(summary: Mapping[str, Any]) -> str:
-    lines = [f"| prompts | {' | '.join(_METRICS.values())} |", "|---|" + "---|" * len(_METRICS)]
+    lines = [f"| prompts | {' | '.join(METRIC_NAMES.values())} |", "|---|" + "---|" * len(METRIC_NAMES)]
     for row in summary["differences"]:
-        cells = (_gain(*row["values"][name]) for name in _METRICS)
+        cells = (gain_text(*row["values"][name]) for name in METRIC_NAMES)
         lines.append(f"| {row['prompts']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -134,7 +133,8 @@ def _cell(mean: float, low: float, high: float) -> str:
     return f"{mean:.3f} ({low:.3f} to {high:.3f})"
 
 
-def _gain(mean: float, low: float, high: float) -> str:
+def gain_text(mean: float, low: float, high: float) -> str:
+    """Return a difference with its interval, bold where the interval excludes zero."""
     mark = "**" if low > 0 or high < 0 else ""
     return f"{mark}{mean:+.3f}{mark} ({low:+.3f} to {high:+.3f})"
 

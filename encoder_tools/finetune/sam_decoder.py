@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from geosam_es.core.prompts import BOX_LABELS, PADDING_LABEL
+
 from ..models.libraries import torch
-from ..models.sam.export import export_decoder
+from ..models.sam.export import export_sam
 from ..models.sam.weights import FEATURES, LoadedSam
 from .tunable_decoder import Answer, PromptTensors
 
 __all__ = ["FEATURE_CHANNELS", "SamDecoder"]
 
 FEATURE_CHANNELS = FEATURES["image_embeddings"][0]
-_PADDING, _BOX_CORNER = -1, 2
 
 
 class SamDecoder:
@@ -56,16 +57,16 @@ class SamDecoder:
         return Answer(masks, scores)
 
     def export(self, folder: Path) -> None:
-        """Write ``prepare.onnx`` and ``decoder.onnx``; see `export_decoder` for the errors."""
+        """Write ``prepare.onnx`` and ``decoder.onnx``; see `export_sam` for the errors."""
         self.module.eval()
-        export_decoder(self._sam, folder)
+        export_sam(self._sam, folder)
 
     def _points(self, coords: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Embed points and box corners together, as SAM's ONNX export does."""
         encoder = self._prompt_encoder
         place = encoder.pe_layer.forward_with_coords(coords + 0.5, encoder.input_image_size)
         kind = labels.unsqueeze(2)
-        embedded = torch.where(kind == _PADDING, encoder.not_a_point_embed.weight, place)
+        embedded = torch.where(kind == PADDING_LABEL, encoder.not_a_point_embed.weight, place)
         for number, embedding in enumerate(encoder.point_embeddings):
             embedded = embedded + embedding.weight * (kind == number)
         return embedded
@@ -80,10 +81,10 @@ class SamDecoder:
 
 def _padded(coords: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Add the padding point that SAM expects after prompts without a box."""
-    complete = (labels == _PADDING).any(1) | (labels == _BOX_CORNER).any(1)
+    complete = (labels == PADDING_LABEL).any(1) | (labels == BOX_LABELS[0]).any(1)
     if bool(complete.all()):
         return coords, labels
     return (
         torch.cat([coords, torch.zeros_like(coords[:, :1])], dim=1),
-        torch.cat([labels, torch.full_like(labels[:, :1], _PADDING)], dim=1),
+        torch.cat([labels, torch.full_like(labels[:, :1], PADDING_LABEL)], dim=1),
     )

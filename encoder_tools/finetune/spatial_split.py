@@ -27,6 +27,7 @@ from .training_samples import Place, Sample
 __all__ = ["MIN_TRAINING", "Split", "footprints", "overlaps", "split_by_space", "split_from_layer"]
 
 MIN_TRAINING = 5
+_MIN_HELD = 2
 _DIRECTIONS = 8
 _SHUFFLES = 40
 _CUTS = 12
@@ -90,9 +91,7 @@ def overlaps(polygons: Sequence[shapely.Polygon], others: Sequence[shapely.Polyg
     return coo_array((np.ones(len(rows), np.bool_), (rows, cols)), shape=(len(polygons), len(others))).tocsr()
 
 
-def split_by_space(
-    readers: Sequence[StoreReader], samples: Sequence[Sample], share: float, seed: int, min_held: int = 2
-) -> Split:
+def split_by_space(readers: Sequence[StoreReader], samples: Sequence[Sample], share: float, seed: int) -> Split:
     """Hold out a share of the samples.
 
     Parameters
@@ -102,15 +101,13 @@ def split_by_space(
     share : float
         Share of the objects to hold out.
     seed : int
-    min_held : int
-        Least number of held-out objects.
 
     Returns
     -------
     Split
     """
     whole = Split(list(range(len(samples))), [], [])
-    if share <= 0 or len(samples) < MIN_TRAINING + min_held:
+    if share <= 0 or len(samples) < MIN_TRAINING + _MIN_HELD:
         return whole
     outlines = footprints(readers, samples)
     places = list(outlines)
@@ -121,11 +118,11 @@ def split_by_space(
     best: tuple[float, NDArray[np.bool_], NDArray[np.bool_]] | None = None
     for held in _tile_choices(polygons, neighbours, counts, share, seed):
         lost = (neighbours @ held.astype(np.int64) > 0) & ~held
-        cost = _cost(counts, held, lost, share, min_held)
+        cost = _cost(counts, held, lost, share)
         if cost is not None and (best is None or cost < best[0]):
             best = (cost, held, lost)
     if best is None:
-        return _split_by_line(samples, share, min_held) or whole
+        return _split_by_line(samples, share) or whole
     _, held, lost = best
     return Split(train=_indices(members, ~held & ~lost), held=_indices(members, held), lost=_indices(members, lost))
 
@@ -158,14 +155,12 @@ def _indices(members: Sequence[list[int]], chosen: NDArray[np.bool_]) -> list[in
     return sorted(index for found, is_chosen in zip(members, chosen) if is_chosen for index in found)
 
 
-def _cost(
-    counts: NDArray[np.int64], held: NDArray[np.bool_], lost: NDArray[np.bool_], share: float, min_held: int
-) -> float | None:
+def _cost(counts: NDArray[np.int64], held: NDArray[np.bool_], lost: NDArray[np.bool_], share: float) -> float | None:
     """Return the cost of holding out some tiles, None if that is not acceptable."""
     total = int(counts.sum())
     in_held, in_lost = int(counts[held].sum()), int(counts[lost].sum())
     actual = in_held / max(1, total - in_lost)
-    if in_held < min_held or total - in_held - in_lost < MIN_TRAINING or in_lost > _MOST_LOST * total:
+    if in_held < _MIN_HELD or total - in_held - in_lost < MIN_TRAINING or in_lost > _MOST_LOST * total:
         return None
     if not _SHARE_RANGE[0] * share <= actual <= _SHARE_RANGE[1] * share:
         return None
@@ -203,10 +198,10 @@ def _orders(positions: NDArray[np.float64]) -> Iterator[NDArray[np.int64]]:
         yield np.argsort(positions @ np.array([np.cos(angle), np.sin(angle)]), kind="stable")
 
 
-def _split_by_line(samples: Sequence[Sample], share: float, min_held: int) -> Split | None:
+def _split_by_line(samples: Sequence[Sample], share: float) -> Split | None:
     """Separate the objects by a line; training objects closer to held-out ones than the gap are lost."""
     gap = _gap(samples)
-    wanted = max(min_held, round(share * len(samples)))
+    wanted = max(_MIN_HELD, round(share * len(samples)))
     best: Split | None = None
     for order in _orders(np.array([_position(sample) for sample in samples])):
         held = sorted(int(index) for index in order[:wanted])

@@ -1,6 +1,6 @@
 """The training loop: epochs, early stopping, and a checkpoint after each epoch.
 
-The result are the weights of the best epoch, or their mean with the original weights. Such a mean keeps what the model
+The result is the weights of the best epoch, or their mean with the original weights. Such a mean keeps what the model
 knew and is often better than both: Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022.
 """
 
@@ -50,7 +50,7 @@ class TuneOptions:
     learning_rate : float, optional
         Default: that of the model.
     patience : int
-        Training stops after this number of epochs without a better validation. The original decoder does not count.
+        Training stops after this many epochs without a better validation, not counting the original decoder.
     objects_per_step : int
         Objects per optimizer step; their gradients are accumulated.
     seed : int

@@ -8,20 +8,17 @@ from dataclasses import dataclass, field
 PACKED_CHANNELS = 512
 """Channels of ``image_embeddings``: 16 at 1/4, 32 at 1/8 and 128 at 1/16, the first two pixel-unshuffled."""
 
-TRAINING_LOG, VALIDATION_LOG = "log.csv", "validation.csv"
-"""Files in the folder of a training run."""
-
 
 @dataclass(frozen=True)
 class CropPlan:
-    """One shape of training step.
+    """The shape of a training step.
 
     Attributes
     ----------
     size : int
         Side of the square crop in pixels, a multiple of 32.
     crops, objects : int
-        Crops a step and process, and prompted objects a crop.
+        Crops per step and process, and prompted objects per crop.
     share : float
         Relative frequency of this plan.
     """
@@ -58,7 +55,7 @@ class TrainConfig:
     checkpoint_every, validate_every : int
         Steps between checkpoints, and between validations.
     patience : int
-        The run ends after so many validations in a row without an improvement.
+        The run ends after this many validations in a row without an improvement.
     processes : int
         Processes of one thread each whose gradients are averaged (CPU only).
     seed : int
@@ -106,7 +103,7 @@ class ScoreConfig:
     Attributes
     ----------
     passes : int
-        Passes over each image: the first as it is, the others with changed colours and coarser pixels.
+        Passes over each image: the first with it unchanged, the others with changed colours and coarser pixels.
     coarsest : float
         Largest factor of the pixel size in those passes.
     objects_per_tile : int

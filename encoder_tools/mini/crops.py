@@ -37,7 +37,7 @@ SMALLEST = 18.0
 """Length in pixels of the smallest object after scaling, unless the crop keeps close to the image's own scale."""
 
 SLENDER_FILL, SLENDER_WEIGHT = 0.4, 3.0
-"""Fields that fill a smaller share of their box (contour strips, crooked fields) are drawn so many times as often."""
+"""Fields that fill a smaller share of their box (contour strips, crooked fields) are drawn this many times as often."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def recolour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
     if rng.random() < INFRARED_SHARE:
         image = infrared_guess(image, rng)
     x = np.arange(256, dtype=np.float32) / 255.0
-    # A lookup table for each channel serves everything but the mixing of channels.
+    # A lookup table for each channel does everything except mixing channels.
     gamma = np.exp(rng.normal(0.0, 0.25))
     contrast = np.exp(rng.normal(0.0, 0.22))
     gains = np.exp(rng.normal(0.0, 0.10, 3))

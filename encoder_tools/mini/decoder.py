@@ -2,7 +2,7 @@
 
 `ImageContext` computes once per tile what does not depend on the prompt: the image's part of the first convolution at
 each scale, keys for similarity, and the soft assignment of every place to 32 learnt appearances. For a prompt the
-decoder compares the histograms of appearances inside and outside of the prompted region (a learnt GrabCut) and makes a
+decoder compares the histograms of appearances inside and outside the prompted region (a learnt GrabCut) and makes a
 coarse mask at 1/16. With the appearance of that mask it refines at 1/8 and 1/4.
 """
 
@@ -13,14 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .blocks import ConvNorm, Residual, ShuffleUp
-from .prompt_maps import (
-    SEED_SIGMA,
-    PromptMaps,
-    Prompts,
-    geodesic_maps,
-    geodesic_side_maps,
-    split_prompts,
-)
+from .prompt_maps import SEED_SIGMA, PromptMaps, Prompts, geodesic_maps, geodesic_side_maps, split_prompts
 
 MASKS = 4
 """Masks of an answer: the single mask, then three candidates for an ambiguous click."""

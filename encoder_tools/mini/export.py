@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from geosam_es.errors import GeoSamError, ModelError, OutputError
 from geosam_es.inference.encoder import TILE_SIZE, ModelInfo
-from geosam_es.store.decoder_files import file_sha256
+from geosam_es.store.decoder_files import prefixed_sha256
 
 from .config import PACKED_CHANNELS
 from .decoder import CONTEXT_NAMES, PromptDecoder
@@ -90,12 +90,14 @@ def load_checkpoint(path: Path) -> tuple[MiniNet, dict[str, float]]:
         net.load_state_dict(state["average"])
         return net, {"step": float(state["step"]), "seconds": float(state["seconds"])}
     except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        problem = f"'{path}' is no checkpoint of this network ({type(error).__name__})"
+        problem = f"'{path}' is not a checkpoint of this network ({type(error).__name__})"
         raise ModelError(problem, "make one with geosam-es train-mini") from error
 
 
 def save_checkpoint(weights: Mapping[str, Tensor], trained: Mapping[str, float], path: Path) -> Path:
-    """Write a checkpoint for `load_checkpoint` completely or not at all, and return its path; makes the folder.
+    """Write a checkpoint for `load_checkpoint` completely or not at all, and return its path.
+
+    The folder is made if it does not exist.
 
     Raises
     ------
@@ -140,7 +142,7 @@ def _export(
     axes: dict[str, dict[int, str]],
 ) -> None:
     with warnings.catch_warnings():
-        # The tracer warns of numbers that become constants, which is intended for the sizes of the maps.
+        # The tracer warns about numbers that become constants, which is intended for the sizes of the maps.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
@@ -196,11 +198,6 @@ def export_decoder_graphs(decoder: PromptDecoder, out: Path) -> None:
         )
 
 
-def _sha256(path: Path) -> str:
-    """Return the SHA-256 of a file with a prefix: secret scanners take bare hexadecimal digits for a password."""
-    return "sha256:" + file_sha256(path)
-
-
 def write_model(net: MiniNet, out: Path, trained: dict[str, float]) -> None:
     """Write the three graphs and ``model.json``.
 
@@ -217,7 +214,7 @@ def write_model(net: MiniNet, out: Path, trained: dict[str, float]) -> None:
         export_graphs(net, out)
         info = ModelInfo(
             name="mini",
-            encoder_sha256=_sha256(out / FILES[0]),
+            encoder_sha256=prefixed_sha256(out / FILES[0]),
             licence=LICENCE,
             features={"image_embeddings": (PACKED_CHANNELS, GRID, GRID)},
         )
@@ -225,7 +222,7 @@ def write_model(net: MiniNet, out: Path, trained: dict[str, float]) -> None:
             **info.to_json(),
             "version": "1",
             "image_size": TILE_SIZE,
-            "files": {name: _sha256(out / name) for name in FILES},
+            "files": {name: prefixed_sha256(out / name) for name in FILES},
             "training": {"steps": int(trained["step"]), "minutes": round(trained["seconds"] / 60, 1)},
         }
         (out / "model.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

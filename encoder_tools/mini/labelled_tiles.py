@@ -17,13 +17,7 @@ from shapely.geometry.base import BaseGeometry
 from geosam_es.errors import RasterError
 from geosam_es.inference.encoder import FILL_RGB, TILE_SIZE
 
-from .sources import (
-    landcover_regions,
-    polygons_in_pixels,
-    read_geometries,
-    read_rgb,
-    training_images,
-)
+from .sources import landcover_regions, polygons_in_pixels, read_geometries, read_rgb, training_images
 
 __all__ = [
     "BUILDING_PIXEL_M",

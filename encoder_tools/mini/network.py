@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from geosam_es.inference.encoder import FILL_RGB
+
 from .blocks import ConvNorm, Residual, ShuffleUp
 from .decoder import PromptDecoder
 
-FILL_RGB = (124.0, 116.0, 104.0)
 RGB_SCALE = 58.0
 
 
@@ -77,7 +78,7 @@ class ImageEncoder(nn.Module):
 def normalise(images: Tensor) -> Tensor:
     """Map RGB (B, H, W, 3) of 0 to 255 to float32 (B, 3, H, W).
 
-    The colour of padding becomes zero, as the convolutions pad with.
+    The colour of padding becomes zero, which is also what the convolutions pad with.
     """
     shift = torch.tensor(FILL_RGB, dtype=torch.float32, device=images.device)
     return ((images.to(torch.float32) - shift) / RGB_SCALE).permute(0, 3, 1, 2)

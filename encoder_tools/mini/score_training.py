@@ -4,7 +4,7 @@ Training crops show less of an object's surroundings than a tile does, and they 
 from them does not quite fit whole tiles. So the two layers that predict the score are trained again at the end, on
 whole tiles of the training images, with the rest of the network fixed. The images are used as they are, and again with
 other colours and coarser pixels, without which the score of small objects became worse. More than half of the prompts
-are single clicks, whose candidates the score has to rank. Masks do not change by this, only which candidate is shown
+are single clicks, whose candidates the score has to rank. This does not change the masks, only which candidate is shown
 first and its score.
 """
 
@@ -26,7 +26,7 @@ from geosam_es.errors import GeoSamError, ModelError
 from geosam_es.inference.encoder import TILE_SIZE
 
 from ..training.answers import mask_iou, shown_first
-from ..training.simulated_user import CELL_PIXELS, SimulatedUser
+from ..training.simulated_user import SimulatedUser, cell_samples
 from .config import ScoreConfig
 from .crops import recolour
 from .export import load_checkpoint, save_checkpoint
@@ -102,8 +102,7 @@ def _tiles(
             view = replace(view, polygons=[polygon for polygon in view.polygons if polygon.area >= MIN_AREA_PIXELS])
         for tile in tiles(view):
             chosen = rng.permutation(len(tile.polygons))[: config.objects_per_tile]
-            masks = np.stack([burn([tile.polygons[one]], TILE_SIZE, TILE_SIZE) > 0 for one in chosen])
-            masks = masks[:, CELL_PIXELS // 2 :: CELL_PIXELS, CELL_PIXELS // 2 :: CELL_PIXELS]
+            masks = cell_samples(np.stack([burn([tile.polygons[one]], TILE_SIZE, TILE_SIZE) > 0 for one in chosen]))
             masks = masks[masks.any((1, 2))]
             if len(masks):
                 image = recolour(tile.image, rng) if number else tile.image
@@ -190,7 +189,7 @@ def score_run(run: Path, data: Path | None, config: ScoreConfig | None = None) -
 def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(prog="python -m encoder_tools.mini.score_training", description=__doc__)
-    parser.add_argument("run", type=Path, help="folder given to train as --out")
+    parser.add_argument("run", type=Path, help="folder given to train-mini as --out")
     parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
     options = parser.parse_args()
     try:

@@ -32,6 +32,7 @@ LANDCOVER_COLOURS = {"vegetation": (0xFE, 0xDD, 0x3A), "water": (0xE2, 0xA9, 0x2
 MIN_REGION_PIXELS = 400
 LEVELS = 3
 MIN_OBJECT_PIXELS = 60
+SYNTHETIC_SCENES = 24
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,19 @@ def training_images(data: Path) -> dict[str, list[tuple[Path, Path]]]:
     }
 
 
+def check_training_images(data: Path) -> None:
+    """Check that every training image and its labels exist.
+
+    Raises
+    ------
+    RasterError
+        If a file is missing.
+    """
+    for path in (path for images in training_images(data).values() for pair in images for path in pair):
+        if not path.is_file():
+            raise RasterError(f"training data in '{data}' is incomplete ('{path}' is missing)", "see SOURCES.md")
+
+
 def _read_scene(kind: str, image: Path, labels: Path) -> Scene:
     if kind == "buildings":
         polygons = polygons_in_pixels(labels, image)
@@ -191,7 +205,7 @@ def _read_scene(kind: str, image: Path, labels: Path) -> Scene:
 
 
 def synthetic_scenes(count: int, seed: int) -> list[Scene]:
-    """Make synthetic scenes of several pixel sizes, with every object but roads."""
+    """Make synthetic scenes of several pixel sizes, with all objects except roads."""
     scenes = []
     for number in range(count):
         pixel_size = float(np.random.default_rng([seed, number]).choice([0.1, 0.2, 0.35, 0.6, 1.0]))
@@ -201,7 +215,7 @@ def synthetic_scenes(count: int, seed: int) -> list[Scene]:
     return scenes
 
 
-def load_scenes(data: Path, seed: int, synthetic: int = 24) -> list[Scene]:
+def load_scenes(data: Path, seed: int) -> list[Scene]:
     """Read all training imagery; every image of fields appears twice, the second time cut into strips.
 
     Raises
@@ -216,5 +230,5 @@ def load_scenes(data: Path, seed: int, synthetic: int = 24) -> list[Scene]:
     rng = np.random.default_rng(seed)
     fields = [scene for scene in scenes if scene.kind == "fields"]
     scenes += [make_scene("fields", *striped(s.pyramid[0], s.ids, s.boxes, rng)) for s in fields]
-    scenes += synthetic_scenes(synthetic, seed)
+    scenes += synthetic_scenes(SYNTHETIC_SCENES, seed)
     return [scene for scene in scenes if len(scene.objects)]

@@ -7,7 +7,7 @@ import rasterio.features
 from numpy.typing import NDArray
 
 MIN_SIDE = 90.0
-"""Shorter side in pixels from which a field may be cut."""
+"""Smallest shorter side, in pixels, of a field that may be cut."""
 
 STRIPED_SHARE = 0.6
 

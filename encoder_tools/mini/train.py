@@ -21,7 +21,7 @@ from ..models.malloc import tune_malloc
 from .config import TrainConfig
 from .export import load_checkpoint, write_model
 from .score_training import score_run
-from .sources import data_folder
+from .sources import check_training_images, data_folder
 from .trainer import Trainer, best_checkpoint
 
 EXPORT_FOLDER = "model"
@@ -74,6 +74,8 @@ def run_training(
 
     Raises
     ------
+    RasterError
+        If training imagery is missing.
     ModelError
         If the time is not positive, or the checkpoint to begin with is missing or damaged.
     OutputError
@@ -86,6 +88,8 @@ def run_training(
         chosen = dataclasses.replace(chosen, freeze_norm_at=0.0, whole_tiles_at=0.0)
     if minutes is not None and minutes <= 0:
         raise ModelError(f"cannot train for {minutes} minutes", "give a positive number")
+    # Before the processes start, whose errors cannot be told in one sentence.
+    check_training_images(folder)
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "config.json").write_text(json.dumps(chosen.to_json(), indent=1), encoding="utf-8")

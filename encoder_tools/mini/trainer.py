@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..training.answers import continued_with, mask_iou
 from ..training.simulated_user import SimulatedUser
-from .config import TRAINING_LOG, VALIDATION_LOG, CropPlan, TrainConfig
+from .config import CropPlan, TrainConfig
 from .crops import Batch, CropSampler
 from .export import load_checkpoint
 from .losses import answer_loss, edge_loss
@@ -25,6 +25,7 @@ from .validation import ValidationSet
 __all__ = ["Trainer", "best_checkpoint", "crop_plan"]
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
+TRAINING_LOG, VALIDATION_LOG = "log.csv", "validation.csv"
 LOG_FIELDS = ("step", "seconds", "learning_rate", "size", "loss", "edge", "iou_first", "iou_last")
 
 

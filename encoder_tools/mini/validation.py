@@ -16,7 +16,7 @@ from geosam_es.errors import RasterError
 from geosam_es.inference.encoder import TILE_SIZE
 
 from ..training.answers import first_answer_ious
-from ..training.simulated_user import CELL_PIXELS
+from ..training.simulated_user import cell_samples
 from .labelled_tiles import evaluation_scenes, tiles
 from .network import MiniNet, normalise
 
@@ -51,7 +51,7 @@ class ValidationSet:
         for tile in shared:
             polygons = tile.polygons[:: max(1, len(tile.polygons) // OBJECTS_PER_TILE)][:OBJECTS_PER_TILE]
             whole = [features.rasterize([p], (TILE_SIZE, TILE_SIZE), dtype="uint8").astype(bool) for p in polygons]
-            masks = np.stack(whole)[:, CELL_PIXELS // 2 :: CELL_PIXELS, CELL_PIXELS // 2 :: CELL_PIXELS]
+            masks = cell_samples(np.stack(whole))
             some = masks.any((1, 2))
             if some.any():
                 self.tiles.append(_Tile(FOLDERS[tile.dataset], tile.image, masks[some]))

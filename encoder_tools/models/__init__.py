@@ -1,5 +1,5 @@
 """Models that encode images: loading by name, downloads, one package for each family, the decoder they share.
 
 Only `checkpoints`, and `loading` for ONNX models, work without PyTorch. Other modules raise a `ModelError` with the
-remedy where it is missing.
+remedy if it is missing.
 """

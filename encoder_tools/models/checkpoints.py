@@ -12,7 +12,7 @@ import os
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -22,6 +22,7 @@ import geosam_es
 from geosam_es.errors import ModelError, OutputError
 from geosam_es.inference.encoder import read_model_info
 from geosam_es.store.decoder_files import file_sha256, plain_sha256
+from geosam_es.store.files import put_in_place
 
 __all__ = [
     "Checkpoint",
@@ -104,9 +105,9 @@ def mini_folder() -> Path:
     return Path(geosam_es.__file__).parent / "models" / "mini"
 
 
-def load_registry(path: Path = _REGISTRY_FILE) -> dict[str, Checkpoint]:
+def load_registry() -> dict[str, Checkpoint]:
     """Read the checkpoints that can be downloaded, by name."""
-    entries = json.loads(path.read_text(encoding="utf-8"))["checkpoints"]
+    entries = json.loads(_REGISTRY_FILE.read_text(encoding="utf-8"))["checkpoints"]
     return {name: Checkpoint(name=name, **fields) for name, fields in entries.items()}
 
 
@@ -120,26 +121,19 @@ def models_directory() -> Path:
     return user_cache_path("geosam-es", appauthor=False) / "models"
 
 
-def list_models(directory: Path | None = None, registry: Mapping[str, Checkpoint] | None = None) -> list[ModelEntry]:
+def list_models() -> list[ModelEntry]:
     """List the embedded model and the checkpoints.
 
     Only sizes are compared here; `download` checks the hash.
-
-    Parameters
-    ----------
-    directory : Path, optional
-        Directory of the checkpoints; `models_directory` by default.
-    registry : Mapping of str to Checkpoint, optional
-        Known checkpoints; Meta's by default.
 
     Returns
     -------
     list of ModelEntry
         ``mini`` first.
     """
-    directory = directory or models_directory()
+    directory = models_directory()
     entries = [_embedded_entry()]
-    for checkpoint in (load_registry() if registry is None else registry).values():
+    for checkpoint in load_registry().values():
         path = directory / checkpoint.filename
         entries.append(
             ModelEntry(
@@ -155,7 +149,7 @@ def list_models(directory: Path | None = None, registry: Mapping[str, Checkpoint
     return entries
 
 
-def checkpoint_path(name: str, directory: Path | None = None, registry: Mapping[str, Checkpoint] | None = None) -> Path:
+def checkpoint_path(name: str) -> Path:
     """Return the path of a downloaded checkpoint.
 
     Raises
@@ -163,19 +157,14 @@ def checkpoint_path(name: str, directory: Path | None = None, registry: Mapping[
     ModelError
         If there is no such checkpoint, or it is not downloaded.
     """
-    checkpoint = _find(name, registry)
-    path = (directory or models_directory()) / checkpoint.filename
+    checkpoint = _find(name)
+    path = models_directory() / checkpoint.filename
     if _size(path) != checkpoint.bytes:
         raise ModelError(f"the checkpoint of {name} is not at {path}", f"run `geosam-es models download {name}`")
     return path
 
 
-def download(
-    name: str,
-    directory: Path | None = None,
-    progress: Progress | None = None,
-    registry: Mapping[str, Checkpoint] | None = None,
-) -> Path:
+def download(name: str, progress: Progress | None = None) -> Path:
     """Download a checkpoint, resuming an interrupted download.
 
     The download goes to ``FILENAME.part``, which is renamed once its SHA-256 is right. The hash of an existing file is
@@ -185,12 +174,8 @@ def download(
     ----------
     name : str
         ``vit_b``, ``vit_l`` or ``vit_h``.
-    directory : Path, optional
-        Target directory; `models_directory` by default.
     progress : callable, optional
         Called with the number of bytes downloaded and the total.
-    registry : Mapping of str to Checkpoint, optional
-        Known checkpoints; Meta's by default.
 
     Returns
     -------
@@ -205,8 +190,8 @@ def download(
     OutputError
         If the file cannot be written, or the disk is full.
     """
-    checkpoint = _find(name, registry)
-    directory = directory or models_directory()
+    checkpoint = _find(name)
+    directory = models_directory()
     path = directory / checkpoint.filename
     if _size(path) == checkpoint.bytes and file_sha256(path) == checkpoint.sha256:
         return path
@@ -224,7 +209,7 @@ def download(
                 f"the download from {checkpoint.url} has the wrong SHA-256 and was removed",
                 f"run `geosam-es models download {name}` again",
             )
-        part.replace(path)
+        put_in_place(part, path)
     except OutputError:
         raise
     except OSError as error:
@@ -235,8 +220,8 @@ def download(
     return path
 
 
-def _find(name: str, registry: Mapping[str, Checkpoint] | None) -> Checkpoint:
-    checkpoints = load_registry() if registry is None else registry
+def _find(name: str) -> Checkpoint:
+    checkpoints = load_registry()
     if name == "mini":
         raise ModelError("mini is embedded and needs no checkpoint", "use --model mini without downloading anything")
     if name not in checkpoints:

@@ -1,4 +1,4 @@
-"""Imports of PyTorch and onnx, so that users read what to install where one is missing.
+"""Imports of PyTorch and onnx that tell users what to install if one is missing.
 
 Other modules import PyTorch with ``from encoder_tools.models.libraries import torch``.
 """

@@ -15,7 +15,7 @@ from geosam_es.store.layout import DECODER_FILE, PREPARE_FILE
 
 from .checkpoints import mini_folder
 
-__all__ = ["SAM_NAMES", "LoadedModel", "load_model", "mini_folder"]
+__all__ = ["SAM_NAMES", "LoadedModel", "load_model"]
 
 SAM_NAMES = ("vit_b", "vit_l", "vit_h")
 
@@ -110,7 +110,7 @@ def _load_sam(
     # Imported here, because torch is not installed everywhere and takes seconds to import.
     from .libraries import torch
     from .sam.encoder import Precision, SamTorchEncoder
-    from .sam.export import export_decoder
+    from .sam.export import export_sam
     from .sam.weights import Architecture, load_checkpoint, load_sam
 
     sam = load_sam(name) if checkpoint is None else load_checkpoint(checkpoint, cast(Architecture, name))
@@ -119,7 +119,7 @@ def _load_sam(
 
     @cache
     def exported() -> Mapping[str, Path]:
-        export_decoder(sam, work)
+        export_sam(sam, work)
         return {name: work / name for name in (PREPARE_FILE, DECODER_FILE)}
 
     encoder = SamTorchEncoder(sam, device, cast(Precision, precision), threads)

@@ -26,6 +26,7 @@ __all__ = [
     "SimulatedUser",
     "bounding_box",
     "cell_centre",
+    "cell_samples",
     "corrective_click",
     "depth",
     "jitter_box",
@@ -102,6 +103,11 @@ def cell_centre(cell: tuple[int, int], pixels: int = CELL_PIXELS) -> tuple[float
     return (cell[1] + 0.5) * pixels, (cell[0] + 0.5) * pixels
 
 
+def cell_samples(masks: Mask) -> Mask:
+    """Return masks (..., H, W) in pixels as masks (..., H / 4, W / 4) in cells, by the pixel in the middle of each."""
+    return masks[..., CELL_PIXELS // 2 :: CELL_PIXELS, CELL_PIXELS // 2 :: CELL_PIXELS]
+
+
 def corrective_click(truth: Mask, predicted: Mask) -> tuple[Cell, bool] | None:
     """Return where a user corrects an answer: in the middle of the largest region that is wrong.
 
@@ -120,10 +126,10 @@ def corrective_click(truth: Mask, predicted: Mask) -> tuple[Cell, bool] | None:
     return cell, bool(truth[cell])
 
 
-def bounding_box(mask: Mask, pixels: int = CELL_PIXELS) -> NDArray[np.float64]:
-    """Return x_min, y_min, x_max, y_max in pixels of the cells of a mask."""
+def bounding_box(mask: Mask) -> NDArray[np.float64]:
+    """Return x_min, y_min, x_max, y_max of the cells of a mask, in pixels."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], dtype=np.float64) * pixels
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], dtype=np.float64) * CELL_PIXELS
 
 
 def jitter_box(box: NDArray[np.float64], rng: np.random.Generator, amount: float) -> NDArray[np.float64]:

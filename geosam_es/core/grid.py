@@ -1,7 +1,7 @@
 """Tiles and levels.
 
 Level k has pixels of 2^k times the native size, and ``size >> k`` of them. A remainder of less than 2^k native pixels
-is only in the finer levels. Each level is cut into overlapping square tiles of one size. The last tile of a row or
+exists only in the finer levels. Each level is cut into overlapping square tiles of one size. The last tile of a row or
 column is moved inwards so that it is full. If a level is smaller than a tile, its only tile is padded on the right
 and at the bottom.
 """
@@ -34,7 +34,7 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a level is cut.
+    """How a level is cut into tiles.
 
     Attributes
     ----------
@@ -206,7 +206,7 @@ class Pyramid:
         Native size.
     tiling : Tiling
     levels : int, optional
-        How many; by default up to the first that fits into one tile.
+        Number of levels; by default up to the first that fits into one tile.
     """
 
     def __init__(self, width: int, height: int, tiling: Tiling, levels: int | None = None) -> None:

@@ -13,11 +13,11 @@ from shapely.geometry.base import BaseGeometry
 
 from .topology import polygon_parts
 
-__all__ = ["default_sliver_width", "snap_to_neighbours", "trim_neighbours"]
+__all__ = ["SLIVER_WIDTH", "snap_to_neighbours", "trim_neighbours"]
 
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
-_SLIVER_WIDTH = 0.02
+SLIVER_WIDTH = 0.02
 """Width of a sliver relative to the square root of the area of the polygon."""
 
 _MITRE_LIMIT = 5.0
@@ -30,28 +30,21 @@ _HAIR = 1e-3
 """Part of the tolerance; anything thinner is due to rounding."""
 
 
-def default_sliver_width(outline: Outline) -> float:
-    """Return the width of slivers for a polygon of this size."""
-    return float(_SLIVER_WIDTH * outline.area**0.5)
-
-
-def trim_neighbours(outline: Outline, neighbours: Iterable[BaseGeometry], sliver_width: float | None = None) -> Outline:
-    """Subtract the neighbours from an outline, and remove the slivers that remain.
+def trim_neighbours(outline: Outline, neighbours: Iterable[BaseGeometry]) -> Outline:
+    """Subtract the neighbours from an outline, and remove the slivers that remain: parts narrower than `SLIVER_WIDTH`.
 
     Parameters
     ----------
     outline : Polygon or MultiPolygon
         Valid.
     neighbours : iterable of geometry
-    sliver_width : float, optional
-        Remainders narrower than this are removed; by default `default_sliver_width`.
 
     Returns
     -------
     Polygon or MultiPolygon
         Valid, perhaps empty.
     """
-    width = default_sliver_width(outline) if sliver_width is None else sliver_width
+    width = SLIVER_WIDTH * outline.area**0.5
     around = [part for part in _nearby(outline, neighbours, width) if _overlaps(part, outline)]
     if not around:
         return outline

@@ -59,13 +59,6 @@ class Stretch:
         """Return the JSON value kept in the store."""
         return None if self.limits is None else [list(pair) for pair in self.limits]
 
-    @classmethod
-    def from_json(cls, value: Sequence[Sequence[float]] | None) -> Stretch:
-        """Read the JSON value kept in the store."""
-        if value is None:
-            return cls()
-        return cls(tuple((float(low), float(high)) for low, high in value))
-
 
 def _stretch_band(band: NDArray[Any], low: float, high: float, out: NDArray[np.uint8]) -> None:
     """Stretch (H, W) into ``out``, in strips that fit into the processor's cache."""

@@ -34,7 +34,7 @@ READERS = 2
 WRITERS = 2
 
 _WORTH_SPLITTING = 4
-"""Tiles, in batches, from which on the copies of a split encoder save more time than they take to load."""
+"""An encoder is split from this number of batches, when its copies save more time than they take to load."""
 
 ProgressCallback = Callable[[int, int], None]
 

@@ -268,7 +268,9 @@ def _georeference(path: Path, header: RasterHeader) -> GeoTransform:
     if header.transform is None or header.transform.determinant == 0:
         raise RasterError(
             "{path} has no geotransform, so its position on the map is unknown",
-            "warp it by its control points with gdalwarp" if header.has_control_points else "georeference it in QGIS",
+            "warp it with gdalwarp, using its control points"
+            if header.has_control_points
+            else "georeference it in QGIS",
             path=path,
         )
     return header.transform
@@ -304,7 +306,7 @@ def _choose_bands(path: Path, infos: Sequence[BandInfo], bands: Sequence[int] | 
     missing = [band for band in bands if not 1 <= band <= len(infos)]
     if missing:
         raise RasterError(
-            "{path} has {count} band(s), and no band {band}",
+            "There is no band {band} in {path}, which has {count} band(s)",
             "correct --bands",
             path=path,
             count=len(infos),

@@ -20,7 +20,7 @@ __all__ = ["decide_stretch"]
 
 _SAMPLES_PER_SIDE = 16
 _SAMPLE_SIZE = 64
-"""The sample is 16 x 16 windows of this size, which takes no time whatever the size of the raster."""
+"""The sample has 16 x 16 windows of this size, which take hardly any time, however large the raster is."""
 
 _SPARSE_STEP = 97
 """If those windows have no data, every 97th pixel with data of the whole raster is taken."""

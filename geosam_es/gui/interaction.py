@@ -262,7 +262,7 @@ class Interaction(QObject):
             self.encoding.start(store, shapely.Polygon(sight.corners), sight.level)
         else:
             self._messages.error(
-                PromptError(tr("The view does not exist in the raster's CRS"), tr("zoom to the raster"))
+                PromptError(tr("The view cannot be transformed to the CRS of the raster"), tr("zoom to the raster"))
             )
 
     def _show_encodable(self) -> None:

@@ -5,55 +5,407 @@
     <name>GeoSAM-ES</name>
     <message>
       <source>The object has no positive point and no box</source>
-      <translation>El objeto no tiene ningún punto positivo ni recuadro</translation>
+      <translation>El objeto no tiene ningún punto dentro ni recuadro</translation>
     </message>
     <message>
       <source>add one of them</source>
-      <translation>añadir uno de los dos</translation>
+      <translation>añadir un punto o un recuadro</translation>
+    </message>
+    <message>
+      <source>The prompts kept with this polygon cannot be read</source>
+      <translation>No se pueden leer las indicaciones guardadas con este polígono</translation>
+    </message>
+    <message>
+      <source>start again with a click</source>
+      <translation>empezar de nuevo con un clic</translation>
+    </message>
+    <message>
+      <source>--overlap {overlap} is out of range ({reason})</source>
+      <translation>--overlap {overlap} está fuera del intervalo admitido ({reason})</translation>
+    </message>
+    <message>
+      <source>use 256</source>
+      <translation>usar 256</translation>
+    </message>
+    <message>
+      <source>{path} does not exist</source>
+      <translation>{path} no existe</translation>
+    </message>
+    <message>
+      <source>check the path</source>
+      <translation>comprobar la ruta</translation>
+    </message>
+    <message>
+      <source>{path} is not a raster that GDAL can read</source>
+      <translation>{path} no es un ráster que GDAL pueda leer</translation>
+    </message>
+    <message>
+      <source>check the file, or copy it again</source>
+      <translation>comprobar el archivo o copiarlo de nuevo</translation>
+    </message>
+    <message>
+      <source>{path} has no bands</source>
+      <translation>{path} no tiene bandas</translation>
+    </message>
+    <message>
+      <source>choose one of its subdatasets</source>
+      <translation>elegir uno de sus subconjuntos de datos</translation>
+    </message>
+    <message>
+      <source>{path} has no coordinate reference system</source>
+      <translation>{path} no tiene sistema de referencia de coordenadas</translation>
+    </message>
+    <message>
+      <source>set it with --crs EPSG:25830 or the like; in QGIS, set the CRS of the layer</source>
+      <translation>indicarlo con --crs EPSG:25830 o similar; en QGIS, asignar el SRC de la capa</translation>
+    </message>
+    <message>
+      <source>--crs {crs} is not a coordinate reference system</source>
+      <translation>--crs {crs} no es un sistema de referencia de coordenadas</translation>
+    </message>
+    <message>
+      <source>use a code such as EPSG:25830</source>
+      <translation>usar un código como EPSG:25830</translation>
+    </message>
+    <message>
+      <source>--nodata {nodata:g} is not a valid value of {path}, which is {dtype}</source>
+      <translation>--nodata {nodata:g} no es un valor válido para {path}, que es {dtype}</translation>
+    </message>
+    <message>
+      <source>choose a value of that type</source>
+      <translation>elegir un valor de ese tipo</translation>
+    </message>
+    <message>
+      <source>{path} is truncated or damaged: its pixels at {col},{row} cannot be read</source>
+      <translation>{path} está truncado o dañado: no se pueden leer los píxeles en {col},{row}</translation>
+    </message>
+    <message>
+      <source>copy or download it again</source>
+      <translation>copiarlo o descargarlo de nuevo</translation>
+    </message>
+    <message>
+      <source>{path} has no geotransform, so its position on the map is unknown</source>
+      <translation>{path} no está georreferenciado, así que se desconoce su posición en el mapa</translation>
+    </message>
+    <message>
+      <source>warp it with gdalwarp, using its control points</source>
+      <translation>rectificarlo con gdalwarp a partir de sus puntos de control</translation>
+    </message>
+    <message>
+      <source>georeference it in QGIS</source>
+      <translation>georreferenciarlo en QGIS</translation>
+    </message>
+    <message>
+      <source>--bands needs one band or three, not {count}</source>
+      <translation>--bands necesita una banda o tres, no {count}</translation>
+    </message>
+    <message>
+      <source>write them as in 4,1,2</source>
+      <translation>escribirlas así: 4,1,2</translation>
+    </message>
+    <message>
+      <source>There is no band {band} in {path}, which has {count} band(s)</source>
+      <translation>No hay banda {band} en {path}, que tiene {count} banda(s)</translation>
+    </message>
+    <message>
+      <source>correct --bands</source>
+      <translation>corregir --bands</translation>
+    </message>
+    <message>
+      <source>{path} has complex values, which cannot be encoded</source>
+      <translation>{path} tiene valores complejos y no se puede preparar</translation>
+    </message>
+    <message>
+      <source>compute an amplitude image first</source>
+      <translation>calcular antes una imagen de amplitud</translation>
+    </message>
+    <message>
+      <source>{path} is {dtype}, which needs a stretch</source>
+      <translation>{path} es de tipo {dtype} y necesita un realce de contraste</translation>
+    </message>
+    <message>
+      <source>omit --stretch none</source>
+      <translation>quitar --stretch none</translation>
+    </message>
+    <message>
+      <source>--stretch {option} is not valid</source>
+      <translation>--stretch {option} no es válido</translation>
+    </message>
+    <message>
+      <source>use auto, none, two percentiles as in 2,98 or two values as in 0:4000</source>
+      <translation>usar auto, none, dos percentiles como 2,98 o dos valores como 0:4000</translation>
+    </message>
+    <message>
+      <source>{path} has no pixels with data</source>
+      <translation>{path} no tiene píxeles con datos</translation>
+    </message>
+    <message>
+      <source>check its nodata value, or set --nodata</source>
+      <translation>comprobar su valor sin datos o indicarlo con --nodata</translation>
     </message>
     <message>
       <source>{store} was made with {key} = {stored!r}, not {wanted!r}</source>
       <translation>{store} se hizo con {key} = {stored!r}, no {wanted!r}</translation>
     </message>
     <message>
-      <source>No prompts are kept with this polygon</source>
-      <translation>Con este polígono no se guardaron indicaciones</translation>
+      <source>This place cannot be transformed to the CRS of the raster</source>
+      <translation>Este lugar no se puede transformar al SRC del ráster</translation>
     </message>
     <message>
-      <source>draw it anew</source>
+      <source>click on the raster</source>
+      <translation>hacer clic sobre el ráster</translation>
+    </message>
+    <message>
+      <source>This polygon has no saved prompts</source>
+      <translation>Este polígono no tiene indicaciones guardadas</translation>
+    </message>
+    <message>
+      <source>draw it again</source>
       <translation>dibujarlo de nuevo</translation>
     </message>
     <message>
-      <source>No embedding store is open</source>
-      <translation>No hay ningún almacén de embeddings abierto</translation>
+      <source>No prepared image is open</source>
+      <translation>No hay ninguna imagen preparada abierta</translation>
     </message>
     <message>
-      <source>open that of {name}</source>
-      <translation>abrir el de {name}</translation>
+      <source>open the one of {name}</source>
+      <translation>abrir la de {name}</translation>
     </message>
     <message>
       <source>This polygon was drawn on {name}</source>
       <translation>Este polígono se dibujó sobre {name}</translation>
     </message>
     <message>
-      <source>open the store of it</source>
-      <translation>abrir su almacén</translation>
+      <source>open the prepared image of that raster</source>
+      <translation>abrir la imagen preparada de ese ráster</translation>
     </message>
     <message>
-      <source>Not one polygon is selected</source>
-      <translation>No hay un único polígono seleccionado</translation>
+      <source>Refining needs exactly one polygon</source>
+      <translation>Para refinar tiene que haber un solo polígono seleccionado</translation>
     </message>
     <message>
-      <source>select the one to refine in the target layer</source>
-      <translation>seleccionar en la capa de destino el que se quiere refinar</translation>
+      <source>select it in the target layer</source>
+      <translation>seleccionarlo en la capa de destino</translation>
     </message>
     <message>
-      <source>The layer of this polygon is no longer there</source>
-      <translation>La capa de este polígono ya no existe</translation>
+      <source>The layer of this polygon was removed</source>
+      <translation>Se ha quitado la capa de este polígono</translation>
     </message>
     <message>
-      <source>discard it and draw it anew</source>
-      <translation>descartarlo y dibujarlo de nuevo</translation>
+      <source>discard the polygon and draw it again</source>
+      <translation>descartar el polígono y dibujarlo de nuevo</translation>
+    </message>
+    <message>
+      <source>choose another target layer</source>
+      <translation>elegir otra capa de destino</translation>
+    </message>
+    <message>
+      <source>There is no target layer</source>
+      <translation>No hay capa de destino</translation>
+    </message>
+    <message>
+      <source>choose a polygon layer, or make a new one</source>
+      <translation>elegir una capa de polígonos o crear una nueva</translation>
+    </message>
+    <message>
+      <source>The target layer was removed</source>
+      <translation>Se ha quitado la capa de destino</translation>
+    </message>
+    <message>
+      <source>The data source of {name} is not available</source>
+      <translation>La fuente de datos de {name} no está disponible</translation>
+    </message>
+    <message>
+      <source>{name} is not a polygon layer</source>
+      <translation>{name} no es una capa de polígonos</translation>
+    </message>
+    <message>
+      <source>{name} has no CRS</source>
+      <translation>{name} no tiene SRC</translation>
+    </message>
+    <message>
+      <source>set it in the layer properties</source>
+      <translation>asignarlo en las propiedades de la capa</translation>
+    </message>
+    <message>
+      <source>{name} is read-only</source>
+      <translation>{name} es de solo lectura</translation>
+    </message>
+    <message>
+      <source>No polygons can be added to {name}</source>
+      <translation>No se pueden añadir polígonos a {name}</translation>
+    </message>
+    <message>
+      <source>Add polygon</source>
+      <translation>Añadir polígono</translation>
+    </message>
+    <message>
+      <source>The polygon is no longer in {name}</source>
+      <translation>El polígono ya no está en {name}</translation>
+    </message>
+    <message>
+      <source>The geometries of {name} cannot be changed</source>
+      <translation>No se pueden modificar las geometrías de {name}</translation>
+    </message>
+    <message>
+      <source>Refine polygon</source>
+      <translation>Refinar polígono</translation>
+    </message>
+    <message>
+      <source>{layer} has no field {field}</source>
+      <translation>{layer} no tiene el campo {field}</translation>
+    </message>
+    <message>
+      <source>choose another class field</source>
+      <translation>elegir otro campo de clase</translation>
+    </message>
+    <message>
+      <source>The field {field} cannot hold the value {value}</source>
+      <translation>El campo {field} no admite el valor {value}</translation>
+    </message>
+    <message>
+      <source>choose another class or another field</source>
+      <translation>elegir otra clase u otro campo</translation>
+    </message>
+    <message>
+      <source>The value of the field {field} of {layer} breaks a constraint: {reason}</source>
+      <translation>El valor del campo {field} de {layer} incumple una restricción: {reason}</translation>
+    </message>
+    <message>
+      <source>choose a class, set a default value, or turn on Open the form</source>
+      <translation>elegir una clase, definir un valor predeterminado o activar Abrir el formulario</translation>
+    </message>
+    <message>
+      <source>{name} cannot be edited</source>
+      <translation>{name} no se puede editar</translation>
+    </message>
+    <message>
+      <source>check that its file is writable and not open in another program</source>
+      <translation>comprobar que se puede escribir en su archivo y que no está abierto en otro programa</translation>
+    </message>
+    <message>
+      <source>The polygon was not written to {name}</source>
+      <translation>No se ha podido escribir el polígono en {name}</translation>
+    </message>
+    <message>
+      <source>see the log of QGIS</source>
+      <translation>consultar el registro de QGIS</translation>
+    </message>
+    <message>
+      <source>The polygon was not written to {name}: {reason}</source>
+      <translation>No se ha podido escribir el polígono en {name}: {reason}</translation>
+    </message>
+    <message>
+      <source>correct the values of its fields, or choose another target layer</source>
+      <translation>corregir los valores de sus campos o elegir otra capa de destino</translation>
+    </message>
+    <message>
+      <source>The raster has no CRS</source>
+      <translation>El ráster no tiene SRC</translation>
+    </message>
+    <message>
+      <source>set it in the properties of its layer</source>
+      <translation>asignarlo en las propiedades de su capa</translation>
+    </message>
+    <message>
+      <source>There is no polygon to add</source>
+      <translation>No hay ningún polígono que añadir</translation>
+    </message>
+    <message>
+      <source>click an object first</source>
+      <translation>hacer clic antes en un objeto</translation>
+    </message>
+    <message>
+      <source>Other polygons of {name} cover the whole polygon</source>
+      <translation>Otros polígonos de {name} cubren todo el polígono</translation>
+    </message>
+    <message>
+      <source>turn off No overlaps, or change the other polygons</source>
+      <translation>desactivar Sin solapes o modificar los otros polígonos</translation>
+    </message>
+    <message>
+      <source>The polygon covers {area} m², less than the minimum of {limit} m²</source>
+      <translation>El polígono ocupa {area} m², menos que el mínimo de {limit} m²</translation>
+    </message>
+    <message>
+      <source>lower the minimum area</source>
+      <translation>reducir la superficie mínima</translation>
+    </message>
+    <message>
+      <source>The saved prompts of this polygon cannot be read</source>
+      <translation>No se pueden leer las indicaciones guardadas de este polígono</translation>
+    </message>
+    <message>
+      <source>draw the polygon again</source>
+      <translation>dibujar el polígono de nuevo</translation>
+    </message>
+    <message>
+      <source>{path} is neither a GeoPackage nor a Shapefile</source>
+      <translation>{path} no es un GeoPackage ni un Shapefile</translation>
+    </message>
+    <message>
+      <source>use a file name that ends with .gpkg or .shp</source>
+      <translation>usar un nombre de archivo que termine en .gpkg o .shp</translation>
+    </message>
+    <message>
+      <source>{name} is not a valid file name on every system</source>
+      <translation>{name} no es un nombre de archivo válido en todos los sistemas</translation>
+    </message>
+    <message>
+      <source>choose another file name</source>
+      <translation>elegir otro nombre de archivo</translation>
+    </message>
+    <message>
+      <source>A new layer needs a CRS</source>
+      <translation>Una capa nueva necesita un SRC</translation>
+    </message>
+    <message>
+      <source>set the CRS of the raster in the properties of its layer</source>
+      <translation>asignar el SRC del ráster en las propiedades de su capa</translation>
+    </message>
+    <message>
+      <source>{path} already has a layer {name}</source>
+      <translation>{path} ya tiene una capa {name}</translation>
+    </message>
+    <message>
+      <source>{path} cannot be written</source>
+      <translation>No se puede escribir {path}</translation>
+    </message>
+    <message>
+      <source>check the folder, its permissions and the free disk space</source>
+      <translation>comprobar la carpeta, sus permisos y el espacio libre en disco</translation>
+    </message>
+    <message>
+      <source>Opening {name} …</source>
+      <translation>Abriendo {name} …</translation>
+    </message>
+    <message>
+      <source>choose a raster layer to click on, or open a prepared image in the panel</source>
+      <translation>elegir la capa ráster en la que se va a hacer clic, o abrir una imagen preparada en el panel</translation>
+    </message>
+    <message>
+      <source>There is nothing to segment</source>
+      <translation>No hay nada que segmentar</translation>
+    </message>
+    <message>
+      <source>The view cannot be transformed to the CRS of the raster</source>
+      <translation>La vista no se puede transformar al SRC del ráster</translation>
+    </message>
+    <message>
+      <source>zoom to the raster</source>
+      <translation>hacer zum al ráster</translation>
+    </message>
+    <message>
+      <source>Click on a raster layer, or open or drop its prepared image here.</source>
+      <translation>Hacer clic en una capa ráster, o bien abrir su imagen preparada o arrastrarla hasta aquí.</translation>
+    </message>
+    <message>
+      <source>{raster}, model {model}, {levels} levels</source>
+      <translation>{raster}, modelo {model}, {levels} niveles de detalle</translation>
+    </message>
+    <message>
+      <source>Added to {layer}. Ctrl+Z undoes it. Save the layer to keep it.</source>
+      <translation>Añadido a {layer}. Con Ctrl+Z se deshace. Para conservarlo, guardar las ediciones de la capa.</translation>
     </message>
     <message>
       <source>Segment by clicking</source>
@@ -73,11 +425,11 @@
     </message>
     <message>
       <source>Next candidate: whole, part, sub-part</source>
-      <translation>Siguiente candidato: el todo, una parte, una parte menor</translation>
+      <translation>Siguiente alternativa: objeto entero, parte, parte menor</translation>
     </message>
     <message>
       <source>Preview under the pointer</source>
-      <translation>Vista previa bajo el puntero</translation>
+      <translation>Vista previa bajo el cursor</translation>
     </message>
     <message>
       <source>Accept the polygon</source>
@@ -92,12 +444,12 @@
       <translation>Refinar el polígono seleccionado</translation>
     </message>
     <message>
-      <source>Compare two decoders on each click</source>
-      <translation>Comparar dos decodificadores en cada clic</translation>
+      <source>Compare two model variants on each click</source>
+      <translation>Comparar dos variantes del modelo en cada clic</translation>
     </message>
     <message>
-      <source>Swap the two decoders: accept the other one's polygon</source>
-      <translation>Intercambiar los dos decodificadores: aceptar el polígono del otro</translation>
+      <source>Swap the two model variants, to accept the other polygon</source>
+      <translation>Intercambiar las dos variantes del modelo para aceptar el otro polígono</translation>
     </message>
     <message>
       <source>Choose class {number}</source>
@@ -108,132 +460,68 @@
       <translation>Clase</translation>
     </message>
     <message>
-      <source>The field that the class is written to</source>
-      <translation>El campo en el que se escribe la clase</translation>
+      <source>Field that the class is written to</source>
+      <translation>Campo en el que se escribe la clase</translation>
     </message>
     <message>
-      <source>Read the classes from a CSV file with code, name and colour</source>
-      <translation>Leer las clases de un archivo CSV con código, nombre y color</translation>
+      <source>Load classes from a CSV file with code, name and colour</source>
+      <translation>Cargar las clases de un archivo CSV con código, nombre y color</translation>
     </message>
     <message>
       <source>Class of the next polygons</source>
       <translation>Clase de los siguientes polígonos</translation>
     </message>
     <message>
-      <source>List of classes</source>
-      <translation>Lista de clases</translation>
+      <source>Load classes</source>
+      <translation>Cargar clases</translation>
     </message>
     <message>
       <source>Tables (*.csv *.txt *.tsv)</source>
       <translation>Tablas (*.csv *.txt *.tsv)</translation>
     </message>
     <message>
-      <source>{path} cannot be read</source>
-      <translation>No se puede leer {path}</translation>
+      <source>Model variant</source>
+      <translation>Variante del modelo</translation>
     </message>
     <message>
-      <source>check that it is there</source>
-      <translation>comprobar que existe</translation>
+      <source>Model variant that draws the polygons; the current polygon is drawn again</source>
+      <translation>Variante del modelo que dibuja los polígonos; el polígono actual se dibuja de nuevo</translation>
     </message>
     <message>
-      <source>{path} holds no list of classes</source>
-      <translation>{path} no contiene ninguna lista de clases</translation>
-    </message>
-    <message>
-      <source>it needs a line for each class with its code, name and colour</source>
-      <translation>hace falta una línea por clase con su código, nombre y color</translation>
-    </message>
-    <message>
-      <source>{path} is neither geosam-es, the command, nor a Python that has it</source>
-      <translation>{path} no es ni geosam-es, la orden, ni un Python que la tenga</translation>
-    </message>
-    <message>
-      <source>choose it again in the options of GeoSAM-ES</source>
-      <translation>elegirlo de nuevo en las opciones de GeoSAM-ES</translation>
-    </message>
-    <message>
-      <source>The command line of GeoSAM-ES is not installed on this computer, or not where it is looked for</source>
-      <translation>La línea de órdenes de GeoSAM-ES no está instalada en este equipo, o no está donde se busca</translation>
-    </message>
-    <message>
-      <source>the log says how to install it; or choose it in the options of GeoSAM-ES</source>
-      <translation>el registro dice cómo instalarla; o elegirla en las opciones de GeoSAM-ES</translation>
-    </message>
-    <message>
-      <source>This place does not exist in the raster's CRS</source>
-      <translation>Este lugar no existe en el SRC del ráster</translation>
-    </message>
-    <message>
-      <source>click on the raster</source>
-      <translation>hacer clic sobre el ráster</translation>
-    </message>
-    <message>
-      <source>The polygon has no place in the CRS {name}</source>
-      <translation>El polígono no tiene lugar en el SRC {name}</translation>
-    </message>
-    <message>
-      <source>check the CRS of the raster and of the layer</source>
-      <translation>comprobar el SRC del ráster y el de la capa</translation>
-    </message>
-    <message>
-      <source>Decoder</source>
-      <translation>Decodificador</translation>
-    </message>
-    <message>
-      <source>The decoder that answers; prompts already given are answered again</source>
-      <translation>El decodificador que responde; las indicaciones ya dadas se responden de nuevo</translation>
-    </message>
-    <message>
-      <source>The store has one decoder; the menu beside it adds one that was tuned on your own polygons</source>
-      <translation>El almacén tiene un solo decodificador; el menú de al lado añade uno ajustado con sus propios polígonos</translation>
+      <source>Only the original model is available; use the menu to add a variant tuned on your own polygons</source>
+      <translation>Solo está disponible el modelo original; el menú permite añadir una variante ajustada con polígonos propios</translation>
     </message>
     <message>
       <source>Compare with {name}</source>
       <translation>Comparar con {name}</translation>
     </message>
     <message>
-      <source>Add a decoder, or keep the choice in the store</source>
-      <translation>Añadir un decodificador, o guardar la elección en el almacén</translation>
+      <source>Add a model variant, or make the chosen one the default</source>
+      <translation>Añadir una variante del modelo o hacer que la elegida sea la predeterminada</translation>
     </message>
     <message>
-      <source>Add a tuned decoder …</source>
-      <translation>Añadir un decodificador ajustado …</translation>
+      <source>Add a tuned model variant …</source>
+      <translation>Añadir una variante ajustada del modelo …</translation>
     </message>
     <message>
-      <source>Open this store with this decoder from now on</source>
-      <translation>Abrir este almacén con este decodificador desde ahora</translation>
+      <source>Use the chosen variant by default for this image</source>
+      <translation>Usar por defecto en esta imagen la variante elegida</translation>
     </message>
     <message>
-      <source>A decoder's folder, as geosam-es finetune writes it</source>
-      <translation>La carpeta de un decodificador, como la escribe geosam-es finetune</translation>
+      <source>Folder of a model variant, written by geosam-es finetune</source>
+      <translation>Carpeta de una variante del modelo, escrita por geosam-es finetune</translation>
     </message>
     <message>
       <source>original</source>
-      <translation>inicial</translation>
+      <translation>original</translation>
     </message>
     <message>
-      <source>The one that the store was made with</source>
-      <translation>Aquel con el que se hizo el almacén</translation>
+      <source>The model that the image was prepared with</source>
+      <translation>El modelo con el que se preparó la imagen</translation>
     </message>
     <message>
       <source>Tuned on {objects} objects, {created}</source>
-      <translation>Ajustado con {objects} objetos, {created}</translation>
-    </message>
-    <message>
-      <source>Not installed in QGIS's Python: {names}. Install with the plugin QPIP or with pip, then press the button again; no restart is needed.</source>
-      <translation>Falta por instalar en el Python de QGIS: {names}. Se instala con el complemento QPIP o con pip; después basta pulsar el botón de nuevo, sin reiniciar QGIS.</translation>
-    </message>
-    <message>
-      <source>In a terminal, on Windows the OSGeo4W shell:
-
-{command}
-
-On Debian and Ubuntu add --break-system-packages. The file keeps pip from replacing QGIS's own numpy.</source>
-      <translation>En una terminal (en Windows, la consola de OSGeo4W):
-
-{command}
-
-En Debian y Ubuntu hay que añadir --break-system-packages. El archivo evita que pip sustituya el numpy propio de QGIS.</translation>
+      <translation>Ajustada con {objects} objetos, {created}</translation>
     </message>
     <message>
       <source>Click: inside · Shift+click: outside
@@ -241,40 +529,40 @@ Drag: box · Tab: next candidate
 Right click: accept · Backspace: undo
 Space or wheel: pan and zoom</source>
       <translation>Clic: dentro · Mayús+clic: fuera
-Arrastrar: recuadro · Tab: siguiente candidato
-Clic derecho: aceptar · Retroceso: deshacer
+Arrastrar: recuadro · Tab: siguiente alternativa
+Botón derecho: aceptar · Retroceso: deshacer
 Espacio o rueda: desplazar y hacer zum</translation>
     </message>
     <message>
-      <source>Footprint</source>
-      <translation>Extensión</translation>
+      <source>Outline</source>
+      <translation>Contorno</translation>
     </message>
     <message>
-      <source>Show how far the store reaches</source>
-      <translation>Mostrar hasta dónde llega el almacén</translation>
+      <source>Show the area of the prepared image</source>
+      <translation>Mostrar la zona que cubre la imagen preparada</translation>
     </message>
     <message>
       <source>Tiles</source>
       <translation>Teselas</translation>
     </message>
     <message>
-      <source>Show the tiles that answer at this scale; orange: not encoded</source>
-      <translation>Mostrar las teselas que responden a esta escala; en naranja, las no codificadas</translation>
+      <source>Show the tiles used at this scale; orange: not prepared</source>
+      <translation>Mostrar las teselas que se usan a esta escala; en naranja, las que están sin preparar</translation>
     </message>
     <message>
-      <source>The polygon layer that accepted polygons are written to</source>
-      <translation>La capa de polígonos en la que se escriben los polígonos aceptados</translation>
+      <source>Polygon layer that accepted polygons are written to</source>
+      <translation>Capa de polígonos en la que se escriben los polígonos aceptados</translation>
     </message>
     <message>
-      <source>Open an embedding store (a folder NAME.embeddings.zarr)</source>
-      <translation>Abrir un almacén de embeddings (una carpeta NOMBRE.embeddings.zarr)</translation>
+      <source>Open a prepared image (folder NAME.embeddings.zarr)</source>
+      <translation>Abrir una imagen preparada (carpeta NOMBRE.embeddings.zarr)</translation>
     </message>
     <message>
-      <source>Store</source>
-      <translation>Almacén</translation>
+      <source>Prepared image</source>
+      <translation>Imagen preparada</translation>
     </message>
     <message>
-      <source>New GeoPackage or Shapefile with class and provenance fields</source>
+      <source>New GeoPackage or Shapefile with fields for class and provenance</source>
       <translation>Nuevo GeoPackage o Shapefile con campos de clase y procedencia</translation>
     </message>
     <message>
@@ -283,15 +571,15 @@ Espacio o rueda: desplazar y hacer zum</translation>
     </message>
     <message>
       <source>None</source>
-      <translation>Ninguno</translation>
+      <translation>Ninguna</translation>
     </message>
     <message>
-      <source>Drop a store here, or choose one</source>
-      <translation>Soltar aquí un almacén, o elegir uno</translation>
+      <source>Choose a prepared image, or drop its folder here</source>
+      <translation>Elegir una imagen preparada o arrastrar su carpeta hasta aquí</translation>
     </message>
     <message>
-      <source>Open an embedding store</source>
-      <translation>Abrir un almacén de embeddings</translation>
+      <source>Open a prepared image</source>
+      <translation>Abrir una imagen preparada</translation>
     </message>
     <message>
       <source>GeoPackage (*.gpkg);;Shapefile (*.shp)</source>
@@ -302,276 +590,28 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>Nueva capa de polígonos</translation>
     </message>
     <message>
-      <source>choose another target layer</source>
-      <translation>elegir otra capa de destino</translation>
+      <source>Prepare this view</source>
+      <translation>Preparar esta vista</translation>
     </message>
     <message>
-      <source>There is no target layer</source>
-      <translation>No hay capa de destino</translation>
+      <source>Prepare the tiles in view now, so that clicks here need not wait</source>
+      <translation>Preparar ahora las teselas de la vista, para no tener que esperar al hacer clic</translation>
     </message>
     <message>
-      <source>choose a polygon layer, or make a new one</source>
-      <translation>elegir una capa de polígonos o crear una nueva</translation>
+      <source>Prepare this layer</source>
+      <translation>Preparar esta capa</translation>
     </message>
     <message>
-      <source>The target layer is no longer there</source>
-      <translation>La capa de destino ya no existe</translation>
+      <source>Prepare the whole raster in the background while you work</source>
+      <translation>Preparar el ráster entero en segundo plano mientras se trabaja</translation>
     </message>
     <message>
-      <source>The data of {name} cannot be reached</source>
-      <translation>No se puede acceder a los datos de {name}</translation>
+      <source>Stop; finished tiles are kept</source>
+      <translation>Detener; las teselas terminadas se conservan</translation>
     </message>
     <message>
-      <source>{name} is not a polygon layer</source>
-      <translation>{name} no es una capa de polígonos</translation>
-    </message>
-    <message>
-      <source>{name} has no CRS</source>
-      <translation>{name} no tiene SRC</translation>
-    </message>
-    <message>
-      <source>set it in the properties of the layer</source>
-      <translation>asignarlo en las propiedades de la capa</translation>
-    </message>
-    <message>
-      <source>{name} is read-only</source>
-      <translation>{name} es de solo lectura</translation>
-    </message>
-    <message>
-      <source>{name} takes no new polygons</source>
-      <translation>{name} no admite polígonos nuevos</translation>
-    </message>
-    <message>
-      <source>Add polygon</source>
-      <translation>Añadir polígono</translation>
-    </message>
-    <message>
-      <source>The polygon is no longer in {name}</source>
-      <translation>El polígono ya no está en {name}</translation>
-    </message>
-    <message>
-      <source>{name} does not let geometries be changed</source>
-      <translation>{name} no permite cambiar geometrías</translation>
-    </message>
-    <message>
-      <source>Refine polygon</source>
-      <translation>Refinar polígono</translation>
-    </message>
-    <message>
-      <source>{layer} has no field {field}</source>
-      <translation>{layer} no tiene el campo {field}</translation>
-    </message>
-    <message>
-      <source>choose the class field again</source>
-      <translation>elegir de nuevo el campo de la clase</translation>
-    </message>
-    <message>
-      <source>The field {field} cannot hold the value {value}</source>
-      <translation>El campo {field} no admite el valor {value}</translation>
-    </message>
-    <message>
-      <source>choose another class or another field</source>
-      <translation>elegir otra clase u otro campo</translation>
-    </message>
-    <message>
-      <source>{layer} does not take this value of {field}: {reason}</source>
-      <translation>{layer} no admite este valor de {field}: {reason}</translation>
-    </message>
-    <message>
-      <source>choose a class, set a default value, or let the form be opened</source>
-      <translation>elegir una clase, definir un valor predeterminado o dejar que se abra el formulario</translation>
-    </message>
-    <message>
-      <source>{name} cannot be edited</source>
-      <translation>{name} no se puede editar</translation>
-    </message>
-    <message>
-      <source>check that its file can be written and that nobody else holds it</source>
-      <translation>comprobar que se puede escribir en su archivo y que nadie más lo tiene abierto</translation>
-    </message>
-    <message>
-      <source>{name} did not take the polygon</source>
-      <translation>{name} no aceptó el polígono</translation>
-    </message>
-    <message>
-      <source>see QGIS's log</source>
-      <translation>consultar el registro de QGIS</translation>
-    </message>
-    <message>
-      <source>{name} did not take the polygon: {reason}</source>
-      <translation>{name} no aceptó el polígono: {reason}</translation>
-    </message>
-    <message>
-      <source>give its fields values that the database takes, or choose another target layer</source>
-      <translation>dar a sus campos valores que la base de datos acepte, o elegir otra capa de destino</translation>
-    </message>
-    <message>
-      <source>see QGIS's log, and try again</source>
-      <translation>consultar el registro de QGIS e intentarlo de nuevo</translation>
-    </message>
-    <message>
-      <source>The model {name} of this store cannot encode here</source>
-      <translation>El modelo {name} de este almacén no puede codificar aquí</translation>
-    </message>
-    <message>
-      <source>go on with: geosam-es encode --resume</source>
-      <translation>continuar con: geosam-es encode --resume</translation>
-    </message>
-    <message>
-      <source>Encoding {name}</source>
-      <translation>Codificando {name}</translation>
-    </message>
-    <message>
-      <source>Encoding the view of {name}</source>
-      <translation>Codificando la vista de {name}</translation>
-    </message>
-    <message>
-      <source>{done} of {total} tiles, {time} left</source>
-      <translation>{done} de {total} teselas, quedan {time}</translation>
-    </message>
-    <message>
-      <source>Encoded</source>
-      <translation>Codificación terminada</translation>
-    </message>
-    <message>
-      <source>Stopped; what is encoded stays</source>
-      <translation>Detenido; lo ya codificado se conserva</translation>
-    </message>
-    <message>
-      <source>Encode this view</source>
-      <translation>Codificar esta vista</translation>
-    </message>
-    <message>
-      <source>Encode the tiles in view now, so that every click here is answered at once</source>
-      <translation>Codificar ahora las teselas de la vista, para que cada clic en ella tenga respuesta inmediata</translation>
-    </message>
-    <message>
-      <source>Encode this layer</source>
-      <translation>Codificar esta capa</translation>
-    </message>
-    <message>
-      <source>Encode the whole raster in the background; go on working meanwhile</source>
-      <translation>Codificar el ráster entero en segundo plano; mientras tanto se puede seguir trabajando</translation>
-    </message>
-    <message>
-      <source>Stop; what is encoded stays</source>
-      <translation>Detener; lo ya codificado se conserva</translation>
-    </message>
-    <message>
-      <source>Tiles can be added only to the store of a local raster, made by the model chosen in the options</source>
-      <translation>Solo se pueden añadir teselas al almacén de un ráster local hecho con el modelo elegido en las opciones</translation>
-    </message>
-    <message>
-      <source>The raster has no CRS</source>
-      <translation>El ráster no tiene SRC</translation>
-    </message>
-    <message>
-      <source>set it in the properties of its layer</source>
-      <translation>asignarlo en las propiedades de su capa</translation>
-    </message>
-    <message>
-      <source>There is no polygon to add</source>
-      <translation>No hay ningún polígono que añadir</translation>
-    </message>
-    <message>
-      <source>click an object first</source>
-      <translation>hacer clic antes en un objeto</translation>
-    </message>
-    <message>
-      <source>Other polygons of {name} cover all of it</source>
-      <translation>Otros polígonos de {name} lo cubren por completo</translation>
-    </message>
-    <message>
-      <source>let overlaps be, or refine the other polygons</source>
-      <translation>permitir los solapes o refinar los otros polígonos</translation>
-    </message>
-    <message>
-      <source>The polygon covers {area} m², less than the minimum of {limit} m²</source>
-      <translation>El polígono ocupa {area} m², menos que el mínimo de {limit} m²</translation>
-    </message>
-    <message>
-      <source>lower the minimum area</source>
-      <translation>reducir la superficie mínima</translation>
-    </message>
-    <message>
-      <source>Opening {name} …</source>
-      <translation>Abriendo {name} …</translation>
-    </message>
-    <message>
-      <source>choose a raster layer to click on, or open a store in the panel</source>
-      <translation>elegir una capa ráster en la que hacer clic, o abrir un almacén en el panel</translation>
-    </message>
-    <message>
-      <source>There is nothing to segment</source>
-      <translation>No hay nada que segmentar</translation>
-    </message>
-    <message>
-      <source>Click on a raster layer; or open its store, or drop it here.</source>
-      <translation>Hacer clic sobre una capa ráster; o abrir su almacén, o soltarlo aquí.</translation>
-    </message>
-    <message>
-      <source>{raster}, model {model}, {levels} levels</source>
-      <translation>{raster}, modelo {model}, {levels} niveles</translation>
-    </message>
-    <message>
-      <source>Written to {layer}; Ctrl+Z takes it back, saving the layer is up to you</source>
-      <translation>Escrito en {layer}; Ctrl+Z lo deshace, y guardar la capa queda en manos del usuario</translation>
-    </message>
-    <message>
-      <source>{name} is not a raster</source>
-      <translation>{name} no es un ráster</translation>
-    </message>
-    <message>
-      <source>choose an orthophoto</source>
-      <translation>elegir una ortofoto</translation>
-    </message>
-    <message>
-      <source>{name} comes from a service ({provider}), and only local files can be encoded</source>
-      <translation>{name} procede de un servicio ({provider}), y solo se pueden codificar archivos locales</translation>
-    </message>
-    <message>
-      <source>save it as a GeoTIFF with Export &gt; Save As, and use that</source>
-      <translation>guardarlo como GeoTIFF con Exportar &gt; Guardar como y usar ese archivo</translation>
-    </message>
-    <message>
-      <source>{name} is not a local file of its own</source>
-      <translation>{name} no es un archivo local propio</translation>
-    </message>
-    <message>
-      <source>{path} is no longer there</source>
-      <translation>{path} ya no existe</translation>
-    </message>
-    <message>
-      <source>choose the raster again</source>
-      <translation>elegir de nuevo el ráster</translation>
-    </message>
-    <message>
-      <source>{folder} is not a model folder: it has no {name}</source>
-      <translation>{folder} no es una carpeta de modelo: no contiene {name}</translation>
-    </message>
-    <message>
-      <source>choose a folder that geosam-es export --encoder made</source>
-      <translation>elegir una carpeta hecha con geosam-es export --encoder</translation>
-    </message>
-    <message>
-      <source>{root} cannot be written ({reason})</source>
-      <translation>No se puede escribir en {root} ({reason})</translation>
-    </message>
-    <message>
-      <source>raster size</source>
-      <translation>tamaño del ráster</translation>
-    </message>
-    <message>
-      <source>raster fingerprint</source>
-      <translation>huella digital del ráster</translation>
-    </message>
-    <message>
-      <source>raster transform</source>
-      <translation>georreferencia del ráster</translation>
-    </message>
-    <message>
-      <source>model</source>
-      <translation>modelo</translation>
+      <source>Only images in local files can be prepared here, with the model chosen in the options</source>
+      <translation>Aquí solo se pueden preparar imágenes de archivos locales, con el modelo elegido en las opciones</translation>
     </message>
     <message>
       <source>Polygon options</source>
@@ -586,8 +626,8 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation> px</translation>
     </message>
     <message>
-      <source>Largest distance by which an outline may move</source>
-      <translation>Distancia máxima que puede desplazarse un contorno</translation>
+      <source>Maximum distance by which the outline may move</source>
+      <translation>Distancia máxima que se puede desplazar el contorno</translation>
     </message>
     <message>
       <source>Fill holes below</source>
@@ -602,80 +642,80 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>Superficie mínima</translation>
     </message>
     <message>
-      <source>Smaller polygons are not written</source>
-      <translation>Los polígonos más pequeños no se escriben</translation>
+      <source>Smaller parts are dropped</source>
+      <translation>Las partes más pequeñas se eliminan</translation>
     </message>
     <message>
-      <source>Snap within</source>
-      <translation>Ajustar a menos de</translation>
+      <source>Snap to neighbours</source>
+      <translation>Ajustar a bordes vecinos</translation>
     </message>
     <message>
-      <source>Borders closer than this to those of the layer's polygons are moved onto them, in layer units</source>
-      <translation>Los bordes más cercanos que esto a los de los polígonos de la capa se ajustan a ellos, en unidades de la capa</translation>
+      <source>Borders closer than this to other polygons of the layer are moved onto them; in units of the layer</source>
+      <translation>Los bordes a menos de esta distancia de otros polígonos de la capa se ajustan a ellos; en unidades de la capa</translation>
     </message>
     <message>
       <source>Right angles</source>
       <translation>Ángulos rectos</translation>
     </message>
     <message>
-      <source>Make the corners of buildings square</source>
-      <translation>Dejar en ángulo recto las esquinas de los edificios</translation>
+      <source>Square the corners of buildings</source>
+      <translation>Poner en ángulo recto las esquinas de los edificios</translation>
     </message>
     <message>
       <source>No overlaps</source>
       <translation>Sin solapes</translation>
     </message>
     <message>
-      <source>Cut off what existing polygons of the layer cover</source>
-      <translation>Recortar lo que ya cubren los polígonos de la capa</translation>
+      <source>Cut off the parts that other polygons of the layer cover</source>
+      <translation>Recortar lo que ya cubren otros polígonos de la capa</translation>
     </message>
     <message>
       <source>Open the form</source>
       <translation>Abrir el formulario</translation>
     </message>
     <message>
-      <source>Open the attribute form on accepting</source>
-      <translation>Abrir el formulario de atributos al aceptar</translation>
+      <source>Open the attribute form for each accepted polygon</source>
+      <translation>Abrir el formulario de atributos con cada polígono aceptado</translation>
     </message>
     <message>
       <source>Keep prompts in a table</source>
       <translation>Guardar las indicaciones en una tabla</translation>
     </message>
     <message>
-      <source>In a GeoPackage whose layer has no fields for them, so that polygons can be refined later</source>
-      <translation>En un GeoPackage cuya capa no tiene campos para ellas, de modo que los polígonos se puedan refinar más adelante</translation>
+      <source>In a GeoPackage without fields for prompts, so that polygons can be refined later</source>
+      <translation>En un GeoPackage sin campos para las indicaciones, para poder refinar los polígonos más adelante</translation>
     </message>
     <message>
-      <source>Of polygons without a class; a class has its own</source>
-      <translation>De los polígonos sin clase; una clase tiene el suyo</translation>
+      <source>Colour of polygons without a class</source>
+      <translation>Color de los polígonos sin clase</translation>
     </message>
     <message>
-      <source>Of the inside of the polygon being drawn</source>
-      <translation>Del interior del polígono que se está dibujando</translation>
+      <source>Opacity of the polygon being drawn</source>
+      <translation>Opacidad del polígono que se está dibujando</translation>
     </message>
     <message>
-      <source>For stores opened from now on; automatic: one for each core</source>
-      <translation>Para los almacenes que se abran a partir de ahora; automático: uno por núcleo</translation>
+      <source>Applies to images opened from now on; automatic: one thread per core</source>
+      <translation>Se aplica a las imágenes que se abran a partir de ahora; automático: un hilo por núcleo</translation>
     </message>
     <message>
       <source>automatic</source>
       <translation>automático</translation>
     </message>
     <message>
-      <source>the embedded model</source>
+      <source>the built-in model</source>
       <translation>el modelo incluido</translation>
     </message>
     <message>
-      <source>A folder that geosam-es export --encoder made; encodes rasters without a store</source>
-      <translation>Una carpeta hecha con geosam-es export --encoder; codifica los rásteres sin almacén</translation>
+      <source>Folder written by geosam-es export --encoder; this model prepares the images</source>
+      <translation>Carpeta escrita por geosam-es export --encoder; con este modelo se preparan las imágenes</translation>
     </message>
     <message>
-      <source>For stores of rasters whose folder cannot be written; the oldest go first</source>
-      <translation>Para los almacenes de rásteres en cuya carpeta no se puede escribir; los más antiguos se eliminan primero</translation>
+      <source>Holds prepared images if the folder of the raster is read-only; the oldest are deleted first</source>
+      <translation>Contiene las imágenes preparadas cuando la carpeta del ráster es de solo lectura; se borran primero las más antiguas</translation>
     </message>
     <message>
-      <source>geosam-es, the command, or the Python that has it: it measures and tunes decoders, outside of QGIS</source>
-      <translation>geosam-es, la orden, o el Python que la tiene: mide y ajusta decodificadores, fuera de QGIS</translation>
+      <source>The geosam-es command, or the Python in which it is installed, outside QGIS</source>
+      <translation>La orden geosam-es, o el Python en el que está instalada, fuera de QGIS</translation>
     </message>
     <message>
       <source>On the map</source>
@@ -694,8 +734,8 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>Modelo</translation>
     </message>
     <message>
-      <source>Decoder threads</source>
-      <translation>Hilos del decodificador</translation>
+      <source>Threads</source>
+      <translation>Hilos</translation>
     </message>
     <message>
       <source>Model folder</source>
@@ -706,12 +746,12 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>Caché</translation>
     </message>
     <message>
-      <source>Rasters without a store</source>
-      <translation>Rásteres sin almacén</translation>
+      <source>Preparing images</source>
+      <translation>Preparación de imágenes</translation>
     </message>
     <message>
-      <source>Measuring and tuning decoders</source>
-      <translation>Medir y ajustar decodificadores</translation>
+      <source>Evaluating and tuning model variants</source>
+      <translation>Evaluación y ajuste de variantes del modelo</translation>
     </message>
     <message>
       <source>Command line</source>
@@ -722,44 +762,92 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>no encontrada</translation>
     </message>
     <message>
-      <source>The prompts kept with this polygon cannot be read</source>
-      <translation>No se pueden leer las indicaciones guardadas con este polígono</translation>
+      <source>The model finds no object here: add a point or draw a box</source>
+      <translation>El modelo no encuentra ningún objeto aquí: añadir un punto o dibujar un recuadro</translation>
     </message>
     <message>
-      <source>start anew with a click</source>
-      <translation>empezar de nuevo con un clic</translation>
-    </message>
-    <message>
-      <source>The model sees no object here: add a point or draw a box</source>
-      <translation>El modelo no ve ningún objeto aquí: añadir un punto o dibujar un recuadro</translation>
-    </message>
-    <message>
-      <source>Score {score} · {rank} of {count} · {area} m² · {time:.0f} ms</source>
-      <translation>Puntuación {score} · {rank} de {count} · {area} m² · {time:.0f} ms</translation>
+      <source>Score {score} · {rank} of {count} · {area} · {time:.0f} ms</source>
+      <translation>Puntuación {score} · {rank} de {count} · {area} · {time:.0f} ms</translation>
     </message>
     <message>
       <source>no object</source>
       <translation>ningún objeto</translation>
     </message>
     <message>
-      <source>Score {score} · {rank} of {count} · {area} m²</source>
-      <translation>Puntuación {score} · {rank} de {count} · {area} m²</translation>
+      <source>Score {score} · {rank} of {count} · {area}</source>
+      <translation>Puntuación {score} · {rank} de {count} · {area}</translation>
     </message>
     <message>
-      <source>Agreement of the two (IoU): {percent} %</source>
-      <translation>Coincidencia de los dos (IoU): {percent} %</translation>
+      <source>area unknown: check the CRS of the raster</source>
+      <translation>superficie desconocida: comprobar el SRC del ráster</translation>
     </message>
     <message>
-      <source>The prompts could not be kept in {path}</source>
-      <translation>No se pudieron guardar las indicaciones en {path}</translation>
+      <source>Agreement (IoU): {percent} %</source>
+      <translation>Coincidencia (IoU): {percent} %</translation>
     </message>
     <message>
-      <source>check that the file can be written and that nobody else holds it</source>
-      <translation>comprobar que se puede escribir en el archivo y que nadie más lo tiene abierto</translation>
+      <source>This image was prepared with the model {name}, which cannot prepare images here</source>
+      <translation>Esta imagen se preparó con el modelo {name}, que aquí no puede preparar imágenes</translation>
     </message>
     <message>
-      <source>open the store of {name}, or encode it again</source>
-      <translation>abrir el almacén de {name}, o codificarlo de nuevo</translation>
+      <source>continue with: geosam-es encode --resume</source>
+      <translation>continuar con: geosam-es encode --resume</translation>
+    </message>
+    <message>
+      <source>Preparing {name}</source>
+      <translation>Preparando {name}</translation>
+    </message>
+    <message>
+      <source>Preparing the view of {name}</source>
+      <translation>Preparando la vista de {name}</translation>
+    </message>
+    <message>
+      <source>{done} of {total} tiles, {time} left</source>
+      <translation>{done} de {total} teselas, quedan {time}</translation>
+    </message>
+    <message>
+      <source>Preparation finished</source>
+      <translation>Preparación terminada</translation>
+    </message>
+    <message>
+      <source>Stopped. The tiles prepared so far are kept.</source>
+      <translation>Detenido. Las teselas ya preparadas se conservan.</translation>
+    </message>
+    <message>
+      <source>see QGIS's log, and try again</source>
+      <translation>consultar el registro de QGIS e intentarlo de nuevo</translation>
+    </message>
+    <message>
+      <source>{path} is no longer there</source>
+      <translation>{path} ya no existe</translation>
+    </message>
+    <message>
+      <source>choose the raster again</source>
+      <translation>elegir de nuevo el ráster</translation>
+    </message>
+    <message>
+      <source>{folder} is not a model folder: it has no {name}</source>
+      <translation>{folder} no es una carpeta de modelo: no contiene {name}</translation>
+    </message>
+    <message>
+      <source>choose a folder made by geosam-es export --encoder</source>
+      <translation>elegir una carpeta creada por geosam-es export --encoder</translation>
+    </message>
+    <message>
+      <source>{root} cannot be written ({reason})</source>
+      <translation>No se puede escribir en {root} ({reason})</translation>
+    </message>
+    <message>
+      <source>open the prepared image of {name}, or encode the raster again</source>
+      <translation>abrir la imagen preparada de {name} o preparar de nuevo el ráster</translation>
+    </message>
+    <message>
+      <source>The prepared image of {name} had the CRS {stored}. It now has the CRS of the layer, {crs}.</source>
+      <translation>La imagen preparada de {name} tenía el SRC {stored}. Ahora tiene el SRC de la capa, {crs}.</translation>
+    </message>
+    <message>
+      <source>The prepared image of {name} has the CRS {stored}, but its layer has {crs}. Polygons are placed by the CRS of the layer; that of the prepared image could not be corrected: {reason}.</source>
+      <translation>La imagen preparada de {name} tiene el SRC {stored}, pero su capa tiene {crs}. Los polígonos se sitúan según el SRC de la capa; el de la imagen preparada no se pudo corregir: {reason}.</translation>
     </message>
     <message>
       <source>Opening {name}</source>
@@ -767,43 +855,11 @@ Espacio o rueda: desplazar y hacer zum</translation>
     </message>
     <message>
       <source>copy it again, or encode again</source>
-      <translation>copiarlo de nuevo, o volver a codificar</translation>
+      <translation>copiarla de nuevo o volver a preparar la imagen</translation>
     </message>
     <message>
-      <source>{path} is neither a GeoPackage nor a Shapefile</source>
-      <translation>{path} no es un GeoPackage ni un Shapefile</translation>
-    </message>
-    <message>
-      <source>let its name end with .gpkg or .shp</source>
-      <translation>hacer que su nombre termine en .gpkg o .shp</translation>
-    </message>
-    <message>
-      <source>A new layer needs a CRS</source>
-      <translation>Una capa nueva necesita un SRC</translation>
-    </message>
-    <message>
-      <source>set that of the raster in the properties of its layer</source>
-      <translation>asignar el del ráster en las propiedades de su capa</translation>
-    </message>
-    <message>
-      <source>{path} already has a layer {name}</source>
-      <translation>{path} ya tiene una capa {name}</translation>
-    </message>
-    <message>
-      <source>choose another name for the new one</source>
-      <translation>elegir otro nombre para la nueva</translation>
-    </message>
-    <message>
-      <source>{path} cannot be written</source>
-      <translation>No se puede escribir {path}</translation>
-    </message>
-    <message>
-      <source>check the folder, its permissions and the space on the disk</source>
-      <translation>comprobar la carpeta, sus permisos y el espacio en disco</translation>
-    </message>
-    <message>
-      <source>The prompt could not be answered ({reason})</source>
-      <translation>No se pudo responder a la indicación ({reason})</translation>
+      <source>The model could not process the prompt ({reason})</source>
+      <translation>El modelo no pudo procesar la indicación ({reason})</translation>
     </message>
     <message>
       <source>try another one</source>
@@ -815,55 +871,63 @@ Espacio o rueda: desplazar y hacer zum</translation>
     </message>
     <message>
       <source>use 1 for positive and 0 for negative points</source>
-      <translation>usar 1 para los puntos positivos y 0 para los negativos</translation>
+      <translation>usar 1 para los puntos dentro y 0 para los puntos fuera del objeto</translation>
     </message>
     <message>
       <source>{source} has two boxes for object {object}</source>
       <translation>{source} tiene dos recuadros para el objeto {object}</translation>
     </message>
     <message>
-      <source>keep one of them</source>
-      <translation>conservar uno de ellos</translation>
+      <source>remove one of them</source>
+      <translation>quitar uno de los dos</translation>
     </message>
     <message>
       <source>{source} has a polygon with label 0</source>
       <translation>{source} tiene un polígono con etiqueta 0</translation>
     </message>
     <message>
-      <source>use points to say what is outside an object</source>
-      <translation>usar puntos para decir qué queda fuera de un objeto</translation>
+      <source>use points to mark what is outside an object</source>
+      <translation>usar puntos para marcar lo que queda fuera de un objeto</translation>
     </message>
     <message>
-      <source>{source} has a {kind}, which is no prompt</source>
-      <translation>{source} tiene una geometría {kind}, que no sirve de indicación</translation>
+      <source>{source} has a {kind}, which is not a valid prompt</source>
+      <translation>{source} tiene una geometría {kind}, que no es una indicación válida</translation>
     </message>
     <message>
       <source>use points and polygons only</source>
       <translation>usar solo puntos y polígonos</translation>
     </message>
     <message>
-      <source>Its coordinates have no place in the raster's CRS</source>
-      <translation>Sus coordenadas no tienen lugar en el SRC del ráster</translation>
+      <source>The prompts cannot be transformed to the raster's CRS</source>
+      <translation>Las indicaciones no se pueden transformar al SRC del ráster</translation>
     </message>
     <message>
       <source>check the CRS of the prompts</source>
       <translation>comprobar el SRC de las indicaciones</translation>
     </message>
     <message>
-      <source>{path} does not fit {name} beside it</source>
-      <translation>{path} no encaja con {name}, que está a su lado</translation>
+      <source>The model gives masks that are not numbers, so its decoder or the tile is damaged</source>
+      <translation>El modelo da máscaras con valores no numéricos: la variante del modelo o la tesela está dañada</translation>
+    </message>
+    <message>
+      <source>check the store with geosam-es verify, or copy it again</source>
+      <translation>comprobar la imagen preparada con geosam-es verify, o copiarla de nuevo</translation>
+    </message>
+    <message>
+      <source>{path} does not match the {name} next to it</source>
+      <translation>{path} no se corresponde con el {name} de la misma carpeta</translation>
     </message>
     <message>
       <source>copy or export both again</source>
       <translation>copiar o exportar de nuevo los dos</translation>
     </message>
     <message>
-      <source>{path} is not a whole SAM decoder, and has no prepare.onnx beside it</source>
-      <translation>{path} no es un decodificador SAM completo, y no tiene prepare.onnx a su lado</translation>
+      <source>{path} is not a complete SAM decoder, and there is no prepare.onnx next to it</source>
+      <translation>{path} no es un modelo SAM completo, y no va acompañado de prepare.onnx</translation>
     </message>
     <message>
       <source>{path} is not an encoder: it needs the input images and the outputs {outputs}</source>
-      <translation>{path} no es un codificador: necesita la entrada images y las salidas {outputs}</translation>
+      <translation>{path} no es un modelo para preparar imágenes: necesita la entrada images y las salidas {outputs}</translation>
     </message>
     <message>
       <source>export the model again with: geosam-es export MODEL -o DIR --encoder</source>
@@ -871,111 +935,11 @@ Espacio o rueda: desplazar y hacer zum</translation>
     </message>
     <message>
       <source>{folder} is not a model folder: its {name} is missing or damaged</source>
-      <translation>{folder} no es una carpeta de modelo: su {name} falta o está dañado</translation>
-    </message>
-    <message>
-      <source>--overlap {overlap} cannot be ({reason})</source>
-      <translation>--overlap {overlap} no es posible ({reason})</translation>
-    </message>
-    <message>
-      <source>use 256</source>
-      <translation>usar 256</translation>
-    </message>
-    <message>
-      <source>{path} is not there</source>
-      <translation>{path} no existe</translation>
-    </message>
-    <message>
-      <source>check the path</source>
-      <translation>comprobar la ruta</translation>
-    </message>
-    <message>
-      <source>{path} is not a raster that GDAL can read</source>
-      <translation>{path} no es un ráster que GDAL pueda leer</translation>
-    </message>
-    <message>
-      <source>check the file, or copy it again</source>
-      <translation>comprobar el archivo, o copiarlo de nuevo</translation>
-    </message>
-    <message>
-      <source>{path} has no bands of its own</source>
-      <translation>{path} no tiene bandas propias</translation>
-    </message>
-    <message>
-      <source>choose one of its subdatasets</source>
-      <translation>elegir uno de sus subconjuntos de datos</translation>
-    </message>
-    <message>
-      <source>{path} has no coordinate reference system</source>
-      <translation>{path} no tiene sistema de referencia de coordenadas</translation>
-    </message>
-    <message>
-      <source>name it with --crs EPSG:25830 or the like</source>
-      <translation>indicarlo con --crs EPSG:25830 o similar</translation>
-    </message>
-    <message>
-      <source>--crs {crs} is not a coordinate reference system</source>
-      <translation>--crs {crs} no es un sistema de referencia de coordenadas</translation>
-    </message>
-    <message>
-      <source>use a code as EPSG:25830</source>
-      <translation>usar un código como EPSG:25830</translation>
-    </message>
-    <message>
-      <source>--nodata {nodata:g} cannot be in {path}, which is {dtype}</source>
-      <translation>--nodata {nodata:g} no puede aparecer en {path}, que es {dtype}</translation>
-    </message>
-    <message>
-      <source>correct it</source>
-      <translation>corregirlo</translation>
-    </message>
-    <message>
-      <source>{path} is truncated or damaged: its pixels at {col},{row} cannot be read</source>
-      <translation>{path} está truncado o dañado: no se pueden leer sus píxeles en {col},{row}</translation>
-    </message>
-    <message>
-      <source>copy or download it again</source>
-      <translation>copiarlo o descargarlo de nuevo</translation>
-    </message>
-    <message>
-      <source>{path} has no geotransform, so its pixels have no place on the map</source>
-      <translation>{path} no tiene georreferencia, de modo que sus píxeles no tienen lugar en el mapa</translation>
-    </message>
-    <message>
-      <source>warp it by its control points with gdalwarp</source>
-      <translation>rectificarlo por sus puntos de control con gdalwarp</translation>
-    </message>
-    <message>
-      <source>georeference it in QGIS</source>
-      <translation>georreferenciarlo en QGIS</translation>
-    </message>
-    <message>
-      <source>--bands needs one band or three, not {count}</source>
-      <translation>--bands necesita una banda o tres, no {count}</translation>
-    </message>
-    <message>
-      <source>write it as 4,1,2</source>
-      <translation>escribirlo como 4,1,2</translation>
-    </message>
-    <message>
-      <source>{path} has {count} band(s), and no band {band}</source>
-      <translation>{path} tiene {count} banda(s), y no la banda {band}</translation>
-    </message>
-    <message>
-      <source>correct --bands</source>
-      <translation>corregir --bands</translation>
-    </message>
-    <message>
-      <source>{path} has complex values, which are no image</source>
-      <translation>{path} tiene valores complejos, que no forman una imagen</translation>
-    </message>
-    <message>
-      <source>compute an amplitude image first</source>
-      <translation>calcular antes una imagen de amplitud</translation>
+      <translation>{folder} no es una carpeta de modelo: {name} falta o está dañado</translation>
     </message>
     <message>
       <source>copy the store or the model again</source>
-      <translation>copiar de nuevo el almacén o el modelo</translation>
+      <translation>copiar de nuevo la imagen preparada o el modelo</translation>
     </message>
     <message>
       <source>{path} is not an ONNX model that onnxruntime {version} can load</source>
@@ -987,19 +951,47 @@ Espacio o rueda: desplazar y hacer zum</translation>
     </message>
     <message>
       <source>{name} failed ({reason})</source>
-      <translation>{name} falló ({reason})</translation>
+      <translation>Error en {name} ({reason})</translation>
     </message>
     <message>
-      <source>use a store and a decoder of one model</source>
-      <translation>usar un almacén y un decodificador del mismo modelo</translation>
+      <source>use a store and a decoder of the same model</source>
+      <translation>usar una imagen preparada y una variante del mismo modelo</translation>
     </message>
     <message>
-      <source>onnxruntime is not installed</source>
-      <translation>onnxruntime no está instalado</translation>
+      <source>{package} is not installed</source>
+      <translation>{package} no está instalado</translation>
     </message>
     <message>
-      <source>install it with: pip install onnxruntime</source>
-      <translation>instalarlo con: pip install onnxruntime</translation>
+      <source>install it with: pip install {package}</source>
+      <translation>instalarlo con: pip install {package}</translation>
+    </message>
+    <message>
+      <source>{package} needs {name}, which is not installed</source>
+      <translation>{package} necesita {name}, que no está instalado</translation>
+    </message>
+    <message>
+      <source>install it with: pip install {name}</source>
+      <translation>instalarlo con: pip install {name}</translation>
+    </message>
+    <message>
+      <source>{package} is installed but does not work with NumPy {version} ({reason})</source>
+      <translation>{package} está instalado, pero no funciona con NumPy {version} ({reason})</translation>
+    </message>
+    <message>
+      <source>install a compatible version with: pip install --upgrade {package} "numpy=={version}"</source>
+      <translation>instalar una versión compatible con: pip install --upgrade {package} "numpy=={version}"</translation>
+    </message>
+    <message>
+      <source>{package} is installed but does not load ({reason})</source>
+      <translation>{package} está instalado, pero no se puede cargar ({reason})</translation>
+    </message>
+    <message>
+      <source>install the Microsoft Visual C++ Redistributable 2019 or later and restart; if that does not help, reinstall it for Python {python} with: pip install --force-reinstall --no-deps {package}</source>
+      <translation>instalar Microsoft Visual C++ Redistributable 2019 o posterior y reiniciar; si no se soluciona, reinstalarlo para Python {python} con: pip install --force-reinstall --no-deps {package}</translation>
+    </message>
+    <message>
+      <source>reinstall it with: pip install --force-reinstall --no-deps {package}</source>
+      <translation>reinstalarlo con: pip install --force-reinstall --no-deps {package}</translation>
     </message>
     <message>
       <source>The point ({x:.8g}, {y:.8g}) lies outside the raster</source>
@@ -1019,179 +1011,159 @@ Espacio o rueda: desplazar y hacer zum</translation>
     </message>
     <message>
       <source>There is no data at ({x:.8g}, {y:.8g}), or it lies outside the area of interest</source>
-      <translation>No hay datos en ({x:.8g}, {y:.8g}), o queda fuera del área de interés</translation>
+      <translation>No hay datos en ({x:.8g}, {y:.8g}), o queda fuera de la zona de interés</translation>
     </message>
     <message>
-      <source>choose another place, or encode it</source>
-      <translation>elegir otro lugar, o codificarlo</translation>
+      <source>choose another place, or prepare this one</source>
+      <translation>elegir otro lugar o preparar este</translation>
     </message>
     <message>
-      <source>No tile here has been encoded yet</source>
-      <translation>Aún no se ha codificado ninguna tesela aquí</translation>
+      <source>Not all tiles around ({x:.8g}, {y:.8g}) have been prepared yet</source>
+      <translation>Aún no se han preparado todas las teselas alrededor de ({x:.8g}, {y:.8g})</translation>
+    </message>
+    <message>
+      <source>prepare the rest with: geosam-es encode --resume</source>
+      <translation>preparar el resto con: geosam-es encode --resume</translation>
     </message>
     <message>
       <source>There is no candidate {number}</source>
-      <translation>No hay ningún candidato {number}</translation>
+      <translation>No hay ninguna alternativa {number}</translation>
     </message>
     <message>
       <source>choose one from 1 to {count}</source>
-      <translation>elegir uno del 1 al {count}</translation>
+      <translation>elegir una de la 1 a la {count}</translation>
     </message>
     <message>
       <source>give a prompt first</source>
       <translation>dar antes una indicación</translation>
     </message>
     <message>
-      <source>{path} is {dtype}, which needs a stretch</source>
-      <translation>{path} es {dtype}, que necesita un realce de contraste</translation>
+      <source>Prepared image (folder NAME.embeddings.zarr)</source>
+      <translation>Imagen preparada (carpeta NOMBRE.embeddings.zarr)</translation>
     </message>
     <message>
-      <source>leave out --stretch none</source>
-      <translation>quitar --stretch none</translation>
+      <source>Evaluate model variants against polygons</source>
+      <translation>Evaluar las variantes del modelo con polígonos</translation>
     </message>
     <message>
-      <source>--stretch {option} cannot be read</source>
-      <translation>No se entiende --stretch {option}</translation>
-    </message>
-    <message>
-      <source>use auto, none, two percentiles as 2,98 or two values as 0:4000</source>
-      <translation>usar auto, none, dos percentiles como 2,98 o dos valores como 0:4000</translation>
-    </message>
-    <message>
-      <source>{path} has no data at all</source>
-      <translation>{path} no tiene ningún dato</translation>
-    </message>
-    <message>
-      <source>check its nodata value, or set --nodata</source>
-      <translation>comprobar su valor sin datos, o indicarlo con --nodata</translation>
-    </message>
-    <message>
-      <source>Embedding store (the folder NAME.embeddings.zarr)</source>
-      <translation>Almacén de embeddings (la carpeta NOMBRE.embeddings.zarr)</translation>
-    </message>
-    <message>
-      <source>Evaluate decoders against polygons</source>
-      <translation>Evaluar decodificadores con polígonos</translation>
-    </message>
-    <message>
-      <source>Measures how well the decoders of a store draw polygons that are known to be right. A simulated user prompts each polygon, always in the same way; the report has IoU, Dice, precision, recall and boundary F-score with their intervals, by class and by size, the clicks needed, and the worst cases.
+      <source>Measures how well the model variants of a prepared image reproduce reference polygons. A simulated user prompts each polygon in the same way for every variant. The report shows IoU, Dice, precision, recall and boundary F-score with confidence intervals, by class and by size, the number of clicks needed, and the worst cases.
 
-Polygons that a decoder was tuned on say nothing about others: measure on polygons it has not seen.
+Use polygons that none of the variants was tuned on. Results on training polygons are too good.
 
-It runs geosam-es, the command line, in an environment of its own, chosen in the options of GeoSAM-ES. Where it is not installed, the log says how to install it.</source>
-      <translation>Mide lo bien que los decodificadores de un almacén dibujan polígonos que se saben correctos. Un usuario simulado da indicaciones para cada polígono, siempre de la misma manera; el informe trae IoU, Dice, precisión, exhaustividad y F de contorno con sus intervalos, por clase y por tamaño, los clics necesarios y los peores casos.
+The algorithm runs the geosam-es command, which is installed outside QGIS and chosen in the options of GeoSAM-ES. If it is not installed, the log says how to install it.</source>
+      <translation>Mide hasta qué punto las variantes del modelo de una imagen preparada reproducen unos polígonos de referencia. Un usuario simulado da las indicaciones de cada polígono, igual para todas las variantes. El informe muestra IoU, Dice, precisión, exhaustividad y F de contorno con sus intervalos de confianza, por clase y por tamaño, el número de clics necesarios y los peores casos.
 
-Los polígonos con los que se ajustó un decodificador no dicen nada de los demás: medir con polígonos que no haya visto.
+Usar polígonos con los que no se haya ajustado ninguna de las variantes. Los resultados con los polígonos de entrenamiento son demasiado optimistas.
 
-Ejecuta geosam-es, la línea de órdenes, en un entorno propio, que se elige en las opciones de GeoSAM-ES. Si no está instalada, el registro dice cómo instalarla.</translation>
+El algoritmo ejecuta la orden geosam-es, que se instala fuera de QGIS y se elige en las opciones de GeoSAM-ES. Si no está instalada, el registro explica cómo instalarla.</translation>
     </message>
     <message>
-      <source>Polygons known to be right</source>
-      <translation>Polígonos que se saben correctos</translation>
+      <source>Reference polygons</source>
+      <translation>Polígonos de referencia</translation>
     </message>
     <message>
-      <source>Field with the class</source>
-      <translation>Campo con la clase</translation>
+      <source>Class field</source>
+      <translation>Campo de clase</translation>
     </message>
     <message>
-      <source>Compare all decoders of the store</source>
-      <translation>Comparar todos los decodificadores del almacén</translation>
+      <source>Compare all model variants of the prepared image</source>
+      <translation>Comparar todas las variantes del modelo de la imagen preparada</translation>
     </message>
     <message>
-      <source>Another decoder to compare (a folder)</source>
-      <translation>Otro decodificador para comparar (una carpeta)</translation>
+      <source>Another model variant to compare (a folder)</source>
+      <translation>Otra variante del modelo para comparar (una carpeta)</translation>
     </message>
     <message>
-      <source>Kinds of prompts</source>
-      <translation>Tipos de indicaciones</translation>
+      <source>Prompt types</source>
+      <translation>Tipos de indicación</translation>
     </message>
     <message>
       <source>Report</source>
       <translation>Informe</translation>
     </message>
     <message>
-      <source>Fine-tune the decoder on polygons</source>
-      <translation>Ajustar el decodificador con polígonos</translation>
+      <source>Fine-tune the model on polygons</source>
+      <translation>Ajustar el modelo con polígonos</translation>
     </message>
     <message>
-      <source>Teaches a store's decoder from polygons that are known to be right, such as those accepted with GeoSAM-ES and saved. The image is not encoded again. A part of the polygons, in places of its own, is kept apart, and the report says how the decoder did on them before and after.
+      <source>Fine-tunes the model of a prepared image on correct polygons, such as those drawn with GeoSAM-ES and saved. The image is not prepared again. Some of the polygons, in separate areas, are held out for testing; the report compares the model before and after on them.
 
-The result is a folder that any store of the same model takes: here at once, or later with the menu beside the decoder in the panel. The decoders that the store has stay.
+The result is a folder with a model variant. It works with every image that was prepared with the same model: add it here, or later with the menu next to the model variant in the panel. Existing variants are kept.
 
-It runs geosam-es, the command line, in an environment of its own, chosen in the options of GeoSAM-ES. Where it is not installed, the log says how to install it.</source>
-      <translation>Enseña al decodificador de un almacén con polígonos que se saben correctos, como los aceptados con GeoSAM-ES y guardados. La imagen no se codifica de nuevo. Una parte de los polígonos, en lugares aparte, se reserva, y el informe dice cómo respondió a ellos el decodificador antes y después.
+The algorithm runs the geosam-es command, which is installed outside QGIS and chosen in the options of GeoSAM-ES. If it is not installed, the log says how to install it.</source>
+      <translation>Ajusta el modelo de una imagen preparada con polígonos correctos, como los dibujados con GeoSAM-ES y guardados. La imagen no se prepara de nuevo. Una parte de los polígonos, de otras zonas, se reserva para la evaluación; el informe compara con ellos el modelo antes y después del ajuste.
 
-El resultado es una carpeta que admite cualquier almacén del mismo modelo: aquí de inmediato, o después con el menú que hay junto al decodificador en el panel. Los decodificadores que tiene el almacén se quedan.
+El resultado es una carpeta con una variante del modelo. Sirve para cualquier imagen preparada con el mismo modelo: se puede añadir aquí, o más tarde con el menú que hay junto a la variante del modelo en el panel. Las variantes existentes se conservan.
 
-Ejecuta geosam-es, la línea de órdenes, en un entorno propio, que se elige en las opciones de GeoSAM-ES. Si no está instalada, el registro dice cómo instalarla.</translation>
+El algoritmo ejecuta la orden geosam-es, que se instala fuera de QGIS y se elige en las opciones de GeoSAM-ES. Si no está instalada, el registro explica cómo instalarla.</translation>
     </message>
     <message>
-      <source>Polygons to learn from</source>
-      <translation>Polígonos de los que aprender</translation>
+      <source>Training polygons</source>
+      <translation>Polígonos de entrenamiento</translation>
     </message>
     <message>
-      <source>Only those whose field …</source>
-      <translation>Solo aquellos cuyo campo …</translation>
+      <source>Class field, to train on one class only</source>
+      <translation>Campo de clase, para entrenar con una sola clase</translation>
     </message>
     <message>
-      <source>… has the value</source>
-      <translation>… tiene el valor</translation>
+      <source>Class to train on</source>
+      <translation>Clase con la que se entrena</translation>
     </message>
     <message>
-      <source>Use this decoder in the store</source>
-      <translation>Usar este decodificador en el almacén</translation>
+      <source>Use the model variant in the prepared image</source>
+      <translation>Usar la variante del modelo en la imagen preparada</translation>
     </message>
     <message>
-      <source>Its name there (if not set, that of the folder)</source>
-      <translation>Su nombre allí (si no se indica, el de la carpeta)</translation>
+      <source>Name of the model variant (by default the name of the folder)</source>
+      <translation>Nombre de la variante del modelo (por defecto, el de la carpeta)</translation>
     </message>
     <message>
-      <source>Part of the polygons kept apart for measuring</source>
-      <translation>Parte de los polígonos que se reserva para medir</translation>
+      <source>Share of the polygons held out for testing</source>
+      <translation>Proporción de polígonos reservados para la evaluación</translation>
     </message>
     <message>
-      <source>Or a layer of others for measuring</source>
-      <translation>O una capa con otros para medir</translation>
+      <source>Test polygons from another layer instead</source>
+      <translation>O bien, polígonos de evaluación de otra capa</translation>
     </message>
     <message>
-      <source>Epochs at most</source>
-      <translation>Máximo de épocas</translation>
+      <source>Maximum number of epochs</source>
+      <translation>Número máximo de épocas</translation>
     </message>
     <message>
-      <source>Minutes at most</source>
-      <translation>Máximo de minutos</translation>
+      <source>Maximum training time (minutes)</source>
+      <translation>Tiempo máximo de entrenamiento (minutos)</translation>
     </message>
     <message>
-      <source>Tuned decoder</source>
-      <translation>Decodificador ajustado</translation>
+      <source>Tuned model variant</source>
+      <translation>Variante ajustada del modelo</translation>
     </message>
     <message>
-      <source>Name of the decoder in the store</source>
-      <translation>Nombre del decodificador en el almacén</translation>
+      <source>Name of the model variant in the prepared image</source>
+      <translation>Nombre de la variante del modelo en la imagen preparada</translation>
     </message>
     <message>
-      <source>The store answers with the decoder {name} now</source>
-      <translation>El almacén responde ahora con el decodificador {name}</translation>
+      <source>The prepared image now uses the model variant {name}</source>
+      <translation>La imagen preparada usa ahora la variante del modelo {name}</translation>
     </message>
     <message>
-      <source>A class needs both, the field and its value</source>
-      <translation>Una clase necesita ambos, el campo y su valor</translation>
+      <source>Set both the class field and the class, or neither</source>
+      <translation>Indicar el campo de clase y la clase, o ninguno de los dos</translation>
     </message>
     <message>
-      <source>Store footprint and tiles</source>
-      <translation>Extensión y teselas del almacén</translation>
+      <source>Outline and tiles of a prepared image</source>
+      <translation>Contorno y teselas de la imagen preparada</translation>
     </message>
     <message>
-      <source>Embedding stores</source>
-      <translation>Almacenes de embeddings</translation>
+      <source>Prepared images</source>
+      <translation>Imágenes preparadas</translation>
     </message>
     <message>
-      <source>Makes a polygon of the raster that a store of embeddings covers, with what the store says of itself, and one polygon for each tile of each level with its state: encoded, skipped (no data, or outside the area of interest) or missing.</source>
-      <translation>Hace un polígono del ráster que cubre un almacén de embeddings, con lo que el almacén dice de sí mismo, y un polígono por cada tesela de cada nivel con su estado: codificada (encoded), omitida (skipped: sin datos, o fuera del área de interés) o pendiente (missing).</translation>
+      <source>Writes the outline of the raster as a polygon, with the properties of the prepared image, and one polygon for each tile of each level with its state: encoded (prepared), skipped (no data, or outside the area of interest) or missing.</source>
+      <translation>Escribe el contorno del ráster como un polígono, con las propiedades de la imagen preparada, y un polígono por cada tesela de cada nivel de detalle con su estado: preparada (encoded), omitida (skipped: sin datos o fuera de la zona de interés) o pendiente (missing).</translation>
     </message>
     <message>
-      <source>Encoded tiles</source>
-      <translation>Teselas codificadas</translation>
+      <source>Prepared tiles</source>
+      <translation>Teselas preparadas</translation>
     </message>
     <message>
       <source>Skipped tiles</source>
@@ -1210,148 +1182,260 @@ Ejecuta geosam-es, la línea de órdenes, en un entorno propio, que se elige en 
       <translation>No se puede escribir {path}: {reason}</translation>
     </message>
     <message>
-      <source>check the space left and the permissions</source>
-      <translation>comprobar el espacio libre y los permisos</translation>
+      <source>check the free disk space and the permissions</source>
+      <translation>comprobar el espacio libre en disco y los permisos</translation>
     </message>
     <message>
       <source>{path} cannot be started ({reason})</source>
       <translation>No se puede iniciar {path} ({reason})</translation>
     </message>
     <message>
-      <source>{path} is a Python without GeoSAM-ES</source>
-      <translation>{path} es un Python sin GeoSAM-ES</translation>
+      <source>choose another command in the options of GeoSAM-ES</source>
+      <translation>elegir otra orden en las opciones de GeoSAM-ES</translation>
     </message>
     <message>
-      <source>The command line of GeoSAM-ES ended without a result: see the log</source>
-      <translation>La línea de órdenes de GeoSAM-ES terminó sin resultado: véase el registro</translation>
+      <source>GeoSAM-ES is not installed in the Python {path}</source>
+      <translation>GeoSAM-ES no está instalado en el Python {path}</translation>
+    </message>
+    <message>
+      <source>The geosam-es command ended without a result: see the log</source>
+      <translation>La orden geosam-es terminó sin resultado: consultar el registro</translation>
     </message>
     <message>
       <source>Segmentation</source>
       <translation>Segmentación</translation>
     </message>
     <message>
-      <source>Which of the model's masks to keep</source>
-      <translation>Cuál de las máscaras del modelo se conserva</translation>
+      <source>Candidate masks to keep</source>
+      <translation>Máscaras alternativas que se conservan</translation>
     </message>
     <message>
-      <source>Leave out parts smaller than (m²)</source>
-      <translation>Dejar fuera las partes menores de (m²)</translation>
+      <source>Drop parts smaller than (m²)</source>
+      <translation>Eliminar las partes menores de (m²)</translation>
     </message>
     <message>
       <source>Fill holes smaller than (m²)</source>
       <translation>Rellenar los huecos menores de (m²)</translation>
     </message>
     <message>
-      <source>Simplify outlines by at most (pixels)</source>
-      <translation>Simplificar los contornos como máximo (píxeles)</translation>
+      <source>Simplify outlines (pixels)</source>
+      <translation>Simplificar los contornos (píxeles)</translation>
     </message>
     <message>
-      <source>Finest level to answer from (0: full resolution)</source>
-      <translation>Nivel más detallado que responde (0: resolución completa)</translation>
+      <source>Finest level of detail (0: full resolution)</source>
+      <translation>Nivel de detalle más fino (0: resolución completa)</translation>
     </message>
     <message>
-      <source>CRS of the polygons (the raster's if not set)</source>
-      <translation>SRC de los polígonos (el del ráster si no se indica)</translation>
+      <source>CRS of the polygons (by default that of the raster)</source>
+      <translation>SRC de los polígonos (por defecto, el del ráster)</translation>
     </message>
     <message>
       <source>Polygons</source>
       <translation>Polígonos</translation>
     </message>
     <message>
-      <source>Left out object {object}: {reason}</source>
-      <translation>Se deja fuera el objeto {object}: {reason}</translation>
+      <source>Skipped object {object}: {reason}</source>
+      <translation>Objeto {object} omitido: {reason}</translation>
     </message>
     <message>
-      <source>{count} of {total} objects have no polygon.</source>
-      <translation>{count} de {total} objetos no tienen polígono.</translation>
+      <source>{count} of {total} objects were skipped.</source>
+      <translation>{count} de {total} objetos omitidos.</translation>
     </message>
     <message>
       <source>Segment from points</source>
       <translation>Segmentar a partir de puntos</translation>
     </message>
     <message>
-      <source>Draws a polygon around what each point lies on, from a store of precomputed embeddings.
+      <source>Draws the polygon of the object at each point of a layer, from a prepared image.
 
-Points with the same value in the object field belong to one object; without that field every point is an object of its own. The label field tells positive points (1) from negative ones (0). Fields called object and label are found by themselves. The points may have any CRS.
+Points with the same value in the object field belong to one object; without that field each point is one object. The label field separates positive points (1) from negative points (0). Fields named object and label are used by default. The points may have any CRS. The polygons get the other attributes of the first point.
 
-Candidate: best keeps the mask that the model itself rates highest; 1, 2 and 3 are its masks by rank, and all keeps every one, told apart by the field candidate.
+Candidates: best keeps the mask with the highest score; 1, 2 and 3 keep the mask with that rank; all keeps every mask, and the field candidate has its rank.
 
-Points that cannot be answered (outside the raster, no data, not encoded) are named in the log. Areas are measured on the ellipsoid.</source>
-      <translation>Dibuja un polígono alrededor de aquello sobre lo que está cada punto, a partir de un almacén de embeddings ya calculados.
+Points outside the raster, without data or on tiles that are not prepared are listed in the log. Areas are measured on the ellipsoid.</source>
+      <translation>Dibuja el polígono del objeto que hay en cada punto de una capa, a partir de una imagen preparada.
 
-Los puntos con el mismo valor en el campo de objeto pertenecen a un solo objeto; sin ese campo, cada punto es un objeto. El campo de etiqueta distingue los puntos positivos (1) de los negativos (0). Los campos llamados object y label se encuentran solos. Los puntos pueden estar en cualquier SRC.
+Los puntos con el mismo valor en el campo de objeto pertenecen al mismo objeto; sin ese campo, cada punto es un objeto. El campo de etiqueta distingue los puntos dentro (1) de los puntos fuera (0) del objeto. Por defecto se usan los campos llamados object y label. Los puntos pueden estar en cualquier SRC. Los polígonos reciben los demás atributos del primer punto.
 
-Candidato: best conserva la máscara que el propio modelo puntúa mejor; 1, 2 y 3 son sus máscaras por orden, y all las conserva todas, distinguidas por el campo candidate.
+Alternativas: best conserva la máscara de mayor puntuación; 1, 2 y 3 conservan la máscara de ese orden; all las conserva todas, con su orden en el campo candidate.
 
-Los puntos a los que no se puede responder (fuera del ráster, sin datos, sin codificar) se nombran en el registro. Las superficies se miden sobre el elipsoide.</translation>
+Los puntos que quedan fuera del ráster, sin datos o en teselas sin preparar aparecen en el registro. Las superficies se miden sobre el elipsoide.</translation>
     </message>
     <message>
       <source>Points</source>
       <translation>Puntos</translation>
     </message>
     <message>
-      <source>Field of the object that a point belongs to</source>
-      <translation>Campo del objeto al que pertenece un punto</translation>
+      <source>Object field: points with the same value belong together</source>
+      <translation>Campo de objeto: los puntos con el mismo valor son del mismo objeto</translation>
     </message>
     <message>
-      <source>Field with 1 for positive and 0 for negative points</source>
-      <translation>Campo con 1 para los puntos positivos y 0 para los negativos</translation>
+      <source>Label field: 1 for positive, 0 for negative points</source>
+      <translation>Campo de etiqueta: 1 para los puntos dentro y 0 para los puntos fuera del objeto</translation>
     </message>
     <message>
       <source>Segment from boxes</source>
       <translation>Segmentar a partir de recuadros</translation>
     </message>
     <message>
-      <source>Draws a polygon around the object in the bounding box of each feature, from a store of precomputed embeddings. The polygons may be rough outlines, and have any CRS.
+      <source>Draws the polygon of the object in the bounding box of each feature, from a prepared image. The features may be rough outlines, in any CRS.
 
-The object field names the objects in the output; a field called object is found by itself, and without one the feature's id is used.
+The object field identifies the objects in the output. A field named object is used by default, or else the feature id. The polygons get the other attributes of the feature.
 
-Boxes that cannot be answered (outside the raster, no data, not encoded) are named in the log. Areas are measured on the ellipsoid.</source>
-      <translation>Dibuja un polígono alrededor del objeto que hay en el rectángulo envolvente de cada entidad, a partir de un almacén de embeddings ya calculados. Los polígonos pueden ser contornos aproximados, y estar en cualquier SRC.
+Boxes outside the raster, without data or on tiles that are not prepared are listed in the log. Areas are measured on the ellipsoid.</source>
+      <translation>Dibuja el polígono del objeto que hay en el rectángulo envolvente de cada objeto espacial, a partir de una imagen preparada. Los objetos espaciales pueden ser contornos aproximados, en cualquier SRC.
 
-El campo de objeto da nombre a los objetos en la salida; un campo llamado object se encuentra solo, y sin campo se usa el id de la entidad.
+El campo de objeto identifica los objetos en la salida. Por defecto se usa un campo llamado object o, si no lo hay, el id del objeto espacial. Los polígonos reciben los demás atributos del objeto espacial.
 
-Los recuadros a los que no se puede responder (fuera del ráster, sin datos, sin codificar) se nombran en el registro. Las superficies se miden sobre el elipsoide.</translation>
+Los recuadros que quedan fuera del ráster, sin datos o en teselas sin preparar aparecen en el registro. Las superficies se miden sobre el elipsoide.</translation>
     </message>
     <message>
       <source>Boxes or polygons</source>
       <translation>Recuadros o polígonos</translation>
     </message>
     <message>
-      <source>Field with the name of the object</source>
-      <translation>Campo con el nombre del objeto</translation>
+      <source>Object field</source>
+      <translation>Campo de objeto</translation>
     </message>
     <message>
-      <source>Left out feature {id}: it has no geometry, or no place in the raster's CRS</source>
-      <translation>Se deja fuera la entidad {id}: no tiene geometría, o no tiene lugar en el SRC del ráster</translation>
+      <source>Skipped feature {id}: it has no geometry or lies outside the CRS of the raster</source>
+      <translation>Objeto espacial {id} omitido: no tiene geometría o queda fuera del SRC del ráster</translation>
     </message>
     <message>
       <source>The mask is empty or smaller than the minimum area</source>
       <translation>La máscara está vacía o es menor que la superficie mínima</translation>
     </message>
     <message>
-      <source>Decoders</source>
-      <translation>Decodificadores</translation>
+      <source>Model variants</source>
+      <translation>Variantes del modelo</translation>
     </message>
     <message>
-      <source>To install the command line of GeoSAM-ES, type in a terminal:</source>
-      <translation>Para instalar la línea de órdenes de GeoSAM-ES, escribir en un terminal:</translation>
+      <source>Replace an earlier result in the output folder (--overwrite)</source>
+      <translation>Sustituir un resultado anterior en la carpeta de salida (--overwrite)</translation>
     </message>
     <message>
-      <source>The same by hand:</source>
-      <translation>Lo mismo a mano:</translation>
+      <source>To install the geosam-es command, get the source code of GeoSAM-ES and type in a terminal, with the folder of the source code in place of FOLDER:</source>
+      <translation>Para instalar la orden geosam-es, obtener el código fuente de GeoSAM-ES y escribir en una terminal, con la carpeta del código fuente en lugar de FOLDER:</translation>
+    </message>
+    <message>
+      <source>The same command in a terminal:</source>
+      <translation>La misma orden en una terminal:</translation>
+    </message>
+    <message>
+      <source>{path} cannot be read</source>
+      <translation>No se puede leer {path}</translation>
+    </message>
+    <message>
+      <source>check that the file exists</source>
+      <translation>comprobar que el archivo existe</translation>
+    </message>
+    <message>
+      <source>{path} is not a class list</source>
+      <translation>{path} no es una lista de clases</translation>
+    </message>
+    <message>
+      <source>write one line for each class with its code, name and colour</source>
+      <translation>escribir una línea por clase con su código, nombre y color</translation>
+    </message>
+    <message>
+      <source>{path} is neither the geosam-es command nor a Python in which it is installed</source>
+      <translation>{path} no es la orden geosam-es ni un Python en el que esté instalada</translation>
+    </message>
+    <message>
+      <source>The geosam-es command was not found on this computer</source>
+      <translation>No se ha encontrado la orden geosam-es en este equipo</translation>
+    </message>
+    <message>
+      <source>install it as the log says, or choose it in the options of GeoSAM-ES</source>
+      <translation>instalarla como indica el registro, o elegirla en las opciones de GeoSAM-ES</translation>
+    </message>
+    <message>
+      <source>The polygon cannot be transformed to the CRS {name}</source>
+      <translation>El polígono no se puede transformar al SRC {name}</translation>
+    </message>
+    <message>
+      <source>check the CRS of the raster and of the layer</source>
+      <translation>comprobar el SRC del ráster y el de la capa</translation>
+    </message>
+    <message>
+      <source>The area of the polygon cannot be measured in the CRS {name}</source>
+      <translation>No se puede medir la superficie del polígono en el SRC {name}</translation>
+    </message>
+    <message>
+      <source>Not installed in QGIS's Python: {names}. Install with the plugin QPIP or with pip, then press the button again; no restart is needed.</source>
+      <translation>Falta por instalar en el Python de QGIS: {names}. Instalarlo con el complemento QPIP o con pip y pulsar de nuevo el botón; no hace falta reiniciar.</translation>
+    </message>
+    <message>
+      <source>In a terminal (on Windows, the OSGeo4W shell):
+
+{command}
+
+On Debian and Ubuntu add --break-system-packages. The versions in the file keep pip from replacing the numpy of QGIS.</source>
+      <translation>En una terminal (en Windows, la consola de OSGeo4W):
+
+{command}
+
+En Debian y Ubuntu, añadir --break-system-packages. Las versiones del archivo evitan que pip sustituya el numpy de QGIS.</translation>
+    </message>
+    <message>
+      <source>{name} is not a raster layer</source>
+      <translation>{name} no es una capa ráster</translation>
+    </message>
+    <message>
+      <source>choose an orthophoto</source>
+      <translation>elegir una ortofoto</translation>
+    </message>
+    <message>
+      <source>{name} comes from a service ({provider}); only local files can be prepared</source>
+      <translation>{name} procede de un servicio ({provider}); solo se pueden preparar archivos locales</translation>
+    </message>
+    <message>
+      <source>save it as a GeoTIFF with Export &gt; Save As and use that file</source>
+      <translation>guardarla como GeoTIFF con Exportar &gt; Guardar como y usar ese archivo</translation>
+    </message>
+    <message>
+      <source>{name} is not a single local file</source>
+      <translation>{name} no es un único archivo local</translation>
+    </message>
+    <message>
+      <source>raster size</source>
+      <translation>tamaño del ráster</translation>
+    </message>
+    <message>
+      <source>raster fingerprint</source>
+      <translation>huella digital del ráster</translation>
+    </message>
+    <message>
+      <source>raster transform</source>
+      <translation>georreferencia del ráster</translation>
+    </message>
+    <message>
+      <source>model</source>
+      <translation>modelo</translation>
+    </message>
+    <message>
+      <source>The prompts were not saved in {path}</source>
+      <translation>No se han guardado las indicaciones en {path}</translation>
+    </message>
+    <message>
+      <source>check that the file is writable and not open in another program</source>
+      <translation>comprobar que se puede escribir en el archivo y que no está abierto en otro programa</translation>
+    </message>
+    <message>
+      <source>{root} is no longer there</source>
+      <translation>{root} ya no existe</translation>
     </message>
     <message>
       <source>The cache {folder} is full ({size:.3g} GiB)</source>
       <translation>La caché {folder} está llena ({size:.3g} GiB)</translation>
     </message>
     <message>
-      <source>allow it more in the options, or copy the raster to a folder that can be written</source>
-      <translation>ampliarla en las opciones, o copiar el ráster a una carpeta en la que se pueda escribir</translation>
+      <source>raise its limit in the options, or copy the raster to a folder that can be written</source>
+      <translation>aumentar su límite en las opciones, o copiar el ráster a una carpeta en la que se pueda escribir</translation>
     </message>
     <message>
       <source>{folder} is not a decoder: it has no {name}</source>
-      <translation>{folder} no es un decodificador: no tiene {name}</translation>
+      <translation>{folder} no contiene una variante del modelo: falta {name}</translation>
     </message>
     <message>
       <source>choose a folder that geosam-es finetune wrote</source>
@@ -1366,32 +1450,32 @@ Los recuadros a los que no se puede responder (fuera del ráster, sin datos, sin
       <translation>comprobar sus permisos</translation>
     </message>
     <message>
-      <source>{path} is damaged</source>
-      <translation>{path} está dañado</translation>
-    </message>
-    <message>
-      <source>copy the decoder again</source>
-      <translation>copiar de nuevo el decodificador</translation>
-    </message>
-    <message>
       <source>{path} is damaged ({reason})</source>
       <translation>{path} está dañado ({reason})</translation>
     </message>
     <message>
-      <source>{path} is not the file that decoder.json tells of: it was changed or copied in part</source>
-      <translation>{path} no es el archivo que describe decoder.json: se modificó o se copió a medias</translation>
+      <source>copy the decoder again</source>
+      <translation>copiar de nuevo la variante del modelo</translation>
+    </message>
+    <message>
+      <source>{path} does not have the hash in decoder.json: it was changed or copied in part</source>
+      <translation>El hash de {path} no es el que figura en decoder.json: se ha modificado o se copió a medias</translation>
     </message>
     <message>
       <source>{root} has no decoder {name}</source>
-      <translation>{root} no tiene el decodificador {name}</translation>
+      <translation>{root} no tiene la variante del modelo {name}</translation>
     </message>
     <message>
       <source>choose one of: {names}</source>
-      <translation>elegir uno de estos: {names}</translation>
+      <translation>elegir una de estas: {names}</translation>
+    </message>
+    <message>
+      <source>{path} is damaged</source>
+      <translation>{path} está dañado</translation>
     </message>
     <message>
       <source>choose a decoder with: geosam-es decoder use</source>
-      <translation>elegir un decodificador con: geosam-es decoder use</translation>
+      <translation>elegir una variante del modelo con: geosam-es decoder use</translation>
     </message>
     <message>
       <source>{root} has no {name}</source>
@@ -1399,67 +1483,67 @@ Los recuadros a los que no se puede responder (fuera del ráster, sin datos, sin
     </message>
     <message>
       <source>copy the store again, or encode again</source>
-      <translation>copiar de nuevo el almacén, o volver a codificar</translation>
+      <translation>copiar de nuevo la imagen preparada, o volver a prepararla</translation>
     </message>
     <message>
-      <source>The decoder {name} of {root} is not whole</source>
-      <translation>El decodificador {name} de {root} no está completo</translation>
+      <source>The decoder {name} of {root} is damaged or incomplete</source>
+      <translation>La variante del modelo {name} de {root} está dañada o incompleta</translation>
     </message>
     <message>
-      <source>copy the store again, or go back with: geosam-es decoder use STORE original</source>
-      <translation>copiar de nuevo el almacén, o volver al inicial con: geosam-es decoder use STORE original</translation>
+      <source>copy the store again, or use the original decoder with: geosam-es decoder use STORE original</source>
+      <translation>copiar de nuevo la imagen preparada, o usar la variante original con: geosam-es decoder use CARPETA original</translation>
     </message>
     <message>
       <source>{name!r} cannot be the name of a decoder in a store</source>
-      <translation>{name!r} no puede ser el nombre de un decodificador en un almacén</translation>
+      <translation>{name!r} no es un nombre válido para una variante del modelo</translation>
     </message>
     <message>
-      <source>give another one of letters, digits, spaces and - . _ with --name</source>
-      <translation>dar otro de letras, cifras, espacios y - . _ con --name</translation>
+      <source>choose another name of letters, digits, spaces and - . _ with --name</source>
+      <translation>elegir otro nombre con letras, cifras, espacios y - . _ con --name</translation>
     </message>
     <message>
-      <source>{folder} is a decoder of the encoder {other}, and {root} was made with the encoder {own}</source>
-      <translation>{folder} es un decodificador del codificador {other}, y {root} se hizo con el codificador {own}</translation>
+      <source>{folder} is a decoder for the encoder {other}, but {root} was made with the encoder {own}</source>
+      <translation>{folder} es una variante del modelo {other}, pero {root} se preparó con el modelo {own}</translation>
     </message>
     <message>
-      <source>use a store of its own encoder, or tune a decoder on this one</source>
-      <translation>usar un almacén de su mismo codificador, o ajustar un decodificador sobre este</translation>
+      <source>use a store made with the same encoder, or tune a decoder on this store</source>
+      <translation>usar una imagen preparada con el mismo modelo, o ajustar una variante con esta imagen</translation>
     </message>
     <message>
-      <source>{root} cannot be without the decoder it was made with</source>
-      <translation>{root} no puede quedarse sin el decodificador con el que se hizo</translation>
+      <source>The original decoder of {root} cannot be removed</source>
+      <translation>La variante original del modelo de {root} no se puede quitar</translation>
     </message>
     <message>
-      <source>remove only decoders that were added</source>
-      <translation>quitar solo los decodificadores añadidos</translation>
+      <source>choose a decoder that was added</source>
+      <translation>elegir una variante añadida</translation>
     </message>
     <message>
-      <source>copy it to a folder that can be written, or ask for the permission</source>
-      <translation>copiarlo a una carpeta en la que se pueda escribir, o pedir el permiso</translation>
+      <source>copy it to a folder that can be written, or change its permissions</source>
+      <translation>copiarla a una carpeta en la que se pueda escribir, o cambiar sus permisos</translation>
     </message>
     <message>
       <source>{root} is not an embedding store</source>
-      <translation>{root} no es un almacén de embeddings</translation>
+      <translation>{root} no es una imagen preparada</translation>
     </message>
     <message>
       <source>make one with: geosam-es encode IMAGE</source>
-      <translation>hacer uno con: geosam-es encode IMAGEN</translation>
+      <translation>preparar la imagen con: geosam-es encode IMAGEN</translation>
     </message>
     <message>
       <source>{root} is not an embedding store: it has no {name}</source>
-      <translation>{root} no es un almacén de embeddings: no contiene {name}</translation>
+      <translation>{root} no es una imagen preparada: no contiene {name}</translation>
     </message>
     <message>
       <source>choose a folder that geosam-es encode wrote, or encode again with --overwrite</source>
-      <translation>elegir una carpeta escrita por geosam-es encode, o codificar de nuevo con --overwrite</translation>
+      <translation>elegir una carpeta escrita por geosam-es encode, o preparar de nuevo con --overwrite</translation>
     </message>
     <message>
-      <source>{path} is damaged or not a GeoSAM-ES store's</source>
-      <translation>{path} está dañado o no es de un almacén de GeoSAM-ES</translation>
+      <source>{path} is damaged or was not written by GeoSAM-ES</source>
+      <translation>{path} está dañado o no es de GeoSAM-ES</translation>
     </message>
     <message>
       <source>encode again with --overwrite</source>
-      <translation>codificar de nuevo con --overwrite</translation>
+      <translation>preparar de nuevo con --overwrite</translation>
     </message>
     <message>
       <source>{root} has format version {version}, and this GeoSAM-ES reads version {known}</source>
@@ -1467,50 +1551,38 @@ Los recuadros a los que no se puede responder (fuera del ráster, sin datos, sin
     </message>
     <message>
       <source>update GeoSAM-ES, or encode again with --overwrite</source>
-      <translation>actualizar GeoSAM-ES, o codificar de nuevo con --overwrite</translation>
-    </message>
-    <message>
-      <source>{root} holds features of type {dtype}, which is not known here</source>
-      <translation>{root} contiene datos de tipo {dtype}, que aquí no se conoce</translation>
-    </message>
-    <message>
-      <source>update GeoSAM-ES</source>
-      <translation>actualizar GeoSAM-ES</translation>
+      <translation>actualizar GeoSAM-ES, o preparar de nuevo con --overwrite</translation>
     </message>
     <message>
       <source>{path} is missing or damaged</source>
       <translation>{path} falta o está dañado</translation>
     </message>
     <message>
-      <source>{path} does not fit the store's metadata</source>
-      <translation>{path} no encaja con los metadatos del almacén</translation>
+      <source>{path} does not match the metadata of the store</source>
+      <translation>{path} no coincide con los metadatos de la imagen preparada</translation>
     </message>
     <message>
       <source>encode again</source>
-      <translation>codificar de nuevo</translation>
+      <translation>preparar de nuevo la imagen</translation>
     </message>
     <message>
       <source>Tile {tile} of {root} cannot be read ({reason})</source>
       <translation>No se puede leer la tesela {tile} de {root} ({reason})</translation>
     </message>
     <message>
-      <source>see what is missing with: geosam-es verify STORE</source>
-      <translation>ver qué falta con: geosam-es verify ALMACÉN</translation>
+      <source>list the missing tiles with: geosam-es verify STORE</source>
+      <translation>ver las teselas pendientes con: geosam-es verify CARPETA</translation>
     </message>
     <message>
-      <source>{path} has {count} values in place of {wanted}</source>
+      <source>{path} has {count} values instead of {wanted}</source>
       <translation>{path} tiene {count} valores en lugar de {wanted}</translation>
     </message>
     <message>
       <source>delete it and encode with --resume</source>
-      <translation>borrarlo y codificar con --resume</translation>
+      <translation>borrarlo y preparar la imagen con --resume</translation>
     </message>
     <message>
-      <source>use the same options, another output, or start again with --overwrite</source>
-      <translation>usar las mismas opciones u otra salida, o empezar de nuevo con --overwrite</translation>
-    </message>
-    <message>
-      <source>{name} has shape {shape} in place of {wanted}</source>
+      <source>{name} has shape {shape} instead of {wanted}</source>
       <translation>{name} tiene la forma {shape} en lugar de {wanted}</translation>
     </message>
     <message>
@@ -1518,20 +1590,24 @@ Los recuadros a los que no se puede responder (fuera del ráster, sin datos, sin
       <translation>{name} de la tesela {tile} tiene valores que no son finitos</translation>
     </message>
     <message>
-      <source>{root} is there already</source>
+      <source>{root} was removed while it was being written</source>
+      <translation>{root} se ha borrado mientras se escribía</translation>
+    </message>
+    <message>
+      <source>{root} already exists</source>
       <translation>{root} ya existe</translation>
     </message>
     <message>
-      <source>go on with --resume or start again with --overwrite</source>
+      <source>continue with --resume, or start again with --overwrite</source>
       <translation>continuar con --resume o empezar de nuevo con --overwrite</translation>
     </message>
     <message>
-      <source>check the space left and the permissions, or choose another folder with -o</source>
-      <translation>comprobar el espacio libre y los permisos, o elegir otra carpeta con -o</translation>
+      <source>check the free disk space and the permissions, or choose another folder with -o</source>
+      <translation>comprobar el espacio libre en disco y los permisos, o elegir otra carpeta con -o</translation>
     </message>
     <message>
-      <source>{root} is there and is not an embedding store</source>
-      <translation>{root} existe y no es un almacén de embeddings</translation>
+      <source>{root} exists and is not an embedding store</source>
+      <translation>{root} ya existe y no es una imagen preparada</translation>
     </message>
     <message>
       <source>choose another name with -o</source>

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -178,11 +178,6 @@ class ObjectAnswer:
     refusal: PromptError | None = None
 
     @property
-    def name(self) -> str:
-        """What messages call the object."""
-        return self.prompts.name
-
-    @property
     def left_out(self) -> str:
         """Why there is no polygon; empty if there is one."""
         if self.refusal is not None:
@@ -260,7 +255,7 @@ def _with_feature(known: ObjectPrompts, geometry: BaseGeometry, positive: bool, 
             )
         if not positive:
             raise VectorError(
-                "{source} has a polygon with label 0", "mark what is outside an object with points", source=source
+                "{source} has a polygon with label 0", "use points to mark what is outside an object", source=source
             )
         return replace(known, box=Bounds(*geometry.bounds))
     raise VectorError(
@@ -310,12 +305,14 @@ def _proposals(
     segmenter: Segmenter, objects: Sequence[ObjectPrompts], options: SegmentOptions
 ) -> Iterator[tuple[int, Proposal | PromptError, float]]:
     """Yield the index of each object, its proposal, and its share of the decoding time in milliseconds."""
-    order = _by_tile(segmenter, objects, options.level)
+    to_native = segmenter.reader.metadata.raster.transform.inverse().apply
+    prompts = [_native_prompts(item, to_native) for item in objects]
+    order = _by_tile(segmenter, prompts, options.level)
     chunks = [order[start : start + _TOGETHER] for start in range(0, len(order), _TOGETHER)]
 
     def decode(chunk: Sequence[int]) -> list[tuple[int, Proposal | PromptError, float]]:
         started = time.perf_counter()
-        proposals = _propose(segmenter, [objects[index] for index in chunk], options)
+        proposals = _propose(segmenter, [prompts[index] for index in chunk], options)
         share_ms = (time.perf_counter() - started) * 1000.0 / len(chunk)
         return [(index, proposal, share_ms) for index, proposal in zip(chunk, proposals)]
 
@@ -329,41 +326,34 @@ def _proposals(
             yield from decoded
 
 
-def _propose(
-    segmenter: Segmenter, objects: Sequence[ObjectPrompts], options: SegmentOptions
-) -> list[Proposal | PromptError]:
-    inverse = segmenter.reader.metadata.raster.transform.inverse()
-    refused = [_misplaced(item) for item in objects]
-    prompts = [
-        Prompts(item.points, item.box).transformed(inverse.apply)
-        for item, refusal in zip(objects, refused)
-        if refusal is None
-    ]
-    first_only = options.candidate == BEST_CANDIDATE
-    answered = iter(segmenter.propose_many(prompts, options.level, first_only))
-    return [refusal or next(answered) for refusal in refused]
+def _native_prompts(
+    item: ObjectPrompts, to_native: Callable[[float, float], tuple[float, float]]
+) -> Prompts | PromptError:
+    """Return prompts in native pixels, or an error if they have no coordinates in the raster's CRS."""
+    values = [value for point in item.points for value in point[:2]] + list(item.box or ())
+    if all(math.isfinite(value) for value in values):
+        return Prompts(item.points, item.box).transformed(to_native)
+    return PromptError("The prompts cannot be transformed to the raster's CRS", "check the CRS of the prompts")
 
 
-def _by_tile(segmenter: Segmenter, objects: Sequence[ObjectPrompts], level: int) -> list[int]:
+def _by_tile(segmenter: Segmenter, prompts: Sequence[Prompts | PromptError], level: int) -> list[int]:
     """Order objects by tile, so that each tile is read and prepared once."""
-    inverse = segmenter.reader.metadata.raster.transform.inverse()
     keys = []
-    for index, item in enumerate(objects):
+    for index, item in enumerate(prompts):
         tile = None
         # Refusals are reported when the object is decoded.
         with suppress(PromptError):
-            if _misplaced(item) is None:
-                tile = segmenter.tile_for(Prompts(item.points, item.box).transformed(inverse.apply), level)
+            tile = segmenter.tile_for(item, level) if isinstance(item, Prompts) else None
         keys.append((tile is not None, tile or (), index))
     return [index for _, _, index in sorted(keys)]
 
 
-def _misplaced(prompts: ObjectPrompts) -> PromptError | None:
-    """Return an error if prompts have no coordinates in the raster's CRS."""
-    values = [value for point in prompts.points for value in point[:2]] + list(prompts.box or ())
-    if all(math.isfinite(value) for value in values):
-        return None
-    return PromptError("The prompts cannot be transformed to the raster's CRS", "check the CRS of the prompts")
+def _propose(
+    segmenter: Segmenter, prompts: Sequence[Prompts | PromptError], options: SegmentOptions
+) -> list[Proposal | PromptError]:
+    wanted = [item for item in prompts if isinstance(item, Prompts)]
+    answered = iter(segmenter.propose_many(wanted, options.level, options.candidate == BEST_CANDIDATE))
+    return [next(answered) if isinstance(item, Prompts) else item for item in prompts]
 
 
 def _shown(

@@ -20,7 +20,7 @@ from .masks import TileMask, best_match
 __all__ = ["continue_beyond_border"]
 
 MIN_AGREEMENT = 0.7
-"""IoU in the overlap from which on two masks count as the same object."""
+"""Two masks count as the same object from this IoU in their overlap."""
 
 MAX_TILES = 16
 """Tiles that one object may extend over; bounds the time of a click on a long road."""

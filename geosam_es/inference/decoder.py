@@ -190,7 +190,13 @@ def _prompt_feeds(prompts: Prompts, mask_input: NDArray[np.float32] | None) -> d
 
 
 def _decoded(outputs: Mapping[str, NDArray[np.float32]]) -> DecodedMasks:
-    return DecodedMasks(outputs["low_res_masks"][0], outputs["iou_predictions"][0])
+    masks, scores = outputs["low_res_masks"][0], outputs["iou_predictions"][0]
+    if not (np.isfinite(masks).all() and np.isfinite(scores).all()):
+        raise ModelError(
+            "The model gives masks that are not numbers, so its decoder or the tile is damaged",
+            "check the store with geosam-es verify, or copy it again",
+        )
+    return DecodedMasks(masks, scores)
 
 
 def _as_float32(features: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:

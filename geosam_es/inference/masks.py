@@ -18,7 +18,7 @@ from .decoder import rank_masks
 __all__ = ["Candidate", "Proposal", "TileMask", "best_match"]
 
 _TOUCHING_CELLS = 2
-"""Mask cells on a tile's border from which on the tile is taken to cut the object."""
+"""A tile cuts the object if at least this many cells of the mask lie on one of its borders."""
 
 
 @dataclass(frozen=True)

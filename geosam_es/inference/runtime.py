@@ -38,20 +38,18 @@ class OnnxGraph:
 
     def __init__(self, path: Path, threads: int | None = None, *, spinning: bool = False) -> None:
         self.path = path
+        onnxruntime = load_onnxruntime()
         if not path.is_file():
-            load_onnxruntime()
             raise ModelError("{path} does not exist", "copy the store or the model again", path=path)
         try:
             self._session = new_session(os.fspath(path), threads, spinning=spinning)
-        except ModelError:
-            raise
         # onnxruntime's exceptions have no public base class.
         except Exception as error:
             raise ModelError(
                 "{path} is not an ONNX model that onnxruntime {version} can load",
                 "copy or export the model again, or update onnxruntime",
                 path=path,
-                version=load_onnxruntime().__version__,
+                version=onnxruntime.__version__,
             ) from error
         self.inputs = {item.name: item for item in self._session.get_inputs()}
         self.optional_inputs = {item.name: item for item in self._session.get_overridable_initializers()}
@@ -118,7 +116,7 @@ def new_session(model: str | bytes, threads: int | None = None, *, arena: bool =
         An onnxruntime exception if it cannot load the graph.
     """
     onnxruntime = load_onnxruntime()
-    # Some builds send usage data; nothing may leave the machine.
+    # For the builds on Windows, which take no notice of the variable that `load_onnxruntime` sets.
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or available_cores()
@@ -146,6 +144,8 @@ def load_onnxruntime() -> Any:
     ModelError
         If it cannot be imported; see `import_failure`.
     """
+    # Before the library is loaded, which otherwise writes an identifier of the machine and sends usage data.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     # Imported here so that the session and the store work without onnxruntime.
     try:
         if "onnxruntime" not in sys.modules and os.name == "posix":
@@ -193,7 +193,7 @@ def import_failure(package: str, error: Exception) -> ModelError:
     if any(sign in str(error).lower() for sign in ("numpy", "multiarray", "_array_api", "binary incompatibility")):
         return ModelError(
             "{package} is installed but does not work with NumPy {version} ({reason})",
-            'install a version that does with: pip install --upgrade {package} "numpy=={version}"',
+            'install a compatible version with: pip install --upgrade {package} "numpy=={version}"',
             package=package,
             version=np.__version__,
             reason=reason,

@@ -27,7 +27,7 @@ __all__ = ["Segmenter", "TileEncoder"]
 _CONTEXTS_KEPT = 16
 
 _LEAST_GAP = 1.0
-"""Area in native pixels of a part of a box without a tile; less is rounding."""
+"""Parts of a box without a tile count from this area in native pixels; less is due to rounding."""
 
 
 class TileEncoder(Protocol):
@@ -217,7 +217,7 @@ class Segmenter:
         return None
 
     def _provided_tile(self, prompts: Prompts, level: int) -> Tile | None:
-        """Return the tile for prompts, encoded by now, or None if no single one can answer."""
+        """Return the tile for prompts, encoding it if needed, or None if no single tile can answer."""
         tile = self.tile_for(prompts, level)
         # A tile turns out to have no data when it is read. It is skipped then, and another one chosen.
         while tile is not None and not self.provide(tile):
@@ -332,7 +332,7 @@ class Segmenter:
                 x, y = self._on_map(col, row)
                 raise PromptError(
                     "There is no data at ({x:.8g}, {y:.8g}), or it lies outside the area of interest",
-                    "choose another place, or encode it",
+                    "choose another place, or prepare this one",
                     x=x,
                     y=y,
                 )
@@ -348,12 +348,12 @@ class Segmenter:
         Returns
         -------
         list of (Tile, Prompts)
-            The tiles, encoded by now, and the prompts inside them.
+            The tiles, encoded if they were not, and the prompts inside them.
 
         Raises
         ------
         PromptError
-            If no level serves every positive point and the whole box. Names a place that is not served.
+            If no level serves every positive point and the whole box. The message names a place that is not served.
         """
         unserved: list[list[tuple[float, float]]] = []
         for grid in reversed(self.pyramid.grids):
@@ -369,8 +369,8 @@ class Segmenter:
             self._check_data([(col, row)], grid)
         x, y = self._on_map(col, row)
         raise PromptError(
-            "Not all tiles around ({x:.8g}, {y:.8g}) have been encoded yet",
-            "finish the store with: geosam-es encode --resume",
+            "Not all tiles around ({x:.8g}, {y:.8g}) have been prepared yet",
+            "prepare the rest with: geosam-es encode --resume",
             x=x,
             y=y,
         )

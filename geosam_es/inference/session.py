@@ -95,7 +95,7 @@ def open_segmenter(store: Path, threads: int | None = None) -> Segmenter:
         If its decoder cannot be loaded.
     """
     reader = StoreReader(store)
-    return Segmenter(reader, load_decoder(reader.prepare_path, reader.decoder_path, threads))
+    return Segmenter(reader, load_decoder(reader.decoder.prepare_path, reader.decoder.decoder_path, threads))
 
 
 def with_decoder(segmenter: Segmenter, decoder: StoreDecoder, threads: int | None = None) -> Segmenter:

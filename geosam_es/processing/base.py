@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from qgis.core import (  # type: ignore[attr-defined]
-    QgsCoordinateReferenceSystem,
     QgsGeometry,
     QgsMultiPolygon,
     QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeedback,
+    QgsProcessingParameterDefinition,
     QgsProcessingParameterFile,
 )
 from qgis.PyQt.QtGui import QIcon
@@ -22,9 +22,8 @@ from ..errors import GeoSamError
 from ..qgis_support.crs import to_qgs
 from ..qgis_support.icons import own_icon
 from ..qgis_support.messages import tr, translated
-from ..store.layout import StoreMetadata
 
-__all__ = ["StoreAlgorithm", "raster_crs", "to_multi_polygon"]
+__all__ = ["StoreAlgorithm", "to_multi_polygon"]
 
 
 class StoreAlgorithm(QgsProcessingAlgorithm):
@@ -50,6 +49,11 @@ class StoreAlgorithm(QgsProcessingAlgorithm):
             )
         )
 
+    def add_advanced(self, parameter: QgsProcessingParameterDefinition) -> None:
+        """Add a parameter under the advanced ones."""
+        parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)  # type: ignore[attr-defined]
+        self.addParameter(parameter)
+
     def processAlgorithm(  # noqa: N802
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback | None
     ) -> dict[str, Any]:
@@ -71,11 +75,6 @@ class StoreAlgorithm(QgsProcessingAlgorithm):
             For any error that the user can resolve.
         """
         raise NotImplementedError
-
-
-def raster_crs(metadata: StoreMetadata) -> QgsCoordinateReferenceSystem:
-    """Return the CRS of the raster of a store."""
-    return QgsCoordinateReferenceSystem.fromWkt(metadata.raster.crs_wkt)
 
 
 def to_multi_polygon(geometry: BaseGeometry) -> QgsGeometry:

@@ -63,8 +63,8 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
         """Return the help text of the dialog."""
         return tr(
             "Fine-tunes the model of a prepared image on correct polygons, such as those drawn with GeoSAM-ES and "
-            "saved. The image is not encoded again. Some of the polygons, in separate areas, are held out for testing; "
-            "the report compares the model before and after on them.\n\n"
+            "saved. The image is not prepared again. Some of the polygons, in separate areas, are held out for "
+            "testing; the report compares the model before and after on them.\n\n"
             "The result is a folder with a model variant. It works with every image that was prepared with the same "
             "model: add it here, or later with the menu next to the model variant in the panel. Existing variants are "
             "kept.\n\n"

@@ -20,10 +20,10 @@ from qgis.core import (  # type: ignore[attr-defined]
 )
 from shapely.geometry.base import BaseGeometry
 
-from ..qgis_support.crs import to_qgs
+from ..qgis_support.crs import raster_crs, to_qgs
 from ..qgis_support.messages import tr
 from ..store.reader import StoreReader, TileState
-from .base import StoreAlgorithm, raster_crs
+from .base import StoreAlgorithm
 from .fields import REAL, TEXT, WHOLE, make_fields
 
 __all__ = ["StoreFootprintAlgorithm"]
@@ -58,8 +58,8 @@ class StoreFootprintAlgorithm(StoreAlgorithm):
         """Return the help text of the dialog."""
         return tr(
             "Writes the outline of the raster as a polygon, with the properties of the prepared image, and one polygon "
-            "for each tile of each level with its state: encoded, skipped (no data, or outside the area of interest) "
-            "or missing."
+            "for each tile of each level with its state: encoded (prepared), skipped (no data, or outside the area of "
+            "interest) or missing."
         )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
@@ -68,7 +68,7 @@ class StoreFootprintAlgorithm(StoreAlgorithm):
         polygon = QgsProcessing.SourceType.TypeVectorPolygon  # type: ignore[attr-defined]
         self.addParameter(QgsProcessingParameterFeatureSink(self.FOOTPRINT, tr("Outline"), polygon))
         self.addParameter(QgsProcessingParameterFeatureSink(self.TILES, tr("Tiles"), polygon, optional=True))
-        self.addOutput(QgsProcessingOutputNumber(self.COUNTS[TileState.ENCODED], tr("Encoded tiles")))
+        self.addOutput(QgsProcessingOutputNumber(self.COUNTS[TileState.ENCODED], tr("Prepared tiles")))
         self.addOutput(QgsProcessingOutputNumber(self.COUNTS[TileState.SKIPPED], tr("Skipped tiles")))
         self.addOutput(QgsProcessingOutputNumber(self.COUNTS[TileState.MISSING], tr("Missing tiles")))
 

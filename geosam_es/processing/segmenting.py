@@ -23,7 +23,6 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessingFeatureSource,
     QgsProcessingFeedback,
     QgsProcessingParameterCrs,
-    QgsProcessingParameterDefinition,
     QgsProcessingParameterEnum,
     QgsProcessingParameterFeatureSink,
     QgsProcessingParameterFeatureSource,
@@ -45,9 +44,9 @@ from ..inference.batch import (
     group_prompts,
 )
 from ..inference.session import open_segmenter
-from ..qgis_support.crs import EllipsoidArea, transform_geometry
+from ..qgis_support.crs import EllipsoidArea, raster_crs, transform_geometry
 from ..qgis_support.messages import tr, translated
-from .base import StoreAlgorithm, raster_crs, to_multi_polygon
+from .base import StoreAlgorithm, to_multi_polygon
 from .fields import LONG, REAL, TEXT, WHOLE, append_copy, is_plain, make_fields
 
 __all__ = ["SegmentBoxesAlgorithm", "SegmentPointsAlgorithm"]
@@ -130,7 +129,7 @@ class _SegmentAlgorithm(StoreAlgorithm):
         crs = QgsProcessingParameterCrs(
             self.CRS, tr("CRS of the polygons (by default that of the raster)"), optional=True
         )
-        self._add_advanced(crs)
+        self.add_advanced(crs)
         self.addParameter(
             QgsProcessingParameterFeatureSink(self.OUTPUT, tr("Polygons"), QgsProcessing.SourceType.TypeVectorPolygon)  # type: ignore[attr-defined]
         )
@@ -138,13 +137,9 @@ class _SegmentAlgorithm(StoreAlgorithm):
     def _add_number(self, name: str, text: str, kind: int, default: float, advanced: bool = False) -> None:
         parameter = QgsProcessingParameterNumber(name, text, kind, default, minValue=0)  # type: ignore[call-overload]
         if advanced:
-            self._add_advanced(parameter)
+            self.add_advanced(parameter)
         else:
             self.addParameter(parameter)
-
-    def _add_advanced(self, parameter: QgsProcessingParameterDefinition) -> None:
-        parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)  # type: ignore[attr-defined]
-        self.addParameter(parameter)
 
     def run_on_store(
         self, store: Path, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
@@ -179,7 +174,7 @@ class _SegmentAlgorithm(StoreAlgorithm):
             if reason:
                 skipped += 1
                 text = tr("Skipped object {object}: {reason}")
-                feedback.pushWarning(text.format(object=answer.name, reason=reason))
+                feedback.pushWarning(text.format(object=answer.prompts.name, reason=reason))
             feedback.setProgress(100.0 * done / len(objects))
             if feedback.isCanceled():
                 break

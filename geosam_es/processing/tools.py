@@ -12,7 +12,6 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingParameterBoolean,
-    QgsProcessingParameterDefinition,
     QgsProcessingParameterFeatureSource,
     QgsProcessingParameterFolderDestination,
     QgsProcessingUtils,
@@ -49,11 +48,6 @@ class ToolAlgorithm(StoreAlgorithm):
         """Add the layer of reference polygons."""
         polygon = QgsProcessing.SourceType.TypeVectorPolygon  # type: ignore[attr-defined]
         self.addParameter(QgsProcessingParameterFeatureSource(self.INPUT, description, [polygon]))
-
-    def add_advanced(self, parameter: QgsProcessingParameterDefinition) -> None:
-        """Add a parameter under the advanced ones."""
-        parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)  # type: ignore[attr-defined]
-        self.addParameter(parameter)
 
     def add_folder(self, description: str) -> None:
         """Add the output folder, and whether an earlier result in it may be replaced."""

@@ -59,27 +59,16 @@ class ClassList:
     items: tuple[ClassItem, ...]
 
 
-def classes_of_layer(layer: QgsVectorLayer, field: str | None = None) -> ClassList | None:
-    """Read the classes of a layer.
+def classes_of_layer(layer: QgsVectorLayer) -> ClassList | None:
+    """Read the classes of a layer, or return None if it has none.
 
-    The names come from the value map or value relation of the field, or else from the categorised style of the layer;
-    the colours always come from the style.
-
-    Parameters
-    ----------
-    layer : QgsVectorLayer
-    field : str, optional
-        By default the field that the style uses, or else the first with a value map or value relation.
-
-    Returns
-    -------
-    ClassList or None
-        None if the layer has no classes.
+    They belong to the field that the style uses, or else to the first with a value map or value relation. The names
+    come from the value map or value relation, or else from the categorised style; the colours always come from the
+    style.
     """
     fields = layer.fields()
     styled = _styled_field(layer)
-    wanted = [field] if field is not None else [styled, *fields.names()]
-    for name in wanted:
+    for name in [styled, *fields.names()]:
         index = fields.lookupField(name) if name else -1
         if index < 0:
             continue

@@ -1,4 +1,4 @@
-"""Finds ``geosam-es``, which is installed outside QGIS because it needs packages that must not be installed in it."""
+"""Finds ``geosam-es``, which is installed outside QGIS: it needs packages that must not be installed in QGIS."""
 
 from __future__ import annotations
 

@@ -17,9 +17,15 @@ from qgis.core import (  # type: ignore[attr-defined]
 from shapely.geometry.base import BaseGeometry
 
 from ..errors import EditError
+from ..store.layout import StoreMetadata
 from .messages import tr
 
-__all__ = ["EllipsoidArea", "from_qgs", "to_qgs", "transform", "transform_geometry"]
+__all__ = ["EllipsoidArea", "from_qgs", "raster_crs", "to_qgs", "transform", "transform_geometry"]
+
+
+def raster_crs(metadata: StoreMetadata) -> QgsCoordinateReferenceSystem:
+    """Return the CRS of the raster of a store; invalid if the raster has none."""
+    return QgsCoordinateReferenceSystem.fromWkt(metadata.raster.crs_wkt)
 
 
 def to_qgs(geometry: BaseGeometry) -> QgsGeometry:

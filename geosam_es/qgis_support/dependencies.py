@@ -34,7 +34,7 @@ class DependencyProblem(NamedTuple):
 
 
 def dependency_problem() -> DependencyProblem | None:
-    """Return what keeps the plugin from starting, None if everything is there.
+    """Return what keeps the plugin from starting, or None if nothing does.
 
     A package may be missing, too old, or installed but unable to load. Nothing is cached, because packages can be
     installed while QGIS runs. onnxruntime is not imported here, which would delay the start of QGIS: `load_onnxruntime`
@@ -66,7 +66,7 @@ def _is_old_shapely() -> bool:
     try:
         return int(metadata.version("shapely").split(".")[0]) < _SHAPELY_MAJOR
     except (ImportError, ValueError, AttributeError):
-        # It is installed without its metadata, or damaged; importing it tells.
+        # Its metadata are missing or damaged; importing it shows whether it works.
         return False
 
 

@@ -64,21 +64,12 @@ def find_record(layer: QgsVectorLayer, feature_id: int) -> dict[str, Any] | None
     waiting = keeper.find(feature_id) if keeper is not None else None
     if waiting is not None:
         return dict(waiting)
-    return _read(layer, feature_id) if feature_id >= 0 and can_keep(layer) else None
+    return next(iter(_read(layer, feature_id)), None) if feature_id >= 0 and can_keep(layer) else None
 
 
 def find_records(layer: QgsVectorLayer) -> dict[int, dict[str, Any]]:
     """Return all saved records of a layer by feature id."""
-    try:
-        path, name = _place(layer)
-        dataset = _open(path, update=False)
-    except EditError:
-        return {}
-    table = dataset.GetLayerByName(SIDE_TABLE)
-    if table is None:
-        return {}
-    table.SetAttributeFilter(_layer_filter(name))
-    return {row.GetField("feature"): {key: row.GetField(key) for key in _COLUMNS} for row in table}
+    return {record["feature"]: record for record in _read(layer)}
 
 
 def _keeper(layer: QgsVectorLayer) -> _Keeper | None:
@@ -166,12 +157,9 @@ def _failed(path: Path) -> EditError:
     return EditError(problem, tr("check that the file is writable and not open in another program"))
 
 
-def _filter(name: str, feature_id: int) -> str:
-    return f"{_layer_filter(name)} AND feature = {int(feature_id)}"
-
-
-def _layer_filter(name: str) -> str:
-    return "layer = '{}'".format(name.replace("'", "''"))
+def _filter(name: str, feature_id: int | None) -> str:
+    own = "layer = '{}'".format(name.replace("'", "''"))
+    return own if feature_id is None else f"{own} AND feature = {int(feature_id)}"
 
 
 def _write(layer: QgsVectorLayer, records: Mapping[int, Record]) -> None:
@@ -206,15 +194,15 @@ def _create(dataset: ogr.DataSource) -> ogr.Layer:
     return table
 
 
-def _read(layer: QgsVectorLayer, feature_id: int) -> dict[str, Any] | None:
+def _read(layer: QgsVectorLayer, feature_id: int | None = None) -> list[dict[str, Any]]:
+    """Return the saved records of a feature, or of all features."""
     try:
         path, name = _place(layer)
         dataset = _open(path, update=False)
     except EditError:
-        return None
+        return []
     table = dataset.GetLayerByName(SIDE_TABLE)
     if table is None:
-        return None
+        return []
     table.SetAttributeFilter(_filter(name, feature_id))
-    row = table.GetNextFeature()
-    return {key: row.GetField(key) for key in _COLUMNS} if row is not None else None
+    return [{key: row.GetField(key) for key in _COLUMNS} for row in table]

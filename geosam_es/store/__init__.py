@@ -1,4 +1,4 @@
-"""The embedding store: the contract between the encoder's tools and the plugin, and the only owner of its format."""
+"""The embedding store: the contract between the offline tools and the plugin. Only this package knows its format."""
 
 from .layout import StoreMetadata, store_path_for
 from .reader import StoreReader

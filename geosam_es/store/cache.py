@@ -8,12 +8,13 @@ import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError, StoreError
+from .files import folder_bytes
 from .layout import GROUP_FILE, SUFFIX
 from .writer import set_aside
 
@@ -48,7 +49,7 @@ class StoreCache:
         return self.folder / f"{raster.stem}-{digest}{SUFFIX}"
 
     def acquire(self, store: Path) -> None:
-        """Add a user of a store. The store is not removed until `release` was called as often.
+        """Add a user of a store. The store is not removed until `release` has been called as often.
 
         Raises
         ------
@@ -69,15 +70,6 @@ class StoreCache:
             if _users[store] <= 0:
                 del _users[store]
 
-    @contextmanager
-    def in_use(self, store: Path) -> Iterator[None]:
-        """Keep a store from being removed while the block runs; see `acquire`."""
-        self.acquire(store)
-        try:
-            yield
-        finally:
-            self.release(store)
-
     def stores(self) -> list[Path]:
         """Return the stores, the one used least recently first."""
         times = {}
@@ -95,7 +87,7 @@ class StoreCache:
         OutputError
             If the stores in use alone exceed the limit.
         """
-        sizes = {store: _size(store) for store in self.stores()}
+        sizes = {store: folder_bytes(store) for store in self.stores()}
         total = sum(sizes.values())
         for store, size in sizes.items():
             if total <= self.max_bytes:
@@ -125,13 +117,3 @@ def _remove_unused(store: Path) -> bool:
             return False
     shutil.rmtree(aside, ignore_errors=True)
     return True
-
-
-def _size(store: Path) -> int:
-    total = 0
-    for folder, _, names in os.walk(store):
-        for name in names:
-            # Another QGIS may remove it at this moment.
-            with suppress(FileNotFoundError):
-                total += (Path(folder) / name).stat().st_size
-    return total

@@ -12,7 +12,15 @@ from ..errors import ModelError
 from . import layout
 from .schema import JsonValue, SchemaError, read_json
 
-__all__ = ["DecoderInfo", "StoreDecoder", "check_decoder", "file_sha256", "plain_sha256", "read_decoder"]
+__all__ = [
+    "DecoderInfo",
+    "StoreDecoder",
+    "check_decoder",
+    "file_sha256",
+    "plain_sha256",
+    "prefixed_sha256",
+    "read_info",
+]
 
 _HASH_PREFIX = "sha256:"
 _BLOCK_BYTES = 1 << 20
@@ -109,7 +117,7 @@ class StoreDecoder:
         return None if is_single else path
 
 
-def read_decoder(folder: Path) -> StoreDecoder:
+def read_info(folder: Path) -> DecoderInfo:
     """Read the description of a tuned decoder; `check_decoder` checks its files.
 
     Raises
@@ -119,7 +127,7 @@ def read_decoder(folder: Path) -> StoreDecoder:
     """
     path = folder / layout.DECODER_INFO_FILE
     try:
-        info = DecoderInfo.from_json(read_json(path))
+        return DecoderInfo.from_json(read_json(path))
     except FileNotFoundError:
         raise ModelError(
             "{folder} is not a decoder: it has no {name}",
@@ -135,7 +143,6 @@ def read_decoder(folder: Path) -> StoreDecoder:
         raise ModelError(
             "{path} is damaged ({reason})", "copy the decoder again", path=path, reason=str(error)
         ) from error
-    return StoreDecoder(info.name, folder, info)
 
 
 def check_decoder(decoder: StoreDecoder) -> None:
@@ -174,6 +181,11 @@ def file_sha256(path: Path) -> str:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def prefixed_sha256(path: Path) -> str:
+    """Return the hash of a file with the prefix ``sha256:``: secret scanners take bare digits for a password."""
+    return _HASH_PREFIX + file_sha256(path)
 
 
 def plain_sha256(sha256: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Union
 
 from ..errors import GeoSamError, ModelError, OutputError, StoreError
 from . import layout
-from .decoder_files import DecoderInfo, StoreDecoder, check_decoder, file_sha256, plain_sha256, read_decoder
+from .decoder_files import DecoderInfo, StoreDecoder, check_decoder, file_sha256, plain_sha256, read_info
 from .files import flush, flush_tree, is_portable_name, put_in_place, temporary_name, write_text
 from .schema import SchemaError, read_json
 
@@ -24,13 +24,12 @@ __all__ = [
     "DecoderInfo",
     "StoreDecoder",
     "active_decoder",
-    "add_decoder",
     "check_decoder",
     "file_sha256",
     "find_decoder",
     "install_decoder",
     "list_decoders",
-    "read_decoder",
+    "read_info",
     "remove_decoder",
     "use_decoder",
 ]
@@ -67,7 +66,7 @@ def _is_name(name: str) -> bool:
 
 
 def _named(folder: Path) -> StoreDecoder:
-    return StoreDecoder(folder.name, folder, read_decoder(folder).info)
+    return StoreDecoder(folder.name, folder, read_info(folder))
 
 
 def find_decoder(root: Path, name: str) -> StoreDecoder:
@@ -93,7 +92,7 @@ def find_decoder(root: Path, name: str) -> StoreDecoder:
 
 
 def active_name(root: Path) -> str:
-    """Return the name of the decoder in use, whether it exists or not.
+    """Return the name of the decoder in use, even if the decoder is missing.
 
     Raises
     ------
@@ -138,8 +137,8 @@ def active_decoder(root: Path) -> StoreDecoder:
     return decoder
 
 
-def add_decoder(root: Path, folder: Path, name: str | None = None, load: Load | None = None) -> StoreDecoder:
-    """Copy a decoder into a store; `use_decoder` puts it in use.
+def install_decoder(root: Path, folder: Path, load: Load, name: str | None = None, use: bool = True) -> StoreDecoder:
+    """Copy a tuned decoder into a store and put it in use, after making sure that it can be loaded.
 
     The same decoder under the same name is not copied twice. If another decoder has that name, a number is added.
 
@@ -149,11 +148,13 @@ def add_decoder(root: Path, folder: Path, name: str | None = None, load: Load | 
         The store.
     folder : Path
         With ``decoder.json``, ``decoder.onnx`` and ``prepare.onnx``.
+    load : callable
+        `inference.decoder.load_decoder`, which this package cannot import. It raises an error for a decoder that
+        cannot be loaded.
     name : str, optional
         Its name in the store; by default the name in ``decoder.json``.
-    load : callable, optional
-        Called with ``prepare.onnx`` (None for a decoder of a single graph), ``decoder.onnx`` and a number of threads
-        before anything is copied. It raises an error for a decoder that cannot be loaded.
+    use : bool
+        Whether it is put in use.
 
     Returns
     -------
@@ -167,12 +168,12 @@ def add_decoder(root: Path, folder: Path, name: str | None = None, load: Load | 
     ModelError
         If the decoder is incomplete or belongs to another encoder, or the name is not allowed.
     OutputError
-        If the store cannot be written. Nothing of the decoder is left in it then.
+        If the store cannot be written. Nothing of the decoder remains in it then.
     """
     model = layout.read_metadata(root).model
-    decoder = read_decoder(folder)
-    info = decoder.info
-    if info is None or plain_sha256(info.encoder_sha256) != plain_sha256(str(model["encoder_sha256"])):
+    info = read_info(folder)
+    decoder = StoreDecoder(info.name, folder, info)
+    if plain_sha256(info.encoder_sha256) != plain_sha256(str(model["encoder_sha256"])):
         raise _other_encoder(root, folder, model, info)
     wanted = info.name if name is None else name
     if not _is_name(wanted):
@@ -182,53 +183,21 @@ def add_decoder(root: Path, folder: Path, name: str | None = None, load: Load | 
             name=wanted,
         )
     check_decoder(decoder)
-    if load is not None:
-        load(decoder.prepare_path, decoder.decoder_path, 1)
+    load(decoder.prepare_path, decoder.decoder_path, 1)
     try:
-        return _copy(root, decoder, info, wanted)
+        added = _copy(root, decoder, info, wanted)
     except OSError as error:
         raise _not_writable(root, error) from error
-
-
-def install_decoder(
-    root: Path,
-    folder: Path,
-    load: Load,
-    name: str | None = None,
-    use: bool = True,
-) -> StoreDecoder:
-    """Add a tuned decoder to a store and put it in use, after making sure that it can be loaded.
-
-    Parameters
-    ----------
-    root, folder, name
-        See `add_decoder`.
-    load : callable
-        `inference.decoder.load_decoder`, which this package cannot import.
-    use : bool
-        Put it in use.
-
-    Returns
-    -------
-    StoreDecoder
-        The copy in the store.
-
-    Raises
-    ------
-    StoreError, ModelError, OutputError
-        See `add_decoder` and ``load``; the decoder in use does not change then.
-    """
-    added = add_decoder(root, folder, name, load)
     return use_decoder(root, added.name) if use else added
 
 
-def _other_encoder(root: Path, folder: Path, model: Mapping[str, Any], info: DecoderInfo | None) -> ModelError:
-    other = info.model if info is not None else ""
+def _other_encoder(root: Path, folder: Path, model: Mapping[str, Any], info: DecoderInfo) -> ModelError:
+    other = info.model
     if other == model["name"]:
-        other = f"{other} ({plain_sha256(info.encoder_sha256)[:12]})" if info is not None else other
+        other = f"{other} ({plain_sha256(info.encoder_sha256)[:12]})"
     return ModelError(
-        "{folder} is a decoder of the encoder {other}, and {root} was made with the encoder {own}",
-        "use a store of its own encoder, or tune a decoder on this one",
+        "{folder} is a decoder for the encoder {other}, but {root} was made with the encoder {own}",
+        "use a store made with the same encoder, or tune a decoder on this store",
         folder=folder,
         other=other,
         root=root,
@@ -251,7 +220,7 @@ def _copy(root: Path, decoder: StoreDecoder, info: DecoderInfo, wanted: str) -> 
         for path in (decoder.prepare_path, decoder.decoder_path, decoder.folder / layout.DECODER_INFO_FILE):
             if path is not None:
                 shutil.copyfile(path, fresh / path.name)
-        check_decoder(read_decoder(fresh))
+        check_decoder(StoreDecoder(wanted, fresh, info))
         number, name = 1, wanted
         while name.casefold() in known or (decoders / name).exists():
             number += 1
@@ -262,7 +231,7 @@ def _copy(root: Path, decoder: StoreDecoder, info: DecoderInfo, wanted: str) -> 
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
-    return _named(decoders / name)
+    return StoreDecoder(name, decoders / name, info)
 
 
 def _files(info: DecoderInfo) -> tuple[str | None, str]:
@@ -308,7 +277,7 @@ def remove_decoder(root: Path, name: str) -> None:
             "The original decoder of {root} cannot be removed", "choose a decoder that was added", root=root
         )
     folder = root / layout.DECODERS / name
-    # A damaged decoder can be removed too.
+    # Not `find_decoder` alone: a damaged decoder can be removed too.
     if not _is_name(name) or not folder.is_dir():
         find_decoder(root, name)
     if active_name(root) == name:

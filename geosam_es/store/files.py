@@ -1,7 +1,8 @@
-"""Files and folders that appear whole under their name or not at all, on every system and after a power cut."""
+"""Writing files and folders completely or not at all, on every system and even if the power fails."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -12,12 +13,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["flush", "flush_tree", "is_portable_name", "put_in_place", "replace_files", "temporary_name", "write_text"]
+__all__ = [
+    "flush",
+    "flush_tree",
+    "folder_bytes",
+    "is_portable_name",
+    "put_in_place",
+    "replace_files",
+    "temporary_name",
+    "write_text",
+]
 
 _PAUSES_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
-"""Between attempts. A virus scanner or a reader on Windows holds a file for a fraction of a second."""
+"""Pauses between attempts. On Windows, a virus scanner or a reader may hold a file for a fraction of a second."""
 
 _FLUSHES = 8
+_CANNOT_FLUSH = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 
 _DEVICES = {"aux", "con", "conin$", "conout$", "nul", "prn"} | {
     f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"
@@ -31,15 +42,15 @@ _MOST_BYTES_IN_A_NAME = 255
 def put_in_place(made: Path, target: Path) -> None:
     """Rename a file or folder to its final name, replacing a file there.
 
-    Windows refuses while another program or thread has the target or anything in the folder open. The rename is
-    then repeated for about half a second.
+    Windows refuses to rename while another program or thread has the target, or anything in the folder, open. The
+    rename is then retried for about half a second.
 
     Parameters
     ----------
     made : Path
         A finished file or folder on the same file system.
     target : Path
-        A file or a free name; a folder only where it is empty and the system allows it.
+        An existing file or a free name. An existing folder is replaced only if it is empty and the system allows it.
 
     Raises
     ------
@@ -55,21 +66,21 @@ def put_in_place(made: Path, target: Path) -> None:
 
 
 def replace_files(made: Sequence[Path], folder: Path, obsolete: Sequence[Path] = ()) -> None:
-    """Move files that belong together into a folder, as the parts of a Shapefile: all of them or none.
+    """Move files that belong together, such as the parts of a Shapefile, into a folder: all of them or none.
 
     Parameters
     ----------
     made : sequence of Path
         Finished files on the same file system.
     folder : Path
-        Files of the same names in it are replaced.
+        Files in it with the same names are replaced.
     obsolete : sequence of Path
-        Files that may exist and do not fit the new ones; they are removed.
+        Files that would not match the new ones, such as an old spatial index; removed if they exist.
 
     Raises
     ------
     OSError
-        If one of the files cannot be replaced. The older files are then unchanged.
+        If one of the files cannot be replaced. The old files are unchanged then.
     """
     targets = [folder / path.name for path in made]
     older = [path for path in dict.fromkeys([*targets, *obsolete]) if path.exists()]
@@ -92,17 +103,17 @@ def replace_files(made: Sequence[Path], folder: Path, obsolete: Sequence[Path] =
 
 
 def temporary_name(folder: Path) -> Path:
-    """Return a free, hidden name of nine characters in a folder; Windows limits a path to 260 characters."""
+    """Return a free, hidden name in a folder. It has nine characters, since Windows limits paths to 260."""
     return folder / f".{secrets.token_hex(4)}"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file that replaces an older one only when it is on the disk.
+    """Write a UTF-8 file. An older one is replaced only when the new one is on the disk.
 
     Raises
     ------
     OSError
-        If it cannot be written; an older file is then unchanged.
+        If it cannot be written. An older file is unchanged then.
     """
     temporary = temporary_name(path.parent)
     try:
@@ -116,22 +127,35 @@ def write_text(path: Path, text: str) -> None:
 
 
 def flush_tree(folder: Path) -> None:
-    """Write everything in a folder to the disk. Flushes that run side by side share one write of the journal."""
+    """Flush everything in a folder to the disk, in parallel, so that flushes share a write of the journal."""
     paths = [folder, *folder.rglob("*")]
     with ThreadPoolExecutor(_FLUSHES) as pool:
         list(pool.map(flush, paths))
 
 
 def flush(path: Path) -> None:
-    """Write a file, or the names in a folder, to the disk. Windows cannot do the latter."""
-    is_windows = os.name == "nt"
-    if is_windows and path.is_dir():
+    """Flush a file, or the names in a folder, to the disk. Windows and some network drives cannot flush folders."""
+    is_windows, is_folder = os.name == "nt", path.is_dir()
+    if is_windows and is_folder:
         return
     descriptor = os.open(path, os.O_RDWR if is_windows else os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if not (is_folder and error.errno in _CANNOT_FLUSH):
+            raise
     finally:
         os.close(descriptor)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Add up the sizes of the files in a folder, except those that another process removes meanwhile."""
+    total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += (Path(path) / name).stat().st_size
+    return total
 
 
 def is_portable_name(name: str) -> bool:

@@ -12,15 +12,15 @@ A store is a Zarr v3 hierarchy of uncompressed arrays, so that one chunk is one 
       level0/image_embeddings_crc32/       array (rows, cols) of uint32, one chunk a tile: CRC-32 of the features of the
                                            tile, after that of its scales; stores of older versions have none
       level0/skipped/zarr.json             array (rows, cols) of bool, one chunk a tile
-      level0/skipped/c/R/C                 there, and true, where a tile has no data
+      level0/skipped/c/R/C                 exists, and is true, if the tile has no data
       prepare.onnx  decoder.onnx           the prompt decoder; prepare.onnx is absent with a single-graph decoder
       decoders/NAME/                       a decoder tuned on these features: the same files, and decoder.json
-      decoders/active.json                 {"name": NAME}, the decoder in use; absent or "original": that of the root
+      decoders/active.json                 {"name": NAME}, the decoder in use; that of the root if absent or "original"
 
-A chunk of features is written under a temporary name, flushed to the disk and renamed, so a chunk that exists is whole,
-even after a power cut. Resuming, several writers and several machines need nothing else. A checksum is a file of its
-own for the same reason: writers never share one. It is not flushed; a power cut may lose it, and then `verify` says
-that the tile has none. ``zarr.json`` of the root is written last: a directory that has it has the rest.
+A chunk of features is written under a temporary name, flushed to the disk and renamed, so a chunk that exists is
+complete, even after a power cut. Resuming, several writers and several machines need nothing else. Each checksum is a
+file of its own, so that writers never share one. Checksums are not flushed: a power cut may lose one, and `verify` then
+says that the tile has none. ``zarr.json`` of the root is written last: a directory that has it is complete.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ class StoreMetadata:
 
     @property
     def precision(self) -> str:
-        """Number format that the encoder computed in; float32 if the model does not name one."""
+        """Number format in which the encoder computes; float32 if the model does not name one."""
         return str(self.model.get("precision", EXACT))
 
     @property
@@ -285,7 +285,7 @@ def _read_raster(value: JsonValue) -> RasterInfo:
 
 
 def _read_crs(value: JsonValue) -> str:
-    """Return a WKT with balanced brackets, or nothing; whether PROJ knows the CRS is for the caller to find out."""
+    """Return a WKT with balanced brackets, or an empty text. Only the caller can tell whether PROJ knows the CRS."""
     if value.value == "":
         return ""
     wkt = value.matching(_WKT, "a CRS as WKT")
@@ -408,20 +408,20 @@ def _array_json(shape: tuple[int, ...], chunk: tuple[int, ...], dtype: str, fill
 
 
 def is_same_array(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Tell whether two ``zarr.json`` of arrays agree on where values are and how they are stored."""
+    """Tell whether the ``zarr.json`` of two arrays agree on where values are and how they are stored."""
     return all(found.get(key) == wanted[key] for key in ("shape", "data_type", "chunk_grid")) and (
         _stored_as(found) == _stored_as(wanted)
     )
 
 
 def _stored_as(document: Mapping[str, Any]) -> tuple[object, ...]:
-    """Return codecs, byte order and separator of an array; zarr-python writes more than is needed."""
+    """Return the codec, byte order and separator of an array, without what zarr-python adds to them."""
     value = JsonValue(document, "")
     try:
         codec = value["codecs"].array(1, 1)[0]
         keys = value.get("chunk_key_encoding", _KEYS)
         separator = keys.get("configuration", {}).get("separator", "/").value
-        # None where a value is one byte, or was left out.
+        # None if values have one byte, or if the byte order was left out.
         order = (codec.mapping().get("configuration") or {}).get("endian")
         return codec["name"].value, order or "little", keys["name"].value, separator
     except (SchemaError, AttributeError):
@@ -429,7 +429,7 @@ def _stored_as(document: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def checksum(chunks: Iterable[NDArray[Any]]) -> int:
-    """Return the CRC-32 of chunks one after the other. 0 means that there is no checksum, so 0 itself becomes 1."""
+    """Return the CRC-32 of the chunks in sequence. Zero would mean that there is no checksum, so it becomes 1."""
     crc = 0
     for chunk in chunks:
         crc = zlib.crc32(chunk.reshape(-1).view(np.uint8).data, crc)
@@ -442,7 +442,7 @@ def level_name(level: int) -> str:
 
 
 def feature_key(feature: str, tile: Tile) -> str:
-    """Return the file of one feature map of a tile, relative to the store; joining a `Path` would slow down reading."""
+    """Return the file of one feature map of a tile, relative to the store; a text, as a `Path` would slow reading."""
     return f"{level_name(tile.level)}/{feature}/c/{tile.row}/{tile.col}/0/0/0"
 
 
@@ -467,13 +467,13 @@ def checksum_key(feature: str, tile: Tile) -> str:
 
 
 def tile_keys(features: Iterable[str], dtype: str, tile: Tile) -> list[str]:
-    """Return the files that a tile consists of, relative to the store."""
+    """Return the files of a tile, relative to the store."""
     keys = [feature_key(name, tile) for name in features]
     return keys + [scale_key(name, tile) for name in features] if dtype == INT8 else keys
 
 
 def array_documents(grid: LevelGrid, features: Mapping[str, tuple[int, int, int]], dtype: str) -> dict[str, str]:
-    """Return name and ``zarr.json`` of each array that holds features of a level."""
+    """Return the name and the ``zarr.json`` of each array that holds features of a level."""
     documents = {name: feature_array_json(grid, shape, dtype) for name, shape in features.items()}
     if dtype == INT8:
         documents.update({scale_name(name): scale_array_json(grid, shape[0]) for name, shape in features.items()})
@@ -494,7 +494,7 @@ def is_store(root: Path) -> bool:
 
 
 def read_document(root: Path) -> JsonValue:
-    """Read the ``zarr.json`` of a store of the known format version, unchecked otherwise.
+    """Read the ``zarr.json`` of a store, checking only its format version.
 
     Raises
     ------
@@ -520,7 +520,7 @@ def read_document(root: Path) -> JsonValue:
         ) from error
     except SchemaError as error:
         raise StoreError(
-            "{path} is damaged or not a GeoSAM-ES store's", "encode again with --overwrite", path=path
+            "{path} is damaged or was not written by GeoSAM-ES", "encode again with --overwrite", path=path
         ) from error
     if version != FORMAT_VERSION:
         raise StoreError(
@@ -534,12 +534,12 @@ def read_document(root: Path) -> JsonValue:
 
 
 def read_metadata(root: Path) -> StoreMetadata:
-    """Read the root group and check it completely.
+    """Read the attributes of the root group and check them completely.
 
     Raises
     ------
     StoreError
-        If the directory is not a store, of another format version, or its metadata are damaged.
+        If the directory is not a store or has another format version, or its metadata are damaged.
     """
     return metadata_of(root, read_document(root))
 

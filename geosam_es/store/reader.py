@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -37,7 +36,7 @@ class TileState(Enum):
 
 @dataclass(frozen=True)
 class LevelCount:
-    """How many tiles of a level are in which state."""
+    """The number of tiles of a level in each state."""
 
     level: int
     encoded: int
@@ -74,7 +73,7 @@ class StoreReader:
         self.decoder: StoreDecoder = active_decoder(self.root)
 
     def _check_arrays(self) -> None:
-        """Check that the arrays of each level exist and have the shape that the metadata say."""
+        """Check that the arrays of each level exist and match the metadata."""
         for grid in self.pyramid.grids:
             documents = layout.array_documents(grid, self.metadata.features, self.metadata.dtype)
             for name, document in documents.items():
@@ -86,17 +85,7 @@ class StoreReader:
                         "{path} is missing or damaged", "copy the store again, or encode again", path=path
                     ) from error
                 if not layout.is_same_array(found, parse_json(document).mapping()):
-                    raise StoreError("{path} does not fit the store's metadata", "encode again", path=path)
-
-    @property
-    def decoder_path(self) -> Path:
-        """The ONNX file of the decoder in use."""
-        return self.decoder.decoder_path
-
-    @property
-    def prepare_path(self) -> Path | None:
-        """The ONNX file that prepares a tile, or None if the decoder is a single graph."""
-        return self.decoder.prepare_path
+                    raise StoreError("{path} does not match the metadata of the store", "encode again", path=path)
 
     def state(self, tile: Tile) -> TileState:
         """Return whether a tile is encoded, skipped or missing.
@@ -157,7 +146,7 @@ class StoreReader:
         Returns
         -------
         dict of str to float16 or float32 (1, C, h, w)
-            float32 from a store of int8.
+            float32 from an int8 store.
 
         Raises
         ------
@@ -167,7 +156,7 @@ class StoreReader:
         return {name: self._to_features(self._read_chunks(tile, name)) for name in self.metadata.features}
 
     def _read_chunks(self, tile: Tile, name: str) -> list[NDArray[Any]]:
-        """Read the chunks of a feature map: its values, after its scales in a store of int8."""
+        """Read the chunks of a feature map: its values, preceded by its scales in an int8 store."""
         shape = self.metadata.features[name]
         chunks = [self._read_chunk(tile, layout.feature_key(name, tile), self._dtype, (1, *shape))]
         if self.metadata.dtype == layout.INT8:
@@ -182,7 +171,7 @@ class StoreReader:
         values = np.empty(shape, dtype)
         path = f"{self._folder}/{key}"
         try:
-            # A file object, or asking for the size first, would add a tenth to the time of reading a tile.
+            # A file object, or asking for the size first, would make reading a tile a tenth slower.
             descriptor = os.open(path, _OPEN_FLAGS)
             try:
                 found = _fill(descriptor, values)
@@ -209,12 +198,12 @@ class StoreReader:
         return values
 
     def problems(self) -> Iterator[tuple[Tile, str]]:
-        """Check every tile: present, of the right size, finite, and with the checksum it was written with.
+        """Check that every tile is present, has the right size and its original checksum, and is finite.
 
         Yields
         ------
         (Tile, str)
-            Each tile, and what is wrong with it, or an empty text.
+            Each tile, and what is wrong with it; an empty text if nothing is.
         """
         for tile in self.pyramid:
             state = self.state(tile)
@@ -240,27 +229,17 @@ class StoreReader:
         return ", ".join(bad)
 
     def has_checksums(self, tile: Tile) -> bool:
-        """Tell whether `problems` can compare all of an encoded tile with its checksums."""
+        """Tell whether an encoded tile has all the checksums that `problems` compares."""
         return all(self._checksum(tile, name) for name in self.metadata.features)
 
     def _checksum(self, tile: Tile, name: str) -> int:
-        """Return the checksum of a feature map, or 0 if there is none: in an older store, or after a power cut."""
+        """Return the checksum of a feature map; 0 if there is none, as in an older store or after a power cut."""
         try:
             content = (self.root / layout.checksum_key(name, tile)).read_bytes()
         except OSError:
             return 0
         is_whole = len(content) == layout.CHECKSUM_DTYPE.itemsize
         return int(np.frombuffer(content, layout.CHECKSUM_DTYPE)[0]) if is_whole else 0
-
-    def size_bytes(self) -> int:
-        """Add up the sizes of the store's files."""
-        total = 0
-        for folder, _, names in os.walk(self.root):
-            for name in names:
-                # A file of a store that is being encoded may be renamed at this moment.
-                with suppress(OSError):
-                    total += (Path(folder) / name).stat().st_size
-        return total
 
 
 def _fill(descriptor: int, values: NDArray[Any]) -> int:
@@ -269,7 +248,7 @@ def _fill(descriptor: int, values: NDArray[Any]) -> int:
     found = more = _read_into(descriptor, [values.data, spare])
     if found == values.nbytes:
         return found
-    # Slow networks return a part at a time, and nothing at the end of the file.
+    # Slow networks return the file in parts, then nothing at its end.
     while more and found <= values.nbytes:
         more = _read_into(descriptor, [values.data.cast("B")[found:], spare])
         found += more

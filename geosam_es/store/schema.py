@@ -1,9 +1,10 @@
-"""Checked reading of JSON: each value is asked for with its type and range, and an error names its place."""
+"""Reading JSON with checks: each value is read with its expected type and range, and errors name its place."""
 
 from __future__ import annotations
 
 import json
 import re
+import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ __all__ = ["JsonValue", "SchemaError", "parse_json", "read_json"]
 
 _MOST_SHOWN = 40
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters and lone surrogates, which no terminal and no UTF-8 file takes."""
+"""Control characters, which upset terminals, and lone surrogates, which UTF-8 cannot encode."""
 
 _SHA256 = re.compile(r"(sha256:)?[0-9a-f]{64}")
 
@@ -36,7 +37,7 @@ def read_json(path: Path) -> JsonValue:
 
 
 def parse_json(text: str | bytes) -> JsonValue:
-    """Parse JSON; NaN and Infinity, which Python writes by default, are not part of it.
+    """Parse JSON, without the NaN and Infinity that Python accepts by default.
 
     Raises
     ------
@@ -61,7 +62,7 @@ class JsonValue:
     ----------
     value : any
     place : str
-        Keys that lead to it, as ``raster.width``; empty for the document.
+        The keys that lead to it, such as ``raster.width``; empty for the whole document.
 
     Examples
     --------
@@ -76,8 +77,9 @@ class JsonValue:
     place: str
 
     def fail(self, expected: str) -> NoReturn:
-        """Raise the error that says what was expected here."""
-        shown = repr(self.value)
+        """Raise an error that says what was expected here."""
+        # Not `repr`, which fails on arrays nested nearly as deep as JSON can be read.
+        shown = reprlib.repr(self.value)
         shown = shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}..."
         raise SchemaError(f"{self.place or 'the file'} is {shown}, not {expected}")
 
@@ -88,7 +90,7 @@ class JsonValue:
         return JsonValue(value[key], self._place_of(key))
 
     def get(self, key: str, default: Any) -> JsonValue:
-        """Return the value of a key that may be missing."""
+        """Return the value of a key, or the default if the key is missing."""
         return JsonValue(self.mapping().get(key, default), self._place_of(key))
 
     def items(self) -> Iterator[tuple[str, JsonValue]]:
@@ -96,7 +98,7 @@ class JsonValue:
         return ((key, JsonValue(value, self._place_of(key))) for key, value in self.mapping().items())
 
     def mapping(self) -> dict[str, Any]:
-        """Return an object as it is."""
+        """Return an object as a dict, unchecked inside."""
         if not isinstance(self.value, dict):
             self.fail("an object")
         return self.value
@@ -128,7 +130,7 @@ class JsonValue:
         return self.value
 
     def matching(self, pattern: re.Pattern[str], expected: str) -> str:
-        """Return text that a pattern matches as a whole."""
+        """Return text that matches a pattern from start to end."""
         if not isinstance(self.value, str) or not pattern.fullmatch(self.value):
             self.fail(expected)
         return self.value

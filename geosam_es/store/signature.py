@@ -19,7 +19,7 @@ from .layout import RasterInfo, StoreMetadata
 __all__ = ["SameCrs", "check_signature", "pixel_fingerprint", "raster_signature", "same_pixels", "signature"]
 
 SameCrs = Callable[[str, str], bool]
-"""Tells whether two WKT texts describe one CRS. Supplied by the caller, who has PROJ: one CRS has many texts."""
+"""Tells whether two WKT texts describe the same CRS, which has many texts. Supplied by the caller, who has PROJ."""
 
 _SAMPLES_PER_SIDE = 4
 _SAMPLE_SIZE = 32
@@ -31,7 +31,7 @@ _CRS_REMEDY = "if the store is wrong, correct it with: geosam-es info STORE --se
 _CRS_NAME = re.compile(r'"([^"]*)"')
 _MEAN_TOLERANCE = (0.6, 0.002)
 """Largest absolute and relative difference between the means of a window of the same image. JPEG libraries round
-colours differently, which moves a mean by less than 0.1; another flight moves it by many grey levels."""
+colours differently, which changes a mean by less than 0.1; another flight changes it by many grey levels."""
 
 
 def pixel_fingerprint(width: int, height: int, bands: int, read: Callable[[Window], NDArray[Any]]) -> str:
@@ -95,9 +95,9 @@ def _sample_windows(width: int, height: int) -> Iterator[Window]:
 
 
 def raster_signature(raster: RasterInfo) -> dict[str, Any]:
-    """Return what must be equal for a store to have been made from a raster, the CRS left out.
+    """Return what must be equal for a store to have been made from a raster, without the CRS.
 
-    A wrong CRS is corrected without encoding again, see `set_crs`.
+    A wrong CRS is corrected without encoding again; see `set_crs`.
     """
     return {
         "raster size": [raster.width, raster.height],

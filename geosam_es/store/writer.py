@@ -25,9 +25,12 @@ from .signature import SameCrs, check_signature, signature
 __all__ = ["StoreWriter", "remove_store", "set_aside", "set_crs"]
 
 _WRITE_BYTES = 1 << 17
-"""Bytes written at a time. For more, Linux looks for larger pages, which may take several times as long."""
+"""Bytes written at a time. Larger writes make Linux look for larger pages, which may take several times as long."""
 
 _FLOAT16_EXPONENT = np.uint16(0x7C00)
+
+# A tile and its checksum are renamed together. QGIS may have several writers of one store.
+_renaming = threading.Lock()
 
 
 class _Chunk(NamedTuple):
@@ -39,7 +42,7 @@ class _Chunk(NamedTuple):
         Path in the store.
     values : array
     is_flushed : bool
-        Whether it must be on the disk before it gets its name. Without, a power cut may leave an empty file.
+        Whether it must be on the disk before it gets its name. Otherwise a power cut may leave an empty file.
     """
 
     key: str
@@ -50,9 +53,9 @@ class _Chunk(NamedTuple):
 class StoreWriter:
     """A store being filled, made with `create` or `resume`.
 
-    Methods may be called from several threads. Several writers, on several machines too, may fill one store: a tile is
-    written under a temporary name and renamed, and its checksum is a file of its own. Where two writers have written
-    the same tile, the later one counts.
+    Methods may be called from several threads. Several writers, even on several machines, may fill one store: a tile is
+    written under a temporary name and renamed, and its checksum is a file of its own. If two writers write the same
+    tile, the later one wins.
     """
 
     def __init__(self, root: Path, metadata: StoreMetadata) -> None:
@@ -60,8 +63,6 @@ class StoreWriter:
         self.metadata = metadata
         is_int8 = metadata.dtype == layout.INT8
         self._dtype = np.dtype(np.float32 if is_int8 else metadata.dtype).newbyteorder("<")
-        # A tile and its checksum are renamed together.
-        self._renaming = threading.Lock()
 
     @classmethod
     def create(
@@ -75,7 +76,7 @@ class StoreWriter:
             The store's directory; missing parents are created.
         metadata : StoreMetadata
         decoder_files : mapping of str to Path
-            File name in the store, and the file to copy: ``decoder.onnx``, and ``prepare.onnx`` where there is one.
+            File name in the store, and the file to copy: ``decoder.onnx``, and ``prepare.onnx`` if there is one.
         overwrite : bool
             Whether an existing store is replaced. Anything else of this name is never touched.
 
@@ -95,13 +96,14 @@ class StoreWriter:
             writer._write_skeleton(fresh, decoder_files)
             flush_tree(fresh)
             if overwrite and root.exists():
-                remove_store(root)
-            put_in_place(fresh, root)
+                _replace_store(root, fresh)
+            else:
+                put_in_place(fresh, root)
             flush(root.parent)
         except OSError as error:
             shutil.rmtree(fresh, ignore_errors=True)
             if root.exists() and not overwrite:
-                # Another writer has made it meanwhile. A directory is never renamed over one that holds files.
+                # Another writer has made it meanwhile. Renaming never replaces a directory that holds files.
                 raise _exists_error(root) from error
             raise _output_error(root, error) from error
         except BaseException:
@@ -165,9 +167,9 @@ class StoreWriter:
         Raises
         ------
         StoreError
-            If a feature map has another shape, or values that the store's type cannot hold, or the store was removed.
+            If a feature map has another shape or values that the store's type cannot hold, or the store was removed.
         OutputError
-            If the disk is full or cannot be written. Nothing of the tile is left then.
+            If the disk is full or cannot be written. Nothing of the tile remains then.
         """
         self._write_chunks(
             [chunk for name in self.metadata.features for chunk in self._chunks(tile, name, features[name])]
@@ -191,7 +193,7 @@ class StoreWriter:
         # Stores of older versions have no array for checksums.
         if (self.root / layout.level_name(tile.level) / layout.checksum_name(name)).is_dir():
             checksum = np.array([layout.checksum(chunk.values for chunk in chunks)], layout.CHECKSUM_DTYPE)
-            # First: a run that is killed between the two leaves no tile with the checksum of an older one.
+            # First, so that a run killed in between leaves no tile with the checksum of an older one.
             chunks.insert(0, _Chunk(layout.checksum_key(name, tile), checksum, is_flushed=False))
         return chunks
 
@@ -214,7 +216,7 @@ class StoreWriter:
             raise _output_error(self.root, error) from error
 
     def discard(self) -> None:
-        """Remove the store, if nobody else has."""
+        """Remove the store, unless somebody else already has."""
         if self.root.is_dir():
             remove_store(self.root)
 
@@ -224,10 +226,10 @@ class StoreWriter:
         made: list[Path] = []
         try:
             for chunk in chunks:
-                # At the root: the path is then shorter than that of the chunk.
+                # At the root, where the path is shorter than that of the chunk.
                 made.append(temporary_name(self.root))
                 _write_file(made[-1], chunk)
-            with self._renaming:
+            with _renaming:
                 for temporary, chunk in zip(made, chunks):
                     _place_chunk(temporary, self.root, chunk.key)
         except OSError as error:
@@ -252,7 +254,7 @@ def _write_file(path: Path, chunk: _Chunk) -> None:
 
 
 def _place_chunk(made: Path, root: Path, key: str) -> None:
-    """Rename a chunk. Missing folders are created, but not those of the store and its arrays: it may be removed."""
+    """Rename a chunk, creating missing folders, except those of the store and its arrays: it may have been removed."""
     try:
         put_in_place(made, root / key)
     except FileNotFoundError:
@@ -266,26 +268,26 @@ def _place_chunk(made: Path, root: Path, key: str) -> None:
 
 def _is_finite(values: NDArray[Any]) -> bool:
     if values.dtype.itemsize == np.dtype(np.float16).itemsize:
-        # Many times faster than numpy with float16: infinity and NaN have all bits of the exponent set.
+        # Infinity and NaN have all bits of the exponent set. This is many times faster than numpy's test of float16.
         return bool((values.view("<u2") & _FLOAT16_EXPONENT).max(initial=0) < _FLOAT16_EXPONENT)
     return bool(np.isfinite(values).all())
 
 
 def _write_all(file: FileIO, content: memoryview) -> None:
-    # A disk that is nearly full takes a part and refuses the rest.
+    # A disk that is nearly full accepts a part and refuses the rest.
     while content:
         content = content[file.write(content) :]
 
 
 def _exists_error(root: Path) -> StoreError:
-    return StoreError("{root} already exists", "go on with --resume or start again with --overwrite", root=root)
+    return StoreError("{root} already exists", "continue with --resume, or start again with --overwrite", root=root)
 
 
 def _output_error(root: Path, error: OSError) -> OutputError:
     reason = error.strerror or str(error)
     return OutputError(
         "{root} cannot be written ({reason})",
-        "check the space left and the permissions, or choose another folder with -o",
+        "check the free disk space and the permissions, or choose another folder with -o",
         root=root,
         reason=reason,
     )
@@ -294,7 +296,7 @@ def _output_error(root: Path, error: OSError) -> OutputError:
 def set_crs(root: Path, crs_wkt: str) -> StoreMetadata:
     """Replace the CRS of a store without encoding it again.
 
-    The features do not depend on the CRS. A reader that is open keeps the old one.
+    The features do not depend on the CRS. Readers that are open keep the old one.
 
     Parameters
     ----------
@@ -306,17 +308,17 @@ def set_crs(root: Path, crs_wkt: str) -> StoreMetadata:
     Returns
     -------
     StoreMetadata
-        As they are in the store now.
+        The new metadata.
 
     Raises
     ------
     StoreError
         If ``root`` is not a store.
     OutputError
-        If the store cannot be written; it is then unchanged.
+        If the store cannot be written. It is unchanged then.
     """
     document = layout.read_document(root)
-    # Changed in the document, so that it may replace a CRS that is damaged.
+    # Changed in the document before it is checked, so that a damaged CRS can be replaced.
     document["attributes"][layout.ATTRIBUTE]["raster"].mapping()["crs_wkt"] = crs_wkt
     metadata = layout.metadata_of(root, document)
     try:
@@ -326,10 +328,21 @@ def set_crs(root: Path, crs_wkt: str) -> StoreMetadata:
     return metadata
 
 
-def remove_store(root: Path) -> None:
-    """Remove a directory that is a store, or a damaged one; nothing else.
+def _replace_store(root: Path, fresh: Path) -> None:
+    """Put a new store in the place of another one, which stays if that fails."""
+    aside = set_aside(root)
+    try:
+        put_in_place(fresh, root)
+    except OSError:
+        put_in_place(aside, root)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
-    It is renamed first: a removal that is interrupted never leaves half a store under its name.
+
+def remove_store(root: Path) -> None:
+    """Remove a store, even a damaged one, but no other directory.
+
+    It is renamed first, so that a removal that is interrupted never leaves half a store under its name.
     """
     shutil.rmtree(set_aside(root), ignore_errors=True)
 

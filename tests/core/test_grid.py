@@ -89,7 +89,7 @@ def test_box_may_fill_four_fifths_of_a_tile() -> None:
     assert whole == Tile(2, 0, 0)
 
 
-def test_level_can_be_chosen_and_is_held_to_what_there_is() -> None:
+def test_the_level_can_be_chosen_within_those_of_the_pyramid() -> None:
     pyramid = Pyramid(4096, 4096, Tiling())
     point = Bounds(5, 5, 5, 5)
     assert [pyramid.choose(point, is_box=False, level=level).level for level in (0, 1, 2, 9)] == [0, 1, 2, 2]

@@ -19,7 +19,7 @@ SHAPES = [BOX, L_SHAPE, U_SHAPE, COURT]
 
 
 def traced(polygon: shapely.Polygon, noise: float, seed: int, step: float = 1.0, worn: float = 1.0) -> shapely.Polygon:
-    """Make of a building what a mask's outline looks like: corners worn off, vertices every pixel, noise."""
+    """Make a building look like the outline of a mask: worn corners, vertices every pixel, noise."""
     rng = np.random.default_rng(seed)
     round_corners = polygon.buffer(-worn).buffer(2 * worn).buffer(-worn)
 
@@ -60,7 +60,7 @@ def test_traced_buildings_get_their_corners_back(shape: int, angle: float, seed:
 
 
 @given(st.integers(0, 10_000), st.floats(0.5, 50), st.integers(3, 40))
-def test_whatever_comes_in_stays_valid_and_near(seed: int, displacement: float, count: int) -> None:
+def test_any_polygon_stays_valid_and_near(seed: int, displacement: float, count: int) -> None:
     rng = np.random.default_rng(seed)
     angles = np.sort(rng.uniform(0, 2 * math.pi, count))
     radius = rng.uniform(20, 60, count)

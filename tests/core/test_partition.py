@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely.affinity import rotate, translate
 
-from geosam_es.core.partition import default_sliver_width, snap_to_neighbours, trim_neighbours
+from geosam_es.core.partition import SLIVER_WIDTH, snap_to_neighbours, trim_neighbours
 
 X, Y = 725_000.0, 4_372_000.0
 
@@ -46,7 +46,7 @@ def test_what_is_trimmed_overlaps_nothing_and_loses_nothing_else(seed: int) -> N
     assert shapely.difference(trimmed, outline).area < 1e-6
     lost = shapely.difference(shapely.difference(outline, cover), trimmed)
     # Nothing wider than a sliver is lost.
-    assert lost.buffer(-default_sliver_width(outline)).is_empty
+    assert lost.buffer(-SLIVER_WIDTH * outline.area**0.5).is_empty
 
 
 @given(st.integers(0, 10_000), st.floats(0.2, 3))

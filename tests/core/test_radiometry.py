@@ -61,8 +61,3 @@ def test_percentiles_leave_outliers_out() -> None:
 def test_flat_and_empty_bands_have_limits() -> None:
     assert percentile_limits(np.full(9, 5.0)) == (5.0, 6.0)
     assert percentile_limits(np.array([np.nan])) == (0.0, 1.0)
-
-
-def test_json_round_trip() -> None:
-    for stretch in (Stretch(), Stretch(((0.0, 1.5), (2.0, 3.0), (4.0, 5.0)))):
-        assert Stretch.from_json(stretch.to_json()) == stretch

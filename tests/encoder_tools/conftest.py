@@ -33,7 +33,7 @@ def run() -> Run:
 
     def run_command(*arguments: object) -> Result:
         result = CliRunner().invoke(cli, [str(argument) for argument in arguments], prog_name="geosam-es")
-        # Whatever is no exit of ours is a traceback for the user.
+        # Any other exception would be a traceback for the user.
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         return result
 
@@ -49,7 +49,7 @@ def spawn(tmp_path_factory: pytest.TempPathFactory) -> Spawn:
         environment = {**os.environ, "TMPDIR": str(temporary)}
         command = [sys.executable, "-m", "encoder_tools.cli", *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, **options)
-        # onnxruntime notes its sessions in a file .ses, which is none of ours.
+        # onnxruntime keeps its sessions in a .ses file, which is not ours.
         assert not [path.name for path in temporary.iterdir() if path.name != ".ses"]
         return done
 
@@ -100,7 +100,7 @@ def made_ortho(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Ortho:
 
 @pytest.fixture
 def ortho(made_ortho: Ortho, tmp_path: Path) -> Ortho:
-    """A copy that a test may spoil."""
+    """A copy that a test may damage."""
     folder = tmp_path / "ortho"
     shutil.copytree(made_ortho.image.parent, folder)
     return Ortho(folder / "ortho.tif", folder / "ortho.embeddings.zarr", made_ortho.block)

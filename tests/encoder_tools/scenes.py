@@ -80,7 +80,7 @@ def write_raster(path: Path, pixels: NDArray[Any], pixel: float = 0.5, **profile
 def write_layer(path: Path, geometries: list[Any], crs: str | None = "EPSG:25830", **fields: list[Any]) -> Path:
     """Write a vector layer; keywords are its fields."""
     if crs is None:
-        # What pyogrio warns of is meant.
+        # pyogrio warns about what is intended here.
         warnings.filterwarnings("ignore", "'crs' was not provided")
     pyogrio.raw.write(
         path,

@@ -28,7 +28,7 @@ def files(folder: Path) -> set[str]:
 
 @pytest.fixture
 def fails(run: Run, tmp_path: Path) -> Callable[..., str]:
-    """Run a command that must fail as it should, and return its message."""
+    """Run a command that must fail properly, and return its message."""
 
     def run_and_check(*arguments: object) -> str:
         before = files(tmp_path)
@@ -112,7 +112,7 @@ def test_bad_rasters_do_not_stop_the_good_ones(tmp_path: Path, spawn: Spawn, mod
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--bands", "1,2,9"], "good.tif has 3 band(s), and no band 9: correct --bands"),
+        (["--bands", "1,2,9"], "good.tif, which has 3 band(s): correct --bands"),
         (["--bands", "0"], "no band 0"),
         (["--bands", "1,2"], "--bands needs one band or three, not 2: write them as in 4,1,2"),
         (["--stretch", "bright"], "--stretch bright is not valid: use auto"),
@@ -170,7 +170,7 @@ def test_checkpoints(fails: Callable[..., str], image: Path, tmp_path: Path, mon
     assert "geosam-es models download vit_b" in fails(*encode)
 
 
-def test_output_that_cannot_be(fails: Callable[..., str], image: Path, model: Path, tmp_path: Path) -> None:
+def test_impossible_outputs(fails: Callable[..., str], image: Path, model: Path, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     for output, message in [
@@ -203,7 +203,7 @@ def test_full_disk_while_encoding(image: Path, model: Path, tmp_path: Path, spaw
     done = spawn("encode", image, "--model", model, preexec_fn=limit_file_size(size))
     assert done.returncode == 2 and done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
-    assert "good.embeddings.zarr cannot be written (File too large): check the space left" in done.stderr
+    assert "good.embeddings.zarr cannot be written (File too large): check the free disk space" in done.stderr
     assert files(tmp_path) == before
 
 
@@ -241,7 +241,7 @@ def test_disk_that_fills_up(small_disk: Path, model: Path, tmp_path: Path, run: 
     result = run("encode", image, "--model", model, "-o", small_disk, "--levels", 1)
     assert result.exit_code == 2
     error = result.stderr.splitlines()[-1]
-    assert "cannot be written (No space left on device): free some space and go on with --resume" in error
+    assert "cannot be written (No space left on device): free some space and continue with --resume" in error
     store = small_disk / "wide.embeddings.zarr"
     assert not list(store.rglob(".*"))
     kept = json.loads(run("info", store, "--json").stdout)["tiles"][0]["encoded"]
@@ -251,8 +251,8 @@ def test_disk_that_fills_up(small_disk: Path, model: Path, tmp_path: Path, run: 
     assert json.loads(again.stdout)[0]["resumed"] == kept
 
 
-def spoil(store: Path, how: str) -> None:
-    """Do to a store what happens to stores."""
+def damage(store: Path, how: str) -> None:
+    """Damage a store as happens in practice."""
     group = store / "zarr.json"
     array = store / "level0" / "image_embeddings"
     if how == "a file":
@@ -283,24 +283,24 @@ def spoil(store: Path, how: str) -> None:
         group.write_text(json.dumps(document))
 
 
-SPOILT = [
+DAMAGE = [
     ("a file", "is not an embedding store: make one with: geosam-es encode"),
     ("an empty folder", "is not an embedding store: it has no zarr.json"),
     ("no decoder", "has no decoder.onnx: copy the store again"),
     ("no array", "level0/image_embeddings/zarr.json is missing or damaged: copy the store again"),
     ("array cut", "level0/image_embeddings/zarr.json is missing or damaged: copy the store again"),
-    ("metadata cut", "zarr.json is damaged or not a GeoSAM-ES store's: encode again"),
+    ("metadata cut", "zarr.json is damaged or was not written by GeoSAM-ES: encode again"),
     ("newer", "has format version 99, and this GeoSAM-ES reads version 1: update GeoSAM-ES"),
-    ("another Zarr", "zarr.json is damaged or not a GeoSAM-ES store's"),
+    ("another Zarr", "zarr.json is damaged or was not written by GeoSAM-ES"),
     ("a key missing", "zarr.json is damaged"),
 ]
 
 
-@pytest.mark.parametrize(("how", "message"), SPOILT)
-def test_spoilt_stores(
+@pytest.mark.parametrize(("how", "message"), DAMAGE)
+def test_stores_with_damaged_files(
     fails: Callable[..., str], ortho: Ortho, tmp_path: Path, model: Path, how: str, message: str
 ) -> None:
-    spoil(ortho.store, how)
+    damage(ortho.store, how)
     for command in (
         ["info", ortho.store],
         ["verify", ortho.store],
@@ -312,12 +312,12 @@ def test_spoilt_stores(
 
 
 def test_store_without_prepare(fails: Callable[..., str], ortho: Ortho, tmp_path: Path) -> None:
-    spoil(ortho.store, "no prepare")
+    damage(ortho.store, "no prepare")
     message = fails("segment", ortho.store, ortho.click, "-o", tmp_path / "out.gpkg")
     assert str(ortho.store) in message and "prepare.onnx" in message
 
 
-def test_store_that_is_not_there(fails: Callable[..., str], tmp_path: Path) -> None:
+def test_missing_store(fails: Callable[..., str], tmp_path: Path) -> None:
     for command in ("info", "verify"):
         assert "missing.zarr is not an embedding store" in fails(command, tmp_path / "missing.zarr")
 
@@ -330,11 +330,11 @@ def test_truncated_tile_under_a_click(run: Run, ortho: Ortho, tmp_path: Path) ->
     assert f"Error: {chunk} has 500 values instead of 196608: delete it and encode with --resume" in result.stderr
 
 
-def test_overwrite_replaces_spoilt_stores_and_nothing_else(
+def test_overwrite_replaces_damaged_stores_and_nothing_else(
     run: Run, fails: Callable[..., str], ortho: Ortho, tmp_path: Path, model: Path
 ) -> None:
     for how in ("an empty folder", "metadata cut", "newer"):
-        spoil(ortho.store, how)
+        damage(ortho.store, how)
         assert run("encode", ortho.image, "--model", model, "--overwrite").exit_code == 0
         assert run("verify", ortho.store).exit_code == 0
     foreign = tmp_path / "climate.zarr"
@@ -346,7 +346,7 @@ def test_overwrite_replaces_spoilt_stores_and_nothing_else(
 
 def test_existing_store_with_neither_option(fails: Callable[..., str], ortho: Ortho, model: Path) -> None:
     message = fails("encode", ortho.image, "--model", model)
-    assert f"{ortho.store} already exists: go on with --resume or start again with --overwrite" in message
+    assert f"{ortho.store} already exists: continue with --resume, or start again with --overwrite" in message
 
 
 def test_resume_and_overwrite_together(run: Run, ortho: Ortho, model: Path) -> None:

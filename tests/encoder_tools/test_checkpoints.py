@@ -8,7 +8,7 @@ import resource
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -68,19 +68,31 @@ def address(handler: type[Handler]) -> Iterator[str]:
         thread.join()
 
 
-def registry_of(url: str, content: bytes = CONTENT) -> dict[str, Checkpoint]:
-    sha256 = hashlib.sha256(content).hexdigest()
-    return {"small": Checkpoint("small", url, len(content), sha256, "Apache-2.0")}
+Publish = Callable[..., None]
 
 
 @pytest.fixture
-def registry(address: str) -> dict[str, Checkpoint]:
-    return registry_of(f"{address}/weights.pth")
+def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Publish:
+    """Return a function that publishes the only checkpoint at an address; downloads go to the test's folder."""
+    monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path))
+
+    def publish(url: str, content: bytes = CONTENT) -> None:
+        checkpoint = Checkpoint("small", url, len(content), hashlib.sha256(content).hexdigest(), "Apache-2.0")
+        monkeypatch.setattr(checkpoints, "load_registry", lambda: {"small": checkpoint})
+
+    return publish
 
 
-def test_download_reports_progress_and_gives_the_file_its_name(tmp_path: Path, registry: dict[str, Checkpoint]) -> None:
+@pytest.fixture
+def published(publish: Publish, address: str) -> None:
+    publish(f"{address}/weights.pth")
+
+
+@pytest.mark.usefixtures("published")
+def test_download_reports_progress_and_gives_the_file_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path / "new"))
     calls: list[tuple[int, int]] = []
-    path = download("small", tmp_path / "new", lambda done, total: calls.append((done, total)), registry)
+    path = download("small", lambda done, total: calls.append((done, total)))
     assert path == tmp_path / "new" / "weights.pth"
     assert path.read_bytes() == CONTENT
     assert list(path.parent.iterdir()) == [path]
@@ -89,103 +101,123 @@ def test_download_reports_progress_and_gives_the_file_its_name(tmp_path: Path, r
     assert calls[-1] == (len(CONTENT), len(CONTENT))
 
 
-def test_a_file_that_is_there_is_not_downloaded_again(
-    tmp_path: Path, registry: dict[str, Checkpoint], handler: type[Handler]
-) -> None:
+@pytest.mark.usefixtures("published")
+def test_a_download_that_a_virus_scanner_holds_for_a_moment_gets_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    rename, refusals = Path.replace, [PermissionError(13, "The process cannot access the file")]
+
+    def refuse_once(made: Path, target: Path) -> Path:
+        if refusals:
+            raise refusals.pop()
+        return rename(made, target)
+
+    monkeypatch.setattr(Path, "replace", refuse_once)
+    assert download("small").read_bytes() == CONTENT
+
+
+@pytest.mark.usefixtures("published")
+def test_a_file_that_is_there_is_not_downloaded_again(tmp_path: Path, handler: type[Handler]) -> None:
     (tmp_path / "weights.pth").write_bytes(CONTENT)
-    download("small", tmp_path, registry=registry)
+    download("small")
     assert handler.requests == []
 
 
-def test_a_damaged_file_is_repaired(tmp_path: Path, registry: dict[str, Checkpoint]) -> None:
+@pytest.mark.usefixtures("published")
+def test_a_damaged_file_is_repaired(tmp_path: Path) -> None:
     (tmp_path / "weights.pth").write_bytes(bytes(len(CONTENT)))
-    assert download("small", tmp_path, registry=registry).read_bytes() == CONTENT
+    assert download("small").read_bytes() == CONTENT
 
 
-def test_an_interrupted_download_is_resumed(
-    tmp_path: Path, registry: dict[str, Checkpoint], handler: type[Handler]
-) -> None:
+@pytest.mark.usefixtures("published")
+def test_an_interrupted_download_is_resumed(tmp_path: Path, handler: type[Handler]) -> None:
     handler.break_after = 1_500_000
     with pytest.raises(ModelError, match=r"1\.5 MB of 3\.1 MB.*again to resume"):
-        download("small", tmp_path, registry=registry)
+        download("small")
     assert (tmp_path / "weights.pth.part").stat().st_size == 1_500_000
     assert not (tmp_path / "weights.pth").exists()
     handler.break_after = None
     calls: list[int] = []
-    path = download("small", tmp_path, lambda done, _: calls.append(done), registry)
+    path = download("small", lambda done, _: calls.append(done))
     assert handler.requests == [None, "bytes=1500000-"]
     assert calls[0] > 1_500_000
     assert path.read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("status_for_range", [None, 416])
+@pytest.mark.usefixtures("published")
 def test_a_server_without_ranges_starts_again(
-    tmp_path: Path, registry: dict[str, Checkpoint], handler: type[Handler], status_for_range: int | None
+    tmp_path: Path, handler: type[Handler], status_for_range: int | None
 ) -> None:
     handler.ranges = False
     handler.status_for_range = status_for_range
     (tmp_path / "weights.pth.part").write_bytes(b"x" * 1_000)
-    assert download("small", tmp_path, registry=registry).read_bytes() == CONTENT
+    assert download("small").read_bytes() == CONTENT
 
 
-def test_a_complete_partial_file_needs_no_server(tmp_path: Path) -> None:
+def test_a_complete_partial_file_needs_no_server(tmp_path: Path, publish: Publish) -> None:
+    publish("http://127.0.0.1:9/weights.pth")
     (tmp_path / "weights.pth.part").write_bytes(CONTENT)
-    path = download("small", tmp_path, registry=registry_of("http://127.0.0.1:9/weights.pth"))
-    assert path.read_bytes() == CONTENT
+    assert download("small").read_bytes() == CONTENT
 
 
-def test_a_partial_file_that_is_too_long_is_discarded(tmp_path: Path, registry: dict[str, Checkpoint]) -> None:
+@pytest.mark.usefixtures("published")
+def test_a_partial_file_that_is_too_long_is_discarded(tmp_path: Path) -> None:
     (tmp_path / "weights.pth.part").write_bytes(CONTENT + b"x")
-    assert download("small", tmp_path, registry=registry).read_bytes() == CONTENT
+    assert download("small").read_bytes() == CONTENT
 
 
-def test_a_wrong_hash_is_an_error_and_the_file_is_removed(tmp_path: Path, address: str) -> None:
-    registry = registry_of(f"{address}/weights.pth", content=bytes(len(CONTENT)))
+def test_a_wrong_hash_is_an_error_and_the_file_is_removed(tmp_path: Path, publish: Publish, address: str) -> None:
+    publish(f"{address}/weights.pth", content=bytes(len(CONTENT)))
     with pytest.raises(ModelError, match="wrong SHA-256"):
-        download("small", tmp_path, registry=registry)
+        download("small")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_file_on_the_server(tmp_path: Path, address: str) -> None:
+def test_a_missing_file_on_the_server(publish: Publish, address: str) -> None:
+    publish(f"{address}/gone.pth")
     with pytest.raises(ModelError, match="HTTP status 404"):
-        download("small", tmp_path, registry=registry_of(f"{address}/gone.pth"))
+        download("small")
 
 
-def test_no_server_at_all(tmp_path: Path) -> None:
+def test_no_server_at_all(publish: Publish) -> None:
+    publish("http://127.0.0.1:9/weights.pth")
     with pytest.raises(ModelError, match=r"cannot be downloaded .*refused.*models download small"):
-        download("small", tmp_path, registry=registry_of("http://127.0.0.1:9/weights.pth"))
+        download("small")
 
 
+@pytest.mark.usefixtures("published")
 def test_too_little_disk_space_is_reported_before_the_download(
-    tmp_path: Path, registry: dict[str, Checkpoint], handler: type[Handler], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, handler: type[Handler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 1_000_000})
     monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(OutputError, match=r"1\.0 MB of free space, and small needs 3\.1 MB"):
-        download("small", tmp_path, registry=registry)
+        download("small")
     assert handler.requests == []
 
 
-def test_a_disk_that_fills_up_during_the_download(tmp_path: Path, registry: dict[str, Checkpoint]) -> None:
+@pytest.mark.usefixtures("published")
+def test_a_disk_that_fills_up_during_the_download(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
     try:
         with pytest.raises(OutputError, match=r"cannot write .*free some space"):
-            download("small", tmp_path, registry=registry)
+            download("small")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_directory_that_cannot_be_created(tmp_path: Path, registry: dict[str, Checkpoint]) -> None:
+@pytest.mark.usefixtures("published")
+def test_a_directory_that_cannot_be_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path / "file" / "models"))
     with pytest.raises(OutputError, match="cannot write"):
-        download("small", tmp_path / "file" / "models", registry=registry)
+        download("small")
 
 
 @pytest.mark.parametrize("name", ["vit_x", "mini"])
-def test_a_name_without_checkpoint(tmp_path: Path, name: str) -> None:
+def test_a_name_without_checkpoint(name: str) -> None:
     with pytest.raises(ModelError, match=name):
-        download(name, tmp_path)
+        download(name)
 
 
 def test_the_registry_holds_metas_three_checkpoints() -> None:
@@ -199,20 +231,18 @@ def test_the_registry_holds_metas_three_checkpoints() -> None:
         assert checkpoint.licence == "Apache-2.0"
 
 
-def test_models_are_listed_with_their_paths(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registry: dict[str, Checkpoint]
-) -> None:
-    monkeypatch.setenv("GEOSAM_ES_MODELS", str(tmp_path))
-    mini, small = list_models(registry=registry)
+@pytest.mark.usefixtures("published")
+def test_models_are_listed_with_their_paths(tmp_path: Path) -> None:
+    mini, small = list_models()
     assert mini.name == "mini"
     assert small.path == tmp_path / "weights.pth"
     assert not small.downloaded
     (tmp_path / "weights.pth").write_bytes(CONTENT)
-    assert list_models(registry=registry)[1].downloaded
+    assert list_models()[1].downloaded
 
 
 def test_the_embedded_model_is_listed_with_its_size_and_hash() -> None:
-    mini = list_models(registry={})[0]
+    mini = list_models()[0]
     assert mini.downloaded and (mini.path / "encoder.onnx").is_file()
     assert mini.bytes == sum(path.stat().st_size for path in mini.path.glob("*.onnx"))
     assert mini.sha256 == file_sha256(mini.path / "encoder.onnx")
@@ -225,9 +255,10 @@ def test_the_users_cache_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert checkpoints.models_directory() == tmp_path / "geosam-es" / "models"
 
 
-def test_a_checkpoint_that_was_not_downloaded_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="geosam-es models download vit_b"):
-        checkpoint_path("vit_b", tmp_path)
+@pytest.mark.usefixtures("published")
+def test_a_checkpoint_that_was_not_downloaded_names_the_command() -> None:
+    with pytest.raises(ModelError, match="geosam-es models download small"):
+        checkpoint_path("small")
 
 
 def test_torch_is_not_imported() -> None:

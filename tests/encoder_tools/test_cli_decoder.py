@@ -1,4 +1,4 @@
-"""``geosam-es decoder`` as a user meets it: a decoder whose answer is another goes into a store and answers there."""
+"""``geosam-es decoder``: a decoder with a different answer is added to a store and answers there."""
 
 from __future__ import annotations
 

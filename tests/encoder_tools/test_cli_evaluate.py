@@ -158,7 +158,7 @@ def test_files_of_the_user_are_not_replaced(
         ("lines", "has a LineString, but polygons are needed"),
         ("outside", "None of the 1 polygons of"),
         ("no field", "has no field colour"),
-        ("prompts", "polygon is not a kind of prompts"),
+        ("prompts", "polygon is not a valid kind of prompts"),
         ("no decoder", "nonsense is neither a folder or file nor a decoder of"),
         ("empty folder", "has no decoder.onnx: choose a folder that geosam-es finetune wrote"),
         ("other encoder", "is a decoder for vit_b, but"),
@@ -227,7 +227,7 @@ def test_pictures_show_the_encoded_raster(ortho: Ortho, tmp_path: Path) -> None:
     with pytest.raises(RasterError):
         find_raster(reader, tmp_path / "none.tif")
     truth = TruthObject("1", shapely.box(100, 80, 160, 120))
-    decoder = load_decoder(reader.prepare_path, reader.decoder_path)
+    decoder = load_decoder(reader.decoder.prepare_path, reader.decoder.decoder_path)
     (outcome,) = evaluate([reader], [[truth]], {"d": decoder}, parse_kinds("box")).outcomes
     panel = RasterWindows([reader], [ortho.image]).panel(outcome, "red")
     assert panel.image is not None

@@ -1,4 +1,4 @@
-"""``geosam-es finetune`` as a user meets it, on stores of a `mini` with random weights."""
+"""``geosam-es finetune`` as a user runs it, on stores of a `mini` with random weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from encoder_tools.finetune.training import STATE_FILE
 from encoder_tools.output_folder import MANIFEST_FILE
 from encoder_tools.vector import read_vector
 from geosam_es.inference.session import open_segmenter
-from geosam_es.store.decoders import read_decoder
+from geosam_es.store.decoders import read_info
 from tests.encoder_tools.conftest import Run
 from tests.encoder_tools.tuning_scenes import (
     MINI,
@@ -80,8 +80,8 @@ def test_from_a_store_to_a_decoder(run: Run, scene: Scene, tmp_path: Path) -> No
     assert {path.name for path in out.iterdir()} == {*names, MANIFEST_FILE}
     card = (out / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "held-out objects" in card and "| point | before |" in card and "| training | 8 |" in card
-    info = read_decoder(out).info
-    assert info is not None and info.name == out.name and info.objects == 8 and info.base == "original"
+    info = read_info(out)
+    assert info.name == out.name and info.objects == 8 and info.base == "original"
     assert info.encoder_sha256 == MINI["encoder_sha256"] and info.summary["held_out"] == 4
     assert set(info.summary["prompts"]["point"]) == {"before", "tuned", "iou_gain"}
     page = (out / "report" / "report.html").read_text(encoding="utf-8")
@@ -98,7 +98,7 @@ def test_from_a_store_to_a_decoder(run: Run, scene: Scene, tmp_path: Path) -> No
         again = tmp_path / "again"
         done = run("finetune", *stores, truth, "-o", again, "--epochs", 1, "--class", "kind=field", "--holdout", 0)
         assert done.exit_code == 0, done.stderr
-        assert read_decoder(again).info.base == out.name  # type: ignore[union-attr]
+        assert read_info(again).base == out.name
         assert "Warning: No objects were held out" in done.stderr
         assert "9 training objects" in done.stderr
         assert "kind = field" in (again / "MODEL_CARD.md").read_text(encoding="utf-8")
@@ -213,7 +213,7 @@ def test_bad_input_gives_one_sentence_and_writes_nothing(
 def test_overwrite_replaces_only_what_finetune_wrote(run: Run, scene: Scene, tmp_path: Path) -> None:
     stores, truth = scene
     command = ["finetune", *stores[:2], truth, "--epochs", 1, "--holdout", 0]
-    # Folders that a user has anyway: nothing in them has the name of a result, or something does.
+    # Folders of the user, with and without a file that has the name of a result.
     free, taken = tmp_path / "free", tmp_path / "taken"
     for folder in (free, taken):
         (folder / "photos").mkdir(parents=True)

@@ -63,7 +63,7 @@ def test_the_log_stays_small(log: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert "third" in log.read_text() and "first" not in log.read_text()
 
 
-def test_clicks_own_errors_stay(log: Path) -> None:
+def test_errors_of_click_are_kept(log: Path) -> None:
     assert run(ValueError(), "--unknown").exit_code == 2
     assert run(ValueError(), "--help").exit_code == 0
     assert run(click.Abort()).exit_code == 1

@@ -1,4 +1,4 @@
-"""``geosam-es info`` and ``verify`` as a user meets them."""
+"""``geosam-es info`` and ``verify`` as a user runs them."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_verify_finds_damaged_tiles(run: Run, wide: Path, damage: Callable[[Path
     assert (found["level"], found["row"], found["col"]) == (1, 0, 0) and problem in found["problem"]
 
 
-def test_what_verify_advises_helps(run: Run, wide: Path, model: Path) -> None:
+def test_the_advice_of_verify_helps(run: Run, wide: Path, model: Path) -> None:
     chunk = wide / "level0" / "image_embeddings" / "c" / "0" / "0" / "0" / "0" / "0"
     whole = chunk.read_bytes()
     not_a_number(chunk)
@@ -179,7 +179,7 @@ def test_info_corrects_the_crs_without_encoding_again(run: Run, wide: Path) -> N
         ("EPSG:4978", r"EPSG:4978 \(WGS 84\) is not a CRS for maps"),
     ],
 )
-def test_a_crs_that_is_none_changes_nothing(run: Run, wide: Path, crs: str, message: str) -> None:
+def test_an_invalid_crs_changes_nothing(run: Run, wide: Path, crs: str, message: str) -> None:
     before = (wide / "zarr.json").read_bytes()
     result = run("info", wide, "--set-crs", crs)
     assert result.exit_code == 2 and re.match(f"Error: {message}: use a code", result.stderr)

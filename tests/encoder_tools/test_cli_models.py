@@ -57,7 +57,7 @@ def test_help_and_version_of_all(run: Run) -> None:
 
 @pytest.mark.parametrize("error", ["ImportError", "OSError", "ValueError"])
 def test_help_needs_no_torch(spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str) -> None:
-    """Torch is not everywhere, and takes seconds to import. One that does not load fails in many ways."""
+    """PyTorch is not installed everywhere, takes seconds to import, and may fail to load in many ways."""
     (tmp_path / "torch.py").write_text(f"raise {error}('not here')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     for arguments in (["--help"], ["models"], ["encode", "--help"]):

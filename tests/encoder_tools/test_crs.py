@@ -31,11 +31,11 @@ def test_different_crs_differ_in_every_text() -> None:
                 assert not any(same_crs(one, other) for one in texts_of(first) for other in texts_of(second))
 
 
-def test_a_crs_without_a_code_is_compared_by_what_it_says() -> None:
+def test_a_crs_without_a_code_is_compared_by_its_definition() -> None:
     first, second = (pyproj.CRS(f"+proj=laea +lat_0={lat} +lon_0=10 +ellps=GRS80") for lat in (50, 51))
     assert same_crs(first.to_wkt("WKT1_GDAL"), first.to_wkt("WKT2_2019"))
     assert not same_crs(first.to_wkt(), second.to_wkt())
 
 
-def test_texts_that_are_no_crs_differ_unless_they_are_equal() -> None:
+def test_invalid_texts_differ_unless_they_are_equal() -> None:
     assert same_crs("", "") and not same_crs("", texts_of("EPSG:4326")[0]) and not same_crs('PROJCS["a"]', "")

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from encoder_tools.cli.app import cli
@@ -214,6 +214,8 @@ def damaged(place: Place, damages: list[Damage]) -> Iterator[None]:
     suppress_health_check=list(HealthCheck),
 )
 @given(damages=DAMAGES)
+# A decoder whose weights became infinite.
+@example(damages=[Damage(garble, False, 8082), Damage(remove, False, 82525)])
 def test_damaged_stores(place: Place, damages: list[Damage]) -> None:
     store = str(place.store)
     commands = (

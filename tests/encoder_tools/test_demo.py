@@ -40,7 +40,7 @@ def test_a_given_image_has_no_truth(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "polygons.gpkg").is_file()
 
 
-def test_real_orthophoto_where_there_is_one(tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_orthophoto_if_available(tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEOSAM_ES_DATA", str(data_folder))
     answers = run_demo(None, tmp_path)
     assert {answer.class_name for answer in answers} == {"building"}

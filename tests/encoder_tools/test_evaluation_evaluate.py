@@ -130,7 +130,7 @@ def test_the_grid_has_the_pixels_of_the_level(reader: StoreReader) -> None:
     grid = PixelGrid.around([square], reader, 0)
     assert (grid.col, grid.row, grid.width, grid.height) == (96, 36, 28, 48)
     assert grid.draw(square).sum() == 20 * 40
-    assert grid.to_native(4, 4) == (100, 40)
+    assert grid.centre((4, 4)) == (100.5, 40.5)
     coarse = PixelGrid.around([square], reader, 1)
     assert coarse.draw(square).sum() == 10 * 20
     at_edge = PixelGrid.around([shapely.box(2590, 1790, 2600, 1800)], reader, 0)

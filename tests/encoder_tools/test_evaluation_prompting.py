@@ -1,20 +1,12 @@
-"""Positions of simulated prompts, which are reproducible."""
+"""Kinds of simulated prompts, and boxes that are off in a reproducible way."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis.extra.numpy import arrays
 
-from encoder_tools.evaluation.prompting import (
-    PromptKind,
-    corrective_click,
-    deepest_place,
-    jittered_box,
-    parse_kinds,
-)
-from geosam_es.core.prompts import Bounds, Point
+from encoder_tools.evaluation.prompting import PromptKind, jittered_box, parse_kinds
+from geosam_es.core.prompts import Bounds
 from geosam_es.errors import PromptError
 
 
@@ -31,34 +23,6 @@ def test_kinds() -> None:
 def test_unknown_kinds(text: str) -> None:
     with pytest.raises(PromptError, match="use a comma-separated list of point, box, "):
         parse_kinds(text)
-
-
-def test_the_deepest_place_is_the_middle() -> None:
-    mask = np.zeros((40, 60), bool)
-    mask[10:21, 20:51] = True
-    assert deepest_place(mask) == (35.5, 15.5)
-    # In the widest part of a shape, not at its mean.
-    mask[:] = False
-    mask[5:8, 0:50] = True
-    mask[0:13, 40:53] = True
-    assert deepest_place(mask) == (46.5, 6.5)
-    assert deepest_place(np.ones((9, 9), bool)) == (4.5, 4.5)
-
-
-@given(arrays(bool, (9, 11)).filter(np.any))
-def test_the_deepest_place_is_inside(mask: np.ndarray) -> None:
-    x, y = deepest_place(mask)
-    assert mask[int(y), int(x)]
-
-
-def test_a_correction_goes_to_the_largest_error() -> None:
-    truth, found = np.zeros((2, 40, 40), bool)
-    truth[5:15, 5:15] = True
-    found[5:15, 5:10] = True
-    assert corrective_click(truth, found) == Point(12.5, 9.5, True)
-    found[20:39, 20:39] = True
-    assert corrective_click(truth, found) == Point(29.5, 29.5, False)
-    assert corrective_click(truth, truth) is None
 
 
 def test_jitter_is_bounded_and_reproducible() -> None:

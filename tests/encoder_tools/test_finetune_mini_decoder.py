@@ -14,7 +14,7 @@ from encoder_tools.finetune.tunable_decoder import PromptTensors, trainable
 from encoder_tools.mini.export import export_decoder_graphs
 from encoder_tools.mini.fold_batch_norm import fold
 from encoder_tools.mini.network import MiniNet
-from encoder_tools.models.loading import mini_folder
+from encoder_tools.models.checkpoints import mini_folder
 from geosam_es.errors import ModelError
 from geosam_es.inference.runtime import OnnxGraph
 from tests.encoder_tools.tuning_scenes import mini_features, object_boxes, write_mini_decoder

@@ -7,6 +7,7 @@ features separate from the background, and because the weights are updated after
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ import shapely
 import torch
 
 from encoder_tools.evaluation.ground_truth import Located, TruthObject
-from encoder_tools.finetune.base_decoder import load_weights, save_weights
+from encoder_tools.finetune import base_decoder
+from encoder_tools.finetune.base_decoder import load_base, load_weights, save_weights
 from encoder_tools.finetune.feature_cache import FeatureCache
 from encoder_tools.finetune.sam_decoder import SamDecoder
 from encoder_tools.finetune.training import TuneOptions, train
@@ -47,6 +49,7 @@ class Fitted:
             StoreReader(write_store(folder, n, sam_features([box]), folder, model)) for n, box in enumerate(BOXES)
         ]
         objects = [[TruthObject(str(n), shapely.box(*box))] for n, box in enumerate(BOXES)]
+        self.reader = readers[0]
         self.samples: list[Sample] = make_samples(readers, Located(objects))[0]
         self.cache = FeatureCache(readers)
         self.decoder = SamDecoder(self.sam)
@@ -134,3 +137,18 @@ def test_weights_go_to_a_file_and_back(fitted: Fitted, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ModelError, match="does not contain the weights of this decoder"):
         load_weights(other, path)
+
+
+def test_a_tuned_decoder_in_a_folder_called_original_is_the_one_to_start_from(
+    fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "original"
+    folder.mkdir()
+    (folder / "decoder.onnx").touch()
+    save_weights(fitted.decoder, folder / "tuned.pt")
+    sam = random_sam("vit_b", seed=1)
+    sam = replace(sam, info=replace(sam.info, encoder_sha256=str(fitted.reader.metadata.model["encoder_sha256"])))
+    monkeypatch.setattr(base_decoder, "load_checkpoint", lambda path: sam)
+    base = load_base(fitted.reader, str(folder), tmp_path / "sam.pth", train_prompt_encoder=False)
+    known = fitted.decoder.module.state_dict()
+    assert all(torch.equal(value, known[name]) for name, value in base.decoder.module.state_dict().items())

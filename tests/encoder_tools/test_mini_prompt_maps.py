@@ -94,7 +94,7 @@ def test_a_region_touching_all_sides_of_a_box_is_near_all_of_them() -> None:
 
 def test_paths_between_sides_stay_inside_of_the_box() -> None:
     cost = torch.full((1, 1, 24, 24), 0.01)
-    cost[..., 4:20, 8:10] = 6.0  # a wall across the box, which could be gone around outside of it
+    cost[..., 4:20, 8:10] = 6.0  # a wall across the box, which a path outside the box could go around
     _, sides = side_paths(boxed(4 * STRIDE, 4 * STRIDE, 20 * STRIDE, 20 * STRIDE), cost, 40)
     assert sides[0, 0, 12, 5] > 0.9
     assert sides[0, 0, 12, 15] < 0.3

@@ -1,4 +1,4 @@
-"""The score of `mini` learns last: what it learns from, that it does, and that nothing else changes."""
+"""Training of the score of `mini`: its data, its effect, and that nothing else changes."""
 
 from __future__ import annotations
 

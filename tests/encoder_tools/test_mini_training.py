@@ -13,7 +13,6 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from benchmarks.mini.evaluate import OnnxMini, evaluate  # noqa: E402
-from benchmarks.mini.training_curves import read_log  # noqa: E402
 from encoder_tools.mini.config import CropPlan, TrainConfig  # noqa: E402
 from encoder_tools.mini.export import load_checkpoint, save_checkpoint, write_model  # noqa: E402
 from encoder_tools.mini.network import MiniNet, normalise  # noqa: E402
@@ -40,7 +39,7 @@ def test_export_equals_the_network(tmp_path: Path) -> None:
         # One pass fills the running statistics, so that folding has something to fold.
         net.encoder(torch.randn(1, 3, 128, 128))
         for parameter in net.parameters():
-            # What float16 storage does to the weights is not what is tested here.
+            # The effect of float16 storage on the weights is not tested here.
             parameter.copy_(parameter.half().float())
     net.eval()
     write_model(net, tmp_path, {"step": 0, "seconds": 0.0})
@@ -86,6 +85,9 @@ def test_missing_data_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Mon
         data_folder(tmp_path / "nowhere")
     with pytest.raises(RasterError, match=r"SOURCES\.md"):
         evaluate(tmp_path)
+    with pytest.raises(RasterError, match=r"ortho_block0\.tif' is missing.*SOURCES\.md"):
+        run_training(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_damaged_checkpoint_is_one_clear_error(tmp_path: Path) -> None:
@@ -116,9 +118,9 @@ def test_a_run_trains_stops_and_resumes(tmp_path: Path, monkeypatch: pytest.Monk
     torch.set_num_threads(before)
     net, trained = load_checkpoint(tmp_path / "checkpoint.pt")
     assert trained["step"] == 3
-    assert read_log(tmp_path / "log.csv")["step"].tolist() == [1.0, 2.0, 3.0]
     assert all(torch.isfinite(parameter).all() for parameter in net.parameters())
-    assert len((tmp_path / "log.csv").read_text(encoding="utf-8").splitlines()) == 4
+    lines = (tmp_path / "log.csv").read_text(encoding="utf-8").splitlines()
+    assert [line.split(",")[0] for line in lines] == ["step", "1", "2", "3"]
 
 
 def test_a_run_begins_with_the_weights_of_an_earlier_one(
@@ -130,7 +132,7 @@ def test_a_run_begins_with_the_weights_of_an_earlier_one(
     trainer = Trainer(TrainConfig(), tmp_path, tmp_path, None, 0, path)
     for weights in (trainer.net.state_dict(), trainer.average.state_dict()):
         assert all(torch.equal(weights[name], value) for name, value in earlier.items())
-    with pytest.raises(ModelError, match=r"nowhere\.pt' is no checkpoint"):
+    with pytest.raises(ModelError, match=r"nowhere\.pt' is not a checkpoint"):
         run_training(tmp_path, tmp_path, begin_with=tmp_path / "nowhere.pt")
 
 

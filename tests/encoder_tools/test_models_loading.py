@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encoder_tools.models.loading import load_model, mini_folder
+from encoder_tools.models.checkpoints import mini_folder
+from encoder_tools.models.loading import load_model
 from geosam_es.errors import ModelError
 from geosam_es.inference.encoder import read_model_info
 

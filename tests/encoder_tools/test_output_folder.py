@@ -47,22 +47,27 @@ def test_a_second_run_replaces_the_first_and_keeps_other_files(tmp_path: Path) -
     assert listed(out) == ["decoder.onnx", "done.json"]
 
 
+def test_the_results_of_another_command_are_kept(tmp_path: Path) -> None:
+    """As of an evaluation whose report replaces an earlier one in the folder of a tuned decoder."""
+    out = tmp_path / "out"
+    publish(out, "decoder")
+    for text in ("first", "second"):
+        with OutputFolder(out, ("report.html",)) as folder, folder.staging() as staged:
+            assert folder.written == (set() if text == "first" else {"report.html"})
+            (staged / "report.html").write_text(text)
+            folder.publish(staged)
+    assert contents(out) == {**dict.fromkeys(FILES, "decoder"), "report.html": "second"}
+    assert listed(out) == sorted((*FILES, "report.html"))
+    publish(out, "again", ("done.json",))
+    assert contents(out) == {"done.json": "again", "report.html": "second"}
+
+
 def test_files_that_were_not_announced_are_not_published(tmp_path: Path) -> None:
     with OutputFolder(tmp_path / "out", FILES) as folder, folder.staging() as staged:
         (staged / "model.json").write_text("by the way")
         (staged / "done.json").write_text("done")
         folder.publish(staged)
     assert contents(tmp_path / "out") == {"done.json": "done"}
-
-
-def test_files_of_another_command_are_kept(tmp_path: Path) -> None:
-    publish(tmp_path / "out", "decoder")
-    for _ in range(2):
-        with OutputFolder(tmp_path / "out", ["table.csv"]) as folder, folder.staging() as staged:
-            (staged / "table.csv").write_text("report")
-            folder.publish(staged, last="table.csv")
-        assert contents(tmp_path / "out") == {**dict.fromkeys(FILES, "decoder"), "table.csv": "report"}
-        assert listed(tmp_path / "out") == sorted([*FILES, "table.csv"])
 
 
 @pytest.mark.parametrize("name", ["decoder.onnx", "report", "report/page.html", MANIFEST_FILE])

@@ -25,6 +25,7 @@ from geosam_es.encoding.raster import RasterTile
 from geosam_es.errors import ModelError, OutputError, RasterError, StoreError
 from geosam_es.inference.encoder import ModelInfo
 from geosam_es.store import StoreReader, StoreWriter
+from geosam_es.store.files import folder_bytes
 from geosam_es.store.reader import TileState
 from tests.encoder_tools.scenes import ramp, write_raster
 from tests.helpers import make_metadata
@@ -33,7 +34,7 @@ INFO = ModelInfo("samples", "c" * 64, "CC0-1.0", {"image_embeddings": (3, 4, 4)}
 
 
 class Meter:
-    """Counts what is under way, and the most there ever was."""
+    """Counts what is in progress, and the largest number so far."""
 
     def __init__(self) -> None:
         self.now = self.most = 0
@@ -275,7 +276,7 @@ def test_an_error_in_one_part_stops_the_run(tmp_path: Path, decoder: DecoderFile
 def test_a_second_reader_helps_where_the_encoder_waits(
     tmp_path: Path, decoder: DecoderFiles, reading_s: float, encoding_s: float, readers: int
 ) -> None:
-    """One that keeps up by itself decodes blocks that neighbouring tiles share once."""
+    """A single reader that keeps up decodes the blocks that neighbouring tiles share only once."""
     threads: set[str] = set()
 
     def on_read(window: Window) -> None:
@@ -322,7 +323,7 @@ def test_a_disk_that_fills_up_keeps_what_can_be_resumed(
     plan, encoder, store = plan_of(CountingRaster()), SampleEncoder(), tmp_path / "s.zarr"
     with monkeypatch.context() as patch:
         full_disk_after(5, patch)
-        with pytest.raises(OutputError, match=r"No space left on device.*go on with --resume"):
+        with pytest.raises(OutputError, match=r"No space left on device.*continue with --resume"):
             encode(plan, encoder, store, decoder)
     assert encoder.encoded < 5 + 2 * (2 + encoding.WRITERS)
     report = encode(plan, SampleEncoder(), store, decoder, resume=True)
@@ -480,7 +481,7 @@ def test_plan_keeps_what_was_chosen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("overlap", [-1, 1024])
-def test_overlap_that_cannot_be(tmp_path: Path, overlap: int) -> None:
+def test_overlap_out_of_range(tmp_path: Path, overlap: int) -> None:
     raster = Raster(write_raster(tmp_path / "a.tif", ramp(3)))
     with pytest.raises(StoreError, match=f"--overlap {overlap} is out of range"):
         make_plan(raster, SampleEncoder(), EncodeOptions(overlap=overlap))
@@ -492,7 +493,7 @@ def test_estimate_agrees_with_the_run(tmp_path: Path, decoder: DecoderFiles) -> 
     assert found.tiles == len(plan.pyramid)
     assert found.seconds > 0.02 * found.tiles
     encode(plan, SampleEncoder(), tmp_path / "s.zarr", decoder)
-    actual = StoreReader(tmp_path / "s.zarr").size_bytes()
+    actual = folder_bytes(tmp_path / "s.zarr")
     assert actual <= found.store_bytes < actual + 40_000
 
 

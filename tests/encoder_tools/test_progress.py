@@ -12,7 +12,7 @@ from encoder_tools.progress import BYTES, Progress
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """A clock that the test sets."""
 
     now = 0.0
 
@@ -99,7 +99,7 @@ def test_a_failure_leaves_the_cursor_on_a_line_of_its_own(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(("seconds", "lines"), [("1", 30), ("15", 2), ("often", 3)])
-def test_how_often_lines_come_can_be_said(
+def test_the_interval_between_lines_can_be_set(
     clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, seconds: str, lines: int
 ) -> None:
     monkeypatch.setenv(module.SECONDS_VARIABLE, seconds)

@@ -21,7 +21,7 @@ from encoder_tools.models.fast_decoder.transformer import FEW_TOKENS  # noqa: E4
 from encoder_tools.models.sam.export import (  # noqa: E402
     DECODER_OUTPUTS,
     PLACES_INPUT,
-    export_decoder,
+    export_sam,
 )
 from encoder_tools.models.sam.weights import LoadedSam, random_sam  # noqa: E402
 
@@ -38,7 +38,7 @@ def sam() -> LoadedSam:
 @pytest.fixture(scope="module")
 def directory(sam: LoadedSam, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sam")
-    export_decoder(sam, path)
+    export_sam(sam, path)
     export_official_decoder(sam, path / "official.onnx")
     return path
 
@@ -59,7 +59,7 @@ def click(directory: Path, points: int = 2, has_mask: bool = False) -> GraphCost
 
 
 def shown(directory: Path, refined: int) -> GraphCost:
-    """Return the cost of a click's mask to show first that works out the given number of places in full."""
+    """Return the cost of a click's mask to show first that computes the given number of places in full."""
     import onnx
 
     path = directory / "decoder.onnx"

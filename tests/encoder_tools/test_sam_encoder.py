@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -188,7 +189,7 @@ def test_automatic_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert resolve_device("auto").type == "cuda"
     assert resolve_device("cuda:1").index == 1
-    with pytest.raises(ModelError, match="cuda:2 is not available"):
+    with pytest.raises(ModelError, match="no device cuda:2"):
         resolve_device("cuda:2")
 
 
@@ -205,7 +206,7 @@ def test_batch_size_follows_the_free_memory(encoder: SamTorchEncoder, monkeypatc
 @pytest.fixture(scope="module")
 def exported(sam: LoadedSam, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("exported")
-    export.export_model(sam, directory)
+    export.export_sam(sam, directory, with_encoder=True)
     return directory
 
 
@@ -250,15 +251,24 @@ def test_weights_that_are_not_finite_are_refused_and_nothing_is_left(tmp_path: P
     with torch.no_grad():
         sam.network.mask_decoder.iou_prediction_head.layers[0].weight[0, 0] = np.nan
     with pytest.raises(ModelError, match=r"decoder\.onnx differs"):
-        export.export_decoder(sam, tmp_path / "new")
+        export.export_sam(sam, tmp_path / "new")
     assert not (tmp_path / "new").exists()
     (tmp_path / "old.txt").write_text("kept")
     with pytest.raises(ModelError, match=r"decoder\.onnx differs"):
-        export.export_decoder(sam, tmp_path)
+        export.export_sam(sam, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["old.txt"]
+
+
+def test_a_decoder_is_not_put_beside_the_encoder_of_another_model(exported: Path, sam: LoadedSam) -> None:
+    other = replace(sam, info=replace(sam.info, encoder_sha256="1" * 64))
+    before = {path: path.stat().st_mtime_ns for path in exported.iterdir()}
+    with pytest.raises(OutputError, match="contains the encoder of another model: choose another folder"):
+        export.export_sam(other, exported)
+    assert {path: path.stat().st_mtime_ns for path in exported.iterdir()} == before
+    export.export_sam(sam, exported)
 
 
 def test_a_directory_that_cannot_be_written(sam: LoadedSam, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
-        export.export_decoder(sam, tmp_path / "file" / "out")
+        export.export_sam(sam, tmp_path / "file" / "out")

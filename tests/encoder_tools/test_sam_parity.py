@@ -21,7 +21,7 @@ if importlib.util.find_spec("segment_anything") is None:  # it imports only with
 from benchmarks.speed.sam import export_official_decoder  # noqa: E402
 from encoder_tools.models.fast_decoder.networks import CONTEXT_NAMES  # noqa: E402
 from encoder_tools.models.fast_decoder.transformer import FEW_TOKENS  # noqa: E402
-from encoder_tools.models.sam.export import export_decoder  # noqa: E402
+from encoder_tools.models.sam.export import export_sam  # noqa: E402
 from encoder_tools.models.sam.weights import LoadedSam, random_sam  # noqa: E402
 from geosam_es.inference.runtime import OnnxGraph  # noqa: E402
 
@@ -134,7 +134,7 @@ class Exported:
 @pytest.fixture(scope="module")
 def directory(sam: LoadedSam, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sam")
-    export_decoder(sam, path)
+    export_sam(sam, path)
     return path
 
 
@@ -217,7 +217,7 @@ def test_scores_equal_sam_predictors(answers: Any) -> None:
 
 @pytest.mark.parametrize("count", [1, FEW_TOKENS - 6, FEW_TOKENS - 5, 20, 40])
 def test_any_number_of_points(exported: Exported, sam: LoadedSam, features: Any, count: int) -> None:
-    """With five output tokens and a padding point, the second and third stand on both sides of the choice."""
+    """With five output tokens and a padding point, the second and third lie on both sides of the limit."""
     generator = np.random.default_rng(count)
     predictor = predictor_on(sam, features)
     for with_box in (False, True):
@@ -251,7 +251,7 @@ def test_the_mask_to_show_first_equals_that_of_the_whole_answer(tmp_path: Path, 
             kernel = sam.network.mask_decoder.output_upscaling[index].weight
             mean = kernel.mean((2, 3), keepdim=True)
             kernel.copy_(2 * mean + 0.03 * (kernel - mean))
-    export_decoder(sam, tmp_path)
+    export_sam(sam, tmp_path)
     generator = np.random.default_rng(4)
     exported = Exported(tmp_path, smooth(generator, sigma=4))
     ious, bounded, exact = [], [], []

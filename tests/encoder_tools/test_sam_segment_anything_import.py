@@ -75,7 +75,7 @@ def test_without_a_torchvision_that_imports(tmp_path: Path, is_installed: bool) 
     assert (left, again) == ("[]", "True")
 
 
-def test_present_takes_precedence(tmp_path: Path) -> None:
+def test_an_installed_torchvision_takes_precedence(tmp_path: Path) -> None:
     write_torchvision(tmp_path, "")
     resized, left, _ = printed(f"sys.path.insert(0, {str(tmp_path)!r})")
     assert resized == "resized"

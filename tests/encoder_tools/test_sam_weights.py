@@ -17,7 +17,7 @@ if importlib.util.find_spec("segment_anything") is None:  # it imports only with
 from encoder_tools.models.checkpoints import Checkpoint  # noqa: E402
 from encoder_tools.models.loading import load_model  # noqa: E402
 from encoder_tools.models.sam import weights as model  # noqa: E402
-from encoder_tools.models.sam.export import export_decoder  # noqa: E402
+from encoder_tools.models.sam.export import export_sam  # noqa: E402
 from encoder_tools.models.sam.weights import detect_architecture, load_checkpoint, load_sam, random_sam  # noqa: E402
 from geosam_es.errors import ModelError  # noqa: E402
 from geosam_es.inference.encoder import read_model_info  # noqa: E402
@@ -57,7 +57,7 @@ def test_a_checkpoint_is_found_loaded_and_exported(
 ) -> None:
     sam = load_sam(str(checkpoint))
     info = sam.info
-    export_decoder(sam, tmp_path / "out")
+    export_sam(sam, tmp_path / "out")
     assert (info.name, info.licence) == ("my_sam", "NOASSERTION")
     assert info.encoder_sha256 == file_sha256(checkpoint)
     assert read_model_info(tmp_path / "out") == info

@@ -149,7 +149,7 @@ def test_when_nothing_can_be_answered(made_ortho: Ortho) -> None:
         segment(open_segmenter(made_ortho.store), objects, SegmentOptions())
 
 
-def test_a_damaged_tile_is_no_matter_of_prompts(ortho: Ortho) -> None:
+def test_a_damaged_tile_is_an_error_of_the_store(ortho: Ortho) -> None:
     chunk = next(path for path in (ortho.store / "level0" / "image_embeddings" / "c").rglob("*") if path.is_file())
     chunk.write_bytes(b"")
     x, y = ortho.centre

@@ -49,6 +49,16 @@ def test_the_middle_is_inside_and_deepest(mask: np.ndarray) -> None:
     assert depth(mask)[cell] == pytest.approx(depth(mask).max())
 
 
+def test_the_middle_is_in_the_widest_part() -> None:
+    mask = np.zeros((40, 60), bool)
+    mask[10:21, 20:51] = True
+    assert middle_cell(mask) == (15, 35)
+    mask[:] = False
+    mask[5:8, 0:50] = True
+    mask[0:13, 40:53] = True
+    assert middle_cell(mask) == (6, 46)
+
+
 @given(arrays(bool, (9, 11)).filter(np.any))
 def test_random_cells_are_as_deep_as_asked_for(mask: np.ndarray) -> None:
     depths, rng = depth(mask), np.random.default_rng(0)

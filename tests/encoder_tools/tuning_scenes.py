@@ -137,7 +137,7 @@ def write_mini_scene(folder: Path, stores: int, objects: int, decoder: Path) -> 
 
 
 def copy_scene(scene: tuple[list[Path], Path], folder: Path) -> tuple[list[Path], Path]:
-    """Copy stores and layer, so that a test may spoil them."""
+    """Copy stores and layer, so that a test may damage them."""
     stores, truth = scene
     for store in stores:
         shutil.copytree(store, folder / store.name)

@@ -84,7 +84,7 @@ def test_features_that_are_not_prompts() -> None:
         group(PromptFeature(shapely.LineString([(0, 0), (1, 1)])))
     with pytest.raises(VectorError, match="has two boxes for object 4: remove one"):
         group(PromptFeature(BOX, 1, 4.0), PromptFeature(BOX, 1, 4))
-    with pytest.raises(VectorError, match="has a polygon with label 0: mark what is outside"):
+    with pytest.raises(VectorError, match="has a polygon with label 0: use points to mark what is outside"):
         group(PromptFeature(BOX, 0))
 
 
@@ -103,5 +103,5 @@ def test_polygons_carry_the_object_and_its_attributes(tmp_path: Path) -> None:
     found = [(item.object_id, item.attributes["crop"]) for index in range(3) for item in answers[index].results]
     assert found == [(12, "vid"), (None, "trigo")]
     assert answers[0].results[0].area_m2 == pytest.approx(np.pi * 100**2, rel=0.02)
-    assert [answers[index].name for index in range(3)] == ["12", "13", "feature 3"]
+    assert [answers[index].prompts.name for index in range(3)] == ["12", "13", "feature 3"]
     assert "outside the raster" in answers[1].left_out and not answers[2].left_out

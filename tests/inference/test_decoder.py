@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encoder_tools.models.loading import mini_folder
+from encoder_tools.models.checkpoints import mini_folder
 from geosam_es.core.grid import Tile
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import ModelError
@@ -56,12 +56,12 @@ def test_ranking_follows_sams_advice() -> None:
 @pytest.fixture(scope="module")
 def sam_decoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from benchmarks.speed.sam import export_official_decoder
-    from encoder_tools.models.sam.export import export_decoder
+    from encoder_tools.models.sam.export import export_sam
     from encoder_tools.models.sam.weights import random_sam
 
     folder = tmp_path_factory.mktemp("sam")
     sam = random_sam("vit_b", seed=3)
-    export_decoder(sam, folder)
+    export_sam(sam, folder)
     export_official_decoder(sam, folder / "official.onnx")
     export_official_decoder(sam, folder / "single.onnx", return_single_mask=True)
     return folder
@@ -159,6 +159,13 @@ def test_the_embedded_model_decodes_many_prompts_together() -> None:
     decoder = load_decoder(mini_folder() / "prepare.onnx", mini_folder() / "decoder.onnx", threads=2)
     values = np.random.default_rng(0).standard_normal((1, 512, 64, 64), dtype=np.float32)
     check_many(decoder, {"image_embeddings": values})
+
+
+def test_masks_that_are_not_numbers_are_refused() -> None:
+    decoder = load_decoder(mini_folder() / "prepare.onnx", mini_folder() / "decoder.onnx", threads=1)
+    features = {"image_embeddings": np.full((1, 512, 64, 64), np.nan, np.float32)}
+    with pytest.raises(ModelError, match="not numbers"):
+        decoder.decode(decoder.prepare(features), PROMPTS[2])
 
 
 def test_several_objects_run_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:

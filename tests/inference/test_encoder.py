@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encoder_tools.models.loading import mini_folder
+from encoder_tools.models.checkpoints import mini_folder
 from geosam_es.errors import ModelError
 from geosam_es.inference.encoder import FILL_RGB, ModelInfo, OnnxEncoder, read_model_info
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.machinery import ModuleSpec
@@ -9,7 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from encoder_tools.models.loading import mini_folder
+from encoder_tools.models.checkpoints import mini_folder
 from geosam_es.errors import ModelError
 from geosam_es.inference.runtime import OnnxGraph, load_onnxruntime
 
@@ -151,6 +152,21 @@ def test_a_folder_left_by_an_uninstall_is_no_onnxruntime(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))
     with pytest.raises(ModelError, match=r"installed but does not load \(.*InferenceSession.*reinstall"):
         load_onnxruntime()
+
+
+def test_onnxruntime_keeps_no_usage_data(tmp_path: Path) -> None:
+    """From version 1.29 on it writes an identifier of the machine below the home folder, and sends what it records."""
+    code = """
+import sys
+from pathlib import Path
+from geosam_es.inference.runtime import OnnxGraph
+OnnxGraph(Path(sys.argv[1]))
+"""
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    model = mini_folder() / "decoder.onnx"
+    subprocess.run([sys.executable, "-c", code, model], cwd=Path(__file__).parents[2], env=environment, check=True)
+    assert list(tmp_path.rglob("*")) == []
 
 
 LOADING = """

@@ -300,7 +300,7 @@ def two_discs(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("is_skipped", "message"),
-    [(False, r"around \(1900, 950\) have been encoded yet: .*--resume"), (True, r"no data at \(1900, 950\)")],
+    [(False, r"around \(1900, 950\) have been prepared yet: .*--resume"), (True, r"no data at \(1900, 950\)")],
 )
 def test_a_point_without_a_tile_is_never_dropped(two_discs: Path, is_skipped: bool, message: str) -> None:
     for tile in CORNER:
@@ -336,7 +336,7 @@ def test_a_negative_point_may_lie_where_nothing_is_encoded(two_discs: Path) -> N
 def test_no_part_of_a_box_is_dropped(two_discs: Path) -> None:
     for tile in CORNER:
         remove(two_discs, tile)
-    with pytest.raises(PromptError, match=r"around \(18\d\d.*, \d+.*\) have been encoded yet"):
+    with pytest.raises(PromptError, match=r"around \(18\d\d.*, \d+.*\) have been prepared yet"):
         open_blobs(two_discs).propose(Prompts(APART[:1], Bounds(50, 50, 1950, 1050)))
 
 

@@ -10,8 +10,7 @@ from geosam_es.core.prompts import Bounds
 from geosam_es.errors import ModelError, PromptError
 from geosam_es.inference.decoder import DecodedMasks
 from geosam_es.inference.session import CleanOptions, SegmentationSession, with_decoder
-from geosam_es.store.decoders import add_decoder
-from tests.helpers import BlobDecoder, disc, make_decoder, make_store, open_blobs
+from tests.helpers import BlobDecoder, add_decoder, disc, make_decoder, make_store, open_blobs
 
 # Half a metre a pixel, turned by about 11 degrees, somewhere in Valencia.
 TRANSFORM = GeoTransform(0.49, 0.1, 728000.0, 0.1, -0.49, 4372000.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import json
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,6 +62,14 @@ def fresh_settings(qgis_app: Any) -> Iterator[None]:
     settings.remove("geosam_es")
     settings.remove("locale")
     QLocale.setDefault(own)
+
+
+@pytest.fixture(autouse=True)
+def processing_without_canvas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep Processing from the canvas of pytest-qgis, which another test may have deleted: reading it crashes."""
+    module = sys.modules.get("processing.tools.dataobjects")
+    if module is not None:
+        monkeypatch.setattr(module, "iface", None)
 
 
 @pytest.fixture(autouse=True)

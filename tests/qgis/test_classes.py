@@ -135,9 +135,6 @@ def test_names_of_the_value_map_and_colours_of_the_style_go_together() -> None:
     classes = classes_of_layer(layer)
     assert pairs(classes) == [(10, "Forest"), (20, "Water")]
     assert classes is not None and colors(classes) == [None, "#0000ff"]
-    assert pairs(classes_of_layer(layer, "state")) == [("1", "good")]
-    assert classes_of_layer(polygons(), "state") is None
-    assert classes_of_layer(layer, "no such field") is None
 
 
 def test_a_style_by_an_expression_has_no_field_to_write_to() -> None:

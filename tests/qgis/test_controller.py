@@ -330,6 +330,18 @@ def test_the_tiles_in_view_are_reported(controller: SegmentationController) -> N
     assert reported[0].missing == []
 
 
+def test_closing_the_project_drops_waiting_gestures(
+    without_store: SegmentationController, stores: CurrentStore, blob_store: Path, blobs: BlobDecoder
+) -> None:
+    """A click on a raster of the old project is no click on one of the new project."""
+    without_store.add_point(place("a"))
+    stores.cancel_opening()
+    stores.set(None)
+    stores.open(blob_store, [])
+    wait_until(lambda: stores.store is not None)
+    assert settled(without_store) == Drawing()
+
+
 def test_closing_the_store_forgets_the_object(controller: SegmentationController, stores: CurrentStore) -> None:
     controller.add_point(place("a"))
     settled(controller)

@@ -25,8 +25,8 @@ from geosam_es.gui.plugin import GeoSamPlugin
 from geosam_es.gui.stores.decoder_choice import Comparison
 from geosam_es.inference.decoder import Context, DecodedMasks
 from geosam_es.qgis_support.store_news import store_news
-from geosam_es.store.decoders import ORIGINAL, active_name, add_decoder, list_decoders, use_decoder
-from tests.helpers import BlobDecoder, make_decoder
+from geosam_es.store.decoders import ORIGINAL, active_name, list_decoders, use_decoder
+from tests.helpers import BlobDecoder, add_decoder, make_decoder
 from tests.qgis.support import Interface, click, place, wait_until
 
 SMALLER = 0.94

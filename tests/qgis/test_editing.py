@@ -453,7 +453,7 @@ class TestOptions:
         accept(layer, square(10, 5, 0), AcceptOptions(trim_overlaps=True))
         first, second = shapes(layer)
         assert first.equals(square()) and second.equals(shapely.box(X + 10, Y, X + 15, Y + 10))
-        with pytest.raises(EditError, match="cover all of it"):
+        with pytest.raises(EditError, match="cover the whole polygon"):
             accept(layer, square(4, 2, 2), AcceptOptions(trim_overlaps=True))
 
     def test_trimming_may_leave_too_little(self) -> None:
@@ -574,10 +574,6 @@ class TestNewLayers:
         again = QgsVectorLayer(layer.source(), "again", "ogr")
         feature = next(again.getFeatures())
         assert feature["class"] == "ñandú" and read_provenance(again, feature) == PROVENANCE
-
-    def test_own_class_field_and_no_provenance(self, tmp_path: Path) -> None:
-        layer = create_target_layer(tmp_path / "h.gpkg", UTM, class_field="habitat", provenance=False)
-        assert layer.fields().names() == ["fid", "habitat"]
 
     def test_classes_come_with_it(self, tmp_path: Path) -> None:
         items = (ClassItem("6220", "Grassland", QColor("#ffcc00")), ClassItem("5330", "Scrub", None))

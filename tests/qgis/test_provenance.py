@@ -22,6 +22,7 @@ from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import EditError
 from geosam_es.gui.editing.edits import AcceptOptions, accept_polygon, replace_polygon
 from geosam_es.gui.editing.provenance import (
+    PROVENANCE_FIELDS,
     Provenance,
     has_provenance_fields,
     provenance_from_values,
@@ -161,10 +162,18 @@ class TestFields:
         assert read is not None and math.isnan(read.score)
 
 
+def create_plain_layer(path: Path) -> Any:
+    """Create a layer without fields for provenance."""
+    layer = create_target_layer(path, UTM)
+    assert layer.dataProvider().deleteAttributes([layer.fields().lookupField(name) for name in PROVENANCE_FIELDS])
+    layer.updateFields()
+    return layer
+
+
 @pytest.fixture
 def plain(tmp_path: Path) -> Iterator[Any]:
     """A layer in a GeoPackage without fields for provenance."""
-    layer = create_target_layer(tmp_path / "it's plain.gpkg", UTM, provenance=False)
+    layer = create_plain_layer(tmp_path / "it's plain.gpkg")
     yield layer
     # pytest holds what a fixture made until QGIS has ended.
     if not sip.isdeleted(layer):
@@ -253,7 +262,7 @@ class TestSideTable:
         assert [row[2] for row in rows(plain)] == ["better"]
 
     def test_layers_of_other_formats_have_no_table(self, tmp_path: Path) -> None:
-        layer = create_target_layer(tmp_path / "h.shp", UTM, provenance=False)
+        layer = create_plain_layer(tmp_path / "h.shp")
         fid = accept(layer)
         assert read_provenance(layer, layer.getFeature(fid)) is None
         assert layer.commitChanges() and sorted(path.suffix for path in tmp_path.iterdir()) == [

@@ -24,6 +24,7 @@ from geosam_es.errors import GeoSamError, OutputError, SignatureMismatchError
 from geosam_es.gui.stores.current_store import CurrentStore
 from geosam_es.gui.stores.live_store import LiveOptions, LiveStore
 from geosam_es.gui.stores.open_store import OpenStoreTask, check_fits, project_raster, project_rasters, store_beside
+from geosam_es.gui.stores.worker import Job
 from geosam_es.store import StoreReader, set_crs, store_path_for
 from geosam_es.store.cache import StoreCache
 from tests.helpers import BlobDecoder
@@ -200,6 +201,47 @@ def test_a_store_follows_the_corrected_crs_of_its_layer(
     assert QgsCoordinateReferenceSystem.fromWkt(stored) == photo.crs()
     again.close()
     assert opened(None, [project_raster(photo)], cache)[1] == ""
+
+
+@pytest.fixture
+def stores(iface: Any, photo: QgsRasterLayer) -> Iterator[CurrentStore]:
+    """Stores in a project with the photo."""
+    QgsProject.instance().addMapLayer(photo, False)
+    stores = CurrentStore()
+    yield stores
+    stores.shutdown()
+
+
+def crs_is(stores: CurrentStore, code: str) -> bool:
+    """Tell whether the open store has this CRS, here and on the disk."""
+    store = stores.store
+    if store is None:
+        return False
+    stored = QgsCoordinateReferenceSystem.fromWkt(StoreReader(store.path).metadata.raster.crs_wkt)
+    return store.crs.authid() == stored.authid() == code
+
+
+def test_a_crs_that_is_changed_and_changed_back_is_followed(
+    stores: CurrentStore, photo: QgsRasterLayer, cache: LiveOptions
+) -> None:
+    """While the worker has no time for it."""
+    stores.open(None, [project_raster(photo)], cache)
+    wait_until(lambda: stores.store is not None)
+    free, seen = threading.Event(), []
+    stores.noticed.connect(seen.append)
+    stores.worker.post(Job(lambda: free.wait(20)))
+    for code in ("EPSG:25830", "EPSG:25829"):
+        photo.setCrs(QgsCoordinateReferenceSystem(code))
+    free.set()
+    wait_until(lambda: len(seen) == 2 and crs_is(stores, "EPSG:25829"))
+
+
+def test_a_crs_that_is_changed_while_the_store_is_opened_is_followed(
+    stores: CurrentStore, photo: QgsRasterLayer, cache: LiveOptions
+) -> None:
+    stores.open(None, [project_raster(photo)], cache)
+    photo.setCrs(QgsCoordinateReferenceSystem("EPSG:25830"))
+    wait_until(lambda: crs_is(stores, "EPSG:25830"))
 
 
 def test_a_store_of_another_model_follows_the_layer_too(

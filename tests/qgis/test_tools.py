@@ -35,8 +35,8 @@ from geosam_es.qgis_support import command_line
 from geosam_es.qgis_support.command_line import CommandLine, CommandLineError, find_command_line
 from geosam_es.qgis_support.settings import Settings
 from geosam_es.qgis_support.store_news import store_news
-from geosam_es.store.decoders import ORIGINAL, active_name, add_decoder, list_decoders
-from tests.helpers import disc, make_decoder, make_store
+from geosam_es.store.decoders import ORIGINAL, active_name, list_decoders
+from tests.helpers import add_decoder, disc, make_decoder, make_store
 from tests.qgis.support import wait_until
 
 CRS = "EPSG:25830"

@@ -139,7 +139,7 @@ def test_dock_and_toolbar(iface: Interface, plugin: GeoSamPlugin, target: QgsVec
 def test_options_page(iface: Interface, plugin: GeoSamPlugin) -> None:
     page = iface.options_factories[0].createWidget(iface.window)
     texts = texts_of(page)
-    assert {"Hilos del decodificador", "automático"} <= texts
+    assert {"Preparación de imágenes", "automático"} <= texts
     check(texts)
 
 
@@ -172,7 +172,7 @@ def test_errors_of_the_core_are_translated(
     interaction.open_store(blob_store / "no {0} store")
     wait_until(iface.messages)
     (text,) = iface.messages()
-    assert text.endswith("no {0} store no es un almacén de embeddings: hacer uno con: geosam-es encode IMAGEN")
+    assert text.endswith("no {0} store no es una imagen preparada: preparar la imagen con: geosam-es encode IMAGEN")
 
 
 def test_processing(plugin: GeoSamPlugin, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_processing(plugin: GeoSamPlugin, tmp_path: Path) -> None:
     feedback = QgsProcessingFeedback()
     _, fine = provider.algorithm("storefootprint").run(parameters, QgsProcessingContext(), feedback)
     assert not fine
-    assert f"{store} no es un almacén de embeddings: hacer uno con:" in feedback.textLog()
+    assert f"{store} no es una imagen preparada: preparar la imagen con:" in feedback.textLog()
 
 
 def test_errors(spanish: None, blob_store: Path) -> None:
@@ -273,4 +273,4 @@ def test_qgis_process_in_spanish(built: Path, tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stdout + done.stderr
     assert "Segmentar a partir de puntos" in done.stdout
-    assert "Almacén de embeddings" in done.stdout
+    assert "Imagen preparada (carpeta NOMBRE.embeddings.zarr)" in done.stdout

@@ -16,15 +16,14 @@ from geosam_es.store.decoders import (
     ORIGINAL,
     active_decoder,
     active_name,
-    add_decoder,
     find_decoder,
     install_decoder,
     list_decoders,
-    read_decoder,
+    read_info,
     remove_decoder,
     use_decoder,
 )
-from tests.helpers import disc, make_decoder, make_store
+from tests.helpers import add_decoder, disc, make_decoder, make_store
 
 
 @pytest.fixture
@@ -58,8 +57,8 @@ def test_an_added_decoder_answers_once_it_is_used(store: Path, tuned: Path) -> N
     assert use_decoder(store, "fields") == added
     reader = StoreReader(store)
     assert reader.decoder == added
-    assert reader.decoder_path.read_bytes() == (tuned / "decoder.onnx").read_bytes()
-    assert reader.prepare_path is not None and reader.prepare_path.parent == reader.decoder_path.parent
+    assert reader.decoder.decoder_path.read_bytes() == (tuned / "decoder.onnx").read_bytes()
+    assert reader.decoder.prepare_path == reader.decoder.decoder_path.with_name("prepare.onnx")
     assert reader.decoder.info is not None and reader.decoder.info.objects == 12
     # An older reader finds what it found before.
     assert before.items() <= files(store).items()
@@ -91,7 +90,7 @@ def test_the_original_can_be_used_again(store: Path, tuned: Path) -> None:
 def test_decoders_move_with_the_store(store: Path, tuned: Path, tmp_path: Path) -> None:
     use_decoder(store, add_decoder(store, tuned).name)
     moved = store.rename(tmp_path / "elsewhere.embeddings.zarr")
-    assert StoreReader(moved).decoder_path.is_relative_to(moved)
+    assert StoreReader(moved).decoder.decoder_path.is_relative_to(moved)
 
 
 def test_hashes_with_and_without_their_prefix_agree(store: Path, tmp_path: Path) -> None:
@@ -114,7 +113,7 @@ def test_the_same_decoder_is_kept_once_and_another_of_its_name_gets_a_number(sto
 def test_a_decoder_of_another_encoder_is_refused(store: Path, tmp_path: Path) -> None:
     other = make_decoder(tmp_path / "other", "fields", model="vit_b", encoder_sha256="1" * 64)
     before = files(store)
-    with pytest.raises(ModelError, match=r"encoder vit_b, and .* made with the encoder blobs"):
+    with pytest.raises(ModelError, match=r"encoder vit_b, but .* made with the encoder blobs"):
         add_decoder(store, other)
     assert files(store) == before
     same_name = make_decoder(tmp_path / "same name", "fields", encoder_sha256="2" * 64)
@@ -149,7 +148,7 @@ def test_half_a_decoder_is_refused(store: Path, tuned: Path, damage: Callable[[P
 @pytest.mark.parametrize(
     "name", ["", "..", "a/b", "a\\b", ".hidden", "original", "Original", "a ", "a" * 65, "a:b", "CON", "nul.v2"]
 )
-def test_names_that_are_no_folder_names_are_refused(store: Path, tuned: Path, name: str) -> None:
+def test_names_that_cannot_be_folders_are_refused(store: Path, tuned: Path, name: str) -> None:
     with pytest.raises(ModelError, match="--name"):
         add_decoder(store, tuned, name)
     assert names(store) == [ORIGINAL]
@@ -161,7 +160,7 @@ def test_a_name_can_be_given(store: Path, tuned: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["none", "../decoders/fields", ""])
-def test_a_decoder_that_is_not_there_is_refused_and_the_others_named(store: Path, tuned: Path, name: str) -> None:
+def test_a_missing_decoder_is_refused_and_the_others_are_named(store: Path, tuned: Path, name: str) -> None:
     add_decoder(store, tuned)
     for act in (use_decoder, remove_decoder, find_decoder):
         with pytest.raises(ModelError, match="choose one of: original, fields"):
@@ -194,7 +193,7 @@ def test_a_damaged_decoder_in_use_is_one_sentence_and_can_be_left(
     assert StoreReader(store).decoder.name == ORIGINAL
 
 
-def test_a_damaged_note_of_the_one_in_use_is_told(store: Path, tuned: Path) -> None:
+def test_a_damaged_active_json_is_reported(store: Path, tuned: Path) -> None:
     use_decoder(store, add_decoder(store, tuned).name)
     (store / "decoders" / "active.json").write_text("{")
     with pytest.raises(StoreError, match=r"active.json is damaged"):
@@ -212,7 +211,7 @@ def test_a_copy_that_ends_early_leaves_nothing(store: Path, tuned: Path, monkeyp
     assert not list((store / "decoders").iterdir()) and names(store) == [ORIGINAL]
 
 
-def test_a_read_only_store_is_told(store: Path, tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_store_is_reported(store: Path, tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_decoder(store, tuned)
 
     def refuse(*_args: object, **_options: object) -> None:
@@ -228,7 +227,7 @@ def test_a_read_only_store_is_told(store: Path, tuned: Path, monkeypatch: pytest
     assert names(store) == [ORIGINAL, "fields"]
 
 
-def test_a_folder_that_is_no_store_is_refused(tuned: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_store_is_refused(tuned: Path, tmp_path: Path) -> None:
     for act in (lambda: add_decoder(tmp_path, tuned), lambda: use_decoder(tmp_path, ORIGINAL)):
         with pytest.raises(StoreError, match="not an embedding store"):
             act()
@@ -239,9 +238,9 @@ def test_a_single_graph_needs_no_prepare(store: Path, tuned: Path) -> None:
     document = json.loads((tuned / "decoder.json").read_text())
     (tuned / "decoder.json").write_text(json.dumps({**document, "prepare_sha256": None}))
     (tuned / "prepare.onnx").unlink()
-    assert read_decoder(tuned).prepare_path is None
+    assert read_info(tuned).prepare_sha256 is None
     use_decoder(store, add_decoder(store, tuned).name)
-    assert StoreReader(store).prepare_path is None
+    assert StoreReader(store).decoder.prepare_path is None
 
 
 def test_zarr_python_still_reads_the_store(store: Path, tuned: Path) -> None:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from geosam_es.store import files
-from geosam_es.store.files import is_portable_name, put_in_place, replace_files, temporary_name, write_text
+from geosam_es.store.files import (
+    flush,
+    flush_tree,
+    folder_bytes,
+    is_portable_name,
+    put_in_place,
+    replace_files,
+    temporary_name,
+    write_text,
+)
 
 
 class Refusals:
@@ -76,6 +88,33 @@ def test_text_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch:
     assert flushed == ["ñ\n".encode()] and (tmp_path / "a.json").read_bytes() == flushed[0]
 
 
+def fail_to_flush(patch: pytest.MonkeyPatch, folders: int | None = None, files: int | None = None) -> None:
+    """Let flushing a folder or a file fail with this error number."""
+
+    def fsync(descriptor: int) -> None:
+        number = folders if stat.S_ISDIR(os.fstat(descriptor).st_mode) else files
+        if number is not None:
+            raise OSError(number, os.strerror(number))
+
+    patch.setattr(os, "fsync", fsync)
+
+
+def test_a_network_drive_that_cannot_flush_folders_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems, among them shared folders of virtual machines, answer EINVAL."""
+    fail_to_flush(monkeypatch, folders=errno.EINVAL)
+    write_text(tmp_path / "a.json", "new")
+    flush_tree(tmp_path)
+    assert (tmp_path / "a.json").read_text() == "new"
+
+
+def test_a_flush_that_fails_otherwise_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_to_flush(monkeypatch, folders=errno.EIO, files=errno.EINVAL)
+    (tmp_path / "a").write_text("")
+    for path in (tmp_path, tmp_path / "a"):
+        with pytest.raises(OSError, match=r"error|argument"):
+            flush(path)
+
+
 SUFFIXES = (".dbf", ".prj", ".shp", ".shx")
 
 
@@ -127,6 +166,14 @@ def test_a_locked_file_leaves_all_the_old_ones(
         assert contents(tmp_path) == before
         assert contents(tmp_path / "new") == {f"a{suffix}": f"new a{suffix}" for suffix in SUFFIXES}
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["new"]
+
+
+def test_files_removed_while_they_are_counted_have_no_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").write_bytes(b"123")
+    assert folder_bytes(tmp_path) == 3
+    monkeypatch.setattr(os, "walk", lambda folder: [(folder, [], ["gone"]), (tmp_path / "a", [], ["b"])])
+    assert folder_bytes(tmp_path) == 3
 
 
 def test_temporary_names_are_short_and_hidden(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_a_tile_without_its_scales_is_a_problem(store: Path) -> None:
 def test_arrays_that_do_not_fit_are_refused(store: Path) -> None:
     path = store / "level0/fine_scale/zarr.json"
     path.write_text(path.read_text().replace("float32", "float64"))
-    with pytest.raises(StoreError, match=r"fine_scale.*does not fit"):
+    with pytest.raises(StoreError, match=r"fine_scale.*does not match"):
         StoreReader(store)
     path.unlink()
     with pytest.raises(StoreError, match="missing or damaged"):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from geosam_es.core.radiometry import Stretch
 from geosam_es.errors import StoreError
 from geosam_es.store import StoreMetadata, store_path_for
 from geosam_es.store.layout import read_metadata
@@ -33,6 +34,12 @@ def test_metadata_survive_json(nodata: float | None) -> None:
     text = json.dumps(metadata.to_json(), allow_nan=False)
     again = StoreMetadata.from_json(json.loads(text))
     assert json.dumps(again.to_json()) == text and str(again.nodata) == str(nodata)
+
+
+@pytest.mark.parametrize("stretch", [Stretch(), Stretch(((0.0, 1.5), (2.0, 3.0), (4.0, 5.0)))])
+def test_a_stretch_survives_json(stretch: Stretch) -> None:
+    metadata = replace(make_metadata(2000, 1000), stretch=stretch)
+    assert StoreMetadata.from_json(json.loads(json.dumps(metadata.to_json()))).stretch == stretch
 
 
 def test_whole_store_is_read(tmp_path: Path) -> None:
@@ -110,7 +117,7 @@ def features(**changes: object) -> dict[str, object]:
     ],
     ids=str,
 )  # fmt: skip
-def test_what_is_out_of_range_is_refused(tmp_path: Path, changes: dict[str, object]) -> None:
+def test_values_out_of_range_are_refused(tmp_path: Path, changes: dict[str, object]) -> None:
     with pytest.raises(StoreError, match=r"zarr\.json is damaged"):
         read_metadata(write_root(tmp_path / "a.zarr", root_document(**changes)))
 
@@ -131,7 +138,7 @@ def test_what_is_out_of_range_is_refused(tmp_path: Path, changes: dict[str, obje
     ],
     ids=str,
 )
-def test_what_is_unusual_is_read(tmp_path: Path, changes: dict[str, object]) -> None:
+def test_unusual_values_are_read(tmp_path: Path, changes: dict[str, object]) -> None:
     assert read_metadata(write_root(tmp_path / "a.zarr", root_document(**changes))).bands == (1, 2, 3)
 
 

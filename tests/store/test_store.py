@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import threading
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -66,7 +67,7 @@ def test_what_is_written_is_read(tmp_path: Path, decoder: Path, dtype: str, tole
     counts = reader.counts()
     assert (counts[0].encoded, counts[1].skipped) == (1, 1)
     assert sum(c.encoded + c.skipped + c.missing for c in counts) == len(reader.pyramid)
-    assert reader.decoder_path.read_bytes() == b"decoder" and reader.prepare_path is None
+    assert reader.decoder.decoder_path.read_bytes() == b"decoder" and reader.decoder.prepare_path is None
 
 
 def test_folders_that_may_not_be_read_are_named(tmp_path: Path, decoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +106,7 @@ def test_many_threads_may_write(tmp_path: Path, decoder: Path) -> None:
     assert not list((tmp_path / "a.zarr").rglob(".*"))
 
 
-def test_existing_is_kept_unless_told(tmp_path: Path, decoder: Path) -> None:
+def test_an_existing_store_is_kept_by_default(tmp_path: Path, decoder: Path) -> None:
     root = tmp_path / "a.embeddings.zarr"
     create(root, decoder).write(Tile(0, 0, 0), features(3))
     with pytest.raises(StoreError, match=r"--resume.*--overwrite"):
@@ -116,7 +117,27 @@ def test_existing_is_kept_unless_told(tmp_path: Path, decoder: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_overwrite_never_removes_what_is_no_store(tmp_path: Path, decoder: Path) -> None:
+def test_a_store_that_cannot_be_replaced_is_kept(
+    tmp_path: Path, decoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a virus scanner holds a file of the new one."""
+    root = tmp_path / "a.embeddings.zarr"
+    create(root, decoder).write(Tile(0, 0, 0), features(3))
+    rename = Path.replace
+
+    def refuse(made: Path, target: Path) -> Path:
+        if target == root and not StoreReader(made).is_encoded(Tile(0, 0, 0)):
+            raise PermissionError(13, "Access is denied")
+        return rename(made, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OutputError, match="Access is denied"):
+        create(root, decoder, overwrite=True)
+    assert StoreReader(root).is_encoded(Tile(0, 0, 0))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.embeddings.zarr", "decoder"]
+
+
+def test_overwrite_removes_stores_only(tmp_path: Path, decoder: Path) -> None:
     mine = tmp_path / "thesis"
     mine.mkdir()
     (mine / "chapter1.odt").touch()
@@ -152,7 +173,7 @@ def test_values_that_do_not_fit_are_refused(tmp_path: Path, decoder: Path) -> No
 
 def test_unwritable_folder_is_one_sentence(tmp_path: Path, decoder: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"cannot be written.*check the space"):
+    with pytest.raises(OutputError, match=r"cannot be written.*check the free disk space"):
         create(tmp_path / "file" / "a.zarr", decoder)
 
 
@@ -289,6 +310,31 @@ def test_writers_of_the_same_tile_leave_one_with_its_checksum(tmp_path: Path, de
     assert all(reader.has_checksums(tile) for tile in tiles)
 
 
+def test_two_writers_of_one_process_do_not_mix_their_files(
+    tmp_path: Path, decoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "a.zarr"
+    writers = [create(root, decoder), StoreWriter.resume(root, metadata(), eq)]
+    rename, begun, between = Path.replace, threading.Event(), threading.Event()
+
+    def let_the_other_in(made: Path, target: Path) -> Path:
+        result = rename(made, target)
+        if not begun.is_set():
+            begun.set()
+            between.wait(0.2)
+        elif target == root / CHUNK:
+            between.set()
+        return result
+
+    monkeypatch.setattr(Path, "replace", let_the_other_in)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(writers[0].write, Tile(0, 1, 2), features(1))
+        assert begun.wait(20)
+        writers[1].write(Tile(0, 1, 2), features(2))
+        first.result()
+    assert not [problem for _, problem in StoreReader(root).problems() if "checksum" in problem]
+
+
 def test_a_chunk_is_on_the_disk_before_it_has_its_name(
     tmp_path: Path, decoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -402,7 +448,7 @@ def test_set_crs_mends_a_damaged_crs(tmp_path: Path, decoder: Path, damaged: obj
     assert StoreReader(root).metadata.raster.crs_wkt == UTM
 
 
-def test_set_crs_refuses_what_is_no_wkt_and_what_is_no_store(tmp_path: Path, decoder: Path) -> None:
+def test_set_crs_refuses_invalid_wkt_and_other_folders(tmp_path: Path, decoder: Path) -> None:
     root = tmp_path / "a.embeddings.zarr"
     create(root, decoder)
     before = (root / "zarr.json").read_bytes()

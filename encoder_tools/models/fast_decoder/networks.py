@@ -14,7 +14,7 @@ import math
 from typing import Any
 
 from ..libraries import torch
-from .transformer import FEW_TOKENS, LastLook, Transformer, split_heads
+from .transformer import FEW_TOKENS, FinalAttention, Transformer, split_heads
 from .upscaling import Shown, Upscale
 
 __all__ = ["CONTEXT_NAMES", "Decode", "Prepare"]
@@ -48,8 +48,8 @@ class Prepare(torch.nn.Module):
     def __init__(self, sam: Any) -> None:
         super().__init__()
         layer = sam.mask_decoder.transformer.layers[0]
-        self.read = layer.cross_attn_token_to_image
-        self.write = layer.cross_attn_image_to_token
+        self.to_image = layer.cross_attn_token_to_image
+        self.to_token = layer.cross_attn_image_to_token
         self.register_buffer("position", _tokens(sam.prompt_encoder.get_dense_pe()).detach())
         self.register_buffer("no_mask", sam.prompt_encoder.no_mask_embed.weight.detach())
 
@@ -57,9 +57,9 @@ class Prepare(torch.nn.Module):
         """Map float32 (1, 256, 64, 64) to the tensors of `CONTEXT_NAMES`."""
         image = _tokens(image_embeddings) + self.no_mask
         placed = image + self.position
-        heads = self.read.num_heads
-        projected = self.read.k_proj(placed), self.read.v_proj(image), self.write.q_proj(placed)
-        keys, values, queries = (split_heads(one, heads, self.read.internal_dim // heads) for one in projected)
+        heads = self.to_image.num_heads
+        projected = self.to_image.k_proj(placed), self.to_image.v_proj(image), self.to_token.q_proj(placed)
+        keys, values, queries = (split_heads(one, heads, self.to_image.internal_dim // heads) for one in projected)
         return image, keys.transpose(2, 3), values, queries.transpose(2, 3)
 
 
@@ -130,7 +130,7 @@ class _Perceptrons(torch.nn.Module):
         return x.transpose(0, 1)
 
 
-class Begin(torch.nn.Module):
+class PromptTokens(torch.nn.Module):
     """Points and boxes to tokens: SAM's prompt encoder, and its decoder's output tokens.
 
     Parameters
@@ -154,7 +154,7 @@ class Begin(torch.nn.Module):
         return torch.cat([self.outputs.expand(prompt.shape[0], -1, -1), prompt], dim=1)
 
 
-class Heads(torch.nn.Module):
+class OutputHeads(torch.nn.Module):
     """The last attention of the output tokens to the image, then their masks and scores.
 
     Parameters
@@ -166,7 +166,7 @@ class Heads(torch.nn.Module):
 
     def __init__(self, sam: Any, position: torch.Tensor) -> None:
         super().__init__()
-        self.look = LastLook(sam, position)
+        self.attention = FinalAttention(sam, position)
         self.hyper = _Perceptrons(sam.mask_decoder.output_hypernetworks_mlps)
         self.score = sam.mask_decoder.iou_prediction_head
 
@@ -175,16 +175,16 @@ class Heads(torch.nn.Module):
         return self.hyper(tokens[:, 1:]), self.score(tokens[:, 0])
 
 
-class End(torch.nn.Module):
+class AllMasks(torch.nn.Module):
     """The output of the transformer to masks and scores.
 
     Parameters
     ----------
     sam : segment_anything.modeling.Sam
-    heads : Heads
+    heads : OutputHeads
     """
 
-    def __init__(self, sam: Any, heads: Heads) -> None:
+    def __init__(self, sam: Any, heads: OutputHeads) -> None:
         super().__init__()
         self.heads = heads
         self.upscale = Upscale(sam.mask_decoder)
@@ -193,11 +193,11 @@ class End(torch.nn.Module):
         self, places: torch.Tensor, tokens: torch.Tensor, prompt_tokens: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Map (B * 4096, 256), (B, 5, 256) and (B, 5 + N, 256) to masks and scores."""
-        hyper, scores = self.heads(self.heads.look(places, tokens, prompt_tokens[:, :_OUTPUTS]))
+        hyper, scores = self.heads(self.heads.attention(places, tokens, prompt_tokens[:, :_OUTPUTS]))
         return self.upscale(places.unsqueeze(0), hyper), scores
 
 
-class QuickEnd(torch.nn.Module):
+class FirstMask(torch.nn.Module):
     """The output of the transformer to the mask to show first.
 
     That is one of the three candidates of a single click, or the single mask, so one of the five tokens is not needed.
@@ -205,19 +205,19 @@ class QuickEnd(torch.nn.Module):
     Parameters
     ----------
     sam : segment_anything.modeling.Sam
-    heads : Heads
+    heads : OutputHeads
     """
 
-    read: torch.Tensor
-    back: torch.Tensor
+    needed: torch.Tensor
+    restored: torch.Tensor
 
-    def __init__(self, sam: Any, heads: Heads) -> None:
+    def __init__(self, sam: Any, heads: OutputHeads) -> None:
         super().__init__()
         self.heads = heads
         self.shown = Shown(sam.mask_decoder)
         # For other prompts, and for a single click: the tokens needed, and their indices in place of all five.
-        self.register_buffer("read", torch.tensor([[0, 1, 2, 3], [0, 2, 3, 4]]))
-        self.register_buffer("back", torch.tensor([[0, 1, 2, 3, 3], [0, 1, 1, 2, 3]]))
+        self.register_buffer("needed", torch.tensor([[0, 1, 2, 3], [0, 2, 3, 4]]))
+        self.register_buffer("restored", torch.tensor([[0, 1, 2, 3, 3], [0, 1, 1, 2, 3]]))
 
     def forward(
         self,
@@ -234,9 +234,9 @@ class QuickEnd(torch.nn.Module):
         # SAM's authors recommend the single-mask token for all prompts but a single click.
         is_click = torch.eq((point_labels[0] >= 0).sum(), 1)
         row = is_click.long().reshape(1)
-        read, back = (rows.index_select(0, row)[0] for rows in (self.read, self.back))
-        looked = self.heads.look(places, tokens.index_select(1, read), prompt_tokens.index_select(1, read))
-        hyper, scores = self.heads(looked.index_select(1, back))
+        needed, restored = (rows.index_select(0, row)[0] for rows in (self.needed, self.restored))
+        attended = self.heads.attention(places, tokens.index_select(1, needed), prompt_tokens.index_select(1, needed))
+        hyper, scores = self.heads(attended.index_select(1, restored))
         shown: tuple[torch.Tensor, torch.Tensor] = self.shown(
             places.unsqueeze(0), hyper, scores, is_click, refined_places
         )
@@ -254,11 +254,11 @@ class Decode(torch.nn.Module):
     def __init__(self, sam: Any) -> None:
         super().__init__()
         position = _tokens(sam.prompt_encoder.get_dense_pe()).detach()
-        self.begin, self.mask = Begin(sam), MaskPrompt(sam)
+        self.prompt_tokens, self.mask_maps = PromptTokens(sam), MaskPrompt(sam)
         self.plain = Transformer(sam, position, folded=True, is_masked=False)
         self.few, self.many = (Transformer(sam, position, folded, is_masked=True) for folded in (True, False))
-        heads = Heads(sam, position)
-        self.end, self.quick_end = End(sam, heads), QuickEnd(sam, heads)
+        heads = OutputHeads(sam, position)
+        self.all_masks, self.first_mask = AllMasks(sam, heads), FirstMask(sam, heads)
 
     def forward(
         self,
@@ -299,16 +299,16 @@ class Decode(torch.nn.Module):
         iou_predictions : float32 (B, 4)
             Predicted IoU of each. (1, 1) of the mask to show first.
         """
-        prompt = self.begin(point_coords, point_labels)
+        prompt = self.prompt_tokens(point_coords, point_labels)
         inputs = image_tokens, layer0_keys, layer0_values, layer0_queries, prompt
         is_few = prompt.shape[1] <= FEW_TOKENS
         if is_few and not bool((has_mask_input > 0).any()):
             places, tokens = self.plain(*inputs)
         else:
-            places, tokens = (self.few if is_few else self.many)(*inputs, self.mask(mask_input, has_mask_input))
+            places, tokens = (self.few if is_few else self.many)(*inputs, self.mask_maps(mask_input, has_mask_input))
         if refined_places:
-            answer = self.quick_end(places, tokens, prompt, point_labels, torch.tensor(refined_places))
+            answer = self.first_mask(places, tokens, prompt, point_labels, torch.tensor(refined_places))
         else:
-            answer = self.end(places, tokens, prompt)
+            answer = self.all_masks(places, tokens, prompt)
         masks, scores = answer
         return masks, scores

@@ -6,8 +6,8 @@ can be computed from either end. With few tokens it is cheaper to multiply the t
 the image as it is. For a head with the weights W_q, W_k, W_v, W_o:
 
 - scores of tokens over places: ``(t W_q) (x W_k)^T = (t W_q W_k^T) x^T``;
-- values read by tokens: ``p (x W_v) = (p x) W_v``;
-- values written to places: ``p^T (t W_v) W_o = p^T (t W_v W_o)``.
+- values that tokens get from places: ``p (x W_v) = (p x) W_v``;
+- values that places get from tokens: ``p^T (t W_v) W_o = p^T (t W_v W_o)``.
 
 Positional encodings are added before a projection. In the second layer both directions take the same sum, which is
 computed once. For the last attention, which would need another sum, the constant projection of the encodings is added
@@ -25,7 +25,7 @@ from typing import Any
 
 from ..libraries import torch
 
-__all__ = ["FEW_TOKENS", "SIDE", "LastLook", "Transformer", "split_heads"]
+__all__ = ["FEW_TOKENS", "SIDE", "FinalAttention", "Transformer", "split_heads"]
 
 SIDE = 64
 """Places along each side of the image."""
@@ -77,7 +77,7 @@ def _rows(maps: torch.Tensor, width: int) -> torch.Tensor:
     return maps.reshape(maps.shape[0], -1, width)
 
 
-class _Tell(torch.nn.Module):
+class _SelfAttention(torch.nn.Module):
     """Self-attention of the tokens.
 
     Projections of one input share a product: with so few tokens, starting a product takes longer than computing it.
@@ -114,8 +114,9 @@ class _Tell(torch.nn.Module):
         both = self._split(tokens @ self.weight[:, : kinds * self.inner] + self.bias[: kinds * self.inner], kinds)
         queries, keys = both[:, : self.heads], both[:, self.heads : 2 * self.heads]
         seen = both[:, 2 * self.heads :] if values is None else self._split(self.values(values), 1)
-        told: torch.Tensor = self.out(_merged(torch.softmax(queries @ keys.transpose(2, 3), dim=-1) @ seen, self.inner))
-        return told
+        weights = torch.softmax(queries @ keys.transpose(2, 3), dim=-1)
+        result: torch.Tensor = self.out(_merged(weights @ seen, self.inner))
+        return result
 
 
 class _Attention(torch.nn.Module):
@@ -141,12 +142,12 @@ class _Attention(torch.nn.Module):
         """(B, H * T, C) -> (B, H, T, C)."""
         return rows.reshape(rows.shape[0], self.heads, -1, width)
 
-    def meet(self, folded: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    def dot_products(self, folded: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """(B, H, T, 256) and (B, N, 256) -> (B, H, T, N)."""
         return self.per_head(_rows(folded, _CHANNELS) @ image.transpose(1, 2), SIDE * SIDE)
 
 
-class _Read(_Attention):
+class _TokenToImage(_Attention):
     """Attention of tokens to the image; parameters as in `_Attention`."""
 
     keys: torch.Tensor
@@ -160,12 +161,12 @@ class _Read(_Attention):
     def scores(self, queries: torch.Tensor, placed: torch.Tensor) -> torch.Tensor:
         """Map (B, H, T, w) and (B, N, 256) to scores (B, H, T, N), up to constants that cancel in the softmax."""
         if self.folded:
-            return self.meet(queries @ self.keys, placed)
+            return self.dot_products(queries @ self.keys, placed)
         keys = split_heads(placed @ self.attention.k_proj.weight.T, self.heads, self.width)
         return queries @ keys.transpose(2, 3)
 
-    def read(self, weights: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        """Return (B, H, T, w) of (B, H, T, N) and the image."""
+    def weighted_values(self, weights: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """Map attention weights (B, H, T, N) and the image to the values (B, H, T, w) that the tokens get."""
         if not self.folded:
             return weights @ split_heads(self.attention.v_proj(image), self.heads, self.width)
         seen = self.per_head(_rows(weights, SIDE * SIDE) @ image, _CHANNELS)
@@ -177,7 +178,7 @@ class _Read(_Attention):
         return projected
 
 
-class _Write(_Attention):
+class _ImageToToken(_Attention):
     """Attention of the image to the tokens; parameters as in `_Attention`."""
 
     queries: torch.Tensor
@@ -199,7 +200,7 @@ class _Write(_Attention):
     def scores(self, keys: torch.Tensor, placed: torch.Tensor) -> torch.Tensor:
         """Map (B, H, T, w) and (B, N, 256) to (B, H, T, N)."""
         if self.folded:
-            return self.meet(keys @ self.queries, placed) + keys @ self.query_bias
+            return self.dot_products(keys @ self.queries, placed) + keys @ self.query_bias
         queries = split_heads(self.attention.q_proj(placed), self.heads, self.width)
         return keys @ queries.transpose(2, 3)
 
@@ -209,7 +210,7 @@ class _Write(_Attention):
         weights = torch.exp(scores - scores.amax(dim=2, keepdim=True))
         return weights / weights.sum(dim=2, keepdim=True)
 
-    def written(
+    def update(
         self, tokens: torch.Tensor, weights: torch.Tensor, more: tuple[torch.Tensor, torch.Tensor] | None = None
     ) -> torch.Tensor:
         """Return what the attention adds to the image, (B, N, 256).
@@ -249,14 +250,16 @@ class _MaskTerms(torch.nn.Module):
     values: torch.Tensor
     queries: torch.Tensor
 
-    def __init__(self, sam: Any, read: Any, write: Any) -> None:
+    def __init__(self, sam: Any) -> None:
         super().__init__()
+        layer = sam.mask_decoder.transformer.layers[0]
+        to_image, to_token = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
         last = sam.prompt_encoder.mask_downscaling[-1]
         constant = last.bias - sam.prompt_encoder.no_mask_embed.weight[0]
         embed = torch.cat([last.weight.flatten(1), constant.unsqueeze(1)], dim=1).detach().double()
-        heads = read.num_heads
+        heads = to_image.num_heads
         self.register_buffer("image", embed.T.float().contiguous())
-        for name, linear in (("keys", read.k_proj), ("values", read.v_proj), ("queries", write.q_proj)):
+        for name, linear in (("keys", to_image.k_proj), ("values", to_image.v_proj), ("queries", to_token.q_proj)):
             projected = linear.weight.detach().double() @ embed  # (H * w, 17)
             self.register_buffer(name, projected.float().reshape(heads, -1, embed.shape[1]))
         self.values = self.values.transpose(1, 2).contiguous()
@@ -265,13 +268,13 @@ class _MaskTerms(torch.nn.Module):
         """(B, H, T, w), (H, w, 17) and (B, 17, N) -> (B, H, T, N)."""
         return (tokens @ weight) @ small.unsqueeze(1)
 
-    def read(self, weights: torch.Tensor, small: torch.Tensor) -> torch.Tensor:
+    def weighted_values(self, weights: torch.Tensor, small: torch.Tensor) -> torch.Tensor:
         """(B, H, T, N) and (B, 17, N) -> (B, H, T, w)."""
         return (weights @ small.unsqueeze(1).transpose(2, 3)) @ self.values
 
 
 class Transformer(torch.nn.Module):
-    """SAM's two-way transformer on prepared context, without the last attention to the image (see `LastLook`).
+    """SAM's two-way transformer on prepared context, without the last attention to the image (see `FinalAttention`).
 
     Parameters
     ----------
@@ -292,12 +295,13 @@ class Transformer(torch.nn.Module):
         transformer = sam.mask_decoder.transformer
         self.first, self.second = transformer.layers
         self.outputs: int = 1 + sam.mask_decoder.num_mask_tokens
-        read, write = self.first.cross_attn_token_to_image, self.first.cross_attn_image_to_token
-        self.mask = _MaskTerms(sam, read, write) if is_masked else None
-        self.first_tell, self.second_tell = _Tell(self.first.self_attn), _Tell(self.second.self_attn)
-        self.first_read, self.first_write = _Read(read, folded), _Write(write, folded)
-        self.second_read = _Read(self.second.cross_attn_token_to_image, folded)
-        self.second_write = _Write(self.second.cross_attn_image_to_token, folded)
+        self.mask = _MaskTerms(sam) if is_masked else None
+        self.first_self_attention = _SelfAttention(self.first.self_attn)
+        self.second_self_attention = _SelfAttention(self.second.self_attn)
+        self.first_token_to_image = _TokenToImage(self.first.cross_attn_token_to_image, folded)
+        self.first_image_to_token = _ImageToToken(self.first.cross_attn_image_to_token, folded)
+        self.second_token_to_image = _TokenToImage(self.second.cross_attn_token_to_image, folded)
+        self.second_image_to_token = _ImageToToken(self.second.cross_attn_image_to_token, folded)
         self.register_buffer("position", position)
 
     def forward(
@@ -318,45 +322,46 @@ class Transformer(torch.nn.Module):
             The output tokens.
         """
         first, second, mask = self.first, self.second, self.mask
-        tokens = first.norm1(self.first_tell(prompt))
+        tokens = first.norm1(self.first_self_attention(prompt))
 
-        queries = self.first_read.queries(tokens + prompt)
+        queries = self.first_token_to_image.queries(tokens + prompt)
         scores = queries @ layer0_keys
         if mask is not None and small is not None:
             scores = scores + mask.scores(queries, mask.keys, small)
         weights = torch.softmax(scores, dim=-1)
         seen = weights @ layer0_values
         if mask is not None and small is not None:
-            seen = seen + mask.read(weights, small)
-        tokens = self._think(first, tokens + self.first_read.out(seen))
+            seen = seen + mask.weighted_values(weights, small)
+        tokens = self._feed_forward(first, tokens + self.first_token_to_image.out(seen))
 
-        keys = self.first_write.keys(tokens + prompt)
+        keys = self.first_image_to_token.keys(tokens + prompt)
         scores = keys @ layer0_queries
         more = None
         if mask is not None and small is not None:
             scores, more = scores + mask.scores(keys, mask.queries, small), (small, mask.image)
-        image = first.norm4(image_tokens + self.first_write.written(tokens, _Write.weights(scores), more))
+        update = self.first_image_to_token.update(tokens, _ImageToToken.weights(scores), more)
+        image = first.norm4(image_tokens + update)
 
-        tokens = second.norm1(tokens + self.second_tell(tokens + prompt, tokens))
+        tokens = second.norm1(tokens + self.second_self_attention(tokens + prompt, tokens))
         placed = image + self.position
-        second_read, second_write = self.second_read, self.second_write
-        weights = torch.softmax(second_read.scores(second_read.queries(tokens + prompt), placed), dim=-1)
-        tokens = self._think(second, tokens + second_read.out(second_read.read(weights, image)))
+        to_image, to_token = self.second_token_to_image, self.second_image_to_token
+        weights = torch.softmax(to_image.scores(to_image.queries(tokens + prompt), placed), dim=-1)
+        tokens = self._feed_forward(second, tokens + to_image.out(to_image.weighted_values(weights, image)))
 
-        weights = _Write.weights(second_write.scores(second_write.keys(tokens + prompt), placed))
+        weights = _ImageToToken.weights(to_token.scores(to_token.keys(tokens + prompt), placed))
         # The view between sum and norm prevents their fusion by onnxruntime, which is ten times slower.
-        places = second.norm4((image + second_write.written(tokens, weights)).flatten(0, 1))
+        places = second.norm4((image + to_token.update(tokens, weights)).flatten(0, 1))
         # The prompt tokens are not needed any more.
         return places, tokens[:, : self.outputs]
 
     @staticmethod
-    def _think(layer: Any, tokens: torch.Tensor) -> torch.Tensor:
+    def _feed_forward(layer: Any, tokens: torch.Tensor) -> torch.Tensor:
         tokens = layer.norm2(tokens)
-        thought: torch.Tensor = layer.norm3(tokens + layer.mlp(tokens))
-        return thought
+        result: torch.Tensor = layer.norm3(tokens + layer.mlp(tokens))
+        return result
 
 
-class LastLook(torch.nn.Module):
+class FinalAttention(torch.nn.Module):
     """The last attention of tokens to the image, computed for the tokens that are needed only.
 
     Parameters
@@ -372,14 +377,14 @@ class LastLook(torch.nn.Module):
         super().__init__()
         transformer = sam.mask_decoder.transformer
         # These tokens are always few.
-        self.read = _Read(transformer.final_attn_token_to_image, folded=True)
-        self.register_buffer("position", self.read.keys @ position[0].T)  # (H, w, N)
+        self.to_image = _TokenToImage(transformer.final_attn_token_to_image, folded=True)
+        self.register_buffer("position", self.to_image.keys @ position[0].T)  # (H, w, N)
         self.norm = transformer.norm_final_attn
 
     def forward(self, places: torch.Tensor, tokens: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
         """Map places (B * N, 256), tokens (B, K, 256) and their prompt tokens (B, K, 256) to tokens (B, K, 256)."""
         image = places.reshape(-1, SIDE * SIDE, _CHANNELS)
-        queries = self.read.queries(tokens + prompt)
-        weights = torch.softmax(self.read.scores(queries, image) + queries @ self.position, dim=-1)
-        seen: torch.Tensor = self.norm(tokens + self.read.out(self.read.read(weights, image)))
-        return seen
+        queries = self.to_image.queries(tokens + prompt)
+        weights = torch.softmax(self.to_image.scores(queries, image) + queries @ self.position, dim=-1)
+        result: torch.Tensor = self.norm(tokens + self.to_image.out(self.to_image.weighted_values(weights, image)))
+        return result

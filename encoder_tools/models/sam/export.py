@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geosam_es.errors import ModelError, OutputError
-from geosam_es.inference.encoder import MODEL_FILE, TILE_SIZE, ModelInfo
+from geosam_es.inference.encoder import ENCODER_FILE, MODEL_FILE, TILE_SIZE, ModelInfo, read_model_info
 from geosam_es.inference.runtime import OnnxGraph
 from geosam_es.store.decoder_files import file_sha256
+from geosam_es.store.files import put_in_place
 
 from ..fast_decoder.networks import CONTEXT_NAMES, Decode, Prepare
 from ..fast_decoder.transformer import FEW_TOKENS, SIDE
@@ -32,7 +33,7 @@ from .encoder import TileEncoder
 from .segment_anything_import import import_segment_anything
 from .weights import LoadedSam
 
-__all__ = ["export_decoder", "export_model"]
+__all__ = ["export_sam"]
 
 OPSET = 17
 CARD_VERSION = 1
@@ -47,8 +48,8 @@ EXTERNAL_SUFFIX = ".data"
 Feeds = dict[str, NDArray[Any]]
 
 
-def export_decoder(sam: LoadedSam, directory: Path) -> None:
-    """Write ``prepare.onnx``, ``decoder.onnx`` and ``model.json``.
+def export_sam(sam: LoadedSam, directory: Path, *, with_encoder: bool = False) -> None:
+    """Write ``prepare.onnx``, ``decoder.onnx`` and ``model.json``, and ``encoder.onnx`` if asked.
 
     ``prepare.onnx`` maps ``image_embeddings`` (1, 256, 64, 64) to the context that ``decoder.onnx`` reads by the same
     names, with a batch of 1. ``decoder.onnx`` also takes ``point_coords`` (B, N, 2), ``point_labels`` (B, N),
@@ -56,39 +57,38 @@ def export_decoder(sam: LoadedSam, directory: Path) -> None:
     (B, 4, 256, 256) and ``iou_predictions`` (B, 4), the single mask first. B and N are dynamic. The optional input
     ``refined_places``, an int64, asks for the mask to show first alone (see `Decode`).
 
+    ``encoder.onnx`` maps ``images``, uint8 (B, 1024, 1024, 3) RGB, to ``image_embeddings``, float32 (B, 256, 64, 64); B
+    is dynamic. Weights too large for one ONNX file, such as vit_h's, go into ``encoder.onnx.data``.
+
     Parameters
     ----------
     sam : LoadedSam
     directory : Path
         Made if it does not exist. Files of the same names in it are replaced.
+    with_encoder : bool
+        Export the image encoder too.
 
     Raises
     ------
     ModelError
         If the exported graphs and PyTorch give different answers.
     OutputError
-        If the files cannot be written.
+        If the files cannot be written, or the directory has the encoder of another model, which would not fit them.
     """
+    if not with_encoder and (directory / ENCODER_FILE).is_file() and not _is_of(sam.info, directory):
+        raise OutputError(f"{directory} contains the encoder of another model", "choose another folder")
     with _staged(sam.info, directory) as staging:
         _write_decoder(sam.network, staging)
+        if with_encoder:
+            _write_encoder(sam.network, staging)
 
 
-def export_model(sam: LoadedSam, directory: Path) -> None:
-    """Write ``encoder.onnx`` besides the files of `export_decoder`.
-
-    It maps ``images``, uint8 (B, 1024, 1024, 3) RGB, to ``image_embeddings``, float32 (B, 256, 64, 64); B is dynamic.
-    Weights too large for one ONNX file, such as vit_h's, go into ``encoder.onnx.data``.
-
-    Raises
-    ------
-    ModelError
-        If the exported graphs and PyTorch give different answers.
-    OutputError
-        If the files cannot be written.
-    """
-    with _staged(sam.info, directory) as staging:
-        _write_decoder(sam.network, staging)
-        _write_encoder(sam.network, staging)
+def _is_of(info: ModelInfo, directory: Path) -> bool:
+    """Tell whether the card in a directory is of this model."""
+    try:
+        return read_model_info(directory).encoder_sha256 == info.encoder_sha256
+    except ModelError:
+        return False
 
 
 @contextmanager
@@ -101,12 +101,12 @@ def _staged(info: ModelInfo, directory: Path) -> Iterator[Path]:
         try:
             yield staging
             for file in sorted(staging.iterdir()):
-                file.replace(directory / file.name)
+                put_in_place(file, directory / file.name)
             hashes = {file.name: file_sha256(file) for file in sorted(directory.glob("*.onnx*"))}
             card = {"version": CARD_VERSION, **info.to_json(), "image_size": TILE_SIZE, "files": hashes}
             written = staging / MODEL_FILE
             written.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-            written.replace(directory / MODEL_FILE)
+            put_in_place(written, directory / MODEL_FILE)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
             if is_new and not any(directory.iterdir()):
@@ -155,30 +155,30 @@ def _join_decoder(decode: Decode, context: Feeds, path: Path) -> None:
             return import_onnx().load(target), answer
 
         points = {name: feeds[name] for name in ("point_coords", "point_labels")}
-        begin, begun = part(decode.begin, points, ("prompt_tokens",))
+        prompt, prompted = part(decode.prompt_tokens, points, ("prompt_tokens",))
         masks = {name: feeds[name] for name in ("mask_input", "has_mask_input")}
-        mask, masked = part(decode.mask, masks, ("mask_maps",))
-        inputs = {**context, **begun}
+        mask, masked = part(decode.mask_maps, masks, ("mask_maps",))
+        inputs = {**context, **prompted}
         plain, transformed = part(decode.plain, inputs, ("places", "tokens"))
         few, many = (
             part(module, {**inputs, **masked}, ("places", "tokens"))[0] for module in (decode.few, decode.many)
         )
-        ended = {**transformed, **begun}
-        end, _ = part(decode.end, ended, DECODER_OUTPUTS)
+        ended = {**transformed, **prompted}
+        all_masks, _ = part(decode.all_masks, ended, DECODER_OUTPUTS)
         # The part that gives one mask takes one prompt.
         one = {name: array[:1] for name, array in {**ended, "point_labels": feeds["point_labels"]}.items()}
         one["places"] = transformed["places"][: SIDE * SIDE]
-        quick_end, _ = part(decode.quick_end, {**one, PLACES_INPUT: np.array(1000)}, DECODER_OUTPUTS)
+        first_mask, _ = part(decode.first_mask, {**one, PLACES_INPUT: np.array(1000)}, DECODER_OUTPUTS)
         other = chain((mask, choose_by_length(few, many, "prompt_tokens", FEW_TOKENS)), ("places", "tokens"))
         middle = choose_by_length(plain, other, "prompt_tokens", FEW_TOKENS, absent="has_mask_input")
-        whole = chain((begin, middle, choose_by_count(quick_end, end, PLACES_INPUT)), DECODER_OUTPUTS)
+        whole = chain((prompt, middle, choose_by_count(first_mask, all_masks, PLACES_INPUT)), DECODER_OUTPUTS)
         import_onnx().save_model(with_default(whole, PLACES_INPUT, 0), path)
 
 
 def _write_encoder(sam: Any, directory: Path) -> None:
     tile = np.random.default_rng(0).integers(0, 256, (1, TILE_SIZE, TILE_SIZE, 3), dtype=np.uint8)
     axes = {"images": {0: "batch"}, "image_embeddings": {0: "batch"}}
-    _write_graph(TileEncoder(sam), directory / "encoder.onnx", {"images": tile}, ("image_embeddings",), axes)
+    _write_graph(TileEncoder(sam), directory / ENCODER_FILE, {"images": tile}, ("image_embeddings",), axes)
 
 
 def _write_graph(
@@ -205,7 +205,7 @@ def _write_graph(
         got = OnnxGraph(whole).run(feeds, outputs)
         _compare(whole, got, {name: tensor.numpy() for name, tensor in zip(outputs, wanted)})
         for file in whole.parent.iterdir():
-            file.replace(path.parent / file.name)
+            put_in_place(file, path.parent / file.name)
 
 
 def _trace(

@@ -302,7 +302,7 @@ class SegmentationController(QObject):
             return None
 
     def look_ahead(self, with_tiles: bool = False) -> None:
-        """Prepare the tiles in view, so that the first click on them is as fast as the next.
+        """Prepare the tiles in view, so that the first click on them is as fast as later ones.
 
         Parameters
         ----------
@@ -327,14 +327,15 @@ class SegmentationController(QObject):
             jobs.insert(0, Job(partial(tiles_in_view, store.segmenter, sight), on_tiles, _log))
         self._worker.set_look_ahead(jobs)
 
-    def _on_store(self, _store: OpenStore | None) -> None:
+    def _on_store(self, store: OpenStore | None) -> None:
+        if store is None:
+            self._for_store.clear()
         self._switching = False
         self.discard()
 
     def _on_opened(self) -> None:
         waiting, self._for_store = self._for_store, []
-        for gesture in waiting:
-            gesture()
+        self._repeat(waiting)
 
     def _hold(self, gesture: Callable[[], None], needs_store: bool = False) -> bool:
         """Keep a gesture for later if it comes too early, and return whether it does.
@@ -359,7 +360,7 @@ class SegmentationController(QObject):
             return self._view.to_raster(self.store, points), self._view.level(self.store, points[0])
         except QgsCsException:
             self.failed.emit(
-                PromptError(tr("This place does not exist in the raster's CRS"), tr("click on the raster"))
+                PromptError(tr("This place cannot be transformed to the CRS of the raster"), tr("click on the raster"))
             )
         return None
 

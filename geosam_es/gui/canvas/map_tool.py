@@ -18,7 +18,7 @@ _BUTTON_EVENTS = (QEvent.Type.MouseButtonPress, QEvent.Type.MouseButtonRelease, 
 
 
 class SegmentMapTool(QgsMapTool):
-    """Turns gestures into signals, whatever they mean.
+    """Turns gestures into signals, without knowing what they mean.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class SegmentMapTool(QgsMapTool):
     clicked : QgsPointXY, bool
         The point in the canvas's CRS, and whether it is positive.
     boxed : list of QgsPointXY
-        The four corners in the canvas's CRS. They follow the screen, so that the box is rotated where the canvas is.
+        The four corners in the canvas's CRS. They follow the screen, so the box is rotated if the canvas is.
     hovered : QgsPointXY, bool
         Like ``clicked``.
     accepted

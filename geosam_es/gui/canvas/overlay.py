@@ -6,19 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import shapely
-from qgis.core import QgsCoordinateReferenceSystem, QgsGeometry, QgsWkbTypes
+from qgis.core import QgsCoordinateReferenceSystem, QgsWkbTypes
 from qgis.gui import QgsMapCanvas, QgsRubberBand
 from qgis.PyQt.QtCore import Qt
 from qgis.PyQt.QtGui import QColor
 from shapely.geometry.base import BaseGeometry
 
-from ...core.geotransform import GeoTransform
-from ...core.prompts import Bounds, Prompts
+from ...core.prompts import Prompts
 from ...inference.session import Result
 from ...qgis_support.crs import to_qgs
 from ..stores.open_store import OpenStore
 
-__all__ = ["Overlay", "bounds_polygon"]
+__all__ = ["Overlay"]
 
 _POLYGON = QgsWkbTypes.PolygonGeometry
 _POINT = QgsWkbTypes.PointGeometry
@@ -61,14 +60,14 @@ class Overlay:
         self._box = self._band(_POLYGON, _BOX, 1, Qt.PenStyle.DashLine, QColor(0, 0, 0, 160))
         self._positive = self._markers(_POSITIVE, QgsRubberBand.IconType.ICON_CIRCLE)
         self._negative = self._markers(_NEGATIVE, QgsRubberBand.IconType.ICON_X)
-        self._shown: dict[int, QgsGeometry] = {}
+        self._shown: dict[int, BaseGeometry | None] = {}
         self._canvas.destinationCrsChanged.connect(self._show_again)
         self.set_colour(self._colour)
 
     def remove(self) -> None:
         """Remove all items from the canvas for good."""
         self._canvas.destinationCrsChanged.disconnect(self._show_again)
-        for band in self._bands():
+        for band in self.bands.values():
             self._canvas.scene().removeItem(band)
 
     def set_colour(self, colour: QColor, opacity: float | None = None) -> None:
@@ -107,33 +106,33 @@ class Overlay:
 
     def show_drawing(self, prompts: Prompts, result: Result | None) -> None:
         """Show prompts and their polygon."""
-        self._set(self._proposal, to_qgs(result.geometry) if result else QgsGeometry())
+        self._set(self._proposal, result.geometry if result else None)
         for band, positive in ((self._positive, True), (self._negative, False)):
             places = [(point.x, point.y) for point in prompts.points if point.positive is positive]
-            self._set(band, to_qgs(shapely.MultiPoint(places)) if places else QgsGeometry())
-        self._set(self._box, to_qgs(shapely.box(*prompts.box)) if prompts.box else QgsGeometry())
+            self._set(band, shapely.MultiPoint(places))
+        self._set(self._box, shapely.box(*prompts.box) if prompts.box else None)
 
     def show_preview(self, result: Result | None) -> None:
         """Show the polygon that a click would give, in a lighter colour."""
-        self._set(self._preview, to_qgs(result.geometry) if result else QgsGeometry())
+        self._set(self._preview, result.geometry if result else None)
 
     def show_compared(self, outline: BaseGeometry | None, difference: BaseGeometry | None) -> None:
         """Show the outline of another decoder's answer, and fill the area where the two differ."""
-        for band, geometry in ((self._compared, outline), (self._difference, difference)):
-            self._set(band, to_qgs(geometry) if geometry is not None else QgsGeometry())
+        self._set(self._compared, outline)
+        self._set(self._difference, difference)
 
     def show_footprint(self, store: OpenStore | None) -> None:
         """Show the outline of a store's raster."""
-        polygons = []
+        outline = None
         if store is not None:
             raster = store.metadata.raster
-            polygons = [bounds_polygon(Bounds(0, 0, raster.width, raster.height), raster.transform)]
-        self._set(self._footprint, _joined(polygons))
+            outline = raster.transform.apply_geometry(shapely.box(0, 0, raster.width, raster.height))
+        self._set(self._footprint, outline)
 
     def show_tiles(self, encoded: Sequence[shapely.Polygon], missing: Sequence[shapely.Polygon]) -> None:
         """Show the outlines of encoded and of missing tiles."""
-        self._set(self._tiles["encoded"], _joined(encoded))
-        self._set(self._tiles["missing"], _joined(missing))
+        self._set(self._tiles["encoded"], shapely.MultiPolygon(list(encoded)))
+        self._set(self._tiles["missing"], shapely.MultiPolygon(list(missing)))
 
     @property
     def bands(self) -> dict[str, QgsRubberBand]:
@@ -149,9 +148,6 @@ class Overlay:
             "footprint": self._footprint,
             **self._tiles,
         }
-
-    def _bands(self) -> list[QgsRubberBand]:
-        return list(self.bands.values())
 
     def _band(
         self, kind: Any, colour: QColor, width: int, style: Any = Qt.PenStyle.SolidLine, halo: QColor = _HALO
@@ -170,22 +166,17 @@ class Overlay:
         band.setIconSize(11)
         return band
 
-    def _set(self, band: QgsRubberBand, geometry: QgsGeometry) -> None:
+    def _set(self, band: QgsRubberBand, geometry: BaseGeometry | None) -> None:
         self._shown[id(band)] = geometry
-        if geometry.isEmpty():
+        if geometry is None or geometry.is_empty:
             # Without a type, reset() would turn the band of the markers into one of polygons.
             band.reset(_POINT if band in (self._positive, self._negative) else _POLYGON)
         else:
-            band.setToGeometry(geometry, self._crs)
+            band.setToGeometry(to_qgs(geometry), self._crs)
 
     def _show_again(self) -> None:
-        for band in self._bands():
-            self._set(band, self._shown.get(id(band), QgsGeometry()))
-
-
-def bounds_polygon(bounds: Bounds, transform: GeoTransform) -> shapely.Polygon:
-    """Return a rectangle of pixels in map coordinates, where it may be rotated."""
-    return transform.apply_geometry(shapely.box(*bounds))
+        for band in self.bands.values():
+            self._set(band, self._shown.get(id(band)))
 
 
 def _hue_distance(first: QColor, second: QColor) -> int:
@@ -194,7 +185,3 @@ def _hue_distance(first: QColor, second: QColor) -> int:
         return 180
     angle = abs(int(first.hue()) - int(second.hue()))
     return min(angle, 360 - angle)
-
-
-def _joined(polygons: Sequence[shapely.Polygon]) -> QgsGeometry:
-    return to_qgs(shapely.MultiPolygon(list(polygons))) if polygons else QgsGeometry()

@@ -135,7 +135,7 @@ def _fit_to_neighbours(layer: QgsVectorLayer, outline: Outline, options: AcceptO
     if options.trim_overlaps:
         outline = trim_neighbours(outline, neighbours)
         if outline.is_empty:
-            problem = tr("Other polygons of {name} cover all of it").format(name=layer.name())
+            problem = tr("Other polygons of {name} cover the whole polygon").format(name=layer.name())
             raise EditError(problem, tr("turn off No overlaps, or change the other polygons"))
     return snap_to_neighbours(outline, neighbours, options.snap_tolerance) if options.snap_tolerance > 0 else outline
 

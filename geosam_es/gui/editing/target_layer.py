@@ -11,6 +11,7 @@ from ...errors import EditError
 from ...qgis_support.classes import ClassList, apply_classes
 from ...qgis_support.messages import tr
 from ...store.files import is_portable_name
+from .provenance import PROVENANCE_FIELDS
 
 __all__ = ["CLASS_FIELD", "create_target_layer"]
 
@@ -24,21 +25,15 @@ _DRIVERS = {".gpkg": "GPKG", ".shp": "ESRI Shapefile"}
 def create_target_layer(
     path: Path,
     crs: QgsCoordinateReferenceSystem,
-    class_field: str = CLASS_FIELD,
-    provenance: bool = True,
     classes: ClassList | None = None,
 ) -> QgsVectorLayer:
-    """Create a file with an empty layer of multipolygons.
+    """Create a file with an empty layer of multipolygons, with fields for class and provenance.
 
     Parameters
     ----------
     path : Path
         With the suffix ``.gpkg`` or ``.shp``. An existing GeoPackage gets another layer. Nothing is overwritten.
     crs : QgsCoordinateReferenceSystem
-    class_field : str
-        Name of the class field; at most 10 characters in a Shapefile.
-    provenance : bool
-        Whether to add fields for model, score, prompts, raster and time.
     classes : ClassList, optional
         Classes for the value map of the field and the style of the layer.
 
@@ -64,7 +59,7 @@ def create_target_layer(
     name = path.stem
     try:
         dataset = _dataset(path, driver_name, name)
-        _make_layer(dataset, path, name, crs, class_field, provenance)
+        _make_layer(dataset, path, name, crs)
     except RuntimeError as error:
         # Another plugin may have turned on GDAL's exceptions; otherwise GDAL returns None.
         raise _failed(path) from error
@@ -74,7 +69,7 @@ def create_target_layer(
     if not layer.isValid():
         raise _failed(path)
     if classes is not None:
-        apply_classes(layer, class_field, classes)
+        apply_classes(layer, CLASS_FIELD, classes)
     return layer
 
 
@@ -95,14 +90,7 @@ def _dataset(path: Path, driver_name: str, name: str) -> ogr.DataSource:
     return dataset
 
 
-def _make_layer(
-    dataset: ogr.DataSource,
-    path: Path,
-    name: str,
-    crs: QgsCoordinateReferenceSystem,
-    class_field: str,
-    provenance: bool,
-) -> None:
+def _make_layer(dataset: ogr.DataSource, path: Path, name: str, crs: QgsCoordinateReferenceSystem) -> None:
     reference = osr.SpatialReference()
     if reference.SetFromUserInput(crs.authid() or crs.toWkt()) != 0:
         reference.ImportFromWkt(crs.toWkt())
@@ -111,25 +99,13 @@ def _make_layer(
     layer = dataset.CreateLayer(name, reference, ogr.wkbMultiPolygon, options)
     if layer is None:
         raise _failed(path)
-    for field_name, kind in _fields(class_field, provenance):
+    for field_name in (CLASS_FIELD, *PROVENANCE_FIELDS):
+        kind = ogr.OFTReal if field_name == "score" else ogr.OFTString
         field = ogr.FieldDefn(field_name, kind)
         if shapefile and kind == ogr.OFTString:
             field.SetWidth(_TEXT_WIDTH)
         if layer.CreateField(field) != 0:
             raise _failed(path)
-
-
-def _fields(class_field: str, provenance: bool) -> list[tuple[str, int]]:
-    fields = [(class_field, ogr.OFTString)]
-    if provenance:
-        fields += [
-            ("model", ogr.OFTString),
-            ("score", ogr.OFTReal),
-            ("prompts", ogr.OFTString),
-            ("raster", ogr.OFTString),
-            ("created", ogr.OFTString),
-        ]
-    return fields
 
 
 def _failed(path: Path) -> EditError:

@@ -13,17 +13,15 @@ from qgis.PyQt.QtWidgets import (
     QAbstractItemView,
     QFileDialog,
     QGroupBox,
-    QHBoxLayout,
     QLineEdit,
     QListWidget,
     QListWidgetItem,
-    QToolButton,
     QVBoxLayout,
-    QWidget,
 )
 
 from ...qgis_support.messages import tr
 from .actions import CLASS_KEYS
+from .widgets import flat_button, row_of
 
 if TYPE_CHECKING:
     from ...qgis_support.classes import ClassItem, ClassList
@@ -65,19 +63,17 @@ class ClassBox(QGroupBox):
     colour_changed = pyqtSignal(object)
     csv_chosen = pyqtSignal(str)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(tr("Class"), parent)
+    def __init__(self) -> None:
+        super().__init__(tr("Class"))
         self._items: tuple[ClassItem, ...] = ()
         self.classes: ClassList | None = None
         self._field = QgsFieldComboBox()
         self._field.setAllowEmptyFieldName(True)
         self._field.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._field.setToolTip(tr("Field that the class is written to"))
-        csv = QToolButton()
+        csv = flat_button()
         csv.setText("CSV…")
         csv.setToolTip(tr("Load classes from a CSV file with code, name and colour"))
-        csv.setAutoRaise(True)
-        csv.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         csv.clicked.connect(self._browse)
         self._list = QListWidget()
         self._list.setFocusPolicy(Qt.FocusPolicy.NoFocus)
@@ -85,9 +81,8 @@ class ClassBox(QGroupBox):
         self._list.currentRowChanged.connect(self._on_row)
         self._text = QLineEdit()
         self._text.setPlaceholderText(tr("Class of the next polygons"))
-        row = QHBoxLayout()
-        row.addWidget(self._field, 1)
-        row.addWidget(csv)
+        row = row_of(self._field, csv)
+        row.setStretch(0, 1)
         layout = QVBoxLayout(self)
         layout.addLayout(row)
         layout.addWidget(self._text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qgis.core import QgsApplication
 from qgis.PyQt.QtCore import QLocale, Qt, pyqtSignal
 from qgis.PyQt.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QMenu, QSizePolicy, QToolButton, QWidget
 
@@ -13,6 +12,7 @@ from ...qgis_support.messages import tr
 from ...store.decoders import ORIGINAL, StoreDecoder
 from ..stores.decoder_choice import DecoderState
 from .actions import Actions
+from .widgets import flat_button, icon_button
 
 __all__ = ["DecoderRow", "decoder_label", "decoder_tip"]
 
@@ -24,7 +24,6 @@ class DecoderRow(QWidget):
     ----------
     actions : Actions
         The actions that compare and swap get buttons.
-    parent : QWidget, optional
 
     Signals
     -------
@@ -43,8 +42,8 @@ class DecoderRow(QWidget):
     folder_chosen = pyqtSignal(str)
     keep_wanted = pyqtSignal()
 
-    def __init__(self, actions: Actions, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, actions: Actions) -> None:
+        super().__init__()
         self._actions = actions
         self._names = QComboBox()
         self._names.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -98,9 +97,7 @@ class DecoderRow(QWidget):
         self._actions.compare.setChecked(True)
 
     def _more_button(self) -> QToolButton:
-        button = _button()
-        button.setIcon(QgsApplication.getThemeIcon("/mActionOptions.svg"))
-        button.setToolTip(tr("Add a model variant, or make the chosen one the default"))
+        button = icon_button("mActionOptions", tr("Add a model variant, or make the chosen one the default"))
         button.setAccessibleName(button.toolTip())
         button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(self)
@@ -132,16 +129,8 @@ def decoder_tip(decoder: StoreDecoder) -> str:
     return tr("Tuned on {objects} objects, {created}").format(objects=objects, created=info.created[:10])
 
 
-def _button() -> QToolButton:
-    button = QToolButton()
-    button.setAutoRaise(True)
-    # The map must keep the focus, so that the keys reach the map tool.
-    button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-    return button
-
-
 def _action_button(action: Any) -> QToolButton:
-    button = _button()
+    button = flat_button()
     button.setDefaultAction(action)
     button.setAccessibleName(action.toolTip())
     return button

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qgis.core import QgsApplication, QgsMapLayerProxyModel, QgsVectorLayer
+from qgis.core import QgsMapLayerProxyModel, QgsVectorLayer
 from qgis.gui import QgsDockWidget, QgsMapLayerComboBox
 from qgis.PyQt.QtCore import QSize, Qt, pyqtSignal
 from qgis.PyQt.QtGui import QDragEnterEvent, QDropEvent
@@ -15,13 +15,11 @@ from qgis.PyQt.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QFrame,
-    QHBoxLayout,
     QLabel,
     QScrollArea,
     QSizePolicy,
     QStyle,
     QToolBar,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -33,6 +31,7 @@ from .class_box import ClassBox
 from .decoder_row import DecoderRow
 from .encoding_row import EncodingRow
 from .options_box import OptionsBox
+from .widgets import icon_button, row_of
 
 __all__ = ["SegmentDock"]
 
@@ -125,16 +124,18 @@ class SegmentDock(QgsDockWidget):
         self.layers.layerChanged.connect(self.layer_chosen.emit)
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-        browse = _button("mActionFileOpen", tr("Open a prepared image (folder NAME.embeddings.zarr)"))
+        browse = icon_button("mActionFileOpen", tr("Open a prepared image (folder NAME.embeddings.zarr)"))
         browse.clicked.connect(self._browse)
-        form.addRow(tr("Prepared image"), _row(self._stores, browse))
+        form.addRow(tr("Prepared image"), row_of(self._stores, browse))
         form.addRow(self._state)
         form.addRow(tr("Model variant"), self.decoders)
-        form.addRow("", _row(self._footprint, self._tiles))
+        form.addRow("", row_of(self._footprint, self._tiles))
         form.addRow(self.encoding)
-        new = _button("mActionNewVectorLayer", tr("New GeoPackage or Shapefile with fields for class and provenance"))
+        new = icon_button(
+            "mActionNewVectorLayer", tr("New GeoPackage or Shapefile with fields for class and provenance")
+        )
         new.clicked.connect(self._new_layer)
-        form.addRow(tr("Layer"), _row(self.layers, new))
+        form.addRow(tr("Layer"), row_of(self.layers, new))
         return form
 
     def _check_box(self, text: str, tip: str, setting: str) -> QCheckBox:
@@ -218,22 +219,6 @@ def _wrapped_label(text: str = "") -> QLabel:
     label = QLabel(text)
     label.setWordWrap(True)
     return label
-
-
-def _button(icon: str, tip: str) -> QToolButton:
-    button = QToolButton()
-    button.setIcon(QgsApplication.getThemeIcon(f"/{icon}.svg"))
-    button.setToolTip(tip)
-    button.setAutoRaise(True)
-    button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-    return button
-
-
-def _row(*widgets: QWidget) -> QHBoxLayout:
-    row = QHBoxLayout()
-    for widget in widgets:
-        row.addWidget(widget)
-    return row
 
 
 def _tool_bar(actions: Actions) -> QToolBar:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from qgis.core import QgsApplication
 from qgis.PyQt.QtCore import Qt, pyqtSignal
-from qgis.PyQt.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QToolButton, QVBoxLayout, QWidget
+from qgis.PyQt.QtWidgets import QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from ...qgis_support.messages import tr
+from .widgets import icon_button, row_of
 
 __all__ = ["EncodingRow"]
 
@@ -25,8 +23,8 @@ class EncodingRow(QWidget):
     layer_wanted = pyqtSignal()
     cancel_wanted = pyqtSignal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.view_button = _button(
             tr("Prepare this view"), tr("Prepare the tiles in view now, so that clicks here need not wait")
         )
@@ -38,24 +36,20 @@ class EncodingRow(QWidget):
         self._tips = {button: button.toolTip() for button in (self.view_button, self.layer_button)}
         self._bar = QProgressBar()
         self._bar.setTextVisible(False)
-        self._cancel = QToolButton()
-        self._cancel.setIcon(QgsApplication.getThemeIcon("/mTaskCancel.svg"))
-        self._cancel.setToolTip(tr("Stop; finished tiles are kept"))
-        self._cancel.setAutoRaise(True)
-        self._cancel.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._cancel = icon_button("mTaskCancel", tr("Stop; finished tiles are kept"))
         self._cancel.clicked.connect(lambda: self.cancel_wanted.emit())
         self._text = QLabel()
         self._text.setWordWrap(True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(_row(self.view_button, self.layer_button))
-        layout.addLayout(_row(self._bar, self._cancel))
+        layout.addLayout(row_of(self.view_button, self.layer_button))
+        layout.addLayout(row_of(self._bar, self._cancel))
         layout.addWidget(self._text)
         self.show_end()
 
     def set_possible(self, possible: bool) -> None:
         """Enable the buttons if tiles can be added to the store; otherwise their tool tips say why not."""
-        reason = tr("Only images on local files can be prepared here, with the model chosen in the options")
+        reason = tr("Only images in local files can be prepared here, with the model chosen in the options")
         for button, tip in self._tips.items():
             button.setEnabled(possible)
             button.setToolTip(tip if possible else reason)
@@ -82,10 +76,3 @@ def _button(text: str, tip: str) -> QPushButton:
     button.setToolTip(tip)
     button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     return button
-
-
-def _row(*widgets: Any) -> QHBoxLayout:
-    row = QHBoxLayout()
-    for widget in widgets:
-        row.addWidget(widget)
-    return row

@@ -6,7 +6,7 @@ from typing import Any
 
 from qgis.gui import QgsCollapsibleGroupBox
 from qgis.PyQt.QtCore import pyqtSignal
-from qgis.PyQt.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QWidget
+from qgis.PyQt.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout
 
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
@@ -24,8 +24,8 @@ class OptionsBox(QgsCollapsibleGroupBox):
 
     changed = pyqtSignal()
 
-    def __init__(self, settings: Settings, parent: QWidget | None = None) -> None:
-        super().__init__(tr("Polygon options"), parent)
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(tr("Polygon options"))
         self.setObjectName("GeoSamEsPolygonOptions")
         self.setCollapsed(True)
         self._settings = settings

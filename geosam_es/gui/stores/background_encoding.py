@@ -46,7 +46,9 @@ class BackgroundEncoding(QObject):
         """
         if store.live is None:
             model = store.metadata.model["name"]
-            problem = tr("This image was prepared with the model {name}, which cannot encode here").format(name=model)
+            problem = tr("This image was prepared with the model {name}, which cannot prepare images here").format(
+                name=model
+            )
             self.failed.emit(StoreError(problem, tr("continue with: geosam-es encode --resume")))
             return
         if self._task is not None:
@@ -85,7 +87,7 @@ class BackgroundEncoding(QObject):
     def _on_terminated(self) -> None:
         task, self._task = self._task, None
         error: GeoSamError | None = task.error if task is not None else None
-        self.ended.emit(tr("Stopped. The tiles prepared so far stay."))
+        self.ended.emit(tr("Stopped. The tiles prepared so far are kept."))
         if error is not None:
             self.failed.emit(error)
 

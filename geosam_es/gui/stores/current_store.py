@@ -37,13 +37,13 @@ class CurrentStore(QObject):
     changed : OpenStore or None
         Another store was opened, or the store was closed.
     opened
-        A store asked for by `open` is there; sent after ``changed``.
+        The store requested with `open` is open; sent after ``changed``.
     updated : OpenStore
         The open store has another decoder or CRS.
     refused : GeoSamError
-        The store asked for by `open` cannot be opened. The open one stays.
+        The store requested with `open` cannot be opened. The current one stays open.
     failed : GeoSamError
-        A call of `run` failed.
+        The work given to `run` failed.
     noticed : str
         The store was changed to fit its layer; says how.
     """
@@ -75,7 +75,7 @@ class CurrentStore(QObject):
 
     @property
     def opening(self) -> Path | None:
-        """The store being opened; None where it has no name yet."""
+        """The store being opened; None if it has no name yet."""
         return self._task.path if self._task is not None else None
 
     def open(
@@ -85,7 +85,7 @@ class CurrentStore(QObject):
         options: LiveOptions | None = None,
         threads: int | None = None,
     ) -> None:
-        """Begin to open a store, in place of any that is being opened; see `OpenStoreTask` for the parameters."""
+        """Begin to open a store, instead of any that is being opened; see `OpenStoreTask` for the parameters."""
         self.cancel_opening()
         task = OpenStoreTask(path, rasters, options or LiveOptions(), threads)
         task.opened.connect(self._on_opened)
@@ -104,14 +104,15 @@ class CurrentStore(QObject):
             task.cancel()
 
     def set(self, store: OpenStore | None) -> None:
-        """Read from this store from now on, and close the one before."""
+        """Read from this store from now on, and close the previous one."""
         if self._store is not None:
-            # In the thread that may be reading from it.
+            # By the thread that may be reading from it.
             self._closing.append(self._store)
             self.worker.post(Job(self._close_former))
         self._store = store
         self._watch(store.raster if store is not None else None)
         self.changed.emit(store)
+        self._catch_up()
 
     def update(self, store: OpenStore) -> None:
         """Replace the open store by the same one with another decoder or CRS."""
@@ -177,12 +178,21 @@ class CurrentStore(QObject):
         if raster is not None:
             self.follow(raster)
 
+    def _catch_up(self) -> None:
+        """Follow the layer if its CRS has changed since the open store was compared with it."""
+        if self._store is None or self._store.raster is None or self._layer is None or sip.isdeleted(self._layer):
+            return
+        raster = project_raster(self._layer)
+        if raster is not None and raster.source.crs_wkt != self._store.raster.source.crs_wkt:
+            self.follow(raster)
+
     def _on_crs(self, path: Path, followed: tuple[OpenStore, str]) -> None:
         store, notice = followed
         if self._store is None or self._store.path != path:
             return
-        if not notice:
+        if notice:
+            self.update(replace(self._store, crs=store.crs, raster=store.raster))
+            self.noticed.emit(notice)
+        else:
             self._store = replace(self._store, raster=store.raster)
-            return
-        self.update(replace(self._store, crs=store.crs, raster=store.raster))
-        self.noticed.emit(notice)
+        self._catch_up()

@@ -17,6 +17,7 @@ from ...qgis_support.settings import Settings
 from ...store.decoders import StoreDecoder, install_decoder, list_decoders, use_decoder
 from .current_store import CurrentStore
 from .open_store import OpenStore
+from .worker import ignore
 
 __all__ = ["Comparison", "DecoderChoice", "DecoderState", "LoadedDecoders"]
 
@@ -69,7 +70,7 @@ class DecoderState:
 
 
 class LoadedDecoders:
-    """The decoders of one store that were used last; only the worker's thread may use it."""
+    """The decoders of a store that were used most recently; for the worker's thread only."""
 
     def __init__(self, store: OpenStore, threads: int | None) -> None:
         self._first = store.segmenter
@@ -98,8 +99,8 @@ class DecoderChoice(QObject):
     -------
     changed : DecoderState
     switching : str, callable
-        The user chose the decoder of this name. The callable returns its segmenter; it may take long, so that it
-        belongs in the worker's thread. Whoever switches calls `CurrentStore.update` then.
+        The user chose the decoder of this name. The callable returns its segmenter, which may take a while, so call
+        it in the worker's thread. The receiver then calls `CurrentStore.update`.
 
     Notes
     -----
@@ -142,7 +143,7 @@ class DecoderChoice(QObject):
         """Write the choice into the store, for everyone who opens it."""
         store = self._current.store
         if store is not None:
-            self._current.run(partial(use_decoder, store.path, self._state.chosen), lambda _decoder: None)
+            self._current.run(partial(use_decoder, store.path, self._state.chosen), ignore)
 
     def add(self, folder: Path) -> None:
         """Copy a tuned decoder into the store, and let it answer from now on, here and wherever it is opened."""

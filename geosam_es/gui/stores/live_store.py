@@ -92,8 +92,8 @@ class LiveStore:
 
     Notes
     -----
-    Methods may be called from several threads. If two threads want the same tile at once, both encode it; that does
-    no harm.
+    Methods may be called from several threads. If two threads want the same tile at once, both encode it, which is
+    harmless.
     """
 
     def __init__(
@@ -107,7 +107,8 @@ class LiveStore:
         self._cache = cache
         self._writer = StoreWriter(root, plan.metadata)
         # The decoder comes from the store, since it may have been tuned.
-        decoder = load_decoder(self.reader.prepare_path, self.reader.decoder_path, model.threads)
+        files = self.reader.decoder
+        decoder = load_decoder(files.prepare_path, files.decoder_path, model.threads)
         self.segmenter = Segmenter(self.reader, decoder, self)
         self._since_trim = 0
         self._uses = 1
@@ -238,13 +239,13 @@ class LiveStore:
         return encode_tiles(self._plan, self._encoder, self._writer, tiles, on_progress)
 
     def share(self) -> LiveStore:
-        """Return this store for another user, who closes it too."""
+        """Return this store for another user, who must close it too."""
         with self._uses_lock:
             self._uses += 1
         return self
 
     def close(self) -> None:
-        """End one use of the store; the last one closes the raster's file and lets the cache remove the store."""
+        """End one use of the store. The last call closes the raster's file and lets the cache remove the store."""
         with self._uses_lock:
             self._uses -= 1
             is_last = self._uses == 0

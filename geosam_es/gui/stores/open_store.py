@@ -15,7 +15,7 @@ from ...errors import EditError, GeoSamError, OutputError, RasterError, StoreErr
 from ...inference.encoder import read_model_info
 from ...inference.segmenter import Segmenter
 from ...inference.session import open_segmenter
-from ...qgis_support.crs import EllipsoidArea
+from ...qgis_support.crs import EllipsoidArea, raster_crs
 from ...qgis_support.gdal_raster import GdalRaster
 from ...qgis_support.layer_source import LayerSource, source_of
 from ...qgis_support.messages import tr
@@ -69,7 +69,7 @@ def project_raster(layer: QgsMapLayer | None, active: bool = True) -> ProjectRas
 
 
 def project_rasters(active: QgsMapLayer | None) -> list[ProjectRaster]:
-    """Describe the project's rasters that are local files, the active one first."""
+    """Describe the rasters of the project that are local files, the active one first."""
     files = [project_raster(layer, layer is active) for layer in QgsProject.instance().mapLayers().values()]
     return sorted((file for file in files if file is not None), key=lambda file: not file.active)
 
@@ -176,8 +176,8 @@ def follow_layer_crs(store: OpenStore) -> tuple[OpenStore, str]:
     except OutputError as error:
         names["reason"] = error.problem
         notice = tr(
-            "The prepared image of {name} has the CRS {stored}, and its layer {crs}. Polygons follow the layer, but "
-            "the prepared image could not be corrected: {reason}."
+            "The prepared image of {name} has the CRS {stored}, but its layer has {crs}. Polygons are placed by the "
+            "CRS of the layer; that of the prepared image could not be corrected: {reason}."
         )
     return replace(store, crs=crs), notice.format(**names)
 
@@ -249,7 +249,7 @@ class OpenStoreTask(BackgroundTask):
         return not self.isCanceled()
 
     def finished(self, result: bool) -> None:
-        """Hand over the store, or close it if the task was cancelled; called by QGIS in the GUI thread."""
+        """Pass on the store, or close it if the task was cancelled; called by QGIS in the GUI thread."""
         super().finished(result)
         if result and self._store is not None and not self.isCanceled():
             self.opened.emit(self._store, self._notice)
@@ -268,21 +268,17 @@ class OpenStoreTask(BackgroundTask):
             if store.path == path:
                 return store
             store.close()
-        return OpenStore(path, segmenter, _crs(metadata), raster, None, segmenter.reader.decoder.name)
+        return OpenStore(path, segmenter, raster_crs(metadata), raster, None, segmenter.reader.decoder.name)
 
     def _begin(self, raster: ProjectRaster) -> OpenStore:
         live = LiveStore.open(raster.source, self._options)
         reader = live.reader
-        return OpenStore(live.root, live.segmenter, _crs(reader.metadata), raster, live, reader.decoder.name)
+        return OpenStore(live.root, live.segmenter, raster_crs(reader.metadata), raster, live, reader.decoder.name)
 
     def _is_own(self, metadata: StoreMetadata) -> bool:
         """Tell whether the model that encodes here made the store, so that its missing tiles can be added."""
         own = read_model_info(self._options.model_folder)
         return bool(metadata.model["encoder_sha256"] == own.encoder_sha256)
-
-
-def _crs(metadata: StoreMetadata) -> QgsCoordinateReferenceSystem:
-    return QgsCoordinateReferenceSystem.fromWkt(metadata.raster.crs_wkt)
 
 
 def live_options(settings: Settings) -> LiveOptions:

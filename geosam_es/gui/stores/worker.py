@@ -54,9 +54,10 @@ class Worker(QThread):
         super().__init__(parent)
         self._ready = threading.Condition()
         self._queue: deque[Job[Any]] = deque()
-        self._comparison: Job[Any] | None = None
-        self._preview: Job[Any] | None = None
+        self._comparison: deque[Job[Any]] = deque()
+        self._preview: deque[Job[Any]] = deque()
         self._look_ahead: deque[Job[Any]] = deque()
+        self._by_priority = (self._queue, self._comparison, self._preview, self._look_ahead)
         self._stopping = False
         self._ended.connect(self._call_back)
 
@@ -64,26 +65,21 @@ class Worker(QThread):
         """Queue a job; it makes a waiting comparison or preview out of date."""
         with self._ready:
             self._queue.append(job)
-            self._comparison = self._preview = None
+            self._comparison.clear()
+            self._preview.clear()
             self._wake()
 
     def set_comparison(self, job: Job[Any] | None) -> None:
         """Replace the comparison that waits."""
-        with self._ready:
-            self._comparison = job
-            self._wake()
+        self._replace(self._comparison, [job] if job is not None else [])
 
     def set_preview(self, job: Job[Any] | None) -> None:
         """Replace the preview that waits."""
-        with self._ready:
-            self._preview = job
-            self._wake()
+        self._replace(self._preview, [job] if job is not None else [])
 
     def set_look_ahead(self, jobs: Sequence[Job[Any]]) -> None:
         """Replace the jobs to run while nothing else waits."""
-        with self._ready:
-            self._look_ahead = deque(jobs)
-            self._wake()
+        self._replace(self._look_ahead, jobs)
 
     def stop(self) -> None:
         """Drop all waiting jobs, and return when the current one has ended."""
@@ -105,15 +101,21 @@ class Worker(QThread):
             # Whatever a decoder or a damaged store raises, QGIS goes on.
             except Exception as error:
                 wrapped = ModelError(
-                    "The prompt could not be answered ({reason})", "try another one", reason=repr(error)
+                    "The model could not process the prompt ({reason})", "try another one", reason=repr(error)
                 )
                 self._ended.emit(partial(job.failed, wrapped))
             else:
                 self._ended.emit(partial(job.done, value))
 
+    def _replace(self, waiting: deque[Job[Any]], jobs: Sequence[Job[Any]]) -> None:
+        with self._ready:
+            waiting.clear()
+            waiting.extend(jobs)
+            self._wake()
+
     def _wake(self) -> None:
         self._ready.notify()
-        if self._has_work() and not self._stopping and not self.isRunning():
+        if any(self._by_priority) and not self._stopping and not self.isRunning():
             self.start()
 
     def _call_back(self, callback: Callable[[], None]) -> None:
@@ -121,18 +123,7 @@ class Worker(QThread):
 
     def _next(self) -> Job[Any] | None:
         with self._ready:
-            self._ready.wait_for(lambda: self._stopping or self._has_work())
+            self._ready.wait_for(lambda: self._stopping or any(self._by_priority))
             if self._stopping:
                 return None
-            if self._queue:
-                return self._queue.popleft()
-            if self._comparison is not None:
-                job, self._comparison = self._comparison, None
-                return job
-            if self._preview is not None:
-                job, self._preview = self._preview, None
-                return job
-            return self._look_ahead.popleft()
-
-    def _has_work(self) -> bool:
-        return bool(self._queue or self._comparison or self._preview or self._look_ahead)
+            return next(jobs for jobs in self._by_priority if jobs).popleft()

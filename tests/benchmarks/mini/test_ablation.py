@@ -93,6 +93,7 @@ def test_one_step_is_really_trained_and_measured(tmp_path: Path, monkeypatch: py
         function(0, 1, *args[1:])
 
     monkeypatch.setattr(train, "spawn", here)
+    monkeypatch.setattr(train, "check_training_images", lambda data: None)
     monkeypatch.setattr("encoder_tools.mini.trainer.load_scenes", lambda _, seed, *__: synthetic_scenes(1, seed))
     threads = torch.get_num_threads()
     found = run_one(options(tmp_path, data=tmp_path / "data"), "everything", short_config(1))

@@ -119,7 +119,7 @@ def test_a_correction_in_a_corner_of_the_tile_is_found() -> None:
     assert all(x < 200 and y < 200 for prompts, _ in model.asked for x, y, label in prompts if label == 1.0)
 
 
-def test_the_middle_of_an_object_that_the_image_cuts_is_that_of_what_is_seen() -> None:
+def test_the_middle_of_a_cut_object_is_that_of_its_visible_part() -> None:
     target = target_of(shapely.box(0, 0, 200, 120))
     assert target is not None
     x, y, label = target.click
@@ -141,7 +141,7 @@ def test_a_perfect_answer_has_perfect_metrics() -> None:
     assert measure(model, tile_of(SQUARE), square_target(), seed=3) == found
 
 
-def test_an_object_that_never_becomes_good_counts_the_cap() -> None:
+def test_an_object_that_never_reaches_the_goal_counts_all_clicks() -> None:
     model = Scripted([shapely.box(600, 600, 700, 700)] * 4, [0.5] * 4)
     found = measure(model, tile_of(SQUARE), square_target(), seed=3)
     assert found.values["clicks to 85 %"] == CLICK_CAP
@@ -267,7 +267,7 @@ def test_results_are_written_between_the_markers_of_the_card(tmp_path: Path) -> 
 def test_a_page_without_the_section_is_not_changed(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("<!-- rounds: begin -->\nold\n<!-- rounds: end -->\n", encoding="utf-8")
-    with pytest.raises(ModelError, match="no place for ranking"):
+    with pytest.raises(ModelError, match="no section ranking"):
         replace_sections(page, {"rounds": "new", "ranking": "new"})
     assert "old" in page.read_text(encoding="utf-8")
     with pytest.raises(OutputError, match="cannot write"):

@@ -75,7 +75,7 @@ def test_every_sheet_has_its_credit(tmp_path: Path) -> None:
     assert len(pictures) == len(CREDITS)
     assert all(f"(images/mini/{picture.name})" in text for picture in pictures)
     page.write_text("nothing", encoding="utf-8")
-    with pytest.raises(ModelError, match="no place for failures"):
+    with pytest.raises(ModelError, match="no section failures"):
         write_sheets(answers, page, "sha256:0")
 
 

@@ -1,4 +1,4 @@
-"""Changed images: pixels, outlines that go with them, and the table of what is left."""
+"""Changed images: their pixels and outlines, and the table of results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BOX = shapely.box(100, 40, 160, 80)
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an RGB+NIR image whose near infrared is the green band turned round."""
+    """A folder with an RGB+NIR image whose near infrared is the inverted green band."""
     folder = tmp_path_factory.mktemp("data")
     (folder / "ortho").mkdir()
     bands = np.random.default_rng(1).integers(0, 256, (4, 60, 60), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""What onnxruntime's profile is boiled down to."""
+"""The table made from onnxruntime's profile."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from benchmarks.speed.figures import draw_results
 
 
 @pytest.mark.parametrize("items", [(), (FAST,), (FAST, GPU, TABLE)])
-def test_a_picture_of_whatever_there_is(tmp_path: Path, items: tuple[object, ...]) -> None:
+def test_any_results_give_a_picture(tmp_path: Path, items: tuple[object, ...]) -> None:
     path = draw_results(Results(MACHINE, "2026-01-02", items), tmp_path)  # type: ignore[arg-type]
     first = path.read_bytes()
     assert first.startswith(b"\x89PNG") and len(first) < 200_000

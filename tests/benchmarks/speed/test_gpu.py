@@ -16,7 +16,7 @@ if importlib.util.find_spec("segment_anything") is None:  # it imports only with
 from benchmarks.speed import gpu  # noqa: E402
 from benchmarks.speed.images import write_raster  # noqa: E402
 from benchmarks.speed.measure import Bench  # noqa: E402
-from encoder_tools.models.loading import mini_folder  # noqa: E402
+from encoder_tools.models.checkpoints import mini_folder  # noqa: E402
 from encoder_tools.models.sam.weights import random_sam  # noqa: E402
 
 

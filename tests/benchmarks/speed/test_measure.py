@@ -45,7 +45,7 @@ def test_cases_take_turns_and_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert times["slow"].median_ms == pytest.approx(20) and times["fast"].median_ms == pytest.approx(1)
 
 
-def test_none_comes_right_after_itself_or_always_after_the_same() -> None:
+def test_no_case_follows_itself_or_always_the_same_one() -> None:
     names: list[str] = []
     take_turns({name: lambda _, name=name: names.append(name) for name in "abcd"}, runs=30, warm_up=0)
     rounds = [names[start : start + 4] for start in range(0, len(names), 4)]

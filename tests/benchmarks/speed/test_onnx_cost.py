@@ -84,7 +84,7 @@ def test_values_that_decide_a_shape(tmp_path: Path) -> None:
         graph_cost(path, {})
 
 
-def test_a_size_that_only_the_data_know(tmp_path: Path) -> None:
+def test_a_size_that_depends_on_the_data(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("NonZero", ["mask"], ["places_2d"]),
         helper.make_node("Squeeze", ["places_2d", "axis"], ["places"]),
@@ -97,7 +97,7 @@ def test_a_size_that_only_the_data_know(tmp_path: Path) -> None:
     assert cost.flops == 2 * 20 * 6 * 3
 
 
-def test_what_is_no_graph_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_graph_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "g.onnx"
     path.write_bytes(b"not a graph")
     with pytest.raises(ModelError, match=r"g\.onnx is not an ONNX model"):

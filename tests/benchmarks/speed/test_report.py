@@ -1,4 +1,4 @@
-"""What is written, and what documents quote."""
+"""The files of results, and the sections of documents filled from them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_results_are_written_and_read(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["results.json", "results.md"]
 
 
-def test_what_does_not_count_is_no_goal_met() -> None:
+def test_rows_whose_results_differ_meet_no_goal() -> None:
     differs = replace(FAST, agreement=Agreement("IoU", 0.5, 0.999))
     assert "does not count" in summary([differs])
     assert "| met |" not in summary([differs])
@@ -58,7 +58,7 @@ def test_what_does_not_count_is_no_goal_met() -> None:
 @pytest.mark.parametrize(
     ("value", "text"), [(1.4981, "**1.498 x** | ≥ 1.5 | not met"), (1.5004, "**1.5 x** | ≥ 1.5 | met")]
 )
-def test_a_near_miss_does_not_read_as_if_it_were_met(value: float, text: str) -> None:
+def test_a_near_miss_is_not_rounded_to_the_goal(value: float, text: str) -> None:
     assert text in summary([replace(FAST, value=value, goal=Goal(1.5, is_least=True))])
 
 
@@ -77,7 +77,7 @@ def test_documents_quote_results(tmp_path: Path) -> None:
         fill_document(document, RESULTS)
 
 
-def test_results_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_results_are_reported(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="missing or damaged"):
         read_results(tmp_path)
     (tmp_path / "results.json").write_text("{}")

@@ -29,7 +29,7 @@ def test_clicks_lie_on_the_tile_and_differ() -> None:
     assert some_clicks(20) == clicks != some_clicks(20, seed=1)
 
 
-def test_feeds_are_sams() -> None:
+def test_feeds_follow_sams_convention() -> None:
     feeds = decoder_feeds(some_clicks(1)[0])
     assert feeds["point_coords"].shape == (1, 2, 2) and feeds["point_labels"].tolist() == [[1, -1]]
     assert feeds["has_mask_input"].tolist() == [0] and not feeds["mask_input"].any()
