@@ -1,5 +1,5 @@
 """``python -m encoder_tools.cli``, where the script is not on the path."""
 
-from .app import main
+from . import main
 
 main()

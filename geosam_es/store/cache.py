@@ -21,6 +21,8 @@ from .writer import set_aside
 __all__ = ["StoreCache"]
 
 _NAME_DIGITS = 16
+_MOST_STEM = 40
+"""Characters of the name of the raster in that of its store; a file name has at most 255 bytes."""
 
 # How many users each store has, in all the caches of this process.
 _users: Counter[Path] = Counter()
@@ -46,7 +48,7 @@ class StoreCache:
         """Return the path of the store with a signature; rasters of the same name get different paths."""
         text = json.dumps([raster.name, {key: str(value) for key, value in signature.items()}], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:_NAME_DIGITS]
-        return self.folder / f"{raster.stem}-{digest}{SUFFIX}"
+        return self.folder / f"{raster.stem[:_MOST_STEM]}-{digest}{SUFFIX}"
 
     def acquire(self, store: Path) -> None:
         """Add a user of a store. The store is not removed until `release` has been called as often.

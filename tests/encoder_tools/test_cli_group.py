@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from encoder_tools.cli import group as module
 from encoder_tools.cli.group import CommandGroup, report_fault
 from geosam_es.errors import StoreError
+from tests.encoder_tools.conftest import Spawn
 
 
 @pytest.fixture
@@ -69,3 +70,15 @@ def test_errors_of_click_are_kept(log: Path) -> None:
     assert run(click.Abort()).exit_code == 1
     assert run(KeyboardInterrupt()).exit_code == 130
     assert not log.exists()
+
+
+@pytest.mark.parametrize("error", ["ImportError", "OSError", "ValueError"])
+def test_a_package_that_does_not_load_is_reported(
+    spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    (tmp_path / "rasterio.py").write_text(f"raise {error}('no libgdal')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = spawn("info", "a.embeddings.zarr")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"Error: A package that geosam-es needs does not load ({error}: no libgdal): install")
+    assert len(done.stderr.splitlines()) == 1

@@ -97,3 +97,10 @@ def test_only_stores_are_removed(tmp_path: Path) -> None:
     StoreCache(tmp_path, 0).trim()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["half.embeddings.zarr", "notes.txt"]
     StoreCache(tmp_path / "not made yet", 0).trim()
+
+
+def test_a_raster_with_a_long_name_gets_a_store_that_can_be_made(tmp_path: Path) -> None:
+    cache = StoreCache(tmp_path, 10**9)
+    long, other = (cache.path_for(Path("ñ" * 120 + end + ".tif"), {}) for end in "ab")
+    long.mkdir()
+    assert long != other
