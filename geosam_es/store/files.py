@@ -149,11 +149,11 @@ def flush(path: Path) -> None:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Add up the sizes of the files in a folder, except those that another process removes meanwhile."""
+    """Add up the sizes of the files in a folder, except links to nowhere and files that another process removes."""
     total = 0
     for path, _, names in os.walk(folder):
         for name in names:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 total += (Path(path) / name).stat().st_size
     return total
 
