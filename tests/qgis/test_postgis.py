@@ -319,7 +319,7 @@ class TestConstraints:
         accept(layer, square(), attributes={"class": "6220"})
         wrong: dict[str, Any] = {"class": "5330", "cover": 500}
         if in_transaction:
-            with pytest.raises(EditError, match='violates check constraint "habitats_cover_check": give its fields'):
+            with pytest.raises(EditError, match='violates check constraint "habitats_cover_check": correct the values'):
                 accept(layer, square(5, 50), attributes=wrong)
             assert layer.undoStack().count() == 1
         else:
@@ -430,7 +430,7 @@ class TestViews:
     def test_a_view_without_a_default_for_the_key(self, database: Database) -> None:
         """QGIS cannot save to such a view either."""
         layer = database.layer("keyed_elsewhere")
-        with pytest.raises(EditError, match=r"this value of id: value is NULL: .*set a default value"):
+        with pytest.raises(EditError, match=r"field id of .* value is NULL: .*set a default value"):
             accept(layer, square(), attributes={"class": "6220"})
         assert not layer.isEditable()
 
