@@ -21,7 +21,7 @@ __all__ = ["accumulate_gradients"]
 _ROUNDS = (1, 2, 3)
 _ROUND_SHARES = (0.5, 0.3, 0.2)
 _KEPT_SHARE = 0.5
-"""How often the user's own prompts, where there are any, replace the simulated ones."""
+"""Probability that an object's own prompts, if it has any, are used instead of simulated ones."""
 
 
 def accumulate_gradients(

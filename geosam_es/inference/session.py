@@ -248,7 +248,7 @@ class SegmentationSession:
         return self.current
 
     def redo(self) -> Result | None:
-        """Bring back the prompt taken back last, and return its result."""
+        """Restore the prompt that was undone last, and return its result."""
         if self._undone:
             self._steps.append(self._undone.pop())
         return self.current

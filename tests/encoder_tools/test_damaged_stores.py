@@ -118,7 +118,7 @@ DAMAGES = st.lists(
 
 
 class Place(NamedTuple):
-    """A whole store, and a folder with its copy for the cases and what they write."""
+    """An undamaged store, and a folder with the copy that is damaged and the output."""
 
     whole: Path
     folder: Path
@@ -156,7 +156,7 @@ def place(made_ortho: Ortho, tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 class Opened:
-    """The files opened in this process while it watches."""
+    """Records the files that this process opens inside `watched`."""
 
     def __init__(self) -> None:
         self.paths: list[str] | None = None

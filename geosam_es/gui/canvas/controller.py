@@ -150,7 +150,7 @@ class SegmentationController(QObject):
             self._change(lambda session: session.undo())
 
     def redo(self) -> None:
-        """Bring back the prompt taken back last."""
+        """Restore the prompt that was undone last."""
         if not self._hold(self.redo) and self._session is not None:
             self._change(lambda session: session.redo())
 
@@ -160,7 +160,7 @@ class SegmentationController(QObject):
             self._change(lambda session: session.next_candidate() if session.current else None)
 
     def set_options(self, options: CleanOptions) -> None:
-        """Clean polygons with these options, the one being drawn too."""
+        """Set the options for cleaning polygons, and apply them to the one being drawn."""
         if options == self._options:
             return
         self._options = options
