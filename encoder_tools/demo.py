@@ -27,13 +27,14 @@ from geosam_es.core.window import Window
 from geosam_es.errors import GeoSamError, OutputError
 from geosam_es.inference.session import open_segmenter
 
+from .crs import reproject
 from .models.loading import load_model
 from .pipeline import EncodeOptions, encode, make_plan
 from .progress import Progress
 from .raster import Raster
 from .segment import ObjectPrompts, ObjectResult, SegmentOptions, SegmentReport, segment, write_results
 from .synthetic import synthetic_orthophoto
-from .vector import read_vector, reproject
+from .vector import read_vector
 
 __all__ = ["main", "run_demo"]
 

@@ -25,7 +25,9 @@ from geosam_es.inference.batch import (
 )
 from geosam_es.inference.segmenter import Segmenter
 
-from .vector import AreaMeter, VectorLayer, reproject, store_crs, write_vector
+from .crs import AreaMeter, reproject, store_crs
+from .vector import VectorLayer
+from .vector_output import write_vector
 
 __all__ = [
     "ALL_CANDIDATES",

@@ -19,11 +19,12 @@ from geosam_es.errors import GeoSamError, OutputError, RasterError
 from geosam_es.store import store_path_for
 from geosam_es.store.layout import DTYPES
 
+from ..crs import reproject
 from ..models.loading import LoadedModel, load_model
 from ..pipeline import EncodeOptions, EncodePlan, encode, estimate, make_plan
 from ..progress import Progress
 from ..raster import Raster
-from ..vector import read_vector, reproject
+from ..vector import read_vector
 from .group import EXIT_BAD_INPUT, EXIT_FAULT, report_fault
 from .options import PATH, json_option, threads_option
 

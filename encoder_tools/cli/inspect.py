@@ -15,10 +15,9 @@ from geosam_es.store.files import folder_bytes
 from geosam_es.store.reader import TileState
 from geosam_es.store.signature import check_signature, raster_signature, signature
 
-from ..crs import same_crs
+from ..crs import parse_crs, same_crs, store_crs
 from ..progress import Progress
 from ..raster import Raster
-from ..vector import parse_crs, store_crs
 from .decoder import decoder_json, decoder_text
 from .options import PATH, json_option
 

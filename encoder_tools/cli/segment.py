@@ -17,6 +17,7 @@ from geosam_es.core.prompts import Bounds
 from geosam_es.errors import PromptError
 from geosam_es.inference.session import open_segmenter
 
+from ..crs import parse_crs, store_crs
 from ..progress import Progress
 from ..segment import (
     ALL_CANDIDATES,
@@ -28,7 +29,8 @@ from ..segment import (
     segment,
     write_results,
 )
-from ..vector import VectorLayer, check_output, parse_crs, read_vector, store_crs
+from ..vector import VectorLayer, read_vector
+from ..vector_output import check_output
 from .options import PATH, json_option, threads_option
 
 __all__ = ["segment_command"]

@@ -19,7 +19,8 @@ from geosam_es.core.topology import merge, polygon_parts
 from geosam_es.errors import VectorError
 from geosam_es.store import StoreReader
 
-from ..vector import VectorLayer, read_vector, reproject, store_crs
+from ..crs import reproject, store_crs
+from ..vector import VectorLayer, read_vector
 from .kept_prompts import KeptPrompts, kept_prompts
 
 __all__ = ["FEW_OBJECTS", "Located", "Truth", "TruthObject", "locate", "read_truth"]

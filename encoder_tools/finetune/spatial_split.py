@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import connected_components
 
 from geosam_es.store import StoreReader
 
-from ..vector import reproject, store_crs
+from ..crs import reproject, store_crs
 from .training_samples import Place, Sample
 
 __all__ = ["MIN_TRAINING", "Split", "footprints", "overlaps", "split_by_space", "split_from_layer"]

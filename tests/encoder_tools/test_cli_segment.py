@@ -13,7 +13,8 @@ import pytest
 import rasterio
 import shapely
 
-from encoder_tools.vector import AreaMeter, read_vector
+from encoder_tools.crs import AreaMeter
+from encoder_tools.vector import read_vector
 from tests.encoder_tools.conftest import Ortho, Run, Spawn
 from tests.encoder_tools.scenes import BRIGHT, DARK, Block, scene, transform_of, write_layer, write_raster
 

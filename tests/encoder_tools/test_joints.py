@@ -9,11 +9,12 @@ import pyproj
 import pytest
 import shapely
 
+from encoder_tools.crs import reproject
 from encoder_tools.models.loading import load_model
 from encoder_tools.pipeline import EncodeOptions, encode, make_plan
 from encoder_tools.raster import Raster
 from encoder_tools.segment import ObjectPrompts, SegmentOptions, segment
-from encoder_tools.vector import read_vector, reproject
+from encoder_tools.vector import read_vector
 from geosam_es.core.prompts import Bounds, Point
 from geosam_es.inference.segmenter import Segmenter
 from geosam_es.inference.session import open_segmenter

@@ -10,8 +10,9 @@ import pytest
 import rasterio
 import shapely
 
+from encoder_tools.crs import AreaMeter
 from encoder_tools.raster import Raster
-from encoder_tools.vector import AreaMeter, read_vector
+from encoder_tools.vector import read_vector
 from geosam_es.core.window import Window
 from geosam_es.store import StoreReader
 from tests.encoder_tools.conftest import Run

@@ -13,7 +13,9 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encoder_tools.vector import AreaMeter, check_output, parse_crs, read_vector, reproject, write_vector
+from encoder_tools.crs import AreaMeter, parse_crs, reproject
+from encoder_tools.vector import read_vector
+from encoder_tools.vector_output import check_output, write_vector
 from geosam_es.errors import OutputError, VectorError
 from tests.encoder_tools.scenes import write_layer
 
