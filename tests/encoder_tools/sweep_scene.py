@@ -147,12 +147,23 @@ def judge(
     wanted = scene.crs if crs is None else crs
     if wanted is not None:
         assert meta["crs"] is not None, "no CRS"
-        same = pyproj.CRS.from_user_input(meta["crs"]).equals(pyproj.CRS.from_user_input(wanted), ignore_axis_order=True)
-        assert same, f"CRS {meta['crs']}"
+        assert same_crs(meta["crs"], wanted, scene), f"CRS {meta['crs']}"
     values = {str(name): column[feature] for name, column in zip(meta["fields"], columns)}
     geometry = shapely.from_wkb(found[feature])
     judge_polygon(geometry, scene, wanted, None if area is None else float(values[area]))
     return values
+
+
+def same_crs(found: Any, wanted: Any, scene: Scene) -> bool:
+    """Tell whether CRSs are the same, or give the same coordinates where their descriptions differ."""
+    first, second = pyproj.CRS.from_user_input(found), pyproj.CRS.from_user_input(wanted)
+    if first.equals(second, ignore_axis_order=True):
+        return True
+    if first.name != second.name and first.to_epsg() != second.to_epsg():
+        return False
+    disc = scene.on_map(second)
+    limit = 1e-4 * np.ptp(shapely.get_coordinates(disc))
+    return bool(shapely.hausdorff_distance(disc, to_crs(disc, first, second)) < limit)
 
 
 def judge_polygon(geometry: Geometry, scene: Scene, crs: Any, area_m2: float | None) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import struct
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +86,34 @@ def two_layers(first_is_empty: bool) -> list[str]:
     return [layer("p.gpkg", points(CLICK), layer="two", append=True, kind="Point")]
 
 
-def iso_wkb(kind: str, parts: list[Any] | None = None) -> bytes:
-    """A box as a geometry that shapely does not know: CurvePolygon (10), PolyhedralSurface (15) or TIN (16)."""
-    import struct
+def raw_geopackage(kind: str, wkb: bytes) -> list[str]:
+    """A GeoPackage with a geometry that pyogrio does not write."""
+    (name,) = one("p.gpkg", BOX, SPATIAL_INDEX="NO", layer="p")
+    with closing(sqlite3.connect(name)) as database:
+        database.execute("UPDATE p SET geom = ?", [b"GP\0\1" + struct.pack("<i", 25830) + wkb])
+        database.execute("UPDATE gpkg_geometry_columns SET geometry_type_name = ?, z = 2, m = 2", [kind])
+        database.commit()
+    return [name]
 
+
+def multipatch() -> list[str]:
+    """A Shapefile of one multipatch: the box as a triangle strip."""
+    (name,) = one("p.shp", shapely.force_3d(BOX), kind="Polygon Z")
+    x0, y0, x1, y1 = BOX.bounds
+    bounds = struct.pack("<4d", x0, y0, x1, y1)
+    xy = struct.pack("<8d", x0, y0, x0, y1, x1, y0, x1, y1)
+    content = struct.pack("<i", 31) + bounds + struct.pack("<4i", 1, 4, 0, 0) + xy + struct.pack("<6d", *[0.0] * 6)
+    head = struct.pack("<2i", 1000, 31) + bounds + struct.pack("<4d", *[0.0] * 4)
+    for path, body in (
+        (Path(name), struct.pack(">2i", 1, len(content) // 2) + content),
+        (Path("p.shx"), struct.pack(">2i", 50, len(content) // 2)),
+    ):
+        path.write_bytes(struct.pack(">7i", 9994, 0, 0, 0, 0, 0, 50 + len(body) // 2) + head + body)
+    return [name]
+
+
+def iso_wkb(kind: str) -> bytes:
+    """A box as a geometry that shapely does not know: CurvePolygon (10), PolyhedralSurface (15) or TIN (16)."""
     x0, y0, x1, y1 = BOX.bounds
     ring = [(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)]
 
@@ -155,9 +182,9 @@ PROMPTS: Mapping[str, Arguments] = {
     "KMZ": lambda: lonlat("p.kmz", driver="LIBKML"),
     "GML": lambda: one("p.gml"),
     "GPX": gpx,
-    "TopoJSON": topojson,
+    "TopoJSON": lambda: [*topojson(), "--crs", "EPSG:4326"],
     "MapInfo TAB": lambda: one("p.tab", driver="MapInfo File", kind="Point"),
-    "MapInfo MIF": lambda: one("p.mif", driver="MapInfo File", kind="Point"),
+    "MapInfo MIF": lambda: one("p.mif", driver="MapInfo File", kind="Point", fields={"n": [1]}),
     "DXF": lambda: [*one("p.dxf", crs=None), "--crs", UTM],
     "SQLite": lambda: one("p.sqlite", driver="SQLite", kind="Point"),
     "SpatiaLite": lambda: one("p.sqlite", driver="SQLite", kind="Point", SPATIALITE="YES"),
@@ -178,7 +205,7 @@ PROMPTS: Mapping[str, Arguments] = {
     "a CRS with axes north, east": lambda: one("p.gml", LONLAT, "EPSG:4326"),
     "a CRS with heights": lambda: one("p.gpkg", crs="EPSG:25830+5782"),
     "Z": lambda: one("p.gpkg", shapely.Point(*CLICK, 812.5), kind="Point Z"),
-    "M": lambda: one("p.gpkg", shapely.from_wkt(f"POINT M ({CLICK[0]} {CLICK[1]} 3)"), kind="Unknown"),
+    "M": lambda: raw_geopackage("POINT", struct.pack("<BIddd", 1, 2001, *CLICK, 3.0)),
     "ZM in a Shapefile": lambda: one("p.shp", shapely.Point(*CLICK, 812.5), kind="Point Z"),
     "MultiPoint": lambda: one("p.gpkg", shapely.MultiPoint([CLICK, (CLICK[0] + 3, CLICK[1])])),
     "Polygon": lambda: one("p.gpkg", BOX),
@@ -186,10 +213,10 @@ PROMPTS: Mapping[str, Arguments] = {
     "Polygon of the disc": lambda: one("p.gpkg", SCENE.on_map()),
     "MultiPolygon": lambda: one("p.gpkg", shapely.MultiPolygon([BOX])),
     "Polygon that crosses itself": lambda: one("p.gpkg", crossed()),
-    "CurvePolygon": lambda: one("p.gpkg", iso_wkb("CurvePolygon"), kind="CurvePolygon"),
-    "PolyhedralSurface": lambda: one("p.gpkg", iso_wkb("PolyhedralSurface"), kind="PolyhedralSurface Z"),
-    "TIN": lambda: one("p.gpkg", iso_wkb("TIN"), kind="TIN Z"),
-    "multipatch of a Shapefile": lambda: one("p.shp", iso_wkb("TIN"), kind="TIN Z"),
+    "CurvePolygon": lambda: raw_geopackage("CURVEPOLYGON", iso_wkb("CurvePolygon")),
+    "PolyhedralSurface": lambda: raw_geopackage("POLYHEDRALSURFACE", iso_wkb("PolyhedralSurface")),
+    "TIN": lambda: raw_geopackage("TIN", iso_wkb("TIN")),
+    "multipatch of a Shapefile": lambda: multipatch(),
     "collection of one point": lambda: one("p.gpkg", shapely.GeometryCollection([shapely.Point(CLICK)])),
     "NULL and empty geometries beside it": lambda: [
         layer("p.gpkg", [None, shapely.Point(), shapely.Point(CLICK)], fields={"object": [1, 2, 3]})
