@@ -417,6 +417,19 @@ def test_prompts_on_either_side_of_the_antimeridian(turns: int) -> None:
     judge("q.gpkg", scene)
 
 
+def test_box_cut_at_the_antimeridian() -> None:
+    """A polygon of RFC 7946, in two parts, is the box around the disc and not around the Earth."""
+    scene = CRSS["Fiji across 180"]()
+    encode(scene)
+    around = to_crs(scene.on_map().envelope, scene.crs, "EPSG:4326")
+    _, south, _, north = around.bounds
+    lon = shapely.get_coordinates(around)[:, 0]
+    west, east = float(lon[lon > 0].min()), float(lon[lon < 0].max())
+    parts = shapely.MultiPolygon([shapely.box(west, south, 180, north), shapely.box(-180, south, east, north)])
+    works("segment", STORE, layer("p.geojson", [parts], "EPSG:4326"), "-o", "o.gpkg")
+    judge("o.gpkg", scene)
+
+
 LOCAL = 'LOCAL_CS["obra",UNIT["metre",1]]'
 ENGINEERING = (
     'ENGCRS["obra",EDATUM["obra"],CS[Cartesian,2],AXIS["(E)",east],AXIS["(N)",north],LENGTHUNIT["metre",1]]'
