@@ -75,7 +75,9 @@ def with_mask(kind: str, pixels: NDArray[Any], mask: NDArray[np.uint8], nodata: 
         write("a.tif", pixels, nodata=nodata, **profile)
     elif kind == "alpha":
         alpha = np.where(mask[None] > 0, np.iinfo(pixels.dtype).max, 0).astype(pixels.dtype)
-        write("a.tif", np.concatenate([pixels, alpha]), photometric="RGB" if count == 3 else None, alpha="yes", **profile)
+        write(
+            "a.tif", np.concatenate([pixels, alpha]), photometric="RGB" if count == 3 else None, alpha="yes", **profile
+        )
     elif kind in ("internal", "msk"):
         with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=kind == "internal"):
             write("a.tif", pixels, **profile)
@@ -521,6 +523,7 @@ def pole(crs: str, lat: float) -> Scene:
 
 
 # --- what must be refused, or be warped --------------------------------------------------------------------------------
+
 
 def control_points(crs: str | None = UTM) -> Scene:
     corners = [(0, 0), (WIDTH, 0), (0, HEIGHT), (WIDTH, HEIGHT)]

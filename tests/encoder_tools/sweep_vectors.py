@@ -51,7 +51,9 @@ def geojson(name: str = "p.geojson", crs: Any = None, at: Any = LONLAT, **proper
 
 
 def topojson() -> list[str]:
-    objects = {"p": {"type": "GeometryCollection", "geometries": [{"type": "Point", "coordinates": [*LONLAT.coords[0]]}]}}
+    objects = {
+        "p": {"type": "GeometryCollection", "geometries": [{"type": "Point", "coordinates": [*LONLAT.coords[0]]}]}
+    }
     return [text("p.topojson", json.dumps({"type": "Topology", "arcs": [], "objects": objects}))]
 
 

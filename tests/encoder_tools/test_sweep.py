@@ -189,7 +189,7 @@ def test_the_judge_rejects_the_zone_of_another_name_when_it_is_asked_for() -> No
 
 def test_area_of_the_truth_at_the_antimeridian_and_in_feet() -> None:
     for scene in (CRSS["longitudes across 180, to 360"](), CRSS["Fiji across 180"](), CRSS["US survey feet"]()):
-        pixel = (pyproj.CRS(scene.crs).axis_info[0].unit_conversion_factor if "4326" not in str(scene.crs) else 111320)
+        pixel = pyproj.CRS(scene.crs).axis_info[0].unit_conversion_factor if "4326" not in str(scene.crs) else 111320
         plane = np.pi * (60 * scene.transform.a * pixel) ** 2
         assert scene.area_m2() == pytest.approx(plane, rel=0.06)
 
@@ -210,7 +210,10 @@ def test_store_is_verified_against_its_raster(name: str) -> None:
     scene, options = made(RASTERS[name])
     works("encode", "--model", spotlight(), scene.image, "-o", STORE, *options)
     assert "made from" in works("verify", STORE, scene.image).stdout
-    assert "0 tiles encoded" in works("encode", "--model", spotlight(), scene.image, "-o", STORE, "--resume", *options).stdout
+    assert (
+        "0 tiles encoded"
+        in works("encode", "--model", spotlight(), scene.image, "-o", STORE, "--resume", *options).stdout
+    )
 
 
 @pytest.fixture(scope="session")
@@ -281,7 +284,7 @@ def test_refused_raster(row: tuple[Callable[[], str], Sequence[str], str]) -> No
     image = make()
     if "far.gpkg" in options:
         layer("far.gpkg", [shapely.box(0, 0, 1, 1)])
-    refuses("encode", image, "-o", STORE, *options, named=named)
+    refuses("encode", image, "-o", STORE, "--model", spotlight(), *options, named=named)
 
 
 def no_place() -> str:
@@ -356,7 +359,7 @@ def test_subdatasets_and_their_remedy() -> None:
     scene = rasters.netcdf(False, 3)
     if run("encode", "--model", spotlight(), scene.image, "-o", STORE).exit_code:
         sentence = refuses("encode", scene.image, "-o", STORE, named="a.nc")
-        name = re.search(r'NETCDF:\S*?:Band\d', sentence)
+        name = re.search(r"NETCDF:\S*?:Band\d", sentence)
         assert name, sentence
         # A shell takes the quotes away.
         works("encode", "--model", spotlight(), shlex.split(name[0])[0], "-o", STORE)
@@ -431,9 +434,7 @@ def test_box_cut_at_the_antimeridian() -> None:
 
 
 LOCAL = 'LOCAL_CS["obra",UNIT["metre",1]]'
-ENGINEERING = (
-    'ENGCRS["obra",EDATUM["obra"],CS[Cartesian,2],AXIS["(E)",east],AXIS["(N)",north],LENGTHUNIT["metre",1]]'
-)
+ENGINEERING = 'ENGCRS["obra",EDATUM["obra"],CS[Cartesian,2],AXIS["(E)",east],AXIS["(N)",north],LENGTHUNIT["metre",1]]'
 
 
 @pytest.mark.parametrize("crs", [LOCAL, ENGINEERING], ids=["LOCAL_CS", "ENGCRS"])
@@ -454,7 +455,10 @@ def test_crs_corrected_after_encoding() -> None:
     encode(scene)
     with rasterio.open("a.tif", "r+") as dataset:
         dataset.crs = UTM
-    sentences = [refuses("verify", STORE, "a.tif"), refuses("encode", "--model", spotlight(), "a.tif", "-o", STORE, "--resume")]
+    sentences = [
+        refuses("verify", STORE, "a.tif"),
+        refuses("encode", "--model", spotlight(), "a.tif", "-o", STORE, "--resume"),
+    ]
     for sentence in sentences:
         assert "--set-crs" in sentence and "25829" in sentence + sentence.replace("zone 29N", "25829"), sentence
     option = re.search(r"--set-crs '?\"?(EPSG:\d+)", sentences[0])
@@ -518,10 +522,10 @@ def cut_shapefile() -> list[str]:
 
 
 @rows(REFUSED_PROMPTS)
-def test_refused_prompts(row: tuple[Arguments, str], store: Path) -> None:
+def test_refused_prompts(row: tuple[Arguments, str], fast_store: Path) -> None:
     make, named = row
     arguments = make()
-    refuses("segment", store, *arguments, "-o", "o.gpkg", named=named, begun=True)
+    refuses("segment", fast_store, *arguments, "-o", "o.gpkg", named=named, begun=True)
 
 
 @pytest.mark.parametrize("at", ["right edge", "left edge", "corner", "bottom edge"])
@@ -537,7 +541,7 @@ def test_click_on_the_very_edge(at: str, x: float) -> None:
     assert "outside" not in result.stderr and result.exit_code == 0, result.stderr
 
 
-def test_object_keeps_its_type_and_attributes_are_carried(store: Path) -> None:
+def test_object_keeps_its_type_and_attributes_are_carried(fast_store: Path) -> None:
     big = 2**53 + 1
     columns = {
         "object": np.array([big]), "name": np.array(["Ávila"], dtype=object), "big": np.array([big]),
@@ -546,9 +550,9 @@ def test_object_keeps_its_type_and_attributes_are_carried(store: Path) -> None:
     }  # fmt: skip
     layer("p.gpkg", points(CLICK), fields=columns, nulls={"null": np.array([True])})
     for name in ("o.gpkg", "o.geojson", "o.fgb"):
-        if name.endswith("fgb") and run("segment", store, "p.gpkg", "-o", name).exit_code:
+        if name.endswith("fgb") and run("segment", fast_store, "p.gpkg", "-o", name).exit_code:
             continue
-        works("segment", store, "p.gpkg", "-o", name, "--overwrite")
+        works("segment", fast_store, "p.gpkg", "-o", name, "--overwrite")
         values = judge(name, SCENE)
         assert int(values["object"]) == big and int(values["big"]) == big, name
         assert values["name"] == "Ávila" and values["real"] == 0.1 and bool(values["yes"])
@@ -570,9 +574,9 @@ OBJECTS: Mapping[str, Any] = {
 
 
 @rows(OBJECTS)
-def test_type_of_object(row: Any, store: Path) -> None:
+def test_type_of_object(row: Any, fast_store: Path) -> None:
     layer("p.gpkg", points(CLICK), fields={"object": row})
-    works("segment", store, "p.gpkg", "-o", "o.gpkg")
+    works("segment", fast_store, "p.gpkg", "-o", "o.gpkg")
     found = judge("o.gpkg", SCENE)["object"]
     assert str(found) == str(row[0]), found
 
@@ -646,23 +650,23 @@ def judge_at(path: Path) -> None:
 
 
 @pytest.mark.parametrize("role", ["image", "store", "prompts", "output", "folder of the output"])
-def test_name_that_is_not_utf8(role: str, store: Path) -> None:
+def test_name_that_is_not_utf8(role: str, fast_store: Path) -> None:
     """Such names work, or are refused in a sentence."""
     name = os.fsdecode(b"o\xf1")
     if role == "image":
         shutil.move(tif().image, f"{name}.tif")
         arguments: list[object] = ["encode", f"{name}.tif", "--model", spotlight()]
     elif role == "store":
-        shutil.copytree(store, f"{name}.embeddings.zarr")
+        shutil.copytree(fast_store, f"{name}.embeddings.zarr")
         arguments = ["segment", f"{name}.embeddings.zarr", SCENE.point(), "-o", "o.gpkg"]
     elif role == "prompts":
         shutil.move(layer("p.gpkg", points(CLICK)), f"{name}.gpkg")
-        arguments = ["segment", store, f"{name}.gpkg", "-o", "o.gpkg"]
+        arguments = ["segment", fast_store, f"{name}.gpkg", "-o", "o.gpkg"]
     elif role == "output":
-        arguments = ["segment", store, SCENE.point(), "-o", f"{name}.gpkg"]
+        arguments = ["segment", fast_store, SCENE.point(), "-o", f"{name}.gpkg"]
     else:
         Path(name).mkdir()
-        arguments = ["segment", store, SCENE.point(), "-o", Path(name) / "o.gpkg"]
+        arguments = ["segment", fast_store, SCENE.point(), "-o", Path(name) / "o.gpkg"]
     if run(*arguments).exit_code:
         refuses(*arguments, begun=True)
     elif Path("o.gpkg").exists():
@@ -705,9 +709,9 @@ def test_name_that_is_not_utf8(role: str, store: Path) -> None:
     ],
     ids=lambda a: " ".join(a)[:60],
 )  # fmt: skip
-def test_refused_command(arguments: list[str], store: Path) -> None:
-    image = store.with_name("a.tif")
-    filled = [a.format(store=store, image=image, x=CLICK[0], y=CLICK[1]) for a in arguments]
+def test_refused_command(arguments: list[str], fast_store: Path) -> None:
+    image = fast_store.with_name("a.tif")
+    filled = [a.format(store=fast_store, image=image, x=CLICK[0], y=CLICK[1]) for a in arguments]
     refuses(*filled, begun=True)
 
 
@@ -743,9 +747,9 @@ OUTPUTS: Mapping[str, tuple[str, str | None]] = {
 
 
 @rows(OUTPUTS)
-def test_output(row: tuple[str, str | None], store: Path) -> None:
+def test_output(row: tuple[str, str | None], fast_store: Path) -> None:
     name, crs = row
-    works("segment", store, SCENE.point(), "-o", name, *(["--out-crs", crs] if crs else []))
+    works("segment", fast_store, SCENE.point(), "-o", name, *(["--out-crs", crs] if crs else []))
     judge(name, SCENE, crs)
 
 
@@ -758,20 +762,20 @@ OTHER_FORMATS = {
 
 
 @rows(OTHER_FORMATS)
-def test_other_format(row: str, store: Path) -> None:
+def test_other_format(row: str, fast_store: Path) -> None:
     """It is written as it should be, or refused before any work, with the formats that are written."""
     crs = "EPSG:4326" if row.endswith(("kml", "kmz", "geojsonl", "gpx")) else UTM
-    arguments = ("segment", store, SCENE.point(), "-o", row, "--out-crs", crs)
+    arguments = ("segment", fast_store, SCENE.point(), "-o", row, "--out-crs", crs)
     if run(*arguments).exit_code:
         assert ".gpkg" in refuses(*arguments, named=row)
     else:
         judge(row, SCENE, crs)
 
 
-def test_overwriting_a_layer_keeps_the_others(store: Path) -> None:
+def test_overwriting_a_layer_keeps_the_others(fast_store: Path) -> None:
     layer("o.gpkg", points((1, 2), (3, 4)), layer="parcelas", fields={"n": [1, 2]})
     layer("o.gpkg", points((5, 6)), layer="o", append=True)
-    works("segment", store, SCENE.point(), "-o", "o.gpkg", "--overwrite")
+    works("segment", fast_store, SCENE.point(), "-o", "o.gpkg", "--overwrite")
     judge("o.gpkg", SCENE, layer="o")
     meta, _, kept, columns = pyogrio.raw.read("o.gpkg", layer="parcelas")
     assert [g.coords[0] for g in shapely.from_wkb(kept)] == [(1, 2), (3, 4)] and columns[0].tolist() == [1, 2]
@@ -779,82 +783,82 @@ def test_overwriting_a_layer_keeps_the_others(store: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["o.gpkg", "o.shp", "o.geojson"])
-def test_overwrite(name: str, store: Path) -> None:
+def test_overwrite(name: str, fast_store: Path) -> None:
     layer(name, points((1, 2), (3, 4)), kind="Point")
     before = {path: Path(path).read_bytes() for path in files()}
-    sentence = refuses("segment", store, SCENE.point(), "-o", name, named=name)
+    sentence = refuses("segment", fast_store, SCENE.point(), "-o", name, named=name)
     assert "--overwrite" in sentence and {path: Path(path).read_bytes() for path in files()} == before
-    works("segment", store, SCENE.point(), "-o", name, "--overwrite")
+    works("segment", fast_store, SCENE.point(), "-o", name, "--overwrite")
     judge(name, SCENE)
 
 
 @pytest.mark.parametrize("name", ["o.gpkg", "o.shp", "o.geojson"])
-def test_append(name: str, store: Path) -> None:
+def test_append(name: str, fast_store: Path) -> None:
     """To a file that is not there yet, and then to the one that is."""
-    works("segment", store, SCENE.point(), "-o", name, "--append")
+    works("segment", fast_store, SCENE.point(), "-o", name, "--append")
     judge(name, SCENE)
-    works("segment", store, SCENE.box(), "-o", name, "--append")
+    works("segment", fast_store, SCENE.box(), "-o", name, "--append")
     for feature in (0, 1):
         judge(name, SCENE, features=2, feature=feature)
 
 
-def test_append_keeps_other_layers_and_refuses_another_crs(store: Path) -> None:
+def test_append_keeps_other_layers_and_refuses_another_crs(fast_store: Path) -> None:
     layer("o.gpkg", points((1, 2)), layer="parcelas")
-    works("segment", store, SCENE.point(), "-o", "o.gpkg", "--append")
+    works("segment", fast_store, SCENE.point(), "-o", "o.gpkg", "--append")
     judge("o.gpkg", SCENE, layer="o")
     assert len(pyogrio.raw.read("o.gpkg", layer="parcelas")[2]) == 1
-    refuses("segment", store, SCENE.point(), "-o", "o.gpkg", "--append", "--out-crs", "EPSG:4326", named="o.gpkg")
+    refuses("segment", fast_store, SCENE.point(), "-o", "o.gpkg", "--append", "--out-crs", "EPSG:4326", named="o.gpkg")
 
 
 @pytest.mark.parametrize("option", ["--overwrite", "--append"])
-def test_locked_output(option: str, store: Path) -> None:
-    works("segment", store, SCENE.point(), "-o", "o.gpkg")
+def test_locked_output(option: str, fast_store: Path) -> None:
+    works("segment", fast_store, SCENE.point(), "-o", "o.gpkg")
     with closing(sqlite3.connect("o.gpkg", isolation_level=None)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         before = Path("o.gpkg").read_bytes()
-        result = run("segment", store, SCENE.point(), "-o", "o.gpkg", option)
+        result = run("segment", fast_store, SCENE.point(), "-o", "o.gpkg", option)
         assert result.exit_code == 2 and re.search("locked|in use", result.stderr), result.stderr
         assert Path("o.gpkg").read_bytes() == before
         connection.execute("ROLLBACK")
     judge("o.gpkg", SCENE)
 
 
-def test_output_over_the_prompts_is_refused(store: Path) -> None:
+def test_output_over_the_prompts_is_refused(fast_store: Path) -> None:
     layer("p.gpkg", points(CLICK))
     before = Path("p.gpkg").read_bytes()
-    result = run("segment", store, "p.gpkg", "-o", "p.gpkg", "--overwrite")
+    result = run("segment", fast_store, "p.gpkg", "-o", "p.gpkg", "--overwrite")
     assert result.exit_code == 2 or len(pyogrio.raw.read("p.gpkg")[2]) == 1
     assert result.exit_code == 0 or Path("p.gpkg").read_bytes() == before
 
 
-def test_text_too_long_for_a_shapefile_is_said(store: Path) -> None:
+def test_text_too_long_for_a_shapefile_is_said(fast_store: Path) -> None:
     layer("p.gpkg", points(CLICK), fields={"object": np.array(["é" * 200], dtype=object)})
-    result = run("segment", store, "p.gpkg", "-o", "o.shp")
+    result = run("segment", fast_store, "p.gpkg", "-o", "o.shp")
     assert "254" in result.stderr and "unexpected" not in result.stderr
-    works("segment", store, "p.gpkg", "-o", "o.gpkg")
+    works("segment", fast_store, "p.gpkg", "-o", "o.gpkg")
     assert judge("o.gpkg", SCENE)["object"] == "é" * 200
 
 
-def test_names_too_long_for_a_shapefile_are_said(store: Path) -> None:
+def test_names_too_long_for_a_shapefile_are_said(fast_store: Path) -> None:
     layer("p.gpkg", points(CLICK), fields={"clasificacion_2025": [1], "clasificacion_2026": [2]})
-    result = run("segment", store, "p.gpkg", "-o", "o.shp")
+    result = run("segment", fast_store, "p.gpkg", "-o", "o.shp")
     assert "clasificacion_2025" in result.stderr, result.stderr
     if result.exit_code == 0:
         values = judge("o.shp", SCENE)
         assert sorted(values[name] for name in values if name.startswith("clasi")) == [1, 2]
 
 
-def test_read_only_folder(store: Path) -> None:
+def test_read_only_folder(fast_store: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root may write anywhere")
     Path("out").mkdir(mode=0o500)
-    refuses("segment", store, SCENE.point(), "-o", "out/o.gpkg", named="out")
+    refuses("segment", fast_store, SCENE.point(), "-o", "out/o.gpkg", named="out")
 
 
-def test_output_is_a_folder(store: Path) -> None:
+def test_output_is_a_folder(fast_store: Path) -> None:
     Path("o.gpkg").mkdir()
-    refuses("segment", store, SCENE.point(), "-o", "o.gpkg", named="o.gpkg")
-    refuses("segment", store, SCENE.point(), "-o", "o.gpkg", "--overwrite", named="o.gpkg")
+    refuses("segment", fast_store, SCENE.point(), "-o", "o.gpkg", named="o.gpkg")
+    refuses("segment", fast_store, SCENE.point(), "-o", "o.gpkg", "--overwrite", named="o.gpkg")
 
 
 # --- environment, in processes of their own ----------------------------------------------------------------------------
@@ -1043,4 +1047,3 @@ def test_all_places_in_one_go(large: tuple[Scene, Path]) -> None:
 
 def test_rest_of_the_table_is_large() -> None:
     assert sum(map(len, (RASTERS, CRSS, PROMPTS, NAMES, OUTPUTS, REFUSED_RASTERS, REFUSED_PROMPTS))) >= 150
-
