@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from tests.encoder_tools.sweep_scene import UTM, Scene, affine, layer, points, to_crs
+from tests.encoder_tools.sweep.scene import UTM, Scene, affine, layer, points, to_crs
 
 SCENE = Scene("a.tif", affine())
 """The scene of the store that the rows share."""
@@ -294,7 +294,7 @@ def styles() -> list[str]:
     return ["p.gpkg"]
 
 
-# --- names -------------------------------------------------------------------------------------------------------------
+# --- names -----------------------------------------------------------------------------------------------------------
 
 NAMES = {
     "spaces": "dos  palabras",

@@ -31,6 +31,9 @@ UTM = "EPSG:25830"
 X, Y, PIXEL = 500000.0, 4200000.0, 0.5
 """Upper left corner and pixel size of the scene, where a row does not say otherwise."""
 
+LOCAL = 'LOCAL_CS["obra",UNIT["metre",1]]'
+"""A CRS that is no place on Earth."""
+
 MOST_OFFSET_PX, MOST_AREA_ERROR, LEAST_IOU = 1.0, 0.03, 0.95
 
 Geometry = Any

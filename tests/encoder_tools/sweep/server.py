@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import http.server
-import os
 import re
+from pathlib import Path
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -12,12 +12,11 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        path = self.translate_path(self.path)
-        if wanted is None or not os.path.isfile(path):
+        path = Path(self.translate_path(self.path))
+        if wanted is None or not path.is_file():
             super().do_GET()
             return
-        with open(path, "rb") as file:
-            data = file.read()
+        data = path.read_bytes()
         start, end = int(wanted[1]), min(int(wanted[2] or len(data)), len(data) - 1)
         self.send_response(206)
         self.send_header("Content-Range", f"bytes {start}-{end}/{len(data)}")

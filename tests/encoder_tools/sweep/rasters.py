@@ -16,13 +16,13 @@ import pyproj
 import rasterio
 import shapely
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
-from tests.encoder_tools.sweep_scene import (
+from tests.encoder_tools.sweep.scene import (
     CENTRE,
     HEIGHT,
     PIXEL,
@@ -54,7 +54,7 @@ def wide(dtype: str, dark: float = 600, bright: float = 2000, **keywords: Any) -
     return tif(pixels=pixels_of(3, dtype, dark, bright), **keywords)
 
 
-# --- masks -------------------------------------------------------------------------------------------------------------
+# --- masks -----------------------------------------------------------------------------------------------------------
 
 
 def masked(
@@ -69,7 +69,7 @@ def masked(
 
 
 def with_mask(kind: str, pixels: NDArray[Any], mask: NDArray[np.uint8], nodata: float) -> Scene:
-    count, height, width = pixels.shape
+    count = len(pixels)
     profile: dict[str, Any] = {"crs": UTM, "transform": affine()}
     if kind == "nodata":
         write("a.tif", pixels, nodata=nodata, **profile)
@@ -116,7 +116,7 @@ def vrt_nodata(values: tuple[float, ...], fill: bool = True, dtype: str = "uint1
     return vrt(scene=tif(pixels=pixels), edit=declare)
 
 
-# --- containers --------------------------------------------------------------------------------------------------------
+# --- containers ------------------------------------------------------------------------------------------------------
 
 
 def zipped(name: str = "a.zip", inside: str = "a.tif") -> Scene:
@@ -183,9 +183,9 @@ def mosaic() -> Scene:
         vrt(f"{name}.vrt", Scene(f"{name}.tif", affine()))
     for band in (1, 2, 3):
         sources = "".join(
-            f'<SimpleSource><SourceFilename relativeToVRT="1">{name}.vrt</SourceFilename><SourceBand>{band}</SourceBand>'
-            f'<SrcRect xOff="0" yOff="0" xSize="250" ySize="400"/><DstRect xOff="{x}" yOff="0" xSize="250" ySize="400"/>'
-            "</SimpleSource>"
+            f'<SimpleSource><SourceFilename relativeToVRT="1">{name}.vrt</SourceFilename>'
+            f'<SourceBand>{band}</SourceBand><SrcRect xOff="0" yOff="0" xSize="250" ySize="400"/>'
+            f'<DstRect xOff="{x}" yOff="0" xSize="250" ySize="400"/></SimpleSource>'
             for name, x in (("left", 0), ("right", 250))
         )
         bands += f'<VRTRasterBand dataType="Byte" band="{band}">{sources}</VRTRasterBand>'
@@ -442,7 +442,7 @@ def infinite() -> Scene:
     return tif(pixels=pixels)
 
 
-# --- coordinate reference systems --------------------------------------------------------------------------------------
+# --- coordinate reference systems ------------------------------------------------------------------------------------
 
 
 def at(crs: str, lon: float, lat: float, pixel: float, named: str | None = None) -> Scene:
@@ -453,7 +453,8 @@ def at(crs: str, lon: float, lat: float, pixel: float, named: str | None = None)
 
 
 ROTATED_POLE = (
-    'GEOGCRS["rotated",BASEGEOGCRS["WGS 84",DATUM["World Geodetic System 1984",ELLIPSOID["WGS 84",6378137,298.257223563]]],'
+    'GEOGCRS["rotated",BASEGEOGCRS["WGS 84",'
+    'DATUM["World Geodetic System 1984",ELLIPSOID["WGS 84",6378137,298.257223563]]],'
     'DERIVINGCONVERSION["rotated",METHOD["PROJ ob_tran o_proj=longlat"],PARAMETER["o_lon_p",0,ANGLEUNIT["degree",1]],'
     'PARAMETER["o_lat_p",39.25,ANGLEUNIT["degree",1]],PARAMETER["lon_0",18,ANGLEUNIT["degree",1]]],CS[ellipsoidal,2],'
     'AXIS["longitude",east],AXIS["latitude",north],ANGLEUNIT["degree",0.0174532925199433]]'
@@ -522,7 +523,7 @@ def pole(crs: str, lat: float) -> Scene:
     return tif(crs=crs, x=x - (CENTRE[0] + 20) * 10, y=y + (CENTRE[1] - 10) * 10, pixel=10)
 
 
-# --- what must be refused, or be warped --------------------------------------------------------------------------------
+# --- what must be refused, or be warped ------------------------------------------------------------------------------
 
 
 def control_points(crs: str | None = UTM) -> Scene:
