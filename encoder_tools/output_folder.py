@@ -42,7 +42,9 @@ def check_output_folder(path: Path, files: Container[str]) -> None:
         If it is not a folder, is a store or lies in one, or is the folder of a model or a tuned decoder.
     """
     if os.path.lexists(path) and not os.path.isdir(path):
-        raise OutputError(f"{path} is {'a file' if os.path.isfile(path) else 'not a folder'}", "choose a folder with -o")
+        raise OutputError(
+            f"{path} is {'a file' if os.path.isfile(path) else 'not a folder'}", "choose a folder with -o"
+        )
     resolved = Path(os.path.realpath(path))
     store = next(filter(is_store, (resolved, *resolved.parents)), None)
     if store is not None:
