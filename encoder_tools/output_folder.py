@@ -27,7 +27,7 @@ _KEY = "files"
 
 
 def check_output_folder(path: Path, files: Container[str]) -> None:
-    """Make sure that a command may write into a folder: not into a store, nor among the files of another kind of folder.
+    """Make sure that a command may write into a folder: not into a store, nor among the files of another kind.
 
     Parameters
     ----------
@@ -41,10 +41,8 @@ def check_output_folder(path: Path, files: Container[str]) -> None:
     OutputError
         If it is not a folder, is a store or lies in one, or is the folder of a model or a tuned decoder.
     """
-    if os.path.lexists(path) and not os.path.isdir(path):
-        raise OutputError(
-            f"{path} is {'a file' if os.path.isfile(path) else 'not a folder'}", "choose a folder with -o"
-        )
+    if os.path.lexists(path) and not path.is_dir():
+        raise OutputError(f"{path} is {'a file' if path.is_file() else 'not a folder'}", "choose a folder with -o")
     resolved = Path(os.path.realpath(path))
     store = next(filter(is_store, (resolved, *resolved.parents)), None)
     if store is not None:

@@ -20,7 +20,8 @@ A store is a Zarr v3 hierarchy of uncompressed arrays, so that one chunk is one 
 A chunk of features is written under a temporary name, flushed to the disk and renamed, so a chunk that exists is
 complete, even after a power cut. Resuming, several writers and several machines need nothing else. Each checksum is a
 file of its own, so that writers never share one. Checksums are not flushed: a power cut may lose one, and resuming then
-encodes the tile again, as a checksum of values that nobody has checked would prove nothing. ``zarr.json`` of the root is written last: a directory that has it is complete.
+encodes the tile again, as a checksum of values that nobody has checked would prove nothing. ``zarr.json`` of the root
+is written last: a directory that has it is complete.
 """
 
 from __future__ import annotations
@@ -526,7 +527,8 @@ def read_document(root: Path) -> JsonValue:
     StoreError
         If the directory is not a store, or of another format version.
     """
-    if not os.path.isdir(root):
+    # Not `Path.is_dir`, which raises an error for names that are too long.
+    if not os.path.isdir(root):  # noqa: PTH112
         raise StoreError("{root} is not an embedding store", "make one with: geosam-es encode IMAGE", root=root)
     path = root / GROUP_FILE
     try:
