@@ -26,7 +26,7 @@ from ..pipeline import EncodeOptions, EncodePlan, encode, estimate, make_plan
 from ..progress import Progress
 from ..raster import Raster
 from ..vector import read_vector
-from .group import EXIT_BAD_INPUT, EXIT_FAULT, report_fault
+from .group import EXIT_BAD_INPUT, EXIT_FAULT, named_file_error, report_fault
 from .options import PATH, json_option, threads_option
 
 __all__ = ["encode_command"]
@@ -194,10 +194,14 @@ def _expand(image: Path) -> list[Path]:
 def _try_to_encode(path: Path, store: Path, loaded: LoadedModel, request: _Request, dry_run: bool) -> dict[str, Any]:
     try:
         return _encode_one(path, store, loaded, request, dry_run)
-    except GeoSamError as error:
-        outcome: dict[str, Any] = {"raster": str(path), "error": error.user_message}
     except Exception as error:
-        outcome = {"raster": str(path), "error": f"{path}: {report_fault(error)}", "is_fault": True}
+        known = named_file_error(error) if isinstance(error, OSError) else None
+        known = error if isinstance(error, GeoSamError) else known
+        outcome: dict[str, Any] = {"raster": str(path)}
+        if known is not None:
+            outcome["error"] = known.user_message
+        else:
+            outcome.update(error=f"{path}: {report_fault(error)}", is_fault=True)
     click.echo(f"Error: {outcome['error']}", err=True)
     return outcome
 

@@ -121,7 +121,11 @@ def verify_command(store: Path, image: Path | None, as_json: bool) -> None:
     if not as_json:
         click.echo(f"{store}: all {total} tiles are complete" + (f", and it was made from {image}" if image else ""))
         if unchecked:
-            click.echo(f"{unchecked} tile(s) have no checksum: changed values in them cannot be detected")
+            remedy = "--resume encodes them again" if reader.keeps_checksums() else "--overwrite makes new ones"
+            click.echo(
+                f"{unchecked} tile(s) have no checksum, so changed values in them cannot be detected: "
+                f"geosam-es encode IMAGE {remedy}"
+            )
 
 
 def _check_raster(reader: StoreReader, image: Path) -> None:

@@ -152,10 +152,24 @@ def test_verify_counts_tiles_without_checksum(run: Run, wide: Path) -> None:
         shutil.rmtree(folder)
     result = run("verify", wide)
     assert result.exit_code == 0
-    assert result.stdout.splitlines()[1].startswith("2 tile(s) have no checksum")
+    advice = result.stdout.splitlines()[1]
+    assert advice.startswith("2 tile(s) have no checksum") and advice.endswith("--overwrite makes new ones")
     assert json.loads(run("verify", wide, "--json").stdout)["without_checksum"] == 2
     image = wide.parent / "wide.tif"
     assert run("info", wide).exit_code == 0 and run("verify", wide, image).exit_code == 0
+
+
+def test_resume_encodes_a_tile_again_that_lost_its_checksum(run: Run, wide: Path, model: Path) -> None:
+    """As by a power cut."""
+    checksum = next(wide.glob("level0/*_crc32/c/0/0"))
+    whole = checksum.read_bytes()
+    checksum.write_bytes(b"")
+    found = run("verify", wide)
+    assert found.exit_code == 0 and "1 tile(s) have no checksum" in found.stdout
+    assert found.stdout.endswith("geosam-es encode IMAGE --resume encodes them again\n")
+    resumed = run("encode", wide.parent / "wide.tif", "--model", model, "--overlap", 0, "--resume", "--json")
+    assert json.loads(resumed.stdout)[0]["encoded"] == 1 and checksum.read_bytes() == whole
+    assert "checksum" not in run("verify", wide).stdout
 
 
 def test_info_corrects_the_crs_without_encoding_again(run: Run, wide: Path) -> None:
