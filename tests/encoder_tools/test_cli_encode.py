@@ -203,7 +203,7 @@ def test_resume_with_another_crs_is_refused(run: Run, model: Path, tmp_path: Pat
     refused = run(*options, "--crs", "EPSG:25831", "--resume")
     assert refused.exit_code == 2
     assert "CRS = 'ETRS89 / UTM zone 30N', not 'ETRS89 / UTM zone 31N'" in refused.stderr
-    assert "geosam-es info STORE --set-crs" in refused.stderr
+    assert f"correct the store with: geosam-es info {tmp_path}/bare.embeddings.zarr --set-crs EPSG:25831;" in refused.stderr
     store = tmp_path / "bare.embeddings.zarr"
     assert "zone 30N" in StoreReader(store).metadata.raster.crs_wkt
     # The same CRS, written differently.

@@ -258,7 +258,7 @@ def test_a_file_without_crs_gets_that_of_the_layer(tmp_path: Path) -> None:
     with pytest.raises(RasterError, match="EPSG:0 is not a coordinate reference system"):
         GdalRaster(bare, crs="EPSG:0")
     tagged = write(tmp_path / "b.tif", noise(3, 64, 64))
-    assert "25830" in GdalRaster(tagged, crs="EPSG:4326").crs_wkt
+    assert "25831" in GdalRaster(tagged, crs="EPSG:25831").crs_wkt
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
