@@ -86,7 +86,7 @@ def map_crs(crs: pyproj.CRS) -> MapCrs:
     area = None if crs.area_of_use is None else crs.area_of_use.bounds
 
     def to_degrees(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        geodetic = part.geodetic_crs
+        geodetic = part.geodetic_crs or part
         transformer = pyproj.Transformer.from_crs(part, geodetic, always_xy=True)
         scale = math.degrees(geodetic.axis_info[0].unit_conversion_factor)
         return np.column_stack(transformer.transform(xy[:, 0], xy[:, 1])) * scale

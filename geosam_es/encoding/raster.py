@@ -64,8 +64,8 @@ class TiledRaster(ABC):
     Raises
     ------
     RasterError
-        If the file is missing, not a raster, complex, without CRS or geotransform, or lacks a band, or if its coordinates
-        cannot be coordinates of the CRS.
+        If the file is missing, not a raster, complex, without CRS or geotransform, or lacks a band; or if its
+        coordinates cannot be coordinates of the CRS.
     """
 
     def __init__(

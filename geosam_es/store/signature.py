@@ -17,7 +17,15 @@ from ..core.window import Window
 from ..errors import SignatureMismatchError
 from .layout import RasterInfo, StoreMetadata
 
-__all__ = ["SameCrs", "check_signature", "pixel_fingerprint", "raster_signature", "same_pixels", "set_crs_line", "signature"]
+__all__ = [
+    "SameCrs",
+    "check_signature",
+    "pixel_fingerprint",
+    "raster_signature",
+    "same_pixels",
+    "set_crs_line",
+    "signature",
+]
 
 SameCrs = Callable[[str, str], bool]
 """Tells whether two WKT texts describe the same CRS, which has many texts. Supplied by the caller, who has PROJ."""
@@ -191,9 +199,10 @@ def set_crs_line(store: Path, crs_wkt: str) -> str:
 
 
 def _crs_remedy(store: Path, wanted_wkt: str) -> str:
+    line = set_crs_line(store, wanted_wkt)
     return (
-        f"if the image is right, correct the store with: {set_crs_line(store, wanted_wkt)}; if the store is right, give "
-        "its CRS to encode with --crs"
+        f"if the image is right, correct the store with: {line}; if the store is right, give its CRS to encode "
+        "with --crs"
     )
 
 

@@ -203,8 +203,8 @@ def test_resume_with_another_crs_is_refused(run: Run, model: Path, tmp_path: Pat
     refused = run(*options, "--crs", "EPSG:25831", "--resume")
     assert refused.exit_code == 2
     assert "CRS = 'ETRS89 / UTM zone 30N', not 'ETRS89 / UTM zone 31N'" in refused.stderr
-    assert f"correct the store with: geosam-es info {tmp_path}/bare.embeddings.zarr --set-crs EPSG:25831;" in refused.stderr
     store = tmp_path / "bare.embeddings.zarr"
+    assert f"correct the store with: geosam-es info {store} --set-crs EPSG:25831;" in refused.stderr
     assert "zone 30N" in StoreReader(store).metadata.raster.crs_wkt
     # The same CRS, written differently.
     for version in ("WKT1_GDAL", "WKT2_2019"):
