@@ -27,7 +27,7 @@ from geosam_es.encoding.raster import TiledRaster
 from geosam_es.encoding.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
 from geosam_es.errors import RasterError
 
-from .crs import is_horizontal, lost_crs, map_crs
+from .crs import lost_crs, map_crs
 
 __all__ = ["Raster", "RasterioFile", "bounded_cache"]
 
@@ -62,12 +62,9 @@ class Raster(TiledRaster):
     def parse_crs(self, text: str) -> str:
         """Return the WKT of a CRS given by the user; see `TiledRaster.parse_crs`."""
         try:
-            wkt = str(CRS.from_user_input(text).to_wkt())
+            return str(CRS.from_user_input(text).to_wkt())
         except CRSError as error:
             raise ValueError(text) from error
-        if not is_horizontal(pyproj.CRS.from_wkt(wkt)):
-            raise ValueError(text)
-        return wkt
 
     def map_crs(self) -> MapCrs:
         """Describe the CRS; see `TiledRaster.map_crs`."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..core.geotransform import GeoTransform
 from ..errors import RasterError
 
-__all__ = ["GEOGRAPHIC", "LOCAL", "NO_MAP", "PROJECTED", "MapCrs", "are_degrees", "check_placement"]
+__all__ = ["GEOGRAPHIC", "LOCAL", "NO_MAP", "PROJECTED", "MapCrs", "check_placement"]
 
 GEOGRAPHIC, PROJECTED, LOCAL, NO_MAP = "geographic", "projected", "local", "no map"
 
@@ -25,10 +25,7 @@ _SMALLEST_PIXEL_M = 5e-4
 
 _AREA_MARGIN_DEGREES = 5.0
 _GRID_SIDE = 5
-_REMEDY = (
-    "correct the CRS with --crs, or that of a prepared image with geosam-es info STORE --set-crs; in QGIS, set the CRS "
-    "of the layer"
-)
+_REMEDY = "give the true CRS with --crs, for a store with --set-crs; in QGIS, set the CRS of the layer"
 
 
 class MapCrs(NamedTuple):
@@ -55,7 +52,7 @@ class MapCrs(NamedTuple):
     to_degrees: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
-def are_degrees(degrees: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _are_degrees(degrees: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Tell for each longitude and latitude (N, 2) whether it may be on the globe, or slightly beyond a pole."""
     longitude, latitude = np.abs(degrees).T
     return np.asarray((longitude <= _MOST_LONGITUDE) & (latitude <= _MOST_LATITUDE))
@@ -79,14 +76,14 @@ def check_placement(path: Path, crs: MapCrs, transform: GeoTransform, width: int
         If the CRS is not for maps, its unit is not that of the coordinates, or no part of the raster exists in it.
     """
     if crs.kind == NO_MAP:
-        raise RasterError("{path} has the CRS {crs}, which is not a CRS for maps", _REMEDY, path=path, crs=crs.name)
+        raise RasterError("{crs}, the CRS of {path}, is not a CRS for maps", _REMEDY, path=path, crs=crs.name)
     steps = np.linspace(0, 1, _GRID_SIDE)
     pixels = np.stack(np.meshgrid(steps * width, steps * height), axis=-1).reshape(-1, 2)
     xy = transform.apply_array(pixels)
     values = {"path": path, "crs": crs.name, "place": f"{xy[0, 0]:.10g}, {xy[0, 1]:.10g}"}
-    if crs.kind == GEOGRAPHIC and not are_degrees(xy * crs.unit).all():
+    if crs.kind == GEOGRAPHIC and not _are_degrees(xy * crs.unit).all():
         raise RasterError(
-            "{path} has the CRS {crs}, which is in degrees, but its coordinates are not: it begins at {place}",
+            "{path} begins at {place}, which is not in degrees, but the CRS {crs} is",
             _REMEDY,
             **values,
         )
@@ -98,7 +95,7 @@ def _check_projected(crs: MapCrs, xy: NDArray[np.float64], pixel_size: float, va
     places = crs.to_degrees(xy)
     places = places[np.isfinite(places).all(axis=1)]
     if not len(places):
-        raise RasterError("{path} begins at {place}, which is no place in its CRS {crs}", _REMEDY, **values)
+        raise RasterError("{path} begins at {place}, which is no place in the CRS {crs}", _REMEDY, **values)
     if not (np.abs(xy) <= (360.0, 90.0)).all():
         return
     # Degrees are small numbers, but so are the metres of a site with its own origin.
@@ -109,7 +106,7 @@ def _check_projected(crs: MapCrs, xy: NDArray[np.float64], pixel_size: float, va
     )
     if pixel_size * crs.unit < _SMALLEST_PIXEL_M or is_elsewhere:
         raise RasterError(
-            "{path} has the CRS {crs}, which is not in degrees, but its coordinates are: it begins at {place}",
+            "{path} begins at {place}, which is in degrees, but the CRS {crs} is not",
             _REMEDY,
             **values,
         )

@@ -187,7 +187,7 @@ def check_signature(
         else:
             is_same = found == value
         if not is_same:
-            advice = _crs_remedy(store, value) if key == _CRS else remedy
+            advice = _crs_remedy(store, stored[key], value) if key == _CRS else remedy
             raise SignatureMismatchError(str(store), key, found, shown, advice)
 
 
@@ -198,12 +198,10 @@ def set_crs_line(store: Path, crs_wkt: str) -> str:
     return shlex.join(["geosam-es", "info", str(store), "--set-crs", crs])
 
 
-def _crs_remedy(store: Path, wanted_wkt: str) -> str:
-    line = set_crs_line(store, wanted_wkt)
-    return (
-        f"if the image is right, correct the store with: {line}; if the store is right, give its CRS to encode "
-        "with --crs"
-    )
+def _crs_remedy(store: Path, stored_wkt: str, wanted_wkt: str) -> str:
+    remedy = f"if the image is right, correct the store with: {set_crs_line(store, wanted_wkt)}"
+    is_coded = _CRS_CODE.search(stored_wkt)
+    return f"{remedy}; if the store is right, encode with --crs {_crs_code(stored_wkt)}" if is_coded else remedy
 
 
 def _crs_texts(first: str, second: str) -> tuple[str, str]:

@@ -307,9 +307,9 @@ def test_the_option_replaces_the_crs_of_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("crs", "problem"),
     [
-        ("EPSG:4326", "has the CRS WGS 84, which is in degrees, but its coordinates are not: it begins at"),
+        ("EPSG:4326", "which is not in degrees, but the CRS WGS 84 is"),
         ('LOCAL_CS["ETRS89 / UTM zone 30N",UNIT["metre",1]]', "has a local CRS with the name of ETRS89 / UTM zone 30N"),
-        ("EPSG:4978", "has the CRS WGS 84, which is not a CRS for maps"),
+        ("EPSG:4978", "WGS 84, the CRS of .*, is not a CRS for maps"),
     ],
 )
 def test_a_file_whose_crs_cannot_be_is_refused_until_another_is_given(tmp_path: Path, crs: str, problem: str) -> None:
