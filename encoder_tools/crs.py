@@ -102,7 +102,8 @@ def check_transform(source: pyproj.CRS, target: pyproj.CRS) -> None:
     VectorError
         If one of them is a local CRS, and they differ.
     """
-    if same_crs(source.to_wkt(), target.to_wkt()):
+    # Local CRSs that differ in their names alone are taken for one.
+    if source == target or same_crs(source.to_wkt(), target.to_wkt()):
         return
     local = next((crs for crs in (source, target) if _is_local(_horizontal_part(crs))), None)
     if local is not None:
