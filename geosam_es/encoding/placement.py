@@ -25,7 +25,6 @@ _SMALLEST_PIXEL_M = 5e-4
 
 _AREA_MARGIN_DEGREES = 5.0
 _GRID_SIDE = 5
-_REMEDY = "give the true CRS with --crs, for a store with --set-crs; in QGIS, set the CRS of the layer"
 
 
 class MapCrs(NamedTuple):
@@ -76,40 +75,57 @@ def check_placement(path: Path, crs: MapCrs, transform: GeoTransform, width: int
         If the CRS is not for maps, its unit is not that of the coordinates, or no part of the raster exists in it.
     """
     if crs.kind == NO_MAP:
-        raise RasterError("{crs}, the CRS of {path}, is not a CRS for maps", _REMEDY, path=path, crs=crs.name)
+        raise RasterError(
+            "{crs}, the CRS of {path}, is not a CRS for maps",
+            "give the true CRS with --crs or --set-crs; in QGIS, set the CRS of the layer",
+            path=path,
+            crs=crs.name,
+        )
     steps = np.linspace(0, 1, _GRID_SIDE)
     pixels = np.stack(np.meshgrid(steps * width, steps * height), axis=-1).reshape(-1, 2)
     xy = transform.apply_array(pixels)
-    values = {"path": path, "crs": crs.name, "place": f"{xy[0, 0]:.10g}, {xy[0, 1]:.10g}"}
+    place = f"{xy[0, 0]:.10g}, {xy[0, 1]:.10g}"
     if crs.kind == GEOGRAPHIC and not _are_degrees(xy * crs.unit).all():
         raise RasterError(
             "{path} begins at {place}, which is not in degrees, but the CRS {crs} is",
-            _REMEDY,
-            **values,
+            "give the true CRS with --crs or --set-crs; in QGIS, set the CRS of the layer",
+            path=path,
+            place=place,
+            crs=crs.name,
         )
-    if crs.kind == PROJECTED:
-        _check_projected(crs, xy, transform.pixel_size, values)
-
-
-def _check_projected(crs: MapCrs, xy: NDArray[np.float64], pixel_size: float, values: dict[str, object]) -> None:
-    places = crs.to_degrees(xy)
-    places = places[np.isfinite(places).all(axis=1)]
-    if not len(places):
-        raise RasterError("{path} begins at {place}, which is no place in the CRS {crs}", _REMEDY, **values)
-    if not (np.abs(xy) <= (360.0, 90.0)).all():
+    if crs.kind != PROJECTED:
         return
-    # Degrees are small numbers, but so are the metres of a site with its own origin.
-    is_elsewhere = (
-        crs.area is not None
-        and _is_in_area(xy, crs.area, 0.0).all()
-        and not _is_in_area(places, crs.area, _AREA_MARGIN_DEGREES).any()
-    )
-    if pixel_size * crs.unit < _SMALLEST_PIXEL_M or is_elsewhere:
+    degrees = crs.to_degrees(xy)
+    degrees = degrees[np.isfinite(degrees).all(axis=1)]
+    if not len(degrees):
+        raise RasterError(
+            "{path} begins at {place}, which is no place in the CRS {crs}",
+            "give the true CRS with --crs or --set-crs; in QGIS, set the CRS of the layer",
+            path=path,
+            place=place,
+            crs=crs.name,
+        )
+    if _should_be_degrees(crs, xy, degrees, transform.pixel_size):
         raise RasterError(
             "{path} begins at {place}, which is in degrees, but the CRS {crs} is not",
-            _REMEDY,
-            **values,
+            "give the true CRS with --crs or --set-crs; in QGIS, set the CRS of the layer",
+            path=path,
+            place=place,
+            crs=crs.name,
         )
+
+
+def _should_be_degrees(crs: MapCrs, xy: NDArray[np.float64], degrees: NDArray[np.float64], pixel_size: float) -> bool:
+    """Tell whether coordinates of a projected CRS are degrees: small numbers, but so are the metres of a site."""
+    if not (np.abs(xy) <= (360.0, 90.0)).all():
+        return False
+    if pixel_size * crs.unit < _SMALLEST_PIXEL_M:
+        return True
+    return bool(
+        crs.area is not None
+        and _is_in_area(xy, crs.area, 0.0).all()
+        and not _is_in_area(degrees, crs.area, _AREA_MARGIN_DEGREES).any()
+    )
 
 
 def _is_in_area(
