@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyproj
+import pyproj.exceptions
 import rasterio
 import rasterio.shutil
 import rasterio.windows
@@ -21,10 +22,12 @@ from rasterio.io import MemoryFile
 
 from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.window import Window
+from geosam_es.encoding.placement import MapCrs
 from geosam_es.encoding.raster import TiledRaster
 from geosam_es.encoding.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
+from geosam_es.errors import RasterError
 
-from .crs import is_horizontal
+from .crs import lost_crs, map_crs
 
 __all__ = ["Raster", "RasterioFile", "bounded_cache"]
 
@@ -59,12 +62,28 @@ class Raster(TiledRaster):
     def parse_crs(self, text: str) -> str:
         """Return the WKT of a CRS given by the user; see `TiledRaster.parse_crs`."""
         try:
-            wkt = str(CRS.from_user_input(text).to_wkt())
+            return str(CRS.from_user_input(text).to_wkt())
         except CRSError as error:
             raise ValueError(text) from error
-        if not is_horizontal(pyproj.CRS.from_wkt(wkt)):
-            raise ValueError(text)
-        return wkt
+
+    def map_crs(self) -> MapCrs:
+        """Describe the CRS; see `TiledRaster.map_crs`."""
+        try:
+            crs = pyproj.CRS.from_wkt(self.crs_wkt)
+        except pyproj.exceptions.ProjError as error:
+            raise RasterError(
+                "{path} has a CRS that PROJ cannot read", "give another one with --crs EPSG:25830", path=self.path
+            ) from error
+        meant = lost_crs(crs)
+        if meant is not None:
+            raise RasterError(
+                "{path} has a local CRS with the name of {name}, but without its definition",
+                "give the CRS with --crs {code}",
+                path=self.path,
+                name=meant.name,
+                code=meant.to_string(),
+            )
+        return map_crs(crs)
 
 
 class RasterioFile:

@@ -20,7 +20,7 @@ from geosam_es.errors import GeoSamError, OutputError, RasterError
 from geosam_es.store import store_path_for
 from geosam_es.store.layout import DTYPES
 
-from ..crs import reproject
+from ..crs import reproject, same_crs
 from ..models.loading import LoadedModel, load_model
 from ..pipeline import EncodeOptions, EncodePlan, encode, estimate, make_plan
 from ..progress import Progress
@@ -94,7 +94,7 @@ def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) 
     "2,98 for others.",
 )
 @click.option("--nodata", type=float, help="Nodata value. Default: the one in the file.")
-@click.option("--crs", help="CRS of images without one, such as EPSG:25830.")
+@click.option("--crs", help="CRS of the images, such as EPSG:25830. It replaces the one in the file.")
 @click.option("--overlap", type=int, default=256, show_default=True, help="Overlap of neighbouring tiles in pixels.")
 @click.option(
     "--levels",
@@ -208,6 +208,8 @@ def _try_to_encode(path: Path, store: Path, loaded: LoadedModel, request: _Reque
 
 def _encode_one(path: Path, store: Path, loaded: LoadedModel, request: _Request, dry_run: bool) -> dict[str, Any]:
     raster = Raster(path, request.bands, request.nodata, request.crs)
+    if raster.file_crs_wkt and not same_crs(raster.file_crs_wkt, raster.crs_wkt):
+        click.echo(f"{path}: --crs {request.crs} replaces the CRS of the file", err=True)
     options = EncodeOptions(
         stretch=request.stretch,
         overlap=request.overlap,

@@ -22,6 +22,7 @@ from ..inference.encoder import FILL_RGB, TILE_SIZE
 from ..store.layout import RasterInfo
 from ..store.signature import pixel_fingerprint
 from .enlarge import MARGIN, enlarge
+from .placement import MapCrs, check_placement
 from .raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
 
 __all__ = ["RasterTile", "TiledRaster"]
@@ -54,12 +55,18 @@ class TiledRaster(ABC):
     nodata : float, optional
         Replaces the value in the file.
     crs : str, optional
-        CRS of a file that has none, in any form PROJ understands.
+        Replaces the CRS of the file, in any form PROJ understands.
+
+    Attributes
+    ----------
+    file_crs_wkt : str
+        The CRS of the file itself; empty if it has none.
 
     Raises
     ------
     RasterError
-        If the file is missing, not a raster, complex, without CRS or geotransform, or lacks a band.
+        If the file is missing, not a raster, complex, without CRS or geotransform, or lacks a band; or if its
+        coordinates cannot be coordinates of the CRS.
     """
 
     def __init__(
@@ -69,10 +76,12 @@ class TiledRaster(ABC):
         self._local = threading.local()
         self._virtual: VirtualFile | None = None
         header = self._file().header
-        self.crs_wkt = header.crs_wkt or self._crs_of_user(crs)
+        self.file_crs_wkt = header.crs_wkt
+        self.crs_wkt = header.crs_wkt if header.crs_wkt and crs is None else self._crs_of_user(crs)
         self.width = header.width
         self.height = header.height
         self.transform = _georeference(path, header)
+        check_placement(path, self.map_crs(), self.transform, self.width, self.height)
         self.palette = header.palette if bands is None else None
         self.bands = _choose_bands(path, header.bands, bands)
         band_types = [np.dtype(header.bands[band - 1].dtype) for band in self.bands]
@@ -104,6 +113,10 @@ class TiledRaster(ABC):
         ValueError
             If PROJ does not understand it.
         """
+
+    @abstractmethod
+    def map_crs(self) -> MapCrs:
+        """Describe the CRS."""
 
     def close(self) -> None:
         """Close the file. The next read opens it again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +15,11 @@ from osgeo import gdal, osr
 
 from ..core.geotransform import GeoTransform
 from ..core.window import Window
+from ..encoding.placement import GEOGRAPHIC, LOCAL, NO_MAP, PROJECTED, MapCrs
 from ..encoding.raster import TiledRaster
 from ..encoding.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
 
-__all__ = ["GdalFile", "GdalRaster"]
+__all__ = ["GdalFile", "GdalRaster", "describe_crs"]
 
 _Result = TypeVar("_Result")
 
@@ -81,6 +83,46 @@ class GdalRaster(TiledRaster):
         if failed:
             raise ValueError(text)
         return str(reference.ExportToWkt())
+
+    def map_crs(self) -> MapCrs:
+        """Describe the CRS; see `TiledRaster.map_crs`."""
+        return describe_crs(self.crs_wkt)
+
+
+def describe_crs(wkt: str) -> MapCrs:
+    """Describe a CRS, to check whether coordinates may be in it."""
+    crs = osr.SpatialReference()
+    with _quiet():
+        crs.ImportFromWkt(wkt)
+    crs.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
+    is_geographic = bool(crs.IsGeographic())
+    kind = PROJECTED if crs.IsProjected() else LOCAL if crs.IsLocal() else NO_MAP
+    kind = GEOGRAPHIC if is_geographic else kind
+    unit = math.degrees(crs.GetAngularUnits()) if is_geographic else crs.GetLinearUnits()
+    found = crs.GetAreaOfUse()
+    area = (
+        None
+        if found is None
+        else (found.west_lon_degree, found.south_lat_degree, found.east_lon_degree, found.north_lat_degree)
+    )
+
+    def to_degrees(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        geodetic = crs.CloneGeogCS()
+        geodetic.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
+        with _quiet():
+            transformation = osr.CoordinateTransformation(crs, geodetic)
+            places = [_transform_point(transformation, x, y) for x, y in xy.tolist()]
+        return np.array(places) * math.degrees(geodetic.GetAngularUnits())
+
+    return MapCrs(str(crs.GetName()), kind, unit, area, to_degrees)
+
+
+def _transform_point(transformation: Any, x: float, y: float) -> tuple[float, float]:
+    try:
+        longitude, latitude, _ = transformation.TransformPoint(x, y)
+    except RuntimeError:
+        return math.inf, math.inf
+    return longitude, latitude
 
 
 class GdalFile:

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -323,7 +323,7 @@ def _output_error(root: Path, error: OSError) -> OutputError:
     )
 
 
-def set_crs(root: Path, crs_wkt: str) -> StoreMetadata:
+def set_crs(root: Path, crs_wkt: str, check: Callable[[StoreMetadata], None] | None = None) -> StoreMetadata:
     """Replace the CRS of a store without encoding it again.
 
     The features do not depend on the CRS. Readers that are open keep the old one.
@@ -334,6 +334,8 @@ def set_crs(root: Path, crs_wkt: str) -> StoreMetadata:
         The store.
     crs_wkt : str
         The CRS of its raster as WKT.
+    check : callable, optional
+        Called with the new metadata before they are written; may raise an error.
 
     Returns
     -------
@@ -351,6 +353,8 @@ def set_crs(root: Path, crs_wkt: str) -> StoreMetadata:
     # Changed in the document before it is checked, so that a damaged CRS can be replaced.
     document["attributes"][layout.ATTRIBUTE]["raster"].mapping()["crs_wkt"] = crs_wkt
     metadata = layout.metadata_of(root, document)
+    if check is not None:
+        check(metadata)
     try:
         write_text(root / layout.GROUP_FILE, json.dumps(document.value, indent=2, allow_nan=False))
     except OSError as error:

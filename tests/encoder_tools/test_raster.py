@@ -294,13 +294,30 @@ def test_fingerprint_knows_pixels_not_files(tmp_path: Path) -> None:
     assert Raster(write_raster(tmp_path / "c.tif", pixels)).info().fingerprint != plain
 
 
-def test_own_crs_wins_over_the_option(tmp_path: Path) -> None:
+def test_the_option_replaces_the_crs_of_the_file(tmp_path: Path) -> None:
     tagged = write_raster(tmp_path / "a.tif", ramp(3))
     bare = write_raster(tmp_path / "b.tif", ramp(3), crs=None)
-    assert Raster(tagged, crs="EPSG:4326").crs.to_epsg() == 25830
-    assert Raster(bare, crs="EPSG:4326").crs.to_epsg() == 4326
+    assert Raster(tagged).crs.to_epsg() == 25830
+    assert Raster(tagged, crs="EPSG:25831").crs.to_epsg() == 25831
+    assert Raster(bare, crs="EPSG:25831").crs.to_epsg() == 25831
     with pytest.raises(RasterError, match="--crs EPSG:0 is not a coordinate reference system"):
         Raster(bare, crs="EPSG:0")
+
+
+@pytest.mark.parametrize(
+    ("crs", "problem"),
+    [
+        ("EPSG:4326", "which is not in degrees, but the CRS WGS 84 is"),
+        ('LOCAL_CS["ETRS89 / UTM zone 30N",UNIT["metre",1]]', "has a local CRS with the name of ETRS89 / UTM zone 30N"),
+        ("EPSG:4978", "WGS 84, the CRS of .*, is not a CRS for maps"),
+    ],
+)
+def test_a_file_whose_crs_cannot_be_is_refused_until_another_is_given(tmp_path: Path, crs: str, problem: str) -> None:
+    path = write_raster(tmp_path / "a.tif", ramp(3), crs=crs)
+    with pytest.raises(RasterError, match=problem) as caught:
+        Raster(path)
+    assert "--crs" in caught.value.remedy
+    assert Raster(path, crs="EPSG:25830").crs.to_epsg() == 25830
 
 
 def test_each_thread_opens_the_file_once(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_the_same_tiles(tmp_path: Path, kind: Any) -> None:
     assert GdalRaster(path).info().fingerprint == Raster(path).info().fingerprint
 
 
-@pytest.mark.parametrize("options", [{"bands": (4, 1, 2)}, {"bands": (2,)}, {"nodata": 40}, {"crs": "EPSG:4326"}])
+@pytest.mark.parametrize("options", [{"bands": (4, 1, 2)}, {"bands": (2,)}, {"nodata": 40}, {"crs": "EPSG:25831"}])
 def test_the_same_options(tmp_path: Path, options: dict[str, Any]) -> None:
     assert_alike(write(tmp_path / "a.tif", noise(4, 1100, 300)), **options)
 
@@ -258,7 +258,7 @@ def test_a_file_without_crs_gets_that_of_the_layer(tmp_path: Path) -> None:
     with pytest.raises(RasterError, match="EPSG:0 is not a coordinate reference system"):
         GdalRaster(bare, crs="EPSG:0")
     tagged = write(tmp_path / "b.tif", noise(3, 64, 64))
-    assert "25830" in GdalRaster(tagged, crs="EPSG:4326").crs_wkt
+    assert "25831" in GdalRaster(tagged, crs="EPSG:25831").crs_wkt
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
