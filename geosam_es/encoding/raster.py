@@ -165,6 +165,12 @@ class TiledRaster(ABC):
             valid &= np.isfinite(pixels).all(axis=0)
         return pixels, valid
 
+    def read_valid(self, window: Window) -> NDArray[np.bool_]:
+        """Return which native pixels have data, as `read_bands` does, but without reading bands that do not matter."""
+        if self.palette is not None or self.dtype.kind == "f":
+            return self.read_bands(window, 1)[1]
+        return self._valid(window, (window.height, window.width))
+
     def read_tile(self, window: Window, scale: int, stretch: Stretch) -> RasterTile:
         """Read a tile for an encoder; see `read_bands` for the parameters and errors."""
         bands, valid = self.read_bands(window, scale)
