@@ -90,6 +90,7 @@ class RasterioFile:
             nodata=dataset.nodata,
             palette=_palette(dataset),
             overviews=tuple(dataset.overviews(1)) if dataset.count else (),
+            is_virtual=dataset.driver == "VRT",
         )
 
     @property

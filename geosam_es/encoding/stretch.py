@@ -135,8 +135,7 @@ def _every_nth(raster: TiledRaster, windows: Iterable[Window]) -> tuple[NDArray[
     found = [np.empty((3, 0), raster.dtype)]
     kept, seen, step = 0, 0, 1
     for window in windows:
-        bands, valid = raster.read_bands(window, 1)
-        pixels = bands[:, valid]
+        pixels = raster.read_values(window)
         found.append(pixels[:, -seen % step :: step].copy())
         kept += found[-1].shape[1]
         seen += pixels.shape[1]

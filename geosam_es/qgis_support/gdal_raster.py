@@ -16,6 +16,7 @@ from ..core.geotransform import GeoTransform
 from ..core.window import Window
 from ..encoding.raster import TiledRaster
 from ..encoding.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
+from ..errors import RasterError
 
 __all__ = ["GdalFile", "GdalRaster"]
 
@@ -69,7 +70,15 @@ class GdalRaster(TiledRaster):
 
     def open_file(self, name: str) -> RasterFile:
         """Open a file for one thread; see `TiledRaster.open_file`."""
-        return GdalFile(_call(gdal.OpenEx, name, gdal.OF_RASTER))
+        dataset = _call(gdal.OpenEx, name, gdal.OF_RASTER)
+        band = dataset.GetRasterBand(1)
+        if band is not None and band.GetMetadataItem("PIXELTYPE", "IMAGE_STRUCTURE") == "SIGNEDBYTE":
+            raise RasterError(
+                "{path} has signed 8-bit values, which this version of GDAL cannot read",
+                "convert it with gdal_translate -ot Int16",
+                path=self.path,
+            )
+        return GdalFile(dataset)
 
     def parse_crs(self, text: str) -> str:
         """Return the WKT of a CRS that a user wrote; see `TiledRaster.parse_crs`."""
@@ -106,6 +115,7 @@ class GdalFile:
             nodata=_nodata(bands[0]) if bands else None,
             palette=_palette(bands[0]) if len(bands) == 1 else None,
             overviews=tuple(_overviews(bands[0])) if bands else (),
+            is_virtual=dataset.GetDriver().ShortName == "VRT",
         )
 
     @property

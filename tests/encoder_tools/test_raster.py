@@ -24,6 +24,7 @@ from geosam_es.encoding.raster_file import RasterFile
 from geosam_es.encoding.stretch import decide_stretch
 from geosam_es.errors import RasterError
 from geosam_es.inference.encoder import FILL_RGB, TILE_SIZE
+from tests.encoder_tools import raster_kinds
 from tests.encoder_tools.scenes import ramp, write_raster
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NodataShadowWarning")
@@ -47,6 +48,12 @@ def write_vrt(path: Path, *bands: tuple[Path, int, str]) -> Path:
         f"<GeoTransform>700000, 0.5, 0, 4400000, 0, -0.5</GeoTransform>{''.join(parts)}</VRTDataset>"
     )
     return path
+
+
+@pytest.mark.parametrize("name", raster_kinds.KINDS)
+def test_every_kind_of_raster(tmp_path: Path, name: str) -> None:
+    kind = raster_kinds.KINDS[name](tmp_path / "a.tif")
+    raster_kinds.check(Raster(kind.path, **kind.options), kind)
 
 
 @pytest.mark.parametrize(

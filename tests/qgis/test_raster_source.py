@@ -26,6 +26,7 @@ from geosam_es.inference.encoder import ModelInfo
 from geosam_es.qgis_support.gdal_raster import GdalRaster
 from geosam_es.store import StoreReader
 from geosam_es.store.signature import check_signature, signature
+from tests.encoder_tools import raster_kinds
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NodataShadowWarning")
 
@@ -197,6 +198,17 @@ def test_the_same_tiles(tmp_path: Path, kind: Any) -> None:
     path = kind(tmp_path / "a.tif")
     assert_alike(path)
     assert GdalRaster(path).info().fingerprint == Raster(path).info().fingerprint
+
+
+@pytest.mark.parametrize("name", [name for name in raster_kinds.KINDS if name != "mask in a JPEG"])
+def test_every_kind_of_raster(tmp_path: Path, name: str) -> None:
+    kind = raster_kinds.KINDS[name](tmp_path / "a.tif")
+    if name.startswith("int8") and int(gdal.VersionInfo()) < 3_070_000:
+        with pytest.raises(RasterError, match=r"a\.tif has signed 8-bit values"):
+            GdalRaster(kind.path)
+        return
+    raster_kinds.check(GdalRaster(kind.path, **kind.options), kind)
+    assert_alike(kind.path, **kind.options)
 
 
 @pytest.mark.parametrize("options", [{"bands": (4, 1, 2)}, {"bands": (2,)}, {"nodata": 40}, {"crs": "EPSG:4326"}])
