@@ -57,7 +57,7 @@ def info_command(store: Path, as_json: bool, crs: str | None) -> None:
     click.echo(f"Model:   {metadata.model['name']} ({metadata.model['licence']}), {metadata.dtype}")
     _print_decoders(reader)
     click.echo(f"Tiles:   {metadata.tiling.tile_size} px, overlap {metadata.tiling.overlap} px")
-    for count, grid in zip(counts, reader.pyramid.grids):
+    for count, grid in zip(counts, reader.grids):
         state = f"{count.encoded} encoded, {count.skipped} without data, {count.missing} missing"
         click.echo(f"Level {count.level}: {grid.width} x {grid.height} px, {grid.rows} x {grid.cols} tiles: {state}")
 
@@ -97,7 +97,7 @@ def verify_command(store: Path, image: Path | None, as_json: bool) -> None:
         _check_raster(reader, image)
     for decoder in list_decoders(store):
         check_decoder(decoder)
-    total = len(reader.pyramid)
+    total = sum(map(len, reader.grids))
     problems = []
     unchecked = 0
     with Progress(store.name, "tiles") as progress:

@@ -21,6 +21,7 @@ from ..errors import RasterError
 from ..inference.encoder import FILL_RGB, TILE_SIZE
 from ..store.layout import RasterInfo
 from ..store.signature import pixel_fingerprint
+from .enlarge import MARGIN, enlarge
 from .raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
 
 __all__ = ["RasterTile", "TiledRaster"]
@@ -203,11 +204,11 @@ class TiledRaster(ABC):
             total, seen = np.zeros((3, count, width)), np.zeros((count, width), np.uint32)
             for row in range(step):
                 for col in range(step):
-                    some = blank[:, row : count * step : step, col : width * step : step]
-                    total[:, : some.shape[1], : some.shape[2]] += some
-                    seen[: some.shape[1], : some.shape[2]] += valid[
-                        row : count * step : step, col : width * step : step
-                    ]
+                    every = np.s_[row : count * step : step, col : width * step : step]
+                    has_data = valid[every]
+                    inside = np.s_[: has_data.shape[0], : has_data.shape[1]]
+                    total[(slice(None), *inside)] += blank[(slice(None), *every)]
+                    seen[inside] += has_data
             total /= np.maximum(seen, 1)
             mean[:, top : top + count] = total if self.dtype.kind == "f" else np.rint(total, out=total)
             any_valid[top : top + count] = seen > 0
@@ -229,15 +230,28 @@ class TiledRaster(ABC):
         places = [self._masked_bands.index(band) for band in self.bands]
         return np.where(masks[places] > 0, pixels, np.nan)
 
-    def read_tile(self, window: Window, scale: int, stretch: Stretch) -> RasterTile:
-        """Read a tile for an encoder; see `read_bands` for the parameters and errors."""
-        bands, valid = self.read_bands(window, scale)
-        image = stretch.apply(bands, valid, FILL_RGB)
-        if image.shape[:2] != (TILE_SIZE, TILE_SIZE):
-            seen, image = image, np.empty((TILE_SIZE, TILE_SIZE, 3), dtype=np.uint8)
-            image[:] = FILL_RGB
-            image[: window.height, : window.width] = seen
-        return RasterTile(image, _shows_something(bands, valid))
+    def read_tile(self, window: Window, scale: float, stretch: Stretch) -> RasterTile:
+        """Read a tile for an encoder; see `read_bands` for the parameters and errors.
+
+        If ``scale`` is less than 1, the native pixels are enlarged.
+        """
+        if scale < 1:
+            return self._read_enlarged(window, scale, stretch)
+        bands, valid = self.read_bands(window, int(scale))
+        return _padded_tile(stretch.apply(bands, valid, FILL_RGB), _shows_something(bands, valid))
+
+    def _read_enlarged(self, window: Window, scale: float, stretch: Stretch) -> RasterTile:
+        native = window.scaled(scale)
+        left, top, right, bottom = native.bounds
+        around = Window(left - MARGIN, top - MARGIN, native.width + 2 * MARGIN, native.height + 2 * MARGIN)
+        read = around.intersection(Window(0, 0, self.width, self.height))
+        rows = slice(top - read.row_off, bottom - read.row_off)
+        cols = slice(left - read.col_off, right - read.col_off)
+        bands, valid = self.read_bands(read, 1)
+        factor = round(1 / scale)
+        image = enlarge(stretch.apply(bands, valid, FILL_RGB), valid, factor)
+        inside = image[rows.start * factor : rows.stop * factor, cols.start * factor : cols.stop * factor]
+        return _padded_tile(inside, _shows_something(bands[:, rows, cols], valid[rows, cols]))
 
     def _file(self) -> RasterFile:
         """Return this thread's file handle; GDAL's must not be shared."""
@@ -335,6 +349,16 @@ class TiledRaster(ABC):
             col=native.col_off,
             row=native.row_off,
         )
+
+
+def _padded_tile(image: NDArray[np.uint8], has_data: bool) -> RasterTile:
+    height, width = image.shape[:2]
+    if (height, width) == (TILE_SIZE, TILE_SIZE):
+        return RasterTile(np.ascontiguousarray(image), has_data)
+    padded = np.empty((TILE_SIZE, TILE_SIZE, 3), dtype=np.uint8)
+    padded[:] = FILL_RGB
+    padded[:height, :width] = image
+    return RasterTile(padded, has_data)
 
 
 def _shows_something(bands: NDArray[Any], valid: NDArray[np.bool_]) -> bool:

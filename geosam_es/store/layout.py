@@ -13,6 +13,8 @@ A store is a Zarr v3 hierarchy of uncompressed arrays, so that one chunk is one 
                                            tile, after that of its scales; stores of older versions have none
       level0/skipped/zarr.json             array (rows, cols) of bool, one chunk a tile
       level0/skipped/c/R/C                 exists, and is true, if the tile has no data
+      level1/  level2/ ...                 the coarser levels
+      level-1/  level-2/                   the enlarged levels; made with the first tile, so older stores have none
       prepare.onnx  decoder.onnx           the prompt decoder; prepare.onnx is absent with a single-graph decoder
       decoders/NAME/                       a decoder tuned on these features: the same files, and decoder.json
       decoders/active.json                 {"name": NAME}, the decoder in use; that of the root if absent or "original"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.grid import Pyramid, Tile
+from ..core.grid import LevelGrid, Pyramid, Tile
 from ..errors import StoreError
 from . import layout
 from .decoders import StoreDecoder, active_decoder
@@ -73,8 +73,8 @@ class StoreReader:
         self.decoder: StoreDecoder = active_decoder(self.root)
 
     def _check_arrays(self) -> None:
-        """Check that the arrays of each level exist and match the metadata."""
-        for grid in self.pyramid.grids:
+        """Check that the arrays of each level that the store has exist and match the metadata."""
+        for grid in self.grids:
             documents = layout.array_documents(grid, self.metadata.features, self.metadata.dtype)
             for name, document in documents.items():
                 path = self.root / layout.level_name(grid.level) / name / layout.GROUP_FILE
@@ -86,6 +86,16 @@ class StoreReader:
                     ) from error
                 if not layout.is_same_array(found, parse_json(document).mapping()):
                     raise StoreError("{path} does not match the metadata of the store", "encode again", path=path)
+
+    @property
+    def grids(self) -> tuple[LevelGrid, ...]:
+        """The levels that the store has: those of the pyramid, and the enlarged ones with at least one tile."""
+        enlarged = (
+            grid
+            for grid in self.pyramid.enlarged
+            if (self.root / layout.level_name(grid.level) / layout.GROUP_FILE).is_file()
+        )
+        return (*enlarged, *self.pyramid.grids)
 
     def state(self, tile: Tile) -> TileState:
         """Return whether a tile is encoded, skipped or missing.
@@ -114,7 +124,7 @@ class StoreReader:
     def counts(self) -> list[LevelCount]:
         """Count the tiles of each level by their state."""
         counts = []
-        for grid in self.pyramid.grids:
+        for grid in self.grids:
             states = [self.state(tile) for tile in grid]
             counts.append(
                 LevelCount(
@@ -200,15 +210,17 @@ class StoreReader:
     def problems(self) -> Iterator[tuple[Tile, str]]:
         """Check that every tile is present, has the right size and its original checksum, and is finite.
 
+        Enlarged levels need not be complete, so none of their tiles is missing.
+
         Yields
         ------
         (Tile, str)
             Each tile, and what is wrong with it; an empty text if nothing is.
         """
-        for tile in self.pyramid:
+        for tile in (tile for grid in self.grids for tile in grid):
             state = self.state(tile)
             if state is TileState.MISSING:
-                yield tile, "missing"
+                yield tile, "missing" if tile.level >= 0 else ""
             elif state is TileState.SKIPPED:
                 yield tile, ""
             else:

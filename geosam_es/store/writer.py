@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.grid import Tile
+from ..core.grid import LevelGrid, Tile
 from ..errors import OutputError, StoreError
 from . import layout
 from .files import flush, flush_tree, put_in_place, temporary_name, write_text
@@ -139,21 +139,40 @@ class StoreWriter:
         folder.mkdir()
         for name, source in decoder_files.items():
             shutil.copyfile(source, folder / name)
-        features = self.metadata.features
         for grid in self.metadata.pyramid.grids:
-            group = folder / layout.level_name(grid.level)
-            documents = layout.array_documents(grid, features, self.metadata.dtype)
-            documents.update({layout.checksum_name(name): layout.checksum_array_json(grid) for name in features})
-            documents[layout.SKIPPED] = layout.skipped_array_json(grid)
-            for name, document in documents.items():
-                (group / name).mkdir(parents=True)
-                (group / name / layout.GROUP_FILE).write_text(document, encoding="utf-8")
-            (group / layout.GROUP_FILE).write_text(
-                layout.group_json({"level": grid.level, "width": grid.width, "height": grid.height}),
-                encoding="utf-8",
-            )
+            self._write_level(folder / layout.level_name(grid.level), grid)
         root_document = layout.group_json({layout.ATTRIBUTE: self.metadata.to_json()})
         (folder / layout.GROUP_FILE).write_text(root_document, encoding="utf-8")
+
+    def _write_level(self, group: Path, grid: LevelGrid) -> None:
+        features = self.metadata.features
+        documents = layout.array_documents(grid, features, self.metadata.dtype)
+        documents.update({layout.checksum_name(name): layout.checksum_array_json(grid) for name in features})
+        documents[layout.SKIPPED] = layout.skipped_array_json(grid)
+        for name, document in documents.items():
+            (group / name).mkdir(parents=True)
+            (group / name / layout.GROUP_FILE).write_text(document, encoding="utf-8")
+        (group / layout.GROUP_FILE).write_text(
+            layout.group_json({"level": grid.level, "width": grid.width, "height": grid.height}), encoding="utf-8"
+        )
+
+    def _add_level(self, level: int) -> None:
+        """Add an enlarged level to the store unless it has it."""
+        group = self.root / layout.level_name(level)
+        if level >= 0 or group.is_dir():
+            return
+        self._check_there()
+        fresh = temporary_name(self.root)
+        try:
+            self._write_level(fresh, self.metadata.pyramid.grid(level))
+            flush_tree(fresh)
+            put_in_place(fresh, group)
+        except OSError as error:
+            # Another writer may have made it meanwhile.
+            if not group.is_dir():
+                raise _output_error(self.root, error) from error
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
 
     def write(self, tile: Tile, features: Mapping[str, NDArray[Any]]) -> None:
         """Write the features of a tile.
@@ -171,6 +190,7 @@ class StoreWriter:
         OutputError
             If the disk is full or cannot be written. Nothing of the tile remains then.
         """
+        self._add_level(tile.level)
         self._write_chunks(
             [chunk for name in self.metadata.features for chunk in self._chunks(tile, name, features[name])]
         )
@@ -199,6 +219,7 @@ class StoreWriter:
 
     def skip(self, tile: Tile) -> None:
         """Record that a tile has no data."""
+        self._add_level(tile.level)
         self._write_chunks([_Chunk(layout.skipped_key(tile), np.array([True]), is_flushed=False)])
 
     def is_done(self, tile: Tile) -> bool:

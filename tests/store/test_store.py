@@ -70,6 +70,33 @@ def test_what_is_written_is_read(tmp_path: Path, decoder: Path, dtype: str, tole
     assert reader.decoder.decoder_path.read_bytes() == b"decoder" and reader.decoder.prepare_path is None
 
 
+def test_an_enlarged_level_is_added_with_its_first_tile(tmp_path: Path, decoder: Path) -> None:
+    root = tmp_path / "a.embeddings.zarr"
+    writer, tile = create(root, decoder), Tile(-1, 1, 0)
+    before = StoreReader(root)
+    assert before.grids[0].level == 0 and before.state(tile) is TileState.MISSING
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: writer.write(tile, features(number)), range(8)))
+    writer.skip(Tile(-1, 0, 0))
+    reader = StoreReader(root)
+    assert [grid.level for grid in reader.grids][:2] == [-1, 0]
+    assert reader.state(tile) is before.state(tile) is TileState.ENCODED
+    assert reader.state(Tile(-1, 0, 0)) is TileState.SKIPPED and reader.state(Tile(-2, 0, 0)) is TileState.MISSING
+    count = reader.counts()[0]
+    assert (count.level, count.encoded, count.skipped) == (-1, 1, 1) and count.missing > 0
+    # Enlarged levels need not be complete.
+    assert {problem for tile, problem in reader.problems() if tile.level == -1} == {""}
+    assert not list(root.rglob(".*"))
+
+
+def test_a_damaged_enlarged_level_is_refused(tmp_path: Path, decoder: Path) -> None:
+    writer = create(tmp_path / "a.embeddings.zarr", decoder)
+    writer.write(Tile(-2, 0, 0), features(1))
+    (writer.root / "level-2" / "image_embeddings" / "zarr.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(StoreError, match=r"level-2.*does not match"):
+        StoreReader(writer.root)
+
+
 def test_folders_that_may_not_be_read_are_named(tmp_path: Path, decoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = create(tmp_path / "a.embeddings.zarr", decoder)
     writer.write(Tile(0, 1, 2), features(1))

@@ -22,8 +22,6 @@ from ..stores.open_store import OpenStore
 __all__ = ["Sight", "View"]
 
 _PLACES_PER_SIDE = 3
-_LEVEL_TOLERANCE = 1e-6
-"""Keeps rounding errors from choosing level 0 for a map at exactly twice the pixel size."""
 
 
 class Sight(NamedTuple):
@@ -72,7 +70,10 @@ class View:
         return back.transform(QgsPointXY(x, y))
 
     def level(self, store: OpenStore, point: QgsPointXY) -> int:
-        """Return the coarsest level with pixels no larger than the screen's, at a point in the canvas's CRS."""
+        """Return the coarsest level with pixels no larger than the screen's, at a point in the canvas's CRS.
+
+        It is below 0 if the map shows native pixels enlarged, and the store can answer there.
+        """
         step = self._map_settings().mapUnitsPerPixel()
         neighbours = [point, QgsPointXY(point.x() + step, point.y()), QgsPointXY(point.x(), point.y() + step)]
         (x, y), (right_x, right_y), (up_x, up_y) = self.to_raster(store, neighbours)
@@ -80,8 +81,7 @@ class View:
         if not math.isfinite(screen_pixel) or screen_pixel == 0.0:
             return 0
         ratio = screen_pixel / store.metadata.raster.transform.pixel_size
-        level = math.floor(math.log2(ratio) + _LEVEL_TOLERANCE)
-        return max(0, min(level, store.metadata.levels - 1))
+        return max(store.segmenter.finest_level, store.segmenter.pyramid.level_for_pixel(ratio))
 
     def level_around(self, store: OpenStore, bounds: Bounds) -> int:
         """Return `level` at the centre of a rectangle in the raster's CRS; 0 if the map cannot show that point."""
