@@ -31,6 +31,11 @@ __all__ = ["Raster", "RasterioFile", "bounded_cache"]
 _CACHE_VARIABLE = "GDAL_CACHEMAX"
 _CACHE_BYTES = 256 << 20
 
+# rasterio cannot catch what GDAL's own threads print, as those that decode JPEG 2000.
+os.environ.setdefault("CPL_LOG", os.devnull)
+# GDAL's fast way to read a whole PNG does not notice that it is truncated.
+os.environ.setdefault("GDAL_PNG_WHOLE_IMAGE_OPTIM", "NO")
+
 # We raise an error for the first and handle the second. Set once because warning filters are not thread-safe.
 warnings.simplefilter("ignore", NotGeoreferencedWarning)
 warnings.simplefilter("ignore", NodataShadowWarning)

@@ -56,11 +56,13 @@ def _quiet() -> Iterator[None]:
 def _call(function: Callable[..., _Result | None], *arguments: Any, **options: Any) -> _Result:
     """Call GDAL, which returns None or raises RuntimeError, depending on a setting of the whole process."""
     with _quiet():
+        gdal.ErrorReset()
         try:
             result = function(*arguments, **options)
         except RuntimeError as error:
             raise OSError(str(error)) from error
-    if result is None:
+    # Older versions only warn of it and fill the rest with gray.
+    if result is None or "Premature end of JPEG" in gdal.GetLastErrorMsg():
         raise OSError(gdal.GetLastErrorMsg() or "GDAL gave no reason")
     return result
 
@@ -78,7 +80,9 @@ class GdalRaster(TiledRaster):
                 "convert it with gdal_translate -ot Int16",
                 path=self.path,
             )
-        return GdalFile(dataset)
+        # The header of a virtual raster opens its sources.
+        with _quiet():
+            return GdalFile(dataset)
 
     def parse_crs(self, text: str) -> str:
         """Return the WKT of a CRS that a user wrote; see `TiledRaster.parse_crs`."""

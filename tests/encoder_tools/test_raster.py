@@ -335,3 +335,14 @@ def test_each_thread_opens_the_file_once(tmp_path: Path) -> None:
         for window, found in zip(windows[start::4], part, strict=True):
             left, top, right, bottom = window.bounds
             np.testing.assert_array_equal(found, pixels[:, top:bottom, left:right])
+
+
+@pytest.mark.parametrize("driver", ["GTiff", "PNG", "JPEG", "JP2OpenJPEG"])
+def test_a_truncated_file_gives_one_sentence(tmp_path: Path, driver: str, capfd: pytest.CaptureFixture[str]) -> None:
+    pixels = np.random.default_rng(0).integers(1, 250, (3, 900, 900)).astype("uint8")
+    path = write_raster(tmp_path / "a.img", pixels, driver=driver)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    raster = Raster(path)
+    with pytest.raises(RasterError, match=r"a\.img is truncated or damaged: its pixels at 0,0 cannot be read: copy"):
+        read_whole(raster)
+    assert capfd.readouterr().err == ""

@@ -305,6 +305,15 @@ def test_a_truncated_file(tmp_path: Path, exceptions: bool, capfd: pytest.Captur
     assert "ERROR" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("driver", ["PNG", "JPEG"])
+def test_a_truncated_picture(tmp_path: Path, driver: str, capfd: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "a.img", noise(3, 900, 900), driver=driver)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(RasterError, match=r"a\.img is truncated or damaged"):
+        GdalRaster(path).read_bands(Window(0, 0, 900, 900), 1)
+    assert capfd.readouterr().err == ""
+
+
 def test_threads_have_handles_of_their_own(tmp_path: Path) -> None:
     pixels = noise(3, 256, 256)
     raster = GdalRaster(write(tmp_path / "a.tif", pixels, tiled=True, blockxsize=64, blockysize=64), nodata=3)
