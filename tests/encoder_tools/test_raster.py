@@ -120,6 +120,32 @@ def test_nodata_does_not_bleed_into_coarse_levels(tmp_path: Path, scale: int, so
     assert valid.all() if scale > 1 else (valid == (pixels[0] != 7)).all()
 
 
+@pytest.mark.parametrize("source", ["nodata", "mask", "alpha", "NaN"])
+def test_a_line_of_data_is_seen_in_every_level(tmp_path: Path, source: str) -> None:
+    """A line of one pixel is 1/64 of the pixels that it crosses in level 6."""
+    pixels = np.zeros((3, 4096, 128), np.float32 if source == "NaN" else np.uint8)
+    pixels[:, :, 77] = 50 + np.arange(4096) // 64
+    has_data = pixels[0] > 0
+    if source == "NaN":
+        pixels[:, ~has_data] = np.nan
+    if source == "alpha":
+        pixels = np.concatenate([pixels, 255 * has_data[None].astype(np.uint8)])
+    profile = (
+        {"nodata": 0} if source == "nodata" else {"photometric": "RGB", "alpha": "YES"} if source == "alpha" else {}
+    )
+    path = write_raster(tmp_path / "a.tif", pixels, **profile)
+    if source == "mask":
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as dataset:
+            dataset.write_mask(has_data)
+    raster = Raster(path)
+    for scale in (1, 8, 64):
+        read, valid = read_whole(raster, scale)
+        assert valid[:, 77 // scale].all() and np.count_nonzero(valid) == 4096 // scale
+        expected = 50 + np.arange(4096 // scale) * scale // 64
+        np.testing.assert_array_equal(read[0][:, 77 // scale], expected)
+        assert raster.read_tile(Window(0, 0, 128 // scale, 1024 // scale), scale, Stretch(((0, 255),) * 3)).has_data
+
+
 @pytest.mark.parametrize("scale", [1, 2, 8])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_scattered_nan_does_not_spread(tmp_path: Path, scale: int, dtype: str) -> None:

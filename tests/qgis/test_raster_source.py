@@ -148,7 +148,14 @@ def mixed_types(path: Path) -> Path:
     return virtual
 
 
+def sparse(path: Path) -> Path:
+    pixels = noise(1, 2500, 2500, "uint16", 9000) + 1
+    pixels[0, ~np.eye(2500, dtype=bool)] = 0
+    return write(path, pixels, nodata=0, tiled=True)
+
+
 KINDS = [
+    sparse,
     rgb,
     rgba,
     rgba_with_nodata,
