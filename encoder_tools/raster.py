@@ -34,6 +34,11 @@ __all__ = ["Raster", "RasterioFile", "bounded_cache"]
 _CACHE_VARIABLE = "GDAL_CACHEMAX"
 _CACHE_BYTES = 256 << 20
 
+# rasterio cannot catch what GDAL's own threads print, as those that decode JPEG 2000.
+os.environ.setdefault("CPL_LOG", os.devnull)
+# GDAL's fast way to read a whole PNG does not notice that it is truncated.
+os.environ.setdefault("GDAL_PNG_WHOLE_IMAGE_OPTIM", "NO")
+
 # We raise an error for the first and handle the second. Set once because warning filters are not thread-safe.
 warnings.simplefilter("ignore", NotGeoreferencedWarning)
 warnings.simplefilter("ignore", NodataShadowWarning)
@@ -109,6 +114,7 @@ class RasterioFile:
             nodata=dataset.nodata,
             palette=_palette(dataset),
             overviews=tuple(dataset.overviews(1)) if dataset.count else (),
+            is_virtual=dataset.driver == "VRT",
         )
 
     @property

@@ -90,8 +90,8 @@ def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) 
     "--stretch",
     default="auto",
     show_default=True,
-    help="Contrast stretch: none, percentiles (2,98), values (0:4000), or auto, which is none for 8-bit images and "
-    "2,98 for others.",
+    help="Contrast stretch: none, percentiles (2,98), values (0:4000, as stored in the file), or auto, which is none "
+    "for 8-bit images and 2,98 for others.",
 )
 @click.option("--nodata", type=float, help="Nodata value. Default: the one in the file.")
 @click.option("--crs", help="CRS of the images, such as EPSG:25830. It replaces the one in the file.")
@@ -221,6 +221,7 @@ def _encode_one(path: Path, store: Path, loaded: LoadedModel, request: _Request,
     )
     plan = make_plan(raster, loaded.encoder, options)
     outcome: dict[str, Any] = {"raster": str(path), "store": str(store), "levels": len(plan.grids)}
+    outcome["stretch_pixels"] = plan.metadata.stretch.sampled_pixels
     if dry_run:
         return {**outcome, **asdict(estimate(plan, loaded.encoder, loaded.decoder_bytes))}
     return {**outcome, **_run(plan, store, loaded, request)}
@@ -262,10 +263,14 @@ def _print(outcomes: list[dict[str, Any]], dry_run: bool, as_json: bool) -> None
             size = outcome["store_bytes"] / 2**20
             click.echo(
                 f"{outcome['raster']}: {outcome['tiles']} tiles in {outcome['levels']} level(s), at most "
-                f"{size:.0f} MiB, about {outcome['seconds']:.0f} s"
+                f"{size:.0f} MiB, about {outcome['seconds']:.0f} s{_stretch_text(outcome['stretch_pixels'])}"
             )
         else:
             click.echo(
                 f"{outcome['store']}: {outcome['encoded']} tiles encoded in {outcome['seconds']:.1f} s, "
                 f"{outcome['skipped']} without data, {outcome['resumed']} encoded before"
             )
+
+
+def _stretch_text(pixels: int | None) -> str:
+    return "" if pixels is None else f"; stretched by the percentiles of {pixels:,} pixels"

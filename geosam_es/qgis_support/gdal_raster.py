@@ -18,6 +18,7 @@ from ..core.window import Window
 from ..encoding.placement import GEOGRAPHIC, LOCAL, NO_MAP, PROJECTED, MapCrs
 from ..encoding.raster import TiledRaster
 from ..encoding.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
+from ..errors import RasterError
 
 __all__ = ["GdalFile", "GdalRaster", "describe_crs"]
 
@@ -57,11 +58,13 @@ def _quiet() -> Iterator[None]:
 def _call(function: Callable[..., _Result | None], *arguments: Any, **options: Any) -> _Result:
     """Call GDAL, which returns None or raises RuntimeError, depending on a setting of the whole process."""
     with _quiet():
+        gdal.ErrorReset()
         try:
             result = function(*arguments, **options)
         except RuntimeError as error:
             raise OSError(str(error)) from error
-    if result is None:
+    # Older versions only warn of it and fill the rest with gray.
+    if result is None or "Premature end of JPEG" in gdal.GetLastErrorMsg():
         raise OSError(gdal.GetLastErrorMsg() or "GDAL gave no reason")
     return result
 
@@ -71,7 +74,17 @@ class GdalRaster(TiledRaster):
 
     def open_file(self, name: str) -> RasterFile:
         """Open a file for one thread; see `TiledRaster.open_file`."""
-        return GdalFile(_call(gdal.OpenEx, name, gdal.OF_RASTER))
+        dataset = _call(gdal.OpenEx, name, gdal.OF_RASTER)
+        band = dataset.GetRasterBand(1)
+        if band is not None and band.GetMetadataItem("PIXELTYPE", "IMAGE_STRUCTURE") == "SIGNEDBYTE":
+            raise RasterError(
+                "{path} has signed 8-bit values, which this version of GDAL cannot read",
+                "convert it with gdal_translate -ot Int16",
+                path=self.path,
+            )
+        # The header of a virtual raster opens its sources.
+        with _quiet():
+            return GdalFile(dataset)
 
     def parse_crs(self, text: str) -> str:
         """Return the WKT of a CRS that a user wrote; see `TiledRaster.parse_crs`."""
@@ -148,6 +161,7 @@ class GdalFile:
             nodata=_nodata(bands[0]) if bands else None,
             palette=_palette(bands[0]) if len(bands) == 1 else None,
             overviews=tuple(_overviews(bands[0])) if bands else (),
+            is_virtual=dataset.GetDriver().ShortName == "VRT",
         )
 
     @property

@@ -182,6 +182,19 @@ def test_dry_run_writes_nothing(run: Run, model: Path, tmp_path: Path) -> None:
     assert estimate["store"] == outcome["store"] and estimate["levels"] == outcome["levels"] == 3
 
 
+def test_it_says_from_how_many_pixels_the_stretch_comes(run: Run, model: Path, tmp_path: Path) -> None:
+    pixels = ramp(1, 1300, 1300, dtype="uint16")
+    pixels[:, 40:] = 0
+    pixels[:, :40] += 7
+    image = write_raster(tmp_path / "a.tif", pixels, nodata=0)
+    (estimate,) = json.loads(run("encode", image, "--model", model, "--dry-run", "--json").stdout)
+    assert estimate["stretch_pixels"] == 40 * 1300
+    text = run("encode", image, "--model", model, "--dry-run").stdout
+    assert text.endswith("s; stretched by the percentiles of 52,000 pixels\n")
+    (outcome,) = json.loads(run("encode", image, "--model", model, "--stretch", "0:9", "--json").stdout)
+    assert outcome["stretch_pixels"] is None
+
+
 def test_overwrite(run: Run, model: Path, ortho: Ortho) -> None:
     result = run("encode", ortho.image, "--model", model, "--overwrite", "--bands", "3,2,1")
     assert result.exit_code == 0
