@@ -1,7 +1,8 @@
 """The environment in which GDAL and PROJ run.
 
 OSGeo4W, conda and QGIS set variables for their own GDAL and PROJ. The wheels of rasterio, pyogrio and pyproj have
-libraries and data of their own. With the data of another PROJ they lose CRSs without an error.
+libraries and data of their own. With the data of another PROJ they lose CRSs without an error. Some read the variables
+when they are imported, so this comes first.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,17 +18,22 @@ import numpy as np
 import rasterio
 import shapely
 from shapely.geometry.base import BaseGeometry
+from shapely.ops import polylabel
 
 from encoder_tools.evaluation.metrics import bootstrap_mean
 from encoder_tools.mini.labelled_tiles import LabelledScene, coarser
-from encoder_tools.pipeline import EncodeOptions, encode, make_plan
+from encoder_tools.pipeline import EncodeOptions, EncodePlan, make_plan
 from encoder_tools.raster import Raster
-from geosam_es.core.grid import FINEST_LEVEL
+from geosam_es.core.grid import FINEST_LEVEL, Tile
 from geosam_es.core.prompts import Bounds, Point, Prompts
+from geosam_es.core.topology import polygon_parts
+from geosam_es.encoding.encode import encode_tiles
 from geosam_es.errors import GeoSamError
+from geosam_es.inference.encoder import Encoder
 from geosam_es.inference.masks import Proposal
 from geosam_es.inference.segmenter import Segmenter
-from geosam_es.inference.session import open_segmenter
+from geosam_es.store import StoreReader, StoreWriter
+from geosam_es.store.reader import TileState
 
 from ..markdown import markdown_table, replace_sections
 from .exported_model import OnnxMini
@@ -80,15 +85,32 @@ def _encoded(models: Path, model: OnnxMini, scene: LabelledScene, folder: Path) 
     place = {"crs": "EPSG:25830", "transform": rasterio.Affine(1, 0, 500000, 0, -1, 4200000)}
     with rasterio.open(path, "w", driver="GTiff", width=width, height=height, count=3, dtype="uint8", **place) as image:
         image.write(np.moveaxis(scene.image, -1, 0))
-    plan = make_plan(Raster(path), model.encoder, EncodeOptions(finest=FINEST_LEVEL))
+    plan = make_plan(Raster(path), model.encoder, EncodeOptions())
     files = {name: models / name for name in ("prepare.onnx", "decoder.onnx")}
-    encode(plan, model.encoder, store, lambda: files)
-    return open_segmenter(store, 1)
+    writer = StoreWriter.create(store, plan.metadata, files)
+    return Segmenter(StoreReader(store), model.decoder, _Encoder(plan, model.encoder, writer))
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """Encodes the tiles that prompts need."""
+
+    plan: EncodePlan
+    encoder: Encoder
+    writer: StoreWriter
+    finest_level: int = FINEST_LEVEL
+
+    def can_encode(self, tile: Tile) -> bool:
+        return True
+
+    def ensure_tile(self, tile: Tile) -> TileState:
+        encode_tiles(self.plan, self.encoder, self.writer, [tile])
+        return StoreReader(self.writer.root).state(tile)
 
 
 def _measure(segmenter: Segmenter, polygon: BaseGeometry) -> Measured:
     bounds = Bounds(*polygon.bounds)
-    middle = shapely.get_point(shapely.maximum_inscribed_circle(polygon, 0.25), 0)
+    middle = polylabel(max(polygon_parts(polygon), key=lambda part: part.area), 0.25)
     click, box = Prompts((Point(middle.x, middle.y),)), Prompts(box=bounds)
     found = {"size": max(bounds.width, bounds.height), "box itself": _iou(polygon, shapely.box(*bounds))}
     for level in LEVELS:
@@ -105,7 +127,7 @@ def _answer(segmenter: Segmenter, prompts: Prompts, level: int, rank: int) -> Ba
     """Decode on the tile of a level that shows the prompts best."""
     grid = segmenter.pyramid.grid(level)
     around = grid.tiles_around(prompts.positive_bounds, tolerance=grid.scale)
-    if not around:
+    if not around or not segmenter.provide(around[0][1]):
         return shapely.Polygon()
     proposal = Proposal(prompts, (segmenter.decode(around[0][1], prompts),))
     return shapely.union_all(segmenter.resolve(proposal, min(rank, len(proposal.ranking) - 1)).polygons)

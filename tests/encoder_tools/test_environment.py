@@ -79,7 +79,7 @@ def test_encode_and_segment(spawn: Spawn, ortho: Ortho, model: Path, tmp_path: P
         "import encoder_tools.demo",
         "import encoder_tools.vector",
         "import benchmarks.speed",
-        "import pyproj, pyogrio, encoder_tools",
+        "import encoder_tools, rasterio, pyproj, pyogrio",
     ],
 )
 def test_every_way_in(start: str, tmp_path: Path) -> None:
