@@ -27,6 +27,7 @@ from tests.encoder_tools.sweep.scene import (
     points,
     tif,
     to_crs,
+    vrt,
 )
 from tests.encoder_tools.sweep.vectors import BOX, CLICK, SCENE
 
@@ -88,7 +89,7 @@ REFUSED_RASTERS: Mapping[str, tuple[Callable[[], str], Sequence[str], str]] = {
     "folder of nothing": (rasters.empty_folder, [], "folder"),
     "vector file": (lambda: layer("p.gpkg", points(CLICK)), [], "p.gpkg"),
     "no CRS": (lambda: tif(crs=None).image, [], "a.tif"),
-    "heights as CRS": (lambda: tif(crs="EPSG:5782").image, [], "a.tif"),
+    "heights as CRS": (lambda: heights().image, [], "v.vrt"),
     "geocentric CRS": (lambda: tif(crs="EPSG:4978").image, [], "a.tif"),
     "metres called degrees": (lambda: tif(crs="EPSG:4326").image, [], "a.tif"),
     "metres with --crs of degrees": (lambda: tif(crs=None).image, ["--crs", "EPSG:4326"], "a.tif"),
@@ -103,7 +104,7 @@ REFUSED_RASTERS: Mapping[str, tuple[Callable[[], str], Sequence[str], str]] = {
     "a band too many": (lambda: tif().image, ["--bands", "1,2,4"], "a.tif"),
     "nodata beyond the type": (lambda: tif().image, ["--nodata", "-9999"], "a.tif"),
     "unknown CRS": (lambda: tif(crs=None).image, ["--crs", "EPSG:99999"], "EPSG:99999"),
-    "--crs is heights": (lambda: tif(crs=None).image, ["--crs", "EPSG:5782"], "EPSG:5782"),
+    "--crs is heights": (lambda: tif(crs=None).image, ["--crs", "EPSG:5782"], "Alicante height"),
     "--aoi elsewhere": (lambda: tif().image, ["--aoi", "far.gpkg"], "far.gpkg"),
     "ECW without its driver": (lambda: ecw(), [], "a.ecw"),
     "MrSID without its driver": (lambda: ecw("a.sid", b"msid\0\1\0"), [], "a.sid"),
@@ -121,6 +122,11 @@ def test_refused_raster(row: tuple[Callable[[], str], Sequence[str], str]) -> No
     if "far.gpkg" in options:
         layer("far.gpkg", [shapely.box(0, 0, 1, 1)])
     refuses("encode", image, "-o", STORE, "--model", spotlight(), *options, named=named)
+
+
+def heights() -> Scene:
+    """A GeoTIFF loses such a CRS, a virtual raster does not."""
+    return vrt(edit=lambda text: re.sub(r"<SRS.*?</SRS>", "<SRS>EPSG:5782</SRS>", text))
 
 
 def no_place() -> str:
@@ -224,7 +230,7 @@ def test_encode_option(row: Sequence[str]) -> None:
     layer("aoi.gpkg", [BOX])
     layer("aoi.geojson", [to_crs(BOX, UTM, "EPSG:4326")], "EPSG:4326")
     layer("bare.gpkg", [BOX], None)
-    works("encode", scene.image, "--dry-run", "-o", STORE, *row)
+    works("encode", scene.image, "--dry-run", "--model", spotlight(), "-o", STORE, *row)
     assert not Path(STORE).exists()
     encode(scene, *row)
     works("segment", STORE, scene.point(), "-o", "o.gpkg")
