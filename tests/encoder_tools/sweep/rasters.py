@@ -155,7 +155,7 @@ def netcdf(inside: bool, bands: int = 1) -> Scene:
 
 
 def hdf5() -> Scene:
-    """A GeoTIFF cannot be HDF5, and rasterio does not write it: netCDF-4 is HDF5."""
+    """GDAL does not write HDF5, but netCDF-4 is HDF5; read as such, it has no place."""
     return replace(converted("a.nc", "netCDF", gray(), FORMAT="NC4"), image='HDF5:"a.nc"://Band1')
 
 
@@ -365,7 +365,6 @@ RASTERS: Mapping[str, Make] = {
     "netCDF": lambda: netcdf(False),
     "netCDF, subdataset named": lambda: netcdf(True),
     "netCDF of three bands, one named": lambda: netcdf(True, 3),
-    "HDF5, subdataset named": hdf5,
     "VRT": vrt,
     "VRT of VRTs": mosaic,
     "VRT that warps": warped_vrt,

@@ -102,9 +102,10 @@ class Scene:
         if self.crs is not None and crs is not None:
             geometry = to_crs(geometry, crs, self.crs)
             raster = pyproj.CRS.from_user_input(self.crs)
-            if raster.is_geographic:
+            if raster.is_geographic or raster.to_epsg() == 3857:
                 # Longitudes may differ by a turn.
                 turn = 2 * math.pi / raster.axis_info[0].unit_conversion_factor
+                turn *= 6378137 if raster.is_projected else 1
                 x = self.click[0]
                 geometry = shapely.transform(
                     geometry, lambda xy: np.column_stack((xy[:, 0] - turn * np.round((xy[:, 0] - x) / turn), xy[:, 1]))

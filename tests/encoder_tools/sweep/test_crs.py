@@ -80,7 +80,7 @@ def test_prompts_on_either_side_of_the_antimeridian(turns: int) -> None:
     encode(scene)
     works("segment", STORE, f"--point={scene.click[0] + turns!r},{scene.click[1]!r}", "-o", "o.gpkg")
     judge("o.gpkg", scene)
-    west = (scene.click[0] + 0.0001 + 180) % 360 - 180
+    west = (scene.click[0] + 0.00001 + 180) % 360 - 180
     prompts = layer("p.geojson", points((west, scene.click[1])), "EPSG:4326")
     works("segment", STORE, prompts, "-o", "q.gpkg")
     judge("q.gpkg", scene)
