@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from geosam_es.errors import VectorError
 
+from .attributes import in_own_types
+
 __all__ = ["VectorLayer", "read_vector"]
 
 
@@ -29,7 +31,8 @@ class VectorLayer:
     geometries : object (N,)
         Shapely geometries; features without one are dropped.
     fields : dict of str to (N,)
-        Columns of integers or booleans with NULLs are masked arrays, so that they keep their type.
+        Columns of integers or booleans with NULLs are masked arrays, so that they keep their type. Columns of times
+        with a time zone have ``datetime`` objects.
     crs : pyproj.CRS, optional
     name : str
         Name of the layer in its file.
@@ -81,10 +84,7 @@ def read_vector(path: Path) -> VectorLayer:
     keep = np.array([g is not None and not shapely.is_empty(g) for g in geometries], dtype=bool)
     if not keep.any():
         raise VectorError(f"{path} has no geometries", "check the layer")
-    fields = {
-        str(name): _in_own_type(column[keep], np.dtype(dtype))
-        for name, column, dtype in zip(meta["fields"], columns, meta["dtypes"])
-    }
+    fields = {name: column[keep] for name, column in in_own_types(path, layer, meta, ids, columns).items()}
     return VectorLayer(geometries[keep], fields, crs, layer or "", np.asarray(ids)[keep])
 
 
@@ -103,11 +103,3 @@ def _vector_errors(path: Path) -> Iterator[None]:
     # The errors of pyogrio and pyproj are RuntimeErrors, a path that is not text is a ValueError.
     except (RuntimeError, ValueError, shapely.GEOSException) as error:
         raise VectorError(f"{path} is not a vector file that GDAL can read", "check the file") from error
-
-
-def _in_own_type(column: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return a column in the type of its field: pyogrio reads integers and booleans with NULLs as reals."""
-    if dtype.kind not in "iub" or column.dtype.kind != "f":
-        return column
-    missing = np.isnan(column)
-    return np.ma.MaskedArray(np.where(missing, 0, column).astype(dtype), missing)

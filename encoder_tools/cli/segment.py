@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import pyproj
 import shapely
 
 from geosam_es.core.prompts import Bounds
-from geosam_es.errors import PromptError
+from geosam_es.errors import OutputError, PromptError
 from geosam_es.inference.session import open_segmenter
 
 from ..crs import parse_crs, store_crs
@@ -25,12 +26,13 @@ from ..segment import (
     ObjectPrompts,
     SegmentOptions,
     SegmentReport,
+    check_results,
     prompts_from_layer,
     segment,
     write_results,
 )
 from ..vector import VectorLayer, read_vector
-from ..vector_output import check_output
+from ..vector_output import FORMATS, default_crs
 from .options import PATH, json_option, threads_option
 
 __all__ = ["segment_command"]
@@ -60,7 +62,7 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
 @click.command("segment")
 @click.argument("store", type=PATH)
 @click.argument("prompts", required=False, type=PATH)
-@click.option("-o", "--output", required=True, type=PATH, help="A .gpkg, .shp or .geojson file.")
+@click.option("-o", "--output", required=True, type=PATH, help=f"Extensions: {', '.join(FORMATS)}.")
 @click.option(
     "--point",
     "points",
@@ -70,7 +72,7 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option("--box", type=_Numbers("XMIN,YMIN,XMAX,YMAX", 4, 4), help="A box around one object.")
 @click.option("--crs", help="CRS of --point and --box, and of a PROMPTS file without CRS. Default: that of the raster.")
-@click.option("--out-crs", help="CRS of the output. Default: that of the raster.")
+@click.option("--out-crs", help="CRS of the output. Default: that of the raster, but EPSG:4326 for .kml and .geojsonl.")
 @click.option("--level", type=click.IntRange(min=0), default=0, show_default=True, help="Finest pyramid level to use.")
 @click.option(
     "--simplify",
@@ -89,7 +91,9 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
     help="Which masks to keep: the best one, one of the ranks 1 to 3, or all.",
 )
 @threads_option
-@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output. Other layers of a GeoPackage are kept.")
+@click.option("--append", is_flag=True, help="Add the polygons to an existing output.")
+@click.option("--out-layer", default="", help="Layer of a GeoPackage to write. Default: the name of the file.")
 @json_option
 def segment_command(
     store: Path,
@@ -101,6 +105,8 @@ def segment_command(
     out_crs: str | None,
     threads: int | None,
     overwrite: bool,
+    append: bool,
+    out_layer: str,
     as_json: bool,
     simplify: float,
     **options: Any,
@@ -116,16 +122,46 @@ def segment_command(
       geosam-es segment ortho.embeddings.zarr -o house.geojson --point 728312.5,4372101.2
     """
     segmenter = open_segmenter(store, threads)
-    raster_crs = store_crs(segmenter.reader)
-    target_crs = parse_crs(out_crs) if out_crs else raster_crs
-    check_output(output, target_crs, overwrite)
+    raster, raster_crs = segmenter.reader.metadata.raster, store_crs(segmenter.reader)
+    target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or raster_crs
     prompt_crs = parse_crs(crs) if crs else None
+    _refuse_own_prompts(prompts, output)
     layer, objects = _objects(prompts, points, box, prompt_crs, raster_crs)
     settings = SegmentOptions(simplify_tolerance=simplify, **options)
+    candidates = settings.candidate == ALL_CANDIDATES
+    notes = check_results(
+        output,
+        objects,
+        raster_crs,
+        target_crs,
+        candidates,
+        layer,
+        raster.transform.apply_geometry(shapely.box(0, 0, raster.width, raster.height)),
+        overwrite=overwrite,
+        append=append,
+        out_layer=out_layer,
+    )
+    for note in notes:
+        click.echo(f"Note: {note}", err=True)
     with Progress(output.name, "objects") as progress:
         report = segment(segmenter, objects, settings, progress)
-    write_results(output, report, raster_crs, target_crs, settings.candidate == ALL_CANDIDATES, layer)
+    write_results(output, report, raster_crs, target_crs, candidates, layer, append=append, out_layer=out_layer)
     _print(output, report, as_json)
+
+
+def _refuse_own_prompts(prompts: Path | None, output: Path) -> None:
+    """Refuse to write over the prompts, or over a file that belongs to them, such as a part of a Shapefile."""
+    if prompts is None:
+        return
+    first, second = Path(os.path.realpath(prompts)), Path(os.path.realpath(output))
+    parts = {".shp", ".dbf", ".shx"}
+    is_part = {first.suffix.lower(), second.suffix.lower()} <= parts and first.with_suffix("") == second.with_suffix("")
+    try:
+        is_same = is_part or first.samefile(second)
+    except OSError:
+        return
+    if is_same:
+        raise OutputError(f"{output} is the file of the prompts", "choose another name with -o")
 
 
 def _objects(
