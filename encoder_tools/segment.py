@@ -218,14 +218,13 @@ def check_results(
 
 
 def _check_transformation(path: Path, extent: BaseGeometry, crs: pyproj.CRS, out_crs: pyproj.CRS) -> None:
+    parts = np.array([shapely.MultiPoint(shapely.get_coordinates([extent, extent.centroid]))], dtype=object)
     try:
-        points = reproject(
-            shapely.points(shapely.get_coordinates([extent, extent.centroid])), crs, out_crs, may_fail=True
-        )
+        points = reproject(parts, crs, out_crs, may_fail=True)
     except VectorError as error:
         raise OutputError(
             f"Coordinates cannot be transformed from {crs.name}, the CRS of the raster, to {out_crs.name}",
-            "write a .gpkg without --out-crs, or correct the CRS of the raster with: geosam-es info STORE --set-crs EPSG:25830",
+            "write a .gpkg without --out-crs, or correct the CRS with: geosam-es info STORE --set-crs EPSG:25830",
         ) from error
     if not np.isfinite(shapely.get_coordinates(points)).any():
         raise OutputError(

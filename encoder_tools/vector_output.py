@@ -15,8 +15,9 @@ import sqlite3
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import pyogrio
 import pyproj
 import shapely
 from numpy.typing import NDArray
+from pyproj.exceptions import CRSError
 from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.topology import polygon_parts
@@ -76,9 +78,12 @@ class _Format:
 
 _JOURNALS = ("-wal", "-shm", "-journal")
 _SQLITE = _Format("SQLite", sidecars=_JOURNALS, has_layers=True, options={"LAUNDER": "NO"})
-_GEOJSON = _Format("GeoJSON")
-_GEOJSON_LINES = _Format("GeoJSONSeq", is_wgs84=True, options={"COORDINATE_PRECISION": "9"})
+# Otherwise text that looks like JSON becomes a list.
+_AS_TEXT = {"AUTODETECT_JSON_STRINGS": "NO"}
+_GEOJSON = _Format("GeoJSON", options=_AS_TEXT)
+_GEOJSON_LINES = _Format("GeoJSONSeq", is_wgs84=True, options={"COORDINATE_PRECISION": "9", **_AS_TEXT})
 _SHAPEFILE_PARTS = (".shx", ".dbf", ".prj", ".cpg", ".qix", ".sbn", ".sbx", ".qpj", ".shp.xml")
+_NOT_IN_XML_NAMES = r"[^a-zA-Z0-9_\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02ff\u0370-\u037d\u037f-\u1fff\u3001-\ud7ff]"
 _KML_NAMES = "id timestamp begin end altitudemode tessellate extrude visibility draworder icon"
 
 FORMATS: Mapping[str, _Format] = {
@@ -96,10 +101,10 @@ FORMATS: Mapping[str, _Format] = {
     ".sqlite": _SQLITE,
     ".db": _SQLITE,
     ".gml": _Format(
-        "GML", companions=(".xsd", ".gfs"), can_append=False, not_in_names=r"\W", reserved=("gml_id", "fid")
+        "GML", companions=(".xsd", ".gfs"), can_append=False, not_in_names=_NOT_IN_XML_NAMES, reserved=("gml_id", "fid")
     ),
     ".kml": _Format(
-        "LIBKML", can_append=False, is_wgs84=True, not_in_names=r"[^\w .-]", reserved=tuple(_KML_NAMES.split())
+        "KML", can_append=False, is_wgs84=True, not_in_names=r"[^\w .-]", reserved=tuple(_KML_NAMES.split())
     ),
 }  # fmt: skip
 """Formats by extension."""
@@ -108,7 +113,7 @@ _PLAIN = re.compile(r"[\w/ .-]*")
 """Paths that mean the same to the file system, pyogrio and GDAL."""
 
 _MOST_SHAPEFILE_BYTES = 2**31 - 1
-_LOCK_WAIT_S = 1.0
+_LOCK_WAIT_S = 0.5
 _BOX = shapely.MultiPolygon([shapely.box(0, 0, 1, 1)])
 
 
@@ -166,6 +171,9 @@ def check_output(
         exists and is to be neither replaced nor extended.
     """
     _check_path(path, overwrite, append, layer)
+    only = default_crs(path)
+    if only is not None and not _is_same(crs, only):
+        raise _crs_error(path, crs)
     count = max((len(column) for column in (fields or {}).values()), default=0)
     with _build(path, [_BOX] * max(count, 1), fields or {}, crs, append, layer) as (made, as_texts):
         size = max(file.stat().st_size for file in made)
@@ -225,7 +233,7 @@ def write_vector(
 def _format(path: Path) -> _Format:
     chosen = FORMATS.get(path.suffix.lower())
     if chosen is None or chosen.driver not in pyogrio.list_drivers(write=True):
-        raise OutputError(f"{path} has an unknown format", f"use one of the extensions {', '.join(FORMATS)}")
+        raise OutputError(f"{path} has an unknown format", f"use the extension {', '.join([*FORMATS][:-1])} or {[*FORMATS][-1]}")
     try:
         path.name.encode()
     except UnicodeEncodeError:
@@ -250,9 +258,13 @@ def _check_path(path: Path, overwrite: bool, append: bool, layer: str) -> None:
         raise OutputError(f"{path} has no layers with names", "leave out --out-layer, or write a .gpkg")
     if layer and layer != _valid_layer_name(layer):
         raise OutputError(f"{layer} cannot be the name of a layer", f"use a name such as {_valid_layer_name(layer)}")
+    target = _target(path)
     with _output_errors(path):
-        target = _target(path)
-        exists = os.path.lexists(target) and target.stat() is not None
+        # Unlike `Path.exists`, this fails if there can be no such file.
+        try:
+            exists = target.lstat() is not None
+        except (FileNotFoundError, NotADirectoryError):
+            exists = False
     if not target.parent.is_dir():
         raise OutputError(f"The folder of {path} does not exist", "create it, or choose another one with -o")
     if target.is_dir():
@@ -348,7 +360,6 @@ def _write(
         name = name or layer or _valid_layer_name(path.stem)
     split = {key: split_time_zones(column) for key, column in fields.items()}
     masks = [np.ma.getmaskarray(c) if np.ma.isMaskedArray(c) else None for c in fields.values()]
-    epsg = crs.to_epsg()
     # The raw interface takes WKB, and a layer of no features as well.
     with warnings.catch_warnings():
         # What GDAL warns of is found by reading the file.
@@ -361,7 +372,7 @@ def _write(
             masks,
             layer=name if chosen.has_layers else None,
             geometry_type="MultiPolygon" if before is None else before.kind,
-            crs=f"EPSG:{epsg}" if epsg else crs.to_wkt(),
+            crs=_crs_text(crs.to_wkt()),
             driver=chosen.driver,
             encoding="UTF-8" if before is None else None,
             append=before is not None,
@@ -401,10 +412,7 @@ def _changes(
 ) -> list[str]:
     """Compare what was read with what was written; on a full disk, GDAL truncates some formats without an error."""
     if found.crs is None or not _is_same(crs, found.crs):
-        raise OutputError(
-            f"{path} cannot hold the CRS {crs.name}",
-            "choose another one with --out-crs, such as EPSG:4326, or write a .gpkg",
-        )
+        raise _crs_error(path, crs)
     old = 0 if before is None else len(before.geometries)
     wanted = np.array(geometries, dtype=object)
     is_whole = len(found.geometries) == old + len(wanted) and not shapely.is_missing(found.geometries).any()
@@ -420,15 +428,23 @@ def _changes(
     ]
 
 
+@lru_cache(maxsize=8)
+def _crs_text(wkt: str) -> str:
+    """Return the EPSG code of a CRS, which takes a while to find; or else its WKT."""
+    code = pyproj.CRS.from_wkt(wkt).to_epsg()
+    return f"EPSG:{code}" if code else wkt
+
+
 def _is_same(wanted: pyproj.CRS, found: pyproj.CRS) -> bool:
-    if same_crs(wanted.to_wkt(), found.to_wkt()):
+    if wanted.equals(found, ignore_axis_order=True) or same_crs(wanted.to_wkt(), found.to_wkt()):
         return True
     if wanted.datum is None or "unknown" not in wanted.datum.name.lower():
         return False
-    with warnings.catch_warnings():
-        # Some formats rename a datum that has no name; the PROJ string, which may be incomplete otherwise, has none.
+    # Some formats rename a datum that has no name. A PROJ string does not have it, but is incomplete otherwise.
+    with warnings.catch_warnings(), suppress(CRSError):
         warnings.simplefilter("ignore")
         return bool(wanted.to_dict() == found.to_dict())
+    return False
 
 
 def _check_matches(path: Path, before: _Content, crs: pyproj.CRS) -> None:
@@ -532,6 +548,11 @@ def _plain_path(folder: Path) -> Iterator[Path]:
             raise OSError(f"the folder for temporary files, {temporary}, has special characters")
         link.symlink_to(folder, target_is_directory=True)
         yield link
+
+
+def _crs_error(path: Path, crs: pyproj.CRS) -> OutputError:
+    remedy = _other_format(path, "choose another one, such as EPSG:4326, with --out-crs")
+    return OutputError(f"{path} cannot hold the CRS {crs.name}", remedy)
 
 
 def _other_format(path: Path, remedy: str) -> str:
