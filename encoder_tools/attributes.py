@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -73,9 +74,12 @@ def _masked(
 def _with_time_zones(source: Path | str, layer: str | None, name: str, column: NDArray[Any]) -> NDArray[Any]:
     if np.isnat(column).all():
         return column
-    _, _, _, (texts,) = pyogrio.raw.read(
-        source, layer=layer, columns=[name], read_geometry=False, datetime_as_string=True
-    )
+    with warnings.catch_warnings():
+        # GDAL warns of time zones in a GeoPackage, which it reads nevertheless.
+        warnings.simplefilter("ignore")
+        _, _, _, (texts,) = pyogrio.raw.read(
+            source, layer=layer, columns=[name], read_geometry=False, datetime_as_string=True
+        )
     times = [None if text is None else datetime.fromisoformat(text.replace("Z", "+00:00")) for text in texts]
     if all(value is None or value.tzinfo is None for value in times):
         return column

@@ -221,8 +221,11 @@ def write_vector(
         for file in made:
             ending = file.name[file.name.index(".") :]
             is_upper = path.suffix.isupper() and ending in _SHAPEFILE_PARTS
-            ending = path.suffix if ending == path.suffix.lower() else ending.upper() if is_upper else ending
-            named.append(file.rename(file.with_name(target.stem + ending)))
+            is_main = ending == path.suffix.lower()
+            if is_main and target.exists():
+                shutil.copymode(target, file)
+            name = target.name if is_main else target.stem + (ending.upper() if is_upper else ending)
+            named.append(file.rename(file.with_name(name)))
         chosen = _format(path)
         endings = [*chosen.companions, *map(str.upper, chosen.companions)]
         obsolete = [target.with_name(target.stem + ending) for ending in endings]
@@ -230,10 +233,17 @@ def write_vector(
         replace_files(sorted(named), target.parent, obsolete)
 
 
+@lru_cache(maxsize=1)
+def _drivers() -> Mapping[str, str]:
+    drivers: dict[str, str] = pyogrio.list_drivers(write=True)
+    return drivers
+
+
 def _format(path: Path) -> _Format:
     chosen = FORMATS.get(path.suffix.lower())
-    if chosen is None or chosen.driver not in pyogrio.list_drivers(write=True):
-        raise OutputError(f"{path} has an unknown format", f"use the extension {', '.join([*FORMATS][:-1])} or {[*FORMATS][-1]}")
+    if chosen is None or chosen.driver not in _drivers():
+        *others, last = FORMATS
+        raise OutputError(f"{path} has an unknown format", f"use the extension {', '.join(others)} or {last}")
     try:
         path.name.encode()
     except UnicodeEncodeError:
@@ -269,9 +279,12 @@ def _check_path(path: Path, overwrite: bool, append: bool, layer: str) -> None:
         raise OutputError(f"The folder of {path} does not exist", "create it, or choose another one with -o")
     if target.is_dir():
         raise OutputError(f"{path} is a folder", "choose another name with -o")
-    if exists and not (overwrite or append):
+    others = [target.with_name(target.stem + ending) for ending in chosen.companions]
+    # A table, or what belongs to an image of the same name.
+    in_the_way = [] if exists or overwrite else [str(other) for other in others if other.exists()]
+    if in_the_way or (exists and not (overwrite or append)):
         raise OutputError(
-            f"{path} already exists",
+            f"{in_the_way[0] if in_the_way else path} already exists",
             "choose another name with -o, replace it with --overwrite, or add to it with --append",
         )
     if exists and not os.access(target, os.W_OK):
@@ -353,6 +366,10 @@ def _write(
         names = list(kinds)
         name = _layer_in(path, kinds, append, layer)
     before = _read(made, name) if append and name in names else None
+    if before is not None and not before.fields and not len(before.geometries):
+        # Some formats keep nothing of a layer without features.
+        made.unlink()
+        before = None
     if before is not None:
         fields = _in_order(path, before, fields, len(geometries))
         _check_matches(path, before, crs)

@@ -149,10 +149,32 @@ def test_any_folder(tmp_path: Path, folder: str, ending: str, monkeypatch: pytes
 
 def test_a_linked_file_is_written_where_it_is(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
-    link = tmp_path / "link.gpkg"
-    link.symlink_to(tmp_path / "real" / "data.gpkg")
-    write_vector(link, [WITH_HOLE], {"n": np.array([1])}, UTM)
-    assert link.is_symlink() and layers(tmp_path / "real" / "data.gpkg") == {"link": 1}
+    link, real = tmp_path / "link.gpkg", tmp_path / "real" / "data.GPKG"
+    link.symlink_to(real)
+    for _ in range(2):
+        write_vector(link, [WITH_HOLE], {"n": np.array([1])}, UTM)
+        assert link.is_symlink() and layers(real) == {"link": 1}
+    assert len(list(real.parent.iterdir())) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+def test_the_permissions_of_an_older_file_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.geojson"
+    path.touch()
+    path.chmod(0o640)
+    write_vector(path, [WITH_HOLE], {"n": np.array([1])}, UTM)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("name", ["a.dbf", "a.prj"])
+@pytest.mark.parametrize("append", [False, True])
+def test_other_files_of_the_same_name_are_not_replaced(tmp_path: Path, name: str, append: bool) -> None:
+    """A table, or the CRS of an image."""
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(OutputError, match=rf"{name} already exists"):
+        check_output(tmp_path / "a.shp", UTM, append=append)
+    check_output(tmp_path / "a.shp", UTM, overwrite=True)
+    assert (tmp_path / name).read_text() == "precious"
 
 
 @pytest.mark.parametrize(
@@ -552,6 +574,14 @@ def test_append_to_what_does_not_match(
     with pytest.raises(OutputError, match=message):
         write_vector(path, [WITH_HOLE], columns, crs, append=True)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("ending", APPENDABLE)
+def test_append_to_a_layer_without_features(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a{ending}"
+    write_vector(path, [], {"n": np.array([], dtype=np.int32)}, crs_for(path))
+    write_vector(path, [SMALL], {"n": np.array([1], dtype=np.int32)}, crs_for(path), append=True)
+    assert read_vector(path).fields["n"].tolist() == [1]
 
 
 def test_append_to_what_is_no_vector_file(tmp_path: Path) -> None:
