@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, time, timedelta, timezone
@@ -24,6 +25,9 @@ from encoder_tools.crs import parse_crs
 from encoder_tools.vector import read_vector
 from encoder_tools.vector_output import FORMATS, check_output, default_crs, field_name, write_vector
 from geosam_es.errors import OutputError
+
+if sys.platform != "win32":
+    import resource
 
 UTM = pyproj.CRS.from_epsg(25830)
 WGS84 = pyproj.CRS.from_epsg(4326)
@@ -581,7 +585,29 @@ def test_append_to_a_layer_without_features(tmp_path: Path, ending: str) -> None
     path = tmp_path / f"a{ending}"
     write_vector(path, [], {"n": np.array([], dtype=np.int32)}, crs_for(path))
     write_vector(path, [SMALL], {"n": np.array([1], dtype=np.int32)}, crs_for(path), append=True)
+    write_vector(path, [], {"n": np.array([], dtype=np.int32)}, crs_for(path), append=True)
     assert read_vector(path).fields["n"].tolist() == [1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
+@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("append", [False, True])
+@pytest.mark.parametrize("more", [10, 5000])
+def test_on_a_full_disk_the_old_file_stays(tmp_path: Path, ending: str, append: bool, more: int) -> None:
+    if append and not FORMATS[ending].can_append:
+        pytest.skip("nothing can be appended")
+    path = tmp_path / f"a{ending}"
+    write_vector(path, [SMALL], {"text": texts("a" * 200)}, crs_for(path))
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max(map(len, before.values())) + more, limits[1]))
+    try:
+        with pytest.raises(OutputError, match="cannot be written") as caught:
+            write_vector(path, [SMALL] * 2000, {"text": texts(*["b" * 200] * 2000)}, crs_for(path), append=append)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in caught.value.user_message
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
 def test_append_to_what_is_no_vector_file(tmp_path: Path) -> None:
