@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import warnings
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
@@ -20,6 +21,9 @@ _EXACT_IN_FLOAT64 = 2**53
 _UTC_FLAG = 100
 _MINUTES_PER_FLAG = 15
 """GDAL's flag of a time zone: 0 for none, 100 for UTC, one more for each 15 minutes east of it."""
+
+
+_TIME_ZONE = re.compile(r"Z$|[+-]\d\d:\d\d$")
 
 
 def in_own_types(
@@ -80,10 +84,9 @@ def _with_time_zones(source: Path | str, layer: str | None, name: str, column: N
         _, _, _, (texts,) = pyogrio.raw.read(
             source, layer=layer, columns=[name], read_geometry=False, datetime_as_string=True
         )
-    times = [None if text is None else datetime.fromisoformat(text.replace("Z", "+00:00")) for text in texts]
-    if all(value is None or value.tzinfo is None for value in times):
+    if not any(text is not None and _TIME_ZONE.search(text) for text in texts):
         return column
-    return _objects(times)
+    return _objects([None if text is None else datetime.fromisoformat(text.replace("Z", "+00:00")) for text in texts])
 
 
 def split_time_zones(column: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any] | None]:

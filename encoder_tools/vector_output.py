@@ -309,7 +309,7 @@ def _build(
         folder.mkdir()
     try:
         with _output_errors(path), _plain_path(folder) as plain:
-            as_texts = [name for name, column in fields.items() if not _is_plain(column)]
+            as_texts = [name for name, column in fields.items() if not _is_plain(path, column)]
             for _ in range(2):
                 made = plain / f"{_plain_stem(path)}{path.suffix.lower()}"
                 columns = {name: as_text(column) if name in as_texts else column for name, column in fields.items()}
@@ -533,10 +533,10 @@ def _copy(path: Path, made: Path) -> None:
         shutil.copyfile(target, made)
 
 
-def _is_plain(column: NDArray[Any]) -> bool:
-    """Tell whether pyogrio can write a column as it is."""
+def _is_plain(path: Path, column: NDArray[Any]) -> bool:
+    """Tell whether pyogrio can write a column as it is; a Shapefile has dates, but no times."""
     if column.dtype != object:
-        return True
+        return path.suffix.lower() != ".shp" or column.dtype.kind != "M" or column.dtype == np.dtype("datetime64[D]")
     values = [value for value in column.tolist() if value is not None]
     return all(isinstance(value, str) for value in values) or split_time_zones(column)[1] is not None
 
