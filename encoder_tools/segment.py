@@ -27,7 +27,7 @@ from geosam_es.inference.batch import (
 )
 from geosam_es.inference.segmenter import Segmenter
 
-from .crs import AreaMeter, reproject, store_crs
+from .crs import AreaMeter, check_transform, reproject, store_crs
 from .vector import VectorLayer
 from .vector_output import check_output, field_name, write_vector
 
@@ -195,8 +195,9 @@ def check_results(
     Raises
     ------
     OutputError
-        If the file cannot hold the polygons or their attributes, or cannot be written, or there is no transformation to
-        its CRS.
+        If the file cannot hold the polygons or their attributes, or cannot be written, or its CRS is not for the place.
+    VectorError
+        If there is no transformation to its CRS.
     """
     _check_transformation(path, extent, crs, out_crs)
     own = _own_fields([], candidates)
@@ -218,14 +219,9 @@ def check_results(
 
 
 def _check_transformation(path: Path, extent: BaseGeometry, crs: pyproj.CRS, out_crs: pyproj.CRS) -> None:
+    check_transform(crs, out_crs)
     parts = np.array([shapely.MultiPoint(shapely.get_coordinates([extent, extent.centroid]))], dtype=object)
-    try:
-        points = reproject(parts, crs, out_crs, may_fail=True)
-    except VectorError as error:
-        raise OutputError(
-            f"Coordinates cannot be transformed from {crs.name}, the CRS of the raster, to {out_crs.name}",
-            "write a .gpkg without --out-crs, or correct the CRS with: geosam-es info STORE --set-crs EPSG:25830",
-        ) from error
+    points = reproject(parts, crs, out_crs, may_fail=True)
     if not np.isfinite(shapely.get_coordinates(points)).any():
         raise OutputError(
             f"The raster is outside the CRS {out_crs.name} of {path}", "choose another one with --out-crs"

@@ -14,11 +14,13 @@ import numpy as np
 import pyproj
 import shapely
 
+from geosam_es.core.grid import FINEST_LEVEL
 from geosam_es.core.prompts import Bounds
 from geosam_es.errors import OutputError, PromptError
+from geosam_es.inference.batch import level_for_ground
 from geosam_es.inference.session import open_segmenter
 
-from ..crs import parse_crs, store_crs
+from ..crs import AreaMeter, check_transform, parse_crs, store_crs
 from ..progress import Progress
 from ..segment import (
     ALL_CANDIDATES,
@@ -59,6 +61,22 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
         return numbers
 
 
+class _Scale(click.ParamType):  # type: ignore[type-arg]
+    """A map scale; the value is its denominator."""
+
+    name = "scale"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value)
+        try:
+            denominator = float(text[2:])
+        except ValueError:
+            denominator = 0.0
+        if not text.startswith("1:") or not 0 < denominator < np.inf:
+            self.fail(f"{value} is not a scale such as 1:5000", param, ctx)
+        return denominator
+
+
 @click.command("segment")
 @click.argument("store", type=PATH)
 @click.argument("prompts", required=False, type=PATH)
@@ -73,7 +91,20 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
 @click.option("--box", type=_Numbers("XMIN,YMIN,XMAX,YMAX", 4, 4), help="A box around one object.")
 @click.option("--crs", help="CRS of --point and --box, and of a PROMPTS file without CRS. Default: that of the raster.")
 @click.option("--out-crs", help="CRS of the output. Default: that of the raster, but EPSG:4326 for .kml and .geojsonl.")
-@click.option("--level", type=click.IntRange(min=0), default=0, show_default=True, help="Finest pyramid level to use.")
+@click.option(
+    "--level",
+    type=click.IntRange(min=FINEST_LEVEL),
+    help="Finest pyramid level to use; -1 and -2 are enlarged (see encode --finest). Default: 0.",
+)
+@click.option(
+    "--scale", type=_Scale(), metavar="1:N", help="Use the level of a click on a map at this scale, instead of --level."
+)
+@click.option(
+    "--object-size",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="METRES",
+    help="Use the level that suits objects of this size, instead of --level.",
+)
 @click.option(
     "--simplify",
     type=click.FloatRange(min=0),
@@ -109,6 +140,9 @@ def segment_command(
     out_layer: str,
     as_json: bool,
     simplify: float,
+    level: int | None,
+    scale: float | None,
+    object_size: float | None,
     **options: Any,
 ) -> None:
     """Segment objects in STORE from PROMPTS, a vector file of points or polygons, or from --point and --box.
@@ -127,7 +161,11 @@ def segment_command(
     prompt_crs = parse_crs(crs) if crs else None
     _refuse_own_prompts(prompts, output)
     layer, objects = _objects(prompts, points, box, prompt_crs, raster_crs)
-    settings = SegmentOptions(simplify_tolerance=simplify, **options)
+    if sum(value is not None for value in (level, scale, object_size)) > 1:
+        raise click.UsageError("Only one of --level, --scale and --object-size can be given.")
+    if level is None:
+        level = level_for_ground(segmenter, AreaMeter(raster_crs), scale=scale, object_size_m=object_size)
+    settings = SegmentOptions(level=level, simplify_tolerance=simplify, **options)
     candidates = settings.candidate == ALL_CANDIDATES
     notes = check_results(
         output,
@@ -153,12 +191,14 @@ def _refuse_own_prompts(prompts: Path | None, output: Path) -> None:
     """Refuse to write over the prompts, or over a file that belongs to them, such as a part of a Shapefile."""
     if prompts is None:
         return
-    first, second = Path(os.path.realpath(prompts)), Path(os.path.realpath(output))
     parts = {".shp", ".dbf", ".shx"}
-    is_part = {first.suffix.lower(), second.suffix.lower()} <= parts and first.with_suffix("") == second.with_suffix("")
     try:
-        is_same = is_part or first.samefile(second)
+        file = prompts if prompts.exists() else Path(str(prompts).partition("|layername=")[0])
+        first, second = Path(os.path.realpath(file)), Path(os.path.realpath(output))
+        is_part = {first.suffix.lower(), second.suffix.lower()} <= parts
+        is_same = is_part and first.with_suffix("") == second.with_suffix("") or first.samefile(second)
     except OSError:
+        # One of them does not exist, which is reported elsewhere if it should.
         return
     if is_same:
         raise OutputError(f"{output} is the file of the prompts", "choose another name with -o")
@@ -178,6 +218,8 @@ def _objects(
     else:
         layer = read_vector(prompts)
         layer = replace(layer, crs=layer.crs or prompt_crs)
+    if layer.crs is not None:
+        check_transform(layer.crs, raster_crs)
     return layer, prompts_from_layer(layer, raster_crs, "--point" if prompts is None else str(prompts))
 
 

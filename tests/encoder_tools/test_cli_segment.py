@@ -338,13 +338,20 @@ def test_what_a_shapefile_changes_is_said(run: Run, ortho: Ortho, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "names", [("a.gpkg", "a.gpkg"), ("a.shp", "a.shp"), ("a.dbf", "a.shp"), ("a.gpkg", "link.gpkg")]
+    "names",
+    [
+        ("a.gpkg", "a.gpkg"),
+        ("a.shp", "a.shp"),
+        ("a.dbf", "a.shp"),
+        ("a.gpkg", "link.gpkg"),
+        ("a.gpkg|layername=a", "a.gpkg"),
+    ],
 )
 @pytest.mark.parametrize("option", ["--overwrite", "--append"])
 def test_prompts_are_never_replaced(
     run: Run, ortho: Ortho, tmp_path: Path, names: tuple[str, str], option: str
 ) -> None:
-    path = write_layer(tmp_path / names[0].replace(".dbf", ".shp"), [shapely.Point(ortho.centre)], n=[1])
+    path = write_layer(tmp_path / names[0].replace(".dbf", ".shp").split("|")[0], [shapely.Point(ortho.centre)], n=[1])
     if names[1] == "link.gpkg":
         (tmp_path / "link.gpkg").symlink_to(path)
     before = path.read_bytes()
@@ -356,7 +363,7 @@ def test_prompts_are_never_replaced(
 @pytest.mark.parametrize(
     ("crs", "out_crs", "message"),
     [
-        ('LOCAL_CS["obra",UNIT["metre",1]]', "EPSG:4326", "cannot be transformed from obra, the CRS of the raster"),
+        ('LOCAL_CS["obra",UNIT["metre",1]]', "EPSG:4326", "cannot be transformed from obra to WGS 84"),
         ("EPSG:25830", "EPSG:5782", "is not a CRS"),
         ("EPSG:25830", "EPSG:4978", "is not a CRS"),
     ],
