@@ -6,13 +6,11 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyogrio
 from numpy.typing import NDArray
 
 __all__ = ["as_text", "differs", "in_own_types", "split_time_zones"]
@@ -27,7 +25,7 @@ _TIME_ZONE = re.compile(r"Z$|[+-]\d\d:\d\d$")
 
 
 def in_own_types(
-    source: Path | str, layer: str | None, meta: Mapping[str, Any], ids: NDArray[Any], columns: list[NDArray[Any]]
+    read: Callable[..., Any], meta: Mapping[str, Any], ids: NDArray[Any], columns: Sequence[NDArray[Any]]
 ) -> dict[str, NDArray[Any]]:
     """Give columns that pyogrio has read the types of their fields.
 
@@ -35,14 +33,13 @@ def in_own_types(
 
     Parameters
     ----------
-    source : Path or str
-        What was read; it is read again where values have been lost.
-    layer : str or None
+    read : callable
+        ``pyogrio.raw.read`` with the layer that was read, which is read again where values have been lost.
     meta : mapping
         As pyogrio returns it.
     ids : int (N,)
         Feature ids of the rows.
-    columns : list of (N,)
+    columns : sequence of (N,)
 
     Returns
     -------
@@ -54,36 +51,33 @@ def in_own_types(
         is_list = str(dtype_name).startswith("list")
         dtype = np.dtype(object if is_list else dtype_name)
         if dtype.kind in "iub" and column.dtype.kind == "f":
-            column = _masked(source, layer, str(name), ids, column, dtype)
+            column = _masked(read, str(name), ids, column, dtype)
         elif dtype.kind == "M" and dtype != np.dtype("datetime64[D]"):
-            column = _with_time_zones(source, layer, str(name), column)
+            column = _with_time_zones(read, str(name), column)
         fields[str(name)] = column
     return fields
 
 
 def _masked(
-    source: Path | str, layer: str | None, name: str, ids: NDArray[Any], column: NDArray[Any], dtype: np.dtype[Any]
+    read: Callable[..., Any], name: str, ids: NDArray[Any], column: NDArray[Any], dtype: np.dtype[Any]
 ) -> NDArray[Any]:
     missing = np.isnan(column)
     if dtype.itemsize < 8 or not (np.abs(column[~missing]) >= _EXACT_IN_FLOAT64).any():
         return np.ma.MaskedArray(np.where(missing, 0, column).astype(dtype), missing)
     # Without the NULLs, pyogrio reads integers as integers.
     present = ~missing
-    _, _, _, (found,) = pyogrio.raw.read(source, layer=layer, columns=[name], read_geometry=False, fids=ids[present])
     exact = np.zeros(len(column), dtype=dtype)
-    exact[present] = found
+    exact[present] = read(columns=[name], read_geometry=False, fids=ids[present])[3][0]
     return np.ma.MaskedArray(exact, missing)
 
 
-def _with_time_zones(source: Path | str, layer: str | None, name: str, column: NDArray[Any]) -> NDArray[Any]:
+def _with_time_zones(read: Callable[..., Any], name: str, column: NDArray[Any]) -> NDArray[Any]:
     if np.isnat(column).all():
         return column
     with warnings.catch_warnings():
         # GDAL warns of time zones in a GeoPackage, which it reads nevertheless.
         warnings.simplefilter("ignore")
-        _, _, _, (texts,) = pyogrio.raw.read(
-            source, layer=layer, columns=[name], read_geometry=False, datetime_as_string=True
-        )
+        texts = read(columns=[name], read_geometry=False, datetime_as_string=True)[3][0]
     if not any(text is not None and _TIME_ZONE.search(text) for text in texts):
         return column
     return _objects([None if text is None else datetime.fromisoformat(text.replace("Z", "+00:00")) for text in texts])

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +79,16 @@ def read_vector(path: Path) -> VectorLayer:
                 f"{path} has several layers ({', '.join(layers)})", "save the one you need to a file of its own"
             )
         layer = layers[0] if layers else None
-        meta, ids, geometry, columns = pyogrio.raw.read(path, layer=layer, force_2d=True, return_fids=True)
+        read = partial(pyogrio.raw.read, path, layer=layer, force_2d=True, return_fids=True)
+        meta, ids, geometry, columns = read()
+        fields = in_own_types(read, meta, ids, columns)
         geometries = np.array([], dtype=object) if geometry is None else shapely.from_wkb(geometry)
         crs = pyproj.CRS.from_user_input(meta["crs"]) if meta["crs"] else None
     keep = np.array([g is not None and not shapely.is_empty(g) for g in geometries], dtype=bool)
     if not keep.any():
         raise VectorError(f"{path} has no geometries", "check the layer")
-    fields = {name: column[keep] for name, column in in_own_types(path, layer, meta, ids, columns).items()}
-    return VectorLayer(geometries[keep], fields, crs, layer or "", np.asarray(ids)[keep])
+    kept = {name: column[keep] for name, column in fields.items()}
+    return VectorLayer(geometries[keep], kept, crs, layer or "", np.asarray(ids)[keep])
 
 
 @contextmanager

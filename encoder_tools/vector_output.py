@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -413,8 +413,9 @@ class _Content:
 def _read(path: Path, layer: str | None) -> _Content:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        meta, ids, wkb, columns = pyogrio.raw.read(path, layer=layer, return_fids=True)
-        fields = in_own_types(path, layer, meta, ids, columns)
+        read = partial(pyogrio.raw.read, path, layer=layer, return_fids=True)
+        meta, ids, wkb, columns = read()
+        fields = in_own_types(read, meta, ids, columns)
     crs = pyproj.CRS.from_user_input(meta["crs"]) if meta["crs"] else None
     return _Content(shapely.from_wkb([] if wkb is None else wkb), fields, crs, str(meta["geometry_type"]))
 

@@ -196,7 +196,7 @@ def _refuse_own_prompts(prompts: Path | None, output: Path) -> None:
         file = prompts if prompts.exists() else Path(str(prompts).partition("|layername=")[0])
         first, second = Path(os.path.realpath(file)), Path(os.path.realpath(output))
         is_part = {first.suffix.lower(), second.suffix.lower()} <= parts
-        is_same = is_part and first.with_suffix("") == second.with_suffix("") or first.samefile(second)
+        is_same = (is_part and first.with_suffix("") == second.with_suffix("")) or first.samefile(second)
     except OSError:
         # One of them does not exist, which is reported elsewhere if it should.
         return
