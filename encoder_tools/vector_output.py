@@ -364,7 +364,7 @@ def _write(
         if not kinds:
             made.unlink()
         names = list(kinds)
-        name = _layer_in(path, kinds, append, layer)
+        name = _layer_in(path, kinds, layer)
     before = _read(made, name) if append and name in names else None
     if before is not None and not before.fields and not len(before.geometries):
         # Some formats keep nothing of a layer without features.
@@ -492,21 +492,15 @@ def _layers(path: Path) -> dict[str, str | None]:
         return {}
 
 
-def _layer_in(path: Path, kinds: Mapping[str, str | None], append: bool, layer: str) -> str | None:
+def _layer_in(path: Path, kinds: Mapping[str, str | None], layer: str) -> str | None:
     """Return the layer of a file to replace or to add to; a new name if there is none."""
-    wanted = layer or _valid_layer_name(path.stem)
-    spatial = [name for name, kind in kinds.items() if kind is not None]
     if not _format(path).has_layers:
-        return spatial[0] if spatial else None
-    for name, kind in kinds.items():
-        if name.lower() == wanted.lower():
-            if kind is None:
-                raise OutputError(
-                    f"{name} in {path} is a table without geometries", "choose another name with --out-layer"
-                )
-            return name
-    # The file may have been renamed.
-    return spatial[0] if append and not layer and len(spatial) == 1 else wanted
+        return next(iter(kinds), None)
+    wanted = layer or _valid_layer_name(path.stem)
+    name = next((known for known in kinds if known.lower() == wanted.lower()), wanted)
+    if name in kinds and kinds[name] is None:
+        raise OutputError(f"{name} in {path} is a table without geometries", "choose another name with --out-layer")
+    return name
 
 
 def _copy(path: Path, made: Path) -> None:

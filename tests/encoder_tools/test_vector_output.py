@@ -540,13 +540,11 @@ def test_append(tmp_path: Path, ending: str, is_capital: bool) -> None:
 @pytest.mark.parametrize("ending", DATABASES)
 def test_append_keeps_other_layers_and_makes_missing_ones(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"a{ending}"
-    add_layer(path, "polygons", kind="MultiPolygon", n=[1])
-    # The only layer of a file that was renamed.
-    write_vector(path, [WITH_HOLE], {"n": np.array([2])}, UTM, append=True)
-    assert layers(path) == {"polygons": 2}
-    write_vector(path, [WITH_HOLE], {"n": np.array([2])}, UTM, append=True, layer="second")
-    write_vector(path, [WITH_HOLE], {"n": np.array([3])}, UTM, append=True, layer="second")
-    assert layers(path) == {"polygons": 2, "second": 2}
+    add_layer(path, "points", n=[1])
+    for count in (1, 2):
+        write_vector(path, [WITH_HOLE], {"n": np.array([2])}, UTM, append=True)
+        write_vector(path, [WITH_HOLE], {"n": np.array([2])}, UTM, append=True, layer="second")
+        assert layers(path) == {"points": 1, "a": count, "second": count}
 
 
 @pytest.mark.parametrize(
