@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyproj
+import shapely
 from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
 
-from geosam_es.errors import PromptError, VectorError
+from geosam_es.errors import OutputError, PromptError, VectorError
 from geosam_es.inference.batch import (
     ALL_CANDIDATES,
     BEST_CANDIDATE,
@@ -25,9 +27,9 @@ from geosam_es.inference.batch import (
 )
 from geosam_es.inference.segmenter import Segmenter
 
-from .crs import AreaMeter, reproject, store_crs
+from .crs import AreaMeter, check_transform, reproject, store_crs
 from .vector import VectorLayer
-from .vector_output import write_vector
+from .vector_output import check_output, field_name, write_vector
 
 __all__ = [
     "ALL_CANDIDATES",
@@ -36,6 +38,7 @@ __all__ = [
     "ObjectResult",
     "SegmentOptions",
     "SegmentReport",
+    "check_results",
     "prompts_from_layer",
     "segment",
     "write_results",
@@ -44,10 +47,8 @@ __all__ = [
 OBJECT_FIELD = "object"
 LABEL_FIELD = "label"
 
-_RESERVED = ("fid", "ogc_fid", "geom", "geometry")
-"""Names that GDAL gives to the id and the geometry of a feature."""
-
-_SHAPEFILE_NAME_BYTES = 10
+_CANDIDATES = 4
+"""Most polygons of one object."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,72 @@ def segment(
     return SegmentReport(results, left_out, time.perf_counter() - started)
 
 
+def check_results(
+    path: Path,
+    objects: Sequence[ObjectPrompts],
+    crs: pyproj.CRS,
+    out_crs: pyproj.CRS,
+    candidates: bool,
+    layer: VectorLayer,
+    extent: BaseGeometry,
+    *,
+    overwrite: bool = False,
+    append: bool = False,
+    out_layer: str = "",
+) -> list[str]:
+    """Check, before the objects are segmented, that `write_results` can write their polygons.
+
+    Parameters
+    ----------
+    path, crs, out_crs, candidates, layer, append, out_layer
+        As for `write_results`.
+    objects : sequence of ObjectPrompts
+    extent : Geometry
+        Of the raster, in its CRS.
+    overwrite : bool
+        Whether an existing file, or layer of a database, may be replaced.
+
+    Returns
+    -------
+    list of str
+        Sentences about fields that change their name or type.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot hold the polygons or their attributes, or cannot be written, or its CRS is not for the place.
+    VectorError
+        If there is no transformation to its CRS.
+    """
+    _check_transformation(path, extent, crs, out_crs)
+    own = _own_fields([], candidates)
+    blank = {name: np.zeros(len(objects), dtype=column.dtype) for name, column in own.items() if column.dtype != object}
+    text = np.full(len(objects), "", dtype=object)
+    names = np.array([item.name for item in objects], dtype=object)
+    fields, renamed = _fields(path, {**dict.fromkeys(own, text), **blank, OBJECT_FIELD: names}, objects, layer)
+    as_texts = check_output(
+        path,
+        out_crs,
+        fields,
+        overwrite=overwrite,
+        append=append,
+        layer=out_layer,
+        copies=_CANDIDATES if candidates else 1,
+    )
+    notes = [f"{path.name} has another name for a field: {old} is {new}" for old, new in renamed.items()]
+    return notes + [f"{path.name} has the values of the field {name} as text" for name in as_texts]
+
+
+def _check_transformation(path: Path, extent: BaseGeometry, crs: pyproj.CRS, out_crs: pyproj.CRS) -> None:
+    check_transform(crs, out_crs)
+    parts = np.array([shapely.MultiPoint(shapely.get_coordinates([extent, extent.centroid]))], dtype=object)
+    points = reproject(parts, crs, out_crs, may_fail=True)
+    if not np.isfinite(shapely.get_coordinates(points)).any():
+        raise OutputError(
+            f"The raster is outside the CRS {out_crs.name} of {path}", "choose another one with --out-crs"
+        )
+
+
 def write_results(
     path: Path,
     report: SegmentReport,
@@ -168,6 +235,9 @@ def write_results(
     out_crs: pyproj.CRS,
     candidates: bool,
     layer: VectorLayer | None = None,
+    *,
+    append: bool = False,
+    out_layer: str = "",
 ) -> None:
     """Write polygons with the fields object, score, level, area_m2 and model.
 
@@ -181,19 +251,28 @@ def write_results(
         Add a field ``candidate`` that tells several polygons of one object apart.
     layer : VectorLayer, optional
         The prompts. ``object`` gets the type that it has there, and their other attributes are copied from the first
-        feature of each object; binary ones and lists are not.
+        feature of each object; what the format cannot hold otherwise, as text.
+    append : bool
+        Add the polygons to those of an existing file.
+    out_layer : str
+        Name of the layer in a database, such as a GeoPackage. Default: that of the file.
 
     Raises
     ------
     OutputError
         If the file cannot be written.
     """
-    results = report.results
-    rows = np.array([item.prompts.feature - 1 for item in results], dtype=np.intp)
-    names = np.array([item.prompts.name for item in results], dtype=object)
-    geometries = np.array([item.result.geometry for item in results], dtype=object)
+    geometries = np.array([item.result.geometry for item in report.results], dtype=object)
+    fields = _own_fields(report.results, candidates)
+    if layer is not None:
+        fields, _ = _fields(path, fields, [item.prompts for item in report.results], layer)
+    projected = reproject(geometries, crs, out_crs) if len(geometries) else geometries
+    write_vector(path, list(projected), fields, out_crs, append=append, layer=out_layer)
+
+
+def _own_fields(results: Sequence[ObjectResult], candidates: bool) -> dict[str, NDArray[Any]]:
     fields: dict[str, NDArray[Any]] = {
-        OBJECT_FIELD: names,
+        OBJECT_FIELD: np.array([item.prompts.name for item in results], dtype=object),
         "score": np.array([item.result.score for item in results], dtype=np.float64),
         "level": np.array([item.result.level for item in results], dtype=np.int32),
         "area_m2": np.array([item.area_m2 for item in results], dtype=np.float64),
@@ -201,35 +280,20 @@ def write_results(
     }
     if candidates:
         fields["candidate"] = np.array([item.result.rank + 1 for item in results], dtype=np.int32)
-    if layer is not None:
-        objects = _object_values(layer)
-        if _is_plain(objects):
-            fields[OBJECT_FIELD] = _for_format(objects[rows], path)
-        for name, column in layer.fields.items():
-            if name.lower() not in (OBJECT_FIELD, LABEL_FIELD) and _is_plain(column):
-                fields[_free_name(name, fields, path)] = _for_format(column[rows], path)
-    projected = reproject(geometries, crs, out_crs) if len(results) else geometries
-    write_vector(path, list(projected), fields, out_crs)
+    return fields
 
 
-def _is_plain(column: NDArray[Any]) -> bool:
-    return column.dtype != object or all(value is None or isinstance(value, str) for value in column)
-
-
-def _free_name(name: str, fields: Mapping[str, Any], path: Path) -> str:
-    """Return a field name with a number behind it if it is taken; in a shapefile, names have up to 10 bytes."""
-    taken = {*(known.lower() for known in fields), *_RESERVED}
-    limit = _SHAPEFILE_NAME_BYTES if path.suffix.lower() == ".shp" else len(name.encode()) + 9
-    for number in range(len(taken) + 1):
-        suffix = f"_{number}" if number else ""
-        free = name.encode()[: limit - len(suffix)].decode(errors="ignore") + suffix
-        if free.lower() not in taken:
-            break
-    return free
-
-
-def _for_format(column: NDArray[Any], path: Path) -> NDArray[Any]:
-    """Return times as text for a shapefile, which can only hold dates."""
-    if path.suffix.lower() != ".shp" or column.dtype.kind != "M" or column.dtype == np.dtype("datetime64[D]"):
-        return column
-    return np.array([None if np.isnat(value) else str(value) for value in column], dtype=object)
+def _fields(
+    path: Path, own: dict[str, NDArray[Any]], prompts: Sequence[ObjectPrompts], layer: VectorLayer
+) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Add the attributes of the prompts to our own; also return the new names of those that cannot keep theirs."""
+    rows = np.array([item.feature - 1 for item in prompts], dtype=np.intp)
+    fields = {**own, OBJECT_FIELD: _object_values(layer)[rows]}
+    renamed: dict[str, str] = {}
+    for name, column in layer.fields.items():
+        if name.lower() not in (OBJECT_FIELD, LABEL_FIELD):
+            free = field_name(path, name, list(fields))
+            fields[free] = column[rows]
+            if free != name:
+                renamed[name] = free
+    return fields, renamed

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import shapely
 from numpy.typing import NDArray
 
 from geosam_es.errors import VectorError
+
+from .attributes import in_own_types
 
 __all__ = ["VectorLayer", "read_vector"]
 
@@ -29,7 +32,8 @@ class VectorLayer:
     geometries : object (N,)
         Shapely geometries; features without one are dropped.
     fields : dict of str to (N,)
-        Columns of integers or booleans with NULLs are masked arrays, so that they keep their type.
+        Columns of integers or booleans with NULLs are masked arrays, so that they keep their type. Columns of times
+        with a time zone have ``datetime`` objects.
     crs : pyproj.CRS, optional
     name : str
         Name of the layer in its file.
@@ -75,17 +79,16 @@ def read_vector(path: Path) -> VectorLayer:
                 f"{path} has several layers ({', '.join(layers)})", "save the one you need to a file of its own"
             )
         layer = layers[0] if layers else None
-        meta, ids, geometry, columns = pyogrio.raw.read(path, layer=layer, force_2d=True, return_fids=True)
+        read = partial(pyogrio.raw.read, path, layer=layer, force_2d=True, return_fids=True)
+        meta, ids, geometry, columns = read()
+        fields = in_own_types(read, meta, ids, columns)
         geometries = np.array([], dtype=object) if geometry is None else shapely.from_wkb(geometry)
         crs = pyproj.CRS.from_user_input(meta["crs"]) if meta["crs"] else None
     keep = np.array([g is not None and not shapely.is_empty(g) for g in geometries], dtype=bool)
     if not keep.any():
         raise VectorError(f"{path} has no geometries", "check the layer")
-    fields = {
-        str(name): _in_own_type(column[keep], np.dtype(dtype))
-        for name, column, dtype in zip(meta["fields"], columns, meta["dtypes"])
-    }
-    return VectorLayer(geometries[keep], fields, crs, layer or "", np.asarray(ids)[keep])
+    kept = {name: column[keep] for name, column in fields.items()}
+    return VectorLayer(geometries[keep], kept, crs, layer or "", np.asarray(ids)[keep])
 
 
 @contextmanager
@@ -103,11 +106,3 @@ def _vector_errors(path: Path) -> Iterator[None]:
     # The errors of pyogrio and pyproj are RuntimeErrors, a path that is not text is a ValueError.
     except (RuntimeError, ValueError, shapely.GEOSException) as error:
         raise VectorError(f"{path} is not a vector file that GDAL can read", "check the file") from error
-
-
-def _in_own_type(column: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return a column in the type of its field: pyogrio reads integers and booleans with NULLs as reals."""
-    if dtype.kind not in "iub" or column.dtype.kind != "f":
-        return column
-    missing = np.isnan(column)
-    return np.ma.MaskedArray(np.where(missing, 0, column).astype(dtype), missing)

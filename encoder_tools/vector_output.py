@@ -1,9 +1,23 @@
-"""Writing polygons to vector files with pyogrio."""
+"""Writing polygons to vector files with pyogrio.
+
+A file is made in a temporary folder under a plain name, because GDAL and pyogrio take some characters for a URI, an
+archive or an option. What is read back must equal what was to be written; only then is the file moved into place.
+`check_output` makes such a file from the attributes alone, so that nearly every failure comes before the work.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+import sqlite3
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,56 +26,175 @@ import pyogrio
 import pyproj
 import shapely
 from numpy.typing import NDArray
+from pyproj.exceptions import CRSError
 from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.topology import polygon_parts
 from geosam_es.errors import OutputError
 from geosam_es.store.files import replace_files, temporary_name
 
-__all__ = ["check_output", "write_vector"]
+from .attributes import as_text, differs, in_own_types, split_time_zones
+from .crs import same_crs
 
-_DRIVERS = {".gpkg": "GPKG", ".shp": "ESRI Shapefile", ".geojson": "GeoJSON", ".json": "GeoJSON"}
+__all__ = ["FORMATS", "check_output", "default_crs", "field_name", "write_vector"]
 
-_COMPANIONS = {
-    ".gpkg": (".gpkg-wal", ".gpkg-shm"),
-    ".shp": (".qix", ".sbn", ".sbx", ".cpg", ".qpj", ".shp.xml"),
-}
-"""Files beside an older file of the same name that would not fit the new one."""
+Fields = Mapping[str, NDArray[Any]]
 
 
-def check_output(path: Path, crs: pyproj.CRS, overwrite: bool) -> None:
+@dataclass(frozen=True)
+class _Format:
+    """What GDAL can do with a format.
+
+    Attributes
+    ----------
+    driver : str
+    companions : tuple of str
+        Endings of files beside an older file that would not fit the new one; they follow its name without extension.
+    sidecars : tuple of str
+        The same, but they follow the whole name.
+    has_layers, can_append, is_wgs84 : bool
+        More than one layer; features can be added; coordinates are always longitude and latitude.
+    name_bytes : int
+        Most bytes in the name of a field.
+    not_in_names : str
+        Pattern of characters that names of fields cannot have.
+    reserved : tuple of str
+        Names that GDAL gives to the id, the geometry or properties of a feature.
+    options : mapping
+        Options of the layer.
+    """
+
+    driver: str
+    companions: tuple[str, ...] = ()
+    sidecars: tuple[str, ...] = ()
+    has_layers: bool = False
+    can_append: bool = True
+    is_wgs84: bool = False
+    name_bytes: int = 200
+    not_in_names: str = r"[\x00-\x1f]"
+    reserved: tuple[str, ...] = ("fid", "ogc_fid", "geom", "geometry")
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+_JOURNALS = ("-wal", "-shm", "-journal")
+_SQLITE = _Format("SQLite", sidecars=_JOURNALS, has_layers=True, options={"LAUNDER": "NO"})
+# Otherwise text that looks like JSON becomes a list.
+_AS_TEXT = {"AUTODETECT_JSON_STRINGS": "NO"}
+_GEOJSON = _Format("GeoJSON", options=_AS_TEXT)
+_GEOJSON_LINES = _Format("GeoJSONSeq", is_wgs84=True, options={"COORDINATE_PRECISION": "9", **_AS_TEXT})
+_SHAPEFILE_PARTS = (".shx", ".dbf", ".prj", ".cpg", ".qix", ".sbn", ".sbx", ".qpj", ".shp.xml")
+_NOT_IN_XML_NAMES = r"[^a-zA-Z0-9_\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02ff\u0370-\u037d\u037f-\u1fff\u3001-\ud7ff]"
+_KML_NAMES = "id timestamp begin end altitudemode tessellate extrude visibility draworder icon"
+
+FORMATS: Mapping[str, _Format] = {
+    ".gpkg": _Format("GPKG", sidecars=_JOURNALS, has_layers=True),
+    ".shp": _Format(
+        "ESRI Shapefile", companions=_SHAPEFILE_PARTS, name_bytes=10, not_in_names=r"[^\w .-]",
+        options={"2GB_LIMIT": "YES"},
+    ),
+    ".geojson": _GEOJSON,
+    ".json": _GEOJSON,
+    ".geojsonl": _GEOJSON_LINES,
+    ".geojsons": _GEOJSON_LINES,
+    # Its spatial index would change the order of the features.
+    ".fgb": _Format("FlatGeobuf", options={"SPATIAL_INDEX": "NO"}),
+    ".sqlite": _SQLITE,
+    ".db": _SQLITE,
+    ".gml": _Format(
+        "GML", companions=(".xsd", ".gfs"), can_append=False, not_in_names=_NOT_IN_XML_NAMES, reserved=("gml_id", "fid")
+    ),
+    ".kml": _Format(
+        "KML", can_append=False, is_wgs84=True, not_in_names=r"[^\w .-]", reserved=tuple(_KML_NAMES.split())
+    ),
+}  # fmt: skip
+"""Formats by extension."""
+
+_PLAIN = re.compile(r"[\w/ .-]*")
+"""Paths that mean the same to the file system, pyogrio and GDAL."""
+
+_MOST_SHAPEFILE_BYTES = 2**31 - 1
+_LOCK_WAIT_S = 0.5
+_BOX = shapely.MultiPolygon([shapely.box(0, 0, 1, 1)])
+
+
+def default_crs(path: Path) -> pyproj.CRS | None:
+    """Return the only CRS that a format has, such as WGS 84 for KML; None for other formats."""
+    chosen = FORMATS.get(path.suffix.lower())
+    return pyproj.CRS.from_epsg(4326) if chosen is not None and chosen.is_wgs84 else None
+
+
+def field_name(path: Path, name: str, taken: Sequence[str]) -> str:
+    """Return a name that a new field can have in a file: with a number behind it if it is taken, and not too long."""
+    chosen = _format(path)
+    name = re.sub(chosen.not_in_names, "_", name)
+    used = {*(known.lower() for known in taken), *chosen.reserved}
+    for number in range(len(used) + 1):
+        suffix = f"_{number}" if number else ""
+        free = name.encode("utf-8", "replace")[: chosen.name_bytes - len(suffix)].decode(errors="ignore") + suffix
+        if free.lower() not in used:
+            break
+    return free
+
+
+def check_output(
+    path: Path,
+    crs: pyproj.CRS,
+    fields: Fields | None = None,
+    *,
+    overwrite: bool = False,
+    append: bool = False,
+    layer: str = "",
+    copies: int = 1,
+) -> list[str]:
     """Check, before any work is done, that a vector file can be written.
+
+    Parameters
+    ----------
+    path : Path
+    crs : pyproj.CRS
+    fields : mapping of str to (N,), optional
+        Attributes that will be written.
+    overwrite, append, layer
+        As for `write_vector`.
+    copies : int
+        How often each row of ``fields`` may be written.
+
+    Returns
+    -------
+    list of str
+        Names of fields that will be written as text, since the format cannot hold their values otherwise.
 
     Raises
     ------
     OutputError
-        If the format is unknown or cannot hold the CRS, the folder does not exist, or the file does and must not be
-        replaced.
+        If the format is unknown or cannot hold the CRS or the values, the path cannot be written to, or the file
+        exists and is to be neither replaced nor extended.
     """
-    driver = _DRIVERS.get(path.suffix.lower())
-    if driver is None:
-        raise OutputError(f"{path} has an unknown format", "use the extension .gpkg, .shp or .geojson")
-    if driver == "GeoJSON" and crs.to_epsg() is None:
-        raise OutputError(
-            f"{path} cannot hold the CRS {crs.name}, which has no EPSG code",
-            "choose another one with --out-crs, or write a .gpkg",
-        )
-    try:
-        has_folder, exists = path.parent.is_dir(), path.exists()
-    except OSError as error:
-        raise _output_error(path, error.strerror or str(error)) from error
-    if not has_folder:
-        raise OutputError(f"The folder of {path} does not exist", "create it, or choose another one with -o")
-    if exists and not overwrite:
-        raise OutputError(f"{path} already exists", "choose another name with -o, or replace it with --overwrite")
+    _check_path(path, overwrite, append, layer)
+    only = default_crs(path)
+    if only is not None and not _is_same(crs, only):
+        raise _crs_error(path, crs)
+    count = max((len(column) for column in (fields or {}).values()), default=0)
+    with _build(path, [_BOX] * max(count, 1), fields or {}, crs, append, layer) as (made, as_texts):
+        size = max(file.stat().st_size for file in made)
+    if _format(path).driver == "ESRI Shapefile" and size * copies > _MOST_SHAPEFILE_BYTES:
+        raise OutputError(f"{path} would be larger than the 2 GB of a Shapefile", "write a .gpkg")
+    return as_texts
 
 
 def write_vector(
-    path: Path, geometries: Sequence[BaseGeometry], fields: Mapping[str, NDArray[Any]], crs: pyproj.CRS
+    path: Path,
+    geometries: Sequence[BaseGeometry],
+    fields: Fields,
+    crs: pyproj.CRS,
+    *,
+    append: bool = False,
+    layer: str = "",
 ) -> None:
     """Write polygons, all as multipolygons, so that the layer has one type.
 
-    The file is written to a temporary folder, read back, and moved into place if it is complete.
+    The file is made in a temporary folder, read back, and moved into place if it is complete. An older file is
+    replaced; of a database, such as a GeoPackage, only the layer is replaced.
 
     Parameters
     ----------
@@ -71,56 +204,387 @@ def write_vector(
     fields : mapping of str to (N,)
         Values that are masked become NULL.
     crs : pyproj.CRS
+    append : bool
+        Add the polygons to the layer if it exists.
+    layer : str
+        Name of the layer in a database. Default: that of the file.
 
     Raises
     ------
     OutputError
-        If the file cannot be written; nothing of it is left.
+        If the file cannot be written; nothing of it is left, and an older one is unchanged.
     """
     multi = [shapely.MultiPolygon(polygon_parts(geometry)) for geometry in geometries]
-    epsg = crs.to_epsg()
-    folder = temporary_name(path.parent)
+    with _build(path, multi, fields, crs, append, layer) as (made, _), _output_errors(path):
+        target = _target(path)
+        named = []
+        for file in made:
+            ending = file.name[file.name.index(".") :]
+            is_upper = path.suffix.isupper() and ending in _SHAPEFILE_PARTS
+            is_main = ending == path.suffix.lower()
+            if is_main and target.exists():
+                shutil.copymode(target, file)
+            name = target.name if is_main else target.stem + (ending.upper() if is_upper else ending)
+            named.append(file.rename(file.with_name(name)))
+        chosen = _format(path)
+        endings = [*chosen.companions, *map(str.upper, chosen.companions)]
+        obsolete = [target.with_name(target.stem + ending) for ending in endings]
+        obsolete += [target.with_name(target.name + ending) for ending in chosen.sidecars]
+        replace_files(sorted(named), target.parent, obsolete)
+
+
+@lru_cache(maxsize=1)
+def _drivers() -> Mapping[str, str]:
+    drivers: dict[str, str] = pyogrio.list_drivers(write=True)
+    return drivers
+
+
+def _format(path: Path) -> _Format:
+    chosen = FORMATS.get(path.suffix.lower())
+    if chosen is None or chosen.driver not in _drivers():
+        *others, last = FORMATS
+        raise OutputError(f"{path} has an unknown format", f"use the extension {', '.join(others)} or {last}")
     try:
-        folder.mkdir()
-    except OSError as error:
-        raise _output_error(path, error.strerror or str(error)) from error
-    try:
-        # The raw interface takes WKB, and a layer of no features as well.
-        pyogrio.raw.write(
-            folder / path.name,
-            np.array([shapely.to_wkb(g) for g in multi], dtype=object),
-            [np.ma.getdata(column) for column in fields.values()],
-            list(fields),
-            [np.ma.getmaskarray(column) if np.ma.isMaskedArray(column) else None for column in fields.values()],
-            geometry_type="MultiPolygon",
-            crs=f"EPSG:{epsg}" if epsg else crs.to_wkt(),
-            driver=_DRIVERS[path.suffix.lower()],
-            encoding="UTF-8",
+        path.name.encode()
+    except UnicodeEncodeError:
+        raise OutputError(f"The name {path.name!r} is not valid UTF-8", "choose another one with -o") from None
+    return chosen
+
+
+def _target(path: Path) -> Path:
+    """Return the path without links, so that a linked file is replaced and not its link."""
+    return Path(os.path.realpath(path))
+
+
+def _check_path(path: Path, overwrite: bool, append: bool, layer: str) -> None:
+    chosen = _format(path)
+    if chosen.driver == "ESRI Shapefile" and path.suffix not in (".shp", ".SHP"):
+        raise OutputError(f"GDAL does not open a Shapefile called {path.name}", "use the extension .shp or .SHP")
+    if overwrite and append:
+        raise OutputError("--overwrite and --append exclude each other", "give one of them")
+    if append and not chosen.can_append:
+        raise OutputError(f"Nothing can be appended to {path}, a {path.suffix} file", "write a .gpkg")
+    if layer and not chosen.has_layers:
+        raise OutputError(f"{path} has no layers with names", "leave out --out-layer, or write a .gpkg")
+    if layer and layer != _valid_layer_name(layer):
+        raise OutputError(f"{layer} cannot be the name of a layer", f"use a name such as {_valid_layer_name(layer)}")
+    target = _target(path)
+    with _output_errors(path):
+        # Unlike `Path.exists`, this fails if there can be no such file.
+        try:
+            exists = target.lstat() is not None
+        except (FileNotFoundError, NotADirectoryError):
+            exists = False
+    if not target.parent.is_dir():
+        raise OutputError(f"The folder of {path} does not exist", "create it, or choose another one with -o")
+    if target.is_dir():
+        raise OutputError(f"{path} is a folder", "choose another name with -o")
+    others = [target.with_name(target.stem + ending) for ending in chosen.companions]
+    # A table, or what belongs to an image of the same name.
+    in_the_way = [] if exists or overwrite else [str(other) for other in others if other.exists()]
+    if in_the_way or (exists and not (overwrite or append)):
+        raise OutputError(
+            f"{in_the_way[0] if in_the_way else path} already exists",
+            "choose another name with -o, replace it with --overwrite, or add to it with --append",
         )
-        _check_written(folder / path.name, multi, fields)
-        obsolete = [path.with_name(path.stem + ending) for ending in _COMPANIONS.get(path.suffix.lower(), ())]
-        replace_files(sorted(folder.iterdir()), path.parent, obsolete)
-    except OSError as error:
-        raise _output_error(path, error.strerror or str(error)) from error
-    # The errors of pyogrio are RuntimeErrors; text that the format cannot hold is a ValueError.
-    except (RuntimeError, ValueError) as error:
-        raise _output_error(path, str(error)) from error
+    if exists and not os.access(target, os.W_OK):
+        raise OutputError(f"{path} is write-protected", "remove the protection, or choose another name with -o")
+
+
+@contextmanager
+def _build(
+    path: Path, geometries: Sequence[BaseGeometry], fields: Fields, crs: pyproj.CRS, append: bool, layer: str
+) -> Iterator[tuple[list[Path], list[str]]]:
+    """Make the files in a temporary folder beside their target, and check them.
+
+    Yields
+    ------
+    made : list of Path
+    as_texts : list of str
+        Fields that are written as text, since the format cannot hold their values otherwise.
+    """
+    with _output_errors(path):
+        target = _target(path)
+        folder = temporary_name(target.parent)
+        folder.mkdir()
+    try:
+        with _output_errors(path), _plain_path(folder) as plain:
+            as_texts = [name for name, column in fields.items() if not _is_plain(path, column)]
+            for _ in range(2):
+                made = plain / f"{_plain_stem(path)}{path.suffix.lower()}"
+                columns = {name: as_text(column) if name in as_texts else column for name, column in fields.items()}
+                changed = _write(path, made, geometries, columns, crs, append, layer)
+                if not changed:
+                    break
+                _refuse_text(path, changed, columns)
+                as_texts += changed
+            if changed:
+                raise OutputError(
+                    f"{path} cannot hold the values of the field {changed[0]} unchanged",
+                    _other_format(path, "change them"),
+                )
+        yield sorted(file for file in folder.iterdir() if not file.name.endswith((*_JOURNALS, ".gfs"))), as_texts
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _check_written(path: Path, geometries: Sequence[BaseGeometry], fields: Mapping[str, NDArray[Any]]) -> None:
-    """Read a file back: on a full disk, GDAL truncates shapefiles and GeoJSON without an error."""
-    meta, _, found, columns = pyogrio.raw.read(path)
-    is_whole = len(found) == len(geometries) and all(wkb is not None for wkb in found) and meta["crs"] is not None
-    numbers = [
-        (np.ma.filled(np.ma.asarray(fields[str(name)], dtype=np.float64), np.nan), column)
-        for name, column in zip(meta["fields"], columns)
-        if column.dtype.kind in "if"
-    ]
-    if not is_whole or not all(np.allclose(wanted, column, equal_nan=True) for wanted, column in numbers):
+def _refuse_text(path: Path, changed: Sequence[str], columns: Fields) -> None:
+    for name in changed:
+        if columns[name].dtype == object and all(value is None or isinstance(value, str) for value in columns[name]):
+            longest = max(len((value or "").encode("utf-8", "replace")) for value in columns[name])
+            too_long = longest > 254 and path.suffix.lower() == ".shp"
+            reason = f"{longest} bytes, and a Shapefile holds 254" if too_long else "text that would be changed"
+            raise OutputError(
+                f"{path} cannot hold the field {name} ({reason})", _other_format(path, "change its values")
+            )
+
+
+def _write(
+    path: Path,
+    made: Path,
+    geometries: Sequence[BaseGeometry],
+    fields: Fields,
+    crs: pyproj.CRS,
+    append: bool,
+    layer: str,
+) -> list[str]:
+    """Write a file and read it back; return the fields whose values are not as they should be."""
+    chosen = _format(path)
+    for file in made.parent.iterdir():
+        file.unlink()
+    name: str | None = None
+    names: list[str] = []
+    if _target(path).exists() and (append or chosen.has_layers):
+        _copy(path, made)
+        kinds = _layers(made)
+        if append and not kinds and made.stat().st_size:
+            raise OutputError(
+                f"{path} is not a file that GDAL can read", "check the file, or replace it with --overwrite"
+            )
+        if not kinds:
+            made.unlink()
+        names = list(kinds)
+        name = _layer_in(path, kinds, layer)
+    before = _read(made, name) if append and name in names else None
+    if before is not None and not before.fields and not len(before.geometries):
+        # Some formats keep nothing of a layer without features.
+        made.unlink()
+        before = None
+    if before is not None:
+        fields = _in_order(path, before, fields, len(geometries))
+        _check_matches(path, before, crs)
+    elif chosen.has_layers:
+        name = name or layer or _valid_layer_name(path.stem)
+    split = {key: split_time_zones(column) for key, column in fields.items()}
+    masks = [np.ma.getmaskarray(c) if np.ma.isMaskedArray(c) else None for c in fields.values()]
+    # The raw interface takes WKB, and a layer of no features as well.
+    with warnings.catch_warnings():
+        # What GDAL warns of is found by reading the file.
+        warnings.simplefilter("ignore")
+        pyogrio.raw.write(
+            made,
+            np.array([shapely.to_wkb(geometry) for geometry in geometries], dtype=object),
+            [np.ma.getdata(column) for column, _ in split.values()],
+            list(fields),
+            masks,
+            layer=name if chosen.has_layers else None,
+            geometry_type="MultiPolygon" if before is None else before.kind,
+            crs=_crs_text(crs.to_wkt()),
+            driver=chosen.driver,
+            encoding="UTF-8" if before is None else None,
+            append=before is not None,
+            layer_options=dict(chosen.options) if before is None else None,
+            gdal_tz_offsets={key: flags for key, (_, flags) in split.items() if flags is not None},
+        )
+    if not geometries:
+        # Some formats have no fields, and others not even a CRS, without features.
+        return []
+    return _changes(path, _read(made, name), before, geometries, fields, crs)
+
+
+@dataclass(frozen=True)
+class _Content:
+    geometries: NDArray[np.object_]
+    fields: Fields
+    crs: pyproj.CRS | None
+    kind: str
+
+
+def _read(path: Path, layer: str | None) -> _Content:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        read = partial(pyogrio.raw.read, path, layer=layer, return_fids=True)
+        meta, ids, wkb, columns = read()
+        fields = in_own_types(read, meta, ids, columns)
+    crs = pyproj.CRS.from_user_input(meta["crs"]) if meta["crs"] else None
+    return _Content(shapely.from_wkb([] if wkb is None else wkb), fields, crs, str(meta["geometry_type"]))
+
+
+def _changes(
+    path: Path,
+    found: _Content,
+    before: _Content | None,
+    geometries: Sequence[BaseGeometry],
+    fields: Fields,
+    crs: pyproj.CRS,
+) -> list[str]:
+    """Compare what was read with what was written; on a full disk, GDAL truncates some formats without an error."""
+    if found.crs is None or not _is_same(crs, found.crs):
+        raise _crs_error(path, crs)
+    old = 0 if before is None else len(before.geometries)
+    wanted = np.array(geometries, dtype=object)
+    is_whole = len(found.geometries) == old + len(wanted) and not shapely.is_missing(found.geometries).any()
+    if not is_whole or not np.allclose(shapely.bounds(wanted), shapely.bounds(found.geometries[old:]), 1e-9, 1e-6):
         raise OSError("the file is incomplete")
+    if before is not None:
+        lost = any(differs(column, found.fields[name][:old]) for name, column in before.fields.items())
+        if lost or not shapely.equals(before.geometries, found.geometries[:old]).all():
+            raise OSError("its older polygons would change")
+    by_name = {name.lower(): column[old:] for name, column in found.fields.items()}
+    return [
+        name for name, column in fields.items() if name.lower() not in by_name or differs(column, by_name[name.lower()])
+    ]
 
 
-def _output_error(path: Path, reason: str) -> OutputError:
-    return OutputError(f"{path} cannot be written ({reason})", "check the free space and the permissions")
+@lru_cache(maxsize=8)
+def _crs_text(wkt: str) -> str:
+    """Return the EPSG code of a CRS, which takes a while to find; or else its WKT."""
+    code = pyproj.CRS.from_wkt(wkt).to_epsg()
+    return f"EPSG:{code}" if code else wkt
+
+
+def _is_same(wanted: pyproj.CRS, found: pyproj.CRS) -> bool:
+    if wanted.equals(found, ignore_axis_order=True) or same_crs(wanted.to_wkt(), found.to_wkt()):
+        return True
+    if wanted.datum is None or "unknown" not in wanted.datum.name.lower():
+        return False
+    # Some formats rename a datum that has no name. A PROJ string does not have it, but is incomplete otherwise.
+    with warnings.catch_warnings(), suppress(CRSError):
+        warnings.simplefilter("ignore")
+        return bool(wanted.to_dict() == found.to_dict())
+    return False
+
+
+def _check_matches(path: Path, before: _Content, crs: pyproj.CRS) -> None:
+    if before.crs is None or not _is_same(crs, before.crs):
+        known = "no CRS" if before.crs is None else f"the CRS {before.crs.name}"
+        raise OutputError(f"{path} has {known}, not {crs.name}", "choose the CRS of the file with --out-crs")
+    same = ("MultiPolygon", "Unknown", "Polygon") if path.suffix.lower() == ".shp" else ("MultiPolygon", "Unknown")
+    if before.kind not in same:
+        raise OutputError(f"{path} has geometries of the type {before.kind}, not MultiPolygon", "write another file")
+
+
+def _in_order(path: Path, before: _Content, fields: Fields, count: int) -> Fields:
+    """Return columns in the order of an older layer, which has NULL where there is no such field."""
+    given = {name.lower(): column for name, column in fields.items()}
+    unknown = [name for name in fields if name.lower() not in {known.lower() for known in before.fields}]
+    if unknown:
+        raise OutputError(f"{path} has no field {', '.join(unknown)}", "add it to the layer, or write another file")
+    none = np.full(count, None, dtype=object)
+    return {name: given.get(name.lower(), none) for name in before.fields}
+
+
+def _layers(path: Path) -> dict[str, str | None]:
+    """Return the types of geometry by layer; nothing if GDAL cannot read the file."""
+    try:
+        return {str(name): kind for name, kind in pyogrio.list_layers(path)}
+    except RuntimeError:
+        return {}
+
+
+def _layer_in(path: Path, kinds: Mapping[str, str | None], layer: str) -> str | None:
+    """Return the layer of a file to replace or to add to; a new name if there is none."""
+    if not _format(path).has_layers:
+        return next(iter(kinds), None)
+    wanted = layer or _valid_layer_name(path.stem)
+    name = next((known for known in kinds if known.lower() == wanted.lower()), wanted)
+    if name in kinds and kinds[name] is None:
+        raise OutputError(f"{name} in {path} is a table without geometries", "choose another name with --out-layer")
+    return name
+
+
+def _copy(path: Path, made: Path) -> None:
+    """Copy an existing file with all that belongs to it."""
+    target, chosen = _target(path), _format(path)
+    if not chosen.has_layers:
+        for ending in (path.suffix, *chosen.companions, *map(str.upper, chosen.companions)):
+            source = target.with_name(target.stem + ending)
+            if source.exists():
+                shutil.copyfile(source, made.with_name(made.stem + ending.lower()))
+        return
+    try:
+        with closing(sqlite3.connect(target, timeout=_LOCK_WAIT_S, isolation_level=None)) as database:
+            # Changes in the write-ahead log go to the file, which fails while another program has it open.
+            database.execute("PRAGMA journal_mode = DELETE")
+            database.execute("BEGIN EXCLUSIVE")
+            shutil.copyfile(target, made)
+            database.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise OutputError(f"{path} is locked", "close the program that uses it") from error
+        raise OSError(str(error)) from error
+    except sqlite3.DatabaseError:
+        # It is no database, and will be replaced.
+        shutil.copyfile(target, made)
+
+
+def _is_plain(path: Path, column: NDArray[Any]) -> bool:
+    """Tell whether pyogrio can write a column as it is; a Shapefile has dates, but no times."""
+    if column.dtype != object:
+        return path.suffix.lower() != ".shp" or column.dtype.kind != "M" or column.dtype == np.dtype("datetime64[D]")
+    values = [value for value in column.tolist() if value is not None]
+    return all(isinstance(value, str) for value in values) or split_time_zones(column)[1] is not None
+
+
+def _valid_layer_name(name: str) -> str:
+    """Return a name that a table can have: it begins with a letter or digit, and not like those of the database."""
+    name = re.sub(r"^[\W_]+|[\x00-\x1f|\"\ud800-\udfff]|\s+$", "", name) or "polygons"
+    return f"layer_{name}" if re.match("gpkg|sqlite|rtree", name, re.IGNORECASE) else name
+
+
+def _plain_stem(path: Path) -> str:
+    """Return a name like that of a file, as some formats write it into the file."""
+    return re.sub(r"[^\w-]+", "_", path.stem).strip("-_")[:60] or "out"
+
+
+@contextmanager
+def _plain_path(folder: Path) -> Iterator[Path]:
+    """Give a folder a path that pyogrio does not take for a URI or an archive."""
+    plain = Path("/" + str(folder).lstrip("/")) if os.name != "nt" else folder
+    if os.name == "nt" or _PLAIN.fullmatch(str(plain)):
+        yield plain
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        link = Path(temporary) / "folder"
+        if not _PLAIN.fullmatch(str(link)):
+            raise OSError(f"the folder for temporary files, {temporary}, has special characters")
+        link.symlink_to(folder, target_is_directory=True)
+        yield link
+
+
+def _crs_error(path: Path, crs: pyproj.CRS) -> OutputError:
+    remedy = _other_format(path, "choose another one, such as EPSG:4326, with --out-crs")
+    return OutputError(f"{path} cannot hold the CRS {crs.name}", remedy)
+
+
+def _other_format(path: Path, remedy: str) -> str:
+    return remedy if path.suffix.lower() == ".gpkg" else f"{remedy}, or write a .gpkg"
+
+
+@contextmanager
+def _output_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OutputError:
+        raise
+    # The errors of pyogrio are RuntimeErrors; text that the format cannot hold is a ValueError.
+    except (OSError, RuntimeError, ValueError) as error:
+        code = getattr(error, "errno", None)
+        reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        remedies = {
+            errno.ENAMETOOLONG: "choose a shorter name with -o",
+            errno.EACCES: "close the program that uses it, or check the permissions",
+            errno.EPERM: "close the program that uses it, or check the permissions",
+        }
+        remedy = remedies.get(code or 0, _other_format(path, "check the free space and the permissions"))
+        raise OutputError(f"{path} cannot be written ({reason})", remedy) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import shapely
 
 from geosam_es.core.grid import FINEST_LEVEL
 from geosam_es.core.prompts import Bounds
-from geosam_es.errors import PromptError
+from geosam_es.errors import OutputError, PromptError
 from geosam_es.inference.batch import level_for_ground
 from geosam_es.inference.session import open_segmenter
 
@@ -27,12 +28,13 @@ from ..segment import (
     ObjectPrompts,
     SegmentOptions,
     SegmentReport,
+    check_results,
     prompts_from_layer,
     segment,
     write_results,
 )
 from ..vector import VectorLayer, read_vector
-from ..vector_output import check_output
+from ..vector_output import FORMATS, default_crs
 from .options import PATH, json_option, threads_option
 
 __all__ = ["segment_command"]
@@ -78,7 +80,7 @@ class _Scale(click.ParamType):  # type: ignore[type-arg]
 @click.command("segment")
 @click.argument("store", type=PATH)
 @click.argument("prompts", required=False, type=PATH)
-@click.option("-o", "--output", required=True, type=PATH, help="A .gpkg, .shp or .geojson file.")
+@click.option("-o", "--output", required=True, type=PATH, help=f"Extensions: {', '.join(FORMATS)}.")
 @click.option(
     "--point",
     "points",
@@ -88,7 +90,7 @@ class _Scale(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option("--box", type=_Numbers("XMIN,YMIN,XMAX,YMAX", 4, 4), help="A box around one object.")
 @click.option("--crs", help="CRS of --point and --box, and of a PROMPTS file without CRS. Default: that of the raster.")
-@click.option("--out-crs", help="CRS of the output. Default: that of the raster.")
+@click.option("--out-crs", help="CRS of the output. Default: that of the raster, but EPSG:4326 for .kml and .geojsonl.")
 @click.option(
     "--level",
     type=click.IntRange(min=FINEST_LEVEL),
@@ -120,7 +122,9 @@ class _Scale(click.ParamType):  # type: ignore[type-arg]
     help="Which masks to keep: the best one, one of the ranks 1 to 3, or all.",
 )
 @threads_option
-@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output. Other layers of a GeoPackage are kept.")
+@click.option("--append", is_flag=True, help="Add the polygons to an existing output.")
+@click.option("--out-layer", default="", help="Layer of a GeoPackage to write. Default: the name of the file.")
 @json_option
 def segment_command(
     store: Path,
@@ -132,6 +136,8 @@ def segment_command(
     out_crs: str | None,
     threads: int | None,
     overwrite: bool,
+    append: bool,
+    out_layer: str,
     as_json: bool,
     simplify: float,
     level: int | None,
@@ -150,21 +156,52 @@ def segment_command(
       geosam-es segment ortho.embeddings.zarr -o house.geojson --point 728312.5,4372101.2
     """
     segmenter = open_segmenter(store, threads)
-    raster_crs = store_crs(segmenter.reader)
-    target_crs = parse_crs(out_crs) if out_crs else raster_crs
-    check_transform(raster_crs, target_crs)
-    check_output(output, target_crs, overwrite)
+    raster, raster_crs = segmenter.reader.metadata.raster, store_crs(segmenter.reader)
+    target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or raster_crs
     prompt_crs = parse_crs(crs) if crs else None
+    _refuse_own_prompts(prompts, output)
     layer, objects = _objects(prompts, points, box, prompt_crs, raster_crs)
     if sum(value is not None for value in (level, scale, object_size)) > 1:
         raise click.UsageError("Only one of --level, --scale and --object-size can be given.")
     if level is None:
         level = level_for_ground(segmenter, AreaMeter(raster_crs), scale=scale, object_size_m=object_size)
     settings = SegmentOptions(level=level, simplify_tolerance=simplify, **options)
+    candidates = settings.candidate == ALL_CANDIDATES
+    notes = check_results(
+        output,
+        objects,
+        raster_crs,
+        target_crs,
+        candidates,
+        layer,
+        raster.transform.apply_geometry(shapely.box(0, 0, raster.width, raster.height)),
+        overwrite=overwrite,
+        append=append,
+        out_layer=out_layer,
+    )
+    for note in notes:
+        click.echo(f"Note: {note}", err=True)
     with Progress(output.name, "objects") as progress:
         report = segment(segmenter, objects, settings, progress)
-    write_results(output, report, raster_crs, target_crs, settings.candidate == ALL_CANDIDATES, layer)
+    write_results(output, report, raster_crs, target_crs, candidates, layer, append=append, out_layer=out_layer)
     _print(output, report, as_json)
+
+
+def _refuse_own_prompts(prompts: Path | None, output: Path) -> None:
+    """Refuse to write over the prompts, or over a file that belongs to them, such as a part of a Shapefile."""
+    if prompts is None:
+        return
+    parts = {".shp", ".dbf", ".shx"}
+    try:
+        file = prompts if prompts.exists() else Path(str(prompts).partition("|layername=")[0])
+        first, second = Path(os.path.realpath(file)), Path(os.path.realpath(output))
+        is_part = {first.suffix.lower(), second.suffix.lower()} <= parts
+        is_same = (is_part and first.with_suffix("") == second.with_suffix("")) or first.samefile(second)
+    except OSError:
+        # One of them does not exist, which is reported elsewhere if it should.
+        return
+    if is_same:
+        raise OutputError(f"{output} is the file of the prompts", "choose another name with -o")
 
 
 def _objects(

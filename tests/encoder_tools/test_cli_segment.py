@@ -28,7 +28,7 @@ def to_crs(geometry: shapely.Geometry, source: Any, target: Any) -> shapely.Geom
     return shapely.transform(geometry, lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1])))
 
 
-@pytest.mark.parametrize("suffix", ["gpkg", "shp", "geojson"])
+@pytest.mark.parametrize("suffix", ["gpkg", "shp", "geojson", "fgb", "gml", "sqlite", "SHP"])
 def test_click_to_file(run: Run, ortho: Ortho, tmp_path: Path, suffix: str) -> None:
     out = tmp_path / "salida ñ" / f"parcelas é.{suffix}"
     out.parent.mkdir()
@@ -36,7 +36,8 @@ def test_click_to_file(run: Run, ortho: Ortho, tmp_path: Path, suffix: str) -> N
     assert result.exit_code == 0 and result.stdout.startswith(f"{out}: 1 polygon(s) in ")
     layer = read_vector(out)
     assert layer.crs is not None and layer.crs.to_epsg() == 25830
-    assert list(layer.fields) == ["object", "score", "level", "area_m2", "model"]
+    names = ["object", "score", "level", "area_m2", "model"]
+    assert [name for name in layer.fields if name != "gml_id"] == names
     assert iou(layer.geometries[0], ortho.truth) > 0.98
     assert layer.geometries[0].is_valid
     assert layer.fields["object"].tolist() == [1] and layer.fields["model"][0] == "bright"
@@ -278,6 +279,104 @@ def test_overwrite(run: Run, ortho: Ortho, tmp_path: Path) -> None:
     out.write_text("old")
     assert run("segment", ortho.store, ortho.click, "-o", out, "--overwrite").exit_code == 0
     assert len(read_vector(out).geometries) == 1
+
+
+def test_overwrite_keeps_other_layers(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    out = write_layer(tmp_path / "o.gpkg", [shapely.Point(1, 2)])
+    pyogrio.raw.write(
+        out, np.array([shapely.to_wkb(shapely.Point(1, 2))], dtype=object), [], [], layer="roads",
+        geometry_type="Point", crs="EPSG:25830", append=True,
+    )  # fmt: skip
+    assert run("segment", ortho.store, ortho.click, "-o", out).exit_code == 2
+    for _ in range(2):
+        assert run("segment", ortho.store, ortho.click, "-o", out, "--overwrite").exit_code == 0
+    assert pyogrio.list_layers(out).tolist() == [["roads", "Point"], ["o", "MultiPolygon"]]
+    done = run("segment", ortho.store, ortho.click, "-o", out, "--overwrite", "--out-layer", "houses")
+    assert done.exit_code == 0 and "houses" in pyogrio.list_layers(out)[:, 0]
+
+
+@pytest.mark.parametrize("suffix", ["gpkg", "shp", "geojson"])
+def test_append(run: Run, ortho: Ortho, tmp_path: Path, suffix: str) -> None:
+    prompts = write_layer(tmp_path / "clicks.gpkg", [shapely.Point(ortho.centre)], object=["house"], owner=["me"])
+    out = tmp_path / f"o.{suffix}"
+    for _ in range(3):
+        done = run("segment", ortho.store, prompts, "-o", out, "--append")
+        assert done.exit_code == 0, done.stderr
+    layer = read_vector(out)
+    assert [iou(geometry, ortho.truth) > 0.98 for geometry in layer.geometries] == [True] * 3
+    assert layer.fields["owner"].tolist() == ["me"] * 3
+    before = out.read_bytes()
+    refused = run("segment", ortho.store, prompts, "-o", out, "--append", "--out-crs", "EPSG:4326")
+    assert refused.exit_code == 2 and "has the CRS ETRS89 / UTM zone 30N, not WGS 84" in refused.stderr
+    assert out.read_bytes() == before and "objects" not in refused.stderr
+
+
+@pytest.mark.parametrize("suffix", ["kml", "geojsonl"])
+def test_formats_in_degrees(run: Run, ortho: Ortho, tmp_path: Path, suffix: str) -> None:
+    """KML has no other CRS."""
+    out = tmp_path / f"o.{suffix}"
+    assert run("segment", ortho.store, ortho.click, "-o", out).exit_code == 0
+    layer = read_vector(out)
+    assert layer.crs is not None and layer.crs.to_epsg() == 4326
+    assert iou(to_crs(layer.geometries[0], 4326, 25830), ortho.truth) > 0.98
+    refused = run("segment", ortho.store, ortho.click, "-o", out, "--overwrite", "--out-crs", "EPSG:25830")
+    assert refused.exit_code == 2 and "cannot hold the CRS ETRS89 / UTM zone 30N" in refused.stderr
+
+
+def test_what_a_shapefile_changes_is_said(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    point = shapely.Point(ortho.centre)
+    prompts = write_layer(tmp_path / "clicks.gpkg", [point], superficie_catastral=[1.5])
+    done = run("segment", ortho.store, prompts, "-o", tmp_path / "o.shp")
+    assert done.exit_code == 0
+    assert "Note: o.shp has another name for a field: superficie_catastral is superficie\n" in done.stderr
+    long = write_layer(tmp_path / "long.gpkg", [point], object=["x" * 255])
+    refused = run("segment", ortho.store, long, "-o", tmp_path / "p.shp")
+    assert refused.exit_code == 2 and not (tmp_path / "p.shp").exists()
+    assert "p.shp cannot hold the field object (255 bytes, and a Shapefile holds 254): " in refused.stderr
+    # Nothing was segmented before.
+    assert "objects" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a.gpkg", "a.gpkg"),
+        ("a.shp", "a.shp"),
+        ("a.dbf", "a.shp"),
+        ("a.gpkg", "link.gpkg"),
+        ("a.gpkg|layername=a", "a.gpkg"),
+    ],
+)
+@pytest.mark.parametrize("option", ["--overwrite", "--append"])
+def test_prompts_are_never_replaced(
+    run: Run, ortho: Ortho, tmp_path: Path, names: tuple[str, str], option: str
+) -> None:
+    path = write_layer(tmp_path / names[0].replace(".dbf", ".shp").split("|")[0], [shapely.Point(ortho.centre)], n=[1])
+    if names[1] == "link.gpkg":
+        (tmp_path / "link.gpkg").symlink_to(path)
+    before = path.read_bytes()
+    done = run("segment", ortho.store, tmp_path / names[0], "-o", tmp_path / names[1], option)
+    assert done.exit_code == 2 and f"{names[1]} is the file of the prompts: choose another name" in done.stderr
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("crs", "out_crs", "message"),
+    [
+        ('LOCAL_CS["obra",UNIT["metre",1]]', "EPSG:4326", "cannot be transformed from obra to WGS 84"),
+        ("EPSG:25830", "EPSG:5782", "is not a CRS"),
+        ("EPSG:25830", "EPSG:4978", "is not a CRS"),
+    ],
+)
+def test_output_crs_that_cannot_be(run: Run, model: Path, tmp_path: Path, crs: str, out_crs: str, message: str) -> None:
+    image = write_raster(tmp_path / "a.tif", scene(200, 120, [Block(40, 40, 40, 40)]), crs=crs)
+    assert run("encode", image, "--model", model).exit_code == 0
+    click = "--point={},{}".format(*Block(40, 40, 40, 40).centre(transform_of(image)))
+    done = run("segment", tmp_path / "a.embeddings.zarr", click, "-o", tmp_path / "o.gpkg", "--out-crs", out_crs)
+    assert done.exit_code == 2 and message in done.stderr and "objects" not in done.stderr
+    assert done.stderr.count("\n") == 1
+    # The remedy works.
+    assert run("segment", tmp_path / "a.embeddings.zarr", click, "-o", tmp_path / "o.gpkg").exit_code == 0
 
 
 def test_json_is_the_only_output(spawn: Spawn, ortho: Ortho, tmp_path: Path) -> None:

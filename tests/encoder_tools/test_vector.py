@@ -1,8 +1,7 @@
-"""Reading and writing vector files, reprojection, and areas on the ellipsoid."""
+"""Reading vector files, reprojection, and areas on the ellipsoid."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,109 +14,17 @@ from hypothesis import strategies as st
 
 from encoder_tools.crs import AreaMeter, parse_crs, reproject
 from encoder_tools.vector import read_vector
-from encoder_tools.vector_output import check_output, write_vector
-from geosam_es.errors import OutputError, VectorError
+from geosam_es.errors import VectorError
 from tests.encoder_tools.scenes import write_layer
 
 UTM = pyproj.CRS.from_epsg(25830)
-WITH_HOLE = shapely.Polygon(
-    [(0, 0), (100, 0), (100, 50), (0, 50)], [[(10, 10), (20, 10), (20, 20), (10, 20)], [(50, 20), (60, 20), (55, 30)]]
-)
 PIECES = shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.box(5, 5, 6, 7)])
-
-
-@pytest.mark.parametrize("name", ["out.gpkg", "out.shp", "out.geojson", "out.JSON", "ñandú y más.gpkg"])
-def test_a_written_file_can_be_read(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    fields = {
-        "object": np.array(["1", "campo ñ"], dtype=object),
-        "score": np.array([0.5, 0.25]),
-        "level": np.array([0, 2], dtype=np.int32),
-    }
-    write_vector(path, [WITH_HOLE, PIECES], fields, UTM)
-    layer = read_vector(path)
-    assert layer.crs is not None and layer.crs.to_epsg() == 25830
-    # A shapefile does not distinguish the two.
-    first = "Polygon" if path.suffix == ".shp" else "MultiPolygon"
-    assert [g.geom_type for g in layer.geometries] == [first, "MultiPolygon"]
-    assert shapely.area(layer.geometries).tolist() == [WITH_HOLE.area, PIECES.area]
-    assert list(layer.fields["object"]) == ["1", "campo ñ"]
-    assert layer.fields["score"].tolist() == [0.5, 0.25] and layer.fields["level"].tolist() == [0, 2]
-    assert {p.stem for p in tmp_path.iterdir()} == {path.stem}
-
-
-@pytest.mark.parametrize("suffix", [".gpkg", ".shp", ".geojson"])
-def test_a_layer_without_features(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"none{suffix}"
-    write_vector(path, [], {"object": np.array([], dtype=object), "score": np.array([])}, UTM)
-    meta, _, geometry, _ = pyogrio.raw.read(path)
-    assert len(geometry) == 0
-    if suffix != ".geojson":
-        assert list(meta["fields"]) == ["object", "score"]
-
-
-def test_geojson_in_degrees_is_plain(tmp_path: Path) -> None:
-    path = tmp_path / "a.geojson"
-    write_vector(
-        path, [shapely.box(-0.5, 39, -0.4, 39.1)], {"object": np.array(["1"], dtype=object)}, parse_crs("4326")
-    )
-    ring = json.loads(path.read_text())["features"][0]["geometry"]["coordinates"][0][0]
-    assert all(-0.5 <= x <= -0.4 and 39 <= y <= 39.1 for x, y in ring)
-
-
-def test_an_older_file_is_replaced_whole(tmp_path: Path) -> None:
-    path = tmp_path / "a.shp"
-    write_vector(path, [PIECES] * 50, {"object": np.array(["x"] * 50, dtype=object)}, UTM)
-    write_vector(path, [WITH_HOLE], {"score": np.array([0.5])}, UTM)
-    layer = read_vector(path)
-    assert len(layer.geometries) == 1 and list(layer.fields) == ["score"]
-
-
-def test_the_index_of_an_older_file_goes_with_it(tmp_path: Path) -> None:
-    (tmp_path / "a.qix").write_bytes(b"index of another file")
-    (tmp_path / "a.tif").touch()
-    write_vector(tmp_path / "a.shp", [WITH_HOLE], {"score": np.array([0.5])}, UTM)
-    assert not (tmp_path / "a.qix").exists() and (tmp_path / "a.tif").exists()
-
-
-def test_nothing_is_left_of_a_file_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "a.gpkg").mkdir()
-    with pytest.raises(OutputError, match=r"a\.gpkg cannot be written"):
-        write_vector(tmp_path / "a.gpkg", [PIECES], {"object": np.array(["1"], dtype=object)}, UTM)
-    with pytest.raises(OutputError, match=r"b\.gpkg cannot be written"):
-        write_vector(tmp_path / "nowhere" / "b.gpkg", [PIECES], {}, UTM)
-    assert [p.name for p in tmp_path.iterdir()] == ["a.gpkg"]
 
 
 def test_fields_are_found_in_any_case(tmp_path: Path) -> None:
     layer = read_vector(write_layer(tmp_path / "a.gpkg", [shapely.Point(1, 2)], LABEL=[1], Object=["a"]))
     assert list(layer.fields) == ["LABEL", "Object"] and layer.field("none") is None
     assert [layer.field(name).tolist() for name in ("label", "OBJECT")] == [[1], ["a"]]  # type: ignore[union-attr]
-
-
-def write_gaps(path: Path, driver: str) -> Path:
-    """Write columns of integers and booleans with NULLs."""
-    points = np.array([shapely.to_wkb(shapely.Point(n, n)) for n in range(3)], dtype=object)
-    columns = [np.array([7, 0, 9], dtype=np.int32), np.array([True, False, False])]
-    gap = np.array([False, True, False])
-    pyogrio.raw.write(
-        path, points, columns, ["n", "flag"], [gap, gap], geometry_type="Point", crs="EPSG:25830", driver=driver
-    )
-    return path
-
-
-@pytest.mark.parametrize(("name", "driver"), [("a.gpkg", "GPKG"), ("a.gdb", "OpenFileGDB")])
-def test_columns_with_nulls_keep_their_type(tmp_path: Path, name: str, driver: str) -> None:
-    fields = read_vector(write_gaps(tmp_path / name, driver)).fields
-    assert fields["n"].dtype == np.int32 and fields["n"].tolist() == [7, None, 9]
-    if driver == "GPKG":
-        assert fields["flag"].dtype == np.bool_ and fields["flag"].tolist() == [True, None, False]
-    written = tmp_path / "copy.gpkg"
-    write_vector(written, [PIECES] * 3, fields, UTM)
-    again = read_vector(written).fields
-    assert {key: (column.dtype, column.tolist()) for key, column in again.items()} == {
-        key: (column.dtype, column.tolist()) for key, column in fields.items()
-    }
 
 
 def test_the_hash_of_a_layer_is_that_of_its_content(tmp_path: Path) -> None:
@@ -194,8 +101,6 @@ def test_files_without_geometries(tmp_path: Path, name: str, content: str | None
 def test_names_that_the_file_system_does_not_allow(tmp_path: Path, name: str) -> None:
     with pytest.raises(VectorError, match=r"cannot be read|does not exist|is not a vector file"):
         read_vector(tmp_path / name)
-    with pytest.raises(OutputError, match="cannot be written"):
-        write_vector(tmp_path / name, [PIECES], {}, UTM)
     assert not list(tmp_path.iterdir())
 
 
@@ -208,38 +113,6 @@ def test_text_that_is_not_in_the_encoding_of_the_file(tmp_path: Path) -> None:
         VectorError, match=r"a\.shp contains text in another encoding than it declares: save it in UTF-8"
     ):
         read_vector(path)
-
-
-def test_text_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"a\.gpkg cannot be written"):
-        write_vector(tmp_path / "a.gpkg", [PIECES], {"kind": np.array(["\udcff"], dtype=object)}, UTM)
-    assert not list(tmp_path.iterdir())
-
-
-def test_check_output(tmp_path: Path) -> None:
-    there = tmp_path / "there.gpkg"
-    there.touch()
-    check_output(there, UTM, overwrite=True)
-    check_output(tmp_path / "new.GeoJSON", UTM, overwrite=False)
-    for path, message in [
-        (there, "already exists"),
-        (tmp_path / "a.xyz", "unknown format: use the extension .gpkg"),
-        (tmp_path / "a", "unknown format"),
-        (tmp_path / "nowhere" / "a.gpkg", "folder of .* does not exist"),
-    ]:
-        with pytest.raises(OutputError, match=message):
-            check_output(path, UTM, overwrite=False)
-
-
-def test_geojson_needs_an_epsg_code(tmp_path: Path) -> None:
-    """Readers would take its coordinates for degrees."""
-    own = pyproj.CRS.from_proj4("+proj=laea +lon_0=-3 +lat_0=40 +ellps=GRS80")
-    with pytest.raises(OutputError, match=r"a\.geojson cannot hold the CRS unknown, which has no EPSG code"):
-        check_output(tmp_path / "a.geojson", own, overwrite=False)
-    check_output(tmp_path / "a.gpkg", own, overwrite=False)
-    write_vector(tmp_path / "a.gpkg", [PIECES], {"score": np.array([0.5])}, own)
-    written = read_vector(tmp_path / "a.gpkg").crs
-    assert written is not None and "Lambert Azimuthal Equal Area" in written.to_wkt()
 
 
 def test_coordinates_that_cannot_be_transformed() -> None:
