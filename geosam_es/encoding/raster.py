@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,10 +20,16 @@ from ..core.window import Window
 from ..errors import RasterError
 from ..inference.encoder import FILL_RGB, TILE_SIZE
 from ..store.layout import RasterInfo
+from ..store.raster_name import GdalName, RasterPath, gdal_text, raster_path, shown, typed
 from ..store.signature import pixel_fingerprint
+from .mosaic import check_exists, find_unreadable, vrt_sources
 from .raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
+from .unreadable import archive_name, check_file, explain
 
-__all__ = ["RasterTile", "TiledRaster"]
+__all__ = ["WARP_TOLERANCE_PX", "RasterTile", "TiledRaster"]
+
+WARP_TOLERANCE_PX = 0.2
+"""Error of a raster warped by its control points or RPCs: that of QGIS, so that the polygons fit what it shows."""
 
 
 class RasterTile(NamedTuple):
@@ -46,7 +52,8 @@ class TiledRaster(ABC):
 
     Parameters
     ----------
-    path : Path
+    path : Path, str or GdalName
+        A file, or the name of anything else that GDAL opens.
     bands : sequence of int, optional
         The bands to use as red, green and blue, counted from 1; a single band is repeated. By default the bands tagged
         red, green and blue, else the first three, else the first.
@@ -55,25 +62,38 @@ class TiledRaster(ABC):
     crs : str, optional
         CRS of a file that has none, in any form PROJ understands.
 
+    Notes
+    -----
+    A raster with ground control points or RPCs instead of a geotransform is warped while it is read, as QGIS does.
+
     Raises
     ------
     RasterError
-        If the file is missing, not a raster, complex, without CRS or geotransform, or lacks a band.
+        If the file is missing, not a raster, complex, without CRS or geotransform, or lacks a band; if it refers to a
+        file that is lost.
     """
 
     def __init__(
-        self, path: Path, bands: Sequence[int] | None = None, nodata: float | None = None, crs: str | None = None
+        self,
+        path: RasterPath | str,
+        bands: Sequence[int] | None = None,
+        nodata: float | None = None,
+        crs: str | None = None,
     ) -> None:
-        self.path = path
+        self.path = path if isinstance(path, GdalName) else raster_path(str(path))
+        self._name = gdal_text(self.path)
+        self._given_crs = crs
         self._local = threading.local()
         self._virtual: VirtualFile | None = None
+        self._readable_tiles: set[str] = set()
         header = self._file().header
-        self.crs_wkt = header.crs_wkt or self._crs_of_user(crs)
+        self._check_sources()
+        self.transform = _georeference(self.path, header)
+        self.crs_wkt = header.crs_wkt or self.crs_of_user()
         self.width = header.width
         self.height = header.height
-        self.transform = _georeference(path, header)
         self.palette = header.palette if bands is None else None
-        self.bands = _choose_bands(path, header.bands, bands)
+        self.bands = _choose_bands(self.path, header.bands, bands)
         band_types = [np.dtype(header.bands[band - 1].dtype) for band in self.bands]
         self.dtype = np.dtype("uint8") if self.palette is not None else np.result_type(*band_types)
         self.nodata = header.nodata if nodata is None else nodata
@@ -93,6 +113,10 @@ class TiledRaster(ABC):
         OSError
             If it is not a raster.
         """
+
+    @abstractmethod
+    def drivers(self) -> Collection[str]:
+        """Return the short names of GDAL's drivers."""
 
     @abstractmethod
     def parse_crs(self, text: str) -> str:
@@ -119,7 +143,7 @@ class TiledRaster(ABC):
         )
         return RasterInfo(
             file_name=self.path.name,
-            file_bytes=self.path.stat().st_size,
+            file_bytes=_file_bytes(self.path),
             width=self.width,
             height=self.height,
             fingerprint=fingerprint,
@@ -178,21 +202,58 @@ class TiledRaster(ABC):
     def _file(self) -> RasterFile:
         """Return this thread's file handle; GDAL's must not be shared."""
         if not hasattr(self._local, "file"):
-            if not self.path.is_file():
-                raise RasterError("{path} does not exist", "check the path", path=self.path)
-            try:
-                file = self.open_file(self._virtual.name if self._virtual else str(self.path))
-            except OSError as error:
-                raise RasterError(
-                    "{path} is not a raster that GDAL can read", "check the file, or copy it again", path=self.path
-                ) from error
-            if not file.header.bands:
-                raise RasterError("{path} has no bands", "choose one of its subdatasets", path=self.path)
-            self._local.file = file
+            self._local.file = self._open()
         found: RasterFile = self._local.file
         return found
 
-    def _crs_of_user(self, crs: str | None) -> str:
+    def _open(self) -> RasterFile:
+        check_file(self.path)
+        try:
+            file = self.open_file(self._virtual.name if self._virtual else self._name)
+        except OSError as error:
+            archive = archive_name(self.path)
+            if archive is not None and archive != self._name:
+                self._name = archive
+                with suppress(RasterError):
+                    return self._open()
+                self._name = gdal_text(self.path)
+            raise find_unreadable(self.path, vrt_sources(self.path), self.open_file) or explain(
+                self.path, self.drivers()
+            ) from error
+        if not file.header.bands or file.header.subdatasets:
+            raise _choose_subdataset(self.path, file.header.subdatasets)
+        return file
+
+    def _check_sources(self) -> None:
+        """Check that the files are there that a mosaic refers to. GDAL would read some lost ones as empty."""
+        index = self._file().index
+        for source in index.locations if index else vrt_sources(self.path):
+            check_exists(self.path, source)
+
+    def _check_tiles(self, native: Window) -> None:
+        """Check that the tiles of an index that touch a window can be opened: GDAL leaves the others out."""
+        index = self._file().index
+        if index is None:
+            return
+        corners = [self.transform.apply(x, y) for x in native.bounds[::2] for y in native.bounds[1::2]]
+        xs, ys = zip(*corners)
+        for tile in index.touching((min(xs), min(ys), max(xs), max(ys))):
+            check_exists(self.path, tile)
+            if tile not in self._readable_tiles:
+                error = find_unreadable(self.path, iter((tile,)), self.open_file)
+                if error:
+                    raise error
+                self._readable_tiles.add(tile)
+
+    def crs_of_user(self) -> str:
+        """Return the WKT of the CRS given for a file that has none.
+
+        Raises
+        ------
+        RasterError
+            If none was given, or PROJ does not understand it.
+        """
+        crs = self._given_crs
         if crs is None:
             raise RasterError(
                 "{path} has no coordinate reference system",
@@ -229,9 +290,11 @@ class TiledRaster(ABC):
 
     def _read(self, bands: Sequence[int], native: Window, shape: tuple[int, int], *, average: bool) -> NDArray[Any]:
         try:
-            return self._file().read(bands, native, shape, average)
+            read = self._file().read(bands, native, shape, average)
         except (OSError, MemoryError) as error:
             raise self._damaged(native) from error
+        self._check_tiles(native)
+        return read
 
     def _valid(self, native: Window, shape: tuple[int, int]) -> NDArray[np.bool_]:
         """Return where any band has data. A coarse pixel has data if any native pixel in it does."""
@@ -247,7 +310,7 @@ class TiledRaster(ABC):
         return valid
 
     def _damaged(self, native: Window) -> RasterError:
-        return RasterError(
+        return find_unreadable(self.path, vrt_sources(self.path), self.open_file) or RasterError(
             "{path} is truncated or damaged: its pixels at {col},{row} cannot be read",
             "copy or download it again",
             path=self.path,
@@ -264,14 +327,38 @@ def _shows_something(bands: NDArray[Any], valid: NDArray[np.bool_]) -> bool:
     return bool(valid.flat[first]) and bool(((bands != bands[0].flat[first]) & valid).any())
 
 
-def _georeference(path: Path, header: RasterHeader) -> GeoTransform:
-    if header.transform is None or header.transform.determinant == 0:
+def _file_bytes(path: RasterPath) -> int:
+    file = path.file if isinstance(path, GdalName) else path
+    return 0 if file is None else file.stat().st_size
+
+
+def _choose_subdataset(path: RasterPath, subdatasets: Sequence[str]) -> RasterError:
+    if not subdatasets:
+        return RasterError("{path} has no bands", "name an image", path=shown(path))
+    # GDAL was given the absolute path.
+    names = [name.replace(gdal_text(path), str(path)) for name in subdatasets]
+    return RasterError(
+        "{path} contains {count} rasters",
+        "name one of them: {names}",
+        path=shown(path),
+        count=len(names),
+        names=", ".join(map(typed, names)),
+    )
+
+
+def _georeference(path: RasterPath, header: RasterHeader) -> GeoTransform:
+    if header.transform is None:
         raise RasterError(
             "{path} has no geotransform, so its position on the map is unknown",
-            "warp it with gdalwarp, using its control points"
-            if header.has_control_points
-            else "georeference it in QGIS",
-            path=path,
+            "warp it first with: {command}" if header.is_unwarped else "georeference it in QGIS",
+            path=shown(path),
+            command=f"gdalwarp -geoloc {typed(str(path))} warped.tif",
+        )
+    if not header.transform.is_usable(header.width, header.height):
+        raise RasterError(
+            "{path} has a geotransform that places all pixels on one line, or beyond any map",
+            "georeference it again in QGIS",
+            path=shown(path),
         )
     return header.transform
 
@@ -296,7 +383,7 @@ def _masked_bands(infos: Sequence[BandInfo], bands: Sequence[int]) -> list[int]:
     return shared[:1] or (own if len(own) == len(flags) else [])
 
 
-def _choose_bands(path: Path, infos: Sequence[BandInfo], bands: Sequence[int] | None) -> tuple[int, int, int]:
+def _choose_bands(path: RasterPath, infos: Sequence[BandInfo], bands: Sequence[int] | None) -> tuple[int, int, int]:
     if bands is None:
         bands = _default_bands(infos)
     if len(bands) == 1:
