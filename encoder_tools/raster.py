@@ -30,6 +30,7 @@ from geosam_es.core.window import Window
 from geosam_es.encoding.mosaic import TileIndex
 from geosam_es.encoding.raster import WARP_TOLERANCE_PX, TiledRaster
 from geosam_es.encoding.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
+from geosam_es.errors import GeoSamError
 
 from .crs import is_horizontal
 
@@ -69,10 +70,13 @@ class Raster(TiledRaster):
     def open_file(self, name: str) -> RasterFile:
         """Open a file for one thread; see `TiledRaster.open_file`."""
         with _errors():
-            # rasterio searches a text for URLs, but not a path.
-            is_file = Path(name).is_absolute() and not name.startswith("/vsi")
-            dataset = rasterio.open(Path(name) if is_file else name)
+            dataset = _open(name)
             return RasterioFile(dataset, self._warp(dataset), _read_index(dataset, name))
+
+    def read_size(self, name: str) -> tuple[int, int]:
+        """Return the width and height of another raster; see `TiledRaster.read_size`."""
+        with _errors(), _open(name) as dataset:
+            return dataset.width, dataset.height
 
     def drivers(self) -> Collection[str]:
         """Return the short names of GDAL's drivers; see `TiledRaster.drivers`."""
@@ -92,7 +96,7 @@ class Raster(TiledRaster):
             crs=crs,
             resampling=Resampling.nearest,
             tolerance=WARP_TOLERANCE_PX,
-            add_alpha=dataset.nodata is None and ColorInterp.alpha not in dataset.colorinterp,
+            add_alpha=ColorInterp.alpha not in dataset.colorinterp,
         )
 
     def parse_crs(self, text: str) -> str:
@@ -179,10 +183,16 @@ class RasterioFile:
     def with_nodata(self, nodata: float) -> VirtualFile:
         """Return a virtual raster of this file; see `RasterFile.with_nodata`."""
         memory: VirtualFile = MemoryFile(ext=".vrt")
-        rasterio.shutil.copy(self._source, memory.name, driver="VRT")
+        rasterio.shutil.copy(self._dataset, memory.name, driver="VRT")
         with rasterio.open(memory.name, "r+") as virtual:
             virtual.nodata = nodata
         return memory
+
+
+def _open(name: str) -> Any:
+    # rasterio searches a text for URLs, but not a path.
+    is_file = Path(name).is_absolute() and not name.startswith("/vsi")
+    return rasterio.open(Path(name) if is_file else name)
 
 
 @contextmanager
@@ -191,6 +201,8 @@ def _errors() -> Iterator[None]:
     with env_ctx_if_needed():
         try:
             yield
+        except GeoSamError:
+            raise
         except (RasterioError, CPLE_BaseError, ValueError) as error:
             raise OSError(str(error)) from error
 

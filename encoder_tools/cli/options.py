@@ -19,6 +19,8 @@ class _RasterType(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a path or a `GdalName`."""
+        if not value:
+            raise click.BadParameter("the name of an image is empty")
         converted: RasterPath = raster_path(str(super().convert(value, param, ctx)))
         return converted
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import html
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +15,35 @@ from numpy.typing import NDArray
 from ..errors import RasterError
 from ..store.raster_name import GdalName, RasterPath, gdal_text, raster_path, shown
 
-__all__ = ["TileIndex", "check_exists", "vrt_sources"]
+__all__ = ["Source", "TileIndex", "check_exists", "find_unreadable", "vrt_sources"]
 
 _VRT = b"<VRTDataset"
 _VRT_SUFFIX = ".vrt"
 _HEAD_BYTES = 1024
 _COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
-_SOURCE = re.compile(rb"<Source(?:Filename|Dataset)\b([^>]*)>([^<]+)<")
+_SOURCE = re.compile(
+    rb"<Source(?:Filename|Dataset)\b([^>]*)>([^<]+)</Source(?:Filename|Dataset)>"
+    rb"(?:\s*<SourceBand>[^<]*</SourceBand>)?"
+    rb"(?:\s*<SourceProperties\s+RasterXSize=\"(\d+)\"\s+RasterYSize=\"(\d+)\")?"
+)
 _IS_RELATIVE = re.compile(rb"relativeToVRT\s*=\s*[\"']1")
 _IS_PLACED = re.compile(r"/vsi|<|[A-Za-z][A-Za-z0-9_+]+:")
 _HAS_LOCAL_FILE = re.compile(r'/vsi(?:zip|gzip|tar|7z|rar|subfile)/|[A-Za-z0-9_+]+:"')
+
+
+class Source(NamedTuple):
+    """A raster that a mosaic refers to.
+
+    Attributes
+    ----------
+    name : str
+        What GDAL opens.
+    size : (int, int), optional
+        Width and height that the mosaic expects.
+    """
+
+    name: str
+    size: tuple[int, int] | None = None
 
 
 class TileIndex:
@@ -40,18 +60,18 @@ class TileIndex:
     """
 
     def __init__(self, folder: Path, locations: Sequence[str], bounds: NDArray[np.float64]) -> None:
-        self.locations = [_place(name, folder) for name in locations]
+        self.tiles = [Source(_place(name, folder)) for name in locations]
         self._bounds = bounds
 
-    def touching(self, bounds: Sequence[float]) -> Iterator[str]:
+    def touching(self, bounds: Sequence[float]) -> Iterator[Source]:
         """Yield the tiles that touch an extent (left, bottom, right, top)."""
         left, bottom, right, top = bounds
         lefts, bottoms, rights, tops = self._bounds.T
         touches = (lefts <= right) & (rights >= left) & (bottoms <= top) & (tops >= bottom)
-        return (self.locations[index] for index in np.flatnonzero(touches))
+        return (self.tiles[index] for index in np.flatnonzero(touches))
 
 
-def vrt_sources(path: RasterPath, seen: set[Path] | None = None) -> Iterator[str]:
+def vrt_sources(path: RasterPath, seen: set[Path] | None = None) -> Iterator[Source]:
     """Yield the sources of a virtual raster, and those of virtual rasters among them; nothing for other rasters."""
     seen = set() if seen is None else seen
     if isinstance(path, GdalName) or path in seen:
@@ -65,16 +85,16 @@ def vrt_sources(path: RasterPath, seen: set[Path] | None = None) -> Iterator[str
             text += file.read()
     except OSError:
         return
-    for attributes, name in dict.fromkeys(_SOURCE.findall(_COMMENT.sub(b"", text))):
+    for attributes, name, width, height in dict.fromkeys(_SOURCE.findall(_COMMENT.sub(b"", text))):
         source = html.unescape(os.fsdecode(name)).strip()
         if _IS_RELATIVE.search(attributes):
             source = _place(source, path.parent)
-        yield source
+        yield Source(source, (int(width), int(height)) if width else None)
         if source.lower().endswith(_VRT_SUFFIX):
             yield from vrt_sources(raster_path(source), seen)
 
 
-def check_exists(path: RasterPath, source: str) -> None:
+def check_exists(path: RasterPath, source: Source) -> None:
     """Check that a source is there.
 
     Raises
@@ -83,44 +103,59 @@ def check_exists(path: RasterPath, source: str) -> None:
         If it is lost.
     """
     # Path.exists raises if the name is too long.
-    if os.path.exists(source):  # noqa: PTH110
+    if os.path.exists(source.name):  # noqa: PTH110
         return
-    name = raster_path(source)
-    if isinstance(name, Path) or (name.file is None and _HAS_LOCAL_FILE.match(source)):
+    name = raster_path(source.name)
+    if isinstance(name, Path) or (name.file is None and _HAS_LOCAL_FILE.match(source.name)):
         raise RasterError(
             "{path} refers to {source}, which does not exist",
             "restore that file, or make the mosaic again without it",
             path=shown(path),
-            source=source,
+            source=source.name,
         )
 
 
-def find_unreadable(path: RasterPath, sources: Iterator[str], open_file: Callable[[str], object]) -> RasterError | None:
-    """Return what is wrong with the first source that is lost or cannot be opened; None if all can."""
+def find_unreadable(
+    path: RasterPath, sources: Iterable[Source], read_size: Callable[[str], tuple[int, int]]
+) -> RasterError | None:
+    """Return what is wrong with the first source that is lost, cannot be opened, or was changed; None if all fit.
+
+    Parameters
+    ----------
+    path : Path or GdalName
+        The mosaic.
+    sources : iterable of Source
+    read_size : callable
+        Returns the width and height of a raster, or raises OSError.
+    """
     for source in sources:
         try:
             check_exists(path, source)
         except RasterError as error:
             return error
-        if not _opens(source, open_file):
+        size = _try_size(source, read_size)
+        if size is None:
             return RasterError(
                 "{path} refers to {source}, which GDAL cannot read",
                 "copy or download that file again, or make the mosaic again without it",
                 path=shown(path),
-                source=source,
+                source=source.name,
+            )
+        if source.size not in (None, size):
+            return RasterError(
+                "{path} refers to {source}, which now has another size",
+                "make the mosaic again",
+                path=shown(path),
+                source=source.name,
             )
     return None
 
 
-def _opens(source: str, open_file: Callable[[str], object]) -> bool:
+def _try_size(source: Source, read_size: Callable[[str], tuple[int, int]]) -> tuple[int, int] | None:
     try:
-        open_file(gdal_text(raster_path(source)))
-    except RasterError:
-        # It lacks what only the mosaic needs to have.
-        return True
+        return read_size(gdal_text(raster_path(source.name)))
     except OSError:
-        return False
-    return True
+        return None
 
 
 def _place(name: str, folder: Path) -> str:

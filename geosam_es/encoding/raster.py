@@ -22,7 +22,7 @@ from ..inference.encoder import FILL_RGB, TILE_SIZE
 from ..store.layout import RasterInfo
 from ..store.raster_name import GdalName, RasterPath, gdal_text, raster_path, shown, typed
 from ..store.signature import pixel_fingerprint
-from .mosaic import check_exists, find_unreadable, vrt_sources
+from .mosaic import Source, check_exists, find_unreadable, vrt_sources
 from .raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
 from .unreadable import archive_name, check_file, explain
 
@@ -30,6 +30,9 @@ __all__ = ["WARP_TOLERANCE_PX", "RasterTile", "TiledRaster"]
 
 WARP_TOLERANCE_PX = 0.2
 """Error of a raster warped by its control points or RPCs: that of QGIS, so that the polygons fit what it shows."""
+
+_MOST_OPENED = 256
+"""The most files of a mosaic that are opened to check them before anything is read."""
 
 
 class RasterTile(NamedTuple):
@@ -85,7 +88,7 @@ class TiledRaster(ABC):
         self._given_crs = crs
         self._local = threading.local()
         self._virtual: VirtualFile | None = None
-        self._readable_tiles: set[str] = set()
+        self._readable_tiles: set[Source] = set()
         header = self._file().header
         self._check_sources()
         self.transform = _georeference(self.path, header)
@@ -107,6 +110,16 @@ class TiledRaster(ABC):
     @abstractmethod
     def open_file(self, name: str) -> RasterFile:
         """Open a file for one thread.
+
+        Raises
+        ------
+        OSError
+            If it is not a raster.
+        """
+
+    @abstractmethod
+    def read_size(self, name: str) -> tuple[int, int]:
+        """Return the width and height of another raster.
 
         Raises
         ------
@@ -217,7 +230,7 @@ class TiledRaster(ABC):
                 with suppress(RasterError):
                     return self._open()
                 self._name = gdal_text(self.path)
-            raise find_unreadable(self.path, vrt_sources(self.path), self.open_file) or explain(
+            raise find_unreadable(self.path, vrt_sources(self.path), self.read_size) or explain(
                 self.path, self.drivers()
             ) from error
         if not file.header.bands or file.header.subdatasets:
@@ -225,10 +238,15 @@ class TiledRaster(ABC):
         return file
 
     def _check_sources(self) -> None:
-        """Check that the files are there that a mosaic refers to. GDAL would read some lost ones as empty."""
+        """Check the files that a mosaic refers to. GDAL would read some lost or changed ones as empty."""
         index = self._file().index
-        for source in index.locations if index else vrt_sources(self.path):
+        sources = index.tiles if index else list(dict.fromkeys(vrt_sources(self.path)))
+        for source in sources:
             check_exists(self.path, source)
+        step = len(sources) // _MOST_OPENED + 1
+        error = find_unreadable(self.path, sources[::step], self.read_size)
+        if error:
+            raise error
 
     def _check_tiles(self, native: Window) -> None:
         """Check that the tiles of an index that touch a window can be opened: GDAL leaves the others out."""
@@ -240,7 +258,7 @@ class TiledRaster(ABC):
         for tile in index.touching((min(xs), min(ys), max(xs), max(ys))):
             check_exists(self.path, tile)
             if tile not in self._readable_tiles:
-                error = find_unreadable(self.path, iter((tile,)), self.open_file)
+                error = find_unreadable(self.path, [tile], self.read_size)
                 if error:
                     raise error
                 self._readable_tiles.add(tile)
@@ -310,8 +328,12 @@ class TiledRaster(ABC):
         return valid
 
     def _damaged(self, native: Window) -> RasterError:
-        return find_unreadable(self.path, vrt_sources(self.path), self.open_file) or RasterError(
-            "{path} is truncated or damaged: its pixels at {col},{row} cannot be read",
+        index = self._file().index
+        sources = index.tiles if index else list(vrt_sources(self.path))
+        return find_unreadable(self.path, sources, self.read_size) or RasterError(
+            "{path}, or a file that it refers to, is damaged: its pixels at {col},{row} cannot be read"
+            if sources
+            else "{path} is truncated or damaged: its pixels at {col},{row} cannot be read",
             "copy or download it again",
             path=self.path,
             col=native.col_off,

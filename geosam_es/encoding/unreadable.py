@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ..errors import RasterError
@@ -111,9 +111,7 @@ def explain(path: RasterPath, drivers: Collection[str]) -> RasterError:
     """
     problem = "{path} is not a raster that GDAL can read"
     if isinstance(path, GdalName):
-        if path.file is None and path.text.startswith(("/vsizip", "/vsitar", "/vsigzip")):
-            return RasterError(problem, "check the path of the archive", path=shown(path))
-        return RasterError(problem, "check the name, and quote it for the shell", path=shown(path))
+        return _explain_name(path)
     if path.is_dir():
         return RasterError("{path} is a folder without images", "name an image", path=shown(path))
     head = _head(path)
@@ -124,7 +122,7 @@ def explain(path: RasterPath, drivers: Collection[str]) -> RasterError:
             "convert it in QGIS with Raster > Conversion > Translate, or with another GDAL: {command}",
             path=shown(path),
             format=missing,
-            command=f"gdal_translate -of COG {typed(str(path))} {typed(str(path.with_suffix('.tif')))}",
+            command=f"gdal_translate -of COG {typed(str(path))} {typed(str(path.with_name(f'{path.stem}_cog.tif')))}",
         )
     if not head:
         return RasterError(problem, "it is empty; copy or download it again", path=shown(path))
@@ -136,17 +134,39 @@ def explain(path: RasterPath, drivers: Collection[str]) -> RasterError:
     if head.startswith(_DOCUMENTS) or any(name in members for name in _OFFICE):
         return RasterError(problem, "it is a document; name an image", path=shown(path))
     if members:
-        return RasterError(
-            "{path} is an archive of several files",
-            "name one of them, such as {name}",
-            path=shown(path),
-            name=typed(f"/vsizip/{path}/{next((m for m in members if _is_image(m)), members[0])}"),
-        )
+        return _choose_member(path, path, members)
     if head.startswith(_VECTORS):
         return RasterError(problem, "it has no raster; name an image", path=shown(path))
     if _is_text(head):
         return RasterError(problem, "it is a text file; name an image", path=shown(path))
     return RasterError(problem, "check the file, or copy it again", path=shown(path))
+
+
+def _explain_name(path: GdalName) -> RasterError:
+    problem = "{path} is not a raster that GDAL can read"
+    if path.is_remote:
+        return RasterError(problem, "check the address and the connection, or download it first", path=shown(path))
+    if path.file is None:
+        return RasterError("{path} refers to a file that does not exist", "check the path", path=shown(path))
+    members = _members(path.file)
+    if members and path.text.startswith("/vsizip/"):
+        return _choose_member(path, path.file, members)
+    return RasterError(
+        problem,
+        "check the name; this lists the names in the file: {command}",
+        path=shown(path),
+        command=f"geosam-es encode {typed(str(path.file))}",
+    )
+
+
+def _choose_member(path: RasterPath, archive: Path, members: Sequence[str]) -> RasterError:
+    member = next(filter(_is_image, members), members[0])
+    return RasterError(
+        "{path} is not one image in an archive",
+        "name one of its files, such as {name}",
+        path=shown(path),
+        name=typed(f"/vsizip/{archive}/{member}"),
+    )
 
 
 def _head(path: RasterPath) -> bytes:

@@ -74,6 +74,11 @@ class GdalRaster(TiledRaster):
         """Open a file for one thread; see `TiledRaster.open_file`."""
         return GdalFile(_call(gdal.OpenEx, name, gdal.OF_RASTER), name)
 
+    def read_size(self, name: str) -> tuple[int, int]:
+        """Return the width and height of another raster; see `TiledRaster.read_size`."""
+        dataset = _call(gdal.OpenEx, name, gdal.OF_RASTER)
+        return dataset.RasterXSize, dataset.RasterYSize
+
     def drivers(self) -> Collection[str]:
         """Return the short names of GDAL's drivers; see `TiledRaster.drivers`."""
         return {gdal.GetDriver(index).ShortName for index in range(gdal.GetDriverCount())}
@@ -168,7 +173,7 @@ class GdalFile:
 
     def with_nodata(self, nodata: float) -> VirtualFile:
         """Return a virtual raster around this one; see `RasterFile.with_nodata`."""
-        return _VirtualFile(self._source, nodata)
+        return _VirtualFile(self._dataset, nodata)
 
 
 class _VirtualFile:
@@ -197,7 +202,6 @@ def _warp(dataset: Any) -> Any | None:
     # The pixels are those that QGIS makes, which leaves out the mask.
     shown = _call(gdal.AutoCreateWarpedVRT, dataset, None, None, gdal.GRA_NearestNeighbour, WARP_TOLERANCE_PX)
     left, width, _, top, _, height = shown.GetGeoTransform()
-    first = dataset.GetRasterBand(1)
     return _call(
         gdal.Warp,
         "",
@@ -210,7 +214,10 @@ def _warp(dataset: Any) -> Any | None:
         errorThreshold=WARP_TOLERANCE_PX,
         rpc=not points,
         dstSRS=None if points else _RPC_CRS,
-        dstAlpha=first.GetNoDataValue() is None and first.GetMaskFlags() & gdal.GMF_ALPHA == 0,
+        dstAlpha=not any(
+            dataset.GetRasterBand(index + 1).GetColorInterpretation() == gdal.GCI_AlphaBand
+            for index in range(dataset.RasterCount)
+        ),
     )
 
 

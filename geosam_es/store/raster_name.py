@@ -38,6 +38,11 @@ class GdalName:
     file: Path | None
 
     @property
+    def is_remote(self) -> bool:
+        """Whether the raster comes from a server, or has no file at all."""
+        return bool(_REMOTE.match(_ARCHIVES.sub("", self.text))) and not _VRT_SCHEME.match(self.text)
+
+    @property
     def name(self) -> str:
         """The text with the name of the file instead of its path."""
         if self.file is not None:
@@ -83,8 +88,9 @@ def raster_path(text: str) -> RasterPath:
     """
     if os.path.lexists(text):
         return Path(text)
-    if _REMOTE.match(_ARCHIVES.sub("", text)) and not _VRT_SCHEME.match(text):
-        return GdalName(text, None)
+    name = GdalName(text, None)
+    if name.is_remote:
+        return name
     if text.startswith("/vsi") or _PREFIX.match(text):
         return GdalName(text, next(_files_in(text), None))
     return Path(text)
