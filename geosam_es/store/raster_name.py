@@ -115,14 +115,16 @@ def _files_in(text: str) -> Iterator[Path]:
     """Yield the local files that are named in a text, the longest name first."""
     archive = _ARCHIVES.search(text)
     if archive:
-        text = text[archive.end() :].strip("{")
+        text = text[archive.end() :]
+        if text.startswith("{"):
+            text = text[1:].replace("}", "", 1)
     quoted = re.search(r'"([^"]+)"', text)
     starts = [quoted[1]] if quoted else [text]
     if not quoted and not archive:
         starts = [text[match.end() :] for match in re.finditer(":(?://)?", text)]
     for start in starts:
         for end in (len(start), *(match.start() for match in reversed(list(_ENDS.finditer(start))))):
-            path = Path(start[:end].rstrip("}"))
+            path = Path(start[:end])
             yield from filter(os.path.isfile, (path, *(path.parents if archive else ())))
 
 
