@@ -35,7 +35,14 @@ __all__ = ["encode_command"]
 _RASTER_SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2", ".ecw", ".sid", ".img", ".png", ".jpg", ".jpeg"}
 """Files with these are taken for images, so that a damaged one is reported. Others are images if GDAL can read them."""
 
-_SIDECAR_SUFFIXES = {".ovr", ".msk", ".aux", ".xml", ".txt", ".csv", ".pdf", ".json", ".geojson"}
+_SIDECAR_SUFFIXES = {".ovr", ".msk", ".aux", ".xml", ".hdr", ".prj", ".stx", ".clr", ".rdc", ".rrd", ".ige"} | {
+    ".txt",
+    ".csv",
+    ".pdf",
+    ".json",
+    ".geojson",
+}
+"""Parts of an image, and texts and documents, some of which GDAL opens too."""
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def subdatasets(folder: Path) -> dict[str, list[str]]:
     write_raster(folder / "p.tif", pixels, append_subdataset="YES")
     write_raster(folder / "g.gpkg", pixels, driver="GPKG", raster_table="one")
     write_raster(folder / "g.gpkg", pixels, driver="GPKG", raster_table="two", append_subdataset="YES")
-    write_raster(folder / "n.nc", pixels[:2], driver="netCDF")
+    rasterio.shutil.copy(write_raster(folder / "n.tif", pixels[:2]), folder / "n.nc", driver="netCDF")
     return {
         "p.tif": ["GTIFF_DIR:1:p.tif", "GTIFF_DIR:2:p.tif"],
         "g.gpkg": ["GPKG:g.gpkg:one", "GPKG:g.gpkg:two"],
@@ -201,27 +201,18 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         thread.join()
 
 
-def test_images_of_a_server(
-    run: Run,
-    model: Path,
-    tmp_path: Path,
-    server: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_images_of_a_server(spawn: Spawn, model: Path, tmp_path: Path, server: str) -> None:
+    """As a process, because GDAL keeps Python, and so the server, waiting."""
     write_raster(tmp_path / "a.tif", scene(60, 50, [Block(8, 8, 16, 16)]))
     current = tmp_path / "current"
     current.mkdir()
-    monkeypatch.chdir(current)
-    for name in (f"{server}/a.tif", f"/vsicurl/{server}/a.tif"):
-        done = run("encode", name, "--model", model, "--json")
-        assert done.exit_code == 0 and json.loads(done.stdout)[0]["raster"] == name, done.stderr
-        assert [path.name for path in current.iterdir()] == ["a.embeddings.zarr"]
-        assert run("verify", "a.embeddings.zarr", name).exit_code == 0
-        shutil.rmtree("a.embeddings.zarr")
-    refused = run("encode", f"{server}/none.tif", "--model", model)
-    assert refused.exit_code == 2 and "check the address and the connection" in refused.stderr
-    assert capfd.readouterr().err == ""
+    done = spawn("encode", f"{server}/a.tif", "--model", model, "--json", cwd=current)
+    assert done.returncode == 0 and json.loads(done.stdout)[0]["raster"] == f"{server}/a.tif", done.stderr
+    assert [path.name for path in current.iterdir()] == ["a.embeddings.zarr"]
+    assert spawn("verify", "a.embeddings.zarr", f"/vsicurl/{server}/a.tif", cwd=current).returncode == 0
+    refused = spawn("encode", f"{server}/none.tif", "--model", model)
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
+    assert "check the address and the connection" in refused.stderr
 
 
 ODD_NAMES = [
@@ -260,7 +251,9 @@ def test_all_images_of_a_folder(run: Run, model: Path, tmp_path: Path) -> None:
     shutil.copy(image, tmp_path / "._a.tif")
     assert {"a.TIF.ovr", "a.TIF.msk"} <= {path.name for path in tmp_path.iterdir()}
     for _ in range(2):
-        found = json.loads(run("encode", tmp_path, "--model", model, "--json", "--overwrite").stdout)
+        done = run("encode", tmp_path, "--model", model, "--json", "--overwrite")
+        assert done.exit_code == 0, done.stderr
+        found = json.loads(done.stdout)
         names = [Path(outcome["raster"]).name for outcome in found]
         assert names == ["a.TIF", "b.img", "c.bil", "d.rst", "e", "f.jpg", "g.Vrt"]
         assert [outcome.get("error") for outcome in found] == [None] * 7
