@@ -59,6 +59,8 @@ class RasterHeader:
         Reduction factors of the first band's overviews.
     subdatasets : tuple of str
         GDAL's names of the rasters in the file, if there are several.
+    is_virtual : bool
+        Whether it is a virtual raster (VRT).
     """
 
     width: int
@@ -71,6 +73,7 @@ class RasterHeader:
     palette: NDArray[np.uint8] | None
     overviews: tuple[int, ...] = ()
     subdatasets: tuple[str, ...] = ()
+    is_virtual: bool = False
 
 
 class VirtualFile(Protocol):

@@ -44,7 +44,7 @@ from ..inference.batch import (
     group_prompts,
 )
 from ..inference.session import open_segmenter
-from ..qgis_support.crs import EllipsoidArea, raster_crs, transform_geometry
+from ..qgis_support.crs import EllipsoidArea, check_map_crs, raster_crs, transform, transform_geometry
 from ..qgis_support.messages import tr, translated
 from .base import StoreAlgorithm, to_multi_polygon
 from .fields import LONG, REAL, TEXT, WHOLE, append_copy, is_plain, make_fields
@@ -151,6 +151,11 @@ class _SegmentAlgorithm(StoreAlgorithm):
         segmenter = open_segmenter(store)
         crs = raster_crs(segmenter.reader.metadata)
         out_crs = self.parameterAsCrs(parameters, self.CRS, context) if parameters.get(self.CRS) else crs
+        check_map_crs(out_crs)
+        # QGIS would give coordinates back unchanged if there is no transform.
+        to_output = transform(crs, out_crs, context.project())
+        if source.sourceCrs().isValid():
+            transform(source.sourceCrs(), crs, context.project())
         options = self._options(parameters, context)
         prompt_fields = self._prompt_fields(parameters, source, context)
         objects = group_prompts(_prompt_features(source, prompt_fields, crs, context, feedback), source.sourceName())
@@ -161,7 +166,6 @@ class _SegmentAlgorithm(StoreAlgorithm):
         if sink is None:
             raise QgsProcessingException(self.invalidSinkError(parameters, self.OUTPUT))
         meter = EllipsoidArea(crs, context.project())
-        to_output = QgsCoordinateTransform(crs, out_crs, context.transformContext())
         skipped = 0
         for done, answer in enumerate(answer_objects(segmenter, objects, options, meter), start=1):
             reason = _why_skipped(answer)
