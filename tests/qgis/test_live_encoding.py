@@ -467,11 +467,38 @@ def test_layers_other_than_local_files_are_refused(raster: Path, tmp_path: Path)
     uri = "crs=EPSG:3857&format=image/png&layers=a&styles=&url=https://localhost/none"
     with pytest.raises(RasterError, match=r"PNOA comes from a service \(wms\); only local files can be prepared: save"):
         source_of(QgsRasterLayer(uri, "PNOA", "wms"))
+    with pytest.raises(RasterError, match="Remote is not a local file: save"):
+        source_of(QgsRasterLayer("/vsicurl/http://127.0.0.1:9/a.tif", "Remote", "gdal"))
+
+
+def test_a_raster_inside_a_file(raster: Path, options: LiveOptions, tmp_path: Path) -> None:
     shutil.make_archive(str(tmp_path / "maps"), "zip", raster.parent)
-    zipped = QgsRasterLayer(f"/vsizip/{tmp_path / 'maps.zip'}/ortho.tif", "Zipped", "gdal")
-    assert zipped.isValid()
-    with pytest.raises(RasterError, match="Zipped is not a single local file"):
-        source_of(zipped)
+    layer = QgsRasterLayer(f"/vsizip/{tmp_path / 'maps.zip'}/ortho.tif", "Zipped", "gdal")
+    assert layer.isValid()
+    live = LiveStore.open(source_of(layer), options)
+    assert live.root == tmp_path / "maps_ortho.embeddings.zarr"
+    assert live.ensure_tile(Tile(0, 0, 0)) is TileState.ENCODED
+    live.close()
+
+
+def test_ground_control_points_as_qgis_shows_them(raster: Path, options: LiveOptions, tmp_path: Path) -> None:
+    path = write(tmp_path / "points.tif", picture(600), crs=None, transform=None)
+    skewed = Affine(0.5, 0.1, 700000, 0.05, -0.5, 4400000)
+    with rasterio.open(path, "r+") as dataset:
+        corners = [(0, 0), (600, 0), (0, 600), (600, 600)]
+        points = [rasterio.control.GroundControlPoint(row, col, *(skewed @ (col, row))) for col, row in corners]
+        dataset.gcps = points, rasterio.crs.CRS.from_epsg(25830)
+    layer = QgsRasterLayer(str(path), "Points", "gdal")
+    live = LiveStore.open(source_of(layer), options)
+    info = live.reader.metadata.raster
+    assert (info.width, info.height) == (layer.width(), layer.height())
+    assert "25830" in info.crs_wkt
+    left, top = info.transform.apply(0, 0)
+    right, bottom = info.transform.apply(info.width, info.height)
+    extent = layer.extent()
+    shown = (extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum())
+    assert (left, bottom, right, top) == pytest.approx(shown)
+    live.close()
 
 
 def test_the_crs_of_the_layer_is_used_if_the_file_has_none(tmp_path: Path, options: LiveOptions) -> None:
