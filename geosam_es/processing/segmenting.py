@@ -169,7 +169,7 @@ class _SegmentAlgorithm(StoreAlgorithm):
         self, parameters: dict[str, Any], context: QgsProcessingContext
     ) -> tuple[bool, str | None]:
         """Refuse a scale together with a size; called by QGIS before a run."""
-        if parameters.get(self.SCALE) is not None and parameters.get(self.OBJECT_SIZE) is not None:
+        if all(self._optional(parameters, name, context) for name in (self.SCALE, self.OBJECT_SIZE)):
             return False, tr("Give the scale of the map or the size of the objects, not both.")
         return super().checkParameterValues(parameters, context)
 
@@ -226,12 +226,10 @@ class _SegmentAlgorithm(StoreAlgorithm):
     ) -> int:
         """Return the level: that of the size of the objects, of the scale of the map, or the one that is given."""
         level = self.parameterAsInt(parameters, self.LEVEL, context)
-        for name, option in ((self.OBJECT_SIZE, "object_size_m"), (self.SCALE, "scale")):
-            if parameters.get(name) is not None:
-                value = self.parameterAsDouble(parameters, name, context)
-                level = level_for_ground(segmenter, meter, **{option: value})
-                feedback.pushInfo(tr("Finest level of detail: {level}").format(level=level))
-                break
+        scale, size_m = (self._optional(parameters, name, context) for name in (self.SCALE, self.OBJECT_SIZE))
+        if scale or size_m:
+            level = level_for_ground(segmenter, meter, scale=scale, object_size_m=size_m)
+            feedback.pushInfo(tr("Finest level of detail: {level}").format(level=level))
         if level < segmenter.finest_level:
             text = tr(
                 "The prepared image has no level {level}; its finest level, {finest}, is used. Add enlarged levels "
@@ -239,6 +237,11 @@ class _SegmentAlgorithm(StoreAlgorithm):
             )
             feedback.pushWarning(text.format(level=level, finest=segmenter.finest_level))
         return level
+
+    def _optional(self, parameters: dict[str, Any], name: str, context: QgsProcessingContext) -> float | None:
+        """Return a positive number, or None if the user gave none."""
+        # An empty text counts as 0.
+        return self.parameterAsDouble(parameters, name, context) or None
 
     def _options(self, parameters: dict[str, Any], level: int, context: QgsProcessingContext) -> SegmentOptions:
         return SegmentOptions(

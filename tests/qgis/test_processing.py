@@ -302,6 +302,8 @@ def enlarged(store: Path, tmp_path: Path) -> Path:
         ({"SCALE": 1000}, -1),
         ({"SCALE": 2000}, 0),
         ({"SCALE": 5000}, 1),
+        ({"SCALE": "", "OBJECT_SIZE_M": None, "LEVEL": 1}, 1),
+        ({"SCALE": None, "OBJECT_SIZE_M": 600}, 1),
     ],
 )
 def test_the_level_by_number_by_size_or_by_scale(enlarged: Path, parameters: dict[str, Any], level: int) -> None:
