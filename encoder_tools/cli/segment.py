@@ -19,7 +19,7 @@ from geosam_es.errors import PromptError
 from geosam_es.inference.batch import level_for_ground
 from geosam_es.inference.session import open_segmenter
 
-from ..crs import AreaMeter, parse_crs, store_crs
+from ..crs import AreaMeter, check_transform, parse_crs, store_crs
 from ..progress import Progress
 from ..segment import (
     ALL_CANDIDATES,
@@ -152,6 +152,7 @@ def segment_command(
     segmenter = open_segmenter(store, threads)
     raster_crs = store_crs(segmenter.reader)
     target_crs = parse_crs(out_crs) if out_crs else raster_crs
+    check_transform(raster_crs, target_crs)
     check_output(output, target_crs, overwrite)
     prompt_crs = parse_crs(crs) if crs else None
     layer, objects = _objects(prompts, points, box, prompt_crs, raster_crs)
@@ -186,6 +187,8 @@ def _objects(
     else:
         layer = read_vector(prompts)
         layer = replace(layer, crs=layer.crs or prompt_crs)
+    if layer.crs is not None:
+        check_transform(layer.crs, raster_crs)
     return layer, prompts_from_layer(layer, raster_crs, "--point" if prompts is None else str(prompts))
 
 

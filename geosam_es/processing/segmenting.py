@@ -48,7 +48,7 @@ from ..inference.batch import (
 )
 from ..inference.segmenter import Segmenter
 from ..inference.session import open_segmenter
-from ..qgis_support.crs import EllipsoidArea, raster_crs, transform_geometry
+from ..qgis_support.crs import EllipsoidArea, check_map_crs, raster_crs, transform, transform_geometry
 from ..qgis_support.messages import tr, translated
 from .base import StoreAlgorithm, to_multi_polygon
 from .fields import LONG, REAL, TEXT, WHOLE, append_copy, is_plain, make_fields
@@ -183,6 +183,11 @@ class _SegmentAlgorithm(StoreAlgorithm):
         segmenter = open_segmenter(store)
         crs = raster_crs(segmenter.reader.metadata)
         out_crs = self.parameterAsCrs(parameters, self.CRS, context) if parameters.get(self.CRS) else crs
+        check_map_crs(out_crs)
+        # QGIS would give coordinates back unchanged if there is no transform.
+        to_output = transform(crs, out_crs, context.project())
+        if source.sourceCrs().isValid():
+            transform(source.sourceCrs(), crs, context.project())
         meter = EllipsoidArea(crs, context.project())
         level = self._level(parameters, segmenter, meter, context, feedback)
         options = self._options(parameters, level, context)
@@ -194,7 +199,6 @@ class _SegmentAlgorithm(StoreAlgorithm):
         )
         if sink is None:
             raise QgsProcessingException(self.invalidSinkError(parameters, self.OUTPUT))
-        to_output = QgsCoordinateTransform(crs, out_crs, context.transformContext())
         skipped = 0
         for done, answer in enumerate(answer_objects(segmenter, objects, options, meter), start=1):
             reason = _why_skipped(answer)

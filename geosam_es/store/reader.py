@@ -24,6 +24,8 @@ from .schema import SchemaError, parse_json, read_json
 __all__ = ["LevelCount", "StoreReader", "TileState"]
 
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+# So that a pipe in the place of a file is an error, and does not block.
+_OPEN_FLAGS |= getattr(os, "O_NONBLOCK", 0)
 
 
 class TileState(Enum):
@@ -80,6 +82,8 @@ class StoreReader:
                 path = self.root / layout.level_name(grid.level) / name / layout.GROUP_FILE
                 try:
                     found = read_json(path).mapping()
+                except PermissionError as error:
+                    raise layout.unreadable(path, error) from error
                 except (OSError, SchemaError) as error:
                     raise StoreError(
                         "{path} is missing or damaged", "copy the store again, or encode again", path=path
@@ -233,7 +237,7 @@ class StoreReader:
                 chunks = self._read_chunks(tile, name)
             except StoreError as error:
                 return error.problem
-            wanted = self._checksum(tile, name)
+            wanted = layout.read_checksum(self.root, name, tile)
             if not np.isfinite(self._to_features(chunks)).all():
                 bad.append(f"{name} not finite")
             elif wanted and wanted != layout.checksum(chunks):
@@ -242,16 +246,15 @@ class StoreReader:
 
     def has_checksums(self, tile: Tile) -> bool:
         """Tell whether an encoded tile has all the checksums that `problems` compares."""
-        return all(self._checksum(tile, name) for name in self.metadata.features)
+        return all(layout.read_checksum(self.root, name, tile) for name in self.metadata.features)
 
-    def _checksum(self, tile: Tile, name: str) -> int:
-        """Return the checksum of a feature map; 0 if there is none, as in an older store or after a power cut."""
-        try:
-            content = (self.root / layout.checksum_key(name, tile)).read_bytes()
-        except OSError:
-            return 0
-        is_whole = len(content) == layout.CHECKSUM_DTYPE.itemsize
-        return int(np.frombuffer(content, layout.CHECKSUM_DTYPE)[0]) if is_whole else 0
+    def keeps_checksums(self) -> bool:
+        """Tell whether the store has room for checksums, so that `StoreWriter.is_done` asks for them."""
+        return all(
+            layout.keeps_checksums(self.root, name, grid.level)
+            for grid in self.pyramid.grids
+            for name in self.metadata.features
+        )
 
 
 def _fill(descriptor: int, values: NDArray[Any]) -> int:

@@ -322,6 +322,67 @@ def test_a_tile_without_checksum_is_no_problem(tmp_path: Path, decoder: Path, lo
     assert not [problem for _, problem in reader.problems() if problem]
 
 
+@pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(b""), zeros])
+def test_a_tile_that_lost_its_checksum_is_not_done(tmp_path: Path, decoder: Path, lose: Callable[[Path], None]) -> None:
+    root = tmp_path / "a.zarr"
+    writer = fill(root, decoder)
+    assert all(map(writer.is_done, metadata().pyramid)) and StoreReader(root).keeps_checksums()
+    lose(root / CHECKSUM)
+    assert [tile for tile in metadata().pyramid if not writer.is_done(tile)] == [Tile(0, 1, 2)]
+    shutil.rmtree(root / "level0" / "image_embeddings_crc32")
+    # As in stores of older versions, which have no checksums.
+    assert all(map(writer.is_done, metadata().pyramid)) and not StoreReader(root).keeps_checksums()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_file_is_an_error_and_does_not_block(tmp_path: Path, decoder: Path, kind: str) -> None:
+    root = tmp_path / "a.zarr"
+    fill(root, decoder)
+
+    def replace_by_another(name: str) -> None:
+        (root / name).unlink()
+        os.mkfifo(root / name) if kind == "pipe" else (root / name).symlink_to("/dev/zero")
+
+    replace_by_another(CHUNK)
+    with pytest.raises(StoreError, match="has 0 values instead of"):
+        StoreReader(root).read(Tile(0, 1, 2))
+    assert dict(StoreReader(root).problems())[Tile(0, 1, 2)] == "missing"
+    replace_by_another(CHECKSUM.replace("1/2", "0/0"))
+    assert not StoreReader(root).has_checksums(Tile(0, 0, 0))
+    replace_by_another("decoder.onnx")
+    with pytest.raises(StoreError, match=r"decoder\.onnx cannot be read \(it is not a regular file\)"):
+        StoreReader(root)
+    replace_by_another("zarr.json")
+    with pytest.raises(StoreError, match=r"zarr\.json cannot be read \(it is not a regular file\)"):
+        StoreReader(root)
+
+
+def test_resume_removes_what_killed_writers_left(tmp_path: Path, decoder: Path) -> None:
+    root = tmp_path / "a.zarr"
+    fill(root, decoder)
+    (root / "decoders" / ".0123abcd").mkdir(parents=True)
+    for name in (".0123abcd", ".89abcdef"):
+        (root / name).touch()
+    for path in (root / ".0123abcd", root / "decoders" / ".0123abcd"):
+        os.utime(path, (0, 0))
+    StoreWriter.resume(root, metadata(), eq)
+    # The fresh one may be of a writer at work.
+    assert {path.relative_to(root).as_posix() for path in root.rglob(".*")} == {".89abcdef"}
+
+
+def test_an_old_store_that_cannot_be_removed_is_named(
+    tmp_path: Path, decoder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "a.zarr"
+    fill(root, decoder)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    create(root, decoder, overwrite=True)
+    (left,) = tmp_path.glob(".*")
+    assert f"{root} could not be removed: delete {left}" in caplog.text
+    assert not list((root / "level0" / "image_embeddings").glob("c"))
+
+
 def test_writers_of_the_same_tile_leave_one_with_its_checksum(tmp_path: Path, decoder: Path) -> None:
     root = tmp_path / "a.zarr"
     writers = [create(root, decoder), StoreWriter.resume(root, metadata(), eq)]

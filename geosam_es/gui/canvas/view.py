@@ -6,17 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from qgis.core import (  # type: ignore[attr-defined]  # qgis-stubs lacks QgsCsException.
-    QgsCoordinateTransform,
-    QgsCsException,
-    QgsMapSettings,
-    QgsPointXY,
-    QgsProject,
-)
+from qgis.core import QgsMapSettings, QgsPointXY
 
 from ...core.geotransform import GeoTransform
 from ...core.prompts import Bounds
-from ...qgis_support.crs import transform
+from ...errors import EditError
+from ...qgis_support.crs import transform_points
 from ..stores.open_store import OpenStore
 
 __all__ = ["Sight", "View"]
@@ -52,7 +47,7 @@ class View:
 
     Notes
     -----
-    Methods raise QgsCsException for a point that does not exist in the other CRS.
+    Methods raise EditError for a point that does not exist in the other CRS.
     """
 
     def __init__(self, map_settings: Callable[[], QgsMapSettings]) -> None:
@@ -60,14 +55,13 @@ class View:
 
     def to_raster(self, store: OpenStore, points: Sequence[QgsPointXY]) -> list[tuple[float, float]]:
         """Transform points from the canvas's CRS to the raster's."""
-        transformation = self._transform(store)
-        moved = [transformation.transform(point) for point in points]
+        moved = transform_points(points, self._map_settings().destinationCrs(), store.crs)
         return [(point.x(), point.y()) for point in moved]
 
     def from_raster(self, store: OpenStore, x: float, y: float) -> QgsPointXY:
         """Transform a point from the raster's CRS to the canvas's."""
-        back = transform(store.crs, self._map_settings().destinationCrs(), QgsProject.instance())
-        return back.transform(QgsPointXY(x, y))
+        (point,) = transform_points([QgsPointXY(x, y)], store.crs, self._map_settings().destinationCrs())
+        return point
 
     def level(self, store: OpenStore, point: QgsPointXY) -> int:
         """Return the coarsest level with pixels no larger than the screen's, at a point in the canvas's CRS.
@@ -88,7 +82,7 @@ class View:
         middle = (bounds.min_x + bounds.max_x) / 2, (bounds.min_y + bounds.max_y) / 2
         try:
             return self.level(store, self.from_raster(store, *middle))
-        except QgsCsException:
+        except EditError:
             return 0
 
     def sight(self, store: OpenStore) -> Sight:
@@ -107,6 +101,3 @@ class View:
         places = self.to_raster(store, [at(u, v) for u, v in spread])
         corners = self.to_raster(store, [corner, right, opposite, down])
         return Sight(corners, places, self.level(store, at(0.5, 0.5)))
-
-    def _transform(self, store: OpenStore) -> QgsCoordinateTransform:
-        return transform(self._map_settings().destinationCrs(), store.crs, QgsProject.instance())
