@@ -165,6 +165,12 @@ def segment_command(
         raise click.UsageError("Only one of --level, --scale and --object-size can be given.")
     if level is None:
         level = level_for_ground(segmenter, AreaMeter(raster_crs), scale=scale, object_size_m=object_size)
+    if level < segmenter.finest_level:
+        click.echo(
+            f"Note: {store.name} has no level {level}; its finest level, {segmenter.finest_level}, is used. "
+            f"Add enlarged levels with: geosam-es encode IMAGE --finest {level} --resume",
+            err=True,
+        )
     settings = SegmentOptions(level=level, simplify_tolerance=simplify, **options)
     candidates = settings.candidate == ALL_CANDIDATES
     notes = check_results(

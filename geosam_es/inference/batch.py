@@ -404,11 +404,19 @@ def level_for_ground(
     int
         0 if neither is given. The pixel size is that in the middle of the raster.
     """
-    raster, pyramid = segmenter.reader.metadata.raster, segmenter.pyramid
-    pixel_m = math.sqrt(_pixel_area_m2(raster, raster.width / 2, raster.height / 2, meter))
+    pyramid = segmenter.pyramid
     if object_size_m is not None:
-        return pyramid.level_for_size(object_size_m / pixel_m)
-    return 0 if scale is None else pyramid.level_for_pixel(scale * _SCREEN_PIXEL_M / pixel_m)
+        return pyramid.level_for_size(object_size_m / _middle_pixel_m(segmenter, meter))
+    return 0 if scale is None else pyramid.level_for_pixel(scale * _SCREEN_PIXEL_M / _middle_pixel_m(segmenter, meter))
+
+
+def _middle_pixel_m(segmenter: Segmenter, meter: AreaMeter) -> float:
+    """Return the side of the pixel in the middle of the raster in metres."""
+    raster = segmenter.reader.metadata.raster
+    area_m2 = _pixel_area_m2(raster, raster.width / 2, raster.height / 2, meter)
+    if not 0 < area_m2 < math.inf:
+        raise PromptError("The size of a pixel in metres is unknown", "check the CRS of the raster, or give a level")
+    return math.sqrt(area_m2)
 
 
 def _pixel_area_near(segmenter: Segmenter, prompts: ObjectPrompts, meter: AreaMeter) -> float:

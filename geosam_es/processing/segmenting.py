@@ -28,10 +28,12 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessingParameterFeatureSource,
     QgsProcessingParameterField,
     QgsProcessingParameterNumber,
+    QgsProcessingParameterScale,
     QgsWkbTypes,
 )
 from shapely.geometry.base import BaseGeometry
 
+from ..core.grid import FINEST_LEVEL
 from ..errors import EditError
 from ..inference.batch import (
     ALL_CANDIDATES,
@@ -42,7 +44,9 @@ from ..inference.batch import (
     SegmentOptions,
     answer_objects,
     group_prompts,
+    level_for_ground,
 )
+from ..inference.segmenter import Segmenter
 from ..inference.session import open_segmenter
 from ..qgis_support.crs import EllipsoidArea, check_map_crs, raster_crs, transform, transform_geometry
 from ..qgis_support.messages import tr, translated
@@ -54,6 +58,7 @@ __all__ = ["SegmentBoxesAlgorithm", "SegmentPointsAlgorithm"]
 CANDIDATES = [BEST_CANDIDATE, "1", "2", "3", ALL_CANDIDATES]
 OBJECT_FIELD = "object"
 LABEL_FIELD = "label"
+_LEAST_SIZE_M = 0.001
 
 
 class _PromptFields(NamedTuple):
@@ -79,6 +84,8 @@ class _SegmentAlgorithm(StoreAlgorithm):
     OBJECT = "OBJECT_FIELD"
     LABEL = "LABEL_FIELD"
     LEVEL = "LEVEL"
+    SCALE = "SCALE"
+    OBJECT_SIZE = "OBJECT_SIZE_M"
     SIMPLIFY = "SIMPLIFY"
     MIN_AREA = "MIN_AREA_M2"
     FILL_HOLES = "FILL_HOLES_M2"
@@ -118,14 +125,28 @@ class _SegmentAlgorithm(StoreAlgorithm):
         )
         self._add_number(self.MIN_AREA, tr("Drop parts smaller than (m²)"), number.Double, 0)
         self._add_number(self.FILL_HOLES, tr("Fill holes smaller than (m²)"), number.Double, 0)
-        self._add_number(self.SIMPLIFY, tr("Simplify outlines (pixels)"), number.Double, 1, True)
+        self._add_number(self.SIMPLIFY, tr("Simplify outlines (pixels)"), number.Double, 1, advanced=True)
         self._add_number(
             self.LEVEL,
-            tr("Finest level of detail (0: full resolution)"),
+            tr("Finest level of detail (0: as the image; -1 and -2: enlarged 2 and 4 times; 1, 2, …: coarser)"),
             number.Integer,
             0,
-            True,
+            FINEST_LEVEL,
+            advanced=True,
         )
+        self._add_number(
+            self.OBJECT_SIZE,
+            tr("Size of the objects (m), instead of the level of detail"),
+            number.Double,
+            None,
+            _LEAST_SIZE_M,
+            advanced=True,
+        )
+        scale = QgsProcessingParameterScale(
+            self.SCALE, tr("Scale of the map, instead of the level of detail"), optional=True
+        )
+        scale.setMinimum(1)
+        self.add_advanced(scale)
         crs = QgsProcessingParameterCrs(
             self.CRS, tr("CRS of the polygons (by default that of the raster)"), optional=True
         )
@@ -134,12 +155,23 @@ class _SegmentAlgorithm(StoreAlgorithm):
             QgsProcessingParameterFeatureSink(self.OUTPUT, tr("Polygons"), QgsProcessing.SourceType.TypeVectorPolygon)  # type: ignore[attr-defined]
         )
 
-    def _add_number(self, name: str, text: str, kind: int, default: float, advanced: bool = False) -> None:
-        parameter = QgsProcessingParameterNumber(name, text, kind, default, minValue=0)  # type: ignore[call-overload]
+    def _add_number(
+        self, name: str, text: str, kind: int, default: float | None, minimum: float = 0, advanced: bool = False
+    ) -> None:
+        """Add a parameter for a number; it is optional if there is no default."""
+        parameter = QgsProcessingParameterNumber(name, text, kind, default, default is None, minimum)  # type: ignore[call-overload]
         if advanced:
             self.add_advanced(parameter)
         else:
             self.addParameter(parameter)
+
+    def checkParameterValues(  # noqa: N802
+        self, parameters: dict[str, Any], context: QgsProcessingContext
+    ) -> tuple[bool, str | None]:
+        """Refuse a scale together with a size; called by QGIS before a run."""
+        if all(self._optional(parameters, name, context) for name in (self.SCALE, self.OBJECT_SIZE)):
+            return False, tr("Give the scale of the map or the size of the objects, not both.")
+        return super().checkParameterValues(parameters, context)
 
     def run_on_store(
         self, store: Path, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
@@ -156,7 +188,9 @@ class _SegmentAlgorithm(StoreAlgorithm):
         to_output = transform(crs, out_crs, context.project())
         if source.sourceCrs().isValid():
             transform(source.sourceCrs(), crs, context.project())
-        options = self._options(parameters, context)
+        meter = EllipsoidArea(crs, context.project())
+        level = self._level(parameters, segmenter, meter, context, feedback)
+        options = self._options(parameters, level, context)
         prompt_fields = self._prompt_fields(parameters, source, context)
         objects = group_prompts(_prompt_features(source, prompt_fields, crs, context, feedback), source.sourceName())
         fields = _output_fields(options, source.fields(), prompt_fields)
@@ -165,7 +199,6 @@ class _SegmentAlgorithm(StoreAlgorithm):
         )
         if sink is None:
             raise QgsProcessingException(self.invalidSinkError(parameters, self.OUTPUT))
-        meter = EllipsoidArea(crs, context.project())
         skipped = 0
         for done, answer in enumerate(answer_objects(segmenter, objects, options, meter), start=1):
             reason = _why_skipped(answer)
@@ -187,9 +220,36 @@ class _SegmentAlgorithm(StoreAlgorithm):
             feedback.pushInfo(text.format(count=skipped, total=len(objects)))
         return {self.OUTPUT: sink_id}
 
-    def _options(self, parameters: dict[str, Any], context: QgsProcessingContext) -> SegmentOptions:
+    def _level(
+        self,
+        parameters: dict[str, Any],
+        segmenter: Segmenter,
+        meter: EllipsoidArea,
+        context: QgsProcessingContext,
+        feedback: QgsProcessingFeedback,
+    ) -> int:
+        """Return the level: that of the size of the objects, of the scale of the map, or the one that is given."""
+        level = self.parameterAsInt(parameters, self.LEVEL, context)
+        scale, size_m = (self._optional(parameters, name, context) for name in (self.SCALE, self.OBJECT_SIZE))
+        if scale or size_m:
+            level = level_for_ground(segmenter, meter, scale=scale, object_size_m=size_m)
+            feedback.pushInfo(tr("Finest level of detail: {level}").format(level=level))
+        if level < segmenter.finest_level:
+            text = tr(
+                "The prepared image has no level {level}; its finest level, {finest}, is used. Add enlarged levels "
+                "with: geosam-es encode IMAGE --finest {level} --resume"
+            )
+            feedback.pushWarning(text.format(level=level, finest=segmenter.finest_level))
+        return level
+
+    def _optional(self, parameters: dict[str, Any], name: str, context: QgsProcessingContext) -> float | None:
+        """Return a positive number, or None if the user gave none."""
+        # An empty text counts as 0.
+        return self.parameterAsDouble(parameters, name, context) or None
+
+    def _options(self, parameters: dict[str, Any], level: int, context: QgsProcessingContext) -> SegmentOptions:
         return SegmentOptions(
-            level=self.parameterAsInt(parameters, self.LEVEL, context),
+            level=level,
             simplify_tolerance=self.parameterAsDouble(parameters, self.SIMPLIFY, context),
             min_area_m2=self.parameterAsDouble(parameters, self.MIN_AREA, context),
             fill_holes_m2=self.parameterAsDouble(parameters, self.FILL_HOLES, context),
@@ -244,6 +304,9 @@ class SegmentPointsAlgorithm(_SegmentAlgorithm):
             "first point.\n\n"
             "Candidates: best keeps the mask with the highest score; 1, 2 and 3 keep the mask with that rank; all "
             "keeps every mask, and the field candidate has its rank.\n\n"
+            "For small or large objects, set the level of detail, or else the size of the objects in metres or the "
+            "scale of a map on which you would click them. Objects of less than 100 pixels need enlarged levels, which "
+            "geosam-es encode --finest adds to a prepared image.\n\n"
             "Points outside the raster, without data or on tiles that are not prepared are listed in the log. Areas "
             "are measured on the ellipsoid.",
         )
@@ -275,6 +338,8 @@ class SegmentBoxesAlgorithm(_SegmentAlgorithm):
             "may be rough outlines, in any CRS.\n\n"
             "The object field identifies the objects in the output. A field named object is used by default, or else "
             "the feature id. The polygons get the other attributes of the feature.\n\n"
+            "The size of a box chooses its level of detail. Boxes of less than 100 pixels get enlarged levels if the "
+            "prepared image has them; geosam-es encode --finest adds them.\n\n"
             "Boxes outside the raster, without data or on tiles that are not prepared are listed in the log. Areas are "
             "measured on the ellipsoid.",
         )

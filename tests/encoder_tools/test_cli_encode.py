@@ -579,3 +579,44 @@ def test_features_of_8_bits(run: Run, model: Path, ortho: Ortho, tmp_path: Path)
     assert mismatch.exit_code == 2 and "dtype" in mismatch.stderr
     estimate = json.loads(run("encode", ortho.image, "--model", model, "--dtype", "int8", "--dry-run", "--json").stdout)
     assert estimate[0]["store_bytes"] >= folder_bytes(rounded.root)
+
+
+def test_the_cost_of_enlarged_levels_is_estimated(run: Run, model: Path, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "a.tif", ramp(1, 1100, 1500))
+    options = ("encode", image, "--model", model, "--dry-run", "--json")
+    costs = [json.loads(run(*options, "--finest", level).stdout)[0] for level in (0, -1, -2)]
+    # One level of 2 x 2 tiles and one tile above it; 3 x 4 tiles at twice, 6 x 8 at four times the size.
+    assert [cost["tiles"] for cost in costs] == [5, 5 + 12, 5 + 12 + 48]
+    assert [cost["levels"] for cost in costs] == [2, 3, 4]
+    assert costs[2]["store_bytes"] > 5 * costs[0]["store_bytes"]
+    text = run("encode", image, "--model", model, "--dry-run", "--finest", -2).stdout
+    assert "a.tif: 65 tiles in 4 level(s)" in text
+
+
+def test_enlarged_levels_of_an_area_are_added_to_a_store(run: Run, model: Path, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "a.tif", ramp(1, 1100, 1500))
+    options = ("encode", image, "--model", model)
+    assert run(*options).exit_code == 0
+    root = tmp_path / "a.embeddings.zarr"
+    before = chunks(root)
+    aois = [
+        write_layer(tmp_path / f"{name}.gpkg", [shapely.box(x, 4399890, x + 20, 4399900)])
+        for name, x in (("west", 700010), ("east", 700300))
+    ]
+    for count, aoi in enumerate(aois, start=1):
+        (outcome,) = json.loads(run(*options, "--finest", -1, "--aoi", aoi, "--resume", "--json").stdout)
+        assert (outcome["encoded"], outcome["skipped"], outcome["resumed"]) == (1, 0, 0)
+        level = StoreReader(root).counts()[0]
+        assert (level.level, level.encoded, level.missing) == (-1, count, 12 - count)
+    assert {key: value for key, value in chunks(root).items() if key in before} == before
+    info = run("info", root)
+    assert "Level -1: 3000 x 2200 px, 3 x 4 tiles: 2 encoded, 0 without data, 10 missing" in info.stdout
+    assert run("verify", root).exit_code == 0
+
+
+def test_a_store_with_enlarged_levels_from_the_start(run: Run, model: Path, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "a.tif", scene(300, 200, [BLOCK]))
+    (outcome,) = json.loads(run("encode", image, "--model", model, "--finest", -2, "--json").stdout)
+    assert outcome["encoded"] == 1 + 1 + 2 and outcome["levels"] == 3
+    reader = StoreReader(tmp_path / "a.embeddings.zarr")
+    assert [(count.level, count.encoded) for count in reader.counts()] == [(-2, 2), (-1, 1), (0, 1)]

@@ -387,3 +387,78 @@ def test_json_is_the_only_output(spawn: Spawn, ortho: Ortho, tmp_path: Path) -> 
     (item,) = answer["objects"]
     assert set(item) == {"object", "candidate", "score", "level", "area_m2", "milliseconds"}
     assert [line.split(" (")[0] for line in done.stderr.splitlines()] == ["o.shp: 1/1 objects"]
+
+
+@pytest.fixture
+def enlarged(run: Run, ortho: Ortho, model: Path) -> Ortho:
+    """The image with the level -1; its block measures 30 x 20 m, 60 x 40 pixels."""
+    assert run("encode", ortho.image, "--model", model, "--finest", -1, "--resume").exit_code == 0
+    return ortho
+
+
+@pytest.mark.parametrize(
+    ("options", "level"),
+    [
+        ((), 0),
+        (("--level", -1), -1),
+        (("--object-size", 30), -1),
+        (("--object-size", 55), 0),
+        (("--object-size", 5000), 0),
+        (("--scale", "1:1000"), -1),
+        (("--scale", "1:1889"), -1),
+        (("--scale", "1:1890"), 0),
+        (("--scale", "1:1e9"), 0),
+    ],
+)
+def test_the_level_by_number_by_size_or_by_scale(
+    run: Run, enlarged: Ortho, tmp_path: Path, options: tuple[object, ...], level: int
+) -> None:
+    """A pixel of 0.5 m is one of a screen of 96 dpi at 1:1890."""
+    result = run("segment", enlarged.store, enlarged.click, *options, "-o", tmp_path / "o.gpkg")
+    assert result.exit_code == 0 and "Note" not in result.stderr
+    layer = read_vector(tmp_path / "o.gpkg")
+    assert layer.fields["level"][0] == level
+    assert iou(layer.geometries[0], enlarged.truth) > 0.95
+
+
+def test_a_small_box_gets_an_enlarged_level(run: Run, enlarged: Ortho, tmp_path: Path) -> None:
+    box = ",".join(map(str, enlarged.truth.buffer(1).bounds))
+    assert run("segment", enlarged.store, "--box", box, "-o", tmp_path / "o.gpkg").exit_code == 0
+    layer = read_vector(tmp_path / "o.gpkg")
+    assert layer.fields["level"][0] == -1 and iou(layer.geometries[0], enlarged.truth) > 0.95
+
+
+@pytest.mark.parametrize("options", [("--level", -2), ("--scale", "1:200"), ("--object-size", 8)])
+def test_a_level_that_the_store_lacks_is_said(
+    run: Run, ortho: Ortho, model: Path, tmp_path: Path, options: tuple[object, ...]
+) -> None:
+    result = run("segment", ortho.store, ortho.click, *options, "-o", tmp_path / "o.gpkg")
+    assert result.exit_code == 0
+    assert result.stderr.splitlines()[0] == (
+        "Note: ortho.embeddings.zarr has no level -2; its finest level, 0, is used. Add enlarged levels with: "
+        "geosam-es encode IMAGE --finest -2 --resume"
+    )
+    assert read_vector(tmp_path / "o.gpkg").fields["level"][0] == 0
+    # The remedy works.
+    assert run("encode", ortho.image, "--model", model, "--finest", -2, "--resume").exit_code == 0
+    again = run("segment", ortho.store, ortho.click, *options, "-o", tmp_path / "p.gpkg")
+    assert again.exit_code == 0 and "Note" not in again.stderr
+    assert read_vector(tmp_path / "p.gpkg").fields["level"][0] == -2
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--level", -3), "-3 is not in the range x>=-2"),
+        (("--level", 0, "--scale", "1:1000"), "Only one of --level, --scale and --object-size"),
+        (("--object-size", 3, "--scale", "1:1000"), "Only one of --level, --scale and --object-size"),
+        (("--object-size", 0), "0.0 is not in the range x>0"),
+        *((("--scale", scale), f"{scale} is not a scale such as 1:5000") for scale in ("5000", "1:0", "1:x", "1:inf")),
+    ],
+)
+def test_levels_that_make_no_sense(
+    run: Run, ortho: Ortho, tmp_path: Path, options: tuple[object, ...], reason: str
+) -> None:
+    result = run("segment", ortho.store, ortho.click, *options, "-o", tmp_path / "o.gpkg")
+    assert result.exit_code == 2 and reason in result.stderr
+    assert not (tmp_path / "o.gpkg").exists()

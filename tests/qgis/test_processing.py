@@ -40,12 +40,13 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QDate
 
 from geosam_es.core.geotransform import GeoTransform
+from geosam_es.core.prompts import Bounds
 from geosam_es.inference.encoder import OnnxEncoder
 from geosam_es.processing import segmenting
 from geosam_es.processing.provider import GeoSamProvider
 from geosam_es.store import StoreWriter
 from geosam_es.store.layout import skipped_key
-from tests.helpers import disc, make_metadata, make_store, open_blobs
+from tests.helpers import add_enlarged, disc, make_metadata, make_store, open_blobs
 
 TRANSFORM = GeoTransform(0.5, 0.0, 700000.0, 0.0, -0.5, 4400000.0)
 RASTER_CRS = "EPSG:25830"
@@ -305,6 +306,66 @@ def test_level(store: Path) -> None:
     assert found[0]["level"] == 1
 
 
+@pytest.fixture
+def enlarged(store: Path, tmp_path: Path) -> Path:
+    """Return a store that has the level -1 around the small disc."""
+    copy = Path(shutil.copytree(store, tmp_path / store.name))
+    add_enlarged(copy, disc((1200, 1500), *SMALL), -1, Bounds(200, 200, 400, 400))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("parameters", "level"),
+    [
+        ({}, 0),
+        ({"LEVEL": -1}, -1),
+        # Pixels of 0.5 m: 60 pixels, 600 pixels, 1200 pixels.
+        ({"OBJECT_SIZE_M": 30}, -1),
+        ({"OBJECT_SIZE_M": 300}, 0),
+        ({"OBJECT_SIZE_M": 600, "LEVEL": -1}, 1),
+        # A pixel of a screen is 0.26 mm.
+        ({"SCALE": 1000}, -1),
+        ({"SCALE": 2000}, 0),
+        ({"SCALE": 5000}, 1),
+        ({"SCALE": "", "OBJECT_SIZE_M": None, "LEVEL": 1}, 1),
+        ({"SCALE": None, "OBJECT_SIZE_M": 600}, 1),
+    ],
+)
+def test_the_level_by_number_by_size_or_by_scale(enlarged: Path, parameters: dict[str, Any], level: int) -> None:
+    log = Log()
+    found = run("segmentpoints", log, STORE=str(enlarged), INPUT=layer("Point", [point(300, 300)]), **parameters)
+    assert found[0]["level"] == level and not log.warnings
+    assert found[0].geometry().area() == pytest.approx(planar_area(60), rel=0.05)
+
+
+def test_a_level_that_is_not_prepared_is_said_and_the_finest_one_used(enlarged: Path, store: Path) -> None:
+    clicks = layer("Point", [point(300, 300)])
+    for root, level in ((enlarged, -1), (store, 0)):
+        log = Log()
+        (found,) = run("segmentpoints", log, STORE=str(root), INPUT=clicks, LEVEL=-2)
+        assert found["level"] == level
+        assert log.warnings == [
+            f"The prepared image has no level -2; its finest level, {level}, is used. Add enlarged levels with: "
+            "geosam-es encode IMAGE --finest -2 --resume"
+        ]
+
+
+def test_scale_and_size_are_not_given_together(store: Path) -> None:
+    with pytest.raises(QgsProcessingException, match="not both"):
+        run("segmentboxes", STORE=str(store), INPUT=layer("Polygon", []), SCALE=1000, OBJECT_SIZE_M=5)
+
+
+@pytest.mark.parametrize("parameters", [{"LEVEL": -3}, {"SCALE": 0}, {"OBJECT_SIZE_M": 0}])
+def test_levels_that_do_not_exist_are_refused(store: Path, parameters: dict[str, Any]) -> None:
+    with pytest.raises(QgsProcessingException, match="Incorrect parameter value"):
+        run("segmentboxes", STORE=str(store), INPUT=layer("Polygon", []), **parameters)
+
+
+def test_a_small_box_gets_an_enlarged_level(enlarged: Path) -> None:
+    boxes = layer("Polygon", [box(260, 260, 340, 340), box(230, 230, 370, 370)])
+    assert [found["level"] for found in run("segmentboxes", STORE=str(enlarged), INPUT=boxes)] == [-1, 0]
+
+
 @pytest.mark.parametrize("crs", [RASTER_CRS, "EPSG:4326"])
 def test_boxes(store: Path, crs: str) -> None:
     """A field named label is ignored for boxes; outlines need not be rectangles or valid."""
@@ -361,6 +422,19 @@ def test_footprint(store: Path) -> None:
     assert (tiles[0]["pixel_size"], tiles[4]["pixel_size"]) == (0.5, 1.0)
     assert (result["ENCODED"], result["SKIPPED"], result["MISSING"]) == (5, 0, 0)
     assert result["TILES"].crs().authid() == RASTER_CRS
+
+
+def test_footprint_of_enlarged_levels_shows_the_tiles_that_exist(enlarged: Path) -> None:
+    count = open_blobs(enlarged).reader.counts()[0]
+    result = processing.run(
+        "geosam_es:storefootprint",
+        {"STORE": str(enlarged), "FOOTPRINT": "TEMPORARY_OUTPUT", "TILES": "TEMPORARY_OUTPUT"},
+    )
+    tiles = [tile for tile in result["TILES"].getFeatures() if tile["level"] < 0]
+    assert (count.level, count.encoded) == (-1, len(tiles)) and count.missing > 0
+    assert {(tile["level"], tile["state"], tile["pixel_size"]) for tile in tiles} == {(-1, "encoded", 0.25)}
+    assert tiles[0].geometry().area() == pytest.approx(512 * 512 * 0.25)
+    assert (result["ENCODED"], result["SKIPPED"], result["MISSING"]) == (5 + len(tiles), 0, 0)
 
 
 def test_footprint_shows_the_state_of_each_tile(tmp_path: Path) -> None:

@@ -295,20 +295,22 @@ class SegmentationController(QObject):
         except EditError:
             return None
 
-    def look_ahead(self, with_tiles: bool = False) -> None:
+    def look_ahead(self, with_tiles: bool = False, prepares: bool = True) -> None:
         """Prepare the tiles in view, so that the first click on them is as fast as later ones.
 
         Parameters
         ----------
         with_tiles : bool
             Whether to send the outlines of the tiles in view, by `tiles_changed`.
+        prepares : bool
+            Whether the user may be about to click; tiles encoded on demand take space on the disk.
         """
         store, sight = self.store, self.sight()
         if store is None or sight is None:
             self._worker.set_look_ahead([])
             return
         # Where tiles are encoded on demand, only the middle of the view is worth the time.
-        places = sight.places if store.live is None else sight.places[:1]
+        places = sight.places[: (None if store.live is None else 1) if prepares else 0]
         jobs: list[Job[Any]] = [
             Job(partial(prepare_tile, store.segmenter, x, y, sight.level), failed=_log) for x, y in places
         ]
