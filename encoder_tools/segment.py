@@ -12,7 +12,8 @@ import numpy as np
 import pyproj
 from numpy.typing import NDArray
 
-from geosam_es.errors import PromptError, VectorError
+from geosam_es.core.prompts import Bounds
+from geosam_es.errors import GeoSamError, VectorError
 from geosam_es.inference.batch import (
     ALL_CANDIDATES,
     BEST_CANDIDATE,
@@ -25,7 +26,7 @@ from geosam_es.inference.batch import (
 )
 from geosam_es.inference.segmenter import Segmenter
 
-from .crs import AreaMeter, reproject, store_crs
+from .crs import AreaMeter, check_degrees, prompts_to_raster, reproject, reproject_polygons, store_crs
 from .vector import VectorLayer
 from .vector_output import write_vector
 
@@ -68,7 +69,9 @@ class SegmentReport:
     seconds: float
 
 
-def prompts_from_layer(layer: VectorLayer, crs: pyproj.CRS, source: str) -> list[ObjectPrompts]:
+def prompts_from_layer(
+    layer: VectorLayer, crs: pyproj.CRS, source: str, extent: Bounds | None = None
+) -> list[ObjectPrompts]:
     """Read prompts from features.
 
     Points are clicks, with ``label`` 1 or 0 (default 1); polygons stand for their bounding box. Features with the same
@@ -81,6 +84,8 @@ def prompts_from_layer(layer: VectorLayer, crs: pyproj.CRS, source: str) -> list
         CRS of the raster, which the prompts are transformed to.
     source : str
         Name of the file, for messages.
+    extent : Bounds, optional
+        Extent of the raster. Prompts on the other side of the antimeridian are moved to it.
 
     Returns
     -------
@@ -90,7 +95,8 @@ def prompts_from_layer(layer: VectorLayer, crs: pyproj.CRS, source: str) -> list
     Raises
     ------
     VectorError
-        If there is no CRS, a feature is a line, a label is neither 0 nor 1, or a polygon has label 0.
+        If there is no CRS, the coordinates do not fit it, a feature is a line, a label is neither 0 nor 1, or a polygon
+        has label 0.
     """
     if layer.crs is None:
         raise VectorError(
@@ -98,10 +104,16 @@ def prompts_from_layer(layer: VectorLayer, crs: pyproj.CRS, source: str) -> list
         )
     count = len(layer.geometries)
     labels = layer.field(LABEL_FIELD)
+    check_degrees(layer.geometries, layer.crs, source)
     # Prompts that cannot be transformed are reported with their object, and do not affect the others.
+    geometries = (
+        reproject(layer.geometries, layer.crs, crs, may_fail=True)
+        if extent is None
+        else prompts_to_raster(layer.geometries, layer.crs, crs, extent)
+    )
     features = map(
         PromptFeature,
-        reproject(layer.geometries, layer.crs, crs, may_fail=True),
+        geometries,
         [None] * count if labels is None else labels.tolist(),
         _object_values(layer).tolist(),
     )
@@ -137,14 +149,14 @@ def segment(
 
     Raises
     ------
-    PromptError
+    GeoSamError
         If no object can be answered, with the reason of the first one.
     """
     started = time.perf_counter()
     meter = AreaMeter(store_crs(segmenter.reader))
     answered: dict[int, Sequence[ObjectResult]] = {}
     left_out: dict[str, str] = {}
-    first_error: PromptError | None = None
+    first_error: GeoSamError | None = None
     if progress is not None:
         progress(0, len(objects))
     for done, answer in enumerate(answer_objects(segmenter, objects, options, meter), start=1):
@@ -168,7 +180,7 @@ def write_results(
     out_crs: pyproj.CRS,
     candidates: bool,
     layer: VectorLayer | None = None,
-) -> None:
+) -> dict[str, str]:
     """Write polygons with the fields object, score, level, area_m2 and model.
 
     Parameters
@@ -183,15 +195,26 @@ def write_results(
         The prompts. ``object`` gets the type that it has there, and their other attributes are copied from the first
         feature of each object; binary ones and lists are not.
 
+    Returns
+    -------
+    dict of str to str
+        Objects whose polygon is not written because it cannot be transformed to ``out_crs``, and why.
+
     Raises
     ------
     OutputError
         If the file cannot be written.
+    VectorError
+        If no polygon can be transformed.
     """
-    results = report.results
+    geometries = np.array([item.result.geometry for item in report.results], dtype=object)
+    projected, is_defined = reproject_polygons(geometries, crs, out_crs)
+    reason = f"The polygon cannot be transformed to {out_crs.name}"
+    if len(is_defined) and not is_defined.any():
+        raise VectorError(reason, "choose another CRS with --out-crs")
+    results = [item for item, keep in zip(report.results, is_defined) if keep]
     rows = np.array([item.prompts.feature - 1 for item in results], dtype=np.intp)
     names = np.array([item.prompts.name for item in results], dtype=object)
-    geometries = np.array([item.result.geometry for item in results], dtype=object)
     fields: dict[str, NDArray[Any]] = {
         OBJECT_FIELD: names,
         "score": np.array([item.result.score for item in results], dtype=np.float64),
@@ -208,8 +231,8 @@ def write_results(
         for name, column in layer.fields.items():
             if name.lower() not in (OBJECT_FIELD, LABEL_FIELD) and _is_plain(column):
                 fields[_free_name(name, fields, path)] = _for_format(column[rows], path)
-    projected = reproject(geometries, crs, out_crs) if len(results) else geometries
-    write_vector(path, list(projected), fields, out_crs)
+    write_vector(path, list(projected[is_defined]), fields, out_crs)
+    return {item.prompts.name: reason for item, keep in zip(report.results, is_defined) if not keep}
 
 
 def _is_plain(column: NDArray[Any]) -> bool:

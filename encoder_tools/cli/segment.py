@@ -22,7 +22,6 @@ from ..progress import Progress
 from ..segment import (
     ALL_CANDIDATES,
     BEST_CANDIDATE,
-    ObjectPrompts,
     SegmentOptions,
     SegmentReport,
     prompts_from_layer,
@@ -120,29 +119,30 @@ def segment_command(
     target_crs = parse_crs(out_crs) if out_crs else raster_crs
     check_output(output, target_crs, overwrite)
     prompt_crs = parse_crs(crs) if crs else None
-    layer, objects = _objects(prompts, points, box, prompt_crs, raster_crs)
+    layer = _layer(prompts, points, box, prompt_crs, raster_crs)
+    source = "--point or --box" if prompts is None else str(prompts)
+    objects = prompts_from_layer(layer, raster_crs, source, segmenter.map_bounds)
     settings = SegmentOptions(simplify_tolerance=simplify, **options)
     with Progress(output.name, "objects") as progress:
         report = segment(segmenter, objects, settings, progress)
-    write_results(output, report, raster_crs, target_crs, settings.candidate == ALL_CANDIDATES, layer)
+    lost = write_results(output, report, raster_crs, target_crs, settings.candidate == ALL_CANDIDATES, layer)
+    report.left_out.update(lost)
     _print(output, report, as_json)
 
 
-def _objects(
+def _layer(
     prompts: Path | None,
     points: Sequence[tuple[float, ...]],
     box: tuple[float, ...] | None,
     prompt_crs: pyproj.CRS | None,
     raster_crs: pyproj.CRS,
-) -> tuple[VectorLayer, list[ObjectPrompts]]:
+) -> VectorLayer:
     if (prompts is None) == (not points and box is None):
         raise PromptError("Give either a PROMPTS file or --point and --box", "see geosam-es segment --help")
     if prompts is None:
-        layer = _layer_from_options(points, box, prompt_crs or raster_crs)
-    else:
-        layer = read_vector(prompts)
-        layer = replace(layer, crs=layer.crs or prompt_crs)
-    return layer, prompts_from_layer(layer, raster_crs, "--point" if prompts is None else str(prompts))
+        return _layer_from_options(points, box, prompt_crs or raster_crs)
+    layer = read_vector(prompts)
+    return replace(layer, crs=layer.crs or prompt_crs)
 
 
 def _layer_from_options(

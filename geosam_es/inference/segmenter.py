@@ -5,9 +5,11 @@ Coordinates are native pixels of the raster; `session` works in map coordinates.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import shapely
@@ -25,6 +27,9 @@ from .masks import Candidate, Proposal, TileMask
 __all__ = ["Segmenter", "TileEncoder"]
 
 _CONTEXTS_KEPT = 16
+
+_LEAST_TOLERANCE = 1e-6
+"""A point this far outside the raster, in native pixels, lies on its edge."""
 
 _LEAST_GAP = 1.0
 """Parts of a box without a tile count from this area in native pixels; less is due to rounding."""
@@ -308,19 +313,49 @@ class Segmenter:
                 self._contexts.popitem(last=False)
         return context
 
+    @property
+    def map_bounds(self) -> Bounds:
+        """Extent of the raster in its CRS."""
+        return Bounds(*self.reader.metadata.raster.transform.apply_geometry(shapely.box(*self.pyramid.bounds)).bounds)
+
     def _inside(self, prompts: Prompts) -> Prompts:
-        """Check that the points lie on the raster, and clip the box to it."""
+        """Check that the points lie on the raster, and clip the box to it.
+
+        A point beyond the edge by no more than a rounding error is moved onto it.
+        """
         extent = self.pyramid.bounds
+        inverse = self.reader.metadata.raster.transform.inverse()
+        # What is lost when large coordinates become pixels.
+        tolerance = _LEAST_TOLERANCE + 8 * sys.float_info.epsilon * (abs(inverse.c) + abs(inverse.f))
+        points = []
         for point in prompts.points:
-            if not extent.contains(Bounds(point.x, point.y, point.x, point.y)):
-                x, y = self._on_map(point.x, point.y)
-                raise PromptError("The point ({x:.8g}, {y:.8g}) lies outside the raster", "move it inside", x=x, y=y)
+            x = min(max(point.x, extent.min_x), extent.max_x)
+            y = min(max(point.y, extent.min_y), extent.max_y)
+            if max(abs(point.x - x), abs(point.y - y)) > tolerance:
+                raise self._outside(point)
+            points.append(point._replace(x=x, y=y))
+        inside = replace(prompts, points=tuple(points))
         if prompts.box is None:
-            return prompts
+            return inside
         box = prompts.box.intersection(extent)
         if box is None:
             raise PromptError("The box lies outside the raster or has no area", "draw it on the raster")
-        return prompts.with_box(box)
+        return inside.with_box(box)
+
+    def _outside(self, point: Point) -> PromptError:
+        x, y = self._on_map(point.x, point.y)
+        left, bottom, right, top = self.map_bounds
+        return PromptError(
+            "The point ({x:.8g}, {y:.8g}) lies outside the raster, "
+            "which covers x from {left:.8g} to {right:.8g} and y from {bottom:.8g} to {top:.8g}",
+            "move it inside, or check the CRS of the prompts",
+            x=x,
+            y=y,
+            left=left,
+            right=right,
+            bottom=bottom,
+            top=top,
+        )
 
     def _on_map(self, col: float, row: float) -> tuple[float, float]:
         return self.reader.metadata.raster.transform.apply(col, row)
