@@ -270,22 +270,35 @@ def split_at_seam(
         x = np.clip(xy[:, 0], seam - turn + margin, seam - margin)
         return from_lonlat(np.column_stack((x, xy[:, 1])))
 
-    return shapely.transform(split, inset)
+    at_pole = np.abs(shapely.get_coordinates(split)[:, 1]) >= turn * (0.25 - _AT_POLE)
+    if at_pole.any() and not _has_poles(from_lonlat, turn):
+        return shapely.Polygon(np.full((4, 2), np.inf))
+    return shapely.transform(densified(split), inset)
+
+
+def _has_poles(from_lonlat: Project, turn: float) -> bool:
+    """Tell whether a projection shows the poles, which the Mercator projection does not."""
+    near, pole = from_lonlat(np.array([(0.0, turn * (0.25 - 1e-6)), (0.0, turn / 4)]))[:, 1]
+    return bool(abs(pole - near) < 0.1 * abs(pole))
 
 
 def _split_ring(ring: NDArray[np.float64], seam: float, turn: float) -> BaseGeometry:
     """Return the area inside a continuous ring, within the turn that ends at the seam."""
-    first, last = ring[0], ring[-1]
-    if abs(last[0] - first[0]) > turn / 2:
+    around = ring[-1, 0] - ring[0, 0]
+    if abs(around) > turn / 2:
+        # Three times around the pole, so that the turn that is kept has no joint.
+        ring = np.vstack([ring + np.array([number * around, 0.0]) for number in (-1, 0, 1)])
         pole = np.copysign(turn / 4, ring[:, 1].mean())
-        ring = np.vstack((ring, (last[0], pole), (first[0], pole)))
+        ring = np.vstack((ring, (ring[-1, 0], pole), (ring[0, 0], pole)))
+        middle = ring[:, 0].min() + 1.5 * turn
+        ring[:, 0] += turn * np.round((seam - turn / 2 - middle) / turn)
     area = shapely.make_valid(shapely.Polygon(ring))
     left, bottom, right, top = area.bounds
+    numbers = range(int(np.floor((left - seam) / turn)), int(np.ceil((right - seam) / turn)))
     pieces = []
-    for number in range(int(np.floor((left - seam) / turn)), int(np.ceil((right - seam) / turn))):
+    for number in numbers if abs(around) <= turn / 2 else (-1,):
         window = shapely.box(seam + number * turn, bottom - 1, seam + (number + 1) * turn, top + 1)
-        moved = shapely.transform(shapely.intersection(area, window), _shift(-(number + 1) * turn))
-        pieces.append(moved)
+        pieces.append(shapely.transform(shapely.intersection(area, window), _shift(-(number + 1) * turn)))
     return shapely.union_all(pieces)
 
 

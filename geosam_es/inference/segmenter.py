@@ -321,7 +321,8 @@ class Segmenter:
     def _inside(self, prompts: Prompts) -> Prompts:
         """Check that the points lie on the raster, and clip the box to it.
 
-        A point beyond the edge by no more than a rounding error is moved onto it.
+        A point on the edge, or beyond it by no more than a rounding error, is moved to the middle of the pixel there:
+        the decoder sees no image at the edge itself.
         """
         extent = self.pyramid.bounds
         inverse = self.reader.metadata.raster.transform.inverse()
@@ -329,9 +330,9 @@ class Segmenter:
         tolerance = _LEAST_TOLERANCE + 8 * sys.float_info.epsilon * (abs(inverse.c) + abs(inverse.f))
         points = []
         for point in prompts.points:
-            x = min(max(point.x, extent.min_x), extent.max_x)
-            y = min(max(point.y, extent.min_y), extent.max_y)
-            if max(abs(point.x - x), abs(point.y - y)) > tolerance:
+            x = min(max(point.x, extent.min_x + 0.5), extent.max_x - 0.5)
+            y = min(max(point.y, extent.min_y + 0.5), extent.max_y - 0.5)
+            if max(abs(point.x - x), abs(point.y - y)) > 0.5 + tolerance:
                 raise self._outside(point)
             points.append(point._replace(x=x, y=y))
         inside = replace(prompts, points=tuple(points))
@@ -339,23 +340,27 @@ class Segmenter:
             return inside
         box = prompts.box.intersection(extent)
         if box is None:
-            raise PromptError("The box lies outside the raster or has no area", "draw it on the raster")
+            raise PromptError(
+                "The box lies outside the raster, {extent}, or has no area",
+                "draw it on the raster, or check the CRS of the prompts",
+                extent=self._extent_text(),
+            )
         return inside.with_box(box)
 
     def _outside(self, point: Point) -> PromptError:
         x, y = self._on_map(point.x, point.y)
-        left, bottom, right, top = self.map_bounds
         return PromptError(
-            "The point ({x:.8g}, {y:.8g}) lies outside the raster, "
-            "which covers x from {left:.8g} to {right:.8g} and y from {bottom:.8g} to {top:.8g}",
+            "The point ({x:.8g}, {y:.8g}) lies outside the raster, {extent}",
             "move it inside, or check the CRS of the prompts",
             x=x,
             y=y,
-            left=left,
-            right=right,
-            bottom=bottom,
-            top=top,
+            extent=self._extent_text(),
         )
+
+    def _extent_text(self) -> str:
+        """Return the corners of the raster in a form that needs no translation."""
+        left, bottom, right, top = self.map_bounds
+        return f"({left:.8g}, {bottom:.8g}) - ({right:.8g}, {top:.8g})"
 
     def _on_map(self, col: float, row: float) -> tuple[float, float]:
         return self.reader.metadata.raster.transform.apply(col, row)
