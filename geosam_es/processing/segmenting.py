@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import shapely
 from qgis.core import (  # type: ignore[attr-defined]
     NULL,
-    QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
     QgsFeature,
     QgsFeatureRequest,
@@ -32,7 +32,9 @@ from qgis.core import (  # type: ignore[attr-defined]
 )
 from shapely.geometry.base import BaseGeometry
 
-from ..errors import EditError
+from ..core.globe import are_degrees
+from ..core.prompts import Bounds
+from ..errors import EditError, VectorError
 from ..inference.batch import (
     ALL_CANDIDATES,
     BEST_CANDIDATE,
@@ -44,7 +46,7 @@ from ..inference.batch import (
     group_prompts,
 )
 from ..inference.session import open_segmenter
-from ..qgis_support.crs import EllipsoidArea, raster_crs, transform_geometry
+from ..qgis_support.crs import EllipsoidArea, from_qgs, prompt_to_raster, raster_crs, transform_polygon
 from ..qgis_support.messages import tr, translated
 from .base import StoreAlgorithm, to_multi_polygon
 from .fields import LONG, REAL, TEXT, WHOLE, append_copy, is_plain, make_fields
@@ -153,7 +155,9 @@ class _SegmentAlgorithm(StoreAlgorithm):
         out_crs = self.parameterAsCrs(parameters, self.CRS, context) if parameters.get(self.CRS) else crs
         options = self._options(parameters, context)
         prompt_fields = self._prompt_fields(parameters, source, context)
-        objects = group_prompts(_prompt_features(source, prompt_fields, crs, context, feedback), source.sourceName())
+        to_raster = QgsCoordinateTransform(source.sourceCrs(), crs, context.transformContext())
+        prompts = _prompt_features(source, prompt_fields, to_raster, segmenter.map_bounds, feedback)
+        objects = group_prompts(prompts, source.sourceName())
         fields = _output_fields(options, source.fields(), prompt_fields)
         sink, sink_id = self.parameterAsSink(
             parameters, self.OUTPUT, context, fields, QgsWkbTypes.Type.MultiPolygon, out_crs
@@ -286,16 +290,20 @@ class SegmentBoxesAlgorithm(_SegmentAlgorithm):
 def _prompt_features(
     source: QgsProcessingFeatureSource,
     fields: _PromptFields,
-    crs: QgsCoordinateReferenceSystem,
-    context: QgsProcessingContext,
+    to_raster: QgsCoordinateTransform,
+    extent: Bounds,
     feedback: QgsProcessingFeedback,
 ) -> Iterator[PromptFeature]:
     """Read the features in the CRS of the raster; those that cannot be transformed are reported."""
-    request = QgsFeatureRequest().setDestinationCrs(crs, context.transformContext())
+    _check_degrees(source)
     # Only coordinates are used, so invalid geometries do no harm.
-    for feature in source.getFeatures(request, QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks):  # type: ignore[attr-defined]
-        geometry = feature.geometry()
-        if geometry.isNull() or geometry.isEmpty():
+    skip_checks = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks  # type: ignore[attr-defined]
+    for feature in source.getFeatures(QgsFeatureRequest(), skip_checks):
+        try:
+            geometry = prompt_to_raster(_prompt_geometry(feature.geometry()), to_raster, extent)
+        except EditError:
+            geometry = shapely.Polygon()
+        if geometry.is_empty:
             feedback.pushWarning(
                 tr("Skipped feature {id}: it has no geometry or lies outside the CRS of the raster").format(
                     id=feature.id()
@@ -306,13 +314,30 @@ def _prompt_features(
         label = values[fields.label] if fields.label >= 0 else None
         object_id = values[fields.object] if fields.object >= 0 else feature.id()
         attributes = {source.fields().at(index).name(): values[index] for index in fields.copied}
-        yield PromptFeature(_prompt_geometry(geometry), label, object_id, attributes)
+        yield PromptFeature(geometry, label, object_id, attributes)
+
+
+def _check_degrees(source: QgsProcessingFeatureSource) -> None:
+    """Refuse a layer whose CRS is geographic and whose coordinates are not degrees."""
+    extent = source.sourceExtent()
+    if not source.sourceCrs().isGeographic() or not extent.isFinite():
+        return
+    corner = (extent.xMinimum(), extent.yMinimum())
+    if not are_degrees(np.array([corner * 2])).any():
+        raise VectorError(
+            "{source} has coordinates such as ({x:.8g}, {y:.8g}), which are not longitude and latitude",
+            "set the CRS that they are in, in the properties of the layer",
+            source=source.sourceName(),
+            x=corner[0],
+            y=corner[1],
+        )
 
 
 def _prompt_geometry(geometry: QgsGeometry) -> BaseGeometry:
+    if geometry.isNull() or geometry.isEmpty():
+        return shapely.Polygon()
     if geometry.type() == QgsWkbTypes.GeometryType.PolygonGeometry:  # type: ignore[attr-defined]
-        box = geometry.boundingBox()
-        return shapely.box(box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum())
+        return from_qgs(geometry)
     return shapely.MultiPoint([(vertex.x(), vertex.y()) for vertex in geometry.vertices()])
 
 
@@ -349,6 +374,6 @@ def _feature(
     if options.candidate == ALL_CANDIDATES:
         values.append(result.rank + 1)
     feature = QgsFeature(fields)
-    feature.setGeometry(transform_geometry(to_multi_polygon(result.geometry), to_output))
+    feature.setGeometry(to_multi_polygon(transform_polygon(result.geometry, to_output)))
     feature.setAttributes([*values, *item.attributes.values()])
     return feature
