@@ -107,7 +107,8 @@ def segment_command(
     """Segment objects in STORE from PROMPTS, a vector file of points or polygons, or from --point and --box.
 
     Points may have the fields label (1 positive, 0 negative) and object (points with the same value are prompts of one
-    object). Polygons stand for their bounding box. Other fields are copied to the output.
+    object). Polygons stand for their bounding box. Other fields are copied to the output. Of a file with several
+    layers, choose one as in FILE|layername=NAME.
 
     \b
     Example:
@@ -142,6 +143,8 @@ def _layer(
     if prompts is None:
         return _layer_from_options(points, box, prompt_crs or raster_crs)
     layer = read_vector(prompts)
+    if layer.note:
+        click.echo(f"Warning: {layer.note}", err=True)
     return replace(layer, crs=layer.crs or prompt_crs)
 
 
