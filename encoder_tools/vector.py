@@ -20,7 +20,7 @@ from pyproj.exceptions import ProjError
 
 from geosam_es.errors import VectorError
 
-from .wkb import read_wkb
+from .wkb import read_surface
 
 __all__ = ["VectorLayer", "read_vector"]
 
@@ -155,7 +155,7 @@ def _choose_layer(path: Path, name: str, wanted: str | None, is_table: bool) -> 
 def _from_wkb(wkbs: NDArray[np.object_]) -> NDArray[np.object_]:
     geometries: NDArray[np.object_] = shapely.from_wkb(wkbs, on_invalid="ignore")
     for index in np.flatnonzero(shapely.is_missing(geometries)):
-        geometries[index] = None if wkbs[index] is None else read_wkb(wkbs[index])
+        geometries[index] = None if wkbs[index] is None else read_surface(wkbs[index])
     return geometries
 
 

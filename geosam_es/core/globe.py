@@ -181,6 +181,8 @@ def globe_rings(polygon: shapely.Polygon, to_lonlat: Project, turn: float = DEGR
 def _lonlat_ring(xy: NDArray[np.float64], to_lonlat: Project, turn: float) -> NDArray[np.float64]:
     """Transform a ring, with more vertices where the longitude changes fast, as it does around a pole."""
     lonlat = to_lonlat(xy)
+    if not np.isfinite(lonlat).all():
+        return np.full_like(lonlat, np.nan)
     for _ in range(_MAX_HALVINGS):
         steps = np.abs(_shortest(np.diff(lonlat[:, 0]), turn))
         (wide,) = np.nonzero(steps > turn * _WIDEST_STEP)
@@ -278,8 +280,9 @@ def split_at_seam(
 
 def _has_poles(from_lonlat: Project, turn: float) -> bool:
     """Tell whether a projection shows the poles, which the Mercator projection does not."""
-    near, pole = from_lonlat(np.array([(0.0, turn * (0.25 - 1e-6)), (0.0, turn / 4)]))[:, 1]
-    return bool(abs(pole - near) < 0.1 * abs(pole))
+    near, pole = from_lonlat(np.array([(0.0, turn * (0.25 - 1e-6)), (0.0, turn / 4)]))
+    distance, size = np.hypot(*(pole - near)), np.hypot(*pole)
+    return bool(np.isfinite(size) and distance < 0.1 * max(size, np.hypot(*near)))
 
 
 def _split_ring(ring: NDArray[np.float64], seam: float, turn: float) -> BaseGeometry:
