@@ -27,6 +27,7 @@ from .messages import tr
 __all__ = [
     "EllipsoidArea",
     "from_qgs",
+    "points_in_world",
     "prompt_to_raster",
     "raster_crs",
     "to_qgs",
@@ -158,6 +159,17 @@ def prompt_to_raster(geometry: BaseGeometry, transformation: QgsCoordinateTransf
         geometry = densified(untorn(geometry, theirs.period if theirs is not None else None))
     moved = from_qgs(transform_geometry(to_qgs(geometry), transformation))
     return moved if ours is None or ours.period is None else placed(moved, ours.period, extent)
+
+
+def points_in_world(
+    points: list[tuple[float, float]], crs: QgsCoordinateReferenceSystem, extent: Bounds
+) -> list[tuple[float, float]]:
+    """Move points in the CRS of a raster by whole worlds to where the raster is; others stay where they are."""
+    seam = _seam(crs, QgsProject.instance().transformContext())
+    if seam is None or seam.period is None:
+        return points
+    moved = shapely.get_coordinates(placed(shapely.MultiPoint(points), seam.period, extent))
+    return [(float(x), float(y)) for x, y in moved]
 
 
 _seams: dict[str, Seam | None] = {}

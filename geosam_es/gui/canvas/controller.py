@@ -205,7 +205,7 @@ class SegmentationController(QObject):
         if store is None or self._switching or self._waiting:
             return
         try:
-            ((x, y),), level = self._view.to_raster(store, [point]), self._view.level(store, point)
+            ((x, y),), level = self._view.prompts_to_raster(store, [point]), self._view.level(store, point)
         except QgsCsException:
             self.end_preview()
             return
@@ -357,7 +357,7 @@ class SegmentationController(QObject):
         if self.store is None:
             return None
         try:
-            return self._view.to_raster(self.store, points), self._view.level(self.store, points[0])
+            return self._view.prompts_to_raster(self.store, points), self._view.level(self.store, points[0])
         except QgsCsException:
             self.failed.emit(
                 PromptError(tr("This place cannot be transformed to the CRS of the raster"), tr("click on the raster"))

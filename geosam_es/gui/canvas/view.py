@@ -16,7 +16,7 @@ from qgis.core import (  # type: ignore[attr-defined]  # qgis-stubs lacks QgsCsE
 
 from ...core.geotransform import GeoTransform
 from ...core.prompts import Bounds
-from ...qgis_support.crs import transform
+from ...qgis_support.crs import points_in_world, transform
 from ..stores.open_store import OpenStore
 
 __all__ = ["Sight", "View"]
@@ -65,6 +65,10 @@ class View:
         transformation = self._transform(store)
         moved = [transformation.transform(point) for point in points]
         return [(point.x(), point.y()) for point in moved]
+
+    def prompts_to_raster(self, store: OpenStore, points: Sequence[QgsPointXY]) -> list[tuple[float, float]]:
+        """Transform points as `to_raster`, to the side of the antimeridian where the raster is."""
+        return points_in_world(self.to_raster(store, points), store.crs, store.segmenter.map_bounds)
 
     def from_raster(self, store: OpenStore, x: float, y: float) -> QgsPointXY:
         """Transform a point from the raster's CRS to the canvas's."""
