@@ -6,6 +6,8 @@ import struct
 
 import shapely
 
+from geosam_es.core.topology import polygon_parts
+
 __all__ = ["read_surface"]
 
 _POLYGONS = (3, 17)
@@ -50,7 +52,7 @@ def _read(wkb: bytes, at: int) -> tuple[shapely.Polygon | shapely.MultiPolygon, 
         for _ in range(count):
             part, at = _read(wkb, at)
             parts.append(part)
-        return shapely.MultiPolygon(parts), at
+        return shapely.MultiPolygon(polygon_parts(shapely.GeometryCollection(parts))), at
     if kind not in _POLYGONS:
         raise ValueError(kind)
     rings = []

@@ -295,7 +295,7 @@ def _prompt_features(
     feedback: QgsProcessingFeedback,
 ) -> Iterator[PromptFeature]:
     """Read the features in the CRS of the raster; those that cannot be transformed are reported."""
-    _check_degrees(source)
+    _check_crs(source, to_raster)
     # Only coordinates are used, so invalid geometries do no harm.
     skip_checks = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks  # type: ignore[attr-defined]
     for feature in source.getFeatures(QgsFeatureRequest(), skip_checks):
@@ -317,8 +317,14 @@ def _prompt_features(
         yield PromptFeature(geometry, label, object_id, attributes)
 
 
-def _check_degrees(source: QgsProcessingFeatureSource) -> None:
-    """Refuse a layer whose CRS is geographic and whose coordinates are not degrees."""
+def _check_crs(source: QgsProcessingFeatureSource, to_raster: QgsCoordinateTransform) -> None:
+    """Refuse a layer without a CRS, and one in a geographic CRS whose coordinates are not degrees."""
+    if not source.sourceCrs().isValid() and to_raster.destinationCrs().isValid():
+        raise VectorError(
+            "{source} has no coordinate reference system",
+            "set it in the properties of the layer",
+            source=source.sourceName(),
+        )
     extent = source.sourceExtent()
     if not source.sourceCrs().isGeographic() or not extent.isFinite():
         return

@@ -567,3 +567,13 @@ def test_metres_in_a_layer_in_degrees_are_refused(store: Path) -> None:
     clicks.dataProvider().addFeatures([feature])
     with pytest.raises(QgsProcessingException, match=r"clicks has coordinates such as .* not longitude and latitude"):
         run("segmentpoints", STORE=str(store), INPUT=clicks)
+
+
+def test_a_layer_without_a_crs_is_refused(store: Path) -> None:
+    clicks = QgsVectorLayer("Point", "clicks", "memory")
+    clicks.setCrs(QgsCoordinateReferenceSystem())
+    feature = QgsFeature()
+    feature.setGeometry(point(300, 300))
+    clicks.dataProvider().addFeatures([feature])
+    with pytest.raises(QgsProcessingException, match="clicks has no coordinate reference system: set it"):
+        run("segmentpoints", STORE=str(store), INPUT=clicks)
