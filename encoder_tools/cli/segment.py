@@ -121,7 +121,7 @@ def segment_command(
     check_output(output, target_crs, overwrite)
     prompt_crs = parse_crs(crs) if crs else None
     layer = _layer(prompts, points, box, prompt_crs, raster_crs)
-    source = "--point or --box" if prompts is None else str(prompts)
+    source = str(prompts) if prompts is not None else "--point" if points else "--box"
     objects = prompts_from_layer(layer, raster_crs, source, segmenter.map_bounds)
     settings = SegmentOptions(simplify_tolerance=simplify, **options)
     with Progress(output.name, "objects") as progress:
