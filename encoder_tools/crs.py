@@ -27,12 +27,17 @@ from geosam_es.core.globe import (
 )
 from geosam_es.core.prompts import Bounds
 from geosam_es.core.topology import polygon_parts
+from geosam_es.encoding.placement import GEOGRAPHIC, LOCAL, NO_MAP, PROJECTED, MapCrs
 from geosam_es.errors import StoreError, VectorError
 from geosam_es.store import StoreReader
+from geosam_es.store.signature import set_crs_line
 
 __all__ = [
     "AreaMeter",
+    "check_transform",
     "is_horizontal",
+    "lost_crs",
+    "map_crs",
     "parse_crs",
     "prompts_to_raster",
     "reproject",
@@ -45,6 +50,8 @@ __all__ = [
 def same_crs(first_wkt: str, second_wkt: str) -> bool:
     """Tell whether two WKT texts describe one CRS; versions of WKT and libraries differ in names and axis order.
 
+    Heights are not compared, because polygons have none.
+
     Examples
     --------
     >>> texts = [pyproj.CRS("EPSG:4326").to_wkt(version) for version in ("WKT1_GDAL", "WKT2_2019")]
@@ -54,11 +61,14 @@ def same_crs(first_wkt: str, second_wkt: str) -> bool:
     if first_wkt == second_wkt:
         return True
     try:
-        first, second = pyproj.CRS.from_wkt(first_wkt), pyproj.CRS.from_wkt(second_wkt)
+        first, second = (_horizontal_part(pyproj.CRS.from_wkt(wkt)) for wkt in (first_wkt, second_wkt))
     except CRSError:
         return False
     code = first.to_epsg()
-    return first.equals(second, ignore_axis_order=True) or (code is not None and code == second.to_epsg())
+    if code is not None and code == second.to_epsg():
+        return True
+    # A local CRS has nothing but its name.
+    return first.equals(second, ignore_axis_order=True) and not (_is_local(first) and first.name != second.name)
 
 
 def is_horizontal(crs: pyproj.CRS) -> bool:
@@ -69,7 +79,54 @@ def is_horizontal(crs: pyproj.CRS) -> bool:
     >>> [is_horizontal(pyproj.CRS(code)) for code in ("EPSG:25830", "EPSG:25830+5782", "EPSG:5782", "EPSG:4978")]
     [True, True, False, False]
     """
-    return len(crs.axis_info) > 1 and not crs.is_geocentric
+    part = _horizontal_part(crs)
+    return len(part.axis_info) > 1 and not part.is_geocentric
+
+
+def _horizontal_part(crs: pyproj.CRS) -> pyproj.CRS:
+    return _horizontal_part(crs.sub_crs_list[0]) if crs.sub_crs_list else crs
+
+
+def _is_local(crs: pyproj.CRS) -> bool:
+    """Tell whether a CRS is of a site or a plan, without a known place on the Earth."""
+    return crs.geodetic_crs is None
+
+
+def map_crs(crs: pyproj.CRS) -> MapCrs:
+    """Describe a CRS, to check whether coordinates may be in it."""
+    part = _horizontal_part(crs)
+    kind = LOCAL if _is_local(part) else PROJECTED
+    kind = GEOGRAPHIC if part.is_geographic else kind if is_horizontal(part) else NO_MAP
+    factor = part.axis_info[0].unit_conversion_factor if part.axis_info else 1.0
+    unit = math.degrees(factor) if part.is_geographic else factor
+    area = None if crs.area_of_use is None else crs.area_of_use.bounds
+
+    def to_degrees(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        geodetic = part.geodetic_crs or part
+        transformer = pyproj.Transformer.from_crs(part, geodetic, always_xy=True)
+        scale = math.degrees(geodetic.axis_info[0].unit_conversion_factor)
+        return np.column_stack(transformer.transform(xy[:, 0], xy[:, 1])) * scale
+
+    return MapCrs(crs.name, kind, unit, area, to_degrees)
+
+
+def check_transform(source: pyproj.CRS, target: pyproj.CRS) -> None:
+    """Check, before any work is done, that coordinates can be transformed from one CRS to another.
+
+    Raises
+    ------
+    VectorError
+        If one of them is a local CRS, and they differ.
+    """
+    # Local CRSs that differ in their names alone are taken for one.
+    if source == target or same_crs(source.to_wkt(), target.to_wkt()):
+        return
+    local = next((crs for crs in (source, target) if _is_local(_horizontal_part(crs))), None)
+    if local is not None:
+        raise VectorError(
+            f"{local.name} is a local CRS: coordinates cannot be transformed from {source.name} to {target.name}",
+            "use one CRS for both, or give the store its true CRS with geosam-es info STORE --set-crs",
+        )
 
 
 def parse_crs(text: str) -> pyproj.CRS:
@@ -95,15 +152,42 @@ def store_crs(reader: StoreReader) -> pyproj.CRS:
     Raises
     ------
     StoreError
-        If PROJ cannot read it.
+        If PROJ cannot read it, it is no CRS for maps, or it is a local CRS with the name of another one: GDAL writes
+        that where it does not find its data.
     """
+    wkt = reader.metadata.raster.crs_wkt
     try:
-        return pyproj.CRS.from_wkt(reader.metadata.raster.crs_wkt)
+        crs = pyproj.CRS.from_wkt(wkt)
     except ProjError as error:
         raise StoreError(
             f"{reader.root} has a coordinate reference system that PROJ cannot read",
-            "set it with: geosam-es info STORE --set-crs EPSG:25830",
+            f"set it with: {set_crs_line(reader.root, 'EPSG:25830')}",
         ) from error
+    if not is_horizontal(crs):
+        raise StoreError(
+            f"{reader.root} has the CRS {crs.name}, which is not a CRS for maps",
+            f"set it with: {set_crs_line(reader.root, 'EPSG:25830')}",
+        )
+    meant = lost_crs(crs)
+    if meant is not None:
+        raise StoreError(
+            f"{reader.root} has a local CRS with the name of {meant.name}, because GDAL did not find its data when the "
+            "store was made",
+            f"correct it with: {set_crs_line(reader.root, meant.to_wkt())}",
+        )
+    return crs
+
+
+def lost_crs(crs: pyproj.CRS) -> pyproj.CRS | None:
+    """Return the CRS whose name a local CRS has, if there is one: its definition was lost."""
+    part = _horizontal_part(crs)
+    if not _is_local(part):
+        return None
+    try:
+        meant = pyproj.CRS.from_user_input(part.name)
+    except ProjError:
+        return None
+    return meant if meant.name == part.name and not _is_local(meant) else None
 
 
 def reproject(

@@ -6,20 +6,61 @@ Only files on that list are ever replaced or removed. Whatever else lies in the 
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
 from geosam_es import __version__
-from geosam_es.errors import OutputError
+from geosam_es.errors import ModelError, OutputError
+from geosam_es.inference.encoder import MODEL_FILE, read_model_info
+from geosam_es.store.decoder_files import read_info
 from geosam_es.store.files import put_in_place, temporary_name, write_text
+from geosam_es.store.layout import DECODER_INFO_FILE, is_store
 
-__all__ = ["MANIFEST_FILE", "OutputFolder"]
+__all__ = ["MANIFEST_FILE", "OutputFolder", "check_output_folder"]
 
 MANIFEST_FILE = "geosam-es.json"
 _KEY = "files"
+
+
+def check_output_folder(path: Path, files: Container[str]) -> None:
+    """Make sure that a command may write into a folder: not into a store, nor among the files of another kind.
+
+    Parameters
+    ----------
+    path : Path
+        May not exist yet.
+    files : container of str
+        Files that the command writes; they tell its own kind of folder.
+
+    Raises
+    ------
+    OutputError
+        If it is not a folder, is a store or lies in one, or is the folder of a model or a tuned decoder.
+    """
+    if os.path.lexists(path) and not path.is_dir():
+        raise OutputError(f"{path} is {'a file' if path.is_file() else 'not a folder'}", "choose a folder with -o")
+    resolved = Path(os.path.realpath(path))
+    store = next(filter(is_store, (resolved, *resolved.parents)), None)
+    if store is not None:
+        raise OutputError(f"{path} is in the embedding store {store}", "choose a folder outside the store with -o")
+    for name, kind, read in (
+        (MODEL_FILE, "a model", read_model_info),
+        (DECODER_INFO_FILE, "a tuned decoder", read_info),
+    ):
+        if name not in files and _is_readable(path, read):
+            raise OutputError(f"{path} is the folder of {kind}", "choose another folder with -o")
+
+
+def _is_readable(folder: Path, read: Callable[[Path], object]) -> bool:
+    try:
+        read(folder)
+    except ModelError:
+        return False
+    return True
 
 
 class OutputFolder:
@@ -44,15 +85,15 @@ class OutputFolder:
     Raises
     ------
     OutputError
-        If the folder cannot be used, or holds a file of one of these names that is not in its manifest.
+        If the folder cannot be used, is of another kind (see `check_output_folder`), or holds a file of one of these
+        names that is not in its manifest.
     """
 
     def __init__(self, path: Path, files: Sequence[str]) -> None:
         self.path = path
         self._files = tuple(files)
         with _output_errors(path):
-            if path.exists() and not path.is_dir():
-                raise OutputError(f"{path} is a file", "choose a folder with -o")
+            check_output_folder(path, files)
             if not path.resolve().parent.is_dir():
                 raise OutputError(f"The folder of {path} does not exist", "create it, or choose another one with -o")
             self._is_new = not path.exists()

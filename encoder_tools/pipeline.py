@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +49,11 @@ class Estimate:
 
 def estimate(plan: EncodePlan, encoder: Encoder, decoder_bytes: int) -> Estimate:
     """Time a few tiles and estimate the cost of all; ``decoder_bytes`` is the size of the decoder's files."""
-    tiles = [tile for tile in plan.pyramid if plan.is_wanted(tile)]
+    tiles = [tile for tile in plan.tiles if plan.is_wanted(tile)]
     sample = [tiles[len(tiles) * step // _TIMED_TILES] for step in range(min(_TIMED_TILES, len(tiles)))]
     # The first run is slower and is not counted.
     seconds = [_time_tile(plan, encoder, tile) for tile in sample[:1] + sample][1:]
-    fixed_bytes = decoder_bytes + _LEVEL_BYTES * (1 + plan.metadata.levels)
+    fixed_bytes = decoder_bytes + _LEVEL_BYTES * (1 + len(plan.grids))
     return Estimate(
         len(tiles), len(tiles) * plan.metadata.tile_bytes + fixed_bytes, len(tiles) * float(np.mean(seconds or [0.0]))
     )
@@ -76,7 +76,11 @@ def _open_writer(
             # Another writer may have created it meanwhile; then both fill it.
             if not (resume and store.exists()):
                 raise
-    writer = StoreWriter.resume(store, plan.metadata, same_crs)
+    metadata = plan.metadata
+    if plan.finest < 0:
+        # Enlarged tiles may be added to a store of another area of interest.
+        metadata = replace(metadata, aoi_sha256=StoreReader(store).metadata.aoi_sha256)
+    writer = StoreWriter.resume(store, metadata, same_crs)
     # Raises an error if the store lacks its arrays or its decoder.
     StoreReader(store)
     return writer, False
@@ -117,10 +121,12 @@ def encode(
         unless it holds tiles and the disk is full: that one can be resumed.
     """
     writer, is_new = _open_writer(plan, store, export_decoder, resume=resume, overwrite=overwrite)
+    has_same_aoi = writer.metadata.aoi_sha256 == plan.metadata.aoi_sha256
+    tiles = [tile for tile in plan.tiles if has_same_aoi or tile.level < 0]
     try:
         with bounded_cache():
-            report = encode_tiles(plan, encoder, writer, progress=progress)
-        if report.skipped == len(plan.pyramid):
+            report = encode_tiles(plan, encoder, writer, tiles, progress)
+        if report.skipped == len(tiles):
             raise RasterError(
                 f"{plan.raster.path} has no tile to encode: all are without data, of one colour, or outside --aoi",
                 "check the image, its nodata value and the area of interest",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyproj
+import pyproj.exceptions
 import rasterio
 import rasterio.shutil
 import rasterio.windows
@@ -21,15 +22,22 @@ from rasterio.io import MemoryFile
 
 from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.window import Window
+from geosam_es.encoding.placement import MapCrs
 from geosam_es.encoding.raster import TiledRaster
 from geosam_es.encoding.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
+from geosam_es.errors import RasterError
 
-from .crs import is_horizontal
+from .crs import lost_crs, map_crs
 
 __all__ = ["Raster", "RasterioFile", "bounded_cache"]
 
 _CACHE_VARIABLE = "GDAL_CACHEMAX"
 _CACHE_BYTES = 256 << 20
+
+# rasterio cannot catch what GDAL's own threads print, as those that decode JPEG 2000.
+os.environ.setdefault("CPL_LOG", os.devnull)
+# GDAL's fast way to read a whole PNG does not notice that it is truncated.
+os.environ.setdefault("GDAL_PNG_WHOLE_IMAGE_OPTIM", "NO")
 
 # We raise an error for the first and handle the second. Set once because warning filters are not thread-safe.
 warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -59,12 +67,28 @@ class Raster(TiledRaster):
     def parse_crs(self, text: str) -> str:
         """Return the WKT of a CRS given by the user; see `TiledRaster.parse_crs`."""
         try:
-            wkt = str(CRS.from_user_input(text).to_wkt())
+            return str(CRS.from_user_input(text).to_wkt())
         except CRSError as error:
             raise ValueError(text) from error
-        if not is_horizontal(pyproj.CRS.from_wkt(wkt)):
-            raise ValueError(text)
-        return wkt
+
+    def map_crs(self) -> MapCrs:
+        """Describe the CRS; see `TiledRaster.map_crs`."""
+        try:
+            crs = pyproj.CRS.from_wkt(self.crs_wkt)
+        except pyproj.exceptions.ProjError as error:
+            raise RasterError(
+                "{path} has a CRS that PROJ cannot read", "give another one with --crs EPSG:25830", path=self.path
+            ) from error
+        meant = lost_crs(crs)
+        if meant is not None:
+            raise RasterError(
+                "{path} has a local CRS with the name of {name}, but without its definition",
+                "give the CRS with --crs {code}",
+                path=self.path,
+                name=meant.name,
+                code=meant.to_string(),
+            )
+        return map_crs(crs)
 
 
 class RasterioFile:
@@ -90,6 +114,7 @@ class RasterioFile:
             nodata=dataset.nodata,
             palette=_palette(dataset),
             overviews=tuple(dataset.overviews(1)) if dataset.count else (),
+            is_virtual=dataset.driver == "VRT",
         )
 
     @property

@@ -94,7 +94,7 @@ def make_store(
     root = folder / f"{name}.embeddings.zarr"
     writer = StoreWriter.create(root, metadata, {"decoder.onnx": decoder})
     for grid in metadata.pyramid.grids:
-        level = _reduce(image, grid.scale)[: grid.height, : grid.width]
+        level = _reduce(image, int(grid.scale))[: grid.height, : grid.width]
         for tile in grid:
             col, row, tile_width, tile_height = grid.window(tile.row, tile.col)
             padded = np.zeros((1024, 1024), np.float32)

@@ -54,6 +54,17 @@ def test_imports_inside_the_package_are_relative(path: Path) -> None:
     assert absolute == []
 
 
+def test_qgis_makes_transforms_in_one_place() -> None:
+    """An invalid `QgsCoordinateTransform` gives coordinates back unchanged; `qgis_support.crs` checks every one."""
+    makers = [
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and "QgsCoordinateTransform(" in f"{ast.unparse(node.func)}("
+    ]
+    assert set(makers) == {"qgis_support/crs.py"}
+
+
 def test_what_is_installed() -> None:
     """All of `geosam_es` and `encoder_tools`, and neither benchmarks nor tests."""
     tomllib = pytest.importorskip("tomllib")

@@ -15,17 +15,18 @@ import pyproj
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from geosam_es.core.grid import FINEST_LEVEL
 from geosam_es.errors import GeoSamError, OutputError, RasterError
 from geosam_es.store import store_path_for
 from geosam_es.store.layout import DTYPES
 
-from ..crs import reproject
+from ..crs import reproject, same_crs
 from ..models.loading import LoadedModel, load_model
 from ..pipeline import EncodeOptions, EncodePlan, encode, estimate, make_plan
 from ..progress import Progress
 from ..raster import Raster
 from ..vector import read_vector
-from .group import EXIT_BAD_INPUT, EXIT_FAULT, report_fault
+from .group import EXIT_BAD_INPUT, EXIT_FAULT, named_file_error, report_fault
 from .options import PATH, json_option, threads_option
 
 __all__ = ["encode_command"]
@@ -46,6 +47,7 @@ class _Request:
     batch_size: int | None
     dtype: str
     aoi: Path | None
+    finest: int
     resume: bool
     overwrite: bool
 
@@ -88,16 +90,24 @@ def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) 
     "--stretch",
     default="auto",
     show_default=True,
-    help="Contrast stretch: none, percentiles (2,98), values (0:4000), or auto, which is none for 8-bit images and "
-    "2,98 for others.",
+    help="Contrast stretch: none, percentiles (2,98), values (0:4000, as stored in the file), or auto, which is none "
+    "for 8-bit images and 2,98 for others.",
 )
 @click.option("--nodata", type=float, help="Nodata value. Default: the one in the file.")
-@click.option("--crs", help="CRS of images without one, such as EPSG:25830.")
+@click.option("--crs", help="CRS of the images, such as EPSG:25830. It replaces the one in the file.")
 @click.option("--overlap", type=int, default=256, show_default=True, help="Overlap of neighbouring tiles in pixels.")
 @click.option(
     "--levels",
     type=click.IntRange(min=1),
     help="Number of pyramid levels. Default: up to the level that fits into one tile.",
+)
+@click.option(
+    "--finest",
+    type=click.IntRange(FINEST_LEVEL, 0),
+    default=0,
+    show_default=True,
+    help="Finest level. -1 and -2 also encode the image enlarged 2 and 4 times, for objects of less than 100 and 50 "
+    "pixels: 4 and 20 times more tiles, so combine them with --aoi. They can be added to a store with --resume.",
 )
 @click.option("--aoi", type=PATH, help="Vector layer; only tiles that intersect it are encoded.")
 @click.option(
@@ -184,16 +194,22 @@ def _expand(image: Path) -> list[Path]:
 def _try_to_encode(path: Path, store: Path, loaded: LoadedModel, request: _Request, dry_run: bool) -> dict[str, Any]:
     try:
         return _encode_one(path, store, loaded, request, dry_run)
-    except GeoSamError as error:
-        outcome: dict[str, Any] = {"raster": str(path), "error": error.user_message}
     except Exception as error:
-        outcome = {"raster": str(path), "error": f"{path}: {report_fault(error)}", "is_fault": True}
+        known = named_file_error(error) if isinstance(error, OSError) else None
+        known = error if isinstance(error, GeoSamError) else known
+        outcome: dict[str, Any] = {"raster": str(path)}
+        if known is not None:
+            outcome["error"] = known.user_message
+        else:
+            outcome.update(error=f"{path}: {report_fault(error)}", is_fault=True)
     click.echo(f"Error: {outcome['error']}", err=True)
     return outcome
 
 
 def _encode_one(path: Path, store: Path, loaded: LoadedModel, request: _Request, dry_run: bool) -> dict[str, Any]:
     raster = Raster(path, request.bands, request.nodata, request.crs)
+    if raster.file_crs_wkt and not same_crs(raster.file_crs_wkt, raster.crs_wkt):
+        click.echo(f"{path}: --crs {request.crs} replaces the CRS of the file", err=True)
     options = EncodeOptions(
         stretch=request.stretch,
         overlap=request.overlap,
@@ -201,9 +217,11 @@ def _encode_one(path: Path, store: Path, loaded: LoadedModel, request: _Request,
         dtype=request.dtype,
         batch_size=request.batch_size,
         aoi=None if request.aoi is None else _read_aoi(request.aoi, raster),
+        finest=request.finest,
     )
     plan = make_plan(raster, loaded.encoder, options)
-    outcome: dict[str, Any] = {"raster": str(path), "store": str(store), "levels": plan.metadata.levels}
+    outcome: dict[str, Any] = {"raster": str(path), "store": str(store), "levels": len(plan.grids)}
+    outcome["stretch_pixels"] = plan.metadata.stretch.sampled_pixels
     if dry_run:
         return {**outcome, **asdict(estimate(plan, loaded.encoder, loaded.decoder_bytes))}
     return {**outcome, **_run(plan, store, loaded, request)}
@@ -245,10 +263,14 @@ def _print(outcomes: list[dict[str, Any]], dry_run: bool, as_json: bool) -> None
             size = outcome["store_bytes"] / 2**20
             click.echo(
                 f"{outcome['raster']}: {outcome['tiles']} tiles in {outcome['levels']} level(s), at most "
-                f"{size:.0f} MiB, about {outcome['seconds']:.0f} s"
+                f"{size:.0f} MiB, about {outcome['seconds']:.0f} s{_stretch_text(outcome['stretch_pixels'])}"
             )
         else:
             click.echo(
                 f"{outcome['store']}: {outcome['encoded']} tiles encoded in {outcome['seconds']:.1f} s, "
                 f"{outcome['skipped']} without data, {outcome['resumed']} encoded before"
             )
+
+
+def _stretch_text(pixels: int | None) -> str:
+    return "" if pixels is None else f"; stretched by the percentiles of {pixels:,} pixels"

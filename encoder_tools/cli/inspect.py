@@ -7,15 +7,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+import pyproj
 
+from geosam_es.encoding.placement import check_placement
 from geosam_es.errors import StoreError
-from geosam_es.store import StoreReader, set_crs
+from geosam_es.store import StoreMetadata, StoreReader, set_crs
 from geosam_es.store.decoders import check_decoder, list_decoders
 from geosam_es.store.files import folder_bytes
 from geosam_es.store.reader import TileState
 from geosam_es.store.signature import check_signature, raster_signature, signature
 
-from ..crs import parse_crs, same_crs, store_crs
+from ..crs import map_crs, parse_crs, same_crs, store_crs
 from ..progress import Progress
 from ..raster import Raster
 from .decoder import decoder_json, decoder_text
@@ -39,7 +41,7 @@ def info_command(store: Path, as_json: bool, crs: str | None) -> None:
       geosam-es info ortho.embeddings.zarr --set-crs EPSG:25830
     """
     if crs is not None:
-        set_crs(store, parse_crs(crs).to_wkt())
+        _set_crs(store, parse_crs(crs))
     reader = StoreReader(store)
     raster_crs = store_crs(reader)
     counts = reader.counts()
@@ -57,9 +59,17 @@ def info_command(store: Path, as_json: bool, crs: str | None) -> None:
     click.echo(f"Model:   {metadata.model['name']} ({metadata.model['licence']}), {metadata.dtype}")
     _print_decoders(reader)
     click.echo(f"Tiles:   {metadata.tiling.tile_size} px, overlap {metadata.tiling.overlap} px")
-    for count, grid in zip(counts, reader.pyramid.grids):
+    for count, grid in zip(counts, reader.grids):
         state = f"{count.encoded} encoded, {count.skipped} without data, {count.missing} missing"
         click.echo(f"Level {count.level}: {grid.width} x {grid.height} px, {grid.rows} x {grid.cols} tiles: {state}")
+
+
+def _set_crs(store: Path, crs: pyproj.CRS) -> None:
+    def check(metadata: StoreMetadata) -> None:
+        raster = metadata.raster
+        check_placement(store, map_crs(crs), raster.transform, raster.width, raster.height)
+
+    set_crs(store, crs.to_wkt(), check)
 
 
 def _print_decoders(reader: StoreReader) -> None:
@@ -97,7 +107,7 @@ def verify_command(store: Path, image: Path | None, as_json: bool) -> None:
         _check_raster(reader, image)
     for decoder in list_decoders(store):
         check_decoder(decoder)
-    total = len(reader.pyramid)
+    total = sum(map(len, reader.grids))
     problems = []
     unchecked = 0
     with Progress(store.name, "tiles") as progress:
@@ -121,13 +131,17 @@ def verify_command(store: Path, image: Path | None, as_json: bool) -> None:
     if not as_json:
         click.echo(f"{store}: all {total} tiles are complete" + (f", and it was made from {image}" if image else ""))
         if unchecked:
-            click.echo(f"{unchecked} tile(s) have no checksum: changed values in them cannot be detected")
+            remedy = "--resume encodes them again" if reader.keeps_checksums() else "--overwrite makes new ones"
+            click.echo(
+                f"{unchecked} tile(s) have no checksum, so changed values in them cannot be detected: "
+                f"geosam-es encode IMAGE {remedy}"
+            )
 
 
 def _check_raster(reader: StoreReader, image: Path) -> None:
     metadata = reader.metadata
     # Bands and nodata are not compared, and another raster may not even have them.
     raster = Raster(image, crs=metadata.raster.crs_wkt)
-    wanted = {**raster_signature(raster.info()), "CRS": raster.crs_wkt}
+    wanted = {**raster_signature(raster.info()), "CRS": raster.file_crs_wkt or raster.crs_wkt}
     remedy = f"use the raster it was made from, or encode {image}"
     check_signature(reader.root, signature(metadata), wanted, remedy, same_crs)

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import click
 
+from geosam_es.inference.encoder import MODEL_FILE
+
 from ..models import checkpoints
+from ..output_folder import check_output_folder
 from ..progress import BYTES, Progress
 from .options import PATH, json_option
 
@@ -75,6 +78,7 @@ def export_command(model_or_checkpoint: str, output: Path, with_encoder: bool) -
       geosam-es export vit_b -o vit_b_onnx/
       geosam-es export my_checkpoint.pth -o mine_onnx/ --encoder
     """
+    check_output_folder(output, (MODEL_FILE,))
     # Imported here, because it needs torch.
     from ..models.sam.export import export_sam
     from ..models.sam.weights import load_sam
@@ -106,6 +110,7 @@ def train_mini_command(
     Example:
       geosam-es train-mini --data data/ --out runs/mini
     """
+    check_output_folder(out, (MODEL_FILE,))
     # Imported here, because it needs torch. The first import says what to install if a library is missing.
     from ..models.libraries import import_onnx
 

@@ -13,11 +13,13 @@ import numpy as np
 import pyproj
 import shapely
 
+from geosam_es.core.grid import FINEST_LEVEL
 from geosam_es.core.prompts import Bounds
 from geosam_es.errors import PromptError
+from geosam_es.inference.batch import level_for_ground
 from geosam_es.inference.session import open_segmenter
 
-from ..crs import parse_crs, store_crs
+from ..crs import AreaMeter, check_transform, parse_crs, store_crs
 from ..progress import Progress
 from ..segment import (
     ALL_CANDIDATES,
@@ -56,6 +58,22 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
         return numbers
 
 
+class _Scale(click.ParamType):  # type: ignore[type-arg]
+    """A map scale; the value is its denominator."""
+
+    name = "scale"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value)
+        try:
+            denominator = float(text[2:])
+        except ValueError:
+            denominator = 0.0
+        if not text.startswith("1:") or not 0 < denominator < np.inf:
+            self.fail(f"{value} is not a scale such as 1:5000", param, ctx)
+        return denominator
+
+
 @click.command("segment")
 @click.argument("store", type=PATH)
 @click.argument("prompts", required=False, type=PATH)
@@ -70,7 +88,20 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
 @click.option("--box", type=_Numbers("XMIN,YMIN,XMAX,YMAX", 4, 4), help="A box around one object.")
 @click.option("--crs", help="CRS of --point and --box, and of a PROMPTS file without CRS. Default: that of the raster.")
 @click.option("--out-crs", help="CRS of the output. Default: that of the raster.")
-@click.option("--level", type=click.IntRange(min=0), default=0, show_default=True, help="Finest pyramid level to use.")
+@click.option(
+    "--level",
+    type=click.IntRange(min=FINEST_LEVEL),
+    help="Finest pyramid level to use; -1 and -2 are enlarged (see encode --finest). Default: 0.",
+)
+@click.option(
+    "--scale", type=_Scale(), metavar="1:N", help="Use the level of a click on a map at this scale, instead of --level."
+)
+@click.option(
+    "--object-size",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="METRES",
+    help="Use the level that suits objects of this size, instead of --level.",
+)
 @click.option(
     "--simplify",
     type=click.FloatRange(min=0),
@@ -102,6 +133,9 @@ def segment_command(
     overwrite: bool,
     as_json: bool,
     simplify: float,
+    level: int | None,
+    scale: float | None,
+    object_size: float | None,
     **options: Any,
 ) -> None:
     """Segment objects in STORE from PROMPTS, a vector file of points or polygons, or from --point and --box.
@@ -118,12 +152,17 @@ def segment_command(
     segmenter = open_segmenter(store, threads)
     raster_crs = store_crs(segmenter.reader)
     target_crs = parse_crs(out_crs) if out_crs else raster_crs
+    check_transform(raster_crs, target_crs)
     check_output(output, target_crs, overwrite)
     prompt_crs = parse_crs(crs) if crs else None
     layer = _layer(prompts, points, box, prompt_crs, raster_crs)
     source = str(prompts) if prompts is not None else "--point" if points else "--box"
     objects = prompts_from_layer(layer, raster_crs, source, segmenter.map_bounds)
-    settings = SegmentOptions(simplify_tolerance=simplify, **options)
+    if sum(value is not None for value in (level, scale, object_size)) > 1:
+        raise click.UsageError("Only one of --level, --scale and --object-size can be given.")
+    if level is None:
+        level = level_for_ground(segmenter, AreaMeter(raster_crs), scale=scale, object_size_m=object_size)
+    settings = SegmentOptions(level=level, simplify_tolerance=simplify, **options)
     with Progress(output.name, "objects") as progress:
         report = segment(segmenter, objects, settings, progress)
     lost = write_results(output, report, raster_crs, target_crs, settings.candidate == ALL_CANDIDATES, layer)
@@ -141,11 +180,15 @@ def _layer(
     if (prompts is None) == (not points and box is None):
         raise PromptError("Give either a PROMPTS file or --point and --box", "see geosam-es segment --help")
     if prompts is None:
-        return _layer_from_options(points, box, prompt_crs or raster_crs)
-    layer = read_vector(prompts)
-    if layer.note:
-        click.echo(f"Warning: {layer.note}", err=True)
-    return replace(layer, crs=layer.crs or prompt_crs)
+        layer = _layer_from_options(points, box, prompt_crs or raster_crs)
+    else:
+        layer = read_vector(prompts)
+        if layer.note:
+            click.echo(f"Warning: {layer.note}", err=True)
+        layer = replace(layer, crs=layer.crs or prompt_crs)
+    if layer.crs is not None:
+        check_transform(layer.crs, raster_crs)
+    return layer
 
 
 def _layer_from_options(

@@ -97,7 +97,7 @@ class PixelGrid:
     ----------
     col, row, width, height : int
         In pixels of the level.
-    scale : int
+    scale : float
         Size of a pixel of the level in native pixels.
     """
 
@@ -105,17 +105,17 @@ class PixelGrid:
     row: int
     width: int
     height: int
-    scale: int
+    scale: float
 
     @classmethod
     def around(cls, geometries: Sequence[BaseGeometry], reader: StoreReader, level: int) -> PixelGrid:
         """Return the window around geometries in native pixels, with a margin, inside the raster."""
-        scale = 1 << level
+        scale = 2.0**level
         bounds = np.array([geometry.bounds for geometry in geometries if not geometry.is_empty])
         low = np.floor(bounds[:, :2].min(0) / scale).astype(int) - _MARGIN
         high = np.ceil(bounds[:, 2:].max(0) / scale).astype(int) + _MARGIN
         size = np.array([reader.pyramid.width, reader.pyramid.height])
-        low, high = np.maximum(low, 0), np.minimum(high, -(-size // scale))
+        low, high = np.maximum(low, 0), np.minimum(high, np.ceil(size / scale).astype(int))
         return cls(int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1]), scale)
 
     def draw(self, geometry: BaseGeometry) -> Mask:

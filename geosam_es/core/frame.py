@@ -27,8 +27,8 @@ class TileFrame:
         Upper left corner in pixels of the tile's level.
     width, height : int
         Size of the tile in its pixels, without padding.
-    scale : int
-        Native pixels per pixel of the level, along one side.
+    scale : float
+        Native pixels per pixel of the level, along one side; a power of two.
 
     Examples
     --------
@@ -44,13 +44,13 @@ class TileFrame:
     row_off: int
     width: int
     height: int
-    scale: int
+    scale: float
 
     @classmethod
     def of(cls, pyramid: Pyramid, tile: Tile) -> TileFrame:
         """Return the frame of a tile."""
         window = pyramid.window(tile)
-        return cls(tile, window.col_off, window.row_off, window.width, window.height, 1 << tile.level)
+        return cls(tile, window.col_off, window.row_off, window.width, window.height, 2.0**tile.level)
 
     @property
     def bounds(self) -> Bounds:
@@ -68,7 +68,7 @@ class TileFrame:
 
     def array_to_native(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
         """Map positions (N, 2) in tile pixels to native pixels."""
-        native: NDArray[np.float64] = (xy + np.array([self.col_off, self.row_off])) * float(self.scale)
+        native: NDArray[np.float64] = (xy + np.array([self.col_off, self.row_off])) * self.scale
         return native
 
     def prompts_to_tile(self, prompts: Prompts) -> Prompts:
@@ -117,7 +117,7 @@ def warp_logits(
 
 
 def _axis(
-    cells: int, tile_size: int, off: int, scale: int, size: int, target_off: int, target_scale: int
+    cells: int, tile_size: int, off: int, scale: float, size: int, target_off: int, target_scale: float
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the source cell under each target cell along one axis, and whether there is one."""
     stride = tile_size / cells

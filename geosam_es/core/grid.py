@@ -1,13 +1,14 @@
 """Tiles and levels.
 
-Level k has pixels of 2^k times the native size, and ``size >> k`` of them. A remainder of less than 2^k native pixels
-exists only in the finer levels. Each level is cut into overlapping square tiles of one size. The last tile of a row or
-column is moved inwards so that it is full. If a level is smaller than a tile, its only tile is padded on the right
-and at the bottom.
+Level k has pixels of 2^k times the native size. A remainder of less than 2^k native pixels exists only in the finer
+levels. Levels -1 and -2 are the image enlarged 2 and 4 times, for objects of few pixels. Each level is cut into
+overlapping square tiles of one size. The last tile of a row or column is moved inwards so that it is full. If a level
+is smaller than a tile, its only tile is padded on the right and at the bottom.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,13 +16,22 @@ from typing import NamedTuple
 from .prompts import Bounds
 from .window import Window
 
-__all__ = ["LevelGrid", "Pyramid", "Tile", "Tiling"]
+__all__ = ["FINEST_LEVEL", "LevelGrid", "Pyramid", "Tile", "Tiling"]
+
+FINEST_LEVEL = -2
+"""The image enlarged four times. Further enlargement shows the model nothing new."""
 
 MAX_BOX_FILL = 0.8
 """Largest part of a tile's side that a box may take: the decoder needs to see the surroundings of the object."""
 
+MIN_BOX_FILL = 0.1
+"""Part of a tile's side that a box should take at least: a mask has 256 values along it."""
+
 PATCH_SIZE = 16
 """Pixels along the side of a cell in the feature maps of SAM and of the embedded model."""
+
+_LEVEL_TOLERANCE = 1e-6
+"""Keeps rounding errors from choosing level 0 for a map at exactly twice the pixel size."""
 
 
 class Tile(NamedTuple):
@@ -89,6 +99,13 @@ class _Axis(NamedTuple):
     def start(self, index: int) -> int:
         return min(index * self.stride, self.last)
 
+    def touching(self, low: float, high: float, tile_size: int) -> list[int]:
+        """Return the tiles that share more than a point with an interval."""
+        first = max(0, int((low - tile_size) // self.stride))
+        stop = min(self.tiles - 1, int(max(high, 0.0) // self.stride) + 1)
+        found = [*range(first, stop), self.tiles - 1]
+        return [index for index in found if self.start(index) < high and low < self.start(index) + tile_size]
+
     def around(self, low: float, high: float, tile_size: int) -> list[int]:
         """Return the tiles that may contain an interval; the last one always, as it is moved."""
         first = max(0, int((high - tile_size) // self.stride))
@@ -102,7 +119,7 @@ class LevelGrid:
     Parameters
     ----------
     level : int
-        Pixels are 2^level times the native size.
+        Pixels are 2^level times the native size; negative levels are enlarged.
     width, height : int
         Size of the level in its own pixels.
     tiling : Tiling
@@ -135,9 +152,9 @@ class LevelGrid:
         return self._along_x.tiles
 
     @property
-    def scale(self) -> int:
-        """Native pixels along the side of a pixel of this level."""
-        return 1 << self.level
+    def scale(self) -> float:
+        """Native pixels along the side of a pixel of this level; a power of two, so that products are exact."""
+        return 2.0**self.level
 
     def __len__(self) -> int:
         return self.rows * self.cols
@@ -154,6 +171,13 @@ class LevelGrid:
             min(size, self.width),
             min(size, self.height),
         )
+
+    def touching(self, bounds: Bounds) -> Iterator[Tile]:
+        """Return the tiles that share an area with a rectangle in native pixels."""
+        low_x, low_y, high_x, high_y = (value / self.scale for value in bounds)
+        rows = self._along_y.touching(low_y, high_y, self.tiling.tile_size)
+        cols = self._along_x.touching(low_x, high_x, self.tiling.tile_size)
+        return (Tile(self.level, row, col) for row in rows for col in cols)
 
     def tiles_around(self, bounds: Bounds, tolerance: float) -> list[tuple[float, Tile]]:
         """Return the tiles that contain a rectangle, widest margin first.
@@ -200,6 +224,9 @@ class LevelGrid:
 class Pyramid:
     """All the levels of a raster.
 
+    Iteration, ``len`` and ``grids`` cover the native level and the coarser ones, which every store has. The enlarged
+    levels exist in every raster too, but their tiles are encoded only if somebody asks for them.
+
     Parameters
     ----------
     width, height : int
@@ -218,6 +245,9 @@ class Pyramid:
         self.grids = tuple(
             LevelGrid(level, max(1, width >> level), max(1, height >> level), tiling) for level in range(count)
         )
+        self.enlarged = tuple(
+            LevelGrid(level, width << -level, height << -level, tiling) for level in range(FINEST_LEVEL, 0)
+        )
 
     @staticmethod
     def full_level_count(width: int, height: int, tile_size: int) -> int:
@@ -233,6 +263,53 @@ class Pyramid:
             level += 1
         return level + 1
 
+    def grid(self, level: int) -> LevelGrid:
+        """Return a level, which may be an enlarged one."""
+        return self.grids[level] if level >= 0 else self.enlarged[level]
+
+    def grids_from(self, level: int) -> tuple[LevelGrid, ...]:
+        """Return a level and all coarser ones, or the last level if there are fewer."""
+        if level >= 0:
+            return self.grids[min(level, len(self.grids) - 1) :]
+        return (*self.enlarged[max(level, FINEST_LEVEL) :], *self.grids)
+
+    def level_for_size(self, size: float, level: int = 0) -> int:
+        """Return the level at which an object is neither too small nor too large for a tile.
+
+        That is ``level``, or the next one at which the object takes from a tenth to eight tenths of the tile's side.
+
+        Parameters
+        ----------
+        size : float
+            Longer side of the object in native pixels.
+        level : int
+            Where to start.
+
+        Examples
+        --------
+        >>> pyramid = Pyramid(8192, 8192, Tiling())
+        >>> [pyramid.level_for_size(size) for size in (10, 60, 200, 1000, 100000)]
+        [-2, -1, 0, 1, 3]
+        """
+        tile_size, last = self.tiling.tile_size, len(self.grids) - 1
+        while level > FINEST_LEVEL and size < MIN_BOX_FILL * tile_size * 2.0**level:
+            level -= 1
+        while level < last and size > MAX_BOX_FILL * tile_size * 2.0**level:
+            level += 1
+        return level
+
+    def level_for_pixel(self, size: float) -> int:
+        """Return the coarsest level with pixels no larger than ``size``, which is in native pixels.
+
+        Examples
+        --------
+        >>> pyramid = Pyramid(8192, 8192, Tiling())
+        >>> [pyramid.level_for_pixel(size) for size in (0.01, 0.5, 0.9, 1, 7.9, 100)]
+        [-2, -1, -1, 0, 2, 3]
+        """
+        level = math.floor(math.log2(size) + _LEVEL_TOLERANCE)
+        return max(FINEST_LEVEL, min(level, len(self.grids) - 1))
+
     @property
     def bounds(self) -> Bounds:
         """The raster's rectangle in native pixels."""
@@ -246,12 +323,12 @@ class Pyramid:
 
     def window(self, tile: Tile) -> Window:
         """Return the pixels of its level that a tile covers."""
-        return self.grids[tile.level].window(tile.row, tile.col)
+        return self.grid(tile.level).window(tile.row, tile.col)
 
     def tile_bounds(self, tile: Tile) -> Bounds:
         """Return the native pixels that a tile covers, up to the raster's true edge at the last tiles."""
-        grid = self.grids[tile.level]
-        left, top, right, bottom = grid.window(tile.row, tile.col).scaled(grid.scale).bounds
+        grid = self.grid(tile.level)
+        left, top, right, bottom = (value * grid.scale for value in grid.window(tile.row, tile.col).bounds)
         return Bounds(
             left,
             top,
@@ -270,7 +347,7 @@ class Pyramid:
         """Return the tile to decode a prompt on.
 
         This is the tile with the widest margin on the finest level, from ``level`` on, whose tiles contain the
-        prompts. A box may take up to 80 % of the side of a tile, except on the last level.
+        prompts. For a box the level is that of `level_for_size`, or a coarser one.
 
         Parameters
         ----------
@@ -279,7 +356,7 @@ class Pyramid:
         is_box : bool
             Whether the prompts have a box.
         level : int
-            The finest level to consider, or the last one if there are fewer.
+            The finest level to consider, or the last one if there are fewer. A small box may get a finer one.
         available : callable
             Tells whether a tile has an embedding.
 
@@ -288,11 +365,9 @@ class Pyramid:
         Tile or None
             None if no single tile contains the prompts.
         """
-        for grid in self.grids[min(level, len(self.grids) - 1) :]:
-            limit = MAX_BOX_FILL * self.tiling.tile_size * grid.scale
-            is_last = grid is self.grids[-1]
-            if is_box and not is_last and max(bounds.width, bounds.height) > limit:
-                continue
+        if is_box:
+            level = self.level_for_size(max(bounds.width, bounds.height), min(level, len(self.grids) - 1))
+        for grid in self.grids_from(level):
             for _, tile in grid.tiles_around(bounds, tolerance=grid.scale):
                 if available(tile):
                     return tile

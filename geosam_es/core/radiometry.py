@@ -6,7 +6,7 @@ The stretch is chosen once per raster and kept in its store, so that all tiles a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,12 @@ class Stretch:
     ----------
     limits : tuple of (float, float), optional
         Values that become 0 and 255, one pair per band; None leaves 8-bit values unchanged.
+    sampled_pixels : int, optional
+        Pixels that the limits were computed from. It is not kept in the store.
     """
 
     limits: tuple[tuple[float, float], ...] | None = None
+    sampled_pixels: int | None = field(default=None, compare=False)
 
     def apply(self, bands: NDArray[Any], valid: NDArray[np.bool_], fill: Sequence[int]) -> NDArray[np.uint8]:
         """Stretch bands to an image.
@@ -102,4 +105,5 @@ def percentile_limits(
     if finite.size == 0:
         return 0.0, 1.0
     low, high = (float(value) for value in np.percentile(finite, percentiles))
-    return (low, high) if high > low else (low, low + 1.0)
+    # One is lost in the rounding of a large value.
+    return (low, high) if high > low else (low, low + max(1.0, abs(low) / 2**20))

@@ -30,9 +30,9 @@ class Window(NamedTuple):
         """Return (min column, min row, max column, max row), the last two exclusive."""
         return self.col_off, self.row_off, self.col_off + self.width, self.row_off + self.height
 
-    def scaled(self, factor: int) -> Window:
-        """Return the same rectangle in pixels that are ``factor`` times smaller."""
-        return Window(*(value * factor for value in self))
+    def scaled(self, factor: float) -> Window:
+        """Return the same rectangle in pixels that are ``factor`` times smaller; its edges must be whole pixels."""
+        return Window(*(int(value * factor) for value in self))
 
     def intersection(self, other: Window) -> Window:
         """Return the common pixels; width or height is 0 if there are none."""

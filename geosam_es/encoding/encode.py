@@ -66,7 +66,7 @@ def encode_tiles(
     encoder : Encoder
     writer : StoreWriter
     tiles : iterable of Tile, optional
-        In the order to encode them; all tiles of the store by default.
+        In the order to encode them; all tiles of the plan by default.
     progress : callable, optional
         Called with the number of tiles done and of all tiles. An exception it raises stops the run; the store stays
         valid and can be resumed.
@@ -80,7 +80,7 @@ def encode_tiles(
     GeoSamError
         If the raster cannot be read or the store cannot be written.
     """
-    return _Run(plan, encoder, writer, list(plan.pyramid if tiles is None else tiles), progress).execute()
+    return _Run(plan, encoder, writer, plan.tiles if tiles is None else list(tiles), progress).execute()
 
 
 class _Run:

@@ -10,7 +10,8 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from .. import __version__
-from ..core.grid import Pyramid, Tile, Tiling
+from ..core.grid import LevelGrid, Pyramid, Tile, Tiling
+from ..core.prompts import Bounds
 from ..errors import StoreError
 from ..inference.encoder import TILE_SIZE, Encoder
 from ..store import StoreMetadata
@@ -38,6 +39,8 @@ class EncodeOptions:
         Tiles per batch; by default what suits the encoder's device.
     aoi : shapely geometry, optional
         Area of interest in the raster's CRS. Tiles outside it are skipped.
+    finest : int
+        The finest level: 0, or -1 or -2 to encode the image enlarged 2 or 4 times too.
     """
 
     stretch: str = "auto"
@@ -46,6 +49,7 @@ class EncodeOptions:
     dtype: str = "float16"
     batch_size: int | None = None
     aoi: BaseGeometry | None = None
+    finest: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,17 +64,42 @@ class EncodePlan:
         Area of interest in the raster's CRS.
     batch_size : int
         Tiles per batch.
+    finest : int
+        The finest level to encode.
     """
 
     raster: TiledRaster
     metadata: StoreMetadata
     aoi: BaseGeometry | None
     batch_size: int
+    finest: int = 0
 
     @property
     def pyramid(self) -> Pyramid:
         """Tiles and levels of the store."""
         return self.metadata.pyramid
+
+    @property
+    def grids(self) -> tuple[LevelGrid, ...]:
+        """The levels to encode."""
+        return self.pyramid.grids_from(self.finest)
+
+    @property
+    def tiles(self) -> list[Tile]:
+        """The tiles of these levels; those outside the area of interest will be skipped.
+
+        Enlarged tiles outside it are left out instead, so that they can be added later.
+        """
+        enlarged = (tile for grid in self.grids if grid.level < 0 for tile in grid.touching(self._native_aoi))
+        return [*self.pyramid, *filter(self.is_wanted, enlarged)]
+
+    @property
+    def _native_aoi(self) -> Bounds:
+        """The rectangle of native pixels around the area of interest."""
+        if self.aoi is None:
+            return self.pyramid.bounds
+        to_native = self.metadata.raster.transform.inverse().apply_geometry
+        return Bounds(*to_native(shapely.box(*self.aoi.bounds)).bounds)
 
     def is_wanted(self, tile: Tile) -> bool:
         """Tell whether a tile touches the area of interest."""
@@ -81,7 +110,7 @@ class EncodePlan:
 
     def read(self, tile: Tile) -> RasterTile:
         """Read a tile from the raster."""
-        return self.raster.read_tile(self.pyramid.window(tile), 1 << tile.level, self.metadata.stretch)
+        return self.raster.read_tile(self.pyramid.window(tile), 2.0**tile.level, self.metadata.stretch)
 
 
 def make_plan(raster: TiledRaster, encoder: Encoder, options: EncodeOptions) -> EncodePlan:
@@ -114,4 +143,4 @@ def make_plan(raster: TiledRaster, encoder: Encoder, options: EncodeOptions) -> 
         software=f"GeoSAM-ES {__version__}",
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
-    return EncodePlan(raster, metadata, options.aoi, options.batch_size or encoder.default_batch_size)
+    return EncodePlan(raster, metadata, options.aoi, options.batch_size or encoder.default_batch_size, options.finest)

@@ -21,9 +21,14 @@ from ..errors import RasterError
 from ..inference.encoder import FILL_RGB, TILE_SIZE
 from ..store.layout import RasterInfo
 from ..store.signature import pixel_fingerprint
+from .enlarge import MARGIN, enlarge
+from .placement import MapCrs, check_placement
 from .raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
 
 __all__ = ["RasterTile", "TiledRaster"]
+
+_MEAN_PIXELS = 1 << 20
+"""Native pixels that are averaged at once."""
 
 
 class RasterTile(NamedTuple):
@@ -53,12 +58,18 @@ class TiledRaster(ABC):
     nodata : float, optional
         Replaces the value in the file.
     crs : str, optional
-        CRS of a file that has none, in any form PROJ understands.
+        Replaces the CRS of the file, in any form PROJ understands.
+
+    Attributes
+    ----------
+    file_crs_wkt : str
+        The CRS of the file itself; empty if it has none.
 
     Raises
     ------
     RasterError
-        If the file is missing, not a raster, complex, without CRS or geotransform, or lacks a band.
+        If the file is missing, not a raster, complex, without CRS or geotransform, or lacks a band; or if its
+        coordinates cannot be coordinates of the CRS.
     """
 
     def __init__(
@@ -68,10 +79,12 @@ class TiledRaster(ABC):
         self._local = threading.local()
         self._virtual: VirtualFile | None = None
         header = self._file().header
-        self.crs_wkt = header.crs_wkt or self._crs_of_user(crs)
+        self.file_crs_wkt = header.crs_wkt
+        self.crs_wkt = header.crs_wkt if header.crs_wkt and crs is None else self._crs_of_user(crs)
         self.width = header.width
         self.height = header.height
         self.transform = _georeference(path, header)
+        check_placement(path, self.map_crs(), self.transform, self.width, self.height)
         self.palette = header.palette if bands is None else None
         self.bands = _choose_bands(path, header.bands, bands)
         band_types = [np.dtype(header.bands[band - 1].dtype) for band in self.bands]
@@ -83,6 +96,7 @@ class TiledRaster(ABC):
         self._band_count = len(infos)
         self._masked_bands = _masked_bands(infos, self.bands)
         self._alpha_band = _alpha_band(infos, self.bands)
+        self._has_own_mean = self._needs_own_mean(header)
 
     @abstractmethod
     def open_file(self, name: str) -> RasterFile:
@@ -103,6 +117,10 @@ class TiledRaster(ABC):
         ValueError
             If PROJ does not understand it.
         """
+
+    @abstractmethod
+    def map_crs(self) -> MapCrs:
+        """Describe the CRS."""
 
     def close(self) -> None:
         """Close the file. The next read opens it again."""
@@ -152,28 +170,101 @@ class TiledRaster(ABC):
         shape = (window.height, window.width)
         # The only row of a level may extend beyond a raster whose height is not a multiple of the scale.
         native = window.scaled(scale).intersection(Window(0, 0, self.width, self.height))
+        if scale > 1 and self._has_own_mean:
+            return self._mean_of_valid(native, shape, scale)
+        pixels, valid = self._read_valid(native, shape, average=scale > 1)
+        if pixels.dtype.kind == "f":
+            finite = np.isfinite(pixels).all(axis=0)
+            if scale > 1 and (valid & ~finite).any():
+                # One such pixel spoils a mean.
+                return self._mean_of_valid(native, shape, scale)
+            valid &= finite
+        return pixels, valid
+
+    def _read_valid(
+        self, native: Window, shape: tuple[int, int], *, average: bool
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Read the chosen bands; NaN and infinite values count as valid."""
         if self.palette is not None:
             colours = np.moveaxis(self.palette[self._read([1], native, shape, average=False)[0]], -1, 0)
             pixels, valid = colours[:3], colours[3] > 0
         else:
             indexes = sorted(set(self.bands))
-            read = self._read(indexes, native, shape, average=scale > 1)
+            read = self._read(indexes, native, shape, average=average)
             pixels = read[[indexes.index(band) for band in self.bands]]
             valid = np.ones(shape, dtype=np.bool_)
         valid &= self._valid(native, shape)
-        if pixels.dtype.kind == "f":
-            valid &= np.isfinite(pixels).all(axis=0)
         return pixels, valid
 
-    def read_tile(self, window: Window, scale: int, stretch: Stretch) -> RasterTile:
-        """Read a tile for an encoder; see `read_bands` for the parameters and errors."""
-        bands, valid = self.read_bands(window, scale)
-        image = stretch.apply(bands, valid, FILL_RGB)
-        if image.shape[:2] != (TILE_SIZE, TILE_SIZE):
-            seen, image = image, np.empty((TILE_SIZE, TILE_SIZE, 3), dtype=np.uint8)
-            image[:] = FILL_RGB
-            image[: window.height, : window.width] = seen
-        return RasterTile(image, _shows_something(bands, valid))
+    def _mean_of_valid(
+        self, native: Window, shape: tuple[int, int], scale: int
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Average the pixels with data, as GDAL does where it knows them and computes exactly."""
+        factor = max((factor for factor in self.overviews if scale % factor == 0), default=1)
+        step = scale // factor
+        height, width = shape
+        mean, any_valid = np.empty((3, *shape), self.dtype), np.empty(shape, np.bool_)
+        rows = max(1, _MEAN_PIXELS // (width * step * step))
+        for top in range(0, height, rows):
+            part = Window(native.col_off, native.row_off + top * scale, native.width, rows * scale).intersection(native)
+            count = min(rows, height - top)
+            # Rounded up: the only row of a level may be lower than the scale.
+            size = (-(-part.height // factor), -(-part.width // factor))
+            pixels, valid = self._read_valid(part, size, average=False)
+            if pixels.dtype.kind == "f":
+                valid &= np.isfinite(pixels).all(axis=0)
+            blank = np.where(valid, pixels, 0)
+            total, seen = np.zeros((3, count, width)), np.zeros((count, width), np.uint32)
+            for row in range(step):
+                for col in range(step):
+                    every = np.s_[row : count * step : step, col : width * step : step]
+                    has_data = valid[every]
+                    inside = np.s_[: has_data.shape[0], : has_data.shape[1]]
+                    total[(slice(None), *inside)] += blank[(slice(None), *every)]
+                    seen[inside] += has_data
+            total /= np.maximum(seen, 1)
+            mean[:, top : top + count] = total if self.dtype.kind == "f" else np.rint(total, out=total)
+            any_valid[top : top + count] = seen > 0
+        return mean, any_valid
+
+    def read_valid(self, window: Window) -> NDArray[np.bool_]:
+        """Return which native pixels have data, as `read_bands` does, but without reading bands that do not matter."""
+        if self.palette is not None or self.dtype.kind == "f":
+            return self.read_bands(window, 1)[1]
+        return self._valid(window, (window.height, window.width))
+
+    def read_values(self, window: Window) -> NDArray[Any]:
+        """Read the native pixels with data (3, N); NaN in bands that have none where others have."""
+        bands, valid = self.read_bands(window, 1)
+        pixels = bands[:, valid]
+        if len(self._masked_bands) < 2:
+            return pixels
+        masks = self._masks(window, valid.shape)[:, valid]
+        places = [self._masked_bands.index(band) for band in self.bands]
+        return np.where(masks[places] > 0, pixels, np.nan)
+
+    def read_tile(self, window: Window, scale: float, stretch: Stretch) -> RasterTile:
+        """Read a tile for an encoder; see `read_bands` for the parameters and errors.
+
+        If ``scale`` is less than 1, the native pixels are enlarged.
+        """
+        if scale < 1:
+            return self._read_enlarged(window, scale, stretch)
+        bands, valid = self.read_bands(window, int(scale))
+        return _padded_tile(stretch.apply(bands, valid, FILL_RGB), _shows_something(bands, valid))
+
+    def _read_enlarged(self, window: Window, scale: float, stretch: Stretch) -> RasterTile:
+        native = window.scaled(scale)
+        left, top, right, bottom = native.bounds
+        around = Window(left - MARGIN, top - MARGIN, native.width + 2 * MARGIN, native.height + 2 * MARGIN)
+        read = around.intersection(Window(0, 0, self.width, self.height))
+        rows = slice(top - read.row_off, bottom - read.row_off)
+        cols = slice(left - read.col_off, right - read.col_off)
+        bands, valid = self.read_bands(read, 1)
+        factor = round(1 / scale)
+        image = enlarge(stretch.apply(bands, valid, FILL_RGB), valid, factor)
+        inside = image[rows.start * factor : rows.stop * factor, cols.start * factor : cols.stop * factor]
+        return _padded_tile(inside, _shows_something(bands[:, rows, cols], valid[rows, cols]))
 
     def _file(self) -> RasterFile:
         """Return this thread's file handle; GDAL's must not be shared."""
@@ -227,6 +318,21 @@ class TiledRaster(ABC):
         self._virtual = self._file().with_nodata(nodata)
         self._local = threading.local()
 
+    def _needs_own_mean(self, header: RasterHeader) -> bool:
+        """Tell whether GDAL cannot average the pixels with data.
+
+        It does not average the colours of a palette, does not see an alpha band beside nodata or among five bands, nor
+        the mask of a virtual raster, and older versions round 32-bit integers.
+        """
+        has_mask = any("per_dataset" in header.bands[band - 1].masks for band in self.bands)
+        if self.palette is not None:
+            return bool(self._masked_bands) or not self.palette[:, 3].all()
+        return (
+            self._alpha_band is not None
+            or (header.is_virtual and has_mask)
+            or (self.dtype.kind in "iu" and self.dtype.itemsize > 2)
+        )
+
     def _read(self, bands: Sequence[int], native: Window, shape: tuple[int, int], *, average: bool) -> NDArray[Any]:
         try:
             return self._file().read(bands, native, shape, average)
@@ -237,14 +343,16 @@ class TiledRaster(ABC):
         """Return where any band has data. A coarse pixel has data if any native pixel in it does."""
         valid = np.ones(shape, dtype=np.bool_)
         if self._masked_bands:
-            try:
-                masks = self._file().read_masks(self._masked_bands, native, shape)
-            except (OSError, MemoryError) as error:
-                raise self._damaged(native) from error
-            valid &= (masks > 0).any(axis=0)
+            valid &= (self._masks(native, shape) > 0).any(axis=0)
         if self._alpha_band is not None:
             valid &= self._read([self._alpha_band], native, shape, average=True)[0] > 0
         return valid
+
+    def _masks(self, native: Window, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        try:
+            return self._file().read_masks(self._masked_bands, native, (shape[0], shape[1]))
+        except (OSError, MemoryError) as error:
+            raise self._damaged(native) from error
 
     def _damaged(self, native: Window) -> RasterError:
         return RasterError(
@@ -254,6 +362,16 @@ class TiledRaster(ABC):
             col=native.col_off,
             row=native.row_off,
         )
+
+
+def _padded_tile(image: NDArray[np.uint8], has_data: bool) -> RasterTile:
+    height, width = image.shape[:2]
+    if (height, width) == (TILE_SIZE, TILE_SIZE):
+        return RasterTile(np.ascontiguousarray(image), has_data)
+    padded = np.empty((TILE_SIZE, TILE_SIZE, 3), dtype=np.uint8)
+    padded[:] = FILL_RGB
+    padded[:height, :width] = image
+    return RasterTile(padded, has_data)
 
 
 def _shows_something(bands: NDArray[Any], valid: NDArray[np.bool_]) -> bool:
@@ -282,10 +400,12 @@ def _is_in_range(value: float, dtype: np.dtype[Any]) -> bool:
 
 
 def _alpha_band(infos: Sequence[BandInfo], bands: Sequence[int]) -> int | None:
-    """Return the alpha band if GDAL's masks ignore it because the file has a nodata value."""
-    is_hidden = any("nodata" in infos[band - 1].masks for band in bands)
+    """Return the alpha band if the masks of the chosen bands ignore it.
+
+    GDAL makes masks of an alpha band only if it is the last of two or four bands and there is no nodata value.
+    """
     found = [index for index, info in enumerate(infos, start=1) if info.colour == "alpha"]
-    return found[0] if found and is_hidden else None
+    return found[0] if found and not any("alpha" in infos[band - 1].masks for band in bands) else None
 
 
 def _masked_bands(infos: Sequence[BandInfo], bands: Sequence[int]) -> list[int]:

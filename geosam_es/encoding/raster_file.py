@@ -56,6 +56,8 @@ class RasterHeader:
         RGBA of each value of a palette image.
     overviews : tuple of int
         Reduction factors of the first band's overviews.
+    is_virtual : bool
+        Whether it is a virtual raster (VRT).
     """
 
     width: int
@@ -67,6 +69,7 @@ class RasterHeader:
     nodata: float | None
     palette: NDArray[np.uint8] | None
     overviews: tuple[int, ...] = ()
+    is_virtual: bool = False
 
 
 class VirtualFile(Protocol):

@@ -17,6 +17,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ..core.prompts import Bounds, Point, Prompts
 from ..errors import EditError, GeoSamError, PromptError, VectorError
+from ..store.layout import RasterInfo
 from .masks import Proposal
 from .segmenter import Segmenter
 from .session import CleanOptions, Result, SegmentationSession
@@ -32,6 +33,7 @@ __all__ = [
     "SegmentOptions",
     "answer_objects",
     "group_prompts",
+    "level_for_ground",
 ]
 
 ALL_CANDIDATES = "all"
@@ -39,6 +41,9 @@ BEST_CANDIDATE = "best"
 
 _TOGETHER = 16
 """Objects decoded before the first one is traced; their masks take 1 MiB each."""
+
+_SCREEN_PIXEL_M = 0.0254 / 96
+"""Side in metres of a pixel on a screen of 96 dpi, as QGIS assumes for map scales."""
 
 _PROBE_SIDE = 16.0
 """Side in pixels of the square whose ground area gives the pixel size at a place."""
@@ -114,7 +119,7 @@ class SegmentOptions:
     Attributes
     ----------
     level : int
-        Finest pyramid level to use.
+        Finest pyramid level to use; a small box may get a finer one.
     simplify_tolerance : float
         In pixels of the level used.
     min_area_m2, fill_holes_m2 : float
@@ -369,7 +374,7 @@ def _shown(
     proposal: Proposal,
     decoding_ms: float,
 ) -> list[Result]:
-    pixel_area_m2 = _pixel_area_m2(segmenter, prompts, meter)
+    pixel_area_m2 = _pixel_area_near(segmenter, prompts, meter)
     clean = CleanOptions(
         simplify_tolerance=options.simplify_tolerance,
         min_area=options.min_area_m2 / pixel_area_m2,
@@ -384,13 +389,44 @@ def _shown(
     return [session.select_candidate(int(options.candidate) - 1)]
 
 
-def _pixel_area_m2(segmenter: Segmenter, prompts: ObjectPrompts, meter: AreaMeter) -> float:
-    """Return the ground area of a native pixel near the prompts; it varies in geographic and Mercator CRSs."""
+def level_for_ground(
+    segmenter: Segmenter, meter: AreaMeter, *, scale: float | None = None, object_size_m: float | None = None
+) -> int:
+    """Return the level for a map scale, or for objects of a size.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+    meter : AreaMeter
+        For the raster's CRS.
+    scale : float, optional
+        Denominator of the map scale. The level is the one of a click on a map at this scale, on a screen of 96 dpi.
+    object_size_m : float, optional
+        Longer side of the objects on the ground, in metres. The level is the one of a box around them.
+
+    Returns
+    -------
+    int
+        0 if neither is given. The pixel size is that in the middle of the raster.
+    """
+    raster, pyramid = segmenter.reader.metadata.raster, segmenter.pyramid
+    pixel_m = math.sqrt(_pixel_area_m2(raster, raster.width / 2, raster.height / 2, meter))
+    if object_size_m is not None:
+        return pyramid.level_for_size(object_size_m / pixel_m)
+    return 0 if scale is None else pyramid.level_for_pixel(scale * _SCREEN_PIXEL_M / pixel_m)
+
+
+def _pixel_area_near(segmenter: Segmenter, prompts: ObjectPrompts, meter: AreaMeter) -> float:
+    """Return the ground area of a native pixel near the prompts."""
     raster = segmenter.reader.metadata.raster
     x, y = (prompts.points[0].x, prompts.points[0].y) if prompts.points else (0.0, 0.0)
     if prompts.box is not None:
         x, y = (prompts.box.min_x + prompts.box.max_x) / 2, (prompts.box.min_y + prompts.box.max_y) / 2
-    col, row = raster.transform.inverse().apply(x, y)
+    return _pixel_area_m2(raster, *raster.transform.inverse().apply(x, y), meter)
+
+
+def _pixel_area_m2(raster: RasterInfo, col: float, row: float, meter: AreaMeter) -> float:
+    """Return the ground area of a native pixel; it varies in geographic and Mercator CRSs."""
     # Prompts may lie far outside, where the CRS is undefined; that is reported when they are decoded.
     col, row = min(max(col, 0.0), raster.width), min(max(row, 0.0), raster.height)
     half = _PROBE_SIDE / 2

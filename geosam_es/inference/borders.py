@@ -71,7 +71,7 @@ def continue_beyond_border(decoder: TileDecoder, mask: TileMask, prompts: Prompt
 
 def _same_level(decoder: TileDecoder, mask: TileMask, prompts: Prompts) -> TileMask | None:
     """Look for a tile of the same level in which the object is whole."""
-    grid = decoder.pyramid.grids[mask.frame.tile.level]
+    grid = decoder.pyramid.grid(mask.frame.tile.level)
     for _, tile in grid.tiles_around(_extent(decoder, mask, prompts), tolerance=grid.scale):
         if tile != mask.frame.tile and decoder.provide(tile):
             found = _matching(decoder, tile, mask, prompts)
@@ -81,7 +81,7 @@ def _same_level(decoder: TileDecoder, mask: TileMask, prompts: Prompts) -> TileM
 
 def _coarser(decoder: TileDecoder, mask: TileMask, prompts: Prompts) -> TileMask:
     """Go to coarser levels while the object is cut and the coarser mask agrees."""
-    for grid in decoder.pyramid.grids[mask.frame.tile.level + 1 :]:
+    for grid in decoder.pyramid.grids_from(mask.frame.tile.level)[1:]:
         around = grid.tiles_around(_extent(decoder, mask, prompts), tolerance=grid.scale)
         tile = next((tile for _, tile in around if decoder.provide(tile)), None)
         found = _matching(decoder, tile, mask, prompts) if tile else None
@@ -139,7 +139,7 @@ def _extent(decoder: TileDecoder, mask: TileMask, prompts: Prompts) -> Bounds:
 def _neighbour(pyramid: Pyramid, tile: Tile, side: str) -> Tile | None:
     step = {"left": (0, -1), "right": (0, 1), "top": (-1, 0), "bottom": (1, 0)}[side]
     row, col = tile.row + step[0], tile.col + step[1]
-    grid = pyramid.grids[tile.level]
+    grid = pyramid.grid(tile.level)
     return Tile(tile.level, row, col) if 0 <= row < grid.rows and 0 <= col < grid.cols else None
 
 

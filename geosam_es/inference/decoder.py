@@ -236,7 +236,15 @@ class SplitDecoder:
         self._decoder = OnnxGraph(decoder_path, threads, spinning=True)
         prompts = set(_prompt_feeds(Prompts(), None))
         needed = set(self._decoder.inputs) - prompts
-        if not needed <= set(self._prepare.outputs) or not set(_OUTPUTS) <= set(self._decoder.outputs):
+        has_outputs = set(_OUTPUTS) <= set(self._decoder.outputs)
+        if has_outputs and "image_embeddings" in needed - set(self._prepare.outputs):
+            raise ModelError(
+                "{path} reads the features itself, and {prepare} belongs to another decoder",
+                "remove {prepare}, or copy or export both again",
+                path=decoder_path,
+                prepare=prepare_path,
+            )
+        if not needed <= set(self._prepare.outputs) or not has_outputs:
             raise ModelError(
                 "{path} does not match the {name} next to it",
                 "copy or export both again",

@@ -207,10 +207,17 @@ def read_model_info(folder: Path) -> ModelInfo:
     Raises
     ------
     ModelError
-        If it is missing or damaged.
+        If it is missing or damaged, or cannot be read.
     """
     try:
         value = check_model(read_json(folder / MODEL_FILE))
+    except PermissionError as error:
+        raise ModelError(
+            "{path} cannot be read ({reason})",
+            "check the file and its permissions",
+            path=folder / MODEL_FILE,
+            reason=error.strerror,
+        ) from error
     except (OSError, SchemaError) as error:
         raise ModelError(
             "{folder} is not a model folder: its {name} is missing or damaged",

@@ -76,7 +76,7 @@ class TileMask:
     def cut_sides(self, pyramid: Pyramid) -> tuple[str, ...]:
         """Return the sides (left, top, right, bottom) where the tile cuts the mask, leaving out the raster's edges."""
         frame, mask = self.frame, self.logits > 0
-        grid = pyramid.grids[frame.tile.level]
+        grid = pyramid.grid(frame.tile.level)
         size = pyramid.tiling.tile_size
         edges = {
             "left": (mask[:, 0], frame.col_off > 0),

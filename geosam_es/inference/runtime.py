@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
+from ..store.decoder_files import file_sha256
+from ..store.files import check_regular
 
 __all__ = ["OnnxGraph", "available_cores", "import_failure", "load_onnxruntime", "new_session"]
+
+_EXTERNAL_SUFFIX = ".data"
+"""Suffix of the file with the weights of a graph that does not hold them itself."""
+
+_OTHER_NUMPY = re.compile(
+    r"multiarray failed to import|umath failed to import|size changed, may indicate binary incompatibility"
+    r"|compiled (against|using) (API|ABI|NumPy|numpy)|_ARRAY_API not found|module 'numpy[.\w]*' has no attribute"
+    r"|cannot import name .* from 'numpy[.\w]*'|was removed in the NumPy|numpy\.\w+ size changed"
+)
+"""What Python, NumPy and Cython say of a package that was built for another version of NumPy."""
+
+_NO_DLL = re.compile(r"DLL load failed|\[WinError (126|127|193|1114)\]")
+"""What Python says on Windows of a library that is missing, damaged or for another processor."""
 
 
 class OnnxGraph:
@@ -33,18 +49,22 @@ class OnnxGraph:
     Raises
     ------
     ModelError
-        If onnxruntime cannot be imported (see `import_failure`) or cannot load the file.
+        If onnxruntime cannot be imported (see `import_failure`), or the file cannot be read or is not a model.
     """
 
     def __init__(self, path: Path, threads: int | None = None, *, spinning: bool = False) -> None:
         self.path = path
         onnxruntime = load_onnxruntime()
-        if not path.is_file():
-            raise ModelError("{path} does not exist", "copy the store or the model again", path=path)
+        weights = path.with_name(path.name + _EXTERNAL_SUFFIX)
+        _read(path, check_regular)
+        if weights.exists():
+            _read(weights, check_regular)
         try:
             self._session = new_session(os.fspath(path), threads, spinning=spinning)
         # onnxruntime's exceptions have no public base class.
         except Exception as error:
+            # onnxruntime says the same of a file that cannot be read.
+            _read(path, file_sha256)
             raise ModelError(
                 "{path} is not an ONNX model that onnxruntime {version} can load",
                 "copy or export the model again, or update onnxruntime",
@@ -87,6 +107,21 @@ class OnnxGraph:
                 name=self.path.name,
                 reason=reason,
             ) from error
+
+
+def _read(path: Path, read: Callable[[Path], object]) -> None:
+    """Call a function that reads a file, and explain its errors."""
+    try:
+        read(path)
+    except FileNotFoundError as error:
+        raise ModelError("{path} does not exist", "copy the store or the model again", path=path) from error
+    except OSError as error:
+        raise ModelError(
+            "{path} cannot be read ({reason})",
+            "check the file and its permissions",
+            path=path,
+            reason=error.strerror or str(error),
+        ) from error
 
 
 def new_session(model: str | bytes, threads: int | None = None, *, arena: bool = True, spinning: bool = False) -> Any:
@@ -181,7 +216,7 @@ def import_failure(package: str, error: Exception) -> ModelError:
     missing = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
     if missing == package:
         return ModelError("{package} is not installed", "install it with: pip install {package}", package=package)
-    if missing and missing.split(".")[0] not in (package, "numpy"):
+    if missing == "numpy" or (missing and missing.split(".")[0] not in (package, "numpy")):
         return ModelError(
             "{package} needs {name}, which is not installed",
             "install it with: pip install {name}",
@@ -189,8 +224,7 @@ def import_failure(package: str, error: Exception) -> ModelError:
             name=missing.split(".")[0],
         )
     reason = (str(error).strip() or repr(error)).splitlines()[-1].rstrip(".")
-    # NumPy reports a package built for another version in one of these ways.
-    if any(sign in str(error).lower() for sign in ("numpy", "multiarray", "_array_api", "binary incompatibility")):
+    if missing.startswith("numpy.") or _OTHER_NUMPY.search(str(error)):
         return ModelError(
             "{package} is installed but does not work with NumPy {version} ({reason})",
             'install a compatible version with: pip install --upgrade {package} "numpy=={version}"',
@@ -198,7 +232,7 @@ def import_failure(package: str, error: Exception) -> ModelError:
             version=np.__version__,
             reason=reason,
         )
-    if sys.platform == "win32":
+    if _NO_DLL.search(str(error)):
         return ModelError(
             "{package} is installed but does not load ({reason})",
             "install the Microsoft Visual C++ Redistributable 2019 or later and restart; if that does not help, "

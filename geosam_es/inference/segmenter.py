@@ -42,6 +42,11 @@ _LEAST_GAP = 1.0
 class TileEncoder(Protocol):
     """Encodes the tiles that a store lacks when prompts need them."""
 
+    @property
+    def finest_level(self) -> int:
+        """The finest level to encode; below 0 the image is enlarged."""
+        ...
+
     def can_encode(self, tile: Tile) -> bool:
         """Tell whether a missing tile can be encoded while a user waits. Has no side effects."""
         ...
@@ -61,6 +66,11 @@ class Segmenter:
     tile_encoder : TileEncoder, optional
         Encodes missing tiles on demand; by default they stay missing.
 
+    Attributes
+    ----------
+    finest_level : int
+        The finest level that can answer: below 0 if the store has enlarged tiles, or if they are encoded on demand.
+
     Notes
     -----
     The only state is a cache of prepared tiles, so equal prompts at the same level give equal polygons. Methods may be
@@ -72,6 +82,7 @@ class Segmenter:
         self.decoder = decoder
         self.tile_encoder = tile_encoder
         self.pyramid = reader.pyramid
+        self.finest_level = min(reader.grids[0].level, tile_encoder.finest_level if tile_encoder is not None else 0)
         self._contexts: OrderedDict[Tile, Context] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -90,7 +101,8 @@ class Segmenter:
         prompts : Prompts
             In native pixels.
         level : int
-            The finest level to use. Finer ones are used only if this level and the coarser ones cannot answer.
+            The finest level to use. Finer ones are used for a small box, and if this level and the coarser ones cannot
+            answer.
         previous : Candidate, optional
             The result of the object's earlier prompts; its logits become the decoder's `mask_input`.
         is_preview : bool
@@ -216,10 +228,11 @@ class Segmenter:
         places = [(point.x, point.y) for point in prompts.points if point.positive]
         if prompts.box is not None:
             places.append((prompts.box.min_x + prompts.box.width / 2, prompts.box.min_y + prompts.box.height / 2))
-        for finest in range(min(level, len(self.pyramid.grids) - 1), -1, -1):
-            if self._is_without_data(bounds, self.pyramid.grids[finest]):
+        for finest in range(min(level, len(self.pyramid.grids) - 1), min(level, 0) - 1, -1):
+            grid = self.pyramid.grid(max(finest, 0))
+            if self._is_without_data(bounds, grid):
                 # Parts of the prompts may have data on other tiles.
-                self._check_data(places, self.pyramid.grids[finest])
+                self._check_data(places, grid)
             tile = self.pyramid.choose(bounds, is_box=is_box, level=finest, available=self.can_provide)
             if tile is not None:
                 return tile

@@ -94,19 +94,21 @@ def _write_tiles(reader: StoreReader, sink: QgsFeatureSink | None, feedback: Qgs
     """Write the tiles to the sink, if there is one, and count them by state."""
     counts = dict.fromkeys(TileState, 0)
     fields = _tile_fields()
-    total = len(reader.pyramid)
-    for done, tile in enumerate(reader.pyramid, start=1):
+    tiles = [*reader.pyramid, *(tile for grid in reader.grids if grid.level < 0 for tile in grid)]
+    for done, tile in enumerate(tiles, start=1):
         if feedback.isCanceled():
             break
         state = reader.state(tile)
+        if tile.level < 0 and state is TileState.MISSING:
+            # Enlarged levels need not be complete.
+            continue
         counts[state] += 1
         if sink is not None:
-            scale = 1 << tile.level
-            pixel = reader.metadata.raster.transform.pixel_size * scale
+            pixel = reader.metadata.raster.transform.pixel_size * 2.0**tile.level
             feature = _feature(reader, shapely.box(*reader.pyramid.tile_bounds(tile)), fields)
             feature.setAttributes([tile.level, tile.row, tile.col, state.value, pixel])
             sink.addFeature(feature, QgsFeatureSink.Flag.FastInsert)
-        feedback.setProgress(100.0 * done / total)
+        feedback.setProgress(100.0 * done / len(tiles))
     return counts
 
 

@@ -46,7 +46,15 @@ from ..inference.batch import (
     group_prompts,
 )
 from ..inference.session import open_segmenter
-from ..qgis_support.crs import EllipsoidArea, from_qgs, prompt_to_raster, raster_crs, transform_polygon
+from ..qgis_support.crs import (
+    EllipsoidArea,
+    check_map_crs,
+    from_qgs,
+    prompt_to_raster,
+    raster_crs,
+    transform,
+    transform_polygon,
+)
 from ..qgis_support.messages import tr, translated
 from .base import StoreAlgorithm, to_multi_polygon
 from .fields import LONG, REAL, TEXT, WHOLE, append_copy, is_plain, make_fields
@@ -153,9 +161,18 @@ class _SegmentAlgorithm(StoreAlgorithm):
         segmenter = open_segmenter(store)
         crs = raster_crs(segmenter.reader.metadata)
         out_crs = self.parameterAsCrs(parameters, self.CRS, context) if parameters.get(self.CRS) else crs
+        check_map_crs(out_crs)
+        # QGIS would give coordinates back unchanged if there is no transform.
+        to_output = transform(crs, out_crs, context.project())
+        if not source.sourceCrs().isValid():
+            raise VectorError(
+                "{source} has no coordinate reference system",
+                "set it in the properties of the layer",
+                source=source.sourceName(),
+            )
+        to_raster = transform(source.sourceCrs(), crs, context.project())
         options = self._options(parameters, context)
         prompt_fields = self._prompt_fields(parameters, source, context)
-        to_raster = QgsCoordinateTransform(source.sourceCrs(), crs, context.transformContext())
         prompts = _prompt_features(source, prompt_fields, to_raster, segmenter.map_bounds, feedback)
         objects = group_prompts(prompts, source.sourceName())
         fields = _output_fields(options, source.fields(), prompt_fields)
@@ -165,7 +182,6 @@ class _SegmentAlgorithm(StoreAlgorithm):
         if sink is None:
             raise QgsProcessingException(self.invalidSinkError(parameters, self.OUTPUT))
         meter = EllipsoidArea(crs, context.project())
-        to_output = QgsCoordinateTransform(crs, out_crs, context.transformContext())
         skipped = 0
         for done, answer in enumerate(answer_objects(segmenter, objects, options, meter), start=1):
             reason = _why_skipped(answer)
@@ -295,7 +311,7 @@ def _prompt_features(
     feedback: QgsProcessingFeedback,
 ) -> Iterator[PromptFeature]:
     """Read the features in the CRS of the raster; those that cannot be transformed are reported."""
-    _check_crs(source, to_raster)
+    _check_degrees(source)
     # Only coordinates are used, so invalid geometries do no harm.
     skip_checks = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks  # type: ignore[attr-defined]
     for feature in source.getFeatures(QgsFeatureRequest(), skip_checks):
@@ -317,14 +333,8 @@ def _prompt_features(
         yield PromptFeature(geometry, label, object_id, attributes)
 
 
-def _check_crs(source: QgsProcessingFeatureSource, to_raster: QgsCoordinateTransform) -> None:
-    """Refuse a layer without a CRS, and one in a geographic CRS whose coordinates are not degrees."""
-    if not source.sourceCrs().isValid() and to_raster.destinationCrs().isValid():
-        raise VectorError(
-            "{source} has no coordinate reference system",
-            "set it in the properties of the layer",
-            source=source.sourceName(),
-        )
+def _check_degrees(source: QgsProcessingFeatureSource) -> None:
+    """Refuse a layer whose CRS is geographic and whose coordinates are not degrees."""
     extent = source.sourceExtent()
     if not source.sourceCrs().isGeographic() or not extent.isFinite():
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import shapely
@@ -14,18 +15,22 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsCsException,
     QgsDistanceArea,
     QgsGeometry,
+    QgsPointXY,
     QgsProject,
 )
 from shapely.geometry.base import BaseGeometry
 
 from ..core.globe import DEGREES, Project, Seam, crosses, densified, find_seam, placed, split_at_seam, untorn
 from ..core.prompts import Bounds
+from ..encoding.placement import NO_MAP
 from ..errors import EditError
 from ..store.layout import StoreMetadata
+from .gdal_raster import describe_crs
 from .messages import tr
 
 __all__ = [
     "EllipsoidArea",
+    "check_map_crs",
     "from_qgs",
     "points_in_world",
     "prompt_to_raster",
@@ -33,6 +38,7 @@ __all__ = [
     "to_qgs",
     "transform",
     "transform_geometry",
+    "transform_points",
     "transform_polygon",
 ]
 
@@ -63,18 +69,58 @@ def from_qgs(geometry: QgsGeometry) -> BaseGeometry:
 def transform(
     source: QgsCoordinateReferenceSystem, target: QgsCoordinateReferenceSystem, project: QgsProject | None = None
 ) -> QgsCoordinateTransform:
-    """Return the transform between two CRSs with the settings of a project.
+    """Return the transform between two CRSs with the settings of a project; every transform is made here.
 
-    If that transform is invalid, the default one is returned instead.
+    QGIS gives coordinates back unchanged if a transform is invalid. If that of the project is, the default one is
+    made anew.
 
     Parameters
     ----------
     source, target : QgsCoordinateReferenceSystem
     project : QgsProject, optional
         By default the current one.
+
+    Raises
+    ------
+    EditError
+        If there is no transform, as from a local CRS or from none.
     """
     wanted = QgsCoordinateTransform(source, target, (project or QgsProject.instance()).transformContext())
-    return wanted if wanted.isValid() else QgsCoordinateTransform(source, target, QgsCoordinateTransformContext())
+    if not wanted.isValid():
+        # QGIS keeps transforms, failed ones too.
+        QgsCoordinateTransform.invalidateCache()
+        wanted = QgsCoordinateTransform(source, target, QgsCoordinateTransformContext())
+    if not wanted.isValid():
+        problem = tr("Coordinates cannot be transformed from the CRS {source} to {target}").format(
+            source=source.userFriendlyIdentifier(), target=target.userFriendlyIdentifier()
+        )
+        raise EditError(problem, tr("check the CRS of the raster and of the layer"))
+    return wanted
+
+
+def transform_points(
+    points: Sequence[QgsPointXY],
+    source: QgsCoordinateReferenceSystem,
+    target: QgsCoordinateReferenceSystem,
+    project: QgsProject | None = None,
+) -> list[QgsPointXY]:
+    """Return points in another CRS; unchanged if one of the two is not set, as QGIS draws layers without CRS.
+
+    Raises
+    ------
+    EditError
+        If there is no transform, or a point lies outside the area where it is defined.
+    """
+    if not source.isValid() or not target.isValid():
+        return list(points)
+    transformation = transform(source, target, project)
+    try:
+        moved = [transformation.transform(point) for point in points]
+    except QgsCsException:
+        moved = []
+    if len(moved) < len(points) or not all(math.isfinite(point.x()) and math.isfinite(point.y()) for point in moved):
+        raise EditError(tr("This place cannot be transformed to the CRS of the raster"), tr("click on the raster"))
+    return moved
 
 
 def transform_geometry(geometry: QgsGeometry, transformation: QgsCoordinateTransform) -> QgsGeometry:
@@ -85,8 +131,6 @@ def transform_geometry(geometry: QgsGeometry, transformation: QgsCoordinateTrans
     EditError
         If the transform is invalid, or the geometry lies outside the area where the target CRS is defined.
     """
-    if transformation.sourceCrs() == transformation.destinationCrs():
-        return geometry
     result = QgsGeometry(geometry)
     success = QgsGeometry.OperationResult.Success
     try:
@@ -94,7 +138,7 @@ def transform_geometry(geometry: QgsGeometry, transformation: QgsCoordinateTrans
     except QgsCsException:
         is_transformed = False
     if not is_transformed or not all(math.isfinite(value) for value in _corners(result)):
-        raise _failure(transformation.destinationCrs())
+        raise _outside(transformation.destinationCrs())
     return result
 
 
@@ -133,7 +177,7 @@ def transform_polygon(geometry: BaseGeometry, transformation: QgsCoordinateTrans
     forth = None if target.isGeographic() else _projection(QgsCoordinateTransform(globe, target, context))
     split = split_at_seam(geometry, to_lonlat, meridian, forth)
     if not np.isfinite(shapely.get_coordinates(split)).all():
-        raise _failure(target)
+        raise _outside(target)
     return split
 
 
@@ -212,7 +256,21 @@ def _projection(transformation: QgsCoordinateTransform) -> Project:
     return project
 
 
-def _failure(target: QgsCoordinateReferenceSystem) -> EditError:
+def check_map_crs(crs: QgsCoordinateReferenceSystem) -> None:
+    """Check that coordinates in a CRS give a place on a map, which heights, times and geocentric ones do not.
+
+    Raises
+    ------
+    EditError
+        If they do not, or QGIS cannot use the CRS.
+    """
+    wkt = crs.toWkt(QgsCoordinateReferenceSystem.WKT2_2018)
+    if not crs.isValid() or describe_crs(wkt).kind == NO_MAP:
+        problem = tr("The CRS {name} is not a CRS for maps").format(name=crs.userFriendlyIdentifier())
+        raise EditError(problem, tr("choose another CRS"))
+
+
+def _outside(target: QgsCoordinateReferenceSystem) -> EditError:
     problem = tr("The polygon cannot be transformed to the CRS {name}")
     remedy = tr("check the CRS of the raster and of the layer")
     return EditError(problem.format(name=target.userFriendlyIdentifier()), remedy)

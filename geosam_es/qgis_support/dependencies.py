@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import sys
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from ..inference.runtime import import_failure
@@ -55,11 +58,29 @@ def dependency_problem() -> DependencyProblem | None:
     try:
         for name in ("shapely", "contourpy"):
             # An uninstall that failed halfway leaves a folder that imports as an empty package.
-            _ = importlib.import_module(name).__version__
+            _ = _import(name).__version__
     # A package built for another NumPy raises ValueError or RuntimeError.
     except Exception as error:
         return DependencyProblem(translated(import_failure(name, error)), _pip_help())
     return None
+
+
+def _import(name: str) -> ModuleType:
+    """Import a package whose libraries use their own symbols, not QGIS's.
+
+    The shapely of PyPI brings its own GEOS. On Linux, QGIS's libraries are global, so that GEOS would call functions of
+    QGIS's GEOS, which is another version: distances come out wrong, and QGIS may crash. ``RTLD_DEEPBIND`` of glibc
+    prevents that, on the first import only.
+    """
+    importlib.import_module("numpy")
+    if not hasattr(os, "RTLD_DEEPBIND"):
+        return importlib.import_module(name)
+    flags = sys.getdlopenflags()
+    sys.setdlopenflags(flags | os.RTLD_DEEPBIND)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.setdlopenflags(flags)
 
 
 def _is_old_shapely() -> bool:

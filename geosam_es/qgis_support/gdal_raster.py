@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +15,12 @@ from osgeo import gdal, osr
 
 from ..core.geotransform import GeoTransform
 from ..core.window import Window
+from ..encoding.placement import GEOGRAPHIC, LOCAL, NO_MAP, PROJECTED, MapCrs
 from ..encoding.raster import TiledRaster
 from ..encoding.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
+from ..errors import RasterError
 
-__all__ = ["GdalFile", "GdalRaster"]
+__all__ = ["GdalFile", "GdalRaster", "describe_crs"]
 
 _Result = TypeVar("_Result")
 
@@ -55,11 +58,13 @@ def _quiet() -> Iterator[None]:
 def _call(function: Callable[..., _Result | None], *arguments: Any, **options: Any) -> _Result:
     """Call GDAL, which returns None or raises RuntimeError, depending on a setting of the whole process."""
     with _quiet():
+        gdal.ErrorReset()
         try:
             result = function(*arguments, **options)
         except RuntimeError as error:
             raise OSError(str(error)) from error
-    if result is None:
+    # Older versions only warn of it and fill the rest with gray.
+    if result is None or "Premature end of JPEG" in gdal.GetLastErrorMsg():
         raise OSError(gdal.GetLastErrorMsg() or "GDAL gave no reason")
     return result
 
@@ -69,7 +74,17 @@ class GdalRaster(TiledRaster):
 
     def open_file(self, name: str) -> RasterFile:
         """Open a file for one thread; see `TiledRaster.open_file`."""
-        return GdalFile(_call(gdal.OpenEx, name, gdal.OF_RASTER))
+        dataset = _call(gdal.OpenEx, name, gdal.OF_RASTER)
+        band = dataset.GetRasterBand(1)
+        if band is not None and band.GetMetadataItem("PIXELTYPE", "IMAGE_STRUCTURE") == "SIGNEDBYTE":
+            raise RasterError(
+                "{path} has signed 8-bit values, which this version of GDAL cannot read",
+                "convert it with gdal_translate -ot Int16",
+                path=self.path,
+            )
+        # The header of a virtual raster opens its sources.
+        with _quiet():
+            return GdalFile(dataset)
 
     def parse_crs(self, text: str) -> str:
         """Return the WKT of a CRS that a user wrote; see `TiledRaster.parse_crs`."""
@@ -81,6 +96,46 @@ class GdalRaster(TiledRaster):
         if failed:
             raise ValueError(text)
         return str(reference.ExportToWkt())
+
+    def map_crs(self) -> MapCrs:
+        """Describe the CRS; see `TiledRaster.map_crs`."""
+        return describe_crs(self.crs_wkt)
+
+
+def describe_crs(wkt: str) -> MapCrs:
+    """Describe a CRS, to check whether coordinates may be in it."""
+    crs = osr.SpatialReference()
+    with _quiet():
+        crs.ImportFromWkt(wkt)
+    crs.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
+    is_geographic = bool(crs.IsGeographic())
+    kind = PROJECTED if crs.IsProjected() else LOCAL if crs.IsLocal() else NO_MAP
+    kind = GEOGRAPHIC if is_geographic else kind
+    unit = math.degrees(crs.GetAngularUnits()) if is_geographic else crs.GetLinearUnits()
+    found = crs.GetAreaOfUse()
+    area = (
+        None
+        if found is None
+        else (found.west_lon_degree, found.south_lat_degree, found.east_lon_degree, found.north_lat_degree)
+    )
+
+    def to_degrees(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        geodetic = crs.CloneGeogCS()
+        geodetic.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
+        with _quiet():
+            transformation = osr.CoordinateTransformation(crs, geodetic)
+            places = [_transform_point(transformation, x, y) for x, y in xy.tolist()]
+        return np.array(places) * math.degrees(geodetic.GetAngularUnits())
+
+    return MapCrs(str(crs.GetName()), kind, unit, area, to_degrees)
+
+
+def _transform_point(transformation: Any, x: float, y: float) -> tuple[float, float]:
+    try:
+        longitude, latitude, _ = transformation.TransformPoint(x, y)
+    except RuntimeError:
+        return math.inf, math.inf
+    return longitude, latitude
 
 
 class GdalFile:
@@ -106,6 +161,7 @@ class GdalFile:
             nodata=_nodata(bands[0]) if bands else None,
             palette=_palette(bands[0]) if len(bands) == 1 else None,
             overviews=tuple(_overviews(bands[0])) if bands else (),
+            is_virtual=dataset.GetDriver().ShortName == "VRT",
         )
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import ModelError
 from . import layout
+from .files import check_regular
 from .schema import JsonValue, SchemaError, read_json
 
 __all__ = [
@@ -137,7 +138,7 @@ def read_info(folder: Path) -> DecoderInfo:
         ) from None
     except OSError as error:
         raise ModelError(
-            "{path} cannot be read ({reason})", "check its permissions", path=path, reason=error.strerror
+            "{path} cannot be read ({reason})", "check the file and its permissions", path=path, reason=error.strerror
         ) from error
     except SchemaError as error:
         raise ModelError(
@@ -158,13 +159,17 @@ def check_decoder(decoder: StoreDecoder) -> None:
     if decoder.prepare_path is not None:
         wanted[decoder.prepare_path] = info.prepare_sha256 if info is not None else None
     for path, sha256 in wanted.items():
-        if not path.is_file():
-            raise ModelError("{path} does not exist", "copy the decoder again", path=path)
         try:
+            check_regular(path)
             is_whole = sha256 is None or file_sha256(path) == plain_sha256(sha256)
+        except FileNotFoundError:
+            raise ModelError("{path} does not exist", "copy the decoder again", path=path) from None
         except OSError as error:
             raise ModelError(
-                "{path} cannot be read ({reason})", "check its permissions", path=path, reason=error.strerror
+                "{path} cannot be read ({reason})",
+                "check the file and its permissions",
+                path=path,
+                reason=error.strerror,
             ) from error
         if not is_whole:
             raise ModelError(

@@ -97,14 +97,16 @@ def active_name(root: Path) -> str:
     Raises
     ------
     StoreError
-        If the file that names it is damaged.
+        If the file that names it is damaged or cannot be read.
     """
     path = root / layout.DECODERS / layout.ACTIVE_FILE
     try:
         return read_json(path)["name"].text()
     except FileNotFoundError:
         return ORIGINAL
-    except (OSError, SchemaError) as error:
+    except OSError as error:
+        raise layout.unreadable(path, error) from error
+    except SchemaError as error:
         raise StoreError("{path} is damaged", "choose a decoder with: geosam-es decoder use", path=path) from error
 
 
@@ -121,6 +123,8 @@ def active_decoder(root: Path) -> StoreDecoder:
         decoder = find_decoder(root, name)
         check_decoder(decoder)
     except ModelError as error:
+        if isinstance(error.__cause__, OSError):
+            raise StoreError(error.template, error.remedy_template, **error.values) from error
         if name == ORIGINAL:
             raise StoreError(
                 "{root} has no {name}",

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +15,14 @@ from contextlib import suppress
 from pathlib import Path
 
 __all__ = [
+    "check_regular",
     "flush",
     "flush_tree",
     "folder_bytes",
     "is_portable_name",
     "put_in_place",
+    "remove_stale",
+    "remove_tree",
     "replace_files",
     "temporary_name",
     "write_text",
@@ -37,6 +41,10 @@ _DEVICES = {"aux", "con", "conin$", "conout$", "nul", "prn"} | {
 
 _NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]')
 _MOST_BYTES_IN_A_NAME = 255
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}")
+_STALE_S = 24 * 3600
+"""Age at which a temporary file belongs to no running program: they live for seconds."""
 
 
 def put_in_place(made: Path, target: Path) -> None:
@@ -100,6 +108,48 @@ def replace_files(made: Sequence[Path], folder: Path, obsolete: Sequence[Path] =
         aside.rmdir()
         raise
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def check_regular(path: Path) -> None:
+    """Make sure that a path is a regular file, or a link to one. Reading a pipe or a device may never end.
+
+    Raises
+    ------
+    OSError
+        If it is anything else, or does not exist.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+
+
+def remove_tree(folder: Path) -> bool:
+    """Remove a folder, also its read-only files and folders, and tell whether nothing of it is left."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        # Windows removes no read-only file, and other systems remove nothing from a read-only folder.
+        with suppress(OSError):
+            folder.chmod(stat.S_IRWXU)
+        for path, folders, names in os.walk(folder):
+            for name in (*folders, *(names if os.name == "nt" else ())):
+                inner = Path(path, name)
+                with suppress(OSError):
+                    # A link may lead out of the folder.
+                    if not inner.is_symlink():
+                        inner.chmod(stat.S_IRWXU)
+        shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what a program that was killed more than a day ago left under a `temporary_name`."""
+    oldest = time.time() - _STALE_S
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if _TEMPORARY.fullmatch(path.name) and path.lstat().st_mtime < oldest:
+                if path.is_dir() and not path.is_symlink():
+                    remove_tree(path)
+                else:
+                    path.unlink()
 
 
 def temporary_name(folder: Path) -> Path:

@@ -13,14 +13,17 @@ A store is a Zarr v3 hierarchy of uncompressed arrays, so that one chunk is one 
                                            tile, after that of its scales; stores of older versions have none
       level0/skipped/zarr.json             array (rows, cols) of bool, one chunk a tile
       level0/skipped/c/R/C                 exists, and is true, if the tile has no data
+      level1/  level2/ ...                 the coarser levels
+      level-1/  level-2/                   the enlarged levels; made with the first tile, so older stores have none
       prepare.onnx  decoder.onnx           the prompt decoder; prepare.onnx is absent with a single-graph decoder
       decoders/NAME/                       a decoder tuned on these features: the same files, and decoder.json
       decoders/active.json                 {"name": NAME}, the decoder in use; that of the root if absent or "original"
 
 A chunk of features is written under a temporary name, flushed to the disk and renamed, so a chunk that exists is
 complete, even after a power cut. Resuming, several writers and several machines need nothing else. Each checksum is a
-file of its own, so that writers never share one. Checksums are not flushed: a power cut may lose one, and `verify` then
-says that the tile has none. ``zarr.json`` of the root is written last: a directory that has it is complete.
+file of its own, so that writers never share one. Checksums are not flushed: a power cut may lose one, and resuming then
+encodes the tile again, as a checksum of values that nobody has checked would prove nothing. ``zarr.json`` of the root
+is written last: a directory that has it is complete.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 import zlib
 from collections.abc import Iterable, Mapping
@@ -42,7 +46,7 @@ from ..core.geotransform import GeoTransform
 from ..core.grid import PATCH_SIZE, LevelGrid, Pyramid, Tile, Tiling
 from ..core.radiometry import Stretch
 from ..errors import StoreError
-from .files import is_portable_name
+from .files import check_regular, is_portable_name
 from .schema import JsonValue, SchemaError, read_json
 
 __all__ = [
@@ -493,6 +497,30 @@ def is_store(root: Path) -> bool:
         return False
 
 
+def unreadable(path: Path, error: OSError) -> StoreError:
+    """Return the error for a file of a store that exists but cannot be read."""
+    return StoreError(
+        "{path} cannot be read ({reason})", "check the file and its permissions", path=path, reason=error.strerror
+    )
+
+
+def keeps_checksums(root: Path, feature: str, level: int) -> bool:
+    """Tell whether a store has an array for the checksums of a feature map; those of older versions have none."""
+    return (root / level_name(level) / checksum_name(feature)).is_dir()
+
+
+def read_checksum(root: Path, feature: str, tile: Tile) -> int:
+    """Return the checksum of a feature map; 0 if there is none, as in an older store or after a power cut."""
+    path = root / checksum_key(feature, tile)
+    try:
+        check_regular(path)
+        content = path.read_bytes()
+    except OSError:
+        return 0
+    is_whole = len(content) == CHECKSUM_DTYPE.itemsize
+    return int(np.frombuffer(content, CHECKSUM_DTYPE)[0]) if is_whole else 0
+
+
 def read_document(root: Path) -> JsonValue:
     """Read the ``zarr.json`` of a store, checking only its format version.
 
@@ -501,7 +529,8 @@ def read_document(root: Path) -> JsonValue:
     StoreError
         If the directory is not a store, or of another format version.
     """
-    if not root.is_dir():
+    # Not `Path.is_dir`, which raises an error for names that are too long.
+    if not os.path.isdir(root):  # noqa: PTH112
         raise StoreError("{root} is not an embedding store", "make one with: geosam-es encode IMAGE", root=root)
     path = root / GROUP_FILE
     try:
@@ -515,9 +544,7 @@ def read_document(root: Path) -> JsonValue:
             name=GROUP_FILE,
         ) from None
     except OSError as error:
-        raise StoreError(
-            "{path} cannot be read ({reason})", "check its permissions", path=path, reason=error.strerror
-        ) from error
+        raise unreadable(path, error) from error
     except SchemaError as error:
         raise StoreError(
             "{path} is damaged or was not written by GeoSAM-ES", "encode again with --overwrite", path=path

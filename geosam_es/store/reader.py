@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.grid import Pyramid, Tile
+from ..core.grid import LevelGrid, Pyramid, Tile
 from ..errors import StoreError
 from . import layout
 from .decoders import StoreDecoder, active_decoder
@@ -24,6 +24,8 @@ from .schema import SchemaError, parse_json, read_json
 __all__ = ["LevelCount", "StoreReader", "TileState"]
 
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+# So that a pipe in the place of a file is an error, and does not block.
+_OPEN_FLAGS |= getattr(os, "O_NONBLOCK", 0)
 
 
 class TileState(Enum):
@@ -73,19 +75,31 @@ class StoreReader:
         self.decoder: StoreDecoder = active_decoder(self.root)
 
     def _check_arrays(self) -> None:
-        """Check that the arrays of each level exist and match the metadata."""
-        for grid in self.pyramid.grids:
+        """Check that the arrays of each level that the store has exist and match the metadata."""
+        for grid in self.grids:
             documents = layout.array_documents(grid, self.metadata.features, self.metadata.dtype)
             for name, document in documents.items():
                 path = self.root / layout.level_name(grid.level) / name / layout.GROUP_FILE
                 try:
                     found = read_json(path).mapping()
+                except PermissionError as error:
+                    raise layout.unreadable(path, error) from error
                 except (OSError, SchemaError) as error:
                     raise StoreError(
                         "{path} is missing or damaged", "copy the store again, or encode again", path=path
                     ) from error
                 if not layout.is_same_array(found, parse_json(document).mapping()):
                     raise StoreError("{path} does not match the metadata of the store", "encode again", path=path)
+
+    @property
+    def grids(self) -> tuple[LevelGrid, ...]:
+        """The levels that the store has: those of the pyramid, and the enlarged ones with at least one tile."""
+        enlarged = (
+            grid
+            for grid in self.pyramid.enlarged
+            if (self.root / layout.level_name(grid.level) / layout.GROUP_FILE).is_file()
+        )
+        return (*enlarged, *self.pyramid.grids)
 
     def state(self, tile: Tile) -> TileState:
         """Return whether a tile is encoded, skipped or missing.
@@ -114,7 +128,7 @@ class StoreReader:
     def counts(self) -> list[LevelCount]:
         """Count the tiles of each level by their state."""
         counts = []
-        for grid in self.pyramid.grids:
+        for grid in self.grids:
             states = [self.state(tile) for tile in grid]
             counts.append(
                 LevelCount(
@@ -200,15 +214,17 @@ class StoreReader:
     def problems(self) -> Iterator[tuple[Tile, str]]:
         """Check that every tile is present, has the right size and its original checksum, and is finite.
 
+        Enlarged levels need not be complete, so none of their tiles is missing.
+
         Yields
         ------
         (Tile, str)
             Each tile, and what is wrong with it; an empty text if nothing is.
         """
-        for tile in self.pyramid:
+        for tile in (tile for grid in self.grids for tile in grid):
             state = self.state(tile)
             if state is TileState.MISSING:
-                yield tile, "missing"
+                yield tile, "missing" if tile.level >= 0 else ""
             elif state is TileState.SKIPPED:
                 yield tile, ""
             else:
@@ -221,7 +237,7 @@ class StoreReader:
                 chunks = self._read_chunks(tile, name)
             except StoreError as error:
                 return error.problem
-            wanted = self._checksum(tile, name)
+            wanted = layout.read_checksum(self.root, name, tile)
             if not np.isfinite(self._to_features(chunks)).all():
                 bad.append(f"{name} not finite")
             elif wanted and wanted != layout.checksum(chunks):
@@ -230,16 +246,15 @@ class StoreReader:
 
     def has_checksums(self, tile: Tile) -> bool:
         """Tell whether an encoded tile has all the checksums that `problems` compares."""
-        return all(self._checksum(tile, name) for name in self.metadata.features)
+        return all(layout.read_checksum(self.root, name, tile) for name in self.metadata.features)
 
-    def _checksum(self, tile: Tile, name: str) -> int:
-        """Return the checksum of a feature map; 0 if there is none, as in an older store or after a power cut."""
-        try:
-            content = (self.root / layout.checksum_key(name, tile)).read_bytes()
-        except OSError:
-            return 0
-        is_whole = len(content) == layout.CHECKSUM_DTYPE.itemsize
-        return int(np.frombuffer(content, layout.CHECKSUM_DTYPE)[0]) if is_whole else 0
+    def keeps_checksums(self) -> bool:
+        """Tell whether the store has room for checksums, so that `StoreWriter.is_done` asks for them."""
+        return all(
+            layout.keeps_checksums(self.root, name, grid.level)
+            for grid in self.pyramid.grids
+            for name in self.metadata.features
+        )
 
 
 def _fill(descriptor: int, values: NDArray[Any]) -> int:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .files import check_regular
+
 __all__ = ["JsonValue", "SchemaError", "parse_json", "read_json"]
 
 _MOST_SHOWN = 40
@@ -29,10 +31,11 @@ def read_json(path: Path) -> JsonValue:
     Raises
     ------
     OSError
-        If it cannot be read.
+        If it cannot be read, or is no regular file.
     SchemaError
         If it is not JSON in UTF-8.
     """
+    check_regular(path)
     return parse_json(path.read_bytes())
 
 

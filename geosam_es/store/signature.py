@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import operator
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,15 @@ from ..core.window import Window
 from ..errors import SignatureMismatchError
 from .layout import RasterInfo, StoreMetadata
 
-__all__ = ["SameCrs", "check_signature", "pixel_fingerprint", "raster_signature", "same_pixels", "signature"]
+__all__ = [
+    "SameCrs",
+    "check_signature",
+    "pixel_fingerprint",
+    "raster_signature",
+    "same_pixels",
+    "set_crs_line",
+    "signature",
+]
 
 SameCrs = Callable[[str, str], bool]
 """Tells whether two WKT texts describe the same CRS, which has many texts. Supplied by the caller, who has PROJ."""
@@ -27,8 +36,25 @@ _TRANSFORM_DECIMALS = 9
 _HASH_DIGITS = 64
 _FINGERPRINT = "raster fingerprint"
 _CRS = "CRS"
-_CRS_REMEDY = "if the store is wrong, correct it with: geosam-es info STORE --set-crs CRS"
 _CRS_NAME = re.compile(r'"([^"]*)"')
+_CRS_KEYWORD = re.compile(r"\s*(\w+)")
+_CRS_CODE = re.compile(r'(?:AUTHORITY|ID)\["([^"]+)",\s*"?([^"\],]+)"?\]\s*\]\s*$')
+"""Only at the end, where the code of the CRS itself is; the codes of its parts come before."""
+
+_CRS_DATUM = re.compile(r'(?:DATUM|ENSEMBLE)\["([^"]*)"')
+_CRS_KINDS = {
+    "LOCAL_CS": "local",
+    "ENGCRS": "local",
+    "ENGINEERINGCRS": "local",
+    "PROJCS": "projected",
+    "PROJCRS": "projected",
+    "GEOGCS": "geographic",
+    "GEOGCRS": "geographic",
+    "GEODCRS": "geographic",
+    "COMPD_CS": "compound",
+    "COMPOUNDCRS": "compound",
+    "BOUNDCRS": "bound",
+}
 _MEAN_TOLERANCE = (0.6, 0.002)
 """Largest absolute and relative difference between the means of a window of the same image. JPEG libraries round
 colours differently, which changes a mean by less than 0.1; another flight changes it by many grey levels."""
@@ -157,14 +183,54 @@ def check_signature(
             found, shown = found[:_HASH_DIGITS], value[:_HASH_DIGITS]
         elif key == _CRS:
             is_same = same_crs(found, value)
-            found, shown = _crs_name(found), _crs_name(value)
+            found, shown = _crs_texts(found, value)
         else:
             is_same = found == value
         if not is_same:
-            raise SignatureMismatchError(str(store), key, found, shown, _CRS_REMEDY if key == _CRS else remedy)
+            advice = _crs_remedy(store, stored[key], value) if key == _CRS else remedy
+            raise SignatureMismatchError(str(store), key, found, shown, advice)
+
+
+def set_crs_line(store: Path, crs_wkt: str) -> str:
+    """Return the command that gives a store a CRS, ready to be copied into a terminal."""
+    code = _CRS_CODE.search(crs_wkt)
+    crs = ":".join(code.groups()) if code else crs_wkt
+    return shlex.join(["geosam-es", "info", str(store), "--set-crs", crs])
+
+
+def _crs_remedy(store: Path, stored_wkt: str, wanted_wkt: str) -> str:
+    remedy = f"if the image is right, correct the store with: {set_crs_line(store, wanted_wkt)}"
+    is_coded = _CRS_CODE.search(stored_wkt)
+    return f"{remedy}; if the store is right, encode with --crs {_crs_code(stored_wkt)}" if is_coded else remedy
+
+
+def _crs_texts(first: str, second: str) -> tuple[str, str]:
+    """Return how to name two CRSs that differ: by their names, and if these are equal by what differs."""
+    names = _crs_name(first), _crs_name(second)
+    if names[0] != names[1]:
+        return names
+    pairs = [(part(first), part(second)) for part in (_crs_code, _crs_kind, _crs_datum)]
+    differing = [pair for pair in pairs if pair[0] != pair[1]] or [("this definition", "another definition")]
+    texts = [f"{names[0]} ({', '.join(parts)})" for parts in zip(*differing)]
+    return texts[0], texts[1]
 
 
 def _crs_name(wkt: str) -> str:
     """Return the name of a CRS, which is the first quoted text of its WKT."""
     name = _CRS_NAME.search(wkt)
     return name[1] if name else wkt
+
+
+def _crs_code(wkt: str) -> str:
+    code = _CRS_CODE.search(wkt)
+    return ":".join(code.groups()) if code else "no code"
+
+
+def _crs_kind(wkt: str) -> str:
+    keyword = _CRS_KEYWORD.match(wkt)
+    return f"{_CRS_KINDS.get(keyword[1], keyword[1])} CRS" if keyword else "no CRS"
+
+
+def _crs_datum(wkt: str) -> str:
+    datum = _CRS_DATUM.search(wkt)
+    return f"datum {datum[1]}" if datum else "no datum"

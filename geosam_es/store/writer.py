@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.grid import Tile
+from ..core.grid import LevelGrid, Tile
 from ..errors import OutputError, StoreError
 from . import layout
-from .files import flush, flush_tree, put_in_place, temporary_name, write_text
+from .files import flush, flush_tree, put_in_place, remove_stale, remove_tree, temporary_name, write_text
 from .int8 import to_int8
 from .layout import StoreMetadata
 from .signature import SameCrs, check_signature, signature
@@ -26,6 +27,8 @@ __all__ = ["StoreWriter", "remove_store", "set_aside", "set_crs"]
 
 _WRITE_BYTES = 1 << 17
 """Bytes written at a time. Larger writes make Linux look for larger pages, which may take several times as long."""
+
+_log = logging.getLogger(__name__)
 
 _FLOAT16_EXPONENT = np.uint16(0x7C00)
 
@@ -113,7 +116,7 @@ class StoreWriter:
 
     @classmethod
     def resume(cls, root: Path, metadata: StoreMetadata, same_crs: SameCrs) -> StoreWriter:
-        """Open a store to write its missing tiles.
+        """Open a store to write its missing tiles, and remove what killed programs left in it.
 
         Parameters
         ----------
@@ -133,27 +136,48 @@ class StoreWriter:
         stored = layout.read_metadata(root)
         remedy = "use the same options, another output, or start again with --overwrite"
         check_signature(root, signature(stored), signature(metadata), remedy, same_crs)
+        remove_stale(root)
+        remove_stale(root / layout.DECODERS)
         return cls(root, stored)
 
     def _write_skeleton(self, folder: Path, decoder_files: Mapping[str, Path]) -> None:
         folder.mkdir()
         for name, source in decoder_files.items():
             shutil.copyfile(source, folder / name)
-        features = self.metadata.features
         for grid in self.metadata.pyramid.grids:
-            group = folder / layout.level_name(grid.level)
-            documents = layout.array_documents(grid, features, self.metadata.dtype)
-            documents.update({layout.checksum_name(name): layout.checksum_array_json(grid) for name in features})
-            documents[layout.SKIPPED] = layout.skipped_array_json(grid)
-            for name, document in documents.items():
-                (group / name).mkdir(parents=True)
-                (group / name / layout.GROUP_FILE).write_text(document, encoding="utf-8")
-            (group / layout.GROUP_FILE).write_text(
-                layout.group_json({"level": grid.level, "width": grid.width, "height": grid.height}),
-                encoding="utf-8",
-            )
+            self._write_level(folder / layout.level_name(grid.level), grid)
         root_document = layout.group_json({layout.ATTRIBUTE: self.metadata.to_json()})
         (folder / layout.GROUP_FILE).write_text(root_document, encoding="utf-8")
+
+    def _write_level(self, group: Path, grid: LevelGrid) -> None:
+        features = self.metadata.features
+        documents = layout.array_documents(grid, features, self.metadata.dtype)
+        documents.update({layout.checksum_name(name): layout.checksum_array_json(grid) for name in features})
+        documents[layout.SKIPPED] = layout.skipped_array_json(grid)
+        for name, document in documents.items():
+            (group / name).mkdir(parents=True)
+            (group / name / layout.GROUP_FILE).write_text(document, encoding="utf-8")
+        (group / layout.GROUP_FILE).write_text(
+            layout.group_json({"level": grid.level, "width": grid.width, "height": grid.height}), encoding="utf-8"
+        )
+
+    def _add_level(self, level: int) -> None:
+        """Add an enlarged level to the store unless it has it."""
+        group = self.root / layout.level_name(level)
+        if level >= 0 or group.is_dir():
+            return
+        self._check_there()
+        fresh = temporary_name(self.root)
+        try:
+            self._write_level(fresh, self.metadata.pyramid.grid(level))
+            flush_tree(fresh)
+            put_in_place(fresh, group)
+        except OSError as error:
+            # Another writer may have made it meanwhile.
+            if not group.is_dir():
+                raise _output_error(self.root, error) from error
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
 
     def write(self, tile: Tile, features: Mapping[str, NDArray[Any]]) -> None:
         """Write the features of a tile.
@@ -171,6 +195,7 @@ class StoreWriter:
         OutputError
             If the disk is full or cannot be written. Nothing of the tile remains then.
         """
+        self._add_level(tile.level)
         self._write_chunks(
             [chunk for name in self.metadata.features for chunk in self._chunks(tile, name, features[name])]
         )
@@ -190,8 +215,7 @@ class StoreWriter:
         if self.metadata.dtype == layout.INT8:
             integers, scales = to_int8(values)
             chunks = [_Chunk(layout.scale_key(name, tile), scales), _Chunk(layout.feature_key(name, tile), integers)]
-        # Stores of older versions have no array for checksums.
-        if (self.root / layout.level_name(tile.level) / layout.checksum_name(name)).is_dir():
+        if layout.keeps_checksums(self.root, name, tile.level):
             checksum = np.array([layout.checksum(chunk.values for chunk in chunks)], layout.CHECKSUM_DTYPE)
             # First, so that a run killed in between leaves no tile with the checksum of an older one.
             chunks.insert(0, _Chunk(layout.checksum_key(name, tile), checksum, is_flushed=False))
@@ -199,10 +223,11 @@ class StoreWriter:
 
     def skip(self, tile: Tile) -> None:
         """Record that a tile has no data."""
+        self._add_level(tile.level)
         self._write_chunks([_Chunk(layout.skipped_key(tile), np.array([True]), is_flushed=False)])
 
     def is_done(self, tile: Tile) -> bool:
-        """Tell whether a tile was written or skipped.
+        """Tell whether a tile was skipped, or written with its checksums if the store keeps them.
 
         Raises
         ------
@@ -211,7 +236,12 @@ class StoreWriter:
         """
         keys = layout.tile_keys(self.metadata.features, self.metadata.dtype, tile)
         try:
-            return (self.root / layout.skipped_key(tile)).is_file() or all((self.root / key).is_file() for key in keys)
+            if (self.root / layout.skipped_key(tile)).is_file():
+                return True
+            return all((self.root / key).is_file() for key in keys) and all(
+                layout.read_checksum(self.root, name, tile) or not layout.keeps_checksums(self.root, name, tile.level)
+                for name in self.metadata.features
+            )
         except OSError as error:
             raise _output_error(self.root, error) from error
 
@@ -293,7 +323,7 @@ def _output_error(root: Path, error: OSError) -> OutputError:
     )
 
 
-def set_crs(root: Path, crs_wkt: str) -> StoreMetadata:
+def set_crs(root: Path, crs_wkt: str, check: Callable[[StoreMetadata], None] | None = None) -> StoreMetadata:
     """Replace the CRS of a store without encoding it again.
 
     The features do not depend on the CRS. Readers that are open keep the old one.
@@ -304,6 +334,8 @@ def set_crs(root: Path, crs_wkt: str) -> StoreMetadata:
         The store.
     crs_wkt : str
         The CRS of its raster as WKT.
+    check : callable, optional
+        Called with the new metadata before they are written; may raise an error.
 
     Returns
     -------
@@ -321,6 +353,8 @@ def set_crs(root: Path, crs_wkt: str) -> StoreMetadata:
     # Changed in the document before it is checked, so that a damaged CRS can be replaced.
     document["attributes"][layout.ATTRIBUTE]["raster"].mapping()["crs_wkt"] = crs_wkt
     metadata = layout.metadata_of(root, document)
+    if check is not None:
+        check(metadata)
     try:
         write_text(root / layout.GROUP_FILE, json.dumps(document.value, indent=2, allow_nan=False))
     except OSError as error:
@@ -336,7 +370,7 @@ def _replace_store(root: Path, fresh: Path) -> None:
     except OSError:
         put_in_place(aside, root)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    _remove_aside(root, aside)
 
 
 def remove_store(root: Path) -> None:
@@ -344,7 +378,13 @@ def remove_store(root: Path) -> None:
 
     It is renamed first, so that a removal that is interrupted never leaves half a store under its name.
     """
-    shutil.rmtree(set_aside(root), ignore_errors=True)
+    _remove_aside(root, set_aside(root))
+
+
+def _remove_aside(root: Path, aside: Path) -> None:
+    if not remove_tree(aside):
+        # Not an error: the store under its own name is as it should be.
+        _log.warning("The old store %s could not be removed: delete %s", root, aside)
 
 
 def set_aside(root: Path) -> Path:

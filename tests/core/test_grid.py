@@ -124,3 +124,45 @@ def test_strides_keep_objects_on_the_same_patches(overlap: int) -> None:
     stride = Tiling(1024, overlap).stride
     assert stride > 0 and stride % 16 == 0
     assert 0 <= 1024 - overlap - stride < 16
+
+
+@given(sizes, sizes, overlaps, st.sampled_from([-2, -1]), st.data())
+def test_enlarged_levels_lie_on_whole_native_pixels(
+    width: int, height: int, overlap: int, level: int, data: st.DataObject
+) -> None:
+    pyramid = Pyramid(width, height, Tiling(1024, overlap))
+    grid = pyramid.grid(level)
+    assert (grid.level, grid.width, grid.height) == (level, width << -level, height << -level)
+    row, col = data.draw(st.integers(0, grid.rows - 1)), data.draw(st.integers(0, grid.cols - 1))
+    window = grid.window(row, col)
+    native = window.scaled(grid.scale)
+    assert native.scaled(2**-level) == window
+    assert pyramid.tile_bounds(Tile(level, row, col)) == Bounds(*native.bounds)
+
+
+@given(sizes, sizes, overlaps, st.integers(-2, 2), st.data())
+def test_tiles_touching_a_rectangle(width: int, height: int, overlap: int, level: int, data: st.DataObject) -> None:
+    pyramid = Pyramid(width, height, Tiling(1024, overlap))
+    grid = pyramid.grids_from(level)[0]
+    left, right = sorted(data.draw(st.tuples(st.floats(0, width), st.floats(0, width))))
+    top, bottom = sorted(data.draw(st.tuples(st.floats(0, height), st.floats(0, height))))
+
+    def touches(tile: Tile) -> bool:
+        own = Bounds(*(value * grid.scale for value in grid.window(tile.row, tile.col).bounds))
+        size = 1024 * grid.scale
+        return own.min_x < right and own.min_y < bottom and left < own.min_x + size and top < own.min_y + size
+
+    assert list(grid.touching(Bounds(left, top, right, bottom))) == [tile for tile in grid if touches(tile)]
+
+
+@pytest.mark.parametrize(
+    ("size", "level", "wanted"),
+    [(20, 0, -2), (40, 0, -2), (60, 0, -1), (103, 0, 0), (800, 0, 0), (830, 0, 1), (300, 2, 1), (60, -2, -2)],
+)
+def test_a_box_gets_a_level_at_which_it_is_neither_small_nor_large(size: int, level: int, wanted: int) -> None:
+    pyramid = Pyramid(8192, 8192, Tiling())
+    box = Bounds(4000, 4000, 4000 + size, 4000 + size / 2)
+    tile = pyramid.choose(box, is_box=True, level=level)
+    assert tile is not None and tile.level == wanted
+    coarser = pyramid.choose(box, is_box=True, level=level, available=lambda tile: tile.level >= 0)
+    assert coarser is not None and coarser.level == max(wanted, 0)

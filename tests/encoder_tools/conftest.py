@@ -46,7 +46,7 @@ def spawn(tmp_path_factory: pytest.TempPathFactory) -> Spawn:
     temporary = tmp_path_factory.mktemp("temporary files")
 
     def spawn_command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "TMPDIR": str(temporary)}
+        environment = {**os.environ, "TMPDIR": str(temporary), **options.pop("env", {})}
         command = [sys.executable, "-m", "encoder_tools.cli", *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, **options)
         # onnxruntime keeps its sessions in a .ses file, which is not ours.

@@ -446,6 +446,17 @@ def test_prompts_as_options(run: Run, ortho: Ortho, tmp_path: Path, options: lis
     assert not (tmp_path / "out.gpkg").exists()
 
 
+def test_a_local_crs_is_refused_before_decoding(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    local = 'LOCAL_CS["site",UNIT["metre",1]]'
+    assert run("info", ortho.store, "--set-crs", local).exit_code == 0
+    output = tmp_path / "out.gpkg"
+    for options in (["--out-crs", "EPSG:4326"], ["--crs", "EPSG:25830"]):
+        result = run("segment", ortho.store, ortho.click, "-o", output, *options)
+        assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1 and not output.exists()
+        assert "site is a local CRS: coordinates cannot be transformed" in result.stderr
+    assert run("segment", ortho.store, ortho.click, "-o", output).exit_code == 0 and output.exists()
+
+
 def test_output_of_segment(fails: Callable[..., str], ortho: Ortho, tmp_path: Path) -> None:
     segment = ("segment", ortho.store, ortho.click, "-o")
     there = tmp_path / "there.gpkg"

@@ -182,6 +182,19 @@ def test_dry_run_writes_nothing(run: Run, model: Path, tmp_path: Path) -> None:
     assert estimate["store"] == outcome["store"] and estimate["levels"] == outcome["levels"] == 3
 
 
+def test_it_says_from_how_many_pixels_the_stretch_comes(run: Run, model: Path, tmp_path: Path) -> None:
+    pixels = ramp(1, 1300, 1300, dtype="uint16")
+    pixels[:, 40:] = 0
+    pixels[:, :40] += 7
+    image = write_raster(tmp_path / "a.tif", pixels, nodata=0)
+    (estimate,) = json.loads(run("encode", image, "--model", model, "--dry-run", "--json").stdout)
+    assert estimate["stretch_pixels"] == 40 * 1300
+    text = run("encode", image, "--model", model, "--dry-run").stdout
+    assert text.endswith("s; stretched by the percentiles of 52,000 pixels\n")
+    (outcome,) = json.loads(run("encode", image, "--model", model, "--stretch", "0:9", "--json").stdout)
+    assert outcome["stretch_pixels"] is None
+
+
 def test_overwrite(run: Run, model: Path, ortho: Ortho) -> None:
     result = run("encode", ortho.image, "--model", model, "--overwrite", "--bands", "3,2,1")
     assert result.exit_code == 0
@@ -196,6 +209,43 @@ def test_resume_of_a_whole_store(run: Run, model: Path, ortho: Ortho) -> None:
     assert chunks(ortho.store) == before
 
 
+def test_crs_replaces_that_of_the_files(run: Run, model: Path, tmp_path: Path) -> None:
+    wrong = write_raster(tmp_path / "wrong.tif", scene(90, 70, []))
+    right = write_raster(tmp_path / "right.tif", scene(90, 70, []), crs="EPSG:25831")
+    bare = write_raster(tmp_path / "bare.tif", scene(90, 70, []), crs=None)
+    done = run("encode", wrong, right, bare, "--model", model, "--crs", "EPSG:25831")
+    assert done.exit_code == 0
+    replaced = [line for line in done.stderr.splitlines() if "replaces" in line]
+    assert replaced == [f"{wrong}: --crs EPSG:25831 replaces the CRS of the file"]
+    for name in ("wrong", "right", "bare"):
+        assert "zone 31N" in StoreReader(tmp_path / f"{name}.embeddings.zarr").metadata.raster.crs_wkt
+    # The file still has its own CRS, so that the store fits it only with the option.
+    resume = ("encode", wrong, "--model", model, "--resume")
+    refused = run(*resume)
+    assert refused.exit_code == 2 and "if the store is right, encode with --crs EPSG:25831" in refused.stderr
+    assert run(*resume, "--crs", "EPSG:25831").exit_code == 0
+    assert run("info", tmp_path / "wrong.embeddings.zarr", "--set-crs", "EPSG:25830").exit_code == 0
+    assert run(*resume).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("crs", "options", "problem"),
+    [
+        ("EPSG:4326", [], "is not in degrees, but the CRS WGS 84 is"),
+        ("EPSG:25830", ["--crs", "EPSG:4326"], "is not in degrees, but the CRS WGS 84 is"),
+        ("EPSG:25830", ["--crs", "EPSG:4978"], "is not a CRS for maps"),
+        ("EPSG:25830", ["--crs", "nonsense"], "--crs nonsense is not a coordinate reference system"),
+    ],
+)
+def test_nothing_is_written_with_a_crs_that_cannot_be(
+    run: Run, model: Path, tmp_path: Path, crs: str, options: list[str], problem: str
+) -> None:
+    image = write_raster(tmp_path / "a.tif", scene(90, 70, []), crs=crs)
+    refused = run("encode", image, "--model", model, *options)
+    assert refused.exit_code == 2 and problem in refused.stderr and len(refused.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == [image]
+
+
 def test_resume_with_another_crs_is_refused(run: Run, model: Path, tmp_path: Path) -> None:
     image = write_raster(tmp_path / "bare.tif", scene(90, 70, []), crs=None)
     options = ("encode", image, "--model", model)
@@ -203,8 +253,8 @@ def test_resume_with_another_crs_is_refused(run: Run, model: Path, tmp_path: Pat
     refused = run(*options, "--crs", "EPSG:25831", "--resume")
     assert refused.exit_code == 2
     assert "CRS = 'ETRS89 / UTM zone 30N', not 'ETRS89 / UTM zone 31N'" in refused.stderr
-    assert "geosam-es info STORE --set-crs" in refused.stderr
     store = tmp_path / "bare.embeddings.zarr"
+    assert f"correct the store with: geosam-es info {store} --set-crs EPSG:25831;" in refused.stderr
     assert "zone 30N" in StoreReader(store).metadata.raster.crs_wkt
     # The same CRS, written differently.
     for version in ("WKT1_GDAL", "WKT2_2019"):

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyproj
 import pytest
+import rasterio
 from click.testing import CliRunner
 
 from encoder_tools.cli.app import cli
+from geosam_es.store import set_crs
 from tests.encoder_tools.conftest import Ortho, Run
 from tests.encoder_tools.scenes import Block, ramp, scene, write_raster
 
@@ -152,10 +156,24 @@ def test_verify_counts_tiles_without_checksum(run: Run, wide: Path) -> None:
         shutil.rmtree(folder)
     result = run("verify", wide)
     assert result.exit_code == 0
-    assert result.stdout.splitlines()[1].startswith("2 tile(s) have no checksum")
+    advice = result.stdout.splitlines()[1]
+    assert advice.startswith("2 tile(s) have no checksum") and advice.endswith("--overwrite makes new ones")
     assert json.loads(run("verify", wide, "--json").stdout)["without_checksum"] == 2
     image = wide.parent / "wide.tif"
     assert run("info", wide).exit_code == 0 and run("verify", wide, image).exit_code == 0
+
+
+def test_resume_encodes_a_tile_again_that_lost_its_checksum(run: Run, wide: Path, model: Path) -> None:
+    """As by a power cut."""
+    checksum = next(wide.glob("level0/*_crc32/c/0/0"))
+    whole = checksum.read_bytes()
+    checksum.write_bytes(b"")
+    found = run("verify", wide)
+    assert found.exit_code == 0 and "1 tile(s) have no checksum" in found.stdout
+    assert found.stdout.endswith("geosam-es encode IMAGE --resume encodes them again\n")
+    resumed = run("encode", wide.parent / "wide.tif", "--model", model, "--overlap", 0, "--resume", "--json")
+    assert json.loads(resumed.stdout)[0]["encoded"] == 1 and checksum.read_bytes() == whole
+    assert "checksum" not in run("verify", wide).stdout
 
 
 def test_info_corrects_the_crs_without_encoding_again(run: Run, wide: Path) -> None:
@@ -203,3 +221,69 @@ def test_a_damaged_crs_is_named_and_can_be_corrected(run: Run, wide: Path, tmp_p
         assert result.exit_code == 2 and str(wide) in result.stderr and len(result.stderr.splitlines()) == 1
     assert run("info", wide, "--set-crs", "EPSG:25830").exit_code == 0
     assert run("verify", wide, wide.parent / "wide.tif").exit_code == 0
+
+
+LOST = 'LOCAL_CS["ETRS89 / UTM zone 30N",UNIT["metre",1],AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
+
+
+def line_in(error: str) -> list[str]:
+    """The arguments of the command that an error recommends."""
+    found = re.search(r"(?:correct it|correct the store) with: geosam-es ([^;]*)", error)
+    assert found is not None, error
+    return shlex.split(found[1].strip())
+
+
+def test_a_crs_that_lost_its_definition_is_named_with_a_line_that_corrects_it(run: Run, wide: Path) -> None:
+    """As the command line wrote it with the data of another PROJ."""
+    # A folder whose name has a space: the line must be ready to be copied.
+    folder = wide.parent.rename(wide.parent.with_name("my maps"))
+    store = folder / wide.name
+    set_crs(store, LOST)
+    for command in (("info",), ("verify",), ("segment", "--point", "1,1", "-o", folder / "o.gpkg")):
+        result = run(command[0], store, *command[1:])
+        assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1
+        assert "has a local CRS with the name of ETRS89 / UTM zone 30N" in result.stderr
+    assert run(*line_in(result.stderr)).exit_code == 0
+    assert run("verify", store, folder / "wide.tif").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("stored", "difference"),
+    [
+        ("EPSG:25829", "CRS = 'ETRS89 / UTM zone 29N', not 'ETRS89 / UTM zone 30N'"),
+        (LOST, r"30N \(no code, local CRS, no datum\)', not '.*30N \(EPSG:25830, projected CRS, datum European"),
+        (pyproj.CRS("EPSG:25830").to_wkt("WKT1_GDAL").replace("500000", "500010"), "this definition.*another defin"),
+    ],
+)
+def test_a_crs_corrected_in_the_file(run: Run, model: Path, wide: Path, stored: str, difference: str) -> None:
+    set_crs(wide, pyproj.CRS(stored).to_wkt("WKT1_GDAL"))
+    image = wide.parent / "wide.tif"
+    resume = ("encode", image, "--model", model, "--overlap", "0", "--resume")
+    refused = run(*resume)
+    assert refused.exit_code == 2 and re.search(difference, refused.stderr)
+    assert run(*line_in(refused.stderr)).exit_code == 0
+    assert run(*resume).exit_code == 0 and run("verify", wide, image).exit_code == 0
+
+
+def test_a_crs_without_a_code_is_written_out(run: Run, wide: Path) -> None:
+    image = wide.parent / "wide.tif"
+    with rasterio.open(image, "r+") as dataset:
+        dataset.crs = "+proj=tmerc +lon_0=-3 +x_0=500000 +k=0.9996 +ellps=intl +type=crs"
+    refused = run("verify", wide, image)
+    assert refused.exit_code == 2
+    assert run(*line_in(refused.stderr)).exit_code == 0
+    assert run("verify", wide, image).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("crs", "problem"),
+    [
+        ("EPSG:4326", "is not in degrees, but the CRS WGS 84 is: give the true CRS"),
+        ("+proj=utm +zone=30 +units=km +type=crs", "is no place in the CRS unknown: give the true CRS"),
+    ],
+)
+def test_set_crs_needs_a_crs_that_the_coordinates_may_have(run: Run, wide: Path, crs: str, problem: str) -> None:
+    before = (wide / "zarr.json").read_bytes()
+    result = run("info", wide, "--set-crs", crs)
+    assert result.exit_code == 2 and problem in result.stderr
+    assert (wide / "zarr.json").read_bytes() == before

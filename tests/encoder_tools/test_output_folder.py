@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from encoder_tools.output_folder import MANIFEST_FILE, OutputFolder
+from encoder_tools.models.checkpoints import mini_folder
+from encoder_tools.output_folder import MANIFEST_FILE, OutputFolder, check_output_folder
 from geosam_es.errors import OutputError
+from geosam_es.store import StoreWriter
+from tests.helpers import make_decoder, make_metadata
 
 FILES = ("decoder.onnx", "prepare.onnx", "report/page.html", "done.json")
 
@@ -149,3 +153,35 @@ def test_errors_of_the_file_system_are_output_errors(tmp_path: Path) -> None:
     ):
         (staged / "none" / "page.html").write_text("x")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("folder", ["a.zarr", "a.zarr/report", "a.zarr/level0", "link"])
+def test_a_store_is_no_folder_for_results(tmp_path: Path, folder: str) -> None:
+    StoreWriter.create(tmp_path / "a.zarr", make_metadata(100, 100), {"decoder.onnx": mini_folder() / "decoder.onnx"})
+    (tmp_path / "link").symlink_to("a.zarr")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OutputError, match=r"is in the embedding store .*a\.zarr: choose a folder outside the store"):
+        OutputFolder(tmp_path / folder, FILES)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_folders_of_models_and_decoders_are_for_their_own_kind(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    shutil.copy(mini_folder() / "model.json", model)
+    decoder = make_decoder(tmp_path / "tuned", "fields", dict.fromkeys(("prepare.onnx", "decoder.onnx"), b"graph"))
+    for folder, own, kind in ((model, "model.json", "a model"), (decoder, "decoder.json", "a tuned decoder")):
+        check_output_folder(folder, (own,))
+        with pytest.raises(OutputError, match=f"is the folder of {kind}: choose another folder with -o"):
+            OutputFolder(folder, ("report.html",))
+    # Another file of that name says nothing.
+    (model / "model.json").write_text("{}")
+    OutputFolder(model, ("report.html",))
+
+
+def test_links_in_a_circle_and_to_nowhere_are_no_folders(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "nowhere").symlink_to("none")
+    for name in ("circle", "nowhere"):
+        with pytest.raises(OutputError, match=f"{name} is not a folder: choose a folder"):
+            OutputFolder(tmp_path / name, FILES)

@@ -21,9 +21,10 @@ from encoder_tools.raster import Raster
 from geosam_es.core.grid import Tile
 from geosam_es.core.window import Window
 from geosam_es.encoding import encode as encoding
+from geosam_es.encoding.enlarge import enlarge
 from geosam_es.encoding.raster import RasterTile
 from geosam_es.errors import ModelError, OutputError, RasterError, StoreError
-from geosam_es.inference.encoder import ModelInfo
+from geosam_es.inference.encoder import FILL_RGB, ModelInfo
 from geosam_es.store import StoreReader, StoreWriter
 from geosam_es.store.files import folder_bytes
 from geosam_es.store.reader import TileState
@@ -501,3 +502,65 @@ def test_estimate_of_an_area_without_tiles() -> None:
     plan = replace(plan_of(CountingRaster()), aoi=shapely.box(1e7, 1e7, 2e7, 2e7))
     found = estimate(plan, SampleEncoder(), 11)
     assert (found.tiles, found.seconds) == (0, 0.0)
+
+
+def test_enlarged_levels_are_added_to_a_store(tmp_path: Path, decoder: DecoderFiles) -> None:
+    raster = CountingRaster()
+    plan = plan_of(raster, (1500, 1100))
+    store = tmp_path / "s.embeddings.zarr"
+    encode(plan, SampleEncoder(), store, decoder)
+    assert [grid.level for grid in StoreReader(store).grids] == [0, 1]
+    report = encode(replace(plan, finest=-1), SampleEncoder(), store, decoder, resume=True)
+    enlarged = StoreReader(store).grids[0]
+    assert enlarged.level == -1 and (enlarged.width, enlarged.height) == (3000, 2200)
+    assert (report.resumed, report.encoded) == (len(plan.pyramid), len(enlarged))
+    assert estimate(replace(plan, finest=-1), SampleEncoder(), 0).tiles == len(plan.pyramid) + len(enlarged)
+
+
+def test_enlarged_tiles_outside_the_area_of_interest_can_be_added_later(tmp_path: Path, decoder: DecoderFiles) -> None:
+    store = tmp_path / "s.embeddings.zarr"
+    plan = plan_of(CountingRaster(), (1500, 1100))
+    encode(plan, SampleEncoder(), store, decoder)
+
+    def of_area(*bounds: float) -> EncodePlan:
+        metadata = replace(plan.metadata, aoi_sha256=f"{int(sum(bounds)):064x}")
+        return replace(plan, metadata=metadata, aoi=shapely.box(*bounds), finest=-2)
+
+    first = of_area(10, 10, 90, 90)
+    report = encode(first, SampleEncoder(), store, decoder, resume=True)
+    assert report.encoded == len(first.tiles) - len(plan.pyramid) == 2 and report.skipped == report.resumed == 0
+    second = encode(of_area(0, 0, 1500, 1100), SampleEncoder(), store, decoder, resume=True)
+    assert second.resumed == 2 and second.encoded == sum(map(len, plan.pyramid.enlarged)) - 2
+    with pytest.raises(StoreError, match="area of interest"):
+        encode(replace(first, finest=0), SampleEncoder(), store, decoder, resume=True)
+
+
+@pytest.mark.parametrize("size", [(1500, 700), (100, 60)])
+def test_a_tile_of_an_enlarged_level_shows_the_image_enlarged(tmp_path: Path, size: tuple[int, int]) -> None:
+    width, height = size
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 255, (3, height, width)).astype(np.uint8)
+    path = tmp_path / "a.tif"
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        width=width,
+        height=height,
+        count=3,
+        dtype="uint8",
+        crs="EPSG:25830",
+        transform=rasterio.Affine(0.5, 0, 5e5, 0, -0.5, 42e5),
+    ) as dataset:
+        dataset.write(image)
+    plan = make_plan(Raster(path), SampleEncoder(), EncodeOptions(finest=-2))
+    whole = {
+        level: enlarge(np.moveaxis(image, 0, -1), np.ones((height, width), np.bool_), 2**-level) for level in (-1, -2)
+    }
+    for tile in (tile for tile in plan.tiles if tile.level < 0):
+        col, row, tile_width, tile_height = plan.pyramid.window(tile)
+        shown = plan.read(tile).image
+        np.testing.assert_array_equal(
+            shown[:tile_height, :tile_width], whole[tile.level][row : row + tile_height, col : col + tile_width]
+        )
+        assert (shown[tile_height:] == FILL_RGB).all() and (shown[:, tile_width:] == FILL_RGB).all()

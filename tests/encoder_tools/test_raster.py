@@ -24,6 +24,7 @@ from geosam_es.encoding.raster_file import RasterFile
 from geosam_es.encoding.stretch import decide_stretch
 from geosam_es.errors import RasterError
 from geosam_es.inference.encoder import FILL_RGB, TILE_SIZE
+from tests.encoder_tools import raster_kinds
 from tests.encoder_tools.scenes import ramp, write_raster
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NodataShadowWarning")
@@ -47,6 +48,12 @@ def write_vrt(path: Path, *bands: tuple[Path, int, str]) -> Path:
         f"<GeoTransform>700000, 0.5, 0, 4400000, 0, -0.5</GeoTransform>{''.join(parts)}</VRTDataset>"
     )
     return path
+
+
+@pytest.mark.parametrize("name", raster_kinds.KINDS)
+def test_every_kind_of_raster(tmp_path: Path, name: str) -> None:
+    kind = raster_kinds.KINDS[name](tmp_path / "a.tif")
+    raster_kinds.check(Raster(kind.path, **kind.options), kind)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +118,32 @@ def test_nodata_does_not_bleed_into_coarse_levels(tmp_path: Path, scale: int, so
     read, valid = read_whole(raster, scale)
     assert (read[:, valid] == 100).all()
     assert valid.all() if scale > 1 else (valid == (pixels[0] != 7)).all()
+
+
+@pytest.mark.parametrize("source", ["nodata", "mask", "alpha", "NaN"])
+def test_a_line_of_data_is_seen_in_every_level(tmp_path: Path, source: str) -> None:
+    """A line of one pixel is 1/64 of the pixels that it crosses in level 6."""
+    pixels = np.zeros((3, 4096, 128), np.float32 if source == "NaN" else np.uint8)
+    pixels[:, :, 77] = 50 + np.arange(4096) // 64
+    has_data = pixels[0] > 0
+    if source == "NaN":
+        pixels[:, ~has_data] = np.nan
+    if source == "alpha":
+        pixels = np.concatenate([pixels, 255 * has_data[None].astype(np.uint8)])
+    profile = (
+        {"nodata": 0} if source == "nodata" else {"photometric": "RGB", "alpha": "YES"} if source == "alpha" else {}
+    )
+    path = write_raster(tmp_path / "a.tif", pixels, **profile)
+    if source == "mask":
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as dataset:
+            dataset.write_mask(has_data)
+    raster = Raster(path)
+    for scale in (1, 8, 64):
+        read, valid = read_whole(raster, scale)
+        assert valid[:, 77 // scale].all() and np.count_nonzero(valid) == 4096 // scale
+        expected = 50 + np.arange(4096 // scale) * scale // 64
+        np.testing.assert_array_equal(read[0][:, 77 // scale], expected)
+        assert raster.read_tile(Window(0, 0, 128 // scale, 1024 // scale), scale, Stretch(((0, 255),) * 3)).has_data
 
 
 @pytest.mark.parametrize("scale", [1, 2, 8])
@@ -294,13 +327,30 @@ def test_fingerprint_knows_pixels_not_files(tmp_path: Path) -> None:
     assert Raster(write_raster(tmp_path / "c.tif", pixels)).info().fingerprint != plain
 
 
-def test_own_crs_wins_over_the_option(tmp_path: Path) -> None:
+def test_the_option_replaces_the_crs_of_the_file(tmp_path: Path) -> None:
     tagged = write_raster(tmp_path / "a.tif", ramp(3))
     bare = write_raster(tmp_path / "b.tif", ramp(3), crs=None)
-    assert Raster(tagged, crs="EPSG:4326").crs.to_epsg() == 25830
-    assert Raster(bare, crs="EPSG:4326").crs.to_epsg() == 4326
+    assert Raster(tagged).crs.to_epsg() == 25830
+    assert Raster(tagged, crs="EPSG:25831").crs.to_epsg() == 25831
+    assert Raster(bare, crs="EPSG:25831").crs.to_epsg() == 25831
     with pytest.raises(RasterError, match="--crs EPSG:0 is not a coordinate reference system"):
         Raster(bare, crs="EPSG:0")
+
+
+@pytest.mark.parametrize(
+    ("crs", "problem"),
+    [
+        ("EPSG:4326", "which is not in degrees, but the CRS WGS 84 is"),
+        ('LOCAL_CS["ETRS89 / UTM zone 30N",UNIT["metre",1]]', "has a local CRS with the name of ETRS89 / UTM zone 30N"),
+        ("EPSG:4978", "WGS 84, the CRS of .*, is not a CRS for maps"),
+    ],
+)
+def test_a_file_whose_crs_cannot_be_is_refused_until_another_is_given(tmp_path: Path, crs: str, problem: str) -> None:
+    path = write_raster(tmp_path / "a.tif", ramp(3), crs=crs)
+    with pytest.raises(RasterError, match=problem) as caught:
+        Raster(path)
+    assert "--crs" in caught.value.remedy
+    assert Raster(path, crs="EPSG:25830").crs.to_epsg() == 25830
 
 
 def test_each_thread_opens_the_file_once(tmp_path: Path) -> None:
@@ -328,3 +378,14 @@ def test_each_thread_opens_the_file_once(tmp_path: Path) -> None:
         for window, found in zip(windows[start::4], part, strict=True):
             left, top, right, bottom = window.bounds
             np.testing.assert_array_equal(found, pixels[:, top:bottom, left:right])
+
+
+@pytest.mark.parametrize("driver", ["GTiff", "PNG", "JPEG", "JP2OpenJPEG"])
+def test_a_truncated_file_gives_one_sentence(tmp_path: Path, driver: str, capfd: pytest.CaptureFixture[str]) -> None:
+    pixels = np.random.default_rng(0).integers(1, 250, (3, 900, 900)).astype("uint8")
+    path = write_raster(tmp_path / "a.img", pixels, driver=driver)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    raster = Raster(path)
+    with pytest.raises(RasterError, match=r"a\.img is truncated or damaged: its pixels at 0,0 cannot be read: copy"):
+        read_whole(raster)
+    assert capfd.readouterr().err == ""

@@ -240,3 +240,8 @@ def test_files_that_do_not_match_are_reported(tmp_path: Path) -> None:
     shutil.copy(mini / "model.json", tmp_path / "decoder.onnx")
     with pytest.raises(ModelError, match="is not an ONNX model"):
         SingleGraphDecoder(tmp_path / "decoder.onnx")
+
+
+def test_a_prepare_file_left_beside_a_single_graph_is_to_be_removed(sam_decoders: Path) -> None:
+    with pytest.raises(ModelError, match=r"official\.onnx reads the features itself, and .*: remove .*prepare\.onnx"):
+        SplitDecoder(sam_decoders / "prepare.onnx", sam_decoders / "official.onnx", threads=1)

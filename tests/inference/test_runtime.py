@@ -25,6 +25,22 @@ def test_missing_and_damaged_files_are_reported(tmp_path: Path) -> None:
             OnnxGraph(tmp_path / name)
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="only Linux has a file that cannot be read")
+def test_a_file_that_cannot_be_read_is_not_called_a_bad_model(tmp_path: Path) -> None:
+    """Reading the start of that file is an input/output error."""
+    (tmp_path / "a.onnx").symlink_to("/proc/self/mem")
+    os.mkfifo(tmp_path / "pipe.onnx")
+    (tmp_path / "b.onnx").write_bytes((mini_folder() / "prepare.onnx").read_bytes())
+    os.mkfifo(tmp_path / "b.onnx.data")
+    for name, reason in (
+        ("a.onnx", r"a\.onnx cannot be read \(Input/output error\): check the file and its permissions"),
+        ("pipe.onnx", r"pipe\.onnx cannot be read \(it is not a regular file\)"),
+        ("b.onnx", r"b\.onnx\.data cannot be read \(it is not a regular file\)"),
+    ):
+        with pytest.raises(ModelError, match=reason):
+            OnnxGraph(tmp_path / name)
+
+
 def test_inputs_that_do_not_fit_are_reported() -> None:
     graph = OnnxGraph(mini_folder() / "prepare.onnx", threads=1)
     assert list(graph.inputs) == ["image_embeddings"]
@@ -132,6 +148,44 @@ DLL = "DLL load failed while importing onnxruntime_pybind11_state: The specified
             "win32",
             ValueError("numpy.dtype size changed, may indicate binary incompatibility. Expected 96, got 88"),
             r"does not work with NumPy",
+        ),
+        (
+            "linux",
+            ImportError("A module that was compiled using NumPy 1.x cannot be run in\nNumPy 2.0.2 as it may crash."),
+            r"does not work with NumPy",
+        ),
+        ("linux", AttributeError("_ARRAY_API not found"), r"does not work with NumPy"),
+        (
+            "linux",
+            RuntimeError("module compiled against API version 0x10 but this version of numpy is 0xe"),
+            r"does not work with NumPy",
+        ),
+        ("linux", AttributeError("module 'numpy' has no attribute 'bool'"), r"does not work with NumPy"),
+        # The name of NumPy alone does not make it the cause.
+        (
+            "linux",
+            ImportError("/lib/numpy.libs/libgfortran.so: cannot open shared object file"),
+            r"installed but does not load \(/lib/numpy\.libs/libg.*: reinstall it",
+        ),
+        (
+            "linux",
+            PermissionError(13, "Permission denied", "/lib/python3/numpy/__init__.py"),
+            r"installed but does not load \(\[Errno 13\] Permission denied",
+        ),
+        (
+            "linux",
+            ModuleNotFoundError("No module named 'numpy'", name="numpy"),
+            r"onnxruntime needs numpy, which is not installed",
+        ),
+        (
+            "win32",
+            ImportError("DLL load failed while importing _multiarray_umath: The specified module could not be found."),
+            r"does not load \(DLL load failed.*Microsoft Visual C\+\+ Redistributable",
+        ),
+        (
+            "win32",
+            SyntaxError("source code cannot contain"),
+            r"does not load \(source code cannot contain\): reinstall",
         ),
         ("linux", SyntaxError("source code cannot contain null bytes"), r"does not load \(source code"),
         ("darwin", ImportError(), r"does not load \(ImportError\(\)\): reinstall"),

@@ -369,6 +369,8 @@ class OnDemand:
         self.levels = levels
         self.asked: list[Tile] = []
 
+    finest_level = 0
+
     def can_encode(self, tile: Tile) -> bool:
         return tile.level in self.levels
 

@@ -16,6 +16,7 @@ from qgis.core import (
     QgsCoordinateTransformContext,
     QgsDistanceArea,
     QgsGeometry,
+    QgsPointXY,
 )
 from shapely.affinity import rotate
 
@@ -23,11 +24,13 @@ from geosam_es.core.prompts import Bounds
 from geosam_es.errors import EditError
 from geosam_es.qgis_support.crs import (
     EllipsoidArea,
+    check_map_crs,
     from_qgs,
     points_in_world,
     to_qgs,
     transform,
     transform_geometry,
+    transform_points,
     transform_polygon,
 )
 
@@ -114,15 +117,64 @@ def test_an_invalid_transform_is_refused() -> None:
         transform_geometry(to_qgs(WITH_HOLE), transform(UTM, QgsCoordinateReferenceSystem()))
 
 
+LOCAL = QgsCoordinateReferenceSystem.fromWkt('LOCAL_CS["site",UNIT["metre",1]]')
+
+
+@pytest.mark.parametrize(("source", "target"), [(LOCAL, ETRS89), (ETRS89, LOCAL)])
+def test_there_is_no_transform_of_a_local_crs(
+    source: QgsCoordinateReferenceSystem, target: QgsCoordinateReferenceSystem
+) -> None:
+    """QGIS would give the coordinates back unchanged, so that metres would be labelled as degrees."""
+    box = to_qgs(shapely.box(X, Y, X + 10, Y + 10))
+    with pytest.raises(EditError, match="cannot be transformed"):
+        transform_geometry(box, QgsCoordinateTransform(source, target, QgsCoordinateTransformContext()))
+    with pytest.raises(EditError, match=r"Coordinates cannot be transformed from the CRS .* to .*: check the CRS"):
+        transform(source, target)
+    with pytest.raises(EditError, match="Coordinates cannot be transformed"):
+        transform_points([QgsPointXY(X, Y)], source, target)
+    assert transform_points([QgsPointXY(X, Y)], LOCAL, LOCAL) == [QgsPointXY(X, Y)]
+
+
+def test_points_stay_where_a_layer_or_a_project_has_no_crs() -> None:
+    for source, target in ((UTM, QgsCoordinateReferenceSystem()), (QgsCoordinateReferenceSystem(), UTM)):
+        assert transform_points([QgsPointXY(1, 2)], source, target) == [QgsPointXY(1, 2)]
+
+
+def test_points_that_do_not_exist_in_the_crs_are_refused() -> None:
+    with pytest.raises(EditError, match="This place cannot be transformed to the CRS of the raster"):
+        transform_points([QgsPointXY(X, Y), QgsPointXY(1e9, 1e9)], UTM, ETRS89)
+
+
+@pytest.mark.parametrize(
+    ("code", "is_map"),
+    [
+        *((code, True) for code in ("EPSG:25830", "EPSG:4326", "EPSG:4979", "EPSG:2225", "EPSG:9705")),
+        *((code, False) for code in ("EPSG:4978", "EPSG:5782", "EPSG:0")),
+    ],
+)
+def test_crs_for_maps(code: str, is_map: bool) -> None:
+    crs = QgsCoordinateReferenceSystem(code)
+    if is_map:
+        check_map_crs(crs)
+    else:
+        with pytest.raises(EditError, match=r"is not a CRS for maps: choose another CRS"):
+            check_map_crs(crs)
+
+
+def test_a_local_crs_is_for_maps() -> None:
+    check_map_crs(LOCAL)
+
+
 def test_a_transform_that_fails_with_the_settings_of_the_project_is_built_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def failing(source: Any, target: Any, context: Any) -> QgsCoordinateTransform:
-        # Only the context of the project knows of operations; the one made anew is empty.
-        return QgsCoordinateTransform(*((source, target, context) if context is empty else ()))
+    class Failing(QgsCoordinateTransform):
+        def __init__(self, source: Any, target: Any, context: Any) -> None:
+            # Only the context of the project knows of operations; the one made anew is empty.
+            super().__init__(*((source, target, context) if context is empty else ()))
 
     empty = QgsCoordinateTransformContext()
-    monkeypatch.setattr("geosam_es.qgis_support.crs.QgsCoordinateTransform", failing)
+    monkeypatch.setattr("geosam_es.qgis_support.crs.QgsCoordinateTransform", Failing)
     monkeypatch.setattr("geosam_es.qgis_support.crs.QgsCoordinateTransformContext", lambda: empty)
     moved = from_qgs(transform_geometry(to_qgs(shapely.box(X, Y, X + 100, Y + 100)), transform(UTM, MERCATOR)))
     assert moved.boundary.distance(shapely.Point(-42796.83506, 4788959.48403)) < 1e-3

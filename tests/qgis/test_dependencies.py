@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import runpy
 import sys
 from importlib import metadata
 from importlib.machinery import ModuleSpec
@@ -76,3 +78,15 @@ def test_a_package_built_for_another_numpy_is_reported(tmp_path: Path, monkeypat
     monkeypatch.delitem(sys.modules, "contourpy", raising=False)
     problem = dependency_problem()
     assert problem is not None and "does not work with NumPy" in problem.text
+
+
+def test_the_window_run_covers_every_function_of_shapely() -> None:
+    """Only QGIS's program mixes versions of GEOS, so every function that the plugin uses is run there."""
+    package = Path(dependencies.__file__).resolve().parents[1]
+    used = {
+        name
+        for path in package.rglob("*.py")
+        for name in re.findall(r"\bshapely\.([a-z_]+)\(", path.read_text(encoding="utf-8"))
+    }
+    covered = runpy.run_path(str(Path(__file__).parent / "desktop" / "geometry.py"))["FUNCTIONS"]
+    assert used - set(covered) == set()

@@ -192,6 +192,31 @@ def test_polygons_outside_the_output_crs_are_reported(store: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("crs", "problem"),
+    [
+        ('WKT:LOCAL_CS["site",UNIT["metre",1]]', "Coordinates cannot be transformed from the CRS EPSG:.* to site"),
+        ("EPSG:4978", "The CRS EPSG:4978 .* is not a CRS for maps: choose another CRS"),
+        ("EPSG:5782", "is not a CRS for maps: choose another CRS"),
+    ],
+)
+def test_an_output_crs_without_a_place_on_the_map_is_refused_before_decoding(
+    store: Path, crs: str, problem: str
+) -> None:
+    log = Log()
+    with pytest.raises(QgsProcessingException, match=problem):
+        run("segmentpoints", log, STORE=str(store), INPUT=layer("Point", [point(300, 300)]), CRS=crs)
+    assert log.progress == [] and log.warnings == []
+
+
+def test_prompts_in_a_local_crs_are_refused(store: Path) -> None:
+    """QGIS would take their coordinates for those of the raster."""
+    clicks = layer("Point", [point(300, 300)])
+    clicks.setCrs(QgsCoordinateReferenceSystem.fromWkt('LOCAL_CS["site",UNIT["metre",1]]'))
+    with pytest.raises(QgsProcessingException, match="Coordinates cannot be transformed from the CRS site to EPSG"):
+        run("segmentpoints", STORE=str(store), INPUT=clicks)
+
+
 def test_labels_and_objects(store: Path) -> None:
     fields = "&field=Object:double&field=LABEL:integer"
     places = [point(300, 300), point(800, 450), point(800, 450), point(1200, 1000)]

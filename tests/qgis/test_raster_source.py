@@ -26,6 +26,7 @@ from geosam_es.inference.encoder import ModelInfo
 from geosam_es.qgis_support.gdal_raster import GdalRaster
 from geosam_es.store import StoreReader
 from geosam_es.store.signature import check_signature, signature
+from tests.encoder_tools import raster_kinds
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NodataShadowWarning")
 
@@ -147,7 +148,14 @@ def mixed_types(path: Path) -> Path:
     return virtual
 
 
+def sparse(path: Path) -> Path:
+    pixels = noise(1, 2500, 2500, "uint16", 9000) + 1
+    pixels[0, ~np.eye(2500, dtype=bool)] = 0
+    return write(path, pixels, nodata=0, tiled=True)
+
+
 KINDS = [
+    sparse,
     rgb,
     rgba,
     rgba_with_nodata,
@@ -199,7 +207,18 @@ def test_the_same_tiles(tmp_path: Path, kind: Any) -> None:
     assert GdalRaster(path).info().fingerprint == Raster(path).info().fingerprint
 
 
-@pytest.mark.parametrize("options", [{"bands": (4, 1, 2)}, {"bands": (2,)}, {"nodata": 40}, {"crs": "EPSG:4326"}])
+@pytest.mark.parametrize("name", [name for name in raster_kinds.KINDS if name != "mask in a JPEG"])
+def test_every_kind_of_raster(tmp_path: Path, name: str) -> None:
+    kind = raster_kinds.KINDS[name](tmp_path / "a.tif")
+    if name.startswith("int8") and int(gdal.VersionInfo()) < 3_070_000:
+        with pytest.raises(RasterError, match=r"a\.tif has signed 8-bit values"):
+            GdalRaster(kind.path)
+        return
+    raster_kinds.check(GdalRaster(kind.path, **kind.options), kind)
+    assert_alike(kind.path, **kind.options)
+
+
+@pytest.mark.parametrize("options", [{"bands": (4, 1, 2)}, {"bands": (2,)}, {"nodata": 40}, {"crs": "EPSG:25831"}])
 def test_the_same_options(tmp_path: Path, options: dict[str, Any]) -> None:
     assert_alike(write(tmp_path / "a.tif", noise(4, 1100, 300)), **options)
 
@@ -258,7 +277,7 @@ def test_a_file_without_crs_gets_that_of_the_layer(tmp_path: Path) -> None:
     with pytest.raises(RasterError, match="EPSG:0 is not a coordinate reference system"):
         GdalRaster(bare, crs="EPSG:0")
     tagged = write(tmp_path / "b.tif", noise(3, 64, 64))
-    assert "25830" in GdalRaster(tagged, crs="EPSG:4326").crs_wkt
+    assert "25831" in GdalRaster(tagged, crs="EPSG:25831").crs_wkt
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -291,6 +310,15 @@ def test_a_truncated_file(tmp_path: Path, exceptions: bool, capfd: pytest.Captur
     finally:
         (gdal.UseExceptions if before else gdal.DontUseExceptions)()
     assert "ERROR" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("driver", ["PNG", "JPEG"])
+def test_a_truncated_picture(tmp_path: Path, driver: str, capfd: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "a.img", noise(3, 900, 900), driver=driver)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(RasterError, match=r"a\.img is truncated or damaged"):
+        GdalRaster(path).read_bands(Window(0, 0, 900, 900), 1)
+    assert capfd.readouterr().err == ""
 
 
 def test_threads_have_handles_of_their_own(tmp_path: Path) -> None:

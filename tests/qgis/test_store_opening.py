@@ -20,7 +20,7 @@ from qgis.core import (
 from qgis.PyQt import sip
 from rasterio.transform import Affine
 
-from geosam_es.errors import GeoSamError, OutputError, SignatureMismatchError
+from geosam_es.errors import GeoSamError, OutputError, RasterError, SignatureMismatchError
 from geosam_es.gui.stores.current_store import CurrentStore
 from geosam_es.gui.stores.live_store import LiveOptions, LiveStore
 from geosam_es.gui.stores.open_store import OpenStoreTask, check_fits, project_raster, project_rasters, store_beside
@@ -242,6 +242,26 @@ def test_a_crs_that_is_changed_while_the_store_is_opened_is_followed(
     stores.open(None, [project_raster(photo)], cache)
     photo.setCrs(QgsCoordinateReferenceSystem("EPSG:25830"))
     wait_until(lambda: crs_is(stores, "EPSG:25830"))
+
+
+def test_a_layer_in_metres_with_a_crs_in_degrees(iface: Any, photo: QgsRasterLayer, cache: LiveOptions) -> None:
+    QgsProject.instance().addMapLayer(photo, False)
+    photo.setCrs(QgsCoordinateReferenceSystem("EPSG:4326"))
+    error = opened(None, [project_raster(photo)], cache)[0]
+    assert isinstance(error, RasterError) and "is not in degrees, but the CRS WGS 84 is" in error.problem
+    assert "in QGIS, set the CRS of the layer" in error.remedy and not beside(photo).exists()
+
+
+def test_an_open_store_does_not_follow_to_a_crs_that_cannot_be(
+    stores: CurrentStore, photo: QgsRasterLayer, cache: LiveOptions
+) -> None:
+    stores.open(None, [project_raster(photo)], cache)
+    wait_until(lambda: crs_is(stores, "EPSG:25829"))
+    seen: list[Any] = []
+    stores.failed.connect(seen.append)
+    photo.setCrs(QgsCoordinateReferenceSystem("EPSG:4326"))
+    wait_until(lambda: seen)
+    assert isinstance(seen[0], RasterError) and crs_is(stores, "EPSG:25829")
 
 
 def test_a_store_of_another_model_follows_the_layer_too(

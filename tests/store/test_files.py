@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from geosam_es.store import files
 from geosam_es.store.files import (
+    check_regular,
     flush,
     flush_tree,
     folder_bytes,
     is_portable_name,
     put_in_place,
+    remove_stale,
+    remove_tree,
     replace_files,
     temporary_name,
     write_text,
@@ -195,3 +201,64 @@ def test_names_that_some_system_refuses(name: str) -> None:
 @pytest.mark.parametrize("name", ["console", "comma", "com10", "Parcelas año 2026 (v1)", ".hidden", "a.con"])
 def test_names_that_every_system_takes(name: str) -> None:
     assert is_portable_name(name)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")
+def test_only_regular_files_are_accepted(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    check_regular(tmp_path / "file")
+    check_regular(tmp_path / "link")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for name in ("pipe", "device", "."):
+        with pytest.raises(OSError, match="it is not a regular file"):
+            check_regular(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        check_regular(tmp_path / "none")
+
+
+@pytest.fixture
+def user_folder() -> Iterator[Path]:
+    """A folder of a user whom permissions bind, which they do not for root."""
+    folder = Path(tempfile.mkdtemp())
+    user = os.geteuid()
+    if user == 0:
+        os.chown(folder, 65534, 65534)
+        os.seteuid(65534)
+    try:
+        yield folder
+    finally:
+        os.seteuid(user)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="Windows has other permissions")
+def test_a_tree_is_removed_with_its_read_only_folders(user_folder: Path) -> None:
+    outside = user_folder / "outside"
+    outside.mkdir(mode=0o500)
+    tree = user_folder / "tree"
+    (tree / "a" / "b").mkdir(parents=True)
+    (tree / "a" / "b" / "file").touch(mode=0o400)
+    (tree / "a" / "link").symlink_to(outside)
+    for path in (tree / "a" / "b", tree / "a", tree):
+        path.chmod(0)
+    assert remove_tree(tree)
+    assert not tree.exists() and stat.S_IMODE(outside.stat().st_mode) == 0o500
+    (tree / "a").mkdir(parents=True)
+    user_folder.chmod(0o500)
+    assert not remove_tree(tree)
+    user_folder.chmod(0o700)
+
+
+def test_only_old_temporary_files_are_stale(tmp_path: Path) -> None:
+    names = {".0123abcd", ".aaaaaaaa", ".fresh000", ".0123abcde", "0123abcd", ".ffffffff"}
+    for name in names - {".aaaaaaaa"}:
+        (tmp_path / name).touch()
+    (tmp_path / ".aaaaaaaa").mkdir()
+    (tmp_path / ".aaaaaaaa" / "file").touch()
+    for name in names - {".ffffffff"}:
+        os.utime(tmp_path / name, (0, 0))
+    remove_stale(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == names - {".0123abcd", ".aaaaaaaa"}
+    remove_stale(tmp_path / "none")

@@ -70,6 +70,33 @@ def test_what_is_written_is_read(tmp_path: Path, decoder: Path, dtype: str, tole
     assert reader.decoder.decoder_path.read_bytes() == b"decoder" and reader.decoder.prepare_path is None
 
 
+def test_an_enlarged_level_is_added_with_its_first_tile(tmp_path: Path, decoder: Path) -> None:
+    root = tmp_path / "a.embeddings.zarr"
+    writer, tile = create(root, decoder), Tile(-1, 1, 0)
+    before = StoreReader(root)
+    assert before.grids[0].level == 0 and before.state(tile) is TileState.MISSING
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: writer.write(tile, features(number)), range(8)))
+    writer.skip(Tile(-1, 0, 0))
+    reader = StoreReader(root)
+    assert [grid.level for grid in reader.grids][:2] == [-1, 0]
+    assert reader.state(tile) is before.state(tile) is TileState.ENCODED
+    assert reader.state(Tile(-1, 0, 0)) is TileState.SKIPPED and reader.state(Tile(-2, 0, 0)) is TileState.MISSING
+    count = reader.counts()[0]
+    assert (count.level, count.encoded, count.skipped) == (-1, 1, 1) and count.missing > 0
+    # Enlarged levels need not be complete.
+    assert {problem for tile, problem in reader.problems() if tile.level == -1} == {""}
+    assert not list(root.rglob(".*"))
+
+
+def test_a_damaged_enlarged_level_is_refused(tmp_path: Path, decoder: Path) -> None:
+    writer = create(tmp_path / "a.embeddings.zarr", decoder)
+    writer.write(Tile(-2, 0, 0), features(1))
+    (writer.root / "level-2" / "image_embeddings" / "zarr.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(StoreError, match=r"level-2.*does not match"):
+        StoreReader(writer.root)
+
+
 def test_folders_that_may_not_be_read_are_named(tmp_path: Path, decoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = create(tmp_path / "a.embeddings.zarr", decoder)
     writer.write(Tile(0, 1, 2), features(1))
@@ -293,6 +320,67 @@ def test_a_tile_without_checksum_is_no_problem(tmp_path: Path, decoder: Path, lo
     writer.write(Tile(0, 1, 2), features(9))
     assert reader.has_checksums(Tile(0, 1, 2)) == (root / CHECKSUM).parents[1].is_dir()
     assert not [problem for _, problem in reader.problems() if problem]
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(b""), zeros])
+def test_a_tile_that_lost_its_checksum_is_not_done(tmp_path: Path, decoder: Path, lose: Callable[[Path], None]) -> None:
+    root = tmp_path / "a.zarr"
+    writer = fill(root, decoder)
+    assert all(map(writer.is_done, metadata().pyramid)) and StoreReader(root).keeps_checksums()
+    lose(root / CHECKSUM)
+    assert [tile for tile in metadata().pyramid if not writer.is_done(tile)] == [Tile(0, 1, 2)]
+    shutil.rmtree(root / "level0" / "image_embeddings_crc32")
+    # As in stores of older versions, which have no checksums.
+    assert all(map(writer.is_done, metadata().pyramid)) and not StoreReader(root).keeps_checksums()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_file_is_an_error_and_does_not_block(tmp_path: Path, decoder: Path, kind: str) -> None:
+    root = tmp_path / "a.zarr"
+    fill(root, decoder)
+
+    def replace_by_another(name: str) -> None:
+        (root / name).unlink()
+        os.mkfifo(root / name) if kind == "pipe" else (root / name).symlink_to("/dev/zero")
+
+    replace_by_another(CHUNK)
+    with pytest.raises(StoreError, match="has 0 values instead of"):
+        StoreReader(root).read(Tile(0, 1, 2))
+    assert dict(StoreReader(root).problems())[Tile(0, 1, 2)] == "missing"
+    replace_by_another(CHECKSUM.replace("1/2", "0/0"))
+    assert not StoreReader(root).has_checksums(Tile(0, 0, 0))
+    replace_by_another("decoder.onnx")
+    with pytest.raises(StoreError, match=r"decoder\.onnx cannot be read \(it is not a regular file\)"):
+        StoreReader(root)
+    replace_by_another("zarr.json")
+    with pytest.raises(StoreError, match=r"zarr\.json cannot be read \(it is not a regular file\)"):
+        StoreReader(root)
+
+
+def test_resume_removes_what_killed_writers_left(tmp_path: Path, decoder: Path) -> None:
+    root = tmp_path / "a.zarr"
+    fill(root, decoder)
+    (root / "decoders" / ".0123abcd").mkdir(parents=True)
+    for name in (".0123abcd", ".89abcdef"):
+        (root / name).touch()
+    for path in (root / ".0123abcd", root / "decoders" / ".0123abcd"):
+        os.utime(path, (0, 0))
+    StoreWriter.resume(root, metadata(), eq)
+    # The fresh one may be of a writer at work.
+    assert {path.relative_to(root).as_posix() for path in root.rglob(".*")} == {".89abcdef"}
+
+
+def test_an_old_store_that_cannot_be_removed_is_named(
+    tmp_path: Path, decoder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "a.zarr"
+    fill(root, decoder)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    create(root, decoder, overwrite=True)
+    (left,) = tmp_path.glob(".*")
+    assert f"{root} could not be removed: delete {left}" in caplog.text
+    assert not list((root / "level0" / "image_embeddings").glob("c"))
 
 
 def test_writers_of_the_same_tile_leave_one_with_its_checksum(tmp_path: Path, decoder: Path) -> None:

@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ TOLERANCE = 1e-3
 """Largest accepted difference from PyTorch, relative to the largest value."""
 
 EXTERNAL_SUFFIX = ".data"
+ENCODER_FILES = (ENCODER_FILE, ENCODER_FILE + EXTERNAL_SUFFIX)
+DECODER_FILES = ("prepare.onnx", "decoder.onnx")
 
 Feeds = dict[str, NDArray[Any]]
 
@@ -64,7 +66,7 @@ def export_sam(sam: LoadedSam, directory: Path, *, with_encoder: bool = False) -
     ----------
     sam : LoadedSam
     directory : Path
-        Made if it does not exist. Files of the same names in it are replaced.
+        Made if it does not exist. An older model in it is replaced, with all of its files.
     with_encoder : bool
         Export the image encoder too.
 
@@ -77,7 +79,8 @@ def export_sam(sam: LoadedSam, directory: Path, *, with_encoder: bool = False) -
     """
     if not with_encoder and (directory / ENCODER_FILE).is_file() and not _is_of(sam.info, directory):
         raise OutputError(f"{directory} contains the encoder of another model", "choose another folder")
-    with _staged(sam.info, directory) as staging:
+    is_kept = not with_encoder and (directory / ENCODER_FILE).is_file()
+    with _staged(sam.info, directory, ENCODER_FILES if is_kept else ()) as staging:
         _write_decoder(sam.network, staging)
         if with_encoder:
             _write_encoder(sam.network, staging)
@@ -92,16 +95,22 @@ def _is_of(info: ModelInfo, directory: Path) -> bool:
 
 
 @contextmanager
-def _staged(info: ModelInfo, directory: Path) -> Iterator[Path]:
-    """Yield an empty directory, and move its files to ``directory`` with a card at the end; nothing after an error."""
+def _staged(info: ModelInfo, directory: Path, kept: Collection[str]) -> Iterator[Path]:
+    """Yield an empty directory, and move its files to ``directory`` with a card at the end; nothing after an error.
+
+    Files of an older model that have no successor are removed, except those to be kept.
+    """
     is_new = not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".export-", dir=directory))
         try:
             yield staging
-            for file in sorted(staging.iterdir()):
+            made = sorted(staging.iterdir())
+            for file in made:
                 put_in_place(file, directory / file.name)
+            for name in {*ENCODER_FILES, *DECODER_FILES} - {file.name for file in made} - set(kept):
+                (directory / name).unlink(missing_ok=True)
             hashes = {file.name: file_sha256(file) for file in sorted(directory.glob("*.onnx*"))}
             card = {"version": CARD_VERSION, **info.to_json(), "image_size": TILE_SIZE, "files": hashes}
             written = staging / MODEL_FILE

@@ -12,20 +12,14 @@ from functools import partial
 from operator import methodcaller
 from typing import Any, TypeVar
 
-from qgis.core import (  # type: ignore[attr-defined]  # qgis-stubs lacks QgsCsException.
-    Qgis,
-    QgsCsException,
-    QgsMapSettings,
-    QgsMessageLog,
-    QgsPointXY,
-)
+from qgis.core import Qgis, QgsMapSettings, QgsMessageLog, QgsPointXY
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ...core.prompts import Bounds, Point, Prompts
-from ...errors import GeoSamError, PromptError
+from ...errors import EditError, GeoSamError
 from ...inference.segmenter import Segmenter
 from ...inference.session import CleanOptions, Result, SegmentationSession
-from ...qgis_support.messages import PLUGIN_NAME, tr, translated
+from ...qgis_support.messages import PLUGIN_NAME, translated
 from ..stores.current_store import CurrentStore
 from ..stores.open_store import OpenStore
 from ..stores.worker import Job
@@ -206,7 +200,7 @@ class SegmentationController(QObject):
             return
         try:
             ((x, y),), level = self._view.prompts_to_raster(store, [point]), self._view.level(store, point)
-        except QgsCsException:
+        except EditError:
             self.end_preview()
             return
         session = drawn or SegmentationSession(store.segmenter, level, self._options)
@@ -298,7 +292,7 @@ class SegmentationController(QObject):
         """Return what is in view; None without a store, or where the view does not exist in the raster's CRS."""
         try:
             return self._view.sight(self.store) if self.store is not None else None
-        except QgsCsException:
+        except EditError:
             return None
 
     def look_ahead(self, with_tiles: bool = False) -> None:
@@ -358,10 +352,8 @@ class SegmentationController(QObject):
             return None
         try:
             return self._view.prompts_to_raster(self.store, points), self._view.level(self.store, points[0])
-        except QgsCsException:
-            self.failed.emit(
-                PromptError(tr("This place cannot be transformed to the CRS of the raster"), tr("click on the raster"))
-            )
+        except EditError as error:
+            self.failed.emit(error)
         return None
 
     def _change(

@@ -6,24 +6,17 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from qgis.core import (  # type: ignore[attr-defined]  # qgis-stubs lacks QgsCsException.
-    QgsCoordinateTransform,
-    QgsCsException,
-    QgsMapSettings,
-    QgsPointXY,
-    QgsProject,
-)
+from qgis.core import QgsMapSettings, QgsPointXY
 
 from ...core.geotransform import GeoTransform
 from ...core.prompts import Bounds
-from ...qgis_support.crs import points_in_world, transform
+from ...errors import EditError
+from ...qgis_support.crs import points_in_world, transform_points
 from ..stores.open_store import OpenStore
 
 __all__ = ["Sight", "View"]
 
 _PLACES_PER_SIDE = 3
-_LEVEL_TOLERANCE = 1e-6
-"""Keeps rounding errors from choosing level 0 for a map at exactly twice the pixel size."""
 
 
 class Sight(NamedTuple):
@@ -54,7 +47,7 @@ class View:
 
     Notes
     -----
-    Methods raise QgsCsException for a point that does not exist in the other CRS.
+    Methods raise EditError for a point that does not exist in the other CRS.
     """
 
     def __init__(self, map_settings: Callable[[], QgsMapSettings]) -> None:
@@ -62,8 +55,7 @@ class View:
 
     def to_raster(self, store: OpenStore, points: Sequence[QgsPointXY]) -> list[tuple[float, float]]:
         """Transform points from the canvas's CRS to the raster's."""
-        transformation = self._transform(store)
-        moved = [transformation.transform(point) for point in points]
+        moved = transform_points(points, self._map_settings().destinationCrs(), store.crs)
         return [(point.x(), point.y()) for point in moved]
 
     def prompts_to_raster(self, store: OpenStore, points: Sequence[QgsPointXY]) -> list[tuple[float, float]]:
@@ -72,11 +64,14 @@ class View:
 
     def from_raster(self, store: OpenStore, x: float, y: float) -> QgsPointXY:
         """Transform a point from the raster's CRS to the canvas's."""
-        back = transform(store.crs, self._map_settings().destinationCrs(), QgsProject.instance())
-        return back.transform(QgsPointXY(x, y))
+        (point,) = transform_points([QgsPointXY(x, y)], store.crs, self._map_settings().destinationCrs())
+        return point
 
     def level(self, store: OpenStore, point: QgsPointXY) -> int:
-        """Return the coarsest level with pixels no larger than the screen's, at a point in the canvas's CRS."""
+        """Return the coarsest level with pixels no larger than the screen's, at a point in the canvas's CRS.
+
+        It is below 0 if the map shows native pixels enlarged, and the store can answer there.
+        """
         step = self._map_settings().mapUnitsPerPixel()
         neighbours = [point, QgsPointXY(point.x() + step, point.y()), QgsPointXY(point.x(), point.y() + step)]
         (x, y), (right_x, right_y), (up_x, up_y) = self.to_raster(store, neighbours)
@@ -84,15 +79,14 @@ class View:
         if not math.isfinite(screen_pixel) or screen_pixel == 0.0:
             return 0
         ratio = screen_pixel / store.metadata.raster.transform.pixel_size
-        level = math.floor(math.log2(ratio) + _LEVEL_TOLERANCE)
-        return max(0, min(level, store.metadata.levels - 1))
+        return max(store.segmenter.finest_level, store.segmenter.pyramid.level_for_pixel(ratio))
 
     def level_around(self, store: OpenStore, bounds: Bounds) -> int:
         """Return `level` at the centre of a rectangle in the raster's CRS; 0 if the map cannot show that point."""
         middle = (bounds.min_x + bounds.max_x) / 2, (bounds.min_y + bounds.max_y) / 2
         try:
             return self.level(store, self.from_raster(store, *middle))
-        except QgsCsException:
+        except EditError:
             return 0
 
     def sight(self, store: OpenStore) -> Sight:
@@ -111,6 +105,3 @@ class View:
         places = self.to_raster(store, [at(u, v) for u, v in spread])
         corners = self.to_raster(store, [corner, right, opposite, down])
         return Sight(corners, places, self.level(store, at(0.5, 0.5)))
-
-    def _transform(self, store: OpenStore) -> QgsCoordinateTransform:
-        return transform(self._map_settings().destinationCrs(), store.crs, QgsProject.instance())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import NamedTuple
 
 import shapely
@@ -32,9 +33,8 @@ def tiles_in_view(segmenter: Segmenter, sight: Sight) -> TilesInView:
     cols, rows = zip(*(inverse.apply(x, y) for x, y in sight.corners))
     view = Bounds(min(cols), min(rows), max(cols), max(rows))
     bounds_of = reader.pyramid.tile_bounds
-    touched = [tile for tile in reader.pyramid.grids[sight.level] if bounds_of(tile).intersection(view)]
     found = TilesInView([], [])
-    for tile in touched[:_MOST_TILES]:
+    for tile in islice(reader.pyramid.grid(sight.level).touching(view), _MOST_TILES):
         state = reader.state(tile)
         if state is TileState.SKIPPED:
             continue

@@ -20,7 +20,7 @@ from qgis.core import QgsApplication
 from shapely.geometry.base import BaseGeometry
 
 from ... import models
-from ...core.grid import Tile
+from ...core.grid import FINEST_LEVEL, Tile
 from ...encoding.encode import EncodeReport, encode_tiles
 from ...encoding.plan import EncodeOptions, EncodePlan, make_plan
 from ...errors import ModelError, OutputError, SignatureMismatchError, StoreError
@@ -63,12 +63,16 @@ class LiveOptions:
         Size limit of the cache.
     threads : int, optional
         Threads of the encoder; by default one less than there are cores, to leave one for QGIS.
+    enlarges : bool
+        Whether a slow model encodes enlarged tiles too when the user zooms in or draws a small box. The embedded model
+        always does.
     """
 
     model_folder: Path = EMBEDDED_MODEL
     cache_folder: Path | None = None
     cache_bytes: int = 5 * 2**30
     threads: int | None = None
+    enlarges: bool = False
 
 
 class _Model(NamedTuple):
@@ -77,6 +81,7 @@ class _Model(NamedTuple):
     encoder: Encoder
     decoder_files: Mapping[str, Path]
     threads: int
+    enlarges: bool
 
 
 class LiveStore:
@@ -87,6 +92,8 @@ class LiveStore:
     root : Path
         An ordinary store: beside the raster, or in the cache.
     reader : StoreReader
+    finest_level : int
+        The finest level that is encoded on demand; below 0 the image is enlarged.
     segmenter : Segmenter
         Encodes the tiles it needs in the calling thread, 0.1 to 0.3 s each.
 
@@ -104,6 +111,7 @@ class LiveStore:
         self._plan = plan
         self._raster = raster
         self._encoder = model.encoder
+        self.finest_level = FINEST_LEVEL if model.enlarges else 0
         self._cache = cache
         self._writer = StoreWriter(root, plan.metadata)
         # The decoder comes from the store, since it may have been tuned.
@@ -215,13 +223,12 @@ class LiveStore:
         finest_level : int
         """
         pyramid, transform = self.reader.pyramid, self._plan.metadata.raster.transform
-        grids = pyramid.grids[min(finest_level, len(pyramid.grids) - 1) :]
         if area is not None:
             area = shapely.transform(area, transform.inverse().apply_array)
             shapely.prepare(area)
         return [
             tile
-            for grid in reversed(grids)
+            for grid in reversed(pyramid.grids_from(finest_level))
             for tile in grid
             if (area is None or shapely.intersects(area, shapely.box(*pyramid.tile_bounds(tile))))
             and self.reader.state(tile) is TileState.MISSING
@@ -256,7 +263,9 @@ class LiveStore:
 
     def can_encode(self, tile: Tile) -> bool:
         """Tell whether a tile can be read fast enough for a user who waits; see `TileEncoder`."""
-        scale = 1 << tile.level
+        if tile.level < self.finest_level:
+            return False
+        scale = 1 << max(tile.level, 0)
         overview = max((factor for factor in self._raster.overviews if factor <= scale), default=1)
         side = self.reader.pyramid.tiling.tile_size * scale / overview
         size = self._raster.width / overview, self._raster.height / overview
@@ -283,7 +292,8 @@ def _load_model(options: LiveOptions) -> _Model:
             tr("choose a folder made by geosam-es export --encoder"),
         )
     threads = options.threads or max(1, available_cores() - 1)
-    return _Model(_load_encoder(folder, threads, _modified(folder)), files, threads)
+    is_embedded = folder == EMBEDDED_MODEL
+    return _Model(_load_encoder(folder, threads, _modified(folder)), files, threads, is_embedded or options.enlarges)
 
 
 @lru_cache(maxsize=1)

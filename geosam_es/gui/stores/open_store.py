@@ -11,12 +11,13 @@ from osgeo import osr
 from qgis.core import QgsCoordinateReferenceSystem, QgsMapLayer, QgsProject, QgsTask
 from qgis.PyQt.QtCore import pyqtSignal
 
+from ...encoding.placement import check_placement
 from ...errors import EditError, GeoSamError, OutputError, RasterError, StoreError
 from ...inference.encoder import read_model_info
 from ...inference.segmenter import Segmenter
 from ...inference.session import open_segmenter
 from ...qgis_support.crs import EllipsoidArea, raster_crs
-from ...qgis_support.gdal_raster import GdalRaster
+from ...qgis_support.gdal_raster import GdalRaster, describe_crs
 from ...qgis_support.layer_source import LayerSource, source_of
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
@@ -158,6 +159,8 @@ def follow_layer_crs(store: OpenStore) -> tuple[OpenStore, str]:
     ------
     StoreError
         If the store is no longer there.
+    RasterError
+        If the coordinates of the raster cannot be in that CRS.
     """
     if store.raster is None:
         return store, ""
@@ -165,6 +168,8 @@ def follow_layer_crs(store: OpenStore) -> tuple[OpenStore, str]:
     crs = QgsCoordinateReferenceSystem.fromWkt(source.crs_wkt)
     if not crs.isValid() or _is_same_crs(crs, store.crs):
         return store, ""
+    raster = store.metadata.raster
+    check_placement(source.path, describe_crs(source.crs_wkt), raster.transform, raster.width, raster.height)
     names = {
         "name": source.name,
         "crs": crs.userFriendlyIdentifier(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import time
 import traceback
 from collections.abc import Callable
@@ -176,6 +177,10 @@ def run() -> dict[str, Any]:
     again = QgsVectorLayer(str(target), "again", "ogr")
     written = [(f["class"], f.geometry().area()) for f in again.getFeatures()]
     report["equal"] = all(a[0] == b[0] and abs(a[1] - b[1]) < 0.01 * a[1] for a, b in zip(expected, written))
+    plain = json.loads((FOLDER / "geometry.json").read_text())
+    inside = runpy.run_path("tests/qgis/desktop/geometry.py")["results"]()
+    report["shapely_differs_in"] = [name for name in plain if json.loads(json.dumps(inside[name])) != plain[name]]
+    report["equal"] = report["equal"] and not report["shapely_differs_in"]
     report["features"] = len(written)
     report["provenance"] = all(f["prompts"] and f["model"] for f in again.getFeatures())
     desktop.holds.longest()

@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../../.."
 folder=$(realpath -m "$1") zip=${2:-dist/geosam_es.zip}
 [ -f "$folder/ortho.tif" ] || .venv/bin/python -m tests.qgis.desktop.prepare "$folder"
+.venv-qgis/bin/python tests/qgis/desktop/geometry.py >"$folder/geometry.json"
 [ $# -gt 1 ] || make -s zip
 profiles=$(mktemp -d)
 trap 'rm -rf "$profiles"' EXIT

@@ -1,0 +1,194 @@
+"""Measure `mini` on small objects at the native and the enlarged levels: ``python -m benchmarks.mini.small_objects``.
+
+The held-out images are reduced, so that their objects become small. Each object gets a click in its middle and its
+bounding box, on the native pixels and on the image enlarged 2 and 4 times. The polygon that the product would draw is
+compared with the true one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import rasterio
+import shapely
+from shapely.geometry.base import BaseGeometry
+from shapely.ops import polylabel
+
+from encoder_tools.evaluation.metrics import bootstrap_mean
+from encoder_tools.mini.labelled_tiles import LabelledScene, coarser
+from encoder_tools.pipeline import EncodeOptions, EncodePlan, make_plan
+from encoder_tools.raster import Raster
+from geosam_es.core.grid import FINEST_LEVEL, Tile
+from geosam_es.core.prompts import Bounds, Point, Prompts
+from geosam_es.core.topology import polygon_parts
+from geosam_es.encoding.encode import encode_tiles
+from geosam_es.errors import GeoSamError
+from geosam_es.inference.encoder import Encoder
+from geosam_es.inference.masks import Proposal
+from geosam_es.inference.segmenter import Segmenter
+from geosam_es.store import StoreReader, StoreWriter
+from geosam_es.store.reader import TileState
+
+from ..markdown import markdown_table, replace_sections
+from .exported_model import OnnxMini
+from .held_out import held_out, measurement_parser
+from .process_pool import map_with_model
+
+__all__ = ["SIZES", "measure_scene", "small_objects_table"]
+
+REDUCTIONS = (1, 2, 4)
+LEVELS = tuple(range(0, FINEST_LEVEL - 1, -1))
+SIZES = (10, 20, 40, 80, 160, 820)
+"""Bounds of the groups: the longer side of an object in pixels."""
+
+MIN_SIDE = 4.0
+SECTION = "small objects"
+
+Measured = dict[str, float]
+"""The size of an object in pixels, and the IoU of each answer."""
+
+
+def measure_scene(models: Path, model: OnnxMini, scene: LabelledScene) -> list[Measured]:
+    """Encode an image with its enlarged levels, and prompt each object at every level.
+
+    Parameters
+    ----------
+    models : Path
+        Folder of the ONNX files.
+    model : OnnxMini
+        The model in it.
+    scene : LabelledScene
+
+    Returns
+    -------
+    list of dict of str to float
+    """
+    with TemporaryDirectory() as folder:
+        segmenter = _encoded(models, model, scene, Path(folder))
+        return [_measure(segmenter, polygon) for polygon in scene.polygons if _is_measured(polygon)]
+
+
+def _is_measured(polygon: BaseGeometry) -> bool:
+    x0, y0, x1, y1 = polygon.bounds
+    return bool(min(x1 - x0, y1 - y0) >= MIN_SIDE and max(x1 - x0, y1 - y0) < SIZES[-1])
+
+
+def _encoded(models: Path, model: OnnxMini, scene: LabelledScene, folder: Path) -> Segmenter:
+    path, store = folder / "scene.tif", folder / "scene.embeddings.zarr"
+    height, width = scene.image.shape[:2]
+    place = {"crs": "EPSG:25830", "transform": rasterio.Affine(1, 0, 500000, 0, -1, 4200000)}
+    with rasterio.open(path, "w", driver="GTiff", width=width, height=height, count=3, dtype="uint8", **place) as image:
+        image.write(np.moveaxis(scene.image, -1, 0))
+    plan = make_plan(Raster(path), model.encoder, EncodeOptions())
+    files = {name: models / name for name in ("prepare.onnx", "decoder.onnx")}
+    writer = StoreWriter.create(store, plan.metadata, files)
+    return Segmenter(StoreReader(store), model.decoder, _Encoder(plan, model.encoder, writer))
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """Encodes the tiles that prompts need."""
+
+    plan: EncodePlan
+    encoder: Encoder
+    writer: StoreWriter
+    finest_level: int = FINEST_LEVEL
+
+    def can_encode(self, tile: Tile) -> bool:
+        return True
+
+    def ensure_tile(self, tile: Tile) -> TileState:
+        encode_tiles(self.plan, self.encoder, self.writer, [tile])
+        return StoreReader(self.writer.root).state(tile)
+
+
+def _measure(segmenter: Segmenter, polygon: BaseGeometry) -> Measured:
+    bounds = Bounds(*polygon.bounds)
+    middle = polylabel(max(polygon_parts(polygon), key=lambda part: part.area), 0.25)
+    click, box = Prompts((Point(middle.x, middle.y),)), Prompts(box=bounds)
+    found = {"size": max(bounds.width, bounds.height), "box itself": _iou(polygon, shapely.box(*bounds))}
+    for level in LEVELS:
+        answers = [_answer(segmenter, click, level, rank) for rank in range(3)]
+        ious = [_iou(polygon, answer) for answer in answers]
+        found[f"click {level}"], found[f"best {level}"] = ious[0], max(ious)
+        found[f"box {level}"] = _iou(polygon, _answer(segmenter, box, level, 0))
+    chosen = segmenter.resolve(segmenter.propose(box))
+    found["box"], found["box level"] = _iou(polygon, shapely.union_all(chosen.polygons)), chosen.level
+    return found
+
+
+def _answer(segmenter: Segmenter, prompts: Prompts, level: int, rank: int) -> BaseGeometry:
+    """Decode on the tile of a level that shows the prompts best."""
+    grid = segmenter.pyramid.grid(level)
+    around = grid.tiles_around(prompts.positive_bounds, tolerance=grid.scale)
+    if not around or not segmenter.provide(around[0][1]):
+        return shapely.Polygon()
+    proposal = Proposal(prompts, (segmenter.decode(around[0][1], prompts),))
+    return shapely.union_all(segmenter.resolve(proposal, min(rank, len(proposal.ranking) - 1)).polygons)
+
+
+def _iou(first: BaseGeometry, second: BaseGeometry) -> float:
+    union = shapely.union(first, second).area
+    return float(shapely.intersection(first, second).area / union) if union else 0.0
+
+
+def small_objects_table(found: dict[str, list[Measured]]) -> str:
+    """Return mean IoU by data set and size as a Markdown table.
+
+    Parameters
+    ----------
+    found : dict of str to list of dict
+        What `measure_scene` returns, by data set.
+    """
+    answers = [f"{kind} {level}" for kind in ("click", "best", "box") for level in LEVELS]
+    header = ["set", "longer side, px", "objects", "box itself", *answers, "box, level chosen"]
+    rows = []
+    for dataset, objects in found.items():
+        for low, high in zip(SIZES, SIZES[1:]):
+            group = [item for item in objects if low <= item["size"] < high]
+            if group:
+                means = [_mean([item[name] for item in group]) for name in ("box itself", *answers, "box")]
+                rows.append([dataset, f"{low} to {high}", str(len(group)), *means])
+    return markdown_table(header, rows)
+
+
+def _mean(values: list[float]) -> str:
+    mean, low, high = bootstrap_mean(np.array(values))
+    return f"{mean:.3f} ± {(high - low) / 2:.3f}"
+
+
+def _scenes(options: argparse.Namespace) -> Iterator[LabelledScene]:
+    for scene in held_out(options.data, options.limit):
+        for factor in options.reductions:
+            reduced = coarser(scene, factor) if factor > 1 else scene
+            yield replace(reduced, dataset=f"{scene.dataset} / {factor}")
+
+
+def main() -> None:
+    """Parse the command line, measure, and print the table or write it into a page."""
+    parser = measurement_parser("small_objects", __doc__)
+    parser.add_argument("--reductions", type=int, nargs="+", default=REDUCTIONS, help="factors to reduce the images by")
+    parser.add_argument("--page", type=Path, help="page whose table is replaced")
+    options = parser.parse_args()
+    try:
+        scenes = list(_scenes(options))
+        found: dict[str, list[Measured]] = {}
+        measured = map_with_model(partial(measure_scene, options.models), scenes, options.models, options.processes)
+        for scene, objects in zip(scenes, measured):
+            found.setdefault(scene.dataset, []).extend(objects)
+        table = small_objects_table(found)
+        print(table)
+        if options.page is not None:
+            replace_sections(options.page, {SECTION: table})
+    except GeoSamError as error:
+        parser.exit(2, f"error: {error.user_message}\n")
+
+
+if __name__ == "__main__":
+    main()
