@@ -16,7 +16,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from ..core.prompts import Bounds, Point, Prompts
-from ..errors import PromptError, VectorError
+from ..errors import EditError, GeoSamError, PromptError, VectorError
 from ..store.layout import RasterInfo
 from .masks import Proposal
 from .segmenter import Segmenter
@@ -55,7 +55,7 @@ class AreaMeter(Protocol):
     """Measures areas on the ellipsoid."""
 
     def area_m2(self, geometry: BaseGeometry) -> float:
-        """Return the area in square metres of a geometry in the raster's CRS."""
+        """Return the area in square metres of a geometry in the raster's CRS, or raise EditError or VectorError."""
         ...
 
 
@@ -173,14 +173,14 @@ class ObjectAnswer:
     prompts : ObjectPrompts
     results : tuple of ObjectResult
         Several if all candidates were requested, none if there is no polygon.
-    refusal : PromptError, optional
-        Why the prompts could not be answered.
+    refusal : GeoSamError, optional
+        Why the object could not be answered.
     """
 
     index: int
     prompts: ObjectPrompts
     results: tuple[ObjectResult, ...]
-    refusal: PromptError | None = None
+    refusal: GeoSamError | None = None
 
     @property
     def left_out(self) -> str:
@@ -297,12 +297,17 @@ def answer_objects(
         if isinstance(proposal, PromptError):
             yield ObjectAnswer(index, prompts, (), proposal)
             continue
-        shown = _shown(segmenter, prompts, options, meter, proposal, decoding_ms)
-        results = tuple(
-            ObjectResult(prompts, result, meter.area_m2(result.geometry))
-            for result in shown
-            if not result.geometry.is_empty
-        )
+        try:
+            shown = _shown(segmenter, prompts, options, meter, proposal, decoding_ms)
+            results = tuple(
+                ObjectResult(prompts, result, meter.area_m2(result.geometry))
+                for result in shown
+                if not result.geometry.is_empty
+            )
+        except (EditError, VectorError) as error:
+            # The area of this object cannot be measured; others lie where the CRS is defined.
+            yield ObjectAnswer(index, prompts, (), error)
+            continue
         yield ObjectAnswer(index, prompts, results)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import shapely
 from qgis.core import (  # type: ignore[attr-defined]
     NULL,
-    QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
     QgsFeature,
     QgsFeatureRequest,
@@ -33,8 +33,10 @@ from qgis.core import (  # type: ignore[attr-defined]
 )
 from shapely.geometry.base import BaseGeometry
 
+from ..core.globe import are_degrees
 from ..core.grid import FINEST_LEVEL
-from ..errors import EditError
+from ..core.prompts import Bounds
+from ..errors import EditError, VectorError
 from ..inference.batch import (
     ALL_CANDIDATES,
     BEST_CANDIDATE,
@@ -48,7 +50,15 @@ from ..inference.batch import (
 )
 from ..inference.segmenter import Segmenter
 from ..inference.session import open_segmenter
-from ..qgis_support.crs import EllipsoidArea, check_map_crs, raster_crs, transform, transform_geometry
+from ..qgis_support.crs import (
+    EllipsoidArea,
+    check_map_crs,
+    from_qgs,
+    prompt_to_raster,
+    raster_crs,
+    transform,
+    transform_polygon,
+)
 from ..qgis_support.messages import tr, translated
 from .base import StoreAlgorithm, to_multi_polygon
 from .fields import LONG, REAL, TEXT, WHOLE, append_copy, is_plain, make_fields
@@ -186,13 +196,19 @@ class _SegmentAlgorithm(StoreAlgorithm):
         check_map_crs(out_crs)
         # QGIS would give coordinates back unchanged if there is no transform.
         to_output = transform(crs, out_crs, context.project())
-        if source.sourceCrs().isValid():
-            transform(source.sourceCrs(), crs, context.project())
+        if not source.sourceCrs().isValid():
+            raise VectorError(
+                "{source} has no coordinate reference system",
+                "set it in the properties of the layer",
+                source=source.sourceName(),
+            )
+        to_raster = transform(source.sourceCrs(), crs, context.project())
         meter = EllipsoidArea(crs, context.project())
         level = self._level(parameters, segmenter, meter, context, feedback)
         options = self._options(parameters, level, context)
         prompt_fields = self._prompt_fields(parameters, source, context)
-        objects = group_prompts(_prompt_features(source, prompt_fields, crs, context, feedback), source.sourceName())
+        prompts = _prompt_features(source, prompt_fields, to_raster, segmenter.map_bounds, feedback)
+        objects = group_prompts(prompts, source.sourceName())
         fields = _output_fields(options, source.fields(), prompt_fields)
         sink, sink_id = self.parameterAsSink(
             parameters, self.OUTPUT, context, fields, QgsWkbTypes.Type.MultiPolygon, out_crs
@@ -355,16 +371,20 @@ class SegmentBoxesAlgorithm(_SegmentAlgorithm):
 def _prompt_features(
     source: QgsProcessingFeatureSource,
     fields: _PromptFields,
-    crs: QgsCoordinateReferenceSystem,
-    context: QgsProcessingContext,
+    to_raster: QgsCoordinateTransform,
+    extent: Bounds,
     feedback: QgsProcessingFeedback,
 ) -> Iterator[PromptFeature]:
     """Read the features in the CRS of the raster; those that cannot be transformed are reported."""
-    request = QgsFeatureRequest().setDestinationCrs(crs, context.transformContext())
+    _check_degrees(source)
     # Only coordinates are used, so invalid geometries do no harm.
-    for feature in source.getFeatures(request, QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks):  # type: ignore[attr-defined]
-        geometry = feature.geometry()
-        if geometry.isNull() or geometry.isEmpty():
+    skip_checks = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks  # type: ignore[attr-defined]
+    for feature in source.getFeatures(QgsFeatureRequest(), skip_checks):
+        try:
+            geometry = prompt_to_raster(_prompt_geometry(feature.geometry()), to_raster, extent)
+        except EditError:
+            geometry = shapely.Polygon()
+        if geometry.is_empty:
             feedback.pushWarning(
                 tr("Skipped feature {id}: it has no geometry or lies outside the CRS of the raster").format(
                     id=feature.id()
@@ -375,13 +395,30 @@ def _prompt_features(
         label = values[fields.label] if fields.label >= 0 else None
         object_id = values[fields.object] if fields.object >= 0 else feature.id()
         attributes = {source.fields().at(index).name(): values[index] for index in fields.copied}
-        yield PromptFeature(_prompt_geometry(geometry), label, object_id, attributes)
+        yield PromptFeature(geometry, label, object_id, attributes)
+
+
+def _check_degrees(source: QgsProcessingFeatureSource) -> None:
+    """Refuse a layer whose CRS is geographic and whose coordinates are not degrees."""
+    extent = source.sourceExtent()
+    if not source.sourceCrs().isGeographic() or not extent.isFinite():
+        return
+    corner = (extent.xMinimum(), extent.yMinimum())
+    if not are_degrees(np.array([corner * 2])).any():
+        raise VectorError(
+            "{source} has coordinates such as ({x:.8g}, {y:.8g}), which are not longitude and latitude",
+            "set the CRS that they are in, in the properties of the layer",
+            source=source.sourceName(),
+            x=corner[0],
+            y=corner[1],
+        )
 
 
 def _prompt_geometry(geometry: QgsGeometry) -> BaseGeometry:
+    if geometry.isNull() or geometry.isEmpty():
+        return shapely.Polygon()
     if geometry.type() == QgsWkbTypes.GeometryType.PolygonGeometry:  # type: ignore[attr-defined]
-        box = geometry.boundingBox()
-        return shapely.box(box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum())
+        return from_qgs(geometry)
     return shapely.MultiPoint([(vertex.x(), vertex.y()) for vertex in geometry.vertices()])
 
 
@@ -418,6 +455,6 @@ def _feature(
     if options.candidate == ALL_CANDIDATES:
         values.append(result.rank + 1)
     feature = QgsFeature(fields)
-    feature.setGeometry(transform_geometry(to_multi_polygon(result.geometry), to_output))
+    feature.setGeometry(to_multi_polygon(transform_polygon(result.geometry, to_output)))
     feature.setAttributes([*values, *item.attributes.values()])
     return feature

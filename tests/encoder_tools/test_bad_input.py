@@ -420,7 +420,7 @@ def prompt_files(folder: Path, ortho: Ortho) -> dict[str, tuple[Path, str]]:
         ),
         "out of reach": (
             write_layer(folder / "reach.gpkg", [shapely.Point(10, 400)], crs="EPSG:4326"),
-            "cannot be transformed to the raster's CRS",
+            "which are not longitude and latitude in WGS 84",
         ),
         "text": (ortho.image, "is not a vector file"),
     }

@@ -199,7 +199,7 @@ class SegmentationController(QObject):
         if store is None or self._switching or self._waiting:
             return
         try:
-            ((x, y),), level = self._view.to_raster(store, [point]), self._view.level(store, point)
+            ((x, y),), level = self._view.prompts_to_raster(store, [point]), self._view.level(store, point)
         except EditError:
             self.end_preview()
             return
@@ -353,7 +353,7 @@ class SegmentationController(QObject):
         if self.store is None:
             return None
         try:
-            return self._view.to_raster(self.store, points), self._view.level(self.store, points[0])
+            return self._view.prompts_to_raster(self.store, points), self._view.level(self.store, points[0])
         except EditError as error:
             self.failed.emit(error)
         return None
