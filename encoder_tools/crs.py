@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import pyproj
@@ -10,8 +11,21 @@ import shapely
 from numpy.typing import NDArray
 from pyproj.exceptions import CRSError, ProjError
 from shapely.geometry.base import BaseGeometry
-from shapely.geometry.polygon import orient
 
+from geosam_es.core.globe import (
+    DEGREES,
+    Project,
+    Seam,
+    are_degrees,
+    crosses,
+    densified,
+    find_seam,
+    globe_rings,
+    placed,
+    split_at_seam,
+    untorn,
+)
+from geosam_es.core.prompts import Bounds
 from geosam_es.core.topology import polygon_parts
 from geosam_es.encoding.placement import GEOGRAPHIC, LOCAL, NO_MAP, PROJECTED, MapCrs
 from geosam_es.errors import StoreError, VectorError
@@ -25,7 +39,9 @@ __all__ = [
     "lost_crs",
     "map_crs",
     "parse_crs",
+    "prompts_to_raster",
     "reproject",
+    "reproject_polygons",
     "same_crs",
     "store_crs",
 ]
@@ -177,7 +193,7 @@ def lost_crs(crs: pyproj.CRS) -> pyproj.CRS | None:
 def reproject(
     geometries: NDArray[np.object_], source: pyproj.CRS, target: pyproj.CRS, *, may_fail: bool = False
 ) -> NDArray[np.object_]:
-    """Transform geometries from one CRS to another.
+    """Transform geometries from one CRS to another, vertex by vertex.
 
     Parameters
     ----------
@@ -193,21 +209,156 @@ def reproject(
     """
     if source == target:
         return geometries
-    failure = VectorError(
-        f"Some coordinates cannot be transformed from {source.name} to {target.name}", "check the CRS"
+    projected: NDArray[np.object_] = shapely.transform(geometries, _projection(source, target))
+    if not may_fail and not np.isfinite(shapely.get_coordinates(projected)).all():
+        raise _failure(source, target)
+    return projected
+
+
+def reproject_polygons(
+    geometries: NDArray[np.object_], source: pyproj.CRS, target: pyproj.CRS
+) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
+    """Transform polygons to a CRS in which they are drawn, split at the antimeridian if they cross it.
+
+    Parameters
+    ----------
+    geometries : object (N,)
+    source, target : pyproj.CRS
+        Polygons that stay in their CRS are not changed, so those of a raster beyond the antimeridian stay whole.
+
+    Returns
+    -------
+    polygons : object (N,)
+    is_defined : bool (N,)
+        False where the transformation is not defined.
+
+    Raises
+    ------
+    VectorError
+        If there is no transformation.
+    """
+    plain = reproject(geometries, source, target, may_fail=True)
+    if source != target and target.geodetic_crs is not None:
+        seam, turn = _seam(target), _turn(target)
+        to_lonlat = _projection(source, target.geodetic_crs)
+        lonlat = shapely.transform(geometries, to_lonlat)
+        for index, geometry in enumerate(geometries):
+            longitudes = shapely.get_coordinates(lonlat[index])[:, 0]
+            if not len(longitudes) or not np.isfinite(longitudes).all():
+                continue
+            if seam is not None and crosses(longitudes, seam.longitude, turn):
+                forth = None if target.is_geographic else _projection(target.geodetic_crs, target)
+                plain[index] = split_at_seam(geometry, to_lonlat, seam.longitude, forth, turn)
+            elif seam is None and crosses(longitudes, 0.0, turn):
+                plain[index] = shapely.transform(densified(geometry), _projection(source, target))
+    return plain, np.array([np.isfinite(shapely.get_coordinates(item)).all() for item in plain], dtype=bool)
+
+
+def prompts_to_raster(
+    geometries: NDArray[np.object_], source: pyproj.CRS, target: pyproj.CRS, extent: Bounds
+) -> NDArray[np.object_]:
+    """Transform prompts to the CRS of a raster, on the side of the antimeridian where the raster is.
+
+    Parameters
+    ----------
+    geometries : object (N,)
+    source, target : pyproj.CRS
+    extent : Bounds
+        Extent of the raster in its CRS.
+
+    Returns
+    -------
+    object (N,)
+        With infinite coordinates where the transformation is not defined.
+
+    Raises
+    ------
+    VectorError
+        If there is no transformation.
+    """
+    theirs, ours = (_period(crs) for crs in (source, target))
+    is_polygon = shapely.get_dimensions(geometries) == 2
+    prepared = geometries.copy()
+    if source != target or ours is not None:
+        prepared[is_polygon] = [densified(untorn(item, theirs)) for item in geometries[is_polygon]]
+    moved = reproject(prepared, source, target, may_fail=True)
+    if ours is None:
+        return moved
+    # Most prompts need no move.
+    bounds = shapely.bounds(moved)
+    is_here = (
+        (bounds[:, 0] >= extent.min_x) & (bounds[:, 2] <= extent.max_x) & (np.ptp(bounds[:, ::2], axis=1) < ours / 2)
     )
+    for index in np.flatnonzero(np.isfinite(bounds).all(axis=1) & ~is_here):
+        moved[index] = placed(moved[index], ours, extent)
+    return moved
+
+
+def _failure(source: pyproj.CRS, target: pyproj.CRS) -> VectorError:
+    return VectorError(f"Some coordinates cannot be transformed from {source.name} to {target.name}", "check the CRS")
+
+
+def _projection(source: pyproj.CRS, target: pyproj.CRS) -> Project:
     try:
         transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
     except ProjError as error:
-        raise failure from error
+        raise _failure(source, target) from error
 
     def project(xy: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
 
-    projected: NDArray[np.object_] = shapely.transform(geometries, project)
-    if not may_fail and not np.isfinite(shapely.get_coordinates(projected)).all():
-        raise failure
-    return projected
+    return project
+
+
+def check_degrees(geometries: NDArray[np.object_], crs: pyproj.CRS, source: str) -> None:
+    """Refuse coordinates that cannot be those of a geographic CRS.
+
+    Parameters
+    ----------
+    geometries : object (N,)
+    crs : pyproj.CRS
+    source : str
+        Name of the file, for the message.
+
+    Raises
+    ------
+    VectorError
+        If none of the geometries fits the CRS.
+    """
+    bounds = shapely.bounds(geometries)
+    if crs.is_geographic and len(bounds) and not are_degrees(bounds, _turn(crs)).any():
+        x, y = bounds[0, :2]
+        raise VectorError(
+            f"{source} has coordinates such as ({x:.8g}, {y:.8g}), which are not longitude and latitude in {crs.name}",
+            "give the CRS that they are in with --crs, or correct the CRS of the file",
+        )
+
+
+def _turn(crs: pyproj.CRS) -> float:
+    """Return a full turn in the unit of a CRS's longitudes, which is 400 for grads."""
+    geodetic = crs.geodetic_crs
+    axes = [] if geodetic is None else geodetic.axis_info
+    return round(2 * math.pi / axes[0].unit_conversion_factor, 9) if axes else DEGREES
+
+
+def _seam(crs: pyproj.CRS) -> Seam | None:
+    return _seam_of(crs.to_wkt())
+
+
+@lru_cache(maxsize=32)
+def _seam_of(wkt: str) -> Seam | None:
+    crs = pyproj.CRS.from_wkt(wkt)
+    turn = _turn(crs)
+    if crs.is_geographic:
+        return Seam(turn / 2, turn)
+    if crs.geodetic_crs is None or not crs.is_projected:
+        return None
+    return find_seam(_projection(crs.geodetic_crs, crs), turn)
+
+
+def _period(crs: pyproj.CRS) -> float | None:
+    seam = _seam(crs)
+    return None if seam is None else seam.period
 
 
 class AreaMeter:
@@ -221,19 +372,36 @@ class AreaMeter:
     def __init__(self, crs: pyproj.CRS) -> None:
         self._geod = crs.get_geod()
         self._crs = crs
-        self._geodetic = crs.geodetic_crs
+        self._turn = _turn(crs)
+        geodetic = crs.geodetic_crs
+        self._to_lonlat = None if geodetic is None else _projection(crs, geodetic)
 
     def area_m2(self, geometry: BaseGeometry) -> float:
-        """Return the area of a geometry in the CRS.
+        """Return the area of a geometry in the CRS, on the antimeridian and around a pole as well.
 
         In a CRS without an ellipsoid, such as a local grid, it is the planar area.
+
+        Raises
+        ------
+        VectorError
+            If the geometry has no place on the globe.
         """
         if geometry.is_empty:
             return 0.0
-        if self._geod is None or self._geodetic is None:
+        if self._geod is None or self._to_lonlat is None:
             factor = self._crs.axis_info[0].unit_conversion_factor if self._crs.axis_info else 1.0
             return float(geometry.area) * factor * factor
-        geographic = reproject(np.array([geometry], dtype=object), self._crs, self._geodetic)[0]
+        area = 0.0
+        for part in polygon_parts(geometry):
+            outer, *holes = map(self._ring_m2, globe_rings(part, self._to_lonlat, self._turn))
+            area += outer - sum(holes)
+        if not math.isfinite(area):
+            raise VectorError(
+                f"The area of a polygon cannot be measured in the CRS {self._crs.name}", "check the CRS of the raster"
+            )
+        return area
+
+    def _ring_m2(self, ring: NDArray[np.float64]) -> float:
+        longitudes, latitudes = ring.T * (DEGREES / self._turn)
         # The sign of an area follows the direction of the ring.
-        parts = [orient(part) for part in polygon_parts(geographic)]
-        return sum(float(self._geod.geometry_area_perimeter(part)[0]) for part in parts)
+        return abs(float(self._geod.polygon_area_perimeter(longitudes, latitudes)[0])) if self._geod else math.nan

@@ -4,35 +4,43 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio
 import pyproj
 import pyproj.exceptions
 import rasterio
 import rasterio.shutil
 import rasterio.windows
+import shapely
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Resampling
+from rasterio.env import env_ctx_if_needed
 from rasterio.errors import CRSError, NodataShadowWarning, NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
+from rasterio.vrt import WarpedVRT
 
 from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.window import Window
+from geosam_es.encoding.mosaic import TileIndex
 from geosam_es.encoding.placement import MapCrs
-from geosam_es.encoding.raster import TiledRaster
+from geosam_es.encoding.raster import WARP_TOLERANCE_PX, TiledRaster
 from geosam_es.encoding.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
-from geosam_es.errors import RasterError
+from geosam_es.errors import GeoSamError, RasterError
 
 from .crs import lost_crs, map_crs
 
-__all__ = ["Raster", "RasterioFile", "bounded_cache"]
+__all__ = ["Raster", "RasterioFile", "bounded_cache", "can_read"]
 
 _CACHE_VARIABLE = "GDAL_CACHEMAX"
 _CACHE_BYTES = 256 << 20
+_RPC_CRS = "EPSG:4326"
 
 # rasterio cannot catch what GDAL's own threads print, as those that decode JPEG 2000.
 os.environ.setdefault("CPL_LOG", os.devnull)
@@ -49,6 +57,15 @@ def bounded_cache() -> AbstractContextManager[Any]:
     return nullcontext() if _CACHE_VARIABLE in os.environ else rasterio.Env(**{_CACHE_VARIABLE: _CACHE_BYTES})
 
 
+def can_read(path: Path) -> bool:
+    """Tell whether GDAL reads a file or folder as a raster, or as several."""
+    try:
+        with _errors(), rasterio.open(path) as dataset:
+            return bool(dataset.count or _subdatasets(dataset))
+    except OSError:
+        return False
+
+
 class Raster(TiledRaster):
     """A raster read with rasterio; see `TiledRaster` for the parameters and errors."""
 
@@ -59,10 +76,35 @@ class Raster(TiledRaster):
 
     def open_file(self, name: str) -> RasterFile:
         """Open a file for one thread; see `TiledRaster.open_file`."""
-        try:
-            return RasterioFile(rasterio.open(name))
-        except (RasterioError, ValueError) as error:
-            raise OSError(str(error)) from error
+        with _errors():
+            dataset = _open(name)
+            return RasterioFile(dataset, self._warp(dataset), _read_index(dataset, name))
+
+    def read_size(self, name: str) -> tuple[int, int]:
+        """Return the width and height of another raster; see `TiledRaster.read_size`."""
+        with _errors(), _open(name) as dataset:
+            return dataset.width, dataset.height
+
+    def drivers(self) -> Collection[str]:
+        """Return the short names of GDAL's drivers; see `TiledRaster.drivers`."""
+        with rasterio.Env() as env:
+            names: Collection[str] = env.drivers()
+        return names
+
+    def _warp(self, dataset: Any) -> Any | None:
+        """Warp a raster that has ground control points or RPCs instead of a transform, exactly as QGIS does."""
+        points, crs = dataset.gcps
+        if not dataset.transform.is_identity or not (points or dataset.rpcs):
+            return None
+        crs = crs or (self.crs_of_user() if points or self._given_crs else _RPC_CRS)
+        return WarpedVRT(
+            dataset,
+            src_crs=crs if points else _RPC_CRS,
+            crs=crs,
+            resampling=Resampling.nearest,
+            tolerance=WARP_TOLERANCE_PX,
+            add_alpha=ColorInterp.alpha not in dataset.colorinterp,
+        )
 
     def parse_crs(self, text: str) -> str:
         """Return the WKT of a CRS given by the user; see `TiledRaster.parse_crs`."""
@@ -97,15 +139,20 @@ class RasterioFile:
     Parameters
     ----------
     dataset : rasterio dataset
+    warped : rasterio dataset, optional
+        The same raster, warped; read instead of it.
+    index : TileIndex, optional
     """
 
-    def __init__(self, dataset: Any) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: Any, warped: Any | None = None, index: TileIndex | None = None) -> None:
+        self._source = dataset
+        self._index = index
+        self._dataset = dataset = warped or dataset
         self._header = RasterHeader(
             width=dataset.width,
             height=dataset.height,
             transform=None if dataset.transform.is_identity else GeoTransform.from_sequence(dataset.transform),
-            has_control_points=bool(dataset.gcps[0]),
+            is_unwarped=bool(dataset.tags(ns="GEOLOCATION")),
             crs_wkt=dataset.crs.to_wkt() if dataset.crs else "",
             bands=tuple(
                 BandInfo(_numpy_name(dtype), colour.name, frozenset(flag.name for flag in flags))
@@ -114,8 +161,14 @@ class RasterioFile:
             nodata=dataset.nodata,
             palette=_palette(dataset),
             overviews=tuple(dataset.overviews(1)) if dataset.count else (),
+            subdatasets=_subdatasets(dataset),
             is_virtual=dataset.driver == "VRT",
         )
+
+    @property
+    def index(self) -> TileIndex | None:
+        """Tiles of a tile index; see `RasterFile.index`."""
+        return self._index
 
     @property
     def header(self) -> RasterHeader:
@@ -128,7 +181,7 @@ class RasterioFile:
         # rasterio cannot read bands of several types, as in a virtual raster, in one call.
         has_types = len({self._header.bands[index - 1].dtype for index in indexes}) > 1
         parts = [[index] for index in indexes] if has_types else [indexes]
-        try:
+        with _errors():
             read = [
                 self._dataset.read(
                     part,
@@ -138,21 +191,17 @@ class RasterioFile:
                 )
                 for part in parts
             ]
-        except RasterioError as error:
-            raise OSError(str(error)) from error
         return read[0] if len(read) == 1 else np.concatenate(read)
 
     def read_masks(self, bands: Sequence[int], window: Window, shape: tuple[int, int]) -> NDArray[np.uint8]:
         """Read the masks of bands; see `RasterFile.read_masks`."""
-        try:
+        with _errors():
             masks: NDArray[np.uint8] = self._dataset.read_masks(
                 list(bands),
                 window=rasterio.windows.Window(*window),
                 out_shape=(len(bands), *shape),
                 resampling=Resampling.average,
             )
-        except RasterioError as error:
-            raise OSError(str(error)) from error
         return masks
 
     def with_nodata(self, nodata: float) -> VirtualFile:
@@ -162,6 +211,48 @@ class RasterioFile:
         with rasterio.open(memory.name, "r+") as virtual:
             virtual.nodata = nodata
         return memory
+
+
+def _open(name: str) -> Any:
+    # rasterio searches a text for URLs, but not a path.
+    is_file = Path(name).is_absolute() and not name.startswith("/vsi")
+    return rasterio.open(Path(name) if is_file else name)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Raise OSError for rasterio's errors, and keep GDAL from printing: without an Env of the thread it does."""
+    with env_ctx_if_needed():
+        try:
+            yield
+        except GeoSamError:
+            raise
+        except (RasterioError, CPLE_BaseError, ValueError) as error:
+            raise OSError(str(error)) from error
+
+
+def _subdatasets(dataset: Any) -> tuple[str, ...]:
+    """Return the names to choose from, which are the pages of a TIFF with several, or all rasters without a main one.
+
+    The names in ``dataset.subdatasets`` are changed by rasterio.
+    """
+    tags = dataset.tags(ns="SUBDATASETS")
+    names = tuple(tags[f"SUBDATASET_{number}_NAME"] for number in range(1, len(tags) // 2 + 1))
+    is_choice = dataset.count == 0 or (len(names) > 1 and names[0].startswith("GTIFF_DIR:1:"))
+    return names if is_choice else ()
+
+
+def _read_index(dataset: Any, name: str) -> TileIndex | None:
+    """Read the tiles of a GDAL tile index with pyogrio; None for other rasters and unusual indexes."""
+    if dataset.driver != "GTI":
+        return None
+    path = Path(name[len("GTI:") :] if name.startswith("GTI:") else name)
+    try:
+        column = next(field for field in pyogrio.read_info(path)["fields"] if field.lower() == "location")
+        _, _, geometries, fields = pyogrio.raw.read(path, columns=[column])
+    except (pyogrio.errors.DataSourceError, StopIteration):
+        return None
+    return TileIndex(path.parent, fields[0], shapely.bounds(shapely.from_wkb(geometries)))
 
 
 def _palette(dataset: Any) -> NDArray[np.uint8] | None:

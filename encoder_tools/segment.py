@@ -14,7 +14,8 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from geosam_es.errors import OutputError, PromptError, VectorError
+from geosam_es.core.prompts import Bounds
+from geosam_es.errors import GeoSamError, OutputError, VectorError
 from geosam_es.inference.batch import (
     ALL_CANDIDATES,
     BEST_CANDIDATE,
@@ -27,7 +28,15 @@ from geosam_es.inference.batch import (
 )
 from geosam_es.inference.segmenter import Segmenter
 
-from .crs import AreaMeter, check_transform, reproject, store_crs
+from .crs import (
+    AreaMeter,
+    check_degrees,
+    check_transform,
+    prompts_to_raster,
+    reproject,
+    reproject_polygons,
+    store_crs,
+)
 from .vector import VectorLayer
 from .vector_output import check_output, field_name, write_vector
 
@@ -69,7 +78,9 @@ class SegmentReport:
     seconds: float
 
 
-def prompts_from_layer(layer: VectorLayer, crs: pyproj.CRS, source: str) -> list[ObjectPrompts]:
+def prompts_from_layer(
+    layer: VectorLayer, crs: pyproj.CRS, source: str, extent: Bounds | None = None
+) -> list[ObjectPrompts]:
     """Read prompts from features.
 
     Points are clicks, with ``label`` 1 or 0 (default 1); polygons stand for their bounding box. Features with the same
@@ -82,6 +93,8 @@ def prompts_from_layer(layer: VectorLayer, crs: pyproj.CRS, source: str) -> list
         CRS of the raster, which the prompts are transformed to.
     source : str
         Name of the file, for messages.
+    extent : Bounds, optional
+        Extent of the raster. Prompts on the other side of the antimeridian are moved to it.
 
     Returns
     -------
@@ -91,7 +104,8 @@ def prompts_from_layer(layer: VectorLayer, crs: pyproj.CRS, source: str) -> list
     Raises
     ------
     VectorError
-        If there is no CRS, a feature is a line, a label is neither 0 nor 1, or a polygon has label 0.
+        If there is no CRS, the coordinates do not fit it, a feature is a line, a label is neither 0 nor 1, or a polygon
+        has label 0.
     """
     if layer.crs is None:
         raise VectorError(
@@ -99,10 +113,16 @@ def prompts_from_layer(layer: VectorLayer, crs: pyproj.CRS, source: str) -> list
         )
     count = len(layer.geometries)
     labels = layer.field(LABEL_FIELD)
+    check_degrees(layer.geometries, layer.crs, source)
     # Prompts that cannot be transformed are reported with their object, and do not affect the others.
+    geometries = (
+        reproject(layer.geometries, layer.crs, crs, may_fail=True)
+        if extent is None
+        else prompts_to_raster(layer.geometries, layer.crs, crs, extent)
+    )
     features = map(
         PromptFeature,
-        reproject(layer.geometries, layer.crs, crs, may_fail=True),
+        geometries,
         [None] * count if labels is None else labels.tolist(),
         _object_values(layer).tolist(),
     )
@@ -138,14 +158,14 @@ def segment(
 
     Raises
     ------
-    PromptError
+    GeoSamError
         If no object can be answered, with the reason of the first one.
     """
     started = time.perf_counter()
     meter = AreaMeter(store_crs(segmenter.reader))
     answered: dict[int, Sequence[ObjectResult]] = {}
     left_out: dict[str, str] = {}
-    first_error: PromptError | None = None
+    first_error: GeoSamError | None = None
     if progress is not None:
         progress(0, len(objects))
     for done, answer in enumerate(answer_objects(segmenter, objects, options, meter), start=1):
@@ -238,7 +258,7 @@ def write_results(
     *,
     append: bool = False,
     out_layer: str = "",
-) -> None:
+) -> dict[str, str]:
     """Write polygons with the fields object, score, level, area_m2 and model.
 
     Parameters
@@ -257,17 +277,29 @@ def write_results(
     out_layer : str
         Name of the layer in a database, such as a GeoPackage. Default: that of the file.
 
+    Returns
+    -------
+    dict of str to str
+        Objects whose polygon is not written because it cannot be transformed to ``out_crs``, and why.
+
     Raises
     ------
     OutputError
         If the file cannot be written.
+    VectorError
+        If no polygon can be transformed.
     """
     geometries = np.array([item.result.geometry for item in report.results], dtype=object)
-    fields = _own_fields(report.results, candidates)
+    projected, is_defined = reproject_polygons(geometries, crs, out_crs)
+    reason = f"The polygon cannot be transformed to {out_crs.name}"
+    if len(is_defined) and not is_defined.any():
+        raise VectorError(reason, "choose another CRS with --out-crs")
+    results = [item for item, keep in zip(report.results, is_defined) if keep]
+    fields = _own_fields(results, candidates)
     if layer is not None:
-        fields, _ = _fields(path, fields, [item.prompts for item in report.results], layer)
-    projected = reproject(geometries, crs, out_crs) if len(geometries) else geometries
-    write_vector(path, list(projected), fields, out_crs, append=append, layer=out_layer)
+        fields, _ = _fields(path, fields, [item.prompts for item in results], layer)
+    write_vector(path, list(projected[is_defined]), fields, out_crs, append=append, layer=out_layer)
+    return {item.prompts.name: reason for item, keep in zip(report.results, is_defined) if not keep}
 
 
 def _own_fields(results: Sequence[ObjectResult], candidates: bool) -> dict[str, NDArray[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +16,30 @@ import pyogrio
 import pyproj
 import shapely
 from numpy.typing import NDArray
+from pyproj.exceptions import ProjError
 
 from geosam_es.errors import VectorError
 
 from .attributes import in_own_types
+from .wkb import read_surface
 
 __all__ = ["VectorLayer", "read_vector"]
+
+_LAYER_NAME = "|layername="
+
+_TABLES = (".csv", ".tsv", ".txt")
+
+_CSV_OPTIONS = {
+    "X_POSSIBLE_NAMES": "x,lon,long,longitude,easting,coord_x",
+    "Y_POSSIBLE_NAMES": "y,lat,latitude,northing,coord_y",
+    "AUTODETECT_TYPE": "YES",
+}
+
+_ARCHIVES = {".zip": "/vsizip/{{{path}}}", ".gz": "/vsigzip/{path}"}
+
+_READ_BY_DRIVER = (".shp.zip", ".gdb.zip", ".gpkg.zip")
+
+_URI_CHARACTERS = frozenset("!;?\n\r\t")
 
 
 @dataclass(frozen=True)
@@ -39,6 +58,8 @@ class VectorLayer:
         Name of the layer in its file.
     feature_ids : int64 (N,), optional
         GDAL's feature ids.
+    note : str
+        A warning for the user, if the file had to be interpreted.
     """
 
     geometries: NDArray[np.object_]
@@ -46,6 +67,7 @@ class VectorLayer:
     crs: pyproj.CRS | None
     name: str = ""
     feature_ids: NDArray[np.int64] | None = None
+    note: str = ""
 
     def field(self, name: str) -> NDArray[Any] | None:
         """Return a column whose name may be in another case, as formats differ in that; None if there is none."""
@@ -63,32 +85,104 @@ class VectorLayer:
 
 
 def read_vector(path: Path) -> VectorLayer:
-    """Read the only layer with geometries of a vector file, or of a folder such as a file geodatabase.
+    """Read a layer of a vector file, or of a folder such as a file geodatabase.
+
+    Parameters
+    ----------
+    path : Path
+        ``FILE``, or ``FILE|layername=NAME`` as in QGIS where several layers have features with geometries. Tables of
+        text need columns for x and y, or for WKT.
 
     Raises
     ------
     VectorError
-        If the file does not exist, is not a vector file, or does not have exactly one layer with geometries.
+        If the file does not exist, is not a vector file, does not have exactly one layer with geometries and none is
+        chosen, or its CRS is unknown to PROJ.
     """
     with _vector_errors(path):
+        path, wanted = _file_and_layer(path)
         if not path.exists():
             raise VectorError(f"{path} does not exist", "check the path")
-        layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
-        if len(layers) > 1:
-            raise VectorError(
-                f"{path} has several layers ({', '.join(layers)})", "save the one you need to a file of its own"
-            )
-        layer = layers[0] if layers else None
-        read = partial(pyogrio.raw.read, path, layer=layer, force_2d=True, return_fids=True)
-        meta, ids, geometry, columns = read()
-        fields = in_own_types(read, meta, ids, columns)
-        geometries = np.array([], dtype=object) if geometry is None else shapely.from_wkb(geometry)
-        crs = pyproj.CRS.from_user_input(meta["crs"]) if meta["crs"] else None
-    keep = np.array([g is not None and not shapely.is_empty(g) for g in geometries], dtype=bool)
+        if not path.is_file() and not path.is_dir():
+            raise VectorError(f"{path} is not a file or folder", "save the prompts in a file")
+        options = _CSV_OPTIONS if path.suffix.lower() in _TABLES else {}
+        with _gdal_name(path) as name:
+            layer = _choose_layer(path, name, wanted, bool(options))
+            read = partial(pyogrio.raw.read, name, layer=layer, force_2d=True, return_fids=True, **options)
+            note = ""
+            try:
+                meta, ids, wkbs, columns = read()
+            except UnicodeDecodeError:
+                # Every sequence of bytes is text in this encoding.
+                meta, ids, wkbs, columns = read(encoding="ISO-8859-1")
+                note = f"{path} has text in another encoding than it declares, which was read as Latin-1"
+                read = partial(read, encoding="ISO-8859-1")
+            fields = in_own_types(read, meta, ids, columns)
+        geometries = np.array([], dtype=object) if wkbs is None else _from_wkb(wkbs)
+    keep = ~(shapely.is_missing(geometries) | shapely.is_empty(geometries))
     if not keep.any():
         raise VectorError(f"{path} has no geometries", "check the layer")
     kept = {name: column[keep] for name, column in fields.items()}
-    return VectorLayer(geometries[keep], kept, crs, layer or "", np.asarray(ids)[keep])
+    crs = _crs(path, meta["crs"])
+    return VectorLayer(geometries[keep], kept, crs, layer or "", np.asarray(ids)[keep], note)
+
+
+def _file_and_layer(path: Path) -> tuple[Path, str | None]:
+    """Split ``FILE|layername=NAME``, unless a file has that name."""
+    file, separator, layer = str(path).partition(_LAYER_NAME)
+    return (Path(file), layer) if separator and not path.exists() else (path, None)
+
+
+def _choose_layer(path: Path, name: str, wanted: str | None, is_table: bool) -> str | None:
+    layers = [str(known) for known, kind in pyogrio.list_layers(name) if kind is not None or is_table]
+    if wanted is not None:
+        if wanted not in layers:
+            raise VectorError(f"{path} has no layer {wanted}", f"its layers are: {', '.join(layers) or 'none'}")
+        return wanted
+    if len(layers) > 1:
+        # GPX files, for instance, always have five layers.
+        layers = [
+            known
+            for known in layers
+            if pyogrio.read_info(name, layer=known, force_feature_count=True)["features"] or len(layers) == 1
+        ]
+    if len(layers) > 1:
+        raise VectorError(
+            f"{path} has several layers ({', '.join(layers)})", f"choose one, as in {path.name}{_LAYER_NAME}{layers[0]}"
+        )
+    return layers[0] if layers else None
+
+
+def _from_wkb(wkbs: NDArray[np.object_]) -> NDArray[np.object_]:
+    geometries: NDArray[np.object_] = shapely.from_wkb(wkbs, on_invalid="ignore")
+    for index in np.flatnonzero(shapely.is_missing(geometries)):
+        geometries[index] = None if wkbs[index] is None else read_surface(wkbs[index])
+    return geometries
+
+
+def _crs(path: Path, text: str | None) -> pyproj.CRS | None:
+    try:
+        return pyproj.CRS.from_user_input(text) if text else None
+    except ProjError as error:
+        raise VectorError(
+            f"{path} has a coordinate reference system that PROJ does not know", "set it again, for instance in QGIS"
+        ) from error
+
+
+@contextmanager
+def _gdal_name(path: Path) -> Iterator[str]:
+    """Give a name that GDAL takes for this file: pyogrio takes some characters for parts of a URI."""
+    suffix = path.suffix.lower()
+    if suffix in _ARCHIVES and path.is_file() and not path.name.lower().endswith(_READ_BY_DRIVER):
+        yield _ARCHIVES[suffix].format(path=path.absolute())
+    elif not _URI_CHARACTERS.intersection(str(path)) and ":" not in str(path):
+        yield str(path)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            for file in path.parent.iterdir():
+                if file == path or file.stem == path.stem:
+                    (Path(folder) / f"prompts{file.suffix}").symlink_to(file.absolute())
+            yield str(Path(folder) / f"prompts{path.suffix}")
 
 
 @contextmanager
@@ -99,10 +193,6 @@ def _vector_errors(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise VectorError(f"{path} cannot be read ({error.strerror or error})", "check the path") from error
-    except UnicodeDecodeError as error:
-        raise VectorError(
-            f"{path} contains text in another encoding than it declares", "save it in UTF-8, or correct its .cpg file"
-        ) from error
-    # The errors of pyogrio and pyproj are RuntimeErrors, a path that is not text is a ValueError.
+    # The errors of pyogrio are RuntimeErrors, a path that is not text is a ValueError.
     except (RuntimeError, ValueError, shapely.GEOSException) as error:
         raise VectorError(f"{path} is not a vector file that GDAL can read", "check the file") from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from geosam_es.core.geotransform import GeoTransform
-from geosam_es.core.grid import Tiling
-from geosam_es.core.prompts import Prompts
+from geosam_es.core.grid import LevelGrid, Tile, Tiling
+from geosam_es.core.prompts import Bounds, Prompts
 from geosam_es.core.radiometry import Stretch
 from geosam_es.inference.decoder import Context, DecodedMasks
 from geosam_es.inference.segmenter import Segmenter
@@ -94,13 +94,23 @@ def make_store(
     root = folder / f"{name}.embeddings.zarr"
     writer = StoreWriter.create(root, metadata, {"decoder.onnx": decoder})
     for grid in metadata.pyramid.grids:
-        level = _reduce(image, int(grid.scale))[: grid.height, : grid.width]
-        for tile in grid:
-            col, row, tile_width, tile_height = grid.window(tile.row, tile.col)
-            padded = np.zeros((1024, 1024), np.float32)
-            padded[:tile_height, :tile_width] = level[row : row + tile_height, col : col + tile_width]
-            writer.write(tile, {"image_embeddings": _reduce(padded, 4)[None]})
+        _write_level(writer, grid, _reduce(image, int(grid.scale))[: grid.height, : grid.width], grid)
     return root
+
+
+def add_enlarged(root: Path, image: NDArray[np.float32], level: int, around: Bounds) -> None:
+    """Add the tiles of an enlarged level that touch a rectangle in native pixels to a store of `make_store`."""
+    writer = StoreWriter(root, StoreReader(root).metadata)
+    grid = writer.metadata.pyramid.grid(level)
+    _write_level(writer, grid, image.repeat(1 << -level, 0).repeat(1 << -level, 1), grid.touching(around))
+
+
+def _write_level(writer: StoreWriter, grid: LevelGrid, image: NDArray[np.float32], tiles: Iterable[Tile]) -> None:
+    for tile in tiles:
+        col, row, width, height = grid.window(tile.row, tile.col)
+        padded = np.zeros((1024, 1024), np.float32)
+        padded[:height, :width] = image[row : row + height, col : col + width]
+        writer.write(tile, {"image_embeddings": _reduce(padded, 4)[None]})
 
 
 def _reduce(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,19 +20,30 @@ from geosam_es.core.grid import FINEST_LEVEL
 from geosam_es.errors import GeoSamError, OutputError, RasterError
 from geosam_es.store import store_path_for
 from geosam_es.store.layout import DTYPES
+from geosam_es.store.raster_name import GdalName, RasterPath
 
 from ..crs import reproject, same_crs
 from ..models.loading import LoadedModel, load_model
 from ..pipeline import EncodeOptions, EncodePlan, encode, estimate, make_plan
 from ..progress import Progress
-from ..raster import Raster
+from ..raster import Raster, can_read
 from ..vector import read_vector
 from .group import EXIT_BAD_INPUT, EXIT_FAULT, named_file_error, report_fault
-from .options import PATH, json_option, threads_option
+from .options import PATH, RASTER, json_option, threads_option
 
 __all__ = ["encode_command"]
 
-_RASTER_SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2", ".ecw", ".img", ".png", ".jpg", ".jpeg"}
+_RASTER_SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2", ".ecw", ".sid", ".img", ".png", ".jpg", ".jpeg"}
+"""Files with these are taken for images, so that a damaged one is reported. Others are images if GDAL can read them."""
+
+_SIDECAR_SUFFIXES = {".ovr", ".msk", ".aux", ".xml", ".hdr", ".prj", ".stx", ".clr", ".rdc", ".rrd", ".ige"} | {
+    ".txt",
+    ".csv",
+    ".pdf",
+    ".json",
+    ".geojson",
+}
+"""Parts of an image, and texts and documents, some of which GDAL opens too."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +74,13 @@ def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) 
 
 
 @click.command("encode")
-@click.argument("images", nargs=-1, required=True, type=PATH)
+@click.argument("images", nargs=-1, required=True, type=RASTER)
 @click.option(
     "-o",
     "--output",
     type=PATH,
     help="Folder for the stores, or, for one image, the store itself (NAME.embeddings.zarr). "
-    "Default: the folder of each image.",
+    "Default: the folder of each image, or the current folder for a URL.",
 )
 @click.option(
     "--model", default="mini", show_default=True, help="mini, vit_b, vit_l, vit_h, or the folder of an exported model."
@@ -126,7 +138,7 @@ def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option("--overwrite", is_flag=True, help="Replace existing stores.")
 @json_option
 def encode_command(
-    images: Sequence[Path],
+    images: Sequence[RasterPath],
     output: Path | None,
     model: str,
     checkpoint: Path | None,
@@ -139,10 +151,14 @@ def encode_command(
 ) -> None:
     """Encode IMAGES, which are files or folders of files, into embedding stores.
 
+    An image may have any name that GDAL opens: a URL, a file in an archive, or a raster inside a file.
+
     \b
     Example:
       geosam-es encode ortho.tif
       geosam-es encode flights/*.tif -o stores/ --model vit_b --device cuda --resume
+      geosam-es encode 'NETCDF:"scene.nc":Band1'
+      geosam-es encode /vsizip/flight.zip/ortho.tif
     """
     request = _Request(**options)
     if request.resume and request.overwrite:
@@ -162,17 +178,18 @@ def encode_command(
         sys.exit(EXIT_BAD_INPUT)
 
 
-def _jobs(images: Sequence[Path], output: Path | None) -> list[tuple[Path, Path]]:
+def _jobs(images: Sequence[RasterPath], output: Path | None) -> list[tuple[RasterPath, Path]]:
     """Return each raster with the path of its store."""
     rasters = [raster for image in images for raster in _expand(image)]
     if output is not None and output.suffix == ".zarr":
         if len(rasters) != 1:
             raise OutputError(f"{output} is one store, but there are {len(rasters)} images", "give a folder with -o")
         return [(rasters[0], output)]
-    if output is not None and output.exists() and not output.is_dir():
+    # Path.exists raises if the name is too long.
+    if output is not None and os.path.exists(output) and not output.is_dir():  # noqa: PTH110
         raise OutputError(f"{output} is a file", "give a folder, or a store named NAME.embeddings.zarr, with -o")
     jobs = [(raster, store_path_for(raster, output)) for raster in rasters]
-    seen: dict[Path, Path] = {}
+    seen: dict[Path, RasterPath] = {}
     for raster, store in jobs:
         if store in seen:
             raise OutputError(
@@ -182,16 +199,29 @@ def _jobs(images: Sequence[Path], output: Path | None) -> list[tuple[Path, Path]
     return jobs
 
 
-def _expand(image: Path) -> list[Path]:
-    if not image.is_dir():
+def _expand(image: RasterPath) -> list[RasterPath]:
+    if isinstance(image, GdalName) or not os.path.isdir(image):  # noqa: PTH112
         return [image]
-    found = sorted(path for path in image.iterdir() if path.suffix.lower() in _RASTER_SUFFIXES)
-    if not found:
+    try:
+        found: list[RasterPath] = [path for path in sorted(image.iterdir()) if _is_image(path)]
+    except OSError as error:
+        raise RasterError(f"{image} cannot be read ({error.strerror})", "check its permissions") from error
+    if not found and not can_read(image):
         raise RasterError(f"{image} contains no images", "name the files, or another folder")
-    return found
+    # GDAL reads some folders as one image.
+    return found or [image]
 
 
-def _try_to_encode(path: Path, store: Path, loaded: LoadedModel, request: _Request, dry_run: bool) -> dict[str, Any]:
+def _is_image(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if path.name.startswith(".") or suffix in _SIDECAR_SUFFIXES or not path.is_file():
+        return False
+    return suffix in _RASTER_SUFFIXES or can_read(path)
+
+
+def _try_to_encode(
+    path: RasterPath, store: Path, loaded: LoadedModel, request: _Request, dry_run: bool
+) -> dict[str, Any]:
     try:
         return _encode_one(path, store, loaded, request, dry_run)
     except Exception as error:
@@ -206,7 +236,7 @@ def _try_to_encode(path: Path, store: Path, loaded: LoadedModel, request: _Reque
     return outcome
 
 
-def _encode_one(path: Path, store: Path, loaded: LoadedModel, request: _Request, dry_run: bool) -> dict[str, Any]:
+def _encode_one(path: RasterPath, store: Path, loaded: LoadedModel, request: _Request, dry_run: bool) -> dict[str, Any]:
     raster = Raster(path, request.bands, request.nodata, request.crs)
     if raster.file_crs_wkt and not same_crs(raster.file_crs_wkt, raster.crs_wkt):
         click.echo(f"{path}: --crs {request.crs} replaces the CRS of the file", err=True)

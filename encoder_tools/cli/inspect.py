@@ -14,6 +14,7 @@ from geosam_es.errors import StoreError
 from geosam_es.store import StoreMetadata, StoreReader, set_crs
 from geosam_es.store.decoders import check_decoder, list_decoders
 from geosam_es.store.files import folder_bytes
+from geosam_es.store.raster_name import RasterPath
 from geosam_es.store.reader import TileState
 from geosam_es.store.signature import check_signature, raster_signature, signature
 
@@ -21,7 +22,7 @@ from ..crs import map_crs, parse_crs, same_crs, store_crs
 from ..progress import Progress
 from ..raster import Raster
 from .decoder import decoder_json, decoder_text
-from .options import PATH, json_option
+from .options import PATH, RASTER, json_option
 
 __all__ = ["info_command", "verify_command"]
 
@@ -90,9 +91,9 @@ def _stretch_text(reader: StoreReader) -> str:
 
 @click.command("verify")
 @click.argument("store", type=PATH)
-@click.argument("image", required=False, type=PATH)
+@click.argument("image", required=False, type=RASTER)
 @json_option
-def verify_command(store: Path, image: Path | None, as_json: bool) -> None:
+def verify_command(store: Path, image: RasterPath | None, as_json: bool) -> None:
     """Check that STORE is complete and undamaged: all tiles and decoders. With IMAGE, check that it was made from it.
 
     Tiles are compared with the checksums that were stored when they were encoded.
@@ -138,7 +139,7 @@ def verify_command(store: Path, image: Path | None, as_json: bool) -> None:
             )
 
 
-def _check_raster(reader: StoreReader, image: Path) -> None:
+def _check_raster(reader: StoreReader, image: RasterPath) -> None:
     metadata = reader.metadata
     # Bands and nodata are not compared, and another raster may not even have them.
     raster = Raster(image, crs=metadata.raster.crs_wkt)

@@ -25,7 +25,6 @@ from ..progress import Progress
 from ..segment import (
     ALL_CANDIDATES,
     BEST_CANDIDATE,
-    ObjectPrompts,
     SegmentOptions,
     SegmentReport,
     check_results,
@@ -148,7 +147,8 @@ def segment_command(
     """Segment objects in STORE from PROMPTS, a vector file of points or polygons, or from --point and --box.
 
     Points may have the fields label (1 positive, 0 negative) and object (points with the same value are prompts of one
-    object). Polygons stand for their bounding box. Other fields are copied to the output.
+    object). Polygons stand for their bounding box. Other fields are copied to the output. Of a file with several
+    layers, choose one as in FILE|layername=NAME.
 
     \b
     Example:
@@ -160,11 +160,19 @@ def segment_command(
     target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or raster_crs
     prompt_crs = parse_crs(crs) if crs else None
     _refuse_own_prompts(prompts, output)
-    layer, objects = _objects(prompts, points, box, prompt_crs, raster_crs)
+    layer = _layer(prompts, points, box, prompt_crs, raster_crs)
+    source = str(prompts) if prompts is not None else "--point" if points else "--box"
+    objects = prompts_from_layer(layer, raster_crs, source, segmenter.map_bounds)
     if sum(value is not None for value in (level, scale, object_size)) > 1:
         raise click.UsageError("Only one of --level, --scale and --object-size can be given.")
     if level is None:
         level = level_for_ground(segmenter, AreaMeter(raster_crs), scale=scale, object_size_m=object_size)
+    if level < segmenter.finest_level:
+        click.echo(
+            f"Note: {store.name} has no level {level}; its finest level, {segmenter.finest_level}, is used. "
+            f"Add enlarged levels with: geosam-es encode IMAGE --finest {level} --resume",
+            err=True,
+        )
     settings = SegmentOptions(level=level, simplify_tolerance=simplify, **options)
     candidates = settings.candidate == ALL_CANDIDATES
     notes = check_results(
@@ -183,7 +191,8 @@ def segment_command(
         click.echo(f"Note: {note}", err=True)
     with Progress(output.name, "objects") as progress:
         report = segment(segmenter, objects, settings, progress)
-    write_results(output, report, raster_crs, target_crs, candidates, layer, append=append, out_layer=out_layer)
+    lost = write_results(output, report, raster_crs, target_crs, candidates, layer, append=append, out_layer=out_layer)
+    report.left_out.update(lost)
     _print(output, report, as_json)
 
 
@@ -204,23 +213,25 @@ def _refuse_own_prompts(prompts: Path | None, output: Path) -> None:
         raise OutputError(f"{output} is the file of the prompts", "choose another name with -o")
 
 
-def _objects(
+def _layer(
     prompts: Path | None,
     points: Sequence[tuple[float, ...]],
     box: tuple[float, ...] | None,
     prompt_crs: pyproj.CRS | None,
     raster_crs: pyproj.CRS,
-) -> tuple[VectorLayer, list[ObjectPrompts]]:
+) -> VectorLayer:
     if (prompts is None) == (not points and box is None):
         raise PromptError("Give either a PROMPTS file or --point and --box", "see geosam-es segment --help")
     if prompts is None:
         layer = _layer_from_options(points, box, prompt_crs or raster_crs)
     else:
         layer = read_vector(prompts)
+        if layer.note:
+            click.echo(f"Warning: {layer.note}", err=True)
         layer = replace(layer, crs=layer.crs or prompt_crs)
     if layer.crs is not None:
         check_transform(layer.crs, raster_crs)
-    return layer, prompts_from_layer(layer, raster_crs, "--point" if prompts is None else str(prompts))
+    return layer
 
 
 def _layer_from_options(

@@ -19,6 +19,9 @@ __all__ = ["GeoTransform"]
 
 Geometry = TypeVar("Geometry", bound=BaseGeometry)
 
+_LARGEST_COORDINATE = 1e12
+_LARGEST_INVERSE = 1e18
+
 
 class GeoTransform(NamedTuple):
     """Affine map from pixel to map coordinates, with the coefficients in rasterio's order.
@@ -56,6 +59,16 @@ class GeoTransform(NamedTuple):
     def pixel_size(self) -> float:
         """Side in map units of a square of the area of a pixel."""
         return math.sqrt(abs(self.determinant))
+
+    def is_usable(self, width: int, height: int) -> bool:
+        """Tell whether an image of this size gets finite coordinates, and each of them belongs to one pixel."""
+        corners = [self.apply(col, row) for col in (0, width) for row in (0, height)]
+        # Written so that NaN fails.
+        if not all(
+            abs(value) <= _LARGEST_COORDINATE for value in (*self, *(xy for corner in corners for xy in corner))
+        ):
+            return False
+        return self.determinant != 0 and all(abs(value) < _LARGEST_INVERSE for value in self.inverse())
 
     def apply(self, col: float, row: float) -> tuple[float, float]:
         """Map one pixel position to map coordinates."""

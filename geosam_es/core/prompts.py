@@ -137,6 +137,23 @@ class Prompts:
         points = tuple(p for p in self.points if bounds.contains(Bounds(p.x, p.y, p.x, p.y)))
         return Prompts(points, self.box.intersection(bounds) if self.box else None)
 
+    def thinned(self, most: int) -> Prompts:
+        """Return at most this many points, spread as widely as the points are, and the box.
+
+        Positive and negative points get half of the places each, or what the other kind leaves free. The first point
+        of a kind stays, then always the point farthest from those that stay.
+        """
+        if len(self.points) <= most:
+            return self
+        positive = np.array([point.positive for point in self.points])
+        count, half = int(positive.sum()), most // 2
+        places = max(half, most - (len(self.points) - count))
+        kept: list[int] = []
+        for is_kind, size in ((positive, min(count, places)), (~positive, most - min(count, places))):
+            indices = np.flatnonzero(is_kind)
+            kept += indices[_spread(np.array([self.points[index][:2] for index in indices]), size)].tolist()
+        return replace(self, points=tuple(self.points[index] for index in sorted(kept)))
+
     def transformed(self, function: Callable[[float, float], tuple[float, float]]) -> Prompts:
         """Return the prompts with ``function`` applied to every position.
 
@@ -214,6 +231,17 @@ class Prompts:
         if not len(prompts) or (box is not None and (box.width < 0 or box.height < 0)):
             raise _unreadable()
         return prompts
+
+
+def _spread(xy: NDArray[np.float64], size: int) -> NDArray[np.intp]:
+    """Return the indices of up to this many points (N, 2), by farthest-point sampling from the first one."""
+    size = min(size, len(xy))
+    chosen = np.zeros(size, dtype=np.intp)
+    distance = np.full(len(xy), np.inf)
+    for place in range(1, size):
+        distance = np.minimum(distance, ((xy - xy[chosen[place - 1]]) ** 2).sum(axis=1))
+        chosen[place] = distance.argmax()
+    return chosen
 
 
 def _rounded(value: float, digits: int) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..core.geotransform import GeoTransform
 from ..errors import RasterError
+from ..store.raster_name import RasterPath
 
 __all__ = ["GEOGRAPHIC", "LOCAL", "NO_MAP", "PROJECTED", "MapCrs", "check_placement"]
 
@@ -57,12 +57,12 @@ def _are_degrees(degrees: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray((longitude <= _MOST_LONGITUDE) & (latitude <= _MOST_LATITUDE))
 
 
-def check_placement(path: Path, crs: MapCrs, transform: GeoTransform, width: int, height: int) -> None:
+def check_placement(path: RasterPath, crs: MapCrs, transform: GeoTransform, width: int, height: int) -> None:
     """Check that the coordinates of a raster can be coordinates of its CRS.
 
     Parameters
     ----------
-    path : Path
+    path : Path or GdalName
         Raster or store, named in the message.
     crs : MapCrs
     transform : GeoTransform

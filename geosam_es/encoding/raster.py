@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,12 +20,21 @@ from ..core.window import Window
 from ..errors import RasterError
 from ..inference.encoder import FILL_RGB, TILE_SIZE
 from ..store.layout import RasterInfo
+from ..store.raster_name import GdalName, RasterPath, gdal_text, raster_path, shown, typed
 from ..store.signature import pixel_fingerprint
 from .enlarge import MARGIN, enlarge
+from .mosaic import Source, check_exists, find_unreadable, vrt_sources
 from .placement import MapCrs, check_placement
 from .raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
+from .unreadable import archive_name, check_file, explain
 
-__all__ = ["RasterTile", "TiledRaster"]
+__all__ = ["WARP_TOLERANCE_PX", "RasterTile", "TiledRaster"]
+
+WARP_TOLERANCE_PX = 0.2
+"""Error of a raster warped by its control points or RPCs: that of QGIS, so that the polygons fit what it shows."""
+
+_MOST_OPENED = 256
+"""The most files of a mosaic that are opened to check them before anything is read."""
 
 _MEAN_PIXELS = 1 << 20
 """Native pixels that are averaged at once."""
@@ -51,7 +60,8 @@ class TiledRaster(ABC):
 
     Parameters
     ----------
-    path : Path
+    path : Path, str or GdalName
+        A file, or the name of anything else that GDAL opens.
     bands : sequence of int, optional
         The bands to use as red, green and blue, counted from 1; a single band is repeated. By default the bands tagged
         red, green and blue, else the first three, else the first.
@@ -65,28 +75,40 @@ class TiledRaster(ABC):
     file_crs_wkt : str
         The CRS of the file itself; empty if it has none.
 
+    Notes
+    -----
+    A raster with ground control points or RPCs instead of a geotransform is warped while it is read, as QGIS does.
+
     Raises
     ------
     RasterError
-        If the file is missing, not a raster, complex, without CRS or geotransform, or lacks a band; or if its
-        coordinates cannot be coordinates of the CRS.
+        If the file is missing, not a raster, complex, without CRS or geotransform, or lacks a band; if it refers to a
+        file that is lost; or if its coordinates cannot be coordinates of the CRS.
     """
 
     def __init__(
-        self, path: Path, bands: Sequence[int] | None = None, nodata: float | None = None, crs: str | None = None
+        self,
+        path: RasterPath | str,
+        bands: Sequence[int] | None = None,
+        nodata: float | None = None,
+        crs: str | None = None,
     ) -> None:
-        self.path = path
+        self.path = path if isinstance(path, GdalName) else raster_path(str(path))
+        self._name = gdal_text(self.path)
+        self._given_crs = crs
         self._local = threading.local()
         self._virtual: VirtualFile | None = None
+        self._readable_tiles: set[Source] = set()
         header = self._file().header
+        self._check_sources()
+        self.transform = _georeference(self.path, header)
         self.file_crs_wkt = header.crs_wkt
-        self.crs_wkt = header.crs_wkt if header.crs_wkt and crs is None else self._crs_of_user(crs)
+        self.crs_wkt = header.crs_wkt if header.crs_wkt and crs is None else self.crs_of_user()
         self.width = header.width
         self.height = header.height
-        self.transform = _georeference(path, header)
-        check_placement(path, self.map_crs(), self.transform, self.width, self.height)
+        check_placement(self.path, self.map_crs(), self.transform, self.width, self.height)
         self.palette = header.palette if bands is None else None
-        self.bands = _choose_bands(path, header.bands, bands)
+        self.bands = _choose_bands(self.path, header.bands, bands)
         band_types = [np.dtype(header.bands[band - 1].dtype) for band in self.bands]
         self.dtype = np.dtype("uint8") if self.palette is not None else np.result_type(*band_types)
         self.nodata = header.nodata if nodata is None else nodata
@@ -107,6 +129,20 @@ class TiledRaster(ABC):
         OSError
             If it is not a raster.
         """
+
+    @abstractmethod
+    def read_size(self, name: str) -> tuple[int, int]:
+        """Return the width and height of another raster.
+
+        Raises
+        ------
+        OSError
+            If it is not a raster.
+        """
+
+    @abstractmethod
+    def drivers(self) -> Collection[str]:
+        """Return the short names of GDAL's drivers."""
 
     @abstractmethod
     def parse_crs(self, text: str) -> str:
@@ -137,7 +173,7 @@ class TiledRaster(ABC):
         )
         return RasterInfo(
             file_name=self.path.name,
-            file_bytes=self.path.stat().st_size,
+            file_bytes=_file_bytes(self.path),
             width=self.width,
             height=self.height,
             fingerprint=fingerprint,
@@ -269,21 +305,63 @@ class TiledRaster(ABC):
     def _file(self) -> RasterFile:
         """Return this thread's file handle; GDAL's must not be shared."""
         if not hasattr(self._local, "file"):
-            if not self.path.is_file():
-                raise RasterError("{path} does not exist", "check the path", path=self.path)
-            try:
-                file = self.open_file(self._virtual.name if self._virtual else str(self.path))
-            except OSError as error:
-                raise RasterError(
-                    "{path} is not a raster that GDAL can read", "check the file, or copy it again", path=self.path
-                ) from error
-            if not file.header.bands:
-                raise RasterError("{path} has no bands", "choose one of its subdatasets", path=self.path)
-            self._local.file = file
+            self._local.file = self._open()
         found: RasterFile = self._local.file
         return found
 
-    def _crs_of_user(self, crs: str | None) -> str:
+    def _open(self) -> RasterFile:
+        check_file(self.path)
+        try:
+            file = self.open_file(self._virtual.name if self._virtual else self._name)
+        except OSError as error:
+            archive = archive_name(self.path)
+            if archive is not None and archive != self._name:
+                self._name = archive
+                with suppress(RasterError):
+                    return self._open()
+                self._name = gdal_text(self.path)
+            raise find_unreadable(self.path, vrt_sources(self.path), self.read_size) or explain(
+                self.path, self.drivers()
+            ) from error
+        if not file.header.bands or file.header.subdatasets:
+            raise _choose_subdataset(self.path, file.header.subdatasets)
+        return file
+
+    def _check_sources(self) -> None:
+        """Check the files that a mosaic refers to. GDAL would read some lost or changed ones as empty."""
+        index = self._file().index
+        sources = index.tiles if index else list(dict.fromkeys(vrt_sources(self.path)))
+        for source in sources:
+            check_exists(self.path, source)
+        step = len(sources) // _MOST_OPENED + 1
+        error = find_unreadable(self.path, sources[::step], self.read_size)
+        if error:
+            raise error
+
+    def _check_tiles(self, native: Window) -> None:
+        """Check that the tiles of an index that touch a window can be opened: GDAL leaves the others out."""
+        index = self._file().index
+        if index is None:
+            return
+        corners = [self.transform.apply(x, y) for x in native.bounds[::2] for y in native.bounds[1::2]]
+        xs, ys = zip(*corners)
+        for tile in index.touching((min(xs), min(ys), max(xs), max(ys))):
+            check_exists(self.path, tile)
+            if tile not in self._readable_tiles:
+                error = find_unreadable(self.path, [tile], self.read_size)
+                if error:
+                    raise error
+                self._readable_tiles.add(tile)
+
+    def crs_of_user(self) -> str:
+        """Return the WKT of the CRS given for a file that has none.
+
+        Raises
+        ------
+        RasterError
+            If none was given, or PROJ does not understand it.
+        """
+        crs = self._given_crs
         if crs is None:
             raise RasterError(
                 "{path} has no coordinate reference system",
@@ -335,9 +413,11 @@ class TiledRaster(ABC):
 
     def _read(self, bands: Sequence[int], native: Window, shape: tuple[int, int], *, average: bool) -> NDArray[Any]:
         try:
-            return self._file().read(bands, native, shape, average)
+            read = self._file().read(bands, native, shape, average)
         except (OSError, MemoryError) as error:
             raise self._damaged(native) from error
+        self._check_tiles(native)
+        return read
 
     def _valid(self, native: Window, shape: tuple[int, int]) -> NDArray[np.bool_]:
         """Return where any band has data. A coarse pixel has data if any native pixel in it does."""
@@ -355,8 +435,12 @@ class TiledRaster(ABC):
             raise self._damaged(native) from error
 
     def _damaged(self, native: Window) -> RasterError:
-        return RasterError(
-            "{path} is truncated or damaged: its pixels at {col},{row} cannot be read",
+        index = self._file().index
+        sources = index.tiles if index else list(vrt_sources(self.path))
+        return find_unreadable(self.path, sources, self.read_size) or RasterError(
+            "{path}, or a file that it refers to, is damaged: its pixels at {col},{row} cannot be read"
+            if sources
+            else "{path} is truncated or damaged: its pixels at {col},{row} cannot be read",
             "copy or download it again",
             path=self.path,
             col=native.col_off,
@@ -382,14 +466,38 @@ def _shows_something(bands: NDArray[Any], valid: NDArray[np.bool_]) -> bool:
     return bool(valid.flat[first]) and bool(((bands != bands[0].flat[first]) & valid).any())
 
 
-def _georeference(path: Path, header: RasterHeader) -> GeoTransform:
-    if header.transform is None or header.transform.determinant == 0:
+def _file_bytes(path: RasterPath) -> int:
+    file = path.file if isinstance(path, GdalName) else path
+    return 0 if file is None else file.stat().st_size
+
+
+def _choose_subdataset(path: RasterPath, subdatasets: Sequence[str]) -> RasterError:
+    if not subdatasets:
+        return RasterError("{path} has no bands", "name an image", path=shown(path))
+    # GDAL was given the absolute path.
+    names = [name.replace(gdal_text(path), str(path)) for name in subdatasets]
+    return RasterError(
+        "{path} contains {count} rasters",
+        "name one of them: {names}",
+        path=shown(path),
+        count=len(names),
+        names=", ".join(map(typed, names)),
+    )
+
+
+def _georeference(path: RasterPath, header: RasterHeader) -> GeoTransform:
+    if header.transform is None:
         raise RasterError(
             "{path} has no geotransform, so its position on the map is unknown",
-            "warp it with gdalwarp, using its control points"
-            if header.has_control_points
-            else "georeference it in QGIS",
-            path=path,
+            "warp it first with: {command}" if header.is_unwarped else "georeference it in QGIS",
+            path=shown(path),
+            command=f"gdalwarp -geoloc {typed(str(path))} warped.tif",
+        )
+    if not header.transform.is_usable(header.width, header.height):
+        raise RasterError(
+            "{path} has a geotransform that places all pixels on one line, or beyond any map",
+            "georeference it again in QGIS",
+            path=shown(path),
         )
     return header.transform
 
@@ -416,7 +524,7 @@ def _masked_bands(infos: Sequence[BandInfo], bands: Sequence[int]) -> list[int]:
     return shared[:1] or (own if len(own) == len(flags) else [])
 
 
-def _choose_bands(path: Path, infos: Sequence[BandInfo], bands: Sequence[int] | None) -> tuple[int, int, int]:
+def _choose_bands(path: RasterPath, infos: Sequence[BandInfo], bands: Sequence[int] | None) -> tuple[int, int, int]:
     if bands is None:
         bands = _default_bands(infos)
     if len(bands) == 1:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..core.geotransform import GeoTransform
 from ..core.window import Window
+from .mosaic import TileIndex
 
 __all__ = ["BandInfo", "RasterFile", "RasterHeader", "VirtualFile"]
 
@@ -45,8 +46,8 @@ class RasterHeader:
     width, height : int
     transform : GeoTransform, optional
         None if the file is not georeferenced.
-    has_control_points : bool
-        Whether the file has ground control points instead of a transform.
+    is_unwarped : bool
+        Whether the position of the pixels is described, but not by a transform or in a way that can be warped here.
     crs_wkt : str
         Empty if there is none.
     bands : tuple of BandInfo
@@ -56,6 +57,8 @@ class RasterHeader:
         RGBA of each value of a palette image.
     overviews : tuple of int
         Reduction factors of the first band's overviews.
+    subdatasets : tuple of str
+        GDAL's names of the rasters in the file, if there are several.
     is_virtual : bool
         Whether it is a virtual raster (VRT).
     """
@@ -63,12 +66,13 @@ class RasterHeader:
     width: int
     height: int
     transform: GeoTransform | None
-    has_control_points: bool
+    is_unwarped: bool
     crs_wkt: str
     bands: tuple[BandInfo, ...]
     nodata: float | None
     palette: NDArray[np.uint8] | None
     overviews: tuple[int, ...] = ()
+    subdatasets: tuple[str, ...] = ()
     is_virtual: bool = False
 
 
@@ -87,6 +91,11 @@ class RasterFile(Protocol):
     @property
     def header(self) -> RasterHeader:
         """Header of the file."""
+        ...
+
+    @property
+    def index(self) -> TileIndex | None:
+        """Tiles of a tile index; None for other rasters."""
         ...
 
     def read(self, bands: Sequence[int], window: Window, shape: tuple[int, int], average: bool) -> NDArray[Any]:

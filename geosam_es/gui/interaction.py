@@ -307,7 +307,7 @@ class Interaction(QObject):
         self._on_view_settled()
 
     def _on_view_settled(self) -> None:
-        self.controller.look_ahead(self._settings.show_tiles)
+        self.controller.look_ahead(self._settings.show_tiles, self._canvas.mapTool() is self.tool)
 
     def _on_tiles(self, tiles: TilesInView) -> None:
         if self._settings.show_tiles:
@@ -325,6 +325,7 @@ class Interaction(QObject):
         if self._must_follow:
             self._must_follow = False
             self._on_current_layer(self._iface.activeLayer())
+            self._on_view_settled()
 
     def _on_current_layer(self, layer: QgsMapLayer | None) -> None:
         if isinstance(layer, QgsVectorLayer):

@@ -16,7 +16,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from ..core.prompts import Bounds, Point, Prompts
-from ..errors import PromptError, VectorError
+from ..errors import EditError, GeoSamError, PromptError, VectorError
 from ..store.layout import RasterInfo
 from .masks import Proposal
 from .segmenter import Segmenter
@@ -55,7 +55,7 @@ class AreaMeter(Protocol):
     """Measures areas on the ellipsoid."""
 
     def area_m2(self, geometry: BaseGeometry) -> float:
-        """Return the area in square metres of a geometry in the raster's CRS."""
+        """Return the area in square metres of a geometry in the raster's CRS, or raise EditError or VectorError."""
         ...
 
 
@@ -173,14 +173,14 @@ class ObjectAnswer:
     prompts : ObjectPrompts
     results : tuple of ObjectResult
         Several if all candidates were requested, none if there is no polygon.
-    refusal : PromptError, optional
-        Why the prompts could not be answered.
+    refusal : GeoSamError, optional
+        Why the object could not be answered.
     """
 
     index: int
     prompts: ObjectPrompts
     results: tuple[ObjectResult, ...]
-    refusal: PromptError | None = None
+    refusal: GeoSamError | None = None
 
     @property
     def left_out(self) -> str:
@@ -297,12 +297,17 @@ def answer_objects(
         if isinstance(proposal, PromptError):
             yield ObjectAnswer(index, prompts, (), proposal)
             continue
-        shown = _shown(segmenter, prompts, options, meter, proposal, decoding_ms)
-        results = tuple(
-            ObjectResult(prompts, result, meter.area_m2(result.geometry))
-            for result in shown
-            if not result.geometry.is_empty
-        )
+        try:
+            shown = _shown(segmenter, prompts, options, meter, proposal, decoding_ms)
+            results = tuple(
+                ObjectResult(prompts, result, meter.area_m2(result.geometry))
+                for result in shown
+                if not result.geometry.is_empty
+            )
+        except (EditError, VectorError) as error:
+            # The area of this object cannot be measured; others lie where the CRS is defined.
+            yield ObjectAnswer(index, prompts, (), error)
+            continue
         yield ObjectAnswer(index, prompts, results)
 
 
@@ -404,11 +409,19 @@ def level_for_ground(
     int
         0 if neither is given. The pixel size is that in the middle of the raster.
     """
-    raster, pyramid = segmenter.reader.metadata.raster, segmenter.pyramid
-    pixel_m = math.sqrt(_pixel_area_m2(raster, raster.width / 2, raster.height / 2, meter))
+    pyramid = segmenter.pyramid
     if object_size_m is not None:
-        return pyramid.level_for_size(object_size_m / pixel_m)
-    return 0 if scale is None else pyramid.level_for_pixel(scale * _SCREEN_PIXEL_M / pixel_m)
+        return pyramid.level_for_size(object_size_m / _middle_pixel_m(segmenter, meter))
+    return 0 if scale is None else pyramid.level_for_pixel(scale * _SCREEN_PIXEL_M / _middle_pixel_m(segmenter, meter))
+
+
+def _middle_pixel_m(segmenter: Segmenter, meter: AreaMeter) -> float:
+    """Return the side of the pixel in the middle of the raster in metres."""
+    raster = segmenter.reader.metadata.raster
+    area_m2 = _pixel_area_m2(raster, raster.width / 2, raster.height / 2, meter)
+    if not 0 < area_m2 < math.inf:
+        raise PromptError("The size of a pixel in metres is unknown", "check the CRS of the raster, or give a level")
+    return math.sqrt(area_m2)
 
 
 def _pixel_area_near(segmenter: Segmenter, prompts: ObjectPrompts, meter: AreaMeter) -> float:

@@ -5,9 +5,11 @@ Coordinates are native pixels of the raster; `session` works in map coordinates.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import shapely
@@ -25,6 +27,13 @@ from .masks import Candidate, Proposal, TileMask
 __all__ = ["Segmenter", "TileEncoder"]
 
 _CONTEXTS_KEPT = 16
+
+_LEAST_TOLERANCE = 1e-6
+"""A point this far outside the raster, in native pixels, lies on its edge."""
+
+_MOST_POINTS = 64
+"""Points that the decoder gets for an object. SAM was trained with few: with `mini`, IoU on a disc is 0.98 for 10 to
+100 points, 0.97 for 200, 0.73 for 1000 and 0.53 for 3000, as attention is spread over too many tokens."""
 
 _LEAST_GAP = 1.0
 """Parts of a box without a tile count from this area in native pixels; less is due to rounding."""
@@ -306,7 +315,7 @@ class Segmenter:
         return _tile_masks(frame, self.decoder.decode(self.context(tile), local, mask_input))
 
     def _local(self, frame: TileFrame, prompts: Prompts) -> Prompts:
-        return frame.prompts_to_tile(prompts.within(self.pyramid.tile_bounds(frame.tile)))
+        return frame.prompts_to_tile(prompts.within(self.pyramid.tile_bounds(frame.tile)).thinned(_MOST_POINTS))
 
     def context(self, tile: Tile) -> Context:
         """Return the prepared features of an encoded tile, from the cache if it holds them."""
@@ -321,19 +330,54 @@ class Segmenter:
                 self._contexts.popitem(last=False)
         return context
 
+    @property
+    def map_bounds(self) -> Bounds:
+        """Extent of the raster in its CRS."""
+        return Bounds(*self.reader.metadata.raster.transform.apply_geometry(shapely.box(*self.pyramid.bounds)).bounds)
+
     def _inside(self, prompts: Prompts) -> Prompts:
-        """Check that the points lie on the raster, and clip the box to it."""
+        """Check that the points lie on the raster, and clip the box to it.
+
+        A point on the edge, or beyond it by no more than a rounding error, is moved to the middle of the pixel there:
+        the decoder sees no image at the edge itself.
+        """
         extent = self.pyramid.bounds
+        inverse = self.reader.metadata.raster.transform.inverse()
+        # What is lost when large coordinates become pixels.
+        tolerance = _LEAST_TOLERANCE + 8 * sys.float_info.epsilon * (abs(inverse.c) + abs(inverse.f))
+        points = []
         for point in prompts.points:
-            if not extent.contains(Bounds(point.x, point.y, point.x, point.y)):
-                x, y = self._on_map(point.x, point.y)
-                raise PromptError("The point ({x:.8g}, {y:.8g}) lies outside the raster", "move it inside", x=x, y=y)
+            x = min(max(point.x, extent.min_x + 0.5), extent.max_x - 0.5)
+            y = min(max(point.y, extent.min_y + 0.5), extent.max_y - 0.5)
+            if max(abs(point.x - x), abs(point.y - y)) > 0.5 + tolerance:
+                raise self._outside(point)
+            points.append(point._replace(x=x, y=y))
+        inside = replace(prompts, points=tuple(points))
         if prompts.box is None:
-            return prompts
+            return inside
         box = prompts.box.intersection(extent)
         if box is None:
-            raise PromptError("The box lies outside the raster or has no area", "draw it on the raster")
-        return prompts.with_box(box)
+            raise PromptError(
+                "The box lies outside the raster, {extent}, or has no area",
+                "draw it on the raster, or check the CRS of the prompts",
+                extent=self._extent_text(),
+            )
+        return inside.with_box(box)
+
+    def _outside(self, point: Point) -> PromptError:
+        x, y = self._on_map(point.x, point.y)
+        return PromptError(
+            "The point ({x:.8g}, {y:.8g}) lies outside the raster, {extent}",
+            "move it inside, or check the CRS of the prompts",
+            x=x,
+            y=y,
+            extent=self._extent_text(),
+        )
+
+    def _extent_text(self) -> str:
+        """Return the corners of the raster in a form that needs no translation."""
+        left, bottom, right, top = self.map_bounds
+        return f"({left:.8g}, {bottom:.8g}) - ({right:.8g}, {top:.8g})"
 
     def _on_map(self, col: float, row: float) -> tuple[float, float]:
         return self.reader.metadata.raster.transform.apply(col, row)

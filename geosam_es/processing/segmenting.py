@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import shapely
 from qgis.core import (  # type: ignore[attr-defined]
     NULL,
-    QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
     QgsFeature,
     QgsFeatureRequest,
@@ -28,11 +28,15 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessingParameterFeatureSource,
     QgsProcessingParameterField,
     QgsProcessingParameterNumber,
+    QgsProcessingParameterScale,
     QgsWkbTypes,
 )
 from shapely.geometry.base import BaseGeometry
 
-from ..errors import EditError
+from ..core.globe import are_degrees
+from ..core.grid import FINEST_LEVEL
+from ..core.prompts import Bounds
+from ..errors import EditError, VectorError
 from ..inference.batch import (
     ALL_CANDIDATES,
     BEST_CANDIDATE,
@@ -42,9 +46,19 @@ from ..inference.batch import (
     SegmentOptions,
     answer_objects,
     group_prompts,
+    level_for_ground,
 )
+from ..inference.segmenter import Segmenter
 from ..inference.session import open_segmenter
-from ..qgis_support.crs import EllipsoidArea, check_map_crs, raster_crs, transform, transform_geometry
+from ..qgis_support.crs import (
+    EllipsoidArea,
+    check_map_crs,
+    from_qgs,
+    prompt_to_raster,
+    raster_crs,
+    transform,
+    transform_polygon,
+)
 from ..qgis_support.messages import tr, translated
 from .base import StoreAlgorithm, to_multi_polygon
 from .fields import LONG, REAL, TEXT, WHOLE, append_copy, is_plain, make_fields
@@ -54,6 +68,7 @@ __all__ = ["SegmentBoxesAlgorithm", "SegmentPointsAlgorithm"]
 CANDIDATES = [BEST_CANDIDATE, "1", "2", "3", ALL_CANDIDATES]
 OBJECT_FIELD = "object"
 LABEL_FIELD = "label"
+_LEAST_SIZE_M = 0.001
 
 
 class _PromptFields(NamedTuple):
@@ -79,6 +94,8 @@ class _SegmentAlgorithm(StoreAlgorithm):
     OBJECT = "OBJECT_FIELD"
     LABEL = "LABEL_FIELD"
     LEVEL = "LEVEL"
+    SCALE = "SCALE"
+    OBJECT_SIZE = "OBJECT_SIZE_M"
     SIMPLIFY = "SIMPLIFY"
     MIN_AREA = "MIN_AREA_M2"
     FILL_HOLES = "FILL_HOLES_M2"
@@ -118,14 +135,28 @@ class _SegmentAlgorithm(StoreAlgorithm):
         )
         self._add_number(self.MIN_AREA, tr("Drop parts smaller than (m²)"), number.Double, 0)
         self._add_number(self.FILL_HOLES, tr("Fill holes smaller than (m²)"), number.Double, 0)
-        self._add_number(self.SIMPLIFY, tr("Simplify outlines (pixels)"), number.Double, 1, True)
+        self._add_number(self.SIMPLIFY, tr("Simplify outlines (pixels)"), number.Double, 1, advanced=True)
         self._add_number(
             self.LEVEL,
-            tr("Finest level of detail (0: full resolution)"),
+            tr("Finest level of detail (0: as the image; -1 and -2: enlarged 2 and 4 times; 1, 2, …: coarser)"),
             number.Integer,
             0,
-            True,
+            FINEST_LEVEL,
+            advanced=True,
         )
+        self._add_number(
+            self.OBJECT_SIZE,
+            tr("Size of the objects (m), instead of the level of detail"),
+            number.Double,
+            None,
+            _LEAST_SIZE_M,
+            advanced=True,
+        )
+        scale = QgsProcessingParameterScale(
+            self.SCALE, tr("Scale of the map, instead of the level of detail"), optional=True
+        )
+        scale.setMinimum(1)
+        self.add_advanced(scale)
         crs = QgsProcessingParameterCrs(
             self.CRS, tr("CRS of the polygons (by default that of the raster)"), optional=True
         )
@@ -134,12 +165,23 @@ class _SegmentAlgorithm(StoreAlgorithm):
             QgsProcessingParameterFeatureSink(self.OUTPUT, tr("Polygons"), QgsProcessing.SourceType.TypeVectorPolygon)  # type: ignore[attr-defined]
         )
 
-    def _add_number(self, name: str, text: str, kind: int, default: float, advanced: bool = False) -> None:
-        parameter = QgsProcessingParameterNumber(name, text, kind, default, minValue=0)  # type: ignore[call-overload]
+    def _add_number(
+        self, name: str, text: str, kind: int, default: float | None, minimum: float = 0, advanced: bool = False
+    ) -> None:
+        """Add a parameter for a number; it is optional if there is no default."""
+        parameter = QgsProcessingParameterNumber(name, text, kind, default, default is None, minimum)  # type: ignore[call-overload]
         if advanced:
             self.add_advanced(parameter)
         else:
             self.addParameter(parameter)
+
+    def checkParameterValues(  # noqa: N802
+        self, parameters: dict[str, Any], context: QgsProcessingContext
+    ) -> tuple[bool, str | None]:
+        """Refuse a scale together with a size; called by QGIS before a run."""
+        if all(self._optional(parameters, name, context) for name in (self.SCALE, self.OBJECT_SIZE)):
+            return False, tr("Give the scale of the map or the size of the objects, not both.")
+        return super().checkParameterValues(parameters, context)
 
     def run_on_store(
         self, store: Path, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
@@ -154,18 +196,25 @@ class _SegmentAlgorithm(StoreAlgorithm):
         check_map_crs(out_crs)
         # QGIS would give coordinates back unchanged if there is no transform.
         to_output = transform(crs, out_crs, context.project())
-        if source.sourceCrs().isValid():
-            transform(source.sourceCrs(), crs, context.project())
-        options = self._options(parameters, context)
+        if not source.sourceCrs().isValid():
+            raise VectorError(
+                "{source} has no coordinate reference system",
+                "set it in the properties of the layer",
+                source=source.sourceName(),
+            )
+        to_raster = transform(source.sourceCrs(), crs, context.project())
+        meter = EllipsoidArea(crs, context.project())
+        level = self._level(parameters, segmenter, meter, context, feedback)
+        options = self._options(parameters, level, context)
         prompt_fields = self._prompt_fields(parameters, source, context)
-        objects = group_prompts(_prompt_features(source, prompt_fields, crs, context, feedback), source.sourceName())
+        prompts = _prompt_features(source, prompt_fields, to_raster, segmenter.map_bounds, feedback)
+        objects = group_prompts(prompts, source.sourceName())
         fields = _output_fields(options, source.fields(), prompt_fields)
         sink, sink_id = self.parameterAsSink(
             parameters, self.OUTPUT, context, fields, QgsWkbTypes.Type.MultiPolygon, out_crs
         )
         if sink is None:
             raise QgsProcessingException(self.invalidSinkError(parameters, self.OUTPUT))
-        meter = EllipsoidArea(crs, context.project())
         skipped = 0
         for done, answer in enumerate(answer_objects(segmenter, objects, options, meter), start=1):
             reason = _why_skipped(answer)
@@ -187,9 +236,36 @@ class _SegmentAlgorithm(StoreAlgorithm):
             feedback.pushInfo(text.format(count=skipped, total=len(objects)))
         return {self.OUTPUT: sink_id}
 
-    def _options(self, parameters: dict[str, Any], context: QgsProcessingContext) -> SegmentOptions:
+    def _level(
+        self,
+        parameters: dict[str, Any],
+        segmenter: Segmenter,
+        meter: EllipsoidArea,
+        context: QgsProcessingContext,
+        feedback: QgsProcessingFeedback,
+    ) -> int:
+        """Return the level: that of the size of the objects, of the scale of the map, or the one that is given."""
+        level = self.parameterAsInt(parameters, self.LEVEL, context)
+        scale, size_m = (self._optional(parameters, name, context) for name in (self.SCALE, self.OBJECT_SIZE))
+        if scale or size_m:
+            level = level_for_ground(segmenter, meter, scale=scale, object_size_m=size_m)
+            feedback.pushInfo(tr("Finest level of detail: {level}").format(level=level))
+        if level < segmenter.finest_level:
+            text = tr(
+                "The prepared image has no level {level}; its finest level, {finest}, is used. Add enlarged levels "
+                "with: geosam-es encode IMAGE --finest {level} --resume"
+            )
+            feedback.pushWarning(text.format(level=level, finest=segmenter.finest_level))
+        return level
+
+    def _optional(self, parameters: dict[str, Any], name: str, context: QgsProcessingContext) -> float | None:
+        """Return a positive number, or None if the user gave none."""
+        # An empty text counts as 0.
+        return self.parameterAsDouble(parameters, name, context) or None
+
+    def _options(self, parameters: dict[str, Any], level: int, context: QgsProcessingContext) -> SegmentOptions:
         return SegmentOptions(
-            level=self.parameterAsInt(parameters, self.LEVEL, context),
+            level=level,
             simplify_tolerance=self.parameterAsDouble(parameters, self.SIMPLIFY, context),
             min_area_m2=self.parameterAsDouble(parameters, self.MIN_AREA, context),
             fill_holes_m2=self.parameterAsDouble(parameters, self.FILL_HOLES, context),
@@ -244,6 +320,9 @@ class SegmentPointsAlgorithm(_SegmentAlgorithm):
             "first point.\n\n"
             "Candidates: best keeps the mask with the highest score; 1, 2 and 3 keep the mask with that rank; all "
             "keeps every mask, and the field candidate has its rank.\n\n"
+            "For small or large objects, set the level of detail, or else the size of the objects in metres or the "
+            "scale of a map on which you would click them. Objects of less than 100 pixels need enlarged levels, which "
+            "geosam-es encode --finest adds to a prepared image.\n\n"
             "Points outside the raster, without data or on tiles that are not prepared are listed in the log. Areas "
             "are measured on the ellipsoid.",
         )
@@ -275,6 +354,8 @@ class SegmentBoxesAlgorithm(_SegmentAlgorithm):
             "may be rough outlines, in any CRS.\n\n"
             "The object field identifies the objects in the output. A field named object is used by default, or else "
             "the feature id. The polygons get the other attributes of the feature.\n\n"
+            "The size of a box chooses its level of detail. Boxes of less than 100 pixels get enlarged levels if the "
+            "prepared image has them; geosam-es encode --finest adds them.\n\n"
             "Boxes outside the raster, without data or on tiles that are not prepared are listed in the log. Areas are "
             "measured on the ellipsoid.",
         )
@@ -290,16 +371,20 @@ class SegmentBoxesAlgorithm(_SegmentAlgorithm):
 def _prompt_features(
     source: QgsProcessingFeatureSource,
     fields: _PromptFields,
-    crs: QgsCoordinateReferenceSystem,
-    context: QgsProcessingContext,
+    to_raster: QgsCoordinateTransform,
+    extent: Bounds,
     feedback: QgsProcessingFeedback,
 ) -> Iterator[PromptFeature]:
     """Read the features in the CRS of the raster; those that cannot be transformed are reported."""
-    request = QgsFeatureRequest().setDestinationCrs(crs, context.transformContext())
+    _check_degrees(source)
     # Only coordinates are used, so invalid geometries do no harm.
-    for feature in source.getFeatures(request, QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks):  # type: ignore[attr-defined]
-        geometry = feature.geometry()
-        if geometry.isNull() or geometry.isEmpty():
+    skip_checks = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks  # type: ignore[attr-defined]
+    for feature in source.getFeatures(QgsFeatureRequest(), skip_checks):
+        try:
+            geometry = prompt_to_raster(_prompt_geometry(feature.geometry()), to_raster, extent)
+        except EditError:
+            geometry = shapely.Polygon()
+        if geometry.is_empty:
             feedback.pushWarning(
                 tr("Skipped feature {id}: it has no geometry or lies outside the CRS of the raster").format(
                     id=feature.id()
@@ -310,13 +395,30 @@ def _prompt_features(
         label = values[fields.label] if fields.label >= 0 else None
         object_id = values[fields.object] if fields.object >= 0 else feature.id()
         attributes = {source.fields().at(index).name(): values[index] for index in fields.copied}
-        yield PromptFeature(_prompt_geometry(geometry), label, object_id, attributes)
+        yield PromptFeature(geometry, label, object_id, attributes)
+
+
+def _check_degrees(source: QgsProcessingFeatureSource) -> None:
+    """Refuse a layer whose CRS is geographic and whose coordinates are not degrees."""
+    extent = source.sourceExtent()
+    if not source.sourceCrs().isGeographic() or not extent.isFinite():
+        return
+    corner = (extent.xMinimum(), extent.yMinimum())
+    if not are_degrees(np.array([corner * 2])).any():
+        raise VectorError(
+            "{source} has coordinates such as ({x:.8g}, {y:.8g}), which are not longitude and latitude",
+            "set the CRS that they are in, in the properties of the layer",
+            source=source.sourceName(),
+            x=corner[0],
+            y=corner[1],
+        )
 
 
 def _prompt_geometry(geometry: QgsGeometry) -> BaseGeometry:
+    if geometry.isNull() or geometry.isEmpty():
+        return shapely.Polygon()
     if geometry.type() == QgsWkbTypes.GeometryType.PolygonGeometry:  # type: ignore[attr-defined]
-        box = geometry.boundingBox()
-        return shapely.box(box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum())
+        return from_qgs(geometry)
     return shapely.MultiPoint([(vertex.x(), vertex.y()) for vertex in geometry.vertices()])
 
 
@@ -353,6 +455,6 @@ def _feature(
     if options.candidate == ALL_CANDIDATES:
         values.append(result.rank + 1)
     feature = QgsFeature(fields)
-    feature.setGeometry(transform_geometry(to_multi_polygon(result.geometry), to_output))
+    feature.setGeometry(to_multi_polygon(transform_polygon(result.geometry, to_output)))
     feature.setAttributes([*values, *item.attributes.values()])
     return feature

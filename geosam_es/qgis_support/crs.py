@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import shapely
+from numpy.typing import NDArray
 from qgis.core import (  # type: ignore[attr-defined]
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
@@ -18,6 +20,8 @@ from qgis.core import (  # type: ignore[attr-defined]
 )
 from shapely.geometry.base import BaseGeometry
 
+from ..core.globe import DEGREES, Project, Seam, crosses, densified, find_seam, placed, split_at_seam, untorn
+from ..core.prompts import Bounds
 from ..encoding.placement import NO_MAP
 from ..errors import EditError
 from ..store.layout import StoreMetadata
@@ -28,11 +32,14 @@ __all__ = [
     "EllipsoidArea",
     "check_map_crs",
     "from_qgs",
+    "points_in_world",
+    "prompt_to_raster",
     "raster_crs",
     "to_qgs",
     "transform",
     "transform_geometry",
     "transform_points",
+    "transform_polygon",
 ]
 
 
@@ -133,6 +140,120 @@ def transform_geometry(geometry: QgsGeometry, transformation: QgsCoordinateTrans
     if not is_transformed or not all(math.isfinite(value) for value in _corners(result)):
         raise _outside(transformation.destinationCrs())
     return result
+
+
+def transform_polygon(geometry: BaseGeometry, transformation: QgsCoordinateTransform) -> BaseGeometry:
+    """Return a polygon in another CRS, split where it crosses the antimeridian.
+
+    Parameters
+    ----------
+    geometry : Polygon or MultiPolygon
+    transformation : QgsCoordinateTransform
+
+    Returns
+    -------
+    Polygon or MultiPolygon
+        Not changed if the two CRSs are the same.
+
+    Raises
+    ------
+    EditError
+        As `transform_geometry`.
+    """
+    source, target = transformation.sourceCrs(), transformation.destinationCrs()
+    if source == target:
+        return geometry
+    plain = from_qgs(transform_geometry(to_qgs(geometry), transformation))
+    context = transformation.context()
+    seam = _seam(target, context)
+    globe = _globe(target)
+    to_lonlat = _projection(QgsCoordinateTransform(source, globe, context))
+    longitudes = to_lonlat(shapely.get_coordinates(geometry))[:, 0]
+    meridian = seam.longitude if seam is not None else 0.0
+    if not longitudes.size or not np.isfinite(longitudes).all() or not crosses(longitudes, meridian):
+        return plain
+    if seam is None:
+        return from_qgs(transform_geometry(to_qgs(densified(geometry)), transformation))
+    forth = None if target.isGeographic() else _projection(QgsCoordinateTransform(globe, target, context))
+    split = split_at_seam(geometry, to_lonlat, meridian, forth)
+    if not np.isfinite(shapely.get_coordinates(split)).all():
+        raise _outside(target)
+    return split
+
+
+def prompt_to_raster(geometry: BaseGeometry, transformation: QgsCoordinateTransform, extent: Bounds) -> BaseGeometry:
+    """Return a prompt in the CRS of a raster, on the side of the antimeridian where the raster is.
+
+    Parameters
+    ----------
+    geometry : MultiPoint, Polygon or MultiPolygon
+    transformation : QgsCoordinateTransform
+        To the CRS of the raster.
+    extent : Bounds
+        Extent of the raster.
+
+    Raises
+    ------
+    EditError
+        As `transform_geometry`.
+    """
+    source, target = transformation.sourceCrs(), transformation.destinationCrs()
+    theirs, ours = (_seam(crs, transformation.context()) for crs in (source, target))
+    if geometry.geom_type in ("Polygon", "MultiPolygon"):
+        geometry = densified(untorn(geometry, theirs.period if theirs is not None else None))
+    moved = from_qgs(transform_geometry(to_qgs(geometry), transformation))
+    return moved if ours is None or ours.period is None else placed(moved, ours.period, extent)
+
+
+def points_in_world(
+    points: list[tuple[float, float]], crs: QgsCoordinateReferenceSystem, extent: Bounds
+) -> list[tuple[float, float]]:
+    """Move points in the CRS of a raster by whole worlds to where the raster is; others stay where they are."""
+    seam = _seam(crs, QgsProject.instance().transformContext())
+    if seam is None or seam.period is None:
+        return points
+    moved = shapely.get_coordinates(placed(shapely.MultiPoint(points), seam.period, extent))
+    return [(float(x), float(y)) for x, y in moved]
+
+
+_seams: dict[str, Seam | None] = {}
+"""By the WKT of a CRS."""
+
+
+def _seam(crs: QgsCoordinateReferenceSystem, context: QgsCoordinateTransformContext) -> Seam | None:
+    if crs.isGeographic():
+        return Seam(DEGREES / 2, DEGREES)
+    wkt = crs.toWkt()
+    if wkt not in _seams:
+        _seams[wkt] = find_seam(_projection(QgsCoordinateTransform(_globe(crs), crs, context)))
+    return _seams[wkt]
+
+
+def _globe(crs: QgsCoordinateReferenceSystem) -> QgsCoordinateReferenceSystem:
+    """Return the geographic CRS of a CRS."""
+    if crs.isGeographic():
+        return crs
+    globe = QgsCoordinateReferenceSystem(crs.geographicCrsAuthId())
+    return globe if globe.isValid() else QgsCoordinateReferenceSystem("EPSG:4326")
+
+
+def _projection(transformation: QgsCoordinateTransform) -> Project:
+    """Return a transform as a function of positions (N, 2), NaN where it is not defined."""
+
+    def project(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        if not transformation.isValid():
+            return np.full_like(xy, np.nan)
+        line = to_qgs(shapely.LineString(np.vstack((xy, xy[-1:]))))
+        try:
+            is_done = line.transform(transformation) == QgsGeometry.OperationResult.Success
+        except QgsCsException:
+            is_done = False
+        if is_done:
+            return shapely.get_coordinates(from_qgs(line))[:-1]
+        # One by one, because QGIS fails for all of them together.
+        return np.full_like(xy, np.nan) if len(xy) == 1 else np.vstack([project(one[np.newaxis]) for one in xy])
+
+    return project
 
 
 def check_map_crs(crs: QgsCoordinateReferenceSystem) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import uuid
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,8 +16,9 @@ from osgeo import gdal, osr
 
 from ..core.geotransform import GeoTransform
 from ..core.window import Window
+from ..encoding.mosaic import TileIndex
 from ..encoding.placement import GEOGRAPHIC, LOCAL, NO_MAP, PROJECTED, MapCrs
-from ..encoding.raster import TiledRaster
+from ..encoding.raster import WARP_TOLERANCE_PX, TiledRaster
 from ..encoding.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
 from ..errors import RasterError
 
@@ -42,6 +44,7 @@ _NUMPY_NAMES = {
     "CFloat64": "complex128",
 }
 
+_RPC_CRS = "EPSG:4326"
 _NO_TRANSFORM = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
@@ -75,7 +78,7 @@ class GdalRaster(TiledRaster):
     def open_file(self, name: str) -> RasterFile:
         """Open a file for one thread; see `TiledRaster.open_file`."""
         dataset = _call(gdal.OpenEx, name, gdal.OF_RASTER)
-        band = dataset.GetRasterBand(1)
+        band = dataset.GetRasterBand(1) if dataset.RasterCount else None
         if band is not None and band.GetMetadataItem("PIXELTYPE", "IMAGE_STRUCTURE") == "SIGNEDBYTE":
             raise RasterError(
                 "{path} has signed 8-bit values, which this version of GDAL cannot read",
@@ -84,7 +87,16 @@ class GdalRaster(TiledRaster):
             )
         # The header of a virtual raster opens its sources.
         with _quiet():
-            return GdalFile(dataset)
+            return GdalFile(dataset, name)
+
+    def read_size(self, name: str) -> tuple[int, int]:
+        """Return the width and height of another raster; see `TiledRaster.read_size`."""
+        dataset = _call(gdal.OpenEx, name, gdal.OF_RASTER)
+        return dataset.RasterXSize, dataset.RasterYSize
+
+    def drivers(self) -> Collection[str]:
+        """Return the short names of GDAL's drivers; see `TiledRaster.drivers`."""
+        return {gdal.GetDriver(index).ShortName for index in range(gdal.GetDriverCount())}
 
     def parse_crs(self, text: str) -> str:
         """Return the WKT of a CRS that a user wrote; see `TiledRaster.parse_crs`."""
@@ -144,10 +156,14 @@ class GdalFile:
     Parameters
     ----------
     dataset : gdal.Dataset
+    name : str
+        What was opened.
     """
 
-    def __init__(self, dataset: Any) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: Any, name: str) -> None:
+        self._source = dataset
+        self._index = _read_index(dataset, name)
+        self._dataset = dataset = _warp(dataset) or dataset
         bands = [dataset.GetRasterBand(index + 1) for index in range(dataset.RasterCount)]
         c, a, b, f, d, e = dataset.GetGeoTransform(can_return_null=True) or _NO_TRANSFORM
         has_transform = (c, a, b, f, d, e) != _NO_TRANSFORM
@@ -155,12 +171,13 @@ class GdalFile:
             width=dataset.RasterXSize,
             height=dataset.RasterYSize,
             transform=GeoTransform(a, b, c, d, e, f) if has_transform else None,
-            has_control_points=dataset.GetGCPCount() > 0,
+            is_unwarped=bool(dataset.GetMetadata("GEOLOCATION")),
             crs_wkt=str(dataset.GetProjection() or ""),
             bands=tuple(_band_info(band) for band in bands),
             nodata=_nodata(bands[0]) if bands else None,
             palette=_palette(bands[0]) if len(bands) == 1 else None,
             overviews=tuple(_overviews(bands[0])) if bands else (),
+            subdatasets=() if bands else tuple(name for name, _ in dataset.GetSubDatasets()),
             is_virtual=dataset.GetDriver().ShortName == "VRT",
         )
 
@@ -168,6 +185,11 @@ class GdalFile:
     def header(self) -> RasterHeader:
         """The properties of the file."""
         return self._header
+
+    @property
+    def index(self) -> TileIndex | None:
+        """Tiles of a tile index; see `RasterFile.index`."""
+        return self._index
 
     def read(self, bands: Sequence[int], window: Window, shape: tuple[int, int], average: bool) -> NDArray[Any]:
         """Read bands; see `RasterFile.read`."""
@@ -225,6 +247,51 @@ class _VirtualFile:
     def name(self) -> str:
         """The name to open it with."""
         return self._name
+
+
+def _warp(dataset: Any) -> Any | None:
+    """Warp a raster that has ground control points or RPCs instead of a transform to where QGIS shows it."""
+    has_transform = dataset.GetGeoTransform(can_return_null=True) is not None
+    points = dataset.GetGCPCount()
+    if has_transform or not (points or dataset.GetMetadata("RPC")):
+        return None
+    # The pixels are those that QGIS makes, which leaves out the mask.
+    shown = _call(gdal.AutoCreateWarpedVRT, dataset, None, None, gdal.GRA_NearestNeighbour, WARP_TOLERANCE_PX)
+    left, width, _, top, _, height = shown.GetGeoTransform()
+    return _call(
+        gdal.Warp,
+        "",
+        dataset,
+        format="VRT",
+        outputBounds=(left, top + height * shown.RasterYSize, left + width * shown.RasterXSize, top),
+        width=shown.RasterXSize,
+        height=shown.RasterYSize,
+        resampleAlg=gdal.GRA_NearestNeighbour,
+        errorThreshold=WARP_TOLERANCE_PX,
+        rpc=not points,
+        dstSRS=None if points else _RPC_CRS,
+        dstAlpha=not any(
+            dataset.GetRasterBand(index + 1).GetColorInterpretation() == gdal.GCI_AlphaBand
+            for index in range(dataset.RasterCount)
+        ),
+    )
+
+
+def _read_index(dataset: Any, name: str) -> TileIndex | None:
+    """Read the tiles of a GDAL tile index; None for other rasters and unusual indexes."""
+    if dataset.GetDriver().ShortName != "GTI":
+        return None
+    path = Path(name[len("GTI:") :] if name.startswith("GTI:") else name)
+    layer = _call(gdal.OpenEx, str(path), gdal.OF_VECTOR).GetLayer(0)
+    fields = [
+        layer.GetLayerDefn().GetFieldDefn(index).GetName() for index in range(layer.GetLayerDefn().GetFieldCount())
+    ]
+    column = next((field for field in fields if field.lower() == "location"), None)
+    if column is None:
+        return None
+    tiles = [(tile.GetField(column), tile.geometry().GetEnvelope()) for tile in layer]
+    bounds = np.array([envelope for _, envelope in tiles], dtype=np.float64).reshape(-1, 4)
+    return TileIndex(path.parent, [location for location, _ in tiles], bounds[:, [0, 2, 1, 3]])
 
 
 def _band_info(band: Any) -> BandInfo:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from qgis.core import QgsMapLayer, QgsProviderRegistry, QgsRasterLayer
+from qgis.core import QgsMapLayer, QgsRasterLayer
 
 from ..errors import RasterError
+from ..store.raster_name import GdalName, RasterPath, raster_path
 from .messages import tr
 
 __all__ = ["LayerSource", "source_of"]
@@ -19,13 +19,14 @@ class LayerSource:
 
     Attributes
     ----------
-    path : Path
+    path : Path or GdalName
+        A GdalName if it is a raster inside a file.
     crs_wkt : str
         CRS of the layer, used if the file has none; may be empty.
     name : str
     """
 
-    path: Path
+    path: RasterPath
     crs_wkt: str
     name: str
 
@@ -48,11 +49,12 @@ def source_of(layer: QgsMapLayer) -> LayerSource:
             ),
             tr("save it as a GeoTIFF with Export > Save As and use that file"),
         )
-    parts = QgsProviderRegistry.instance().decodeUri("gdal", layer.source())
-    path = Path(str(parts.get("path") or ""))
-    if parts.get("layerName") or parts.get("vsiPrefix") or not path.is_file():
+    # GDAL's open options may follow.
+    path = raster_path(layer.source().partition("|option:")[0])
+    file = path.file if isinstance(path, GdalName) else path
+    if file is None or not file.is_file():
         raise RasterError(
-            tr("{name} is not a single local file").format(name=name),
+            tr("{name} is not a local file").format(name=name),
             tr("save it as a GeoTIFF with Export > Save As and use that file"),
         )
     return LayerSource(path, layer.crs().toWkt() if layer.crs().isValid() else "", name)

@@ -52,6 +52,7 @@ class Settings:
     fill_opacity = _Value("fill_opacity", 35)
     decoder_threads = _Value("decoder_threads", 0)
     encoder_folder = _Value("encoder_folder", "")
+    enlarges = _Value("enlarges", False)
     command_line = _Value("command_line", "")
     cache_gigabytes = _Value("cache_gigabytes", 5.0)
 

@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import OutputError, StoreError
 from .files import folder_bytes
 from .layout import GROUP_FILE, SUFFIX
+from .raster_name import RasterPath
 from .writer import set_aside
 
 __all__ = ["StoreCache"]
@@ -44,7 +45,7 @@ class StoreCache:
         self.folder = folder
         self.max_bytes = max_bytes
 
-    def path_for(self, raster: Path, signature: Mapping[str, Any]) -> Path:
+    def path_for(self, raster: RasterPath, signature: Mapping[str, Any]) -> Path:
         """Return the path of the store with a signature; rasters of the same name get different paths."""
         text = json.dumps([raster.name, {key: str(value) for key, value in signature.items()}], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:_NAME_DIGITS]

@@ -47,6 +47,7 @@ from ..core.grid import PATCH_SIZE, LevelGrid, Pyramid, Tile, Tiling
 from ..core.radiometry import Stretch
 from ..errors import StoreError
 from .files import check_regular, is_portable_name
+from .raster_name import RasterPath
 from .schema import JsonValue, SchemaError, read_json
 
 __all__ = [
@@ -96,8 +97,6 @@ _MOST_VALUES = 2**28
 """Largest number of values in one feature map of a tile; SAM has 2**20."""
 
 _MOST_TILE_SIZE = 2**14
-_LARGEST_COORDINATE = 1e12
-_LARGEST_INVERSE = 1e18
 _LARGEST_FLOAT = float(np.finfo(np.float64).max)
 _NOT_FINITE = ("nan", "inf", "-inf")
 _FEATURE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
@@ -106,8 +105,11 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{64}( \d+x[a-z0-9]+ -?\d+\.?\d*(,-?\d+\.?\d*
 _NOT_IN_FILE_NAMES = re.compile("[/\\\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def store_path_for(raster: Path, directory: Path | None = None) -> Path:
+def store_path_for(raster: RasterPath, directory: Path | None = None) -> Path:
     """Return where the store of a raster belongs: beside it, or in ``directory``.
+
+    The store of a raster inside a file lies beside the file and is named after both. The store of a raster without a
+    local file, such as a URL, belongs in the current folder.
 
     Examples
     --------
@@ -305,11 +307,9 @@ def _read_crs(value: JsonValue) -> str:
 
 
 def _read_transform(value: JsonValue, width: int, height: int) -> GeoTransform:
-    numbers = [item.number(_LARGEST_COORDINATE) for item in value.array(6, 6)]
+    numbers = [item.number(_LARGEST_FLOAT) for item in value.array(6, 6)]
     transform = GeoTransform(*numbers)
-    corners = [transform.apply(col, row) for col in (0, width) for row in (0, height)]
-    is_small = all(abs(coordinate) <= _LARGEST_COORDINATE for corner in corners for coordinate in corner)
-    if not is_small or transform.determinant == 0 or not all(abs(v) < _LARGEST_INVERSE for v in transform.inverse()):
+    if not transform.is_usable(width, height):
         value.fail("a transform that can be inverted")
     return transform
 

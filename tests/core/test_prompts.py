@@ -89,3 +89,22 @@ def test_unknown_keys_are_ignored() -> None:
 def test_anything_else_is_refused(record: Any) -> None:
     with pytest.raises(PromptError, match="cannot be read: start again with a click"):
         Prompts.from_json(record)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e3), st.floats(0, 1e3), st.booleans()), max_size=120), st.integers(2, 40))
+def test_thinned_points_are_a_balanced_subset(points: list[tuple[float, float, bool]], most: int) -> None:
+    prompts = Prompts(tuple(Point(*point) for point in points), Bounds(0, 0, 1, 1))
+    thin = prompts.thinned(most)
+    assert thin.box == prompts.box and set(thin.points) <= set(prompts.points)
+    assert len(thin.points) == min(most, len(points))
+    for kind in (True, False):
+        given_count = sum(point.positive is kind for point in prompts.points)
+        assert sum(point.positive is kind for point in thin.points) >= min(given_count, most // 2)
+    assert thin == prompts.thinned(most)
+
+
+def test_thinned_points_are_spread() -> None:
+    """Most points lie in one corner."""
+    crowd = tuple(Point(x / 100, 0) for x in range(100))
+    corners = (Point(100, 0), Point(0, 100), Point(100, 100))
+    assert set(corners) < set(Prompts(crowd + corners).thinned(4).points)

@@ -56,6 +56,12 @@ def bad_rasters(folder: Path) -> dict[str, str]:
     packed.write_bytes(packed.read_bytes()[:-2000])
     (folder / "text.tif").write_text("hello")
     (folder / "empty.tif").touch()
+    (folder / "page.tif").write_text("<!DOCTYPE html><html>404</html>")
+    (folder / "photo.ecw").write_bytes(b"e\x02\x01\x02\x00")
+    (folder / "mosaic.vrt").write_text(
+        '<VRTDataset rasterXSize="9" rasterYSize="9"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+        '<SourceFilename relativeToVRT="1">lost.tif</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>'
+    )
     write_raster(folder / "nowhere.tif", scene(30, 20, []), crs=None)
     write_raster(folder / "unplaced.tif", scene(30, 20, []), transform=None)
     write_raster(folder / "void.tif", np.zeros((3, 20, 30), np.uint8), nodata=0)
@@ -64,8 +70,11 @@ def bad_rasters(folder: Path) -> dict[str, str]:
     return {
         "truncated.tif": "is truncated or damaged",
         "cut at the end.tif": "is truncated or damaged",
-        "text.tif": "is not a raster that GDAL can read",
-        "empty.tif": "is not a raster that GDAL can read",
+        "text.tif": "is not a raster that GDAL can read: it is a text file",
+        "empty.tif": "is not a raster that GDAL can read: it is empty",
+        "page.tif": "is not a raster that GDAL can read: it is a web page",
+        "photo.ecw": "is in the format ECW, and this GDAL has no driver for it: convert it in QGIS",
+        "mosaic.vrt": "refers to ",
         "nowhere.tif": "has no coordinate reference system: set it with --crs",
         "unplaced.tif": "has no geotransform",
         "void.tif": "has no pixels with data",
@@ -411,7 +420,7 @@ def prompt_files(folder: Path, ortho: Ortho) -> dict[str, tuple[Path, str]]:
         ),
         "out of reach": (
             write_layer(folder / "reach.gpkg", [shapely.Point(10, 400)], crs="EPSG:4326"),
-            "cannot be transformed to the raster's CRS",
+            "which are not longitude and latitude in WGS 84",
         ),
         "text": (ortho.image, "is not a vector file"),
     }

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import gzip
+import http.server
 import json
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -89,6 +94,169 @@ def test_one_bad_among_several(run: Run, model: Path, tmp_path: Path) -> None:
     bad, done = json.loads(result.stdout)
     assert "is not a raster" in bad["error"] and done["encoded"] == 1
     assert f"Error: {bad['error']}" in result.stderr.splitlines()
+
+
+def subdatasets(folder: Path) -> dict[str, list[str]]:
+    """Make files with two rasters each, and say which names they have."""
+    pixels = scene(60, 50, [Block(8, 8, 16, 16)])
+    write_raster(folder / "p.tif", pixels)
+    write_raster(folder / "p.tif", pixels, append_subdataset="YES")
+    write_raster(folder / "g.gpkg", pixels, driver="GPKG", raster_table="one")
+    write_raster(folder / "g.gpkg", pixels, driver="GPKG", raster_table="two", append_subdataset="YES")
+    rasterio.shutil.copy(write_raster(folder / "n.tif", pixels[:2]), folder / "n.nc", driver="netCDF")
+    return {
+        "p.tif": ["GTIFF_DIR:1:p.tif", "GTIFF_DIR:2:p.tif"],
+        "g.gpkg": ["GPKG:g.gpkg:one", "GPKG:g.gpkg:two"],
+        "n.nc": ['NETCDF:"n.nc":Band1', 'NETCDF:"n.nc":Band2'],
+    }
+
+
+def test_rasters_inside_a_file(run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file, names in subdatasets(tmp_path).items():
+        refused = run("encode", file, "--model", model)
+        assert refused.exit_code == 2 and not list(tmp_path.glob("*.zarr"))
+        listed = refused.stderr.strip()
+        assert listed.startswith(f"Error: {file} contains 2 rasters: name one of them: ")
+        assert shlex.split(listed.partition("one of them: ")[2].replace(", ", " ")) == names
+        # The names work as they are shown, with the path of the folder too.
+        for name in (names[1], names[1].replace(file, str(tmp_path / file))):
+            done = run("encode", name, "--model", model, "--json", "--overwrite")
+            assert done.exit_code == 0, done.stderr
+            store = tmp_path / json.loads(done.stdout)[0]["store"]
+            assert store.parent == tmp_path and re.fullmatch(r"(p_2|g_two|n_Band2)\.embeddings\.zarr", store.name)
+            assert run("verify", store, name).exit_code == 0
+            assert run("encode", name, "--model", model, "--resume").exit_code == 0
+            assert f"Raster:  {names[1]}, 60 x 50 px" in run("info", store).stdout
+        shutil.rmtree(store)
+
+
+def test_images_in_archives(run: Run, model: Path, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "a.tif", scene(60, 50, [Block(8, 8, 16, 16)]))
+    with zipfile.ZipFile(tmp_path / "one.zip", "w") as archive:
+        archive.write(image, "sub/a.tif")
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        archive.write(image, "a.tif")
+        archive.write(image, "b.tif")
+    with gzip.open(tmp_path / "a.tif.gz", "wb") as packed:
+        packed.write(image.read_bytes())
+    names = {
+        tmp_path / "one.zip": "one",
+        f"/vsizip/{tmp_path}/one.zip/sub/a.tif": "one_sub_a",
+        f"/vsizip/{tmp_path}/two.zip/b.tif": "two_b",
+        tmp_path / "a.tif.gz": "a.tif",
+    }
+    for name, stem in names.items():
+        done = run("encode", name, "--model", model)
+        assert done.exit_code == 0 and (tmp_path / f"{stem}.embeddings.zarr").is_dir(), done.stderr
+        assert run("verify", tmp_path / f"{stem}.embeddings.zarr", name).exit_code == 0
+    refused = run("encode", tmp_path / "two.zip", "--model", model)
+    assert refused.exit_code == 2
+    assert (
+        f"two.zip is not one image in an archive: name one of its files, such as /vsizip/{tmp_path}/two.zip/a.tif"
+        in (refused.stderr)
+    )
+
+
+class RangeHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves parts of files, as GDAL asks for them."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        wanted = re.match(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        path = Path(self.translate_path(self.path))
+        if wanted is None or not path.is_file():
+            return super().do_GET()
+        content = path.read_bytes()
+        first, last = int(wanted[1]), min(int(wanted[2]), len(content) - 1)
+        if first > last:
+            self.send_response(416)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return None
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+        self.send_header("Content-Length", str(last - first + 1))
+        self.end_headers()
+        self.wfile.write(content[first : last + 1])
+        return None
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Serve the temporary folder, and return its URL."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    monkeypatch.setenv("GDAL_HTTP_TIMEOUT", "10")
+    handler = functools.partial(RangeHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+        thread.join()
+
+
+def test_images_of_a_server(spawn: Spawn, model: Path, tmp_path: Path, server: str) -> None:
+    """As a process, because GDAL keeps Python, and so the server, waiting."""
+    write_raster(tmp_path / "a.tif", scene(60, 50, [Block(8, 8, 16, 16)]))
+    current = tmp_path / "current"
+    current.mkdir()
+    done = spawn("encode", f"{server}/a.tif", "--model", model, "--json", cwd=current)
+    assert done.returncode == 0 and json.loads(done.stdout)[0]["raster"] == f"{server}/a.tif", done.stderr
+    assert [path.name for path in current.iterdir()] == ["a.embeddings.zarr"]
+    assert spawn("verify", "a.embeddings.zarr", f"/vsicurl/{server}/a.tif", cwd=current).returncode == 0
+    refused = spawn("encode", f"{server}/none.tif", "--model", model)
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
+    assert "check the address and the connection" in refused.stderr
+
+
+ODD_NAMES = [
+    "q?.tif", "c:d.tif", "a|b.tif", "h#.tif", "p%20.tif", "x!y.tif", 'd".tif', "s'.tif", "b[1].tif", "b{1}.tif",
+    "-dash.tif", "C:\\x.tif", "NETCDF:x.tif", "zip:a.tif", "http:x.tif", "GTI:x", "UP.TIF", "a b .tif", "ñ.tif",
+    "<a>.tif", "&.tif", "new\nline.tif", "~.tif", "$a.tif", "*.tif", "aux.tif",
+]  # fmt: skip
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems forbid some of these names")
+def test_odd_names(run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    image = write_raster(tmp_path / "a.tif", scene(60, 50, [Block(8, 8, 16, 16)]))
+    for name in ODD_NAMES:
+        shutil.copy(image, name)
+        done = run("encode", "--model", model, "--json", "--", name)
+        assert done.exit_code == 0, (name, done.stderr)
+        assert run("verify", "--", json.loads(done.stdout)[0]["store"], name).exit_code == 0, name
+    alias = Path("alias.tif")
+    alias.symlink_to(image)
+    assert run("encode", alias, "--model", model).exit_code == 0 and Path("alias.embeddings.zarr").is_dir()
+
+
+def test_all_images_of_a_folder(run: Run, model: Path, tmp_path: Path) -> None:
+    pixels = scene(60, 50, [Block(8, 8, 16, 16)])
+    image = write_raster(tmp_path / "a.TIF", pixels)
+    for name, driver in (("b.img", "HFA"), ("c.bil", "EHdr"), ("d.rst", "RST"), ("e", "GTiff"), ("f.jpg", "JPEG")):
+        write_raster(tmp_path / name, pixels if driver != "RST" else pixels[:1], driver=driver)
+    rasterio.shutil.copy(image, tmp_path / "g.Vrt", driver="VRT")
+    with rasterio.Env(TIFF_USE_OVR=True), rasterio.open(image, "r+") as dataset:
+        dataset.build_overviews([2])
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(image, "r+") as dataset:
+        dataset.write_mask(True)
+    write_layer(tmp_path / "h.gpkg", [shapely.Point(0, 0)])
+    (tmp_path / "i.csv").write_text("x,y,z\n0,0,1\n1,0,1\n0,1,1\n1,1,1\n")
+    shutil.copy(image, tmp_path / "._a.tif")
+    assert {"a.TIF.ovr", "a.TIF.msk"} <= {path.name for path in tmp_path.iterdir()}
+    for _ in range(2):
+        done = run("encode", tmp_path, "--model", model, "--json", "--overwrite")
+        assert done.exit_code == 0, done.stderr
+        found = json.loads(done.stdout)
+        names = [Path(outcome["raster"]).name for outcome in found]
+        assert names == ["a.TIF", "b.img", "c.bil", "d.rst", "e", "f.jpg", "g.Vrt"]
+        assert [outcome.get("error") for outcome in found] == [None] * 7
 
 
 def kinds_of_raster(folder: Path) -> dict[str, tuple[Path, list[str]]]:
@@ -411,3 +579,44 @@ def test_features_of_8_bits(run: Run, model: Path, ortho: Ortho, tmp_path: Path)
     assert mismatch.exit_code == 2 and "dtype" in mismatch.stderr
     estimate = json.loads(run("encode", ortho.image, "--model", model, "--dtype", "int8", "--dry-run", "--json").stdout)
     assert estimate[0]["store_bytes"] >= folder_bytes(rounded.root)
+
+
+def test_the_cost_of_enlarged_levels_is_estimated(run: Run, model: Path, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "a.tif", ramp(1, 1100, 1500))
+    options = ("encode", image, "--model", model, "--dry-run", "--json")
+    costs = [json.loads(run(*options, "--finest", level).stdout)[0] for level in (0, -1, -2)]
+    # One level of 2 x 2 tiles and one tile above it; 3 x 4 tiles at twice, 6 x 8 at four times the size.
+    assert [cost["tiles"] for cost in costs] == [5, 5 + 12, 5 + 12 + 48]
+    assert [cost["levels"] for cost in costs] == [2, 3, 4]
+    assert costs[2]["store_bytes"] > 5 * costs[0]["store_bytes"]
+    text = run("encode", image, "--model", model, "--dry-run", "--finest", -2).stdout
+    assert "a.tif: 65 tiles in 4 level(s)" in text
+
+
+def test_enlarged_levels_of_an_area_are_added_to_a_store(run: Run, model: Path, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "a.tif", ramp(1, 1100, 1500))
+    options = ("encode", image, "--model", model)
+    assert run(*options).exit_code == 0
+    root = tmp_path / "a.embeddings.zarr"
+    before = chunks(root)
+    aois = [
+        write_layer(tmp_path / f"{name}.gpkg", [shapely.box(x, 4399890, x + 20, 4399900)])
+        for name, x in (("west", 700010), ("east", 700300))
+    ]
+    for count, aoi in enumerate(aois, start=1):
+        (outcome,) = json.loads(run(*options, "--finest", -1, "--aoi", aoi, "--resume", "--json").stdout)
+        assert (outcome["encoded"], outcome["skipped"], outcome["resumed"]) == (1, 0, 0)
+        level = StoreReader(root).counts()[0]
+        assert (level.level, level.encoded, level.missing) == (-1, count, 12 - count)
+    assert {key: value for key, value in chunks(root).items() if key in before} == before
+    info = run("info", root)
+    assert "Level -1: 3000 x 2200 px, 3 x 4 tiles: 2 encoded, 0 without data, 10 missing" in info.stdout
+    assert run("verify", root).exit_code == 0
+
+
+def test_a_store_with_enlarged_levels_from_the_start(run: Run, model: Path, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "a.tif", scene(300, 200, [BLOCK]))
+    (outcome,) = json.loads(run("encode", image, "--model", model, "--finest", -2, "--json").stdout)
+    assert outcome["encoded"] == 1 + 1 + 2 and outcome["levels"] == 3
+    reader = StoreReader(tmp_path / "a.embeddings.zarr")
+    assert [(count.level, count.encoded) for count in reader.counts()] == [(-2, 2), (-1, 1), (0, 1)]

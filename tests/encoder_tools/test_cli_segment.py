@@ -387,3 +387,136 @@ def test_json_is_the_only_output(spawn: Spawn, ortho: Ortho, tmp_path: Path) -> 
     (item,) = answer["objects"]
     assert set(item) == {"object", "candidate", "score", "level", "area_m2", "milliseconds"}
     assert [line.split(" (")[0] for line in done.stderr.splitlines()] == ["o.shp: 1/1 objects"]
+
+
+@pytest.fixture
+def enlarged(run: Run, ortho: Ortho, model: Path) -> Ortho:
+    """The image with the level -1; its block measures 30 x 20 m, 60 x 40 pixels."""
+    assert run("encode", ortho.image, "--model", model, "--finest", -1, "--resume").exit_code == 0
+    return ortho
+
+
+@pytest.mark.parametrize(
+    ("options", "level"),
+    [
+        ((), 0),
+        (("--level", -1), -1),
+        (("--object-size", 30), -1),
+        (("--object-size", 55), 0),
+        (("--object-size", 5000), 0),
+        (("--scale", "1:1000"), -1),
+        (("--scale", "1:1889"), -1),
+        (("--scale", "1:1890"), 0),
+        (("--scale", "1:1e9"), 0),
+    ],
+)
+def test_the_level_by_number_by_size_or_by_scale(
+    run: Run, enlarged: Ortho, tmp_path: Path, options: tuple[object, ...], level: int
+) -> None:
+    """A pixel of 0.5 m is one of a screen of 96 dpi at 1:1890."""
+    result = run("segment", enlarged.store, enlarged.click, *options, "-o", tmp_path / "o.gpkg")
+    assert result.exit_code == 0 and "Note" not in result.stderr
+    layer = read_vector(tmp_path / "o.gpkg")
+    assert layer.fields["level"][0] == level
+    assert iou(layer.geometries[0], enlarged.truth) > 0.95
+
+
+def test_a_small_box_gets_an_enlarged_level(run: Run, enlarged: Ortho, tmp_path: Path) -> None:
+    box = ",".join(map(str, enlarged.truth.buffer(1).bounds))
+    assert run("segment", enlarged.store, "--box", box, "-o", tmp_path / "o.gpkg").exit_code == 0
+    layer = read_vector(tmp_path / "o.gpkg")
+    assert layer.fields["level"][0] == -1 and iou(layer.geometries[0], enlarged.truth) > 0.95
+
+
+@pytest.mark.parametrize("options", [("--level", -2), ("--scale", "1:200"), ("--object-size", 8)])
+def test_a_level_that_the_store_lacks_is_said(
+    run: Run, ortho: Ortho, model: Path, tmp_path: Path, options: tuple[object, ...]
+) -> None:
+    result = run("segment", ortho.store, ortho.click, *options, "-o", tmp_path / "o.gpkg")
+    assert result.exit_code == 0
+    assert result.stderr.splitlines()[0] == (
+        "Note: ortho.embeddings.zarr has no level -2; its finest level, 0, is used. Add enlarged levels with: "
+        "geosam-es encode IMAGE --finest -2 --resume"
+    )
+    assert read_vector(tmp_path / "o.gpkg").fields["level"][0] == 0
+    # The remedy works.
+    assert run("encode", ortho.image, "--model", model, "--finest", -2, "--resume").exit_code == 0
+    again = run("segment", ortho.store, ortho.click, *options, "-o", tmp_path / "p.gpkg")
+    assert again.exit_code == 0 and "Note" not in again.stderr
+    assert read_vector(tmp_path / "p.gpkg").fields["level"][0] == -2
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--level", -3), "-3 is not in the range x>=-2"),
+        (("--level", 0, "--scale", "1:1000"), "Only one of --level, --scale and --object-size"),
+        (("--object-size", 3, "--scale", "1:1000"), "Only one of --level, --scale and --object-size"),
+        (("--object-size", 0), "0.0 is not in the range x>0"),
+        *((("--scale", scale), f"{scale} is not a scale such as 1:5000") for scale in ("5000", "1:0", "1:x", "1:inf")),
+    ],
+)
+def test_levels_that_make_no_sense(
+    run: Run, ortho: Ortho, tmp_path: Path, options: tuple[object, ...], reason: str
+) -> None:
+    result = run("segment", ortho.store, ortho.click, *options, "-o", tmp_path / "o.gpkg")
+    assert result.exit_code == 2 and reason in result.stderr
+    assert not (tmp_path / "o.gpkg").exists()
+
+
+PLACES = [
+    ("EPSG:3832", rasterio.Affine(0.5, 0, 3339459.72, 0, -0.5, 9569703.1)),
+    ("EPSG:4326", rasterio.Affine(5e-6, 0, 179.99875, 0, -5e-6, -17)),
+    ("EPSG:4326", rasterio.Affine(5e-6, 0, -180.00125, 0, -5e-6, -17)),
+    ("EPSG:3413", rasterio.Affine(0.5, 0, -125, 0, -0.5, 100)),
+]
+
+
+@pytest.mark.parametrize(("crs", "transform"), PLACES, ids=["3832", "360", "180", "pole"])
+def test_at_the_antimeridian_and_the_pole(
+    run: Run, model: Path, tmp_path: Path, crs: str, transform: rasterio.Affine
+) -> None:
+    """Prompts on either side of the antimeridian are found, and areas and outputs are right."""
+    block = Block(180, 140, 140, 120)
+    write_raster(tmp_path / "a.tif", scene(500, 400, [block]), transform=transform, crs=crs)
+    assert run("encode", tmp_path / "a.tif", "--model", model).exit_code == 0
+    truth = block.on_map(transform)
+    x, y = transform @ (250, 200)
+    ring = shapely.get_coordinates(shapely.segmentize(truth, truth.length / 400))
+    lon, lat = pyproj.Transformer.from_crs(crs, 4326, always_xy=True).transform(*ring.T)
+    area = abs(pyproj.Geod(ellps="WGS84").polygon_area_perimeter(lon, lat)[0])
+    longitude, latitude = pyproj.Transformer.from_crs(crs, 4326, always_xy=True).transform(x + 2 * transform.a, y)
+    for shifted in (longitude, longitude - 360 if longitude > 0 else longitude + 360):
+        out = tmp_path / f"{shifted > 0}.gpkg"
+        at = f"{shifted!r},{latitude!r}"
+        result = run("segment", tmp_path / "a.embeddings.zarr", "-o", out, "--crs", "EPSG:4326", f"--point={at}")
+        assert result.exit_code == 0, result.stderr
+        layer = read_vector(out)
+        assert layer.fields["area_m2"].tolist() == [pytest.approx(area, rel=0.03)]
+        assert iou(layer.geometries[0], truth) > 0.95
+    out = tmp_path / "out.gpkg"
+    at = f"{x + 2 * transform.a!r},{y!r}"
+    arguments = ("-o", out, f"--point={at}", "--min-area-m2", "1", "--out-crs", "EPSG:6933")
+    assert run("segment", tmp_path / "a.embeddings.zarr", *arguments).exit_code == 0
+    (found,) = read_vector(out).geometries
+    assert found.is_valid and found.area == pytest.approx(area, rel=0.03)
+
+
+def test_degrees_and_metres_are_told_apart(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    x, y = ortho.centre
+    out = tmp_path / "o.gpkg"
+    result = run("segment", ortho.store, "-o", out, "--point", f"{x},{y}", "--crs", "EPSG:4326")
+    assert result.exit_code == 2 and "not longitude and latitude in WGS 84: give the CRS" in result.stderr
+    result = run("segment", ortho.store, "-o", out, "--point", "-0.5,39.5")
+    assert result.exit_code == 2 and "(-0.5, 39.5) lies outside the raster, (" in result.stderr
+    assert not out.exists()
+
+
+def test_polygons_that_the_output_crs_cannot_hold(run: Run, model: Path, tmp_path: Path) -> None:
+    block = Block(180, 140, 140, 120)
+    transform = PLACES[3][1]
+    write_raster(tmp_path / "a.tif", scene(500, 400, [block]), transform=transform, crs="EPSG:3413")
+    assert run("encode", tmp_path / "a.tif", "--model", model).exit_code == 0
+    out = tmp_path / "o.gpkg"
+    result = run("segment", tmp_path / "a.embeddings.zarr", "-o", out, "--point", "0,0", "--out-crs", "EPSG:3857")
+    assert result.exit_code == 2 and "The polygon cannot be transformed to WGS 84 / Pseudo-Mercator" in result.stderr

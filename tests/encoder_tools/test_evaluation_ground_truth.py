@@ -102,7 +102,7 @@ def test_prompts_kept_in_fields(made_ortho: Ortho, reader: StoreReader, tmp_path
     x, y = made_ortho.centre
     truth = made_ortho.truth
     rows = [
-        (kept([[x, y, 1], [x + 50, y, 0]]), "ortho.tif"),
+        (kept([[x, y, 1], [x + 50, y, 0]], level=-2), "ortho.tif"),
         (kept([], box=list(truth.bounds)), "ortho.tif"),
         (kept([[x, y, 1]]), "another.tif"),
         (kept([[x + 40, y, 1]]), "ortho.tif"),

@@ -9,11 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio
+import pyproj
 import pytest
 import rasterio
+import rasterio.shutil
+import shapely
 from hypothesis import given
 from hypothesis import strategies as st
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Resampling
+from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
 from encoder_tools.raster import Raster
@@ -378,6 +385,200 @@ def test_each_thread_opens_the_file_once(tmp_path: Path) -> None:
         for window, found in zip(windows[start::4], part, strict=True):
             left, top, right, bottom = window.bounds
             np.testing.assert_array_equal(found, pixels[:, top:bottom, left:right])
+
+
+CORNERS = ((0, 0), (200, 0), (0, 160), (200, 160))
+SHEARED = Affine(0.4, 0.1, 700000.0, 0.05, -0.5, 4400000.0)
+
+
+def disc_pixels(bands: int = 3, dtype: str = "uint8") -> np.ndarray[Any, Any]:
+    """Draw a bright disc around (120, 70) of a dark image of 200 x 160 pixels without zeros."""
+    rows, cols = np.mgrid[:160, :200]
+    disc = np.hypot(cols + 0.5 - 120, rows + 0.5 - 70) < 30
+    return np.repeat(np.where(disc, 200, 60)[None], bands, axis=0).astype(dtype)
+
+
+def disc_centre(raster: Raster) -> tuple[float, float]:
+    """Return where on the map the bright pixels are."""
+    bands, valid = raster.read_bands(Window(0, 0, raster.width, raster.height), 1)
+    rows, cols = np.nonzero((bands[0] == 200) & valid)
+    return raster.transform.apply(float(cols.mean()) + 0.5, float(rows.mean()) + 0.5)
+
+
+def write_with_points(path: Path, crs: str | None = "EPSG:25830", **profile: Any) -> Path:
+    """Write the disc with ground control points that shear it."""
+    pixels = disc_pixels(dtype=profile.pop("dtype", "uint8"))
+    write_raster(path, pixels, transform=None, crs=None, **profile)
+    with rasterio.open(path, "r+") as dataset:
+        points = [GroundControlPoint(row, col, *(SHEARED @ (col, row))) for col, row in CORNERS]
+        dataset.gcps = points, CRS.from_string(crs) if crs else CRS()
+    return path
+
+
+def rpcs() -> RPC:
+    """Return RPCs that put the middle of pixel (100, 80) on 3 W, 40 N, and a pixel on 5e-6 degrees."""
+    one = [1.0] + [0.0] * 19
+    line, sample = [0.0, 0.0, -1.0] + [0.0] * 17, [0.0, 1.0] + [0.0] * 18
+    return RPC(
+        height_off=0, height_scale=500, lat_off=40, lat_scale=4e-4, line_den_coeff=one, line_num_coeff=line,
+        line_off=80, line_scale=80, long_off=-3, long_scale=5e-4, samp_den_coeff=one, samp_num_coeff=sample,
+        samp_off=100, samp_scale=100, err_bias=None, err_rand=None,
+    )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("options", [{}, {"nodata": 7.0}, {"nodata": 0.0}])
+@pytest.mark.parametrize("profile", [{}, {"nodata": 0}, {"dtype": "float32"}])
+def test_ground_control_points_warp_the_raster(
+    tmp_path: Path, options: dict[str, Any], profile: dict[str, Any]
+) -> None:
+    path = write_with_points(tmp_path / "a.tif", **profile)
+    raster = Raster(path, **options)
+    assert raster.crs.to_epsg() == 25830
+    assert disc_centre(raster) == pytest.approx(SHEARED @ (120, 70), abs=0.25)
+    _, valid = raster.read_bands(Window(0, 0, raster.width, raster.height), 1)
+    assert not valid[0, -1] and 0.7 < valid.mean() < 0.95
+    assert raster.info().fingerprint == Raster(path).info().fingerprint
+    raster.close()
+    assert disc_centre(raster) == pytest.approx(SHEARED @ (120, 70), abs=0.25)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_ground_control_points_without_crs(tmp_path: Path) -> None:
+    path = write_with_points(tmp_path / "a.tif", crs=None)
+    for options in ({}, {"nodata": 0.0}):
+        with pytest.raises(RasterError, match=r"a\.tif has no coordinate reference system: set it with --crs"):
+            Raster(path, **options)
+    raster = Raster(path, crs="EPSG:32630")
+    assert raster.crs.to_epsg() == 32630
+    assert disc_centre(raster) == pytest.approx(SHEARED @ (120, 70), abs=0.25)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_rpcs_warp_the_raster(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "a.tif", disc_pixels(), transform=None, crs=None, rpcs=rpcs())
+    expected = (-3 + 19.5 * 5e-6, 40 + 10.5 * 5e-6)
+    raster = Raster(path)
+    assert raster.crs.to_epsg() == 4326
+    assert disc_centre(raster) == pytest.approx(expected, abs=3e-6)
+    projected = Raster(path, crs="EPSG:32630")
+    to_map = pyproj.Transformer.from_crs(4326, 32630, always_xy=True)
+    assert disc_centre(projected) == pytest.approx(to_map.transform(*expected), abs=0.3)
+    assert 0.3 < projected.transform.pixel_size < 0.7
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_geolocation_arrays_are_left_to_gdalwarp(tmp_path: Path) -> None:
+    plain = write_raster(tmp_path / "plain.tif", disc_pixels(1), transform=None, crs=None)
+    path = write_vrt(tmp_path / "a.vrt", (plain, 1, "Byte"))
+    tags = "".join(f'<MDI key="{key}">{value}</MDI>' for key, value in {"X_DATASET": plain, "X_BAND": 1}.items())
+    text = path.read_text()
+    text = text[: text.index("<SRS>")] + text[text.index("</GeoTransform>") + len("</GeoTransform>") :]
+    path.write_text(text.replace("</VRTDataset>", f'<Metadata domain="GEOLOCATION">{tags}</Metadata></VRTDataset>'))
+    with pytest.raises(RasterError, match=rf"warp it first with: gdalwarp -geoloc {path} warped\.tif"):
+        Raster(path)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        SHEARED,
+        Affine(0.5, 0, 700000, 0, 0.5, 4400000),
+        Affine(-0.5, 0, 700000, 0, -0.5, 4400000),
+        Affine(0, 0.5, 700000, 0.5, 0, 4400000),
+        Affine(0.5, 0, 700000, 0, -2, 4400000),
+        Affine(1e-7, 0, -3, 0, -1e-7, 40),
+        Affine(5000, 0, -2e7, 0, -5000, 2e7),
+        Affine(1, 0, 0, 0, -1, 0),
+    ],
+)
+def test_every_transform_is_kept(tmp_path: Path, transform: Affine) -> None:
+    crs = {-3: "EPSG:4326", -2e7: "EPSG:3857"}.get(transform.c, "EPSG:25830")
+    raster = Raster(write_raster(tmp_path / "a.tif", disc_pixels(), transform=transform, crs=crs))
+    assert tuple(raster.transform) == pytest.approx(tuple(transform)[:6])
+    assert disc_centre(raster) == pytest.approx(transform @ (120, 70))
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_world_files_and_pixels_that_are_points(tmp_path: Path) -> None:
+    for name, driver, suffix in (("a.tif", "GTiff", ".tfw"), ("b.jpg", "JPEG", ".jgw"), ("c.png", "PNG", ".wld")):
+        path = write_raster(tmp_path / name, disc_pixels(), driver=driver, transform=None, crs=None)
+        path.with_suffix(suffix).write_text("0.5\n0\n0\n-0.5\n700000.25\n4399999.75\n")
+        raster = Raster(path, crs="EPSG:25830")
+        assert tuple(raster.transform) == (0.5, 0, 700000, 0, -0.5, 4400000)
+    path = write_raster(tmp_path / "d.tif", disc_pixels())
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(AREA_OR_POINT="Point")
+    assert disc_centre(Raster(path)) == pytest.approx((700060, 4399965))
+
+
+@pytest.mark.parametrize(
+    "values", ["0,0,0,0,0,0", "7e5,0.5,0,4e6,0,0", "nan,0.5,0,4e6,0,-0.5", "7e5,inf,0,4e6,0,-0.5", "1e300,1,0,4e6,0,-1"]
+)
+def test_transforms_that_are_none(tmp_path: Path, values: str) -> None:
+    plain = write_raster(tmp_path / "plain.tif", ramp(1))
+    path = write_vrt(tmp_path / "a.vrt", (plain, 1, "Byte"))
+    path.write_text(path.read_text().replace("700000, 0.5, 0, 4400000, 0, -0.5", values))
+    with pytest.raises(RasterError, match=r"a\.vrt has (no|a) geotransform.*: georeference it"):
+        Raster(path)
+
+
+@pytest.fixture
+def tiles(tmp_path: Path) -> list[Path]:
+    """Two rasters side by side."""
+    places = (700000, 700032)
+    return [
+        write_raster(tmp_path / f"{x}.tif", ramp(1) + 1, transform=Affine(0.5, 0, x, 0, -0.5, 4400000)) for x in places
+    ]
+
+
+def write_index(path: Path, tiles: list[Path]) -> Path:
+    """Write a tile index of GDAL."""
+    bounds = [rasterio.open(tile).bounds for tile in tiles]
+    boxes = shapely.to_wkb([shapely.box(*box) for box in bounds])
+    names = np.array([tile.name for tile in tiles], dtype=object)
+    pyogrio.raw.write(path, boxes, [names], ["location"], geometry_type="Polygon", crs="EPSG:25830")
+    return path
+
+
+def test_a_tile_index(tmp_path: Path, tiles: list[Path]) -> None:
+    path = write_index(tmp_path / "a.gti.gpkg", tiles)
+    raster = Raster(path)
+    pixels, valid = read_whole(raster)
+    assert (raster.width, raster.height) == (128, 64) and valid.all()
+    np.testing.assert_array_equal(pixels[0], np.tile(ramp(1)[0] + 1, 2))
+    tiles[1].write_text("damaged")
+    with pytest.raises(RasterError, match=rf"a\.gti\.gpkg refers to {tiles[1]}, which GDAL cannot read"):
+        Raster(path)
+    tiles[1].unlink()
+    with pytest.raises(RasterError, match=rf"a\.gti\.gpkg refers to {tiles[1]}, which does not exist: restore"):
+        Raster(path)
+
+
+def test_a_tile_lost_while_reading(tmp_path: Path, tiles: list[Path]) -> None:
+    """GDAL leaves it out, so that it would be black."""
+    raster = Raster(write_index(tmp_path / "a.gti.gpkg", tiles))
+    tiles[1].unlink()
+    raster.close()
+    assert raster.read_bands(Window(0, 0, 60, 64), 1)[1].all()
+    with pytest.raises(RasterError, match=rf"refers to {tiles[1]}, which does not exist"):
+        raster.read_bands(Window(60, 0, 60, 64), 1)
+
+
+def test_sources_of_a_virtual_raster(tmp_path: Path, tiles: list[Path], capfd: pytest.CaptureFixture[str]) -> None:
+    inner = write_vrt(tmp_path / "inner.vrt", (tiles[0], 1, "Byte"))
+    outer = write_vrt(tmp_path / "outer.vrt", (inner, 1, "Byte"))
+    assert read_whole(Raster(outer))[0][0, 0, 0] == 1
+    tiles[0].unlink()
+    with pytest.raises(RasterError, match=rf"outer\.vrt refers to {tiles[0]}, which does not exist"):
+        Raster(outer)
+    tiles[0].write_text("damaged")
+    with pytest.raises(RasterError, match=rf"outer\.vrt refers to {tiles[0]}, which GDAL cannot read"):
+        Raster(outer)
+    rasterio.shutil.copy(tiles[1], tmp_path / "copy.vrt", driver="VRT")
+    write_raster(tiles[1], ramp(1, 32, 32))
+    with pytest.raises(RasterError, match=rf"copy\.vrt refers to .*{tiles[1].name}, which now has another size"):
+        Raster(tmp_path / "copy.vrt")
 
 
 @pytest.mark.parametrize("driver", ["GTiff", "PNG", "JPEG", "JP2OpenJPEG"])

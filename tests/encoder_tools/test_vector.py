@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encoder_tools.crs import AreaMeter, parse_crs, reproject
+from encoder_tools.crs import AreaMeter, parse_crs, reproject, reproject_polygons
 from encoder_tools.vector import read_vector
 from geosam_es.errors import VectorError
 from tests.encoder_tools.scenes import write_layer
@@ -86,7 +89,7 @@ def test_a_file_with_several_layers_is_refused(tmp_path: Path) -> None:
         ("empty.shp", "", "is not a vector file"),
         ("none.geojson", '{"type": "FeatureCollection", "features": []}', "has no geometries"),
         ("null.geojson", '{"type": "Feature", "properties": {}, "geometry": null}', "has no geometries"),
-        ("table.csv", "x,y\n1,2\n", "has no geometries"),
+        ("table.csv", "name,year\na,2\n", "has no geometries"),
     ],
 )
 def test_files_without_geometries(tmp_path: Path, name: str, content: str | None, message: str) -> None:
@@ -109,10 +112,86 @@ def test_text_that_is_not_in_the_encoding_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.cpg").write_text("UTF-8")
     dbf = tmp_path / "a.dbf"
     dbf.write_bytes(dbf.read_bytes().replace("forêt".encode(), b"for\xeat "))
-    with pytest.raises(
-        VectorError, match=r"a\.shp contains text in another encoding than it declares: save it in UTF-8"
-    ):
+    layer = read_vector(path)
+    assert layer.fields["kind"].tolist() == ["forêt"]
+    assert layer.note == f"{path} has text in another encoding than it declares, which was read as Latin-1"
+
+
+@pytest.mark.parametrize(
+    "stem",
+    ["a!b", "a|b", "a?b", "a%20b", "a#b", "[a]", "@a", "-a", "(a", "zip:a", "a.zip!x", "a;b", "a\nb", "a|layername=x"],
+)
+@pytest.mark.parametrize("suffix", [".gpkg", ".shp", ".geojson"])
+def test_names_that_look_like_something_else(tmp_path: Path, stem: str, suffix: str) -> None:
+    write_layer(tmp_path / f"plain{suffix}", [shapely.Point(1, 2)], label=[1])
+    for file in list(tmp_path.iterdir()):
+        file.rename(tmp_path / f"{stem}{file.suffix}")
+    layer = read_vector(tmp_path / f"{stem}{suffix}")
+    assert layer.geometries.tolist() == [shapely.Point(1, 2)] and layer.crs == UTM and "label" in layer.fields
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "name;X;Y\nfirst;1;2\n"),
+        ("a.csv", "longitude,latitude,label\n1,2,1\n"),
+        ("a.csv", 'WKT,label\n"POINT (1 2)",1\n'),
+        ("a.gpx", '<gpx version="1.1" creator="t" xmlns="http://www.topografix.com/GPX/1/1">'
+         '<wpt lat="2" lon="1"/></gpx>'),
+        ("a.kml", '<kml xmlns="http://www.opengis.net/kml/2.2"><Placemark><Point><coordinates>1,2</coordinates></Point></Placemark></kml>'),
+    ],
+)  # fmt: skip
+def test_other_formats(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    assert read_vector(tmp_path / name).geometries.tolist() == [shapely.Point(1, 2)]
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a!b.ZIP"])
+def test_a_shapefile_in_an_archive(tmp_path: Path, name: str) -> None:
+    write_layer(tmp_path / "p.shp", [shapely.Point(1, 2)], label=[1])
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        for file in tmp_path.glob("p.*"):
+            archive.write(file, file.name)
+    assert read_vector(tmp_path / name).geometries.tolist() == [shapely.Point(1, 2)]
+
+
+def test_a_layer_of_several_is_chosen_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.gpkg"
+    for x, name in enumerate(("fields", "roads")):
+        pyogrio.raw.write(
+            path, np.array([shapely.to_wkb(shapely.Point(x, 0))], dtype=object), [], [], layer=name,
+            geometry_type="Point", crs="EPSG:25830", append=path.exists(),
+        )  # fmt: skip
+    assert read_vector(Path(f"{path}|layername=roads")).geometries.tolist() == [shapely.Point(1, 0)]
+    with pytest.raises(VectorError, match="has no layer trees: its layers are: fields, roads"):
+        read_vector(Path(f"{path}|layername=trees"))
+    with pytest.raises(VectorError, match=r"choose one, as in a\.gpkg\|layername=fields"):
         read_vector(path)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.gpkg")
+    with pytest.raises(VectorError, match=r"a\.gpkg is not a file or folder"):
+        read_vector(tmp_path / "a.gpkg")
+
+
+@pytest.mark.parametrize(
+    ("wkt", "bounds"),
+    [
+        ("TIN Z (((0 0 0,0 0 1,0 1 0,0 0 0)),((0 0 0,0 1 0,1 1 0,0 0 0)))", (0, 0, 1, 1)),
+        ("POLYHEDRALSURFACE Z (((0 0 0,0 1 0,1 1 0,0 0 0)))", (0, 0, 1, 1)),
+        ("CURVEPOLYGON (CIRCULARSTRING (0 5,5 10,10 5,5 0,0 5))", (0, 0, 10, 10)),
+        ("CURVEPOLYGON (COMPOUNDCURVE (CIRCULARSTRING (0 0,5 5,10 0),(10 0,0 0)))", (0, 0, 10, 5)),
+        ("CURVEPOLYGON (CIRCULARSTRING (0 0,4 0,0 0))", (0, -2, 4, 2)),
+        ("MULTISURFACE (CURVEPOLYGON (CIRCULARSTRING (0 0,4 0,0 0)),((10 9,14 12,11 10,10 9)))", (0, -2, 14, 12)),
+        ("TRIANGLE ((0 0,1 0,0 1,0 0))", (0, 0, 1, 1)),
+        ("POLYGON M ((0 0 1,1 0 1,0 1 1,0 0 1))", (0, 0, 1, 1)),
+    ],
+)
+def test_surfaces_and_curves(tmp_path: Path, wkt: str, bounds: tuple[float, ...]) -> None:
+    (tmp_path / "a.csv").write_text(f'WKT,label\n"{wkt}",1\n')
+    (found,) = read_vector(tmp_path / "a.csv").geometries
+    assert found.geom_type in ("Polygon", "MultiPolygon") and found.bounds == pytest.approx(bounds, abs=0.01)
 
 
 def test_coordinates_that_cannot_be_transformed() -> None:
@@ -172,3 +251,58 @@ def test_areas_of_parts_add_up() -> None:
 def test_areas_in_a_crs_without_ellipsoid() -> None:
     local = pyproj.CRS.from_wkt('LOCAL_CS["site", UNIT["foot", 0.3048], AXIS["x", EAST], AXIS["y", NORTH]]')
     assert AreaMeter(local).area_m2(shapely.box(0, 0, 10, 10)) == pytest.approx(100 * 0.3048**2)
+
+
+POLAR_AND_DATE_LINE = [
+    ("EPSG:3832", 3339584.72, 9569603.1, 30.0),
+    ("EPSG:3857", 20037508.34, 4e6, 100.0),
+    ("EPSG:3994", 8905000.0, -4e6, 2000.0),
+    ("EPSG:32660", 817000.0, 8e6, 100.0),
+    ("EPSG:32601", 182800.0, 8e6, 100.0),
+    ("EPSG:4326", 180.0, -17.0, 0.01),
+    ("EPSG:4326", 359.99, -17.0, 0.02),
+    ("EPSG:4807", 2.0, 52.0, 0.1),
+    ("EPSG:3031", 0.0, 0.0, 1000.0),
+    ("EPSG:3413", 10.0, 0.0, 1000.0),
+    ("EPSG:3995", 0.0, 2e6, 1000.0),
+    ("EPSG:2180", 500000.0, 500000.0, 1000.0),
+]
+
+
+def geodesic_m2(crs: pyproj.CRS, polygon: shapely.Geometry) -> float:
+    """Area of a densified ring, independent of the code under test."""
+    fine = shapely.get_coordinates(shapely.segmentize(polygon, polygon.length / 2000))
+    degrees = pyproj.Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True)
+    turn = 0.9 if crs.to_epsg() == 4807 else 1.0
+    lon, lat = (fine * turn).T if crs.is_geographic else degrees.transform(*fine.T)
+    return abs(float(crs.get_geod().polygon_area_perimeter(lon, lat)[0]))
+
+
+@pytest.mark.parametrize(("code", "x", "y", "radius"), POLAR_AND_DATE_LINE)
+@pytest.mark.parametrize("out", ["EPSG:4326", "EPSG:3857", "EPSG:3832", "EPSG:4087", "EPSG:6933"])
+def test_polygons_at_the_antimeridian_and_the_poles(code: str, x: float, y: float, radius: float, out: str) -> None:
+    source, target = pyproj.CRS(code), pyproj.CRS(out)
+    disc = shapely.Point(x, y).buffer(radius, 32)
+    area = AreaMeter(source).area_m2(disc)
+    assert area == pytest.approx(geodesic_m2(source, disc), rel=1e-5)
+    (moved,), (is_defined,) = reproject_polygons(np.array([disc], dtype=object), source, target)
+    has_pole = code in ("EPSG:3031", "EPSG:3413")
+    if has_pole and out in ("EPSG:3857", "EPSG:3832"):
+        assert not is_defined
+        return
+    assert is_defined and moved.is_valid
+    assert AreaMeter(target).area_m2(moved) == pytest.approx(area, rel=1e-4)
+    if source != target and not has_pole:
+        world = 360 if target.is_geographic else 4e7
+        assert all(np.ptp(part.bounds[::2]) < world / 100 for part in shapely.get_parts(moved))
+
+
+def test_polygons_that_cannot_be_transformed_do_not_affect_the_others() -> None:
+    far = np.array([shapely.box(0, 0, 1, 1), shapely.box(0, 100, 1, 101)], dtype=object)
+    _, is_defined = reproject_polygons(far, pyproj.CRS(4326), UTM)
+    assert is_defined.tolist() == [True, False]
+
+
+def test_an_area_outside_the_globe_is_refused() -> None:
+    with pytest.raises(VectorError, match="cannot be measured in the CRS WGS 84"):
+        AreaMeter(pyproj.CRS(4326)).area_m2(shapely.box(0, 0, math.inf, 1))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import shapely
 
+from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.grid import Tile
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.core.topology import merge
@@ -431,3 +432,28 @@ def test_a_tile_found_to_have_no_data_is_reported_at_the_first_click(tmp_path: P
     with pytest.raises(PromptError, match=r"no data at \(1900, 950\)"):
         click(segmenter, *APART)
     assert set(encoder.asked) == set(CORNER)
+
+
+@pytest.mark.parametrize(
+    ("transform", "x", "y"),
+    [
+        (GeoTransform(0.5, 0, 524038.3, 0, -0.5, 4200000), 524188.3, 4199900.0),
+        (GeoTransform(5e-6, 0, 179.99875, 0, -5e-6, -17), 179.99875 + 300 * 5e-6, -17.0005),
+        (GeoTransform(0.01, 0, 20037508.34, 0, -0.01, -4e7), 20037511.34, -40000001.0),
+        (GeoTransform(0.5, 0, 524038.3, 0, -0.5, 4200000), 524113.3, 4199850.0),
+        (GeoTransform(0.1, 0, 0.3, 0, -0.1, 0.7), 0.3, 0.6),
+    ],
+    ids=["right", "degrees", "small pixels", "lower", "left"],
+)
+def test_a_click_on_the_edge_is_answered(tmp_path: Path, transform: GeoTransform, x: float, y: float) -> None:
+    segmenter = open_blobs(make_store(tmp_path, np.ones((300, 300)), transform=transform))
+    col, row = transform.inverse().apply(x, y)
+    assert not segmenter.resolve(segmenter.propose(Prompts((Point(col, row),)))).polygons[0].is_empty
+
+
+@pytest.mark.parametrize("beyond", [(300.001, 5.0), (-0.001, 5.0), (5.0, 300.001), (5.0, -0.001)])
+def test_a_click_beyond_the_edge_is_refused_and_the_raster_shown(tmp_path: Path, beyond: tuple[float, float]) -> None:
+    transform = GeoTransform(0.5, 0, 524038.3, 0, -0.5, 4200000)
+    segmenter = open_blobs(make_store(tmp_path, np.ones((300, 300)), transform=transform))
+    with pytest.raises(PromptError, match=r"outside the raster, \(524038\.3, 4199850\) - \(524188\.3, 4200000\): move"):
+        segmenter.propose(Prompts((Point(*beyond),)))

@@ -13,13 +13,13 @@ import pytest
 from qgis.core import QgsCoordinateReferenceSystem, QgsCoordinateTransform, QgsPointXY, QgsProject, QgsRectangle
 from qgis.PyQt.QtWidgets import QApplication
 
-from geosam_es.core.prompts import Point, Prompts
+from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.gui.canvas.controller import SegmentationController
 from geosam_es.gui.canvas.drawing import Drawing
 from geosam_es.gui.stores.current_store import CurrentStore
 from geosam_es.inference.session import CleanOptions
-from tests.helpers import BlobDecoder
-from tests.qgis.support import DISCS, PIXEL, Interface, place, wait_until
+from tests.helpers import BlobDecoder, add_enlarged
+from tests.qgis.support import DISCS, PIXEL, Interface, place, scene, wait_until
 
 DISC_AREA = {name: 3.14159 * (radius * PIXEL) ** 2 for name, (_, _, radius) in DISCS.items()}
 
@@ -212,19 +212,136 @@ def test_options_apply_to_the_current_object(controller: SegmentationController)
     assert len(coarse.result.geometry.exterior.coords) < len(fine.result.geometry.exterior.coords)
 
 
+def look_at(iface: Interface, centre: QgsPointXY, factor: float) -> None:
+    """Show a place with so many native pixels to a pixel of the screen."""
+    width, height = iface.canvas.width() * PIXEL * factor, iface.canvas.height() * PIXEL * factor
+    iface.canvas.setExtent(QgsRectangle.fromCenterAndSize(centre, width, height))
+    QApplication.processEvents()
+
+
 @pytest.mark.parametrize(("factor", "level"), [(0.3, 0), (1.0, 0), (1.99, 0), (2.0, 1), (50.0, 1)])
 def test_the_scale_chooses_the_level(
     iface: Interface, controller: SegmentationController, factor: float, level: int
 ) -> None:
     """A raster of 1500 pixels has two levels."""
-    centre = place("a")
-    width, height = iface.canvas.width() * PIXEL * factor, iface.canvas.height() * PIXEL * factor
-    iface.canvas.setExtent(QgsRectangle.fromCenterAndSize(centre, width, height))
-    QApplication.processEvents()
-    controller.add_point(centre)
+    look_at(iface, place("a"), factor)
+    controller.add_point(place("a"))
     result = settled(controller).result
     assert result is not None
     assert result.level == level
+
+
+@pytest.fixture
+def enlarged(
+    without_store: SegmentationController, stores: CurrentStore, blob_store: Path, blobs: BlobDecoder, tmp_path: Path
+) -> SegmentationController:
+    """Use a store that has the levels -1 and -2 around the disc a."""
+    copy = Path(shutil.copytree(blob_store, tmp_path / blob_store.name))
+    for level in (-1, -2):
+        add_enlarged(copy, scene(), level, Bounds(200, 200, 400, 400))
+    stores.open(copy, [])
+    wait_until(lambda: stores.store is not None)
+    return without_store
+
+
+@pytest.mark.parametrize(("factor", "level"), [(1.0, 0), (0.99, -1), (0.5, -1), (0.49, -2), (0.25, -2), (0.02, -2)])
+def test_a_map_that_enlarges_the_image_chooses_an_enlarged_level(
+    iface: Interface, enlarged: SegmentationController, factor: float, level: int
+) -> None:
+    look_at(iface, place("a"), factor)
+    enlarged.add_point(place("a"))
+    result = settled(enlarged).result
+    assert result is not None and result.level == level
+    assert area(enlarged.drawing) == pytest.approx(DISC_AREA["a"], rel=0.05)
+
+
+def test_a_place_without_enlarged_tiles_is_answered_at_the_finest_level_there(
+    iface: Interface, enlarged: SegmentationController
+) -> None:
+    look_at(iface, place("c"), 0.2)
+    enlarged.add_point(place("c"))
+    result = settled(enlarged).result
+    assert result is not None and result.level == 0
+    assert area(enlarged.drawing) == pytest.approx(DISC_AREA["c"], rel=0.05)
+
+
+@pytest.mark.parametrize(("first", "then", "level"), [(0.25, 2.0, -2), (1.0, 0.25, 0)])
+def test_an_object_stays_at_the_level_that_answered_first(
+    iface: Interface, enlarged: SegmentationController, first: float, then: float, level: int
+) -> None:
+    def levels() -> int:
+        result = settled(enlarged).result
+        assert result is not None
+        return result.level
+
+    look_at(iface, place("a"), first)
+    enlarged.add_point(place("a"))
+    assert levels() == level
+    look_at(iface, place("a"), then)
+    enlarged.add_point(place("a", 20, 20))
+    assert levels() == level
+    enlarged.next_candidate()
+    assert levels() == level
+    enlarged.undo()
+    enlarged.undo()
+    settled(enlarged)
+    enlarged.redo()
+    assert levels() == level
+
+
+def test_an_object_drawn_again_uses_its_own_level(iface: Interface, enlarged: SegmentationController) -> None:
+    look_at(iface, place("a"), 0.25)
+    enlarged.add_point(place("a"))
+    before = settled(enlarged)
+    look_at(iface, place("a"), 2.0)
+    assert before.result is not None
+    enlarged.start_from(before.prompts, before.result.level)
+    after = settled(enlarged)
+    assert after.result is not None and after.result.level == -2
+    assert after.result.geometry.equals_exact(before.result.geometry, 0)
+
+
+@pytest.mark.parametrize("factor", [0.9, 0.25])
+def test_the_same_click_gives_the_same_polygon_wherever_the_map_was_moved(
+    iface: Interface, enlarged: SegmentationController, factor: float
+) -> None:
+    geometries = []
+    for dx, dy in ((0, 0), (37, -11), (-60, 45)):
+        look_at(iface, place("a", dx, dy), factor)
+        enlarged.add_point(place("a", 5, 5))
+        result = settled(enlarged).result
+        assert result is not None
+        geometries.append(result.geometry)
+        enlarged.discard()
+    assert all(geometry.equals_exact(geometries[0], 0) for geometry in geometries)
+
+
+def test_a_box_gives_the_same_polygon_at_all_scales_of_a_level(
+    iface: Interface, enlarged: SegmentationController
+) -> None:
+    corners = [place("a", dx, dy) for dx, dy in ((-100, -100), (100, -100), (100, 100), (-100, 100))]
+    found = []
+    for factor in (0.5, 0.7, 0.99):
+        look_at(iface, place("a", 30, 30), factor)
+        enlarged.set_box(corners)
+        result = settled(enlarged).result
+        assert result is not None and result.level == -1
+        found.append(result.geometry)
+        enlarged.discard()
+    assert all(geometry.equals_exact(found[0], 0) for geometry in found)
+
+
+@pytest.mark.parametrize("factor", [0.25, 1.0, 2.0])
+def test_a_preview_shows_what_a_click_gives(iface: Interface, enlarged: SegmentationController, factor: float) -> None:
+    log = Log(enlarged)
+    look_at(iface, place("a"), factor)
+    enlarged.preview(place("a"))
+    wait_until(lambda: any(log.previews))
+    preview = log.previews[-1]
+    enlarged.add_point(place("a"))
+    result = settled(enlarged).result
+    assert result is not None and preview.level == result.level
+    assert preview.geometry.equals_exact(result.geometry, 0)
 
 
 @pytest.mark.parametrize("rotation", [0.0, 37.0])
@@ -328,6 +445,32 @@ def test_the_tiles_in_view_are_reported(controller: SegmentationController) -> N
     wait_until(lambda: reported)
     assert len(reported[0].encoded) == 1
     assert reported[0].missing == []
+
+
+def test_outlines_alone_prepare_nothing(
+    controller: SegmentationController, stores: CurrentStore, blobs: BlobDecoder
+) -> None:
+    reported: list[Any] = []
+    controller.tiles_changed.connect(reported.append)
+    controller.look_ahead(with_tiles=True, prepares=False)
+    wait_until(lambda: reported)
+    stores.run(lambda: None, lambda _: reported.append("idle"))
+    wait_until(lambda: reported[-1] == "idle")
+    assert blobs.prepared == 0
+
+
+def test_the_enlarged_tiles_in_view_are_reported(iface: Interface, enlarged: SegmentationController) -> None:
+    reported: list[Any] = []
+    enlarged.tiles_changed.connect(reported.append)
+    look_at(iface, place("a"), 0.2)
+    enlarged.look_ahead(with_tiles=True)
+    wait_until(lambda: reported)
+    shown = reported[0].encoded
+    assert shown and {round(outline.area) for outline in shown} == {round((256 * PIXEL) ** 2)}
+    look_at(iface, place("c"), 0.2)
+    enlarged.look_ahead(with_tiles=True)
+    wait_until(lambda: len(reported) > 1)
+    assert not reported[1].encoded and reported[1].missing
 
 
 def test_closing_the_project_drops_waiting_gestures(

@@ -20,15 +20,18 @@ from qgis.core import (
 )
 from shapely.affinity import rotate
 
+from geosam_es.core.prompts import Bounds
 from geosam_es.errors import EditError
 from geosam_es.qgis_support.crs import (
     EllipsoidArea,
     check_map_crs,
     from_qgs,
+    points_in_world,
     to_qgs,
     transform,
     transform_geometry,
     transform_points,
+    transform_polygon,
 )
 
 UTM = QgsCoordinateReferenceSystem("EPSG:25830")
@@ -204,3 +207,25 @@ def test_an_area_is_a_number_or_an_error(crs: QgsCoordinateReferenceSystem, far:
     """Also where coordinates in metres have a CRS in degrees, which is easily set by mistake."""
     with pytest.raises(EditError, match=r"area of the polygon cannot be measured in the CRS EPSG:.*: check the CRS"):
         EllipsoidArea(crs).area_m2(shapely.Polygon([(0, 0), (far, 0), (far, far), (0, 0)]))
+
+
+@pytest.mark.parametrize(
+    ("code", "west", "world"), [("EPSG:4326", 179.0, 360.0), ("EPSG:3857", 20037000.0, 40075016.685578)]
+)
+def test_a_click_beyond_the_antimeridian_goes_to_the_side_of_the_raster(code: str, west: float, world: float) -> None:
+    extent = Bounds(west, 0, west + 2 * (world / 2 - west), 10)
+    click = (west + 1.5 * (world / 2 - west) - world, 5.0)
+    ((x, y),) = points_in_world([click], QgsCoordinateReferenceSystem(code), extent)
+    assert (x, y) == pytest.approx((click[0] + world, 5.0), abs=1e-3)
+    assert points_in_world([(0.0, 5.0)], QgsCoordinateReferenceSystem(code), extent) == [(0.0, 5.0)]
+    assert points_in_world([(0.0, 5.0)], UTM, extent) == [(0.0, 5.0)]
+
+
+@pytest.mark.parametrize("x", [0.0, 600.0], ids=["around", "beside"])
+def test_polygons_at_a_pole(x: float) -> None:
+    polar = QgsCoordinateReferenceSystem("EPSG:3413")
+    disc = shapely.Point(x, 0).buffer(500)
+    split = transform_polygon(disc, transform(polar, ETRS89))
+    assert split.is_valid and split.bounds[3] == pytest.approx(90, abs=0.002)
+    assert (split.bounds[2] - split.bounds[0] == 360) == (x == 0)
+    assert EllipsoidArea(ETRS89).area_m2(split) == pytest.approx(EllipsoidArea(polar).area_m2(disc), rel=1e-3)

@@ -32,10 +32,11 @@ from geosam_es.core.prompts import Point, Prompts
 from geosam_es.core.topology import polygon_parts
 from geosam_es.errors import EditError
 from geosam_es.gui.editing.edits import AcceptOptions, accept_polygon, replace_polygon
+from geosam_es.gui.editing.layer_geometry import fit_to_layer
 from geosam_es.gui.editing.provenance import Provenance, read_provenance
 from geosam_es.gui.editing.target_layer import create_target_layer
 from geosam_es.qgis_support.classes import ClassItem, ClassList, classes_of_layer
-from geosam_es.qgis_support.crs import from_qgs, to_qgs
+from geosam_es.qgis_support.crs import EllipsoidArea, from_qgs, to_qgs
 
 UTM = QgsCoordinateReferenceSystem("EPSG:25830")
 GEOGRAPHIC = QgsCoordinateReferenceSystem("EPSG:4326")
@@ -632,3 +633,13 @@ class TestNewLayers:
         finally:
             ogr.DontUseExceptions()
             gdal.DontUseExceptions()
+
+
+def test_a_polygon_across_the_antimeridian_is_split_in_a_layer_in_degrees() -> None:
+    pacific = QgsCoordinateReferenceSystem("EPSG:3832")
+    disc = shapely.Point(3339584.72, 9569603.1).buffer(30)
+    layer = memory(crs="EPSG:4326")
+    fitted = fit_to_layer(layer, disc, pacific, PLAIN)
+    assert fitted.is_valid and len(shapely.get_parts(fitted)) == 2
+    assert all(part.bounds[2] - part.bounds[0] < 0.001 for part in shapely.get_parts(fitted))
+    assert EllipsoidArea(layer.crs()).area_m2(fitted) == pytest.approx(EllipsoidArea(pacific).area_m2(disc), rel=1e-3)

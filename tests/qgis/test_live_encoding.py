@@ -103,6 +103,106 @@ def test_a_click_encodes_its_tile_and_is_answered(live: LiveStore, raster: Path)
     assert unlike < 0.001 * result.geometry.area
 
 
+SMALL = (701.0, 633.0, 9.0)
+"""Column, row and radius in pixels of a small disc, on tiles that differ from level to level."""
+
+
+@pytest.fixture
+def small(tmp_path: Path, options: LiveOptions) -> Iterator[LiveStore]:
+    pixels = picture()
+    spot = (140 * disc((SIZE, SIZE), *SMALL)).astype(np.uint8)
+    path = write(tmp_path / "small.tif", np.clip(pixels.astype(int) + spot, 0, 255).astype(np.uint8))
+    opened = LiveStore.open(LayerSource(path, "", "small"), options)
+    yield opened
+    opened.close()
+
+
+def small_box(margin: float = 3.0) -> Bounds:
+    x, y, radius = SMALL
+    (left, bottom), (right, top) = (
+        on_map(x - radius - margin, y + radius + margin),
+        on_map(x + radius + margin, y - radius - margin),
+    )
+    return Bounds(left, bottom, right, top)
+
+
+@pytest.mark.parametrize("level", [-1, -2])
+def test_a_click_on_an_enlarged_map_encodes_only_the_tile_that_answers(small: LiveStore, level: int) -> None:
+    assert small.segmenter.finest_level == -2
+    result = SegmentationSession(small.segmenter, level).add_point(*on_map(*SMALL[:2]))
+    assert result.level == level
+    assert [(count.level, count.encoded) for count in StoreReader(small.root).counts()] == [(level, 1), (0, 0), (1, 0)]
+    centre = shapely.Point(on_map(*SMALL[:2]))
+    # The edge of the disc is soft.
+    assert result.geometry.contains(centre) and centre.buffer(0.5 * (SMALL[2] + 9)).contains(result.geometry)
+
+
+@pytest.mark.parametrize("level", [1, 0, -2])
+def test_a_small_box_encodes_an_enlarged_tile_at_any_scale(small: LiveStore, level: int) -> None:
+    result = SegmentationSession(small.segmenter, level).set_box(small_box())
+    assert result.level == -2
+    (count, *_) = StoreReader(small.root).counts()
+    assert (count.level, count.encoded) == (-2, 1)
+
+
+def test_enlarged_answers_are_the_same_after_a_restart_and_whatever_else_was_encoded(
+    small: LiveStore, options: LiveOptions
+) -> None:
+    def answers(live: LiveStore) -> list[shapely.Geometry]:
+        clicked = SegmentationSession(live.segmenter, -1).add_point(*on_map(*SMALL[:2]))
+        boxed = SegmentationSession(live.segmenter, 0).set_box(small_box())
+        return [clicked.geometry, boxed.geometry]
+
+    first = answers(small)
+    for tile in [*small.reader.pyramid.grid(-1), *list(small.reader.pyramid.grid(-2))[:8], *small.reader.pyramid]:
+        small.ensure_tile(tile)
+    again = LiveStore.open(LayerSource(small.root.with_name("small.tif"), "", "small"), options)
+    assert again.root == small.root
+    for found in (answers(small), answers(again)):
+        assert all(one.equals_exact(other, 0) for one, other in zip(first, found))
+    again.close()
+
+
+def other_model(folder: Path) -> Path:
+    """Copy the embedded model as if it were another one."""
+    shutil.copytree(EMBEDDED_MODEL, folder)
+    text = (folder / "model.json").read_text()
+    sha256 = live_encoding.OnnxEncoder(EMBEDDED_MODEL, 1).info.encoder_sha256
+    (folder / "model.json").write_text(text.replace(sha256, "e" * 64).replace('"mini"', '"mine"'))
+    return folder
+
+
+@pytest.mark.parametrize("enlarges", [False, True])
+def test_a_slow_model_enlarges_only_if_the_user_asks(
+    raster: Path, options: LiveOptions, tmp_path: Path, enlarges: bool
+) -> None:
+    model = other_model(tmp_path / "other model")
+    live = LiveStore.open(LayerSource(raster, "", "ortho"), replace(options, model_folder=model, enlarges=enlarges))
+    level = -2 if enlarges else 0
+    assert live.segmenter.finest_level == level
+    assert tiles_of(live.segmenter.propose(click(400, 400), level=-2))[0].level == level
+    box = Bounds(390, 390, 410, 410)
+    assert tiles_of(live.segmenter.propose(Prompts(box=box)))[0].level == level
+    assert {tile.level for tile in live.tiles_in(finest_level=-2)} == set(range(level, 2))
+    live.close()
+
+
+def test_enlarged_tiles_of_the_store_answer_even_if_no_more_are_encoded(
+    raster: Path, options: LiveOptions, tmp_path: Path
+) -> None:
+    slow = replace(options, model_folder=other_model(tmp_path / "other model"))
+    source = LayerSource(raster, "", "ortho")
+    asked = LiveStore.open(source, replace(slow, enlarges=True))
+    tile = tiles_of(asked.segmenter.propose(click(400, 400), level=-1))[0]
+    asked.close()
+    live = LiveStore.open(source, slow)
+    assert live.root == asked.root and live.segmenter.finest_level == -1
+    assert tiles_of(live.segmenter.propose(click(400, 400), level=-1)) == [tile]
+    assert tiles_of(live.segmenter.propose(click(400, 400), level=-2)) == [tile]
+    assert tiles_of(live.segmenter.propose(click(1200, 1200), level=-1))[0].level == 0
+    live.close()
+
+
 def test_a_tile_is_encoded_once(live: LiveStore, monkeypatch: pytest.MonkeyPatch) -> None:
     writes: list[Tile] = []
     write_tile = StoreWriter.write
@@ -152,11 +252,7 @@ def test_a_store_of_the_command_line_is_continued(raster: Path, options: LiveOpt
 
 
 def test_a_store_of_another_model_is_left_alone(raster: Path, options: LiveOptions, tmp_path: Path) -> None:
-    other = tmp_path / "other model"
-    shutil.copytree(EMBEDDED_MODEL, other)
-    text = (other / "model.json").read_text()
-    sha256 = live_encoding.OnnxEncoder(EMBEDDED_MODEL, 1).info.encoder_sha256
-    (other / "model.json").write_text(text.replace(sha256, "e" * 64).replace('"mini"', '"mine"'))
+    other = other_model(tmp_path / "other model")
     source = LayerSource(raster, "", "ortho")
     first = LiveStore.open(source, options)
     second = LiveStore.open(source, LiveOptions(other, options.cache_folder, threads=1))
@@ -355,6 +451,20 @@ def test_tiles_in_an_area(live: LiveStore) -> None:
     assert live.tiles_in(shapely.box(0, 0, 1, 1)) == []
 
 
+def test_enlarged_tiles_in_an_area(live: LiveStore) -> None:
+    view = shapely.box(*on_map(1000, 400), *on_map(1100, 300))
+    found = live.tiles_in(view, finest_level=-2)
+    pyramid = live.reader.pyramid
+    rectangle = shapely.box(1000, 300, 1100, 400)
+    wanted = [
+        tile
+        for grid in reversed(pyramid.grids_from(-2))
+        for tile in grid
+        if shapely.intersects(shapely.box(*pyramid.tile_bounds(tile)), rectangle)
+    ]
+    assert found == wanted and {tile.level for tile in found} == {1, 0, -1, -2}
+
+
 def run_task(task: EncodeTask) -> str:
     """Run a task in QGIS, and process the events that deliver its signals."""
     ends: list[str] = []
@@ -381,6 +491,14 @@ def test_task_encodes_the_view(live: LiveStore) -> None:
     task = EncodeTask(live, "Encoding the view", shapely.box(*on_map(0, 100), *on_map(100, 0)))
     assert run_task(task) == "completed"
     assert set(encoded(live.root)) == {Tile(1, 0, 0), Tile(0, 0, 0)}
+
+
+def test_task_encodes_an_enlarged_view(live: LiveStore) -> None:
+    view = shapely.box(*on_map(390, 410), *on_map(410, 390))
+    wanted = live.tiles_in(view, finest_level=-1)
+    assert run_task(EncodeTask(live, "Encoding the view", view, -1)) == "completed"
+    assert {tile.level for tile in wanted} == {1, 0, -1} and all(live.reader.is_encoded(tile) for tile in wanted)
+    assert live.tiles_in(view, finest_level=-1) == []
 
 
 def test_a_cancelled_task_leaves_a_usable_store(live: LiveStore) -> None:
@@ -467,11 +585,38 @@ def test_layers_other_than_local_files_are_refused(raster: Path, tmp_path: Path)
     uri = "crs=EPSG:3857&format=image/png&layers=a&styles=&url=https://localhost/none"
     with pytest.raises(RasterError, match=r"PNOA comes from a service \(wms\); only local files can be prepared: save"):
         source_of(QgsRasterLayer(uri, "PNOA", "wms"))
+    with pytest.raises(RasterError, match="Remote is not a local file: save"):
+        source_of(QgsRasterLayer("/vsicurl/http://127.0.0.1:9/a.tif", "Remote", "gdal"))
+
+
+def test_a_raster_inside_a_file(raster: Path, options: LiveOptions, tmp_path: Path) -> None:
     shutil.make_archive(str(tmp_path / "maps"), "zip", raster.parent)
-    zipped = QgsRasterLayer(f"/vsizip/{tmp_path / 'maps.zip'}/ortho.tif", "Zipped", "gdal")
-    assert zipped.isValid()
-    with pytest.raises(RasterError, match="Zipped is not a single local file"):
-        source_of(zipped)
+    layer = QgsRasterLayer(f"/vsizip/{tmp_path / 'maps.zip'}/ortho.tif", "Zipped", "gdal")
+    assert layer.isValid()
+    live = LiveStore.open(source_of(layer), options)
+    assert live.root == tmp_path / "maps_ortho.embeddings.zarr"
+    assert live.ensure_tile(Tile(0, 0, 0)) is TileState.ENCODED
+    live.close()
+
+
+def test_ground_control_points_as_qgis_shows_them(raster: Path, options: LiveOptions, tmp_path: Path) -> None:
+    path = write(tmp_path / "points.tif", picture(600), crs=None, transform=None)
+    skewed = Affine(0.5, 0.1, 700000, 0.05, -0.5, 4400000)
+    with rasterio.open(path, "r+") as dataset:
+        corners = [(0, 0), (600, 0), (0, 600), (600, 600)]
+        points = [rasterio.control.GroundControlPoint(row, col, *(skewed @ (col, row))) for col, row in corners]
+        dataset.gcps = points, rasterio.crs.CRS.from_epsg(25830)
+    layer = QgsRasterLayer(str(path), "Points", "gdal")
+    live = LiveStore.open(source_of(layer), options)
+    info = live.reader.metadata.raster
+    assert (info.width, info.height) == (layer.width(), layer.height())
+    assert "25830" in info.crs_wkt
+    left, top = info.transform.apply(0, 0)
+    right, bottom = info.transform.apply(info.width, info.height)
+    extent = layer.extent()
+    shown = (extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum())
+    assert (left, bottom, right, top) == pytest.approx(shown)
+    live.close()
 
 
 def test_the_crs_of_the_layer_is_used_if_the_file_has_none(tmp_path: Path, options: LiveOptions) -> None:

@@ -26,7 +26,9 @@ from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QToolBar
 
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.plugin import GeoSamPlugin, help_page
+from geosam_es.gui.stores.open_store import live_options, project_rasters
 from geosam_es.qgis_support import dependencies
+from geosam_es.qgis_support.settings import Settings
 from geosam_es.store import StoreReader, store_path_for
 from geosam_es.store.reader import TileState
 from tests.helpers import BlobDecoder
@@ -410,6 +412,63 @@ class TestStores:
         # The embedded model sees real photographs; of three grey discs it need not see the one clicked on exactly.
         polygon = next(target.getFeatures()).geometry()
         assert polygon.contains(QgsGeometry.fromPointXY(place("c")))
+
+    def test_a_click_and_a_refinement_on_an_enlarged_map(
+        self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer, tmp_path: Path
+    ) -> None:
+        """Zoomed in to four pixels of the screen for one of the image."""
+        shutil.rmtree(store_path_for(Path(raster_with_store.source())))
+        QgsProject.instance().addMapLayer(raster_with_store)
+        iface.setActiveLayer(raster_with_store)
+        tool_action(plugin).trigger()
+        interaction = plugin.interaction
+        assert interaction is not None
+        interaction.stores.open(None, project_rasters(raster_with_store), live_options(Settings()))
+        wait_until(lambda: interaction.controller.store is not None)
+        interaction.dock.new_layer_wanted.emit(str(tmp_path / "new.gpkg"))
+        layer = interaction.dock.layer
+        assert layer is not None
+        size = iface.canvas.size()
+        enlarged = QgsRectangle.fromCenterAndSize(place("a"), size.width() * PIXEL / 4, size.height() * PIXEL / 4)
+        iface.canvas.setExtent(enlarged)
+        click(iface.canvas, place("a", 60, 0))
+        wait_until(lambda: interaction.controller.drawing.has_polygon)
+        first = settled(interaction).result
+        assert first.level == -2
+        assert "detail 400 %" in interaction.dock._result.text()
+        key(iface, Qt.Key.Key_Return)
+        wait_until(lambda: layer.featureCount() == 1)
+        assert '"level":-2' in next(layer.getFeatures())["prompts"]
+        iface.canvas.zoomByFactor(8)
+        QApplication.processEvents()
+        layer.selectAll()
+        key(iface, Qt.Key.Key_R)
+        again = settled(interaction).result
+        assert again.level == -2
+        # The click is kept to the millimetre.
+        assert again.geometry.symmetric_difference(first.geometry).area < 0.01 * first.geometry.area
+
+    def test_tiles_are_prepared_ahead_only_while_the_tool_is_active(
+        self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer
+    ) -> None:
+        """Who only looks around in QGIS needs no space on the disk."""
+        root = store_path_for(Path(raster_with_store.source()))
+        shutil.rmtree(root)
+        QgsProject.instance().addMapLayer(raster_with_store)
+        iface.setActiveLayer(raster_with_store)
+        interaction = plugin.interaction
+        assert interaction is not None
+        prepared: list[Any] = []
+        interaction.stores.open(None, project_rasters(raster_with_store), live_options(Settings()))
+        wait_until(lambda: interaction.controller.store is not None)
+        # What is prepared ahead runs between them.
+        for count in (1, 2):
+            interaction.stores.run(lambda: None, prepared.append)
+            wait_until(lambda count=count: len(prepared) == count)
+        reader = StoreReader(root)
+        assert not any(reader.is_encoded(tile) for tile in reader.pyramid)
+        tool_action(plugin).trigger()
+        wait_until(lambda: any(reader.is_encoded(tile) for tile in reader.pyramid))
 
     def test_the_whole_layer_is_encoded_in_the_background(
         self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import processing
 import pytest
+import shapely
 from qgis.core import (
     NULL,
     QgsApplication,
@@ -40,12 +41,14 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QDate
 
 from geosam_es.core.geotransform import GeoTransform
+from geosam_es.core.prompts import Bounds
 from geosam_es.inference.encoder import OnnxEncoder
 from geosam_es.processing import segmenting
 from geosam_es.processing.provider import GeoSamProvider
+from geosam_es.qgis_support.crs import EllipsoidArea, from_qgs
 from geosam_es.store import StoreWriter
 from geosam_es.store.layout import skipped_key
-from tests.helpers import disc, make_metadata, make_store, open_blobs
+from tests.helpers import add_enlarged, disc, make_metadata, make_store, open_blobs
 
 TRANSFORM = GeoTransform(0.5, 0.0, 700000.0, 0.0, -0.5, 4400000.0)
 RASTER_CRS = "EPSG:25830"
@@ -75,9 +78,9 @@ def store(made_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made_store
 
 
-def set_crs(root: Path) -> Path:
+def set_crs(root: Path, code: str = RASTER_CRS) -> Path:
     document = json.loads((root / "zarr.json").read_text())
-    document["attributes"]["geosam_es"]["raster"]["crs_wkt"] = QgsCoordinateReferenceSystem(RASTER_CRS).toWkt()
+    document["attributes"]["geosam_es"]["raster"]["crs_wkt"] = QgsCoordinateReferenceSystem(code).toWkt()
     (root / "zarr.json").write_text(json.dumps(document))
     return root
 
@@ -305,6 +308,66 @@ def test_level(store: Path) -> None:
     assert found[0]["level"] == 1
 
 
+@pytest.fixture
+def enlarged(store: Path, tmp_path: Path) -> Path:
+    """Return a store that has the level -1 around the small disc."""
+    copy = Path(shutil.copytree(store, tmp_path / store.name))
+    add_enlarged(copy, disc((1200, 1500), *SMALL), -1, Bounds(200, 200, 400, 400))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("parameters", "level"),
+    [
+        ({}, 0),
+        ({"LEVEL": -1}, -1),
+        # Pixels of 0.5 m: 60 pixels, 600 pixels, 1200 pixels.
+        ({"OBJECT_SIZE_M": 30}, -1),
+        ({"OBJECT_SIZE_M": 300}, 0),
+        ({"OBJECT_SIZE_M": 600, "LEVEL": -1}, 1),
+        # A pixel of a screen is 0.26 mm.
+        ({"SCALE": 1000}, -1),
+        ({"SCALE": 2000}, 0),
+        ({"SCALE": 5000}, 1),
+        ({"SCALE": "", "OBJECT_SIZE_M": None, "LEVEL": 1}, 1),
+        ({"SCALE": None, "OBJECT_SIZE_M": 600}, 1),
+    ],
+)
+def test_the_level_by_number_by_size_or_by_scale(enlarged: Path, parameters: dict[str, Any], level: int) -> None:
+    log = Log()
+    found = run("segmentpoints", log, STORE=str(enlarged), INPUT=layer("Point", [point(300, 300)]), **parameters)
+    assert found[0]["level"] == level and not log.warnings
+    assert found[0].geometry().area() == pytest.approx(planar_area(60), rel=0.05)
+
+
+def test_a_level_that_is_not_prepared_is_said_and_the_finest_one_used(enlarged: Path, store: Path) -> None:
+    clicks = layer("Point", [point(300, 300)])
+    for root, level in ((enlarged, -1), (store, 0)):
+        log = Log()
+        (found,) = run("segmentpoints", log, STORE=str(root), INPUT=clicks, LEVEL=-2)
+        assert found["level"] == level
+        assert log.warnings == [
+            f"The prepared image has no level -2; its finest level, {level}, is used. Add enlarged levels with: "
+            "geosam-es encode IMAGE --finest -2 --resume"
+        ]
+
+
+def test_scale_and_size_are_not_given_together(store: Path) -> None:
+    with pytest.raises(QgsProcessingException, match="not both"):
+        run("segmentboxes", STORE=str(store), INPUT=layer("Polygon", []), SCALE=1000, OBJECT_SIZE_M=5)
+
+
+@pytest.mark.parametrize("parameters", [{"LEVEL": -3}, {"SCALE": 0}, {"OBJECT_SIZE_M": 0}])
+def test_levels_that_do_not_exist_are_refused(store: Path, parameters: dict[str, Any]) -> None:
+    with pytest.raises(QgsProcessingException, match="Incorrect parameter value"):
+        run("segmentboxes", STORE=str(store), INPUT=layer("Polygon", []), **parameters)
+
+
+def test_a_small_box_gets_an_enlarged_level(enlarged: Path) -> None:
+    boxes = layer("Polygon", [box(260, 260, 340, 340), box(230, 230, 370, 370)])
+    assert [found["level"] for found in run("segmentboxes", STORE=str(enlarged), INPUT=boxes)] == [-1, 0]
+
+
 @pytest.mark.parametrize("crs", [RASTER_CRS, "EPSG:4326"])
 def test_boxes(store: Path, crs: str) -> None:
     """A field named label is ignored for boxes; outlines need not be rectangles or valid."""
@@ -361,6 +424,19 @@ def test_footprint(store: Path) -> None:
     assert (tiles[0]["pixel_size"], tiles[4]["pixel_size"]) == (0.5, 1.0)
     assert (result["ENCODED"], result["SKIPPED"], result["MISSING"]) == (5, 0, 0)
     assert result["TILES"].crs().authid() == RASTER_CRS
+
+
+def test_footprint_of_enlarged_levels_shows_the_tiles_that_exist(enlarged: Path) -> None:
+    count = open_blobs(enlarged).reader.counts()[0]
+    result = processing.run(
+        "geosam_es:storefootprint",
+        {"STORE": str(enlarged), "FOOTPRINT": "TEMPORARY_OUTPUT", "TILES": "TEMPORARY_OUTPUT"},
+    )
+    tiles = [tile for tile in result["TILES"].getFeatures() if tile["level"] < 0]
+    assert (count.level, count.encoded) == (-1, len(tiles)) and count.missing > 0
+    assert {(tile["level"], tile["state"], tile["pixel_size"]) for tile in tiles} == {(-1, "encoded", 0.25)}
+    assert tiles[0].geometry().area() == pytest.approx(512 * 512 * 0.25)
+    assert (result["ENCODED"], result["SKIPPED"], result["MISSING"]) == (5 + len(tiles), 0, 0)
 
 
 def test_footprint_shows_the_state_of_each_tile(tmp_path: Path) -> None:
@@ -519,3 +595,84 @@ def encode_picture(folder: Path) -> Path:
     (tile,) = metadata.pyramid
     writer.write(tile, {name: values[0] for name, values in encoder.encode(picture[None]).items()})
     return set_crs(writer.root)
+
+
+DATE_LINE = [
+    ("EPSG:3832", GeoTransform(0.5, 0.0, 3339434.72, 0.0, -0.5, 9569753.0), (-180.0, 65.0)),
+    ("EPSG:3857", GeoTransform(0.5, 0.0, 20037358.34, 0.0, -0.5, 4000150.0), (180.0, 33.7852)),
+    ("EPSG:4326", GeoTransform(5e-6, 0.0, 179.9985, 0.0, -5e-6, -16.9985), (-180.0, -17.0)),
+    ("EPSG:3413", GeoTransform(0.5, 0.0, -150.0, 0.0, -0.5, 150.0), (0.0, 90.0)),
+]
+"""CRS and place of a raster, and the longitude and latitude near its middle."""
+
+
+@pytest.mark.parametrize(("code", "transform", "middle"), DATE_LINE, ids=[code for code, _, _ in DATE_LINE])
+@pytest.mark.parametrize("out", ["EPSG:4326", "EPSG:3832", "EPSG:6933"])
+def test_polygons_and_prompts_at_the_antimeridian_and_the_pole(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+    transform: GeoTransform,
+    middle: tuple[float, float],
+    out: str,
+) -> None:
+    monkeypatch.setattr(segmenting, "open_segmenter", open_blobs)
+    root = set_crs(make_store(tmp_path, disc((600, 600), 300, 300, 60), transform=transform), code)
+    crs, target = QgsCoordinateReferenceSystem(code), QgsCoordinateReferenceSystem(out)
+    truth = EllipsoidArea(crs).area_m2(transform.apply_geometry(shapely.Point(300, 300).buffer(60)))
+    clicks = QgsVectorLayer("Point?crs=EPSG:4326&field=object:string", "clicks", "memory")
+    feature = QgsFeature(clicks.fields())
+    feature.setGeometry(QgsGeometry.fromPointXY(QgsPointXY(*middle)))
+    feature.setAttributes(["island"])
+    clicks.dataProvider().addFeatures([feature])
+    if out == "EPSG:3832" and code == "EPSG:3413":
+        log = Log()
+        assert run("segmentpoints", log, STORE=str(root), INPUT=clicks, CRS=target) == []
+        assert any("cannot be transformed" in warning for warning in log.warnings)
+        return
+    (found,) = run("segmentpoints", STORE=str(root), INPUT=clicks, CRS=target)
+    assert found["object"] == "island" and found["area_m2"] == pytest.approx(truth, rel=0.05)
+    polygon = from_qgs(found.geometry())
+    assert polygon.is_valid and EllipsoidArea(target).area_m2(polygon) == pytest.approx(truth, rel=0.05)
+    if code != "EPSG:3413":
+        world = 360 if target.isGeographic() else 3e7
+        assert all(part.bounds[2] - part.bounds[0] < world / 1000 for part in shapely.get_parts(polygon))
+
+
+def test_a_box_drawn_across_the_antimeridian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segmenting, "open_segmenter", open_blobs)
+    code, transform, _ = DATE_LINE[2]
+    root = set_crs(make_store(tmp_path, disc((600, 600), 300, 300, 60), transform=transform), code)
+    near, far = 0.0004, 17.0004
+    for wkt in (
+        f"MultiPolygon ((({180 - near} -16.9996,180 -16.9996,180 -{far},{180 - near} -{far},{180 - near} -16.9996)),"
+        f"((-180 -16.9996,{near - 180} -16.9996,{near - 180} -{far},-180 -{far},-180 -16.9996)))",
+        f"Polygon (({180 - near} -16.9996,{near - 180} -16.9996,{near - 180} -{far},{180 - near} -{far},"
+        f"{180 - near} -16.9996))",
+    ):
+        boxes = QgsVectorLayer(f"{wkt.split(' ')[0]}?crs=EPSG:4326", "boxes", "memory")
+        feature = QgsFeature()
+        feature.setGeometry(QgsGeometry.fromWkt(wkt))
+        assert boxes.dataProvider().addFeatures([feature])[0]
+        (found,) = run("segmentboxes", STORE=str(root), INPUT=boxes)
+        left, _, right, _ = from_qgs(found.geometry()).bounds
+        assert (left, right) == pytest.approx((179.9997, 180.0003), abs=2e-5)
+
+
+def test_metres_in_a_layer_in_degrees_are_refused(store: Path) -> None:
+    clicks = QgsVectorLayer("Point?crs=EPSG:4326", "clicks", "memory")
+    feature = QgsFeature()
+    feature.setGeometry(point(300, 300))
+    clicks.dataProvider().addFeatures([feature])
+    with pytest.raises(QgsProcessingException, match=r"clicks has coordinates such as .* not longitude and latitude"):
+        run("segmentpoints", STORE=str(store), INPUT=clicks)
+
+
+def test_a_layer_without_a_crs_is_refused(store: Path) -> None:
+    clicks = QgsVectorLayer("Point", "clicks", "memory")
+    clicks.setCrs(QgsCoordinateReferenceSystem())
+    feature = QgsFeature()
+    feature.setGeometry(point(300, 300))
+    clicks.dataProvider().addFeatures([feature])
+    with pytest.raises(QgsProcessingException, match="clicks has no coordinate reference system: set it"):
+        run("segmentpoints", STORE=str(store), INPUT=clicks)

@@ -55,10 +55,15 @@ def memory(*fields: QgsField) -> Any:
 
 
 class TestValues:
-    @given(st.none() | st.integers(0, 9), st.integers(0, 3), st.sampled_from(["original", "parcelas año 2"]))
+    @given(st.none() | st.integers(-2, 9), st.integers(0, 3), st.sampled_from(["original", "parcelas año 2"]))
     def test_level_candidate_and_decoder_are_read_back(self, level: int | None, candidate: int, decoder: str) -> None:
         provenance = replace(PROVENANCE, level=level, candidate=candidate, decoder=decoder)
         assert provenance_from_values(provenance.values()) == provenance
+
+    @pytest.mark.parametrize("level", ["-3", "1.5", '"1"', "null"])
+    def test_a_level_that_does_not_exist_is_unknown(self, level: str) -> None:
+        text = f'{{"points":[[1,2,1]],"level":{level}}}'
+        assert provenance_from_values({"prompts": text}).level is None
 
     def test_defaults_are_not_written(self) -> None:
         assert PROVENANCE.values()["prompts"] == (

@@ -26,9 +26,11 @@ from qgis.core import (
     QgsVectorFileWriter,
     QgsVectorLayer,
 )
+from qgis.PyQt.QtWidgets import QCheckBox
 
 import geosam_es
 from geosam_es.gui.panel.options_page import OptionsPage
+from geosam_es.gui.stores.open_store import live_options
 from geosam_es.processing.process import run_command_line
 from geosam_es.processing.provider import GeoSamProvider
 from geosam_es.qgis_support import command_line
@@ -513,3 +515,14 @@ class TestFinding:
         page._command.setFilePath(str(tool.path))
         page.apply()
         assert Settings().command_line == str(tool.path)
+
+
+def test_enlarging_with_slow_models_is_switched_on_by_the_user(qgis_app: Any) -> None:
+    assert not live_options(Settings()).enlarges
+    page = OptionsPage(Settings(), lambda: None)
+    box = page.findChild(QCheckBox, "enlarges")
+    assert not box.isChecked()
+    box.setChecked(True)
+    page.apply()
+    assert live_options(Settings()).enlarges
+    assert OptionsPage(Settings(), lambda: None).findChild(QCheckBox, "enlarges").isChecked()

@@ -199,7 +199,7 @@ class SegmentationController(QObject):
         if store is None or self._switching or self._waiting:
             return
         try:
-            ((x, y),), level = self._view.to_raster(store, [point]), self._view.level(store, point)
+            ((x, y),), level = self._view.prompts_to_raster(store, [point]), self._view.level(store, point)
         except EditError:
             self.end_preview()
             return
@@ -295,20 +295,22 @@ class SegmentationController(QObject):
         except EditError:
             return None
 
-    def look_ahead(self, with_tiles: bool = False) -> None:
+    def look_ahead(self, with_tiles: bool = False, prepares: bool = True) -> None:
         """Prepare the tiles in view, so that the first click on them is as fast as later ones.
 
         Parameters
         ----------
         with_tiles : bool
             Whether to send the outlines of the tiles in view, by `tiles_changed`.
+        prepares : bool
+            Whether the user may be about to click; tiles encoded on demand take space on the disk.
         """
         store, sight = self.store, self.sight()
         if store is None or sight is None:
             self._worker.set_look_ahead([])
             return
         # Where tiles are encoded on demand, only the middle of the view is worth the time.
-        places = sight.places if store.live is None else sight.places[:1]
+        places = sight.places[: (None if store.live is None else 1) if prepares else 0]
         jobs: list[Job[Any]] = [
             Job(partial(prepare_tile, store.segmenter, x, y, sight.level), failed=_log) for x, y in places
         ]
@@ -351,7 +353,7 @@ class SegmentationController(QObject):
         if self.store is None:
             return None
         try:
-            return self._view.to_raster(self.store, points), self._view.level(self.store, points[0])
+            return self._view.prompts_to_raster(self.store, points), self._view.level(self.store, points[0])
         except EditError as error:
             self.failed.emit(error)
         return None

@@ -11,7 +11,7 @@ from qgis.core import QgsMapSettings, QgsPointXY
 from ...core.geotransform import GeoTransform
 from ...core.prompts import Bounds
 from ...errors import EditError
-from ...qgis_support.crs import transform_points
+from ...qgis_support.crs import points_in_world, transform_points
 from ..stores.open_store import OpenStore
 
 __all__ = ["Sight", "View"]
@@ -57,6 +57,10 @@ class View:
         """Transform points from the canvas's CRS to the raster's."""
         moved = transform_points(points, self._map_settings().destinationCrs(), store.crs)
         return [(point.x(), point.y()) for point in moved]
+
+    def prompts_to_raster(self, store: OpenStore, points: Sequence[QgsPointXY]) -> list[tuple[float, float]]:
+        """Transform points as `to_raster`, to the side of the antimeridian where the raster is."""
+        return points_in_world(self.to_raster(store, points), store.crs, store.segmenter.map_bounds)
 
     def from_raster(self, store: OpenStore, x: float, y: float) -> QgsPointXY:
         """Transform a point from the raster's CRS to the canvas's."""

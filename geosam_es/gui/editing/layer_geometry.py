@@ -24,7 +24,7 @@ from ...core.orthogonal import square_angles
 from ...core.partition import snap_to_neighbours, trim_neighbours
 from ...core.topology import merge, polygon_parts
 from ...errors import EditError
-from ...qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform, transform_geometry
+from ...qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform, transform_polygon
 from ...qgis_support.messages import tr
 
 __all__ = ["AcceptOptions", "fit_to_layer", "layer_geometries"]
@@ -106,7 +106,7 @@ def fit_to_layer(
     if options.right_angles:
         outline = _square(outline, crs)
     if crs != layer.crs():
-        outline = _valid(from_qgs(transform_geometry(to_qgs(outline), transform(crs, layer.crs()))))
+        outline = _valid(transform_polygon(outline, transform(crs, layer.crs())))
     meter = EllipsoidArea(layer.crs())
     if options.fill_holes_m2 > 0:
         outline = _fill_holes(outline, options.fill_holes_m2, meter)

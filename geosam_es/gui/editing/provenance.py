@@ -14,6 +14,7 @@ from typing import Any
 
 from qgis.core import QgsFeature, QgsFields, QgsVectorLayer
 
+from ...core.grid import FINEST_LEVEL
 from ...core.prompts import Prompts
 from ...errors import EditError, PromptError
 from ...qgis_support.messages import tr
@@ -56,7 +57,7 @@ class Provenance:
     created : str
         ISO 8601.
     level : int, optional
-        Level of the tile that was used; None if unknown.
+        Level of the tile that was used, below 0 if it was enlarged; None if unknown.
     candidate : int
         Rank of the chosen mask, from 0.
     decoder : str
@@ -120,7 +121,7 @@ def provenance_from_values(values: Mapping[str, Any]) -> Provenance:
         prompts=prompts,
         raster=_text(values.get("raster")),
         created=_text(values.get("created")),
-        level=level if isinstance(level, int) and level >= 0 else None,
+        level=level if isinstance(level, int) and level >= FINEST_LEVEL else None,
         candidate=candidate if isinstance(candidate, int) and candidate >= 0 else 0,
         decoder=decoder if isinstance(decoder, str) and decoder else ORIGINAL,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from qgis.gui import QgsColorButton, QgsFileWidget, QgsOptionsPageWidget, QgsOptionsWidgetFactory
 from qgis.PyQt.QtGui import QColor
-from qgis.PyQt.QtWidgets import QDoubleSpinBox, QFormLayout, QGroupBox, QSpinBox, QVBoxLayout, QWidget
+from qgis.PyQt.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QGroupBox, QSpinBox, QVBoxLayout, QWidget
 
 from ...qgis_support.command_line import CommandLineError, find_command_line
 from ...qgis_support.icons import own_icon
@@ -51,6 +51,15 @@ class OptionsPage(QgsOptionsPageWidget):
         self._folder.setFilePath(settings.encoder_folder)
         self._folder.lineEdit().setPlaceholderText(tr("the built-in model"))
         self._folder.setToolTip(tr("Folder written by geosam-es export --encoder; this model prepares the images"))
+        self._enlarges = QCheckBox(tr("Enlarge the image for small objects, even with a slow model"))
+        self._enlarges.setObjectName("enlarges")
+        self._enlarges.setChecked(settings.enlarges)
+        self._enlarges.setToolTip(
+            tr(
+                "If you zoom in beyond the pixels of the image or draw a small box, the image is prepared again there, "
+                "enlarged 2 or 4 times. The built-in model always does this. Applies to images opened from now on."
+            )
+        )
         self._cache = QDoubleSpinBox()
         self._cache.setRange(0.1, 10000.0)
         self._cache.setDecimals(1)
@@ -66,7 +75,7 @@ class OptionsPage(QgsOptionsPageWidget):
         layout = QVBoxLayout(self)
         layout.addWidget(_group(tr("On the map"), [(tr("Colour"), self._colour), (tr("Fill"), self._opacity)]))
         layout.addWidget(_group(tr("Model"), [(tr("Threads"), self._threads)]))
-        encoding = [(tr("Model folder"), self._folder), (tr("Cache"), self._cache)]
+        encoding = [(tr("Model folder"), self._folder), ("", self._enlarges), (tr("Cache"), self._cache)]
         layout.addWidget(_group(tr("Preparing images"), encoding))
         layout.addWidget(_group(tr("Evaluating and tuning model variants"), [(tr("Command line"), self._command)]))
         layout.addStretch(1)
@@ -77,6 +86,7 @@ class OptionsPage(QgsOptionsPageWidget):
         self._settings.fill_opacity = self._opacity.value()
         self._settings.decoder_threads = self._threads.value()
         self._settings.encoder_folder = self._folder.filePath()
+        self._settings.enlarges = self._enlarges.isChecked()
         self._settings.cache_gigabytes = self._cache.value()
         self._settings.command_line = self._command.filePath()
         self._applied()

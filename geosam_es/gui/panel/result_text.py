@@ -18,10 +18,10 @@ __all__ = ["comparison_text", "result_text"]
 
 
 def result_text(result: Result, crs: QgsCoordinateReferenceSystem) -> str:
-    """Return score, rank, area and time, or what to do if there is no polygon."""
+    """Return score, rank, area, detail and time, or what to do if there is no polygon."""
     if result.geometry.is_empty:
         return tr("The model finds no object here: add a point or draw a box")
-    return tr("Score {score} · {rank} of {count} · {area} · {time:.0f} ms").format(
+    return tr("Score {score} · {rank} of {count} · {area} · detail {detail} % · {time:.0f} ms").format(
         time=result.milliseconds, **_figures(result, crs)
     )
 
@@ -29,7 +29,7 @@ def result_text(result: Result, crs: QgsCoordinateReferenceSystem) -> str:
 def _short_text(result: Result, crs: QgsCoordinateReferenceSystem) -> str:
     if result.geometry.is_empty:
         return tr("no object")
-    return tr("Score {score} · {rank} of {count} · {area}").format(**_figures(result, crs))
+    return tr("Score {score} · {rank} of {count} · {area} · detail {detail} %").format(**_figures(result, crs))
 
 
 def _figures(result: Result, crs: QgsCoordinateReferenceSystem) -> dict[str, str]:
@@ -38,6 +38,8 @@ def _figures(result: Result, crs: QgsCoordinateReferenceSystem) -> dict[str, str
         "rank": str(result.rank + 1),
         "count": str(result.candidates),
         "area": _area(result, crs),
+        # As QGIS calls the native resolution 100 %.
+        "detail": QLocale().toString(100 / 2.0**result.level, "g", 3),
     }
 
 

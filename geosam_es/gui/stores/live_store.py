@@ -21,6 +21,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ... import models
 from ...core.grid import FINEST_LEVEL, Tile
+from ...core.prompts import Bounds
 from ...encoding.encode import EncodeReport, encode_tiles
 from ...encoding.plan import EncodeOptions, EncodePlan, make_plan
 from ...errors import ModelError, OutputError, SignatureMismatchError, StoreError
@@ -221,15 +222,18 @@ class LiveStore:
         area : shapely geometry, optional
             In the raster's CRS; the whole raster by default.
         finest_level : int
+            That of the store is used if it is coarser.
         """
         pyramid, transform = self.reader.pyramid, self._plan.metadata.raster.transform
+        bounds = pyramid.bounds
         if area is not None:
             area = shapely.transform(area, transform.inverse().apply_array)
             shapely.prepare(area)
+            bounds = Bounds(*area.bounds)
         return [
             tile
-            for grid in reversed(pyramid.grids_from(finest_level))
-            for tile in grid
+            for grid in reversed(pyramid.grids_from(max(finest_level, self.finest_level)))
+            for tile in grid.touching(bounds)
             if (area is None or shapely.intersects(area, shapely.box(*pyramid.tile_bounds(tile))))
             and self.reader.state(tile) is TileState.MISSING
         ]

@@ -291,6 +291,7 @@ def live_options(settings: Settings) -> LiveOptions:
     return LiveOptions(
         model_folder=Path(settings.encoder_folder) if settings.encoder_folder else EMBEDDED_MODEL,
         cache_bytes=round(settings.cache_gigabytes * 2**30),
+        enlarges=settings.enlarges,
     )
 
 
