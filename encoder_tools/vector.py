@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pyogrio
 import pyproj
 import shapely
 from numpy.typing import NDArray
+from pyogrio.errors import GeometryError
 from pyproj.exceptions import ProjError
 
 from geosam_es.errors import VectorError
@@ -34,6 +36,9 @@ _CSV_OPTIONS = {
     "Y_POSSIBLE_NAMES": "y,lat,latitude,northing,coord_y",
     "AUTODETECT_TYPE": "YES",
 }
+
+_VIRTUAL_FILES = ("/vsizip/", "/vsigzip/", "/vsitar/")
+"""Beginnings of the names that GDAL gives to files in archives."""
 
 _ARCHIVES = {".zip": "/vsizip/{{{path}}}", ".gz": "/vsigzip/{path}"}
 
@@ -101,12 +106,13 @@ def read_vector(path: Path) -> VectorLayer:
     """
     with _vector_errors(path):
         path, wanted = _file_and_layer(path)
-        if not path.exists():
+        is_virtual = str(path).startswith(_VIRTUAL_FILES)
+        if not is_virtual and not path.exists():
             raise VectorError(f"{path} does not exist", "check the path")
-        if not path.is_file() and not path.is_dir():
+        if not is_virtual and not path.is_file() and not path.is_dir():
             raise VectorError(f"{path} is not a file or folder", "save the prompts in a file")
         options = _CSV_OPTIONS if path.suffix.lower() in _TABLES else {}
-        with _gdal_name(path) as name:
+        with _gdal_name(path) as file, _known_types(file) as name:
             layer = _choose_layer(path, name, wanted, bool(options))
             read = partial(pyogrio.raw.read, name, layer=layer, force_2d=True, return_fids=True, **options)
             note = ""
@@ -183,6 +189,35 @@ def _gdal_name(path: Path) -> Iterator[str]:
                 if file == path or file.stem == path.stem:
                     (Path(folder) / f"prompts{file.suffix}").symlink_to(file.absolute())
             yield str(Path(folder) / f"prompts{path.suffix}")
+
+
+@contextmanager
+def _known_types(name: str) -> Iterator[str]:
+    """Give a virtual file where a layer has a type that pyogrio does not know: a TIN or a polyhedral surface."""
+    try:
+        pyogrio.list_layers(name)
+    except GeometryError:
+        layers = _layers_by_sql(name)
+    else:
+        yield name
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        parts = (
+            f'<OGRVRTLayer name="{escape(layer)}"><SrcDataSource>{escape(str(Path(name).absolute()))}</SrcDataSource>'
+            "<GeometryType>wkbUnknown</GeometryType></OGRVRTLayer>"
+            for layer in layers
+        )
+        virtual = Path(folder) / "prompts.vrt"
+        virtual.write_text(f"<OGRVRTDataSource>{''.join(parts)}</OGRVRTDataSource>", encoding="utf-8")
+        yield str(virtual)
+
+
+def _layers_by_sql(name: str) -> list[str]:
+    """Return the layers of a GeoPackage; other formats with such types have one, named like the file."""
+    if not name.lower().endswith(".gpkg"):
+        return [Path(name).stem]
+    _, _, _, (names,) = pyogrio.raw.read(name, sql="SELECT table_name FROM gpkg_geometry_columns")
+    return [str(layer) for layer in names]
 
 
 @contextmanager

@@ -456,6 +456,9 @@ def _crs_text(wkt: str) -> str:
 def _is_same(wanted: pyproj.CRS, found: pyproj.CRS) -> bool:
     if wanted.equals(found, ignore_axis_order=True) or same_crs(wanted.to_wkt(), found.to_wkt()):
         return True
+    if wanted.to_json_dict().get("id") == found.to_json_dict().get("id") is not None:
+        # PROJ reads the WKT 1 of some codes, such as EPSG:32662, as a CRS of another method.
+        return True
     if wanted.datum is None or "unknown" not in wanted.datum.name.lower():
         return False
     # Some formats rename a datum that has no name. A PROJ string does not have it, but is incomplete otherwise.
