@@ -216,6 +216,8 @@ ENCODINGS: Mapping[str, Sequence[str]] = {
     "stretch by values": ["--stretch", "0:255"],
     "no stretch": ["--stretch", "none"],
     "CRS that is the same": ["--crs", UTM],
+    "enlarged twice": ["--finest", "-1"],
+    "enlarged four times, with AOI": ["--finest", "-2", "--aoi", "aoi.gpkg"],
     "one thread": ["--threads", "1"],
     "overlap of 512": ["--overlap", "512"],
     "AOI": ["--aoi", "aoi.gpkg"],

@@ -168,6 +168,8 @@ PROMPTS: Mapping[str, Arguments] = {
     "--box in another CRS": lambda: [
         "--box={!r},{!r},{!r},{!r}".format(*to_crs(BOX, UTM, "EPSG:3857").bounds), "--crs", "EPSG:3857",
     ],
+    "--point and --object-size": lambda: [SCENE.point(), "--object-size", "60"],
+    "--point and --scale": lambda: [SCENE.point(), "--scale", "1:1000"],
     "--point a turn further": lambda: [x_y(LONLAT.x + 360, LONLAT.y), "--crs", "EPSG:4326"],
     "GeoPackage": lambda: one("p.gpkg"),
     "Shapefile": lambda: one("p.shp", kind="Point"),
