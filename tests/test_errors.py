@@ -54,6 +54,9 @@ def test_every_error_with_values_names_them_all() -> None:
             if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in errors.__all__ or not node.args:
                 continue
             given = {keyword.arg for keyword in node.keywords}
+            if None in given:
+                # Another error passes on its template and its values.
+                continue
             texts = [
                 item.value for argument in node.args for item in ast.walk(argument) if isinstance(item, ast.Constant)
             ]
@@ -66,4 +69,4 @@ def test_every_error_with_values_names_them_all() -> None:
                 wrong.append(f"{path.name}:{node.lineno} {given ^ named}")
             if any(isinstance(argument, ast.JoinedStr) for argument in node.args):
                 wrong.append(f"{path.name}:{node.lineno} is an f-string, which cannot be translated")
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)

@@ -109,7 +109,6 @@ def explain(path: RasterPath, drivers: Collection[str]) -> RasterError:
     drivers : collection of str
         Short names of GDAL's drivers.
     """
-    problem = "{path} is not a raster that GDAL can read"
     if isinstance(path, GdalName):
         return _explain_name(path)
     if path.is_dir():
@@ -125,34 +124,53 @@ def explain(path: RasterPath, drivers: Collection[str]) -> RasterError:
             command=f"gdal_translate -of COG {typed(str(path))} {typed(str(path.with_name(f'{path.stem}_cog.tif')))}",
         )
     if not head:
-        return RasterError(problem, "it is empty; copy or download it again", path=shown(path))
+        return RasterError(
+            "{path} is not a raster that GDAL can read", "it is empty; copy or download it again", path=shown(path)
+        )
     if head.startswith(_GIT_LFS):
-        return RasterError(problem, "it is a pointer of Git LFS; get the image with git lfs pull", path=shown(path))
+        return RasterError(
+            "{path} is not a raster that GDAL can read",
+            "it is a pointer of Git LFS; get the image with git lfs pull",
+            path=shown(path),
+        )
     if head.lstrip().lower().startswith(_WEB):
-        return RasterError(problem, "it is a web page; download the image itself", path=shown(path))
+        return RasterError(
+            "{path} is not a raster that GDAL can read", "it is a web page; download the image itself", path=shown(path)
+        )
     members = _members(path)
     if head.startswith(_DOCUMENTS) or any(name in members for name in _OFFICE):
-        return RasterError(problem, "it is a document; name an image", path=shown(path))
+        return RasterError(
+            "{path} is not a raster that GDAL can read", "it is a document; name an image", path=shown(path)
+        )
     if members:
         return _choose_member(path, path, members)
     if head.startswith(_VECTORS):
-        return RasterError(problem, "it has no raster; name an image", path=shown(path))
+        return RasterError(
+            "{path} is not a raster that GDAL can read", "it has no raster; name an image", path=shown(path)
+        )
     if _is_text(head):
-        return RasterError(problem, "it is a text file; name an image", path=shown(path))
-    return RasterError(problem, "check the file, or copy it again", path=shown(path))
+        return RasterError(
+            "{path} is not a raster that GDAL can read", "it is a text file; name an image", path=shown(path)
+        )
+    return RasterError(
+        "{path} is not a raster that GDAL can read", "check the file, or copy it again", path=shown(path)
+    )
 
 
 def _explain_name(path: GdalName) -> RasterError:
-    problem = "{path} is not a raster that GDAL can read"
     if path.is_remote:
-        return RasterError(problem, "check the address and the connection, or download it first", path=shown(path))
+        return RasterError(
+            "{path} is not a raster that GDAL can read",
+            "check the address and the connection, or download it first",
+            path=shown(path),
+        )
     if path.file is None:
         return RasterError("{path} refers to a file that does not exist", "check the path", path=shown(path))
     members = _members(path.file)
     if members and path.text.startswith("/vsizip/"):
         return _choose_member(path, path.file, members)
     return RasterError(
-        problem,
+        "{path} is not a raster that GDAL can read",
         "check the name; this lists the names in the file: {command}",
         path=shown(path),
         command=f"geosam-es encode {typed(str(path.file))}",

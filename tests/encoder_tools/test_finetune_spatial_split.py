@@ -33,7 +33,8 @@ def make_reader(width: int, height: int, x: float = 0.0, y: float = 0.0, epsg: i
 
 def make_sample(readers: list[Any], store: int, x: float, y: float, size: float = 30.0) -> Sample:
     box = shapely.box(x, y, x + size, y + size)
-    tile = readers[store].pyramid.choose(Bounds(*box.bounds), is_box=True)
+    pyramid = readers[store].pyramid
+    tile = pyramid.choose(Bounds(*box.bounds), is_box=True, available=lambda tile: tile.level >= 0)
     return Sample(
         TruthObject(f"{store} {x} {y}", box), Place(store, tile), np.zeros(8192, np.uint8), (0, 8, 0, 8), None
     )
