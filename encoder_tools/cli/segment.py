@@ -32,7 +32,7 @@ from ..segment import (
     segment,
     write_results,
 )
-from ..vector import VectorLayer, read_vector
+from ..vector import VectorLayer, file_and_layer, read_vector
 from ..vector_output import FORMATS, default_crs
 from .options import PATH, json_option, threads_option
 
@@ -202,8 +202,7 @@ def _refuse_own_prompts(prompts: Path | None, output: Path) -> None:
         return
     parts = {".shp", ".dbf", ".shx"}
     try:
-        file = prompts if prompts.exists() else Path(str(prompts).partition("|layername=")[0])
-        first, second = Path(os.path.realpath(file)), Path(os.path.realpath(output))
+        first, second = (Path(os.path.realpath(path)) for path in (file_and_layer(prompts)[0], output))
         is_part = {first.suffix.lower(), second.suffix.lower()} <= parts
         is_same = (is_part and first.with_suffix("") == second.with_suffix("")) or first.samefile(second)
     except OSError:

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
-from ..store.decoder_files import file_sha256
+from ..store.decoder_files import file_sha256, unreadable
 from ..store.files import check_regular
 from .packages import import_failure
 
-__all__ = ["OnnxGraph", "available_cores", "load_onnxruntime", "new_session"]
+__all__ = ["EXTERNAL_SUFFIX", "OnnxGraph", "available_cores", "load_onnxruntime", "new_session"]
 
-_EXTERNAL_SUFFIX = ".data"
+EXTERNAL_SUFFIX = ".data"
 """Suffix of the file with the weights of a graph that does not hold them itself."""
 
 
@@ -45,7 +45,7 @@ class OnnxGraph:
     def __init__(self, path: Path, threads: int | None = None, *, spinning: bool = False) -> None:
         self.path = path
         onnxruntime = load_onnxruntime()
-        weights = path.with_name(path.name + _EXTERNAL_SUFFIX)
+        weights = path.with_name(path.name + EXTERNAL_SUFFIX)
         _read(path, check_regular)
         if weights.exists():
             _read(weights, check_regular)
@@ -106,12 +106,7 @@ def _read(path: Path, read: Callable[[Path], object]) -> None:
     except FileNotFoundError as error:
         raise ModelError("{path} does not exist", "copy the store or the model again", path=path) from error
     except OSError as error:
-        raise ModelError(
-            "{path} cannot be read ({reason})",
-            "check the file and its permissions",
-            path=path,
-            reason=error.strerror or str(error),
-        ) from error
+        raise unreadable(path, error) from error
 
 
 def new_session(model: str | bytes, threads: int | None = None, *, arena: bool = True, spinning: bool = False) -> Any:
