@@ -156,7 +156,7 @@ def segment_command(
       geosam-es segment ortho.embeddings.zarr -o house.geojson --point 728312.5,4372101.2
     """
     segmenter = open_segmenter(store, threads)
-    raster, raster_crs = segmenter.reader.metadata.raster, store_crs(segmenter.reader)
+    raster_crs = store_crs(segmenter.reader)
     target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or raster_crs
     prompt_crs = parse_crs(crs) if crs else None
     _refuse_own_prompts(prompts, output)
@@ -182,7 +182,7 @@ def segment_command(
         target_crs,
         candidates,
         layer,
-        raster.transform.apply_geometry(shapely.box(0, 0, raster.width, raster.height)),
+        segmenter.map_bounds,
         overwrite=overwrite,
         append=append,
         out_layer=out_layer,
