@@ -20,7 +20,6 @@ _UTC_FLAG = 100
 _MINUTES_PER_FLAG = 15
 """GDAL's flag of a time zone: 0 for none, 100 for UTC, one more for each 15 minutes east of it."""
 
-
 _TIME_ZONE = re.compile(r"Z$|[+-]\d\d:\d\d$")
 
 

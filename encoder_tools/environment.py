@@ -12,7 +12,7 @@ from collections.abc import MutableMapping
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["ignore_foreign_variables"]
+__all__ = ["ignore_foreign_variables", "set_defaults"]
 
 _DATA = ("GDAL_DATA", "PROJ_DATA", "PROJ_LIB")
 _PREFIXES = ("GDAL_PAM_", "GTIFF_", "OGR_", "OSR_", "PROJ_")
@@ -42,6 +42,14 @@ def ignore_foreign_variables(environment: MutableMapping[str, str] | None = None
     for name in list(variables):
         if (name in _NAMES or name in _DATA or name.startswith(_PREFIXES)) and name not in kept:
             del variables[name]
+
+
+def set_defaults() -> None:
+    """Set the variables of GDAL that these tools need, unless the user has set them."""
+    # rasterio cannot catch what GDAL's own threads print, such as those that decode JPEG 2000.
+    os.environ.setdefault("CPL_LOG", os.devnull)
+    # GDAL's fast way to read a whole PNG does not notice that it is truncated.
+    os.environ.setdefault("GDAL_PNG_WHOLE_IMAGE_OPTIM", "NO")
 
 
 def _have_own_data() -> bool:

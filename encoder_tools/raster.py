@@ -30,7 +30,7 @@ from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.window import Window
 from geosam_es.encoding.mosaic import TileIndex
 from geosam_es.encoding.placement import MapCrs
-from geosam_es.encoding.raster import WARP_TOLERANCE_PX, TiledRaster
+from geosam_es.encoding.raster import RPC_CRS, WARP_TOLERANCE_PX, TiledRaster
 from geosam_es.encoding.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
 from geosam_es.errors import GeoSamError, RasterError
 
@@ -40,12 +40,6 @@ __all__ = ["Raster", "RasterioFile", "bounded_cache", "can_read"]
 
 _CACHE_VARIABLE = "GDAL_CACHEMAX"
 _CACHE_BYTES = 256 << 20
-_RPC_CRS = "EPSG:4326"
-
-# rasterio cannot catch what GDAL's own threads print, as those that decode JPEG 2000.
-os.environ.setdefault("CPL_LOG", os.devnull)
-# GDAL's fast way to read a whole PNG does not notice that it is truncated.
-os.environ.setdefault("GDAL_PNG_WHOLE_IMAGE_OPTIM", "NO")
 
 # We raise an error for the first and handle the second. Set once because warning filters are not thread-safe.
 warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -96,10 +90,10 @@ class Raster(TiledRaster):
         points, crs = dataset.gcps
         if not dataset.transform.is_identity or not (points or dataset.rpcs):
             return None
-        crs = crs or (self.crs_of_user() if points or self._given_crs else _RPC_CRS)
+        crs = crs or (self.crs_of_user() if points or self._given_crs else RPC_CRS)
         return WarpedVRT(
             dataset,
-            src_crs=crs if points else _RPC_CRS,
+            src_crs=crs if points else RPC_CRS,
             crs=crs,
             resampling=Resampling.nearest,
             tolerance=WARP_TOLERANCE_PX,

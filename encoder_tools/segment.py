@@ -12,7 +12,6 @@ import numpy as np
 import pyproj
 import shapely
 from numpy.typing import NDArray
-from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.prompts import Bounds
 from geosam_es.errors import GeoSamError, OutputError, VectorError
@@ -78,9 +77,7 @@ class SegmentReport:
     seconds: float
 
 
-def prompts_from_layer(
-    layer: VectorLayer, crs: pyproj.CRS, source: str, extent: Bounds | None = None
-) -> list[ObjectPrompts]:
+def prompts_from_layer(layer: VectorLayer, crs: pyproj.CRS, source: str, extent: Bounds) -> list[ObjectPrompts]:
     """Read prompts from features.
 
     Points are clicks, with ``label`` 1 or 0 (default 1); polygons stand for their bounding box. Features with the same
@@ -93,7 +90,7 @@ def prompts_from_layer(
         CRS of the raster, which the prompts are transformed to.
     source : str
         Name of the file, for messages.
-    extent : Bounds, optional
+    extent : Bounds
         Extent of the raster. Prompts on the other side of the antimeridian are moved to it.
 
     Returns
@@ -115,11 +112,7 @@ def prompts_from_layer(
     labels = layer.field(LABEL_FIELD)
     check_degrees(layer.geometries, layer.crs, source)
     # Prompts that cannot be transformed are reported with their object, and do not affect the others.
-    geometries = (
-        reproject(layer.geometries, layer.crs, crs, may_fail=True)
-        if extent is None
-        else prompts_to_raster(layer.geometries, layer.crs, crs, extent)
-    )
+    geometries = prompts_to_raster(layer.geometries, layer.crs, crs, extent)
     features = map(
         PromptFeature,
         geometries,
@@ -189,7 +182,7 @@ def check_results(
     out_crs: pyproj.CRS,
     candidates: bool,
     layer: VectorLayer,
-    extent: BaseGeometry,
+    extent: Bounds,
     *,
     overwrite: bool = False,
     append: bool = False,
@@ -202,7 +195,7 @@ def check_results(
     path, crs, out_crs, candidates, layer, append, out_layer
         As for `write_results`.
     objects : sequence of ObjectPrompts
-    extent : Geometry
+    extent : Bounds
         Of the raster, in its CRS.
     overwrite : bool
         Whether an existing file, or layer of a database, may be replaced.
@@ -238,10 +231,10 @@ def check_results(
     return notes + [f"{path.name} has the values of the field {name} as text" for name in as_texts]
 
 
-def _check_transformation(path: Path, extent: BaseGeometry, crs: pyproj.CRS, out_crs: pyproj.CRS) -> None:
+def _check_transformation(path: Path, extent: Bounds, crs: pyproj.CRS, out_crs: pyproj.CRS) -> None:
     check_transform(crs, out_crs)
-    parts = np.array([shapely.MultiPoint(shapely.get_coordinates([extent, extent.centroid]))], dtype=object)
-    points = reproject(parts, crs, out_crs, may_fail=True)
+    box = shapely.box(*extent)
+    points = reproject(np.array([box, box.centroid], dtype=object), crs, out_crs, may_fail=True)
     if not np.isfinite(shapely.get_coordinates(points)).any():
         raise OutputError(
             f"The raster is outside the CRS {out_crs.name} of {path}", "choose another one with --out-crs"

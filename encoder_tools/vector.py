@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from geosam_es.errors import VectorError
 from .attributes import in_own_types
 from .wkb import read_surface
 
-__all__ = ["VectorLayer", "read_vector"]
+__all__ = ["VectorLayer", "file_and_layer", "read_vector"]
 
 _LAYER_NAME = "|layername="
 
@@ -44,7 +45,7 @@ _ARCHIVES = {".zip": "/vsizip/{{{path}}}", ".gz": "/vsigzip/{path}"}
 
 _READ_BY_DRIVER = (".shp.zip", ".gdb.zip", ".gpkg.zip")
 
-_URI_CHARACTERS = frozenset("!;?\n\r\t")
+_URI_CHARACTERS = frozenset(":!;?\n\r\t")
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def read_vector(path: Path) -> VectorLayer:
         chosen, or its CRS is unknown to PROJ.
     """
     with _vector_errors(path):
-        path, wanted = _file_and_layer(path)
+        path, wanted = file_and_layer(path)
         is_virtual = str(path).startswith(_VIRTUAL_FILES)
         if not is_virtual and not path.exists():
             raise VectorError(f"{path} does not exist", "check the path")
@@ -133,7 +134,7 @@ def read_vector(path: Path) -> VectorLayer:
     return VectorLayer(geometries[keep], kept, crs, layer or "", np.asarray(ids)[keep], note)
 
 
-def _file_and_layer(path: Path) -> tuple[Path, str | None]:
+def file_and_layer(path: Path) -> tuple[Path, str | None]:
     """Split ``FILE|layername=NAME``, unless a file has that name."""
     file, separator, layer = str(path).partition(_LAYER_NAME)
     return (Path(file), layer) if separator and not path.exists() else (path, None)
@@ -181,14 +182,25 @@ def _gdal_name(path: Path) -> Iterator[str]:
     suffix = path.suffix.lower()
     if suffix in _ARCHIVES and path.is_file() and not path.name.lower().endswith(_READ_BY_DRIVER):
         yield _ARCHIVES[suffix].format(path=path.absolute())
-    elif not _URI_CHARACTERS.intersection(str(path)) and ":" not in str(path):
+    elif not _URI_CHARACTERS.intersection(str(path)[len(path.drive) :]):
         yield str(path)
     else:
         with tempfile.TemporaryDirectory() as folder:
             for file in path.parent.iterdir():
                 if file == path or file.stem == path.stem:
-                    (Path(folder) / f"prompts{file.suffix}").symlink_to(file.absolute())
+                    _link(Path(folder) / f"prompts{file.suffix}", file.absolute())
             yield str(Path(folder) / f"prompts{path.suffix}")
+
+
+def _link(link: Path, target: Path) -> None:
+    """Make a link, or a copy where links are not allowed, as on Windows."""
+    try:
+        link.symlink_to(target, target_is_directory=target.is_dir())
+    except OSError:
+        if target.is_dir():
+            shutil.copytree(target, link)
+        else:
+            shutil.copyfile(target, link)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.grid import FINEST_LEVEL
-from geosam_es.errors import GeoSamError, OutputError, RasterError
+from geosam_es.errors import OutputError, RasterError
 from geosam_es.store import store_path_for
 from geosam_es.store.layout import DTYPES
 from geosam_es.store.raster_name import GdalName, RasterPath
@@ -28,7 +28,7 @@ from ..pipeline import EncodeOptions, EncodePlan, encode, estimate, make_plan
 from ..progress import Progress
 from ..raster import Raster, can_read
 from ..vector import read_vector
-from .group import EXIT_BAD_INPUT, EXIT_FAULT, named_file_error, report_fault
+from .group import EXIT_BAD_INPUT, EXIT_FAULT, report_fault, user_error
 from .options import PATH, RASTER, json_option, threads_option
 
 __all__ = ["encode_command"]
@@ -36,13 +36,10 @@ __all__ = ["encode_command"]
 _RASTER_SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2", ".ecw", ".sid", ".img", ".png", ".jpg", ".jpeg"}
 """Files with these are taken for images, so that a damaged one is reported. Others are images if GDAL can read them."""
 
-_SIDECAR_SUFFIXES = {".ovr", ".msk", ".aux", ".xml", ".hdr", ".prj", ".stx", ".clr", ".rdc", ".rrd", ".ige"} | {
-    ".txt",
-    ".csv",
-    ".pdf",
-    ".json",
-    ".geojson",
-}
+_SIDECAR_SUFFIXES = frozenset((
+    ".ovr", ".msk", ".aux", ".xml", ".hdr", ".prj", ".stx", ".clr", ".rdc", ".rrd", ".ige", ".txt", ".csv", ".pdf",
+    ".json", ".geojson",
+))  # fmt: skip
 """Parts of an image, and texts and documents, some of which GDAL opens too."""
 
 
@@ -225,13 +222,9 @@ def _try_to_encode(
     try:
         return _encode_one(path, store, loaded, request, dry_run)
     except Exception as error:
-        known = named_file_error(error) if isinstance(error, OSError) else None
-        known = error if isinstance(error, GeoSamError) else known
-        outcome: dict[str, Any] = {"raster": str(path)}
-        if known is not None:
-            outcome["error"] = known.user_message
-        else:
-            outcome.update(error=f"{path}: {report_fault(error)}", is_fault=True)
+        known = user_error(error)
+        text = f"{path}: {report_fault(error)}" if known is None else known.user_message
+        outcome = {"raster": str(path), "error": text, **({"is_fault": True} if known is None else {})}
     click.echo(f"Error: {outcome['error']}", err=True)
     return outcome
 

@@ -13,7 +13,7 @@ import click
 from geosam_es import __version__
 from geosam_es.errors import GeoSamError, OutputError
 
-__all__ = ["EXIT_BAD_INPUT", "EXIT_FAULT", "EXIT_INTERRUPTED", "CommandGroup", "named_file_error", "report_fault"]
+__all__ = ["EXIT_BAD_INPUT", "EXIT_FAULT", "EXIT_INTERRUPTED", "CommandGroup", "report_fault", "user_error"]
 
 EXIT_FAULT = 1
 EXIT_BAD_INPUT = 2
@@ -30,27 +30,23 @@ class CommandGroup(click.Group):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except GeoSamError as error:
-            click.echo(f"Error: {error.user_message}", err=True)
-            sys.exit(EXIT_BAD_INPUT)
         except KeyboardInterrupt:
             click.echo("Interrupted. Finished work is kept; encode and finetune continue with --resume.", err=True)
             sys.exit(EXIT_INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             # click has messages and exit codes of its own for these.
             raise
-        except OSError as error:
-            known = named_file_error(error)
+        except Exception as error:
+            known = user_error(error)
             click.echo(f"Error: {report_fault(error) if known is None else known.user_message}", err=True)
             sys.exit(EXIT_FAULT if known is None else EXIT_BAD_INPUT)
-        except Exception as error:
-            click.echo(f"Error: {report_fault(error)}", err=True)
-            sys.exit(EXIT_FAULT)
 
 
-def named_file_error(error: OSError) -> GeoSamError | None:
-    """Return a sentence for an error of the file system, or None if the error names no file."""
-    if error.filename is None or not error.strerror:
+def user_error(error: Exception) -> GeoSamError | None:
+    """Return the error that a user can act on, also for an error of the file system that names a file; or None."""
+    if isinstance(error, GeoSamError):
+        return error
+    if not isinstance(error, OSError) or error.filename is None or not error.strerror:
         return None
     return OutputError(f"{error.filename} cannot be used ({error.strerror})", "check its name and its permissions")
 

@@ -32,7 +32,7 @@ from ..segment import (
     segment,
     write_results,
 )
-from ..vector import VectorLayer, read_vector
+from ..vector import VectorLayer, file_and_layer, read_vector
 from ..vector_output import FORMATS, default_crs
 from .options import PATH, json_option, threads_option
 
@@ -156,7 +156,7 @@ def segment_command(
       geosam-es segment ortho.embeddings.zarr -o house.geojson --point 728312.5,4372101.2
     """
     segmenter = open_segmenter(store, threads)
-    raster, raster_crs = segmenter.reader.metadata.raster, store_crs(segmenter.reader)
+    raster_crs = store_crs(segmenter.reader)
     target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or raster_crs
     prompt_crs = parse_crs(crs) if crs else None
     _refuse_own_prompts(prompts, output)
@@ -182,7 +182,7 @@ def segment_command(
         target_crs,
         candidates,
         layer,
-        raster.transform.apply_geometry(shapely.box(0, 0, raster.width, raster.height)),
+        segmenter.map_bounds,
         overwrite=overwrite,
         append=append,
         out_layer=out_layer,
@@ -202,8 +202,7 @@ def _refuse_own_prompts(prompts: Path | None, output: Path) -> None:
         return
     parts = {".shp", ".dbf", ".shx"}
     try:
-        file = prompts if prompts.exists() else Path(str(prompts).partition("|layername=")[0])
-        first, second = Path(os.path.realpath(file)), Path(os.path.realpath(output))
+        first, second = (Path(os.path.realpath(path)) for path in (file_and_layer(prompts)[0], output))
         is_part = {first.suffix.lower(), second.suffix.lower()} <= parts
         is_same = (is_part and first.with_suffix("") == second.with_suffix("")) or first.samefile(second)
     except OSError:

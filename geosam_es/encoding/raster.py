@@ -28,8 +28,9 @@ from .placement import MapCrs, check_placement
 from .raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
 from .unreadable import archive_name, check_file, explain
 
-__all__ = ["WARP_TOLERANCE_PX", "RasterTile", "TiledRaster"]
+__all__ = ["RPC_CRS", "WARP_TOLERANCE_PX", "RasterTile", "TiledRaster"]
 
+RPC_CRS = "EPSG:4326"
 WARP_TOLERANCE_PX = 0.2
 """Error of a raster warped by its control points or RPCs: that of QGIS, so that the polygons fit what it shows."""
 
@@ -354,7 +355,7 @@ class TiledRaster(ABC):
                 self._readable_tiles.add(tile)
 
     def crs_of_user(self) -> str:
-        """Return the WKT of the CRS given for a file that has none.
+        """Return the WKT of the CRS that the user gave.
 
         Raises
         ------

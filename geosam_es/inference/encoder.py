@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
+from ..store.decoder_files import unreadable
 from ..store.layout import EXACT, check_model
 from ..store.schema import SchemaError, read_json
 from .runtime import OnnxGraph, available_cores
@@ -212,12 +213,7 @@ def read_model_info(folder: Path) -> ModelInfo:
     try:
         value = check_model(read_json(folder / MODEL_FILE))
     except PermissionError as error:
-        raise ModelError(
-            "{path} cannot be read ({reason})",
-            "check the file and its permissions",
-            path=folder / MODEL_FILE,
-            reason=error.strerror,
-        ) from error
+        raise unreadable(folder / MODEL_FILE, error) from error
     except (OSError, SchemaError) as error:
         raise ModelError(
             "{folder} is not a model folder: its {name} is missing or damaged",

@@ -18,7 +18,7 @@ from ..core.geotransform import GeoTransform
 from ..core.window import Window
 from ..encoding.mosaic import TileIndex
 from ..encoding.placement import GEOGRAPHIC, LOCAL, NO_MAP, PROJECTED, MapCrs
-from ..encoding.raster import WARP_TOLERANCE_PX, TiledRaster
+from ..encoding.raster import RPC_CRS, WARP_TOLERANCE_PX, TiledRaster
 from ..encoding.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
 from ..errors import RasterError
 
@@ -44,7 +44,6 @@ _NUMPY_NAMES = {
     "CFloat64": "complex128",
 }
 
-_RPC_CRS = "EPSG:4326"
 _NO_TRANSFORM = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
@@ -269,7 +268,7 @@ def _warp(dataset: Any) -> Any | None:
         resampleAlg=gdal.GRA_NearestNeighbour,
         errorThreshold=WARP_TOLERANCE_PX,
         rpc=not points,
-        dstSRS=None if points else _RPC_CRS,
+        dstSRS=None if points else RPC_CRS,
         dstAlpha=not any(
             dataset.GetRasterBand(index + 1).GetColorInterpretation() == gdal.GCI_AlphaBand
             for index in range(dataset.RasterCount)

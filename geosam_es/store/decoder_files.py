@@ -21,6 +21,7 @@ __all__ = [
     "plain_sha256",
     "prefixed_sha256",
     "read_info",
+    "unreadable",
 ]
 
 _HASH_PREFIX = "sha256:"
@@ -137,13 +138,18 @@ def read_info(folder: Path) -> DecoderInfo:
             name=path.name,
         ) from None
     except OSError as error:
-        raise ModelError(
-            "{path} cannot be read ({reason})", "check the file and its permissions", path=path, reason=error.strerror
-        ) from error
+        raise unreadable(path, error) from error
     except SchemaError as error:
         raise ModelError(
             "{path} is damaged ({reason})", "copy the decoder again", path=path, reason=str(error)
         ) from error
+
+
+def unreadable(path: Path, error: OSError) -> ModelError:
+    """Return the error for a file of a decoder or a model that exists but cannot be read."""
+    return ModelError(
+        "{path} cannot be read ({reason})", "check the file and its permissions", path=path, reason=error.strerror
+    )
 
 
 def check_decoder(decoder: StoreDecoder) -> None:
@@ -165,12 +171,7 @@ def check_decoder(decoder: StoreDecoder) -> None:
         except FileNotFoundError:
             raise ModelError("{path} does not exist", "copy the decoder again", path=path) from None
         except OSError as error:
-            raise ModelError(
-                "{path} cannot be read ({reason})",
-                "check the file and its permissions",
-                path=path,
-                reason=error.strerror,
-            ) from error
+            raise unreadable(path, error) from error
         if not is_whole:
             raise ModelError(
                 "{path} does not have the hash in decoder.json: it was changed or copied in part",

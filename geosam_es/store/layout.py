@@ -497,7 +497,7 @@ def is_store(root: Path) -> bool:
         return False
 
 
-def unreadable(path: Path, error: OSError) -> StoreError:
+def unreadable(path: Path | str, error: OSError) -> StoreError:
     """Return the error for a file of a store that exists but cannot be read."""
     return StoreError(
         "{path} cannot be read ({reason})", "check the file and its permissions", path=path, reason=error.strerror

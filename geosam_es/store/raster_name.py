@@ -46,7 +46,7 @@ class GdalName:
     def name(self) -> str:
         """The text with the name of the file instead of its path."""
         if self.file is not None:
-            return self.text.replace(str(self.file), self.file.name)
+            return self.text.replace(self._in_text(self.file), self.file.name)
         return _INLINE if self.text.startswith("<") else _last_part(self.text)
 
     @property
@@ -54,12 +54,16 @@ class GdalName:
         """A name for files made from the raster: that of the file with what is chosen in it, as in ``a_Band1``."""
         if self.file is None:
             return Path(_NOT_IN_STEMS.sub("_", self.name)).stem or "raster"
-        before, _, after = self.text.partition(str(self.file))
+        before, _, after = self.text.partition(self._in_text(self.file))
         driver = _PREFIX.match(before)
         chosen = _ARCHIVES.sub("", before[driver.end() :]) if driver else ""
         inside = after if driver else str(PurePosixPath(after).with_suffix("")) if after.strip("/") else ""
         parts = (_NOT_IN_STEMS.sub("_", part).strip("_.") for part in (chosen, inside))
         return "_".join([self.file.stem, *(part for part in parts if part)])
+
+    def _in_text(self, file: Path) -> str:
+        """Return a file as the text has it, which may be with slashes on Windows."""
+        return str(file) if str(file) in self.text else file.as_posix()
 
     @property
     def parent(self) -> Path:

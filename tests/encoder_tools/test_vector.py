@@ -130,6 +130,21 @@ def test_names_that_look_like_something_else(tmp_path: Path, stem: str, suffix: 
     assert layer.geometries.tolist() == [shapely.Point(1, 2)] and layer.crs == UTM and "label" in layer.fields
 
 
+@pytest.mark.parametrize("name", ["a!b.shp", "c!d"])
+def test_names_where_links_are_not_allowed(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(1314, "A required privilege is not held by the client")
+
+    for folder in (tmp_path, tmp_path / "folder"):
+        folder.mkdir(exist_ok=True)
+        write_layer(folder / "plain.shp", [shapely.Point(1, 2)])
+        for file in folder.glob("plain.*"):
+            file.rename(folder / f"a!b{file.suffix}")
+    folder.rename(tmp_path / "c!d")
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    assert read_vector(tmp_path / name).geometries.tolist() == [shapely.Point(1, 2)]
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

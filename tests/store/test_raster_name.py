@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from typing import cast
 
 import pytest
 
@@ -63,6 +64,12 @@ def test_rasters_of_a_server(text: str) -> None:
     name = raster_path(text)
     assert isinstance(name, GdalName) and name.is_remote and name.file is None
     assert (str(name), name.name, store_path_for(name)) == (text, "ortho.tif", Path("ortho.embeddings.zarr"))
+
+
+@pytest.mark.parametrize("path", ["C:/maps/a.nc", r"C:\maps\a.nc"])
+def test_paths_of_windows(path: str) -> None:
+    name = GdalName(f'NETCDF:"{path}":Band1', cast(Path, PureWindowsPath(path)))
+    assert (name.name, name.stem) == ('NETCDF:"a.nc":Band1', "a_Band1")
 
 
 def test_a_virtual_raster_as_text() -> None:

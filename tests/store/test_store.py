@@ -109,7 +109,7 @@ def test_folders_that_may_not_be_read_are_named(tmp_path: Path, decoder: Path, m
         return is_file(path)
 
     monkeypatch.setattr(Path, "is_file", refuse)
-    with pytest.raises(StoreError, match=r"image_embeddings.*cannot be read \(Permission denied\): check its perm"):
+    with pytest.raises(StoreError, match=r"image_embeddings.*cannot be read \(Permission denied\): check the f"):
         reader.counts()
     with pytest.raises(OutputError, match=r"a\.embeddings\.zarr cannot be written \(Permission denied\)"):
         writer.is_done(Tile(0, 1, 2))

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from geosam_es.errors import ModelError, OutputError
 from geosam_es.inference.encoder import ENCODER_FILE, MODEL_FILE, TILE_SIZE, ModelInfo, read_model_info
-from geosam_es.inference.runtime import OnnxGraph
+from geosam_es.inference.runtime import EXTERNAL_SUFFIX, OnnxGraph
 from geosam_es.store.decoder_files import file_sha256
 from geosam_es.store.files import put_in_place
+from geosam_es.store.layout import DECODER_FILE, PREPARE_FILE
 
 from ..fast_decoder.networks import CONTEXT_NAMES, Decode, Prepare
 from ..fast_decoder.transformer import FEW_TOKENS, SIDE
@@ -43,9 +44,8 @@ PLACES_INPUT = "refined_places"
 TOLERANCE = 1e-3
 """Largest accepted difference from PyTorch, relative to the largest value."""
 
-EXTERNAL_SUFFIX = ".data"
 ENCODER_FILES = (ENCODER_FILE, ENCODER_FILE + EXTERNAL_SUFFIX)
-DECODER_FILES = ("prepare.onnx", "decoder.onnx")
+DECODER_FILES = (PREPARE_FILE, DECODER_FILE)
 
 Feeds = dict[str, NDArray[Any]]
 
@@ -131,7 +131,7 @@ def _staged(info: ModelInfo, directory: Path, kept: Collection[str]) -> Iterator
 
 def _write_decoder(sam: Any, directory: Path) -> None:
     features = _features()
-    prepare, decode = directory / "prepare.onnx", directory / "decoder.onnx"
+    prepare, decode = (directory / name for name in DECODER_FILES)
     _write_graph(Prepare(sam), prepare, features, CONTEXT_NAMES, {})
     context = OnnxGraph(prepare).run(features, CONTEXT_NAMES)
     _join_decoder(Decode(sam).eval(), context, decode)

@@ -310,7 +310,9 @@ class SegmentationController(QObject):
             self._worker.set_look_ahead([])
             return
         # Where tiles are encoded on demand, only the middle of the view is worth the time.
-        places = sight.places[: (None if store.live is None else 1) if prepares else 0]
+        places = sight.places if store.live is None else sight.places[:1]
+        if not prepares:
+            places = []
         jobs: list[Job[Any]] = [
             Job(partial(prepare_tile, store.segmenter, x, y, sight.level), failed=_log) for x, y in places
         ]
