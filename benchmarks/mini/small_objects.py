@@ -202,9 +202,11 @@ def small_objects_table(found: dict[str, list[Measured]]) -> str:
     header = ["set", "longer side, px", "objects", "box itself", *answers, "box, level chosen"]
     rows = []
     for dataset, objects in found.items():
+        written: list[list[Measured]] = []
         for low, high in (*zip(SIZES, SIZES[1:]), (0, SMALL)):
             group = [item for item in objects if low <= item["size"] < high]
-            if group:
+            if group and group not in written:
+                written.append(group)
                 means = [_mean([item[name] for item in group]) for name in ("box itself", *answers, "box")]
                 sizes = f"{low} to {high}" if low else f"under {high}"
                 rows.append([dataset, sizes, str(len(group)), *means])
