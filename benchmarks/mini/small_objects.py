@@ -1,13 +1,16 @@
 """Measure `mini` on small objects at the native and the enlarged levels: ``python -m benchmarks.mini.small_objects``.
 
-The held-out images are reduced, so that their objects become small. Each object gets a click in its middle and its
-bounding box, on the native pixels and on the image enlarged 2 and 4 times. The polygon that the product would draw is
-compared with the true one.
+The held-out images are reduced, so that their objects become small. ``small_objects.json`` adds objects that are small
+in themselves, such as cars, shrubs and small roofs. They are drawn by hand on magnified images: twelve of them drawn
+twice agree with a mean IoU of 0.89 (plants: 0.84), so an answer can hardly reach more. Each object gets a click in its
+middle and its bounding box, on the native pixels and on the image enlarged 2 and 4 times. The polygon that the product
+would draw is compared with the true one.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,18 +20,20 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import rasterio
 import shapely
+from rasterio.errors import RasterioError
 from shapely.geometry.base import BaseGeometry
 from shapely.ops import polylabel
 
 from encoder_tools.evaluation.metrics import bootstrap_mean
 from encoder_tools.mini.labelled_tiles import LabelledScene, coarser
+from encoder_tools.mini.sources import data_folder, read_rgb
 from encoder_tools.pipeline import EncodeOptions, EncodePlan, make_plan
 from encoder_tools.raster import Raster
 from geosam_es.core.grid import FINEST_LEVEL, Tile
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.core.topology import polygon_parts
 from geosam_es.encoding.encode import encode_tiles
-from geosam_es.errors import GeoSamError
+from geosam_es.errors import GeoSamError, RasterError
 from geosam_es.inference.encoder import Encoder
 from geosam_es.inference.masks import Proposal
 from geosam_es.inference.segmenter import Segmenter
@@ -37,15 +42,23 @@ from geosam_es.store.reader import TileState
 
 from ..markdown import markdown_table, replace_sections
 from .exported_model import OnnxMini
-from .held_out import held_out, measurement_parser
+from .held_out import held_out, measurement_parser, thinned
 from .process_pool import map_with_model
 
-__all__ = ["SIZES", "measure_scene", "small_objects_table"]
+__all__ = ["DRAWN", "SIZES", "drawn_by_hand", "measure_scene", "small_objects_table", "with_totals"]
 
 REDUCTIONS = (1, 2, 4)
 LEVELS = tuple(range(0, FINEST_LEVEL - 1, -1))
 SIZES = (10, 20, 40, 80, 160, 820)
 """Bounds of the groups: the longer side of an object in pixels."""
+
+SMALL = 40
+"""Longer side in pixels below which an object counts as small."""
+
+DRAWN = Path(__file__).with_name("small_objects.json")
+"""Objects drawn by hand: image in the data folder, reduction factor, kind, and polygon in pixels of the image."""
+
+HELD_OUT, TRAINED = "drawn by hand", "drawn by hand, training image"
 
 MIN_SIDE = 4.0
 SECTION = "small objects"
@@ -138,8 +151,47 @@ def _iou(first: BaseGeometry, second: BaseGeometry) -> float:
     return float(shapely.intersection(first, second).area / union) if union else 0.0
 
 
+def drawn_by_hand(data: Path, objects: Path = DRAWN) -> list[LabelledScene]:
+    """Read the objects drawn by hand, one scene for each image, reduction factor and kind.
+
+    Objects on images that `mini` was trained on get data sets of their own.
+
+    Parameters
+    ----------
+    data : Path
+        Folder of labelled imagery.
+    objects : Path
+        File like ``small_objects.json``.
+
+    Raises
+    ------
+    RasterError
+        If an image is missing or cannot be read.
+    """
+    groups: dict[tuple[str, int, str], list[BaseGeometry]] = {}
+    for item in json.loads(objects.read_text(encoding="utf-8")):
+        group = groups.setdefault((item["image"], item["reduction"], item["kind"]), [])
+        group.append(shapely.Polygon(item["polygon"]))
+    scenes = []
+    try:
+        images = {name: read_rgb(data / name) for name, _, _ in groups}
+    except (OSError, RasterioError) as error:
+        raise RasterError(f"'{data}' lacks an image of objects drawn by hand ({error})", "see SOURCES.md") from error
+    for (name, reduction, kind), polygons in groups.items():
+        parent = TRAINED if Path(name).parent.name.startswith("train") else HELD_OUT
+        scene = LabelledScene(f"{parent}: {kind}", images[name], polygons)
+        scenes.append(coarser(scene, reduction) if reduction > 1 else scene)
+    return scenes
+
+
+def with_totals(found: dict[str, list[Measured]]) -> dict[str, list[Measured]]:
+    """Add a data set of all kinds of held-out objects drawn by hand, if there are any."""
+    total = [item for dataset, objects in found.items() if dataset.startswith(f"{HELD_OUT}: ") for item in objects]
+    return {**found, f"{HELD_OUT}: all kinds": total} if total else found
+
+
 def small_objects_table(found: dict[str, list[Measured]]) -> str:
-    """Return mean IoU by data set and size as a Markdown table.
+    """Return mean IoU by data set and size as a Markdown table, and over all small objects of each set.
 
     Parameters
     ----------
@@ -150,11 +202,14 @@ def small_objects_table(found: dict[str, list[Measured]]) -> str:
     header = ["set", "longer side, px", "objects", "box itself", *answers, "box, level chosen"]
     rows = []
     for dataset, objects in found.items():
-        for low, high in zip(SIZES, SIZES[1:]):
+        written: list[list[Measured]] = []
+        for low, high in (*zip(SIZES, SIZES[1:]), (0, SMALL)):
             group = [item for item in objects if low <= item["size"] < high]
-            if group:
+            if group and group not in written:
+                written.append(group)
                 means = [_mean([item[name] for item in group]) for name in ("box itself", *answers, "box")]
-                rows.append([dataset, f"{low} to {high}", str(len(group)), *means])
+                sizes = f"{low} to {high}" if low else f"under {high}"
+                rows.append([dataset, sizes, str(len(group)), *means])
     return markdown_table(header, rows)
 
 
@@ -164,16 +219,26 @@ def _mean(values: list[float]) -> str:
 
 
 def _scenes(options: argparse.Namespace) -> Iterator[LabelledScene]:
-    for scene in held_out(options.data, options.limit):
-        for factor in options.reductions:
-            reduced = coarser(scene, factor) if factor > 1 else scene
-            yield replace(reduced, dataset=f"{scene.dataset} / {factor}")
+    if "reduced" in options.sets:
+        for scene in held_out(options.data, options.limit):
+            for factor in options.reductions:
+                reduced = coarser(scene, factor) if factor > 1 else scene
+                yield replace(reduced, dataset=f"{scene.dataset} / {factor}")
+    if "drawn" in options.sets:
+        yield from thinned(drawn_by_hand(data_folder(options.data)), options.limit)
 
 
 def main() -> None:
     """Parse the command line, measure, and print the table or write it into a page."""
     parser = measurement_parser("small_objects", __doc__)
     parser.add_argument("--reductions", type=int, nargs="+", default=REDUCTIONS, help="factors to reduce the images by")
+    parser.add_argument(
+        "--sets",
+        nargs="+",
+        choices=("reduced", "drawn"),
+        default=("reduced", "drawn"),
+        help="held-out images, reduced; or objects drawn by hand (default: both)",
+    )
     parser.add_argument("--page", type=Path, help="page whose table is replaced")
     options = parser.parse_args()
     try:
@@ -182,7 +247,7 @@ def main() -> None:
         measured = map_with_model(partial(measure_scene, options.models), scenes, options.models, options.processes)
         for scene, objects in zip(scenes, measured):
             found.setdefault(scene.dataset, []).extend(objects)
-        table = small_objects_table(found)
+        table = small_objects_table(with_totals(found))
         print(table)
         if options.page is not None:
             replace_sections(options.page, {SECTION: table})
