@@ -299,15 +299,19 @@ class Pyramid:
         return level
 
     def level_for_pixel(self, size: float) -> int:
-        """Return the coarsest level with pixels no larger than ``size``, which is in native pixels.
+        """Return the level for a screen pixel of ``size`` native pixels.
+
+        That is the coarsest level with pixels no larger than the screen's. If the screen shows native pixels enlarged,
+        it is the finest level that is enlarged no more than that.
 
         Examples
         --------
         >>> pyramid = Pyramid(8192, 8192, Tiling())
-        >>> [pyramid.level_for_pixel(size) for size in (0.01, 0.5, 0.9, 1, 7.9, 100)]
-        [-2, -1, -1, 0, 2, 3]
+        >>> [pyramid.level_for_pixel(size) for size in (0.01, 0.3, 0.5, 0.9, 1, 7.9, 100)]
+        [-2, -1, -1, 0, 0, 2, 3]
         """
-        level = math.floor(math.log2(size) + _LEVEL_TOLERANCE)
+        level = math.log2(size)
+        level = math.floor(level + _LEVEL_TOLERANCE) if level > 0 else math.ceil(level - _LEVEL_TOLERANCE)
         return max(FINEST_LEVEL, min(level, len(self.grids) - 1))
 
     @property

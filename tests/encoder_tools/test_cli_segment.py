@@ -404,16 +404,16 @@ def enlarged(run: Run, ortho: Ortho, model: Path) -> Ortho:
         (("--object-size", 30), -1),
         (("--object-size", 55), 0),
         (("--object-size", 5000), 0),
-        (("--scale", "1:1000"), -1),
-        (("--scale", "1:1889"), -1),
-        (("--scale", "1:1890"), 0),
+        (("--scale", "1:900"), -1),
+        (("--scale", "1:944"), -1),
+        (("--scale", "1:946"), 0),
         (("--scale", "1:1e9"), 0),
     ],
 )
 def test_the_level_by_number_by_size_or_by_scale(
     run: Run, enlarged: Ortho, tmp_path: Path, options: tuple[object, ...], level: int
 ) -> None:
-    """A pixel of 0.5 m is one of a screen of 96 dpi at 1:1890."""
+    """A pixel of 0.5 m is two of a screen of 96 dpi at 1:945."""
     result = run("segment", enlarged.store, enlarged.click, *options, "-o", tmp_path / "o.gpkg")
     assert result.exit_code == 0 and "Note" not in result.stderr
     layer = read_vector(tmp_path / "o.gpkg")

@@ -416,7 +416,7 @@ class TestStores:
     def test_a_click_and_a_refinement_on_an_enlarged_map(
         self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer, tmp_path: Path
     ) -> None:
-        """Zoomed in to four pixels of the screen for one of the image."""
+        """Zoomed in to five pixels of the screen for one of the image."""
         shutil.rmtree(store_path_for(Path(raster_with_store.source())))
         QgsProject.instance().addMapLayer(raster_with_store)
         iface.setActiveLayer(raster_with_store)
@@ -429,7 +429,7 @@ class TestStores:
         layer = interaction.dock.layer
         assert layer is not None
         size = iface.canvas.size()
-        enlarged = QgsRectangle.fromCenterAndSize(place("a"), size.width() * PIXEL / 4, size.height() * PIXEL / 4)
+        enlarged = QgsRectangle.fromCenterAndSize(place("a"), size.width() * PIXEL / 5, size.height() * PIXEL / 5)
         iface.canvas.setExtent(enlarged)
         click(iface.canvas, place("a", 60, 0))
         wait_until(lambda: interaction.controller.drawing.has_polygon)

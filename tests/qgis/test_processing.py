@@ -326,7 +326,7 @@ def enlarged(store: Path, tmp_path: Path) -> Path:
         ({"OBJECT_SIZE_M": 300}, 0),
         ({"OBJECT_SIZE_M": 600, "LEVEL": -1}, 1),
         # A pixel of a screen is 0.26 mm.
-        ({"SCALE": 1000}, -1),
+        ({"SCALE": 900}, -1),
         ({"SCALE": 2000}, 0),
         ({"SCALE": 5000}, 1),
         ({"SCALE": "", "OBJECT_SIZE_M": None, "LEVEL": 1}, 1),
