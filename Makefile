@@ -123,6 +123,7 @@ measure-mini: $(VENV)/.test
 	$(VENV)/bin/python -m benchmarks.mini.evaluate $(if $(DATA),--data "$(DATA)") \
 	  -o $(MINI)/evaluation.json --card $(MINI)/MODEL_CARD.md --page docs/mini.md
 	$(VENV)/bin/python -m benchmarks.mini.robustness $(if $(DATA),--data "$(DATA)") --page docs/mini.md
+	$(VENV)/bin/python -m benchmarks.mini.small_objects $(if $(DATA),--data "$(DATA)") --limit 80 --page docs/mini.md
 	$(VENV)/bin/python -m benchmarks.mini.failures $(if $(DATA),--data "$(DATA)") --page docs/mini_failures.md
 
 $(VENV)/.demo: $(VENV)/bin/activate pyproject.toml

@@ -42,12 +42,12 @@ from geosam_es.store.reader import TileState
 
 from ..markdown import markdown_table, replace_sections
 from .exported_model import OnnxMini
-from .held_out import held_out, measurement_parser, thinned
+from .held_out import held_out, measurement_parser
 from .process_pool import map_with_model
 
 __all__ = ["DRAWN", "SIZES", "drawn_by_hand", "measure_scene", "small_objects_table", "with_totals"]
 
-REDUCTIONS = (1, 2, 4)
+REDUCTIONS = (2, 4)
 LEVELS = tuple(range(0, FINEST_LEVEL - 1, -1))
 SIZES = (10, 20, 40, 80, 160, 820)
 """Bounds of the groups: the longer side of an object in pixels."""
@@ -203,19 +203,20 @@ def small_objects_table(found: dict[str, list[Measured]]) -> str:
     rows = []
     for dataset, objects in found.items():
         written: list[list[Measured]] = []
-        for low, high in (*zip(SIZES, SIZES[1:]), (0, SMALL)):
+        sizes = () if dataset.startswith(HELD_OUT) else tuple(zip(SIZES, SIZES[1:]))
+        for low, high in (*sizes, (0, SMALL)):
             group = [item for item in objects if low <= item["size"] < high]
             if group and group not in written:
                 written.append(group)
                 means = [_mean([item[name] for item in group]) for name in ("box itself", *answers, "box")]
-                sizes = f"{low} to {high}" if low else f"under {high}"
-                rows.append([dataset, sizes, str(len(group)), *means])
+                size = f"{low} to {high}" if low else f"under {high}"
+                rows.append([dataset, size, str(len(group)), *means])
     return markdown_table(header, rows)
 
 
 def _mean(values: list[float]) -> str:
     mean, low, high = bootstrap_mean(np.array(values))
-    return f"{mean:.3f} ± {(high - low) / 2:.3f}"
+    return f"{mean:.2f} ± {(high - low) / 2:.2f}"
 
 
 def _scenes(options: argparse.Namespace) -> Iterator[LabelledScene]:
@@ -223,9 +224,9 @@ def _scenes(options: argparse.Namespace) -> Iterator[LabelledScene]:
         for scene in held_out(options.data, options.limit):
             for factor in options.reductions:
                 reduced = coarser(scene, factor) if factor > 1 else scene
-                yield replace(reduced, dataset=f"{scene.dataset} / {factor}")
+                yield replace(reduced, dataset=f"{scene.dataset}, reduced")
     if "drawn" in options.sets:
-        yield from thinned(drawn_by_hand(data_folder(options.data)), options.limit)
+        yield from drawn_by_hand(data_folder(options.data))
 
 
 def main() -> None:
