@@ -123,7 +123,7 @@ def test_the_table_groups_by_size_and_sums_up_the_small() -> None:
         for sizes, count in (("10 to 20", 1), ("20 to 40", 1), ("40 to 80", 1), ("under 40", 3))
     ]
     assert [row[-1][:4] for row in rows] == ["0.50", "0.70", "0.10", "0.70"]
-    assert [row[1] for row in table_rows({"drawn by hand: car": [measured(30, 0.7)]})] == ["20 to 40"]
+    assert [row[1] for row in table_rows({"drawn by hand: car": [measured(30, 0.7)]})] == ["under 40"]
 
 
 def test_the_total_of_drawn_objects_leaves_out_reduced_sets_and_training_images() -> None:
