@@ -227,8 +227,8 @@ def check_results(
         layer=out_layer,
         copies=_CANDIDATES if candidates else 1,
     )
-    notes = [f"{path.name} has another name for a field: {old} is {new}" for old, new in renamed.items()]
-    return notes + [f"{path.name} has the values of the field {name} as text" for name in as_texts]
+    notes = [f"in {path.name}, the field {old} is called {new}" for old, new in renamed.items()]
+    return notes + [f"in {path.name}, the field {name} is text" for name in as_texts]
 
 
 def _check_transformation(path: Path, extent: Bounds, crs: pyproj.CRS, out_crs: pyproj.CRS) -> None:

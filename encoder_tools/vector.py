@@ -122,7 +122,7 @@ def read_vector(path: Path) -> VectorLayer:
             except UnicodeDecodeError:
                 # Every sequence of bytes is text in this encoding.
                 meta, ids, wkbs, columns = read(encoding="ISO-8859-1")
-                note = f"{path} has text in another encoding than it declares, which was read as Latin-1"
+                note = f"the text in {path} is not in the encoding that the file declares, so it was read as Latin-1"
                 read = partial(read, encoding="ISO-8859-1")
             fields = in_own_types(read, meta, ids, columns)
         geometries = np.array([], dtype=object) if wkbs is None else _from_wkb(wkbs)

@@ -180,7 +180,7 @@ def _explain_name(path: GdalName) -> RasterError:
 def _choose_member(path: RasterPath, archive: Path, members: Sequence[str]) -> RasterError:
     member = next(filter(_is_image, members), members[0])
     return RasterError(
-        "{path} is not one image in an archive",
+        "GDAL finds no single image in {path}",
         "name one of its files, such as {name}",
         path=shown(path),
         name=typed(f"/vsizip/{archive}/{member}"),

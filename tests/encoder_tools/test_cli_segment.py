@@ -328,7 +328,7 @@ def test_what_a_shapefile_changes_is_said(run: Run, ortho: Ortho, tmp_path: Path
     prompts = write_layer(tmp_path / "clicks.gpkg", [point], superficie_catastral=[1.5])
     done = run("segment", ortho.store, prompts, "-o", tmp_path / "o.shp")
     assert done.exit_code == 0
-    assert "Note: o.shp has another name for a field: superficie_catastral is superficie\n" in done.stderr
+    assert "Note: in o.shp, the field superficie_catastral is called superficie\n" in done.stderr
     long = write_layer(tmp_path / "long.gpkg", [point], object=["x" * 255])
     refused = run("segment", ortho.store, long, "-o", tmp_path / "p.shp")
     assert refused.exit_code == 2 and not (tmp_path / "p.shp").exists()

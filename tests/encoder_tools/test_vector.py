@@ -114,7 +114,7 @@ def test_text_that_is_not_in_the_encoding_of_the_file(tmp_path: Path) -> None:
     dbf.write_bytes(dbf.read_bytes().replace("forêt".encode(), b"for\xeat "))
     layer = read_vector(path)
     assert layer.fields["kind"].tolist() == ["forêt"]
-    assert layer.note == f"{path} has text in another encoding than it declares, which was read as Latin-1"
+    assert layer.note == f"the text in {path} is not in the encoding that the file declares, so it was read as Latin-1"
 
 
 @pytest.mark.parametrize(
