@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from ..inference.runtime import import_failure
+from ..inference.import_failure import import_failure
 from .messages import tr, translated
 
 __all__ = ["REQUIRED", "DependencyProblem", "dependency_problem"]
