@@ -46,6 +46,7 @@ FUNCTIONS: dict[str, Callable[[shapely.Polygon, shapely.Polygon], Any]] = {
     "point_on_surface": lambda a, b: shapely.point_on_surface(a),
     "prepare": _prepared,
     "relate_pattern": lambda a, b: shapely.relate_pattern(a, b, "T********"),
+    "segmentize": lambda a, b: shapely.segmentize(a, 0.5),
     "set_precision": lambda a, b: shapely.set_precision(a, 0.01),
     "simplify": lambda a, b: shapely.simplify(a, 0.3),
     "snap": lambda a, b: shapely.snap(a, b, 0.5),
