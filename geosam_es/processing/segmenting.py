@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -192,6 +193,8 @@ class _SegmentAlgorithm(StoreAlgorithm):
             raise QgsProcessingException(self.invalidSourceError(parameters, self.INPUT))
         segmenter = open_segmenter(store)
         crs = raster_crs(segmenter.reader.metadata)
+        if not crs.isValid():
+            raise EditError(tr("The raster has no CRS"), tr("set it in the properties of its layer"))
         out_crs = self.parameterAsCrs(parameters, self.CRS, context) if parameters.get(self.CRS) else crs
         check_map_crs(out_crs)
         # QGIS would give coordinates back unchanged if there is no transform.
@@ -260,8 +263,9 @@ class _SegmentAlgorithm(StoreAlgorithm):
 
     def _optional(self, parameters: dict[str, Any], name: str, context: QgsProcessingContext) -> float | None:
         """Return a positive number, or None if the user gave none."""
-        # An empty text counts as 0.
-        return self.parameterAsDouble(parameters, name, context) or None
+        # An empty text counts as 0, and a text may be "nan".
+        value = self.parameterAsDouble(parameters, name, context)
+        return value if 0 < value < math.inf else None
 
     def _options(self, parameters: dict[str, Any], level: int, context: QgsProcessingContext) -> SegmentOptions:
         return SegmentOptions(
@@ -399,12 +403,21 @@ def _prompt_features(
 
 
 def _check_degrees(source: QgsProcessingFeatureSource) -> None:
-    """Refuse a layer whose CRS is geographic and whose coordinates are not degrees."""
-    extent = source.sourceExtent()
-    if not source.sourceCrs().isGeographic() or not extent.isFinite():
+    """Refuse a layer whose CRS is geographic and of whose features none has coordinates in degrees."""
+    if not source.sourceCrs().isGeographic():
         return
-    corner = (extent.xMinimum(), extent.yMinimum())
-    if not are_degrees(np.array([corner * 2])).any():
+    request = QgsFeatureRequest().setNoAttributes()
+    skip_checks = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks  # type: ignore[attr-defined]
+    corner = None
+    for feature in source.getFeatures(request, skip_checks):
+        box = feature.geometry().boundingBox()
+        if box.isNull() or not box.isFinite():
+            continue
+        bounds = np.array([(box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum())])
+        if are_degrees(bounds).any():
+            return
+        corner = corner or (box.xMinimum(), box.yMinimum())
+    if corner is not None:
         raise VectorError(
             "{source} has coordinates such as ({x:.8g}, {y:.8g}), which are not longitude and latitude",
             "set the CRS that they are in, in the properties of the layer",

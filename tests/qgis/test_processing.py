@@ -565,7 +565,7 @@ def test_the_provider_loads_without_packages(monkeypatch: pytest.MonkeyPatch) ->
     assert len(bare.algorithms()) == 5 and bare.warningMessage() == ""
 
 
-def test_the_provider_imports_no_optional_package() -> None:
+def test_the_provider_and_the_plugin_import_no_optional_package() -> None:
     code = """
 import sys
 class Block:
@@ -574,6 +574,7 @@ class Block:
             raise ModuleNotFoundError(name + " is blocked", name=name)
 sys.meta_path.insert(0, Block())
 import geosam_es.processing.provider
+import geosam_es.gui.plugin
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     root = Path(segmenting.__file__).parents[2]
@@ -676,3 +677,28 @@ def test_a_layer_without_a_crs_is_refused(store: Path) -> None:
     clicks.dataProvider().addFeatures([feature])
     with pytest.raises(QgsProcessingException, match="clicks has no coordinate reference system: set it"):
         run("segmentpoints", STORE=str(store), INPUT=clicks)
+
+
+def test_strays_in_a_layer_in_degrees_are_reported(store: Path) -> None:
+    clicks = layer("Point", [point(300, 300)], "EPSG:4326")
+    strays = [QgsPointXY(-700000, 4400000), QgsPointXY(math.inf, 0.0)]
+    for stray in strays:
+        feature = QgsFeature()
+        feature.setGeometry(QgsGeometry.fromPointXY(stray))
+        assert clicks.dataProvider().addFeatures([feature])[0]
+    log = Log()
+    assert len(run("segmentpoints", log, STORE=str(store), INPUT=clicks)) == 1
+    assert len(log.warnings) == len(strays)
+
+
+def test_a_raster_without_a_crs_is_refused(store: Path, tmp_path: Path) -> None:
+    root = set_crs(Path(shutil.copytree(store, tmp_path / "plain.embeddings.zarr")), "")
+    for output in ({}, {"CRS": QgsCoordinateReferenceSystem("EPSG:4326")}):
+        with pytest.raises(QgsProcessingException, match="The raster has no CRS: set it in"):
+            run("segmentpoints", STORE=str(root), INPUT=layer("Point", [point(300, 300)]), **output)
+
+
+def test_a_scale_that_is_no_number_counts_as_not_given(store: Path) -> None:
+    clicks = layer("Point", [point(300, 300)])
+    (found,) = run("segmentpoints", STORE=str(store), INPUT=clicks, SCALE="nan")
+    assert found["level"] == 0

@@ -37,6 +37,12 @@ def test_score_rank_area_detail_and_time() -> None:
     assert result_text(result(SQUARE), UTM) == "Score 0.93 · 2 of 3 · 9,996 m² · detail 100 % · 12 ms"
 
 
+@pytest.mark.parametrize(("side_m", "area"), [(0.6, "0.36"), (2, "4"), (4, "16")])
+def test_a_small_area_has_decimals(side_m: float, area: str) -> None:
+    small = shapely.box(725000, 4372000, 725000 + side_m, 4372000 + side_m)
+    assert f" · {area} m² · " in result_text(result(small, -2), UTM)
+
+
 @pytest.mark.parametrize(
     ("level", "detail"), [(-2, "400"), (-1, "200"), (0, "100"), (1, "50"), (3, "12.5"), (4, "6.25"), (9, "0.195")]
 )

@@ -48,7 +48,8 @@ def _area(result: Result, crs: QgsCoordinateReferenceSystem) -> str:
         area = EllipsoidArea(crs).area_m2(result.geometry)
     except EditError:
         return tr("area unknown: check the CRS of the raster")
-    return f"{QLocale().toString(area, 'f', 0)} m²"
+    kind, digits = ("f", 0) if area >= 10 else ("g", 2)
+    return f"{QLocale().toString(area, kind, digits)} m²"
 
 
 def comparison_text(
