@@ -20,36 +20,56 @@
       <translation>empezar de nuevo con un clic</translation>
     </message>
     <message>
+      <source>{path} refers to {source}, which does not exist</source>
+      <translation>{path} hace referencia a {source}, que no existe</translation>
+    </message>
+    <message>
+      <source>restore that file, or make the mosaic again without it</source>
+      <translation>recuperar ese archivo, o volver a hacer el mosaico sin él</translation>
+    </message>
+    <message>
+      <source>{path} refers to {source}, which GDAL cannot read</source>
+      <translation>{path} hace referencia a {source}, que GDAL no puede leer</translation>
+    </message>
+    <message>
+      <source>copy or download that file again, or make the mosaic again without it</source>
+      <translation>copiar o descargar de nuevo ese archivo, o volver a hacer el mosaico sin él</translation>
+    </message>
+    <message>
+      <source>{path} refers to {source}, which now has another size</source>
+      <translation>{path} hace referencia a {source}, que ahora tiene otro tamaño</translation>
+    </message>
+    <message>
+      <source>make the mosaic again</source>
+      <translation>volver a hacer el mosaico</translation>
+    </message>
+    <message>
+      <source>{crs}, the CRS of {path}, is not a CRS for maps</source>
+      <translation>{crs}, el SRC de {path}, no es un SRC para mapas</translation>
+    </message>
+    <message>
+      <source>give the true CRS with --crs or --set-crs; in QGIS, set the CRS of the layer</source>
+      <translation>indicar el SRC verdadero con --crs o --set-crs; en QGIS, asignar el SRC de la capa</translation>
+    </message>
+    <message>
+      <source>{path} begins at {place}, which is not in degrees, but the CRS {crs} is</source>
+      <translation>{path} empieza en {place}, que no está en grados, pero el SRC {crs} sí</translation>
+    </message>
+    <message>
+      <source>{path} begins at {place}, which is no place in the CRS {crs}</source>
+      <translation>{path} empieza en {place}, que no es un lugar del SRC {crs}</translation>
+    </message>
+    <message>
+      <source>{path} begins at {place}, which is in degrees, but the CRS {crs} is not</source>
+      <translation>{path} empieza en {place}, que está en grados, pero el SRC {crs} no</translation>
+    </message>
+    <message>
       <source>--overlap {overlap} is out of range ({reason})</source>
       <translation>--overlap {overlap} está fuera del intervalo admitido ({reason})</translation>
     </message>
     <message>
       <source>use 256</source>
       <translation>usar 256</translation>
-    </message>
-    <message>
-      <source>{path} does not exist</source>
-      <translation>{path} no existe</translation>
-    </message>
-    <message>
-      <source>check the path</source>
-      <translation>comprobar la ruta</translation>
-    </message>
-    <message>
-      <source>{path} is not a raster that GDAL can read</source>
-      <translation>{path} no es un ráster que GDAL pueda leer</translation>
-    </message>
-    <message>
-      <source>check the file, or copy it again</source>
-      <translation>comprobar el archivo o copiarlo de nuevo</translation>
-    </message>
-    <message>
-      <source>{path} has no bands</source>
-      <translation>{path} no tiene bandas</translation>
-    </message>
-    <message>
-      <source>choose one of its subdatasets</source>
-      <translation>elegir uno de sus subconjuntos de datos</translation>
     </message>
     <message>
       <source>{path} has no coordinate reference system</source>
@@ -76,6 +96,10 @@
       <translation>elegir un valor de ese tipo</translation>
     </message>
     <message>
+      <source>{path}, or a file that it refers to, is damaged: its pixels at {col},{row} cannot be read</source>
+      <translation>{path}, o un archivo al que hace referencia, está dañado: no se pueden leer los píxeles en {col},{row}</translation>
+    </message>
+    <message>
       <source>{path} is truncated or damaged: its pixels at {col},{row} cannot be read</source>
       <translation>{path} está truncado o dañado: no se pueden leer los píxeles en {col},{row}</translation>
     </message>
@@ -84,16 +108,40 @@
       <translation>copiarlo o descargarlo de nuevo</translation>
     </message>
     <message>
+      <source>{path} has no bands</source>
+      <translation>{path} no tiene bandas</translation>
+    </message>
+    <message>
+      <source>name an image</source>
+      <translation>indicar una imagen</translation>
+    </message>
+    <message>
+      <source>{path} contains {count} rasters</source>
+      <translation>{path} contiene {count} rásteres</translation>
+    </message>
+    <message>
+      <source>name one of them: {names}</source>
+      <translation>indicar uno de ellos: {names}</translation>
+    </message>
+    <message>
       <source>{path} has no geotransform, so its position on the map is unknown</source>
       <translation>{path} no está georreferenciado, así que se desconoce su posición en el mapa</translation>
     </message>
     <message>
-      <source>warp it with gdalwarp, using its control points</source>
-      <translation>rectificarlo con gdalwarp a partir de sus puntos de control</translation>
+      <source>warp it first with: {command}</source>
+      <translation>rectificarlo antes con: {command}</translation>
     </message>
     <message>
       <source>georeference it in QGIS</source>
       <translation>georreferenciarlo en QGIS</translation>
+    </message>
+    <message>
+      <source>{path} has a geotransform that places all pixels on one line, or beyond any map</source>
+      <translation>{path} tiene una georreferenciación que coloca todos los píxeles en una línea o fuera de cualquier mapa</translation>
+    </message>
+    <message>
+      <source>georeference it again in QGIS</source>
+      <translation>georreferenciarlo de nuevo en QGIS</translation>
     </message>
     <message>
       <source>--bands needs one band or three, not {count}</source>
@@ -144,16 +192,116 @@
       <translation>comprobar su valor sin datos o indicarlo con --nodata</translation>
     </message>
     <message>
+      <source>The name of {path} is not valid UTF-8, so GDAL cannot open it</source>
+      <translation>El nombre de {path} no es UTF-8 válido y GDAL no puede abrirlo</translation>
+    </message>
+    <message>
+      <source>rename the file</source>
+      <translation>cambiar el nombre del archivo</translation>
+    </message>
+    <message>
+      <source>{path} is a link to a file that does not exist</source>
+      <translation>{path} es un enlace a un archivo que no existe</translation>
+    </message>
+    <message>
+      <source>correct the link</source>
+      <translation>corregir el enlace</translation>
+    </message>
+    <message>
+      <source>{path} does not exist</source>
+      <translation>{path} no existe</translation>
+    </message>
+    <message>
+      <source>check the path</source>
+      <translation>comprobar la ruta</translation>
+    </message>
+    <message>
+      <source>{path} cannot be opened ({reason})</source>
+      <translation>No se puede abrir {path} ({reason})</translation>
+    </message>
+    <message>
+      <source>{path} is a pipe, a device or a socket, not a file</source>
+      <translation>{path} es una tubería, un dispositivo o un socket, no un archivo</translation>
+    </message>
+    <message>
+      <source>save the image to a file first</source>
+      <translation>guardar antes la imagen en un archivo</translation>
+    </message>
+    <message>
+      <source>{path} cannot be read</source>
+      <translation>No se puede leer {path}</translation>
+    </message>
+    <message>
+      <source>ask for permission to read it</source>
+      <translation>pedir permiso para leerlo</translation>
+    </message>
+    <message>
+      <source>{path} is a folder without images</source>
+      <translation>{path} es una carpeta sin imágenes</translation>
+    </message>
+    <message>
+      <source>{path} is in the format {format}, and this GDAL has no driver for it</source>
+      <translation>{path} está en formato {format}, y este GDAL no tiene controlador para leerlo</translation>
+    </message>
+    <message>
+      <source>convert it in QGIS with Raster &gt; Conversion &gt; Translate, or with another GDAL: {command}</source>
+      <translation>convertirlo en QGIS con Ráster &gt; Conversión &gt; Traducir, o con otro GDAL: {command}</translation>
+    </message>
+    <message>
+      <source>{path} is not a raster that GDAL can read</source>
+      <translation>{path} no es un ráster que GDAL pueda leer</translation>
+    </message>
+    <message>
+      <source>it is empty; copy or download it again</source>
+      <translation>está vacío; copiarlo o descargarlo de nuevo</translation>
+    </message>
+    <message>
+      <source>it is a pointer of Git LFS; get the image with git lfs pull</source>
+      <translation>es un puntero de Git LFS; obtener la imagen con git lfs pull</translation>
+    </message>
+    <message>
+      <source>it is a web page; download the image itself</source>
+      <translation>es una página web; descargar la imagen misma</translation>
+    </message>
+    <message>
+      <source>it is a document; name an image</source>
+      <translation>es un documento; indicar una imagen</translation>
+    </message>
+    <message>
+      <source>it has no raster; name an image</source>
+      <translation>no contiene ningún ráster; indicar una imagen</translation>
+    </message>
+    <message>
+      <source>it is a text file; name an image</source>
+      <translation>es un archivo de texto; indicar una imagen</translation>
+    </message>
+    <message>
+      <source>check the file, or copy it again</source>
+      <translation>comprobar el archivo o copiarlo de nuevo</translation>
+    </message>
+    <message>
+      <source>check the address and the connection, or download it first</source>
+      <translation>comprobar la dirección y la conexión, o descargarlo antes</translation>
+    </message>
+    <message>
+      <source>{path} refers to a file that does not exist</source>
+      <translation>{path} hace referencia a un archivo que no existe</translation>
+    </message>
+    <message>
+      <source>check the name; this lists the names in the file: {command}</source>
+      <translation>comprobar el nombre; esta orden muestra los nombres que hay en el archivo: {command}</translation>
+    </message>
+    <message>
+      <source>GDAL finds no single image in {path}</source>
+      <translation>GDAL no encuentra una única imagen en {path}</translation>
+    </message>
+    <message>
+      <source>name one of its files, such as {name}</source>
+      <translation>indicar uno de sus archivos, como {name}</translation>
+    </message>
+    <message>
       <source>{store} was made with {key} = {stored!r}, not {wanted!r}</source>
       <translation>{store} se hizo con {key} = {stored!r}, no {wanted!r}</translation>
-    </message>
-    <message>
-      <source>This place cannot be transformed to the CRS of the raster</source>
-      <translation>Este lugar no se puede transformar al SRC del ráster</translation>
-    </message>
-    <message>
-      <source>click on the raster</source>
-      <translation>hacer clic sobre el ráster</translation>
     </message>
     <message>
       <source>This polygon has no saved prompts</source>
@@ -710,6 +858,14 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>Carpeta escrita por geosam-es export --encoder; con este modelo se preparan las imágenes</translation>
     </message>
     <message>
+      <source>Enlarge the image for small objects, even with a slow model</source>
+      <translation>Ampliar la imagen para objetos pequeños, también con un modelo lento</translation>
+    </message>
+    <message>
+      <source>If you zoom in beyond the pixels of the image or draw a small box, the image is prepared again there, enlarged 2 or 4 times. The built-in model always does this. Applies to images opened from now on.</source>
+      <translation>Al acercarse más allá de los píxeles de la imagen o al dibujar un recuadro pequeño, la imagen se prepara de nuevo en ese lugar, ampliada 2 o 4 veces. El modelo incluido lo hace siempre. Se aplica a las imágenes que se abran a partir de ahora.</translation>
+    </message>
+    <message>
       <source>Holds prepared images if the folder of the raster is read-only; the oldest are deleted first</source>
       <translation>Contiene las imágenes preparadas cuando la carpeta del ráster es de solo lectura; se borran primero las más antiguas</translation>
     </message>
@@ -766,16 +922,16 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>El modelo no encuentra ningún objeto aquí: añadir un punto o dibujar un recuadro</translation>
     </message>
     <message>
-      <source>Score {score} · {rank} of {count} · {area} · {time:.0f} ms</source>
-      <translation>Puntuación {score} · {rank} de {count} · {area} · {time:.0f} ms</translation>
+      <source>Score {score} · {rank} of {count} · {area} · detail {detail} % · {time:.0f} ms</source>
+      <translation>Puntuación {score} · {rank} de {count} · {area} · detalle {detail} % · {time:.0f} ms</translation>
     </message>
     <message>
       <source>no object</source>
       <translation>ningún objeto</translation>
     </message>
     <message>
-      <source>Score {score} · {rank} of {count} · {area}</source>
-      <translation>Puntuación {score} · {rank} de {count} · {area}</translation>
+      <source>Score {score} · {rank} of {count} · {area} · detail {detail} %</source>
+      <translation>Puntuación {score} · {rank} de {count} · {area} · detalle {detail} %</translation>
     </message>
     <message>
       <source>area unknown: check the CRS of the raster</source>
@@ -906,12 +1062,28 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>comprobar el SRC de las indicaciones</translation>
     </message>
     <message>
+      <source>The size of a pixel in metres is unknown</source>
+      <translation>No se conoce el tamaño de un píxel en metros</translation>
+    </message>
+    <message>
+      <source>check the CRS of the raster, or give a level</source>
+      <translation>comprobar el SRC del ráster o indicar un nivel</translation>
+    </message>
+    <message>
       <source>The model gives masks that are not numbers, so its decoder or the tile is damaged</source>
       <translation>El modelo da máscaras con valores no numéricos: la variante del modelo o la tesela está dañada</translation>
     </message>
     <message>
       <source>check the store with geosam-es verify, or copy it again</source>
       <translation>comprobar la imagen preparada con geosam-es verify, o copiarla de nuevo</translation>
+    </message>
+    <message>
+      <source>{path} reads the features itself, and {prepare} belongs to another decoder</source>
+      <translation>{path} lee las características directamente, y {prepare} es de otro decodificador</translation>
+    </message>
+    <message>
+      <source>remove {prepare}, or copy or export both again</source>
+      <translation>quitar {prepare}, o copiar o exportar los dos de nuevo</translation>
     </message>
     <message>
       <source>{path} does not match the {name} next to it</source>
@@ -936,26 +1108,6 @@ Espacio o rueda: desplazar y hacer zum</translation>
     <message>
       <source>{folder} is not a model folder: its {name} is missing or damaged</source>
       <translation>{folder} no es una carpeta de modelo: {name} falta o está dañado</translation>
-    </message>
-    <message>
-      <source>copy the store or the model again</source>
-      <translation>copiar de nuevo la imagen preparada o el modelo</translation>
-    </message>
-    <message>
-      <source>{path} is not an ONNX model that onnxruntime {version} can load</source>
-      <translation>{path} no es un modelo ONNX que onnxruntime {version} pueda cargar</translation>
-    </message>
-    <message>
-      <source>copy or export the model again, or update onnxruntime</source>
-      <translation>copiar o exportar de nuevo el modelo, o actualizar onnxruntime</translation>
-    </message>
-    <message>
-      <source>{name} failed ({reason})</source>
-      <translation>Error en {name} ({reason})</translation>
-    </message>
-    <message>
-      <source>use a store and a decoder of the same model</source>
-      <translation>usar una imagen preparada y una variante del mismo modelo</translation>
     </message>
     <message>
       <source>{package} is not installed</source>
@@ -994,20 +1146,40 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>reinstalarlo con: pip install --force-reinstall --no-deps {package}</translation>
     </message>
     <message>
-      <source>The point ({x:.8g}, {y:.8g}) lies outside the raster</source>
-      <translation>El punto ({x:.8g}, {y:.8g}) está fuera del ráster</translation>
+      <source>{path} is not an ONNX model that onnxruntime {version} can load</source>
+      <translation>{path} no es un modelo ONNX que onnxruntime {version} pueda cargar</translation>
     </message>
     <message>
-      <source>move it inside</source>
-      <translation>colocarlo dentro</translation>
+      <source>copy or export the model again, or update onnxruntime</source>
+      <translation>copiar o exportar de nuevo el modelo, o actualizar onnxruntime</translation>
     </message>
     <message>
-      <source>The box lies outside the raster or has no area</source>
-      <translation>El recuadro está fuera del ráster o no tiene superficie</translation>
+      <source>{name} failed ({reason})</source>
+      <translation>Error en {name} ({reason})</translation>
     </message>
     <message>
-      <source>draw it on the raster</source>
-      <translation>dibujarlo sobre el ráster</translation>
+      <source>use a store and a decoder of the same model</source>
+      <translation>usar una imagen preparada y una variante del mismo modelo</translation>
+    </message>
+    <message>
+      <source>copy the store or the model again</source>
+      <translation>copiar de nuevo la imagen preparada o el modelo</translation>
+    </message>
+    <message>
+      <source>The box lies outside the raster, {extent}, or has no area</source>
+      <translation>El recuadro está fuera del ráster, {extent}, o no tiene superficie</translation>
+    </message>
+    <message>
+      <source>draw it on the raster, or check the CRS of the prompts</source>
+      <translation>dibujarlo sobre el ráster o comprobar el SRC de las indicaciones</translation>
+    </message>
+    <message>
+      <source>The point ({x:.8g}, {y:.8g}) lies outside the raster, {extent}</source>
+      <translation>El punto ({x:.8g}, {y:.8g}) está fuera del ráster, {extent}</translation>
+    </message>
+    <message>
+      <source>move it inside, or check the CRS of the prompts</source>
+      <translation>moverlo dentro o comprobar el SRC de las indicaciones</translation>
     </message>
     <message>
       <source>There is no data at ({x:.8g}, {y:.8g}), or it lies outside the area of interest</source>
@@ -1222,8 +1394,16 @@ El algoritmo ejecuta la orden geosam-es, que se instala fuera de QGIS y se elige
       <translation>Simplificar los contornos (píxeles)</translation>
     </message>
     <message>
-      <source>Finest level of detail (0: full resolution)</source>
-      <translation>Nivel de detalle más fino (0: resolución completa)</translation>
+      <source>Finest level of detail (0: as the image; -1 and -2: enlarged 2 and 4 times; 1, 2, …: coarser)</source>
+      <translation>Nivel de detalle más fino (0: como la imagen; -1 y -2: ampliada 2 y 4 veces; 1, 2, …: más grueso)</translation>
+    </message>
+    <message>
+      <source>Size of the objects (m), instead of the level of detail</source>
+      <translation>Tamaño de los objetos (m), en lugar del nivel de detalle</translation>
+    </message>
+    <message>
+      <source>Scale of the map, instead of the level of detail</source>
+      <translation>Escala del mapa, en lugar del nivel de detalle</translation>
     </message>
     <message>
       <source>CRS of the polygons (by default that of the raster)</source>
@@ -1234,12 +1414,32 @@ El algoritmo ejecuta la orden geosam-es, que se instala fuera de QGIS y se elige
       <translation>Polígonos</translation>
     </message>
     <message>
+      <source>Give the scale of the map or the size of the objects, not both.</source>
+      <translation>Indicar la escala del mapa o el tamaño de los objetos, no los dos.</translation>
+    </message>
+    <message>
+      <source>{source} has no coordinate reference system</source>
+      <translation>{source} no tiene sistema de referencia de coordenadas</translation>
+    </message>
+    <message>
+      <source>set it in the properties of the layer</source>
+      <translation>asignarlo en las propiedades de la capa</translation>
+    </message>
+    <message>
       <source>Skipped object {object}: {reason}</source>
       <translation>Objeto {object} omitido: {reason}</translation>
     </message>
     <message>
       <source>{count} of {total} objects were skipped.</source>
       <translation>{count} de {total} objetos omitidos.</translation>
+    </message>
+    <message>
+      <source>Finest level of detail: {level}</source>
+      <translation>Nivel de detalle más fino: {level}</translation>
+    </message>
+    <message>
+      <source>The prepared image has no level {level}; its finest level, {finest}, is used. Add enlarged levels with: geosam-es encode IMAGE --finest {level} --resume</source>
+      <translation>La imagen preparada no tiene el nivel {level}; se usa el más fino que tiene, {finest}. Los niveles ampliados se añaden con: geosam-es encode IMAGE --finest {level} --resume</translation>
     </message>
     <message>
       <source>Segment from points</source>
@@ -1252,12 +1452,16 @@ Points with the same value in the object field belong to one object; without tha
 
 Candidates: best keeps the mask with the highest score; 1, 2 and 3 keep the mask with that rank; all keeps every mask, and the field candidate has its rank.
 
+For small or large objects, set the level of detail, or else the size of the objects in metres or the scale of a map on which you would click them. Objects of less than 100 pixels need enlarged levels, which geosam-es encode --finest adds to a prepared image.
+
 Points outside the raster, without data or on tiles that are not prepared are listed in the log. Areas are measured on the ellipsoid.</source>
       <translation>Dibuja el polígono del objeto que hay en cada punto de una capa, a partir de una imagen preparada.
 
 Los puntos con el mismo valor en el campo de objeto pertenecen al mismo objeto; sin ese campo, cada punto es un objeto. El campo de etiqueta distingue los puntos dentro (1) de los puntos fuera (0) del objeto. Por defecto se usan los campos llamados object y label. Los puntos pueden estar en cualquier SRC. Los polígonos reciben los demás atributos del primer punto.
 
 Alternativas: best conserva la máscara de mayor puntuación; 1, 2 y 3 conservan la máscara de ese orden; all las conserva todas, con su orden en el campo candidate.
+
+Para objetos pequeños o grandes, indicar el nivel de detalle o, en su lugar, el tamaño de los objetos en metros o la escala de un mapa en el que se haría clic sobre ellos. Los objetos de menos de 100 píxeles necesitan niveles ampliados, que geosam-es encode --finest añade a una imagen preparada.
 
 Los puntos que quedan fuera del ráster, sin datos o en teselas sin preparar aparecen en el registro. Las superficies se miden sobre el elipsoide.</translation>
     </message>
@@ -1282,10 +1486,14 @@ Los puntos que quedan fuera del ráster, sin datos o en teselas sin preparar apa
 
 The object field identifies the objects in the output. A field named object is used by default, or else the feature id. The polygons get the other attributes of the feature.
 
+The size of a box chooses its level of detail. Boxes of less than 100 pixels get enlarged levels if the prepared image has them; geosam-es encode --finest adds them.
+
 Boxes outside the raster, without data or on tiles that are not prepared are listed in the log. Areas are measured on the ellipsoid.</source>
       <translation>Dibuja el polígono del objeto que hay en el rectángulo envolvente de cada objeto espacial, a partir de una imagen preparada. Los objetos espaciales pueden ser contornos aproximados, en cualquier SRC.
 
 El campo de objeto identifica los objetos en la salida. Por defecto se usa un campo llamado object o, si no lo hay, el id del objeto espacial. Los polígonos reciben los demás atributos del objeto espacial.
+
+El tamaño de un recuadro determina su nivel de detalle. Los recuadros de menos de 100 píxeles usan niveles ampliados si la imagen preparada los tiene; geosam-es encode --finest los añade.
 
 Los recuadros que quedan fuera del ráster, sin datos o en teselas sin preparar aparecen en el registro. Las superficies se miden sobre el elipsoide.</translation>
     </message>
@@ -1300,6 +1508,14 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas sin preparar 
     <message>
       <source>Skipped feature {id}: it has no geometry or lies outside the CRS of the raster</source>
       <translation>Objeto espacial {id} omitido: no tiene geometría o queda fuera del SRC del ráster</translation>
+    </message>
+    <message>
+      <source>{source} has coordinates such as ({x:.8g}, {y:.8g}), which are not longitude and latitude</source>
+      <translation>{source} tiene coordenadas como ({x:.8g}, {y:.8g}), que no son longitud y latitud</translation>
+    </message>
+    <message>
+      <source>set the CRS that they are in, in the properties of the layer</source>
+      <translation>asignar el SRC en el que están, en las propiedades de la capa</translation>
     </message>
     <message>
       <source>The mask is empty or smaller than the minimum area</source>
@@ -1320,10 +1536,6 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas sin preparar 
     <message>
       <source>The same command in a terminal:</source>
       <translation>La misma orden en una terminal:</translation>
-    </message>
-    <message>
-      <source>{path} cannot be read</source>
-      <translation>No se puede leer {path}</translation>
     </message>
     <message>
       <source>check that the file exists</source>
@@ -1350,12 +1562,32 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas sin preparar 
       <translation>instalarla como indica el registro, o elegirla en las opciones de GeoSAM-ES</translation>
     </message>
     <message>
-      <source>The polygon cannot be transformed to the CRS {name}</source>
-      <translation>El polígono no se puede transformar al SRC {name}</translation>
+      <source>Coordinates cannot be transformed from the CRS {source} to {target}</source>
+      <translation>No se pueden transformar coordenadas del SRC {source} a {target}</translation>
     </message>
     <message>
       <source>check the CRS of the raster and of the layer</source>
       <translation>comprobar el SRC del ráster y el de la capa</translation>
+    </message>
+    <message>
+      <source>This place cannot be transformed to the CRS of the raster</source>
+      <translation>Este lugar no se puede transformar al SRC del ráster</translation>
+    </message>
+    <message>
+      <source>click on the raster</source>
+      <translation>hacer clic sobre el ráster</translation>
+    </message>
+    <message>
+      <source>The CRS {name} is not a CRS for maps</source>
+      <translation>El SRC {name} no es un SRC para mapas</translation>
+    </message>
+    <message>
+      <source>choose another CRS</source>
+      <translation>elegir otro SRC</translation>
+    </message>
+    <message>
+      <source>The polygon cannot be transformed to the CRS {name}</source>
+      <translation>El polígono no se puede transformar al SRC {name}</translation>
     </message>
     <message>
       <source>The area of the polygon cannot be measured in the CRS {name}</source>
@@ -1378,6 +1610,14 @@ On Debian and Ubuntu add --break-system-packages. The versions in the file keep 
 En Debian y Ubuntu, añadir --break-system-packages. Las versiones del archivo evitan que pip sustituya el numpy de QGIS.</translation>
     </message>
     <message>
+      <source>{path} has signed 8-bit values, which this version of GDAL cannot read</source>
+      <translation>{path} tiene valores de 8 bits con signo, que esta versión de GDAL no puede leer</translation>
+    </message>
+    <message>
+      <source>convert it with gdal_translate -ot Int16</source>
+      <translation>convertirlo con gdal_translate -ot Int16</translation>
+    </message>
+    <message>
       <source>{name} is not a raster layer</source>
       <translation>{name} no es una capa ráster</translation>
     </message>
@@ -1394,8 +1634,8 @@ En Debian y Ubuntu, añadir --break-system-packages. Las versiones del archivo e
       <translation>guardarla como GeoTIFF con Exportar &gt; Guardar como y usar ese archivo</translation>
     </message>
     <message>
-      <source>{name} is not a single local file</source>
-      <translation>{name} no es un único archivo local</translation>
+      <source>{name} is not a local file</source>
+      <translation>{name} no es un archivo local</translation>
     </message>
     <message>
       <source>raster size</source>
@@ -1442,20 +1682,20 @@ En Debian y Ubuntu, añadir --break-system-packages. Las versiones del archivo e
       <translation>elegir una carpeta escrita por geosam-es finetune</translation>
     </message>
     <message>
-      <source>{path} cannot be read ({reason})</source>
-      <translation>No se puede leer {path} ({reason})</translation>
-    </message>
-    <message>
-      <source>check its permissions</source>
-      <translation>comprobar sus permisos</translation>
-    </message>
-    <message>
       <source>{path} is damaged ({reason})</source>
       <translation>{path} está dañado ({reason})</translation>
     </message>
     <message>
       <source>copy the decoder again</source>
       <translation>copiar de nuevo la variante del modelo</translation>
+    </message>
+    <message>
+      <source>{path} cannot be read ({reason})</source>
+      <translation>No se puede leer {path} ({reason})</translation>
+    </message>
+    <message>
+      <source>check the file and its permissions</source>
+      <translation>comprobar el archivo y sus permisos</translation>
     </message>
     <message>
       <source>{path} does not have the hash in decoder.json: it was changed or copied in part</source>
