@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import sqlite3
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -306,3 +308,12 @@ def test_polygons_that_cannot_be_transformed_do_not_affect_the_others() -> None:
 def test_an_area_outside_the_globe_is_refused() -> None:
     with pytest.raises(VectorError, match="cannot be measured in the CRS WGS 84"):
         AreaMeter(pyproj.CRS(4326)).area_m2(shapely.box(0, 0, math.inf, 1))
+
+
+def test_a_file_without_layers_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "empty.gpkg"
+    path.write_bytes(b"")
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript("PRAGMA application_id = 1196444487; PRAGMA user_version = 10400; CREATE TABLE t (a)")
+    with pytest.raises(VectorError, match=r"empty\.gpkg"):
+        read_vector(path)
