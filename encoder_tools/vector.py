@@ -240,6 +240,7 @@ def _vector_errors(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise VectorError(f"{path} cannot be read ({error.strerror or error})", "check the path") from error
-    # The errors of pyogrio are RuntimeErrors, a path that is not text is a ValueError.
-    except (RuntimeError, ValueError, shapely.GEOSException) as error:
+    # The errors of pyogrio are RuntimeErrors, a path that is not text is a ValueError; a file without layers gives
+    # an IndexError.
+    except (RuntimeError, ValueError, IndexError, shapely.GEOSException) as error:
         raise VectorError(f"{path} is not a vector file that GDAL can read", "check the file") from error

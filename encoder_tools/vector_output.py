@@ -357,6 +357,8 @@ def _write(
     if _target(path).exists() and (append or chosen.has_layers):
         _copy(path, made)
         kinds = _layers(made)
+        if not kinds and chosen.has_layers and _holds_rasters(made):
+            raise OutputError(f"{path} holds rasters and no vector layers", "choose another name with -o")
         if append and not kinds and made.stat().st_size:
             raise OutputError(
                 f"{path} is not a file that GDAL can read", "check the file, or replace it with --overwrite"
@@ -495,6 +497,16 @@ def _layers(path: Path) -> dict[str, str | None]:
         return {}
 
 
+def _holds_rasters(path: Path) -> bool:
+    """Tell whether a database is a GeoPackage with rasters."""
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            query = "SELECT count(*) FROM gpkg_contents WHERE data_type IN ('tiles', '2d-gridded-coverage')"
+            return bool(database.execute(query).fetchone()[0])
+    except sqlite3.DatabaseError:
+        return False
+
+
 def _layer_in(path: Path, kinds: Mapping[str, str | None], layer: str) -> str | None:
     """Return the layer of a file to replace or to add to; a new name if there is none."""
     if not _format(path).has_layers:
@@ -581,7 +593,8 @@ def _output_errors(path: Path) -> Iterator[None]:
     except OutputError:
         raise
     # The errors of pyogrio are RuntimeErrors; text that the format cannot hold is a ValueError.
-    except (OSError, RuntimeError, ValueError) as error:
+    # A file without layers gives an IndexError.
+    except (OSError, RuntimeError, ValueError, IndexError) as error:
         code = getattr(error, "errno", None)
         reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
         remedies = {

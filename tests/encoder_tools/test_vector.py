@@ -321,3 +321,10 @@ def test_polygons_that_cannot_be_transformed_do_not_affect_the_others() -> None:
 def test_an_area_outside_the_globe_is_refused() -> None:
     with pytest.raises(VectorError, match="cannot be measured in the CRS WGS 84"):
         AreaMeter(pyproj.CRS(4326)).area_m2(shapely.box(0, 0, math.inf, 1))
+
+
+def test_a_file_without_layers_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "empty.kml"
+    path.write_text('<kml xmlns="http://www.opengis.net/kml/2.2"><Document></Document></kml>')
+    with pytest.raises(VectorError, match=r"empty\.kml is not a vector file"):
+        read_vector(path)

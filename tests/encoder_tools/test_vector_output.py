@@ -16,6 +16,7 @@ import numpy as np
 import pyogrio
 import pyproj
 import pytest
+import rasterio
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
@@ -469,6 +470,18 @@ def test_a_table_is_not_replaced(tmp_path: Path) -> None:
     pyogrio.raw.write(path, None, [texts("red")], ["style"], layer="layer_styles", geometry_type=None, append=True)
     with pytest.raises(OutputError, match=r"layer_styles in .* is a table without geometries"):
         check_output(path, UTM, overwrite=True)
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_a_geopackage_of_rasters_is_not_replaced(tmp_path: Path, append: bool) -> None:
+    path = tmp_path / "ortho.gpkg"
+    profile = {"driver": "GPKG", "width": 8, "height": 8, "count": 1, "dtype": "uint8", "crs": "EPSG:25830"}
+    with rasterio.open(path, "w", transform=rasterio.Affine(1, 0, 5e5, 0, -1, 42e5), **profile) as image:
+        image.write(np.full((1, 8, 8), 7, np.uint8))
+    before = path.read_bytes()
+    with pytest.raises(OutputError, match="holds rasters and no vector layers: choose another name"):
+        check_output(path, UTM, overwrite=not append, append=append)
+    assert path.read_bytes() == before
 
 
 @pytest.fixture(params=["transaction", "wal"])
