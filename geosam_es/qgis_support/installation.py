@@ -32,7 +32,9 @@ __all__ = ["Installation", "InstallationError", "packages_folder", "python_of_qg
 _REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements.txt"
 _NAME = re.compile(r"[\w-]+")
 _STEP = re.compile(r"(?:Collecting|Processing|Downloading|Installing) (?:\S*[/\\])?(?P<name>[A-Za-z]\w*)")
-_NO_WHEEL = re.compile(r"No matching distribution found for (?P<name>[\w-]+)|(?P<file>\S+\.whl) is not a supported wheel")
+_NO_WHEEL = re.compile(
+    r"No matching distribution found for (?P<name>[\w-]+)|(?P<file>\S+\.whl) is not a supported wheel"
+)
 _NO_NETWORK = re.compile(
     r"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError|Connection (refused|reset)"
 )
@@ -185,8 +187,8 @@ class Installation(QObject):
             raise InstallationError(
                 tr("The Python of QGIS comes without pip"),
                 tr(
-                    "install pip (on Debian and Ubuntu: sudo apt install python3-pip), or install from a zip made with: "
-                    "make bundle"
+                    "install pip (on Debian and Ubuntu: sudo apt install python3-pip), or install from a zip made "
+                    "with: make bundle"
                 ),
             )
         self._pip = ["-m", "pip"] if has_pip == "True" else [str(pip / "pip") if pip else ""]
@@ -242,7 +244,7 @@ class Installation(QObject):
             for place in old:
                 if place.is_dir():
                     shutil.rmtree(place)
-            os.replace(path, folder / path.name)
+            path.replace(folder / path.name)
 
     def _pip_failure(self) -> InstallationError:
         if _WRONG_HASH in self._output:
@@ -260,7 +262,7 @@ class Installation(QObject):
         found = _NO_WHEEL.search(self._output)
         if found is not None:
             problem = tr("There is no wheel of {name} for Python {python} on {platform}").format(
-                name=found["name"] or found["file"],
+                name=found["name"],
                 python=f"{sys.version_info.major}.{sys.version_info.minor}",
                 platform=f"{platform.system()} {platform.machine()}",
             )
@@ -294,9 +296,7 @@ class Installation(QObject):
         if error == QProcess.ProcessError.FailedToStart and self._then is not None:
             self._then = None
             self._end(
-                tr("{path} cannot be started ({reason})").format(
-                    path=self._python, reason=self._process.errorString()
-                )
+                tr("{path} cannot be started ({reason})").format(path=self._python, reason=self._process.errorString())
             )
 
     def _guarded(self, step: Callable[[], None]) -> None:
