@@ -10,7 +10,7 @@ from importlib import metadata
 from types import ModuleType
 from typing import NamedTuple
 
-from ..inference.runtime import import_failure
+from ..inference.import_failure import import_failure
 from .installation import use_packages_folder
 from .messages import tr, translated
 

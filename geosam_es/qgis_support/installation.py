@@ -24,7 +24,7 @@ from qgis.PyQt.QtCore import QObject, QProcess, QProcessEnvironment, QUrl, pyqtS
 from qgis.PyQt.QtNetwork import QNetworkProxy
 
 from ..errors import GeoSamError
-from ..inference.runtime import import_failure
+from ..inference.import_failure import import_failure
 from .messages import PLUGIN_NAME, tr, translated
 
 __all__ = ["Installation", "InstallationError", "packages_folder", "python_of_qgis", "use_packages_folder"]

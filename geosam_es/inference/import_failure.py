@@ -1,0 +1,74 @@
+"""Why a package cannot be imported. This module needs none of the packages that may be missing."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import numpy as np
+
+from ..errors import ModelError
+
+__all__ = ["import_failure"]
+
+_OTHER_NUMPY = re.compile(
+    r"multiarray failed to import|umath failed to import|size changed, may indicate binary incompatibility"
+    r"|compiled (against|using) (API|ABI|NumPy|numpy)|_ARRAY_API not found|module 'numpy[.\w]*' has no attribute"
+    r"|cannot import name .* from 'numpy[.\w]*'|was removed in the NumPy|numpy\.\w+ size changed"
+)
+"""What Python, NumPy and Cython say of a package that was built for another version of NumPy."""
+
+_NO_DLL = re.compile(r"DLL load failed|\[WinError (126|127|193|1114)\]")
+"""What Python says on Windows of a library that is missing, damaged or for another processor."""
+
+
+def import_failure(package: str, error: Exception) -> ModelError:
+    """Explain why a package cannot be imported, and what to do about it.
+
+    Parameters
+    ----------
+    package : str
+        As it is imported and installed: ``onnxruntime``, ``shapely`` or ``contourpy``.
+    error : Exception
+        Raised by ``import package``.
+
+    Returns
+    -------
+    ModelError
+        Says whether the package or one of its dependencies is missing, was built for another NumPy, or is installed
+        but does not load.
+    """
+    missing = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
+    if missing == package:
+        return ModelError("{package} is not installed", "install it with: pip install {package}", package=package)
+    if missing == "numpy" or (missing and missing.split(".")[0] not in (package, "numpy")):
+        return ModelError(
+            "{package} needs {name}, which is not installed",
+            "install it with: pip install {name}",
+            package=package,
+            name=missing.split(".")[0],
+        )
+    reason = (str(error).strip() or repr(error)).splitlines()[-1].rstrip(".")
+    if missing.startswith("numpy.") or _OTHER_NUMPY.search(str(error)):
+        return ModelError(
+            "{package} is installed but does not work with NumPy {version} ({reason})",
+            'install a compatible version with: pip install --upgrade {package} "numpy=={version}"',
+            package=package,
+            version=np.__version__,
+            reason=reason,
+        )
+    if _NO_DLL.search(str(error)):
+        return ModelError(
+            "{package} is installed but does not load ({reason})",
+            "install the Microsoft Visual C++ Redistributable 2019 or later and restart; if that does not help, "
+            "reinstall it for Python {python} with: pip install --force-reinstall --no-deps {package}",
+            package=package,
+            reason=reason,
+            python=f"{sys.version_info.major}.{sys.version_info.minor}",
+        )
+    return ModelError(
+        "{package} is installed but does not load ({reason})",
+        "reinstall it with: pip install --force-reinstall --no-deps {package}",
+        package=package,
+        reason=reason,
+    )
