@@ -83,9 +83,9 @@ def python_of_qgis() -> str:
     names = [f"python{sys.version_info.major}.{sys.version_info.minor}", "python3", "python"]
     if os.name == "nt":
         names = ["python.exe", "python3.exe"]
+    # ``sys.executable`` comes late: in QGIS it may be whatever PATH calls python3, such as that of pyenv or conda.
     folders = [prefix, prefix / "bin", program.parent, program.parent / "bin"]
-    candidates = [program] if program.stem.lower().startswith("python") else []
-    candidates += [folder / name for folder in folders for name in names]
+    candidates = [folder / name for folder in folders for name in names]
     found = next((path for path in candidates if path.is_file()), None)
     if found is None:
         raise InstallationError(

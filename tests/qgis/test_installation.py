@@ -156,8 +156,11 @@ def test_a_python_without_pip(place: Path, wheels: Path, tmp_path: Path, monkeyp
     assert problem.startswith("The Python of QGIS comes without pip: install pip (on Debian")
 
 
-def test_python_is_found_where_the_program_is_qgis(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/usr/bin/qgis")
+@pytest.mark.parametrize("executable", ["qgis", "python3"])
+def test_the_python_is_that_of_qgis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executable: str) -> None:
+    """The program may be QGIS itself, or another Python that comes first in PATH."""
+    (tmp_path / executable).write_text("")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / executable))
     assert Path(python_of_qgis()).parent == Path(sys.exec_prefix, "bin")
 
 
