@@ -116,9 +116,10 @@ zip: lrelease
 	  __init__.py metadata.txt requirements.txt resources.qrc LICENSE README.md CHANGELOG.md geosam_es
 	@echo "$(ZIP)"
 
-# PYTHON is a version here. $(VENV) is made by `make demo`, whose PYTHON is a program.
+# PYTHON is a version here, and not the program that makes $(VENV).
 PLATFORM ?= win_amd64
 bundle: zip
+	@[ -e $(VENV)/bin/python ] || $(MAKE) PYTHON=python3 $(VENV)/.demo
 	$(VENV)/bin/python -m encoder_tools.bundle $(ZIP) --python "$(PYTHON)" --platform "$(PLATFORM)" --out $(dir $(ZIP))
 
 train-mini: $(VENV)/.test

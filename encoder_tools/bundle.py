@@ -1,7 +1,7 @@
 """``make bundle``: the plugin's zip beside the wheels that it needs, for computers without network.
 
 The wheels are those of one version of Python and one platform, and ``requirements.txt`` holds their hashes. The button
-*From zip* of the plugin installs them.
+*From files* of the plugin installs them.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def dependency_problem() -> DependencyProblem | None:
         missing.append("shapely")
         names.append(f"shapely {_SHAPELY_MAJOR}")
     if missing:
-        text = tr("The plugin needs these Python packages, which QGIS does not have: {names}")
+        text = tr("Missing Python packages: {names}")
         return DependencyProblem(text.format(names=", ".join(names)), tuple(missing))
     name = ""
     try:

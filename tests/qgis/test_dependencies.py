@@ -40,14 +40,14 @@ def test_missing_packages_are_named_together(monkeypatch: pytest.MonkeyPatch) ->
     hide(monkeypatch, "onnxruntime", "contourpy")
     problem = dependency_problem()
     assert problem is not None
-    assert problem.text.endswith("which QGIS does not have: onnxruntime, contourpy")
+    assert problem.text.endswith("Missing Python packages: onnxruntime, contourpy")
     assert problem.packages == ("onnxruntime", "contourpy")
 
 
 def test_an_old_shapely_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dependencies.metadata, "version", lambda _name: "1.8.5")
     problem = dependency_problem()
-    assert problem is not None and problem.text.endswith("which QGIS does not have: shapely 2")
+    assert problem is not None and problem.text.endswith("Missing Python packages: shapely 2")
     assert problem.packages == ("shapely",)
 
 
@@ -69,7 +69,7 @@ def test_a_package_that_does_not_load_is_not_called_missing(
     problem = dependency_problem()
     assert problem is not None
     assert problem.text.startswith("contourpy is installed but does not load (DLL load failed while importing")
-    assert remedy in problem.text and "does not have" not in problem.text
+    assert remedy in problem.text and "Missing" not in problem.text
     assert problem.packages == ("contourpy",)
 
 

@@ -164,6 +164,20 @@ def test_the_python_is_that_of_qgis(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert Path(python_of_qgis()).parent == Path(sys.exec_prefix, "bin")
 
 
+def test_pip_among_the_wheels_is_enough(
+    place: Path, wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands in for the pip that some builds of QGIS lack."""
+    venv.create(tmp_path / "bare")
+    monkeypatch.setattr(installation, "python_of_qgis", lambda: str(tmp_path / "bare" / "bin" / "python"))
+    unpack = "import sys, zipfile, glob\nto = sys.argv[sys.argv.index('--target') + 1]\n"
+    unpack += f"zipfile.ZipFile(glob.glob({str(wheels)!r} + '/contourpy*')[0]).extractall(to)\n"
+    with zipfile.ZipFile(wheels / "pip-99.0-py3-none-any.whl", "w") as pip:
+        pip.writestr("pip/__init__.py", "")
+        pip.writestr("pip/__main__.py", unpack)
+    assert run("contourpy", source=wheels)[0] == ""
+
+
 class TestMessage:
     PROBLEM = DependencyProblem("The plugin needs contourpy", ("contourpy",))
 

@@ -130,7 +130,7 @@ class TestLoading:
             plugin.initGui()
             tool_action(plugin).trigger()
             assert len(iface.messages()) == 1
-            assert iface.messages()[0].endswith("which QGIS does not have: onnxruntime")
+            assert iface.messages()[0].endswith("Missing Python packages: onnxruntime")
             assert not tool_action(plugin).isChecked()
             assert plugin.interaction is None
         tool_action(plugin).trigger()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qgis.core import Qgis, QgsMessageLog
-from qgis.PyQt.QtWidgets import QFileDialog, QLabel, QProgressBar, QPushButton
+from qgis.PyQt.QtWidgets import QFileDialog, QLabel, QMenu, QProgressBar, QPushButton
 
 from ...qgis_support.dependencies import DependencyProblem, dependency_problem
 from ...qgis_support.installation import Installation
@@ -72,14 +72,16 @@ class InstallMessage:
     def _offer(self, text: str) -> None:
         QgsMessageLog.logMessage(text, PLUGIN_NAME, Qgis.MessageLevel.Warning)
         item = self._bar.createMessage(PLUGIN_NAME, text)
-        for label, tip, press in (
-            (tr("Install"), tr("Downloads the packages into a folder of your QGIS profile"), self.install),
-            (tr("From zip…"), tr("Installs from a zip of wheels, without network"), self._from_zip),
-            (tr("From folder…"), tr("Installs from a folder of wheels, without network"), self._from_folder),
-        ):
-            button = QPushButton(label)
-            button.setToolTip(tip)
-            button.clicked.connect(lambda _checked=False, press=press: press())
+        install = QPushButton(tr("Install"))
+        install.setToolTip(tr("Downloads the packages into a folder of your QGIS profile"))
+        install.clicked.connect(lambda: self.install())
+        files = QPushButton(tr("From files"))
+        files.setToolTip(tr("Installs from wheels on this computer, without network"))
+        menu = QMenu(files)
+        menu.addAction(tr("From zip…")).triggered.connect(lambda: self._from_zip())
+        menu.addAction(tr("From folder…")).triggered.connect(lambda: self._from_folder())
+        files.setMenu(menu)
+        for button in (install, files):
             item.layout().addWidget(button)
         item.setLevel(Qgis.MessageLevel.Warning)
         self._push(item)
