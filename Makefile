@@ -7,6 +7,7 @@
 #   make test-core   the tests that need no QGIS
 #   make test-qgis   the tests of the QGIS plugin   (SUITE=trixie or forky: in that Debian's QGIS, as root)
 #   make zip      the plugin as QGIS installs it, into dist/geosam_es.zip
+#   make bundle PYTHON=3.12 PLATFORM=win_amd64   the zip beside the packages it needs, for QGIS without network, into dist/
 #   make translations   update the translation files from the sources, and compile them
 #   make train-mini DATA=folder   train the embedded model from scratch (hours)
 #   make measure-mini DATA=folder   measure it, and update its card and pages (minutes)
@@ -42,7 +43,7 @@ TEST_PACKAGES = '$(TORCH)' -e '.[dev]' segment-anything onnx
 QGIS_PIP = $(QGIS_VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 QGIS_TEST_PACKAGES = -r requirements.txt 'attrs>=24' -e '.[qgis-test]'
 
-.PHONY: help demo test plan system test-core test-qgis test-qgis-here bench lint zip translations lrelease train-mini measure-mini clean
+.PHONY: help demo test plan system test-core test-qgis test-qgis-here bench lint zip bundle translations lrelease train-mini measure-mini clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -114,6 +115,12 @@ zip: lrelease
 	  --prefix=geosam_es/geosam_es/i18n/ $(LANGUAGES:%=--add-file=build/i18n/geosam_es_%.qm) --prefix=geosam_es/ HEAD \
 	  __init__.py metadata.txt requirements.txt resources.qrc LICENSE README.md CHANGELOG.md geosam_es
 	@echo "$(ZIP)"
+
+# PYTHON is a version here, and not the program that makes $(VENV).
+PLATFORM ?= win_amd64
+bundle: zip
+	@[ -e $(VENV)/bin/python ] || $(MAKE) PYTHON=python3 $(VENV)/.demo
+	$(VENV)/bin/python -m encoder_tools.bundle $(ZIP) --python "$(PYTHON)" --platform "$(PLATFORM)" --out $(dir $(ZIP))
 
 train-mini: $(VENV)/.test
 	$(VENV)/bin/geosam-es train-mini --out runs/mini $(if $(DATA),--data "$(DATA)")

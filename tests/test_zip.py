@@ -89,6 +89,8 @@ def test_metadata_are_complete(unpacked: Path) -> None:
     general = metadata["general"]
     assert [key for key in REQUIRED_KEYS if not general.get(key, "").strip()] == []
     assert (unpacked / general["icon"]).is_file()
+    # Without the plugin repository, QGIS 3.22 cannot install a plugin that depends on another.
+    assert "plugin_dependencies" not in general
     version = re.search(r'__version__ = "(.+)"', (unpacked / "geosam_es" / "__init__.py").read_text(encoding="utf-8"))
     assert version is not None and version[1] == general["version"]
     assert f'\nversion = "{version[1]}"\n' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")

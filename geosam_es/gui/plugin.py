@@ -16,6 +16,7 @@ from ..qgis_support.language import Language
 from ..qgis_support.messages import PLUGIN_NAME, Messages
 from ..qgis_support.settings import Settings
 from .panel.actions import Actions, QAction
+from .panel.install_message import InstallMessage
 from .panel.options_page import OptionsPageFactory
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ class GeoSamPlugin:
         self._iface = iface
         self._settings = Settings()
         self._language = Language()
-        self._messages = Messages(None if iface is None else iface.messageBar())
+        bar = None if iface is None else iface.messageBar()
+        self._messages = Messages(bar)
+        self._install_message = None if bar is None else InstallMessage(bar, self._start_if_complete)
         self._actions: Actions | None = None
         self._tool_bar: Any = None
         self._help: Any = None
@@ -70,11 +73,7 @@ class GeoSamPlugin:
         self._iface.pluginHelpMenu().addAction(self._help)
         self._options = OptionsPageFactory(self._settings, self._on_options_applied)
         self._iface.registerOptionsWidgetFactory(self._options)
-        problem = dependency_problem()
-        if problem is not None:
-            self._messages.warning(problem.text, problem.details)
-        else:
-            self._start()
+        self._start_if_complete()
 
     def unload(self) -> None:
         """Remove everything from QGIS; called by QGIS."""
@@ -82,6 +81,8 @@ class GeoSamPlugin:
         if self._provider is not None:
             QgsApplication.processingRegistry().removeProvider(self._provider)
             self._provider = None
+        if self._install_message is not None:
+            self._install_message.close()
         if self._actions is None:
             return
         if self.interaction is not None:
@@ -101,14 +102,19 @@ class GeoSamPlugin:
         if self._actions is None:
             return
         if self.interaction is None:
-            problem = dependency_problem()
-            if problem is not None:
-                self._actions.tool.setChecked(False)
-                self._messages.warning(problem.text, problem.details)
-                return
-            self._start()
+            self._start_if_complete()
         if self.interaction is not None:
             self.interaction.set_active(checked)
+        else:
+            self._actions.tool.setChecked(False)
+
+    def _start_if_complete(self) -> None:
+        """Start, or offer to install what is missing."""
+        problem = dependency_problem()
+        if problem is None:
+            self._start()
+        elif self._install_message is not None:
+            self._install_message.show(problem)
 
     def _start(self) -> None:
         from .interaction import Interaction

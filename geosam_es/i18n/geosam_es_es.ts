@@ -762,6 +762,54 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>Aquí solo se pueden preparar imágenes de archivos locales, con el modelo elegido en las opciones</translation>
     </message>
     <message>
+      <source>Installing {name}</source>
+      <translation>Instalando {name}</translation>
+    </message>
+    <message>
+      <source>Cancel</source>
+      <translation>Cancelar</translation>
+    </message>
+    <message>
+      <source>Install</source>
+      <translation>Instalar</translation>
+    </message>
+    <message>
+      <source>Downloads the packages into a folder of your QGIS profile</source>
+      <translation>Descarga los paquetes en una carpeta del perfil de QGIS</translation>
+    </message>
+    <message>
+      <source>From files</source>
+      <translation>Desde archivos</translation>
+    </message>
+    <message>
+      <source>Installs from wheels on this computer, without network</source>
+      <translation>Instala desde paquetes (wheels) de este equipo, sin conexión</translation>
+    </message>
+    <message>
+      <source>From zip…</source>
+      <translation>Desde zip…</translation>
+    </message>
+    <message>
+      <source>From folder…</source>
+      <translation>Desde carpeta…</translation>
+    </message>
+    <message>
+      <source>Zip of wheels</source>
+      <translation>Zip de paquetes (wheels)</translation>
+    </message>
+    <message>
+      <source>Folder of wheels</source>
+      <translation>Carpeta de paquetes (wheels)</translation>
+    </message>
+    <message>
+      <source>Installed: {names}. No restart is needed.</source>
+      <translation>Instalado: {names}. No hace falta reiniciar.</translation>
+    </message>
+    <message>
+      <source>Installed: {names}. Restart QGIS to use them.</source>
+      <translation>Instalado: {names}. Reiniciar QGIS para usarlos.</translation>
+    </message>
+    <message>
       <source>Polygon options</source>
       <translation>Opciones del polígono</translation>
     </message>
@@ -912,6 +960,18 @@ Espacio o rueda: desplazar y hacer zum</translation>
     <message>
       <source>Command line</source>
       <translation>Línea de órdenes</translation>
+    </message>
+    <message>
+      <source>What the Install button installs; delete the folder to uninstall it</source>
+      <translation>Lo que instala el botón Instalar; para desinstalarlo, borrar la carpeta</translation>
+    </message>
+    <message>
+      <source>Python packages</source>
+      <translation>Paquetes de Python</translation>
+    </message>
+    <message>
+      <source>Folder</source>
+      <translation>Carpeta</translation>
     </message>
     <message>
       <source>not found</source>
@@ -1594,20 +1654,8 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas sin preparar 
       <translation>No se puede medir la superficie del polígono en el SRC {name}</translation>
     </message>
     <message>
-      <source>Not installed in QGIS's Python: {names}. Install with the plugin QPIP or with pip, then press the button again; no restart is needed.</source>
-      <translation>Falta por instalar en el Python de QGIS: {names}. Instalarlo con el complemento QPIP o con pip y pulsar de nuevo el botón; no hace falta reiniciar.</translation>
-    </message>
-    <message>
-      <source>In a terminal (on Windows, the OSGeo4W shell):
-
-{command}
-
-On Debian and Ubuntu add --break-system-packages. The versions in the file keep pip from replacing the numpy of QGIS.</source>
-      <translation>En una terminal (en Windows, la consola de OSGeo4W):
-
-{command}
-
-En Debian y Ubuntu, añadir --break-system-packages. Las versiones del archivo evitan que pip sustituya el numpy de QGIS.</translation>
+      <source>Missing Python packages: {names}</source>
+      <translation>Faltan paquetes de Python: {names}</translation>
     </message>
     <message>
       <source>{path} has signed 8-bit values, which this version of GDAL cannot read</source>
@@ -1616,6 +1664,98 @@ En Debian y Ubuntu, añadir --break-system-packages. Las versiones del archivo e
     <message>
       <source>convert it with gdal_translate -ot Int16</source>
       <translation>convertirlo con gdal_translate -ot Int16</translation>
+    </message>
+    <message>
+      <source>The Python interpreter of QGIS was not found</source>
+      <translation>No se ha encontrado el intérprete de Python de QGIS</translation>
+    </message>
+    <message>
+      <source>install QGIS with its Python, then try again</source>
+      <translation>instalar QGIS con su Python e intentarlo de nuevo</translation>
+    </message>
+    <message>
+      <source>Unpacking {name}</source>
+      <translation>Descomprimiendo {name}</translation>
+    </message>
+    <message>
+      <source>{path} is not a zip that can be unpacked</source>
+      <translation>{path} no es un zip que se pueda descomprimir</translation>
+    </message>
+    <message>
+      <source>copy it again</source>
+      <translation>copiarlo de nuevo</translation>
+    </message>
+    <message>
+      <source>{path} is not the Python interpreter of this QGIS</source>
+      <translation>{path} no es el intérprete de Python de este QGIS</translation>
+    </message>
+    <message>
+      <source>There are no Python wheels in {path}</source>
+      <translation>En {path} no hay paquetes de Python (wheels)</translation>
+    </message>
+    <message>
+      <source>choose a folder or zip made with: make bundle</source>
+      <translation>elegir una carpeta o un zip hechos con: make bundle</translation>
+    </message>
+    <message>
+      <source>The Python of QGIS comes without pip</source>
+      <translation>El Python de QGIS viene sin pip</translation>
+    </message>
+    <message>
+      <source>install pip (on Debian and Ubuntu: sudo apt install python3-pip), or install from a zip made with: make bundle</source>
+      <translation>instalar pip (en Debian y Ubuntu: sudo apt install python3-pip), o instalar desde un zip hecho con: make bundle</translation>
+    </message>
+    <message>
+      <source>Checking the packages</source>
+      <translation>Comprobando los paquetes</translation>
+    </message>
+    <message>
+      <source>The new packages make Python crash ({reason})</source>
+      <translation>Los paquetes nuevos hacen que Python falle ({reason})</translation>
+    </message>
+    <message>
+      <source>install another version of them</source>
+      <translation>instalar otra versión</translation>
+    </message>
+    <message>
+      <source>A wheel in {path} is damaged or has been changed: its hash is not the listed one</source>
+      <translation>Un paquete de {path} está dañado o modificado: su hash no coincide con el de la lista</translation>
+    </message>
+    <message>
+      <source>The package index cannot be reached</source>
+      <translation>No se puede acceder al índice de paquetes</translation>
+    </message>
+    <message>
+      <source>check the network and the proxy in the options of QGIS, or install from a folder or zip of wheels</source>
+      <translation>comprobar la red y el proxy en las opciones de QGIS, o instalar desde una carpeta o un zip de paquetes</translation>
+    </message>
+    <message>
+      <source>There is no wheel of {name} for Python {python} on {platform}</source>
+      <translation>No hay paquete (wheel) de {name} para Python {python} en {platform}</translation>
+    </message>
+    <message>
+      <source>make a zip for them with: make bundle PYTHON=… PLATFORM=…</source>
+      <translation>hacer un zip con: make bundle PYTHON=… PLATFORM=…</translation>
+    </message>
+    <message>
+      <source>pip cannot install the packages ({reason})</source>
+      <translation>pip no puede instalar los paquetes ({reason})</translation>
+    </message>
+    <message>
+      <source>the log has its whole output</source>
+      <translation>el registro tiene toda su salida</translation>
+    </message>
+    <message>
+      <source>The packages cannot be written to {path} ({reason})</source>
+      <translation>No se pueden escribir los paquetes en {path} ({reason})</translation>
+    </message>
+    <message>
+      <source>restart QGIS, then try again</source>
+      <translation>reiniciar QGIS e intentarlo de nuevo</translation>
+    </message>
+    <message>
+      <source>see the log</source>
+      <translation>ver el registro</translation>
     </message>
     <message>
       <source>{name} is not a raster layer</source>

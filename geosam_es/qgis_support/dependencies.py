@@ -7,18 +7,17 @@ import importlib.util
 import os
 import sys
 from importlib import metadata
-from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
 from ..inference.packages import import_failure
+from .installation import use_packages_folder
 from .messages import tr, translated
 
 __all__ = ["REQUIRED", "DependencyProblem", "dependency_problem"]
 
 REQUIRED = ("onnxruntime", "shapely", "contourpy")
 _SHAPELY_MAJOR = 2
-_REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements.txt"
 
 
 class DependencyProblem(NamedTuple):
@@ -28,12 +27,12 @@ class DependencyProblem(NamedTuple):
     ----------
     text : str
         What is wrong and what to do.
-    details : str
-        How to run pip for QGIS's Python.
+    packages : tuple of str
+        What must be installed to mend it.
     """
 
     text: str
-    details: str
+    packages: tuple[str, ...]
 
 
 def dependency_problem() -> DependencyProblem | None:
@@ -43,17 +42,16 @@ def dependency_problem() -> DependencyProblem | None:
     installed while QGIS runs. onnxruntime is not imported here, which would delay the start of QGIS: `load_onnxruntime`
     reports if it does not load.
     """
-    importlib.invalidate_caches()
+    use_packages_folder()
     missing = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
+    names = list(missing)
     # Some systems still ship shapely 1, which has no functions on arrays of geometries.
     if "shapely" not in missing and _is_old_shapely():
-        missing.append(f"shapely {_SHAPELY_MAJOR}")
+        missing.append("shapely")
+        names.append(f"shapely {_SHAPELY_MAJOR}")
     if missing:
-        text = tr(
-            "Not installed in QGIS's Python: {names}. Install with the plugin QPIP or with pip, then press the button "
-            "again; no restart is needed."
-        )
-        return DependencyProblem(text.format(names=", ".join(missing)), _pip_help())
+        text = tr("Missing Python packages: {names}")
+        return DependencyProblem(text.format(names=", ".join(names)), tuple(missing))
     name = ""
     try:
         for name in ("shapely", "contourpy"):
@@ -61,7 +59,7 @@ def dependency_problem() -> DependencyProblem | None:
             _ = _import(name).__version__
     # A package built for another NumPy raises ValueError or RuntimeError.
     except Exception as error:
-        return DependencyProblem(translated(import_failure(name, error)), _pip_help())
+        return DependencyProblem(translated(import_failure(name, error)), (name,))
     return None
 
 
@@ -89,10 +87,3 @@ def _is_old_shapely() -> bool:
     except (ImportError, ValueError, AttributeError):
         # Its metadata are missing or damaged; importing it shows whether it works.
         return False
-
-
-def _pip_help() -> str:
-    return tr(
-        "In a terminal (on Windows, the OSGeo4W shell):\n\n{command}\n\nOn Debian and Ubuntu add "
-        "--break-system-packages. The versions in the file keep pip from replacing the numpy of QGIS."
-    ).format(command=f'python3 -m pip install --user -r "{_REQUIREMENTS}"')

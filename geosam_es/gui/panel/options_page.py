@@ -7,10 +7,20 @@ from typing import Any
 
 from qgis.gui import QgsColorButton, QgsFileWidget, QgsOptionsPageWidget, QgsOptionsWidgetFactory
 from qgis.PyQt.QtGui import QColor
-from qgis.PyQt.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QGroupBox, QSpinBox, QVBoxLayout, QWidget
+from qgis.PyQt.QtWidgets import (
+    QCheckBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QGroupBox,
+    QLineEdit,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
 
 from ...qgis_support.command_line import CommandLineError, find_command_line
 from ...qgis_support.icons import own_icon
+from ...qgis_support.installation import packages_folder
 from ...qgis_support.messages import PLUGIN_NAME, tr
 from ...qgis_support.settings import Settings
 
@@ -78,6 +88,10 @@ class OptionsPage(QgsOptionsPageWidget):
         encoding = [(tr("Model folder"), self._folder), ("", self._enlarges), (tr("Cache"), self._cache)]
         layout.addWidget(_group(tr("Preparing images"), encoding))
         layout.addWidget(_group(tr("Evaluating and tuning model variants"), [(tr("Command line"), self._command)]))
+        packages = QLineEdit(str(packages_folder()))
+        packages.setReadOnly(True)
+        packages.setToolTip(tr("What the Install button installs; delete the folder to uninstall it"))
+        layout.addWidget(_group(tr("Python packages"), [(tr("Folder"), packages)]))
         layout.addStretch(1)
 
     def apply(self) -> None:
