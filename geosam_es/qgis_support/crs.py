@@ -31,7 +31,9 @@ from .messages import tr
 __all__ = [
     "EllipsoidArea",
     "check_map_crs",
+    "crs_from_wkt",
     "from_qgs",
+    "made_anew",
     "points_in_world",
     "prompt_to_raster",
     "raster_crs",
@@ -45,7 +47,23 @@ __all__ = [
 
 def raster_crs(metadata: StoreMetadata) -> QgsCoordinateReferenceSystem:
     """Return the CRS of the raster of a store; invalid if the raster has none."""
-    return QgsCoordinateReferenceSystem.fromWkt(metadata.raster.crs_wkt)
+    return crs_from_wkt(metadata.raster.crs_wkt)
+
+
+def crs_from_wkt(wkt: str) -> QgsCoordinateReferenceSystem:
+    """Return a CRS made in this thread. QGIS can no longer use a CRS after the thread that made it has ended."""
+    # QGIS keeps each CRS by its code and by its text, whatever thread made it.
+    QgsCoordinateReferenceSystem.invalidateCache()
+    return QgsCoordinateReferenceSystem.fromWkt(wkt)
+
+
+def made_anew(crs: QgsCoordinateReferenceSystem) -> QgsCoordinateReferenceSystem:
+    """Return a CRS of another thread made in this one; one without a code needs that the other thread still runs."""
+    if not crs.authid():
+        definition = str(crs.toWkt(QgsCoordinateReferenceSystem.WKT2_2018))
+        return crs_from_wkt(definition) if definition else crs
+    QgsCoordinateReferenceSystem.invalidateCache()
+    return QgsCoordinateReferenceSystem(crs.authid())
 
 
 def to_qgs(geometry: BaseGeometry) -> QgsGeometry:
@@ -87,9 +105,9 @@ def transform(
     """
     wanted = QgsCoordinateTransform(source, target, (project or QgsProject.instance()).transformContext())
     if not wanted.isValid():
-        # QGIS keeps transforms, failed ones too.
+        # QGIS keeps transforms, failed ones too, and cannot use a CRS made in a thread that has ended.
         QgsCoordinateTransform.invalidateCache()
-        wanted = QgsCoordinateTransform(source, target, QgsCoordinateTransformContext())
+        wanted = QgsCoordinateTransform(made_anew(source), made_anew(target), QgsCoordinateTransformContext())
     if not wanted.isValid():
         problem = tr("Coordinates cannot be transformed from the CRS {source} to {target}").format(
             source=source.userFriendlyIdentifier(), target=target.userFriendlyIdentifier()

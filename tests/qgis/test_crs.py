@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from typing import Any
 
 import pyproj
@@ -25,7 +26,9 @@ from geosam_es.errors import EditError
 from geosam_es.qgis_support.crs import (
     EllipsoidArea,
     check_map_crs,
+    crs_from_wkt,
     from_qgs,
+    made_anew,
     points_in_world,
     to_qgs,
     transform,
@@ -229,3 +232,33 @@ def test_polygons_at_a_pole(x: float) -> None:
     assert split.is_valid and split.bounds[3] == pytest.approx(90, abs=0.002)
     assert (split.bounds[2] - split.bounds[0] == 360) == (x == 0)
     assert EllipsoidArea(ETRS89).area_m2(split) == pytest.approx(EllipsoidArea(polar).area_m2(disc), rel=1e-3)
+
+
+@pytest.mark.parametrize("adopted", [True, False])
+@pytest.mark.parametrize(
+    "definition", ["EPSG:25829", "PROJ4:+proj=tmerc +lon_0=-3.1 +x_0=700000 +ellps=GRS80 +units=m +no_defs"]
+)
+def test_a_crs_made_in_a_thread_that_has_ended(definition: str, adopted: bool) -> None:
+    """As the one of a store, which is opened in a thread of QGIS's pool; those end after a while."""
+    wkt = QgsCoordinateReferenceSystem(definition).toWkt(QgsCoordinateReferenceSystem.WKT1_GDAL)
+    QgsCoordinateReferenceSystem.invalidateCache()
+    made, may_end = [], threading.Event()
+
+    def work() -> None:
+        made.append(crs_from_wkt(wkt))
+        ready.set()
+        may_end.wait()
+
+    ready = threading.Event()
+    thread = threading.Thread(target=work)
+    thread.start()
+    ready.wait()
+    crs = made_anew(made[0]) if adopted else None
+    may_end.set()
+    thread.join()
+    crs = crs or crs_from_wkt(wkt)
+    there = transform(crs, QgsCoordinateReferenceSystem("EPSG:6933"))
+    assert there.isValid()
+    square = shapely.box(X, Y, X + 100, Y + 100)
+    expected = EllipsoidArea(QgsCoordinateReferenceSystem(definition)).area_m2(square)
+    assert EllipsoidArea(crs).area_m2(square) == pytest.approx(expected, rel=1e-9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsVectorLayer
 from qgis.PyQt import sip
@@ -50,12 +51,20 @@ class Target(QObject):
     @property
     def can_undo(self) -> bool:
         """Whether the layer has an edit to undo."""
-        return self._layer is not None and self._layer.isEditable() and self._layer.undoStack().canUndo()
+        stack = self._undo_stack()
+        return stack is not None and stack.canUndo()
 
     @property
     def can_redo(self) -> bool:
         """Whether the layer has an edit to redo."""
-        return self._layer is not None and self._layer.isEditable() and self._layer.undoStack().canRedo()
+        stack = self._undo_stack()
+        return stack is not None and stack.canRedo()
+
+    def _undo_stack(self) -> Any:
+        # The layer may be deleted before the panel says so.
+        if self._layer is None or sip.isdeleted(self._layer) or not self._layer.isEditable():
+            return None
+        return self._layer.undoStack()
 
     def undo(self) -> None:
         """Undo the last edit of the layer."""

@@ -16,7 +16,7 @@ from ...errors import EditError, GeoSamError, OutputError, RasterError, StoreErr
 from ...inference.encoder import read_model_info
 from ...inference.segmenter import Segmenter
 from ...inference.session import open_segmenter
-from ...qgis_support.crs import EllipsoidArea, raster_crs
+from ...qgis_support.crs import EllipsoidArea, crs_from_wkt, made_anew, raster_crs
 from ...qgis_support.gdal_raster import GdalRaster, describe_crs
 from ...qgis_support.layer_source import LayerSource, source_of
 from ...qgis_support.messages import tr
@@ -165,7 +165,7 @@ def follow_layer_crs(store: OpenStore) -> tuple[OpenStore, str]:
     if store.raster is None:
         return store, ""
     source = store.raster.source
-    crs = QgsCoordinateReferenceSystem.fromWkt(source.crs_wkt)
+    crs = crs_from_wkt(source.crs_wkt)
     if not crs.isValid() or _is_same_crs(crs, store.crs):
         return store, ""
     raster = store.metadata.raster
@@ -257,6 +257,7 @@ class OpenStoreTask(BackgroundTask):
         """Pass on the store, or close it if the task was cancelled; called by QGIS in the GUI thread."""
         super().finished(result)
         if result and self._store is not None and not self.isCanceled():
+            self._store = replace(self._store, crs=made_anew(self._store.crs))
             self.opened.emit(self._store, self._notice)
             return
         if self._store is not None:
