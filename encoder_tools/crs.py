@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import sys
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pyproj
 import shapely
 from numpy.typing import NDArray
-from pyproj.exceptions import CRSError, ProjError
+from pyproj.exceptions import CRSError, DataDirError, ProjError
 from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.globe import (
@@ -45,6 +47,12 @@ __all__ = [
     "same_crs",
     "store_crs",
 ]
+
+try:
+    pyproj.datadir.get_data_dir()
+except DataDirError:
+    # The pyproj of a Linux distribution does not look there from a virtual environment.
+    pyproj.datadir.set_data_dir(Path(sys.base_prefix, "share", "proj"))
 
 
 def same_crs(first_wkt: str, second_wkt: str) -> bool:

@@ -27,7 +27,7 @@ SHOWN = {
 }
 SYMBOLS = {"CSV…", " GB", " m²", " %"}
 OF_QGIS = {"Deshacer"}
-NO_TEXT = {"geosam_es"}
+NO_TEXT = {"geosam_es", "*.zip"}
 """Names of icons and the like."""
 
 TRANSLATIONS = read_translations(PATH)

@@ -86,7 +86,10 @@ class GdalRaster(TiledRaster):
             )
         # The header of a virtual raster opens its sources.
         with _quiet():
-            return GdalFile(dataset, name)
+            try:
+                return GdalFile(dataset, name)
+            except RuntimeError as error:
+                raise OSError(str(error)) from error
 
     def read_size(self, name: str) -> tuple[int, int]:
         """Return the width and height of another raster; see `TiledRaster.read_size`."""
