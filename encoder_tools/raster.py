@@ -29,7 +29,7 @@ from rasterio.vrt import WarpedVRT
 from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.window import Window
 from geosam_es.encoding.mosaic import TileIndex
-from geosam_es.encoding.placement import MapCrs
+from geosam_es.encoding.placement import NO_MAP, MapCrs
 from geosam_es.encoding.raster import RPC_CRS, WARP_TOLERANCE_PX, TiledRaster
 from geosam_es.encoding.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
 from geosam_es.errors import GeoSamError, RasterError
@@ -124,7 +124,12 @@ class Raster(TiledRaster):
                 name=meant.name,
                 code=meant.to_string(),
             )
-        return map_crs(crs)
+        described = map_crs(crs)
+        if self._given_crs is not None and described.kind == NO_MAP:
+            raise RasterError(
+                "--crs {crs} is not a CRS for maps", "use a code such as EPSG:25830", crs=str(self._given_crs)
+            )
+        return described
 
 
 class RasterioFile:

@@ -451,8 +451,15 @@ def _changes(
 @lru_cache(maxsize=8)
 def _crs_text(wkt: str) -> str:
     """Return the EPSG code of a CRS, which takes a while to find; or else its WKT."""
-    code = pyproj.CRS.from_wkt(wkt).to_epsg()
-    return f"EPSG:{code}" if code else wkt
+    crs = pyproj.CRS.from_wkt(wkt)
+    code = crs.to_epsg()
+    if code:
+        return f"EPSG:{code}"
+    if crs.to_json_dict().get("conversion", {}).get("id"):
+        # From the code of a UTM zone in WKT 2, GDAL takes the CRS to be in metres, whatever its unit.
+        with suppress(CRSError):
+            return str(crs.to_wkt("WKT1_GDAL"))
+    return wkt
 
 
 def _is_same(wanted: pyproj.CRS, found: pyproj.CRS) -> bool:

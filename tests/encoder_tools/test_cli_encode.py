@@ -398,7 +398,7 @@ def test_crs_replaces_that_of_the_files(run: Run, model: Path, tmp_path: Path) -
     [
         ("EPSG:4326", [], "is not in degrees, but the CRS WGS 84 is"),
         ("EPSG:25830", ["--crs", "EPSG:4326"], "is not in degrees, but the CRS WGS 84 is"),
-        ("EPSG:25830", ["--crs", "EPSG:4978"], "is not a CRS for maps"),
+        ("EPSG:25830", ["--crs", "EPSG:4978"], "--crs EPSG:4978 is not a CRS for maps"),
         ("EPSG:25830", ["--crs", "nonsense"], "--crs nonsense is not a coordinate reference system"),
     ],
 )

@@ -628,3 +628,14 @@ def test_append_to_what_is_no_vector_file(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="is not a file that GDAL can read"):
             check_output(path, UTM, append=True)
         assert path.read_text() == "hello"
+
+
+@pytest.mark.parametrize("ending", [".gpkg", ".shp"])
+@pytest.mark.parametrize("units", ["km", "us-ft"])
+def test_a_utm_zone_in_other_units_keeps_them(tmp_path: Path, ending: str, units: str) -> None:
+    path = tmp_path / f"a{ending}"
+    crs = pyproj.CRS.from_user_input(f"+proj=utm +zone=30 +datum=WGS84 +units={units}")
+    check_output(path, crs)
+    write_vector(path, [SMALL], {"text": texts("a")}, crs)
+    found = pyproj.CRS.from_user_input(pyogrio.read_info(path)["crs"])
+    assert found.equals(crs, ignore_axis_order=True)
