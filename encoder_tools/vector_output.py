@@ -357,7 +357,8 @@ def _write(
     if _target(path).exists() and (append or chosen.has_layers):
         _copy(path, made)
         kinds = _layers(made)
-        if not kinds and chosen.has_layers and _holds_rasters(made):
+        rasters = _raster_tables(made) if chosen.has_layers else []
+        if not kinds and rasters:
             raise OutputError(f"{path} holds rasters and no vector layers", "choose another name with -o")
         if append and not kinds and made.stat().st_size:
             raise OutputError(
@@ -366,7 +367,7 @@ def _write(
         if not kinds:
             made.unlink()
         names = list(kinds)
-        name = _layer_in(path, kinds, layer)
+        name = _layer_in(path, {**kinds, **dict.fromkeys(rasters)}, layer)
     before = _read(made, name) if append and name in names else None
     if before is not None and not before.fields and not len(before.geometries):
         # Some formats keep nothing of a layer without features.
@@ -504,14 +505,14 @@ def _layers(path: Path) -> dict[str, str | None]:
         return {}
 
 
-def _holds_rasters(path: Path) -> bool:
-    """Tell whether a database is a GeoPackage with rasters."""
+def _raster_tables(path: Path) -> list[str]:
+    """Return the names of the rasters in a database, if it is a GeoPackage."""
     try:
         with closing(sqlite3.connect(path)) as database:
-            query = "SELECT count(*) FROM gpkg_contents WHERE data_type IN ('tiles', '2d-gridded-coverage')"
-            return bool(database.execute(query).fetchone()[0])
+            query = "SELECT table_name FROM gpkg_contents WHERE data_type IN ('tiles', '2d-gridded-coverage')"
+            return [str(name) for (name,) in database.execute(query)]
     except sqlite3.DatabaseError:
-        return False
+        return []
 
 
 def _layer_in(path: Path, kinds: Mapping[str, str | None], layer: str) -> str | None:

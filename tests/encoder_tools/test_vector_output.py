@@ -484,6 +484,20 @@ def test_a_geopackage_of_rasters_is_not_replaced(tmp_path: Path, append: bool) -
     assert path.read_bytes() == before
 
 
+def test_a_layer_never_takes_the_name_of_a_raster(tmp_path: Path) -> None:
+    path = tmp_path / "ortho.gpkg"
+    profile = {"driver": "GPKG", "width": 8, "height": 8, "count": 1, "dtype": "uint8", "crs": "EPSG:25830"}
+    with rasterio.open(path, "w", transform=rasterio.Affine(1, 0, 5e5, 0, -1, 42e5), **profile) as image:
+        image.write(np.full((1, 8, 8), 7, np.uint8))
+    add_layer(path, "roads", n=[1])
+    with pytest.raises(OutputError, match=r"ortho in .* is a table without geometries: choose another"):
+        check_output(path, UTM, overwrite=True)
+    write_vector(path, [WITH_HOLE], {"n": np.array([1])}, UTM, layer="polygons")
+    assert layers(path) == {"roads": 1, "polygons": 1}
+    with rasterio.open(path) as image:
+        assert (image.read(1) == 7).all()
+
+
 @pytest.fixture(params=["transaction", "wal"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """A GeoPackage that another program has open: while it writes, or as QGIS does while it edits."""
