@@ -144,8 +144,9 @@ def test_enlarged_levels_lie_on_whole_native_pixels(
 def test_tiles_touching_a_rectangle(width: int, height: int, overlap: int, level: int, data: st.DataObject) -> None:
     pyramid = Pyramid(width, height, Tiling(1024, overlap))
     grid = pyramid.grids_from(level)[0]
-    left, right = sorted(data.draw(st.tuples(st.floats(0, width), st.floats(0, width))))
-    top, bottom = sorted(data.draw(st.tuples(st.floats(0, height), st.floats(0, height))))
+    along_x, along_y = (st.integers(0, 8 * size).map(lambda eighths: eighths / 8) for size in (width, height))
+    left, right = sorted(data.draw(st.tuples(along_x, along_x)))
+    top, bottom = sorted(data.draw(st.tuples(along_y, along_y)))
 
     def touches(tile: Tile) -> bool:
         own = Bounds(*(value * grid.scale for value in grid.window(tile.row, tile.col).bounds))

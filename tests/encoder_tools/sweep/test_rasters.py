@@ -105,7 +105,7 @@ REFUSED_RASTERS: Mapping[str, tuple[Callable[[], str], Sequence[str], str]] = {
     "a band too many": (lambda: tif().image, ["--bands", "1,2,4"], "a.tif"),
     "nodata beyond the type": (lambda: tif().image, ["--nodata", "-9999"], "a.tif"),
     "unknown CRS": (lambda: tif(crs=None).image, ["--crs", "EPSG:99999"], "EPSG:99999"),
-    "--crs is heights": (lambda: tif(crs=None).image, ["--crs", "EPSG:5782"], "Alicante height"),
+    "--crs is heights": (lambda: tif(crs=None).image, ["--crs", "EPSG:5782"], "--crs EPSG:5782"),
     "--aoi elsewhere": (lambda: tif().image, ["--aoi", "far.gpkg"], "far.gpkg"),
     "ECW without its driver": (lambda: ecw(), [], "a.ecw"),
     "MrSID without its driver": (lambda: ecw("a.sid", b"msid\0\1\0"), [], "a.sid"),
