@@ -311,7 +311,7 @@ def _own_fields(results: Sequence[ObjectResult], candidates: bool) -> dict[str, 
 def _fields(
     path: Path, own: dict[str, NDArray[Any]], prompts: Sequence[ObjectPrompts], layer: VectorLayer
 ) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """Add the attributes of the prompts to our own; also return the new names of those that cannot keep theirs."""
+    """Add the attributes of the prompts to our own fields. Also return the new names of those that were renamed."""
     rows = np.array([item.feature - 1 for item in prompts], dtype=np.intp)
     fields = {**own, OBJECT_FIELD: _object_values(layer)[rows]}
     renamed: dict[str, str] = {}

@@ -75,7 +75,7 @@ class StoreReader:
         self.decoder: StoreDecoder = active_decoder(self.root)
 
     def _check_arrays(self) -> None:
-        """Check that the arrays of each level that the store has exist and match the metadata."""
+        """Check that each level of the store has its arrays, and that they match the metadata."""
         for grid in self.grids:
             documents = layout.array_documents(grid, self.metadata.features, self.metadata.dtype)
             for name, document in documents.items():
