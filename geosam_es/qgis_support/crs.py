@@ -1,4 +1,4 @@
-"""Geometries between shapely and QGIS and between CRSs, and areas on the ellipsoid."""
+"""Geometries between shapely and QGIS and between CRSs, and areas and lengths on the ellipsoid."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsCoordinateTransformContext,
     QgsCsException,
     QgsDistanceArea,
+    QgsEllipsoidUtils,
     QgsGeometry,
     QgsPointXY,
     QgsProject,
@@ -103,7 +104,13 @@ def transform(
     EditError
         If there is no transform, as from a local CRS or from none.
     """
-    wanted = QgsCoordinateTransform(source, target, (project or QgsProject.instance()).transformContext())
+    return _made(source, target, (project or QgsProject.instance()).transformContext())
+
+
+def _made(
+    source: QgsCoordinateReferenceSystem, target: QgsCoordinateReferenceSystem, context: QgsCoordinateTransformContext
+) -> QgsCoordinateTransform:
+    wanted = QgsCoordinateTransform(source, target, context)
     if not wanted.isValid():
         # QGIS keeps transforms, failed ones too, and cannot use a CRS made in a thread that has ended.
         QgsCoordinateTransform.invalidateCache()
@@ -114,6 +121,13 @@ def transform(
         )
         raise EditError(problem, tr("check the CRS of the raster and of the layer"))
     return wanted
+
+
+def _mended(transformation: QgsCoordinateTransform) -> QgsCoordinateTransform:
+    """Return a transform made anew if it is invalid."""
+    if transformation.isValid():
+        return transformation
+    return _made(transformation.sourceCrs(), transformation.destinationCrs(), transformation.context())
 
 
 def transform_points(
@@ -142,17 +156,18 @@ def transform_points(
 
 
 def transform_geometry(geometry: QgsGeometry, transformation: QgsCoordinateTransform) -> QgsGeometry:
-    """Return a geometry in another CRS.
+    """Return a geometry in another CRS; an invalid transform is made anew.
 
     Raises
     ------
     EditError
-        If the transform is invalid, or the geometry lies outside the area where the target CRS is defined.
+        If there is no transform, or the geometry lies outside the area where the target CRS is defined.
     """
     result = QgsGeometry(geometry)
+    transformation = _mended(transformation)
     success = QgsGeometry.OperationResult.Success
     try:
-        is_transformed = transformation.isValid() and result.transform(transformation) == success
+        is_transformed = result.transform(transformation) == success
     except QgsCsException:
         is_transformed = False
     if not is_transformed or not all(math.isfinite(value) for value in _corners(result)):
@@ -181,18 +196,19 @@ def transform_polygon(geometry: BaseGeometry, transformation: QgsCoordinateTrans
     source, target = transformation.sourceCrs(), transformation.destinationCrs()
     if source == target:
         return geometry
+    transformation = _mended(transformation)
     plain = from_qgs(transform_geometry(to_qgs(geometry), transformation))
     context = transformation.context()
     seam = _seam(target, context)
     globe = _globe(target)
-    to_lonlat = _projection(QgsCoordinateTransform(source, globe, context))
+    to_lonlat = _projection(source, globe, context)
     longitudes = to_lonlat(shapely.get_coordinates(geometry))[:, 0]
     meridian = seam.longitude if seam is not None else 0.0
     if not longitudes.size or not np.isfinite(longitudes).all() or not crosses(longitudes, meridian):
         return plain
     if seam is None:
         return from_qgs(transform_geometry(to_qgs(densified(geometry)), transformation))
-    forth = None if target.isGeographic() else _projection(QgsCoordinateTransform(globe, target, context))
+    forth = None if target.isGeographic() else _projection(globe, target, context)
     split = split_at_seam(geometry, to_lonlat, meridian, forth)
     if not np.isfinite(shapely.get_coordinates(split)).all():
         raise _outside(target)
@@ -243,7 +259,7 @@ def _seam(crs: QgsCoordinateReferenceSystem, context: QgsCoordinateTransformCont
         return Seam(DEGREES / 2, DEGREES)
     wkt = crs.toWkt()
     if wkt not in _seams:
-        _seams[wkt] = find_seam(_projection(QgsCoordinateTransform(_globe(crs), crs, context)))
+        _seams[wkt] = find_seam(_projection(_globe(crs), crs, context))
     return _seams[wkt]
 
 
@@ -255,12 +271,19 @@ def _globe(crs: QgsCoordinateReferenceSystem) -> QgsCoordinateReferenceSystem:
     return globe if globe.isValid() else QgsCoordinateReferenceSystem("EPSG:4326")
 
 
-def _projection(transformation: QgsCoordinateTransform) -> Project:
-    """Return a transform as a function of positions (N, 2), NaN where it is not defined."""
+def _projection(
+    source: QgsCoordinateReferenceSystem, target: QgsCoordinateReferenceSystem, context: QgsCoordinateTransformContext
+) -> Project:
+    """Return a transform as a function of positions (N, 2), NaN where it is not defined.
+
+    Raises
+    ------
+    EditError
+        If there is no transform.
+    """
+    transformation = _made(source, target, context)
 
     def project(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        if not transformation.isValid():
-            return np.full_like(xy, np.nan)
         line = to_qgs(shapely.LineString(np.vstack((xy, xy[-1:]))))
         try:
             is_done = line.transform(transformation) == QgsGeometry.OperationResult.Success
@@ -300,7 +323,7 @@ def _corners(geometry: QgsGeometry) -> tuple[float, ...]:
 
 
 class EllipsoidArea:
-    """Measures areas on the ellipsoid of a CRS.
+    """Measures areas and lengths on the ellipsoid of a CRS.
 
     Parameters
     ----------
@@ -313,7 +336,7 @@ class EllipsoidArea:
     def __init__(self, crs: QgsCoordinateReferenceSystem, project: QgsProject | None = None) -> None:
         self._crs = crs
         self._context = (project or QgsProject.instance()).transformContext()
-        self._meter = self._new_meter()
+        self._tools: tuple[QgsDistanceArea, QgsCoordinateTransform | None] | None = None
 
     def area_m2(self, geometry: BaseGeometry) -> float:
         """Return the area of a polygon in square metres, without its holes.
@@ -325,13 +348,7 @@ class EllipsoidArea:
         """
         if geometry.is_empty:
             return 0.0
-        converted = to_qgs(geometry)
-        area = _measure(self._meter, converted)
-        if not math.isfinite(area):
-            # Try again without the settings of the project.
-            self._context = QgsCoordinateTransformContext()
-            self._meter = self._new_meter()
-            area = _measure(self._meter, converted)
+        area = self._measured(geometry, "measureArea")
         if not math.isfinite(area):
             problem = tr("The area of the polygon cannot be measured in the CRS {name}")
             raise EditError(
@@ -340,17 +357,45 @@ class EllipsoidArea:
             )
         return area
 
-    def _new_meter(self) -> QgsDistanceArea:
-        meter = QgsDistanceArea()
-        meter.setSourceCrs(self._crs, self._context)
-        meter.setEllipsoid(self._crs.ellipsoidAcronym())
-        return meter
+    def metres_per_unit(self, x: float, y: float) -> tuple[float, float]:
+        """Return how many metres on the ground one unit of the CRS is around a place, along x and along y.
 
+        Raises
+        ------
+        EditError
+            If they are not finite numbers: the CRS does not fit the coordinates.
+        """
+        # About ten metres; shorter lines suffer from rounding.
+        step = 1e-4 if self._crs.isGeographic() else 10.0
+        lines = [shapely.LineString([(x - dx, y - dy), (x + dx, y + dy)]) for dx, dy in ((step, 0.0), (0.0, step))]
+        along_x, along_y = (self._measured(line, "measureLength") / (2 * step) for line in lines)
+        if not (math.isfinite(along_x) and math.isfinite(along_y) and along_x > 0 and along_y > 0):
+            raise _outside(self._crs)
+        return along_x, along_y
 
-def _measure(meter: QgsDistanceArea, geometry: QgsGeometry) -> float:
-    try:
-        area = abs(meter.measureArea(geometry))
-    except QgsCsException:
+    def _measured(self, geometry: BaseGeometry, method: str) -> float:
+        """Return an area or a length; NaN if it cannot be measured, with the settings of the project or without."""
+        converted = to_qgs(geometry)
+        for _ in range(2):
+            try:
+                self._tools = self._tools or self._made_tools()
+                meter, to_globe = self._tools
+                on_globe = converted if to_globe is None else transform_geometry(converted, to_globe)
+                measure = abs(float(getattr(meter, method)(on_globe)))
+            except (QgsCsException, EditError):
+                measure = math.nan
+            if math.isfinite(measure):
+                return measure
+            self._tools, self._context = None, QgsCoordinateTransformContext()
         return math.nan
-    # Before it raised exceptions, QGIS returned 0 if it could not transform the coordinates.
-    return math.nan if area == 0.0 and geometry.area() != 0.0 else area
+
+    def _made_tools(self) -> tuple[QgsDistanceArea, QgsCoordinateTransform | None]:
+        meter = QgsDistanceArea()
+        acronym = self._crs.ellipsoidAcronym()
+        ellipsoid = QgsEllipsoidUtils.ellipsoidParameters(acronym)
+        if not acronym or not ellipsoid.valid:
+            return meter, None
+        # Only the axes: the CRS that QGIS keeps with an ellipsoid is of no use after the thread that first asked for
+        # it has ended, and every area is NaN from then on.
+        meter.setEllipsoid(ellipsoid.semiMajor, ellipsoid.semiMinor)
+        return meter, None if self._crs.isGeographic() else _made(self._crs, _globe(self._crs), self._context)

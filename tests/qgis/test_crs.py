@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pyproj
@@ -36,6 +41,7 @@ from geosam_es.qgis_support.crs import (
     transform_points,
     transform_polygon,
 )
+from tests.qgis.support import wait_until
 
 UTM = QgsCoordinateReferenceSystem("EPSG:25830")
 ETRS89 = QgsCoordinateReferenceSystem("EPSG:4258")
@@ -202,6 +208,82 @@ def test_an_area_that_fails_with_the_settings_of_the_project_is_measured_again(
     box = shapely.box(X, Y, X + 100, Y + 100)
     assert meter.area_m2(box) == meter.area_m2(box) == pytest.approx(10_000, rel=2e-3)
     assert Failing.made == 2
+
+
+def in_a_thread_that_ends(work: Callable[[], Any]) -> Any:
+    values: list[Any] = []
+    tasks = Path("/proc/self/task")
+    thread = threading.Thread(target=lambda: values.append((work(), threading.get_native_id())))
+    thread.start()
+    thread.join()
+    value, number = values[0]
+    # Python's threads are over a little before those of the system, which take what PROJ knows with them.
+    wait_until(lambda: not (tasks / str(number)).exists())
+    return value
+
+
+_FIRST_AREA_IN_A_THREAD = """
+import threading
+import shapely
+from qgis.core import QgsApplication, QgsCoordinateReferenceSystem, QgsCoordinateTransform, QgsDistanceArea, QgsProject
+application = QgsApplication([], False)
+application.initQgis()
+from geosam_es.qgis_support.crs import EllipsoidArea, to_qgs
+field = shapely.box(700000, 4400000, 700100, 4400100)
+def measure():
+    crs = QgsCoordinateReferenceSystem("EPSG:25830")
+    meter = QgsDistanceArea()
+    meter.setSourceCrs(crs, QgsProject.instance().transformContext())
+    meter.setEllipsoid(crs.ellipsoidAcronym())
+    meter.measureArea(to_qgs(field))
+thread = threading.Thread(target=measure)
+thread.start()
+thread.join()
+print(EllipsoidArea(QgsCoordinateReferenceSystem("EPSG:25830")).area_m2(field))
+"""
+
+
+def test_areas_survive_the_thread_that_first_measured_one() -> None:
+    """In a process of its own, because QGIS keeps a CRS with each ellipsoid until it ends."""
+    command = [sys.executable, "-c", _FIRST_AREA_IN_A_THREAD]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ":".join(sys.path)})
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == pytest.approx(10_000, rel=2e-3)
+
+
+def test_a_transform_whose_thread_has_ended_is_made_anew() -> None:
+    def broken() -> QgsCoordinateTransform:
+        QgsCoordinateReferenceSystem.invalidateCache()
+        QgsCoordinateTransform.invalidateCache()
+        return QgsCoordinateTransform(
+            QgsCoordinateReferenceSystem("EPSG:3857"), QgsCoordinateReferenceSystem(), QgsCoordinateTransformContext()
+        )
+
+    transformation = in_a_thread_that_ends(broken)
+    transformation.setDestinationCrs(ETRS89)
+    box = shapely.box(-42796, 4788959, -42663, 4789085)
+    moved = transform_polygon(box, transformation)
+    expected = transform_polygon(box, QgsCoordinateTransform(MERCATOR, ETRS89, QgsCoordinateTransformContext()))
+    assert moved.equals_exact(expected, 1e-12) and not moved.equals_exact(box, 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "place", "metres"),
+    [
+        ("EPSG:25830", (X, Y), (1.0, 1.0)),
+        ("EPSG:4258", (-0.5, 39.5), (86_016.0, 111_024.0)),
+        ("EPSG:3857", (-50_000.0, 4_790_000.0), (0.7729, 0.7699)),
+        ("EPSG:2225", (6e6, 2e6), (0.3048, 0.3048)),
+    ],
+)
+def test_metres_on_the_ground_in_one_unit(code: str, place: tuple[float, float], metres: tuple[float, float]) -> None:
+    measured = EllipsoidArea(QgsCoordinateReferenceSystem(code)).metres_per_unit(*place)
+    assert measured == pytest.approx(metres, rel=1e-3)
+
+
+def test_metres_where_the_crs_is_not_defined() -> None:
+    with pytest.raises(EditError, match="cannot be transformed to the CRS"):
+        EllipsoidArea(UTM).metres_per_unit(1e9, 1e9)
 
 
 @pytest.mark.parametrize("crs", [UTM, ETRS89], ids=["metres", "degrees"])
