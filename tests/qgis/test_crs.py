@@ -236,9 +236,12 @@ def measure():
     meter.setSourceCrs(crs, QgsProject.instance().transformContext())
     meter.setEllipsoid(crs.ellipsoidAcronym())
     meter.measureArea(to_qgs(field))
+    other = QgsCoordinateReferenceSystem("EPSG:4258")
+    QgsCoordinateTransform(crs, other, QgsProject.instance().transformContext()).isValid()
 thread = threading.Thread(target=measure)
 thread.start()
 thread.join()
+measure()
 print(EllipsoidArea(QgsCoordinateReferenceSystem("EPSG:25830")).area_m2(field))
 """
 
