@@ -1,21 +1,27 @@
 """Fitting a polygon to its neighbours: no overlaps, no slivers, and shared borders.
 
-Shared borders have the vertices of the neighbours, which are never changed. Lengths are in the units of the plane.
+Shared borders have the vertices of the neighbours, which are never changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Union
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeVar, Union
 
+import numpy as np
 import shapely
+from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from .topology import polygon_parts
 
-__all__ = ["SLIVER_WIDTH", "snap_to_neighbours", "trim_neighbours"]
+__all__ = ["SLIVER_WIDTH", "Fit", "fit_to_neighbours", "snap_to_neighbours", "trim_neighbours"]
 
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
+
+Geometry = TypeVar("Geometry", bound=BaseGeometry)
 
 SLIVER_WIDTH = 0.02
 """Width of a sliver relative to the square root of the area of the polygon."""
@@ -28,6 +34,219 @@ _WEDGE_LIMIT = 1.5
 
 _HAIR = 1e-3
 """Part of the tolerance; anything thinner is due to rounding."""
+
+_GRID_M = 1e-5
+"""Grid of the overlays: vertices that are closer are one."""
+
+_REACH_M = 2 * _GRID_M
+
+_OVERLAP_M2 = 1e-6
+"""Overlaps below it are due to rounding."""
+
+_NUDGE_STEPS = 64
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A polygon fitted to its neighbours.
+
+    Attributes
+    ----------
+    outline : Polygon or MultiPolygon
+        Valid, perhaps empty.
+    trimmed : Polygon or MultiPolygon
+        What trimming alone would give; the polygon itself without trimming.
+    is_clean : bool
+        Whether it is valid and shares its borders with the neighbours without an overlap.
+    """
+
+    outline: Outline
+    trimmed: Outline
+    is_clean: bool = True
+
+
+def fit_to_neighbours(
+    outline: Outline,
+    neighbours: Iterable[BaseGeometry],
+    *,
+    trims: bool = False,
+    tolerance_m: float = 0.0,
+    min_width_m: float = 0.0,
+    metres_per_unit: tuple[float, float] = (1.0, 1.0),
+) -> Fit:
+    """Trim an outline to its neighbours and snap it to their borders, with lengths that are true on the ground.
+
+    The overlays run on a fine grid. Afterwards, vertices of the outline and of the neighbours have their own
+    coordinates again, so that only new vertices differ from both.
+
+    Parameters
+    ----------
+    outline : Polygon or MultiPolygon
+        Valid.
+    neighbours : iterable of geometry
+        In the same plane.
+    trims : bool
+        Whether to subtract the neighbours.
+    tolerance_m : float
+        Gaps and overlaps up to this width are closed; 0 for none.
+    min_width_m : float
+        Parts that fitting leaves and that are narrower on average are dropped, and such holes filled.
+    metres_per_unit : tuple of float
+        Metres on the ground in one unit of the plane, along x and along y.
+
+    Returns
+    -------
+    Fit
+        With the same outline if no neighbour is near.
+    """
+    given = [neighbour for neighbour in neighbours if not neighbour.is_empty]
+    plane = _Plane(outline, given, metres_per_unit)
+    flat = plane.flat(outline)
+    around = _nearby(flat, map(plane.flat, given), max(2 * tolerance_m, 2 * min_width_m, 1.0))
+    trimmed = trim_neighbours(flat, around) if trims else flat
+    fitted = trimmed
+    if tolerance_m > 0 and not trimmed.is_empty:
+        fitted = snap_to_neighbours(trimmed, around, tolerance_m)
+    if fitted is flat:
+        return Fit(outline, outline)
+    asked = outline if trimmed is flat else plane.unflat(trimmed)
+    width = max(tolerance_m, 2 * _GRID_M)
+    near = [
+        part
+        for part in around
+        if not fitted.is_empty
+        and part.distance(fitted) <= width
+        and (trims or not _is_wide(part.intersection(fitted), width))
+    ]
+    cover = shapely.union_all(near, grid_size=_GRID_M)
+    fitted = _polygonal(shapely.difference(fitted, cover, grid_size=_GRID_M))
+    fitted = _without_thin_parts(fitted, cover, max(min_width_m, 2 * _GRID_M))
+    result = plane.restored(fitted)
+    return Fit(result, asked, result.is_valid and _shares_borders(plane.flat(result), near))
+
+
+class _Plane:
+    """The surroundings of an outline in metres, with the way back to the exact coordinates."""
+
+    def __init__(self, outline: Outline, neighbours: Iterable[BaseGeometry], scale: tuple[float, float]) -> None:
+        min_x, min_y, max_x, max_y = outline.bounds
+        self._origin = np.array([(min_x + max_x) / 2, (min_y + max_y) / 2])
+        self._scale = np.array(scale)
+        self._outline = outline
+        self._given = list(neighbours)
+
+    def flat(self, geometry: Geometry) -> Geometry:
+        """Return a geometry in metres."""
+        flat: Geometry = shapely.transform(geometry, self._to_metres)
+        return flat
+
+    def unflat(self, geometry: Geometry) -> Geometry:
+        """Return a geometry in the units of the plane."""
+        result: Geometry = shapely.transform(geometry, self._to_units)
+        return result
+
+    def restored(self, geometry: Outline) -> Outline:
+        """Return a polygon with exact coordinates: those given, where a vertex is one of them."""
+        if geometry.is_empty:
+            return geometry
+        box = np.array(geometry.bounds).reshape(2, 2) + np.array([[-1.0], [1.0]])
+        rings = [ring for given in self._given for ring in _rings(given)]
+        # First the neighbours', which take precedence.
+        own = shapely.get_coordinates(self._outline)
+        known = [self._known(xy, box) for xy in (np.concatenate([*rings, np.empty((0, 2))]), own)]
+        edges = np.concatenate([np.hstack([ring[:-1], ring[1:]]) for ring in rings])
+        segments = shapely.linestrings(self._to_metres(edges.reshape(-1, 2)).reshape(-1, 2, 2))
+        edges_around = shapely.STRtree(list(np.atleast_1d(segments)))
+
+        def restore(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+            points = np.asarray(shapely.points(xy))
+            result = self._to_units(xy)
+            is_new = np.ones(len(xy), bool)
+            for tree, exact in known:
+                places, found = tree.query_nearest(points, max_distance=_REACH_M, all_matches=False)
+                wanted = is_new[places]
+                result[places[wanted]] = exact[found[wanted]]
+                is_new[places] = False
+            news = np.flatnonzero(is_new)
+            places, found = edges_around.query_nearest(points[news], max_distance=_REACH_M)
+            for place in np.unique(places):
+                result[news[place]] = _beside(result[news[place]], edges[found[places == place]])
+            return result
+
+        restored: Outline = shapely.transform(geometry, restore)
+        return restored
+
+    def _to_metres(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        flat: NDArray[np.float64] = (xy - self._origin) * self._scale
+        return flat
+
+    def _to_units(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        units: NDArray[np.float64] = xy / self._scale + self._origin
+        return units
+
+    def _known(
+        self, exact: NDArray[np.float64], box: NDArray[np.float64]
+    ) -> tuple[shapely.STRtree, NDArray[np.float64]]:
+        flat = self._to_metres(exact)
+        inside = ((flat >= box[0]) & (flat <= box[1])).all(axis=1)
+        return shapely.STRtree(shapely.points(flat[inside])), exact[inside]
+
+
+def _rings(geometry: BaseGeometry) -> list[NDArray[np.float64]]:
+    """Return the rings of a geometry, with its inside on the left."""
+    parts = [shapely.geometry.polygon.orient(part) for part in polygon_parts(geometry)]
+    return [shapely.get_coordinates(ring) for part in parts for ring in (part.exterior, *part.interiors)]
+
+
+def _beside(point: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Move a point on edges (N, 4) to their right side: rounding may have put it inside by a last digit."""
+    for x1, y1, x2, y2 in edges:
+        along = np.array([x2 - x1, y2 - y1]) / max(np.hypot(x2 - x1, y2 - y1), 1e-300)
+        # On the edge first, because the point comes from the grid.
+        start = np.array([x1, y1])
+        moved = start + along * np.dot(point - start, along)
+        step = np.array([along[1], -along[0]]) * np.spacing(np.abs(moved).max())
+        for count in range(_NUDGE_STEPS):
+            point = moved + count * step
+            if not _is_left(point, (x1, y1), (x2, y2)):
+                break
+    return point
+
+
+def _is_left(point: NDArray[np.float64], start: tuple[float, float], end: tuple[float, float]) -> bool:
+    """Return whether a point is on the left of an edge, without rounding."""
+    (px, py), (x1, y1), (x2, y2) = (tuple(map(Fraction, map(float, xy))) for xy in (point, start, end))
+    return (x2 - x1) * (py - y1) > (y2 - y1) * (px - x1)
+
+
+def _shares_borders(outline: Outline, neighbours: list[shapely.Polygon]) -> bool:
+    """Return whether an outline overlaps no neighbour, and has the vertices that these have on its border.
+
+    As `shapely.coverage_is_valid`, but for vertices of the outline on an edge of a neighbour; for all versions of GEOS.
+    """
+    if any(shapely.intersection(outline, neighbour).area > _OVERLAP_M2 for neighbour in neighbours):
+        return False
+    own = shapely.STRtree(list(shapely.points(shapely.get_coordinates(outline))))
+    vertices = np.concatenate([np.empty((0, 2)), *(shapely.get_coordinates(part) for part in neighbours)])
+    theirs = np.asarray(shapely.points(vertices))
+    shared = theirs[shapely.distance(theirs, outline.boundary) <= _REACH_M]
+    places, _ = own.query_nearest(shared, max_distance=1e-3 * _GRID_M, all_matches=False)
+    return len(places) == len(shared)
+
+
+def _without_thin_parts(outline: Outline, cover: BaseGeometry, width: float) -> Outline:
+    """Drop parts that are narrower than the width on average, and fill such holes but those with neighbours."""
+    parts = []
+    for part in polygon_parts(outline):
+        if _mean_width(part) >= width:
+            holes = [shapely.Polygon(ring) for ring in part.interiors]
+            kept = [hole.exterior for hole in holes if _mean_width(hole) >= width or _overlaps(hole, cover)]
+            parts.append(shapely.Polygon(part.exterior, kept))
+    return _polygonal(shapely.GeometryCollection(parts))
+
+
+def _mean_width(polygon: shapely.Polygon) -> float:
+    return float(2 * polygon.area / polygon.length)
 
 
 def trim_neighbours(outline: Outline, neighbours: Iterable[BaseGeometry]) -> Outline:

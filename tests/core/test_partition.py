@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely.affinity import rotate, translate
 
-from geosam_es.core.partition import SLIVER_WIDTH, snap_to_neighbours, trim_neighbours
+from geosam_es.core.partition import SLIVER_WIDTH, fit_to_neighbours, snap_to_neighbours, trim_neighbours
 
 X, Y = 725_000.0, 4_372_000.0
 
@@ -147,3 +147,116 @@ def test_multipolygons_are_taken_as_they_are() -> None:
     trimmed = trim_neighbours(both, [shapely.MultiPolygon([box(5, -5, 12, 15), box(35, -5, 50, 15)])])
     assert trimmed.equals(shapely.MultiPolygon([box(0, 0, 5, 10), box(30, 0, 35, 10)]))
     assert trim_neighbours(both, [translate(both, 0, 10)]).equals(both)
+
+
+SCALES = {"metres": (1.0, 1.0), "feet": (0.3048, 0.3048), "degrees": (86_016.0, 111_024.0)}
+ORIGINS = {"metres": (X, Y), "feet": (6e6, 2e6), "degrees": (-0.5, 39.5)}
+PIXEL_M = 0.5
+
+
+def in_units(geometry: shapely.Geometry, unit: str) -> shapely.Geometry:
+    return shapely.transform(geometry, lambda xy: (xy - (X, Y)) / SCALES[unit] + ORIGINS[unit])
+
+
+def in_metres(geometry: shapely.Geometry, unit: str) -> shapely.Geometry:
+    """Return a geometry around the origin, so that rounding does not matter."""
+    return shapely.transform(geometry, lambda xy: (xy - ORIGINS[unit]) * SCALES[unit])
+
+
+def fields_of(seed: int) -> list[shapely.Polygon]:
+    """Draw a coverage of crooked fields around a gap, by splitting a square at random points."""
+    rng = np.random.default_rng(seed)
+    sites = shapely.MultiPoint(np.array([X, Y]) + rng.uniform(-40, 40, (12, 2)))
+    cells = shapely.get_parts(shapely.voronoi_polygons(sites, extend_to=box(-60, -60, 60, 60)))
+    order = np.argsort(shapely.distance(cells, shapely.Point(X, Y)))
+    return [shapely.intersection(cells[index], box(-60, -60, 60, 60)) for index in order[1:]]
+
+
+def assert_fits(outline: shapely.Geometry, neighbours: list[shapely.Polygon], unit: str) -> None:
+    """Check what a map wants of a new polygon: valid, no overlap, no sliver, shared vertices."""
+    assert outline.is_valid
+    for neighbour in neighbours:
+        assert in_metres(outline, unit).intersection(in_metres(neighbour, unit)).area <= 1e-6
+    for part in shapely.get_parts(outline):
+        flat = in_metres(part, unit)
+        assert 2 * flat.area / flat.length >= PIXEL_M
+    hair = 1e-4 / max(SCALES[unit])
+    noded = [
+        shapely.snap(neighbour, shapely.MultiPoint(shapely.get_coordinates(outline)), hair) for neighbour in neighbours
+    ]
+    assert shapely.coverage_invalid_edges([*shapely.get_parts(outline), *noded])[0].is_empty
+
+
+@pytest.mark.parametrize("unit", SCALES)
+@given(st.integers(0, 10_000), st.floats(1, 4))
+def test_fields_drawn_beside_others_share_their_borders(unit: str, seed: int, tolerance: float) -> None:
+    neighbours = [in_units(field, unit) for field in fields_of(seed)]
+    outline = in_units(blob(seed, radius=25), unit)
+    options = {"trims": True, "tolerance_m": tolerance, "min_width_m": PIXEL_M, "metres_per_unit": SCALES[unit]}
+    fit = fit_to_neighbours(outline, neighbours, **options)
+    if fit.outline.is_empty:
+        return
+    assert fit.is_clean
+    assert_fits(fit.outline, neighbours, unit)
+    # Gaps narrower than the tolerance are closed.
+    flat, cover = in_metres(fit.outline, unit), shapely.union_all([in_metres(one, unit) for one in neighbours])
+    joined = shapely.union(flat, cover.buffer(1e-6))
+    closed = joined.buffer(0.45 * tolerance, join_style="mitre").buffer(-0.45 * tolerance, join_style="mitre")
+    gaps = [gap for gap in shapely.get_parts(shapely.difference(closed, joined)) if gap.distance(flat) < 1e-3]
+    gaps = [gap for gap in gaps if gap.distance(cover) < 1e-3 and gap.buffer(-0.01 * tolerance).area > 0]
+    # But for the tips of wedges, where the borders part.
+    assert sum(gap.area for gap in gaps) < 0.1 * tolerance**2
+    # Far from the neighbours, vertices are those of the outline.
+    own = vertices(outline)
+    for xy in shapely.get_coordinates(fit.outline):
+        far = in_metres(shapely.Point(xy), unit).distance(cover) > 2 * tolerance + 0.1
+        assert not far or tuple(xy.tolist()) in own
+    # A second time closes little but such tips.
+    again = in_metres(fit_to_neighbours(fit.outline, neighbours, **options).outline, unit)
+    assert again.intersection(flat).area > 0.95 * again.union(flat).area
+
+
+@pytest.mark.parametrize("unit", SCALES)
+def test_where_there_is_nothing_to_do_the_outline_is_the_same(unit: str) -> None:
+    outline = in_units(blob(1), unit)
+    options = {"trims": True, "tolerance_m": 2.0, "min_width_m": PIXEL_M, "metres_per_unit": SCALES[unit]}
+    for neighbours in ([], [in_units(box(40, 40, 60, 60), unit)], [shapely.Polygon()]):
+        fit = fit_to_neighbours(outline, neighbours, **options)
+        assert fit.outline is outline and fit.trimmed is outline and fit.is_clean
+
+
+def test_tolerances_are_metres_in_every_unit() -> None:
+    """A gap of 1 m closes with 1.5 m and stays with 0.5 m; 0.01 of a degree would be a kilometre."""
+    for unit in SCALES:
+        outline, field = in_units(box(0, 0, 10, 10), unit), in_units(box(11, -40, 60, 40), unit)
+        closed, left = (
+            fit_to_neighbours(outline, [field], tolerance_m=tolerance, metres_per_unit=SCALES[unit]).outline
+            for tolerance in (1.5, 0.5)
+        )
+        assert in_metres(closed, unit).area == pytest.approx(110, abs=0.5)
+        assert left is outline
+
+
+@given(st.integers(0, 10_000))
+def test_trimming_alone_leaves_no_slivers(seed: int) -> None:
+    for unit in SCALES:
+        neighbours = [in_units(field, unit) for field in fields_of(seed)]
+        outline = in_units(blob(seed, radius=25), unit)
+        fit = fit_to_neighbours(outline, neighbours, trims=True, min_width_m=PIXEL_M, metres_per_unit=SCALES[unit])
+        if not fit.outline.is_empty:
+            assert fit.is_clean
+            assert_fits(fit.outline, neighbours, unit)
+
+
+def test_a_border_that_ends_on_an_edge_ends_beside_it() -> None:
+    """No overlap at all, not even by the last digit of a coordinate."""
+    for angle in range(0, 90, 7):
+        field = rotate(box(10, -400, 60, 400), angle, origin=(X, Y))
+        fit = fit_to_neighbours(blob(angle, radius=14), [field], trims=True, tolerance_m=1.0)
+        assert not shapely.relate_pattern(fit.outline, field, "T********")
+
+
+def test_neighbours_that_overlap_each_other_are_no_obstacle() -> None:
+    crooked = [box(8, -40, 30, 3), box(8.3, 2, 30, 40), box(-40, -40, 9, -5), rotate(box(5, 5, 20, 9), 20)]
+    fit = fit_to_neighbours(blob(4), crooked, trims=True, tolerance_m=1.0, min_width_m=PIXEL_M)
+    assert fit.is_clean and fit.outline.intersection(shapely.union_all(crooked)).area <= 1e-6
