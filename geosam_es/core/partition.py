@@ -110,17 +110,12 @@ def fit_to_neighbours(
     if fitted is flat:
         return Fit(outline, outline)
     asked = outline if trimmed is flat else plane.unflat(trimmed)
-    width = max(tolerance_m, 2 * _GRID_M)
-    near = [
-        part
-        for part in around
-        if not fitted.is_empty
-        and part.distance(fitted) <= width
-        and (trims or not _is_wide(part.intersection(fitted), width))
-    ]
+    # Without trimming, neighbours that overlap by more than the tolerance stay as they are.
+    near = [part for part in around if trims or not _is_wide(part.intersection(fitted), max(tolerance_m, _REACH_M))]
     cover = shapely.union_all(near, grid_size=_GRID_M)
     fitted = _polygonal(shapely.difference(fitted, cover, grid_size=_GRID_M))
-    fitted = _without_thin_parts(fitted, cover, max(min_width_m, 2 * _GRID_M))
+    fitted = _with_narrow_holes(fitted, cover, tolerance_m)
+    fitted = _without_thin_parts(fitted, cover, max(min_width_m, _REACH_M))
     result = plane.restored(fitted)
     return Fit(result, asked, result.is_valid and _shares_borders(plane.flat(result), near))
 
@@ -156,7 +151,7 @@ class _Plane:
         known = [self._known(xy, box) for xy in (np.concatenate([*rings, np.empty((0, 2))]), own)]
         edges = np.concatenate([np.hstack([ring[:-1], ring[1:]]) for ring in rings])
         segments = shapely.linestrings(self._to_metres(edges.reshape(-1, 2)).reshape(-1, 2, 2))
-        edges_around = shapely.STRtree(list(np.atleast_1d(segments)))
+        edges_around = shapely.STRtree(list(np.asarray(segments)))
 
         def restore(xy: NDArray[np.float64]) -> NDArray[np.float64]:
             points = np.asarray(shapely.points(xy))
@@ -226,12 +221,22 @@ def _shares_borders(outline: Outline, neighbours: list[shapely.Polygon]) -> bool
     """
     if any(shapely.intersection(outline, neighbour).area > _OVERLAP_M2 for neighbour in neighbours):
         return False
-    own = shapely.STRtree(list(shapely.points(shapely.get_coordinates(outline))))
+    own = shapely.STRtree(list(np.asarray(shapely.points(shapely.get_coordinates(outline)))))
     vertices = np.concatenate([np.empty((0, 2)), *(shapely.get_coordinates(part) for part in neighbours)])
     theirs = np.asarray(shapely.points(vertices))
     shared = theirs[shapely.distance(theirs, outline.boundary) <= _REACH_M]
     places, _ = own.query_nearest(shared, max_distance=1e-3 * _GRID_M, all_matches=False)
     return len(places) == len(shared)
+
+
+def _with_narrow_holes(outline: Outline, cover: BaseGeometry, tolerance: float) -> Outline:
+    """Fill the holes between an outline and its neighbours that are no wider than the tolerance, however long."""
+    if tolerance <= 0:
+        return outline
+    joined = polygon_parts(shapely.union(outline, cover, grid_size=_GRID_M))
+    holes = [shapely.Polygon(ring) for part in joined for ring in part.interiors]
+    narrow = [hole for hole in holes if hole.distance(outline) <= 0 and not _is_wide(hole, tolerance)]
+    return _polygonal(shapely.union_all([outline, *narrow], grid_size=_GRID_M)) if narrow else outline
 
 
 def _without_thin_parts(outline: Outline, cover: BaseGeometry, width: float) -> Outline:
