@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from qgis.PyQt.QtGui import QColor
 
 from ..errors import GeoSamError, PromptError
 from ..inference.session import CleanOptions
-from ..qgis_support.messages import Messages, tr
+from ..qgis_support.messages import Messages, tr, translated
 from ..qgis_support.settings import Settings
 from ..qgis_support.store_news import store_news
 from .canvas.comparison import DecoderComparison
@@ -22,6 +23,7 @@ from .canvas.map_tool import SegmentMapTool
 from .canvas.overlay import Overlay
 from .canvas.view_tiles import TilesInView
 from .editing.accepting import Acceptor
+from .editing.fitter import Fitter
 from .editing.target import Target
 from .panel.actions import Actions
 from .panel.dock import SegmentDock
@@ -73,6 +75,7 @@ class Interaction(QObject):
         self.decoders = DecoderChoice(self.stores, settings, self)
         self.comparison = DecoderComparison(self.controller, self.decoders, self)
         self.acceptor = Acceptor(iface, self.controller, self.dock, settings, self)
+        self.fitter = Fitter(self.controller, self.acceptor, self.dock, settings, self)
         self.encoding = BackgroundEncoding(self)
         self._encode_when_open: bool | None = None
         self._settled = QTimer(self)
@@ -173,6 +176,7 @@ class Interaction(QObject):
         self._settled.stop()
         self._shown.stop()
         self.target.release()
+        self.fitter.release()
         self.encoding.dispose()
         if self._canvas.mapTool() is self.tool:
             self._canvas.unsetMapTool(self.tool)
@@ -366,7 +370,7 @@ class Interaction(QObject):
             self.controller.end_preview()
 
     def _on_drawing(self, drawing: Drawing) -> None:
-        self.overlay.show_drawing(drawing.prompts, drawing.result)
+        self.overlay.show_drawing(drawing.prompts, drawing.result, drawing.fitted)
         self._enable_actions()
         if drawing.busy:
             return
@@ -388,8 +392,16 @@ class Interaction(QObject):
             self.dock.show_result(comparison_text(store.decoder, result, comparison, store.crs, colours))
 
     def _result_text(self) -> str:
-        store, result = self.stores.store, self.controller.drawing.result
-        return result_text(result, store.crs) if store is not None and result is not None else ""
+        store, drawing = self.stores.store, self.controller.drawing
+        if store is None or drawing.result is None:
+            return ""
+        fitted = drawing.fitted
+        if fitted is None:
+            return result_text(drawing.result, store.crs)
+        if fitted.outline is not None:
+            return result_text(replace(drawing.result, geometry=fitted.outline), fitted.crs)
+        text = result_text(drawing.result, store.crs)
+        return f"{text}\n{translated(fitted.refusal)}" if fitted.refusal is not None else text
 
     def _on_decoders_changed(self, path: str, name: str) -> None:
         self.decoders.refresh(Path(path), name)

@@ -336,7 +336,11 @@ class EllipsoidArea:
     def __init__(self, crs: QgsCoordinateReferenceSystem, project: QgsProject | None = None) -> None:
         self._crs = crs
         self._context = (project or QgsProject.instance()).transformContext()
-        self._tools: tuple[QgsDistanceArea, QgsCoordinateTransform | None] | None = None
+        # In this thread, because CRSs are of no use after their thread has ended.
+        try:
+            self._tools: tuple[QgsDistanceArea, QgsCoordinateTransform | None] | None = self._made_tools()
+        except EditError:
+            self._tools = None
 
     def area_m2(self, geometry: BaseGeometry) -> float:
         """Return the area of a polygon in square metres, without its holes.

@@ -42,7 +42,8 @@ class Settings:
     fill_holes_m2 = _Value("fill_holes_m2", 0.0)
     right_angles = _Value("right_angles", False)
     trim_overlaps = _Value("trim_overlaps", False)
-    snap_tolerance = _Value("snap_tolerance", 0.0)
+    # Earlier versions kept "snap_tolerance", in units of the layer.
+    snap_m = _Value("snap_m", 0.0)
     open_form = _Value("open_form", False)
     provenance_table = _Value("provenance_table", True)
     hover_preview = _Value("hover_preview", False)

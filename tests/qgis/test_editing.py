@@ -467,7 +467,7 @@ class TestOptions:
         layer = memory()
         neighbour = shapely.Polygon([(X + 11, Y - 5), (X + 30, Y), (X + 11, Y + 15), (X + 10.5, Y + 5)])
         accept(layer, neighbour)
-        accept(layer, square(), AcceptOptions(snap_tolerance=1.5))
+        accept(layer, square(), AcceptOptions(snap_m=1.5))
         snapped = shapes(layer)[1]
         assert (X + 10.5, Y + 5) in {tuple(xy) for xy in shapely.get_coordinates(snapped)}
         assert snapped.intersection(neighbour).area < 1e-6 and snapped.area > 105
@@ -533,7 +533,7 @@ class TestRefine:
     def test_a_polygon_is_not_its_own_neighbour(self) -> None:
         layer = memory()
         fid = accept(layer, square())
-        options = AcceptOptions(trim_overlaps=True, snap_tolerance=1.0)
+        options = AcceptOptions(trim_overlaps=True, snap_m=1.0)
         replace_polygon(layer, fid, square(8, 1, 1), UTM, None, options)
         assert shapes(layer)[0].equals(square(8, 1, 1))
 

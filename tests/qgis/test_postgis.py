@@ -393,7 +393,7 @@ class TestNeighbours:
         accept(layer, square(), attributes={"class": "6220"})
         if saved:
             save(layer)
-        options = AcceptOptions(trim_overlaps=True, snap_tolerance=0.5)
+        options = AcceptOptions(trim_overlaps=True, snap_m=0.5)
         accept(layer, square(10, 5), options, attributes={"class": "6220"})
         accept(layer, square(10, -10.3), options, attributes={"class": "6220"})
         save(layer)

@@ -23,7 +23,7 @@ from ...qgis_support.messages import PLUGIN_NAME, translated
 from ..stores.current_store import CurrentStore
 from ..stores.open_store import OpenStore
 from ..stores.worker import Job
-from .drawing import Drawing
+from .drawing import Drawing, Fitting
 from .view import Sight, View
 from .view_tiles import TilesInView, prepare_tile, tiles_in_view
 
@@ -80,6 +80,8 @@ class SegmentationController(QObject):
         self._switching = False
         self._held: list[Callable[[], None]] = []
         self._for_store: list[Callable[[], None]] = []
+        self._fitting: Callable[[], Fitting | None] = lambda: None
+        self._latest_fit: object = None
         current.changed.connect(self._on_store)
         current.opened.connect(self._on_opened)
         current.refused.connect(self.give_up)
@@ -167,10 +169,31 @@ class SegmentationController(QObject):
         if self._session is not None:
             self._change(apply)
 
+    def fit_with(self, fitting: Callable[[], Fitting | None]) -> None:
+        """Set the function that says how polygons are fitted to the layer now; None for not at all."""
+        self._fitting = fitting
+
+    def refit(self) -> None:
+        """Fit the object again, because the layer or the options may have changed."""
+        session = self._session
+        if session is None or self._switching or self._is_fitted():
+            return
+        if self._fitting() is not None:
+            self._fit(session)
+        else:
+            self._answered = replace(self._answered, fitted=None)
+        self.drawing_changed.emit(self.drawing)
+
+    def _is_fitted(self) -> bool:
+        fitted, fitting = self._answered.fitted, self._fitting()
+        return (fitted.fitting if fitted is not None else None) is fitting
+
     def accept(self) -> None:
-        """Ask for the object to be written, once its prompts are answered."""
+        """Ask for the object to be written, once its prompts are answered and it is fitted to the layer."""
         if self._hold(self.accept):
             return
+        if self.drawing.has_polygon and not self.drawing.busy:
+            self.refit()
         if self.drawing.busy:
             self._accept_when_done = True
         elif self.drawing.has_polygon:
@@ -386,8 +409,26 @@ class SegmentationController(QObject):
 
         self._waiting.append(addition)
         self._worker.post(Job(run, partial(self._on_answer, session), partial(self._on_failure, session)))
+        self._fit(session)
         self.preview_changed.emit(None)
         self.drawing_changed.emit(self.drawing)
+
+    def _fit(self, session: SegmentationSession) -> None:
+        """Queue the fitting of the object to the layer, after its answer, which is on show meanwhile."""
+        fitting = self._fitting()
+        if fitting is None:
+            return
+
+        latest = self._latest_fit = object()
+
+        def run() -> Drawing:
+            drawing = Drawing.of(session)
+            # Later prompts or edits of the layer make this fit out of date.
+            is_wanted = session is self._session and latest is self._latest_fit
+            return drawing.fitted_by(fitting) if is_wanted else drawing
+
+        self._waiting.append(None)
+        self._worker.post(Job(run, partial(self._on_answer, session), partial(self._on_failure, session)))
 
     def _on_answer(self, session: SegmentationSession, drawing: Drawing) -> None:
         if session is not self._session:
@@ -417,6 +458,7 @@ class SegmentationController(QObject):
         self._switching = False
         self._current.update(store)
         self.drawing_changed.emit(self.drawing)
+        self.refit()
         held, self._held = self._held, []
         self._repeat(held)
 

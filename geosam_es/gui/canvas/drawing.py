@@ -2,13 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
+import shapely
+from qgis.core import QgsCoordinateReferenceSystem
+from shapely.geometry.base import BaseGeometry
+
 from ...core.prompts import Bounds, Point, Prompts
+from ...errors import GeoSamError
 from ...inference.session import Result, SegmentationSession
 
-__all__ = ["Drawing"]
+__all__ = ["Drawing", "Fitted", "Fitting"]
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A polygon as it will be written to a layer.
+
+    Attributes
+    ----------
+    outline : Polygon or MultiPolygon or None
+        None if it will not be written.
+    crs : QgsCoordinateReferenceSystem
+        Its CRS, which is that of the layer.
+    fitting : Fitting
+        What it was fitted with.
+    refusal : GeoSamError, optional
+        Why it will not be written.
+    """
+
+    outline: shapely.Polygon | shapely.MultiPolygon | None
+    crs: QgsCoordinateReferenceSystem
+    fitting: Fitting
+    refusal: GeoSamError | None = None
+
+
+Fitting = Callable[[BaseGeometry], Fitted]
+"""Fits a polygon in the raster's CRS to a layer; called in the worker's thread."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +55,8 @@ class Drawing:
     can_undo, can_redo : bool
     busy : bool
         Whether prompts are being answered.
+    fitted : Fitted, optional
+        The polygon as it will be written, if that is not the polygon of the result.
     """
 
     prompts: Prompts = field(default_factory=Prompts)
@@ -31,12 +64,17 @@ class Drawing:
     can_undo: bool = False
     can_redo: bool = False
     busy: bool = False
+    fitted: Fitted | None = None
 
     @classmethod
     def of(cls, session: SegmentationSession) -> Drawing:
         """Copy what the GUI thread needs of a session; called in the worker's thread."""
         to_map = session.segmenter.reader.metadata.raster.transform.apply
         return cls(session.prompts.transformed(to_map), session.current, session.can_undo, session.can_redo)
+
+    def fitted_by(self, fitting: Fitting) -> Drawing:
+        """Return the drawing with its polygon fitted to a layer; called in the worker's thread."""
+        return replace(self, fitted=fitting(self.result.geometry)) if self.result and self.has_polygon else self
 
     @property
     def has_polygon(self) -> bool:

@@ -16,6 +16,7 @@ from ...core.prompts import Prompts
 from ...inference.session import Result
 from ...qgis_support.crs import to_qgs
 from ..stores.open_store import OpenStore
+from .drawing import Fitted
 
 __all__ = ["Overlay"]
 
@@ -60,7 +61,7 @@ class Overlay:
         self._box = self._band(_POLYGON, _BOX, 1, Qt.PenStyle.DashLine, QColor(0, 0, 0, 160))
         self._positive = self._markers(_POSITIVE, QgsRubberBand.IconType.ICON_CIRCLE)
         self._negative = self._markers(_NEGATIVE, QgsRubberBand.IconType.ICON_X)
-        self._shown: dict[int, BaseGeometry | None] = {}
+        self._shown: dict[int, tuple[BaseGeometry | None, QgsCoordinateReferenceSystem | None]] = {}
         self._canvas.destinationCrsChanged.connect(self._show_again)
         self.set_colour(self._colour)
 
@@ -104,9 +105,12 @@ class Overlay:
             self._crs = crs
             self._show_again()
 
-    def show_drawing(self, prompts: Prompts, result: Result | None) -> None:
-        """Show prompts and their polygon."""
-        self._set(self._proposal, result.geometry if result else None)
+    def show_drawing(self, prompts: Prompts, result: Result | None, fitted: Fitted | None = None) -> None:
+        """Show prompts and their polygon, as it will be written if that is known."""
+        if fitted is not None and fitted.outline is not None:
+            self._set(self._proposal, fitted.outline, fitted.crs)
+        else:
+            self._set(self._proposal, result.geometry if result else None)
         for band, positive in ((self._positive, True), (self._negative, False)):
             places = [(point.x, point.y) for point in prompts.points if point.positive is positive]
             self._set(band, shapely.MultiPoint(places))
@@ -166,17 +170,19 @@ class Overlay:
         band.setIconSize(11)
         return band
 
-    def _set(self, band: QgsRubberBand, geometry: BaseGeometry | None) -> None:
-        self._shown[id(band)] = geometry
+    def _set(
+        self, band: QgsRubberBand, geometry: BaseGeometry | None, crs: QgsCoordinateReferenceSystem | None = None
+    ) -> None:
+        self._shown[id(band)] = geometry, crs
         if geometry is None or geometry.is_empty:
             # Without a type, reset() would turn the band of the markers into one of polygons.
             band.reset(_POINT if band in (self._positive, self._negative) else _POLYGON)
         else:
-            band.setToGeometry(to_qgs(geometry), self._crs)
+            band.setToGeometry(to_qgs(geometry), crs or self._crs)
 
     def _show_again(self) -> None:
         for band in self.bands.values():
-            self._set(band, self._shown.get(id(band)))
+            self._set(band, *self._shown.get(id(band), (None, None)))
 
 
 def _hue_distance(first: QColor, second: QColor) -> int:

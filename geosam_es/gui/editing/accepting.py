@@ -28,7 +28,7 @@ def accept_options(settings: Settings) -> AcceptOptions:
         fill_holes_m2=settings.fill_holes_m2,
         right_angles=settings.right_angles,
         trim_overlaps=settings.trim_overlaps,
-        snap_tolerance=settings.snap_tolerance,
+        snap_m=settings.snap_m,
         open_form=settings.open_form,
         provenance_table=settings.provenance_table,
     )
@@ -76,6 +76,11 @@ class Acceptor(QObject):
         controller.accept_ready.connect(self._write)
         controller.drawing_changed.connect(self._on_drawing)
 
+    @property
+    def target(self) -> tuple[QgsVectorLayer | None, int | None]:
+        """The layer that the polygon goes to, and the id of the feature that it replaces, if it does."""
+        return self._refined if self._refined is not None else (self._dock.layer, None)
+
     def refine_selected(self) -> None:
         """Restore the prompts of the selected polygon of the target layer, or else of the active layer."""
         try:
@@ -116,21 +121,24 @@ class Acceptor(QObject):
         raster = store.metadata.raster.file_name
         origin = result.level, result.rank, store.decoder
         provenance = Provenance(result.model, result.score, drawing.prompts, raster, created, *origin)
-        options = accept_options(self._settings)
+        options, polygon, crs = accept_options(self._settings), result.geometry, store.crs
         try:
+            if drawing.fitted is not None:
+                if drawing.fitted.outline is None:
+                    raise drawing.fitted.refusal or EditError(tr("There is no polygon to add"), "")
+                # What is on show is what is written.
+                polygon, crs, options = drawing.fitted.outline, drawing.fitted.crs, options.without_changes
             if self._refined is not None:
                 layer, feature_id = self._refined
                 if sip.isdeleted(layer):
                     raise EditError(
                         tr("The layer of this polygon was removed"), tr("discard the polygon and draw it again")
                     )
-                replace_polygon(layer, feature_id, result.geometry, store.crs, provenance, options)
+                replace_polygon(layer, feature_id, polygon, crs, provenance, options)
             else:
                 layer = check_target(self._dock.layer)
                 attributes = self._dock.class_box.attributes()
-                written = accept_polygon(
-                    layer, result.geometry, store.crs, attributes, provenance, options, self._form_opener(layer)
-                )
+                written = accept_polygon(layer, polygon, crs, attributes, provenance, options, self._form_opener(layer))
                 if written is None:
                     return
                 feature_id = written

@@ -15,19 +15,21 @@ from qgis.core import (
     QgsRectangle,
     QgsUnitTypes,
     QgsVectorLayer,
+    QgsVectorLayerFeatureSource,
 )
 from qgis.PyQt.QtCore import QLocale
 from shapely.affinity import scale
 from shapely.geometry.base import BaseGeometry
 
 from ...core.orthogonal import square_angles
-from ...core.partition import snap_to_neighbours, trim_neighbours
+from ...core.partition import fit_to_neighbours
 from ...core.topology import merge, polygon_parts
-from ...errors import EditError
+from ...errors import EditError, GeoSamError
 from ...qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform, transform_polygon
 from ...qgis_support.messages import tr
+from ..canvas.drawing import Fitted
 
-__all__ = ["AcceptOptions", "fit_to_layer", "layer_geometries"]
+__all__ = ["AcceptOptions", "LayerFitting", "fit_to_layer", "layer_geometries"]
 
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
@@ -35,6 +37,9 @@ _WALL_DISPLACEMENT_M = 3.0
 """Largest distance that a wall may move to get right angles."""
 
 _DEGREE_M = 111_320.0
+
+_LEAST_AGREEMENT = 0.7
+"""Lowest IoU of a fitted polygon with the one that was proposed."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,9 @@ class AcceptOptions:
         Whether an outline that is nearly rectangular gets right angles.
     trim_overlaps : bool
         Whether to cut off what other polygons of the layer cover.
-    snap_tolerance : float
-        Borders closer than this to other polygons of the layer are moved onto them, in units of the layer; 0 for none.
+    snap_m : float
+        Borders closer than this to other polygons of the layer are moved onto them, in metres on the ground; 0 for
+        none.
     open_form : bool
         Whether to open the attribute form.
     provenance_table : bool
@@ -63,9 +69,19 @@ class AcceptOptions:
     fill_holes_m2: float = 0.0
     right_angles: bool = False
     trim_overlaps: bool = False
-    snap_tolerance: float = 0.0
+    snap_m: float = 0.0
     open_form: bool = False
     provenance_table: bool = False
+
+    @property
+    def change_polygons(self) -> bool:
+        """Whether a polygon may be changed or refused."""
+        return self != self.without_changes
+
+    @property
+    def without_changes(self) -> AcceptOptions:
+        """The options for a polygon that is written as it is."""
+        return AcceptOptions(open_form=self.open_form, provenance_table=self.provenance_table)
 
 
 def fit_to_layer(
@@ -98,24 +114,123 @@ def fit_to_layer(
     EditError
         If nothing is left of the polygon, or it cannot be transformed.
     """
-    if not crs.isValid():
-        raise EditError(tr("The raster has no CRS"), tr("set it in the properties of its layer"))
-    outline = _valid(polygon)
-    if outline.is_empty:
-        raise EditError(tr("There is no polygon to add"), tr("click an object first"))
-    if options.right_angles:
-        outline = _square(outline, crs)
-    if crs != layer.crs():
-        outline = _valid(transform_polygon(outline, transform(crs, layer.crs())))
-    meter = EllipsoidArea(layer.crs())
-    if options.fill_holes_m2 > 0:
-        outline = _fill_holes(outline, options.fill_holes_m2, meter)
-    # Before trimming: a polygon that is too small is reported as such, not as covered by others.
-    outline = _large_parts(outline, options.min_area_m2, meter)
-    if options.trim_overlaps or options.snap_tolerance > 0:
-        fitted = _fit_to_neighbours(layer, outline, options, skip)
-        outline = _large_parts(fitted, options.min_area_m2, meter)
-    return outline
+    return LayerFitting(layer, crs, options, skip).fit(polygon)
+
+
+class LayerFitting:
+    """Fits polygons to a layer as it is now, its unsaved edits included. Made in the GUI thread, used in any.
+
+    Parameters
+    ----------
+    layer : QgsVectorLayer or None
+        None if there is none yet: polygons stay in the CRS of the raster, and have no neighbours.
+    crs : QgsCoordinateReferenceSystem
+        CRS of the raster.
+    options : AcceptOptions
+    skip : int, optional
+        Id of the feature that the polygon replaces; it is not one of its neighbours.
+    pixel_m : float
+        Side of a pixel in metres. Fitting leaves no part that is narrower on average.
+
+    Raises
+    ------
+    EditError
+        If the raster has no CRS, or there is no transform to that of the layer.
+    """
+
+    def __init__(
+        self,
+        layer: QgsVectorLayer | None,
+        crs: QgsCoordinateReferenceSystem,
+        options: AcceptOptions,
+        skip: int | None = None,
+        pixel_m: float = 0.0,
+    ) -> None:
+        if not crs.isValid():
+            raise EditError(tr("The raster has no CRS"), tr("set it in the properties of its layer"))
+        self._raster_crs = crs
+        self._options = options
+        self._skip = skip
+        self._pixel_m = pixel_m
+        self.crs = layer.crs() if layer is not None else crs
+        self._to_layer = transform(crs, self.crs) if crs != self.crs else None
+        self._meter = EllipsoidArea(self.crs)
+        self._name = layer.name() if layer is not None else ""
+        wanted = layer is not None and (options.trim_overlaps or options.snap_m > 0)
+        self._features = QgsVectorLayerFeatureSource(layer) if wanted else None
+
+    def __call__(self, polygon: BaseGeometry) -> Fitted:
+        """Return the polygon as it will be written, or why it will not be."""
+        try:
+            return Fitted(self.fit(polygon), self.crs, self)
+        except GeoSamError as error:
+            return Fitted(None, self.crs, self, error)
+
+    def fit(self, polygon: BaseGeometry) -> Outline:
+        """Return a polygon of the raster as `fit_to_layer` does, with the same errors."""
+        try:
+            return self._fit(polygon)
+        except shapely.errors.GEOSException as error:
+            problem = tr("The polygon cannot be fitted to the layer ({reason})").format(reason=error)
+            raise EditError(problem, tr("turn off the polygon options, or correct the polygons around it")) from error
+
+    def _fit(self, polygon: BaseGeometry) -> Outline:
+        options = self._options
+        outline = _valid(polygon)
+        if outline.is_empty:
+            raise EditError(tr("There is no polygon to add"), tr("click an object first"))
+        if options.right_angles:
+            squared = _square(outline, self._raster_crs)
+            _check_agreement(outline, squared, tr("Right angles would change the polygon too much"))
+            outline = squared
+        if self._to_layer is not None:
+            outline = _valid(transform_polygon(outline, self._to_layer))
+        if options.fill_holes_m2 > 0:
+            outline = _fill_holes(outline, options.fill_holes_m2, self._meter)
+        # Before trimming: a polygon that is too small is reported as such, not as covered by others.
+        outline = _large_parts(outline, options.min_area_m2, self._meter)
+        if self._features is not None:
+            outline = _large_parts(self._beside_neighbours(outline), options.min_area_m2, self._meter)
+        return outline
+
+    def _beside_neighbours(self, outline: Outline) -> Outline:
+        options = self._options
+        middle = outline.envelope.centroid
+        metres = self._meter.metres_per_unit(middle.x, middle.y)
+        reach = 2 * max(options.snap_m, self._pixel_m, 1.0)
+        fitted = fit_to_neighbours(
+            outline,
+            list(self._neighbours(outline, reach / metres[0], reach / metres[1])),
+            trims=options.trim_overlaps,
+            tolerance_m=options.snap_m,
+            min_width_m=self._pixel_m,
+            metres_per_unit=metres,
+        )
+        if fitted.outline.is_empty:
+            problem = tr("Other polygons of {name} cover the whole polygon").format(name=self._name)
+            raise EditError(problem, tr("turn off No overlaps, or change the other polygons"))
+        if not fitted.is_clean:
+            problem = tr("The polygon cannot be fitted to those around it without overlaps")
+            raise EditError(problem, tr("change Snap to neighbours, or correct the polygons around it"))
+        _check_agreement(fitted.trimmed, fitted.outline, tr("Snapping to neighbours would change the polygon too much"))
+        return fitted.outline
+
+    def _neighbours(self, outline: Outline, reach_x: float, reach_y: float) -> Iterator[BaseGeometry]:
+        """Yield the polygons around an outline, including those that are not saved yet."""
+        min_x, min_y, max_x, max_y = outline.bounds
+        rectangle = QgsRectangle(min_x - reach_x, min_y - reach_y, max_x + reach_x, max_y + reach_y)
+        request = QgsFeatureRequest().setFilterRect(rectangle).setSubsetOfAttributes([])
+        for feature in self._features.getFeatures(request):
+            if feature.id() != self._skip and feature.hasGeometry():
+                yield from_qgs(feature.geometry())
+
+
+def _check_agreement(before: Outline, after: Outline, problem: str) -> None:
+    if after is before:
+        return
+    union = shapely.union(before, after).area
+    if union > 0 and shapely.intersection(before, after).area < _LEAST_AGREEMENT * union:
+        raise EditError(problem, tr("lower the value or turn it off in the polygon options"))
 
 
 def _square(outline: Outline, crs: QgsCoordinateReferenceSystem) -> Outline:
@@ -130,26 +245,9 @@ def _square(outline: Outline, crs: QgsCoordinateReferenceSystem) -> Outline:
     return scale(squared, 1 / east, 1 / north, origin=middle)
 
 
-def _fit_to_neighbours(layer: QgsVectorLayer, outline: Outline, options: AcceptOptions, skip: int | None) -> Outline:
-    neighbours = list(_neighbours(layer, outline, options.snap_tolerance, skip))
-    if options.trim_overlaps:
-        outline = trim_neighbours(outline, neighbours)
-        if outline.is_empty:
-            problem = tr("Other polygons of {name} cover the whole polygon").format(name=layer.name())
-            raise EditError(problem, tr("turn off No overlaps, or change the other polygons"))
-    return snap_to_neighbours(outline, neighbours, options.snap_tolerance) if options.snap_tolerance > 0 else outline
-
-
-def _neighbours(layer: QgsVectorLayer, outline: Outline, reach: float, skip: int | None) -> Iterator[BaseGeometry]:
-    """Yield the polygons around an outline, including those that are not saved yet."""
-    rectangle = QgsRectangle(*outline.bounds).buffered(reach)
-    request = QgsFeatureRequest().setFilterRect(rectangle).setSubsetOfAttributes([])
-    for feature in layer.getFeatures(request):
-        if feature.id() != skip and feature.hasGeometry():
-            yield from_qgs(feature.geometry())
-
-
 def _valid(geometry: BaseGeometry) -> Outline:
+    if isinstance(geometry, (shapely.Polygon, shapely.MultiPolygon)) and geometry.is_valid:
+        return geometry
     return merge(polygon_parts(shapely.make_valid(geometry)))
 
 

@@ -41,13 +41,11 @@ class OptionsBox(QgsCollapsibleGroupBox):
         form.addRow(
             tr("Snap to neighbours"),
             self._number(
-                "snap_tolerance",
-                "",
-                1e5,
+                "snap_m",
+                " m",
+                50.0,
                 0.5,
-                tr(
-                    "Borders closer than this to other polygons of the layer are moved onto them; in units of the layer"
-                ),
+                tr("Borders closer than this to other polygons of the layer are moved onto them (in metres)"),
             ),
         )
         form.addRow(self._flag("right_angles", tr("Right angles"), tr("Square the corners of buildings")))

@@ -1,0 +1,116 @@
+"""Keeps the polygon being drawn fitted to the target layer, so that what is shown is what will be written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qgis.core import QgsVectorLayer
+from qgis.PyQt import sip
+from qgis.PyQt.QtCore import QObject, QTimer
+
+from ...errors import GeoSamError
+from ...qgis_support.settings import Settings
+from ..canvas.controller import SegmentationController
+from ..panel.dock import SegmentDock
+from ..stores.open_store import pixel_area_m2
+from .accepting import Acceptor, accept_options
+from .layer_geometry import LayerFitting
+
+__all__ = ["Fitter"]
+
+
+class Fitter(QObject):
+    """Takes a snapshot of the layer for the worker's thread, and a new one after its polygons have changed.
+
+    Parameters
+    ----------
+    controller : SegmentationController
+    acceptor : Acceptor
+    dock : SegmentDock
+    settings : Settings
+    parent : QObject, optional
+    """
+
+    def __init__(
+        self,
+        controller: SegmentationController,
+        acceptor: Acceptor,
+        dock: SegmentDock,
+        settings: Settings,
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._controller = controller
+        self._acceptor = acceptor
+        self._settings = settings
+        self._layer: QgsVectorLayer | None = None
+        self._key: tuple[Any, ...] | None = None
+        self._fitting: LayerFitting | None = None
+        # Many features may change at once.
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(0)
+        self._soon.timeout.connect(controller.refit)
+        dock.layer_chosen.connect(self._soon_again)
+        dock.options_box.changed.connect(self._soon_again)
+        acceptor.refining.connect(self._soon_again)
+        controller.fit_with(self.fitting)
+
+    def release(self) -> None:
+        """Stop following the layer."""
+        self._soon.stop()
+        self._follow(None)
+
+    def fitting(self) -> LayerFitting | None:
+        """Return how polygons are fitted to the layer now; the same object until something changes.
+
+        None without an option that changes polygons, or if they cannot be fitted; accepting says why.
+        """
+        store, options = self._controller.store, accept_options(self._settings)
+        layer, skip = self._acceptor.target
+        if layer is not None and sip.isdeleted(layer):
+            layer = None
+        if store is None or not options.change_polygons:
+            return None
+        self._follow(layer)
+        crs = layer.crs().toWkt() if layer is not None else ""
+        key = (layer, crs, skip, options, store.path, store.crs.toWkt())
+        if key != self._key:
+            self._key = key
+            try:
+                pixel_m = pixel_area_m2(store) ** 0.5
+                self._fitting = LayerFitting(layer, store.crs, options, skip, pixel_m)
+            except GeoSamError:
+                self._fitting = None
+        return self._fitting
+
+    def _follow(self, layer: QgsVectorLayer | None) -> None:
+        if layer is self._layer:
+            return
+        if self._layer is not None and not sip.isdeleted(self._layer):
+            for signal in _changes_of(self._layer):
+                signal.disconnect(self._on_change)
+        self._layer, self._key = layer, None
+        if layer is not None:
+            for signal in _changes_of(layer):
+                signal.connect(self._on_change)
+
+    def _on_change(self, *_: object) -> None:
+        self._key = None
+        self._soon.start()
+
+    def _soon_again(self, *_: object) -> None:
+        self._soon.start()
+
+
+def _changes_of(layer: QgsVectorLayer) -> list[Any]:
+    """Return the signals that the polygons of a layer, or where they are read from, have changed."""
+    return [
+        layer.featureAdded,
+        layer.featureDeleted,
+        layer.geometryChanged,
+        layer.afterCommitChanges,
+        layer.afterRollBack,
+        layer.dataChanged,
+        layer.subsetStringChanged,
+    ]
