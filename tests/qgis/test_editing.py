@@ -32,14 +32,15 @@ from geosam_es.core.prompts import Point, Prompts
 from geosam_es.core.topology import polygon_parts
 from geosam_es.errors import EditError
 from geosam_es.gui.editing.edits import AcceptOptions, accept_polygon, replace_polygon
-from geosam_es.gui.editing.layer_geometry import fit_to_layer
+from geosam_es.gui.editing.layer_geometry import LayerFitting, fit_to_layer
 from geosam_es.gui.editing.provenance import Provenance, read_provenance
 from geosam_es.gui.editing.target_layer import create_target_layer
 from geosam_es.qgis_support.classes import ClassItem, ClassList, classes_of_layer
-from geosam_es.qgis_support.crs import EllipsoidArea, from_qgs, to_qgs
+from geosam_es.qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform, transform_polygon
 
 UTM = QgsCoordinateReferenceSystem("EPSG:25830")
 GEOGRAPHIC = QgsCoordinateReferenceSystem("EPSG:4326")
+FEET = "PROJ:+proj=utm +zone=30 +ellps=GRS80 +units=us-ft +no_defs"
 X, Y = 725000.0, 4372000.0
 PROVENANCE = Provenance("mini", 0.93, Prompts((Point(X + 5, Y + 5),)), "ortho.tif", "2026-11-20T10:00:00+00:00")
 PLAIN = AcceptOptions()
@@ -471,6 +472,43 @@ class TestOptions:
         snapped = shapes(layer)[1]
         assert (X + 10.5, Y + 5) in {tuple(xy) for xy in shapely.get_coordinates(snapped)}
         assert snapped.intersection(neighbour).area < 1e-6 and snapped.area > 105
+
+    @pytest.mark.parametrize("crs", ["EPSG:25830", "EPSG:4326", "EPSG:3857", FEET])
+    def test_snapping_is_in_metres_on_the_ground_in_every_crs(self, crs: str) -> None:
+        layer = memory(crs=crs)
+        accept(layer, square(40, 11, -5))
+        accept(layer, square(), AcceptOptions(snap_m=1.5))
+        accept(layer, square(10, 0, 40), AcceptOptions(snap_m=0.5))
+        accept(layer, square(40, 11, 40), AcceptOptions(snap_m=0.5))
+        back = transform(QgsCoordinateReferenceSystem(crs), UTM)
+        areas = [transform_polygon(shape, back).area for shape in shapes(layer)]
+        # The gap of 1 m closes with 1.5 m and stays with 0.5 m.
+        assert areas == pytest.approx([1600, 110, 100, 1600], abs=0.5)
+
+    @pytest.mark.parametrize("crs", ["EPSG:25830", "EPSG:4326"])
+    def test_a_field_is_never_snapped_to_something_else(self, crs: str) -> None:
+        """A field of 14,805 m² once became a sliver elsewhere, with a tolerance of 0.01 degrees."""
+        layer = memory(crs=crs)
+        for shape in (shapely.box(X - 300, Y - 300, X + 36, Y + 300), shapely.box(X + 97, Y - 300, X + 400, Y + 300)):
+            accept(layer, shape)
+        field = square(121.676)
+        with pytest.raises(EditError, match=r"Snapping to neighbours would change the polygon too much: lower"):
+            accept(layer, field, AcceptOptions(snap_m=50))
+        assert layer.featureCount() == 2
+        # What trimming cuts off is what the user asked for.
+        accept(layer, field, AcceptOptions(trim_overlaps=True, snap_m=5))
+        back = transform(QgsCoordinateReferenceSystem(crs), UTM)
+        assert transform_polygon(shapes(layer)[2], back).area == pytest.approx(61 * 121.676, abs=1)
+
+    def test_every_part_is_wider_than_a_pixel(self) -> None:
+        """Trimming once left features of 2.5e-13 m²."""
+        layer = memory("Polygon")
+        # The crumbs beyond the road are narrower than a pixel.
+        accept(layer, shapely.box(X + 60, Y - 50, X + 99.7, Y + 50))
+        accept(layer, shapely.box(X - 10, Y - 50, X + 0.2, Y + 150))
+        fitting = LayerFitting(layer, UTM, AcceptOptions(trim_overlaps=True), pixel_m=0.5)
+        fitted = fitting.fit(shapely.box(X, Y, X + 100, Y + 40))
+        assert fitted.symmetric_difference(shapely.box(X + 0.2, Y, X + 60, Y + 40)).area < 1e-6
 
     def test_only_near_features_are_converted(self, monkeypatch: pytest.MonkeyPatch) -> None:
         layer = memory()

@@ -38,3 +38,8 @@ def test_recent_stores_are_distinct_limited_and_the_latest_first() -> None:
 def test_a_single_recent_store_is_a_list_too() -> None:
     QgsSettings().setValue("geosam_es/recent_stores", "/data/one")
     assert Settings().recent_stores == ["/data/one"]
+
+
+def test_a_tolerance_in_units_of_a_layer_is_not_read_as_metres() -> None:
+    QgsSettings().setValue("geosam_es/snap_tolerance", 0.01)
+    assert Settings().snap_m == 0.0
