@@ -40,6 +40,9 @@ _GRID_M = 1e-5
 
 _REACH_M = 2 * _GRID_M
 
+_MERGE_M = 1e-3
+"""New vertices that are closer to one of a neighbour become that one."""
+
 _OVERLAP_M2 = 1e-6
 """Overlaps below it are due to rounding."""
 
@@ -115,8 +118,11 @@ def fit_to_neighbours(
     cover = shapely.union_all(near, grid_size=_GRID_M)
     fitted = _polygonal(shapely.difference(fitted, cover, grid_size=_GRID_M))
     fitted = _with_narrow_holes(fitted, cover, tolerance_m)
-    fitted = _without_thin_parts(fitted, cover, max(min_width_m, _REACH_M))
-    result = plane.restored(fitted)
+    width = max(min_width_m, _REACH_M)
+    result = plane.restored(_without_thin_parts(fitted, cover, width))
+    if not result.is_valid:
+        repaired = _polygonal(shapely.make_valid(plane.flat(result)))
+        result = plane.restored(_without_thin_parts(repaired, cover, width))
     return Fit(result, asked, result.is_valid and _shares_borders(plane.flat(result), near))
 
 
@@ -148,7 +154,8 @@ class _Plane:
         rings = [ring for given in self._given for ring in _rings(given)]
         # First the neighbours', which take precedence.
         own = shapely.get_coordinates(self._outline)
-        known = [self._known(xy, box) for xy in (np.concatenate([*rings, np.empty((0, 2))]), own)]
+        theirs = np.concatenate([*rings, np.empty((0, 2))])
+        known = [(*self._known(theirs, box), _MERGE_M), (*self._known(own, box), _REACH_M)]
         edges = np.concatenate([np.hstack([ring[:-1], ring[1:]]) for ring in rings])
         segments = shapely.linestrings(self._to_metres(edges.reshape(-1, 2)).reshape(-1, 2, 2))
         edges_around = shapely.STRtree(list(np.asarray(segments)))
@@ -157,8 +164,8 @@ class _Plane:
             points = np.asarray(shapely.points(xy))
             result = self._to_units(xy)
             is_new = np.ones(len(xy), bool)
-            for tree, exact in known:
-                places, found = tree.query_nearest(points, max_distance=_REACH_M, all_matches=False)
+            for tree, exact, reach in known:
+                places, found = tree.query_nearest(points, max_distance=reach, all_matches=False)
                 wanted = is_new[places]
                 result[places[wanted]] = exact[found[wanted]]
                 is_new[places] = False
@@ -225,7 +232,7 @@ def _shares_borders(outline: Outline, neighbours: list[shapely.Polygon]) -> bool
     vertices = np.concatenate([np.empty((0, 2)), *(shapely.get_coordinates(part) for part in neighbours)])
     theirs = np.asarray(shapely.points(vertices))
     shared = theirs[shapely.distance(theirs, outline.boundary) <= _REACH_M]
-    places, _ = own.query_nearest(shared, max_distance=1e-3 * _GRID_M, all_matches=False)
+    places, _ = own.query_nearest(shared, max_distance=_MERGE_M, all_matches=False)
     return len(places) == len(shared)
 
 
