@@ -169,3 +169,10 @@ class TestClasses:
         low = dock.class_box._list.height()
         dock.class_box.set_classes(many)
         assert low < dock.class_box._list.height() < 300
+
+
+def test_snapping_is_bounded_and_says_that_it_is_in_metres(dock: SegmentDock) -> None:
+    box = dock.options_box.findChild(QDoubleSpinBox, "snap_m")
+    assert box.suffix() == " m" and (box.minimum(), box.maximum()) == (0.0, 50.0)
+    box.setValue(1e5)
+    assert Settings().snap_m == 50.0
