@@ -28,6 +28,11 @@ def _prepared(a: BaseGeometry, b: BaseGeometry) -> Any:
     return [shapely.contains_xy(a, *b.centroid.coords[0]), shapely.intersects(a, b), a.contains(b.centroid)]
 
 
+def _nearest(a: BaseGeometry, b: BaseGeometry) -> Any:
+    edges = shapely.linestrings([[start, end] for start, end in zip(a.exterior.coords, a.exterior.coords[1:])])
+    return shapely.STRtree(edges).query_nearest(shapely.points(shapely.get_coordinates(b)), all_matches=False).tolist()
+
+
 FUNCTIONS: dict[str, Callable[[shapely.Polygon, shapely.Polygon], Any]] = {
     "box": lambda a, b: shapely.box(*a.bounds),
     "buffer": lambda a, b: shapely.buffer(a, 0.5),
@@ -35,6 +40,8 @@ FUNCTIONS: dict[str, Callable[[shapely.Polygon, shapely.Polygon], Any]] = {
     "contains_xy": _prepared,
     "covers": lambda a, b: shapely.covers(a, shapely.point_on_surface(a)),
     "difference": shapely.difference,
+    "difference_on_a_grid": lambda a, b: shapely.difference(a, b, grid_size=0.01),
+    "distance": shapely.distance,
     "from_wkb": lambda a, b: shapely.from_wkb(shapely.to_wkb(a)),
     "get_coordinates": lambda a, b: shapely.get_coordinates(a).tolist(),
     "get_parts": lambda a, b: shapely.get_parts(shapely.union(a, b)).tolist(),
@@ -42,9 +49,11 @@ FUNCTIONS: dict[str, Callable[[shapely.Polygon, shapely.Polygon], Any]] = {
     "intersection": shapely.intersection,
     "intersects": shapely.intersects,
     "is_valid": lambda a, b: shapely.is_valid(_bow_tie(a)),
+    "linestrings": _nearest,
     "make_valid": lambda a, b: shapely.make_valid(_bow_tie(a)),
     "point_on_surface": lambda a, b: shapely.point_on_surface(a),
     "prepare": _prepared,
+    "points": _nearest,
     "relate_pattern": lambda a, b: shapely.relate_pattern(a, b, "T********"),
     "segmentize": lambda a, b: shapely.segmentize(a, 0.7),
     "set_precision": lambda a, b: shapely.set_precision(a, 0.01),
@@ -55,6 +64,7 @@ FUNCTIONS: dict[str, Callable[[shapely.Polygon, shapely.Polygon], Any]] = {
     "transform": lambda a, b: shapely.transform(a, lambda xy: xy * 2 + 1),
     "union": shapely.union,
     "union_all": lambda a, b: shapely.union_all([a, b]),
+    "union_all_on_a_grid": lambda a, b: shapely.union_all([a, b], grid_size=0.01),
     "measures": lambda a, b: [a.area, a.length, a.centroid, a.distance(b), a.exterior.is_ccw, list(a.bounds)],
 }
 
