@@ -102,7 +102,7 @@ def fit_to_neighbours(
     Fit
         With the same outline if no neighbour is near.
     """
-    given = [neighbour for neighbour in neighbours if not neighbour.is_empty]
+    given = [_valid(neighbour) for neighbour in neighbours if not neighbour.is_empty]
     plane = _Plane(outline, given, metres_per_unit)
     flat = plane.flat(outline)
     around = _nearby(flat, map(plane.flat, given), max(2 * tolerance_m, 2 * min_width_m, 1.0))
@@ -157,8 +157,10 @@ class _Plane:
         theirs = np.concatenate([*rings, np.empty((0, 2))])
         known = [(*self._known(theirs, box), _MERGE_M), (*self._known(own, box), _REACH_M)]
         edges = np.concatenate([np.hstack([ring[:-1], ring[1:]]) for ring in rings])
-        segments = shapely.linestrings(self._to_metres(edges.reshape(-1, 2)).reshape(-1, 2, 2))
-        edges_around = shapely.STRtree(list(np.asarray(segments)))
+        ends = self._to_metres(edges.reshape(-1, 2)).reshape(-1, 2, 2)
+        near = ((ends.min(axis=1) <= box[1]) & (ends.max(axis=1) >= box[0])).all(axis=1)
+        edges = edges[near]
+        edges_around = shapely.STRtree(list(np.asarray(shapely.linestrings(ends[near]))))
 
         def restore(xy: NDArray[np.float64]) -> NDArray[np.float64]:
             points = np.asarray(shapely.points(xy))
@@ -322,10 +324,13 @@ def _nearby(outline: Outline, neighbours: Iterable[BaseGeometry], reach: float) 
     min_x, min_y, max_x, max_y = outline.buffer(4 * reach + 1e-9 * max(map(abs, outline.bounds))).bounds
     parts = []
     for neighbour in neighbours:
-        valid = neighbour if neighbour.is_valid else shapely.make_valid(neighbour)
-        clipped = shapely.clip_by_rect(valid, min_x, min_y, max_x, max_y)
-        parts += polygon_parts(clipped if clipped.is_valid else shapely.make_valid(clipped))
+        clipped = shapely.clip_by_rect(_valid(neighbour), min_x, min_y, max_x, max_y)
+        parts += polygon_parts(_valid(clipped))
     return parts
+
+
+def _valid(geometry: BaseGeometry) -> BaseGeometry:
+    return geometry if geometry.is_valid else shapely.make_valid(geometry)
 
 
 def _polygonal(geometry: BaseGeometry) -> Outline:
@@ -359,7 +364,8 @@ def _gaps(outline: Outline, cover: BaseGeometry, tolerance: float) -> BaseGeomet
 
 
 def _grown(geometry: BaseGeometry, distance: float, mitre_limit: float = _MITRE_LIMIT) -> BaseGeometry:
-    return shapely.buffer(geometry, distance, join_style="mitre", mitre_limit=mitre_limit)
+    # With mitres, GEOS may return rings that cross themselves.
+    return _valid(shapely.buffer(geometry, distance, join_style="mitre", mitre_limit=mitre_limit))
 
 
 def _without_slivers(outline: Outline, cover: BaseGeometry, width: float) -> Outline:

@@ -136,10 +136,14 @@ def test_a_huge_neighbour_costs_little_and_an_invalid_one_is_mended() -> None:
     province = shapely.Polygon(np.column_stack([X + 5e4 + radii * np.cos(angles), Y + radii * np.sin(angles)]))
     trimmed = trim_neighbours(blob(1), [province])
     assert trimmed.intersection(province).area < 1e-6
+    fit = fit_to_neighbours(blob(1), [province], trims=True, tolerance_m=1.0)
+    assert fit.is_clean and not shapely.relate_pattern(fit.outline, province, "T********")
     bow_tie = shapely.Polygon([(X, Y - 5), (X + 20, Y + 5), (X + 20, Y - 5), (X, Y + 5)])
     assert not bow_tie.is_valid
     cut = trim_neighbours(blob(1), [bow_tie])
     assert cut.is_valid and cut.intersection(shapely.make_valid(bow_tie)).area < 1e-6
+    fit = fit_to_neighbours(blob(1), [bow_tie], trims=True, tolerance_m=1.0)
+    assert fit.is_clean and fit.outline.intersection(shapely.make_valid(bow_tie)).area < 1e-6
 
 
 def test_multipolygons_are_taken_as_they_are() -> None:
