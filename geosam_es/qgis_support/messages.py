@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from qgis.core import Qgis, QgsMessageLog
-from qgis.PyQt.QtCore import QCoreApplication
+from qgis.PyQt.QtCore import QCoreApplication, Qt
+from qgis.PyQt.QtWidgets import QPushButton
 
 from ..errors import GeoSamError, SignatureMismatchError
 
@@ -60,6 +62,7 @@ class Messages:
     def __init__(self, bar: Any) -> None:
         self._bar = bar
         self._last = ("", 0.0)
+        self._offer: Any = None
 
     def error(self, error: GeoSamError) -> None:
         """Show what is wrong and what to do about it."""
@@ -72,6 +75,41 @@ class Messages:
             QgsMessageLog.logMessage(text, PLUGIN_NAME, Qgis.MessageLevel.Warning)
             if self._bar is not None:
                 self._bar.pushMessage(PLUGIN_NAME, text, Qgis.MessageLevel.Warning, _SHOWN_SECONDS)
+
+    def offer(self, error: GeoSamError, remedies: Mapping[str, Callable[[], object]]) -> None:
+        """Show what is wrong with a button for each remedy, until one is pressed or the user closes the message.
+
+        Parameters
+        ----------
+        error : GeoSamError
+        remedies : mapping of str to callable
+            What each button does, by its text.
+        """
+        text = translated(error)
+        QgsMessageLog.logMessage(text, PLUGIN_NAME, Qgis.MessageLevel.Warning)
+        if self._bar is None:
+            return
+        self.close_offer()
+        self._offer = self._bar.createMessage(PLUGIN_NAME, text)
+        self._offer.setLevel(Qgis.MessageLevel.Warning)
+        for name, remedy in remedies.items():
+            button = QPushButton(name)
+            # The map keeps the keys.
+            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+            button.clicked.connect(lambda _checked=False, remedy=remedy: self._take(remedy))
+            self._offer.layout().addWidget(button)
+        self._bar.pushItem(self._offer)
+
+    def close_offer(self) -> None:
+        """Remove the message with buttons."""
+        # The user may have closed it.
+        if self._offer is not None and self._offer in self._bar.items():
+            self._bar.popWidget(self._offer)
+        self._offer = None
+
+    def _take(self, remedy: Callable[[], object]) -> None:
+        self.close_offer()
+        remedy()
 
     def warning(self, text: str, details: str = "") -> None:
         """Show a text, with details behind a button, until the user closes it."""

@@ -97,6 +97,8 @@ class SegmentDock(QgsDockWidget):
         area = QScrollArea()
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setWidgetResizable(True)
+        # A click between the widgets leaves the keys to the map.
+        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setWidget(content)
         bar = area.style().pixelMetric(QStyle.PixelMetric.PM_ScrollBarExtent)
