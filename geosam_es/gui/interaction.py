@@ -445,7 +445,7 @@ class Interaction(QObject):
     def _layer_crs(self) -> QgsCoordinateReferenceSystem:
         store, settings = self.stores.store, self._canvas.mapSettings()
         if store is None or not store.crs.isValid():
-            return suggested_crs(QgsProject.instance(), settings.destinationCrs(), self._canvas.center())
+            return suggested_crs(settings.destinationCrs(), self._canvas.center())
         raster = store.metadata.raster
         center = QgsPointXY(*raster.transform.apply(raster.width / 2, raster.height / 2))
-        return suggested_crs(QgsProject.instance(), store.crs, center)
+        return suggested_crs(store.crs, center)

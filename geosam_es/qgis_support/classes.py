@@ -257,7 +257,7 @@ def apply_classes(layer: QgsVectorLayer, field: str, classes: ClassList) -> None
     is_plain = renderer is None or isinstance(renderer, QgsSingleSymbolRenderer)
     if is_plain or (styled is not None and styled == before["field"] and _colors(layer) == before["colors"]):
         categories = [QgsRendererCategory(item.code, _symbol(item.color), item.name) for item in items]
-        categories.append(QgsRendererCategory(None, _symbol(QColor("#808080")), tr("no class")))
+        categories.append(QgsRendererCategory("", _symbol(QColor("#808080")), tr("no class")))
         layer.setRenderer(QgsCategorizedSymbolRenderer(field, categories))
     elif styled == field:
         known = _colors(layer)

@@ -106,14 +106,14 @@ class Target(QObject):
 
     def make_beside(self, image: RasterPath | None, crs: QgsCoordinateReferenceSystem) -> bool:
         """Create a layer named after an image, beside it or in the first folder that can be written to."""
-        for path in suggested_paths(image, QgsProject.instance()):
+        for path in suggested_paths(image):
             if os.access(path.parent, os.W_OK):
                 return self.make(path, crs)
         return self.make(path, crs)
 
     def make_temporary(self, image: RasterPath | None, crs: QgsCoordinateReferenceSystem) -> bool:
         """Create a layer in memory, named after an image."""
-        name = suggested_paths(image, QgsProject.instance())[0].stem
+        name = suggested_paths(image)[0].stem
         try:
             layer = create_temporary_layer(name, crs, self._dock.class_box.classes)
         except GeoSamError as error:

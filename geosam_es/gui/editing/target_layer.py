@@ -99,7 +99,7 @@ def create_temporary_layer(
     return layer
 
 
-def suggested_paths(image: RasterPath | None, project: QgsProject) -> list[Path]:
+def suggested_paths(image: RasterPath | None) -> list[Path]:
     """Return files for a new layer, best first: beside the image, in the folder of the project, in the home folder.
 
     None of them exists.
@@ -107,7 +107,8 @@ def suggested_paths(image: RasterPath | None, project: QgsProject) -> list[Path]
     name = f"{image.stem}_polygons" if image is not None else "polygons"
     # An image from a server has no folder.
     folders = [image.parent] if image is not None and image.parent != Path() else []
-    folders += [Path(project.homePath())] if project.homePath() else []
+    home = QgsProject.instance().homePath()
+    folders += [Path(home)] if home else []
     return [_free_path(folder, name) for folder in (*folders, Path.home())]
 
 
@@ -116,23 +117,20 @@ def _free_path(folder: Path, name: str) -> Path:
     return next((folder / name for name in names if not (folder / name).exists()), folder / f"{name}.gpkg")
 
 
-def suggested_crs(
-    project: QgsProject, crs: QgsCoordinateReferenceSystem, center: QgsPointXY | None
-) -> QgsCoordinateReferenceSystem:
+def suggested_crs(crs: QgsCoordinateReferenceSystem, center: QgsPointXY) -> QgsCoordinateReferenceSystem:
     """Return a projected CRS for a new layer: the project's, the image's, or the UTM zone of the image's centre.
 
     Parameters
     ----------
-    project : QgsProject
     crs : QgsCoordinateReferenceSystem
         CRS of the image.
-    center : QgsPointXY, optional
+    center : QgsPointXY
         Centre of the image in ``crs``.
     """
-    for known in (project.crs(), crs):
+    for known in (QgsProject.instance().crs(), crs):
         if known.isValid() and not known.isGeographic():
             return known
-    if center is None or not crs.isValid():
+    if not crs.isValid():
         return crs
     place = transform_points([center], crs, QgsCoordinateReferenceSystem("EPSG:4326"))[0]
     zone = int((place.x() + 180) // 6) % 60 + 1

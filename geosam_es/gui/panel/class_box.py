@@ -7,7 +7,7 @@ from typing import Any
 
 from qgis.core import QgsVectorLayer
 from qgis.gui import QgsFieldComboBox
-from qgis.PyQt.QtCore import Qt, pyqtSignal
+from qgis.PyQt.QtCore import QSize, Qt, pyqtSignal
 from qgis.PyQt.QtGui import QColor, QIcon, QKeyEvent, QMouseEvent, QPixmap
 from qgis.PyQt.QtWidgets import (
     QAbstractItemView,
@@ -140,8 +140,7 @@ class ClassBox(QGroupBox):
             shown.setToolTip(item.title)
             self._list.addItem(shown)
         self._list.blockSignals(False)
-        rows = min(len(self._items), _MAX_ROWS)
-        self._list.setFixedHeight(rows * self._list.sizeHintForRow(0) + 2 * self._list.frameWidth() if rows else 0)
+        self._list.fit_rows(_MAX_ROWS)
         self._list.setVisible(bool(self._items))
         self._search.setVisible(bool(self._items))
         self._text.setVisible(not self._items)
@@ -160,7 +159,7 @@ class ClassBox(QGroupBox):
         """Add a class to the mix, or take it out."""
         if index in self._rows:
             self._set_rows([row for row in self._rows if row != index])
-        elif not self._rows or len(self._rows) < self.mix_fields.size:
+        elif not self._rows or len(self._rows) < self.mix_fields.capacity:
             self._set_rows([*self._rows, index])
         else:
             self.mix_fields.ask()
@@ -215,7 +214,7 @@ class ClassBox(QGroupBox):
         return self.classes.color(index) if self.classes is not None else QColor()
 
     def _set_rows(self, rows: list[int], percents: list[int] | None = None) -> None:
-        self._rows = rows[: max(1, self.mix_fields.size)]
+        self._rows = rows[: max(1, self.mix_fields.capacity)]
         self._percents.set_parts([self._items[row].title for row in self._rows], percents)
         self._list.show_chosen(self._rows)
         self._filter()
@@ -315,6 +314,14 @@ class _List(QListWidget):
         self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setUniformItemSizes(True)
+
+    def fit_rows(self, most: int) -> None:
+        """Take the height of all rows, or of the first ones, and cut long texts where the list ends."""
+        height = max(0, self.sizeHintForRow(0))
+        for row in range(self.count()):
+            # Wider rows would run out of the list.
+            self.item(row).setSizeHint(QSize(0, height))
+        self.setFixedHeight(min(self.count(), most) * height + 2 * self.frameWidth() if height else 0)
 
     def show_chosen(self, rows: list[int]) -> None:
         """Select rows, and scroll to the last."""

@@ -11,7 +11,7 @@ from qgis.core import QgsFieldProxyModel, QgsProject, QgsVectorLayer
 from qgis.gui import QgsCollapsibleGroupBoxBasic, QgsFieldComboBox
 from qgis.PyQt import sip
 from qgis.PyQt.QtCore import Qt, pyqtSignal
-from qgis.PyQt.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QSpinBox, QWidget
+from qgis.PyQt.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QSpinBox, QWidget
 
 from ...qgis_support.messages import tr
 
@@ -93,6 +93,8 @@ class _PercentSpin(QSpinBox):
         self.setSingleStep(5)
         self.setSuffix(" %")
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        # Three of them fit into the panel.
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
     def keyPressEvent(self, event: Any) -> None:  # noqa: N802
         super().keyPressEvent(event)
@@ -113,7 +115,7 @@ class MixFields(QgsCollapsibleGroupBoxBasic):
     changed = pyqtSignal()
 
     def __init__(self) -> None:
-        super().__init__(tr("Several classes per polygon"))
+        super().__init__(tr("Composite classes"))
         self.setCollapsed(True)
         self.setToolTip(tr("Ctrl+click or Shift+click on a class adds it, with a percentage"))
         self._layer: QgsVectorLayer | None = None
@@ -150,7 +152,7 @@ class MixFields(QgsCollapsibleGroupBoxBasic):
         self._keep()
 
     @property
-    def size(self) -> int:
+    def capacity(self) -> int:
         """How many classes can be written to one polygon."""
         full = [bool(kind.currentField() and percent.currentField()) for kind, percent in self._pairs]
         return full.index(False) if False in full else len(full)
@@ -158,17 +160,17 @@ class MixFields(QgsCollapsibleGroupBoxBasic):
     @property
     def names(self) -> list[str]:
         """Names of the fields in use."""
-        return [combo.currentField() for pair in self._pairs[: self.size] for combo in pair]
+        return [combo.currentField() for pair in self._pairs[: self.capacity] for combo in pair]
 
     def values(self, parts: Sequence[tuple[Any, int]]) -> dict[str, Any]:
         """Return the values of the fields for some classes and percentages; those not needed become NULL."""
         padded = [*parts, *[(None, None)] * MAX_PARTS]
-        flat = [value for part in padded[: self.size] for value in part]
+        flat = [value for part in padded[: self.capacity] for value in part]
         return dict(zip(self.names, flat))
 
     def ask(self) -> None:
         """Show where the fields are chosen."""
-        if self.size < MAX_PARTS:
+        if self.capacity < MAX_PARTS:
             self.setCollapsed(False)
 
     def _combos(self) -> list[QgsFieldComboBox]:
@@ -205,6 +207,6 @@ def _field_combo(tip: str, number: int) -> QgsFieldComboBox:
     combo.setAllowEmptyFieldName(True)
     combo.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     combo.setToolTip(tip.format(number=number))
-    combo.setMinimumContentsLength(6)
+    combo.setMinimumContentsLength(3)
     combo.setSizeAdjustPolicy(QgsFieldComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     return combo
