@@ -158,6 +158,7 @@ class Interaction(QObject):
         dock = self.dock
         dock.store_chosen.connect(lambda path: self.open_store(Path(path)))
         dock.new_layer_wanted.connect(self._on_new_layer)
+        dock.layer_chosen.connect(lambda _layer: self._messages.close_offer())
         dock.encoding.view_wanted.connect(lambda: self._encode(whole=False))
         dock.encoding.layer_wanted.connect(lambda: self._encode(whole=True))
         dock.encoding.cancel_wanted.connect(self.encoding.cancel)

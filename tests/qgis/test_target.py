@@ -11,13 +11,14 @@ from qgis.core import (
     QgsCategorizedSymbolRenderer,
     QgsCoordinateReferenceSystem,
     QgsEditorWidgetSetup,
+    QgsField,
     QgsFillSymbol,
     QgsPointXY,
     QgsProject,
     QgsRendererCategory,
     QgsVectorLayer,
 )
-from qgis.PyQt.QtCore import Qt
+from qgis.PyQt.QtCore import Qt, QVariant
 
 from geosam_es.errors import GeoSamError
 from geosam_es.gui.editing.target import Target
@@ -263,6 +264,21 @@ def test_a_new_project_forgets_the_list_that_waits(desk: Desk, tmp_path: Path) -
     QgsProject.instance().clear()
     desk.dock.layers.setLayer(add(layer_of("memory", tmp_path)))
     assert desk.codes == []
+
+
+def test_the_class_field_survives_new_fields_and_not_its_own_end(desk: Desk, tmp_path: Path) -> None:
+    layer = add(layer_of("memory", tmp_path))
+    desk.dock.layers.setLayer(layer)
+    desk.load(tmp_path)
+    box = desk.dock.class_box
+    box.choose(1)
+    box.mix_fields.choose(["class", "code", "", "", "", ""])
+    layer.startEditing()
+    layer.addAttribute(QgsField("another", QVariant.Int))
+    assert box.attributes() == {"class": "E1.3", "code": 100}
+    assert desk.codes == ["C1", "E1.3", "G2.11", "X"]
+    layer.deleteAttribute(layer.fields().lookupField("class"))
+    assert box.attributes() == {}
 
 
 class TestWhichLayer:

@@ -157,8 +157,9 @@ class Target(QObject):
         self._follow(self._dock.layer)
 
     def _follow(self, layer: QgsVectorLayer | None) -> None:
-        self._watch(layer)
+        # First, so that the lists of fields hear of new fields before this object does.
         self._dock.class_box.set_layer(layer)
+        self._watch(layer)
         if layer is not None:
             field = str(layer.customProperty(_FIELD_PROPERTY, ""))
             self._dock.class_box.set_field(field)
@@ -170,10 +171,12 @@ class Target(QObject):
     def _watch(self, layer: QgsVectorLayer | None) -> None:
         if self._layer is not None and not sip.isdeleted(self._layer):
             self._layer.styleChanged.disconnect(self._show_classes)
+            self._layer.updatedFields.disconnect(self._on_fields)
             self._layer.undoStack().indexChanged.disconnect(self._on_undo_stack)
         self._layer = layer
         if layer is not None:
             layer.styleChanged.connect(self._show_classes)
+            layer.updatedFields.connect(self._on_fields)
             layer.undoStack().indexChanged.connect(self._on_undo_stack)
 
     def _on_undo_stack(self, _index: int) -> None:
@@ -185,6 +188,10 @@ class Target(QObject):
             return
         field = str(self._layer.customProperty(_FIELD_PROPERTY, "")) or None
         self._dock.class_box.set_classes(classes_of_layer(self._layer, field))
+
+    def _on_fields(self) -> None:
+        self._dock.class_box.show_fields()
+        self._show_classes()
 
     def _on_field(self, field: str) -> None:
         layer = self._layer

@@ -63,6 +63,7 @@ class ClassBox(QGroupBox):
     def __init__(self) -> None:
         super().__init__(tr("Class"))
         self._layer: QgsVectorLayer | None = None
+        self._named = ""
         self._items: tuple[ClassItem, ...] = ()
         self._rows: list[int] = []
         self.classes: ClassList | None = None
@@ -113,13 +114,22 @@ class ClassBox(QGroupBox):
         self._layer = layer
         self._field.setLayer(layer)
         self.mix_fields.set_layer(layer)
-        if not self._field.currentField():
-            self._field.setField(self._likely_field())
+        self._field.setField(self._likely_field())
+        self._named = self.field
 
     def set_field(self, field: str) -> None:
         """Choose the class field, if the layer has it."""
         if self._layer is not None and field in self._layer.fields().names():
             self._field.setField(field)
+            self._named = field
+
+    def show_fields(self) -> None:
+        """Show the fields again after the layer's have changed; the list of fields forgets which one is chosen."""
+        named = self._named
+        self._field.setField("")
+        self.set_field(named)
+        self.mix_fields.show_fields()
+        self._on_mix_fields()
 
     def set_classes(self, classes: ClassList | None) -> None:
         """Show a list of classes. Its field is selected, and the chosen classes are kept if the list has them."""
@@ -128,7 +138,7 @@ class ClassBox(QGroupBox):
         self.classes = classes
         self._items = classes.items if classes is not None else ()
         if classes is not None and classes.field:
-            self._field.setField(classes.field)
+            self.set_field(classes.field)
         self._search.clear()
         self._list.blockSignals(True)
         self._list.clear()
@@ -241,6 +251,7 @@ class ClassBox(QGroupBox):
         (self.toggle if adds else self.choose)(row)
 
     def _on_field(self) -> None:
+        self._named = self.field
         self._show_written()
         self.field_chosen.emit(self.field)
 

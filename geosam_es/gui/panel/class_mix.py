@@ -139,11 +139,16 @@ class MixFields(QgsCollapsibleGroupBoxBasic):
     def set_layer(self, layer: QgsVectorLayer | None) -> None:
         """Show the fields chosen for a layer."""
         self._layer = layer
-        names = _remembered(layer)
-        for index, combo in enumerate(self._combos()):
+        for combo in self._combos():
             combo.setLayer(layer)
-            combo.setField(names[index] if layer is not None and names[index] in layer.fields().names() else "")
+        self.show_fields()
         self.setVisible(layer is not None)
+
+    def show_fields(self) -> None:
+        """Show the fields that are remembered with the layer, as far as it has them."""
+        known = self._layer.fields().names() if self._layer is not None else []
+        for combo, name in zip(self._combos(), _remembered(self._layer)):
+            combo.setField(name if name in known else "")
 
     def choose(self, names: Sequence[str]) -> None:
         """Choose the fields: class 1, percentage 1, class 2 and so on; empty names for none."""
