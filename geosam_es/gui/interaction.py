@@ -26,7 +26,7 @@ from .canvas.overlay import Overlay
 from .canvas.view_tiles import TilesInView
 from .editing.accepting import Acceptor
 from .editing.target import Target
-from .editing.target_layer import suggested_crs
+from .editing.target_layer import suggested_crs, suggested_path
 from .panel.actions import Actions
 from .panel.dock import SegmentDock
 from .panel.result_text import comparison_text, result_text
@@ -157,6 +157,7 @@ class Interaction(QObject):
     def _connect_qgis(self) -> None:
         dock = self.dock
         dock.store_chosen.connect(lambda path: self.open_store(Path(path)))
+        dock.suggest_layer = lambda: str(suggested_path(self._image()))
         dock.new_layer_wanted.connect(self._on_new_layer)
         dock.layer_chosen.connect(lambda _layer: self._messages.close_offer())
         dock.encoding.view_wanted.connect(lambda: self._encode(whole=False))

@@ -22,7 +22,7 @@ from qgis.PyQt.QtCore import Qt, QVariant
 
 from geosam_es.errors import GeoSamError
 from geosam_es.gui.editing.target import Target
-from geosam_es.gui.editing.target_layer import create_target_layer, suggested_crs, suggested_paths
+from geosam_es.gui.editing.target_layer import create_target_layer, suggested_crs, suggested_path
 from geosam_es.gui.panel.actions import Actions
 from geosam_es.gui.panel.dock import SegmentDock
 from geosam_es.qgis_support.settings import Settings
@@ -353,6 +353,19 @@ class TestNewLayer:
         assert layer.fields().names() == filed.fields().names()[1:]
         assert desk.codes == ["C1", "E1.3", "G2.11", "X"]
 
+    @pytest.mark.parametrize("suffix", ["gpkg", "shp"])
+    def test_its_file_has_the_classes_in_another_project(self, desk: Desk, tmp_path: Path, suffix: str) -> None:
+        desk.load(tmp_path)
+        path = tmp_path / f"mis hábitats.{suffix}"
+        assert desk.target.make(path, UTM)
+        before = look(desk.dock.layer)
+        QgsProject.instance().clear()
+        source = f"{path}|layername={path.stem}" if suffix == "gpkg" else str(path)
+        again = add(QgsVectorLayer(source, "again", "ogr"))
+        assert look(again) == before
+        desk.dock.layers.setLayer(again)
+        assert desk.codes == ["C1", "E1.3", "G2.11", "X"]
+
     def test_codes_of_numbers_become_text(self, desk: Desk, tmp_path: Path) -> None:
         numeric = add(layer_of("memory", tmp_path, "field=codigo:integer"))
         desk.dock.layers.setLayer(numeric)
@@ -386,14 +399,14 @@ def test_a_new_layer_has_a_projected_crs(
     assert suggested_crs(QgsCoordinateReferenceSystem(crs), QgsPointXY(*center)).authid() == wanted
 
 
-def test_suggested_files(qgis_new_project: None, tmp_path: Path) -> None:
+def test_suggested_file(qgis_new_project: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
     project = QgsProject.instance()
-    image = tmp_path / "orto.v2.tif"
-    assert suggested_paths(image) == [
-        tmp_path / "orto.v2_polygons.gpkg",
-        Path.home() / "orto.v2_polygons.gpkg",
-    ]
+    gone, image = tmp_path / "gone" / "orto.tif", tmp_path / "orto.v2.tif"
+    assert suggested_path(image) == tmp_path / "orto.v2_polygons.gpkg"
+    assert suggested_path(gone) == tmp_path / "home" / "orto_polygons.gpkg"
     (tmp_path / "p").mkdir()
     project.write(str(tmp_path / "p" / "a.qgz"))
+    assert suggested_path(gone) == tmp_path / "p" / "orto_polygons.gpkg"
     (tmp_path / "p" / "polygons.gpkg").touch()
-    assert suggested_paths(None)[0] == tmp_path / "p" / "polygons_2.gpkg"
+    assert suggested_path(None) == tmp_path / "p" / "polygons_2.gpkg"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from ...qgis_support.classes import ClassList, apply_classes, classes_of_layer, 
 from ...qgis_support.messages import tr
 from ...store.raster_name import RasterPath
 from ..panel.dock import SegmentDock
-from .target_layer import create_target_layer, create_temporary_layer, suggested_paths
+from .target_layer import create_target_layer, create_temporary_layer, suggested_path
 
 __all__ = ["Target"]
 
@@ -105,15 +104,12 @@ class Target(QObject):
         return True
 
     def make_beside(self, image: RasterPath | None, crs: QgsCoordinateReferenceSystem) -> bool:
-        """Create a layer named after an image, beside it or in the first folder that can be written to."""
-        for path in suggested_paths(image):
-            if os.access(path.parent, os.W_OK):
-                return self.make(path, crs)
-        return self.make(path, crs)
+        """Create a layer named after an image, beside it if its folder can be written to."""
+        return self.make(suggested_path(image), crs)
 
     def make_temporary(self, image: RasterPath | None, crs: QgsCoordinateReferenceSystem) -> bool:
         """Create a layer in memory, named after an image."""
-        name = suggested_paths(image)[0].stem
+        name = suggested_path(image).stem
         try:
             layer = create_temporary_layer(name, crs, self._dock.class_box.classes)
         except GeoSamError as error:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from osgeo import ogr, osr
-from qgis.core import QgsCoordinateReferenceSystem, QgsField, QgsPointXY, QgsProject, QgsVectorLayer
-from qgis.PyQt.QtCore import QVariant
+from qgis.core import QgsCoordinateReferenceSystem, QgsPointXY, QgsProject, QgsVectorLayer
 
 from ...errors import EditError
 from ...qgis_support.classes import ClassList, apply_classes
@@ -16,7 +16,7 @@ from ...store.files import is_portable_name
 from ...store.raster_name import RasterPath
 from .provenance import PROVENANCE_FIELDS
 
-__all__ = ["CLASS_FIELD", "create_target_layer", "create_temporary_layer", "suggested_crs", "suggested_paths"]
+__all__ = ["CLASS_FIELD", "create_target_layer", "create_temporary_layer", "suggested_crs", "suggested_path"]
 
 CLASS_FIELD = "class"
 _FIELDS = (CLASS_FIELD, *PROVENANCE_FIELDS)
@@ -75,6 +75,11 @@ def create_target_layer(
         raise _failed(path)
     if classes is not None:
         apply_classes(layer, CLASS_FIELD, classes)
+        # With the file, so that it has its classes in every project.
+        if driver_name == "GPKG":
+            layer.saveStyleToDatabase(name, "", True, "")
+        else:
+            layer.saveNamedStyle(str(path.with_suffix(".qml")))
     return layer
 
 
@@ -89,27 +94,28 @@ def create_temporary_layer(
         If the CRS is invalid.
     """
     _check_crs(crs)
-    layer = QgsVectorLayer("MultiPolygon", name, "memory")
+    kinds = (f"field={field}:{'double' if field == 'score' else 'string'}" for field in _FIELDS)
+    layer = QgsVectorLayer(f"MultiPolygon?{'&'.join(kinds)}", name, "memory")
     layer.setCrs(crs)
-    kinds = [(field, QVariant.Double if field == "score" else QVariant.String) for field in _FIELDS]
-    layer.dataProvider().addAttributes([QgsField(field, kind) for field, kind in kinds])
-    layer.updateFields()
     if classes is not None:
         apply_classes(layer, CLASS_FIELD, classes)
     return layer
 
 
-def suggested_paths(image: RasterPath | None) -> list[Path]:
-    """Return files for a new layer, best first: beside the image, in the folder of the project, in the home folder.
+def suggested_path(image: RasterPath | None) -> Path:
+    """Return a file for a new layer that does not exist yet: beside the image, else beside the project, else at home.
 
-    None of them exists.
+    Parameters
+    ----------
+    image : Path or GdalName, optional
+        Gives the layer its name.
     """
-    name = f"{image.stem}_polygons" if image is not None else "polygons"
+    home = QgsProject.instance().homePath()
     # An image from a server has no folder.
     folders = [image.parent] if image is not None and image.parent != Path() else []
-    home = QgsProject.instance().homePath()
     folders += [Path(home)] if home else []
-    return [_free_path(folder, name) for folder in (*folders, Path.home())]
+    folder = next((folder for folder in folders if os.access(folder, os.W_OK)), Path.home())
+    return _free_path(folder, f"{image.stem}_polygons" if image is not None else "polygons")
 
 
 def _free_path(folder: Path, name: str) -> Path:

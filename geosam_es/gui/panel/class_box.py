@@ -7,7 +7,7 @@ from typing import Any
 
 from qgis.core import QgsVectorLayer
 from qgis.gui import QgsFieldComboBox
-from qgis.PyQt.QtCore import QSize, Qt, pyqtSignal
+from qgis.PyQt.QtCore import QItemSelectionModel, QSize, Qt, pyqtSignal
 from qgis.PyQt.QtGui import QColor, QIcon, QKeyEvent, QMouseEvent, QPixmap
 from qgis.PyQt.QtWidgets import (
     QAbstractItemView,
@@ -341,7 +341,7 @@ class _List(QListWidget):
         for row in rows:
             self.item(row).setSelected(True)
         if rows:
-            self.setCurrentItem(self.item(rows[-1]), self.selectionModel().NoUpdate)
+            self.setCurrentItem(self.item(rows[-1]), QItemSelectionModel.SelectionFlag.NoUpdate)
             self.scrollToItem(self.item(rows[-1]))
         self.blockSignals(False)
 

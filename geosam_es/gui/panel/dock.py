@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,11 @@ class SegmentDock(QgsDockWidget):
     settings : Settings
     parent : QWidget, optional
 
+    Attributes
+    ----------
+    suggest_layer : callable
+        Returns the file that the dialog for a new layer suggests.
+
     Signals
     -------
     store_chosen : str
@@ -70,6 +76,7 @@ class SegmentDock(QgsDockWidget):
         self.setObjectName("GeoSamEsDock")
         self.setAcceptDrops(True)
         self._settings = settings
+        self.suggest_layer: Callable[[], str] = str
         self.encoding = EncodingRow()
         self.decoders = DecoderRow(actions)
         self.class_box = ClassBox()
@@ -211,7 +218,7 @@ class SegmentDock(QgsDockWidget):
 
     def _new_layer(self) -> None:
         filters = tr("GeoPackage (*.gpkg);;Shapefile (*.shp)")
-        path, chosen = QFileDialog.getSaveFileName(self, tr("New polygon layer"), "", filters)
+        path, chosen = QFileDialog.getSaveFileName(self, tr("New polygon layer"), self.suggest_layer(), filters)
         if path:
             suffix = ".shp" if "shp" in chosen else ".gpkg"
             self.new_layer_wanted.emit(path if Path(path).suffix else path + suffix)
