@@ -429,8 +429,11 @@ class Interaction(QObject):
         if not isinstance(error, NoTargetError):
             self._messages.error(error)
             return
-        remedies = {tr("New layer"): self.target.make_beside, tr("Temporary layer"): self.target.make_temporary}
-        self._messages.offer(error, {name: partial(self._make_and_accept, make) for name, make in remedies.items()})
+        remedies = (
+            (tr("New layer"), str(suggested_path(self._image())), self.target.make_beside),
+            (tr("Temporary layer"), tr("In memory: save it before you close QGIS"), self.target.make_temporary),
+        )
+        self._messages.offer(error, [(name, tip, partial(self._make_and_accept, make)) for name, tip, make in remedies])
 
     def _make_and_accept(self, make: Callable[[RasterPath | None, QgsCoordinateReferenceSystem], bool]) -> None:
         """Make a layer, and write the polygon on the map to it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from qgis.core import Qgis, QgsMessageLog
@@ -76,14 +76,14 @@ class Messages:
             if self._bar is not None:
                 self._bar.pushMessage(PLUGIN_NAME, text, Qgis.MessageLevel.Warning, _SHOWN_SECONDS)
 
-    def offer(self, error: GeoSamError, remedies: Mapping[str, Callable[[], object]]) -> None:
+    def offer(self, error: GeoSamError, remedies: Sequence[tuple[str, str, Callable[[], object]]]) -> None:
         """Show what is wrong with a button for each remedy, until one is pressed or the user closes the message.
 
         Parameters
         ----------
         error : GeoSamError
-        remedies : mapping of str to callable
-            What each button does, by its text.
+        remedies : sequence of (str, str, callable)
+            Text and tooltip of each button, and what it does.
         """
         text = translated(error)
         QgsMessageLog.logMessage(text, PLUGIN_NAME, Qgis.MessageLevel.Warning)
@@ -92,8 +92,9 @@ class Messages:
         self.close_offer()
         self._offer = self._bar.createMessage(PLUGIN_NAME, text)
         self._offer.setLevel(Qgis.MessageLevel.Warning)
-        for name, remedy in remedies.items():
+        for name, tip, remedy in remedies:
             button = QPushButton(name)
+            button.setToolTip(tip)
             # The map keeps the keys.
             button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
             button.clicked.connect(lambda _checked=False, remedy=remedy: self._take(remedy))

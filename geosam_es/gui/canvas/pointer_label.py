@@ -9,7 +9,7 @@ from qgis.PyQt.QtWidgets import QLabel, QWidget
 __all__ = ["PointerLabel"]
 
 _OFFSET = QPoint(14, 16)
-_MAX_WIDTH = 200
+_MAX_WIDTH = 280
 
 
 class PointerLabel(QLabel):

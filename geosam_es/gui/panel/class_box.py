@@ -227,7 +227,6 @@ class ClassBox(QGroupBox):
         self._rows = rows[: max(1, self.mix_fields.capacity)]
         self._percents.set_parts([self._items[row].title for row in self._rows], percents)
         self._list.show_chosen(self._rows)
-        self._filter()
         self._show_written()
 
     def _show_written(self) -> None:
@@ -239,7 +238,8 @@ class ClassBox(QGroupBox):
             shown = f"{self.text} → {', '.join(fields)}"
         else:
             shown = tr("Not written: choose a class field") if self._layer is not None else self.text
-        self._written.setText(shown)
+        # The classes of a mix leave no room for the fields.
+        self._written.setText(self.text if len(self._rows) > 1 and fields else shown, shown)
         self._written.setVisible(bool(shown))
         self.colour_changed.emit(self.colour)
 
@@ -259,22 +259,23 @@ class ClassBox(QGroupBox):
         self._set_rows(self._rows, self._percents.values)
 
     def _filter(self) -> None:
-        """Show the classes that have all the words, and the chosen ones."""
+        found = self._found()
+        for row in range(len(self._items)):
+            self._list.setRowHidden(row, row not in found)
+
+    def _found(self) -> list[int]:
+        """Return the rows that have all the words of the search."""
         words = plain_text(self._search.text()).split()
-        for row, item in enumerate(self._items):
-            found = all(word in plain_text(item.title) for word in words)
-            self._list.setRowHidden(row, not (found or row in self._rows))
+        titles = [plain_text(item.title) for item in self._items]
+        return [row for row, title in enumerate(titles) if all(word in title for word in words)]
 
     def _on_searched(self) -> None:
-        wanted = plain_text(self._search.text()).strip()
-        words = wanted.split()
-        titles = [plain_text(item.title) for item in self._items]
-        found = [row for row, title in enumerate(titles) if all(word in title for word in words)]
+        wanted, found = plain_text(self._search.text()).strip(), self._found()
         # The class 10 comes before the class 110.
         exact = [row for row in found if plain_text(str(self._items[row].code)) == wanted]
         if not found:
             return
-        if words:
+        if wanted:
             self.choose((exact or found)[0])
         self._search.clear()
         self.finished.emit()
@@ -362,4 +363,7 @@ class _List(QListWidget):
 def _swatch(colour: QColor) -> QIcon:
     pixmap = QPixmap(_SWATCH_PIXELS, _SWATCH_PIXELS)
     pixmap.fill(colour)
-    return QIcon(pixmap)
+    icon = QIcon(pixmap)
+    # Otherwise it would be tinted in a selected row.
+    icon.addPixmap(pixmap, QIcon.Mode.Selected)
+    return icon

@@ -42,10 +42,10 @@ class ElidedLabel(QLabel):
         self._text = ""
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
-    def setText(self, text: str) -> None:  # noqa: N802
-        """Show a text."""
+    def setText(self, text: str, tip: str = "") -> None:  # noqa: N802
+        """Show a text, and another as its tooltip if there is one."""
         self._text = text
-        self.setToolTip(text)
+        self.setToolTip(tip or text)
         self._fit()
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
