@@ -180,6 +180,7 @@ class Interaction(QObject):
         self._settled.stop()
         self._shown.stop()
         self.target.release()
+        self._messages.close_offer()
         self.encoding.dispose()
         if self._canvas.mapTool() is self.tool:
             self._canvas.unsetMapTool(self.tool)
@@ -355,6 +356,7 @@ class Interaction(QObject):
             self.stores.set(None)
 
     def _on_project_cleared(self) -> None:
+        self._messages.close_offer()
         self.stores.cancel_opening()
         self.stores.set(None)
 

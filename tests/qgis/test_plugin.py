@@ -33,6 +33,7 @@ from qgis.PyQt.QtWidgets import (
     QToolBar,
 )
 
+from geosam_es.errors import NoTargetError
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.plugin import GeoSamPlugin, help_page
 from geosam_es.gui.stores.open_store import live_options, project_rasters
@@ -555,6 +556,17 @@ class TestNoTargetLayer:
     ) -> None:
         asked.dock.layers.setLayer(target)
         assert iface.messages() == []
+
+    def test_a_new_project_or_unloading_closes_the_message(
+        self, iface: Interface, plugin: GeoSamPlugin, asked: Interaction
+    ) -> None:
+        QgsProject.instance().clear()
+        assert iface.messages() == []
+        asked._on_not_written(NoTargetError("No layer"))
+        assert len(iface.messages()) == 1
+        plugin.unload()
+        assert iface.messages() == []
+        plugin.initGui()
 
     def test_layers_that_become_active_are_not_the_target(self, iface: Interface, ready: Interaction) -> None:
         """As results of Processing do."""

@@ -210,6 +210,26 @@ def test_classes_of_the_users_own_win(desk: Desk, tmp_path: Path, own: str, list
     assert (layer.renderer(), layer.editorWidgetSetup(0).config()) == before
 
 
+def test_a_value_relation_of_sixty_classes_survives(desk: Desk, tmp_path: Path) -> None:
+    rows = "\n".join(f"{n};Hábitat número {n}" for n in range(1000, 1060))
+    (tmp_path / "leyenda.csv").write_text(f"codigo;nombre\n{rows}\n", encoding="utf-8")
+    uri = f"file://{tmp_path}/leyenda.csv?delimiter=;&type=csv&detectTypes=yes&geomType=none"
+    table = add(QgsVectorLayer(uri, "leyenda", "delimitedtext"))
+    layer = layer_of("gpkg", tmp_path)
+    relation = {"Layer": table.id(), "Key": "codigo", "Value": "nombre", "OrderByKey": True}
+    layer.setEditorWidgetSetup(layer.fields().lookupField("code"), QgsEditorWidgetSetup("ValueRelation", relation))
+    desk.dock.layers.setLayer(add(layer))
+    assert desk.codes == list(range(1000, 1060))
+    project = QgsProject.instance()
+    assert project.write(str(tmp_path / "p.qgz"))
+    project.clear()
+    assert project.read(str(tmp_path / "p.qgz"))
+    assert desk.codes == list(range(1000, 1060))
+    desk.dock.class_box.choose(59)
+    assert desk.dock.class_box.attributes() == {"code": 1059}
+    assert desk.dock.class_box.text == "1059 Hábitat número 1059"
+
+
 def test_a_list_of_one_layer_is_not_given_to_another(desk: Desk, tmp_path: Path) -> None:
     first, second = add(layer_of("memory", tmp_path)), add(layer_of("memory", tmp_path))
     desk.dock.layers.setLayer(first)
