@@ -199,7 +199,7 @@ class TestMix:
     def test_ctrl_or_shift_adds_classes_up_to_three(self, mixed: ClassBox, modifier: Any) -> None:
         click_row(mixed, 0)
         click_row(mixed, 1, modifier)
-        assert mixed.text == "60 % 4090, 40 % 9340"
+        assert mixed.shown_text == "60 % 4090, 40 % 9340"
         assert mixed._written.text() == "60 % 4090, 40 % 9340"
         assert mixed._written.toolTip() == "60 % 4090, 40 % 9340 → class, h1, p1, h2, p2"
         assert mixed.attributes() == {
@@ -208,17 +208,17 @@ class TestMix:
         }
         assert len(rows(mixed).selectedItems()) == 2
         click_row(mixed, 2, modifier)
-        assert mixed.text == "50 % 4090, 30 % 9340, 20 % 10"
+        assert mixed.shown_text == "50 % 4090, 30 % 9340, 20 % 10"
         click_row(mixed, 3, modifier)
-        assert mixed.text == "50 % 4090, 30 % 9340, 20 % 10"
+        assert mixed.shown_text == "50 % 4090, 30 % 9340, 20 % 10"
         click_row(mixed, 0, modifier)
-        assert mixed.text == "60 % 9340, 40 % 10"
+        assert mixed.shown_text == "60 % 9340, 40 % 10"
 
     def test_a_class_key_means_one_class(self, mixed: ClassBox) -> None:
         mixed.choose(0)
         mixed.toggle(1)
         mixed.choose(2)
-        assert mixed.text == "10 Encinar ibérico" and spins(mixed) == []
+        assert mixed.shown_text == "10 Encinar ibérico" and spins(mixed) == []
         values = mixed.attributes()
         assert (values["class"], values["h1"], values["p1"], values["h2"], values["p2"]) == (
             "10",
@@ -236,7 +236,7 @@ class TestMix:
         assert [spin.value() for spin in (first, second, third)] == [39, 1, 60]
         first.setValue(99)
         assert sum(spin.value() for spin in spins(mixed)) == 100
-        assert mixed.text == f"{first.value()} % 4090, {second.value()} % 9340, {third.value()} % 10"
+        assert mixed.shown_text == f"{first.value()} % 4090, {second.value()} % 9340, {third.value()} % 10"
 
     def test_the_largest_gives_class_and_colour(self, mixed: ClassBox) -> None:
         mixed.choose(0)
@@ -278,7 +278,7 @@ class TestMix:
         mixed.set_layer(QgsVectorLayer(f"Polygon?crs=EPSG:25830&{FIELDS}", "b", "memory"))
         mixed.set_classes(HABITATS)
         assert mixed.attributes() == {"class": "4090"}
-        assert mixed.text == f"4090 {NAMES[0]}"
+        assert mixed.shown_text == f"4090 {NAMES[0]}"
 
 
 @pytest.mark.parametrize(

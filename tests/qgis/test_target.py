@@ -227,7 +227,7 @@ def test_a_value_relation_of_sixty_classes_survives(desk: Desk, tmp_path: Path) 
     assert desk.codes == list(range(1000, 1060))
     desk.dock.class_box.choose(59)
     assert desk.dock.class_box.attributes() == {"code": 1059}
-    assert desk.dock.class_box.text == "1059 Hábitat número 1059"
+    assert desk.dock.class_box.shown_text == "1059 Hábitat número 1059"
 
 
 def test_a_list_of_one_layer_is_not_given_to_another(desk: Desk, tmp_path: Path) -> None:

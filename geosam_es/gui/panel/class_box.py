@@ -187,7 +187,7 @@ class ClassBox(QGroupBox):
         return self._colour(row) if row is not None else None
 
     @property
-    def text(self) -> str:
+    def shown_text(self) -> str:
         """What is chosen, for people: a class, or a mix such as ``60 % 4090, 40 % 9340``; empty if nothing is."""
         if len(self._rows) == 1:
             return self._items[self._rows[0]].title
@@ -232,14 +232,14 @@ class ClassBox(QGroupBox):
     def _show_written(self) -> None:
         """Say what the next polygon gets."""
         fields = [name for name, value in self.attributes().items() if value is not None]
-        if not self.text:
+        if not self.shown_text:
             shown = tr("No class chosen") if self._layer is not None else ""
         elif fields:
-            shown = f"{self.text} → {', '.join(fields)}"
+            shown = f"{self.shown_text} → {', '.join(fields)}"
         else:
-            shown = tr("Not written: choose a class field") if self._layer is not None else self.text
+            shown = tr("Not written: choose a class field") if self._layer is not None else self.shown_text
         # The classes of a mix leave no room for the fields.
-        self._written.setText(self.text if len(self._rows) > 1 and fields else shown, shown)
+        self._written.setText(self.shown_text if len(self._rows) > 1 and fields else shown, shown)
         self._written.setVisible(bool(shown))
         self.colour_changed.emit(self.colour)
 
