@@ -30,6 +30,11 @@ def _translate(text: str) -> str:
 
 def translated(error: GeoSamError) -> str:
     """Return the problem and remedy of an error in the user's language, or in English if there is no translation."""
+    problem, remedy = _parts(error)
+    return f"{problem}: {remedy}" if remedy else problem
+
+
+def _parts(error: GeoSamError) -> tuple[str, str]:
     values: dict[str, object] = {}
     if isinstance(error, SignatureMismatchError):
         values["key"] = _signature_keys().get(error.key, error.key)
@@ -37,7 +42,7 @@ def translated(error: GeoSamError) -> str:
         error.fill(_translate(template), **values) if template else ""
         for template in (error.template, error.remedy_template)
     )
-    return f"{problem}: {remedy}" if remedy else problem
+    return problem, remedy
 
 
 def _signature_keys() -> dict[str, str]:
@@ -85,12 +90,12 @@ class Messages:
         remedies : sequence of (str, str, callable)
             Text and tooltip of each button, and what it does.
         """
-        text = translated(error)
-        QgsMessageLog.logMessage(text, PLUGIN_NAME, Qgis.MessageLevel.Warning)
+        QgsMessageLog.logMessage(translated(error), PLUGIN_NAME, Qgis.MessageLevel.Warning)
         if self._bar is None:
             return
         self.close_offer()
-        self._offer = self._bar.createMessage(PLUGIN_NAME, text)
+        # The buttons say what to do.
+        self._offer = self._bar.createMessage(PLUGIN_NAME, _parts(error)[0])
         self._offer.setLevel(Qgis.MessageLevel.Warning)
         for name, tip, remedy in remedies:
             button = QPushButton(name)

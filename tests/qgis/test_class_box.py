@@ -116,6 +116,8 @@ class TestSearching:
         QTest.keyClick(box._search, Qt.Key.Key_Return)
         assert box.attributes() == {"class": "H57"}
         assert left == [True] and box._search.text() == "" and len(shown(box)) == 60
+        QApplication.processEvents()
+        assert rows(box).viewport().rect().contains(rows(box).visualItemRect(rows(box).item(56)))
 
     def test_a_whole_code_comes_first(self, box: ClassBox) -> None:
         box.set_classes(ClassList("class", (HABITATS.items[3], HABITATS.items[2])))

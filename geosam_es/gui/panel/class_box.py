@@ -262,6 +262,7 @@ class ClassBox(QGroupBox):
         found = self._found()
         for row in range(len(self._items)):
             self._list.setRowHidden(row, row not in found)
+        self._list.show_chosen(self._rows)
 
     def _found(self) -> list[int]:
         """Return the rows that have all the words of the search."""
