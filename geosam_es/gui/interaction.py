@@ -420,7 +420,7 @@ class Interaction(QObject):
     def _on_colour(self, colour: QColor | None) -> None:
         shown = colour if colour is not None else QColor(self._settings.outline_colour)
         self.overlay.set_colour(shown, self._settings.fill_opacity / 100)
-        self.tool.label.show_class(self.dock.class_box.shown_text, shown)
+        self.tool.show_beside_pointer(self.dock.class_box.shown_text, shown)
 
     # A new layer.
 

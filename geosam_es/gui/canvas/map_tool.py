@@ -7,7 +7,7 @@ from typing import Any
 from qgis.core import QgsGeometry, QgsPointXY, QgsWkbTypes
 from qgis.gui import QgsMapCanvas, QgsMapMouseEvent, QgsMapTool, QgsRubberBand
 from qgis.PyQt.QtCore import QEvent, QObject, QPoint, Qt, pyqtSignal
-from qgis.PyQt.QtGui import QColor, QKeySequence
+from qgis.PyQt.QtGui import QColor, QCursor, QKeySequence
 from qgis.PyQt.QtWidgets import QApplication, QDialog
 
 from .pointer_label import PointerLabel
@@ -85,6 +85,13 @@ class SegmentMapTool(QgsMapTool):
         if window is not None and window is not canvas.window():
             canvas.activateWindow()
         canvas.setFocus()
+
+    def show_beside_pointer(self, text: str, colour: QColor) -> None:
+        """Show a text beside the pointer while it is over the canvas and the tool is active."""
+        self.label.show_class(text, colour)
+        viewport = self.canvas().viewport()
+        if self.isActive() and viewport.underMouse():
+            self.label.follow(viewport.mapFromGlobal(QCursor.pos()))
 
     def deactivate(self) -> None:
         """Stop listening to the canvas; called by QGIS."""
