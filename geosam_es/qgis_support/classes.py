@@ -48,6 +48,8 @@ _PALETTE = (
     *("#4daf4a", "#e41a1c", "#377eb8", "#ff7f00", "#984ea3"),
     *("#ffd92f", "#a65628", "#f781bf", "#66c2a5", "#999999"),
 )
+_GOLDEN_RATIO = 0.618034
+"""Steps of this length around the circle of hues never meet."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,9 @@ class ClassList:
     items: tuple[ClassItem, ...]
 
     def color(self, index: int) -> QColor:
-        """Return the colour of a class; one of a palette if it has none."""
-        return self.items[index].color or QColor(_PALETTE[index % len(_PALETTE)])
+        """Return the colour of a class; one of a palette if it has none, different for each class."""
+        spare = _PALETTE[index] if index < len(_PALETTE) else QColor.fromHsvF(index * _GOLDEN_RATIO % 1, 0.6, 0.85)
+        return self.items[index].color or QColor(spare)
 
 
 def plain_text(text: str) -> str:

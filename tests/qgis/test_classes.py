@@ -271,6 +271,11 @@ def test_the_image_shows_through_the_style(classes: ClassList) -> None:
     assert len({classes.color(index).name() for index in range(2)}) == 2
 
 
+def test_sixty_classes_without_colours_differ() -> None:
+    many = ClassList(None, tuple(ClassItem(str(number), "x") for number in range(60)))
+    assert len({many.color(index).name() for index in range(60)}) == 60
+
+
 def test_a_style_of_the_user_is_kept() -> None:
     layer = polygons()
     categorise(layer, "state", ("old", "#123456", "Old"))

@@ -29,6 +29,7 @@ from qgis.PyQt.QtWidgets import (
     QDockWidget,
     QLineEdit,
     QListWidget,
+    QMainWindow,
     QPushButton,
     QToolBar,
 )
@@ -455,8 +456,9 @@ class TestKeysAndFocus:
         wait_until(lambda: target.featureCount() == 1)
         assert next(target.getFeatures())["class"] == "C1"
 
-    def test_an_open_dialog_keeps_the_keys(self, iface: Interface, shown: Interaction) -> None:
-        dialog = QDialog(iface.window)
+    @pytest.mark.parametrize("kind", [QDialog, QMainWindow], ids=["dialog", "layout"])
+    def test_another_window_in_use_keeps_the_keys(self, iface: Interface, shown: Interaction, kind: Any) -> None:
+        dialog = kind(iface.window)
         line = QLineEdit(dialog)
         dialog.show()
         QApplication.setActiveWindow(dialog)
@@ -465,6 +467,15 @@ class TestKeysAndFocus:
         assert line.hasFocus()
         dialog.close()
         dialog.deleteLater()
+
+    def test_a_floating_panel_does_not_keep_the_keys(self, iface: Interface, shown: Interaction) -> None:
+        shown.dock.setFloating(True)
+        shown.dock.show()
+        QApplication.setActiveWindow(shown.dock)
+        shown.dock.class_box._search.setFocus()
+        assert shown.dock.class_box._search.hasFocus()
+        move(iface.canvas, on_screen(iface.canvas, place("a")), Qt.MouseButton.NoButton)
+        wait_until(lambda: iface.window.isActiveWindow() and iface.canvas.hasFocus(), 5)
 
     def test_an_inactive_tool_leaves_the_focus_alone(self, iface: Interface, shown: Interaction) -> None:
         iface.canvas.unsetMapTool(shown.tool)

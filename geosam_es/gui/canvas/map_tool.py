@@ -8,7 +8,7 @@ from qgis.core import QgsGeometry, QgsPointXY, QgsWkbTypes
 from qgis.gui import QgsMapCanvas, QgsMapMouseEvent, QgsMapTool, QgsRubberBand
 from qgis.PyQt.QtCore import QEvent, QObject, QPoint, Qt, pyqtSignal
 from qgis.PyQt.QtGui import QColor, QCursor, QKeySequence
-from qgis.PyQt.QtWidgets import QApplication, QDialog
+from qgis.PyQt.QtWidgets import QApplication, QDockWidget
 
 from .pointer_label import PointerLabel
 
@@ -76,14 +76,15 @@ class SegmentMapTool(QgsMapTool):
         self.canvas().setFocus()
 
     def take_focus(self) -> None:
-        """Give the canvas the keys while the tool is active, unless a dialog, a menu or a list is open."""
+        """Give the canvas the keys while the tool is active, unless a menu, a dialog or another window is in use."""
         canvas, window = self.canvas(), QApplication.activeWindow()
-        is_busy = QApplication.activePopupWidget() or isinstance(window, QDialog)
-        if not self.isActive() or canvas.hasFocus() or is_busy:
+        if canvas.hasFocus() or not self.isActive() or QApplication.activePopupWidget() is not None:
             return
         # The panel may be a window of its own.
-        if window is not None and window is not canvas.window():
+        if isinstance(window, QDockWidget):
             canvas.activateWindow()
+        elif window is not None and window != canvas.window():
+            return
         canvas.setFocus()
 
     def show_beside_pointer(self, text: str, colour: QColor) -> None:

@@ -46,6 +46,7 @@ class Target(QObject):
         self._dock = dock
         self._layer: QgsVectorLayer | None = None
         self._waiting: ClassList | None = None
+        self._remembers = True
         dock.layer_chosen.connect(self._on_chosen)
         dock.class_box.csv_chosen.connect(self._read_csv)
         dock.class_box.field_chosen.connect(self._on_field)
@@ -124,9 +125,9 @@ class Target(QObject):
 
     def _on_chosen(self, layer: QgsVectorLayer | None) -> None:
         project = QgsProject.instance()
-        if layer is not None:
+        if self._remembers and layer is not None:
             project.writeEntry(_SCOPE, _LAYER_KEY, layer.id())
-        else:
+        elif self._remembers:
             project.removeEntry(_SCOPE, _LAYER_KEY)
         self._follow(layer)
 
@@ -146,10 +147,9 @@ class Target(QObject):
 
     def _choose(self, layer: QgsMapLayer | None) -> None:
         """Choose a layer without remembering it with the project."""
-        layers = self._dock.layers
-        blocked = layers.blockSignals(True)
-        layers.setLayer(layer)
-        layers.blockSignals(blocked)
+        self._remembers = False
+        self._dock.layers.setLayer(layer)
+        self._remembers = True
         self._follow(self._dock.layer)
 
     def _follow(self, layer: QgsVectorLayer | None) -> None:
