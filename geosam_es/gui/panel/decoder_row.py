@@ -59,6 +59,7 @@ class DecoderRow(QWidget):
         compare.setMenu(self._others)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
         layout.addWidget(self._names, 1)
         for button in (compare, swap, self._more_button()):
             layout.addWidget(button)
