@@ -30,7 +30,7 @@ from .actions import Actions
 from .class_box import ClassBox
 from .image_box import ImageBox
 from .options_box import OptionsBox
-from .widgets import ElidedLabel, FlowLayout, WrappedLabel, flat_button, icon_button, row_of
+from .widgets import Caption, ElidedLabel, FlowLayout, WrappedLabel, flat_button, icon_button, row_of
 
 __all__ = ["SegmentDock"]
 
@@ -77,7 +77,7 @@ class SegmentDock(QgsDockWidget):
         self.setObjectName("GeoSamEsDock")
         self.setAcceptDrops(True)
         self._candidate = actions.candidate
-        self._image, self._image_state = ElidedLabel(), QLabel()
+        self._image, self._image_state = ElidedLabel(), Caption()
         self._image_shown = ("", "")
         self._prepared: tuple[str, int] | None = None
         self.layers = QgsMapLayerComboBox()
@@ -214,10 +214,8 @@ class SegmentDock(QgsDockWidget):
 
     def show_hint(self, text: str) -> None:
         """Show what the mouse does; an empty text stands for the usual gestures."""
-        self._hint.setText(
-            text
-            or tr("Click: inside · Shift+click: outside\nDrag: box · Right click: accept\nSpace or wheel: pan and zoom")
-        )
+        usual = tr("Click: inside · Shift: outside\nDrag: box · Right click: accept\nSpace: pan · Wheel: zoom")
+        self._hint.setText(text or usual)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802
         """Accept folders only."""

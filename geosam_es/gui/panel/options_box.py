@@ -6,7 +6,7 @@ from typing import Any
 
 from qgis.gui import QgsCollapsibleGroupBox
 from qgis.PyQt.QtCore import pyqtSignal
-from qgis.PyQt.QtWidgets import QCheckBox, QDoubleSpinBox, QVBoxLayout
+from qgis.PyQt.QtWidgets import QCheckBox, QDoubleSpinBox, QSizePolicy, QVBoxLayout
 
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
@@ -14,7 +14,7 @@ from .widgets import Caption, FlowLayout
 
 __all__ = ["OptionsBox"]
 
-_ARROWS_PIXELS = 30
+_ARROWS_PIXELS = 28
 
 
 class OptionsBox(QgsCollapsibleGroupBox):
@@ -59,6 +59,7 @@ class OptionsBox(QgsCollapsibleGroupBox):
         for setting, text, suffix, maximum, step, tip in numbers:
             box = self._number(setting, suffix, maximum, step, tip)
             label = Caption(text)
+            label.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
             label.setBuddy(box)
             label.setToolTip(tip)
             layout.addLayout(FlowLayout(label, box))
@@ -83,7 +84,7 @@ class OptionsBox(QgsCollapsibleGroupBox):
         box.setSuffix(suffix)
         box.setToolTip(tip)
         # Room for a usual number; the largest would make the panel wide.
-        box.setFixedWidth(box.fontMetrics().horizontalAdvance("00000.00 m²") + _ARROWS_PIXELS)
+        box.setFixedWidth(box.fontMetrics().horizontalAdvance("0000.00 m²") + _ARROWS_PIXELS)
         box.setValue(getattr(self._settings, setting))
         # Not for every typed digit, because each change redraws the polygon.
         box.setKeyboardTracking(False)

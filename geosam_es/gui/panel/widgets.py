@@ -24,6 +24,7 @@ __all__ = ["Caption", "ElidedLabel", "FlowLayout", "WrappedLabel", "flat_button"
 _SPACING = 3
 _SHORTEST_NAME = 14
 """Characters of a name that must be seen, unless the panel is narrower."""
+_MARKUP = re.compile(r"<[^>]*>")
 _UNITS = re.compile(r"(?<=\d) (?=%|m²|ha\b)")
 """Spaces where a line may not end."""
 _WARNING_ON_LIGHT, _WARNING_ON_DARK = "#a33c00", "#ffb454"
@@ -100,16 +101,12 @@ class WrappedLabel(QLabel):
 
 
 class Caption(WrappedLabel):
-    """A short text beside a widget, in one line where there is room."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+    """A short text or HTML beside a widget, in one line where there is room."""
 
     def sizeHint(self) -> QSize:  # noqa: N802
         """Return the size of one line."""
         hint = super().sizeHint()
-        return QSize(self.fontMetrics().horizontalAdvance(self.text()) + 2, hint.height())
+        return QSize(self.fontMetrics().horizontalAdvance(_MARKUP.sub("", self.text())) + 2, hint.height())
 
 
 class ElidedLabel(QLabel):
@@ -185,8 +182,9 @@ class FlowLayout(QLayout):
         return self._items.pop(index) if 0 <= index < len(self._items) else None
 
     def hasHeightForWidth(self) -> bool:  # noqa: N802
-        """Return that a narrow panel needs more lines; called by Qt."""
-        return True
+        """Return whether a narrow panel needs more lines; called by Qt."""
+        # Hidden widgets, as in a folded group, have no height of their own.
+        return not self.isEmpty()
 
     def heightForWidth(self, width: int) -> int:  # noqa: N802
         """Return the height of all lines; called by Qt."""
