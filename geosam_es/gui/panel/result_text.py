@@ -79,7 +79,7 @@ def _candidate(result: Result) -> str:
 
 def _detail(result: Result) -> str:
     # As QGIS calls the native resolution 100 %.
-    return QLocale().toString(100 / 2.0**result.level, "g", 3)
+    return str(QLocale().toString(100 / 2.0**result.level, "g", 3))
 
 
 def _area(result: Result, crs: QgsCoordinateReferenceSystem) -> str:
