@@ -89,7 +89,7 @@ class SegmentDock(QgsDockWidget):
         self.image_box.display_changed.connect(self.display_changed.emit)
         self._result, self._hint = WrappedLabel(), WrappedLabel()
         # The buttons below stay where they are when the text comes and goes.
-        self._result.setMinimumHeight(self._result.fontMetrics().height())
+        self._result.setMinimumHeight(2 * self._result.fontMetrics().height())
         content = QWidget()
         layout = QVBoxLayout(content)
         layout.setContentsMargins(6, 6, 6, 6)
@@ -280,6 +280,9 @@ def _action_row(actions: Actions) -> FlowLayout:
         button.setDefaultAction(action)
     accept, candidate = buttons[actions.accept], buttons[actions.candidate]
     accept.setAutoRaise(False)
+    font = accept.font()
+    font.setBold(True)
+    accept.setFont(font)
     accept.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     candidate.setAccessibleName(candidate.text())
     accept.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qgis.gui import QgsCollapsibleGroupBox
-from qgis.PyQt.QtCore import pyqtSignal
+from qgis.PyQt.QtCore import Qt, pyqtSignal
 from qgis.PyQt.QtWidgets import QCheckBox, QDoubleSpinBox, QSizePolicy, QVBoxLayout
 
 from ...qgis_support.messages import tr
@@ -62,7 +62,9 @@ class OptionsBox(QgsCollapsibleGroupBox):
             label.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
             label.setBuddy(box)
             label.setToolTip(tip)
-            layout.addLayout(FlowLayout(label, box))
+            row = FlowLayout(label, box)
+            row.setAlignment(box, Qt.AlignmentFlag.AlignRight)
+            layout.addLayout(row)
         for setting, text, tip in (
             ("right_angles", tr("Right angles"), tr("Square the corners of buildings")),
             ("trim_overlaps", tr("No overlaps"), tr("Cut off the parts that other polygons of the layer cover")),

@@ -24,7 +24,6 @@ __all__ = ["Caption", "ElidedLabel", "FlowLayout", "WrappedLabel", "flat_button"
 _SPACING = 3
 _SHORTEST_NAME = 14
 """Characters of a name that must be seen, unless the panel is narrower."""
-_MARKUP = re.compile(r"<[^>]*>")
 _UNITS = re.compile(r"(?<=\d) (?=%|m²|ha\b)")
 """Spaces where a line may not end."""
 _WARNING_ON_LIGHT, _WARNING_ON_DARK = "#a33c00", "#ffb454"
@@ -103,10 +102,19 @@ class WrappedLabel(QLabel):
 class Caption(WrappedLabel):
     """A short text or HTML beside a widget, in one line where there is room."""
 
+    def __init__(self, text: str = "") -> None:
+        # Knows the width of the line, with the padding of QGIS's theme.
+        self._line: QLabel | None = None
+        super().__init__(text)
+        self._line = QLabel(self)
+        self._line.hide()
+
     def sizeHint(self) -> QSize:  # noqa: N802
         """Return the size of one line."""
-        hint = super().sizeHint()
-        return QSize(self.fontMetrics().horizontalAdvance(_MARKUP.sub("", self.text())) + 2, hint.height())
+        if self._line is None:
+            return super().sizeHint()
+        self._line.setText(self.text())
+        return self._line.sizeHint()
 
 
 class ElidedLabel(QLabel):
@@ -134,7 +142,7 @@ class ElidedLabel(QLabel):
         """Return the size of the text, or of the part of it that must be seen."""
         metrics = self.fontMetrics()
         width = min(metrics.horizontalAdvance(self._text), metrics.averageCharWidth() * _SHORTEST_NAME)
-        return QSize(width + 2, super().sizeHint().height())
+        return QSize(width + self._padding(), super().sizeHint().height())
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802
         """Return a size that fits any panel."""
@@ -146,7 +154,12 @@ class ElidedLabel(QLabel):
         self._elide()
 
     def _elide(self) -> None:
-        super().setText(self.fontMetrics().elidedText(self._text, Qt.TextElideMode.ElideMiddle, self.width()))
+        width = self.width() - self._padding()
+        super().setText(self.fontMetrics().elidedText(self._text, Qt.TextElideMode.ElideMiddle, width))
+
+    def _padding(self) -> int:
+        """Return what the theme of QGIS adds to the width of a text."""
+        return super().sizeHint().width() - self.fontMetrics().horizontalAdvance(super().text())
 
 
 class FlowLayout(QLayout):
@@ -235,6 +248,8 @@ class FlowLayout(QLayout):
     def _filled(line: list[tuple[QLayoutItem, int]], available: int) -> tuple[int, list[tuple[QLayoutItem, int]]]:
         spare = available - sum(width for _, width in line) - _SPACING * (len(line) - 1)
         growing = [bool(item.expandingDirections() & Qt.Orientation.Horizontal) for item, _ in line]
+        if not any(growing):
+            growing = [bool(item.alignment() & Qt.AlignmentFlag.AlignRight) for item, _ in line]
         share = max(spare, 0) // max(sum(growing), 1)
         filled = [(item, width + share * grows) for (item, width), grows in zip(line, growing)]
         heights = [
