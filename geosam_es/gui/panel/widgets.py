@@ -159,7 +159,7 @@ class ElidedLabel(QLabel):
 
     def _padding(self) -> int:
         """Return what the theme of QGIS adds to the width of a text."""
-        return super().sizeHint().width() - self.fontMetrics().horizontalAdvance(super().text())
+        return int(super().sizeHint().width() - self.fontMetrics().horizontalAdvance(super().text()))
 
 
 class FlowLayout(QLayout):
