@@ -69,6 +69,15 @@ def test_a_small_area_has_decimals_and_a_large_one_is_in_hectares(side_m: float,
     assert text.split(" · ")[0] == area
 
 
+@pytest.mark.parametrize(("name", "area"), [("en_US", "2,498.81 ha"), ("de_DE", "2.498,81 ha")])
+def test_thousands_are_separated_though_qgis_leaves_that_out(name: str, area: str) -> None:
+    locale = QLocale(name)
+    locale.setNumberOptions(QLocale.NumberOption.OmitGroupSeparator)
+    QLocale.setDefault(locale)
+    square = shapely.box(725000, 4372000, 730000, 4377000)
+    assert result_text(result(square), UTM).startswith(f"{area} · ")
+
+
 def test_numbers_are_written_as_in_spanish() -> None:
     QLocale.setDefault(QLocale("es_ES"))
     large = shapely.box(720000, 4370000, 725000, 4375000)

@@ -133,5 +133,6 @@ def decoder_tip(decoder: StoreDecoder) -> str:
 def _action_button(action: Any) -> QToolButton:
     button = flat_button()
     button.setDefaultAction(action)
-    button.setAccessibleName(action.toolTip())
+    # QGIS adds markup and the shortcut to the tool tip.
+    button.setAccessibleName(action.iconText())
     return button

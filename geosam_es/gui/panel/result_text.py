@@ -88,6 +88,8 @@ def _area(result: Result, crs: QgsCoordinateReferenceSystem) -> str:
     except EditError:
         return tr("area unknown: check the CRS of the raster")
     locale = QLocale()
+    # QGIS leaves the separators out by default; nobody counts the digits of an area.
+    locale.setNumberOptions(locale.numberOptions() & ~QLocale.NumberOption.OmitGroupSeparator)
     if round(area) >= _HECTARE_M2:
         return f"{locale.toString(area / _HECTARE_M2, 'f', 2)} ha"
     kind, digits = ("f", 0) if area >= 10 else ("g", 2)
