@@ -57,6 +57,7 @@ def check(folder: Path) -> dict[str, Any]:
         if code != wanted["class"]:
             failed.append(f"class {code} instead of {wanted['class']} at {wanted['inside']}")
     figures["agreement"] = [round(value, 3) for value in sorted(agreement)]
+    failed += ["shapely differs inside QGIS"] if report["shapely_differs_in"] else []
     failed += ["done is missing"] if not report.get("done") else []
     return {**figures, "failed": failed}
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from qgis.core import QgsApplication, QgsGeometry, QgsPointXY, QgsProject, QgsRasterLayer, QgsRectangle
-from qgis.PyQt.QtCore import QPoint, QProcess, Qt, QTimer
+from qgis.PyQt.QtCore import QPoint, QProcess, QProcessEnvironment, Qt, QTimer
 from qgis.PyQt.QtWidgets import QAbstractButton, QApplication
 from qgis.utils import iface, plugins
 
@@ -180,6 +180,20 @@ class Day:
         self.report["install"] = installing["install"]()
         self.picture("1_installed")
 
+    def compare_geometry(self) -> None:
+        """Run all functions of shapely that the plugin uses here, and in a process of their own."""
+        packages = Path(QgsApplication.qgisSettingsDirPath(), "python", "geosam_es_packages")
+        process = QProcess()
+        environment = QProcessEnvironment.systemEnvironment()
+        environment.insert("PYTHONPATH", str(packages))
+        process.setProcessEnvironment(environment)
+        process.start("python3", [str(HERE / "geometry.py")])
+        wait(lambda: process.state() == QProcess.ProcessState.NotRunning, "geometry.py", 120)
+        plain = json.loads(bytes(process.readAllStandardOutput()))
+        inside = json.loads(json.dumps(runpy.run_path(str(HERE / "geometry.py"))["results"]()))
+        self.report["shapely_functions"] = len(plain)
+        self.report["shapely_differs_in"] = [name for name in plain if inside[name] != plain[name]]
+
     def open_sheets(self) -> None:
         project = QgsProject.instance()
         for name in ("west", "east"):
@@ -324,6 +338,7 @@ class Day:
 
     def run(self) -> None:
         self.install()
+        self.compare_geometry()
         self.open_sheets()
         self.make_layer()
         self.set_borders()
