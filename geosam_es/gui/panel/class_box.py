@@ -72,7 +72,7 @@ class ClassBox(QGroupBox):
         self._field.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._field.setToolTip(tr("Field that the class is written to"))
         self._field.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self._field.setMinimumContentsLength(6)
+        self._field.setMinimumContentsLength(4)
         self._field.setSizeAdjustPolicy(QgsFieldComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self._field.activated.connect(lambda _index: self._on_field())
         csv = flat_button()
@@ -101,7 +101,7 @@ class ClassBox(QGroupBox):
         row = row_of(self._field, csv)
         row.setStretch(0, 1)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(6, 4, 6, 4)
+        layout.setContentsMargins(4, 4, 4, 4)
         layout.addLayout(row)
         for widget in (self._text, self._search, self._list, self._percents, self._written, self.mix_fields):
             layout.addWidget(widget)
@@ -239,7 +239,8 @@ class ClassBox(QGroupBox):
         else:
             shown = tr("Not written: choose a class field") if self._layer is not None else self.shown_text
         # The classes of a mix leave no room for the fields.
-        self._written.setText(self.shown_text if len(self._rows) > 1 and fields else shown, shown)
+        self._written.setText(self.shown_text if len(self._rows) > 1 and fields else shown)
+        self._written.setToolTip(shown)
         self._written.setVisible(bool(shown))
         self.colour_changed.emit(self.colour)
 

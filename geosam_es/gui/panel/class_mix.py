@@ -115,7 +115,7 @@ class MixFields(QgsCollapsibleGroupBoxBasic):
     changed = pyqtSignal()
 
     def __init__(self) -> None:
-        super().__init__(tr("Composite classes"))
+        super().__init__(tr("Several classes"))
         self.setCollapsed(True)
         self.setToolTip(tr("Ctrl+click or Shift+click on a class adds it, with a percentage"))
         self._layer: QgsVectorLayer | None = None
@@ -212,6 +212,6 @@ def _field_combo(tip: str, number: int) -> QgsFieldComboBox:
     combo.setAllowEmptyFieldName(True)
     combo.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     combo.setToolTip(tip.format(number=number))
-    combo.setMinimumContentsLength(3)
-    combo.setSizeAdjustPolicy(QgsFieldComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    # Two of them fit side by side into the panel.
+    combo.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
     return combo
