@@ -240,6 +240,19 @@ class TestMix:
         assert sum(spin.value() for spin in spins(mixed)) == 100
         assert mixed.shown_text == f"{first.value()} % 4090, {second.value()} % 9340, {third.value()} % 10"
 
+    def test_a_typed_percentage_counts_when_it_is_whole(self, mixed: ClassBox) -> None:
+        for row in (0, 1, 2):
+            mixed.toggle(row)
+        left: list[bool] = []
+        mixed.finished.connect(lambda: left.append(True))
+        last = spins(mixed)[2]
+        last.setFocus()
+        last.selectAll()
+        QTest.keyClicks(last, "50")
+        assert mixed.shown_text == "50 % 4090, 30 % 9340, 20 % 10"
+        QTest.keyClick(last, Qt.Key.Key_Return)
+        assert mixed.shown_text == "49 % 4090, 1 % 9340, 50 % 10" and left == [True]
+
     def test_the_largest_gives_class_and_colour(self, mixed: ClassBox) -> None:
         mixed.choose(0)
         mixed.toggle(1)

@@ -92,6 +92,8 @@ class _PercentSpin(QSpinBox):
         self.setRange(1, 99)
         self.setSingleStep(5)
         self.setSuffix(" %")
+        # The 7 of 70 does not change the other percentages.
+        self.setKeyboardTracking(False)
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         # Three of them fit into the panel.
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
