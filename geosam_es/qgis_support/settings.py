@@ -55,6 +55,8 @@ class Settings:
     enlarges = _Value("enlarges", False)
     command_line = _Value("command_line", "")
     cache_gigabytes = _Value("cache_gigabytes", 5.0)
+    # Where new prepared images go: "ask" (the cache, and ask), "beside" or "cache".
+    store_place = _Value("store_place", "ask")
 
     @property
     def recent_stores(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""A folder of stores with a size limit, for rasters in folders that cannot be written."""
+"""A folder of stores with a size limit."""
 
 from __future__ import annotations
 
@@ -82,6 +82,30 @@ class StoreCache:
                 times[path] = (path / GROUP_FILE).stat().st_mtime
         return sorted(times, key=times.__getitem__)
 
+    def size(self) -> int:
+        """Add up the sizes of the stores in bytes; may take seconds."""
+        return sum(map(folder_bytes, self.stores()))
+
+    def clear(self) -> None:
+        """Remove all stores that are not in use."""
+        for store in self.stores():
+            self.remove(store)
+
+    def remove(self, store: Path) -> bool:
+        """Remove a store unless it is in use, and tell whether it is gone."""
+        with _lock:
+            if _users[store]:
+                return False
+            try:
+                aside = set_aside(store)
+            except StoreError:
+                # Another QGIS was faster.
+                return True
+            except OSError:
+                return False
+        shutil.rmtree(aside, ignore_errors=True)
+        return True
+
     def trim(self) -> None:
         """Remove unused stores, the one used least recently first, until the others are within the limit.
 
@@ -95,7 +119,7 @@ class StoreCache:
         for store, size in sizes.items():
             if total <= self.max_bytes:
                 return
-            if _remove_unused(store):
+            if self.remove(store):
                 total -= size
         if total > self.max_bytes:
             raise OutputError(
@@ -104,19 +128,3 @@ class StoreCache:
                 folder=self.folder,
                 size=self.max_bytes / 2**30,
             )
-
-
-def _remove_unused(store: Path) -> bool:
-    """Remove a store unless it is in use, and tell whether it is gone."""
-    with _lock:
-        if _users[store]:
-            return False
-        try:
-            aside = set_aside(store)
-        except StoreError:
-            # Another QGIS was faster.
-            return True
-        except OSError:
-            return False
-    shutil.rmtree(aside, ignore_errors=True)
-    return True

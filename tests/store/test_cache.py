@@ -57,6 +57,17 @@ def test_a_store_with_two_users_stays_until_both_have_released_it(tmp_path: Path
     assert cache.stores() == []
 
 
+def test_clearing_the_cache_keeps_what_is_in_use(tmp_path: Path) -> None:
+    cache = StoreCache(tmp_path, 10**9)
+    roots = [add(cache, name, age) for name, age in zip("abc", (3, 2, 1))]
+    assert cache.size() == 3 * 1002
+    cache.acquire(roots[1])
+    cache.clear()
+    assert list(tmp_path.iterdir()) == [roots[1]]
+    cache.release(roots[1])
+    assert cache.remove(roots[1]) and cache.size() == 0
+
+
 def test_a_store_that_another_program_removed_cannot_be_used(tmp_path: Path) -> None:
     cache = StoreCache(tmp_path, 0)
     root = add(cache, "a", 1)

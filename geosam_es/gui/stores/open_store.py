@@ -291,6 +291,7 @@ def live_options(settings: Settings) -> LiveOptions:
     """Return the user's options for stores that are filled on demand."""
     return LiveOptions(
         model_folder=Path(settings.encoder_folder) if settings.encoder_folder else EMBEDDED_MODEL,
+        beside=settings.store_place == "beside",
         cache_bytes=round(settings.cache_gigabytes * 2**30),
         enlarges=settings.enlarges,
     )
