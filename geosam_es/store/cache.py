@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -50,6 +51,11 @@ class StoreCache:
         text = json.dumps([raster.name, {key: str(value) for key, value in signature.items()}], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:_NAME_DIGITS]
         return self.folder / f"{raster.stem[:_MOST_STEM]}-{digest}{SUFFIX}"
+
+    def may_have(self, raster: RasterPath) -> bool:
+        """Tell, without reading the raster, whether there is a store of a raster of this name."""
+        name = glob.escape(raster.stem[:_MOST_STEM])
+        return any(self.folder.glob(f"{name}-{'?' * _NAME_DIGITS}{SUFFIX}"))
 
     def acquire(self, store: Path) -> None:
         """Add a user of a store. The store is not removed until `release` has been called as often.

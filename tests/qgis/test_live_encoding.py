@@ -28,6 +28,7 @@ from geosam_es.gui.stores.live_store import EMBEDDED_MODEL, LiveOptions, LiveSto
 from geosam_es.inference.masks import Proposal
 from geosam_es.inference.session import SegmentationSession, open_segmenter
 from geosam_es.qgis_support.layer_source import LayerSource, source_of
+from geosam_es.qgis_support.settings import cache_folder
 from geosam_es.store import StoreReader, StoreWriter
 from geosam_es.store.cache import StoreCache
 from geosam_es.store.files import folder_bytes
@@ -330,8 +331,8 @@ def test_a_store_that_does_not_fit_into_the_cache_is_closed(raster: Path, option
     assert cache.stores() == []
 
 
-def test_the_default_cache_is_in_the_profile(raster: Path) -> None:
-    raster.with_name("ortho.embeddings.zarr").mkdir()
+def test_the_default_cache_is_in_the_profile(raster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_encoding, "cache_folder", cache_folder)
     live = LiveStore.open(LayerSource(raster, "", "ortho"), LiveOptions(threads=1))
     assert Path(QgsApplication.qgisSettingsDirPath()) in live.root.parents
     live.close()
@@ -410,7 +411,7 @@ class TestPlace:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr("geosam_es.store.files.shutil.copyfile", refuse)
-        with pytest.raises(OutputError, match="cannot be written .No space left"):
+        with pytest.raises(OutputError, match=r"cannot be written \(No space left"):
             live.keep_beside()
         monkeypatch.undo()
         assert list(raster.parent.iterdir()) == [raster]

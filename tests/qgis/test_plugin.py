@@ -396,6 +396,7 @@ class TestStores:
     def test_a_click_works_on_a_raster_that_was_never_encoded(
         self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer, target: QgsVectorLayer
     ) -> None:
+        Settings().store_place = "beside"
         store = store_path_for(Path(raster_with_store.source()))
         shutil.rmtree(store)
         QgsProject.instance().addMapLayer(raster_with_store)
@@ -452,6 +453,7 @@ class TestStores:
         self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer
     ) -> None:
         """Who only looks around in QGIS needs no space on the disk."""
+        Settings().store_place = "beside"
         root = store_path_for(Path(raster_with_store.source()))
         shutil.rmtree(root)
         QgsProject.instance().addMapLayer(raster_with_store)
@@ -519,9 +521,11 @@ class TestStores:
         ready._encode(whole=True)
         assert "--resume" in iface.messages()[-1]
 
+    @pytest.mark.parametrize("chosen", ["beside", "cache"])
     def test_a_store_made_by_clicking_is_continued(
-        self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer
+        self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer, chosen: str
     ) -> None:
+        Settings().store_place = chosen
         shutil.rmtree(store_path_for(Path(raster_with_store.source())))
         QgsProject.instance().addMapLayer(raster_with_store)
         iface.setActiveLayer(raster_with_store)

@@ -102,6 +102,14 @@ def test_rasters_of_one_name_have_places_of_their_own(tmp_path: Path) -> None:
     assert one.name.startswith("ortho-") and one.name.endswith(".embeddings.zarr")
 
 
+def test_whether_a_raster_may_have_a_store(tmp_path: Path) -> None:
+    cache = StoreCache(tmp_path, 1)
+    add(cache, "sheet [1]", 0)
+    found = {name: cache.may_have(Path(f"maps/{name}.tif")) for name in ("sheet [1]", "sheet", "sheet 1")}
+    assert found == {"sheet [1]": True, "sheet": False, "sheet 1": False}
+    assert not StoreCache(tmp_path / "none", 1).may_have(Path("a.tif"))
+
+
 def test_only_stores_are_removed(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "half.embeddings.zarr").mkdir()

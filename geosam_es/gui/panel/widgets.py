@@ -2,11 +2,56 @@
 
 from __future__ import annotations
 
-from qgis.core import QgsApplication
-from qgis.PyQt.QtCore import Qt
-from qgis.PyQt.QtWidgets import QHBoxLayout, QToolButton, QWidget
+import html
+from typing import Any
 
-__all__ = ["flat_button", "icon_button", "row_of"]
+from qgis.core import Qgis, QgsApplication
+from qgis.PyQt.QtCore import Qt
+from qgis.PyQt.QtWidgets import QHBoxLayout, QLabel, QTextBrowser, QToolButton, QVBoxLayout, QWidget
+
+from ...qgis_support.messages import PLUGIN_NAME
+
+__all__ = ["BarMessage", "flat_button", "icon_button", "row_of"]
+
+
+class BarMessage:
+    """A message with buttons in the message bar of QGIS; a new one replaces it.
+
+    QGIS's own messages scroll in a narrow window. This one wraps, with the buttons below it.
+
+    Parameters
+    ----------
+    bar : QgsMessageBar
+    """
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+        self._item: Any = None
+
+    def show(self, text: str, level: Qgis.MessageLevel, *widgets: QWidget, seconds: int = 0) -> QLabel:
+        """Show a text above a row of widgets, and return its label."""
+        self.close()
+        item = self._item = self._bar.createMessage(PLUGIN_NAME, text)
+        item.setLevel(level)
+        item.setDuration(seconds)
+        item.findChild(QTextBrowser).hide()
+        label = QLabel(f"<b>{PLUGIN_NAME}</b> {html.escape(text)}")
+        label.setWordWrap(True)
+        column = QVBoxLayout()
+        column.addWidget(label)
+        if widgets:
+            row = row_of(*widgets)
+            row.addStretch(1)
+            column.addLayout(row)
+        item.layout().addLayout(column, 1)
+        self._bar.pushItem(item)
+        return label
+
+    def close(self) -> None:
+        """Remove the message, unless the user has."""
+        if self._item is not None and self._item in self._bar.items():
+            self._bar.popWidget(self._item)
+        self._item = None
 
 
 def flat_button() -> QToolButton:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import shapely
-from qgis.core import QgsApplication
 from shapely.geometry.base import BaseGeometry
 
 from ... import models
@@ -32,6 +31,7 @@ from ...inference.segmenter import Segmenter
 from ...qgis_support.gdal_raster import GdalRaster
 from ...qgis_support.layer_source import LayerSource
 from ...qgis_support.messages import tr
+from ...qgis_support.settings import cache_folder
 from ...store import StoreMetadata, StoreReader, StoreWriter, store_path_for
 from ...store.cache import StoreCache
 from ...store.files import copy_missing, put_in_place, remove_tree, temporary_name
@@ -61,7 +61,7 @@ class LiveOptions:
     model_folder : Path
         A folder with ``encoder.onnx``, ``model.json`` and the decoder.
     cache_folder : Path, optional
-        By default in QGIS's profile.
+        By default `cache_folder`.
     cache_bytes : int
         Size limit of the cache.
     threads : int, optional
@@ -366,8 +366,7 @@ def _modified(folder: Path) -> int:
 
 def store_cache(options: LiveOptions) -> StoreCache:
     """Return the cache of stores."""
-    default = Path(QgsApplication.qgisSettingsDirPath()) / "geosam_es" / "cache"
-    return StoreCache(options.cache_folder or default, options.cache_bytes)
+    return StoreCache(options.cache_folder or cache_folder(), options.cache_bytes)
 
 
 def _path_beside(source: LayerSource) -> Path | None:
