@@ -140,6 +140,25 @@ class TestLoading:
         assert iface.canvas.mapTool() is plugin.interaction.tool
         plugin.unload()
 
+    @pytest.mark.parametrize("is_unloaded", [False, True])
+    def test_installed_packages_are_loaded_in_the_background(
+        self, iface: Interface, monkeypatch: pytest.MonkeyPatch, is_unloaded: bool
+    ) -> None:
+        plugin = GeoSamPlugin(iface)
+        with monkeypatch.context() as without:
+            without.setattr(dependencies.importlib.util, "find_spec", lambda _: None)
+            plugin.initGui()
+        assert plugin.interaction is None and plugin._install_message is not None
+        plugin._install_message._installed()
+        assert plugin.interaction is None
+        if is_unloaded:
+            plugin.unload()
+        wait_until(lambda: QgsApplication.taskManager().countActiveTasks() == 0)
+        wait_until(lambda: is_unloaded or plugin.interaction is not None)
+        assert (plugin.interaction is None) == is_unloaded
+        assert not is_unloaded or not iface.group.actions()
+        plugin.unload()
+
     @pytest.mark.parametrize(
         ("language", "word"), [("es", "Gestos"), ("es_ES", "Gestos"), ("en_US", "Gestures"), ("eu", "Gestures")]
     )

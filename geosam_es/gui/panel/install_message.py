@@ -62,8 +62,8 @@ class InstallMessage:
         cancel = QPushButton(tr("Cancel"))
         cancel.clicked.connect(lambda: self._on_cancelled())
         text = tr("Installing {name}").format(name=", ".join(self._packages))
-        label = self._message.show(text, Qgis.MessageLevel.Info, busy, cancel)
-        installation.progressed.connect(label.setText)
+        self._message.show(text, Qgis.MessageLevel.Info, busy, cancel)
+        installation.progressed.connect(self._message.set_text)
         installation.finished.connect(self._on_finished)
         installation.start()
 

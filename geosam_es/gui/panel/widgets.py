@@ -28,24 +28,28 @@ class BarMessage:
         self._bar = bar
         self._item: Any = None
 
-    def show(self, text: str, level: Qgis.MessageLevel, *widgets: QWidget, seconds: int = 0) -> QLabel:
-        """Show a text above a row of widgets, and return its label."""
+    def show(self, text: str, level: Qgis.MessageLevel, *widgets: QWidget, seconds: int = 0) -> None:
+        """Show a text above a row of widgets."""
         self.close()
         item = self._item = self._bar.createMessage(PLUGIN_NAME, text)
         item.setLevel(level)
         item.setDuration(seconds)
         item.findChild(QTextBrowser).hide()
-        label = QLabel(f"<b>{PLUGIN_NAME}</b> {html.escape(text)}")
-        label.setWordWrap(True)
+        self._label = QLabel()
+        self._label.setWordWrap(True)
+        self.set_text(text)
         column = QVBoxLayout()
-        column.addWidget(label)
+        column.addWidget(self._label)
         if widgets:
             row = row_of(*widgets)
             row.addStretch(1)
             column.addLayout(row)
         item.layout().addLayout(column, 1)
         self._bar.pushItem(item)
-        return label
+
+    def set_text(self, text: str) -> None:
+        """Change the text of the message that was shown last."""
+        self._label.setText(f"<b>{PLUGIN_NAME}</b> {html.escape(text)}")
 
     def close(self) -> None:
         """Remove the message, unless the user has."""
