@@ -279,7 +279,7 @@ class Installation(QObject):
     def _check_failure(self, name: str, error: ImportError) -> InstallationError:
         problem = translated(without_remedy(import_failure(name, error)))
         if is_missing_library(error):
-            remedy = tr("install the Microsoft Visual C++ Redistributable 2019 or later, restart QGIS and try again")
+            remedy = tr("install the Microsoft Visual C++ Redistributable 2019 or later, then restart QGIS")
         else:
             remedy = self._other_wheels(name)
         return InstallationError(problem, remedy)
