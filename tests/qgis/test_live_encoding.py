@@ -379,7 +379,7 @@ class TestPlace:
         former, tiles = live.root, encoded(live.root)
         live.keep_beside()
         assert live.root == live.reader.root == raster.with_name("ortho.embeddings.zarr")
-        assert encoded(live.root) == tiles and live.beside is None
+        assert encoded(live.root) == tiles and live.beside is None and not former.exists()
         assert (
             session.add_point(*on_map(410, 400)).geometry.intersection(first.geometry).area > 0.9 * first.geometry.area
         )
@@ -387,20 +387,23 @@ class TestPlace:
         assert len(encoded(live.root)) == len(tiles) + 1
         assert not [problem for _, problem in live.reader.problems() if problem not in ("", "missing")]
         live.close()
-        assert not former.exists()
         assert not [path for path in raster.parent.rglob("*") if path.name.startswith(".")]
 
     def test_a_running_encoding_goes_on_where_the_store_is(self, raster: Path, options: LiveOptions) -> None:
         live = self.open(raster, options)
 
+        former, user = live.root, live.share()
+
         def move(done: int, _total: int) -> None:
             if done == 2:
                 live.keep_beside()
 
-        live.encode(live.tiles_in(), move)
-        assert live.root == raster.with_name("ortho.embeddings.zarr")
+        user.encode(user.tiles_in(), move)
+        assert live.root == raster.with_name("ortho.embeddings.zarr") and former.exists()
         assert sum(count.missing for count in live.reader.counts()) == 0
+        user.close()
         live.close()
+        assert not former.exists()
 
     def test_if_it_cannot_move_it_stays(
         self, raster: Path, options: LiveOptions, monkeypatch: pytest.MonkeyPatch

@@ -8,7 +8,7 @@ from typing import Any
 
 from qgis.core import Qgis
 from qgis.PyQt.QtCore import QObject, pyqtSignal
-from qgis.PyQt.QtWidgets import QCheckBox, QPushButton
+from qgis.PyQt.QtWidgets import QCheckBox, QLabel, QPushButton
 
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
@@ -74,7 +74,7 @@ class StorePlaceMessage(QObject):
             size=size_text(live.most_bytes()),
             more=size_text(live.most_bytes(live.finest_level)),
         )
-        self._message.show(text, Qgis.MessageLevel.Info, beside, cache, always)
+        self._message.show(text, Qgis.MessageLevel.Info, QLabel(tr("Keep it:")), beside, cache, always)
 
     def _on_chosen(self, live: LiveStore, place: str, always: bool) -> None:
         self.close()

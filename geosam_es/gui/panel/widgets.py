@@ -7,7 +7,8 @@ from typing import Any
 
 from qgis.core import Qgis, QgsApplication
 from qgis.PyQt.QtCore import Qt
-from qgis.PyQt.QtWidgets import QHBoxLayout, QLabel, QTextBrowser, QToolButton, QVBoxLayout, QWidget
+from qgis.PyQt.QtGui import QPalette
+from qgis.PyQt.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QTextBrowser, QToolButton, QVBoxLayout, QWidget
 
 from ...qgis_support.messages import PLUGIN_NAME
 
@@ -46,6 +47,12 @@ class BarMessage:
             column.addLayout(row)
         item.layout().addLayout(column, 1)
         self._bar.pushItem(item)
+        # The bar is light in dark themes too, and colours only labels.
+        self._label.ensurePolished()
+        colour = self._label.palette().color(QPalette.ColorRole.WindowText).name()
+        for widget in widgets:
+            if isinstance(widget, QCheckBox):
+                widget.setStyleSheet(f"color: {colour}")
 
     def set_text(self, text: str) -> None:
         """Change the text of the message that was shown last."""

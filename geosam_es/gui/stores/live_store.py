@@ -224,11 +224,19 @@ class LiveStore:
             remove_tree(fresh)
         self.reader.follow(root)
         self.root = self._writer.root = root
-        # It goes when nobody writes there any more.
         self.beside, self._left, self._cache = None, (self._cache, former), None
         # What was encoded meanwhile. If it is lost, it is encoded again.
         with suppress(OSError):
             copy_missing(former, root)
+        # Somebody else may still be writing there.
+        if self._uses == 1:
+            self._remove_former()
+
+    def _remove_former(self) -> None:
+        if self._left is not None:
+            (cache, store), self._left = self._left, None
+            cache.release(store)
+            cache.remove(store)
 
     def most_bytes(self, finest_level: int = 0) -> int:
         """Return the size of the store with all tiles down to a level; `finest_level` is the limit."""
@@ -313,10 +321,7 @@ class LiveStore:
             self._raster.close()
             if self._cache is not None:
                 self._cache.release(self.root)
-            if self._left is not None:
-                cache, store = self._left
-                cache.release(store)
-                cache.remove(store)
+            self._remove_former()
 
     def can_encode(self, tile: Tile) -> bool:
         """Tell whether a tile can be read fast enough for a user who waits; see `TileEncoder`."""
