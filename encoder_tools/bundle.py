@@ -70,8 +70,7 @@ def make_bundle(plugin: Path, python: str, platform: str, out: Path) -> Path:
                 wheels[wheel.name] = wheel
                 lines.append(_locked(wheel, marker))
         out.mkdir(parents=True, exist_ok=True)
-        name = platforms[0] if len(platforms) == 1 else platform.lower()
-        path = out / f"geosam_es-py{python}-{name}.zip"
+        path = out / f"geosam_es-py{python}-{platforms[0] if len(platforms) == 1 else 'macos'}.zip"
         with zipfile.ZipFile(path, "w") as bundle:
             bundle.write(plugin, "geosam_es.zip")
             bundle.writestr("wheels/requirements.txt", "\n".join(lines) + "\n")

@@ -374,8 +374,10 @@ def _not_written(reason: str) -> InstallationError:
 
 def _bundle_command() -> str:
     """Return the command that makes a zip of wheels for this QGIS."""
-    tag = re.sub(r"[-.]", "_", sysconfig.get_platform())
-    return f"make bundle PYTHON={sys.version_info.major}.{sys.version_info.minor} PLATFORM={tag}"
+    names = {"win32": "windows", "darwin": "macos"}
+    usual = "linux" if platform.machine() == "x86_64" else f"linux_{platform.machine()}"
+    name = names.get(sys.platform, usual)
+    return f"make bundle PYTHON={sys.version_info.major}.{sys.version_info.minor} PLATFORM={name}"
 
 
 def _json_of(output: str) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class StoreCache:
         if total > self.max_bytes:
             raise OutputError(
                 "The cache {folder} is full ({size:.3g} GiB)",
-                "raise its limit in the options, or copy the raster to a folder that can be written",
+                "raise its limit in the options, or keep new prepared images beside their images",
                 folder=self.folder,
                 size=self.max_bytes / 2**30,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 import sys
 import venv
 import zipfile
@@ -75,7 +76,12 @@ def test_installing_again_replaces_the_package(place: Path, wheels: Path) -> Non
 
 
 def listed(wheels: Path, digest: str) -> None:
-    (wheels / "requirements.txt").write_text(f"contourpy==1.2.0 --hash=sha256:{digest}\n")
+    """Write the list of a bundle for two processors."""
+    lines = [
+        f'contourpy==1.2.0 ; platform_machine {operator} "{platform.machine()}" --hash=sha256:{value}\n'
+        for operator, value in (("==", digest), ("!=", "f" * 64))
+    ]
+    (wheels / "requirements.txt").write_text("".join(lines))
 
 
 def test_hashes_beside_the_wheels_are_checked(place: Path, wheels: Path) -> None:
@@ -92,7 +98,7 @@ def test_a_wheel_of_another_python_is_refused_in_one_sentence(place: Path, tmp_p
     problem, _ = run("contourpy", source=tmp_path / "wheels")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     assert problem.startswith(f"There is no wheel of contourpy for Python {version} on ")
-    assert f"make bundle PYTHON={version} PLATFORM=linux_" in problem and "\n" not in problem
+    assert f"make bundle PYTHON={version} PLATFORM=linux" in problem and "\n" not in problem
     assert not place.exists()
 
 
