@@ -425,6 +425,10 @@ def test_suggested_file(qgis_new_project: None, tmp_path: Path, monkeypatch: pyt
     gone, image = tmp_path / "gone" / "orto.tif", tmp_path / "orto.v2.tif"
     assert suggested_path(image) == tmp_path / "orto.v2_polygons.gpkg"
     assert suggested_path(gone) == tmp_path / "home" / "orto_polygons.gpkg"
+    assert suggested_path(Path("orto.tif")) == tmp_path / "home" / "orto_polygons.gpkg"
+    monkeypatch.setattr("geosam_es.gui.editing.target_layer.cache_folder", lambda: tmp_path)
+    assert suggested_path(image) == tmp_path / "home" / "orto.v2_polygons.gpkg"
+    monkeypatch.setattr("geosam_es.gui.editing.target_layer.cache_folder", lambda: tmp_path / "cache")
     (tmp_path / "p").mkdir()
     project.write(str(tmp_path / "p" / "a.qgz"))
     assert suggested_path(gone) == tmp_path / "p" / "orto_polygons.gpkg"

@@ -12,6 +12,7 @@ from ...errors import EditError
 from ...qgis_support.classes import ClassList, apply_classes
 from ...qgis_support.crs import transform_points
 from ...qgis_support.messages import tr
+from ...qgis_support.settings import cache_folder
 from ...store.files import is_portable_name
 from ...store.raster_name import RasterPath
 from .provenance import PROVENANCE_FIELDS
@@ -111,11 +112,15 @@ def suggested_path(image: RasterPath | None) -> Path:
         Gives the layer its name.
     """
     home = QgsProject.instance().homePath()
-    # An image from a server has no folder.
-    folders = [image.parent] if image is not None and image.parent != Path() else []
+    folders = [image.parent] if image is not None else []
     folders += [Path(home)] if home else []
-    folder = next((folder for folder in folders if os.access(folder, os.W_OK)), Path.home())
+    folder = next((folder for folder in folders if _is_for_users(folder)), Path.home())
     return _free_path(folder, f"{image.stem}_polygons" if image is not None else "polygons")
+
+
+def _is_for_users(folder: Path) -> bool:
+    """Tell whether a folder can be written to, and is not the plugin's own; an image from a server has none."""
+    return folder != Path() and os.access(folder, os.W_OK) and cache_folder() not in (folder, *folder.parents)
 
 
 def _free_path(folder: Path, name: str) -> Path:
