@@ -172,7 +172,9 @@ class LayerFitting:
             return self._fit(polygon)
         except shapely.errors.GEOSException as error:
             problem = tr("The polygon cannot be fitted to the layer ({reason})").format(reason=error)
-            raise EditError(problem, tr("turn off the polygon options, or correct the polygons around it")) from error
+            raise EditError(
+                problem, tr("turn off the options under Shape and borders, or correct the polygons around it")
+            ) from error
 
     def _fit(self, polygon: BaseGeometry) -> Outline:
         options = self._options
@@ -230,7 +232,7 @@ def _check_agreement(before: Outline, after: Outline, problem: str) -> None:
         return
     union = shapely.union(before, after).area
     if union > 0 and shapely.intersection(before, after).area < _LEAST_AGREEMENT * union:
-        raise EditError(problem, tr("lower the value or turn it off in the polygon options"))
+        raise EditError(problem, tr("lower the value or turn it off under Shape and borders"))
 
 
 def _square(outline: Outline, crs: QgsCoordinateReferenceSystem) -> Outline:
