@@ -13,7 +13,7 @@ from operator import methodcaller
 from typing import Any, TypeVar
 
 from qgis.core import Qgis, QgsMapSettings, QgsMessageLog, QgsPointXY
-from qgis.PyQt.QtCore import QObject, pyqtSignal
+from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 
 from ...core.prompts import Bounds, Point, Prompts
 from ...errors import EditError, GeoSamError
@@ -81,6 +81,8 @@ class SegmentationController(QObject):
         self._held: list[Callable[[], None]] = []
         self._for_store: list[Callable[[], None]] = []
         self._fitting: Callable[[], Fitting | None] = lambda: None
+        # Whether the object will be fitted once its prompts are answered, and what is being fitted.
+        self._fit_due = False
         self._latest_fit: object = None
         current.changed.connect(self._on_store)
         current.opened.connect(self._on_opened)
@@ -94,7 +96,8 @@ class SegmentationController(QObject):
     @property
     def drawing(self) -> Drawing:
         """The object being drawn."""
-        return self._answered.awaiting(self._waiting)
+        drawing = self._answered.awaiting(self._waiting)
+        return replace(drawing, busy=True) if self._fit_due else drawing
 
     def add_point(self, point: QgsPointXY, positive: bool = True) -> None:
         """Add a click, in the canvas's CRS."""
@@ -176,11 +179,13 @@ class SegmentationController(QObject):
     def refit(self) -> None:
         """Fit the object again, because the layer or the options may have changed."""
         session = self._session
-        if session is None or self._switching or self._is_fitted():
+        if session is None or self._switching or (self._is_fitted() and not self._fit_due):
             return
         if self._fitting() is not None:
-            self._fit(session)
+            self._fit_due = True
+            self._fit_soon()
         else:
+            self._fit_due, self._latest_fit = False, None
             self._answered = replace(self._answered, fitted=None)
         self.drawing_changed.emit(self.drawing)
 
@@ -208,6 +213,7 @@ class SegmentationController(QObject):
         """Forget the object and all gestures that wait for it."""
         self._session = None
         self._answered = Drawing()
+        self._fit_due = False
         self._waiting.clear()
         self._accept_when_done = False
         self._held.clear()
@@ -409,26 +415,41 @@ class SegmentationController(QObject):
 
         self._waiting.append(addition)
         self._worker.post(Job(run, partial(self._on_answer, session), partial(self._on_failure, session)))
-        self._fit(session)
+        self._fit_due = self._fitting() is not None
         self.preview_changed.emit(None)
         self.drawing_changed.emit(self.drawing)
 
-    def _fit(self, session: SegmentationSession) -> None:
-        """Queue the fitting of the object to the layer, after its answer, which is on show meanwhile."""
-        fitting = self._fitting()
-        if fitting is None:
-            return
+    def _fit_soon(self) -> None:
+        """Fit the object to the layer after the window has painted its answer, unless prompts still wait for one."""
+        if self._fit_due and not self._waiting:
+            QTimer.singleShot(0, self._fit)
 
+    def _fit(self) -> None:
+        session, fitting = self._session, self._fitting()
+        if session is None or self._waiting or not self._fit_due:
+            return
         latest = self._latest_fit = object()
 
         def run() -> Drawing:
             drawing = Drawing.of(session)
-            # Later prompts or edits of the layer make this fit out of date.
-            is_wanted = session is self._session and latest is self._latest_fit
-            return drawing.fitted_by(fitting) if is_wanted else drawing
+            return drawing.fitted_by(fitting) if fitting is not None and latest is self._latest_fit else drawing
 
-        self._waiting.append(None)
-        self._worker.post(Job(run, partial(self._on_answer, session), partial(self._on_failure, session)))
+        def is_current() -> bool:
+            return session is self._session and latest is self._latest_fit and not self._waiting
+
+        def done(drawing: Drawing) -> None:
+            if is_current():
+                self._fit_due = False
+                self._answered = drawing
+                self.drawing_changed.emit(self.drawing)
+                self._accept_if_done()
+
+        def failed(error: GeoSamError) -> None:
+            if is_current():
+                self._fit_due = False
+                self._fail(error)
+
+        self._worker.post(Job(run, done, failed))
 
     def _on_answer(self, session: SegmentationSession, drawing: Drawing) -> None:
         if session is not self._session:
@@ -436,7 +457,11 @@ class SegmentationController(QObject):
         self._waiting.popleft()
         self._answered = drawing
         self.drawing_changed.emit(self.drawing)
-        if self._accept_when_done and not self._waiting:
+        self._fit_soon()
+        self._accept_if_done()
+
+    def _accept_if_done(self) -> None:
+        if self._accept_when_done and not self._waiting and not self._fit_due:
             self._accept_when_done = False
             held, self._held = self._held, []
             self.accept()
@@ -448,6 +473,10 @@ class SegmentationController(QObject):
         if session is not self._session:
             return
         self._waiting.popleft()
+        self._fit_soon()
+        self._fail(error)
+
+    def _fail(self, error: GeoSamError) -> None:
         # The gestures after a prompt that failed were meant for another polygon.
         self._accept_when_done = False
         self._held.clear()
