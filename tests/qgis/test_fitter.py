@@ -284,3 +284,37 @@ def test_a_layer_of_20000_polygons_costs_the_window_little(qgis_app: Any) -> Non
     layer.startEditing()
     layer.addFeatures(features[:10_000])
     assert min(seconds(lambda: LayerFitting(layer, UTM, options)) for _ in range(5)) < 0.01
+
+
+def test_another_decoder_is_fitted_too(iface: Interface, ready: Interaction, target: QgsVectorLayer) -> None:
+    add(target, east_of("a", 10))
+    set_options(ready, trim_overlaps=True)
+    click(iface.canvas, place("a", -20))
+    one = drawn(ready).fitted.outline
+    store = ready.controller.store
+    assert store is not None
+    # While the first answer is still being fitted.
+    ready.controller.next_candidate()
+    ready.controller.answer_with("other", lambda: store.segmenter)
+    wait_until(lambda: ready.controller.store.decoder == "other")
+    assert drawn(ready).fitted.outline.area != one.area
+    # Turned off while it is switched: nothing is left to wait for.
+    ready.controller.answer_with("original", lambda: store.segmenter)
+    set_options(ready, trim_overlaps=False)
+    wait_until(lambda: ready.controller.store.decoder == "original")
+    assert drawn(ready).fitted is None
+
+
+def test_the_answer_is_painted_before_it_is_fitted(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer
+) -> None:
+    add(target, east_of("a", 10))
+    set_options(ready, trim_overlaps=True)
+    seen: list[Any] = []
+    ready.controller.drawing_changed.connect(seen.append)
+    click(iface.canvas, place("a", -20))
+    drawn(ready)
+    answered = [drawing for drawing in seen if drawing.result is not None]
+    assert [drawing.fitted is not None for drawing in answered] == [False, True]
+    # Busy until it is shown as it will be written: accepting waits.
+    assert [drawing.busy for drawing in answered] == [True, False]
