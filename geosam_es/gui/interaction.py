@@ -12,6 +12,7 @@ from qgis.PyQt.QtGui import QColor
 
 from ..errors import GeoSamError, PromptError
 from ..inference.session import CleanOptions
+from ..qgis_support.live_store import live_options
 from ..qgis_support.messages import Messages, tr
 from ..qgis_support.settings import Settings
 from ..qgis_support.store_news import store_news
@@ -32,7 +33,6 @@ from .stores.decoder_choice import Comparison, DecoderChoice
 from .stores.open_store import (
     OpenStore,
     ProjectRaster,
-    live_options,
     pixel_area_m2,
     project_raster,
     project_rasters,

@@ -26,8 +26,9 @@ from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QToolBar
 
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.plugin import GeoSamPlugin, help_page
-from geosam_es.gui.stores.open_store import live_options, project_rasters
+from geosam_es.gui.stores.open_store import project_rasters
 from geosam_es.qgis_support import dependencies
+from geosam_es.qgis_support.live_store import live_options
 from geosam_es.qgis_support.settings import Settings
 from geosam_es.store import StoreReader, store_path_for
 from geosam_es.store.reader import TileState

@@ -22,9 +22,9 @@ from rasterio.transform import Affine
 
 from geosam_es.errors import GeoSamError, OutputError, RasterError, SignatureMismatchError
 from geosam_es.gui.stores.current_store import CurrentStore
-from geosam_es.gui.stores.live_store import LiveOptions, LiveStore
 from geosam_es.gui.stores.open_store import OpenStoreTask, check_fits, project_raster, project_rasters, store_beside
 from geosam_es.gui.stores.worker import Job
+from geosam_es.qgis_support.live_store import LiveOptions, LiveStore
 from geosam_es.store import StoreReader, set_crs, store_path_for
 from geosam_es.store.cache import StoreCache
 from tests.helpers import BlobDecoder

@@ -30,11 +30,11 @@ from qgis.PyQt.QtWidgets import QCheckBox
 
 import geosam_es
 from geosam_es.gui.panel.options_page import OptionsPage
-from geosam_es.gui.stores.open_store import live_options
 from geosam_es.processing.process import run_command_line
 from geosam_es.processing.provider import GeoSamProvider
 from geosam_es.qgis_support import command_line
 from geosam_es.qgis_support.command_line import CommandLine, CommandLineError, find_command_line
+from geosam_es.qgis_support.live_store import live_options
 from geosam_es.qgis_support.settings import Settings
 from geosam_es.qgis_support.store_news import store_news
 from geosam_es.store.decoders import ORIGINAL, active_name, list_decoders

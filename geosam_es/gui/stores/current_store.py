@@ -16,7 +16,7 @@ from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ...errors import GeoSamError
 from ...inference.runtime import load_onnxruntime
-from .live_store import LiveOptions
+from ...qgis_support.live_store import LiveOptions
 from .open_store import OpenStore, OpenStoreTask, ProjectRaster, follow_layer_crs, project_raster
 from .worker import Job, Worker
 

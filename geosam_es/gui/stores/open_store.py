@@ -19,14 +19,13 @@ from ...inference.session import open_segmenter
 from ...qgis_support.crs import EllipsoidArea, crs_from_wkt, made_anew, raster_crs
 from ...qgis_support.gdal_raster import GdalRaster, describe_crs
 from ...qgis_support.layer_source import LayerSource, source_of
+from ...qgis_support.live_store import LiveOptions, LiveStore
 from ...qgis_support.messages import tr
-from ...qgis_support.settings import Settings
 from ...store import set_crs
 from ...store.decoders import ORIGINAL
 from ...store.layout import StoreMetadata, store_path_for
 from ...store.signature import check_signature, raster_signature
 from .background_task import BackgroundTask
-from .live_store import EMBEDDED_MODEL, LiveOptions, LiveStore
 
 __all__ = [
     "OpenStore",
@@ -34,7 +33,6 @@ __all__ = [
     "ProjectRaster",
     "check_fits",
     "follow_layer_crs",
-    "live_options",
     "pixel_area_m2",
     "project_raster",
     "project_rasters",
@@ -285,15 +283,6 @@ class OpenStoreTask(BackgroundTask):
         """Tell whether the model that encodes here made the store, so that its missing tiles can be added."""
         own = read_model_info(self._options.model_folder)
         return bool(metadata.model["encoder_sha256"] == own.encoder_sha256)
-
-
-def live_options(settings: Settings) -> LiveOptions:
-    """Return the user's options for stores that are filled on demand."""
-    return LiveOptions(
-        model_folder=Path(settings.encoder_folder) if settings.encoder_folder else EMBEDDED_MODEL,
-        cache_bytes=round(settings.cache_gigabytes * 2**30),
-        enlarges=settings.enlarges,
-    )
 
 
 def pixel_area_m2(store: OpenStore) -> float:

@@ -1,7 +1,7 @@
 """Stores that are filled on demand, so that the user can click on a raster that was never encoded.
 
-Opening such a store and encoding belong in a worker's thread or an `encode_task.EncodeTask`. The GUI thread only
-describes the layer, with `layer_source.source_of`.
+Opening such a store and encoding belong in another thread. The GUI thread only describes the layer, with
+`layer_source.source_of`.
 """
 
 from __future__ import annotations
@@ -19,26 +19,27 @@ import shapely
 from qgis.core import QgsApplication
 from shapely.geometry.base import BaseGeometry
 
-from ... import models
-from ...core.grid import FINEST_LEVEL, Tile
-from ...core.prompts import Bounds
-from ...encoding.encode import EncodeReport, encode_tiles
-from ...encoding.plan import EncodeOptions, EncodePlan, make_plan
-from ...errors import ModelError, OutputError, SignatureMismatchError, StoreError
-from ...inference.decoder import load_decoder
-from ...inference.encoder import MODEL_FILE, Encoder, OnnxEncoder
-from ...inference.runtime import available_cores
-from ...inference.segmenter import Segmenter
-from ...qgis_support.gdal_raster import GdalRaster
-from ...qgis_support.layer_source import LayerSource
-from ...qgis_support.messages import tr
-from ...store import StoreMetadata, StoreReader, StoreWriter, store_path_for
-from ...store.cache import StoreCache
-from ...store.layout import DECODER_FILE, GROUP_FILE, PREPARE_FILE, RasterInfo, read_metadata
-from ...store.reader import TileState
-from ...store.signature import check_signature, raster_signature
+from .. import models
+from ..core.grid import FINEST_LEVEL, Tile
+from ..core.prompts import Bounds
+from ..encoding.encode import EncodeReport, encode_tiles
+from ..encoding.plan import EncodeOptions, EncodePlan, make_plan
+from ..errors import ModelError, OutputError, SignatureMismatchError, StoreError
+from ..inference.decoder import load_decoder
+from ..inference.encoder import MODEL_FILE, Encoder, OnnxEncoder
+from ..inference.runtime import available_cores
+from ..inference.segmenter import Segmenter
+from ..store import StoreMetadata, StoreReader, StoreWriter, store_path_for
+from ..store.cache import StoreCache
+from ..store.layout import DECODER_FILE, GROUP_FILE, PREPARE_FILE, RasterInfo, read_metadata
+from ..store.reader import TileState
+from ..store.signature import check_signature, raster_signature
+from .gdal_raster import GdalRaster
+from .layer_source import LayerSource
+from .messages import tr
+from .settings import Settings
 
-__all__ = ["EMBEDDED_MODEL", "LiveOptions", "LiveStore"]
+__all__ = ["EMBEDDED_MODEL", "LiveOptions", "LiveStore", "live_options"]
 
 EMBEDDED_MODEL = Path(models.__file__).parent / "mini"
 
@@ -74,6 +75,15 @@ class LiveOptions:
     cache_bytes: int = 5 * 2**30
     threads: int | None = None
     enlarges: bool = False
+
+
+def live_options(settings: Settings) -> LiveOptions:
+    """Return the user's options for stores that are filled on demand."""
+    return LiveOptions(
+        model_folder=Path(settings.encoder_folder) if settings.encoder_folder else EMBEDDED_MODEL,
+        cache_bytes=round(settings.cache_gigabytes * 2**30),
+        enlarges=settings.enlarges,
+    )
 
 
 class _Model(NamedTuple):
