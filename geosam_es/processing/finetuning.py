@@ -26,7 +26,6 @@ from ..qgis_support.messages import tr, translated
 from ..qgis_support.store_news import store_news
 from ..store.decoders import install_decoder
 from ..store.files import is_portable_name
-from ..store.layout import read_metadata
 from .tools import REPORT, ToolAlgorithm
 
 __all__ = ["FinetuneDecoderAlgorithm"]
@@ -75,7 +74,7 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters and outputs."""
         number, polygon = QgsProcessingParameterNumber.Type, QgsProcessing.SourceType.TypeVectorPolygon  # type: ignore[attr-defined]
-        self.add_store_parameter()
+        self.add_image_parameters()
         self.add_polygons(tr("Training polygons"))
         self.addParameter(
             QgsProcessingParameterField(
@@ -125,12 +124,11 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
         self.addOutput(QgsProcessingOutputHtml(self.HTML, tr("Report")))
         self.addOutput(QgsProcessingOutputString(self.NAME, tr("Name of the model variant in the prepared image")))
 
-    def run_on_store(
-        self, store: Path, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    def execute(
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
-        """Run the fine-tuning; see `StoreAlgorithm.run_on_store`."""
-        store = store.absolute()
-        read_metadata(store)
+        """Run the fine-tuning; see `OneSentenceAlgorithm.execute`."""
+        store = self.prepared_store(parameters, context, feedback)
         folder = self.folder(parameters, context)
         truth = self.polygons(self.INPUT, parameters, context, feedback)
         arguments = ["finetune", str(store), str(truth), *self.folder_arguments(folder, parameters, context)]

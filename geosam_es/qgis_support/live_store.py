@@ -26,7 +26,7 @@ from ..encoding.encode import EncodeReport, encode_tiles
 from ..encoding.plan import EncodeOptions, EncodePlan, make_plan
 from ..errors import ModelError, OutputError, SignatureMismatchError, StoreError
 from ..inference.decoder import load_decoder
-from ..inference.encoder import MODEL_FILE, Encoder, OnnxEncoder
+from ..inference.encoder import MODEL_FILE, Encoder, OnnxEncoder, read_model_info
 from ..inference.runtime import available_cores
 from ..inference.segmenter import Segmenter
 from ..store import StoreMetadata, StoreReader, StoreWriter, store_path_for
@@ -39,7 +39,7 @@ from .layer_source import LayerSource
 from .messages import tr
 from .settings import Settings
 
-__all__ = ["EMBEDDED_MODEL", "LiveOptions", "LiveStore", "live_options"]
+__all__ = ["EMBEDDED_MODEL", "LiveOptions", "LiveStore", "find_store", "live_options"]
 
 EMBEDDED_MODEL = Path(models.__file__).parent / "mini"
 
@@ -198,6 +198,35 @@ class LiveStore:
         own = _raster_as(metadata, raster)
         return cls(root, EncodePlan(own, metadata, None, model.encoder.default_batch_size), own, model, cache)
 
+    @classmethod
+    def open_at(cls, root: Path, source: LayerSource, options: LiveOptions) -> LiveStore:
+        """Open the store of a raster in a given folder.
+
+        Raises
+        ------
+        StoreError
+            If there is no store, or it was made from other pixels or (a `SignatureMismatchError` with the key
+            ``model``) by another model.
+        OutputError
+            If it cannot be written.
+        RasterError, ModelError
+            As `open`.
+        """
+        model = _load_model(options)
+        raster = GdalRaster(source.path, crs=source.crs_wkt or None)
+        return cls._adopt(root, raster.info(), raster, model, None)
+
+    @classmethod
+    def create_at(
+        cls, root: Path, source: LayerSource, options: LiveOptions, dtype: str, overwrite: bool = False
+    ) -> LiveStore:
+        """Create an empty store of a raster in a given folder; see `StoreWriter.create`."""
+        model = _load_model(options)
+        raster = GdalRaster(source.path, crs=source.crs_wkt or None)
+        plan = make_plan(raster, model.encoder, EncodeOptions(dtype=dtype))
+        StoreWriter.create(root, plan.metadata, model.decoder_files, overwrite=overwrite)
+        return cls(root, plan, raster, model, None)
+
     def ensure_tile(self, tile: Tile) -> TileState:
         """Encode a tile unless the store has it; on a worker thread.
 
@@ -295,6 +324,24 @@ class LiveStore:
         if self._cache is not None and self._since_trim >= _TRIM_EVERY:
             self._since_trim = 0
             self._cache.trim()
+
+
+def find_store(source: LayerSource, options: LiveOptions) -> Path | None:
+    """Return the store of a raster, beside it or in the cache; None if there is none. Nothing is made.
+
+    Raises
+    ------
+    RasterError
+        If the raster cannot be read.
+    """
+    info = GdalRaster(source.path, crs=source.crs_wkt or None).info()
+    model = read_model_info(options.model_folder).encoder_sha256
+    cached = _cache(options).path_for(source.path, {**raster_signature(info), "model": model})
+    for root in (store_path_for(source.path), cached):
+        with suppress(StoreError):
+            check_signature(root, raster_signature(read_metadata(root).raster), raster_signature(info), "")
+            return root
+    return None
 
 
 def _load_model(options: LiveOptions) -> _Model:

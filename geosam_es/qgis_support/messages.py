@@ -10,7 +10,7 @@ from qgis.PyQt.QtCore import QCoreApplication
 
 from ..errors import GeoSamError, SignatureMismatchError
 
-__all__ = ["PLUGIN_NAME", "Messages", "tr", "translated"]
+__all__ = ["PLUGIN_NAME", "Messages", "duration", "tr", "translated"]
 
 PLUGIN_NAME = "GeoSAM-ES"
 _REPEAT_SECONDS = 3.0
@@ -46,6 +46,15 @@ def _signature_keys() -> dict[str, str]:
         "raster transform": tr("raster transform"),
         "model": tr("model"),
     }
+
+
+def duration(seconds: float) -> str:
+    """Return a time in hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 class Messages:

@@ -6,7 +6,7 @@ import shapely
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ...errors import GeoSamError, StoreError
-from ...qgis_support.messages import tr
+from ...qgis_support.messages import duration, tr
 from .encode_task import EncodeTask
 from .open_store import OpenStore
 
@@ -77,7 +77,7 @@ class BackgroundEncoding(QObject):
             task.cancel()
 
     def _on_progress(self, done: int, total: int, seconds: float) -> None:
-        text = tr("{done} of {total} tiles, {time} left").format(done=done, total=total, time=_duration(seconds))
+        text = tr("{done} of {total} tiles, {time} left").format(done=done, total=total, time=duration(seconds))
         self.progressed.emit(100 * done // max(total, 1), text)
 
     def _on_completed(self) -> None:
@@ -90,11 +90,3 @@ class BackgroundEncoding(QObject):
         self.ended.emit(tr("Stopped. The tiles prepared so far are kept."))
         if error is not None:
             self.failed.emit(error)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
