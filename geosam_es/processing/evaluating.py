@@ -43,13 +43,13 @@ class EvaluateDecodersAlgorithm(ToolAlgorithm):
     def shortHelpString(self) -> str:  # noqa: N802
         """Return the help text of the dialog."""
         return tr(
-            "Measures how well the model variants of a prepared image reproduce reference polygons. A simulated user "
+            "Measures how well the model variants of an image reproduce reference polygons. A simulated user "
             "prompts each polygon in the same way for every variant. The report shows IoU, Dice, precision, recall and "
             "boundary F-score with confidence intervals, by class and by size, the number of clicks needed, and the "
             "worst cases.\n\n"
             "Use polygons that none of the variants was tuned on. Results on training polygons are too good.\n\n"
-            "The algorithm runs the geosam-es command, which is installed outside QGIS and chosen in the options of "
-            "GeoSAM-ES. If it is not installed, the log says how to install it."
+            "The algorithm runs geosam-es, a program beside QGIS with a Python of its own. The log and the help of "
+            "GeoSAM-ES say how to install it, also without network. Enter its path in Settings > Options > GeoSAM-ES."
         )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802

@@ -67,8 +67,8 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
             "The result is a folder with a model variant. It works with every image that was prepared with the same "
             "model: add it here, or later with the menu next to the model variant in the panel. Existing variants are "
             "kept.\n\n"
-            "The algorithm runs the geosam-es command, which is installed outside QGIS and chosen in the options of "
-            "GeoSAM-ES. If it is not installed, the log says how to install it."
+            "The algorithm runs geosam-es, a program beside QGIS with a Python of its own. The log and the help of "
+            "GeoSAM-ES say how to install it, also without network. Enter its path in Settings > Options > GeoSAM-ES."
         )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802

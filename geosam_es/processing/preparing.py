@@ -153,7 +153,8 @@ class PrepareRasterAlgorithm(RasterAlgorithm):
         layer = self.parameterAsSource(parameters, self.AREA, context)
         if layer is None:
             return None
-        raster = GdalRaster(source.path, crs=source.crs_wkt or None).info()
+        with closing(GdalRaster(source.path, crs=source.crs_wkt or None)) as file:
+            raster = file.info()
         return read_area(layer, crs_from_wkt(raster.crs_wkt), raster, context)
 
     def _fill(

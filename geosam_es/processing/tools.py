@@ -18,7 +18,7 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessingUtils,
 )
 
-from ..qgis_support.command_line import CommandLine, CommandLineError, find_command_line, install_lines
+from ..qgis_support.command_line import CommandLine, CommandLineError, find_command_line, install_steps
 from ..qgis_support.messages import tr
 from ..qgis_support.settings import Settings
 from ..store.layout import read_metadata
@@ -130,14 +130,10 @@ class ToolAlgorithm(ImageAlgorithm):
         try:
             command = find_command_line(Settings().command_line)
         except CommandLineError:
-            feedback.pushInfo(
-                tr(
-                    "To install the geosam-es command, get the source code of GeoSAM-ES and type in a terminal, with "
-                    "the folder of the source code in place of FOLDER:"
-                )
-            )
-            for line in install_lines():
-                feedback.pushCommandInfo(line)
+            for step in install_steps():
+                feedback.pushInfo(step.text)
+                for line in step.commands:
+                    feedback.pushCommandInfo(line)
             raise
         finally:
             feedback.pushInfo(tr("The same command in a terminal:"))

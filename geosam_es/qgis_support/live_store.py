@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -213,8 +213,8 @@ class LiveStore:
             As `open`.
         """
         model = _load_model(options)
-        raster = GdalRaster(source.path, crs=source.crs_wkt or None)
-        return cls._adopt(root, raster.info(), raster, model, None)
+        with _closed_on_error(GdalRaster(source.path, crs=source.crs_wkt or None)) as raster:
+            return cls._adopt(root, raster.info(), raster, model, None)
 
     @classmethod
     def create_at(
@@ -222,10 +222,10 @@ class LiveStore:
     ) -> LiveStore:
         """Create an empty store of a raster in a given folder; see `StoreWriter.create`."""
         model = _load_model(options)
-        raster = GdalRaster(source.path, crs=source.crs_wkt or None)
-        plan = make_plan(raster, model.encoder, EncodeOptions(dtype=dtype))
-        StoreWriter.create(root, plan.metadata, model.decoder_files, overwrite=overwrite)
-        return cls(root, plan, raster, model, None)
+        with _closed_on_error(GdalRaster(source.path, crs=source.crs_wkt or None)) as raster:
+            plan = make_plan(raster, model.encoder, EncodeOptions(dtype=dtype))
+            StoreWriter.create(root, plan.metadata, model.decoder_files, overwrite=overwrite)
+            return cls(root, plan, raster, model, None)
 
     def ensure_tile(self, tile: Tile) -> TileState:
         """Encode a tile unless the store has it; on a worker thread.
@@ -326,6 +326,15 @@ class LiveStore:
             self._cache.trim()
 
 
+@contextmanager
+def _closed_on_error(raster: GdalRaster) -> Iterator[GdalRaster]:
+    try:
+        yield raster
+    except BaseException:
+        raster.close()
+        raise
+
+
 def find_store(source: LayerSource, options: LiveOptions) -> Path | None:
     """Return the store of a raster, beside it or in the cache; None if there is none. Nothing is made.
 
@@ -334,7 +343,8 @@ def find_store(source: LayerSource, options: LiveOptions) -> Path | None:
     RasterError
         If the raster cannot be read.
     """
-    info = GdalRaster(source.path, crs=source.crs_wkt or None).info()
+    with closing(GdalRaster(source.path, crs=source.crs_wkt or None)) as raster:
+        info = raster.info()
     model = read_model_info(options.model_folder).encoder_sha256
     cached = _cache(options).path_for(source.path, {**raster_signature(info), "model": model})
     for root in (store_path_for(source.path), cached):

@@ -34,6 +34,7 @@ from qgis.core import (
     QgsProcessingModelChildParameterSource,
     QgsProcessingModelOutput,
     QgsProcessingModelParameter,
+    QgsProcessingParameterEnum,
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterVectorLayer,
     QgsProject,
@@ -42,7 +43,7 @@ from qgis.core import (
     QgsSingleSymbolRenderer,
     QgsVectorLayer,
 )
-from qgis.PyQt.QtCore import QCoreApplication, QThread
+from qgis.PyQt.QtCore import QCoreApplication, QThread, QTranslator
 from rasterio.transform import Affine
 
 from geosam_es.processing.provider import GeoSamProvider
@@ -491,23 +492,34 @@ class TestStyle:
 class TestChoices:
     """The texts are translated, the names in scripts are not, and the numbers are those of QGIS."""
 
-    @pytest.mark.parametrize(("name", "number"), [("best", 0), ("1", 1), ("2", 2), ("3", 3), ("all", 4)])
-    def test_by_name_and_by_number(self, raster: QgsRasterLayer, name: str, number: int) -> None:
+    def test_by_name_and_by_number(self, raster: QgsRasterLayer) -> None:
         clicks = points(CENTRES[:1])
-        results = [
-            [feature.geometry().asWkt(3) for feature in features(run("segmentpoints", **values))]
-            for values in (
-                {"RASTER": raster, "INPUT": clicks, "CANDIDATE": name},
-                {"RASTER": raster, "INPUT": clicks, "CANDIDATE": number},
-                {"RASTER": raster, "INPUT": clicks, "CANDIDATE": str(number)},
-            )
-        ]
-        assert results[0] == results[1] == results[2] and len(results[0]) == (3 if name == "all" else 1)
+        for number, name in enumerate(("best", "1", "2", "3", "all")):
+            results = [
+                [feature.geometry().asWkt(3) for feature in features(run("segmentpoints", RASTER=raster, **values))]
+                for values in ({"INPUT": clicks, "CANDIDATE": value} for value in (name, number, str(number)))
+            ]
+            assert results[0] == results[1] == results[2] and len(results[0]) == (3 if name == "all" else 1)
 
-    @pytest.mark.parametrize("wrong", ["worst", 5, "7"])
-    def test_others_are_refused(self, raster: QgsRasterLayer, wrong: Any) -> None:
-        with pytest.raises(QgsProcessingException, match="Incorrect parameter value for CANDIDATE"):
-            run("segmentpoints", RASTER=raster, INPUT=points(), CANDIDATE=wrong)
+    def test_others_are_refused(self, raster: QgsRasterLayer) -> None:
+        for wrong in ("worst", 5, "7"):
+            with pytest.raises(QgsProcessingException, match="Incorrect parameter value for CANDIDATE"):
+                run("segmentpoints", RASTER=raster, INPUT=points(), CANDIDATE=wrong)
+
+    def test_the_texts_are_translated(self, provider: GeoSamProvider) -> None:
+        class Translator(QTranslator):
+            def translate(self, _context: str, text: str, *_rest: Any) -> str:
+                return f"<{text}>"
+
+        translator = Translator()
+        QCoreApplication.installTranslator(translator)
+        try:
+            for algorithm in provider.algorithms():
+                for parameter in algorithm.create().parameterDefinitions():
+                    if isinstance(parameter, QgsProcessingParameterEnum):
+                        assert all(text.startswith("<") or text.isdigit() for text in parameter.options())
+        finally:
+            QCoreApplication.removeTranslator(translator)
 
 
 def test_qgis_process_prepares_a_raster_and_segments_it(tmp_path: Path) -> None:

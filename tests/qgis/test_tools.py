@@ -477,8 +477,21 @@ class TestFinding:
         with pytest.raises(QgsProcessingException, match="command was not found on this computer"):
             evaluate(store, saved_layer(tmp_path / "a.gpkg"), tmp_path, feedback)
         # From the source folder: no address is trusted to belong to this project.
-        assert feedback.commands[1].endswith('pip install "FOLDER[finetune]"')
-        assert feedback.commands[2].startswith(f"geosam-es evaluate {store}")
+        make, install, collect, *offline, command = feedback.commands
+        assert make.endswith("-m venv ~/geosam-es") and install.endswith('-m pip install "FOLDER[finetune]"')
+        assert collect.endswith('-m pip wheel --wheel-dir wheels "FOLDER[finetune]"') and offline[0] == make
+        assert offline[1].endswith('-m pip install --no-index --find-links wheels "geosam-es[finetune]"')
+        assert command.startswith(f"geosam-es evaluate {store}")
+        text = " ".join(feedback.lines)
+        assert "a Python of its own" in text and "Settings > Options > GeoSAM-ES > Command line" in text
+
+    def test_the_commands_of_windows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(command_line.sys, "platform", "win32")
+        commands = [line for step in command_line.install_steps() for line in step.commands]
+        assert commands[:2] == [
+            r'py -3 -m venv "%USERPROFILE%\geosam-es"',
+            r'"%USERPROFILE%\geosam-es\Scripts\python" -m pip install "FOLDER[finetune]"',
+        ]
 
     def test_it_is_found_on_the_path(self, monkeypatch: pytest.MonkeyPatch, tool: Tool, tmp_path: Path) -> None:
         monkeypatch.setenv("PATH", str(tool.folder))
