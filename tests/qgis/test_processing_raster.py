@@ -515,7 +515,8 @@ class TestChoices:
         QCoreApplication.installTranslator(translator)
         try:
             for algorithm in provider.algorithms():
-                for parameter in algorithm.create().parameterDefinitions():
+                made = algorithm.create()
+                for parameter in made.parameterDefinitions():
                     if isinstance(parameter, QgsProcessingParameterEnum):
                         assert all(text.startswith("<") or text.isdigit() for text in parameter.options())
         finally:
