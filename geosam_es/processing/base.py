@@ -17,8 +17,10 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessingParameterEnum,
     QgsProcessingParameterFile,
     QgsProcessingParameterRasterLayer,
+    QgsProject,
     QgsRasterLayer,
 )
+from qgis.PyQt.QtCore import QCoreApplication, QThread
 from qgis.PyQt.QtGui import QIcon
 from shapely.geometry.base import BaseGeometry
 
@@ -205,11 +207,14 @@ class ImageAlgorithm(RasterAlgorithm):
 
     def add_image_parameters(self) -> None:
         """Add the parameters for the raster and for the folder of the prepared image."""
-        self.addParameter(QgsProcessingParameterRasterLayer(self.RASTER, tr("Raster"), optional=True))
+        raster = QgsProcessingParameterRasterLayer(self.RASTER, tr("Raster"), optional=True)
+        # Dialogs leave an optional layer empty.
+        raster.setGuiDefaultValueOverride(_top_raster())
+        self.addParameter(raster)
         self.add_advanced(
             QgsProcessingParameterFile(
                 self.STORE,
-                tr("Prepared image (folder NAME.embeddings.zarr), if it is not beside the raster"),
+                tr("Folder of the prepared image, if not beside the raster"),
                 behavior=QgsProcessingParameterFile.Behavior.Folder,
                 optional=True,
             )
@@ -226,6 +231,15 @@ class ImageAlgorithm(RasterAlgorithm):
         """Return the folder of the prepared image, if the user chose one."""
         text = self.parameterAsFile(parameters, self.STORE, context)
         return Path(text).absolute() if text else None
+
+
+def _top_raster() -> str | None:
+    """Return the id of the topmost visible raster file of the project; None if there is none, or in another thread."""
+    if QThread.currentThread() != QCoreApplication.instance().thread():
+        return None
+    layers = QgsProject.instance().layerTreeRoot().checkedLayers()
+    files = (layer for layer in layers if isinstance(layer, QgsRasterLayer) and layer.providerType() == "gdal")
+    return next((layer.id() for layer in files), None)
 
 
 def to_multi_polygon(geometry: BaseGeometry) -> QgsGeometry:

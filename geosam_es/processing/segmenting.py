@@ -142,7 +142,7 @@ class _SegmentAlgorithm(ImageAlgorithm):
         self._add_number(self.SIMPLIFY, tr("Simplify outlines (pixels)"), number.Double, 1, advanced=True)
         self._add_number(
             self.LEVEL,
-            tr("Finest level of detail (0: as the image; -1 and -2: enlarged 2 and 4 times; 1, 2, …: coarser)"),
+            tr("Finest level of detail (0: as the image, -1: enlarged, 1: coarser)"),
             number.Integer,
             0,
             FINEST_LEVEL,
@@ -386,8 +386,8 @@ class SegmentPointsAlgorithm(_SegmentAlgorithm):
             "one object. The label field separates positive points (1) from negative points (0). Fields named object "
             "and label are used by default. The points may have any CRS. The polygons get the other attributes of the "
             "first point, and the style of the layer if it shows classes.\n\n"
-            "Candidates: best keeps the mask with the highest score; 1, 2 and 3 keep the mask with that rank; all "
-            "keeps every mask, and the field candidate has its rank.\n\n"
+            "Of the masks that fit, keep the one with the highest score, the one with a rank, or all; then the field "
+            "candidate has the rank.\n\n"
             "For small or large objects, set the level of detail, or else the size of the objects in metres or the "
             "scale of a map on which you would click them. Objects of less than 100 pixels need enlarged levels.\n\n"
             "Points outside the raster, without data or on tiles that cannot be prepared are listed in the log. Areas "
@@ -398,8 +398,8 @@ class SegmentPointsAlgorithm(_SegmentAlgorithm):
         """Declare the parameters."""
         self.add_image_parameters()
         self.add_input(tr("Points"), QgsProcessing.SourceType.TypeVectorPoint)  # type: ignore[attr-defined]
-        self.add_field(self.OBJECT, tr("Object field: points with the same value belong together"))
-        self.add_field(self.LABEL, tr("Label field: 1 for positive, 0 for negative points"))
+        self.add_field(self.OBJECT, tr("Object field"))
+        self.add_field(self.LABEL, tr("Label field"))
         self.add_options()
 
 

@@ -300,6 +300,18 @@ def other_model(tmp_path: Path) -> Path:
     return folder
 
 
+def test_dialogs_offer_the_topmost_visible_raster(raster: QgsRasterLayer, tmp_path: Path) -> None:
+    """Not scripts and models, which must say what they take."""
+    registry, root = QgsApplication.processingRegistry(), QgsProject.instance().layerTreeRoot()
+    hidden = add_to_project(QgsRasterLayer(str(write(tmp_path / "hidden.tif", size=64)), "hidden"), "more")
+    root.findLayer(hidden).setItemVisibilityChecked(False)
+    add_to_project(points(), "more")
+    for name in ("segmentpoints", "segmentboxes", "storefootprint", "evaluatedecoders", "finetunedecoder"):
+        algorithm = registry.createAlgorithmById(f"geosam_es:{name}")
+        offered = algorithm.parameterDefinition("RASTER")
+        assert offered.defaultValueForGui() == raster.id() and offered.defaultValue() is None
+
+
 class TestProblems:
     def test_neither_raster_nor_prepared_image(self) -> None:
         for name in ("segmentpoints", "segmentboxes", "storefootprint", "evaluatedecoders", "finetunedecoder"):
