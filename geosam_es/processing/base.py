@@ -142,6 +142,13 @@ class RasterAlgorithm(OneSentenceAlgorithm):
         self.options = LiveOptions()
         self._problem: GeoSamError | None = None
 
+    def add_raster(self, optional: bool = False) -> None:
+        """Add the parameter for the raster."""
+        parameter = QgsProcessingParameterRasterLayer(self.RASTER, tr("Raster"), optional=optional)
+        # Dialogs would leave it empty.
+        parameter.setGuiDefaultValueOverride(_top_raster())
+        self.addParameter(parameter)
+
     def checkParameterValues(  # noqa: N802
         self, parameters: dict[str, Any], context: QgsProcessingContext
     ) -> tuple[bool, str | None]:
@@ -207,10 +214,7 @@ class ImageAlgorithm(RasterAlgorithm):
 
     def add_image_parameters(self) -> None:
         """Add the parameters for the raster and for the folder of the prepared image."""
-        raster = QgsProcessingParameterRasterLayer(self.RASTER, tr("Raster"), optional=True)
-        # Dialogs leave an optional layer empty.
-        raster.setGuiDefaultValueOverride(_top_raster())
-        self.addParameter(raster)
+        self.add_raster(optional=True)
         self.add_advanced(
             QgsProcessingParameterFile(
                 self.STORE,

@@ -23,6 +23,10 @@ from ..store.reader import TileState
 __all__ = ["CancelledError", "Image", "encode_missing", "open_image", "patient_segmenter", "prepared_text"]
 
 
+_TEXTS = 20
+"""Most texts about the progress of one encoding."""
+
+
 class CancelledError(Exception):
     """Raised in `encode_missing` and in a `patient_segmenter` when the user has cancelled the algorithm."""
 
@@ -135,11 +139,15 @@ def encode_missing(
         If the user cancels. The tiles encoded so far are kept.
     """
     started = time.monotonic()
+    said = 0
 
     def on_progress(done: int, total: int) -> None:
+        nonlocal said
         if feedback.isCanceled():
             raise CancelledError
-        if done:
+        # Dialogs add each text to their log.
+        if _TEXTS * done // max(total, 1) > said:
+            said = _TEXTS * done // total
             left = (time.monotonic() - started) / done * (total - done)
             text = tr("{done} of {total} tiles, {time} left")
             feedback.setProgressText(text.format(done=done, total=total, time=duration(left)))

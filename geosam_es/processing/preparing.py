@@ -17,7 +17,6 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessingOutputNumber,
     QgsProcessingParameterFeatureSource,
     QgsProcessingParameterFile,
-    QgsProcessingParameterRasterLayer,
 )
 from shapely.geometry.base import BaseGeometry
 
@@ -89,10 +88,10 @@ class PrepareRasterAlgorithm(RasterAlgorithm):
         """Declare the parameters and outputs."""
         anything = QgsProcessing.SourceType.TypeVectorAnyGeometry  # type: ignore[attr-defined]
         folder = QgsProcessingParameterFile.Behavior.Folder
-        self.addParameter(QgsProcessingParameterRasterLayer(self.RASTER, tr("Raster")))
+        self.add_raster()
         self.addParameter(
             QgsProcessingParameterFeatureSource(
-                self.AREA, tr("Area of interest (by default the whole raster)"), [anything], optional=True
+                self.AREA, tr("Area of interest (by default all)"), [anything], optional=True
             )
         )
         details = {"0": tr("As the image (100 %)"), "-1": tr("Enlarged too (200 %)"), "-2": tr("Enlarged too (400 %)")}
@@ -111,7 +110,7 @@ class PrepareRasterAlgorithm(RasterAlgorithm):
         self.addParameter(
             QgsProcessingParameterFile(
                 self.FOLDER,
-                tr("Folder for the prepared image (by default that of the raster)"),
+                tr("Folder (by default that of the raster)"),
                 behavior=folder,
                 optional=True,
             )

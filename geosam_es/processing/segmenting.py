@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -237,70 +237,23 @@ class _SegmentAlgorithm(ImageAlgorithm):
         prompts = _prompt_features(source, prompt_fields, to_raster, segmenter.map_bounds, feedback)
         objects = group_prompts(prompts, source.sourceName())
         fields = _output_fields(options, source.fields(), prompt_fields)
-        sink, sink_id = self.parameterAsSink(
-            parameters, self.OUTPUT, context, fields, QgsWkbTypes.Type.MultiPolygon, out_crs
-        )
+        multi_polygon = QgsWkbTypes.Type.MultiPolygon
+        sink, sink_id = self.parameterAsSink(parameters, self.OUTPUT, context, fields, multi_polygon, out_crs)
         if sink is None:
             raise QgsProcessingException(self.invalidSinkError(parameters, self.OUTPUT))
+
+        def write(answer: ObjectAnswer) -> None:
+            features = [_feature(item, fields, options, to_output) for item in answer.results]
+            if not sink.addFeatures(features, QgsFeatureSink.Flag.FastInsert):
+                raise QgsProcessingException(self.writeFeatureError(sink, parameters, self.OUTPUT))
+
         PolygonStyle(_copied_classes(self._classes, source.fields(), prompt_fields, fields)).use_for(sink_id, context)
         try:
-            share = self._prepare_tiles(live, segmenter, objects, options, feedback)
-            answers = answer_objects(segmenter, objects, options, meter)
-            self._write(answers, len(objects), share, sink, fields, options, to_output, parameters, feedback)
+            share = 0.0 if live is None else _prepare_tiles(live, segmenter, objects, options, feedback)
+            _write(answer_objects(segmenter, objects, options, meter), write, len(objects), share, feedback)
         except CancelledError:
             feedback.pushInfo(tr("Stopped. The tiles prepared so far are kept."))
         return {self.OUTPUT: sink_id}
-
-    def _prepare_tiles(
-        self,
-        live: LiveStore | None,
-        segmenter: Segmenter,
-        objects: Sequence[ObjectPrompts],
-        options: SegmentOptions,
-        feedback: QgsProcessingFeedback,
-    ) -> float:
-        """Encode the missing tiles under the prompts, all together, and return their share of the progress."""
-        wanted = [] if live is None else tiles_wanted(segmenter, objects, options)
-        missing = [tile for tile in wanted if segmenter.reader.state(tile) is TileState.MISSING]
-        if live is None or not missing:
-            return 0.0
-        feedback.pushInfo(tr("Preparing {count} tiles under the prompts").format(count=len(missing)))
-        report = encode_missing(live, missing, feedback, _SHARE_OF_TILES)
-        feedback.pushInfo(prepared_text(report))
-        return _SHARE_OF_TILES
-
-    def _write(
-        self,
-        answers: Iterable[ObjectAnswer],
-        total: int,
-        done_before: float,
-        sink: QgsFeatureSink,
-        fields: QgsFields,
-        options: SegmentOptions,
-        to_output: QgsCoordinateTransform,
-        parameters: dict[str, Any],
-        feedback: QgsProcessingFeedback,
-    ) -> None:
-        """Write the polygons, and report the objects that have none."""
-        skipped = 0
-        for done, answer in enumerate(answers, start=1):
-            reason = _why_skipped(answer)
-            try:
-                features = [_feature(item, fields, options, to_output) for item in answer.results]
-            except EditError as error:
-                features, reason = [], translated(error)
-            if not sink.addFeatures(features, QgsFeatureSink.Flag.FastInsert):
-                raise QgsProcessingException(self.writeFeatureError(sink, parameters, self.OUTPUT))
-            if reason:
-                skipped += 1
-                text = tr("Skipped object {object}: {reason}")
-                feedback.pushWarning(text.format(object=answer.prompts.name, reason=reason))
-            feedback.setProgress(100.0 * (done_before + (1 - done_before) * done / total))
-            if feedback.isCanceled():
-                break
-        if skipped:
-            text = tr("{count} of {total} objects were skipped.")
-            feedback.pushInfo(text.format(count=skipped, total=total))
 
     def _level(
         self,
@@ -434,6 +387,50 @@ class SegmentBoxesAlgorithm(_SegmentAlgorithm):
         self.add_input(tr("Boxes or polygons"), QgsProcessing.SourceType.TypeVectorPolygon)  # type: ignore[attr-defined]
         self.add_field(self.OBJECT, tr("Object field"))
         self.add_options()
+
+
+def _prepare_tiles(
+    live: LiveStore,
+    segmenter: Segmenter,
+    objects: Sequence[ObjectPrompts],
+    options: SegmentOptions,
+    feedback: QgsProcessingFeedback,
+) -> float:
+    """Encode the missing tiles under the prompts, all together, and return their share of the progress."""
+    wanted = tiles_wanted(segmenter, objects, options)
+    missing = [tile for tile in wanted if segmenter.reader.state(tile) is TileState.MISSING]
+    if not missing:
+        return 0.0
+    feedback.pushInfo(tr("Preparing {count} tiles under the prompts").format(count=len(missing)))
+    feedback.pushInfo(prepared_text(encode_missing(live, missing, feedback, _SHARE_OF_TILES)))
+    return _SHARE_OF_TILES
+
+
+def _write(
+    answers: Iterable[ObjectAnswer],
+    write: Callable[[ObjectAnswer], None],
+    total: int,
+    share_before: float,
+    feedback: QgsProcessingFeedback,
+) -> None:
+    """Write the polygons, and report the objects that have none."""
+    skipped = 0
+    for done, answer in enumerate(answers, start=1):
+        reason = _why_skipped(answer)
+        try:
+            write(answer)
+        except EditError as error:
+            reason = translated(error)
+        if reason:
+            skipped += 1
+            text = tr("Skipped object {object}: {reason}")
+            feedback.pushWarning(text.format(object=answer.prompts.name, reason=reason))
+        feedback.setProgress(100.0 * (share_before + (1 - share_before) * done / total))
+        if feedback.isCanceled():
+            break
+    if skipped:
+        text = tr("{count} of {total} objects were skipped.")
+        feedback.pushInfo(text.format(count=skipped, total=total))
 
 
 def _prompt_features(

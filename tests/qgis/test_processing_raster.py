@@ -306,7 +306,7 @@ def test_dialogs_offer_the_topmost_visible_raster(raster: QgsRasterLayer, tmp_pa
     hidden = add_to_project(QgsRasterLayer(str(write(tmp_path / "hidden.tif", size=64)), "hidden"), "more")
     root.findLayer(hidden).setItemVisibilityChecked(False)
     add_to_project(points(), "more")
-    for name in ("segmentpoints", "segmentboxes", "storefootprint", "evaluatedecoders", "finetunedecoder"):
+    for name in ("segmentpoints", "encoderaster", "storefootprint", "evaluatedecoders", "finetunedecoder"):
         algorithm = registry.createAlgorithmById(f"geosam_es:{name}")
         offered = algorithm.parameterDefinition("RASTER")
         assert offered.defaultValueForGui() == raster.id() and offered.defaultValue() is None
