@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import shapely
-from qgis.core import QgsCoordinateReferenceSystem, QgsMapLayer, QgsProject, QgsVectorLayer, QgsWkbTypes
+from qgis.core import QgsCoordinateReferenceSystem, QgsMapLayer, QgsPointXY, QgsProject, QgsVectorLayer
 from qgis.PyQt.QtCore import QObject, Qt, QTimer
 from qgis.PyQt.QtGui import QColor
 
-from ..errors import GeoSamError, PromptError
+from ..errors import GeoSamError, NoTargetError, PromptError
 from ..inference.session import CleanOptions
 from ..qgis_support.live_store import live_options
 from ..qgis_support.messages import Messages, tr
 from ..qgis_support.settings import Settings
 from ..qgis_support.store_news import store_news
+from ..store.raster_name import RasterPath
 from .canvas.comparison import DecoderComparison
 from .canvas.controller import SegmentationController
 from .canvas.drawing import Drawing
@@ -24,15 +27,18 @@ from .canvas.overlay import Overlay
 from .canvas.view_tiles import TilesInView
 from .editing.accepting import Acceptor
 from .editing.target import Target
+from .editing.target_layer import suggested_crs, suggested_path
 from .panel.actions import Actions
 from .panel.dock import SegmentDock
-from .panel.result_text import comparison_text, result_text
+from .panel.result_text import candidate_text, comparison_text, is_uncertain, result_text, result_tip
+from .panel.store_place_message import StorePlaceMessage
 from .stores.background_encoding import BackgroundEncoding
 from .stores.current_store import CurrentStore
 from .stores.decoder_choice import Comparison, DecoderChoice
 from .stores.open_store import (
     OpenStore,
     ProjectRaster,
+    may_be_cached,
     pixel_area_m2,
     project_raster,
     project_rasters,
@@ -74,6 +80,7 @@ class Interaction(QObject):
         self.comparison = DecoderComparison(self.controller, self.decoders, self)
         self.acceptor = Acceptor(iface, self.controller, self.dock, settings, self)
         self.encoding = BackgroundEncoding(self)
+        self.place = StorePlaceMessage(iface.messageBar(), self.stores, settings, self)
         self._encode_when_open: bool | None = None
         self._settled = QTimer(self)
         self._settled.setSingleShot(True)
@@ -101,6 +108,7 @@ class Interaction(QObject):
         self.stores.updated.connect(self._on_store_updated)
         self.stores.failed.connect(self._on_failed)
         self.stores.noticed.connect(self._messages.warning)
+        self.place.moved.connect(self._show_recent)
         self.encoding.progressed.connect(self._on_encoded)
         self.encoding.ended.connect(self._on_encoding_ended)
         self.encoding.failed.connect(self._messages.error)
@@ -112,7 +120,7 @@ class Interaction(QObject):
         controller.tiles_changed.connect(self._on_tiles)
         controller.store_wanted.connect(self._on_store_wanted)
         controller.failed.connect(self._on_failed)
-        self.acceptor.failed.connect(self._messages.error)
+        self.acceptor.failed.connect(self._on_not_written)
         self.target.failed.connect(self._messages.error)
         self.target.undo_changed.connect(self._enable_actions)
         self.acceptor.written.connect(self._on_written)
@@ -153,13 +161,16 @@ class Interaction(QObject):
     def _connect_qgis(self) -> None:
         dock = self.dock
         dock.store_chosen.connect(lambda path: self.open_store(Path(path)))
+        dock.suggest_layer = lambda: str(suggested_path(self._image()))
         dock.new_layer_wanted.connect(self._on_new_layer)
+        dock.layer_chosen.connect(lambda _layer: self._messages.close_offer())
         dock.encoding.view_wanted.connect(lambda: self._encode(whole=False))
         dock.encoding.layer_wanted.connect(lambda: self._encode(whole=True))
         dock.encoding.cancel_wanted.connect(self.encoding.cancel)
         dock.display_changed.connect(self._on_display_changed)
         dock.options_box.changed.connect(self.apply_settings)
         dock.class_box.colour_changed.connect(self._on_colour)
+        dock.class_box.finished.connect(self.tool.take_focus)
         self._iface.currentLayerChanged.connect(self._on_current_layer)
         self._canvas.extentsChanged.connect(self._settled.start)
         QgsProject.instance().cleared.connect(self._on_project_cleared)
@@ -173,7 +184,9 @@ class Interaction(QObject):
         self._settled.stop()
         self._shown.stop()
         self.target.release()
+        self._messages.close_offer()
         self.encoding.dispose()
+        self.place.close()
         if self._canvas.mapTool() is self.tool:
             self._canvas.unsetMapTool(self.tool)
         self.stores.shutdown()
@@ -181,6 +194,7 @@ class Interaction(QObject):
         self._iface.statusBarIface().clearMessage()
         self._iface.removeDockWidget(self.dock)
         self.dock.deleteLater()
+        self.tool.label.deleteLater()
         self.tool.deleteLater()
         self.deleteLater()
 
@@ -202,7 +216,7 @@ class Interaction(QObject):
     def _open(self, path: Path | None, rasters: list[ProjectRaster], name: str) -> None:
         settings = self._settings
         self.stores.open(path, rasters, live_options(settings), settings.decoder_threads or None)
-        self.dock.show_state(tr("Opening {name} …").format(name=name))
+        self.dock.show_image(name, tr("opening"), str(path or ""))
 
     def apply_settings(self) -> None:
         """Apply what was changed in the panel or in QGIS's options."""
@@ -217,9 +231,7 @@ class Interaction(QObject):
 
     def _on_store(self, store: OpenStore | None) -> None:
         self.overlay.set_crs(store.crs if store is not None else QgsCoordinateReferenceSystem())
-        if store is not None:
-            self._settings.remember_store(str(store.path))
-        self.dock.show_recent(str(store.path) if store is not None else None)
+        self._show_recent(store)
         self._show_store_state()
         self.apply_settings()
         self._on_display_changed()
@@ -227,6 +239,11 @@ class Interaction(QObject):
         whole, self._encode_when_open = self._encode_when_open, None
         if store is not None and whole is not None:
             self._encode(whole)
+
+    def _show_recent(self, store: OpenStore | None) -> None:
+        if store is not None:
+            self._settings.remember_store(str(store.path))
+        self.dock.show_recent(str(store.path) if store is not None else None)
 
     def _on_store_updated(self, store: OpenStore) -> None:
         self.overlay.set_crs(store.crs)
@@ -270,26 +287,25 @@ class Interaction(QObject):
         self.dock.encoding.set_possible(store is None or store.live is not None)
 
     def _on_encoded(self, percent: int, text: str) -> None:
-        self.dock.encoding.show_progress(percent, text)
+        self.dock.show_progress(percent, text)
         if self._settings.show_tiles and not self._settled.isActive():
             self._settled.start()
 
     def _on_encoding_ended(self, text: str) -> None:
-        self.dock.encoding.show_end()
+        self.dock.show_end()
         self._iface.statusBarIface().showMessage(text)
         self._on_view_settled()
 
     def _show_store_state(self) -> None:
         store = self.stores.store
         if store is None:
-            self.dock.show_state(tr("Click on a raster layer, or open or drop its prepared image here."))
+            self.dock.show_image("", "")
+            self.dock.show_state("")
             return
-        metadata = store.metadata
-        self.dock.show_state(
-            tr("{raster}, model {model}, {levels} levels").format(
-                raster=metadata.raster.file_name, model=metadata.model["name"], levels=metadata.levels
-            )
-        )
+        state = tr("ready") if store.live is None else tr("prepares as you click")
+        source = store.raster.source.path if store.raster is not None else store.path
+        self.dock.show_image(store.metadata.raster.file_name, state, str(source))
+        self.dock.show_state(tr("Prepared with the model {model}").format(model=store.metadata.model["name"]))
 
     def _on_failed(self, error: GeoSamError) -> None:
         self._messages.error(error)
@@ -328,10 +344,6 @@ class Interaction(QObject):
             self._on_view_settled()
 
     def _on_current_layer(self, layer: QgsMapLayer | None) -> None:
-        if isinstance(layer, QgsVectorLayer):
-            if self.dock.layer is None and layer.geometryType() == QgsWkbTypes.PolygonGeometry:
-                self.dock.layers.setLayer(layer)
-            return
         raster = project_raster(layer)
         if raster is not None and self._canvas.mapTool() is self.tool and not self.controller.drawing.can_undo:
             self._follow(raster)
@@ -346,11 +358,14 @@ class Interaction(QObject):
         path = store_beside(raster)
         if path is not None and path != self.stores.opening:
             self.open_store(path)
+        elif path is None and not self.stores.is_opening and may_be_cached(raster, live_options(self._settings)):
+            self._open(None, [raster], raster.source.name)
         elif path is None and store is not None and store.raster is not None:
             # It belongs to another raster than the one the user sees.
             self.stores.set(None)
 
     def _on_project_cleared(self) -> None:
+        self._messages.close_offer()
         self.stores.cancel_opening()
         self.stores.set(None)
 
@@ -370,8 +385,7 @@ class Interaction(QObject):
         self._enable_actions()
         if drawing.busy:
             return
-        text = self._result_text()
-        self.dock.show_result(text)
+        text = self._show_result()
         if text:
             self._iface.statusBarIface().showMessage(text)
         else:
@@ -382,14 +396,22 @@ class Interaction(QObject):
         self.overlay.show_compared(*shown)
         store, result = self.stores.store, self.controller.drawing.result
         if comparison is None or store is None or result is None:
-            self.dock.show_result(self._result_text())
+            self._show_result()
         else:
             colours = self.overlay.colour.name(), self.overlay.compared_colour.name()
-            self.dock.show_result(comparison_text(store.decoder, result, comparison, store.crs, colours))
+            text = comparison_text(store.decoder, result, comparison, store.crs, colours)
+            self.dock.show_result(text, candidate=candidate_text(result))
 
-    def _result_text(self) -> str:
+    def _show_result(self) -> str:
         store, result = self.stores.store, self.controller.drawing.result
-        return result_text(result, store.crs) if store is not None and result is not None else ""
+        if store is None or result is None:
+            self.dock.show_result("")
+            return ""
+        text = result_text(result, store.crs)
+        self.dock.show_result(
+            text, result_tip(result), uncertain=is_uncertain(result), candidate=candidate_text(result)
+        )
+        return text
 
     def _on_decoders_changed(self, path: str, name: str) -> None:
         self.decoders.refresh(Path(path), name)
@@ -414,8 +436,39 @@ class Interaction(QObject):
     def _on_colour(self, colour: QColor | None) -> None:
         shown = colour if colour is not None else QColor(self._settings.outline_colour)
         self.overlay.set_colour(shown, self._settings.fill_opacity / 100)
+        self.tool.show_beside_pointer(self.dock.class_box.shown_text, shown)
+
+    # A new layer.
 
     def _on_new_layer(self, path: str) -> None:
+        self.target.make(Path(path), self._layer_crs())
+
+    def _on_not_written(self, error: GeoSamError) -> None:
+        if not isinstance(error, NoTargetError):
+            self._messages.error(error)
+            return
+        remedies = (
+            (tr("New layer"), str(suggested_path(self._image())), self.target.make_beside),
+            (tr("Temporary layer"), tr("In memory: save it before you close QGIS"), self.target.make_temporary),
+        )
+        self._messages.offer(error, [(name, tip, partial(self._make_and_accept, make)) for name, tip, make in remedies])
+
+    def _make_and_accept(self, make: Callable[[RasterPath | None, QgsCoordinateReferenceSystem], bool]) -> None:
+        """Make a layer, and write the polygon on the map to it."""
+        if make(self._image(), self._layer_crs()):
+            self.controller.accept()
+        self.tool.take_focus()
+
+    def _image(self) -> RasterPath | None:
         store = self.stores.store
-        crs = store.crs if store is not None and store.crs.isValid() else QgsProject.instance().crs()
-        self.target.make(Path(path), crs)
+        if store is None:
+            return None
+        return store.raster.source.path if store.raster else store.path.parent / store.metadata.raster.file_name
+
+    def _layer_crs(self) -> QgsCoordinateReferenceSystem:
+        store, settings = self.stores.store, self._canvas.mapSettings()
+        if store is None or not store.crs.isValid():
+            return suggested_crs(settings.destinationCrs(), self._canvas.center())
+        raster = store.metadata.raster
+        center = QgsPointXY(*raster.transform.apply(raster.width / 2, raster.height / 2))
+        return suggested_crs(store.crs, center)

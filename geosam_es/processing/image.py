@@ -15,9 +15,9 @@ from ..errors import OutputError, SignatureMismatchError, StoreError
 from ..inference.segmenter import Segmenter
 from ..qgis_support.crs import crs_from_wkt, raster_crs
 from ..qgis_support.layer_source import LayerSource
-from ..qgis_support.live_store import LiveOptions, LiveStore
+from ..qgis_support.live_store import LiveOptions, LiveStore, path_beside
 from ..qgis_support.messages import duration, tr
-from ..store.layout import read_metadata, store_path_for
+from ..store.layout import read_metadata
 from ..store.reader import TileState
 
 __all__ = ["CancelledError", "Image", "encode_missing", "open_image", "patient_segmenter", "prepared_text"]
@@ -65,8 +65,8 @@ def open_image(source: LayerSource | None, store: Path | None, options: LiveOpti
     Parameters
     ----------
     source : LayerSource, optional
-        A raster. As on the panel, its store is beside it or in the cache, and is made if there is none. A store of
-        another model, or one that cannot be written, is used as it is.
+        A raster. As on the panel, its store is beside it or in the cache, and is made if there is none. One beside it
+        of another model, or that cannot be written, is used as it is.
     store : Path, optional
         The store to use.
     options : LiveOptions
@@ -78,16 +78,18 @@ def open_image(source: LayerSource | None, store: Path | None, options: LiveOpti
     """
     if source is None:
         return Image(store or Path())
-    found = store or store_path_for(source.path)
+    found = store or path_beside(source)
     try:
-        return Image(found, LiveStore.open_at(found, source, options), source)
+        if found is not None:
+            return Image(found, LiveStore.open_at(found, source, options), source)
     except SignatureMismatchError as error:
-        if error.key == "model":
+        if found is not None and error.key == "model":
             return Image(found, None, source)
         if store is not None:
             raise
     except OutputError:
-        return Image(found, None, source)
+        if found is not None:
+            return Image(found, None, source)
     except StoreError:
         if store is not None:
             raise

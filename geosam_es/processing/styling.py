@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import ClassVar
 
 from qgis.core import (
@@ -16,6 +17,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtGui import QColor
 
+from ..errors import EditError
 from ..qgis_support.classes import ClassList, apply_classes
 from ..qgis_support.settings import Settings
 
@@ -56,7 +58,9 @@ class PolygonStyle(QgsProcessingLayerPostProcessorInterface):
         classes = self._classes
         # A Shapefile shortens the names of fields.
         if classes is not None and classes.field is not None and layer.fields().lookupField(classes.field) >= 0:
-            apply_classes(layer, classes.field, classes)
+            # The format of the output may not hold the codes.
+            with suppress(EditError):
+                apply_classes(layer, classes.field, classes)
         if not isinstance(layer.renderer(), QgsCategorizedSymbolRenderer):
             layer.setRenderer(QgsSingleSymbolRenderer(_symbol()))
 

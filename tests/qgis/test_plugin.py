@@ -14,16 +14,30 @@ from qgis.core import (
     QgsApplication,
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
+    QgsField,
     QgsGeometry,
     QgsProject,
     QgsRasterLayer,
     QgsRectangle,
     QgsVectorLayer,
 )
-from qgis.PyQt.QtCore import QEvent, Qt
+from qgis.PyQt.QtCore import QEvent, Qt, QVariant
 from qgis.PyQt.QtTest import QTest
-from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QToolBar
+from qgis.PyQt.QtWidgets import (
+    QApplication,
+    QCheckBox,
+    QComboBox,
+    QDialog,
+    QDockWidget,
+    QLineEdit,
+    QListWidget,
+    QMainWindow,
+    QPushButton,
+    QToolBar,
+    QToolButton,
+)
 
+from geosam_es.errors import NoTargetError
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.plugin import GeoSamPlugin, help_page
 from geosam_es.gui.stores.open_store import project_rasters
@@ -88,7 +102,8 @@ class TestLoading:
             assert len(iface.help_menu.actions()) == 1
             assert len(iface.options_factories) == 1
             assert QgsApplication.processingRegistry().providerById("geosam_es") is not None
-            assert iface.window.findChild(QToolBar, "GeoSamEsToolBar") is not None
+            bar = iface.window.findChild(QToolBar, "GeoSamEsToolBar")
+            assert bar.actions() == [tool_action(plugin)]
             assert not iface.window.findChild(QDockWidget, "GeoSamEsDock").isVisible()
             tool_action(plugin).trigger()
             assert iface.window.findChild(QDockWidget, "GeoSamEsDock").isVisible()
@@ -139,6 +154,25 @@ class TestLoading:
         tool_action(plugin).trigger()
         assert plugin.interaction is not None
         assert iface.canvas.mapTool() is plugin.interaction.tool
+        plugin.unload()
+
+    @pytest.mark.parametrize("is_unloaded", [False, True])
+    def test_installed_packages_are_loaded_in_the_background(
+        self, iface: Interface, monkeypatch: pytest.MonkeyPatch, is_unloaded: bool
+    ) -> None:
+        plugin = GeoSamPlugin(iface)
+        with monkeypatch.context() as without:
+            without.setattr(dependencies.importlib.util, "find_spec", lambda _: None)
+            plugin.initGui()
+        assert plugin.interaction is None and plugin._install_message is not None
+        plugin._install_message._installed()
+        assert plugin.interaction is None
+        if is_unloaded:
+            plugin.unload()
+        wait_until(lambda: QgsApplication.taskManager().countActiveTasks() == 0)
+        wait_until(lambda: is_unloaded or plugin.interaction is not None)
+        assert (plugin.interaction is None) == is_unloaded
+        assert not is_unloaded or not iface.group.actions()
         plugin.unload()
 
     @pytest.mark.parametrize(
@@ -245,17 +279,17 @@ class TestGestures:
         assert bands["positive"].numberOfVertices() == 1
         assert bands["negative"].numberOfVertices() == 1
         assert bands["proposal"].numberOfVertices() > 20
-        assert "Score 0.9" in iface.window.statusBar().currentMessage()
-        assert " ms" in iface.window.statusBar().currentMessage()
+        assert " m² · sure (0.9" in iface.window.statusBar().currentMessage()
+        assert iface.window.statusBar().currentMessage() == ready.dock._result.text()
+        assert " ms" in ready.dock._result.toolTip()
 
     def test_buttons_do_what_the_keys_do(
         self, iface: Interface, plugin: GeoSamPlugin, ready: Interaction, target: QgsVectorLayer
     ) -> None:
-        bar = iface.window.findChild(QToolBar, "GeoSamEsToolBar")
         click(iface.canvas, place("a"))
         settled(ready)
-        accept = next(a for a in bar.actions() if a.text().endswith("Accept the polygon"))
-        QTest.mouseClick(bar.widgetForAction(accept), Qt.MouseButton.LeftButton)
+        accept = next(b for b in ready.dock.findChildren(QToolButton) if b.text() == "Accept ⏎")
+        QTest.mouseClick(accept, Qt.MouseButton.LeftButton)
         wait_until(lambda: target.featureCount() == 1)
 
 
@@ -369,6 +403,215 @@ class TestAccepting:
         assert any("no saved prompts" in text for text in iface.messages())
 
 
+def load_classes(ready: Interaction, folder: Path) -> None:
+    csv = folder / "clases.csv"
+    csv.write_text("code;name;color\nG1;Encinar ibérico;#00aa00\nC1;Láminas de agua;#0000ff\n", encoding="utf-8")
+    ready.dock.class_box.csv_chosen.emit(str(csv))
+
+
+def type_key(code: Any, modifiers: Any = NONE) -> None:
+    """Press a key where the focus is."""
+    QTest.keyClick(QApplication.focusWidget(), code, modifiers)
+
+
+class TestKeysAndFocus:
+    @pytest.fixture
+    def shown(self, iface: Interface, ready: Interaction, target: QgsVectorLayer, tmp_path: Path) -> Interaction:
+        load_classes(ready, tmp_path)
+        iface.window.activateWindow()
+        QApplication.setActiveWindow(iface.window)
+        iface.canvas.setFocus()
+        QApplication.processEvents()
+        return ready
+
+    def test_keys_work_after_clicks_all_over_the_panel(self, iface: Interface, shown: Interaction) -> None:
+        dock = shown.dock
+        for number, spot in enumerate((dock.widget().rect().center(), dock.widget().rect().bottomLeft())):
+            for widget in (dock, dock.widget(), dock.widget().widget(), dock.class_box):
+                QTest.mouseClick(widget, Qt.MouseButton.LeftButton, NONE, spot)
+            dock.class_box.choose(number)
+            type_key((Qt.Key.Key_2, Qt.Key.Key_1)[number])
+            assert dock.class_box.attributes() == {"class": ("C1", "G1")[number]}
+
+    def test_the_pointer_brings_the_keys_to_the_map(
+        self, iface: Interface, shown: Interaction, target: QgsVectorLayer
+    ) -> None:
+        """Whatever had the focus: the class box here, or a list of QGIS."""
+        other = QListWidget()
+        other.addItems(["2 two", "1 one"])
+        iface.window.addToolBar("other").addWidget(other)
+        spot = on_screen(iface.canvas, place("a"))
+        for widget, wanted in ((shown.dock.class_box._search, Qt.Key.Key_2), (other, Qt.Key.Key_1)):
+            widget.setFocus()
+            type_key(wanted)
+            move(iface.canvas, spot, Qt.MouseButton.NoButton)
+            type_key(wanted)
+            assert iface.canvas.hasFocus()
+        assert shown.dock.class_box.attributes() == {"class": "G1"}
+        click(iface.canvas, place("a"))
+        type_key(Qt.Key.Key_Return)
+        wait_until(lambda: target.featureCount() == 1)
+        assert next(target.getFeatures())["class"] == "G1"
+
+    def test_entering_the_map_is_enough(self, iface: Interface, shown: Interaction) -> None:
+        shown.dock.class_box._search.setFocus()
+        QApplication.sendEvent(iface.canvas.viewport(), QEvent(QEvent.Type.Enter))
+        assert iface.canvas.hasFocus()
+
+    def test_digits_are_typed_while_the_pointer_is_outside(self, iface: Interface, shown: Interaction) -> None:
+        search = shown.dock.class_box._search
+        QTest.mouseClick(search, Qt.MouseButton.LeftButton)
+        assert search.hasFocus()
+        type_key(Qt.Key.Key_2)
+        assert search.text() == "2" and shown.dock.class_box.attributes() == {}
+
+    def test_enter_in_the_class_box_goes_back_and_accepts_nothing(
+        self, iface: Interface, shown: Interaction, target: QgsVectorLayer
+    ) -> None:
+        click(iface.canvas, place("a"))
+        settled(shown)
+        search = shown.dock.class_box._search
+        QTest.mouseClick(search, Qt.MouseButton.LeftButton)
+        QTest.keyClicks(search, "lamin")
+        type_key(Qt.Key.Key_Return)
+        assert iface.canvas.hasFocus() and target.featureCount() == 0
+        assert shown.controller.drawing.has_polygon
+        type_key(Qt.Key.Key_Return)
+        wait_until(lambda: target.featureCount() == 1)
+        assert next(target.getFeatures())["class"] == "C1"
+
+    @pytest.mark.parametrize("kind", [QDialog, QMainWindow], ids=["dialog", "layout"])
+    def test_another_window_in_use_keeps_the_keys(self, iface: Interface, shown: Interaction, kind: Any) -> None:
+        dialog = kind(iface.window)
+        line = QLineEdit(dialog)
+        dialog.show()
+        QApplication.setActiveWindow(dialog)
+        line.setFocus()
+        move(iface.canvas, on_screen(iface.canvas, place("a")), Qt.MouseButton.NoButton)
+        assert line.hasFocus()
+        dialog.close()
+        dialog.deleteLater()
+
+    def test_a_floating_panel_does_not_keep_the_keys(self, iface: Interface, shown: Interaction) -> None:
+        shown.dock.setFloating(True)
+        shown.dock.show()
+        QApplication.setActiveWindow(shown.dock)
+        shown.dock.class_box._search.setFocus()
+        assert shown.dock.class_box._search.hasFocus()
+        move(iface.canvas, on_screen(iface.canvas, place("a")), Qt.MouseButton.NoButton)
+        wait_until(lambda: iface.window.isActiveWindow() and iface.canvas.hasFocus(), 5)
+
+    def test_an_inactive_tool_leaves_the_focus_alone(self, iface: Interface, shown: Interaction) -> None:
+        iface.canvas.unsetMapTool(shown.tool)
+        shown.dock.class_box._search.setFocus()
+        QApplication.sendEvent(iface.canvas.viewport(), QEvent(QEvent.Type.Enter))
+        assert shown.dock.class_box._search.hasFocus()
+
+    def test_the_class_is_beside_the_pointer(self, iface: Interface, shown: Interaction) -> None:
+        label, canvas = shown.tool.label, iface.canvas
+        move(canvas, on_screen(canvas, place("a")), Qt.MouseButton.NoButton)
+        assert not label.isVisible()
+        key(iface, Qt.Key.Key_2)
+        for name in ("a", "b"):
+            spot = on_screen(canvas, place(name))
+            move(canvas, spot, Qt.MouseButton.NoButton)
+            assert label.isVisible() and label.text() == "C1 Láminas de agua"
+            assert label.geometry().adjusted(-30, -30, 30, 30).contains(spot)
+            assert not label.geometry().contains(spot)
+            assert canvas.viewport().rect().contains(label.geometry())
+        corner = canvas.viewport().rect().bottomRight()
+        move(canvas, corner, Qt.MouseButton.NoButton)
+        assert canvas.viewport().rect().contains(label.geometry()) and not label.geometry().contains(corner)
+        click(canvas, place("a"))
+        assert len(settled(shown).prompts) == 1
+        QApplication.sendEvent(canvas.viewport(), QEvent(QEvent.Type.Leave))
+        assert not label.isVisible()
+        canvas.unsetMapTool(shown.tool)
+        move(canvas, on_screen(canvas, place("a")), Qt.MouseButton.NoButton)
+        assert not label.isVisible()
+
+    def test_composite_classes_are_written(self, iface: Interface, shown: Interaction, target: QgsVectorLayer) -> None:
+        target.dataProvider().addAttributes(
+            [QgsField(name, kind) for name, kind in zip(("h1", "p1", "h2", "p2"), (QVariant.String, QVariant.Int) * 2)]
+        )
+        target.updateFields()
+        box = shown.dock.class_box
+        box.mix_fields.choose(["h1", "p1", "h2", "p2"])
+        box.choose(1)
+        box.toggle(0)
+        click(iface.canvas, place("a"))
+        assert shown.tool.label.text() == "60 % C1, 40 % G1"
+        key(iface, Qt.Key.Key_Return)
+        wait_until(lambda: target.featureCount() == 1)
+        written = next(target.getFeatures())
+        assert [written[name] for name in ("class", "h1", "p1", "h2", "p2")] == ["C1", "C1", 60, "G1", 40]
+
+
+class TestNoTargetLayer:
+    @pytest.fixture
+    def asked(self, iface: Interface, ready: Interaction) -> Interaction:
+        """A polygon is drawn and accepted, and no layer is chosen."""
+        ready.dock.layers.setLayer(None)
+        click(iface.canvas, place("a"))
+        settled(ready)
+        key(iface, Qt.Key.Key_Return)
+        key(iface, Qt.Key.Key_Return)
+        return ready
+
+    def buttons(self, iface: Interface) -> list[QPushButton]:
+        return [button for item in iface.bar.items() for button in item.findChildren(QPushButton)]
+
+    @pytest.mark.parametrize(("index", "provider"), [(0, "ogr"), (1, "memory")])
+    def test_a_button_makes_one_and_writes_the_polygon(
+        self, iface: Interface, asked: Interaction, tmp_path: Path, index: int, provider: str
+    ) -> None:
+        assert len(iface.messages()) == 1 and "no target layer" in iface.messages()[0]
+        load_classes(asked, tmp_path)
+        key(iface, Qt.Key.Key_1)
+        before = set(QgsProject.instance().mapLayers())
+        QTest.mouseClick(self.buttons(iface)[index], Qt.MouseButton.LeftButton)
+        layer = asked.dock.layer
+        assert layer is not None and layer.id() not in before
+        assert (layer.providerType(), layer.crs().authid()) == (provider, "EPSG:25830")
+        wait_until(lambda: layer.featureCount() == 1)
+        assert next(layer.getFeatures())["class"] == "G1"
+        assert not asked.controller.drawing.has_polygon
+        assert iface.messages() == []
+
+    def test_the_layer_lies_beside_the_image(self, iface: Interface, asked: Interaction) -> None:
+        QTest.mouseClick(self.buttons(iface)[0], Qt.MouseButton.LeftButton)
+        store = asked.stores.store
+        assert store is not None and asked.dock.layer is not None
+        path = Path(asked.dock.layer.source().partition("|")[0])
+        assert path.parent == store.path.parent
+        assert path.name.startswith(f"{Path(store.metadata.raster.file_name).stem}_polygons")
+
+    def test_choosing_a_layer_closes_the_message(
+        self, iface: Interface, asked: Interaction, target: QgsVectorLayer
+    ) -> None:
+        asked.dock.layers.setLayer(target)
+        assert iface.messages() == []
+
+    def test_a_new_project_or_unloading_closes_the_message(
+        self, iface: Interface, plugin: GeoSamPlugin, asked: Interaction
+    ) -> None:
+        QgsProject.instance().clear()
+        assert iface.messages() == []
+        asked._on_not_written(NoTargetError("No layer"))
+        assert len(iface.messages()) == 1
+        plugin.unload()
+        assert iface.messages() == []
+        plugin.initGui()
+
+    def test_layers_that_become_active_are_not_the_target(self, iface: Interface, ready: Interaction) -> None:
+        """As results of Processing do."""
+        ready.dock.layers.setLayer(None)
+        result = QgsVectorLayer("Polygon?crs=EPSG:25830", "Buffered", "memory")
+        QgsProject.instance().addMapLayer(result)
+        iface.setActiveLayer(result)
+        assert ready.dock.layer is None
+
+
 class TestManyCrs:
     @pytest.mark.parametrize("rotation", [0.0, 33.0])
     def test_raster_canvas_and_layer_in_three_crs(self, iface: Interface, ready: Interaction, rotation: float) -> None:
@@ -397,6 +640,7 @@ class TestStores:
     def test_a_click_works_on_a_raster_that_was_never_encoded(
         self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer, target: QgsVectorLayer
     ) -> None:
+        Settings().store_place = "beside"
         store = store_path_for(Path(raster_with_store.source()))
         shutil.rmtree(store)
         QgsProject.instance().addMapLayer(raster_with_store)
@@ -453,6 +697,7 @@ class TestStores:
         self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer
     ) -> None:
         """Who only looks around in QGIS needs no space on the disk."""
+        Settings().store_place = "beside"
         root = store_path_for(Path(raster_with_store.source()))
         shutil.rmtree(root)
         QgsProject.instance().addMapLayer(raster_with_store)
@@ -491,7 +736,7 @@ class TestStores:
         reader = StoreReader(store.path)
         assert all(reader.state(tile) is not TileState.MISSING for tile in reader.pyramid)
         assert any("tiles" in text for text in texts)
-        assert interaction.dock.encoding.layer_button.isVisibleTo(interaction.dock)
+        assert interaction.dock.encoding.layer_button.isVisibleTo(interaction.dock.encoding)
 
     def test_encoding_stops_when_cancelled_and_when_the_plugin_is_unloaded(
         self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer
@@ -520,9 +765,11 @@ class TestStores:
         ready._encode(whole=True)
         assert "--resume" in iface.messages()[-1]
 
+    @pytest.mark.parametrize("chosen", ["beside", "cache"])
     def test_a_store_made_by_clicking_is_continued(
-        self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer
+        self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer, chosen: str
     ) -> None:
+        Settings().store_place = chosen
         shutil.rmtree(store_path_for(Path(raster_with_store.source())))
         QgsProject.instance().addMapLayer(raster_with_store)
         iface.setActiveLayer(raster_with_store)
@@ -708,7 +955,7 @@ class TestStores:
         wait_until(iface.messages)
         assert "not an embedding store" in iface.messages()[0]
         assert ready.controller.store is open_before
-        assert ready.dock._stores.count() == 1
+        assert ready.dock.findChild(QComboBox, "prepared_image").count() == 1
 
     def test_clearing_the_project_closes_the_store(self, iface: Interface, ready: Interaction) -> None:
         click(iface.canvas, place("a"))
@@ -720,10 +967,11 @@ class TestStores:
     def test_footprint_and_tiles_are_shown_on_demand(self, iface: Interface, ready: Interaction) -> None:
         bands = ready.overlay.bands
         assert bands["footprint"].numberOfVertices() == 5
-        ready.dock._tiles.setChecked(True)
+        tiles, outline = (ready.dock.findChild(QCheckBox, name) for name in ("show_tiles", "show_footprint"))
+        tiles.setChecked(True)
         wait_until(lambda: bands["encoded"].numberOfVertices() >= 5)
-        ready.dock._tiles.setChecked(False)
-        ready.dock._footprint.setChecked(False)
+        tiles.setChecked(False)
+        outline.setChecked(False)
         assert bands["encoded"].numberOfVertices() == bands["footprint"].numberOfVertices() == 0
 
 

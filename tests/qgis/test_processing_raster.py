@@ -124,7 +124,8 @@ def write(path: Path, crs: str | None = CRS, size: int = SIZE, value: int | None
 
 @pytest.fixture
 def raster(tmp_path: Path) -> QgsRasterLayer:
-    """Return a raster in a group of the project, with spaces and accents in its names."""
+    """Return a raster in a group of the project, with spaces and accents in its names; its store goes beside it."""
+    Settings().store_place = "beside"
     folder = tmp_path / "vuelo de 2024"
     folder.mkdir()
     return add_to_project(QgsRasterLayer(str(write(folder / "año.tif")), "Ortofoto año"), "Imágenes")
@@ -237,13 +238,21 @@ class TestSegmentRaster:
         assert len(found) == 1 and encoded(beside(raster)) == before
 
     def test_in_a_folder_that_cannot_be_written_the_cache_is_used(
-        self, raster: QgsRasterLayer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+        self, raster: QgsRasterLayer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(live_store.StoreWriter, "create", refuse_beside(beside(raster).parent))
-        monkeypatch.setattr(QgsApplication, "qgisSettingsDirPath", lambda: str(tmp_path / "profile"))
+        self.check_cached(raster)
+
+    def test_the_cache_is_used_unless_the_user_chose_otherwise(self, raster: QgsRasterLayer) -> None:
+        Settings().store_place = ""
+        self.check_cached(raster)
+
+    def check_cached(self, raster: QgsRasterLayer) -> None:
         assert len(features(run("segmentpoints", RASTER=raster, INPUT=points()))) == 2
-        (cached,) = (tmp_path / "profile" / "geosam_es" / "cache").iterdir()
+        (cached,) = live_store.cache_folder().iterdir()
         assert encoded(cached) and not beside(raster).exists()
+        # The outline finds it there.
+        assert run("storefootprint", RASTER=raster, FOOTPRINT="TEMPORARY_OUTPUT")["ENCODED"] >= 2
 
     def test_cancelling_while_tiles_are_prepared_keeps_them(self, raster: QgsRasterLayer) -> None:
         log = Log(cancel_at=lambda value: 0 < value < 90)

@@ -28,7 +28,7 @@ from qgis.core import (
     QgsVectorFileWriter,
     QgsVectorLayer,
 )
-from qgis.PyQt.QtWidgets import QCheckBox
+from qgis.PyQt.QtWidgets import QCheckBox, QComboBox
 from rasterio.transform import Affine
 
 import geosam_es
@@ -251,6 +251,7 @@ class TestEvaluate:
 class TestRaster:
     @pytest.fixture
     def raster(self, tmp_path: Path) -> Path:
+        Settings().store_place = "beside"
         path = tmp_path / "image.tif"
         transform = Affine(0.1, 0.0, 0.0, 0.0, -0.1, 130.0)
         profile = {"driver": "GTiff", "crs": CRS, "transform": transform, "dtype": "uint8"}
@@ -572,3 +573,14 @@ def test_enlarging_with_slow_models_is_switched_on_by_the_user(qgis_app: Any) ->
     page.apply()
     assert live_options(Settings()).enlarges
     assert OptionsPage(Settings(), lambda: None).findChild(QCheckBox, "enlarges").isChecked()
+
+
+def test_where_prepared_images_go_is_chosen_on_the_options_page(qgis_app: Any) -> None:
+    assert Settings().store_place == "ask" and not live_options(Settings()).beside
+    page = OptionsPage(Settings(), lambda: None)
+    box = page.findChild(QComboBox, "store_place")
+    assert [box.itemData(index) for index in range(box.count())] == ["ask", "cache", "beside"]
+    box.setCurrentIndex(2)
+    page.apply()
+    assert live_options(Settings()).beside
+    assert OptionsPage(Settings(), lambda: None).findChild(QComboBox, "store_place").currentData() == "beside"

@@ -19,7 +19,7 @@ from ...inference.session import open_segmenter
 from ...qgis_support.crs import EllipsoidArea, crs_from_wkt, made_anew, raster_crs
 from ...qgis_support.gdal_raster import GdalRaster, describe_crs
 from ...qgis_support.layer_source import LayerSource, source_of
-from ...qgis_support.live_store import LiveOptions, LiveStore
+from ...qgis_support.live_store import LiveOptions, LiveStore, store_cache
 from ...qgis_support.messages import tr
 from ...store import set_crs
 from ...store.decoders import ORIGINAL
@@ -33,6 +33,7 @@ __all__ = [
     "ProjectRaster",
     "check_fits",
     "follow_layer_crs",
+    "may_be_cached",
     "pixel_area_m2",
     "project_raster",
     "project_rasters",
@@ -77,6 +78,11 @@ def store_beside(raster: ProjectRaster) -> Path | None:
     """Return the store beside a raster, or None."""
     path = store_path_for(raster.source.path)
     return path if path.is_dir() else None
+
+
+def may_be_cached(raster: ProjectRaster, options: LiveOptions) -> bool:
+    """Tell, without reading the raster, whether the cache has a store of a raster of this name."""
+    return store_cache(options).may_have(raster.source.path)
 
 
 @dataclass(frozen=True, eq=False)
