@@ -25,7 +25,8 @@ class SegmentMapTool(QgsMapTool):
     canvas : QgsMapCanvas
     shortcuts : list of QAction
         While the canvas has the focus, their keys trigger them before QGIS's own shortcuts of the same keys.
-        Disabled ones leave their keys alone.
+        Disabled ones leave their keys alone. A held key triggers only its own action again, and only if that action
+        repeats; it never gets to QGIS.
 
     Signals
     -------
@@ -50,6 +51,7 @@ class SegmentMapTool(QgsMapTool):
     def __init__(self, canvas: QgsMapCanvas, shortcuts: list[Any]) -> None:
         super().__init__(canvas)
         self._shortcuts = shortcuts
+        self._held: QKeySequence | None = None
         self._pressed: QPoint | None = None
         self._is_box = False
         self._panning = False
@@ -137,20 +139,19 @@ class SegmentMapTool(QgsMapTool):
             if event.type() == QEvent.Type.KeyPress:
                 self._forget_press()
             return True
-        action = self._action_for(event)
-        if action is None:
+        pressed = _sequence(event)
+        enabled = (action for action in self._shortcuts if action.isEnabled())
+        action = next((action for action in enabled if pressed in action.shortcuts()), None)
+        repeats = event.isAutoRepeat() and pressed == self._held
+        if action is None and not repeats:
+            self._held = None
             return False
         event.accept()
         if event.type() == QEvent.Type.KeyPress:
-            action.trigger()
+            self._held = pressed
+            if action is not None and (not event.isAutoRepeat() or action.autoRepeat()):
+                action.trigger()
         return True
-
-    def _action_for(self, event: Any) -> Any | None:
-        modifiers = event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier
-        key = Qt.Key.Key_Return if event.key() == Qt.Key.Key_Enter else event.key()
-        pressed = QKeySequence(_number(modifiers) | _number(key))
-        enabled = (action for action in self._shortcuts if action.isEnabled())
-        return next((action for action in enabled if pressed in action.shortcuts()), None)
 
     def _is_far(self, position: QPoint) -> bool:
         return self._pressed is not None and (
@@ -180,6 +181,12 @@ class SegmentMapTool(QgsMapTool):
 
 def _has_shift(event: QgsMapMouseEvent | None) -> bool:
     return bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
+
+
+def _sequence(event: Any) -> QKeySequence:
+    modifiers = event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier
+    key = Qt.Key.Key_Return if event.key() == Qt.Key.Key_Enter else event.key()
+    return QKeySequence(_number(modifiers) | _number(key))
 
 
 def _number(value: Any) -> int:

@@ -1,9 +1,8 @@
-"""The target layer: its classes, and the undo of its edits."""
+"""The target layer and its classes."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsVectorLayer
 from qgis.PyQt import sip
@@ -27,12 +26,9 @@ class Target(QObject):
 
     Signals
     -------
-    undo_changed
-        The undo stack of the layer has changed.
     failed : GeoSamError
     """
 
-    undo_changed = pyqtSignal()
     failed = pyqtSignal(object)
 
     def __init__(self, dock: SegmentDock, parent: QObject | None = None) -> None:
@@ -48,36 +44,6 @@ class Target(QObject):
         """Stop following the layer."""
         self._watch(None)
 
-    @property
-    def can_undo(self) -> bool:
-        """Whether the layer has an edit to undo."""
-        stack = self._undo_stack()
-        return stack is not None and stack.canUndo()
-
-    @property
-    def can_redo(self) -> bool:
-        """Whether the layer has an edit to redo."""
-        stack = self._undo_stack()
-        return stack is not None and stack.canRedo()
-
-    def _undo_stack(self) -> Any:
-        # The layer may be deleted before the panel says so.
-        if self._layer is None or sip.isdeleted(self._layer) or not self._layer.isEditable():
-            return None
-        return self._layer.undoStack()
-
-    def undo(self) -> None:
-        """Undo the last edit of the layer."""
-        if self._layer is not None and self.can_undo:
-            self._layer.undoStack().undo()
-            self._layer.triggerRepaint()
-
-    def redo(self) -> None:
-        """Redo the last edit that was undone."""
-        if self._layer is not None and self.can_redo:
-            self._layer.undoStack().redo()
-            self._layer.triggerRepaint()
-
     def make(self, path: Path, crs: QgsCoordinateReferenceSystem) -> None:
         """Create a layer with the classes shown in the panel, and choose it as target."""
         try:
@@ -92,19 +58,13 @@ class Target(QObject):
         self._watch(layer)
         self._dock.class_box.set_layer(layer)
         self._show_classes()
-        self.undo_changed.emit()
 
     def _watch(self, layer: QgsVectorLayer | None) -> None:
         if self._layer is not None and not sip.isdeleted(self._layer):
             self._layer.styleChanged.disconnect(self._show_classes)
-            self._layer.undoStack().indexChanged.disconnect(self._on_undo_stack)
         self._layer = layer
         if layer is not None:
             layer.styleChanged.connect(self._show_classes)
-            layer.undoStack().indexChanged.connect(self._on_undo_stack)
-
-    def _on_undo_stack(self, _index: int) -> None:
-        self.undo_changed.emit()
 
     def _show_classes(self) -> None:
         own = classes_of_layer(self._layer) if self._layer is not None else None

@@ -121,6 +121,18 @@ class ClassBox(QGroupBox):
         if 0 <= index < len(self._items):
             self._list.setCurrentRow(index)
 
+    def choose_value(self, value: Any) -> None:
+        """Choose the class with a code, or none for a code that is not in the list; without a list, type it."""
+        codes = [str(item.code) for item in self._items]
+        self._list.setCurrentRow(codes.index(str(value)) if str(value) in codes else -1)
+        if not self._items:
+            self._text.setText("" if value is None else str(value))
+
+    @property
+    def field(self) -> str:
+        """Name of the class field; empty if there is none."""
+        return str(self._field.currentField())
+
     @property
     def current(self) -> ClassItem | None:
         """The chosen class."""
