@@ -453,7 +453,8 @@ class Interaction(QObject):
             self.controller.add_point(point, positive)
 
     def _on_refine(self) -> None:
-        self.set_active(True)
+        if self._canvas.mapTool() is not self.tool:
+            self.set_active(True)
         self.refining.start()
         self._show_refining()
 

@@ -83,6 +83,7 @@ class EditHistory(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._layers: list[QgsVectorLayer] = []
+        self._seen: dict[int, tuple[Any, ...]] = {}
         # The last item is the next to be undone or redone.
         self._done: list[EditStep] = []
         self._undone: list[EditStep] = []
@@ -158,6 +159,7 @@ class EditHistory(QObject):
 
     def _leave(self, layer: QgsVectorLayer) -> None:
         self._layers = [known for known in self._layers if known is not layer]
+        self._seen.pop(id(layer), None)
         self._done = [step for step in self._done if step.layer is not layer]
         self._undone = [step for step in self._undone if step.layer is not layer]
         if not sip.isdeleted(layer):
@@ -180,15 +182,27 @@ class EditHistory(QObject):
         if (index > 0 and not stack.canUndo()) or (count > index and not stack.canRedo()):
             # An edit is being made.
             return
-        commands = [sip.unwrapinstance(stack.command(position)) for position in range(count)]
-        texts = {command: stack.text(position) for position, command in enumerate(commands)}
+        seen = index, count, *(_address(stack, position) for position in (index - 1, index))
+        if self._seen.get(id(layer)) == seen:
+            return
+        self._seen[id(layer)] = seen
         known = {step.command: step for step in (*self._done, *self._undone) if step.layer is layer}
-        steps = {command: known.get(command) or EditStep(layer, command, texts[command]) for command in commands}
-        self._done = _updated(self._done, layer, [steps[command] for command in commands[:index]])
-        self._undone = _updated(self._undone, layer, [steps[command] for command in reversed(commands[index:])])
+        steps = []
+        for position in range(count):
+            command = _address(stack, position)
+            steps.append(known.get(command) or EditStep(layer, command, stack.text(position)))
+        self._done = _updated(self._done, layer, steps[:index])
+        self._undone = _updated(self._undone, layer, steps[index:][::-1])
+
+
+def _address(stack: Any, position: int) -> int:
+    command = stack.command(position)
+    return sip.unwrapinstance(command) if command is not None else 0
 
 
 def _updated(steps: Iterable[EditStep], layer: QgsVectorLayer, now: list[EditStep]) -> list[EditStep]:
     """Leave out steps that are gone, and append those that are new; ``now`` are the steps of a layer."""
-    kept = [step for step in steps if step.layer is not layer or step in now]
-    return kept + [step for step in now if step not in kept]
+    present = set(now)
+    kept = [step for step in steps if step.layer is not layer or step in present]
+    known = set(kept)
+    return kept + [step for step in now if step not in known]

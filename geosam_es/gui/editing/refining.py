@@ -11,7 +11,6 @@ from qgis.core import (
     QgsFeature,
     QgsFeatureRequest,
     QgsGeometry,
-    QgsMapLayer,
     QgsPointXY,
     QgsProject,
     QgsRectangle,
@@ -19,10 +18,10 @@ from qgis.core import (
     QgsWkbTypes,
 )
 from qgis.PyQt import sip
-from qgis.PyQt.QtCore import QObject, pyqtSignal
+from qgis.PyQt.QtCore import QObject, QPoint, pyqtSignal
 
 from ...core.prompts import Prompts
-from ...errors import EditError, GeoSamError
+from ...errors import EditError, GeoSamError, PromptError
 from ...qgis_support.crs import transform_points
 from ...qgis_support.messages import tr
 from ..canvas.controller import SegmentationController
@@ -33,7 +32,7 @@ from .edits import check_target, delete_polygon
 from .history import DELETED, EditHistory, OwnEdit
 from .provenance import Provenance, read_provenance
 
-__all__ = ["Refined", "Refining", "same_prompts"]
+__all__ = ["Refined", "Refining", "present", "same_prompts"]
 
 _NEAR = 1e-9
 """Relative difference of coordinates that were transformed to pixels and back."""
@@ -110,7 +109,8 @@ class Refining(QObject):
         self._history = history
         self.current: Refined | None = None
         self.picks = False
-        self._is_over_map = False
+        # On the canvas's screen, as the map may move under it; None outside.
+        self._pointer: QPoint | None = None
         self._waiting: tuple[QgsVectorLayer, int] | None = None
         self._start_prompts = Prompts()
         self._class_before: Any = None
@@ -148,19 +148,22 @@ class Refining(QObject):
         values = self._dock.class_box.attributes()
         return {} if values == self._own_values else values
 
-    def hover(self, _point: QgsPointXY, _positive: bool) -> None:
-        """Take note that the pointer is over the map."""
-        self._is_over_map = True
+    def hover(self, point: QgsPointXY, _positive: bool) -> None:
+        """Take note of the pointer, in the canvas's CRS."""
+        spot = self._screen().transform(point)
+        self._pointer = QPoint(round(spot.x()), round(spot.y()))
 
     def leave(self) -> None:
         """Take note that the pointer has left the map."""
-        self._is_over_map = False
+        self._pointer = None
 
     def start(self) -> None:
         """Refine the polygon under the pointer, or the only one selected, or the one that is clicked on next."""
-        canvas = self._iface.mapCanvas()
-        pointer = canvas.getCoordinateTransform().toMapCoordinates(canvas.mouseLastXY())
-        found = (self._at(pointer) if self._is_over_map else None) or (None if self.picks else self._selected())
+        found = None
+        if self._pointer is not None:
+            found = self._at(self._screen().toMapCoordinates(self._pointer))
+        if found is None and not self.picks:
+            found = self._selected()
         if found is not None:
             self._refine(*found)
         else:
@@ -194,7 +197,7 @@ class Refining(QObject):
         if refined is None:
             return
         try:
-            delete_polygon(_present(refined.layer), refined.feature_id)
+            delete_polygon(present(refined.layer), refined.feature_id)
         except GeoSamError as error:
             self.failed.emit(error)
             return
@@ -231,7 +234,7 @@ class Refining(QObject):
                     tr("This polygon has no saved prompts"),
                     tr("draw it again, or change it with the vertex tool of QGIS"),
                 )
-            raster = self._missing_raster(layer, feature, provenance)
+            raster = self._missing_raster(provenance)
         except GeoSamError as error:
             self.failed.emit(error)
             return
@@ -254,18 +257,19 @@ class Refining(QObject):
             problem = tr("The polygon on the map is not written yet")
             raise EditError(problem, tr("accept it with Enter, or discard it with Esc"))
 
-    def _missing_raster(
-        self, layer: QgsVectorLayer, feature: QgsFeature, provenance: Provenance
-    ) -> ProjectRaster | None:
+    def _missing_raster(self, provenance: Provenance) -> ProjectRaster | None:
         """Return the image to open for a polygon; None if the open one is right."""
         store, name = self._controller.store, provenance.raster
-        if store is not None and name in ("", store.metadata.raster.file_name):
+        is_open = store is not None and name in ("", store.metadata.raster.file_name)
+        if store is not None and is_open and _contains(QgsRectangle(*store.segmenter.map_bounds), provenance):
             return None
         rasters = [(other, project_raster(other)) for other in QgsProject.instance().mapLayers().values()]
         same_name = [(other, raster) for other, raster in rasters if raster and raster.source.path.name == name]
         for other, raster in same_name:
-            if len(same_name) == 1 or _covers(other, layer, feature):
+            if (len(same_name) == 1 and not is_open) or _contains(other.extent(), provenance):
                 return raster
+        if is_open:
+            return None
         if not name:
             raise EditError(tr("No prepared image is open"), tr("open the one that the polygon was drawn on"))
         raise EditError(
@@ -314,6 +318,9 @@ class Refining(QObject):
             self.picks = picks
             self.changed.emit()
 
+    def _screen(self) -> Any:
+        return self._iface.mapCanvas().getCoordinateTransform()
+
     def _layers(self) -> list[QgsVectorLayer]:
         """Return the target layer and the active layer."""
         layers = dict.fromkeys((self._dock.layer, self._iface.activeLayer()))
@@ -356,18 +363,26 @@ def _arrays(prompts: Prompts) -> tuple[list[float], list[bool | None]]:
     return [*coords, *(prompts.box or ())], [*labels, None] if prompts.box else labels
 
 
-def _present(layer: QgsVectorLayer) -> QgsVectorLayer:
+def present(layer: QgsVectorLayer) -> QgsVectorLayer:
+    """Return the layer of the polygon being refined.
+
+    Raises
+    ------
+    EditError
+        If it was removed.
+    """
     if sip.isdeleted(layer):
         raise EditError(tr("The layer of this polygon was removed"), tr("discard the polygon and draw it again"))
     return layer
 
 
-def _covers(raster: QgsMapLayer, layer: QgsVectorLayer, feature: QgsFeature) -> bool:
+def _contains(extent: QgsRectangle, provenance: Provenance) -> bool:
+    """Tell whether the prompts are inside, in the raster's CRS; images in several folders may have one name."""
     try:
-        (middle,) = transform_points([feature.geometry().boundingBox().center()], layer.crs(), raster.crs())
-    except EditError:
+        # A box may reach beyond the image.
+        return bool(extent.contains(QgsRectangle(*provenance.prompts.positive_bounds).center()))
+    except PromptError:
         return False
-    return bool(raster.extent().contains(middle))
 
 
 def _value(feature: QgsFeature, field: str) -> Any:
