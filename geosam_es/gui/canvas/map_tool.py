@@ -14,6 +14,8 @@ __all__ = ["SegmentMapTool"]
 
 _BOX_COLOUR = QColor(255, 255, 255, 220)
 _MODIFIER_KEYS = (Qt.Key.Key_Shift, Qt.Key.Key_Control, Qt.Key.Key_Alt, Qt.Key.Key_Meta)
+_HELD_MS = 5
+"""A held key is pressed again at once after its release, which no finger does."""
 _BUTTON_EVENTS = (QEvent.Type.MouseButtonPress, QEvent.Type.MouseButtonRelease, QEvent.Type.MouseButtonDblClick)
 
 
@@ -52,6 +54,7 @@ class SegmentMapTool(QgsMapTool):
         super().__init__(canvas)
         self._shortcuts = shortcuts
         self._held: QKeySequence | None = None
+        self._released = (0, 0)
         self._pressed: QPoint | None = None
         self._is_box = False
         self._panning = False
@@ -128,6 +131,8 @@ class SegmentMapTool(QgsMapTool):
             return True
         elif kind in (QEvent.Type.ShortcutOverride, QEvent.Type.KeyPress):
             return self._take_key(event)
+        elif kind == QEvent.Type.KeyRelease:
+            self._released = event.key(), event.timestamp()
         return False
 
     def _take_key(self, event: Any) -> bool:
@@ -142,16 +147,23 @@ class SegmentMapTool(QgsMapTool):
         pressed = _sequence(event)
         enabled = (action for action in self._shortcuts if action.isEnabled())
         action = next((action for action in enabled if pressed in action.shortcuts()), None)
-        repeats = event.isAutoRepeat() and pressed == self._held
+        is_repeated = self._is_repeated(event)
+        repeats = is_repeated and pressed == self._held
         if action is None and not repeats:
             self._held = None
             return False
         event.accept()
         if event.type() == QEvent.Type.KeyPress:
             self._held = pressed
-            if action is not None and (not event.isAutoRepeat() or action.autoRepeat()):
+            if action is not None and (not is_repeated or action.autoRepeat()):
                 action.trigger()
         return True
+
+    def _is_repeated(self, event: Any) -> bool:
+        """Tell whether a held key sent an event again; X11 sends a release with it, and Qt does not always notice."""
+        key, time_ms = self._released
+        again = event.key() == key and 0 < event.timestamp() <= time_ms + _HELD_MS
+        return bool(event.isAutoRepeat() or again)
 
     def _is_far(self, position: QPoint) -> bool:
         return self._pressed is not None and (
