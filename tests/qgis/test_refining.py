@@ -433,6 +433,30 @@ class TestMissingValues:
             assert strict.undoStack().count() == steps + 1 and ready.refining.current is None
 
 
+@pytest.mark.parametrize("suffix", ["gpkg", "shp"])
+def test_the_edits_are_saved_meanwhile(iface: Interface, ready: Interaction, tmp_path: Path, suffix: str) -> None:
+    """A new feature gets its final id then."""
+    layer = create_target_layer(tmp_path / f"saved.{suffix}", iface.canvas.mapSettings().destinationCrs())
+    QgsProject.instance().addMapLayer(layer)
+    ready.dock.layers.setLayer(layer)
+    for name in ("a", "b"):
+        click(iface.canvas, place(name))
+        settled(ready)
+        key(iface, Qt.Key.Key_Return)
+    refine(iface, ready, "a")
+    before = ready.refining.current.feature_id
+    assert layer.commitChanges(False), layer.commitErrors()
+    click(iface.canvas, place("c"))
+    settled(ready)
+    key(iface, Qt.Key.Key_Return)
+    assert layer.featureCount() == 2 and ready.refining.current is None
+    assert before not in [feature.id() for feature in layer.getFeatures()]
+    refine(iface, ready, "b")
+    assert layer.commitChanges(False), layer.commitErrors()
+    key(iface, Qt.Key.Key_Delete)
+    assert layer.featureCount() == 1
+
+
 def test_the_layer_of_the_refined_polygon_is_removed(
     iface: Interface, drawn: Interaction, layer: QgsVectorLayer
 ) -> None:

@@ -173,7 +173,7 @@ class TestStory:
     def test_a_message_with_a_button(self, iface: Interface, ready: Interaction, target: QgsVectorLayer) -> None:
         draw(iface, ready, "a")
         undo(iface)
-        assert iface.messages()[-1] == "Undone: polygon in target. Its prompts are on the map again."
+        assert iface.messages()[-1] == "Undone: polygon in target"
         QTest.mouseClick(button(iface, "Redo"), Qt.MouseButton.LeftButton)
         assert target.featureCount() == 1 and not ready.controller.drawing.can_undo
         assert iface.messages() == ["Redone: polygon in target"]
@@ -207,6 +207,34 @@ class TestStory:
             key(iface, Qt.Key.Key_Backspace)
             settled(ready)
         assert target.featureCount() == 1
+
+    def test_a_refined_polygon(self, iface: Interface, ready: Interaction, tmp_path: Path) -> None:
+        """Its undo goes back to the refining, and from there to the polygon as it was drawn."""
+        layer = create_target_layer(tmp_path / "h.gpkg", ready.controller.store.crs)
+        QgsProject.instance().addMapLayer(layer)
+        ready.dock.layers.setLayer(layer)
+        draw(iface, ready, "a")
+        layer.selectAll()
+        key(iface, Qt.Key.Key_R)
+        settled(ready)
+        click(iface.canvas, place("b"))
+        settled(ready)
+        key(iface, Qt.Key.Key_Return)
+        assert texts(ready)[0] == "Undo: refined polygon in h"
+        undo(iface)
+        assert ready.refining.current is not None and len(settled(ready).prompts) == 2
+        for _ in range(2):
+            undo(iface)
+            settled(ready)
+        assert texts(ready)[0] == "Undo: polygon in h" and layer.featureCount() == 1
+        undo(iface)
+        assert layer.featureCount() == 0 and len(settled(ready).prompts) == 1 and ready.refining.current is None
+        redo(iface)
+        assert layer.featureCount() == 1 and texts(ready) == ("Undo: polygon in h", "Redo: refined polygon in h")
+        small = next(layer.getFeatures()).geometry().area()
+        redo(iface)
+        assert layer.featureCount() == 1 and next(layer.getFeatures()).geometry().area() > 2 * small
+        assert not ready.controller.drawing.can_undo and texts(ready)[1] == "Redo"
 
 
 class TestHeldKey:

@@ -16,7 +16,7 @@ from ..panel.dock import SegmentDock
 from .edits import AcceptOptions, accept_polygon, check_target, replace_polygon
 from .history import ADDED, REFINED, EditHistory, OwnEdit
 from .provenance import Provenance
-from .refining import Refining, present
+from .refining import Refining
 
 __all__ = ["Acceptor", "accept_options"]
 
@@ -92,7 +92,7 @@ class Acceptor(QObject):
         feature_id: int | None
         try:
             if refined is not None:
-                layer, feature_id = present(refined.layer), refined.feature_id
+                layer, feature_id = refined.layer, refined.locate()
                 attributes, opener = self._refining.attributes(), self._form_opener(layer)
                 label = self._refining.label
                 if not replace_polygon(

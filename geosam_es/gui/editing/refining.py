@@ -32,7 +32,7 @@ from .edits import check_target, delete_polygon
 from .history import DELETED, EditHistory, OwnEdit
 from .provenance import Provenance, read_provenance
 
-__all__ = ["Refined", "Refining", "present", "same_prompts"]
+__all__ = ["Refined", "Refining", "same_prompts"]
 
 _NEAR = 1e-9
 """Relative difference of coordinates that were transformed to pixels and back."""
@@ -48,11 +48,33 @@ class Refined:
     feature_id : int
     label : str
         Its class; may be empty.
+    geometry : QgsGeometry
+        As it is in the layer.
     """
 
     layer: QgsVectorLayer
     feature_id: int
     label: str
+    geometry: QgsGeometry
+
+    def locate(self) -> int:
+        """Return the id of the feature now: it gets another one when the edits are saved.
+
+        Raises
+        ------
+        EditError
+            If the layer or the feature is no longer there.
+        """
+        layer = self.layer
+        if sip.isdeleted(layer):
+            raise EditError(tr("The layer of this polygon was removed"), tr("discard the polygon and draw it again"))
+        if layer.getFeature(self.feature_id).isValid():
+            return self.feature_id
+        near = QgsFeatureRequest().setFilterRect(self.geometry.boundingBox())
+        for feature in layer.getFeatures(near):
+            if feature.geometry().isGeosEqual(self.geometry):
+                return int(feature.id())
+        raise EditError(tr("The polygon is no longer in {name}").format(name=layer.name()), tr("draw it again"))
 
 
 class Refining(QObject):
@@ -128,9 +150,7 @@ class Refining(QObject):
         label = self.label
         if label != self.current.label:
             name = tr("{polygon}, now {label}").format(polygon=name, label=label)
-        keys = tr(
-            "Clicks and boxes: change it · Class key: change its class\nEnter: write · Delete: delete · Esc: leave"
-        )
+        keys = tr("Click or box: change it · 1 to 9: its class\nEnter: write · Delete: delete · Esc: leave")
         return tr("Refining {polygon}").format(polygon=name) + "\n" + keys
 
     @property
@@ -197,7 +217,7 @@ class Refining(QObject):
         if refined is None:
             return
         try:
-            delete_polygon(present(refined.layer), refined.feature_id)
+            delete_polygon(refined.layer, refined.locate())
         except GeoSamError as error:
             self.failed.emit(error)
             return
@@ -205,21 +225,20 @@ class Refining(QObject):
         self._history.note(refined.layer, OwnEdit(DELETED, refined.label))
         self.deleted.emit(_name(refined.layer, refined.label))
 
-    def draw_again(self, layer: QgsVectorLayer, own: OwnEdit) -> bool:
-        """Draw the object of an edit that was undone, and return whether its image is open."""
+    def draw_again(self, layer: QgsVectorLayer, own: OwnEdit) -> None:
+        """Draw the object of an edit that was undone, if its image is open."""
         if own.provenance is None:
-            return False
+            return
         drawn, own.drawn = own.drawn, None
         if drawn is None or not self._controller.take_up(drawn):
             store = self._controller.store
             if store is None or store.metadata.raster.file_name != own.provenance.raster:
-                return False
+                return
             self._draw(own.provenance)
         if own.feature_id is not None:
             self._begin(layer, layer.getFeature(own.feature_id), own.provenance)
             if layer is self._dock.layer and own.label:
                 self._dock.class_box.choose_value(own.label)
-        return True
 
     def _refine(self, layer: QgsVectorLayer, feature: QgsFeature, opens: bool = True) -> None:
         self._set_picks(False)
@@ -290,7 +309,7 @@ class Refining(QObject):
             label = _label({box.field: _value(feature, box.field)})
         self._own_values = dict(box.attributes())
         self._start_prompts = provenance.prompts
-        self.current = Refined(layer, feature.id(), label)
+        self.current = Refined(layer, feature.id(), label, QgsGeometry(feature.geometry()))
         box.colour_changed.connect(self._on_class)
         self.changed.emit()
 
@@ -361,19 +380,6 @@ def _arrays(prompts: Prompts) -> tuple[list[float], list[bool | None]]:
     coords = [value for point in prompts.points for value in point[:2]]
     labels: list[bool | None] = [point.positive for point in prompts.points]
     return [*coords, *(prompts.box or ())], [*labels, None] if prompts.box else labels
-
-
-def present(layer: QgsVectorLayer) -> QgsVectorLayer:
-    """Return the layer of the polygon being refined.
-
-    Raises
-    ------
-    EditError
-        If it was removed.
-    """
-    if sip.isdeleted(layer):
-        raise EditError(tr("The layer of this polygon was removed"), tr("discard the polygon and draw it again"))
-    return layer
 
 
 def _contains(extent: QgsRectangle, provenance: Provenance) -> bool:

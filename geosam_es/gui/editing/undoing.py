@@ -140,17 +140,20 @@ class UndoStory(QObject):
         return same_prompts(drawing.prompts, own.provenance.prompts)
 
     def _undo_edit(self, step: EditStep) -> None:
-        own, restored = step.own, False
+        own = step.own
         if not self._controller.drawing.can_undo:
-            step.later = self._controller.set_aside()
+            was_refining = self._refining.current is not None
+            aside = self._controller.set_aside()
+            step.later = None if was_refining else aside
         self._history.undo(step)
         if own is None:
             text = tr("Undone in {layer}: {edit}").format(layer=step.layer.name(), edit=step.text)
         else:
-            restored = not self._controller.drawing.can_undo and self._refining.draw_again(step.layer, own)
+            if not self._controller.drawing.can_undo:
+                self._refining.draw_again(step.layer, own)
             text = tr("Undone: {what}").format(what=_edit_name(step, own))
         self._say(undone=step)
-        self.undone.emit(f"{text}. {tr('Its prompts are on the map again.')}" if restored else text)
+        self.undone.emit(text)
 
     def _redo_edit(self, step: EditStep) -> None:
         own, later, step.later = step.own, step.later, None
