@@ -28,7 +28,7 @@ from .editing.target import Target
 from .editing.undoing import UndoStory
 from .panel.actions import Actions
 from .panel.dock import SegmentDock
-from .panel.result_text import comparison_text, result_text
+from .panel.result_text import candidate_text, comparison_text, is_uncertain, result_text, result_tip
 from .stores.background_encoding import BackgroundEncoding
 from .stores.current_store import CurrentStore
 from .stores.decoder_choice import Comparison, DecoderChoice
@@ -232,7 +232,7 @@ class Interaction(QObject):
     def _open(self, path: Path | None, rasters: list[ProjectRaster], name: str) -> None:
         settings = self._settings
         self.stores.open(path, rasters, live_options(settings), settings.decoder_threads or None)
-        self.dock.show_state(tr("Opening {name} …").format(name=name))
+        self.dock.show_image(name, tr("opening"), str(path or ""))
 
     def apply_settings(self) -> None:
         """Apply what was changed in the panel or in QGIS's options."""
@@ -300,26 +300,25 @@ class Interaction(QObject):
         self.dock.encoding.set_possible(store is None or store.live is not None)
 
     def _on_encoded(self, percent: int, text: str) -> None:
-        self.dock.encoding.show_progress(percent, text)
+        self.dock.show_progress(percent, text)
         if self._settings.show_tiles and not self._settled.isActive():
             self._settled.start()
 
     def _on_encoding_ended(self, text: str) -> None:
-        self.dock.encoding.show_end()
+        self.dock.show_end()
         self._iface.statusBarIface().showMessage(text)
         self._on_view_settled()
 
     def _show_store_state(self) -> None:
         store = self.stores.store
         if store is None:
-            self.dock.show_state(tr("Click on a raster layer, or open or drop its prepared image here."))
+            self.dock.show_image("", "")
+            self.dock.show_state("")
             return
-        metadata = store.metadata
-        self.dock.show_state(
-            tr("{raster}, model {model}, {levels} levels").format(
-                raster=metadata.raster.file_name, model=metadata.model["name"], levels=metadata.levels
-            )
-        )
+        state = tr("ready") if store.live is None else tr("prepares as you click")
+        source = store.raster.source.path if store.raster is not None else store.path
+        self.dock.show_image(store.metadata.raster.file_name, state, str(source))
+        self.dock.show_state(tr("Prepared with the model {model}").format(model=store.metadata.model["name"]))
 
     def _on_failed(self, error: GeoSamError) -> None:
         self._messages.error(error)
@@ -400,8 +399,7 @@ class Interaction(QObject):
         self._enable_actions()
         if drawing.busy:
             return
-        text = self._result_text()
-        self.dock.show_result(text)
+        text = self._show_result()
         if text:
             self._iface.statusBarIface().showMessage(text)
         else:
@@ -412,14 +410,22 @@ class Interaction(QObject):
         self.overlay.show_compared(*shown)
         store, result = self.stores.store, self.controller.drawing.result
         if comparison is None or store is None or result is None:
-            self.dock.show_result(self._result_text())
+            self._show_result()
         else:
             colours = self.overlay.colour.name(), self.overlay.compared_colour.name()
-            self.dock.show_result(comparison_text(store.decoder, result, comparison, store.crs, colours))
+            text = comparison_text(store.decoder, result, comparison, store.crs, colours)
+            self.dock.show_result(text, candidate=candidate_text(result))
 
-    def _result_text(self) -> str:
+    def _show_result(self) -> str:
         store, result = self.stores.store, self.controller.drawing.result
-        return result_text(result, store.crs) if store is not None and result is not None else ""
+        if store is None or result is None:
+            self.dock.show_result("")
+            return ""
+        text = result_text(result, store.crs)
+        self.dock.show_result(
+            text, result_tip(result), uncertain=is_uncertain(result), candidate=candidate_text(result)
+        )
+        return text
 
     def _on_decoders_changed(self, path: str, name: str) -> None:
         self.decoders.refresh(Path(path), name)
@@ -462,13 +468,7 @@ class Interaction(QObject):
         refining = self.refining
         self._actions.refine.setChecked(refining.picks or refining.current is not None)
         self._enable_actions()
-        show = getattr(self.dock, "show_hint", None)
-        if show is not None:
-            show(refining.hint)
-        elif refining.hint:
-            self.dock.show_state(refining.hint)
-        else:
-            self._show_store_state()
+        self.dock.show_hint(refining.hint)
 
     def _on_raster_wanted(self, raster: ProjectRaster) -> None:
         self._open(store_beside(raster), [raster], raster.source.name)

@@ -65,8 +65,7 @@ class GeoSamPlugin:
         self._iface.mapToolActionGroup().addAction(actions.tool)
         self._tool_bar = self._iface.addToolBar(PLUGIN_NAME)
         self._tool_bar.setObjectName("GeoSamEsToolBar")
-        for action in (actions.tool, *actions.on_buttons):
-            self._tool_bar.addAction(action)
+        self._tool_bar.addAction(actions.tool)
         self._iface.addPluginToRasterMenu(PLUGIN_NAME, actions.tool)
         self._help = QAction(own_icon("geosam_es"), PLUGIN_NAME, self._iface.mainWindow())
         self._help.triggered.connect(self._show_help)

@@ -22,7 +22,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import QEvent, Qt
 from qgis.PyQt.QtTest import QTest
-from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QToolBar
+from qgis.PyQt.QtWidgets import QApplication, QCheckBox, QComboBox, QDockWidget, QToolBar, QToolButton
 
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.plugin import GeoSamPlugin, help_page
@@ -87,7 +87,8 @@ class TestLoading:
             assert len(iface.help_menu.actions()) == 1
             assert len(iface.options_factories) == 1
             assert QgsApplication.processingRegistry().providerById("geosam_es") is not None
-            assert iface.window.findChild(QToolBar, "GeoSamEsToolBar") is not None
+            bar = iface.window.findChild(QToolBar, "GeoSamEsToolBar")
+            assert bar.actions() == [tool_action(plugin)]
             assert not iface.window.findChild(QDockWidget, "GeoSamEsDock").isVisible()
             tool_action(plugin).trigger()
             assert iface.window.findChild(QDockWidget, "GeoSamEsDock").isVisible()
@@ -244,17 +245,17 @@ class TestGestures:
         assert bands["positive"].numberOfVertices() == 1
         assert bands["negative"].numberOfVertices() == 1
         assert bands["proposal"].numberOfVertices() > 20
-        assert "Score 0.9" in iface.window.statusBar().currentMessage()
-        assert " ms" in iface.window.statusBar().currentMessage()
+        assert " m² · sure (0.9" in iface.window.statusBar().currentMessage()
+        assert iface.window.statusBar().currentMessage() == ready.dock._result.text()
+        assert " ms" in ready.dock._result.toolTip()
 
     def test_buttons_do_what_the_keys_do(
         self, iface: Interface, plugin: GeoSamPlugin, ready: Interaction, target: QgsVectorLayer
     ) -> None:
-        bar = iface.window.findChild(QToolBar, "GeoSamEsToolBar")
         click(iface.canvas, place("a"))
         settled(ready)
-        accept = next(a for a in bar.actions() if a.text().endswith("Accept the polygon"))
-        QTest.mouseClick(bar.widgetForAction(accept), Qt.MouseButton.LeftButton)
+        accept = next(b for b in ready.dock.findChildren(QToolButton) if b.text() == "Accept ⏎")
+        QTest.mouseClick(accept, Qt.MouseButton.LeftButton)
         wait_until(lambda: target.featureCount() == 1)
 
 
@@ -489,7 +490,7 @@ class TestStores:
         reader = StoreReader(store.path)
         assert all(reader.state(tile) is not TileState.MISSING for tile in reader.pyramid)
         assert any("tiles" in text for text in texts)
-        assert interaction.dock.encoding.layer_button.isVisibleTo(interaction.dock)
+        assert interaction.dock.encoding.layer_button.isVisibleTo(interaction.dock.encoding)
 
     def test_encoding_stops_when_cancelled_and_when_the_plugin_is_unloaded(
         self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer
@@ -706,7 +707,7 @@ class TestStores:
         wait_until(iface.messages)
         assert "not an embedding store" in iface.messages()[0]
         assert ready.controller.store is open_before
-        assert ready.dock._stores.count() == 1
+        assert ready.dock.findChild(QComboBox, "prepared_image").count() == 1
 
     def test_clearing_the_project_closes_the_store(self, iface: Interface, ready: Interaction) -> None:
         click(iface.canvas, place("a"))
@@ -718,10 +719,11 @@ class TestStores:
     def test_footprint_and_tiles_are_shown_on_demand(self, iface: Interface, ready: Interaction) -> None:
         bands = ready.overlay.bands
         assert bands["footprint"].numberOfVertices() == 5
-        ready.dock._tiles.setChecked(True)
+        tiles, outline = (ready.dock.findChild(QCheckBox, name) for name in ("show_tiles", "show_footprint"))
+        tiles.setChecked(True)
         wait_until(lambda: bands["encoded"].numberOfVertices() >= 5)
-        ready.dock._tiles.setChecked(False)
-        ready.dock._footprint.setChecked(False)
+        tiles.setChecked(False)
+        outline.setChecked(False)
         assert bands["encoded"].numberOfVertices() == bands["footprint"].numberOfVertices() == 0
 
 

@@ -79,12 +79,13 @@ class Actions(QObject):
     @property
     def on_buttons(self) -> list[Any]:
         """The actions with a button, in order."""
-        return [self.undo, self.redo, self.candidate, self.preview, self.accept, self.discard, self.refine]
+        return [self.accept, self.discard, self.undo, self.candidate, self.refine, self.preview]
 
     @property
     def by_keys(self) -> list[Any]:
         """The actions that the map tool triggers with their shortcuts."""
-        return [*self.on_buttons, self.undo_prompt, self.delete, self.compare, self.swap, *self.classes]
+        keys = [self.undo_prompt, self.redo, self.delete, self.compare, self.swap]
+        return [*self.on_buttons, *keys, *self.classes]
 
     def set_drawing_states(self, can_undo: bool, can_redo: bool, has_polygon: bool, busy: bool) -> None:
         """Enable the actions that apply to the object being drawn; keys of disabled actions go to QGIS."""
