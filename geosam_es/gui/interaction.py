@@ -29,6 +29,7 @@ from .editing.undoing import UndoStory
 from .panel.actions import Actions
 from .panel.dock import SegmentDock
 from .panel.result_text import candidate_text, comparison_text, is_uncertain, result_text, result_tip
+from .panel.store_place_message import StorePlaceMessage
 from .stores.background_encoding import BackgroundEncoding
 from .stores.current_store import CurrentStore
 from .stores.decoder_choice import Comparison, DecoderChoice
@@ -36,6 +37,7 @@ from .stores.open_store import (
     OpenStore,
     ProjectRaster,
     live_options,
+    may_be_cached,
     pixel_area_m2,
     project_raster,
     project_rasters,
@@ -80,6 +82,7 @@ class Interaction(QObject):
         self.acceptor = Acceptor(iface, self.controller, self.dock, settings, self.refining, self.history, self)
         self.undoing = UndoStory(self.controller, self.history, self.refining, self)
         self.encoding = BackgroundEncoding(self)
+        self.place = StorePlaceMessage(iface.messageBar(), self.stores, settings, self)
         self._encode_when_open: bool | None = None
         self._settled = QTimer(self)
         self._settled.setSingleShot(True)
@@ -109,6 +112,7 @@ class Interaction(QObject):
         self.stores.updated.connect(self._on_store_updated)
         self.stores.failed.connect(self._on_failed)
         self.stores.noticed.connect(self._messages.warning)
+        self.place.moved.connect(self._show_recent)
         self.encoding.progressed.connect(self._on_encoded)
         self.encoding.ended.connect(self._on_encoding_ended)
         self.encoding.failed.connect(self._messages.error)
@@ -204,6 +208,7 @@ class Interaction(QObject):
         self.target.release()
         self.history.release()
         self.encoding.dispose()
+        self.place.close()
         if self._canvas.mapTool() is self.tool:
             self._canvas.unsetMapTool(self.tool)
         self.stores.shutdown()
@@ -247,9 +252,7 @@ class Interaction(QObject):
 
     def _on_store(self, store: OpenStore | None) -> None:
         self.overlay.set_crs(store.crs if store is not None else QgsCoordinateReferenceSystem())
-        if store is not None:
-            self._settings.remember_store(str(store.path))
-        self.dock.show_recent(str(store.path) if store is not None else None)
+        self._show_recent(store)
         self._show_store_state()
         self.apply_settings()
         self._on_display_changed()
@@ -257,6 +260,11 @@ class Interaction(QObject):
         whole, self._encode_when_open = self._encode_when_open, None
         if store is not None and whole is not None:
             self._encode(whole)
+
+    def _show_recent(self, store: OpenStore | None) -> None:
+        if store is not None:
+            self._settings.remember_store(str(store.path))
+        self.dock.show_recent(str(store.path) if store is not None else None)
 
     def _on_store_updated(self, store: OpenStore) -> None:
         self.overlay.set_crs(store.crs)
@@ -375,6 +383,8 @@ class Interaction(QObject):
         path = store_beside(raster)
         if path is not None and path != self.stores.opening:
             self.open_store(path)
+        elif path is None and not self.stores.is_opening and may_be_cached(raster, live_options(self._settings)):
+            self._open(None, [raster], raster.source.name)
         elif path is None and store is not None and store.raster is not None:
             # It belongs to another raster than the one the user sees.
             self.stores.set(None)

@@ -65,6 +65,15 @@ def fresh_settings(qgis_app: Any) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep prepared images apart from those of the user, and of other tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr("geosam_es.qgis_support.settings.cache_folder", lambda: folder)
+    monkeypatch.setattr("geosam_es.gui.stores.live_store.cache_folder", lambda: folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
 def processing_without_canvas(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep Processing from the canvas of pytest-qgis, which another test may have deleted: reading it crashes."""
     module = sys.modules.get("processing.tools.dataobjects")

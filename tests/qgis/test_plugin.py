@@ -141,6 +141,25 @@ class TestLoading:
         assert iface.canvas.mapTool() is plugin.interaction.tool
         plugin.unload()
 
+    @pytest.mark.parametrize("is_unloaded", [False, True])
+    def test_installed_packages_are_loaded_in_the_background(
+        self, iface: Interface, monkeypatch: pytest.MonkeyPatch, is_unloaded: bool
+    ) -> None:
+        plugin = GeoSamPlugin(iface)
+        with monkeypatch.context() as without:
+            without.setattr(dependencies.importlib.util, "find_spec", lambda _: None)
+            plugin.initGui()
+        assert plugin.interaction is None and plugin._install_message is not None
+        plugin._install_message._installed()
+        assert plugin.interaction is None
+        if is_unloaded:
+            plugin.unload()
+        wait_until(lambda: QgsApplication.taskManager().countActiveTasks() == 0)
+        wait_until(lambda: is_unloaded or plugin.interaction is not None)
+        assert (plugin.interaction is None) == is_unloaded
+        assert not is_unloaded or not iface.group.actions()
+        plugin.unload()
+
     @pytest.mark.parametrize(
         ("language", "word"), [("es", "Gestos"), ("es_ES", "Gestos"), ("en_US", "Gestures"), ("eu", "Gestures")]
     )
@@ -396,6 +415,7 @@ class TestStores:
     def test_a_click_works_on_a_raster_that_was_never_encoded(
         self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer, target: QgsVectorLayer
     ) -> None:
+        Settings().store_place = "beside"
         store = store_path_for(Path(raster_with_store.source()))
         shutil.rmtree(store)
         QgsProject.instance().addMapLayer(raster_with_store)
@@ -452,6 +472,7 @@ class TestStores:
         self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer
     ) -> None:
         """Who only looks around in QGIS needs no space on the disk."""
+        Settings().store_place = "beside"
         root = store_path_for(Path(raster_with_store.source()))
         shutil.rmtree(root)
         QgsProject.instance().addMapLayer(raster_with_store)
@@ -519,9 +540,11 @@ class TestStores:
         ready._encode(whole=True)
         assert "--resume" in iface.messages()[-1]
 
+    @pytest.mark.parametrize("chosen", ["beside", "cache"])
     def test_a_store_made_by_clicking_is_continued(
-        self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer
+        self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer, chosen: str
     ) -> None:
+        Settings().store_place = chosen
         shutil.rmtree(store_path_for(Path(raster_with_store.source())))
         QgsProject.instance().addMapLayer(raster_with_store)
         iface.setActiveLayer(raster_with_store)

@@ -46,13 +46,13 @@ def opened(path: Path | None, rasters: list[Any], options: LiveOptions | None = 
     return found[0]
 
 
-def outcome(path: Path | None, rasters: list[Any]) -> Any:
-    return opened(path, rasters)[0]
+def outcome(path: Path | None, rasters: list[Any], options: LiveOptions | None = None) -> Any:
+    return opened(path, rasters, options)[0]
 
 
 @pytest.fixture
 def cache(tmp_path: Path) -> LiveOptions:
-    return LiveOptions(cache_folder=tmp_path / "cache", threads=1)
+    return LiveOptions(cache_folder=tmp_path / "cache", threads=1, beside=True)
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_a_task_opens(iface: Any, raster_with_store: QgsRasterLayer, blobs: Blob
 
 def test_a_task_creates_a_store_if_there_is_none(iface: Any, raster_with_store: QgsRasterLayer) -> None:
     shutil.rmtree(beside(raster_with_store))
-    store = outcome(None, [project_raster(raster_with_store)])
+    store = outcome(None, [project_raster(raster_with_store)], LiveOptions(beside=True))
     assert store.path == beside(raster_with_store)
     assert store.live is not None
     store.close()

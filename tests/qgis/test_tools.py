@@ -26,7 +26,7 @@ from qgis.core import (
     QgsVectorFileWriter,
     QgsVectorLayer,
 )
-from qgis.PyQt.QtWidgets import QCheckBox
+from qgis.PyQt.QtWidgets import QCheckBox, QComboBox
 
 import geosam_es
 from geosam_es.gui.panel.options_page import OptionsPage
@@ -526,3 +526,14 @@ def test_enlarging_with_slow_models_is_switched_on_by_the_user(qgis_app: Any) ->
     page.apply()
     assert live_options(Settings()).enlarges
     assert OptionsPage(Settings(), lambda: None).findChild(QCheckBox, "enlarges").isChecked()
+
+
+def test_where_prepared_images_go_is_chosen_on_the_options_page(qgis_app: Any) -> None:
+    assert Settings().store_place == "ask" and not live_options(Settings()).beside
+    page = OptionsPage(Settings(), lambda: None)
+    box = page.findChild(QComboBox, "store_place")
+    assert [box.itemData(index) for index in range(box.count())] == ["ask", "cache", "beside"]
+    box.setCurrentIndex(2)
+    page.apply()
+    assert live_options(Settings()).beside
+    assert OptionsPage(Settings(), lambda: None).findChild(QComboBox, "store_place").currentData() == "beside"

@@ -267,6 +267,8 @@ class Refining(QObject):
         elif opens:
             self._waiting = layer, feature.id()
             self.raster_wanted.emit(raster)
+        else:
+            self.failed.emit(_drawn_on(provenance))
 
     def _check_free(self) -> None:
         """Refuse to replace an object that the user is drawing or has changed."""
@@ -291,10 +293,7 @@ class Refining(QObject):
             return None
         if not name:
             raise EditError(tr("No prepared image is open"), tr("open the one that the polygon was drawn on"))
-        raise EditError(
-            tr("This polygon was drawn on {name}").format(name=name),
-            tr("add that raster to the project, or open its prepared image"),
-        )
+        raise _drawn_on(provenance)
 
     def _draw(self, provenance: Provenance) -> None:
         self._controller.start_from(provenance.prompts, provenance.level, provenance.candidate)
@@ -380,6 +379,11 @@ def _arrays(prompts: Prompts) -> tuple[list[float], list[bool | None]]:
     coords = [value for point in prompts.points for value in point[:2]]
     labels: list[bool | None] = [point.positive for point in prompts.points]
     return [*coords, *(prompts.box or ())], [*labels, None] if prompts.box else labels
+
+
+def _drawn_on(provenance: Provenance) -> EditError:
+    problem = tr("This polygon was drawn on {name}").format(name=provenance.raster)
+    return EditError(problem, tr("add that raster to the project, or open its prepared image"))
 
 
 def _contains(extent: QgsRectangle, provenance: Provenance) -> bool:

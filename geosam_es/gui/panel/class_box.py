@@ -123,10 +123,11 @@ class ClassBox(QGroupBox):
 
     def choose_value(self, value: Any) -> None:
         """Choose the class with a code, or none for a code that is not in the list; without a list, type it."""
+        text = "" if value is None else str(value)
         codes = [str(item.code) for item in self._items]
-        self._list.setCurrentRow(codes.index(str(value)) if str(value) in codes else -1)
+        self._list.setCurrentRow(codes.index(text) if text in codes else -1)
         if not self._items:
-            self._text.setText("" if value is None else str(value))
+            self._text.setText(text)
 
     @property
     def field(self) -> str:

@@ -10,13 +10,12 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import shapely
-from qgis.core import QgsApplication
 from shapely.geometry.base import BaseGeometry
 
 from ... import models
@@ -32,13 +31,16 @@ from ...inference.segmenter import Segmenter
 from ...qgis_support.gdal_raster import GdalRaster
 from ...qgis_support.layer_source import LayerSource
 from ...qgis_support.messages import tr
+from ...qgis_support.settings import cache_folder
 from ...store import StoreMetadata, StoreReader, StoreWriter, store_path_for
 from ...store.cache import StoreCache
-from ...store.layout import DECODER_FILE, GROUP_FILE, PREPARE_FILE, RasterInfo, read_metadata
+from ...store.files import copy_missing, put_in_place, remove_tree, temporary_name
+from ...store.layout import DECODER_FILE, GROUP_FILE, INT8, PREPARE_FILE, RasterInfo, read_metadata
+from ...store.raster_name import GdalName
 from ...store.reader import TileState
 from ...store.signature import check_signature, raster_signature
 
-__all__ = ["EMBEDDED_MODEL", "LiveOptions", "LiveStore"]
+__all__ = ["EMBEDDED_MODEL", "LiveOptions", "LiveStore", "store_cache"]
 
 EMBEDDED_MODEL = Path(models.__file__).parent / "mini"
 
@@ -59,7 +61,7 @@ class LiveOptions:
     model_folder : Path
         A folder with ``encoder.onnx``, ``model.json`` and the decoder.
     cache_folder : Path, optional
-        For rasters in folders that cannot be written; by default in QGIS's profile.
+        By default `cache_folder`.
     cache_bytes : int
         Size limit of the cache.
     threads : int, optional
@@ -67,6 +69,8 @@ class LiveOptions:
     enlarges : bool
         Whether a slow model encodes enlarged tiles too when the user zooms in or draws a small box. The embedded model
         always does.
+    beside : bool
+        Whether new stores go beside their rasters where possible, and not into the cache.
     """
 
     model_folder: Path = EMBEDDED_MODEL
@@ -74,6 +78,7 @@ class LiveOptions:
     cache_bytes: int = 5 * 2**30
     threads: int | None = None
     enlarges: bool = False
+    beside: bool = False
 
 
 class _Model(NamedTuple):
@@ -95,6 +100,8 @@ class LiveStore:
     reader : StoreReader
     finest_level : int
         The finest level that is encoded on demand; below 0 the image is enlarged.
+    beside : Path, optional
+        Where `keep_beside` would put a store that was made in the cache; None if it was not, or cannot go there.
     segmenter : Segmenter
         Encodes the tiles it needs in the calling thread, 0.1 to 0.3 s each.
 
@@ -113,7 +120,9 @@ class LiveStore:
         self._raster = raster
         self._encoder = model.encoder
         self.finest_level = FINEST_LEVEL if model.enlarges else 0
+        self.beside: Path | None = None
         self._cache = cache
+        self._left: tuple[StoreCache, Path] | None = None
         self._writer = StoreWriter(root, plan.metadata)
         # The decoder comes from the store, since it may have been tuned.
         files = self.reader.decoder
@@ -130,8 +139,8 @@ class LiveStore:
         """Open the store of a raster, or create an empty one; in a worker's thread.
 
         The store beside the raster is used if it was made from the same pixels with the same model, whatever its
-        other options. If there is a store of another model, or the folder cannot be written, a store in the cache is
-        used.
+        other options, and otherwise that in the cache. A new one goes beside the raster only if the options say so,
+        there is none of another model, and the folder can be written.
 
         Raises
         ------
@@ -146,19 +155,23 @@ class LiveStore:
         model = _load_model(options)
         raster = GdalRaster(source.path, crs=source.crs_wkt or None)
         info = raster.info()
-        cache = _cache(options)
-        beside = store_path_for(source.path)
+        cache = store_cache(options)
+        beside = _path_beside(source)
         cached = cache.path_for(source.path, {**raster_signature(info), "model": model.encoder.info.encoder_sha256})
         for root, kept_in in ((beside, None), (cached, cache)):
             # A store of another model or of other pixels, a damaged one and a read-only one are left alone.
             with suppress(StoreError, OutputError):
-                return cls._adopt(root, info, raster, model, kept_in)
+                if root is not None:
+                    return cls._adopt(root, info, raster, model, kept_in)
         plan = make_plan(raster, model.encoder, EncodeOptions())
-        with suppress(StoreError, OutputError):
-            StoreWriter.create(beside, plan.metadata, model.decoder_files)
-            return cls(beside, plan, raster, model, None)
+        if options.beside and beside is not None:
+            with suppress(StoreError, OutputError):
+                StoreWriter.create(beside, plan.metadata, model.decoder_files)
+                return cls(beside, plan, raster, model, None)
+        plan = replace(plan, metadata=replace(plan.metadata, dtype=INT8))
         StoreWriter.create(cached, plan.metadata, model.decoder_files, overwrite=True)
         live = cls(cached, plan, raster, model, cache)
+        live.beside = _free(beside)
         try:
             cache.trim()
         except OutputError:
@@ -187,6 +200,50 @@ class LiveStore:
         _check_writable(root)
         own = _raster_as(metadata, raster)
         return cls(root, EncodePlan(own, metadata, None, model.encoder.default_batch_size), own, model, cache)
+
+    def keep_beside(self) -> None:
+        """Move the store from the cache to `beside`, if there is such a place, and go on there.
+
+        Call it in the thread that reads from the store; others may encode meanwhile.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written there. It stays in the cache then.
+        """
+        if self.beside is None or self._cache is None:
+            return
+        former, root = self.root, self.beside
+        fresh = temporary_name(root.parent)
+        try:
+            copy_missing(former, fresh)
+            put_in_place(fresh, root)
+        except OSError as error:
+            raise OutputError("{root} cannot be written ({reason})", root=root, reason=error.strerror) from error
+        finally:
+            remove_tree(fresh)
+        self.reader.follow(root)
+        self.root = self._writer.root = root
+        self.beside, self._left, self._cache = None, (self._cache, former), None
+        # What was encoded meanwhile. If it is lost, it is encoded again.
+        with suppress(OSError):
+            copy_missing(former, root)
+        # Somebody else may still be writing there.
+        if self._uses == 1:
+            self._remove_former()
+
+    def _remove_former(self) -> None:
+        if self._left is not None:
+            (cache, store), self._left = self._left, None
+            cache.release(store)
+            cache.remove(store)
+
+    def most_bytes(self, finest_level: int = 0) -> int:
+        """Return the size of the store with all tiles down to a level; `finest_level` is the limit."""
+        metadata, files = self.reader.metadata, self.reader.decoder
+        tiles = sum(map(len, self.reader.pyramid.grids_from(max(finest_level, self.finest_level))))
+        paths = {path for path in (files.prepare_path, files.decoder_path) if path is not None}
+        return metadata.tile_bytes * tiles + sum(path.stat().st_size for path in paths)
 
     def ensure_tile(self, tile: Tile) -> TileState:
         """Encode a tile unless the store has it; on a worker thread.
@@ -264,6 +321,7 @@ class LiveStore:
             self._raster.close()
             if self._cache is not None:
                 self._cache.release(self.root)
+            self._remove_former()
 
     def can_encode(self, tile: Tile) -> bool:
         """Tell whether a tile can be read fast enough for a user who waits; see `TileEncoder`."""
@@ -311,9 +369,24 @@ def _modified(folder: Path) -> int:
     return path.stat().st_mtime_ns if path.is_file() else 0
 
 
-def _cache(options: LiveOptions) -> StoreCache:
-    default = Path(QgsApplication.qgisSettingsDirPath()) / "geosam_es" / "cache"
-    return StoreCache(options.cache_folder or default, options.cache_bytes)
+def store_cache(options: LiveOptions) -> StoreCache:
+    """Return the cache of stores."""
+    return StoreCache(options.cache_folder or cache_folder(), options.cache_bytes)
+
+
+def _path_beside(source: LayerSource) -> Path | None:
+    """Return where the store beside a raster is or would be; None if the raster has no local file."""
+    file = source.path.file if isinstance(source.path, GdalName) else source.path
+    return None if file is None else store_path_for(source.path)
+
+
+def _free(path: Path | None) -> Path | None:
+    """Return a path if a store can be made there."""
+    if path is not None and not path.exists():
+        with suppress(OutputError):
+            _check_writable(path.parent)
+            return path
+    return None
 
 
 def _check_writable(root: Path) -> None:

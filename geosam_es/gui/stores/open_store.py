@@ -26,7 +26,7 @@ from ...store.decoders import ORIGINAL
 from ...store.layout import StoreMetadata, store_path_for
 from ...store.signature import check_signature, raster_signature
 from .background_task import BackgroundTask
-from .live_store import EMBEDDED_MODEL, LiveOptions, LiveStore
+from .live_store import EMBEDDED_MODEL, LiveOptions, LiveStore, store_cache
 
 __all__ = [
     "OpenStore",
@@ -35,6 +35,7 @@ __all__ = [
     "check_fits",
     "follow_layer_crs",
     "live_options",
+    "may_be_cached",
     "pixel_area_m2",
     "project_raster",
     "project_rasters",
@@ -79,6 +80,11 @@ def store_beside(raster: ProjectRaster) -> Path | None:
     """Return the store beside a raster, or None."""
     path = store_path_for(raster.source.path)
     return path if path.is_dir() else None
+
+
+def may_be_cached(raster: ProjectRaster, options: LiveOptions) -> bool:
+    """Tell, without reading the raster, whether the cache has a store of a raster of this name."""
+    return store_cache(options).may_have(raster.source.path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,6 +297,7 @@ def live_options(settings: Settings) -> LiveOptions:
     """Return the user's options for stores that are filled on demand."""
     return LiveOptions(
         model_folder=Path(settings.encoder_folder) if settings.encoder_folder else EMBEDDED_MODEL,
+        beside=settings.store_place == "beside",
         cache_bytes=round(settings.cache_gigabytes * 2**30),
         enlarges=settings.enlarges,
     )
