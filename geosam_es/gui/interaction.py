@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import shapely
-from qgis.core import QgsCoordinateReferenceSystem, QgsMapLayer, QgsProject, QgsVectorLayer, QgsWkbTypes
+from qgis.core import QgsCoordinateReferenceSystem, QgsMapLayer, QgsPointXY, QgsProject, QgsVectorLayer
 from qgis.PyQt.QtCore import QObject, Qt, QTimer
 from qgis.PyQt.QtGui import QColor
 
-from ..errors import GeoSamError, PromptError
+from ..errors import GeoSamError, NoTargetError, PromptError
 from ..inference.session import CleanOptions
 from ..qgis_support.messages import Messages, tr
 from ..qgis_support.settings import Settings
 from ..qgis_support.store_news import store_news
+from ..store.raster_name import RasterPath
 from .canvas.comparison import DecoderComparison
 from .canvas.controller import SegmentationController
 from .canvas.drawing import Drawing
@@ -25,6 +28,7 @@ from .editing.accepting import Acceptor
 from .editing.history import EditHistory
 from .editing.refining import Refining
 from .editing.target import Target
+from .editing.target_layer import suggested_crs, suggested_path
 from .editing.undoing import UndoStory
 from .panel.actions import Actions
 from .panel.dock import SegmentDock
@@ -124,7 +128,7 @@ class Interaction(QObject):
         controller.tiles_changed.connect(self._on_tiles)
         controller.store_wanted.connect(self._on_store_wanted)
         controller.failed.connect(self._on_failed)
-        self.acceptor.failed.connect(self._messages.error)
+        self.acceptor.failed.connect(self._on_not_written)
         self.target.failed.connect(self._messages.error)
         self.acceptor.written.connect(self._on_written)
 
@@ -186,13 +190,16 @@ class Interaction(QObject):
     def _connect_qgis(self) -> None:
         dock = self.dock
         dock.store_chosen.connect(lambda path: self.open_store(Path(path)))
+        dock.suggest_layer = lambda: str(suggested_path(self._image()))
         dock.new_layer_wanted.connect(self._on_new_layer)
+        dock.layer_chosen.connect(lambda _layer: self._messages.close_offer())
         dock.encoding.view_wanted.connect(lambda: self._encode(whole=False))
         dock.encoding.layer_wanted.connect(lambda: self._encode(whole=True))
         dock.encoding.cancel_wanted.connect(self.encoding.cancel)
         dock.display_changed.connect(self._on_display_changed)
         dock.options_box.changed.connect(self.apply_settings)
         dock.class_box.colour_changed.connect(self._on_colour)
+        dock.class_box.finished.connect(self.tool.take_focus)
         self._iface.currentLayerChanged.connect(self._on_current_layer)
         self._canvas.extentsChanged.connect(self._settled.start)
         QgsProject.instance().cleared.connect(self._on_project_cleared)
@@ -207,6 +214,8 @@ class Interaction(QObject):
         self._shown.stop()
         self.target.release()
         self.history.release()
+        self._messages.close_offer()
+        self._messages.close_report()
         self.encoding.dispose()
         self.place.close()
         if self._canvas.mapTool() is self.tool:
@@ -216,6 +225,7 @@ class Interaction(QObject):
         self._iface.statusBarIface().clearMessage()
         self._iface.removeDockWidget(self.dock)
         self.dock.deleteLater()
+        self.tool.label.deleteLater()
         self.tool.deleteLater()
         self.deleteLater()
 
@@ -365,10 +375,6 @@ class Interaction(QObject):
             self._on_view_settled()
 
     def _on_current_layer(self, layer: QgsMapLayer | None) -> None:
-        if isinstance(layer, QgsVectorLayer):
-            if self.dock.layer is None and layer.geometryType() == QgsWkbTypes.PolygonGeometry:
-                self.dock.layers.setLayer(layer)
-            return
         raster = project_raster(layer)
         if raster is not None and self._canvas.mapTool() is self.tool and not self.controller.drawing.can_undo:
             self._follow(raster)
@@ -390,6 +396,7 @@ class Interaction(QObject):
             self.stores.set(None)
 
     def _on_project_cleared(self) -> None:
+        self._messages.close_offer()
         self.stores.cancel_opening()
         self.stores.set(None)
 
@@ -490,8 +497,39 @@ class Interaction(QObject):
     def _on_colour(self, colour: QColor | None) -> None:
         shown = colour if colour is not None else QColor(self._settings.outline_colour)
         self.overlay.set_colour(shown, self._settings.fill_opacity / 100)
+        self.tool.show_beside_pointer(self.dock.class_box.shown_text, shown)
+
+    # A new layer.
 
     def _on_new_layer(self, path: str) -> None:
+        self.target.make(Path(path), self._layer_crs())
+
+    def _on_not_written(self, error: GeoSamError) -> None:
+        if not isinstance(error, NoTargetError):
+            self._messages.error(error)
+            return
+        remedies = (
+            (tr("New layer"), str(suggested_path(self._image())), self.target.make_beside),
+            (tr("Temporary layer"), tr("In memory: save it before you close QGIS"), self.target.make_temporary),
+        )
+        self._messages.offer(error, [(name, tip, partial(self._make_and_accept, make)) for name, tip, make in remedies])
+
+    def _make_and_accept(self, make: Callable[[RasterPath | None, QgsCoordinateReferenceSystem], bool]) -> None:
+        """Make a layer, and write the polygon on the map to it."""
+        if make(self._image(), self._layer_crs()):
+            self.controller.accept()
+        self.tool.take_focus()
+
+    def _image(self) -> RasterPath | None:
         store = self.stores.store
-        crs = store.crs if store is not None and store.crs.isValid() else QgsProject.instance().crs()
-        self.target.make(Path(path), crs)
+        if store is None:
+            return None
+        return store.raster.source.path if store.raster else store.path.parent / store.metadata.raster.file_name
+
+    def _layer_crs(self) -> QgsCoordinateReferenceSystem:
+        store, settings = self.stores.store, self._canvas.mapSettings()
+        if store is None or not store.crs.isValid():
+            return suggested_crs(settings.destinationCrs(), self._canvas.center())
+        raster = store.metadata.raster
+        center = QgsPointXY(*raster.transform.apply(raster.width / 2, raster.height / 2))
+        return suggested_crs(store.crs, center)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from qgis.core import Qgis, QgsMessageLog
@@ -30,6 +30,11 @@ def _translate(text: str) -> str:
 
 def translated(error: GeoSamError) -> str:
     """Return the problem and remedy of an error in the user's language, or in English if there is no translation."""
+    problem, remedy = _parts(error)
+    return f"{problem}: {remedy}" if remedy else problem
+
+
+def _parts(error: GeoSamError) -> tuple[str, str]:
     values: dict[str, object] = {}
     if isinstance(error, SignatureMismatchError):
         values["key"] = _signature_keys().get(error.key, error.key)
@@ -37,7 +42,7 @@ def translated(error: GeoSamError) -> str:
         error.fill(_translate(template), **values) if template else ""
         for template in (error.template, error.remedy_template)
     )
-    return f"{problem}: {remedy}" if remedy else problem
+    return problem, remedy
 
 
 def _signature_keys() -> dict[str, str]:
@@ -63,6 +68,7 @@ class Messages:
         self._bar = bar
         self._last = ("", 0.0)
         self._report: Any = None
+        self._offer: Any = None
 
     def error(self, error: GeoSamError) -> None:
         """Show what is wrong and what to do about it."""
@@ -75,6 +81,42 @@ class Messages:
             QgsMessageLog.logMessage(text, PLUGIN_NAME, Qgis.MessageLevel.Warning)
             if self._bar is not None:
                 self._bar.pushMessage(PLUGIN_NAME, text, Qgis.MessageLevel.Warning, _SHOWN_SECONDS)
+
+    def offer(self, error: GeoSamError, remedies: Sequence[tuple[str, str, Callable[[], object]]]) -> None:
+        """Show what is wrong with a button for each remedy, until one is pressed or the user closes the message.
+
+        Parameters
+        ----------
+        error : GeoSamError
+        remedies : sequence of (str, str, callable)
+            Text and tooltip of each button, and what it does.
+        """
+        QgsMessageLog.logMessage(translated(error), PLUGIN_NAME, Qgis.MessageLevel.Warning)
+        if self._bar is None:
+            return
+        self.close_offer()
+        # The buttons say what to do.
+        self._offer = self._bar.createMessage(PLUGIN_NAME, _parts(error)[0])
+        self._offer.setLevel(Qgis.MessageLevel.Warning)
+        for name, tip, remedy in remedies:
+            button = QPushButton(name)
+            button.setToolTip(tip)
+            # The map keeps the keys.
+            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+            button.clicked.connect(lambda _checked=False, remedy=remedy: self._take(remedy))
+            self._offer.layout().addWidget(button)
+        self._bar.pushItem(self._offer)
+
+    def close_offer(self) -> None:
+        """Remove the message with buttons."""
+        # The user may have closed it.
+        if self._offer is not None and self._offer in self._bar.items():
+            self._bar.popWidget(self._offer)
+        self._offer = None
+
+    def _take(self, remedy: Callable[[], object]) -> None:
+        self.close_offer()
+        remedy()
 
     def warning(self, text: str, details: str = "") -> None:
         """Show a text, with details behind a button, until the user closes it."""

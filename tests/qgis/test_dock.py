@@ -111,9 +111,16 @@ def test_a_new_layer_gets_its_suffix(
 ) -> None:
     wanted: list[str] = []
     dock.new_layer_wanted.connect(wanted.append)
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (typed, kind))
+    suggested: list[str] = []
+    dock.suggest_layer = lambda: "/x/orto_polygons.gpkg"
+
+    def ask(_dock: Any, _title: str, start: str, *_: Any) -> tuple[str, str]:
+        suggested.append(start)
+        return typed, kind
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", ask)
     dock._new_layer()
-    assert wanted == [path]
+    assert (suggested, wanted) == (["/x/orto_polygons.gpkg"], [path])
 
 
 def test_options_are_remembered(dock: SegmentDock) -> None:

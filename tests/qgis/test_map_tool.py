@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from qgis.core import QgsPointXY
 from qgis.PyQt.QtCore import QEvent, QPoint, Qt
-from qgis.PyQt.QtGui import QKeyEvent
+from qgis.PyQt.QtGui import QColor, QCursor, QKeyEvent
 from qgis.PyQt.QtTest import QTest
-from qgis.PyQt.QtWidgets import QApplication
+from qgis.PyQt.QtWidgets import QApplication, QLineEdit
 
 from geosam_es.gui.canvas.map_tool import SegmentMapTool
 from geosam_es.gui.panel.actions import QAction
@@ -193,3 +193,32 @@ def test_a_held_key_triggers_only_what_repeats(
     send(QEvent.Type.KeyRelease, 1600)
     send(QEvent.Type.KeyPress, 1690)
     assert len(taken) == 3
+
+
+def test_a_text_follows_the_pointer_and_changes_at_once(iface: Interface, tool: SegmentMapTool) -> None:
+    viewport, spot = iface.canvas.viewport(), on_screen(iface.canvas, place("a"))
+    QCursor.setPos(viewport.mapToGlobal(spot))
+    QApplication.processEvents()
+    assert viewport.underMouse()
+    tool.show_beside_pointer("C1 Láminas de agua", QColor("#0000ff"))
+    assert tool.label.isVisible() and tool.label.geometry().adjusted(-30, -30, 0, 0).contains(spot)
+    tool.show_beside_pointer("E1.3 Pastos", QColor("#00ff00"))
+    assert tool.label.isVisible() and tool.label.text() == "E1.3 Pastos"
+    tool.show_beside_pointer("", QColor("#00ff00"))
+    assert not tool.label.isVisible()
+    iface.canvas.unsetMapTool(tool)
+    tool.show_beside_pointer("C1 Láminas de agua", QColor("#0000ff"))
+    assert not tool.label.isVisible()
+
+
+def test_the_real_pointer_brings_the_focus(iface: Interface, tool: SegmentMapTool) -> None:
+    line = QLineEdit()
+    iface.window.addToolBar("other").addWidget(line)
+    QApplication.setActiveWindow(iface.window)
+    QCursor.setPos(line.mapToGlobal(line.rect().center()))
+    QApplication.processEvents()
+    line.setFocus()
+    assert line.hasFocus()
+    QCursor.setPos(iface.canvas.viewport().mapToGlobal(on_screen(iface.canvas, place("b"))))
+    QApplication.processEvents()
+    assert iface.canvas.hasFocus()

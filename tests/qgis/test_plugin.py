@@ -14,16 +14,30 @@ from qgis.core import (
     QgsApplication,
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
+    QgsField,
     QgsGeometry,
     QgsProject,
     QgsRasterLayer,
     QgsRectangle,
     QgsVectorLayer,
 )
-from qgis.PyQt.QtCore import QEvent, Qt
+from qgis.PyQt.QtCore import QEvent, Qt, QVariant
 from qgis.PyQt.QtTest import QTest
-from qgis.PyQt.QtWidgets import QApplication, QCheckBox, QComboBox, QDockWidget, QToolBar, QToolButton
+from qgis.PyQt.QtWidgets import (
+    QApplication,
+    QCheckBox,
+    QComboBox,
+    QDialog,
+    QDockWidget,
+    QLineEdit,
+    QListWidget,
+    QMainWindow,
+    QPushButton,
+    QToolBar,
+    QToolButton,
+)
 
+from geosam_es.errors import NoTargetError
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.plugin import GeoSamPlugin, help_page
 from geosam_es.gui.stores.open_store import live_options, project_rasters
@@ -385,6 +399,215 @@ class TestAccepting:
         key(iface, Qt.Key.Key_R)
         assert any("no saved prompts" in text for text in iface.messages())
         assert not ready._actions.refine.isChecked() and not ready.controller.drawing.can_undo
+
+
+def load_classes(ready: Interaction, folder: Path) -> None:
+    csv = folder / "clases.csv"
+    csv.write_text("code;name;color\nG1;Encinar ibérico;#00aa00\nC1;Láminas de agua;#0000ff\n", encoding="utf-8")
+    ready.dock.class_box.csv_chosen.emit(str(csv))
+
+
+def type_key(code: Any, modifiers: Any = NONE) -> None:
+    """Press a key where the focus is."""
+    QTest.keyClick(QApplication.focusWidget(), code, modifiers)
+
+
+class TestKeysAndFocus:
+    @pytest.fixture
+    def shown(self, iface: Interface, ready: Interaction, target: QgsVectorLayer, tmp_path: Path) -> Interaction:
+        load_classes(ready, tmp_path)
+        iface.window.activateWindow()
+        QApplication.setActiveWindow(iface.window)
+        iface.canvas.setFocus()
+        QApplication.processEvents()
+        return ready
+
+    def test_keys_work_after_clicks_all_over_the_panel(self, iface: Interface, shown: Interaction) -> None:
+        dock = shown.dock
+        for number, spot in enumerate((dock.widget().rect().center(), dock.widget().rect().bottomLeft())):
+            for widget in (dock, dock.widget(), dock.widget().widget(), dock.class_box):
+                QTest.mouseClick(widget, Qt.MouseButton.LeftButton, NONE, spot)
+            dock.class_box.choose(number)
+            type_key((Qt.Key.Key_2, Qt.Key.Key_1)[number])
+            assert dock.class_box.attributes() == {"class": ("C1", "G1")[number]}
+
+    def test_the_pointer_brings_the_keys_to_the_map(
+        self, iface: Interface, shown: Interaction, target: QgsVectorLayer
+    ) -> None:
+        """Whatever had the focus: the class box here, or a list of QGIS."""
+        other = QListWidget()
+        other.addItems(["2 two", "1 one"])
+        iface.window.addToolBar("other").addWidget(other)
+        spot = on_screen(iface.canvas, place("a"))
+        for widget, wanted in ((shown.dock.class_box._search, Qt.Key.Key_2), (other, Qt.Key.Key_1)):
+            widget.setFocus()
+            type_key(wanted)
+            move(iface.canvas, spot, Qt.MouseButton.NoButton)
+            type_key(wanted)
+            assert iface.canvas.hasFocus()
+        assert shown.dock.class_box.attributes() == {"class": "G1"}
+        click(iface.canvas, place("a"))
+        type_key(Qt.Key.Key_Return)
+        wait_until(lambda: target.featureCount() == 1)
+        assert next(target.getFeatures())["class"] == "G1"
+
+    def test_entering_the_map_is_enough(self, iface: Interface, shown: Interaction) -> None:
+        shown.dock.class_box._search.setFocus()
+        QApplication.sendEvent(iface.canvas.viewport(), QEvent(QEvent.Type.Enter))
+        assert iface.canvas.hasFocus()
+
+    def test_digits_are_typed_while_the_pointer_is_outside(self, iface: Interface, shown: Interaction) -> None:
+        search = shown.dock.class_box._search
+        QTest.mouseClick(search, Qt.MouseButton.LeftButton)
+        assert search.hasFocus()
+        type_key(Qt.Key.Key_2)
+        assert search.text() == "2" and shown.dock.class_box.attributes() == {}
+
+    def test_enter_in_the_class_box_goes_back_and_accepts_nothing(
+        self, iface: Interface, shown: Interaction, target: QgsVectorLayer
+    ) -> None:
+        click(iface.canvas, place("a"))
+        settled(shown)
+        search = shown.dock.class_box._search
+        QTest.mouseClick(search, Qt.MouseButton.LeftButton)
+        QTest.keyClicks(search, "lamin")
+        type_key(Qt.Key.Key_Return)
+        assert iface.canvas.hasFocus() and target.featureCount() == 0
+        assert shown.controller.drawing.has_polygon
+        type_key(Qt.Key.Key_Return)
+        wait_until(lambda: target.featureCount() == 1)
+        assert next(target.getFeatures())["class"] == "C1"
+
+    @pytest.mark.parametrize("kind", [QDialog, QMainWindow], ids=["dialog", "layout"])
+    def test_another_window_in_use_keeps_the_keys(self, iface: Interface, shown: Interaction, kind: Any) -> None:
+        dialog = kind(iface.window)
+        line = QLineEdit(dialog)
+        dialog.show()
+        QApplication.setActiveWindow(dialog)
+        line.setFocus()
+        move(iface.canvas, on_screen(iface.canvas, place("a")), Qt.MouseButton.NoButton)
+        assert line.hasFocus()
+        dialog.close()
+        dialog.deleteLater()
+
+    def test_a_floating_panel_does_not_keep_the_keys(self, iface: Interface, shown: Interaction) -> None:
+        shown.dock.setFloating(True)
+        shown.dock.show()
+        QApplication.setActiveWindow(shown.dock)
+        shown.dock.class_box._search.setFocus()
+        assert shown.dock.class_box._search.hasFocus()
+        move(iface.canvas, on_screen(iface.canvas, place("a")), Qt.MouseButton.NoButton)
+        wait_until(lambda: iface.window.isActiveWindow() and iface.canvas.hasFocus(), 5)
+
+    def test_an_inactive_tool_leaves_the_focus_alone(self, iface: Interface, shown: Interaction) -> None:
+        iface.canvas.unsetMapTool(shown.tool)
+        shown.dock.class_box._search.setFocus()
+        QApplication.sendEvent(iface.canvas.viewport(), QEvent(QEvent.Type.Enter))
+        assert shown.dock.class_box._search.hasFocus()
+
+    def test_the_class_is_beside_the_pointer(self, iface: Interface, shown: Interaction) -> None:
+        label, canvas = shown.tool.label, iface.canvas
+        move(canvas, on_screen(canvas, place("a")), Qt.MouseButton.NoButton)
+        assert not label.isVisible()
+        key(iface, Qt.Key.Key_2)
+        for name in ("a", "b"):
+            spot = on_screen(canvas, place(name))
+            move(canvas, spot, Qt.MouseButton.NoButton)
+            assert label.isVisible() and label.text() == "C1 Láminas de agua"
+            assert label.geometry().adjusted(-30, -30, 30, 30).contains(spot)
+            assert not label.geometry().contains(spot)
+            assert canvas.viewport().rect().contains(label.geometry())
+        corner = canvas.viewport().rect().bottomRight()
+        move(canvas, corner, Qt.MouseButton.NoButton)
+        assert canvas.viewport().rect().contains(label.geometry()) and not label.geometry().contains(corner)
+        click(canvas, place("a"))
+        assert len(settled(shown).prompts) == 1
+        QApplication.sendEvent(canvas.viewport(), QEvent(QEvent.Type.Leave))
+        assert not label.isVisible()
+        canvas.unsetMapTool(shown.tool)
+        move(canvas, on_screen(canvas, place("a")), Qt.MouseButton.NoButton)
+        assert not label.isVisible()
+
+    def test_composite_classes_are_written(self, iface: Interface, shown: Interaction, target: QgsVectorLayer) -> None:
+        target.dataProvider().addAttributes(
+            [QgsField(name, kind) for name, kind in zip(("h1", "p1", "h2", "p2"), (QVariant.String, QVariant.Int) * 2)]
+        )
+        target.updateFields()
+        box = shown.dock.class_box
+        box.mix_fields.choose(["h1", "p1", "h2", "p2"])
+        box.choose(1)
+        box.toggle(0)
+        click(iface.canvas, place("a"))
+        assert shown.tool.label.text() == "60 % C1, 40 % G1"
+        key(iface, Qt.Key.Key_Return)
+        wait_until(lambda: target.featureCount() == 1)
+        written = next(target.getFeatures())
+        assert [written[name] for name in ("class", "h1", "p1", "h2", "p2")] == ["C1", "C1", 60, "G1", 40]
+
+
+class TestNoTargetLayer:
+    @pytest.fixture
+    def asked(self, iface: Interface, ready: Interaction) -> Interaction:
+        """A polygon is drawn and accepted, and no layer is chosen."""
+        ready.dock.layers.setLayer(None)
+        click(iface.canvas, place("a"))
+        settled(ready)
+        key(iface, Qt.Key.Key_Return)
+        key(iface, Qt.Key.Key_Return)
+        return ready
+
+    def buttons(self, iface: Interface) -> list[QPushButton]:
+        return [button for item in iface.bar.items() for button in item.findChildren(QPushButton)]
+
+    @pytest.mark.parametrize(("index", "provider"), [(0, "ogr"), (1, "memory")])
+    def test_a_button_makes_one_and_writes_the_polygon(
+        self, iface: Interface, asked: Interaction, tmp_path: Path, index: int, provider: str
+    ) -> None:
+        assert len(iface.messages()) == 1 and "no target layer" in iface.messages()[0]
+        load_classes(asked, tmp_path)
+        key(iface, Qt.Key.Key_1)
+        before = set(QgsProject.instance().mapLayers())
+        QTest.mouseClick(self.buttons(iface)[index], Qt.MouseButton.LeftButton)
+        layer = asked.dock.layer
+        assert layer is not None and layer.id() not in before
+        assert (layer.providerType(), layer.crs().authid()) == (provider, "EPSG:25830")
+        wait_until(lambda: layer.featureCount() == 1)
+        assert next(layer.getFeatures())["class"] == "G1"
+        assert not asked.controller.drawing.has_polygon
+        assert iface.messages() == []
+
+    def test_the_layer_lies_beside_the_image(self, iface: Interface, asked: Interaction) -> None:
+        QTest.mouseClick(self.buttons(iface)[0], Qt.MouseButton.LeftButton)
+        store = asked.stores.store
+        assert store is not None and asked.dock.layer is not None
+        path = Path(asked.dock.layer.source().partition("|")[0])
+        assert path.parent == store.path.parent
+        assert path.name.startswith(f"{Path(store.metadata.raster.file_name).stem}_polygons")
+
+    def test_choosing_a_layer_closes_the_message(
+        self, iface: Interface, asked: Interaction, target: QgsVectorLayer
+    ) -> None:
+        asked.dock.layers.setLayer(target)
+        assert iface.messages() == []
+
+    def test_a_new_project_or_unloading_closes_the_message(
+        self, iface: Interface, plugin: GeoSamPlugin, asked: Interaction
+    ) -> None:
+        QgsProject.instance().clear()
+        assert iface.messages() == []
+        asked._on_not_written(NoTargetError("No layer"))
+        assert len(iface.messages()) == 1
+        plugin.unload()
+        assert iface.messages() == []
+        plugin.initGui()
+
+    def test_layers_that_become_active_are_not_the_target(self, iface: Interface, ready: Interaction) -> None:
+        """As results of Processing do."""
+        ready.dock.layers.setLayer(None)
+        result = QgsVectorLayer("Polygon?crs=EPSG:25830", "Buffered", "memory")
+        QgsProject.instance().addMapLayer(result)
+        iface.setActiveLayer(result)
+        assert ready.dock.layer is None
 
 
 class TestManyCrs:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qgis.core import QgsFieldConstraints, QgsProject, QgsRasterLayer, QgsVectorLayer
-from qgis.PyQt.QtCore import QEvent, Qt
+from qgis.core import NULL, QgsField, QgsFieldConstraints, QgsProject, QgsRasterLayer, QgsVectorLayer
+from qgis.PyQt.QtCore import QEvent, Qt, QVariant
 from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QApplication, QPushButton
 
@@ -22,7 +22,7 @@ from tests.helpers import BlobDecoder
 from tests.qgis.support import CRS, PIXEL, Interface, click, move, on_screen, place, wait_until
 
 CONTROL = Qt.KeyboardModifier.ControlModifier
-RIGHT = Qt.MouseButton.RightButton
+FIELDS_OF_A_MIX = (("kind", QVariant.String), ("part", QVariant.Int))
 
 
 @pytest.fixture
@@ -298,6 +298,33 @@ class TestClass:
         assert drawn.dock.class_box.current is None
         key(iface, Qt.Key.Key_Return)
         assert classes(layer) == ["X9", "X9"] and chosen(drawn) == "E2.6"
+
+    def test_a_mix(self, iface: Interface, ready: Interaction, layer: QgsVectorLayer) -> None:
+        """Both classes and percentages come back, and so does the mix of the next polygons."""
+        box = ready.dock.class_box
+        assert layer.dataProvider().addAttributes(
+            [QgsField(f"{name}{number}", kind) for number in (1, 2) for name, kind in FIELDS_OF_A_MIX]
+        )
+        layer.updateFields()
+        box.mix_fields.choose(["kind1", "part1", "kind2", "part2"])
+        box.show_values({"kind1": "I1.1", "part1": 70, "kind2": "G1.A", "part2": 30})
+        drawn = dict(box.attributes())
+        assert drawn["class"] == "I1.1" and drawn["part2"] == 30
+        click(iface.canvas, place("a"))
+        settled(ready)
+        key(iface, Qt.Key.Key_Return)
+        box.show_values({"kind1": "E2.6", "part1": 55, "kind2": "G1.A", "part2": 45})
+        following = dict(box.attributes())
+        refine(iface, ready, "a")
+        assert dict(box.attributes()) == drawn
+        key(iface, Qt.Key.Key_Escape)
+        assert dict(box.attributes()) == following
+        refine(iface, ready, "a")
+        key(iface, Qt.Key.Key_2)
+        key(iface, Qt.Key.Key_Return)
+        (feature,) = layer.getFeatures()
+        assert [feature[name] for name in ("class", "kind1", "part1")] == ["E2.6", "E2.6", 100]
+        assert feature["kind2"] == NULL and dict(box.attributes()) == following
 
     def test_a_layer_without_classes(self, iface: Interface, ready: Interaction, layer: QgsVectorLayer) -> None:
         plain = QgsVectorLayer(

@@ -142,7 +142,7 @@ class TestStory:
         assert texts(ready) == ("Undo: point", "Redo")
 
     def test_what_it_would_do(self, iface: Interface, ready: Interaction, target: QgsVectorLayer) -> None:
-        ready.dock.class_box.choose_value("I1.1")
+        ready.dock.class_box.show_values({"class": "I1.1"})
         names = ready._actions.undo.text(), ready._actions.redo.text()
         assert texts(ready) == ("Undo", "Redo")
         drag(iface.canvas, place("c", -190, -190), place("c", 190, 190))

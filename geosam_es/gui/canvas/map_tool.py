@@ -7,8 +7,10 @@ from typing import Any
 from qgis.core import QgsGeometry, QgsPointXY, QgsWkbTypes
 from qgis.gui import QgsMapCanvas, QgsMapMouseEvent, QgsMapTool, QgsRubberBand
 from qgis.PyQt.QtCore import QEvent, QObject, QPoint, Qt, pyqtSignal
-from qgis.PyQt.QtGui import QColor, QKeySequence
-from qgis.PyQt.QtWidgets import QApplication
+from qgis.PyQt.QtGui import QColor, QCursor, QKeySequence
+from qgis.PyQt.QtWidgets import QApplication, QDockWidget
+
+from .pointer_label import PointerLabel
 
 __all__ = ["SegmentMapTool"]
 
@@ -26,7 +28,8 @@ class SegmentMapTool(QgsMapTool):
     ----------
     canvas : QgsMapCanvas
     shortcuts : list of QAction
-        While the canvas has the focus, their keys trigger them before QGIS's own shortcuts of the same keys.
+        While the tool is active and the pointer is over the canvas, their keys trigger them before QGIS's own
+        shortcuts of the same keys.
         Disabled ones leave their keys alone. A held key triggers only its own action again, and only if that action
         repeats; it never gets to QGIS.
 
@@ -42,6 +45,11 @@ class SegmentMapTool(QgsMapTool):
         The right mouse button was clicked.
     left
         The pointer left the canvas.
+
+    Attributes
+    ----------
+    label : PointerLabel
+        A text beside the pointer.
     """
 
     clicked = pyqtSignal(QgsPointXY, bool)
@@ -55,6 +63,7 @@ class SegmentMapTool(QgsMapTool):
         self._shortcuts = shortcuts
         self._held: QKeySequence | None = None
         self._released = (0, 0)
+        self.label = PointerLabel(canvas.viewport())
         self._pressed: QPoint | None = None
         self._is_box = False
         self._panning = False
@@ -71,6 +80,25 @@ class SegmentMapTool(QgsMapTool):
             watched.installEventFilter(self)
         self.canvas().setFocus()
 
+    def take_focus(self) -> None:
+        """Give the canvas the keys while the tool is active, unless a menu, a dialog or another window is in use."""
+        canvas, window = self.canvas(), QApplication.activeWindow()
+        if canvas.hasFocus() or not self.isActive() or QApplication.activePopupWidget() is not None:
+            return
+        # The panel may be a window of its own.
+        if isinstance(window, QDockWidget):
+            canvas.activateWindow()
+        elif window is not None and window != canvas.window():
+            return
+        canvas.setFocus()
+
+    def show_beside_pointer(self, text: str, colour: QColor) -> None:
+        """Show a text beside the pointer while it is over the canvas and the tool is active."""
+        self.label.show_class(text, colour)
+        viewport = self.canvas().viewport()
+        if self.isActive() and viewport.underMouse():
+            self.label.follow(viewport.mapFromGlobal(QCursor.pos()))
+
     def deactivate(self) -> None:
         """Stop listening to the canvas; called by QGIS."""
         for watched in self._filtered:
@@ -78,6 +106,7 @@ class SegmentMapTool(QgsMapTool):
         self._filtered = []
         self._forget_press()
         self._panning = False
+        self.label.hide()
         self.left.emit()
         super().deactivate()
 
@@ -88,8 +117,10 @@ class SegmentMapTool(QgsMapTool):
 
     def canvasMoveEvent(self, event: QgsMapMouseEvent | None) -> None:  # noqa: N802
         """Draw the box, or report where the pointer is."""
+        self.take_focus()
         if self._panning:
             return
+        self.label.follow(event.pos())
         if self._pressed is None:
             if not event.buttons():
                 self.hovered.emit(self.toMapCoordinates(event.pos()), not _has_shift(event))
@@ -115,9 +146,12 @@ class SegmentMapTool(QgsMapTool):
             self.clicked.emit(self.toMapCoordinates(pressed), not _has_shift(event))
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
-        """Handle the keys of the shortcuts, Space, and the pointer leaving the canvas."""
+        """Handle the keys of the shortcuts, Space, and the pointer entering and leaving the canvas."""
         kind = event.type()
-        if kind == QEvent.Type.Leave:
+        if kind == QEvent.Type.Enter:
+            self.take_focus()
+        elif kind == QEvent.Type.Leave:
+            self.label.hide()
             self.left.emit()
         elif kind in (QEvent.Type.KeyPress, QEvent.Type.KeyRelease) and event.key() == Qt.Key.Key_Space:
             # QGIS pans while Space is held, so mouse events are no prompts then.

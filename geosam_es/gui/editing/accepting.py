@@ -113,7 +113,7 @@ class Acceptor(QObject):
         drawn = self._controller.set_aside()
         own = OwnEdit(ADDED, label, provenance, drawn)
         if refined is not None:
-            own = OwnEdit(REFINED, label, provenance, drawn, feature_id)
+            own = OwnEdit(REFINED, label, provenance, drawn, feature_id, attributes)
         self._history.note(layer, own)
         self.written.emit(layer, feature_id)
 

@@ -23,7 +23,7 @@ from qgis.core import (
 from qgis.PyQt import sip
 from shapely.geometry.base import BaseGeometry
 
-from ...errors import EditError
+from ...errors import EditError, NoTargetError
 from ...qgis_support.messages import tr
 from .layer_geometry import AcceptOptions, fit_to_layer, layer_geometries
 from .provenance import Provenance, keep_in_side_table, provenance_values
@@ -38,12 +38,14 @@ def check_target(layer: QgsVectorLayer | None) -> QgsVectorLayer:
 
     Raises
     ------
+    NoTargetError
+        If there is no layer.
     EditError
-        If there is no layer, it was removed, it is not a polygon layer, it has no CRS or it is read-only.
+        If it was removed, it is not a polygon layer, it has no CRS or it is read-only.
     """
     other = tr("choose another target layer")
     if layer is None:
-        raise EditError(tr("There is no target layer"), tr("choose a polygon layer, or make a new one"))
+        raise NoTargetError(tr("There is no target layer"), tr("choose a polygon layer, or make a new one"))
     if sip.isdeleted(layer):
         raise EditError(tr("The target layer was removed"), other)
     name = layer.name()

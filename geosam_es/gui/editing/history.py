@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,8 @@ class OwnEdit:
         The object itself.
     feature_id : int, optional
         The feature that was refined.
+    values : mapping of str to value, optional
+        Its new class, by field name.
     """
 
     kind: str
@@ -44,6 +46,7 @@ class OwnEdit:
     provenance: Provenance | None = None
     drawn: SetAside | None = None
     feature_id: int | None = None
+    values: Mapping[str, Any] | None = None
 
 
 @dataclass(eq=False)

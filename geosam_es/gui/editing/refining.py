@@ -135,7 +135,7 @@ class Refining(QObject):
         self._pointer: QPoint | None = None
         self._waiting: tuple[QgsVectorLayer, int] | None = None
         self._start_prompts = Prompts()
-        self._class_before: Any = None
+        self._class_before: Mapping[str, Any] = {}
         self._own_values: Mapping[str, Any] = {}
         controller.drawing_changed.connect(self._on_drawing)
 
@@ -237,8 +237,8 @@ class Refining(QObject):
             self._draw(own.provenance)
         if own.feature_id is not None:
             self._begin(layer, layer.getFeature(own.feature_id), own.provenance)
-            if layer is self._dock.layer and own.label:
-                self._dock.class_box.choose_value(own.label)
+            if layer is self._dock.layer and own.values:
+                self._dock.class_box.show_values(own.values)
 
     def _refine(self, layer: QgsVectorLayer, feature: QgsFeature, opens: bool = True) -> None:
         self._set_picks(False)
@@ -300,12 +300,12 @@ class Refining(QObject):
 
     def _begin(self, layer: QgsVectorLayer, feature: QgsFeature, provenance: Provenance) -> None:
         self._end()
-        box, is_target = self._dock.class_box, layer is self._dock.layer
-        label = ""
-        self._class_before = next(iter(box.attributes().values()), None)
-        if is_target and feature.fieldNameIndex(box.field) >= 0:
-            box.choose_value(_value(feature, box.field))
-            label = _label({box.field: _value(feature, box.field)})
+        box, label = self._dock.class_box, ""
+        self._class_before = dict(box.attributes())
+        if layer is self._dock.layer:
+            values = {name: _value(feature, name) for name in box.class_fields if feature.fieldNameIndex(name) >= 0}
+            box.show_values(values)
+            label = _label(values)
         self._own_values = dict(box.attributes())
         self._start_prompts = provenance.prompts
         self.current = Refined(layer, feature.id(), label, QgsGeometry(feature.geometry()))
@@ -319,7 +319,7 @@ class Refining(QObject):
         box = self._dock.class_box
         box.colour_changed.disconnect(self._on_class)
         if refined.layer is self._dock.layer:
-            box.choose_value(self._class_before)
+            box.show_values(self._class_before)
         self.changed.emit()
 
     def _on_class(self, _colour: object) -> None:

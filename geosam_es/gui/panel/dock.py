@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ class SegmentDock(QgsDockWidget):
     class_box : ClassBox
     options_box : OptionsBox
     image_box : ImageBox
+    suggest_layer : callable
+        Returns the file that the dialog for a new layer suggests.
 
     Signals
     -------
@@ -81,6 +84,7 @@ class SegmentDock(QgsDockWidget):
         self._image_shown = ("", "")
         self._prepared: tuple[str, int] | None = None
         self.layers = QgsMapLayerComboBox()
+        self.suggest_layer: Callable[[], str] = str
         self.class_box = ClassBox()
         self.options_box = OptionsBox(settings)
         self.image_box = ImageBox(actions, settings)
@@ -236,7 +240,7 @@ class SegmentDock(QgsDockWidget):
 
     def _new_layer(self) -> None:
         filters = tr("GeoPackage (*.gpkg);;Shapefile (*.shp)")
-        path, chosen = QFileDialog.getSaveFileName(self, tr("New polygon layer"), "", filters)
+        path, chosen = QFileDialog.getSaveFileName(self, tr("New polygon layer"), self.suggest_layer(), filters)
         if path:
             suffix = ".shp" if "shp" in chosen else ".gpkg"
             self.new_layer_wanted.emit(path if Path(path).suffix else path + suffix)
@@ -249,6 +253,8 @@ class _ScrollArea(QScrollArea):
         super().__init__()
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setWidgetResizable(True)
+        # A click between the widgets leaves the keys to the map.
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setWidget(content)
 
