@@ -26,8 +26,11 @@ from .canvas.map_tool import SegmentMapTool
 from .canvas.overlay import Overlay
 from .canvas.view_tiles import TilesInView
 from .editing.accepting import Acceptor
+from .editing.history import EditHistory
+from .editing.refining import Refining
 from .editing.target import Target
 from .editing.target_layer import suggested_crs, suggested_path
+from .editing.undoing import UndoStory
 from .panel.actions import Actions
 from .panel.dock import SegmentDock
 from .panel.result_text import candidate_text, comparison_text, is_uncertain, result_text, result_tip
@@ -78,7 +81,10 @@ class Interaction(QObject):
         self.target = Target(self.dock, self)
         self.decoders = DecoderChoice(self.stores, settings, self)
         self.comparison = DecoderComparison(self.controller, self.decoders, self)
-        self.acceptor = Acceptor(iface, self.controller, self.dock, settings, self)
+        self.history = EditHistory(self)
+        self.refining = Refining(iface, self.controller, self.dock, self.history, self)
+        self.acceptor = Acceptor(iface, self.controller, self.dock, settings, self.refining, self.history, self)
+        self.undoing = UndoStory(self.controller, self.history, self.refining, self)
         self.encoding = BackgroundEncoding(self)
         self.place = StorePlaceMessage(iface.messageBar(), self.stores, settings, self)
         self._encode_when_open: bool | None = None
@@ -98,6 +104,8 @@ class Interaction(QObject):
         self._connect_stores()
         self._connect_controller()
         self._connect_gestures()
+        self._connect_undo()
+        self._connect_refining()
         self._connect_decoders()
         self._connect_qgis()
         self.apply_settings()
@@ -122,28 +130,49 @@ class Interaction(QObject):
         controller.failed.connect(self._on_failed)
         self.acceptor.failed.connect(self._on_not_written)
         self.target.failed.connect(self._messages.error)
-        self.target.undo_changed.connect(self._enable_actions)
         self.acceptor.written.connect(self._on_written)
-        self.acceptor.refining.connect(lambda provenance: self.decoders.choose(provenance.decoder))
 
     def _connect_gestures(self) -> None:
         tool, controller, actions = self.tool, self.controller, self._actions
-        tool.clicked.connect(controller.add_point)
+        tool.clicked.connect(self._on_click)
         tool.boxed.connect(controller.set_box)
         tool.hovered.connect(self._on_hover)
         tool.left.connect(controller.end_preview)
         tool.accepted.connect(controller.accept)
         tool.activated.connect(self._on_tool_activated)
-        actions.undo.triggered.connect(controller.undo)
-        actions.undo_again.triggered.connect(self._undo)
-        actions.redo.triggered.connect(self._redo)
         actions.candidate.triggered.connect(controller.next_candidate)
         actions.accept.triggered.connect(controller.accept)
-        actions.discard.triggered.connect(controller.cancel)
-        actions.refine.triggered.connect(self.acceptor.refine_selected)
+        actions.discard.triggered.connect(self._on_discard)
         actions.preview.toggled.connect(self._on_preview_toggled)
         for index, action in enumerate(actions.classes):
             action.triggered.connect(lambda _checked=False, index=index: self.dock.class_box.choose(index))
+
+    def _connect_undo(self) -> None:
+        undoing, actions, history = self.undoing, self._actions, self.history
+        actions.undo.triggered.connect(undoing.undo)
+        actions.redo.triggered.connect(undoing.redo)
+        actions.undo_prompt.triggered.connect(self.controller.undo)
+        undoing.changed.connect(self._name_undo)
+        undoing.undone.connect(lambda text: self._messages.report(text, tr("Redo"), undoing.redo_edit))
+        undoing.done.connect(lambda text: self._messages.report(text, tr("Undo"), undoing.undo_edit))
+        undoing.outdated.connect(self._messages.close_report)
+        # What was set aside keeps the files of its store open.
+        self.stores.changed.connect(history.forget_drawings)
+        self.dock.layer_chosen.connect(history.follow)
+        history.follow(self.dock.layer)
+
+    def _connect_refining(self) -> None:
+        refining, tool, actions = self.refining, self.tool, self._actions
+        tool.hovered.connect(refining.hover)
+        tool.left.connect(refining.leave)
+        actions.refine.triggered.connect(self._on_refine)
+        actions.delete.triggered.connect(refining.delete)
+        refining.changed.connect(self._show_refining)
+        refining.started.connect(lambda provenance: self.decoders.choose(provenance.decoder))
+        refining.raster_wanted.connect(self._on_raster_wanted)
+        refining.failed.connect(self._messages.error)
+        self.stores.opened.connect(refining.go_on)
+        self.stores.refused.connect(refining.give_up)
 
     def _connect_decoders(self) -> None:
         decoders, row, actions = self.decoders, self.dock.decoders, self._actions
@@ -184,7 +213,9 @@ class Interaction(QObject):
         self._settled.stop()
         self._shown.stop()
         self.target.release()
+        self.history.release()
         self._messages.close_offer()
+        self._messages.close_report()
         self.encoding.dispose()
         self.place.close()
         if self._canvas.mapTool() is self.tool:
@@ -417,17 +448,47 @@ class Interaction(QObject):
         self.decoders.refresh(Path(path), name)
 
     def _enable_actions(self) -> None:
-        drawing, actions = self.controller.drawing, self._actions
+        drawing, refining, actions = self.controller.drawing, self.refining, self._actions
         actions.set_drawing_states(drawing.can_undo, drawing.can_redo, drawing.has_polygon, drawing.busy)
-        # With nothing drawn, they undo and redo in the target layer, which need not be QGIS's active layer.
-        actions.undo_again.setEnabled(drawing.can_undo or self.target.can_undo)
-        actions.redo.setEnabled(drawing.can_redo or self.target.can_redo)
+        if refining.picks:
+            # Esc leaves it.
+            actions.discard.setEnabled(True)
+        actions.delete.setEnabled(refining.current is not None)
 
-    def _undo(self) -> None:
-        (self.controller if self.controller.drawing.can_undo else self.target).undo()
+    def _on_discard(self) -> None:
+        if self.refining.picks:
+            self.refining.stop()
+        else:
+            self.controller.cancel()
 
-    def _redo(self) -> None:
-        (self.controller if self.controller.drawing.can_redo else self.target).redo()
+    # Undo.
+
+    def _name_undo(self) -> None:
+        undoing = self.undoing
+        self._actions.name_undo(undoing.undo_text, undoing.redo_text, undoing.undo_repeats, undoing.redo_repeats)
+
+    # Refining.
+
+    def _on_click(self, point: Any, positive: bool) -> None:
+        if self.refining.picks:
+            self.refining.pick(point)
+        else:
+            self.controller.add_point(point, positive)
+
+    def _on_refine(self) -> None:
+        if self._canvas.mapTool() is not self.tool:
+            self.set_active(True)
+        self.refining.start()
+        self._show_refining()
+
+    def _show_refining(self) -> None:
+        refining = self.refining
+        self._actions.refine.setChecked(refining.picks or refining.current is not None)
+        self._enable_actions()
+        self.dock.show_hint(refining.hint)
+
+    def _on_raster_wanted(self, raster: ProjectRaster) -> None:
+        self._open(store_beside(raster), [raster], raster.source.name)
 
     def _on_written(self, layer: QgsVectorLayer, _feature_id: int) -> None:
         text = tr("Added to {layer}. Ctrl+Z undoes it. Save the layer to keep it.").format(layer=layer.name())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import methodcaller
 from typing import Any, TypeVar
@@ -27,9 +27,24 @@ from .drawing import Drawing
 from .view import Sight, View
 from .view_tiles import TilesInView, prepare_tile, tiles_in_view
 
-__all__ = ["SegmentationController"]
+__all__ = ["SegmentationController", "SetAside"]
 
 Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, eq=False)
+class SetAside:
+    """An object that may be drawn on later.
+
+    Attributes
+    ----------
+    session : SegmentationSession
+        Answers nothing meanwhile.
+    drawing : Drawing
+    """
+
+    session: SegmentationSession
+    drawing: Drawing
 
 
 class SegmentationController(QObject):
@@ -158,14 +173,8 @@ class SegmentationController(QObject):
         if options == self._options:
             return
         self._options = options
-
-        def apply(session: SegmentationSession) -> None:
-            session.options = options
-            if session.current is not None:
-                session.select_candidate(session.current.rank)
-
         if self._session is not None:
-            self._change(apply)
+            self._apply_options()
 
     def accept(self) -> None:
         """Ask for the object to be written, once its prompts are answered."""
@@ -192,6 +201,24 @@ class SegmentationController(QObject):
         self._worker.set_preview(None)
         self.preview_changed.emit(None)
         self.drawing_changed.emit(self.drawing)
+
+    def set_aside(self) -> SetAside | None:
+        """Discard the object, and return it for `take_up`; None if there is none, or it is still being answered."""
+        session = None if self.drawing.busy or self._switching else self._session
+        aside = SetAside(session, self._answered) if session is not None else None
+        self.discard()
+        return aside
+
+    def take_up(self, aside: SetAside) -> bool:
+        """Go on drawing an object instead of the present one, if the store and decoder that answered it still do."""
+        if self.store is None or self._switching or aside.session.segmenter is not self.store.segmenter:
+            return False
+        self.discard()
+        self._session, self._answered = aside.session, aside.drawing
+        self.drawing_changed.emit(self.drawing)
+        if aside.session.options != self._options:
+            self._apply_options()
+        return True
 
     def preview(self, point: QgsPointXY, positive: bool = True) -> None:
         """Show what a click here would give; only the latest call counts."""
@@ -359,6 +386,16 @@ class SegmentationController(QObject):
         except EditError as error:
             self.failed.emit(error)
         return None
+
+    def _apply_options(self) -> None:
+        options = self._options
+
+        def apply(session: SegmentationSession) -> None:
+            session.options = options
+            if session.current is not None:
+                session.select_candidate(session.current.rank)
+
+        self._change(apply)
 
     def _change(
         self,
