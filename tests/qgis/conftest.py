@@ -27,6 +27,8 @@ else:
         QgsSettings,
         QgsVectorLayer,
     )
+    from qgis.gui import QgsLayerTreeMapCanvasBridge
+    from qgis.PyQt import sip
     from qgis.PyQt.QtCore import QLocale, QSettings
     from qgis.PyQt.QtWidgets import QApplication
 
@@ -87,11 +89,15 @@ def iface(qgis_app: Any, qgis_new_project: None) -> Iterator[Interface]:
     interface.window.resize(900, 600)
     canvas = interface.canvas
     canvas.setDestinationCrs(QgsCoordinateReferenceSystem(CRS))
+    # The canvas shows the layers of the project, as in QGIS.
+    bridge = QgsLayerTreeMapCanvasBridge(QgsProject.instance().layerTreeRoot(), canvas)
+    bridge.setAutoSetupOnFirstLayer(False)
     interface.window.show()
     QApplication.processEvents()
     canvas.setExtent(QgsRectangle(LEFT, TOP - SIDE * PIXEL, LEFT + SIDE * PIXEL, TOP))
     QApplication.processEvents()
     yield interface
+    sip.delete(bridge)
     interface.window.close()
     interface.window.deleteLater()
     QApplication.processEvents()

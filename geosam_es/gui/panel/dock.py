@@ -111,6 +111,8 @@ class SegmentDock(QgsDockWidget):
         self._stores.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._stores.activated.connect(self._on_store_picked)
         self._state = _wrapped_label()
+        self._image = _wrapped_label()
+        self._image.hide()
         self._footprint = self._check_box(tr("Outline"), tr("Show the area of the prepared image"), "show_footprint")
         self._tiles = self._check_box(
             tr("Tiles"), tr("Show the tiles used at this scale; orange: not prepared"), "show_tiles"
@@ -127,6 +129,7 @@ class SegmentDock(QgsDockWidget):
         browse = icon_button("mActionFileOpen", tr("Open a prepared image (folder NAME.embeddings.zarr)"))
         browse.clicked.connect(self._browse)
         form.addRow(tr("Prepared image"), row_of(self._stores, browse))
+        form.addRow(self._image)
         form.addRow(self._state)
         form.addRow(tr("Model variant"), self.decoders)
         form.addRow("", row_of(self._footprint, self._tiles))
@@ -168,6 +171,11 @@ class SegmentDock(QgsDockWidget):
             self._stores.setItemData(self._stores.count() - 1, path, Qt.ItemDataRole.ToolTipRole)
         self._stores.setCurrentIndex(max(0, self._stores.findData(current or "")))
         self._stores.setToolTip(current or tr("Choose a prepared image, or drop its folder here"))
+
+    def show_image(self, name: str, state: str) -> None:
+        """Show which image is under the pointer, and its state."""
+        self._image.setText(f"{name} · {state}" if state else name)
+        self._image.setVisible(bool(name))
 
     def show_state(self, text: str) -> None:
         """Show a text about the open store."""
