@@ -251,7 +251,7 @@ class Interaction(QObject):
         self.overlay.set_crs(store.crs)
         self.apply_settings()
         self._on_drawing(self.controller.drawing)
-        self._on_view_settled()
+        self._look_ahead()
 
     def _on_store_wanted(self, raster: ProjectRaster | None) -> None:
         """Open or make the store for a prompt that waits."""
@@ -295,7 +295,7 @@ class Interaction(QObject):
         self.image.show_encoding(None)
         self.dock.encoding.show_end()
         self._iface.statusBarIface().showMessage(text)
-        self._on_view_settled()
+        self._look_ahead()
 
     def _show_store_state(self) -> None:
         store = self.stores.store
@@ -322,11 +322,14 @@ class Interaction(QObject):
         self.overlay.show_footprint(store if self._settings.show_footprint else None)
         if store is None or not self._settings.show_tiles:
             self.overlay.show_tiles([], [])
-        self._on_view_settled()
+        self._look_ahead()
 
     def _on_view_settled(self) -> None:
         if self._canvas.mapTool() is self.tool:
             self.image.look()
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
         self.controller.look_ahead(self._settings.show_tiles, self._canvas.mapTool() is self.tool)
 
     def _on_tiles(self, tiles: TilesInView) -> None:
@@ -402,7 +405,8 @@ class Interaction(QObject):
 
     def _enable_actions(self) -> None:
         drawing, actions = self.controller.drawing, self._actions
-        actions.set_drawing_states(drawing.can_undo, drawing.can_redo, drawing.has_polygon, drawing.busy)
+        is_busy = drawing.busy or self.controller.is_waiting
+        actions.set_drawing_states(drawing.can_undo, drawing.can_redo, drawing.has_polygon, is_busy)
         # With nothing drawn, they undo and redo in the target layer, which need not be QGIS's active layer.
         actions.undo_again.setEnabled(drawing.can_undo or self.target.can_undo)
         actions.redo.setEnabled(drawing.can_redo or self.target.can_redo)

@@ -24,7 +24,6 @@ from qgis.PyQt.QtWidgets import QActionGroup, QApplication, QMainWindow, QMenu, 
 
 from geosam_es.core.geotransform import GeoTransform
 from geosam_es.qgis_support.gdal_raster import GdalRaster
-from geosam_es.store.raster_name import raster_path
 from tests.helpers import disc, make_store
 
 CRS = "EPSG:25830"
@@ -164,8 +163,9 @@ def make_sheet(
     root = make_store(folder, image, transform=transform, name=name)
     document = json.loads((root / "zarr.json").read_text())
     raster = document["attributes"]["geosam_es"]["raster"]
+    raster["file_name"] = path.name
     raster["crs_wkt"] = wkt
-    raster["fingerprint"] = GdalRaster(raster_path(str(path))).info().fingerprint
+    raster["fingerprint"] = GdalRaster(path).info().fingerprint
     (root / "zarr.json").write_text(json.dumps(document))
     return QgsRasterLayer(str(path), name)
 

@@ -103,6 +103,11 @@ class SegmentationController(QObject):
         return self._answered.awaiting(self._waiting)
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether gestures wait for a store."""
+        return bool(self._for_store)
+
+    @property
     def is_busy(self) -> bool:
         """Whether something is drawn, or gestures wait, so that the current store must stay."""
         waits = self._for_store or self._held or self._switching or self._accept_when_done
@@ -159,6 +164,7 @@ class SegmentationController(QObject):
             self.failed.emit(_across(self.store, raster, store))
         elif store is None:
             self._for_store.append(again)
+            self.drawing_changed.emit(self.drawing)
             self.store_wanted.emit(raster)
         else:
             self._current.select(store)
@@ -362,6 +368,7 @@ class SegmentationController(QObject):
     def give_up(self, error: GeoSamError) -> None:
         """Forget the gestures that wait for a store, and report why."""
         self._for_store.clear()
+        self.drawing_changed.emit(self.drawing)
         self.failed.emit(error)
 
     def sight(self, store: OpenStore) -> Sight | None:

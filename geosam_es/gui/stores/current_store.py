@@ -14,7 +14,7 @@ from qgis.core import QgsMapLayer, QgsProject
 from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
-from ...errors import GeoSamError, StoreError
+from ...errors import GeoSamError
 from ...inference.runtime import load_onnxruntime
 from ...qgis_support.messages import tr
 from .live_store import LiveOptions
@@ -173,7 +173,6 @@ class CurrentStore(QObject):
         task = OpenStoreTask(path, rasters, options or LiveOptions(), threads)
         task.opened.connect(self._on_opened)
         task.refused.connect(self._on_refused)
-        task.taskTerminated.connect(self._on_terminated)
         self._task, self._is_chosen = task, is_chosen
         task.start()
 
@@ -181,7 +180,7 @@ class CurrentStore(QObject):
         """Stop opening a store."""
         if self._task is not None:
             task, self._task = self._task, None
-            for signal in (task.opened, task.refused, task.taskTerminated):
+            for signal in (task.opened, task.refused):
                 signal.disconnect()
             task.cancel()
 
@@ -281,13 +280,6 @@ class CurrentStore(QObject):
         self._without.add(key)
         self.failed.emit(error)
         self.opened.emit()
-
-    def _on_terminated(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            # Stopped in QGIS's list of tasks.
-            problem = tr("{task} was stopped").format(task=task.description())
-            self.refused.emit(StoreError(problem, tr("click again")))
 
     def _on_layers_removed(self, layer_ids: list[str]) -> None:
         """Close the stores of layers that are gone; one that the user opened stays, without a layer."""

@@ -238,6 +238,11 @@ def _is_same_crs(first: QgsCoordinateReferenceSystem, second: QgsCoordinateRefer
 class OpenStoreTask(BackgroundTask):
     """Opens a store with its decoder, and fits it to one of the project's rasters.
 
+    Attributes
+    ----------
+    path : Path, optional
+    rasters : sequence of ProjectRaster
+
     Parameters
     ----------
     path : Path, optional
@@ -296,8 +301,10 @@ class OpenStoreTask(BackgroundTask):
             return
         if self._store is not None:
             self._store.close()
-        if self._error is not None and not self.isCanceled():
-            self.refused.emit(self._error)
+        if self._error is None or self.isCanceled():
+            # By the user, in QGIS's list of tasks; who cancels it in the code does not listen any more.
+            self._error = StoreError(tr("{task} was stopped").format(task=self.description()), tr("click again"))
+        self.refused.emit(self._error)
 
     def _open(self, path: Path) -> OpenStore:
         segmenter = open_segmenter(path, self._threads)
