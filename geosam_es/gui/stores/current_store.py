@@ -292,15 +292,20 @@ class CurrentStore(QObject):
             for key, store in self._stores.items()
             if store.raster is not None and store.raster.layer_id in layer_ids
         ]
-        kept = {raster_key(raster.source) for raster in project_rasters(None)} if gone else set()
-        closed = [key for key in gone if key not in kept and key not in self._chosen]
-        is_current = self._current in closed
-        stores = [self._stores[key] for key in closed]
-        if is_current:
-            self._select(None)
-        for key in closed:
-            del self._stores[key]
-        self._close(stores)
+        # Another layer of the same image takes its place.
+        others = {raster_key(raster.source): raster for raster in project_rasters(None)} if gone else {}
+        for key in gone:
+            store, other = self._stores[key], others.get(key)
+            if other is not None and store.raster is not None:
+                raster = replace(store.raster, layer_id=other.layer_id)
+                self._stores[key] = replace(store, raster=raster)
+                if key == self._current:
+                    self._watch(raster)
+                    self._catch_up()
+            elif key not in self._chosen:
+                if key == self._current:
+                    self._select(None)
+                self._close([self._stores.pop(key)])
 
     def _watch(self, raster: ProjectRaster | None) -> None:
         """Follow the CRS of the raster's layer."""
