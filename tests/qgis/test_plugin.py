@@ -881,6 +881,34 @@ class TestSheets:
         drawn(interaction, "a", place("a"))
         assert blobs.prepared == prepared
 
+    @pytest.mark.parametrize("is_open", [True, False])
+    def test_a_polygon_is_refined_on_the_sheet_it_was_drawn_on(
+        self,
+        iface: Interface,
+        plugin: GeoSamPlugin,
+        blobs: BlobDecoder,
+        left: QgsRasterLayer,
+        right: QgsRasterLayer,
+        tmp_path: Path,
+        is_open: bool,
+    ) -> None:
+        interaction = start(iface, plugin, right, left)
+        wait_until(lambda: interaction.stores.store is not None)
+        interaction.dock.new_layer_wanted.emit(str(tmp_path / "new.gpkg"))
+        layer = interaction.dock.layer
+        for spot in (on_right("a"), place("b")):
+            click(iface.canvas, spot)
+            drawn(interaction, "a" if spot.x() > LEFT + SIDE * PIXEL else "b", spot)
+            key(iface, Qt.Key.Key_Return)
+            wait_until(lambda: not interaction.controller.drawing.can_undo)
+        if not is_open:
+            interaction.stores.close_all()
+        layer.select(max(layer.getFeatures(), key=lambda f: f.geometry().centroid().asPoint().x()).id())
+        key(iface, Qt.Key.Key_R)
+        drawn(interaction, "a", on_right("a"))
+        assert interaction.controller.store.metadata.raster.file_name == "right.tif"
+        assert iface.messages() == []
+
     def test_one_object_across_two_sheets_is_refused_and_nothing_is_lost(
         self,
         iface: Interface,

@@ -22,7 +22,7 @@ from ...inference.segmenter import Segmenter
 from ...inference.session import CleanOptions, Result, SegmentationSession
 from ...qgis_support.messages import PLUGIN_NAME, tr, translated
 from ..stores.current_store import CurrentStore
-from ..stores.open_store import OpenStore, ProjectRaster, raster_of
+from ..stores.open_store import OpenStore, ProjectRaster, project_rasters, raster_of
 from ..stores.worker import Job
 from .drawing import Drawing
 from .view import Sight, View
@@ -216,6 +216,30 @@ class SegmentationController(QObject):
             self._change(methodcaller("add_point", *point), point, level)
         for _ in range(candidate):
             self.next_candidate()
+
+    def waits_for(self, file_name: str, again: Callable[[], None]) -> bool:
+        """Make the store of a raster of the project the current one, and return whether it must be opened first.
+
+        Parameters
+        ----------
+        file_name : str
+            Of the raster; if the project does not have it, nothing changes.
+        again : callable
+            Called when the store is open.
+        """
+        rasters = (raster for raster in project_rasters(None) if raster.source.path.name == file_name)
+        raster = next(rasters, None)
+        if self._hold(again):
+            return True
+        if raster is None or (self.store is not None and self.store.metadata.raster.file_name == file_name):
+            return False
+        store = self._current.find(raster)
+        if store is None:
+            self._for_store.append(again)
+            self.store_wanted.emit(raster)
+            return True
+        self._current.select(store)
+        return False
 
     def undo(self) -> None:
         """Take the last prompt back."""

@@ -83,6 +83,8 @@ class Acceptor(QObject):
             provenance = read_provenance(layer, feature)
             if provenance is None:
                 raise EditError(tr("This polygon has no saved prompts"), tr("draw it again"))
+            if self._controller.waits_for(provenance.raster, self.refine_selected):
+                return
             store = self._controller.store
             if store is None:
                 raise EditError(
