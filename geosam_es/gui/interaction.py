@@ -10,7 +10,7 @@ from qgis.core import QgsCoordinateReferenceSystem, QgsMapLayer, QgsPointXY, Qgs
 from qgis.PyQt.QtCore import QObject, Qt, QTimer
 from qgis.PyQt.QtGui import QColor
 
-from ..errors import GeoSamError, PromptError
+from ..errors import GeoSamError, PromptError, RasterError
 from ..inference.session import CleanOptions
 from ..qgis_support.messages import Messages, tr
 from ..qgis_support.settings import Settings
@@ -35,8 +35,8 @@ from .stores.open_store import (
     ProjectRaster,
     live_options,
     pixel_area_m2,
-    project_raster,
     project_rasters,
+    raster_of,
 )
 
 __all__ = ["Interaction"]
@@ -264,7 +264,11 @@ class Interaction(QObject):
         """Encode the raster under the pointer, or what is in view of the one in the middle of the map."""
         controller = self.controller
         layer = (self.image.layer if whole else None) or controller.layer_at()
-        raster = project_raster(layer)
+        try:
+            raster = raster_of(layer) if layer is not None else None
+        except RasterError as error:
+            self._messages.error(error)
+            return
         store = self.stores.find(raster) if raster is not None else controller.store_at() or self.stores.store
         sight = controller.sight(store) if store is not None else None
         if store is None and raster is not None:

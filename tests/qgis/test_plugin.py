@@ -16,6 +16,8 @@ from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
     QgsGeometry,
+    QgsLayerTreeModel,
+    QgsMapThemeCollection,
     QgsPointXY,
     QgsProject,
     QgsRasterLayer,
@@ -29,7 +31,7 @@ from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QToolBar
 
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.plugin import GeoSamPlugin, help_page
-from geosam_es.gui.stores.open_store import live_options, project_rasters
+from geosam_es.gui.stores.open_store import live_options, project_raster, project_rasters
 from geosam_es.qgis_support import dependencies
 from geosam_es.qgis_support.settings import Settings
 from geosam_es.store import StoreReader, store_path_for
@@ -985,6 +987,8 @@ class TestSheets:
         click(iface.canvas, place("a"))
         assert len(iface.messages()) == 1 and "in memory" in iface.messages()[0]
         assert not interaction.controller.drawing.can_undo
+        interaction.dock.encoding.view_wanted.emit()
+        assert all("in memory" in text for text in iface.messages()) and interaction.stores.store is None
         QgsProject.instance().removeMapLayer(above.id())
         gdal.Unlink(copied)
         wait_until(lambda: iface.canvas.layers() == [left])
@@ -1074,10 +1078,11 @@ class TestSheets:
         assert iface.messages() == []
 
     def test_a_damaged_store_beside_a_sheet_is_reported_and_the_click_is_answered(
-        self, iface: Interface, plugin: GeoSamPlugin, left: QgsRasterLayer
+        self, iface: Interface, plugin: GeoSamPlugin, tmp_path: Path
     ) -> None:
-        (store_path_for(Path(left.source())) / "zarr.json").write_text("{")
-        interaction = start(iface, plugin, left)
+        damaged = make_sheet(tmp_path, "damaged")
+        (store_path_for(Path(damaged.source())) / "zarr.json").write_text("{")
+        interaction = start(iface, plugin, damaged)
         click(iface.canvas, place("a"))
         wait_until(lambda: interaction.controller.drawing.has_polygon)
         assert len(iface.messages()) == 1 and "damaged" in iface.messages()[0]
@@ -1123,3 +1128,81 @@ class TestSheets:
         group.setItemVisibilityChecked(False)
         wait_until(lambda: iface.canvas.layers() == [left])
         assert interaction.controller.layer_at(on_right("a")) is None
+
+    def test_a_map_theme_decides_what_answers(
+        self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, left: QgsRasterLayer, right: QgsRasterLayer
+    ) -> None:
+        interaction = start(iface, plugin, right, left)
+        project = QgsProject.instance()
+        root, themes = project.layerTreeRoot(), project.mapThemeCollection()
+        model = QgsLayerTreeModel(root)
+        root.findLayer(right.id()).setItemVisibilityChecked(False)
+        themes.insert("west", QgsMapThemeCollection.createThemeFromCurrentState(root, model))
+        root.findLayer(right.id()).setItemVisibilityChecked(True)
+        wait_until(lambda: right in iface.canvas.layers())
+        click(iface.canvas, on_right("a"))
+        drawn(interaction, "a", on_right("a"))
+        key(iface, Qt.Key.Key_Escape)
+        themes.applyTheme("west", root, model)
+        wait_until(lambda: iface.canvas.layers() == [left])
+        click(iface.canvas, on_right("a"))
+        assert "no raster layer is visible" in iface.messages()[-1]
+
+    def test_the_preview_follows_the_pointer_from_sheet_to_sheet(
+        self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, left: QgsRasterLayer, right: QgsRasterLayer
+    ) -> None:
+        interaction = start(iface, plugin, right, left)
+        key(iface, Qt.Key.Key_P)
+        band = interaction.overlay.bands["preview"]
+        for spot in (place("a"), on_right("b"), place("c")):
+            move(iface.canvas, on_screen(iface.canvas, spot), Qt.MouseButton.NoButton)
+            here = QgsGeometry.fromPointXY(spot)
+            wait_until(lambda here=here: -1 < band.asGeometry().centroid().distance(here) < 5)
+        assert not interaction.controller.drawing.can_undo
+
+    def test_the_layer_under_the_pointer_is_prepared_and_the_view_in_the_middle(
+        self, iface: Interface, plugin: GeoSamPlugin, left: QgsRasterLayer, right: QgsRasterLayer
+    ) -> None:
+        stores = {layer: store_path_for(Path(layer.source())) for layer in (left, right)}
+        for root in stores.values():
+            shutil.rmtree(root)
+        interaction = start(iface, plugin, right, left)
+        ended: list[str] = []
+        interaction.encoding.ended.connect(ended.append)
+        move(iface.canvas, on_screen(iface.canvas, on_right("a")), Qt.MouseButton.NoButton)
+        wait_until(lambda: interaction.image.layer is right)
+        interaction.dock.encoding.layer_wanted.emit()
+        wait_until(lambda: ended, 60)
+        reader = StoreReader(stores[right])
+        assert all(reader.state(tile) is not TileState.MISSING for tile in reader.pyramid)
+        assert not stores[left].exists()
+        iface.canvas.setExtent(QgsRectangle.fromCenterAndSize(place("a"), 300, 200))
+        interaction.dock.encoding.view_wanted.emit()
+        wait_until(lambda: len(ended) == 2, 60)
+        raster = project_raster(left)
+        assert raster is not None
+        opened = interaction.stores.find(raster)
+        assert opened is not None
+        reader = StoreReader(opened.path)
+        assert any(reader.is_encoded(tile) for tile in reader.pyramid)
+
+    def test_a_store_that_fits_no_layer_is_opened_with_a_notice(
+        self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, left: QgsRasterLayer, blob_store: Path
+    ) -> None:
+        left.setName("sheet")
+        far = TRANSFORM._replace(c=LEFT + 10 * SIDE * PIXEL)
+        elsewhere = blob_store.parent / "far"
+        elsewhere.mkdir(exist_ok=True)
+        store = store_path_for(Path(make_sheet(elsewhere, "far", far).source()))
+        interaction = start(iface, plugin, left)
+        interaction.open_store(store)
+        wait_until(iface.messages)
+        assert "No layer of the project shows far.tif" in iface.messages()[0]
+        spot = QgsPointXY(*far.apply(*DISCS["a"][:2]))
+        click(iface.canvas, place("a"))
+        drawn(interaction, "a", place("a"))
+        key(iface, Qt.Key.Key_Escape)
+        iface.canvas.setExtent(QgsRectangle.fromCenterAndSize(spot, 400, 300))
+        click(iface.canvas, spot)
+        drawn(interaction, "a", spot)
+        assert interaction.controller.store.path == store

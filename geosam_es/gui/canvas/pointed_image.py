@@ -82,6 +82,7 @@ class PointedImage(QObject):
         self._stores = stores
         self._point: QgsPointXY | None = None
         self._layer: QgsRasterLayer | None = None
+        self._arrived: OpenStore | None = None
         self._encoding: tuple[OpenStore, int] | None = None
         self._state = ImageState()
         self._timer = QTimer(self)
@@ -129,7 +130,8 @@ class PointedImage(QObject):
             self._layer = layer
             if not controller.is_busy:
                 stores.select(store)
-                if point is not None and store is not None and store is not current:
+                former, self._arrived = self._arrived, store
+                if point is not None and store is not None and store is not former:
                     self.arrived.emit(point)
         raster = self._raster()
         if raster is not None and not controller.is_busy and stores.can_open_quickly(raster):

@@ -24,6 +24,7 @@ from ...qgis_support.settings import Settings
 from ...store import set_crs
 from ...store.decoders import ORIGINAL
 from ...store.layout import StoreMetadata, store_path_for
+from ...store.raster_name import GdalName
 from ...store.signature import check_signature, raster_signature
 from .background_task import BackgroundTask
 from .live_store import EMBEDDED_MODEL, LiveOptions, LiveStore
@@ -138,8 +139,8 @@ class OpenStore:
 def check_fits(path: Path, metadata: StoreMetadata, rasters: Sequence[ProjectRaster]) -> ProjectRaster | None:
     """Return the raster of the project that a store fits.
 
-    A raster with the file name of the store's must fit, or else the active one. If there is neither, the others are
-    tried.
+    A raster with the file name of the store's must fit, or else the active one. If there is neither, the other local
+    files are tried.
 
     Returns
     -------
@@ -162,7 +163,13 @@ def check_fits(path: Path, metadata: StoreMetadata, rasters: Sequence[ProjectRas
         misfits.append(misfit)
     if misfits:
         raise misfits[0]
-    return next((raster for raster in rasters if _misfit(path, metadata, raster) is None), None)
+    local = (raster for raster in rasters if _is_local(raster))
+    return next((raster for raster in local if _misfit(path, metadata, raster) is None), None)
+
+
+def _is_local(raster: ProjectRaster) -> bool:
+    path = raster.source.path
+    return not isinstance(path, GdalName) or path.file is not None
 
 
 def _misfit(path: Path, metadata: StoreMetadata, raster: ProjectRaster) -> GeoSamError | None:
