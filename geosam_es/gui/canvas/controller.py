@@ -111,7 +111,7 @@ class SegmentationController(QObject):
     def is_busy(self) -> bool:
         """Whether something is drawn, or gestures wait, so that the current store must stay."""
         waits = self._for_store or self._held or self._switching or self._accept_when_done
-        return bool(waits or self.drawing.can_undo)
+        return bool(waits or self.drawing.can_undo or self.drawing.can_redo)
 
     def layer_at(self, point: QgsPointXY | None = None) -> QgsRasterLayer | None:
         """Return the raster layer that the user sees at a point in the canvas's CRS, by default in the middle."""
