@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -103,8 +104,6 @@ class Refining(QObject):
         ``current``, ``picks`` or the hint is another one.
     started : Provenance
         Of a polygon whose prompts were restored.
-    raster_wanted : ProjectRaster
-        The polygon was drawn on another image than the open one; the receiver opens it, then calls `go_on`.
     deleted : str
         What was deleted.
     failed : GeoSamError
@@ -112,7 +111,6 @@ class Refining(QObject):
 
     changed = pyqtSignal()
     started = pyqtSignal(object)
-    raster_wanted = pyqtSignal(object)
     deleted = pyqtSignal(str)
     failed = pyqtSignal(object)
 
@@ -133,7 +131,6 @@ class Refining(QObject):
         self.picks = False
         # On the canvas's screen, as the map may move under it; None outside.
         self._pointer: QPoint | None = None
-        self._waiting: tuple[QgsVectorLayer, int] | None = None
         self._start_prompts = Prompts()
         self._class_before: Mapping[str, Any] = {}
         self._own_values: Mapping[str, Any] = {}
@@ -201,16 +198,6 @@ class Refining(QObject):
         """Choose no polygon by the next click."""
         self._set_picks(False)
 
-    def go_on(self) -> None:
-        """Refine the polygon that waits for its image, which is open now."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None and not sip.isdeleted(waiting[0]):
-            self._refine(waiting[0], waiting[0].getFeature(waiting[1]), opens=False)
-
-    def give_up(self) -> None:
-        """Forget the polygon that waits for its image."""
-        self._waiting = None
-
     def delete(self) -> None:
         """Delete the polygon being refined, in one undo step."""
         refined = self.current
@@ -240,7 +227,7 @@ class Refining(QObject):
             if layer is self._dock.layer and own.values:
                 self._dock.class_box.show_values(own.values)
 
-    def _refine(self, layer: QgsVectorLayer, feature: QgsFeature, opens: bool = True) -> None:
+    def _refine(self, layer: QgsVectorLayer, feature: QgsFeature) -> None:
         self._set_picks(False)
         try:
             self._check_free()
@@ -257,18 +244,19 @@ class Refining(QObject):
         except GeoSamError as error:
             self.failed.emit(error)
             return
-        if raster is None:
-            self._controller.discard()
-            self._draw(provenance)
-            self._begin(layer, feature, provenance)
-            # The selection colour of QGIS would cover the polygon being refined.
-            layer.removeSelection()
-            self.started.emit(provenance)
-        elif opens:
-            self._waiting = layer, feature.id()
-            self.raster_wanted.emit(raster)
-        else:
-            self.failed.emit(_drawn_on(provenance))
+        if raster is not None and self._controller.waits_for(raster, partial(self._go_on, layer, feature.id())):
+            return
+        self._controller.discard()
+        self._draw(provenance)
+        self._begin(layer, feature, provenance)
+        # The selection colour of QGIS would cover the polygon being refined.
+        layer.removeSelection()
+        self.started.emit(provenance)
+
+    def _go_on(self, layer: QgsVectorLayer, feature_id: int) -> None:
+        """Refine a polygon whose image is open now."""
+        if not sip.isdeleted(layer):
+            self._refine(layer, layer.getFeature(feature_id))
 
     def _check_free(self) -> None:
         """Refuse to replace an object that the user is drawing or has changed."""

@@ -16,6 +16,11 @@ __all__ = ["BackgroundEncoding"]
 class BackgroundEncoding(QObject):
     """Runs one `EncodeTask` at a time.
 
+    Attributes
+    ----------
+    store : OpenStore, optional
+        The store that is being encoded, or was last.
+
     Signals
     -------
     progressed : int, str
@@ -32,6 +37,7 @@ class BackgroundEncoding(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._task: EncodeTask | None = None
+        self.store: OpenStore | None = None
 
     def start(self, store: OpenStore, view: shapely.Polygon | None = None, finest_level: int = 0) -> None:
         """Encode the view or the whole raster, unless an encoding is running.
@@ -59,7 +65,7 @@ class BackgroundEncoding(QObject):
         task.progressed.connect(self._on_progress)
         task.taskCompleted.connect(self._on_completed)
         task.taskTerminated.connect(self._on_terminated)
-        self._task = task
+        self._task, self.store = task, store
         self.progressed.emit(0, task.description())
         task.start()
 
