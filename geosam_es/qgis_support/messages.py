@@ -12,7 +12,7 @@ from qgis.PyQt.QtWidgets import QPushButton
 
 from ..errors import GeoSamError, SignatureMismatchError
 
-__all__ = ["PLUGIN_NAME", "Messages", "tr", "translated"]
+__all__ = ["PLUGIN_NAME", "Messages", "duration", "tr", "translated"]
 
 PLUGIN_NAME = "GeoSAM-ES"
 _REPEAT_SECONDS = 3.0
@@ -55,6 +55,15 @@ def _signature_keys() -> dict[str, str]:
     }
 
 
+def duration(seconds: float) -> str:
+    """Return a time in hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 class Messages:
     """Shows messages in the message bar of QGIS and writes them to its log.
 
@@ -67,6 +76,7 @@ class Messages:
     def __init__(self, bar: Any) -> None:
         self._bar = bar
         self._last = ("", 0.0)
+        self._report: Any = None
         self._offer: Any = None
 
     def error(self, error: GeoSamError) -> None:
@@ -122,3 +132,31 @@ class Messages:
         QgsMessageLog.logMessage(f"{text}\n{details}", PLUGIN_NAME, Qgis.MessageLevel.Warning)
         if self._bar is not None:
             self._bar.pushMessage(PLUGIN_NAME, text, details, Qgis.MessageLevel.Warning, 0)
+
+    def report(self, text: str, button: str, act: Callable[[], None]) -> None:
+        """Show what was done, with a button that does something about it, in place of the last such message."""
+        QgsMessageLog.logMessage(text, PLUGIN_NAME, Qgis.MessageLevel.Info)
+        self.close_report()
+        if self._bar is None:
+            return
+
+        def pressed() -> None:
+            self.close_report()
+            act()
+
+        item = self._report = self._bar.createMessage(PLUGIN_NAME, text)
+        push = QPushButton(button)
+        # The map keeps the keys.
+        push.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        push.clicked.connect(pressed)
+        item.layout().addWidget(push)
+        item.setLevel(Qgis.MessageLevel.Info)
+        item.setDuration(_SHOWN_SECONDS)
+        self._bar.pushItem(item)
+
+    def close_report(self) -> None:
+        """Remove the message of `report`."""
+        # The user or the clock may have closed it.
+        if self._report is not None and self._report in self._bar.items():
+            self._bar.popWidget(self._report)
+        self._report = None

@@ -22,12 +22,12 @@ from geosam_es.core.grid import Tile
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import GeoSamError, ModelError, OutputError, PromptError, RasterError, StoreError
 from geosam_es.gui.canvas.view_tiles import prepare_tile
-from geosam_es.gui.stores import live_store as live_encoding
 from geosam_es.gui.stores.encode_task import EncodeTask
-from geosam_es.gui.stores.live_store import EMBEDDED_MODEL, LiveOptions, LiveStore
 from geosam_es.inference.masks import Proposal
 from geosam_es.inference.session import SegmentationSession, open_segmenter
+from geosam_es.qgis_support import live_store as live_encoding
 from geosam_es.qgis_support.layer_source import LayerSource, source_of
+from geosam_es.qgis_support.live_store import EMBEDDED_MODEL, LiveOptions, LiveStore
 from geosam_es.qgis_support.settings import cache_folder
 from geosam_es.store import StoreReader, StoreWriter
 from geosam_es.store.cache import StoreCache

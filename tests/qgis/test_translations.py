@@ -190,7 +190,7 @@ def test_errors_of_the_core_are_translated(
 
 def test_processing(plugin: GeoSamPlugin, tmp_path: Path) -> None:
     provider = QgsApplication.processingRegistry().providerById("geosam_es")
-    assert len(provider.algorithms()) == 5
+    assert len(provider.algorithms()) == 6
     for algorithm in provider.algorithms():
         definitions = [*algorithm.parameterDefinitions(), *algorithm.outputDefinitions()]
         texts = {algorithm.displayName(), algorithm.group(), algorithm.shortHelpString()}
@@ -286,4 +286,4 @@ def test_qgis_process_in_spanish(built: Path, tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stdout + done.stderr
     assert "Segmentar a partir de puntos" in done.stdout
-    assert "Imagen preparada (carpeta NOMBRE.embeddings.zarr)" in done.stdout
+    assert "Campo de objeto" in done.stdout

@@ -16,6 +16,8 @@ __all__ = ["SegmentMapTool"]
 
 _BOX_COLOUR = QColor(255, 255, 255, 220)
 _MODIFIER_KEYS = (Qt.Key.Key_Shift, Qt.Key.Key_Control, Qt.Key.Key_Alt, Qt.Key.Key_Meta)
+_HELD_MS = 5
+"""A held key is pressed again at once after its release, which no finger does."""
 _BUTTON_EVENTS = (QEvent.Type.MouseButtonPress, QEvent.Type.MouseButtonRelease, QEvent.Type.MouseButtonDblClick)
 
 
@@ -28,7 +30,8 @@ class SegmentMapTool(QgsMapTool):
     shortcuts : list of QAction
         While the tool is active and the pointer is over the canvas, their keys trigger them before QGIS's own
         shortcuts of the same keys.
-        Disabled ones leave their keys alone.
+        Disabled ones leave their keys alone. A held key triggers only its own action again, and only if that action
+        repeats; it never gets to QGIS.
 
     Signals
     -------
@@ -58,6 +61,8 @@ class SegmentMapTool(QgsMapTool):
     def __init__(self, canvas: QgsMapCanvas, shortcuts: list[Any]) -> None:
         super().__init__(canvas)
         self._shortcuts = shortcuts
+        self._held: QKeySequence | None = None
+        self._released = (0, 0)
         self.label = PointerLabel(canvas.viewport())
         self._pressed: QPoint | None = None
         self._is_box = False
@@ -160,6 +165,8 @@ class SegmentMapTool(QgsMapTool):
             return True
         elif kind in (QEvent.Type.ShortcutOverride, QEvent.Type.KeyPress):
             return self._take_key(event)
+        elif kind == QEvent.Type.KeyRelease:
+            self._released = event.key(), event.timestamp()
         return False
 
     def _take_key(self, event: Any) -> bool:
@@ -171,20 +178,26 @@ class SegmentMapTool(QgsMapTool):
             if event.type() == QEvent.Type.KeyPress:
                 self._forget_press()
             return True
-        action = self._action_for(event)
-        if action is None:
+        pressed = _sequence(event)
+        enabled = (action for action in self._shortcuts if action.isEnabled())
+        action = next((action for action in enabled if pressed in action.shortcuts()), None)
+        is_repeated = self._is_repeated(event)
+        repeats = is_repeated and pressed == self._held
+        if action is None and not repeats:
+            self._held = None
             return False
         event.accept()
         if event.type() == QEvent.Type.KeyPress:
-            action.trigger()
+            self._held = pressed
+            if action is not None and (not is_repeated or action.autoRepeat()):
+                action.trigger()
         return True
 
-    def _action_for(self, event: Any) -> Any | None:
-        modifiers = event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier
-        key = Qt.Key.Key_Return if event.key() == Qt.Key.Key_Enter else event.key()
-        pressed = QKeySequence(_number(modifiers) | _number(key))
-        enabled = (action for action in self._shortcuts if action.isEnabled())
-        return next((action for action in enabled if pressed in action.shortcuts()), None)
+    def _is_repeated(self, event: Any) -> bool:
+        """Tell whether a held key sent an event again; X11 sends a release with it, and Qt does not always notice."""
+        key, time_ms = self._released
+        again = event.key() == key and 0 < event.timestamp() <= time_ms + _HELD_MS
+        return bool(event.isAutoRepeat() or again)
 
     def _is_far(self, position: QPoint) -> bool:
         return self._pressed is not None and (
@@ -214,6 +227,12 @@ class SegmentMapTool(QgsMapTool):
 
 def _has_shift(event: QgsMapMouseEvent | None) -> bool:
     return bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
+
+
+def _sequence(event: Any) -> QKeySequence:
+    modifiers = event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier
+    key = Qt.Key.Key_Return if event.key() == Qt.Key.Key_Enter else event.key()
+    return QKeySequence(_number(modifiers) | _number(key))
 
 
 def _number(value: Any) -> int:

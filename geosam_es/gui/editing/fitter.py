@@ -13,8 +13,9 @@ from ...qgis_support.settings import Settings
 from ..canvas.controller import SegmentationController
 from ..panel.dock import SegmentDock
 from ..stores.open_store import pixel_area_m2
-from .accepting import Acceptor, accept_options
+from .accepting import accept_options
 from .layer_geometry import LayerFitting
+from .refining import Refining
 
 __all__ = ["Fitter"]
 
@@ -25,7 +26,7 @@ class Fitter(QObject):
     Parameters
     ----------
     controller : SegmentationController
-    acceptor : Acceptor
+    refining : Refining
     dock : SegmentDock
     settings : Settings
     parent : QObject, optional
@@ -34,14 +35,15 @@ class Fitter(QObject):
     def __init__(
         self,
         controller: SegmentationController,
-        acceptor: Acceptor,
+        refining: Refining,
         dock: SegmentDock,
         settings: Settings,
         parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
         self._controller = controller
-        self._acceptor = acceptor
+        self._refining = refining
+        self._dock = dock
         self._settings = settings
         self._layer: QgsVectorLayer | None = None
         self._key: tuple[Any, ...] | None = None
@@ -53,7 +55,7 @@ class Fitter(QObject):
         self._soon.timeout.connect(controller.refit)
         dock.layer_chosen.connect(self._soon_again)
         dock.options_box.changed.connect(self._soon_again)
-        acceptor.refining.connect(self._soon_again)
+        refining.changed.connect(self._soon_again)
         controller.fit_with(self.fitting)
 
     def release(self) -> None:
@@ -67,11 +69,16 @@ class Fitter(QObject):
         None without an option that changes polygons, or if they cannot be fitted; accepting says why.
         """
         store, options = self._controller.store, accept_options(self._settings)
-        layer, skip = self._acceptor.target
-        if layer is not None and sip.isdeleted(layer):
-            layer = None
         if store is None or not options.change_polygons:
             return None
+        refined = self._refining.current
+        layer = refined.layer if refined is not None else self._dock.layer
+        if layer is not None and sip.isdeleted(layer):
+            layer = refined = None
+        try:
+            skip = refined.locate() if refined is not None else None
+        except GeoSamError:
+            skip = None
         self._follow(layer)
         crs = layer.crs().toWkt() if layer is not None else ""
         key = (layer, crs, skip, options, store.path, store.crs.toWkt())

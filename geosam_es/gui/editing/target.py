@@ -1,4 +1,4 @@
-"""The target layer: which one it is in this project, its classes, and the undo of its edits."""
+"""The target layer: which one it is in this project, and its classes."""
 
 from __future__ import annotations
 
@@ -33,12 +33,9 @@ class Target(QObject):
 
     Signals
     -------
-    undo_changed
-        The undo stack of the layer has changed.
     failed : GeoSamError
     """
 
-    undo_changed = pyqtSignal()
     failed = pyqtSignal(object)
 
     def __init__(self, dock: SegmentDock, parent: QObject | None = None) -> None:
@@ -63,36 +60,6 @@ class Target(QObject):
         project.readProject.disconnect(self._on_project_read)
         project.layersWillBeRemoved["QStringList"].disconnect(self._on_layers_removed)
         project.cleared.disconnect(self._on_project_cleared)
-
-    @property
-    def can_undo(self) -> bool:
-        """Whether the layer has an edit to undo."""
-        stack = self._undo_stack()
-        return stack is not None and stack.canUndo()
-
-    @property
-    def can_redo(self) -> bool:
-        """Whether the layer has an edit to redo."""
-        stack = self._undo_stack()
-        return stack is not None and stack.canRedo()
-
-    def _undo_stack(self) -> Any:
-        # The layer may be deleted before the panel says so.
-        if self._layer is None or sip.isdeleted(self._layer) or not self._layer.isEditable():
-            return None
-        return self._layer.undoStack()
-
-    def undo(self) -> None:
-        """Undo the last edit of the layer."""
-        if self._layer is not None and self.can_undo:
-            self._layer.undoStack().undo()
-            self._layer.triggerRepaint()
-
-    def redo(self) -> None:
-        """Redo the last edit that was undone."""
-        if self._layer is not None and self.can_redo:
-            self._layer.undoStack().redo()
-            self._layer.triggerRepaint()
 
     def make(self, path: Path, crs: QgsCoordinateReferenceSystem) -> bool:
         """Create a layer with the classes shown in the panel, choose it as target, and tell whether it worked."""
@@ -162,21 +129,15 @@ class Target(QObject):
             if self._waiting is not None and classes_of_layer(layer, field or None) is None:
                 self._apply(self._waiting)
         self._show_classes()
-        self.undo_changed.emit()
 
     def _watch(self, layer: QgsVectorLayer | None) -> None:
         if self._layer is not None and not sip.isdeleted(self._layer):
             self._layer.styleChanged.disconnect(self._show_classes)
             self._layer.updatedFields.disconnect(self._on_fields)
-            self._layer.undoStack().indexChanged.disconnect(self._on_undo_stack)
         self._layer = layer
         if layer is not None:
             layer.styleChanged.connect(self._show_classes)
             layer.updatedFields.connect(self._on_fields)
-            layer.undoStack().indexChanged.connect(self._on_undo_stack)
-
-    def _on_undo_stack(self, _index: int) -> None:
-        self.undo_changed.emit()
 
     def _show_classes(self) -> None:
         if self._layer is None:

@@ -174,6 +174,27 @@ class ClassBox(QGroupBox):
         else:
             self.mix_fields.ask()
 
+    def show_values(self, values: Mapping[str, Any]) -> None:
+        """Choose what `attributes` would give again, by field name; nothing if the list lacks a class."""
+        flat = [values.get(name) for name in self.mix_fields.names]
+        mix = [(code, percent) for code, percent in zip(flat[::2], flat[1::2]) if code is not None and percent]
+        main = values.get(self.field)
+        if len(mix) < 2 and main is not None:
+            mix = [(main, 100)]
+        known = [str(item.code) for item in self._items]
+        codes = [str(code) for code, _ in mix]
+        if set(codes) <= set(known):
+            self._set_rows([known.index(code) for code in codes], [int(percent) for _, percent in mix])
+        else:
+            self._set_rows([])
+        if not self._items:
+            self._text.setText(next(iter(codes), ""))
+
+    @property
+    def class_fields(self) -> list[str]:
+        """Names of the fields that `attributes` may give values for."""
+        return [name for name in (self.field, *self.mix_fields.names) if name]
+
     @property
     def current(self) -> ClassItem | None:
         """The chosen class; that of the largest part of a mix."""

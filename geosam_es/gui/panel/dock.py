@@ -81,8 +81,6 @@ class SegmentDock(QgsDockWidget):
         self.setAcceptDrops(True)
         self._candidate = actions.candidate
         self._image, self._image_state = ElidedLabel(), Caption()
-        self._image_shown = ("", "")
-        self._prepared: tuple[str, int] | None = None
         self.layers = QgsMapLayerComboBox()
         self.suggest_layer: Callable[[], str] = str
         self.class_box = ClassBox()
@@ -167,27 +165,11 @@ class SegmentDock(QgsDockWidget):
         tip : str
             Its whole path.
         """
-        self._image_shown = (name, state)
         self._image.setText(name or tr("Click on an image"))
         self._image.setToolTip(tip or name or tr("Click on a raster layer, or open or drop its prepared image here."))
-        if self._prepared is not None and self._prepared[0] == name:
-            state = f"{self._prepared[1]} %"
         mark = '<span style="color:#2e9e44">●</span>' if state == tr("ready") else "○"
         self._image_state.setText(f"{mark} {escape(state)}")
         self._image_state.setVisible(bool(state))
-
-    def show_progress(self, percent: int, text: str) -> None:
-        """Show how much of the image, which is the one shown now if it has just begun, is prepared."""
-        name = self._image_shown[0] if self._prepared is None else self._prepared[0]
-        self._prepared = (name, percent)
-        self.encoding.show_progress(percent, text)
-        self.show_image(*self._image_shown, self._image.toolTip())
-
-    def show_end(self) -> None:
-        """Show that nothing is being prepared any more."""
-        self._prepared = None
-        self.encoding.show_end()
-        self.show_image(*self._image_shown, self._image.toolTip())
 
     def show_recent(self, current: str | None) -> None:
         """List the recent stores, and select the open one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,10 +9,10 @@ from qgis.core import Qgis
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 from qgis.PyQt.QtWidgets import QCheckBox, QLabel, QPushButton
 
+from ...qgis_support.live_store import LiveStore
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
 from ..stores.current_store import CurrentStore
-from ..stores.live_store import LiveStore
 from ..stores.open_store import OpenStore
 from .cache_box import size_text
 from .widgets import BarMessage
@@ -35,8 +34,8 @@ class StorePlaceMessage(QObject):
 
     Signals
     -------
-    moved : OpenStore
-        The open store is now beside its image.
+    moved : OpenStore or None
+        A store is now beside its image. Sends the current store.
     """
 
     moved = pyqtSignal(object)
@@ -46,6 +45,7 @@ class StorePlaceMessage(QObject):
         self._message = BarMessage(bar)
         self._stores = stores
         self._settings = settings
+        self._asked: list[LiveStore] = []
         stores.changed.connect(self._on_store)
 
     def close(self) -> None:
@@ -53,10 +53,13 @@ class StorePlaceMessage(QObject):
         self._message.close()
 
     def _on_store(self, store: OpenStore | None) -> None:
-        self.close()
         live = store.live if store is not None else None
         if store is None or live is None or live.beside is None or self._settings.store_place != "ask":
             return
+        # Going from image to image asks nothing again.
+        if any(live is known for known in self._asked):
+            return
+        self._asked.append(live)
         beside = QPushButton(tr("Beside the image"))
         beside.setToolTip(str(live.beside))
         cache = QPushButton(tr("In the cache"))
@@ -81,12 +84,9 @@ class StorePlaceMessage(QObject):
         if always:
             self._settings.store_place = place
         if place == "beside":
-            self._stores.run(live.keep_beside, partial(self._on_moved, live))
+            self._stores.run(live.keep_beside, partial(self._on_moved, live, str(live.root)))
 
-    def _on_moved(self, live: LiveStore, _: None) -> None:
-        store = self._stores.store
-        if store is not None and store.live is live:
-            self._settings.forget_store(str(store.path))
-            store = replace(store, path=live.root)
-            self._stores.update(store)
-            self.moved.emit(store)
+    def _on_moved(self, live: LiveStore, former: str, _: None) -> None:
+        self._settings.forget_store(former)
+        self._stores.relocate(live)
+        self.moved.emit(self._stores.store)

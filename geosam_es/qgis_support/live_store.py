@@ -1,15 +1,15 @@
 """Stores that are filled on demand, so that the user can click on a raster that was never encoded.
 
-Opening such a store and encoding belong in a worker's thread or an `encode_task.EncodeTask`. The GUI thread only
-describes the layer, with `layer_source.source_of`.
+Opening such a store and encoding belong in another thread. The GUI thread only describes the layer, with
+`layer_source.source_of`.
 """
 
 from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,29 +18,29 @@ from typing import NamedTuple
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from ... import models
-from ...core.grid import FINEST_LEVEL, Tile
-from ...core.prompts import Bounds
-from ...encoding.encode import EncodeReport, encode_tiles
-from ...encoding.plan import EncodeOptions, EncodePlan, make_plan
-from ...errors import ModelError, OutputError, SignatureMismatchError, StoreError
-from ...inference.decoder import load_decoder
-from ...inference.encoder import MODEL_FILE, Encoder, OnnxEncoder
-from ...inference.runtime import available_cores
-from ...inference.segmenter import Segmenter
-from ...qgis_support.gdal_raster import GdalRaster
-from ...qgis_support.layer_source import LayerSource
-from ...qgis_support.messages import tr
-from ...qgis_support.settings import cache_folder
-from ...store import StoreMetadata, StoreReader, StoreWriter, store_path_for
-from ...store.cache import StoreCache
-from ...store.files import copy_missing, put_in_place, remove_tree, temporary_name
-from ...store.layout import DECODER_FILE, GROUP_FILE, INT8, PREPARE_FILE, RasterInfo, read_metadata
-from ...store.raster_name import GdalName
-from ...store.reader import TileState
-from ...store.signature import check_signature, raster_signature
+from .. import models
+from ..core.grid import FINEST_LEVEL, Tile
+from ..core.prompts import Bounds
+from ..encoding.encode import EncodeReport, encode_tiles
+from ..encoding.plan import EncodeOptions, EncodePlan, make_plan
+from ..errors import ModelError, OutputError, SignatureMismatchError, StoreError
+from ..inference.decoder import load_decoder
+from ..inference.encoder import MODEL_FILE, Encoder, OnnxEncoder, read_model_info
+from ..inference.runtime import available_cores
+from ..inference.segmenter import Segmenter
+from ..store import StoreMetadata, StoreReader, StoreWriter, store_path_for
+from ..store.cache import StoreCache
+from ..store.files import copy_missing, put_in_place, remove_tree, temporary_name
+from ..store.layout import DECODER_FILE, GROUP_FILE, INT8, PREPARE_FILE, RasterInfo, read_metadata
+from ..store.raster_name import GdalName
+from ..store.reader import TileState
+from ..store.signature import check_signature, raster_signature
+from .gdal_raster import GdalRaster
+from .layer_source import LayerSource
+from .messages import tr
+from .settings import Settings, cache_folder
 
-__all__ = ["EMBEDDED_MODEL", "LiveOptions", "LiveStore", "store_cache"]
+__all__ = ["EMBEDDED_MODEL", "LiveOptions", "LiveStore", "find_store", "live_options", "path_beside", "store_cache"]
 
 EMBEDDED_MODEL = Path(models.__file__).parent / "mini"
 
@@ -79,6 +79,16 @@ class LiveOptions:
     threads: int | None = None
     enlarges: bool = False
     beside: bool = False
+
+
+def live_options(settings: Settings) -> LiveOptions:
+    """Return the user's options for stores that are filled on demand."""
+    return LiveOptions(
+        model_folder=Path(settings.encoder_folder) if settings.encoder_folder else EMBEDDED_MODEL,
+        beside=settings.store_place == "beside",
+        cache_bytes=round(settings.cache_gigabytes * 2**30),
+        enlarges=settings.enlarges,
+    )
 
 
 class _Model(NamedTuple):
@@ -156,7 +166,7 @@ class LiveStore:
         raster = GdalRaster(source.path, crs=source.crs_wkt or None)
         info = raster.info()
         cache = store_cache(options)
-        beside = _path_beside(source)
+        beside = path_beside(source)
         cached = cache.path_for(source.path, {**raster_signature(info), "model": model.encoder.info.encoder_sha256})
         for root, kept_in in ((beside, None), (cached, cache)):
             # A store of another model or of other pixels, a damaged one and a read-only one are left alone.
@@ -200,6 +210,35 @@ class LiveStore:
         _check_writable(root)
         own = _raster_as(metadata, raster)
         return cls(root, EncodePlan(own, metadata, None, model.encoder.default_batch_size), own, model, cache)
+
+    @classmethod
+    def open_at(cls, root: Path, source: LayerSource, options: LiveOptions) -> LiveStore:
+        """Open the store of a raster in a given folder.
+
+        Raises
+        ------
+        StoreError
+            If there is no store, or it was made from other pixels or (a `SignatureMismatchError` with the key
+            ``model``) by another model.
+        OutputError
+            If it cannot be written.
+        RasterError, ModelError
+            As `open`.
+        """
+        model = _load_model(options)
+        with _closed_on_error(GdalRaster(source.path, crs=source.crs_wkt or None)) as raster:
+            return cls._adopt(root, raster.info(), raster, model, None)
+
+    @classmethod
+    def create_at(
+        cls, root: Path, source: LayerSource, options: LiveOptions, dtype: str, overwrite: bool = False
+    ) -> LiveStore:
+        """Create an empty store of a raster in a given folder; see `StoreWriter.create`."""
+        model = _load_model(options)
+        with _closed_on_error(GdalRaster(source.path, crs=source.crs_wkt or None)) as raster:
+            plan = make_plan(raster, model.encoder, EncodeOptions(dtype=dtype))
+            StoreWriter.create(root, plan.metadata, model.decoder_files, overwrite=overwrite)
+            return cls(root, plan, raster, model, None)
 
     def keep_beside(self) -> None:
         """Move the store from the cache to `beside`, if there is such a place, and go on there.
@@ -345,6 +384,34 @@ class LiveStore:
             self._cache.trim()
 
 
+@contextmanager
+def _closed_on_error(raster: GdalRaster) -> Iterator[GdalRaster]:
+    try:
+        yield raster
+    except BaseException:
+        raster.close()
+        raise
+
+
+def find_store(source: LayerSource, options: LiveOptions) -> Path | None:
+    """Return the store of a raster, beside it or in the cache; None if there is none. Nothing is made.
+
+    Raises
+    ------
+    RasterError
+        If the raster cannot be read.
+    """
+    with closing(GdalRaster(source.path, crs=source.crs_wkt or None)) as raster:
+        info = raster.info()
+    model = read_model_info(options.model_folder).encoder_sha256
+    cached = store_cache(options).path_for(source.path, {**raster_signature(info), "model": model})
+    for root in filter(None, (path_beside(source), cached)):
+        with suppress(StoreError):
+            check_signature(root, raster_signature(read_metadata(root).raster), raster_signature(info), "")
+            return root
+    return None
+
+
 def _load_model(options: LiveOptions) -> _Model:
     folder = options.model_folder
     files = {name: folder / name for name in (PREPARE_FILE, DECODER_FILE) if (folder / name).is_file()}
@@ -374,7 +441,7 @@ def store_cache(options: LiveOptions) -> StoreCache:
     return StoreCache(options.cache_folder or cache_folder(), options.cache_bytes)
 
 
-def _path_beside(source: LayerSource) -> Path | None:
+def path_beside(source: LayerSource) -> Path | None:
     """Return where the store beside a raster is or would be; None if the raster has no local file."""
     file = source.path.file if isinstance(source.path, GdalName) else source.path
     return None if file is None else store_path_for(source.path)
