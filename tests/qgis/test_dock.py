@@ -204,10 +204,10 @@ def test_the_panel_is_narrow_in_spanish_whatever_it_shows(
     dock.show_result(f"12,345.67 ha · {long}", uncertain=True, candidate="3/3")
     for box in (dock.options_box, dock.image_box):
         box.setCollapsed(False)
-    dock.show_end()
+    dock.encoding.show_end()
     QApplication.processEvents()
     assert dock.minimumSizeHint().width() <= 280
-    dock.show_progress(34, long)
+    dock.encoding.show_progress(34, long)
     dock.show_hint(long)
     QApplication.processEvents()
     assert dock.minimumSizeHint().width() <= 280
@@ -256,20 +256,6 @@ class TestImageLine:
             f"/data/{name}",
             name,
         )
-
-    def test_the_progress_belongs_to_the_image_being_prepared(self, dock: SegmentDock) -> None:
-        dock.show_image("a.tif", "prepares as you click", "/data/a.tif")
-        dock.show_progress(0, "Preparing a.tif")
-        dock.show_progress(34, "17 of 50 tiles")
-        assert "34 %" in dock._image_state.text()
-        dock.show_image("b.tif", "ready", "/data/b.tif")
-        dock.show_progress(36, "18 of 50 tiles")
-        assert "ready" in dock._image_state.text() and "36" not in dock._image_state.text()
-        dock.show_image("a.tif", "prepares as you click", "/data/a.tif")
-        assert "36 %" in dock._image_state.text()
-        dock.show_end()
-        assert "prepares as you click" in dock._image_state.text()
-        assert dock._image.toolTip() == "/data/a.tif"
 
 
 class TestResult:

@@ -1076,6 +1076,7 @@ class TestSheets:
         target: QgsVectorLayer,
     ) -> None:
         interaction = start(iface, plugin, right, left)
+        interaction.dock.layers.setLayer(target)
         iface.setActiveLayer(target)
         for name, spot, sheet in (
             ("a", place("a"), "left"),
@@ -1411,6 +1412,7 @@ class TestSheets:
     def test_the_layer_under_the_pointer_is_prepared_and_the_view_in_the_middle(
         self, iface: Interface, plugin: GeoSamPlugin, left: QgsRasterLayer, right: QgsRasterLayer
     ) -> None:
+        Settings().store_place = "beside"
         stores = {layer: store_path_for(Path(layer.source())) for layer in (left, right)}
         for root in stores.values():
             shutil.rmtree(root)
