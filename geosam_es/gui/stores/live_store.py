@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,15 +25,17 @@ from ...core.grid import FINEST_LEVEL, Tile
 from ...core.prompts import Bounds
 from ...encoding.encode import EncodeReport, encode_tiles
 from ...encoding.plan import EncodeOptions, EncodePlan, make_plan
+from ...encoding.raster import RasterSource
 from ...errors import ModelError, OutputError, SignatureMismatchError, StoreError
 from ...inference.decoder import load_decoder
 from ...inference.encoder import MODEL_FILE, Encoder, OnnxEncoder
 from ...inference.runtime import available_cores
 from ...inference.segmenter import Segmenter
 from ...qgis_support.gdal_raster import GdalRaster
-from ...qgis_support.layer_source import LayerSource
+from ...qgis_support.layer_source import LayerSource, open_raster
 from ...qgis_support.messages import tr
-from ...store import StoreMetadata, StoreReader, StoreWriter, store_path_for
+from ...qgis_support.online_raster import OnlineRaster
+from ...store import StoreMetadata, StoreReader, StoreWriter
 from ...store.cache import StoreCache
 from ...store.layout import DECODER_FILE, GROUP_FILE, PREPARE_FILE, RasterInfo, read_metadata
 from ...store.reader import TileState
@@ -97,6 +100,8 @@ class LiveStore:
         The finest level that is encoded on demand; below 0 the image is enlarged.
     segmenter : Segmenter
         Encodes the tiles it needs in the calling thread, 0.1 to 0.3 s each.
+    is_online : bool
+        Whether the raster is a layer of an online service, which must not be read as a whole.
 
     Notes
     -----
@@ -105,14 +110,16 @@ class LiveStore:
     """
 
     def __init__(
-        self, root: Path, plan: EncodePlan, raster: GdalRaster, model: _Model, cache: StoreCache | None
+        self, root: Path, plan: EncodePlan, raster: RasterSource, model: _Model, cache: StoreCache | None
     ) -> None:
         self.root = root
         self.reader = StoreReader(root)
         self._plan = plan
         self._raster = raster
         self._encoder = model.encoder
-        self.finest_level = FINEST_LEVEL if model.enlarges else 0
+        self.is_online = isinstance(raster, OnlineRaster)
+        may_enlarge = not isinstance(raster, OnlineRaster) or raster.enlarges
+        self.finest_level = FINEST_LEVEL if model.enlarges and may_enlarge else 0
         self._cache = cache
         self._writer = StoreWriter(root, plan.metadata)
         # The decoder comes from the store, since it may have been tuned.
@@ -144,19 +151,22 @@ class LiveStore:
         """
         options = options or LiveOptions()
         model = _load_model(options)
-        raster = GdalRaster(source.path, crs=source.crs_wkt or None)
+        raster = open_raster(source)
         info = raster.info()
         cache = _cache(options)
-        beside = store_path_for(source.path)
+        beside = source.store_beside
         cached = cache.path_for(source.path, {**raster_signature(info), "model": model.encoder.info.encoder_sha256})
         for root, kept_in in ((beside, None), (cached, cache)):
             # A store of another model or of other pixels, a damaged one and a read-only one are left alone.
             with suppress(StoreError, OutputError):
-                return cls._adopt(root, info, raster, model, kept_in)
-        plan = make_plan(raster, model.encoder, EncodeOptions())
+                if root is not None:
+                    return cls._adopt(root, info, raster, model, kept_in)
+        levels = raster.levels if isinstance(raster, OnlineRaster) else None
+        plan = make_plan(raster, model.encoder, EncodeOptions(levels=levels))
         with suppress(StoreError, OutputError):
-            StoreWriter.create(beside, plan.metadata, model.decoder_files)
-            return cls(beside, plan, raster, model, None)
+            if beside is not None:
+                StoreWriter.create(beside, plan.metadata, model.decoder_files)
+                return cls(beside, plan, raster, model, None)
         StoreWriter.create(cached, plan.metadata, model.decoder_files, overwrite=True)
         live = cls(cached, plan, raster, model, cache)
         try:
@@ -168,7 +178,7 @@ class LiveStore:
 
     @classmethod
     def _adopt(
-        cls, root: Path, info: RasterInfo, raster: GdalRaster, model: _Model, cache: StoreCache | None
+        cls, root: Path, info: RasterInfo, raster: RasterSource, model: _Model, cache: StoreCache | None
     ) -> LiveStore:
         """Continue a store, with its own bands, stretch and tiling.
 
@@ -222,7 +232,7 @@ class LiveStore:
         area : shapely geometry, optional
             In the raster's CRS; the whole raster by default.
         finest_level : int
-            That of the store is used if it is coarser.
+            That of the store is used if it is coarser. A service is asked for this level only.
         """
         pyramid, transform = self.reader.pyramid, self._plan.metadata.raster.transform
         bounds = pyramid.bounds
@@ -230,17 +240,23 @@ class LiveStore:
             area = shapely.transform(area, transform.inverse().apply_array)
             shapely.prepare(area)
             bounds = Bounds(*area.bounds)
+        elif self.is_online:
+            raise StoreError(self.no_download, tr("prepare the view instead"))
+        finest_level = max(finest_level, self.finest_level)
+        grids = [pyramid.grid(finest_level)] if self.is_online else reversed(pyramid.grids_from(finest_level))
         return [
             tile
-            for grid in reversed(pyramid.grids_from(max(finest_level, self.finest_level)))
+            for grid in grids
             for tile in grid.touching(bounds)
             if (area is None or shapely.intersects(area, shapely.box(*pyramid.tile_bounds(tile))))
             and self.reader.state(tile) is TileState.MISSING
         ]
 
     def encode(self, tiles: Iterable[Tile], progress: Callable[[int, int], None] | None = None) -> EncodeReport:
-        """Encode tiles with `encode_tiles`, in a worker's thread."""
+        """Encode tiles with `encode_tiles`, in a worker's thread; those of a service one after the other."""
         self._check_there()
+        if self.is_online:
+            return self._encode_online(list(tiles), progress)
 
         def on_progress(done: int, total: int) -> None:
             self._trim_now_and_then()
@@ -248,6 +264,22 @@ class LiveStore:
                 progress(done, total)
 
         return encode_tiles(self._plan, self._encoder, self._writer, tiles, on_progress)
+
+    def _encode_online(self, tiles: list[Tile], progress: Callable[[int, int], None] | None) -> EncodeReport:
+        started, states = time.perf_counter(), []
+        for done in range(len(tiles) + 1):
+            if progress is not None:
+                progress(done, len(tiles))
+            if done < len(tiles):
+                states.append(self.ensure_tile(tiles[done]))
+        encoded = states.count(TileState.ENCODED)
+        return EncodeReport(encoded, len(states) - encoded, 0, time.perf_counter() - started)
+
+    @property
+    def no_download(self) -> str:
+        """Why the whole raster must not be encoded; empty if it may be."""
+        reason = tr("{name} comes from an online service, whose images must not be downloaded as a whole")
+        return reason.format(name=self._plan.metadata.raster.file_name) if self.is_online else ""
 
     def share(self) -> LiveStore:
         """Return this store for another user, who must close it too."""
@@ -324,11 +356,11 @@ def _check_writable(root: Path) -> None:
         raise OutputError("{root} cannot be written ({reason})", root=root, reason=error.strerror) from error
 
 
-def _raster_as(metadata: StoreMetadata, raster: GdalRaster) -> GdalRaster:
+def _raster_as(metadata: StoreMetadata, raster: RasterSource) -> RasterSource:
     """Return a raster read with the bands and the nodata value of a store."""
     # NaN is not equal to itself.
     has_same_nodata = str(metadata.nodata) == str(raster.nodata)
-    if metadata.bands == raster.bands and has_same_nodata:
+    if not isinstance(raster, GdalRaster) or (metadata.bands == raster.bands and has_same_nodata):
         return raster
     bands = None if metadata.bands == raster.bands else metadata.bands
     return GdalRaster(raster.path, bands, None if has_same_nodata else metadata.nodata, raster.crs_wkt)

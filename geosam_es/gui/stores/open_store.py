@@ -17,13 +17,13 @@ from ...inference.encoder import read_model_info
 from ...inference.segmenter import Segmenter
 from ...inference.session import open_segmenter
 from ...qgis_support.crs import EllipsoidArea, crs_from_wkt, made_anew, raster_crs
-from ...qgis_support.gdal_raster import GdalRaster, describe_crs
-from ...qgis_support.layer_source import LayerSource, source_of
+from ...qgis_support.gdal_raster import describe_crs
+from ...qgis_support.layer_source import LayerSource, open_raster, source_of
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
 from ...store import set_crs
 from ...store.decoders import ORIGINAL
-from ...store.layout import StoreMetadata, store_path_for
+from ...store.layout import StoreMetadata
 from ...store.signature import check_signature, raster_signature
 from .background_task import BackgroundTask
 from .live_store import EMBEDDED_MODEL, LiveOptions, LiveStore
@@ -77,8 +77,8 @@ def project_rasters(active: QgsMapLayer | None) -> list[ProjectRaster]:
 
 def store_beside(raster: ProjectRaster) -> Path | None:
     """Return the store beside a raster, or None."""
-    path = store_path_for(raster.source.path)
-    return path if path.is_dir() else None
+    path = raster.source.store_beside
+    return path if path is not None and path.is_dir() else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +137,7 @@ def check_fits(path: Path, metadata: StoreMetadata, rasters: Sequence[ProjectRas
     if chosen is None:
         return None
     remedy = tr("open the prepared image of {name}, or encode the raster again").format(name=chosen.source.path.name)
-    raster = GdalRaster(chosen.source.path, crs=chosen.source.crs_wkt or None)
+    raster = open_raster(chosen.source)
     try:
         wanted = raster_signature(raster.info())
     finally:
@@ -269,7 +269,7 @@ class OpenStoreTask(BackgroundTask):
         segmenter = open_segmenter(path, self._threads)
         metadata = segmenter.reader.metadata
         raster = check_fits(path, metadata, self._rasters)
-        if raster is not None and path == store_path_for(raster.source.path) and self._is_own(metadata):
+        if raster is not None and path == raster.source.store_beside and self._is_own(metadata):
             store = self._begin(raster)
             if store.path == path:
                 return store

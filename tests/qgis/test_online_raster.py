@@ -1,0 +1,346 @@
+"""Layers of online services, served on loopback, as images to click on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyproj
+import pytest
+import rasterio
+import shapely
+from qgis.core import QgsRasterLayer
+from qgis.PyQt.QtCore import QCoreApplication, QThread
+from rasterio.transform import Affine
+
+from geosam_es.errors import GeoSamError, RasterError, StoreError
+from geosam_es.gui.stores.live_store import LiveOptions, LiveStore
+from geosam_es.inference.session import SegmentationSession
+from geosam_es.qgis_support.crs import EllipsoidArea, raster_crs
+from geosam_es.qgis_support.layer_source import LayerSource, source_of
+from geosam_es.qgis_support.service_request import interrupt
+from geosam_es.store import StoreReader
+from tests.helpers import disc
+from tests.qgis.online_server import HALF, MapServer, exception, serving, status
+
+ZOOM = 19
+PIXEL = 2 * HALF / 256 / 2**ZOOM
+COL, ROW = 130000 * 1024, 99000 * 1024
+"""Pixel of the world at zoom 19 where the orthophoto begins: some way north-east of Gibraltar."""
+
+SIZE = 1300
+MERCATOR = Affine(PIXEL, 0.0, -HALF + COL * PIXEL, 0.0, -PIXEL, HALF - ROW * PIXEL)
+DISC = (400, 400, 80)
+"""Column, row and radius in pixels."""
+
+
+def picture() -> Any:
+    """Draw a bright disc on uneven ground."""
+    ground = np.random.default_rng(1).normal(70, 6, (SIZE, SIZE))
+    return np.repeat((ground + 120 * disc((SIZE, SIZE), *DISC))[None], 3, axis=0).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def ortho(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ortho") / "ortho.tif"
+    profile = {"crs": "EPSG:3857", "transform": MERCATOR, "driver": "GTiff", "dtype": "uint8"}
+    with rasterio.open(path, "w", count=3, height=SIZE, width=SIZE, **profile) as dataset:
+        dataset.write(picture())
+    return path
+
+
+@pytest.fixture
+def server(ortho: Path) -> Iterator[MapServer]:
+    with serving(ortho) as started:
+        yield started
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> LiveOptions:
+    return LiveOptions(cache_folder=tmp_path / "cache", threads=1)
+
+
+class _Thread(QThread):
+    def __init__(self, work: Callable[[], Any]) -> None:
+        super().__init__()
+        self._work = work
+        self.ident = 0
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        self.ident = threading.get_ident()
+        try:
+            self.value = self._work()
+        except BaseException as error:
+            self.error = error
+
+
+def begin(work: Callable[[], Any]) -> _Thread:
+    thread = _Thread(work)
+    thread.start()
+    return thread
+
+
+def end(thread: _Thread) -> Any:
+    while not thread.isFinished():
+        QCoreApplication.processEvents()
+        thread.wait(2)
+    if thread.error is not None:
+        raise thread.error
+    return thread.value
+
+
+def in_thread(work: Callable[[], Any]) -> Any:
+    """Do what the worker does: QGIS's network needs a QThread."""
+    return end(begin(work))
+
+
+def layer(uri: str, name: str = "PNOA") -> QgsRasterLayer:
+    made = QgsRasterLayer(uri, name, "wms")
+    assert made.isValid()
+    return made
+
+
+def opened(uri: str, options: LiveOptions, name: str = "PNOA") -> LiveStore:
+    source = source_of(layer(uri, name))
+    return in_thread(lambda: LiveStore.open(source, options))
+
+
+def centre(crs: str) -> tuple[float, float]:
+    x, y = MERCATOR @ DISC[:2]
+    if crs == "EPSG:3857":
+        return x, y
+    xs, ys = rasterio.warp.transform("EPSG:3857", crs, [x], [y])
+    return xs[0], ys[0]
+
+
+def click(live: LiveStore, level: int = 0, crs: str = "EPSG:3857") -> Any:
+    return in_thread(lambda: SegmentationSession(live.segmenter, level).add_point(*centre(crs)))
+
+
+def tiles(server: MapServer) -> set[tuple[int, ...]]:
+    return {tuple(map(int, path.removesuffix(".png").split("/")[2:])) for path in server.images}
+
+
+def iou(one: Any, other: Any) -> float:
+    return float(one.intersection(other).area / one.union(other).area)
+
+
+def test_a_click_on_xyz_gives_the_polygon_of_the_file(ortho: Path, server: MapServer, options: LiveOptions) -> None:
+    live = opened(server.xyz(), options)
+    assert server.images == []
+    assert live.root.parent == options.cache_folder
+    result = click(live)
+    local = LiveStore.open(LayerSource(ortho, "", "ortho"), options)
+    expected = SegmentationSession(local.segmenter).add_point(*centre("EPSG:3857"))
+    assert iou(result.geometry, expected.geometry) > 0.95
+    # The tiles of the service that the encoder's one tile needs, each once and one after the other.
+    assert server.at_once == 1 and len(server.images) == len(tiles(server)) == 16
+    assert {zoom for zoom, _, _ in tiles(server)} == {ZOOM}
+    assert len({col for _, col, _ in tiles(server)}) == len({row for _, _, row in tiles(server)}) == 4
+    for each in (live, local):
+        each.close()
+
+
+def test_neighbouring_tiles_share_what_was_fetched(server: MapServer, options: LiveOptions) -> None:
+    live = opened(server.xyz(), options)
+    x, y = centre("EPSG:3857")
+    session = SegmentationSession(live.segmenter)
+    in_thread(lambda: session.add_point(x, y))
+    for step in (400, 700):
+        in_thread(lambda step=step: SegmentationSession(live.segmenter).add_point(x + step * PIXEL, y - step * PIXEL))
+    assert len(server.images) == len(tiles(server)) > 16
+    live.close()
+
+
+@pytest.mark.parametrize("kind", ["wms", "wms degrees", "wmts utm", "wmts mercator", "xyz"])
+def test_every_kind_of_service_gives_the_polygon_and_its_area(
+    ortho: Path, server: MapServer, options: LiveOptions, kind: str
+) -> None:
+    uris = {
+        "wms": (server.wms(), "EPSG:25830"),
+        "wms degrees": (server.wms("EPSG:4326"), "EPSG:4326"),
+        "wmts utm": (server.wmts(), "EPSG:25830"),
+        "wmts mercator": (server.wmts("mercator"), "EPSG:3857"),
+        "xyz": (server.xyz(), "EPSG:3857"),
+    }
+    uri, crs = uris[kind]
+    live = opened(uri, options)
+    pixel = live.reader.metadata.raster.transform.a
+    ground = {"EPSG:3857": PIXEL, "EPSG:25830": PIXEL * 0.8, "EPSG:4326": PIXEL / 111320}[crs]
+    level = max(0, round(np.log2(ground / pixel)))
+    result = click(live, level, crs)
+    assert server.at_once == 1
+    wanted = np.pi * DISC[2] ** 2
+    to_mercator = rasterio.warp.transform_geom(crs, "EPSG:3857", shapely.geometry.mapping(result.geometry))
+    shape = shapely.geometry.shape(to_mercator)
+    middle = shapely.Point(centre("EPSG:3857"))
+    assert iou(shape, middle.buffer(DISC[2] * PIXEL)) > 0.9
+    store_crs = raster_crs(live.reader.metadata)
+    area = EllipsoidArea(store_crs).area_m2(result.geometry)
+    x, y = centre("EPSG:4326")
+    geod = pyproj.Geod(ellps="WGS84")
+    ring = shapely.geometry.shape(
+        rasterio.warp.transform_geom("EPSG:3857", "EPSG:4326", shapely.geometry.mapping(shape))
+    )
+    assert area == pytest.approx(abs(geod.geometry_area_perimeter(ring)[0]), rel=1e-3)
+    assert wanted > 0
+    live.close()
+
+
+def test_a_level_has_the_pixels_of_the_service(server: MapServer, options: LiveOptions) -> None:
+    """The same click at the same detail gives the same polygon, whatever was read before, and after a restart."""
+    live = opened(server.xyz(), options)
+    first = click(live, 1)
+    assert {zoom for zoom, _, _ in tiles(server)} == {ZOOM - 1}
+    live.close()
+    other = opened(server.xyz(), LiveOptions(cache_folder=options.cache_folder.with_name("other"), threads=1))
+    x, y = centre("EPSG:3857")
+    in_thread(lambda: SegmentationSession(other.segmenter, 1).add_point(x + 300 * PIXEL, y - 200 * PIXEL))
+    in_thread(lambda: SegmentationSession(other.segmenter, 0).add_point(x + 300 * PIXEL, y - 200 * PIXEL))
+    assert click(other, 1).geometry.equals_exact(first.geometry, 0)
+    other.close()
+
+
+@pytest.mark.parametrize("kind", ["xyz", "wms", "wmts"])
+def test_the_cache_answers_while_the_service_is_away(server: MapServer, options: LiveOptions, kind: str) -> None:
+    crs = "EPSG:3857" if kind == "xyz" else "EPSG:25830"
+    source = source_of(layer(getattr(server, kind)()))
+    live = in_thread(lambda: LiveStore.open(source, options))
+    first = click(live, 2, crs)
+    live.close()
+    server.stop()
+    server.reset()
+    again = in_thread(lambda: LiveStore.open(source, options))
+    assert again.root == live.root
+    assert click(again, 2, crs).geometry.equals_exact(first.geometry, 0)
+    again.close()
+
+
+def failing(answer: Any) -> Callable[[str], Any]:
+    """Fail for the sixth image only."""
+    count = iter(range(1000))
+    return lambda path: answer(path) if next(count) == 5 else None
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (status(500), "HTTP 500.*try again"),
+        (status(503), "HTTP 503.*try again"),
+        (status(403), "refuses to show PNOA .HTTP 403.*authentication"),
+        (status(429), "too many images of PNOA"),
+        (exception, "a message in place of an image of PNOA: The database is away"),
+        (lambda _: (200, "image/png", b"\x89PNG\r\n\x1a\n not"), "not an image"),
+    ],
+)
+def test_a_part_that_fails_is_an_error_and_nothing_is_kept(
+    server: MapServer, options: LiveOptions, answer: Any, words: str
+) -> None:
+    live = opened(server.xyz(), options)
+    server.answer = failing(answer)
+    with pytest.raises(RasterError, match=words):
+        click(live)
+    assert len(server.images) in (6, 16)
+    assert [count.encoded + count.skipped for count in near(live)] == [0]
+    # Later it works, without asking again for what had come.
+    server.reset()
+    assert click(live).geometry.area > 0
+    assert len(server.images) <= 11
+    live.close()
+
+
+def near(live: LiveStore) -> Any:
+    """Count the tiles of level 0 around the orthophoto."""
+    reader = StoreReader(live.root)
+    area = shapely.box(*rasterio.transform.array_bounds(SIZE, SIZE, MERCATOR))
+    states = [reader.state(tile).value for tile in live_tiles(live, area)]
+    from geosam_es.store.reader import LevelCount
+
+    return [LevelCount(0, states.count("encoded"), states.count("skipped"), states.count("missing"))]
+
+
+def live_tiles(live: LiveStore, area: Any) -> Any:
+    from geosam_es.core.prompts import Bounds
+
+    transform = live.reader.metadata.raster.transform
+    return live.reader.pyramid.grid(0).touching(Bounds(*transform.inverse().apply_geometry(area).bounds))
+
+
+@pytest.mark.parametrize("kind", ["xyz", "wms"])
+def test_a_service_that_does_not_answer(server: MapServer, options: LiveOptions, kind: str) -> None:
+    live = opened(getattr(server, kind)(), options)
+    server.stop()
+    with pytest.raises(RasterError, match="PNOA cannot be read: 127.0.0.1:.* does not answer") as failure:
+        click(live, 2, "EPSG:3857" if kind == "xyz" else "EPSG:25830")
+    assert "proxy" in failure.value.remedy
+    live.close()
+
+
+def test_tiles_that_do_not_exist_have_no_data(server: MapServer, options: LiveOptions) -> None:
+    live = opened(server.xyz(), options)
+    x, y = MERCATOR @ (-20000, -20000)
+    with pytest.raises(GeoSamError, match="no data"):
+        in_thread(lambda: SegmentationSession(live.segmenter).add_point(x, y))
+    assert len(server.images) == len(tiles(server)) <= 64
+    # One that is cut by the edge of the coverage is kept with what there is.
+    result = in_thread(lambda: SegmentationSession(live.segmenter).add_point(*(MERCATOR @ (1250, 1250))))
+    assert result.geometry.area > 0
+    live.close()
+
+
+@pytest.mark.parametrize("kind", ["xyz", "wms"])
+def test_reading_stops_at_once(server: MapServer, options: LiveOptions, kind: str) -> None:
+    live = opened(getattr(server, kind)(), options)
+    server.delay = 30.0
+    thread = begin(lambda: click_here(live, kind))
+    deadline = time.monotonic() + 10
+    while not server.images:
+        QCoreApplication.processEvents()
+        assert time.monotonic() < deadline
+    began = time.monotonic()
+    interrupt(thread.ident)
+    with pytest.raises(RasterError, match="stopped"):
+        end(thread)
+    assert time.monotonic() - began < 1.0
+    assert len(server.images) == 1
+    live.close()
+
+
+def click_here(live: LiveStore, kind: str) -> Any:
+    crs = "EPSG:3857" if kind == "xyz" else "EPSG:25830"
+    return SegmentationSession(live.segmenter, 2).add_point(*centre(crs))
+
+
+def test_two_threads_take_turns(server: MapServer, options: LiveOptions) -> None:
+    first, second = opened(server.xyz(), options), opened(server.wmts("mercator"), options, "other")
+    server.delay = 0.01
+    threads = [begin(lambda live=live: click_here(live, "xyz")) for live in (first, second)]
+    for thread in threads:
+        end(thread)
+    assert server.at_once == 1
+    for live in (first, second):
+        live.close()
+
+
+def test_no_bulk_download(server: MapServer, options: LiveOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    live = opened(server.xyz(), options)
+    with pytest.raises(StoreError, match="must not be downloaded as a whole"):
+        live.tiles_in()
+    x, y = centre("EPSG:3857")
+    view = shapely.Point(x, y).buffer(600 * PIXEL)
+    wanted = live.tiles_in(view, 1)
+    assert {tile.level for tile in wanted} == {1} and len(wanted) <= 4
+    report = in_thread(lambda: live.encode(wanted))
+    assert report.encoded + report.skipped == len(wanted)
+    assert live.tiles_in(view, 1) == []
+    assert server.at_once == 1
+    monkeypatch.setattr("geosam_es.qgis_support.service_request.MOST_PIXELS_PER_MINUTE", 2**20)
+    with pytest.raises(RasterError, match="within a minute"):
+        click(live, 0)
+    live.close()
