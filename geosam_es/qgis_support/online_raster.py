@@ -189,31 +189,32 @@ class OnlineRaster(RasterSource):
         for row in range(max(0, part.row_off // high), min(matrix.rows, -(-part.bounds[3] // high))):
             for col in range(max(0, part.col_off // wide), min(matrix.cols, -(-part.bounds[2] // wide))):
                 tile = Window(col * wide, row * high, wide, high)
-                content = self._tile(layout, matrix, col, row)
-                if content is None:
+                pixels = self._tile(layout, matrix, col, row)
+                if pixels is None:
                     continue
-                pixels = self._decode(content, wide, high)
                 both = tile.intersection(part)
                 image[_slices(both, part)] = pixels[_slices(both, tile)]
         return image
 
-    def _tile(self, layout: TileLayout, matrix: Matrix, col: int, row: int) -> bytes | None:
-        """Return one of the service's tiles as it was sent; None if it has none there."""
+    def _tile(self, layout: TileLayout, matrix: Matrix, col: int, row: int) -> NDArray[np.uint8] | None:
+        """Return one of the service's tiles as RGBA; None if it has none there."""
         wide, high = matrix.tile_width * matrix.pixel, matrix.tile_height * matrix.pixel
         x, y = matrix.left + col * wide, matrix.top - row * high
         if Bounds(x, y - high, x + wide, y).intersection(self._service.extent) is None:
             return None
         key = (matrix.name, col, row)
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        content = fetch(self._service, layout.url(matrix, col, row), matrix.tile_width * matrix.tile_height)
+            is_kept = key in self._kept
+            content = self._kept.pop(key, None)
+        if not is_kept:
+            content = fetch(self._service, layout.url(matrix, col, row), matrix.tile_width * matrix.tile_height)
+        pixels = None if content is None else self._decode(content, matrix.tile_width, matrix.tile_height)
+        # Not before it turned out to be an image.
         with self._lock:
             self._kept[key] = content
             while sum(len(each or b"") for each in self._kept.values()) > _KEPT_BYTES:
                 self._kept.popitem(last=False)
-        return content
+        return pixels
 
     def _decode(self, content: bytes, width: int, height: int) -> NDArray[np.uint8]:
         """Return an image as RGBA (height, width, 4)."""

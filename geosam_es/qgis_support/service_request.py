@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from qgis.core import QgsBlockingNetworkRequest, QgsFeedback
-from qgis.PyQt.QtCore import QUrl
+from qgis.core import QgsApplication, QgsFeedback, QgsNetworkAccessManager
+from qgis.PyQt.QtCore import QEventLoop, Qt, QUrl
 from qgis.PyQt.QtNetwork import QNetworkReply, QNetworkRequest
 
 from ..errors import RasterError
@@ -93,12 +93,7 @@ def fetch(service: Service, url: str, pixels: int = 0) -> bytes | None:
     feedback = _reading[threading.get_ident()]
     with _turn(host, feedback, names):
         _check_rate(host, pixels, names)
-        request = QgsBlockingNetworkRequest()
-        authcfg = service.parameter("authcfg")
-        if authcfg:
-            request.setAuthCfg(authcfg)
-        request.get(_request(service, url), False, feedback)
-        reply = request.reply()
+        reply = _get(service, url, feedback)
         is_cached = bool(reply.attribute(QNetworkRequest.Attribute.SourceIsFromCacheAttribute))
         if pixels and not is_cached:
             _asked[host].append((time.monotonic(), pixels))
@@ -109,8 +104,8 @@ def fetch(service: Service, url: str, pixels: int = 0) -> bytes | None:
     if status in _NOT_THERE or error == QNetworkReply.NetworkError.ContentNotFoundError:
         return None
     if error != QNetworkReply.NetworkError.NoError or (status or 200) >= 400:
-        raise _failed(status, reply.errorString() or request.errorMessage(), names)
-    content = bytes(reply.content())
+        raise _failed(status, reply.errorString(), names)
+    content = bytes(reply.readAll())
     kind = bytes(reply.rawHeader(b"Content-Type")).lower()
     if pixels and (content[:1] == b"<" or b"xml" in kind or b"html" in kind or b"json" in kind):
         text = " ".join(_TAG.sub(" ", content.decode("utf-8", "replace")).split())[:_MOST_TEXT]
@@ -121,6 +116,36 @@ def fetch(service: Service, url: str, pixels: int = 0) -> bytes | None:
             **names,
         )
     return content
+
+
+def _get(service: Service, url: str, feedback: QgsFeedback) -> QNetworkReply:
+    """Wait for an answer, or for the user to cancel.
+
+    QgsBlockingNetworkRequest does not always return when it is cancelled.
+    """
+    request, authcfg = _request(service, url), service.parameter("authcfg")
+    manager = QgsApplication.authManager()
+    if authcfg:
+        is_known, request = manager.updateNetworkRequest(request, authcfg)
+        if not is_known:
+            raise RasterError(
+                "The authentication of {name} cannot be used",
+                "choose another one for the layer in QGIS's Data Source Manager",
+                name=service.title,
+            )
+    reply = QgsNetworkAccessManager.instance().get(request)
+    if authcfg:
+        manager.updateNetworkReply(reply, authcfg)
+    loop = QEventLoop()
+    # Queued, so that it counts even if it comes before the loop runs.
+    reply.finished.connect(loop.quit, Qt.ConnectionType.QueuedConnection)
+    feedback.canceled.connect(loop.quit, Qt.ConnectionType.QueuedConnection)
+    if not (reply.isFinished() or feedback.isCanceled()):
+        loop.exec()
+    if not reply.isFinished():
+        reply.abort()
+    reply.deleteLater()
+    return reply
 
 
 @contextmanager
@@ -153,6 +178,13 @@ def _check_rate(host: str, pixels: int, names: dict[str, str]) -> None:
 
 def _request(service: Service, url: str) -> QNetworkRequest:
     request = QNetworkRequest(QUrl(url))
+    attributes = {
+        QNetworkRequest.Attribute.CacheLoadControlAttribute: QNetworkRequest.CacheLoadControl.PreferCache,
+        QNetworkRequest.Attribute.CacheSaveControlAttribute: True,
+        QNetworkRequest.Attribute.RedirectPolicyAttribute: QNetworkRequest.RedirectPolicy.NoLessSafeRedirectPolicy,
+    }
+    for attribute, value in attributes.items():
+        request.setAttribute(attribute, value)
     referer = service.parameter("http-header:referer") or service.parameter("referer")
     headers = {
         name.partition(":")[2]: values[0]

@@ -29,8 +29,8 @@ from tests.qgis.online_server import HALF, MapServer, exception, serving, status
 
 ZOOM = 19
 PIXEL = 2 * HALF / 256 / 2**ZOOM
-COL, ROW = 130000 * 1024, 99000 * 1024
-"""Pixel of the world at zoom 19 where the orthophoto begins: some way north-east of Gibraltar."""
+COL, ROW = 65400 * 1024, 49800 * 1024
+"""Pixel of the world at zoom 19 where the orthophoto begins: near Valencia."""
 
 SIZE = 1300
 MERCATOR = Affine(PIXEL, 0.0, -HALF + COL * PIXEL, 0.0, -PIXEL, HALF - ROW * PIXEL)
