@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from qgis.core import QgsCoordinateReferenceSystem, QgsRasterLayer
+from qgis.core import Qgis, QgsCoordinateReferenceSystem, QgsRasterLayer, QgsUnitTypes
 
 from ..core.prompts import Bounds
 from ..errors import RasterError
@@ -192,8 +192,6 @@ def _own_crs(
 
 
 def _unit_m(crs: QgsCoordinateReferenceSystem) -> float:
-    from qgis.core import QgsUnitTypes
-
     metres = QgsUnitTypes.DistanceUnit.DistanceMeters
     return float(QgsUnitTypes.fromUnitToUnitFactor(crs.mapUnits(), metres))
 
@@ -202,7 +200,7 @@ def _fixed_time(layer: QgsRasterLayer) -> str:
     properties = layer.temporalProperties()
     if properties is None or not properties.isActive():
         return ""
-    if properties.mode() != properties.TemporalMode.ModeFixedTemporalRange:
+    if properties.mode() != Qgis.RasterTemporalMode.FixedTemporalRange:
         return ""
     span = properties.fixedTemporalRange()
     begin, end = (moment.toUTC().toString("yyyy-MM-ddThh:mm:ssZ") for moment in (span.begin(), span.end()))

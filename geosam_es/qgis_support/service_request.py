@@ -9,10 +9,11 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from qgis.core import QgsApplication, QgsFeedback, QgsNetworkAccessManager
-from qgis.PyQt.QtCore import QEventLoop, Qt, QUrl
+from qgis.core import QgsBlockingNetworkRequest, QgsFeedback
+from qgis.PyQt.QtCore import QUrl
 from qgis.PyQt.QtNetwork import QNetworkReply, QNetworkRequest
 
 from ..errors import RasterError
@@ -32,6 +33,7 @@ _NOT_THERE = (204, 404, 410)
 
 _NOT_ALLOWED = (401, 403, 407)
 _TOO_MANY = 429
+_TEXTS = ("xml", "html", "json")
 _MOST_TEXT = 160
 _WAIT = 0.05
 """Seconds between looks at whether the user has cancelled, while another request to the server is under way."""
@@ -93,21 +95,18 @@ def fetch(service: Service, url: str, pixels: int = 0) -> bytes | None:
     feedback = _reading[threading.get_ident()]
     with _turn(host, feedback, names):
         _check_rate(host, pixels, names)
-        reply = _get(service, url, feedback)
-        is_cached = bool(reply.attribute(QNetworkRequest.Attribute.SourceIsFromCacheAttribute))
-        if pixels and not is_cached:
+        answer = _get(service, url, feedback)
+        if pixels and not answer.is_cached:
             _asked[host].append((time.monotonic(), pixels))
     if feedback.isCanceled():
         raise _stopped(names)
-    status = reply.attribute(QNetworkRequest.Attribute.HttpStatusCodeAttribute)
-    error = reply.error()
-    if status in _NOT_THERE or error == QNetworkReply.NetworkError.ContentNotFoundError:
+    status = answer.status
+    if status in _NOT_THERE or answer.error == QNetworkReply.NetworkError.ContentNotFoundError:
         return None
-    if error != QNetworkReply.NetworkError.NoError or (status or 200) >= 400:
-        raise _failed(status, reply.errorString(), names)
-    content = bytes(reply.readAll())
-    kind = bytes(reply.rawHeader(b"Content-Type")).lower()
-    if pixels and (content[:1] == b"<" or b"xml" in kind or b"html" in kind or b"json" in kind):
+    if answer.error != QNetworkReply.NetworkError.NoError or (status or 200) >= 400:
+        raise _failed(status, answer.reason, names)
+    content = answer.content
+    if pixels and (content[:1] == b"<" or any(word in answer.kind for word in _TEXTS)):
         text = " ".join(_TAG.sub(" ", content.decode("utf-8", "replace")).split())[:_MOST_TEXT]
         raise RasterError(
             "{host} sent a message in place of an image of {name}: {text}",
@@ -118,34 +117,37 @@ def fetch(service: Service, url: str, pixels: int = 0) -> bytes | None:
     return content
 
 
-def _get(service: Service, url: str, feedback: QgsFeedback) -> QNetworkReply:
-    """Wait for an answer, or for the user to cancel.
+class _Answer(NamedTuple):
+    """What a server answered."""
 
-    QgsBlockingNetworkRequest does not always return when it is cancelled.
-    """
-    request, authcfg = _request(service, url), service.parameter("authcfg")
-    manager = QgsApplication.authManager()
+    status: int | None = None
+    error: Any = QNetworkReply.NetworkError.UnknownNetworkError
+    reason: str = ""
+    kind: str = ""
+    content: bytes = b""
+    is_cached: bool = False
+
+
+def _get(service: Service, url: str, feedback: QgsFeedback) -> _Answer:
+    """Wait for an answer, or for the user to cancel."""
+    blocking = QgsBlockingNetworkRequest()
+    authcfg = service.parameter("authcfg")
     if authcfg:
-        is_known, request = manager.updateNetworkRequest(request, authcfg)
-        if not is_known:
-            raise RasterError(
-                "The authentication of {name} cannot be used",
-                "choose another one for the layer in QGIS's Data Source Manager",
-                name=service.title,
-            )
-    reply = QgsNetworkAccessManager.instance().get(request)
-    if authcfg:
-        manager.updateNetworkReply(reply, authcfg)
-    loop = QEventLoop()
-    # Queued, so that it counts even if it comes before the loop runs.
-    reply.finished.connect(loop.quit, Qt.ConnectionType.QueuedConnection)
-    feedback.canceled.connect(loop.quit, Qt.ConnectionType.QueuedConnection)
-    if not (reply.isFinished() or feedback.isCanceled()):
-        loop.exec()
-    if not reply.isFinished():
-        reply.abort()
-    reply.deleteLater()
-    return reply
+        blocking.setAuthCfg(authcfg)
+    # It deletes its reply when it is cancelled, and then waits for it in some versions.
+    feedback.canceled.connect(blocking.finished)
+    code = blocking.get(_request(service, url), False, feedback)
+    if code == QgsBlockingNetworkRequest.ErrorCode.TimeoutError:
+        return _Answer(reason="time-out")
+    reply = blocking.reply()
+    return _Answer(
+        reply.attribute(QNetworkRequest.Attribute.HttpStatusCodeAttribute),
+        reply.error(),
+        reply.errorString() or blocking.errorMessage(),
+        bytes(reply.rawHeader(b"Content-Type")).decode("latin-1").lower(),
+        bytes(reply.content()),
+        bool(reply.attribute(QNetworkRequest.Attribute.SourceIsFromCacheAttribute)),
+    )
 
 
 @contextmanager
@@ -178,13 +180,6 @@ def _check_rate(host: str, pixels: int, names: dict[str, str]) -> None:
 
 def _request(service: Service, url: str) -> QNetworkRequest:
     request = QNetworkRequest(QUrl(url))
-    attributes = {
-        QNetworkRequest.Attribute.CacheLoadControlAttribute: QNetworkRequest.CacheLoadControl.PreferCache,
-        QNetworkRequest.Attribute.CacheSaveControlAttribute: True,
-        QNetworkRequest.Attribute.RedirectPolicyAttribute: QNetworkRequest.RedirectPolicy.NoLessSafeRedirectPolicy,
-    }
-    for attribute, value in attributes.items():
-        request.setAttribute(attribute, value)
     referer = service.parameter("http-header:referer") or service.parameter("referer")
     headers = {
         name.partition(":")[2]: values[0]

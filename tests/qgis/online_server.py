@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,7 @@ def status(code: int) -> Callable[[str], tuple[int, str, bytes]]:
     return lambda _: (code, "text/plain", b"no")
 
 
+@lru_cache(maxsize=512)
 def image(
     raster: Path, crs: str, box: tuple[float, float, float, float], width: int, height: int, *, is_tile: bool
 ) -> tuple[int, str, bytes]:

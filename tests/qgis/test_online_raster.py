@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pyproj
 import pytest
 import rasterio
 import shapely
-from qgis.core import QgsRasterLayer
-from qgis.PyQt.QtCore import QCoreApplication, QThread
+from qgis.core import Qgis, QgsDateTimeRange, QgsRasterLayer
+from qgis.PyQt.QtCore import QCoreApplication, QDate, QDateTime, Qt, QThread, QTime
 from rasterio.transform import Affine
 
+from geosam_es.core.prompts import Bounds
 from geosam_es.errors import GeoSamError, RasterError, StoreError
 from geosam_es.gui.stores.live_store import LiveOptions, LiveStore
 from geosam_es.inference.session import SegmentationSession
 from geosam_es.qgis_support.crs import EllipsoidArea, raster_crs
-from geosam_es.qgis_support.layer_source import LayerSource, source_of
+from geosam_es.qgis_support.layer_source import LayerSource, open_raster, source_of
 from geosam_es.qgis_support.service_request import interrupt
 from geosam_es.store import StoreReader
 from tests.helpers import disc
@@ -344,3 +347,94 @@ def test_no_bulk_download(server: MapServer, options: LiveOptions, monkeypatch: 
     with pytest.raises(RasterError, match="within a minute"):
         click(live, 0)
     live.close()
+
+
+SECRETS = ("hunter2", "k3y0fTheUser", "Zm9vYmFyMTIzNDU2Nzg5MGFiY2RlZg0")
+
+
+@pytest.mark.parametrize("kind", ["xyz", "wms", "wmts"])
+def test_no_secret_is_kept_and_the_attribution_is(server: MapServer, options: LiveOptions, kind: str) -> None:
+    secret = f"{server.url}/{kind}?token={SECRETS[1]}&map=a.map"
+    if kind == "xyz":
+        secret = f"{server.url}/xyz/{{z}}/{{x}}/{{y}}.png?apikey={SECRETS[1]}&v={SECRETS[2]}"
+    uri = getattr(server, kind)(more=f"&username=me&password={SECRETS[0]}")
+    uri = re.sub("url=[^&]*", f"url={quote(secret, safe='')}", uri)
+    shown = layer(uri)
+    shown.setAttribution("© IGN, CC BY 4.0")
+    source = source_of(shown)
+    assert source.service is not None and not any(each in repr(source) for each in SECRETS)
+    live = in_thread(lambda: LiveStore.open(source, options))
+    crs = "EPSG:3857" if kind == "xyz" else "EPSG:25830"
+    click(live, 2, crs)
+    # The service gets them.
+    assert all(header["authorization"].startswith("Basic ") for header in server.headers)
+    assert all(SECRETS[1] in path for path in server.images) or kind != "xyz"
+    raster = live.reader.metadata.raster
+    assert raster.file_name == "PNOA" and raster.file_bytes == 0
+    assert raster.attribution.startswith(f"© IGN, CC BY 4.0, {server.url}/{kind}")
+    for path in [live.root, *live.root.rglob("*")]:
+        assert not any(each in str(path) for each in SECRETS)
+        if path.suffix == ".json":
+            assert not any(each in path.read_text() for each in SECRETS)
+    live.close()
+    server.stop()
+    server.reset()
+    with pytest.raises(RasterError) as failure:
+        click(live, 0, crs)
+    assert not any(each in str(failure.value) for each in SECRETS)
+
+
+def test_what_decides_the_image_decides_the_key(server: MapServer) -> None:
+    def key(uri: str, **changes: str) -> str:
+        for before, after in changes.items():
+            uri = uri.replace(before, after)
+        service = source_of(layer(uri)).service
+        assert service is not None
+        return service.key
+
+    uris = [
+        server.xyz(),
+        server.xyz(zmax=18),
+        server.wms(),
+        server.wms("EPSG:3857"),
+        server.wms(more="&opacities=128"),
+        server.wms().replace("image/png", "image/jpeg"),
+        server.wmts(),
+        server.wmts("mercator"),
+        server.wmts(more="&tileDimensions=Time%3D2020"),
+    ]
+    assert len({key(uri) for uri in uris}) == len(uris)
+    assert key(server.wms()) == key(server.wms(more="&username=a&password=b&featureCount=3"))
+    timed = layer(server.wms())
+    properties = timed.temporalProperties()
+    properties.setIsActive(True)
+    properties.setMode(Qgis.RasterTemporalMode.FixedTemporalRange)
+    day = QDateTime(QDate(2020, 5, 1), QTime(0, 0), Qt.TimeSpec.UTC)
+    properties.setFixedTemporalRange(QgsDateTimeRange(day, day))
+    service = source_of(timed).service
+    assert service is not None and service.time == "2020-05-01T00:00:00Z" and service.key != key(server.wms())
+
+
+def test_a_world_of_tiles_is_never_looped_over(server: MapServer, options: LiveOptions) -> None:
+    live = opened(server.xyz(22), options)
+    raster = live.reader.metadata.raster
+    assert raster.width == 2**30 and live.reader.metadata.levels == 21
+    left, bottom, right, top = live.segmenter.map_bounds
+    assert (left, bottom, right, top) == pytest.approx((-HALF, -HALF, HALF, HALF))
+    x, y = centre("EPSG:3857")
+    # A box that no tile of its level holds goes through all levels.
+    session = SegmentationSession(live.segmenter, 3)
+    in_thread(lambda: session.set_box(Bounds(x - 80 * PIXEL, y - 80 * PIXEL, x + 80 * PIXEL, y + 80 * PIXEL)))
+    assert session.current is not None and session.current.geometry.area > 0
+    live.close()
+
+
+def test_rasters_that_cannot_be_clicked_on_say_so(server: MapServer, tmp_path: Path) -> None:
+    heights = QgsRasterLayer(server.xyz(more="&interpretation=maptilerterrain"), "heights", "wms")
+    with pytest.raises(RasterError, match="heights does not show images"):
+        source_of(heights)
+    remote = QgsRasterLayer(f"/vsicurl/{server.url}/none.tif?token={SECRETS[1]}", "cog", "gdal")
+    source = source_of(remote)
+    assert source.store_beside is None and SECRETS[1] not in f"{source.path} {source.path.stem} {source.path.name}"
+    with pytest.raises(RasterError, match="cog"):
+        open_raster(source)

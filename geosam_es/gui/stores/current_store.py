@@ -108,6 +108,7 @@ class CurrentStore(QObject):
         if self._store is not None:
             # By the thread that may be reading from it.
             self._closing.append(self._store)
+            self.worker.interrupt()
             self.worker.post(Job(self._close_former))
         self._store = store
         self._watch(store.raster if store is not None else None)

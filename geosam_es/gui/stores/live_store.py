@@ -9,8 +9,8 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from ...core.prompts import Bounds
 from ...encoding.encode import EncodeReport, encode_tiles
 from ...encoding.plan import EncodeOptions, EncodePlan, make_plan
 from ...encoding.raster import RasterSource
-from ...errors import ModelError, OutputError, SignatureMismatchError, StoreError
+from ...errors import ModelError, OutputError, PromptError, SignatureMismatchError, StoreError
 from ...inference.decoder import load_decoder
 from ...inference.encoder import MODEL_FILE, Encoder, OnnxEncoder
 from ...inference.runtime import available_cores
@@ -129,6 +129,7 @@ class LiveStore:
         self._since_trim = 0
         self._uses = 1
         self._uses_lock = threading.Lock()
+        self._quiet = threading.local()
         if cache is not None:
             cache.acquire(root)
 
@@ -215,6 +216,8 @@ class LiveStore:
         if state is not TileState.MISSING:
             return state
         self._check_there()
+        if getattr(self._quiet, "is_on", False):
+            raise PromptError(tr("The image of this place has not been fetched yet"), tr("click on it"))
         read = self._plan.read(tile)
         if not read.has_data:
             self._writer.skip(tile)
@@ -280,6 +283,15 @@ class LiveStore:
         """Why the whole raster must not be encoded; empty if it may be."""
         reason = tr("{name} comes from an online service, whose images must not be downloaded as a whole")
         return reason.format(name=self._plan.metadata.raster.file_name) if self.is_online else ""
+
+    @contextmanager
+    def without_requests(self) -> Iterator[None]:
+        """Ask no online service in this thread until the block ends: `ensure_tile` raises a PromptError instead."""
+        self._quiet.is_on = self.is_online
+        try:
+            yield
+        finally:
+            self._quiet.is_on = False
 
     def share(self) -> LiveStore:
         """Return this store for another user, who must close it too."""
