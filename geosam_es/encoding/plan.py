@@ -15,7 +15,7 @@ from ..core.prompts import Bounds
 from ..errors import StoreError
 from ..inference.encoder import TILE_SIZE, Encoder
 from ..store import StoreMetadata
-from .raster import RasterTile, RasterSource
+from .raster import RasterSource, RasterTile
 from .stretch import decide_stretch
 
 __all__ = ["EncodeOptions", "EncodePlan", "make_plan"]

@@ -116,7 +116,7 @@ class OnlineRaster(RasterSource):
             return super().read_tile(window, scale, stretch)
 
     def read_bands(self, window: Window, scale: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Read a window of a level; see `RasterSource.read_bands`. Only what lies in the layer's extent is asked for."""
+        """Read a window of a level; see `RasterSource.read_bands`. Nothing outside the layer is asked for."""
         pixel = self.transform.a * scale
         left, top = self.transform.apply(window.col_off * scale, window.row_off * scale)
         layout = self._layout

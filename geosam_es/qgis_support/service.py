@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from qgis.core import Qgis, QgsCoordinateReferenceSystem, QgsRasterLayer, QgsUnitTypes
@@ -183,21 +184,19 @@ def service_of(layer: QgsRasterLayer) -> Service:
     )
 
 
-def _own_crs(
-    parameters: dict[str, list[str]], crs: QgsCoordinateReferenceSystem
-) -> QgsCoordinateReferenceSystem:
+def _own_crs(parameters: dict[str, list[str]], crs: QgsCoordinateReferenceSystem) -> QgsCoordinateReferenceSystem:
     """Return the CRS that the service is asked for; the user may have given the layer another one."""
     own = QgsCoordinateReferenceSystem(parameters.get("crs", [""])[0])
     return own if own.isValid() else crs
 
 
 def _unit_m(crs: QgsCoordinateReferenceSystem) -> float:
-    metres = QgsUnitTypes.DistanceUnit.DistanceMeters
+    metres = QgsUnitTypes.DistanceUnit.DistanceMeters  # type: ignore[attr-defined]
     return float(QgsUnitTypes.fromUnitToUnitFactor(crs.mapUnits(), metres))
 
 
 def _fixed_time(layer: QgsRasterLayer) -> str:
-    properties = layer.temporalProperties()
+    properties: Any = layer.temporalProperties()
     if properties is None or not properties.isActive():
         return ""
     if properties.mode() != Qgis.RasterTemporalMode.FixedTemporalRange:

@@ -254,9 +254,7 @@ def _quadkey(zoom: int, col: int, row: int) -> str:
 
 def _wmts(service: Service, capabilities: _Node) -> TileLayout:
     title, set_name, form = service.parameter("layers"), service.parameter("tileMatrixSet"), service.parameter("format")
-    layer = next(
-        (node for node in capabilities.all("Contents", "Layer") if node.value("Identifier") == title), None
-    )
+    layer = next((node for node in capabilities.all("Contents", "Layer") if node.value("Identifier") == title), None)
     tile_set = next(
         (node for node in capabilities.all("Contents", "TileMatrixSet") if node.value("Identifier") == set_name), None
     )
@@ -290,8 +288,9 @@ def _wmts(service: Service, capabilities: _Node) -> TileLayout:
             return _with_query(get, [*request, *((name.upper(), value) for name, value in place.items())])
         text = template
         for name, value in place.items():
-            shown = quote(value, safe=_IN_VALUES)
-            text = re.sub(re.escape(f"{{{name}}}"), lambda _, shown=shown: shown, text, flags=re.IGNORECASE)
+            # Not by re.sub, which would take backslashes in a value for references.
+            parts = re.split(re.escape(f"{{{name}}}"), text, flags=re.IGNORECASE)
+            text = quote(value, safe=_IN_VALUES).join(parts)
         return text
 
     return TileLayout(matrices, url, _rights(capabilities.value("ServiceIdentification", "AccessConstraints")))

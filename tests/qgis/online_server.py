@@ -107,7 +107,7 @@ def serve(raster: Path) -> MapServer:
         def log_message(self, *_: Any) -> None:
             """Print nothing."""
 
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             parts = urlsplit(self.path)
             query = {key.upper(): value for key, value in parse_qsl(parts.query, keep_blank_values=True)}
             if query.get("REQUEST", "").lower() == "getcapabilities":
@@ -278,7 +278,8 @@ def wmts_capabilities(url: str, raster: Path) -> str:
 <Capabilities xmlns="http://www.opengis.net/wmts/1.0" xmlns:ows="http://www.opengis.net/ows/1.1"
  xmlns:xlink="http://www.w3.org/1999/xlink" version="1.0.0">
 <ows:ServiceIdentification><ows:Title>Loopback</ows:Title><ows:ServiceType>OGC WMTS</ows:ServiceType>
-<ows:ServiceTypeVersion>1.0.0</ows:ServiceTypeVersion><ows:AccessConstraints>CC BY 4.0 loopback.es</ows:AccessConstraints>
+<ows:ServiceTypeVersion>1.0.0</ows:ServiceTypeVersion>
+<ows:AccessConstraints>CC BY 4.0 loopback.es</ows:AccessConstraints>
 </ows:ServiceIdentification>
 <Contents><Layer><ows:Title>Orthophoto</ows:Title>
 <ows:WGS84BoundingBox><ows:LowerCorner>{west} {south}</ows:LowerCorner><ows:UpperCorner>{east} {north}</ows:UpperCorner>
