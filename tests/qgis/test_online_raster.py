@@ -15,13 +15,24 @@ import pyproj
 import pytest
 import rasterio
 import shapely
-from qgis.core import Qgis, QgsDateTimeRange, QgsRasterLayer
+from qgis.core import (
+    Qgis,
+    QgsCoordinateReferenceSystem,
+    QgsDateTimeRange,
+    QgsPointXY,
+    QgsRasterLayer,
+    QgsRectangle,
+)
 from qgis.PyQt.QtCore import QCoreApplication, QDate, QDateTime, Qt, QThread, QTime
 from rasterio.transform import Affine, array_bounds
 
 from geosam_es.core.prompts import Bounds
 from geosam_es.errors import GeoSamError, RasterError, StoreError
+from geosam_es.gui.canvas.controller import SegmentationController
+from geosam_es.gui.stores.background_encoding import BackgroundEncoding
+from geosam_es.gui.stores.current_store import CurrentStore
 from geosam_es.gui.stores.live_store import LiveOptions, LiveStore
+from geosam_es.gui.stores.open_store import project_raster
 from geosam_es.inference.session import SegmentationSession
 from geosam_es.qgis_support.crs import EllipsoidArea, raster_crs
 from geosam_es.qgis_support.layer_source import LayerSource, open_raster, source_of
@@ -29,6 +40,7 @@ from geosam_es.qgis_support.service_request import interrupt
 from geosam_es.store.reader import TileState
 from tests.helpers import disc
 from tests.qgis.online_server import HALF, MapServer, exception, serving, status
+from tests.qgis.support import Interface, wait_until
 
 ZOOM = 19
 PIXEL = 2 * HALF / 256 / 2**ZOOM
@@ -426,3 +438,118 @@ def test_rasters_that_cannot_be_clicked_on_say_so(server: MapServer, tmp_path: P
     assert source.store_beside is None and SECRETS[1] not in f"{source.path} {source.path.stem} {source.path.name}"
     with pytest.raises(RasterError, match="cog"):
         open_raster(source)
+
+
+@pytest.fixture
+def stores(qgis_app: Any) -> Iterator[CurrentStore]:
+    current = CurrentStore()
+    yield current
+    current.shutdown()
+
+
+@pytest.fixture
+def controller(iface: Interface, stores: CurrentStore, server: MapServer, options: LiveOptions) -> Any:
+    """Return a controller with the XYZ layer open; closed again by the fixture of the stores."""
+    iface.canvas.setDestinationCrs(QgsCoordinateReferenceSystem("EPSG:3857"))
+    raster = project_raster(layer(server.xyz()))
+    assert raster is not None
+    stores.open(None, [raster], options)
+    wait_until(lambda: stores.store is not None)
+    show(iface, (0, 0), 1.3)
+    return SegmentationController(stores, iface.canvas.mapSettings)
+
+
+def show(iface: Interface, offset: tuple[float, float], screen_pixel: float) -> None:
+    """Centre the map on the disc and an offset in pixels, with so many pixels of the image per pixel of the screen."""
+    x, y = centre("EPSG:3857")
+    size = iface.canvas.size()
+    width, height = size.width() * screen_pixel * PIXEL, size.height() * screen_pixel * PIXEL
+    middle = QgsPointXY(x + offset[0] * PIXEL, y + offset[1] * PIXEL)
+    iface.canvas.setExtent(QgsRectangle.fromCenterAndSize(middle, width, height))
+
+
+def answered(controller: SegmentationController) -> Any:
+    wait_until(lambda: not controller.drawing.busy, 60)
+    assert controller.drawing.result is not None
+    return controller.drawing.result.geometry
+
+
+def test_the_same_click_gives_the_same_polygon_wherever_the_map_is(
+    iface: Interface, controller: SegmentationController, server: MapServer
+) -> None:
+    found = []
+    for offset, screen_pixel in (((0, 0), 1.3), ((150, -90), 1.3), ((-60, 40), 1.9)):
+        show(iface, offset, screen_pixel)
+        controller.add_point(QgsPointXY(*centre("EPSG:3857")))
+        found.append(answered(controller))
+        controller.discard()
+    assert all(each.equals_exact(found[0], 0) for each in found)
+    assert len(server.images) == len(tiles(server)) == 16
+
+
+def test_only_a_click_and_the_middle_of_the_view_ask_the_service(
+    controller: SegmentationController, stores: CurrentStore, server: MapServer
+) -> None:
+    previews: list[Any] = []
+    controller.preview_changed.connect(previews.append)
+    here = QgsPointXY(*centre("EPSG:3857"))
+    controller.preview(here)
+    wait_until(lambda: previews)
+    assert previews == [None] and server.images == []
+    done: list[bool] = []
+    controller.look_ahead()
+    wait_until(lambda: len(server.images) == 16)
+    stores.run(lambda: True, done.append)
+    wait_until(lambda: done)
+    assert len(server.images) == len(tiles(server)) == 16
+    controller.preview(here)
+    wait_until(lambda: previews[-1] is not None)
+    assert len(server.images) == 16
+
+
+def test_closing_does_not_wait_for_a_slow_service(
+    controller: SegmentationController, stores: CurrentStore, server: MapServer
+) -> None:
+    server.delay = 30.0
+    controller.add_point(QgsPointXY(*centre("EPSG:3857")))
+    wait_until(lambda: server.images)
+    started = time.monotonic()
+    stores.shutdown()
+    assert time.monotonic() - started < 1.0
+
+
+def test_cancelling_an_object_lets_the_next_one_be_asked_for(
+    controller: SegmentationController, server: MapServer
+) -> None:
+    failures: list[Any] = []
+    controller.failed.connect(failures.append)
+    server.delay = 30.0
+    controller.add_point(QgsPointXY(*centre("EPSG:3857")))
+    wait_until(lambda: server.images)
+    server.delay = 0.0
+    controller.cancel()
+    controller.add_point(QgsPointXY(*centre("EPSG:3857")))
+    assert answered(controller).area > 0 and failures == []
+
+
+def test_preparing_a_view_stops_at_once(
+    controller: SegmentationController, stores: CurrentStore, server: MapServer
+) -> None:
+    encoding = BackgroundEncoding()
+    ended: list[str] = []
+    failures: list[GeoSamError] = []
+    encoding.ended.connect(ended.append)
+    encoding.failed.connect(failures.append)
+    assert stores.store is not None
+    encoding.start(stores.store)
+    wait_until(lambda: failures)
+    assert "must not be downloaded as a whole" in str(failures.pop())
+    server.delay = 30.0
+    sight = controller.sight()
+    assert sight is not None
+    encoding.start(stores.store, shapely.Polygon(sight.corners), sight.level)
+    wait_until(lambda: server.images)
+    started = time.monotonic()
+    encoding.cancel()
+    wait_until(lambda: len(ended) == 2)
+    assert time.monotonic() - started < 1.0 and failures == []
