@@ -40,6 +40,11 @@ class LayerSource:
     service: Service | None = None
 
     @property
+    def cache_name(self) -> RasterPath:
+        """What its store in the cache is named after."""
+        return self.path if self.service is None else self.service.own_name
+
+    @property
     def store_beside(self) -> Path | None:
         """Where the store beside the raster is or belongs; None if it is not in a local file."""
         is_local = not isinstance(self.path, GdalName) or self.path.file is not None

@@ -44,7 +44,7 @@ class ServiceName(GdalName):
         Name of the layer, to be read.
     """
 
-    title: str = ""
+    title: str = field(default="", compare=False)
 
     @property
     def is_remote(self) -> bool:
@@ -128,6 +128,11 @@ class Service:
     def name(self) -> ServiceName:
         """A name for stores and messages."""
         return ServiceName(self.key, None, self.title)
+
+    @property
+    def own_name(self) -> GdalName:
+        """What the service itself calls the layer, which stays when the user renames it; its host if it has no name."""
+        return GdalName(self.parameter("layers") or urlsplit(self.address).netloc or "layer", None)
 
 
 def without_secrets(url: str) -> str:

@@ -107,6 +107,12 @@ def serve(raster: Path) -> MapServer:
         def log_message(self, *_: Any) -> None:
             """Print nothing."""
 
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(raster.stat().st_size))
+            self.send_header("Accept-Ranges", "bytes")
+            self.end_headers()
+
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
             query = {key.upper(): value for key, value in parse_qsl(parts.query, keep_blank_values=True)}
@@ -128,6 +134,10 @@ def serve(raster: Path) -> MapServer:
             self.send(*(answer or self.picture(parts.path, query)))
 
         def picture(self, path: str, query: dict[str, str]) -> tuple[int, str, bytes]:
+            if path == "/file.tif":
+                span = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+                first, last = (int(span[1]), int(span[2]) + 1) if span else (0, None)
+                return 206 if span else 200, "image/tiff", raster.read_bytes()[first:last]
             tile, matrix = _XYZ.fullmatch(path), _WMTS.fullmatch(path)
             if tile or (matrix and matrix[1] == "mercator"):
                 zoom, col, row = map(int, tile.groups()) if tile else (int(matrix[i]) for i in (2, 4, 3))

@@ -583,7 +583,9 @@ def test_layers_that_are_no_images_are_refused(raster: Path, tmp_path: Path) -> 
     with pytest.raises(RasterError, match="Fields is not a raster layer: choose an orthophoto"):
         source_of(QgsVectorLayer("Polygon?crs=EPSG:4326", "Fields", "memory"))
     uri = "url=http://127.0.0.1:9/wcs&identifier=a"
-    with pytest.raises(RasterError, match=r"Heights comes from a service \(wcs\) that cannot be read here: add it by WMS"):
+    with pytest.raises(
+        RasterError, match=r"Heights comes from a service \(wcs\) that cannot be read here: add it by WMS"
+    ):
         source_of(QgsRasterLayer(uri, "Heights", "wcs"))
     with pytest.raises(RasterError, match="Gone is not a local file: save"):
         source_of(QgsRasterLayer(str(tmp_path / "gone.tif"), "Gone", "gdal"))

@@ -553,3 +553,37 @@ def test_preparing_a_view_stops_at_once(
     encoding.cancel()
     wait_until(lambda: len(ended) == 2)
     assert time.monotonic() - started < 1.0 and failures == []
+
+
+def test_a_file_on_a_server_goes_the_way_of_a_local_file(
+    ortho: Path, server: MapServer, options: LiveOptions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    remote = QgsRasterLayer(f"/vsicurl/{server.url}/file.tif?token={SECRETS[1]}", "cog", "gdal")
+    assert remote.isValid()
+    source = source_of(remote)
+    live = in_thread(lambda: LiveStore.open(source, options))
+    assert live.root.parent == options.cache_folder and list(tmp_path.glob("*.zarr")) == []
+    assert live.reader.metadata.raster.file_name == "cog" and SECRETS[1] not in str(live.root)
+    local = LiveStore.open(LayerSource(ortho, "", "ortho"), options)
+    expected = SegmentationSession(local.segmenter).add_point(*centre("EPSG:3857"))
+    assert iou(click(live).geometry, expected.geometry) > 0.99
+    for each in (live, local):
+        each.close()
+
+
+def test_a_prepared_service_is_opened_again_by_its_folder_and_by_another_name(
+    server: MapServer, stores: CurrentStore, options: LiveOptions
+) -> None:
+    live = opened(server.xyz(), options)
+    first = click(live)
+    live.close()
+    server.stop()
+    raster = project_raster(layer(server.xyz(), "renamed"))
+    assert raster is not None
+    for path in (None, live.root):
+        stores.open(path, [raster], options)
+        wait_until(lambda: stores.store is not None and not stores.is_opening)
+        assert stores.store is not None and stores.store.live is not None and stores.store.path == live.root
+        assert click(stores.store.live).geometry.equals_exact(first.geometry, 0)
+        stores.set(None)

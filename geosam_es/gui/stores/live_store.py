@@ -156,7 +156,9 @@ class LiveStore:
         info = raster.info()
         cache = _cache(options)
         beside = source.store_beside
-        cached = cache.path_for(source.path, {**raster_signature(info), "model": model.encoder.info.encoder_sha256})
+        cached = cache.path_for(
+            source.cache_name, {**raster_signature(info), "model": model.encoder.info.encoder_sha256}
+        )
         for root, kept_in in ((beside, None), (cached, cache)):
             # A store of another model or of other pixels, a damaged one and a read-only one are left alone.
             with suppress(StoreError, OutputError):

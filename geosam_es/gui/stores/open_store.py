@@ -269,7 +269,7 @@ class OpenStoreTask(BackgroundTask):
         segmenter = open_segmenter(path, self._threads)
         metadata = segmenter.reader.metadata
         raster = check_fits(path, metadata, self._rasters)
-        if raster is not None and path == raster.source.store_beside and self._is_own(metadata):
+        if raster is not None and raster.source.store_beside in (None, path) and self._is_own(metadata):
             store = self._begin(raster)
             if store.path == path:
                 return store
