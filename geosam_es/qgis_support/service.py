@@ -140,7 +140,7 @@ def without_secrets(url: str) -> str:
 
     Examples
     --------
-    >>> without_secrets("https://me:pw@maps.example.org/wms?map=a.map&token=123")
+    >>> without_secrets("https://maps.example.org/wms?map=a.map&token=123")
     'https://maps.example.org/wms?map=a.map'
     """
     parts = urlsplit(url)

@@ -29,15 +29,17 @@ from rasterio.transform import Affine, array_bounds
 from geosam_es.core.prompts import Bounds
 from geosam_es.errors import GeoSamError, RasterError, StoreError
 from geosam_es.gui.canvas.controller import SegmentationController
+from geosam_es.gui.canvas.view import Sight
+from geosam_es.gui.canvas.view_tiles import tiles_in_view
 from geosam_es.gui.stores.background_encoding import BackgroundEncoding
 from geosam_es.gui.stores.current_store import CurrentStore
 from geosam_es.gui.stores.live_store import LiveOptions, LiveStore
-from geosam_es.gui.stores.open_store import project_raster
+from geosam_es.gui.stores.open_store import OpenStore, pixel_area_m2, project_raster
 from geosam_es.inference.session import SegmentationSession
 from geosam_es.qgis_support.crs import EllipsoidArea, raster_crs
 from geosam_es.qgis_support.layer_source import LayerSource, open_raster, source_of
 from geosam_es.qgis_support.service_request import interrupt
-from geosam_es.store.reader import TileState
+from geosam_es.store.reader import StoreReader, TileState
 from tests.helpers import disc
 from tests.qgis.online_server import HALF, MapServer, exception, serving, status
 from tests.qgis.support import Interface, wait_until
@@ -426,6 +428,14 @@ def test_a_world_of_tiles_is_never_looped_over(server: MapServer, options: LiveO
     session = SegmentationSession(live.segmenter, 3)
     in_thread(lambda: session.set_box(Bounds(x - 80 * PIXEL, y - 80 * PIXEL, x + 80 * PIXEL, y + 80 * PIXEL)))
     assert session.current is not None and session.current.geometry.area > 0
+    reader = StoreReader(live.root)
+    counts = {count.level: (count.encoded, count.encoded + count.skipped + count.missing) for count in reader.counts()}
+    assert sum(encoded for encoded, _ in counts.values()) >= 1
+    assert all(total == len(reader.pyramid.grid(level)) for level, (_, total) in counts.items())
+    problems = list(reader.problems())
+    assert problems and not any(problem for _, problem in problems)
+    assert tiles_in_view(live.segmenter, Sight([(-HALF, -HALF), (HALF, HALF)], [(x, y)], 0))
+    assert 0 < pixel_area_m2(OpenStore(live.root, live.segmenter, raster_crs(live.reader.metadata), None, live)) < 0.01
     live.close()
 
 
