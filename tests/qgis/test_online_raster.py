@@ -29,6 +29,7 @@ from rasterio.transform import Affine, array_bounds
 from geosam_es.core.prompts import Bounds
 from geosam_es.errors import GeoSamError, RasterError, StoreError
 from geosam_es.gui.canvas.controller import SegmentationController
+from geosam_es.gui.canvas.overlay import Overlay
 from geosam_es.gui.canvas.view import Sight
 from geosam_es.gui.canvas.view_tiles import tiles_in_view
 from geosam_es.gui.stores.background_encoding import BackgroundEncoding
@@ -597,3 +598,17 @@ def test_a_prepared_service_is_opened_again_by_its_folder_and_by_another_name(
         assert stores.store is not None and stores.store.live is not None and stores.store.path == live.root
         assert click(stores.store.live).geometry.equals_exact(first.geometry, 0)
         stores.set(None)
+
+
+def test_the_whole_world_has_no_outline_on_the_map(
+    iface: Interface, controller: SegmentationController, ortho: Path, options: LiveOptions
+) -> None:
+    overlay = Overlay(iface.canvas)
+    assert controller.store is not None
+    overlay.show_footprint(controller.store)
+    assert overlay.bands["footprint"].asGeometry().isEmpty()
+    live = LiveStore.open(LayerSource(ortho, "", "ortho"), options)
+    overlay.show_footprint(OpenStore(live.root, live.segmenter, raster_crs(live.reader.metadata), None, live))
+    assert not overlay.bands["footprint"].asGeometry().isEmpty()
+    overlay.remove()
+    live.close()
