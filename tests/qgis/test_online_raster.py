@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import rasterio
 import shapely
 from qgis.core import (
     Qgis,
+    QgsApplication,
+    QgsAuthMethodConfig,
     QgsCoordinateReferenceSystem,
     QgsDateTimeRange,
     QgsPointXY,
@@ -611,4 +614,21 @@ def test_the_whole_world_has_no_outline_on_the_map(
     overlay.show_footprint(OpenStore(live.root, live.segmenter, raster_crs(live.reader.metadata), None, live))
     assert not overlay.bands["footprint"].asGeometry().isEmpty()
     overlay.remove()
+    live.close()
+
+
+def test_an_authentication_of_qgis_is_used_and_not_kept(server: MapServer, options: LiveOptions) -> None:
+    manager = QgsApplication.authManager()
+    if not manager.masterPasswordIsSet():
+        assert manager.setMasterPassword("of this test", True)
+    login = QgsAuthMethodConfig("Basic")
+    login.setConfigMap({"username": "me", "password": SECRETS[0]})
+    login.setName("loopback")
+    assert manager.storeAuthenticationConfig(login)
+    live = opened(server.xyz(more=f"&authcfg={login.id()}"), options)
+    click(live, 2)
+    wanted = b64encode(f"me:{SECRETS[0]}".encode()).decode()
+    assert {header["authorization"] for header in server.headers} == {f"Basic {wanted}"}
+    assert login.id() not in (live.root / "zarr.json").read_text()
+    manager.removeAuthenticationConfig(login.id())
     live.close()
