@@ -7,7 +7,7 @@
 #   make test-core   the tests that need no QGIS
 #   make test-qgis   the tests of the QGIS plugin   (SUITE=trixie or forky: in that Debian's QGIS, as root)
 #   make zip      the plugin as QGIS installs it, into dist/geosam_es.zip
-#   make bundle PYTHON=3.12 PLATFORM=win_amd64   the zip beside the packages it needs, for QGIS without network, into dist/
+#   make bundle PYTHON=3.12 PLATFORM=windows   the zip beside the packages it needs, for QGIS without network, into dist/
 #   make translations   update the translation files from the sources, and compile them
 #   make train-mini DATA=folder   train the embedded model from scratch (hours)
 #   make measure-mini DATA=folder   measure it, and update its card and pages (minutes)
@@ -117,7 +117,7 @@ zip: lrelease
 	@echo "$(ZIP)"
 
 # PYTHON is a version here, and not the program that makes $(VENV).
-PLATFORM ?= win_amd64
+PLATFORM ?= windows
 bundle: zip
 	@[ -e $(VENV)/bin/python ] || $(MAKE) PYTHON=python3 $(VENV)/.demo
 	$(VENV)/bin/python -m encoder_tools.bundle $(ZIP) --python "$(PYTHON)" --platform "$(PLATFORM)" --out $(dir $(ZIP))

@@ -10,6 +10,7 @@ __all__ = [
     "EditError",
     "GeoSamError",
     "ModelError",
+    "NoTargetError",
     "OutputError",
     "PromptError",
     "RasterError",
@@ -114,3 +115,7 @@ class OutputError(GeoSamError, OSError):
 
 class EditError(GeoSamError, ValueError):
     """Raised when a layer cannot be edited, or does not accept a polygon."""
+
+
+class NoTargetError(EditError):
+    """Raised when no layer is chosen to write to."""

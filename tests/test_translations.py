@@ -23,6 +23,7 @@ SHOWN = {
     *("QLabel", "QPushButton", "QCheckBox", "QGroupBox", "QRadioButton", "QAction", "QMenu", "addMenu"),
     *("pushMessage", "showMessage", "pushWarning", "pushInfo", "reportError", "setProgressText", "warning"),
     *("information", "critical", "question", "beginEditCommand", "show_state", "show_result", "show_progress"),
+    *("show_image", "show_hint", "set_warning", "WrappedLabel", "Caption"),
     *("getOpenFileName", "getSaveFileName", "getExistingDirectory", "QgsProcessingException"),
 }
 SYMBOLS = {"CSV…", " GB", " m²", " %"}

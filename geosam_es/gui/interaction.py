@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import shapely
-from qgis.core import QgsCoordinateReferenceSystem, QgsMapLayer, QgsProject, QgsVectorLayer, QgsWkbTypes
+from qgis.core import QgsCoordinateReferenceSystem, QgsPointXY, QgsProject, QgsVectorLayer
 from qgis.PyQt.QtCore import QObject, Qt, QTimer
 from qgis.PyQt.QtGui import QColor
 
-from ..errors import GeoSamError, PromptError
+from ..errors import GeoSamError, NoTargetError, PromptError, RasterError
 from ..inference.session import CleanOptions
+from ..qgis_support.live_store import live_options
 from ..qgis_support.messages import Messages, tr
 from ..qgis_support.settings import Settings
 from ..qgis_support.store_news import store_news
+from ..store.raster_name import RasterPath
 from .canvas.comparison import DecoderComparison
 from .canvas.controller import SegmentationController
 from .canvas.drawing import Drawing
 from .canvas.map_tool import SegmentMapTool
 from .canvas.overlay import Overlay
+from .canvas.pointed_image import ImageState, PointedImage
 from .canvas.view_tiles import TilesInView
 from .editing.accepting import Acceptor
+from .editing.history import EditHistory
+from .editing.refining import Refining
 from .editing.target import Target
+from .editing.target_layer import suggested_crs, suggested_path
+from .editing.undoing import UndoStory
 from .panel.actions import Actions
 from .panel.dock import SegmentDock
-from .panel.result_text import comparison_text, result_text
+from .panel.result_text import candidate_text, comparison_text, is_uncertain, result_text, result_tip
+from .panel.store_place_message import StorePlaceMessage
 from .stores.background_encoding import BackgroundEncoding
 from .stores.current_store import CurrentStore
 from .stores.decoder_choice import Comparison, DecoderChoice
 from .stores.open_store import (
     OpenStore,
     ProjectRaster,
-    live_options,
     pixel_area_m2,
-    project_raster,
     project_rasters,
-    store_beside,
+    raster_of,
 )
 
 __all__ = ["Interaction"]
@@ -65,6 +73,7 @@ class Interaction(QObject):
         self._canvas = iface.mapCanvas()
         self.stores = CurrentStore(self)
         self.controller = SegmentationController(self.stores, self._canvas.mapSettings, self)
+        self.image = PointedImage(self.controller, self.stores, self)
         self.overlay = Overlay(self._canvas)
         self.dock = SegmentDock(actions, settings, iface.mainWindow())
         self.tool = SegmentMapTool(self._canvas, actions.by_keys)
@@ -72,8 +81,12 @@ class Interaction(QObject):
         self.target = Target(self.dock, self)
         self.decoders = DecoderChoice(self.stores, settings, self)
         self.comparison = DecoderComparison(self.controller, self.decoders, self)
-        self.acceptor = Acceptor(iface, self.controller, self.dock, settings, self)
+        self.history = EditHistory(self)
+        self.refining = Refining(iface, self.controller, self.dock, self.history, self)
+        self.acceptor = Acceptor(iface, self.controller, self.dock, settings, self.refining, self.history, self)
+        self.undoing = UndoStory(self.controller, self.history, self.refining, self)
         self.encoding = BackgroundEncoding(self)
+        self.place = StorePlaceMessage(iface.messageBar(), self.stores, settings, self)
         self._encode_when_open: bool | None = None
         self._settled = QTimer(self)
         self._settled.setSingleShot(True)
@@ -83,7 +96,6 @@ class Interaction(QObject):
         self._shown.setSingleShot(True)
         self._shown.setInterval(_PANEL_SHOWN_MS)
         self._shown.timeout.connect(self._on_shown)
-        self._must_follow = False
         actions.preview.setChecked(settings.hover_preview)
         iface.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, self.dock)
         # Shown when the tool is first used.
@@ -91,6 +103,8 @@ class Interaction(QObject):
         self._connect_stores()
         self._connect_controller()
         self._connect_gestures()
+        self._connect_undo()
+        self._connect_refining()
         self._connect_decoders()
         self._connect_qgis()
         self.apply_settings()
@@ -98,9 +112,14 @@ class Interaction(QObject):
 
     def _connect_stores(self) -> None:
         self.stores.changed.connect(self._on_store)
+        self.stores.opened.connect(self._on_opened)
         self.stores.updated.connect(self._on_store_updated)
         self.stores.failed.connect(self._on_failed)
         self.stores.noticed.connect(self._messages.warning)
+        self.place.moved.connect(self._show_recent)
+        self.image.changed.connect(self._on_image)
+        self.image.store_wanted.connect(self._request)
+        self.image.arrived.connect(self._preview)
         self.encoding.progressed.connect(self._on_encoded)
         self.encoding.ended.connect(self._on_encoding_ended)
         self.encoding.failed.connect(self._messages.error)
@@ -112,30 +131,49 @@ class Interaction(QObject):
         controller.tiles_changed.connect(self._on_tiles)
         controller.store_wanted.connect(self._on_store_wanted)
         controller.failed.connect(self._on_failed)
-        self.acceptor.failed.connect(self._messages.error)
+        self.acceptor.failed.connect(self._on_not_written)
         self.target.failed.connect(self._messages.error)
-        self.target.undo_changed.connect(self._enable_actions)
         self.acceptor.written.connect(self._on_written)
-        self.acceptor.refining.connect(lambda provenance: self.decoders.choose(provenance.decoder))
 
     def _connect_gestures(self) -> None:
         tool, controller, actions = self.tool, self.controller, self._actions
-        tool.clicked.connect(controller.add_point)
+        tool.clicked.connect(lambda point, _positive: self.image.move_to(point))
+        tool.clicked.connect(self._on_click)
         tool.boxed.connect(controller.set_box)
         tool.hovered.connect(self._on_hover)
-        tool.left.connect(controller.end_preview)
+        tool.left.connect(self._on_left)
         tool.accepted.connect(controller.accept)
         tool.activated.connect(self._on_tool_activated)
-        actions.undo.triggered.connect(controller.undo)
-        actions.undo_again.triggered.connect(self._undo)
-        actions.redo.triggered.connect(self._redo)
         actions.candidate.triggered.connect(controller.next_candidate)
         actions.accept.triggered.connect(controller.accept)
-        actions.discard.triggered.connect(controller.cancel)
-        actions.refine.triggered.connect(self.acceptor.refine_selected)
+        actions.discard.triggered.connect(self._on_discard)
         actions.preview.toggled.connect(self._on_preview_toggled)
         for index, action in enumerate(actions.classes):
             action.triggered.connect(lambda _checked=False, index=index: self.dock.class_box.choose(index))
+
+    def _connect_undo(self) -> None:
+        undoing, actions, history = self.undoing, self._actions, self.history
+        actions.undo.triggered.connect(undoing.undo)
+        actions.redo.triggered.connect(undoing.redo)
+        actions.undo_prompt.triggered.connect(self.controller.undo)
+        undoing.changed.connect(self._name_undo)
+        undoing.undone.connect(lambda text: self._messages.report(text, tr("Redo"), undoing.redo_edit))
+        undoing.done.connect(lambda text: self._messages.report(text, tr("Undo"), undoing.undo_edit))
+        undoing.outdated.connect(self._messages.close_report)
+        # What was set aside keeps the files of its store open.
+        self.stores.changed.connect(history.forget_drawings)
+        self.dock.layer_chosen.connect(history.follow)
+        history.follow(self.dock.layer)
+
+    def _connect_refining(self) -> None:
+        refining, tool, actions = self.refining, self.tool, self._actions
+        tool.hovered.connect(refining.hover)
+        tool.left.connect(refining.leave)
+        actions.refine.triggered.connect(self._on_refine)
+        actions.delete.triggered.connect(refining.delete)
+        refining.changed.connect(self._show_refining)
+        refining.started.connect(lambda provenance: self.decoders.choose(provenance.decoder))
+        refining.failed.connect(self._messages.error)
 
     def _connect_decoders(self) -> None:
         decoders, row, actions = self.decoders, self.dock.decoders, self._actions
@@ -153,27 +191,35 @@ class Interaction(QObject):
     def _connect_qgis(self) -> None:
         dock = self.dock
         dock.store_chosen.connect(lambda path: self.open_store(Path(path)))
+        dock.suggest_layer = lambda: str(suggested_path(self._image()))
         dock.new_layer_wanted.connect(self._on_new_layer)
+        dock.layer_chosen.connect(lambda _layer: self._messages.close_offer())
         dock.encoding.view_wanted.connect(lambda: self._encode(whole=False))
         dock.encoding.layer_wanted.connect(lambda: self._encode(whole=True))
         dock.encoding.cancel_wanted.connect(self.encoding.cancel)
         dock.display_changed.connect(self._on_display_changed)
         dock.options_box.changed.connect(self.apply_settings)
         dock.class_box.colour_changed.connect(self._on_colour)
-        self._iface.currentLayerChanged.connect(self._on_current_layer)
+        dock.class_box.finished.connect(self.tool.take_focus)
         self._canvas.extentsChanged.connect(self._settled.start)
+        self._canvas.layersChanged.connect(self._settled.start)
         QgsProject.instance().cleared.connect(self._on_project_cleared)
 
     def dispose(self) -> None:
         """Remove everything from QGIS, and end the threads."""
-        self._iface.currentLayerChanged.disconnect(self._on_current_layer)
         self._canvas.extentsChanged.disconnect(self._settled.start)
+        self._canvas.layersChanged.disconnect(self._settled.start)
         QgsProject.instance().cleared.disconnect(self._on_project_cleared)
         store_news.decoders_changed.disconnect(self._on_decoders_changed)
         self._settled.stop()
         self._shown.stop()
+        self.image.stop()
         self.target.release()
+        self.history.release()
+        self._messages.close_offer()
+        self._messages.close_report()
         self.encoding.dispose()
+        self.place.close()
         if self._canvas.mapTool() is self.tool:
             self._canvas.unsetMapTool(self.tool)
         self.stores.shutdown()
@@ -181,6 +227,7 @@ class Interaction(QObject):
         self._iface.statusBarIface().clearMessage()
         self._iface.removeDockWidget(self.dock)
         self.dock.deleteLater()
+        self.tool.label.deleteLater()
         self.tool.deleteLater()
         self.deleteLater()
 
@@ -194,15 +241,18 @@ class Interaction(QObject):
 
     def open_store(self, path: Path) -> None:
         """Open a store in the background."""
-        self._must_follow = False
-        if not path.is_dir():
-            self._settings.forget_store(str(path))
-        self._open(path, project_rasters(self._iface.activeLayer()), path.name)
-
-    def _open(self, path: Path | None, rasters: list[ProjectRaster], name: str) -> None:
         settings = self._settings
-        self.stores.open(path, rasters, live_options(settings), settings.decoder_threads or None)
-        self.dock.show_state(tr("Opening {name} …").format(name=name))
+        if not path.is_dir():
+            settings.forget_store(str(path))
+        self.stores.open(path, project_rasters(None), live_options(settings), settings.decoder_threads or None)
+        self.image.show()
+
+    def _request(self, raster: ProjectRaster) -> None:
+        """Open or make the store of a raster in the background, unless one is being opened."""
+        settings = self._settings
+        if not self.stores.is_opening:
+            self.stores.request(raster, live_options(settings), settings.decoder_threads or None)
+            self.image.show()
 
     def apply_settings(self) -> None:
         """Apply what was changed in the panel or in QGIS's options."""
@@ -217,45 +267,53 @@ class Interaction(QObject):
 
     def _on_store(self, store: OpenStore | None) -> None:
         self.overlay.set_crs(store.crs if store is not None else QgsCoordinateReferenceSystem())
-        if store is not None:
-            self._settings.remember_store(str(store.path))
-        self.dock.show_recent(str(store.path) if store is not None else None)
+        self._show_recent(store)
         self._show_store_state()
         self.apply_settings()
         self._on_display_changed()
         self._show_encodable()
+
+    def _on_opened(self) -> None:
         whole, self._encode_when_open = self._encode_when_open, None
-        if store is not None and whole is not None:
+        if whole is not None:
             self._encode(whole)
+        self._show_store_state()
+        self._on_view_settled()
+
+    def _show_recent(self, store: OpenStore | None) -> None:
+        if store is not None and str(store.path) not in self._settings.recent_stores:
+            self._settings.remember_store(str(store.path))
+        self.dock.show_recent(str(store.path) if store is not None else None)
 
     def _on_store_updated(self, store: OpenStore) -> None:
         self.overlay.set_crs(store.crs)
         self.apply_settings()
         self._on_drawing(self.controller.drawing)
-        self._on_view_settled()
+        self._look_ahead()
 
-    def _on_store_wanted(self) -> None:
-        """Open or make a store of the active raster, or of the only one, for the prompt that waits."""
-        self._follow_now()
-        if self.stores.is_opening:
-            return
-        chosen = self._raster_to_encode()
-        if chosen is not None:
-            self._open(None, [chosen], chosen.source.name)
-            return
-        remedy = tr("choose a raster layer to click on, or open a prepared image in the panel")
-        self.controller.give_up(PromptError(tr("There is nothing to segment"), remedy))
-
-    def _raster_to_encode(self) -> ProjectRaster | None:
-        rasters = project_rasters(self._iface.activeLayer())
-        return next((raster for raster in rasters if raster.active or len(rasters) == 1), None)
+    def _on_store_wanted(self, raster: ProjectRaster | None) -> None:
+        """Open or make the store for a prompt that waits."""
+        if raster is not None:
+            self._request(raster)
+        elif not self.stores.is_opening:
+            self.controller.give_up(_nothing_here())
 
     def _encode(self, whole: bool) -> None:
-        """Encode the raster or the view, into the open store or into a new one."""
-        store, sight = self.stores.store, self.controller.sight()
-        if store is None:
+        """Encode the raster under the pointer, or what is in view of the one in the middle of the map."""
+        controller = self.controller
+        layer = (self.image.layer if whole else None) or controller.layer_at()
+        try:
+            raster = raster_of(layer) if layer is not None else None
+        except RasterError as error:
+            self._messages.error(error)
+            return
+        store = self.stores.find(raster) if raster is not None else controller.store_at() or self.stores.store
+        sight = controller.sight(store) if store is not None else None
+        if store is None and raster is not None:
             self._encode_when_open = whole
-            self._on_store_wanted()
+            self._request(raster)
+        elif store is None:
+            self._messages.error(_nothing_here())
         elif whole:
             self.encoding.start(store)
         elif sight is not None:
@@ -271,26 +329,21 @@ class Interaction(QObject):
         self.dock.encoding.set_possible(store is None or live is not None, live.no_download if live is not None else "")
 
     def _on_encoded(self, percent: int, text: str) -> None:
+        self.image.show_encoding(self.encoding.store, percent)
         self.dock.encoding.show_progress(percent, text)
         if self._settings.show_tiles and not self._settled.isActive():
             self._settled.start()
 
     def _on_encoding_ended(self, text: str) -> None:
+        self.image.show_encoding(None)
         self.dock.encoding.show_end()
         self._iface.statusBarIface().showMessage(text)
-        self._on_view_settled()
+        self._look_ahead()
 
     def _show_store_state(self) -> None:
         store = self.stores.store
-        if store is None:
-            self.dock.show_state(tr("Click on a raster layer, or open or drop its prepared image here."))
-            return
-        metadata = store.metadata
-        self.dock.show_state(
-            tr("{raster}, model {model}, {levels} levels").format(
-                raster=metadata.raster.file_name, model=metadata.model["name"], levels=metadata.levels
-            )
-        )
+        text = tr("Prepared with the model {model}").format(model=store.metadata.model["name"]) if store else ""
+        self.dock.show_state(text)
 
     def _on_failed(self, error: GeoSamError) -> None:
         self._messages.error(error)
@@ -305,9 +358,14 @@ class Interaction(QObject):
         self.overlay.show_footprint(store if self._settings.show_footprint else None)
         if store is None or not self._settings.show_tiles:
             self.overlay.show_tiles([], [])
-        self._on_view_settled()
+        self._look_ahead()
 
     def _on_view_settled(self) -> None:
+        if self._canvas.mapTool() is self.tool:
+            self.image.look()
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
         self.controller.look_ahead(self._settings.show_tiles, self._canvas.mapTool() is self.tool)
 
     def _on_tiles(self, tiles: TilesInView) -> None:
@@ -316,48 +374,31 @@ class Interaction(QObject):
 
     def _on_tool_activated(self) -> None:
         # Painting the panel, loading onnxruntime and opening a store each block the window briefly: one at a time.
-        self._must_follow = True
         self._shown.start()
 
     def _on_shown(self) -> None:
-        self.stores.warm_up(self._follow_now)
+        self.stores.warm_up(self._on_view_settled)
 
-    def _follow_now(self) -> None:
-        if self._must_follow:
-            self._must_follow = False
-            self._on_current_layer(self._iface.activeLayer())
-            self._on_view_settled()
-
-    def _on_current_layer(self, layer: QgsMapLayer | None) -> None:
-        if isinstance(layer, QgsVectorLayer):
-            if self.dock.layer is None and layer.geometryType() == QgsWkbTypes.PolygonGeometry:
-                self.dock.layers.setLayer(layer)
-            return
-        raster = project_raster(layer)
-        if raster is not None and self._canvas.mapTool() is self.tool and not self.controller.drawing.can_undo:
-            self._follow(raster)
-
-    def _follow(self, raster: ProjectRaster) -> None:
-        """Draw on the active raster: with the store beside it, or with one that the first click makes."""
-        store = self.stores.store
-        if store is not None and store.raster is not None and store.raster.source.path == raster.source.path:
-            if store.raster.layer_id != raster.layer_id:
-                self.stores.follow(raster)
-            return
-        path = store_beside(raster)
-        if path is not None and path != self.stores.opening:
-            self.open_store(path)
-        elif path is None and store is not None and store.raster is not None:
-            # It belongs to another raster than the one the user sees.
-            self.stores.set(None)
+    def _on_image(self, state: ImageState) -> None:
+        self.dock.show_image(state.name, state.text, state.path)
 
     def _on_project_cleared(self) -> None:
-        self.stores.cancel_opening()
-        self.stores.set(None)
+        self._messages.close_offer()
+        self.place.close()
+        self.stores.close_all()
+        self.image.forget()
 
     # The object.
 
-    def _on_hover(self, point: Any, positive: bool) -> None:
+    def _on_hover(self, point: QgsPointXY, positive: bool) -> None:
+        self.image.move_to(point)
+        self._preview(point, positive)
+
+    def _on_left(self) -> None:
+        self.image.stop()
+        self.controller.end_preview()
+
+    def _preview(self, point: QgsPointXY, positive: bool = True) -> None:
         if self._actions.preview.isChecked():
             self.controller.preview(point, positive)
 
@@ -371,8 +412,7 @@ class Interaction(QObject):
         self._enable_actions()
         if drawing.busy:
             return
-        text = self._result_text()
-        self.dock.show_result(text)
+        text = self._show_result()
         if text:
             self._iface.statusBarIface().showMessage(text)
         else:
@@ -383,30 +423,66 @@ class Interaction(QObject):
         self.overlay.show_compared(*shown)
         store, result = self.stores.store, self.controller.drawing.result
         if comparison is None or store is None or result is None:
-            self.dock.show_result(self._result_text())
+            self._show_result()
         else:
             colours = self.overlay.colour.name(), self.overlay.compared_colour.name()
-            self.dock.show_result(comparison_text(store.decoder, result, comparison, store.crs, colours))
+            text = comparison_text(store.decoder, result, comparison, store.crs, colours)
+            self.dock.show_result(text, candidate=candidate_text(result))
 
-    def _result_text(self) -> str:
+    def _show_result(self) -> str:
         store, result = self.stores.store, self.controller.drawing.result
-        return result_text(result, store.crs) if store is not None and result is not None else ""
+        if store is None or result is None:
+            self.dock.show_result("")
+            return ""
+        text = result_text(result, store.crs)
+        self.dock.show_result(
+            text, result_tip(result), uncertain=is_uncertain(result), candidate=candidate_text(result)
+        )
+        return text
 
     def _on_decoders_changed(self, path: str, name: str) -> None:
         self.decoders.refresh(Path(path), name)
 
     def _enable_actions(self) -> None:
-        drawing, actions = self.controller.drawing, self._actions
-        actions.set_drawing_states(drawing.can_undo, drawing.can_redo, drawing.has_polygon, drawing.busy)
-        # With nothing drawn, they undo and redo in the target layer, which need not be QGIS's active layer.
-        actions.undo_again.setEnabled(drawing.can_undo or self.target.can_undo)
-        actions.redo.setEnabled(drawing.can_redo or self.target.can_redo)
+        drawing, refining, actions = self.controller.drawing, self.refining, self._actions
+        is_busy = drawing.busy or self.controller.is_waiting
+        actions.set_drawing_states(drawing.can_undo, drawing.can_redo, drawing.has_polygon, is_busy)
+        if refining.picks:
+            # Esc leaves it.
+            actions.discard.setEnabled(True)
+        actions.delete.setEnabled(refining.current is not None)
 
-    def _undo(self) -> None:
-        (self.controller if self.controller.drawing.can_undo else self.target).undo()
+    def _on_discard(self) -> None:
+        if self.refining.picks:
+            self.refining.stop()
+        else:
+            self.controller.cancel()
 
-    def _redo(self) -> None:
-        (self.controller if self.controller.drawing.can_redo else self.target).redo()
+    # Undo.
+
+    def _name_undo(self) -> None:
+        undoing = self.undoing
+        self._actions.name_undo(undoing.undo_text, undoing.redo_text, undoing.undo_repeats, undoing.redo_repeats)
+
+    # Refining.
+
+    def _on_click(self, point: Any, positive: bool) -> None:
+        if self.refining.picks:
+            self.refining.pick(point)
+        else:
+            self.controller.add_point(point, positive)
+
+    def _on_refine(self) -> None:
+        if self._canvas.mapTool() is not self.tool:
+            self.set_active(True)
+        self.refining.start()
+        self._show_refining()
+
+    def _show_refining(self) -> None:
+        refining = self.refining
+        self._actions.refine.setChecked(refining.picks or refining.current is not None)
+        self._enable_actions()
+        self.dock.show_hint(refining.hint)
 
     def _on_written(self, layer: QgsVectorLayer, _feature_id: int) -> None:
         text = tr("Added to {layer}. Ctrl+Z undoes it. Save the layer to keep it.").format(layer=layer.name())
@@ -415,8 +491,44 @@ class Interaction(QObject):
     def _on_colour(self, colour: QColor | None) -> None:
         shown = colour if colour is not None else QColor(self._settings.outline_colour)
         self.overlay.set_colour(shown, self._settings.fill_opacity / 100)
+        self.tool.show_beside_pointer(self.dock.class_box.shown_text, shown)
+
+    # A new layer.
 
     def _on_new_layer(self, path: str) -> None:
+        self.target.make(Path(path), self._layer_crs())
+
+    def _on_not_written(self, error: GeoSamError) -> None:
+        if not isinstance(error, NoTargetError):
+            self._messages.error(error)
+            return
+        remedies = (
+            (tr("New layer"), str(suggested_path(self._image())), self.target.make_beside),
+            (tr("Temporary layer"), tr("In memory: save it before you close QGIS"), self.target.make_temporary),
+        )
+        self._messages.offer(error, [(name, tip, partial(self._make_and_accept, make)) for name, tip, make in remedies])
+
+    def _make_and_accept(self, make: Callable[[RasterPath | None, QgsCoordinateReferenceSystem], bool]) -> None:
+        """Make a layer, and write the polygon on the map to it."""
+        if make(self._image(), self._layer_crs()):
+            self.controller.accept()
+        self.tool.take_focus()
+
+    def _image(self) -> RasterPath | None:
         store = self.stores.store
-        crs = store.crs if store is not None and store.crs.isValid() else QgsProject.instance().crs()
-        self.target.make(Path(path), crs)
+        if store is None:
+            return None
+        return store.raster.source.path if store.raster else store.path.parent / store.metadata.raster.file_name
+
+    def _layer_crs(self) -> QgsCoordinateReferenceSystem:
+        store, settings = self.stores.store, self._canvas.mapSettings()
+        if store is None or not store.crs.isValid():
+            return suggested_crs(settings.destinationCrs(), self._canvas.center())
+        raster = store.metadata.raster
+        center = QgsPointXY(*raster.transform.apply(raster.width / 2, raster.height / 2))
+        return suggested_crs(store.crs, center)
+
+
+def _nothing_here() -> PromptError:
+    remedy = tr("show a raster layer and click on it, or open a prepared image in the panel")
+    return PromptError(tr("There is nothing to segment here: no raster layer is visible"), remedy)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qgis.core import QgsApplication
-from qgis.PyQt.QtCore import QUrl
+from qgis.core import QgsApplication, QgsTask
+from qgis.PyQt.QtCore import QUrl, pyqtSignal
 from qgis.PyQt.QtGui import QDesktopServices
 
 from ..processing.provider import GeoSamProvider
 from ..qgis_support.dependencies import dependency_problem
 from ..qgis_support.icons import own_icon
 from ..qgis_support.language import Language
-from ..qgis_support.messages import PLUGIN_NAME, Messages
+from ..qgis_support.messages import PLUGIN_NAME, Messages, tr
 from ..qgis_support.settings import Settings
 from .panel.actions import Actions, QAction
 from .panel.install_message import InstallMessage
 from .panel.options_page import OptionsPageFactory
+from .stores.background_task import BackgroundTask
 
 if TYPE_CHECKING:
     from .interaction import Interaction
@@ -42,7 +44,8 @@ class GeoSamPlugin:
         self._language = Language()
         bar = None if iface is None else iface.messageBar()
         self._messages = Messages(bar)
-        self._install_message = None if bar is None else InstallMessage(bar, self._start_if_complete)
+        self._install_message = None if bar is None else InstallMessage(bar, self._load)
+        self._loading: _LoadTask | None = None
         self._actions: Actions | None = None
         self._tool_bar: Any = None
         self._help: Any = None
@@ -65,8 +68,7 @@ class GeoSamPlugin:
         self._iface.mapToolActionGroup().addAction(actions.tool)
         self._tool_bar = self._iface.addToolBar(PLUGIN_NAME)
         self._tool_bar.setObjectName("GeoSamEsToolBar")
-        for action in (actions.tool, *actions.on_buttons):
-            self._tool_bar.addAction(action)
+        self._tool_bar.addAction(actions.tool)
         self._iface.addPluginToRasterMenu(PLUGIN_NAME, actions.tool)
         self._help = QAction(own_icon("geosam_es"), PLUGIN_NAME, self._iface.mainWindow())
         self._help.triggered.connect(self._show_help)
@@ -81,6 +83,7 @@ class GeoSamPlugin:
         if self._provider is not None:
             QgsApplication.processingRegistry().removeProvider(self._provider)
             self._provider = None
+        self._loading = None
         if self._install_message is not None:
             self._install_message.close()
         if self._actions is None:
@@ -101,12 +104,24 @@ class GeoSamPlugin:
     def _on_tool(self, checked: bool) -> None:
         if self._actions is None:
             return
-        if self.interaction is None:
+        if self.interaction is None and self._loading is None:
             self._start_if_complete()
         if self.interaction is not None:
             self.interaction.set_active(checked)
         else:
             self._actions.tool.setChecked(False)
+
+    def _load(self) -> None:
+        """Import the new packages in the background, then start."""
+        task = self._loading = _LoadTask()
+        task.loaded.connect(lambda: self._on_loaded(task))
+        task.start()
+
+    def _on_loaded(self, task: _LoadTask) -> None:
+        # The plugin may have been unloaded meanwhile.
+        if self._loading is task:
+            self._loading = None
+            self._start_if_complete()
 
     def _start_if_complete(self) -> None:
         """Start, or offer to install what is missing."""
@@ -130,6 +145,37 @@ class GeoSamPlugin:
 
     def _show_help(self) -> None:
         QDesktopServices.openUrl(QUrl.fromLocalFile(str(help_page(self._language.name))))
+
+
+class _LoadTask(BackgroundTask):
+    """Imports the packages and what needs them, which would hold the window.
+
+    Signals
+    -------
+    loaded
+        Whether it worked or not.
+    """
+
+    loaded = pyqtSignal()
+
+    def __init__(self) -> None:
+        super().__init__(tr("Loading GeoSAM-ES"), QgsTask.Flag.CanCancel)
+
+    def run(self) -> bool:
+        """Import; called by QGIS in another thread."""
+        try:
+            if dependency_problem() is None:
+                for name in ("..processing.segmenting", ".interaction"):
+                    importlib.import_module(name, __package__)
+        # QGIS would end with an exception that leaves run(). Starting in the GUI thread raises it again.
+        except Exception:
+            return False
+        return True
+
+    def finished(self, result: bool) -> None:
+        """Report; called by QGIS in the GUI thread."""
+        super().finished(result)
+        self.loaded.emit()
 
 
 def help_page(language: str) -> Path:

@@ -15,6 +15,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from ..core.grid import Tile
 from ..core.prompts import Bounds, Point, Prompts
 from ..errors import EditError, GeoSamError, PromptError, VectorError
 from ..store.layout import RasterInfo
@@ -34,6 +35,7 @@ __all__ = [
     "answer_objects",
     "group_prompts",
     "level_for_ground",
+    "tiles_wanted",
 ]
 
 ALL_CANDIDATES = "all"
@@ -311,6 +313,13 @@ def answer_objects(
         yield ObjectAnswer(index, prompts, results)
 
 
+def tiles_wanted(segmenter: Segmenter, objects: Sequence[ObjectPrompts], options: SegmentOptions) -> list[Tile]:
+    """Return the tiles that answer the objects, encoded or not; more may be needed at the borders of tiles."""
+    to_native = segmenter.reader.metadata.raster.transform.inverse().apply
+    prompts = [_native_prompts(item, to_native) for item in objects]
+    return sorted({tile for tile in _tiles(segmenter, prompts, options.level) if tile is not None})
+
+
 def _proposals(
     segmenter: Segmenter, objects: Sequence[ObjectPrompts], options: SegmentOptions
 ) -> Iterator[tuple[int, Proposal | PromptError, float]]:
@@ -348,14 +357,21 @@ def _native_prompts(
 
 def _by_tile(segmenter: Segmenter, prompts: Sequence[Prompts | PromptError], level: int) -> list[int]:
     """Order objects by tile, so that each tile is read and prepared once."""
-    keys = []
-    for index, item in enumerate(prompts):
+    tiles = _tiles(segmenter, prompts, level)
+    keys = [(tile is not None, tile or (), index) for index, tile in enumerate(tiles)]
+    return [index for _, _, index in sorted(keys)]
+
+
+def _tiles(segmenter: Segmenter, prompts: Sequence[Prompts | PromptError], level: int) -> list[Tile | None]:
+    """Return the tile that answers each object; None if none or several do, or if it is refused."""
+    tiles: list[Tile | None] = []
+    for item in prompts:
         tile = None
         # Refusals are reported when the object is decoded.
         with suppress(PromptError):
             tile = segmenter.tile_for(item, level) if isinstance(item, Prompts) else None
-        keys.append((tile is not None, tile or (), index))
-    return [index for _, _, index in sorted(keys)]
+        tiles.append(tile)
+    return tiles
 
 
 def _propose(

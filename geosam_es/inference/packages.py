@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import ModelError
 
-__all__ = ["import_failure"]
+__all__ = ["import_failure", "is_missing_library", "without_remedy"]
 
 _OTHER_NUMPY = re.compile(
     r"multiarray failed to import|umath failed to import|size changed, may indicate binary incompatibility"
@@ -57,7 +57,7 @@ def import_failure(package: str, error: Exception) -> ModelError:
             version=np.__version__,
             reason=reason,
         )
-    if _NO_DLL.search(str(error)):
+    if is_missing_library(error):
         return ModelError(
             "{package} is installed but does not load ({reason})",
             "install the Microsoft Visual C++ Redistributable 2019 or later and restart; if that does not help, "
@@ -72,3 +72,13 @@ def import_failure(package: str, error: Exception) -> ModelError:
         package=package,
         reason=reason,
     )
+
+
+def is_missing_library(error: Exception) -> bool:
+    """Tell whether a package does not load on Windows because a library that it needs is missing."""
+    return bool(_NO_DLL.search(str(error)))
+
+
+def without_remedy(error: ModelError) -> ModelError:
+    """Return an error of `import_failure` for programs that have a better remedy than pip."""
+    return ModelError(error.template, "", **error.values)

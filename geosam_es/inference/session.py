@@ -154,6 +154,17 @@ class SegmentationSession:
         """Whether there is a prompt to bring back."""
         return bool(self._undone)
 
+    @property
+    def last_prompt(self) -> Point | Bounds | None:
+        """The prompt that `undo` takes back, in the raster's native pixels."""
+        before = self._steps[-2].proposal.prompts if len(self._steps) > 1 else Prompts()
+        return _addition(before, self.prompts)
+
+    @property
+    def undone_prompt(self) -> Point | Bounds | None:
+        """The prompt that `redo` restores, in the raster's native pixels."""
+        return _addition(self.prompts, self._undone[-1].proposal.prompts) if self._undone else None
+
     def add_point(self, x: float, y: float, positive: bool = True) -> Result:
         """Add a click at map coordinates; see `prompt` for the errors."""
         return self.prompt(self.prompts.with_point(Point(*self._inverse.apply(x, y), positive)))
@@ -307,3 +318,8 @@ class SegmentationSession:
             model=self._model,
             milliseconds=(time.perf_counter() - started) * 1000.0,
         )
+
+
+def _addition(before: Prompts, after: Prompts) -> Point | Bounds | None:
+    """Return what was added last."""
+    return after.box if after.box != before.box else next(iter(after.points[::-1]), None)

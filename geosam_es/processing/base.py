@@ -1,7 +1,8 @@
-"""The base class of the algorithms: the store parameter, and errors in one sentence."""
+"""The base class of the algorithms: the image, choices, and errors in one sentence."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,65 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingParameterDefinition,
+    QgsProcessingParameterEnum,
     QgsProcessingParameterFile,
+    QgsProcessingParameterRasterLayer,
+    QgsProject,
+    QgsRasterLayer,
 )
+from qgis.PyQt.QtCore import QCoreApplication, QThread
 from qgis.PyQt.QtGui import QIcon
 from shapely.geometry.base import BaseGeometry
 
-from ..errors import GeoSamError
+from ..errors import GeoSamError, RasterError
 from ..qgis_support.crs import to_qgs
+from ..qgis_support.gdal_raster import GdalRaster
 from ..qgis_support.icons import own_icon
+from ..qgis_support.layer_source import LayerSource, source_of
+from ..qgis_support.live_store import LiveOptions, live_options
 from ..qgis_support.messages import tr, translated
+from ..qgis_support.settings import Settings
+from ..store.raster_name import raster_path
+from .image import CancelledError
 
-__all__ = ["StoreAlgorithm", "to_multi_polygon"]
+__all__ = ["ChoiceParameter", "ImageAlgorithm", "OneSentenceAlgorithm", "RasterAlgorithm", "to_multi_polygon"]
 
 
-class StoreAlgorithm(QgsProcessingAlgorithm):
-    """An algorithm that reads an embedding store; subclasses implement `run_on_store`."""
+class ChoiceParameter(QgsProcessingParameterEnum):
+    """A parameter for one of some choices.
 
-    STORE = "STORE"
+    Parameters
+    ----------
+    name, text : str
+    choices : mapping of str to str
+        The text of each choice by its name in scripts and models, which is not translated. They may use its number too.
+    default : str
+        Name of a choice.
 
-    def createInstance(self) -> StoreAlgorithm:  # noqa: N802
+    Attributes
+    ----------
+    names : list of str
+    """
+
+    def __init__(self, name: str, text: str, choices: Mapping[str, str], default: str) -> None:
+        self.names = list(choices)
+        super().__init__(name, text, list(choices.values()), defaultValue=self.names.index(default))
+
+    def checkValueIsAcceptable(  # noqa: N802
+        self, input: Any, context: QgsProcessingContext | None = None
+    ) -> bool:
+        """Accept names, of which QGIS does not know; called by QGIS before a run."""
+        return input in self.names or super().checkValueIsAcceptable(input, context)
+
+
+class OneSentenceAlgorithm(QgsProcessingAlgorithm):
+    """An algorithm that reports what the user can mend in one sentence; subclasses implement `execute`.
+
+    QGIS calls `prepareAlgorithm` on the GUI thread and `processAlgorithm` in another one, which must not use layers of
+    the project.
+    """
+
+    def createInstance(self) -> OneSentenceAlgorithm:  # noqa: N802
         """Return a new algorithm of the same kind; QGIS creates one for each run."""
         return type(self)()
 
@@ -39,42 +80,170 @@ class StoreAlgorithm(QgsProcessingAlgorithm):
         """Return the plugin's icon."""
         return own_icon("geosam_es")
 
-    def add_store_parameter(self) -> None:
-        """Add the parameter for the folder of the store."""
-        self.addParameter(
-            QgsProcessingParameterFile(
-                self.STORE,
-                tr("Prepared image (folder NAME.embeddings.zarr)"),
-                behavior=QgsProcessingParameterFile.Behavior.Folder,
-            )
-        )
-
     def add_advanced(self, parameter: QgsProcessingParameterDefinition) -> None:
         """Add a parameter under the advanced ones."""
         parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)  # type: ignore[attr-defined]
         self.addParameter(parameter)
 
+    def choice(self, parameters: dict[str, Any], name: str, context: QgsProcessingContext) -> str:
+        """Return the name of the choice made with a `ChoiceParameter`."""
+        names: list[str] = self.parameterDefinition(name).names
+        value = parameters.get(name)
+        return (
+            value
+            if isinstance(value, str) and value in names
+            else names[self.parameterAsEnum(parameters, name, context)]
+        )
+
     def processAlgorithm(  # noqa: N802
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback | None
     ) -> dict[str, Any]:
         """Run the algorithm, and raise errors as QGIS expects them."""
-        store = Path(self.parameterAsFile(parameters, self.STORE, context))
+        feedback = feedback or QgsProcessingFeedback()
         try:
-            return self.run_on_store(store, parameters, context, feedback or QgsProcessingFeedback())
+            return self.execute(parameters, context, feedback)
+        except CancelledError:
+            feedback.pushInfo(tr("Stopped. The tiles prepared so far are kept."))
+            return {}
         except GeoSamError as error:
             raise QgsProcessingException(translated(error)) from error
 
-    def run_on_store(
-        self, store: Path, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    def execute(
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
         """Run the algorithm and return the outputs.
 
         Raises
         ------
+        CancelledError
+            If the user cancels while tiles are prepared.
         GeoSamError
             For any error that the user can resolve.
         """
         raise NotImplementedError
+
+
+class RasterAlgorithm(OneSentenceAlgorithm):
+    """An algorithm that reads a raster.
+
+    Attributes
+    ----------
+    source : LayerSource, optional
+        The raster, once `prepareAlgorithm` was called; None if the user chose none.
+    options : LiveOptions
+        Those of the user.
+    """
+
+    RASTER = "RASTER"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.source: LayerSource | None = None
+        self.options = LiveOptions()
+        self._problem: GeoSamError | None = None
+
+    def add_raster(self, optional: bool = False) -> None:
+        """Add the parameter for the raster."""
+        parameter = QgsProcessingParameterRasterLayer(self.RASTER, tr("Raster"), optional=optional)
+        # Dialogs would leave it empty.
+        parameter.setGuiDefaultValueOverride(_top_raster())
+        self.addParameter(parameter)
+
+    def checkParameterValues(  # noqa: N802
+        self, parameters: dict[str, Any], context: QgsProcessingContext
+    ) -> tuple[bool, str | None]:
+        """Refuse a raster that cannot be used; called by QGIS before a run."""
+        try:
+            self.describe(parameters, context)
+        except GeoSamError as error:
+            return False, translated(error)
+        return super().checkParameterValues(parameters, context)
+
+    def prepareAlgorithm(  # noqa: N802
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback | None
+    ) -> bool:
+        """Describe the raster and read the options; called by QGIS on the GUI thread."""
+        self.options = live_options(Settings())
+        try:
+            self.source = self.describe(parameters, context)
+        except GeoSamError as error:
+            # QGIS shows why a run has failed, but not why it could not begin.
+            self._problem = error
+        return True
+
+    def processAlgorithm(  # noqa: N802
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback | None
+    ) -> dict[str, Any]:
+        """Run the algorithm; see `OneSentenceAlgorithm`."""
+        if self._problem is not None:
+            raise QgsProcessingException(translated(self._problem))
+        return super().processAlgorithm(parameters, context, feedback)
+
+    def describe(self, parameters: dict[str, Any], context: QgsProcessingContext) -> LayerSource | None:
+        """Describe the raster for other threads; None if the user chose none.
+
+        Raises
+        ------
+        RasterError
+            If it is not a raster on this computer, or cannot be opened.
+        """
+        if parameters.get(self.RASTER) in (None, ""):
+            return None
+        layer = self.parameterAsRasterLayer(parameters, self.RASTER, context) or self.parameterAsLayer(
+            parameters, self.RASTER, context
+        )
+        if isinstance(layer, QgsRasterLayer) and layer.providerType() != "gdal":
+            problem = tr("{name} comes from a service, from which Processing must not download many tiles")
+            raise RasterError(
+                problem.format(name=layer.name()),
+                tr("save the part you need as a GeoTIFF with Export > Save As and use that file"),
+            )
+        if layer is not None:
+            return source_of(layer)
+        text = self.parameterAsString(parameters, self.RASTER, context)
+        path = raster_path(text)
+        # QGIS does not say why it cannot open a raster.
+        GdalRaster(path).close()
+        return LayerSource(path, "", Path(text).name)
+
+
+class ImageAlgorithm(RasterAlgorithm):
+    """An algorithm that reads a raster or a prepared image."""
+
+    STORE = "STORE"
+
+    def add_image_parameters(self) -> None:
+        """Add the parameters for the raster and for the folder of the prepared image."""
+        self.add_raster(optional=True)
+        self.add_advanced(
+            QgsProcessingParameterFile(
+                self.STORE,
+                tr("Folder of the prepared image, if not beside the raster"),
+                behavior=QgsProcessingParameterFile.Behavior.Folder,
+                optional=True,
+            )
+        )
+
+    def describe(self, parameters: dict[str, Any], context: QgsProcessingContext) -> LayerSource | None:
+        """Describe the raster, which may be missing if there is a prepared image; see `RasterAlgorithm.describe`."""
+        source = super().describe(parameters, context)
+        if source is None and self.store(parameters, context) is None:
+            raise RasterError(tr("There is no image"), tr("choose a raster, or the folder of a prepared image"))
+        return source
+
+    def store(self, parameters: dict[str, Any], context: QgsProcessingContext) -> Path | None:
+        """Return the folder of the prepared image, if the user chose one."""
+        text = self.parameterAsFile(parameters, self.STORE, context)
+        return Path(text).absolute() if text else None
+
+
+def _top_raster() -> str | None:
+    """Return the id of the topmost visible raster file of the project; None if there is none, or in another thread."""
+    if QThread.currentThread() != QCoreApplication.instance().thread():
+        return None
+    layers = QgsProject.instance().layerTreeRoot().checkedLayers()
+    files = (layer for layer in layers if isinstance(layer, QgsRasterLayer) and layer.providerType() == "gdal")
+    return next((layer.id() for layer in files), None)
 
 
 def to_multi_polygon(geometry: BaseGeometry) -> QgsGeometry:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from qgis.core import (
@@ -17,7 +16,6 @@ from qgis.core import (
 
 from ..qgis_support.messages import tr
 from ..store.decoders import list_decoders
-from ..store.layout import read_metadata
 from .tools import REPORT, ToolAlgorithm
 
 __all__ = ["EvaluateDecodersAlgorithm"]
@@ -45,18 +43,18 @@ class EvaluateDecodersAlgorithm(ToolAlgorithm):
     def shortHelpString(self) -> str:  # noqa: N802
         """Return the help text of the dialog."""
         return tr(
-            "Measures how well the model variants of a prepared image reproduce reference polygons. A simulated user "
+            "Measures how well the model variants of an image reproduce reference polygons. A simulated user "
             "prompts each polygon in the same way for every variant. The report shows IoU, Dice, precision, recall and "
             "boundary F-score with confidence intervals, by class and by size, the number of clicks needed, and the "
             "worst cases.\n\n"
             "Use polygons that none of the variants was tuned on. Results on training polygons are too good.\n\n"
-            "The algorithm runs the geosam-es command, which is installed outside QGIS and chosen in the options of "
-            "GeoSAM-ES. If it is not installed, the log says how to install it."
+            "The algorithm runs geosam-es, a program beside QGIS with a Python of its own. The log and the help of "
+            "GeoSAM-ES say how to install it, also without network. Enter its path in Settings > Options > GeoSAM-ES."
         )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters and outputs."""
-        self.add_store_parameter()
+        self.add_image_parameters()
         self.add_polygons(tr("Reference polygons"))
         self.addParameter(
             QgsProcessingParameterField(
@@ -78,12 +76,11 @@ class EvaluateDecodersAlgorithm(ToolAlgorithm):
         self.add_folder(tr("Report"))
         self.addOutput(QgsProcessingOutputHtml(self.HTML, tr("Report")))
 
-    def run_on_store(
-        self, store: Path, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    def execute(
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
-        """Run the evaluation; see `StoreAlgorithm.run_on_store`."""
-        store = store.absolute()
-        read_metadata(store)
+        """Run the evaluation; see `OneSentenceAlgorithm.execute`."""
+        store = self.prepared_store(parameters, context, feedback)
         report = self.folder(parameters, context)
         truth = self.polygons(self.INPUT, parameters, context, feedback)
         arguments = ["evaluate", str(store), str(truth), *self.folder_arguments(report, parameters, context)]

@@ -26,7 +26,6 @@ from ..qgis_support.messages import tr, translated
 from ..qgis_support.store_news import store_news
 from ..store.decoders import install_decoder
 from ..store.files import is_portable_name
-from ..store.layout import read_metadata
 from .tools import REPORT, ToolAlgorithm
 
 __all__ = ["FinetuneDecoderAlgorithm"]
@@ -68,14 +67,14 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
             "The result is a folder with a model variant. It works with every image that was prepared with the same "
             "model: add it here, or later with the menu next to the model variant in the panel. Existing variants are "
             "kept.\n\n"
-            "The algorithm runs the geosam-es command, which is installed outside QGIS and chosen in the options of "
-            "GeoSAM-ES. If it is not installed, the log says how to install it."
+            "The algorithm runs geosam-es, a program beside QGIS with a Python of its own. The log and the help of "
+            "GeoSAM-ES say how to install it, also without network. Enter its path in Settings > Options > GeoSAM-ES."
         )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters and outputs."""
         number, polygon = QgsProcessingParameterNumber.Type, QgsProcessing.SourceType.TypeVectorPolygon  # type: ignore[attr-defined]
-        self.add_store_parameter()
+        self.add_image_parameters()
         self.add_polygons(tr("Training polygons"))
         self.addParameter(
             QgsProcessingParameterField(
@@ -125,12 +124,11 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
         self.addOutput(QgsProcessingOutputHtml(self.HTML, tr("Report")))
         self.addOutput(QgsProcessingOutputString(self.NAME, tr("Name of the model variant in the prepared image")))
 
-    def run_on_store(
-        self, store: Path, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    def execute(
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
-        """Run the fine-tuning; see `StoreAlgorithm.run_on_store`."""
-        store = store.absolute()
-        read_metadata(store)
+        """Run the fine-tuning; see `OneSentenceAlgorithm.execute`."""
+        store = self.prepared_store(parameters, context, feedback)
         folder = self.folder(parameters, context)
         truth = self.polygons(self.INPUT, parameters, context, feedback)
         arguments = ["finetune", str(store), str(truth), *self.folder_arguments(folder, parameters, context)]

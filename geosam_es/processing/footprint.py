@@ -20,10 +20,12 @@ from qgis.core import (  # type: ignore[attr-defined]
 )
 from shapely.geometry.base import BaseGeometry
 
+from ..errors import StoreError
 from ..qgis_support.crs import raster_crs, to_qgs
+from ..qgis_support.live_store import find_store
 from ..qgis_support.messages import tr
 from ..store.reader import StoreReader, TileState
-from .base import StoreAlgorithm
+from .base import ImageAlgorithm
 from .fields import REAL, TEXT, WHOLE, make_fields
 
 __all__ = ["StoreFootprintAlgorithm"]
@@ -31,7 +33,7 @@ __all__ = ["StoreFootprintAlgorithm"]
 Counts = dict[TileState, int]
 
 
-class StoreFootprintAlgorithm(StoreAlgorithm):
+class StoreFootprintAlgorithm(ImageAlgorithm):
     """Writes the outline of the raster, and the tiles of a store with their state."""
 
     FOOTPRINT = "FOOTPRINT"
@@ -57,14 +59,15 @@ class StoreFootprintAlgorithm(StoreAlgorithm):
     def shortHelpString(self) -> str:  # noqa: N802
         """Return the help text of the dialog."""
         return tr(
-            "Writes the outline of the raster as a polygon, with the properties of the prepared image, and one polygon "
-            "for each tile of each level with its state: encoded (prepared), skipped (no data, or outside the area of "
-            "interest) or missing."
+            "Choose a raster that has been prepared, or the folder of a prepared image. The algorithm writes the "
+            "outline of the raster as a polygon, with the properties of the prepared image, and one polygon for each "
+            "tile of each level with its state: encoded (prepared), skipped (no data, or outside the area of interest) "
+            "or missing."
         )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters and outputs."""
-        self.add_store_parameter()
+        self.add_image_parameters()
         polygon = QgsProcessing.SourceType.TypeVectorPolygon  # type: ignore[attr-defined]
         self.addParameter(QgsProcessingParameterFeatureSink(self.FOOTPRINT, tr("Outline"), polygon))
         self.addParameter(QgsProcessingParameterFeatureSink(self.TILES, tr("Tiles"), polygon, optional=True))
@@ -72,11 +75,11 @@ class StoreFootprintAlgorithm(StoreAlgorithm):
         self.addOutput(QgsProcessingOutputNumber(self.COUNTS[TileState.SKIPPED], tr("Skipped tiles")))
         self.addOutput(QgsProcessingOutputNumber(self.COUNTS[TileState.MISSING], tr("Missing tiles")))
 
-    def run_on_store(
-        self, store: Path, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    def execute(
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
-        """Write the outline and the tiles; see `StoreAlgorithm.run_on_store`."""
-        reader = StoreReader(store)
+        """Write the outline and the tiles; see `OneSentenceAlgorithm.execute`."""
+        reader = StoreReader(self._find_store(parameters, context))
         crs = raster_crs(reader.metadata)
         outputs: dict[str, Any] = {}
         sinks = {}
@@ -88,6 +91,18 @@ class StoreFootprintAlgorithm(StoreAlgorithm):
         counts = _write_tiles(reader, sinks[self.TILES], feedback)
         sinks[self.FOOTPRINT].addFeature(_footprint(reader, counts), QgsFeatureSink.Flag.FastInsert)
         return {**outputs, **{self.COUNTS[state]: count for state, count in counts.items()}}
+
+    def _find_store(self, parameters: dict[str, Any], context: QgsProcessingContext) -> Path:
+        chosen = self.store(parameters, context)
+        if chosen is not None or self.source is None:
+            return chosen or Path()
+        found = find_store(self.source, self.options)
+        if found is None:
+            raise StoreError(
+                tr("{name} has not been prepared").format(name=self.source.name),
+                tr("run Prepare raster first, or choose the folder of its prepared image"),
+            )
+        return found
 
 
 def _write_tiles(reader: StoreReader, sink: QgsFeatureSink | None, feedback: QgsProcessingFeedback) -> Counts:

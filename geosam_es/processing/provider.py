@@ -43,11 +43,13 @@ class GeoSamProvider(QgsProcessingProvider):
         from .evaluating import EvaluateDecodersAlgorithm
         from .finetuning import FinetuneDecoderAlgorithm
         from .footprint import StoreFootprintAlgorithm
+        from .preparing import PrepareRasterAlgorithm
         from .segmenting import SegmentBoxesAlgorithm, SegmentPointsAlgorithm
 
         for algorithm in (
             SegmentPointsAlgorithm,
             SegmentBoxesAlgorithm,
+            PrepareRasterAlgorithm,
             StoreFootprintAlgorithm,
             EvaluateDecodersAlgorithm,
             FinetuneDecoderAlgorithm,

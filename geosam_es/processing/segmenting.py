@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,6 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessingFeatureSource,
     QgsProcessingFeedback,
     QgsProcessingParameterCrs,
-    QgsProcessingParameterEnum,
     QgsProcessingParameterFeatureSink,
     QgsProcessingParameterFeatureSource,
     QgsProcessingParameterField,
@@ -42,34 +42,41 @@ from ..inference.batch import (
     ALL_CANDIDATES,
     BEST_CANDIDATE,
     ObjectAnswer,
+    ObjectPrompts,
     ObjectResult,
     PromptFeature,
     SegmentOptions,
     answer_objects,
     group_prompts,
     level_for_ground,
+    tiles_wanted,
 )
 from ..inference.segmenter import Segmenter
 from ..inference.session import open_segmenter
+from ..qgis_support.classes import ClassList, classes_of_layer
 from ..qgis_support.crs import (
     EllipsoidArea,
     check_map_crs,
     from_qgs,
     prompt_to_raster,
-    raster_crs,
     transform,
     transform_polygon,
 )
+from ..qgis_support.live_store import LiveStore
 from ..qgis_support.messages import tr, translated
-from .base import StoreAlgorithm, to_multi_polygon
+from ..store.reader import TileState
+from .base import ChoiceParameter, ImageAlgorithm, to_multi_polygon
 from .fields import LONG, REAL, TEXT, WHOLE, append_copy, is_plain, make_fields
+from .image import CancelledError, Image, encode_missing, open_image, patient_segmenter, prepared_text
+from .styling import PolygonStyle
 
 __all__ = ["SegmentBoxesAlgorithm", "SegmentPointsAlgorithm"]
 
-CANDIDATES = [BEST_CANDIDATE, "1", "2", "3", ALL_CANDIDATES]
 OBJECT_FIELD = "object"
 LABEL_FIELD = "label"
 _LEAST_SIZE_M = 0.001
+_SHARE_OF_TILES = 0.9
+"""Part of the progress for preparing tiles, which takes much longer than drawing polygons on them."""
 
 
 class _PromptFields(NamedTuple):
@@ -88,7 +95,7 @@ class _PromptFields(NamedTuple):
     copied: list[int]
 
 
-class _SegmentAlgorithm(StoreAlgorithm):
+class _SegmentAlgorithm(ImageAlgorithm):
     """What the two algorithms share."""
 
     INPUT = "INPUT"
@@ -103,6 +110,10 @@ class _SegmentAlgorithm(StoreAlgorithm):
     CANDIDATE = "CANDIDATE"
     CRS = "CRS"
     OUTPUT = "OUTPUT"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._classes: ClassList | None = None
 
     def group(self) -> str:
         """Return the name of the group in the toolbox."""
@@ -125,21 +136,13 @@ class _SegmentAlgorithm(StoreAlgorithm):
     def add_options(self) -> None:
         """Add the parameters for the polygons."""
         number = QgsProcessingParameterNumber.Type
-        self.addParameter(
-            QgsProcessingParameterEnum(
-                self.CANDIDATE,
-                tr("Candidate masks to keep"),
-                CANDIDATES,
-                defaultValue=BEST_CANDIDATE,
-                usesStaticStrings=True,
-            )
-        )
+        self.addParameter(ChoiceParameter(self.CANDIDATE, tr("Candidate masks to keep"), _candidates(), BEST_CANDIDATE))
         self._add_number(self.MIN_AREA, tr("Drop parts smaller than (m²)"), number.Double, 0)
         self._add_number(self.FILL_HOLES, tr("Fill holes smaller than (m²)"), number.Double, 0)
         self._add_number(self.SIMPLIFY, tr("Simplify outlines (pixels)"), number.Double, 1, advanced=True)
         self._add_number(
             self.LEVEL,
-            tr("Finest level of detail (0: as the image; -1 and -2: enlarged 2 and 4 times; 1, 2, …: coarser)"),
+            tr("Finest level of detail (0: as the image, -1: enlarged, 1: coarser)"),
             number.Integer,
             0,
             FINEST_LEVEL,
@@ -184,15 +187,36 @@ class _SegmentAlgorithm(StoreAlgorithm):
             return False, tr("Give the scale of the map or the size of the objects, not both.")
         return super().checkParameterValues(parameters, context)
 
-    def run_on_store(
-        self, store: Path, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    def prepareAlgorithm(  # noqa: N802
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback | None
+    ) -> bool:
+        """Read the classes of the prompts too; see `ImageAlgorithm`."""
+        layer = self.parameterAsVectorLayer(parameters, self.INPUT, context)
+        self._classes = classes_of_layer(layer) if layer is not None else None
+        return super().prepareAlgorithm(parameters, context, feedback)
+
+    def execute(
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
-        """Segment every object of the layer; see `StoreAlgorithm.run_on_store`."""
+        """Segment every object of the layer; see `OneSentenceAlgorithm.execute`."""
         source = self.parameterAsSource(parameters, self.INPUT, context)
         if source is None:
             raise QgsProcessingException(self.invalidSourceError(parameters, self.INPUT))
-        segmenter = open_segmenter(store)
-        crs = raster_crs(segmenter.reader.metadata)
+        with closing(open_image(self.source, self.store(parameters, context), self.options)) as image:
+            return self._segment(image, source, parameters, context, feedback)
+
+    def _segment(
+        self,
+        image: Image,
+        source: QgsProcessingFeatureSource,
+        parameters: dict[str, Any],
+        context: QgsProcessingContext,
+        feedback: QgsProcessingFeedback,
+    ) -> dict[str, Any]:
+        feedback.pushInfo(tr("Prepared image: {path}").format(path=image.store))
+        live = image.live
+        segmenter = open_segmenter(image.store) if live is None else patient_segmenter(live, feedback)
+        crs = image.crs
         if not crs.isValid():
             raise EditError(tr("The raster has no CRS"), tr("set it in the properties of its layer"))
         out_crs = self.parameterAsCrs(parameters, self.CRS, context) if parameters.get(self.CRS) else crs
@@ -213,30 +237,22 @@ class _SegmentAlgorithm(StoreAlgorithm):
         prompts = _prompt_features(source, prompt_fields, to_raster, segmenter.map_bounds, feedback)
         objects = group_prompts(prompts, source.sourceName())
         fields = _output_fields(options, source.fields(), prompt_fields)
-        sink, sink_id = self.parameterAsSink(
-            parameters, self.OUTPUT, context, fields, QgsWkbTypes.Type.MultiPolygon, out_crs
-        )
+        multi_polygon = QgsWkbTypes.Type.MultiPolygon
+        sink, sink_id = self.parameterAsSink(parameters, self.OUTPUT, context, fields, multi_polygon, out_crs)
         if sink is None:
             raise QgsProcessingException(self.invalidSinkError(parameters, self.OUTPUT))
-        skipped = 0
-        for done, answer in enumerate(answer_objects(segmenter, objects, options, meter), start=1):
-            reason = _why_skipped(answer)
-            try:
-                features = [_feature(item, fields, options, to_output) for item in answer.results]
-            except EditError as error:
-                features, reason = [], translated(error)
+
+        def write(answer: ObjectAnswer) -> None:
+            features = [_feature(item, fields, options, to_output) for item in answer.results]
             if not sink.addFeatures(features, QgsFeatureSink.Flag.FastInsert):
                 raise QgsProcessingException(self.writeFeatureError(sink, parameters, self.OUTPUT))
-            if reason:
-                skipped += 1
-                text = tr("Skipped object {object}: {reason}")
-                feedback.pushWarning(text.format(object=answer.prompts.name, reason=reason))
-            feedback.setProgress(100.0 * done / len(objects))
-            if feedback.isCanceled():
-                break
-        if skipped:
-            text = tr("{count} of {total} objects were skipped.")
-            feedback.pushInfo(text.format(count=skipped, total=len(objects)))
+
+        PolygonStyle(_copied_classes(self._classes, source.fields(), prompt_fields, fields)).use_for(sink_id, context)
+        try:
+            share = 0.0 if live is None else _prepare_tiles(live, segmenter, objects, options, feedback)
+            _write(answer_objects(segmenter, objects, options, meter), write, len(objects), share, feedback)
+        except CancelledError:
+            feedback.pushInfo(tr("Stopped. The tiles prepared so far are kept."))
         return {self.OUTPUT: sink_id}
 
     def _level(
@@ -255,8 +271,8 @@ class _SegmentAlgorithm(StoreAlgorithm):
             feedback.pushInfo(tr("Finest level of detail: {level}").format(level=level))
         if level < segmenter.finest_level:
             text = tr(
-                "The prepared image has no level {level}; its finest level, {finest}, is used. Add enlarged levels "
-                "with: geosam-es encode IMAGE --finest {level} --resume"
+                "The prepared image has no level {level}; its finest level, {finest}, is used. The algorithm Prepare "
+                "raster adds enlarged levels."
             )
             feedback.pushWarning(text.format(level=level, finest=segmenter.finest_level))
         return level
@@ -273,7 +289,7 @@ class _SegmentAlgorithm(StoreAlgorithm):
             simplify_tolerance=self.parameterAsDouble(parameters, self.SIMPLIFY, context),
             min_area_m2=self.parameterAsDouble(parameters, self.MIN_AREA, context),
             fill_holes_m2=self.parameterAsDouble(parameters, self.FILL_HOLES, context),
-            candidate=self.parameterAsEnumString(parameters, self.CANDIDATE, context),
+            candidate=self.choice(parameters, self.CANDIDATE, context),
         )
 
     def _prompt_fields(
@@ -317,26 +333,26 @@ class SegmentPointsAlgorithm(_SegmentAlgorithm):
     def shortHelpString(self) -> str:  # noqa: N802
         """Return the help text of the dialog."""
         return tr(
-            "Draws the polygon of the object at each point of a layer, from a prepared image.\n\n"
+            "Draws the polygon of the object at each point of a layer. Choose a raster: its tiles under the points are "
+            "prepared first, and kept for the next time. Or choose the folder of a prepared image.\n\n"
             "Points with the same value in the object field belong to one object; without that field each point is "
             "one object. The label field separates positive points (1) from negative points (0). Fields named object "
             "and label are used by default. The points may have any CRS. The polygons get the other attributes of the "
-            "first point.\n\n"
-            "Candidates: best keeps the mask with the highest score; 1, 2 and 3 keep the mask with that rank; all "
-            "keeps every mask, and the field candidate has its rank.\n\n"
+            "first point, and the style of the layer if it shows classes.\n\n"
+            "Of the masks that fit, keep the one with the highest score, the one with a rank, or all; then the field "
+            "candidate has the rank.\n\n"
             "For small or large objects, set the level of detail, or else the size of the objects in metres or the "
-            "scale of a map on which you would click them. Objects of less than 100 pixels need enlarged levels, which "
-            "geosam-es encode --finest adds to a prepared image.\n\n"
-            "Points outside the raster, without data or on tiles that are not prepared are listed in the log. Areas "
+            "scale of a map on which you would click them. Objects of less than 100 pixels need enlarged levels.\n\n"
+            "Points outside the raster, without data or on tiles that cannot be prepared are listed in the log. Areas "
             "are measured on the ellipsoid.",
         )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters."""
-        self.add_store_parameter()
+        self.add_image_parameters()
         self.add_input(tr("Points"), QgsProcessing.SourceType.TypeVectorPoint)  # type: ignore[attr-defined]
-        self.add_field(self.OBJECT, tr("Object field: points with the same value belong together"))
-        self.add_field(self.LABEL, tr("Label field: 1 for positive, 0 for negative points"))
+        self.add_field(self.OBJECT, tr("Object field"))
+        self.add_field(self.LABEL, tr("Label field"))
         self.add_options()
 
 
@@ -354,22 +370,67 @@ class SegmentBoxesAlgorithm(_SegmentAlgorithm):
     def shortHelpString(self) -> str:  # noqa: N802
         """Return the help text of the dialog."""
         return tr(
-            "Draws the polygon of the object in the bounding box of each feature, from a prepared image. The features "
-            "may be rough outlines, in any CRS.\n\n"
+            "Draws the polygon of the object in the bounding box of each feature, which may be a rough outline, in any "
+            "CRS. Choose a raster: its tiles under the boxes are prepared first, and kept for the next time. Or choose "
+            "the folder of a prepared image.\n\n"
             "The object field identifies the objects in the output. A field named object is used by default, or else "
             "the feature id. The polygons get the other attributes of the feature.\n\n"
             "The size of a box chooses its level of detail. Boxes of less than 100 pixels get enlarged levels if the "
-            "prepared image has them; geosam-es encode --finest adds them.\n\n"
-            "Boxes outside the raster, without data or on tiles that are not prepared are listed in the log. Areas are "
-            "measured on the ellipsoid.",
+            "image has them.\n\n"
+            "Boxes outside the raster, without data or on tiles that cannot be prepared are listed in the log. Areas "
+            "are measured on the ellipsoid.",
         )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters."""
-        self.add_store_parameter()
+        self.add_image_parameters()
         self.add_input(tr("Boxes or polygons"), QgsProcessing.SourceType.TypeVectorPolygon)  # type: ignore[attr-defined]
         self.add_field(self.OBJECT, tr("Object field"))
         self.add_options()
+
+
+def _prepare_tiles(
+    live: LiveStore,
+    segmenter: Segmenter,
+    objects: Sequence[ObjectPrompts],
+    options: SegmentOptions,
+    feedback: QgsProcessingFeedback,
+) -> float:
+    """Encode the missing tiles under the prompts, all together, and return their share of the progress."""
+    wanted = tiles_wanted(segmenter, objects, options)
+    missing = [tile for tile in wanted if segmenter.reader.state(tile) is TileState.MISSING]
+    if not missing:
+        return 0.0
+    feedback.pushInfo(tr("Preparing {count} tiles under the prompts").format(count=len(missing)))
+    feedback.pushInfo(prepared_text(encode_missing(live, missing, feedback, _SHARE_OF_TILES)))
+    return _SHARE_OF_TILES
+
+
+def _write(
+    answers: Iterable[ObjectAnswer],
+    write: Callable[[ObjectAnswer], None],
+    total: int,
+    share_before: float,
+    feedback: QgsProcessingFeedback,
+) -> None:
+    """Write the polygons, and report the objects that have none."""
+    skipped = 0
+    for done, answer in enumerate(answers, start=1):
+        reason = _why_skipped(answer)
+        try:
+            write(answer)
+        except EditError as error:
+            reason = translated(error)
+        if reason:
+            skipped += 1
+            text = tr("Skipped object {object}: {reason}")
+            feedback.pushWarning(text.format(object=answer.prompts.name, reason=reason))
+        feedback.setProgress(100.0 * (share_before + (1 - share_before) * done / total))
+        if feedback.isCanceled():
+            break
+    if skipped:
+        text = tr("{count} of {total} objects were skipped.")
+        feedback.pushInfo(text.format(count=skipped, total=total))
 
 
 def _prompt_features(
@@ -435,6 +496,12 @@ def _prompt_geometry(geometry: QgsGeometry) -> BaseGeometry:
     return shapely.MultiPoint([(vertex.x(), vertex.y()) for vertex in geometry.vertices()])
 
 
+def _candidates() -> dict[str, str]:
+    rank = tr("The one with rank {rank}")
+    ranks = {number: rank.format(rank=number) for number in ("1", "2", "3")}
+    return {BEST_CANDIDATE: tr("The one with the highest score"), **ranks, ALL_CANDIDATES: tr("All")}
+
+
 def _value(value: Any) -> Any:
     return None if value is None or value == NULL else value
 
@@ -452,6 +519,18 @@ def _output_fields(options: SegmentOptions, prompts: QgsFields, chosen: _PromptF
     for index in chosen.copied:
         append_copy(fields, prompts.at(index))
     return fields
+
+
+def _copied_classes(
+    classes: ClassList | None, prompts: QgsFields, chosen: _PromptFields, fields: QgsFields
+) -> ClassList | None:
+    """Return the classes of the prompts for the field that they are copied to; None if they are not copied."""
+    index = prompts.lookupField(classes.field) if classes is not None and classes.field is not None else -1
+    if classes is None or index not in chosen.copied:
+        return None
+    # The copied fields come last.
+    place = chosen.copied.index(index) - len(chosen.copied)
+    return replace(classes, field=fields.names()[place])
 
 
 def _why_skipped(answer: ObjectAnswer) -> str:

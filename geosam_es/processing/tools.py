@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessingUtils,
 )
 
-from ..qgis_support.command_line import CommandLine, CommandLineError, find_command_line, install_lines
+from ..qgis_support.command_line import CommandLine, CommandLineError, find_command_line, install_steps
 from ..qgis_support.messages import tr
 from ..qgis_support.settings import Settings
-from .base import StoreAlgorithm
+from ..store.layout import read_metadata
+from .area import read_area
+from .base import ImageAlgorithm
+from .image import encode_missing, open_image, prepared_text
 from .polygon_file import polygon_file
 from .process import run_command_line, terminal_command
 
@@ -29,7 +33,7 @@ __all__ = ["ToolAlgorithm"]
 REPORT = "report.html"
 
 
-class ToolAlgorithm(StoreAlgorithm):
+class ToolAlgorithm(ImageAlgorithm):
     """An algorithm that runs in ``geosam-es``, because it needs packages that must not be installed in QGIS."""
 
     INPUT = "INPUT"
@@ -86,6 +90,29 @@ class ToolAlgorithm(StoreAlgorithm):
         temporary = Path(QgsProcessingUtils.generateTempFilename(f"{name.lower()}.gpkg"))
         return polygon_file(parameters[name], layer, source, temporary, context, feedback)
 
+    def prepared_store(
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> Path:
+        """Return the store of the image; of a raster, the missing tiles under the polygons are encoded first.
+
+        Raises
+        ------
+        CancelledError
+            If the user cancels meanwhile.
+        GeoSamError
+            If the raster cannot be read, or there is no store.
+        """
+        with closing(open_image(self.source, self.store(parameters, context), self.options)) as image:
+            metadata = read_metadata(image.store)
+            source = self.parameterAsSource(parameters, self.INPUT, context)
+            if image.live is not None and source is not None:
+                area = read_area(source, image.crs, metadata.raster, context)
+                missing = image.live.tiles_in(area)
+                if missing:
+                    feedback.pushInfo(tr("Preparing {count} tiles under the polygons").format(count=len(missing)))
+                    feedback.pushInfo(prepared_text(encode_missing(image.live, missing, feedback)))
+            return image.store
+
     def run_tool(self, arguments: Sequence[str], feedback: QgsProcessingFeedback) -> bool:
         """Run ``geosam-es``, and write to the log how to run it in a terminal.
 
@@ -103,14 +130,10 @@ class ToolAlgorithm(StoreAlgorithm):
         try:
             command = find_command_line(Settings().command_line)
         except CommandLineError:
-            feedback.pushInfo(
-                tr(
-                    "To install the geosam-es command, get the source code of GeoSAM-ES and type in a terminal, with "
-                    "the folder of the source code in place of FOLDER:"
-                )
-            )
-            for line in install_lines():
-                feedback.pushCommandInfo(line)
+            for step in install_steps():
+                feedback.pushInfo(step.text)
+                for line in step.commands:
+                    feedback.pushCommandInfo(line)
             raise
         finally:
             feedback.pushInfo(tr("The same command in a terminal:"))

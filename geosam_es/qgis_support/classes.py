@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,15 +18,38 @@ from qgis.core import (
     QgsFillSymbol,
     QgsProject,
     QgsRendererCategory,
+    QgsSingleSymbolRenderer,
+    QgsSymbolLayerUtils,
     QgsValueMapFieldFormatter,
     QgsValueRelationFieldFormatter,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtGui import QColor
 
+from ..errors import EditError
 from .class_csv import parse_class_csv, read_text
+from .messages import tr
 
-__all__ = ["ClassItem", "ClassList", "apply_classes", "classes_of_layer", "read_class_csv"]
+__all__ = [
+    "ClassItem",
+    "ClassList",
+    "apply_classes",
+    "classes_of_layer",
+    "has_own_classes",
+    "plain_text",
+    "read_class_csv",
+]
+
+_PROPERTY = "geosam_es/classes"
+"""Custom property of a layer: the field, and the value map and the colours that `apply_classes` gave it."""
+
+_FILL_OPACITY = 0.25
+_PALETTE = (
+    *("#4daf4a", "#e41a1c", "#377eb8", "#ff7f00", "#984ea3"),
+    *("#ffd92f", "#a65628", "#f781bf", "#66c2a5", "#999999"),
+)
+_GOLDEN_RATIO = 0.618034
+"""Steps of this length around the circle of hues never meet."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +68,13 @@ class ClassItem:
     name: str
     color: QColor | None = None
 
+    @property
+    def title(self) -> str:
+        """Code and name; the code once, because names in value maps often begin with it."""
+        code = str(self.code)
+        has_code = self.name.startswith(code) and not self.name[len(code) :][:1].isalnum()
+        return self.name if has_code else f"{code} {self.name}"
+
 
 @dataclass(frozen=True)
 class ClassList:
@@ -58,17 +90,28 @@ class ClassList:
     field: str | None
     items: tuple[ClassItem, ...]
 
+    def color(self, index: int) -> QColor:
+        """Return the colour of a class; one of a palette if it has none, different for each class."""
+        spare = _PALETTE[index] if index < len(_PALETTE) else QColor.fromHsvF(index * _GOLDEN_RATIO % 1, 0.6, 0.85)
+        return self.items[index].color or QColor(spare)
 
-def classes_of_layer(layer: QgsVectorLayer) -> ClassList | None:
+
+def plain_text(text: str) -> str:
+    """Return a text without accents and case, for searching."""
+    letters = unicodedata.normalize("NFKD", text)
+    return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()
+
+
+def classes_of_layer(layer: QgsVectorLayer, field: str | None = None) -> ClassList | None:
     """Read the classes of a layer, or return None if it has none.
 
-    They belong to the field that the style uses, or else to the first with a value map or value relation. The names
-    come from the value map or value relation, or else from the categorised style; the colours always come from the
-    style.
+    They belong to ``field``, or by default to the field that the style uses, or else to the first with a value map or
+    value relation. The names come from the value map or value relation, or else from the categorised style; the
+    colours always come from the style.
     """
     fields = layer.fields()
     styled = _styled_field(layer)
-    for name in [styled, *fields.names()]:
+    for name in [styled, *fields.names()] if field is None else [field]:
         index = fields.lookupField(name) if name else -1
         if index < 0:
             continue
@@ -99,7 +142,8 @@ def _category_items(layer: QgsVectorLayer, index: int) -> list[ClassItem]:
         first = value[0] if isinstance(value, list) and value else value
         code = _fitted(layer, index, first)
         if code is not None:
-            items.append(ClassItem(code, category.label() or str(code), QColor(category.symbol().color())))
+            # Without the opacity of the fill.
+            items.append(ClassItem(code, category.label() or str(code), QColor(category.symbol().color().rgb())))
     return items
 
 
@@ -152,9 +196,11 @@ def _fitted(layer: QgsVectorLayer, index: int, value: Any) -> Any:
     if value is None or str(value) in ("", "NULL", QgsValueMapFieldFormatter.NULL_VALUE):
         return None
     try:
-        return layer.fields().at(index).convertCompatible(value)
+        code = layer.fields().at(index).convertCompatible(value)
     except ValueError:
         return None
+    # Integer fields round: 1.2 would become the class 1.
+    return None if isinstance(code, int) and float(value) != code else code
 
 
 def read_class_csv(path: Path) -> ClassList:
@@ -172,22 +218,78 @@ def read_class_csv(path: Path) -> ClassList:
     return ClassList(None, tuple(ClassItem(row.code, row.name, QColor(*row.rgb) if row.rgb else None) for row in rows))
 
 
-def apply_classes(layer: QgsVectorLayer, field: str, classes: ClassList) -> None:
-    """Give the field a value map of the classes, and the layer a categorised style if the classes have colours."""
+def has_own_classes(layer: QgsVectorLayer, field: str) -> bool:
+    """Tell whether the user gave a field a value map, a value relation or a categorised style."""
     index = layer.fields().lookupField(field)
-    entries = [{_entry_name(item): str(item.code)} for item in classes.items]
-    layer.setEditorWidgetSetup(index, QgsEditorWidgetSetup("ValueMap", {"map": entries}))
-    if any(item.color for item in classes.items):
-        categories = [QgsRendererCategory(item.code, _symbol(item.color), _entry_name(item)) for item in classes.items]
+    if index < 0:
+        return False
+    applied, setup = _applied(layer), layer.editorWidgetSetup(index)
+    if applied["field"] == field and setup.type() == "ValueMap" and setup.config().get("map") == applied["map"]:
+        return False
+    return classes_of_layer(layer, field) is not None
+
+
+def apply_classes(layer: QgsVectorLayer, field: str, classes: ClassList) -> None:
+    """Give a field a value map of the classes, and the layer a categorised style that lets an image show through.
+
+    A style that the user made is kept. If it is a categorised style of the same field, it gets the classes that it
+    lacks, because QGIS hides polygons without a category.
+
+    Raises
+    ------
+    EditError
+        If the field cannot hold the codes. The layer is unchanged.
+    """
+    index = layer.fields().lookupField(field)
+    items = []
+    for number, item in enumerate(classes.items):
+        code = _fitted(layer, index, item.code)
+        if code is None:
+            problem = tr("The field {field} cannot hold the value {value}").format(field=field, value=item.code)
+            raise EditError(problem, tr("choose another class field"))
+        items.append(ClassItem(code, item.title, classes.color(number)))
+    before, renderer = _applied(layer), layer.renderer()
+    applied = {
+        "field": field,
+        "map": [{item.name: str(item.code)} for item in items],
+        "colors": {str(item.code): item.color.name() for item in items},
+    }
+    layer.setEditorWidgetSetup(index, QgsEditorWidgetSetup("ValueMap", {"map": applied["map"]}))
+    layer.setCustomProperty(_PROPERTY, json.dumps(applied))
+    styled = _styled_field(layer)
+    is_plain = renderer is None or isinstance(renderer, QgsSingleSymbolRenderer)
+    if is_plain or (styled is not None and styled == before["field"] and _colors(layer) == before["colors"]):
+        categories = [QgsRendererCategory(item.code, _symbol(item.color), item.name) for item in items]
+        categories.append(QgsRendererCategory("", _symbol(QColor("#808080")), tr("no class")))
         layer.setRenderer(QgsCategorizedSymbolRenderer(field, categories))
+    elif styled == field:
+        known = _colors(layer)
+        changed = renderer.clone()
+        for item in items:
+            if str(item.code) not in known:
+                changed.addCategory(QgsRendererCategory(item.code, _symbol(item.color), item.name))
+        layer.setRenderer(changed)
+    layer.triggerRepaint()
 
 
-def _entry_name(item: ClassItem) -> str:
-    return item.name if item.name.startswith(str(item.code)) else f"{item.code} {item.name}"
+def _applied(layer: QgsVectorLayer) -> dict[str, Any]:
+    """Return what `apply_classes` did to a layer."""
+    nothing = {"field": None, "map": None, "colors": None}
+    try:
+        return {**nothing, **json.loads(layer.customProperty(_PROPERTY))}
+    except (TypeError, ValueError):
+        return nothing
 
 
-def _symbol(color: QColor | None) -> QgsFillSymbol:
-    symbol: QgsFillSymbol = QgsFillSymbol.createSimple({"outline_width": "0.3"})  # type: ignore[assignment]
-    symbol.setColor(color or QColor("#999999"))
-    symbol.setOpacity(0.6)
+def _colors(layer: QgsVectorLayer) -> dict[str, str]:
+    """Return the colours of a categorised style by code."""
+    index = layer.fields().lookupField(_styled_field(layer) or "")
+    return {str(item.code): item.color.name() for item in _category_items(layer, index) if item.color is not None}
+
+
+def _symbol(color: QColor) -> QgsFillSymbol:
+    fill = QColor(color)
+    fill.setAlphaF(_FILL_OPACITY)
+    options = {"color": QgsSymbolLayerUtils.encodeColor(fill), "outline_color": color.name(), "outline_width": "0.6"}
+    symbol: QgsFillSymbol = QgsFillSymbol.createSimple(options)  # type: ignore[assignment]
     return symbol

@@ -7,11 +7,12 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import GeoSamError
 from .messages import tr
 
-__all__ = ["CommandLine", "CommandLineError", "find_command_line", "install_lines"]
+__all__ = ["CommandLine", "CommandLineError", "find_command_line", "install_steps"]
 
 _NAME = "geosam-es"
 _MODULE = ("-m", "encoder_tools.cli")
@@ -66,7 +67,7 @@ def find_command_line(chosen: str) -> CommandLine:
     if found is None:
         raise CommandLineError(
             tr("The geosam-es command was not found on this computer"),
-            tr("install it as the log says, or choose it in the options of GeoSAM-ES"),
+            tr("install it as the log says, or enter its path in Settings > Options > GeoSAM-ES"),
         )
     return CommandLine(found)
 
@@ -81,11 +82,50 @@ def _from_path(path: Path) -> CommandLine | None:
     return CommandLine(str(path), _MODULE if path.stem.lower().startswith("python") else ())
 
 
-def install_lines() -> list[str]:
-    """Return the commands that install it from the source code; FOLDER stands for the folder of the source code."""
+class InstallStep(NamedTuple):
+    """What to do, and the commands to type for it."""
+
+    text: str
+    commands: tuple[str, ...] = ()
+
+
+def install_steps() -> list[InstallStep]:
+    """Return how to install it from the source code; FOLDER stands for the folder of the source code."""
     if sys.platform == "win32":
-        python, pip = "py -3", r"%USERPROFILE%\geosam-es\Scripts\pip"
-        folder = r"%USERPROFILE%\geosam-es"
+        base, folder = "py -3", r'"%USERPROFILE%\geosam-es"'
+        own = r'"%USERPROFILE%\geosam-es\Scripts\python"'
     else:
-        python, pip, folder = "python3", "~/geosam-es/bin/pip", "~/geosam-es"
-    return [f"{python} -m venv {folder}", f'{pip} install "FOLDER[finetune]"']
+        base, folder, own = "python3", "~/geosam-es", "~/geosam-es/bin/python"
+    make = f"{base} -m venv {folder}"
+    return [
+        InstallStep(
+            tr(
+                "geosam-es is a program beside QGIS. It needs PyTorch, which must not be installed in QGIS, and so a "
+                "Python of its own: version 3.9 or later, from python.org or your system."
+            )
+        ),
+        InstallStep(
+            tr(
+                "Get the source code of GeoSAM-ES and type in a terminal (on Windows, the Command Prompt), with the "
+                "folder of the source code in place of FOLDER:"
+            ),
+            (make, f'{own} -m pip install "FOLDER[finetune]"'),
+        ),
+        InstallStep(
+            tr(
+                "Without network: on a computer with network, the same system and the same version of Python, type the "
+                "first command. Copy the folder wheels that it makes to this computer, and type the others beside it:"
+            ),
+            (
+                f'{base} -m pip wheel --wheel-dir wheels "FOLDER[finetune]"',
+                make,
+                f'{own} -m pip install --no-index --find-links wheels "geosam-es[finetune]"',
+            ),
+        ),
+        InstallStep(
+            tr(
+                "GeoSAM-ES finds it there. If you install it elsewhere, enter its path in Settings > Options > "
+                "GeoSAM-ES > Command line."
+            )
+        ),
+    ]

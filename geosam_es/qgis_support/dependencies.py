@@ -10,7 +10,7 @@ from importlib import metadata
 from types import ModuleType
 from typing import NamedTuple
 
-from ..inference.packages import import_failure
+from ..inference.packages import import_failure, is_missing_library, without_remedy
 from .installation import use_packages_folder
 from .messages import tr, translated
 
@@ -59,7 +59,11 @@ def dependency_problem() -> DependencyProblem | None:
             _ = _import(name).__version__
     # A package built for another NumPy raises ValueError or RuntimeError.
     except Exception as error:
-        return DependencyProblem(translated(import_failure(name, error)), (name,))
+        remedy = tr("press Install to replace it, then restart QGIS")
+        if is_missing_library(error):
+            remedy = tr("install the Microsoft Visual C++ Redistributable 2019 or later, then restart QGIS")
+        problem = translated(without_remedy(import_failure(name, error)))
+        return DependencyProblem(f"{problem}: {remedy}", (name,))
     return None
 
 

@@ -2,7 +2,7 @@
 
 The packages of QGIS stay as they are: nothing is installed outside that folder, numpy never is, and to uninstall is to
 delete the folder. pip writes into a temporary folder. The packages move to their place after another process could
-import them.
+import them. Everything that takes time, even listing and removing files, is done by processes.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import sysconfig
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from qgis.core import QgsApplication, QgsMessageLog, QgsNetworkAccessManager
 from qgis.PyQt.QtCore import QObject, QProcess, QProcessEnvironment, QUrl, pyqtSignal
 from qgis.PyQt.QtNetwork import QNetworkProxy
 
 from ..errors import GeoSamError
-from ..inference.packages import import_failure
+from ..inference.packages import import_failure, is_missing_library, without_remedy
 from .messages import PLUGIN_NAME, tr, translated
 
 __all__ = ["Installation", "InstallationError", "packages_folder", "python_of_qgis", "use_packages_folder"]
@@ -40,7 +41,25 @@ _NO_NETWORK = re.compile(
 )
 _WRONG_HASH = "DO NOT MATCH THE HASHES"
 
-_PROBE = "import importlib.util, sys; print(sys.implementation.cache_tag, importlib.util.find_spec('pip') is not None)"
+_PREPARE = """
+import importlib.util, json, pathlib, sys, zipfile
+source, folder = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+found = {"tag": sys.implementation.cache_tag, "pip": importlib.util.find_spec("pip") is not None, "unpacked": True}
+if source.is_file():
+    try:
+        with zipfile.ZipFile(source) as archive:
+            archive.extractall(folder)
+    except (OSError, zipfile.BadZipFile):
+        found["unpacked"] = False
+    source = folder
+if len(sys.argv) > 3:
+    found["wheels"] = [str(path) for path in sorted(source.rglob("*.whl"))]
+    listed = sorted(source.rglob("requirements.txt"))
+    found["listed"] = listed[0].read_text(encoding="utf-8") if listed else None
+print(json.dumps(found))
+"""
+"""Looks at the Python and at the wheels, in a zip or a folder if there is a third argument."""
+
 _CHECK = """
 import importlib, json, sys
 sys.path[:] = json.loads(sys.argv[1])
@@ -51,6 +70,27 @@ for name in sys.argv[2:]:
         print("failed", json.dumps([name, getattr(error, "name", None), str(error) or repr(error)]))
 """
 """Imports the packages as this process will: with its path, behind the new folder."""
+
+
+_PLACE = """
+import pathlib, shutil, sys
+made, target = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+try:
+    target.mkdir(exist_ok=True)
+    # The folder that Python imports comes last: a package is there only when all its parts are.
+    for path in sorted(made.iterdir(), key=lambda path: path.name in sys.argv[4:]):
+        name = path.name.partition("-")[0]
+        old = [target / path.name, *(target.glob(f"{name}-*.dist-info") if path.suffix == ".dist-info" else ())]
+        for place in old:
+            if place.is_dir():
+                shutil.rmtree(place)
+        path.replace(target / path.name)
+except OSError as error:
+    print(error.strerror or error)
+    sys.exit(1)
+shutil.rmtree(sys.argv[3], ignore_errors=True)
+"""
+_REMOVE = "import shutil, sys; shutil.rmtree(sys.argv[1], ignore_errors=True)"
 
 
 class InstallationError(GeoSamError, OSError):
@@ -128,7 +168,7 @@ class Installation(QObject):
         self._packages = list(packages)
         self._source = source
         self._folder = Path()
-        self._pip: list[str] = []
+        self._wheels: list[Path] = []
         self._output = ""
         self._then: Callable[[int], None] | None = None
         self._process = QProcess(self)
@@ -149,61 +189,57 @@ class Installation(QObject):
         self._clean()
 
     def _prepare(self) -> None:
+        self._python = python_of_qgis()
         parent = packages_folder().parent
         parent.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix="installing-", dir=parent))
-        self._python = python_of_qgis()
-        self._process.setWorkingDirectory(str(self._folder))
+        # Outside the folder, which Windows would not remove otherwise.
+        self._process.setWorkingDirectory(str(parent))
         self._process.setProcessEnvironment(_environment(is_local=self._source is not None))
-        if self._source is not None and self._source.is_file():
-            self.progressed.emit(tr("Unpacking {name}").format(name=self._source.name))
-            self._run(["-m", "zipfile", "-e", str(self._source), str(self._folder / "source")], self._on_unpacked)
-        else:
-            self._run(["-c", _PROBE], self._on_probed)
+        if self._source is not None:
+            self.progressed.emit(tr("Reading {name}").format(name=self._source.name))
+        source = [str(self._source or ""), str(self._folder / "source")]
+        self._run(["-c", _PREPARE, *source, *(["local"] if self._source is not None else [])], self._on_prepared)
 
-    def _on_unpacked(self, code: int) -> None:
-        if code != 0:
-            raise InstallationError(
-                tr("{path} is not a zip that can be unpacked").format(path=self._source), tr("copy it again")
-            )
-        self._run(["-c", _PROBE], self._on_probed)
-
-    def _on_probed(self, code: int) -> None:
-        tag, _, has_pip = self._output.strip().rpartition("\n")[2].partition(" ")
-        if code != 0 or tag != sys.implementation.cache_tag:
+    def _on_prepared(self, code: int) -> None:
+        found = _json_of(self._output)
+        if code != 0 or found.get("tag") != sys.implementation.cache_tag:
             raise InstallationError(
                 tr("{path} is not the Python interpreter of this QGIS").format(path=self._python),
                 tr("install QGIS with its Python, then try again"),
             )
-        local = self._folder / "source" if self._source is not None and self._source.is_file() else self._source
-        wheels = [] if local is None else sorted(local.rglob("*.whl"))
-        if local is not None and not wheels:
+        if not found["unpacked"]:
+            raise InstallationError(
+                tr("{path} is not a zip that can be unpacked").format(path=self._source), tr("copy it again")
+            )
+        self._wheels = [Path(path) for path in found.get("wheels", ())]
+        if self._source is not None and not self._wheels:
             raise InstallationError(
                 tr("There are no Python wheels in {path}").format(path=self._source),
-                tr("choose a folder or zip made with: make bundle"),
+                tr("choose a folder or zip made with: {command}").format(command=_bundle_command()),
             )
-        pip = next((path for path in wheels if path.name.startswith("pip-")), None)
-        if has_pip != "True" and pip is None:
+        pip = next((path for path in self._wheels if path.name.startswith("pip-")), None)
+        if not found["pip"] and pip is None:
             raise InstallationError(
                 tr("The Python of QGIS comes without pip"),
                 tr(
                     "install pip (on Debian and Ubuntu: sudo apt install python3-pip), or install from a zip made "
-                    "with: make bundle"
-                ),
+                    "with: {command}"
+                ).format(command=_bundle_command()),
             )
-        self._pip = ["-m", "pip"] if has_pip == "True" else [str(pip / "pip") if pip else ""]
-        listed = next(iter(sorted(local.rglob("requirements.txt"))), None) if local is not None else None
-        lines = _lines_of(listed or _REQUIREMENTS, self._packages)
+        lines = _lines_of(found.get("listed") or _REQUIREMENTS.read_text(encoding="utf-8"), self._packages)
         has_hashes = any("--hash=" in line for line in lines)
         requirements = self._folder / "requirements.txt"
         requirements.write_text("\n".join(lines) + "\n", encoding="utf-8")
         options = ["--only-binary", ":all:", "--no-deps", "--no-input", "--no-cache-dir", "--progress-bar", "off"]
         options += ["--target", str(self._new), "-r", str(requirements)]
-        if local is not None:
-            options += ["--no-index", *(f"--find-links={folder}" for folder in sorted({w.parent for w in wheels}))]
+        if self._source is not None:
+            folders = sorted({path.parent for path in self._wheels})
+            options += ["--no-index", *(f"--find-links={folder}" for folder in folders)]
         if has_hashes:
             options.append("--require-hashes")
-        self._run([*self._pip, "install", *options], self._on_installed)
+        own_pip = ["-m", "pip"] if found["pip"] else [str(pip / "pip") if pip else ""]
+        self._run([*own_pip, "install", *options], self._on_installed)
 
     @property
     def _new(self) -> Path:
@@ -221,30 +257,41 @@ class Installation(QObject):
         if failed is not None:
             name, missing, reason = json.loads(failed[1])
             error = ModuleNotFoundError(reason, name=missing) if "No module named" in reason else ImportError(reason)
-            raise import_failure(name, error)
+            raise self._check_failure(name, error)
         versions = re.findall(r"^version (\S+) (\S+)", self._output, re.MULTILINE)
         if code != 0 or len(versions) != len(self._packages):
             raise InstallationError(
                 tr("The new packages make Python crash ({reason})").format(reason=_last_line(self._output)),
-                tr("install another version of them"),
+                self._other_wheels(self._packages[-1]),
             )
-        self._put_in_place()
         self.installed = [f"{name} {version}" for name, version in versions]
+        where = [str(self._new), str(packages_folder()), str(self._folder)]
+        self._run(["-c", _PLACE, *where, *self._packages], self._on_placed)
+
+    def _on_placed(self, code: int) -> None:
+        if code != 0:
+            # Windows keeps the libraries that QGIS has loaded.
+            raise _not_written(_last_line(self._output))
         self.needs_restart = any(module.partition(".")[0] in self._packages for module in sys.modules)
         use_packages_folder()
-        self._end("")
+        self.finished.emit("")
 
-    def _put_in_place(self) -> None:
-        folder = packages_folder()
-        folder.mkdir(exist_ok=True)
-        # The folder that Python imports comes last: a package is there only when all its parts are.
-        for path in sorted(self._new.iterdir(), key=lambda path: path.name in self._packages):
-            name = path.name.partition("-")[0]
-            old = [folder / path.name, *(folder.glob(f"{name}-*.dist-info") if path.suffix == ".dist-info" else ())]
-            for place in old:
-                if place.is_dir():
-                    shutil.rmtree(place)
-            path.replace(folder / path.name)
+    def _check_failure(self, name: str, error: ImportError) -> InstallationError:
+        problem = translated(without_remedy(import_failure(name, error)))
+        if is_missing_library(error):
+            remedy = tr("install the Microsoft Visual C++ Redistributable 2019 or later, then restart QGIS")
+        else:
+            remedy = self._other_wheels(name)
+        return InstallationError(problem, remedy)
+
+    def _other_wheels(self, name: str) -> str:
+        """Return what to do about a package that does not work here."""
+        wheel = next((path for path in self._wheels if path.name.lower().startswith(f"{name}-")), None)
+        if wheel is None:
+            return tr("try again, or install from a zip made with: {command}").format(command=_bundle_command())
+        return tr("replace {file} by the wheel from a zip made with: {command}").format(
+            file=wheel.name, command=_bundle_command()
+        )
 
     def _pip_failure(self) -> InstallationError:
         if _WRONG_HASH in self._output:
@@ -266,7 +313,7 @@ class Installation(QObject):
                 python=f"{sys.version_info.major}.{sys.version_info.minor}",
                 platform=f"{platform.system()} {platform.machine()}",
             )
-            return InstallationError(problem, tr("make a zip for them with: make bundle PYTHON=… PLATFORM=…"))
+            return InstallationError(problem, tr("make a zip with: {command}").format(command=_bundle_command()))
         return InstallationError(
             tr("pip cannot install the packages ({reason})").format(reason=_last_line(self._output)),
             tr("the log has its whole output"),
@@ -295,7 +342,8 @@ class Installation(QObject):
     def _on_error(self, error: QProcess.ProcessError) -> None:
         if error == QProcess.ProcessError.FailedToStart and self._then is not None:
             self._then = None
-            self._end(
+            self._clean()
+            self.finished.emit(
                 tr("{path} cannot be started ({reason})").format(path=self._python, reason=self._process.errorString())
             )
 
@@ -305,24 +353,44 @@ class Installation(QObject):
         except GeoSamError as error:
             self._end(translated(error))
         except OSError as error:
-            # Windows keeps the libraries that QGIS has loaded.
-            problem = tr("The packages cannot be written to {path} ({reason})").format(
-                path=packages_folder(), reason=error.strerror or str(error)
-            )
-            self._end(translated(InstallationError(problem, tr("restart QGIS, then try again"))))
+            self._end(translated(_not_written(error.strerror or str(error))))
 
     def _end(self, problem: str) -> None:
-        self._clean()
-        self.finished.emit(problem)
+        """Remove what was made, in a process too, then report."""
+        if self._folder == Path():
+            self.finished.emit(problem)
+        else:
+            self._run(["-c", _REMOVE, str(self._folder)], lambda _: self.finished.emit(problem))
 
     def _clean(self) -> None:
         if self._folder != Path():
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _lines_of(requirements: Path, packages: Sequence[str]) -> list[str]:
+def _not_written(reason: str) -> InstallationError:
+    problem = tr("The packages cannot be written to {path} ({reason})").format(path=packages_folder(), reason=reason)
+    return InstallationError(problem, tr("restart QGIS, then try again"))
+
+
+def _bundle_command() -> str:
+    """Return the command that makes a zip of wheels for this QGIS."""
+    names = {"win32": "windows", "darwin": "macos"}
+    usual = "linux" if platform.machine() == "x86_64" else f"linux_{platform.machine()}"
+    name = names.get(sys.platform, usual)
+    return f"make bundle PYTHON={sys.version_info.major}.{sys.version_info.minor} PLATFORM={name}"
+
+
+def _json_of(output: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(output.strip().rpartition("\n")[2])
+    except ValueError:
+        return {}
+    return found
+
+
+def _lines_of(requirements: str, packages: Sequence[str]) -> list[str]:
     """Return the lines of the wanted packages."""
-    lines = requirements.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    lines = requirements.replace("\\\n", " ").splitlines()
     named = ((_NAME.match(line), line) for line in lines)
     return [line for name, line in named if name is not None and name[0].lower() in packages]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from qgis.core import QgsDataSourceUri, QgsMapLayer, QgsRasterLayer
@@ -37,7 +37,7 @@ class LayerSource:
     path: RasterPath
     crs_wkt: str
     name: str
-    service: Service | None = None
+    service: Service | None = field(default=None, compare=False)
 
     @property
     def cache_name(self) -> RasterPath:

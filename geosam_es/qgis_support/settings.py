@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from qgis.core import QgsSettings
+from qgis.core import QgsApplication, QgsSettings
 
-__all__ = ["GROUP", "Settings"]
+__all__ = ["GROUP", "Settings", "cache_folder"]
 
 GROUP = "geosam_es"
 _RECENT_STORES = 8
@@ -55,6 +56,8 @@ class Settings:
     enlarges = _Value("enlarges", False)
     command_line = _Value("command_line", "")
     cache_gigabytes = _Value("cache_gigabytes", 5.0)
+    # Where new prepared images go: "ask" (the cache, and ask), "beside" or "cache".
+    store_place = _Value("store_place", "ask")
 
     @property
     def recent_stores(self) -> list[str]:
@@ -72,3 +75,8 @@ class Settings:
     def forget_store(self, path: str) -> None:
         """Remove a store from the recent ones."""
         QgsSettings().setValue(f"{GROUP}/recent_stores", [other for other in self.recent_stores if other != path])
+
+
+def cache_folder() -> Path:
+    """Return the folder in QGIS's profile for prepared images that are not kept beside their rasters."""
+    return Path(QgsApplication.qgisSettingsDirPath()) / "geosam_es" / "cache"

@@ -1,7 +1,8 @@
-"""A folder of stores with a size limit, for rasters in folders that cannot be written."""
+"""A folder of stores with a size limit."""
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -51,6 +52,11 @@ class StoreCache:
         digest = hashlib.sha256(text.encode()).hexdigest()[:_NAME_DIGITS]
         return self.folder / f"{raster.stem[:_MOST_STEM]}-{digest}{SUFFIX}"
 
+    def may_have(self, raster: RasterPath) -> bool:
+        """Tell, without reading the raster, whether there is a store of a raster of this name."""
+        name = glob.escape(raster.stem[:_MOST_STEM])
+        return any(self.folder.glob(f"{name}-{'?' * _NAME_DIGITS}{SUFFIX}"))
+
     def acquire(self, store: Path) -> None:
         """Add a user of a store. The store is not removed until `release` has been called as often.
 
@@ -82,6 +88,30 @@ class StoreCache:
                 times[path] = (path / GROUP_FILE).stat().st_mtime
         return sorted(times, key=times.__getitem__)
 
+    def size(self) -> int:
+        """Add up the sizes of the stores in bytes; may take seconds."""
+        return sum(map(folder_bytes, self.stores()))
+
+    def clear(self) -> None:
+        """Remove all stores that are not in use."""
+        for store in self.stores():
+            self.remove(store)
+
+    def remove(self, store: Path) -> bool:
+        """Remove a store unless it is in use, and tell whether it is gone."""
+        with _lock:
+            if _users[store]:
+                return False
+            try:
+                aside = set_aside(store)
+            except StoreError:
+                # Another QGIS was faster.
+                return True
+            except OSError:
+                return False
+        shutil.rmtree(aside, ignore_errors=True)
+        return True
+
     def trim(self) -> None:
         """Remove unused stores, the one used least recently first, until the others are within the limit.
 
@@ -95,28 +125,12 @@ class StoreCache:
         for store, size in sizes.items():
             if total <= self.max_bytes:
                 return
-            if _remove_unused(store):
+            if self.remove(store):
                 total -= size
         if total > self.max_bytes:
             raise OutputError(
                 "The cache {folder} is full ({size:.3g} GiB)",
-                "raise its limit in the options, or copy the raster to a folder that can be written",
+                "raise its limit in the options, or keep new prepared images beside their images",
                 folder=self.folder,
                 size=self.max_bytes / 2**30,
             )
-
-
-def _remove_unused(store: Path) -> bool:
-    """Remove a store unless it is in use, and tell whether it is gone."""
-    with _lock:
-        if _users[store]:
-            return False
-        try:
-            aside = set_aside(store)
-        except StoreError:
-            # Another QGIS was faster.
-            return True
-        except OSError:
-            return False
-    shutil.rmtree(aside, ignore_errors=True)
-    return True

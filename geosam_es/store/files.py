@@ -16,6 +16,7 @@ from pathlib import Path
 
 __all__ = [
     "check_regular",
+    "copy_missing",
     "flush",
     "flush_tree",
     "folder_bytes",
@@ -120,6 +121,32 @@ def check_regular(path: Path) -> None:
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+
+
+def copy_missing(source: Path, target: Path) -> None:
+    """Copy the files of a folder that another one lacks, and flush them; files under a `temporary_name` are left out.
+
+    Others may read and write in both folders meanwhile.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be copied.
+    """
+    for folder, folders, names in os.walk(source):
+        folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
+        place = target / Path(folder).relative_to(source)
+        place.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            if _TEMPORARY.fullmatch(name) or (place / name).exists():
+                continue
+            temporary = temporary_name(target)
+            try:
+                shutil.copyfile(Path(folder, name), temporary)
+                put_in_place(temporary, place / name)
+            finally:
+                temporary.unlink(missing_ok=True)
+    flush_tree(target)
 
 
 def remove_tree(folder: Path) -> bool:

@@ -74,6 +74,11 @@ class StoreReader:
         self._check_arrays()
         self.decoder: StoreDecoder = active_decoder(self.root)
 
+    def follow(self, root: Path) -> None:
+        """Read from another place of the store, to which it was copied."""
+        self.decoder = active_decoder(root)
+        self.root, self._folder = root, os.fspath(root)
+
     def _check_arrays(self) -> None:
         """Check that each level of the store has its arrays, and that they match the metadata."""
         for grid in self.grids:

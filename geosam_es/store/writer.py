@@ -62,6 +62,7 @@ class StoreWriter:
     """
 
     def __init__(self, root: Path, metadata: StoreMetadata) -> None:
+        # May be set to another place of the store while it is being filled.
         self.root = root
         self.metadata = metadata
         is_int8 = metadata.dtype == layout.INT8
@@ -253,18 +254,20 @@ class StoreWriter:
     def _write_chunks(self, chunks: Sequence[_Chunk]) -> None:
         """Write chunks under temporary names and rename them in this order."""
         self._check_there()
+        # `root` may change meanwhile, and the new one may be on another disk.
+        root = self.root
         made: list[Path] = []
         try:
             for chunk in chunks:
                 # At the root, where the path is shorter than that of the chunk.
-                made.append(temporary_name(self.root))
+                made.append(temporary_name(root))
                 _write_file(made[-1], chunk)
             with _renaming:
                 for temporary, chunk in zip(made, chunks):
-                    _place_chunk(temporary, self.root, chunk.key)
+                    _place_chunk(temporary, root, chunk.key)
         except OSError as error:
             self._check_there()
-            raise _output_error(self.root, error) from error
+            raise _output_error(root, error) from error
         finally:
             for temporary in made:
                 temporary.unlink(missing_ok=True)

@@ -27,11 +27,12 @@ else:
         QgsSettings,
         QgsVectorLayer,
     )
+    from qgis.gui import QgsLayerTreeMapCanvasBridge
+    from qgis.PyQt import sip
     from qgis.PyQt.QtCore import QLocale, QSettings
     from qgis.PyQt.QtWidgets import QApplication
 
-    from geosam_es.qgis_support.gdal_raster import GdalRaster
-    from tests.qgis.support import CRS, LEFT, PIXEL, SIDE, TOP, TRANSFORM, Interface, scene
+    from tests.qgis.support import CRS, LEFT, PIXEL, SIDE, TOP, TRANSFORM, Interface, make_sheet, scene
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -65,6 +66,15 @@ def fresh_settings(qgis_app: Any) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep prepared images apart from those of the user, and of other tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr("geosam_es.qgis_support.settings.cache_folder", lambda: folder)
+    monkeypatch.setattr("geosam_es.qgis_support.live_store.cache_folder", lambda: folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
 def processing_without_canvas(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep Processing from the canvas of pytest-qgis, which another test may have deleted: reading it crashes."""
     module = sys.modules.get("processing.tools.dataobjects")
@@ -87,11 +97,15 @@ def iface(qgis_app: Any, qgis_new_project: None) -> Iterator[Interface]:
     interface.window.resize(900, 600)
     canvas = interface.canvas
     canvas.setDestinationCrs(QgsCoordinateReferenceSystem(CRS))
+    # The canvas shows the layers of the project, as in QGIS.
+    bridge = QgsLayerTreeMapCanvasBridge(QgsProject.instance().layerTreeRoot(), canvas)
+    bridge.setAutoSetupOnFirstLayer(False)
     interface.window.show()
     QApplication.processEvents()
     canvas.setExtent(QgsRectangle(LEFT, TOP - SIDE * PIXEL, LEFT + SIDE * PIXEL, TOP))
     QApplication.processEvents()
     yield interface
+    sip.delete(bridge)
     interface.window.close()
     interface.window.deleteLater()
     QApplication.processEvents()
@@ -125,24 +139,7 @@ def target(iface: Interface) -> QgsVectorLayer:
 @pytest.fixture
 def raster_with_store(tmp_path: Path) -> QgsRasterLayer:
     """Return a GeoTIFF of the scene that has its store beside it."""
-    from osgeo import gdal
-
-    path = tmp_path / "blobs.tif"
-    image = scene()
-    dataset = gdal.GetDriverByName("GTiff").Create(str(path), SIDE, SIDE, 1, gdal.GDT_Byte, ["TILED=YES"])
-    dataset.SetGeoTransform((LEFT, PIXEL, 0.0, TOP, 0.0, -PIXEL))
-    dataset.SetProjection(QgsCoordinateReferenceSystem(CRS).toWkt())
-    dataset.GetRasterBand(1).WriteArray((image * 255).astype("uint8"))
-    del dataset
-    layer = QgsRasterLayer(str(path), "blobs")
-    fingerprint = GdalRaster(path).info().fingerprint
-    root = make_store(tmp_path, image, transform=TRANSFORM)
-    document = json.loads((root / "zarr.json").read_text())
-    raster = document["attributes"]["geosam_es"]["raster"]
-    raster["crs_wkt"] = QgsCoordinateReferenceSystem(CRS).toWkt()
-    raster["fingerprint"] = fingerprint
-    (root / "zarr.json").write_text(json.dumps(document))
-    return layer
+    return make_sheet(tmp_path, "blobs")
 
 
 @pytest.fixture

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from osgeo import gdal
 from qgis.core import (
+    QgsCoordinateReferenceSystem,
     QgsMapLayer,
     QgsPointXY,
+    QgsRasterLayer,
 )
 from qgis.gui import QgsMapCanvas, QgsMessageBar
 from qgis.PyQt.QtCore import QEvent, QObject, QPoint, QPointF, Qt, pyqtSignal
@@ -18,7 +23,8 @@ from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QActionGroup, QApplication, QMainWindow, QMenu, QStatusBar, QToolBar
 
 from geosam_es.core.geotransform import GeoTransform
-from tests.helpers import disc
+from geosam_es.qgis_support.gdal_raster import GdalRaster
+from tests.helpers import disc, make_store
 
 CRS = "EPSG:25830"
 LEFT, TOP, PIXEL = 700000.0, 4400000.0, 0.5
@@ -126,6 +132,42 @@ def scene() -> np.ndarray:
     for col, row, radius in DISCS.values():
         image = np.maximum(image, disc((SIDE, SIDE), col, row, radius))
     return image
+
+
+def make_sheet(
+    folder: Path, name: str, transform: GeoTransform = TRANSFORM, crs: str = CRS, nodata_columns: int = 0
+) -> QgsRasterLayer:
+    """Return a layer of a GeoTIFF of the scene that has its store beside it.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        Of the layer, and of the file without its suffix.
+    transform : GeoTransform
+    crs : str
+    nodata_columns : int
+        So many columns on the left have no data.
+    """
+    path, image, wkt = folder / f"{name}.tif", scene(), QgsCoordinateReferenceSystem(crs).toWkt()
+    dataset = gdal.GetDriverByName("GTiff").Create(str(path), SIDE, SIDE, 1, gdal.GDT_Byte, ["TILED=YES"])
+    a, b, c, d, e, f = transform
+    dataset.SetGeoTransform((c, a, b, f, d, e))
+    dataset.SetProjection(wkt)
+    pixels = (image * 254).astype("uint8") + 1
+    if nodata_columns:
+        pixels[:, :nodata_columns] = 0
+        dataset.GetRasterBand(1).SetNoDataValue(0)
+    dataset.GetRasterBand(1).WriteArray(pixels)
+    del dataset
+    root = make_store(folder, image, transform=transform, name=name)
+    document = json.loads((root / "zarr.json").read_text())
+    raster = document["attributes"]["geosam_es"]["raster"]
+    raster["file_name"] = path.name
+    raster["crs_wkt"] = wkt
+    raster["fingerprint"] = GdalRaster(path).info().fingerprint
+    (root / "zarr.json").write_text(json.dumps(document))
+    return QgsRasterLayer(str(path), name)
 
 
 def place(name: str, dx: float = 0.0, dy: float = 0.0) -> QgsPointXY:

@@ -12,15 +12,23 @@ from qgis.core import (
     QgsEditorWidgetSetup,
     QgsFeature,
     QgsFillSymbol,
+    QgsGraduatedSymbolRenderer,
     QgsProject,
     QgsRendererCategory,
-    QgsSingleSymbolRenderer,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtGui import QColor
 
 from geosam_es.errors import EditError
-from geosam_es.qgis_support.classes import ClassItem, ClassList, apply_classes, classes_of_layer, read_class_csv
+from geosam_es.qgis_support.classes import (
+    ClassItem,
+    ClassList,
+    apply_classes,
+    classes_of_layer,
+    has_own_classes,
+    plain_text,
+    read_class_csv,
+)
 
 
 def polygons(fields: str = "field=code:integer&field=state:string(20)") -> Any:
@@ -233,7 +241,116 @@ def test_classes_applied_to_a_layer_can_be_read() -> None:
     read = classes_of_layer(layer)
     assert pairs(read) == [(10, "10 Forest"), (20, "20 Water")]
     assert read is not None and read.field == "code" and colors(read)[0] == "#00aa00"
-    plain = polygons()
-    apply_classes(plain, "state", ClassList(None, (ClassItem("A", "A woods", None),)))
-    assert isinstance(plain.renderer(), QgsSingleSymbolRenderer)
-    assert pairs(classes_of_layer(plain)) == [("A", "A woods")]
+
+
+COLOURED = ClassList(None, (ClassItem("10", "Forest", QColor("#00aa00")), ClassItem("20", "Água", QColor("#0000ff"))))
+PLAIN = ClassList(None, (ClassItem("A", "A woods", None), ClassItem("B", "Señorío", None)))
+
+
+def styles(layer: Any) -> dict[Any, tuple[str, int, str, int]]:
+    """Return fill colour and opacity, and outline colour and opacity, by value."""
+    found = {}
+    for category in layer.renderer().categories():
+        shape = category.symbol().symbolLayer(0)
+        fill, line = shape.fillColor(), shape.strokeColor()
+        found[category.value()] = (fill.name(), fill.alpha(), line.name(), line.alpha())
+    return found
+
+
+@pytest.mark.parametrize("classes", [COLOURED, PLAIN], ids=["colours", "no colours"])
+def test_the_image_shows_through_the_style(classes: ClassList) -> None:
+    layer = polygons()
+    apply_classes(layer, "state", classes)
+    shown = styles(layer)
+    for index, item in enumerate(classes.items):
+        fill, opacity, line, line_opacity = shown.pop(item.code)
+        assert fill == line == classes.color(index).name()
+        assert 0 < opacity < 128 and line_opacity == 255
+    # Polygons without a class are not hidden.
+    assert list(shown) == [""]
+    assert len({classes.color(index).name() for index in range(2)}) == 2
+
+
+def test_sixty_classes_without_colours_differ() -> None:
+    many = ClassList(None, tuple(ClassItem(str(number), "x") for number in range(60)))
+    assert len({many.color(index).name() for index in range(60)}) == 60
+
+
+def test_a_style_of_the_user_is_kept() -> None:
+    layer = polygons()
+    categorise(layer, "state", ("old", "#123456", "Old"))
+    before = layer.renderer()
+    apply_classes(layer, "code", COLOURED)
+    assert layer.renderer() is before
+    graduated = polygons()
+    graduated.setRenderer(QgsGraduatedSymbolRenderer("code"))
+    apply_classes(graduated, "state", PLAIN)
+    assert isinstance(graduated.renderer(), QgsGraduatedSymbolRenderer)
+    assert pairs(classes_of_layer(graduated)) == [("A", "A woods"), ("B", "B Señorío")]
+
+
+def test_a_second_list_replaces_the_first() -> None:
+    layer = polygons()
+    apply_classes(layer, "state", COLOURED)
+    assert not has_own_classes(layer, "state")
+    apply_classes(layer, "state", PLAIN)
+    assert pairs(classes_of_layer(layer)) == [("A", "A woods"), ("B", "B Señorío")]
+    assert [value for value in styles(layer) if value] == ["A", "B"]
+
+
+def test_a_style_that_the_user_changed_gets_the_classes_it_lacks() -> None:
+    layer = polygons()
+    apply_classes(layer, "state", COLOURED)
+    changed = layer.renderer().clone()
+    changed.updateCategorySymbol(0, QgsFillSymbol.createSimple({"color": "#fedcba"}))
+    layer.setRenderer(changed)
+    apply_classes(layer, "state", ClassList(None, (*COLOURED.items, ClassItem("30", "Roca", QColor("#777777")))))
+    shown = styles(layer)
+    assert (shown["10"][0], shown["20"][0], shown["30"][0]) == ("#fedcba", "#0000ff", "#777777")
+
+
+def test_classes_of_the_user_are_told_from_those_of_a_list() -> None:
+    layer = polygons()
+    assert not has_own_classes(layer, "code") and not has_own_classes(layer, "none")
+    value_map(layer, "code", [{"Forest": "10"}])
+    categorise(layer, "state", ("good", "#123456", "Good"))
+    assert has_own_classes(layer, "code") and has_own_classes(layer, "state")
+    apply_classes(layer, "code", COLOURED)
+    assert not has_own_classes(layer, "code")
+    value_map(layer, "code", [{"Bosque": "10"}])
+    assert has_own_classes(layer, "code")
+
+
+@pytest.mark.parametrize("code", ["G2.1", "1.5"])
+def test_codes_that_the_field_cannot_hold_change_nothing(code: str) -> None:
+    layer = polygons()
+    before = layer.renderer()
+    with pytest.raises(EditError, match=f"code cannot hold the value {code}"):
+        apply_classes(layer, "code", ClassList(None, (ClassItem("10", "Forest"), ClassItem(code, "Oak"))))
+    assert layer.renderer() is before and classes_of_layer(layer) is None
+
+
+def test_classes_of_one_field() -> None:
+    layer = polygons()
+    value_map(layer, "code", [{"Forest": "10"}])
+    value_map(layer, "state", [{"good": "1"}])
+    assert pairs(classes_of_layer(layer, "state")) == [("1", "good")]
+    assert classes_of_layer(layer, "none") is None
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "title"),
+    [
+        ("G1", "Forest", "G1 Forest"),
+        ("G1", "G1 Forest", "G1 Forest"),
+        ("G1", "G1: Forest", "G1: Forest"),
+        ("G1", "G1", "G1"),
+        (1, "10 Forest", "1 10 Forest"),
+    ],
+)
+def test_a_title_has_the_code_once(code: Any, name: str, title: str) -> None:
+    assert ClassItem(code, name).title == title
+
+
+def test_plain_text_has_no_accents() -> None:
+    assert plain_text("Peñascal HÚMEDO") == "penascal humedo"

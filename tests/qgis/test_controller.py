@@ -478,8 +478,7 @@ def test_closing_the_project_drops_waiting_gestures(
 ) -> None:
     """A click on a raster of the old project is no click on one of the new project."""
     without_store.add_point(place("a"))
-    stores.cancel_opening()
-    stores.set(None)
+    stores.close_all()
     stores.open(blob_store, [])
     wait_until(lambda: stores.store is not None)
     assert settled(without_store) == Drawing()
@@ -488,7 +487,7 @@ def test_closing_the_project_drops_waiting_gestures(
 def test_closing_the_store_forgets_the_object(controller: SegmentationController, stores: CurrentStore) -> None:
     controller.add_point(place("a"))
     settled(controller)
-    stores.set(None)
+    stores.close_all()
     assert controller.drawing == Drawing()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 import sys
 import venv
 import zipfile
@@ -15,25 +16,7 @@ from geosam_es.qgis_support import installation
 from geosam_es.qgis_support.dependencies import DependencyProblem
 from geosam_es.qgis_support.installation import Installation, python_of_qgis
 from tests.qgis.support import Interface, wait_until
-
-VERSIONS = {"contourpy": "1.2.0", "shapely": "2.1.0", "onnxruntime": "1.20.0", "numpy": "9.0"}
-
-
-def make_wheel(folder: Path, name: str, *, tag: str = "py3-none-any", body: str = "") -> Path:
-    version = VERSIONS[name]
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{name}-{version}-{tag}.whl"
-    info = f"{name}-{version}.dist-info"
-    contents = {
-        f"{name}/__init__.py": body + f"\n__version__ = '{version}'\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nRequires-Dist: numpy>=9\n",
-        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
-    }
-    record = "".join(f"{file},,\n" for file in [*contents, f"{info}/RECORD"])
-    with zipfile.ZipFile(path, "w") as wheel:
-        for file, text in {**contents, f"{info}/RECORD": record}.items():
-            wheel.writestr(file, text)
-    return path
+from tests.wheels import VERSIONS, make_wheel
 
 
 @pytest.fixture
@@ -93,7 +76,12 @@ def test_installing_again_replaces_the_package(place: Path, wheels: Path) -> Non
 
 
 def listed(wheels: Path, digest: str) -> None:
-    (wheels / "requirements.txt").write_text(f"contourpy==1.2.0 --hash=sha256:{digest}\n")
+    """Write the list of a bundle for two processors."""
+    lines = [
+        f'contourpy==1.2.0 ; platform_machine {operator} "{platform.machine()}" --hash=sha256:{value}\n'
+        for operator, value in (("==", digest), ("!=", "f" * 64))
+    ]
+    (wheels / "requirements.txt").write_text("".join(lines))
 
 
 def test_hashes_beside_the_wheels_are_checked(place: Path, wheels: Path) -> None:
@@ -110,7 +98,7 @@ def test_a_wheel_of_another_python_is_refused_in_one_sentence(place: Path, tmp_p
     problem, _ = run("contourpy", source=tmp_path / "wheels")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     assert problem.startswith(f"There is no wheel of contourpy for Python {version} on ")
-    assert "make bundle" in problem and "\n" not in problem
+    assert f"make bundle PYTHON={version} PLATFORM=linux" in problem and "\n" not in problem
     assert not place.exists()
 
 
@@ -120,6 +108,30 @@ def test_a_package_that_does_not_import_is_not_put_in_place(place: Path, tmp_pat
     problem, _ = run("contourpy", source=tmp_path / "wheels")
     assert problem.startswith("contourpy is installed but does not load (DLL load failed") and "Visual C++" in problem
     assert list(place.parent.iterdir()) == []
+
+
+def test_a_wheel_that_does_not_work_is_named(place: Path, tmp_path: Path) -> None:
+    """With a remedy for offices: no terminal, no index."""
+    wheel = make_wheel(tmp_path / "wheels", "contourpy", body="raise ImportError('undefined symbol: x')")
+    problem, _ = run("contourpy", source=tmp_path / "wheels")
+    assert problem.startswith("contourpy is installed but does not load (undefined symbol: x): replace " + wheel.name)
+    assert "make bundle" in problem and "pip install" not in problem
+    assert list(place.parent.iterdir()) == []
+
+
+def test_a_crash_of_the_new_packages_is_reported(place: Path, tmp_path: Path) -> None:
+    make_wheel(tmp_path / "wheels", "contourpy", body="import os; os._exit(3)")
+    problem, _ = run("contourpy", source=tmp_path / "wheels")
+    assert problem.startswith("The new packages make Python crash") and "replace contourpy-1.2.0" in problem
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_folder_that_cannot_be_written(place: Path, wheels: Path) -> None:
+    place.parent.mkdir(parents=True)
+    place.symlink_to(place.parent / "nowhere" / "at all")
+    problem, _ = run("contourpy", source=wheels)
+    assert problem.startswith(f"The packages cannot be written to {place} (") and "restart QGIS" in problem
+    assert list(place.parent.iterdir()) == [place]
 
 
 @pytest.mark.parametrize(("name", "sentence"), [("empty", "no Python wheels"), ("no.zip", "not a zip")])

@@ -22,14 +22,16 @@ from geosam_es.core.grid import Tile
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import GeoSamError, ModelError, OutputError, PromptError, RasterError, StoreError
 from geosam_es.gui.canvas.view_tiles import prepare_tile
-from geosam_es.gui.stores import live_store as live_encoding
 from geosam_es.gui.stores.encode_task import EncodeTask
-from geosam_es.gui.stores.live_store import EMBEDDED_MODEL, LiveOptions, LiveStore
 from geosam_es.inference.masks import Proposal
 from geosam_es.inference.session import SegmentationSession, open_segmenter
+from geosam_es.qgis_support import live_store as live_encoding
 from geosam_es.qgis_support.layer_source import LayerSource, source_of
+from geosam_es.qgis_support.live_store import EMBEDDED_MODEL, LiveOptions, LiveStore
+from geosam_es.qgis_support.settings import cache_folder
 from geosam_es.store import StoreReader, StoreWriter
 from geosam_es.store.cache import StoreCache
+from geosam_es.store.files import folder_bytes
 from geosam_es.store.reader import TileState
 from tests.helpers import disc
 from tests.qgis.support import wait_until
@@ -61,7 +63,7 @@ def raster(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def options(tmp_path: Path) -> LiveOptions:
-    return LiveOptions(cache_folder=tmp_path / "cache", threads=1)
+    return LiveOptions(cache_folder=tmp_path / "cache", threads=1, beside=True)
 
 
 @pytest.fixture
@@ -329,12 +331,112 @@ def test_a_store_that_does_not_fit_into_the_cache_is_closed(raster: Path, option
     assert cache.stores() == []
 
 
-def test_the_default_cache_is_in_the_profile(raster: Path) -> None:
-    raster.with_name("ortho.embeddings.zarr").mkdir()
+def test_the_default_cache_is_in_the_profile(raster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_encoding, "cache_folder", cache_folder)
     live = LiveStore.open(LayerSource(raster, "", "ortho"), LiveOptions(threads=1))
     assert Path(QgsApplication.qgisSettingsDirPath()) in live.root.parents
     live.close()
     shutil.rmtree(live.root)
+
+
+class TestPlace:
+    """Nothing is written beside an image unless the user says so."""
+
+    def open(self, raster: Path, options: LiveOptions) -> LiveStore:
+        return LiveStore.open(LayerSource(raster, "", "ortho"), replace(options, beside=False))
+
+    def test_a_new_store_is_in_the_cache(self, raster: Path, options: LiveOptions) -> None:
+        live = self.open(raster, options)
+        assert live.root.parent == options.cache_folder
+        assert live.reader.metadata.dtype == "int8"
+        assert list(raster.parent.iterdir()) == [raster]
+        assert live.beside == raster.with_name("ortho.embeddings.zarr")
+        live.close()
+        again = self.open(raster, options)
+        assert again.root == live.root and again.beside is None
+        again.close()
+
+    def test_a_store_beside_the_image_goes_on_being_used(self, raster: Path, options: LiveOptions) -> None:
+        first = LiveStore.open(LayerSource(raster, "", "ortho"), options)
+        live = self.open(raster, options)
+        assert live.root == first.root == raster.with_name("ortho.embeddings.zarr")
+        for one in (first, live):
+            one.close()
+
+    def test_it_is_as_large_as_said(self, raster: Path, options: LiveOptions) -> None:
+        live = self.open(raster, options)
+        live.encode(live.tiles_in())
+        arrays = sum(path.stat().st_size for path in live.root.rglob("zarr.json"))
+        assert folder_bytes(live.root) - arrays == live.most_bytes()
+        # Each enlarged level has up to four times the tiles of the one above it.
+        assert 5 * live.most_bytes() < live.most_bytes(-2) < 22 * live.most_bytes()
+        live.close()
+
+    def test_it_moves_beside_the_image_while_an_object_is_drawn(self, raster: Path, options: LiveOptions) -> None:
+        live = self.open(raster, options)
+        session = SegmentationSession(live.segmenter, 0)
+        first = session.add_point(*on_map(400, 400))
+        former, tiles = live.root, encoded(live.root)
+        live.keep_beside()
+        assert live.root == live.reader.root == raster.with_name("ortho.embeddings.zarr")
+        assert encoded(live.root) == tiles and live.beside is None and not former.exists()
+        assert (
+            session.add_point(*on_map(410, 400)).geometry.intersection(first.geometry).area > 0.9 * first.geometry.area
+        )
+        SegmentationSession(live.segmenter, 0).add_point(*on_map(1200, 1200))
+        assert len(encoded(live.root)) == len(tiles) + 1
+        assert not [problem for _, problem in live.reader.problems() if problem not in ("", "missing")]
+        live.close()
+        assert not [path for path in raster.parent.rglob("*") if path.name.startswith(".")]
+
+    def test_a_running_encoding_goes_on_where_the_store_is(self, raster: Path, options: LiveOptions) -> None:
+        live = self.open(raster, options)
+
+        former, user = live.root, live.share()
+
+        def move(done: int, _total: int) -> None:
+            if done == 2:
+                live.keep_beside()
+
+        user.encode(user.tiles_in(), move)
+        assert live.root == raster.with_name("ortho.embeddings.zarr") and former.exists()
+        assert sum(count.missing for count in live.reader.counts()) == 0
+        user.close()
+        live.close()
+        assert not former.exists()
+
+    def test_if_it_cannot_move_it_stays(
+        self, raster: Path, options: LiveOptions, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        live = self.open(raster, options)
+
+        def refuse(*_: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("geosam_es.store.files.shutil.copyfile", refuse)
+        with pytest.raises(OutputError, match=r"cannot be written \(No space left"):
+            live.keep_beside()
+        monkeypatch.undo()
+        assert list(raster.parent.iterdir()) == [raster]
+        assert live.ensure_tile(Tile(0, 0, 0)) is TileState.ENCODED
+        assert live.root.parent == options.cache_folder
+        live.close()
+
+    @pytest.mark.parametrize("is_taken", [False, True])
+    def test_where_no_store_can_be_none_is_offered(
+        self, raster: Path, options: LiveOptions, monkeypatch: pytest.MonkeyPatch, is_taken: bool
+    ) -> None:
+        if is_taken:
+            raster.with_name("ortho.embeddings.zarr").mkdir()
+        else:
+
+            def refuse(dir: Path) -> Any:
+                raise PermissionError(13, "Permission denied")
+
+            monkeypatch.setattr(live_encoding.tempfile, "TemporaryFile", refuse)
+        live = self.open(raster, options)
+        assert live.root.parent == options.cache_folder and live.beside is None
+        live.close()
 
 
 def test_black_corners_are_skipped(tmp_path: Path, options: LiveOptions) -> None:

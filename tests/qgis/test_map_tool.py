@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from qgis.core import QgsPointXY
-from qgis.PyQt.QtCore import QPoint, Qt
+from qgis.PyQt.QtCore import QEvent, QPoint, Qt
+from qgis.PyQt.QtGui import QColor, QCursor, QKeyEvent
 from qgis.PyQt.QtTest import QTest
-from qgis.PyQt.QtWidgets import QApplication
+from qgis.PyQt.QtWidgets import QApplication, QLineEdit
 
 from geosam_es.gui.canvas.map_tool import SegmentMapTool
 from geosam_es.gui.panel.actions import QAction
@@ -156,3 +157,68 @@ def test_an_inactive_tool_leaves_the_keys_alone(iface: Interface, tool: SegmentM
     iface.canvas.unsetMapTool(tool)
     QTest.keyClick(iface.canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert taken == []
+
+
+@pytest.mark.parametrize("flagged", [True, False])
+def test_a_held_key_triggers_only_what_repeats(
+    iface: Interface, tool: SegmentMapTool, undo: Any, flagged: bool
+) -> None:
+    """X11 sends a release and a press at the same time, and Qt flags only some of them."""
+    taken, other = [], []
+    undo.triggered.connect(lambda: taken.append(1))
+    of_qgis = QAction("Undo of QGIS", iface.window)
+    of_qgis.setShortcut("Ctrl+Z")
+    of_qgis.triggered.connect(lambda: other.append(1))
+    iface.window.addAction(of_qgis)
+
+    def send(kind: Any, time_ms: int, repeated: bool = False) -> None:
+        event = QKeyEvent(kind, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier, "", repeated)
+        event.setTimestamp(time_ms)
+        QApplication.sendEvent(iface.canvas, event)
+
+    def repeat(time_ms: int) -> None:
+        send(QEvent.Type.KeyRelease, time_ms, flagged)
+        send(QEvent.Type.ShortcutOverride, time_ms, flagged)
+        send(QEvent.Type.KeyPress, time_ms, flagged)
+
+    send(QEvent.Type.KeyPress, 1000)
+    repeat(1500)
+    assert len(taken) == 2
+    undo.setAutoRepeat(False)
+    repeat(1540)
+    undo.setEnabled(False)
+    repeat(1580)
+    assert len(taken) == 2 and other == []
+    undo.setEnabled(True)
+    send(QEvent.Type.KeyRelease, 1600)
+    send(QEvent.Type.KeyPress, 1690)
+    assert len(taken) == 3
+
+
+def test_a_text_follows_the_pointer_and_changes_at_once(iface: Interface, tool: SegmentMapTool) -> None:
+    viewport, spot = iface.canvas.viewport(), on_screen(iface.canvas, place("a"))
+    QCursor.setPos(viewport.mapToGlobal(spot))
+    QApplication.processEvents()
+    assert viewport.underMouse()
+    tool.show_beside_pointer("C1 Láminas de agua", QColor("#0000ff"))
+    assert tool.label.isVisible() and tool.label.geometry().adjusted(-30, -30, 0, 0).contains(spot)
+    tool.show_beside_pointer("E1.3 Pastos", QColor("#00ff00"))
+    assert tool.label.isVisible() and tool.label.text() == "E1.3 Pastos"
+    tool.show_beside_pointer("", QColor("#00ff00"))
+    assert not tool.label.isVisible()
+    iface.canvas.unsetMapTool(tool)
+    tool.show_beside_pointer("C1 Láminas de agua", QColor("#0000ff"))
+    assert not tool.label.isVisible()
+
+
+def test_the_real_pointer_brings_the_focus(iface: Interface, tool: SegmentMapTool) -> None:
+    line = QLineEdit()
+    iface.window.addToolBar("other").addWidget(line)
+    QApplication.setActiveWindow(iface.window)
+    QCursor.setPos(line.mapToGlobal(line.rect().center()))
+    QApplication.processEvents()
+    line.setFocus()
+    assert line.hasFocus()
+    QCursor.setPos(iface.canvas.viewport().mapToGlobal(on_screen(iface.canvas, place("b"))))
+    QApplication.processEvents()
+    assert iface.canvas.hasFocus()

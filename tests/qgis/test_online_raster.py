@@ -37,11 +37,11 @@ from geosam_es.gui.canvas.view import Sight
 from geosam_es.gui.canvas.view_tiles import tiles_in_view
 from geosam_es.gui.stores.background_encoding import BackgroundEncoding
 from geosam_es.gui.stores.current_store import CurrentStore
-from geosam_es.gui.stores.live_store import LiveOptions, LiveStore
 from geosam_es.gui.stores.open_store import OpenStore, pixel_area_m2, project_raster
 from geosam_es.inference.session import SegmentationSession
 from geosam_es.qgis_support.crs import EllipsoidArea, raster_crs
 from geosam_es.qgis_support.layer_source import LayerSource, open_raster, source_of
+from geosam_es.qgis_support.live_store import LiveOptions, LiveStore
 from geosam_es.qgis_support.service_request import interrupt
 from geosam_es.store.reader import StoreReader, TileState
 from tests.helpers import disc

@@ -347,8 +347,8 @@ def test_a_level_that_is_not_prepared_is_said_and_the_finest_one_used(enlarged: 
         (found,) = run("segmentpoints", log, STORE=str(root), INPUT=clicks, LEVEL=-2)
         assert found["level"] == level
         assert log.warnings == [
-            f"The prepared image has no level -2; its finest level, {level}, is used. Add enlarged levels with: "
-            "geosam-es encode IMAGE --finest -2 --resume"
+            f"The prepared image has no level -2; its finest level, {level}, is used. The algorithm Prepare "
+            "raster adds enlarged levels."
         ]
 
 
@@ -461,7 +461,8 @@ def test_footprint_shows_the_state_of_each_tile(tmp_path: Path) -> None:
 
 def test_every_algorithm_has_help(provider: GeoSamProvider) -> None:
     names = {algorithm.name() for algorithm in provider.algorithms()}
-    assert names == {"segmentpoints", "segmentboxes", "storefootprint", "evaluatedecoders", "finetunedecoder"}
+    segmenting, images = {"segmentpoints", "segmentboxes"}, {"encoderaster", "storefootprint"}
+    assert names == {*segmenting, *images, "evaluatedecoders", "finetunedecoder"}
     assert (provider.id(), provider.name()) == ("geosam_es", "GeoSAM-ES")
     assert not provider.icon().isNull()
     for algorithm in provider.algorithms():
@@ -562,7 +563,7 @@ def test_the_provider_loads_without_packages(monkeypatch: pytest.MonkeyPatch) ->
         bare.refreshAlgorithms()
         assert bare.algorithms() == [] and "contourpy" in bare.warningMessage()
     bare.refreshAlgorithms()
-    assert len(bare.algorithms()) == 5 and bare.warningMessage() == ""
+    assert len(bare.algorithms()) == 6 and bare.warningMessage() == ""
 
 
 def test_the_provider_and_the_plugin_import_no_optional_package() -> None:

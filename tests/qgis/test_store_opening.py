@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 from qgis.core import (
+    QgsApplication,
     QgsCoordinateReferenceSystem,
     QgsProject,
     QgsRasterLayer,
@@ -22,13 +23,13 @@ from rasterio.transform import Affine
 
 from geosam_es.errors import GeoSamError, OutputError, RasterError, SignatureMismatchError
 from geosam_es.gui.stores.current_store import CurrentStore
-from geosam_es.gui.stores.live_store import LiveOptions, LiveStore
 from geosam_es.gui.stores.open_store import OpenStoreTask, check_fits, project_raster, project_rasters, store_beside
 from geosam_es.gui.stores.worker import Job
+from geosam_es.qgis_support.live_store import LiveOptions, LiveStore
 from geosam_es.store import StoreReader, set_crs, store_path_for
 from geosam_es.store.cache import StoreCache
 from tests.helpers import BlobDecoder
-from tests.qgis.support import LEFT, PIXEL, TOP, wait_until
+from tests.qgis.support import LEFT, PIXEL, TOP, TRANSFORM, make_sheet, wait_until
 
 
 def beside(layer: QgsRasterLayer) -> Path:
@@ -46,13 +47,13 @@ def opened(path: Path | None, rasters: list[Any], options: LiveOptions | None = 
     return found[0]
 
 
-def outcome(path: Path | None, rasters: list[Any]) -> Any:
-    return opened(path, rasters)[0]
+def outcome(path: Path | None, rasters: list[Any], options: LiveOptions | None = None) -> Any:
+    return opened(path, rasters, options)[0]
 
 
 @pytest.fixture
 def cache(tmp_path: Path) -> LiveOptions:
-    return LiveOptions(cache_folder=tmp_path / "cache", threads=1)
+    return LiveOptions(cache_folder=tmp_path / "cache", threads=1, beside=True)
 
 
 @pytest.fixture
@@ -144,7 +145,7 @@ def test_a_task_opens(iface: Any, raster_with_store: QgsRasterLayer, blobs: Blob
 
 def test_a_task_creates_a_store_if_there_is_none(iface: Any, raster_with_store: QgsRasterLayer) -> None:
     shutil.rmtree(beside(raster_with_store))
-    store = outcome(None, [project_raster(raster_with_store)])
+    store = outcome(None, [project_raster(raster_with_store)], LiveOptions(beside=True))
     assert store.path == beside(raster_with_store)
     assert store.live is not None
     store.close()
@@ -342,3 +343,94 @@ def test_a_cancelled_opening_closes_its_store(
     wait_until(lambda: not is_in_use(cache))
     assert stores.store is None
     stores.shutdown()
+
+
+def test_the_store_of_a_raster_with_another_name_is_found_without_an_active_layer(
+    iface: Any, raster_with_store: QgsRasterLayer, tmp_path: Path
+) -> None:
+    """A renamed file among other rasters."""
+    (tmp_path / "elsewhere").mkdir()
+    other = project_raster(make_sheet(tmp_path / "elsewhere", "other", TRANSFORM._replace(c=0.0)), active=False)
+    shutil.copy(raster_with_store.source(), tmp_path / "elsewhere" / "renamed.tif")
+    renamed = project_raster(QgsRasterLayer(str(tmp_path / "elsewhere" / "renamed.tif"), "renamed"), active=False)
+    metadata = StoreReader(beside(raster_with_store)).metadata
+    assert other is not None and renamed is not None
+    assert check_fits(beside(raster_with_store), metadata, [other, renamed]) == renamed
+    assert check_fits(beside(raster_with_store), metadata, [other]) is None
+
+
+def requested(stores: CurrentStore, raster: Any, options: LiveOptions | None = None) -> Any:
+    stores.request(raster, options)
+    wait_until(lambda: not stores.is_opening)
+    return stores.find(raster)
+
+
+def test_the_stores_used_last_stay_open(
+    stores: CurrentStore, photo: QgsRasterLayer, cache: LiveOptions, blobs: BlobDecoder, tmp_path: Path
+) -> None:
+    keep_from_writing_beside(photo)
+    # Only an empty folder is beside it.
+    first = project_raster(photo)
+    assert first is not None
+    stores.open(None, [first], cache)
+    wait_until(lambda: stores.find(first) is not None)
+    assert is_in_use(cache)
+    layers = [make_sheet(tmp_path, f"sheet{number}") for number in range(8)]
+    rasters = [raster for raster in map(project_raster, layers) if raster is not None]
+    for raster in rasters:
+        stores.select(requested(stores, raster))
+    assert all(stores.find(raster) is not None for raster in rasters)
+    assert stores.find(first) is None
+    wait_until(lambda: not is_in_use(cache))
+    stores.select(stores.find(rasters[0]))
+    assert stores.store is stores.find(rasters[0])
+
+
+def test_a_request_does_not_replace_the_current_store(
+    stores: CurrentStore, raster_with_store: QgsRasterLayer, blobs: BlobDecoder, tmp_path: Path
+) -> None:
+    current, other = project_raster(raster_with_store), project_raster(make_sheet(tmp_path, "other"))
+    assert current is not None and other is not None
+    stores.select(requested(stores, current))
+    store = requested(stores, other)
+    assert store is not None and stores.store is stores.find(current)
+    stores.select(store)
+    assert stores.store is store and stores.find(current) is not None
+
+
+def test_an_opening_that_the_user_stops_is_reported(
+    stores: CurrentStore, raster_with_store: QgsRasterLayer, blobs: BlobDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for it must not wait for ever."""
+    begun, stopped = threading.Event(), threading.Event()
+    original = OpenStoreTask.run
+
+    def slowly(task: OpenStoreTask) -> bool:
+        begun.set()
+        assert stopped.wait(20)
+        return original(task)
+
+    monkeypatch.setattr(OpenStoreTask, "run", slowly)
+    seen: list[Any] = []
+    stores.refused.connect(seen.append)
+    stores.open(beside(raster_with_store), [])
+    assert begun.wait(20)
+    QgsApplication.taskManager().cancelAll()
+    stopped.set()
+    wait_until(lambda: seen)
+    assert "was stopped" in seen[0].problem
+    assert not stores.is_opening and stores.store is None
+
+
+def test_the_stores_of_removed_layers_are_closed(
+    stores: CurrentStore, raster_with_store: QgsRasterLayer, blobs: BlobDecoder, tmp_path: Path
+) -> None:
+    """A second layer of the same file keeps its store open."""
+    twin = QgsRasterLayer(raster_with_store.source(), "twin")
+    QgsProject.instance().addMapLayers([raster_with_store, twin])
+    raster = project_raster(raster_with_store)
+    stores.select(requested(stores, raster))
+    QgsProject.instance().removeMapLayer(raster_with_store.id())
+    assert stores.store is not None
+    QgsProject.instance().removeMapLayer(twin.id())
+    assert stores.store is None

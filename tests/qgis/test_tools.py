@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import processing
 import pytest
+import rasterio
 from qgis.core import (
     QgsApplication,
     QgsCoordinateReferenceSystem,
@@ -26,17 +28,19 @@ from qgis.core import (
     QgsVectorFileWriter,
     QgsVectorLayer,
 )
-from qgis.PyQt.QtWidgets import QCheckBox
+from qgis.PyQt.QtWidgets import QCheckBox, QComboBox
+from rasterio.transform import Affine
 
 import geosam_es
 from geosam_es.gui.panel.options_page import OptionsPage
-from geosam_es.gui.stores.open_store import live_options
 from geosam_es.processing.process import run_command_line
 from geosam_es.processing.provider import GeoSamProvider
 from geosam_es.qgis_support import command_line
 from geosam_es.qgis_support.command_line import CommandLine, CommandLineError, find_command_line
+from geosam_es.qgis_support.live_store import live_options
 from geosam_es.qgis_support.settings import Settings
 from geosam_es.qgis_support.store_news import store_news
+from geosam_es.store import StoreReader
 from geosam_es.store.decoders import ORIGINAL, active_name, list_decoders
 from tests.helpers import add_decoder, disc, make_decoder, make_store
 from tests.qgis.support import wait_until
@@ -242,6 +246,36 @@ class TestEvaluate:
         with pytest.raises(QgsProcessingException, match="not an embedding store"):
             evaluate(tmp_path, memory_layer(), tmp_path)
         assert not (tool.folder / "called.json").exists()
+
+
+class TestRaster:
+    @pytest.fixture
+    def raster(self, tmp_path: Path) -> Path:
+        Settings().store_place = "beside"
+        path = tmp_path / "image.tif"
+        transform = Affine(0.1, 0.0, 0.0, 0.0, -0.1, 130.0)
+        profile = {"driver": "GTiff", "crs": CRS, "transform": transform, "dtype": "uint8"}
+        with rasterio.open(path, "w", count=1, height=1300, width=1300, **profile) as dataset:
+            dataset.write(np.random.default_rng(1).integers(1, 255, (1, 1300, 1300), dtype=np.uint8))
+        return path
+
+    def test_the_tiles_under_the_polygons_are_prepared_first(self, tool: Tool, raster: Path, tmp_path: Path) -> None:
+        feedback = Log()
+        values = {"RASTER": str(raster), "INPUT": memory_layer(1), "OUTPUT": str(tmp_path / "report")}
+        assert processing.run("geosam_es:evaluatedecoders", values, feedback=feedback)["HTML"]
+        root = tmp_path / "image.embeddings.zarr"
+        assert tool.arguments[:2] == ["evaluate", str(root)]
+        reader = StoreReader(root)
+        # The polygon lies in the lower left corner.
+        assert [tuple(tile) for tile in reader.pyramid if reader.is_encoded(tile)] == [(0, 1, 0), (1, 0, 0)]
+        assert any(line.startswith("2 tiles prepared") for line in feedback.lines)
+
+    def test_cancelling_meanwhile_runs_nothing(self, tool: Tool, raster: Path, tmp_path: Path) -> None:
+        values = {"RASTER": str(raster), "INPUT": memory_layer(1), "OUTPUT": str(tmp_path / "tuned")}
+        feedback = Log(cancel_at=1)
+        assert processing.run("geosam_es:finetunedecoder", values, feedback=feedback) == {}
+        assert not (tool.folder / "called.json").exists()
+        assert "Stopped. The tiles prepared so far are kept." in feedback.lines
 
 
 class TestLayers:
@@ -477,8 +511,21 @@ class TestFinding:
         with pytest.raises(QgsProcessingException, match="command was not found on this computer"):
             evaluate(store, saved_layer(tmp_path / "a.gpkg"), tmp_path, feedback)
         # From the source folder: no address is trusted to belong to this project.
-        assert feedback.commands[1].endswith('pip install "FOLDER[finetune]"')
-        assert feedback.commands[2].startswith(f"geosam-es evaluate {store}")
+        make, install, collect, *offline, command = feedback.commands
+        assert make.endswith("-m venv ~/geosam-es") and install.endswith('-m pip install "FOLDER[finetune]"')
+        assert collect.endswith('-m pip wheel --wheel-dir wheels "FOLDER[finetune]"') and offline[0] == make
+        assert offline[1].endswith('-m pip install --no-index --find-links wheels "geosam-es[finetune]"')
+        assert command.startswith(f"geosam-es evaluate {store}")
+        text = " ".join(feedback.lines)
+        assert "a Python of its own" in text and "Settings > Options > GeoSAM-ES > Command line" in text
+
+    def test_the_commands_of_windows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(command_line.sys, "platform", "win32")
+        commands = [line for step in command_line.install_steps() for line in step.commands]
+        assert commands[:2] == [
+            r'py -3 -m venv "%USERPROFILE%\geosam-es"',
+            r'"%USERPROFILE%\geosam-es\Scripts\python" -m pip install "FOLDER[finetune]"',
+        ]
 
     def test_it_is_found_on_the_path(self, monkeypatch: pytest.MonkeyPatch, tool: Tool, tmp_path: Path) -> None:
         monkeypatch.setenv("PATH", str(tool.folder))
@@ -526,3 +573,14 @@ def test_enlarging_with_slow_models_is_switched_on_by_the_user(qgis_app: Any) ->
     page.apply()
     assert live_options(Settings()).enlarges
     assert OptionsPage(Settings(), lambda: None).findChild(QCheckBox, "enlarges").isChecked()
+
+
+def test_where_prepared_images_go_is_chosen_on_the_options_page(qgis_app: Any) -> None:
+    assert Settings().store_place == "ask" and not live_options(Settings()).beside
+    page = OptionsPage(Settings(), lambda: None)
+    box = page.findChild(QComboBox, "store_place")
+    assert [box.itemData(index) for index in range(box.count())] == ["ask", "cache", "beside"]
+    box.setCurrentIndex(2)
+    page.apply()
+    assert live_options(Settings()).beside
+    assert OptionsPage(Settings(), lambda: None).findChild(QComboBox, "store_place").currentData() == "beside"

@@ -57,6 +57,17 @@ def test_a_store_with_two_users_stays_until_both_have_released_it(tmp_path: Path
     assert cache.stores() == []
 
 
+def test_clearing_the_cache_keeps_what_is_in_use(tmp_path: Path) -> None:
+    cache = StoreCache(tmp_path, 10**9)
+    roots = [add(cache, name, age) for name, age in zip("abc", (3, 2, 1))]
+    assert cache.size() == 3 * 1002
+    cache.acquire(roots[1])
+    cache.clear()
+    assert list(tmp_path.iterdir()) == [roots[1]]
+    cache.release(roots[1])
+    assert cache.remove(roots[1]) and cache.size() == 0
+
+
 def test_a_store_that_another_program_removed_cannot_be_used(tmp_path: Path) -> None:
     cache = StoreCache(tmp_path, 0)
     root = add(cache, "a", 1)
@@ -89,6 +100,14 @@ def test_rasters_of_one_name_have_places_of_their_own(tmp_path: Path) -> None:
     one, other, again = (cache.path_for(Path("maps/ortho.tif"), {"pixels": pixels}) for pixels in "aba")
     assert one == again != other
     assert one.name.startswith("ortho-") and one.name.endswith(".embeddings.zarr")
+
+
+def test_whether_a_raster_may_have_a_store(tmp_path: Path) -> None:
+    cache = StoreCache(tmp_path, 1)
+    add(cache, "sheet [1]", 0)
+    found = {name: cache.may_have(Path(f"maps/{name}.tif")) for name in ("sheet [1]", "sheet", "sheet 1")}
+    assert found == {"sheet [1]": True, "sheet": False, "sheet 1": False}
+    assert not StoreCache(tmp_path / "none", 1).may_have(Path("a.tif"))
 
 
 def test_only_stores_are_removed(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from geosam_es.store import files
 from geosam_es.store.files import (
     check_regular,
+    copy_missing,
     flush,
     flush_tree,
     folder_bytes,
@@ -262,3 +263,17 @@ def test_only_old_temporary_files_are_stale(tmp_path: Path) -> None:
     remove_stale(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == names - {".0123abcd", ".aaaaaaaa"}
     remove_stale(tmp_path / "none")
+
+
+def test_only_what_is_missing_is_copied(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / "level0").mkdir(parents=True)
+    for name in ("zarr.json", "level0/a", ".0123abcd"):
+        (source / name).write_text("new")
+    (target / "level0").mkdir(parents=True)
+    (target / "level0" / "a").write_text("kept")
+    copy_missing(source, target)
+    assert {path.name: path.read_text() for path in target.rglob("*") if path.is_file()} == {
+        "zarr.json": "new",
+        "a": "kept",
+    }

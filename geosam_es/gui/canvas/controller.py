@@ -8,38 +8,57 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import methodcaller
 from typing import Any, TypeVar
 
-from qgis.core import Qgis, QgsMapSettings, QgsMessageLog, QgsPointXY
+from qgis.core import Qgis, QgsMapSettings, QgsMessageLog, QgsPointXY, QgsRasterLayer
+from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ...core.prompts import Bounds, Point, Prompts
-from ...errors import EditError, GeoSamError
+from ...errors import EditError, GeoSamError, PromptError, RasterError
 from ...inference.segmenter import Segmenter
 from ...inference.session import CleanOptions, Result, SegmentationSession
-from ...qgis_support.messages import PLUGIN_NAME, translated
+from ...qgis_support.messages import PLUGIN_NAME, tr, translated
 from ..stores.current_store import CurrentStore
-from ..stores.open_store import OpenStore
+from ..stores.open_store import OpenStore, ProjectRaster, raster_of
 from ..stores.worker import Job
 from .drawing import Drawing
 from .view import Sight, View
 from .view_tiles import TilesInView, prepare_tile, tiles_in_view
+from .visible_rasters import VisibleRasters
 
-__all__ = ["SegmentationController"]
+__all__ = ["SegmentationController", "SetAside"]
 
 Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, eq=False)
+class SetAside:
+    """An object that may be drawn on later.
+
+    Attributes
+    ----------
+    session : SegmentationSession
+        Answers nothing meanwhile.
+    drawing : Drawing
+    """
+
+    session: SegmentationSession
+    drawing: Drawing
 
 
 class SegmentationController(QObject):
     """Owns the object being drawn.
 
+    A prompt is answered by the store of the topmost raster layer that is visible where it was given.
+
     Parameters
     ----------
     current : CurrentStore
-        The store that answers, and the thread that reads from it.
+        The stores, and the thread that reads from them.
     map_settings : callable
         Returns the canvas's QgsMapSettings.
     parent : QObject, optional
@@ -50,8 +69,9 @@ class SegmentationController(QObject):
     preview_changed : Result or None
     accept_ready : Drawing
         The user has accepted the object, and all its prompts are answered. The receiver writes it and calls `discard`.
-    store_wanted
-        A prompt was given and no store is open. The prompt waits until one is opened, or for `give_up`.
+    store_wanted : ProjectRaster or None
+        A prompt was given on a raster whose store is not open, or where there is none. The prompt waits until one is
+        opened, or for `give_up`.
     tiles_changed : TilesInView
         The answer to `look_ahead`.
     failed : GeoSamError
@@ -60,7 +80,7 @@ class SegmentationController(QObject):
     drawing_changed = pyqtSignal(object)
     preview_changed = pyqtSignal(object)
     accept_ready = pyqtSignal(object)
-    store_wanted = pyqtSignal()
+    store_wanted = pyqtSignal(object)
     tiles_changed = pyqtSignal(object)
     failed = pyqtSignal(object)
 
@@ -71,6 +91,8 @@ class SegmentationController(QObject):
         self._current = current
         self._worker = current.worker
         self._view = View(map_settings)
+        self._map_settings = map_settings
+        self._visible = VisibleRasters(map_settings)
         self._options = CleanOptions()
         # The session of the object, its latest answer, and the changes still being answered. An answer counts only if
         # its session is still this one.
@@ -83,6 +105,7 @@ class SegmentationController(QObject):
         self._for_store: list[Callable[[], None]] = []
         current.changed.connect(self._on_store)
         current.opened.connect(self._on_opened)
+        current.closed.connect(self._on_closed)
         current.refused.connect(self.give_up)
 
     @property
@@ -95,19 +118,90 @@ class SegmentationController(QObject):
         """The object being drawn."""
         return self._answered.awaiting(self._waiting)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether gestures wait for a store."""
+        return bool(self._for_store)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is drawn, or gestures wait, so that the current store must stay."""
+        waits = self._for_store or self._held or self._switching or self._accept_when_done
+        return bool(waits or self.drawing.can_undo or self.drawing.can_redo)
+
+    def layer_at(self, point: QgsPointXY | None = None) -> QgsRasterLayer | None:
+        """Return the raster layer that the user sees at a point in the canvas's CRS, by default in the middle."""
+        return self._visible.at(point or self._map_settings().extent().center())
+
+    def store_at(self, point: QgsPointXY | None = None) -> OpenStore | None:
+        """Return the open store that would answer a prompt at a point in the canvas's CRS, by default in the middle."""
+        layer = self.layer_at(point)
+        if layer is None:
+            return self._chosen_at(point or self._map_settings().extent().center())
+        try:
+            return self._current.find(raster_of(layer))
+        except RasterError:
+            return None
+
+    def is_in_view(self, point: QgsPointXY) -> bool:
+        """Tell whether a point in the canvas's CRS is in view."""
+        return bool(self._map_settings().visibleExtent().contains(point))
+
+    def is_shown(self, store: OpenStore) -> bool:
+        """Tell whether the layer of a store is visible; one that the user opened needs no layer."""
+        raster = store.raster
+        is_chosen = any(store is chosen for chosen in self._current.chosen)
+        return is_chosen or raster is None or any(layer.id() == raster.layer_id for layer in self._visible.layers())
+
     def add_point(self, point: QgsPointXY, positive: bool = True) -> None:
         """Add a click, in the canvas's CRS."""
-        if self._hold(lambda: self.add_point(point, positive), needs_store=True):
+        self._prompt_on(self.layer_at(point), point, partial(self._add_point, point, positive))
+
+    def set_box(self, corners: list[QgsPointXY]) -> None:
+        """Set the box around corners in the canvas's CRS."""
+        xs, ys = [corner.x() for corner in corners], [corner.y() for corner in corners]
+        middle = QgsPointXY((min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2)
+        self._prompt_on(self.layer_at(middle), middle, partial(self._set_box, corners))
+
+    def _prompt_on(self, layer: QgsRasterLayer | None, point: QgsPointXY, prompt: Callable[[], None]) -> None:
+        """Give a prompt to the store of the layer that was visible there, now or as soon as it is open."""
+        again = partial(self._prompt_on, layer, point, prompt)
+        # A layer that was removed meanwhile has no answer.
+        if self._hold(again) or (layer is not None and sip.isdeleted(layer)):
             return
+        try:
+            raster = raster_of(layer) if layer is not None else None
+        except RasterError as error:
+            self.failed.emit(error)
+            return
+        store = self._current.find(raster) if raster is not None else self._chosen_at(point, or_current=True)
+        is_current = store is self.store if raster is None else self._current.is_current(raster)
+        if self.store is not None and self.drawing.can_undo and not is_current and (raster or store):
+            self.failed.emit(_across(self.store, raster, store))
+        elif store is None:
+            self._for_store.append(again)
+            self.drawing_changed.emit(self.drawing)
+            self.store_wanted.emit(raster)
+        else:
+            self._current.select(store)
+            prompt()
+
+    def _chosen_at(self, point: QgsPointXY, or_current: bool = False) -> OpenStore | None:
+        """Return the store that the user opened for a place where no raster layer is visible.
+
+        ``or_current`` returns the current one, if the user opened it, also for a place outside it.
+        """
+        chosen = self._current.chosen
+        found = next((store for store in chosen if self._view.is_in(store, point)), None)
+        return found or (next((store for store in chosen if store is self.store), None) if or_current else None)
+
+    def _add_point(self, point: QgsPointXY, positive: bool) -> None:
         located = self._located([point])
         if located is not None:
             ((x, y),), level = located
             self._change(lambda session: session.add_point(x, y, positive), Point(x, y, positive), level)
 
-    def set_box(self, corners: list[QgsPointXY]) -> None:
-        """Set the box around corners in the canvas's CRS."""
-        if self._hold(lambda: self.set_box(corners), needs_store=True):
-            return
+    def _set_box(self, corners: list[QgsPointXY]) -> None:
         located = self._located(corners)
         if located is not None:
             xs, ys = zip(*located[0])
@@ -139,6 +233,25 @@ class SegmentationController(QObject):
         for _ in range(candidate):
             self.next_candidate()
 
+    def waits_for(self, raster: ProjectRaster, again: Callable[[], None]) -> bool:
+        """Make the store of a raster the current one, and return whether it must be opened first.
+
+        Parameters
+        ----------
+        raster : ProjectRaster
+        again : callable
+            Called when the store is open.
+        """
+        if self._hold(again):
+            return True
+        store = self._current.find(raster)
+        if store is None:
+            self._for_store.append(again)
+            self.store_wanted.emit(raster)
+            return True
+        self._current.select(store)
+        return False
+
     def undo(self) -> None:
         """Take the last prompt back."""
         if not self._hold(self.undo) and self.drawing.can_undo:
@@ -159,14 +272,8 @@ class SegmentationController(QObject):
         if options == self._options:
             return
         self._options = options
-
-        def apply(session: SegmentationSession) -> None:
-            session.options = options
-            if session.current is not None:
-                session.select_candidate(session.current.rank)
-
         if self._session is not None:
-            self._change(apply)
+            self._apply_options()
 
     def accept(self) -> None:
         """Ask for the object to be written, once its prompts are answered."""
@@ -196,10 +303,31 @@ class SegmentationController(QObject):
         self.preview_changed.emit(None)
         self.drawing_changed.emit(self.drawing)
 
+    def set_aside(self) -> SetAside | None:
+        """Discard the object, and return it for `take_up`; None if there is none, or it is still being answered."""
+        session = None if self.drawing.busy or self._switching else self._session
+        aside = SetAside(session, self._answered) if session is not None else None
+        self.discard()
+        return aside
+
+    def take_up(self, aside: SetAside) -> bool:
+        """Go on drawing an object instead of the present one, if the store and decoder that answered it still do."""
+        if self.store is None or self._switching or aside.session.segmenter is not self.store.segmenter:
+            return False
+        self.discard()
+        self._session, self._answered = aside.session, aside.drawing
+        self.drawing_changed.emit(self.drawing)
+        if aside.session.options != self._options:
+            self._apply_options()
+        return True
+
     def preview(self, point: QgsPointXY, positive: bool = True) -> None:
         """Show what a click here would give; only the latest call counts."""
         store, drawn = self.store, self._session
         if store is None or self._switching or self._waiting:
+            return
+        if self.store_at(point) is not store:
+            self.end_preview()
             return
         try:
             ((x, y),), level = self._view.prompts_to_raster(store, [point]), self._view.level(store, point)
@@ -293,12 +421,13 @@ class SegmentationController(QObject):
     def give_up(self, error: GeoSamError) -> None:
         """Forget the gestures that wait for a store, and report why."""
         self._for_store.clear()
+        self.drawing_changed.emit(self.drawing)
         self.failed.emit(error)
 
-    def sight(self) -> Sight | None:
-        """Return what is in view; None without a store, or where the view does not exist in the raster's CRS."""
+    def sight(self, store: OpenStore) -> Sight | None:
+        """Return what is in view; None where the view does not exist in the raster's CRS."""
         try:
-            return self._view.sight(self.store) if self.store is not None else None
+            return self._view.sight(store)
         except EditError:
             return None
 
@@ -312,45 +441,44 @@ class SegmentationController(QObject):
         prepares : bool
             Whether the user may be about to click; tiles encoded on demand take space on the disk.
         """
-        store, sight = self.store, self.sight()
-        if store is None or sight is None:
-            self._worker.set_look_ahead([])
-            return
-        # Where tiles are encoded on demand, only the middle of the view is worth the time.
-        places = sight.places if store.live is None else sight.places[:1]
-        if not prepares:
-            places = []
-        jobs: list[Job[Any]] = [
-            Job(partial(prepare_tile, store.segmenter, x, y, sight.level), failed=_log) for x, y in places
-        ]
-
-        def on_tiles(tiles: TilesInView) -> None:
-            if self.store is not None and self.store.path == store.path:
-                self.tiles_changed.emit(tiles)
-
-        if with_tiles:
-            jobs.insert(0, Job(partial(tiles_in_view, store.segmenter, sight), on_tiles, _log))
+        jobs: list[Job[Any]] = []
+        middle = self.store_at() or self.store
+        sight = self.sight(middle) if middle is not None and prepares else None
+        if middle is not None and sight is not None:
+            # Where tiles are encoded on demand, only the middle of the view is worth the time.
+            places = sight.places if middle.live is None else sight.places[:1]
+            ready = partial(prepare_tile, middle.segmenter)
+            jobs += [Job(partial(ready, x, y, sight.level), failed=_log) for x, y in places]
+        store = self.store
+        sight = self.sight(store) if store is not None and with_tiles else None
+        if store is not None and sight is not None:
+            jobs.insert(0, Job(partial(tiles_in_view, store.segmenter, sight), partial(self._on_tiles, store), _log))
         self._worker.set_look_ahead(jobs)
 
-    def _on_store(self, store: OpenStore | None) -> None:
-        if store is None:
-            self._for_store.clear()
+    def _on_tiles(self, store: OpenStore, tiles: TilesInView) -> None:
+        if self.store is not None and self.store.path == store.path:
+            self.tiles_changed.emit(tiles)
+
+    def _on_store(self, _store: OpenStore | None) -> None:
         self._switching = False
         self.discard()
+
+    def _on_closed(self) -> None:
+        self._for_store.clear()
 
     def _on_opened(self) -> None:
         waiting, self._for_store = self._for_store, []
         self._repeat(waiting)
 
-    def _hold(self, gesture: Callable[[], None], needs_store: bool = False) -> bool:
+    def _hold(self, gesture: Callable[[], None]) -> bool:
         """Keep a gesture for later if it comes too early, and return whether it does.
 
-        After an accepted object that is still being answered, it belongs to the next object. While the decoder is
-        being switched, it waits for the new one. Without a store, the first prompt asks for one.
+        While a prompt waits for its store, all later gestures wait behind it. After an accepted object that is still
+        being answered, a gesture belongs to the next object. While the decoder is being switched, it waits for the new
+        one.
         """
-        if self.store is None and (needs_store or self._for_store):
+        if self._for_store:
             self._for_store.append(gesture)
-            self.store_wanted.emit()
             return True
         is_early = self._accept_when_done or self._switching
         if is_early:
@@ -366,6 +494,16 @@ class SegmentationController(QObject):
         except EditError as error:
             self.failed.emit(error)
         return None
+
+    def _apply_options(self) -> None:
+        options = self._options
+
+        def apply(session: SegmentationSession) -> None:
+            session.options = options
+            if session.current is not None:
+                session.select_candidate(session.current.rank)
+
+        self._change(apply)
 
     def _change(
         self,
@@ -430,6 +568,22 @@ class SegmentationController(QObject):
     def _repeat(self, gestures: list[Callable[[], None]]) -> None:
         for gesture in gestures:
             gesture()
+
+
+def _across(drawn_on: OpenStore, raster: ProjectRaster | None, store: OpenStore | None) -> GeoSamError:
+    """Return what to say about a prompt on another raster than the one of the object being drawn."""
+    names = [_name(drawn_on.raster, drawn_on), _name(raster, store)]
+    problem = tr("The polygon being drawn is on {first}, and this place is on {second}")
+    return PromptError(
+        problem.format(first=names[0], second=names[1]),
+        tr("accept the polygon or discard it, then click here"),
+    )
+
+
+def _name(raster: ProjectRaster | None, store: OpenStore | None) -> str:
+    if raster is not None:
+        return raster.source.name
+    return store.metadata.raster.file_name if store is not None else ""
 
 
 def _log(error: GeoSamError) -> None:

@@ -24,6 +24,8 @@ class Drawing:
     can_undo, can_redo : bool
     busy : bool
         Whether prompts are being answered.
+    last, undone : Point or Bounds, optional
+        The prompt to take back next, and the one to restore next.
     """
 
     prompts: Prompts = field(default_factory=Prompts)
@@ -31,12 +33,21 @@ class Drawing:
     can_undo: bool = False
     can_redo: bool = False
     busy: bool = False
+    last: Point | Bounds | None = None
+    undone: Point | Bounds | None = None
 
     @classmethod
     def of(cls, session: SegmentationSession) -> Drawing:
         """Copy what the GUI thread needs of a session; called in the worker's thread."""
         to_map = session.segmenter.reader.metadata.raster.transform.apply
-        return cls(session.prompts.transformed(to_map), session.current, session.can_undo, session.can_redo)
+        return cls(
+            session.prompts.transformed(to_map),
+            session.current,
+            session.can_undo,
+            session.can_redo,
+            last=session.last_prompt,
+            undone=session.undone_prompt,
+        )
 
     @property
     def has_polygon(self) -> bool:
@@ -45,11 +56,11 @@ class Drawing:
 
     def awaiting(self, changes: Iterable[Point | Bounds | None]) -> Drawing:
         """Return the drawing with changes that are still being answered: points, boxes, or None for any other."""
-        prompts, busy = self.prompts, False
+        prompts, busy, last = self.prompts, False, self.last
         for change in changes:
-            busy = True
+            busy, last = True, change or last
             if isinstance(change, Point):
                 prompts = prompts.with_point(change)
             elif change is not None:
                 prompts = prompts.with_box(change)
-        return replace(self, prompts=prompts, busy=busy, can_undo=self.can_undo or busy)
+        return replace(self, prompts=prompts, busy=busy, can_undo=self.can_undo or busy, last=last)

@@ -7,13 +7,17 @@ from typing import Any
 from qgis.core import QgsGeometry, QgsPointXY, QgsWkbTypes
 from qgis.gui import QgsMapCanvas, QgsMapMouseEvent, QgsMapTool, QgsRubberBand
 from qgis.PyQt.QtCore import QEvent, QObject, QPoint, Qt, pyqtSignal
-from qgis.PyQt.QtGui import QColor, QKeySequence
-from qgis.PyQt.QtWidgets import QApplication
+from qgis.PyQt.QtGui import QColor, QCursor, QKeySequence
+from qgis.PyQt.QtWidgets import QApplication, QDockWidget
+
+from .pointer_label import PointerLabel
 
 __all__ = ["SegmentMapTool"]
 
 _BOX_COLOUR = QColor(255, 255, 255, 220)
 _MODIFIER_KEYS = (Qt.Key.Key_Shift, Qt.Key.Key_Control, Qt.Key.Key_Alt, Qt.Key.Key_Meta)
+_HELD_MS = 5
+"""A held key is pressed again at once after its release, which no finger does."""
 _BUTTON_EVENTS = (QEvent.Type.MouseButtonPress, QEvent.Type.MouseButtonRelease, QEvent.Type.MouseButtonDblClick)
 
 
@@ -24,8 +28,10 @@ class SegmentMapTool(QgsMapTool):
     ----------
     canvas : QgsMapCanvas
     shortcuts : list of QAction
-        While the canvas has the focus, their keys trigger them before QGIS's own shortcuts of the same keys.
-        Disabled ones leave their keys alone.
+        While the tool is active and the pointer is over the canvas, their keys trigger them before QGIS's own
+        shortcuts of the same keys.
+        Disabled ones leave their keys alone. A held key triggers only its own action again, and only if that action
+        repeats; it never gets to QGIS.
 
     Signals
     -------
@@ -39,6 +45,11 @@ class SegmentMapTool(QgsMapTool):
         The right mouse button was clicked.
     left
         The pointer left the canvas.
+
+    Attributes
+    ----------
+    label : PointerLabel
+        A text beside the pointer.
     """
 
     clicked = pyqtSignal(QgsPointXY, bool)
@@ -50,6 +61,9 @@ class SegmentMapTool(QgsMapTool):
     def __init__(self, canvas: QgsMapCanvas, shortcuts: list[Any]) -> None:
         super().__init__(canvas)
         self._shortcuts = shortcuts
+        self._held: QKeySequence | None = None
+        self._released = (0, 0)
+        self.label = PointerLabel(canvas.viewport())
         self._pressed: QPoint | None = None
         self._is_box = False
         self._panning = False
@@ -66,6 +80,25 @@ class SegmentMapTool(QgsMapTool):
             watched.installEventFilter(self)
         self.canvas().setFocus()
 
+    def take_focus(self) -> None:
+        """Give the canvas the keys while the tool is active, unless a menu, a dialog or another window is in use."""
+        canvas, window = self.canvas(), QApplication.activeWindow()
+        if canvas.hasFocus() or not self.isActive() or QApplication.activePopupWidget() is not None:
+            return
+        # The panel may be a window of its own.
+        if isinstance(window, QDockWidget):
+            canvas.activateWindow()
+        elif window is not None and window != canvas.window():
+            return
+        canvas.setFocus()
+
+    def show_beside_pointer(self, text: str, colour: QColor) -> None:
+        """Show a text beside the pointer while it is over the canvas and the tool is active."""
+        self.label.show_class(text, colour)
+        viewport = self.canvas().viewport()
+        if self.isActive() and viewport.underMouse():
+            self.label.follow(viewport.mapFromGlobal(QCursor.pos()))
+
     def deactivate(self) -> None:
         """Stop listening to the canvas; called by QGIS."""
         for watched in self._filtered:
@@ -73,6 +106,7 @@ class SegmentMapTool(QgsMapTool):
         self._filtered = []
         self._forget_press()
         self._panning = False
+        self.label.hide()
         self.left.emit()
         super().deactivate()
 
@@ -83,8 +117,10 @@ class SegmentMapTool(QgsMapTool):
 
     def canvasMoveEvent(self, event: QgsMapMouseEvent | None) -> None:  # noqa: N802
         """Draw the box, or report where the pointer is."""
+        self.take_focus()
         if self._panning:
             return
+        self.label.follow(event.pos())
         if self._pressed is None:
             if not event.buttons():
                 self.hovered.emit(self.toMapCoordinates(event.pos()), not _has_shift(event))
@@ -110,9 +146,12 @@ class SegmentMapTool(QgsMapTool):
             self.clicked.emit(self.toMapCoordinates(pressed), not _has_shift(event))
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
-        """Handle the keys of the shortcuts, Space, and the pointer leaving the canvas."""
+        """Handle the keys of the shortcuts, Space, and the pointer entering and leaving the canvas."""
         kind = event.type()
-        if kind == QEvent.Type.Leave:
+        if kind == QEvent.Type.Enter:
+            self.take_focus()
+        elif kind == QEvent.Type.Leave:
+            self.label.hide()
             self.left.emit()
         elif kind in (QEvent.Type.KeyPress, QEvent.Type.KeyRelease) and event.key() == Qt.Key.Key_Space:
             # QGIS pans while Space is held, so mouse events are no prompts then.
@@ -126,6 +165,8 @@ class SegmentMapTool(QgsMapTool):
             return True
         elif kind in (QEvent.Type.ShortcutOverride, QEvent.Type.KeyPress):
             return self._take_key(event)
+        elif kind == QEvent.Type.KeyRelease:
+            self._released = event.key(), event.timestamp()
         return False
 
     def _take_key(self, event: Any) -> bool:
@@ -137,20 +178,26 @@ class SegmentMapTool(QgsMapTool):
             if event.type() == QEvent.Type.KeyPress:
                 self._forget_press()
             return True
-        action = self._action_for(event)
-        if action is None:
+        pressed = _sequence(event)
+        enabled = (action for action in self._shortcuts if action.isEnabled())
+        action = next((action for action in enabled if pressed in action.shortcuts()), None)
+        is_repeated = self._is_repeated(event)
+        repeats = is_repeated and pressed == self._held
+        if action is None and not repeats:
+            self._held = None
             return False
         event.accept()
         if event.type() == QEvent.Type.KeyPress:
-            action.trigger()
+            self._held = pressed
+            if action is not None and (not is_repeated or action.autoRepeat()):
+                action.trigger()
         return True
 
-    def _action_for(self, event: Any) -> Any | None:
-        modifiers = event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier
-        key = Qt.Key.Key_Return if event.key() == Qt.Key.Key_Enter else event.key()
-        pressed = QKeySequence(_number(modifiers) | _number(key))
-        enabled = (action for action in self._shortcuts if action.isEnabled())
-        return next((action for action in enabled if pressed in action.shortcuts()), None)
+    def _is_repeated(self, event: Any) -> bool:
+        """Tell whether a held key sent an event again; X11 sends a release with it, and Qt does not always notice."""
+        key, time_ms = self._released
+        again = event.key() == key and 0 < event.timestamp() <= time_ms + _HELD_MS
+        return bool(event.isAutoRepeat() or again)
 
     def _is_far(self, position: QPoint) -> bool:
         return self._pressed is not None and (
@@ -180,6 +227,12 @@ class SegmentMapTool(QgsMapTool):
 
 def _has_shift(event: QgsMapMouseEvent | None) -> bool:
     return bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
+
+
+def _sequence(event: Any) -> QKeySequence:
+    modifiers = event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier
+    key = Qt.Key.Key_Return if event.key() == Qt.Key.Key_Enter else event.key()
+    return QKeySequence(_number(modifiers) | _number(key))
 
 
 def _number(value: Any) -> int:

@@ -62,6 +62,15 @@ class View:
         """Transform points as `to_raster`, to the side of the antimeridian where the raster is."""
         return points_in_world(self.to_raster(store, points), store.crs, store.segmenter.map_bounds)
 
+    def is_in(self, store: OpenStore, point: QgsPointXY) -> bool:
+        """Tell whether a point in the canvas's CRS is within the bounds of a store's raster."""
+        bounds = store.segmenter.map_bounds
+        try:
+            ((x, y),) = self.prompts_to_raster(store, [point])
+        except EditError:
+            return False
+        return bounds.min_x <= x <= bounds.max_x and bounds.min_y <= y <= bounds.max_y
+
     def from_raster(self, store: OpenStore, x: float, y: float) -> QgsPointXY:
         """Transform a point from the raster's CRS to the canvas's."""
         (point,) = transform_points([QgsPointXY(x, y)], store.crs, self._map_settings().destinationCrs())

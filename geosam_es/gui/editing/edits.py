@@ -23,12 +23,12 @@ from qgis.core import (
 from qgis.PyQt import sip
 from shapely.geometry.base import BaseGeometry
 
-from ...errors import EditError
+from ...errors import EditError, NoTargetError
 from ...qgis_support.messages import tr
 from .layer_geometry import AcceptOptions, fit_to_layer, layer_geometries
 from .provenance import Provenance, keep_in_side_table, provenance_values
 
-__all__ = ["AcceptOptions", "accept_polygon", "check_target", "replace_polygon"]
+__all__ = ["AcceptOptions", "accept_polygon", "check_target", "delete_polygon", "replace_polygon"]
 
 FormOpener = Callable[[QgsFeature], bool]
 
@@ -38,12 +38,14 @@ def check_target(layer: QgsVectorLayer | None) -> QgsVectorLayer:
 
     Raises
     ------
+    NoTargetError
+        If there is no layer.
     EditError
-        If there is no layer, it was removed, it is not a polygon layer, it has no CRS or it is read-only.
+        If it was removed, it is not a polygon layer, it has no CRS or it is read-only.
     """
     other = tr("choose another target layer")
     if layer is None:
-        raise EditError(tr("There is no target layer"), tr("choose a polygon layer, or make a new one"))
+        raise NoTargetError(tr("There is no target layer"), tr("choose a polygon layer, or make a new one"))
     if sip.isdeleted(layer):
         raise EditError(tr("The target layer was removed"), other)
     name = layer.name()
@@ -86,7 +88,7 @@ def accept_polygon(
     options : AcceptOptions
     form_opener : callable, optional
         Shows the attribute form of a feature in the edit buffer, as ``iface.openFeatureForm(layer, feature)`` does, and
-        returns False if the user cancels it.
+        returns False if the user cancels it. It is called if the options say so, or if a value breaks a constraint.
 
     Returns
     -------
@@ -106,23 +108,22 @@ def accept_polygon(
     geometries = layer_geometries(layer, fit_to_layer(layer, polygon, crs, options))
     values = _values(layer, attributes, provenance)
     feature = _new_feature(layer, geometries[0], values)
-    opener = form_opener if options.open_form else None
+    opener = form_opener if options.open_form or _broken_field(layer, feature) is not None else None
     if opener is None:
         _check_constraints(layer, feature)
-    _start_editing(layer)
+    was_off = _start_editing(layer)
     with _edit_command(layer, tr("Add polygon")) as command:
         _add(layer, feature)
         if opener is not None:
-            wanted = opener(feature)
-            check_target(layer)
-            if not wanted:
-                command.cancel()
-                return None
-            shown = layer.getFeature(feature.id())
-            _check_constraints(layer, shown)
-            values = dict(enumerate(shown.attributes()))
-        others = [_add(layer, _new_feature(layer, part, values)) for part in geometries[1:]]
-        _share_vertices(layer, geometries)
+            shown = _fill_in(layer, feature, opener)
+            values = dict(enumerate(shown.attributes())) if shown is not None else {}
+            command.cancelled = shown is None
+        if not command.cancelled:
+            others = [_add(layer, _new_feature(layer, part, values)) for part in geometries[1:]]
+            _share_vertices(layer, geometries)
+    if command.cancelled:
+        _stop_editing(layer, was_off)
+        return None
     _keep(layer, [feature, *others], provenance, options)
     layer.triggerRepaint()
     return int(feature.id())
@@ -135,11 +136,19 @@ def replace_polygon(
     crs: QgsCoordinateReferenceSystem,
     provenance: Provenance | None,
     options: AcceptOptions,
-) -> None:
+    attributes: Mapping[str, Any] | None = None,
+    form_opener: FormOpener | None = None,
+) -> bool:
     """Replace the geometry and the provenance of a feature, in one undo step and without committing.
 
     In a layer of single polygons the feature gets the largest part, and the other parts become new features with the
-    same attributes. The parameters are those of `accept_polygon`.
+    same attributes. The parameters are those of `accept_polygon`; the form is opened only if a value of the feature
+    breaks a constraint. Fields that are not in ``attributes`` keep their values.
+
+    Returns
+    -------
+    bool
+        False if the user cancelled the form.
 
     Raises
     ------
@@ -154,19 +163,48 @@ def replace_polygon(
         problem = tr("The geometries of {name} cannot be changed").format(name=layer.name())
         raise EditError(problem, tr("choose another target layer"))
     geometries = layer_geometries(layer, fit_to_layer(layer, polygon, crs, options, skip=feature_id))
-    values = _values(layer, {}, provenance)
-    _start_editing(layer)
-    with _edit_command(layer, tr("Refine polygon")):
+    values = _values(layer, attributes or {}, provenance)
+    was_off = _start_editing(layer)
+    with _edit_command(layer, tr("Refine polygon")) as command:
         if not layer.changeGeometry(feature_id, geometries[0]):
             raise _refused(layer)
         for index, value in values.items():
             if not layer.changeAttributeValue(feature_id, index, value):
                 raise _refused(layer)
-        changed = layer.getFeature(feature_id)
-        attributes = dict(enumerate(changed.attributes()))
-        others = [_add(layer, _new_feature(layer, part, attributes)) for part in geometries[1:]]
-        _share_vertices(layer, geometries)
+        feature = layer.getFeature(feature_id)
+        opener = form_opener if _broken_field(layer, feature) is not None else None
+        changed = _fill_in(layer, feature, opener) if opener is not None else feature
+        command.cancelled = changed is None
+        if changed is not None:
+            kept = dict(enumerate(changed.attributes()))
+            others = [_add(layer, _new_feature(layer, part, kept)) for part in geometries[1:]]
+            _share_vertices(layer, geometries)
+    if changed is None:
+        _stop_editing(layer, was_off)
+        return False
     _keep(layer, [changed, *others], provenance, options)
+    layer.triggerRepaint()
+    return True
+
+
+def delete_polygon(layer: QgsVectorLayer, feature_id: int) -> None:
+    """Delete a feature, in one undo step and without committing.
+
+    Raises
+    ------
+    EditError
+        If the feature was deleted already, or the layer lets none be deleted. The layer is unchanged.
+    """
+    check_target(layer)
+    if not layer.getFeature(feature_id).isValid():
+        raise EditError(tr("The polygon is no longer in {name}").format(name=layer.name()), tr("draw it again"))
+    if not layer.dataProvider().capabilities() & QgsVectorDataProvider.DeleteFeatures:
+        problem = tr("No polygons of {name} can be deleted").format(name=layer.name())
+        raise EditError(problem, tr("choose another target layer"))
+    _start_editing(layer)
+    with _edit_command(layer, tr("Delete polygon")):
+        if not layer.deleteFeature(feature_id):
+            raise _refused(layer)
     layer.triggerRepaint()
 
 
@@ -187,34 +225,57 @@ def _values(layer: QgsVectorLayer, attributes: Mapping[str, Any], provenance: Pr
     return values
 
 
-def _check_constraints(layer: QgsVectorLayer, feature: QgsFeature) -> None:
-    """Enforce the hard constraints, as the attribute form of QGIS does."""
+def _broken_field(layer: QgsVectorLayer, feature: QgsFeature) -> tuple[str, str] | None:
+    """Return the first field whose value breaks a hard constraint, as the attribute form of QGIS finds it, and why."""
     strength = QgsFieldConstraints.ConstraintStrengthHard  # type: ignore[attr-defined]
     for index, field in enumerate(layer.fields()):  # type: ignore[arg-type, var-annotated]
         fits, errors = QgsVectorLayerUtils.validateAttribute(layer, feature, index, strength)
         if not fits:
-            problem = tr("The value of the field {field} of {layer} breaks a constraint: {reason}")
-            raise EditError(
-                problem.format(layer=layer.name(), field=field.displayName(), reason="; ".join(errors)),
-                tr("choose a class, set a default value, or turn on Open the form"),
-            )
+            return field.displayName(), "; ".join(errors)
+    return None
 
 
-def _start_editing(layer: QgsVectorLayer) -> None:
-    if not layer.isEditable() and not layer.startEditing():
+def _check_constraints(layer: QgsVectorLayer, feature: QgsFeature) -> None:
+    broken = _broken_field(layer, feature)
+    if broken is not None:
+        problem = tr("The value of the field {field} of {layer} breaks a constraint: {reason}")
+        raise EditError(
+            problem.format(layer=layer.name(), field=broken[0], reason=broken[1]),
+            tr("choose a class, set a default value, or turn on Open the form"),
+        )
+
+
+def _fill_in(layer: QgsVectorLayer, feature: QgsFeature, opener: FormOpener) -> QgsFeature | None:
+    """Show the form of a feature in the edit buffer; return the feature as it is then, or None if it was cancelled."""
+    wanted = opener(feature)
+    check_target(layer)
+    if not wanted:
+        return None
+    shown = layer.getFeature(feature.id())
+    _check_constraints(layer, shown)
+    return shown
+
+
+def _start_editing(layer: QgsVectorLayer) -> bool:
+    """Start editing, and return whether it was off."""
+    was_off = not layer.isEditable()
+    if was_off and not layer.startEditing():
         problem = tr("{name} cannot be edited").format(name=layer.name())
         raise EditError(problem, tr("check that its file is writable and not open in another program"))
+    return was_off
+
+
+def _stop_editing(layer: QgsVectorLayer, was_off: bool) -> None:
+    """Leave the layer as it was before an edit that was cancelled."""
+    if was_off and layer.isEditable() and not layer.undoStack().count():
+        layer.rollBack()
 
 
 class _Command:
-    """An open edit command that can be cancelled."""
+    """An open edit command; if it is cancelled, everything done in it is undone when it ends."""
 
     def __init__(self) -> None:
         self.cancelled = False
-
-    def cancel(self) -> None:
-        """Undo everything done in this command when it ends."""
-        self.cancelled = True
 
 
 @contextmanager

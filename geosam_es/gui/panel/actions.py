@@ -6,7 +6,7 @@ from typing import Any
 
 from qgis.core import QgsApplication
 from qgis.PyQt.QtCore import QObject, Qt
-from qgis.PyQt.QtGui import QIcon
+from qgis.PyQt.QtGui import QIcon, QKeySequence
 
 from ...qgis_support.icons import own_icon
 from ...qgis_support.messages import PLUGIN_NAME, tr
@@ -36,8 +36,12 @@ class Actions(QObject):
     ----------
     tool : QAction
         Checkable; shows and activates the map tool.
-    undo, undo_again, redo, candidate, preview, accept, discard, refine : QAction
-        For the object being drawn, while the map tool is active. ``undo_again`` is `undo` with another shortcut.
+    undo, redo : QAction
+        For the object being drawn and then for the edits of layers, while the map tool is active; see `name_undo`.
+    undo_prompt, candidate, preview, accept, discard : QAction
+        For the object being drawn, while the map tool is active.
+    refine, delete : QAction
+        For polygons of a layer, while the map tool is active; ``refine`` is checked while one is picked or refined.
     compare, swap : QAction
         For comparing two decoders, while the map tool is active.
     classes : list of QAction
@@ -51,14 +55,15 @@ class Actions(QObject):
         self.tool = self._make(own_icon("geosam_es"), tr("Segment by clicking"), "", checkable=True)
         self.tool.setObjectName("geosamEsTool")
         undo, redo = _theme_icon("mActionUndo"), _theme_icon("mActionRedo")
-        self.undo = self._make(undo, tr("Undo the last prompt"), "Backspace")
-        self.undo_again = self._make(undo, tr("Undo the last prompt (second shortcut)"), "Ctrl+Z")
-        self.redo = self._make(redo, tr("Redo the prompt"), "Ctrl+Shift+Z")
+        self.undo = self._make(undo, tr("Undo"), "Ctrl+Z")
+        self.redo = self._make(redo, tr("Redo"), "Ctrl+Shift+Z")
+        self.undo_prompt = self._make(undo, tr("Take back the last prompt"), "Backspace")
         self.candidate = self._make(own_icon("candidate"), tr("Next candidate: whole, part, sub-part"), "Tab")
         self.preview = self._make(own_icon("preview"), tr("Preview under the pointer"), "P", checkable=True)
         self.accept = self._make(_theme_icon("mIconSuccess"), tr("Accept the polygon"), "Return")
         self.discard = self._make(_theme_icon("mIconDelete"), tr("Discard the polygon"), "Escape")
-        self.refine = self._make(own_icon("refine"), tr("Refine the selected polygon"), "R")
+        self.refine = self._make(own_icon("refine"), tr("Refine the polygon under the pointer"), "R", checkable=True)
+        self.delete = self._make(_theme_icon("mActionDeleteSelected"), tr("Delete the polygon being refined"), "Delete")
         self.compare = self._make(
             own_icon("compare"), tr("Compare two model variants on each click"), "C", checkable=True
         )
@@ -67,29 +72,47 @@ class Actions(QObject):
             self._make(QIcon(), tr("Choose class {number}").format(number=number), str(number))
             for number in range(1, CLASS_KEYS + 1)
         ]
+        self.delete.setEnabled(False)
         self.set_drawing_states(False, False, False, False)
+        self.name_undo("", "", False, False)
 
     @property
     def on_buttons(self) -> list[Any]:
         """The actions with a button, in order."""
-        return [self.undo, self.redo, self.candidate, self.preview, self.accept, self.discard, self.refine]
+        return [self.accept, self.discard, self.undo, self.candidate, self.refine, self.preview]
 
     @property
     def by_keys(self) -> list[Any]:
         """The actions that the map tool triggers with their shortcuts."""
-        return [*self.on_buttons, self.undo_again, self.compare, self.swap, *self.classes]
+        keys = [self.undo_prompt, self.redo, self.delete, self.compare, self.swap]
+        return [*self.on_buttons, *keys, *self.classes]
 
     def set_drawing_states(self, can_undo: bool, can_redo: bool, has_polygon: bool, busy: bool) -> None:
-        """Enable the actions that apply to the object being drawn.
-
-        Keys of disabled actions go to QGIS: if nothing is drawn, Ctrl+Z undoes the last edit of the layer.
-        """
-        self.undo.setEnabled(can_undo)
-        self.undo_again.setEnabled(can_undo)
-        self.redo.setEnabled(can_redo)
+        """Enable the actions that apply to the object being drawn; keys of disabled actions go to QGIS."""
+        self.undo_prompt.setEnabled(can_undo)
         self.candidate.setEnabled(has_polygon or busy)
         self.accept.setEnabled(has_polygon or busy)
         self.discard.setEnabled(can_undo or can_redo or has_polygon or busy)
+
+    def name_undo(self, undo: str, redo: str, undo_repeats: bool, redo_repeats: bool) -> None:
+        """Say on the buttons what undo and redo would do.
+
+        Their names in the shortcut dialog of QGIS stay.
+
+        Parameters
+        ----------
+        undo, redo : str
+            What they would do; empty if there is nothing to do, so that their keys go to QGIS.
+        undo_repeats, redo_repeats : bool
+            Whether a held key may trigger them again.
+        """
+        for action, text, repeats in ((self.undo, undo, undo_repeats), (self.redo, redo, redo_repeats)):
+            action.setEnabled(bool(text))
+            action.setAutoRepeat(repeats)
+            name = text or action.text().partition(": ")[2]
+            action.setIconText(name)
+            keys = action.shortcut().toString(QKeySequence.SequenceFormat.NativeText)
+            action.setToolTip(f"{name} ({keys})" if keys else name)
 
     def unload(self) -> None:
         """Remove the actions from QGIS."""

@@ -59,6 +59,7 @@ class DecoderRow(QWidget):
         compare.setMenu(self._others)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
         layout.addWidget(self._names, 1)
         for button in (compare, swap, self._more_button()):
             layout.addWidget(button)
@@ -132,5 +133,6 @@ def decoder_tip(decoder: StoreDecoder) -> str:
 def _action_button(action: Any) -> QToolButton:
     button = flat_button()
     button.setDefaultAction(action)
-    button.setAccessibleName(action.toolTip())
+    # QGIS adds markup and the shortcut to the tool tip.
+    button.setAccessibleName(action.iconText())
     return button

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from qgis.core import QgsMapLayerProxyModel, QgsVectorLayer
 from qgis.gui import QgsDockWidget, QgsMapLayerComboBox
-from qgis.PyQt.QtCore import QSize, Qt, pyqtSignal
+from qgis.PyQt.QtCore import QEvent, QObject, QSize, Qt, pyqtSignal
 from qgis.PyQt.QtGui import QDragEnterEvent, QDropEvent
 from qgis.PyQt.QtWidgets import (
-    QCheckBox,
+    QAbstractButton,
+    QAbstractSpinBox,
     QComboBox,
     QFileDialog,
-    QFormLayout,
     QFrame,
     QLabel,
     QScrollArea,
     QSizePolicy,
     QStyle,
-    QToolBar,
     QVBoxLayout,
     QWidget,
 )
@@ -28,18 +29,18 @@ from ...qgis_support.messages import PLUGIN_NAME, tr
 from ...qgis_support.settings import Settings
 from .actions import Actions
 from .class_box import ClassBox
-from .decoder_row import DecoderRow
-from .encoding_row import EncodingRow
+from .image_box import ImageBox
 from .options_box import OptionsBox
-from .widgets import icon_button, row_of
+from .widgets import Caption, ElidedLabel, FlowLayout, WrappedLabel, flat_button, icon_button, row_of
 
 __all__ = ["SegmentDock"]
 
-_ICON_PIXELS = 20
+_ICON_PIXELS = 16
+_COMBO_CHARACTERS = 4
 
 
 class SegmentDock(QgsDockWidget):
-    """The panel.
+    """The panel: what is needed while drawing on top, what is set once in groups below.
 
     Parameters
     ----------
@@ -47,6 +48,15 @@ class SegmentDock(QgsDockWidget):
         The actions with a button are shown.
     settings : Settings
     parent : QWidget, optional
+
+    Attributes
+    ----------
+    layers : QgsMapLayerComboBox
+    class_box : ClassBox
+    options_box : OptionsBox
+    image_box : ImageBox
+    suggest_layer : callable
+        Returns the file that the dialog for a new layer suggests.
 
     Signals
     -------
@@ -69,87 +79,73 @@ class SegmentDock(QgsDockWidget):
         super().__init__(PLUGIN_NAME, parent)
         self.setObjectName("GeoSamEsDock")
         self.setAcceptDrops(True)
-        self._settings = settings
-        self.encoding = EncodingRow()
-        self.decoders = DecoderRow(actions)
+        self._candidate = actions.candidate
+        self._image, self._image_state = ElidedLabel(), Caption()
+        self.layers = QgsMapLayerComboBox()
+        self.suggest_layer: Callable[[], str] = str
         self.class_box = ClassBox()
         self.options_box = OptionsBox(settings)
-        self._result = _wrapped_label()
-        self._hint = _wrapped_label(
-            tr(
-                "Click: inside · Shift+click: outside\n"
-                "Drag: box · Tab: next candidate\n"
-                "Right click: accept · Backspace: undo\n"
-                "Space or wheel: pan and zoom"
-            )
-        )
-        self._hint.setEnabled(False)
+        self.image_box = ImageBox(actions, settings)
+        self.decoders, self.encoding = self.image_box.decoders, self.image_box.encoding
+        self.image_box.store_chosen.connect(self.store_chosen.emit)
+        self.image_box.display_changed.connect(self.display_changed.emit)
+        self._result, self._hint = WrappedLabel(), WrappedLabel()
+        # The buttons below stay where they are when the text comes and goes.
+        self._result.setMinimumHeight(2 * self._result.fontMetrics().height())
         content = QWidget()
         layout = QVBoxLayout(content)
         layout.setContentsMargins(6, 6, 6, 6)
-        layout.addLayout(self._top_form())
+        layout.addLayout(FlowLayout(self._image, self._image_state))
+        layout.addLayout(self._layer_row())
         layout.addWidget(self.class_box)
-        layout.addWidget(_tool_bar(actions))
+        layout.addWidget(_line())
         layout.addWidget(self._result)
+        layout.addLayout(_action_row(actions))
         layout.addWidget(self._hint)
         layout.addWidget(self.options_box)
+        layout.addWidget(self.image_box)
         layout.addStretch(1)
-        area = QScrollArea()
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setWidgetResizable(True)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(content)
-        bar = area.style().pixelMetric(QStyle.PixelMetric.PM_ScrollBarExtent)
-        area.setMinimumWidth(content.minimumSizeHint().width() + bar)
-        self.setWidget(area)
-        self.show_recent(None)
+        for kind in (QAbstractButton, QComboBox, QAbstractSpinBox):
+            for widget in content.findChildren(kind):
+                self._leave_keys_to_the_map(widget)
+        self.setWidget(_ScrollArea(content))
+        self.show_image("", "")
+        self.show_hint("")
+        self.show_result("")
 
-    def _top_form(self) -> QFormLayout:
-        self._stores = QComboBox()
-        self._stores.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self._stores.setMinimumContentsLength(12)
-        self._stores.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self._stores.activated.connect(self._on_store_picked)
-        self._state = _wrapped_label()
-        self._footprint = self._check_box(tr("Outline"), tr("Show the area of the prepared image"), "show_footprint")
-        self._tiles = self._check_box(
-            tr("Tiles"), tr("Show the tiles used at this scale; orange: not prepared"), "show_tiles"
-        )
-        self.layers = QgsMapLayerComboBox()
+    def _layer_row(self) -> Any:
         self.layers.setFilters(QgsMapLayerProxyModel.Filter.PolygonLayer)
         self.layers.setAllowEmptyLayer(True)
-        self.layers.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.layers.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.layers.setToolTip(tr("Polygon layer that accepted polygons are written to"))
+        self.layers.setAccessibleName(tr("Layer"))
         self.layers.layerChanged.connect(self.layer_chosen.emit)
-        form = QFormLayout()
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-        browse = icon_button("mActionFileOpen", tr("Open a prepared image (folder NAME.embeddings.zarr)"))
-        browse.clicked.connect(self._browse)
-        form.addRow(tr("Prepared image"), row_of(self._stores, browse))
-        form.addRow(self._state)
-        form.addRow(tr("Model variant"), self.decoders)
-        form.addRow("", row_of(self._footprint, self._tiles))
-        form.addRow(self.encoding)
         new = icon_button(
             "mActionNewVectorLayer", tr("New GeoPackage or Shapefile with fields for class and provenance")
         )
         new.clicked.connect(self._new_layer)
-        form.addRow(tr("Layer"), row_of(self.layers, new))
-        return form
+        label = QLabel(tr("Layer"))
+        label.setBuddy(self.layers)
+        row = row_of(label, self.layers, new)
+        row.setStretch(1, 1)
+        return row
 
-    def _check_box(self, text: str, tip: str, setting: str) -> QCheckBox:
-        box = QCheckBox(text)
-        box.setToolTip(tip)
-        box.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        box.setChecked(getattr(self._settings, setting))
+    def _leave_keys_to_the_map(self, widget: QWidget) -> None:
+        """Take no focus but for typing, no width for long names, and no change from a wheel that scrolls the panel."""
+        is_typed_in = isinstance(widget, QAbstractSpinBox)
+        if isinstance(widget, QComboBox):
+            is_typed_in = widget.isEditable()
+            widget.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            widget.setMinimumContentsLength(_COMBO_CHARACTERS)
+        widget.setFocusPolicy(Qt.FocusPolicy.ClickFocus if is_typed_in else Qt.FocusPolicy.NoFocus)
+        if isinstance(widget, (QComboBox, QAbstractSpinBox)):
+            widget.installEventFilter(self)
 
-        def changed(checked: bool) -> None:
-            setattr(self._settings, setting, checked)
-            self.display_changed.emit()
-
-        box.toggled.connect(changed)
-        return box
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
+        """Let the wheel scroll the panel over a list or number that is not being edited."""
+        if event.type() == QEvent.Type.Wheel and isinstance(watched, QWidget) and not watched.hasFocus():
+            event.ignore()
+            return True
+        return bool(super().eventFilter(watched, event))
 
     @property
     def layer(self) -> QgsVectorLayer | None:
@@ -157,26 +153,55 @@ class SegmentDock(QgsDockWidget):
         layer = self.layers.currentLayer()
         return layer if isinstance(layer, QgsVectorLayer) else None
 
+    def show_image(self, name: str, state: str, tip: str = "") -> None:
+        """Show which image answers.
+
+        Parameters
+        ----------
+        name : str
+            Empty if there is none.
+        state : str
+            Such as ``tr("ready")``.
+        tip : str
+            Its whole path.
+        """
+        self._image.setText(name or tr("Click on an image"))
+        self._image.setToolTip(tip or name or tr("Click on a raster layer, or open or drop its prepared image here."))
+        mark = '<span style="color:#2e9e44">●</span>' if state == tr("ready") else "○"
+        self._image_state.setText(f"{mark} {escape(state)}")
+        self._image_state.setVisible(bool(state))
+
     def show_recent(self, current: str | None) -> None:
         """List the recent stores, and select the open one."""
-        self._stores.clear()
-        paths = self._settings.recent_stores
-        if current is None or current not in paths:
-            self._stores.addItem(tr("None") if current is None else Path(current).name, current or "")
-        for path in paths:
-            self._stores.addItem(Path(path).name, path)
-            self._stores.setItemData(self._stores.count() - 1, path, Qt.ItemDataRole.ToolTipRole)
-        self._stores.setCurrentIndex(max(0, self._stores.findData(current or "")))
-        self._stores.setToolTip(current or tr("Choose a prepared image, or drop its folder here"))
+        self.image_box.show_recent(current)
 
     def show_state(self, text: str) -> None:
         """Show a text about the open store."""
-        self._state.setText(text)
-        self._state.setVisible(bool(text))
+        self.image_box.show_state(text)
 
-    def show_result(self, text: str) -> None:
-        """Show a text about the current polygon."""
-        self._result.setText(text)
+    def show_result(self, text: str, tip: str = "", *, uncertain: bool = False, candidate: str = "") -> None:
+        """Show a text about the current polygon.
+
+        Parameters
+        ----------
+        text : str
+            Text or HTML.
+        tip : str
+            Details.
+        uncertain : bool
+            Whether the text is a warning.
+        candidate : str
+            Which of how many candidates is shown.
+        """
+        (self._result.set_warning if uncertain else self._result.setText)(text)
+        self._result.setToolTip(tip)
+        # Qt takes the action's text in place of an empty one.
+        self._candidate.setIconText(candidate or " ")
+
+    def show_hint(self, text: str) -> None:
+        """Show what the mouse does; an empty text stands for the usual gestures."""
+        usual = tr("Click: inside · Shift: outside\nDrag: box · Right click: accept\nSpace: pan · Wheel: zoom")
+        self._hint.setText(text or usual)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802
         """Accept folders only."""
@@ -195,37 +220,63 @@ class SegmentDock(QgsDockWidget):
         paths = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
         return next((path for path in paths if Path(path).is_dir()), None)
 
-    def _on_store_picked(self, index: int) -> None:
-        path = self._stores.itemData(index)
-        if path:
-            self.store_chosen.emit(path)
-
-    def _browse(self) -> None:
-        recent = self._settings.recent_stores
-        start = str(Path(recent[0]).parent) if recent else ""
-        folder = QFileDialog.getExistingDirectory(self, tr("Open a prepared image"), start)
-        if folder:
-            self.store_chosen.emit(folder)
-
     def _new_layer(self) -> None:
         filters = tr("GeoPackage (*.gpkg);;Shapefile (*.shp)")
-        path, chosen = QFileDialog.getSaveFileName(self, tr("New polygon layer"), "", filters)
+        path, chosen = QFileDialog.getSaveFileName(self, tr("New polygon layer"), self.suggest_layer(), filters)
         if path:
             suffix = ".shp" if "shp" in chosen else ".gpkg"
             self.new_layer_wanted.emit(path if Path(path).suffix else path + suffix)
 
 
-def _wrapped_label(text: str = "") -> QLabel:
-    label = QLabel(text)
-    label.setWordWrap(True)
-    return label
+class _ScrollArea(QScrollArea):
+    """Scrolls up and down only, so it is never narrower than its content."""
+
+    def __init__(self, content: QWidget) -> None:
+        super().__init__()
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setWidgetResizable(True)
+        # A click between the widgets leaves the keys to the map.
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setWidget(content)
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        """Return the width of the content beside a scroll bar."""
+        bar = self.style().pixelMetric(QStyle.PixelMetric.PM_ScrollBarExtent)
+        content = self.widget().minimumSizeHint() if self.widget() is not None else QSize()
+        return QSize(content.width() + bar, super().minimumSizeHint().height())
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
+        """Follow the content when a group is unfolded."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
 
 
-def _tool_bar(actions: Actions) -> QToolBar:
-    bar = QToolBar()
-    bar.setIconSize(QSize(_ICON_PIXELS, _ICON_PIXELS))
+def _line() -> QFrame:
+    line = QFrame()
+    line.setFrameShape(QFrame.Shape.HLine)
+    line.setFrameShadow(QFrame.Shadow.Sunken)
+    return line
+
+
+def _action_row(actions: Actions) -> FlowLayout:
+    buttons = {}
     for action in actions.on_buttons:
-        bar.addAction(action)
-        # The map must keep the focus, so that the keys reach the map tool.
-        bar.widgetForAction(action).setFocusPolicy(Qt.FocusPolicy.NoFocus)
-    return bar
+        button = buttons[action] = flat_button()
+        button.setIconSize(QSize(_ICON_PIXELS, _ICON_PIXELS))
+        button.setDefaultAction(action)
+    accept, candidate = buttons[actions.accept], buttons[actions.candidate]
+    accept.setAutoRaise(False)
+    font = accept.font()
+    font.setBold(True)
+    accept.setFont(font)
+    accept.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    candidate.setAccessibleName(candidate.text())
+    accept.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly)
+    candidate.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+    actions.accept.setIconText(tr("Accept") + " ⏎")
+    # The buttons stay where they are when the number comes and goes.
+    actions.candidate.setIconText("3/3")
+    candidate.setMinimumWidth(candidate.sizeHint().width())
+    return FlowLayout(*buttons.values())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from qgis.PyQt.QtCore import Qt, pyqtSignal
-from qgis.PyQt.QtWidgets import QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qgis.PyQt.QtWidgets import QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from ...qgis_support.messages import tr
-from .widgets import icon_button, row_of
+from .widgets import FlowLayout, WrappedLabel, icon_button, row_of
 
 __all__ = ["EncodingRow"]
 
@@ -38,11 +38,10 @@ class EncodingRow(QWidget):
         self._bar.setTextVisible(False)
         self._cancel = icon_button("mTaskCancel", tr("Stop; finished tiles are kept"))
         self._cancel.clicked.connect(lambda: self.cancel_wanted.emit())
-        self._text = QLabel()
-        self._text.setWordWrap(True)
+        self._text = WrappedLabel()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(row_of(self.view_button, self.layer_button))
+        layout.addLayout(FlowLayout(self.view_button, self.layer_button))
         layout.addLayout(row_of(self._bar, self._cancel))
         layout.addWidget(self._text)
         self.show_end()
@@ -85,4 +84,5 @@ def _button(text: str, tip: str) -> QPushButton:
     button = QPushButton(text)
     button.setToolTip(tip)
     button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     return button

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from qgis.core import Qgis, QgsMessageLog
-from qgis.PyQt.QtWidgets import QFileDialog, QLabel, QMenu, QProgressBar, QPushButton
+from qgis.PyQt.QtWidgets import QFileDialog, QMenu, QProgressBar, QPushButton
 
 from ...qgis_support.dependencies import DependencyProblem, dependency_problem
 from ...qgis_support.installation import Installation
 from ...qgis_support.messages import PLUGIN_NAME, tr
+from .widgets import BarMessage
 
 __all__ = ["InstallMessage"]
 
@@ -32,7 +33,7 @@ class InstallMessage:
     def __init__(self, bar: Any, installed: Callable[[], None]) -> None:
         self._bar = bar
         self._installed = installed
-        self._item: Any = None
+        self._message = BarMessage(bar)
         self._packages: tuple[str, ...] = ()
         self.installation: Installation | None = None
 
@@ -48,30 +49,26 @@ class InstallMessage:
         if installation is not None:
             installation.cancel()
             installation.deleteLater()
-        self._push(None)
+        self._message.close()
 
     def install(self, source: Path | None = None) -> None:
         """Install the packages from a folder or zip of wheels, or by default from the index of pip."""
         if self.installation is not None:
             return
         installation = self.installation = Installation(self._packages, source)
-        item = self._bar.createMessage(PLUGIN_NAME, "")
-        label = QLabel(tr("Installing {name}").format(name=", ".join(self._packages)))
         busy = QProgressBar()
         busy.setRange(0, 0)
         busy.setFixedWidth(_PROGRESS_WIDTH)
         cancel = QPushButton(tr("Cancel"))
         cancel.clicked.connect(lambda: self._on_cancelled())
-        for widget in (label, busy, cancel):
-            item.layout().addWidget(widget)
-        installation.progressed.connect(label.setText)
+        text = tr("Installing {name}").format(name=", ".join(self._packages))
+        self._message.show(text, Qgis.MessageLevel.Info, busy, cancel)
+        installation.progressed.connect(self._message.set_text)
         installation.finished.connect(self._on_finished)
-        self._push(item)
         installation.start()
 
     def _offer(self, text: str) -> None:
         QgsMessageLog.logMessage(text, PLUGIN_NAME, Qgis.MessageLevel.Warning)
-        item = self._bar.createMessage(PLUGIN_NAME, text)
         install = QPushButton(tr("Install"))
         install.setToolTip(tr("Downloads the packages into a folder of your QGIS profile"))
         install.clicked.connect(lambda: self.install())
@@ -81,18 +78,7 @@ class InstallMessage:
         menu.addAction(tr("From zip…")).triggered.connect(lambda: self._from_zip())
         menu.addAction(tr("From folder…")).triggered.connect(lambda: self._from_folder())
         files.setMenu(menu)
-        for button in (install, files):
-            item.layout().addWidget(button)
-        item.setLevel(Qgis.MessageLevel.Warning)
-        self._push(item)
-
-    def _push(self, item: Any) -> None:
-        # The user may have closed it.
-        if self._item is not None and self._item in self._bar.items():
-            self._bar.popWidget(self._item)
-        self._item = item
-        if item is not None:
-            self._bar.pushItem(item)
+        self._message.show(text, Qgis.MessageLevel.Warning, install, files)
 
     def _from_zip(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self._bar, tr("Zip of wheels"), "", "*.zip")
@@ -121,9 +107,7 @@ class InstallMessage:
         text = tr("Installed: {names}. No restart is needed.")
         if installation.needs_restart:
             text = tr("Installed: {names}. Restart QGIS to use them.")
-        item = self._bar.createMessage(PLUGIN_NAME, text.format(names=", ".join(installation.installed)))
-        item.setLevel(Qgis.MessageLevel.Success)
-        item.setDuration(_SHOWN_SECONDS)
-        self._push(item)
+        text = text.format(names=", ".join(installation.installed))
+        self._message.show(text, Qgis.MessageLevel.Success, seconds=_SHOWN_SECONDS)
         if not installation.needs_restart:
             self._installed()

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from qgis.gui import QgsCollapsibleGroupBox
-from qgis.PyQt.QtCore import pyqtSignal
-from qgis.PyQt.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout
+from qgis.PyQt.QtCore import Qt, pyqtSignal
+from qgis.PyQt.QtWidgets import QCheckBox, QDoubleSpinBox, QSizePolicy, QVBoxLayout
 
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
+from .widgets import Caption, FlowLayout
 
 __all__ = ["OptionsBox"]
+
+_ARROWS_PIXELS = 28
 
 
 class OptionsBox(QgsCollapsibleGroupBox):
@@ -25,23 +28,26 @@ class OptionsBox(QgsCollapsibleGroupBox):
     changed = pyqtSignal()
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(tr("Polygon options"))
+        super().__init__(tr("Shape and borders"))
         self.setObjectName("GeoSamEsPolygonOptions")
         self.setCollapsed(True)
         self._settings = settings
-        form = QFormLayout(self)
-        form.addRow(
-            tr("Simplify"),
-            self._number("simplify_pixels", tr(" px"), 20.0, 0.5, tr("Maximum distance by which the outline may move")),
-        )
-        form.addRow(
-            tr("Fill holes below"), self._number("fill_holes_m2", " m²", 1e7, 5.0, tr("Smaller holes are filled"))
-        )
-        form.addRow(tr("Minimum area"), self._number("min_area_m2", " m²", 1e8, 10.0, tr("Smaller parts are dropped")))
-        form.addRow(
-            tr("Snap to neighbours"),
-            self._number(
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 6, 6)
+        numbers = (
+            (
+                "simplify_pixels",
+                tr("Simplify"),
+                tr(" px"),
+                20.0,
+                0.5,
+                tr("Maximum distance by which the outline may move"),
+            ),
+            ("fill_holes_m2", tr("Fill holes below"), " m²", 1e7, 5.0, tr("Smaller holes are filled")),
+            ("min_area_m2", tr("Minimum area"), " m²", 1e8, 10.0, tr("Smaller parts are dropped")),
+            (
                 "snap_tolerance",
+                tr("Snap to neighbours"),
                 "",
                 1e5,
                 0.5,
@@ -50,22 +56,26 @@ class OptionsBox(QgsCollapsibleGroupBox):
                 ),
             ),
         )
-        form.addRow(self._flag("right_angles", tr("Right angles"), tr("Square the corners of buildings")))
-        form.addRow(
-            self._flag(
-                "trim_overlaps", tr("No overlaps"), tr("Cut off the parts that other polygons of the layer cover")
-            )
-        )
-        form.addRow(
-            self._flag("open_form", tr("Open the form"), tr("Open the attribute form for each accepted polygon"))
-        )
-        form.addRow(
-            self._flag(
+        for setting, text, suffix, maximum, step, tip in numbers:
+            box = self._number(setting, suffix, maximum, step, tip)
+            label = Caption(text)
+            label.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+            label.setBuddy(box)
+            label.setToolTip(tip)
+            row = FlowLayout(label, box)
+            row.setAlignment(box, Qt.AlignmentFlag.AlignRight)
+            layout.addLayout(row)
+        for setting, text, tip in (
+            ("right_angles", tr("Right angles"), tr("Square the corners of buildings")),
+            ("trim_overlaps", tr("No overlaps"), tr("Cut off the parts that other polygons of the layer cover")),
+            ("open_form", tr("Open the form"), tr("Open the attribute form for each accepted polygon")),
+            (
                 "provenance_table",
-                tr("Keep prompts in a table"),
+                tr("Prompts table"),
                 tr("In a GeoPackage without fields for prompts, so that polygons can be refined later"),
-            )
-        )
+            ),
+        ):
+            layout.addWidget(self._flag(setting, text, tip))
 
     def _number(self, setting: str, suffix: str, maximum: float, step: float, tip: str) -> Any:
         box = QDoubleSpinBox()
@@ -75,6 +85,8 @@ class OptionsBox(QgsCollapsibleGroupBox):
         box.setSingleStep(step)
         box.setSuffix(suffix)
         box.setToolTip(tip)
+        # Room for a usual number; the largest would make the panel wide.
+        box.setFixedWidth(box.fontMetrics().horizontalAdvance("0000.00 m²") + _ARROWS_PIXELS)
         box.setValue(getattr(self._settings, setting))
         # Not for every typed digit, because each change redraws the polygon.
         box.setKeyboardTracking(False)

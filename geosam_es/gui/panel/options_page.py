@@ -9,6 +9,7 @@ from qgis.gui import QgsColorButton, QgsFileWidget, QgsOptionsPageWidget, QgsOpt
 from qgis.PyQt.QtGui import QColor
 from qgis.PyQt.QtWidgets import (
     QCheckBox,
+    QComboBox,
     QDoubleSpinBox,
     QFormLayout,
     QGroupBox,
@@ -23,6 +24,7 @@ from ...qgis_support.icons import own_icon
 from ...qgis_support.installation import packages_folder
 from ...qgis_support.messages import PLUGIN_NAME, tr
 from ...qgis_support.settings import Settings
+from .cache_box import CacheBox
 
 __all__ = ["OptionsPage", "OptionsPageFactory"]
 
@@ -75,8 +77,19 @@ class OptionsPage(QgsOptionsPageWidget):
         self._cache.setDecimals(1)
         self._cache.setSuffix(" GB")
         self._cache.setValue(settings.cache_gigabytes)
-        self._cache.setToolTip(
-            tr("Holds prepared images if the folder of the raster is read-only; the oldest are deleted first")
+        self._cache.setToolTip(tr("When the cache is full, the prepared images used least recently are deleted first"))
+        self._cache_box = CacheBox()
+        self._place = QComboBox()
+        self._place.setObjectName("store_place")
+        for place, text in (
+            ("ask", tr("In the cache; ask for each new image")),
+            ("cache", tr("In the cache")),
+            ("beside", tr("Beside the image")),
+        ):
+            self._place.addItem(text, place)
+        self._place.setCurrentIndex(max(0, self._place.findData(settings.store_place)))
+        self._place.setToolTip(
+            tr("Where new prepared images go. One beside its image is always used. The cache takes half the space.")
         )
         self._command = QgsFileWidget()
         self._command.setFilePath(settings.command_line)
@@ -85,7 +98,13 @@ class OptionsPage(QgsOptionsPageWidget):
         layout = QVBoxLayout(self)
         layout.addWidget(_group(tr("On the map"), [(tr("Colour"), self._colour), (tr("Fill"), self._opacity)]))
         layout.addWidget(_group(tr("Model"), [(tr("Threads"), self._threads)]))
-        encoding = [(tr("Model folder"), self._folder), ("", self._enlarges), (tr("Cache"), self._cache)]
+        encoding = [
+            (tr("Model folder"), self._folder),
+            ("", self._enlarges),
+            (tr("Prepared images"), self._place),
+            (tr("Cache limit"), self._cache),
+            (tr("Cache now"), self._cache_box),
+        ]
         layout.addWidget(_group(tr("Preparing images"), encoding))
         layout.addWidget(_group(tr("Evaluating and tuning model variants"), [(tr("Command line"), self._command)]))
         packages = QLineEdit(str(packages_folder()))
@@ -102,6 +121,7 @@ class OptionsPage(QgsOptionsPageWidget):
         self._settings.encoder_folder = self._folder.filePath()
         self._settings.enlarges = self._enlarges.isChecked()
         self._settings.cache_gigabytes = self._cache.value()
+        self._settings.store_place = self._place.currentData()
         self._settings.command_line = self._command.filePath()
         self._applied()
 

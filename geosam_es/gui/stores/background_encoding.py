@@ -6,7 +6,7 @@ import shapely
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ...errors import GeoSamError, StoreError
-from ...qgis_support.messages import tr
+from ...qgis_support.messages import duration, tr
 from .encode_task import EncodeTask
 from .open_store import OpenStore
 
@@ -15,6 +15,11 @@ __all__ = ["BackgroundEncoding"]
 
 class BackgroundEncoding(QObject):
     """Runs one `EncodeTask` at a time.
+
+    Attributes
+    ----------
+    store : OpenStore, optional
+        The store that is being encoded, or was last.
 
     Signals
     -------
@@ -32,6 +37,7 @@ class BackgroundEncoding(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._task: EncodeTask | None = None
+        self.store: OpenStore | None = None
 
     def start(self, store: OpenStore, view: shapely.Polygon | None = None, finest_level: int = 0) -> None:
         """Encode the view or the whole raster, unless an encoding is running.
@@ -59,7 +65,7 @@ class BackgroundEncoding(QObject):
         task.progressed.connect(self._on_progress)
         task.taskCompleted.connect(self._on_completed)
         task.taskTerminated.connect(self._on_terminated)
-        self._task = task
+        self._task, self.store = task, store
         self.progressed.emit(0, task.description())
         task.start()
 
@@ -77,7 +83,7 @@ class BackgroundEncoding(QObject):
             task.cancel()
 
     def _on_progress(self, done: int, total: int, seconds: float) -> None:
-        text = tr("{done} of {total} tiles, {time} left").format(done=done, total=total, time=_duration(seconds))
+        text = tr("{done} of {total} tiles, {time} left").format(done=done, total=total, time=duration(seconds))
         self.progressed.emit(100 * done // max(total, 1), text)
 
     def _on_completed(self) -> None:
@@ -90,11 +96,3 @@ class BackgroundEncoding(QObject):
         self.ended.emit(tr("Stopped. The tiles prepared so far are kept."))
         if error is not None:
             self.failed.emit(error)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

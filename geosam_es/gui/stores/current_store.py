@@ -1,10 +1,10 @@
-"""The open store, the one being opened, and the thread that reads from it."""
+"""The open stores, the one that answers, the one being opened, and the thread that reads from them."""
 
 from __future__ import annotations
 
 import sys
-from collections import deque
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,17 +16,33 @@ from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ...errors import GeoSamError
 from ...inference.runtime import load_onnxruntime
-from .live_store import LiveOptions
-from .open_store import OpenStore, OpenStoreTask, ProjectRaster, follow_layer_crs, project_raster
+from ...qgis_support.live_store import LiveOptions, LiveStore
+from ...qgis_support.messages import tr
+from .open_store import (
+    OpenStore,
+    OpenStoreTask,
+    ProjectRaster,
+    follow_layer_crs,
+    may_be_cached,
+    project_raster,
+    project_rasters,
+    raster_key,
+    store_beside,
+)
 from .worker import Job, Worker
 
 __all__ = ["CurrentStore"]
+
+_MOST_OPEN = 8
+"""Stores kept open, so that going back to a raster takes no time."""
 
 Value = TypeVar("Value")
 
 
 class CurrentStore(QObject):
-    """Owns the open store and the thread that reads from it, and opens stores in the background.
+    """Owns the open stores and the thread that reads from them, and opens stores in the background.
+
+    One of the stores is the current one, which answers. The others stay open; those used least recently are closed.
 
     Attributes
     ----------
@@ -35,21 +51,25 @@ class CurrentStore(QObject):
     Signals
     -------
     changed : OpenStore or None
-        Another store was opened, or the store was closed.
+        Another store is the current one, or none is.
     opened
-        The store requested with `open` is open; sent after ``changed``.
+        A store was opened, or the CRS of its layer was followed; sent after ``changed``. What waits for a store asks
+        again.
+    closed
+        All stores were closed; sent before ``changed``. What waits for a store is out of date.
     updated : OpenStore
-        The open store has another decoder or CRS.
+        The current store has another decoder or CRS.
     refused : GeoSamError
-        The store requested with `open` cannot be opened. The current one stays open.
+        A store cannot be opened. The current one stays.
     failed : GeoSamError
-        The work given to `run` failed.
+        The work given to `run` failed, or a store cannot be opened and another one takes its place.
     noticed : str
-        The store was changed to fit its layer; says how.
+        Something the user should know about the store just opened.
     """
 
     changed = pyqtSignal(object)
     opened = pyqtSignal()
+    closed = pyqtSignal()
     updated = pyqtSignal(object)
     refused = pyqtSignal(object)
     failed = pyqtSignal(object)
@@ -58,15 +78,27 @@ class CurrentStore(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.worker = Worker(self)
-        self._store: OpenStore | None = None
+        # By the key of the raster, or by the path of a store that fits none; the one used last is the last one.
+        self._stores: OrderedDict[Hashable, OpenStore] = OrderedDict()
+        self._current: Hashable | None = None
+        # The stores that the user opened, and the rasters whose store beside them cannot be used.
+        self._chosen: dict[Hashable, Path] = {}
+        self._without: set[Hashable] = set()
         self._task: OpenStoreTask | None = None
+        self._is_chosen = False
         self._layer: QgsMapLayer | None = None
         self._closing: deque[OpenStore] = deque()
+        QgsProject.instance().layersRemoved.connect(self._on_layers_removed)
 
     @property
     def store(self) -> OpenStore | None:
-        """The open store."""
-        return self._store
+        """The current store."""
+        return self._stores[self._current] if self._current is not None else None
+
+    @property
+    def chosen(self) -> list[OpenStore]:
+        """The open stores that the user opened, the one used last first."""
+        return [store for key, store in reversed(self._stores.items()) if key in self._chosen]
 
     @property
     def is_opening(self) -> bool:
@@ -78,6 +110,31 @@ class CurrentStore(QObject):
         """The store being opened; None if it has no name yet."""
         return self._task.path if self._task is not None else None
 
+    def is_opening_for(self, raster: ProjectRaster) -> bool:
+        """Tell whether the store of a raster is being opened."""
+        wanted = raster_key(raster.source)
+        opening = self._task.rasters if self._task is not None and not self._is_chosen else []
+        return any(raster_key(other.source) == wanted for other in opening)
+
+    def is_current(self, raster: ProjectRaster) -> bool:
+        """Tell whether the current store is that of a raster."""
+        return raster_key(raster.source) == self._current
+
+    def find(self, raster: ProjectRaster) -> OpenStore | None:
+        """Return the open store of a raster, or None. It has the CRS of the raster's layer."""
+        store = self._stores.get(raster_key(raster.source))
+        is_same = store is not None and store.raster is not None and _crs_of(store.raster) == _crs_of(raster)
+        return store if is_same else None
+
+    def can_open_quickly(self, raster: ProjectRaster) -> bool:
+        """Tell whether a raster has a store that is not open, so that opening it writes nothing."""
+        key = raster_key(raster.source)
+        if key in self._stores or self.is_opening:
+            return False
+        if key in self._chosen:
+            return True
+        return key not in self._without and (store_beside(raster) is not None or may_be_cached(raster, LiveOptions()))
+
     def open(
         self,
         path: Path | None,
@@ -85,47 +142,83 @@ class CurrentStore(QObject):
         options: LiveOptions | None = None,
         threads: int | None = None,
     ) -> None:
-        """Begin to open a store, instead of any that is being opened; see `OpenStoreTask` for the parameters."""
+        """Begin to open a store for the user, instead of any that is being opened; it becomes the current one.
+
+        A store given by its path answers for its raster until the project is closed, and where no raster layer is
+        visible. See `OpenStoreTask` for the parameters.
+        """
         self.cancel_opening()
+        self._begin(path, rasters, options, threads, is_chosen=True)
+
+    def request(self, raster: ProjectRaster, options: LiveOptions | None = None, threads: int | None = None) -> None:
+        """Begin to open the store of a raster, unless a store is being opened.
+
+        It is the one that the user opened, or the one beside the raster, or one that is made. It becomes the current
+        one only if there is none.
+        """
+        key = raster_key(raster.source)
+        if key in self._stores:
+            self._follow(key, raster, self.refused.emit)
+        elif self._task is None:
+            path = self._chosen.get(key)
+            if path is None and key not in self._without:
+                path = store_beside(raster)
+            self._begin(path, [replace(raster, active=True)], options, threads, is_chosen=False)
+
+    def _begin(
+        self,
+        path: Path | None,
+        rasters: list[ProjectRaster],
+        options: LiveOptions | None,
+        threads: int | None,
+        is_chosen: bool,
+    ) -> None:
         task = OpenStoreTask(path, rasters, options or LiveOptions(), threads)
         task.opened.connect(self._on_opened)
         task.refused.connect(self._on_refused)
-        task.taskCompleted.connect(self._forget_task)
-        task.taskTerminated.connect(self._forget_task)
-        self._task = task
+        self._task, self._is_chosen = task, is_chosen
         task.start()
 
     def cancel_opening(self) -> None:
         """Stop opening a store."""
         if self._task is not None:
             task, self._task = self._task, None
-            for signal in (task.opened, task.refused, task.taskCompleted, task.taskTerminated):
+            for signal in (task.opened, task.refused):
                 signal.disconnect()
             task.cancel()
 
-    def set(self, store: OpenStore | None) -> None:
-        """Read from this store from now on, and close the previous one."""
-        if self._store is not None:
-            # By the thread that may be reading from it.
-            self._closing.append(self._store)
-            self.worker.interrupt()
-            self.worker.post(Job(self._close_former))
-        self._store = store
-        self._watch(store.raster if store is not None else None)
-        self.changed.emit(store)
-        self._catch_up()
+    def select(self, store: OpenStore | None) -> None:
+        """Make an open store the current one, or none; the others stay open."""
+        if store is not self.store:
+            self._select(None if store is None else _key_of(store))
+
+    def close_all(self) -> None:
+        """Close all stores, and forget which ones the user opened."""
+        self.cancel_opening()
+        self._chosen.clear()
+        self._without.clear()
+        stores = list(self._stores.values())
+        self._current = None
+        self._stores.clear()
+        self.worker.interrupt()
+        self._close(stores)
+        self._watch(None)
+        self.closed.emit()
+        self.changed.emit(None)
 
     def update(self, store: OpenStore) -> None:
-        """Replace the open store by the same one with another decoder or CRS."""
-        self._store = store
-        self.updated.emit(store)
+        """Replace the current store by the same one with another decoder or CRS."""
+        if self._current is not None:
+            self._stores[self._current] = store
+            self.updated.emit(store)
 
-    def follow(self, raster: ProjectRaster) -> None:
-        """Take the CRS of another layer of the same raster."""
-        store = self._store
-        if store is not None:
-            self._watch(raster)
-            self.run(partial(follow_layer_crs, replace(store, raster=raster)), partial(self._on_crs, store.path))
+    def relocate(self, live: LiveStore) -> None:
+        """Take note that a store that is filled on demand has moved."""
+        for key, store in self._stores.items():
+            if store.live is live:
+                self._stores[key] = replace(store, path=live.root)
+                if key == self._current:
+                    self.updated.emit(self.store)
 
     def run(self, work: Callable[[], Value], done: Callable[[Value], None]) -> None:
         """Call ``work`` in the worker's thread and ``done`` with its value in this one; errors go to ``failed``."""
@@ -139,32 +232,92 @@ class CurrentStore(QObject):
             self.run(load_onnxruntime, lambda _: done())
 
     def shutdown(self) -> None:
-        """End the thread and close the store; nothing works afterwards."""
+        """End the thread and close the stores; nothing works afterwards."""
+        QgsProject.instance().layersRemoved.disconnect(self._on_layers_removed)
         self.cancel_opening()
         self._watch(None)
         self.worker.stop()
-        if self._store is not None:
-            self._closing.append(self._store)
-        self._store = None
+        self._current = None
+        self._closing.extend(self._stores.values())
+        self._stores.clear()
         self._close_former()
+
+    def _select(self, key: Hashable | None) -> None:
+        self._current = key
+        if key is not None:
+            self._stores.move_to_end(key)
+        store = self.store
+        self._watch(store.raster if store is not None else None)
+        self.changed.emit(store)
+        self._catch_up()
+
+    def _close(self, stores: list[OpenStore]) -> None:
+        """Close stores in the thread that may be reading from them."""
+        if stores:
+            self._closing.extend(stores)
+            self.worker.set_look_ahead([])
+            self.worker.post(Job(self._close_former))
 
     def _close_former(self) -> None:
         while self._closing:
             self._closing.popleft().close()
 
     def _on_opened(self, store: OpenStore, notice: str) -> None:
-        self._task = None
-        self.set(store)
+        task, self._task = self._task, None
+        key = _key_of(store)
+        former = self._stores.pop(key, None)
+        self._stores[key] = store
+        if self._is_chosen and task is not None and task.path is not None:
+            self._chosen[key] = store.path
+        if self._is_chosen or self._current in (None, key):
+            self._select(key)
+        old = [known for known in self._stores if known != self._current][: max(0, len(self._stores) - _MOST_OPEN)]
+        self._close([self._stores.pop(known) for known in old] + ([former] if former is not None else []))
         self.opened.emit()
+        if store.raster is None and task is not None and task.rasters:
+            notice = tr(
+                "No layer of the project shows {name}. Its prepared image answers where no raster layer is visible."
+            ).format(name=store.metadata.raster.file_name)
         if notice:
             self.noticed.emit(notice)
 
     def _on_refused(self, error: GeoSamError) -> None:
-        self._task = None
-        self.refused.emit(error)
+        task, self._task = self._task, None
+        if self._is_chosen or task is None or task.path is None:
+            self.refused.emit(error)
+            return
+        # Who waits for it asks again, and gets a store that is made.
+        key = raster_key(task.rasters[0].source)
+        self._chosen.pop(key, None)
+        self._without.add(key)
+        self.failed.emit(error)
+        self.opened.emit()
 
-    def _forget_task(self) -> None:
-        self._task = None
+    def _on_layers_removed(self, layer_ids: list[str]) -> None:
+        """Close the stores of layers that are gone; one that the user opened stays, without a layer."""
+        task = self._task
+        if task is not None and not self._is_chosen and task.rasters[0].layer_id in layer_ids:
+            self.cancel_opening()
+            self.opened.emit()
+        gone = [
+            key
+            for key, store in self._stores.items()
+            if store.raster is not None and store.raster.layer_id in layer_ids
+        ]
+        # Another layer of the same image takes its place.
+        others = {raster_key(raster.source): raster for raster in project_rasters(None)} if gone else {}
+        for key in gone:
+            store, other = self._stores[key], others.get(key)
+            if other is not None and store.raster is not None:
+                raster = replace(store.raster, layer_id=other.layer_id)
+                self._stores[key] = replace(store, raster=raster)
+                if key == self._current:
+                    self._watch(raster)
+                    self._catch_up()
+            elif key not in self._chosen:
+                if key == self._current:
+                    self._select(None)
+                self._close([self._stores.pop(key)])
 
     def _watch(self, raster: ProjectRaster | None) -> None:
         """Follow the CRS of the raster's layer."""
@@ -176,24 +329,43 @@ class CurrentStore(QObject):
 
     def _on_layer_crs(self) -> None:
         raster = project_raster(self._layer)
-        if raster is not None:
-            self.follow(raster)
+        if raster is not None and self.is_current(raster):
+            self._follow(raster_key(raster.source), raster, self.failed.emit)
 
     def _catch_up(self) -> None:
-        """Follow the layer if its CRS has changed since the open store was compared with it."""
-        if self._store is None or self._store.raster is None or self._layer is None or sip.isdeleted(self._layer):
+        """Follow the layer if its CRS has changed since the current store was compared with it."""
+        store = self.store
+        if store is None or store.raster is None or self._layer is None or sip.isdeleted(self._layer):
             return
         raster = project_raster(self._layer)
-        if raster is not None and raster.source.crs_wkt != self._store.raster.source.crs_wkt:
-            self.follow(raster)
+        if raster is not None and _crs_of(raster) != _crs_of(store.raster):
+            self._on_layer_crs()
 
-    def _on_crs(self, path: Path, followed: tuple[OpenStore, str]) -> None:
+    def _follow(self, key: Hashable, raster: ProjectRaster, failed: Callable[[GeoSamError], None]) -> None:
+        """Take the CRS of a layer of the same raster."""
+        work = partial(follow_layer_crs, replace(self._stores[key], raster=raster))
+        self.worker.post(Job(work, partial(self._on_crs, key, self._stores[key].path), failed))
+
+    def _on_crs(self, key: Hashable, path: Path, followed: tuple[OpenStore, str]) -> None:
         store, notice = followed
-        if self._store is None or self._store.path != path:
+        now = self._stores.get(key)
+        if now is None or now.path != path:
+            self.opened.emit()
             return
+        self._stores[key] = replace(now, crs=store.crs, raster=store.raster)
+        if key == self._current:
+            self._watch(store.raster)
+            if notice:
+                self.updated.emit(self.store)
         if notice:
-            self.update(replace(self._store, crs=store.crs, raster=store.raster))
             self.noticed.emit(notice)
-        else:
-            self._store = replace(self._store, raster=store.raster)
         self._catch_up()
+        self.opened.emit()
+
+
+def _key_of(store: OpenStore) -> Hashable:
+    return store.path if store.raster is None else raster_key(store.raster.source)
+
+
+def _crs_of(raster: ProjectRaster) -> str:
+    return raster.source.crs_wkt

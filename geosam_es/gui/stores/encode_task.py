@@ -10,10 +10,10 @@ from qgis.PyQt.QtCore import pyqtSignal
 from shapely.geometry.base import BaseGeometry
 
 from ...errors import GeoSamError
+from ...qgis_support.live_store import LiveStore
 from ...qgis_support.messages import tr
 from ...qgis_support.service_request import interrupt
 from .background_task import BackgroundTask
-from .live_store import LiveStore
 
 __all__ = ["EncodeTask"]
 

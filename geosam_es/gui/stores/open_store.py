@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,14 +19,13 @@ from ...inference.session import open_segmenter
 from ...qgis_support.crs import EllipsoidArea, crs_from_wkt, made_anew, raster_crs
 from ...qgis_support.gdal_raster import describe_crs
 from ...qgis_support.layer_source import LayerSource, open_raster, source_of
+from ...qgis_support.live_store import LiveOptions, LiveStore, store_cache
 from ...qgis_support.messages import tr
-from ...qgis_support.settings import Settings
 from ...store import set_crs
 from ...store.decoders import ORIGINAL
 from ...store.layout import StoreMetadata
 from ...store.signature import check_signature, raster_signature
 from .background_task import BackgroundTask
-from .live_store import EMBEDDED_MODEL, LiveOptions, LiveStore
 
 __all__ = [
     "OpenStore",
@@ -34,10 +33,12 @@ __all__ = [
     "ProjectRaster",
     "check_fits",
     "follow_layer_crs",
-    "live_options",
+    "may_be_cached",
     "pixel_area_m2",
     "project_raster",
     "project_rasters",
+    "raster_key",
+    "raster_of",
     "store_beside",
 ]
 
@@ -51,7 +52,7 @@ class ProjectRaster:
     layer_id : str
     source : LayerSource
     active : bool
-        Whether it is the active layer.
+        Whether a store must fit this layer.
     """
 
     layer_id: str
@@ -59,26 +60,47 @@ class ProjectRaster:
     active: bool
 
 
+def raster_of(layer: QgsMapLayer, active: bool = True) -> ProjectRaster:
+    """Describe a layer.
+
+    Raises
+    ------
+    RasterError
+        If prompts on it cannot be answered; names the layer.
+    """
+    return ProjectRaster(layer.id(), source_of(layer), active)
+
+
 def project_raster(layer: QgsMapLayer | None, active: bool = True) -> ProjectRaster | None:
-    """Describe a layer; return None unless it is a local raster file."""
+    """Describe a layer; return None if prompts on it cannot be answered."""
     if layer is None or not layer.isValid():
         return None
     try:
-        return ProjectRaster(layer.id(), source_of(layer), active)
+        return raster_of(layer, active)
     except RasterError:
         return None
 
 
 def project_rasters(active: QgsMapLayer | None) -> list[ProjectRaster]:
-    """Describe the rasters of the project that are local files, the active one first."""
+    """Describe the rasters of the project on which prompts can be answered, the active one first."""
     files = [project_raster(layer, layer is active) for layer in QgsProject.instance().mapLayers().values()]
     return sorted((file for file in files if file is not None), key=lambda file: not file.active)
+
+
+def raster_key(source: LayerSource) -> Hashable:
+    """Return what two layers of the same image have in common, whatever their names and CRSs."""
+    return replace(source, crs_wkt="", name="")
 
 
 def store_beside(raster: ProjectRaster) -> Path | None:
     """Return the store beside a raster, or None."""
     path = raster.source.store_beside
     return path if path is not None and path.is_dir() else None
+
+
+def may_be_cached(raster: ProjectRaster, options: LiveOptions) -> bool:
+    """Tell, without reading the raster, whether the cache has a store of a raster of this name."""
+    return store_cache(options).may_have(raster.source.cache_name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +140,10 @@ class OpenStore:
 
 
 def check_fits(path: Path, metadata: StoreMetadata, rasters: Sequence[ProjectRaster]) -> ProjectRaster | None:
-    """Check that a store fits a raster of the project: the one with its file name, or else the active one.
+    """Return the raster of the project that a store fits.
+
+    A raster with the file name of the store's must fit, or else the active one. If there is neither, the other local
+    files are tried.
 
     Returns
     -------
@@ -128,22 +153,40 @@ def check_fits(path: Path, metadata: StoreMetadata, rasters: Sequence[ProjectRas
     Raises
     ------
     SignatureMismatchError
-        If it does not fit; names the key and both values.
+        If the store does not fit; names the key and both values.
     RasterError
         If the raster cannot be read.
     """
     same_name = [raster for raster in rasters if raster.source.path.name == metadata.raster.file_name]
-    chosen = next(iter(same_name), None) or next((raster for raster in rasters if raster.active), None)
-    if chosen is None:
-        return None
-    remedy = tr("open the prepared image of {name}, or encode the raster again").format(name=chosen.source.path.name)
-    raster = open_raster(chosen.source)
+    misfits = []
+    for raster in same_name or [raster for raster in rasters if raster.active]:
+        misfit = _misfit(path, metadata, raster)
+        if misfit is None:
+            return raster
+        misfits.append(misfit)
+    if misfits:
+        raise misfits[0]
+    local = (raster for raster in rasters if _is_local(raster))
+    return next((raster for raster in local if _misfit(path, metadata, raster) is None), None)
+
+
+def _is_local(raster: ProjectRaster) -> bool:
+    return raster.source.store_beside is not None
+
+
+def _misfit(path: Path, metadata: StoreMetadata, raster: ProjectRaster) -> GeoSamError | None:
+    """Return why a store does not fit a raster, or None if it does."""
+    name = raster.source.path.name
+    remedy = tr("open the prepared image of {name}, or encode the raster again").format(name=name)
     try:
-        wanted = raster_signature(raster.info())
-    finally:
-        raster.close()
-    check_signature(path, raster_signature(metadata.raster), wanted, remedy)
-    return chosen
+        file = open_raster(raster.source)
+        try:
+            check_signature(path, raster_signature(metadata.raster), raster_signature(file.info()), remedy)
+        finally:
+            file.close()
+    except GeoSamError as error:
+        return error
+    return None
 
 
 def follow_layer_crs(store: OpenStore) -> tuple[OpenStore, str]:
@@ -204,6 +247,11 @@ def _is_same_crs(first: QgsCoordinateReferenceSystem, second: QgsCoordinateRefer
 class OpenStoreTask(BackgroundTask):
     """Opens a store with its decoder, and fits it to one of the project's rasters.
 
+    Attributes
+    ----------
+    path : Path, optional
+    rasters : sequence of ProjectRaster
+
     Parameters
     ----------
     path : Path, optional
@@ -230,7 +278,7 @@ class OpenStoreTask(BackgroundTask):
         name = path.name if path is not None else rasters[0].source.name
         super().__init__(tr("Opening {name}").format(name=name), QgsTask.Flag.CanCancel)
         self.path = path
-        self._rasters = rasters
+        self.rasters = rasters
         self._options = options
         self._threads = threads
         self._store: OpenStore | None = None
@@ -240,7 +288,7 @@ class OpenStoreTask(BackgroundTask):
     def run(self) -> bool:
         """Open the store; called by QGIS in another thread."""
         try:
-            self._store = self._begin(self._rasters[0]) if self.path is None else self._open(self.path)
+            self._store = self._begin(self.rasters[0]) if self.path is None else self._open(self.path)
             if not self.isCanceled():
                 self._store, self._notice = follow_layer_crs(self._store)
         except GeoSamError as error:
@@ -262,13 +310,15 @@ class OpenStoreTask(BackgroundTask):
             return
         if self._store is not None:
             self._store.close()
-        if self._error is not None and not self.isCanceled():
-            self.refused.emit(self._error)
+        if self._error is None or self.isCanceled():
+            # By the user, in QGIS's list of tasks; who cancels it in the code does not listen any more.
+            self._error = StoreError(tr("{task} was stopped").format(task=self.description()), tr("click again"))
+        self.refused.emit(self._error)
 
     def _open(self, path: Path) -> OpenStore:
         segmenter = open_segmenter(path, self._threads)
         metadata = segmenter.reader.metadata
-        raster = check_fits(path, metadata, self._rasters)
+        raster = check_fits(path, metadata, self.rasters)
         if raster is not None and raster.source.store_beside in (None, path) and self._is_own(metadata):
             store = self._begin(raster)
             if store.path == path:
@@ -285,15 +335,6 @@ class OpenStoreTask(BackgroundTask):
         """Tell whether the model that encodes here made the store, so that its missing tiles can be added."""
         own = read_model_info(self._options.model_folder)
         return bool(metadata.model["encoder_sha256"] == own.encoder_sha256)
-
-
-def live_options(settings: Settings) -> LiveOptions:
-    """Return the user's options for stores that are filled on demand."""
-    return LiveOptions(
-        model_folder=Path(settings.encoder_folder) if settings.encoder_folder else EMBEDDED_MODEL,
-        cache_bytes=round(settings.cache_gigabytes * 2**30),
-        enlarges=settings.enlarges,
-    )
 
 
 def pixel_area_m2(store: OpenStore) -> float:

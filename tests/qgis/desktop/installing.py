@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pyplugin_installer
-from qgis.core import QgsApplication, QgsNetworkAccessManager, QgsProject, QgsRasterLayer
-from qgis.PyQt.QtCore import QTimer
+from qgis.core import QgsApplication, QgsNetworkAccessManager, QgsPointXY, QgsProject, QgsRasterLayer
+from qgis.PyQt.QtCore import QCoreApplication, QPoint, QProcess, QTimer
 from qgis.PyQt.QtNetwork import QNetworkProxy
+from qgis.PyQt.QtWidgets import QPushButton
 from qgis.utils import active_plugins, iface, plugins
 
 FOLDER = Path(os.environ["GEOSAM_ES_DESKTOP"])
@@ -43,6 +44,17 @@ def texts() -> list[str]:
     return [item.text() for item in iface.messageBar().items() if item.title() == "GeoSAM-ES"]
 
 
+def click(widget: Any, spot: QPoint) -> None:
+    """Click with the mouse of the screen."""
+    place = widget.mapToGlobal(spot)
+    QProcess.startDetached("xdotool", ["mousemove", str(place.x()), str(place.y()), "click", "1"])
+
+
+def press(text: str) -> None:
+    button = next(one for one in iface.messageBar().findChildren(QPushButton) if one.text() == text)
+    click(button, button.rect().center())
+
+
 def _file(name: str) -> Path:
     return Path(importlib.util.find_spec(name).origin)  # type: ignore[union-attr,arg-type]
 
@@ -54,9 +66,13 @@ def install_plugin() -> None:
     pyplugin_installer.instance().installFromZipFile(str(FOLDER / "geosam_es.zip"))
 
 
-def run() -> dict[str, Any]:
+def plugin_text(text: str) -> str:
+    return QCoreApplication.translate("GeoSAM-ES", text)
+
+
+def run(report: dict[str, Any]) -> None:
     install_plugin()
-    report: dict[str, Any] = {"active": "geosam_es" in active_plugins}
+    report["active"] = "geosam_es" in active_plugins
     plugin = plugins["geosam_es"]
     for _ in range(3):
         plugin._actions.tool.trigger()
@@ -68,7 +84,7 @@ def run() -> dict[str, Any]:
         nonlocal longest, last
         now = time.perf_counter()
         longest, last = max(longest, now - last), now
-        return plugin._install_message.installation is None
+        return plugin.interaction is not None
 
     plugin._install_message.install(FOLDER / "wheels")
     shot("2_installing")
@@ -86,20 +102,32 @@ def run() -> dict[str, Any]:
     if plugin.interaction.tool is not iface.mapCanvas().mapTool():
         plugin._actions.tool.trigger()
     controller = plugin.interaction.controller
-    wait(lambda: controller.store is not None)
-    point = json.loads((FOLDER / "objects.json").read_text())[0][1:3]
-    iface.mapCanvas().mapTool().clicked.emit(type(raster.extent().center())(*point), True)
+    # The panel takes its place beside the map.
+    shot("4_ready")
+    x, y = json.loads((FOLDER / "objects.json").read_text())[0][1:3]
+    canvas = iface.mapCanvas()
+    pixel = canvas.getCoordinateTransform().transform(QgsPointXY(x, y))
+    begun = time.monotonic()
+    click(canvas.viewport(), QPoint(round(pixel.x()), round(pixel.y())))
     wait(lambda: controller.drawing.has_polygon)
+    report["first_polygon_s"] = round(time.monotonic() - begun, 2)
     report["area"] = controller.drawing.result.geometry.area
-    shot("4_polygon")
-    return report
+    report["place"] = texts()
+    shot("5_polygon")
+    beside = FOLDER / "ortho.embeddings.zarr"
+    report["unasked"] = beside.exists()
+    press(plugin_text("Beside the image"))
+    wait(lambda: controller.store.path == beside)
+    shot("6_beside")
+    report["beside"] = controller.store.path.is_dir() and controller.drawing.has_polygon
 
 
 def main() -> None:
+    report: dict[str, Any] = {}
     try:
-        report = run()
+        run(report)
     except Exception:
-        report = {"error": traceback.format_exc(), "messages": texts()}
+        report.update(error=traceback.format_exc(), messages=texts())
     (FOLDER / "report.json").write_text(json.dumps(report, indent=1))
     QgsProject.instance().clear()
     os._exit(0)

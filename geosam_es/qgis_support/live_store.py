@@ -1,7 +1,7 @@
 """Stores that are filled on demand, so that the user can click on a raster that was never encoded.
 
-Opening such a store and encoding belong in a worker's thread or an `encode_task.EncodeTask`. The GUI thread only
-describes the layer, with `layer_source.source_of`.
+Opening such a store and encoding belong in another thread. The GUI thread only describes the layer, with
+`layer_source.source_of`.
 """
 
 from __future__ import annotations
@@ -10,38 +10,39 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import shapely
-from qgis.core import QgsApplication
 from shapely.geometry.base import BaseGeometry
 
-from ... import models
-from ...core.grid import FINEST_LEVEL, Tile
-from ...core.prompts import Bounds
-from ...encoding.encode import EncodeReport, encode_tiles
-from ...encoding.plan import EncodeOptions, EncodePlan, make_plan
-from ...encoding.raster import RasterSource
-from ...errors import ModelError, OutputError, PromptError, SignatureMismatchError, StoreError
-from ...inference.decoder import load_decoder
-from ...inference.encoder import MODEL_FILE, Encoder, OnnxEncoder
-from ...inference.runtime import available_cores
-from ...inference.segmenter import Segmenter
-from ...qgis_support.gdal_raster import GdalRaster
-from ...qgis_support.layer_source import LayerSource, open_raster
-from ...qgis_support.messages import tr
-from ...qgis_support.online_raster import OnlineRaster
-from ...store import StoreMetadata, StoreReader, StoreWriter
-from ...store.cache import StoreCache
-from ...store.layout import DECODER_FILE, GROUP_FILE, PREPARE_FILE, RasterInfo, read_metadata
-from ...store.reader import TileState
-from ...store.signature import check_signature, raster_signature
+from .. import models
+from ..core.grid import FINEST_LEVEL, Tile
+from ..core.prompts import Bounds
+from ..encoding.encode import EncodeReport, encode_tiles
+from ..encoding.plan import EncodeOptions, EncodePlan, make_plan
+from ..encoding.raster import RasterSource
+from ..errors import ModelError, OutputError, PromptError, SignatureMismatchError, StoreError
+from ..inference.decoder import load_decoder
+from ..inference.encoder import MODEL_FILE, Encoder, OnnxEncoder, read_model_info
+from ..inference.runtime import available_cores
+from ..inference.segmenter import Segmenter
+from ..store import StoreMetadata, StoreReader, StoreWriter
+from ..store.cache import StoreCache
+from ..store.files import copy_missing, put_in_place, remove_tree, temporary_name
+from ..store.layout import DECODER_FILE, GROUP_FILE, INT8, PREPARE_FILE, RasterInfo, read_metadata
+from ..store.reader import TileState
+from ..store.signature import check_signature, raster_signature
+from .gdal_raster import GdalRaster
+from .layer_source import LayerSource, open_raster
+from .messages import tr
+from .online_raster import OnlineRaster
+from .settings import Settings, cache_folder
 
-__all__ = ["EMBEDDED_MODEL", "LiveOptions", "LiveStore"]
+__all__ = ["EMBEDDED_MODEL", "LiveOptions", "LiveStore", "find_store", "live_options", "path_beside", "store_cache"]
 
 EMBEDDED_MODEL = Path(models.__file__).parent / "mini"
 
@@ -62,7 +63,7 @@ class LiveOptions:
     model_folder : Path
         A folder with ``encoder.onnx``, ``model.json`` and the decoder.
     cache_folder : Path, optional
-        For rasters in folders that cannot be written; by default in QGIS's profile.
+        By default `cache_folder`.
     cache_bytes : int
         Size limit of the cache.
     threads : int, optional
@@ -70,6 +71,8 @@ class LiveOptions:
     enlarges : bool
         Whether a slow model encodes enlarged tiles too when the user zooms in or draws a small box. The embedded model
         always does.
+    beside : bool
+        Whether new stores go beside their rasters where possible, and not into the cache.
     """
 
     model_folder: Path = EMBEDDED_MODEL
@@ -77,6 +80,17 @@ class LiveOptions:
     cache_bytes: int = 5 * 2**30
     threads: int | None = None
     enlarges: bool = False
+    beside: bool = False
+
+
+def live_options(settings: Settings) -> LiveOptions:
+    """Return the user's options for stores that are filled on demand."""
+    return LiveOptions(
+        model_folder=Path(settings.encoder_folder) if settings.encoder_folder else EMBEDDED_MODEL,
+        beside=settings.store_place == "beside",
+        cache_bytes=round(settings.cache_gigabytes * 2**30),
+        enlarges=settings.enlarges,
+    )
 
 
 class _Model(NamedTuple):
@@ -98,6 +112,8 @@ class LiveStore:
     reader : StoreReader
     finest_level : int
         The finest level that is encoded on demand; below 0 the image is enlarged.
+    beside : Path, optional
+        Where `keep_beside` would put a store that was made in the cache; None if it was not, or cannot go there.
     segmenter : Segmenter
         Encodes the tiles it needs in the calling thread, 0.1 to 0.3 s each.
     is_online : bool
@@ -120,7 +136,9 @@ class LiveStore:
         self.is_online = isinstance(raster, OnlineRaster)
         may_enlarge = not isinstance(raster, OnlineRaster) or raster.enlarges
         self.finest_level = FINEST_LEVEL if model.enlarges and may_enlarge else 0
+        self.beside: Path | None = None
         self._cache = cache
+        self._left: tuple[StoreCache, Path] | None = None
         self._writer = StoreWriter(root, plan.metadata)
         # The decoder comes from the store, since it may have been tuned.
         files = self.reader.decoder
@@ -138,8 +156,8 @@ class LiveStore:
         """Open the store of a raster, or create an empty one; in a worker's thread.
 
         The store beside the raster is used if it was made from the same pixels with the same model, whatever its
-        other options. If there is a store of another model, or the folder cannot be written, a store in the cache is
-        used.
+        other options, and otherwise that in the cache. A new one goes beside the raster only if the options say so,
+        there is none of another model, and the folder can be written.
 
         Raises
         ------
@@ -154,8 +172,8 @@ class LiveStore:
         model = _load_model(options)
         raster = open_raster(source)
         info = raster.info()
-        cache = _cache(options)
-        beside = source.store_beside
+        cache = store_cache(options)
+        beside = path_beside(source)
         cached = cache.path_for(
             source.cache_name, {**raster_signature(info), "model": model.encoder.info.encoder_sha256}
         )
@@ -164,14 +182,15 @@ class LiveStore:
             with suppress(StoreError, OutputError):
                 if root is not None:
                     return cls._adopt(root, info, raster, model, kept_in)
-        levels = raster.levels if isinstance(raster, OnlineRaster) else None
-        plan = make_plan(raster, model.encoder, EncodeOptions(levels=levels))
-        with suppress(StoreError, OutputError):
-            if beside is not None:
+        plan = make_plan(raster, model.encoder, EncodeOptions(levels=_levels(raster)))
+        if options.beside and beside is not None:
+            with suppress(StoreError, OutputError):
                 StoreWriter.create(beside, plan.metadata, model.decoder_files)
                 return cls(beside, plan, raster, model, None)
+        plan = replace(plan, metadata=replace(plan.metadata, dtype=INT8))
         StoreWriter.create(cached, plan.metadata, model.decoder_files, overwrite=True)
         live = cls(cached, plan, raster, model, cache)
+        live.beside = _free(beside)
         try:
             cache.trim()
         except OutputError:
@@ -200,6 +219,79 @@ class LiveStore:
         _check_writable(root)
         own = _raster_as(metadata, raster)
         return cls(root, EncodePlan(own, metadata, None, model.encoder.default_batch_size), own, model, cache)
+
+    @classmethod
+    def open_at(cls, root: Path, source: LayerSource, options: LiveOptions) -> LiveStore:
+        """Open the store of a raster in a given folder.
+
+        Raises
+        ------
+        StoreError
+            If there is no store, or it was made from other pixels or (a `SignatureMismatchError` with the key
+            ``model``) by another model.
+        OutputError
+            If it cannot be written.
+        RasterError, ModelError
+            As `open`.
+        """
+        model = _load_model(options)
+        with _closed_on_error(open_raster(source)) as raster:
+            return cls._adopt(root, raster.info(), raster, model, None)
+
+    @classmethod
+    def create_at(
+        cls, root: Path, source: LayerSource, options: LiveOptions, dtype: str, overwrite: bool = False
+    ) -> LiveStore:
+        """Create an empty store of a raster in a given folder; see `StoreWriter.create`."""
+        model = _load_model(options)
+        with _closed_on_error(open_raster(source)) as raster:
+            plan = make_plan(raster, model.encoder, EncodeOptions(dtype=dtype, levels=_levels(raster)))
+            StoreWriter.create(root, plan.metadata, model.decoder_files, overwrite=overwrite)
+            return cls(root, plan, raster, model, None)
+
+    def keep_beside(self) -> None:
+        """Move the store from the cache to `beside`, if there is such a place, and go on there.
+
+        Call it in the thread that reads from the store; others may encode meanwhile.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written there. It stays in the cache then.
+        """
+        if self.beside is None or self._cache is None:
+            return
+        former, root = self.root, self.beside
+        fresh = temporary_name(root.parent)
+        try:
+            copy_missing(former, fresh)
+            put_in_place(fresh, root)
+        except OSError as error:
+            raise OutputError("{root} cannot be written ({reason})", root=root, reason=error.strerror) from error
+        finally:
+            remove_tree(fresh)
+        self.reader.follow(root)
+        self.root = self._writer.root = root
+        self.beside, self._left, self._cache = None, (self._cache, former), None
+        # What was encoded meanwhile. If it is lost, it is encoded again.
+        with suppress(OSError):
+            copy_missing(former, root)
+        # Somebody else may still be writing there.
+        if self._uses == 1:
+            self._remove_former()
+
+    def _remove_former(self) -> None:
+        if self._left is not None:
+            (cache, store), self._left = self._left, None
+            cache.release(store)
+            cache.remove(store)
+
+    def most_bytes(self, finest_level: int = 0) -> int:
+        """Return the size of the store with all tiles down to a level; `finest_level` is the limit."""
+        metadata, files = self.reader.metadata, self.reader.decoder
+        tiles = sum(map(len, self.reader.pyramid.grids_from(max(finest_level, self.finest_level))))
+        paths = {path for path in (files.prepare_path, files.decoder_path) if path is not None}
+        return metadata.tile_bytes * tiles + sum(path.stat().st_size for path in paths)
 
     def ensure_tile(self, tile: Tile) -> TileState:
         """Encode a tile unless the store has it; on a worker thread.
@@ -310,6 +402,7 @@ class LiveStore:
             self._raster.close()
             if self._cache is not None:
                 self._cache.release(self.root)
+            self._remove_former()
 
     def can_encode(self, tile: Tile) -> bool:
         """Tell whether a tile can be read fast enough for a user who waits; see `TileEncoder`."""
@@ -331,6 +424,39 @@ class LiveStore:
         if self._cache is not None and self._since_trim >= _TRIM_EVERY:
             self._since_trim = 0
             self._cache.trim()
+
+
+def _levels(raster: RasterSource) -> int | None:
+    """Return how many levels a service can show; None for all."""
+    return raster.levels if isinstance(raster, OnlineRaster) else None
+
+
+@contextmanager
+def _closed_on_error(raster: RasterSource) -> Iterator[RasterSource]:
+    try:
+        yield raster
+    except BaseException:
+        raster.close()
+        raise
+
+
+def find_store(source: LayerSource, options: LiveOptions) -> Path | None:
+    """Return the store of a raster, beside it or in the cache; None if there is none. Nothing is made.
+
+    Raises
+    ------
+    RasterError
+        If the raster cannot be read.
+    """
+    with closing(open_raster(source)) as raster:
+        info = raster.info()
+    model = read_model_info(options.model_folder).encoder_sha256
+    cached = store_cache(options).path_for(source.cache_name, {**raster_signature(info), "model": model})
+    for root in filter(None, (path_beside(source), cached)):
+        with suppress(StoreError):
+            check_signature(root, raster_signature(read_metadata(root).raster), raster_signature(info), "")
+            return root
+    return None
 
 
 def _load_model(options: LiveOptions) -> _Model:
@@ -357,9 +483,23 @@ def _modified(folder: Path) -> int:
     return path.stat().st_mtime_ns if path.is_file() else 0
 
 
-def _cache(options: LiveOptions) -> StoreCache:
-    default = Path(QgsApplication.qgisSettingsDirPath()) / "geosam_es" / "cache"
-    return StoreCache(options.cache_folder or default, options.cache_bytes)
+def store_cache(options: LiveOptions) -> StoreCache:
+    """Return the cache of stores."""
+    return StoreCache(options.cache_folder or cache_folder(), options.cache_bytes)
+
+
+def path_beside(source: LayerSource) -> Path | None:
+    """Return where the store beside a raster is or would be; None if the raster has no local file."""
+    return source.store_beside
+
+
+def _free(path: Path | None) -> Path | None:
+    """Return a path if a store can be made there."""
+    if path is not None and not path.exists():
+        with suppress(OutputError):
+            _check_writable(path.parent)
+            return path
+    return None
 
 
 def _check_writable(root: Path) -> None:

@@ -1,0 +1,176 @@
+"""The image under the pointer: its store becomes the current one, and its state is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qgis.core import QgsPointXY, QgsRasterLayer
+from qgis.PyQt import sip
+from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
+
+from ...errors import RasterError
+from ...qgis_support.messages import tr
+from ..stores.current_store import CurrentStore
+from ..stores.open_store import OpenStore, ProjectRaster, raster_of
+from .controller import SegmentationController
+
+__all__ = ["ImageState", "PointedImage"]
+
+_AT_REST_MS = 100
+"""How long the pointer rests before the image under it is looked up; moves themselves cost nothing."""
+
+READY, LIVE, OPENING, ENCODING, ONLINE, UNUSABLE = "ready", "live", "opening", "encoding", "online", "unusable"
+
+
+@dataclass(frozen=True)
+class ImageState:
+    """Which image answers, and in what state it is.
+
+    Attributes
+    ----------
+    name : str
+        Name of the layer, or of the raster's file; empty if there is no image.
+    kind : str
+        ``ready``, ``live`` (encoded by clicking on it), ``opening``, ``encoding``, ``online``, ``unusable``, or empty.
+    percent : int
+        Of the encoding.
+    path : str
+        Of the raster or, without one, of its store.
+    """
+
+    name: str = ""
+    kind: str = ""
+    percent: int = 0
+    path: str = ""
+
+    @property
+    def text(self) -> str:
+        """The state, for the panel."""
+        texts = {
+            READY: tr("ready"),
+            LIVE: tr("prepares as you click"),
+            OPENING: tr("opening"),
+            ENCODING: f"{self.percent} %",
+            ONLINE: tr("online"),
+            UNUSABLE: tr("cannot be used"),
+        }
+        return texts.get(self.kind, "")
+
+
+class PointedImage(QObject):
+    """Follows the pointer from image to image, unless something is being drawn.
+
+    Parameters
+    ----------
+    controller : SegmentationController
+    stores : CurrentStore
+    parent : QObject, optional
+
+    Signals
+    -------
+    changed : ImageState
+    store_wanted : ProjectRaster
+        The pointer rests on a raster whose store is not open, and opening it would write nothing.
+    arrived : QgsPointXY
+        The store under the pointer has become the current one.
+    """
+
+    changed = pyqtSignal(object)
+    store_wanted = pyqtSignal(object)
+    arrived = pyqtSignal(QgsPointXY)
+
+    def __init__(self, controller: SegmentationController, stores: CurrentStore, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._controller = controller
+        self._stores = stores
+        self._point: QgsPointXY | None = None
+        self._layer: QgsRasterLayer | None = None
+        self._arrived: OpenStore | None = None
+        self._encoding: tuple[OpenStore, int] | None = None
+        self._state = ImageState()
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_AT_REST_MS)
+        self._timer.timeout.connect(self.look)
+        stores.changed.connect(self.show)
+        stores.opened.connect(self.show)
+        stores.refused.connect(self.show)
+
+    @property
+    def layer(self) -> QgsRasterLayer | None:
+        """The raster layer that was under the pointer last; None if there was none, or it is gone."""
+        return self._layer if self._layer is not None and not sip.isdeleted(self._layer) else None
+
+    def move_to(self, point: QgsPointXY) -> None:
+        """Follow the pointer to a point in the canvas's CRS."""
+        self._point = point
+        self._timer.start()
+
+    def stop(self) -> None:
+        """Look up nothing more."""
+        self._timer.stop()
+
+    def forget(self) -> None:
+        """Forget where the pointer was."""
+        self._point = self._layer = None
+        self._timer.stop()
+        self.show()
+
+    def show_encoding(self, store: OpenStore | None, percent: int = 0) -> None:
+        """Show how much of a store is encoded, while it is."""
+        self._encoding = None if store is None else (store, percent)
+        self.show()
+
+    def look(self) -> None:
+        """Look up the image under the pointer, or in the middle of the map if the pointer is not known to be on it."""
+        controller, stores = self._controller, self._stores
+        self._timer.stop()
+        point = self._point if self._point is not None and controller.is_in_view(self._point) else None
+        layer, store = controller.layer_at(point), controller.store_at(point)
+        current = stores.store
+        # Beside all images, the last one stays.
+        if layer is not None or store is not None or current is None or not controller.is_shown(current):
+            self._layer = layer
+            if not controller.is_busy:
+                stores.select(store)
+                former, self._arrived = self._arrived, store
+                if point is not None and store is not None and store is not former:
+                    self.arrived.emit(point)
+        raster = self._raster()
+        if raster is not None and not controller.is_busy and stores.can_open_quickly(raster):
+            self.store_wanted.emit(raster)
+        self.show()
+
+    def _raster(self) -> ProjectRaster | None:
+        try:
+            return raster_of(self.layer) if self.layer is not None else None
+        except RasterError:
+            return None
+
+    def show(self, _: object = None) -> None:
+        """Tell the state of the image if it has changed."""
+        state = self._describe(self.layer, self._raster())
+        if state != self._state:
+            self._state = state
+            self.changed.emit(state)
+
+    def _describe(self, layer: QgsRasterLayer | None, raster: ProjectRaster | None) -> ImageState:
+        stores, percent = self._stores, 0
+        if layer is None:
+            store, name = stores.store, stores.store.metadata.raster.file_name if stores.store is not None else ""
+        elif raster is None:
+            return ImageState(layer.name(), UNUSABLE)
+        else:
+            store, name = stores.find(raster), layer.name()
+        if self._encoding is not None and store is not None and self._encoding[0].path == store.path:
+            kind, percent = ENCODING, self._encoding[1]
+        elif raster is not None and stores.is_opening_for(raster):
+            kind = OPENING
+        elif layer is not None and layer.providerType() != "gdal":
+            kind = ONLINE
+        elif store is None:
+            kind = LIVE if layer is not None else ""
+        else:
+            kind = READY if store.live is None else LIVE
+        path = str(raster.source.path) if raster is not None else "" if store is None else str(store.path)
+        return ImageState(name, kind, percent, path)

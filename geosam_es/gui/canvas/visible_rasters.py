@@ -1,0 +1,169 @@
+"""Finds the raster layer that the user sees at a place of the map."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+from qgis.core import (
+    Qgis,
+    QgsCoordinateReferenceSystem,
+    QgsMapLayer,
+    QgsMapSettings,
+    QgsPointXY,
+    QgsRaster,
+    QgsRasterDataProvider,
+    QgsRasterLayer,
+    QgsRectangle,
+)
+
+from ...core.prompts import Bounds
+from ...errors import EditError
+from ...qgis_support.crs import points_in_world, transform_points
+from ...store.raster_name import GdalName, raster_path
+
+__all__ = ["VisibleRasters"]
+
+_MOST_BLOCK_PIXELS = 4_000_000
+"""The most pixels that GDAL may decode to read one; more would take too long while a user waits."""
+
+_HALF_WORLD_DEGREES = 180.0
+_HALF_WORLD_METRES = 20_037_508.0
+"""Half the equator."""
+
+_FLOATS = (Qgis.DataType.Float32, Qgis.DataType.Float64)
+
+
+class VisibleRasters:
+    """The raster layers that a canvas shows.
+
+    Parameters
+    ----------
+    map_settings : callable
+        Returns the canvas's QgsMapSettings.
+    """
+
+    def __init__(self, map_settings: Callable[[], QgsMapSettings]) -> None:
+        self._map_settings = map_settings
+
+    def layers(self) -> list[QgsRasterLayer]:
+        """Return the layers that are shown at the map's scale, the topmost first."""
+        settings = self._map_settings()
+        scale = settings.scale()
+        return [layer for layer in _rasters(settings.layers()) if _is_drawn(layer, scale)]
+
+    def at(self, point: QgsPointXY) -> QgsRasterLayer | None:
+        """Return the topmost layer that has something to see at a point in the canvas's CRS.
+
+        Pixels are read only to choose among several layers, one pixel of each, and only from local files.
+        """
+        covering = self._covering(point)
+        for layer, place in covering[:-1]:
+            if _has_pixel(layer, place):
+                return layer
+        return covering[-1][0] if covering else None
+
+    def _covering(self, point: QgsPointXY) -> list[tuple[QgsRasterLayer, QgsPointXY]]:
+        """Return the layers whose extent contains a point, with the point in the CRS of each."""
+        layers = self.layers()
+        places = _Places(point, self._map_settings().destinationCrs())
+        found = [(layer, place) for layer in layers for place in places.of(layer) if layer.extent().contains(place)]
+        if found:
+            return found
+        moved = ((layer, place) for layer in layers if _leaves_world(layer) for place in places.in_world(layer))
+        return [(layer, place) for layer, place in moved if layer.extent().contains(place)]
+
+
+class _Places:
+    """A point of the canvas in the CRSs of layers."""
+
+    def __init__(self, point: QgsPointXY, crs: QgsCoordinateReferenceSystem) -> None:
+        self._point = point
+        self._crs = crs
+        self._known: list[tuple[QgsCoordinateReferenceSystem, list[QgsPointXY]]] = []
+
+    def of(self, layer: QgsMapLayer) -> list[QgsPointXY]:
+        """Return the point in the CRS of a layer; an empty list if it does not exist there."""
+        crs = layer.crs()
+        known = next((places for other, places in self._known if other == crs), None)
+        if known is None:
+            try:
+                known = transform_points([self._point], self._crs, crs)
+            except EditError:
+                known = []
+            self._known.append((crs, known))
+        return known
+
+    def in_world(self, layer: QgsMapLayer) -> list[QgsPointXY]:
+        """Return the point on the side of the antimeridian where a layer is."""
+        box = layer.extent()
+        bounds = Bounds(box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum())
+        places = [(place.x(), place.y()) for place in self.of(layer)]
+        return [QgsPointXY(x, y) for x, y in points_in_world(places, layer.crs(), bounds)] if places else []
+
+
+def _rasters(layers: list[QgsMapLayer]) -> Iterator[QgsRasterLayer]:
+    for layer in layers:
+        if isinstance(layer, QgsRasterLayer):
+            yield layer
+        elif hasattr(layer, "childLayers"):
+            # A group that QGIS draws as one layer lists its layers from the bottom.
+            yield from _rasters(layer.childLayers()[::-1])
+
+
+def _is_drawn(layer: QgsRasterLayer, scale: float) -> bool:
+    return bool(
+        layer.isValid() and layer.renderer() is not None and layer.opacity() > 0 and layer.isInScaleRange(scale)
+    )
+
+
+def _leaves_world(layer: QgsRasterLayer) -> bool:
+    """Tell whether a layer continues beyond the antimeridian."""
+    box = layer.extent()
+    edge = _HALF_WORLD_DEGREES if layer.crs().isGeographic() else _HALF_WORLD_METRES
+    return bool(box.xMaximum() > edge or box.xMinimum() < -edge)
+
+
+def _has_pixel(layer: QgsRasterLayer, place: QgsPointXY) -> bool:
+    """Tell whether a layer draws something at a place in its CRS; True where it would take long to know."""
+    provider, renderer = layer.dataProvider(), layer.renderer()
+    columns, rows, box = provider.xSize(), provider.ySize(), provider.extent()
+    if not _is_quick(layer) or not _may_be_clear(layer) or columns <= 0 or rows <= 0:
+        return True
+    width, height = box.width() / columns, box.height() / rows
+    column = min(max(math.floor((place.x() - box.xMinimum()) / width), 0), columns - 1)
+    row = min(max(math.floor((box.yMaximum() - place.y()) / height), 0), rows - 1)
+    left, top = box.xMinimum() + column * width, box.yMaximum() - row * height
+    block = renderer.block(1, QgsRectangle(left, top - height, left + width, top), 1, 1)
+    return block is None or block.isEmpty() or block.color(0, 0) >> 24 & 0xFF > 0
+
+
+def _is_quick(layer: QgsRasterLayer) -> bool:
+    """Tell whether one pixel can be read at once: from a local file with blocks of a moderate size."""
+    if layer.providerType() != "gdal":
+        return False
+    path = raster_path(layer.source().partition("|option:")[0])
+    if isinstance(path, GdalName) and path.file is None:
+        return False
+    provider = layer.dataProvider()
+    return provider.xBlockSize() * provider.yBlockSize() <= _MOST_BLOCK_PIXELS
+
+
+def _may_be_clear(layer: QgsRasterLayer) -> bool:
+    """Tell whether a layer can have pixels that are not drawn."""
+    provider, renderer = layer.dataProvider(), layer.renderer()
+    if renderer.alphaBand() > 0 or (not renderer.nodataColor().isValid() and _has_nodata(provider)):
+        return True
+    transparency = renderer.rasterTransparency()
+    return transparency is not None and not transparency.isEmpty()
+
+
+def _has_nodata(provider: QgsRasterDataProvider | None) -> bool:
+    if provider is None:
+        return False
+    for band in range(1, provider.bandCount() + 1):
+        own = provider.sourceHasNoDataValue(band) and provider.useSourceNoDataValue(band)
+        is_alpha = provider.colorInterpretation(band) == QgsRaster.AlphaBand
+        if own or is_alpha or provider.userNoDataValues(band) or provider.dataType(band) in _FLOATS:
+            return True
+    return False

@@ -1,0 +1,398 @@
+"""Brings polygons of a layer back to the map with their prompts, to be changed, given another class, or deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from qgis.core import (
+    QgsFeature,
+    QgsFeatureRequest,
+    QgsGeometry,
+    QgsPointXY,
+    QgsProject,
+    QgsRectangle,
+    QgsVectorLayer,
+    QgsWkbTypes,
+)
+from qgis.PyQt import sip
+from qgis.PyQt.QtCore import QObject, QPoint, pyqtSignal
+
+from ...core.prompts import Prompts
+from ...errors import EditError, GeoSamError, PromptError
+from ...qgis_support.crs import transform_points
+from ...qgis_support.messages import tr
+from ..canvas.controller import SegmentationController
+from ..canvas.drawing import Drawing
+from ..panel.dock import SegmentDock
+from ..stores.open_store import ProjectRaster, project_raster
+from .edits import check_target, delete_polygon
+from .history import DELETED, EditHistory, OwnEdit
+from .provenance import Provenance, read_provenance
+
+__all__ = ["Refined", "Refining", "same_prompts"]
+
+_NEAR = 1e-9
+"""Relative difference of coordinates that were transformed to pixels and back."""
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """The polygon being refined.
+
+    Attributes
+    ----------
+    layer : QgsVectorLayer
+    feature_id : int
+    label : str
+        Its class; may be empty.
+    geometry : QgsGeometry
+        As it is in the layer.
+    """
+
+    layer: QgsVectorLayer
+    feature_id: int
+    label: str
+    geometry: QgsGeometry
+
+    def locate(self) -> int:
+        """Return the id of the feature now: it gets another one when the edits are saved.
+
+        Raises
+        ------
+        EditError
+            If the layer or the feature is no longer there.
+        """
+        layer = self.layer
+        if sip.isdeleted(layer):
+            raise EditError(tr("The layer of this polygon was removed"), tr("discard the polygon and draw it again"))
+        if layer.getFeature(self.feature_id).isValid():
+            return self.feature_id
+        near = QgsFeatureRequest().setFilterRect(self.geometry.boundingBox())
+        for feature in layer.getFeatures(near):
+            if feature.geometry().isGeosEqual(self.geometry):
+                return int(feature.id())
+        raise EditError(tr("The polygon is no longer in {name}").format(name=layer.name()), tr("draw it again"))
+
+
+class Refining(QObject):
+    """Knows which polygon of a layer is being refined.
+
+    Meanwhile the panel shows the class of the polygon.
+
+    Parameters
+    ----------
+    iface : QgisInterface
+    controller : SegmentationController
+    dock : SegmentDock
+    history : EditHistory
+    parent : QObject, optional
+
+    Attributes
+    ----------
+    current : Refined, optional
+        The polygon.
+    picks : bool
+        Whether the next click chooses the polygon.
+
+    Signals
+    -------
+    changed
+        ``current``, ``picks`` or the hint is another one.
+    started : Provenance
+        Of a polygon whose prompts were restored.
+    deleted : str
+        What was deleted.
+    failed : GeoSamError
+    """
+
+    changed = pyqtSignal()
+    started = pyqtSignal(object)
+    deleted = pyqtSignal(str)
+    failed = pyqtSignal(object)
+
+    def __init__(
+        self,
+        iface: Any,
+        controller: SegmentationController,
+        dock: SegmentDock,
+        history: EditHistory,
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._iface = iface
+        self._controller = controller
+        self._dock = dock
+        self._history = history
+        self.current: Refined | None = None
+        self.picks = False
+        # On the canvas's screen, as the map may move under it; None outside.
+        self._pointer: QPoint | None = None
+        self._start_prompts = Prompts()
+        self._class_before: Mapping[str, Any] = {}
+        self._own_values: Mapping[str, Any] = {}
+        controller.drawing_changed.connect(self._on_drawing)
+
+    @property
+    def hint(self) -> str:
+        """What the user can do now; empty if nothing is refined."""
+        if self.picks:
+            return tr("Click the polygon to refine. Esc: leave")
+        if self.current is None:
+            return ""
+        name = _name(self.current.layer, self.current.label)
+        label = self.label
+        if label != self.current.label:
+            name = tr("{polygon}, now {label}").format(polygon=name, label=label)
+        keys = tr("Click or box: change it · 1 to 9: its class\nEnter: write · Delete: delete · Esc: leave")
+        return tr("Refining {polygon}").format(polygon=name) + "\n" + keys
+
+    @property
+    def label(self) -> str:
+        """The class that accepting gives to the polygon, for people."""
+        if self.current is None:
+            return ""
+        chosen = self.attributes()
+        return _label(chosen) if chosen else self.current.label
+
+    def attributes(self) -> Mapping[str, Any]:
+        """Return the values to write if the user has chosen another class, by field name."""
+        if self.current is None or self.current.layer is not self._dock.layer:
+            return {}
+        values = self._dock.class_box.attributes()
+        return {} if values == self._own_values else values
+
+    def hover(self, point: QgsPointXY, _positive: bool) -> None:
+        """Take note of the pointer, in the canvas's CRS."""
+        spot = self._screen().transform(point)
+        self._pointer = QPoint(round(spot.x()), round(spot.y()))
+
+    def leave(self) -> None:
+        """Take note that the pointer has left the map."""
+        self._pointer = None
+
+    def start(self) -> None:
+        """Refine the polygon under the pointer, or the only one selected, or the one that is clicked on next."""
+        found = None
+        if self._pointer is not None:
+            found = self._at(self._screen().toMapCoordinates(self._pointer))
+        if found is None and not self.picks:
+            found = self._selected()
+        if found is not None:
+            self._refine(*found)
+        else:
+            self._set_picks(not self.picks)
+
+    def pick(self, point: QgsPointXY) -> None:
+        """Refine the polygon at a point in the canvas's CRS."""
+        found = self._at(point)
+        if found is None:
+            self.failed.emit(EditError(tr("There is no polygon here"), tr("click a polygon of the target layer")))
+        else:
+            self._refine(*found)
+
+    def stop(self) -> None:
+        """Choose no polygon by the next click."""
+        self._set_picks(False)
+
+    def delete(self) -> None:
+        """Delete the polygon being refined, in one undo step."""
+        refined = self.current
+        if refined is None:
+            return
+        try:
+            delete_polygon(refined.layer, refined.locate())
+        except GeoSamError as error:
+            self.failed.emit(error)
+            return
+        self._controller.discard()
+        self._history.note(refined.layer, OwnEdit(DELETED, refined.label))
+        self.deleted.emit(_name(refined.layer, refined.label))
+
+    def draw_again(self, layer: QgsVectorLayer, own: OwnEdit) -> None:
+        """Draw the object of an edit that was undone, if its image is open."""
+        if own.provenance is None:
+            return
+        drawn, own.drawn = own.drawn, None
+        if drawn is None or not self._controller.take_up(drawn):
+            store = self._controller.store
+            if store is None or store.metadata.raster.file_name != own.provenance.raster:
+                return
+            self._draw(own.provenance)
+        if own.feature_id is not None:
+            self._begin(layer, layer.getFeature(own.feature_id), own.provenance)
+            if layer is self._dock.layer and own.values:
+                self._dock.class_box.show_values(own.values)
+
+    def _refine(self, layer: QgsVectorLayer, feature: QgsFeature) -> None:
+        self._set_picks(False)
+        try:
+            self._check_free()
+            check_target(layer)
+            if not feature.isValid():
+                raise EditError(tr("The polygon is no longer in {name}").format(name=layer.name()), tr("draw it again"))
+            provenance = read_provenance(layer, feature)
+            if provenance is None:
+                raise EditError(
+                    tr("This polygon has no saved prompts"),
+                    tr("draw it again, or change it with the vertex tool of QGIS"),
+                )
+            raster = self._missing_raster(provenance)
+        except GeoSamError as error:
+            self.failed.emit(error)
+            return
+        if raster is not None and self._controller.waits_for(raster, partial(self._go_on, layer, feature.id())):
+            return
+        self._controller.discard()
+        self._draw(provenance)
+        self._begin(layer, feature, provenance)
+        # The selection colour of QGIS would cover the polygon being refined.
+        layer.removeSelection()
+        self.started.emit(provenance)
+
+    def _go_on(self, layer: QgsVectorLayer, feature_id: int) -> None:
+        """Refine a polygon whose image is open now."""
+        if not sip.isdeleted(layer):
+            self._refine(layer, layer.getFeature(feature_id))
+
+    def _check_free(self) -> None:
+        """Refuse to replace an object that the user is drawing or has changed."""
+        drawing = self._controller.drawing
+        untouched = self.current is not None and same_prompts(drawing.prompts, self._start_prompts)
+        if drawing.can_undo and (not untouched or self.attributes()):
+            problem = tr("The polygon on the map is not written yet")
+            raise EditError(problem, tr("accept it with Enter, or discard it with Esc"))
+
+    def _missing_raster(self, provenance: Provenance) -> ProjectRaster | None:
+        """Return the image to open for a polygon; None if the open one is right."""
+        store, name = self._controller.store, provenance.raster
+        is_open = store is not None and name in ("", store.metadata.raster.file_name)
+        if store is not None and is_open and _contains(QgsRectangle(*store.segmenter.map_bounds), provenance):
+            return None
+        rasters = [(other, project_raster(other)) for other in QgsProject.instance().mapLayers().values()]
+        same_name = [(other, raster) for other, raster in rasters if raster and raster.source.path.name == name]
+        for other, raster in same_name:
+            if (len(same_name) == 1 and not is_open) or _contains(other.extent(), provenance):
+                return raster
+        if is_open:
+            return None
+        if not name:
+            raise EditError(tr("No prepared image is open"), tr("open the one that the polygon was drawn on"))
+        raise _drawn_on(provenance)
+
+    def _draw(self, provenance: Provenance) -> None:
+        self._controller.start_from(provenance.prompts, provenance.level, provenance.candidate)
+
+    def _begin(self, layer: QgsVectorLayer, feature: QgsFeature, provenance: Provenance) -> None:
+        self._end()
+        box, label = self._dock.class_box, ""
+        self._class_before = dict(box.attributes())
+        if layer is self._dock.layer:
+            values = {name: _value(feature, name) for name in box.class_fields if feature.fieldNameIndex(name) >= 0}
+            box.show_values(values)
+            label = _label(values)
+        self._own_values = dict(box.attributes())
+        self._start_prompts = provenance.prompts
+        self.current = Refined(layer, feature.id(), label, QgsGeometry(feature.geometry()))
+        box.colour_changed.connect(self._on_class)
+        self.changed.emit()
+
+    def _end(self) -> None:
+        refined, self.current = self.current, None
+        if refined is None:
+            return
+        box = self._dock.class_box
+        box.colour_changed.disconnect(self._on_class)
+        if refined.layer is self._dock.layer:
+            box.show_values(self._class_before)
+        self.changed.emit()
+
+    def _on_class(self, _colour: object) -> None:
+        self.changed.emit()
+
+    def _on_drawing(self, drawing: Drawing) -> None:
+        if drawing == Drawing():
+            self._end()
+        elif self.picks and drawing.busy:
+            self._set_picks(False)
+
+    def _set_picks(self, picks: bool) -> None:
+        if picks != self.picks:
+            self.picks = picks
+            self.changed.emit()
+
+    def _screen(self) -> Any:
+        return self._iface.mapCanvas().getCoordinateTransform()
+
+    def _layers(self) -> list[QgsVectorLayer]:
+        """Return the target layer and the active layer."""
+        layers = dict.fromkeys((self._dock.layer, self._iface.activeLayer()))
+        return [
+            layer
+            for layer in layers
+            if isinstance(layer, QgsVectorLayer) and layer.geometryType() == QgsWkbTypes.PolygonGeometry
+        ]
+
+    def _selected(self) -> tuple[QgsVectorLayer, QgsFeature] | None:
+        one = [layer for layer in self._layers() if layer.selectedFeatureCount() == 1]
+        return (one[0], next(one[0].getSelectedFeatures())) if one else None
+
+    def _at(self, point: QgsPointXY) -> tuple[QgsVectorLayer, QgsFeature] | None:
+        """Return the smallest polygon at a point in the canvas's CRS, of the first layer that has one there."""
+        crs = self._iface.mapCanvas().mapSettings().destinationCrs()
+        for layer in self._layers():
+            try:
+                (place,) = transform_points([point], crs, layer.crs())
+            except EditError:
+                continue
+            here = QgsGeometry.fromPointXY(place)
+            side = max(abs(place.x()), abs(place.y()), 1.0) * _NEAR
+            request = QgsFeatureRequest().setFilterRect(QgsRectangle.fromCenterAndSize(place, side, side))
+            found = [feature for feature in layer.getFeatures(request) if feature.geometry().intersects(here)]
+            if found:
+                return layer, min(found, key=lambda feature: float(feature.geometry().area()))
+        return None
+
+
+def same_prompts(first: Prompts, second: Prompts) -> bool:
+    """Tell whether prompts are the same, apart from rounding."""
+    (coords, labels), (other_coords, other_labels) = _arrays(first), _arrays(second)
+    return labels == other_labels and np.allclose(coords, other_coords, rtol=_NEAR, atol=0.0)
+
+
+def _arrays(prompts: Prompts) -> tuple[list[float], list[bool | None]]:
+    coords = [value for point in prompts.points for value in point[:2]]
+    labels: list[bool | None] = [point.positive for point in prompts.points]
+    return [*coords, *(prompts.box or ())], [*labels, None] if prompts.box else labels
+
+
+def _drawn_on(provenance: Provenance) -> EditError:
+    problem = tr("This polygon was drawn on {name}").format(name=provenance.raster)
+    return EditError(problem, tr("add that raster to the project, or open its prepared image"))
+
+
+def _contains(extent: QgsRectangle, provenance: Provenance) -> bool:
+    """Tell whether the prompts are inside, in the raster's CRS; images in several folders may have one name."""
+    try:
+        # A box may reach beyond the image.
+        return bool(extent.contains(QgsRectangle(*provenance.prompts.positive_bounds).center()))
+    except PromptError:
+        return False
+
+
+def _value(feature: QgsFeature, field: str) -> Any:
+    value = feature[field]
+    # NULL is a QVariant in older versions of QGIS.
+    return None if hasattr(value, "isNull") and value.isNull() else value
+
+
+def _label(values: Mapping[str, Any]) -> str:
+    value = next(iter(values.values()), None)
+    return "" if value is None else str(value)
+
+
+def _name(layer: QgsVectorLayer, label: str) -> str:
+    return " ".join(tr("polygon {label} in {layer}").format(label=label, layer=layer.name()).split())

@@ -1,0 +1,203 @@
+"""Undo and redo as one story: the prompts of the object being drawn, then the edits of the layers."""
+
+from __future__ import annotations
+
+from qgis.PyQt.QtCore import QObject, pyqtSignal
+
+from ...core.prompts import Bounds, Point
+from ...qgis_support.messages import tr
+from ..canvas.controller import SegmentationController
+from .history import ADDED, DELETED, EditHistory, EditStep, OwnEdit
+from .refining import Refining, same_prompts
+
+__all__ = ["UndoStory"]
+
+
+class UndoStory(QObject):
+    """Undoes and redoes step by step, and says what the next step is.
+
+    Undoing an accepted polygon draws its object again, so that the story goes on with its prompts; redoing writes the
+    polygon again. Prompts that were given since then make no redo: the layer keeps it until they are discarded.
+
+    Parameters
+    ----------
+    controller : SegmentationController
+    history : EditHistory
+    refining : Refining
+    parent : QObject, optional
+
+    Signals
+    -------
+    changed
+        The next step is another one.
+    undone, done : str
+        What was undone in a layer, or what was redone or deleted, for people.
+    outdated
+        Something else would be redone or undone now than what was said last.
+    """
+
+    changed = pyqtSignal()
+    undone = pyqtSignal(str)
+    done = pyqtSignal(str)
+    outdated = pyqtSignal()
+
+    def __init__(
+        self,
+        controller: SegmentationController,
+        history: EditHistory,
+        refining: Refining,
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._controller = controller
+        self._history = history
+        self._refining = refining
+        self._last_was_prompt = False
+        self._said_undone: EditStep | None = None
+        self._said_done: EditStep | None = None
+        refining.deleted.connect(self._on_deleted)
+        controller.drawing_changed.connect(self._on_change)
+        history.changed.connect(self._on_change)
+
+    @property
+    def undo_text(self) -> str:
+        """What `undo` would do; empty if there is nothing to undo."""
+        drawing, step = self._controller.drawing, self._undo_step()
+        if step is None:
+            return tr("Undo: {what}").format(what=_prompt_name(drawing.last)) if drawing.can_undo else ""
+        if step.own is None:
+            return tr("Undo in {layer}: {edit}").format(layer=step.layer.name(), edit=step.text)
+        return tr("Undo: {what}").format(what=_edit_name(step, step.own))
+
+    @property
+    def redo_text(self) -> str:
+        """What `redo` would do; empty if there is nothing to redo."""
+        drawing, step = self._controller.drawing, self._redo_step()
+        if step is None:
+            return tr("Redo: {what}").format(what=_prompt_name(drawing.undone)) if drawing.can_redo else ""
+        if step.own is None:
+            return tr("Redo in {layer}: {edit}").format(layer=step.layer.name(), edit=step.text)
+        return tr("Redo: {what}").format(what=_edit_name(step, step.own))
+
+    @property
+    def undo_repeats(self) -> bool:
+        """Whether a held key may go on undoing: from prompt to prompt, never to an edit of a layer or beyond it."""
+        return self._last_was_prompt and self._undo_step() is None
+
+    @property
+    def redo_repeats(self) -> bool:
+        """Whether a held key may go on redoing, as `undo_repeats`."""
+        return self._last_was_prompt and self._redo_step() is None
+
+    def undo(self) -> None:
+        """Take back the last prompt, or else the last edit."""
+        step = self._undo_step()
+        self._last_was_prompt = step is None
+        if step is None:
+            self._controller.undo()
+            self.changed.emit()
+        else:
+            self._undo_edit(step)
+
+    def redo(self) -> None:
+        """Restore what was undone last."""
+        step = self._redo_step()
+        self._last_was_prompt = step is None
+        if step is None:
+            self._controller.redo()
+            self.changed.emit()
+        else:
+            self._redo_edit(step)
+
+    def undo_edit(self) -> None:
+        """Undo the last edit of a layer, whatever is drawn; the object being drawn is kept if it is another one."""
+        step = self._history.last_done
+        if step is not None:
+            self._last_was_prompt = False
+            self._undo_edit(step)
+
+    def redo_edit(self) -> None:
+        """Redo the edit that was undone last, whatever is drawn."""
+        step = self._history.last_undone
+        if step is not None:
+            self._last_was_prompt = False
+            self._redo_edit(step)
+
+    def _undo_step(self) -> EditStep | None:
+        return None if self._controller.drawing.can_undo else self._history.last_done
+
+    def _redo_step(self) -> EditStep | None:
+        drawing, step = self._controller.drawing, self._history.last_undone
+        if step is None or self._is_drawn(step.own):
+            return step
+        return None if drawing.can_undo or drawing.can_redo else step
+
+    def _is_drawn(self, own: OwnEdit | None) -> bool:
+        """Tell whether the object on the map is, unchanged, the one of an edit that was undone."""
+        drawing = self._controller.drawing
+        if own is None or own.provenance is None or not drawing.can_undo:
+            return False
+        return same_prompts(drawing.prompts, own.provenance.prompts)
+
+    def _undo_edit(self, step: EditStep) -> None:
+        own = step.own
+        if not self._controller.drawing.can_undo:
+            was_refining = self._refining.current is not None
+            aside = self._controller.set_aside()
+            step.later = None if was_refining else aside
+        self._history.undo(step)
+        if own is None:
+            text = tr("Undone in {layer}: {edit}").format(layer=step.layer.name(), edit=step.text)
+        else:
+            if not self._controller.drawing.can_undo:
+                self._refining.draw_again(step.layer, own)
+            text = tr("Undone: {what}").format(what=_edit_name(step, own))
+        self._say(undone=step)
+        self.undone.emit(text)
+
+    def _redo_edit(self, step: EditStep) -> None:
+        own, later, step.later = step.own, step.later, None
+        if own is not None and self._is_drawn(own):
+            own.drawn = self._controller.set_aside()
+        self._history.redo(step)
+        if later is not None and not self._controller.drawing.can_undo:
+            self._controller.take_up(later)
+        if own is None:
+            text = tr("Redone in {layer}: {edit}").format(layer=step.layer.name(), edit=step.text)
+        else:
+            text = tr("Redone: {what}").format(what=_edit_name(step, own))
+        self._say(done=step)
+        self.done.emit(text)
+
+    def _on_deleted(self, name: str) -> None:
+        self._last_was_prompt = False
+        self._say(done=self._history.last_done)
+        self.done.emit(tr("Deleted: {what}").format(what=name))
+
+    def _say(self, undone: EditStep | None = None, done: EditStep | None = None) -> None:
+        self._said_undone, self._said_done = undone, done
+
+    def _on_change(self, _drawing: object = None) -> None:
+        is_undone = self._said_undone is None or self._said_undone is self._redo_step()
+        is_done = self._said_done is None or self._said_done is self._history.last_done
+        if not (is_undone and is_done):
+            self._say()
+            self.outdated.emit()
+        self.changed.emit()
+
+
+def _prompt_name(prompt: Point | Bounds | None) -> str:
+    if isinstance(prompt, Bounds):
+        return tr("box")
+    return tr("point outside") if prompt is not None and not prompt.positive else tr("point")
+
+
+def _edit_name(step: EditStep, own: OwnEdit) -> str:
+    if own.kind == ADDED:
+        name = tr("polygon {label} in {layer}")
+    elif own.kind == DELETED:
+        name = tr("deletion of polygon {label} in {layer}")
+    else:
+        name = tr("refined polygon {label} in {layer}")
+    # A polygon without a class has no label.
+    return " ".join(name.format(label=own.label, layer=step.layer.name()).split())

@@ -1,0 +1,372 @@
+"""A photo-interpreter's first day in the real QGIS window, run by ``day.sh``, with the X server's mouse and keys.
+
+Install from the zip without network, press Install, open two sheets and an online layer, make the layer from the
+message, draw 15 adjacent fields, refine two, change a class, delete one, undo and redo, save, and open the project
+again. The folder named by GEOSAM_ES_DESKTOP holds what ``prepare_day.py`` writes, the zip and a folder ``wheels``;
+GEOSAM_ES_SERVICE is the URL of the online layer. ``report.json``, ``expected.json`` and screenshots go to the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from qgis.core import QgsApplication, QgsGeometry, QgsPointXY, QgsProject, QgsRasterLayer, QgsRectangle
+from qgis.PyQt.QtCore import QPoint, QProcess, QProcessEnvironment, Qt, QTimer
+from qgis.PyQt.QtWidgets import QAbstractButton, QApplication
+from qgis.utils import iface, plugins
+
+FOLDER = Path(os.environ["GEOSAM_ES_DESKTOP"])
+SERVICE = os.environ.get("GEOSAM_ES_SERVICE", "")
+HERE = Path(__file__).resolve().parent
+SNAP_M = 6.0
+
+
+def wait(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what}: timed out")
+        QgsApplication.processEvents()
+        time.sleep(0.001)
+
+
+def pause(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    wait(lambda: time.monotonic() > end, "pause", seconds + 5)
+
+
+class Hand:
+    """The mouse and the keyboard of the X server."""
+
+    def __init__(self) -> None:
+        self.presses = 0
+        self.clicks = 0
+
+    def _do(self, *words: Any) -> None:
+        process = QProcess()
+        process.start("xdotool", [str(word) for word in words])
+        wait(lambda: process.state() == QProcess.ProcessState.NotRunning, "xdotool")
+        if process.exitCode():
+            raise RuntimeError(bytes(process.readAllStandardError()).decode())
+        pause(0.03)
+
+    def move(self, widget: Any, spot: QPoint) -> None:
+        place = widget.mapToGlobal(spot)
+        self._do("mousemove", place.x(), place.y())
+
+    def click(self, widget: Any, spot: QPoint, button: int = 1) -> None:
+        self.clicks += 1
+        self.move(widget, spot)
+        self._do("click", button)
+
+    def press(self, widget: Any) -> None:
+        """Click in the middle of a button or another widget."""
+        self.click(widget, widget.rect().center())
+
+    def drag(self, widget: Any, first: QPoint, last: QPoint) -> None:
+        self.clicks += 1
+        self.move(widget, first)
+        self._do("mousedown", 1)
+        for step in range(1, 7):
+            self.move(widget, first + (last - first) * step / 6)
+        self._do("mouseup", 1)
+
+    def key(self, name: str) -> None:
+        self.presses += 1
+        self._do("key", name)
+
+    def type(self, text: str) -> None:
+        self._do("type", text)
+
+
+class Day:
+    def __init__(self) -> None:
+        self.hand = Hand()
+        self.canvas = iface.mapCanvas()
+        self.report: dict[str, Any] = {}
+        self.expected: dict[str, dict[str, Any]] = {}
+        self.fields = json.loads((FOLDER / "fields.json").read_text())
+        self.seconds: list[float] = []
+
+    # What is seen.
+
+    def picture(self, name: str) -> None:
+        pause(0.4)
+        QApplication.primaryScreen().grabWindow(0).save(str(FOLDER / f"{name}.png"))
+
+    @property
+    def interaction(self) -> Any:
+        return plugins["geosam_es"].interaction
+
+    @property
+    def drawing(self) -> Any:
+        return self.interaction.controller.drawing
+
+    @property
+    def layer(self) -> Any:
+        return self.interaction.dock.layer
+
+    def messages(self) -> list[str]:
+        return [item.text() for item in iface.messageBar().items() if item.title() == "GeoSAM-ES"]
+
+    # What is done.
+
+    def zoom(self, bounds: list[float], factor: float = 1.8) -> None:
+        rectangle = QgsRectangle(*bounds)
+        rectangle.scale(factor)
+        self.canvas.setExtent(rectangle)
+        wait(lambda: not self.canvas.isDrawing(), "rendering")
+        pause(0.4)
+
+    def spot(self, x: float, y: float) -> QPoint:
+        pixel = self.canvas.getCoordinateTransform().transform(QgsPointXY(x, y))
+        return QPoint(round(pixel.x()), round(pixel.y()))
+
+    def settled(self) -> bool:
+        return not self.drawing.busy and not self.interaction.stores.is_opening
+
+    def click(self, x: float, y: float) -> None:
+        self.hand.click(self.canvas.viewport(), self.spot(x, y))
+        wait(lambda: self.settled() and self.drawing.result is not None, "answer")
+
+    def box(self, bounds: list[float]) -> None:
+        first, last = self.spot(bounds[0], bounds[3]), self.spot(bounds[2], bounds[1])
+        self.hand.drag(self.canvas.viewport(), first, last)
+        wait(lambda: self.settled() and self.drawing.result is not None, "answer")
+
+    def key(self, name: str) -> None:
+        self.hand.key(name)
+        wait(self.settled, f"key {name}")
+
+    def draw(self, field: dict[str, Any]) -> float:
+        """Draw a field as a person does: a click, a look at the result, and a box if it is another object."""
+        begun = time.monotonic()
+        self.zoom(field["bounds"])
+        outline = QgsGeometry.fromWkt(field["outline"])
+        self.click(*field["inside"])
+        for _ in range(3):
+            if self.agreement(outline) >= 0.85:
+                break
+            self.key("Tab")
+        else:
+            self.key("Escape")
+            self.box(field["bounds"])
+        self.seconds.append(time.monotonic() - begun)
+        return self.agreement(outline)
+
+    def agreement(self, outline: QgsGeometry) -> float:
+        shown = QgsGeometry.fromWkt(self.drawing.result.geometry.wkt)
+        if shown.isEmpty():
+            return 0.0
+        return shown.intersection(outline).area() / shown.combine(outline).area()
+
+    def button(self, index: int = 0) -> Any:
+        """A button of the message shown."""
+        item = iface.messageBar().currentItem()
+        wanted = [b for b in item.findChildren(QAbstractButton) if b.isVisible() and b.objectName() != "mCloseBtn"]
+        return wanted[index]
+
+    # The day.
+
+    def install(self) -> None:
+        installing = runpy.run_path(str(HERE / "installing.py"), run_name="installing")
+        self.report["install"] = installing["install"]()
+        self.picture("1_installed")
+
+    def compare_geometry(self) -> None:
+        """Run all functions of shapely that the plugin uses here, and in a process of their own."""
+        packages = Path(QgsApplication.qgisSettingsDirPath(), "python", "geosam_es_packages")
+        process = QProcess()
+        environment = QProcessEnvironment.systemEnvironment()
+        environment.insert("PYTHONPATH", str(packages))
+        process.setProcessEnvironment(environment)
+        process.start("python3", [str(HERE / "geometry.py")])
+        wait(lambda: process.state() == QProcess.ProcessState.NotRunning, "geometry.py", 120)
+        plain = json.loads(bytes(process.readAllStandardOutput()))
+        inside = json.loads(json.dumps(runpy.run_path(str(HERE / "geometry.py"))["results"]()))
+        self.report["shapely_functions"] = len(plain)
+        self.report["shapely_differs_in"] = [name for name in plain if inside[name] != plain[name]]
+
+    def open_sheets(self) -> None:
+        project = QgsProject.instance()
+        for name in ("west", "east"):
+            raster = QgsRasterLayer(str(FOLDER / f"{name}.tif"), name)
+            project.setCrs(raster.crs())
+            project.addMapLayer(raster)
+        if SERVICE:
+            served = QgsRasterLayer(SERVICE, "servicio XYZ", "wms")
+            self.report["online_valid"] = served.isValid()
+            project.addMapLayer(served)
+            iface.layerTreeView().layerTreeModel().rootGroup().findLayer(served.id()).setItemVisibilityChecked(True)
+            # Below the sheets, as a background map is.
+            root = project.layerTreeRoot()
+            node = root.findLayer(served.id())
+            root.insertChildNode(-1, node.clone())
+            root.removeChildNode(node)
+        self.zoom([726200, 4371400, 727600, 4371900], 1.1)
+        tool = plugins["geosam_es"]._actions.tool
+        bar = next(widget for widget in tool.associatedWidgets() if hasattr(widget, "widgetForAction"))
+        if not tool.isChecked():
+            self.hand.press(bar.widgetForAction(tool))
+        wait(lambda: self.interaction is not None and self.canvas.mapTool() is self.interaction.tool, "tool")
+        pause(1.0)
+        self.picture("2_two_sheets")
+
+    def make_layer(self) -> None:
+        """Accept without a layer; the message makes one, and the polygon is written to it."""
+        self.interaction.dock.class_box.csv_chosen.emit(str(FOLDER / "habitats.csv"))
+        pause(0.5)
+        first = self.fields[0]
+        self.draw(first)
+        self.key("1")
+        self.hand.key("Return")
+        pause(0.5)
+        self.picture("3_no_layer")
+        self.hand.press(self.button())
+        wait(lambda: self.layer is not None and self.layer.featureCount() == 1, "layer made by the message")
+        self.note(first, "I1.1")
+        self.report["layer"] = {"crs": self.layer.crs().authid(), "path": Path(self.layer.source().split("|")[0]).name}
+        self.picture("4_first_polygon")
+
+    def set_borders(self) -> None:
+        settings = self.interaction.dock._settings
+        settings.trim_overlaps = True
+        settings.snap_m = SNAP_M
+        self.interaction.dock.options_box.changed.emit()
+
+    def note(self, field: dict[str, Any], code: str) -> None:
+        self.expected[f"{field['inside'][0]:.1f} {field['inside'][1]:.1f}"] = {
+            "inside": field["inside"],
+            "class": code,
+            "outline": field["outline"],
+        }
+
+    def draw_fields(self) -> None:
+        codes = [line.split(";")[0] for line in (FOLDER / "habitats.csv").read_text("utf-8").splitlines()[1:]]
+        agreement = []
+        for number, field in enumerate(self.fields[1:15], start=1):
+            agreement.append(round(self.draw(field), 3))
+            index = number % 9
+            self.key(str(index + 1))
+            if number in (5, 10):
+                self.picture(f"5_field_{number}")
+            before = self.layer.featureCount()
+            self.key("Return")
+            wait(lambda before=before: self.layer.featureCount() > before, f"field {number} written")
+            self.note(field, codes[index])
+        self.report["agreement"] = agreement
+        self.zoom([726180, 4371400, 726960, 4371950], 1.05)
+        self.picture("6_fifteen")
+
+    def draw_online(self) -> None:
+        if not SERVICE:
+            return
+        field = next(field for field in self.fields if field["sheet"] == "served")
+        agreement = self.draw(field)
+        self.picture("7_online")
+        before = self.layer.featureCount()
+        self.key("3")
+        self.key("Return")
+        wait(lambda: self.layer.featureCount() > before, "online field written")
+        self.note(field, "I1.3")
+        self.report["online_agreement"] = round(agreement, 3)
+
+    def refine(self, field: dict[str, Any], class_key: str = "", code: str = "") -> None:
+        """Pick the polygon under the pointer with R, add a point, and accept."""
+        self.zoom(field["bounds"])
+        spot = self.spot(*field["inside"])
+        self.hand.move(self.canvas.viewport(), spot)
+        self.key("r")
+        wait(lambda: self.settled() and self.drawing.has_polygon, "refining")
+        if class_key:
+            self.key(class_key)
+            self.note(field, code)
+        else:
+            self.click(field["inside"][0] + 3, field["inside"][1])
+        self.picture(f"8_refine_{class_key or 'point'}")
+        count = self.layer.featureCount()
+        self.key("Return")
+        wait(lambda: not self.drawing.has_polygon, "refined")
+        if self.layer.featureCount() != count:
+            raise AssertionError("refining changed the number of polygons")
+
+    def delete(self, field: dict[str, Any]) -> None:
+        self.zoom(field["bounds"])
+        self.hand.move(self.canvas.viewport(), self.spot(*field["inside"]))
+        count = self.layer.featureCount()
+        self.key("r")
+        wait(lambda: self.settled() and self.drawing.has_polygon, "refining")
+        self.key("Delete")
+        wait(lambda: self.layer.featureCount() == count - 1, "deleted")
+        self.picture("9_deleted")
+        pause(0.7)
+        self.key("ctrl+z")
+        wait(lambda: self.layer.featureCount() == count, "undone")
+        self.picture("10_undone")
+        pause(0.7)
+        self.key("ctrl+shift+z")
+        wait(lambda: self.layer.featureCount() == count - 1, "redone")
+        pause(0.7)
+        self.key("ctrl+z")
+        wait(lambda: self.layer.featureCount() == count, "undone again")
+
+    def save_and_reopen(self) -> None:
+        name = self.layer.name()
+        iface.setActiveLayer(self.layer)
+        iface.actionSaveActiveLayerEdits().trigger()
+        iface.actionToggleEditing().trigger()
+        project = QgsProject.instance()
+        project.write(str(FOLDER / "day.qgz"))
+        iface.newProject()
+        pause(0.5)
+        self.report["cleared"] = {"target": self.layer is None, "classes": len(self.interaction.dock.class_box._items)}
+        project.read(str(FOLDER / "day.qgz"))
+        wait(lambda: not self.canvas.isDrawing(), "rendering")
+        pause(1.0)
+        self.report["reopened"] = {
+            "target": self.layer is not None and self.layer.name() == name,
+            "classes": len(self.interaction.dock.class_box._items),
+        }
+        self.picture("11_reopened")
+
+    def run(self) -> None:
+        self.install()
+        self.compare_geometry()
+        self.open_sheets()
+        self.make_layer()
+        self.set_borders()
+        self.draw_fields()
+        self.draw_online()
+        self.refine(self.fields[2])
+        self.refine(self.fields[9])
+        self.refine(self.fields[4], "9", "G1.7")
+        self.delete(self.fields[6])
+        self.report["clicks"], self.report["keys"] = self.hand.clicks, self.hand.presses
+        self.report["seconds_a_polygon"] = round(sum(self.seconds) / len(self.seconds), 2)
+        self.report["undo_steps"] = self.layer.undoStack().count()
+        self.save_and_reopen()
+
+
+def main() -> None:
+    day = Day()
+    try:
+        day.run()
+        day.report["done"] = True
+    except BaseException:
+        day.report["error"] = traceback.format_exc()
+        day.report["messages"] = day.messages()
+        day.picture("error")
+    (FOLDER / "report.json").write_text(json.dumps(day.report, indent=1, ensure_ascii=False))
+    (FOLDER / "expected.json").write_text(json.dumps(list(day.expected.values())))
+    os._exit(0)
+
+
+iface.mainWindow().setWindowState(Qt.WindowState.WindowMaximized)
+QTimer.singleShot(2500, main)
