@@ -15,7 +15,7 @@ from ..core.prompts import Bounds
 from ..errors import StoreError
 from ..inference.encoder import TILE_SIZE, Encoder
 from ..store import StoreMetadata
-from .raster import RasterTile, TiledRaster
+from .raster import RasterSource, RasterTile
 from .stretch import decide_stretch
 
 __all__ = ["EncodeOptions", "EncodePlan", "make_plan"]
@@ -58,7 +58,7 @@ class EncodePlan:
 
     Attributes
     ----------
-    raster : TiledRaster
+    raster : RasterSource
     metadata : StoreMetadata
     aoi : shapely geometry, optional
         Area of interest in the raster's CRS.
@@ -68,7 +68,7 @@ class EncodePlan:
         The finest level to encode.
     """
 
-    raster: TiledRaster
+    raster: RasterSource
     metadata: StoreMetadata
     aoi: BaseGeometry | None
     batch_size: int
@@ -113,7 +113,7 @@ class EncodePlan:
         return self.raster.read_tile(self.pyramid.window(tile), 2.0**tile.level, self.metadata.stretch)
 
 
-def make_plan(raster: TiledRaster, encoder: Encoder, options: EncodeOptions) -> EncodePlan:
+def make_plan(raster: RasterSource, encoder: Encoder, options: EncodeOptions) -> EncodePlan:
     """Decide stretch, tiling and levels of a store.
 
     Raises

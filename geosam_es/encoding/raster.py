@@ -28,7 +28,7 @@ from .placement import MapCrs, check_placement
 from .raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
 from .unreadable import archive_name, check_file, explain
 
-__all__ = ["RPC_CRS", "WARP_TOLERANCE_PX", "RasterTile", "TiledRaster"]
+__all__ = ["RPC_CRS", "WARP_TOLERANCE_PX", "RasterSource", "RasterTile", "TiledRaster"]
 
 RPC_CRS = "EPSG:4326"
 WARP_TOLERANCE_PX = 0.2
@@ -56,7 +56,98 @@ class RasterTile(NamedTuple):
     has_data: bool
 
 
-class TiledRaster(ABC):
+class RasterSource(ABC):
+    """A georeferenced image that is read by tiles.
+
+    Attributes
+    ----------
+    path : Path or GdalName
+    width, height : int
+        Native size in pixels.
+    transform : GeoTransform
+    crs_wkt : str
+    bands : (int, int, int)
+        The bands used as red, green and blue, counted from 1.
+    nodata : float, optional
+    dtype : numpy.dtype
+    overviews : tuple of int
+        Native pixels along the side of a pixel of each overview.
+    """
+
+    path: RasterPath
+    width: int
+    height: int
+    transform: GeoTransform
+    crs_wkt: str
+    bands: tuple[int, int, int]
+    nodata: float | None
+    dtype: np.dtype[Any]
+    overviews: tuple[int, ...]
+
+    @abstractmethod
+    def info(self) -> RasterInfo:
+        """Describe the raster for a store, with its fingerprint."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the file. The next read opens it again."""
+
+    @abstractmethod
+    def read_bands(self, window: Window, scale: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Read a window of a level.
+
+        Parameters
+        ----------
+        window : Window
+            In pixels of the level.
+        scale : int
+            Native pixels along the side of a pixel of the level.
+
+        Returns
+        -------
+        bands : (3, h, w)
+        valid : bool (h, w)
+            False for pixels without data.
+
+        Raises
+        ------
+        RasterError
+            If it cannot be read there.
+        """
+
+    @abstractmethod
+    def read_valid(self, window: Window) -> NDArray[np.bool_]:
+        """Return which native pixels have data."""
+
+    @abstractmethod
+    def read_values(self, window: Window) -> NDArray[Any]:
+        """Read the native pixels with data (3, N); NaN in bands that have none where others have."""
+
+    def read_tile(self, window: Window, scale: float, stretch: Stretch) -> RasterTile:
+        """Read a tile for an encoder; see `read_bands` for the parameters and errors.
+
+        If ``scale`` is less than 1, the native pixels are enlarged.
+        """
+        if scale < 1:
+            return self._read_enlarged(window, scale, stretch)
+        bands, valid = self.read_bands(window, int(scale))
+        return _padded_tile(stretch.apply(bands, valid, FILL_RGB), _shows_something(bands, valid))
+
+    def _read_enlarged(self, window: Window, scale: float, stretch: Stretch) -> RasterTile:
+        native = window.scaled(scale)
+        left, top, right, bottom = native.bounds
+        around = Window(left - MARGIN, top - MARGIN, native.width + 2 * MARGIN, native.height + 2 * MARGIN)
+        read = around.intersection(Window(0, 0, self.width, self.height))
+        rows = slice(top - read.row_off, bottom - read.row_off)
+        cols = slice(left - read.col_off, right - read.col_off)
+        bands, valid = self.read_bands(read, 1)
+        factor = round(1 / scale)
+        image = enlarge(stretch.apply(bands, valid, FILL_RGB), valid, factor)
+        inside = image[rows.start * factor : rows.stop * factor, cols.start * factor : cols.stop * factor]
+        return _padded_tile(inside, _shows_something(bands[:, rows, cols], valid[rows, cols]))
+
+
+class TiledRaster(RasterSource):
     """A georeferenced raster, opened once per thread that reads it.
 
     Parameters
@@ -279,29 +370,6 @@ class TiledRaster(ABC):
         masks = self._masks(window, valid.shape)[:, valid]
         places = [self._masked_bands.index(band) for band in self.bands]
         return np.where(masks[places] > 0, pixels, np.nan)
-
-    def read_tile(self, window: Window, scale: float, stretch: Stretch) -> RasterTile:
-        """Read a tile for an encoder; see `read_bands` for the parameters and errors.
-
-        If ``scale`` is less than 1, the native pixels are enlarged.
-        """
-        if scale < 1:
-            return self._read_enlarged(window, scale, stretch)
-        bands, valid = self.read_bands(window, int(scale))
-        return _padded_tile(stretch.apply(bands, valid, FILL_RGB), _shows_something(bands, valid))
-
-    def _read_enlarged(self, window: Window, scale: float, stretch: Stretch) -> RasterTile:
-        native = window.scaled(scale)
-        left, top, right, bottom = native.bounds
-        around = Window(left - MARGIN, top - MARGIN, native.width + 2 * MARGIN, native.height + 2 * MARGIN)
-        read = around.intersection(Window(0, 0, self.width, self.height))
-        rows = slice(top - read.row_off, bottom - read.row_off)
-        cols = slice(left - read.col_off, right - read.col_off)
-        bands, valid = self.read_bands(read, 1)
-        factor = round(1 / scale)
-        image = enlarge(stretch.apply(bands, valid, FILL_RGB), valid, factor)
-        inside = image[rows.start * factor : rows.stop * factor, cols.start * factor : cols.stop * factor]
-        return _padded_tile(inside, _shows_something(bands[:, rows, cols], valid[rows, cols]))
 
     def _file(self) -> RasterFile:
         """Return this thread's file handle; GDAL's must not be shared."""

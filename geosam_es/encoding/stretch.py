@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..core.radiometry import Stretch, percentile_limits
 from ..core.window import Window
 from ..errors import RasterError
-from .raster import TiledRaster
+from .raster import RasterSource
 
 __all__ = ["decide_stretch"]
 
@@ -28,12 +28,12 @@ _SCAN_WINDOW = (512, 8192)
 _MOST_PIXELS = 1 << 20
 
 
-def decide_stretch(raster: TiledRaster, option: str = "auto") -> Stretch:
+def decide_stretch(raster: RasterSource, option: str = "auto") -> Stretch:
     """Decide the stretch of a raster to 8 bits.
 
     Parameters
     ----------
-    raster : TiledRaster
+    raster : RasterSource
     option : str
         ``auto`` (none for 8-bit data, else the 2nd to 98th percentile), ``none``, percentiles as in ``2,98``, or values
         as in ``0:4000``.
@@ -73,7 +73,7 @@ def decide_stretch(raster: TiledRaster, option: str = "auto") -> Stretch:
     return Stretch(tuple(percentile_limits(band, percentiles) for band in sample), sample.shape[1])
 
 
-def _no_data(raster: TiledRaster) -> RasterError:
+def _no_data(raster: RasterSource) -> RasterError:
     return RasterError("{path} has no pixels with data", "check its nodata value, or set --nodata", path=raster.path)
 
 
@@ -86,7 +86,7 @@ def _parse_pair(option: str, separator: str) -> tuple[float, float] | None:
     return (low, high) if low < high and math.isfinite(low) and math.isfinite(high) else None
 
 
-def _has_data(raster: TiledRaster) -> bool:
+def _has_data(raster: RasterSource) -> bool:
     return any(
         raster.read_valid(window).any()
         for windows in (_grid(raster, _COARSEST_GRID), _scan(raster))
@@ -94,7 +94,7 @@ def _has_data(raster: TiledRaster) -> bool:
     )
 
 
-def _sample(raster: TiledRaster) -> NDArray[Any]:
+def _sample(raster: RasterSource) -> NDArray[Any]:
     """Read pixels with data (3, N) from the whole extent of the raster.
 
     Every pixel with data has the same chance, wherever the data are. The sample is the same with any library, because
@@ -112,7 +112,7 @@ def _sample(raster: TiledRaster) -> NDArray[Any]:
     return _every_nth(raster, (window for window in _scan(raster) if raster.read_valid(window).any()))[0]
 
 
-def _grid(raster: TiledRaster, side: int) -> list[Window]:
+def _grid(raster: RasterSource, side: int) -> list[Window]:
     """Return windows spread over the raster, or one with all of a small raster."""
     if raster.width * raster.height <= (side * _SAMPLE_SIZE) ** 2:
         return [Window(0, 0, raster.width, raster.height)]
@@ -122,7 +122,7 @@ def _grid(raster: TiledRaster, side: int) -> list[Window]:
     return [Window(int(c), int(r), width, height) for r in rows for c in cols]
 
 
-def _scan(raster: TiledRaster) -> Iterator[Window]:
+def _scan(raster: RasterSource) -> Iterator[Window]:
     """Yield windows that cover the raster."""
     height, width = _SCAN_WINDOW
     for row in range(0, raster.height, height):
@@ -130,7 +130,7 @@ def _scan(raster: TiledRaster) -> Iterator[Window]:
             yield Window(col, row, min(width, raster.width - col), min(height, raster.height - row))
 
 
-def _every_nth(raster: TiledRaster, windows: Iterable[Window]) -> tuple[NDArray[Any], int]:
+def _every_nth(raster: RasterSource, windows: Iterable[Window]) -> tuple[NDArray[Any], int]:
     """Read every nth pixel with data, at most `_MOST_PIXELS`, and count all of them."""
     found = [np.empty((3, 0), raster.dtype)]
     kept, seen, step = 0, 0, 1

@@ -329,7 +329,8 @@ class Interaction(QObject):
 
     def _show_encodable(self) -> None:
         store = self.stores.store
-        self.dock.encoding.set_possible(store is None or store.live is not None)
+        live = store.live if store is not None else None
+        self.dock.encoding.set_possible(store is None or live is not None, live.no_download if live is not None else "")
 
     def _on_encoded(self, percent: int, text: str) -> None:
         self.image.show_encoding(self.encoding.store, percent)

@@ -442,7 +442,10 @@ class Segmenter:
         around = [Bounds(point.x, point.y, point.x, point.y) for point in left]
         tiles = {tile for place in around for _, tile in grid.tiles_around(place, tolerance=grid.scale)}
         if prompts.box is not None:
-            tiles.update(tile for tile in grid if self.pyramid.tile_bounds(tile).intersection(prompts.box))
+            box = prompts.box
+            # The last tiles extend beyond their level by less than one of its pixels.
+            near = Bounds(box.min_x - grid.scale, box.min_y - grid.scale, box.max_x, box.max_y)
+            tiles.update(tile for tile in grid.touching(near) if self.pyramid.tile_bounds(tile).intersection(box))
         for tile in sorted(tiles):
             bounds = self.pyramid.tile_bounds(tile)
             part = prompts.within(bounds)

@@ -109,7 +109,7 @@ def _write_tiles(reader: StoreReader, sink: QgsFeatureSink | None, feedback: Qgs
     """Write the tiles to the sink, if there is one, and count them by state."""
     counts = dict.fromkeys(TileState, 0)
     fields = _tile_fields()
-    tiles = [*reader.pyramid, *(tile for grid in reader.grids if grid.level < 0 for tile in grid)]
+    tiles = [tile for grid in reader.grids for tile in reader.tiles(grid.level)]
     for done, tile in enumerate(tiles, start=1):
         if feedback.isCanceled():
             break

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from qgis.core import QgsMapLayer, QgsRasterLayer
+from qgis.core import QgsDataSourceUri, QgsMapLayer, QgsRasterLayer
 
+from ..encoding.raster import RasterSource
 from ..errors import RasterError
+from ..store.layout import store_path_for
 from ..store.raster_name import GdalName, RasterPath, raster_path
+from .gdal_raster import GdalRaster
 from .messages import tr
+from .online_raster import OnlineRaster
+from .service import Service, ServiceName, service_of
 
-__all__ = ["LayerSource", "source_of"]
+__all__ = ["LayerSource", "open_raster", "source_of"]
 
 
 @dataclass(frozen=True)
@@ -20,15 +26,42 @@ class LayerSource:
     Attributes
     ----------
     path : Path or GdalName
-        A GdalName if it is a raster inside a file.
+        A GdalName if it is a raster inside a file, on a server or in a database, or a layer of a service.
     crs_wkt : str
         CRS of the layer, used if the file has none; may be empty.
     name : str
+    service : Service, optional
+        None unless it is a layer of an online service.
     """
 
     path: RasterPath
     crs_wkt: str
     name: str
+    service: Service | None = field(default=None, compare=False)
+
+    @property
+    def cache_name(self) -> RasterPath:
+        """What its store in the cache is named after."""
+        return self.path if self.service is None else self.service.own_name
+
+    @property
+    def store_beside(self) -> Path | None:
+        """Where the store beside the raster is or belongs; None if it is not in a local file."""
+        is_local = not isinstance(self.path, GdalName) or self.path.file is not None
+        return store_path_for(self.path) if is_local else None
+
+
+def open_raster(source: LayerSource) -> RasterSource:
+    """Open the raster of a layer, in the thread that reads it.
+
+    Raises
+    ------
+    RasterError
+        If it cannot be read.
+    """
+    if source.service is not None:
+        return OnlineRaster(source.service)
+    return GdalRaster(source.path, crs=source.crs_wkt or None)
 
 
 def source_of(layer: QgsMapLayer) -> LayerSource:
@@ -37,24 +70,41 @@ def source_of(layer: QgsMapLayer) -> LayerSource:
     Raises
     ------
     RasterError
-        If it is not a raster layer on a local file.
+        If it is not an image that can be read.
     """
     name = layer.name()
     if not isinstance(layer, QgsRasterLayer):
         raise RasterError(tr("{name} is not a raster layer").format(name=name), tr("choose an orthophoto"))
-    if layer.providerType() != "gdal":
+    crs_wkt = layer.crs().toWkt() if layer.crs().isValid() else ""
+    provider = layer.providerType()
+    if provider == "wms":
+        service = service_of(layer)
+        return LayerSource(service.name, crs_wkt, name, service)
+    if provider == "postgresraster":
+        return LayerSource(ServiceName(_postgis_text(layer.source()), None, name), crs_wkt, name)
+    if provider != "gdal":
         raise RasterError(
-            tr("{name} comes from a service ({provider}); only local files can be prepared").format(
-                name=name, provider=layer.providerType()
+            tr("{name} comes from a service ({provider}) that cannot be read here").format(
+                name=name, provider=provider
             ),
-            tr("save it as a GeoTIFF with Export > Save As and use that file"),
+            tr("add it by WMS, WMTS or XYZ, or save it as a GeoTIFF with Export > Save As and use that file"),
         )
     # GDAL's open options may follow.
     path = raster_path(layer.source().partition("|option:")[0])
-    file = path.file if isinstance(path, GdalName) else path
-    if file is None or not file.is_file():
+    if isinstance(path, Path) and not path.is_file():
         raise RasterError(
             tr("{name} is not a local file").format(name=name),
             tr("save it as a GeoTIFF with Export > Save As and use that file"),
         )
-    return LayerSource(path, layer.crs().toWkt() if layer.crs().isValid() else "", name)
+    if isinstance(path, GdalName) and path.file is None and any(mark in path.text for mark in "@?=<"):
+        # It may hold a password or a key, so messages and stores name the layer instead.
+        path = ServiceName(path.text, None, name)
+    return LayerSource(path, crs_wkt, name)
+
+
+def _postgis_text(text: str) -> str:
+    """Return the name by which GDAL opens a raster of PostGIS."""
+    uri = QgsDataSourceUri(text)
+    column = uri.geometryColumn() or "rast"
+    parts = [uri.connectionInfo(True), f"schema='{uri.schema()}'", f"table='{uri.table()}'", f"column='{column}'"]
+    return f"PG:{' '.join(parts)} mode=2"

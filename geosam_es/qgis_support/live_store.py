@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -23,21 +24,22 @@ from ..core.grid import FINEST_LEVEL, Tile
 from ..core.prompts import Bounds
 from ..encoding.encode import EncodeReport, encode_tiles
 from ..encoding.plan import EncodeOptions, EncodePlan, make_plan
-from ..errors import ModelError, OutputError, SignatureMismatchError, StoreError
+from ..encoding.raster import RasterSource
+from ..errors import ModelError, OutputError, PromptError, SignatureMismatchError, StoreError
 from ..inference.decoder import load_decoder
 from ..inference.encoder import MODEL_FILE, Encoder, OnnxEncoder, read_model_info
 from ..inference.runtime import available_cores
 from ..inference.segmenter import Segmenter
-from ..store import StoreMetadata, StoreReader, StoreWriter, store_path_for
+from ..store import StoreMetadata, StoreReader, StoreWriter
 from ..store.cache import StoreCache
 from ..store.files import copy_missing, put_in_place, remove_tree, temporary_name
 from ..store.layout import DECODER_FILE, GROUP_FILE, INT8, PREPARE_FILE, RasterInfo, read_metadata
-from ..store.raster_name import GdalName
 from ..store.reader import TileState
 from ..store.signature import check_signature, raster_signature
 from .gdal_raster import GdalRaster
-from .layer_source import LayerSource
+from .layer_source import LayerSource, open_raster
 from .messages import tr
+from .online_raster import OnlineRaster
 from .settings import Settings, cache_folder
 
 __all__ = ["EMBEDDED_MODEL", "LiveOptions", "LiveStore", "find_store", "live_options", "path_beside", "store_cache"]
@@ -114,6 +116,8 @@ class LiveStore:
         Where `keep_beside` would put a store that was made in the cache; None if it was not, or cannot go there.
     segmenter : Segmenter
         Encodes the tiles it needs in the calling thread, 0.1 to 0.3 s each.
+    is_online : bool
+        Whether the raster is a layer of an online service, which must not be read as a whole.
 
     Notes
     -----
@@ -122,14 +126,16 @@ class LiveStore:
     """
 
     def __init__(
-        self, root: Path, plan: EncodePlan, raster: GdalRaster, model: _Model, cache: StoreCache | None
+        self, root: Path, plan: EncodePlan, raster: RasterSource, model: _Model, cache: StoreCache | None
     ) -> None:
         self.root = root
         self.reader = StoreReader(root)
         self._plan = plan
         self._raster = raster
         self._encoder = model.encoder
-        self.finest_level = FINEST_LEVEL if model.enlarges else 0
+        self.is_online = isinstance(raster, OnlineRaster)
+        may_enlarge = not isinstance(raster, OnlineRaster) or raster.enlarges
+        self.finest_level = FINEST_LEVEL if model.enlarges and may_enlarge else 0
         self.beside: Path | None = None
         self._cache = cache
         self._left: tuple[StoreCache, Path] | None = None
@@ -141,6 +147,7 @@ class LiveStore:
         self._since_trim = 0
         self._uses = 1
         self._uses_lock = threading.Lock()
+        self._quiet = threading.local()
         if cache is not None:
             cache.acquire(root)
 
@@ -163,17 +170,19 @@ class LiveStore:
         """
         options = options or LiveOptions()
         model = _load_model(options)
-        raster = GdalRaster(source.path, crs=source.crs_wkt or None)
+        raster = open_raster(source)
         info = raster.info()
         cache = store_cache(options)
         beside = path_beside(source)
-        cached = cache.path_for(source.path, {**raster_signature(info), "model": model.encoder.info.encoder_sha256})
+        cached = cache.path_for(
+            source.cache_name, {**raster_signature(info), "model": model.encoder.info.encoder_sha256}
+        )
         for root, kept_in in ((beside, None), (cached, cache)):
             # A store of another model or of other pixels, a damaged one and a read-only one are left alone.
             with suppress(StoreError, OutputError):
                 if root is not None:
                     return cls._adopt(root, info, raster, model, kept_in)
-        plan = make_plan(raster, model.encoder, EncodeOptions())
+        plan = make_plan(raster, model.encoder, EncodeOptions(levels=_levels(raster)))
         if options.beside and beside is not None:
             with suppress(StoreError, OutputError):
                 StoreWriter.create(beside, plan.metadata, model.decoder_files)
@@ -191,7 +200,7 @@ class LiveStore:
 
     @classmethod
     def _adopt(
-        cls, root: Path, info: RasterInfo, raster: GdalRaster, model: _Model, cache: StoreCache | None
+        cls, root: Path, info: RasterInfo, raster: RasterSource, model: _Model, cache: StoreCache | None
     ) -> LiveStore:
         """Continue a store, with its own bands, stretch and tiling.
 
@@ -226,7 +235,7 @@ class LiveStore:
             As `open`.
         """
         model = _load_model(options)
-        with _closed_on_error(GdalRaster(source.path, crs=source.crs_wkt or None)) as raster:
+        with _closed_on_error(open_raster(source)) as raster:
             return cls._adopt(root, raster.info(), raster, model, None)
 
     @classmethod
@@ -235,8 +244,8 @@ class LiveStore:
     ) -> LiveStore:
         """Create an empty store of a raster in a given folder; see `StoreWriter.create`."""
         model = _load_model(options)
-        with _closed_on_error(GdalRaster(source.path, crs=source.crs_wkt or None)) as raster:
-            plan = make_plan(raster, model.encoder, EncodeOptions(dtype=dtype))
+        with _closed_on_error(open_raster(source)) as raster:
+            plan = make_plan(raster, model.encoder, EncodeOptions(dtype=dtype, levels=_levels(raster)))
             StoreWriter.create(root, plan.metadata, model.decoder_files, overwrite=overwrite)
             return cls(root, plan, raster, model, None)
 
@@ -301,6 +310,8 @@ class LiveStore:
         if state is not TileState.MISSING:
             return state
         self._check_there()
+        if getattr(self._quiet, "is_on", False):
+            raise PromptError(tr("The image of this place has not been fetched yet"), tr("click on it"))
         read = self._plan.read(tile)
         if not read.has_data:
             self._writer.skip(tile)
@@ -318,7 +329,7 @@ class LiveStore:
         area : shapely geometry, optional
             In the raster's CRS; the whole raster by default.
         finest_level : int
-            That of the store is used if it is coarser.
+            That of the store is used if it is coarser. A service is asked for this level only.
         """
         pyramid, transform = self.reader.pyramid, self._plan.metadata.raster.transform
         bounds = pyramid.bounds
@@ -326,17 +337,23 @@ class LiveStore:
             area = shapely.transform(area, transform.inverse().apply_array)
             shapely.prepare(area)
             bounds = Bounds(*area.bounds)
+        elif self.is_online:
+            raise StoreError(self.no_download, tr("prepare the view instead"))
+        finest_level = max(finest_level, self.finest_level)
+        grids = [pyramid.grid(finest_level)] if self.is_online else reversed(pyramid.grids_from(finest_level))
         return [
             tile
-            for grid in reversed(pyramid.grids_from(max(finest_level, self.finest_level)))
+            for grid in grids
             for tile in grid.touching(bounds)
             if (area is None or shapely.intersects(area, shapely.box(*pyramid.tile_bounds(tile))))
             and self.reader.state(tile) is TileState.MISSING
         ]
 
     def encode(self, tiles: Iterable[Tile], progress: Callable[[int, int], None] | None = None) -> EncodeReport:
-        """Encode tiles with `encode_tiles`, in a worker's thread."""
+        """Encode tiles with `encode_tiles`, in a worker's thread; those of a service one after the other."""
         self._check_there()
+        if self.is_online:
+            return self._encode_online(list(tiles), progress)
 
         def on_progress(done: int, total: int) -> None:
             self._trim_now_and_then()
@@ -344,6 +361,31 @@ class LiveStore:
                 progress(done, total)
 
         return encode_tiles(self._plan, self._encoder, self._writer, tiles, on_progress)
+
+    def _encode_online(self, tiles: list[Tile], progress: Callable[[int, int], None] | None) -> EncodeReport:
+        started, states = time.perf_counter(), []
+        for done in range(len(tiles) + 1):
+            if progress is not None:
+                progress(done, len(tiles))
+            if done < len(tiles):
+                states.append(self.ensure_tile(tiles[done]))
+        encoded = states.count(TileState.ENCODED)
+        return EncodeReport(encoded, len(states) - encoded, 0, time.perf_counter() - started)
+
+    @property
+    def no_download(self) -> str:
+        """Why the whole raster must not be encoded; empty if it may be."""
+        reason = tr("{name} comes from an online service, whose images must not be downloaded as a whole")
+        return reason.format(name=self._plan.metadata.raster.file_name) if self.is_online else ""
+
+    @contextmanager
+    def without_requests(self) -> Iterator[None]:
+        """Ask no online service in this thread until the block ends: `ensure_tile` raises a PromptError instead."""
+        self._quiet.is_on = self.is_online
+        try:
+            yield
+        finally:
+            self._quiet.is_on = False
 
     def share(self) -> LiveStore:
         """Return this store for another user, who must close it too."""
@@ -384,8 +426,13 @@ class LiveStore:
             self._cache.trim()
 
 
+def _levels(raster: RasterSource) -> int | None:
+    """Return how many levels a service can show; None for all."""
+    return raster.levels if isinstance(raster, OnlineRaster) else None
+
+
 @contextmanager
-def _closed_on_error(raster: GdalRaster) -> Iterator[GdalRaster]:
+def _closed_on_error(raster: RasterSource) -> Iterator[RasterSource]:
     try:
         yield raster
     except BaseException:
@@ -401,10 +448,10 @@ def find_store(source: LayerSource, options: LiveOptions) -> Path | None:
     RasterError
         If the raster cannot be read.
     """
-    with closing(GdalRaster(source.path, crs=source.crs_wkt or None)) as raster:
+    with closing(open_raster(source)) as raster:
         info = raster.info()
     model = read_model_info(options.model_folder).encoder_sha256
-    cached = store_cache(options).path_for(source.path, {**raster_signature(info), "model": model})
+    cached = store_cache(options).path_for(source.cache_name, {**raster_signature(info), "model": model})
     for root in filter(None, (path_beside(source), cached)):
         with suppress(StoreError):
             check_signature(root, raster_signature(read_metadata(root).raster), raster_signature(info), "")
@@ -443,8 +490,7 @@ def store_cache(options: LiveOptions) -> StoreCache:
 
 def path_beside(source: LayerSource) -> Path | None:
     """Return where the store beside a raster is or would be; None if the raster has no local file."""
-    file = source.path.file if isinstance(source.path, GdalName) else source.path
-    return None if file is None else store_path_for(source.path)
+    return source.store_beside
 
 
 def _free(path: Path | None) -> Path | None:
@@ -464,11 +510,11 @@ def _check_writable(root: Path) -> None:
         raise OutputError("{root} cannot be written ({reason})", root=root, reason=error.strerror) from error
 
 
-def _raster_as(metadata: StoreMetadata, raster: GdalRaster) -> GdalRaster:
+def _raster_as(metadata: StoreMetadata, raster: RasterSource) -> RasterSource:
     """Return a raster read with the bands and the nodata value of a store."""
     # NaN is not equal to itself.
     has_same_nodata = str(metadata.nodata) == str(raster.nodata)
-    if metadata.bands == raster.bands and has_same_nodata:
+    if not isinstance(raster, GdalRaster) or (metadata.bands == raster.bands and has_same_nodata):
         return raster
     bands = None if metadata.bands == raster.bands else metadata.bands
     return GdalRaster(raster.path, bands, None if has_same_nodata else metadata.nodata, raster.crs_wkt)

@@ -144,6 +144,8 @@ class RasterInfo:
     crs_wkt : str
     transform : GeoTransform
         Of the native pixels.
+    attribution : str
+        Whose image it is, and the address of the service; empty for a file.
     """
 
     file_name: str
@@ -153,6 +155,7 @@ class RasterInfo:
     fingerprint: str
     crs_wkt: str
     transform: GeoTransform
+    attribution: str = ""
 
 
 @dataclass(frozen=True)
@@ -220,6 +223,8 @@ class StoreMetadata:
         raster = asdict(self.raster)
         raster["file_name"] = _NOT_IN_FILE_NAMES.sub("_", self.raster.file_name)
         raster["transform"] = list(self.raster.transform)
+        if not self.raster.attribution:
+            del raster["attribution"]
         return {
             "format_version": FORMAT_VERSION,
             "raster": raster,
@@ -287,6 +292,7 @@ def _read_raster(value: JsonValue) -> RasterInfo:
         fingerprint=value["fingerprint"].matching(_FINGERPRINT, "a fingerprint"),
         crs_wkt=_read_crs(value["crs_wkt"]),
         transform=_read_transform(value["transform"], width, height),
+        attribution=value.get("attribution", "").text(),
     )
 
 

@@ -128,17 +128,30 @@ class StoreReader:
         """Tell whether a tile has features."""
         return self.state(tile) is TileState.ENCODED
 
+    def tiles(self, level: int) -> Iterator[Tile]:
+        """Yield the tiles of a level; of a layer of a service only those that are there, as it may have billions."""
+        if not self.metadata.raster.attribution:
+            return iter(self.pyramid.grid(level))
+        names = (next(iter(self.metadata.features)), layout.SKIPPED)
+        files = {
+            (int(file.parent.name), int(file.name))
+            for name in names
+            for file in (self.root / layout.level_name(level) / name / "c").glob("*/*")
+            if file.name.isdecimal() and file.parent.name.isdecimal()
+        }
+        return (Tile(level, row, col) for row, col in sorted(files))
+
     def counts(self) -> list[LevelCount]:
         """Count the tiles of each level by their state."""
         counts = []
         for grid in self.grids:
-            states = [self.state(tile) for tile in grid]
+            states = [self.state(tile) for tile in self.tiles(grid.level)]
             counts.append(
                 LevelCount(
                     grid.level,
                     states.count(TileState.ENCODED),
                     states.count(TileState.SKIPPED),
-                    states.count(TileState.MISSING),
+                    len(grid) - len(states) + states.count(TileState.MISSING),
                 )
             )
         return counts
@@ -224,7 +237,7 @@ class StoreReader:
         (Tile, str)
             Each tile, and what is wrong with it; an empty text if nothing is.
         """
-        for tile in (tile for grid in self.grids for tile in grid):
+        for tile in (tile for grid in self.grids for tile in self.tiles(grid.level)):
             state = self.state(tile)
             if state is TileState.MISSING:
                 yield tile, "missing" if tile.level >= 0 else ""

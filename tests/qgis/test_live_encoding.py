@@ -681,14 +681,16 @@ def test_source_of_a_layer(raster: Path) -> None:
     assert (source.path, source.name) == (raster, "Ortho") and "25830" in source.crs_wkt
 
 
-def test_layers_other_than_local_files_are_refused(raster: Path, tmp_path: Path) -> None:
+def test_layers_that_are_no_images_are_refused(raster: Path, tmp_path: Path) -> None:
     with pytest.raises(RasterError, match="Fields is not a raster layer: choose an orthophoto"):
         source_of(QgsVectorLayer("Polygon?crs=EPSG:4326", "Fields", "memory"))
-    uri = "crs=EPSG:3857&format=image/png&layers=a&styles=&url=https://localhost/none"
-    with pytest.raises(RasterError, match=r"PNOA comes from a service \(wms\); only local files can be prepared: save"):
-        source_of(QgsRasterLayer(uri, "PNOA", "wms"))
-    with pytest.raises(RasterError, match="Remote is not a local file: save"):
-        source_of(QgsRasterLayer("/vsicurl/http://127.0.0.1:9/a.tif", "Remote", "gdal"))
+    uri = "url=http://127.0.0.1:9/wcs&identifier=a"
+    with pytest.raises(
+        RasterError, match=r"Heights comes from a service \(wcs\) that cannot be read here: add it by WMS"
+    ):
+        source_of(QgsRasterLayer(uri, "Heights", "wcs"))
+    with pytest.raises(RasterError, match="Gone is not a local file: save"):
+        source_of(QgsRasterLayer(str(tmp_path / "gone.tif"), "Gone", "gdal"))
 
 
 def test_a_raster_inside_a_file(raster: Path, options: LiveOptions, tmp_path: Path) -> None:

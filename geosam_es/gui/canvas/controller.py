@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import methodcaller
@@ -315,6 +316,8 @@ class SegmentationController(QObject):
         """Discard the object, unless it was accepted and is still being answered."""
         if not self._hold(self.cancel):
             self.discard()
+            # Nobody waits for the images of its tile any more.
+            self._worker.interrupt()
 
     def discard(self) -> None:
         """Forget the object and all gestures that wait for it."""
@@ -363,14 +366,18 @@ class SegmentationController(QObject):
             self.end_preview()
             return
         session = drawn or SegmentationSession(store.segmenter, level, self._options)
+        # A click is worth a request to an online service, moving the mouse is not.
+        reads = store.live.without_requests if store.live is not None else nullcontext
+
+        def look() -> Result:
+            with reads():
+                return session.preview(x, y, positive)
 
         def done(result: Result) -> None:
             if drawn is self._session and not self._waiting:
                 self.preview_changed.emit(result)
 
-        self._worker.set_preview(
-            Job(lambda: session.preview(x, y, positive), done, lambda _error: self.preview_changed.emit(None))
-        )
+        self._worker.set_preview(Job(look, done, lambda _error: self.preview_changed.emit(None)))
 
     def end_preview(self) -> None:
         """Show no preview."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from qgis.core import QgsGeometry, QgsPointXY, QgsWkbTypes
 from qgis.gui import QgsMapCanvas, QgsMapMouseEvent, QgsMapTool, QgsRubberBand
+from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QEvent, QObject, QPoint, Qt, pyqtSignal
 from qgis.PyQt.QtGui import QColor, QCursor, QKeySequence
 from qgis.PyQt.QtWidgets import QApplication, QDockWidget
@@ -101,6 +102,10 @@ class SegmentMapTool(QgsMapTool):
 
     def deactivate(self) -> None:
         """Stop listening to the canvas; called by QGIS."""
+        # When QGIS closes, the canvas may go before its tool.
+        if any(sip.isdeleted(watched) for watched in self._filtered):
+            self._filtered = []
+            return
         for watched in self._filtered:
             watched.removeEventFilter(self)
         self._filtered = []

@@ -126,9 +126,9 @@ class Overlay:
         self._set(self._difference, difference)
 
     def show_footprint(self, store: OpenStore | None) -> None:
-        """Show the outline of a store's raster."""
+        """Show the outline of a store's raster; a layer of a service, which may be the whole world, has none."""
         outline = None
-        if store is not None:
+        if store is not None and not store.metadata.raster.attribution:
             raster = store.metadata.raster
             outline = raster.transform.apply_geometry(shapely.box(0, 0, raster.width, raster.height))
         self._set(self._footprint, outline)

@@ -84,9 +84,9 @@ class Acceptor(QObject):
         if store is None or result is None:
             return
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        raster = store.metadata.raster.file_name
-        origin = result.level, result.rank, store.decoder
-        provenance = Provenance(result.model, result.score, drawing.prompts, raster, created, *origin)
+        raster = store.metadata.raster
+        origin = result.level, result.rank, store.decoder, raster.attribution
+        provenance = Provenance(result.model, result.score, drawing.prompts, raster.file_name, created, *origin)
         options, polygon, crs = accept_options(self._settings), result.geometry, store.crs
         refined = self._refining.current
         feature_id: int | None

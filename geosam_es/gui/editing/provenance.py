@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from qgis.core import QgsFeature, QgsFields, QgsVectorLayer
@@ -62,6 +62,8 @@ class Provenance:
         Rank of the chosen mask, from 0.
     decoder : str
         Name of the decoder of the store that was used.
+    source : str
+        Attribution and address of the online service that showed the image; empty for a file.
     """
 
     model: str
@@ -72,9 +74,10 @@ class Provenance:
     level: int | None = None
     candidate: int = 0
     decoder: str = ORIGINAL
+    source: str = ""
 
     def values(self, digits: int = _DIGITS[0]) -> dict[str, Any]:
-        """Return the values of `PROVENANCE_FIELDS`; the text of the prompts includes level, candidate and decoder."""
+        """Return the values of `PROVENANCE_FIELDS`; the text of the prompts includes level, candidate and the like."""
         record = self.prompts.to_json(digits)
         if self.level is not None:
             record["level"] = self.level
@@ -82,6 +85,8 @@ class Provenance:
             record["candidate"] = self.candidate
         if self.decoder != ORIGINAL:
             record["decoder"] = self.decoder
+        if self.source:
+            record["source"] = self.source
         prompts = json.dumps(record, separators=(",", ":"))
         return {**{name: getattr(self, name) for name in PROVENANCE_FIELDS}, "prompts": prompts}
 
@@ -114,7 +119,7 @@ def provenance_from_values(values: Mapping[str, Any]) -> Provenance:
         prompts = Prompts.from_json(answer)
     except PromptError as error:
         raise _unreadable() from error
-    level, candidate, decoder = (answer.get(key) for key in ("level", "candidate", "decoder"))
+    level, candidate, decoder, source = (answer.get(key) for key in ("level", "candidate", "decoder", "source"))
     return Provenance(
         model=_text(values.get("model")),
         score=float(score) if isinstance(score, (int, float)) else math.nan,
@@ -124,6 +129,7 @@ def provenance_from_values(values: Mapping[str, Any]) -> Provenance:
         level=level if isinstance(level, int) and level >= FINEST_LEVEL else None,
         candidate=candidate if isinstance(candidate, int) and candidate >= 0 else 0,
         decoder=decoder if isinstance(decoder, str) and decoder else ORIGINAL,
+        source=source if isinstance(source, str) else "",
     )
 
 
@@ -165,8 +171,9 @@ def provenance_values(fields: QgsFields, provenance: Provenance) -> dict[int, An
 def _forms(name: str, provenance: Provenance) -> Iterator[Any]:
     """Yield forms of a value, the best first."""
     if name == "prompts":
-        # A truncated text would not be JSON: try fewer decimals instead.
+        # A truncated text would not be JSON: try fewer decimals instead, and then without the source of the image.
         yield from (provenance.values(digits)["prompts"] for digits in _DIGITS)
+        yield replace(provenance, source="").values(_DIGITS[1])["prompts"]
         # JSON fields, as in PostgreSQL, accept no text.
         yield json.loads(provenance.values()["prompts"])
         # Clear the prompts of an earlier outline.

@@ -46,12 +46,22 @@ class EncodingRow(QWidget):
         layout.addWidget(self._text)
         self.show_end()
 
-    def set_possible(self, possible: bool) -> None:
-        """Enable the buttons if tiles can be added to the store; otherwise their tool tips say why not."""
+    def set_possible(self, possible: bool, why_not_whole: str = "") -> None:
+        """Enable the buttons if tiles can be added to the store; otherwise their tool tips say why not.
+
+        Parameters
+        ----------
+        possible : bool
+        why_not_whole : str, optional
+            Why only the view can be prepared.
+        """
         reason = tr("Only images in local files can be prepared here, with the model chosen in the options")
         for button, tip in self._tips.items():
             button.setEnabled(possible)
             button.setToolTip(tip if possible else reason)
+        if possible and why_not_whole:
+            self.layer_button.setEnabled(False)
+            self.layer_button.setToolTip(why_not_whole)
 
     def show_progress(self, percent: int, text: str) -> None:
         """Show the progress."""

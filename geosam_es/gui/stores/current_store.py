@@ -200,6 +200,7 @@ class CurrentStore(QObject):
         stores = list(self._stores.values())
         self._current = None
         self._stores.clear()
+        self.worker.interrupt()
         self._close(stores)
         self._watch(None)
         self.closed.emit()

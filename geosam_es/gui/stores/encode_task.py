@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 from qgis.core import QgsTask
@@ -11,6 +12,7 @@ from shapely.geometry.base import BaseGeometry
 from ...errors import GeoSamError
 from ...qgis_support.live_store import LiveStore
 from ...qgis_support.messages import tr
+from ...qgis_support.service_request import interrupt
 from .background_task import BackgroundTask
 
 __all__ = ["EncodeTask"]
@@ -57,23 +59,33 @@ class EncodeTask(BackgroundTask):
         self._area = area
         self._finest_level = finest_level
         self._started = 0.0
+        self._thread: int | None = None
 
     def run(self) -> bool:
         """Encode; called by QGIS in another thread."""
         self._started = time.monotonic()
+        self._thread = threading.get_ident()
         try:
             self.live.encode(self.live.tiles_in(self._area, self._finest_level), self._on_progress)
         except _CancelledError:
             return False
         except GeoSamError as error:
-            self.error = error
+            self.error = None if self.isCanceled() else error
             return False
         # QGIS would end with an exception that leaves run().
         except Exception as error:
             problem = f"{self.description()}: {error!r}"
             self.error = GeoSamError(problem, tr("see QGIS's log, and try again"))
             return False
+        finally:
+            self._thread = None
         return True
+
+    def cancel(self) -> None:
+        """Stop after the current tile, or at once if an online service is being asked for it."""
+        super().cancel()
+        if self._thread is not None:
+            interrupt(self._thread)
 
     def finished(self, result: bool) -> None:
         """End the task's use of the store; called by QGIS in the GUI thread."""

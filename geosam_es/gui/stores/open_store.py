@@ -17,14 +17,13 @@ from ...inference.encoder import read_model_info
 from ...inference.segmenter import Segmenter
 from ...inference.session import open_segmenter
 from ...qgis_support.crs import EllipsoidArea, crs_from_wkt, made_anew, raster_crs
-from ...qgis_support.gdal_raster import GdalRaster, describe_crs
-from ...qgis_support.layer_source import LayerSource, source_of
+from ...qgis_support.gdal_raster import describe_crs
+from ...qgis_support.layer_source import LayerSource, open_raster, source_of
 from ...qgis_support.live_store import LiveOptions, LiveStore, store_cache
 from ...qgis_support.messages import tr
 from ...store import set_crs
 from ...store.decoders import ORIGINAL
-from ...store.layout import StoreMetadata, store_path_for
-from ...store.raster_name import GdalName
+from ...store.layout import StoreMetadata
 from ...store.signature import check_signature, raster_signature
 from .background_task import BackgroundTask
 
@@ -95,13 +94,13 @@ def raster_key(source: LayerSource) -> Hashable:
 
 def store_beside(raster: ProjectRaster) -> Path | None:
     """Return the store beside a raster, or None."""
-    path = store_path_for(raster.source.path)
-    return path if path.is_dir() else None
+    path = raster.source.store_beside
+    return path if path is not None and path.is_dir() else None
 
 
 def may_be_cached(raster: ProjectRaster, options: LiveOptions) -> bool:
     """Tell, without reading the raster, whether the cache has a store of a raster of this name."""
-    return store_cache(options).may_have(raster.source.path)
+    return store_cache(options).may_have(raster.source.cache_name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,8 +171,7 @@ def check_fits(path: Path, metadata: StoreMetadata, rasters: Sequence[ProjectRas
 
 
 def _is_local(raster: ProjectRaster) -> bool:
-    path = raster.source.path
-    return not isinstance(path, GdalName) or path.file is not None
+    return raster.source.store_beside is not None
 
 
 def _misfit(path: Path, metadata: StoreMetadata, raster: ProjectRaster) -> GeoSamError | None:
@@ -181,7 +179,7 @@ def _misfit(path: Path, metadata: StoreMetadata, raster: ProjectRaster) -> GeoSa
     name = raster.source.path.name
     remedy = tr("open the prepared image of {name}, or encode the raster again").format(name=name)
     try:
-        file = GdalRaster(raster.source.path, crs=raster.source.crs_wkt or None)
+        file = open_raster(raster.source)
         try:
             check_signature(path, raster_signature(metadata.raster), raster_signature(file.info()), remedy)
         finally:
@@ -321,7 +319,7 @@ class OpenStoreTask(BackgroundTask):
         segmenter = open_segmenter(path, self._threads)
         metadata = segmenter.reader.metadata
         raster = check_fits(path, metadata, self.rasters)
-        if raster is not None and path == store_path_for(raster.source.path) and self._is_own(metadata):
+        if raster is not None and raster.source.store_beside in (None, path) and self._is_own(metadata):
             store = self._begin(raster)
             if store.path == path:
                 return store

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from qgis.PyQt.QtCore import QObject, QThread, pyqtSignal
 
 from ...errors import GeoSamError, ModelError
+from ...qgis_support.service_request import interrupt
 
 __all__ = ["Job", "Worker", "ignore"]
 
@@ -59,6 +60,7 @@ class Worker(QThread):
         self._look_ahead: deque[Job[Any]] = deque()
         self._by_priority = (self._queue, self._comparison, self._preview, self._look_ahead)
         self._stopping = False
+        self._thread: int | None = None
         self._ended.connect(self._call_back)
 
     def post(self, job: Job[Any]) -> None:
@@ -86,10 +88,17 @@ class Worker(QThread):
         with self._ready:
             self._stopping = True
             self._ready.notify()
+        self.interrupt()
         self.wait()
+
+    def interrupt(self) -> None:
+        """Stop the current job if it waits for an online service; the job fails then."""
+        if self._thread is not None:
+            interrupt(self._thread)
 
     def run(self) -> None:
         """Work until stopped; called by Qt in the new thread."""
+        self._thread = threading.get_ident()
         while True:
             job = self._next()
             if job is None:
