@@ -119,8 +119,8 @@ def texts_of(widget: QWidget) -> set[str]:
 
 
 def parts_of(text: str) -> list[str]:
-    """Return the texts that the panel puts together on one line, without colours, marks and areas."""
-    plain = re.sub("<[^>]*>|[●○⏎]", "", text.removeprefix("GeoSAM-ES: ")).strip()
+    """Return the texts that the panel puts together on one line, without colours, marks, shortcuts and areas."""
+    plain = re.sub(r"<[^>]*>|[●○⏎]|\(Ctrl\+[\w+]+\)$", "", text.removeprefix("GeoSAM-ES: ")).strip()
     if SPANISH_TEXT.fullmatch(plain):
         return [plain]
     return [part for part in plain.split(" · ") if not re.fullmatch(r"[\d.,]+ (m²|ha)", part)]
