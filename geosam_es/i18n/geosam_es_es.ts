@@ -571,7 +571,7 @@ Intro: escribir · Supr: borrar · Esc: salir</translation>
     </message>
     <message>
       <source>open the one that the polygon was drawn on</source>
-      <translation>abrir aquella sobre la que se dibujó el polígono</translation>
+      <translation>abrir la imagen sobre la que se dibujó el polígono</translation>
     </message>
     <message>
       <source>This polygon was drawn on {name}</source>
@@ -1067,7 +1067,7 @@ Espacio: desplazar · Rueda: zoom</translation>
     </message>
     <message>
       <source>Fill holes below</source>
-      <translation>Rellenar huecos menores de</translation>
+      <translation>Rellenar huecos hasta</translation>
     </message>
     <message>
       <source>Smaller holes are filled</source>
