@@ -113,8 +113,8 @@ def bare_texts(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Call):
         return []
     if isinstance(node, ast.Constant):
-        is_text = isinstance(node.value, str) and re.search("[A-Za-z]", re.sub("</?[a-z]+>", "", node.value))
-        return [node.value] if is_text else []
+        value = node.value
+        return [value] if isinstance(value, str) and re.search("[A-Za-z]", re.sub("</?[a-z]+>", "", value)) else []
     return [text for child in ast.iter_child_nodes(node) for text in bare_texts(child)]
 
 

@@ -223,8 +223,8 @@ def test_errors(spanish: None, blob_store: Path) -> None:
 @pytest.mark.parametrize(
     ("locale", "text"),
     [("es", "Quitar la última indicación"), ("es_ES", "Quitar la última indicación"),
-     ("es_MX", "Quitar la última indicación"), ("en_US", "Take back the last prompt"), ("fr", "Take back the last prompt"),
-     ("C", "Take back the last prompt")],
+     ("es_MX", "Quitar la última indicación"), ("en_US", "Take back the last prompt"),
+     ("fr", "Take back the last prompt"), ("C", "Take back the last prompt")],
 )  # fmt: skip
 def test_every_locale(spanish: None, locale: str, text: str) -> None:
     set_locale(locale)
