@@ -815,7 +815,7 @@ Intro: escribir · Supr: borrar · Esc: salir</translation>
     </message>
     <message>
       <source>Type to find a class</source>
-      <translation>Teclear para buscar una clase</translation>
+      <translation>Buscar una clase</translation>
     </message>
     <message>
       <source>Class of the next polygons</source>
