@@ -9,6 +9,7 @@ GEOSAM_ES_SERVER is the address of ``tests.qgis.online_server``, and GEOSAM_ES_T
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import runpy
@@ -206,14 +207,15 @@ class Day:
             "xdotool key Return",
         ]
         QProcess.startDetached("sh", ["-c", " && sleep 1.5 && ".join(steps)])
-        longest, last = 0.0, time.perf_counter()
+        longest, last = 0.0, 0.0
 
         def is_installed() -> bool:
             nonlocal longest, last
             now = time.perf_counter()
-            if plugin._install_message.installation is not None:
+            if last:
                 longest = max(longest, now - last)
-            last = now
+            if plugin._install_message.installation is not None or last:
+                last = now
             return plugin.interaction is not None
 
         wait(is_installed, "installation", 120)
@@ -223,13 +225,16 @@ class Day:
 
     def compare_geometry(self) -> None:
         """Run all functions of shapely that the plugin uses here, and in a process of their own."""
-        packages = Path(QgsApplication.qgisSettingsDirPath(), "python", "geosam_es_packages")
+        packages = Path(importlib.util.find_spec("shapely").origin).parent.parent  # type: ignore[union-attr,arg-type]
+        self.report["shapely_in"] = packages.name
         process = QProcess()
         environment = QProcessEnvironment.systemEnvironment()
         environment.insert("PYTHONPATH", str(packages))
         process.setProcessEnvironment(environment)
         process.start("python3", [str(HERE / "geometry.py")])
         wait(lambda: process.state() == QProcess.ProcessState.NotRunning, "geometry.py", 120)
+        if process.exitCode():
+            raise RuntimeError(bytes(process.readAllStandardError()).decode())
         plain = json.loads(bytes(process.readAllStandardOutput()))
         inside = json.loads(json.dumps(runpy.run_path(str(HERE / "geometry.py"))["results"]()))
         self.report["shapely_functions"] = len(plain)
