@@ -32,7 +32,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import QPoint, QProcess, QProcessEnvironment, Qt, QTimer
 from qgis.PyQt.QtNetwork import QNetworkProxy
-from qgis.PyQt.QtWidgets import QAbstractButton, QApplication
+from qgis.PyQt.QtWidgets import QAbstractButton, QApplication, QCheckBox, QDoubleSpinBox
 from qgis.utils import active_plugins, iface, plugins
 
 FOLDER = Path(os.environ["GEOSAM_ES_DESKTOP"])
@@ -191,7 +191,7 @@ class Day:
     def install(self) -> None:
         """Install the plugin's zip with QGIS's own installer, then the packages from the bundle, without network."""
         closed = QNetworkProxy(QNetworkProxy.ProxyType.HttpProxy, "127.0.0.1", 9)
-        QgsNetworkAccessManager.instance().setFallbackProxyAndExcludes(closed, [], [])
+        QgsNetworkAccessManager.instance().setFallbackProxyAndExcludes(closed, [], [SERVER])
         pyplugin_installer.instance().installFromZipFile(str(FOLDER / "unpacked" / "geosam_es.zip"))
         self.report["active"] = "geosam_es" in active_plugins
         plugin = plugins["geosam_es"]
@@ -221,7 +221,6 @@ class Day:
         wait(is_installed, "installation", 120)
         self.report["install_held_ms"] = round(longest * 1000)
         self.picture("2_installed")
-        QgsNetworkAccessManager.instance().setFallbackProxyAndExcludes(QNetworkProxy(), [], [])
 
     def compare_geometry(self) -> None:
         """Run all functions of shapely that the plugin uses here, and in a process of their own."""
@@ -274,13 +273,17 @@ class Day:
         wait(lambda: self.layer is not None and self.layer.featureCount() == 1, "layer made by the message")
         self.note(first, "I1.1")
         self.report["layer"] = {"crs": self.layer.crs().authid(), "path": Path(self.layer.source().split("|")[0]).name}
-        self.picture("5_first_polygon")
+        self.picture("4_polygon")
 
     def set_borders(self) -> None:
-        settings = self.interaction.dock._settings
-        settings.trim_overlaps = True
-        settings.snap_m = SNAP_M
-        self.interaction.dock.options_box.changed.emit()
+        """Turn on the options for borders, in the group of the panel that holds them."""
+        box = self.interaction.dock.options_box
+        box.setCollapsed(False)
+        pause(0.3)
+        self.picture("5_options")
+        box.findChild(QCheckBox, "trim_overlaps").setChecked(True)
+        box.findChild(QDoubleSpinBox, "snap_m").setValue(SNAP_M)
+        box.setCollapsed(True)
 
     def note(self, field: dict[str, Any], code: str) -> None:
         self.expected[f"{field['inside'][0]:.1f} {field['inside'][1]:.1f}"] = {

@@ -10,7 +10,7 @@ folder=$(realpath -m "$1") bundle=$2
 shift 2
 [ -f "$folder/fields.json" ] || .venv/bin/python -m tests.qgis.desktop.prepare_day "$folder"
 profiles=$folder/profiles
-rm -rf "$profiles" "$folder"/{report,expected}.json "$folder"/*.png "$folder"/*.gpkg* "$folder"/*.qgz "$folder"/*.zarr
+rm -rf "$profiles" "$folder"/{report,expected}.json "$folder/server.url" "$folder"/*.png "$folder"/*.gpkg* "$folder"/*.qgz "$folder"/*.zarr
 mkdir -p "$profiles/profiles/default/QGIS" "$profiles/run"
 chmod 700 "$profiles/run"
 printf '[qgis]\ncheckVersion=false\nshowTips=false\naskToSaveMemoryLayers=false\n%s' "${QGIS_SETTINGS:-}" \
