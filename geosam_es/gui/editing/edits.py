@@ -12,8 +12,10 @@ from typing import Any
 from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsFeature,
+    QgsFeatureRequest,
     QgsFieldConstraints,
     QgsGeometry,
+    QgsPointXY,
     QgsProject,
     QgsVectorDataProvider,
     QgsVectorLayer,
@@ -23,7 +25,9 @@ from qgis.core import (
 from qgis.PyQt import sip
 from shapely.geometry.base import BaseGeometry
 
+from ...core.partition import border_ends
 from ...errors import EditError, NoTargetError
+from ...qgis_support.crs import from_qgs
 from ...qgis_support.messages import tr
 from .layer_geometry import AcceptOptions, fit_to_layer, layer_geometries
 from .provenance import Provenance, keep_in_side_table, provenance_values
@@ -120,7 +124,7 @@ def accept_polygon(
             command.cancelled = shown is None
         if not command.cancelled:
             others = [_add(layer, _new_feature(layer, part, values)) for part in geometries[1:]]
-            _share_vertices(layer, geometries)
+            _share_vertices(layer, geometries, options)
     if command.cancelled:
         _stop_editing(layer, was_off)
         return None
@@ -178,7 +182,7 @@ def replace_polygon(
         if changed is not None:
             kept = dict(enumerate(changed.attributes()))
             others = [_add(layer, _new_feature(layer, part, kept)) for part in geometries[1:]]
-            _share_vertices(layer, geometries)
+            _share_vertices(layer, geometries, options)
     if changed is None:
         _stop_editing(layer, was_off)
         return False
@@ -331,8 +335,19 @@ def _keep(
             keep_in_side_table(layer, feature.id(), provenance)
 
 
-def _share_vertices(layer: QgsVectorLayer, geometries: list[QgsGeometry]) -> None:
-    """Add the vertices of the new borders to the neighbours if topological editing is on, as QGIS does."""
+def _share_vertices(layer: QgsVectorLayer, geometries: list[QgsGeometry], options: AcceptOptions) -> None:
+    """Add the vertices of the new borders to the neighbours.
+
+    With topological editing QGIS does it. Otherwise the polygon was snapped or trimmed, and only the ends of its borders
+    are missing there.
+    """
     if QgsProject.instance().topologicalEditing():
         for geometry in geometries:
             layer.addTopologicalPoints(geometry)
+    elif options.snap_m > 0 or options.trim_overlaps:
+        for geometry in geometries:
+            request = QgsFeatureRequest().setFilterRect(geometry.boundingBox()).setSubsetOfAttributes([])
+            around = [from_qgs(feature.geometry()) for feature in layer.getFeatures(request) if feature.hasGeometry()]
+            outline = from_qgs(geometry)
+            for x, y in {end for neighbour in around for end in border_ends(outline, neighbour)}:
+                layer.addTopologicalPoints(QgsPointXY(x, y))

@@ -36,6 +36,7 @@ def check(folder: Path) -> dict[str, Any]:
     narrowest = min(2 * part.area / part.length for part in parts)
     figures: dict[str, Any] = {
         "polygons": len(polygons),
+        "is_coverage": bool(shapely.coverage_is_valid(polygons)),
         "overlap_m2": max(first.intersection(second).area for first, second in pairs),
         "narrowest_part_m": round(narrowest, 2),
         "gaps": sum(0 < first.distance(second) < GAP_M for first, second in pairs)
@@ -47,6 +48,7 @@ def check(folder: Path) -> dict[str, Any]:
     failed += ["overlap"] if figures["overlap_m2"] > 0 else []
     failed += ["sliver"] if narrowest < SLIVER_WIDTH_M else []
     failed += ["gap"] if figures["gaps"] else []
+    failed += ["borders differ"] if not figures["is_coverage"] else []
     agreement = []
     for wanted in expected:
         inside, outline = shapely.Point(wanted["inside"]), shapely.from_wkt(wanted["outline"])

@@ -23,6 +23,7 @@ from urllib.parse import quote
 import pyplugin_installer
 from qgis.core import (
     QgsApplication,
+    QgsCoordinateTransform,
     QgsGeometry,
     QgsNetworkAccessManager,
     QgsPointXY,
@@ -176,6 +177,8 @@ class Day:
 
     def agreement(self, outline: QgsGeometry) -> float:
         shown = QgsGeometry.fromWkt(self.drawing.result.geometry.wkt)
+        crs, project = self.interaction.stores.store.crs, QgsProject.instance()
+        shown.transform(QgsCoordinateTransform(crs, project.crs(), project))
         if shown.isEmpty():
             return 0.0
         return shown.intersection(outline).area() / shown.combine(outline).area()
