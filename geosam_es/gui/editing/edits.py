@@ -15,7 +15,7 @@ from qgis.core import (
     QgsFeatureRequest,
     QgsFieldConstraints,
     QgsGeometry,
-    QgsPointXY,
+    QgsPoint,
     QgsProject,
     QgsVectorDataProvider,
     QgsVectorLayer,
@@ -124,7 +124,7 @@ def accept_polygon(
             command.cancelled = shown is None
         if not command.cancelled:
             others = [_add(layer, _new_feature(layer, part, values)) for part in geometries[1:]]
-            _share_vertices(layer, geometries, options)
+            _share_vertices(layer, geometries)
     if command.cancelled:
         _stop_editing(layer, was_off)
         return None
@@ -182,7 +182,7 @@ def replace_polygon(
         if changed is not None:
             kept = dict(enumerate(changed.attributes()))
             others = [_add(layer, _new_feature(layer, part, kept)) for part in geometries[1:]]
-            _share_vertices(layer, geometries, options)
+            _share_vertices(layer, geometries)
     if changed is None:
         _stop_editing(layer, was_off)
         return False
@@ -335,19 +335,18 @@ def _keep(
             keep_in_side_table(layer, feature.id(), provenance)
 
 
-def _share_vertices(layer: QgsVectorLayer, geometries: list[QgsGeometry], options: AcceptOptions) -> None:
-    """Add the vertices of the new borders to the neighbours.
+def _share_vertices(layer: QgsVectorLayer, geometries: list[QgsGeometry]) -> None:
+    """Add the vertices of the new borders to the neighbours, so that both sides have the same ones.
 
-    With topological editing QGIS does it. Otherwise the polygon was snapped or trimmed, and only the ends of its borders
-    are missing there.
+    With topological editing QGIS does it. Otherwise only the ends of borders are missing, which the polygon got when it
+    was snapped or trimmed.
     """
-    if QgsProject.instance().topologicalEditing():
-        for geometry in geometries:
+    for geometry in geometries:
+        if QgsProject.instance().topologicalEditing():
             layer.addTopologicalPoints(geometry)
-    elif options.snap_m > 0 or options.trim_overlaps:
-        for geometry in geometries:
-            request = QgsFeatureRequest().setFilterRect(geometry.boundingBox()).setSubsetOfAttributes([])
-            around = [from_qgs(feature.geometry()) for feature in layer.getFeatures(request) if feature.hasGeometry()]
-            outline = from_qgs(geometry)
-            for x, y in {end for neighbour in around for end in border_ends(outline, neighbour)}:
-                layer.addTopologicalPoints(QgsPointXY(x, y))
+            continue
+        outline = from_qgs(geometry)
+        request = QgsFeatureRequest().setFilterRect(geometry.boundingBox()).setSubsetOfAttributes([])
+        around = [from_qgs(feature.geometry()) for feature in layer.getFeatures(request) if feature.hasGeometry()]
+        for x, y in {end for neighbour in around for end in border_ends(outline, neighbour)}:
+            layer.addTopologicalPoints(QgsPoint(x, y))
