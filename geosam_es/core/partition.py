@@ -68,10 +68,6 @@ class Fit:
     is_clean: bool = True
 
 
-_LAST_DIGITS = 4.0
-"""Rounding of a vertex on an edge, in units of the last place of a coordinate."""
-
-
 def fit_to_neighbours(
     outline: Outline,
     neighbours: Iterable[BaseGeometry],
@@ -392,16 +388,17 @@ def _extent(piece: shapely.Polygon) -> float:
     return float(max(max_x - min_x, max_y - min_y))
 
 
-def border_ends(outline: BaseGeometry, neighbour: BaseGeometry) -> list[tuple[float, float]]:
+def border_ends(outline: BaseGeometry, neighbour: BaseGeometry, tolerance: float) -> list[tuple[float, float]]:
     """Return the vertices of an outline on edges of a neighbour that has no vertex there, such as the ends of borders.
 
     A border is made of the same vertices on both sides only if the neighbour gets them too.
     """
     xy = shapely.get_coordinates(outline)
     low_x, low_y, high_x, high_y = neighbour.bounds
-    slack = _LAST_DIGITS * float(np.spacing(np.abs(xy).max()))
-    inside = (xy >= (low_x - slack, low_y - slack)).all(1) & (xy <= (high_x + slack, high_y + slack)).all(1)
+    inside = (xy >= (low_x - tolerance, low_y - tolerance)).all(1) & (
+        xy <= (high_x + tolerance, high_y + tolerance)
+    ).all(1)
     xy = xy[inside]
-    near = shapely.distance(shapely.points(xy), neighbour.boundary) <= slack
+    near = shapely.distance(shapely.points(xy), neighbour.boundary) <= tolerance
     known = set(map(tuple, shapely.get_coordinates(neighbour).tolist()))
     return [point for point in dict.fromkeys(map(tuple, xy[near].tolist())) if point not in known]

@@ -36,6 +36,11 @@ __all__ = ["AcceptOptions", "accept_polygon", "check_target", "delete_polygon", 
 
 FormOpener = Callable[[QgsFeature], bool]
 
+_SAME, _SAME_DEGREES = 1e-4, 1e-9
+"""A vertex closer to an edge lies on it."""
+
+_MOST_ROUNDS = 4
+
 
 def check_target(layer: QgsVectorLayer | None) -> QgsVectorLayer:
     """Return the layer if it can be edited and holds polygons.
@@ -124,7 +129,7 @@ def accept_polygon(
             command.cancelled = shown is None
         if not command.cancelled:
             others = [_add(layer, _new_feature(layer, part, values)) for part in geometries[1:]]
-            _share_vertices(layer, geometries)
+            _share_vertices(layer, [feature, *others])
     if command.cancelled:
         _stop_editing(layer, was_off)
         return None
@@ -182,7 +187,7 @@ def replace_polygon(
         if changed is not None:
             kept = dict(enumerate(changed.attributes()))
             others = [_add(layer, _new_feature(layer, part, kept)) for part in geometries[1:]]
-            _share_vertices(layer, geometries)
+            _share_vertices(layer, [changed, *others])
     if changed is None:
         _stop_editing(layer, was_off)
         return False
@@ -335,18 +340,29 @@ def _keep(
             keep_in_side_table(layer, feature.id(), provenance)
 
 
-def _share_vertices(layer: QgsVectorLayer, geometries: list[QgsGeometry]) -> None:
-    """Add the vertices of the new borders to the neighbours, so that both sides have the same ones.
+def _share_vertices(layer: QgsVectorLayer, features: list[QgsFeature]) -> None:
+    """Give new borders the same vertices on both sides.
 
-    With topological editing QGIS does it. Otherwise only the ends of borders are missing, which the polygon got when it
-    was snapped or trimmed.
+    With topological editing QGIS does it. Otherwise only the ends of borders are missing in the neighbours, which the
+    polygon got when it was snapped or trimmed.
     """
-    for geometry in geometries:
+    tolerance = _SAME_DEGREES if layer.crs().isGeographic() else _SAME
+    for feature in features:
         if QgsProject.instance().topologicalEditing():
-            layer.addTopologicalPoints(geometry)
+            layer.addTopologicalPoints(feature.geometry())
             continue
-        outline = from_qgs(geometry)
-        request = QgsFeatureRequest().setFilterRect(geometry.boundingBox()).setSubsetOfAttributes([])
-        around = [from_qgs(feature.geometry()) for feature in layer.getFeatures(request) if feature.hasGeometry()]
-        for x, y in {end for neighbour in around for end in border_ends(outline, neighbour)}:
-            layer.addTopologicalPoints(QgsPoint(x, y))
+        # A vertex added to an edge may move it by a rounding error, away from another vertex.
+        for _ in range(_MOST_ROUNDS):
+            ends = _border_ends(layer, layer.getGeometry(feature.id()), tolerance)
+            for x, y in ends:
+                layer.addTopologicalPoints(QgsPoint(x, y))
+            if not ends:
+                break
+
+
+def _border_ends(layer: QgsVectorLayer, geometry: QgsGeometry, tolerance: float) -> set[tuple[float, float]]:
+    outline = from_qgs(geometry)
+    request = QgsFeatureRequest().setFilterRect(geometry.boundingBox()).setSubsetOfAttributes([])
+    around = [from_qgs(feature.geometry()) for feature in layer.getFeatures(request) if feature.hasGeometry()]
+    pairs = [pair for other in around for pair in ((outline, other), (other, outline))]
+    return {end for one, other in pairs for end in border_ends(one, other, tolerance)}
