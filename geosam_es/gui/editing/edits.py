@@ -15,7 +15,7 @@ from qgis.core import (
     QgsFeatureRequest,
     QgsFieldConstraints,
     QgsGeometry,
-    QgsPoint,
+    QgsPointXY,
     QgsProject,
     QgsVectorDataProvider,
     QgsVectorLayer,
@@ -351,18 +351,24 @@ def _share_vertices(layer: QgsVectorLayer, features: list[QgsFeature]) -> None:
         if QgsProject.instance().topologicalEditing():
             layer.addTopologicalPoints(feature.geometry())
             continue
-        # A vertex added to an edge may move it by a rounding error, away from another vertex.
+        # A vertex added to an edge moves it by a rounding error, perhaps away from another vertex.
         for _ in range(_MOST_ROUNDS):
-            ends = _border_ends(layer, layer.getGeometry(feature.id()), tolerance)
-            for x, y in ends:
-                layer.addTopologicalPoints(QgsPoint(x, y))
-            if not ends:
+            if not _add_border_ends(layer, layer.getFeature(feature.id()), tolerance):
                 break
 
 
-def _border_ends(layer: QgsVectorLayer, geometry: QgsGeometry, tolerance: float) -> set[tuple[float, float]]:
-    outline = from_qgs(geometry)
+def _add_border_ends(layer: QgsVectorLayer, feature: QgsFeature, tolerance: float) -> bool:
+    """Add the ends of borders to both sides, and return whether any were missing."""
+    geometry = feature.geometry()
     request = QgsFeatureRequest().setFilterRect(geometry.boundingBox()).setSubsetOfAttributes([])
-    around = [from_qgs(feature.geometry()) for feature in layer.getFeatures(request) if feature.hasGeometry()]
-    pairs = [pair for other in around for pair in ((outline, other), (other, outline))]
-    return {end for one, other in pairs for end in border_ends(one, other, tolerance)}
+    around = [other for other in layer.getFeatures(request) if other.hasGeometry() and other.id() != feature.id()]
+    outline, shapes = from_qgs(geometry), [from_qgs(other.geometry()) for other in around]
+    missing = [(feature, [end for shape in shapes for end in border_ends(shape, outline, tolerance)])]
+    missing += [(other, border_ends(outline, shape, tolerance)) for other, shape in zip(around, shapes)]
+    for changed, ends in missing:
+        if ends:
+            shared = changed.geometry()
+            for x, y in ends:
+                shared.insertVertex(x, y, shared.closestSegmentWithContext(QgsPointXY(x, y))[2])
+            layer.changeGeometry(changed.id(), shared)
+    return any(ends for _, ends in missing)
