@@ -135,9 +135,13 @@ class Day:
     def zoom(self, bounds: list[float], factor: float = 1.8) -> None:
         rectangle = QgsRectangle(*bounds)
         rectangle.scale(factor)
+        drawn: list[bool] = []
         self.canvas.setExtent(rectangle)
-        wait(lambda: not self.canvas.isDrawing(), "rendering")
-        pause(0.4)
+        self.canvas.mapCanvasRefreshed.connect(lambda: drawn.append(True))
+        self.canvas.refresh()
+        wait(lambda: drawn, "rendering")
+        self.canvas.mapCanvasRefreshed.disconnect()
+        pause(0.3)
 
     def spot(self, x: float, y: float) -> QPoint:
         pixel = self.canvas.getCoordinateTransform().transform(QgsPointXY(x, y))
@@ -259,7 +263,7 @@ class Day:
         if not tool.isChecked():
             self.hand.press(bar.widgetForAction(tool))
         wait(lambda: self.interaction is not None and self.canvas.mapTool() is self.interaction.tool, "tool")
-        pause(1.0)
+        self.zoom([726200, 4371400, 727600, 4371900], 1.1)
         self.picture("3_sheets")
 
     def make_layer(self) -> None:
