@@ -159,7 +159,7 @@ class Interaction(QObject):
         actions.undo.triggered.connect(undoing.undo)
         actions.redo.triggered.connect(undoing.redo)
         actions.undo_prompt.triggered.connect(self.controller.undo)
-        undoing.changed.connect(self._name_undo)
+        undoing.changed.connect(lambda: actions.name_undo(undoing.undo_text, undoing.redo_text))
         undoing.undone.connect(lambda text: self._messages.report(text, tr("Redo"), undoing.redo_edit))
         undoing.done.connect(lambda text: self._messages.report(text, tr("Undo"), undoing.undo_edit))
         undoing.outdated.connect(self._messages.close_report)
@@ -467,12 +467,6 @@ class Interaction(QObject):
             self.refining.stop()
         else:
             self.controller.cancel()
-
-    # Undo.
-
-    def _name_undo(self) -> None:
-        undoing = self.undoing
-        self._actions.name_undo(undoing.undo_text, undoing.redo_text, undoing.undo_repeats, undoing.redo_repeats)
 
     # Refining.
 

@@ -113,11 +113,11 @@ class Acceptor(QObject):
         except GeoSamError as error:
             self.failed.emit(error)
             return
-        # Discards it, so that the refining ends.
-        drawn = self._controller.set_aside()
-        own = OwnEdit(ADDED, label, provenance, drawn)
+        # So that the refining ends.
+        self._controller.discard()
+        own = OwnEdit(ADDED, label, provenance)
         if refined is not None:
-            own = OwnEdit(REFINED, label, provenance, drawn, feature_id, attributes)
+            own = OwnEdit(REFINED, label, provenance, feature_id, attributes)
         self._history.note(layer, own)
         self.written.emit(layer, feature_id)
 

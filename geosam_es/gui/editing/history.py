@@ -17,9 +17,6 @@ __all__ = ["ADDED", "DELETED", "REFINED", "EditHistory", "EditStep", "OwnEdit"]
 
 ADDED, REFINED, DELETED = "added", "refined", "deleted"
 
-_KEPT_DRAWINGS = 20
-"""The answers to the prompts of a polygon take about 1 MB each."""
-
 
 @dataclass(eq=False)
 class OwnEdit:
@@ -33,8 +30,6 @@ class OwnEdit:
         Class of the polygon; may be empty.
     provenance : Provenance, optional
         Of the object that was accepted, to be drawn again when the edit is undone.
-    drawn : SetAside, optional
-        The object itself.
     feature_id : int, optional
         The feature that was refined.
     values : mapping of str to value, optional
@@ -44,7 +39,6 @@ class OwnEdit:
     kind: str
     label: str
     provenance: Provenance | None = None
-    drawn: SetAside | None = None
     feature_id: int | None = None
     values: Mapping[str, Any] | None = None
 
@@ -121,17 +115,12 @@ class EditHistory(QObject):
             step.own = own
             self._done.remove(step)
             self._done.append(step)
-        drawn = [step.own for step in self._done if step.own is not None and step.own.drawn is not None]
-        for old in drawn[:-_KEPT_DRAWINGS]:
-            old.drawn = None
         self.changed.emit()
 
     def forget_drawings(self) -> None:
         """Forget the objects that were set aside, which keep the files of their store open."""
         for step in (*self._done, *self._undone):
             step.later = None
-            if step.own is not None:
-                step.own.drawn = None
 
     def undo(self, step: EditStep) -> None:
         """Undo an edit, the last of its layer."""

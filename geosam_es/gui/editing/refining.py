@@ -216,12 +216,10 @@ class Refining(QObject):
         """Draw the object of an edit that was undone, if its image is open."""
         if own.provenance is None:
             return
-        drawn, own.drawn = own.drawn, None
-        if drawn is None or not self._controller.take_up(drawn):
-            store = self._controller.store
-            if store is None or store.metadata.raster.file_name != own.provenance.raster:
-                return
-            self._draw(own.provenance)
+        store = self._controller.store
+        if store is None or store.metadata.raster.file_name != own.provenance.raster:
+            return
+        self._draw(own.provenance)
         if own.feature_id is not None:
             self._begin(layer, layer.getFeature(own.feature_id), own.provenance)
             if layer is self._dock.layer and own.values:
