@@ -25,7 +25,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ...errors import EditError, NoTargetError
 from ...qgis_support.messages import tr
-from .layer_geometry import AcceptOptions, fit_to_layer, layer_geometries
+from .layer_geometry import AcceptOptions, LayerFitting, layer_geometries
 from .provenance import Provenance, keep_in_side_table, provenance_values
 
 __all__ = ["AcceptOptions", "accept_polygon", "check_target", "delete_polygon", "replace_polygon"]
@@ -105,7 +105,7 @@ def accept_polygon(
         raise EditError(
             tr("No polygons can be added to {name}").format(name=layer.name()), tr("choose another target layer")
         )
-    geometries = layer_geometries(layer, fit_to_layer(layer, polygon, crs, options))
+    geometries = layer_geometries(layer, LayerFitting(layer, crs, options).fit(polygon))
     values = _values(layer, attributes, provenance)
     feature = _new_feature(layer, geometries[0], values)
     opener = form_opener if options.open_form or _broken_field(layer, feature) is not None else None
@@ -162,7 +162,7 @@ def replace_polygon(
     if not layer.dataProvider().capabilities() & QgsVectorDataProvider.ChangeGeometries:
         problem = tr("The geometries of {name} cannot be changed").format(name=layer.name())
         raise EditError(problem, tr("choose another target layer"))
-    geometries = layer_geometries(layer, fit_to_layer(layer, polygon, crs, options, skip=feature_id))
+    geometries = layer_geometries(layer, LayerFitting(layer, crs, options, skip=feature_id).fit(polygon))
     values = _values(layer, attributes or {}, provenance)
     was_off = _start_editing(layer)
     with _edit_command(layer, tr("Refine polygon")) as command:

@@ -29,7 +29,7 @@ from ...qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform, tran
 from ...qgis_support.messages import tr
 from ..canvas.drawing import Fitted
 
-__all__ = ["AcceptOptions", "LayerFitting", "fit_to_layer", "layer_geometries"]
+__all__ = ["AcceptOptions", "LayerFitting", "layer_geometries"]
 
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
@@ -84,39 +84,6 @@ class AcceptOptions:
         return AcceptOptions(open_form=self.open_form, provenance_table=self.provenance_table)
 
 
-def fit_to_layer(
-    layer: QgsVectorLayer,
-    polygon: BaseGeometry,
-    crs: QgsCoordinateReferenceSystem,
-    options: AcceptOptions,
-    skip: int | None = None,
-) -> Outline:
-    """Apply the options to a polygon and transform it to the layer's CRS.
-
-    Parameters
-    ----------
-    layer : QgsVectorLayer
-    polygon : Polygon or MultiPolygon
-        In ``crs``. It is repaired if it is not valid.
-    crs : QgsCoordinateReferenceSystem
-        CRS of the raster.
-    options : AcceptOptions
-    skip : int, optional
-        Id of the feature that the polygon replaces; it is not one of its neighbours.
-
-    Returns
-    -------
-    Polygon or MultiPolygon
-        Valid and not empty, in the layer's CRS.
-
-    Raises
-    ------
-    EditError
-        If nothing is left of the polygon, or it cannot be transformed.
-    """
-    return LayerFitting(layer, crs, options, skip).fit(polygon)
-
-
 class LayerFitting:
     """Fits polygons to a layer as it is now, its unsaved edits included. Made in the GUI thread, used in any.
 
@@ -167,7 +134,18 @@ class LayerFitting:
             return Fitted(None, self.crs, self, error)
 
     def fit(self, polygon: BaseGeometry) -> Outline:
-        """Return a polygon of the raster as `fit_to_layer` does, with the same errors."""
+        """Apply the options to a polygon of the raster, repaired if need be, and transform it to the layer's CRS.
+
+        Returns
+        -------
+        Polygon or MultiPolygon
+            Valid and not empty, in the layer's CRS.
+
+        Raises
+        ------
+        EditError
+            If nothing is left of the polygon, or it cannot be transformed.
+        """
         try:
             return self._fit(polygon)
         except shapely.errors.GEOSException as error:
