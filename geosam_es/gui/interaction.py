@@ -248,7 +248,7 @@ class Interaction(QObject):
         settings = self._settings
         if not path.is_dir():
             settings.forget_store(str(path))
-        self.stores.open(path, project_rasters(None), live_options(settings), settings.decoder_threads or None)
+        self.stores.open(path, project_rasters(), live_options(settings), settings.decoder_threads or None)
         self.image.show()
 
     def _request(self, raster: ProjectRaster) -> None:

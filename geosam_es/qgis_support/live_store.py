@@ -42,7 +42,7 @@ from .messages import tr
 from .online_raster import OnlineRaster
 from .settings import Settings, cache_folder
 
-__all__ = ["EMBEDDED_MODEL", "LiveOptions", "LiveStore", "find_store", "live_options", "path_beside", "store_cache"]
+__all__ = ["EMBEDDED_MODEL", "LiveOptions", "LiveStore", "find_store", "live_options", "store_cache"]
 
 EMBEDDED_MODEL = Path(models.__file__).parent / "mini"
 
@@ -173,7 +173,7 @@ class LiveStore:
         raster = open_raster(source)
         info = raster.info()
         cache = store_cache(options)
-        beside = path_beside(source)
+        beside = source.store_beside
         cached = cache.path_for(
             source.cache_name, {**raster_signature(info), "model": model.encoder.info.encoder_sha256}
         )
@@ -452,7 +452,7 @@ def find_store(source: LayerSource, options: LiveOptions) -> Path | None:
         info = raster.info()
     model = read_model_info(options.model_folder).encoder_sha256
     cached = store_cache(options).path_for(source.cache_name, {**raster_signature(info), "model": model})
-    for root in filter(None, (path_beside(source), cached)):
+    for root in filter(None, (source.store_beside, cached)):
         with suppress(StoreError):
             check_signature(root, raster_signature(read_metadata(root).raster), raster_signature(info), "")
             return root
@@ -486,11 +486,6 @@ def _modified(folder: Path) -> int:
 def store_cache(options: LiveOptions) -> StoreCache:
     """Return the cache of stores."""
     return StoreCache(options.cache_folder or cache_folder(), options.cache_bytes)
-
-
-def path_beside(source: LayerSource) -> Path | None:
-    """Return where the store beside a raster is or would be; None if the raster has no local file."""
-    return source.store_beside
 
 
 def _free(path: Path | None) -> Path | None:

@@ -16,14 +16,13 @@ from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ...errors import GeoSamError
 from ...inference.runtime import load_onnxruntime
-from ...qgis_support.live_store import LiveOptions, LiveStore
+from ...qgis_support.live_store import LiveOptions, LiveStore, store_cache
 from ...qgis_support.messages import tr
 from .open_store import (
     OpenStore,
     OpenStoreTask,
     ProjectRaster,
     follow_layer_crs,
-    may_be_cached,
     project_raster,
     project_rasters,
     raster_key,
@@ -133,7 +132,9 @@ class CurrentStore(QObject):
             return False
         if key in self._chosen:
             return True
-        return key not in self._without and (store_beside(raster) is not None or may_be_cached(raster, LiveOptions()))
+        if key in self._without:
+            return False
+        return store_beside(raster) is not None or store_cache(LiveOptions()).may_have(raster.source.cache_name)
 
     def open(
         self,
@@ -305,7 +306,7 @@ class CurrentStore(QObject):
             if store.raster is not None and store.raster.layer_id in layer_ids
         ]
         # Another layer of the same image takes its place.
-        others = {raster_key(raster.source): raster for raster in project_rasters(None)} if gone else {}
+        others = {raster_key(raster.source): raster for raster in project_rasters()} if gone else {}
         for key in gone:
             store, other = self._stores[key], others.get(key)
             if other is not None and store.raster is not None:
