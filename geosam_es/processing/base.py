@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from qgis.core import (  # type: ignore[attr-defined]
     QgsGeometry,
@@ -72,9 +72,25 @@ class OneSentenceAlgorithm(QgsProcessingAlgorithm):
     the project.
     """
 
+    ID: ClassVar[str]
+    GROUP: ClassVar[str]
+
     def createInstance(self) -> OneSentenceAlgorithm:  # noqa: N802
         """Return a new algorithm of the same kind; QGIS creates one for each run."""
         return type(self)()
+
+    def name(self) -> str:
+        """Return the id used in scripts."""
+        return self.ID
+
+    def groupId(self) -> str:  # noqa: N802
+        """Return the id of the group."""
+        return self.GROUP
+
+    def group(self) -> str:
+        """Return the name of the group in the toolbox."""
+        names = {"segmentation": tr("Segmentation"), "stores": tr("Prepared images"), "decoders": tr("Model variants")}
+        return names[self.GROUP]
 
     def icon(self) -> QIcon:
         """Return the plugin's icon."""

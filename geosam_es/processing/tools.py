@@ -36,17 +36,10 @@ REPORT = "report.html"
 class ToolAlgorithm(ImageAlgorithm):
     """An algorithm that runs in ``geosam-es``, because it needs packages that must not be installed in QGIS."""
 
+    GROUP = "decoders"
     INPUT = "INPUT"
     OUTPUT = "OUTPUT"
     OVERWRITE = "OVERWRITE"
-
-    def group(self) -> str:
-        """Return the name of the group in the toolbox."""
-        return tr("Model variants")
-
-    def groupId(self) -> str:  # noqa: N802
-        """Return the id of the group."""
-        return "decoders"
 
     def add_polygons(self, description: str) -> None:
         """Add the layer of reference polygons."""
