@@ -29,7 +29,7 @@ from ..canvas.controller import SegmentationController
 from ..canvas.drawing import Drawing
 from ..panel.dock import SegmentDock
 from ..stores.open_store import ProjectRaster, project_raster
-from .edits import check_target, delete_polygon
+from .edits import check_target, delete_polygon, gone_from
 from .history import DELETED, EditHistory, OwnEdit
 from .provenance import Provenance, read_provenance
 
@@ -75,7 +75,7 @@ class Refined:
         for feature in layer.getFeatures(near):
             if feature.geometry().isGeosEqual(self.geometry):
                 return int(feature.id())
-        raise EditError(tr("The polygon is no longer in {name}").format(name=layer.name()), tr("draw it again"))
+        raise gone_from(layer)
 
 
 class Refining(QObject):
@@ -231,7 +231,7 @@ class Refining(QObject):
             self._check_free()
             check_target(layer)
             if not feature.isValid():
-                raise EditError(tr("The polygon is no longer in {name}").format(name=layer.name()), tr("draw it again"))
+                raise gone_from(layer)
             provenance = read_provenance(layer, feature)
             if provenance is None:
                 raise EditError(
