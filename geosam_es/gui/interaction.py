@@ -56,15 +56,7 @@ _PANEL_SHOWN_MS = 40
 
 
 class Interaction(QObject):
-    """The part of the plugin that needs the packages listed in `qgis_support.dependencies`.
-
-    Parameters
-    ----------
-    iface : QgisInterface
-    actions : Actions
-    settings : Settings
-    messages : Messages
-    """
+    """The part of the plugin that needs the packages listed in `qgis_support.dependencies`."""
 
     def __init__(self, iface: Any, actions: Actions, settings: Settings, messages: Messages) -> None:
         super().__init__()

@@ -48,10 +48,6 @@ class ChoiceParameter(QgsProcessingParameterEnum):
         The text of each choice by its name in scripts and models, which is not translated. They may use its number too.
     default : str
         Name of a choice.
-
-    Attributes
-    ----------
-    names : list of str
     """
 
     def __init__(self, name: str, text: str, choices: Mapping[str, str], default: str) -> None:

@@ -70,10 +70,6 @@ class BarMessage:
     """A message with buttons in the message bar of QGIS; a new one replaces it.
 
     QGIS's own messages scroll in a narrow window. This one wraps, with the buttons below it.
-
-    Parameters
-    ----------
-    bar : QgsMessageBar
     """
 
     def __init__(self, bar: Any) -> None:
@@ -131,12 +127,7 @@ class BarMessage:
 
 
 class Messages:
-    """Shows messages in the message bar of QGIS and writes them to its log.
-
-    Parameters
-    ----------
-    bar : QgsMessageBar
-    """
+    """Shows messages in the message bar of QGIS and writes them to its log."""
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar

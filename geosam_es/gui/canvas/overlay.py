@@ -36,12 +36,7 @@ _LEAST_HUE_DISTANCE = 60
 
 
 class Overlay:
-    """The plugin's items on a canvas. Geometries are in the raster's CRS; they are shown in the canvas's.
-
-    Parameters
-    ----------
-    canvas : QgsMapCanvas
-    """
+    """The plugin's items on a canvas. Geometries are in the raster's CRS; they are shown in the canvas's."""
 
     def __init__(self, canvas: QgsMapCanvas) -> None:
         self._canvas = canvas

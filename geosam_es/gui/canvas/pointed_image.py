@@ -42,12 +42,6 @@ class ImageState:
 class PointedImage(QObject):
     """Follows the pointer from image to image, unless something is being drawn.
 
-    Parameters
-    ----------
-    controller : SegmentationController
-    stores : CurrentStore
-    parent : QObject, optional
-
     Signals
     -------
     changed : ImageState

@@ -83,14 +83,6 @@ class Refining(QObject):
 
     Meanwhile the panel shows the class of the polygon.
 
-    Parameters
-    ----------
-    iface : QgisInterface
-    controller : SegmentationController
-    dock : SegmentDock
-    history : EditHistory
-    parent : QObject, optional
-
     Attributes
     ----------
     current : Refined, optional

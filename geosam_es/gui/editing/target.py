@@ -26,11 +26,6 @@ _FIELD_PROPERTY = "geosam_es/class_field"
 class Target(QObject):
     """Follows the layer that is chosen in the panel.
 
-    Parameters
-    ----------
-    dock : SegmentDock
-    parent : QObject, optional
-
     Signals
     -------
     failed : GeoSamError

@@ -19,13 +19,6 @@ class UndoStory(QObject):
     Undoing an accepted polygon draws its object again, so that the story goes on with its prompts; redoing writes the
     polygon again. Prompts that were given since then make no redo: the layer keeps it until they are discarded.
 
-    Parameters
-    ----------
-    controller : SegmentationController
-    history : EditHistory
-    refining : Refining
-    parent : QObject, optional
-
     Signals
     -------
     changed

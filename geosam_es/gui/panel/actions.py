@@ -28,10 +28,6 @@ def _theme_icon(name: str) -> QIcon:
 class Actions(QObject):
     """Creates all actions. Other classes connect them.
 
-    Parameters
-    ----------
-    iface : QgisInterface
-
     Attributes
     ----------
     tool : QAction

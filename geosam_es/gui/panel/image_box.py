@@ -21,11 +21,6 @@ __all__ = ["ImageBox"]
 class ImageBox(QgsCollapsibleGroupBox):
     """Chooses the prepared image and the model variant, and prepares more of the image.
 
-    Attributes
-    ----------
-    decoders : DecoderRow
-    encoding : EncodingRow
-
     Signals
     -------
     store_chosen : str

@@ -24,13 +24,6 @@ class StorePlaceMessage(QObject):
 
     Nothing waits for the answer: the image is in the cache until it moves.
 
-    Parameters
-    ----------
-    bar : QgsMessageBar
-    stores : CurrentStore
-    settings : Settings
-    parent : QObject, optional
-
     Signals
     -------
     moved : OpenStore or None

@@ -163,12 +163,7 @@ class ElidedLabel(QLabel):
 
 
 class FlowLayout(QLayout):
-    """Widgets side by side, on as many lines as they need; those that can grow fill their line.
-
-    Parameters
-    ----------
-    *widgets : QWidget
-    """
+    """Widgets side by side, on as many lines as they need; those that can grow fill their line."""
 
     def __init__(self, *widgets: QWidget) -> None:
         super().__init__()

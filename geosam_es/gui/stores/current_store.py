@@ -43,10 +43,6 @@ class CurrentStore(QObject):
 
     One of the stores is the current one, which answers. The others stay open; those used least recently are closed.
 
-    Attributes
-    ----------
-    worker : Worker
-
     Signals
     -------
     changed : OpenStore or None

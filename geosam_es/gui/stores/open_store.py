@@ -241,11 +241,6 @@ def _is_same_crs(first: QgsCoordinateReferenceSystem, second: QgsCoordinateRefer
 class OpenStoreTask(BackgroundTask):
     """Opens a store with its decoder, and fits it to one of the project's rasters.
 
-    Attributes
-    ----------
-    path : Path, optional
-    rasters : sequence of ProjectRaster
-
     Parameters
     ----------
     path : Path, optional
