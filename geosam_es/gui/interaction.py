@@ -279,7 +279,7 @@ class Interaction(QObject):
     def _show_recent(self, store: OpenStore | None) -> None:
         if store is not None and str(store.path) not in self._settings.recent_stores:
             self._settings.remember_store(str(store.path))
-        self.dock.show_recent(str(store.path) if store is not None else None)
+        self.dock.image_box.show_recent(str(store.path) if store is not None else None)
 
     def _on_store_updated(self, store: OpenStore) -> None:
         self.overlay.set_crs(store.crs)
@@ -339,14 +339,13 @@ class Interaction(QObject):
     def _show_store_state(self) -> None:
         store = self.stores.store
         text = tr("Prepared with the model {model}").format(model=store.metadata.model["name"]) if store else ""
-        self.dock.show_state(text)
+        self.dock.image_box.show_state(text)
 
     def _on_failed(self, error: GeoSamError) -> None:
         self._messages.error(error)
         self._encode_when_open = None
         if not self.stores.is_opening:
-            store = self.stores.store
-            self.dock.show_recent(str(store.path) if store is not None else None)
+            self._show_recent(self.stores.store)
             self._show_store_state()
 
     def _on_display_changed(self) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from html import escape
 
 from qgis.core import QgsApplication
 from qgis.PyQt.QtCore import QEvent, QRect, QSize, Qt
 from qgis.PyQt.QtGui import QPalette, QResizeEvent
 from qgis.PyQt.QtWidgets import (
+    QCheckBox,
     QHBoxLayout,
     QLabel,
     QLayout,
@@ -19,7 +21,18 @@ from qgis.PyQt.QtWidgets import (
     QWidgetItem,
 )
 
-__all__ = ["Caption", "ElidedLabel", "FlowLayout", "WrappedLabel", "flat_button", "icon_button", "row_of"]
+from ...qgis_support.settings import Settings
+
+__all__ = [
+    "Caption",
+    "ElidedLabel",
+    "FlowLayout",
+    "WrappedLabel",
+    "flat_button",
+    "icon_button",
+    "row_of",
+    "setting_box",
+]
 
 _SPACING = 3
 _SHORTEST_NAME = 14
@@ -47,6 +60,21 @@ def icon_button(icon: str, tip: str) -> QToolButton:
     button.setToolTip(tip)
     button.setAccessibleName(tip)
     return button
+
+
+def setting_box(settings: Settings, setting: str, text: str, tip: str, changed: Callable[[], object]) -> QCheckBox:
+    """Return a check box for a setting; ``changed`` is called after the user has changed it."""
+
+    def store(checked: bool) -> None:
+        setattr(settings, setting, checked)
+        changed()
+
+    box = QCheckBox(text)
+    box.setObjectName(setting)
+    box.setToolTip(tip)
+    box.setChecked(getattr(settings, setting))
+    box.toggled.connect(store)
+    return box
 
 
 def row_of(*widgets: QWidget) -> QHBoxLayout:
