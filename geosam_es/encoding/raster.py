@@ -274,26 +274,10 @@ class TiledRaster(RasterSource):
         )
 
     def read_bands(self, window: Window, scale: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Read a window of a level.
+        """Read a window of a level; see `RasterSource.read_bands`. Overviews are used if the file has them.
 
-        Parameters
-        ----------
-        window : Window
-            In pixels of the level.
-        scale : int
-            Native pixels along the side of a pixel of the level. Overviews are used if the file has them.
-
-        Returns
-        -------
-        bands : (3, h, w)
-            In the raster's type, or RGB in uint8 for a palette image.
-        valid : bool (h, w)
-            False for pixels without data: nodata, alpha, mask or NaN.
-
-        Raises
-        ------
-        RasterError
-            If the file is damaged there.
+        The bands are in the raster's type, or RGB in uint8 for a palette image. Nodata, alpha, mask and NaN count as no
+        data.
         """
         shape = (window.height, window.width)
         # The only row of a level may extend beyond a raster whose height is not a multiple of the scale.

@@ -134,7 +134,6 @@ def transform_points(
     points: Sequence[QgsPointXY],
     source: QgsCoordinateReferenceSystem,
     target: QgsCoordinateReferenceSystem,
-    project: QgsProject | None = None,
 ) -> list[QgsPointXY]:
     """Return points in another CRS; unchanged if one of the two is not set, as QGIS draws layers without CRS.
 
@@ -145,7 +144,7 @@ def transform_points(
     """
     if not source.isValid() or not target.isValid():
         return list(points)
-    transformation = transform(source, target, project)
+    transformation = transform(source, target)
     try:
         moved = [transformation.transform(point) for point in points]
     except QgsCsException:

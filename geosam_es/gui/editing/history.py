@@ -13,9 +13,7 @@ from qgis.PyQt.QtCore import QObject, pyqtSignal
 from ..canvas.controller import SetAside
 from .provenance import Provenance
 
-__all__ = ["ADDED", "DELETED", "REFINED", "EditHistory", "EditStep", "OwnEdit"]
-
-ADDED, REFINED, DELETED = "added", "refined", "deleted"
+__all__ = ["EditHistory", "EditStep", "OwnEdit", "named"]
 
 
 @dataclass(eq=False)
@@ -24,10 +22,8 @@ class OwnEdit:
 
     Attributes
     ----------
-    kind : str
-        `ADDED`, `REFINED` or `DELETED`.
-    label : str
-        Class of the polygon; may be empty.
+    name : str
+        For people.
     provenance : Provenance, optional
         Of the object that was accepted, to be drawn again when the edit is undone.
     feature_id : int, optional
@@ -36,8 +32,7 @@ class OwnEdit:
         Its new class, by field name.
     """
 
-    kind: str
-    label: str
+    name: str
     provenance: Provenance | None = None
     feature_id: int | None = None
     values: Mapping[str, Any] | None = None
@@ -65,6 +60,11 @@ class EditStep:
     text: str
     own: OwnEdit | None = None
     later: SetAside | None = None
+
+
+def named(text: str, layer: QgsVectorLayer, label: str) -> str:
+    """Put a layer and a class, which may be empty, into a text with ``{layer}`` and ``{label}``."""
+    return " ".join(text.format(label=label, layer=layer.name()).split())
 
 
 class EditHistory(QObject):

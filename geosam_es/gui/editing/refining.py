@@ -30,7 +30,7 @@ from ..canvas.drawing import Drawing
 from ..panel.dock import SegmentDock
 from ..stores.open_store import ProjectRaster, project_raster
 from .edits import check_target, delete_polygon, gone_from
-from .history import DELETED, EditHistory, OwnEdit
+from .history import EditHistory, OwnEdit, named
 from .provenance import Provenance, read_provenance
 
 __all__ = ["Refined", "Refining", "same_prompts"]
@@ -135,7 +135,7 @@ class Refining(QObject):
             return tr("Click the polygon to refine. Esc: leave")
         if self.current is None:
             return ""
-        name = _name(self.current.layer, self.current.label)
+        name = named(tr("polygon {label} in {layer}"), self.current.layer, self.current.label)
         label = self.label
         if label != self.current.label:
             name = tr("{polygon}, now {label}").format(polygon=name, label=label)
@@ -201,8 +201,9 @@ class Refining(QObject):
             self.failed.emit(error)
             return
         self._controller.discard()
-        self._history.note(refined.layer, OwnEdit(DELETED, refined.label))
-        self.deleted.emit(_name(refined.layer, refined.label))
+        name = named(tr("deletion of polygon {label} in {layer}"), refined.layer, refined.label)
+        self._history.note(refined.layer, OwnEdit(name))
+        self.deleted.emit(named(tr("polygon {label} in {layer}"), refined.layer, refined.label))
 
     def draw_again(self, layer: QgsVectorLayer, own: OwnEdit) -> None:
         """Draw the object of an edit that was undone, if its image is open."""
@@ -382,7 +383,3 @@ def _value(feature: QgsFeature, field: str) -> Any:
 def _label(values: Mapping[str, Any]) -> str:
     value = next(iter(values.values()), None)
     return "" if value is None else str(value)
-
-
-def _name(layer: QgsVectorLayer, label: str) -> str:
-    return " ".join(tr("polygon {label} in {layer}").format(label=label, layer=layer.name()).split())

@@ -7,7 +7,7 @@ from qgis.PyQt.QtCore import QObject, pyqtSignal
 from ...core.prompts import Bounds, Point
 from ...qgis_support.messages import tr
 from ..canvas.controller import SegmentationController
-from .history import ADDED, DELETED, EditHistory, EditStep, OwnEdit
+from .history import EditHistory, EditStep, OwnEdit
 from .refining import Refining, same_prompts
 
 __all__ = ["UndoStory"]
@@ -158,14 +158,6 @@ def _prompt_name(prompt: Point | Bounds | None) -> str:
 
 
 def _step_text(step: EditStep, of_ours: str, of_others: str) -> str:
-    own = step.own
-    if own is None:
+    if step.own is None:
         return of_others.format(layer=step.layer.name(), edit=step.text)
-    if own.kind == ADDED:
-        name = tr("polygon {label} in {layer}")
-    elif own.kind == DELETED:
-        name = tr("deletion of polygon {label} in {layer}")
-    else:
-        name = tr("refined polygon {label} in {layer}")
-    # A polygon without a class has no label.
-    return of_ours.format(what=" ".join(name.format(label=own.label, layer=step.layer.name()).split()))
+    return of_ours.format(what=step.own.name)
