@@ -72,8 +72,17 @@ class RasterSource(ABC):
     dtype : numpy.dtype
     overviews : tuple of int
         Native pixels along the side of a pixel of each overview.
+    levels : int, optional
+        Number of levels that can be read; None for all.
+    is_online : bool
+        Whether it comes from an online service, which must not be read as a whole.
+    enlarges : bool
+        Whether level 0 is the finest that there is, so that enlarged levels are of use.
     """
 
+    levels: int | None = None
+    is_online = False
+    enlarges = True
     path: RasterPath
     width: int
     height: int

@@ -25,7 +25,7 @@ from .canvas.controller import SegmentationController
 from .canvas.drawing import Drawing
 from .canvas.map_tool import SegmentMapTool
 from .canvas.overlay import Overlay
-from .canvas.pointed_image import ImageState, PointedImage
+from .canvas.pointed_image import PointedImage
 from .canvas.view_tiles import TilesInView
 from .editing.accepting import Acceptor
 from .editing.fitter import Fitter
@@ -90,7 +90,8 @@ class Interaction(QObject):
         self._shown = QTimer(self)
         self._shown.setSingleShot(True)
         self._shown.setInterval(_PANEL_SHOWN_MS)
-        self._shown.timeout.connect(self._on_shown)
+        # Painting the panel, loading onnxruntime and opening a store each block the window briefly: one at a time.
+        self._shown.timeout.connect(lambda: self.stores.warm_up(self._on_view_settled))
         actions.preview.setChecked(settings.hover_preview)
         iface.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, self.dock)
         # Shown when the tool is first used.
@@ -112,7 +113,7 @@ class Interaction(QObject):
         self.stores.failed.connect(self._on_failed)
         self.stores.noticed.connect(self._messages.warning)
         self.place.moved.connect(self._show_recent)
-        self.image.changed.connect(self._on_image)
+        self.image.changed.connect(lambda state: self.dock.show_image(state.name, state.text, state.path))
         self.image.store_wanted.connect(self._request)
         self.image.arrived.connect(self._preview)
         self.encoding.progressed.connect(self._on_encoded)
@@ -138,7 +139,7 @@ class Interaction(QObject):
         tool.hovered.connect(self._on_hover)
         tool.left.connect(self._on_left)
         tool.accepted.connect(controller.accept)
-        tool.activated.connect(self._on_tool_activated)
+        tool.activated.connect(self._shown.start)
         actions.candidate.triggered.connect(controller.next_candidate)
         actions.accept.triggered.connect(controller.accept)
         actions.discard.triggered.connect(self._on_discard)
@@ -187,7 +188,7 @@ class Interaction(QObject):
         dock = self.dock
         dock.store_chosen.connect(lambda path: self.open_store(Path(path)))
         dock.suggest_layer = lambda: str(suggested_path(self._image()))
-        dock.new_layer_wanted.connect(self._on_new_layer)
+        dock.new_layer_wanted.connect(lambda path: self.target.make(Path(path), self._layer_crs()))
         dock.layer_chosen.connect(lambda _layer: self._messages.close_offer())
         dock.encoding.view_wanted.connect(lambda: self._encode(whole=False))
         dock.encoding.layer_wanted.connect(lambda: self._encode(whole=True))
@@ -367,16 +368,6 @@ class Interaction(QObject):
         if self._settings.show_tiles:
             self.overlay.show_tiles(tiles.encoded, tiles.missing)
 
-    def _on_tool_activated(self) -> None:
-        # Painting the panel, loading onnxruntime and opening a store each block the window briefly: one at a time.
-        self._shown.start()
-
-    def _on_shown(self) -> None:
-        self.stores.warm_up(self._on_view_settled)
-
-    def _on_image(self, state: ImageState) -> None:
-        self.dock.show_image(state.name, state.text, state.path)
-
     def _on_project_cleared(self) -> None:
         self._messages.close_offer()
         self.place.close()
@@ -489,9 +480,6 @@ class Interaction(QObject):
         self.tool.show_beside_pointer(self.dock.class_box.shown_text, shown)
 
     # A new layer.
-
-    def _on_new_layer(self, path: str) -> None:
-        self.target.make(Path(path), self._layer_crs())
 
     def _on_not_written(self, error: GeoSamError) -> None:
         if not isinstance(error, NoTargetError):

@@ -107,17 +107,9 @@ class ToolAlgorithm(ImageAlgorithm):
             return image.store
 
     def run_tool(self, arguments: Sequence[str], feedback: QgsProcessingFeedback) -> bool:
-        """Run ``geosam-es``, and write to the log how to run it in a terminal.
+        """Run ``geosam-es`` as `run_command_line` does, and write to the log how to run it in a terminal.
 
-        Returns
-        -------
-        bool
-            False if it was cancelled.
-
-        Raises
-        ------
-        CommandLineError
-            If it fails, or is not installed; the log then says how to install it.
+        If it is not installed, the log says how to install it.
         """
         command: CommandLine | None = None
         try:

@@ -18,6 +18,7 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsGeometry,
     QgsPointXY,
     QgsProject,
+    QgsUnitTypes,
 )
 from shapely.geometry.base import BaseGeometry
 
@@ -43,6 +44,7 @@ __all__ = [
     "transform_geometry",
     "transform_points",
     "transform_polygon",
+    "unit_m",
 ]
 
 
@@ -65,6 +67,12 @@ def made_anew(crs: QgsCoordinateReferenceSystem) -> QgsCoordinateReferenceSystem
         return crs_from_wkt(definition) if definition else crs
     QgsCoordinateReferenceSystem.invalidateCache()
     return QgsCoordinateReferenceSystem(crs.authid())
+
+
+def unit_m(crs: QgsCoordinateReferenceSystem) -> float:
+    """Return the length of the unit of a CRS in metres; at the equator for degrees."""
+    metres = QgsUnitTypes.DistanceUnit.DistanceMeters  # type: ignore[attr-defined]
+    return float(QgsUnitTypes.fromUnitToUnitFactor(crs.mapUnits(), metres))
 
 
 def to_qgs(geometry: BaseGeometry) -> QgsGeometry:

@@ -39,7 +39,6 @@ from ..store.signature import check_signature, raster_signature
 from .gdal_raster import GdalRaster
 from .layer_source import LayerSource, open_raster
 from .messages import tr
-from .online_raster import OnlineRaster
 from .settings import Settings, cache_folder
 
 __all__ = ["EMBEDDED_MODEL", "LiveOptions", "LiveStore", "find_store", "live_options", "store_cache"]
@@ -133,9 +132,8 @@ class LiveStore:
         self._plan = plan
         self._raster = raster
         self._encoder = model.encoder
-        self.is_online = isinstance(raster, OnlineRaster)
-        may_enlarge = not isinstance(raster, OnlineRaster) or raster.enlarges
-        self.finest_level = FINEST_LEVEL if model.enlarges and may_enlarge else 0
+        self.is_online = raster.is_online
+        self.finest_level = FINEST_LEVEL if model.enlarges and raster.enlarges else 0
         self.beside: Path | None = None
         self._cache = cache
         self._left: tuple[StoreCache, Path] | None = None
@@ -182,7 +180,7 @@ class LiveStore:
             with suppress(StoreError, OutputError):
                 if root is not None:
                     return cls._adopt(root, info, raster, model, kept_in)
-        plan = make_plan(raster, model.encoder, EncodeOptions(levels=_levels(raster)))
+        plan = make_plan(raster, model.encoder, EncodeOptions(levels=raster.levels))
         if options.beside and beside is not None:
             with suppress(StoreError, OutputError):
                 StoreWriter.create(beside, plan.metadata, model.decoder_files)
@@ -245,7 +243,7 @@ class LiveStore:
         """Create an empty store of a raster in a given folder; see `StoreWriter.create`."""
         model = _load_model(options)
         with _closed_on_error(open_raster(source)) as raster:
-            plan = make_plan(raster, model.encoder, EncodeOptions(dtype=dtype, levels=_levels(raster)))
+            plan = make_plan(raster, model.encoder, EncodeOptions(dtype=dtype, levels=raster.levels))
             StoreWriter.create(root, plan.metadata, model.decoder_files, overwrite=overwrite)
             return cls(root, plan, raster, model, None)
 
@@ -424,11 +422,6 @@ class LiveStore:
         if self._cache is not None and self._since_trim >= _TRIM_EVERY:
             self._since_trim = 0
             self._cache.trim()
-
-
-def _levels(raster: RasterSource) -> int | None:
-    """Return how many levels a service can show; None for all."""
-    return raster.levels if isinstance(raster, OnlineRaster) else None
 
 
 @contextmanager

@@ -203,17 +203,9 @@ def _xyz(service: Service) -> TileLayout:
     ratio = 2 if service.parameter("tilePixelRatio") == "2" else 1
     finest, coarsest = int(service.parameter("zmax", "18") or 18), int(service.parameter("zmin", "0") or 0)
     side = _XYZ_TILE * ratio
+    corner = -_HALF_MERCATOR, _HALF_MERCATOR
     matrices = tuple(
-        Matrix(
-            str(zoom),
-            2 * _HALF_MERCATOR / side / 2**zoom,
-            -_HALF_MERCATOR,
-            _HALF_MERCATOR,
-            side,
-            side,
-            2**zoom,
-            2**zoom,
-        )
+        Matrix(str(zoom), 2 * _HALF_MERCATOR / side / 2**zoom, *corner, side, side, 2**zoom, 2**zoom)
         for zoom in range(finest, coarsest - 1, -1)
         if side * 2**zoom <= _MOST_PIXELS
     )

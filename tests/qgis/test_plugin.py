@@ -816,8 +816,9 @@ class TestStores:
         assert interaction is not None
         assert not interaction.stores.is_opening
         click(iface.canvas, place("a"))
-        assert interaction.stores.opening == store_path_for(Path(raster_with_store.source()))
+        assert interaction.stores.is_opening
         wait_until(lambda: settled(interaction).has_polygon)
+        assert interaction.stores.store.path == store_path_for(Path(raster_with_store.source()))
         assert iface.messages() == []
 
     def test_a_store_chosen_early_is_kept(

@@ -202,7 +202,7 @@ def gone_from(layer: QgsVectorLayer) -> EditError:
     return EditError(tr("The polygon is no longer in {name}").format(name=layer.name()), tr("draw it again"))
 
 
-def _check_can(layer: QgsVectorLayer, capability: int, problem: str) -> None:
+def _check_can(layer: QgsVectorLayer, capability: Any, problem: str) -> None:
     if not layer.dataProvider().capabilities() & capability:
         raise EditError(problem.format(name=layer.name()), tr("choose another target layer"))
 

@@ -122,16 +122,6 @@ class EditHistory(QObject):
         for step in (*self._done, *self._undone):
             step.later = None
 
-    def undo(self, step: EditStep) -> None:
-        """Undo an edit, the last of its layer."""
-        step.layer.undoStack().undo()
-        step.layer.triggerRepaint()
-
-    def redo(self, step: EditStep) -> None:
-        """Redo an edit, the one that was undone last in its layer."""
-        step.layer.undoStack().redo()
-        step.layer.triggerRepaint()
-
     def release(self) -> None:
         """Stop following layers."""
         for layer in list(self._layers):

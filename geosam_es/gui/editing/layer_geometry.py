@@ -13,7 +13,6 @@ from qgis.core import (
     QgsFeatureRequest,
     QgsGeometry,
     QgsRectangle,
-    QgsUnitTypes,
     QgsVectorLayer,
     QgsVectorLayerFeatureSource,
 )
@@ -25,7 +24,7 @@ from ...core.orthogonal import square_angles
 from ...core.partition import fit_to_neighbours
 from ...core.topology import merge, polygon_parts
 from ...errors import EditError, GeoSamError
-from ...qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform, transform_polygon
+from ...qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform, transform_polygon, unit_m
 from ...qgis_support.messages import tr
 from ..canvas.drawing import Fitted
 
@@ -35,8 +34,6 @@ Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
 _WALL_DISPLACEMENT_M = 3.0
 """Largest distance that a wall may move to get right angles."""
-
-_DEGREE_M = 111_320.0
 
 _LEAST_AGREEMENT = 0.7
 """Lowest IoU of a fitted polygon with the one that was proposed."""
@@ -215,11 +212,10 @@ def _check_agreement(before: Outline, after: Outline, problem: str) -> None:
 
 def _square(outline: Outline, crs: QgsCoordinateReferenceSystem) -> Outline:
     """Square the corners on a plane where angles are true, whatever the CRS."""
+    north = unit_m(crs)
     if not crs.isGeographic():
-        metres = QgsUnitTypes.fromUnitToUnitFactor(crs.mapUnits(), QgsUnitTypes.DistanceMeters)
-        return square_angles(outline, _WALL_DISPLACEMENT_M / metres)
+        return square_angles(outline, _WALL_DISPLACEMENT_M / north)
     middle = outline.envelope.centroid
-    north = _DEGREE_M
     east = north * max(math.cos(math.radians(middle.y)), 1e-6)
     squared = square_angles(scale(outline, east, north, origin=middle), _WALL_DISPLACEMENT_M)
     return scale(squared, 1 / east, 1 / north, origin=middle)

@@ -119,7 +119,8 @@ class UndoStory(QObject):
             was_refining = self._refining.current is not None
             aside = self._controller.set_aside()
             step.later = None if was_refining else aside
-        self._history.undo(step)
+        step.layer.undoStack().undo()
+        step.layer.triggerRepaint()
         if own is not None and not self._controller.drawing.can_undo:
             self._refining.draw_again(step.layer, own)
         self._say(undone=step)
@@ -129,7 +130,8 @@ class UndoStory(QObject):
         own, later, step.later = step.own, step.later, None
         if self._is_drawn(own):
             self._controller.discard()
-        self._history.redo(step)
+        step.layer.undoStack().redo()
+        step.layer.triggerRepaint()
         if later is not None and not self._controller.drawing.can_undo:
             self._controller.take_up(later)
         self._say(done=step)

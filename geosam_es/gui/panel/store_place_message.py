@@ -58,7 +58,7 @@ class StorePlaceMessage(QObject):
             (tr("In the cache"), live.root, "cache"),
         )
         buttons = [
-            self._message.button(name, str(path), lambda place=place: self._on_chosen(live, place, always.isChecked()))
+            self._message.button(name, str(path), partial(self._on_chosen, live, place, always))
             for name, path, place in places
         ]
         text = tr("{name} is being prepared in the cache, which takes at most {size}.")
@@ -73,8 +73,8 @@ class StorePlaceMessage(QObject):
         )
         self._message.show(text, Qgis.MessageLevel.Info, QLabel(tr("Keep it:")), *buttons, always)
 
-    def _on_chosen(self, live: LiveStore, place: str, always: bool) -> None:
-        if always:
+    def _on_chosen(self, live: LiveStore, place: str, always: QCheckBox) -> None:
+        if always.isChecked():
             self._settings.store_place = place
         if place == "beside":
             self._stores.run(live.keep_beside, partial(self._on_moved, live, str(live.root)))

@@ -46,10 +46,9 @@ _BREAKS = re.compile(r"<[^>]*>|&[#\w]+;|(?<=[_\\])(?=\w)|(?<=[-./])(?=[^\W\d])|(
 
 
 def flat_button() -> QToolButton:
-    """Return a button that leaves the focus to the map, so that keys reach the map tool."""
+    """Return a button without a frame."""
     button = QToolButton()
     button.setAutoRaise(True)
-    button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     return button
 
 

@@ -100,11 +100,6 @@ class CurrentStore(QObject):
         """Whether a store is being opened."""
         return self._task is not None
 
-    @property
-    def opening(self) -> Path | None:
-        """The store being opened; None if it has no name yet."""
-        return self._task.path if self._task is not None else None
-
     def is_opening_for(self, raster: ProjectRaster) -> bool:
         """Tell whether the store of a raster is being opened."""
         wanted = raster_key(raster.source)
