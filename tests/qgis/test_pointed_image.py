@@ -95,7 +95,8 @@ def test_the_percent_of_an_encoding_is_shown_on_its_image(scene: Scene) -> None:
     scene.rest_on(place("a"))
     wait_until(lambda: scene.shows("left", "ready"))
     scene.image.show_encoding(scene.stores.store, 34)
-    assert scene.shows("left", "34 %")
+    state = scene.states[-1]
+    assert (state.name, state.text, Path(state.path).name) == ("left", "34 %", "left.tif")
     scene.image.show_encoding(None)
     assert scene.shows("left", "ready")
 

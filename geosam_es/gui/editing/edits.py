@@ -12,8 +12,10 @@ from typing import Any
 from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsFeature,
+    QgsFeatureRequest,
     QgsFieldConstraints,
     QgsGeometry,
+    QgsPoint,
     QgsProject,
     QgsVectorDataProvider,
     QgsVectorLayer,
@@ -23,7 +25,9 @@ from qgis.core import (
 from qgis.PyQt import sip
 from shapely.geometry.base import BaseGeometry
 
+from ...core.partition import border_ends
 from ...errors import EditError, NoTargetError
+from ...qgis_support.crs import from_qgs
 from ...qgis_support.messages import tr
 from .layer_geometry import AcceptOptions, LayerFitting, layer_geometries
 from .provenance import Provenance, keep_in_side_table, provenance_values
@@ -31,6 +35,11 @@ from .provenance import Provenance, keep_in_side_table, provenance_values
 __all__ = ["AcceptOptions", "accept_polygon", "check_target", "delete_polygon", "gone_from", "replace_polygon"]
 
 FormOpener = Callable[[QgsFeature], bool]
+
+_SAME, _SAME_DEGREES = 1e-4, 1e-9
+"""A vertex closer to an edge lies on it."""
+
+_MOST_ROUNDS = 4
 
 
 def check_target(layer: QgsVectorLayer | None) -> QgsVectorLayer:
@@ -115,7 +124,7 @@ def accept_polygon(
             if opener is not None:
                 values = dict(enumerate(_fill_in(layer, feature, opener).attributes()))
             others = [_add(layer, _new_feature(layer, part, values)) for part in geometries[1:]]
-            _share_vertices(layer, geometries)
+            _share_vertices(layer, [feature, *others])
     except _CancelledError:
         _stop_editing(layer, was_off)
         return None
@@ -169,7 +178,7 @@ def replace_polygon(
                 feature = _fill_in(layer, feature, form_opener)
             kept = dict(enumerate(feature.attributes()))
             others = [_add(layer, _new_feature(layer, part, kept)) for part in geometries[1:]]
-            _share_vertices(layer, geometries)
+            _share_vertices(layer, [feature, *others])
     except _CancelledError:
         _stop_editing(layer, was_off)
         return False
@@ -323,8 +332,29 @@ def _keep(
             keep_in_side_table(layer, feature.id(), provenance)
 
 
-def _share_vertices(layer: QgsVectorLayer, geometries: list[QgsGeometry]) -> None:
-    """Add the vertices of the new borders to the neighbours if topological editing is on, as QGIS does."""
-    if QgsProject.instance().topologicalEditing():
-        for geometry in geometries:
-            layer.addTopologicalPoints(geometry)
+def _share_vertices(layer: QgsVectorLayer, features: list[QgsFeature]) -> None:
+    """Give new borders the same vertices on both sides.
+
+    With topological editing QGIS does it. Otherwise only the ends of borders are missing in the neighbours, which the
+    polygon got when it was snapped or trimmed.
+    """
+    tolerance = _SAME_DEGREES if layer.crs().isGeographic() else _SAME
+    for feature in features:
+        if QgsProject.instance().topologicalEditing():
+            layer.addTopologicalPoints(feature.geometry())
+            continue
+        # A vertex added to an edge may move it by a rounding error, away from another vertex.
+        for _ in range(_MOST_ROUNDS):
+            ends = _border_ends(layer, layer.getGeometry(feature.id()), tolerance)
+            for x, y in ends:
+                layer.addTopologicalPoints(QgsPoint(x, y))
+            if not ends:
+                break
+
+
+def _border_ends(layer: QgsVectorLayer, geometry: QgsGeometry, tolerance: float) -> set[tuple[float, float]]:
+    outline = from_qgs(geometry)
+    request = QgsFeatureRequest().setFilterRect(geometry.boundingBox()).setSubsetOfAttributes([])
+    around = [from_qgs(feature.geometry()) for feature in layer.getFeatures(request) if feature.hasGeometry()]
+    pairs = [pair for other in around for pair in ((outline, other), (other, outline))]
+    return {end for one, other in pairs for end in border_ends(one, other, tolerance)}
