@@ -68,12 +68,7 @@ def named(text: str, layer: QgsVectorLayer, label: str) -> str:
 
 
 class EditHistory(QObject):
-    """Knows the last edit of the target layer and of all layers that got polygons, whichever tool made it.
-
-    Signals
-    -------
-    changed
-    """
+    """Knows the last edit of the target layer and of all layers that got polygons, whichever tool made it."""
 
     changed = pyqtSignal()
 

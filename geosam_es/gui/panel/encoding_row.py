@@ -12,12 +12,7 @@ __all__ = ["EncodingRow"]
 
 
 class EncodingRow(QWidget):
-    """Two buttons, replaced by a progress bar while tiles are encoded.
-
-    Signals
-    -------
-    view_wanted, layer_wanted, cancel_wanted
-    """
+    """Two buttons, replaced by a progress bar while tiles are encoded."""
 
     view_wanted = pyqtSignal()
     layer_wanted = pyqtSignal()

@@ -18,12 +18,7 @@ _ARROWS_PIXELS = 28
 
 
 class OptionsBox(QgsCollapsibleGroupBox):
-    """Edits the settings for polygons.
-
-    Signals
-    -------
-    changed
-    """
+    """Edits the settings for polygons."""
 
     changed = pyqtSignal()
 
