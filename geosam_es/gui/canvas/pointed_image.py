@@ -8,10 +8,9 @@ from qgis.core import QgsPointXY, QgsRasterLayer
 from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 
-from ...errors import RasterError
 from ...qgis_support.messages import tr
 from ..stores.current_store import CurrentStore
-from ..stores.open_store import OpenStore, ProjectRaster, raster_of
+from ..stores.open_store import OpenStore, ProjectRaster, project_raster
 from .controller import SegmentationController
 
 __all__ = ["ImageState", "PointedImage"]
@@ -118,10 +117,7 @@ class PointedImage(QObject):
         self.show()
 
     def _raster(self) -> ProjectRaster | None:
-        try:
-            return raster_of(self.layer) if self.layer is not None else None
-        except RasterError:
-            return None
+        return project_raster(self.layer)
 
     def show(self, _: object = None) -> None:
         """Tell the state of the image if it has changed."""
