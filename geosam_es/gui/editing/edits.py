@@ -344,23 +344,23 @@ def _share_vertices(layer: QgsVectorLayer, features: list[QgsFeature]) -> None:
             layer.addTopologicalPoints(feature.geometry())
             continue
         # A vertex added to an edge moves it by a rounding error, perhaps away from another vertex.
-        for _ in range(_MOST_ROUNDS):
-            if not _add_border_ends(layer, layer.getFeature(feature.id()), tolerance):
-                break
+        rounds = 0
+        while rounds < _MOST_ROUNDS and _add_border_ends(layer, feature, tolerance):
+            rounds += 1
 
 
 def _add_border_ends(layer: QgsVectorLayer, feature: QgsFeature, tolerance: float) -> bool:
-    """Add the ends of borders to both sides, and return whether any were missing."""
+    """Add the ends of borders to the neighbours, and return whether any were missing."""
     geometry = feature.geometry()
-    request = QgsFeatureRequest().setFilterRect(geometry.boundingBox()).setSubsetOfAttributes([])
-    around = [other for other in layer.getFeatures(request) if other.hasGeometry() and other.id() != feature.id()]
-    outline, shapes = from_qgs(geometry), [from_qgs(other.geometry()) for other in around]
-    missing = [(feature, [end for shape in shapes for end in border_ends(shape, outline, tolerance)])]
-    missing += [(other, border_ends(outline, shape, tolerance)) for other, shape in zip(around, shapes)]
-    for changed, ends in missing:
-        if ends:
-            shared = changed.geometry()
-            for x, y in ends:
-                shared.insertVertex(x, y, shared.closestSegmentWithContext(QgsPointXY(x, y))[2])
-            layer.changeGeometry(changed.id(), shared)
-    return any(ends for _, ends in missing)
+    outline, is_changed = from_qgs(geometry), False
+    for other in list(layer.getFeatures(QgsFeatureRequest().setFilterRect(geometry.boundingBox()))):
+        shared = other.geometry()
+        ends = (
+            border_ends(outline, from_qgs(shared), tolerance)
+            if other.id() != feature.id() and other.hasGeometry()
+            else []
+        )
+        for x, y in ends:
+            shared.insertVertex(x, y, shared.closestSegmentWithContext(QgsPointXY(x, y))[2])
+        is_changed |= bool(ends) and bool(layer.changeGeometry(other.id(), shared))
+    return is_changed
