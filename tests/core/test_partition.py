@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely.affinity import rotate, translate
 
-from geosam_es.core.partition import SLIVER_WIDTH, fit_to_neighbours, snap_to_neighbours, trim_neighbours
+from geosam_es.core.partition import SLIVER_WIDTH, border_ends, fit_to_neighbours, snap_to_neighbours, trim_neighbours
 
 X, Y = 725_000.0, 4_372_000.0
 
@@ -267,3 +267,10 @@ def test_neighbours_that_overlap_each_other_are_no_obstacle() -> None:
     crooked = [box(8, -40, 30, 3), box(8.3, 2, 30, 40), box(-40, -40, 9, -5), rotate(box(5, 5, 20, 9), 20)]
     fit = fit_to_neighbours(blob(4), crooked, trims=True, tolerance_m=1.0, min_width_m=PIXEL_M)
     assert fit.is_clean and fit.outline.intersection(shapely.union_all(crooked)).area <= 1e-6
+
+
+def test_border_ends_are_the_vertices_on_edges_of_the_neighbour() -> None:
+    neighbour = shapely.box(0, 0, 10, 10)
+    outline = shapely.Polygon([(10, 0), (10, 4), (10 + 1e-9, 6), (10.5, 8), (14, 8), (14, 0)])
+    assert border_ends(outline, neighbour, 1e-6) == [(10, 4), (10 + 1e-9, 6)]
+    assert border_ends(outline, shapely.box(20, 20, 30, 30), 1e-6) == []

@@ -128,7 +128,9 @@ def test_what_is_shown_is_what_is_written(
     before, after = written(target)
     # Coordinate by coordinate.
     assert shapely.get_parts(after)[0].equals_exact(drawing.fitted.outline, 0)
-    assert not shapely.relate_pattern(after, before, "T********")
+    # The neighbour has got the ends of the border, which moves its edge by rounding.
+    unit = 1e-5 if target.crs().isGeographic() else 1.0
+    assert after.intersection(before).area < 1e-6 * unit**2
     assert target.undoStack().count() == 2
 
 
