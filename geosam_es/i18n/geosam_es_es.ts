@@ -312,12 +312,8 @@
       <translation>aceptar el polígono o descartarlo, y después hacer clic aquí</translation>
     </message>
     <message>
-      <source>ready</source>
-      <translation>lista</translation>
-    </message>
-    <message>
-      <source>prepares as you click</source>
-      <translation>se prepara al hacer clic</translation>
+      <source>cannot be used</source>
+      <translation>no se puede usar</translation>
     </message>
     <message>
       <source>opening</source>
@@ -328,8 +324,20 @@
       <translation>en línea</translation>
     </message>
     <message>
-      <source>cannot be used</source>
-      <translation>no se puede usar</translation>
+      <source>ready</source>
+      <translation>lista</translation>
+    </message>
+    <message>
+      <source>prepares as you click</source>
+      <translation>se prepara al hacer clic</translation>
+    </message>
+    <message>
+      <source>polygon {label} in {layer}</source>
+      <translation>polígono {label} en {layer}</translation>
+    </message>
+    <message>
+      <source>refined polygon {label} in {layer}</source>
+      <translation>refinado del polígono {label} en {layer}</translation>
     </message>
     <message>
       <source>choose another target layer</source>
@@ -376,14 +384,6 @@
       <translation>Añadir polígono</translation>
     </message>
     <message>
-      <source>The polygon is no longer in {name}</source>
-      <translation>El polígono ya no está en {name}</translation>
-    </message>
-    <message>
-      <source>draw it again</source>
-      <translation>dibujarlo de nuevo</translation>
-    </message>
-    <message>
       <source>The geometries of {name} cannot be changed</source>
       <translation>No se pueden modificar las geometrías de {name}</translation>
     </message>
@@ -398,6 +398,14 @@
     <message>
       <source>Delete polygon</source>
       <translation>Borrar polígono</translation>
+    </message>
+    <message>
+      <source>The polygon is no longer in {name}</source>
+      <translation>El polígono ya no está en {name}</translation>
+    </message>
+    <message>
+      <source>draw it again</source>
+      <translation>dibujarlo de nuevo</translation>
     </message>
     <message>
       <source>{layer} has no field {field}</source>
@@ -550,6 +558,10 @@ Intro: escribir · Supr: borrar · Esc: salir</translation>
       <translation>hacer clic en un polígono de la capa de destino</translation>
     </message>
     <message>
+      <source>deletion of polygon {label} in {layer}</source>
+      <translation>borrado del polígono {label} en {layer}</translation>
+    </message>
+    <message>
       <source>This polygon has no saved prompts</source>
       <translation>Este polígono no tiene indicaciones guardadas</translation>
     </message>
@@ -580,10 +592,6 @@ Intro: escribir · Supr: borrar · Esc: salir</translation>
     <message>
       <source>add that raster to the project, or open its prepared image</source>
       <translation>añadir ese ráster al proyecto o abrir su imagen preparada</translation>
-    </message>
-    <message>
-      <source>polygon {label} in {layer}</source>
-      <translation>polígono {label} en {layer}</translation>
     </message>
     <message>
       <source>{name} has no class field</source>
@@ -654,20 +662,20 @@ Intro: escribir · Supr: borrar · Esc: salir</translation>
       <translation>Rehacer en {layer}: {edit}</translation>
     </message>
     <message>
-      <source>Undone in {layer}: {edit}</source>
-      <translation>Deshecho en {layer}: {edit}</translation>
-    </message>
-    <message>
       <source>Undone: {what}</source>
       <translation>Deshecho: {what}</translation>
     </message>
     <message>
-      <source>Redone in {layer}: {edit}</source>
-      <translation>Rehecho en {layer}: {edit}</translation>
+      <source>Undone in {layer}: {edit}</source>
+      <translation>Deshecho en {layer}: {edit}</translation>
     </message>
     <message>
       <source>Redone: {what}</source>
       <translation>Rehecho: {what}</translation>
+    </message>
+    <message>
+      <source>Redone in {layer}: {edit}</source>
+      <translation>Rehecho en {layer}: {edit}</translation>
     </message>
     <message>
       <source>Deleted: {what}</source>
@@ -684,14 +692,6 @@ Intro: escribir · Supr: borrar · Esc: salir</translation>
     <message>
       <source>point</source>
       <translation>punto</translation>
-    </message>
-    <message>
-      <source>deletion of polygon {label} in {layer}</source>
-      <translation>borrado del polígono {label} en {layer}</translation>
-    </message>
-    <message>
-      <source>refined polygon {label} in {layer}</source>
-      <translation>refinado del polígono {label} en {layer}</translation>
     </message>
     <message>
       <source>Redo</source>
@@ -1586,6 +1586,14 @@ Espacio: desplazar · Rueda: zoom</translation>
       <translation>comprobar la capa y su SRC</translation>
     </message>
     <message>
+      <source>Segmentation</source>
+      <translation>Segmentación</translation>
+    </message>
+    <message>
+      <source>Model variants</source>
+      <translation>Variantes del modelo</translation>
+    </message>
+    <message>
       <source>Raster</source>
       <translation>Ráster</translation>
     </message>
@@ -1886,10 +1894,6 @@ El modelo es el de las opciones de GeoSAM-ES. Escribir mini para usar el modelo 
       <translation>La orden geosam-es ha terminado sin resultado: consultar el registro</translation>
     </message>
     <message>
-      <source>Segmentation</source>
-      <translation>Segmentación</translation>
-    </message>
-    <message>
       <source>Candidate masks to keep</source>
       <translation>Máscaras alternativas que se conservan</translation>
     </message>
@@ -2040,10 +2044,6 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas que no se pue
     <message>
       <source>The mask is empty or smaller than the minimum area</source>
       <translation>La máscara está vacía o es menor que la superficie mínima</translation>
-    </message>
-    <message>
-      <source>Model variants</source>
-      <translation>Variantes del modelo</translation>
     </message>
     <message>
       <source>Replace an earlier result in the output folder (--overwrite)</source>
