@@ -151,6 +151,7 @@ class Interaction(QObject):
         actions.accept.triggered.connect(controller.accept)
         actions.discard.triggered.connect(self._on_discard)
         actions.preview.toggled.connect(self._on_preview_toggled)
+        self.dock.class_box.hold = controller.hold_after_accepting
         for index, action in enumerate(actions.classes):
             action.triggered.connect(lambda _checked=False, index=index: self.dock.class_box.choose(index))
 
@@ -471,8 +472,12 @@ class Interaction(QObject):
     # Undo.
 
     def _name_undo(self) -> None:
-        undoing = self.undoing
-        self._actions.name_undo(undoing.undo_text, undoing.redo_text, undoing.undo_repeats, undoing.redo_repeats)
+        undoing, actions = self.undoing, self._actions
+        actions.name_undo(undoing.undo_text, undoing.redo_text, undoing.undo_repeats, undoing.redo_repeats)
+        if self.controller.is_waiting or self.controller.drawing.can_undo:
+            # QGIS would undo or redo an edit of the active layer while an object is drawn.
+            actions.undo.setEnabled(True)
+            actions.redo.setEnabled(True)
 
     # Refining.
 

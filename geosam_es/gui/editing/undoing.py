@@ -91,6 +91,9 @@ class UndoStory(QObject):
 
     def undo(self) -> None:
         """Take back the last prompt, or else the last edit."""
+        self._last_was_prompt = False
+        if self._controller.hold(self.undo):
+            return
         step = self._undo_step()
         self._last_was_prompt = step is None
         if step is None:
@@ -101,6 +104,9 @@ class UndoStory(QObject):
 
     def redo(self) -> None:
         """Restore what was undone last."""
+        self._last_was_prompt = False
+        if self._controller.hold(self.redo):
+            return
         step = self._redo_step()
         self._last_was_prompt = step is None
         if step is None:
