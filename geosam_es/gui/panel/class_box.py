@@ -252,6 +252,9 @@ class ClassBox(QGroupBox):
 
     def _set_rows(self, rows: list[int], percents: list[int] | None = None) -> None:
         self._rows = rows[: max(1, self.mix_fields.capacity)]
+        if self._rows and self._list.isRowHidden(self._rows[-1]):
+            # What is chosen is seen.
+            self._search.clear()
         self._percents.set_parts([self._items[row].title for row in self._rows], percents)
         self._list.show_chosen(self._rows)
         self._show_written()
