@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 
 from .topology import polygon_parts
 
-__all__ = ["SLIVER_WIDTH", "Fit", "fit_to_neighbours", "snap_to_neighbours", "trim_neighbours"]
+__all__ = ["SLIVER_WIDTH", "Fit", "border_ends", "fit_to_neighbours", "snap_to_neighbours", "trim_neighbours"]
 
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
@@ -386,3 +386,19 @@ def _without_slivers(outline: Outline, cover: BaseGeometry, width: float) -> Out
 def _extent(piece: shapely.Polygon) -> float:
     min_x, min_y, max_x, max_y = piece.bounds
     return float(max(max_x - min_x, max_y - min_y))
+
+
+def border_ends(outline: BaseGeometry, neighbour: BaseGeometry, tolerance: float) -> list[tuple[float, float]]:
+    """Return the vertices of an outline on edges of a neighbour that has no vertex there, such as the ends of borders.
+
+    A border is made of the same vertices on both sides only if the neighbour gets them too.
+    """
+    xy = shapely.get_coordinates(outline)
+    low_x, low_y, high_x, high_y = neighbour.bounds
+    inside = (xy >= (low_x - tolerance, low_y - tolerance)).all(1) & (
+        xy <= (high_x + tolerance, high_y + tolerance)
+    ).all(1)
+    xy = xy[inside]
+    near = shapely.distance(shapely.points(xy), neighbour.boundary) <= tolerance
+    known = set(map(tuple, shapely.get_coordinates(neighbour).tolist()))
+    return [point for point in dict.fromkeys(map(tuple, xy[near].tolist())) if point not in known]

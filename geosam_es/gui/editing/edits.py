@@ -12,8 +12,10 @@ from typing import Any
 from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsFeature,
+    QgsFeatureRequest,
     QgsFieldConstraints,
     QgsGeometry,
+    QgsPointXY,
     QgsProject,
     QgsVectorDataProvider,
     QgsVectorLayer,
@@ -23,7 +25,9 @@ from qgis.core import (
 from qgis.PyQt import sip
 from shapely.geometry.base import BaseGeometry
 
+from ...core.partition import border_ends
 from ...errors import EditError, NoTargetError
+from ...qgis_support.crs import from_qgs
 from ...qgis_support.messages import tr
 from .layer_geometry import AcceptOptions, fit_to_layer, layer_geometries
 from .provenance import Provenance, keep_in_side_table, provenance_values
@@ -31,6 +35,11 @@ from .provenance import Provenance, keep_in_side_table, provenance_values
 __all__ = ["AcceptOptions", "accept_polygon", "check_target", "delete_polygon", "replace_polygon"]
 
 FormOpener = Callable[[QgsFeature], bool]
+
+_SAME, _SAME_DEGREES = 1e-4, 1e-9
+"""A vertex closer to an edge lies on it."""
+
+_MOST_ROUNDS = 4
 
 
 def check_target(layer: QgsVectorLayer | None) -> QgsVectorLayer:
@@ -120,7 +129,7 @@ def accept_polygon(
             command.cancelled = shown is None
         if not command.cancelled:
             others = [_add(layer, _new_feature(layer, part, values)) for part in geometries[1:]]
-            _share_vertices(layer, geometries)
+            _share_vertices(layer, [feature, *others])
     if command.cancelled:
         _stop_editing(layer, was_off)
         return None
@@ -178,7 +187,7 @@ def replace_polygon(
         if changed is not None:
             kept = dict(enumerate(changed.attributes()))
             others = [_add(layer, _new_feature(layer, part, kept)) for part in geometries[1:]]
-            _share_vertices(layer, geometries)
+            _share_vertices(layer, [changed, *others])
     if changed is None:
         _stop_editing(layer, was_off)
         return False
@@ -331,8 +340,35 @@ def _keep(
             keep_in_side_table(layer, feature.id(), provenance)
 
 
-def _share_vertices(layer: QgsVectorLayer, geometries: list[QgsGeometry]) -> None:
-    """Add the vertices of the new borders to the neighbours if topological editing is on, as QGIS does."""
-    if QgsProject.instance().topologicalEditing():
-        for geometry in geometries:
-            layer.addTopologicalPoints(geometry)
+def _share_vertices(layer: QgsVectorLayer, features: list[QgsFeature]) -> None:
+    """Give new borders the same vertices on both sides.
+
+    With topological editing QGIS does it. Otherwise only the ends of borders are missing in the neighbours, which the
+    polygon got when it was snapped or trimmed.
+    """
+    tolerance = _SAME_DEGREES if layer.crs().isGeographic() else _SAME
+    for feature in features:
+        if QgsProject.instance().topologicalEditing():
+            layer.addTopologicalPoints(feature.geometry())
+            continue
+        # A vertex added to an edge moves it by a rounding error, perhaps away from another vertex.
+        for _ in range(_MOST_ROUNDS):
+            if not _add_border_ends(layer, layer.getFeature(feature.id()), tolerance):
+                break
+
+
+def _add_border_ends(layer: QgsVectorLayer, feature: QgsFeature, tolerance: float) -> bool:
+    """Add the ends of borders to both sides, and return whether any were missing."""
+    geometry = feature.geometry()
+    request = QgsFeatureRequest().setFilterRect(geometry.boundingBox()).setSubsetOfAttributes([])
+    around = [other for other in layer.getFeatures(request) if other.hasGeometry() and other.id() != feature.id()]
+    outline, shapes = from_qgs(geometry), [from_qgs(other.geometry()) for other in around]
+    missing = [(feature, [end for shape in shapes for end in border_ends(shape, outline, tolerance)])]
+    missing += [(other, border_ends(outline, shape, tolerance)) for other, shape in zip(around, shapes)]
+    for changed, ends in missing:
+        if ends:
+            shared = changed.geometry()
+            for x, y in ends:
+                shared.insertVertex(x, y, shared.closestSegmentWithContext(QgsPointXY(x, y))[2])
+            layer.changeGeometry(changed.id(), shared)
+    return any(ends for _, ends in missing)
