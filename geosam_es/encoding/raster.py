@@ -72,8 +72,17 @@ class RasterSource(ABC):
     dtype : numpy.dtype
     overviews : tuple of int
         Native pixels along the side of a pixel of each overview.
+    levels : int, optional
+        Number of levels that can be read; None for all.
+    is_online : bool
+        Whether it comes from an online service, which must not be read as a whole.
+    enlarges : bool
+        Whether level 0 is the finest that there is, so that enlarged levels are of use.
     """
 
+    levels: int | None = None
+    is_online = False
+    enlarges = True
     path: RasterPath
     width: int
     height: int
@@ -274,26 +283,10 @@ class TiledRaster(RasterSource):
         )
 
     def read_bands(self, window: Window, scale: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Read a window of a level.
+        """Read a window of a level; see `RasterSource.read_bands`. Overviews are used if the file has them.
 
-        Parameters
-        ----------
-        window : Window
-            In pixels of the level.
-        scale : int
-            Native pixels along the side of a pixel of the level. Overviews are used if the file has them.
-
-        Returns
-        -------
-        bands : (3, h, w)
-            In the raster's type, or RGB in uint8 for a palette image.
-        valid : bool (h, w)
-            False for pixels without data: nodata, alpha, mask or NaN.
-
-        Raises
-        ------
-        RasterError
-            If the file is damaged there.
+        The bands are in the raster's type, or RGB in uint8 for a palette image. Nodata, alpha, mask and NaN count as no
+        data.
         """
         shape = (window.height, window.width)
         # The only row of a level may extend beyond a raster whose height is not a multiple of the scale.

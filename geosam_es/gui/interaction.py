@@ -25,7 +25,7 @@ from .canvas.controller import SegmentationController
 from .canvas.drawing import Drawing
 from .canvas.map_tool import SegmentMapTool
 from .canvas.overlay import Overlay
-from .canvas.pointed_image import ImageState, PointedImage
+from .canvas.pointed_image import PointedImage
 from .canvas.view_tiles import TilesInView
 from .editing.accepting import Acceptor
 from .editing.fitter import Fitter
@@ -56,15 +56,7 @@ _PANEL_SHOWN_MS = 40
 
 
 class Interaction(QObject):
-    """The part of the plugin that needs the packages listed in `qgis_support.dependencies`.
-
-    Parameters
-    ----------
-    iface : QgisInterface
-    actions : Actions
-    settings : Settings
-    messages : Messages
-    """
+    """The part of the plugin that needs the packages listed in `qgis_support.dependencies`."""
 
     def __init__(self, iface: Any, actions: Actions, settings: Settings, messages: Messages) -> None:
         super().__init__()
@@ -98,7 +90,8 @@ class Interaction(QObject):
         self._shown = QTimer(self)
         self._shown.setSingleShot(True)
         self._shown.setInterval(_PANEL_SHOWN_MS)
-        self._shown.timeout.connect(self._on_shown)
+        # Painting the panel, loading onnxruntime and opening a store each block the window briefly: one at a time.
+        self._shown.timeout.connect(lambda: self.stores.warm_up(self._on_view_settled))
         actions.preview.setChecked(settings.hover_preview)
         iface.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, self.dock)
         # Shown when the tool is first used.
@@ -120,7 +113,7 @@ class Interaction(QObject):
         self.stores.failed.connect(self._on_failed)
         self.stores.noticed.connect(self._messages.warning)
         self.place.moved.connect(self._show_recent)
-        self.image.changed.connect(self._on_image)
+        self.image.changed.connect(lambda state: self.dock.show_image(state.name, state.text, state.path))
         self.image.store_wanted.connect(self._request)
         self.image.arrived.connect(self._preview)
         self.encoding.progressed.connect(self._on_encoded)
@@ -146,7 +139,7 @@ class Interaction(QObject):
         tool.hovered.connect(self._on_hover)
         tool.left.connect(self._on_left)
         tool.accepted.connect(controller.accept)
-        tool.activated.connect(self._on_tool_activated)
+        tool.activated.connect(self._shown.start)
         actions.candidate.triggered.connect(controller.next_candidate)
         actions.accept.triggered.connect(controller.accept)
         actions.discard.triggered.connect(self._on_discard)
@@ -196,7 +189,7 @@ class Interaction(QObject):
         dock = self.dock
         dock.store_chosen.connect(lambda path: self.open_store(Path(path)))
         dock.suggest_layer = lambda: str(suggested_path(self._image()))
-        dock.new_layer_wanted.connect(self._on_new_layer)
+        dock.new_layer_wanted.connect(lambda path: self.target.make(Path(path), self._layer_crs()))
         dock.layer_chosen.connect(lambda _layer: self._messages.close_offer())
         dock.encoding.view_wanted.connect(lambda: self._encode(whole=False))
         dock.encoding.layer_wanted.connect(lambda: self._encode(whole=True))
@@ -249,7 +242,7 @@ class Interaction(QObject):
         settings = self._settings
         if not path.is_dir():
             settings.forget_store(str(path))
-        self.stores.open(path, project_rasters(None), live_options(settings), settings.decoder_threads or None)
+        self.stores.open(path, project_rasters(), live_options(settings), settings.decoder_threads or None)
         self.image.show()
 
     def _request(self, raster: ProjectRaster) -> None:
@@ -288,7 +281,7 @@ class Interaction(QObject):
     def _show_recent(self, store: OpenStore | None) -> None:
         if store is not None and str(store.path) not in self._settings.recent_stores:
             self._settings.remember_store(str(store.path))
-        self.dock.show_recent(str(store.path) if store is not None else None)
+        self.dock.image_box.show_recent(str(store.path) if store is not None else None)
 
     def _on_store_updated(self, store: OpenStore) -> None:
         self.overlay.set_crs(store.crs)
@@ -348,14 +341,13 @@ class Interaction(QObject):
     def _show_store_state(self) -> None:
         store = self.stores.store
         text = tr("Prepared with the model {model}").format(model=store.metadata.model["name"]) if store else ""
-        self.dock.show_state(text)
+        self.dock.image_box.show_state(text)
 
     def _on_failed(self, error: GeoSamError) -> None:
         self._messages.error(error)
         self._encode_when_open = None
         if not self.stores.is_opening:
-            store = self.stores.store
-            self.dock.show_recent(str(store.path) if store is not None else None)
+            self._show_recent(self.stores.store)
             self._show_store_state()
 
     def _on_display_changed(self) -> None:
@@ -376,16 +368,6 @@ class Interaction(QObject):
     def _on_tiles(self, tiles: TilesInView) -> None:
         if self._settings.show_tiles:
             self.overlay.show_tiles(tiles.encoded, tiles.missing)
-
-    def _on_tool_activated(self) -> None:
-        # Painting the panel, loading onnxruntime and opening a store each block the window briefly: one at a time.
-        self._shown.start()
-
-    def _on_shown(self) -> None:
-        self.stores.warm_up(self._on_view_settled)
-
-    def _on_image(self, state: ImageState) -> None:
-        self.dock.show_image(state.name, state.text, state.path)
 
     def _on_project_cleared(self) -> None:
         self._messages.close_offer()
@@ -473,7 +455,7 @@ class Interaction(QObject):
 
     def _name_undo(self) -> None:
         undoing, actions = self.undoing, self._actions
-        actions.name_undo(undoing.undo_text, undoing.redo_text, undoing.undo_repeats, undoing.redo_repeats)
+        actions.name_undo(undoing.undo_text, undoing.redo_text)
         if self.controller.is_waiting or self.controller.drawing.can_undo:
             # QGIS would undo or redo an edit of the active layer while an object is drawn.
             actions.undo.setEnabled(True)
@@ -509,9 +491,6 @@ class Interaction(QObject):
         self.tool.show_beside_pointer(self.dock.class_box.shown_text, shown)
 
     # A new layer.
-
-    def _on_new_layer(self, path: str) -> None:
-        self.target.make(Path(path), self._layer_crs())
 
     def _on_not_written(self, error: GeoSamError) -> None:
         if not isinstance(error, NoTargetError):

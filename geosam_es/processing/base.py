@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from qgis.core import (  # type: ignore[attr-defined]
     QgsGeometry,
@@ -48,10 +48,6 @@ class ChoiceParameter(QgsProcessingParameterEnum):
         The text of each choice by its name in scripts and models, which is not translated. They may use its number too.
     default : str
         Name of a choice.
-
-    Attributes
-    ----------
-    names : list of str
     """
 
     def __init__(self, name: str, text: str, choices: Mapping[str, str], default: str) -> None:
@@ -72,9 +68,25 @@ class OneSentenceAlgorithm(QgsProcessingAlgorithm):
     the project.
     """
 
+    ID: ClassVar[str]
+    GROUP: ClassVar[str]
+
     def createInstance(self) -> OneSentenceAlgorithm:  # noqa: N802
         """Return a new algorithm of the same kind; QGIS creates one for each run."""
         return type(self)()
+
+    def name(self) -> str:
+        """Return the id used in scripts."""
+        return self.ID
+
+    def groupId(self) -> str:  # noqa: N802
+        """Return the id of the group."""
+        return self.GROUP
+
+    def group(self) -> str:
+        """Return the name of the group in the toolbox."""
+        names = {"segmentation": tr("Segmentation"), "stores": tr("Prepared images"), "decoders": tr("Model variants")}
+        return names[self.GROUP]
 
     def icon(self) -> QIcon:
         """Return the plugin's icon."""

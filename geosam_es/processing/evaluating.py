@@ -26,15 +26,12 @@ _PROMPTS = "point,box,clicks:5"
 class EvaluateDecodersAlgorithm(ToolAlgorithm):
     """``geosam-es evaluate``."""
 
+    ID = "evaluatedecoders"
     CLASS = "CLASS_FIELD"
     ALL = "ALL_DECODERS"
     DECODER = "DECODER"
     PROMPTS = "PROMPTS"
     HTML = "HTML"
-
-    def name(self) -> str:
-        """Return the id used in scripts."""
-        return "evaluatedecoders"
 
     def displayName(self) -> str:  # noqa: N802
         """Return the name in the toolbox."""

@@ -39,6 +39,7 @@ _MAX_NAME_CHARACTERS = 40
 class FinetuneDecoderAlgorithm(ToolAlgorithm):
     """``geosam-es finetune`` and, if wanted, ``geosam-es decoder set``."""
 
+    ID = "finetunedecoder"
     CLASS = "CLASS_FIELD"
     VALUE = "CLASS_VALUE"
     HOLDOUT = "HOLDOUT"
@@ -49,10 +50,6 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
     STORE_NAME = "NAME"
     HTML = "HTML"
     NAME = "DECODER_NAME"
-
-    def name(self) -> str:
-        """Return the id used in scripts."""
-        return "finetunedecoder"
 
     def displayName(self) -> str:  # noqa: N802
         """Return the name in the toolbox."""

@@ -36,25 +36,15 @@ Counts = dict[TileState, int]
 class StoreFootprintAlgorithm(ImageAlgorithm):
     """Writes the outline of the raster, and the tiles of a store with their state."""
 
+    ID = "storefootprint"
+    GROUP = "stores"
     FOOTPRINT = "FOOTPRINT"
     TILES = "TILES"
     COUNTS = {TileState.ENCODED: "ENCODED", TileState.SKIPPED: "SKIPPED", TileState.MISSING: "MISSING"}  # noqa: RUF012
 
-    def name(self) -> str:
-        """Return the id used in scripts."""
-        return "storefootprint"
-
     def displayName(self) -> str:  # noqa: N802
         """Return the name in the toolbox."""
         return tr("Outline and tiles of a prepared image")
-
-    def group(self) -> str:
-        """Return the name of the group in the toolbox."""
-        return tr("Prepared images")
-
-    def groupId(self) -> str:  # noqa: N802
-        """Return the id of the group."""
-        return "stores"
 
     def shortHelpString(self) -> str:  # noqa: N802
         """Return the help text of the dialog."""

@@ -15,7 +15,7 @@ from ..errors import OutputError, SignatureMismatchError, StoreError
 from ..inference.segmenter import Segmenter
 from ..qgis_support.crs import crs_from_wkt, raster_crs
 from ..qgis_support.layer_source import LayerSource
-from ..qgis_support.live_store import LiveOptions, LiveStore, path_beside
+from ..qgis_support.live_store import LiveOptions, LiveStore
 from ..qgis_support.messages import duration, tr
 from ..store.layout import read_metadata
 from ..store.reader import TileState
@@ -78,7 +78,7 @@ def open_image(source: LayerSource | None, store: Path | None, options: LiveOpti
     """
     if source is None:
         return Image(store or Path())
-    found = store or path_beside(source)
+    found = store or source.store_beside
     try:
         if found is not None:
             return Image(found, LiveStore.open_at(found, source, options), source)

@@ -45,6 +45,8 @@ _MEGABYTE = 1e6
 class PrepareRasterAlgorithm(RasterAlgorithm):
     """Makes a store of a raster, or continues it."""
 
+    ID = "encoderaster"
+    GROUP = "stores"
     AREA = "AREA"
     FINEST = "FINEST"
     DTYPE = "DTYPE"
@@ -55,21 +57,9 @@ class PrepareRasterAlgorithm(RasterAlgorithm):
     ENCODED = "ENCODED"
     SKIPPED = "SKIPPED"
 
-    def name(self) -> str:
-        """Return the id used in scripts."""
-        return "encoderaster"
-
     def displayName(self) -> str:  # noqa: N802
         """Return the name in the toolbox."""
         return tr("Prepare raster")
-
-    def group(self) -> str:
-        """Return the name of the group in the toolbox."""
-        return tr("Prepared images")
-
-    def groupId(self) -> str:  # noqa: N802
-        """Return the id of the group."""
-        return "stores"
 
     def shortHelpString(self) -> str:  # noqa: N802
         """Return the help text of the dialog."""

@@ -98,6 +98,7 @@ class _PromptFields(NamedTuple):
 class _SegmentAlgorithm(ImageAlgorithm):
     """What the two algorithms share."""
 
+    GROUP = "segmentation"
     INPUT = "INPUT"
     OBJECT = "OBJECT_FIELD"
     LABEL = "LABEL_FIELD"
@@ -114,14 +115,6 @@ class _SegmentAlgorithm(ImageAlgorithm):
     def __init__(self) -> None:
         super().__init__()
         self._classes: ClassList | None = None
-
-    def group(self) -> str:
-        """Return the name of the group in the toolbox."""
-        return tr("Segmentation")
-
-    def groupId(self) -> str:  # noqa: N802
-        """Return the id of the group."""
-        return "segmentation"
 
     def add_input(self, description: str, kind: int) -> None:
         """Add the parameter for the layer of prompts."""
@@ -322,9 +315,7 @@ class _SegmentAlgorithm(ImageAlgorithm):
 class SegmentPointsAlgorithm(_SegmentAlgorithm):
     """Uses the points of a layer as clicks."""
 
-    def name(self) -> str:
-        """Return the id used in scripts."""
-        return "segmentpoints"
+    ID = "segmentpoints"
 
     def displayName(self) -> str:  # noqa: N802
         """Return the name in the toolbox."""
@@ -359,9 +350,7 @@ class SegmentPointsAlgorithm(_SegmentAlgorithm):
 class SegmentBoxesAlgorithm(_SegmentAlgorithm):
     """Uses the bounding boxes of a layer of polygons."""
 
-    def name(self) -> str:
-        """Return the id used in scripts."""
-        return "segmentboxes"
+    ID = "segmentboxes"
 
     def displayName(self) -> str:  # noqa: N802
         """Return the name in the toolbox."""

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from qgis.core import (
     QgsCategorizedSymbolRenderer,
-    QgsFillSymbol,
     QgsMapLayer,
     QgsProcessingContext,
     QgsProcessingFeedback,
@@ -18,12 +17,12 @@ from qgis.core import (
 from qgis.PyQt.QtGui import QColor
 
 from ..errors import EditError
-from ..qgis_support.classes import ClassList, apply_classes
+from ..qgis_support.classes import ClassList, apply_classes, fill_symbol
 from ..qgis_support.settings import Settings
 
 __all__ = ["PolygonStyle"]
 
-_OUTLINE_MM = "0.4"
+_OUTLINE_MM = 0.4
 
 
 class PolygonStyle(QgsProcessingLayerPostProcessorInterface):
@@ -62,16 +61,6 @@ class PolygonStyle(QgsProcessingLayerPostProcessorInterface):
             with suppress(EditError):
                 apply_classes(layer, classes.field, classes)
         if not isinstance(layer.renderer(), QgsCategorizedSymbolRenderer):
-            layer.setRenderer(QgsSingleSymbolRenderer(_symbol()))
-
-
-def _symbol() -> QgsFillSymbol:
-    settings = Settings()
-    colour = QColor(settings.outline_colour)
-    symbol: QgsFillSymbol = QgsFillSymbol.createSimple(  # type: ignore[assignment]
-        {"outline_color": colour.name(), "outline_width": _OUTLINE_MM}
-    )
-    fill = QColor(colour)
-    fill.setAlphaF(settings.fill_opacity / 100)
-    symbol.symbolLayer(0).setFillColor(fill)
-    return symbol
+            settings = Settings()
+            symbol = fill_symbol(QColor(settings.outline_colour), settings.fill_opacity / 100, _OUTLINE_MM)
+            layer.setRenderer(QgsSingleSymbolRenderer(symbol))

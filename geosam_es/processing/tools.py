@@ -36,17 +36,10 @@ REPORT = "report.html"
 class ToolAlgorithm(ImageAlgorithm):
     """An algorithm that runs in ``geosam-es``, because it needs packages that must not be installed in QGIS."""
 
+    GROUP = "decoders"
     INPUT = "INPUT"
     OUTPUT = "OUTPUT"
     OVERWRITE = "OVERWRITE"
-
-    def group(self) -> str:
-        """Return the name of the group in the toolbox."""
-        return tr("Model variants")
-
-    def groupId(self) -> str:  # noqa: N802
-        """Return the id of the group."""
-        return "decoders"
 
     def add_polygons(self, description: str) -> None:
         """Add the layer of reference polygons."""
@@ -114,17 +107,9 @@ class ToolAlgorithm(ImageAlgorithm):
             return image.store
 
     def run_tool(self, arguments: Sequence[str], feedback: QgsProcessingFeedback) -> bool:
-        """Run ``geosam-es``, and write to the log how to run it in a terminal.
+        """Run ``geosam-es`` as `run_command_line` does, and write to the log how to run it in a terminal.
 
-        Returns
-        -------
-        bool
-            False if it was cancelled.
-
-        Raises
-        ------
-        CommandLineError
-            If it fails, or is not installed; the log then says how to install it.
+        If it is not installed, the log says how to install it.
         """
         command: CommandLine | None = None
         try:

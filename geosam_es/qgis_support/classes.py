@@ -35,6 +35,7 @@ __all__ = [
     "ClassList",
     "apply_classes",
     "classes_of_layer",
+    "fill_symbol",
     "has_own_classes",
     "plain_text",
     "read_class_csv",
@@ -259,15 +260,15 @@ def apply_classes(layer: QgsVectorLayer, field: str, classes: ClassList) -> None
     styled = _styled_field(layer)
     is_plain = renderer is None or isinstance(renderer, QgsSingleSymbolRenderer)
     if is_plain or (styled is not None and styled == before["field"] and _colors(layer) == before["colors"]):
-        categories = [QgsRendererCategory(item.code, _symbol(item.color), item.name) for item in items]
-        categories.append(QgsRendererCategory("", _symbol(QColor("#808080")), tr("no class")))
+        categories = [QgsRendererCategory(item.code, fill_symbol(item.color), item.name) for item in items]
+        categories.append(QgsRendererCategory("", fill_symbol(QColor("#808080")), tr("no class")))
         layer.setRenderer(QgsCategorizedSymbolRenderer(field, categories))
     elif styled == field:
         known = _colors(layer)
         changed = renderer.clone()
         for item in items:
             if str(item.code) not in known:
-                changed.addCategory(QgsRendererCategory(item.code, _symbol(item.color), item.name))
+                changed.addCategory(QgsRendererCategory(item.code, fill_symbol(item.color), item.name))
         layer.setRenderer(changed)
     layer.triggerRepaint()
 
@@ -287,9 +288,11 @@ def _colors(layer: QgsVectorLayer) -> dict[str, str]:
     return {str(item.code): item.color.name() for item in _category_items(layer, index) if item.color is not None}
 
 
-def _symbol(color: QColor) -> QgsFillSymbol:
+def fill_symbol(color: QColor, opacity: float = _FILL_OPACITY, outline_mm: float = 0.6) -> QgsFillSymbol:
+    """Return a symbol that lets an image show through; the opacity is from 0 to 1."""
     fill = QColor(color)
-    fill.setAlphaF(_FILL_OPACITY)
-    options = {"color": QgsSymbolLayerUtils.encodeColor(fill), "outline_color": color.name(), "outline_width": "0.6"}
+    fill.setAlphaF(opacity)
+    encoded = QgsSymbolLayerUtils.encodeColor(fill)
+    options = {"color": encoded, "outline_color": color.name(), "outline_width": str(outline_mm)}
     symbol: QgsFillSymbol = QgsFillSymbol.createSimple(options)  # type: ignore[assignment]
     return symbol

@@ -18,6 +18,7 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsGeometry,
     QgsPointXY,
     QgsProject,
+    QgsUnitTypes,
 )
 from shapely.geometry.base import BaseGeometry
 
@@ -43,6 +44,7 @@ __all__ = [
     "transform_geometry",
     "transform_points",
     "transform_polygon",
+    "unit_m",
 ]
 
 
@@ -65,6 +67,12 @@ def made_anew(crs: QgsCoordinateReferenceSystem) -> QgsCoordinateReferenceSystem
         return crs_from_wkt(definition) if definition else crs
     QgsCoordinateReferenceSystem.invalidateCache()
     return QgsCoordinateReferenceSystem(crs.authid())
+
+
+def unit_m(crs: QgsCoordinateReferenceSystem) -> float:
+    """Return the length of the unit of a CRS in metres; at the equator for degrees."""
+    metres = QgsUnitTypes.DistanceUnit.DistanceMeters  # type: ignore[attr-defined]
+    return float(QgsUnitTypes.fromUnitToUnitFactor(crs.mapUnits(), metres))
 
 
 def to_qgs(geometry: BaseGeometry) -> QgsGeometry:
@@ -134,7 +142,6 @@ def transform_points(
     points: Sequence[QgsPointXY],
     source: QgsCoordinateReferenceSystem,
     target: QgsCoordinateReferenceSystem,
-    project: QgsProject | None = None,
 ) -> list[QgsPointXY]:
     """Return points in another CRS; unchanged if one of the two is not set, as QGIS draws layers without CRS.
 
@@ -145,7 +152,7 @@ def transform_points(
     """
     if not source.isValid() or not target.isValid():
         return list(points)
-    transformation = transform(source, target, project)
+    transformation = transform(source, target)
     try:
         moved = [transformation.transform(point) for point in points]
     except QgsCsException:

@@ -39,10 +39,9 @@ from ..store.signature import check_signature, raster_signature
 from .gdal_raster import GdalRaster
 from .layer_source import LayerSource, open_raster
 from .messages import tr
-from .online_raster import OnlineRaster
 from .settings import Settings, cache_folder
 
-__all__ = ["EMBEDDED_MODEL", "LiveOptions", "LiveStore", "find_store", "live_options", "path_beside", "store_cache"]
+__all__ = ["EMBEDDED_MODEL", "LiveOptions", "LiveStore", "find_store", "live_options", "store_cache"]
 
 EMBEDDED_MODEL = Path(models.__file__).parent / "mini"
 
@@ -133,9 +132,8 @@ class LiveStore:
         self._plan = plan
         self._raster = raster
         self._encoder = model.encoder
-        self.is_online = isinstance(raster, OnlineRaster)
-        may_enlarge = not isinstance(raster, OnlineRaster) or raster.enlarges
-        self.finest_level = FINEST_LEVEL if model.enlarges and may_enlarge else 0
+        self.is_online = raster.is_online
+        self.finest_level = FINEST_LEVEL if model.enlarges and raster.enlarges else 0
         self.beside: Path | None = None
         self._cache = cache
         self._left: tuple[StoreCache, Path] | None = None
@@ -173,7 +171,7 @@ class LiveStore:
         raster = open_raster(source)
         info = raster.info()
         cache = store_cache(options)
-        beside = path_beside(source)
+        beside = source.store_beside
         cached = cache.path_for(
             source.cache_name, {**raster_signature(info), "model": model.encoder.info.encoder_sha256}
         )
@@ -182,7 +180,7 @@ class LiveStore:
             with suppress(StoreError, OutputError):
                 if root is not None:
                     return cls._adopt(root, info, raster, model, kept_in)
-        plan = make_plan(raster, model.encoder, EncodeOptions(levels=_levels(raster)))
+        plan = make_plan(raster, model.encoder, EncodeOptions(levels=raster.levels))
         if options.beside and beside is not None:
             with suppress(StoreError, OutputError):
                 StoreWriter.create(beside, plan.metadata, model.decoder_files)
@@ -245,7 +243,7 @@ class LiveStore:
         """Create an empty store of a raster in a given folder; see `StoreWriter.create`."""
         model = _load_model(options)
         with _closed_on_error(open_raster(source)) as raster:
-            plan = make_plan(raster, model.encoder, EncodeOptions(dtype=dtype, levels=_levels(raster)))
+            plan = make_plan(raster, model.encoder, EncodeOptions(dtype=dtype, levels=raster.levels))
             StoreWriter.create(root, plan.metadata, model.decoder_files, overwrite=overwrite)
             return cls(root, plan, raster, model, None)
 
@@ -426,11 +424,6 @@ class LiveStore:
             self._cache.trim()
 
 
-def _levels(raster: RasterSource) -> int | None:
-    """Return how many levels a service can show; None for all."""
-    return raster.levels if isinstance(raster, OnlineRaster) else None
-
-
 @contextmanager
 def _closed_on_error(raster: RasterSource) -> Iterator[RasterSource]:
     try:
@@ -452,7 +445,7 @@ def find_store(source: LayerSource, options: LiveOptions) -> Path | None:
         info = raster.info()
     model = read_model_info(options.model_folder).encoder_sha256
     cached = store_cache(options).path_for(source.cache_name, {**raster_signature(info), "model": model})
-    for root in filter(None, (path_beside(source), cached)):
+    for root in filter(None, (source.store_beside, cached)):
         with suppress(StoreError):
             check_signature(root, raster_signature(read_metadata(root).raster), raster_signature(info), "")
             return root
@@ -486,11 +479,6 @@ def _modified(folder: Path) -> int:
 def store_cache(options: LiveOptions) -> StoreCache:
     """Return the cache of stores."""
     return StoreCache(options.cache_folder or cache_folder(), options.cache_bytes)
-
-
-def path_beside(source: LayerSource) -> Path | None:
-    """Return where the store beside a raster is or would be; None if the raster has no local file."""
-    return source.store_beside
 
 
 def _free(path: Path | None) -> Path | None:

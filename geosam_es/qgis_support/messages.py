@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from html import escape
 from typing import Any
 
 from qgis.core import Qgis, QgsMessageLog
 from qgis.PyQt.QtCore import QCoreApplication, Qt
-from qgis.PyQt.QtWidgets import QPushButton
+from qgis.PyQt.QtGui import QPalette
+from qgis.PyQt.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QTextBrowser, QVBoxLayout, QWidget
 
 from ..errors import GeoSamError, SignatureMismatchError
 
-__all__ = ["PLUGIN_NAME", "Messages", "duration", "tr", "translated"]
+__all__ = ["PLUGIN_NAME", "BarMessage", "Messages", "duration", "tr", "translated"]
 
 PLUGIN_NAME = "GeoSAM-ES"
 _REPEAT_SECONDS = 3.0
@@ -64,20 +66,73 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-class Messages:
-    """Shows messages in the message bar of QGIS and writes them to its log.
+class BarMessage:
+    """A message with buttons in the message bar of QGIS; a new one replaces it.
 
-    Parameters
-    ----------
-    bar : QgsMessageBar, optional
-        Without it messages go to the log only.
+    QGIS's own messages scroll in a narrow window. This one wraps, with the buttons below it.
     """
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar
+        self._item: Any = None
+
+    def show(self, text: str, level: Qgis.MessageLevel, *widgets: QWidget, seconds: int = 0) -> None:
+        """Show a text above a row of widgets."""
+        self.close()
+        item = self._item = self._bar.createMessage(PLUGIN_NAME, text)
+        item.setLevel(level)
+        item.setDuration(seconds)
+        item.findChild(QTextBrowser).hide()
+        self._label = QLabel()
+        self._label.setWordWrap(True)
+        self.set_text(text)
+        column, row = QVBoxLayout(), QHBoxLayout()
+        column.addWidget(self._label)
+        for widget in widgets:
+            # The map keeps the keys.
+            widget.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+            row.addWidget(widget)
+        row.addStretch(1)
+        column.addLayout(row)
+        item.layout().addLayout(column, 1)
+        self._bar.pushItem(item)
+        # The bar is light in dark themes too, and colours only labels.
+        self._label.ensurePolished()
+        colour = self._label.palette().color(QPalette.ColorRole.WindowText).name()
+        for widget in widgets:
+            if isinstance(widget, QCheckBox):
+                widget.setStyleSheet(f"color: {colour}")
+
+    def button(self, text: str, tip: str, act: Callable[[], object]) -> QPushButton:
+        """Return a button for `show` that closes the message and then acts."""
+
+        def pressed() -> None:
+            self.close()
+            act()
+
+        button = QPushButton(text)
+        button.setToolTip(tip)
+        button.clicked.connect(pressed)
+        return button
+
+    def set_text(self, text: str) -> None:
+        """Change the text of the message that was shown last."""
+        self._label.setText(f"<b>{PLUGIN_NAME}</b> {escape(text)}")
+
+    def close(self) -> None:
+        """Remove the message, unless the user has."""
+        if self._item is not None and self._item in self._bar.items():
+            self._bar.popWidget(self._item)
+        self._item = None
+
+
+class Messages:
+    """Shows messages in the message bar of QGIS and writes them to its log."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
         self._last = ("", 0.0)
-        self._report: Any = None
-        self._offer: Any = None
+        self._report, self._offer = BarMessage(bar), BarMessage(bar)
 
     def error(self, error: GeoSamError) -> None:
         """Show what is wrong and what to do about it."""
@@ -87,9 +142,13 @@ class Messages:
         is_repeated = self._last[0] == text and now - self._last[1] < _REPEAT_SECONDS
         self._last = (text, now)
         if not is_repeated:
-            QgsMessageLog.logMessage(text, PLUGIN_NAME, Qgis.MessageLevel.Warning)
-            if self._bar is not None:
-                self._bar.pushMessage(PLUGIN_NAME, text, Qgis.MessageLevel.Warning, _SHOWN_SECONDS)
+            _log(text, Qgis.MessageLevel.Warning)
+            self._bar.pushMessage(PLUGIN_NAME, text, Qgis.MessageLevel.Warning, _SHOWN_SECONDS)
+
+    def warning(self, text: str) -> None:
+        """Show a text until the user closes it."""
+        _log(text, Qgis.MessageLevel.Warning)
+        self._bar.pushMessage(PLUGIN_NAME, text, Qgis.MessageLevel.Warning, 0)
 
     def offer(self, error: GeoSamError, remedies: Sequence[tuple[str, str, Callable[[], object]]]) -> None:
         """Show what is wrong with a button for each remedy, until one is pressed or the user closes the message.
@@ -100,63 +159,25 @@ class Messages:
         remedies : sequence of (str, str, callable)
             Text and tooltip of each button, and what it does.
         """
-        QgsMessageLog.logMessage(translated(error), PLUGIN_NAME, Qgis.MessageLevel.Warning)
-        if self._bar is None:
-            return
-        self.close_offer()
+        _log(translated(error), Qgis.MessageLevel.Warning)
         # The buttons say what to do.
-        self._offer = self._bar.createMessage(PLUGIN_NAME, _parts(error)[0])
-        self._offer.setLevel(Qgis.MessageLevel.Warning)
-        for name, tip, remedy in remedies:
-            button = QPushButton(name)
-            button.setToolTip(tip)
-            # The map keeps the keys.
-            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-            button.clicked.connect(lambda _checked=False, remedy=remedy: self._take(remedy))
-            self._offer.layout().addWidget(button)
-        self._bar.pushItem(self._offer)
+        buttons = [self._offer.button(*remedy) for remedy in remedies]
+        self._offer.show(_parts(error)[0], Qgis.MessageLevel.Warning, *buttons)
+
+    def report(self, text: str, button: str, act: Callable[[], object]) -> None:
+        """Show what was done, with a button that does something about it, in place of the last such message."""
+        _log(text, Qgis.MessageLevel.Info)
+        shown = self._report.button(button, "", act)
+        self._report.show(text, Qgis.MessageLevel.Info, shown, seconds=_SHOWN_SECONDS)
 
     def close_offer(self) -> None:
-        """Remove the message with buttons."""
-        # The user may have closed it.
-        if self._offer is not None and self._offer in self._bar.items():
-            self._bar.popWidget(self._offer)
-        self._offer = None
-
-    def _take(self, remedy: Callable[[], object]) -> None:
-        self.close_offer()
-        remedy()
-
-    def warning(self, text: str, details: str = "") -> None:
-        """Show a text, with details behind a button, until the user closes it."""
-        QgsMessageLog.logMessage(f"{text}\n{details}", PLUGIN_NAME, Qgis.MessageLevel.Warning)
-        if self._bar is not None:
-            self._bar.pushMessage(PLUGIN_NAME, text, details, Qgis.MessageLevel.Warning, 0)
-
-    def report(self, text: str, button: str, act: Callable[[], None]) -> None:
-        """Show what was done, with a button that does something about it, in place of the last such message."""
-        QgsMessageLog.logMessage(text, PLUGIN_NAME, Qgis.MessageLevel.Info)
-        self.close_report()
-        if self._bar is None:
-            return
-
-        def pressed() -> None:
-            self.close_report()
-            act()
-
-        item = self._report = self._bar.createMessage(PLUGIN_NAME, text)
-        push = QPushButton(button)
-        # The map keeps the keys.
-        push.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        push.clicked.connect(pressed)
-        item.layout().addWidget(push)
-        item.setLevel(Qgis.MessageLevel.Info)
-        item.setDuration(_SHOWN_SECONDS)
-        self._bar.pushItem(item)
+        """Remove the message of `offer`."""
+        self._offer.close()
 
     def close_report(self) -> None:
         """Remove the message of `report`."""
-        # The user or the clock may have closed it.
-        if self._report is not None and self._report in self._bar.items():
-            self._bar.popWidget(self._report)
-        self._report = None
+        self._report.close()
+
+
+def _log(text: str, level: Qgis.MessageLevel) -> None:
+    QgsMessageLog.logMessage(text, PLUGIN_NAME, level)

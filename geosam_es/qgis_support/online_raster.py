@@ -53,18 +53,13 @@ class OnlineRaster(RasterSource):
     ----------
     service : Service
 
-    Attributes
-    ----------
-    levels : int
-        Number of levels that can be read, from level 0.
-    enlarges : bool
-        Whether level 0 is the finest that the service has, so that enlarged levels are of use.
-
     Raises
     ------
     RasterError
         If the service does not describe itself, or has no images of the layer.
     """
+
+    is_online = True
 
     def __init__(self, service: Service) -> None:
         self._service = service

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from qgis.core import Qgis, QgsCoordinateReferenceSystem, QgsRasterLayer, QgsUnitTypes
+from qgis.core import Qgis, QgsCoordinateReferenceSystem, QgsRasterLayer
 
 from ..core.prompts import Bounds
 from ..errors import RasterError
 from ..store.raster_name import GdalName
+from .crs import unit_m
 from .messages import tr
 
 __all__ = ["WMS", "WMTS", "XYZ", "Service", "ServiceName", "service_of", "without_secrets"]
@@ -183,7 +184,7 @@ def service_of(layer: QgsRasterLayer) -> Service:
         crs_wkt=crs.toWkt(),
         inverts_axes=_own_crs(parameters, crs).hasAxisInverted(),
         extent=Bounds(extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum()),
-        unit_m=_unit_m(crs),
+        unit_m=unit_m(crs),
         time=_fixed_time(layer),
         attribution=_attribution(layer),
     )
@@ -193,11 +194,6 @@ def _own_crs(parameters: dict[str, list[str]], crs: QgsCoordinateReferenceSystem
     """Return the CRS that the service is asked for; the user may have given the layer another one."""
     own = QgsCoordinateReferenceSystem(parameters.get("crs", [""])[0])
     return own if own.isValid() else crs
-
-
-def _unit_m(crs: QgsCoordinateReferenceSystem) -> float:
-    metres = QgsUnitTypes.DistanceUnit.DistanceMeters  # type: ignore[attr-defined]
-    return float(QgsUnitTypes.fromUnitToUnitFactor(crs.mapUnits(), metres))
 
 
 def _fixed_time(layer: QgsRasterLayer) -> str:

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -36,6 +35,7 @@ _WMS_STEP = 2**16
 """Pixels of level 0 to which the extent of a WMS is extended, so that its levels stay where they are if it grows."""
 
 _MOST_WMS_SIDE = 1024
+_MOST_KNOWN = 16
 _SWITCH = re.compile(r"\{switch:([^}]*)\}")
 _NO_RIGHTS = ("", "none", "no", "unknown", "ninguna", "ninguno")
 
@@ -118,7 +118,7 @@ def layout_of(service: Service) -> TileLayout | WmsLayout:
     """
     if service.kind == XYZ:
         return _xyz(service)
-    capabilities = _capabilities(_Asker(service))
+    capabilities = _capabilities(service)
     return _wms(service, capabilities) if service.kind == WMS else _wmts(service, capabilities)
 
 
@@ -142,38 +142,30 @@ class _Node:
         return next((node.text.strip() for node in self.all(*path)), "")
 
 
-@dataclass(frozen=True)
-class _Asker:
-    """A service as a key of the capabilities that were read: layers of one service share them."""
-
-    service: Service = field(compare=False)
-
-    @property
-    def url(self) -> str:
-        url, kind = self.service.url, self.service.kind
-        asked = {name.lower() for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)}
-        if kind != WMS and ("request" in asked or url.lower().endswith(".xml")):
-            return url
-        return _with_query(url, [("SERVICE", kind), ("REQUEST", "GetCapabilities")])
-
-    def __hash__(self) -> int:
-        return hash(self.url)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Asker) and self.url == other.url
+_known: dict[str, _Node] = {}
+"""The capabilities that were read, by address: layers share them, and a store opens while its service is away."""
 
 
-@lru_cache(maxsize=16)
-def _capabilities(asker: _Asker) -> _Node:
-    """Read the capabilities of a service; they are kept, so that a store opens while the service is away."""
-    service = asker.service
-    content = fetch(service, asker.url) or b""
-    root = _tree(content)
+def _capabilities(service: Service) -> _Node:
+    """Read the capabilities of a service, or return those that are known."""
+    url = _capabilities_url(service)
+    root = _known.get(url) or _tree(fetch(service, url) or b"")
     if root is None or not root.children or "exception" in root.name.lower():
         raise RasterError(
             "{name} cannot be read: its service does not describe itself", "try again in a moment", name=service.title
         )
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    _known[url] = root
     return root
+
+
+def _capabilities_url(service: Service) -> str:
+    url, kind = service.url, service.kind
+    asked = {name.lower() for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)}
+    if kind != WMS and ("request" in asked or url.lower().endswith(".xml")):
+        return url
+    return _with_query(url, [("SERVICE", kind), ("REQUEST", "GetCapabilities")])
 
 
 def _tree(content: bytes) -> _Node | None:
@@ -211,17 +203,9 @@ def _xyz(service: Service) -> TileLayout:
     ratio = 2 if service.parameter("tilePixelRatio") == "2" else 1
     finest, coarsest = int(service.parameter("zmax", "18") or 18), int(service.parameter("zmin", "0") or 0)
     side = _XYZ_TILE * ratio
+    corner = -_HALF_MERCATOR, _HALF_MERCATOR
     matrices = tuple(
-        Matrix(
-            str(zoom),
-            2 * _HALF_MERCATOR / side / 2**zoom,
-            -_HALF_MERCATOR,
-            _HALF_MERCATOR,
-            side,
-            side,
-            2**zoom,
-            2**zoom,
-        )
+        Matrix(str(zoom), 2 * _HALF_MERCATOR / side / 2**zoom, *corner, side, side, 2**zoom, 2**zoom)
         for zoom in range(finest, coarsest - 1, -1)
         if side * 2**zoom <= _MOST_PIXELS
     )
@@ -236,16 +220,12 @@ def _xyz(service: Service) -> TileLayout:
             "{q}": _quadkey(zoom, col, row),
             "{usage}": "",
         }
-        text = _SWITCH.sub(lambda match: _nth(match[1].split(","), col + row), service.url)
+        text = _SWITCH.sub(lambda match: (hosts := match[1].split(","))[(col + row) % len(hosts)], service.url)
         for name, value in values.items():
             text = text.replace(name, str(value))
         return text
 
     return TileLayout(matrices, url)
-
-
-def _nth(texts: list[str], index: int) -> str:
-    return texts[index % len(texts)]
 
 
 def _quadkey(zoom: int, col: int, row: int) -> str:

@@ -81,12 +81,12 @@ def test_recent_stores_are_listed_and_can_be_chosen_again(dock: SegmentDock) -> 
     dock.store_chosen.connect(chosen.append)
     for name in ("first", "second"):
         Settings().remember_store(f"/data/{name}.embeddings.zarr")
-    dock.show_recent("/data/second.embeddings.zarr")
+    dock.image_box.show_recent("/data/second.embeddings.zarr")
     stores = dock.findChild(QComboBox, "prepared_image")
     assert stores.currentText() == "second.embeddings.zarr"
     stores.activated.emit(1)
     assert chosen == ["/data/first.embeddings.zarr"]
-    dock.show_recent(None)
+    dock.image_box.show_recent(None)
     stores.activated.emit(0)
     assert len(chosen) == 1
 
@@ -199,8 +199,8 @@ def test_the_panel_is_narrow_in_spanish_whatever_it_shows(
     dock.class_box.set_layer(layer)
     dock.class_box.set_classes(ClassList(long, tuple(ClassItem(str(n), long, None) for n in range(12))))
     dock.show_image(f"{long}.tif", long, f"/data/{long}.tif")
-    dock.show_state(long)
-    dock.show_recent(f"/data/{long}.embeddings.zarr")
+    dock.image_box.show_state(long)
+    dock.image_box.show_recent(f"/data/{long}.embeddings.zarr")
     dock.show_result(f"12,345.67 ha · {long}", uncertain=True, candidate="3/3")
     for box in (dock.options_box, dock.image_box):
         box.setCollapsed(False)

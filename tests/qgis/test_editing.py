@@ -32,7 +32,7 @@ from geosam_es.core.prompts import Point, Prompts
 from geosam_es.core.topology import polygon_parts
 from geosam_es.errors import EditError
 from geosam_es.gui.editing.edits import AcceptOptions, accept_polygon, replace_polygon
-from geosam_es.gui.editing.layer_geometry import LayerFitting, fit_to_layer
+from geosam_es.gui.editing.layer_geometry import LayerFitting
 from geosam_es.gui.editing.provenance import Provenance, read_provenance
 from geosam_es.gui.editing.target_layer import create_target_layer
 from geosam_es.qgis_support.classes import ClassItem, ClassList, classes_of_layer
@@ -677,7 +677,7 @@ def test_a_polygon_across_the_antimeridian_is_split_in_a_layer_in_degrees() -> N
     pacific = QgsCoordinateReferenceSystem("EPSG:3832")
     disc = shapely.Point(3339584.72, 9569603.1).buffer(30)
     layer = memory(crs="EPSG:4326")
-    fitted = fit_to_layer(layer, disc, pacific, PLAIN)
+    fitted = LayerFitting(layer, pacific, PLAIN).fit(disc)
     assert fitted.is_valid and len(shapely.get_parts(fitted)) == 2
     assert all(part.bounds[2] - part.bounds[0] < 0.001 for part in shapely.get_parts(fitted))
     assert EllipsoidArea(layer.crs()).area_m2(fitted) == pytest.approx(EllipsoidArea(pacific).area_m2(disc), rel=1e-3)

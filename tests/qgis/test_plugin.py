@@ -45,7 +45,7 @@ from qgis.PyQt.QtWidgets import (
 from geosam_es.errors import NoTargetError
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.plugin import GeoSamPlugin, help_page
-from geosam_es.gui.stores.open_store import project_raster, project_rasters
+from geosam_es.gui.stores.open_store import project_raster
 from geosam_es.qgis_support import dependencies
 from geosam_es.qgis_support.live_store import live_options
 from geosam_es.qgis_support.settings import Settings
@@ -687,7 +687,7 @@ class TestStores:
         tool_action(plugin).trigger()
         interaction = plugin.interaction
         assert interaction is not None
-        interaction.stores.open(None, project_rasters(raster_with_store), live_options(Settings()))
+        interaction.stores.open(None, [project_raster(raster_with_store)], live_options(Settings()))
         wait_until(lambda: interaction.controller.store is not None)
         interaction.dock.new_layer_wanted.emit(str(tmp_path / "new.gpkg"))
         layer = interaction.dock.layer
@@ -724,7 +724,7 @@ class TestStores:
         interaction = plugin.interaction
         assert interaction is not None
         prepared: list[Any] = []
-        interaction.stores.open(None, project_rasters(raster_with_store), live_options(Settings()))
+        interaction.stores.open(None, [project_raster(raster_with_store)], live_options(Settings()))
         wait_until(lambda: interaction.controller.store is not None)
         # What is prepared ahead runs between them.
         for count in (1, 2):
@@ -816,8 +816,9 @@ class TestStores:
         assert interaction is not None
         assert not interaction.stores.is_opening
         click(iface.canvas, place("a"))
-        assert interaction.stores.opening == store_path_for(Path(raster_with_store.source()))
+        assert interaction.stores.is_opening
         wait_until(lambda: settled(interaction).has_polygon)
+        assert interaction.stores.store.path == store_path_for(Path(raster_with_store.source()))
         assert iface.messages() == []
 
     def test_a_store_chosen_early_is_kept(
@@ -1349,9 +1350,9 @@ class TestSheets:
         interaction = start(iface, plugin, right, left)
         shown: list[Any] = []
         interaction.image.changed.connect(shown.append)
-        for spot, name, kind in ((place("b"), "left", "ready"), (on_right("b"), "right", "live")):
+        for spot, name, state in ((place("b"), "left", "ready"), (on_right("b"), "right", "prepares as you click")):
             move(iface.canvas, on_screen(iface.canvas, spot), Qt.MouseButton.NoButton)
-            wait_until(lambda name=name, kind=kind: shown and (shown[-1].name, shown[-1].kind) == (name, kind))
+            wait_until(lambda name=name, state=state: shown and (shown[-1].name, shown[-1].text) == (name, state))
         # Looking writes nothing.
         assert not store_path_for(Path(right.source())).exists()
 

@@ -39,8 +39,8 @@ class Scene:
     def rest_on(self, point: QgsPointXY) -> None:
         self.image.move_to(point)
 
-    def shows(self, name: str, kind: str) -> bool:
-        return bool(self.states) and (self.states[-1].name, self.states[-1].kind) == (name, kind)
+    def shows(self, name: str, text: str) -> bool:
+        return bool(self.states) and (self.states[-1].name, self.states[-1].text) == (name, text)
 
 
 def on_right(name: str) -> QgsPointXY:
@@ -58,7 +58,7 @@ def scene(iface: Interface, blobs: BlobDecoder, tmp_path: Path) -> Iterator[Scen
 def test_the_store_under_the_pointer_is_opened_and_becomes_the_current_one(scene: Scene) -> None:
     scene.rest_on(place("a"))
     wait_until(lambda: scene.shows("left", "ready"))
-    assert "opening" in [state.kind for state in scene.states]
+    assert "opening" in [state.text for state in scene.states]
     scene.rest_on(on_right("a"))
     wait_until(lambda: scene.shows("right", "ready"))
     assert scene.stores.store is not None and scene.stores.store.metadata.raster.file_name == "right.tif"
@@ -96,8 +96,7 @@ def test_the_percent_of_an_encoding_is_shown_on_its_image(scene: Scene) -> None:
     wait_until(lambda: scene.shows("left", "ready"))
     scene.image.show_encoding(scene.stores.store, 34)
     state = scene.states[-1]
-    assert (state.name, state.kind, state.percent, state.text) == ("left", "encoding", 34, "34 %")
-    assert Path(state.path).name == "left.tif"
+    assert (state.name, state.text, Path(state.path).name) == ("left", "34 %", "left.tif")
     scene.image.show_encoding(None)
     assert scene.shows("left", "ready")
 
@@ -106,7 +105,7 @@ def test_an_image_that_cannot_be_used_says_so(iface: Interface, scene: Scene, tm
     moved = tmp_path / "moved.tif"
     Path(scene.left.source()).rename(moved)
     scene.rest_on(place("a"))
-    wait_until(lambda: scene.shows("left", "unusable"))
+    wait_until(lambda: scene.shows("left", "cannot be used"))
     assert scene.stores.store is None
 
 

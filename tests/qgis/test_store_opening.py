@@ -83,7 +83,7 @@ def test_only_local_rasters_are_listed(iface: Any, raster_with_store: QgsRasterL
     vector = QgsVectorLayer("Polygon?crs=EPSG:4326", "vector", "memory")
     gone = QgsRasterLayer("/nowhere/gone.tif", "gone")
     project.addMapLayers([vector, gone, raster_with_store])
-    assert [file.layer_id for file in project_rasters(vector)] == [raster_with_store.id()]
+    assert [file.layer_id for file in project_rasters()] == [raster_with_store.id()]
     assert project_raster(None) is None
     assert project_raster(vector) is None
 

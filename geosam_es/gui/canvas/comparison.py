@@ -19,12 +19,6 @@ __all__ = ["DecoderComparison"]
 class DecoderComparison(QObject):
     """Compares the answer to the object being drawn with that of the other decoder, while it is switched on.
 
-    Parameters
-    ----------
-    controller : SegmentationController
-    decoders : DecoderChoice
-    parent : QObject, optional
-
     Signals
     -------
     compared : Comparison or None

@@ -23,7 +23,7 @@ from ...inference.segmenter import Segmenter
 from ...inference.session import CleanOptions, Result, SegmentationSession
 from ...qgis_support.messages import PLUGIN_NAME, tr, translated
 from ..stores.current_store import CurrentStore
-from ..stores.open_store import OpenStore, ProjectRaster, raster_of
+from ..stores.open_store import OpenStore, ProjectRaster, project_raster, raster_of
 from ..stores.worker import Job
 from .drawing import Drawing, Fitting
 from .view import Sight, View
@@ -143,10 +143,8 @@ class SegmentationController(QObject):
         layer = self.layer_at(point)
         if layer is None:
             return self._chosen_at(point or self._map_settings().extent().center())
-        try:
-            return self._current.find(raster_of(layer))
-        except RasterError:
-            return None
+        raster = project_raster(layer)
+        return self._current.find(raster) if raster is not None else None
 
     def is_in_view(self, point: QgsPointXY) -> bool:
         """Tell whether a point in the canvas's CRS is in view."""

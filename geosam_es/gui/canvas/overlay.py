@@ -36,31 +36,25 @@ _LEAST_HUE_DISTANCE = 60
 
 
 class Overlay:
-    """The plugin's items on a canvas. Geometries are in the raster's CRS; they are shown in the canvas's.
-
-    Parameters
-    ----------
-    canvas : QgsMapCanvas
-    """
+    """The plugin's items on a canvas. Geometries are in the raster's CRS; they are shown in the canvas's."""
 
     def __init__(self, canvas: QgsMapCanvas) -> None:
         self._canvas = canvas
         self._colour = QColor("#ffd400")
         self._opacity = 0.35
         self._crs = QgsCoordinateReferenceSystem()
-        self._tiles = {
-            "encoded": self._band(_POLYGON, _FOOTPRINT, 2, Qt.PenStyle.DotLine, _NO_HALO),
-            "missing": self._band(_POLYGON, _MISSING, 2, Qt.PenStyle.DotLine, _NO_HALO),
-        }
-        self._footprint = self._band(_POLYGON, _FOOTPRINT, 2, Qt.PenStyle.DashLine)
-        self._preview = self._band(_POLYGON, self._colour, 1, Qt.PenStyle.DashLine)
-        self._proposal = self._band(_POLYGON, self._colour, 2)
-        self._difference = self._band(_POLYGON, _NO_HALO, 0, Qt.PenStyle.NoPen, _NO_HALO)
+        self.bands: dict[str, QgsRubberBand] = {}
+        self._encoded = self._band("encoded", _POLYGON, _FOOTPRINT, 2, Qt.PenStyle.DotLine, _NO_HALO)
+        self._missing = self._band("missing", _POLYGON, _MISSING, 2, Qt.PenStyle.DotLine, _NO_HALO)
+        self._footprint = self._band("footprint", _POLYGON, _FOOTPRINT, 2, Qt.PenStyle.DashLine)
+        self._preview = self._band("preview", _POLYGON, self._colour, 1, Qt.PenStyle.DashLine)
+        self._proposal = self._band("proposal", _POLYGON, self._colour, 2)
+        self._difference = self._band("difference", _POLYGON, _NO_HALO, 0, Qt.PenStyle.NoPen, _NO_HALO)
         # Dashed and without a halo, so that the polygon's outline shows through where both are the same.
-        self._compared = self._band(_POLYGON, self._colour, 2, Qt.PenStyle.DashLine, _NO_HALO)
-        self._box = self._band(_POLYGON, _BOX, 1, Qt.PenStyle.DashLine, QColor(0, 0, 0, 160))
-        self._positive = self._markers(_POSITIVE, QgsRubberBand.IconType.ICON_CIRCLE)
-        self._negative = self._markers(_NEGATIVE, QgsRubberBand.IconType.ICON_X)
+        self._compared = self._band("compared", _POLYGON, self._colour, 2, Qt.PenStyle.DashLine, _NO_HALO)
+        self._box = self._band("box", _POLYGON, _BOX, 1, Qt.PenStyle.DashLine, QColor(0, 0, 0, 160))
+        self._positive = self._markers("positive", _POSITIVE, QgsRubberBand.IconType.ICON_CIRCLE)
+        self._negative = self._markers("negative", _NEGATIVE, QgsRubberBand.IconType.ICON_X)
         self._shown: dict[int, tuple[BaseGeometry | None, QgsCoordinateReferenceSystem | None]] = {}
         self._canvas.destinationCrsChanged.connect(self._show_again)
         self.set_colour(self._colour)
@@ -135,28 +129,13 @@ class Overlay:
 
     def show_tiles(self, encoded: Sequence[shapely.Polygon], missing: Sequence[shapely.Polygon]) -> None:
         """Show the outlines of encoded and of missing tiles."""
-        self._set(self._tiles["encoded"], shapely.MultiPolygon(list(encoded)))
-        self._set(self._tiles["missing"], shapely.MultiPolygon(list(missing)))
-
-    @property
-    def bands(self) -> dict[str, QgsRubberBand]:
-        """The items, by name."""
-        return {
-            "proposal": self._proposal,
-            "difference": self._difference,
-            "compared": self._compared,
-            "preview": self._preview,
-            "positive": self._positive,
-            "negative": self._negative,
-            "box": self._box,
-            "footprint": self._footprint,
-            **self._tiles,
-        }
+        self._set(self._encoded, shapely.MultiPolygon(list(encoded)))
+        self._set(self._missing, shapely.MultiPolygon(list(missing)))
 
     def _band(
-        self, kind: Any, colour: QColor, width: int, style: Any = Qt.PenStyle.SolidLine, halo: QColor = _HALO
+        self, name: str, kind: Any, colour: QColor, width: int, style: Any = Qt.PenStyle.SolidLine, halo: QColor = _HALO
     ) -> QgsRubberBand:
-        band = QgsRubberBand(self._canvas, kind)
+        band = self.bands[name] = QgsRubberBand(self._canvas, kind)
         band.setStrokeColor(colour)
         band.setSecondaryStrokeColor(halo)
         band.setFillColor(QColor(0, 0, 0, 0))
@@ -164,8 +143,8 @@ class Overlay:
         band.setLineStyle(style)
         return band
 
-    def _markers(self, colour: QColor, icon: Any) -> QgsRubberBand:
-        band = self._band(_POINT, colour, 3)
+    def _markers(self, name: str, colour: QColor, icon: Any) -> QgsRubberBand:
+        band = self._band(name, _POINT, colour, 3)
         band.setIcon(icon)
         band.setIconSize(11)
         return band

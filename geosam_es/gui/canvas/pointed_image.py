@@ -8,18 +8,15 @@ from qgis.core import QgsPointXY, QgsRasterLayer
 from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 
-from ...errors import RasterError
 from ...qgis_support.messages import tr
 from ..stores.current_store import CurrentStore
-from ..stores.open_store import OpenStore, ProjectRaster, raster_of
+from ..stores.open_store import OpenStore, ProjectRaster, project_raster
 from .controller import SegmentationController
 
 __all__ = ["ImageState", "PointedImage"]
 
 _AT_REST_MS = 100
 """How long the pointer rests before the image under it is looked up; moves themselves cost nothing."""
-
-READY, LIVE, OPENING, ENCODING, ONLINE, UNUSABLE = "ready", "live", "opening", "encoding", "online", "unusable"
 
 
 @dataclass(frozen=True)
@@ -30,41 +27,19 @@ class ImageState:
     ----------
     name : str
         Name of the layer, or of the raster's file; empty if there is no image.
-    kind : str
-        ``ready``, ``live`` (encoded by clicking on it), ``opening``, ``encoding``, ``online``, ``unusable``, or empty.
-    percent : int
-        Of the encoding.
+    text : str
+        The state, for the panel; empty if there is no image.
     path : str
         Of the raster or, without one, of its store.
     """
 
     name: str = ""
-    kind: str = ""
-    percent: int = 0
+    text: str = ""
     path: str = ""
-
-    @property
-    def text(self) -> str:
-        """The state, for the panel."""
-        texts = {
-            READY: tr("ready"),
-            LIVE: tr("prepares as you click"),
-            OPENING: tr("opening"),
-            ENCODING: f"{self.percent} %",
-            ONLINE: tr("online"),
-            UNUSABLE: tr("cannot be used"),
-        }
-        return texts.get(self.kind, "")
 
 
 class PointedImage(QObject):
     """Follows the pointer from image to image, unless something is being drawn.
-
-    Parameters
-    ----------
-    controller : SegmentationController
-    stores : CurrentStore
-    parent : QObject, optional
 
     Signals
     -------
@@ -142,10 +117,7 @@ class PointedImage(QObject):
         self.show()
 
     def _raster(self) -> ProjectRaster | None:
-        try:
-            return raster_of(self.layer) if self.layer is not None else None
-        except RasterError:
-            return None
+        return project_raster(self.layer)
 
     def show(self, _: object = None) -> None:
         """Tell the state of the image if it has changed."""
@@ -155,22 +127,22 @@ class PointedImage(QObject):
             self.changed.emit(state)
 
     def _describe(self, layer: QgsRasterLayer | None, raster: ProjectRaster | None) -> ImageState:
-        stores, percent = self._stores, 0
+        stores = self._stores
         if layer is None:
             store, name = stores.store, stores.store.metadata.raster.file_name if stores.store is not None else ""
         elif raster is None:
-            return ImageState(layer.name(), UNUSABLE)
+            return ImageState(layer.name(), tr("cannot be used"))
         else:
             store, name = stores.find(raster), layer.name()
         if self._encoding is not None and store is not None and self._encoding[0].path == store.path:
-            kind, percent = ENCODING, self._encoding[1]
+            text = f"{self._encoding[1]} %"
         elif raster is not None and stores.is_opening_for(raster):
-            kind = OPENING
+            text = tr("opening")
         elif layer is not None and layer.providerType() != "gdal":
-            kind = ONLINE
-        elif store is None:
-            kind = LIVE if layer is not None else ""
+            text = tr("online")
+        elif store is not None and store.live is None:
+            text = tr("ready")
         else:
-            kind = READY if store.live is None else LIVE
+            text = tr("prepares as you click") if store is not None or layer is not None else ""
         path = str(raster.source.path) if raster is not None else "" if store is None else str(store.path)
-        return ImageState(name, kind, percent, path)
+        return ImageState(name, text, path)

@@ -13,12 +13,7 @@ _MAX_WIDTH = 280
 
 
 class PointerLabel(QLabel):
-    """Follows the pointer over a canvas without taking its clicks.
-
-    Parameters
-    ----------
-    viewport : QWidget
-    """
+    """Follows the pointer over a canvas without taking its clicks."""
 
     def __init__(self, viewport: QWidget) -> None:
         super().__init__(viewport)

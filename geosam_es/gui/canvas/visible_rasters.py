@@ -65,41 +65,30 @@ class VisibleRasters:
 
     def _covering(self, point: QgsPointXY) -> list[tuple[QgsRasterLayer, QgsPointXY]]:
         """Return the layers whose extent contains a point, with the point in the CRS of each."""
-        layers = self.layers()
-        places = _Places(point, self._map_settings().destinationCrs())
-        found = [(layer, place) for layer in layers for place in places.of(layer) if layer.extent().contains(place)]
-        if found:
-            return found
-        moved = ((layer, place) for layer in layers if _leaves_world(layer) for place in places.in_world(layer))
-        return [(layer, place) for layer, place in moved if layer.extent().contains(place)]
+        crs = self._map_settings().destinationCrs()
+        places = [(layer, _places(point, crs, layer)) for layer in self.layers()]
+        moved = [(layer, _in_world(those, layer)) for layer, those in places if _leaves_world(layer)]
+        for each in (places, moved):
+            found = [(layer, place) for layer, those in each for place in those if layer.extent().contains(place)]
+            if found:
+                return found
+        return []
 
 
-class _Places:
-    """A point of the canvas in the CRSs of layers."""
+def _places(point: QgsPointXY, crs: QgsCoordinateReferenceSystem, layer: QgsMapLayer) -> list[QgsPointXY]:
+    """Return a point of the canvas in the CRS of a layer; an empty list if it does not exist there."""
+    try:
+        return transform_points([point], crs, layer.crs())
+    except EditError:
+        return []
 
-    def __init__(self, point: QgsPointXY, crs: QgsCoordinateReferenceSystem) -> None:
-        self._point = point
-        self._crs = crs
-        self._known: list[tuple[QgsCoordinateReferenceSystem, list[QgsPointXY]]] = []
 
-    def of(self, layer: QgsMapLayer) -> list[QgsPointXY]:
-        """Return the point in the CRS of a layer; an empty list if it does not exist there."""
-        crs = layer.crs()
-        known = next((places for other, places in self._known if other == crs), None)
-        if known is None:
-            try:
-                known = transform_points([self._point], self._crs, crs)
-            except EditError:
-                known = []
-            self._known.append((crs, known))
-        return known
-
-    def in_world(self, layer: QgsMapLayer) -> list[QgsPointXY]:
-        """Return the point on the side of the antimeridian where a layer is."""
-        box = layer.extent()
-        bounds = Bounds(box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum())
-        places = [(place.x(), place.y()) for place in self.of(layer)]
-        return [QgsPointXY(x, y) for x, y in points_in_world(places, layer.crs(), bounds)] if places else []
+def _in_world(places: list[QgsPointXY], layer: QgsMapLayer) -> list[QgsPointXY]:
+    """Move places to the side of the antimeridian where a layer is."""
+    box = layer.extent()
+    bounds = Bounds(box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum())
+    moved = points_in_world([(place.x(), place.y()) for place in places], layer.crs(), bounds) if places else []
+    return [QgsPointXY(x, y) for x, y in moved]
 
 
 def _rasters(layers: list[QgsMapLayer]) -> Iterator[QgsRasterLayer]:

@@ -9,12 +9,13 @@ from qgis.core import QgsVectorLayer
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ...errors import GeoSamError
+from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
 from ..canvas.controller import SegmentationController
 from ..canvas.drawing import Drawing
 from ..panel.dock import SegmentDock
 from .edits import AcceptOptions, accept_polygon, check_target, replace_polygon
-from .history import ADDED, REFINED, EditHistory, OwnEdit
+from .history import EditHistory, OwnEdit, named
 from .provenance import Provenance
 from .refining import Refining
 
@@ -113,11 +114,12 @@ class Acceptor(QObject):
         except GeoSamError as error:
             self.failed.emit(error)
             return
-        # Discards it, so that the refining ends.
-        drawn = self._controller.set_aside()
-        own = OwnEdit(ADDED, label, provenance, drawn)
+        # So that the refining ends.
+        self._controller.discard()
+        own = OwnEdit(named(tr("polygon {label} in {layer}"), layer, label), provenance)
         if refined is not None:
-            own = OwnEdit(REFINED, label, provenance, drawn, feature_id, attributes)
+            name = named(tr("refined polygon {label} in {layer}"), layer, label)
+            own = OwnEdit(name, provenance, feature_id, attributes)
         self._history.note(layer, own)
         self.written.emit(layer, feature_id)
 

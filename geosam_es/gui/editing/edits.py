@@ -29,10 +29,10 @@ from ...core.partition import border_ends
 from ...errors import EditError, NoTargetError
 from ...qgis_support.crs import from_qgs
 from ...qgis_support.messages import tr
-from .layer_geometry import AcceptOptions, fit_to_layer, layer_geometries
+from .layer_geometry import AcceptOptions, LayerFitting, layer_geometries
 from .provenance import Provenance, keep_in_side_table, provenance_values
 
-__all__ = ["AcceptOptions", "accept_polygon", "check_target", "delete_polygon", "replace_polygon"]
+__all__ = ["AcceptOptions", "accept_polygon", "check_target", "delete_polygon", "gone_from", "replace_polygon"]
 
 FormOpener = Callable[[QgsFeature], bool]
 
@@ -110,27 +110,22 @@ def accept_polygon(
         If the polygon cannot be added. The layer is unchanged.
     """
     check_target(layer)
-    if not layer.dataProvider().capabilities() & QgsVectorDataProvider.AddFeatures:
-        raise EditError(
-            tr("No polygons can be added to {name}").format(name=layer.name()), tr("choose another target layer")
-        )
-    geometries = layer_geometries(layer, fit_to_layer(layer, polygon, crs, options))
+    _check_can(layer, QgsVectorDataProvider.AddFeatures, tr("No polygons can be added to {name}"))
+    geometries = layer_geometries(layer, LayerFitting(layer, crs, options).fit(polygon))
     values = _values(layer, attributes, provenance)
     feature = _new_feature(layer, geometries[0], values)
     opener = form_opener if options.open_form or _broken_field(layer, feature) is not None else None
     if opener is None:
         _check_constraints(layer, feature)
     was_off = _start_editing(layer)
-    with _edit_command(layer, tr("Add polygon")) as command:
-        _add(layer, feature)
-        if opener is not None:
-            shown = _fill_in(layer, feature, opener)
-            values = dict(enumerate(shown.attributes())) if shown is not None else {}
-            command.cancelled = shown is None
-        if not command.cancelled:
+    try:
+        with _edit_command(layer, tr("Add polygon")):
+            _add(layer, feature)
+            if opener is not None:
+                values = dict(enumerate(_fill_in(layer, feature, opener).attributes()))
             others = [_add(layer, _new_feature(layer, part, values)) for part in geometries[1:]]
             _share_vertices(layer, [feature, *others])
-    if command.cancelled:
+    except _CancelledError:
         _stop_editing(layer, was_off)
         return None
     _keep(layer, [feature, *others], provenance, options)
@@ -165,33 +160,29 @@ def replace_polygon(
         If the feature was deleted, or its geometry cannot be replaced. The layer is unchanged.
     """
     check_target(layer)
-    feature = layer.getFeature(feature_id)
-    if not feature.isValid():
-        raise EditError(tr("The polygon is no longer in {name}").format(name=layer.name()), tr("draw it again"))
-    if not layer.dataProvider().capabilities() & QgsVectorDataProvider.ChangeGeometries:
-        problem = tr("The geometries of {name} cannot be changed").format(name=layer.name())
-        raise EditError(problem, tr("choose another target layer"))
-    geometries = layer_geometries(layer, fit_to_layer(layer, polygon, crs, options, skip=feature_id))
+    if not layer.getFeature(feature_id).isValid():
+        raise gone_from(layer)
+    _check_can(layer, QgsVectorDataProvider.ChangeGeometries, tr("The geometries of {name} cannot be changed"))
+    geometries = layer_geometries(layer, LayerFitting(layer, crs, options, skip=feature_id).fit(polygon))
     values = _values(layer, attributes or {}, provenance)
     was_off = _start_editing(layer)
-    with _edit_command(layer, tr("Refine polygon")) as command:
-        if not layer.changeGeometry(feature_id, geometries[0]):
-            raise _refused(layer)
-        for index, value in values.items():
-            if not layer.changeAttributeValue(feature_id, index, value):
+    try:
+        with _edit_command(layer, tr("Refine polygon")):
+            if not layer.changeGeometry(feature_id, geometries[0]):
                 raise _refused(layer)
-        feature = layer.getFeature(feature_id)
-        opener = form_opener if _broken_field(layer, feature) is not None else None
-        changed = _fill_in(layer, feature, opener) if opener is not None else feature
-        command.cancelled = changed is None
-        if changed is not None:
-            kept = dict(enumerate(changed.attributes()))
+            for index, value in values.items():
+                if not layer.changeAttributeValue(feature_id, index, value):
+                    raise _refused(layer)
+            feature = layer.getFeature(feature_id)
+            if form_opener is not None and _broken_field(layer, feature) is not None:
+                feature = _fill_in(layer, feature, form_opener)
+            kept = dict(enumerate(feature.attributes()))
             others = [_add(layer, _new_feature(layer, part, kept)) for part in geometries[1:]]
-            _share_vertices(layer, [changed, *others])
-    if changed is None:
+            _share_vertices(layer, [feature, *others])
+    except _CancelledError:
         _stop_editing(layer, was_off)
         return False
-    _keep(layer, [changed, *others], provenance, options)
+    _keep(layer, [feature, *others], provenance, options)
     layer.triggerRepaint()
     return True
 
@@ -206,15 +197,23 @@ def delete_polygon(layer: QgsVectorLayer, feature_id: int) -> None:
     """
     check_target(layer)
     if not layer.getFeature(feature_id).isValid():
-        raise EditError(tr("The polygon is no longer in {name}").format(name=layer.name()), tr("draw it again"))
-    if not layer.dataProvider().capabilities() & QgsVectorDataProvider.DeleteFeatures:
-        problem = tr("No polygons of {name} can be deleted").format(name=layer.name())
-        raise EditError(problem, tr("choose another target layer"))
+        raise gone_from(layer)
+    _check_can(layer, QgsVectorDataProvider.DeleteFeatures, tr("No polygons of {name} can be deleted"))
     _start_editing(layer)
     with _edit_command(layer, tr("Delete polygon")):
         if not layer.deleteFeature(feature_id):
             raise _refused(layer)
     layer.triggerRepaint()
+
+
+def gone_from(layer: QgsVectorLayer) -> EditError:
+    """Return the error that a feature is no longer there."""
+    return EditError(tr("The polygon is no longer in {name}").format(name=layer.name()), tr("draw it again"))
+
+
+def _check_can(layer: QgsVectorLayer, capability: Any, problem: str) -> None:
+    if not layer.dataProvider().capabilities() & capability:
+        raise EditError(problem.format(name=layer.name()), tr("choose another target layer"))
 
 
 def _values(layer: QgsVectorLayer, attributes: Mapping[str, Any], provenance: Provenance | None) -> dict[int, Any]:
@@ -254,12 +253,16 @@ def _check_constraints(layer: QgsVectorLayer, feature: QgsFeature) -> None:
         )
 
 
-def _fill_in(layer: QgsVectorLayer, feature: QgsFeature, opener: FormOpener) -> QgsFeature | None:
-    """Show the form of a feature in the edit buffer; return the feature as it is then, or None if it was cancelled."""
+class _CancelledError(Exception):
+    """Raised when the user cancels the form."""
+
+
+def _fill_in(layer: QgsVectorLayer, feature: QgsFeature, opener: FormOpener) -> QgsFeature:
+    """Show the form of a feature in the edit buffer, and return the feature as it is then."""
     wanted = opener(feature)
     check_target(layer)
     if not wanted:
-        return None
+        raise _CancelledError
     shown = layer.getFeature(feature.id())
     _check_constraints(layer, shown)
     return shown
@@ -280,31 +283,20 @@ def _stop_editing(layer: QgsVectorLayer, was_off: bool) -> None:
         layer.rollBack()
 
 
-class _Command:
-    """An open edit command; if it is cancelled, everything done in it is undone when it ends."""
-
-    def __init__(self) -> None:
-        self.cancelled = False
-
-
 @contextmanager
-def _edit_command(layer: QgsVectorLayer, text: str) -> Iterator[_Command]:
-    """Make one undo step of the edits inside; after an error or a cancel the layer is unchanged."""
-    command = _Command()
+def _edit_command(layer: QgsVectorLayer, text: str) -> Iterator[None]:
+    """Make one undo step of the edits inside; after an error the layer is unchanged."""
     # Any error found later belongs to this command.
     layer.dataProvider().clearErrors()
     layer.beginEditCommand(text)
     try:
-        yield command
+        yield
     except BaseException:
         # The user may remove the layer while the form is open.
         if not sip.isdeleted(layer):
             layer.destroyEditCommand()
         raise
-    if command.cancelled:
-        layer.destroyEditCommand()
-    else:
-        layer.endEditCommand()
+    layer.endEditCommand()
 
 
 def _new_feature(layer: QgsVectorLayer, geometry: QgsGeometry, values: Mapping[int, Any]) -> QgsFeature:
@@ -352,23 +344,23 @@ def _share_vertices(layer: QgsVectorLayer, features: list[QgsFeature]) -> None:
             layer.addTopologicalPoints(feature.geometry())
             continue
         # A vertex added to an edge moves it by a rounding error, perhaps away from another vertex.
-        for _ in range(_MOST_ROUNDS):
-            if not _add_border_ends(layer, layer.getFeature(feature.id()), tolerance):
-                break
+        rounds = 0
+        while rounds < _MOST_ROUNDS and _add_border_ends(layer, feature, tolerance):
+            rounds += 1
 
 
 def _add_border_ends(layer: QgsVectorLayer, feature: QgsFeature, tolerance: float) -> bool:
-    """Add the ends of borders to both sides, and return whether any were missing."""
+    """Add the ends of borders to the neighbours, and return whether any were missing."""
     geometry = feature.geometry()
-    request = QgsFeatureRequest().setFilterRect(geometry.boundingBox()).setSubsetOfAttributes([])
-    around = [other for other in layer.getFeatures(request) if other.hasGeometry() and other.id() != feature.id()]
-    outline, shapes = from_qgs(geometry), [from_qgs(other.geometry()) for other in around]
-    missing = [(feature, [end for shape in shapes for end in border_ends(shape, outline, tolerance)])]
-    missing += [(other, border_ends(outline, shape, tolerance)) for other, shape in zip(around, shapes)]
-    for changed, ends in missing:
-        if ends:
-            shared = changed.geometry()
-            for x, y in ends:
-                shared.insertVertex(x, y, shared.closestSegmentWithContext(QgsPointXY(x, y))[2])
-            layer.changeGeometry(changed.id(), shared)
-    return any(ends for _, ends in missing)
+    outline, is_changed = from_qgs(geometry), False
+    for other in list(layer.getFeatures(QgsFeatureRequest().setFilterRect(geometry.boundingBox()))):
+        shared = other.geometry()
+        ends = (
+            border_ends(outline, from_qgs(shared), tolerance)
+            if other.id() != feature.id() and other.hasGeometry()
+            else []
+        )
+        for x, y in ends:
+            shared.insertVertex(x, y, shared.closestSegmentWithContext(QgsPointXY(x, y))[2])
+        is_changed |= bool(ends) and bool(layer.changeGeometry(other.id(), shared))
+    return is_changed

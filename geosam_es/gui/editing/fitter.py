@@ -21,16 +21,7 @@ __all__ = ["Fitter"]
 
 
 class Fitter(QObject):
-    """Takes a snapshot of the layer for the worker's thread, and a new one after its polygons have changed.
-
-    Parameters
-    ----------
-    controller : SegmentationController
-    refining : Refining
-    dock : SegmentDock
-    settings : Settings
-    parent : QObject, optional
-    """
+    """Takes a snapshot of the layer for the worker's thread, and a new one after its polygons have changed."""
 
     def __init__(
         self,

@@ -13,12 +13,7 @@ from qgis.PyQt.QtCore import QObject, pyqtSignal
 from ..canvas.controller import SetAside
 from .provenance import Provenance
 
-__all__ = ["ADDED", "DELETED", "REFINED", "EditHistory", "EditStep", "OwnEdit"]
-
-ADDED, REFINED, DELETED = "added", "refined", "deleted"
-
-_KEPT_DRAWINGS = 20
-"""The answers to the prompts of a polygon take about 1 MB each."""
+__all__ = ["EditHistory", "EditStep", "OwnEdit", "named"]
 
 
 @dataclass(eq=False)
@@ -27,24 +22,18 @@ class OwnEdit:
 
     Attributes
     ----------
-    kind : str
-        `ADDED`, `REFINED` or `DELETED`.
-    label : str
-        Class of the polygon; may be empty.
+    name : str
+        For people.
     provenance : Provenance, optional
         Of the object that was accepted, to be drawn again when the edit is undone.
-    drawn : SetAside, optional
-        The object itself.
     feature_id : int, optional
         The feature that was refined.
     values : mapping of str to value, optional
         Its new class, by field name.
     """
 
-    kind: str
-    label: str
+    name: str
     provenance: Provenance | None = None
-    drawn: SetAside | None = None
     feature_id: int | None = None
     values: Mapping[str, Any] | None = None
 
@@ -73,13 +62,13 @@ class EditStep:
     later: SetAside | None = None
 
 
-class EditHistory(QObject):
-    """Knows the last edit of the target layer and of all layers that got polygons, whichever tool made it.
+def named(text: str, layer: QgsVectorLayer, label: str) -> str:
+    """Put a layer and a class, which may be empty, into a text with ``{layer}`` and ``{label}``."""
+    return " ".join(text.format(label=label, layer=layer.name()).split())
 
-    Signals
-    -------
-    changed
-    """
+
+class EditHistory(QObject):
+    """Knows the last edit of the target layer and of all layers that got polygons, whichever tool made it."""
 
     changed = pyqtSignal()
 
@@ -121,27 +110,12 @@ class EditHistory(QObject):
             step.own = own
             self._done.remove(step)
             self._done.append(step)
-        drawn = [step.own for step in self._done if step.own is not None and step.own.drawn is not None]
-        for old in drawn[:-_KEPT_DRAWINGS]:
-            old.drawn = None
         self.changed.emit()
 
     def forget_drawings(self) -> None:
         """Forget the objects that were set aside, which keep the files of their store open."""
         for step in (*self._done, *self._undone):
             step.later = None
-            if step.own is not None:
-                step.own.drawn = None
-
-    def undo(self, step: EditStep) -> None:
-        """Undo an edit, the last of its layer."""
-        step.layer.undoStack().undo()
-        step.layer.triggerRepaint()
-
-    def redo(self, step: EditStep) -> None:
-        """Redo an edit, the one that was undone last in its layer."""
-        step.layer.undoStack().redo()
-        step.layer.triggerRepaint()
 
     def release(self) -> None:
         """Stop following layers."""

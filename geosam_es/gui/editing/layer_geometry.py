@@ -13,7 +13,6 @@ from qgis.core import (
     QgsFeatureRequest,
     QgsGeometry,
     QgsRectangle,
-    QgsUnitTypes,
     QgsVectorLayer,
     QgsVectorLayerFeatureSource,
 )
@@ -25,18 +24,16 @@ from ...core.orthogonal import square_angles
 from ...core.partition import fit_to_neighbours
 from ...core.topology import merge, polygon_parts
 from ...errors import EditError, GeoSamError
-from ...qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform, transform_polygon
+from ...qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform, transform_polygon, unit_m
 from ...qgis_support.messages import tr
 from ..canvas.drawing import Fitted
 
-__all__ = ["AcceptOptions", "LayerFitting", "fit_to_layer", "layer_geometries"]
+__all__ = ["AcceptOptions", "LayerFitting", "layer_geometries"]
 
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
 _WALL_DISPLACEMENT_M = 3.0
 """Largest distance that a wall may move to get right angles."""
-
-_DEGREE_M = 111_320.0
 
 _LEAST_AGREEMENT = 0.7
 """Lowest IoU of a fitted polygon with the one that was proposed."""
@@ -82,39 +79,6 @@ class AcceptOptions:
     def without_changes(self) -> AcceptOptions:
         """The options for a polygon that is written as it is."""
         return AcceptOptions(open_form=self.open_form, provenance_table=self.provenance_table)
-
-
-def fit_to_layer(
-    layer: QgsVectorLayer,
-    polygon: BaseGeometry,
-    crs: QgsCoordinateReferenceSystem,
-    options: AcceptOptions,
-    skip: int | None = None,
-) -> Outline:
-    """Apply the options to a polygon and transform it to the layer's CRS.
-
-    Parameters
-    ----------
-    layer : QgsVectorLayer
-    polygon : Polygon or MultiPolygon
-        In ``crs``. It is repaired if it is not valid.
-    crs : QgsCoordinateReferenceSystem
-        CRS of the raster.
-    options : AcceptOptions
-    skip : int, optional
-        Id of the feature that the polygon replaces; it is not one of its neighbours.
-
-    Returns
-    -------
-    Polygon or MultiPolygon
-        Valid and not empty, in the layer's CRS.
-
-    Raises
-    ------
-    EditError
-        If nothing is left of the polygon, or it cannot be transformed.
-    """
-    return LayerFitting(layer, crs, options, skip).fit(polygon)
 
 
 class LayerFitting:
@@ -167,7 +131,18 @@ class LayerFitting:
             return Fitted(None, self.crs, self, error)
 
     def fit(self, polygon: BaseGeometry) -> Outline:
-        """Return a polygon of the raster as `fit_to_layer` does, with the same errors."""
+        """Apply the options to a polygon of the raster, repaired if need be, and transform it to the layer's CRS.
+
+        Returns
+        -------
+        Polygon or MultiPolygon
+            Valid and not empty, in the layer's CRS.
+
+        Raises
+        ------
+        EditError
+            If nothing is left of the polygon, or it cannot be transformed.
+        """
         try:
             return self._fit(polygon)
         except shapely.errors.GEOSException as error:
@@ -237,11 +212,10 @@ def _check_agreement(before: Outline, after: Outline, problem: str) -> None:
 
 def _square(outline: Outline, crs: QgsCoordinateReferenceSystem) -> Outline:
     """Square the corners on a plane where angles are true, whatever the CRS."""
+    north = unit_m(crs)
     if not crs.isGeographic():
-        metres = QgsUnitTypes.fromUnitToUnitFactor(crs.mapUnits(), QgsUnitTypes.DistanceMeters)
-        return square_angles(outline, _WALL_DISPLACEMENT_M / metres)
+        return square_angles(outline, _WALL_DISPLACEMENT_M / north)
     middle = outline.envelope.centroid
-    north = _DEGREE_M
     east = north * max(math.cos(math.radians(middle.y)), 1e-6)
     squared = square_angles(scale(outline, east, north, origin=middle), _WALL_DISPLACEMENT_M)
     return scale(squared, 1 / east, 1 / north, origin=middle)

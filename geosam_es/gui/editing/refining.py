@@ -29,8 +29,8 @@ from ..canvas.controller import SegmentationController
 from ..canvas.drawing import Drawing
 from ..panel.dock import SegmentDock
 from ..stores.open_store import ProjectRaster, project_raster
-from .edits import check_target, delete_polygon
-from .history import DELETED, EditHistory, OwnEdit
+from .edits import check_target, delete_polygon, gone_from
+from .history import EditHistory, OwnEdit, named
 from .provenance import Provenance, read_provenance
 
 __all__ = ["Refined", "Refining", "same_prompts"]
@@ -75,21 +75,13 @@ class Refined:
         for feature in layer.getFeatures(near):
             if feature.geometry().isGeosEqual(self.geometry):
                 return int(feature.id())
-        raise EditError(tr("The polygon is no longer in {name}").format(name=layer.name()), tr("draw it again"))
+        raise gone_from(layer)
 
 
 class Refining(QObject):
     """Knows which polygon of a layer is being refined.
 
     Meanwhile the panel shows the class of the polygon.
-
-    Parameters
-    ----------
-    iface : QgisInterface
-    controller : SegmentationController
-    dock : SegmentDock
-    history : EditHistory
-    parent : QObject, optional
 
     Attributes
     ----------
@@ -143,7 +135,7 @@ class Refining(QObject):
             return tr("Click the polygon to refine. Esc: leave")
         if self.current is None:
             return ""
-        name = _name(self.current.layer, self.current.label)
+        name = named(tr("polygon {label} in {layer}"), self.current.layer, self.current.label)
         label = self.label
         if label != self.current.label:
             name = tr("{polygon}, now {label}").format(polygon=name, label=label)
@@ -211,19 +203,18 @@ class Refining(QObject):
             self.failed.emit(error)
             return
         self._controller.discard()
-        self._history.note(refined.layer, OwnEdit(DELETED, refined.label))
-        self.deleted.emit(_name(refined.layer, refined.label))
+        name = named(tr("deletion of polygon {label} in {layer}"), refined.layer, refined.label)
+        self._history.note(refined.layer, OwnEdit(name))
+        self.deleted.emit(named(tr("polygon {label} in {layer}"), refined.layer, refined.label))
 
     def draw_again(self, layer: QgsVectorLayer, own: OwnEdit) -> None:
         """Draw the object of an edit that was undone, if its image is open."""
         if own.provenance is None:
             return
-        drawn, own.drawn = own.drawn, None
-        if drawn is None or not self._controller.take_up(drawn):
-            store = self._controller.store
-            if store is None or store.metadata.raster.file_name != own.provenance.raster:
-                return
-            self._draw(own.provenance)
+        store = self._controller.store
+        if store is None or store.metadata.raster.file_name != own.provenance.raster:
+            return
+        self._draw(own.provenance)
         if own.feature_id is not None:
             self._begin(layer, layer.getFeature(own.feature_id), own.provenance)
             if layer is self._dock.layer and own.values:
@@ -235,7 +226,7 @@ class Refining(QObject):
             self._check_free()
             check_target(layer)
             if not feature.isValid():
-                raise EditError(tr("The polygon is no longer in {name}").format(name=layer.name()), tr("draw it again"))
+                raise gone_from(layer)
             provenance = read_provenance(layer, feature)
             if provenance is None:
                 raise EditError(
@@ -394,7 +385,3 @@ def _value(feature: QgsFeature, field: str) -> Any:
 def _label(values: Mapping[str, Any]) -> str:
     value = next(iter(values.values()), None)
     return "" if value is None else str(value)
-
-
-def _name(layer: QgsVectorLayer, label: str) -> str:
-    return " ".join(tr("polygon {label} in {layer}").format(label=label, layer=layer.name()).split())

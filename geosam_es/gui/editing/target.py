@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,6 @@ _FIELD_PROPERTY = "geosam_es/class_field"
 
 class Target(QObject):
     """Follows the layer that is chosen in the panel.
-
-    Parameters
-    ----------
-    dock : SegmentDock
-    parent : QObject, optional
 
     Signals
     -------
@@ -63,13 +59,7 @@ class Target(QObject):
 
     def make(self, path: Path, crs: QgsCoordinateReferenceSystem) -> bool:
         """Create a layer with the classes shown in the panel, choose it as target, and tell whether it worked."""
-        try:
-            layer = create_target_layer(path, crs, self._dock.class_box.classes)
-        except GeoSamError as error:
-            self.failed.emit(error)
-            return False
-        self._add(layer)
-        return True
+        return self._make(create_target_layer, path, crs)
 
     def make_beside(self, image: RasterPath | None, crs: QgsCoordinateReferenceSystem) -> bool:
         """Create a layer named after an image, beside it if its folder can be written to."""
@@ -77,18 +67,17 @@ class Target(QObject):
 
     def make_temporary(self, image: RasterPath | None, crs: QgsCoordinateReferenceSystem) -> bool:
         """Create a layer in memory, named after an image."""
-        name = suggested_path(image).stem
+        return self._make(create_temporary_layer, suggested_path(image).stem, crs)
+
+    def _make(self, create: Callable[..., QgsVectorLayer], *place: object) -> bool:
         try:
-            layer = create_temporary_layer(name, crs, self._dock.class_box.classes)
+            layer = create(*place, self._dock.class_box.classes)
         except GeoSamError as error:
             self.failed.emit(error)
             return False
-        self._add(layer)
-        return True
-
-    def _add(self, layer: QgsVectorLayer) -> None:
         QgsProject.instance().addMapLayer(layer)
         self._dock.layers.setLayer(layer)
+        return True
 
     def _on_chosen(self, layer: QgsVectorLayer | None) -> None:
         project = QgsProject.instance()

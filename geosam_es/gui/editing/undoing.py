@@ -7,7 +7,7 @@ from qgis.PyQt.QtCore import QObject, pyqtSignal
 from ...core.prompts import Bounds, Point
 from ...qgis_support.messages import tr
 from ..canvas.controller import SegmentationController
-from .history import ADDED, DELETED, EditHistory, EditStep, OwnEdit
+from .history import EditHistory, EditStep, OwnEdit
 from .refining import Refining, same_prompts
 
 __all__ = ["UndoStory"]
@@ -18,13 +18,6 @@ class UndoStory(QObject):
 
     Undoing an accepted polygon draws its object again, so that the story goes on with its prompts; redoing writes the
     polygon again. Prompts that were given since then make no redo: the layer keeps it until they are discarded.
-
-    Parameters
-    ----------
-    controller : SegmentationController
-    history : EditHistory
-    refining : Refining
-    parent : QObject, optional
 
     Signals
     -------
@@ -52,7 +45,6 @@ class UndoStory(QObject):
         self._controller = controller
         self._history = history
         self._refining = refining
-        self._last_was_prompt = False
         self._said_undone: EditStep | None = None
         self._said_done: EditStep | None = None
         refining.deleted.connect(self._on_deleted)
@@ -63,39 +55,23 @@ class UndoStory(QObject):
     def undo_text(self) -> str:
         """What `undo` would do; empty if there is nothing to undo."""
         drawing, step = self._controller.drawing, self._undo_step()
-        if step is None:
-            return tr("Undo: {what}").format(what=_prompt_name(drawing.last)) if drawing.can_undo else ""
-        if step.own is None:
-            return tr("Undo in {layer}: {edit}").format(layer=step.layer.name(), edit=step.text)
-        return tr("Undo: {what}").format(what=_edit_name(step, step.own))
+        if step is not None:
+            return _step_text(step, tr("Undo: {what}"), tr("Undo in {layer}: {edit}"))
+        return tr("Undo: {what}").format(what=_prompt_name(drawing.last)) if drawing.can_undo else ""
 
     @property
     def redo_text(self) -> str:
         """What `redo` would do; empty if there is nothing to redo."""
         drawing, step = self._controller.drawing, self._redo_step()
-        if step is None:
-            return tr("Redo: {what}").format(what=_prompt_name(drawing.undone)) if drawing.can_redo else ""
-        if step.own is None:
-            return tr("Redo in {layer}: {edit}").format(layer=step.layer.name(), edit=step.text)
-        return tr("Redo: {what}").format(what=_edit_name(step, step.own))
-
-    @property
-    def undo_repeats(self) -> bool:
-        """Whether a held key may go on undoing: from prompt to prompt, never to an edit of a layer or beyond it."""
-        return self._last_was_prompt and self._undo_step() is None
-
-    @property
-    def redo_repeats(self) -> bool:
-        """Whether a held key may go on redoing, as `undo_repeats`."""
-        return self._last_was_prompt and self._redo_step() is None
+        if step is not None:
+            return _step_text(step, tr("Redo: {what}"), tr("Redo in {layer}: {edit}"))
+        return tr("Redo: {what}").format(what=_prompt_name(drawing.undone)) if drawing.can_redo else ""
 
     def undo(self) -> None:
         """Take back the last prompt, or else the last edit."""
-        self._last_was_prompt = False
         if self._controller.hold(self.undo):
             return
         step = self._undo_step()
-        self._last_was_prompt = step is None
         if step is None:
             self._controller.undo()
             self.changed.emit()
@@ -104,11 +80,9 @@ class UndoStory(QObject):
 
     def redo(self) -> None:
         """Restore what was undone last."""
-        self._last_was_prompt = False
         if self._controller.hold(self.redo):
             return
         step = self._redo_step()
-        self._last_was_prompt = step is None
         if step is None:
             self._controller.redo()
             self.changed.emit()
@@ -119,14 +93,12 @@ class UndoStory(QObject):
         """Undo the last edit of a layer, whatever is drawn; the object being drawn is kept if it is another one."""
         step = self._history.last_done
         if step is not None:
-            self._last_was_prompt = False
             self._undo_edit(step)
 
     def redo_edit(self) -> None:
         """Redo the edit that was undone last, whatever is drawn."""
         step = self._history.last_undone
         if step is not None:
-            self._last_was_prompt = False
             self._redo_edit(step)
 
     def _undo_step(self) -> EditStep | None:
@@ -151,32 +123,25 @@ class UndoStory(QObject):
             was_refining = self._refining.current is not None
             aside = self._controller.set_aside()
             step.later = None if was_refining else aside
-        self._history.undo(step)
-        if own is None:
-            text = tr("Undone in {layer}: {edit}").format(layer=step.layer.name(), edit=step.text)
-        else:
-            if not self._controller.drawing.can_undo:
-                self._refining.draw_again(step.layer, own)
-            text = tr("Undone: {what}").format(what=_edit_name(step, own))
+        step.layer.undoStack().undo()
+        step.layer.triggerRepaint()
+        if own is not None and not self._controller.drawing.can_undo:
+            self._refining.draw_again(step.layer, own)
         self._say(undone=step)
-        self.undone.emit(text)
+        self.undone.emit(_step_text(step, tr("Undone: {what}"), tr("Undone in {layer}: {edit}")))
 
     def _redo_edit(self, step: EditStep) -> None:
         own, later, step.later = step.own, step.later, None
-        if own is not None and self._is_drawn(own):
-            own.drawn = self._controller.set_aside()
-        self._history.redo(step)
+        if self._is_drawn(own):
+            self._controller.discard()
+        step.layer.undoStack().redo()
+        step.layer.triggerRepaint()
         if later is not None and not self._controller.drawing.can_undo:
             self._controller.take_up(later)
-        if own is None:
-            text = tr("Redone in {layer}: {edit}").format(layer=step.layer.name(), edit=step.text)
-        else:
-            text = tr("Redone: {what}").format(what=_edit_name(step, own))
         self._say(done=step)
-        self.done.emit(text)
+        self.done.emit(_step_text(step, tr("Redone: {what}"), tr("Redone in {layer}: {edit}")))
 
     def _on_deleted(self, name: str) -> None:
-        self._last_was_prompt = False
         self._say(done=self._history.last_done)
         self.done.emit(tr("Deleted: {what}").format(what=name))
 
@@ -198,12 +163,7 @@ def _prompt_name(prompt: Point | Bounds | None) -> str:
     return tr("point outside") if prompt is not None and not prompt.positive else tr("point")
 
 
-def _edit_name(step: EditStep, own: OwnEdit) -> str:
-    if own.kind == ADDED:
-        name = tr("polygon {label} in {layer}")
-    elif own.kind == DELETED:
-        name = tr("deletion of polygon {label} in {layer}")
-    else:
-        name = tr("refined polygon {label} in {layer}")
-    # A polygon without a class has no label.
-    return " ".join(name.format(label=own.label, layer=step.layer.name()).split())
+def _step_text(step: EditStep, of_ours: str, of_others: str) -> str:
+    if step.own is None:
+        return of_others.format(layer=step.layer.name(), edit=step.text)
+    return of_ours.format(what=step.own.name)

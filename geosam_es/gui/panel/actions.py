@@ -28,10 +28,6 @@ def _theme_icon(name: str) -> QIcon:
 class Actions(QObject):
     """Creates all actions. Other classes connect them.
 
-    Parameters
-    ----------
-    iface : QgisInterface
-
     Attributes
     ----------
     tool : QAction
@@ -74,7 +70,10 @@ class Actions(QObject):
         ]
         self.delete.setEnabled(False)
         self.set_drawing_states(False, False, False, False)
-        self.name_undo("", "", False, False)
+        self.name_undo("", "")
+        for action in (self.undo, self.redo):
+            # A held key must not run on into the polygons of a layer; Backspace takes back many prompts.
+            action.setAutoRepeat(False)
 
     @property
     def on_buttons(self) -> list[Any]:
@@ -94,21 +93,13 @@ class Actions(QObject):
         self.accept.setEnabled(has_polygon or busy)
         self.discard.setEnabled(can_undo or can_redo or has_polygon or busy)
 
-    def name_undo(self, undo: str, redo: str, undo_repeats: bool, redo_repeats: bool) -> None:
-        """Say on the buttons what undo and redo would do.
+    def name_undo(self, undo: str, redo: str) -> None:
+        """Say on the buttons what undo and redo would do; an empty text disables one, and its key goes to QGIS.
 
         Their names in the shortcut dialog of QGIS stay.
-
-        Parameters
-        ----------
-        undo, redo : str
-            What they would do; empty if there is nothing to do, so that their keys go to QGIS.
-        undo_repeats, redo_repeats : bool
-            Whether a held key may trigger them again.
         """
-        for action, text, repeats in ((self.undo, undo, undo_repeats), (self.redo, redo, redo_repeats)):
+        for action, text in ((self.undo, undo), (self.redo, redo)):
             action.setEnabled(bool(text))
-            action.setAutoRepeat(repeats)
             name = text or action.text().partition(": ")[2]
             action.setIconText(name)
             keys = action.shortcut().toString(QKeySequence.SequenceFormat.NativeText)

@@ -73,11 +73,8 @@ class ClassBox(QGroupBox):
         self.classes: ClassList | None = None
         self._field = QgsFieldComboBox()
         self._field.setAllowEmptyFieldName(True)
-        self._field.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._field.setToolTip(tr("Field that the class is written to"))
         self._field.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self._field.setMinimumContentsLength(4)
-        self._field.setSizeAdjustPolicy(QgsFieldComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self._field.activated.connect(lambda _index: self._on_field())
         csv = flat_button()
         csv.setText("CSV…")

@@ -94,7 +94,6 @@ class _PercentSpin(QSpinBox):
         self.setSuffix(" %")
         # The 7 of 70 does not change the other percentages.
         self.setKeyboardTracking(False)
-        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         # Three of them fit into the panel.
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
@@ -212,7 +211,6 @@ def _remembered(layer: QgsVectorLayer | None) -> list[str]:
 def _field_combo(tip: str, number: int) -> QgsFieldComboBox:
     combo = QgsFieldComboBox()
     combo.setAllowEmptyFieldName(True)
-    combo.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     combo.setToolTip(tip.format(number=number))
     # Two of them fit side by side into the panel.
     combo.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)

@@ -46,10 +46,7 @@ class DecoderRow(QWidget):
         super().__init__()
         self._actions = actions
         self._names = QComboBox()
-        self._names.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self._names.setMinimumContentsLength(8)
         self._names.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self._names.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._names.setAccessibleName(tr("Model variant"))
         self._names.activated.connect(lambda index: self.chosen.emit(self._names.itemData(index)))
         self._others = QMenu(self)

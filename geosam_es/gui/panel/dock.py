@@ -171,14 +171,6 @@ class SegmentDock(QgsDockWidget):
         self._image_state.setText(f"{mark} {escape(state)}")
         self._image_state.setVisible(bool(state))
 
-    def show_recent(self, current: str | None) -> None:
-        """List the recent stores, and select the open one."""
-        self.image_box.show_recent(current)
-
-    def show_state(self, text: str) -> None:
-        """Show a text about the open store."""
-        self.image_box.show_state(text)
-
     def show_result(self, text: str, tip: str = "", *, uncertain: bool = False, candidate: str = "") -> None:
         """Show a text about the current polygon.
 

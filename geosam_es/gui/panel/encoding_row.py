@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qgis.PyQt.QtCore import Qt, pyqtSignal
+from qgis.PyQt.QtCore import pyqtSignal
 from qgis.PyQt.QtWidgets import QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from ...qgis_support.messages import tr
@@ -12,12 +12,7 @@ __all__ = ["EncodingRow"]
 
 
 class EncodingRow(QWidget):
-    """Two buttons, replaced by a progress bar while tiles are encoded.
-
-    Signals
-    -------
-    view_wanted, layer_wanted, cancel_wanted
-    """
+    """Two buttons, replaced by a progress bar while tiles are encoded."""
 
     view_wanted = pyqtSignal()
     layer_wanted = pyqtSignal()
@@ -83,6 +78,5 @@ class EncodingRow(QWidget):
 def _button(text: str, tip: str) -> QPushButton:
     button = QPushButton(text)
     button.setToolTip(tip)
-    button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     return button

@@ -6,25 +6,20 @@ from pathlib import Path
 
 from qgis.gui import QgsCollapsibleGroupBox
 from qgis.PyQt.QtCore import Qt, pyqtSignal
-from qgis.PyQt.QtWidgets import QCheckBox, QComboBox, QFileDialog, QFormLayout
+from qgis.PyQt.QtWidgets import QComboBox, QFileDialog, QFormLayout
 
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
 from .actions import Actions
 from .decoder_row import DecoderRow
 from .encoding_row import EncodingRow
-from .widgets import FlowLayout, WrappedLabel, icon_button, row_of
+from .widgets import FlowLayout, WrappedLabel, icon_button, row_of, setting_box
 
 __all__ = ["ImageBox"]
 
 
 class ImageBox(QgsCollapsibleGroupBox):
     """Chooses the prepared image and the model variant, and prepares more of the image.
-
-    Attributes
-    ----------
-    decoders : DecoderRow
-    encoding : EncodingRow
 
     Signals
     -------
@@ -60,14 +55,11 @@ class ImageBox(QgsCollapsibleGroupBox):
         form.addRow(tr("Prepared image"), stores)
         form.addRow(self._state)
         form.addRow(tr("Model variant"), self.decoders)
-        form.addRow(
-            FlowLayout(
-                self._check_box(tr("Outline"), tr("Show the area of the prepared image"), "show_footprint"),
-                self._check_box(
-                    tr("Tiles"), tr("Show the tiles used at this scale; orange: not prepared"), "show_tiles"
-                ),
-            )
+        boxes = (
+            ("show_footprint", tr("Outline"), tr("Show the area of the prepared image")),
+            ("show_tiles", tr("Tiles"), tr("Show the tiles used at this scale; orange: not prepared")),
         )
+        form.addRow(FlowLayout(*(setting_box(settings, *box, self.display_changed.emit) for box in boxes)))
         form.addRow(self.encoding)
         self.show_recent(None)
         self.show_state("")
@@ -88,19 +80,6 @@ class ImageBox(QgsCollapsibleGroupBox):
         """Show a text about the open store."""
         self._state.setText(text)
         self._state.setVisible(bool(text))
-
-    def _check_box(self, text: str, tip: str, setting: str) -> QCheckBox:
-        box = QCheckBox(text)
-        box.setObjectName(setting)
-        box.setToolTip(tip)
-        box.setChecked(getattr(self._settings, setting))
-
-        def changed(checked: bool) -> None:
-            setattr(self._settings, setting, checked)
-            self.display_changed.emit()
-
-        box.toggled.connect(changed)
-        return box
 
     def _on_store_picked(self, index: int) -> None:
         path = self._stores.itemData(index)

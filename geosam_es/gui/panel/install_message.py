@@ -11,8 +11,7 @@ from qgis.PyQt.QtWidgets import QFileDialog, QMenu, QProgressBar, QPushButton
 
 from ...qgis_support.dependencies import DependencyProblem, dependency_problem
 from ...qgis_support.installation import Installation
-from ...qgis_support.messages import PLUGIN_NAME, tr
-from .widgets import BarMessage
+from ...qgis_support.messages import PLUGIN_NAME, BarMessage, tr
 
 __all__ = ["InstallMessage"]
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from qgis.gui import QgsCollapsibleGroupBox
 from qgis.PyQt.QtCore import Qt, pyqtSignal
-from qgis.PyQt.QtWidgets import QCheckBox, QDoubleSpinBox, QSizePolicy, QVBoxLayout
+from qgis.PyQt.QtWidgets import QDoubleSpinBox, QSizePolicy, QVBoxLayout
 
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
-from .widgets import Caption, FlowLayout
+from .widgets import Caption, FlowLayout, setting_box
 
 __all__ = ["OptionsBox"]
 
@@ -18,12 +18,7 @@ _ARROWS_PIXELS = 28
 
 
 class OptionsBox(QgsCollapsibleGroupBox):
-    """Edits the settings for polygons.
-
-    Signals
-    -------
-    changed
-    """
+    """Edits the settings for polygons."""
 
     changed = pyqtSignal()
 
@@ -73,7 +68,7 @@ class OptionsBox(QgsCollapsibleGroupBox):
                 tr("In a GeoPackage without fields for prompts, so that polygons can be refined later"),
             ),
         ):
-            layout.addWidget(self._flag(setting, text, tip))
+            layout.addWidget(setting_box(settings, setting, text, tip, self.changed.emit))
 
     def _number(self, setting: str, suffix: str, maximum: float, step: float, tip: str) -> Any:
         box = QDoubleSpinBox()
@@ -91,14 +86,6 @@ class OptionsBox(QgsCollapsibleGroupBox):
         box.valueChanged.connect(lambda value: self._store(setting, value))
         return box
 
-    def _flag(self, setting: str, text: str, tip: str) -> QCheckBox:
-        box = QCheckBox(text)
-        box.setObjectName(setting)
-        box.setToolTip(tip)
-        box.setChecked(getattr(self._settings, setting))
-        box.toggled.connect(lambda checked: self._store(setting, checked))
-        return box
-
-    def _store(self, setting: str, value: float | bool) -> None:
+    def _store(self, setting: str, value: float) -> None:
         setattr(self._settings, setting, value)
         self.changed.emit()

@@ -152,13 +152,7 @@ def _group(title: str, rows: list[tuple[str, QWidget]]) -> QGroupBox:
 
 
 class OptionsPageFactory(QgsOptionsWidgetFactory):
-    """Creates the page whenever QGIS opens its options dialog.
-
-    Parameters
-    ----------
-    settings : Settings
-    applied : callable
-    """
+    """Creates the page whenever QGIS opens its options dialog."""
 
     def __init__(self, settings: Settings, applied: Callable[[], None]) -> None:
         super().__init__()

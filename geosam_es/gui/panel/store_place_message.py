@@ -7,15 +7,14 @@ from typing import Any
 
 from qgis.core import Qgis
 from qgis.PyQt.QtCore import QObject, pyqtSignal
-from qgis.PyQt.QtWidgets import QCheckBox, QLabel, QPushButton
+from qgis.PyQt.QtWidgets import QCheckBox, QLabel
 
 from ...qgis_support.live_store import LiveStore
-from ...qgis_support.messages import tr
+from ...qgis_support.messages import BarMessage, tr
 from ...qgis_support.settings import Settings
 from ..stores.current_store import CurrentStore
 from ..stores.open_store import OpenStore
 from .cache_box import size_text
-from .widgets import BarMessage
 
 __all__ = ["StorePlaceMessage"]
 
@@ -24,13 +23,6 @@ class StorePlaceMessage(QObject):
     """Asks once for each new prepared image, until the user chooses for all.
 
     Nothing waits for the answer: the image is in the cache until it moves.
-
-    Parameters
-    ----------
-    bar : QgsMessageBar
-    stores : CurrentStore
-    settings : Settings
-    parent : QObject, optional
 
     Signals
     -------
@@ -60,13 +52,15 @@ class StorePlaceMessage(QObject):
         if any(live is known for known in self._asked):
             return
         self._asked.append(live)
-        beside = QPushButton(tr("Beside the image"))
-        beside.setToolTip(str(live.beside))
-        cache = QPushButton(tr("In the cache"))
-        cache.setToolTip(str(live.root))
         always = QCheckBox(tr("Do not ask again"))
-        beside.clicked.connect(lambda: self._on_chosen(live, "beside", always.isChecked()))
-        cache.clicked.connect(lambda: self._on_chosen(live, "cache", always.isChecked()))
+        places = (
+            (tr("Beside the image"), live.beside, "beside"),
+            (tr("In the cache"), live.root, "cache"),
+        )
+        buttons = [
+            self._message.button(name, str(path), partial(self._on_chosen, live, place, always))
+            for name, path, place in places
+        ]
         text = tr("{name} is being prepared in the cache, which takes at most {size}.")
         if live.finest_level < 0:
             text = tr(
@@ -77,11 +71,10 @@ class StorePlaceMessage(QObject):
             size=size_text(live.most_bytes()),
             more=size_text(live.most_bytes(live.finest_level)),
         )
-        self._message.show(text, Qgis.MessageLevel.Info, QLabel(tr("Keep it:")), beside, cache, always)
+        self._message.show(text, Qgis.MessageLevel.Info, QLabel(tr("Keep it:")), *buttons, always)
 
-    def _on_chosen(self, live: LiveStore, place: str, always: bool) -> None:
-        self.close()
-        if always:
+    def _on_chosen(self, live: LiveStore, place: str, always: QCheckBox) -> None:
+        if always.isChecked():
             self._settings.store_place = place
         if place == "beside":
             self._stores.run(live.keep_beside, partial(self._on_moved, live, str(live.root)))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from html import escape
-from typing import Any
 
-from qgis.core import Qgis, QgsApplication
+from qgis.core import QgsApplication
 from qgis.PyQt.QtCore import QEvent, QRect, QSize, Qt
 from qgis.PyQt.QtGui import QPalette, QResizeEvent
 from qgis.PyQt.QtWidgets import (
@@ -16,16 +16,23 @@ from qgis.PyQt.QtWidgets import (
     QLayout,
     QLayoutItem,
     QSizePolicy,
-    QTextBrowser,
     QToolButton,
-    QVBoxLayout,
     QWidget,
     QWidgetItem,
 )
 
-from ...qgis_support.messages import PLUGIN_NAME
+from ...qgis_support.settings import Settings
 
-__all__ = ["BarMessage", "Caption", "ElidedLabel", "FlowLayout", "WrappedLabel", "flat_button", "icon_button", "row_of"]
+__all__ = [
+    "Caption",
+    "ElidedLabel",
+    "FlowLayout",
+    "WrappedLabel",
+    "flat_button",
+    "icon_button",
+    "row_of",
+    "setting_box",
+]
 
 _SPACING = 3
 _SHORTEST_NAME = 14
@@ -38,61 +45,10 @@ _BREAKS = re.compile(r"<[^>]*>|&[#\w]+;|(?<=[_\\])(?=\w)|(?<=[-./])(?=[^\W\d])|(
 """Places in a text where a line may end although there is no space; markup is matched to leave it alone."""
 
 
-class BarMessage:
-    """A message with buttons in the message bar of QGIS; a new one replaces it.
-
-    QGIS's own messages scroll in a narrow window. This one wraps, with the buttons below it.
-
-    Parameters
-    ----------
-    bar : QgsMessageBar
-    """
-
-    def __init__(self, bar: Any) -> None:
-        self._bar = bar
-        self._item: Any = None
-
-    def show(self, text: str, level: Qgis.MessageLevel, *widgets: QWidget, seconds: int = 0) -> None:
-        """Show a text above a row of widgets."""
-        self.close()
-        item = self._item = self._bar.createMessage(PLUGIN_NAME, text)
-        item.setLevel(level)
-        item.setDuration(seconds)
-        item.findChild(QTextBrowser).hide()
-        self._label = QLabel()
-        self._label.setWordWrap(True)
-        self.set_text(text)
-        column = QVBoxLayout()
-        column.addWidget(self._label)
-        if widgets:
-            row = row_of(*widgets)
-            row.addStretch(1)
-            column.addLayout(row)
-        item.layout().addLayout(column, 1)
-        self._bar.pushItem(item)
-        # The bar is light in dark themes too, and colours only labels.
-        self._label.ensurePolished()
-        colour = self._label.palette().color(QPalette.ColorRole.WindowText).name()
-        for widget in widgets:
-            if isinstance(widget, QCheckBox):
-                widget.setStyleSheet(f"color: {colour}")
-
-    def set_text(self, text: str) -> None:
-        """Change the text of the message that was shown last."""
-        self._label.setText(f"<b>{PLUGIN_NAME}</b> {escape(text)}")
-
-    def close(self) -> None:
-        """Remove the message, unless the user has."""
-        if self._item is not None and self._item in self._bar.items():
-            self._bar.popWidget(self._item)
-        self._item = None
-
-
 def flat_button() -> QToolButton:
-    """Return a button that leaves the focus to the map, so that keys reach the map tool."""
+    """Return a button without a frame."""
     button = QToolButton()
     button.setAutoRaise(True)
-    button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     return button
 
 
@@ -103,6 +59,21 @@ def icon_button(icon: str, tip: str) -> QToolButton:
     button.setToolTip(tip)
     button.setAccessibleName(tip)
     return button
+
+
+def setting_box(settings: Settings, setting: str, text: str, tip: str, changed: Callable[[], object]) -> QCheckBox:
+    """Return a check box for a setting; ``changed`` is called after the user has changed it."""
+
+    def store(checked: bool) -> None:
+        setattr(settings, setting, checked)
+        changed()
+
+    box = QCheckBox(text)
+    box.setObjectName(setting)
+    box.setToolTip(tip)
+    box.setChecked(getattr(settings, setting))
+    box.toggled.connect(store)
+    return box
 
 
 def row_of(*widgets: QWidget) -> QHBoxLayout:
@@ -219,12 +190,7 @@ class ElidedLabel(QLabel):
 
 
 class FlowLayout(QLayout):
-    """Widgets side by side, on as many lines as they need; those that can grow fill their line.
-
-    Parameters
-    ----------
-    *widgets : QWidget
-    """
+    """Widgets side by side, on as many lines as they need; those that can grow fill their line."""
 
     def __init__(self, *widgets: QWidget) -> None:
         super().__init__()

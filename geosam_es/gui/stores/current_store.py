@@ -16,14 +16,13 @@ from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ...errors import GeoSamError
 from ...inference.runtime import load_onnxruntime
-from ...qgis_support.live_store import LiveOptions, LiveStore
+from ...qgis_support.live_store import LiveOptions, LiveStore, store_cache
 from ...qgis_support.messages import tr
 from .open_store import (
     OpenStore,
     OpenStoreTask,
     ProjectRaster,
     follow_layer_crs,
-    may_be_cached,
     project_raster,
     project_rasters,
     raster_key,
@@ -43,10 +42,6 @@ class CurrentStore(QObject):
     """Owns the open stores and the thread that reads from them, and opens stores in the background.
 
     One of the stores is the current one, which answers. The others stay open; those used least recently are closed.
-
-    Attributes
-    ----------
-    worker : Worker
 
     Signals
     -------
@@ -105,11 +100,6 @@ class CurrentStore(QObject):
         """Whether a store is being opened."""
         return self._task is not None
 
-    @property
-    def opening(self) -> Path | None:
-        """The store being opened; None if it has no name yet."""
-        return self._task.path if self._task is not None else None
-
     def is_opening_for(self, raster: ProjectRaster) -> bool:
         """Tell whether the store of a raster is being opened."""
         wanted = raster_key(raster.source)
@@ -133,7 +123,9 @@ class CurrentStore(QObject):
             return False
         if key in self._chosen:
             return True
-        return key not in self._without and (store_beside(raster) is not None or may_be_cached(raster, LiveOptions()))
+        if key in self._without:
+            return False
+        return store_beside(raster) is not None or store_cache(LiveOptions()).may_have(raster.source.cache_name)
 
     def open(
         self,
@@ -305,7 +297,7 @@ class CurrentStore(QObject):
             if store.raster is not None and store.raster.layer_id in layer_ids
         ]
         # Another layer of the same image takes its place.
-        others = {raster_key(raster.source): raster for raster in project_rasters(None)} if gone else {}
+        others = {raster_key(raster.source): raster for raster in project_rasters()} if gone else {}
         for key in gone:
             store, other = self._stores[key], others.get(key)
             if other is not None and store.raster is not None:

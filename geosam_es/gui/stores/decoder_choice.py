@@ -89,12 +89,6 @@ class LoadedDecoders:
 class DecoderChoice(QObject):
     """Lists the decoders of the open store, remembers the choice, and adds decoders.
 
-    Parameters
-    ----------
-    current : CurrentStore
-    settings : Settings
-    parent : QObject, optional
-
     Signals
     -------
     changed : DecoderState

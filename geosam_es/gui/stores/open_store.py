@@ -19,7 +19,7 @@ from ...inference.session import open_segmenter
 from ...qgis_support.crs import EllipsoidArea, crs_from_wkt, made_anew, raster_crs
 from ...qgis_support.gdal_raster import describe_crs
 from ...qgis_support.layer_source import LayerSource, open_raster, source_of
-from ...qgis_support.live_store import LiveOptions, LiveStore, store_cache
+from ...qgis_support.live_store import LiveOptions, LiveStore
 from ...qgis_support.messages import tr
 from ...store import set_crs
 from ...store.decoders import ORIGINAL
@@ -33,7 +33,6 @@ __all__ = [
     "ProjectRaster",
     "check_fits",
     "follow_layer_crs",
-    "may_be_cached",
     "pixel_area_m2",
     "project_raster",
     "project_rasters",
@@ -81,10 +80,10 @@ def project_raster(layer: QgsMapLayer | None, active: bool = True) -> ProjectRas
         return None
 
 
-def project_rasters(active: QgsMapLayer | None) -> list[ProjectRaster]:
-    """Describe the rasters of the project on which prompts can be answered, the active one first."""
-    files = [project_raster(layer, layer is active) for layer in QgsProject.instance().mapLayers().values()]
-    return sorted((file for file in files if file is not None), key=lambda file: not file.active)
+def project_rasters() -> list[ProjectRaster]:
+    """Describe the rasters of the project on which prompts can be answered."""
+    found = (project_raster(layer, active=False) for layer in QgsProject.instance().mapLayers().values())
+    return [raster for raster in found if raster is not None]
 
 
 def raster_key(source: LayerSource) -> Hashable:
@@ -96,11 +95,6 @@ def store_beside(raster: ProjectRaster) -> Path | None:
     """Return the store beside a raster, or None."""
     path = raster.source.store_beside
     return path if path is not None and path.is_dir() else None
-
-
-def may_be_cached(raster: ProjectRaster, options: LiveOptions) -> bool:
-    """Tell, without reading the raster, whether the cache has a store of a raster of this name."""
-    return store_cache(options).may_have(raster.source.cache_name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,11 +240,6 @@ def _is_same_crs(first: QgsCoordinateReferenceSystem, second: QgsCoordinateRefer
 
 class OpenStoreTask(BackgroundTask):
     """Opens a store with its decoder, and fits it to one of the project's rasters.
-
-    Attributes
-    ----------
-    path : Path, optional
-    rasters : sequence of ProjectRaster
 
     Parameters
     ----------
