@@ -144,6 +144,7 @@ class Interaction(QObject):
         actions.accept.triggered.connect(controller.accept)
         actions.discard.triggered.connect(self._on_discard)
         actions.preview.toggled.connect(self._on_preview_toggled)
+        self.dock.class_box.hold = controller.hold_after_accepting
         for index, action in enumerate(actions.classes):
             action.triggered.connect(lambda _checked=False, index=index: self.dock.class_box.choose(index))
 
@@ -152,7 +153,7 @@ class Interaction(QObject):
         actions.undo.triggered.connect(undoing.undo)
         actions.redo.triggered.connect(undoing.redo)
         actions.undo_prompt.triggered.connect(self.controller.undo)
-        undoing.changed.connect(lambda: actions.name_undo(undoing.undo_text, undoing.redo_text))
+        undoing.changed.connect(self._name_undo)
         undoing.undone.connect(lambda text: self._messages.report(text, tr("Redo"), undoing.redo_edit))
         undoing.done.connect(lambda text: self._messages.report(text, tr("Undo"), undoing.undo_edit))
         undoing.outdated.connect(self._messages.close_report)
@@ -449,6 +450,16 @@ class Interaction(QObject):
             self.refining.stop()
         else:
             self.controller.cancel()
+
+    # Undo.
+
+    def _name_undo(self) -> None:
+        undoing, actions = self.undoing, self._actions
+        actions.name_undo(undoing.undo_text, undoing.redo_text)
+        if self.controller.is_waiting or self.controller.drawing.can_undo:
+            # QGIS would undo or redo an edit of the active layer while an object is drawn.
+            actions.undo.setEnabled(True)
+            actions.redo.setEnabled(True)
 
     # Refining.
 

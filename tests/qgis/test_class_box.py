@@ -125,6 +125,14 @@ class TestSearching:
         QTest.keyClick(box._search, Qt.Key.Key_Enter)
         assert box.attributes() == {"class": "10"}
 
+    def test_a_class_that_the_search_hides_is_seen_once_it_is_chosen(self, box: ClassBox) -> None:
+        box.set_classes(HABITATS)
+        QTest.keyClicks(box._search, "laminas")
+        box.choose(0)
+        assert len(shown(box)) == 1
+        box.choose(1)
+        assert len(shown(box)) == len(NAMES) and box._search.text() == ""
+
     def test_nothing_found_changes_nothing(self, box: ClassBox) -> None:
         box.set_classes(HABITATS)
         box.choose(1)

@@ -234,6 +234,25 @@ def test_what_will_not_be_written_says_so_while_it_is_drawn(
     assert drawn(ready).has_polygon
 
 
+def test_a_polygon_whose_form_is_open_is_not_its_own_neighbour(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_options(ready, trim_overlaps=True, open_form=True)
+    click(iface.canvas, place("a", -20))
+    drawn(ready)
+    seen = []
+
+    def form(_layer: Any, _feature: Any, *_flags: bool) -> bool:
+        seen.append(drawn(ready).fitted.refusal)
+        return False
+
+    monkeypatch.setattr(iface, "openFeatureForm", form)
+    click(iface.canvas, place("a", -20), RIGHT)
+    assert seen == [None] and drawn(ready).fitted.refusal is None
+    add(target, east_of("a", 10))
+    assert drawn(ready).fitted.outline.bounds[2] == pytest.approx(place("a").x() + 10, abs=0.02)
+
+
 def test_a_refined_polygon_is_not_its_own_neighbour(iface: Interface, ready: Interaction, tmp_path: Path) -> None:
     layer = create_target_layer(tmp_path / "fields.gpkg", UTM)
     QgsProject.instance().addMapLayer(layer)

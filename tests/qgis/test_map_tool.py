@@ -222,3 +222,24 @@ def test_the_real_pointer_brings_the_focus(iface: Interface, tool: SegmentMapToo
     QCursor.setPos(iface.canvas.viewport().mapToGlobal(on_screen(iface.canvas, place("b"))))
     QApplication.processEvents()
     assert iface.canvas.hasFocus()
+
+
+def test_tab_and_backspace_stay_on_the_map(iface: Interface, tool: SegmentMapTool) -> None:
+    """Qt would move the focus, and QGIS would delete the selected features when it sees the key of the canvas."""
+    line = QLineEdit(iface.window)
+    line.show()
+    iface.window.activateWindow()
+    iface.canvas.setFocus()
+    seen = []
+    iface.canvas.keyPressed.connect(lambda event: seen.append(event.key()))
+    for code, modifiers in (
+        (Qt.Key.Key_Tab, NONE),
+        (Qt.Key.Key_Backtab, Qt.KeyboardModifier.ShiftModifier),
+        (Qt.Key.Key_Backspace, NONE),
+    ):
+        QTest.keyClick(iface.canvas, code, modifiers)
+        assert iface.canvas.hasFocus()
+    assert Qt.Key.Key_Backspace not in seen
+    iface.canvas.unsetMapTool(tool)
+    QTest.keyClick(iface.canvas, Qt.Key.Key_Backspace)
+    assert Qt.Key.Key_Backspace in seen

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qgis.core import QgsFeature, QgsGeometry, QgsProject, QgsVectorLayer
+from qgis.core import QgsFeature, QgsGeometry, QgsProject, QgsRasterLayer, QgsVectorLayer
 from qgis.PyQt.QtCore import QEvent, Qt
 from qgis.PyQt.QtGui import QKeyEvent
 from qgis.PyQt.QtTest import QTest
@@ -17,6 +17,7 @@ from geosam_es.gui.editing.target_layer import create_target_layer
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.panel.actions import QAction
 from geosam_es.gui.plugin import GeoSamPlugin
+from geosam_es.qgis_support.classes import ClassItem, ClassList, apply_classes
 from tests.helpers import BlobDecoder
 from tests.qgis.support import CRS, Interface, click, drag, place, wait_until
 
@@ -464,3 +465,67 @@ def test_options_changed_since_apply_to_what_comes_back(
     redo(iface)
     fine = next(target.getFeatures()).geometry()
     assert fine.constGet().nCoordinates() > 2 * len(coarse.exterior.coords)
+
+
+class TestKeysAreFast:
+    """Keys that come before an answer belong to what is on the map once it is there."""
+
+    def test_undo_right_after_accepting(self, iface: Interface, ready: Interaction, target: QgsVectorLayer) -> None:
+        draw(iface, ready, "a")
+        click(iface.canvas, place("b"))
+        key(iface, Qt.Key.Key_Return)
+        undo(iface)
+        wait_until(lambda: not ready.controller.is_busy or ready.controller.drawing.can_undo)
+        drawing = settled(ready)
+        # The polygon that was accepted last is drawn again.
+        assert target.featureCount() == 1 and len(drawing.prompts.points) == 1
+        undo(iface)
+        redo(iface)
+        redo(iface)
+        settled(ready)
+        assert target.featureCount() == 2
+
+    def test_undo_while_the_image_opens(
+        self,
+        iface: Interface,
+        plugin: GeoSamPlugin,
+        raster_with_store: QgsRasterLayer,
+        blobs: BlobDecoder,
+        target: QgsVectorLayer,
+    ) -> None:
+        interaction = plugin.interaction
+        assert interaction is not None
+        interaction.set_active(True)
+        interaction.dock.layers.setLayer(target)
+        add_by_hand(target)
+        iface.canvas.setLayers([raster_with_store])
+        click(iface.canvas, place("a"))
+        assert interaction.controller.is_waiting
+        undo(iface)
+        wait_until(lambda: interaction.controller.drawing.can_redo)
+        assert not settled(interaction).can_undo and target.featureCount() == 1
+
+    def test_redo_keeps_out_what_was_undone_before_a_new_prompt(
+        self, iface: Interface, ready: Interaction, target: QgsVectorLayer
+    ) -> None:
+        draw(iface, ready, "a")
+        undo(iface)
+        click(iface.canvas, place("a", 10))
+        settled(ready)
+        # QGIS would redo the edit of the active layer.
+        assert ready._actions.redo.isEnabled()
+        redo(iface)
+        assert settled(ready).can_undo and target.featureCount() == 0
+
+    def test_a_class_after_accepting_is_for_the_next_polygon(
+        self, iface: Interface, ready: Interaction, target: QgsVectorLayer
+    ) -> None:
+        items = ClassItem("I1.1", "Arable"), ClassItem("E2.6", "Grassland")
+        apply_classes(target, "class", ClassList("class", items))
+        for number, name in enumerate("ab"):
+            key(iface, Qt.Key.Key_1 + number)
+            click(iface.canvas, place(name))
+            key(iface, Qt.Key.Key_Return)
+        assert ready.controller.is_busy
+        wait_until(lambda: target.featureCount() == 2)
+        assert [feature["class"] for feature in sorted(target.getFeatures(), key=lambda f: -f.id())] == ["I1.1", "E2.6"]

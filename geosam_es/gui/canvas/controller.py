@@ -170,7 +170,7 @@ class SegmentationController(QObject):
         """Give a prompt to the store of the layer that was visible there, now or as soon as it is open."""
         again = partial(self._prompt_on, layer, point, prompt)
         # A layer that was removed meanwhile has no answer.
-        if self._hold(again) or (layer is not None and sip.isdeleted(layer)):
+        if self.hold(again) or (layer is not None and sip.isdeleted(layer)):
             return
         try:
             raster = raster_of(layer) if layer is not None else None
@@ -245,7 +245,7 @@ class SegmentationController(QObject):
         again : callable
             Called when the store is open.
         """
-        if self._hold(again):
+        if self.hold(again):
             return True
         store = self._current.find(raster)
         if store is None:
@@ -257,17 +257,18 @@ class SegmentationController(QObject):
 
     def undo(self) -> None:
         """Take the last prompt back."""
-        if not self._hold(self.undo) and self.drawing.can_undo:
+        if not self.hold(self.undo) and self.drawing.can_undo:
             self._change(lambda session: session.undo())
 
     def redo(self) -> None:
         """Restore the prompt that was undone last."""
-        if not self._hold(self.redo) and self._session is not None:
+        drawing = self.drawing
+        if not self.hold(self.redo) and (drawing.can_redo or drawing.busy):
             self._change(lambda session: session.redo())
 
     def next_candidate(self) -> None:
         """Show the next of the decoder's masks."""
-        if not self._hold(self.next_candidate) and self._session is not None:
+        if not self.hold(self.next_candidate) and self._session is not None:
             self._change(lambda session: session.next_candidate() if session.current else None)
 
     def set_options(self, options: CleanOptions) -> None:
@@ -301,7 +302,7 @@ class SegmentationController(QObject):
 
     def accept(self) -> None:
         """Ask for the object to be written, once its prompts are answered and it is fitted to the layer."""
-        if self._hold(self.accept):
+        if self.hold(self.accept):
             return
         if self.drawing.has_polygon and not self.drawing.busy:
             self.refit()
@@ -312,7 +313,7 @@ class SegmentationController(QObject):
 
     def cancel(self) -> None:
         """Discard the object, unless it was accepted and is still being answered."""
-        if not self._hold(self.cancel):
+        if not self.hold(self.cancel):
             self.discard()
             # Nobody waits for the images of its tile any more.
             self._worker.interrupt()
@@ -417,7 +418,7 @@ class SegmentationController(QObject):
             Returns its segmenter of the open store; called in the worker's thread.
         """
         store, drawn = self.store, self._session
-        if store is None or self._hold(partial(self.answer_with, decoder, load)):
+        if store is None or self.hold(partial(self.answer_with, decoder, load)):
             return
 
         def switch() -> tuple[Segmenter, SegmentationSession | None, Drawing]:
@@ -499,7 +500,12 @@ class SegmentationController(QObject):
         waiting, self._for_store = self._for_store, []
         self._repeat(waiting)
 
-    def _hold(self, gesture: Callable[[], None]) -> bool:
+    def hold_after_accepting(self, gesture: Callable[[], None]) -> bool:
+        """Keep a gesture for later if an accepted object is not written yet, and return whether it does."""
+        is_accepted = self._accept_when_done or self.accept in (*self._for_store, *self._held)
+        return is_accepted and self.hold(gesture)
+
+    def hold(self, gesture: Callable[[], None]) -> bool:
         """Keep a gesture for later if it comes too early, and return whether it does.
 
         While a prompt waits for its store, all later gestures wait behind it. After an accepted object that is still

@@ -17,6 +17,9 @@ __all__ = ["SegmentMapTool"]
 
 _BOX_COLOUR = QColor(255, 255, 255, 220)
 _MODIFIER_KEYS = (Qt.Key.Key_Shift, Qt.Key.Key_Control, Qt.Key.Key_Alt, Qt.Key.Key_Meta)
+_KEPT_KEYS = (Qt.Key.Key_Tab, Qt.Key.Key_Backtab, Qt.Key.Key_Backspace)
+"""Qt would move the focus away from the map, and QGIS would delete the selected features."""
+
 _HELD_MS = 5
 """A held key is pressed again at once after its release, which no finger does."""
 _BUTTON_EVENTS = (QEvent.Type.MouseButtonPress, QEvent.Type.MouseButtonRelease, QEvent.Type.MouseButtonDblClick)
@@ -31,8 +34,8 @@ class SegmentMapTool(QgsMapTool):
     shortcuts : list of QAction
         While the tool is active and the pointer is over the canvas, their keys trigger them before QGIS's own
         shortcuts of the same keys.
-        Disabled ones leave their keys alone. A held key triggers only its own action again, and only if that action
-        repeats; it never gets to QGIS.
+        Disabled ones leave their keys alone, except Tab and Backspace. A held key triggers only its own action again,
+        and only if that action repeats; it never gets to QGIS.
 
     Signals
     -------
@@ -190,7 +193,10 @@ class SegmentMapTool(QgsMapTool):
         repeats = is_repeated and pressed == self._held
         if action is None and not repeats:
             self._held = None
-            return False
+            is_kept = event.key() in _KEPT_KEYS and not event.modifiers() & ~Qt.KeyboardModifier.ShiftModifier
+            if is_kept:
+                event.accept()
+            return is_kept
         event.accept()
         if event.type() == QEvent.Type.KeyPress:
             self._held = pressed

@@ -43,7 +43,7 @@ class Fitter(QObject):
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.setInterval(0)
-        self._soon.timeout.connect(controller.refit)
+        self._soon.timeout.connect(self._refit)
         dock.layer_chosen.connect(self._soon_again)
         dock.options_box.changed.connect(self._soon_again)
         refining.changed.connect(self._soon_again)
@@ -97,6 +97,12 @@ class Fitter(QObject):
         self._key = None
         self._soon.start()
 
+    def _refit(self) -> None:
+        layer = self._layer
+        # The polygon being written is not its own neighbour while its form is open.
+        if layer is None or sip.isdeleted(layer) or not layer.isEditCommandActive():
+            self._controller.refit()
+
     def _soon_again(self, *_: object) -> None:
         self._soon.start()
 
@@ -107,6 +113,8 @@ def _changes_of(layer: QgsVectorLayer) -> list[Any]:
         layer.featureAdded,
         layer.featureDeleted,
         layer.geometryChanged,
+        layer.editCommandEnded,
+        layer.editCommandDestroyed,
         layer.afterCommitChanges,
         layer.afterRollBack,
         layer.dataChanged,

@@ -168,6 +168,8 @@ class Refining(QObject):
 
     def start(self) -> None:
         """Refine the polygon under the pointer, or the only one selected, or the one that is clicked on next."""
+        if self._controller.hold(self.start):
+            return
         found = None
         if self._pointer is not None:
             found = self._at(self._screen().toMapCoordinates(self._pointer))

@@ -69,6 +69,8 @@ class UndoStory(QObject):
 
     def undo(self) -> None:
         """Take back the last prompt, or else the last edit."""
+        if self._controller.hold(self.undo):
+            return
         step = self._undo_step()
         if step is None:
             self._controller.undo()
@@ -78,6 +80,8 @@ class UndoStory(QObject):
 
     def redo(self) -> None:
         """Restore what was undone last."""
+        if self._controller.hold(self.redo):
+            return
         step = self._redo_step()
         if step is None:
             self._controller.redo()

@@ -43,12 +43,17 @@ class CacheBox(QWidget):
         self._label.setText(tr("counting …"))
         task = _CacheTask(settings.cache_folder(), clears)
         # A bound method, so that Qt disconnects it when the dialog is closed meanwhile.
-        task.counted.connect(self._show)
+        task.counted.connect(self._show_kept if clears else self._show)
         task.start()
 
     def _show(self, count: float) -> None:
         self._label.setText(size_text(count))
         self._clear.setEnabled(count > 0)
+
+    def _show_kept(self, count: float) -> None:
+        self._show(count)
+        if count > 0:
+            self._label.setText(tr("{size}, in use until the project is closed").format(size=size_text(count)))
 
 
 class _CacheTask(BackgroundTask):

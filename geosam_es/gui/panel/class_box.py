@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from qgis.core import QgsVectorLayer
@@ -42,6 +43,8 @@ class ClassBox(QGroupBox):
         The classes in the list.
     mix_fields : MixFields
         Fields of the layer for the classes of a mix and their percentages.
+    hold : callable
+        Keeps a choice for later if it belongs to the next polygon, and returns whether it does.
 
     Signals
     -------
@@ -64,6 +67,7 @@ class ClassBox(QGroupBox):
         super().__init__(tr("Class"))
         self._layer: QgsVectorLayer | None = None
         self._named = ""
+        self.hold: Callable[[Callable[[], None]], bool] = lambda _choice: False
         self._items: tuple[ClassItem, ...] = ()
         self._rows: list[int] = []
         self.classes: ClassList | None = None
@@ -159,11 +163,13 @@ class ClassBox(QGroupBox):
 
     def choose(self, index: int) -> None:
         """Choose the class at a position in the list, alone."""
-        if 0 <= index < len(self._items):
+        if 0 <= index < len(self._items) and not self.hold(partial(self.choose, index)):
             self._set_rows([index])
 
     def toggle(self, index: int) -> None:
         """Add a class to the mix, or take it out."""
+        if self.hold(partial(self.toggle, index)):
+            return
         if index in self._rows:
             self._set_rows([row for row in self._rows if row != index])
         elif not self._rows or len(self._rows) < self.mix_fields.capacity:
@@ -243,6 +249,9 @@ class ClassBox(QGroupBox):
 
     def _set_rows(self, rows: list[int], percents: list[int] | None = None) -> None:
         self._rows = rows[: max(1, self.mix_fields.capacity)]
+        if self._rows and self._list.isRowHidden(self._rows[-1]):
+            # What is chosen is seen.
+            self._search.clear()
         self._percents.set_parts([self._items[row].title for row in self._rows], percents)
         self._list.show_chosen(self._rows)
         self._show_written()
