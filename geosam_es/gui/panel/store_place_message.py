@@ -20,7 +20,7 @@ __all__ = ["StorePlaceMessage"]
 
 
 class StorePlaceMessage(QObject):
-    """Asks once for each new prepared image, until the user chooses for all.
+    """Asks once, at the first new prepared image of a session, until the user chooses for all.
 
     Nothing waits for the answer: the image is in the cache until it moves.
 
@@ -37,7 +37,7 @@ class StorePlaceMessage(QObject):
         self._message = BarMessage(bar)
         self._stores = stores
         self._settings = settings
-        self._asked: list[LiveStore] = []
+        self._has_asked = False
         stores.changed.connect(self._on_store)
 
     def close(self) -> None:
@@ -46,12 +46,10 @@ class StorePlaceMessage(QObject):
 
     def _on_store(self, store: OpenStore | None) -> None:
         live = store.live if store is not None else None
-        if store is None or live is None or live.beside is None or self._settings.store_place != "ask":
+        is_asked = self._has_asked or self._settings.store_place != "ask"
+        if is_asked or store is None or live is None or live.beside is None:
             return
-        # Going from image to image asks nothing again.
-        if any(live is known for known in self._asked):
-            return
-        self._asked.append(live)
+        self._has_asked = True
         always = QCheckBox(tr("Do not ask again"))
         places = (
             (tr("Beside the image"), live.beside, "beside"),
