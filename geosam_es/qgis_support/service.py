@@ -164,7 +164,8 @@ def service_of(layer: QgsRasterLayer) -> Service:
     """
     name, provider = layer.name(), layer.dataProvider()
     parameters: dict[str, list[str]] = {}
-    for key, value in parse_qsl(layer.source(), keep_blank_values=True):
+    # QGIS writes spaces as %20, and leaves a plus as it is.
+    for key, value in parse_qsl(layer.source().replace("+", "%2B"), keep_blank_values=True):
         parameters.setdefault(key, []).append(value)
     kind = parameters.get("type", [""])[0]
     matrix_set = parameters.get("tileMatrixSet")

@@ -209,7 +209,10 @@ _IN_VALUES = "/:,;"
 
 def _xyz(service: Service) -> TileLayout:
     ratio = 2 if service.parameter("tilePixelRatio") == "2" else 1
-    finest, coarsest = int(service.parameter("zmax", "18") or 18), int(service.parameter("zmin", "0") or 0)
+    finest, coarsest = (
+        int(text) if text.isdecimal() else usual
+        for text, usual in ((service.parameter("zmax"), 18), (service.parameter("zmin"), 0))
+    )
     side = _XYZ_TILE * ratio
     matrices = tuple(
         Matrix(
@@ -335,12 +338,13 @@ def _wms(service: Service, capabilities: _Node) -> WmsLayout:
     is_inverted = is_newest and service.inverts_axes and not ignores_axes
     is_inverted = is_inverted != bool(service.parameter("InvertAxisOrientation"))
     form = service.parameter("format", "image/png")
-    styles = ",".join(service.parameters.get("styles", []))
+    # QGIS lists the uppermost layer first, and WMS the lowest.
+    layers, styles = (",".join(reversed(service.parameters.get(name, []))) for name in ("layers", "styles"))
     fixed = [
         ("SERVICE", "WMS"),
         ("VERSION", version),
         ("REQUEST", "GetMap"),
-        ("LAYERS", ",".join(service.parameters.get("layers", []))),
+        ("LAYERS", layers),
         ("STYLES", styles),
         ("CRS" if is_newest else "SRS", service.parameter("crs")),
         ("FORMAT", form),

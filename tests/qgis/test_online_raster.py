@@ -7,9 +7,10 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import numpy as np
 import pyproj
@@ -28,9 +29,11 @@ from qgis.core import (
     QgsRectangle,
 )
 from qgis.PyQt.QtCore import QCoreApplication, QDate, QDateTime, Qt, QThread, QTime
+from rasterio.io import MemoryFile
 from rasterio.transform import Affine, array_bounds
 
 from geosam_es.core.prompts import Bounds
+from geosam_es.core.window import Window
 from geosam_es.errors import GeoSamError, RasterError, StoreError
 from geosam_es.gui.canvas.controller import SegmentationController
 from geosam_es.gui.canvas.overlay import Overlay
@@ -43,7 +46,7 @@ from geosam_es.inference.session import SegmentationSession
 from geosam_es.qgis_support.crs import EllipsoidArea, raster_crs
 from geosam_es.qgis_support.layer_source import LayerSource, open_raster, source_of
 from geosam_es.qgis_support.live_store import LiveOptions, LiveStore
-from geosam_es.qgis_support.service_request import interrupt
+from geosam_es.qgis_support.service_request import interrupt, interruptible
 from geosam_es.store.reader import StoreReader, TileState
 from tests.helpers import disc
 from tests.qgis.online_server import HALF, MapServer, exception, serving, status
@@ -256,6 +259,10 @@ def failing(answer: Any) -> Callable[[str], Any]:
         (status(429), "too many images of PNOA"),
         (exception, "a message in place of an image of PNOA: The database is away"),
         (lambda _: (200, "image/png", b"\x89PNG\r\n\x1a\n not"), "not an image"),
+        (lambda _: (200, "image/png", b""), "not an image"),
+        (lambda _: (200, "image/jpeg", jpeg()[:-2000]), "not an image"),
+        (lambda _: (200, "text/plain", b"The quota is used up"), "PNOA: The quota is used up"),
+        (lambda _: (200, "image/png", b"\xef\xbb\xbf\n<?xml?><e>Closed today</e>"), "PNOA: Closed today"),
     ],
 )
 def test_a_part_that_fails_is_an_error_and_nothing_is_kept(
@@ -272,6 +279,40 @@ def test_a_part_that_fails_is_an_error_and_nothing_is_kept(
     assert click(live).geometry.area > 0
     assert len(server.images) <= 11
     live.close()
+
+
+def jpeg() -> bytes:
+    with MemoryFile() as memory:
+        with memory.open(driver="JPEG", width=256, height=256, count=3, dtype="uint8") as image:
+            image.write(picture()[:, :256, :256])
+        return bytes(memory.read())
+
+
+@pytest.mark.parametrize("after", [b"", b"\n\0\0"])
+def test_an_image_is_known_by_its_content(server: MapServer, options: LiveOptions, after: bytes) -> None:
+    server.answer = lambda _: (200, "text/html", jpeg() + after)
+    live = opened(server.xyz(), options)
+    x, y = centre("EPSG:3857")
+    wanted = live.tiles_in(shapely.Point(x, y))
+    assert {in_thread(lambda tile=tile: live.ensure_tile(tile)) for tile in wanted} == {TileState.ENCODED}
+    live.close()
+
+
+@pytest.mark.parametrize("login", ["", "&username=me&password=x"])
+def test_redirects_are_followed_but_no_password_goes_to_another_server(
+    ortho: Path, server: MapServer, options: LiveOptions, login: str
+) -> None:
+    with serving(ortho) as other:
+        for target in (server, other):
+            prefix = "" if target is server and not login else target.url
+            server.answer = lambda path, prefix=prefix: (
+                (302, "text/html", f"{prefix}{path}?new".encode()) if "?" not in path else None
+            )
+            live = opened(server.xyz(more=login), replace(options, cache_folder=options.cache_folder / target.url[-5:]))
+            assert click(live).geometry.area > 0
+            live.close()
+        assert len(other.images) == 16
+        assert not any("authorization" in header for header in other.headers)
 
 
 def states(live: LiveStore) -> set[TileState]:
@@ -420,6 +461,55 @@ def test_what_decides_the_image_decides_the_key(server: MapServer) -> None:
     properties.setFixedTemporalRange(QgsDateTimeRange(day, day))
     service = source_of(timed).service
     assert service is not None and service.time == "2020-05-01T00:00:00Z" and service.key != key(server.wms())
+
+
+def first_request(server: MapServer, uri: str) -> str:
+    """Return the address of the first image that is asked for in the middle of the orthophoto."""
+    source = source_of(layer(uri))
+
+    def read() -> None:
+        raster = open_raster(source)
+        col, row = raster.transform.inverse().apply(*centre(raster_crs_name(source)))
+        with interruptible():
+            raster.read_bands(Window(int(col), int(row), 8, 8), 1)
+
+    server.reset()
+    in_thread(read)
+    return unquote(server.images[0])
+
+
+def raster_crs_name(source: LayerSource) -> str:
+    return QgsCoordinateReferenceSystem.fromWkt(source.crs_wkt).authid()
+
+
+def test_layers_of_a_wms_are_drawn_in_the_order_of_qgis(server: MapServer) -> None:
+    server.answer = lambda _: (200, "image/jpeg", jpeg())
+    asked = first_request(
+        server, server.wms().replace("layers=ortho&styles", "layers=ortho&layers=roads&styles=&styles=red")
+    )
+    shown = QgsRasterLayer(
+        server.wms().replace("layers=ortho&styles", "layers=ortho&layers=roads&styles=&styles=red"), "two", "wms"
+    )
+    server.reset()
+    assert shown.dataProvider().block(1, shown.extent(), 8, 8).isValid()
+    for name in ("LAYERS", "STYLES"):
+        assert parameter(asked, name) == parameter(unquote(server.images[0]), name)
+
+
+def parameter(url: str, name: str) -> str:
+    return dict(part.partition("=")[::2] for part in url.partition("?")[2].split("&"))[name]
+
+
+def test_a_plus_in_the_uri_is_no_space(server: MapServer) -> None:
+    server.answer = lambda _: (200, "image/jpeg", jpeg())
+    uri = f"type=xyz&url={server.url}/a+b/%7Bz%7D/%7Bx%7D/%7By%7D.png&zmax=19&zmin=0"
+    assert first_request(server, uri).startswith("/a+b/19/")
+
+
+@pytest.mark.parametrize("zooms", ["", "&zmin=&zmax=", "&zmin=x&zmax=18.5"])
+def test_zooms_that_are_no_numbers_are_the_usual_ones(server: MapServer, zooms: str) -> None:
+    uri = re.sub("&zmax.*", zooms, server.xyz())
+    assert first_request(server, uri).startswith("/xyz/18/")
 
 
 def test_a_world_of_tiles_is_never_looped_over(server: MapServer, options: LiveOptions) -> None:
