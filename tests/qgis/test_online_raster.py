@@ -37,6 +37,7 @@ from geosam_es.core.window import Window
 from geosam_es.errors import GeoSamError, RasterError, StoreError
 from geosam_es.gui.canvas.controller import SegmentationController
 from geosam_es.gui.canvas.overlay import Overlay
+from geosam_es.gui.canvas.pointed_image import PointedImage
 from geosam_es.gui.canvas.view import Sight
 from geosam_es.gui.canvas.view_tiles import tiles_in_view
 from geosam_es.gui.stores.background_encoding import BackgroundEncoding
@@ -620,6 +621,25 @@ def test_only_a_click_and_the_middle_of_the_view_ask_the_service(
     controller.preview(here)
     wait_until(lambda: previews[-1] is not None)
     assert len(asked(server)) == 16
+
+
+def test_a_slow_service_is_told_of(controller: SegmentationController, stores: CurrentStore, server: MapServer) -> None:
+    image = PointedImage(controller, stores)
+    kinds: list[str] = []
+    image.changed.connect(lambda state: kinds.append(state.kind))
+    image.look()
+    assert kinds == ["online"]
+    server.delay = 0.1
+    here = QgsPointXY(*centre("EPSG:3857"))
+    controller.add_point(here)
+    wait_until(lambda: kinds[-1] == "fetching")
+    answered(controller)
+    assert kinds == ["online", "fetching", "online"]
+    controller.discard()
+    # The images are there: the answer comes at once.
+    controller.add_point(here)
+    answered(controller)
+    assert kinds == ["online", "fetching", "online"]
 
 
 def test_closing_does_not_wait_for_a_slow_service(

@@ -13,13 +13,18 @@ from ...qgis_support.messages import tr
 from ..stores.current_store import CurrentStore
 from ..stores.open_store import OpenStore, ProjectRaster, raster_of
 from .controller import SegmentationController
+from .drawing import Drawing
 
 __all__ = ["ImageState", "PointedImage"]
 
 _AT_REST_MS = 100
 """How long the pointer rests before the image under it is looked up; moves themselves cost nothing."""
 
-READY, LIVE, OPENING, ENCODING, ONLINE, UNUSABLE = "ready", "live", "opening", "encoding", "online", "unusable"
+_SLOW_MS = 300
+"""How long an answer takes before the panel says that images are being fetched: most are there already."""
+
+READY, LIVE, OPENING, ENCODING, UNUSABLE = "ready", "live", "opening", "encoding", "unusable"
+ONLINE, FETCHING = "online", "fetching"
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class ImageState:
     name : str
         Name of the layer, or of the raster's file; empty if there is no image.
     kind : str
-        ``ready``, ``live`` (encoded by clicking on it), ``opening``, ``encoding``, ``online``, ``unusable``, or empty.
+        ``ready``, ``live`` (encoded by clicking on it), ``opening``, ``encoding``, ``online``, ``fetching``,
+        ``unusable``, or empty.
     percent : int
         Of the encoding.
     path : str
@@ -52,6 +58,7 @@ class ImageState:
             OPENING: tr("opening"),
             ENCODING: f"{self.percent} %",
             ONLINE: tr("online"),
+            FETCHING: tr("fetching images …"),
             UNUSABLE: tr("cannot be used"),
         }
         return texts.get(self.kind, "")
@@ -92,6 +99,11 @@ class PointedImage(QObject):
         self._timer.setSingleShot(True)
         self._timer.setInterval(_AT_REST_MS)
         self._timer.timeout.connect(self.look)
+        self._slow = QTimer(self)
+        self._slow.setSingleShot(True)
+        self._slow.setInterval(_SLOW_MS)
+        self._slow.timeout.connect(self.show)
+        controller.drawing_changed.connect(self._on_drawing)
         stores.changed.connect(self.show)
         stores.opened.connect(self.show)
         stores.refused.connect(self.show)
@@ -141,6 +153,15 @@ class PointedImage(QObject):
             self.store_wanted.emit(raster)
         self.show()
 
+    def _on_drawing(self, drawing: Drawing) -> None:
+        """Tell that images are being fetched if an answer takes long."""
+        if drawing.busy:
+            self._slow.start()
+        elif self._slow.isActive():
+            self._slow.stop()
+        elif self._state.kind == FETCHING:
+            self.show()
+
     def _raster(self) -> ProjectRaster | None:
         try:
             return raster_of(self.layer) if self.layer is not None else None
@@ -167,7 +188,7 @@ class PointedImage(QObject):
         elif raster is not None and stores.is_opening_for(raster):
             kind = OPENING
         elif layer is not None and layer.providerType() != "gdal":
-            kind = ONLINE
+            kind = FETCHING if self._controller.drawing.busy and not self._slow.isActive() else ONLINE
         elif store is None:
             kind = LIVE if layer is not None else ""
         else:
