@@ -15,7 +15,7 @@ import pytest
 from encoder_tools.translations import FOLDER, PACKAGE, read_translations, source_strings, update
 
 PATH = FOLDER / "geosam_es_es.ts"
-SAME_IN_SPANISH = {"GeoPackage (*.gpkg);;Shapefile (*.shp)", " px", "original"}
+SAME_IN_SPANISH = {"GeoPackage (*.gpkg);;Shapefile (*.shp)", " px", "original", "16 bits"}
 COMMAND = r"geosam-es (?:decoder \w+|encode|export|finetune|info|verify)"
 SHOWN = {
     *("setText", "setToolTip", "setStatusTip", "setWindowTitle", "setTitle", "setPlaceholderText", "setSuffix"),
@@ -109,11 +109,12 @@ def name_of(call: ast.Call) -> str:
 
 
 def bare_texts(node: ast.AST) -> list[str]:
-    """Return the strings with letters in an argument, but for those in other calls."""
+    """Return the strings with letters outside HTML tags in an argument, but for those in other calls."""
     if isinstance(node, ast.Call):
         return []
     if isinstance(node, ast.Constant):
-        return [node.value] if isinstance(node.value, str) and re.search("[A-Za-z]", node.value) else []
+        value = node.value
+        return [value] if isinstance(value, str) and re.search("[A-Za-z]", re.sub("</?[a-z]+>", "", value)) else []
     return [text for child in ast.iter_child_nodes(node) for text in bare_texts(child)]
 
 

@@ -304,44 +304,32 @@
       <translation>{store} se hizo con {key} = {stored!r}, no {wanted!r}</translation>
     </message>
     <message>
-      <source>This polygon has no saved prompts</source>
-      <translation>Este polígono no tiene indicaciones guardadas</translation>
+      <source>The polygon being drawn is on {first}, and this place is on {second}</source>
+      <translation>El polígono que se está dibujando está en {first}, y este lugar, en {second}</translation>
     </message>
     <message>
-      <source>draw it again</source>
-      <translation>dibujarlo de nuevo</translation>
+      <source>accept the polygon or discard it, then click here</source>
+      <translation>aceptar el polígono o descartarlo, y después hacer clic aquí</translation>
     </message>
     <message>
-      <source>No prepared image is open</source>
-      <translation>No hay ninguna imagen preparada abierta</translation>
+      <source>ready</source>
+      <translation>lista</translation>
     </message>
     <message>
-      <source>open the one of {name}</source>
-      <translation>abrir la de {name}</translation>
+      <source>prepares as you click</source>
+      <translation>se prepara al hacer clic</translation>
     </message>
     <message>
-      <source>This polygon was drawn on {name}</source>
-      <translation>Este polígono se dibujó sobre {name}</translation>
+      <source>opening</source>
+      <translation>abriendo</translation>
     </message>
     <message>
-      <source>open the prepared image of that raster</source>
-      <translation>abrir la imagen preparada de ese ráster</translation>
+      <source>online</source>
+      <translation>en línea</translation>
     </message>
     <message>
-      <source>Refining needs exactly one polygon</source>
-      <translation>Para refinar tiene que haber un solo polígono seleccionado</translation>
-    </message>
-    <message>
-      <source>select it in the target layer</source>
-      <translation>seleccionarlo en la capa de destino</translation>
-    </message>
-    <message>
-      <source>The layer of this polygon was removed</source>
-      <translation>Se ha quitado la capa de este polígono</translation>
-    </message>
-    <message>
-      <source>discard the polygon and draw it again</source>
-      <translation>descartar el polígono y dibujarlo de nuevo</translation>
+      <source>cannot be used</source>
+      <translation>no se puede usar</translation>
     </message>
     <message>
       <source>choose another target layer</source>
@@ -392,12 +380,24 @@
       <translation>El polígono ya no está en {name}</translation>
     </message>
     <message>
+      <source>draw it again</source>
+      <translation>dibujarlo de nuevo</translation>
+    </message>
+    <message>
       <source>The geometries of {name} cannot be changed</source>
       <translation>No se pueden modificar las geometrías de {name}</translation>
     </message>
     <message>
       <source>Refine polygon</source>
       <translation>Refinar polígono</translation>
+    </message>
+    <message>
+      <source>No polygons of {name} can be deleted</source>
+      <translation>No se pueden borrar polígonos de {name}</translation>
+    </message>
+    <message>
+      <source>Delete polygon</source>
+      <translation>Borrar polígono</translation>
     </message>
     <message>
       <source>{layer} has no field {field}</source>
@@ -456,6 +456,14 @@
       <translation>asignarlo en las propiedades de su capa</translation>
     </message>
     <message>
+      <source>The polygon cannot be fitted to the layer ({reason})</source>
+      <translation>El polígono no se puede ajustar a la capa ({reason})</translation>
+    </message>
+    <message>
+      <source>turn off the options under Shape and borders, or correct the polygons around it</source>
+      <translation>desactivar las opciones de Forma y bordes o corregir los polígonos de alrededor</translation>
+    </message>
+    <message>
       <source>There is no polygon to add</source>
       <translation>No hay ningún polígono que añadir</translation>
     </message>
@@ -464,12 +472,32 @@
       <translation>hacer clic antes en un objeto</translation>
     </message>
     <message>
+      <source>Right angles would change the polygon too much</source>
+      <translation>La opción Ángulos rectos cambiaría demasiado el polígono</translation>
+    </message>
+    <message>
       <source>Other polygons of {name} cover the whole polygon</source>
       <translation>Otros polígonos de {name} cubren todo el polígono</translation>
     </message>
     <message>
       <source>turn off No overlaps, or change the other polygons</source>
       <translation>desactivar Sin solapes o modificar los otros polígonos</translation>
+    </message>
+    <message>
+      <source>The polygon cannot be fitted to those around it without overlaps</source>
+      <translation>El polígono no se puede ajustar a los de alrededor sin solapes</translation>
+    </message>
+    <message>
+      <source>change Snap to neighbours, or correct the polygons around it</source>
+      <translation>cambiar Ajustar a bordes vecinos o corregir los polígonos de alrededor</translation>
+    </message>
+    <message>
+      <source>Snapping to neighbours would change the polygon too much</source>
+      <translation>La opción Ajustar a bordes vecinos cambiaría demasiado el polígono</translation>
+    </message>
+    <message>
+      <source>lower the value or turn it off under Shape and borders</source>
+      <translation>reducir el valor o desactivar la opción en Forma y bordes</translation>
     </message>
     <message>
       <source>The polygon covers {area} m², less than the minimum of {limit} m²</source>
@@ -486,6 +514,92 @@
     <message>
       <source>draw the polygon again</source>
       <translation>dibujar el polígono de nuevo</translation>
+    </message>
+    <message>
+      <source>The layer of this polygon was removed</source>
+      <translation>Se ha quitado la capa de este polígono</translation>
+    </message>
+    <message>
+      <source>discard the polygon and draw it again</source>
+      <translation>descartar el polígono y dibujarlo de nuevo</translation>
+    </message>
+    <message>
+      <source>Click the polygon to refine. Esc: leave</source>
+      <translation>Hacer clic en el polígono que se va a refinar. Esc: salir</translation>
+    </message>
+    <message>
+      <source>{polygon}, now {label}</source>
+      <translation>{polygon}, ahora {label}</translation>
+    </message>
+    <message>
+      <source>Click or box: change it · 1 to 9: its class
+Enter: write · Delete: delete · Esc: leave</source>
+      <translation>Clic o recuadro: cambiarlo · 1 a 9: su clase
+Intro: escribir · Supr: borrar · Esc: salir</translation>
+    </message>
+    <message>
+      <source>Refining {polygon}</source>
+      <translation>Refinando el {polygon}</translation>
+    </message>
+    <message>
+      <source>There is no polygon here</source>
+      <translation>Aquí no hay ningún polígono</translation>
+    </message>
+    <message>
+      <source>click a polygon of the target layer</source>
+      <translation>hacer clic en un polígono de la capa de destino</translation>
+    </message>
+    <message>
+      <source>This polygon has no saved prompts</source>
+      <translation>Este polígono no tiene indicaciones guardadas</translation>
+    </message>
+    <message>
+      <source>draw it again, or change it with the vertex tool of QGIS</source>
+      <translation>dibujarlo de nuevo o cambiarlo con la herramienta de vértices de QGIS</translation>
+    </message>
+    <message>
+      <source>The polygon on the map is not written yet</source>
+      <translation>El polígono del mapa aún no se ha escrito</translation>
+    </message>
+    <message>
+      <source>accept it with Enter, or discard it with Esc</source>
+      <translation>aceptarlo con Intro o descartarlo con Esc</translation>
+    </message>
+    <message>
+      <source>No prepared image is open</source>
+      <translation>No hay ninguna imagen preparada abierta</translation>
+    </message>
+    <message>
+      <source>open the one that the polygon was drawn on</source>
+      <translation>abrir la imagen sobre la que se dibujó el polígono</translation>
+    </message>
+    <message>
+      <source>This polygon was drawn on {name}</source>
+      <translation>Este polígono se dibujó sobre {name}</translation>
+    </message>
+    <message>
+      <source>add that raster to the project, or open its prepared image</source>
+      <translation>añadir ese ráster al proyecto o abrir su imagen preparada</translation>
+    </message>
+    <message>
+      <source>polygon {label} in {layer}</source>
+      <translation>polígono {label} en {layer}</translation>
+    </message>
+    <message>
+      <source>{name} has no class field</source>
+      <translation>{name} no tiene campo de clase</translation>
+    </message>
+    <message>
+      <source>choose the field that the classes are written to</source>
+      <translation>elegir el campo en el que se escriben las clases</translation>
+    </message>
+    <message>
+      <source>The field {field} of {name} has classes of its own, which are kept</source>
+      <translation>El campo {field} de {name} ya tiene sus propias clases, que se conservan</translation>
+    </message>
+    <message>
+      <source>choose another class field, or remove its value map and its style</source>
+      <translation>elegir otro campo de clase o quitar su mapa de valor y su estilo</translation>
     </message>
     <message>
       <source>{path} is neither a GeoPackage nor a Shapefile</source>
@@ -524,16 +638,68 @@
       <translation>comprobar la carpeta, sus permisos y el espacio libre en disco</translation>
     </message>
     <message>
-      <source>Opening {name} …</source>
-      <translation>Abriendo {name} …</translation>
+      <source>Undo: {what}</source>
+      <translation>Deshacer: {what}</translation>
     </message>
     <message>
-      <source>choose a raster layer to click on, or open a prepared image in the panel</source>
-      <translation>elegir la capa ráster en la que se va a hacer clic, o abrir una imagen preparada en el panel</translation>
+      <source>Undo in {layer}: {edit}</source>
+      <translation>Deshacer en {layer}: {edit}</translation>
     </message>
     <message>
-      <source>There is nothing to segment</source>
-      <translation>No hay nada que segmentar</translation>
+      <source>Redo: {what}</source>
+      <translation>Rehacer: {what}</translation>
+    </message>
+    <message>
+      <source>Redo in {layer}: {edit}</source>
+      <translation>Rehacer en {layer}: {edit}</translation>
+    </message>
+    <message>
+      <source>Undone in {layer}: {edit}</source>
+      <translation>Deshecho en {layer}: {edit}</translation>
+    </message>
+    <message>
+      <source>Undone: {what}</source>
+      <translation>Deshecho: {what}</translation>
+    </message>
+    <message>
+      <source>Redone in {layer}: {edit}</source>
+      <translation>Rehecho en {layer}: {edit}</translation>
+    </message>
+    <message>
+      <source>Redone: {what}</source>
+      <translation>Rehecho: {what}</translation>
+    </message>
+    <message>
+      <source>Deleted: {what}</source>
+      <translation>Borrado: {what}</translation>
+    </message>
+    <message>
+      <source>box</source>
+      <translation>recuadro</translation>
+    </message>
+    <message>
+      <source>point outside</source>
+      <translation>punto fuera</translation>
+    </message>
+    <message>
+      <source>point</source>
+      <translation>punto</translation>
+    </message>
+    <message>
+      <source>deletion of polygon {label} in {layer}</source>
+      <translation>borrado del polígono {label} en {layer}</translation>
+    </message>
+    <message>
+      <source>refined polygon {label} in {layer}</source>
+      <translation>refinado del polígono {label} en {layer}</translation>
+    </message>
+    <message>
+      <source>Redo</source>
+      <translation>Rehacer</translation>
+    </message>
+    <message>
+      <source>Undo</source>
+      <translation>Deshacer</translation>
     </message>
     <message>
       <source>The view cannot be transformed to the CRS of the raster</source>
@@ -541,35 +707,43 @@
     </message>
     <message>
       <source>zoom to the raster</source>
-      <translation>hacer zum al ráster</translation>
+      <translation>hacer zoom al ráster</translation>
     </message>
     <message>
-      <source>Click on a raster layer, or open or drop its prepared image here.</source>
-      <translation>Hacer clic en una capa ráster, o bien abrir su imagen preparada o arrastrarla hasta aquí.</translation>
-    </message>
-    <message>
-      <source>{raster}, model {model}, {levels} levels</source>
-      <translation>{raster}, modelo {model}, {levels} niveles de detalle</translation>
+      <source>Prepared with the model {model}</source>
+      <translation>Preparada con el modelo {model}</translation>
     </message>
     <message>
       <source>Added to {layer}. Ctrl+Z undoes it. Save the layer to keep it.</source>
       <translation>Añadido a {layer}. Con Ctrl+Z se deshace. Para conservarlo, guardar las ediciones de la capa.</translation>
     </message>
     <message>
+      <source>New layer</source>
+      <translation>Nueva capa</translation>
+    </message>
+    <message>
+      <source>Temporary layer</source>
+      <translation>Capa temporal</translation>
+    </message>
+    <message>
+      <source>In memory: save it before you close QGIS</source>
+      <translation>En memoria: guardarla antes de cerrar QGIS</translation>
+    </message>
+    <message>
+      <source>show a raster layer and click on it, or open a prepared image in the panel</source>
+      <translation>mostrar una capa ráster y hacer clic en ella, o abrir una imagen preparada en el panel</translation>
+    </message>
+    <message>
+      <source>There is nothing to segment here: no raster layer is visible</source>
+      <translation>Aquí no hay nada que segmentar: no se ve ninguna capa ráster</translation>
+    </message>
+    <message>
       <source>Segment by clicking</source>
       <translation>Segmentar haciendo clic</translation>
     </message>
     <message>
-      <source>Undo the last prompt</source>
-      <translation>Deshacer la última indicación</translation>
-    </message>
-    <message>
-      <source>Undo the last prompt (second shortcut)</source>
-      <translation>Deshacer la última indicación (segundo atajo)</translation>
-    </message>
-    <message>
-      <source>Redo the prompt</source>
-      <translation>Rehacer la indicación</translation>
+      <source>Take back the last prompt</source>
+      <translation>Quitar la última indicación</translation>
     </message>
     <message>
       <source>Next candidate: whole, part, sub-part</source>
@@ -588,8 +762,12 @@
       <translation>Descartar el polígono</translation>
     </message>
     <message>
-      <source>Refine the selected polygon</source>
-      <translation>Refinar el polígono seleccionado</translation>
+      <source>Refine the polygon under the pointer</source>
+      <translation>Refinar el polígono bajo el cursor</translation>
+    </message>
+    <message>
+      <source>Delete the polygon being refined</source>
+      <translation>Borrar el polígono que se está refinando</translation>
     </message>
     <message>
       <source>Compare two model variants on each click</source>
@@ -604,6 +782,26 @@
       <translation>Elegir la clase {number}</translation>
     </message>
     <message>
+      <source>Clear cache</source>
+      <translation>Vaciar la caché</translation>
+    </message>
+    <message>
+      <source>Deletes the prepared images in the cache, except those in use. They are prepared again when needed.</source>
+      <translation>Borra las imágenes preparadas de la caché, salvo las que están en uso. Se vuelven a preparar cuando hacen falta.</translation>
+    </message>
+    <message>
+      <source>counting …</source>
+      <translation>calculando …</translation>
+    </message>
+    <message>
+      <source>Clearing the cache</source>
+      <translation>Vaciando la caché</translation>
+    </message>
+    <message>
+      <source>Counting the cache</source>
+      <translation>Calculando el tamaño de la caché</translation>
+    </message>
+    <message>
       <source>Class</source>
       <translation>Clase</translation>
     </message>
@@ -616,8 +814,20 @@
       <translation>Cargar las clases de un archivo CSV con código, nombre y color</translation>
     </message>
     <message>
+      <source>Type to find a class</source>
+      <translation>Buscar una clase</translation>
+    </message>
+    <message>
       <source>Class of the next polygons</source>
       <translation>Clase de los siguientes polígonos</translation>
+    </message>
+    <message>
+      <source>No class chosen</source>
+      <translation>Ninguna clase elegida</translation>
+    </message>
+    <message>
+      <source>Not written: choose a class field</source>
+      <translation>No se escribe: elegir un campo de clase</translation>
     </message>
     <message>
       <source>Load classes</source>
@@ -626,6 +836,22 @@
     <message>
       <source>Tables (*.csv *.txt *.tsv)</source>
       <translation>Tablas (*.csv *.txt *.tsv)</translation>
+    </message>
+    <message>
+      <source>Several classes</source>
+      <translation>Varias clases</translation>
+    </message>
+    <message>
+      <source>Ctrl+click or Shift+click on a class adds it, with a percentage</source>
+      <translation>Con Ctrl+clic o Mayús+clic en una clase se añade, con un porcentaje</translation>
+    </message>
+    <message>
+      <source>Field of class {number}</source>
+      <translation>Campo de la clase {number}</translation>
+    </message>
+    <message>
+      <source>Field of percentage {number}</source>
+      <translation>Campo del porcentaje {number}</translation>
     </message>
     <message>
       <source>Model variant</source>
@@ -672,62 +898,32 @@
       <translation>Ajustada con {objects} objetos, {created}</translation>
     </message>
     <message>
-      <source>Click: inside · Shift+click: outside
-Drag: box · Tab: next candidate
-Right click: accept · Backspace: undo
-Space or wheel: pan and zoom</source>
-      <translation>Clic: dentro · Mayús+clic: fuera
-Arrastrar: recuadro · Tab: siguiente alternativa
-Botón derecho: aceptar · Retroceso: deshacer
-Espacio o rueda: desplazar y hacer zum</translation>
-    </message>
-    <message>
-      <source>Outline</source>
-      <translation>Contorno</translation>
-    </message>
-    <message>
-      <source>Show the area of the prepared image</source>
-      <translation>Mostrar la zona que cubre la imagen preparada</translation>
-    </message>
-    <message>
-      <source>Tiles</source>
-      <translation>Teselas</translation>
-    </message>
-    <message>
-      <source>Show the tiles used at this scale; orange: not prepared</source>
-      <translation>Mostrar las teselas que se usan a esta escala; en naranja, las que están sin preparar</translation>
-    </message>
-    <message>
       <source>Polygon layer that accepted polygons are written to</source>
       <translation>Capa de polígonos en la que se escriben los polígonos aceptados</translation>
-    </message>
-    <message>
-      <source>Open a prepared image (folder NAME.embeddings.zarr)</source>
-      <translation>Abrir una imagen preparada (carpeta NOMBRE.embeddings.zarr)</translation>
-    </message>
-    <message>
-      <source>Prepared image</source>
-      <translation>Imagen preparada</translation>
-    </message>
-    <message>
-      <source>New GeoPackage or Shapefile with fields for class and provenance</source>
-      <translation>Nuevo GeoPackage o Shapefile con campos de clase y procedencia</translation>
     </message>
     <message>
       <source>Layer</source>
       <translation>Capa</translation>
     </message>
     <message>
-      <source>None</source>
-      <translation>Ninguna</translation>
+      <source>New GeoPackage or Shapefile with fields for class and provenance</source>
+      <translation>Nuevo GeoPackage o Shapefile con campos de clase y procedencia</translation>
     </message>
     <message>
-      <source>Choose a prepared image, or drop its folder here</source>
-      <translation>Elegir una imagen preparada o arrastrar su carpeta hasta aquí</translation>
+      <source>Click on an image</source>
+      <translation>Hacer clic en una imagen</translation>
     </message>
     <message>
-      <source>Open a prepared image</source>
-      <translation>Abrir una imagen preparada</translation>
+      <source>Click on a raster layer, or open or drop its prepared image here.</source>
+      <translation>Hacer clic en una capa ráster, o bien abrir su imagen preparada o arrastrarla hasta aquí.</translation>
+    </message>
+    <message>
+      <source>Click: inside · Shift: outside
+Drag: box · Right click: accept
+Space: pan · Wheel: zoom</source>
+      <translation>Clic: dentro · Mayús: fuera
+Arrastrar: recuadro · Clic derecho: aceptar
+Espacio: desplazar · Rueda: zoom</translation>
     </message>
     <message>
       <source>GeoPackage (*.gpkg);;Shapefile (*.shp)</source>
@@ -736,6 +932,10 @@ Espacio o rueda: desplazar y hacer zum</translation>
     <message>
       <source>New polygon layer</source>
       <translation>Nueva capa de polígonos</translation>
+    </message>
+    <message>
+      <source>Accept</source>
+      <translation>Aceptar</translation>
     </message>
     <message>
       <source>Prepare this view</source>
@@ -762,12 +962,52 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>Aquí solo se pueden preparar imágenes de archivos locales, con el modelo elegido en las opciones</translation>
     </message>
     <message>
-      <source>Installing {name}</source>
-      <translation>Instalando {name}</translation>
+      <source>Image and model</source>
+      <translation>Imagen y modelo</translation>
+    </message>
+    <message>
+      <source>Prepared image</source>
+      <translation>Imagen preparada</translation>
+    </message>
+    <message>
+      <source>Open a prepared image (folder NAME.embeddings.zarr)</source>
+      <translation>Abrir una imagen preparada (carpeta NOMBRE.embeddings.zarr)</translation>
+    </message>
+    <message>
+      <source>Outline</source>
+      <translation>Contorno</translation>
+    </message>
+    <message>
+      <source>Show the area of the prepared image</source>
+      <translation>Mostrar la zona que cubre la imagen preparada</translation>
+    </message>
+    <message>
+      <source>Tiles</source>
+      <translation>Teselas</translation>
+    </message>
+    <message>
+      <source>Show the tiles used at this scale; orange: not prepared</source>
+      <translation>Mostrar las teselas que se usan a esta escala; en naranja, las que están sin preparar</translation>
+    </message>
+    <message>
+      <source>None</source>
+      <translation>Ninguna</translation>
+    </message>
+    <message>
+      <source>Choose a prepared image, or drop its folder here</source>
+      <translation>Elegir una imagen preparada o arrastrar su carpeta hasta aquí</translation>
+    </message>
+    <message>
+      <source>Open a prepared image</source>
+      <translation>Abrir una imagen preparada</translation>
     </message>
     <message>
       <source>Cancel</source>
       <translation>Cancelar</translation>
+    </message>
+    <message>
+      <source>Installing {name}</source>
+      <translation>Instalando {name}</translation>
     </message>
     <message>
       <source>Install</source>
@@ -810,8 +1050,8 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>Instalado: {names}. Reiniciar QGIS para usarlos.</translation>
     </message>
     <message>
-      <source>Polygon options</source>
-      <translation>Opciones del polígono</translation>
+      <source>Shape and borders</source>
+      <translation>Forma y bordes</translation>
     </message>
     <message>
       <source>Simplify</source>
@@ -827,7 +1067,7 @@ Espacio o rueda: desplazar y hacer zum</translation>
     </message>
     <message>
       <source>Fill holes below</source>
-      <translation>Rellenar huecos menores de</translation>
+      <translation>Rellenar huecos hasta</translation>
     </message>
     <message>
       <source>Smaller holes are filled</source>
@@ -846,8 +1086,8 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>Ajustar a bordes vecinos</translation>
     </message>
     <message>
-      <source>Borders closer than this to other polygons of the layer are moved onto them; in units of the layer</source>
-      <translation>Los bordes a menos de esta distancia de otros polígonos de la capa se ajustan a ellos; en unidades de la capa</translation>
+      <source>Borders closer than this to other polygons of the layer are moved onto them (in metres)</source>
+      <translation>Los bordes que están a menos de esta distancia de otros polígonos de la capa se llevan hasta ellos (en metros)</translation>
     </message>
     <message>
       <source>Right angles</source>
@@ -874,8 +1114,8 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>Abrir el formulario de atributos con cada polígono aceptado</translation>
     </message>
     <message>
-      <source>Keep prompts in a table</source>
-      <translation>Guardar las indicaciones en una tabla</translation>
+      <source>Prompts table</source>
+      <translation>Tabla de indicaciones</translation>
     </message>
     <message>
       <source>In a GeoPackage without fields for prompts, so that polygons can be refined later</source>
@@ -914,8 +1154,24 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>Al acercarse más allá de los píxeles de la imagen o al dibujar un recuadro pequeño, la imagen se prepara de nuevo en ese lugar, ampliada 2 o 4 veces. El modelo incluido lo hace siempre. Se aplica a las imágenes que se abran a partir de ahora.</translation>
     </message>
     <message>
-      <source>Holds prepared images if the folder of the raster is read-only; the oldest are deleted first</source>
-      <translation>Contiene las imágenes preparadas cuando la carpeta del ráster es de solo lectura; se borran primero las más antiguas</translation>
+      <source>When the cache is full, the prepared images used least recently are deleted first</source>
+      <translation>Cuando la caché está llena, se borran primero las imágenes preparadas que llevan más tiempo sin usarse</translation>
+    </message>
+    <message>
+      <source>In the cache; ask for each new image</source>
+      <translation>En la caché; preguntar con cada imagen nueva</translation>
+    </message>
+    <message>
+      <source>In the cache</source>
+      <translation>En la caché</translation>
+    </message>
+    <message>
+      <source>Beside the image</source>
+      <translation>Junto a la imagen</translation>
+    </message>
+    <message>
+      <source>Where new prepared images go. One beside its image is always used. The cache takes half the space.</source>
+      <translation>Dónde se guardan las imágenes preparadas nuevas. Si ya hay una junto a la imagen, se usa siempre. En la caché ocupan la mitad.</translation>
     </message>
     <message>
       <source>The geosam-es command, or the Python in which it is installed, outside QGIS</source>
@@ -946,8 +1202,16 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>Carpeta del modelo</translation>
     </message>
     <message>
-      <source>Cache</source>
-      <translation>Caché</translation>
+      <source>Prepared images</source>
+      <translation>Imágenes preparadas</translation>
+    </message>
+    <message>
+      <source>Cache limit</source>
+      <translation>Límite de la caché</translation>
+    </message>
+    <message>
+      <source>Cache now</source>
+      <translation>Caché actual</translation>
     </message>
     <message>
       <source>Preparing images</source>
@@ -982,24 +1246,68 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>El modelo no encuentra ningún objeto aquí: añadir un punto o dibujar un recuadro</translation>
     </message>
     <message>
-      <source>Score {score} · {rank} of {count} · {area} · detail {detail} % · {time:.0f} ms</source>
-      <translation>Puntuación {score} · {rank} de {count} · {area} · detalle {detail} % · {time:.0f} ms</translation>
+      <source>Candidate {rank} of {count}, expected IoU {score}, detail {detail} %, {time:.0f} ms</source>
+      <translation>Alternativa {rank} de {count}, IoU esperado {score}, detalle {detail} %, {time:.0f} ms</translation>
     </message>
     <message>
-      <source>no object</source>
-      <translation>ningún objeto</translation>
+      <source>detail {detail} %</source>
+      <translation>detalle {detail} %</translation>
     </message>
     <message>
-      <source>Score {score} · {rank} of {count} · {area} · detail {detail} %</source>
-      <translation>Puntuación {score} · {rank} de {count} · {area} · detalle {detail} %</translation>
+      <source>sure ({score})</source>
+      <translation>seguro ({score})</translation>
+    </message>
+    <message>
+      <source>uncertain: add points ({score})</source>
+      <translation>dudoso: añadir puntos ({score})</translation>
+    </message>
+    <message>
+      <source>uncertain: draw a box ({score})</source>
+      <translation>dudoso: dibujar un recuadro ({score})</translation>
+    </message>
+    <message>
+      <source>whole</source>
+      <translation>entero</translation>
+    </message>
+    <message>
+      <source>part</source>
+      <translation>parte</translation>
+    </message>
+    <message>
+      <source>sub-part</source>
+      <translation>parte menor</translation>
     </message>
     <message>
       <source>area unknown: check the CRS of the raster</source>
       <translation>superficie desconocida: comprobar el SRC del ráster</translation>
     </message>
     <message>
+      <source>no object</source>
+      <translation>ningún objeto</translation>
+    </message>
+    <message>
       <source>Agreement (IoU): {percent} %</source>
       <translation>Coincidencia (IoU): {percent} %</translation>
+    </message>
+    <message>
+      <source>Do not ask again</source>
+      <translation>No volver a preguntar</translation>
+    </message>
+    <message>
+      <source>{name} is being prepared in the cache, which takes at most {size}.</source>
+      <translation>La imagen preparada de {name} va a la caché, donde ocupará como mucho {size}.</translation>
+    </message>
+    <message>
+      <source>{name} is being prepared in the cache, which takes at most {size}, or {more} with enlarged detail.</source>
+      <translation>La imagen preparada de {name} va a la caché, donde ocupará como mucho {size}, o {more} con detalle ampliado.</translation>
+    </message>
+    <message>
+      <source>Keep it:</source>
+      <translation>Guardarla:</translation>
+    </message>
+    <message>
+      <source>Loading GeoSAM-ES</source>
+      <translation>Cargando GeoSAM-ES</translation>
     </message>
     <message>
       <source>This image was prepared with the model {name}, which cannot prepare images here</source>
@@ -1030,28 +1338,12 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>Detenido. Las teselas ya preparadas se conservan.</translation>
     </message>
     <message>
+      <source>No layer of the project shows {name}. Its prepared image answers where no raster layer is visible.</source>
+      <translation>Ninguna capa del proyecto muestra {name}. Su imagen preparada se usa donde no se ve ninguna capa ráster.</translation>
+    </message>
+    <message>
       <source>see QGIS's log, and try again</source>
       <translation>consultar el registro de QGIS e intentarlo de nuevo</translation>
-    </message>
-    <message>
-      <source>{path} is no longer there</source>
-      <translation>{path} ya no existe</translation>
-    </message>
-    <message>
-      <source>choose the raster again</source>
-      <translation>elegir de nuevo el ráster</translation>
-    </message>
-    <message>
-      <source>{folder} is not a model folder: it has no {name}</source>
-      <translation>{folder} no es una carpeta de modelo: no contiene {name}</translation>
-    </message>
-    <message>
-      <source>choose a folder made by geosam-es export --encoder</source>
-      <translation>elegir una carpeta creada por geosam-es export --encoder</translation>
-    </message>
-    <message>
-      <source>{root} cannot be written ({reason})</source>
-      <translation>No se puede escribir en {root} ({reason})</translation>
     </message>
     <message>
       <source>open the prepared image of {name}, or encode the raster again</source>
@@ -1072,6 +1364,14 @@ Espacio o rueda: desplazar y hacer zum</translation>
     <message>
       <source>copy it again, or encode again</source>
       <translation>copiarla de nuevo o volver a preparar la imagen</translation>
+    </message>
+    <message>
+      <source>{task} was stopped</source>
+      <translation>Se ha detenido la tarea «{task}»</translation>
+    </message>
+    <message>
+      <source>click again</source>
+      <translation>hacer clic de nuevo</translation>
     </message>
     <message>
       <source>The model could not process the prompt ({reason})</source>
@@ -1139,7 +1439,7 @@ Espacio o rueda: desplazar y hacer zum</translation>
     </message>
     <message>
       <source>{path} reads the features itself, and {prepare} belongs to another decoder</source>
-      <translation>{path} lee las características directamente, y {prepare} es de otro decodificador</translation>
+      <translation>{path} lee las características directamente, y {prepare} es de otra variante del modelo</translation>
     </message>
     <message>
       <source>remove {prepare}, or copy or export both again</source>
@@ -1270,24 +1570,60 @@ Espacio o rueda: desplazar y hacer zum</translation>
       <translation>dar antes una indicación</translation>
     </message>
     <message>
-      <source>Prepared image (folder NAME.embeddings.zarr)</source>
-      <translation>Imagen preparada (carpeta NOMBRE.embeddings.zarr)</translation>
+      <source>{source} has no coordinate reference system</source>
+      <translation>{source} no tiene sistema de referencia de coordenadas</translation>
+    </message>
+    <message>
+      <source>set it in the properties of the layer</source>
+      <translation>asignarlo en las propiedades de la capa</translation>
+    </message>
+    <message>
+      <source>{source} lies outside the raster {raster}</source>
+      <translation>{source} está fuera del ráster {raster}</translation>
+    </message>
+    <message>
+      <source>check the layer and its CRS</source>
+      <translation>comprobar la capa y su SRC</translation>
+    </message>
+    <message>
+      <source>Raster</source>
+      <translation>Ráster</translation>
+    </message>
+    <message>
+      <source>{name} comes from a service, from which Processing must not download many tiles</source>
+      <translation>{name} procede de un servicio, del que Procesos no debe descargar muchas teselas</translation>
+    </message>
+    <message>
+      <source>save the part you need as a GeoTIFF with Export &gt; Save As and use that file</source>
+      <translation>guardar la parte necesaria como GeoTIFF con Exportar &gt; Guardar como y usar ese archivo</translation>
+    </message>
+    <message>
+      <source>Folder of the prepared image, if not beside the raster</source>
+      <translation>Carpeta de la imagen preparada, si no está junto al ráster</translation>
+    </message>
+    <message>
+      <source>There is no image</source>
+      <translation>No hay ninguna imagen</translation>
+    </message>
+    <message>
+      <source>choose a raster, or the folder of a prepared image</source>
+      <translation>elegir un ráster o la carpeta de una imagen preparada</translation>
     </message>
     <message>
       <source>Evaluate model variants against polygons</source>
       <translation>Evaluar las variantes del modelo con polígonos</translation>
     </message>
     <message>
-      <source>Measures how well the model variants of a prepared image reproduce reference polygons. A simulated user prompts each polygon in the same way for every variant. The report shows IoU, Dice, precision, recall and boundary F-score with confidence intervals, by class and by size, the number of clicks needed, and the worst cases.
+      <source>Measures how well the model variants of an image reproduce reference polygons. A simulated user prompts each polygon in the same way for every variant. The report shows IoU, Dice, precision, recall and boundary F-score with confidence intervals, by class and by size, the number of clicks needed, and the worst cases.
 
 Use polygons that none of the variants was tuned on. Results on training polygons are too good.
 
-The algorithm runs the geosam-es command, which is installed outside QGIS and chosen in the options of GeoSAM-ES. If it is not installed, the log says how to install it.</source>
-      <translation>Mide hasta qué punto las variantes del modelo de una imagen preparada reproducen unos polígonos de referencia. Un usuario simulado da las indicaciones de cada polígono, igual para todas las variantes. El informe muestra IoU, Dice, precisión, exhaustividad y F de contorno con sus intervalos de confianza, por clase y por tamaño, el número de clics necesarios y los peores casos.
+The algorithm runs geosam-es, a program beside QGIS with a Python of its own. The log and the help of GeoSAM-ES say how to install it, also without network. Enter its path in Settings &gt; Options &gt; GeoSAM-ES.</source>
+      <translation>Mide hasta qué punto las variantes del modelo de una imagen reproducen unos polígonos de referencia. Un usuario simulado da las indicaciones de cada polígono, igual para todas las variantes. El informe muestra IoU, Dice, precisión, exhaustividad y F de contorno con sus intervalos de confianza, por clase y por tamaño, el número de clics necesarios y los peores casos.
 
 Usar polígonos con los que no se haya ajustado ninguna de las variantes. Los resultados con los polígonos de entrenamiento son demasiado optimistas.
 
-El algoritmo ejecuta la orden geosam-es, que se instala fuera de QGIS y se elige en las opciones de GeoSAM-ES. Si no está instalada, el registro explica cómo instalarla.</translation>
+El algoritmo ejecuta geosam-es, un programa aparte de QGIS con un Python propio. El registro y la ayuda de GeoSAM-ES explican cómo instalarlo, también sin conexión. Su ruta se indica en Configuración &gt; Opciones &gt; GeoSAM-ES.</translation>
     </message>
     <message>
       <source>Reference polygons</source>
@@ -1322,12 +1658,12 @@ El algoritmo ejecuta la orden geosam-es, que se instala fuera de QGIS y se elige
 
 The result is a folder with a model variant. It works with every image that was prepared with the same model: add it here, or later with the menu next to the model variant in the panel. Existing variants are kept.
 
-The algorithm runs the geosam-es command, which is installed outside QGIS and chosen in the options of GeoSAM-ES. If it is not installed, the log says how to install it.</source>
+The algorithm runs geosam-es, a program beside QGIS with a Python of its own. The log and the help of GeoSAM-ES say how to install it, also without network. Enter its path in Settings &gt; Options &gt; GeoSAM-ES.</source>
       <translation>Ajusta el modelo de una imagen preparada con polígonos correctos, como los dibujados con GeoSAM-ES y guardados. La imagen no se prepara de nuevo. Una parte de los polígonos, de otras zonas, se reserva para la evaluación; el informe compara con ellos el modelo antes y después del ajuste.
 
 El resultado es una carpeta con una variante del modelo. Sirve para cualquier imagen preparada con el mismo modelo: se puede añadir aquí, o más tarde con el menú que hay junto a la variante del modelo en el panel. Las variantes existentes se conservan.
 
-El algoritmo ejecuta la orden geosam-es, que se instala fuera de QGIS y se elige en las opciones de GeoSAM-ES. Si no está instalada, el registro explica cómo instalarla.</translation>
+El algoritmo ejecuta geosam-es, un programa aparte de QGIS con un Python propio. El registro y la ayuda de GeoSAM-ES explican cómo instalarlo, también sin conexión. Su ruta se indica en Configuración &gt; Opciones &gt; GeoSAM-ES.</translation>
     </message>
     <message>
       <source>Training polygons</source>
@@ -1386,12 +1722,8 @@ El algoritmo ejecuta la orden geosam-es, que se instala fuera de QGIS y se elige
       <translation>Contorno y teselas de la imagen preparada</translation>
     </message>
     <message>
-      <source>Prepared images</source>
-      <translation>Imágenes preparadas</translation>
-    </message>
-    <message>
-      <source>Writes the outline of the raster as a polygon, with the properties of the prepared image, and one polygon for each tile of each level with its state: encoded (prepared), skipped (no data, or outside the area of interest) or missing.</source>
-      <translation>Escribe el contorno del ráster como un polígono, con las propiedades de la imagen preparada, y un polígono por cada tesela de cada nivel de detalle con su estado: preparada (encoded), omitida (skipped: sin datos o fuera de la zona de interés) o pendiente (missing).</translation>
+      <source>Choose a raster that has been prepared, or the folder of a prepared image. The algorithm writes the outline of the raster as a polygon, with the properties of the prepared image, and one polygon for each tile of each level with its state: encoded (prepared), skipped (no data, or outside the area of interest) or missing.</source>
+      <translation>Elegir un ráster ya preparado o la carpeta de una imagen preparada. El algoritmo escribe el contorno del ráster como un polígono, con las propiedades de la imagen preparada, y un polígono por cada tesela de cada nivel de detalle con su estado: preparada (encoded), omitida (skipped: sin datos o fuera de la zona de interés) o pendiente (missing).</translation>
     </message>
     <message>
       <source>Prepared tiles</source>
@@ -1406,6 +1738,18 @@ El algoritmo ejecuta la orden geosam-es, que se instala fuera de QGIS y se elige
       <translation>Teselas pendientes</translation>
     </message>
     <message>
+      <source>{name} has not been prepared</source>
+      <translation>{name} no se ha preparado</translation>
+    </message>
+    <message>
+      <source>run Prepare raster first, or choose the folder of its prepared image</source>
+      <translation>ejecutar antes Preparar ráster o elegir la carpeta de su imagen preparada</translation>
+    </message>
+    <message>
+      <source>{count} tiles prepared, {empty} without data, in {time}</source>
+      <translation>{count} teselas preparadas, {empty} sin datos, en {time}</translation>
+    </message>
+    <message>
       <source>Writing the polygons to {path}</source>
       <translation>Escribiendo los polígonos en {path}</translation>
     </message>
@@ -1416,6 +1760,114 @@ El algoritmo ejecuta la orden geosam-es, que se instala fuera de QGIS y se elige
     <message>
       <source>check the free disk space and the permissions</source>
       <translation>comprobar el espacio libre en disco y los permisos</translation>
+    </message>
+    <message>
+      <source>Prepare raster</source>
+      <translation>Preparar ráster</translation>
+    </message>
+    <message>
+      <source>Prepares a raster, so that clicks on it are answered at once. The result is a folder NAME.embeddings.zarr beside the raster, where the panel and the other algorithms find it, or in another folder.
+
+If you cancel, the tiles prepared so far are kept; run it again to continue. With an area of interest, only tiles that touch it are prepared; others may follow later.
+
+Enlarged detail is for objects of less than 100 pixels. 200 % takes 4 times more tiles, 400 % 20 times more, so choose an area of interest.
+
+The model is that of the options of GeoSAM-ES. Enter mini for the built-in one, or a folder made by geosam-es export --encoder.</source>
+      <translation>Prepara un ráster para que los clics sobre él se respondan al momento. El resultado es una carpeta NOMBRE.embeddings.zarr junto al ráster, donde la encuentran el panel y los demás algoritmos, o en otra carpeta.
+
+Si se cancela, las teselas ya preparadas se conservan; para continuar, ejecutarlo de nuevo. Con una zona de interés solo se preparan las teselas que la tocan; las demás se pueden preparar más adelante.
+
+El detalle ampliado es para objetos de menos de 100 píxeles. Con 200 % hay 4 veces más teselas y con 400 %, 20 veces más, así que conviene elegir una zona de interés.
+
+El modelo es el de las opciones de GeoSAM-ES. Escribir mini para usar el modelo incluido, o indicar una carpeta creada por geosam-es export --encoder.</translation>
+    </message>
+    <message>
+      <source>Area of interest (by default all)</source>
+      <translation>Zona de interés (por defecto, todo)</translation>
+    </message>
+    <message>
+      <source>As the image (100 %)</source>
+      <translation>Como la imagen (100 %)</translation>
+    </message>
+    <message>
+      <source>Enlarged too (200 %)</source>
+      <translation>También ampliada (200 %)</translation>
+    </message>
+    <message>
+      <source>Enlarged too (400 %)</source>
+      <translation>También ampliada (400 %)</translation>
+    </message>
+    <message>
+      <source>Finest detail</source>
+      <translation>Detalle más fino</translation>
+    </message>
+    <message>
+      <source>Prepare what is missing</source>
+      <translation>Preparar lo que falta</translation>
+    </message>
+    <message>
+      <source>Prepare all of it anew</source>
+      <translation>Prepararlo todo de nuevo</translation>
+    </message>
+    <message>
+      <source>If the raster has been prepared before</source>
+      <translation>Si el ráster ya se había preparado</translation>
+    </message>
+    <message>
+      <source>16 bits</source>
+      <translation>16 bits</translation>
+    </message>
+    <message>
+      <source>8 bits: half the disk space, outlines move slightly</source>
+      <translation>8 bits: ocupa la mitad en disco, los contornos se mueven un poco</translation>
+    </message>
+    <message>
+      <source>Precision</source>
+      <translation>Precisión</translation>
+    </message>
+    <message>
+      <source>Model folder (by default that of the options)</source>
+      <translation>Carpeta del modelo (por defecto, la de las opciones)</translation>
+    </message>
+    <message>
+      <source>Folder (by default that of the raster)</source>
+      <translation>Carpeta (por defecto, la del ráster)</translation>
+    </message>
+    <message>
+      <source>{name} has no data there</source>
+      <translation>{name} no tiene datos ahí</translation>
+    </message>
+    <message>
+      <source>check the image, its nodata value and the area of interest</source>
+      <translation>comprobar la imagen, su valor sin datos y la zona de interés</translation>
+    </message>
+    <message>
+      <source>The prepared image takes {size} MB: {path}</source>
+      <translation>La imagen preparada ocupa {size} MB: {path}</translation>
+    </message>
+    <message>
+      <source>{name} lies in no folder</source>
+      <translation>{name} no está en ninguna carpeta</translation>
+    </message>
+    <message>
+      <source>choose a folder for the result</source>
+      <translation>elegir una carpeta para el resultado</translation>
+    </message>
+    <message>
+      <source>choose another folder, or prepare all of it anew</source>
+      <translation>elegir otra carpeta o prepararlo todo de nuevo</translation>
+    </message>
+    <message>
+      <source>choose another folder for the result</source>
+      <translation>elegir otra carpeta para el resultado</translation>
+    </message>
+    <message>
+      <source>Nothing is missing in {path}</source>
+      <translation>No falta nada en {path}</translation>
+    </message>
+    <message>
+      <source>{count} tiles of {name} are prepared, at most {size} MB, in {path}</source>
+      <translation>Se preparan {count} teselas de {name}, como mucho {size} MB, en {path}</translation>
     </message>
     <message>
       <source>{path} cannot be started ({reason})</source>
@@ -1431,7 +1883,7 @@ El algoritmo ejecuta la orden geosam-es, que se instala fuera de QGIS y se elige
     </message>
     <message>
       <source>The geosam-es command ended without a result: see the log</source>
-      <translation>La orden geosam-es terminó sin resultado: consultar el registro</translation>
+      <translation>La orden geosam-es ha terminado sin resultado: consultar el registro</translation>
     </message>
     <message>
       <source>Segmentation</source>
@@ -1454,8 +1906,8 @@ El algoritmo ejecuta la orden geosam-es, que se instala fuera de QGIS y se elige
       <translation>Simplificar los contornos (píxeles)</translation>
     </message>
     <message>
-      <source>Finest level of detail (0: as the image; -1 and -2: enlarged 2 and 4 times; 1, 2, …: coarser)</source>
-      <translation>Nivel de detalle más fino (0: como la imagen; -1 y -2: ampliada 2 y 4 veces; 1, 2, …: más grueso)</translation>
+      <source>Finest level of detail (0: as the image, -1: enlarged, 1: coarser)</source>
+      <translation>Nivel de detalle más fino (0: como la imagen; -1: ampliada; 1: más grueso)</translation>
     </message>
     <message>
       <source>Size of the objects (m), instead of the level of detail</source>
@@ -1478,12 +1930,80 @@ El algoritmo ejecuta la orden geosam-es, que se instala fuera de QGIS y se elige
       <translation>Indicar la escala del mapa o el tamaño de los objetos, no los dos.</translation>
     </message>
     <message>
-      <source>{source} has no coordinate reference system</source>
-      <translation>{source} no tiene sistema de referencia de coordenadas</translation>
+      <source>Prepared image: {path}</source>
+      <translation>Imagen preparada: {path}</translation>
     </message>
     <message>
-      <source>set it in the properties of the layer</source>
-      <translation>asignarlo en las propiedades de la capa</translation>
+      <source>Finest level of detail: {level}</source>
+      <translation>Nivel de detalle más fino: {level}</translation>
+    </message>
+    <message>
+      <source>The prepared image has no level {level}; its finest level, {finest}, is used. The algorithm Prepare raster adds enlarged levels.</source>
+      <translation>La imagen preparada no tiene el nivel {level}; se usa el más fino que tiene, {finest}. El algoritmo Preparar ráster añade niveles ampliados.</translation>
+    </message>
+    <message>
+      <source>Segment from points</source>
+      <translation>Segmentar a partir de puntos</translation>
+    </message>
+    <message>
+      <source>Draws the polygon of the object at each point of a layer. Choose a raster: its tiles under the points are prepared first, and kept for the next time. Or choose the folder of a prepared image.
+
+Points with the same value in the object field belong to one object; without that field each point is one object. The label field separates positive points (1) from negative points (0). Fields named object and label are used by default. The points may have any CRS. The polygons get the other attributes of the first point, and the style of the layer if it shows classes.
+
+Of the masks that fit, keep the one with the highest score, the one with a rank, or all; then the field candidate has the rank.
+
+For small or large objects, set the level of detail, or else the size of the objects in metres or the scale of a map on which you would click them. Objects of less than 100 pixels need enlarged levels.
+
+Points outside the raster, without data or on tiles that cannot be prepared are listed in the log. Areas are measured on the ellipsoid.</source>
+      <translation>Dibuja el polígono del objeto que hay en cada punto de una capa. Elegir un ráster: primero se preparan las teselas que hay bajo los puntos, y se conservan para la próxima vez. O bien elegir la carpeta de una imagen preparada.
+
+Los puntos con el mismo valor en el campo de objeto pertenecen al mismo objeto; sin ese campo, cada punto es un objeto. El campo de etiqueta distingue los puntos dentro (1) de los puntos fuera (0) del objeto. Por defecto se usan los campos llamados object y label. Los puntos pueden estar en cualquier SRC. Los polígonos reciben los demás atributos del primer punto y, si la capa muestra clases, su estilo.
+
+De las máscaras posibles se conserva la de mayor puntuación, la de un orden determinado o todas; en ese caso el campo candidate indica el orden.
+
+Para objetos pequeños o grandes, indicar el nivel de detalle o, en su lugar, el tamaño de los objetos en metros o la escala de un mapa en el que se haría clic sobre ellos. Los objetos de menos de 100 píxeles necesitan niveles ampliados.
+
+Los puntos que quedan fuera del ráster, sin datos o en teselas que no se pueden preparar aparecen en el registro. Las superficies se miden sobre el elipsoide.</translation>
+    </message>
+    <message>
+      <source>Points</source>
+      <translation>Puntos</translation>
+    </message>
+    <message>
+      <source>Object field</source>
+      <translation>Campo de objeto</translation>
+    </message>
+    <message>
+      <source>Label field</source>
+      <translation>Campo de etiqueta</translation>
+    </message>
+    <message>
+      <source>Segment from boxes</source>
+      <translation>Segmentar a partir de recuadros</translation>
+    </message>
+    <message>
+      <source>Draws the polygon of the object in the bounding box of each feature, which may be a rough outline, in any CRS. Choose a raster: its tiles under the boxes are prepared first, and kept for the next time. Or choose the folder of a prepared image.
+
+The object field identifies the objects in the output. A field named object is used by default, or else the feature id. The polygons get the other attributes of the feature.
+
+The size of a box chooses its level of detail. Boxes of less than 100 pixels get enlarged levels if the image has them.
+
+Boxes outside the raster, without data or on tiles that cannot be prepared are listed in the log. Areas are measured on the ellipsoid.</source>
+      <translation>Dibuja el polígono del objeto que hay en el rectángulo envolvente de cada objeto espacial, que puede ser un contorno aproximado, en cualquier SRC. Elegir un ráster: primero se preparan las teselas que hay bajo los recuadros, y se conservan para la próxima vez. O bien elegir la carpeta de una imagen preparada.
+
+El campo de objeto identifica los objetos en la salida. Por defecto se usa un campo llamado object o, si no lo hay, el id del objeto espacial. Los polígonos reciben los demás atributos del objeto espacial.
+
+El tamaño de un recuadro determina su nivel de detalle. Los recuadros de menos de 100 píxeles usan niveles ampliados si la imagen los tiene.
+
+Los recuadros que quedan fuera del ráster, sin datos o en teselas que no se pueden preparar aparecen en el registro. Las superficies se miden sobre el elipsoide.</translation>
+    </message>
+    <message>
+      <source>Boxes or polygons</source>
+      <translation>Recuadros o polígonos</translation>
+    </message>
+    <message>
+      <source>Preparing {count} tiles under the prompts</source>
+      <translation>Preparando {count} teselas bajo las indicaciones</translation>
     </message>
     <message>
       <source>Skipped object {object}: {reason}</source>
@@ -1492,78 +2012,6 @@ El algoritmo ejecuta la orden geosam-es, que se instala fuera de QGIS y se elige
     <message>
       <source>{count} of {total} objects were skipped.</source>
       <translation>{count} de {total} objetos omitidos.</translation>
-    </message>
-    <message>
-      <source>Finest level of detail: {level}</source>
-      <translation>Nivel de detalle más fino: {level}</translation>
-    </message>
-    <message>
-      <source>The prepared image has no level {level}; its finest level, {finest}, is used. Add enlarged levels with: geosam-es encode IMAGE --finest {level} --resume</source>
-      <translation>La imagen preparada no tiene el nivel {level}; se usa el más fino que tiene, {finest}. Los niveles ampliados se añaden con: geosam-es encode IMAGE --finest {level} --resume</translation>
-    </message>
-    <message>
-      <source>Segment from points</source>
-      <translation>Segmentar a partir de puntos</translation>
-    </message>
-    <message>
-      <source>Draws the polygon of the object at each point of a layer, from a prepared image.
-
-Points with the same value in the object field belong to one object; without that field each point is one object. The label field separates positive points (1) from negative points (0). Fields named object and label are used by default. The points may have any CRS. The polygons get the other attributes of the first point.
-
-Candidates: best keeps the mask with the highest score; 1, 2 and 3 keep the mask with that rank; all keeps every mask, and the field candidate has its rank.
-
-For small or large objects, set the level of detail, or else the size of the objects in metres or the scale of a map on which you would click them. Objects of less than 100 pixels need enlarged levels, which geosam-es encode --finest adds to a prepared image.
-
-Points outside the raster, without data or on tiles that are not prepared are listed in the log. Areas are measured on the ellipsoid.</source>
-      <translation>Dibuja el polígono del objeto que hay en cada punto de una capa, a partir de una imagen preparada.
-
-Los puntos con el mismo valor en el campo de objeto pertenecen al mismo objeto; sin ese campo, cada punto es un objeto. El campo de etiqueta distingue los puntos dentro (1) de los puntos fuera (0) del objeto. Por defecto se usan los campos llamados object y label. Los puntos pueden estar en cualquier SRC. Los polígonos reciben los demás atributos del primer punto.
-
-Alternativas: best conserva la máscara de mayor puntuación; 1, 2 y 3 conservan la máscara de ese orden; all las conserva todas, con su orden en el campo candidate.
-
-Para objetos pequeños o grandes, indicar el nivel de detalle o, en su lugar, el tamaño de los objetos en metros o la escala de un mapa en el que se haría clic sobre ellos. Los objetos de menos de 100 píxeles necesitan niveles ampliados, que geosam-es encode --finest añade a una imagen preparada.
-
-Los puntos que quedan fuera del ráster, sin datos o en teselas sin preparar aparecen en el registro. Las superficies se miden sobre el elipsoide.</translation>
-    </message>
-    <message>
-      <source>Points</source>
-      <translation>Puntos</translation>
-    </message>
-    <message>
-      <source>Object field: points with the same value belong together</source>
-      <translation>Campo de objeto: los puntos con el mismo valor son del mismo objeto</translation>
-    </message>
-    <message>
-      <source>Label field: 1 for positive, 0 for negative points</source>
-      <translation>Campo de etiqueta: 1 para los puntos dentro y 0 para los puntos fuera del objeto</translation>
-    </message>
-    <message>
-      <source>Segment from boxes</source>
-      <translation>Segmentar a partir de recuadros</translation>
-    </message>
-    <message>
-      <source>Draws the polygon of the object in the bounding box of each feature, from a prepared image. The features may be rough outlines, in any CRS.
-
-The object field identifies the objects in the output. A field named object is used by default, or else the feature id. The polygons get the other attributes of the feature.
-
-The size of a box chooses its level of detail. Boxes of less than 100 pixels get enlarged levels if the prepared image has them; geosam-es encode --finest adds them.
-
-Boxes outside the raster, without data or on tiles that are not prepared are listed in the log. Areas are measured on the ellipsoid.</source>
-      <translation>Dibuja el polígono del objeto que hay en el rectángulo envolvente de cada objeto espacial, a partir de una imagen preparada. Los objetos espaciales pueden ser contornos aproximados, en cualquier SRC.
-
-El campo de objeto identifica los objetos en la salida. Por defecto se usa un campo llamado object o, si no lo hay, el id del objeto espacial. Los polígonos reciben los demás atributos del objeto espacial.
-
-El tamaño de un recuadro determina su nivel de detalle. Los recuadros de menos de 100 píxeles usan niveles ampliados si la imagen preparada los tiene; geosam-es encode --finest los añade.
-
-Los recuadros que quedan fuera del ráster, sin datos o en teselas sin preparar aparecen en el registro. Las superficies se miden sobre el elipsoide.</translation>
-    </message>
-    <message>
-      <source>Boxes or polygons</source>
-      <translation>Recuadros o polígonos</translation>
-    </message>
-    <message>
-      <source>Object field</source>
-      <translation>Campo de objeto</translation>
     </message>
     <message>
       <source>Skipped feature {id}: it has no geometry or lies outside the CRS of the raster</source>
@@ -1578,6 +2026,18 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas sin preparar 
       <translation>asignar el SRC en el que están, en las propiedades de la capa</translation>
     </message>
     <message>
+      <source>The one with rank {rank}</source>
+      <translation>La de orden {rank}</translation>
+    </message>
+    <message>
+      <source>The one with the highest score</source>
+      <translation>La de mayor puntuación</translation>
+    </message>
+    <message>
+      <source>All</source>
+      <translation>Todas</translation>
+    </message>
+    <message>
       <source>The mask is empty or smaller than the minimum area</source>
       <translation>La máscara está vacía o es menor que la superficie mínima</translation>
     </message>
@@ -1590,8 +2050,8 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas sin preparar 
       <translation>Sustituir un resultado anterior en la carpeta de salida (--overwrite)</translation>
     </message>
     <message>
-      <source>To install the geosam-es command, get the source code of GeoSAM-ES and type in a terminal, with the folder of the source code in place of FOLDER:</source>
-      <translation>Para instalar la orden geosam-es, obtener el código fuente de GeoSAM-ES y escribir en una terminal, con la carpeta del código fuente en lugar de FOLDER:</translation>
+      <source>Preparing {count} tiles under the polygons</source>
+      <translation>Preparando {count} teselas bajo los polígonos</translation>
     </message>
     <message>
       <source>The same command in a terminal:</source>
@@ -1610,6 +2070,10 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas sin preparar 
       <translation>escribir una línea por clase con su código, nombre y color</translation>
     </message>
     <message>
+      <source>no class</source>
+      <translation>sin clase</translation>
+    </message>
+    <message>
       <source>{path} is neither the geosam-es command nor a Python in which it is installed</source>
       <translation>{path} no es la orden geosam-es ni un Python en el que esté instalada</translation>
     </message>
@@ -1618,8 +2082,24 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas sin preparar 
       <translation>No se ha encontrado la orden geosam-es en este equipo</translation>
     </message>
     <message>
-      <source>install it as the log says, or choose it in the options of GeoSAM-ES</source>
-      <translation>instalarla como indica el registro, o elegirla en las opciones de GeoSAM-ES</translation>
+      <source>install it as the log says, or enter its path in Settings &gt; Options &gt; GeoSAM-ES</source>
+      <translation>instalarla como indica el registro o indicar su ruta en Configuración &gt; Opciones &gt; GeoSAM-ES</translation>
+    </message>
+    <message>
+      <source>geosam-es is a program beside QGIS. It needs PyTorch, which must not be installed in QGIS, and so a Python of its own: version 3.9 or later, from python.org or your system.</source>
+      <translation>geosam-es es un programa aparte de QGIS. Necesita PyTorch, que no debe instalarse en QGIS, y por eso un Python propio: versión 3.9 o posterior, de python.org o del sistema.</translation>
+    </message>
+    <message>
+      <source>Get the source code of GeoSAM-ES and type in a terminal (on Windows, the Command Prompt), with the folder of the source code in place of FOLDER:</source>
+      <translation>Obtener el código fuente de GeoSAM-ES y escribir en una terminal (en Windows, el símbolo del sistema), con la carpeta del código fuente en lugar de FOLDER:</translation>
+    </message>
+    <message>
+      <source>Without network: on a computer with network, the same system and the same version of Python, type the first command. Copy the folder wheels that it makes to this computer, and type the others beside it:</source>
+      <translation>Sin conexión: en un equipo con conexión, con el mismo sistema y la misma versión de Python, escribir la primera orden. Copiar a este equipo la carpeta wheels que se crea y escribir junto a ella las demás órdenes:</translation>
+    </message>
+    <message>
+      <source>GeoSAM-ES finds it there. If you install it elsewhere, enter its path in Settings &gt; Options &gt; GeoSAM-ES &gt; Command line.</source>
+      <translation>GeoSAM-ES lo encuentra ahí. Si se instala en otro sitio, indicar su ruta en Configuración &gt; Opciones &gt; GeoSAM-ES &gt; Línea de órdenes.</translation>
     </message>
     <message>
       <source>Coordinates cannot be transformed from the CRS {source} to {target}</source>
@@ -1658,6 +2138,14 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas sin preparar 
       <translation>Faltan paquetes de Python: {names}</translation>
     </message>
     <message>
+      <source>press Install to replace it, then restart QGIS</source>
+      <translation>pulsar Instalar para sustituirlo y reiniciar QGIS</translation>
+    </message>
+    <message>
+      <source>install the Microsoft Visual C++ Redistributable 2019 or later, then restart QGIS</source>
+      <translation>instalar Microsoft Visual C++ Redistributable 2019 o posterior y reiniciar QGIS</translation>
+    </message>
+    <message>
       <source>{path} has signed 8-bit values, which this version of GDAL cannot read</source>
       <translation>{path} tiene valores de 8 bits con signo, que esta versión de GDAL no puede leer</translation>
     </message>
@@ -1674,8 +2162,12 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas sin preparar 
       <translation>instalar QGIS con su Python e intentarlo de nuevo</translation>
     </message>
     <message>
-      <source>Unpacking {name}</source>
-      <translation>Descomprimiendo {name}</translation>
+      <source>Reading {name}</source>
+      <translation>Leyendo {name}</translation>
+    </message>
+    <message>
+      <source>{path} is not the Python interpreter of this QGIS</source>
+      <translation>{path} no es el intérprete de Python de este QGIS</translation>
     </message>
     <message>
       <source>{path} is not a zip that can be unpacked</source>
@@ -1686,24 +2178,20 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas sin preparar 
       <translation>copiarlo de nuevo</translation>
     </message>
     <message>
-      <source>{path} is not the Python interpreter of this QGIS</source>
-      <translation>{path} no es el intérprete de Python de este QGIS</translation>
-    </message>
-    <message>
       <source>There are no Python wheels in {path}</source>
       <translation>En {path} no hay paquetes de Python (wheels)</translation>
     </message>
     <message>
-      <source>choose a folder or zip made with: make bundle</source>
-      <translation>elegir una carpeta o un zip hechos con: make bundle</translation>
+      <source>choose a folder or zip made with: {command}</source>
+      <translation>elegir una carpeta o un zip hechos con: {command}</translation>
     </message>
     <message>
       <source>The Python of QGIS comes without pip</source>
       <translation>El Python de QGIS viene sin pip</translation>
     </message>
     <message>
-      <source>install pip (on Debian and Ubuntu: sudo apt install python3-pip), or install from a zip made with: make bundle</source>
-      <translation>instalar pip (en Debian y Ubuntu: sudo apt install python3-pip), o instalar desde un zip hecho con: make bundle</translation>
+      <source>install pip (on Debian and Ubuntu: sudo apt install python3-pip), or install from a zip made with: {command}</source>
+      <translation>instalar pip (en Debian y Ubuntu: sudo apt install python3-pip) o instalar desde un zip hecho con: {command}</translation>
     </message>
     <message>
       <source>Checking the packages</source>
@@ -1714,8 +2202,12 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas sin preparar 
       <translation>Los paquetes nuevos hacen que Python falle ({reason})</translation>
     </message>
     <message>
-      <source>install another version of them</source>
-      <translation>instalar otra versión</translation>
+      <source>try again, or install from a zip made with: {command}</source>
+      <translation>intentarlo de nuevo o instalar desde un zip hecho con: {command}</translation>
+    </message>
+    <message>
+      <source>replace {file} by the wheel from a zip made with: {command}</source>
+      <translation>sustituir {file} por el paquete (wheel) de un zip hecho con: {command}</translation>
     </message>
     <message>
       <source>A wheel in {path} is damaged or has been changed: its hash is not the listed one</source>
@@ -1727,15 +2219,15 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas sin preparar 
     </message>
     <message>
       <source>check the network and the proxy in the options of QGIS, or install from a folder or zip of wheels</source>
-      <translation>comprobar la red y el proxy en las opciones de QGIS, o instalar desde una carpeta o un zip de paquetes</translation>
+      <translation>comprobar la conexión y el proxy en las opciones de QGIS, o instalar desde una carpeta o un zip de paquetes (wheels)</translation>
     </message>
     <message>
       <source>There is no wheel of {name} for Python {python} on {platform}</source>
       <translation>No hay paquete (wheel) de {name} para Python {python} en {platform}</translation>
     </message>
     <message>
-      <source>make a zip for them with: make bundle PYTHON=… PLATFORM=…</source>
-      <translation>hacer un zip con: make bundle PYTHON=… PLATFORM=…</translation>
+      <source>make a zip with: {command}</source>
+      <translation>hacer un zip con: {command}</translation>
     </message>
     <message>
       <source>pip cannot install the packages ({reason})</source>
@@ -1755,7 +2247,7 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas sin preparar 
     </message>
     <message>
       <source>see the log</source>
-      <translation>ver el registro</translation>
+      <translation>consultar el registro</translation>
     </message>
     <message>
       <source>{name} is not a raster layer</source>
@@ -1766,16 +2258,56 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas sin preparar 
       <translation>elegir una ortofoto</translation>
     </message>
     <message>
-      <source>{name} comes from a service ({provider}); only local files can be prepared</source>
-      <translation>{name} procede de un servicio ({provider}); solo se pueden preparar archivos locales</translation>
+      <source>{name} comes from a service ({provider}) that cannot be read here</source>
+      <translation>{name} procede de un servicio ({provider}) que aquí no se puede leer</translation>
+    </message>
+    <message>
+      <source>add it by WMS, WMTS or XYZ, or save it as a GeoTIFF with Export &gt; Save As and use that file</source>
+      <translation>añadirla por WMS, WMTS o XYZ, o guardarla como GeoTIFF con Exportar &gt; Guardar como y usar ese archivo</translation>
+    </message>
+    <message>
+      <source>{name} is not a local file</source>
+      <translation>{name} no es un archivo local</translation>
     </message>
     <message>
       <source>save it as a GeoTIFF with Export &gt; Save As and use that file</source>
       <translation>guardarla como GeoTIFF con Exportar &gt; Guardar como y usar ese archivo</translation>
     </message>
     <message>
-      <source>{name} is not a local file</source>
-      <translation>{name} no es un archivo local</translation>
+      <source>{root} cannot be written ({reason})</source>
+      <translation>No se puede escribir en {root} ({reason})</translation>
+    </message>
+    <message>
+      <source>The image of this place has not been fetched yet</source>
+      <translation>Aún no se ha descargado la imagen de este lugar</translation>
+    </message>
+    <message>
+      <source>click on it</source>
+      <translation>hacer clic en él</translation>
+    </message>
+    <message>
+      <source>prepare the view instead</source>
+      <translation>preparar la vista en su lugar</translation>
+    </message>
+    <message>
+      <source>{name} comes from an online service, whose images must not be downloaded as a whole</source>
+      <translation>{name} procede de un servicio en línea, cuyas imágenes no se deben descargar enteras</translation>
+    </message>
+    <message>
+      <source>{path} is no longer there</source>
+      <translation>{path} ya no existe</translation>
+    </message>
+    <message>
+      <source>choose the raster again</source>
+      <translation>elegir de nuevo el ráster</translation>
+    </message>
+    <message>
+      <source>{folder} is not a model folder: it has no {name}</source>
+      <translation>{folder} no es una carpeta de modelo: no contiene {name}</translation>
+    </message>
+    <message>
+      <source>choose a folder made by geosam-es export --encoder</source>
+      <translation>elegir una carpeta creada por geosam-es export --encoder</translation>
     </message>
     <message>
       <source>raster size</source>
@@ -1794,6 +2326,102 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas sin preparar 
       <translation>modelo</translation>
     </message>
     <message>
+      <source>{name} has no tiles</source>
+      <translation>{name} no tiene teselas</translation>
+    </message>
+    <message>
+      <source>add it again in QGIS's Data Source Manager</source>
+      <translation>añadirla de nuevo en el Administrador de fuentes de datos de QGIS</translation>
+    </message>
+    <message>
+      <source>{name} cannot be read: its service is not there any more (HTTP 404)</source>
+      <translation>No se puede leer {name}: su servicio ya no existe (HTTP 404)</translation>
+    </message>
+    <message>
+      <source>check the layer in QGIS's Data Source Manager</source>
+      <translation>comprobar la capa en el Administrador de fuentes de datos de QGIS</translation>
+    </message>
+    <message>
+      <source>The service of {name} sent something that is not an image</source>
+      <translation>El servicio de {name} ha enviado algo que no es una imagen</translation>
+    </message>
+    <message>
+      <source>try again in a moment, or choose another image format for the layer</source>
+      <translation>intentarlo de nuevo en un momento o elegir otro formato de imagen para la capa</translation>
+    </message>
+    <message>
+      <source>{name} does not show images that can be segmented</source>
+      <translation>{name} no muestra imágenes que se puedan segmentar</translation>
+    </message>
+    <message>
+      <source>choose an orthophoto: a file, or a layer of a WMS, WMTS or XYZ service</source>
+      <translation>elegir una ortofoto: un archivo, o una capa de un servicio WMS, WMTS o XYZ</translation>
+    </message>
+    <message>
+      <source>{name} cannot be read: its service does not describe itself</source>
+      <translation>No se puede leer {name}: su servicio no da su descripción</translation>
+    </message>
+    <message>
+      <source>try again in a moment</source>
+      <translation>intentarlo de nuevo en un momento</translation>
+    </message>
+    <message>
+      <source>{name} is no longer among the layers of its service</source>
+      <translation>{name} ya no está entre las capas de su servicio</translation>
+    </message>
+    <message>
+      <source>{host} sent a message in place of an image of {name}: {text}</source>
+      <translation>{host} ha enviado un mensaje en lugar de una imagen de {name}: {text}</translation>
+    </message>
+    <message>
+      <source>try again in a moment, or check the layer in QGIS's Data Source Manager</source>
+      <translation>intentarlo de nuevo en un momento o comprobar la capa en el Administrador de fuentes de datos de QGIS</translation>
+    </message>
+    <message>
+      <source>{host} was asked for as many images of {name} within a minute as is polite</source>
+      <translation>En el último minuto ya se han pedido a {host} todas las imágenes de {name} que es razonable pedir</translation>
+    </message>
+    <message>
+      <source>go on in a minute</source>
+      <translation>continuar dentro de un minuto</translation>
+    </message>
+    <message>
+      <source>The reading of {name} was stopped</source>
+      <translation>Se ha detenido la lectura de {name}</translation>
+    </message>
+    <message>
+      <source>click again to go on</source>
+      <translation>hacer clic de nuevo para continuar</translation>
+    </message>
+    <message>
+      <source>{host} refuses to show {name} (HTTP {status})</source>
+      <translation>{host} no permite ver {name} (HTTP {status})</translation>
+    </message>
+    <message>
+      <source>check the authentication of the layer in QGIS's Data Source Manager</source>
+      <translation>comprobar la autenticación de la capa en el Administrador de fuentes de datos de QGIS</translation>
+    </message>
+    <message>
+      <source>{host} was asked for too many images of {name} (HTTP {status})</source>
+      <translation>Se han pedido a {host} demasiadas imágenes de {name} (HTTP {status})</translation>
+    </message>
+    <message>
+      <source>go on in a few minutes</source>
+      <translation>continuar dentro de unos minutos</translation>
+    </message>
+    <message>
+      <source>{name} cannot be read: {host} answered with an error (HTTP {status})</source>
+      <translation>No se puede leer {name}: {host} ha respondido con un error (HTTP {status})</translation>
+    </message>
+    <message>
+      <source>{name} cannot be read: {host} does not answer ({reason})</source>
+      <translation>No se puede leer {name}: {host} no responde ({reason})</translation>
+    </message>
+    <message>
+      <source>try again in a moment, or check the connection, and the proxy in QGIS's options</source>
+      <translation>intentarlo de nuevo en un momento o comprobar la conexión, y el proxy en las opciones de QGIS</translation>
+    </message>
+    <message>
       <source>The prompts were not saved in {path}</source>
       <translation>No se han guardado las indicaciones en {path}</translation>
     </message>
@@ -1810,8 +2438,8 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas sin preparar 
       <translation>La caché {folder} está llena ({size:.3g} GiB)</translation>
     </message>
     <message>
-      <source>raise its limit in the options, or copy the raster to a folder that can be written</source>
-      <translation>aumentar su límite en las opciones, o copiar el ráster a una carpeta en la que se pueda escribir</translation>
+      <source>raise its limit in the options, or keep new prepared images beside their images</source>
+      <translation>aumentar su límite en las opciones o guardar las imágenes preparadas nuevas junto a la imagen</translation>
     </message>
     <message>
       <source>{folder} is not a decoder: it has no {name}</source>

@@ -1229,17 +1229,17 @@ class TestSheets:
     def test_a_sheet_that_cannot_be_used_does_not_let_the_one_below_answer(
         self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, left: QgsRasterLayer, tmp_path: Path
     ) -> None:
-        copied = f"/vsimem/{tmp_path.name}.tif"
-        gdal.FileFromMemBuffer(copied, Path(left.source()).read_bytes())
-        above = QgsRasterLayer(copied, "in memory")
+        copied = tmp_path / "deleted.tif"
+        shutil.copy(left.source(), copied)
+        above = QgsRasterLayer(str(copied), "deleted")
+        copied.unlink()
         interaction = start(iface, plugin, above, left)
         click(iface.canvas, place("a"))
-        assert len(iface.messages()) == 1 and "in memory" in iface.messages()[0]
+        assert len(iface.messages()) == 1 and "deleted" in iface.messages()[0]
         assert not interaction.controller.drawing.can_undo
         interaction.dock.encoding.view_wanted.emit()
-        assert all("in memory" in text for text in iface.messages()) and interaction.stores.store is None
+        assert all("deleted" in text for text in iface.messages()) and interaction.stores.store is None
         QgsProject.instance().removeMapLayer(above.id())
-        gdal.Unlink(copied)
         wait_until(lambda: iface.canvas.layers() == [left])
         click(iface.canvas, place("a"))
         drawn(interaction, "a", place("a"))

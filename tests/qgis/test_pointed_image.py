@@ -95,8 +95,9 @@ def test_the_percent_of_an_encoding_is_shown_on_its_image(scene: Scene) -> None:
     scene.rest_on(place("a"))
     wait_until(lambda: scene.shows("left", "ready"))
     scene.image.show_encoding(scene.stores.store, 34)
-    assert scene.states[-1] == ImageState("left", "encoding", 34)
-    assert scene.states[-1].text == "34 %"
+    state = scene.states[-1]
+    assert (state.name, state.kind, state.percent, state.text) == ("left", "encoding", 34, "34 %")
+    assert Path(state.path).name == "left.tif"
     scene.image.show_encoding(None)
     assert scene.shows("left", "ready")
 

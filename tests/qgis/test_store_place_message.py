@@ -84,8 +84,8 @@ def test_who_does_not_answer_is_not_asked_again_for_the_same_image(
     iface: Interface, clicked: Interaction, raster: QgsRasterLayer
 ) -> None:
     former = clicked.stores.store.path
-    clicked.stores.set(None)
-    assert iface.messages() == []
+    clicked.stores.close_all()
+    clicked.place.close()
     click(iface.canvas, place("a", 60, 0))
     wait_until(lambda: clicked.stores.store is not None)
     assert clicked.stores.store.path == former and iface.messages() == []

@@ -119,8 +119,8 @@ def texts_of(widget: QWidget) -> set[str]:
 
 
 def parts_of(text: str) -> list[str]:
-    """Return the texts that the panel puts together on one line, without colours, marks and areas."""
-    plain = re.sub("<[^>]*>|[●○⏎]", "", text.removeprefix("GeoSAM-ES: ")).strip()
+    """Return the texts that the panel puts together on one line, without colours, marks, shortcuts and areas."""
+    plain = re.sub(r"<[^>]*>|[●○⏎]|\(Ctrl\+[\w+]+\)$", "", text.removeprefix("GeoSAM-ES: ")).strip()
     if SPANISH_TEXT.fullmatch(plain):
         return [plain]
     return [part for part in plain.split(" · ") if not re.fullmatch(r"[\d.,]+ (m²|ha)", part)]
@@ -222,19 +222,19 @@ def test_errors(spanish: None, blob_store: Path) -> None:
 
 @pytest.mark.parametrize(
     ("locale", "text"),
-    [("es", "Deshacer la última indicación"), ("es_ES", "Deshacer la última indicación"),
-     ("es_MX", "Deshacer la última indicación"), ("en_US", "Undo the last prompt"), ("fr", "Undo the last prompt"),
-     ("C", "Undo the last prompt")],
+    [("es", "Quitar la última indicación"), ("es_ES", "Quitar la última indicación"),
+     ("es_MX", "Quitar la última indicación"), ("en_US", "Take back the last prompt"),
+     ("fr", "Take back the last prompt"), ("C", "Take back the last prompt")],
 )  # fmt: skip
 def test_every_locale(spanish: None, locale: str, text: str) -> None:
     set_locale(locale)
     language = Language()
     language.install()
     language.install()
-    assert tr("Undo the last prompt") == text
+    assert tr("Take back the last prompt") == text
     language.remove()
     language.remove()
-    assert tr("Undo the last prompt") == "Undo the last prompt"
+    assert tr("Take back the last prompt") == "Take back the last prompt"
 
 
 def test_the_help_is_the_same_in_both_languages() -> None:
@@ -247,7 +247,7 @@ def test_without_a_built_file_texts_are_english(spanish: None, tmp_path: Path, m
     monkeypatch.setattr("geosam_es.qgis_support.language.FOLDER", tmp_path)
     language = Language()
     language.install()
-    assert tr("Undo the last prompt") == "Undo the last prompt"
+    assert tr("Take back the last prompt") == "Take back the last prompt"
     language.remove()
 
 

@@ -17,13 +17,14 @@ printf '[qgis]\ncheckVersion=false\nshowTips=false\naskToSaveMemoryLayers=false\
   >"$profiles/profiles/default/QGIS/QGIS3.ini"
 cp "$bundle" "$folder/bundle.zip"
 .venv/bin/python -m zipfile -e "$bundle" "$folder/unpacked"
-.venv/bin/python -m tests.qgis.loopback "$folder/served.tif" >"$folder/service.url" &
+.venv/bin/python -m tests.qgis.online_server "$folder/served.tif" >"$folder/server.url" &
 server=$!
 trap 'kill $server; rm -rf "$profiles"' EXIT
-until [ -s "$folder/service.url" ] || ! kill -0 $server; do sleep 0.1; done
-# shellcheck disable=SC2086
-${RUN_IN:-} env -u PYTHONPATH XDG_RUNTIME_DIR="$profiles/run" GEOSAM_ES_DESKTOP="$folder" \
-  GEOSAM_ES_SERVICE="$(cat "$folder/service.url")" timeout "${QGIS_SECONDS:-420}" \
+until [ -s "$folder/server.url" ] || ! kill -0 $server; do sleep 0.1; done
+read -ra run_in <<<"${RUN_IN:-}"
+# shellcheck disable=SC2016
+"${run_in[@]}" env -u PYTHONPATH XDG_RUNTIME_DIR="$profiles/run" GEOSAM_ES_DESKTOP="$folder" GEOSAM_ES_TESTS="$PWD/tests/qgis/desktop" \
+  GEOSAM_ES_SERVER="$(cat "$folder/server.url")" timeout "${QGIS_SECONDS:-420}" \
   xvfb-run -a -s "-screen 0 1280x800x24" bash -c '
     openbox & exec qgis --nologo --noversioncheck --profiles-path "$0" --code "$@"' \
   "$profiles" "$PWD/tests/qgis/desktop/day.py" "$@" || true
