@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from qgis.core import QgsMapLayer, QgsProject
 from qgis.PyQt import sip
-from qgis.PyQt.QtCore import QObject, pyqtSignal
+from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 
 from ...errors import GeoSamError
 from ...inference.runtime import load_onnxruntime
@@ -88,6 +88,10 @@ class CurrentStore(QObject):
         self._is_chosen = False
         self._layer: QgsMapLayer | None = None
         self._closing: deque[OpenStore] = deque()
+        # The panel shows the store first: together with the prompts that wait, it would hold the window too long.
+        self._then = QTimer(self)
+        self._then.setSingleShot(True)
+        self._then.timeout.connect(self.opened.emit)
         QgsProject.instance().layersRemoved.connect(self._on_layers_removed)
 
     @property
@@ -195,6 +199,7 @@ class CurrentStore(QObject):
     def close_all(self) -> None:
         """Close all stores, and forget which ones the user opened."""
         self.cancel_opening()
+        self._then.stop()
         self._chosen.clear()
         self._without.clear()
         stores = list(self._stores.values())
@@ -235,6 +240,7 @@ class CurrentStore(QObject):
         """End the thread and close the stores; nothing works afterwards."""
         QgsProject.instance().layersRemoved.disconnect(self._on_layers_removed)
         self.cancel_opening()
+        self._then.stop()
         self._watch(None)
         self.worker.stop()
         self._current = None
@@ -273,7 +279,7 @@ class CurrentStore(QObject):
             self._select(key)
         old = [known for known in self._stores if known != self._current][: max(0, len(self._stores) - _MOST_OPEN)]
         self._close([self._stores.pop(known) for known in old] + ([former] if former is not None else []))
-        self.opened.emit()
+        self._then.start()
         if store.raster is None and task is not None and task.rasters:
             notice = tr(
                 "No layer of the project shows {name}. Its prepared image answers where no raster layer is visible."
