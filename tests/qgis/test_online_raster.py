@@ -454,6 +454,10 @@ def test_what_decides_the_image_decides_the_key(server: MapServer) -> None:
     ]
     assert len({key(uri) for uri in uris}) == len(uris)
     assert key(server.wms()) == key(server.wms(more="&username=a&password=b&featureCount=3"))
+    years = [server.xyz().replace("xyz%2F", f"Ortofoto_{year}_25cm_Castilla_y_Leon%2F") for year in (2020, 2023)]
+    assert len({key(uri) for uri in years}) == 2
+    keyed = [server.wms().replace("%2Fwms", f"%2Fwms%3Fmapkey%3D{text}%26AWSAccessKeyId%3D{text}") for text in "ab"]
+    assert len({key(uri) for uri in keyed}) == 1
     timed = layer(server.wms())
     properties = timed.temporalProperties()
     properties.setIsActive(True)
@@ -651,6 +655,55 @@ def test_closing_does_not_wait_for_a_slow_service(
     started = time.monotonic()
     stores.worker.stop()
     assert time.monotonic() - started < 1.0
+
+
+def test_a_service_that_is_away_for_a_while(controller: SegmentationController, server: MapServer) -> None:
+    failures: list[Any] = []
+    controller.failed.connect(failures.append)
+    here = QgsPointXY(*centre("EPSG:3857"))
+    server.answer = status(503)
+    controller.add_point(here)
+    wait_until(lambda: failures)
+    assert not controller.drawing.busy and not controller.drawing.prompts
+    server.answer = None
+    controller.add_point(here)
+    assert answered(controller).area > 0 and len(failures) == 1
+
+
+def test_removing_the_layer_stops_its_requests(
+    iface: Interface,
+    ortho: Path,
+    controller: SegmentationController,
+    stores: CurrentStore,
+    server: MapServer,
+    options: LiveOptions,
+) -> None:
+    server.delay = 30.0
+    controller.add_point(QgsPointXY(*centre("EPSG:3857")))
+    wait_until(lambda: server.images)
+    assert stores.store is not None and stores.store.raster is not None
+    QgsProject.instance().removeMapLayer(stores.store.raster.layer_id)
+    assert stores.store is None and not controller.drawing.busy
+    done: list[bool] = []
+    stores.run(lambda: True, done.append)
+    started = time.monotonic()
+    wait_until(lambda: done, 40)
+    assert time.monotonic() - started < 1.0
+
+
+def test_a_click_does_not_wait_for_what_is_fetched_ahead(
+    controller: SegmentationController, stores: CurrentStore, server: MapServer
+) -> None:
+    failures: list[Any] = []
+    controller.failed.connect(failures.append)
+    server.delay = 30.0
+    controller.look_ahead()
+    wait_until(lambda: asked(server))
+    server.delay = 0.0
+    started = time.monotonic()
+    controller.add_point(QgsPointXY(*centre("EPSG:3857")))
+    assert answered(controller).area > 0 and failures == []
+    assert time.monotonic() - started < 10.0
 
 
 def test_cancelling_an_object_lets_the_next_one_be_asked_for(

@@ -61,6 +61,7 @@ class Worker(QThread):
         self._by_priority = (self._queue, self._comparison, self._preview, self._look_ahead)
         self._stopping = False
         self._thread: int | None = None
+        self._is_ahead = False
         self._ended.connect(self._call_back)
 
     def post(self, job: Job[Any]) -> None:
@@ -69,6 +70,9 @@ class Worker(QThread):
             self._queue.append(job)
             self._comparison.clear()
             self._preview.clear()
+            # A job must not wait for the images that are fetched ahead. With the lock, it is not stopped itself.
+            if self._is_ahead:
+                self.interrupt()
             self._wake()
 
     def set_comparison(self, job: Job[Any] | None) -> None:
@@ -135,4 +139,6 @@ class Worker(QThread):
             self._ready.wait_for(lambda: self._stopping or any(self._by_priority))
             if self._stopping:
                 return None
-            return next(jobs for jobs in self._by_priority if jobs).popleft()
+            jobs = next(jobs for jobs in self._by_priority if jobs)
+            self._is_ahead = jobs is self._look_ahead
+            return jobs.popleft()
