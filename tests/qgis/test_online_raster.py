@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 import time
 from base64 import b64encode
@@ -717,6 +718,27 @@ def test_cancelling_an_object_lets_the_next_one_be_asked_for(
     server.delay = 0.0
     controller.cancel()
     controller.add_point(QgsPointXY(*centre("EPSG:3857")))
+    assert answered(controller).area > 0 and failures == []
+
+
+def test_a_store_that_was_deleted_is_made_again(
+    controller: SegmentationController, stores: CurrentStore, options: LiveOptions
+) -> None:
+    """By the user, or by another QGIS that cleared the cache."""
+    failures: list[Any] = []
+    controller.failed.connect(failures.append)
+    controller.store_wanted.connect(lambda raster: stores.request(raster, options))
+    assert stores.store is not None
+    shutil.rmtree(stores.store.path)
+    here = QgsPointXY(*centre("EPSG:3857"))
+    controller.add_point(here)
+    wait_until(lambda: controller.drawing.result is not None or failures, 30)
+    assert failures == [] and stores.store.live is not None
+    assert TileState.ENCODED in states(stores.store.live)
+    # While an object is drawn too.
+    shutil.rmtree(stores.store.path)
+    controller.add_point(QgsPointXY(here.x() + 20 * PIXEL, here.y()))
+    wait_until(lambda: failures or (stores.store.path.is_dir() and not controller.is_waiting), 30)
     assert answered(controller).area > 0 and failures == []
 
 

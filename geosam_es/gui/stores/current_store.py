@@ -125,8 +125,10 @@ class CurrentStore(QObject):
         return raster_key(raster.source) == self._current
 
     def find(self, raster: ProjectRaster) -> OpenStore | None:
-        """Return the open store of a raster, or None. It has the CRS of the raster's layer."""
+        """Return the open store of a raster, or None. It has the CRS of the raster's layer, and was not deleted."""
         store = self._stores.get(raster_key(raster.source))
+        if store is not None and _is_gone(store):
+            return None
         is_same = store is not None and store.raster is not None and _crs_of(store.raster) == _crs_of(raster)
         return store if is_same else None
 
@@ -161,7 +163,7 @@ class CurrentStore(QObject):
         one only if there is none.
         """
         key = raster_key(raster.source)
-        if key in self._stores:
+        if key in self._stores and not _is_gone(self._stores[key]):
             self._follow(key, raster, self.refused.emit)
         elif self._task is None:
             path = self._chosen.get(key)
@@ -371,6 +373,11 @@ class CurrentStore(QObject):
 
 def _key_of(store: OpenStore) -> Hashable:
     return store.path if store.raster is None else raster_key(store.raster.source)
+
+
+def _is_gone(store: OpenStore) -> bool:
+    """Tell whether the user or another QGIS has deleted a store, so that it is to be made again."""
+    return store.live is not None and not store.live.is_there
 
 
 def _crs_of(raster: ProjectRaster) -> str:
