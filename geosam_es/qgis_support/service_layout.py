@@ -119,7 +119,10 @@ def layout_of(service: Service) -> TileLayout | WmsLayout:
     if service.kind == XYZ:
         return _xyz(service)
     capabilities = _capabilities(_Asker(service))
-    return _wms(service, capabilities) if service.kind == WMS else _wmts(service, capabilities)
+    try:
+        return _wms(service, capabilities) if service.kind == WMS else _wmts(service, capabilities)
+    except ValueError as error:
+        raise _not_described(service) from error
 
 
 @dataclass
@@ -170,10 +173,18 @@ def _capabilities(asker: _Asker) -> _Node:
     content = fetch(service, asker.url) or b""
     root = _tree(content)
     if root is None or not root.children or "exception" in root.name.lower():
-        raise RasterError(
-            "{name} cannot be read: its service does not describe itself", "try again in a moment", name=service.title
-        )
+        raise _not_described(service)
     return root
+
+
+def _not_described(service: Service) -> RasterError:
+    problem = "{name} cannot be read: its service does not describe itself"
+    return RasterError(problem, "try again in a moment", name=service.title)
+
+
+def _whole(text: str, usual: int) -> int:
+    """Read a whole number; the usual one stands for anything else."""
+    return int(text) if text.isdecimal() else usual
 
 
 def _tree(content: bytes) -> _Node | None:
@@ -209,10 +220,7 @@ _IN_VALUES = "/:,;"
 
 def _xyz(service: Service) -> TileLayout:
     ratio = 2 if service.parameter("tilePixelRatio") == "2" else 1
-    finest, coarsest = (
-        int(text) if text.isdecimal() else usual
-        for text, usual in ((service.parameter("zmax"), 18), (service.parameter("zmin"), 0))
-    )
+    finest, coarsest = _whole(service.parameter("zmax"), 18), _whole(service.parameter("zmin"), 0)
     side = _XYZ_TILE * ratio
     matrices = tuple(
         Matrix(
@@ -360,7 +368,7 @@ def _wms(service: Service, capabilities: _Node) -> WmsLayout:
 
     pixel = 2.0 ** math.floor(math.log2(_FINEST_WMS_M / service.unit_m))
     most_width, most_height = (
-        min(_MOST_WMS_SIDE, int(capabilities.value("Service", name) or 0) or _MOST_WMS_SIDE)
+        min(_MOST_WMS_SIDE, _whole(capabilities.value("Service", name), 0) or _MOST_WMS_SIDE)
         for name in ("MaxWidth", "MaxHeight")
     )
     rights = _rights(capabilities.value("Service", "AccessConstraints"))

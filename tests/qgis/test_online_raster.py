@@ -51,6 +51,7 @@ from geosam_es.qgis_support.live_store import LiveOptions, LiveStore
 from geosam_es.qgis_support.service_request import interrupt, interruptible
 from geosam_es.store.reader import StoreReader, TileState
 from tests.helpers import disc
+from tests.qgis import online_server
 from tests.qgis.online_server import HALF, MapServer, exception, serving, status
 from tests.qgis.support import Interface, wait_until
 
@@ -516,6 +517,28 @@ def test_a_plus_in_the_uri_is_no_space(server: MapServer) -> None:
 def test_zooms_that_are_no_numbers_are_the_usual_ones(server: MapServer, zooms: str) -> None:
     uri = re.sub("&zmax.*", zooms, server.xyz())
     assert first_request(server, uri).startswith("/xyz/18/")
+
+
+@pytest.mark.parametrize("size", ["-1", "0", "many"])
+def test_a_largest_size_that_is_none_is_the_usual_one(
+    server: MapServer, monkeypatch: pytest.MonkeyPatch, size: str
+) -> None:
+    described = online_server.wms_capabilities
+    monkeypatch.setattr(
+        online_server, "wms_capabilities", lambda *given: described(*given).replace(">800<", f">{size}<")
+    )
+    server.answer = lambda _: (200, "image/jpeg", jpeg())
+    assert parameter(first_request(server, server.wms()), "WIDTH") == "8"
+
+
+def test_a_service_that_describes_itself_badly(server: MapServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    described = online_server.wmts_capabilities
+    source = source_of(layer(server.wmts()))
+    monkeypatch.setattr(
+        online_server, "wmts_capabilities", lambda *given: described(*given).replace("<TileWidth>256", "<TileWidth>")
+    )
+    with pytest.raises(RasterError, match="its service does not describe itself"):
+        in_thread(lambda: open_raster(source))
 
 
 def test_a_world_of_tiles_is_never_looped_over(server: MapServer, options: LiveOptions) -> None:
