@@ -640,11 +640,10 @@ def test_only_a_click_and_the_middle_of_the_view_ask_the_service(
     controller.preview(here)
     wait_until(lambda: previews)
     assert previews == [None] and asked(server) == []
-    done: list[bool] = []
     controller.look_ahead()
-    wait_until(lambda: len(asked(server)) == 16)
-    stores.run(lambda: True, done.append)
-    wait_until(lambda: done)
+    live = stores.store.live if stores.store is not None else None
+    assert live is not None
+    wait_until(lambda: TileState.ENCODED in states(live))
     assert len(asked(server)) == len(set(asked(server))) == 16
     controller.preview(here)
     wait_until(lambda: previews[-1] is not None)
