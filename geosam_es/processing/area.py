@@ -38,7 +38,7 @@ def read_area(
     Raises
     ------
     VectorError
-        If the layer has no CRS, or lies outside the raster.
+        If the layer has no CRS or no geometries, or lies outside the raster.
     EditError
         If it cannot be transformed.
     """
@@ -58,6 +58,10 @@ def read_area(
         for feature in source.getFeatures(request, skip_checks)
         if not feature.geometry().isEmpty()
     ]
+    if not geometries:
+        raise VectorError(
+            "{source} has no geometries", "draw some, or choose another layer", source=source.sourceName()
+        )
     area = shapely.union_all([shapely.make_valid(geometry) for geometry in geometries])
     if not area.intersects(extent):
         raise VectorError(

@@ -309,7 +309,15 @@ class _SegmentAlgorithm(ImageAlgorithm):
         if self.parameterDefinition(name) is None:
             return -1
         chosen = self.parameterAsString(parameters, name, context)
-        return int(source.fields().lookupField(chosen or default))
+        index = int(source.fields().lookupField(chosen or default))
+        if chosen and index < 0:
+            raise VectorError(
+                "{source} has no field {field}",
+                "choose one of its fields, or none",
+                source=source.sourceName(),
+                field=chosen,
+            )
+        return index
 
 
 class SegmentPointsAlgorithm(_SegmentAlgorithm):

@@ -385,6 +385,11 @@ class LiveStore:
         finally:
             self._quiet.is_on = False
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the store was not deleted meanwhile; tiles alone would be no store."""
+        return (self.root / GROUP_FILE).is_file()
+
     def share(self) -> LiveStore:
         """Return this store for another user, who must close it too."""
         with self._uses_lock:
@@ -413,9 +418,8 @@ class LiveStore:
         return min(side, size[0]) * min(side, size[1]) <= _MOST_PIXELS
 
     def _check_there(self) -> None:
-        """Check that the store was not deleted meanwhile; tiles alone would be no store."""
-        if not (self.root / GROUP_FILE).is_file():
-            raise StoreError(tr("{path} is no longer there").format(path=self.root), tr("choose the raster again"))
+        if not self.is_there:
+            raise StoreError(tr("{path} is no longer there").format(path=self.root), tr("click again"))
 
     def _trim_now_and_then(self) -> None:
         self._since_trim += 1

@@ -42,6 +42,10 @@ _LARGEST_RATIO = 3.0
 """How much finer the service's images may be than a level that is made of them: one tile then needs up to 9 times as
 many images."""
 
+_JPEG, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_TAIL = 64
+"""Bytes within which a JPEG ends: some servers send a few more than the image."""
+
 _COARSEST = 64
 _ALPHA = 3
 
@@ -214,7 +218,8 @@ class OnlineRaster(RasterSource):
     def _decode(self, content: bytes, width: int, height: int) -> NDArray[np.uint8]:
         """Return an image as RGBA (height, width, 4)."""
         shown = QImage.fromData(QByteArray(content))
-        if shown.isNull():
+        # Qt fills up a JPEG that was cut off.
+        if shown.isNull() or (content.startswith(_JPEG) and _JPEG_END not in content[-_TAIL:]):
             raise RasterError(
                 "The service of {name} sent something that is not an image",
                 "try again in a moment, or choose another image format for the layer",

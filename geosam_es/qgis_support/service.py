@@ -22,14 +22,15 @@ __all__ = ["WMS", "WMTS", "XYZ", "Service", "ServiceName", "service_of", "withou
 XYZ, WMTS, WMS = "XYZ", "WMTS", "WMS"
 
 _SECRET = re.compile(
-    r"(?i)(.*[_-])?(key|apikey|token|accesstoken|auth|authcfg|authorization|pass|password|passwd|pwd|user|username|"
-    r"login|sig|signature|secret|credential|session|sessionid|connectid|ticket|referer)"
+    r"(?i).*(key|keyid|token|auth|authcfg|authorization|pass|password|passwd|pwd|user|username|login|sig|signature|"
+    r"secret|credential|session|sessionid|connectid|client_?id|app_?id|app_?code|ticket|referer)"
 )
 """Names of parameters whose values are not kept."""
 
 _TOKEN = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_.~-]{24,}")
-"""A part of a path like this is a key of the user: names of layers have no such mixture of letters and digits."""
+"""A part of a path like this may be a key of the user. It is not shown, but a long name with a year looks the same."""
 
+_NOTHING = re.compile(r"(?!)")
 _NOT_OF_THE_IMAGE = {"contextualWMSLegend", "dpiMode", "featureCount", "url", "type"}
 _NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f-\x9f]+")
 _PLACEHOLDERS = "{}:/,"
@@ -122,7 +123,7 @@ class Service:
             for name, values in self.parameters.items()
             if name not in _NOT_OF_THE_IMAGE and not _SECRET.fullmatch(name) and not name.startswith("http-header")
         }
-        decisive = [self.kind, self.address, shown, self.crs_wkt, self.time]
+        decisive = [self.kind, without_secrets(self.url, is_shown=False), shown, self.crs_wkt, self.time]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -136,8 +137,14 @@ class Service:
         return GdalName(self.parameter("layers") or urlsplit(self.address).netloc or "layer", None)
 
 
-def without_secrets(url: str) -> str:
-    """Return an address without user, password, keys and tokens.
+def without_secrets(url: str, *, is_shown: bool = True) -> str:
+    """Return an address without user, password and parameters with keys and tokens.
+
+    Parameters
+    ----------
+    url : str
+    is_shown : bool
+        Whether somebody may read it, so that all that looks like a token is left out too.
 
     Examples
     --------
@@ -146,11 +153,12 @@ def without_secrets(url: str) -> str:
     """
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
-    path = "/".join("…" if _TOKEN.fullmatch(part) else part for part in parts.path.split("/"))
+    hidden = _TOKEN if is_shown else _NOTHING
+    path = "/".join("…" if hidden.fullmatch(part) else part for part in parts.path.split("/"))
     kept = [
         (name, value)
         for name, value in parse_qsl(parts.query, keep_blank_values=True)
-        if not _SECRET.fullmatch(name) and not _TOKEN.fullmatch(value)
+        if not _SECRET.fullmatch(name) and not hidden.fullmatch(value)
     ]
     return urlunsplit((parts.scheme, host, path, urlencode(kept, safe=_PLACEHOLDERS, quote_via=quote), ""))
 
@@ -165,7 +173,8 @@ def service_of(layer: QgsRasterLayer) -> Service:
     """
     name, provider = layer.name(), layer.dataProvider()
     parameters: dict[str, list[str]] = {}
-    for key, value in parse_qsl(layer.source(), keep_blank_values=True):
+    # QGIS writes spaces as %20, and leaves a plus as it is.
+    for key, value in parse_qsl(layer.source().replace("+", "%2B"), keep_blank_values=True):
         parameters.setdefault(key, []).append(value)
     kind = parameters.get("type", [""])[0]
     matrix_set = parameters.get("tileMatrixSet")

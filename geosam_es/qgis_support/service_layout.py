@@ -119,7 +119,10 @@ def layout_of(service: Service) -> TileLayout | WmsLayout:
     if service.kind == XYZ:
         return _xyz(service)
     capabilities = _capabilities(service)
-    return _wms(service, capabilities) if service.kind == WMS else _wmts(service, capabilities)
+    try:
+        return _wms(service, capabilities) if service.kind == WMS else _wmts(service, capabilities)
+    except ValueError as error:
+        raise _not_described(service) from error
 
 
 @dataclass
@@ -151,9 +154,7 @@ def _capabilities(service: Service) -> _Node:
     url = _capabilities_url(service)
     root = _known.get(url) or _tree(fetch(service, url) or b"")
     if root is None or not root.children or "exception" in root.name.lower():
-        raise RasterError(
-            "{name} cannot be read: its service does not describe itself", "try again in a moment", name=service.title
-        )
+        raise _not_described(service)
     if len(_known) >= _MOST_KNOWN:
         _known.clear()
     _known[url] = root
@@ -166,6 +167,16 @@ def _capabilities_url(service: Service) -> str:
     if kind != WMS and ("request" in asked or url.lower().endswith(".xml")):
         return url
     return _with_query(url, [("SERVICE", kind), ("REQUEST", "GetCapabilities")])
+
+
+def _not_described(service: Service) -> RasterError:
+    problem = "{name} cannot be read: its service does not describe itself"
+    return RasterError(problem, "try again in a moment", name=service.title)
+
+
+def _whole(text: str, usual: int) -> int:
+    """Read a whole number; the usual one stands for anything else."""
+    return int(text) if text.isdecimal() else usual
 
 
 def _tree(content: bytes) -> _Node | None:
@@ -201,7 +212,7 @@ _IN_VALUES = "/:,;"
 
 def _xyz(service: Service) -> TileLayout:
     ratio = 2 if service.parameter("tilePixelRatio") == "2" else 1
-    finest, coarsest = int(service.parameter("zmax", "18") or 18), int(service.parameter("zmin", "0") or 0)
+    finest, coarsest = _whole(service.parameter("zmax"), 18), _whole(service.parameter("zmin"), 0)
     side = _XYZ_TILE * ratio
     corner = -_HALF_MERCATOR, _HALF_MERCATOR
     matrices = tuple(
@@ -315,12 +326,13 @@ def _wms(service: Service, capabilities: _Node) -> WmsLayout:
     is_inverted = is_newest and service.inverts_axes and not ignores_axes
     is_inverted = is_inverted != bool(service.parameter("InvertAxisOrientation"))
     form = service.parameter("format", "image/png")
-    styles = ",".join(service.parameters.get("styles", []))
+    # QGIS lists the uppermost layer first, and WMS the lowest.
+    layers, styles = (",".join(reversed(service.parameters.get(name, []))) for name in ("layers", "styles"))
     fixed = [
         ("SERVICE", "WMS"),
         ("VERSION", version),
         ("REQUEST", "GetMap"),
-        ("LAYERS", ",".join(service.parameters.get("layers", []))),
+        ("LAYERS", layers),
         ("STYLES", styles),
         ("CRS" if is_newest else "SRS", service.parameter("crs")),
         ("FORMAT", form),
@@ -336,7 +348,7 @@ def _wms(service: Service, capabilities: _Node) -> WmsLayout:
 
     pixel = 2.0 ** math.floor(math.log2(_FINEST_WMS_M / service.unit_m))
     most_width, most_height = (
-        min(_MOST_WMS_SIDE, int(capabilities.value("Service", name) or 0) or _MOST_WMS_SIDE)
+        min(_MOST_WMS_SIDE, _whole(capabilities.value("Service", name), 0) or _MOST_WMS_SIDE)
         for name in ("MaxWidth", "MaxHeight")
     )
     rights = _rights(capabilities.value("Service", "AccessConstraints"))

@@ -33,7 +33,11 @@ _NOT_THERE = (204, 404, 410)
 
 _NOT_ALLOWED = (401, 403, 407)
 _TOO_MANY = 429
-_TEXTS = ("xml", "html", "json")
+_FIRST_ERROR = 400
+_NOT_IN_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+"""Every image has such bytes near its beginning. The content type tells little: some servers send images as text."""
+
+_LOOKED_AT = 512
 _MOST_TEXT = 160
 _WAIT = 0.05
 """Seconds between looks at whether the user has cancelled, while another request to the server is under way."""
@@ -103,11 +107,11 @@ def fetch(service: Service, url: str, pixels: int = 0) -> bytes | None:
     status = answer.status
     if status in _NOT_THERE or answer.error == QNetworkReply.NetworkError.ContentNotFoundError:
         return None
-    if answer.error != QNetworkReply.NetworkError.NoError or (status or 200) >= 400:
+    if answer.error != QNetworkReply.NetworkError.NoError or (status or 0) >= _FIRST_ERROR:
         raise _failed(status, answer.reason, names)
     content = answer.content
-    if pixels and (content[:1] == b"<" or any(word in answer.kind for word in _TEXTS)):
-        text = " ".join(_TAG.sub(" ", content.decode("utf-8", "replace")).split())[:_MOST_TEXT]
+    if pixels and content and not _NOT_IN_TEXT.search(content[:_LOOKED_AT]):
+        text = " ".join(_TAG.sub(" ", content.decode("utf-8-sig", "replace")).split())[:_MOST_TEXT]
         raise RasterError(
             "{host} sent a message in place of an image of {name}: {text}",
             "try again in a moment, or check the layer in QGIS's Data Source Manager",
@@ -123,7 +127,6 @@ class _Answer(NamedTuple):
     status: int | None = None
     error: Any = QNetworkReply.NetworkError.UnknownNetworkError
     reason: str = ""
-    kind: str = ""
     content: bytes = b""
     is_cached: bool = False
 
@@ -144,7 +147,6 @@ def _get(service: Service, url: str, feedback: QgsFeedback) -> _Answer:
         reply.attribute(QNetworkRequest.Attribute.HttpStatusCodeAttribute),
         reply.error(),
         reply.errorString() or blocking.errorMessage(),
-        bytes(reply.rawHeader(b"Content-Type")).decode("latin-1").lower(),
         bytes(reply.content()),
         bool(reply.attribute(QNetworkRequest.Attribute.SourceIsFromCacheAttribute)),
     )
@@ -194,6 +196,10 @@ def _request(service: Service, url: str) -> QNetworkRequest:
     if user:
         login = base64.b64encode(f"{user}:{service.parameter('password')}".encode())
         request.setRawHeader(b"Authorization", b"Basic " + login)
+    if not (headers or user or service.parameter("authcfg")):
+        # QGIS by itself follows no relative addresses. Qt would take the user's keys to the other server.
+        policy = QNetworkRequest.RedirectPolicy.NoLessSafeRedirectPolicy
+        request.setAttribute(QNetworkRequest.Attribute.RedirectPolicyAttribute, policy)
     return request
 
 
@@ -216,7 +222,7 @@ def _failed(status: int | None, reason: str, names: dict[str, str]) -> RasterErr
             status=status,
             **names,
         )
-    if status is not None:
+    if (status or 0) >= _FIRST_ERROR:
         return RasterError(
             "{name} cannot be read: {host} answered with an error (HTTP {status})",
             "try again in a moment",

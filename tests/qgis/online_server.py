@@ -35,6 +35,9 @@ MAX_ZOOM = 19
 COARSEST_25830 = 4096.0
 """Pixel size of the first of the matrices in EPSG:25830, which begin at (0, 8388608) and halve 13 times."""
 
+REDIRECT = 302
+"""With this status, the content of an answer is the address to go to."""
+
 _XYZ = re.compile(r"/xyz/(\d+)/(\d+)/(\d+)\.png")
 _WMTS = re.compile(r"/wmts/tile/(\w+)/(\d+)/(\d+)/(\d+)\.png")
 _EXCEPTION = (
@@ -163,6 +166,8 @@ def serve(raster: Path) -> MapServer:
             self.send_header("Content-Length", str(len(content)))
             # QGIS must not answer from its own cache what the tests count.
             self.send_header("Cache-Control", "no-store")
+            if status == REDIRECT:
+                self.send_header("Location", content.decode())
             self.end_headers()
             try:
                 self.wfile.write(content)

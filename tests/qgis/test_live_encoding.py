@@ -503,7 +503,7 @@ def test_a_click_on_a_black_corner_is_an_error(tmp_path: Path, options: LiveOpti
 
 def test_a_deleted_store_is_not_partly_recreated(live: LiveStore) -> None:
     shutil.rmtree(live.root)
-    with pytest.raises(StoreError, match="is no longer there: choose the raster again"):
+    with pytest.raises(StoreError, match="is no longer there: click again"):
         live.ensure_tile(Tile(0, 0, 0))
     with pytest.raises(StoreError, match="is no longer there"):
         live.encode([Tile(0, 0, 0)])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import numpy as np
 import pyproj
@@ -28,12 +30,15 @@ from qgis.core import (
     QgsRectangle,
 )
 from qgis.PyQt.QtCore import QCoreApplication, QDate, QDateTime, Qt, QThread, QTime
+from rasterio.io import MemoryFile
 from rasterio.transform import Affine, array_bounds
 
 from geosam_es.core.prompts import Bounds
+from geosam_es.core.window import Window
 from geosam_es.errors import GeoSamError, RasterError, StoreError
 from geosam_es.gui.canvas.controller import SegmentationController
 from geosam_es.gui.canvas.overlay import Overlay
+from geosam_es.gui.canvas.pointed_image import PointedImage
 from geosam_es.gui.canvas.view import Sight
 from geosam_es.gui.canvas.view_tiles import tiles_in_view
 from geosam_es.gui.stores.background_encoding import BackgroundEncoding
@@ -43,9 +48,10 @@ from geosam_es.inference.session import SegmentationSession
 from geosam_es.qgis_support.crs import EllipsoidArea, raster_crs
 from geosam_es.qgis_support.layer_source import LayerSource, open_raster, source_of
 from geosam_es.qgis_support.live_store import LiveOptions, LiveStore
-from geosam_es.qgis_support.service_request import interrupt
+from geosam_es.qgis_support.service_request import interrupt, interruptible
 from geosam_es.store.reader import StoreReader, TileState
 from tests.helpers import disc
+from tests.qgis import online_server
 from tests.qgis.online_server import HALF, MapServer, exception, serving, status
 from tests.qgis.support import Interface, wait_until
 
@@ -256,6 +262,10 @@ def failing(answer: Any) -> Callable[[str], Any]:
         (status(429), "too many images of PNOA"),
         (exception, "a message in place of an image of PNOA: The database is away"),
         (lambda _: (200, "image/png", b"\x89PNG\r\n\x1a\n not"), "not an image"),
+        (lambda _: (200, "image/png", b""), "not an image"),
+        (lambda _: (200, "image/jpeg", jpeg()[:-2000]), "not an image"),
+        (lambda _: (200, "text/plain", b"The quota is used up"), "PNOA: The quota is used up"),
+        (lambda _: (200, "image/png", b"\xef\xbb\xbf\n<?xml?><e>Closed today</e>"), "PNOA: Closed today"),
     ],
 )
 def test_a_part_that_fails_is_an_error_and_nothing_is_kept(
@@ -272,6 +282,40 @@ def test_a_part_that_fails_is_an_error_and_nothing_is_kept(
     assert click(live).geometry.area > 0
     assert len(server.images) <= 11
     live.close()
+
+
+def jpeg() -> bytes:
+    with MemoryFile() as memory:
+        with memory.open(driver="JPEG", width=256, height=256, count=3, dtype="uint8") as image:
+            image.write(picture()[:, :256, :256])
+        return bytes(memory.read())
+
+
+@pytest.mark.parametrize("after", [b"", b"\n\0\0"])
+def test_an_image_is_known_by_its_content(server: MapServer, options: LiveOptions, after: bytes) -> None:
+    server.answer = lambda _: (200, "text/html", jpeg() + after)
+    live = opened(server.xyz(), options)
+    x, y = centre("EPSG:3857")
+    wanted = live.tiles_in(shapely.Point(x, y))
+    assert {in_thread(lambda tile=tile: live.ensure_tile(tile)) for tile in wanted} == {TileState.ENCODED}
+    live.close()
+
+
+@pytest.mark.parametrize("login", ["", "&username=me&password=x"])
+def test_redirects_are_followed_but_no_password_goes_to_another_server(
+    ortho: Path, server: MapServer, options: LiveOptions, login: str
+) -> None:
+    with serving(ortho) as other:
+        for target in (server, other):
+            prefix = "" if target is server and not login else target.url
+            server.answer = lambda path, prefix=prefix: (
+                (302, "text/html", f"{prefix}{path}?new".encode()) if "?" not in path else None
+            )
+            live = opened(server.xyz(more=login), replace(options, cache_folder=options.cache_folder / target.url[-5:]))
+            assert click(live).geometry.area > 0
+            live.close()
+        assert len(other.images) == 16
+        assert not any("authorization" in header for header in other.headers)
 
 
 def states(live: LiveStore) -> set[TileState]:
@@ -412,6 +456,10 @@ def test_what_decides_the_image_decides_the_key(server: MapServer) -> None:
     ]
     assert len({key(uri) for uri in uris}) == len(uris)
     assert key(server.wms()) == key(server.wms(more="&username=a&password=b&featureCount=3"))
+    years = [server.xyz().replace("xyz%2F", f"Ortofoto_{year}_25cm_Castilla_y_Leon%2F") for year in (2020, 2023)]
+    assert len({key(uri) for uri in years}) == 2
+    keyed = [server.wms().replace("%2Fwms", f"%2Fwms%3Fmapkey%3D{text}%26AWSAccessKeyId%3D{text}") for text in "ab"]
+    assert len({key(uri) for uri in keyed}) == 1
     timed = layer(server.wms())
     properties = timed.temporalProperties()
     properties.setIsActive(True)
@@ -420,6 +468,77 @@ def test_what_decides_the_image_decides_the_key(server: MapServer) -> None:
     properties.setFixedTemporalRange(QgsDateTimeRange(day, day))
     service = source_of(timed).service
     assert service is not None and service.time == "2020-05-01T00:00:00Z" and service.key != key(server.wms())
+
+
+def first_request(server: MapServer, uri: str) -> str:
+    """Return the address of the first image that is asked for in the middle of the orthophoto."""
+    source = source_of(layer(uri))
+
+    def read() -> None:
+        raster = open_raster(source)
+        col, row = raster.transform.inverse().apply(*centre(raster_crs_name(source)))
+        with interruptible():
+            raster.read_bands(Window(int(col), int(row), 8, 8), 1)
+
+    server.reset()
+    in_thread(read)
+    return unquote(server.images[0])
+
+
+def raster_crs_name(source: LayerSource) -> str:
+    return QgsCoordinateReferenceSystem.fromWkt(source.crs_wkt).authid()
+
+
+def test_layers_of_a_wms_are_drawn_in_the_order_of_qgis(server: MapServer) -> None:
+    server.answer = lambda _: (200, "image/jpeg", jpeg())
+    asked = first_request(
+        server, server.wms().replace("layers=ortho&styles", "layers=ortho&layers=roads&styles=&styles=red")
+    )
+    shown = QgsRasterLayer(
+        server.wms().replace("layers=ortho&styles", "layers=ortho&layers=roads&styles=&styles=red"), "two", "wms"
+    )
+    server.reset()
+    assert shown.dataProvider().block(1, shown.extent(), 8, 8).isValid()
+    for name in ("LAYERS", "STYLES"):
+        assert parameter(asked, name) == parameter(unquote(server.images[0]), name)
+
+
+def parameter(url: str, name: str) -> str:
+    return dict(part.partition("=")[::2] for part in url.partition("?")[2].split("&"))[name]
+
+
+def test_a_plus_in_the_uri_is_no_space(server: MapServer) -> None:
+    server.answer = lambda _: (200, "image/jpeg", jpeg())
+    uri = f"type=xyz&url={server.url}/a+b/%7Bz%7D/%7Bx%7D/%7By%7D.png&zmax=19&zmin=0"
+    assert first_request(server, uri).startswith("/a+b/19/")
+
+
+@pytest.mark.parametrize("zooms", ["", "&zmin=&zmax=", "&zmin=x&zmax=18.5"])
+def test_zooms_that_are_no_numbers_are_the_usual_ones(server: MapServer, zooms: str) -> None:
+    uri = re.sub("&zmax.*", zooms, server.xyz())
+    assert first_request(server, uri).startswith("/xyz/18/")
+
+
+@pytest.mark.parametrize("size", ["-1", "0", "many"])
+def test_a_largest_size_that_is_none_is_the_usual_one(
+    server: MapServer, monkeypatch: pytest.MonkeyPatch, size: str
+) -> None:
+    described = online_server.wms_capabilities
+    monkeypatch.setattr(
+        online_server, "wms_capabilities", lambda *given: described(*given).replace(">800<", f">{size}<")
+    )
+    server.answer = lambda _: (200, "image/jpeg", jpeg())
+    assert parameter(first_request(server, server.wms()), "WIDTH") == "8"
+
+
+def test_a_service_that_describes_itself_badly(server: MapServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    described = online_server.wmts_capabilities
+    source = source_of(layer(server.wmts()))
+    monkeypatch.setattr(
+        online_server, "wmts_capabilities", lambda *given: described(*given).replace("<TileWidth>256", "<TileWidth>")
+    )
+    with pytest.raises(RasterError, match="its service does not describe itself"):
+        in_thread(lambda: open_raster(source))
 
 
 def test_a_world_of_tiles_is_never_looped_over(server: MapServer, options: LiveOptions) -> None:
@@ -521,15 +640,33 @@ def test_only_a_click_and_the_middle_of_the_view_ask_the_service(
     controller.preview(here)
     wait_until(lambda: previews)
     assert previews == [None] and asked(server) == []
-    done: list[bool] = []
     controller.look_ahead()
-    wait_until(lambda: len(asked(server)) == 16)
-    stores.run(lambda: True, done.append)
-    wait_until(lambda: done)
+    live = stores.store.live if stores.store is not None else None
+    assert live is not None
+    wait_until(lambda: TileState.ENCODED in states(live))
     assert len(asked(server)) == len(set(asked(server))) == 16
     controller.preview(here)
     wait_until(lambda: previews[-1] is not None)
     assert len(asked(server)) == 16
+
+
+def test_a_slow_service_is_told_of(controller: SegmentationController, stores: CurrentStore, server: MapServer) -> None:
+    image = PointedImage(controller, stores)
+    kinds: list[str] = []
+    image.changed.connect(lambda state: kinds.append(state.kind))
+    image.look()
+    assert kinds == ["online"]
+    server.delay = 0.1
+    here = QgsPointXY(*centre("EPSG:3857"))
+    controller.add_point(here)
+    wait_until(lambda: kinds[-1] == "fetching")
+    answered(controller)
+    assert kinds == ["online", "fetching", "online"]
+    controller.discard()
+    # The images are there: the answer comes at once.
+    controller.add_point(here)
+    answered(controller)
+    assert kinds == ["online", "fetching", "online"]
 
 
 def test_closing_does_not_wait_for_a_slow_service(
@@ -543,6 +680,55 @@ def test_closing_does_not_wait_for_a_slow_service(
     assert time.monotonic() - started < 1.0
 
 
+def test_a_service_that_is_away_for_a_while(controller: SegmentationController, server: MapServer) -> None:
+    failures: list[Any] = []
+    controller.failed.connect(failures.append)
+    here = QgsPointXY(*centre("EPSG:3857"))
+    server.answer = status(503)
+    controller.add_point(here)
+    wait_until(lambda: failures)
+    assert not controller.drawing.busy and not controller.drawing.prompts
+    server.answer = None
+    controller.add_point(here)
+    assert answered(controller).area > 0 and len(failures) == 1
+
+
+def test_removing_the_layer_stops_its_requests(
+    iface: Interface,
+    ortho: Path,
+    controller: SegmentationController,
+    stores: CurrentStore,
+    server: MapServer,
+    options: LiveOptions,
+) -> None:
+    server.delay = 30.0
+    controller.add_point(QgsPointXY(*centre("EPSG:3857")))
+    wait_until(lambda: server.images)
+    assert stores.store is not None and stores.store.raster is not None
+    QgsProject.instance().removeMapLayer(stores.store.raster.layer_id)
+    assert stores.store is None and not controller.drawing.busy
+    done: list[bool] = []
+    stores.run(lambda: True, done.append)
+    started = time.monotonic()
+    wait_until(lambda: done, 40)
+    assert time.monotonic() - started < 1.0
+
+
+def test_a_click_does_not_wait_for_what_is_fetched_ahead(
+    controller: SegmentationController, stores: CurrentStore, server: MapServer
+) -> None:
+    failures: list[Any] = []
+    controller.failed.connect(failures.append)
+    server.delay = 30.0
+    controller.look_ahead()
+    wait_until(lambda: asked(server))
+    server.delay = 0.0
+    started = time.monotonic()
+    controller.add_point(QgsPointXY(*centre("EPSG:3857")))
+    assert answered(controller).area > 0 and failures == []
+    assert time.monotonic() - started < 10.0
+
+
 def test_cancelling_an_object_lets_the_next_one_be_asked_for(
     controller: SegmentationController, server: MapServer
 ) -> None:
@@ -554,6 +740,27 @@ def test_cancelling_an_object_lets_the_next_one_be_asked_for(
     server.delay = 0.0
     controller.cancel()
     controller.add_point(QgsPointXY(*centre("EPSG:3857")))
+    assert answered(controller).area > 0 and failures == []
+
+
+def test_a_store_that_was_deleted_is_made_again(
+    controller: SegmentationController, stores: CurrentStore, options: LiveOptions
+) -> None:
+    """By the user, or by another QGIS that cleared the cache."""
+    failures: list[Any] = []
+    controller.failed.connect(failures.append)
+    controller.store_wanted.connect(lambda raster: stores.request(raster, options))
+    assert stores.store is not None
+    shutil.rmtree(stores.store.path)
+    here = QgsPointXY(*centre("EPSG:3857"))
+    controller.add_point(here)
+    wait_until(lambda: controller.drawing.result is not None or failures, 30)
+    assert failures == [] and stores.store.live is not None
+    assert TileState.ENCODED in states(stores.store.live)
+    # While an object is drawn too.
+    shutil.rmtree(stores.store.path)
+    controller.add_point(QgsPointXY(here.x() + 20 * PIXEL, here.y()))
+    wait_until(lambda: failures or (stores.store.path.is_dir() and not controller.is_waiting), 30)
     assert answered(controller).area > 0 and failures == []
 
 

@@ -393,6 +393,14 @@ def test_an_invalid_label(store: Path) -> None:
         run("segmentpoints", STORE=str(store), INPUT=clicks)
 
 
+@pytest.mark.parametrize("parameter", ["LABEL_FIELD", "OBJECT_FIELD"])
+def test_a_field_that_does_not_exist(store: Path, parameter: str) -> None:
+    """It would be as if all points were positive, and each its own object."""
+    clicks = layer("Point", [point(300, 300)], RASTER_CRS, "&field=lable:integer", [(0,)])
+    with pytest.raises(QgsProcessingException, match="prompts has no field sign: choose one of its fields"):
+        run("segmentpoints", STORE=str(store), INPUT=clicks, **{parameter: "sign"})
+
+
 def test_cancelling_keeps_finished_objects(store: Path) -> None:
     clicks = layer("Point", [point(300, 300)] * 10)
     log = Log(cancel_at=40)

@@ -410,6 +410,8 @@ class TestPrepareRaster:
         outside = area(9000, 9000, 9100, 9100)
         with pytest.raises(QgsProcessingException, match=r"area lies outside the raster año\.tif: check the layer"):
             run("encoderaster", RASTER=raster, AREA=outside)
+        with pytest.raises(QgsProcessingException, match="drawn has no geometries: draw some"):
+            run("encoderaster", RASTER=raster, AREA=QgsVectorLayer(f"Polygon?crs={CRS}", "drawn", "memory"))
         assert not beside(raster).exists()
         run("encoderaster", RASTER=raster)
         with pytest.raises(QgsProcessingException, match="area lies outside the raster"):

@@ -136,3 +136,28 @@ def test_stopping_drops_waiting_jobs(qgis_app: Any) -> None:
     worker.post(Job(lambda: ran.append(2)))
     assert not worker.isRunning()
     assert ran == []
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_job_ahead_that_is_stopped_is_tried_again_unless_it_was_replaced(
+    worker: Worker, log: Log, is_replaced: bool
+) -> None:
+    begun, stopped = threading.Semaphore(0), threading.Event()
+    tries: list[bool] = []
+
+    def ahead() -> None:
+        tries.append(stopped.is_set())
+        begun.release()
+        stopped.wait()
+        if len(tries) == 1:
+            raise PromptError("stopped", "go on")
+
+    worker.set_look_ahead([Job(ahead, log.done.append, log.failed.append)])
+    assert begun.acquire(timeout=5)
+    if is_replaced:
+        worker.set_look_ahead([])
+    worker.post(log.job("posted"))
+    stopped.set()
+    wait_until(lambda: log.done == (["posted"] if is_replaced else ["posted", None]))
+    assert tries == ([False] if is_replaced else [False, True])
+    wait_until(lambda: len(log.failed) == is_replaced)

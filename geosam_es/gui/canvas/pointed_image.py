@@ -12,11 +12,15 @@ from ...qgis_support.messages import tr
 from ..stores.current_store import CurrentStore
 from ..stores.open_store import OpenStore, ProjectRaster, project_raster
 from .controller import SegmentationController
+from .drawing import Drawing
 
 __all__ = ["ImageState", "PointedImage"]
 
 _AT_REST_MS = 100
 """How long the pointer rests before the image under it is looked up; moves themselves cost nothing."""
+
+_SLOW_MS = 300
+"""How long an answer takes before the panel says that images are being fetched: most are there already."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,11 @@ class PointedImage(QObject):
         self._timer.setSingleShot(True)
         self._timer.setInterval(_AT_REST_MS)
         self._timer.timeout.connect(self.look)
+        self._slow = QTimer(self)
+        self._slow.setSingleShot(True)
+        self._slow.setInterval(_SLOW_MS)
+        self._slow.timeout.connect(self.show)
+        controller.drawing_changed.connect(self._on_drawing)
         stores.changed.connect(self.show)
         stores.opened.connect(self.show)
         stores.refused.connect(self.show)
@@ -116,6 +125,15 @@ class PointedImage(QObject):
             self.store_wanted.emit(raster)
         self.show()
 
+    def _on_drawing(self, drawing: Drawing) -> None:
+        """Tell that images are being fetched if an answer takes long."""
+        if drawing.busy:
+            self._slow.start()
+        elif self._slow.isActive():
+            self._slow.stop()
+        else:
+            self.show()
+
     def _raster(self) -> ProjectRaster | None:
         return project_raster(self.layer)
 
@@ -139,7 +157,8 @@ class PointedImage(QObject):
         elif raster is not None and stores.is_opening_for(raster):
             text = tr("opening")
         elif layer is not None and layer.providerType() != "gdal":
-            text = tr("online")
+            is_slow = self._controller.drawing.busy and not self._slow.isActive()
+            text = tr("fetching images …") if is_slow else tr("online")
         elif store is not None and store.live is None:
             text = tr("ready")
         else:

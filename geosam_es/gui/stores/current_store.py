@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from qgis.core import QgsMapLayer, QgsProject
 from qgis.PyQt import sip
-from qgis.PyQt.QtCore import QObject, pyqtSignal
+from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 
 from ...errors import GeoSamError
 from ...inference.runtime import load_onnxruntime
@@ -83,6 +83,10 @@ class CurrentStore(QObject):
         self._is_chosen = False
         self._layer: QgsMapLayer | None = None
         self._closing: deque[OpenStore] = deque()
+        # The panel shows the store first: together with the prompts that wait, it would hold the window too long.
+        self._then = QTimer(self)
+        self._then.setSingleShot(True)
+        self._then.timeout.connect(self.opened.emit)
         QgsProject.instance().layersRemoved.connect(self._on_layers_removed)
 
     @property
@@ -111,8 +115,10 @@ class CurrentStore(QObject):
         return raster_key(raster.source) == self._current
 
     def find(self, raster: ProjectRaster) -> OpenStore | None:
-        """Return the open store of a raster, or None. It has the CRS of the raster's layer."""
+        """Return the open store of a raster, or None. It has the CRS of the raster's layer, and was not deleted."""
         store = self._stores.get(raster_key(raster.source))
+        if store is not None and _is_gone(store):
+            return None
         is_same = store is not None and store.raster is not None and _crs_of(store.raster) == _crs_of(raster)
         return store if is_same else None
 
@@ -149,7 +155,7 @@ class CurrentStore(QObject):
         one only if there is none.
         """
         key = raster_key(raster.source)
-        if key in self._stores:
+        if key in self._stores and not _is_gone(self._stores[key]):
             self._follow(key, raster, self.refused.emit)
         elif self._task is None:
             path = self._chosen.get(key)
@@ -187,6 +193,7 @@ class CurrentStore(QObject):
     def close_all(self) -> None:
         """Close all stores, and forget which ones the user opened."""
         self.cancel_opening()
+        self._then.stop()
         self._chosen.clear()
         self._without.clear()
         stores = list(self._stores.values())
@@ -227,6 +234,7 @@ class CurrentStore(QObject):
         """End the thread and close the stores; nothing works afterwards."""
         QgsProject.instance().layersRemoved.disconnect(self._on_layers_removed)
         self.cancel_opening()
+        self._then.stop()
         self._watch(None)
         self.worker.stop()
         self._current = None
@@ -265,7 +273,7 @@ class CurrentStore(QObject):
             self._select(key)
         old = [known for known in self._stores if known != self._current][: max(0, len(self._stores) - _MOST_OPEN)]
         self._close([self._stores.pop(known) for known in old] + ([former] if former is not None else []))
-        self.opened.emit()
+        self._then.start()
         if store.raster is None and task is not None and task.rasters:
             notice = tr(
                 "No layer of the project shows {name}. Its prepared image answers where no raster layer is visible."
@@ -357,6 +365,11 @@ class CurrentStore(QObject):
 
 def _key_of(store: OpenStore) -> Hashable:
     return store.path if store.raster is None else raster_key(store.raster.source)
+
+
+def _is_gone(store: OpenStore) -> bool:
+    """Tell whether the user or another QGIS has deleted a store, so that it is to be made again."""
+    return store.live is not None and not store.live.is_there
 
 
 def _crs_of(raster: ProjectRaster) -> str:

@@ -61,6 +61,9 @@ class Worker(QThread):
         self._by_priority = (self._queue, self._comparison, self._preview, self._look_ahead)
         self._stopping = False
         self._thread: int | None = None
+        # Whether the current job is one of the look-ahead, and that job as long as it is wanted.
+        self._is_ahead = False
+        self._ahead: Job[Any] | None = None
         self._ended.connect(self._call_back)
 
     def post(self, job: Job[Any]) -> None:
@@ -69,6 +72,12 @@ class Worker(QThread):
             self._queue.append(job)
             self._comparison.clear()
             self._preview.clear()
+            # A job must not wait for the images that are fetched ahead. With the lock, it is not stopped itself.
+            if self._is_ahead:
+                self._is_ahead = False
+                if self._ahead is not None:
+                    self._look_ahead.appendleft(self._ahead)
+                self.interrupt()
             self._wake()
 
     def set_comparison(self, job: Job[Any] | None) -> None:
@@ -81,7 +90,9 @@ class Worker(QThread):
 
     def set_look_ahead(self, jobs: Sequence[Job[Any]]) -> None:
         """Replace the jobs to run while nothing else waits."""
-        self._replace(self._look_ahead, jobs)
+        with self._ready:
+            self._ahead = None
+            self._replace(self._look_ahead, jobs)
 
     def stop(self) -> None:
         """Drop all waiting jobs, and return when the current one has ended."""
@@ -106,6 +117,10 @@ class Worker(QThread):
             try:
                 value = job.run()
             except GeoSamError as error:
+                with self._ready:
+                    is_put_off = job in self._look_ahead
+                if is_put_off:
+                    continue
                 self._ended.emit(partial(job.failed, error))
             # Whatever a decoder or a damaged store raises, QGIS goes on.
             except Exception as error:
@@ -132,7 +147,12 @@ class Worker(QThread):
 
     def _next(self) -> Job[Any] | None:
         with self._ready:
+            self._is_ahead = False
             self._ready.wait_for(lambda: self._stopping or any(self._by_priority))
             if self._stopping:
                 return None
-            return next(jobs for jobs in self._by_priority if jobs).popleft()
+            jobs = next(jobs for jobs in self._by_priority if jobs)
+            job = jobs.popleft()
+            self._is_ahead = jobs is self._look_ahead
+            self._ahead = job if self._is_ahead else None
+            return job
