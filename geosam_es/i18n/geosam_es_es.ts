@@ -320,6 +320,10 @@
       <translation>abriendo</translation>
     </message>
     <message>
+      <source>fetching images …</source>
+      <translation>descargando imágenes…</translation>
+    </message>
+    <message>
       <source>online</source>
       <translation>en línea</translation>
     </message>
@@ -792,6 +796,10 @@ Intro: escribir · Supr: borrar · Esc: salir</translation>
     <message>
       <source>counting …</source>
       <translation>calculando …</translation>
+    </message>
+    <message>
+      <source>{size}, in use until the project is closed</source>
+      <translation>{size}, en uso hasta cerrar el proyecto</translation>
     </message>
     <message>
       <source>Clearing the cache</source>
@@ -1578,6 +1586,14 @@ Espacio: desplazar · Rueda: zoom</translation>
       <translation>asignarlo en las propiedades de la capa</translation>
     </message>
     <message>
+      <source>{source} has no geometries</source>
+      <translation>{source} no tiene geometrías</translation>
+    </message>
+    <message>
+      <source>draw some, or choose another layer</source>
+      <translation>dibujar alguna o elegir otra capa</translation>
+    </message>
+    <message>
       <source>{source} lies outside the raster {raster}</source>
       <translation>{source} está fuera del ráster {raster}</translation>
     </message>
@@ -1946,6 +1962,14 @@ El modelo es el de las opciones de GeoSAM-ES. Escribir mini para usar el modelo 
       <translation>La imagen preparada no tiene el nivel {level}; se usa el más fino que tiene, {finest}. El algoritmo Preparar ráster añade niveles ampliados.</translation>
     </message>
     <message>
+      <source>{source} has no field {field}</source>
+      <translation>{source} no tiene el campo {field}</translation>
+    </message>
+    <message>
+      <source>choose one of its fields, or none</source>
+      <translation>elegir uno de sus campos, o ninguno</translation>
+    </message>
+    <message>
       <source>Segment from points</source>
       <translation>Segmentar a partir de puntos</translation>
     </message>
@@ -2298,10 +2322,6 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas que no se pue
       <translation>{path} ya no existe</translation>
     </message>
     <message>
-      <source>choose the raster again</source>
-      <translation>elegir de nuevo el ráster</translation>
-    </message>
-    <message>
       <source>{folder} is not a model folder: it has no {name}</source>
       <translation>{folder} no es una carpeta de modelo: no contiene {name}</translation>
     </message>
@@ -2356,10 +2376,6 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas que no se pue
     <message>
       <source>choose an orthophoto: a file, or a layer of a WMS, WMTS or XYZ service</source>
       <translation>elegir una ortofoto: un archivo, o una capa de un servicio WMS, WMTS o XYZ</translation>
-    </message>
-    <message>
-      <source>{name} cannot be read: its service does not describe itself</source>
-      <translation>No se puede leer {name}: su servicio no da su descripción</translation>
     </message>
     <message>
       <source>try again in a moment</source>
@@ -2432,6 +2448,10 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas que no se pue
     <message>
       <source>{root} is no longer there</source>
       <translation>{root} ya no existe</translation>
+    </message>
+    <message>
+      <source>choose the raster again</source>
+      <translation>elegir de nuevo el ráster</translation>
     </message>
     <message>
       <source>The cache {folder} is full ({size:.3g} GiB)</source>
