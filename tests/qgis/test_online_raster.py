@@ -652,21 +652,21 @@ def test_only_a_click_and_the_middle_of_the_view_ask_the_service(
 
 def test_a_slow_service_is_told_of(controller: SegmentationController, stores: CurrentStore, server: MapServer) -> None:
     image = PointedImage(controller, stores)
-    kinds: list[str] = []
-    image.changed.connect(lambda state: kinds.append(state.kind))
+    texts: list[str] = []
+    image.changed.connect(lambda state: texts.append(state.text))
     image.look()
-    assert kinds == ["online"]
+    assert texts == ["online"]
     server.delay = 0.1
     here = QgsPointXY(*centre("EPSG:3857"))
     controller.add_point(here)
-    wait_until(lambda: kinds[-1] == "fetching")
+    wait_until(lambda: texts[-1] == "fetching images …")
     answered(controller)
-    assert kinds == ["online", "fetching", "online"]
+    assert texts == ["online", "fetching images …", "online"]
     controller.discard()
     # The images are there: the answer comes at once.
     controller.add_point(here)
     answered(controller)
-    assert kinds == ["online", "fetching", "online"]
+    assert texts == ["online", "fetching images …", "online"]
 
 
 def test_closing_does_not_wait_for_a_slow_service(
