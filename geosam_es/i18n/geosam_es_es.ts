@@ -754,6 +754,10 @@ Intro: escribir · Supr: borrar · Esc: salir</translation>
       <translation>Siguiente alternativa: objeto entero, parte, parte menor</translation>
     </message>
     <message>
+      <source>Previous candidate</source>
+      <translation>Alternativa anterior</translation>
+    </message>
+    <message>
       <source>Preview under the pointer</source>
       <translation>Vista previa bajo el cursor</translation>
     </message>

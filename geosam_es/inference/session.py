@@ -247,10 +247,10 @@ class SegmentationSession:
         self._steps[-1] = self._result(self._steps[-1].proposal, rank, started)
         return self._steps[-1]
 
-    def next_candidate(self) -> Result:
-        """Show the next of the decoder's masks, and the first after the last; see `select_candidate`."""
+    def next_candidate(self, step: int = 1) -> Result:
+        """Show the next of the decoder's masks, and the first after the last; -1 goes back. See `select_candidate`."""
         current = self.current
-        return self.select_candidate((current.rank + 1) % current.candidates if current else 0)
+        return self.select_candidate((current.rank + step) % current.candidates if current else 0)
 
     def undo(self) -> Result | None:
         """Take the last prompt back, and return the result before it."""

@@ -70,6 +70,7 @@ def test_candidates_cycle(session: SegmentationSession) -> None:
     assert shown[0].geometry.area < first.geometry.area
     assert shown[1].geometry.is_empty
     assert shown[2].geometry.equals(first.geometry)
+    assert [session.next_candidate(-1).rank for _ in range(3)] == [2, 1, 0]
     assert session.undo() is None, "choosing a candidate is no prompt of its own"
     with pytest.raises(PromptError, match="no candidate 1"):
         session.next_candidate()

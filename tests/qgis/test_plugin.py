@@ -236,7 +236,10 @@ class TestGestures:
         first = settled(ready).result
         key(iface, Qt.Key.Key_Tab)
         second = settled(ready).result
-        assert (first.rank, second.rank) == (0, 1)
+        QTest.keyClick(iface.canvas, Qt.Key.Key_Backtab, SHIFT)
+        back = settled(ready).result
+        key(iface, Qt.Key.Key_Tab)
+        assert (first.rank, second.rank, back.rank, settled(ready).result.rank) == (0, 1, 0, 1)
         assert iface.canvas.mapTool() is ready.tool
         key(iface, Qt.Key.Key_Enter)
         wait_until(lambda: target.featureCount() == 1)

@@ -266,10 +266,10 @@ class SegmentationController(QObject):
         if not self.hold(self.redo) and (drawing.can_redo or drawing.busy):
             self._change(lambda session: session.redo())
 
-    def next_candidate(self) -> None:
+    def next_candidate(self, step: int = 1) -> None:
         """Show the next of the decoder's masks."""
-        if not self.hold(self.next_candidate) and self._session is not None:
-            self._change(lambda session: session.next_candidate() if session.current else None)
+        if not self.hold(partial(self.next_candidate, step)) and self._session is not None:
+            self._change(lambda session: session.next_candidate(step) if session.current else None)
 
     def set_options(self, options: CleanOptions) -> None:
         """Set the options for cleaning polygons, and apply them to the one being drawn."""

@@ -17,6 +17,9 @@ __all__ = ["SegmentMapTool"]
 
 _BOX_COLOUR = QColor(255, 255, 255, 220)
 _MODIFIER_KEYS = (Qt.Key.Key_Shift, Qt.Key.Key_Control, Qt.Key.Key_Alt, Qt.Key.Key_Meta)
+_SAME_KEYS = {Qt.Key.Key_Enter: Qt.Key.Key_Return, Qt.Key.Key_Backtab: Qt.Key.Key_Tab}
+"""Shift+Tab has a key of its own in Qt."""
+
 _KEPT_KEYS = (Qt.Key.Key_Tab, Qt.Key.Key_Backtab, Qt.Key.Key_Backspace)
 """Qt would move the focus away from the map, and QGIS would delete the selected features."""
 
@@ -242,7 +245,7 @@ def _has_shift(event: QgsMapMouseEvent | None) -> bool:
 
 def _sequence(event: Any) -> QKeySequence:
     modifiers = event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier
-    key = Qt.Key.Key_Return if event.key() == Qt.Key.Key_Enter else event.key()
+    key = _SAME_KEYS.get(event.key(), event.key())
     return QKeySequence(_number(modifiers) | _number(key))
 
 

@@ -34,7 +34,7 @@ class Actions(QObject):
         Checkable; shows and activates the map tool.
     undo, redo : QAction
         For the object being drawn and then for the edits of layers, while the map tool is active; see `name_undo`.
-    undo_prompt, candidate, preview, accept, discard : QAction
+    undo_prompt, candidate, previous, preview, accept, discard : QAction
         For the object being drawn, while the map tool is active.
     refine, delete : QAction
         For polygons of a layer, while the map tool is active; ``refine`` is checked while one is picked or refined.
@@ -55,6 +55,7 @@ class Actions(QObject):
         self.redo = self._make(redo, tr("Redo"), "Ctrl+Shift+Z")
         self.undo_prompt = self._make(undo, tr("Take back the last prompt"), "Backspace")
         self.candidate = self._make(own_icon("candidate"), tr("Next candidate: whole, part, sub-part"), "Tab")
+        self.previous = self._make(QIcon(), tr("Previous candidate"), "Shift+Tab")
         self.preview = self._make(own_icon("preview"), tr("Preview under the pointer"), "P", checkable=True)
         self.accept = self._make(_theme_icon("mIconSuccess"), tr("Accept the polygon"), "Return")
         self.discard = self._make(_theme_icon("mIconDelete"), tr("Discard the polygon"), "Escape")
@@ -83,13 +84,14 @@ class Actions(QObject):
     @property
     def by_keys(self) -> list[Any]:
         """The actions that the map tool triggers with their shortcuts."""
-        keys = [self.undo_prompt, self.redo, self.delete, self.compare, self.swap]
+        keys = [self.previous, self.undo_prompt, self.redo, self.delete, self.compare, self.swap]
         return [*self.on_buttons, *keys, *self.classes]
 
     def set_drawing_states(self, can_undo: bool, can_redo: bool, has_polygon: bool, busy: bool) -> None:
         """Enable the actions that apply to the object being drawn; keys of disabled actions go to QGIS."""
         self.undo_prompt.setEnabled(can_undo)
         self.candidate.setEnabled(has_polygon or busy)
+        self.previous.setEnabled(has_polygon or busy)
         self.accept.setEnabled(has_polygon or busy)
         self.discard.setEnabled(can_undo or can_redo or has_polygon or busy)
 

@@ -63,6 +63,8 @@ def check(folder: Path) -> dict[str, Any]:
         if code != wanted["class"]:
             failed.append(f"class {code} instead of {wanted['class']} at {wanted['inside']}")
     figures["agreement"] = [round(value, 3) for value in sorted(agreement)]
+    failed += ["written beside the image unasked"] if report["beside_unasked"] else []
+    failed += ["project lost its layer or classes"] if not all(report["reopened"].values()) else []
     failed += ["shapely differs inside QGIS"] if report["shapely_differs_in"] else []
     return {**figures, "failed": failed}
 

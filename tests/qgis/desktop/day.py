@@ -281,6 +281,11 @@ class Day:
         self.note(first, "I1.1")
         self.report["layer"] = {"crs": self.layer.crs().authid(), "path": Path(self.layer.source().split("|")[0]).name}
         self.picture("4_polygon")
+        # The message about the place of the prepared image is on top again.
+        beside = FOLDER / "west.embeddings.zarr"
+        self.report["beside_unasked"] = beside.exists()
+        self.hand.press(self.button())
+        wait(lambda: self.interaction.stores.store.path == beside, "prepared image beside its image")
 
     def set_borders(self) -> None:
         """Turn on the options for borders, in the group of the panel that holds them."""
