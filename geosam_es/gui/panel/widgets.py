@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _SPACING = 3
-_SHORTEST_NAME = 14
+_SHORTEST_NAME = 30
 """Characters of a name that must be seen, unless the panel is narrower."""
 _UNITS = re.compile(r"(?<=\d) (?=%|m²|ha\b)")
 """Spaces where a line may not end."""
