@@ -170,8 +170,9 @@ def _capabilities_url(service: Service) -> str:
 
 
 def _not_described(service: Service) -> RasterError:
-    problem = "{name} cannot be read: its service does not describe itself"
-    return RasterError(problem, "try again in a moment", name=service.title)
+    return RasterError(
+        "{name} cannot be read: its service does not describe itself", "try again in a moment", name=service.title
+    )
 
 
 def _whole(text: str, usual: int) -> int:
