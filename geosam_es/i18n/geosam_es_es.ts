@@ -2382,6 +2382,10 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas que no se pue
       <translation>elegir una ortofoto: un archivo, o una capa de un servicio WMS, WMTS o XYZ</translation>
     </message>
     <message>
+      <source>{name} cannot be read: its service does not describe itself</source>
+      <translation type="unfinished" />
+    </message>
+    <message>
       <source>try again in a moment</source>
       <translation>intentarlo de nuevo en un momento</translation>
     </message>
