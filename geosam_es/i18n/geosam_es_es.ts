@@ -2383,7 +2383,7 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas que no se pue
     </message>
     <message>
       <source>{name} cannot be read: its service does not describe itself</source>
-      <translation type="unfinished" />
+      <translation>No se puede leer {name}: su servicio no da su descripción</translation>
     </message>
     <message>
       <source>try again in a moment</source>
