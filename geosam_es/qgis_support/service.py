@@ -218,4 +218,6 @@ def _fixed_time(layer: QgsRasterLayer) -> str:
 
 def _attribution(layer: QgsRasterLayer) -> str:
     rights = [text for text in layer.metadata().rights() if text]
-    return layer.attribution() or "; ".join(rights)
+    # QGIS 3.44 deprecates the method of the layer.
+    attribution = getattr(layer.serverProperties(), "attribution", layer.attribution)
+    return attribution() or "; ".join(rights)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import processing
 import pytest
+import qgis.gui
 import rasterio
 from qgis.core import (
     QgsApplication,
@@ -481,6 +482,9 @@ def loaded(raster: QgsRasterLayer, clicks: QgsVectorLayer, output: str = "TEMPOR
     return QgsProject.instance().mapLayer(added)
 
 
+@pytest.mark.skipif(
+    hasattr(qgis.gui, "QgsProcessingGuiUtils"), reason="this QGIS adds results through its window's layer tree"
+)
 class TestStyle:
     def test_without_classes_it_is_that_of_the_panel(self, raster: QgsRasterLayer, tmp_path: Path) -> None:
         Settings().outline_colour, Settings().fill_opacity = "#00aa33", 20

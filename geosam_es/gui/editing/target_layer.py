@@ -78,7 +78,9 @@ def create_target_layer(
         apply_classes(layer, CLASS_FIELD, classes)
         # With the file, so that it has its classes in every project.
         if driver_name == "GPKG":
-            layer.saveStyleToDatabase(name, "", True, "")
+            # QGIS 3.44 deprecates the older one.
+            save = getattr(layer, "saveStyleToDatabaseV2", layer.saveStyleToDatabase)
+            save(name, "", True, "")
         else:
             layer.saveNamedStyle(str(path.with_suffix(".qml")))
     return layer
