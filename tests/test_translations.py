@@ -109,7 +109,7 @@ def name_of(call: ast.Call) -> str:
 
 
 def bare_texts(node: ast.AST) -> list[str]:
-    """Return the strings with letters outside HTML tags in an argument, but for those in other calls."""
+    """Return the strings in an argument that have letters outside HTML tags; strings in inner calls are left out."""
     if isinstance(node, ast.Call):
         return []
     if isinstance(node, ast.Constant):

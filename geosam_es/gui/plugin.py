@@ -162,7 +162,7 @@ class _LoadTask(BackgroundTask):
         super().__init__(tr("Loading GeoSAM-ES"), QgsTask.Flag.CanCancel)
 
     def run(self) -> bool:
-        """Import; called by QGIS in another thread."""
+        """Import the packages; called by QGIS in another thread."""
         try:
             if dependency_problem() is None:
                 for name in ("..processing.segmenting", ".interaction"):

@@ -39,7 +39,7 @@ __all__ = ["ChoiceParameter", "ImageAlgorithm", "OneSentenceAlgorithm", "RasterA
 
 
 class ChoiceParameter(QgsProcessingParameterEnum):
-    """A parameter for one of some choices.
+    """A parameter with a list of choices.
 
     Parameters
     ----------

@@ -182,7 +182,7 @@ class Installation(QObject):
         self._guarded(self._prepare)
 
     def cancel(self) -> None:
-        """End the process and leave nothing behind."""
+        """End the process and remove its files."""
         self._then = None
         self._process.kill()
         self._process.waitForFinished(2000)

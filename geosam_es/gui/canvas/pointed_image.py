@@ -126,7 +126,7 @@ class PointedImage(QObject):
         self.show()
 
     def _on_drawing(self, drawing: Drawing) -> None:
-        """Tell that images are being fetched if an answer takes long."""
+        """Say that images are being fetched if the answer takes long."""
         if drawing.busy:
             self._slow.start()
         elif self._slow.isActive():

@@ -1,4 +1,4 @@
-"""Writes the accepted polygon to the target layer, or in place of the polygon being refined."""
+"""Writes the accepted polygon to the target layer. A polygon being refined is replaced."""
 
 from __future__ import annotations
 

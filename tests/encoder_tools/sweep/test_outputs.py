@@ -228,7 +228,7 @@ def test_overwrite(name: str, fast_store: Path) -> None:
 
 @pytest.mark.parametrize("name", ["o.gpkg", "o.shp", "o.geojson"])
 def test_append(name: str, fast_store: Path) -> None:
-    """To a file that is not there yet, and then to the one that is."""
+    """Write to a new file, then to the existing one."""
     works("segment", fast_store, SCENE.point(), "-o", name, "--append")
     judge(name, SCENE)
     works("segment", fast_store, SCENE.box(), "-o", name, "--append")
