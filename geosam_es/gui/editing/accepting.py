@@ -20,20 +20,7 @@ from .history import EditHistory, OwnEdit, named
 from .provenance import Provenance
 from .refining import Refining
 
-__all__ = ["Acceptor", "accept_options"]
-
-
-def accept_options(settings: Settings) -> AcceptOptions:
-    """Return the options for accepting that the user has set in the panel."""
-    return AcceptOptions(
-        min_area_m2=settings.min_area_m2,
-        fill_holes_m2=settings.fill_holes_m2,
-        right_angles=settings.right_angles,
-        trim_overlaps=settings.trim_overlaps,
-        snap_m=settings.snap_m,
-        open_form=settings.open_form,
-        provenance_table=settings.provenance_table,
-    )
+__all__ = ["Acceptor"]
 
 
 class Acceptor(QObject):
@@ -89,7 +76,7 @@ class Acceptor(QObject):
         raster = store.metadata.raster
         origin = result.level, result.rank, store.decoder, raster.attribution
         provenance = Provenance(result.model, result.score, drawing.prompts, raster.file_name, created, *origin)
-        options, polygon, crs = accept_options(self._settings), result.geometry, store.crs
+        options, polygon, crs = AcceptOptions.of(self._settings), result.geometry, store.crs
         refined = self._refining.current
         try:
             fitted = drawing.fitted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Union
 
 import shapely
@@ -26,6 +26,7 @@ from ...core.topology import merge, polygon_parts
 from ...errors import EditError, GeoSamError
 from ...qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform, transform_polygon, unit_m
 from ...qgis_support.messages import tr
+from ...qgis_support.settings import Settings
 from ..canvas.drawing import Fitted
 
 __all__ = ["AcceptOptions", "LayerFitting", "layer_geometries"]
@@ -69,6 +70,11 @@ class AcceptOptions:
     snap_m: float = 0.0
     open_form: bool = False
     provenance_table: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> AcceptOptions:
+        """Return what the user has set in the panel; the settings have the names of the options."""
+        return cls(**{option.name: getattr(settings, option.name) for option in fields(cls)})
 
     @property
     def change_polygons(self) -> bool:
