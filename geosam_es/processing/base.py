@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 from qgis.core import (  # type: ignore[attr-defined]
     QgsGeometry,
-    QgsMultiPolygon,
     QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingException,
@@ -261,8 +260,5 @@ def _top_raster() -> str | None:
 def to_multi_polygon(geometry: BaseGeometry) -> QgsGeometry:
     """Return a polygon or multipolygon as a multipolygon, the geometry type of the sinks."""
     converted = to_qgs(geometry)
-    if not converted.isMultipart():
-        multi = QgsMultiPolygon()
-        multi.addGeometry(converted.constGet().clone())
-        return QgsGeometry(multi)
+    converted.convertToMultiType()
     return converted

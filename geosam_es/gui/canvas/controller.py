@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from operator import methodcaller
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from qgis.core import Qgis, QgsMapSettings, QgsMessageLog, QgsPointXY, QgsRasterLayer
 from qgis.PyQt import sip
@@ -36,16 +36,8 @@ __all__ = ["SegmentationController", "SetAside"]
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True, eq=False)
-class SetAside:
-    """An object that may be drawn on later.
-
-    Attributes
-    ----------
-    session : SegmentationSession
-        Answers nothing meanwhile.
-    drawing : Drawing
-    """
+class SetAside(NamedTuple):
+    """An object that may be drawn on later; its session answers nothing meanwhile."""
 
     session: SegmentationSession
     drawing: Drawing

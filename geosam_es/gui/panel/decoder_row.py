@@ -100,9 +100,8 @@ class DecoderRow(QWidget):
         button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(self)
         menu.addAction(tr("Add a tuned model variant …")).triggered.connect(self._browse)
-        menu.addAction(tr("Use the chosen variant by default for this image")).triggered.connect(
-            lambda: self.keep_wanted.emit()
-        )
+        keep = menu.addAction(tr("Use the chosen variant by default for this image"))
+        keep.triggered.connect(lambda: self.keep_wanted.emit())
         button.setMenu(menu)
         return button
 
