@@ -121,7 +121,7 @@ class PointedImage(QObject):
                 former, self._arrived = self._arrived, store
                 if point is not None and store is not None and store is not former:
                     self.arrived.emit(point)
-        raster = self._raster()
+        raster = project_raster(self.layer)
         if raster is not None and not controller.is_busy and stores.can_open_quickly(raster):
             self.store_wanted.emit(raster)
         self.show()
@@ -135,12 +135,9 @@ class PointedImage(QObject):
         else:
             self.show()
 
-    def _raster(self) -> LayerSource | None:
-        return project_raster(self.layer)
-
     def show(self, _: object = None) -> None:
         """Tell the state of the image if it has changed."""
-        state = self._describe(self.layer, self._raster())
+        state = self._describe(self.layer, project_raster(self.layer))
         if state != self._state:
             self._state = state
             self.changed.emit(state)

@@ -96,7 +96,6 @@ class DecoderRow(QWidget):
 
     def _more_button(self) -> QToolButton:
         button = icon_button("mActionOptions", tr("Add a model variant, or make the chosen one the default"))
-        button.setAccessibleName(button.toolTip())
         button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(self)
         menu.addAction(tr("Add a tuned model variant …")).triggered.connect(self._browse)
