@@ -1,4 +1,4 @@
-"""From mask logits to polygons without a full-resolution mask.
+"""From mask logits to polygons without a full-resolution mask, and back.
 
 The zero level set of the logits is traced on their own grid by marching squares. Its vertices lie between the samples,
 where SAM's bilinear upsampling and threshold would put the outline.
@@ -6,17 +6,65 @@ where SAM's bilinear upsampling and threshold would put the outline.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import contourpy
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
 
-__all__ = ["mask_polygons"]
+__all__ = ["mask_polygons", "polygon_logits"]
 
 _MIN_LOGIT = 1e-4
 """Smallest absolute value of a sample. At a sample of exactly zero, rings would share a vertex."""
+
+_LOGIT_PER_CELL = 2.5
+_MOST_CELLS = 4.0
+
+
+@lru_cache(maxsize=4)
+def polygon_logits(
+    polygon: BaseGeometry, tile_size: int, cells: int, slope: float = _LOGIT_PER_CELL, reach: float = _MOST_CELLS
+) -> NDArray[np.float32]:
+    """Return the logits of a mask whose outline is a polygon, for `mask_input`.
+
+    Parameters
+    ----------
+    polygon : Polygon or MultiPolygon
+        In tile pixels; parts outside the tile are ignored.
+    tile_size : int
+        Side of the tile in pixels.
+    cells : int
+        Side of the grid of logits.
+
+    Returns
+    -------
+    float32 (cells, cells)
+        Signed distance to the outline at the centres of the cells, positive inside, clipped and scaled.
+    """
+    stride = tile_size / cells
+    far = slope * reach
+    logits = np.full((cells, cells), -far, np.float32)
+    if polygon.is_empty:
+        return logits
+    ends = np.array(polygon.bounds).reshape(2, 2) / stride + [[-reach], [reach]]
+    (left, top), (right, bottom) = np.clip(np.round(ends), 0, cells).astype(int)
+    ys, xs = (np.mgrid[top:bottom, left:right].reshape(2, -1) + 0.5) * stride
+    coords, ring = shapely.get_coordinates(shapely.get_rings(shapely.get_parts(polygon)), return_index=True)
+    segments = np.stack((coords[:-1], coords[1:]), axis=1)[ring[:-1] == ring[1:]]
+    shapely.prepare(polygon)
+    inside = shapely.contains_xy(polygon, xs, ys)
+    distances = np.full(len(xs), reach)
+    (near, _), found = shapely.STRtree(shapely.linestrings(segments)).query_nearest(
+        shapely.points(xs, ys), max_distance=reach * stride, return_distance=True, all_matches=False
+    )
+    distances[near] = found / stride
+    logits[top:bottom, left:right] = (np.where(inside, distances, -distances) * slope).reshape(
+        bottom - top, right - left
+    )
+    return logits
 
 
 def mask_polygons(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import shapely
+import shapely.ops
 from shapely.geometry.base import BaseGeometry
 
 __all__ = ["clean", "fill_holes", "merge", "polygon_parts", "prompted_parts"]
@@ -33,9 +34,11 @@ def fill_holes(polygon: shapely.Polygon, min_area: float) -> shapely.Polygon:
 
 
 def prompted_parts(
-    polygons: Sequence[shapely.Polygon], positives: Sequence[tuple[float, float]]
+    polygons: Sequence[shapely.Polygon],
+    positives: Sequence[tuple[float, float]],
+    outline: BaseGeometry | None = None,
 ) -> list[shapely.Polygon]:
-    """Return the parts of a mask under a positive point, or the largest part if there is none.
+    """Return the parts of a mask under a positive point or mostly in an outline, or the largest part if there is none.
 
     SAM's masks may contain specks far from the object.
 
@@ -45,6 +48,8 @@ def prompted_parts(
         Largest first.
     positives : sequence of (x, y)
         Positive points in the same plane.
+    outline : Polygon or MultiPolygon, optional
+        A first outline of the object in the same plane.
 
     Returns
     -------
@@ -53,8 +58,31 @@ def prompted_parts(
     if len(polygons) <= 1:
         return list(polygons)
     points = [shapely.Point(xy) for xy in positives]
-    kept = [p for p in polygons if any(shapely.covers(p, point) for point in points)]
+    kept = [
+        p
+        for p in polygons
+        if any(shapely.covers(p, point) for point in points)
+        or (outline is not None and 2 * shapely.intersection(p, outline).area > p.area)
+    ]
     return kept or [polygons[0]]
+
+
+def split_by_line(polygons: BaseGeometry, line: shapely.LineString) -> list[shapely.Polygon]:
+    """Cut polygons along a line.
+
+    Parameters
+    ----------
+    polygons : Polygon or MultiPolygon
+    line : LineString
+        It may cross a polygon several times. Where it ends inside, it cuts nothing.
+
+    Returns
+    -------
+    list of Polygon
+        Largest first. The vertices of the outlines are kept.
+    """
+    pieces = [piece for part in polygon_parts(polygons) for piece in polygon_parts(shapely.ops.split(part, line))]
+    return sorted(pieces, key=lambda piece: -piece.area)
 
 
 def clean(
