@@ -5,13 +5,28 @@ All geometries are planar; lengths and areas are in the units of their plane.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import shapely
 import shapely.ops
 from shapely.geometry.base import BaseGeometry
 
-__all__ = ["clean", "fill_holes", "merge", "polygon_parts", "prompted_parts"]
+__all__ = [
+    "clean",
+    "fill_holes",
+    "merge",
+    "middles",
+    "polygon_parts",
+    "prompted_parts",
+    "split_by_line",
+    "with_kept_borders",
+]
+
+_MOST_MIDDLES = 4
+_LARGE_PART = 0.1
+"""Area of a large part relative to the largest one."""
 
 
 def polygon_parts(geometry: BaseGeometry) -> list[shapely.Polygon]:
@@ -31,6 +46,19 @@ def fill_holes(polygon: shapely.Polygon, min_area: float) -> shapely.Polygon:
     """Fill the holes smaller than ``min_area``."""
     kept = [ring for ring in polygon.interiors if shapely.Polygon(ring).area >= min_area]
     return polygon if len(kept) == len(polygon.interiors) else shapely.Polygon(polygon.exterior, kept)
+
+
+@lru_cache(maxsize=4)
+def middles(outline: BaseGeometry) -> tuple[tuple[float, float], ...]:
+    """Return XY in the middle of each large part of a valid polygon, far from its outline."""
+    parts = sorted(polygon_parts(outline), key=lambda part: -part.area)
+    found = []
+    for part in parts[:_MOST_MIDDLES]:
+        if part.area > _LARGE_PART * parts[0].area:
+            detail = math.sqrt(part.area) / 50
+            middle = shapely.ops.polylabel(shapely.simplify(part, detail), detail)
+            found.append((middle.x, middle.y))
+    return tuple(found)
 
 
 def prompted_parts(
@@ -117,3 +145,27 @@ def clean(
         simplified = [shapely.simplify(p, simplify_tolerance, preserve_topology=True) for p in parts]
         parts = [part for s in simplified for part in polygon_parts(shapely.make_valid(s))]
     return merge(part for part in parts if part.area >= min_area and part.area > 0)
+
+
+def with_kept_borders(
+    polygon: BaseGeometry, older: BaseGeometry, tolerance: float
+) -> shapely.Polygon | shapely.MultiPolygon:
+    """Return a polygon with the vertices of an older one wherever the two differ by less than a tolerance.
+
+    Parameters
+    ----------
+    polygon, older : Polygon or MultiPolygon
+        Valid.
+    tolerance : float
+        Width of the differences that are ignored.
+    """
+    half = tolerance / 2
+
+    def wide(difference: BaseGeometry) -> BaseGeometry:
+        core = shapely.buffer(difference, -half, join_style="mitre")
+        return shapely.intersection(difference, shapely.buffer(core, 1.01 * half, join_style="mitre"))
+
+    gained, lost = wide(shapely.difference(polygon, older)), wide(shapely.difference(older, polygon))
+    parts = polygon_parts(shapely.union(shapely.difference(older, lost), gained))
+    # Rounding may leave a slit where a gained part touches the older polygon.
+    return merge(fill_holes(part, 0.01 * tolerance**2) for part in parts)
