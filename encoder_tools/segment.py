@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import shapely
 from numpy.typing import NDArray
 
 from geosam_es.core.prompts import Bounds
-from geosam_es.core.topology import merge, polygon_parts
 from geosam_es.errors import GeoSamError, OutputError, VectorError
 from geosam_es.inference.batch import (
     ALL_CANDIDATES,
@@ -27,7 +27,7 @@ from geosam_es.inference.batch import (
     group_prompts,
 )
 from geosam_es.inference.segmenter import Segmenter
-from geosam_es.inference.updating import GONE, SAME, UpdatedObject, UpdateOptions, update_objects
+from geosam_es.inference.updating import GONE, SAME, UpdatedObject, UpdateOptions, outline_prompts, update_objects
 
 from .crs import (
     AreaMeter,
@@ -129,13 +129,8 @@ def polygons_from_layer(layer: VectorLayer, crs: pyproj.CRS, source: str, extent
     other = next((item.geom_type for item in layer.geometries if shapely.get_dimensions(item) != 2), None)
     if other is not None:
         raise VectorError(f"{source} has a {other}, which is not a polygon", "give a layer of polygons only")
-    objects = zip(_on_raster(layer, crs, source, extent), _object_values(layer).tolist())
-    return [
-        ObjectPrompts(value, feature=number, outline=merge(polygon_parts(shapely.make_valid(geometry))))
-        if not geometry.is_valid
-        else ObjectPrompts(value, feature=number, outline=geometry)
-        for number, (geometry, value) in enumerate(objects, start=1)
-    ]
+    geometries = _on_raster(layer, crs, source, extent)
+    return outline_prompts(map(PromptFeature, geometries, repeat(None), _object_values(layer).tolist()))
 
 
 def _on_raster(layer: VectorLayer, crs: pyproj.CRS, source: str, extent: Bounds) -> NDArray[np.object_]:

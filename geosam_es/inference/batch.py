@@ -35,6 +35,7 @@ __all__ = [
     "answer_objects",
     "group_prompts",
     "level_for_ground",
+    "parse_object_id",
     "tiles_wanted",
 ]
 
@@ -218,7 +219,7 @@ def group_prompts(features: Iterable[PromptFeature], source: str) -> list[Object
     """
     objects: dict[Hashable, ObjectPrompts] = {}
     for number, feature in enumerate(features, start=1):
-        object_id = _parse_object_id(feature.object_id)
+        object_id = parse_object_id(feature.object_id)
         # Each feature without a value is an object of its own.
         key = (number,) if object_id is None else object_id
         known = objects.get(key) or ObjectPrompts(object_id, attributes=feature.attributes, feature=number)
@@ -226,7 +227,7 @@ def group_prompts(features: Iterable[PromptFeature], source: str) -> list[Object
     return list(objects.values())
 
 
-def _parse_object_id(value: Any) -> Hashable:
+def parse_object_id(value: Any) -> Hashable:
     """Return the value as a Python object that can be compared, None if there is none."""
     if isinstance(value, np.generic):
         value = value.item()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Union
 
@@ -11,24 +11,39 @@ import shapely
 import shapely.affinity
 
 from ..core.prompts import Point
-from ..core.topology import middles, with_kept_borders
+from ..core.topology import merge, middles, polygon_parts, with_kept_borders
 from .batch import (
     BEST_CANDIDATE,
     AreaMeter,
     ObjectAnswer,
     ObjectPrompts,
     ObjectResult,
+    PromptFeature,
     SegmentOptions,
     answer_objects,
+    parse_object_id,
 )
 from .segmenter import Segmenter
 from .session import SegmentationSession
 
-__all__ = ["CHANGED", "GONE", "MOVED", "SAME", "VERDICTS", "UpdateOptions", "UpdatedObject", "update_objects"]
+__all__ = [
+    "CHANGED",
+    "GONE",
+    "MOVED",
+    "SAME",
+    "VERDICTS",
+    "UpdateOptions",
+    "UpdatedObject",
+    "outline_prompts",
+    "update_objects",
+]
 
 VERDICTS = SAME, MOVED, CHANGED, GONE = "same", "moved", "changed", "gone"
 
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
+
+_RELIABLE = 0.6
+"""Score from which an outline that differs from the old one counts as a change."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +55,13 @@ class UpdateOptions:
     same_iou : float
         Least IoU of the new outline with the old one, in its place or displaced, for an object that has not changed.
     gone_score : float
-        An object whose evidence is lower is gone.
+        An object is gone if the mean score of two answers is lower: to its outline, and to a click in its middle.
     tolerance : float
         In native pixels. Borders that differ by less keep their old vertices.
     """
 
-    same_iou: float = 0.75
-    gone_score: float = 0.5
+    same_iou: float = 0.68
+    gone_score: float = 0.58
     tolerance: float = 3.0
 
 
@@ -64,6 +79,25 @@ class UpdatedObject(ObjectResult):
 
     iou: float = 0.0
     verdict: str = SAME
+
+
+def outline_prompts(features: Iterable[PromptFeature]) -> list[ObjectPrompts]:
+    """Return an object for each polygon, with the polygon as its outline.
+
+    Parameters
+    ----------
+    features : iterable of PromptFeature
+        Polygons in the raster's CRS.
+    """
+    return [
+        ObjectPrompts(
+            parse_object_id(item.object_id),
+            attributes=item.attributes,
+            feature=number,
+            outline=merge(polygon_parts(shapely.make_valid(item.geometry))),
+        )
+        for number, item in enumerate(features, start=1)
+    ]
 
 
 def update_objects(
@@ -130,7 +164,7 @@ def _compared(
     new, score = item.result.geometry, item.result.score
     displaced = shapely.affinity.translate(old, new.centroid.x - old.centroid.x, new.centroid.y - old.centroid.y)
     iou = _iou(old, new)
-    if (score + click_score) / 2 < thresholds.gone_score:
+    if iou == 0 or (score + click_score) / 2 < thresholds.gone_score:
         verdict, outline = GONE, old
     elif iou >= thresholds.same_iou or (score < _RELIABLE and _iou(displaced, new) < thresholds.same_iou):
         verdict, outline = SAME, old
