@@ -18,6 +18,7 @@ from .group import CommandGroup
 from .inspect import info_command, verify_command
 from .models import export_command, models_command, train_mini_command
 from .segment import segment_command
+from .update import update_command
 
 __all__ = ["cli", "main"]
 
@@ -26,6 +27,7 @@ _COMMANDS = (
     info_command,
     verify_command,
     segment_command,
+    update_command,
     decoder_command,
     evaluate_command,
     finetune_command,

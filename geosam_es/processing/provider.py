@@ -44,11 +44,12 @@ class GeoSamProvider(QgsProcessingProvider):
         from .finetuning import FinetuneDecoderAlgorithm
         from .footprint import StoreFootprintAlgorithm
         from .preparing import PrepareRasterAlgorithm
-        from .segmenting import SegmentBoxesAlgorithm, SegmentPointsAlgorithm
+        from .segmenting import SegmentBoxesAlgorithm, SegmentPointsAlgorithm, UpdatePolygonsAlgorithm
 
         for algorithm in (
             SegmentPointsAlgorithm,
             SegmentBoxesAlgorithm,
+            UpdatePolygonsAlgorithm,
             PrepareRasterAlgorithm,
             StoreFootprintAlgorithm,
             EvaluateDecodersAlgorithm,

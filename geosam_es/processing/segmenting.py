@@ -51,6 +51,7 @@ from ..inference.batch import (
 )
 from ..inference.segmenter import Segmenter
 from ..inference.session import open_segmenter
+from ..inference.updating import UpdatedObject, UpdateOptions, outline_prompts, update_objects
 from ..qgis_support.classes import ClassList, classes_of_layer
 from ..qgis_support.crs import (
     EllipsoidArea,
@@ -69,7 +70,7 @@ from .fields import LONG, REAL, TEXT, WHOLE, append_copy, is_plain, make_fields
 from .image import CancelledError, Image, encode_missing, open_image, patient_segmenter, prepared_text
 from .styling import PolygonStyle
 
-__all__ = ["SegmentBoxesAlgorithm", "SegmentPointsAlgorithm"]
+__all__ = ["SegmentBoxesAlgorithm", "SegmentPointsAlgorithm", "UpdatePolygonsAlgorithm"]
 
 OBJECT_FIELD = "object"
 LABEL_FIELD = "label"
@@ -98,6 +99,8 @@ class _SegmentAlgorithm(ImageAlgorithm):
     """What the two algorithms share."""
 
     GROUP = "segmentation"
+    IS_UPDATE = False
+    INPUT = "INPUT"
     OBJECT = "OBJECT_FIELD"
     LABEL = "LABEL_FIELD"
     LEVEL = "LEVEL"
@@ -117,7 +120,9 @@ class _SegmentAlgorithm(ImageAlgorithm):
     def add_options(self) -> None:
         """Add the parameters for the polygons."""
         number = QgsProcessingParameterNumber.Type
-        self.addParameter(ChoiceParameter(self.CANDIDATE, tr("Candidate masks to keep"), _candidates(), BEST_CANDIDATE))
+        if not self.IS_UPDATE:
+            text = tr("Candidate masks to keep")
+            self.addParameter(ChoiceParameter(self.CANDIDATE, text, _candidates(), BEST_CANDIDATE))
         self.add_number(self.MIN_AREA, tr("Drop parts smaller than (m²)"), number.Double, 0)
         self.add_number(self.FILL_HOLES, tr("Fill holes smaller than (m²)"), number.Double, 0)
         self.add_number(self.SIMPLIFY, tr("Simplify outlines (pixels)"), number.Double, 1, advanced=True)
@@ -201,8 +206,8 @@ class _SegmentAlgorithm(ImageAlgorithm):
         options = self._options(parameters, level, context)
         prompt_fields = self._prompt_fields(parameters, source, context)
         prompts = _prompt_features(source, prompt_fields, to_raster, segmenter.map_bounds, feedback)
-        objects = group_prompts(prompts, source.sourceName())
-        fields = _output_fields(options, source.fields(), prompt_fields)
+        objects = self.objects(prompts, source.sourceName())
+        fields = _output_fields(options, source.fields(), prompt_fields, self.IS_UPDATE)
         multi_polygon = QgsWkbTypes.Type.MultiPolygon
         sink, sink_id = self.parameterAsSink(parameters, self.OUTPUT, context, fields, multi_polygon, out_crs)
         if sink is None:
@@ -216,10 +221,27 @@ class _SegmentAlgorithm(ImageAlgorithm):
         PolygonStyle(_copied_classes(self._classes, source.fields(), prompt_fields, fields)).use_for(sink_id, context)
         try:
             share = 0.0 if live is None else _prepare_tiles(live, segmenter, objects, options, feedback)
-            _write(answer_objects(segmenter, objects, options, meter), write, len(objects), share, feedback)
+            answers = self.answers(segmenter, objects, options, meter, parameters, context)
+            _write(answers, write, len(objects), share, feedback)
         except CancelledError:
             feedback.pushInfo(tr("Stopped. The tiles prepared so far are kept."))
         return {self.OUTPUT: sink_id}
+
+    def objects(self, features: Iterable[PromptFeature], source: str) -> list[ObjectPrompts]:
+        """Return the objects that the features of the layer with this name stand for."""
+        return group_prompts(features, source)
+
+    def answers(
+        self,
+        segmenter: Segmenter,
+        objects: Sequence[ObjectPrompts],
+        options: SegmentOptions,
+        meter: EllipsoidArea,
+        parameters: dict[str, Any],
+        context: QgsProcessingContext,
+    ) -> Iterator[ObjectAnswer]:
+        """Segment the objects."""
+        return answer_objects(segmenter, objects, options, meter)
 
     def _level(
         self,
@@ -255,7 +277,7 @@ class _SegmentAlgorithm(ImageAlgorithm):
             simplify_tolerance=self.parameterAsDouble(parameters, self.SIMPLIFY, context),
             min_area_m2=self.parameterAsDouble(parameters, self.MIN_AREA, context),
             fill_holes_m2=self.parameterAsDouble(parameters, self.FILL_HOLES, context),
-            candidate=self.choice(parameters, self.CANDIDATE, context),
+            candidate=BEST_CANDIDATE if self.IS_UPDATE else self.choice(parameters, self.CANDIDATE, context),
         )
 
     def _prompt_fields(
@@ -357,6 +379,64 @@ class SegmentBoxesAlgorithm(_SegmentAlgorithm):
         self.add_input(tr("Boxes or polygons"))
         self.add_field(self.OBJECT, tr("Object field"))
         self.add_options()
+
+
+class UpdatePolygonsAlgorithm(_SegmentAlgorithm):
+    """Uses the polygons of an older image as outlines."""
+
+    ID = "updatepolygons"
+    IS_UPDATE = True
+    SAME_IOU = "SAME_IOU"
+    GONE_SCORE = "GONE_SCORE"
+    TOLERANCE = "TOLERANCE"
+
+    def displayName(self) -> str:  # noqa: N802
+        """Return the name in the toolbox."""
+        return tr("Update polygons")
+
+    def shortHelpString(self) -> str:  # noqa: N802
+        """Return the help text of the dialog."""
+        return tr(
+            "Finds the objects of an older layer of polygons on a newer image. Choose the newer raster, or the folder "
+            "of its prepared image. The tiles under the polygons are prepared first, and kept for the next time.\n\n"
+            "The output has the new outline of each polygon, its IoU with the old one, and a verdict: same, moved, "
+            "changed or gone. Polygons that are the same or gone keep their vertices, a moved one its shape, and a "
+            "changed one the vertices where its border differs by less than the tolerance. The other attributes are "
+            "copied.\n\n"
+            "An object is the same or moved if the IoU, in its place or displaced, reaches the first threshold. It is "
+            "gone if the score of the model is below the second one."
+        )
+
+    def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
+        """Declare the parameters."""
+        number, defaults = QgsProcessingParameterNumber.Type, UpdateOptions()
+        self.add_image_parameters()
+        self.add_input(tr("Old polygons"), QgsProcessing.SourceType.TypeVectorPolygon)  # type: ignore[attr-defined]
+        self.add_field(self.OBJECT, tr("Object field"))
+        self.add_number(self.SAME_IOU, tr("Least IoU of an unchanged object"), number.Double, defaults.same_iou)
+        self.add_number(
+            self.GONE_SCORE, tr("Least score of an object that is not gone"), number.Double, defaults.gone_score
+        )
+        self.add_number(self.TOLERANCE, tr("Tolerance for borders (pixels)"), number.Double, defaults.tolerance)
+        self.add_options()
+
+    def objects(self, features: Iterable[PromptFeature], source: str) -> list[ObjectPrompts]:
+        """Return one object for each polygon."""
+        return outline_prompts(features)
+
+    def answers(
+        self,
+        segmenter: Segmenter,
+        objects: Sequence[ObjectPrompts],
+        options: SegmentOptions,
+        meter: EllipsoidArea,
+        parameters: dict[str, Any],
+        context: QgsProcessingContext,
+    ) -> Iterator[ObjectAnswer]:
+        """Find the objects again."""
+        names = (self.SAME_IOU, self.GONE_SCORE, self.TOLERANCE)
+        thresholds = UpdateOptions(*(self.parameterAsDouble(parameters, name, context) for name in names))
+        return update_objects(segmenter, objects, options, thresholds, meter)
 
 
 def _prepare_tiles(
@@ -476,11 +556,13 @@ def _value(value: Any) -> Any:
     return None if value is None or value == NULL else value
 
 
-def _output_fields(options: SegmentOptions, prompts: QgsFields, chosen: _PromptFields) -> QgsFields:
+def _output_fields(options: SegmentOptions, prompts: QgsFields, chosen: _PromptFields, is_update: bool) -> QgsFields:
     """Return the fields of the polygons. The object keeps its type, and the copied fields come last."""
     kinds = {"score": REAL, "level": WHOLE, "area_m2": REAL, "model": TEXT}
     if options.candidate == ALL_CANDIDATES:
         kinds["candidate"] = WHOLE
+    if is_update:
+        kinds.update(verdict=TEXT, iou=REAL)
     first = QgsField(prompts.at(chosen.object)) if chosen.object >= 0 else QgsField("object", LONG)
     first.setName(OBJECT_FIELD)
     fields = QgsFields()
@@ -513,9 +595,12 @@ def _feature(
     item: ObjectResult, fields: QgsFields, options: SegmentOptions, to_output: QgsCoordinateTransform
 ) -> QgsFeature:
     result = item.result
-    values = [item.object_id, result.score, result.level, item.area_m2, result.model]
+    score = None if math.isnan(result.score) else result.score
+    values = [item.object_id, score, result.level, item.area_m2, result.model]
     if options.candidate == ALL_CANDIDATES:
         values.append(result.rank + 1)
+    if isinstance(item, UpdatedObject):
+        values += [item.verdict, item.iou]
     feature = QgsFeature(fields)
     feature.setGeometry(to_multi_polygon(transform_polygon(result.geometry, to_output)))
     feature.setAttributes([*values, *item.attributes.values()])
