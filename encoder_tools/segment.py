@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from geosam_es.inference.batch import (
     group_prompts,
 )
 from geosam_es.inference.segmenter import Segmenter
+from geosam_es.inference.updating import GONE, SAME, UpdatedObject, UpdateOptions, outline_prompts, update_objects
 
 from .crs import (
     AreaMeter,
@@ -46,7 +48,10 @@ __all__ = [
     "ObjectResult",
     "SegmentOptions",
     "SegmentReport",
+    "UpdateOptions",
+    "UpdatedObject",
     "check_results",
+    "polygons_from_layer",
     "prompts_from_layer",
     "segment",
     "write_results",
@@ -104,15 +109,9 @@ def prompts_from_layer(layer: VectorLayer, crs: pyproj.CRS, source: str, extent:
         If there is no CRS, the coordinates do not fit it, a feature is a line, a label is neither 0 nor 1, or a polygon
         has label 0.
     """
-    if layer.crs is None:
-        raise VectorError(
-            f"{source} has no coordinate reference system", "set it with an option such as --crs EPSG:25830"
-        )
     count = len(layer.geometries)
     labels = layer.field(LABEL_FIELD)
-    check_degrees(layer.geometries, layer.crs, source)
-    # Prompts that cannot be transformed are reported with their object, and do not affect the others.
-    geometries = prompts_to_raster(layer.geometries, layer.crs, crs, extent)
+    geometries = _on_raster(layer, crs, source, extent)
     features = map(
         PromptFeature,
         geometries,
@@ -120,6 +119,28 @@ def prompts_from_layer(layer: VectorLayer, crs: pyproj.CRS, source: str, extent:
         _object_values(layer).tolist(),
     )
     return group_prompts(features, source)
+
+
+def polygons_from_layer(layer: VectorLayer, crs: pyproj.CRS, source: str, extent: Bounds) -> list[ObjectPrompts]:
+    """Read old polygons, each the outline of an object of its own.
+
+    Parameters and errors are those of `prompts_from_layer`; points are refused too.
+    """
+    other = next((item.geom_type for item in layer.geometries if shapely.get_dimensions(item) != 2), None)
+    if other is not None:
+        raise VectorError(f"{source} has a {other}, which is not a polygon", "give a layer of polygons only")
+    geometries = _on_raster(layer, crs, source, extent)
+    return outline_prompts(map(PromptFeature, geometries, repeat(None), _object_values(layer).tolist()))
+
+
+def _on_raster(layer: VectorLayer, crs: pyproj.CRS, source: str, extent: Bounds) -> NDArray[np.object_]:
+    if layer.crs is None:
+        raise VectorError(
+            f"{source} has no coordinate reference system", "set it with an option such as --crs EPSG:25830"
+        )
+    check_degrees(layer.geometries, layer.crs, source)
+    # Prompts that cannot be transformed are reported with their object, and do not affect the others.
+    return prompts_to_raster(layer.geometries, layer.crs, crs, extent)
 
 
 def _object_values(layer: VectorLayer) -> NDArray[Any]:
@@ -132,8 +153,9 @@ def segment(
     objects: Sequence[ObjectPrompts],
     options: SegmentOptions,
     progress: Callable[[int, int], None] | None = None,
+    thresholds: UpdateOptions | None = None,
 ) -> SegmentReport:
-    """Segment many objects.
+    """Segment many objects, or bring old polygons up to date.
 
     Parameters
     ----------
@@ -143,6 +165,8 @@ def segment(
     options : SegmentOptions
     progress : callable, optional
         Called with the number of objects done and their total.
+    thresholds : UpdateOptions, optional
+        Compare each answer with the outline of its object, see `update_objects`.
 
     Returns
     -------
@@ -161,7 +185,11 @@ def segment(
     first_error: GeoSamError | None = None
     if progress is not None:
         progress(0, len(objects))
-    for done, answer in enumerate(answer_objects(segmenter, objects, options, meter), start=1):
+    if thresholds is None:
+        answers = answer_objects(segmenter, objects, options, meter)
+    else:
+        answers = update_objects(segmenter, objects, options, thresholds, meter)
+    for done, answer in enumerate(answers, start=1):
         if answer.refusal is None:
             answered[answer.index] = answer.results
         first_error = first_error or answer.refusal
@@ -187,12 +215,13 @@ def check_results(
     overwrite: bool = False,
     append: bool = False,
     out_layer: str = "",
+    updated: bool = False,
 ) -> list[str]:
     """Check, before the objects are segmented, that `write_results` can write their polygons.
 
     Parameters
     ----------
-    path, crs, out_crs, candidates, layer, append, out_layer
+    path, crs, out_crs, candidates, layer, append, out_layer, updated
         As for `write_results`.
     objects : sequence of ObjectPrompts
     extent : Bounds
@@ -213,7 +242,7 @@ def check_results(
         If there is no transformation to its CRS.
     """
     _check_transformation(path, extent, crs, out_crs)
-    own = _own_fields([], candidates)
+    own = _own_fields([], candidates, updated)
     blank = {name: np.zeros(len(objects), dtype=column.dtype) for name, column in own.items() if column.dtype != object}
     text = np.full(len(objects), "", dtype=object)
     names = np.array([item.name for item in objects], dtype=object)
@@ -251,6 +280,7 @@ def write_results(
     *,
     append: bool = False,
     out_layer: str = "",
+    updated: bool = False,
 ) -> dict[str, str]:
     """Write polygons with the fields object, score, level, area_m2 and model.
 
@@ -269,6 +299,8 @@ def write_results(
         Add the polygons to those of an existing file.
     out_layer : str
         Name of the layer in a database, such as a GeoPackage. Default: that of the file.
+    updated : bool
+        Add the fields ``verdict`` and ``iou`` of old polygons that were brought up to date.
 
     Returns
     -------
@@ -284,18 +316,26 @@ def write_results(
     """
     geometries = np.array([item.result.geometry for item in report.results], dtype=object)
     projected, is_defined = reproject_polygons(geometries, crs, out_crs)
+    if updated and layer is not None and layer.crs == out_crs:
+        # No coordinate of a polygon that has not changed is touched.
+        kept = [index for index, item in enumerate(report.results) if _is_kept(item)]
+        projected[kept] = layer.geometries[[report.results[index].prompts.feature - 1 for index in kept]]
     reason = f"The polygon cannot be transformed to {out_crs.name}"
     if len(is_defined) and not is_defined.any():
         raise VectorError(reason, "choose another CRS with --out-crs")
     results = [item for item, keep in zip(report.results, is_defined) if keep]
-    fields = _own_fields(results, candidates)
+    fields = _own_fields(results, candidates, updated)
     if layer is not None:
         fields, _ = _fields(path, fields, [item.prompts for item in results], layer)
     write_vector(path, list(projected[is_defined]), fields, out_crs, append=append, layer=out_layer)
     return {item.prompts.name: reason for item, keep in zip(report.results, is_defined) if not keep}
 
 
-def _own_fields(results: Sequence[ObjectResult], candidates: bool) -> dict[str, NDArray[Any]]:
+def _is_kept(item: ObjectResult) -> bool:
+    return isinstance(item, UpdatedObject) and item.verdict in (SAME, GONE)
+
+
+def _own_fields(results: Sequence[ObjectResult], candidates: bool, updated: bool) -> dict[str, NDArray[Any]]:
     fields: dict[str, NDArray[Any]] = {
         OBJECT_FIELD: np.array([item.prompts.name for item in results], dtype=object),
         "score": np.array([item.result.score for item in results], dtype=np.float64),
@@ -305,6 +345,10 @@ def _own_fields(results: Sequence[ObjectResult], candidates: bool) -> dict[str, 
     }
     if candidates:
         fields["candidate"] = np.array([item.result.rank + 1 for item in results], dtype=np.int32)
+    if updated:
+        compared = [item for item in results if isinstance(item, UpdatedObject)]
+        fields["verdict"] = np.array([item.verdict for item in compared], dtype=object)
+        fields["iou"] = np.array([item.iou for item in compared], dtype=np.float64)
     return fields
 
 

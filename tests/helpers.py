@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from geosam_es.core.contour import polygon_logits
 from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.grid import LevelGrid, Tile, Tiling
 from geosam_es.core.prompts import Bounds, Prompts
@@ -63,6 +64,8 @@ class BlobDecoder:
         if prompts.box is not None:
             left, top, right, bottom = (int(v // 4) for v in prompts.box)
             chosen |= set(np.unique(blobs[top : bottom + 1, left : right + 1]).tolist())
+        if prompts.outline is not None:
+            chosen |= set(np.unique(blobs[polygon_logits(prompts.outline, 4 * SIDE, SIDE) > 0]).tolist())
         return chosen - {0} - {at(p.x, p.y) for p in prompts.points if not p.positive}
 
 

@@ -130,7 +130,7 @@ def check_command(
     if findings is not None:
         reach = 0.5 / max(metres)
         places = [item.place if item.place.area > 0 else shapely.buffer(item.place, reach) for item in rest]
-        write_vector(findings, list(map(shapely.make_valid, places)), _fields(rest), source.crs)
+        write_vector(findings, places, _fields(rest), source.crs)
     _print(layer, output, found, rest, as_json)
     if rest:
         click.get_current_context().exit(EXIT_FAULT)
@@ -169,7 +169,7 @@ def _print(layer: Path, output: Path | None, found: Sequence[Finding], rest: Seq
                 "size": round(item.size, 4),
                 "unit": item.unit,
                 "polygons": item.ids,
-                "place": item.place.representative_point().coords[0] if not item.place.is_empty else None,
+                "place": item.place.representative_point().coords[0],
                 "remedy": item.remedy,
             }
             for item in rest

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +21,20 @@ from geosam_es.core.grid import FINEST_LEVEL
 from geosam_es.core.prompts import Bounds
 from geosam_es.errors import OutputError, PromptError
 from geosam_es.inference.batch import level_for_ground
+from geosam_es.inference.segmenter import Segmenter
 from geosam_es.inference.session import open_segmenter
+from geosam_es.inference.updating import VERDICTS
 
 from ..crs import AreaMeter, check_transform, parse_crs, store_crs
 from ..progress import Progress
 from ..segment import (
     ALL_CANDIDATES,
     BEST_CANDIDATE,
+    ObjectPrompts,
     SegmentOptions,
     SegmentReport,
+    UpdatedObject,
+    UpdateOptions,
     check_results,
     prompts_from_layer,
     segment,
@@ -36,7 +44,17 @@ from ..vector import VectorLayer, file_and_layer, read_vector
 from ..vector_output import FORMATS, default_crs
 from .options import PATH, json_option, threads_option
 
-__all__ = ["segment_command"]
+__all__ = [
+    "answer_options",
+    "chosen_level",
+    "draw",
+    "output_options",
+    "refuse_own_prompts",
+    "segment_command",
+    "vector_layer",
+]
+
+Command = Callable[..., Any]
 
 _SHOWN = 10
 """Most reasons, and objects per reason, to list for objects without a polygon."""
@@ -76,6 +94,55 @@ class _Scale(click.ParamType):  # type: ignore[type-arg]
         return denominator
 
 
+_ANSWER_OPTIONS = (
+    click.option(
+        "--level",
+        type=click.IntRange(min=FINEST_LEVEL),
+        help="Finest pyramid level to use; -1 and -2 are enlarged (see encode --finest). Default: 0.",
+    ),
+    click.option(
+        "--scale",
+        type=_Scale(),
+        metavar="1:N",
+        help="Use the level of a click on a map at this scale, instead of --level.",
+    ),
+    click.option(
+        "--object-size",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="METRES",
+        help="Use the level that suits objects of this size, instead of --level.",
+    ),
+    click.option(
+        "--simplify",
+        type=click.FloatRange(min=0),
+        default=1.0,
+        show_default=True,
+        help="Tolerance in pixels for simplifying outlines.",
+    ),
+    click.option("--min-area-m2", type=click.FloatRange(min=0), default=0.0, help="Remove parts smaller than this."),
+    click.option("--fill-holes-m2", type=click.FloatRange(min=0), default=0.0, help="Fill holes smaller than this."),
+)
+_OUTPUT_OPTIONS = (
+    threads_option,
+    click.option(
+        "--overwrite", is_flag=True, help="Replace an existing output. Other layers of a GeoPackage are kept."
+    ),
+    click.option("--append", is_flag=True, help="Add the polygons to an existing output."),
+    click.option("--out-layer", default="", help="Layer of a GeoPackage to write. Default: the name of the file."),
+    json_option,
+)
+
+
+def answer_options(command: Command) -> Command:
+    """Add the options of level and cleaning."""
+    return reduce(lambda made, option: option(made), reversed(_ANSWER_OPTIONS), command)
+
+
+def output_options(command: Command) -> Command:
+    """Add the options of the file, and of what is printed."""
+    return reduce(lambda made, option: option(made), reversed(_OUTPUT_OPTIONS), command)
+
+
 @click.command("segment")
 @click.argument("store", type=PATH)
 @click.argument("prompts", required=False, type=PATH)
@@ -90,29 +157,7 @@ class _Scale(click.ParamType):  # type: ignore[type-arg]
 @click.option("--box", type=_Numbers("XMIN,YMIN,XMAX,YMAX", 4, 4), help="A box around one object.")
 @click.option("--crs", help="CRS of --point and --box, and of a PROMPTS file without CRS. Default: that of the raster.")
 @click.option("--out-crs", help="CRS of the output. Default: that of the raster, but EPSG:4326 for .kml and .geojsonl.")
-@click.option(
-    "--level",
-    type=click.IntRange(min=FINEST_LEVEL),
-    help="Finest pyramid level to use; -1 and -2 are enlarged (see encode --finest). Default: 0.",
-)
-@click.option(
-    "--scale", type=_Scale(), metavar="1:N", help="Use the level of a click on a map at this scale, instead of --level."
-)
-@click.option(
-    "--object-size",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="METRES",
-    help="Use the level that suits objects of this size, instead of --level.",
-)
-@click.option(
-    "--simplify",
-    type=click.FloatRange(min=0),
-    default=1.0,
-    show_default=True,
-    help="Tolerance in pixels for simplifying outlines.",
-)
-@click.option("--min-area-m2", type=click.FloatRange(min=0), default=0.0, help="Remove parts smaller than this.")
-@click.option("--fill-holes-m2", type=click.FloatRange(min=0), default=0.0, help="Fill holes smaller than this.")
+@answer_options
 @click.option(
     "--candidate",
     type=click.Choice([BEST_CANDIDATE, "1", "2", "3", ALL_CANDIDATES]),
@@ -120,11 +165,7 @@ class _Scale(click.ParamType):  # type: ignore[type-arg]
     show_default=True,
     help="Which masks to keep: the best one, one of the ranks 1 to 3, or all.",
 )
-@threads_option
-@click.option("--overwrite", is_flag=True, help="Replace an existing output. Other layers of a GeoPackage are kept.")
-@click.option("--append", is_flag=True, help="Add the polygons to an existing output.")
-@click.option("--out-layer", default="", help="Layer of a GeoPackage to write. Default: the name of the file.")
-@json_option
+@output_options
 def segment_command(
     store: Path,
     prompts: Path | None,
@@ -134,15 +175,14 @@ def segment_command(
     crs: str | None,
     out_crs: str | None,
     threads: int | None,
-    overwrite: bool,
-    append: bool,
-    out_layer: str,
-    as_json: bool,
-    simplify: float,
     level: int | None,
     scale: float | None,
     object_size: float | None,
-    **options: Any,
+    simplify: float,
+    min_area_m2: float,
+    fill_holes_m2: float,
+    candidate: str,
+    **writing: Any,
 ) -> None:
     """Segment objects in STORE from PROMPTS, a vector file of points or polygons, or from --point and --box.
 
@@ -159,22 +199,49 @@ def segment_command(
     raster_crs = store_crs(segmenter.reader)
     target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or raster_crs
     prompt_crs = parse_crs(crs) if crs else None
-    _refuse_own_prompts(prompts, output)
+    refuse_own_prompts(prompts, output)
     layer = _layer(prompts, points, box, prompt_crs, raster_crs)
     source = str(prompts) if prompts is not None else "--point" if points else "--box"
     objects = prompts_from_layer(layer, raster_crs, source, segmenter.map_bounds)
+    level = chosen_level(segmenter, level, scale, object_size)
+    settings = SegmentOptions(level, simplify, min_area_m2, fill_holes_m2, candidate)
+    draw(segmenter, objects, layer, settings, output, target_crs, **writing)
+
+
+def chosen_level(segmenter: Segmenter, level: int | None, scale: float | None, object_size: float | None) -> int:
+    """Return the level that the options choose, with a note if the store lacks it."""
     if sum(value is not None for value in (level, scale, object_size)) > 1:
         raise click.UsageError("Only one of --level, --scale and --object-size can be given.")
     if level is None:
-        level = level_for_ground(segmenter, AreaMeter(raster_crs), scale=scale, object_size_m=object_size)
+        meter = AreaMeter(store_crs(segmenter.reader))
+        level = level_for_ground(segmenter, meter, scale=scale, object_size_m=object_size)
     if level < segmenter.finest_level:
         click.echo(
-            f"Note: {store.name} has no level {level}; its finest level, {segmenter.finest_level}, is used. "
-            f"Add enlarged levels with: geosam-es encode IMAGE --finest {level} --resume",
+            f"Note: {segmenter.reader.root.name} has no level {level}; its finest level, {segmenter.finest_level}, is "
+            f"used. Add enlarged levels with: geosam-es encode IMAGE --finest {level} --resume",
             err=True,
         )
-    settings = SegmentOptions(level=level, simplify_tolerance=simplify, **options)
+    return level
+
+
+def draw(
+    segmenter: Segmenter,
+    objects: Sequence[ObjectPrompts],
+    layer: VectorLayer,
+    settings: SegmentOptions,
+    output: Path,
+    target_crs: pyproj.CRS,
+    *,
+    thresholds: UpdateOptions | None = None,
+    overwrite: bool,
+    append: bool,
+    out_layer: str,
+    as_json: bool,
+) -> None:
+    """Answer objects, write their polygons, and print a summary. With thresholds, bring old polygons up to date."""
+    raster_crs = store_crs(segmenter.reader)
     candidates = settings.candidate == ALL_CANDIDATES
+    written: dict[str, Any] = {"append": append, "out_layer": out_layer, "updated": thresholds is not None}
     notes = check_results(
         output,
         objects,
@@ -184,19 +251,18 @@ def segment_command(
         layer,
         segmenter.map_bounds,
         overwrite=overwrite,
-        append=append,
-        out_layer=out_layer,
+        **written,
     )
     for note in notes:
         click.echo(f"Note: {note}", err=True)
     with Progress(output.name, "objects") as progress:
-        report = segment(segmenter, objects, settings, progress)
-    lost = write_results(output, report, raster_crs, target_crs, candidates, layer, append=append, out_layer=out_layer)
+        report = segment(segmenter, objects, settings, progress, thresholds)
+    lost = write_results(output, report, raster_crs, target_crs, candidates, layer, **written)
     report.left_out.update(lost)
     _print(output, report, as_json)
 
 
-def _refuse_own_prompts(prompts: Path | None, output: Path) -> None:
+def refuse_own_prompts(prompts: Path | None, output: Path) -> None:
     """Refuse to write over the prompts, or over a file that belongs to them, such as a part of a Shapefile."""
     if prompts is None:
         return
@@ -221,13 +287,19 @@ def _layer(
 ) -> VectorLayer:
     if (prompts is None) == (not points and box is None):
         raise PromptError("Give either a PROMPTS file or --point and --box", "see geosam-es segment --help")
-    if prompts is None:
-        layer = _layer_from_options(points, box, prompt_crs or raster_crs)
-    else:
-        layer = read_vector(prompts)
-        if layer.note:
-            click.echo(f"Warning: {layer.note}", err=True)
-        layer = replace(layer, crs=layer.crs or prompt_crs)
+    if prompts is not None:
+        return vector_layer(prompts, prompt_crs, raster_crs)
+    layer = _layer_from_options(points, box, prompt_crs or raster_crs)
+    check_transform(prompt_crs or raster_crs, raster_crs)
+    return layer
+
+
+def vector_layer(path: Path, crs: pyproj.CRS | None, raster_crs: pyproj.CRS) -> VectorLayer:
+    """Read a vector file, with a CRS for a file without one."""
+    layer = read_vector(path)
+    if layer.note:
+        click.echo(f"Warning: {layer.note}", err=True)
+    layer = replace(layer, crs=layer.crs or crs)
     if layer.crs is not None:
         check_transform(layer.crs, raster_crs)
     return layer
@@ -257,10 +329,11 @@ def _print(output: Path, report: SegmentReport, as_json: bool) -> None:
             {
                 "object": item.object_id,
                 "candidate": item.result.rank + 1,
-                "score": round(item.result.score, 4),
+                "score": None if math.isnan(item.result.score) else round(item.result.score, 4),
                 "level": item.result.level,
                 "area_m2": round(item.area_m2, 3),
                 "milliseconds": round(item.result.milliseconds, 2),
+                **({"verdict": item.verdict, "iou": round(item.iou, 4)} if isinstance(item, UpdatedObject) else {}),
             }
             for item in report.results
         ]
@@ -270,6 +343,9 @@ def _print(output: Path, report: SegmentReport, as_json: bool) -> None:
     times = [item.result.milliseconds for item in report.results]
     median = f", {np.median(times):.0f} ms each (median)" if times else ""
     click.echo(f"{output}: {len(report.results)} polygon(s) in {report.seconds:.1f} s{median}")
+    verdicts = Counter(item.verdict for item in report.results if isinstance(item, UpdatedObject))
+    if verdicts:
+        click.echo(", ".join(f"{verdicts[name]} {name}" for name in VERDICTS))
     for line in _left_out_lines(report.left_out):
         click.echo(line, err=True)
 

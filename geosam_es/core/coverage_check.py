@@ -48,7 +48,8 @@ class Finding:
     ----------
     kind : Kind
     place : geometry
-        The polygon or the ground, or for `Kind.BORDER` and `Kind.SAME_CLASS` the line.
+        The polygon (repaired) or the ground, or for `Kind.BORDER` and `Kind.SAME_CLASS` the line. A polygon without
+        any ground has a point.
     size : float
         Square metres, or metres for lines.
     ids : tuple of int
@@ -112,7 +113,10 @@ def check(
     list of Finding
         In the order of `Kind`, larger ones first.
     """
-    check_ = _Check(polygons, rules, classes or {}, max_gap_m2)
+    given = {key: polygon for key, polygon in polygons.items() if not polygon.is_empty}
+    if not given:
+        return []
+    check_ = _Check(given, rules, classes or {}, max_gap_m2)
     found = [finding for finding in check_.findings() if finding.kind not in skip]
     order = list(Kind)
     return sorted(found, key=lambda finding: (order.index(finding.kind), -finding.size))
@@ -145,6 +149,8 @@ def remedy(
     if finding.kind is Kind.SAME_CLASS:
         one, other = sorted(sizes, key=lambda key: sizes[key], reverse=True)
         return merge(one, other, polygons, rules, classes)
+    if finding.kind is Kind.INVALID and finding.place.area == 0:
+        return Changes({}, removed=finding.ids)
     if finding.kind in (Kind.INVALID, Kind.BORDER):
         lines = finding.place.boundary if finding.kind is Kind.INVALID else finding.place
         return give(lines, polygons, rules, classes=classes)
@@ -203,12 +209,11 @@ class _Check:
 
     def __init__(
         self,
-        polygons: Mapping[int, BaseGeometry],
+        given: Mapping[int, BaseGeometry],
         rules: Rules,
         classes: Mapping[int, Hashable],
         max_gap_m2: float,
     ) -> None:
-        given = {key: polygon for key, polygon in polygons.items() if not polygon.is_empty}
         self._rules, self._classes, self._max_gap_m2 = rules, classes, max_gap_m2
         self._keys = list(given)
         self._given = np.array(list(given.values()), object)
@@ -223,10 +228,10 @@ class _Check:
 
     def findings(self) -> Iterator[Finding]:
         """Yield all findings."""
-        if not len(self._keys):
-            return
         for place in np.flatnonzero(~self._is_valid):
-            yield Finding(Kind.INVALID, self._given[place], self._flat[place].area, (self._keys[place],))
+            spot = shapely.Point(shapely.get_coordinates(self._given[place])[0])
+            repaired = self._plane.exact(self._flat[place])
+            yield Finding(Kind.INVALID, spot if repaired.is_empty else repaired, self._flat[place].area, (self._keys[place],))
         lines, owner = self._sides.unmatched_lines()
         enclosed = list(self._faces(lines))
         yield from enclosed

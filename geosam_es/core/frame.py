@@ -5,9 +5,10 @@ All of them use one object, so that the encoder's and the decoder's coordinates 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from .grid import Pyramid, Tile
@@ -72,7 +73,7 @@ class TileFrame:
         return native
 
     def prompts_to_tile(self, prompts: Prompts) -> Prompts:
-        """Map prompts from native pixels to tile pixels, clamped to the tile.
+        """Map prompts from native pixels to tile pixels, points and box clamped to the tile.
 
         A prompt on the last native pixels of a raster may lie just outside a coarse level.
         """
@@ -81,7 +82,10 @@ class TileFrame:
             x, y = self.to_tile(x, y)
             return min(max(x, 0.0), float(self.width)), min(max(y, 0.0), float(self.height))
 
-        return prompts.transformed(inside)
+        outline = prompts.outline
+        if outline is not None:
+            outline = shapely.transform(outline, lambda xy: xy / self.scale - (self.col_off, self.row_off))
+        return replace(replace(prompts, outline=None).transformed(inside), outline=outline)
 
 
 def warp_logits(

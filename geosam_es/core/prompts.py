@@ -1,4 +1,4 @@
-"""Prompts: the points and the box that tell SAM which object is meant, also as JSON.
+"""Prompts: the points, the box and the outline that tell SAM which object is meant; points and box also as JSON.
 
 Coordinates are XY in map units, native pixels of the raster or pixels of a tile, as each function says. Labels are
 SAM's: 1 positive, 0 negative, 2 and 3 the corners of the box, -1 padding.
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from ..errors import PromptError
@@ -81,6 +82,8 @@ class Prompts:
     points : tuple of Point
         In the order in which they were given.
     box : Bounds, optional
+    outline : Polygon or MultiPolygon, optional
+        A first outline of the object, which the other prompts correct. It becomes the decoder's `mask_input`.
 
     Examples
     --------
@@ -92,9 +95,10 @@ class Prompts:
 
     points: tuple[Point, ...] = ()
     box: Bounds | None = None
+    outline: shapely.Polygon | shapely.MultiPolygon | None = None
 
     def __len__(self) -> int:
-        return len(self.points) + (self.box is not None)
+        return len(self.points) + (self.box is not None) + (self.outline is not None)
 
     def _coordinates(self) -> Iterator[float]:
         for point in self.points:
@@ -103,18 +107,19 @@ class Prompts:
 
     @property
     def positive_bounds(self) -> Bounds:
-        """Bounding box of the positive points and the box.
+        """Bounding box of the positive points, the box and the outline.
 
         Raises
         ------
         PromptError
-            If there is neither.
+            If there is none of them.
         """
         xs = [point.x for point in self.points if point.positive]
         ys = [point.y for point in self.points if point.positive]
-        if self.box is not None:
-            xs += [self.box.min_x, self.box.max_x]
-            ys += [self.box.min_y, self.box.max_y]
+        for bounds in (self.box, None if self.outline is None else self.outline.bounds):
+            if bounds is not None:
+                xs += bounds[::2]
+                ys += bounds[1::2]
         if not xs:
             raise PromptError("The object has no positive point and no box", "add one of them")
         return Bounds(min(xs), min(ys), max(xs), max(ys))
@@ -122,7 +127,7 @@ class Prompts:
     @property
     def is_ambiguous(self) -> bool:
         """Whether there is only a single click, which does not tell a part from the whole."""
-        return self.box is None and len(self.points) == 1
+        return self.box is None and self.outline is None and len(self.points) == 1
 
     def with_point(self, point: Point) -> Prompts:
         """Return the prompts with one more point."""
@@ -133,9 +138,9 @@ class Prompts:
         return replace(self, box=box)
 
     def within(self, bounds: Bounds) -> Prompts:
-        """Return the points inside, and the part of the box inside."""
+        """Return the points inside, the part of the box inside, and the whole outline."""
         points = tuple(p for p in self.points if bounds.contains(Bounds(p.x, p.y, p.x, p.y)))
-        return Prompts(points, self.box.intersection(bounds) if self.box else None)
+        return replace(self, points=points, box=self.box.intersection(bounds) if self.box else None)
 
     def thinned(self, most: int) -> Prompts:
         """Return at most this many points, spread as widely as the points are, and the box.
@@ -160,12 +165,15 @@ class Prompts:
         A box becomes the bounding box of its four transformed corners.
         """
         points = tuple(Point(*function(p.x, p.y), p.positive) for p in self.points)
+        outline = self.outline
+        if outline is not None:
+            outline = shapely.transform(outline, lambda xy: np.array([function(x, y) for x, y in xy.tolist()]))
         if self.box is None:
-            return Prompts(points)
+            return Prompts(points, outline=outline)
         box = self.box
         corners = [function(x, y) for x in (box.min_x, box.max_x) for y in (box.min_y, box.max_y)]
         xs, ys = zip(*corners)
-        return Prompts(points, Bounds(min(xs), min(ys), max(xs), max(ys)))
+        return Prompts(points, Bounds(min(xs), min(ys), max(xs), max(ys)), outline)
 
     def to_arrays(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the decoder's inputs.
@@ -189,7 +197,7 @@ class Prompts:
         return np.array([coords], dtype=np.float32), np.array([labels], dtype=np.float32)
 
     def to_json(self, digits: int = _METRE_DIGITS) -> dict[str, Any]:
-        """Return the prompts as the JSON object described in ``docs/provenance.md``.
+        """Return the points and the box as the JSON object described in ``docs/provenance.md``.
 
         Parameters
         ----------

@@ -5,12 +5,28 @@ All geometries are planar; lengths and areas are in the units of their plane.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 import shapely
+import shapely.ops
 from shapely.geometry.base import BaseGeometry
 
-__all__ = ["clean", "fill_holes", "merge", "polygon_parts", "prompted_parts"]
+__all__ = [
+    "clean",
+    "fill_holes",
+    "merge",
+    "middles",
+    "polygon_parts",
+    "prompted_parts",
+    "split_by_line",
+    "with_kept_borders",
+]
+
+_MOST_MIDDLES = 4
+_LARGE_PART = 0.1
+"""Area of a large part relative to the largest one."""
 
 
 def polygon_parts(geometry: BaseGeometry) -> list[shapely.Polygon]:
@@ -26,16 +42,33 @@ def merge(polygons: Iterable[shapely.Polygon]) -> shapely.Polygon | shapely.Mult
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
 
 
-def fill_holes(polygon: shapely.Polygon, min_area: float) -> shapely.Polygon:
-    """Fill the holes smaller than ``min_area``."""
-    kept = [ring for ring in polygon.interiors if shapely.Polygon(ring).area >= min_area]
+def fill_holes(
+    polygon: shapely.Polygon, min_area: float, area: Callable[[shapely.Polygon], float] = shapely.area
+) -> shapely.Polygon:
+    """Fill the holes smaller than ``min_area``, by default in the units of the plane."""
+    kept = [ring for ring in polygon.interiors if area(shapely.Polygon(ring)) >= min_area]
     return polygon if len(kept) == len(polygon.interiors) else shapely.Polygon(polygon.exterior, kept)
 
 
+@lru_cache(maxsize=4)
+def middles(outline: BaseGeometry) -> tuple[tuple[float, float], ...]:
+    """Return XY in the middle of each large part of a valid polygon, far from its outline."""
+    parts = sorted(polygon_parts(outline), key=lambda part: -part.area)
+    found = []
+    for part in parts[:_MOST_MIDDLES]:
+        if part.area > _LARGE_PART * parts[0].area:
+            detail = math.sqrt(part.area) / 50
+            middle = shapely.ops.polylabel(shapely.simplify(part, detail), detail)
+            found.append((middle.x, middle.y))
+    return tuple(found)
+
+
 def prompted_parts(
-    polygons: Sequence[shapely.Polygon], positives: Sequence[tuple[float, float]]
+    polygons: Sequence[shapely.Polygon],
+    positives: Sequence[tuple[float, float]],
+    outline: BaseGeometry | None = None,
 ) -> list[shapely.Polygon]:
-    """Return the parts of a mask under a positive point, or the largest part if there is none.
+    """Return the parts of a mask under a positive point or mostly in an outline, or the largest part if there is none.
 
     SAM's masks may contain specks far from the object.
 
@@ -45,6 +78,8 @@ def prompted_parts(
         Largest first.
     positives : sequence of (x, y)
         Positive points in the same plane.
+    outline : Polygon or MultiPolygon, optional
+        A first outline of the object in the same plane.
 
     Returns
     -------
@@ -53,8 +88,31 @@ def prompted_parts(
     if len(polygons) <= 1:
         return list(polygons)
     points = [shapely.Point(xy) for xy in positives]
-    kept = [p for p in polygons if any(shapely.covers(p, point) for point in points)]
+    kept = [
+        p
+        for p in polygons
+        if any(shapely.covers(p, point) for point in points)
+        or (outline is not None and 2 * shapely.intersection(p, outline).area > p.area)
+    ]
     return kept or [polygons[0]]
+
+
+def split_by_line(polygons: BaseGeometry, line: shapely.LineString) -> list[shapely.Polygon]:
+    """Cut polygons along a line.
+
+    Parameters
+    ----------
+    polygons : Polygon or MultiPolygon
+    line : LineString
+        It may cross a polygon several times. Where it ends inside, it cuts nothing.
+
+    Returns
+    -------
+    list of Polygon
+        Largest first. The vertices of the outlines are kept.
+    """
+    pieces = [piece for part in polygon_parts(polygons) for piece in polygon_parts(shapely.ops.split(part, line))]
+    return sorted(pieces, key=lambda piece: -piece.area)
 
 
 def clean(
@@ -89,3 +147,27 @@ def clean(
         simplified = [shapely.simplify(p, simplify_tolerance, preserve_topology=True) for p in parts]
         parts = [part for s in simplified for part in polygon_parts(shapely.make_valid(s))]
     return merge(part for part in parts if part.area >= min_area and part.area > 0)
+
+
+def with_kept_borders(
+    polygon: BaseGeometry, older: BaseGeometry, tolerance: float
+) -> shapely.Polygon | shapely.MultiPolygon:
+    """Return a polygon with the vertices of an older one wherever the two differ by less than a tolerance.
+
+    Parameters
+    ----------
+    polygon, older : Polygon or MultiPolygon
+        Valid.
+    tolerance : float
+        Width of the differences that are ignored.
+    """
+    half = tolerance / 2
+
+    def wide(difference: BaseGeometry) -> BaseGeometry:
+        core = shapely.buffer(difference, -half, join_style="mitre")
+        return shapely.intersection(difference, shapely.buffer(core, 1.01 * half, join_style="mitre"))
+
+    gained, lost = wide(shapely.difference(polygon, older)), wide(shapely.difference(older, polygon))
+    parts = polygon_parts(shapely.union(shapely.difference(older, lost), gained))
+    # Rounding may leave a slit where a gained part touches the older polygon.
+    return merge(fill_holes(part, 0.01 * tolerance**2) for part in parts)

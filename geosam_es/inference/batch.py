@@ -35,6 +35,7 @@ __all__ = [
     "answer_objects",
     "group_prompts",
     "level_for_ground",
+    "parse_object_id",
     "tiles_wanted",
 ]
 
@@ -96,6 +97,8 @@ class ObjectPrompts:
         Those of the object's first feature.
     feature : int
         Number of that feature in its layer, counted from 1.
+    outline : Polygon or MultiPolygon, optional
+        A first outline, see `Prompts`.
     """
 
     object_id: Hashable
@@ -103,6 +106,7 @@ class ObjectPrompts:
     box: Bounds | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
     feature: int = field(default=1, compare=False)
+    outline: shapely.Polygon | shapely.MultiPolygon | None = None
 
     @property
     def name(self) -> str:
@@ -215,7 +219,7 @@ def group_prompts(features: Iterable[PromptFeature], source: str) -> list[Object
     """
     objects: dict[Hashable, ObjectPrompts] = {}
     for number, feature in enumerate(features, start=1):
-        object_id = _parse_object_id(feature.object_id)
+        object_id = parse_object_id(feature.object_id)
         # Each feature without a value is an object of its own.
         key = (number,) if object_id is None else object_id
         known = objects.get(key) or ObjectPrompts(object_id, attributes=feature.attributes, feature=number)
@@ -223,7 +227,7 @@ def group_prompts(features: Iterable[PromptFeature], source: str) -> list[Object
     return list(objects.values())
 
 
-def _parse_object_id(value: Any) -> Hashable:
+def parse_object_id(value: Any) -> Hashable:
     """Return the value as a Python object that can be compared, None if there is none."""
     if isinstance(value, np.generic):
         value = value.item()
@@ -350,8 +354,8 @@ def _native_prompts(
 ) -> Prompts | PromptError:
     """Return prompts in native pixels, or an error if they have no coordinates in the raster's CRS."""
     values = [value for point in item.points for value in point[:2]] + list(item.box or ())
-    if all(math.isfinite(value) for value in values):
-        return Prompts(item.points, item.box).transformed(to_native)
+    if all(math.isfinite(value) for value in values) and np.isfinite(shapely.get_coordinates(item.outline)).all():
+        return Prompts(item.points, item.box, item.outline).transformed(to_native)
     return PromptError("The prompts cannot be transformed to the raster's CRS", "check the CRS of the prompts")
 
 
@@ -444,8 +448,9 @@ def _pixel_area_near(segmenter: Segmenter, prompts: ObjectPrompts, meter: AreaMe
     """Return the ground area of a native pixel near the prompts."""
     raster = segmenter.reader.metadata.raster
     x, y = (prompts.points[0].x, prompts.points[0].y) if prompts.points else (0.0, 0.0)
-    if prompts.box is not None:
-        x, y = (prompts.box.min_x + prompts.box.max_x) / 2, (prompts.box.min_y + prompts.box.max_y) / 2
+    box = prompts.box or (None if prompts.outline is None else Bounds(*prompts.outline.bounds))
+    if box is not None:
+        x, y = (box.min_x + box.max_x) / 2, (box.min_y + box.max_y) / 2
     return _pixel_area_m2(raster, *raster.transform.inverse().apply(x, y), meter)
 
 

@@ -16,8 +16,10 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.contour import polygon_logits
 from ..core.prompts import Prompts
 from ..errors import ModelError
+from .encoder import TILE_SIZE
 from .float16 import float16_to_float32
 from .runtime import OnnxGraph, available_cores
 
@@ -102,7 +104,7 @@ class MaskDecoder(Protocol):
         prompts : Prompts
             In tile pixels.
         mask_input : float32 (256, 256), optional
-            Logits of an earlier mask, to refine it.
+            Logits of an earlier mask, to refine it. Default: those of the prompts' outline, if there is one.
 
         Returns
         -------
@@ -180,6 +182,8 @@ def decode_many(
 
 def _prompt_feeds(prompts: Prompts, mask_input: NDArray[np.float32] | None) -> dict[str, NDArray[np.float32]]:
     point_coords, point_labels = prompts.to_arrays()
+    if mask_input is None and prompts.outline is not None:
+        mask_input = polygon_logits(prompts.outline, TILE_SIZE, MASK_SIDE)
     logits = np.zeros((MASK_SIDE, MASK_SIDE), np.float32) if mask_input is None else mask_input
     return {
         "point_coords": point_coords,

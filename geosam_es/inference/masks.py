@@ -125,7 +125,7 @@ class Proposal:
     prompts : Prompts
         In native pixels.
     masks : tuple of tuple of TileMask
-        The masks of each tile: one tile, unless no tile holds all the prompts.
+        The masks of each tile: one tile, unless no tile holds all the prompts. Empty for an outline made by hand.
     """
 
     prompts: Prompts
@@ -134,7 +134,7 @@ class Proposal:
     @property
     def ranking(self) -> tuple[int, ...]:
         """Indices of a tile's masks, the one to show first in front."""
-        scores = np.array([mask.score for mask in self.masks[0]])
+        scores = np.array([mask.score for masks in self.masks[:1] for mask in masks])
         return tuple(rank_masks(scores, self.prompts.is_ambiguous))
 
 
@@ -147,7 +147,7 @@ class Candidate:
     polygons : tuple of Polygon
         In native pixels, valid; empty if the mask is.
     masks : tuple of TileMask
-        The masks it was traced from. The next prompt refines the first.
+        The masks it was traced from. The next prompt refines the first. Empty for an outline made by hand.
     """
 
     polygons: tuple[shapely.Polygon, ...]

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import starmap
 from typing import Protocol
 
 import shapely
@@ -17,7 +18,7 @@ import shapely
 from ..core.frame import TileFrame, warp_logits
 from ..core.grid import LevelGrid, Tile
 from ..core.prompts import Bounds, Point, Prompts
-from ..core.topology import merge, polygon_parts, prompted_parts
+from ..core.topology import merge, middles, polygon_parts, prompted_parts
 from ..errors import PromptError
 from ..store.reader import StoreReader, TileState
 from .borders import continue_beyond_border
@@ -104,7 +105,8 @@ class Segmenter:
             The finest level to use. Finer ones are used for a small box, and if this level and the coarser ones cannot
             answer.
         previous : Candidate, optional
-            The result of the object's earlier prompts; its logits become the decoder's `mask_input`.
+            The result of the object's earlier prompts; its logits become the decoder's `mask_input`. Without it, an
+            outline among the prompts does.
         is_preview : bool
             Whether the mask to show first is enough, see `decode_preview`.
 
@@ -115,8 +117,8 @@ class Segmenter:
         Raises
         ------
         PromptError
-            If there is no positive point or box, a prompt lies outside the raster, or a positive point or part of the
-            box has no encoded tile or no data.
+            If there is no positive point, box or outline, a prompt lies outside the raster, or a positive point or part
+            of the box has no encoded tile or no data.
         StoreError
             If a tile's file cannot be read.
         """
@@ -224,10 +226,13 @@ class Segmenter:
         PromptError
             If there is no data, or neither a positive point nor a box.
         """
-        bounds, is_box = prompts.positive_bounds, prompts.box is not None
+        bounds, is_box = prompts.positive_bounds, prompts.box is not None or prompts.outline is not None
         places = [(point.x, point.y) for point in prompts.points if point.positive]
         if prompts.box is not None:
             places.append((prompts.box.min_x + prompts.box.width / 2, prompts.box.min_y + prompts.box.height / 2))
+        if prompts.outline is not None:
+            inside = shapely.point_on_surface(prompts.outline)
+            places.append((inside.x, inside.y))
         for finest in range(min(level, len(self.pyramid.grids) - 1), min(level, 0) - 1, -1):
             grid = self.pyramid.grid(max(finest, 0))
             if self._is_without_data(bounds, grid):
@@ -246,7 +251,7 @@ class Segmenter:
             tile = self.tile_for(prompts, level)
         return tile
 
-    def resolve(self, proposal: Proposal, rank: int = 0) -> Candidate:
+    def resolve(self, proposal: Proposal, rank: int = 0, all_parts: bool = False) -> Candidate:
         """Trace one mask of a proposal, and continue it beyond the border of its tile.
 
         Parameters
@@ -254,6 +259,8 @@ class Segmenter:
         proposal : Proposal
         rank : int
             Index in ``proposal.ranking``; 0 is the mask to show first.
+        all_parts : bool
+            Whether to keep the parts without a prompt too, see `prompted_parts`.
 
         Returns
         -------
@@ -266,9 +273,9 @@ class Segmenter:
         if is_one_tile and proposal.prompts.box is None:
             masks = continue_beyond_border(self, masks[0], proposal.prompts)
         polygons = self._trace(masks)
-        if is_one_tile:
+        if is_one_tile and not all_parts:
             positives = [(point.x, point.y) for point in proposal.prompts.points if point.positive]
-            polygons = prompted_parts(polygons, positives)
+            polygons = prompted_parts(polygons, positives, proposal.prompts.outline)
         return Candidate(tuple(polygons), tuple(masks))
 
     def _trace(self, masks: Sequence[TileMask]) -> list[shapely.Polygon]:
@@ -315,6 +322,10 @@ class Segmenter:
         return _tile_masks(frame, self.decoder.decode(self.context(tile), local, mask_input))
 
     def _local(self, frame: TileFrame, prompts: Prompts) -> Prompts:
+        if prompts.outline is not None and prompts.box is None and not any(point.positive for point in prompts.points):
+            # The decoder needs a point beside the mask. With `mini` and outlines displaced by 0.12 of their size, the
+            # IoU is 0.34 for the mask alone, 0.89 with a point in the middle, and 0.88 with the box.
+            prompts = replace(prompts, points=(*starmap(Point, middles(prompts.outline)), *prompts.points))
         return frame.prompts_to_tile(prompts.within(self.pyramid.tile_bounds(frame.tile)).thinned(_MOST_POINTS))
 
     def context(self, tile: Tile) -> Context:
@@ -336,7 +347,7 @@ class Segmenter:
         return Bounds(*self.reader.metadata.raster.transform.apply_geometry(shapely.box(*self.pyramid.bounds)).bounds)
 
     def _inside(self, prompts: Prompts) -> Prompts:
-        """Check that the points lie on the raster, and clip the box to it.
+        """Check that the points lie on the raster, and clip the box and the outline to it.
 
         A point on the edge, or beyond it by no more than a rounding error, is moved to the middle of the pixel there:
         the decoder sees no image at the edge itself.
@@ -353,6 +364,15 @@ class Segmenter:
                 raise self._outside(point)
             points.append(point._replace(x=x, y=y))
         inside = replace(prompts, points=tuple(points))
+        if prompts.outline is not None and not extent.contains(Bounds(*prompts.outline.bounds)):
+            clipped = merge(polygon_parts(shapely.make_valid(prompts.outline).intersection(shapely.box(*extent))))
+            if clipped.is_empty:
+                raise PromptError(
+                    "The outline lies outside the raster, {extent}",
+                    "choose another one, or check the CRS of the prompts",
+                    extent=self._extent_text(),
+                )
+            inside = replace(inside, outline=clipped)
         if prompts.box is None:
             return inside
         box = prompts.box.intersection(extent)
@@ -412,6 +432,8 @@ class Segmenter:
         PromptError
             If no level serves every positive point and the whole box. The message names a place that is not served.
         """
+        if prompts.outline is not None and prompts.box is None:
+            prompts = prompts.with_box(Bounds(*prompts.outline.bounds))
         unserved: list[list[tuple[float, float]]] = []
         for grid in reversed(self.pyramid.grids):
             parts, left = self._distribute(prompts, grid)

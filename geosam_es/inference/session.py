@@ -1,4 +1,4 @@
-"""The state of one object being drawn: prompts, undo and redo, candidates, the current result. No Qt here.
+"""The state of one object being drawn: prompts, shaping by hand, undo and redo, candidates, the result. No Qt here.
 
 The map tool, the Processing algorithms, the CLI and the tests all use this class. It takes and returns coordinates
 in the raster's CRS.
@@ -6,15 +6,20 @@ in the raster's CRS.
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Union
 
 import shapely
+from shapely.geometry.base import BaseGeometry
 
 from ..core.geotransform import GeoTransform
 from ..core.prompts import Bounds, Point, Prompts
-from ..core.topology import clean
+from ..core.strokes import brushed_area, is_loop, looped_area, scribble_points
+from ..core.topology import clean, merge, polygon_parts, prompted_parts, split_by_line
 from ..errors import PromptError
 from ..store.decoders import StoreDecoder, check_decoder
 from ..store.reader import StoreReader
@@ -23,6 +28,10 @@ from .masks import Candidate, Proposal
 from .segmenter import Segmenter
 
 __all__ = ["CleanOptions", "Result", "SegmentationSession", "open_segmenter", "with_decoder"]
+
+Outline = Union[shapely.Polygon, shapely.MultiPolygon]
+Stroke = Sequence[tuple[float, float]]
+"""Positions in map coordinates, as the pointer passed them."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +44,14 @@ class CleanOptions:
         Largest distance by which an outline may move, in pixels of the level that answered.
     min_area, fill_holes_area : float
         In square native pixels. Smaller parts are dropped, and smaller holes filled.
+    all_parts : bool
+        Whether to keep the parts of a mask that hold no prompt.
     """
 
     simplify_tolerance: float = 1.0
     min_area: float = 0.0
     fill_holes_area: float = 0.0
+    all_parts: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,29 +71,41 @@ class Result:
     model : str
     milliseconds : float
         From the prompt to the geometry.
+    gesture : str
+        ``scribble``, ``lasso``, or for an outline made by hand ``polygon``, ``brush``, ``eraser`` or ``cut``; empty for
+        a point or a box.
+    start_level : int
+        The level of an outline made by hand.
     """
 
     proposal: Proposal
     rank: int
     candidate: Candidate
-    geometry: shapely.Polygon | shapely.MultiPolygon
+    geometry: Outline
     model: str
     milliseconds: float
+    gesture: str = ""
+    start_level: int = 0
+
+    @property
+    def is_shaped(self) -> bool:
+        """Whether the outline was made by hand, and is not the decoder's."""
+        return not self.candidate.masks
 
     @property
     def candidates(self) -> int:
         """Number of candidates to choose from."""
-        return len(self.proposal.ranking)
+        return max(1, len(self.proposal.ranking))
 
     @property
     def score(self) -> float:
-        """Predicted IoU, 0 to 1."""
-        return min(max(self.candidate.score, 0.0), 1.0)
+        """Predicted IoU, 0 to 1; NaN for an outline made by hand."""
+        return math.nan if self.is_shaped else min(max(self.candidate.score, 0.0), 1.0)
 
     @property
     def level(self) -> int:
         """Level of the tile that answered."""
-        return self.candidate.level
+        return self.start_level if self.is_shaped else self.candidate.level
 
 
 def open_segmenter(store: Path, threads: int | None = None) -> Segmenter:
@@ -155,15 +179,15 @@ class SegmentationSession:
         return bool(self._undone)
 
     @property
-    def last_prompt(self) -> Point | Bounds | None:
-        """The prompt that `undo` takes back, in the raster's native pixels."""
+    def last_prompt(self) -> Point | Bounds | str | None:
+        """What `undo` takes back: a prompt in the raster's native pixels, or another gesture by name."""
         before = self._steps[-2].proposal.prompts if len(self._steps) > 1 else Prompts()
-        return _addition(before, self.prompts)
+        return _addition(before, self.current)
 
     @property
-    def undone_prompt(self) -> Point | Bounds | None:
-        """The prompt that `redo` restores, in the raster's native pixels."""
-        return _addition(self.prompts, self._undone[-1].proposal.prompts) if self._undone else None
+    def undone_prompt(self) -> Point | Bounds | str | None:
+        """What `redo` restores: a prompt in the raster's native pixels, or another gesture by name."""
+        return _addition(self.prompts, self._undone[-1]) if self._undone else None
 
     def add_point(self, x: float, y: float, positive: bool = True) -> Result:
         """Add a click at map coordinates; see `prompt` for the errors."""
@@ -196,6 +220,107 @@ class SegmentationSession:
             is unchanged then.
         """
         return self._add(self._answer(prompts))
+
+    def draw(self, stroke: Stroke, positive: bool = True) -> Result:
+        """Prompt with a stroke: a closed loop is a region, an open stroke a scribble of points.
+
+        Parameters
+        ----------
+        stroke : sequence of (x, y)
+            In map coordinates.
+        positive : bool
+            Whether the object is there; a region that is not is cut from the object.
+
+        Returns
+        -------
+        Result
+
+        Raises
+        ------
+        PromptError
+            See `prompt`; also if a first region is negative.
+        """
+        line = self._native_line(stroke)
+        if not is_loop(line):
+            points = (*self.prompts.points, *scribble_points(line, positive))
+            return self._add(self._answer(replace(self.prompts, points=points), gesture="scribble"))
+        region: BaseGeometry = looped_area(line)
+        if self.current is not None:
+            known = self._inverse.apply_geometry(self.current.geometry)
+            region = shapely.union(known, region) if positive else shapely.difference(known, region)
+        elif not positive:
+            raise PromptError("The object has no positive point and no box", "add one of them")
+        return self._add(self._answer(self._outlined(merge(polygon_parts(region))), gesture="lasso"))
+
+    def brush(self, stroke: Stroke, radius: float, erases: bool = False) -> Result:
+        """Add to the outline what a round brush of a radius in native pixels covers, or take it away.
+
+        Raises
+        ------
+        PromptError
+            If nothing would be left.
+        """
+        area = self._transform.apply_geometry(brushed_area(self._native_line(stroke), radius))
+        known = self.current.geometry if self.current else shapely.Polygon()
+        changed = shapely.difference(known, area) if erases else shapely.union(known, area)
+        return self.reshape(merge(polygon_parts(changed)), "eraser" if erases else "brush")
+
+    def cut(self, line: Stroke) -> Result:
+        """Cut the outline along a line, and keep the pieces with a positive point, or else the largest one.
+
+        Raises
+        ------
+        PromptError
+            If the line does not divide the outline.
+        """
+        known = self.current.geometry if self.current else shapely.Polygon()
+        pieces = split_by_line(known, shapely.LineString(line))
+        if len(pieces) <= len(polygon_parts(known)):
+            raise PromptError("The line does not divide the polygon", "begin and end it outside")
+        positives = [self._transform.apply(point.x, point.y) for point in self.prompts.points if point.positive]
+        return self.reshape(merge(prompted_parts(pieces, positives)), "cut")
+
+    def reshape(self, outline: Outline, gesture: str = "polygon") -> Result:
+        """Set the outline by hand; it is shown as it is, and the next prompt corrects it.
+
+        A session may begin with it. Points that contradict the outline are dropped, and the box.
+
+        Parameters
+        ----------
+        outline : Polygon or MultiPolygon
+            In map coordinates.
+        gesture : str
+            See `Result`.
+
+        Returns
+        -------
+        Result
+
+        Raises
+        ------
+        PromptError
+            If the outline is empty.
+        """
+        started = time.perf_counter()
+        if not outline.is_valid:
+            outline = merge(polygon_parts(shapely.make_valid(outline)))
+        if outline.is_empty:
+            raise PromptError("Nothing is left of the polygon", "undo the last step, or discard the polygon")
+        native = self._inverse.apply_geometry(shapely.force_2d(outline))
+        prompts, parts = self._outlined(native), Candidate(tuple(polygon_parts(native)), ())
+        level = self.current.level if self.current else self.level
+        milliseconds = (time.perf_counter() - started) * 1000.0
+        return self._add(Result(Proposal(prompts, ()), 0, parts, outline, self._model, milliseconds, gesture, level))
+
+    def _native_line(self, stroke: Stroke) -> shapely.LineString:
+        # A line needs two positions.
+        return self._inverse.apply_geometry(shapely.LineString([stroke[0], *stroke]))
+
+    def _outlined(self, outline: Outline) -> Prompts:
+        """Return an outline in native pixels with the points that agree with it."""
+        shapely.prepare(outline)
+        points = [p for p in self.prompts.points if shapely.covers(outline, shapely.Point(p.x, p.y)) == p.positive]
+        return Prompts(tuple(points), outline=outline)
 
     def show(self, proposal: Proposal, decoding_ms: float) -> Result:
         """Add an answer that was decoded elsewhere, as `prompt` adds its own.
@@ -243,8 +368,9 @@ class SegmentationSession:
                 number=rank + 1,
                 count=count,
             )
-        started = time.perf_counter()
-        self._steps[-1] = self._result(self._steps[-1].proposal, rank, started)
+        started, shown = time.perf_counter(), self._steps[-1]
+        if not shown.is_shaped:
+            self._steps[-1] = self._result(shown.proposal, rank, started, shown.gesture)
         return self._steps[-1]
 
     def next_candidate(self, step: int = 1) -> Result:
@@ -289,21 +415,27 @@ class SegmentationSession:
         if not self._steps:
             self.level = other.level
         for step in other._steps[same:]:
-            result = self.prompt(step.proposal.prompts)
+            if step.is_shaped:
+                self.reshape(step.geometry, step.gesture)
+                continue
+            result = self._add(self._answer(step.proposal.prompts, gesture=step.gesture))
             if step.rank:
                 self.select_candidate(min(step.rank, result.candidates - 1))
         return self.current
 
-    def _answer(self, prompts: Prompts, is_preview: bool = False) -> Result:
+    def _answer(self, prompts: Prompts, is_preview: bool = False, gesture: str = "") -> Result:
         started = time.perf_counter()
-        previous = self.current.candidate if self.current else None
+        current = self.current
         # Later prompts of an object stay at the level that answered.
-        level = previous.level if previous else self.level
+        level = current.level if current else self.level
+        # An outline made by hand is refined in place of the decoder's answer before it.
+        is_outlined = current is None or current.is_shaped or prompts.outline is not self.prompts.outline
+        previous = current.candidate if current and not is_outlined else None
         proposal = self.segmenter.propose(prompts, level, previous, is_preview)
-        return self._result(proposal, 0, started)
+        return self._result(proposal, 0, started, gesture)
 
-    def _result(self, proposal: Proposal, rank: int, started: float) -> Result:
-        candidate = self.segmenter.resolve(proposal, rank)
+    def _result(self, proposal: Proposal, rank: int, started: float, gesture: str = "") -> Result:
+        candidate = self.segmenter.resolve(proposal, rank, self.options.all_parts)
         cleaned = clean(
             candidate.polygons,
             simplify_tolerance=self.options.simplify_tolerance * 2**candidate.level,
@@ -317,9 +449,13 @@ class SegmentationSession:
             geometry=self._transform.apply_geometry(cleaned),
             model=self._model,
             milliseconds=(time.perf_counter() - started) * 1000.0,
+            gesture=gesture,
         )
 
 
-def _addition(before: Prompts, after: Prompts) -> Point | Bounds | None:
+def _addition(before: Prompts, step: Result | None) -> Point | Bounds | str | None:
     """Return what was added last."""
-    return after.box if after.box != before.box else next(iter(after.points[::-1]), None)
+    if step is None:
+        return None
+    after = step.proposal.prompts
+    return step.gesture or (after.box if after.box != before.box else next(iter(after.points[::-1]), None))

@@ -40,17 +40,20 @@ class GeoSamProvider(QgsProcessingProvider):
         if dependency_problem() is not None:
             return
         # Imported here, because they need packages that may be missing.
+        from .checking import CheckCoverageAlgorithm
         from .evaluating import EvaluateDecodersAlgorithm
         from .finetuning import FinetuneDecoderAlgorithm
         from .footprint import StoreFootprintAlgorithm
         from .preparing import PrepareRasterAlgorithm
-        from .segmenting import SegmentBoxesAlgorithm, SegmentPointsAlgorithm
+        from .segmenting import SegmentBoxesAlgorithm, SegmentPointsAlgorithm, UpdatePolygonsAlgorithm
 
         for algorithm in (
             SegmentPointsAlgorithm,
             SegmentBoxesAlgorithm,
+            UpdatePolygonsAlgorithm,
             PrepareRasterAlgorithm,
             StoreFootprintAlgorithm,
+            CheckCoverageAlgorithm,
             EvaluateDecodersAlgorithm,
             FinetuneDecoderAlgorithm,
         ):

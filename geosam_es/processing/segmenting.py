@@ -26,8 +26,6 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessingFeedback,
     QgsProcessingParameterCrs,
     QgsProcessingParameterFeatureSink,
-    QgsProcessingParameterFeatureSource,
-    QgsProcessingParameterField,
     QgsProcessingParameterNumber,
     QgsProcessingParameterScale,
     QgsWkbTypes,
@@ -53,6 +51,7 @@ from ..inference.batch import (
 )
 from ..inference.segmenter import Segmenter
 from ..inference.session import open_segmenter
+from ..inference.updating import UpdatedObject, UpdateOptions, outline_prompts, update_objects
 from ..qgis_support.classes import ClassList, classes_of_layer
 from ..qgis_support.crs import (
     EllipsoidArea,
@@ -65,12 +64,13 @@ from ..qgis_support.crs import (
 from ..qgis_support.live_store import LiveStore
 from ..qgis_support.messages import tr, translated
 from ..store.reader import TileState
+from .area import check_crs
 from .base import ChoiceParameter, ImageAlgorithm, to_multi_polygon
 from .fields import LONG, REAL, TEXT, WHOLE, append_copy, is_plain, make_fields
 from .image import CancelledError, Image, encode_missing, open_image, patient_segmenter, prepared_text
 from .styling import PolygonStyle
 
-__all__ = ["SegmentBoxesAlgorithm", "SegmentPointsAlgorithm"]
+__all__ = ["SegmentBoxesAlgorithm", "SegmentPointsAlgorithm", "UpdatePolygonsAlgorithm"]
 
 OBJECT_FIELD = "object"
 LABEL_FIELD = "label"
@@ -99,6 +99,7 @@ class _SegmentAlgorithm(ImageAlgorithm):
     """What the two algorithms share."""
 
     GROUP = "segmentation"
+    IS_UPDATE = False
     INPUT = "INPUT"
     OBJECT = "OBJECT_FIELD"
     LABEL = "LABEL_FIELD"
@@ -116,24 +117,16 @@ class _SegmentAlgorithm(ImageAlgorithm):
         super().__init__()
         self._classes: ClassList | None = None
 
-    def add_input(self, description: str, kind: int) -> None:
-        """Add the parameter for the layer of prompts."""
-        self.addParameter(QgsProcessingParameterFeatureSource(self.INPUT, description, [kind]))
-
-    def add_field(self, name: str, description: str) -> None:
-        """Add a parameter for a field of that layer."""
-        self.addParameter(
-            QgsProcessingParameterField(name, description, parentLayerParameterName=self.INPUT, optional=True)
-        )
-
     def add_options(self) -> None:
         """Add the parameters for the polygons."""
         number = QgsProcessingParameterNumber.Type
-        self.addParameter(ChoiceParameter(self.CANDIDATE, tr("Candidate masks to keep"), _candidates(), BEST_CANDIDATE))
-        self._add_number(self.MIN_AREA, tr("Drop parts smaller than (m²)"), number.Double, 0)
-        self._add_number(self.FILL_HOLES, tr("Fill holes smaller than (m²)"), number.Double, 0)
-        self._add_number(self.SIMPLIFY, tr("Simplify outlines (pixels)"), number.Double, 1, advanced=True)
-        self._add_number(
+        if not self.IS_UPDATE:
+            text = tr("Candidate masks to keep")
+            self.addParameter(ChoiceParameter(self.CANDIDATE, text, _candidates(), BEST_CANDIDATE))
+        self.add_number(self.MIN_AREA, tr("Drop parts smaller than (m²)"), number.Double, 0)
+        self.add_number(self.FILL_HOLES, tr("Fill holes smaller than (m²)"), number.Double, 0)
+        self.add_number(self.SIMPLIFY, tr("Simplify outlines (pixels)"), number.Double, 1, advanced=True)
+        self.add_number(
             self.LEVEL,
             tr("Finest level of detail (0: as the image, -1: enlarged, 1: coarser)"),
             number.Integer,
@@ -141,7 +134,7 @@ class _SegmentAlgorithm(ImageAlgorithm):
             FINEST_LEVEL,
             advanced=True,
         )
-        self._add_number(
+        self.add_number(
             self.OBJECT_SIZE,
             tr("Size of the objects (m), instead of the level of detail"),
             number.Double,
@@ -161,16 +154,6 @@ class _SegmentAlgorithm(ImageAlgorithm):
         self.addParameter(
             QgsProcessingParameterFeatureSink(self.OUTPUT, tr("Polygons"), QgsProcessing.SourceType.TypeVectorPolygon)  # type: ignore[attr-defined]
         )
-
-    def _add_number(
-        self, name: str, text: str, kind: int, default: float | None, minimum: float = 0, advanced: bool = False
-    ) -> None:
-        """Add a parameter for a number; it is optional if there is no default."""
-        parameter = QgsProcessingParameterNumber(name, text, kind, default, default is None, minimum)  # type: ignore[call-overload]
-        if advanced:
-            self.add_advanced(parameter)
-        else:
-            self.addParameter(parameter)
 
     def checkParameterValues(  # noqa: N802
         self, parameters: dict[str, Any], context: QgsProcessingContext
@@ -216,20 +199,15 @@ class _SegmentAlgorithm(ImageAlgorithm):
         check_map_crs(out_crs)
         # QGIS would give coordinates back unchanged if there is no transform.
         to_output = transform(crs, out_crs, context.project())
-        if not source.sourceCrs().isValid():
-            raise VectorError(
-                "{source} has no coordinate reference system",
-                "set it in the properties of the layer",
-                source=source.sourceName(),
-            )
+        check_crs(source)
         to_raster = transform(source.sourceCrs(), crs, context.project())
         meter = EllipsoidArea(crs, context.project())
         level = self._level(parameters, segmenter, meter, context, feedback)
         options = self._options(parameters, level, context)
         prompt_fields = self._prompt_fields(parameters, source, context)
         prompts = _prompt_features(source, prompt_fields, to_raster, segmenter.map_bounds, feedback)
-        objects = group_prompts(prompts, source.sourceName())
-        fields = _output_fields(options, source.fields(), prompt_fields)
+        objects = self.objects(prompts, source.sourceName())
+        fields = _output_fields(options, source.fields(), prompt_fields, self.IS_UPDATE)
         multi_polygon = QgsWkbTypes.Type.MultiPolygon
         sink, sink_id = self.parameterAsSink(parameters, self.OUTPUT, context, fields, multi_polygon, out_crs)
         if sink is None:
@@ -243,10 +221,27 @@ class _SegmentAlgorithm(ImageAlgorithm):
         PolygonStyle(_copied_classes(self._classes, source.fields(), prompt_fields, fields)).use_for(sink_id, context)
         try:
             share = 0.0 if live is None else _prepare_tiles(live, segmenter, objects, options, feedback)
-            _write(answer_objects(segmenter, objects, options, meter), write, len(objects), share, feedback)
+            answers = self.answers(segmenter, objects, options, meter, parameters, context)
+            _write(answers, write, len(objects), share, feedback)
         except CancelledError:
             feedback.pushInfo(tr("Stopped. The tiles prepared so far are kept."))
         return {self.OUTPUT: sink_id}
+
+    def objects(self, features: Iterable[PromptFeature], source: str) -> list[ObjectPrompts]:
+        """Return the objects that the features of the layer with this name stand for."""
+        return group_prompts(features, source)
+
+    def answers(
+        self,
+        segmenter: Segmenter,
+        objects: Sequence[ObjectPrompts],
+        options: SegmentOptions,
+        meter: EllipsoidArea,
+        parameters: dict[str, Any],
+        context: QgsProcessingContext,
+    ) -> Iterator[ObjectAnswer]:
+        """Segment the objects."""
+        return answer_objects(segmenter, objects, options, meter)
 
     def _level(
         self,
@@ -282,7 +277,7 @@ class _SegmentAlgorithm(ImageAlgorithm):
             simplify_tolerance=self.parameterAsDouble(parameters, self.SIMPLIFY, context),
             min_area_m2=self.parameterAsDouble(parameters, self.MIN_AREA, context),
             fill_holes_m2=self.parameterAsDouble(parameters, self.FILL_HOLES, context),
-            candidate=self.choice(parameters, self.CANDIDATE, context),
+            candidate=BEST_CANDIDATE if self.IS_UPDATE else self.choice(parameters, self.CANDIDATE, context),
         )
 
     def _prompt_fields(
@@ -381,9 +376,67 @@ class SegmentBoxesAlgorithm(_SegmentAlgorithm):
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters."""
         self.add_image_parameters()
-        self.add_input(tr("Boxes or polygons"), QgsProcessing.SourceType.TypeVectorPolygon)  # type: ignore[attr-defined]
+        self.add_input(tr("Boxes or polygons"))
         self.add_field(self.OBJECT, tr("Object field"))
         self.add_options()
+
+
+class UpdatePolygonsAlgorithm(_SegmentAlgorithm):
+    """Uses the polygons of an older image as outlines."""
+
+    ID = "updatepolygons"
+    IS_UPDATE = True
+    SAME_IOU = "SAME_IOU"
+    GONE_SCORE = "GONE_SCORE"
+    TOLERANCE = "TOLERANCE"
+
+    def displayName(self) -> str:  # noqa: N802
+        """Return the name in the toolbox."""
+        return tr("Update polygons")
+
+    def shortHelpString(self) -> str:  # noqa: N802
+        """Return the help text of the dialog."""
+        return tr(
+            "Finds the objects of an older layer of polygons on a newer image. Choose the newer raster, or the folder "
+            "of its prepared image. The tiles under the polygons are prepared first, and kept for the next time.\n\n"
+            "The output has the new outline of each polygon, its IoU with the old one, and a verdict: same, moved, "
+            "changed or gone. Polygons that are the same or gone keep their vertices, a moved one its shape, and a "
+            "changed one the vertices where its border differs by less than the tolerance. The other attributes are "
+            "copied.\n\n"
+            "An object is the same or moved if the IoU, in its place or displaced, reaches the first threshold. It is "
+            "gone if the score of the model is below the second one."
+        )
+
+    def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
+        """Declare the parameters."""
+        number, defaults = QgsProcessingParameterNumber.Type, UpdateOptions()
+        self.add_image_parameters()
+        self.add_input(tr("Old polygons"), QgsProcessing.SourceType.TypeVectorPolygon)  # type: ignore[attr-defined]
+        self.add_field(self.OBJECT, tr("Object field"))
+        self.add_number(self.SAME_IOU, tr("Least IoU of an unchanged object"), number.Double, defaults.same_iou)
+        self.add_number(
+            self.GONE_SCORE, tr("Least score of an object that is not gone"), number.Double, defaults.gone_score
+        )
+        self.add_number(self.TOLERANCE, tr("Tolerance for borders (pixels)"), number.Double, defaults.tolerance)
+        self.add_options()
+
+    def objects(self, features: Iterable[PromptFeature], source: str) -> list[ObjectPrompts]:
+        """Return one object for each polygon."""
+        return outline_prompts(features)
+
+    def answers(
+        self,
+        segmenter: Segmenter,
+        objects: Sequence[ObjectPrompts],
+        options: SegmentOptions,
+        meter: EllipsoidArea,
+        parameters: dict[str, Any],
+        context: QgsProcessingContext,
+    ) -> Iterator[ObjectAnswer]:
+        """Find the objects again."""
+        names = (self.SAME_IOU, self.GONE_SCORE, self.TOLERANCE)
+        thresholds = UpdateOptions(*(self.parameterAsDouble(parameters, name, context) for name in names))
+        return update_objects(segmenter, objects, options, thresholds, meter)
 
 
 def _prepare_tiles(
@@ -503,11 +556,13 @@ def _value(value: Any) -> Any:
     return None if value is None or value == NULL else value
 
 
-def _output_fields(options: SegmentOptions, prompts: QgsFields, chosen: _PromptFields) -> QgsFields:
+def _output_fields(options: SegmentOptions, prompts: QgsFields, chosen: _PromptFields, is_update: bool) -> QgsFields:
     """Return the fields of the polygons. The object keeps its type, and the copied fields come last."""
     kinds = {"score": REAL, "level": WHOLE, "area_m2": REAL, "model": TEXT}
     if options.candidate == ALL_CANDIDATES:
         kinds["candidate"] = WHOLE
+    if is_update:
+        kinds.update(verdict=TEXT, iou=REAL)
     first = QgsField(prompts.at(chosen.object)) if chosen.object >= 0 else QgsField("object", LONG)
     first.setName(OBJECT_FIELD)
     fields = QgsFields()
@@ -540,9 +595,12 @@ def _feature(
     item: ObjectResult, fields: QgsFields, options: SegmentOptions, to_output: QgsCoordinateTransform
 ) -> QgsFeature:
     result = item.result
-    values = [item.object_id, result.score, result.level, item.area_m2, result.model]
+    score = None if math.isnan(result.score) else result.score
+    values = [item.object_id, score, result.level, item.area_m2, result.model]
     if options.candidate == ALL_CANDIDATES:
         values.append(result.rank + 1)
+    if isinstance(item, UpdatedObject):
+        values += [item.verdict, item.iou]
     feature = QgsFeature(fields)
     feature.setGeometry(to_multi_polygon(transform_polygon(result.geometry, to_output)))
     feature.setAttributes([*values, *item.attributes.values()])

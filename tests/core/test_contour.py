@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from geosam_es.core.contour import mask_polygons
+from geosam_es.core.contour import mask_polygons, polygon_logits
 
 TILE = 1024
 
@@ -122,3 +122,45 @@ def test_rough_logits_are_traced_validly(seed: int) -> None:
     logits = np.random.default_rng(seed).choice([-3, -1e-9, 0, 1e-9, 2], size=(64, 64)).astype(np.float32)
     polygons = mask_polygons(logits, TILE)
     assert all(polygon.is_valid for polygon in polygons)
+
+
+def same(first: shapely.Geometry, second: shapely.Geometry) -> float:
+    return first.intersection(second).area / first.union(second).area
+
+
+@pytest.mark.parametrize(
+    "polygon",
+    [
+        shapely.Point(500, 500).buffer(300).difference(shapely.Point(520, 480).buffer(60)),
+        shapely.box(100.7, 200.3, 160.2, 900.9),
+        shapely.union(shapely.box(10, 10, 200, 90), shapely.box(400, 500, 700, 800)),
+        shapely.box(900, 900, 1200, 1300),
+        shapely.Point(500, 500).buffer(30),
+    ],
+    ids=["with a hole", "thin", "two parts", "beyond the tile", "small"],
+)
+def test_a_polygon_becomes_logits_that_give_the_same_polygon(polygon: shapely.Geometry) -> None:
+    logits = polygon_logits(polygon, 1024, 256)
+    assert (logits.shape, logits.dtype) == ((256, 256), np.float32)
+    assert logits.min() == -10 and np.abs(logits).max() == 10
+    inside = shapely.intersection(polygon, shapely.box(0, 0, 1024, 1024))
+    assert same(shapely.union_all(mask_polygons(logits, 1024)), inside) > 0.99
+
+
+def test_logits_are_the_distance_to_the_outline() -> None:
+    logits = polygon_logits(shapely.box(100, 100, 900, 900), 1024, 256)
+    # The centre of cell 25 is 2 pixels, half a cell, inside; each cell is 2.5.
+    assert logits[128, 22:30] == pytest.approx([-6.25, -3.75, -1.25, 1.25, 3.75, 6.25, 8.75, 10])
+
+
+def test_a_polygon_outside_the_tile_has_no_mask() -> None:
+    assert (polygon_logits(shapely.box(2000, 100, 2100, 200), 1024, 256) == -10).all()
+
+
+def test_an_outline_of_many_vertices_takes_no_longer() -> None:
+    angle = np.linspace(0, 2 * np.pi, 5000, endpoint=False)
+    radius = 300 + 20 * np.sin(9 * angle)
+    wavy = shapely.Polygon(np.column_stack((500 + radius * np.cos(angle), 500 + radius * np.sin(angle))))
+    logits = polygon_logits(wavy, 1024, 256)
+    assert same(shapely.union_all(mask_polygons(logits, 1024)), wavy) > 0.995
+    assert polygon_logits(shapely.from_wkb(wavy.wkb), 1024, 256) is logits, "hovering asks for the same again"

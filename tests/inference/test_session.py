@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 import shapely
 
 from geosam_es.core.geotransform import GeoTransform
-from geosam_es.core.prompts import Bounds
+from geosam_es.core.prompts import Bounds, Point
 from geosam_es.errors import ModelError, PromptError
 from geosam_es.inference.decoder import DecodedMasks
 from geosam_es.inference.session import CleanOptions, SegmentationSession, with_decoder
@@ -195,3 +196,144 @@ def test_another_decoder_of_the_store_answers(tmp_path: Path, monkeypatch: pytes
     added.decoder_path.write_bytes(b"half")
     with pytest.raises(ModelError, match="changed or copied in part"):
         with_decoder(first, added)
+
+
+def on_map(geometry: shapely.Geometry) -> shapely.Geometry:
+    return TRANSFORM.apply_geometry(geometry)
+
+
+def iou(first: shapely.Geometry, second: shapely.Geometry) -> float:
+    return first.intersection(second).area / first.union(second).area
+
+
+TRUTH = on_map(shapely.Point(500, 500).buffer(200, quad_segs=64))
+SQUARE = on_map(shapely.box(330, 350, 640, 660))
+
+
+def line(*pixels: tuple[float, float]) -> list[tuple[float, float]]:
+    return [TRANSFORM.apply(x, y) for x, y in pixels]
+
+
+def test_a_session_begins_with_any_polygon_and_clicks_correct_it(session: SegmentationSession) -> None:
+    first = session.reshape(SQUARE)
+    assert first.geometry.equals_exact(SQUARE, 0) and first.is_shaped and math.isnan(first.score)
+    assert (first.candidates, first.gesture, session.last_prompt) == (1, "polygon", "polygon")
+    assert session.segmenter.decoder.calls == [], "the polygon is shown as it is"  # type: ignore[attr-defined]
+    assert session.next_candidate() is first, "there is no other candidate"
+    second = session.add_point(*CENTRE)
+    assert iou(second.geometry, TRUTH) > 0.98 and not second.is_shaped and second.score > 0
+    prompts, mask_input = session.segmenter.decoder.calls[-1]  # type: ignore[attr-defined]
+    assert mask_input is None and iou(prompts.outline, shapely.box(330, 350, 640, 660)) > 0.999
+    session.add_point(*TRANSFORM.apply(550, 500))
+    assert session.segmenter.decoder.calls[-1][1] is second.candidate.mask.logits  # type: ignore[attr-defined]
+    assert session.undo() is second and session.undo() is first and session.undo() is None
+    assert session.redo() is first and session.undone_prompt == pytest.approx(Point(500, 500))
+
+
+def test_brush_and_eraser_are_steps_that_the_next_click_goes_on_from(session: SegmentationSession) -> None:
+    drawn = session.add_point(*CENTRE)
+    brushed = session.brush(line((700, 500), (760, 500)), radius=20)
+    added = shapely.LineString([(700, 500), (760, 500)]).buffer(20)
+    assert iou(brushed.geometry, TRUTH.union(on_map(added))) > 0.99 and brushed.gesture == "brush"
+    erased = session.brush(line((500, 500)), radius=50, erases=True)
+    assert not erased.geometry.intersects(shapely.Point(CENTRE)), "also a press without a move"
+    assert session.prompts.points == (), "the click lies where the eraser has been"
+    shaped = erased.geometry
+    session.add_point(*TRANSFORM.apply(600, 500))
+    prompts, mask_input = session.segmenter.decoder.calls[-1]  # type: ignore[attr-defined]
+    assert mask_input is None and iou(on_map(prompts.outline), shaped) > 0.9999
+    assert [session.undo() for _ in range(3)] == [erased, brushed, drawn]
+    assert session.redo() is brushed and session.redo() is erased
+    with pytest.raises(PromptError, match="Nothing is left"):
+        session.brush(line((500, 500)), radius=900, erases=True)
+    assert session.current is erased
+
+
+def test_vertices_away_from_the_brush_stay_as_they_are(session: SegmentationSession) -> None:
+    session.reshape(SQUARE)
+    brushed = session.brush(line((640, 500), (660, 500)), radius=30)
+    corners = set(shapely.get_coordinates(SQUARE).round(12).view("f8,f8").ravel().tolist())
+    assert corners <= set(shapely.get_coordinates(brushed.geometry).round(12).view("f8,f8").ravel().tolist())
+
+
+def test_a_cut_keeps_the_piece_with_the_click(session: SegmentationSession) -> None:
+    session.add_point(*TRANSFORM.apply(600, 500))
+    cut = session.cut(line((550, 200), (550, 800)))
+    assert iou(cut.geometry, TRUTH.intersection(on_map(shapely.box(550, 0, 1000, 1000)))) > 0.98
+    with pytest.raises(PromptError, match="does not divide"):
+        session.cut(line((600, 480), (600, 520)))
+    assert session.current is cut
+    session.undo()
+    session.undo()
+    session.reshape(SQUARE)
+    largest = session.cut(line((400, 200), (400, 900))).geometry
+    assert iou(largest, SQUARE.intersection(on_map(shapely.box(400, 0, 1000, 1000)))) > 0.999
+
+
+def test_a_loop_is_a_region_and_an_open_stroke_a_scribble(session: SegmentationSession) -> None:
+    loop = line((480, 480), (520, 480), (525, 520), (482, 521), (478, 490))
+    result = session.draw(loop)
+    assert iou(result.geometry, TRUTH) > 0.98 and result.gesture == session.last_prompt == "lasso"
+    session.undo()
+    result = session.draw(line((400, 400), (600, 600)))
+    assert iou(result.geometry, TRUTH) > 0.98 and result.gesture == session.last_prompt == "scribble"
+    assert [p.x for p in session.prompts.points] == pytest.approx([420, 460, 500, 540, 580])
+    session.draw(line((100, 400), (100, 600)), positive=False)
+    assert [p.positive for p in session.prompts.points] == [True] * 5 + [False] * 5
+    session.undo()
+    session.undo()
+    assert session.undone_prompt == "scribble"
+    with pytest.raises(PromptError):
+        session.draw(loop, positive=False)
+
+
+def test_a_loop_adds_to_the_object_or_cuts_from_it(session: SegmentationSession) -> None:
+    session.reshape(SQUARE)
+    beside = [(640, 400), (740, 400), (740, 500), (640, 500), (640, 405)]
+    session.draw(line(*beside))
+    asked = session.segmenter.decoder.calls[-1][0].outline  # type: ignore[attr-defined]
+    assert iou(asked, shapely.box(330, 350, 640, 660).union(shapely.box(640, 400, 740, 500))) > 0.999
+    session.undo()
+    session.draw(line(*[(x - 100, y) for x, y in beside]), positive=False)
+    asked = session.segmenter.decoder.calls[-1][0].outline  # type: ignore[attr-defined]
+    assert iou(asked, shapely.box(330, 350, 640, 660).difference(shapely.box(540, 400, 640, 500))) > 0.999
+
+
+def test_another_session_follows_shaping_too(session: SegmentationSession) -> None:
+    other = SegmentationSession(open_blobs(session.segmenter.reader.root))
+    session.reshape(SQUARE)
+    session.add_point(*CENTRE)
+    session.brush(line((700, 500), (760, 500)), radius=20)
+    session.draw(line((400, 400), (600, 600)))
+    followed = other.follow(session)
+    assert followed is not None and session.current is not None
+    assert followed.geometry.equals(session.current.geometry) and followed.gesture == "scribble"
+    session.undo()
+    assert other.follow(session) is other.current and other.last_prompt == "brush"
+
+
+def test_polygon_partly_or_wholly_outside_the_raster(session: SegmentationSession) -> None:
+    session.reshape(on_map(shapely.box(-50, 350, 640, 660)))
+    assert iou(session.add_point(*CENTRE).geometry, TRUTH) > 0.98
+    away = SegmentationSession(session.segmenter)
+    away.reshape(on_map(shapely.box(5000, 5000, 5100, 5100)))
+    with pytest.raises(PromptError, match="outline lies outside"):
+        away.add_point(*CENTRE)
+
+
+def test_a_bow_tie_is_mended(session: SegmentationSession) -> None:
+    tie = shapely.Polygon(line((400, 400), (600, 600), (600, 400), (400, 600)))
+    assert session.reshape(tie).geometry.is_valid
+    assert iou(session.add_point(*CENTRE).geometry, TRUTH) > 0.98
+
+
+def test_parts_without_a_prompt_are_kept_if_wanted(tmp_path: Path) -> None:
+    image = disc((600, 600), 200, 300, 60) + disc((600, 600), 400, 300, 40)
+    segmenter = open_blobs(make_store(tmp_path, image))
+    box = Bounds(100, 200, 500, 400)
+    assert SegmentationSession(segmenter).set_box(box).geometry.geom_type == "Polygon"
+    both = SegmentationSession(segmenter, options=CleanOptions(all_parts=True)).set_box(box).geometry
+    assert len(both.geoms) == 2
+    session = SegmentationSession(segmenter)
+    session.reshape(both)
+    assert len(session.add_point(200, 300).geometry.geoms) == 2, "both parts of the outline hold a prompt"

@@ -1,0 +1,92 @@
+"""``geosam-es update``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from geosam_es.inference.session import open_segmenter
+
+from ..crs import parse_crs, store_crs
+from ..segment import SegmentOptions, UpdateOptions, polygons_from_layer
+from ..vector_output import FORMATS, default_crs
+from .options import PATH
+from .segment import answer_options, chosen_level, draw, output_options, refuse_own_prompts, vector_layer
+
+__all__ = ["update_command"]
+
+_DEFAULTS = UpdateOptions()
+
+
+@click.command("update")
+@click.argument("store", type=PATH)
+@click.argument("polygons", metavar="OLD_POLYGONS", type=PATH)
+@click.option("-o", "--output", required=True, type=PATH, help=f"Extensions: {', '.join(FORMATS)}.")
+@click.option("--crs", help="CRS of an OLD_POLYGONS file without CRS.")
+@click.option(
+    "--out-crs", help="CRS of the output. Default: that of OLD_POLYGONS, but EPSG:4326 for .kml and .geojsonl."
+)
+@click.option(
+    "--same-iou",
+    type=click.FloatRange(0, 1),
+    default=_DEFAULTS.same_iou,
+    show_default=True,
+    help="Least IoU with the old polygon, in its place (same) or displaced (moved), of an object that has not changed.",
+)
+@click.option(
+    "--gone-score",
+    type=click.FloatRange(0, 1),
+    default=_DEFAULTS.gone_score,
+    show_default=True,
+    help="An object with less evidence in the new image is gone.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    default=_DEFAULTS.tolerance,
+    show_default=True,
+    metavar="PIXELS",
+    help="Where the outline of a changed object differs by less, the old vertices are kept.",
+)
+@answer_options
+@output_options
+def update_command(
+    store: Path,
+    polygons: Path,
+    output: Path,
+    crs: str | None,
+    out_crs: str | None,
+    same_iou: float,
+    gone_score: float,
+    tolerance: float,
+    threads: int | None,
+    level: int | None,
+    scale: float | None,
+    object_size: float | None,
+    simplify: float,
+    min_area_m2: float,
+    fill_holes_m2: float,
+    **writing: Any,
+) -> None:
+    """Find the objects of OLD_POLYGONS in STORE, made from a newer image.
+
+    Each old polygon prompts the new image. The output has the new outline, its score, its IoU with the old polygon, and
+    the verdict: same, moved, changed or gone. Polygons that are the same or gone keep their vertices, a moved one its
+    shape, and a changed one the vertices where its border has not changed. All fields are copied to the output.
+
+    \b
+    Example:
+      geosam-es update ortho_2025.embeddings.zarr parcels_2022.gpkg -o parcels_2025.gpkg
+    """
+    segmenter = open_segmenter(store, threads)
+    raster_crs = store_crs(segmenter.reader)
+    refuse_own_prompts(polygons, output)
+    layer = vector_layer(polygons, parse_crs(crs) if crs else None, raster_crs)
+    objects = polygons_from_layer(layer, raster_crs, str(polygons), segmenter.map_bounds)
+    target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or layer.crs or raster_crs
+    level = chosen_level(segmenter, level, scale, object_size)
+    settings = SegmentOptions(level, simplify, min_area_m2, fill_holes_m2)
+    thresholds = UpdateOptions(same_iou, gone_score, tolerance)
+    draw(segmenter, objects, layer, settings, output, target_crs, thresholds=thresholds, **writing)

@@ -1,0 +1,179 @@
+"""Polygons of an older image on a newer one: each prompts the newer image, and its answer is compared with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Union
+
+import shapely
+import shapely.affinity
+
+from ..core.prompts import Point
+from ..core.topology import merge, middles, polygon_parts, with_kept_borders
+from .batch import (
+    BEST_CANDIDATE,
+    AreaMeter,
+    ObjectAnswer,
+    ObjectPrompts,
+    ObjectResult,
+    PromptFeature,
+    SegmentOptions,
+    answer_objects,
+    parse_object_id,
+)
+from .segmenter import Segmenter
+from .session import SegmentationSession
+
+__all__ = [
+    "CHANGED",
+    "GONE",
+    "MOVED",
+    "SAME",
+    "VERDICTS",
+    "UpdateOptions",
+    "UpdatedObject",
+    "outline_prompts",
+    "update_objects",
+]
+
+VERDICTS = SAME, MOVED, CHANGED, GONE = "same", "moved", "changed", "gone"
+
+Outline = Union[shapely.Polygon, shapely.MultiPolygon]
+
+_RELIABLE = 0.6
+"""Score from which an outline that differs from the old one counts as a change."""
+
+
+@dataclass(frozen=True)
+class UpdateOptions:
+    """Thresholds of the user.
+
+    Attributes
+    ----------
+    same_iou : float
+        Least IoU of the new outline with the old one, in its place or displaced, for an object that has not changed.
+    gone_score : float
+        An object is gone if the mean score of two answers is lower: to its outline, and to a click in its middle.
+    tolerance : float
+        In native pixels. Borders that differ by less keep their old vertices.
+    """
+
+    same_iou: float = 0.68
+    gone_score: float = 0.58
+    tolerance: float = 3.0
+
+
+@dataclass(frozen=True)
+class UpdatedObject(ObjectResult):
+    """An old polygon brought up to date. Its result has the new outline, or the old one if the object is gone.
+
+    Attributes
+    ----------
+    iou : float
+        IoU of the decoder's outline with the old polygon.
+    verdict : str
+        ``same``, ``moved``, ``changed`` or ``gone``.
+    """
+
+    iou: float = 0.0
+    verdict: str = SAME
+
+
+def outline_prompts(features: Iterable[PromptFeature]) -> list[ObjectPrompts]:
+    """Return an object for each polygon, with the polygon as its outline.
+
+    Parameters
+    ----------
+    features : iterable of PromptFeature
+        Polygons in the raster's CRS.
+    """
+    return [
+        ObjectPrompts(
+            parse_object_id(item.object_id),
+            attributes=item.attributes,
+            feature=number,
+            outline=merge(polygon_parts(shapely.make_valid(item.geometry))),
+        )
+        for number, item in enumerate(features, start=1)
+    ]
+
+
+def update_objects(
+    segmenter: Segmenter,
+    objects: Sequence[ObjectPrompts],
+    options: SegmentOptions,
+    thresholds: UpdateOptions,
+    meter: AreaMeter,
+) -> Iterator[ObjectAnswer]:
+    """Find each object again.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+        Of the newer image.
+    objects : sequence of ObjectPrompts
+        With the old polygons as their outlines, in the raster's CRS.
+    options : SegmentOptions
+    thresholds : UpdateOptions
+    meter : AreaMeter
+        For the raster's CRS.
+
+    Yields
+    ------
+    ObjectAnswer
+        As from `answer_objects`, with `UpdatedObject` as results.
+
+    Raises
+    ------
+    StoreError, ModelError
+        If the store or its decoder cannot be used.
+    """
+    plain = replace(options, candidate=BEST_CANDIDATE)
+    clicks = [_click(item) for item in objects]
+    click_scores = {
+        answer.index: max((item.result.score for item in answer.results), default=0.0)
+        for answer in answer_objects(segmenter, clicks, plain, meter)
+    }
+    transform = segmenter.reader.metadata.raster.transform
+    width = thresholds.tolerance * math.sqrt(abs(transform.a * transform.e - transform.b * transform.d))
+    for answer in answer_objects(segmenter, objects, plain, meter):
+        if answer.refusal is not None:
+            yield answer
+            continue
+        updated = _compared(segmenter, answer, click_scores[answer.index], thresholds, width)
+        area_m2 = meter.area_m2(updated.result.geometry)
+        yield replace(answer, results=(replace(updated, area_m2=area_m2),))
+
+
+def _click(item: ObjectPrompts) -> ObjectPrompts:
+    """Return the object with a click in the middle of its outline in place of it."""
+    middle = middles(item.outline)[:1] if item.outline is not None else ()
+    return replace(item, outline=None, points=tuple(Point(x, y) for x, y in middle))
+
+
+def _compared(
+    segmenter: Segmenter, answer: ObjectAnswer, click_score: float, thresholds: UpdateOptions, width: float
+) -> UpdatedObject:
+    prompts, old = answer.prompts, answer.prompts.outline
+    if old is None or not answer.results:
+        shown = SegmentationSession(segmenter).reshape(old or shapely.Polygon())
+        return UpdatedObject(prompts, shown, 0.0, 0.0, GONE)
+    (item,) = answer.results
+    new, score = item.result.geometry, item.result.score
+    displaced = shapely.affinity.translate(old, new.centroid.x - old.centroid.x, new.centroid.y - old.centroid.y)
+    iou = _iou(old, new)
+    if iou == 0 or (score + click_score) / 2 < thresholds.gone_score:
+        verdict, outline = GONE, old
+    elif iou >= thresholds.same_iou or (score < _RELIABLE and _iou(displaced, new) < thresholds.same_iou):
+        verdict, outline = SAME, old
+    elif _iou(displaced, new) >= thresholds.same_iou:
+        verdict, outline = MOVED, displaced
+    else:
+        verdict, outline = CHANGED, with_kept_borders(new, old, width)
+    return UpdatedObject(prompts, replace(item.result, geometry=outline), 0.0, iou, verdict)
+
+
+def _iou(first: Outline, second: Outline) -> float:
+    return float(shapely.intersection(first, second).area / shapely.union(first, second).area)

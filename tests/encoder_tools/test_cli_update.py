@@ -1,0 +1,99 @@
+"""The command ``geosam-es update``: what became of old polygons on a newer image."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+
+from encoder_tools.vector import read_vector
+from tests.encoder_tools.conftest import Run
+from tests.encoder_tools.scenes import Block, scene, transform_of, write_layer, write_raster
+
+NEW = {
+    "same": Block(40, 40, 60, 40),
+    "moved": Block(220, 40, 60, 40),
+    "grown": Block(40, 200, 100, 40),
+}
+OLD = {
+    "same": Block(40, 40, 60, 40),
+    "moved": Block(200, 40, 60, 40),
+    "grown": Block(40, 200, 60, 40),
+    "gone": Block(240, 200, 60, 40),
+}
+
+
+@pytest.fixture(scope="module")
+def made(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, shapely.Geometry]]:
+    """A store of the newer image, and the old polygons on the map, with a vertex where one edge is straight."""
+    from click.testing import CliRunner
+
+    from encoder_tools.cli.app import cli
+
+    image = write_raster(tmp_path_factory.mktemp("newer") / "newer.tif", scene(400, 300, list(NEW.values())))
+    assert CliRunner().invoke(cli, ["encode", str(image), "--model", str(model)]).exit_code == 0
+    return image.with_name("newer.embeddings.zarr"), {
+        name: shapely.segmentize(block.on_map(transform_of(image)), 11.3) for name, block in OLD.items()
+    }
+
+
+def test_verdicts_and_vertices(run: Run, made: tuple[Path, dict[str, shapely.Geometry]], tmp_path: Path) -> None:
+    store, old = made
+    layer = write_layer(
+        tmp_path / "old.gpkg", list(old.values()), crop=["vid", "olivo", "trigo", "pino"], iou=[1, 2, 3, 4]
+    )
+    out = tmp_path / "new.gpkg"
+    result = run("update", store, layer, "-o", out)
+    assert result.exit_code == 0, result.stderr
+    assert "1 same, 1 moved, 1 changed, 1 gone" in result.stdout
+    found = read_vector(out)
+    assert found.fields["verdict"].tolist() == ["same", "moved", "changed", "gone"]
+    assert found.fields["crop"].tolist() == ["vid", "olivo", "trigo", "pino"]
+    assert found.fields["iou_1"].tolist() == [1, 2, 3, 4], "a field whose name is taken is kept under another"
+    same, moved, grown, gone = (shapely.get_parts(item)[0] for item in found.geometries)
+    assert same.equals_exact(old["same"], 0) and gone.equals_exact(old["gone"], 0)
+    offset = shapely.get_coordinates(moved) - shapely.get_coordinates(old["moved"])
+    assert np.ptp(offset, axis=0) == pytest.approx([0, 0], abs=1e-6), "a moved polygon has the same shape"
+    assert offset[0] == pytest.approx([10, 0], abs=0.3)
+    kept = set(map(tuple, shapely.get_coordinates(old["grown"]))) & set(map(tuple, shapely.get_coordinates(grown)))
+    assert len(kept) >= 6, "the border on the left has its old vertices"
+    assert found.fields["iou"].tolist() == pytest.approx([1, 0.5, 0.6, 0], abs=0.03)
+
+
+def test_thresholds(run: Run, made: tuple[Path, dict[str, shapely.Geometry]], tmp_path: Path) -> None:
+    store, old = made
+    layer = write_layer(tmp_path / "old.gpkg", [old["grown"]])
+    for options, verdict in ((("--same-iou", 0.5), "same"), (("--gone-score", 0.99), "gone")):
+        result = run("update", store, layer, "-o", tmp_path / "new.gpkg", "--overwrite", "--json", *options)
+        (item,) = json.loads(result.stdout)["objects"]
+        assert item["verdict"] == verdict
+
+
+def test_polygons_of_another_crs_keep_it(
+    run: Run, made: tuple[Path, dict[str, shapely.Geometry]], tmp_path: Path
+) -> None:
+    import pyproj
+
+    store, old = made
+    to_degrees = pyproj.Transformer.from_crs(25830, 4326, always_xy=True).transform
+    degrees = shapely.transform(old["same"], lambda xy: np.column_stack(to_degrees(*xy.T)))
+    layer = write_layer(tmp_path / "old.gpkg", [degrees], crs="EPSG:4326")
+    assert run("update", store, layer, "-o", tmp_path / "new.gpkg").exit_code == 0
+    found = read_vector(tmp_path / "new.gpkg")
+    assert found.crs is not None and found.crs.to_epsg() == 4326
+    assert shapely.get_parts(found.geometries[0])[0].equals_exact(degrees, 0)
+
+
+def test_bad_input(run: Run, made: tuple[Path, dict[str, shapely.Geometry]], tmp_path: Path) -> None:
+    store, old = made
+    point = write_layer(tmp_path / "points.gpkg", [old["same"], old["same"].centroid])
+    result = run("update", store, point, "-o", tmp_path / "new.gpkg")
+    assert result.exit_code == 2 and "has a Point, which is not a polygon" in result.stderr
+    away = write_layer(tmp_path / "away.gpkg", [shapely.box(0, 0, 9, 9), old["same"]])
+    result = run("update", store, away, "-o", tmp_path / "new.gpkg")
+    assert result.exit_code == 0 and "No polygon for object 1: The outline lies outside the raster" in result.stderr
+    result = run("update", store, away, "-o", away, "--overwrite")
+    assert result.exit_code == 2 and "choose another name" in result.stderr
