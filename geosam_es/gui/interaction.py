@@ -13,8 +13,10 @@ from qgis.core import QgsCoordinateReferenceSystem, QgsPointXY, QgsProject, QgsV
 from qgis.PyQt.QtCore import QObject, Qt, QTimer
 from qgis.PyQt.QtGui import QColor
 
-from ..errors import GeoSamError, NoTargetError, PromptError, RasterError
+from ..core.coverage_check import Finding
+from ..errors import EditError, GeoSamError, NoTargetError, PromptError, RasterError
 from ..inference.session import CleanOptions
+from ..qgis_support.crs import to_qgs, transform, transform_polygon
 from ..qgis_support.layer_source import LayerSource, source_of
 from ..qgis_support.messages import Messages, tr, translated
 from ..qgis_support.settings import Settings
@@ -28,6 +30,7 @@ from .canvas.overlay import Overlay
 from .canvas.pointed_image import PointedImage
 from .canvas.view_tiles import TilesInView
 from .editing.accepting import Acceptor
+from .editing.coverage_check import CoverageCheck
 from .editing.fitter import Fitter
 from .editing.history import EditHistory
 from .editing.refining import Refining
@@ -52,6 +55,8 @@ __all__ = ["Interaction"]
 _VIEW_SETTLED_MS = 250
 _PANEL_SHOWN_MS = 40
 _HINT_MS = 2000
+_FINDING_IN_VIEW, _LEAST_IN_VIEW, _MOST_IN_VIEW = 4.0, 0.02, 0.6
+"""Sides of the map when it goes to a finding, in sides of the finding; and parts of the map that suit as they are."""
 
 
 class Interaction(QObject):
@@ -77,6 +82,7 @@ class Interaction(QObject):
         self.history = EditHistory(self)
         self.refining = Refining(iface, self.controller, self.dock, self.history, self)
         self.acceptor = Acceptor(iface, self.controller, self.dock, settings, self.refining, self.history, self)
+        self.check = CoverageCheck(self.controller, self.dock, self.history, self)
         self.undoing = UndoStory(self.controller, self.history, self.refining, self)
         self.fitter = Fitter(self.controller, self.refining, self.dock, settings, self)
         self.encoding = BackgroundEncoding(self)
@@ -98,10 +104,11 @@ class Interaction(QObject):
         self.dock.hide()
         self._connect_stores()
         self._connect_controller()
+        # First, because accepting or discarding an object must not mend or leave a finding too.
+        self._connect_coverage()
         self._connect_gestures()
         self._connect_undo()
         self._connect_refining()
-        self._connect_coverage()
         self._connect_decoders()
         self._connect_qgis()
         self.apply_settings()
@@ -181,6 +188,18 @@ class Interaction(QObject):
         self._hinted.timeout.connect(lambda: self._on_colour(self.dock.class_box.colour))
         coverage.changed.connect(lambda: actions.ground.setEnabled(coverage.mode.is_on))
         actions.ground.triggered.connect(self._on_ground)
+        check = self.check
+        actions.check.triggered.connect(check.start)
+        coverage.check_wanted.connect(check.start)
+        coverage.chosen.connect(check.choose)
+        actions.next_finding.triggered.connect(lambda: check.step(1))
+        actions.previous_finding.triggered.connect(lambda: check.step(-1))
+        actions.accept.triggered.connect(check.mend)
+        actions.discard.triggered.connect(check.leave)
+        check.changed.connect(self._show_check)
+        check.shown.connect(self._go_to)
+        check.checked.connect(self._iface.statusBarIface().showMessage)
+        check.failed.connect(self._messages.error)
 
     def _connect_decoders(self) -> None:
         decoders, row, actions = self.decoders, self.dock.decoders, self._actions
@@ -223,6 +242,7 @@ class Interaction(QObject):
         self._hinted.stop()
         self.image.stop()
         self.target.release()
+        self.check.stop()
         self.fitter.release()
         self.history.release()
         self._messages.close_offer()
@@ -453,6 +473,9 @@ class Interaction(QObject):
             # Esc leaves it.
             actions.discard.setEnabled(True)
         actions.delete.setEnabled(refining.current is not None)
+        if self.check.current is not None:
+            actions.accept.setEnabled(True)
+            actions.discard.setEnabled(True)
 
     def _on_discard(self) -> None:
         if self.refining.picks:
@@ -488,7 +511,7 @@ class Interaction(QObject):
         refining = self.refining
         self._actions.refine.setChecked(refining.picks or refining.current is not None)
         self._enable_actions()
-        self.dock.show_hint(refining.hint)
+        self.dock.show_hint(refining.hint or self.check.hint)
 
     def _on_written(self, layer: QgsVectorLayer, _feature_id: int) -> None:
         text = tr("Added to {layer}. Ctrl+Z undoes it. Save the layer to keep it.").format(layer=layer.name())
@@ -502,6 +525,37 @@ class Interaction(QObject):
         self._iface.statusBarIface().showMessage(text, _HINT_MS)
         self.tool.show_beside_pointer(text, self.overlay.colour)
         self._hinted.start()
+
+    def _show_check(self) -> None:
+        check, box, actions = self.check, self.dock.options_box.coverage, self._actions
+        box.show_findings(check.texts, check.index)
+        box.show_checking(check.is_running)
+        for action in (actions.next_finding, actions.previous_finding):
+            action.setEnabled(bool(check.findings))
+        finding, layer = check.current, check.layer
+        self.overlay.show_finding(finding.place if finding and layer else None, layer.crs() if layer else None)
+        self._show_refining()
+
+    def _go_to(self, finding: Finding) -> None:
+        """Show where a finding is; the scale stays if it suits."""
+        layer, canvas = self.check.layer, self._canvas
+        if layer is None:
+            return
+        try:
+            box = transform_polygon(
+                shapely.box(*finding.place.bounds), transform(layer.crs(), canvas.mapSettings().destinationCrs())
+            )
+        except EditError as error:
+            self._messages.error(error)
+            return
+        extent, view = to_qgs(box).boundingBox(), canvas.extent()
+        part = max(extent.width() / view.width(), extent.height() / view.height())
+        if _LEAST_IN_VIEW <= part <= _MOST_IN_VIEW:
+            canvas.setCenter(extent.center())
+        else:
+            extent.scale(_FINDING_IN_VIEW)
+            canvas.setExtent(extent)
+        canvas.refresh()
 
     def _on_colour(self, colour: QColor | None) -> None:
         shown = colour if colour is not None else QColor(self._settings.outline_colour)

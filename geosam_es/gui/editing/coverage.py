@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import shapely
-from qgis.core import QgsFeatureRequest, QgsRectangle, QgsVectorLayer, QgsVectorLayerFeatureSource
+from qgis.core import QgsFeatureRequest, QgsGeometry, QgsRectangle, QgsVectorLayer, QgsVectorLayerFeatureSource
 from shapely.geometry.base import BaseGeometry
 
 from ...core import coverage, coverage_check
 from ...core.coverage import Changes, Ground, Rules
-from ...core.coverage_check import Finding
+from ...core.coverage_check import Finding, Kind
 from ...core.partition import polygonal
 from ...errors import EditError
 from ...qgis_support.classes import min_areas
@@ -107,11 +107,26 @@ class LayerCoverage:
         key, other = near.key(feature_id), near.key(other_id)
         return near.by_id(coverage.merge(key, other, near.polygons, near.rules, near.classes))
 
-    def check(self, rectangle: QgsRectangle | None = None) -> list[Finding]:
-        """Find what is wrong, by default in the whole layer; ``ids`` of the findings are feature ids."""
+    def check(self, area: BaseGeometry | None = None) -> tuple[list[Finding], dict[int, BaseGeometry]]:
+        """Find what is wrong around an area, by default in the whole layer.
+
+        Returns
+        -------
+        findings : list of Finding
+            With feature ids. Gaps that reach beyond the surroundings of the area are left out, as they may be none.
+        envelopes : dict of int to geometry
+            Of the polygons that were read, by feature id.
+        """
+        rectangle = self.reach(area) if area is not None else None
         near = self._read(rectangle)
         found = coverage_check.check(near.polygons, near.rules, near.classes)
-        return [replace(finding, ids=tuple(near.ids[key] for key in finding.ids)) for finding in found]
+        if rectangle is not None:
+            box = from_qgs(QgsGeometry.fromRect(rectangle))
+            found = [finding for finding in found if finding.kind is not Kind.GAP or box.covers(finding.place)]
+        return (
+            [replace(finding, ids=tuple(near.ids[key] for key in finding.ids)) for finding in found],
+            {near.ids[key]: polygon.envelope for key, polygon in near.polygons.items()},
+        )
 
     def remedy(self, finding: Finding) -> Changes:
         """Return the changes that mend a finding of `check`; none if it is mended already."""
