@@ -118,7 +118,8 @@ class TestLoading:
         for _ in range(3):
             plugin = GeoSamPlugin(iface)
             plugin.initGui()
-            assert [a.text() for a in iface.raster_menu.actions()] == ["GeoSAM-ES: Segment by clicking"]
+            names = ["GeoSAM-ES: Segment by clicking", "GeoSAM-ES: Check coverage"]
+            assert [action.text() for action in iface.raster_menu.actions()] == names
             assert len(iface.help_menu.actions()) == 1
             assert len(iface.options_factories) == 1
             assert QgsApplication.processingRegistry().providerById("geosam_es") is not None
