@@ -31,6 +31,7 @@ from .editing.accepting import Acceptor
 from .editing.fitter import Fitter
 from .editing.history import EditHistory
 from .editing.refining import Refining
+from .editing.shaping import Shaping
 from .editing.target import Target
 from .editing.target_layer import suggested_crs, suggested_path
 from .editing.undoing import UndoStory
@@ -75,6 +76,9 @@ class Interaction(QObject):
         self.comparison = DecoderComparison(self.controller, self.decoders, self)
         self.history = EditHistory(self)
         self.refining = Refining(iface, self.controller, self.dock, self.history, self)
+        self.shaping = Shaping(
+            self.tool, self.controller, self.refining, self.dock, self.history, settings, actions, self
+        )
         self.acceptor = Acceptor(iface, self.controller, self.dock, settings, self.refining, self.history, self)
         self.undoing = UndoStory(self.controller, self.history, self.refining, self)
         self.fitter = Fitter(self.controller, self.refining, self.dock, settings, self)
@@ -137,10 +141,12 @@ class Interaction(QObject):
         tool.hovered.connect(self._on_hover)
         tool.left.connect(self._on_left)
         tool.accepted.connect(controller.accept)
+        self.shaping.changed.connect(self._show_mode)
+        self.shaping.failed.connect(self._messages.error)
         tool.activated.connect(self._shown.start)
         actions.candidate.triggered.connect(lambda: controller.next_candidate())
         actions.previous.triggered.connect(lambda: controller.next_candidate(-1))
-        actions.accept.triggered.connect(controller.accept)
+        actions.accept.triggered.connect(lambda: tool.finish_line() or controller.accept())
         actions.discard.triggered.connect(self._on_discard)
         actions.preview.toggled.connect(self._on_preview_toggled)
         self.dock.class_box.hold = controller.hold_after_accepting
@@ -154,6 +160,7 @@ class Interaction(QObject):
         actions.undo_prompt.triggered.connect(self.controller.undo)
         undoing.changed.connect(self._name_undo)
         undoing.undone.connect(lambda text: self._messages.report(text, tr("Redo"), undoing.redo_edit))
+        self.shaping.written.connect(undoing.say_done)
         undoing.done.connect(lambda text: self._messages.report(text, tr("Undo"), undoing.undo_edit))
         undoing.outdated.connect(self._messages.close_report)
         # What was set aside keeps the files of its store open.
@@ -167,7 +174,7 @@ class Interaction(QObject):
         tool.left.connect(refining.leave)
         actions.refine.triggered.connect(self._on_refine)
         actions.delete.triggered.connect(refining.delete)
-        refining.changed.connect(self._show_refining)
+        refining.changed.connect(self._show_mode)
         refining.started.connect(lambda provenance: self.decoders.choose(provenance.decoder))
         refining.failed.connect(self._messages.error)
 
@@ -383,7 +390,7 @@ class Interaction(QObject):
         self.controller.end_preview()
 
     def _preview(self, point: QgsPointXY, positive: bool = True) -> None:
-        if self._actions.preview.isChecked():
+        if self._actions.preview.isChecked() and not self.tool.mode:
             self.controller.preview(point, positive)
 
     def _on_preview_toggled(self, checked: bool) -> None:
@@ -437,12 +444,17 @@ class Interaction(QObject):
         drawing, refining, actions = self.controller.drawing, self.refining, self._actions
         is_busy = drawing.busy or self.controller.is_waiting
         actions.set_drawing_states(drawing.can_undo, drawing.can_redo, drawing.has_polygon, is_busy)
-        if refining.picks:
+        if refining.picks or self.tool.mode:
             # Esc leaves it.
             actions.discard.setEnabled(True)
+        if self.tool.mode == "cut":
+            # Enter ends the line.
+            actions.accept.setEnabled(True)
         actions.delete.setEnabled(refining.current is not None)
 
     def _on_discard(self) -> None:
+        if self.shaping.leave():
+            return
         if self.refining.picks:
             self.refining.stop()
         else:
@@ -470,13 +482,15 @@ class Interaction(QObject):
         if self._canvas.mapTool() is not self.tool:
             self.set_active(True)
         self.refining.start()
-        self._show_refining()
+        self._show_mode()
 
-    def _show_refining(self) -> None:
+    def _show_mode(self) -> None:
         refining = self.refining
+        if self.tool.mode:
+            self.controller.end_preview()
         self._actions.refine.setChecked(refining.picks or refining.current is not None)
         self._enable_actions()
-        self.dock.show_hint(refining.hint)
+        self.dock.show_hint(self.shaping.hint or refining.hint)
 
     def _on_written(self, layer: QgsVectorLayer, _feature_id: int) -> None:
         text = tr("Added to {layer}. Ctrl+Z undoes it. Save the layer to keep it.").format(layer=layer.name())

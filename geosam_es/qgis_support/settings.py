@@ -50,6 +50,8 @@ class Settings:
     hover_preview = _Value("hover_preview", False)
     show_footprint = _Value("show_footprint", True)
     show_tiles = _Value("show_tiles", False)
+    # Diameter, in pixels of the image.
+    brush_pixels = _Value("brush_pixels", 20.0)
     outline_colour = _Value("outline_colour", "#ffd400")
     fill_opacity = _Value("fill_opacity", 35)
     decoder_threads = _Value("decoder_threads", 0)

@@ -57,8 +57,8 @@ class Drawing:
         Whether prompts are being answered.
     fitted : Fitted, optional
         The polygon as it will be written, if that is not the polygon of the result.
-    last, undone : Point or Bounds, optional
-        The prompt to take back next, and the one to restore next.
+    last, undone : Point, Bounds or str, optional
+        The prompt to take back next, and the one to restore next; a gesture by its name.
     """
 
     prompts: Prompts = field(default_factory=Prompts)
@@ -92,13 +92,13 @@ class Drawing:
         """Whether there is something to accept."""
         return self.result is not None and not self.result.geometry.is_empty
 
-    def awaiting(self, changes: Iterable[Point | Bounds | None]) -> Drawing:
-        """Return the drawing with changes that are still being answered: points, boxes, or None for any other."""
+    def awaiting(self, changes: Iterable[Point | Bounds | str | None]) -> Drawing:
+        """Return the drawing with changes still being answered: points, boxes, gestures by name, None for others."""
         prompts, busy, last = self.prompts, False, self.last
         for change in changes:
             busy, last = True, change or last
             if isinstance(change, Point):
                 prompts = prompts.with_point(change)
-            elif change is not None:
+            elif isinstance(change, Bounds):
                 prompts = prompts.with_box(change)
         return replace(self, prompts=prompts, busy=busy, can_undo=self.can_undo or busy, last=last)
