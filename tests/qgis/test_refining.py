@@ -18,6 +18,7 @@ from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.panel.actions import QAction
 from geosam_es.gui.plugin import GeoSamPlugin
 from geosam_es.qgis_support.classes import read_class_csv
+from geosam_es.qgis_support.crs import from_qgs
 from tests.helpers import BlobDecoder
 from tests.qgis.support import CRS, PIXEL, Interface, click, move, on_screen, place, wait_until
 
@@ -190,10 +191,12 @@ class TestPicking:
     def test_a_polygon_without_prompts(self, iface: Interface, drawn: Interaction, layer: QgsVectorLayer) -> None:
         for feature in layer.getFeatures():
             layer.changeAttributeValue(feature.id(), layer.fields().indexOf("prompts"), None)
-        point_at(iface, "a")
-        key(iface, Qt.Key.Key_R)
-        assert "This polygon has no saved prompts" in iface.messages()[-1]
-        assert drawn.refining.current is None and not drawn._actions.refine.isChecked()
+        drawing = refine(iface, drawn, "a")
+        (shape,) = (feature.geometry() for feature in layer.getFeatures() if feature["class"] == "I1.1")
+        assert drawing.result.geometry.equals(from_qgs(shape)) and chosen(drawn) == "I1.1"
+        key(iface, Qt.Key.Key_3)
+        key(iface, Qt.Key.Key_Return)
+        assert classes(layer) == ["G1.A", "G1.A"]
 
     def test_a_layer_that_cannot_be_edited(self, iface: Interface, drawn: Interaction, layer: QgsVectorLayer) -> None:
         assert layer.commitChanges()

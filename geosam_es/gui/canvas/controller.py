@@ -28,7 +28,7 @@ from ...qgis_support.messages import PLUGIN_NAME, tr, translated
 from ..stores.current_store import CurrentStore
 from ..stores.open_store import OpenStore, project_raster
 from ..stores.worker import Job
-from .drawing import Drawing, Fitting
+from .drawing import Addition, Drawing, Fitting
 from .view import Sight, View
 from .view_tiles import TilesInView, prepare_tile, tiles_in_view
 from .visible_rasters import VisibleRasters
@@ -96,7 +96,7 @@ class SegmentationController(QObject):
         # its session is still this one.
         self._session: SegmentationSession | None = None
         self._answered = Drawing()
-        self._waiting: deque[Point | Bounds | str | None] = deque()
+        self._waiting: deque[Addition] = deque()
         self._accept_when_done = False
         self._switching = False
         self._held: list[Callable[[], None]] = []
@@ -213,7 +213,8 @@ class SegmentationController(QObject):
         """
         if self.store is not None and not self.hold(partial(self.reshape, outline, gesture)):
             level = self._view.level_around(self.store, Bounds(*outline.bounds))
-            self._change(lambda session: session.reshape(_joined(session, outline, gesture), gesture), gesture, level)
+            change = gesture if gesture == "merge" else Prompts(outline=outline)
+            self._change(lambda session: session.reshape(_joined(session, outline, gesture), gesture), change, level)
 
     def screen_pixel(self, point: QgsPointXY) -> float:
         """Return the side of a pixel of the screen in native pixels, at a point in the canvas's CRS; 1 if unknown."""
@@ -617,7 +618,7 @@ class SegmentationController(QObject):
     def _change(
         self,
         action: Callable[[SegmentationSession], Any],
-        addition: Point | Bounds | str | None = None,
+        addition: Addition = None,
         level: int | None = None,
     ) -> None:
         """Queue a change to the object; begin an object if there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Union
 
 import shapely
 from qgis.core import QgsCoordinateReferenceSystem
@@ -13,7 +14,10 @@ from ...core.prompts import Bounds, Point, Prompts
 from ...errors import GeoSamError
 from ...inference.session import Result, SegmentationSession
 
-__all__ = ["Drawing", "Fitted", "Fitting"]
+__all__ = ["Addition", "Drawing", "Fitted", "Fitting"]
+
+Addition = Union[Point, Bounds, Prompts, str, None]
+"""A point, a box, an outline in place of all prompts, a gesture by its name, or None for any other change."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,13 +96,16 @@ class Drawing:
         """Whether there is something to accept."""
         return self.result is not None and not self.result.geometry.is_empty
 
-    def awaiting(self, changes: Iterable[Point | Bounds | str | None]) -> Drawing:
-        """Return the drawing with changes still being answered: points, boxes, gestures by name, None for others."""
+    def awaiting(self, changes: Iterable[Addition]) -> Drawing:
+        """Return the drawing with changes that are still being answered."""
         prompts, busy, last = self.prompts, False, self.last
         for change in changes:
-            busy, last = True, change or last
+            busy = True
+            last = last if change is None or isinstance(change, Prompts) else change
             if isinstance(change, Point):
                 prompts = prompts.with_point(change)
             elif isinstance(change, Bounds):
                 prompts = prompts.with_box(change)
+            elif isinstance(change, Prompts):
+                prompts, last = change, "polygon"
         return replace(self, prompts=prompts, busy=busy, can_undo=self.can_undo or busy, last=last)

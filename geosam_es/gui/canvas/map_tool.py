@@ -206,11 +206,11 @@ class SegmentMapTool(QgsMapTool):
                 gesture.finish(event.pos(), not _has_shift(event))
 
     def finish_line(self) -> bool:
-        """Send the line that was clicked; False if it has fewer than two vertices."""
-        if len(self.line.points) < 2:
-            return False
-        self.stroked.emit("cut", self.line.take(), True)
-        return True
+        """Send the line that was clicked, once it has two vertices; False if no line is drawn."""
+        if len(self.line.points) >= 2:
+            self.stroked.emit("cut", self.line.take(), True)
+            return True
+        return self.mode == "cut"
 
     def wheelEvent(self, event: QWheelEvent | None) -> None:  # noqa: N802
         """Change the size of the brush with Ctrl; otherwise QGIS zooms."""

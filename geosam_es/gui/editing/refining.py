@@ -428,7 +428,8 @@ def outline_in(
 def same_prompts(first: Prompts, second: Prompts) -> bool:
     """Tell whether prompts are the same, apart from rounding."""
     (coords, labels), (other_coords, other_labels) = _arrays(first), _arrays(second)
-    return labels == other_labels and np.allclose(coords, other_coords, rtol=_NEAR, atol=0.0)
+    same_size = len(coords) == len(other_coords) and labels == other_labels
+    return same_size and np.allclose(coords, other_coords, rtol=_NEAR, atol=0.0)
 
 
 def _arrays(prompts: Prompts) -> tuple[list[float], list[bool | None]]:
