@@ -18,11 +18,11 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from ..errors import EditError
-from .faces import OUTSIDE, Faces, complex_vertices
+from .faces import OUTSIDE, Faces, Plane, complex_vertices
 from .partition import gaps, is_wide, polygonal, snap_to_neighbours, valid, without_slivers
 from .topology import polygon_parts
 
-__all__ = ["Changes", "Ground", "Rules", "cut", "give", "merge", "place", "reshape"]
+__all__ = ["Changes", "Ground", "Rules", "cut", "give", "merge", "place", "reshape", "simplify"]
 
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
@@ -135,7 +135,7 @@ def place(
         If nothing is left of it, a part would be too small, or there is nothing to split.
     """
     net = _Net(polygons, rules, classes, outline)
-    new = net.flat(valid(outline))
+    new: Outline = polygonal(net.flat(valid(outline)))
     source = None
     if ground is Ground.SPLIT:
         shared = {key: shapely.intersection(new, other).area for key, other in net.near(new).items()}
@@ -193,8 +193,8 @@ def reshape(
     old = polygons[key]
     others = {other: geometry for other, geometry in polygons.items() if other != key}
     net = _Net(others, rules, classes, outline, old)
-    before = net.flat(valid(old))
-    given = net.flat(valid(outline))
+    before: Outline = polygonal(net.flat(valid(old)))
+    given: Outline = polygonal(net.flat(valid(outline)))
     new = _fitted(given, net.near(shapely.union(given, before)), rules, moves_borders)
     at = net.add(new, (classes or {}).get(key))
     was = net.add(before, None)
@@ -259,7 +259,7 @@ def merge(key: int, other: int, polygons: Polygons, rules: Rules, classes: Class
 
     def owners(labels: frozenset[int]) -> frozenset[int]:
         rest = labels - {key, other, at}
-        return rest | {key} if labels & {key, other} or not rest and at in labels else rest
+        return rest | {key} if labels & {key, other} or (not rest and at in labels) else rest
 
     reach = max(rules.tolerance_m, _HAIR_M)
     common = shapely.intersection(shapely.box(*first.bounds).buffer(reach), shapely.box(*second.bounds).buffer(reach))
@@ -307,26 +307,45 @@ def give(
     return net.resolved(owners, area, [], barred=barred)
 
 
+def simplify(polygons: Polygons, tolerance_m: float, rules: Rules) -> dict[int, BaseGeometry]:
+    """Simplify all outlines of a coverage, the same on both sides of a border.
+
+    Parameters
+    ----------
+    polygons : mapping of int to Polygon or MultiPolygon
+        Without overlaps, and with the same vertices on both sides of every border.
+    tolerance_m : float
+        Size of the details that are removed: the square root of their area.
+    rules : Rules
+        For its ``metres_per_unit``.
+
+    Raises
+    ------
+    EditError
+        If shapely is older than 2.1, or its GEOS older than 3.12.
+    """
+    if not hasattr(shapely, "coverage_simplify") or shapely.geos_version < (3, 12, 0):
+        raise EditError("Simplifying a coverage needs shapely 2.1", "update shapely, or leave out simplifying")
+    given = np.array(list(polygons.values()), object)
+    plane = Plane(given, rules.metres_per_unit)
+    return dict(zip(polygons, plane.exact(shapely.coverage_simplify(plane.flat(given), tolerance_m))))
+
+
 class _Net:
     """The polygons around a change in metres, and the way back to their exact coordinates."""
 
     def __init__(self, polygons: Polygons, rules: Rules, classes: Classes | None, *around: BaseGeometry) -> None:
         self._rules = rules
-        self._scale = np.array(rules.metres_per_unit)
-        low, high = np.array(shapely.total_bounds(np.array(around, object))).reshape(2, 2)
-        self._origin = (low + high) / 2
-        reach = rules.reach_m / self._scale
+        low, high = shapely.total_bounds(np.array(around, object)).reshape(2, 2)
+        reach = rules.reach_m / np.array(rules.metres_per_unit)
         bounds = shapely.bounds(np.array(list(polygons.values()), object)).reshape(-1, 2, 2)
         is_near = ((bounds[:, 0] <= high + reach) & (bounds[:, 1] >= low - reach)).all(axis=1)
-        self._given = {key: polygons[key] for key, near in zip(polygons, is_near) if near}
-        self.outlines = {key: self.flat(polygonal(valid(polygon))) for key, polygon in self._given.items()}
+        self._given = {key: polygons[key] for key, near in zip(polygons, np.atleast_1d(is_near)) if near}
+        self._plane = Plane(np.array([*self._given.values(), *around], object), rules.metres_per_unit)
+        self.flat = self._plane.flat
+        self.outlines = {key: polygonal(self.flat(valid(polygon))) for key, polygon in self._given.items()}
         self.classes = dict(classes or {})
-        self._around = around
         self._next = max(polygons, default=0)
-
-    def flat(self, geometry: BaseGeometry) -> BaseGeometry:
-        """Return a geometry in metres."""
-        return shapely.transform(geometry, lambda xy: (xy - self._origin) * self._scale)
 
     def add(self, outline: Outline, class_name: Hashable) -> int:
         """Add an outline in metres, and return its key."""
@@ -425,28 +444,17 @@ class _Net:
         return EditError(problem, remedy, area=area, limit=self._rules.min_area(self.classes.get(key)))
 
     def _changes(self, ground: _Ground, before: Mapping[int, set[int]], news: Sequence[int]) -> Changes:
-        exact = np.concatenate([complex_vertices(given) for given in (*self._given.values(), *self._around)])
-        flat = (exact.real - self._origin[0]) * self._scale[0] + 1j * (exact.imag - self._origin[1]) * self._scale[1]
-        known, first = np.unique(flat, return_index=True)
-
-        def to_exact(xy: np.ndarray) -> np.ndarray:
-            vertices = np.ascontiguousarray(xy).view(np.complex128).ravel()
-            place = np.minimum(np.searchsorted(known, vertices), len(known) - 1)
-            found = exact[first[place]]
-            given = np.stack([found.real, found.imag], axis=1)
-            return np.where((known[place] == vertices)[:, None], given, xy / self._scale + self._origin)
-
         mine = ground.by_owner()
         changed, removed = {}, []
         for key, given in self._given.items():
             if not mine.get(key):
                 removed.append(key)
                 continue
-            outline = shapely.transform(ground.faces.joined(mine[key]), to_exact)
+            outline = self._plane.exact(ground.faces.joined(mine[key]))
             is_same = np.array_equal(np.unique(complex_vertices(outline)), np.unique(complex_vertices(given)))
             if not (is_same and given.is_valid and math.isclose(outline.area, given.area, rel_tol=1e-9)):
                 changed[key] = outline
-        new = [shapely.transform(ground.faces.joined(mine[key]), to_exact) for key in news if mine.get(key)]
+        new = [self._plane.exact(ground.faces.joined(mine[key])) for key in news if mine.get(key)]
         return Changes(changed, new, removed)
 
 

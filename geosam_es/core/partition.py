@@ -17,7 +17,19 @@ from shapely.geometry.base import BaseGeometry
 
 from .topology import polygon_parts
 
-__all__ = ["SLIVER_WIDTH", "Fit", "border_ends", "fit_to_neighbours", "snap_to_neighbours", "trim_neighbours"]
+__all__ = [
+    "SLIVER_WIDTH",
+    "Fit",
+    "border_ends",
+    "fit_to_neighbours",
+    "gaps",
+    "is_wide",
+    "polygonal",
+    "snap_to_neighbours",
+    "trim_neighbours",
+    "valid",
+    "without_slivers",
+]
 
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
@@ -330,6 +342,7 @@ def _nearby(outline: Outline, neighbours: Iterable[BaseGeometry], reach: float) 
 
 
 def valid(geometry: BaseGeometry) -> BaseGeometry:
+    """Return a geometry, repaired if it is invalid."""
     return geometry if geometry.is_valid else shapely.make_valid(geometry)
 
 
@@ -344,6 +357,7 @@ def _overlaps(one: BaseGeometry, other: BaseGeometry) -> bool:
 
 
 def is_wide(geometry: BaseGeometry, width: float) -> bool:
+    """Return whether a circle of this diameter fits into a geometry."""
     return any(not part.buffer(-width / 2).is_empty for part in polygon_parts(geometry))
 
 
@@ -377,7 +391,10 @@ def without_slivers(outline: Outline, cover: BaseGeometry, width: float) -> Outl
     for part in polygon_parts(outline):
         # Grown by slightly more than shrunk, so that the remaining edges are inside.
         wide = _grown(_grown(part, -width / 2), width / 2 * 1.02)
-        narrow = [piece for piece in polygon_parts(shapely.difference(part, wide)) if _extent(piece) > width]
+        rest = shapely.difference(part, wide)
+        # Along nearly equal edges, GEOS may return a ring that crosses itself.
+        rest = rest if rest.is_valid else shapely.difference(part, wide, grid_size=_GRID_M)
+        narrow = [piece for piece in polygon_parts(rest) if _extent(piece) > width]
         slivers = [piece for piece in narrow if piece.intersects(touching)]
         kept.append(shapely.difference(part, shapely.union_all(slivers)) if slivers else part)
     return polygonal(shapely.GeometryCollection(kept))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Union
+from typing import Any, Union
 
 import shapely
 from qgis.core import (
@@ -251,10 +251,18 @@ def _number(value: float) -> str:
     return str(QLocale().toString(float(value), kind, digits))
 
 
-def layer_geometries(layer: QgsVectorLayer, outline: Outline) -> list[QgsGeometry]:
+def layer_geometries(layer: QgsVectorLayer, outline: Outline, before: QgsGeometry | None = None) -> list[QgsGeometry]:
     """Convert a polygon to geometries of the layer's type, with Z and M if the type has them.
 
-    A multipolygon becomes one geometry, or in a layer of single polygons one for each part, the largest first.
+    A multipolygon becomes one geometry, or in a layer of single polygons one for each part, the largest first. Vertices
+    that the geometry ``before`` has too keep their Z and M.
     """
     parts = sorted(to_qgs(outline).coerceToType(layer.wkbType()), key=lambda geometry: geometry.area(), reverse=True)
+    known: dict[tuple[float, float], Any] = {}
+    if before is not None and (before.constGet().is3D() or before.constGet().isMeasure()):
+        known = {(vertex.x(), vertex.y()): vertex.clone() for vertex in before.vertices()}
+    for part in parts if known else ():
+        for number, vertex in enumerate(list(part.vertices())):
+            if (vertex.x(), vertex.y()) in known:
+                part.moveVertex(known[vertex.x(), vertex.y()], number)
     return [QgsGeometry(part) for part in parts]
