@@ -146,7 +146,7 @@ class Interaction(QObject):
         tool.activated.connect(self._shown.start)
         actions.candidate.triggered.connect(lambda: controller.next_candidate())
         actions.previous.triggered.connect(lambda: controller.next_candidate(-1))
-        actions.accept.triggered.connect(lambda: tool.finish_line() or controller.accept())
+        actions.accept.triggered.connect(self._on_accept)
         actions.discard.triggered.connect(self._on_discard)
         actions.preview.toggled.connect(self._on_preview_toggled)
         self.dock.class_box.hold = controller.hold_after_accepting
@@ -451,6 +451,10 @@ class Interaction(QObject):
             # Enter ends the line.
             actions.accept.setEnabled(True)
         actions.delete.setEnabled(refining.current is not None)
+
+    def _on_accept(self) -> None:
+        if not self.tool.finish_line():
+            self.controller.accept()
 
     def _on_discard(self) -> None:
         if self.shaping.leave():

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import shapely
-from qgis.core import QgsFeature, QgsGeometry, QgsPointXY, QgsProject, QgsVectorLayer
+from qgis.core import QgsCoordinateTransform, QgsFeature, QgsGeometry, QgsPointXY, QgsProject, QgsVectorLayer
 from qgis.PyQt.QtCore import QPoint, QPointF, Qt
 from qgis.PyQt.QtGui import QWheelEvent
 from qgis.PyQt.QtTest import QTest
@@ -167,10 +167,9 @@ class TestAnyPolygon:
         degrees = QgsVectorLayer("MultiPolygon?crs=EPSG:4258&field=a:string&field=b:string", "degrees", "memory")
         QgsProject.instance().addMapLayer(degrees)
         ready.dock.layers.setLayer(degrees)
-        from qgis.core import QgsCoordinateTransform
-
         moved = QgsGeometry.fromWkt(square("a").wkt)
-        moved.transform(QgsCoordinateTransform(iface.canvas.mapSettings().destinationCrs(), degrees.crs(), QgsProject()))
+        crs = iface.canvas.mapSettings().destinationCrs()
+        moved.transform(QgsCoordinateTransform(crs, degrees.crs(), QgsProject()))
         add(degrees, from_qgs(moved))
         iface.canvas.waitWhileRendering()
         point_at(iface, place("a"))
@@ -286,7 +285,8 @@ class TestCut:
             click(iface.canvas, place("a"), Qt.MouseButton.RightButton)
         halves = shapes(target)[:2]
         assert target.featureCount() == 3 and target.undoStack().count() == 1
-        assert same(halves[0].union(halves[1]), square("a")) > 0.9999999 and halves[0].area == pytest.approx(halves[1].area, rel=0.1)
+        assert same(halves[0].union(halves[1]), square("a")) > 0.9999999
+        assert halves[0].area == pytest.approx(halves[1].area, rel=0.1)
         assert sorted(feature["note"] for feature in target.getFeatures()) == ["parcel 1", "parcel 1", "parcel 2"]
         assert ready._actions.undo.iconText() == "Undo: cut of polygon field in target"
         key(iface, Qt.Key.Key_Z, CONTROL)

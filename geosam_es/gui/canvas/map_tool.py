@@ -178,7 +178,7 @@ class SegmentMapTool(QgsMapTool):
             mode = "lasso"
         if not mode:
             return ClickOrBox(self, place)
-        return Stroke(self, place, mode, 2 * self._screen_radius(place)) if mode in BRUSHES else Stroke(self, place, mode)
+        return Stroke(self, place, mode, 2 * self._screen_radius(place) if mode in BRUSHES else 2)
 
     def canvasMoveEvent(self, event: QgsMapMouseEvent | None) -> None:  # noqa: N802
         """Go on with the gesture, or report where the pointer is."""

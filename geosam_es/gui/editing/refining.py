@@ -381,7 +381,8 @@ class Refining(QObject):
         return self._iface.mapCanvas().getCoordinateTransform()
 
     def _canvas_crs(self) -> QgsCoordinateReferenceSystem:
-        return self._iface.mapCanvas().mapSettings().destinationCrs()
+        crs: QgsCoordinateReferenceSystem = self._iface.mapCanvas().mapSettings().destinationCrs()
+        return crs
 
     def _layers(self) -> list[QgsVectorLayer]:
         """Return the target layer and the active layer."""
@@ -422,7 +423,9 @@ def outline_in(
     outline = from_qgs(feature.geometry())
     if crs.isValid():
         outline = transform_polygon(outline, transform(layer.crs(), crs))
-    return outline if outline.is_valid else merge(polygon_parts(shapely.make_valid(outline)))
+    if isinstance(outline, (shapely.Polygon, shapely.MultiPolygon)) and outline.is_valid:
+        return outline
+    return merge(polygon_parts(shapely.make_valid(outline)))
 
 
 def same_prompts(first: Prompts, second: Prompts) -> bool:
