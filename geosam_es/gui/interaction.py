@@ -262,7 +262,10 @@ class Interaction(QObject):
         pixel = pixel_area_m2(store) if store is not None else 0.0
         holes = self._settings.fill_holes_m2 / pixel if pixel > 0 else 0.0
         # Polygons below the minimum area are shown, and refused with a reason when accepted.
-        self.controller.set_options(CleanOptions(self._settings.simplify_pixels, fill_holes_area=holes))
+        settings = self._settings
+        # Curves and the fewest vertices are made of the outline as it was traced.
+        simplify = 0.0 if settings.outline else settings.simplify_pixels
+        self.controller.set_options(CleanOptions(simplify, fill_holes_area=holes, all_parts=settings.all_parts))
         self._on_colour(self.dock.class_box.colour)
 
     # The store.
@@ -501,6 +504,8 @@ class Interaction(QObject):
         self._iface.statusBarIface().showMessage(text)
 
     def _on_colour(self, colour: QColor | None) -> None:
+        current = self.dock.class_box.current
+        self.dock.options_box.outline.show_class(str(current.code) if current is not None else "")
         shown = colour if colour is not None else QColor(self._settings.outline_colour)
         self.overlay.set_colour(shown, self._settings.fill_opacity / 100)
         self.tool.show_beside_pointer(self.dock.class_box.shown_text, shown)

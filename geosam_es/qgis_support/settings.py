@@ -42,6 +42,11 @@ class Settings:
     min_area_m2 = _Value("min_area_m2", 0.0)
     fill_holes_m2 = _Value("fill_holes_m2", 0.0)
     right_angles = _Value("right_angles", False)
+    # "few" for the fewest vertices, "smooth" for curves, or as traced.
+    outline = _Value("outline", "")
+    # What was chosen for each class, as JSON: [outline, right_angles] by class.
+    outlines = _Value("outlines", "{}")
+    all_parts = _Value("all_parts", False)
     trim_overlaps = _Value("trim_overlaps", False)
     # Earlier versions kept "snap_tolerance", in units of the layer.
     snap_m = _Value("snap_m", 0.0)

@@ -13,15 +13,16 @@ from qgis.core import QgsCoordinateTransform, QgsFeature, QgsGeometry, QgsPointX
 from qgis.PyQt.QtCore import QPoint, QPointF, Qt
 from qgis.PyQt.QtGui import QWheelEvent
 from qgis.PyQt.QtTest import QTest
-from qgis.PyQt.QtWidgets import QApplication
+from qgis.PyQt.QtWidgets import QApplication, QCheckBox
 
+from geosam_es.core.topology import polygon_parts
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.panel.actions import QAction
 from geosam_es.gui.plugin import GeoSamPlugin
 from geosam_es.qgis_support.crs import from_qgs
 from geosam_es.qgis_support.settings import Settings
 from tests.helpers import BlobDecoder
-from tests.qgis.support import CRS, DISCS, PIXEL, TRANSFORM, Interface, click, move, on_screen, place, wait_until
+from tests.qgis.support import CRS, DISCS, PIXEL, TRANSFORM, Interface, click, drag, move, on_screen, place, wait_until
 
 NONE, ALT = Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.AltModifier
 CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -380,3 +381,10 @@ def test_keys_of_the_modes_belong_to_qgis_while_the_tool_is_not_active(iface: In
     assert taken == list("BEKLM") and not any(getattr(ready._actions, keys[k]).isChecked() for k in "BEKL")
     ready.set_active(True)
     assert ready.tool.mode == "" and iface.canvas.viewport().cursor().shape() == Qt.CursorShape.CrossCursor
+
+
+def test_specks_are_dropped_unless_all_pieces_are_kept(iface: Interface, ready: Interaction) -> None:
+    drag(iface.canvas, place("a", -120, -120), place("b", 130, 130))
+    assert len(polygon_parts(settled(ready).result.geometry)) == 1
+    ready.dock.options_box.findChild(QCheckBox, "all_parts").setChecked(True)
+    wait_until(lambda: len(polygon_parts(settled(ready).result.geometry)) == 2)

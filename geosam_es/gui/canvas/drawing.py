@@ -42,8 +42,9 @@ class Fitted:
     refusal: GeoSamError | None = None
 
 
-Fitting = Callable[[BaseGeometry], Fitted]
-"""Fits a polygon in the raster's CRS to a layer; called in the worker's thread."""
+Fitting = Callable[[BaseGeometry, bool], Fitted]
+"""Fits a polygon in the raster's CRS to a layer, and tells whether it keeps its outline; called in the worker's thread.
+"""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,10 @@ class Drawing:
 
     def fitted_by(self, fitting: Fitting) -> Drawing:
         """Return the drawing with its polygon fitted to a layer; called in the worker's thread."""
-        return replace(self, fitted=fitting(self.result.geometry)) if self.result and self.has_polygon else self
+        if self.result is None or not self.has_polygon:
+            return self
+        # A polygon of the layer that nobody has changed yet keeps its outline.
+        return replace(self, fitted=fitting(self.result.geometry, self.result.gesture == "polygon"))
 
     @property
     def has_polygon(self) -> bool:

@@ -10,6 +10,7 @@ from qgis.PyQt.QtWidgets import QDoubleSpinBox, QSizePolicy, QVBoxLayout
 
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
+from .outline_row import OutlineRow
 from .widgets import Caption, FlowLayout, setting_box
 
 __all__ = ["OptionsBox"]
@@ -58,8 +59,11 @@ class OptionsBox(QgsCollapsibleGroupBox):
             row = FlowLayout(label, box)
             row.setAlignment(box, Qt.AlignmentFlag.AlignRight)
             layout.addLayout(row)
+        self.outline = OutlineRow(settings)
+        self.outline.changed.connect(self.changed.emit)
+        layout.addWidget(self.outline)
         for setting, text, tip in (
-            ("right_angles", tr("Right angles"), tr("Square the corners of buildings")),
+            ("all_parts", tr("Keep all pieces"), tr("Also those without a click; otherwise specks are dropped")),
             ("trim_overlaps", tr("No overlaps"), tr("Cut off the parts that other polygons of the layer cover")),
             ("open_form", tr("Open the form"), tr("Open the attribute form for each accepted polygon")),
             (
