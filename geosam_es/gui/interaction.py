@@ -52,6 +52,7 @@ __all__ = ["Interaction"]
 
 _VIEW_SETTLED_MS = 250
 _PANEL_SHOWN_MS = 40
+_HINT_MS = 2000
 
 
 class Interaction(QObject):
@@ -89,6 +90,7 @@ class Interaction(QObject):
         self._settled.setSingleShot(True)
         self._settled.setInterval(_VIEW_SETTLED_MS)
         self._settled.timeout.connect(self._on_view_settled)
+        self._hinted = QTimer(self)
         self._shown = QTimer(self)
         self._shown.setSingleShot(True)
         self._shown.setInterval(_PANEL_SHOWN_MS)
@@ -103,6 +105,7 @@ class Interaction(QObject):
         self._connect_gestures()
         self._connect_undo()
         self._connect_refining()
+        self._connect_coverage()
         self._connect_decoders()
         self._connect_qgis()
         self.apply_settings()
@@ -178,6 +181,14 @@ class Interaction(QObject):
         refining.started.connect(lambda provenance: self.decoders.choose(provenance.decoder))
         refining.failed.connect(self._messages.error)
 
+    def _connect_coverage(self) -> None:
+        coverage, actions = self.dock.options_box.coverage, self._actions
+        self._hinted.setSingleShot(True)
+        self._hinted.setInterval(_HINT_MS)
+        self._hinted.timeout.connect(lambda: self._on_colour(self.dock.class_box.colour))
+        coverage.changed.connect(lambda: actions.ground.setEnabled(coverage.mode.is_on))
+        actions.ground.triggered.connect(self._on_ground)
+
     def _connect_decoders(self) -> None:
         decoders, row, actions = self.decoders, self.dock.decoders, self._actions
         decoders.changed.connect(row.show_state)
@@ -216,6 +227,7 @@ class Interaction(QObject):
         store_news.decoders_changed.disconnect(self._on_decoders_changed)
         self._settled.stop()
         self._shown.stop()
+        self._hinted.stop()
         self.image.stop()
         self.target.release()
         self.fitter.release()
@@ -502,6 +514,15 @@ class Interaction(QObject):
     def _on_written(self, layer: QgsVectorLayer, _feature_id: int) -> None:
         text = tr("Added to {layer}. Ctrl+Z undoes it. Save the layer to keep it.").format(layer=layer.name())
         self._iface.statusBarIface().showMessage(text)
+
+    # Coverage.
+
+    def _on_ground(self) -> None:
+        """Choose fill, carve or split, and say so beside the pointer for a moment."""
+        text = self.dock.options_box.coverage.next_ground()
+        self._iface.statusBarIface().showMessage(text, _HINT_MS)
+        self.tool.show_beside_pointer(text, self.overlay.colour)
+        self._hinted.start()
 
     def _on_colour(self, colour: QColor | None) -> None:
         current = self.dock.class_box.current

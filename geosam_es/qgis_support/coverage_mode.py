@@ -61,7 +61,7 @@ class CoverageMode:
         QgsProject.instance().setDirty(True)
 
     @property
-    def next_ground(self) -> CoverageMode:
-        """The mode with the next of fill, carve and split."""
+    def next_ground(self) -> str:
+        """What comes after ``ground``, in turn."""
         grounds = [ground.value for ground in Ground]
-        return replace(self, ground=grounds[(grounds.index(self.ground) + 1) % len(grounds)])
+        return grounds[(grounds.index(self.ground) + 1) % len(grounds)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Union
 
@@ -10,6 +10,7 @@ import shapely
 from qgis.core import QgsCoordinateReferenceSystem
 from shapely.geometry.base import BaseGeometry
 
+from ...core.coverage import Changes
 from ...core.prompts import Bounds, Point, Prompts
 from ...errors import GeoSamError
 from ...inference.session import Result, SegmentationSession
@@ -34,12 +35,18 @@ class Fitted:
         What it was fitted with.
     refusal : GeoSamError, optional
         Why it will not be written.
+    changes : Changes, optional
+        All that will be written with it to the layer, whose polygons form a coverage.
+    neighbours : sequence of Polygon or MultiPolygon
+        Other polygons that these change visibly.
     """
 
     outline: shapely.Polygon | shapely.MultiPolygon | None
     crs: QgsCoordinateReferenceSystem
     fitting: Fitting
     refusal: GeoSamError | None = None
+    changes: Changes | None = None
+    neighbours: Sequence[BaseGeometry] = ()
 
 
 Fitting = Callable[[BaseGeometry, bool], Fitted]

@@ -16,7 +16,7 @@ from ...qgis_support.settings import Settings
 from ..canvas.controller import SegmentationController
 from ..canvas.drawing import Drawing
 from ..panel.dock import SegmentDock
-from .edits import AcceptOptions, check_target, write_polygon
+from .edits import AcceptOptions, check_target, write_changes, write_polygon
 from .history import EditHistory, OwnEdit, named
 from .provenance import Provenance
 from .refining import Refining
@@ -99,7 +99,12 @@ class Acceptor(QObject):
                 label = next((str(value) for value in attributes.values()), "")
                 name = tr("polygon {label} in {layer}")
             opener = partial(self._open_form, layer)
-            feature_id = write_polygon(layer, polygon, crs, attributes, provenance, options, opener, replaced)
+            rest = attributes, provenance, options, opener, replaced
+            if fitted is not None and fitted.changes is not None:
+                text = tr("Add polygon") if replaced is None else tr("Refine polygon")
+                feature_id = write_changes(layer, fitted.changes, text, *rest)
+            else:
+                feature_id = write_polygon(layer, polygon, crs, *rest)
         except GeoSamError as error:
             self.failed.emit(error)
             return

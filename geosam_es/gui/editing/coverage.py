@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import shapely
@@ -16,6 +18,7 @@ from shapely.geometry.base import BaseGeometry
 from ...core import coverage, coverage_check
 from ...core.coverage import Changes, Ground, Rules
 from ...core.coverage_check import Finding
+from ...core.partition import polygonal
 from ...errors import EditError
 from ...qgis_support.classes import min_areas
 from ...qgis_support.coverage_mode import CoverageMode
@@ -72,27 +75,35 @@ class LayerCoverage:
         self._meter = EllipsoidArea(layer.crs())
         self._rules = Rules(mode.tolerance_m, mode.min_area_m2, dict(min_areas(layer).items()), mode.refuses_small)
 
+    @staticmethod
+    def class_name(values: Iterable[Any]) -> str | None:
+        """Return one name for the values of the class fields."""
+        # NULL is no value.
+        return ", ".join(str(value) for value in values if isinstance(value, (str, int, float))) or None
+
     def place(self, outline: BaseGeometry, class_name: str | None = None) -> Changes:
         """Add a polygon of a class; see `coverage.place`."""
         near = self._around(outline)
         ground = Ground(self.mode.ground)
         return near.by_id(coverage.place(outline, near.polygons, near.rules, ground, near.classes, class_name))
 
-    def reshape(self, feature_id: int, outline: BaseGeometry) -> Changes:
-        """Give a polygon another outline; see `coverage.reshape`."""
-        near = self._around(outline, self._outline(feature_id))
+    def reshape(self, feature_id: int, outline: BaseGeometry, class_name: str | None = None) -> Changes:
+        """Give a polygon another outline, and perhaps another class; see `coverage.reshape`."""
+        near = self._around(outline, self.outline(feature_id))
         moves, key = self.mode.moves_borders, near.key(feature_id)
-        changes = coverage.reshape(key, outline, near.polygons, near.rules, moves_borders=moves, classes=near.classes)
-        return near.by_id(changes)
+        classes = {**near.classes, key: class_name or near.classes[key]}
+        return near.by_id(
+            coverage.reshape(key, outline, near.polygons, near.rules, moves_borders=moves, classes=classes)
+        )
 
     def cut(self, feature_id: int, line: BaseGeometry) -> Changes:
         """Cut a polygon along a line; see `coverage.cut`."""
-        near = self._around(line, self._outline(feature_id))
+        near = self._around(line, self.outline(feature_id))
         return near.by_id(coverage.cut(near.key(feature_id), line, near.polygons, near.rules, near.classes))
 
     def merge(self, feature_id: int, other_id: int) -> Changes:
         """Join a polygon to another one, which keeps its attributes; see `coverage.merge`."""
-        near = self._around(self._outline(feature_id), self._outline(other_id))
+        near = self._around(self.outline(feature_id), self.outline(other_id))
         key, other = near.key(feature_id), near.key(other_id)
         return near.by_id(coverage.merge(key, other, near.polygons, near.rules, near.classes))
 
@@ -104,7 +115,7 @@ class LayerCoverage:
 
     def remedy(self, finding: Finding) -> Changes:
         """Return the changes that mend a finding of `check`; none if it is mended already."""
-        present = [self._outline(feature_id) for feature_id in finding.ids if self._has(feature_id)]
+        present = [self.outline(feature_id) for feature_id in finding.ids if self._has(feature_id)]
         near = self._around(finding.place, *present)
         keys = tuple(near.ids.index(feature_id) for feature_id in finding.ids if feature_id in near.ids)
         if len(keys) < len(finding.ids):
@@ -122,9 +133,20 @@ class LayerCoverage:
     def _has(self, feature_id: int) -> bool:
         return any(True for _ in self._source.getFeatures(QgsFeatureRequest(feature_id)))
 
-    def _outline(self, feature_id: int) -> BaseGeometry:
+    def neighbours(self, changes: Changes, feature_id: int | None = None) -> list[BaseGeometry]:
+        """Return the polygons that change visibly beside the new one or that of ``feature_id``."""
+        others = {key: outline for key, outline in changes.changed.items() if key != feature_id}
+        before = {key: self.outline(key) for key in (*others, *changes.removed)}
+        # Not those that get vertices on their edges alone.
+        moved = [
+            outline for key, outline in others.items() if not math.isclose(outline.area, before[key].area, rel_tol=1e-9)
+        ]
+        return [*moved, *(before[key] for key in changes.removed)]
+
+    def outline(self, feature_id: int) -> shapely.Polygon | shapely.MultiPolygon:
+        """Return a polygon as it is."""
         for feature in self._source.getFeatures(QgsFeatureRequest(feature_id)):
-            return from_qgs(feature.geometry())
+            return polygonal(from_qgs(feature.geometry()))
         raise EditError(tr("The polygon is no longer in the layer"), tr("choose another one"))
 
     def _around(self, *geometries: BaseGeometry) -> _Surroundings:
@@ -138,9 +160,7 @@ class LayerCoverage:
         polygons = {key: from_qgs(feature.geometry()) for key, feature in enumerate(features)}
         classes = {}
         for key, feature in enumerate(features):
-            values = [feature.attribute(index) for index in self._fields]
-            # NULL is no value.
-            classes[key] = ", ".join(str(value) for value in values if isinstance(value, (str, int, float))) or None
+            classes[key] = self.class_name(feature.attribute(index) for index in self._fields)
         rules = self._rules
         if polygons:
             min_x, min_y, max_x, max_y = shapely.total_bounds(np.array(list(polygons.values()), object))

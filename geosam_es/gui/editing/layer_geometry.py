@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from typing import Any, Union
 
 import shapely
 from qgis.core import (
     QgsCoordinateReferenceSystem,
+    QgsCoordinateTransform,
     QgsFeatureRequest,
     QgsGeometry,
+    QgsProject,
     QgsRectangle,
     QgsVectorLayer,
     QgsVectorLayerFeatureSource,
@@ -21,15 +24,16 @@ from shapely.affinity import scale
 from shapely.geometry.base import BaseGeometry
 
 from ...core.orthogonal import square_angles
-from ...core.partition import fit_to_neighbours
+from ...core.partition import fit_to_neighbours, polygonal, valid
 from ...core.topology import fewest_vertices, fill_holes, merge, polygon_parts, smoothed
 from ...errors import EditError, GeoSamError
 from ...qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform, transform_polygon, unit_m
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
 from ..canvas.drawing import Fitted
+from .coverage import LayerCoverage
 
-__all__ = ["AcceptOptions", "LayerFitting", "layer_geometries"]
+__all__ = ["AcceptOptions", "LayerFitting", "avoids_overlaps", "layer_geometries"]
 
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
@@ -107,6 +111,12 @@ class LayerFitting:
         Id of the feature that the polygon replaces; it is not one of its neighbours.
     pixel_m : float
         Side of a pixel in metres. Fitting leaves no part that is narrower on average.
+    avoids : bool
+        Whether to cut off what polygons of other layers, or of this one, cover, if the project says so.
+    coverage : LayerCoverage, optional
+        Keeps the polygons of the layer a coverage, in place of the minimum area, trimming and snapping.
+    class_name : str, optional
+        Class of the polygon in the coverage.
 
     Raises
     ------
@@ -121,11 +131,22 @@ class LayerFitting:
         options: AcceptOptions,
         skip: int | None = None,
         pixel_m: float = 0.0,
+        *,
+        avoids: bool = False,
+        coverage: LayerCoverage | None = None,
+        class_name: str | None = None,
     ) -> None:
         if not crs.isValid():
             raise EditError(tr("The raster has no CRS"), tr("set it in the properties of its layer"))
+        avoided = _avoided_layers(layer) if avoids else []
+        if coverage is not None:
+            options = replace(options, min_area_m2=0.0, trim_overlaps=False, snap_m=0.0)
+        elif layer in avoided:
+            options = replace(options, trim_overlaps=True)
         self._raster_crs = crs
         self._options = options
+        self._coverage = coverage
+        self._class_name = class_name
         self._skip = skip
         self._pixel_m = pixel_m
         self.crs = layer.crs() if layer is not None else crs
@@ -134,11 +155,20 @@ class LayerFitting:
         self._name = layer.name() if layer is not None else ""
         wanted = layer is not None and (options.trim_overlaps or options.snap_m > 0)
         self._features = QgsVectorLayerFeatureSource(layer) if wanted else None
+        # Of other layers, with the way to their CRS and back.
+        self._avoided = [
+            (QgsVectorLayerFeatureSource(other), transform(self.crs, other.crs()), transform(other.crs(), self.crs))
+            for other in avoided
+            if other is not layer
+        ]
 
     def __call__(self, polygon: BaseGeometry, keeps_outline: bool = False) -> Fitted:
         """Return the polygon as it will be written, or why it will not be."""
         try:
-            return Fitted(self.fit(polygon, keeps_outline), self.crs, self)
+            outline = self.fit(polygon, keeps_outline)
+            if self._coverage is None:
+                return Fitted(outline, self.crs, self)
+            return self._covered(self._coverage, outline)
         except GeoSamError as error:
             return Fitted(None, self.crs, self, error)
 
@@ -161,13 +191,20 @@ class LayerFitting:
         EditError
             If nothing is left of the polygon, or it cannot be transformed.
         """
-        try:
+        with _geos_errors():
             return self._fit(polygon, keeps_outline)
-        except shapely.errors.GEOSException as error:
-            problem = tr("The polygon cannot be fitted to the layer ({reason})").format(reason=error)
-            raise EditError(
-                problem, tr("turn off the options under Shape and borders, or correct the polygons around it")
-            ) from error
+
+    def _covered(self, coverage: LayerCoverage, outline: Outline) -> Fitted:
+        """Return a polygon as it becomes part of the coverage, and what changes around it."""
+        key = self._skip
+        with _geos_errors():
+            if key is None:
+                changes = coverage.place(outline, self._class_name)
+                shown = changes.new[0]
+            else:
+                changes = coverage.reshape(key, outline, self._class_name)
+                shown = changes.changed.get(key) or coverage.outline(key)
+            return Fitted(shown, self.crs, self, changes=changes, neighbours=coverage.neighbours(changes, key))
 
     def _fit(self, polygon: BaseGeometry, keeps_outline: bool) -> Outline:
         options = self._options
@@ -181,6 +218,11 @@ class LayerFitting:
         if options.fill_holes_m2 > 0:
             limit, area_m2 = options.fill_holes_m2, self._meter.area_m2
             outline = merge(fill_holes(part, limit, area_m2) for part in polygon_parts(outline))
+        for others in self._avoided:
+            outline = polygonal(shapely.difference(outline, _cover(outline, *others)))
+            if outline.is_empty:
+                problem = tr("Polygons of other layers cover the whole polygon")
+                raise EditError(problem, tr("change Avoid Overlap in QGIS's snapping toolbar, or the other polygons"))
         # Before trimming: a polygon that is too small is reported as such, not as covered by others.
         outline = _large_parts(outline, options.min_area_m2, self._meter)
         if self._features is not None:
@@ -229,6 +271,46 @@ class LayerFitting:
         for feature in self._features.getFeatures(request):
             if feature.id() != self._skip and feature.hasGeometry():
                 yield from_qgs(feature.geometry())
+
+
+@contextmanager
+def _geos_errors() -> Iterator[None]:
+    """Turn errors of GEOS into those for people."""
+    try:
+        yield
+    except shapely.errors.GEOSException as error:
+        problem = tr("The polygon cannot be fitted to the layer ({reason})").format(reason=error)
+        raise EditError(
+            problem, tr("turn off the options under Shape and borders, or correct the polygons around it")
+        ) from error
+
+
+def avoids_overlaps() -> bool:
+    """Tell whether the project says that new polygons avoid overlaps."""
+    return bool(QgsProject.instance().avoidIntersectionsMode() != QgsProject.AvoidIntersectionsMode.AllowIntersections)
+
+
+def _avoided_layers(layer: QgsVectorLayer | None) -> list[QgsVectorLayer]:
+    """Return the layers that new polygons of a layer must not overlap, as the project says."""
+    project = QgsProject.instance()
+    if layer is None or not avoids_overlaps():
+        return []
+    if project.avoidIntersectionsMode() == QgsProject.AvoidIntersectionsMode.AvoidIntersectionsCurrentLayer:
+        return [layer]
+    return [other for other in project.avoidIntersectionsLayers() if other.crs().isValid()]
+
+
+def _cover(
+    outline: Outline,
+    source: QgsVectorLayerFeatureSource,
+    forth: QgsCoordinateTransform,
+    back: QgsCoordinateTransform,
+) -> BaseGeometry:
+    """Return what the polygons of another layer cover around an outline."""
+    rectangle = to_qgs(transform_polygon(outline.envelope, forth)).boundingBox()
+    features = source.getFeatures(QgsFeatureRequest().setFilterRect(rectangle).setSubsetOfAttributes([]))
+    polygons = [from_qgs(feature.geometry()) for feature in features if feature.hasGeometry()]
+    return shapely.union_all([valid(transform_polygon(polygon, back)) for polygon in polygons])
 
 
 def _check_agreement(before: Outline, after: Outline, problem: str) -> None:

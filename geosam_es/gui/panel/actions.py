@@ -46,6 +46,10 @@ class Actions(QObject):
         For two polygons, while the map tool is active.
     compare, swap : QAction
         For comparing two decoders, while the map tool is active.
+    ground, next_finding, previous_finding : QAction
+        For a target layer in coverage mode and for what a check of it found, while the map tool is active.
+    check : QAction
+        Checks the target layer.
     classes : list of QAction
         Each chooses the class at its position.
     """
@@ -80,11 +84,16 @@ class Actions(QObject):
             own_icon("compare"), tr("Compare two model variants on each click"), "C", checkable=True
         )
         self.swap = self._make(own_icon("swap"), tr("Swap the two model variants, to accept the other polygon"), "X")
+        self.ground = self._make(QIcon(), tr("Fill, carve or split, in turn"), "V")
+        self.next_finding = self._make(QIcon(), tr("Next finding of the check"), "N")
+        self.previous_finding = self._make(QIcon(), tr("Previous finding of the check"), "Shift+N")
+        self.check = self._make(QIcon(), tr("Check coverage"), "")
         self.classes = [
             self._make(QIcon(), tr("Choose class {number}").format(number=number), str(number))
             for number in range(1, CLASS_KEYS + 1)
         ]
-        self.delete.setEnabled(False)
+        for action in (self.delete, self.ground, self.next_finding, self.previous_finding):
+            action.setEnabled(False)
         self.set_drawing_states(False, False, False, False)
         self.name_undo("", "")
         for action in (self.undo, self.redo):
@@ -102,7 +111,8 @@ class Actions(QObject):
         """The actions that the map tool triggers with their shortcuts."""
         keys = [self.previous, self.undo_prompt, self.redo, self.delete, self.compare, self.swap]
         shaping = [self.smaller, self.larger, self.lasso, self.merge]
-        return [*self.on_buttons, *keys, *shaping, *self.classes]
+        coverage = [self.ground, self.next_finding, self.previous_finding]
+        return [*self.on_buttons, *keys, *shaping, *coverage, *self.classes]
 
     def set_drawing_states(self, can_undo: bool, can_redo: bool, has_polygon: bool, busy: bool) -> None:
         """Enable the actions that apply to the object being drawn; keys of disabled actions go to QGIS."""
