@@ -9,17 +9,21 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
+import numpy as np
 import shapely
 import shapely.ops
+from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 __all__ = [
     "clean",
+    "fewest_vertices",
     "fill_holes",
     "merge",
     "middles",
     "polygon_parts",
     "prompted_parts",
+    "smoothed",
     "split_by_line",
     "with_kept_borders",
 ]
@@ -147,6 +151,83 @@ def clean(
         simplified = [shapely.simplify(p, simplify_tolerance, preserve_topology=True) for p in parts]
         parts = [part for s in simplified for part in polygon_parts(shapely.make_valid(s))]
     return merge(part for part in parts if part.area >= min_area and part.area > 0)
+
+
+def fewest_vertices(outline: BaseGeometry, tolerance: float) -> shapely.Polygon | shapely.MultiPolygon:
+    """Return polygons with as few of their vertices as keep the outline within a tolerance.
+
+    Each edge reaches as far as it can, so there are fewer vertices than Douglas and Peucker's method leaves.
+
+    Parameters
+    ----------
+    outline : Polygon or MultiPolygon
+        Valid.
+    tolerance : float
+        Largest displacement.
+    """
+    parts = []
+    for part in polygon_parts(outline):
+        sparse = _with_rings(part, lambda ring: _sparse(ring, tolerance))
+        usual = shapely.simplify(part, tolerance, preserve_topology=True)
+        is_better = sparse.is_valid and shapely.get_num_coordinates(sparse) < shapely.get_num_coordinates(usual)
+        parts.append(sparse if is_better else usual)
+    return merge(parts)
+
+
+def smoothed(outline: BaseGeometry, tolerance: float) -> shapely.Polygon | shapely.MultiPolygon:
+    """Return polygons with smooth curves in place of corners, by Chaikin's method.
+
+    Parameters
+    ----------
+    outline : Polygon or MultiPolygon
+        Valid.
+    tolerance : float
+        Largest displacement.
+    """
+    # A corner moves by at most a quarter of its edges.
+    fine = shapely.segmentize(outline, 4 * tolerance)
+    parts = [_with_rings(part, lambda ring: _chaikin(_chaikin(ring))) for part in polygon_parts(fine)]
+    curves = [shapely.simplify(part, tolerance / 10, preserve_topology=True) for part in parts]
+    return merge(part for curve in curves for part in polygon_parts(shapely.make_valid(curve)))
+
+
+Ring = NDArray[np.float64]
+"""XY of the vertices (N, 2), without the first one again at the end."""
+
+
+def _with_rings(polygon: shapely.Polygon, change: Callable[[Ring], Ring]) -> shapely.Polygon:
+    rings = [change(shapely.get_coordinates(ring)[:-1]) for ring in (polygon.exterior, *polygon.interiors)]
+    return shapely.Polygon(rings[0], rings[1:])
+
+
+def _chaikin(ring: Ring) -> Ring:
+    following = np.roll(ring, -1, axis=0)
+    cut = np.stack([0.75 * ring + 0.25 * following, 0.25 * ring + 0.75 * following], axis=1)
+    return cut.reshape(-1, 2)
+
+
+def _sparse(ring: Ring, tolerance: float) -> Ring:
+    # The vertex farthest from the middle is a corner. The edges begin and end there.
+    first = int(np.argmax(((ring - ring.mean(axis=0)) ** 2).sum(axis=1)))
+    line = np.vstack([np.roll(ring, -first, axis=0), ring[first]])
+
+    def fits(start: int, end: int) -> bool:
+        edge, offsets = line[end] - line[start], line[start + 1 : end] - line[start]
+        along = np.clip(offsets @ edge / max(edge @ edge, 1e-300), 0.0, 1.0)
+        return bool((((offsets - along[:, None] * edge) ** 2).sum(axis=1) <= tolerance**2).all())
+
+    kept = [0]
+    while kept[-1] < len(line) - 1:
+        start, end, step = kept[-1], kept[-1] + 1, 1
+        while end + step < len(line) and fits(start, end + step):
+            end += step
+            step *= 2
+        while step > 1:
+            step //= 2
+            if end + step < len(line) and fits(start, end + step):
+                end += step
+        kept.append(end)
+    return line[kept[:-1]] if len(kept) > 3 else ring
 
 
 def with_kept_borders(

@@ -34,6 +34,7 @@ from .editing.coverage_check import CoverageCheck
 from .editing.fitter import Fitter
 from .editing.history import EditHistory
 from .editing.refining import Refining
+from .editing.shaping import Shaping
 from .editing.target import Target
 from .editing.target_layer import suggested_crs, suggested_path
 from .editing.undoing import UndoStory
@@ -81,6 +82,9 @@ class Interaction(QObject):
         self.comparison = DecoderComparison(self.controller, self.decoders, self)
         self.history = EditHistory(self)
         self.refining = Refining(iface, self.controller, self.dock, self.history, self)
+        self.shaping = Shaping(
+            self.tool, self.controller, self.refining, self.dock, self.history, settings, actions, self
+        )
         self.acceptor = Acceptor(iface, self.controller, self.dock, settings, self.refining, self.history, self)
         self.check = CoverageCheck(self.controller, self.dock, self.history, self)
         self.undoing = UndoStory(self.controller, self.history, self.refining, self)
@@ -147,10 +151,12 @@ class Interaction(QObject):
         tool.hovered.connect(self._on_hover)
         tool.left.connect(self._on_left)
         tool.accepted.connect(controller.accept)
+        self.shaping.changed.connect(self._show_mode)
+        self.shaping.failed.connect(self._messages.error)
         tool.activated.connect(self._shown.start)
         actions.candidate.triggered.connect(lambda: controller.next_candidate())
         actions.previous.triggered.connect(lambda: controller.next_candidate(-1))
-        actions.accept.triggered.connect(controller.accept)
+        actions.accept.triggered.connect(self._on_accept)
         actions.discard.triggered.connect(self._on_discard)
         actions.preview.toggled.connect(self._on_preview_toggled)
         self.dock.class_box.hold = controller.hold_after_accepting
@@ -164,6 +170,7 @@ class Interaction(QObject):
         actions.undo_prompt.triggered.connect(self.controller.undo)
         undoing.changed.connect(self._name_undo)
         undoing.undone.connect(lambda text: self._messages.report(text, tr("Redo"), undoing.redo_edit))
+        self.shaping.written.connect(undoing.say_done)
         undoing.done.connect(lambda text: self._messages.report(text, tr("Undo"), undoing.undo_edit))
         undoing.outdated.connect(self._messages.close_report)
         # What was set aside keeps the files of its store open.
@@ -177,7 +184,7 @@ class Interaction(QObject):
         tool.left.connect(refining.leave)
         actions.refine.triggered.connect(self._on_refine)
         actions.delete.triggered.connect(refining.delete)
-        refining.changed.connect(self._show_refining)
+        refining.changed.connect(self._show_mode)
         refining.started.connect(lambda provenance: self.decoders.choose(provenance.decoder))
         refining.failed.connect(self._messages.error)
 
@@ -194,8 +201,8 @@ class Interaction(QObject):
         coverage.chosen.connect(check.choose)
         actions.next_finding.triggered.connect(lambda: check.step(1))
         actions.previous_finding.triggered.connect(lambda: check.step(-1))
-        actions.accept.triggered.connect(check.mend)
-        actions.discard.triggered.connect(check.leave)
+        actions.accept.triggered.connect(lambda: self._is_in_mode() or check.mend())
+        actions.discard.triggered.connect(lambda: self._is_in_mode() or check.leave())
         check.changed.connect(self._show_check)
         check.shown.connect(self._go_to)
         check.checked.connect(self._iface.statusBarIface().showMessage)
@@ -287,7 +294,10 @@ class Interaction(QObject):
         pixel = pixel_area_m2(store) if store is not None else 0.0
         holes = self._settings.fill_holes_m2 / pixel if pixel > 0 else 0.0
         # Polygons below the minimum area are shown, and refused with a reason when accepted.
-        self.controller.set_options(CleanOptions(self._settings.simplify_pixels, fill_holes_area=holes))
+        settings = self._settings
+        # Curves and the fewest vertices are made of the outline as it was traced.
+        simplify = 0.0 if settings.outline else settings.simplify_pixels
+        self.controller.set_options(CleanOptions(simplify, fill_holes_area=holes, all_parts=settings.all_parts))
         self._on_colour(self.dock.class_box.colour)
 
     # The store.
@@ -415,7 +425,7 @@ class Interaction(QObject):
         self.controller.end_preview()
 
     def _preview(self, point: QgsPointXY, positive: bool = True) -> None:
-        if self._actions.preview.isChecked():
+        if self._actions.preview.isChecked() and not self.tool.mode:
             self.controller.preview(point, positive)
 
     def _on_preview_toggled(self, checked: bool) -> None:
@@ -469,15 +479,24 @@ class Interaction(QObject):
         drawing, refining, actions = self.controller.drawing, self.refining, self._actions
         is_busy = drawing.busy or self.controller.is_waiting
         actions.set_drawing_states(drawing.can_undo, drawing.can_redo, drawing.has_polygon, is_busy)
-        if refining.picks:
+        if refining.picks or self.tool.mode:
             # Esc leaves it.
             actions.discard.setEnabled(True)
+        if self.tool.mode == "cut":
+            # Enter ends the line.
+            actions.accept.setEnabled(True)
         actions.delete.setEnabled(refining.current is not None)
         if self.check.current is not None:
             actions.accept.setEnabled(True)
             actions.discard.setEnabled(True)
 
+    def _on_accept(self) -> None:
+        if not self.tool.finish_line():
+            self.controller.accept()
+
     def _on_discard(self) -> None:
+        if self.shaping.leave():
+            return
         if self.refining.picks:
             self.refining.stop()
         else:
@@ -505,13 +524,15 @@ class Interaction(QObject):
         if self._canvas.mapTool() is not self.tool:
             self.set_active(True)
         self.refining.start()
-        self._show_refining()
+        self._show_mode()
 
-    def _show_refining(self) -> None:
+    def _show_mode(self) -> None:
         refining = self.refining
+        if self.tool.mode:
+            self.controller.end_preview()
         self._actions.refine.setChecked(refining.picks or refining.current is not None)
         self._enable_actions()
-        self.dock.show_hint(refining.hint or self.check.hint)
+        self.dock.show_hint(self.shaping.hint or refining.hint or self.check.hint)
 
     def _on_written(self, layer: QgsVectorLayer, _feature_id: int) -> None:
         text = tr("Added to {layer}. Ctrl+Z undoes it. Save the layer to keep it.").format(layer=layer.name())
@@ -526,6 +547,9 @@ class Interaction(QObject):
         self.tool.show_beside_pointer(text, self.overlay.colour)
         self._hinted.start()
 
+    def _is_in_mode(self) -> bool:
+        return bool(self.tool.mode or self.refining.picks)
+
     def _show_check(self) -> None:
         check, box, actions = self.check, self.dock.options_box.coverage, self._actions
         box.show_findings(check.texts, check.index)
@@ -534,7 +558,7 @@ class Interaction(QObject):
             action.setEnabled(bool(check.findings))
         finding, layer = check.current, check.layer
         self.overlay.show_finding(finding.place if finding and layer else None, layer.crs() if layer else None)
-        self._show_refining()
+        self._show_mode()
 
     def _go_to(self, finding: Finding) -> None:
         """Show where a finding is; the scale stays if it suits."""
@@ -558,6 +582,8 @@ class Interaction(QObject):
         canvas.refresh()
 
     def _on_colour(self, colour: QColor | None) -> None:
+        current = self.dock.class_box.current
+        self.dock.options_box.outline.show_class(str(current.code) if current is not None else "")
         shown = colour if colour is not None else QColor(self._settings.outline_colour)
         self.overlay.set_colour(shown, self._settings.fill_opacity / 100)
         self.tool.show_beside_pointer(self.dock.class_box.shown_text, shown)

@@ -6,7 +6,15 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geosam_es.core.topology import clean, fill_holes, merge, polygon_parts, prompted_parts
+from geosam_es.core.topology import (
+    clean,
+    fewest_vertices,
+    fill_holes,
+    merge,
+    polygon_parts,
+    prompted_parts,
+    smoothed,
+)
 
 SQUARE = shapely.box(0, 0, 100, 100)
 WITH_HOLES = shapely.Polygon(
@@ -66,3 +74,44 @@ def test_simplified_outlines_are_valid_near_and_lighter(seed: int, tolerance: fl
     assert shapely.get_num_coordinates(cleaned) <= shapely.get_num_coordinates(polygon)
     if not cleaned.is_empty:
         assert shapely.hausdorff_distance(cleaned.exterior, polygon.exterior) <= 2 * tolerance + 1e-6
+
+
+def _lake(noise: float = 0.3) -> shapely.Polygon:
+    """A round lake with an island, traced with a vertex every 4 units or so."""
+    angles = np.linspace(0, 2 * np.pi, 400, endpoint=False)
+    rng = np.random.default_rng(5)
+    radius = 250 + 40 * np.sin(3 * angles) + rng.normal(0, noise, len(angles))
+    hole = 50 + rng.normal(0, noise, len(angles))
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return shapely.Polygon(circle * radius[:, None], [circle[::5] * hole[::5, None]])
+
+
+@pytest.mark.parametrize("tolerance", [0.5, 1.0, 4.0])
+def test_fewest_vertices_stay_within_the_tolerance_and_are_fewer_than_usual(tolerance: float) -> None:
+    lake = _lake()
+    sparse = fewest_vertices(lake, tolerance)
+    assert sparse.is_valid and len(sparse.interiors) == 1
+    assert shapely.hausdorff_distance(lake.boundary, sparse.boundary, densify=0.1) <= 1.001 * tolerance
+    usual = shapely.simplify(lake, tolerance, preserve_topology=True)
+    assert shapely.get_num_coordinates(sparse) < 0.95 * shapely.get_num_coordinates(usual)
+    assert set(map(tuple, shapely.get_coordinates(sparse))) <= set(map(tuple, shapely.get_coordinates(lake)))
+
+
+def test_fewest_vertices_of_simple_and_of_many_polygons() -> None:
+    square = shapely.box(0, 0, 10, 10)
+    assert fewest_vertices(shapely.segmentize(square, 0.7), 0.1).equals_exact(square, 1e-9, normalize=True)
+    speck = shapely.box(20, 20, 20.5, 20.5)
+    assert len(fewest_vertices(shapely.MultiPolygon([square, speck]), 1.0).geoms) == 2
+    assert fewest_vertices(shapely.Polygon(), 1.0).is_empty
+
+
+@pytest.mark.parametrize("tolerance", [1.0, 3.0])
+def test_smoothed_outlines_have_no_sharp_corners_and_stay_near(tolerance: float) -> None:
+    block = shapely.box(0, 0, 100, 60).difference(shapely.box(40, 20, 60, 40))
+    curve = smoothed(block, tolerance)
+    assert curve.is_valid and len(curve.interiors) == 1
+    assert shapely.hausdorff_distance(block.boundary, curve.boundary, densify=0.1) <= tolerance
+    edges = np.diff(shapely.get_coordinates(curve.exterior), axis=0)
+    turns = np.diff(np.unwrap(np.arctan2(edges[:, 1], edges[:, 0])))
+    assert np.abs(turns).max() < np.radians(50)
+    assert not curve.contains(shapely.Point(0, 0)) and shapely.get_num_coordinates(curve) < 120

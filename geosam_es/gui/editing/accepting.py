@@ -9,6 +9,7 @@ from typing import Any
 from qgis.core import QgsFeature, QgsVectorLayer
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
+from ...core.prompts import Prompts
 from ...errors import GeoSamError
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
@@ -75,7 +76,10 @@ class Acceptor(QObject):
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         raster = store.metadata.raster
         origin = result.level, result.rank, store.decoder, raster.attribution
-        provenance = Provenance(result.model, result.score, drawing.prompts, raster.file_name, created, *origin)
+        # Without the outline the points alone would give another polygon.
+        by_hand = drawing.prompts.outline is not None
+        prompts = Prompts(outline=result.geometry) if by_hand else drawing.prompts
+        provenance = Provenance(result.model, result.score, prompts, raster.file_name, created, *origin)
         options, polygon, crs = AcceptOptions.of(self._settings), result.geometry, store.crs
         refined = self._refining.current
         try:

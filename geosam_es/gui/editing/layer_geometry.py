@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any, Union
@@ -25,7 +25,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ...core.orthogonal import square_angles
 from ...core.partition import fit_to_neighbours, polygonal, valid
-from ...core.topology import fill_holes, merge, polygon_parts
+from ...core.topology import fewest_vertices, fill_holes, merge, polygon_parts, smoothed
 from ...errors import EditError, GeoSamError
 from ...qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform, transform_polygon, unit_m
 from ...qgis_support.messages import tr
@@ -39,6 +39,8 @@ Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
 _WALL_DISPLACEMENT_M = 3.0
 """Largest distance that a wall may move to get right angles."""
+
+_STYLES = {"few": fewest_vertices, "smooth": smoothed}
 
 _LEAST_AGREEMENT = 0.7
 """Lowest IoU of a fitted polygon with the one that was proposed."""
@@ -56,6 +58,9 @@ class AcceptOptions:
         Smaller holes are filled. Measured on the ellipsoid.
     right_angles : bool
         Whether an outline that is nearly rectangular gets right angles.
+    outline : str
+        ``few`` for as few vertices as keep an outline within a pixel, ``smooth`` for curves; empty for as traced. It
+        does not change an outline that gets right angles.
     trim_overlaps : bool
         Whether to cut off what other polygons of the layer cover.
     snap_m : float
@@ -70,6 +75,7 @@ class AcceptOptions:
     min_area_m2: float = 0.0
     fill_holes_m2: float = 0.0
     right_angles: bool = False
+    outline: str = ""
     trim_overlaps: bool = False
     snap_m: float = 0.0
     open_form: bool = False
@@ -156,18 +162,24 @@ class LayerFitting:
             if other is not layer
         ]
 
-    def __call__(self, polygon: BaseGeometry) -> Fitted:
+    def __call__(self, polygon: BaseGeometry, keeps_outline: bool = False) -> Fitted:
         """Return the polygon as it will be written, or why it will not be."""
         try:
-            outline = self.fit(polygon)
+            outline = self.fit(polygon, keeps_outline)
             if self._coverage is None:
                 return Fitted(outline, self.crs, self)
             return self._covered(self._coverage, outline)
         except GeoSamError as error:
             return Fitted(None, self.crs, self, error)
 
-    def fit(self, polygon: BaseGeometry) -> Outline:
+    def fit(self, polygon: BaseGeometry, keeps_outline: bool = False) -> Outline:
         """Apply the options to a polygon of the raster, repaired if need be, and transform it to the layer's CRS.
+
+        Parameters
+        ----------
+        polygon : Polygon or MultiPolygon
+        keeps_outline : bool
+            Whether it gets no right angles, no curves and not fewer vertices.
 
         Returns
         -------
@@ -180,7 +192,7 @@ class LayerFitting:
             If nothing is left of the polygon, or it cannot be transformed.
         """
         with _geos_errors():
-            return self._fit(polygon)
+            return self._fit(polygon, keeps_outline)
 
     def _covered(self, coverage: LayerCoverage, outline: Outline) -> Fitted:
         """Return a polygon as it becomes part of the coverage, and what changes around it."""
@@ -194,15 +206,13 @@ class LayerFitting:
                 shown = changes.changed.get(key) or coverage.outline(key)
             return Fitted(shown, self.crs, self, changes=changes, neighbours=coverage.neighbours(changes, key))
 
-    def _fit(self, polygon: BaseGeometry) -> Outline:
+    def _fit(self, polygon: BaseGeometry, keeps_outline: bool) -> Outline:
         options = self._options
         outline = _valid(polygon)
         if outline.is_empty:
             raise EditError(tr("There is no polygon to add"), tr("click an object first"))
-        if options.right_angles:
-            squared = _square(outline, self._raster_crs)
-            _check_agreement(outline, squared, tr("Right angles would change the polygon too much"))
-            outline = squared
+        if not keeps_outline:
+            outline = self._styled(outline)
         if self._to_layer is not None:
             outline = _valid(transform_polygon(outline, self._to_layer))
         if options.fill_holes_m2 > 0:
@@ -218,6 +228,18 @@ class LayerFitting:
         if self._features is not None:
             outline = _large_parts(self._beside_neighbours(outline), options.min_area_m2, self._meter)
         return outline
+
+    def _styled(self, outline: Outline) -> Outline:
+        """Give an outline right angles, or else fewer vertices or curves."""
+        options, styled = self._options, outline
+        if options.right_angles:
+            styled = _on_plane(square_angles, outline, self._raster_crs, _WALL_DISPLACEMENT_M)
+            _check_agreement(outline, styled, tr("Right angles would change the polygon too much"))
+        if options.outline in _STYLES and self._pixel_m > 0 and _is_unchanged(outline, styled):
+            styled = _on_plane(_STYLES[options.outline], outline, self._raster_crs, self._pixel_m)
+            # Nothing is left of a part that is smaller than a pixel.
+            styled = outline if styled.is_empty else styled
+        return styled
 
     def _beside_neighbours(self, outline: Outline) -> Outline:
         options = self._options
@@ -299,15 +321,21 @@ def _check_agreement(before: Outline, after: Outline, problem: str) -> None:
         raise EditError(problem, tr("lower the value or turn it off under Shape and borders"))
 
 
-def _square(outline: Outline, crs: QgsCoordinateReferenceSystem) -> Outline:
-    """Square the corners on a plane where angles are true, whatever the CRS."""
+def _on_plane(
+    style: Callable[[Outline, float], Outline], outline: Outline, crs: QgsCoordinateReferenceSystem, metres: float
+) -> Outline:
+    """Change an outline by up to a distance, on a plane where angles are true, whatever the CRS."""
     north = unit_m(crs)
     if not crs.isGeographic():
-        return square_angles(outline, _WALL_DISPLACEMENT_M / north)
+        return style(outline, metres / north)
     middle = outline.envelope.centroid
     east = north * max(math.cos(math.radians(middle.y)), 1e-6)
-    squared = square_angles(scale(outline, east, north, origin=middle), _WALL_DISPLACEMENT_M)
-    return scale(squared, 1 / east, 1 / north, origin=middle)
+    changed = style(scale(outline, east, north, origin=middle), metres)
+    return scale(changed, 1 / east, 1 / north, origin=middle)
+
+
+def _is_unchanged(before: Outline, after: Outline) -> bool:
+    return bool(shapely.equals_exact(before, after, 1e-12 * max(map(abs, before.bounds))))
 
 
 def _valid(geometry: BaseGeometry) -> Outline:

@@ -51,7 +51,7 @@ class Provenance:
     score : float
         Predicted IoU, 0 to 1.
     prompts : Prompts
-        In map coordinates of the raster's CRS.
+        In map coordinates of the raster's CRS. With an outline none are saved: it is the polygon.
     raster : str
         File name of the raster.
     created : str
@@ -87,7 +87,7 @@ class Provenance:
             record["decoder"] = self.decoder
         if self.source:
             record["source"] = self.source
-        prompts = json.dumps(record, separators=(",", ":"))
+        prompts = json.dumps(record, separators=(",", ":")) if self.prompts.outline is None else ""
         return {**{name: getattr(self, name) for name in PROVENANCE_FIELDS}, "prompts": prompts}
 
 
@@ -170,7 +170,9 @@ def provenance_values(fields: QgsFields, provenance: Provenance) -> dict[int, An
 
 def _forms(name: str, provenance: Provenance) -> Iterator[Any]:
     """Yield forms of a value, the best first."""
-    if name == "prompts":
+    if name == "prompts" and provenance.prompts.outline is not None:
+        yield None
+    elif name == "prompts":
         # A truncated text would not be JSON: try fewer decimals instead, and then without the source of the image.
         yield from (provenance.values(digits)["prompts"] for digits in _DIGITS)
         yield replace(provenance, source="").values(_DIGITS[1])["prompts"]

@@ -9,6 +9,7 @@ from qgis.PyQt.QtWidgets import QVBoxLayout, QWidget
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
 from .coverage_box import CoverageBox
+from .outline_row import OutlineRow
 from .widgets import number_row, setting_box
 
 __all__ = ["OptionsBox"]
@@ -64,8 +65,11 @@ class OptionsBox(QgsCollapsibleGroupBox):
             box.valueChanged.connect(lambda value, setting=setting: self._store(setting, value))
             self._widgets[setting] = [row.itemAt(index).widget() for index in range(row.count())]
             layout.addLayout(row)
+        self.outline = OutlineRow(settings)
+        self.outline.changed.connect(self.changed.emit)
+        layout.addWidget(self.outline)
         for setting, text, tip in (
-            ("right_angles", tr("Right angles"), tr("Square the corners of buildings")),
+            ("all_parts", tr("Keep all pieces"), tr("Also those without a click; otherwise specks are dropped")),
             ("trim_overlaps", tr("No overlaps"), tr("Cut off the parts that other polygons of the layer cover")),
             ("open_form", tr("Open the form"), tr("Open the attribute form for each accepted polygon")),
             (
