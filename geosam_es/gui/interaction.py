@@ -201,8 +201,8 @@ class Interaction(QObject):
         coverage.chosen.connect(check.choose)
         actions.next_finding.triggered.connect(lambda: check.step(1))
         actions.previous_finding.triggered.connect(lambda: check.step(-1))
-        actions.accept.triggered.connect(lambda: self._is_in_mode() or check.mend())
-        actions.discard.triggered.connect(lambda: self._is_in_mode() or check.leave())
+        actions.accept.triggered.connect(partial(self._unless_in_mode, check.mend))
+        actions.discard.triggered.connect(partial(self._unless_in_mode, check.leave))
         check.changed.connect(self._show_check)
         check.shown.connect(self._go_to)
         check.checked.connect(self._iface.statusBarIface().showMessage)
@@ -547,8 +547,10 @@ class Interaction(QObject):
         self.tool.show_beside_pointer(text, self.overlay.colour)
         self._hinted.start()
 
-    def _is_in_mode(self) -> bool:
-        return bool(self.tool.mode or self.refining.picks)
+    def _unless_in_mode(self, act: Callable[[], None], _checked: bool = False) -> None:
+        """Do something with the current finding, unless the key belongs to a mode of the mouse."""
+        if not (self.tool.mode or self.refining.picks):
+            act()
 
     def _show_check(self) -> None:
         check, box, actions = self.check, self.dock.options_box.coverage, self._actions
