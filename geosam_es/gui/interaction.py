@@ -58,8 +58,8 @@ __all__ = ["Interaction"]
 _VIEW_SETTLED_MS = 250
 _PANEL_SHOWN_MS = 40
 _HINT_MS = 2000
-_FINDING_IN_VIEW, _LEAST_IN_VIEW, _MOST_IN_VIEW = 4.0, 0.02, 0.6
-"""Sides of the map when it goes to a finding, in sides of the finding; and parts of the map that suit as they are."""
+_FINDING_IN_VIEW, _LEAST_IN_VIEW, _MOST_IN_VIEW = 1.5, 0.02, 0.6
+"""What the map shows around a finding, in sides of it; and the parts of the map for which the scale stays."""
 
 
 class Interaction(QObject):
@@ -599,7 +599,8 @@ class Interaction(QObject):
         if _LEAST_IN_VIEW <= part <= _MOST_IN_VIEW:
             canvas.setCenter(extent.center())
         else:
-            extent.scale(_FINDING_IN_VIEW)
+            # A line may have no width.
+            extent.grow(_FINDING_IN_VIEW * max(extent.width(), extent.height()))
             canvas.setExtent(extent)
         canvas.refresh()
 
