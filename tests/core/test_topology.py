@@ -13,7 +13,6 @@ from geosam_es.core.topology import (
     merge,
     polygon_parts,
     prompted_parts,
-    smoothed,
 )
 
 SQUARE = shapely.box(0, 0, 100, 100)
@@ -103,15 +102,3 @@ def test_fewest_vertices_of_simple_and_of_many_polygons() -> None:
     speck = shapely.box(20, 20, 20.5, 20.5)
     assert len(fewest_vertices(shapely.MultiPolygon([square, speck]), 1.0).geoms) == 2
     assert fewest_vertices(shapely.Polygon(), 1.0).is_empty
-
-
-@pytest.mark.parametrize("tolerance", [1.0, 3.0])
-def test_smoothed_outlines_have_no_sharp_corners_and_stay_near(tolerance: float) -> None:
-    block = shapely.box(0, 0, 100, 60).difference(shapely.box(40, 20, 60, 40))
-    curve = smoothed(block, tolerance)
-    assert curve.is_valid and len(curve.interiors) == 1
-    assert shapely.hausdorff_distance(block.boundary, curve.boundary, densify=0.1) <= tolerance
-    edges = np.diff(shapely.get_coordinates(curve.exterior), axis=0)
-    turns = np.diff(np.unwrap(np.arctan2(edges[:, 1], edges[:, 0])))
-    assert np.abs(turns).max() < np.radians(50)
-    assert not curve.contains(shapely.Point(0, 0)) and shapely.get_num_coordinates(curve) < 120
