@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Union
 
 import shapely
 import shapely.affinity
+from shapely import make_valid
 
 from ..core.prompts import Point
 from ..core.topology import merge, middles, polygon_parts, with_kept_borders
@@ -94,7 +94,8 @@ def outline_prompts(features: Iterable[PromptFeature]) -> list[ObjectPrompts]:
             parse_object_id(item.object_id),
             attributes=item.attributes,
             feature=number,
-            outline=merge(polygon_parts(shapely.make_valid(item.geometry))),
+            # A valid polygon keeps the order of its vertices.
+            outline=item.geometry if item.geometry.is_valid else merge(polygon_parts(make_valid(item.geometry))),
         )
         for number, item in enumerate(features, start=1)
     ]
@@ -136,8 +137,7 @@ def update_objects(
         answer.index: max((item.result.score for item in answer.results), default=0.0)
         for answer in answer_objects(segmenter, clicks, plain, meter)
     }
-    transform = segmenter.reader.metadata.raster.transform
-    width = thresholds.tolerance * math.sqrt(abs(transform.a * transform.e - transform.b * transform.d))
+    width = thresholds.tolerance * segmenter.reader.metadata.raster.transform.pixel_size
     for answer in answer_objects(segmenter, objects, plain, meter):
         if answer.refusal is not None:
             yield answer
