@@ -102,7 +102,7 @@ def fit_to_neighbours(
     Fit
         With the same outline if no neighbour is near.
     """
-    given = [_valid(neighbour) for neighbour in neighbours if not neighbour.is_empty]
+    given = [valid(neighbour) for neighbour in neighbours if not neighbour.is_empty]
     plane = _Plane(outline, given, metres_per_unit)
     flat = plane.flat(outline)
     around = _nearby(flat, map(plane.flat, given), max(2 * tolerance_m, 2 * min_width_m, 1.0))
@@ -114,14 +114,14 @@ def fit_to_neighbours(
         return Fit(outline, outline)
     asked = outline if trimmed is flat else plane.unflat(trimmed)
     # Without trimming, neighbours that overlap by more than the tolerance stay as they are.
-    near = [part for part in around if trims or not _is_wide(part.intersection(fitted), max(tolerance_m, _REACH_M))]
+    near = [part for part in around if trims or not is_wide(part.intersection(fitted), max(tolerance_m, _REACH_M))]
     cover = shapely.union_all(near, grid_size=_GRID_M)
-    fitted = _polygonal(shapely.difference(fitted, cover, grid_size=_GRID_M))
+    fitted = polygonal(shapely.difference(fitted, cover, grid_size=_GRID_M))
     fitted = _with_narrow_holes(fitted, cover, tolerance_m)
     width = max(min_width_m, _REACH_M)
     result = plane.restored(_without_thin_parts(fitted, cover, width))
     if not result.is_valid:
-        repaired = _polygonal(shapely.make_valid(plane.flat(result)))
+        repaired = polygonal(shapely.make_valid(plane.flat(result)))
         result = plane.restored(_without_thin_parts(repaired, cover, width))
     return Fit(result, asked, result.is_valid and _shares_borders(plane.flat(result), near))
 
@@ -244,8 +244,8 @@ def _with_narrow_holes(outline: Outline, cover: BaseGeometry, tolerance: float) 
         return outline
     joined = polygon_parts(shapely.union(outline, cover, grid_size=_GRID_M))
     holes = [shapely.Polygon(ring) for part in joined for ring in part.interiors]
-    narrow = [hole for hole in holes if hole.distance(outline) <= 0 and not _is_wide(hole, tolerance)]
-    return _polygonal(shapely.union_all([outline, *narrow], grid_size=_GRID_M)) if narrow else outline
+    narrow = [hole for hole in holes if hole.distance(outline) <= 0 and not is_wide(hole, tolerance)]
+    return polygonal(shapely.union_all([outline, *narrow], grid_size=_GRID_M)) if narrow else outline
 
 
 def _without_thin_parts(outline: Outline, cover: BaseGeometry, width: float) -> Outline:
@@ -256,7 +256,7 @@ def _without_thin_parts(outline: Outline, cover: BaseGeometry, width: float) -> 
             holes = [shapely.Polygon(ring) for ring in part.interiors]
             kept = [hole.exterior for hole in holes if _mean_width(hole) >= width or _overlaps(hole, cover)]
             parts.append(shapely.Polygon(part.exterior, kept))
-    return _polygonal(shapely.GeometryCollection(parts))
+    return polygonal(shapely.GeometryCollection(parts))
 
 
 def _mean_width(polygon: shapely.Polygon) -> float:
@@ -282,8 +282,8 @@ def trim_neighbours(outline: Outline, neighbours: Iterable[BaseGeometry]) -> Out
     if not around:
         return outline
     cover = shapely.union_all(around)
-    trimmed = _polygonal(shapely.difference(outline, cover))
-    return _without_slivers(trimmed, cover, width)
+    trimmed = polygonal(shapely.difference(outline, cover))
+    return without_slivers(trimmed, cover, width)
 
 
 def snap_to_neighbours(outline: Outline, neighbours: Iterable[BaseGeometry], tolerance: float) -> Outline:
@@ -306,16 +306,16 @@ def snap_to_neighbours(outline: Outline, neighbours: Iterable[BaseGeometry], tol
     near = [
         part
         for part in _nearby(outline, neighbours, 2 * tolerance)
-        if part.distance(outline) <= tolerance and not _is_wide(part.intersection(outline), tolerance)
+        if part.distance(outline) <= tolerance and not is_wide(part.intersection(outline), tolerance)
     ]
     if not near:
         return outline
     cover = shapely.union_all(near)
-    filled = shapely.union(outline, _gaps(outline, cover, tolerance))
-    beside = _without_slivers(_polygonal(shapely.difference(filled, cover)), cover, tolerance)
+    filled = shapely.union(outline, gaps(outline, cover, tolerance))
+    beside = without_slivers(polygonal(shapely.difference(filled, cover)), cover, tolerance)
     # Replaces vertices that differ from those of the neighbours by rounding.
     shared = shapely.make_valid(shapely.snap(beside, cover, _HAIR * tolerance))
-    result = _polygonal(shapely.difference(shared, cover))
+    result = polygonal(shapely.difference(shared, cover))
     return outline if result.is_empty else result
 
 
@@ -324,16 +324,16 @@ def _nearby(outline: Outline, neighbours: Iterable[BaseGeometry], reach: float) 
     min_x, min_y, max_x, max_y = outline.buffer(4 * reach + 1e-9 * max(map(abs, outline.bounds))).bounds
     parts = []
     for neighbour in neighbours:
-        clipped = shapely.clip_by_rect(_valid(neighbour), min_x, min_y, max_x, max_y)
-        parts += polygon_parts(_valid(clipped))
+        clipped = shapely.clip_by_rect(valid(neighbour), min_x, min_y, max_x, max_y)
+        parts += polygon_parts(valid(clipped))
     return parts
 
 
-def _valid(geometry: BaseGeometry) -> BaseGeometry:
+def valid(geometry: BaseGeometry) -> BaseGeometry:
     return geometry if geometry.is_valid else shapely.make_valid(geometry)
 
 
-def _polygonal(geometry: BaseGeometry) -> Outline:
+def polygonal(geometry: BaseGeometry) -> Outline:
     """Return the polygons of the result of an overlay."""
     parts = polygon_parts(geometry)
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
@@ -343,11 +343,11 @@ def _overlaps(one: BaseGeometry, other: BaseGeometry) -> bool:
     return bool(shapely.relate_pattern(one, other, "T********"))
 
 
-def _is_wide(geometry: BaseGeometry, width: float) -> bool:
+def is_wide(geometry: BaseGeometry, width: float) -> bool:
     return any(not part.buffer(-width / 2).is_empty for part in polygon_parts(geometry))
 
 
-def _gaps(outline: Outline, cover: BaseGeometry, tolerance: float) -> BaseGeometry:
+def gaps(outline: Outline, cover: BaseGeometry, tolerance: float) -> BaseGeometry:
     """Return the gaps between an outline and its neighbours that are no wider than the tolerance.
 
     They overlap both by a rounding margin, so that an overlay leaves no slit.
@@ -359,16 +359,16 @@ def _gaps(outline: Outline, cover: BaseGeometry, tolerance: float) -> BaseGeomet
     closed = shapely.intersection(closed, outline.buffer(tolerance, quad_segs=4))
     hair = _HAIR * tolerance
     between = _grown(_grown(shapely.difference(closed, joined), -hair), hair)
-    gaps = [gap for gap in polygon_parts(between) if max(gap.distance(outline), gap.distance(cover)) <= hair]
-    return shapely.intersection(_grown(shapely.MultiPolygon(gaps), 2 * hair), closed)
+    narrow = [gap for gap in polygon_parts(between) if max(gap.distance(outline), gap.distance(cover)) <= hair]
+    return shapely.intersection(_grown(shapely.MultiPolygon(narrow), 2 * hair), closed)
 
 
 def _grown(geometry: BaseGeometry, distance: float, mitre_limit: float = _MITRE_LIMIT) -> BaseGeometry:
     # With mitres, GEOS may return rings that cross themselves.
-    return _valid(shapely.buffer(geometry, distance, join_style="mitre", mitre_limit=mitre_limit))
+    return valid(shapely.buffer(geometry, distance, join_style="mitre", mitre_limit=mitre_limit))
 
 
-def _without_slivers(outline: Outline, cover: BaseGeometry, width: float) -> Outline:
+def without_slivers(outline: Outline, cover: BaseGeometry, width: float) -> Outline:
     """Remove parts that are narrower than the width and touch the neighbours; others belong to the object."""
     if width <= 0:
         return outline
@@ -380,7 +380,7 @@ def _without_slivers(outline: Outline, cover: BaseGeometry, width: float) -> Out
         narrow = [piece for piece in polygon_parts(shapely.difference(part, wide)) if _extent(piece) > width]
         slivers = [piece for piece in narrow if piece.intersects(touching)]
         kept.append(shapely.difference(part, shapely.union_all(slivers)) if slivers else part)
-    return _polygonal(shapely.GeometryCollection(kept))
+    return polygonal(shapely.GeometryCollection(kept))
 
 
 def _extent(piece: shapely.Polygon) -> float:

@@ -6,7 +6,7 @@ All geometries are planar; lengths and areas are in the units of their plane.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 import shapely
@@ -42,9 +42,11 @@ def merge(polygons: Iterable[shapely.Polygon]) -> shapely.Polygon | shapely.Mult
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
 
 
-def fill_holes(polygon: shapely.Polygon, min_area: float) -> shapely.Polygon:
-    """Fill the holes smaller than ``min_area``."""
-    kept = [ring for ring in polygon.interiors if shapely.Polygon(ring).area >= min_area]
+def fill_holes(
+    polygon: shapely.Polygon, min_area: float, area: Callable[[shapely.Polygon], float] = shapely.area
+) -> shapely.Polygon:
+    """Fill the holes smaller than ``min_area``, by default in the units of the plane."""
+    kept = [ring for ring in polygon.interiors if area(shapely.Polygon(ring)) >= min_area]
     return polygon if len(kept) == len(polygon.interiors) else shapely.Polygon(polygon.exterior, kept)
 
 

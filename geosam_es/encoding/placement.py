@@ -97,17 +97,11 @@ def check_placement(path: RasterPath, crs: MapCrs, transform: GeoTransform, widt
         return
     degrees = crs.to_degrees(xy)
     degrees = degrees[np.isfinite(degrees).all(axis=1)]
-    if not len(degrees):
+    if not len(degrees) or _should_be_degrees(crs, xy, degrees, transform.pixel_size):
         raise RasterError(
-            "{path} begins at {place}, which is no place in the CRS {crs}",
-            "give the true CRS with --crs or --set-crs; in QGIS, set the CRS of the layer",
-            path=path,
-            place=place,
-            crs=crs.name,
-        )
-    if _should_be_degrees(crs, xy, degrees, transform.pixel_size):
-        raise RasterError(
-            "{path} begins at {place}, which is in degrees, but the CRS {crs} is not",
+            "{path} begins at {place}, which is in degrees, but the CRS {crs} is not"
+            if len(degrees)
+            else "{path} begins at {place}, which is no place in the CRS {crs}",
             "give the true CRS with --crs or --set-crs; in QGIS, set the CRS of the layer",
             path=path,
             place=place,

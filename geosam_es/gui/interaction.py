@@ -15,7 +15,7 @@ from qgis.PyQt.QtGui import QColor
 
 from ..errors import GeoSamError, NoTargetError, PromptError, RasterError
 from ..inference.session import CleanOptions
-from ..qgis_support.live_store import live_options
+from ..qgis_support.layer_source import LayerSource, source_of
 from ..qgis_support.messages import Messages, tr, translated
 from ..qgis_support.settings import Settings
 from ..qgis_support.store_news import store_news
@@ -43,10 +43,8 @@ from .stores.current_store import CurrentStore
 from .stores.decoder_choice import Comparison, DecoderChoice
 from .stores.open_store import (
     OpenStore,
-    ProjectRaster,
     pixel_area_m2,
     project_rasters,
-    raster_of,
 )
 
 __all__ = ["Interaction"]
@@ -240,17 +238,15 @@ class Interaction(QObject):
 
     def open_store(self, path: Path) -> None:
         """Open a store in the background."""
-        settings = self._settings
         if not path.is_dir():
-            settings.forget_store(str(path))
-        self.stores.open(path, project_rasters(), live_options(settings), settings.decoder_threads or None)
+            self._settings.forget_store(str(path))
+        self.stores.open(path, project_rasters())
         self.image.show()
 
-    def _request(self, raster: ProjectRaster) -> None:
+    def _request(self, raster: LayerSource) -> None:
         """Open or make the store of a raster in the background, unless one is being opened."""
-        settings = self._settings
         if not self.stores.is_opening:
-            self.stores.request(raster, live_options(settings), settings.decoder_threads or None)
+            self.stores.request(raster)
             self.image.show()
 
     def apply_settings(self) -> None:
@@ -290,7 +286,7 @@ class Interaction(QObject):
         self._on_drawing(self.controller.drawing)
         self._look_ahead()
 
-    def _on_store_wanted(self, raster: ProjectRaster | None) -> None:
+    def _on_store_wanted(self, raster: LayerSource | None) -> None:
         """Open or make the store for a prompt that waits."""
         if raster is not None:
             self._request(raster)
@@ -302,7 +298,7 @@ class Interaction(QObject):
         controller = self.controller
         layer = (self.image.layer if whole else None) or controller.layer_at()
         try:
-            raster = raster_of(layer) if layer is not None else None
+            raster = source_of(layer) if layer is not None else None
         except RasterError as error:
             self._messages.error(error)
             return
@@ -513,7 +509,7 @@ class Interaction(QObject):
         store = self.stores.store
         if store is None:
             return None
-        return store.raster.source.path if store.raster else store.path.parent / store.metadata.raster.file_name
+        return store.raster.path if store.raster else store.path.parent / store.metadata.raster.file_name
 
     def _layer_crs(self) -> QgsCoordinateReferenceSystem:
         store, settings = self.stores.store, self._canvas.mapSettings()

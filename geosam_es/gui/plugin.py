@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qgis.core import QgsApplication, QgsTask
+from qgis.core import QgsApplication
 from qgis.PyQt.QtCore import QUrl, pyqtSignal
 from qgis.PyQt.QtGui import QDesktopServices
 
@@ -159,18 +159,13 @@ class _LoadTask(BackgroundTask):
     loaded = pyqtSignal()
 
     def __init__(self) -> None:
-        super().__init__(tr("Loading GeoSAM-ES"), QgsTask.Flag.CanCancel)
+        super().__init__(tr("Loading GeoSAM-ES"))
 
-    def run(self) -> bool:
-        """Import the packages; called by QGIS in another thread."""
-        try:
-            if dependency_problem() is None:
-                for name in ("..processing.segmenting", ".interaction"):
-                    importlib.import_module(name, __package__)
-        # QGIS would end with an exception that leaves run(). Starting in the GUI thread raises it again.
-        except Exception:
-            return False
-        return True
+    def work(self) -> None:
+        """Import the packages. Starting in the GUI thread raises their errors again."""
+        if dependency_problem() is None:
+            for name in ("..processing.segmenting", ".interaction"):
+                importlib.import_module(name, __package__)
 
     def finished(self, result: bool) -> None:
         """Report; called by QGIS in the GUI thread."""

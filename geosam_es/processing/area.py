@@ -16,7 +16,17 @@ from ..errors import VectorError
 from ..qgis_support.crs import from_qgs, prompt_to_raster, transform
 from ..store.layout import RasterInfo
 
-__all__ = ["read_area"]
+__all__ = ["check_crs", "read_area"]
+
+
+def check_crs(source: QgsProcessingFeatureSource) -> None:
+    """Refuse a layer without CRS."""
+    if not source.sourceCrs().isValid():
+        raise VectorError(
+            "{source} has no coordinate reference system",
+            "set it in the properties of the layer",
+            source=source.sourceName(),
+        )
 
 
 def read_area(
@@ -42,12 +52,7 @@ def read_area(
     EditError
         If it cannot be transformed.
     """
-    if not source.sourceCrs().isValid():
-        raise VectorError(
-            "{source} has no coordinate reference system",
-            "set it in the properties of the layer",
-            source=source.sourceName(),
-        )
+    check_crs(source)
     extent = raster.transform.apply_geometry(shapely.box(0, 0, raster.width, raster.height))
     to_raster = transform(source.sourceCrs(), crs, context.project())
     request = QgsFeatureRequest().setNoAttributes()

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from qgis.core import (  # type: ignore[attr-defined]
     QgsGeometry,
-    QgsMultiPolygon,
+    QgsProcessing,
     QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterEnum,
+    QgsProcessingParameterFeatureSource,
+    QgsProcessingParameterField,
     QgsProcessingParameterFile,
+    QgsProcessingParameterNumber,
     QgsProcessingParameterRasterLayer,
     QgsProject,
     QgsRasterLayer,
@@ -96,6 +100,26 @@ class OneSentenceAlgorithm(QgsProcessingAlgorithm):
         """Add a parameter under the advanced ones."""
         parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)  # type: ignore[attr-defined]
         self.addParameter(parameter)
+
+    def add_number(
+        self,
+        name: str,
+        text: str,
+        kind: int,
+        default: float | None = None,
+        minimum: float = 0,
+        maximum: float = sys.float_info.max,
+        advanced: bool = False,
+    ) -> None:
+        """Add a parameter for a number; it is optional if there is no default."""
+        parameter = QgsProcessingParameterNumber(name, text, kind, default, default is None, minimum, maximum)  # type: ignore[call-overload]
+        (self.add_advanced if advanced else self.addParameter)(parameter)
+
+    def add_optional_folder(self, name: str, text: str, advanced: bool = False) -> None:
+        """Add a parameter for a folder that may be left out."""
+        folder = QgsProcessingParameterFile.Behavior.Folder
+        parameter = QgsProcessingParameterFile(name, text, behavior=folder, optional=True)
+        (self.add_advanced if advanced else self.addParameter)(parameter)
 
     def choice(self, parameters: dict[str, Any], name: str, context: QgsProcessingContext) -> str:
         """Return the name of the choice made with a `ChoiceParameter`."""
@@ -223,18 +247,13 @@ class ImageAlgorithm(RasterAlgorithm):
     """An algorithm that reads a raster or a prepared image."""
 
     STORE = "STORE"
+    INPUT = "INPUT"
 
     def add_image_parameters(self) -> None:
         """Add the parameters for the raster and for the folder of the prepared image."""
         self.add_raster(optional=True)
-        self.add_advanced(
-            QgsProcessingParameterFile(
-                self.STORE,
-                tr("Folder of the prepared image, if not beside the raster"),
-                behavior=QgsProcessingParameterFile.Behavior.Folder,
-                optional=True,
-            )
-        )
+        text = tr("Folder of the prepared image, if not beside the raster")
+        self.add_optional_folder(self.STORE, text, advanced=True)
 
     def describe(self, parameters: dict[str, Any], context: QgsProcessingContext) -> LayerSource | None:
         """Describe the raster, which may be missing if there is a prepared image; see `RasterAlgorithm.describe`."""
@@ -242,6 +261,14 @@ class ImageAlgorithm(RasterAlgorithm):
         if source is None and self.store(parameters, context) is None:
             raise RasterError(tr("There is no image"), tr("choose a raster, or the folder of a prepared image"))
         return source
+
+    def add_input(self, text: str, kind: int = QgsProcessing.SourceType.TypeVectorPolygon) -> None:  # type: ignore[attr-defined]
+        """Add the parameter for the layer of prompts or of reference polygons."""
+        self.addParameter(QgsProcessingParameterFeatureSource(self.INPUT, text, [kind]))
+
+    def add_field(self, name: str, text: str) -> None:
+        """Add a parameter for a field of that layer, which may be left out."""
+        self.addParameter(QgsProcessingParameterField(name, text, parentLayerParameterName=self.INPUT, optional=True))
 
     def store(self, parameters: dict[str, Any], context: QgsProcessingContext) -> Path | None:
         """Return the folder of the prepared image, if the user chose one."""
@@ -261,8 +288,5 @@ def _top_raster() -> str | None:
 def to_multi_polygon(geometry: BaseGeometry) -> QgsGeometry:
     """Return a polygon or multipolygon as a multipolygon, the geometry type of the sinks."""
     converted = to_qgs(geometry)
-    if not converted.isMultipart():
-        multi = QgsMultiPolygon()
-        multi.addGeometry(converted.constGet().clone())
-        return QgsGeometry(multi)
+    converted.convertToMultiType()
     return converted

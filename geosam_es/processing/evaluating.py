@@ -9,8 +9,6 @@ from qgis.core import (
     QgsProcessingFeedback,
     QgsProcessingOutputHtml,
     QgsProcessingParameterBoolean,
-    QgsProcessingParameterField,
-    QgsProcessingParameterFile,
     QgsProcessingParameterString,
 )
 
@@ -52,23 +50,14 @@ class EvaluateDecodersAlgorithm(ToolAlgorithm):
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters and outputs."""
         self.add_image_parameters()
-        self.add_polygons(tr("Reference polygons"))
-        self.addParameter(
-            QgsProcessingParameterField(
-                self.CLASS, tr("Class field"), parentLayerParameterName=self.INPUT, optional=True
-            )
-        )
+        self.add_input(tr("Reference polygons"))
+        self.add_field(self.CLASS, tr("Class field"))
         self.addParameter(
             QgsProcessingParameterBoolean(
                 self.ALL, tr("Compare all model variants of the prepared image"), defaultValue=True
             )
         )
-        folder = QgsProcessingParameterFile.Behavior.Folder
-        self.addParameter(
-            QgsProcessingParameterFile(
-                self.DECODER, tr("Another model variant to compare (a folder)"), behavior=folder, optional=True
-            )
-        )
+        self.add_optional_folder(self.DECODER, tr("Another model variant to compare (a folder)"))
         self.add_advanced(QgsProcessingParameterString(self.PROMPTS, tr("Prompt types"), _PROMPTS))
         self.add_folder(tr("Report"))
         self.addOutput(QgsProcessingOutputHtml(self.HTML, tr("Report")))

@@ -15,7 +15,6 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessingOutputString,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterFeatureSource,
-    QgsProcessingParameterField,
     QgsProcessingParameterNumber,
     QgsProcessingParameterString,
 )
@@ -72,15 +71,8 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
         """Declare the parameters and outputs."""
         number, polygon = QgsProcessingParameterNumber.Type, QgsProcessing.SourceType.TypeVectorPolygon  # type: ignore[attr-defined]
         self.add_image_parameters()
-        self.add_polygons(tr("Training polygons"))
-        self.addParameter(
-            QgsProcessingParameterField(
-                self.CLASS,
-                tr("Class field, to train on one class only"),
-                parentLayerParameterName=self.INPUT,
-                optional=True,
-            )
-        )
+        self.add_input(tr("Training polygons"))
+        self.add_field(self.CLASS, tr("Class field, to train on one class only"))
         self.addParameter(QgsProcessingParameterString(self.VALUE, tr("Class to train on"), optional=True))
         self.addParameter(
             QgsProcessingParameterBoolean(
@@ -92,31 +84,16 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
                 self.STORE_NAME, tr("Name of the model variant (by default the name of the folder)"), optional=True
             )
         )
-        self.add_advanced(
-            QgsProcessingParameterNumber(
-                self.HOLDOUT,
-                tr("Share of the polygons held out for testing"),
-                number.Double,
-                _HOLDOUT,
-                minValue=0.01,
-                maxValue=_MAX_HOLDOUT,
-            )
-        )
+        holdout = tr("Share of the polygons held out for testing")
+        self.add_number(self.HOLDOUT, holdout, number.Double, _HOLDOUT, 0.01, _MAX_HOLDOUT, advanced=True)
         self.add_advanced(
             QgsProcessingParameterFeatureSource(
                 self.HOLDOUT_LAYER, tr("Test polygons from another layer instead"), [polygon], optional=True
             )
         )
-        self.add_advanced(
-            QgsProcessingParameterNumber(
-                self.EPOCHS, tr("Maximum number of epochs"), number.Integer, optional=True, minValue=1
-            )
-        )
-        self.add_advanced(
-            QgsProcessingParameterNumber(
-                self.MINUTES, tr("Maximum training time (minutes)"), number.Double, optional=True, minValue=0.1
-            )
-        )
+        epochs, minutes = tr("Maximum number of epochs"), tr("Maximum training time (minutes)")
+        self.add_number(self.EPOCHS, epochs, number.Integer, minimum=1, advanced=True)
+        self.add_number(self.MINUTES, minutes, number.Double, minimum=0.1, advanced=True)
         self.add_folder(tr("Tuned model variant"))
         self.addOutput(QgsProcessingOutputHtml(self.HTML, tr("Report")))
         self.addOutput(QgsProcessingOutputString(self.NAME, tr("Name of the model variant in the prepared image")))

@@ -16,7 +16,6 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessingOutputFolder,
     QgsProcessingOutputNumber,
     QgsProcessingParameterFeatureSource,
-    QgsProcessingParameterFile,
 )
 from shapely.geometry.base import BaseGeometry
 
@@ -77,7 +76,6 @@ class PrepareRasterAlgorithm(RasterAlgorithm):
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters and outputs."""
         anything = QgsProcessing.SourceType.TypeVectorAnyGeometry  # type: ignore[attr-defined]
-        folder = QgsProcessingParameterFile.Behavior.Folder
         self.add_raster()
         self.addParameter(
             QgsProcessingParameterFeatureSource(
@@ -92,19 +90,8 @@ class PrepareRasterAlgorithm(RasterAlgorithm):
         )
         types = {"float16": tr("16 bits"), "int8": tr("8 bits: half the disk space, outlines move slightly")}
         self.add_advanced(ChoiceParameter(self.DTYPE, tr("Precision"), types, "float16"))
-        self.add_advanced(
-            QgsProcessingParameterFile(
-                self.MODEL, tr("Model folder (by default that of the options)"), behavior=folder, optional=True
-            )
-        )
-        self.addParameter(
-            QgsProcessingParameterFile(
-                self.FOLDER,
-                tr("Folder (by default that of the raster)"),
-                behavior=folder,
-                optional=True,
-            )
-        )
+        self.add_optional_folder(self.MODEL, tr("Model folder (by default that of the options)"), advanced=True)
+        self.add_optional_folder(self.FOLDER, tr("Folder (by default that of the raster)"))
         self.addOutput(QgsProcessingOutputFolder(self.OUTPUT, tr("Prepared image")))
         self.addOutput(QgsProcessingOutputNumber(self.ENCODED, tr("Prepared tiles")))
         self.addOutput(QgsProcessingOutputNumber(self.SKIPPED, tr("Skipped tiles")))

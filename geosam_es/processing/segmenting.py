@@ -26,8 +26,6 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessingFeedback,
     QgsProcessingParameterCrs,
     QgsProcessingParameterFeatureSink,
-    QgsProcessingParameterFeatureSource,
-    QgsProcessingParameterField,
     QgsProcessingParameterNumber,
     QgsProcessingParameterScale,
     QgsWkbTypes,
@@ -66,6 +64,7 @@ from ..qgis_support.crs import (
 from ..qgis_support.live_store import LiveStore
 from ..qgis_support.messages import tr, translated
 from ..store.reader import TileState
+from .area import check_crs
 from .base import ChoiceParameter, ImageAlgorithm, to_multi_polygon
 from .fields import LONG, REAL, TEXT, WHOLE, append_copy, is_plain, make_fields
 from .image import CancelledError, Image, encode_missing, open_image, patient_segmenter, prepared_text
@@ -118,16 +117,6 @@ class _SegmentAlgorithm(ImageAlgorithm):
         super().__init__()
         self._classes: ClassList | None = None
 
-    def add_input(self, description: str, kind: int) -> None:
-        """Add the parameter for the layer of prompts."""
-        self.addParameter(QgsProcessingParameterFeatureSource(self.INPUT, description, [kind]))
-
-    def add_field(self, name: str, description: str) -> None:
-        """Add a parameter for a field of that layer."""
-        self.addParameter(
-            QgsProcessingParameterField(name, description, parentLayerParameterName=self.INPUT, optional=True)
-        )
-
     def add_options(self) -> None:
         """Add the parameters for the polygons."""
         number = QgsProcessingParameterNumber.Type
@@ -165,16 +154,6 @@ class _SegmentAlgorithm(ImageAlgorithm):
         self.addParameter(
             QgsProcessingParameterFeatureSink(self.OUTPUT, tr("Polygons"), QgsProcessing.SourceType.TypeVectorPolygon)  # type: ignore[attr-defined]
         )
-
-    def add_number(
-        self, name: str, text: str, kind: int, default: float | None, minimum: float = 0, advanced: bool = False
-    ) -> None:
-        """Add a parameter for a number; it is optional if there is no default."""
-        parameter = QgsProcessingParameterNumber(name, text, kind, default, default is None, minimum)  # type: ignore[call-overload]
-        if advanced:
-            self.add_advanced(parameter)
-        else:
-            self.addParameter(parameter)
 
     def checkParameterValues(  # noqa: N802
         self, parameters: dict[str, Any], context: QgsProcessingContext
@@ -220,12 +199,7 @@ class _SegmentAlgorithm(ImageAlgorithm):
         check_map_crs(out_crs)
         # QGIS would give coordinates back unchanged if there is no transform.
         to_output = transform(crs, out_crs, context.project())
-        if not source.sourceCrs().isValid():
-            raise VectorError(
-                "{source} has no coordinate reference system",
-                "set it in the properties of the layer",
-                source=source.sourceName(),
-            )
+        check_crs(source)
         to_raster = transform(source.sourceCrs(), crs, context.project())
         meter = EllipsoidArea(crs, context.project())
         level = self._level(parameters, segmenter, meter, context, feedback)
@@ -402,7 +376,7 @@ class SegmentBoxesAlgorithm(_SegmentAlgorithm):
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters."""
         self.add_image_parameters()
-        self.add_input(tr("Boxes or polygons"), QgsProcessing.SourceType.TypeVectorPolygon)  # type: ignore[attr-defined]
+        self.add_input(tr("Boxes or polygons"))
         self.add_field(self.OBJECT, tr("Object field"))
         self.add_options()
 

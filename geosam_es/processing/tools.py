@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from qgis.core import (  # type: ignore[attr-defined]
-    QgsProcessing,
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingParameterBoolean,
-    QgsProcessingParameterFeatureSource,
     QgsProcessingParameterFolderDestination,
     QgsProcessingUtils,
 )
@@ -37,14 +35,8 @@ class ToolAlgorithm(ImageAlgorithm):
     """An algorithm that runs in ``geosam-es``, because it needs packages that must not be installed in QGIS."""
 
     GROUP = "decoders"
-    INPUT = "INPUT"
     OUTPUT = "OUTPUT"
     OVERWRITE = "OVERWRITE"
-
-    def add_polygons(self, description: str) -> None:
-        """Add the layer of reference polygons."""
-        polygon = QgsProcessing.SourceType.TypeVectorPolygon  # type: ignore[attr-defined]
-        self.addParameter(QgsProcessingParameterFeatureSource(self.INPUT, description, [polygon]))
 
     def add_folder(self, description: str) -> None:
         """Add the output folder, and whether an earlier result in it may be replaced."""

@@ -177,7 +177,7 @@ def transform_geometry(geometry: QgsGeometry, transformation: QgsCoordinateTrans
         is_transformed = result.transform(transformation) == success
     except QgsCsException:
         is_transformed = False
-    if not is_transformed or not all(math.isfinite(value) for value in _corners(result)):
+    if not is_transformed or not result.boundingBox().isFinite():
         raise _outside(transformation.destinationCrs())
     return result
 
@@ -322,11 +322,6 @@ def _outside(target: QgsCoordinateReferenceSystem) -> EditError:
     problem = tr("The polygon cannot be transformed to the CRS {name}")
     remedy = tr("check the CRS of the raster and of the layer")
     return EditError(problem.format(name=target.userFriendlyIdentifier()), remedy)
-
-
-def _corners(geometry: QgsGeometry) -> tuple[float, ...]:
-    box = geometry.boundingBox()
-    return box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum()
 
 
 class EllipsoidArea:

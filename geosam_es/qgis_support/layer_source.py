@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from qgis.core import QgsDataSourceUri, QgsMapLayer, QgsRasterLayer
@@ -32,12 +33,20 @@ class LayerSource:
     name : str
     service : Service, optional
         None unless it is a layer of an online service.
+    layer_id : str
+        Empty if it is no layer of the project.
     """
 
     path: RasterPath
     crs_wkt: str
     name: str
     service: Service | None = field(default=None, compare=False)
+    layer_id: str = ""
+
+    @property
+    def key(self) -> Hashable:
+        """What two layers of the same image have in common, whatever their names and CRSs."""
+        return replace(self, crs_wkt="", name="", layer_id="")
 
     @property
     def cache_name(self) -> RasterPath:
@@ -79,9 +88,10 @@ def source_of(layer: QgsMapLayer) -> LayerSource:
     provider = layer.providerType()
     if provider == "wms":
         service = service_of(layer)
-        return LayerSource(service.name, crs_wkt, name, service)
+        return LayerSource(service.name, crs_wkt, name, service, layer.id())
     if provider == "postgresraster":
-        return LayerSource(ServiceName(_postgis_text(layer.source()), None, name), crs_wkt, name)
+        hidden = ServiceName(_postgis_text(layer.source()), None, name)
+        return LayerSource(hidden, crs_wkt, name, layer_id=layer.id())
     if provider != "gdal":
         raise RasterError(
             tr("{name} comes from a service ({provider}) that cannot be read here").format(
@@ -99,7 +109,7 @@ def source_of(layer: QgsMapLayer) -> LayerSource:
     if isinstance(path, GdalName) and path.file is None and any(mark in path.text for mark in "@?=<"):
         # It may hold a password or a key, so messages and stores name the layer instead.
         path = ServiceName(path.text, None, name)
-    return LayerSource(path, crs_wkt, name)
+    return LayerSource(path, crs_wkt, name, layer_id=layer.id())
 
 
 def _postgis_text(text: str) -> str:

@@ -377,27 +377,8 @@ def group_json(attributes: Mapping[str, Any]) -> str:
     )
 
 
-def feature_array_json(grid: LevelGrid, shape: tuple[int, int, int], dtype: str) -> str:
-    """Return the ``zarr.json`` of a level's feature array, one raw chunk a tile; a missing tile reads as NaN or 0."""
-    return _array_json((grid.rows, grid.cols, *shape), (1, 1, *shape), dtype, 0 if dtype == INT8 else "NaN")
-
-
-def scale_array_json(grid: LevelGrid, channels: int) -> str:
-    """Return the ``zarr.json`` of the scales of a level's int8 features; a missing tile reads as NaN."""
-    return _array_json((grid.rows, grid.cols, channels), (1, 1, channels), SCALE_DTYPE.name, "NaN")
-
-
-def checksum_array_json(grid: LevelGrid) -> str:
-    """Return the ``zarr.json`` of the checksums of a level's feature map; a tile without one reads as 0."""
-    return _array_json((grid.rows, grid.cols), (1, 1), CHECKSUM_DTYPE.name, 0)
-
-
-def skipped_array_json(grid: LevelGrid) -> str:
-    """Return the ``zarr.json`` of a level's array of skipped tiles."""
-    return _array_json((grid.rows, grid.cols), (1, 1), "bool", False)
-
-
-def _array_json(shape: tuple[int, ...], chunk: tuple[int, ...], dtype: str, fill: str | float) -> str:
+def _array_json(grid: LevelGrid, shape: tuple[int, ...], dtype: str, fill: str | float) -> str:
+    """Return the ``zarr.json`` of an array of a level with one raw chunk of this shape a tile."""
     codec: dict[str, Any] = {"name": "bytes"}
     if np.dtype(dtype).itemsize > 1:
         codec["configuration"] = {"endian": "little"}
@@ -405,9 +386,9 @@ def _array_json(shape: tuple[int, ...], chunk: tuple[int, ...], dtype: str, fill
         {
             "zarr_format": 3,
             "node_type": "array",
-            "shape": shape,
+            "shape": (grid.rows, grid.cols, *shape),
             "data_type": dtype,
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": (1, 1, *shape)}},
             "chunk_key_encoding": _KEYS,
             "codecs": [codec],
             "fill_value": fill,
@@ -483,11 +464,21 @@ def tile_keys(features: Iterable[str], dtype: str, tile: Tile) -> list[str]:
 
 
 def array_documents(grid: LevelGrid, features: Mapping[str, tuple[int, int, int]], dtype: str) -> dict[str, str]:
-    """Return the name and the ``zarr.json`` of each array that holds features of a level."""
-    documents = {name: feature_array_json(grid, shape, dtype) for name, shape in features.items()}
+    """Return the name and the ``zarr.json`` of each array that holds features of a level; missing ones are NaN or 0."""
+    fill = 0 if dtype == INT8 else "NaN"
+    documents = {name: _array_json(grid, shape, dtype, fill) for name, shape in features.items()}
     if dtype == INT8:
-        documents.update({scale_name(name): scale_array_json(grid, shape[0]) for name, shape in features.items()})
+        scales = {
+            scale_name(name): _array_json(grid, shape[:1], SCALE_DTYPE.name, "NaN") for name, shape in features.items()
+        }
+        documents.update(scales)
     return documents
+
+
+def state_documents(grid: LevelGrid, features: Iterable[str]) -> dict[str, str]:
+    """Return the same of the arrays with the checksums and the skipped tiles; a tile without a checksum has 0."""
+    checksums = {checksum_name(name): _array_json(grid, (), CHECKSUM_DTYPE.name, 0) for name in features}
+    return {**checksums, SKIPPED: _array_json(grid, (), "bool", False)}
 
 
 def skipped_key(tile: Tile) -> str:

@@ -153,8 +153,7 @@ class StoreWriter:
     def _write_level(self, group: Path, grid: LevelGrid) -> None:
         features = self.metadata.features
         documents = layout.array_documents(grid, features, self.metadata.dtype)
-        documents.update({layout.checksum_name(name): layout.checksum_array_json(grid) for name in features})
-        documents[layout.SKIPPED] = layout.skipped_array_json(grid)
+        documents.update(layout.state_documents(grid, features))
         for name, document in documents.items():
             (group / name).mkdir(parents=True)
             (group / name / layout.GROUP_FILE).write_text(document, encoding="utf-8")

@@ -31,7 +31,7 @@ from shapely.affinity import rotate
 from geosam_es.core.prompts import Point, Prompts
 from geosam_es.core.topology import polygon_parts
 from geosam_es.errors import EditError
-from geosam_es.gui.editing.edits import AcceptOptions, accept_polygon, replace_polygon
+from geosam_es.gui.editing.edits import AcceptOptions, write_polygon
 from geosam_es.gui.editing.layer_geometry import LayerFitting
 from geosam_es.gui.editing.provenance import Provenance, read_provenance
 from geosam_es.gui.editing.target_layer import create_target_layer
@@ -58,7 +58,7 @@ def memory(definition: str = "MultiPolygon", fields: str = "field=code:string(20
 
 def accept(layer: Any, shape: shapely.Geometry, options: AcceptOptions = PLAIN, **kwargs: Any) -> int | None:
     arguments = {"attributes": {}, "provenance": None, **kwargs}
-    return accept_polygon(layer, shape, UTM, options=options, **arguments)
+    return write_polygon(layer, shape, UTM, options=options, **arguments)
 
 
 def shapes(layer: Any) -> list[shapely.Geometry]:
@@ -198,7 +198,7 @@ def test_default_values_fill_the_other_fields() -> None:
     second = layer.getFeature(accept(layer, square(), attributes={"author": "you"}))
     assert (second["author"], second["number"]) == ("you", 2)
     # A default that applies on update follows the refined geometry.
-    replace_polygon(layer, first.id(), square(20), UTM, None, PLAIN)
+    write_polygon(layer, square(20), UTM, {}, None, PLAIN, feature_id=first.id())
     assert layer.getFeature(first.id())["area"] == pytest.approx(400, rel=1e-2)
 
 
@@ -366,7 +366,7 @@ class TestRefused:
     def test_raster_without_crs(self) -> None:
         layer = memory()
         with pytest.raises(EditError, match="The raster has no CRS"):
-            accept_polygon(layer, square(), QgsCoordinateReferenceSystem(), {}, None, PLAIN)
+            write_polygon(layer, square(), QgsCoordinateReferenceSystem(), {}, None, PLAIN)
 
     def test_read_only_layer(self) -> None:
         layer = memory()
@@ -444,7 +444,7 @@ class TestOptions:
         geometry = to_qgs(worn)
         geometry.transform(QgsCoordinateTransform(UTM, source, QgsProject.instance()))
         layer = memory()
-        accept_polygon(layer, from_qgs(geometry), source, {}, None, AcceptOptions(right_angles=True))
+        write_polygon(layer, from_qgs(geometry), source, {}, None, AcceptOptions(right_angles=True))
         squared = polygon_parts(shapes(layer)[0])[0]
         assert shapely.get_num_coordinates(squared) == 5
         assert squared.intersection(house).area / squared.union(house).area > 0.97
@@ -542,7 +542,7 @@ def test_layers_that_write_through_a_transaction(tmp_path: Path, qgis_new_projec
     layer.undoStack().undo()
     assert list(layer.getFeatures()) == []
     fid = accept(layer, square(), provenance=PROVENANCE)
-    replace_polygon(layer, fid, square(20), UTM, PROVENANCE, PLAIN)
+    write_polygon(layer, square(20), UTM, {}, PROVENANCE, PLAIN, feature_id=fid)
     assert layer.commitChanges(), layer.commitErrors()
     assert [shape.area for shape in shapes(layer)] == [pytest.approx(400)]
     QgsProject.instance().setAutoTransaction(False)
@@ -555,7 +555,7 @@ class TestRefine:
         assert layer.commitChanges(), layer.commitErrors()
         fid = next(layer.getFeatures()).id()
         better = replace(PROVENANCE, score=0.99, prompts=PROVENANCE.prompts.with_point(Point(X + 15, Y + 15)))
-        replace_polygon(layer, fid, square(20), UTM, better, PLAIN)
+        write_polygon(layer, square(20), UTM, {}, better, PLAIN, feature_id=fid)
         feature = layer.getFeature(fid)
         assert from_qgs(feature.geometry()).equals(square(20)) and feature["class"] == "6220"
         assert read_provenance(layer, feature) == better
@@ -572,13 +572,13 @@ class TestRefine:
         layer = memory()
         fid = accept(layer, square())
         options = AcceptOptions(trim_overlaps=True, snap_m=1.0)
-        replace_polygon(layer, fid, square(8, 1, 1), UTM, None, options)
+        write_polygon(layer, square(8, 1, 1), UTM, {}, None, options, feature_id=fid)
         assert shapes(layer)[0].equals(square(8, 1, 1))
 
     def test_parts_in_a_single_polygon_layer(self) -> None:
         layer = memory("Polygon")
         fid = accept(layer, square(), attributes={"code": "6220"})
-        replace_polygon(layer, fid, shapely.union(square(8), square(3, 20)), UTM, None, PLAIN)
+        write_polygon(layer, shapely.union(square(8), square(3, 20)), UTM, {}, None, PLAIN, feature_id=fid)
         assert sorted(shape.area for shape in shapes(layer)) == pytest.approx([9, 64])
         assert layer.getFeature(fid).geometry().area() == pytest.approx(64)
         assert {feature["code"] for feature in layer.getFeatures()} == {"6220"}
@@ -589,13 +589,13 @@ class TestRefine:
         fid = accept(layer, square())
         layer.deleteFeature(fid)
         with pytest.raises(EditError, match="no longer in habitats"):
-            replace_polygon(layer, fid, square(20), UTM, None, PLAIN)
+            write_polygon(layer, square(20), UTM, {}, None, PLAIN, feature_id=fid)
 
     def test_a_refused_polygon_changes_nothing(self) -> None:
         layer = memory()
         fid = accept(layer, square())
         with pytest.raises(EditError, match="less than the minimum"):
-            replace_polygon(layer, fid, square(2), UTM, None, AcceptOptions(min_area_m2=50))
+            write_polygon(layer, square(2), UTM, {}, None, AcceptOptions(min_area_m2=50), feature_id=fid)
         assert shapes(layer)[0].equals(square()) and layer.undoStack().count() == 1
 
 

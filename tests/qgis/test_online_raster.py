@@ -43,7 +43,7 @@ from geosam_es.gui.canvas.view import Sight
 from geosam_es.gui.canvas.view_tiles import tiles_in_view
 from geosam_es.gui.stores.background_encoding import BackgroundEncoding
 from geosam_es.gui.stores.current_store import CurrentStore
-from geosam_es.gui.stores.open_store import OpenStore, pixel_area_m2, project_raster
+from geosam_es.gui.stores.open_store import OpenStore, OpenStoreTask, pixel_area_m2, project_raster
 from geosam_es.inference.session import SegmentationSession
 from geosam_es.qgis_support.crs import EllipsoidArea, raster_crs
 from geosam_es.qgis_support.layer_source import LayerSource, open_raster, source_of
@@ -805,7 +805,7 @@ def test_a_file_on_a_server_goes_the_way_of_a_local_file(
 
 
 def test_a_prepared_service_is_opened_again_by_its_folder_and_by_another_name(
-    server: MapServer, stores: CurrentStore, options: LiveOptions
+    server: MapServer, options: LiveOptions
 ) -> None:
     live = opened(server.xyz(), options)
     first = click(live)
@@ -814,11 +814,14 @@ def test_a_prepared_service_is_opened_again_by_its_folder_and_by_another_name(
     raster = project_raster(layer(server.xyz(), "renamed"))
     assert raster is not None
     for path in (None, live.root):
-        stores.open(path, [raster], options)
-        wait_until(lambda: stores.store is not None and not stores.is_opening)
-        assert stores.store is not None and stores.store.live is not None and stores.store.path == live.root
-        assert click(stores.store.live).geometry.equals_exact(first.geometry, 0)
-        stores.close_all()
+        found: list[OpenStore] = []
+        task = OpenStoreTask(path, [raster], options)
+        task.opened.connect(lambda store, _notice, found=found: found.append(store))
+        task.start()
+        wait_until(lambda found=found: found)
+        assert found[0].live is not None and found[0].path == live.root
+        assert click(found[0].live).geometry.equals_exact(first.geometry, 0)
+        found[0].close()
 
 
 def test_the_whole_world_has_no_outline_on_the_map(

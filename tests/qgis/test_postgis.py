@@ -26,7 +26,7 @@ from qgis.core import (
 
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import EditError
-from geosam_es.gui.editing.edits import AcceptOptions, accept_polygon, replace_polygon
+from geosam_es.gui.editing.edits import AcceptOptions, write_polygon
 from geosam_es.gui.editing.provenance import Provenance, read_provenance
 from geosam_es.qgis_support.crs import from_qgs
 
@@ -142,11 +142,11 @@ def database(schema: Database, qgis_new_project: None, in_transaction: bool) -> 
 
 def accept(layer: Any, shape: shapely.Geometry, options: AcceptOptions = PLAIN, **kwargs: Any) -> int | None:
     arguments = {"attributes": {}, "provenance": None, **kwargs}
-    return accept_polygon(layer, shape, UTM, options=options, **arguments)
+    return write_polygon(layer, shape, UTM, options=options, **arguments)
 
 
 def refine(layer: Any, feature_id: int, shape: shapely.Geometry, options: AcceptOptions = PLAIN) -> None:
-    replace_polygon(layer, feature_id, shape, UTM, PROVENANCE, options)
+    write_polygon(layer, shape, UTM, {}, PROVENANCE, options, feature_id=feature_id)
 
 
 def save(layer: Any) -> None:

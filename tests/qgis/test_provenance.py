@@ -20,7 +20,7 @@ from qgis.PyQt.QtCore import QObject, QVariant
 
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import EditError
-from geosam_es.gui.editing.edits import AcceptOptions, accept_polygon, replace_polygon
+from geosam_es.gui.editing.edits import AcceptOptions, write_polygon
 from geosam_es.gui.editing.provenance import (
     PROVENANCE_FIELDS,
     Provenance,
@@ -42,7 +42,7 @@ SQUARE = shapely.box(X, Y, X + 10, Y + 10)
 
 def accept(layer: Any, provenance: Provenance | None = PROVENANCE, shape: Any = SQUARE, **options: Any) -> int:
     arguments = {"provenance_table": True, **options}
-    fid = accept_polygon(layer, shape, UTM, {}, provenance, AcceptOptions(**arguments))
+    fid = write_polygon(layer, shape, UTM, {}, provenance, AcceptOptions(**arguments))
     assert fid is not None
     return fid
 
@@ -129,7 +129,7 @@ class TestFields:
 
     def test_values_of_the_user_take_precedence(self) -> None:
         layer = memory(QgsField("model", QVariant.String), QgsField("raster", QVariant.String))
-        fid = accept_polygon(layer, SQUARE, UTM, {"model": "mine"}, PROVENANCE, AcceptOptions())
+        fid = write_polygon(layer, SQUARE, UTM, {"model": "mine"}, PROVENANCE, AcceptOptions())
         assert layer.getFeature(fid)["model"] == "mine"
 
     def test_prompts_too_long_for_a_shapefile_are_rounded_or_dropped_never_truncated(self, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ class TestFields:
         # Nor do those of an earlier outline stay when it is refined.
         fid = accept(layer)
         many = Prompts(tuple(Point(X + i, Y + i) for i in range(40)))
-        replace_polygon(layer, fid, SQUARE.buffer(5), UTM, replace(PROVENANCE, prompts=many), BESIDE)
+        write_polygon(layer, SQUARE.buffer(5), UTM, {}, replace(PROVENANCE, prompts=many), BESIDE, feature_id=fid)
         assert read_provenance(layer, layer.getFeature(fid)) is None
         assert layer.commitChanges(), layer.commitErrors()
 
@@ -255,14 +255,14 @@ class TestSideTable:
         accept(plain)
         plain.commitChanges()
         larger = SQUARE.buffer(5)
-        replace_polygon(plain, 1, larger, UTM, replace(PROVENANCE, model="better"), BESIDE)
+        write_polygon(plain, larger, UTM, {}, replace(PROVENANCE, model="better"), BESIDE, feature_id=1)
         shown = read_provenance(plain, plain.getFeature(1))
         assert shown is not None and shown.model == "better"
         plain.undoStack().undo()
         assert read_provenance(plain, plain.getFeature(1)) == PROVENANCE
         plain.commitChanges()
         assert [row[2] for row in rows(plain)] == ["mini"]
-        replace_polygon(plain, 1, larger, UTM, replace(PROVENANCE, model="better"), BESIDE)
+        write_polygon(plain, larger, UTM, {}, replace(PROVENANCE, model="better"), BESIDE, feature_id=1)
         plain.commitChanges()
         assert [row[2] for row in rows(plain)] == ["better"]
 

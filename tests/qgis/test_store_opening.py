@@ -102,13 +102,13 @@ def test_the_raster_of_the_same_name_is_compared_before_the_active_one(
     (tmp_path / "elsewhere").mkdir()
     shutil.copy(raster_with_store.source(), tmp_path / "elsewhere" / "active.tif")
     active = project_raster(QgsRasterLayer(str(tmp_path / "elsewhere" / "active.tif"), "active"))
-    own = project_raster(raster_with_store, active=False)
+    own = project_raster(raster_with_store)
     metadata = StoreReader(beside(raster_with_store)).metadata
     assert own is not None
     assert active is not None
-    assert check_fits(beside(raster_with_store), metadata, [active, own]) == own
-    assert check_fits(beside(raster_with_store), metadata, [active]) == active
-    assert check_fits(beside(raster_with_store), metadata, []) is None
+    assert check_fits(beside(raster_with_store), metadata, [active, own], must_fit=True) == own
+    assert check_fits(beside(raster_with_store), metadata, [active], must_fit=True) == active
+    assert check_fits(beside(raster_with_store), metadata, [], must_fit=True) is None
 
 
 @pytest.mark.parametrize(
@@ -350,9 +350,9 @@ def test_the_store_of_a_raster_with_another_name_is_found_without_an_active_laye
 ) -> None:
     """A renamed file among other rasters."""
     (tmp_path / "elsewhere").mkdir()
-    other = project_raster(make_sheet(tmp_path / "elsewhere", "other", TRANSFORM._replace(c=0.0)), active=False)
+    other = project_raster(make_sheet(tmp_path / "elsewhere", "other", TRANSFORM._replace(c=0.0)))
     shutil.copy(raster_with_store.source(), tmp_path / "elsewhere" / "renamed.tif")
-    renamed = project_raster(QgsRasterLayer(str(tmp_path / "elsewhere" / "renamed.tif"), "renamed"), active=False)
+    renamed = project_raster(QgsRasterLayer(str(tmp_path / "elsewhere" / "renamed.tif"), "renamed"))
     metadata = StoreReader(beside(raster_with_store)).metadata
     assert other is not None and renamed is not None
     assert check_fits(beside(raster_with_store), metadata, [other, renamed]) == renamed

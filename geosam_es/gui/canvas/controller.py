@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from operator import methodcaller
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from qgis.core import Qgis, QgsMapSettings, QgsMessageLog, QgsPointXY, QgsRasterLayer
 from qgis.PyQt import sip
@@ -21,9 +21,10 @@ from ...core.prompts import Bounds, Point, Prompts
 from ...errors import EditError, GeoSamError, PromptError, RasterError
 from ...inference.segmenter import Segmenter
 from ...inference.session import CleanOptions, Result, SegmentationSession
+from ...qgis_support.layer_source import LayerSource, source_of
 from ...qgis_support.messages import PLUGIN_NAME, tr, translated
 from ..stores.current_store import CurrentStore
-from ..stores.open_store import OpenStore, ProjectRaster, project_raster, raster_of
+from ..stores.open_store import OpenStore, project_raster
 from ..stores.worker import Job
 from .drawing import Drawing, Fitting
 from .view import Sight, View
@@ -35,16 +36,8 @@ __all__ = ["SegmentationController", "SetAside"]
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True, eq=False)
-class SetAside:
-    """An object that may be drawn on later.
-
-    Attributes
-    ----------
-    session : SegmentationSession
-        Answers nothing meanwhile.
-    drawing : Drawing
-    """
+class SetAside(NamedTuple):
+    """An object that may be drawn on later; its session answers nothing meanwhile."""
 
     session: SegmentationSession
     drawing: Drawing
@@ -69,7 +62,7 @@ class SegmentationController(QObject):
     preview_changed : Result or None
     accept_ready : Drawing
         The user has accepted the object, and all its prompts are answered. The receiver writes it and calls `discard`.
-    store_wanted : ProjectRaster or None
+    store_wanted : LayerSource or None
         A prompt was given on a raster whose store is not open, or where there is none. The prompt waits until one is
         opened, or for `give_up`.
     tiles_changed : TilesInView
@@ -173,7 +166,7 @@ class SegmentationController(QObject):
         if self.hold(again) or (layer is not None and sip.isdeleted(layer)):
             return
         try:
-            raster = raster_of(layer) if layer is not None else None
+            raster = source_of(layer) if layer is not None else None
         except RasterError as error:
             self.failed.emit(error)
             return
@@ -236,12 +229,12 @@ class SegmentationController(QObject):
         for _ in range(candidate):
             self.next_candidate()
 
-    def waits_for(self, raster: ProjectRaster, again: Callable[[], None]) -> bool:
+    def waits_for(self, raster: LayerSource, again: Callable[[], None]) -> bool:
         """Make the store of a raster the current one, and return whether it must be opened first.
 
         Parameters
         ----------
-        raster : ProjectRaster
+        raster : LayerSource
         again : callable
             Called when the store is open.
         """
@@ -647,7 +640,7 @@ class SegmentationController(QObject):
             gesture()
 
 
-def _across(drawn_on: OpenStore, raster: ProjectRaster | None, store: OpenStore | None) -> GeoSamError:
+def _across(drawn_on: OpenStore, raster: LayerSource | None, store: OpenStore | None) -> GeoSamError:
     """Return what to say about a prompt on another raster than the one of the object being drawn."""
     names = [_name(drawn_on.raster, drawn_on), _name(raster, store)]
     problem = tr("The polygon being drawn is on {first}, and this place is on {second}")
@@ -657,9 +650,9 @@ def _across(drawn_on: OpenStore, raster: ProjectRaster | None, store: OpenStore 
     )
 
 
-def _name(raster: ProjectRaster | None, store: OpenStore | None) -> str:
+def _name(raster: LayerSource | None, store: OpenStore | None) -> str:
     if raster is not None:
-        return raster.source.name
+        return raster.name
     return store.metadata.raster.file_name if store is not None else ""
 
 

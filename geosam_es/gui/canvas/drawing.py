@@ -67,8 +67,8 @@ class Drawing:
     can_redo: bool = False
     busy: bool = False
     fitted: Fitted | None = None
-    last: Point | Bounds | None = None
-    undone: Point | Bounds | None = None
+    last: Point | Bounds | str | None = None
+    undone: Point | Bounds | str | None = None
 
     @classmethod
     def of(cls, session: SegmentationSession) -> Drawing:

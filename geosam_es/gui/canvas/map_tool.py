@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from qgis.core import QgsGeometry, QgsPointXY, QgsWkbTypes
-from qgis.gui import QgsMapCanvas, QgsMapMouseEvent, QgsMapTool, QgsRubberBand
+from qgis.core import QgsPointXY
+from qgis.gui import QgsMapCanvas, QgsMapMouseEvent, QgsMapTool
 from qgis.PyQt import sip
-from qgis.PyQt.QtCore import QEvent, QObject, QPoint, Qt, pyqtSignal
+from qgis.PyQt.QtCore import QEvent, QObject, Qt, pyqtSignal
 from qgis.PyQt.QtGui import QColor, QCursor, QKeySequence
 from qgis.PyQt.QtWidgets import QApplication, QDockWidget
 
+from .gestures import ClickOrBox
 from .pointer_label import PointerLabel
 
 __all__ = ["SegmentMapTool"]
 
-_BOX_COLOUR = QColor(255, 255, 255, 220)
 _MODIFIER_KEYS = (Qt.Key.Key_Shift, Qt.Key.Key_Control, Qt.Key.Key_Alt, Qt.Key.Key_Meta)
 _SAME_KEYS = {Qt.Key.Key_Enter: Qt.Key.Key_Return, Qt.Key.Key_Backtab: Qt.Key.Key_Tab}
 """Shift+Tab has a key of its own in Qt."""
@@ -71,10 +71,9 @@ class SegmentMapTool(QgsMapTool):
         self._held: QKeySequence | None = None
         self._released = (0, 0)
         self.label = PointerLabel(canvas.viewport())
-        self._pressed: QPoint | None = None
-        self._is_box = False
+        # While the left button is pressed.
+        self._gesture: ClickOrBox | None = None
         self._panning = False
-        self._band: QgsRubberBand | None = None
         self._filtered: list[QObject] = []
         self.setCursor(Qt.CursorShape.CrossCursor)
 
@@ -115,46 +114,38 @@ class SegmentMapTool(QgsMapTool):
         for watched in self._filtered:
             watched.removeEventFilter(self)
         self._filtered = []
-        self._forget_press()
+        self._end_gesture()
         self._panning = False
         self.label.hide()
         self.left.emit()
         super().deactivate()
 
     def canvasPressEvent(self, event: QgsMapMouseEvent | None) -> None:  # noqa: N802
-        """Remember where a click or a box begins."""
+        """Begin a gesture."""
         if event.button() == Qt.MouseButton.LeftButton:
-            self._pressed = event.pos()
+            self._end_gesture()
+            self._gesture = ClickOrBox(self, event.pos())
 
     def canvasMoveEvent(self, event: QgsMapMouseEvent | None) -> None:  # noqa: N802
-        """Draw the box, or report where the pointer is."""
+        """Go on with the gesture, or report where the pointer is."""
         self.take_focus()
         if self._panning:
             return
         self.label.follow(event.pos())
-        if self._pressed is None:
-            if not event.buttons():
-                self.hovered.emit(self.toMapCoordinates(event.pos()), not _has_shift(event))
-            return
-        self._is_box = self._is_box or self._is_far(event.pos())
-        if self._is_box:
-            self._draw_box(self._corners(self._pressed, event.pos()))
+        if self._gesture is not None:
+            self._gesture.move(event.pos())
+        elif not event.buttons():
+            self.hovered.emit(self.toMapCoordinates(event.pos()), not _has_shift(event))
 
     def canvasReleaseEvent(self, event: QgsMapMouseEvent | None) -> None:  # noqa: N802
-        """Finish a click or a box."""
+        """Finish the gesture, or accept."""
         if event.button() == Qt.MouseButton.RightButton:
-            self._forget_press()
+            self._end_gesture()
             self.accepted.emit()
-            return
-        if event.button() != Qt.MouseButton.LeftButton or self._pressed is None:
-            return
-        pressed, is_box = self._pressed, self._is_box or self._is_far(event.pos())
-        self._forget_press()
-        corners = self._corners(pressed, event.pos())
-        if is_box and pressed.x() != event.pos().x() and pressed.y() != event.pos().y():
-            self.boxed.emit(corners)
-        elif not is_box:
-            self.clicked.emit(self.toMapCoordinates(pressed), not _has_shift(event))
+        elif event.button() == Qt.MouseButton.LeftButton:
+            gesture = self._end_gesture()
+            if gesture is not None:
+                gesture.finish(event.pos(), not _has_shift(event))
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
         """Handle the keys of the shortcuts, Space, and the pointer entering and leaving the canvas."""
@@ -168,7 +159,7 @@ class SegmentMapTool(QgsMapTool):
             # QGIS pans while Space is held, so mouse events are no prompts then.
             if not event.isAutoRepeat():
                 self._panning = kind == QEvent.Type.KeyPress
-                self._forget_press()
+                self._end_gesture()
         elif kind == QEvent.Type.FocusOut:
             self._panning = False
         elif kind in _BUTTON_EVENTS and self._panning:
@@ -183,11 +174,11 @@ class SegmentMapTool(QgsMapTool):
     def _take_key(self, event: Any) -> bool:
         if event.key() in _MODIFIER_KEYS:
             return False
-        if self._pressed is not None and event.key() == Qt.Key.Key_Escape:
-            # During a drag, Esc cancels the box, not the object.
+        if self._gesture is not None and event.key() == Qt.Key.Key_Escape:
+            # During a gesture, Esc cancels it, not the object.
             event.accept()
             if event.type() == QEvent.Type.KeyPress:
-                self._forget_press()
+                self._end_gesture()
             return True
         pressed = _sequence(event)
         enabled = (action for action in self._shortcuts if action.isEnabled())
@@ -213,30 +204,12 @@ class SegmentMapTool(QgsMapTool):
         again = event.key() == key and 0 < event.timestamp() <= time_ms + _HELD_MS
         return bool(event.isAutoRepeat() or again)
 
-    def _is_far(self, position: QPoint) -> bool:
-        return self._pressed is not None and (
-            (position - self._pressed).manhattanLength() >= QApplication.startDragDistance()
-        )
-
-    def _corners(self, start: QPoint, end: QPoint) -> list[QgsPointXY]:
-        screen = [start, QPoint(end.x(), start.y()), end, QPoint(start.x(), end.y())]
-        return [self.toMapCoordinates(point) for point in screen]
-
-    def _draw_box(self, corners: list[QgsPointXY]) -> None:
-        if self._band is None:
-            self._band = QgsRubberBand(self.canvas(), QgsWkbTypes.PolygonGeometry)
-            self._band.setStrokeColor(_BOX_COLOUR)
-            self._band.setSecondaryStrokeColor(QColor(0, 0, 0, 160))
-            self._band.setFillColor(QColor(255, 255, 255, 25))
-            self._band.setWidth(1)
-        self._band.setToGeometry(QgsGeometry.fromPolygonXY([[*corners, corners[0]]]), None)
-
-    def _forget_press(self) -> None:
-        self._pressed = None
-        self._is_box = False
-        if self._band is not None:
-            self.canvas().scene().removeItem(self._band)
-            self._band = None
+    def _end_gesture(self) -> ClickOrBox | None:
+        """End the gesture, and return it to be finished; otherwise it is cancelled."""
+        gesture, self._gesture = self._gesture, None
+        if gesture is not None:
+            gesture.close()
+        return gesture
 
 
 def _has_shift(event: QgsMapMouseEvent | None) -> bool:

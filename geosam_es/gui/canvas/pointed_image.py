@@ -8,9 +8,10 @@ from qgis.core import QgsPointXY, QgsRasterLayer
 from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 
+from ...qgis_support.layer_source import LayerSource
 from ...qgis_support.messages import tr
 from ..stores.current_store import CurrentStore
-from ..stores.open_store import OpenStore, ProjectRaster, project_raster
+from ..stores.open_store import OpenStore, project_raster
 from .controller import SegmentationController
 from .drawing import Drawing
 
@@ -48,7 +49,7 @@ class PointedImage(QObject):
     Signals
     -------
     changed : ImageState
-    store_wanted : ProjectRaster
+    store_wanted : LayerSource
         The pointer rests on a raster whose store is not open, and opening it would write nothing.
     arrived : QgsPointXY
         The store under the pointer has become the current one.
@@ -120,7 +121,7 @@ class PointedImage(QObject):
                 former, self._arrived = self._arrived, store
                 if point is not None and store is not None and store is not former:
                     self.arrived.emit(point)
-        raster = self._raster()
+        raster = project_raster(self.layer)
         if raster is not None and not controller.is_busy and stores.can_open_quickly(raster):
             self.store_wanted.emit(raster)
         self.show()
@@ -134,17 +135,14 @@ class PointedImage(QObject):
         else:
             self.show()
 
-    def _raster(self) -> ProjectRaster | None:
-        return project_raster(self.layer)
-
     def show(self, _: object = None) -> None:
         """Tell the state of the image if it has changed."""
-        state = self._describe(self.layer, self._raster())
+        state = self._describe(self.layer, project_raster(self.layer))
         if state != self._state:
             self._state = state
             self.changed.emit(state)
 
-    def _describe(self, layer: QgsRasterLayer | None, raster: ProjectRaster | None) -> ImageState:
+    def _describe(self, layer: QgsRasterLayer | None, raster: LayerSource | None) -> ImageState:
         stores = self._stores
         if layer is None:
             store, name = stores.store, stores.store.metadata.raster.file_name if stores.store is not None else ""
@@ -163,5 +161,5 @@ class PointedImage(QObject):
             text = tr("ready")
         else:
             text = tr("prepares as you click") if store is not None or layer is not None else ""
-        path = str(raster.source.path) if raster is not None else "" if store is None else str(store.path)
+        path = str(raster.path) if raster is not None else "" if store is None else str(store.path)
         return ImageState(name, text, path)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
-from qgis.core import QgsVectorLayer
+from qgis.core import QgsFeature, QgsVectorLayer
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ...errors import GeoSamError
@@ -14,25 +15,12 @@ from ...qgis_support.settings import Settings
 from ..canvas.controller import SegmentationController
 from ..canvas.drawing import Drawing
 from ..panel.dock import SegmentDock
-from .edits import AcceptOptions, accept_polygon, check_target, replace_polygon
+from .edits import AcceptOptions, check_target, write_polygon
 from .history import EditHistory, OwnEdit, named
 from .provenance import Provenance
 from .refining import Refining
 
-__all__ = ["Acceptor", "accept_options"]
-
-
-def accept_options(settings: Settings) -> AcceptOptions:
-    """Return the options for accepting that the user has set in the panel."""
-    return AcceptOptions(
-        min_area_m2=settings.min_area_m2,
-        fill_holes_m2=settings.fill_holes_m2,
-        right_angles=settings.right_angles,
-        trim_overlaps=settings.trim_overlaps,
-        snap_m=settings.snap_m,
-        open_form=settings.open_form,
-        provenance_table=settings.provenance_table,
-    )
+__all__ = ["Acceptor"]
 
 
 class Acceptor(QObject):
@@ -88,9 +76,8 @@ class Acceptor(QObject):
         raster = store.metadata.raster
         origin = result.level, result.rank, store.decoder, raster.attribution
         provenance = Provenance(result.model, result.score, drawing.prompts, raster.file_name, created, *origin)
-        options, polygon, crs = accept_options(self._settings), result.geometry, store.crs
+        options, polygon, crs = AcceptOptions.of(self._settings), result.geometry, store.crs
         refined = self._refining.current
-        feature_id: int | None
         try:
             fitted = drawing.fitted
             if fitted is not None and fitted.refusal is not None:
@@ -99,29 +86,26 @@ class Acceptor(QObject):
                 # What is on show is what is written.
                 polygon, crs, options = fitted.outline, fitted.crs, options.without_changes
             if refined is not None:
-                layer, feature_id = refined.layer, refined.locate()
-                attributes, opener = self._refining.attributes(), self._form_opener(layer)
-                label = self._refining.label
-                if not replace_polygon(layer, feature_id, polygon, crs, provenance, options, attributes, opener):
-                    return
+                layer, replaced = refined.layer, refined.locate()
+                attributes, label = self._refining.attributes(), self._refining.label
+                name = tr("refined polygon {label} in {layer}")
             else:
-                layer = check_target(self._dock.layer)
-                attributes, opener = self._dock.class_box.attributes(), self._form_opener(layer)
+                layer, replaced = check_target(self._dock.layer), None
+                attributes = self._dock.class_box.attributes()
                 label = next((str(value) for value in attributes.values()), "")
-                feature_id = accept_polygon(layer, polygon, crs, attributes, provenance, options, opener)
-                if feature_id is None:
-                    return
+                name = tr("polygon {label} in {layer}")
+            opener = partial(self._open_form, layer)
+            feature_id = write_polygon(layer, polygon, crs, attributes, provenance, options, opener, replaced)
         except GeoSamError as error:
             self.failed.emit(error)
             return
+        if feature_id is None:
+            return
         # So that the refining ends.
         self._controller.discard()
-        own = OwnEdit(named(tr("polygon {label} in {layer}"), layer, label), provenance)
-        if refined is not None:
-            name = named(tr("refined polygon {label} in {layer}"), layer, label)
-            own = OwnEdit(name, provenance, feature_id, attributes)
-        self._history.note(layer, own)
+        values = attributes if replaced is not None else None
+        self._history.note(layer, OwnEdit(named(name, layer, label), provenance, replaced, values))
         self.written.emit(layer, feature_id)
 
-    def _form_opener(self, layer: QgsVectorLayer) -> Any:
-        return lambda feature: bool(self._iface.openFeatureForm(layer, feature, False, True))
+    def _open_form(self, layer: QgsVectorLayer, feature: QgsFeature) -> bool:
+        return bool(self._iface.openFeatureForm(layer, feature, False, True))

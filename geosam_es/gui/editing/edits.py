@@ -32,7 +32,7 @@ from ...qgis_support.messages import tr
 from .layer_geometry import AcceptOptions, LayerFitting, layer_geometries
 from .provenance import Provenance, keep_in_side_table, provenance_values
 
-__all__ = ["AcceptOptions", "accept_polygon", "check_target", "delete_polygon", "gone_from", "replace_polygon"]
+__all__ = ["AcceptOptions", "check_target", "delete_polygon", "gone_from", "write_polygon"]
 
 FormOpener = Callable[[QgsFeature], bool]
 
@@ -69,7 +69,7 @@ def check_target(layer: QgsVectorLayer | None) -> QgsVectorLayer:
     return layer
 
 
-def accept_polygon(
+def write_polygon(
     layer: QgsVectorLayer,
     polygon: BaseGeometry,
     crs: QgsCoordinateReferenceSystem,
@@ -77,10 +77,12 @@ def accept_polygon(
     provenance: Provenance | None,
     options: AcceptOptions,
     form_opener: FormOpener | None = None,
+    feature_id: int | None = None,
 ) -> int | None:
-    """Add a polygon to a layer, in one undo step and without committing.
+    """Add a polygon to a layer, or replace that of a feature, in one undo step and without committing.
 
-    In a layer of single polygons each part becomes a feature, all in the same undo step.
+    In a layer of single polygons the largest part is written to the feature, and the other parts become new features
+    with the same attributes.
 
     Parameters
     ----------
@@ -91,100 +93,58 @@ def accept_polygon(
     crs : QgsCoordinateReferenceSystem
         CRS of the raster.
     attributes : mapping of str to value
-        Values by field name. Other fields get their default values.
+        Values by field name. Other fields get their default values, or keep what they have.
     provenance : Provenance, optional
         Written to the fields that the layer has for it; ``attributes`` take precedence.
     options : AcceptOptions
     form_opener : callable, optional
         Shows the attribute form of a feature in the edit buffer, as ``iface.openFeatureForm(layer, feature)`` does, and
-        returns False if the user cancels it. It is called if the options say so, or if a value breaks a constraint.
+        returns False if the user cancels it. It is called if the options say so for new features, or if a value breaks
+        a constraint.
+    feature_id : int, optional
+        The feature whose polygon is replaced; by default a new one is added.
 
     Returns
     -------
     int or None
-        Id of the new feature, or of the largest of several parts; None if the user cancelled the form.
+        Id of the feature; None if the user cancelled the form.
 
     Raises
     ------
     EditError
-        If the polygon cannot be added. The layer is unchanged.
+        If the polygon cannot be written, or the feature was deleted. The layer is unchanged.
     """
     check_target(layer)
-    _check_can(layer, QgsVectorDataProvider.AddFeatures, tr("No polygons can be added to {name}"))
-    geometries = layer_geometries(layer, LayerFitting(layer, crs, options).fit(polygon))
+    if feature_id is None:
+        _check_can(layer, QgsVectorDataProvider.AddFeatures, tr("No polygons can be added to {name}"))
+    elif layer.getFeature(feature_id).isValid():
+        _check_can(layer, QgsVectorDataProvider.ChangeGeometries, tr("The geometries of {name} cannot be changed"))
+    else:
+        raise gone_from(layer)
+    geometries = layer_geometries(layer, LayerFitting(layer, crs, options, skip=feature_id).fit(polygon))
     values = _values(layer, attributes, provenance)
-    feature = _new_feature(layer, geometries[0], values)
-    opener = form_opener if options.open_form or _broken_field(layer, feature) is not None else None
-    if opener is None:
-        _check_constraints(layer, feature)
+    new = _new_feature(layer, geometries[0], values) if feature_id is None else None
+    if new is not None and form_opener is None:
+        _check_constraints(layer, new)
+    is_asked = new is not None and options.open_form
     was_off = _start_editing(layer)
     try:
-        with _edit_command(layer, tr("Add polygon")):
-            _add(layer, feature)
-            if opener is not None:
-                values = dict(enumerate(_fill_in(layer, feature, opener).attributes()))
+        with _edit_command(layer, tr("Add polygon") if new is not None else tr("Refine polygon")):
+            feature = _add(layer, new) if new is not None else _change(layer, feature_id, geometries[0], values)
+            if form_opener is not None and (is_asked or _broken_field(layer, feature) is not None):
+                feature = _fill_in(layer, feature, form_opener)
+            if feature is not new:
+                values = dict(enumerate(feature.attributes()))
             others = [_add(layer, _new_feature(layer, part, values)) for part in geometries[1:]]
             _share_vertices(layer, [feature, *others])
     except _CancelledError:
         _stop_editing(layer, was_off)
         return None
-    _keep(layer, [feature, *others], provenance, options)
+    if provenance is not None and options.provenance_table:
+        for written in (feature, *others):
+            keep_in_side_table(layer, written.id(), provenance)
     layer.triggerRepaint()
     return int(feature.id())
-
-
-def replace_polygon(
-    layer: QgsVectorLayer,
-    feature_id: int,
-    polygon: BaseGeometry,
-    crs: QgsCoordinateReferenceSystem,
-    provenance: Provenance | None,
-    options: AcceptOptions,
-    attributes: Mapping[str, Any] | None = None,
-    form_opener: FormOpener | None = None,
-) -> bool:
-    """Replace the geometry and the provenance of a feature, in one undo step and without committing.
-
-    In a layer of single polygons the feature gets the largest part, and the other parts become new features with the
-    same attributes. The parameters are those of `accept_polygon`; the form is opened only if a value of the feature
-    breaks a constraint. Fields that are not in ``attributes`` keep their values.
-
-    Returns
-    -------
-    bool
-        False if the user cancelled the form.
-
-    Raises
-    ------
-    EditError
-        If the feature was deleted, or its geometry cannot be replaced. The layer is unchanged.
-    """
-    check_target(layer)
-    if not layer.getFeature(feature_id).isValid():
-        raise gone_from(layer)
-    _check_can(layer, QgsVectorDataProvider.ChangeGeometries, tr("The geometries of {name} cannot be changed"))
-    geometries = layer_geometries(layer, LayerFitting(layer, crs, options, skip=feature_id).fit(polygon))
-    values = _values(layer, attributes or {}, provenance)
-    was_off = _start_editing(layer)
-    try:
-        with _edit_command(layer, tr("Refine polygon")):
-            if not layer.changeGeometry(feature_id, geometries[0]):
-                raise _refused(layer)
-            for index, value in values.items():
-                if not layer.changeAttributeValue(feature_id, index, value):
-                    raise _refused(layer)
-            feature = layer.getFeature(feature_id)
-            if form_opener is not None and _broken_field(layer, feature) is not None:
-                feature = _fill_in(layer, feature, form_opener)
-            kept = dict(enumerate(feature.attributes()))
-            others = [_add(layer, _new_feature(layer, part, kept)) for part in geometries[1:]]
-            _share_vertices(layer, [feature, *others])
-    except _CancelledError:
-        _stop_editing(layer, was_off)
-        return False
-    _keep(layer, [feature, *others], provenance, options)
-    layer.triggerRepaint()
-    return True
 
 
 def delete_polygon(layer: QgsVectorLayer, feature_id: int) -> None:
@@ -310,6 +270,13 @@ def _add(layer: QgsVectorLayer, feature: QgsFeature) -> QgsFeature:
     return feature
 
 
+def _change(layer: QgsVectorLayer, feature_id: Any, geometry: QgsGeometry, values: Mapping[int, Any]) -> QgsFeature:
+    changes = layer.changeGeometry(feature_id, geometry)
+    if not changes or not all(layer.changeAttributeValue(feature_id, index, value) for index, value in values.items()):
+        raise _refused(layer)
+    return layer.getFeature(feature_id)
+
+
 def _refused(layer: QgsVectorLayer) -> EditError:
     """Return the error to raise, with the reason if the database gave one (in a transaction group it does)."""
     reasons = layer.dataProvider().errors()
@@ -322,14 +289,6 @@ def _refused(layer: QgsVectorLayer) -> EditError:
         problem.format(name=layer.name(), reason=reasons[-1].partition("\n")[0]),
         tr("correct the values of its fields, or choose another target layer"),
     )
-
-
-def _keep(
-    layer: QgsVectorLayer, features: list[QgsFeature], provenance: Provenance | None, options: AcceptOptions
-) -> None:
-    if provenance is not None and options.provenance_table:
-        for feature in features:
-            keep_in_side_table(layer, feature.id(), provenance)
 
 
 def _share_vertices(layer: QgsVectorLayer, features: list[QgsFeature]) -> None:

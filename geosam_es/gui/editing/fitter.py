@@ -13,8 +13,7 @@ from ...qgis_support.settings import Settings
 from ..canvas.controller import SegmentationController
 from ..panel.dock import SegmentDock
 from ..stores.open_store import pixel_area_m2
-from .accepting import accept_options
-from .layer_geometry import LayerFitting
+from .layer_geometry import AcceptOptions, LayerFitting
 from .refining import Refining
 
 __all__ = ["Fitter"]
@@ -59,7 +58,7 @@ class Fitter(QObject):
 
         None without an option that changes polygons, or if they cannot be fitted; accepting says why.
         """
-        store, options = self._controller.store, accept_options(self._settings)
+        store, options = self._controller.store, AcceptOptions.of(self._settings)
         if store is None or not options.change_polygons:
             return None
         refined = self._refining.current

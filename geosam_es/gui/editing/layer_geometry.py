@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Union
 
 import shapely
@@ -22,10 +22,11 @@ from shapely.geometry.base import BaseGeometry
 
 from ...core.orthogonal import square_angles
 from ...core.partition import fit_to_neighbours
-from ...core.topology import merge, polygon_parts
+from ...core.topology import fill_holes, merge, polygon_parts
 from ...errors import EditError, GeoSamError
 from ...qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform, transform_polygon, unit_m
 from ...qgis_support.messages import tr
+from ...qgis_support.settings import Settings
 from ..canvas.drawing import Fitted
 
 __all__ = ["AcceptOptions", "LayerFitting", "layer_geometries"]
@@ -69,6 +70,11 @@ class AcceptOptions:
     snap_m: float = 0.0
     open_form: bool = False
     provenance_table: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> AcceptOptions:
+        """Return what the user has set in the panel; the settings have the names of the options."""
+        return cls(**{option.name: getattr(settings, option.name) for option in fields(cls)})
 
     @property
     def change_polygons(self) -> bool:
@@ -163,7 +169,8 @@ class LayerFitting:
         if self._to_layer is not None:
             outline = _valid(transform_polygon(outline, self._to_layer))
         if options.fill_holes_m2 > 0:
-            outline = _fill_holes(outline, options.fill_holes_m2, self._meter)
+            limit, area_m2 = options.fill_holes_m2, self._meter.area_m2
+            outline = merge(fill_holes(part, limit, area_m2) for part in polygon_parts(outline))
         # Before trimming: a polygon that is too small is reported as such, not as covered by others.
         outline = _large_parts(outline, options.min_area_m2, self._meter)
         if self._features is not None:
@@ -225,14 +232,6 @@ def _valid(geometry: BaseGeometry) -> Outline:
     if isinstance(geometry, (shapely.Polygon, shapely.MultiPolygon)) and geometry.is_valid:
         return geometry
     return merge(polygon_parts(shapely.make_valid(geometry)))
-
-
-def _fill_holes(outline: Outline, limit: float, meter: EllipsoidArea) -> Outline:
-    filled = []
-    for part in polygon_parts(outline):
-        kept = [ring for ring in part.interiors if meter.area_m2(shapely.Polygon(ring)) >= limit]
-        filled.append(shapely.Polygon(part.exterior, kept))
-    return merge(filled)
 
 
 def _large_parts(outline: Outline, min_area_m2: float, meter: EllipsoidArea) -> Outline:

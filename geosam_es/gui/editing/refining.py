@@ -24,11 +24,12 @@ from qgis.PyQt.QtCore import QObject, QPoint, pyqtSignal
 from ...core.prompts import Prompts
 from ...errors import EditError, GeoSamError, PromptError
 from ...qgis_support.crs import transform_points
+from ...qgis_support.layer_source import LayerSource
 from ...qgis_support.messages import tr
 from ..canvas.controller import SegmentationController
 from ..canvas.drawing import Drawing
 from ..panel.dock import SegmentDock
-from ..stores.open_store import ProjectRaster, project_raster
+from ..stores.open_store import project_raster
 from .edits import check_target, delete_polygon, gone_from
 from .history import EditHistory, OwnEdit, named
 from .provenance import Provenance, read_provenance
@@ -259,14 +260,14 @@ class Refining(QObject):
             problem = tr("The polygon on the map is not written yet")
             raise EditError(problem, tr("accept it with Enter, or discard it with Esc"))
 
-    def _missing_raster(self, provenance: Provenance) -> ProjectRaster | None:
+    def _missing_raster(self, provenance: Provenance) -> LayerSource | None:
         """Return the image to open for a polygon; None if the open one is right."""
         store, name = self._controller.store, provenance.raster
         is_open = store is not None and name in ("", store.metadata.raster.file_name)
         if store is not None and is_open and _contains(QgsRectangle(*store.segmenter.map_bounds), provenance):
             return None
         rasters = [(other, project_raster(other)) for other in QgsProject.instance().mapLayers().values()]
-        same_name = [(other, raster) for other, raster in rasters if raster and raster.source.path.name == name]
+        same_name = [(other, raster) for other, raster in rasters if raster and raster.path.name == name]
         for other, raster in same_name:
             if (len(same_name) == 1 and not is_open) or _contains(other.extent(), provenance):
                 return raster

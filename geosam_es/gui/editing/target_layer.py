@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from osgeo import ogr, osr
-from qgis.core import QgsCoordinateReferenceSystem, QgsPointXY, QgsProject, QgsVectorLayer
+from qgis.core import QgsCoordinateReferenceSystem, QgsPointXY, QgsProject, QgsVectorFileWriter, QgsVectorLayer
 
 from ...errors import EditError
 from ...qgis_support.classes import ClassList, apply_classes
@@ -21,9 +20,6 @@ __all__ = ["CLASS_FIELD", "create_target_layer", "create_temporary_layer", "sugg
 
 CLASS_FIELD = "class"
 _FIELDS = (CLASS_FIELD, *PROVENANCE_FIELDS)
-_TEXT_WIDTH = 254
-"""Maximum length of text in a Shapefile."""
-
 _MAX_NUMBER = 1000
 _FIRST_ETRS89_ZONE, _LAST_ETRS89_ZONE = 28, 38
 _DRIVERS = {".gpkg": "GPKG", ".shp": "ESRI Shapefile"}
@@ -61,23 +57,28 @@ def create_target_layer(
     if not is_portable_name(path.name):
         problem = tr("{name} is not a valid file name on every system").format(name=path.name)
         raise EditError(problem, tr("choose another file name"))
-    _check_crs(crs)
     name = path.stem
-    try:
-        dataset = _dataset(path, driver_name, name)
-        _make_layer(dataset, path, name, crs)
-    except RuntimeError as error:
-        # Another plugin may have turned on GDAL's exceptions; otherwise GDAL returns None.
-        raise _failed(path) from error
-    # GDAL writes the file when the dataset is closed.
-    del dataset
-    layer = QgsVectorLayer(f"{path}|layername={name}", name, "ogr")
-    if not layer.isValid():
-        raise _failed(path)
+    source = f"{path}|layername={name}"
+    is_geopackage = driver_name == "GPKG"
+    taken = [] if is_geopackage else [path, path.with_suffix(".dbf")]
+    if any(file.exists() for file in taken) or (path.exists() and QgsVectorLayer(source, name, "ogr").isValid()):
+        problem = tr("{path} already has a layer {name}").format(path=path, name=name)
+        raise EditError(problem, tr("choose another file name"))
+    options = QgsVectorFileWriter.SaveVectorOptions()
+    options.driverName, options.layerName, options.fileEncoding = driver_name, name, "UTF-8"
+    if path.exists():
+        options.actionOnExistingFile = QgsVectorFileWriter.ActionOnExistingFile.CreateOrOverwriteLayer
+    context = QgsProject.instance().transformContext()
+    empty = create_temporary_layer(name, crs)
+    done = QgsVectorFileWriter.writeAsVectorFormatV3(empty, str(path), context, options)
+    layer = QgsVectorLayer(source, name, "ogr")
+    if done[0] != QgsVectorFileWriter.WriterError.NoError or not layer.isValid():
+        problem = tr("{path} cannot be written").format(path=path)
+        raise EditError(problem, tr("check the folder, its permissions and the free disk space"))
     if classes is not None:
         apply_classes(layer, CLASS_FIELD, classes)
         # With the file, so that it has its classes in every project.
-        if driver_name == "GPKG":
+        if is_geopackage:
             # QGIS 3.44 deprecates the older one.
             save = getattr(layer, "saveStyleToDatabaseV2", layer.saveStyleToDatabase)
             save(name, "", True, "")
@@ -96,7 +97,8 @@ def create_temporary_layer(
     EditError
         If the CRS is invalid.
     """
-    _check_crs(crs)
+    if not crs.isValid():
+        raise EditError(tr("A new layer needs a CRS"), tr("set the CRS of the raster in the properties of its layer"))
     kinds = (f"field={field}:{'double' if field == 'score' else 'string'}" for field in _FIELDS)
     layer = QgsVectorLayer(f"MultiPolygon?{'&'.join(kinds)}", name, "memory")
     layer.setCrs(crs)
@@ -151,48 +153,3 @@ def suggested_crs(crs: QgsCoordinateReferenceSystem, center: QgsPointXY) -> QgsC
     if crs.authid() == "EPSG:4258" and _FIRST_ETRS89_ZONE <= zone <= _LAST_ETRS89_ZONE:
         return QgsCoordinateReferenceSystem(f"EPSG:{25800 + zone}")
     return QgsCoordinateReferenceSystem(f"EPSG:{(32600 if place.y() >= 0 else 32700) + zone}")
-
-
-def _check_crs(crs: QgsCoordinateReferenceSystem) -> None:
-    if not crs.isValid():
-        raise EditError(tr("A new layer needs a CRS"), tr("set the CRS of the raster in the properties of its layer"))
-
-
-def _dataset(path: Path, driver_name: str, name: str) -> ogr.DataSource:
-    exists = EditError(
-        tr("{path} already has a layer {name}").format(path=path, name=name), tr("choose another file name")
-    )
-    if not path.exists():
-        dataset = ogr.GetDriverByName(driver_name).CreateDataSource(str(path))
-    elif driver_name == "GPKG":
-        dataset = ogr.Open(str(path), 1)
-        if dataset is not None and dataset.GetLayerByName(name) is not None:
-            raise exists
-    else:
-        raise exists
-    if dataset is None:
-        raise _failed(path)
-    return dataset
-
-
-def _make_layer(dataset: ogr.DataSource, path: Path, name: str, crs: QgsCoordinateReferenceSystem) -> None:
-    reference = osr.SpatialReference()
-    if reference.SetFromUserInput(crs.authid() or crs.toWkt()) != 0:
-        reference.ImportFromWkt(crs.toWkt())
-    shapefile = path.suffix.lower() == ".shp"
-    options = ["ENCODING=UTF-8"] if shapefile else []
-    layer = dataset.CreateLayer(name, reference, ogr.wkbMultiPolygon, options)
-    if layer is None:
-        raise _failed(path)
-    for field_name in _FIELDS:
-        kind = ogr.OFTReal if field_name == "score" else ogr.OFTString
-        field = ogr.FieldDefn(field_name, kind)
-        if shapefile and kind == ogr.OFTString:
-            field.SetWidth(_TEXT_WIDTH)
-        if layer.CreateField(field) != 0:
-            raise _failed(path)
-
-
-def _failed(path: Path) -> EditError:
-    problem = tr("{path} cannot be written").format(path=path)
-    return EditError(problem, tr("check the folder, its permissions and the free disk space"))

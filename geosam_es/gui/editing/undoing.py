@@ -157,9 +157,11 @@ class UndoStory(QObject):
         self.changed.emit()
 
 
-def _prompt_name(prompt: Point | Bounds | None) -> str:
+def _prompt_name(prompt: Point | Bounds | str | None) -> str:
     if isinstance(prompt, Bounds):
         return tr("box")
+    if isinstance(prompt, str):
+        return prompt
     return tr("point outside") if prompt is not None and not prompt.positive else tr("point")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from qgis.core import QgsTask
 from qgis.PyQt.QtCore import QLocale, pyqtSignal
 from qgis.PyQt.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 
@@ -68,20 +67,19 @@ class _CacheTask(BackgroundTask):
     counted = pyqtSignal(float)
 
     def __init__(self, folder: Path, clears: bool) -> None:
-        super().__init__(tr("Clearing the cache") if clears else tr("Counting the cache"), QgsTask.Flag.CanCancel)
+        super().__init__(tr("Clearing the cache") if clears else tr("Counting the cache"))
         self._folder = folder
         self._clears = clears
         self._bytes = 0
 
-    def run(self) -> bool:
-        """Work; called by QGIS in another thread."""
+    def work(self) -> None:
+        """Empty the cache if wanted, and count."""
         from ...store.cache import StoreCache
 
         cache = StoreCache(self._folder, 0)
         if self._clears:
             cache.clear()
         self._bytes = cache.size()
-        return True
 
     def finished(self, result: bool) -> None:
         """Report; called by QGIS in the GUI thread."""

@@ -96,13 +96,11 @@ class DecoderRow(QWidget):
 
     def _more_button(self) -> QToolButton:
         button = icon_button("mActionOptions", tr("Add a model variant, or make the chosen one the default"))
-        button.setAccessibleName(button.toolTip())
         button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(self)
         menu.addAction(tr("Add a tuned model variant …")).triggered.connect(self._browse)
-        menu.addAction(tr("Use the chosen variant by default for this image")).triggered.connect(
-            lambda: self.keep_wanted.emit()
-        )
+        keep = menu.addAction(tr("Use the chosen variant by default for this image"))
+        keep.triggered.connect(lambda: self.keep_wanted.emit())
         button.setMenu(menu)
         return button
 

@@ -16,16 +16,16 @@ from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 
 from ...errors import GeoSamError
 from ...inference.runtime import load_onnxruntime
-from ...qgis_support.live_store import LiveOptions, LiveStore, store_cache
+from ...qgis_support.layer_source import LayerSource
+from ...qgis_support.live_store import LiveOptions, LiveStore, live_options, store_cache
 from ...qgis_support.messages import tr
+from ...qgis_support.settings import Settings
 from .open_store import (
     OpenStore,
     OpenStoreTask,
-    ProjectRaster,
     follow_layer_crs,
     project_raster,
     project_rasters,
-    raster_key,
     store_beside,
 )
 from .worker import Job, Worker
@@ -80,7 +80,6 @@ class CurrentStore(QObject):
         self._chosen: dict[Hashable, Path] = {}
         self._without: set[Hashable] = set()
         self._task: OpenStoreTask | None = None
-        self._is_chosen = False
         self._layer: QgsMapLayer | None = None
         self._closing: deque[OpenStore] = deque()
         # The panel shows the store first: together with the prompts that wait, it would hold the window too long.
@@ -104,77 +103,78 @@ class CurrentStore(QObject):
         """Whether a store is being opened."""
         return self._task is not None
 
-    def is_opening_for(self, raster: ProjectRaster) -> bool:
+    def is_opening_for(self, raster: LayerSource) -> bool:
         """Tell whether the store of a raster is being opened."""
-        wanted = raster_key(raster.source)
-        opening = self._task.rasters if self._task is not None and not self._is_chosen else []
-        return any(raster_key(other.source) == wanted for other in opening)
+        wanted = raster.key
+        opening = self._task.rasters if self._task is not None and not self._task.is_chosen else []
+        return any(other.key == wanted for other in opening)
 
-    def is_current(self, raster: ProjectRaster) -> bool:
+    def is_current(self, raster: LayerSource) -> bool:
         """Tell whether the current store is that of a raster."""
-        return raster_key(raster.source) == self._current
+        return raster.key == self._current
 
-    def find(self, raster: ProjectRaster) -> OpenStore | None:
+    def find(self, raster: LayerSource) -> OpenStore | None:
         """Return the open store of a raster, or None. It has the CRS of the raster's layer, and was not deleted."""
-        store = self._stores.get(raster_key(raster.source))
+        store = self._stores.get(raster.key)
         if store is not None and _is_gone(store):
             return None
-        is_same = store is not None and store.raster is not None and _crs_of(store.raster) == _crs_of(raster)
+        is_same = store is not None and store.raster is not None and store.raster.crs_wkt == raster.crs_wkt
         return store if is_same else None
 
-    def can_open_quickly(self, raster: ProjectRaster) -> bool:
+    def can_open_quickly(self, raster: LayerSource) -> bool:
         """Tell whether a raster has a store that is not open, so that opening it writes nothing."""
-        key = raster_key(raster.source)
+        key = raster.key
         if key in self._stores or self.is_opening:
             return False
         if key in self._chosen:
             return True
         if key in self._without:
             return False
-        return store_beside(raster) is not None or store_cache(LiveOptions()).may_have(raster.source.cache_name)
+        return store_beside(raster) is not None or store_cache(LiveOptions()).may_have(raster.cache_name)
 
     def open(
         self,
         path: Path | None,
-        rasters: list[ProjectRaster],
+        rasters: list[LayerSource],
         options: LiveOptions | None = None,
-        threads: int | None = None,
     ) -> None:
         """Begin to open a store for the user, instead of any that is being opened; it becomes the current one.
 
         A store given by its path answers for its raster until the project is closed, and where no raster layer is
-        visible. See `OpenStoreTask` for the parameters.
+        visible. See `OpenStoreTask` for the parameters; the options are
+        by default those of the user.
         """
         self.cancel_opening()
-        self._begin(path, rasters, options, threads, is_chosen=True)
+        self._begin(path, rasters, options, is_chosen=True)
 
-    def request(self, raster: ProjectRaster, options: LiveOptions | None = None, threads: int | None = None) -> None:
+    def request(self, raster: LayerSource, options: LiveOptions | None = None) -> None:
         """Begin to open the store of a raster, unless a store is being opened.
 
         It is the one that the user opened, or the one beside the raster, or one that is made. It becomes the current
         one only if there is none.
         """
-        key = raster_key(raster.source)
+        key = raster.key
         if key in self._stores and not _is_gone(self._stores[key]):
             self._follow(key, raster, self.refused.emit)
         elif self._task is None:
             path = self._chosen.get(key)
             if path is None and key not in self._without:
                 path = store_beside(raster)
-            self._begin(path, [replace(raster, active=True)], options, threads, is_chosen=False)
+            self._begin(path, [raster], options, is_chosen=False)
 
     def _begin(
         self,
         path: Path | None,
-        rasters: list[ProjectRaster],
+        rasters: list[LayerSource],
         options: LiveOptions | None,
-        threads: int | None,
         is_chosen: bool,
     ) -> None:
-        task = OpenStoreTask(path, rasters, options or LiveOptions(), threads)
+        settings = Settings()
+        threads = settings.decoder_threads or None
+        task = OpenStoreTask(path, rasters, options or live_options(settings), threads, is_chosen)
         task.opened.connect(self._on_opened)
         task.refused.connect(self._on_refused)
-        self._task, self._is_chosen = task, is_chosen
+        self._task = task
         task.start()
 
     def cancel_opening(self) -> None:
@@ -267,9 +267,10 @@ class CurrentStore(QObject):
         key = _key_of(store)
         former = self._stores.pop(key, None)
         self._stores[key] = store
-        if self._is_chosen and task is not None and task.path is not None:
+        is_chosen = task is not None and task.is_chosen
+        if task is not None and is_chosen and task.path is not None:
             self._chosen[key] = store.path
-        if self._is_chosen or self._current in (None, key):
+        if is_chosen or self._current in (None, key):
             self._select(key)
         old = [known for known in self._stores if known != self._current][: max(0, len(self._stores) - _MOST_OPEN)]
         self._close([self._stores.pop(known) for known in old] + ([former] if former is not None else []))
@@ -283,11 +284,11 @@ class CurrentStore(QObject):
 
     def _on_refused(self, error: GeoSamError) -> None:
         task, self._task = self._task, None
-        if self._is_chosen or task is None or task.path is None:
+        if task is None or task.is_chosen or task.path is None:
             self.refused.emit(error)
             return
         # Who waits for it asks again, and gets a store that is made.
-        key = raster_key(task.rasters[0].source)
+        key = task.rasters[0].key
         self._chosen.pop(key, None)
         self._without.add(key)
         self.failed.emit(error)
@@ -296,7 +297,7 @@ class CurrentStore(QObject):
     def _on_layers_removed(self, layer_ids: list[str]) -> None:
         """Close the stores of layers that are gone; one that the user opened stays, without a layer."""
         task = self._task
-        if task is not None and not self._is_chosen and task.rasters[0].layer_id in layer_ids:
+        if task is not None and not task.is_chosen and task.rasters[0].layer_id in layer_ids:
             self.cancel_opening()
             self.opened.emit()
         gone = [
@@ -305,7 +306,7 @@ class CurrentStore(QObject):
             if store.raster is not None and store.raster.layer_id in layer_ids
         ]
         # Another layer of the same image takes its place.
-        others = {raster_key(raster.source): raster for raster in project_rasters()} if gone else {}
+        others = {raster.key: raster for raster in project_rasters()} if gone else {}
         for key in gone:
             store, other = self._stores[key], others.get(key)
             if other is not None and store.raster is not None:
@@ -319,7 +320,7 @@ class CurrentStore(QObject):
                     self._select(None)
                 self._close([self._stores.pop(key)])
 
-    def _watch(self, raster: ProjectRaster | None) -> None:
+    def _watch(self, raster: LayerSource | None) -> None:
         """Follow the CRS of the raster's layer."""
         if self._layer is not None and not sip.isdeleted(self._layer):
             self._layer.crsChanged.disconnect(self._on_layer_crs)
@@ -330,7 +331,7 @@ class CurrentStore(QObject):
     def _on_layer_crs(self) -> None:
         raster = project_raster(self._layer)
         if raster is not None and self.is_current(raster):
-            self._follow(raster_key(raster.source), raster, self.failed.emit)
+            self._follow(raster.key, raster, self.failed.emit)
 
     def _catch_up(self) -> None:
         """Follow the layer if its CRS has changed since the current store was compared with it."""
@@ -338,10 +339,10 @@ class CurrentStore(QObject):
         if store is None or store.raster is None or self._layer is None or sip.isdeleted(self._layer):
             return
         raster = project_raster(self._layer)
-        if raster is not None and _crs_of(raster) != _crs_of(store.raster):
+        if raster is not None and raster.crs_wkt != store.raster.crs_wkt:
             self._on_layer_crs()
 
-    def _follow(self, key: Hashable, raster: ProjectRaster, failed: Callable[[GeoSamError], None]) -> None:
+    def _follow(self, key: Hashable, raster: LayerSource, failed: Callable[[GeoSamError], None]) -> None:
         """Take the CRS of a layer of the same raster."""
         work = partial(follow_layer_crs, replace(self._stores[key], raster=raster))
         self.worker.post(Job(work, partial(self._on_crs, key, self._stores[key].path), failed))
@@ -364,13 +365,9 @@ class CurrentStore(QObject):
 
 
 def _key_of(store: OpenStore) -> Hashable:
-    return store.path if store.raster is None else raster_key(store.raster.source)
+    return store.path if store.raster is None else store.raster.key
 
 
 def _is_gone(store: OpenStore) -> bool:
     """Tell whether the user or another QGIS has deleted a store, so that it is to be made again."""
     return store.live is not None and not store.live.is_there
-
-
-def _crs_of(raster: ProjectRaster) -> str:
-    return raster.source.crs_wkt

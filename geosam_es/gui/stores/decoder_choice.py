@@ -89,6 +89,10 @@ class LoadedDecoders:
 class DecoderChoice(QObject):
     """Lists the decoders of the open store, remembers the choice, and adds decoders.
 
+    Attributes
+    ----------
+    state : DecoderState
+
     Signals
     -------
     changed : DecoderState
@@ -108,36 +112,31 @@ class DecoderChoice(QObject):
         super().__init__(parent)
         self._current = current
         self._settings = settings
-        self._state = DecoderState()
+        self.state = DecoderState()
         self.loaded: LoadedDecoders | None = None
         current.changed.connect(self._on_store)
         current.updated.connect(self._on_updated)
 
-    @property
-    def state(self) -> DecoderState:
-        """The decoders and the choice."""
-        return self._state
-
     def choose(self, name: str) -> None:
         """Let another decoder answer."""
-        decoder = self._state.find(name)
-        if self.loaded is not None and decoder is not None and name != self._state.chosen:
+        decoder = self.state.find(name)
+        if self.loaded is not None and decoder is not None and name != self.state.chosen:
             self.switching.emit(name, partial(self.loaded.segmenter, decoder))
 
     def compare_with(self, name: str) -> None:
         """Choose the decoder to compare with."""
-        if name != self._state.chosen and self._state.find(name) is not None:
-            self._set(replace(self._state, other=name))
+        if name != self.state.chosen and self.state.find(name) is not None:
+            self._set(replace(self.state, other=name))
 
     def swap(self) -> None:
         """Let the other decoder answer, and compare it with the current one."""
-        self.choose(self._state.other)
+        self.choose(self.state.other)
 
     def keep(self) -> None:
         """Write the choice into the store, for everyone who opens it."""
         store = self._current.store
         if store is not None:
-            self._current.run(partial(use_decoder, store.path, self._state.chosen), ignore)
+            self._current.run(partial(use_decoder, store.path, self.state.chosen), ignore)
 
     def add(self, folder: Path) -> None:
         """Copy a tuned decoder into the store, and let it answer from now on, here and wherever it is opened."""
@@ -166,14 +165,14 @@ class DecoderChoice(QObject):
         self.refresh()
 
     def _on_updated(self, store: OpenStore) -> None:
-        before = self._state
+        before = self.state
         other = before.chosen if before.other in ("", store.decoder) else before.other
         self._set(replace(before, chosen=store.decoder, other=other))
 
     def _on_listed(self, path: Path, decoders: list[StoreDecoder], name: str) -> None:
         store = self._current.store
         if store is not None and store.path == path:
-            self._set(replace(self._state, decoders=tuple(decoders)))
+            self._set(replace(self.state, decoders=tuple(decoders)))
             self.choose(name)
 
     def _on_added(self, decoder: StoreDecoder) -> None:
@@ -184,5 +183,5 @@ class DecoderChoice(QObject):
         if state.other not in others:
             # The first one is the store's original.
             state = replace(state, other=others[0] if others else "")
-        self._state = state
+        self.state = state
         self.changed.emit(state)

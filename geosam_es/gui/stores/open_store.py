@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import shapely
 from osgeo import osr
-from qgis.core import QgsCoordinateReferenceSystem, QgsMapLayer, QgsProject, QgsTask
+from qgis.core import QgsCoordinateReferenceSystem, QgsMapLayer, QgsProject
 from qgis.PyQt.QtCore import pyqtSignal
 
 from ...encoding.placement import check_placement
@@ -30,70 +30,34 @@ from .background_task import BackgroundTask
 __all__ = [
     "OpenStore",
     "OpenStoreTask",
-    "ProjectRaster",
     "check_fits",
     "follow_layer_crs",
     "pixel_area_m2",
     "project_raster",
     "project_rasters",
-    "raster_key",
-    "raster_of",
     "store_beside",
 ]
 
 
-@dataclass(frozen=True)
-class ProjectRaster:
-    """A raster layer of the project that is a local file, for threads that must not touch the layer itself.
-
-    Attributes
-    ----------
-    layer_id : str
-    source : LayerSource
-    active : bool
-        Whether a store must fit this layer.
-    """
-
-    layer_id: str
-    source: LayerSource
-    active: bool
-
-
-def raster_of(layer: QgsMapLayer, active: bool = True) -> ProjectRaster:
-    """Describe a layer.
-
-    Raises
-    ------
-    RasterError
-        If prompts on it cannot be answered; names the layer.
-    """
-    return ProjectRaster(layer.id(), source_of(layer), active)
-
-
-def project_raster(layer: QgsMapLayer | None, active: bool = True) -> ProjectRaster | None:
+def project_raster(layer: QgsMapLayer | None) -> LayerSource | None:
     """Describe a layer; return None if prompts on it cannot be answered."""
     if layer is None or not layer.isValid():
         return None
     try:
-        return raster_of(layer, active)
+        return source_of(layer)
     except RasterError:
         return None
 
 
-def project_rasters() -> list[ProjectRaster]:
+def project_rasters() -> list[LayerSource]:
     """Describe the rasters of the project on which prompts can be answered."""
-    found = (project_raster(layer, active=False) for layer in QgsProject.instance().mapLayers().values())
+    found = map(project_raster, QgsProject.instance().mapLayers().values())
     return [raster for raster in found if raster is not None]
 
 
-def raster_key(source: LayerSource) -> Hashable:
-    """Return what two layers of the same image have in common, whatever their names and CRSs."""
-    return replace(source, crs_wkt="", name="")
-
-
-def store_beside(raster: ProjectRaster) -> Path | None:
+def store_beside(raster: LayerSource) -> Path | None:
     """Return the store beside a raster, or None."""
-    path = raster.source.store_beside
+    path = raster.store_beside
     return path if path is not None and path.is_dir() else None
 
 
@@ -107,7 +71,7 @@ class OpenStore:
     segmenter : Segmenter
     crs : QgsCoordinateReferenceSystem
         CRS of its raster; invalid if the raster has none.
-    raster : ProjectRaster, optional
+    raster : LayerSource, optional
         The layer that the store fits.
     live : LiveStore, optional
         Encodes missing tiles; None if the model of the store is not available here.
@@ -118,7 +82,7 @@ class OpenStore:
     path: Path
     segmenter: Segmenter
     crs: QgsCoordinateReferenceSystem
-    raster: ProjectRaster | None
+    raster: LayerSource | None
     live: LiveStore | None = None
     decoder: str = ORIGINAL
 
@@ -133,15 +97,24 @@ class OpenStore:
             self.live.close()
 
 
-def check_fits(path: Path, metadata: StoreMetadata, rasters: Sequence[ProjectRaster]) -> ProjectRaster | None:
+def check_fits(
+    path: Path, metadata: StoreMetadata, rasters: Sequence[LayerSource], must_fit: bool = False
+) -> LayerSource | None:
     """Return the raster of the project that a store fits.
 
-    A raster with the file name of the store's must fit, or else the active one. If there is neither, the other local
-    files are tried.
+    A raster with the file name of the store's must fit. If there is none, the local files are tried.
+
+    Parameters
+    ----------
+    path : Path
+    metadata : StoreMetadata
+    rasters : sequence of LayerSource
+    must_fit : bool
+        Whether a raster with another name must fit too.
 
     Returns
     -------
-    ProjectRaster or None
+    LayerSource or None
         None if the project has no such raster; a store works without one.
 
     Raises
@@ -151,29 +124,25 @@ def check_fits(path: Path, metadata: StoreMetadata, rasters: Sequence[ProjectRas
     RasterError
         If the raster cannot be read.
     """
-    same_name = [raster for raster in rasters if raster.source.path.name == metadata.raster.file_name]
+    same_name = [raster for raster in rasters if raster.path.name == metadata.raster.file_name]
     misfits = []
-    for raster in same_name or [raster for raster in rasters if raster.active]:
+    for raster in same_name or (rasters if must_fit else []):
         misfit = _misfit(path, metadata, raster)
         if misfit is None:
             return raster
         misfits.append(misfit)
     if misfits:
         raise misfits[0]
-    local = (raster for raster in rasters if _is_local(raster))
+    local = (raster for raster in rasters if raster.store_beside is not None)
     return next((raster for raster in local if _misfit(path, metadata, raster) is None), None)
 
 
-def _is_local(raster: ProjectRaster) -> bool:
-    return raster.source.store_beside is not None
-
-
-def _misfit(path: Path, metadata: StoreMetadata, raster: ProjectRaster) -> GeoSamError | None:
+def _misfit(path: Path, metadata: StoreMetadata, raster: LayerSource) -> GeoSamError | None:
     """Return why a store does not fit a raster, or None if it does."""
-    name = raster.source.path.name
+    name = raster.path.name
     remedy = tr("open the prepared image of {name}, or encode the raster again").format(name=name)
     try:
-        file = open_raster(raster.source)
+        file = open_raster(raster)
         try:
             check_signature(path, raster_signature(metadata.raster), raster_signature(file.info()), remedy)
         finally:
@@ -201,7 +170,7 @@ def follow_layer_crs(store: OpenStore) -> tuple[OpenStore, str]:
     """
     if store.raster is None:
         return store, ""
-    source = store.raster.source
+    source = store.raster
     crs = crs_from_wkt(source.crs_wkt)
     if not crs.isValid() or _is_same_crs(crs, store.crs):
         return store, ""
@@ -245,11 +214,13 @@ class OpenStoreTask(BackgroundTask):
     ----------
     path : Path, optional
         None for the store of the first raster that is filled on demand; it is made if there is none.
-    rasters : sequence of ProjectRaster
+    rasters : sequence of LayerSource
     options : LiveOptions
         For stores that are filled on demand.
     threads : int, optional
         Threads of the decoder.
+    is_chosen : bool
+        Whether the user opens the store; otherwise it must fit the first raster.
 
     Signals
     -------
@@ -262,33 +233,28 @@ class OpenStoreTask(BackgroundTask):
     refused = pyqtSignal(object)
 
     def __init__(
-        self, path: Path | None, rasters: Sequence[ProjectRaster], options: LiveOptions, threads: int | None = None
+        self,
+        path: Path | None,
+        rasters: Sequence[LayerSource],
+        options: LiveOptions,
+        threads: int | None = None,
+        is_chosen: bool = False,
     ) -> None:
-        name = path.name if path is not None else rasters[0].source.name
-        super().__init__(tr("Opening {name}").format(name=name), QgsTask.Flag.CanCancel)
+        name = path.name if path is not None else rasters[0].name
+        super().__init__(tr("Opening {name}").format(name=name))
         self.path = path
         self.rasters = rasters
+        self.is_chosen = is_chosen
         self._options = options
         self._threads = threads
         self._store: OpenStore | None = None
         self._notice = ""
-        self._error: GeoSamError | None = None
 
-    def run(self) -> bool:
-        """Open the store; called by QGIS in another thread."""
-        try:
-            self._store = self._begin(self.rasters[0]) if self.path is None else self._open(self.path)
-            if not self.isCanceled():
-                self._store, self._notice = follow_layer_crs(self._store)
-        except GeoSamError as error:
-            self._error = error
-            return False
-        # QGIS would end with an exception that leaves run().
-        except Exception as error:
-            problem = f"{self.description()}: {error!r}"
-            self._error = StoreError(problem, tr("copy it again, or encode again"))
-            return False
-        return not self.isCanceled()
+    def work(self) -> None:
+        """Open the store."""
+        self._store = self._begin(self.rasters[0]) if self.path is None else self._open(self.path)
+        if not self.isCanceled():
+            self._store, self._notice = follow_layer_crs(self._store)
 
     def finished(self, result: bool) -> None:
         """Pass on the store, or close it if the task was cancelled; called by QGIS in the GUI thread."""
@@ -299,24 +265,23 @@ class OpenStoreTask(BackgroundTask):
             return
         if self._store is not None:
             self._store.close()
-        if self._error is None or self.isCanceled():
-            # By the user, in QGIS's list of tasks; who cancels it in the code does not listen any more.
-            self._error = StoreError(tr("{task} was stopped").format(task=self.description()), tr("click again"))
-        self.refused.emit(self._error)
+        # By the user, in QGIS's list of tasks; who cancels it in the code does not listen any more.
+        stopped = StoreError(tr("{task} was stopped").format(task=self.description()), tr("click again"))
+        self.refused.emit(stopped if self.error is None or self.isCanceled() else self.error)
 
     def _open(self, path: Path) -> OpenStore:
         segmenter = open_segmenter(path, self._threads)
         metadata = segmenter.reader.metadata
-        raster = check_fits(path, metadata, self.rasters)
-        if raster is not None and raster.source.store_beside in (None, path) and self._is_own(metadata):
+        raster = check_fits(path, metadata, self.rasters, must_fit=not self.is_chosen)
+        if raster is not None and raster.store_beside in (None, path) and self._is_own(metadata):
             store = self._begin(raster)
             if store.path == path:
                 return store
             store.close()
         return OpenStore(path, segmenter, raster_crs(metadata), raster, None, segmenter.reader.decoder.name)
 
-    def _begin(self, raster: ProjectRaster) -> OpenStore:
-        live = LiveStore.open(raster.source, self._options)
+    def _begin(self, raster: LayerSource) -> OpenStore:
+        live = LiveStore.open(raster, self._options)
         reader = live.reader
         return OpenStore(live.root, live.segmenter, raster_crs(reader.metadata), raster, live, reader.decoder.name)
 

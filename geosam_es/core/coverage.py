@@ -1,0 +1,558 @@
+"""Keeps a coverage while polygons are added, replaced, cut and merged: no overlaps, no slivers, shared vertices.
+
+Each function takes a change and the polygons around it, and returns all geometries that change, to be written in one
+undo step. The change is first fitted to the borders that exist. Then the faces between all outlines are given to the
+polygons, so that both sides of a border have the same vertices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Union
+
+import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from ..errors import EditError
+from .faces import OUTSIDE, Faces, complex_vertices
+from .partition import gaps, is_wide, polygonal, snap_to_neighbours, valid, without_slivers
+from .topology import polygon_parts
+
+__all__ = ["Changes", "Ground", "Rules", "cut", "give", "merge", "place", "reshape"]
+
+Outline = Union[shapely.Polygon, shapely.MultiPolygon]
+
+_MARGIN_M = 1.0
+"""Lines this far around a change get common nodes."""
+
+_HAIR_M = 1e-4
+
+
+class Ground(Enum):
+    """What happens to the ground that a new polygon shares with others."""
+
+    FILL = "fill"
+    """It takes what is free."""
+
+    CARVE = "carve"
+    """The others give way."""
+
+    SPLIT = "split"
+    """It is cut out of the polygon that covers most of it."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a coverage must be like.
+
+    Attributes
+    ----------
+    tolerance_m : float
+        Gaps, overlaps and parts up to this width are closed.
+    min_area_m2 : float
+        Minimum mapping unit.
+    min_area_by_class : mapping
+        Minimum mapping unit of some classes.
+    refuses_small : bool
+        Whether a change that leaves a smaller part is refused; otherwise the part goes to the neighbour with the
+        longest shared border.
+    metres_per_unit : tuple of float
+        Metres on the ground in one unit of the plane, along x and along y.
+    """
+
+    tolerance_m: float = 0.0
+    min_area_m2: float = 0.0
+    min_area_by_class: Mapping[Hashable, float] = field(default_factory=dict)
+    refuses_small: bool = False
+    metres_per_unit: tuple[float, float] = (1.0, 1.0)
+
+    def min_area(self, class_name: Hashable) -> float:
+        """Return the minimum mapping unit of a class, in square metres."""
+        return self.min_area_by_class.get(class_name, self.min_area_m2)
+
+    @property
+    def reach_m(self) -> float:
+        """Polygons up to this distance from a change must be given."""
+        areas = (self.min_area_m2, *self.min_area_by_class.values())
+        return 2 * max(2 * self.tolerance_m, _MARGIN_M) + 2 * math.sqrt(max(areas))
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Geometries that change together.
+
+    Attributes
+    ----------
+    changed : dict of int to Polygon or MultiPolygon
+        New geometry of polygons that stay; also of those that only get a vertex.
+    new : list of Polygon or MultiPolygon
+        For `place` the new polygon, for `cut` the parts beside the largest.
+    removed : list of int
+        Polygons of which nothing is left.
+    source : int, optional
+        The polygon whose attributes the new ones begin with.
+    """
+
+    changed: Mapping[int, Outline]
+    new: Sequence[Outline] = ()
+    removed: Sequence[int] = ()
+    source: int | None = None
+
+
+Polygons = Mapping[int, BaseGeometry]
+Classes = Mapping[int, Hashable]
+
+
+def place(
+    outline: BaseGeometry,
+    polygons: Polygons,
+    rules: Rules,
+    ground: Ground = Ground.FILL,
+    classes: Classes | None = None,
+    class_name: Hashable = None,
+) -> Changes:
+    """Add a polygon.
+
+    Parameters
+    ----------
+    outline : Polygon or MultiPolygon
+    polygons : mapping of int to geometry
+        Those around it, in the same plane; see `Rules.reach_m`. Others do no harm.
+    rules : Rules
+    ground : Ground
+    classes : mapping of int to class, optional
+        Classes of the polygons.
+    class_name : class, optional
+        That of the new polygon.
+
+    Raises
+    ------
+    EditError
+        If nothing is left of it, a part would be too small, or there is nothing to split.
+    """
+    net = _Net(polygons, rules, classes, outline)
+    new = net.flat(valid(outline))
+    source = None
+    if ground is Ground.SPLIT:
+        shared = {key: shapely.intersection(new, other).area for key, other in net.near(new).items()}
+        source = max(shared, key=lambda key: shared[key], default=None)
+        if source is None or shared[source] <= 0:
+            raise EditError("There is no polygon to split", "choose fill or carve, or draw inside a polygon")
+        new = _widened(polygonal(shapely.intersection(new, net.outlines[source])), [net.outlines[source]], rules)
+    else:
+        new = _fitted(new, net.near(new), rules, ground is Ground.CARVE)
+    at = net.add(new, class_name)
+
+    def owners(labels: frozenset[int]) -> frozenset[int] | None:
+        others = labels - {at}
+        takes = at in labels and (source in labels if source is not None else ground is Ground.CARVE or not others)
+        return frozenset({at}) if takes else others
+
+    changes = net.resolved(owners, new, [at])
+    if not changes.new:
+        raise EditError("Other polygons cover the whole polygon", "choose carve or split, or change the other polygons")
+    if source in changes.removed:
+        raise EditError("Nothing is left of the polygon that would be split", "change its class, or choose carve")
+    return replace(changes, source=source)
+
+
+def reshape(
+    key: int,
+    outline: BaseGeometry,
+    polygons: Polygons,
+    rules: Rules,
+    *,
+    moves_borders: bool = True,
+    classes: Classes | None = None,
+) -> Changes:
+    """Give a polygon another outline.
+
+    Parameters
+    ----------
+    key : int
+        The polygon.
+    outline : Polygon or MultiPolygon
+        What it will be.
+    polygons : mapping of int to geometry
+        The polygon, and those around both outlines.
+    rules : Rules
+    moves_borders : bool
+        Whether the borders that it shares with its neighbours move along: these give way, or take what it leaves.
+        Otherwise it takes only what is free, and what it leaves becomes free.
+    classes : mapping of int to class, optional
+
+    Raises
+    ------
+    EditError
+        If nothing is left of it, or a part would be too small.
+    """
+    old = polygons[key]
+    others = {other: geometry for other, geometry in polygons.items() if other != key}
+    net = _Net(others, rules, classes, outline, old)
+    before = net.flat(valid(old))
+    given = net.flat(valid(outline))
+    new = _fitted(given, net.near(shapely.union(given, before)), rules, moves_borders)
+    at = net.add(new, (classes or {}).get(key))
+    was = net.add(before, None)
+
+    def owners(labels: frozenset[int]) -> frozenset[int] | None:
+        kept = labels - {at, was}
+        if at in labels and (moves_borders or not kept):
+            return frozenset({at})
+        return None if was in labels and moves_borders and not kept else kept
+
+    rays = list(_rays(before, new, net.near(before).values())) if moves_borders else []
+    changes = net.resolved(owners, shapely.union(new, before), [at], rays)
+    if not changes.new:
+        raise EditError("Other polygons cover the whole polygon", "let shared borders move, or draw another outline")
+    if shapely.equals_exact(shapely.normalize(changes.new[0]), shapely.normalize(old)):
+        return replace(changes, new=[])
+    return replace(changes, changed={**changes.changed, key: changes.new[0]}, new=[])
+
+
+def cut(key: int, line: BaseGeometry, polygons: Polygons, rules: Rules, classes: Classes | None = None) -> Changes:
+    """Cut a polygon along a line; the largest part keeps its place, the others are new.
+
+    Raises
+    ------
+    EditError
+        If the line does not cross the polygon, or a part would be too small.
+    """
+    net = _Net(polygons, rules, classes, line, polygons[key])
+    path = net.flat(line)
+    news = []
+    for part in polygon_parts(net.outlines[key]):
+        faces = Faces([part], [path], path.bounds)
+        pieces = [piece for piece, labels in zip(faces.polygons, faces.labels) if labels]
+        news += [net.add(piece, net.classes.get(key)) for piece in sorted(pieces, key=lambda piece: piece.area)[:-1]]
+    if not news:
+        raise EditError("The line does not cut the polygon in two", "begin and end it outside the polygon")
+
+    def owners(labels: frozenset[int]) -> frozenset[int]:
+        mine = labels.intersection(news)
+        return mine if key in labels and mine else labels - mine
+
+    return replace(net.resolved(owners, path, news), source=key)
+
+
+def merge(key: int, other: int, polygons: Polygons, rules: Rules, classes: Classes | None = None) -> Changes:
+    """Join a polygon to another one, with the gap between them; the first one stays.
+
+    Raises
+    ------
+    EditError
+        If they are further apart than the tolerance.
+    """
+    one, two = polygons[key], polygons[other]
+    net = _Net(polygons, rules, classes, one, two)
+    first, second = net.outlines[key], net.outlines[other]
+    apart = first.distance(second)
+    if apart > max(rules.tolerance_m, _HAIR_M):
+        problem = "The polygons are {distance:.2f} m apart"
+        raise EditError(problem, "merge polygons with a common border", distance=apart)
+    between = gaps(first, second, rules.tolerance_m) if rules.tolerance_m > 0 else shapely.MultiPolygon()
+    at = net.add(polygonal(between), None)
+
+    def owners(labels: frozenset[int]) -> frozenset[int]:
+        rest = labels - {key, other, at}
+        return rest | {key} if labels & {key, other} or not rest and at in labels else rest
+
+    reach = max(rules.tolerance_m, _HAIR_M)
+    common = shapely.intersection(shapely.box(*first.bounds).buffer(reach), shapely.box(*second.bounds).buffer(reach))
+    return net.resolved(owners, common, [], grown=[key])
+
+
+def give(
+    region: BaseGeometry,
+    polygons: Polygons,
+    rules: Rules,
+    to: int | None = None,
+    instead_of: int | None = None,
+    classes: Classes | None = None,
+) -> Changes:
+    """Give the ground of a region to one polygon, and make the borders around it of common vertices.
+
+    Only ground that is as the finding says changes: shared by ``to`` and others, of ``instead_of`` alone, or free.
+
+    Parameters
+    ----------
+    region : geometry
+        Around lines only the borders are mended.
+    polygons : mapping of int to geometry
+    rules : Rules
+    to : int, optional
+        Default: the polygon with the longest border with the region.
+    instead_of : int, optional
+        The polygon that the region is taken from; it keeps what has no other neighbour.
+    classes : mapping of int to class, optional
+    """
+    net = _Net(polygons, rules, classes, region)
+    area = net.flat(valid(region))
+    at = net.add(polygonal(area), None)
+
+    def owners(labels: frozenset[int]) -> frozenset[int] | None:
+        others = labels - {at}
+        if at not in labels or (to is not None and to not in others):
+            return others
+        if to is not None:
+            return frozenset({to})
+        return None if others == taken else others
+
+    taken = frozenset() if instead_of is None else frozenset({instead_of})
+    barred = [OUTSIDE] if instead_of is None else [OUTSIDE, instead_of]
+    return net.resolved(owners, area, [], barred=barred)
+
+
+class _Net:
+    """The polygons around a change in metres, and the way back to their exact coordinates."""
+
+    def __init__(self, polygons: Polygons, rules: Rules, classes: Classes | None, *around: BaseGeometry) -> None:
+        self._rules = rules
+        self._scale = np.array(rules.metres_per_unit)
+        low, high = np.array(shapely.total_bounds(np.array(around, object))).reshape(2, 2)
+        self._origin = (low + high) / 2
+        reach = rules.reach_m / self._scale
+        bounds = shapely.bounds(np.array(list(polygons.values()), object)).reshape(-1, 2, 2)
+        is_near = ((bounds[:, 0] <= high + reach) & (bounds[:, 1] >= low - reach)).all(axis=1)
+        self._given = {key: polygons[key] for key, near in zip(polygons, is_near) if near}
+        self.outlines = {key: self.flat(polygonal(valid(polygon))) for key, polygon in self._given.items()}
+        self.classes = dict(classes or {})
+        self._around = around
+        self._next = max(polygons, default=0)
+
+    def flat(self, geometry: BaseGeometry) -> BaseGeometry:
+        """Return a geometry in metres."""
+        return shapely.transform(geometry, lambda xy: (xy - self._origin) * self._scale)
+
+    def add(self, outline: Outline, class_name: Hashable) -> int:
+        """Add an outline in metres, and return its key."""
+        self._next += 1
+        self.outlines[self._next] = outline
+        self.classes[self._next] = class_name
+        return self._next
+
+    def near(self, change: BaseGeometry) -> dict[int, Outline]:
+        """Return the given polygons around a change."""
+        box = shapely.box(*change.bounds).buffer(4 * self._rules.tolerance_m + _MARGIN_M)
+        return {
+            key: outline for key, outline in self.outlines.items() if key in self._given and box.intersects(outline)
+        }
+
+    def resolved(
+        self,
+        owners: Callable[[frozenset[int]], frozenset[int] | None],
+        change: BaseGeometry,
+        news: Sequence[int],
+        lines: Iterable[BaseGeometry] = (),
+        grown: Sequence[int] = (),
+        barred: Sequence[int] = (),
+    ) -> Changes:
+        """Give the faces to polygons.
+
+        Parameters
+        ----------
+        owners : callable
+            Tells from the polygons around a face which ones get it: usually one, none for free ground. None for the one
+            with the longest border, which may be free ground.
+        change : geometry
+            Lines around it get common nodes.
+        news : sequence of int
+            Keys of the new polygons.
+        lines : iterable of geometry
+            More lines between faces.
+        grown : sequence of int
+            Other polygons beside which narrow gaps are filled.
+        barred : sequence of int
+            Polygons that, like the new ones, get no such face; `OUTSIDE` for free ground. Without another neighbour,
+            the last one gets it.
+        """
+        keys = list(self.outlines)
+        if change.is_empty:
+            return Changes({})
+        window = shapely.box(*change.bounds).buffer(2 * self._rules.tolerance_m + _MARGIN_M).bounds
+        faces = Faces([self.outlines[key] for key in keys], list(lines), window)
+        labels = [frozenset(keys[place] for place in places) for places in faces.labels]
+        owner = [None if is_thin else owners(label) for is_thin, label in zip(faces.is_thin, labels)]
+        ground = _Ground(faces, owner)
+        waiting = [face for face in ground.waiting if not faces.is_thin[face]]
+        ground.settle(dict.fromkeys(waiting, frozenset([*news, *barred])), frozenset(barred[-1:]) - {OUTSIDE})
+        for face in ground.narrow_gaps({*news, *grown}, self._rules.tolerance_m):
+            ground.owner[face] = None
+        ground.settle({})
+        before = {key: {face for face, label in enumerate(labels) if key in label} for key in self._given}
+        self._without_small_parts(ground, before, news)
+        return self._changes(ground, before, news)
+
+    def _without_small_parts(self, ground: _Ground, before: Mapping[int, set[int]], news: Sequence[int]) -> None:
+        """Give parts that are too small or too narrow to the neighbour with the longest border."""
+        rules, faces = self._rules, ground.faces
+        stuck: set[frozenset[int]] = set()
+        while True:
+            small: list[tuple[float, int, frozenset[int]]] = []
+            for key, mine in ground.by_owner().items():
+                was = before.get(key, set())
+                if mine == was:
+                    continue
+                parts = sorted(faces.components(mine), key=ground.area)
+                if key in news and ground.area(parts[-1]) < rules.min_area(self.classes.get(key)):
+                    raise self._too_small(ground.area(parts.pop()), key)
+                solid = [{face for face in part if not faces.is_thin[face]} for part in faces.components(was)]
+                for part in parts[:-1] if key in news else parts:
+                    area = ground.area(part)
+                    is_old = any(old and old <= part for old in solid)
+                    is_small = area < rules.min_area(self.classes.get(key))
+                    if is_old or part in stuck or not (is_small or not is_wide(faces.joined(part), rules.tolerance_m)):
+                        continue
+                    if is_small and rules.refuses_small:
+                        raise self._too_small(area, key)
+                    small.append((area, key, part))
+            if not small:
+                return
+            _, key, part = min(small, key=lambda item: item[:2])
+            to = ground.longest(part, {key})
+            if to is None and key not in news:
+                stuck.add(part)
+            for face in part if to is not None or key in news else ():
+                ground.owner[face] = frozenset() if to is None else frozenset({to})
+
+    def _too_small(self, area: float, key: int) -> EditError:
+        problem = "A part would cover {area:.0f} m², less than the minimum of {limit:.0f} m²"
+        remedy = "lower the minimum area, or draw it larger"
+        return EditError(problem, remedy, area=area, limit=self._rules.min_area(self.classes.get(key)))
+
+    def _changes(self, ground: _Ground, before: Mapping[int, set[int]], news: Sequence[int]) -> Changes:
+        exact = np.concatenate([complex_vertices(given) for given in (*self._given.values(), *self._around)])
+        flat = (exact.real - self._origin[0]) * self._scale[0] + 1j * (exact.imag - self._origin[1]) * self._scale[1]
+        known, first = np.unique(flat, return_index=True)
+
+        def to_exact(xy: np.ndarray) -> np.ndarray:
+            vertices = np.ascontiguousarray(xy).view(np.complex128).ravel()
+            place = np.minimum(np.searchsorted(known, vertices), len(known) - 1)
+            found = exact[first[place]]
+            given = np.stack([found.real, found.imag], axis=1)
+            return np.where((known[place] == vertices)[:, None], given, xy / self._scale + self._origin)
+
+        mine = ground.by_owner()
+        changed, removed = {}, []
+        for key, given in self._given.items():
+            if not mine.get(key):
+                removed.append(key)
+                continue
+            outline = shapely.transform(ground.faces.joined(mine[key]), to_exact)
+            is_same = np.array_equal(np.unique(complex_vertices(outline)), np.unique(complex_vertices(given)))
+            if not (is_same and given.is_valid and math.isclose(outline.area, given.area, rel_tol=1e-9)):
+                changed[key] = outline
+        new = [shapely.transform(ground.faces.joined(mine[key]), to_exact) for key in news if mine.get(key)]
+        return Changes(changed, new, removed)
+
+
+class _Ground:
+    """Which polygons have which faces; None for a face that waits for one."""
+
+    def __init__(self, faces: Faces, owner: list[frozenset[int] | None]) -> None:
+        self.faces = faces
+        self.owner = owner
+        self._areas = shapely.area(faces.polygons)
+
+    @property
+    def waiting(self) -> list[int]:
+        """Faces without a decision."""
+        return [face for face, owner in enumerate(self.owner) if owner is None]
+
+    def area(self, part: Iterable[int]) -> float:
+        """Return the area of faces, in square metres."""
+        return float(self._areas[list(part)].sum())
+
+    def by_owner(self) -> dict[int, set[int]]:
+        """Return the faces of each polygon."""
+        result: dict[int, set[int]] = {}
+        for face, owner in enumerate(self.owner):
+            for key in owner or ():
+                result.setdefault(key, set()).add(face)
+        return result
+
+    def settle(self, barred: Mapping[int, frozenset[int]], rest: frozenset[int] = frozenset()) -> None:
+        """Give the faces that wait to the neighbour with the longest border.
+
+        Parameters
+        ----------
+        barred : mapping of int to frozenset of int
+            Neighbours that a face is not given to; `OUTSIDE` for free ground.
+        rest : frozenset of int
+            What gets the faces without a neighbour.
+        """
+        while self.waiting:
+            found: dict[int, frozenset[int]] = {}
+            for face in self.waiting:
+                votes: dict[frozenset[int], float] = {}
+                for other, length in self.faces.borders[face].items():
+                    owner = frozenset[int]() if other == OUTSIDE else self.owner[other]
+                    if owner is not None and not (owner or {OUTSIDE}) & barred.get(face, frozenset()):
+                        votes[owner] = votes.get(owner, 0.0) + length
+                if votes:
+                    found[face] = max(votes, key=lambda owner: votes[owner])
+            for face in found or self.waiting:
+                self.owner[face] = found.get(face, rest)
+
+    def longest(self, part: frozenset[int], barred: set[int]) -> int | None:
+        """Return the polygon with the longest border with a part."""
+        votes: dict[int, float] = {}
+        for face in part:
+            for other, length in self.faces.borders[face].items():
+                for key in (self.owner[other] or ()) if other != OUTSIDE and other not in part else ():
+                    if key not in barred:
+                        votes[key] = votes.get(key, 0.0) + length
+        return max(votes, key=lambda key: votes[key], default=None)
+
+    def narrow_gaps(self, beside: set[int], tolerance: float) -> list[int]:
+        """Return the free faces beside some polygons that are no wider than the tolerance."""
+        free = [face for face, owner in enumerate(self.owner) if owner is not None and not owner]
+        return [
+            face
+            for face in free
+            if any(
+                other != OUTSIDE and (self.owner[other] or frozenset()) & beside for other in self.faces.borders[face]
+            )
+            and not is_wide(self.faces.polygons[face], tolerance)
+        ]
+
+
+def _fitted(new: Outline, near: Mapping[int, Outline], rules: Rules, others_give_way: bool) -> Outline:
+    """Move an outline onto the borders within the tolerance."""
+    others = list(near.values())
+    if not others_give_way:
+        new = polygonal(shapely.difference(new, shapely.union_all(others)))
+    if rules.tolerance_m > 0 and others and not new.is_empty:
+        new = snap_to_neighbours(new, others, rules.tolerance_m)
+    return _widened(new, others, rules) if others_give_way else new
+
+
+def _widened(new: Outline, others: Iterable[Outline], rules: Rules) -> Outline:
+    """Add what would be left of others as strips narrower than the tolerance."""
+    width = rules.tolerance_m
+    strips = []
+    for other in others if width > 0 else ():
+        around = valid(shapely.clip_by_rect(other, *shapely.box(*new.bounds).buffer(4 * width + _MARGIN_M).bounds))
+        if not shapely.relate_pattern(around, new, "T********"):
+            continue
+        left = polygonal(shapely.difference(around, new))
+        narrow = shapely.difference(left, without_slivers(left, new, width))
+        # What was narrow before stays.
+        own = shapely.difference(around, without_slivers(polygonal(around), new, width))
+        strips += [strip for strip in polygon_parts(narrow) if shapely.intersection(strip, own).area < strip.area / 2]
+    return polygonal(shapely.union_all([new, *strips])) if strips else new
+
+
+def _rays(before: Outline, after: Outline, others: Iterable[Outline]) -> Iterable[BaseGeometry]:
+    """Yield lines from the ends of the borders of an old outline to the new one: there its neighbours meet now."""
+    inside = before.buffer(_HAIR_M)
+    for other in others:
+        border = shapely.line_merge(shapely.intersection(before.boundary, other.boundary))
+        for end in shapely.get_parts(shapely.boundary(border)):
+            ray = shapely.shortest_line(end, after)
+            if ray is not None and ray.length > 0 and shapely.covers(inside, ray):
+                yield ray

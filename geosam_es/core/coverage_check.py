@@ -1,0 +1,326 @@
+"""Checks a coverage: a list of findings, each with a place, a size and a remedy.
+
+Borders whose segments two polygons have in common are right. Everything else is found from the other segments alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from itertools import combinations
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from ..errors import EditError
+from .coverage import Changes, Rules, give, merge
+from .faces import OUTSIDE, Faces, Sides, segments
+from .partition import gaps, is_wide, polygonal, valid
+
+__all__ = ["Finding", "Kind", "check", "mend", "remedy"]
+
+_HAIR_M = 1e-4
+_MOST_ROUNDS = 5
+_SLIT_LENGTH = 3.0
+"""Open gaps are at least this many times as long as the tolerance; shorter ones are corners between borders."""
+
+
+class Kind(Enum):
+    """What is wrong, in the order in which it is mended."""
+
+    INVALID = "invalid"
+    OVERLAP = "overlap"
+    GAP = "gap"
+    BORDER = "border"
+    SLIVER = "sliver"
+    SMALL = "small"
+    SAME_CLASS = "same class"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes
+    ----------
+    kind : Kind
+    place : geometry
+        The polygon or the ground, or for `Kind.BORDER` and `Kind.SAME_CLASS` the line.
+    size : float
+        Square metres, or metres for lines.
+    ids : tuple of int
+        The polygons.
+    """
+
+    kind: Kind
+    place: BaseGeometry
+    size: float
+    ids: tuple[int, ...]
+
+    @property
+    def remedy(self) -> str:
+        """What `remedy` does."""
+        return _REMEDIES[self.kind]
+
+
+_REMEDIES = {
+    Kind.INVALID: "repair the polygon",
+    Kind.OVERLAP: "leave the ground to the smallest of the polygons",
+    Kind.GAP: "fill it from the neighbour with the longest border",
+    Kind.BORDER: "give both sides the same vertices",
+    Kind.SLIVER: "join it to the neighbour with the longest border",
+    Kind.SMALL: "join it to the neighbour with the longest border",
+    Kind.SAME_CLASS: "merge the polygons",
+}
+
+
+_STALE = (Kind.SLIVER, Kind.SMALL)
+"""After one of their polygons has changed, they are looked for again first."""
+
+
+def check(
+    polygons: Mapping[int, BaseGeometry],
+    rules: Rules,
+    classes: Mapping[int, Hashable] | None = None,
+    *,
+    max_gap_m2: float = np.inf,
+    skip: Collection[Kind] = (),
+) -> list[Finding]:
+    """Find what is wrong in a coverage.
+
+    Parameters
+    ----------
+    polygons : mapping of int to Polygon or MultiPolygon
+    rules : Rules
+    classes : mapping of int to class, optional
+        For minimum areas by class, and to find neighbours of the same class. Polygons of class None have none.
+    max_gap_m2 : float
+        Larger enclosed gaps are left out, such as lakes that are no part of the map.
+    skip : collection of Kind
+        What is not looked for.
+
+    Returns
+    -------
+    list of Finding
+        In the order of `Kind`, larger ones first.
+    """
+    check_ = _Check(polygons, rules, classes or {}, max_gap_m2)
+    found = [finding for finding in check_.findings() if finding.kind not in skip]
+    order = list(Kind)
+    return sorted(found, key=lambda finding: (order.index(finding.kind), -finding.size))
+
+
+def remedy(
+    finding: Finding,
+    polygons: Mapping[int, BaseGeometry],
+    rules: Rules,
+    classes: Mapping[int, Hashable] | None = None,
+) -> Changes:
+    """Return the changes that mend a finding; none if it has no remedy, as a small polygon without neighbours.
+
+    Parameters
+    ----------
+    finding : Finding
+    polygons : mapping of int to geometry
+        Those of the finding, and those around it; see `Rules.reach_m`.
+    rules : Rules
+    classes : mapping of int to class, optional
+
+    Raises
+    ------
+    EditError
+        If the polygons around do not allow it.
+    """
+    sizes = {key: polygons[key].area for key in finding.ids if key in polygons}
+    if len(sizes) < len(finding.ids) and finding.kind is not Kind.GAP:
+        return Changes({})
+    if finding.kind is Kind.SAME_CLASS:
+        one, other = sorted(sizes, key=lambda key: sizes[key], reverse=True)
+        return merge(one, other, polygons, rules, classes)
+    if finding.kind in (Kind.INVALID, Kind.BORDER):
+        lines = finding.place.boundary if finding.kind is Kind.INVALID else finding.place
+        return give(lines, polygons, rules, classes=classes)
+    to = min(sizes, key=lambda key: sizes[key]) if finding.kind is Kind.OVERLAP else None
+    taken = finding.ids[0] if finding.kind in (Kind.SLIVER, Kind.SMALL) else None
+    return give(finding.place, polygons, rules, to, taken, classes)
+
+
+def mend(
+    polygons: Mapping[int, BaseGeometry],
+    rules: Rules,
+    classes: Mapping[int, Hashable] | None = None,
+    *,
+    max_gap_m2: float = np.inf,
+    skip: Collection[Kind] = (),
+) -> tuple[dict[int, BaseGeometry], list[Finding]]:
+    """Apply the remedies of all findings, in several rounds; see `check` for the parameters.
+
+    Returns
+    -------
+    polygons : dict of int to geometry
+    rest : list of Finding
+        What could not be mended.
+    """
+    mended = dict(polygons)
+    rest: list[Finding] = []
+    for _ in range(_MOST_ROUNDS):
+        found = check(mended, rules, classes, max_gap_m2=max_gap_m2, skip=skip)
+        if not found or found == rest:
+            break
+        rest = found
+        keys = np.array(list(mended))
+        bounds = shapely.bounds(np.array(list(mended.values()), object))
+        touched: set[int] = set()
+        for finding in found:
+            if finding.kind in _STALE and touched.intersection(finding.ids):
+                continue
+            reach = rules.reach_m / np.array(rules.metres_per_unit)
+            around = [finding.place.bounds, *(mended[key].bounds for key in finding.ids if key in mended)]
+            low, high = np.min(around, axis=0)[:2] - reach, np.max(around, axis=0)[2:] + reach
+            is_near = ((bounds[:, :2] <= high) & (bounds[:, 2:] >= low)).all(axis=1)
+            near = {int(key): mended[int(key)] for key in keys[is_near] if int(key) in mended}
+            try:
+                changes = remedy(finding, near, rules, classes)
+            except EditError:
+                continue
+            touched.update(changes.changed, changes.removed)
+            mended.update(changes.changed)
+            for key in changes.removed:
+                del mended[key]
+    return mended, check(mended, rules, classes, max_gap_m2=max_gap_m2, skip=skip)
+
+
+class _Check:
+    """The polygons in metres."""
+
+    def __init__(
+        self,
+        polygons: Mapping[int, BaseGeometry],
+        rules: Rules,
+        classes: Mapping[int, Hashable],
+        max_gap_m2: float,
+    ) -> None:
+        given = {key: polygon for key, polygon in polygons.items() if not polygon.is_empty}
+        self._rules, self._classes, self._max_gap_m2 = rules, classes, max_gap_m2
+        self._keys = list(given)
+        self._given = np.array(list(given.values()), object)
+        bounds = shapely.total_bounds(self._given).reshape(2, 2)
+        self._origin, self._scale = bounds.mean(axis=0), np.array(rules.metres_per_unit)
+        self._is_valid = shapely.is_valid(self._given)
+        flat = shapely.transform(self._given, lambda xy: (xy - self._origin) * self._scale)
+        for place in np.flatnonzero(~self._is_valid):
+            flat[place] = polygonal(valid(flat[place]))
+        self._flat = flat
+        self._tree = shapely.STRtree(flat)
+        self._sides = Sides.of(flat)
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield all findings."""
+        if not len(self._keys):
+            return
+        for place in np.flatnonzero(~self._is_valid):
+            yield Finding(Kind.INVALID, self._given[place], self._flat[place].area, (self._keys[place],))
+        lines, owner = self._sides.unmatched_lines()
+        enclosed = list(self._faces(lines))
+        yield from enclosed
+        yield from self._slits(lines, owner, [finding.place for finding in enclosed if finding.kind is Kind.GAP])
+        yield from self._borders(lines, owner, {pair for finding in enclosed for pair in combinations(finding.ids, 2)})
+        yield from self._parts()
+        yield from self._same_class()
+
+    def _finding(self, kind: Kind, flat: BaseGeometry, places: Collection[int]) -> Finding:
+        place = shapely.transform(flat, lambda xy: xy / self._scale + self._origin)
+        size = float(flat.area or flat.length)
+        return Finding(kind, place, size, tuple(sorted(self._keys[place] for place in places)))
+
+    def _faces(self, lines: NDArray[np.object_]) -> Iterator[Finding]:
+        """Find overlaps and enclosed gaps: faces between unmatched lines with several polygons, or with none."""
+        faces = Faces([], lines, (-np.inf, -np.inf, np.inf, np.inf))
+        inside: list[list[int]] = [[] for _ in faces.polygons]
+        spots = shapely.point_on_surface(faces.polygons)
+        for place, face in zip(*shapely.STRtree(spots).query(self._flat, predicate="contains")):
+            inside[face].append(int(place))
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for face in np.flatnonzero(~faces.is_thin):
+            if len(inside[face]) != 1:
+                groups.setdefault(tuple(sorted(inside[face])), []).append(int(face))
+        for places, group in groups.items():
+            for part in shapely.get_parts(faces.joined(group)):
+                if places or part.area <= self._max_gap_m2:
+                    beside = places or self._beside(part)
+                    yield self._finding(Kind.OVERLAP if places else Kind.GAP, part, beside)
+
+    def _beside(self, part: BaseGeometry) -> list[int]:
+        return [int(place) for place in self._tree.query(part, predicate="dwithin", distance=_HAIR_M)]
+
+    def _slits(
+        self, lines: NDArray[np.object_], owner: NDArray[np.int64], enclosed: list[BaseGeometry]
+    ) -> Iterator[Finding]:
+        """Find narrow gaps that are open on one side."""
+        tolerance = self._rules.tolerance_m
+        if tolerance <= 0 or not len(lines):
+            return
+        one, other = shapely.STRtree(lines).query(lines, predicate="dwithin", distance=tolerance)
+        wanted = owner[one] < owner[other]
+        one, other = one[wanted], other[wanted]
+        strips = shapely.intersection(lines[one], shapely.buffer(lines[other], tolerance))
+        is_long = shapely.length(strips) > _SLIT_LENGTH * tolerance
+        known = shapely.STRtree(enclosed)
+        seen: set[tuple[int, int]] = set()
+        for place in np.flatnonzero(is_long):
+            pair = int(owner[one[place]]), int(owner[other[place]])
+            box = strips[place].envelope.buffer(4 * tolerance)
+            first, second = (polygonal(valid(shapely.clip_by_rect(self._flat[key], *box.bounds))) for key in pair)
+            if pair in seen or first.is_empty or second.is_empty:
+                continue
+            seen.add(pair)
+            between = gaps(first, second, tolerance)
+            others = self._flat[self._tree.query(between, predicate="intersects")]
+            for part in shapely.get_parts(polygonal(shapely.difference(between, shapely.union_all(others)))):
+                if part.length > 2 * _SLIT_LENGTH * tolerance and part.area > _HAIR_M * part.length:
+                    finding = self._finding(Kind.GAP, part, pair)
+                    if not len(known.query(finding.place, predicate="intersects")):
+                        yield finding
+
+    def _borders(
+        self, lines: NDArray[np.object_], owner: NDArray[np.int64], known: set[tuple[int, ...]]
+    ) -> Iterator[Finding]:
+        """Find segments on which a neighbour has a vertex that they lack; but for pairs with other findings."""
+        ends, line = segments(lines)
+        spots, first = np.unique(np.stack([ends.ravel(), owner[np.repeat(line, 2)]], axis=1), axis=0, return_index=True)
+        vertex_owner = owner[np.repeat(line, 2)[first]]
+        vertices = spots[:, 0]
+        pieces = shapely.linestrings(np.stack([ends.real, ends.imag], axis=-1))
+        points = shapely.points(vertices.real, vertices.imag)
+        vertex, piece = shapely.STRtree(pieces).query(points, predicate="dwithin", distance=_HAIR_M)
+        wanted = (vertex_owner[vertex] != owner[line[piece]]) & (vertices[vertex, None] != ends[piece]).all(axis=1)
+        groups: dict[tuple[int, ...], set[int]] = {}
+        for at, place in zip(vertex[wanted], piece[wanted]):
+            pair = tuple(sorted((int(vertex_owner[at]), int(owner[line[place]]))))
+            groups.setdefault(pair, set()).add(int(place))
+        for pair, places in groups.items():
+            if tuple(sorted(self._keys[place] for place in pair)) not in known:
+                yield self._finding(Kind.BORDER, shapely.multilinestrings(pieces[sorted(places)]), pair)
+
+    def _parts(self) -> Iterator[Finding]:
+        """Find parts that are too small or too narrow."""
+        parts, owner = shapely.get_parts(self._flat, return_index=True)
+        least = np.array([self._rules.min_area(self._classes.get(key)) for key in self._keys])[owner]
+        areas = shapely.area(parts)
+        # A polygon is at most as wide as four times its area by its length.
+        may_be_narrow = 4 * areas < 2 * self._rules.tolerance_m * shapely.length(parts)
+        for place in np.flatnonzero((areas < least) | may_be_narrow):
+            if areas[place] < least[place]:
+                yield self._finding(Kind.SMALL, parts[place], [owner[place]])
+            elif not is_wide(parts[place], self._rules.tolerance_m):
+                yield self._finding(Kind.SLIVER, parts[place], [owner[place]])
+
+    def _same_class(self) -> Iterator[Finding]:
+        names = [self._classes.get(key) for key in self._keys]
+        for one, other, _ in zip(*self._sides.border_lengths()):
+            if other != OUTSIDE and names[one] is not None and names[one] == names[other]:
+                line = shapely.intersection(self._flat[one].boundary, self._flat[other].boundary)
+                yield self._finding(Kind.SAME_CLASS, line, [one, other])
