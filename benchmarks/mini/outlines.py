@@ -109,7 +109,7 @@ class _User:
         first = session.draw([self.transform.apply(x, y) for x, y in stroke.coords])
         return self._iou(first.geometry), self._corrected(session)
 
-    def refined(self, outline: BaseGeometry) -> float:
+    def refined(self, outline: shapely.Polygon) -> float:
         session = SegmentationSession(self.segmenter)
         session.reshape(self.transform.apply_geometry(outline))
         return self._corrected(session)
@@ -134,7 +134,7 @@ class _User:
 
 def _axis(polygon: shapely.Polygon) -> shapely.LineString:
     """Return a stroke along the longer axis of an object, as far as it lies well inside."""
-    corners = np.array(polygon.minimum_rotated_rectangle.exterior.coords)
+    corners = shapely.get_coordinates(polygon.minimum_rotated_rectangle)
     middles = (corners[:4] + corners[1:]) / 2
     ends = max(
         (middles[0], middles[2]), (middles[1], middles[3]), key=lambda pair: float(np.hypot(*(pair[0] - pair[1])))
@@ -241,9 +241,13 @@ def _blend(image: Image, window: tuple[slice, slice], inside: NDArray[np.bool_],
     image[window] = image[window] * (1 - weight) + source * weight
 
 
-def measure_update(models: Path, model: OnnxMini, scene: LabelledScene) -> list[tuple[str, str]]:
-    """Return the true and the found verdict of each object on a newer image; ``same`` stands for ``moved`` too."""
+def measure_update(models: Path, limit: int | None, model: OnnxMini, scene: LabelledScene) -> list[tuple[str, str]]:
+    """Return the true verdict and the found one of objects on a newer image, in random order, up to a number.
+
+    ``same`` is true for all objects that are neither erased nor grown.
+    """
     image, objects = newer_image(scene, np.random.default_rng(SEED))
+    objects = objects[:limit]
     if not objects:
         return []
     newer = LabelledScene(scene.dataset, image, [])
@@ -330,7 +334,9 @@ def main() -> None:
         if "update" in options.parts:
             scenes = [scene for scene in held_out(options.data) if "landcover" not in scene.dataset]
             verdicts: dict[str, list[tuple[str, str]]] = {}
-            updated = map_with_model(partial(measure_update, options.models), scenes, options.models, options.processes)
+            updated = map_with_model(
+                partial(measure_update, options.models, options.limit), scenes, options.models, options.processes
+            )
             for scene, pairs in zip(scenes, updated):
                 verdicts.setdefault(scene.dataset, []).extend(pairs)
             print(update_table({**verdicts, "all": [pair for pairs in verdicts.values() for pair in pairs]}))

@@ -8,7 +8,7 @@ from typing import Union
 
 import shapely
 import shapely.affinity
-from shapely import make_valid
+from shapely.geometry.base import BaseGeometry
 
 from ..core.prompts import Point
 from ..core.topology import merge, middles, polygon_parts, with_kept_borders
@@ -94,11 +94,17 @@ def outline_prompts(features: Iterable[PromptFeature]) -> list[ObjectPrompts]:
             parse_object_id(item.object_id),
             attributes=item.attributes,
             feature=number,
-            # A valid polygon keeps the order of its vertices.
-            outline=item.geometry if item.geometry.is_valid else merge(polygon_parts(make_valid(item.geometry))),
+            outline=_valid(item.geometry),
         )
         for number, item in enumerate(features, start=1)
     ]
+
+
+def _valid(polygon: BaseGeometry) -> Outline:
+    """Return a valid polygon as it is, with the order of its vertices."""
+    if isinstance(polygon, (shapely.Polygon, shapely.MultiPolygon)) and polygon.is_valid:
+        return polygon
+    return merge(polygon_parts(shapely.make_valid(polygon)))
 
 
 def update_objects(
