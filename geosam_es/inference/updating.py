@@ -60,8 +60,8 @@ class UpdateOptions:
         In native pixels. Borders that differ by less keep their old vertices.
     """
 
-    same_iou: float = 0.68
-    gone_score: float = 0.58
+    same_iou: float = 0.65
+    gone_score: float = 0.64
     tolerance: float = 3.0
 
 
