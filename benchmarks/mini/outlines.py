@@ -32,7 +32,7 @@ from geosam_es.inference.segmenter import Segmenter
 from geosam_es.inference.session import SegmentationSession
 from geosam_es.inference.updating import SAME, UpdatedObject, UpdateOptions, outline_prompts, update_objects
 
-from ..markdown import markdown_table
+from ..markdown import markdown_table, replace_sections
 from .exported_model import OnnxMini
 from .held_out import held_out, measurement_parser
 from .process_pool import map_with_model
@@ -322,24 +322,28 @@ def main() -> None:
     """Parse the command line, measure, and print the tables."""
     parser = measurement_parser("outlines", __doc__)
     parser.add_argument("--parts", nargs="+", choices=("prompts", "update"), default=("prompts", "update"))
+    parser.add_argument("--page", type=Path, help="page whose tables are replaced")
     options: argparse.Namespace = parser.parse_args()
+    tables: dict[str, str] = {}
+    apply = partial(map_with_model, models=options.models, processes=options.processes)
     try:
         if "prompts" in options.parts:
             scenes = held_out(options.data, options.limit)
             found: dict[str, list[Measured]] = {}
-            measured = map_with_model(partial(measure_scene, options.models), scenes, options.models, options.processes)
-            for scene, objects in zip(scenes, measured):
+            for scene, objects in zip(scenes, apply(partial(measure_scene, options.models), scenes)):
                 found.setdefault(scene.dataset, []).extend(objects)
-            print(prompt_table({name: objects for name, objects in found.items() if objects}))
+            tables["outlines"] = prompt_table({name: objects for name, objects in found.items() if objects})
         if "update" in options.parts:
             scenes = [scene for scene in held_out(options.data) if "landcover" not in scene.dataset]
             verdicts: dict[str, list[tuple[str, str]]] = {}
-            updated = map_with_model(
-                partial(measure_update, options.models, options.limit), scenes, options.models, options.processes
-            )
-            for scene, pairs in zip(scenes, updated):
+            for scene, pairs in zip(scenes, apply(partial(measure_update, options.models, options.limit), scenes)):
                 verdicts.setdefault(scene.dataset, []).extend(pairs)
-            print(update_table({**verdicts, "all": [pair for pairs in verdicts.values() for pair in pairs]}))
+            tables["updates"] = update_table(
+                {**verdicts, "all": [pair for pairs in verdicts.values() for pair in pairs]}
+            )
+        print("\n\n".join(tables.values()))
+        if options.page is not None:
+            replace_sections(options.page, tables)
     except GeoSamError as error:
         parser.exit(2, f"error: {error.user_message}\n")
 

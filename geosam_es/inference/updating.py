@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Union
 
+import numpy as np
 import shapely
 import shapely.affinity
 from shapely.geometry.base import BaseGeometry
@@ -101,8 +102,9 @@ def outline_prompts(features: Iterable[PromptFeature]) -> list[ObjectPrompts]:
 
 
 def _valid(polygon: BaseGeometry) -> Outline:
-    """Return a valid polygon as it is, with the order of its vertices."""
-    if isinstance(polygon, (shapely.Polygon, shapely.MultiPolygon)) and polygon.is_valid:
+    """Return a valid polygon as it is, with the order of its vertices, and one without coordinates too."""
+    is_finite = bool(np.isfinite(polygon.bounds).all())
+    if isinstance(polygon, (shapely.Polygon, shapely.MultiPolygon)) and (polygon.is_valid or not is_finite):
         return polygon
     return merge(polygon_parts(shapely.make_valid(polygon)))
 
@@ -155,7 +157,8 @@ def update_objects(
 
 def _click(item: ObjectPrompts) -> ObjectPrompts:
     """Return the object with a click in the middle of its outline in place of it."""
-    middle = middles(item.outline)[:1] if item.outline is not None else ()
+    outline = item.outline
+    middle = middles(outline)[:1] if outline is not None and np.isfinite(outline.bounds).all() else ()
     return replace(item, outline=None, points=tuple(Point(x, y) for x, y in middle))
 
 
