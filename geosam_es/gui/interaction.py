@@ -27,6 +27,7 @@ from .canvas.map_tool import SegmentMapTool
 from .canvas.overlay import Overlay
 from .canvas.pointed_image import PointedImage
 from .canvas.view_tiles import TilesInView
+from .canvas.visible_rasters import VisibleRasters
 from .editing.accepting import Acceptor
 from .editing.fitter import Fitter
 from .editing.history import EditHistory
@@ -295,7 +296,20 @@ class Interaction(QObject):
         if raster is not None:
             self._request(raster)
         elif not self.stores.is_opening:
-            self.controller.give_up(_nothing_here())
+            self._explain_nothing()
+
+    def _explain_nothing(self) -> None:
+        """Say why nothing answers a prompt: no raster is visible, or GDAL cannot read it."""
+        error: GeoSamError = _nothing_here()
+        unreadable = VisibleRasters(self._canvas.mapSettings).unreadable()
+        if unreadable is not None:
+            try:
+                # Opening it fails with the reason.
+                self._request(raster_of(unreadable))
+                return
+            except RasterError as reason:
+                error = reason
+        self.controller.give_up(error)
 
     def _encode(self, whole: bool) -> None:
         """Encode the raster under the pointer, or what is in view of the one in the middle of the map."""

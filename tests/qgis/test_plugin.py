@@ -1248,6 +1248,22 @@ class TestSheets:
         click(iface.canvas, place("a"))
         drawn(interaction, "a", place("a"))
 
+    def test_a_click_where_gdal_cannot_read_the_only_raster_says_what_to_do(
+        self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, left: QgsRasterLayer, tmp_path: Path
+    ) -> None:
+        (tmp_path / "photo.ecw").write_bytes(b"e\x02\x01\x02\x00")
+        broken = QgsRasterLayer(str(tmp_path / "photo.ecw"), "photo")
+        interaction = start(iface, plugin, broken)
+        click(iface.canvas, place("a"))
+        wait_until(iface.messages)
+        assert len(iface.messages()) == 1 and "gdal_translate -of COG" in iface.messages()[0]
+        assert not interaction.controller.is_waiting
+        # It hides nothing.
+        QgsProject.instance().addMapLayer(left)
+        wait_until(lambda: left in iface.canvas.layers())
+        click(iface.canvas, place("a"))
+        drawn(interaction, "a", place("a"))
+
     def test_a_raster_without_crs_is_named(
         self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer, tmp_path: Path
     ) -> None:

@@ -63,6 +63,11 @@ class VisibleRasters:
                 return layer
         return covering[-1][0] if covering else None
 
+    def unreadable(self) -> QgsRasterLayer | None:
+        """Return the topmost layer of a file that QGIS could not open; nobody knows where it is."""
+        layers = _rasters(self._map_settings().layers())
+        return next((layer for layer in layers if not layer.isValid() and layer.providerType() == "gdal"), None)
+
     def _covering(self, point: QgsPointXY) -> list[tuple[QgsRasterLayer, QgsPointXY]]:
         """Return the layers whose extent contains a point, with the point in the CRS of each."""
         crs = self._map_settings().destinationCrs()
