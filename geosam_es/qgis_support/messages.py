@@ -12,7 +12,7 @@ from qgis.PyQt.QtCore import QCoreApplication, Qt
 from qgis.PyQt.QtGui import QPalette
 from qgis.PyQt.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QTextBrowser, QVBoxLayout, QWidget
 
-from ..errors import GeoSamError, SignatureMismatchError
+from ..errors import GeoSamError, PackageError, SignatureMismatchError
 
 __all__ = ["PLUGIN_NAME", "BarMessage", "Messages", "duration", "tr", "translated"]
 
@@ -38,6 +38,10 @@ def translated(error: GeoSamError) -> str:
 
 def _parts(error: GeoSamError) -> tuple[str, str]:
     values: dict[str, object] = {}
+    if isinstance(error, PackageError):
+        # No pip in a terminal: that click shows the button.
+        remedy = tr("click on an image with the tool of GeoSAM-ES, press Install in the message, and restart QGIS")
+        return error.fill(_translate(error.template)), remedy if error.remedy else ""
     if isinstance(error, SignatureMismatchError):
         values["key"] = _signature_keys().get(error.key, error.key)
     problem, remedy = (
@@ -127,15 +131,26 @@ class BarMessage:
 
 
 class Messages:
-    """Shows messages in the message bar of QGIS and writes them to its log."""
+    """Shows messages in the message bar of QGIS and writes them to its log.
 
-    def __init__(self, bar: Any) -> None:
+    Parameters
+    ----------
+    bar : QgsMessageBar
+    on_package : callable
+        Shows an error that installing a package mends.
+    """
+
+    def __init__(self, bar: Any, on_package: Callable[[PackageError], None]) -> None:
         self._bar = bar
+        self._on_package = on_package
         self._last = ("", 0.0)
         self._report, self._offer = BarMessage(bar), BarMessage(bar)
 
     def error(self, error: GeoSamError) -> None:
         """Show what is wrong and what to do about it."""
+        if isinstance(error, PackageError):
+            self._on_package(error)
+            return
         text = translated(error)
         now = time.monotonic()
         # Repeated clicks where something fails need one message.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,6 +176,30 @@ class TestLoading:
         assert plugin.interaction is not None
         assert iface.canvas.mapTool() is plugin.interaction.tool
         plugin.unload()
+
+    @pytest.mark.parametrize(
+        ("reason", "remedy"),
+        [("DLL load failed while importing x", "Visual C++"), ("undefined symbol: x", "press Install to replace it")],
+    )
+    def test_onnxruntime_that_does_not_load_gets_the_remedy_of_the_installation(
+        self,
+        iface: Interface,
+        plugin: GeoSamPlugin,
+        raster_with_store: QgsRasterLayer,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        reason: str,
+        remedy: str,
+    ) -> None:
+        """It is imported at the first click only."""
+        (tmp_path / "onnxruntime.py").write_text(f"raise ImportError({reason!r})")
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+        start(iface, plugin, raster_with_store)
+        click(iface.canvas, place("a"))
+        wait_until(iface.messages)
+        assert len(iface.messages()) == 1 and remedy in iface.messages()[0] and "pip" not in iface.messages()[0]
+        assert "Install" in [button.text() for button in iface.bar.findChildren(QPushButton)]
 
     @pytest.mark.parametrize("is_unloaded", [False, True])
     def test_installed_packages_are_loaded_in_the_background(
