@@ -139,11 +139,11 @@ class Interaction(QObject):
         tool.boxed.connect(controller.set_box)
         tool.hovered.connect(self._on_hover)
         tool.left.connect(self._on_left)
-        tool.accepted.connect(controller.accept)
+        tool.accepted.connect(self._on_accept)
         tool.activated.connect(self._shown.start)
         actions.candidate.triggered.connect(lambda: controller.next_candidate())
         actions.previous.triggered.connect(lambda: controller.next_candidate(-1))
-        actions.accept.triggered.connect(controller.accept)
+        actions.accept.triggered.connect(self._on_accept)
         actions.discard.triggered.connect(self._on_discard)
         actions.preview.toggled.connect(self._on_preview_toggled)
         self.dock.class_box.hold = controller.hold_after_accepting
@@ -460,6 +460,11 @@ class Interaction(QObject):
             actions.discard.setEnabled(True)
         actions.delete.setEnabled(refining.current is not None)
 
+    def _on_accept(self) -> None:
+        # What was typed for a polygon that could not be written counts too.
+        self.dock.class_box.take_typed()
+        self.controller.accept()
+
     def _on_discard(self) -> None:
         if self.refining.picks:
             self.refining.stop()
@@ -520,7 +525,7 @@ class Interaction(QObject):
     def _make_and_accept(self, make: Callable[[RasterPath | None, QgsCoordinateReferenceSystem], bool]) -> None:
         """Make a layer, and write the polygon on the map to it."""
         if make(self._image(), self._layer_crs()):
-            self.controller.accept()
+            self._on_accept()
         self.tool.take_focus()
 
     def _image(self) -> RasterPath | None:

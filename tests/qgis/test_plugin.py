@@ -39,6 +39,7 @@ from qgis.PyQt.QtWidgets import (
     QListWidget,
     QMainWindow,
     QPushButton,
+    QSpinBox,
     QToolBar,
     QToolButton,
 )
@@ -592,6 +593,76 @@ class TestKeysAndFocus:
         wait_until(lambda: target.featureCount() == 1)
         written = next(target.getFeatures())
         assert [written[name] for name in ("class", "h1", "p1", "h2", "p2")] == ["C1", "C1", 60, "G1", 40]
+
+
+def typed_class(interaction: Interaction) -> QLineEdit:
+    lines = interaction.dock.class_box.findChildren(QLineEdit)
+    return next(line for line in lines if line.placeholderText() == "Class of the next polygons")
+
+
+class TestTypedWhileOpening:
+    """An accepted polygon gets what was chosen when it was accepted, however long its image takes to open."""
+
+    @pytest.fixture
+    def opening(
+        self,
+        iface: Interface,
+        plugin: GeoSamPlugin,
+        blobs: BlobDecoder,
+        target: QgsVectorLayer,
+        raster_with_store: QgsRasterLayer,
+    ) -> Interaction:
+        interaction = start(iface, plugin, raster_with_store)
+        interaction.dock.layers.setLayer(target)
+        interaction.stores.close_all()
+        return interaction
+
+    def written(self, target: QgsVectorLayer, count: int, name: str) -> list[Any]:
+        wait_until(lambda: target.featureCount() == count)
+        return [feature[name] for feature in sorted(target.getFeatures(), key=lambda feature: -feature.id())]
+
+    def test_a_typed_class(self, iface: Interface, opening: Interaction, target: QgsVectorLayer) -> None:
+        line = typed_class(opening)
+        line.setText("field")
+        click(iface.canvas, place("a"))
+        assert opening.stores.is_opening
+        key(iface, Qt.Key.Key_Return)
+        line.setText("")
+        QTest.keyClicks(line, "wood")
+        click(iface.canvas, place("b"))
+        key(iface, Qt.Key.Key_Return)
+        assert self.written(target, 2, "class") == ["field", "wood"]
+
+    def test_a_percentage(self, iface: Interface, opening: Interaction, target: QgsVectorLayer, tmp_path: Path) -> None:
+        box = opening.dock.class_box
+        target.dataProvider().addAttributes(
+            [QgsField(name, kind) for name, kind in zip(("h1", "p1", "h2", "p2"), (QVariant.String, QVariant.Int) * 2)]
+        )
+        target.updateFields()
+        (tmp_path / "classes.csv").write_text("code;name\nG1;wood\nC1;water\n")
+        box.csv_chosen.emit(str(tmp_path / "classes.csv"))
+        box.mix_fields.choose(["h1", "p1", "h2", "p2"])
+        box.choose(0)
+        box.toggle(1)
+        click(iface.canvas, place("a"))
+        key(iface, Qt.Key.Key_Return)
+        next(spin for spin in box.findChildren(QSpinBox) if spin.toolTip().startswith("G1")).setValue(80)
+        click(iface.canvas, place("b"))
+        key(iface, Qt.Key.Key_Return)
+        assert self.written(target, 2, "p1") == [60, 80]
+
+    def test_a_class_typed_before_a_polygon_that_failed_counts_for_the_next(
+        self, iface: Interface, opening: Interaction, target: QgsVectorLayer
+    ) -> None:
+        line = typed_class(opening)
+        click(iface.canvas, place("a"))
+        key(iface, Qt.Key.Key_Return)
+        line.setText("wood")
+        opening.controller.give_up(NoTargetError("lost"))
+        wait_until(lambda: not opening.stores.is_opening)
+        click(iface.canvas, place("b"))
+        key(iface, Qt.Key.Key_Return)
+        assert self.written(target, 1, "class") == ["wood"]
 
 
 class TestNoTargetLayer:
