@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from qgis.core import Qgis, QgsMessageLog
-from qgis.PyQt.QtCore import QCoreApplication, Qt
+from qgis.PyQt.QtCore import QCoreApplication, Qt, QTimer
 from qgis.PyQt.QtGui import QPalette
 from qgis.PyQt.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QTextBrowser, QVBoxLayout, QWidget
 
@@ -99,7 +99,7 @@ class BarMessage:
         row.addStretch(1)
         column.addLayout(row)
         item.layout().addLayout(column, 1)
-        self._bar.pushItem(item)
+        _push(self._bar, item)
         # The bar is light in dark themes too, and colours only labels.
         self._label.ensurePolished()
         colour = self._label.palette().color(QPalette.ColorRole.WindowText).name()
@@ -158,7 +158,10 @@ class Messages:
         self._last = (text, now)
         if not is_repeated:
             _log(text, Qgis.MessageLevel.Warning)
-            self._bar.pushMessage(PLUGIN_NAME, text, Qgis.MessageLevel.Warning, _SHOWN_SECONDS)
+            item = self._bar.createMessage(PLUGIN_NAME, text)
+            item.setLevel(Qgis.MessageLevel.Warning)
+            item.setDuration(_SHOWN_SECONDS)
+            _push(self._bar, item)
 
     def warning(self, text: str) -> None:
         """Show a text until the user closes it."""
@@ -192,6 +195,15 @@ class Messages:
     def close_report(self) -> None:
         """Remove the message of `report`."""
         self._report.close()
+
+
+def _push(bar: Any, item: Any) -> None:
+    """Show a message for its time; QGIS stops the time of a message while it lies below another one."""
+    bar.pushItem(item)
+    if item.duration() > 0:
+        timer = QTimer(item)
+        timer.timeout.connect(lambda: bar.popWidget(item))
+        timer.start(1000 * item.duration())
 
 
 def _log(text: str, level: Qgis.MessageLevel) -> None:
