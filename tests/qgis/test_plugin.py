@@ -1360,6 +1360,22 @@ class TestSheets:
         click(iface.canvas, place("a"))
         drawn(interaction, "a", place("a"))
 
+    def test_a_click_where_the_image_has_no_data_says_so(
+        self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, tmp_path: Path
+    ) -> None:
+        """The tile has data elsewhere. What lies outside may be there."""
+        interaction = start(iface, plugin, make_sheet(tmp_path, "edge", nodata_columns=250))
+        edge = place("a", dx=-80)
+        click(iface.canvas, edge)
+        wait_until(iface.messages)
+        assert len(iface.messages()) == 1 and "There is no image here: edge has no data" in iface.messages()[0]
+        assert not interaction.controller.drawing.can_undo and not interaction.controller.is_waiting
+        click(iface.canvas, place("a"))
+        drawn(interaction, "a", place("a"))
+        click(iface.canvas, edge, modifiers=SHIFT)
+        wait_until(lambda: len(interaction.controller.drawing.prompts.points) == 2)
+        assert len(iface.messages()) == 1
+
     def test_a_raster_without_crs_is_named(
         self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer, tmp_path: Path
     ) -> None:
