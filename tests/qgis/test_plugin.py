@@ -6,7 +6,6 @@ import importlib.util
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +63,14 @@ from tests.qgis.support import (
     Interface,
     click,
     drag,
+    key,
     make_sheet,
     move,
     on_screen,
     place,
+    settled,
     wait_until,
+    with_store,
 )
 
 NONE = Qt.KeyboardModifier.NoModifier
@@ -76,42 +78,8 @@ CONTROL = Qt.KeyboardModifier.ControlModifier
 SHIFT = Qt.KeyboardModifier.ShiftModifier
 
 
-@pytest.fixture
-def plugin(iface: Interface) -> Iterator[GeoSamPlugin]:
-    plugin = GeoSamPlugin(iface)
-    plugin.initGui()
-    yield plugin
-    plugin.unload()
-
-
-def with_store(plugin: GeoSamPlugin, store: Path) -> Interaction:
-    interaction = plugin.interaction
-    assert interaction is not None
-    tool_action(plugin).trigger()
-    interaction.open_store(store)
-    wait_until(lambda: interaction.controller.store is not None)
-    return interaction
-
-
-@pytest.fixture
-def ready(plugin: GeoSamPlugin, blob_store: Path, blobs: BlobDecoder, target: QgsVectorLayer) -> Interaction:
-    """The tool active, a store open, a layer chosen."""
-    interaction = with_store(plugin, blob_store)
-    interaction.dock.layers.setLayer(target)
-    return interaction
-
-
 def tool_action(plugin: GeoSamPlugin) -> Any:
     return next(a for a in plugin._iface.group.actions() if a.objectName() == "geosamEsTool")
-
-
-def settled(interaction: Interaction) -> Any:
-    wait_until(lambda: not interaction.controller.drawing.busy)
-    return interaction.controller.drawing
-
-
-def key(iface: Interface, code: Any, modifiers: Any = NONE) -> None:
-    QTest.keyClick(iface.canvas, code, modifiers)
 
 
 class TestLoading:
@@ -629,6 +597,8 @@ class TestTypedWhileOpening:
         key(iface, Qt.Key.Key_Return)
         line.setText("")
         QTest.keyClicks(line, "wood")
+        line.setText("field")
+        line.setText("wood")
         click(iface.canvas, place("b"))
         key(iface, Qt.Key.Key_Return)
         assert self.written(target, 2, "class") == ["field", "wood"]

@@ -264,7 +264,7 @@ class ClassBox(QGroupBox):
         self._take(self._text.text(), self._percents.values)
 
     def _take(self, text: str, shares: list[int]) -> None:
-        if not self.hold(partial(self._take, text, shares)):
+        if not self.hold(partial(self._take, text, shares)) and (text, shares) != (self._written_text, self._shares):
             self._set(text, shares)
 
     def _set(self, text: str, shares: list[int]) -> None:
