@@ -259,7 +259,7 @@ def merge(key: int, other: int, polygons: Polygons, rules: Rules, classes: Class
 
     def owners(labels: frozenset[int]) -> frozenset[int]:
         rest = labels - {key, other, at}
-        return rest | {key} if labels & {key, other} or not rest and at in labels else rest
+        return rest | {key} if labels & {key, other} or (not rest and at in labels) else rest
 
     reach = max(rules.tolerance_m, _HAIR_M)
     common = shapely.intersection(shapely.box(*first.bounds).buffer(reach), shapely.box(*second.bounds).buffer(reach))

@@ -8,7 +8,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geosam_es.core.coverage import Changes, Ground, Rules, cut, give, merge, place, reshape
+from geosam_es.core.coverage import Changes, Ground, Rules, cut, merge, place, reshape
 from geosam_es.errors import EditError
 
 X, Y = 725_000.0, 4_372_000.0
