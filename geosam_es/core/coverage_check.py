@@ -231,7 +231,9 @@ class _Check:
         for place in np.flatnonzero(~self._is_valid):
             spot = shapely.Point(shapely.get_coordinates(self._given[place])[0])
             repaired = self._plane.exact(self._flat[place])
-            yield Finding(Kind.INVALID, spot if repaired.is_empty else repaired, self._flat[place].area, (self._keys[place],))
+            yield Finding(
+                Kind.INVALID, spot if repaired.is_empty else repaired, self._flat[place].area, (self._keys[place],)
+            )
         lines, owner = self._sides.unmatched_lines()
         enclosed = list(self._faces(lines))
         yield from enclosed

@@ -82,18 +82,11 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
                 self.CLASS, tr("Class field"), parentLayerParameterName=self.INPUT, optional=True
             )
         )
-        for name, text, default in (
-            (self.TOLERANCE, tr("Open gaps and slivers up to this width (m)"), 0.5),
-            (self.MIN_AREA, tr("Minimum area (m²)"), 0.0),
-            (self.MAX_GAP, tr("Largest enclosed gap (m²)"), None),
-            (self.SIMPLIFY, tr("Simplify the mended polygons (m)"), 0.0),
-        ):
-            double = QgsProcessingParameterNumber.Type.Double
-            parameter = QgsProcessingParameterNumber(name, text, double, default, default is None, 0)  # type: ignore[call-overload]
-            if name == self.SIMPLIFY:
-                self.add_advanced(parameter)
-            else:
-                self.addParameter(parameter)
+        double = QgsProcessingParameterNumber.Type.Double
+        self.add_number(self.TOLERANCE, tr("Open gaps and slivers up to this width (m)"), double, 0.5)
+        self.add_number(self.MIN_AREA, tr("Minimum area (m²)"), double, 0)
+        self.add_number(self.MAX_GAP, tr("Largest enclosed gap (m²)"), double)
+        self.add_number(self.SIMPLIFY, tr("Simplify the mended polygons (m)"), double, 0, advanced=True)
         self.addParameter(QgsProcessingParameterFeatureSink(self.FINDINGS, tr("Findings"), polygon))
         mended = QgsProcessingParameterFeatureSink(
             self.OUTPUT, tr("Mended polygons"), polygon, optional=True, createByDefault=False
@@ -129,9 +122,7 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
         found = check(polygons, rules, classes, max_gap_m2=max_gap)
         outputs: dict[str, Any] = {self.FOUND: len(found)}
         multi = QgsWkbTypes.Type.MultiPolygon
-        sink, outputs[self.FINDINGS] = self.parameterAsSink(
-            parameters, self.FINDINGS, context, _fields(), multi, crs
-        )
+        sink, outputs[self.FINDINGS] = self.parameterAsSink(parameters, self.FINDINGS, context, _fields(), multi, crs)
         if sink is None:
             raise QgsProcessingException(self.invalidSinkError(parameters, self.FINDINGS))
         for finding in found:
