@@ -259,7 +259,8 @@ def merge(key: int, other: int, polygons: Polygons, rules: Rules, classes: Class
         problem = "The polygons are {distance:.2f} m apart"
         raise EditError(problem, "merge polygons with a common border", distance=apart)
     reach = max(rules.tolerance_m, _HAIR_M)
-    common = shapely.intersection(*(shapely.box(*part.bounds).buffer(reach) for part in (first, second)))
+    box, other_box = (shapely.box(*part.bounds).buffer(reach) for part in (first, second))
+    common = shapely.intersection(box, other_box)
     both = shapely.union(first, second)
     closed = grown(grown(both, rules.tolerance_m / 2), -rules.tolerance_m / 2)
     # Elsewhere there is no gap between them.
@@ -553,9 +554,11 @@ def _fitted(new: Outline, others: Sequence[Outline], rules: Rules) -> Outline:
             continue
         # What was narrow before stays.
         own = shapely.union_all(_strips(here, width))
-        for strip in _strips(polygonal(shapely.difference(here, new)), width):
-            if strip.distance(new) < _HAIR_M and shapely.intersection(strip, own).area < strip.area / 2:
-                strips.append(strip)
+        strips += [
+            strip
+            for strip in _strips(polygonal(shapely.difference(here, new)), width)
+            if strip.distance(new) < _HAIR_M and shapely.intersection(strip, own).area < strip.area / 2
+        ]
     # Without the vertices inside straight lines, which fitting adds.
     fitted = shapely.simplify(shapely.union_all([new, *strips], grid_size=GRID_M), GRID_M)
     return put_back(polygonal(fitted), [given, *others])

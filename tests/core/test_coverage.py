@@ -126,7 +126,8 @@ class Walk:
             if kind == "cut":
                 angle = rng.uniform(0, np.pi)
                 way = 2 * SIDE * np.array([np.cos(angle), np.sin(angle)])
-                line = shapely.LineString([(X + x, Y + y) - way, (X + x, Y + y) + way])
+                middle = np.array([X + x, Y + y])
+                line = shapely.LineString([middle - way, middle + way])
                 changes, kept = cut(key, in_units(line, self.unit), polygons, rules), True
             elif kind == "merge":
                 others = [other for other in polygons if other != key and polygons[other].touches(polygons[key])]
