@@ -195,7 +195,7 @@ def mend(
             near = {int(key): mended[int(key)] for key in keys[is_near] if int(key) in mended}
             try:
                 changes = remedy(finding, near, rules, classes)
-            except EditError:
+            except (EditError, shapely.errors.GEOSException):
                 continue
             touched.update(changes.changed, changes.removed)
             mended.update(changes.changed)
