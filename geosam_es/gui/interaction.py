@@ -301,7 +301,7 @@ class Interaction(QObject):
         if unreadable is not None:
             try:
                 # Opening it fails with the reason.
-                self._request(raster_of(unreadable))
+                self._request(source_of(unreadable))
                 return
             except RasterError as reason:
                 error = reason
