@@ -53,10 +53,10 @@ class _Holdout(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option(
     "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(min=0),
     default=10,
     show_default=True,
-    help="Time limit of the training in minutes.",
+    help="Time limit of the training in minutes. 0: none.",
 )
 @click.option(
     "--epochs",
@@ -136,6 +136,7 @@ def finetune_command(
     from ..finetune.training import TuneOptions
 
     chosen = {key: options.pop(key) for key in ("epochs", "minutes", "learning_rate", "seed", "threads")}
+    chosen["minutes"] = chosen["minutes"] or None
     request = Request(
         stores=stores,
         truth=truth,

@@ -208,7 +208,7 @@ def finetune(request: Request, events: Events | None = None) -> Tuned:
     split = split_objects(readers, truth, holdout, request.options.seed)
     folder = decoder_folder(request.out, request.resume, request.overwrite)
     base = load_base(readers[0], request.base, request.checkpoint, request.train_prompt_encoder)
-    learners = _learners(request, readers, rasters, base)
+    learners = _learners(request, readers, rasters, base, split.notes)
     signature = _signature(readers, request, truth, holdout, base)
     with folder as output, ExitStack() as stack:
         if not request.resume:
@@ -256,9 +256,13 @@ def _find_rasters(readers: Sequence[StoreReader], given: Sequence[Path]) -> list
 
 
 def _learners(
-    request: Request, readers: Sequence[StoreReader], rasters: Sequence[Path | None], base: Base
+    request: Request,
+    readers: Sequence[StoreReader],
+    rasters: Sequence[Path | None],
+    base: Base,
+    notes: list[str],
 ) -> dict[str, StoredLearner | PixelLearner]:
-    """Return what is trained, by depth."""
+    """Return what is trained, by depth; a note says why a raster did not serve."""
     cache = FeatureCache(readers)
 
     def decoder() -> TunableDecoder:
@@ -284,8 +288,11 @@ def _learners(
         return {"decoder": StoredLearner(decoder(), cache)}
     learners: dict[str, StoredLearner | PixelLearner] = {"adapter": StoredLearner(adapted(), cache)}
     if request.depth == AUTO:
-        with suppress(ModelError, RasterError):
-            learners["all"] = everything()
+        with suppress(ModelError):
+            try:
+                learners["all"] = everything()
+            except RasterError as error:
+                notes.append(f"The encoder was not trained. {error.problem}: {error.remedy}.")
     return learners
 
 

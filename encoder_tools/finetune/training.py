@@ -256,7 +256,7 @@ def cross_fit(
         try:
             training = _Training(copy.deepcopy(learner), options, minutes, checkpoint, f"{name} {half}", stopped)
             training.run(halves[half], told)
-            return training, training.check(halves[1 - half])
+            return training, {} if stopped.is_set() else training.check(halves[1 - half])
         finally:
             torch.set_num_threads(threads)
 

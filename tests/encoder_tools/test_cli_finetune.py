@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 Scene = tuple[list[Path], Path]
 
-QUICK = ("--depth", "decoder", "--epochs", 2, "--threads", 1)
+QUICK = ("--depth", "decoder", "--epochs", 2, "--minutes", 0, "--threads", 1)
 
 
 @pytest.fixture(scope="module")

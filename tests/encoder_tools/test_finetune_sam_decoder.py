@@ -21,9 +21,8 @@ from encoder_tools.finetune.base_decoder import load_base, save_weights, with_we
 from encoder_tools.finetune.feature_cache import FeatureCache
 from encoder_tools.finetune.learners import StoredLearner
 from encoder_tools.finetune.sam_decoder import SamDecoder
-from encoder_tools.finetune.training import Checkpoint, TuneOptions, cross_fit, put_weights
 from encoder_tools.finetune.training_samples import Sample, make_samples
-from encoder_tools.finetune.tunable_decoder import PromptTensors
+from encoder_tools.finetune.tunable_decoder import PromptTensors, trainable
 from encoder_tools.models.sam.weights import LoadedSam, random_sam
 from geosam_es.errors import ModelError
 from geosam_es.inference.runtime import OnnxGraph
@@ -55,12 +54,16 @@ class Fitted:
         self.decoder = SamDecoder(self.sam)
         self.prompt_encoder = copy.deepcopy(self.sam.network.prompt_encoder.state_dict())
         self.mask_decoder = copy.deepcopy(self.sam.network.mask_decoder.state_dict())
-        # Every object is in both halves, since a copy can only fit what it has seen.
-        options = TuneOptions(EPOCHS, None, learning_rate=1e-3, threads=1)
         self.before = self.iou()
         learner = StoredLearner(self.decoder, self.cache)
-        fit = cross_fit(learner, (self.samples, self.samples), options, Checkpoint(folder, {}), "decoder")
-        put_weights(self.decoder.module, fit, 1.0)
+        optimizer = torch.optim.AdamW(trainable(self.decoder.module), lr=1e-3)
+        rng = np.random.default_rng(0)
+        for _ in range(EPOCHS):
+            for sample in self.samples:
+                for _ in learner.steps([sample], rng):
+                    torch.nn.utils.clip_grad_norm_(trainable(self.decoder.module), 1.0)
+                    optimizer.step()
+                    optimizer.zero_grad()
 
     def iou(self) -> float:
         return float(StoredLearner(self.decoder, self.cache).answers(self.samples)[:, :2].mean())
