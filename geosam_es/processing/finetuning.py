@@ -128,9 +128,7 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
         store = self.prepared_store(parameters, context, feedback)
         folder = self.folder(parameters, context)
         truth = self.polygons(self.INPUT, parameters, context, feedback)
-        # Not the encoder, so that the image need not be prepared again.
-        arguments = ["finetune", str(store), str(truth), "--depth", "adapter"]
-        arguments += self.folder_arguments(folder, parameters, context)
+        arguments = ["finetune", str(store), str(truth), *self.folder_arguments(folder, parameters, context)]
         arguments += self._options(parameters, context, feedback)
         if not self.run_tool(arguments, feedback):
             return {}
@@ -160,7 +158,8 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
     def _options(
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> list[str]:
-        options = []
+        # Not the encoder, so that the image need not be prepared again.
+        options = ["--depth", "adapter"]
         field = self.parameterAsString(parameters, self.CLASS, context)
         value = self.parameterAsString(parameters, self.VALUE, context)
         if bool(field) != bool(value):
