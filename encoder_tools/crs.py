@@ -409,6 +409,25 @@ class AreaMeter:
             )
         return area
 
+    def metres_per_unit(self, x: float, y: float) -> tuple[float, float]:
+        """Return how many metres on the ground one unit of the CRS is around a place, along x and along y.
+
+        Raises
+        ------
+        VectorError
+            If the place is not on the globe.
+        """
+        if self._geod is None or self._to_lonlat is None:
+            factor = self._crs.axis_info[0].unit_conversion_factor if self._crs.axis_info else 1.0
+            return factor, factor
+        step = 1e-4 if self._crs.is_geographic else 10.0
+        corners = np.array([(x - step, y), (x + step, y), (x, y - step), (x, y + step)])
+        lon, lat = self._to_lonlat(corners).T * (DEGREES / self._turn)
+        along = self._geod.inv(lon[::2], lat[::2], lon[1::2], lat[1::2])[2] if np.isfinite(lon + lat).all() else (0, 0)
+        if min(along) <= 0:
+            raise VectorError(f"The coordinates do not fit the CRS {self._crs.name}", "check the CRS of the layer")
+        return float(along[0]) / (2 * step), float(along[1]) / (2 * step)
+
     def _ring_m2(self, ring: NDArray[np.float64]) -> float:
         longitudes, latitudes = ring.T * (DEGREES / self._turn)
         # The sign of an area follows the direction of the ring.

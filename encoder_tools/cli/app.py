@@ -10,6 +10,7 @@ import click
 
 from geosam_es import __version__
 
+from .check import check_command
 from .decoder import decoder_command
 from .encode import encode_command
 from .evaluate import evaluate_command
@@ -27,6 +28,7 @@ _COMMANDS = (
     info_command,
     verify_command,
     segment_command,
+    check_command,
     update_command,
     decoder_command,
     evaluate_command,

@@ -18,11 +18,11 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from ..errors import EditError
-from .faces import OUTSIDE, Faces, complex_vertices
-from .partition import gaps, is_wide, polygonal, snap_to_neighbours, valid, without_slivers
-from .topology import polygon_parts
+from .faces import GRID_M, OUTSIDE, Faces, Plane, complex_vertices, put_back
+from .partition import gaps, grown, is_wide, polygonal, snap_to_neighbours, valid
+from .topology import polygon_parts, split_by_line
 
-__all__ = ["Changes", "Ground", "Rules", "cut", "give", "merge", "place", "reshape"]
+__all__ = ["Changes", "Ground", "Rules", "cut", "give", "merge", "place", "reshape", "simplify"]
 
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
@@ -135,16 +135,18 @@ def place(
         If nothing is left of it, a part would be too small, or there is nothing to split.
     """
     net = _Net(polygons, rules, classes, outline)
-    new = net.flat(valid(outline))
+    new: Outline = polygonal(net.flat(valid(outline)))
     source = None
     if ground is Ground.SPLIT:
         shared = {key: shapely.intersection(new, other).area for key, other in net.near(new).items()}
         source = max(shared, key=lambda key: shared[key], default=None)
         if source is None or shared[source] <= 0:
             raise EditError("There is no polygon to split", "choose fill or carve, or draw inside a polygon")
-        new = _widened(polygonal(shapely.intersection(new, net.outlines[source])), [net.outlines[source]], rules)
+        new = _fitted(polygonal(shapely.intersection(new, net.outlines[source])), [net.outlines[source]], rules)
     else:
-        new = _fitted(new, net.near(new), rules, ground is Ground.CARVE)
+        others = list(net.near(new).values())
+        free = new if ground is Ground.CARVE else polygonal(shapely.difference(new, shapely.union_all(others)))
+        new = _fitted(free, others, rules)
     at = net.add(new, class_name)
 
     def owners(labels: frozenset[int]) -> frozenset[int] | None:
@@ -193,9 +195,11 @@ def reshape(
     old = polygons[key]
     others = {other: geometry for other, geometry in polygons.items() if other != key}
     net = _Net(others, rules, classes, outline, old)
-    before = net.flat(valid(old))
-    given = net.flat(valid(outline))
-    new = _fitted(given, net.near(shapely.union(given, before)), rules, moves_borders)
+    before: Outline = polygonal(net.flat(valid(old)))
+    given: Outline = polygonal(net.flat(valid(outline)))
+    around = list(net.near(shapely.union(given, before)).values())
+    free = given if moves_borders else polygonal(shapely.difference(given, shapely.union_all(around)))
+    new = _fitted(free, around, rules)
     at = net.add(new, (classes or {}).get(key))
     was = net.add(before, None)
 
@@ -214,7 +218,9 @@ def reshape(
     return replace(changes, changed={**changes.changed, key: changes.new[0]}, new=[])
 
 
-def cut(key: int, line: BaseGeometry, polygons: Polygons, rules: Rules, classes: Classes | None = None) -> Changes:
+def cut(
+    key: int, line: shapely.LineString, polygons: Polygons, rules: Rules, classes: Classes | None = None
+) -> Changes:
     """Cut a polygon along a line; the largest part keeps its place, the others are new.
 
     Raises
@@ -226,9 +232,7 @@ def cut(key: int, line: BaseGeometry, polygons: Polygons, rules: Rules, classes:
     path = net.flat(line)
     news = []
     for part in polygon_parts(net.outlines[key]):
-        faces = Faces([part], [path], path.bounds)
-        pieces = [piece for piece, labels in zip(faces.polygons, faces.labels) if labels]
-        news += [net.add(piece, net.classes.get(key)) for piece in sorted(pieces, key=lambda piece: piece.area)[:-1]]
+        news += [net.add(piece, net.classes.get(key)) for piece in split_by_line(part, path)[1:]]
     if not news:
         raise EditError("The line does not cut the polygon in two", "begin and end it outside the polygon")
 
@@ -254,15 +258,19 @@ def merge(key: int, other: int, polygons: Polygons, rules: Rules, classes: Class
     if apart > max(rules.tolerance_m, _HAIR_M):
         problem = "The polygons are {distance:.2f} m apart"
         raise EditError(problem, "merge polygons with a common border", distance=apart)
-    between = gaps(first, second, rules.tolerance_m) if rules.tolerance_m > 0 else shapely.MultiPolygon()
-    at = net.add(polygonal(between), None)
+    reach = max(rules.tolerance_m, _HAIR_M)
+    box, other_box = (shapely.box(*part.bounds).buffer(reach) for part in (first, second))
+    common = shapely.intersection(box, other_box)
+    both = shapely.union(first, second)
+    closed = grown(grown(both, rules.tolerance_m / 2), -rules.tolerance_m / 2)
+    # Elsewhere there is no gap between them.
+    between = [part for part in polygon_parts(shapely.difference(closed, both)) if common.covers(part)]
+    at = net.add(shapely.MultiPolygon(between), None)
 
     def owners(labels: frozenset[int]) -> frozenset[int]:
         rest = labels - {key, other, at}
-        return rest | {key} if labels & {key, other} or not rest and at in labels else rest
+        return rest | {key} if labels & {key, other} or (not rest and at in labels) else rest
 
-    reach = max(rules.tolerance_m, _HAIR_M)
-    common = shapely.intersection(shapely.box(*first.bounds).buffer(reach), shapely.box(*second.bounds).buffer(reach))
     return net.resolved(owners, common, [], grown=[key])
 
 
@@ -307,26 +315,45 @@ def give(
     return net.resolved(owners, area, [], barred=barred)
 
 
+def simplify(polygons: Polygons, tolerance_m: float, rules: Rules) -> dict[int, BaseGeometry]:
+    """Simplify all outlines of a coverage, the same on both sides of a border.
+
+    Parameters
+    ----------
+    polygons : mapping of int to Polygon or MultiPolygon
+        Without overlaps, and with the same vertices on both sides of every border.
+    tolerance_m : float
+        Size of the details that are removed: the square root of their area.
+    rules : Rules
+        For its ``metres_per_unit``.
+
+    Raises
+    ------
+    EditError
+        If shapely is older than 2.1, or its GEOS older than 3.12.
+    """
+    if not hasattr(shapely, "coverage_simplify") or shapely.geos_version < (3, 12, 0):
+        raise EditError("Simplifying a coverage needs shapely 2.1", "update shapely, or leave out simplifying")
+    given = np.array(list(polygons.values()), object)
+    plane = Plane(given, rules.metres_per_unit)
+    return dict(zip(polygons, plane.exact(shapely.coverage_simplify(plane.flat(given), tolerance_m))))
+
+
 class _Net:
     """The polygons around a change in metres, and the way back to their exact coordinates."""
 
     def __init__(self, polygons: Polygons, rules: Rules, classes: Classes | None, *around: BaseGeometry) -> None:
         self._rules = rules
-        self._scale = np.array(rules.metres_per_unit)
-        low, high = np.array(shapely.total_bounds(np.array(around, object))).reshape(2, 2)
-        self._origin = (low + high) / 2
-        reach = rules.reach_m / self._scale
+        low, high = shapely.total_bounds(np.array(around, object)).reshape(2, 2)
+        reach = rules.reach_m / np.array(rules.metres_per_unit)
         bounds = shapely.bounds(np.array(list(polygons.values()), object)).reshape(-1, 2, 2)
         is_near = ((bounds[:, 0] <= high + reach) & (bounds[:, 1] >= low - reach)).all(axis=1)
-        self._given = {key: polygons[key] for key, near in zip(polygons, is_near) if near}
-        self.outlines = {key: self.flat(polygonal(valid(polygon))) for key, polygon in self._given.items()}
+        self._given = {key: polygons[key] for key, near in zip(polygons, np.atleast_1d(is_near)) if near}
+        self._plane = Plane(np.array([*self._given.values(), *around], object), rules.metres_per_unit)
+        self.flat = self._plane.flat
+        self.outlines = {key: polygonal(self.flat(valid(polygon))) for key, polygon in self._given.items()}
         self.classes = dict(classes or {})
-        self._around = around
         self._next = max(polygons, default=0)
-
-    def flat(self, geometry: BaseGeometry) -> BaseGeometry:
-        """Return a geometry in metres."""
-        return shapely.transform(geometry, lambda xy: (xy - self._origin) * self._scale)
 
     def add(self, outline: Outline, class_name: Hashable) -> int:
         """Add an outline in metres, and return its key."""
@@ -425,28 +452,17 @@ class _Net:
         return EditError(problem, remedy, area=area, limit=self._rules.min_area(self.classes.get(key)))
 
     def _changes(self, ground: _Ground, before: Mapping[int, set[int]], news: Sequence[int]) -> Changes:
-        exact = np.concatenate([complex_vertices(given) for given in (*self._given.values(), *self._around)])
-        flat = (exact.real - self._origin[0]) * self._scale[0] + 1j * (exact.imag - self._origin[1]) * self._scale[1]
-        known, first = np.unique(flat, return_index=True)
-
-        def to_exact(xy: np.ndarray) -> np.ndarray:
-            vertices = np.ascontiguousarray(xy).view(np.complex128).ravel()
-            place = np.minimum(np.searchsorted(known, vertices), len(known) - 1)
-            found = exact[first[place]]
-            given = np.stack([found.real, found.imag], axis=1)
-            return np.where((known[place] == vertices)[:, None], given, xy / self._scale + self._origin)
-
         mine = ground.by_owner()
         changed, removed = {}, []
         for key, given in self._given.items():
             if not mine.get(key):
                 removed.append(key)
                 continue
-            outline = shapely.transform(ground.faces.joined(mine[key]), to_exact)
+            outline = self._plane.exact(ground.faces.joined(mine[key]))
             is_same = np.array_equal(np.unique(complex_vertices(outline)), np.unique(complex_vertices(given)))
             if not (is_same and given.is_valid and math.isclose(outline.area, given.area, rel_tol=1e-9)):
                 changed[key] = outline
-        new = [shapely.transform(ground.faces.joined(mine[key]), to_exact) for key in news if mine.get(key)]
+        new = [self._plane.exact(ground.faces.joined(mine[key])) for key in news if mine.get(key)]
         return Changes(changed, new, removed)
 
 
@@ -521,30 +537,38 @@ class _Ground:
         ]
 
 
-def _fitted(new: Outline, near: Mapping[int, Outline], rules: Rules, others_give_way: bool) -> Outline:
-    """Move an outline onto the borders within the tolerance."""
-    others = list(near.values())
-    if not others_give_way:
-        new = polygonal(shapely.difference(new, shapely.union_all(others)))
-    if rules.tolerance_m > 0 and others and not new.is_empty:
-        new = snap_to_neighbours(new, others, rules.tolerance_m)
-    return _widened(new, others, rules) if others_give_way else new
-
-
-def _widened(new: Outline, others: Iterable[Outline], rules: Rules) -> Outline:
-    """Add what would be left of others as strips narrower than the tolerance."""
+def _fitted(new: Outline, others: Sequence[Outline], rules: Rules) -> Outline:
+    """Move an outline onto the borders within the tolerance, and take what would be left as a narrower strip."""
     width = rules.tolerance_m
-    strips = []
-    for other in others if width > 0 else ():
-        around = valid(shapely.clip_by_rect(other, *shapely.box(*new.bounds).buffer(4 * width + _MARGIN_M).bounds))
-        if not shapely.relate_pattern(around, new, "T********"):
+    if width <= 0 or not others or new.is_empty:
+        return new
+    given, new = new, snap_to_neighbours(new, others, width)
+    box = shapely.box(*new.bounds).buffer(4 * width + _MARGIN_M, join_style="mitre")
+    around = shapely.union_all([shapely.intersection(other, box) for other in others], grid_size=GRID_M)
+    left = shapely.difference(around, new, grid_size=GRID_M)
+    # Gaps beside those that give way too.
+    strips: list[BaseGeometry] = [shapely.difference(gaps(new, left, width), left, grid_size=GRID_M)]
+    for other in others:
+        here = polygonal(valid(shapely.clip_by_rect(other, *box.bounds)))
+        if not shapely.relate_pattern(here, new, "T********"):
             continue
-        left = polygonal(shapely.difference(around, new))
-        narrow = shapely.difference(left, without_slivers(left, new, width))
         # What was narrow before stays.
-        own = shapely.difference(around, without_slivers(polygonal(around), new, width))
-        strips += [strip for strip in polygon_parts(narrow) if shapely.intersection(strip, own).area < strip.area / 2]
-    return polygonal(shapely.union_all([new, *strips])) if strips else new
+        own = shapely.union_all(_strips(here, width))
+        strips += [
+            strip
+            for strip in _strips(polygonal(shapely.difference(here, new)), width)
+            if strip.distance(new) < _HAIR_M and shapely.intersection(strip, own).area < strip.area / 2
+        ]
+    # Without the vertices inside straight lines, which fitting adds.
+    fitted = shapely.simplify(shapely.union_all([new, *strips], grid_size=GRID_M), GRID_M)
+    return put_back(polygonal(fitted), [given, *others])
+
+
+def _strips(area: Outline, width: float) -> list[shapely.Polygon]:
+    """Return the long parts of an area that are no wider than a width."""
+    wide = grown(grown(area, -width / 2), width / 2 + GRID_M / 8)
+    rest = shapely.difference(area, wide, grid_size=GRID_M)
+    return [strip for strip in polygon_parts(rest) if math.hypot(*np.ptp(np.reshape(strip.bounds, (2, 2)), 0)) > width]
 
 
 def _rays(before: Outline, after: Outline, others: Iterable[Outline]) -> Iterable[BaseGeometry]:

@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ..errors import EditError
 from .coverage import Changes, Rules, give, merge
-from .faces import OUTSIDE, Faces, Sides, segments
+from .faces import OUTSIDE, Faces, Plane, Sides, segments
 from .partition import gaps, is_wide, polygonal, valid
 
 __all__ = ["Finding", "Kind", "check", "mend", "remedy"]
@@ -48,7 +48,8 @@ class Finding:
     ----------
     kind : Kind
     place : geometry
-        The polygon or the ground, or for `Kind.BORDER` and `Kind.SAME_CLASS` the line.
+        The polygon (repaired) or the ground, or for `Kind.BORDER` and `Kind.SAME_CLASS` the line. A polygon without
+        any ground has a point.
     size : float
         Square metres, or metres for lines.
     ids : tuple of int
@@ -59,6 +60,11 @@ class Finding:
     place: BaseGeometry
     size: float
     ids: tuple[int, ...]
+
+    @property
+    def unit(self) -> str:
+        """Unit of the size."""
+        return "m" if self.kind in (Kind.BORDER, Kind.SAME_CLASS) else "m²"
 
     @property
     def remedy(self) -> str:
@@ -107,7 +113,10 @@ def check(
     list of Finding
         In the order of `Kind`, larger ones first.
     """
-    check_ = _Check(polygons, rules, classes or {}, max_gap_m2)
+    given = {key: polygon for key, polygon in polygons.items() if not polygon.is_empty}
+    if not given:
+        return []
+    check_ = _Check(given, rules, classes or {}, max_gap_m2)
     found = [finding for finding in check_.findings() if finding.kind not in skip]
     order = list(Kind)
     return sorted(found, key=lambda finding: (order.index(finding.kind), -finding.size))
@@ -140,6 +149,8 @@ def remedy(
     if finding.kind is Kind.SAME_CLASS:
         one, other = sorted(sizes, key=lambda key: sizes[key], reverse=True)
         return merge(one, other, polygons, rules, classes)
+    if finding.kind is Kind.INVALID and finding.place.area == 0:
+        return Changes({}, removed=finding.ids)
     if finding.kind in (Kind.INVALID, Kind.BORDER):
         lines = finding.place.boundary if finding.kind is Kind.INVALID else finding.place
         return give(lines, polygons, rules, classes=classes)
@@ -184,7 +195,7 @@ def mend(
             near = {int(key): mended[int(key)] for key in keys[is_near] if int(key) in mended}
             try:
                 changes = remedy(finding, near, rules, classes)
-            except EditError:
+            except (EditError, shapely.errors.GEOSException):
                 continue
             touched.update(changes.changed, changes.removed)
             mended.update(changes.changed)
@@ -198,19 +209,17 @@ class _Check:
 
     def __init__(
         self,
-        polygons: Mapping[int, BaseGeometry],
+        given: Mapping[int, BaseGeometry],
         rules: Rules,
         classes: Mapping[int, Hashable],
         max_gap_m2: float,
     ) -> None:
-        given = {key: polygon for key, polygon in polygons.items() if not polygon.is_empty}
         self._rules, self._classes, self._max_gap_m2 = rules, classes, max_gap_m2
         self._keys = list(given)
         self._given = np.array(list(given.values()), object)
-        bounds = shapely.total_bounds(self._given).reshape(2, 2)
-        self._origin, self._scale = bounds.mean(axis=0), np.array(rules.metres_per_unit)
+        self._plane = Plane(self._given, rules.metres_per_unit)
         self._is_valid = shapely.is_valid(self._given)
-        flat = shapely.transform(self._given, lambda xy: (xy - self._origin) * self._scale)
+        flat = self._plane.flat(self._given)
         for place in np.flatnonzero(~self._is_valid):
             flat[place] = polygonal(valid(flat[place]))
         self._flat = flat
@@ -219,10 +228,12 @@ class _Check:
 
     def findings(self) -> Iterator[Finding]:
         """Yield all findings."""
-        if not len(self._keys):
-            return
         for place in np.flatnonzero(~self._is_valid):
-            yield Finding(Kind.INVALID, self._given[place], self._flat[place].area, (self._keys[place],))
+            spot = shapely.Point(shapely.get_coordinates(self._given[place])[0])
+            repaired = self._plane.exact(self._flat[place])
+            yield Finding(
+                Kind.INVALID, spot if repaired.is_empty else repaired, self._flat[place].area, (self._keys[place],)
+            )
         lines, owner = self._sides.unmatched_lines()
         enclosed = list(self._faces(lines))
         yield from enclosed
@@ -232,26 +243,34 @@ class _Check:
         yield from self._same_class()
 
     def _finding(self, kind: Kind, flat: BaseGeometry, places: Collection[int]) -> Finding:
-        place = shapely.transform(flat, lambda xy: xy / self._scale + self._origin)
+        place = self._plane.exact(flat)
         size = float(flat.area or flat.length)
         return Finding(kind, place, size, tuple(sorted(self._keys[place] for place in places)))
 
     def _faces(self, lines: NDArray[np.object_]) -> Iterator[Finding]:
         """Find overlaps and enclosed gaps: faces between unmatched lines with several polygons, or with none."""
         faces = Faces([], lines, (-np.inf, -np.inf, np.inf, np.inf))
-        inside: list[list[int]] = [[] for _ in faces.polygons]
         spots = shapely.point_on_surface(faces.polygons)
+        # A spot on a border that is right says nothing of a face of several polygons; take one inside of one of them.
+        on_border: dict[int, int] = {}
+        for face, place in zip(*self._tree.query(spots, predicate="touches")):
+            on_border[int(face)] = int(place)
+        for face, place in on_border.items():
+            inside_one = shapely.intersection(faces.polygons[face], self._flat[place])
+            spots[face] = shapely.point_on_surface(inside_one if inside_one.area > 0 else faces.polygons[face])
+        inside: list[list[int]] = [[] for _ in faces.polygons]
         for place, face in zip(*shapely.STRtree(spots).query(self._flat, predicate="contains")):
             inside[face].append(int(place))
         groups: dict[tuple[int, ...], list[int]] = {}
-        for face in np.flatnonzero(~faces.is_thin):
-            if len(inside[face]) != 1:
+        for face in np.flatnonzero([len(places) != 1 for places in inside]):
+            if not faces.is_thin[face]:
                 groups.setdefault(tuple(sorted(inside[face])), []).append(int(face))
+            elif len(beside := self._beside(faces.polygons[face])) > 1:
+                yield self._finding(Kind.BORDER, faces.polygons[face].exterior, beside)
         for places, group in groups.items():
             for part in shapely.get_parts(faces.joined(group)):
                 if places or part.area <= self._max_gap_m2:
-                    beside = places or self._beside(part)
-                    yield self._finding(Kind.OVERLAP if places else Kind.GAP, part, beside)
+                    yield self._finding(Kind.OVERLAP if places else Kind.GAP, part, places or self._beside(part))
 
     def _beside(self, part: BaseGeometry) -> list[int]:
         return [int(place) for place in self._tree.query(part, predicate="dwithin", distance=_HAIR_M)]
@@ -289,21 +308,12 @@ class _Check:
         self, lines: NDArray[np.object_], owner: NDArray[np.int64], known: set[tuple[int, ...]]
     ) -> Iterator[Finding]:
         """Find segments on which a neighbour has a vertex that they lack; but for pairs with other findings."""
-        ends, line = segments(lines)
-        spots, first = np.unique(np.stack([ends.ravel(), owner[np.repeat(line, 2)]], axis=1), axis=0, return_index=True)
-        vertex_owner = owner[np.repeat(line, 2)[first]]
-        vertices = spots[:, 0]
-        pieces = shapely.linestrings(np.stack([ends.real, ends.imag], axis=-1))
-        points = shapely.points(vertices.real, vertices.imag)
-        vertex, piece = shapely.STRtree(pieces).query(points, predicate="dwithin", distance=_HAIR_M)
-        wanted = (vertex_owner[vertex] != owner[line[piece]]) & (vertices[vertex, None] != ends[piece]).all(axis=1)
-        groups: dict[tuple[int, ...], set[int]] = {}
-        for at, place in zip(vertex[wanted], piece[wanted]):
-            pair = tuple(sorted((int(vertex_owner[at]), int(owner[line[place]]))))
-            groups.setdefault(pair, set()).add(int(place))
-        for pair, places in groups.items():
+        groups: dict[tuple[int, ...], list[shapely.LineString]] = {}
+        for one, other, line in _lacking(lines, owner):
+            groups.setdefault((min(one, other), max(one, other)), []).append(line)
+        for pair, found in groups.items():
             if tuple(sorted(self._keys[place] for place in pair)) not in known:
-                yield self._finding(Kind.BORDER, shapely.multilinestrings(pieces[sorted(places)]), pair)
+                yield self._finding(Kind.BORDER, shapely.MultiLineString(found), pair)
 
     def _parts(self) -> Iterator[Finding]:
         """Find parts that are too small or too narrow."""
@@ -324,3 +334,17 @@ class _Check:
             if other != OUTSIDE and names[one] is not None and names[one] == names[other]:
                 line = shapely.intersection(self._flat[one].boundary, self._flat[other].boundary)
                 yield self._finding(Kind.SAME_CLASS, line, [one, other])
+
+
+def _lacking(lines: NDArray[np.object_], owner: NDArray[np.int64]) -> Iterator[tuple[int, int, shapely.LineString]]:
+    """Yield segments on which another polygon has a vertex, with both polygons."""
+    ends, line = segments(lines)
+    pieces = np.asarray(shapely.linestrings(np.stack([ends.real, ends.imag], axis=-1)))
+    pairs = np.stack([ends.ravel(), owner[np.repeat(line, 2)]], axis=1)
+    (vertices, vertex_owner) = np.unique(pairs, axis=0).T
+    points = shapely.points(vertices.real, vertices.imag)
+    vertex, piece = shapely.STRtree(pieces).query(points, predicate="dwithin", distance=_HAIR_M)
+    is_inside = (np.abs(vertices[vertex, None] - ends[piece]) > _HAIR_M).all(axis=1)
+    wanted = is_inside & (vertex_owner[vertex].real != owner[line[piece]])
+    for at, place in set(zip(vertex_owner[vertex[wanted]].real.astype(int).tolist(), piece[wanted].tolist())):
+        yield int(owner[line[place]]), at, pieces[place]

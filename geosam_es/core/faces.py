@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Union
+from functools import cached_property
+from typing import TypeVar, Union
 
 import numpy as np
 import shapely
@@ -17,19 +18,21 @@ from shapely.geometry.base import BaseGeometry
 from ..errors import EditError
 from .topology import polygon_parts
 
-__all__ = ["OUTSIDE", "Faces", "Sides", "complex_vertices", "segments"]
+__all__ = ["GRID_M", "OUTSIDE", "Faces", "Plane", "Sides", "complex_vertices", "put_back", "segments"]
 
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 Complex = NDArray[np.complex128]
 Whole = NDArray[np.int64]
 
+Geometry = TypeVar("Geometry", bound=Union[BaseGeometry, NDArray[np.object_]])
+
 OUTSIDE = -1
 """Stands for the unbounded face."""
 
-_GRID = 2.0**-17
+GRID_M = 2.0**-17
 """Grid of new nodes in metres, a power of two so that its multiples are exact; nodes that are closer are one."""
 
-_THIN = 16 * _GRID
+_THIN = 16 * GRID_M
 """Faces with a smaller mean width are due to rounding."""
 
 
@@ -107,16 +110,71 @@ class Faces:
 
 def complex_vertices(geometry: BaseGeometry | NDArray[np.object_]) -> Complex:
     """Return the vertices of geometries as complex numbers, which have an order and can be looked up."""
-    xy = shapely.get_coordinates(geometry)
+    return _as_complex(shapely.get_coordinates(geometry))
+
+
+def put_back(outline: Outline, given: Sequence[BaseGeometry]) -> Outline:
+    """Give the vertices of an outline on the grid the exact place of the given vertices that they come from."""
+    known = complex_vertices(np.array(given, object))
+
+    def exact(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.ascontiguousarray(_put_back(_as_complex(xy), known)).view(np.float64).reshape(-1, 2)
+
+    result: Outline = shapely.transform(outline, exact)
+    return result
+
+
+def _as_complex(xy: NDArray[np.float64]) -> Complex:
     return np.ascontiguousarray(xy).view(np.complex128).ravel()
 
 
 def segments(lines: NDArray[np.object_]) -> tuple[Complex, Whole]:
     """Return the segments (S, 2) of lines, and the line of each."""
     xy, owner = shapely.get_coordinates(lines, return_index=True)
-    vertices = np.ascontiguousarray(xy).view(np.complex128).ravel()
+    vertices = _as_complex(xy)
     is_one = (owner[1:] == owner[:-1]) & (vertices[1:] != vertices[:-1])
     return np.stack([vertices[:-1], vertices[1:]], axis=1)[is_one], owner[1:][is_one]
+
+
+class Plane:
+    """A plane in metres, and the way back to the exact coordinates of the given vertices.
+
+    Parameters
+    ----------
+    geometries : object (N,)
+        In units of their plane.
+    metres_per_unit : tuple of float
+        Along x and along y.
+    """
+
+    def __init__(self, geometries: NDArray[np.object_], metres_per_unit: tuple[float, float]) -> None:
+        # On whole units the grid is the same for every change, so that later nodes fall on earlier ones.
+        self._origin = np.round(shapely.total_bounds(geometries).reshape(2, 2).mean(axis=0))
+        self._scale = np.array(metres_per_unit)
+        self._geometries = geometries
+
+    def flat(self, geometry: Geometry) -> Geometry:
+        """Return a geometry, or an array of them, in metres."""
+        result: Geometry = shapely.transform(geometry, lambda xy: (xy - self._origin) * self._scale)  # type: ignore[type-var]
+        return result
+
+    def exact(self, geometry: Geometry) -> Geometry:
+        """Return a geometry in metres, or an array of them, in units."""
+        given, known, first = self._known
+
+        def to_units(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+            vertices = _as_complex(xy)
+            place = np.minimum(np.searchsorted(known, vertices), len(known) - 1)
+            units: NDArray[np.float64] = xy / self._scale + self._origin
+            return np.where((known[place] == vertices)[:, None], given[first[place]], units)
+
+        result: Geometry = shapely.transform(geometry, to_units)  # type: ignore[type-var]
+        return result
+
+    @cached_property
+    def _known(self) -> tuple[NDArray[np.float64], Complex, Whole]:
+        given = shapely.get_coordinates(self._geometries)
+        return given, *np.unique(_as_complex((given - self._origin) * self._scale), return_index=True)
 
 
 @dataclass(frozen=True)
@@ -163,8 +221,8 @@ class Sides:
         wanted = (self.owner < self.partner) | (self.partner == OUTSIDE)
         ends = self.ends[wanted]
         pair, place = np.unique(np.stack([self.owner, self.partner], axis=1)[wanted], axis=0, return_inverse=True)
-        length = np.bincount(place.ravel(), np.abs(ends[:, 1] - ends[:, 0]), len(pair))
-        return pair[:, 0], pair[:, 1], length
+        length = np.asarray(np.bincount(place.ravel(), np.abs(ends[:, 1] - ends[:, 0]), len(pair)), np.float64)
+        return pair[:, 0].astype(np.int64), pair[:, 1].astype(np.int64), length
 
     def unmatched_lines(self) -> tuple[NDArray[np.object_], Whole]:
         """Return the parts of outlines with nothing, or more than one polygon, beside them, and the polygon of each."""
@@ -205,7 +263,7 @@ def _noded(lines: NDArray[np.object_], window: tuple[float, float, float, float]
     # If vertices that keep their place are crossed by a line, those in the window go to the grid. Where polygons far
     # from the window cross each other, all lines need nodes.
     for near in (is_near, np.ones_like(is_near)):
-        nodes = segments(shapely.get_parts(shapely.union_all(_chains(ends, line, near)[0], grid_size=_GRID)))[0]
+        nodes = segments(shapely.get_parts(shapely.union_all(_chains(ends, line, near)[0], grid_size=GRID_M)))[0]
         own = ends[near].ravel()
         is_outside = (own.real < min_x) | (own.real > max_x) | (own.imag < min_y) | (own.imag > max_y)
         for kept in (np.concatenate([own[is_outside], own[~is_outside]]), own[is_outside]):
@@ -215,7 +273,7 @@ def _noded(lines: NDArray[np.object_], window: tuple[float, float, float, float]
             edges = np.stack([known[code // len(known)], known[code % len(known)]], axis=1)
             edges = edges[edges[:, 0] != edges[:, 1]]
             if shapely.is_simple(shapely.multilinestrings(_line_strings(edges))):
-                return edges
+                return np.asarray(edges, np.complex128)
     raise EditError("The polygons around cannot be joined at common vertices", "correct them first: check the coverage")
 
 
@@ -236,9 +294,9 @@ def _put_back(nodes: Complex, given: Complex) -> Complex:
         return nodes
     cells = _cell(nodes)
     place = np.minimum(np.searchsorted(keys, cells), len(keys) - 1)
-    return np.where(keys[place] == cells, given[first[place]], nodes)
+    put: Complex = np.where(keys[place] == cells, given[first[place]], nodes)
+    return put
 
 
 def _cell(places: Complex) -> Complex:
-    cells: Complex = np.floor(places.real / _GRID + 0.5) + 1j * np.floor(places.imag / _GRID + 0.5)
-    return cells
+    return np.asarray(np.floor(places.real / GRID_M + 0.5) + 1j * np.floor(places.imag / GRID_M + 0.5), np.complex128)

@@ -89,7 +89,12 @@ class OneSentenceAlgorithm(QgsProcessingAlgorithm):
 
     def group(self) -> str:
         """Return the name of the group in the toolbox."""
-        names = {"segmentation": tr("Segmentation"), "stores": tr("Prepared images"), "decoders": tr("Model variants")}
+        names = {
+            "segmentation": tr("Segmentation"),
+            "polygons": tr("Polygons"),
+            "stores": tr("Prepared images"),
+            "decoders": tr("Model variants"),
+        }
         return names[self.GROUP]
 
     def icon(self) -> QIcon:

@@ -40,6 +40,7 @@ class GeoSamProvider(QgsProcessingProvider):
         if dependency_problem() is not None:
             return
         # Imported here, because they need packages that may be missing.
+        from .checking import CheckCoverageAlgorithm
         from .evaluating import EvaluateDecodersAlgorithm
         from .finetuning import FinetuneDecoderAlgorithm
         from .footprint import StoreFootprintAlgorithm
@@ -52,6 +53,7 @@ class GeoSamProvider(QgsProcessingProvider):
             UpdatePolygonsAlgorithm,
             PrepareRasterAlgorithm,
             StoreFootprintAlgorithm,
+            CheckCoverageAlgorithm,
             EvaluateDecodersAlgorithm,
             FinetuneDecoderAlgorithm,
         ):

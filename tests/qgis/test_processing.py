@@ -495,7 +495,7 @@ def test_footprint_shows_the_state_of_each_tile(tmp_path: Path) -> None:
 def test_every_algorithm_has_help(provider: GeoSamProvider) -> None:
     names = {algorithm.name() for algorithm in provider.algorithms()}
     segmenting, images = {"segmentpoints", "segmentboxes", "updatepolygons"}, {"encoderaster", "storefootprint"}
-    assert names == {*segmenting, *images, "evaluatedecoders", "finetunedecoder"}
+    assert names == {*segmenting, *images, "checkcoverage", "evaluatedecoders", "finetunedecoder"}
     assert (provider.id(), provider.name()) == ("geosam_es", "GeoSAM-ES")
     assert not provider.icon().isNull()
     for algorithm in provider.algorithms():
@@ -596,7 +596,7 @@ def test_the_provider_loads_without_packages(monkeypatch: pytest.MonkeyPatch) ->
         bare.refreshAlgorithms()
         assert bare.algorithms() == [] and "contourpy" in bare.warningMessage()
     bare.refreshAlgorithms()
-    assert len(bare.algorithms()) == 6 and bare.warningMessage() == ""
+    assert len(bare.algorithms()) == 8 and bare.warningMessage() == ""
 
 
 def test_the_provider_and_the_plugin_import_no_optional_package() -> None:

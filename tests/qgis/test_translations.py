@@ -190,7 +190,7 @@ def test_errors_of_the_core_are_translated(
 
 def test_processing(plugin: GeoSamPlugin, tmp_path: Path) -> None:
     provider = QgsApplication.processingRegistry().providerById("geosam_es")
-    assert len(provider.algorithms()) == 6
+    assert len(provider.algorithms()) == 8
     for algorithm in provider.algorithms():
         definitions = [*algorithm.parameterDefinitions(), *algorithm.outputDefinitions()]
         texts = {algorithm.displayName(), algorithm.group(), algorithm.shortHelpString()}

@@ -1,0 +1,192 @@
+"""``geosam-es check``."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from geosam_es.core.coverage import Rules, simplify
+from geosam_es.core.coverage_check import Finding, Kind, check, mend
+from geosam_es.errors import VectorError
+
+from ..crs import AreaMeter
+from ..vector import VectorLayer, read_vector
+from ..vector_output import FORMATS, check_output, write_vector
+from .group import EXIT_FAULT
+from .options import PATH, json_option
+
+__all__ = ["check_command"]
+
+_SHOWN = 20
+
+_SAMPLE = Finding(Kind.GAP, shapely.box(0, 0, 1, 1), 1.0, (1,))
+
+
+class _ClassArea(click.ParamType):  # type: ignore[type-arg]
+    """``CLASS=AREA``."""
+
+    name = "class=m2"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        name, separator, area = str(value).rpartition("=")
+        try:
+            number = float(area)
+        except ValueError:
+            number = -1.0
+        if not separator or not 0 <= number < np.inf:
+            self.fail(f"{value} does not have the form CLASS=AREA", param, ctx)
+        return name, number
+
+
+@click.command("check")
+@click.argument("layer", type=PATH)
+@click.option("--class", "class_field", metavar="FIELD", help="Field of the class: report neighbours of the same one.")
+@click.option(
+    "--tolerance",
+    "tolerance_m",
+    type=click.FloatRange(min=0),
+    default=0.5,
+    show_default=True,
+    metavar="METRES",
+    help="Width up to which open gaps and slivers are reported.",
+)
+@click.option("--min-area-m2", type=click.FloatRange(min=0), default=0.0, help="Report parts smaller than this.")
+@click.option("--min-area-of", multiple=True, type=_ClassArea(), help="The same for one class of --class.")
+@click.option("--max-gap-m2", type=click.FloatRange(min=0), default=np.inf, help="Leave out larger enclosed gaps.")
+@click.option("--skip", multiple=True, type=click.Choice([kind.value for kind in Kind]), help="What not to report.")
+@click.option("--findings", type=PATH, metavar="FILE", help="Write the findings as polygons.")
+@click.option("--fix", is_flag=True, help="Mend what is found and write the result to --output.")
+@click.option(
+    "--simplify",
+    "simplify_m",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="METRES",
+    help="Remove details smaller than this, the same on both sides of a border. Needs --output.",
+)
+@click.option("-o", "--output", type=PATH, help=f"Extensions: {', '.join(FORMATS)}.")
+@click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
+@json_option
+def check_command(
+    layer: Path,
+    class_field: str | None,
+    tolerance_m: float,
+    min_area_m2: float,
+    min_area_of: Sequence[tuple[str, float]],
+    max_gap_m2: float,
+    skip: Sequence[str],
+    findings: Path | None,
+    fix: bool,
+    simplify_m: float,
+    output: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Check the polygons of LAYER: overlaps, gaps, slivers, small parts, borders without common vertices.
+
+    Every finding has a place, a size and a remedy; --fix applies them. The exit code is 0 if nothing is found, or left
+    after --fix, and 1 otherwise.
+
+    \b
+    Example:
+      geosam-es check habitats.gpkg --class code --min-area-m2 500
+      geosam-es check habitats.gpkg --fix -o habitats_clean.gpkg
+    """
+    if (output is None) == (fix or simplify_m > 0):
+        raise click.UsageError("--fix and --simplify need --output, and --output one of them.")
+    if min_area_of and class_field is None:
+        raise click.UsageError("--min-area-of needs --class.")
+    source = read_vector(layer)
+    if source.note:
+        click.echo(f"Warning: {source.note}", err=True)
+    polygons, rows = _polygons(layer, source)
+    if source.crs is None:
+        raise VectorError(f"{layer} has no CRS", "set it, for instance in QGIS")
+    bounds = shapely.total_bounds(list(polygons.values())).reshape(2, 2)
+    metres = AreaMeter(source.crs).metres_per_unit(*bounds.mean(axis=0))
+    rules = Rules(tolerance_m, min_area_m2, dict(min_area_of), metres_per_unit=metres)
+    classes = _classes(layer, source, class_field, rows) if class_field is not None else None
+    for path, fields in ((output, source.fields), (findings, _fields([_SAMPLE]))):
+        if path is not None:
+            check_output(path, source.crs, fields, overwrite=overwrite)
+    options: dict[str, Any] = {"max_gap_m2": max_gap_m2, "skip": [Kind(name) for name in skip]}
+    found = check(polygons, rules, classes, **options)
+    mended, rest = mend(polygons, rules, classes, **options) if fix else (polygons, found)
+    if output is not None:
+        if simplify_m > 0:
+            mended = simplify(mended, simplify_m, rules)
+            rest = check(mended, rules, classes, **options)
+        kept = [rows[key] for key in mended]
+        fields = {name: column[kept] for name, column in source.fields.items()}
+        write_vector(output, list(mended.values()), fields, source.crs)
+    if findings is not None:
+        reach = 0.5 / max(metres)
+        places = [item.place if item.place.area > 0 else shapely.buffer(item.place, reach) for item in rest]
+        write_vector(findings, places, _fields(rest), source.crs)
+    _print(layer, output, found, rest, as_json)
+    if rest:
+        click.get_current_context().exit(EXIT_FAULT)
+
+
+def _polygons(path: Path, layer: VectorLayer) -> tuple[dict[int, BaseGeometry], dict[int, int]]:
+    """Return the polygons and their rows by feature id."""
+    if not np.isin(shapely.get_type_id(layer.geometries), (3, 6)).all():
+        raise VectorError(f"{path} has features that are no polygons", "give a layer of polygons")
+    ids = range(len(layer.geometries)) if layer.feature_ids is None else layer.feature_ids.tolist()
+    return dict(zip(ids, layer.geometries)), {key: row for row, key in enumerate(ids)}
+
+
+def _classes(path: Path, layer: VectorLayer, name: str, rows: Mapping[int, int]) -> dict[int, str | None]:
+    column = layer.field(name)
+    if column is None:
+        raise VectorError(f"{path} has no field {name}", f"its fields are: {', '.join(layer.fields) or 'none'}")
+    values = column.tolist()
+    return {key: None if values[row] in (None, "") else str(values[row]) for key, row in rows.items()}
+
+
+def _fields(found: Sequence[Finding]) -> dict[str, np.ndarray[Any, Any]]:
+    return {
+        "kind": np.array([item.kind.value for item in found], object),
+        "size": np.array([item.size for item in found], float),
+        "polygons": np.array([", ".join(map(str, item.ids)) for item in found], object),
+        "remedy": np.array([item.remedy for item in found], object),
+    }
+
+
+def _print(layer: Path, output: Path | None, found: Sequence[Finding], rest: Sequence[Finding], as_json: bool) -> None:
+    if as_json:
+        items = [
+            {
+                "kind": item.kind.value,
+                "size": round(item.size, 4),
+                "unit": item.unit,
+                "polygons": item.ids,
+                "place": item.place.representative_point().coords[0],
+                "remedy": item.remedy,
+            }
+            for item in rest
+        ]
+        value = {"layer": str(layer), "output": output and str(output), "found": len(found), "findings": items}
+        click.echo(json.dumps(value, indent=2))
+        return
+    counts = ", ".join(f"{count} {kind}" for kind, count in Counter(item.kind.value for item in found).items())
+    click.echo(f"{layer}: {counts or 'nothing found'}")
+    if output is not None:
+        click.echo(f"{output}: {f'{len(rest)} left' if rest else 'nothing left'}")
+    for item in rest[:_SHOWN]:
+        spot = item.place.representative_point()
+        names = ", ".join(map(str, item.ids))
+        click.echo(
+            f"{item.kind.value} of {item.size:.3g} {item.unit} at {spot.x:.9g}, {spot.y:.9g}, "
+            f"polygon{'s' if len(item.ids) > 1 else ''} {names}: {item.remedy}"
+        )
+    if len(rest) > _SHOWN:
+        click.echo(f"and {len(rest) - _SHOWN} more; --json lists every one, --findings writes them to a file")

@@ -1,0 +1,103 @@
+"""The algorithm that checks and mends polygons that share borders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import processing
+import pytest
+from qgis.core import (
+    QgsApplication,
+    QgsFeature,
+    QgsGeometry,
+    QgsProcessingException,
+    QgsProcessingFeedback,
+    QgsVectorLayer,
+)
+
+from geosam_es.processing.provider import GeoSamProvider
+
+X, Y = 725_000, 4_372_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def provider(qgis_processing: None) -> Iterator[GeoSamProvider]:
+    provider = GeoSamProvider()
+    registry = QgsApplication.processingRegistry()
+    assert registry.addProvider(provider)
+    yield provider
+    registry.removeProvider(provider)
+
+
+def ring(*points: tuple[float, float]) -> str:
+    return f"Polygon (({', '.join(f'{X + x} {Y + y}' for x, y in (*points, points[0]))}))"
+
+
+def box(min_x: float, min_y: float, max_x: float, max_y: float) -> str:
+    return ring((min_x, min_y), (max_x, min_y), (max_x, max_y), (min_x, max_y))
+
+
+def layer(*polygons: tuple[str, str | None], crs: str = "EPSG:25830") -> QgsVectorLayer:
+    made = QgsVectorLayer(f"Polygon?crs={crs}&field=code:string(20)", "habitats", "memory")
+    for wkt, code in polygons:
+        feature = QgsFeature(made.fields())
+        feature.setGeometry(QgsGeometry.fromWkt(wkt))
+        feature.setAttributes([code])
+        assert made.dataProvider().addFeatures([feature])[0]
+    return made
+
+
+def run(**parameters: Any) -> dict[str, Any]:
+    outputs = {"FINDINGS": "TEMPORARY_OUTPUT", "OUTPUT": "TEMPORARY_OUTPUT"}
+    result: dict[str, Any] = processing.run(
+        "geosam_es:checkcoverage", {**outputs, **parameters}, feedback=QgsProcessingFeedback(False)
+    )
+    return result
+
+
+def test_findings_and_mended_polygons() -> None:
+    source = layer(
+        (box(0, 0, 50, 100), "A"),
+        (box(49, 0, 100, 100), "B"),
+        (box(0, 100.2, 100, 200), "C"),
+        (box(100, 0, 103, 3), "D"),
+        (ring((200, 0), (220, 20), (220, 0), (200, 20)), "E"),
+    )
+    result = run(INPUT=source, MIN_AREA_M2=50, TOLERANCE_M=0.5)
+    found = [(feature["kind"], round(feature["size"])) for feature in result["FINDINGS"].getFeatures()]
+    assert result["FOUND"] == len(found)
+    assert set(found) >= {("Invalid polygon", 200), ("Overlap", 100), ("Below the minimum area", 9), ("Gap", 10)}
+    assert all(feature.geometry().area() > 0 for feature in result["FINDINGS"].getFeatures())
+    mended = {feature["code"]: feature.geometry() for feature in result["OUTPUT"].getFeatures()}
+    assert result["LEFT"] == 0 and set(mended) == {"A", "B", "C", "E"}
+    assert all(geometry.isGeosValid() for geometry in mended.values())
+    # The smaller polygon keeps the overlap, and takes the small one beside it.
+    assert mended["A"].area() + mended["B"].area() == pytest.approx(100 * 100 + 9, abs=21)
+    assert mended["A"].intersection(mended["B"]).area() == pytest.approx(0, abs=1e-6)
+
+
+def test_neighbours_of_the_same_class_are_merged() -> None:
+    source = layer((box(0, 0, 50, 100), "A"), (box(50, 0, 100, 100), "A"), (box(100, 0, 150, 100), None))
+    result = run(INPUT=source, CLASS_FIELD="code")
+    (found,) = result["FINDINGS"].getFeatures()
+    assert (found["kind"], found["unit"]) == ("Neighbours of the same class", "m")
+    assert found["size"] == pytest.approx(100, rel=1e-3)
+    assert sorted(feature.geometry().area() for feature in result["OUTPUT"].getFeatures()) == [5000, 10_000]
+    assert run(INPUT=source)["FOUND"] == 0
+
+
+def test_gaps_may_be_large_and_wanted() -> None:
+    around = [box(0, 0, 100, 30), box(0, 70, 100, 100), box(0, 30, 30, 70), box(70, 30, 100, 70)]
+    source = layer(*((wkt, None) for wkt in around))
+    kinds = {feature["kind"] for feature in run(INPUT=source)["FINDINGS"].getFeatures()}
+    assert "Gap" in kinds
+    kinds = {feature["kind"] for feature in run(INPUT=source, MAX_GAP_M2=1000)["FINDINGS"].getFeatures()}
+    assert "Gap" not in kinds
+
+
+def test_an_empty_layer_and_one_without_a_crs() -> None:
+    result = run(INPUT=layer())
+    assert result["FOUND"] == result["LEFT"] == 0
+    with pytest.raises(QgsProcessingException, match="no CRS"):
+        run(INPUT=layer((box(0, 0, 1, 1), None), crs=""))
