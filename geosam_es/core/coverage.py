@@ -59,7 +59,7 @@ class Rules:
         Minimum mapping unit of some classes.
     refuses_small : bool
         Whether a change that leaves a smaller part is refused; otherwise the part goes to the neighbour with the
-        longest shared border.
+        longest shared border. A new polygon that is too small as a whole is always refused.
     metres_per_unit : tuple of float
         Metres on the ground in one unit of the plane, along x and along y.
     """
