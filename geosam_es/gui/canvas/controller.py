@@ -313,12 +313,13 @@ class SegmentationController(QObject):
         """Discard the object, unless it was accepted and is still being answered."""
         if not self.hold(self.cancel):
             self.discard()
-            # Nobody waits for the images of its tile any more.
-            self._worker.interrupt()
 
     def discard(self) -> None:
         """Forget the object and all gestures that wait for it."""
         self._session = None
+        if self._waiting:
+            # Nobody wants the images of its tile any more.
+            self._worker.interrupt()
         self._answered = Drawing()
         self._fit_due = False
         self._waiting.clear()
