@@ -114,7 +114,11 @@ def split_by_line(polygons: BaseGeometry, line: shapely.LineString) -> list[shap
     list of Polygon
         Largest first. The vertices of the outlines are kept.
     """
-    pieces = [piece for part in polygon_parts(polygons) for piece in polygon_parts(shapely.ops.split(part, line))]
+    pieces: list[shapely.Polygon] = []
+    for part in polygon_parts(polygons):
+        cut = polygon_parts(shapely.ops.split(part, line))
+        # A line that ends inside would leave a vertex.
+        pieces += cut if len(cut) > 1 else [part]
     return sorted(pieces, key=lambda piece: -piece.area)
 
 
@@ -199,7 +203,7 @@ def _sparse(ring: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
 
 
 def with_kept_borders(
-    polygon: BaseGeometry, older: BaseGeometry, tolerance: float
+    polygon: BaseGeometry, older: shapely.Polygon | shapely.MultiPolygon, tolerance: float
 ) -> shapely.Polygon | shapely.MultiPolygon:
     """Return a polygon with the vertices of an older one wherever the two differ by less than a tolerance.
 
@@ -217,6 +221,8 @@ def with_kept_borders(
         return shapely.intersection(difference, shapely.buffer(core, 1.01 * half, join_style="mitre"))
 
     gained, lost = wide(shapely.difference(polygon, older)), wide(shapely.difference(older, polygon))
+    if gained.is_empty and lost.is_empty:
+        return older
     parts = polygon_parts(shapely.union(shapely.difference(older, lost), gained))
     # Rounding may leave a slit where a gained part touches the older polygon.
     return merge(fill_holes(part, 0.01 * tolerance**2) for part in parts)
