@@ -17,6 +17,7 @@ from ..core.coverage_check import Finding
 from ..errors import EditError, GeoSamError, NoTargetError, PromptError, RasterError
 from ..inference.session import CleanOptions
 from ..qgis_support.crs import to_qgs, transform, transform_polygon
+from ..qgis_support.field_map import add_field
 from ..qgis_support.layer_source import LayerSource, source_of
 from ..qgis_support.messages import Messages, tr, translated
 from ..qgis_support.settings import Settings
@@ -41,6 +42,7 @@ from .editing.target_layer import suggested_crs, suggested_path
 from .editing.undoing import UndoStory
 from .panel.actions import Actions
 from .panel.dock import SegmentDock
+from .panel.fields_dialog import FieldsDialog
 from .panel.result_text import candidate_text, comparison_text, is_uncertain, result_text, result_tip
 from .panel.store_place_message import StorePlaceMessage
 from .stores.background_encoding import BackgroundEncoding
@@ -200,10 +202,11 @@ class Interaction(QObject):
         actions.check.triggered.connect(check.start)
         coverage.check_wanted.connect(check.start)
         coverage.chosen.connect(check.choose)
+        coverage.fields_wanted.connect(self._on_fields)
         actions.next_finding.triggered.connect(lambda: check.step(1))
         actions.previous_finding.triggered.connect(lambda: check.step(-1))
-        actions.accept.triggered.connect(lambda: self._is_in_mode() or check.mend())
-        actions.discard.triggered.connect(lambda: self._is_in_mode() or check.leave())
+        actions.accept.triggered.connect(partial(self._unless_in_mode, check.mend))
+        actions.discard.triggered.connect(partial(self._unless_in_mode, check.leave))
         check.changed.connect(self._show_check)
         check.shown.connect(self._go_to)
         check.checked.connect(self._iface.statusBarIface().showMessage)
@@ -564,8 +567,27 @@ class Interaction(QObject):
         self.tool.show_beside_pointer(text, self.overlay.colour)
         self._hinted.start()
 
-    def _is_in_mode(self) -> bool:
-        return bool(self.tool.mode or self.refining.picks)
+    def _on_fields(self) -> None:
+        layer, classes = self.dock.layer, self.dock.class_box
+        if layer is None:
+            return
+        dialog = FieldsDialog(layer, classes.field, self._iface.mainWindow())
+        if not dialog.exec():
+            return
+        try:
+            if dialog.class_field:
+                add_field(layer, dialog.class_field)
+            dialog.field_map.apply(layer)
+        except EditError as error:
+            self._messages.error(error)
+            return
+        if dialog.class_field != classes.field:
+            classes.choose_field(dialog.class_field)
+
+    def _unless_in_mode(self, act: Callable[[], None], _checked: bool = False) -> None:
+        """Do something with the current finding, unless the key belongs to a mode of the mouse."""
+        if not (self.tool.mode or self.refining.picks):
+            act()
 
     def _show_check(self) -> None:
         check, box, actions = self.check, self.dock.options_box.coverage, self._actions

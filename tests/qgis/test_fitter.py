@@ -17,11 +17,12 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import Qt
 from qgis.PyQt.QtTest import QTest
-from qgis.PyQt.QtWidgets import QApplication, QCheckBox, QDoubleSpinBox, QWidget
+from qgis.PyQt.QtWidgets import QApplication, QCheckBox, QComboBox, QDoubleSpinBox, QPushButton, QWidget
 
 from geosam_es.gui.editing.layer_geometry import AcceptOptions, LayerFitting
 from geosam_es.gui.editing.target_layer import create_target_layer
 from geosam_es.gui.interaction import Interaction
+from geosam_es.gui.panel.fields_dialog import FieldsDialog
 from geosam_es.qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform_polygon
 from geosam_es.qgis_support.settings import Settings
 from tests.qgis.support import CRS, DISCS, PIXEL, Interface, click, place, settled, wait_until
@@ -446,3 +447,22 @@ def test_the_projects_avoid_overlap_is_respected(iface: Interface, ready: Intera
     new = written(target)[1]
     assert new.intersection(lake.buffer(-0.01)).area == 0 and new.intersection(east_of("a", 10)).area > 100
     project.setAvoidIntersectionsMode(modes.AllowIntersections)
+
+
+def test_the_fields_are_chosen_in_a_dialog_and_written_without_a_form(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose(dialog: FieldsDialog) -> bool:
+        dialog.findChild(QComboBox, "class").setCurrentText("note")
+        dialog.findChild(QComboBox, "area").setCurrentText("ha")
+        return True
+
+    monkeypatch.setattr(FieldsDialog, "exec", choose)
+    buttons = ready.dock.options_box.coverage.findChildren(QPushButton)
+    next(button for button in buttons if button.text() == "Fields…").click()
+    assert ready.dock.class_box.field == "note"
+    click(iface.canvas, place("a"))
+    drawn(ready)
+    click(iface.canvas, place("a"), RIGHT)
+    (feature,) = target.getFeatures()
+    assert feature["ha"] == pytest.approx(disc("a").area / 1e4, rel=0.05) and iface.forms == []

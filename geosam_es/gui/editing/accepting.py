@@ -11,6 +11,7 @@ from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ...core.prompts import Prompts
 from ...errors import GeoSamError
+from ...qgis_support.gdal_raster import image_date
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
 from ..canvas.controller import SegmentationController
@@ -75,7 +76,9 @@ class Acceptor(QObject):
             return
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         raster = store.metadata.raster
-        origin = result.level, result.rank, store.decoder, raster.attribution
+        is_file = store.raster is not None and not raster.attribution
+        taken = image_date(str(store.raster.path)) if store.raster is not None and is_file else ""
+        origin = result.level, result.rank, store.decoder, raster.attribution, taken
         # Without the outline the points alone would give another polygon.
         by_hand = drawing.prompts.outline is not None
         prompts = Prompts(outline=result.geometry) if by_hand else drawing.prompts

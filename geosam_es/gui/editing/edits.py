@@ -31,7 +31,7 @@ from ...errors import EditError, NoTargetError
 from ...qgis_support.crs import from_qgs
 from ...qgis_support.messages import tr
 from .layer_geometry import AcceptOptions, LayerFitting, layer_geometries
-from .provenance import Provenance, keep_in_side_table, provenance_values
+from .provenance import Provenance, keep_in_side_table, mapped_values, provenance_values
 
 __all__ = ["AcceptOptions", "check_target", "delete_polygon", "gone_from", "write_changes", "write_polygon"]
 
@@ -265,7 +265,9 @@ def _check_can(layer: QgsVectorLayer, capability: Any, problem: str) -> None:
 def _values(layer: QgsVectorLayer, attributes: Mapping[str, Any], provenance: Provenance | None) -> dict[int, Any]:
     """Return values by field index, converted to the type of each field."""
     fields = layer.fields()
-    values = provenance_values(fields, provenance) if provenance is not None else {}
+    values: dict[int, Any] = {}
+    if provenance is not None:
+        values = {**provenance_values(fields, provenance), **mapped_values(layer, provenance)}
     for name, value in attributes.items():
         index = fields.lookupField(name)
         if index < 0:
