@@ -135,6 +135,20 @@ class TestAnyPolygon:
         key(iface, Qt.Key.Key_Return)
         assert target.featureCount() == 1 and same(shapes(target)[0], disc("a")) > 0.95
 
+    def test_is_brushed_and_keeps_its_attributes(
+        self, iface: Interface, ready: Interaction, target: QgsVectorLayer
+    ) -> None:
+        add(target, square("a"))
+        refine(iface, ready, "a")
+        key(iface, Qt.Key.Key_E)
+        stroke(iface, place("a", -RADIUS, -RADIUS), place("a", RADIUS, -RADIUS))
+        erased = settled(ready).result.geometry
+        assert erased.area < square("a").area
+        key(iface, Qt.Key.Key_Return)
+        (feature,) = target.getFeatures()
+        assert from_qgs(feature.geometry()).equals(erased) and feature["note"] == "parcel 1"
+        assert target.undoStack().count() == 1 and not ready.tool.mode
+
     def test_can_be_deleted(self, iface: Interface, ready: Interaction, target: QgsVectorLayer) -> None:
         add(target, square("a"), square("b"))
         refine(iface, ready, "a")
