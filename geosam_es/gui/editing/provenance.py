@@ -182,7 +182,7 @@ def mapped_values(layer: QgsVectorLayer, provenance: Provenance) -> dict[int, An
         "date": _moment(created),
         "image": (provenance.raster,),
         "image_date": _moment(provenance.image_date),
-        "prompts": (", ".join(kind for kind, given in kinds.items() if given),),
+        "prompts": (", ".join(kind for kind, given in kinds.items() if given) or "shaped by hand",),
         "score": tuple(_forms("score", provenance)),
         "interpreter": (QgsExpressionContextUtils.globalScope().variable("user_full_name"),),
     }

@@ -80,7 +80,7 @@ class CoverageBox(QWidget):
         for name, text, tip, suffix, maximum, step in (
             ("tolerance_m", tr("Close gaps up to"), tr("Width on the ground"), " m", 50.0, 0.5),
             (
-                *("min_area_m2", tr("Minimum mapping unit"), tr("For classes without one in their class list")),
+                *("min_area_m2", tr("Minimum area"), tr("For classes without one in their class list")),
                 *(" m²", 1e8, 100.0),
             ),
         ):
