@@ -11,6 +11,7 @@
 #   make translations   update the translation files from the sources, and compile them
 #   make train-mini DATA=folder   train the embedded model from scratch (hours)
 #   make measure-mini DATA=folder   measure it, and update its card and pages (minutes)
+#   make measure-finetuning DATA=folder   measure fine-tuning, and update its page (hours; goes on where it was stopped)
 #   make clean    remove the environments and everything made
 
 PYTHON ?= python3
@@ -43,7 +44,7 @@ TEST_PACKAGES = '$(TORCH)' -e '.[dev]' segment-anything onnx
 QGIS_PIP = $(QGIS_VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 QGIS_TEST_PACKAGES = -r requirements.txt 'attrs>=24' -e '.[qgis-test]'
 
-.PHONY: help demo test plan system test-core test-qgis test-qgis-here bench lint zip bundle translations lrelease train-mini measure-mini clean
+.PHONY: help demo test plan system test-core test-qgis test-qgis-here bench lint zip bundle translations lrelease train-mini measure-mini measure-finetuning clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -131,7 +132,12 @@ measure-mini: $(VENV)/.test
 	  -o $(MINI)/evaluation.json --card $(MINI)/MODEL_CARD.md --page docs/mini.md
 	$(VENV)/bin/python -m benchmarks.mini.robustness $(if $(DATA),--data "$(DATA)") --page docs/mini.md
 	$(VENV)/bin/python -m benchmarks.mini.small_objects $(if $(DATA),--data "$(DATA)") --limit 80 --page docs/mini.md
+	$(VENV)/bin/python -m benchmarks.mini.outlines $(if $(DATA),--data "$(DATA)") --limit 40 --page docs/mini.md
 	$(VENV)/bin/python -m benchmarks.mini.failures $(if $(DATA),--data "$(DATA)") --page docs/mini_failures.md
+
+measure-finetuning: $(VENV)/.test
+	$(VENV)/bin/python -m benchmarks.finetuning measure --work runs/finetuning $(if $(DATA),--data "$(DATA)")
+	$(VENV)/bin/python -m benchmarks.finetuning write --work runs/finetuning
 
 $(VENV)/.demo: $(VENV)/bin/activate pyproject.toml
 	$(PIP) -e '.[demo]'

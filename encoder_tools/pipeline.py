@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from geosam_es.encoding.plan import EncodeOptions, EncodePlan, make_plan
 from geosam_es.errors import GeoSamError, OutputError, RasterError, StoreError
 from geosam_es.inference.encoder import Encoder
 from geosam_es.store import StoreReader, StoreWriter
+from geosam_es.store.raster_name import RasterPath
 
 from .crs import same_crs
 from .raster import bounded_cache
@@ -70,8 +72,11 @@ def _open_writer(
 ) -> tuple[StoreWriter, bool]:
     """Create the store, or open it to resume, and tell whether it was created."""
     if not (resume and store.exists()):
+        raster = replace(plan.metadata.raster, path=_way(store, plan.raster.path))
         try:
-            return StoreWriter.create(store, plan.metadata, export_decoder(), overwrite=overwrite), True
+            return StoreWriter.create(
+                store, replace(plan.metadata, raster=raster), export_decoder(), overwrite=overwrite
+            ), True
         except StoreError:
             # Another writer may have created it meanwhile; then both fill it.
             if not (resume and store.exists()):
@@ -84,6 +89,20 @@ def _open_writer(
     # Raises an error if the store lacks its arrays or its decoder.
     StoreReader(store)
     return writer, False
+
+
+def _way(store: Path, raster: RasterPath) -> str:
+    """Return the way from the folder of a store to its raster; empty if it lies there, or is no file."""
+    if not isinstance(raster, Path):
+        return ""
+    target, folder = raster.resolve(), store.resolve().parent
+    try:
+        way = Path(os.path.relpath(target, folder)).as_posix()
+    except ValueError:
+        # On another drive of Windows.
+        way = target.as_posix()
+    # A text that the store could not be read with is worth less than no text.
+    return way if "/" in way and way.isprintable() else ""
 
 
 def encode(

@@ -12,6 +12,7 @@ __all__ = [
     "ModelError",
     "NoTargetError",
     "OutputError",
+    "PackageError",
     "PromptError",
     "RasterError",
     "SignatureMismatchError",
@@ -107,6 +108,10 @@ class PromptError(GeoSamError, ValueError):
 
 class ModelError(GeoSamError, ValueError):
     """Raised when a model file is unknown, damaged, or of another model."""
+
+
+class PackageError(ModelError):
+    """Raised when a Python package that models need cannot be imported; ``values["package"]`` names it."""
 
 
 class OutputError(GeoSamError, OSError):

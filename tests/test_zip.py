@@ -72,6 +72,16 @@ def test_contents(archive: Path) -> None:
     assert archive.stat().st_size <= MAX_BYTES
 
 
+@pytest.mark.parametrize("page", ["index.html", "index.es.html"])
+def test_the_help_has_its_pictures(unpacked: Path, page: str) -> None:
+    folder = unpacked / "geosam_es" / "help"
+    pictures = re.findall(r'<img src="([^"]+)" alt="[^"]+">', (folder / page).read_text(encoding="utf-8"))
+    assert len(pictures) >= 3
+    for name in pictures:
+        picture = (folder / name).read_bytes()
+        assert picture.startswith(b"\xff\xd8\xff") and len(picture) <= 60 * 1024
+
+
 def test_translations_are_built(unpacked: Path) -> None:
     """Every committed Spanish text is in the file that Qt reads."""
     sources = sorted((unpacked / "geosam_es" / "i18n").glob("*.ts"))

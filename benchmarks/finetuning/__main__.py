@@ -1,23 +1,26 @@
-"""Measurements of fine-tuning: its gain, and the time saved by stored features; fills docs/finetuning.md.
+"""Measurements of fine-tuning: its gain by depth and number of polygons, and the time that stored features save.
 
-    python -m benchmarks.finetuning study  --data ../shared/data --work runs/finetune
-    python -m benchmarks.finetuning curve  --data ../shared/data --work runs/finetune --model mini_without_fields/
-    python -m benchmarks.finetuning time   --work runs/finetune
-    python -m benchmarks.finetuning write  --work runs/finetune
+    python -m benchmarks.finetuning measure --data ../shared/data --work runs/finetuning
+    python -m benchmarks.finetuning time    --work runs/finetuning
+    python -m benchmarks.finetuning write   --work runs/finetuning
 
-The first three write their results as JSON to the work folder; the last one writes the page from them. `curve` needs a
-`mini` trained without fields, as `geosam-es train-mini` writes it from data without them.
+The first two write JSON files to the work folder, `measure` one for each run, so that it goes on where it was stopped
+and a longer run adds to a shorter one. The last one fills docs/finetuning.md from them. The domain is a coast that the
+embedded `mini` has not seen, or fields with ``--kind fields --model FOLDER``, for a `mini` trained without fields.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import itertools
 import json
 import os
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ import pyogrio
 import rasterio
 import shapely
 import shapely.affinity
+from numpy.typing import NDArray
 from rasterio.transform import Affine
 from shapely.geometry.base import BaseGeometry
 
@@ -36,55 +40,50 @@ tune_malloc()
 import torch  # noqa: E402
 
 from encoder_tools.evaluation.figures import new_figure, png  # noqa: E402
-from encoder_tools.finetune.finetuning import Request, finetune  # noqa: E402
+from encoder_tools.finetune.finetuning import DEPTHS  # noqa: E402
 from encoder_tools.finetune.losses import tuning_loss  # noqa: E402
-from encoder_tools.finetune.model_card import gain_text  # noqa: E402
 from encoder_tools.finetune.sam_decoder import SamDecoder  # noqa: E402
-from encoder_tools.finetune.training import TuneOptions  # noqa: E402
 from encoder_tools.finetune.tunable_decoder import PromptTensors, trainable  # noqa: E402
-from encoder_tools.mini.sources import polygons_in_pixels, read_geometries, read_rgb  # noqa: E402
+from encoder_tools.mini.sources import read_geometries, read_rgb  # noqa: E402
 from encoder_tools.models.loading import load_model  # noqa: E402
 from encoder_tools.models.sam.weights import random_sam  # noqa: E402
 from encoder_tools.pipeline import encode  # noqa: E402
 from encoder_tools.raster import Raster  # noqa: E402
 from geosam_es.encoding.plan import EncodeOptions, make_plan  # noqa: E402
 
-from ..markdown import replace_sections  # noqa: E402
+from ..markdown import markdown_table, replace_sections  # noqa: E402
 
 CRS = "EPSG:25830"
 ORIGIN = (500_000.0, 4_400_000.0)
 APART = 12_000.0
-COUNTS = (10, 30, 100, 200)
-DRAWS = 2
-METRICS = ("iou", "dice", "precision", "recall")
-STUDY = {"point": (0.70, 0.81, 0.85, 0.78), "box": (0.75, 0.85, 0.88, 0.82)}
-"""IoU, Dice, precision and recall of a published study with SAM on flood imagery, after fine-tuning."""
+COUNTS = (10, 25, 50, 100, 200)
+DRAWS = 3
+SAMPLES = 2000
+PROMPTS = {"point": ("point", 1), "box": ("box", 1), "3 clicks": ("clicks:5", 3), "5 clicks": ("clicks:5", 5)}
+"""Column of the table: kind of prompts in the report, and which of its clicks."""
+
+COLOURS = {"decoder": "#8d99ae", "adapter": "#1b7fbd", "all": "#d1495b", "auto": "#2a9d8f"}
+HIDDEN_IMAGES = 12
+"""Training images of the coast, at one end of it, that are measured on together with those for validation: 71 objects
+alone leave too much to chance."""
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "finetuning.md"
 IMAGES = ROOT / "docs" / "images"
-
-BUILDINGS = {
-    "train": (
-        ("train_zanzibar", "*.tif", "labels.geojson"),
-        ("train_banepa", "ortho_block[01].tif", "labels.geojson"),
-        ("train_banepa", "ortho_block2.tif", "labels_block2.geojson"),
-    ),
-    "val": (("val_kampala", "*.tif", "labels.geojson"),),
-}
-MIN_PIXELS = {"fields": 100.0, "buildings": 1800.0}
-"""Smallest area of an object in pixels. According to the source, buildings under 10 m2 are not all labelled."""
+MIN_PIXELS = 100.0
+"""Smallest area of an object in pixels."""
 
 
 def images(data: Path, kind: str, part: str) -> Iterator[tuple[Path, list[BaseGeometry]]]:
     """Yield images and their objects in pixels."""
-    if kind == "fields":
-        for path in sorted((data / "fields" / part).glob("*.png")):
-            yield path, list(read_geometries(path.with_name(f"{path.stem}.pixels.geojson")))
-    else:
-        for folder, pattern, labels in BUILDINGS[part]:
-            for path in sorted((data / "buildings" / folder).glob(pattern)):
-                yield path, list(polygons_in_pixels(path.with_name(labels), path))
+    folder, suffix = data / kind, "*.jpg" if kind == "coast" else "*.png"
+    paths = sorted((folder / "train").glob(suffix))
+    hidden = sorted((folder / "val").glob(suffix))
+    if kind == "coast":
+        paths.sort(key=lambda path: [int(number) for number in path.stem.split("_")[1:3]])
+        paths, hidden = paths[HIDDEN_IMAGES:], paths[:HIDDEN_IMAGES] + hidden
+    for path in paths if part == "train" else hidden:
+        yield path, list(read_geometries(path.with_name(f"{path.stem}.pixels.geojson")))
 
 
 def prepare(data: Path, work: Path, kind: str, part: str, model: str) -> tuple[list[Path], Path]:
@@ -111,7 +110,7 @@ def prepare(data: Path, work: Path, kind: str, part: str, model: str) -> tuple[l
         polygons += [
             shapely.affinity.affine_transform(g, (1, 0, 0, -1, transform.c, transform.f))
             for g in seen
-            if g.geom_type in ("Polygon", "MultiPolygon") and g.area >= MIN_PIXELS[kind]
+            if g.geom_type in ("Polygon", "MultiPolygon") and g.area >= MIN_PIXELS
         ]
     return stores, write_polygons(work / kind / f"{part}.gpkg", polygons)
 
@@ -131,46 +130,56 @@ def write_polygons(path: Path, polygons: Sequence[BaseGeometry]) -> Path:
     return path
 
 
-def tune(
-    stores: Sequence[Path], truth: Path, holdout: Path, out: Path, options: TuneOptions
-) -> tuple[dict[str, Any], float]:
-    """Tune a decoder; return the summary of the report and the seconds of training."""
-    request = Request(stores, truth, out, holdout=holdout, options=options, overwrite=True)
-    tuned = finetune(request)
-    return tuned.summary, tuned.facts.trained.history[-1].seconds
-
-
-def study(data: Path, work: Path, model: str, options: TuneOptions, kinds: Sequence[str]) -> dict[str, Any]:
-    """Tune the embedded model on the training images of each kind, and measure it on the others."""
-    known = work / "study.json"
-    results: dict[str, Any] = json.loads(known.read_text(encoding="utf-8")) if known.is_file() else {}
-    for kind in kinds:
-        train_stores, truth = prepare(data, work, kind, "train", model)
-        val_stores, holdout = prepare(data, work, kind, "val", model)
-        summary, seconds = tune([*train_stores, *val_stores], truth, holdout, work / f"study-{kind}", options)
-        results[kind] = {"summary": summary, "seconds": seconds}
-    return results
-
-
-def curve(
-    data: Path, work: Path, model: str, options: TuneOptions, counts: Sequence[int], draws: int
-) -> dict[str, Any]:
-    """Tune a model trained without fields on growing numbers of them."""
-    train_stores, truth = prepare(data, work, "fields", "train", model)
-    val_stores, holdout = prepare(data, work, "fields", "val", model)
+def measure(options: argparse.Namespace) -> None:
+    """Tune on random draws of polygons, and write the IoU of the hidden objects before and after."""
+    train_stores, truth = prepare(options.data, options.work, options.kind, "train", options.model)
+    val_stores, holdout = prepare(options.data, options.work, options.kind, "val", options.model)
     everything = shapely.from_wkb(pyogrio.raw.read(truth)[2])
-    rows = []
-    for count in counts:
-        for draw in range(draws):
-            chosen = np.random.default_rng([count, draw]).permutation(len(everything))[:count]
-            layer = write_polygons(work / "fields" / f"train-{count}-{draw}.gpkg", everything[np.sort(chosen)])
-            out = work / f"curve-{count}-{draw}"
-            # More epochs for fewer objects, so that all trainings have enough steps.
-            longer = replace(options, epochs=min(60, max(options.epochs, 1500 // count)))
-            summary, seconds = tune([*train_stores, *val_stores], layer, holdout, out, longer)
-            rows.append({"count": count, "draw": draw, "summary": summary, "seconds": seconds})
-            print(f"{count} polygons, draw {draw}: {seconds:.0f} s", flush=True)
-    return {"rows": rows}
+    folder = options.work / "runs"
+    folder.mkdir(exist_ok=True)
+    for draw, count, depth in itertools.product(range(options.draws), options.counts, options.depths):
+        result = folder / f"{options.kind}-{count}-{depth}-{draw}.json"
+        if result.exists():
+            continue
+        chosen = np.random.default_rng([count, draw]).permutation(len(everything))[:count]
+        layer = write_polygons(folder / f"{options.kind}-{count}-{draw}.gpkg", everything[np.sort(chosen)])
+        out = result.with_suffix("")
+        command = [sys.executable, "-m", "encoder_tools.cli", "finetune", *train_stores, *val_stores, layer, "-o", out]
+        command += ["--holdout", holdout, "--depth", depth, "--minutes", options.minutes, "--threads", options.threads]
+        command += ["--keep-stores", "--overwrite"] + (
+            [] if options.model == "mini" else ["--checkpoint", options.model]
+        )
+        row = {"kind": options.kind, "count": count, "depth": depth, "draw": draw, **run_measured(command)}
+        row["outcome"] = json.loads((out / "report" / "summary.json").read_text(encoding="utf-8"))["facts"]["tuned"]
+        row["ious"] = ious_of(out / "report" / "objects.csv")
+        result.write_text(json.dumps(row) + "\n", encoding="utf-8")
+        print(f"{result.stem}: {row['outcome']}, {row['cpu_minutes']:.0f} CPU minutes", flush=True)
+
+
+def run_measured(command: Sequence[object]) -> dict[str, float]:
+    """Run a command; return its minutes, minutes of CPU, and peak memory in GB."""
+    begun = time.monotonic()
+    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"the command failed: {' '.join(str(part) for part in command)}")
+    cpu = (usage.ru_utime + usage.ru_stime) / 60
+    return {"minutes": (time.monotonic() - begun) / 60, "cpu_minutes": cpu, "peak_gb": usage.ru_maxrss / 1e6}
+
+
+def ious_of(path: Path) -> dict[str, dict[str, list[float]]]:
+    """Return the IoU of every object for each of `PROMPTS`, before and tuned."""
+    with path.open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return {
+        name: {
+            decoder: [
+                float(row[f"iou_{click}"]) for row in rows if row["prompts"] == kind and row["decoder"] == decoder
+            ]
+            for decoder in ("before", "tuned")
+        }
+        for name, (kind, click) in PROMPTS.items()
+    }
 
 
 def measure_time(work: Path, steps: int) -> dict[str, Any]:
@@ -216,59 +225,69 @@ def _one_step(decoder: SamDecoder, optimizer: Any, features: Any) -> None:
     optimizer.step()
 
 
-def study_table(results: dict[str, Any]) -> str:
-    lines = ["| | prompts | IoU | Dice | precision | recall |", "|---|---|---|---|---|---|"]
-    for prompts, values in STUDY.items():
-        lines.append(f"| study: SAM, flood, tuned | {prompts} | {' | '.join(f'{value:.2f}' for value in values)} |")
-    for kind, result in results.items():
-        for row in result["summary"]["all"]:
-            if row["prompts"] in STUDY:
-                cells = " | ".join(f"{row['values'][name][0]:.3f}" for name in METRICS)
-                lines.append(f"| {kind}, {row['decoder']} | {row['prompts']} | {cells} |")
-        for row in result["summary"]["differences"]:
-            if row["prompts"] in STUDY:
-                cells = " | ".join(gain_text(*row["values"][name]) for name in METRICS)
-                lines.append(f"| {kind}, gain | {row['prompts']} | {cells} |")
-        lines.append(f"| {kind}, minutes of training: {result['seconds'] / 60:.0f} | | | | | |")
-    return "\n".join(lines)
+def interval(gains: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return the mean of gains (draws, N), and its 95 % bootstrap interval over objects."""
+    rng = np.random.default_rng(0)
+    means = gains.mean(0)
+    some = means[rng.integers(len(means), size=(SAMPLES, len(means)))].mean(1)
+    low, high = np.percentile(some, (2.5, 97.5))
+    return float(means.mean()), float(low), float(high)
 
 
-def _iou(summary: dict[str, Any], prompts: str, decoder: str) -> float:
-    rows = [row for row in summary["all"] if row["prompts"] == prompts and row["decoder"] == decoder]
-    return float(rows[0]["values"]["iou"][0])
+def grouped(work: Path) -> dict[tuple[str, int, str], list[dict[str, Any]]]:
+    """Return the runs by kind, number of polygons and depth."""
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((work / "runs").glob("*.json"))]
+    groups: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: (row["kind"], row["count"], list(COLOURS).index(row["depth"]))):
+        groups.setdefault((row["kind"], row["count"], row["depth"]), []).append(row)
+    return groups
 
 
-def curve_table(result: dict[str, Any]) -> str:
-    lines = ["| polygons | point, IoU | box, IoU | minutes |", "|---|---|---|---|"]
-    rows = result["rows"]
-    before = rows[0]["summary"]
-    lines.append(f"| 0 | {_iou(before, 'point', 'before'):.3f} | {_iou(before, 'box', 'before'):.3f} | |")
-    for count in sorted({row["count"] for row in rows}):
-        some = [row for row in rows if row["count"] == count]
-        cells = []
-        for prompts in ("point", "box"):
-            values = [_iou(row["summary"], prompts, "tuned") for row in some]
-            cells.append(f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})")
-        minutes = np.mean([row["seconds"] for row in some]) / 60
-        lines.append(f"| {count} | {cells[0]} | {cells[1]} | {minutes:.1f} |")
-    return "\n".join(lines)
+def gains_of(rows: Sequence[dict[str, Any]], prompts: str) -> NDArray[np.float64]:
+    """Return the gains (draws, N) of runs."""
+    return np.array([np.subtract(row["ious"][prompts]["tuned"], row["ious"][prompts]["before"]) for row in rows])
 
 
-def draw_curve(result: dict[str, Any], path: Path) -> None:
-    figure = new_figure(6.0, 3.8)
-    axis = figure.subplots()
-    rows = result["rows"]
-    counts = sorted({row["count"] for row in rows})
-    for prompts, colour in (("point", "#d1495b"), ("box", "#1b7fbd")):
-        by_count = [[_iou(r["summary"], prompts, "tuned") for r in rows if r["count"] == count] for count in counts]
-        means = [_iou(rows[0]["summary"], prompts, "before"), *(float(np.mean(values)) for values in by_count)]
-        axis.plot([0, *counts], means, marker="o", color=colour, label=prompts)
-        for count, values in zip(counts, by_count):
-            axis.plot([count] * len(values), values, ".", color=colour, alpha=0.5)
-    axis.set_xlabel("field polygons it was tuned on")
-    axis.set_ylabel("mean IoU on fields of other images")
-    axis.grid(alpha=0.3)
-    axis.legend()
+def table(groups: dict[tuple[str, int, str], list[dict[str, Any]]]) -> str:
+    header = ["polygons", "depth", "draws", *PROMPTS, "minutes", "CPU minutes", "GB"]
+    lines = []
+    for kind in dict.fromkeys(key[0] for key in groups):
+        first = next(rows[0] for key, rows in groups.items() if key[0] == kind)
+        before = [f"{np.mean(first['ious'][prompts]['before']):.3f}" for prompts in PROMPTS]
+        lines.append([f"{kind}, before", "", "", *before, "", "", ""])
+        for (_, count, depth), rows in ((key, rows) for key, rows in groups.items() if key[0] == kind):
+            cells = []
+            for prompts in PROMPTS:
+                mean, low, high = interval(gains_of(rows, prompts))
+                mark = "**" if low > 0 or high < 0 else ""
+                cells.append(f"{mark}{mean:+.3f}{mark} ({low:+.3f} to {high:+.3f})")
+            cost = [
+                f"{np.mean([row[key] for row in rows]):.{digits}f}"
+                for key, digits in (("minutes", 0), ("cpu_minutes", 0), ("peak_gb", 1))
+            ]
+            lines.append([str(count), depth, str(len(rows)), *cells, *cost])
+    return markdown_table(header, lines)
+
+
+def draw_curve(groups: dict[tuple[str, int, str], list[dict[str, Any]]], kind: str, path: Path) -> None:
+    figure = new_figure(8.0, 3.4)
+    for axis, prompts in zip(figure.subplots(1, 2, sharey=True), ("point", "box")):
+        for depth, colour in COLOURS.items():
+            found = {
+                key[1]: gains_of(rows, prompts).mean(1) for key, rows in groups.items() if key[::2] == (kind, depth)
+            }
+            if found:
+                axis.plot(
+                    list(found), [values.mean() for values in found.values()], marker="o", color=colour, label=depth
+                )
+            for count, values in found.items():
+                axis.plot([count] * len(values), values, ".", color=colour, alpha=0.5)
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.set_xlabel("polygons learned from")
+        axis.set_title(prompts)
+        axis.grid(alpha=0.3)
+    figure.axes[0].set_ylabel(f"gain in IoU, {kind}")
+    figure.axes[0].legend()
     path.write_bytes(png(figure))
 
 
@@ -276,25 +295,24 @@ def write_page(work: Path) -> None:
     """Write the results into the sections of the page."""
     machine = f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
     sections = {}
-    for name in ("study", "curve", "time"):
-        path = work / f"{name}.json"
-        if not path.is_file():
-            continue
+    groups = grouped(work)
+    if groups:
+        IMAGES.mkdir(exist_ok=True)
+        text = table(groups)
+        for kind in dict.fromkeys(key[0] for key in groups):
+            name = f"finetuning-{kind}.png"
+            draw_curve(groups, kind, IMAGES / name)
+            text += f"\n\n![gain in IoU against number of polygons, {kind}](images/{name})"
+        sections["gain"] = text
+    path = work / "time.json"
+    if path.is_file():
         result = json.loads(path.read_text(encoding="utf-8"))
-        if name == "study":
-            text = study_table(result)
-        elif name == "curve":
-            IMAGES.mkdir(exist_ok=True)
-            draw_curve(result, IMAGES / "finetuning-curve.png")
-            text = f"{curve_table(result)}\n\n![IoU against number of polygons](images/finetuning-curve.png)"
-        else:
-            stored, encoding = result["seconds"]["stored"], result["seconds"]["encoding"]
-            text = (
-                f"A step takes {stored:.2f} s on stored features and {encoding:.2f} s with encoding in the loop:"
-                f" **{result['ratio']:.1f} times** as long (medians of {result['steps']} steps each, alternating)."
-            )
-        sections[name] = f"{text}\n\nMeasured on {machine}."
-    replace_sections(PAGE, sections)
+        stored, encoding = result["seconds"]["stored"], result["seconds"]["encoding"]
+        sections["time"] = (
+            f"A step takes {stored:.2f} s on stored features and {encoding:.2f} s with encoding in the loop:"
+            f" **{result['ratio']:.1f} times** as long (medians of {result['steps']} steps each, alternating)."
+        )
+    replace_sections(PAGE, {name: f"{text}\n\nMeasured on {machine}." for name, text in sections.items()})
 
 
 def main() -> None:
@@ -303,31 +321,27 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=("study", "curve", "time", "write"))
+    parser.add_argument("what", choices=("measure", "time", "write"))
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--kind", choices=("coast", "fields"), default="coast")
     parser.add_argument("--model", default="mini", help="mini, or a folder that train-mini wrote")
-    parser.add_argument("--kinds", nargs="+", choices=("fields", "buildings"), default=("fields", "buildings"))
-    parser.add_argument("--counts", nargs="+", type=int, default=COUNTS, help="numbers of polygons of the curve")
+    parser.add_argument("--depths", nargs="+", choices=tuple(COLOURS), default=DEPTHS)
+    parser.add_argument("--counts", nargs="+", type=int, default=COUNTS, help="numbers of polygons")
     parser.add_argument("--draws", type=int, default=DRAWS, help="random draws of each number")
-    parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--minutes", type=float, help="time limit of each training")
+    parser.add_argument("--minutes", type=float, default=10, help="time limit of each training")
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=5)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     if options.what == "write":
         write_page(options.work)
-        return
-    if options.what == "time":
-        result = measure_time(options.work, options.steps)
+    elif options.what == "measure":
+        measure(options)
     else:
-        chosen = TuneOptions(epochs=options.epochs, minutes=options.minutes)
-        if options.what == "study":
-            result = study(options.data, options.work, options.model, chosen, options.kinds)
-        else:
-            result = curve(options.data, options.work, options.model, chosen, options.counts, options.draws)
-    (options.work / f"{options.what}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=1) if options.what == "time" else f"{options.what}: done")
+        result = measure_time(options.work, options.steps)
+        (options.work / "time.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        print(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

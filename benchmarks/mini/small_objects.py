@@ -45,7 +45,7 @@ from .exported_model import OnnxMini
 from .held_out import held_out, measurement_parser
 from .process_pool import map_with_model
 
-__all__ = ["DRAWN", "SIZES", "drawn_by_hand", "measure_scene", "small_objects_table", "with_totals"]
+__all__ = ["DRAWN", "SIZES", "drawn_by_hand", "measure_scene", "open_scene", "small_objects_table", "with_totals"]
 
 REDUCTIONS = (2, 4)
 LEVELS = tuple(range(0, FINEST_LEVEL - 1, -1))
@@ -83,7 +83,7 @@ def measure_scene(models: Path, model: OnnxMini, scene: LabelledScene) -> list[M
     list of dict of str to float
     """
     with TemporaryDirectory() as folder:
-        segmenter = _encoded(models, model, scene, Path(folder))
+        segmenter = open_scene(models, model, scene, Path(folder))
         return [_measure(segmenter, polygon) for polygon in scene.polygons if _is_measured(polygon)]
 
 
@@ -92,7 +92,8 @@ def _is_measured(polygon: BaseGeometry) -> bool:
     return bool(min(x1 - x0, y1 - y0) >= MIN_SIDE and max(x1 - x0, y1 - y0) < SIZES[-1])
 
 
-def _encoded(models: Path, model: OnnxMini, scene: LabelledScene, folder: Path) -> Segmenter:
+def open_scene(models: Path, model: OnnxMini, scene: LabelledScene, folder: Path) -> Segmenter:
+    """Return a segmenter of an image that encodes tiles as they are needed, with a pixel of 1 m, in a folder."""
     path, store = folder / "scene.tif", folder / "scene.embeddings.zarr"
     height, width = scene.image.shape[:2]
     place = {"crs": "EPSG:25830", "transform": rasterio.Affine(1, 0, 500000, 0, -1, 4200000)}

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from geosam_es.inference.decoder import load_decoder
+from geosam_es.inference.encoder import MODEL_FILE
 from geosam_es.store.decoders import (
     ORIGINAL,
     StoreDecoder,
@@ -19,6 +20,7 @@ from geosam_es.store.decoders import (
 )
 from geosam_es.store.layout import read_metadata
 
+from ..progress import Progress
 from .options import PATH, json_option
 
 __all__ = ["decoder_command", "decoder_json", "decoder_text"]
@@ -41,15 +43,30 @@ def decoder_command() -> None:
 @click.argument("folder", metavar="DECODER", type=PATH)
 @click.option("--name", help="Name of the decoder in the store. Default: its own name.")
 @click.option("--keep-active", is_flag=True, help="Add the decoder without using it.")
-def set_command(store: Path, folder: Path, name: str | None, keep_active: bool) -> None:
+@click.option(
+    "--raster",
+    type=PATH,
+    help="Raster of the store, or its folder, where DECODER has an encoder. Default: next to the store, or where it was"
+    " when it was encoded.",
+)
+def set_command(store: Path, folder: Path, name: str | None, keep_active: bool, raster: Path | None) -> None:
     """Add DECODER, a folder written by geosam-es finetune, to STORE and use it.
 
-    Other decoders are kept. DECODER must have been tuned for the encoder of the store.
+    Other decoders are kept. DECODER must have been tuned for the encoder of the store. If it comes with an encoder of
+    its own, the store is encoded again in place with it; the old one is in use until the new one is complete.
 
     \b
     Example:
       geosam-es decoder set ortho.embeddings.zarr fields/ --name "fields of 2026"
     """
+    if (folder / MODEL_FILE).is_file():
+        # Imports packages that other commands of this group do not need.
+        from ..finetune.encode_again import encode_in_place
+
+        with Progress(store.name, "tiles") as progress:
+            encode_in_place(store, folder, raster, progress=progress)
+        click.echo(f"{store}: encoded again with the model in {folder}")
+        return
     added = install_decoder(store, folder, load_decoder, name, use=not keep_active)
     click.echo(f"{store}: decoder {added.name} " + ("added" if keep_active else "is in use"))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,10 @@ from geosam_es.errors import VectorError
 
 from ..progress import Progress
 from .options import PATH, json_option
+
+if TYPE_CHECKING:
+    from ..finetune.finetuning import DataSplit
+    from ..finetune.training import Fit
 
 __all__ = ["finetune_command"]
 
@@ -37,8 +42,38 @@ class _Holdout(click.ParamType):  # type: ignore[type-arg]
 @click.argument("truth", type=PATH)
 @click.option("-o", "--output", required=True, type=PATH, help="Folder for the tuned decoder.")
 @click.option("--class", "class_filter", metavar="FIELD=VALUE", help="Use only objects of this class.")
-@click.option("--epochs", type=click.IntRange(min=1), default=20, show_default=True, help="Largest number of epochs.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Time limit of the training in minutes.")
+@click.option(
+    "--depth",
+    type=click.Choice(("auto", "decoder", "adapter", "all")),
+    default="auto",
+    show_default=True,
+    help="What to train: the decoder; a small network over the stored features too (adapter); or, for mini, the whole"
+    " network from the rasters, after which the stores are encoded again in place (all). auto tries what is possible"
+    " and takes what serves best.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0),
+    default=10,
+    show_default=True,
+    help="Time limit of the training in minutes. 0: none.",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Largest number of passes through the polygons.",
+)
+@click.option(
+    "--raster",
+    "rasters",
+    type=PATH,
+    multiple=True,
+    help="Raster of a store, or a folder of rasters. May be repeated. Default: next to the store, or where it was when"
+    " it was encoded.",
+)
+@click.option("--keep-stores", "keeps_stores", is_flag=True, help="Do not encode the stores again.")
 @click.option(
     "--holdout",
     type=_Holdout(),
@@ -52,21 +87,22 @@ class _Holdout(click.ParamType):  # type: ignore[type-arg]
     help="Decoder to start from: a folder, an ONNX file, or a decoder of the first store. Default: its active decoder;"
     " for SAM, its original one.",
 )
-@click.option("--checkpoint", type=PATH, help="SAM's weights. Default: the downloaded ones.")
+@click.option(
+    "--checkpoint",
+    type=PATH,
+    help="SAM's weights, by default the downloaded ones; or the folder of a model that was made from mini.",
+)
 @click.option("--prompt-encoder", is_flag=True, help="Train SAM's prompt encoder too.")
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="Default: that of the model.")
-@click.option(
-    "--patience",
-    type=click.IntRange(min=1),
-    default=6,
-    show_default=True,
-    help="Stop after this many epochs without improvement.",
-)
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of split, prompts and order."
 )
 @click.option(
-    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of the training."
+    "--threads",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="CPU threads. Two train both halves of the polygons at the same time.",
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted training.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing decoder or interrupted training.")
@@ -80,11 +116,11 @@ def finetune_command(
     prompt_encoder: bool,
     **options: Any,
 ) -> None:
-    """Fine-tune the decoder of STOREs on the polygons of TRUTH, a vector file, and compare it with the original one.
+    """Fine-tune the model of STOREs on the polygons of TRUTH, a vector file, and compare it with the original one.
 
-    Training uses the features in the stores; the rasters are not encoded again. Some objects, chosen by location, are
-    held out for the comparison. The output folder contains the tuned decoder, its model card and a report. To use the
-    decoder, add it to a store of the same model with geosam-es decoder set.
+    Some objects, chosen by location, are held out for the comparison. The output folder contains the result, its model
+    card and a report. A tuned decoder works in every store of the same model: add it with geosam-es decoder set. If
+    the encoder was trained too, the STOREs are encoded again in place, and geosam-es decoder set does so with others.
 
     \b
     Example:
@@ -96,10 +132,11 @@ def finetune_command(
     from ..models.malloc import tune_malloc
 
     tune_malloc()
-    from ..finetune.finetuning import Request, finetune
+    from ..finetune.finetuning import Events, Request, finetune
     from ..finetune.training import TuneOptions
 
-    chosen = {key: options.pop(key) for key in ("epochs", "minutes", "learning_rate", "patience", "seed", "threads")}
+    chosen = {key: options.pop(key) for key in ("epochs", "minutes", "learning_rate", "seed", "threads")}
+    chosen["minutes"] = chosen["minutes"] or None
     request = Request(
         stores=stores,
         truth=truth,
@@ -110,8 +147,12 @@ def finetune_command(
         options=TuneOptions(**chosen),
         **options,
     )
-    with Progress("comparing", "objects") as progress:
-        tuned = finetune(request, _events(chosen["epochs"], progress))
+    with ExitStack() as stack:
+        training, comparing, encoding = (
+            stack.enter_context(Progress(label, unit))
+            for label, unit in (("training", "%"), ("comparing", "objects"), ("encoding", "tiles"))
+        )
+        tuned = finetune(request, Events(_print_split, training, _print_fit, comparing, encoding))
     for note in tuned.facts.notes:
         click.echo(f"Warning: {note}", err=True)
     click.echo(json.dumps(tuned.summary, indent=1) if as_json else _text(output, tuned.summary))
@@ -126,24 +167,21 @@ def _split_class(text: str | None) -> tuple[str | None, str | None]:
     return name, value
 
 
-def _events(epochs: int, progress: Progress) -> Any:
-    """Print progress on standard error, one line per epoch, which the plugin parses."""
-    from ..finetune.finetuning import DataSplit, Events
-    from ..finetune.training import EpochReport
+def _print_split(split: DataSplit) -> None:
+    click.echo(
+        f"{len(split.training)} training objects, {len(split.held_out)} held out, {len(split.left_out)} not used",
+        err=True,
+    )
 
-    def print_split(split: DataSplit) -> None:
-        click.echo(
-            f"{len(split.training)} training objects, {len(split.validation)} for validation,"
-            f" {len(split.held_out)} held out, {len(split.left_out)} not used",
-            err=True,
-        )
 
-    def print_epoch(report: EpochReport) -> None:
-        loss = "" if report.loss is None else f"  loss {report.loss:.3f}"
-        validation = "" if report.validation is None else f"  IoU {report.validation:.3f}"
-        click.echo(f"epoch {report.epoch}/{epochs}{loss}{validation}  {report.seconds:.0f} s", err=True)
+def _print_fit(depth: str, fit: Fit) -> None:
+    """Print what a depth gained on the objects that its copies did not learn from, at its best share."""
+    from ..finetune.validation import PROMPTS
 
-    return Events(print_split, print_epoch, progress)
+    share, ious = max(fit.ious.items(), key=lambda item: float(item[1].mean()) if len(item[1]) else 0.0)
+    pairs = zip(PROMPTS, fit.ious[0.0].mean(0), ious.mean(0))
+    gains = ", ".join(f"{prompts} {before:.3f} -> {after:.3f}" for prompts, before, after in pairs)
+    click.echo(f"{depth}: {gains} with {share:.0%} of its weights, {fit.epochs} epochs, {fit.seconds:.0f} s", err=True)
 
 
 def _text(output: Path, summary: dict[str, Any]) -> str:

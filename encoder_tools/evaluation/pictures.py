@@ -17,7 +17,7 @@ from ..raster import Raster
 from .evaluate import Outcome
 from .figures import COLOURS, Panel, panels_figure
 
-__all__ = ["RasterWindows", "before_after_sheet", "find_raster", "worst_sheet"]
+__all__ = ["RasterWindows", "before_after_sheet", "find_raster", "open_raster", "worst_sheet"]
 
 _CASES = 4
 _WORST = 5
@@ -26,19 +26,24 @@ _MOST_PIXELS = 320
 
 
 def find_raster(reader: StoreReader, given: Path | None = None) -> Path | None:
-    """Return the raster of a store: the one given, or else the one next to the store, if there is one.
+    """Return the raster of a store, if it is found.
+
+    It is the one given, or that of its name in the folder given, or else the one next to the store or where it lay when
+    it was encoded.
 
     Raises
     ------
     RasterError
         If the given one does not exist.
     """
+    raster = reader.metadata.raster
     if given is not None:
-        if not given.is_file():
-            raise RasterError(f"{given} does not exist", "check --raster, or omit it")
-        return given
-    path = reader.root.resolve().parent / reader.metadata.raster.file_name
-    return path if path.is_file() else None
+        path = given / raster.file_name if given.is_dir() else given
+        if not path.is_file():
+            raise RasterError(f"{path} does not exist", "check --raster, or omit it")
+        return path
+    folder = reader.root.resolve().parent
+    return next((path for path in (folder / raster.file_name, folder / raster.path) if path.is_file()), None)
 
 
 class RasterWindows:
@@ -53,7 +58,7 @@ class RasterWindows:
 
     def __init__(self, readers: Sequence[StoreReader], paths: Sequence[Path | None]) -> None:
         self._readers = readers
-        self._rasters = [_open(reader, path) for reader, path in zip(readers, paths)]
+        self._rasters = [None if path is None else open_raster(reader, path) for reader, path in zip(readers, paths)]
 
     @property
     def any_found(self) -> bool:
@@ -95,10 +100,8 @@ class RasterWindows:
         return image
 
 
-def _open(reader: StoreReader, path: Path | None) -> Raster | None:
-    """Open a raster if it has the size of the encoded one."""
-    if path is None:
-        return None
+def open_raster(reader: StoreReader, path: Path) -> Raster | None:
+    """Open a raster as it was encoded, None if it cannot be opened or has another size."""
     stored = reader.metadata
     try:
         raster = Raster(path, None, stored.nodata, stored.raster.crs_wkt)

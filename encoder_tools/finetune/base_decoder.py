@@ -6,19 +6,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from geosam_es.errors import ModelError
+from geosam_es.inference.encoder import read_model_info
 from geosam_es.store import StoreReader
+from geosam_es.store.decoder_files import plain_sha256
 from geosam_es.store.decoders import ORIGINAL, find_decoder
 
 from ..evaluation.named_decoder import NamedDecoder, find_named_decoder
+from ..models.checkpoints import mini_folder
 from ..models.libraries import torch
 from ..models.sam.weights import LoadedSam, load_checkpoint, load_sam
 from . import mini_decoder, sam_decoder
+from .adapter import AdaptedDecoder, load_adapter
 from .mini_decoder import MiniDecoder
 from .sam_decoder import SamDecoder
 from .training_samples import FEATURE
 from .tunable_decoder import TunableDecoder
 
-__all__ = ["TUNED_FILE", "Base", "load_base", "save_weights"]
+__all__ = ["TUNED_FILE", "Base", "load_base", "model_folder", "save_weights", "with_weights"]
 
 TUNED_FILE = "tuned.pt"
 _WEIGHTS = "weights"
@@ -32,10 +36,13 @@ class Base(NamedTuple):
     decoder : TunableDecoder
     before : NamedDecoder
         The same decoder as ONNX files, for the comparison.
+    channels : int
+        Channels of the stored features.
     """
 
     decoder: TunableDecoder
     before: NamedDecoder
+    channels: int
 
 
 def load_base(reader: StoreReader, name: str | None, checkpoint: Path | None, train_prompt_encoder: bool) -> Base:
@@ -47,7 +54,7 @@ def load_base(reader: StoreReader, name: str | None, checkpoint: Path | None, tr
     name : str, optional
         See `find_named_decoder`. Default: the active decoder of the store; for SAM, the store's original one.
     checkpoint : Path, optional
-        SAM's weights. Default: the downloaded checkpoint of the store's model.
+        SAM's weights. Default: the downloaded checkpoint of the store's model. For `mini`, see `model_folder`.
     train_prompt_encoder : bool
         For SAM only.
 
@@ -70,14 +77,39 @@ def load_base(reader: StoreReader, name: str | None, checkpoint: Path | None, tr
 
 
 def _load_mini(reader: StoreReader, name: str | None, checkpoint: Path | None, train_prompt_encoder: bool) -> Base:
-    if checkpoint is not None:
-        raise ModelError("mini has no checkpoint, it starts from the decoder of the store", "omit --checkpoint")
+    if checkpoint is not None and not checkpoint.is_dir():
+        raise ModelError(
+            "mini has no checkpoint, it starts from the decoder of the store",
+            "omit --checkpoint, or give the folder of the model",
+        )
     if train_prompt_encoder:
         raise ModelError("mini has no separate prompt encoder", "omit --prompt-encoder")
     before = find_named_decoder(name, reader)
     if before.prepare_path is None:
         raise ModelError(f"{before.decoder_path} is not a decoder of mini", "choose another --decoder")
-    return Base(MiniDecoder.from_onnx(before.prepare_path, before.decoder_path), before)
+    decoder: TunableDecoder = MiniDecoder.from_onnx(before.prepare_path, before.decoder_path)
+    adapter = load_adapter(before.prepare_path, mini_decoder.FEATURE_CHANNELS)
+    if adapter is not None:
+        decoder = AdaptedDecoder(decoder, mini_decoder.FEATURE_CHANNELS, adapter)
+    return Base(decoder, before, mini_decoder.FEATURE_CHANNELS)
+
+
+def model_folder(reader: StoreReader, given: Path | None) -> Path:
+    """Return the folder of the model that encoded a store: the one given, otherwise the embedded one.
+
+    Raises
+    ------
+    ModelError
+        If it is another model.
+    """
+    folder = mini_folder() if given is None else given
+    own = reader.metadata.model
+    if plain_sha256(read_model_info(folder).encoder_sha256) != plain_sha256(str(own["encoder_sha256"])):
+        raise ModelError(
+            f"{reader.root} was encoded with {own['name']}, which is not the model in {folder}",
+            "give the folder of its model with --checkpoint, or use --depth adapter",
+        )
+    return folder
 
 
 def _load_sam(reader: StoreReader, name: str | None, checkpoint: Path | None, train_prompt_encoder: bool) -> Base:
@@ -95,10 +127,10 @@ def _load_sam(reader: StoreReader, name: str | None, checkpoint: Path | None, tr
             "choose its checkpoint with --checkpoint",
         )
     sam.drop_image_encoder()
-    decoder = SamDecoder(sam, train_prompt_encoder)
+    decoder: TunableDecoder = SamDecoder(sam, train_prompt_encoder)
     if tuned is not None:
-        load_weights(decoder, tuned)
-    return Base(decoder, before)
+        decoder = with_weights(decoder, tuned)
+    return Base(decoder, before, sam_decoder.FEATURE_CHANNELS)
 
 
 def _downloaded(name: str) -> LoadedSam:
@@ -116,8 +148,8 @@ def save_weights(decoder: TunableDecoder, path: Path) -> None:
     torch.save({_WEIGHTS: decoder.module.state_dict()}, path)
 
 
-def load_weights(decoder: TunableDecoder, path: Path) -> None:
-    """Load weights that `save_weights` wrote.
+def with_weights(decoder: TunableDecoder, path: Path) -> TunableDecoder:
+    """Return a decoder with weights that `save_weights` wrote, behind an adapter if they are those of one.
 
     Raises
     ------
@@ -125,8 +157,11 @@ def load_weights(decoder: TunableDecoder, path: Path) -> None:
         If they are damaged or belong to another decoder.
     """
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-        decoder.module.load_state_dict(state[_WEIGHTS])
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)[_WEIGHTS]
+        if any(name.startswith("adapter.") for name in state):
+            decoder = AdaptedDecoder(decoder, len(state["adapter.up.bias"]))
+        decoder.module.load_state_dict(state)
     # torch.load raises errors of many kinds for a damaged file.
     except Exception as error:
         raise ModelError(f"{path} does not contain the weights of this decoder", "fine-tune it again") from error
+    return decoder

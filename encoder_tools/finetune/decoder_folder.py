@@ -11,13 +11,13 @@ from typing import Any
 
 from geosam_es import __version__
 from geosam_es.errors import OutputError
+from geosam_es.inference.encoder import ENCODER_FILE, MODEL_FILE
 from geosam_es.store import StoreReader
 from geosam_es.store.decoder_files import prefixed_sha256
 from geosam_es.store.decoders import DecoderInfo
 from geosam_es.store.layout import DECODER_FILE, DECODER_INFO_FILE, PREPARE_FILE
 
 from ..evaluation.evaluate import Evaluation
-from ..evaluation.pictures import find_raster
 from ..evaluation.report import REPORT_FILES, ReportInput, write_report
 from ..evaluation.summary import METRICS
 from ..output_folder import OutputFolder
@@ -34,6 +34,8 @@ CARD_FILE = "MODEL_CARD.md"
 CURVES_FILE = "training.png"
 REPORT_FOLDER = "report"
 _FILES = (
+    ENCODER_FILE,
+    MODEL_FILE,
     PREPARE_FILE,
     DECODER_FILE,
     TUNED_FILE,
@@ -75,7 +77,12 @@ def decoder_folder(path: Path, resume: bool, overwrite: bool) -> OutputFolder:
 
 
 def describe_decoder(
-    staged: Path, name: str, facts: Facts, evaluation: Evaluation, readers: Sequence[StoreReader]
+    staged: Path,
+    name: str,
+    facts: Facts,
+    evaluation: Evaluation,
+    readers: Sequence[StoreReader],
+    rasters: Sequence[Path | None],
 ) -> dict[str, Any]:
     """Write report, curves, model card and ``decoder.json`` beside the graphs of a tuned decoder.
 
@@ -89,6 +96,8 @@ def describe_decoder(
     evaluation : Evaluation
         Of the decoders `BEFORE` and `TUNED`.
     readers : sequence of StoreReader
+    rasters : sequence of Path or None
+        The raster of each store, for the pictures.
 
     Returns
     -------
@@ -101,11 +110,10 @@ def describe_decoder(
         If a file cannot be written.
     """
     title = f"{facts.model} tuned on {facts.truth.name}"
-    rasters = [find_raster(reader) for reader in readers]
     (staged / REPORT_FOLDER).mkdir()
     report = ReportInput(title, _report_facts(facts), evaluation, readers, rasters, facts.notes)
     summary = write_report(staged / REPORT_FOLDER, report)
-    (staged / CURVES_FILE).write_bytes(training_curves(facts.trained))
+    (staged / CURVES_FILE).write_bytes(training_curves(facts.choice))
     (staged / CARD_FILE).write_text(model_card(facts, summary, name, CURVES_FILE), encoding="utf-8")
     info = json.dumps(asdict(_decoder_info(staged, name, facts, summary)), indent=2)
     (staged / DECODER_INFO_FILE).write_text(info + "\n", encoding="utf-8")
@@ -119,8 +127,8 @@ def _report_facts(facts: Facts) -> dict[str, str]:
         "Class": facts.class_name or "",
         "Model": facts.model,
         BEFORE: facts.base,
-        TUNED: f"{facts.trained.outcome}, of {len(facts.trained.history) - 1} epochs",
-        "Objects": f"{facts.training} training, {facts.validation} validation, {facts.held_out} held out",
+        TUNED: facts.choice.outcome,
+        "Objects": f"{facts.training} training, {facts.held_out} held out",
     }
     return {name: value for name, value in known.items() if value}
 

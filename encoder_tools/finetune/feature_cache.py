@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ __all__ = ["FeatureCache"]
 
 
 class FeatureCache:
-    """Features of tiles; the least recently used ones are dropped first.
+    """Features of tiles, for several threads; the least recently used ones are dropped first.
 
     Parameters
     ----------
@@ -30,6 +31,7 @@ class FeatureCache:
         self._max_bytes = max_bytes
         self._cached: OrderedDict[Place, NDArray[np.float16]] = OrderedDict()
         self._bytes = 0
+        self._lock = Lock()
 
     def read(self, place: Place) -> NDArray[np.float32]:
         """Return the features (1, C, h, w) of a tile.
@@ -39,15 +41,18 @@ class FeatureCache:
         StoreError
             If they cannot be read.
         """
-        if place in self._cached:
-            self._cached.move_to_end(place)
-            return self._cached[place].astype(np.float32)
+        with self._lock:
+            if place in self._cached:
+                self._cached.move_to_end(place)
+                return self._cached[place].astype(np.float32)
         features = self._readers[place.store].read(place.tile)[FEATURE]
         # Stores hold float16 by default, so the cache loses nothing.
         cached = features.astype(np.float16)
-        self._cached[place] = cached
-        self._bytes += cached.nbytes
-        while self._bytes > self._max_bytes:
-            _, dropped = self._cached.popitem(last=False)
-            self._bytes -= dropped.nbytes
+        with self._lock:
+            if place not in self._cached:
+                self._bytes += cached.nbytes
+            self._cached[place] = cached
+            while self._bytes > self._max_bytes:
+                _, dropped = self._cached.popitem(last=False)
+                self._bytes -= dropped.nbytes
         return features

@@ -1,36 +1,52 @@
-"""Fine-tuning from polygons to a decoder: read, split, train, compare, write."""
+"""Fine-tuning from polygons to a decoder or a model: read, split, train, choose, compare, write.
+
+Depths, from the least that is trained to the most: ``decoder``; ``adapter``, a small network over the stored features
+together with the decoder; ``all``, the whole network from the pixels of the rasters.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import copy
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from geosam_es.errors import StoreError, VectorError
+from geosam_es.errors import ModelError, RasterError, StoreError, VectorError
 from geosam_es.inference.decoder import load_decoder
+from geosam_es.inference.encoder import read_model_info
 from geosam_es.store import StoreReader
 from geosam_es.store.decoders import file_sha256
+from geosam_es.store.files import temporary_name
 from geosam_es.store.layout import DECODER_FILE, DECODER_INFO_FILE, PREPARE_FILE
 
 from ..evaluation.evaluate import Evaluation, evaluate
 from ..evaluation.ground_truth import Truth, TruthObject, locate, read_truth
+from ..evaluation.pictures import find_raster
 from ..evaluation.prompting import parse_kinds
-from .base_decoder import TUNED_FILE, Base, load_base, save_weights
+from .adapter import AdaptedDecoder
+from .base_decoder import TUNED_FILE, Base, load_base, model_folder, save_weights
 from .decoder_folder import BEFORE, TUNED, decoder_folder, describe_decoder
+from .encode_again import encode_again, put_in_place_of, raster_of
 from .feature_cache import FeatureCache
+from .learners import StoredLearner
+from .mini_decoder import FEATURE_CHANNELS as MINI_CHANNELS
+from .mini_model import PixelLearner, Tiles, load_encoder
 from .model_card import Facts
 from .spatial_split import MIN_TRAINING, split_by_space, split_from_layer
-from .training import STATE_FILE, EpochReport, Trained, TuneOptions, train
+from .training import STATE_FILE, Checkpoint, Choice, Fit, TuneOptions, choose, cross_fit, put_weights
 from .training_samples import Sample, make_samples
+from .tunable_decoder import TunableDecoder
 
-__all__ = ["DataSplit", "Events", "Request", "Tuned", "finetune"]
+__all__ = ["AUTO", "DEPTHS", "DataSplit", "Events", "Request", "Tuned", "finetune"]
 
-_VALIDATION_SHARE = 0.15
-_MIN_FOR_VALIDATION = 20
-"""With fewer training objects, none are set aside for validation."""
+AUTO = "auto"
+DEPTHS = ("decoder", "adapter", "all")
+_TIME = {"decoder": 1.0, "adapter": 1.0, "all": 4.0}
+"""Relative time for each depth that is tried."""
 
-_MOST_VALIDATION = 60
 REPORT_PROMPTS = "point,box,clicks:5"
 
 SHARED_TILES_NOTE = (
@@ -53,7 +69,13 @@ class Request:
     truth : Path
         Layer of reference polygons.
     out : Path
-        Folder for the tuned decoder.
+        Folder for the result.
+    depth : str
+        One of `DEPTHS`, or `AUTO` to try several and to take what serves best.
+    rasters : sequence of Path
+        Rasters of the stores, or folders of them; see `find_raster` for others.
+    keeps_stores : bool
+        Do not encode the stores again where the encoder was trained.
     class_field, class_value : str, optional
         Use only objects of this class.
     holdout : float or Path
@@ -73,6 +95,9 @@ class Request:
     stores: Sequence[Path]
     truth: Path
     out: Path
+    depth: str = AUTO
+    rasters: Sequence[Path] = ()
+    keeps_stores: bool = False
     class_field: str | None = None
     class_value: str | None = None
     holdout: float | Path = 0.2
@@ -91,18 +116,24 @@ class DataSplit:
 
     Attributes
     ----------
-    training, validation, held_out : list of Sample
+    halves : tuple of list of Sample
+        Both parts of the training objects.
+    held_out : list of Sample
     left_out : dict of str to str
         Objects that are not used, and why.
     notes : list of str
         Limits of the measured figures.
     """
 
-    training: list[Sample]
-    validation: list[Sample]
+    halves: tuple[list[Sample], list[Sample]]
     held_out: list[Sample]
     left_out: dict[str, str]
     notes: list[str]
+
+    @property
+    def training(self) -> list[Sample]:
+        """All objects that are learned from."""
+        return [sample for half in self.halves for sample in half]
 
 
 def _ignore(*_: object) -> None:
@@ -117,15 +148,21 @@ class Events:
     ----------
     split : callable
         Called before the training.
-    epoch : callable
-        Called after each epoch.
+    training : callable
+        Called with the percentage done and 100.
+    tried : callable
+        Called with each depth and its `Fit`.
     comparing : callable
         Called with the number of objects compared and their total.
+    encoding : callable
+        Called with the number of tiles encoded again and their total.
     """
 
     split: Callable[[DataSplit], None] = _ignore
-    epoch: Callable[[EpochReport], None] = _ignore
+    training: Callable[[int, int], None] = _ignore
+    tried: Callable[[str, Fit], None] = _ignore
     comparing: Callable[[int, int], None] = _ignore
+    encoding: Callable[[int, int], None] = _ignore
 
 
 @dataclass(frozen=True)
@@ -146,7 +183,7 @@ class Tuned:
 
 
 def finetune(request: Request, events: Events | None = None) -> Tuned:
-    """Tune a decoder and compare it with the one it started from.
+    """Tune a decoder or a model and compare it with the one it started from.
 
     Parameters
     ----------
@@ -166,34 +203,139 @@ def finetune(request: Request, events: Events | None = None) -> Tuned:
     events = events or Events()
     readers = [StoreReader(path) for path in request.stores]
     _check_same_encoder(readers)
+    rasters = _find_rasters(readers, request.rasters)
     truth, holdout = _read_layers(request)
     split = split_objects(readers, truth, holdout, request.options.seed)
     folder = decoder_folder(request.out, request.resume, request.overwrite)
     base = load_base(readers[0], request.base, request.checkpoint, request.train_prompt_encoder)
+    learners = _learners(request, readers, rasters, base, split.notes)
     signature = _signature(readers, request, truth, holdout, base)
-    with folder as output:
+    with folder as output, ExitStack() as stack:
         if not request.resume:
             output.remove(STATE_FILE)
         events.split(split)
-        trained = train(
-            base.decoder,
-            FeatureCache(readers),
-            split.training,
-            split.validation,
-            request.options,
-            request.out,
-            signature,
-            events.epoch,
-        )
-        facts = _facts(readers, request, split, base, trained)
+        fits = _try(learners, split, request, signature, events)
+        choice = choose(fits)
+        learner = learners[choice.name]
+        put_weights(learner.module, choice.fit, choice.share)
+        facts = _facts(readers, request, split, base, choice)
         with output.staging() as staged:
-            base.decoder.export(staged)
-            save_weights(base.decoder, staged / TUNED_FILE)
-            evaluation = _compare(readers, split, base, staged, request.threads, events)
-            summary = describe_decoder(staged, request.out.resolve().name, facts, evaluation, readers)
+            name = request.out.resolve().name
+            fresh: list[Path] = []
+            if isinstance(learner, PixelLearner) and choice.share:
+                info = read_model_info(model_folder(readers[0], request.checkpoint))
+                facts = replace(facts, encoder_sha256=learner.write(staged, info, name).encoder_sha256)
+                fresh = _encode_again(readers, rasters, staged, request, stack, events)
+            else:
+                learner.decoder.export(staged)
+            save_weights(learner.decoder, staged / TUNED_FILE)
+            evaluation = _compare(readers, [StoreReader(path) for path in fresh], split, base, staged, request, events)
+            summary = describe_decoder(staged, name, facts, evaluation, readers, rasters)
             output.publish(staged, last=DECODER_INFO_FILE)
+        if fresh and not request.keeps_stores:
+            for reader, path in zip(readers, fresh):
+                put_in_place_of(reader.root, path)
         output.remove(STATE_FILE)
     return Tuned(request.out, facts, summary)
+
+
+def _find_rasters(readers: Sequence[StoreReader], given: Sequence[Path]) -> list[Path | None]:
+    """Return the raster of each store: one of those given that has its name, or where `find_raster` finds it."""
+    if len(readers) == 1 and len(given) == 1:
+        return [find_raster(readers[0], given[0])]
+    missing = next((path for path in given if not path.exists()), None)
+    if missing is not None:
+        raise RasterError(f"{missing} does not exist", "check --raster, or omit it")
+    found = []
+    for reader in readers:
+        name = reader.metadata.raster.file_name
+        files = (path / name if path.is_dir() else path for path in given)
+        own = next((path for path in files if path.name == name and path.is_file()), None)
+        found.append(find_raster(reader, own))
+    return found
+
+
+def _learners(
+    request: Request,
+    readers: Sequence[StoreReader],
+    rasters: Sequence[Path | None],
+    base: Base,
+    notes: list[str],
+) -> dict[str, StoredLearner | PixelLearner]:
+    """Return what is trained, by depth; a note says why a raster did not serve."""
+    cache = FeatureCache(readers)
+
+    def decoder() -> TunableDecoder:
+        return copy.deepcopy(base.decoder)
+
+    def adapted() -> TunableDecoder:
+        if isinstance(base.decoder, AdaptedDecoder):
+            return decoder()
+        return AdaptedDecoder(decoder(), base.channels)
+
+    def everything() -> PixelLearner:
+        if base.channels != MINI_CHANNELS:
+            raise ModelError(
+                f"{readers[0].metadata.model['name']} is too large to be trained from pixels", "use --depth adapter"
+            )
+        encoder = load_encoder(model_folder(readers[0], request.checkpoint))
+        images = [raster_of(reader, path) for reader, path in zip(readers, rasters)]
+        return PixelLearner(encoder, decoder(), Tiles(readers, images))
+
+    if request.depth == "all":
+        return {"all": everything()}
+    if request.depth == "decoder":
+        return {"decoder": StoredLearner(decoder(), cache)}
+    learners: dict[str, StoredLearner | PixelLearner] = {"adapter": StoredLearner(adapted(), cache)}
+    if request.depth == AUTO:
+        with suppress(ModelError):
+            try:
+                learners["all"] = everything()
+            except RasterError as error:
+                notes.append(f"The encoder was not trained. {error.problem}: {error.remedy}.")
+    return learners
+
+
+def _try(
+    learners: Mapping[str, StoredLearner | PixelLearner],
+    split: DataSplit,
+    request: Request,
+    signature: Mapping[str, Any],
+    events: Events,
+) -> dict[str, Fit]:
+    """Train each depth for its part of the time."""
+    checkpoint = Checkpoint(request.out, signature)
+    total = sum(_TIME[depth] for depth in learners)
+    fits: dict[str, Fit] = {}
+    for depth, learner in learners.items():
+        begun, share = sum(_TIME[known] for known in fits) / total, _TIME[depth] / total
+        minutes = request.options.minutes and request.options.minutes * share
+
+        def report(progress: float, loss: float, begun: float = begun, share: float = share) -> None:
+            events.training(int(100 * (begun + share * progress)), 100)
+
+        options = replace(request.options, minutes=minutes)
+        fits[depth] = cross_fit(learner, split.halves, options, checkpoint, depth, report)
+        events.tried(depth, fits[depth])
+    events.training(100, 100)
+    return fits
+
+
+def _encode_again(
+    readers: Sequence[StoreReader],
+    rasters: Sequence[Path | None],
+    model: Path,
+    request: Request,
+    stack: ExitStack,
+    events: Events,
+) -> list[Path]:
+    """Encode all stores with a new model, each beside the old one; what is left of them is removed with the stack."""
+    fresh = []
+    for reader, path in zip(readers, rasters):
+        fresh.append(temporary_name(reader.root.resolve().parent))
+        stack.callback(shutil.rmtree, fresh[-1], ignore_errors=True)
+        encode_again(reader, raster_of(reader, path), model, fresh[-1], request.threads, events.encoding)
+    return fresh
 
 
 def _check_same_encoder(readers: Sequence[StoreReader]) -> None:
@@ -245,8 +387,8 @@ def split_objects(readers: Sequence[StoreReader], truth: Truth, holdout: Truth |
     if split.shares_tiles:
         notes.append(SHARED_TILES_NOTE)
     left_out.update({samples[index].truth.object_id: "too close to held-out objects" for index in split.lost})
-    training, validation = _set_validation_aside(readers, [samples[index] for index in split.train], seed)
-    return DataSplit(training, validation, held_out, left_out, notes)
+    training = [samples[index] for index in split.train]
+    return DataSplit(_halves(readers, training, seed), held_out, left_out, notes)
 
 
 def _locate_samples(readers: Sequence[StoreReader], truth: Truth) -> tuple[list[Sample], dict[str, str]]:
@@ -255,30 +397,43 @@ def _locate_samples(readers: Sequence[StoreReader], truth: Truth) -> tuple[list[
     return samples, {**located.left_out, **left_out}
 
 
-def _set_validation_aside(
-    readers: Sequence[StoreReader], samples: list[Sample], seed: int
-) -> tuple[list[Sample], list[Sample]]:
-    """Split off validation objects, by space too, where there are enough objects."""
-    if len(samples) < _MIN_FOR_VALIDATION:
-        return samples, []
-    split = split_by_space(readers, samples, _VALIDATION_SHARE, seed + 1)
-    validation = [samples[index] for index in split.held][:: max(1, len(split.held) // _MOST_VALIDATION)]
-    # Objects between both parts may be trained on: validation only decides when to stop.
-    return [samples[index] for index in sorted(split.train + split.lost)], validation
+def _halves(readers: Sequence[StoreReader], samples: list[Sample], seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Divide training objects by space, or every other one where there are too few for that."""
+    split = split_by_space(readers, samples, 0.5, seed + 1)
+    if not split.held:
+        return samples[::2], samples[1::2]
+    # Objects between both parts are learned from in the smaller one.
+    parts = sorted((split.train, split.held), key=len)
+    first, second = sorted([*parts[0], *split.lost]), parts[1]
+    return [samples[index] for index in first], [samples[index] for index in second]
 
 
 def _compare(
-    readers: Sequence[StoreReader], split: DataSplit, base: Base, staged: Path, threads: int | None, events: Events
+    readers: Sequence[StoreReader],
+    fresh: Sequence[StoreReader],
+    split: DataSplit,
+    base: Base,
+    staged: Path,
+    request: Request,
+    events: Events,
 ) -> Evaluation:
-    """Measure the decoder before and after on the held-out objects, or without any on the training objects."""
+    """Measure before and after on the held-out objects, or without any on the training objects.
+
+    Stores that were encoded again serve the decoder after.
+    """
     objects: list[list[TruthObject]] = [[] for _ in readers]
     for sample in split.held_out or split.training:
         objects[sample.place.store].append(sample.truth)
-    decoders = {
-        BEFORE: base.before.load(threads),
-        TUNED: load_decoder(staged / PREPARE_FILE, staged / DECODER_FILE, threads),
-    }
-    return evaluate(readers, objects, decoders, parse_kinds(REPORT_PROMPTS), events.comparing)
+    kinds = parse_kinds(REPORT_PROMPTS)
+    before = {BEFORE: base.before.load(request.threads)}
+    after = {TUNED: load_decoder(staged / PREPARE_FILE, staged / DECODER_FILE, request.threads)}
+    if not fresh:
+        return evaluate(readers, objects, {**before, **after}, kinds, events.comparing)
+    first = evaluate(readers, objects, before, kinds, events.comparing)
+    second = evaluate(fresh, objects, after, kinds, events.comparing)
+    left_out = {**first.left_out, **second.left_out}
+    outcomes = [o for o in (*first.outcomes, *second.outcomes) if o.truth.object_id not in left_out]
+    return Evaluation(outcomes, left_out)
 
 
 def _signature(
@@ -293,12 +448,13 @@ def _signature(
         "--holdout": holdout.sha256 if isinstance(holdout, Truth) else float(holdout),
         "decoder to start from": file_sha256(base.before.decoder_path),
         "--prompt-encoder": request.train_prompt_encoder,
+        "--depth": request.depth,
         "seed": request.options.seed,
         "learning rate": request.options.learning_rate,
     }
 
 
-def _facts(readers: Sequence[StoreReader], request: Request, split: DataSplit, base: Base, trained: Trained) -> Facts:
+def _facts(readers: Sequence[StoreReader], request: Request, split: DataSplit, base: Base, choice: Choice) -> Facts:
     model = readers[0].metadata.model
     return Facts(
         model=str(model["name"]),
@@ -310,11 +466,10 @@ def _facts(readers: Sequence[StoreReader], request: Request, split: DataSplit, b
         truth=request.truth,
         class_name=None if request.class_field is None else f"{request.class_field} = {request.class_value}",
         training=len(split.training),
-        validation=len(split.validation),
         held_out=len(split.held_out),
         with_kept_prompts=sum(sample.prompts is not None for sample in split.training),
         left_out=split.left_out,
         notes=split.notes,
-        trained=trained,
+        choice=choice,
         options=request.options,
     )

@@ -7,6 +7,7 @@ normalisation is a scale and a bias of its convolution.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,18 @@ from geosam_es.errors import ModelError
 from ..mini.config import PACKED_CHANNELS
 from ..mini.export import export_decoder_graphs
 from ..mini.fold_batch_norm import fold
+from ..mini.losses import answer_loss
 from ..mini.network import MiniNet
 from ..models.libraries import import_onnx, torch
 from .tunable_decoder import Answer, PromptTensors
 
-__all__ = ["FEATURE_CHANNELS", "MiniDecoder"]
+__all__ = ["FEATURE_CHANNELS", "MiniDecoder", "graph_weights"]
 
 FEATURE_CHANNELS = PACKED_CHANNELS
 _HALF = "_half"
-_PREFIXES = {"prepare": "context.", "decoder": ""}
-"""Prefix of the module names that the names in each graph lack."""
+_PART = re.compile(r"\d+/")
+"""Prefix of the names of a graph that was joined with others."""
 
-_WRAPPER = "decoder."
 _REMEDY = "encode the raster again with this version of GeoSAM-ES"
 
 
@@ -69,7 +70,7 @@ class MiniDecoder:
         with torch.random.fork_rng(devices=[]):
             module = fold(MiniNet()).decoder
         wanted = module.state_dict()
-        found = _weights(prepare_path, "prepare", wanted) | _weights(decoder_path, "decoder", wanted)
+        found = graph_weights(prepare_path, "", wanted, "context.") | graph_weights(decoder_path, "decoder.", wanted)
         # The exported context adds these biases, so that the decoder need not add them for each prompt.
         unused = {name for name in wanted if name not in found and name.endswith(".pattern")}
         missing = wanted.keys() - found.keys() - unused
@@ -92,13 +93,40 @@ class MiniDecoder:
         masks, scores, _ = self.module(context, *prompts)
         return Answer(masks, scores)
 
+    def learn(
+        self,
+        context: tuple[torch.Tensor, ...],
+        prompts: PromptTensors,
+        truth: torch.Tensor,
+        ambiguous: torch.Tensor,
+    ) -> tuple[Answer, torch.Tensor]:
+        """Return the masks for prompts and their mean loss."""
+        masks, scores, coarse = self.module(context, *prompts)
+        return Answer(masks, scores), answer_loss(masks, scores, coarse, truth, ambiguous)
+
     def export(self, folder: Path) -> None:
         """Write ``prepare.onnx`` and ``decoder.onnx``."""
         export_decoder_graphs(self.module.eval(), folder)
 
 
-def _weights(path: Path, graph: str, wanted: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """Return the weights of a graph by their names in the decoder module."""
+def graph_weights(path: Path, wrapper: str, wanted: Mapping[str, Any], prefix: str = "") -> dict[str, NDArray[Any]]:
+    """Return the weights of a graph by their names in a module.
+
+    Parameters
+    ----------
+    path : Path
+    wrapper : str
+        Prefix that the names in the graph have and those in the module have not.
+    wanted : mapping
+        With the names in the module as keys; other weights are left out.
+    prefix : str
+        Prefix that the names in the module have and those in the graph have not.
+
+    Raises
+    ------
+    ModelError
+        If it is not an ONNX file.
+    """
     onnx = import_onnx()
     try:
         model = onnx.load(str(path))
@@ -112,10 +140,9 @@ def _weights(path: Path, graph: str, wanted: Mapping[str, Any]) -> dict[str, NDA
     for node in model.graph.node:
         if node.op_type == "Identity" and node.input[0] in constants:
             constants[node.output[0]] = constants[node.input[0]]
-    prefix = _PREFIXES[graph]
     found = {}
     for name, values in (*constants.items(), *_linear_weights(model.graph, constants)):
-        full = prefix + name.removeprefix(_WRAPPER)
+        full = prefix + _PART.sub("", name, count=1).removeprefix(wrapper)
         if full in wanted:
             found[full] = values
     return found

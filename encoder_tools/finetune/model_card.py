@@ -9,7 +9,8 @@ from typing import Any
 
 from ..evaluation.figures import new_figure, png
 from ..evaluation.summary import METRIC_NAMES
-from .training import Trained, TuneOptions
+from .training import OBJECTS_PER_STEP, Choice, TuneOptions
+from .validation import PROMPTS
 
 __all__ = ["Facts", "gain_text", "model_card", "training_curves"]
 
@@ -27,7 +28,7 @@ class Facts:
     stores, rasters : list of str
     truth : Path
     class_name : str, optional
-    training, validation, held_out : int
+    training, held_out : int
         Number of objects in each part.
     with_kept_prompts : int
         Training objects that came with the prompts of the user who drew them.
@@ -35,7 +36,7 @@ class Facts:
         Objects that were not used, and why.
     notes : list of str
         Limits of the measured figures.
-    trained : Trained
+    choice : Choice
     options : TuneOptions
     """
 
@@ -48,12 +49,11 @@ class Facts:
     truth: Path
     class_name: str | None
     training: int
-    validation: int
     held_out: int
     with_kept_prompts: int
     left_out: dict[str, str]
     notes: list[str]
-    trained: Trained
+    choice: Choice
     options: TuneOptions
 
 
@@ -70,15 +70,18 @@ def model_card(facts: Facts, summary: Mapping[str, Any], name: str, curves: str)
     curves : str
         File name of the training curves.
     """
-    options, trained = facts.options, facts.trained
+    options, choice = facts.options, facts.choice
+    is_model = choice.share > 0 and choice.name == "all"
+    kind = "a model tuned from" if is_model else "a mask decoder for"
+    use = "The encoder was trained too" if is_model else "The encoder was not changed"
     chosen = f" ({facts.class_name})" if facts.class_name else ""
     measured = "held-out" if facts.held_out else "training"
     notes = "".join(f"\n> {note}\n" for note in facts.notes)
     kept = f" {facts.with_kept_prompts} training objects kept their user's prompts." if facts.with_kept_prompts else ""
-    return f"""# {name}: a mask decoder for {facts.model}
+    return f"""# {name}: {kind} {facts.model}
 
-Tuned with `geosam-es finetune` on `{facts.truth.name}`{chosen}, starting from the decoder `{facts.base}`. The encoder
-was not changed, so the decoder works in every store of the encoder with the SHA-256 `{facts.encoder_sha256}`:
+Tuned with `geosam-es finetune` on `{facts.truth.name}`{chosen}, starting from the decoder `{facts.base}`. {use};
+the decoder works in every store of the encoder with the SHA-256 `{facts.encoder_sha256}`:
 `geosam-es decoder set STORE FOLDER`. Licence of the original model: {facts.licence}.
 
 ## Before and after
@@ -98,19 +101,39 @@ Mean difference on the same objects; bold where the interval excludes zero:
 | objects | |
 |---|---|
 | training | {facts.training} |
-| validation | {facts.validation} |
 | held out | {facts.held_out} |
 
 Rasters: {", ".join(facts.rasters)}.{kept} {len(facts.left_out)} objects of the layer were not used.
 
 The objects were split by space: no tile with held-out objects overlaps a tile with training objects, unless a note
 above says so. Loss: focal and Dice loss, and the error of the predicted IoU. Prompts: clicks inside the object,
-jittered boxes and corrective clicks, each answer fed back as mask input. {len(trained.history) - 1} epochs in
-{trained.history[-1].seconds / 60:.1f} minutes, {options.objects_per_step} objects per step, seed {options.seed}.
-Result: {trained.outcome}.
+jittered boxes and corrective clicks, each answer fed back as mask input. {OBJECTS_PER_STEP} objects per step, seed
+{options.seed}. The training objects were divided into two halves; a copy of the network learned from each and was
+checked on the other. The result is the mean of both copies: {choice.outcome}.
+
+{_depth_table(choice)}
 
 ![training]({curves})
 """
+
+
+def _depth_table(choice: Choice) -> str:
+    """Return the gain of each depth and share on the objects that the copies did not learn from."""
+    lines = [
+        f"| depth | share | {' | '.join(PROMPTS)} | epochs | minutes |",
+        "|---|---|" + "---|" * (len(PROMPTS) + 2),
+    ]
+    for name, fit in choice.fits.items():
+        for share, ious in fit.ious.items():
+            gains = ious - fit.ious[0.0]
+            cells = (
+                f"{value:+.3f}" if share else f"{before:.3f}" for value, before in zip(gains.mean(0), ious.mean(0))
+            )
+            mark = "**" if (name, share) == (choice.name, choice.share) else ""
+            lines.append(
+                f"| {name} | {mark}{share:.0%}{mark} | {' | '.join(cells)} | {fit.epochs} | {fit.seconds / 60:.1f} |"
+            )
+    return "\n".join(lines)
 
 
 def _table(summary: Mapping[str, Any]) -> str:
@@ -139,24 +162,21 @@ def gain_text(mean: float, low: float, high: float) -> str:
     return f"{mark}{mean:+.3f}{mark} ({low:+.3f} to {high:+.3f})"
 
 
-def training_curves(trained: Trained) -> bytes:
-    """Return loss and validation IoU over the epochs as PNG."""
+def training_curves(choice: Choice) -> bytes:
+    """Return the loss over the epochs, and the gain by share of the trained weights, of each depth as PNG."""
     figure = new_figure(8.0, 3.2)
     left, right = figure.subplots(1, 2)
-    losses = [(report.epoch, report.loss) for report in trained.history if report.loss is not None]
-    if losses:
-        left.plot(*zip(*losses), marker="o", color="#d1495b")
+    for name, fit in choice.fits.items():
+        if fit.losses:
+            left.plot(*zip(*fit.losses), label=name)
+        gains = {share: float((ious - fit.ious[0.0]).mean()) for share, ious in fit.ious.items() if len(ious)}
+        right.plot(list(gains), list(gains.values()), marker="o", label=name)
+    right.axvline(choice.share, color="black", linestyle=":", label=f"result: {choice.outcome}")
+    left.set_xlabel("epoch")
     left.set_ylabel("loss")
-    ious = [(report.epoch, report.validation) for report in trained.history if report.validation is not None]
-    if ious:
-        right.plot(*zip(*ious), marker="o", color="#1b7fbd")
-        if trained.validation is not None:
-            right.axhline(trained.validation, color="black", linestyle=":", label=f"result: {trained.outcome}")
-        right.legend(fontsize=7)
-    else:
-        right.text(0.5, 0.5, "no validation objects", ha="center", va="center", transform=right.transAxes)
-    right.set_ylabel("mean IoU, validation")
+    right.set_xlabel("share of the trained weights")
+    right.set_ylabel("gain in IoU, objects not learned from")
+    right.legend(fontsize=6)
     for axis in (left, right):
-        axis.set_xlabel("epoch")
         axis.grid(alpha=0.3)
     return png(figure)

@@ -10,6 +10,7 @@ from geosam_es.core.prompts import BOX_LABELS, PADDING_LABEL
 from ..models.libraries import torch
 from ..models.sam.export import export_sam
 from ..models.sam.weights import FEATURES, LoadedSam
+from .losses import tuning_loss
 from .tunable_decoder import Answer, PromptTensors
 
 __all__ = ["FEATURE_CHANNELS", "SamDecoder"]
@@ -55,6 +56,17 @@ class SamDecoder:
             dense_prompt_embeddings=self._dense(prompts),
         )
         return Answer(masks, scores)
+
+    def learn(
+        self,
+        context: tuple[torch.Tensor, ...],
+        prompts: PromptTensors,
+        truth: torch.Tensor,
+        ambiguous: torch.Tensor,
+    ) -> tuple[Answer, torch.Tensor]:
+        """Return the masks for prompts and their mean loss."""
+        answer = self.decode(context, prompts)
+        return answer, tuning_loss(answer, truth, ambiguous).mean()
 
     def export(self, folder: Path) -> None:
         """Write ``prepare.onnx`` and ``decoder.onnx``; see `export_sam` for the errors."""

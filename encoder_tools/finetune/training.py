@@ -1,40 +1,74 @@
-"""The training loop: epochs, early stopping, and a checkpoint after each epoch.
+"""Training, with a check on polygons that it did not see.
 
-The result is the weights of the best epoch, or their mean with the original weights. Such a mean keeps what the model
-knew and is often better than both: Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022.
+The polygons are divided into two halves, and a copy of the network learns from each. The polygons of the other half
+tell how well each copy does, so that every polygon is used for both. The result is the mean of the weights of both
+copies, which has learned from all polygons, mixed with the original weights in the share that served best: such a mean
+forgets less and is often better than its parts (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022).
 """
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from threading import Event, Lock
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geosam_es.errors import ModelError, OutputError
 from geosam_es.store.files import put_in_place, temporary_name
 
 from ..models.libraries import torch
-from .feature_cache import FeatureCache
 from .training_samples import Sample
-from .training_step import accumulate_gradients
-from .tunable_decoder import TunableDecoder, trainable
-from .validation import mean_iou
-from .window_batches import plan_epoch
+from .tunable_decoder import trainable
+from .validation import PROMPTS
 
-__all__ = ["STATE_FILE", "EpochReport", "Trained", "TuneOptions", "train"]
+__all__ = ["STATE_FILE", "Checkpoint", "Choice", "Fit", "Learner", "TuneOptions", "choose", "cross_fit", "put_weights"]
 
 STATE_FILE = "training.pt"
-_WARM_UP_STEPS = 10
-_LAST_RATE = 0.05
-_DECAY = 0.98
+OBJECTS_PER_STEP = 8
+_WARM_UP_STEPS = 20
+_LAST_RATE = 0.02
+_DECAY = 0.99
 _CLIP_NORM = 1.0
-_WEIGHT_DECAY = 0.01
-_FORMAT = 1
-_SHARES = (0.75, 0.5, 0.25)
+_FORMAT = 2
+_SHARES = (0.0, 0.3, 0.6, 1.0)
+_SECONDS_BETWEEN_CHECKPOINTS = 20.0
+_TRAINING_TIME = 0.85
+"""Share of the time limit for training; the rest is for checking."""
+
+_MOST_CHECKED = 40
+"""Largest number of objects of a half that are checked."""
+
+_CLEAR, _FEW = 0.5, 10
+"""Least gain that counts, in standard errors, with many objects; twice as much with so few."""
+
+
+class Learner(Protocol):
+    """A network, or a part of one, that learns from polygons."""
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The module; its parameters that require a gradient are trained."""
+        ...
+
+    @property
+    def learning_rate(self) -> float:
+        """Default learning rate."""
+        ...
+
+    def steps(self, samples: Sequence[Sample], rng: np.random.Generator) -> Iterator[float]:
+        """Go through the samples once; add the gradients of about `OBJECTS_PER_STEP` objects and yield their loss."""
+        ...
+
+    def answers(self, samples: Sequence[Sample]) -> NDArray[np.float64]:
+        """Return the IoU (N, 3) of the masks for each of `PROMPTS`, in the order of the samples."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -44,223 +78,296 @@ class TuneOptions:
     Attributes
     ----------
     epochs : int
-        Largest number of epochs; each shows every object once.
+        Largest number of passes through the polygons.
     minutes : float, optional
         Time limit, over all runs of a resumed training; the learning rate schedule follows it.
     learning_rate : float, optional
-        Default: that of the model.
-    patience : int
-        Training stops after this many epochs without a better validation, not counting the original decoder.
-    objects_per_step : int
-        Objects per optimizer step; their gradients are accumulated.
+        Default: that of the network.
     seed : int
         Not negative.
     threads : int
-        CPU threads. Small convolutions do not train faster with more than one.
+        CPU threads; two train both halves at the same time.
     """
 
-    epochs: int = 20
-    minutes: float | None = None
+    epochs: int = 100
+    minutes: float | None = 10.0
     learning_rate: float | None = None
-    patience: int = 6
-    objects_per_step: int = 8
     seed: int = 0
-    threads: int = 1
+    threads: int = 2
 
 
 @dataclass(frozen=True)
-class EpochReport:
-    """State of the training after an epoch.
+class Fit:
+    """A trained network, before its share is chosen.
 
     Attributes
     ----------
-    epoch : int
-        0 before the first.
-    seconds : float
-        Time so far, over all runs of a resumed training.
-    loss : float, optional
-        Mean over the objects; None before the first epoch.
-    validation : float, optional
-        Mean IoU; None without validation objects.
+    original, mean : list of tensors
+        Weights before, and the mean of both copies.
+    ious : dict of float to float64 (N, 3)
+        For each share of the trained weights, the IoU of the objects that were checked, for each of `PROMPTS`.
+    losses : list of (float, float)
+        Epoch and mean loss of both copies.
+    epochs, seconds : float
+        Of the longer training.
     """
 
-    epoch: int
+    original: list[torch.Tensor]
+    mean: list[torch.Tensor]
+    ious: dict[float, NDArray[np.float64]]
+    losses: list[tuple[float, float]]
+    epochs: int
     seconds: float
-    loss: float | None
-    validation: float | None
 
 
 @dataclass(frozen=True)
-class Trained:
-    """Outcome of a training; the decoder holds the resulting weights.
+class Choice:
+    """What serves best on the objects that were not trained on.
 
     Attributes
     ----------
-    history : list of EpochReport
-    best_epoch : int
-        Epoch with the best validation, or the last one without validation objects; 0 if no epoch was completed.
+    name : str
+        Key of the fit.
     share : float
-        Share of the weights of that epoch in the mean with the original weights; 0 keeps the original decoder.
-    validation : float, optional
-        Mean IoU of the resulting weights.
+        Share of its weights in the mean with the original ones; 0 keeps the original ones.
+    fits : mapping of str to Fit
+        All that were compared.
     """
 
-    history: list[EpochReport]
-    best_epoch: int
+    name: str
     share: float
-    validation: float | None
+    fits: Mapping[str, Fit]
+
+    @property
+    def fit(self) -> Fit:
+        """The chosen fit."""
+        return self.fits[self.name]
 
     @property
     def outcome(self) -> str:
         """Description of the resulting weights."""
         if not self.share:
-            return "the original weights, since no epoch improved on them"
+            return "the original weights, since no others were better beyond the noise"
         if self.share == 1.0:
-            return f"the weights of epoch {self.best_epoch}"
-        return (
-            f"{self.share:.0%} of the weights of epoch {self.best_epoch} and {1 - self.share:.0%} of the original ones"
-        )
+            return f"the weights of the depth {self.name}"
+        return f"{self.share:.0%} of the weights of the depth {self.name} and {1 - self.share:.0%} of the original ones"
 
 
-def train(
-    decoder: TunableDecoder,
-    cache: FeatureCache,
-    samples: Sequence[Sample],
-    validation: Sequence[Sample],
-    options: TuneOptions,
-    folder: Path,
-    signature: Mapping[str, Any],
-    report: Callable[[EpochReport], None] = lambda report: None,
-) -> Trained:
-    """Train a decoder; an existing checkpoint in ``folder`` is resumed.
+class Checkpoint:
+    """The state of an interrupted training; an existing file is resumed.
 
     Parameters
     ----------
-    decoder : TunableDecoder
-    cache : FeatureCache
-    samples : sequence of Sample
-        Training objects.
-    validation : sequence of Sample
-        Objects for early stopping; without any, all epochs are run and the last weights are the result.
-    options : TuneOptions
     folder : Path
-        Folder for the checkpoint.
     signature : mapping
-        Plain values that must equal those of a checkpoint to resume it.
-    report : callable
-        Called after each epoch.
-
-    Returns
-    -------
-    Trained
+        Plain values that must equal those of an existing checkpoint.
 
     Raises
     ------
     ModelError
         If the checkpoint is damaged or belongs to another training.
-    OutputError
-        If it cannot be written.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(options.threads)
-    try:
-        return _Training(decoder, cache, samples, validation, options, folder, signature).run(report)
-    finally:
-        torch.set_num_threads(threads)
+
+    def __init__(self, folder: Path, signature: Mapping[str, Any]) -> None:
+        self._path, self._signature = folder / STATE_FILE, dict(signature)
+        self._states: dict[str, Any] = {}
+        self._lock = Lock()
+        if not self._path.exists():
+            return
+        try:
+            content = torch.load(self._path, map_location="cpu", weights_only=True)
+            found, self._states = dict(content["signature"]), dict(content["states"])
+        # torch.load raises errors of many kinds for a damaged file.
+        except Exception as error:
+            raise ModelError(f"{self._path} is damaged", "start again with --overwrite") from error
+        for key, value in self._signature.items():
+            if found.get(key) != value:
+                raise ModelError(
+                    f"The training in {folder} was started with another {key}",
+                    "continue it with the same one, or start again with --overwrite",
+                )
+
+    def get(self, key: str) -> Any:
+        """Return a part of the state, None if there is none."""
+        return self._states.get(key)
+
+    def put(self, key: str, state: Any) -> None:
+        """Replace a part of the state on the disk.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        with self._lock:
+            self._states[key] = state
+            partial = temporary_name(self._path.parent)
+            try:
+                # PyTorch derives the archive's name from a path, which this one does not give.
+                with partial.open("wb") as file:
+                    torch.save({"format": _FORMAT, "signature": self._signature, "states": self._states}, file)
+                put_in_place(partial, self._path)
+            except (OSError, RuntimeError) as error:
+                partial.unlink(missing_ok=True)
+                raise OutputError(f"{self._path} cannot be written ({error})", "check the free space") from error
 
 
+def cross_fit(
+    learner: Learner,
+    halves: tuple[Sequence[Sample], Sequence[Sample]],
+    options: TuneOptions,
+    checkpoint: Checkpoint,
+    name: str,
+    report: Callable[[float, float], None] = lambda progress, loss: None,
+) -> Fit:
+    """Train a copy on each half, and check it on the other one.
+
+    Parameters
+    ----------
+    learner : Learner
+        Is not changed.
+    halves : tuple of sequences of Sample
+    options : TuneOptions
+    checkpoint : Checkpoint
+    name : str
+        Name of this training in the checkpoint.
+    report : callable
+        Called with the progress of both trainings, 0 to 1, and the latest loss.
+
+    Raises
+    ------
+    OutputError
+        If the checkpoint cannot be written.
+    """
+    stopped, lock = Event(), Lock()
+    progress = [0.0, 0.0]
+    workers = min(len(halves), options.threads)
+    minutes = None if options.minutes is None else options.minutes * workers / len(halves)
+
+    def work(half: int) -> tuple[_Training, dict[float, NDArray[np.float64]]]:
+        def told(done: float, loss: float) -> None:
+            with lock:
+                progress[half] = done
+                report(float(np.mean(progress)), loss)
+
+        threads = torch.get_num_threads()
+        # Small convolutions do not train faster with more. The number belongs to the thread.
+        torch.set_num_threads(1)
+        try:
+            training = _Training(copy.deepcopy(learner), options, minutes, checkpoint, f"{name} {half}", stopped)
+            training.run(halves[half], told)
+            return training, {} if stopped.is_set() else training.check(halves[1 - half])
+        finally:
+            torch.set_num_threads(threads)
+
+    if workers == 1:
+        done = [work(half) for half in range(len(halves))]
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            try:
+                done = list(pool.map(work, range(len(halves))))
+            finally:
+                stopped.set()
+    trainings = [training for training, _ in done]
+    mean = [sum(parts) / len(trainings) for parts in zip(*(training.average for training in trainings))]
+    ious = {share: np.concatenate([checked[share] for _, checked in done]) for share in _SHARES}
+    losses = [
+        (float(epoch), float(np.mean(values)))
+        for epoch, values in enumerate(zip(*(training.losses for training in trainings)), start=1)
+    ]
+    epochs, seconds = (max(getattr(training, key) for training in trainings) for key in ("epoch", "spent"))
+    return Fit(trainings[0].original, mean, ious, losses, epochs, seconds)
+
+
+def choose(fits: Mapping[str, Fit]) -> Choice:
+    """Choose the network and the share with the greatest gain in the mean over objects and prompts.
+
+    A gain within the noise does not count, and no kind of prompts may become worse beyond the noise.
+    """
+    best = Choice(next(iter(fits)), 0.0, fits)
+    most = 0.0
+    for name, fit in fits.items():
+        for share in _SHARES[1:]:
+            gains = fit.ious[share] - fit.ious[0.0]
+            if len(gains) < 2:
+                continue
+            clear = _CLEAR * (1 + _FEW / len(gains)) / np.sqrt(len(gains))
+            gain = float(gains.mean())
+            is_safe = (gains.mean(0) >= -clear * gains.std(0, ddof=1)).all()
+            if is_safe and gain > max(most, clear * gains.mean(1).std(ddof=1)):
+                best, most = Choice(name, share, fits), gain
+    return best
+
+
+@torch.no_grad()
+def put_weights(module: torch.nn.Module, fit: Fit, share: float) -> None:
+    """Give a module the mean of original and trained weights."""
+    for parameter, before, after in zip(trainable(module), fit.original, fit.mean):
+        parameter.copy_(torch.lerp(before, after, share))
+
+
+@dataclass
 class _Training:
-    def __init__(
-        self,
-        decoder: TunableDecoder,
-        cache: FeatureCache,
-        samples: Sequence[Sample],
-        validation: Sequence[Sample],
-        options: TuneOptions,
-        folder: Path,
-        signature: Mapping[str, Any],
-    ) -> None:
-        self.decoder, self.cache, self.options = decoder, cache, options
-        self.samples, self.validation = samples, validation
-        self.path, self.signature = folder / STATE_FILE, dict(signature)
-        self.rate = options.learning_rate or decoder.learning_rate
-        self.parameters = trainable(decoder.module)
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=self.rate, weight_decay=_WEIGHT_DECAY)
+    """The training of one copy."""
+
+    learner: Learner
+    options: TuneOptions
+    minutes: float | None
+    checkpoint: Checkpoint
+    key: str
+    stopped: Event
+    epoch: int = 0
+    step: int = 0
+    spent: float = 0.0
+    losses: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.parameters = trainable(self.learner.module)
+        self.rate = self.options.learning_rate or self.learner.learning_rate
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=self.rate, weight_decay=0.0, betas=(0.9, 0.98))
         self.original = [parameter.detach().clone() for parameter in self.parameters]
         self.average = [value.clone() for value in self.original]
-        self.best = self.average
-        self.history: list[EpochReport] = []
-        self.best_epoch = 0
-        self.step = 0
-        self.spent = 0.0
-        if self.path.exists():
-            self._load()
+        state = self.checkpoint.get(self.key)
+        if state is not None:
+            self._put(state["parameters"])
+            self.average = state["average"]
+            if state["optimizer"] is not None:
+                self.optimizer.load_state_dict(state["optimizer"])
+            self.epoch, self.step, self.spent, self.losses = (state[k] for k in ("epoch", "step", "spent", "losses"))
         self.begun = time.monotonic() - self.spent
 
-    def run(self, report: Callable[[EpochReport], None]) -> Trained:
-        if not self.history:
-            self._close_epoch(0, None, report)
-        while not self._is_over():
-            epoch = len(self.history)
-            self._close_epoch(epoch, self._epoch(epoch), report)
-        share, validation = self._choose_share()
-        self._put(self._mixed(share))
-        return Trained(self.history, self.best_epoch, share, validation)
-
-    def _choose_share(self) -> tuple[float, float | None]:
-        """Return the share of the best epoch with the best validation, and that validation."""
-        if not self.best_epoch:
-            return 0.0, self.history[0].validation
-        known = self.history[0].validation, self.history[self.best_epoch].validation
-        if known[0] is None or known[1] is None:
-            return 1.0, None
-        found = {0.0: known[0], 1.0: known[1]} | {share: self._validate(self._mixed(share)) for share in _SHARES}
-        best = max(found, key=lambda share: found[share])
-        return best, found[best]
-
-    def _mixed(self, share: float) -> list[torch.Tensor]:
-        return [torch.lerp(before, after, share) for before, after in zip(self.original, self.best)]
-
-    @torch.no_grad()
-    def _put(self, values: Sequence[torch.Tensor]) -> None:
-        for parameter, value in zip(self.parameters, values):
-            parameter.copy_(value)
-
-    def _is_over(self) -> bool:
-        epoch = len(self.history) - 1
-        waited = epoch - self.best_epoch if self.validation else 0
-        return self._progress() >= 1.0 or waited >= self.options.patience
-
-    def _progress(self) -> float:
-        steps = max(1, len(self.samples) // self.options.objects_per_step) * self.options.epochs
-        done = max(self.step / steps, (len(self.history) - 1) / self.options.epochs)
-        if self.options.minutes is not None:
-            done = max(done, (time.monotonic() - self.begun) / (60 * self.options.minutes))
-        return min(1.0, done)
-
-    def _epoch(self, epoch: int) -> float:
-        """Train on every object once, and return the mean loss."""
-        # Seeded by the epoch, so that a resumed training gives the same weights as one that ran through.
-        rng = np.random.default_rng([self.options.seed, epoch])
-        self.decoder.module.train()
-        losses, gathered = [], 0
-        self.optimizer.zero_grad()
-        for batch in plan_epoch(self.samples, self.decoder, rng):
-            loss = accumulate_gradients(self.decoder, self.cache, batch, rng, self.options.objects_per_step)
-            losses += [loss] * len(batch.samples)
-            gathered += len(batch.samples)
-            if gathered >= self.options.objects_per_step:
-                self._update()
-                gathered = 0
-                if self.options.minutes is not None and self._progress() >= 1.0:
+    def run(self, samples: Sequence[Sample], told: Callable[[float, float], None]) -> None:
+        saved = time.monotonic()
+        steps = max(1, len(samples) / OBJECTS_PER_STEP) * self.options.epochs
+        self.learner.module.train()
+        while self._progress(steps) < 1.0:
+            # Seeded by the epoch, so that a resumed training gives the same weights as one that ran through.
+            rng = np.random.default_rng([self.options.seed, self.epoch])
+            losses = []
+            for loss in self.learner.steps(samples, rng):
+                if self.stopped.is_set():
+                    return
+                losses.append(loss)
+                self._update(self._progress(steps))
+                told(min(1.0, self._progress(steps)), loss)
+                if self.minutes is not None and self._progress(steps) >= 1.0:
                     break
-        if gathered:
-            self._update()
-        return float(np.mean(losses))
+            self.losses.append(float(np.mean(losses)))
+            self.epoch += 1
+            is_over = self._progress(steps) >= 1.0
+            if is_over or time.monotonic() - saved >= _SECONDS_BETWEEN_CHECKPOINTS:
+                saved = time.monotonic()
+                self._save(is_over)
 
-    def _update(self) -> None:
+    def _progress(self, steps: float) -> float:
+        self.spent = time.monotonic() - self.begun
+        epochs = self.options.epochs
+        done = max(self.epoch / epochs, min(self.step / steps, (self.epoch + 0.99) / epochs))
+        return done if self.minutes is None else max(done, self.spent / (60 * _TRAINING_TIME * self.minutes))
+
+    def _update(self, progress: float) -> None:
         warm = min(1.0, (self.step + 1) / _WARM_UP_STEPS)
-        fall = _LAST_RATE + (1 - _LAST_RATE) * (0.5 + 0.5 * float(np.cos(np.pi * self._progress())))
+        fall = _LAST_RATE + (1 - _LAST_RATE) * (0.5 + 0.5 * float(np.cos(np.pi * min(1.0, progress))))
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * warm * fall
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, _CLIP_NORM)
@@ -268,72 +375,34 @@ class _Training:
             self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
-        decay = min(_DECAY, self.step / (self.step + 5))
+        decay = min(_DECAY, self.step / (self.step + 10))
         with torch.no_grad():
             for mean, parameter in zip(self.average, self.parameters):
                 mean.lerp_(parameter, 1 - decay)
 
-    def _close_epoch(self, epoch: int, loss: float | None, report: Callable[[EpochReport], None]) -> None:
-        """Validate the averaged weights, keep the best ones, write the checkpoint and report."""
-        validation = self._validate(self.average) if self.validation else None
-        # The original decoder is only compared at the end: a training may be worse at first and better later.
-        known = [found.validation for found in self.history[1:] if found.validation is not None]
-        if validation is None or not known or validation > max(known):
-            self.best_epoch = epoch
-            self.best = [mean.clone() for mean in self.average]
-        self.history.append(EpochReport(epoch, time.monotonic() - self.begun, loss, validation))
-        self._save()
-        report(self.history[-1])
+    def _save(self, is_over: bool) -> None:
+        state = {
+            "parameters": [parameter.detach().clone() for parameter in self.parameters],
+            "average": [value.clone() for value in self.average],
+            "optimizer": None if is_over else copy.deepcopy(self.optimizer.state_dict()),
+            "epoch": self.epoch,
+            "step": self.step,
+            "spent": self.spent,
+            "losses": list(self.losses),
+        }
+        self.checkpoint.put(self.key, state)
 
     @torch.no_grad()
-    def _validate(self, values: Sequence[torch.Tensor]) -> float:
-        own = [parameter.detach().clone() for parameter in self.parameters]
-        self._put(values)
-        self.decoder.module.eval()
-        score = mean_iou(self.decoder, self.cache, self.validation)
-        self._put(own)
-        return score
+    def _put(self, values: Sequence[torch.Tensor]) -> None:
+        for parameter, value in zip(self.parameters, values):
+            parameter.copy_(value)
 
-    def _save(self) -> None:
-        state = {
-            "format": _FORMAT,
-            "signature": self.signature,
-            "parameters": [parameter.detach() for parameter in self.parameters],
-            "average": self.average,
-            "best": self.best,
-            "optimizer": self.optimizer.state_dict(),
-            "history": [[r.epoch, r.seconds, r.loss, r.validation] for r in self.history],
-            "best_epoch": self.best_epoch,
-            "step": self.step,
-        }
-        partial = temporary_name(self.path.parent)
-        try:
-            # PyTorch derives the archive's name from a path, which this one does not give.
-            with partial.open("wb") as file:
-                torch.save(state, file)
-            put_in_place(partial, self.path)
-        except (OSError, RuntimeError) as error:
-            partial.unlink(missing_ok=True)
-            raise OutputError(f"{self.path} cannot be written ({error})", "check the free space") from error
-
-    def _load(self) -> None:
-        try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-            signature = dict(state["signature"])
-            parameters, average, best = (list(state[key]) for key in ("parameters", "average", "best"))
-            history = [EpochReport(*values) for values in state["history"]]
-            best_epoch, step, spent = int(state["best_epoch"]), int(state["step"]), float(history[-1].seconds)
-            optimizer = state["optimizer"]
-        # torch.load raises errors of many kinds for a damaged file.
-        except Exception as error:
-            raise ModelError(f"{self.path} is damaged", "start again with --overwrite") from error
-        for key, value in self.signature.items():
-            if signature.get(key) != value:
-                raise ModelError(
-                    f"The training in {self.path.parent} was started with another {key}",
-                    "continue it with the same one, or start again with --overwrite",
-                )
-        self._put(parameters)
-        self.average, self.best = average, best
-        self.optimizer.load_state_dict(optimizer)
-        self.history, self.best_epoch, self.step, self.spent = history, best_epoch, step, spent
+    def check(self, samples: Sequence[Sample]) -> dict[float, NDArray[np.float64]]:
+        """Return the IoU of samples for each share of the averaged weights."""
+        some = samples[:: -(-len(samples) // _MOST_CHECKED)] if samples else []
+        self.learner.module.eval()
+        found = {}
+        for share in _SHARES:
+            self._put([torch.lerp(before, after, share) for before, after in zip(self.original, self.average)])
+            found[share] = self.learner.answers(some) if some else np.zeros((0, len(PROMPTS)))
+        return found

@@ -11,12 +11,11 @@ from ..models.libraries import torch
 from ..training.answers import continued_with
 from ..training.simulated_user import BOX_HIGH, BOX_LOW, CELL_PIXELS, NEGATIVE, POSITIVE, SimulatedUser
 from .feature_cache import FeatureCache
-from .losses import tuning_loss
 from .training_samples import MASK_CELLS
 from .tunable_decoder import PromptTensors, TunableDecoder
 from .window_batches import WindowBatch
 
-__all__ = ["accumulate_gradients"]
+__all__ = ["accumulate_gradients", "play"]
 
 _ROUNDS = (1, 2, 3)
 _ROUND_SHARES = (0.5, 0.3, 0.2)
@@ -46,25 +45,52 @@ def accumulate_gradients(
     features = cache.read(batch.samples[0].place)
     rows, cols = slice(batch.row, batch.row + batch.side), slice(batch.col, batch.col + batch.side)
     context = decoder.prepare(torch.from_numpy(np.ascontiguousarray(features[:, :, rows, cols])))
+    user = SimulatedUser(np.stack([_in_window(sample.mask, batch) for sample in batch.samples]), rng)
+    _use_kept_prompts(user, batch, rng)
+    return play(decoder, context, user, rng, objects_per_step)
+
+
+def play(
+    decoder: TunableDecoder,
+    context: tuple[torch.Tensor, ...],
+    user: SimulatedUser,
+    rng: np.random.Generator,
+    objects_per_step: int,
+) -> float:
+    """Let a user prompt and correct a decoder, and add the gradients to all parameters behind the answers.
+
+    Parameters
+    ----------
+    decoder : TunableDecoder
+    context : tuple of tensors
+        Of one image, or of several with the same number of objects each.
+    user : SimulatedUser
+    rng : Generator
+    objects_per_step : int
+        Divisor of the loss.
+
+    Returns
+    -------
+    float
+        Mean loss of the objects.
+    """
     # Detached, so that the memory of each round is free before the next one.
     leaves = tuple(part.detach().requires_grad_(part.requires_grad) for part in context)
-    masks = np.stack([_in_window(sample.mask, batch) for sample in batch.samples])
-    user = SimulatedUser(masks, rng)
-    _use_kept_prompts(user, batch, rng)
-    truth = torch.from_numpy(masks.astype(np.float32))[:, None]
-    previous, has_mask = torch.zeros_like(truth), torch.zeros(len(masks))
+    truth = torch.from_numpy(user.masks.astype(np.float32))[:, None]
+    count = len(truth)
+    previous, has_mask = torch.zeros_like(truth), torch.zeros(count)
     rounds = int(rng.choice(_ROUNDS, p=_ROUND_SHARES))
     total = 0.0
     for turn in range(rounds):
         coords, labels = (torch.from_numpy(part) for part in user.points())
         ambiguous = torch.from_numpy(user.single_click.astype(np.float32))
-        answer = decoder.decode(leaves, PromptTensors(coords, labels, previous, has_mask))
-        losses = tuning_loss(answer, truth, ambiguous)
-        (losses.sum() / (rounds * objects_per_step)).backward()  # type: ignore[no-untyped-call]
-        total += float(losses.detach().mean()) / rounds
+        each = tuple(leaf if len(leaf) == 1 else leaf.repeat_interleave(count // len(leaf), 0) for leaf in leaves)
+        answer, loss = decoder.learn(each, PromptTensors(coords, labels, previous, has_mask), truth, ambiguous)
+        (loss * (count / (rounds * objects_per_step))).backward()  # type: ignore[no-untyped-call]
+        total += float(loss.detach()) / rounds
         if turn + 1 < rounds:
-            previous = continued_with(*answer, truth, ambiguous, rng)
-            has_mask = torch.ones(len(masks))
+            previous = continued_with(*answer, truth, ambiguous, rng).float()
+            has_mask = torch.ones(count)
             user.correct((previous[:, 0] > 0).numpy())
     pairs = [(part, leaf.grad) for part, leaf in zip(context, leaves) if part.requires_grad and leaf.grad is not None]
     if pairs:

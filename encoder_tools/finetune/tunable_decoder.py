@@ -78,6 +78,26 @@ class TunableDecoder(Protocol):
         """Return the masks for prompts."""
         ...
 
+    def learn(
+        self,
+        context: tuple[torch.Tensor, ...],
+        prompts: PromptTensors,
+        truth: torch.Tensor,
+        ambiguous: torch.Tensor,
+    ) -> tuple[Answer, torch.Tensor]:
+        """Return the masks for prompts and their mean loss.
+
+        Parameters
+        ----------
+        context : tuple of tensors
+        prompts : PromptTensors
+        truth : float32 (B, 1, H, W)
+            1 inside the object.
+        ambiguous : float32 (B,)
+            1 for a single click, which the three candidates answer; 0 for other prompts.
+        """
+        ...
+
     def export(self, folder: Path) -> None:
         """Write ``prepare.onnx`` and ``decoder.onnx``."""
         ...

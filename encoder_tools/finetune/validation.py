@@ -1,40 +1,64 @@
-"""Validation between epochs: one click and one box for each of a few objects."""
+"""How well a decoder answers: one click, a box, and a click with two corrections for each object."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
+from numpy.typing import NDArray
 
 from ..models.libraries import torch
-from ..training.answers import first_answer_ious
-from .feature_cache import FeatureCache
-from .training_samples import Place, Sample
+from ..training.answers import first_answer_ious, mask_iou, shown_first
+from ..training.simulated_user import NEGATIVE, POSITIVE, cell_centre, corrective_click, middle_cell
 from .tunable_decoder import Answer, PromptTensors, TunableDecoder
 
-__all__ = ["mean_iou"]
+__all__ = ["PROMPTS", "answer_ious"]
+
+PROMPTS = ("point", "box", "3 clicks")
+
+_CLICKS = 3
 
 
 @torch.no_grad()
-def mean_iou(decoder: TunableDecoder, cache: FeatureCache, samples: Sequence[Sample]) -> float:
-    """Return the mean IoU of the masks that users see first, over all samples and both kinds of prompts.
+def answer_ious(
+    decoder: TunableDecoder, context: tuple[torch.Tensor, ...], masks: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the IoU (N, 3) of the masks that users see, for each of `PROMPTS`.
 
     Parameters
     ----------
     decoder : TunableDecoder
-    cache : FeatureCache
-    samples : sequence of Sample
+    context : tuple of tensors
+        Of one tile.
+    masks : bool (N, H, W)
+        True masks of objects on the tile.
     """
-    ious = []
-    by_place: dict[Place, list[Sample]] = {}
-    for sample in samples:
-        by_place.setdefault(sample.place, []).append(sample)
-    for place, members in by_place.items():
-        context = decoder.prepare(torch.from_numpy(cache.read(place)))
+    found = []
+    for start in range(0, len(masks), decoder.objects_at_once):
+        some = masks[start : start + decoder.objects_at_once]
 
-        def decode(*prompts: torch.Tensor, context: tuple[torch.Tensor, ...] = context) -> Answer:
+        def decode(*prompts: torch.Tensor) -> Answer:
             return decoder.decode(context, PromptTensors(*prompts))
 
-        for sample in members:
-            ious += [float(iou) for iou in first_answer_ious(decode, sample.mask[None])]
-    return float(np.mean(ious))
+        point, box = first_answer_ious(decode, some)
+        found.append(np.stack([point, box, _after_corrections(decoder, context, some)], axis=1))
+    return np.concatenate(found)
+
+
+def _after_corrections(
+    decoder: TunableDecoder, context: tuple[torch.Tensor, ...], masks: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    truth = torch.from_numpy(masks.astype(np.float32))[:, None]
+    previous, has_mask, ambiguous = torch.zeros_like(truth), torch.zeros(len(masks)), torch.ones(len(masks))
+    clicks = [[(*cell_centre(middle_cell(mask)), POSITIVE)] for mask in masks]
+    for turn in range(_CLICKS):
+        given = torch.tensor(clicks, dtype=torch.float32)
+        prompts = PromptTensors(given[..., :2], given[..., 2], previous, has_mask)
+        logits, scores = decoder.decode(context, prompts)
+        previous = logits[torch.arange(len(masks)), shown_first(scores, ambiguous)][:, None].float()
+        has_mask, ambiguous = torch.ones(len(masks)), torch.zeros(len(masks))
+        if turn + 1 < _CLICKS:
+            for given_before, mask, answer in zip(clicks, masks, (previous[:, 0] > 0).numpy()):
+                # A user confirms a perfect mask.
+                cell, positive = corrective_click(mask, answer) or (middle_cell(mask), True)
+                given_before.append((*cell_centre(cell), POSITIVE if positive else NEGATIVE))
+    ious: NDArray[np.float64] = mask_iou(previous, truth)[:, 0].numpy().astype(np.float64)
+    return ious

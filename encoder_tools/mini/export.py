@@ -134,13 +134,14 @@ def store_as_half(path: Path) -> None:
     onnx.save(model, str(path))
 
 
-def _export(
+def export_graph(
     module: nn.Module,
     inputs: tuple[Tensor, ...],
     path: Path,
     names: tuple[list[str], list[str]],
     axes: dict[str, dict[int, str]],
 ) -> None:
+    """Write a module to ONNX, with its large weights in float16; ``names`` are those of inputs and outputs."""
     with warnings.catch_warnings():
         # The tracer warns about numbers that become constants, which is intended for the sizes of the maps.
         warnings.simplefilter("ignore")
@@ -160,17 +161,22 @@ def _export(
 def export_graphs(net: MiniNet, out: Path) -> None:
     """Write ``encoder.onnx``, ``prepare.onnx`` and ``decoder.onnx`` of a network."""
     folded = fold(net)
+    export_encoder_graph(folded.encoder, out)
+    export_decoder_graphs(folded.decoder, out)
+
+
+def export_encoder_graph(encoder: ImageEncoder, out: Path) -> None:
+    """Write ``encoder.onnx`` of a folded encoder."""
     batch = {0: "batch"}
     images = torch.zeros(1, TILE_SIZE, TILE_SIZE, 3, dtype=torch.uint8)
     with torch.no_grad():
-        _export(
-            EncoderGraph(folded.encoder),
+        export_graph(
+            EncoderGraph(encoder),
             (images,),
             out / FILES[0],
             (["images"], ["image_embeddings"]),
             {"images": batch, "image_embeddings": batch},
         )
-    export_decoder_graphs(folded.decoder, out)
 
 
 def export_decoder_graphs(decoder: PromptDecoder, out: Path) -> None:
@@ -179,7 +185,7 @@ def export_decoder_graphs(decoder: PromptDecoder, out: Path) -> None:
     context_module = decoder.context
     with torch.no_grad():
         context = context_module(embeddings)
-        _export(context_module, (embeddings,), out / FILES[1], (["image_embeddings"], list(CONTEXT_NAMES)), {})
+        export_graph(context_module, (embeddings,), out / FILES[1], (["image_embeddings"], list(CONTEXT_NAMES)), {})
         prompts = {
             "point_coords": torch.full((2, 3, 2), 100.0),
             "point_labels": torch.tensor([[1.0, 0.0, -1.0], [2.0, 3.0, 1.0]]),
@@ -189,7 +195,7 @@ def export_decoder_graphs(decoder: PromptDecoder, out: Path) -> None:
         axes = {name: {0: "batch"} for name in ("mask_input", "low_res_masks", "iou_predictions")}
         axes |= {name: {0: "batch", 1: "points"} for name in ("point_coords", "point_labels")}
         axes["has_mask_input"] = {0: "one_or_batch"}
-        _export(
+        export_graph(
             DecoderGraph(decoder),
             (*context, *prompts.values()),
             out / FILES[2],

@@ -18,9 +18,9 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from ..errors import EditError
-from .faces import OUTSIDE, Faces, Plane, complex_vertices
-from .partition import gaps, is_wide, polygonal, snap_to_neighbours, valid, without_slivers
-from .topology import polygon_parts
+from .faces import GRID_M, OUTSIDE, Faces, Plane, complex_vertices, put_back
+from .partition import gaps, grown, is_wide, polygonal, snap_to_neighbours, valid
+from .topology import polygon_parts, split_by_line
 
 __all__ = ["Changes", "Ground", "Rules", "cut", "give", "merge", "place", "reshape", "simplify"]
 
@@ -59,7 +59,7 @@ class Rules:
         Minimum mapping unit of some classes.
     refuses_small : bool
         Whether a change that leaves a smaller part is refused; otherwise the part goes to the neighbour with the
-        longest shared border.
+        longest shared border. A new polygon that is too small as a whole is always refused.
     metres_per_unit : tuple of float
         Metres on the ground in one unit of the plane, along x and along y.
     """
@@ -142,9 +142,11 @@ def place(
         source = max(shared, key=lambda key: shared[key], default=None)
         if source is None or shared[source] <= 0:
             raise EditError("There is no polygon to split", "choose fill or carve, or draw inside a polygon")
-        new = _widened(polygonal(shapely.intersection(new, net.outlines[source])), [net.outlines[source]], rules)
+        new = _fitted(polygonal(shapely.intersection(new, net.outlines[source])), [net.outlines[source]], rules)
     else:
-        new = _fitted(new, net.near(new), rules, ground is Ground.CARVE)
+        others = list(net.near(new).values())
+        free = new if ground is Ground.CARVE else polygonal(shapely.difference(new, shapely.union_all(others)))
+        new = _fitted(free, others, rules)
     at = net.add(new, class_name)
 
     def owners(labels: frozenset[int]) -> frozenset[int] | None:
@@ -195,7 +197,9 @@ def reshape(
     net = _Net(others, rules, classes, outline, old)
     before: Outline = polygonal(net.flat(valid(old)))
     given: Outline = polygonal(net.flat(valid(outline)))
-    new = _fitted(given, net.near(shapely.union(given, before)), rules, moves_borders)
+    around = list(net.near(shapely.union(given, before)).values())
+    free = given if moves_borders else polygonal(shapely.difference(given, shapely.union_all(around)))
+    new = _fitted(free, around, rules)
     at = net.add(new, (classes or {}).get(key))
     was = net.add(before, None)
 
@@ -214,7 +218,9 @@ def reshape(
     return replace(changes, changed={**changes.changed, key: changes.new[0]}, new=[])
 
 
-def cut(key: int, line: BaseGeometry, polygons: Polygons, rules: Rules, classes: Classes | None = None) -> Changes:
+def cut(
+    key: int, line: shapely.LineString, polygons: Polygons, rules: Rules, classes: Classes | None = None
+) -> Changes:
     """Cut a polygon along a line; the largest part keeps its place, the others are new.
 
     Raises
@@ -226,9 +232,7 @@ def cut(key: int, line: BaseGeometry, polygons: Polygons, rules: Rules, classes:
     path = net.flat(line)
     news = []
     for part in polygon_parts(net.outlines[key]):
-        faces = Faces([part], [path], path.bounds)
-        pieces = [piece for piece, labels in zip(faces.polygons, faces.labels) if labels]
-        news += [net.add(piece, net.classes.get(key)) for piece in sorted(pieces, key=lambda piece: piece.area)[:-1]]
+        news += [net.add(piece, net.classes.get(key)) for piece in split_by_line(part, path)[1:]]
     if not news:
         raise EditError("The line does not cut the polygon in two", "begin and end it outside the polygon")
 
@@ -252,17 +256,22 @@ def merge(key: int, other: int, polygons: Polygons, rules: Rules, classes: Class
     first, second = net.outlines[key], net.outlines[other]
     apart = first.distance(second)
     if apart > max(rules.tolerance_m, _HAIR_M):
-        problem = "The polygons are {distance:.2f} m apart"
-        raise EditError(problem, "merge polygons with a common border", distance=apart)
-    between = gaps(first, second, rules.tolerance_m) if rules.tolerance_m > 0 else shapely.MultiPolygon()
-    at = net.add(polygonal(between), None)
+        raise EditError(
+            "The polygons are {distance} m apart", "merge polygons with a common border", distance=f"{apart:.2f}"
+        )
+    reach = max(rules.tolerance_m, _HAIR_M)
+    box, other_box = (shapely.box(*part.bounds).buffer(reach) for part in (first, second))
+    common = shapely.intersection(box, other_box)
+    both = shapely.union(first, second)
+    closed = grown(grown(both, rules.tolerance_m / 2), -rules.tolerance_m / 2)
+    # Elsewhere there is no gap between them.
+    between = [part for part in polygon_parts(shapely.difference(closed, both)) if common.covers(part)]
+    at = net.add(shapely.MultiPolygon(between), None)
 
     def owners(labels: frozenset[int]) -> frozenset[int]:
         rest = labels - {key, other, at}
         return rest | {key} if labels & {key, other} or (not rest and at in labels) else rest
 
-    reach = max(rules.tolerance_m, _HAIR_M)
-    common = shapely.intersection(shapely.box(*first.bounds).buffer(reach), shapely.box(*second.bounds).buffer(reach))
     return net.resolved(owners, common, [], grown=[key])
 
 
@@ -439,9 +448,13 @@ class _Net:
                 ground.owner[face] = frozenset() if to is None else frozenset({to})
 
     def _too_small(self, area: float, key: int) -> EditError:
-        problem = "A part would cover {area:.0f} m², less than the minimum of {limit:.0f} m²"
-        remedy = "lower the minimum area, or draw it larger"
-        return EditError(problem, remedy, area=area, limit=self._rules.min_area(self.classes.get(key)))
+        limit = self._rules.min_area(self.classes.get(key))
+        return EditError(
+            "A part would cover {area} m², less than the minimum of {limit} m²",
+            "lower the minimum area, or draw it larger",
+            area=_number(area),
+            limit=_number(limit),
+        )
 
     def _changes(self, ground: _Ground, before: Mapping[int, set[int]], news: Sequence[int]) -> Changes:
         mine = ground.by_owner()
@@ -456,6 +469,10 @@ class _Net:
                 changed[key] = outline
         new = [self._plane.exact(ground.faces.joined(mine[key])) for key in news if mine.get(key)]
         return Changes(changed, new, removed)
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 class _Ground:
@@ -529,30 +546,38 @@ class _Ground:
         ]
 
 
-def _fitted(new: Outline, near: Mapping[int, Outline], rules: Rules, others_give_way: bool) -> Outline:
-    """Move an outline onto the borders within the tolerance."""
-    others = list(near.values())
-    if not others_give_way:
-        new = polygonal(shapely.difference(new, shapely.union_all(others)))
-    if rules.tolerance_m > 0 and others and not new.is_empty:
-        new = snap_to_neighbours(new, others, rules.tolerance_m)
-    return _widened(new, others, rules) if others_give_way else new
-
-
-def _widened(new: Outline, others: Iterable[Outline], rules: Rules) -> Outline:
-    """Add what would be left of others as strips narrower than the tolerance."""
+def _fitted(new: Outline, others: Sequence[Outline], rules: Rules) -> Outline:
+    """Move an outline onto the borders within the tolerance, and take what would be left as a narrower strip."""
     width = rules.tolerance_m
-    strips = []
-    for other in others if width > 0 else ():
-        around = valid(shapely.clip_by_rect(other, *shapely.box(*new.bounds).buffer(4 * width + _MARGIN_M).bounds))
-        if not shapely.relate_pattern(around, new, "T********"):
+    if width <= 0 or not others or new.is_empty:
+        return new
+    given, new = new, snap_to_neighbours(new, others, width)
+    box = shapely.box(*new.bounds).buffer(4 * width + _MARGIN_M, join_style="mitre")
+    around = shapely.union_all([shapely.intersection(other, box) for other in others], grid_size=GRID_M)
+    left = shapely.difference(around, new, grid_size=GRID_M)
+    # Gaps beside those that give way too.
+    strips: list[BaseGeometry] = [shapely.difference(gaps(new, left, width), left, grid_size=GRID_M)]
+    for other in others:
+        here = polygonal(valid(shapely.clip_by_rect(other, *box.bounds)))
+        if not shapely.relate_pattern(here, new, "T********"):
             continue
-        left = polygonal(shapely.difference(around, new))
-        narrow = shapely.difference(left, without_slivers(left, new, width))
         # What was narrow before stays.
-        own = shapely.difference(around, without_slivers(polygonal(around), new, width))
-        strips += [strip for strip in polygon_parts(narrow) if shapely.intersection(strip, own).area < strip.area / 2]
-    return polygonal(shapely.union_all([new, *strips])) if strips else new
+        own = shapely.union_all(_strips(here, width))
+        strips += [
+            strip
+            for strip in _strips(polygonal(shapely.difference(here, new)), width)
+            if strip.distance(new) < _HAIR_M and shapely.intersection(strip, own).area < strip.area / 2
+        ]
+    # Without the vertices inside straight lines, which fitting adds.
+    fitted = shapely.simplify(shapely.union_all([new, *strips], grid_size=GRID_M), GRID_M)
+    return put_back(polygonal(fitted), [given, *others])
+
+
+def _strips(area: Outline, width: float) -> list[shapely.Polygon]:
+    """Return the long parts of an area that are no wider than a width."""
+    wide = grown(grown(area, -width / 2), width / 2 + GRID_M / 8)
+    rest = shapely.difference(area, wide, grid_size=GRID_M)
+    return [strip for strip in polygon_parts(rest) if math.hypot(*np.ptp(np.reshape(strip.bounds, (2, 2)), 0)) > width]
 
 
 def _rays(before: Outline, after: Outline, others: Iterable[Outline]) -> Iterable[BaseGeometry]:

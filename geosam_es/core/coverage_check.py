@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ..errors import EditError
 from .coverage import Changes, Rules, give, merge
-from .faces import OUTSIDE, Faces, Plane, Sides, segments
+from .faces import GRID_M, OUTSIDE, Faces, Plane, Sides, segments
 from .partition import gaps, is_wide, polygonal, valid
 
 __all__ = ["Finding", "Kind", "check", "mend", "remedy"]
@@ -195,7 +195,7 @@ def mend(
             near = {int(key): mended[int(key)] for key in keys[is_near] if int(key) in mended}
             try:
                 changes = remedy(finding, near, rules, classes)
-            except EditError:
+            except (EditError, shapely.errors.GEOSException):
                 continue
             touched.update(changes.changed, changes.removed)
             mended.update(changes.changed)
@@ -231,7 +231,9 @@ class _Check:
         for place in np.flatnonzero(~self._is_valid):
             spot = shapely.Point(shapely.get_coordinates(self._given[place])[0])
             repaired = self._plane.exact(self._flat[place])
-            yield Finding(Kind.INVALID, spot if repaired.is_empty else repaired, self._flat[place].area, (self._keys[place],))
+            yield Finding(
+                Kind.INVALID, spot if repaired.is_empty else repaired, self._flat[place].area, (self._keys[place],)
+            )
         lines, owner = self._sides.unmatched_lines()
         enclosed = list(self._faces(lines))
         yield from enclosed
@@ -248,19 +250,27 @@ class _Check:
     def _faces(self, lines: NDArray[np.object_]) -> Iterator[Finding]:
         """Find overlaps and enclosed gaps: faces between unmatched lines with several polygons, or with none."""
         faces = Faces([], lines, (-np.inf, -np.inf, np.inf, np.inf))
-        inside: list[list[int]] = [[] for _ in faces.polygons]
         spots = shapely.point_on_surface(faces.polygons)
+        # A spot on a border that is right says nothing of a face of several polygons; take one inside of one of them.
+        on_border: dict[int, int] = {}
+        for face, place in zip(*self._tree.query(spots, predicate="touches")):
+            on_border[int(face)] = int(place)
+        for face, place in on_border.items():
+            inside_one = shapely.intersection(faces.polygons[face], self._flat[place])
+            spots[face] = shapely.point_on_surface(inside_one if inside_one.area > 0 else faces.polygons[face])
+        inside: list[list[int]] = [[] for _ in faces.polygons]
         for place, face in zip(*shapely.STRtree(spots).query(self._flat, predicate="contains")):
             inside[face].append(int(place))
         groups: dict[tuple[int, ...], list[int]] = {}
-        for face in np.flatnonzero(~faces.is_thin):
-            if len(inside[face]) != 1:
+        for face in np.flatnonzero([len(places) != 1 for places in inside]):
+            if not faces.is_thin[face]:
                 groups.setdefault(tuple(sorted(inside[face])), []).append(int(face))
+            elif len(beside := self._beside(faces.polygons[face])) > 1:
+                yield self._finding(Kind.BORDER, faces.polygons[face].exterior, beside)
         for places, group in groups.items():
             for part in shapely.get_parts(faces.joined(group)):
                 if places or part.area <= self._max_gap_m2:
-                    beside = places or self._beside(part)
-                    yield self._finding(Kind.OVERLAP if places else Kind.GAP, part, beside)
+                    yield self._finding(Kind.OVERLAP if places else Kind.GAP, part, places or self._beside(part))
 
     def _beside(self, part: BaseGeometry) -> list[int]:
         return [int(place) for place in self._tree.query(part, predicate="dwithin", distance=_HAIR_M)]
@@ -297,10 +307,9 @@ class _Check:
     def _borders(
         self, lines: NDArray[np.object_], owner: NDArray[np.int64], known: set[tuple[int, ...]]
     ) -> Iterator[Finding]:
-        """Find borders whose vertices differ by rounding alone; but for pairs with other findings."""
-        pairs = [*_lacking(lines, owner), *_in_another_order(lines, owner)]
+        """Find segments on which a neighbour has a vertex that they lack; but for pairs with other findings."""
         groups: dict[tuple[int, ...], list[shapely.LineString]] = {}
-        for one, other, line in pairs:
+        for one, other, line in _lacking(lines, owner):
             groups.setdefault((min(one, other), max(one, other)), []).append(line)
         for pair, found in groups.items():
             if tuple(sorted(self._keys[place] for place in pair)) not in known:
@@ -334,23 +343,8 @@ def _lacking(lines: NDArray[np.object_], owner: NDArray[np.int64]) -> Iterator[t
     pairs = np.stack([ends.ravel(), owner[np.repeat(line, 2)]], axis=1)
     (vertices, vertex_owner) = np.unique(pairs, axis=0).T
     points = shapely.points(vertices.real, vertices.imag)
-    vertex, piece = shapely.STRtree(pieces).query(points, predicate="dwithin", distance=_HAIR_M)
+    vertex, piece = shapely.STRtree(pieces).query(points, predicate="dwithin", distance=2 * GRID_M)
     is_inside = (np.abs(vertices[vertex, None] - ends[piece]) > _HAIR_M).all(axis=1)
     wanted = is_inside & (vertex_owner[vertex].real != owner[line[piece]])
     for at, place in set(zip(vertex_owner[vertex[wanted]].real.astype(int).tolist(), piece[wanted].tolist())):
         yield int(owner[line[place]]), at, pieces[place]
-
-
-def _in_another_order(
-    lines: NDArray[np.object_], owner: NDArray[np.int64]
-) -> Iterator[tuple[int, int, shapely.LineString]]:
-    """Yield lines of two polygons with the same ends and nearly no ground between them."""
-    groups: dict[tuple[tuple[float, float], ...], list[int]] = {}
-    for place, line in enumerate(lines):
-        groups.setdefault(tuple(sorted((line.coords[0], line.coords[-1]))), []).append(place)
-    for group in groups.values():
-        for one, other in combinations(group, 2):
-            back = lines[other] if lines[other].coords[0] == lines[one].coords[-1] else lines[other].reverse()
-            between = abs(shapely.Polygon([*lines[one].coords, *back.coords]).area)
-            if owner[one] != owner[other] and not lines[one].is_closed and between < _HAIR_M * lines[one].length:
-                yield int(owner[one]), int(owner[other]), lines[one]

@@ -18,7 +18,7 @@ from shapely.geometry.base import BaseGeometry
 from ..errors import EditError
 from .topology import polygon_parts
 
-__all__ = ["OUTSIDE", "Faces", "Plane", "Sides", "complex_vertices", "segments"]
+__all__ = ["GRID_M", "OUTSIDE", "Faces", "Plane", "Sides", "complex_vertices", "put_back", "segments"]
 
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 Complex = NDArray[np.complex128]
@@ -29,10 +29,10 @@ Geometry = TypeVar("Geometry", bound=Union[BaseGeometry, NDArray[np.object_]])
 OUTSIDE = -1
 """Stands for the unbounded face."""
 
-_GRID = 2.0**-17
+GRID_M = 2.0**-17
 """Grid of new nodes in metres, a power of two so that its multiples are exact; nodes that are closer are one."""
 
-_THIN = 16 * _GRID
+_THIN = 16 * GRID_M
 """Faces with a smaller mean width are due to rounding."""
 
 
@@ -113,6 +113,17 @@ def complex_vertices(geometry: BaseGeometry | NDArray[np.object_]) -> Complex:
     return _as_complex(shapely.get_coordinates(geometry))
 
 
+def put_back(outline: Outline, given: Sequence[BaseGeometry]) -> Outline:
+    """Give the vertices of an outline on the grid the exact place of the given vertices that they come from."""
+    known = complex_vertices(np.array(given, object))
+
+    def exact(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.ascontiguousarray(_put_back(_as_complex(xy), known)).view(np.float64).reshape(-1, 2)
+
+    result: Outline = shapely.transform(outline, exact)
+    return result
+
+
 def _as_complex(xy: NDArray[np.float64]) -> Complex:
     return np.ascontiguousarray(xy).view(np.complex128).ravel()
 
@@ -137,7 +148,8 @@ class Plane:
     """
 
     def __init__(self, geometries: NDArray[np.object_], metres_per_unit: tuple[float, float]) -> None:
-        self._origin = shapely.total_bounds(geometries).reshape(2, 2).mean(axis=0)
+        # On whole units the grid is the same for every change, so that later nodes fall on earlier ones.
+        self._origin = np.round(shapely.total_bounds(geometries).reshape(2, 2).mean(axis=0))
         self._scale = np.array(metres_per_unit)
         self._geometries = geometries
 
@@ -251,7 +263,7 @@ def _noded(lines: NDArray[np.object_], window: tuple[float, float, float, float]
     # If vertices that keep their place are crossed by a line, those in the window go to the grid. Where polygons far
     # from the window cross each other, all lines need nodes.
     for near in (is_near, np.ones_like(is_near)):
-        nodes = segments(shapely.get_parts(shapely.union_all(_chains(ends, line, near)[0], grid_size=_GRID)))[0]
+        nodes = segments(shapely.get_parts(shapely.union_all(_chains(ends, line, near)[0], grid_size=GRID_M)))[0]
         own = ends[near].ravel()
         is_outside = (own.real < min_x) | (own.real > max_x) | (own.imag < min_y) | (own.imag > max_y)
         for kept in (np.concatenate([own[is_outside], own[~is_outside]]), own[is_outside]):
@@ -287,4 +299,4 @@ def _put_back(nodes: Complex, given: Complex) -> Complex:
 
 
 def _cell(places: Complex) -> Complex:
-    return np.asarray(np.floor(places.real / _GRID + 0.5) + 1j * np.floor(places.imag / _GRID + 0.5), np.complex128)
+    return np.asarray(np.floor(places.real / GRID_M + 0.5) + 1j * np.floor(places.imag / GRID_M + 0.5), np.complex128)

@@ -23,6 +23,7 @@ __all__ = [
     "border_ends",
     "fit_to_neighbours",
     "gaps",
+    "grown",
     "is_wide",
     "polygonal",
     "snap_to_neighbours",
@@ -368,16 +369,17 @@ def gaps(outline: Outline, cover: BaseGeometry, tolerance: float) -> BaseGeometr
     """
     joined = shapely.union(outline, cover)
     # Round outwards, for the same tolerance in all directions; mitred inwards, to restore the corners.
-    closed = _grown(shapely.buffer(joined, tolerance / 2), -tolerance / 2, _WEDGE_LIMIT)
+    closed = grown(shapely.buffer(joined, tolerance / 2), -tolerance / 2, _WEDGE_LIMIT)
     # Gaps between two neighbours are not filled beyond the outline.
     closed = shapely.intersection(closed, outline.buffer(tolerance, quad_segs=4))
     hair = _HAIR * tolerance
-    between = _grown(_grown(shapely.difference(closed, joined), -hair), hair)
+    between = grown(grown(shapely.difference(closed, joined), -hair), hair)
     narrow = [gap for gap in polygon_parts(between) if max(gap.distance(outline), gap.distance(cover)) <= hair]
-    return shapely.intersection(_grown(shapely.MultiPolygon(narrow), 2 * hair), closed)
+    return shapely.intersection(grown(shapely.MultiPolygon(narrow), 2 * hair), closed)
 
 
-def _grown(geometry: BaseGeometry, distance: float, mitre_limit: float = _MITRE_LIMIT) -> BaseGeometry:
+def grown(geometry: BaseGeometry, distance: float, mitre_limit: float = _MITRE_LIMIT) -> BaseGeometry:
+    """Return a geometry with a margin, or smaller by it; its corners stay sharp."""
     # With mitres, GEOS may return rings that cross themselves.
     return valid(shapely.buffer(geometry, distance, join_style="mitre", mitre_limit=mitre_limit))
 
@@ -390,7 +392,7 @@ def without_slivers(outline: Outline, cover: BaseGeometry, width: float) -> Outl
     kept = []
     for part in polygon_parts(outline):
         # Grown by slightly more than shrunk, so that the remaining edges are inside.
-        wide = _grown(_grown(part, -width / 2), width / 2 * 1.02)
+        wide = grown(grown(part, -width / 2), width / 2 * 1.02)
         rest = shapely.difference(part, wide)
         # Along nearly equal edges, GEOS may return a ring that crosses itself.
         rest = rest if rest.is_valid else shapely.difference(part, wide, grid_size=_GRID_M)

@@ -23,7 +23,6 @@ __all__ = [
     "middles",
     "polygon_parts",
     "prompted_parts",
-    "smoothed",
     "split_by_line",
     "with_kept_borders",
 ]
@@ -115,7 +114,11 @@ def split_by_line(polygons: BaseGeometry, line: shapely.LineString) -> list[shap
     list of Polygon
         Largest first. The vertices of the outlines are kept.
     """
-    pieces = [piece for part in polygon_parts(polygons) for piece in polygon_parts(shapely.ops.split(part, line))]
+    pieces: list[shapely.Polygon] = []
+    for part in polygon_parts(polygons):
+        cut = polygon_parts(shapely.ops.split(part, line))
+        # A line that ends inside would leave a vertex.
+        pieces += cut if len(cut) > 1 else [part]
     return sorted(pieces, key=lambda piece: -piece.area)
 
 
@@ -167,46 +170,15 @@ def fewest_vertices(outline: BaseGeometry, tolerance: float) -> shapely.Polygon 
     """
     parts = []
     for part in polygon_parts(outline):
-        sparse = _with_rings(part, lambda ring: _sparse(ring, tolerance))
+        rings = [_sparse(shapely.get_coordinates(ring)[:-1], tolerance) for ring in (part.exterior, *part.interiors)]
+        sparse = shapely.Polygon(rings[0], rings[1:])
         usual = shapely.simplify(part, tolerance, preserve_topology=True)
         is_better = sparse.is_valid and shapely.get_num_coordinates(sparse) < shapely.get_num_coordinates(usual)
         parts.append(sparse if is_better else usual)
     return merge(parts)
 
 
-def smoothed(outline: BaseGeometry, tolerance: float) -> shapely.Polygon | shapely.MultiPolygon:
-    """Return polygons with smooth curves in place of corners, by Chaikin's method.
-
-    Parameters
-    ----------
-    outline : Polygon or MultiPolygon
-        Valid.
-    tolerance : float
-        Largest displacement.
-    """
-    # A corner moves by at most a quarter of its edges.
-    fine = shapely.segmentize(outline, 4 * tolerance)
-    parts = [_with_rings(part, lambda ring: _chaikin(_chaikin(ring))) for part in polygon_parts(fine)]
-    curves = [shapely.simplify(part, tolerance / 10, preserve_topology=True) for part in parts]
-    return merge(part for curve in curves for part in polygon_parts(shapely.make_valid(curve)))
-
-
-Ring = NDArray[np.float64]
-"""XY of the vertices (N, 2), without the first one again at the end."""
-
-
-def _with_rings(polygon: shapely.Polygon, change: Callable[[Ring], Ring]) -> shapely.Polygon:
-    rings = [change(shapely.get_coordinates(ring)[:-1]) for ring in (polygon.exterior, *polygon.interiors)]
-    return shapely.Polygon(rings[0], rings[1:])
-
-
-def _chaikin(ring: Ring) -> Ring:
-    following = np.roll(ring, -1, axis=0)
-    cut = np.stack([0.75 * ring + 0.25 * following, 0.25 * ring + 0.75 * following], axis=1)
-    return cut.reshape(-1, 2)
-
-
-def _sparse(ring: Ring, tolerance: float) -> Ring:
+def _sparse(ring: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
     # The vertex farthest from the middle is a corner. The edges begin and end there.
     first = int(np.argmax(((ring - ring.mean(axis=0)) ** 2).sum(axis=1)))
     line = np.vstack([np.roll(ring, -first, axis=0), ring[first]])
@@ -231,7 +203,7 @@ def _sparse(ring: Ring, tolerance: float) -> Ring:
 
 
 def with_kept_borders(
-    polygon: BaseGeometry, older: BaseGeometry, tolerance: float
+    polygon: BaseGeometry, older: shapely.Polygon | shapely.MultiPolygon, tolerance: float
 ) -> shapely.Polygon | shapely.MultiPolygon:
     """Return a polygon with the vertices of an older one wherever the two differ by less than a tolerance.
 
@@ -249,6 +221,8 @@ def with_kept_borders(
         return shapely.intersection(difference, shapely.buffer(core, 1.01 * half, join_style="mitre"))
 
     gained, lost = wide(shapely.difference(polygon, older)), wide(shapely.difference(older, polygon))
+    if gained.is_empty and lost.is_empty:
+        return older
     parts = polygon_parts(shapely.union(shapely.difference(older, lost), gained))
     # Rounding may leave a slit where a gained part touches the older polygon.
     return merge(fill_holes(part, 0.01 * tolerance**2) for part in parts)

@@ -48,6 +48,9 @@ _WEB = (b"<!doctype html", b"<html")
 _GIT_LFS = b"version https://git-lfs"
 _DOCUMENTS = (b"%PDF", b"\xd0\xcf\x11\xe0", b"{\\rtf")
 _OFFICE = ("[Content_Types].xml", "mimetype")
+_CONVERT = "gdal_translate -of COG -co COMPRESS=DEFLATE -co BIGTIFF=IF_SAFER"
+"""The command that converts images of any type and size; JPEG compresses only 8 bits."""
+
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _VECTORS = (b"SQLite format 3\x00", b"\x00\x00\x27\x0a", b"fgb\x03", b"PAR1")
 
@@ -109,20 +112,22 @@ def explain(path: RasterPath, drivers: Collection[str]) -> RasterError:
     drivers : collection of str
         Short names of GDAL's drivers.
     """
-    if isinstance(path, GdalName):
-        return _explain_name(path)
-    if path.is_dir():
+    if isinstance(path, Path) and path.is_dir():
         return RasterError("{path} is a folder without images", "name an image", path=shown(path))
     head = _head(path)
     missing = _missing_driver(path, head, drivers)
     if missing:
+        made = path.parent / f"{path.stem}_cog.tif"
         return RasterError(
             "{path} is in the format {format}, and this GDAL has no driver for it",
-            "convert it in QGIS with Raster > Conversion > Translate, or with another GDAL: {command}",
+            "convert it with a GDAL that has one, as QGIS for Windows has for ECW and MrSID (for 8-bit images "
+            "COMPRESS=JPEG makes a smaller file): {command}",
             path=shown(path),
             format=missing,
-            command=f"gdal_translate -of COG {typed(str(path))} {typed(str(path.with_name(f'{path.stem}_cog.tif')))}",
+            command=f"{_CONVERT} {typed(str(path))} {typed(str(made))}",
         )
+    if isinstance(path, GdalName):
+        return _explain_name(path)
     if not head:
         return RasterError(
             "{path} is not a raster that GDAL can read", "it is empty; copy or download it again", path=shown(path)
@@ -197,13 +202,14 @@ def _head(path: RasterPath) -> bytes:
         return b""
 
 
-def _missing_driver(path: Path, head: bytes, drivers: Collection[str]) -> str:
+def _missing_driver(path: RasterPath, head: bytes, drivers: Collection[str]) -> str:
     """Return the format of a file for which there is no driver; empty if there is one, or the format is unknown."""
     known = [(name, driver) for start, name, driver in _FORMATS if head.startswith(start)]
     if any(brand in head[:32] for brand in _HEIF):
         known.append(("HEIF", "HEIF"))
-    if not known and not _is_text(head) and path.suffix.lower() in _SUFFIXES:
-        known.append(_SUFFIXES[path.suffix.lower()])
+    suffix = Path(path.name).suffix.lower()
+    if not known and not _is_text(head) and suffix in _SUFFIXES:
+        known.append(_SUFFIXES[suffix])
     return next((name for name, driver in known if driver not in drivers), "")
 
 

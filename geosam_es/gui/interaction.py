@@ -30,6 +30,7 @@ from .canvas.map_tool import SegmentMapTool
 from .canvas.overlay import Overlay
 from .canvas.pointed_image import PointedImage
 from .canvas.view_tiles import TilesInView
+from .canvas.visible_rasters import VisibleRasters
 from .editing.accepting import Acceptor
 from .editing.coverage_check import CoverageCheck
 from .editing.fitter import Fitter
@@ -152,7 +153,7 @@ class Interaction(QObject):
         tool.boxed.connect(controller.set_box)
         tool.hovered.connect(self._on_hover)
         tool.left.connect(self._on_left)
-        tool.accepted.connect(controller.accept)
+        tool.accepted.connect(self._on_accept)
         self.shaping.changed.connect(self._show_mode)
         self.shaping.failed.connect(self._messages.error)
         tool.activated.connect(self._shown.start)
@@ -336,7 +337,20 @@ class Interaction(QObject):
         if raster is not None:
             self._request(raster)
         elif not self.stores.is_opening:
-            self.controller.give_up(_nothing_here())
+            self._explain_nothing()
+
+    def _explain_nothing(self) -> None:
+        """Say why nothing answers a prompt: no raster is visible, or GDAL cannot read it."""
+        error: GeoSamError = _nothing_here()
+        unreadable = VisibleRasters(self._canvas.mapSettings).unreadable()
+        if unreadable is not None:
+            try:
+                # Opening it fails with the reason.
+                self._request(source_of(unreadable))
+                return
+            except RasterError as reason:
+                error = reason
+        self.controller.give_up(error)
 
     def _encode(self, whole: bool) -> None:
         """Encode the raster under the pointer, or what is in view of the one in the middle of the map."""
@@ -494,8 +508,11 @@ class Interaction(QObject):
             actions.discard.setEnabled(True)
 
     def _on_accept(self) -> None:
-        if not self.tool.finish_line():
-            self.controller.accept()
+        if self.tool.finish_line():
+            return
+        # What was typed for a polygon that could not be written counts too.
+        self.dock.class_box.take_typed()
+        self.controller.accept()
 
     def _on_discard(self) -> None:
         if self.shaping.leave():
@@ -626,7 +643,7 @@ class Interaction(QObject):
     def _make_and_accept(self, make: Callable[[RasterPath | None, QgsCoordinateReferenceSystem], bool]) -> None:
         """Make a layer, and write the polygon on the map to it."""
         if make(self._image(), self._layer_crs()):
-            self.controller.accept()
+            self._on_accept()
         self.tool.take_focus()
 
     def _image(self) -> RasterPath | None:

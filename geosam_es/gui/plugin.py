@@ -10,8 +10,9 @@ from qgis.core import QgsApplication
 from qgis.PyQt.QtCore import QUrl, pyqtSignal
 from qgis.PyQt.QtGui import QDesktopServices
 
+from ..errors import PackageError
 from ..processing.provider import GeoSamProvider
-from ..qgis_support.dependencies import dependency_problem
+from ..qgis_support.dependencies import dependency_problem, package_problem
 from ..qgis_support.icons import own_icon
 from ..qgis_support.language import Language
 from ..qgis_support.messages import PLUGIN_NAME, Messages, tr
@@ -43,7 +44,7 @@ class GeoSamPlugin:
         self._settings = Settings()
         self._language = Language()
         bar = None if iface is None else iface.messageBar()
-        self._messages = Messages(bar)
+        self._messages = Messages(bar, self._on_package)
         self._install_message = None if bar is None else InstallMessage(bar, self._load)
         self._loading: _LoadTask | None = None
         self._actions: Actions | None = None
@@ -128,10 +129,14 @@ class GeoSamPlugin:
     def _start_if_complete(self) -> None:
         """Start, or offer to install what is missing."""
         problem = dependency_problem()
-        if problem is None:
+        if problem is None and self.interaction is None:
             self._start()
-        elif self._install_message is not None:
+        elif problem is not None and self._install_message is not None:
             self._install_message.show(problem)
+
+    def _on_package(self, error: PackageError) -> None:
+        if self._install_message is not None:
+            self._install_message.show(package_problem(error))
 
     def _start(self) -> None:
         from .interaction import Interaction

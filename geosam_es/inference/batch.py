@@ -354,7 +354,9 @@ def _native_prompts(
 ) -> Prompts | PromptError:
     """Return prompts in native pixels, or an error if they have no coordinates in the raster's CRS."""
     values = [value for point in item.points for value in point[:2]] + list(item.box or ())
-    if all(math.isfinite(value) for value in values) and np.isfinite(shapely.get_coordinates(item.outline)).all():
+    # An empty outline has NaN for bounds.
+    values += [] if item.outline is None else item.outline.bounds
+    if all(math.isfinite(value) for value in values):
         return Prompts(item.points, item.box, item.outline).transformed(to_native)
     return PromptError("The prompts cannot be transformed to the raster's CRS", "check the CRS of the prompts")
 

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from ..errors import ModelError
+from ..errors import PackageError
 
 __all__ = ["import_failure", "is_missing_library", "without_remedy"]
 
@@ -22,7 +22,7 @@ _NO_DLL = re.compile(r"DLL load failed|\[WinError (126|127|193|1114)\]")
 """What Python says on Windows of a library that is missing, damaged or for another processor."""
 
 
-def import_failure(package: str, error: Exception) -> ModelError:
+def import_failure(package: str, error: Exception) -> PackageError:
     """Explain why a package cannot be imported, and what to do about it.
 
     Parameters
@@ -34,15 +34,15 @@ def import_failure(package: str, error: Exception) -> ModelError:
 
     Returns
     -------
-    ModelError
+    PackageError
         Says whether the package or one of its dependencies is missing, was built for another NumPy, or is installed
         but does not load.
     """
     missing = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
     if missing == package:
-        return ModelError("{package} is not installed", "install it with: pip install {package}", package=package)
+        return PackageError("{package} is not installed", "install it with: pip install {package}", package=package)
     if missing == "numpy" or (missing and missing.split(".")[0] not in (package, "numpy")):
-        return ModelError(
+        return PackageError(
             "{package} needs {name}, which is not installed",
             "install it with: pip install {name}",
             package=package,
@@ -50,7 +50,7 @@ def import_failure(package: str, error: Exception) -> ModelError:
         )
     reason = (str(error).strip() or repr(error)).splitlines()[-1].rstrip(".")
     if missing.startswith("numpy.") or _OTHER_NUMPY.search(str(error)):
-        return ModelError(
+        return PackageError(
             "{package} is installed but does not work with NumPy {version} ({reason})",
             'install a compatible version with: pip install --upgrade {package} "numpy=={version}"',
             package=package,
@@ -58,7 +58,7 @@ def import_failure(package: str, error: Exception) -> ModelError:
             reason=reason,
         )
     if is_missing_library(error):
-        return ModelError(
+        return PackageError(
             "{package} is installed but does not load ({reason})",
             "install the Microsoft Visual C++ Redistributable 2019 or later and restart; if that does not help, "
             "reinstall it for Python {python} with: pip install --force-reinstall --no-deps {package}",
@@ -66,7 +66,7 @@ def import_failure(package: str, error: Exception) -> ModelError:
             reason=reason,
             python=f"{sys.version_info.major}.{sys.version_info.minor}",
         )
-    return ModelError(
+    return PackageError(
         "{package} is installed but does not load ({reason})",
         "reinstall it with: pip install --force-reinstall --no-deps {package}",
         package=package,
@@ -79,6 +79,6 @@ def is_missing_library(error: Exception) -> bool:
     return bool(_NO_DLL.search(str(error)))
 
 
-def without_remedy(error: ModelError) -> ModelError:
+def without_remedy(error: PackageError) -> PackageError:
     """Return an error of `import_failure` for programs that have a better remedy than pip."""
-    return ModelError(error.template, "", **error.values)
+    return PackageError(error.template, "", **error.values)

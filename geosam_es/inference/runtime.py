@@ -161,7 +161,7 @@ def load_onnxruntime() -> Any:
 
     Raises
     ------
-    ModelError
+    PackageError
         If it cannot be imported; see `import_failure`.
     """
     # Before the library is loaded, which otherwise writes an identifier of the machine and sends usage data.

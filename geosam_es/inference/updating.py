@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Union
 
+import numpy as np
 import shapely
 import shapely.affinity
+from shapely.geometry.base import BaseGeometry
 
 from ..core.prompts import Point
 from ..core.topology import merge, middles, polygon_parts, with_kept_borders
@@ -60,8 +61,8 @@ class UpdateOptions:
         In native pixels. Borders that differ by less keep their old vertices.
     """
 
-    same_iou: float = 0.68
-    gone_score: float = 0.58
+    same_iou: float = 0.65
+    gone_score: float = 0.62
     tolerance: float = 3.0
 
 
@@ -94,10 +95,18 @@ def outline_prompts(features: Iterable[PromptFeature]) -> list[ObjectPrompts]:
             parse_object_id(item.object_id),
             attributes=item.attributes,
             feature=number,
-            outline=merge(polygon_parts(shapely.make_valid(item.geometry))),
+            outline=_valid(item.geometry),
         )
         for number, item in enumerate(features, start=1)
     ]
+
+
+def _valid(polygon: BaseGeometry) -> Outline:
+    """Return a valid polygon as it is, with the order of its vertices, and one without coordinates too."""
+    is_finite = bool(np.isfinite(polygon.bounds).all())
+    if isinstance(polygon, (shapely.Polygon, shapely.MultiPolygon)) and (polygon.is_valid or not is_finite):
+        return polygon
+    return merge(polygon_parts(shapely.make_valid(polygon)))
 
 
 def update_objects(
@@ -136,8 +145,7 @@ def update_objects(
         answer.index: max((item.result.score for item in answer.results), default=0.0)
         for answer in answer_objects(segmenter, clicks, plain, meter)
     }
-    transform = segmenter.reader.metadata.raster.transform
-    width = thresholds.tolerance * math.sqrt(abs(transform.a * transform.e - transform.b * transform.d))
+    width = thresholds.tolerance * segmenter.reader.metadata.raster.transform.pixel_size
     for answer in answer_objects(segmenter, objects, plain, meter):
         if answer.refusal is not None:
             yield answer
@@ -149,7 +157,8 @@ def update_objects(
 
 def _click(item: ObjectPrompts) -> ObjectPrompts:
     """Return the object with a click in the middle of its outline in place of it."""
-    middle = middles(item.outline)[:1] if item.outline is not None else ()
+    outline = item.outline
+    middle = middles(outline)[:1] if outline is not None and np.isfinite(outline.bounds).all() else ()
     return replace(item, outline=None, points=tuple(Point(x, y) for x, y in middle))
 
 

@@ -135,7 +135,8 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
     def _options(
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> list[str]:
-        options = []
+        # Not the encoder, so that the image need not be prepared again.
+        options = ["--depth", "adapter"]
         field = self.parameterAsString(parameters, self.CLASS, context)
         value = self.parameterAsString(parameters, self.VALUE, context)
         if bool(field) != bool(value):

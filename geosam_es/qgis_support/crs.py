@@ -240,7 +240,7 @@ def prompt_to_raster(geometry: BaseGeometry, transformation: QgsCoordinateTransf
     """
     source, target = transformation.sourceCrs(), transformation.destinationCrs()
     theirs, ours = (_seam(crs, transformation.context()) for crs in (source, target))
-    if geometry.geom_type in ("Polygon", "MultiPolygon"):
+    if geometry.geom_type in ("Polygon", "MultiPolygon") and (source != target or ours is not None):
         geometry = densified(untorn(geometry, theirs.period if theirs is not None else None))
     moved = from_qgs(transform_geometry(to_qgs(geometry), transformation))
     return moved if ours is None or ours.period is None else placed(moved, ours.period, extent)

@@ -10,11 +10,12 @@ from importlib import metadata
 from types import ModuleType
 from typing import NamedTuple
 
+from ..errors import PackageError
 from ..inference.packages import import_failure, is_missing_library, without_remedy
 from .installation import use_packages_folder
 from .messages import tr, translated
 
-__all__ = ["REQUIRED", "DependencyProblem", "dependency_problem"]
+__all__ = ["REQUIRED", "DependencyProblem", "dependency_problem", "package_problem"]
 
 REQUIRED = ("onnxruntime", "shapely", "contourpy")
 _SHAPELY_MAJOR = 2
@@ -59,12 +60,16 @@ def dependency_problem() -> DependencyProblem | None:
             _ = _import(name).__version__
     # A package built for another NumPy raises ValueError or RuntimeError.
     except Exception as error:
-        remedy = tr("press Install to replace it, then restart QGIS")
-        if is_missing_library(error):
-            remedy = tr("install the Microsoft Visual C++ Redistributable 2019 or later, then restart QGIS")
-        problem = translated(without_remedy(import_failure(name, error)))
-        return DependencyProblem(f"{problem}: {remedy}", (name,))
+        return package_problem(import_failure(name, error))
     return None
+
+
+def package_problem(error: PackageError) -> DependencyProblem:
+    """Describe a package that cannot be imported, with what to do beside the button that installs it."""
+    remedy = tr("press Install to replace it, then restart QGIS")
+    if is_missing_library(error):
+        remedy = tr("install the Microsoft Visual C++ Redistributable 2019 or later, then restart QGIS")
+    return DependencyProblem(f"{translated(without_remedy(error))}: {remedy}", (str(error.values["package"]),))
 
 
 def _import(name: str) -> ModuleType:

@@ -2,7 +2,8 @@
 
 The packages of QGIS stay as they are: nothing is installed outside that folder, numpy never is, and to uninstall is to
 delete the folder. pip writes into a temporary folder. The packages move to their place after another process could
-import them. Everything that takes time, even listing and removing files, is done by processes.
+import them. Everything that takes time, even listing and removing files, is done by processes, or by a thread once the
+process was ended.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import shutil
 import sys
 import sysconfig
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,6 +93,7 @@ except OSError as error:
     sys.exit(1)
 shutil.rmtree(sys.argv[3], ignore_errors=True)
 """
+_REMOVE_TRIES, _REMOVE_WAIT_SECONDS = 20, 0.1
 _REMOVE = "import shutil, sys; shutil.rmtree(sys.argv[1], ignore_errors=True)"
 
 
@@ -182,10 +186,9 @@ class Installation(QObject):
         self._guarded(self._prepare)
 
     def cancel(self) -> None:
-        """End the process and remove its files."""
+        """End the process; a thread removes its files, which outlives this object."""
         self._then = None
         self._process.kill()
-        self._process.waitForFinished(2000)
         self._clean()
 
     def _prepare(self) -> None:
@@ -364,7 +367,16 @@ class Installation(QObject):
 
     def _clean(self) -> None:
         if self._folder != Path():
-            shutil.rmtree(self._folder, ignore_errors=True)
+            threading.Thread(target=_remove, args=(self._folder,)).start()
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder in which a process that was killed may still write."""
+    for _ in range(_REMOVE_TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(_REMOVE_WAIT_SECONDS)
 
 
 def _not_written(reason: str) -> InstallationError:

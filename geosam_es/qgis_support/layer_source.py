@@ -9,6 +9,7 @@ from pathlib import Path
 from qgis.core import QgsDataSourceUri, QgsMapLayer, QgsRasterLayer
 
 from ..encoding.raster import RasterSource
+from ..encoding.unreadable import check_file
 from ..errors import RasterError
 from ..store.layout import store_path_for
 from ..store.raster_name import GdalName, RasterPath, raster_path
@@ -101,11 +102,7 @@ def source_of(layer: QgsMapLayer) -> LayerSource:
         )
     # GDAL's open options may follow.
     path = raster_path(layer.source().partition("|option:")[0])
-    if isinstance(path, Path) and not path.is_file():
-        raise RasterError(
-            tr("{name} is not a local file").format(name=name),
-            tr("save it as a GeoTIFF with Export > Save As and use that file"),
-        )
+    check_file(path)
     if isinstance(path, GdalName) and path.file is None and any(mark in path.text for mark in "@?=<"):
         # It may hold a password or a key, so messages and stores name the layer instead.
         path = ServiceName(path.text, None, name)

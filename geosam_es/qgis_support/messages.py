@@ -8,11 +8,11 @@ from html import escape
 from typing import Any
 
 from qgis.core import Qgis, QgsMessageLog
-from qgis.PyQt.QtCore import QCoreApplication, Qt
+from qgis.PyQt.QtCore import QCoreApplication, Qt, QTimer
 from qgis.PyQt.QtGui import QPalette
 from qgis.PyQt.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QTextBrowser, QVBoxLayout, QWidget
 
-from ..errors import GeoSamError, SignatureMismatchError
+from ..errors import GeoSamError, PackageError, SignatureMismatchError
 
 __all__ = ["PLUGIN_NAME", "BarMessage", "Messages", "duration", "tr", "translated"]
 
@@ -38,6 +38,10 @@ def translated(error: GeoSamError) -> str:
 
 def _parts(error: GeoSamError) -> tuple[str, str]:
     values: dict[str, object] = {}
+    if isinstance(error, PackageError):
+        # No pip in a terminal: that click shows the button.
+        remedy = tr("click on an image with the tool of GeoSAM-ES, press Install in the message, and restart QGIS")
+        return error.fill(_translate(error.template)), remedy if error.remedy else ""
     if isinstance(error, SignatureMismatchError):
         values["key"] = _signature_keys().get(error.key, error.key)
     problem, remedy = (
@@ -95,7 +99,7 @@ class BarMessage:
         row.addStretch(1)
         column.addLayout(row)
         item.layout().addLayout(column, 1)
-        self._bar.pushItem(item)
+        _push(self._bar, item)
         # The bar is light in dark themes too, and colours only labels.
         self._label.ensurePolished()
         colour = self._label.palette().color(QPalette.ColorRole.WindowText).name()
@@ -127,15 +131,26 @@ class BarMessage:
 
 
 class Messages:
-    """Shows messages in the message bar of QGIS and writes them to its log."""
+    """Shows messages in the message bar of QGIS and writes them to its log.
 
-    def __init__(self, bar: Any) -> None:
+    Parameters
+    ----------
+    bar : QgsMessageBar
+    on_package : callable
+        Shows an error that installing a package mends.
+    """
+
+    def __init__(self, bar: Any, on_package: Callable[[PackageError], None]) -> None:
         self._bar = bar
+        self._on_package = on_package
         self._last = ("", 0.0)
         self._report, self._offer = BarMessage(bar), BarMessage(bar)
 
     def error(self, error: GeoSamError) -> None:
         """Show what is wrong and what to do about it."""
+        if isinstance(error, PackageError):
+            self._on_package(error)
+            return
         text = translated(error)
         now = time.monotonic()
         # Repeated clicks where something fails need one message.
@@ -143,7 +158,10 @@ class Messages:
         self._last = (text, now)
         if not is_repeated:
             _log(text, Qgis.MessageLevel.Warning)
-            self._bar.pushMessage(PLUGIN_NAME, text, Qgis.MessageLevel.Warning, _SHOWN_SECONDS)
+            item = self._bar.createMessage(PLUGIN_NAME, text)
+            item.setLevel(Qgis.MessageLevel.Warning)
+            item.setDuration(_SHOWN_SECONDS)
+            _push(self._bar, item)
 
     def warning(self, text: str) -> None:
         """Show a text until the user closes it."""
@@ -177,6 +195,15 @@ class Messages:
     def close_report(self) -> None:
         """Remove the message of `report`."""
         self._report.close()
+
+
+def _push(bar: Any, item: Any) -> None:
+    """Show a message for its time; QGIS stops the time of a message while it lies below another one."""
+    bar.pushItem(item)
+    if item.duration() > 0:
+        timer = QTimer(item)
+        timer.timeout.connect(lambda: bar.popWidget(item))
+        timer.start(1000 * item.duration())
 
 
 def _log(text: str, level: Qgis.MessageLevel) -> None:

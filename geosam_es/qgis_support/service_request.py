@@ -10,9 +10,8 @@ from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
-from qgis.core import QgsBlockingNetworkRequest, QgsFeedback
+from qgis.core import QgsBlockingNetworkRequest, QgsFeedback, QgsNetworkAccessManager, QgsNetworkReplyContent
 from qgis.PyQt.QtCore import QUrl
 from qgis.PyQt.QtNetwork import QNetworkReply, QNetworkRequest
 
@@ -34,6 +33,8 @@ _NOT_THERE = (204, 404, 410)
 _NOT_ALLOWED = (401, 403, 407)
 _TOO_MANY = 429
 _FIRST_ERROR = 400
+_MOST_REDIRECTS = 10
+_PORTS = {"http": 80, "https": 443}
 _NOT_IN_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 """Every image has such bytes near its beginning. The content type tells little: some servers send images as text."""
 
@@ -53,8 +54,11 @@ _lock = threading.Lock()
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let `interrupt` end the requests that this thread makes until the block ends."""
+    """Let `interrupt` end the requests that this thread makes until the outermost block ends."""
     thread = threading.get_ident()
+    if thread in _reading:
+        yield
+        return
     with _lock:
         _reading[thread] = QgsFeedback()
     try:
@@ -94,16 +98,26 @@ def fetch(service: Service, url: str, pixels: int = 0) -> bytes | None:
         If it cannot be got, something else than an image came in place of one, too much was asked for, or the user
         does not want it any more.
     """
-    host = urlsplit(url).netloc.rpartition("@")[2]
-    names = {"name": service.title, "host": host}
     feedback = _reading[threading.get_ident()]
-    with _turn(host, feedback, names):
-        _check_rate(host, pixels, names)
-        answer = _get(service, url, feedback)
-        if pixels and not answer.is_cached:
-            _asked[host].append((time.monotonic(), pixels))
-    if feedback.isCanceled():
-        raise _stopped(names)
+    asked = QUrl(url)
+    target = asked
+    for _ in range(_MOST_REDIRECTS):
+        host = target.authority().rpartition("@")[2]
+        names = {"name": service.title, "host": host}
+        with _turn(host, feedback, names):
+            _check_rate(host, pixels, names)
+            answer = _get(service, target, feedback, has_login=_is_same_server(asked, target))
+            if pixels and not answer.is_cached:
+                _asked[host].append((time.monotonic(), pixels))
+        if feedback.isCanceled():
+            raise _stopped(names)
+        if answer.redirect is None:
+            break
+        former, target = target, target.resolved(answer.redirect)
+        if target.scheme() not in ("https", former.scheme()):
+            raise _failed(None, f"redirect to {target.scheme()}", names)
+    else:
+        raise _failed(None, "too many redirects", names)
     status = answer.status
     if status in _NOT_THERE or answer.error == QNetworkReply.NetworkError.ContentNotFoundError:
         return None
@@ -129,27 +143,52 @@ class _Answer(NamedTuple):
     reason: str = ""
     content: bytes = b""
     is_cached: bool = False
+    redirect: QUrl | None = None
 
 
-def _get(service: Service, url: str, feedback: QgsFeedback) -> _Answer:
-    """Wait for an answer, or for the user to cancel."""
-    blocking = QgsBlockingNetworkRequest()
+def _get(service: Service, url: QUrl, feedback: QgsFeedback, *, has_login: bool) -> _Answer:
+    """Wait for an answer, or for the user to cancel. Redirects are not followed: QGIS takes logins to any server."""
+    blocking, ending = QgsBlockingNetworkRequest(), QgsFeedback()
     authcfg = service.parameter("authcfg")
-    if authcfg:
+    if authcfg and has_login:
         blocking.setAuthCfg(authcfg)
     # It deletes its reply when it is cancelled, and then waits for it in some versions.
-    feedback.canceled.connect(blocking.finished)
-    code = blocking.get(_request(service, url), False, feedback)
+    ending.canceled.connect(blocking.finished)
+    feedback.canceled.connect(ending.cancel)
+    redirects: list[QUrl] = []
+
+    def on_finished(reply: QgsNetworkReplyContent) -> None:
+        target = reply.attribute(QNetworkRequest.Attribute.RedirectionTargetAttribute)
+        if target is not None:
+            redirects.append(target)
+            ending.cancel()
+
+    QgsNetworkAccessManager.instance().finished[QgsNetworkReplyContent].connect(on_finished)
+    code = blocking.get(_request(service, url, has_login=has_login), False, ending)
+    QgsNetworkAccessManager.instance().finished[QgsNetworkReplyContent].disconnect(on_finished)
+    if redirects:
+        return _Answer(redirect=redirects[0])
     if code == QgsBlockingNetworkRequest.ErrorCode.TimeoutError:
         return _Answer(reason="time-out")
     reply = blocking.reply()
+    error: Any = reply.error()
+    if code == QgsBlockingNetworkRequest.ErrorCode.NetworkError and error == QNetworkReply.NetworkError.NoError:
+        # Nothing was sent, because the login is not there.
+        error = QNetworkReply.NetworkError.UnknownNetworkError
     return _Answer(
         reply.attribute(QNetworkRequest.Attribute.HttpStatusCodeAttribute),
-        reply.error(),
+        error,
         reply.errorString() or blocking.errorMessage(),
         bytes(reply.content()),
         bool(reply.attribute(QNetworkRequest.Attribute.SourceIsFromCacheAttribute)),
     )
+
+
+def _is_same_server(asked: QUrl, target: QUrl) -> bool:
+    """Whether a login for one address may be sent to another one: it may go from HTTP to HTTPS, but not back."""
+    ends = [(url.scheme(), url.port(_PORTS.get(url.scheme(), -1))) for url in (asked, target)]
+    is_safe = ends[0] == ends[1] or ends == [("http", 80), ("https", 443)]
+    return is_safe and asked.host() == target.host()
 
 
 @contextmanager
@@ -180,8 +219,12 @@ def _check_rate(host: str, pixels: int, names: dict[str, str]) -> None:
         )
 
 
-def _request(service: Service, url: str) -> QNetworkRequest:
-    request = QNetworkRequest(QUrl(url))
+def _request(service: Service, url: QUrl, *, has_login: bool) -> QNetworkRequest:
+    request = QNetworkRequest(url)
+    policy = QNetworkRequest.RedirectPolicy.ManualRedirectPolicy
+    request.setAttribute(QNetworkRequest.Attribute.RedirectPolicyAttribute, policy)
+    if not has_login:
+        return request
     referer = service.parameter("http-header:referer") or service.parameter("referer")
     headers = {
         name.partition(":")[2]: values[0]
@@ -196,10 +239,6 @@ def _request(service: Service, url: str) -> QNetworkRequest:
     if user:
         login = base64.b64encode(f"{user}:{service.parameter('password')}".encode())
         request.setRawHeader(b"Authorization", b"Basic " + login)
-    if not (headers or user or service.parameter("authcfg")):
-        # QGIS by itself follows no relative addresses. Qt would take the user's keys to the other server.
-        policy = QNetworkRequest.RedirectPolicy.NoLessSafeRedirectPolicy
-        request.setAttribute(QNetworkRequest.Attribute.RedirectPolicyAttribute, policy)
     return request
 
 

@@ -146,6 +146,8 @@ class RasterInfo:
         Of the native pixels.
     attribution : str
         Whose image it is, and the address of the service; empty for a file.
+    path : str
+        The way to the raster from the folder that the store was made in, with slashes; empty if it lies there.
     """
 
     file_name: str
@@ -156,6 +158,7 @@ class RasterInfo:
     crs_wkt: str
     transform: GeoTransform
     attribution: str = ""
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -223,8 +226,9 @@ class StoreMetadata:
         raster = asdict(self.raster)
         raster["file_name"] = _NOT_IN_FILE_NAMES.sub("_", self.raster.file_name)
         raster["transform"] = list(self.raster.transform)
-        if not self.raster.attribution:
-            del raster["attribution"]
+        for key in ("attribution", "path"):
+            if not raster[key]:
+                del raster[key]
         return {
             "format_version": FORMAT_VERSION,
             "raster": raster,
@@ -293,6 +297,7 @@ def _read_raster(value: JsonValue) -> RasterInfo:
         crs_wkt=_read_crs(value["crs_wkt"]),
         transform=_read_transform(value["transform"], width, height),
         attribution=value.get("attribution", "").text(),
+        path=value.get("path", "").text(),
     )
 
 

@@ -100,7 +100,7 @@ class StoreWriter:
             writer._write_skeleton(fresh, decoder_files)
             flush_tree(fresh)
             if overwrite and root.exists():
-                _replace_store(root, fresh)
+                replace_store(root, fresh)
             else:
                 put_in_place(fresh, root)
             flush(root.parent)
@@ -364,7 +364,7 @@ def set_crs(root: Path, crs_wkt: str, check: Callable[[StoreMetadata], None] | N
     return metadata
 
 
-def _replace_store(root: Path, fresh: Path) -> None:
+def replace_store(root: Path, fresh: Path) -> None:
     """Put a new store in the place of another one, which stays if that fails."""
     aside = set_aside(root)
     try:

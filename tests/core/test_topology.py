@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import shapely
+import shapely.affinity
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,9 +12,11 @@ from geosam_es.core.topology import (
     fewest_vertices,
     fill_holes,
     merge,
+    middles,
     polygon_parts,
     prompted_parts,
-    smoothed,
+    split_by_line,
+    with_kept_borders,
 )
 
 SQUARE = shapely.box(0, 0, 100, 100)
@@ -105,13 +108,50 @@ def test_fewest_vertices_of_simple_and_of_many_polygons() -> None:
     assert fewest_vertices(shapely.Polygon(), 1.0).is_empty
 
 
-@pytest.mark.parametrize("tolerance", [1.0, 3.0])
-def test_smoothed_outlines_have_no_sharp_corners_and_stay_near(tolerance: float) -> None:
-    block = shapely.box(0, 0, 100, 60).difference(shapely.box(40, 20, 60, 40))
-    curve = smoothed(block, tolerance)
-    assert curve.is_valid and len(curve.interiors) == 1
-    assert shapely.hausdorff_distance(block.boundary, curve.boundary, densify=0.1) <= tolerance
-    edges = np.diff(shapely.get_coordinates(curve.exterior), axis=0)
-    turns = np.diff(np.unwrap(np.arctan2(edges[:, 1], edges[:, 0])))
-    assert np.abs(turns).max() < np.radians(50)
-    assert not curve.contains(shapely.Point(0, 0)) and shapely.get_num_coordinates(curve) < 120
+def test_parts_in_an_outline_are_kept() -> None:
+    parts = [shapely.box(0, 0, 10, 10), shapely.box(20, 0, 28, 8), shapely.box(40, 0, 44, 4)]
+    assert prompted_parts(parts, [], shapely.box(18, -2, 46, 10)) == parts[1:]
+    assert prompted_parts(parts, [(5, 5)], shapely.box(18, -2, 30, 10)) == parts[:2]
+    assert prompted_parts(parts, [], shapely.box(26, 0, 30, 8)) == parts[:1], "less than half of it is in the outline"
+
+
+def test_a_line_splits_polygons_and_keeps_their_vertices() -> None:
+    both = shapely.MultiPolygon([shapely.box(0, 0, 10, 10), shapely.box(20, 0, 30, 4)])
+    pieces = split_by_line(both, shapely.LineString([(3, -1), (3, 5), (25, 5), (25, -1)]))
+    assert [piece.area for piece in pieces] == [65, 35, 20, 20]
+    assert shapely.union_all(pieces).equals(both)
+    corners = {xy for piece in pieces for xy in piece.exterior.coords}
+    assert {(0, 0), (10, 10), (20, 0), (30, 4)} <= corners
+    assert split_by_line(both, shapely.LineString([(3, -1), (3, 5)])) == [shapely.box(0, 0, 10, 10), both.geoms[1]]
+    ring = shapely.box(0, 0, 10, 10).difference(shapely.box(4, 4, 6, 6))
+    halves = split_by_line(ring, shapely.LineString([(5, -1), (5, 11)]))
+    assert [piece.area for piece in halves] == [48, 48]
+
+
+def test_the_middles_of_large_parts() -> None:
+    angle = shapely.Polygon([(0, 0), (100, 0), (100, 20), (20, 20), (20, 100), (0, 100)])
+    ((x, y),) = middles(angle)
+    assert shapely.Point(x, y).distance(angle.exterior) > 9
+    assert len(middles(shapely.MultiPolygon([angle, shapely.box(200, 0, 240, 40), shapely.box(300, 0, 301, 1)]))) == 2
+
+
+def test_borders_that_differ_little_keep_their_vertices() -> None:
+    older = shapely.segmentize(shapely.box(0, 0, 100, 100), 7)
+    jittered = shapely.box(0.8, -0.7, 99.5, 100.9)
+    assert with_kept_borders(jittered, older, 2) is older
+    grown = shapely.union(jittered, shapely.box(99, 30, 130, 60)).difference(shapely.box(-1, 80, 20, 101))
+    kept = with_kept_borders(grown, older, 2)
+    wanted = shapely.union(older, shapely.box(100, 30, 130, 60)).difference(shapely.box(0, 80, 20, 100))
+    assert kept.is_valid and kept.geom_type == "Polygon"
+    assert shapely.symmetric_difference(kept, wanted).area < 60
+    along = [xy for xy in older.exterior.coords if xy[1] == 0]
+    assert set(along) <= set(kept.exterior.coords)
+
+
+def test_kept_borders_have_no_slits() -> None:
+    older = shapely.Point(0, 0).buffer(50.3, quad_segs=37)
+    grown = shapely.union(
+        shapely.Point(0.3, 0.2).buffer(50.1), shapely.affinity.rotate(shapely.box(20, 20, 80, 60), 13)
+    )
+    kept = with_kept_borders(grown, older, 3)
+    assert kept.geom_type == "Polygon" and not kept.interiors and kept.is_valid

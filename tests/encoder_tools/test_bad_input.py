@@ -73,7 +73,7 @@ def bad_rasters(folder: Path) -> dict[str, str]:
         "text.tif": "is not a raster that GDAL can read: it is a text file",
         "empty.tif": "is not a raster that GDAL can read: it is empty",
         "page.tif": "is not a raster that GDAL can read: it is a web page",
-        "photo.ecw": "is in the format ECW, and this GDAL has no driver for it: convert it in QGIS",
+        "photo.ecw": "is in the format ECW, and this GDAL has no driver for it: convert it with a GDAL that has one",
         "mosaic.vrt": "refers to ",
         "nowhere.tif": "has no coordinate reference system: set it with --crs",
         "unplaced.tif": "has no geotransform",

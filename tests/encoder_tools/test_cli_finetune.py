@@ -36,6 +36,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 Scene = tuple[list[Path], Path]
 
+QUICK = ("--depth", "decoder", "--epochs", 2, "--minutes", 0, "--threads", 1)
+
 
 @pytest.fixture(scope="module")
 def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -50,7 +52,8 @@ def scene(decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Scene:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compare with clicks only, and train on the narrowest windows."""
+    """Check few objects, compare with clicks only, and train on the narrowest windows."""
+    monkeypatch.setattr("encoder_tools.finetune.training._MOST_CHECKED", 1)
     monkeypatch.setattr("encoder_tools.finetune.finetuning.REPORT_PROMPTS", "point")
     monkeypatch.setattr(MiniDecoder, "window_cells", (20,))
 
@@ -69,12 +72,14 @@ def test_from_a_store_to_a_decoder(run: Run, scene: Scene, tmp_path: Path) -> No
     stores, truth = scene
     out = tmp_path / "parcelas ñ"
     before = {store: snapshot(store) for store in stores}
-    result = run("finetune", *stores, truth, "-o", out, "--epochs", 3, "--holdout", 0.3, "--learning-rate", 2e-3)
+    result = run("finetune", *stores, truth, "-o", out, *QUICK, "--holdout", 0.3)
     assert result.exit_code == 0, result.stderr
     assert {store: snapshot(store) for store in stores} == before
-    assert "8 training objects, 0 for validation, 4 held out, 0 not used" in result.stderr
-    losses = [float(found) for found in re.findall(r"epoch \d/3  loss ([\d.]+)", result.stderr)]
-    assert len(losses) == 3 and losses[2] < losses[0]
+    assert "8 training objects, 4 held out, 0 not used" in result.stderr
+    assert re.search(r"^training: 100/100 %", result.stderr, re.MULTILINE)
+    assert re.search(
+        r"^decoder: point 0\.\d+ -> 0\.\d+, box .* with \d+% of its weights, 2 epochs", result.stderr, re.M
+    )
     assert re.search(r"point +IoU 0\.\d+ -> 0\.\d+", result.stdout) and str(out) in result.stdout
     names = {"decoder.json", "decoder.onnx", "prepare.onnx", "MODEL_CARD.md", "report", "training.png", "tuned.pt"}
     assert {path.name for path in out.iterdir()} == {*names, MANIFEST_FILE}
@@ -96,7 +101,7 @@ def test_from_a_store_to_a_decoder(run: Run, scene: Scene, tmp_path: Path) -> No
     try:
         assert open_segmenter(stores[0]) is not None
         again = tmp_path / "again"
-        done = run("finetune", *stores, truth, "-o", again, "--epochs", 1, "--class", "kind=field", "--holdout", 0)
+        done = run("finetune", *stores, truth, "-o", again, *QUICK, "--class", "kind=field", "--holdout", 0)
         assert done.exit_code == 0, done.stderr
         assert read_info(again).base == out.name
         assert "Warning: No objects were held out" in done.stderr
@@ -111,28 +116,24 @@ def test_a_resumed_training_gives_the_same_weights(
     run: Run, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stores, truth = scene
-    command = ["finetune", *stores[:2], truth, "--epochs", 2, "--holdout", 0]
+    command = ["finetune", *stores[:2], truth, *QUICK, "--holdout", 0]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert run(*command, "-o", whole).exit_code == 0
-    from encoder_tools.finetune import training
+    from encoder_tools.finetune import learners, training
 
-    plan, gradients, epochs = training.plan_epoch, training.accumulate_gradients, []
-
-    def counted(*arguments):  # type: ignore[no-untyped-def]
-        epochs.append(1)
-        return plan(*arguments)
+    monkeypatch.setattr(training, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    plan, epochs = learners.plan_epoch, []
 
     def interrupted(*arguments):  # type: ignore[no-untyped-def]
+        epochs.append(1)
         if len(epochs) == 2:
             raise KeyboardInterrupt
-        return gradients(*arguments)
+        return plan(*arguments)
 
-    monkeypatch.setattr(training, "plan_epoch", counted)
-    monkeypatch.setattr(training, "accumulate_gradients", interrupted)
+    monkeypatch.setattr(learners, "plan_epoch", interrupted)
     stopped = run(*command, "-o", cut)
     assert stopped.exit_code == 130
     assert {path.name for path in cut.iterdir()} == {STATE_FILE, MANIFEST_FILE}
-    monkeypatch.setattr(training, "accumulate_gradients", gradients)
 
     refused = run(*command, "-o", cut)
     assert (
@@ -142,7 +143,8 @@ def test_a_resumed_training_gives_the_same_weights(
     assert other.exit_code == 2 and "was started with another seed: continue it with the same one" in other.stderr
     went_on = run(*command, "-o", cut, "--resume")
     assert went_on.exit_code == 0, went_on.stderr
-    assert "epoch 1/2" not in went_on.stderr and "epoch 2/2" in went_on.stderr
+    # One of the two epochs of the first half is left, and both of the other half.
+    assert len(epochs) == 2 + 3
     assert all(torch.equal(weights(whole)[name], values) for name, values in weights(cut).items())
     finished = run(*command, "-o", cut, "--resume")
     assert finished.exit_code == 2 and "is finished: choose another folder" in finished.stderr
@@ -182,6 +184,8 @@ def bad_inputs(scene: Scene, folder: Path, decoder: Path) -> dict[str, tuple[lis
         "no weights": ([sam, on_others[1]], "The weights of vit_b, the model of the store, are missing"),
         "no checkpoint": ([sam, on_others[1], "--checkpoint", folder / "none.pth"], "none.pth does not exist"),
         "checkpoint": ([*stores, truth, "--checkpoint", file], "mini has no checkpoint, .*: omit --checkpoint"),
+        "no raster": ([*stores, truth, "--raster", folder / "none.tif"], "none.tif does not exist: check --raster"),
+        "depth": ([*stores, truth, "--depth", "all"], "is not the model in .*: give the folder of its model"),
         "prompt encoder": ([*stores, truth, "--prompt-encoder"], "has no separate prompt encoder"),
         "no store": ([half, truth], "is not an embedding store"),
         "no decoder": (
@@ -212,7 +216,7 @@ def test_bad_input_gives_one_sentence_and_writes_nothing(
 @pytest.mark.usefixtures("quick")
 def test_overwrite_replaces_only_what_finetune_wrote(run: Run, scene: Scene, tmp_path: Path) -> None:
     stores, truth = scene
-    command = ["finetune", *stores[:2], truth, "--epochs", 1, "--holdout", 0]
+    command = ["finetune", *stores[:2], truth, *QUICK, "--holdout", 0]
     # Folders of the user, with and without a file that has the name of a result.
     free, taken = tmp_path / "free", tmp_path / "taken"
     for folder in (free, taken):
@@ -257,29 +261,20 @@ def test_resume_notices_changed_classes(
 
     classes = ["field" if index % 4 else "pond" for index in range(12)]
     write(classes)
-    command = [
-        "finetune",
-        *stores,
-        path,
-        "--class",
-        "kind=field",
-        "--epochs",
-        1,
-        "--holdout",
-        0,
-        "-o",
-        tmp_path / "out",
-    ]
-    from encoder_tools.finetune import training
+    command = ["finetune", *stores, path, "--class", "kind=field", *QUICK, "--holdout", 0, "-o", tmp_path / "out"]
+    from encoder_tools.finetune import learners, training
 
-    gradients = training.accumulate_gradients
+    monkeypatch.setattr(training, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    plan, epochs = learners.plan_epoch, []
 
-    def interrupted(*_: object) -> float:
-        raise KeyboardInterrupt
+    def interrupted(*arguments):  # type: ignore[no-untyped-def]
+        epochs.append(1)
+        if len(epochs) == 2:
+            raise KeyboardInterrupt
+        return plan(*arguments)
 
-    monkeypatch.setattr(training, "accumulate_gradients", interrupted)
+    monkeypatch.setattr(learners, "plan_epoch", interrupted)
     assert run(*command).exit_code == 130
-    monkeypatch.setattr(training, "accumulate_gradients", gradients)
     # Another pond becomes a field: no geometry changes, and only the .dbf of the shapefile.
     write(["field", *classes[1:]])
     changed = run(*command, "--resume")
@@ -309,6 +304,6 @@ def test_a_store_that_cannot_be_written(run: Run, scene: Scene, tmp_path: Path) 
         for path in (*store.rglob("*"), store):
             path.chmod(0o555 if path.is_dir() else 0o444)
     before = {store: snapshot(store) for store in stores}
-    result = run("finetune", *stores, truth, "-o", tmp_path / "out", "--epochs", 1, "--minutes", 0.01)
+    result = run("finetune", *stores, truth, "-o", tmp_path / "out", *QUICK, "--minutes", 0.01)
     assert result.exit_code == 0, result.stderr
     assert {store: snapshot(store) for store in stores} == before

@@ -87,6 +87,22 @@ def test_polygons_of_another_crs_keep_it(
     assert shapely.get_parts(found.geometries[0])[0].equals_exact(degrees, 0)
 
 
+def test_polygons_that_have_no_place_in_the_raster(
+    run: Run, made: tuple[Path, dict[str, shapely.Geometry]], tmp_path: Path
+) -> None:
+    import pyproj
+
+    store, old = made
+    to_degrees = pyproj.Transformer.from_crs(25830, 4326, always_xy=True).transform
+    degrees = shapely.transform(old["same"], lambda xy: np.column_stack(to_degrees(*xy.T)))
+    odd = [degrees, shapely.box(86, -1, 88, 1), shapely.Polygon(), shapely.Polygon([(5, 5), (6, 6), (5, 6), (6, 5)])]
+    layer = write_layer(tmp_path / "old.geojson", odd, crs="EPSG:4326")
+    result = run("update", store, layer, "-o", tmp_path / "new.gpkg")
+    assert result.exit_code == 0, result.stderr
+    assert "1 same, 0 moved, 0 changed, 0 gone" in result.stdout
+    assert result.stderr.count("No polygon for object") == 2 or "objects" in result.stderr
+
+
 def test_bad_input(run: Run, made: tuple[Path, dict[str, shapely.Geometry]], tmp_path: Path) -> None:
     store, old = made
     point = write_layer(tmp_path / "points.gpkg", [old["same"], old["same"].centroid])

@@ -1,118 +1,142 @@
-"""When a training stops and which weights it returns, on a decoder with one parameter that grows with every step."""
+"""Which weights a training returns, on a network with one parameter that grows with every step."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from encoder_tools.evaluation.figures import png
-from encoder_tools.finetune import model_card, training
+from encoder_tools.finetune import model_card
 from encoder_tools.finetune.model_card import training_curves
-from encoder_tools.finetune.training import EpochReport, Trained, TuneOptions, train
+from encoder_tools.finetune.training import Checkpoint, Choice, Fit, TuneOptions, choose, cross_fit, put_weights
 
-OPTIONS = TuneOptions(epochs=8, learning_rate=0.1, objects_per_step=1, patience=8)
-
-Train = Callable[..., "tuple[Trained, float]"]
+OPTIONS = TuneOptions(epochs=8, minutes=None, learning_rate=0.1, threads=1)
+FIRST: Any = list(range(4))
+SECOND: Any = list(range(10, 14))
+FEW = 12
 
 
 class OneNumber:
-    """A decoder with one parameter."""
+    """A network with one parameter that starts at 1; ``quality`` maps it to the IoU of all prompts."""
 
     learning_rate = 0.1
 
-    def __init__(self) -> None:
+    def __init__(self, quality: Callable[[float], float]) -> None:
+        self.quality = quality
         self.module = torch.nn.Linear(1, 1, bias=False)
         self.module.weight.data.fill_(1.0)
+        self.seen: list[Any] = []
+
+    def __deepcopy__(self, memo: dict[int, object]) -> OneNumber:
+        other = OneNumber(self.quality)
+        other.seen = self.seen
+        return other
 
     @property
     def number(self) -> float:
         return self.module.weight.item()
 
+    def steps(self, samples: Sequence[Any], rng: np.random.Generator) -> Iterator[float]:
+        for _ in range(4):
+            self.module.weight.grad = -torch.ones(1, 1)
+            yield 1.0
 
-@pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Train:
-    """Return a function that trains; validation is a function of the parameter, or a list of values."""
-
-    def gradients(decoder: OneNumber, *_: object) -> float:
-        decoder.module.weight.grad = -torch.ones(1, 1)
-        return 1.0
-
-    def run(quality: Any, options: TuneOptions = OPTIONS, validation: int = 1) -> tuple[Trained, float]:
-        shutil.rmtree(tmp_path / "run", ignore_errors=True)
-        (tmp_path / "run").mkdir()
-        decoder = OneNumber()
-        script: Iterator[float] | None = None if callable(quality) else iter(quality)
-        monkeypatch.setattr(
-            training, "mean_iou", lambda *_: quality(decoder.number) if script is None else next(script, 0.0)
-        )
-        monkeypatch.setattr(training, "plan_epoch", lambda *_: [SimpleNamespace(samples=[0])] * 4)
-        monkeypatch.setattr(training, "accumulate_gradients", gradients)
-        # Only the functions replaced above use these.
-        given: Any = decoder
-        cache: Any = None
-        samples: Any = [0] * 4
-        done = train(given, cache, samples, samples[:validation], options, tmp_path / "run", {})
-        return done, decoder.number
-
-    return run
+    def answers(self, samples: Sequence[Any]) -> NDArray[np.float64]:
+        self.seen.append(list(samples))
+        return np.full((len(samples), 3), self.quality(self.number))
 
 
-def test_the_best_weights_are_the_result(trained: Train) -> None:
-    done, number = trained(lambda value: value)
-    assert done.best_epoch == 8 and done.share == 1.0 and done.validation == number > 1.5
-    assert done.outcome == "the weights of epoch 8"
+def fitted(learner: OneNumber, folder: Path, options: TuneOptions = OPTIONS) -> Fit:
+    return cross_fit(learner, (FIRST, SECOND), options, Checkpoint(folder, {}), "x")
 
 
-def test_a_mean_with_the_original_weights_may_be_better_than_both(trained: Train) -> None:
-    once = TuneOptions(epochs=1, learning_rate=0.1, objects_per_step=1)
-    _, far = trained(lambda value: value, once)
-    middle = (1 + far) / 2
-    done, number = trained(lambda value: 1 - abs(value - middle), once)
-    assert far > 1.01 and number == pytest.approx(middle)
-    assert done.best_epoch == 1 and done.share == 0.5 and done.validation == pytest.approx(1.0)
-    assert done.outcome == "50% of the weights of epoch 1 and 50% of the original ones"
+def test_the_best_share_is_the_result(tmp_path: Path) -> None:
+    learner = OneNumber(lambda value: value)
+    fit = fitted(learner, tmp_path)
+    assert learner.number == 1.0, "the network itself is not changed"
+    assert fit.epochs == 8 and len(fit.losses) == 8
+    choice = choose({"x": fit})
+    assert choice.share == 1.0 and choice.outcome == "the weights of the depth x"
+    put_weights(learner.module, fit, choice.share)
+    assert learner.number > 1.5
 
 
-def test_the_original_weights_are_kept_if_no_epoch_is_better(trained: Train) -> None:
-    done, number = trained(lambda value: -value)
-    assert done.share == 0.0 and number == 1.0 and done.validation == -1.0
-    assert done.outcome == "the original weights, since no epoch improved on them"
-    assert len(done.history) == 9, "all epochs were run"
+def test_every_object_is_checked_by_the_copy_that_did_not_learn_from_it(tmp_path: Path) -> None:
+    learner = OneNumber(lambda value: value)
+    fit = fitted(learner, tmp_path)
+    assert [seen for seen in learner.seen if seen == SECOND] and [seen for seen in learner.seen if seen == FIRST]
+    assert all(len(ious) == len(FIRST) + len(SECOND) for ious in fit.ious.values())
 
 
-def test_a_worse_start_does_not_stop_the_training(trained: Train) -> None:
-    done, _ = trained(
-        [0.8, 0.5, 0.55, 0.6, 0.7, 0.75, 0.79, 0.82, 0.83], TuneOptions(8, patience=2, objects_per_step=1)
-    )
-    assert [report.validation for report in done.history][-1] == 0.83
-    assert done.best_epoch == 8 and done.share == 1.0
+@pytest.mark.parametrize("threads", [1, 2])
+def test_both_halves_are_trained_alone_or_at_the_same_time(tmp_path: Path, threads: int) -> None:
+    options = TuneOptions(epochs=3, minutes=None, learning_rate=0.1, threads=threads)
+    fit = fitted(OneNumber(lambda value: value), tmp_path, options)
+    assert [weight.item() for weight in fit.mean] == pytest.approx([fit.ious[1.0][0, 0]])
 
 
-def test_no_gain_stops_the_training(trained: Train) -> None:
-    done, _ = trained([0.1, 0.5, 0.4, 0.4, 0.9], TuneOptions(8, patience=2, objects_per_step=1))
-    assert len(done.history) == 4 and done.best_epoch == 1
+def test_a_mean_with_the_original_weights_may_be_better_than_both(tmp_path: Path) -> None:
+    far = fitted(OneNumber(lambda value: value), tmp_path).mean[0].item()
+    middle = 1 + 0.6 * (far - 1)
+    learner = OneNumber(lambda value: 1 - abs(value - middle))
+    (tmp_path / "training.pt").unlink()
+    fit = fitted(learner, tmp_path)
+    choice = choose({"x": fit})
+    put_weights(learner.module, fit, choice.share)
+    assert choice.share == 0.6 and learner.number == pytest.approx(middle)
+    assert choice.outcome == "60% of the weights of the depth x and 40% of the original ones"
 
 
-def test_without_validation_the_last_weights_are_the_result(trained: Train) -> None:
-    done, number = trained(lambda _: 0.0, validation=0)
-    assert done.best_epoch == 8 and done.share == 1.0 and done.validation is None and number > 1.5
+def test_the_original_weights_are_kept_if_no_others_are_better(tmp_path: Path) -> None:
+    learner = OneNumber(lambda value: -value)
+    fit = fitted(learner, tmp_path)
+    choice = choose({"x": fit})
+    put_weights(learner.module, fit, choice.share)
+    assert choice.share == 0.0 and learner.number == 1.0
+    assert choice.outcome == "the original weights, since no others were better beyond the noise"
 
 
-def test_a_time_limit_shorter_than_an_epoch(trained: Train) -> None:
-    done, number = trained(lambda _: 0.4, TuneOptions(minutes=1e-9))
-    assert len(done.history) == 1 and done.share == 0.0 and number == 1.0 and done.validation == 0.4
+def fit_of(gains: NDArray[np.float64]) -> Fit:
+    """Return a fit with these gains (N, 3) at every share."""
+    before = np.full(gains.shape, 0.5)
+    ious = {share: before + gains * (share > 0) for share in (0.0, 0.3, 0.6, 1.0)}
+    return Fit([], [], ious, [], 1, 1.0)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_gain_within_the_noise_does_not_count() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.2, (FEW, 1)) * np.ones((1, 3))
+    noise -= noise.mean()
+    assert choose({"x": fit_of(noise + 0.01)}).share == 0.0
+    assert choose({"x": fit_of(noise + 0.2)}).share > 0.0
+
+
+def test_no_kind_of_prompts_may_become_worse() -> None:
+    gains = np.full((FEW, 3), 0.1) + np.random.default_rng(0).normal(0, 0.01, (FEW, 3))
+    assert choose({"x": fit_of(gains)}).share > 0.0
+    gains[:, 2] = -0.05
+    assert choose({"x": fit_of(gains)}).share == 0.0
+
+
+def test_the_depth_with_the_greatest_gain_is_the_result() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.01, (FEW, 3))
+    fits = {"decoder": fit_of(noise + 0.02), "all": fit_of(noise + 0.05), "adapter": fit_of(noise + 0.04)}
+    assert choose(fits).name == "all"
+
+
+def test_a_time_limit_shorter_than_an_epoch(tmp_path: Path) -> None:
+    fit = fitted(OneNumber(lambda value: 0.4), tmp_path, TuneOptions(minutes=1e-9))
+    assert fit.epochs <= 1 and choose({"x": fit}).share == 0.0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.6, 1.0])
 def test_curves_name_the_result(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    history = [EpochReport(0, 0.0, None, 0.5), EpochReport(1, 1.0, 0.3, 0.6)]
-    trained = Trained(history, 1, share, 0.6)
+    choice = Choice("all", share, {"all": fit_of(np.full((FEW, 3), 0.1))})
     legend: list[str] = []
 
     def drawn(figure: Any) -> bytes:
@@ -120,5 +144,5 @@ def test_curves_name_the_result(share: float, monkeypatch: pytest.MonkeyPatch) -
         return png(figure)
 
     monkeypatch.setattr(model_card, "png", drawn)
-    assert training_curves(trained).startswith(b"\x89PNG")
-    assert legend == [f"result: {trained.outcome}"]
+    assert training_curves(choice).startswith(b"\x89PNG")
+    assert legend == ["all", f"result: {choice.outcome}"]

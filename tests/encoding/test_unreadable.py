@@ -49,9 +49,32 @@ def test_the_command_that_converts(tmp_path: Path) -> None:
     path = tmp_path / "my map.ecw"
     path.write_bytes(b"\x00unknown version")
     text = explain(path, DRIVERS).remedy
-    assert "Raster > Conversion > Translate" in text
-    assert text.endswith(f"gdal_translate -of COG '{path}' '{tmp_path / 'my map_cog.tif'}'") or os.name != "posix"
+    command = "gdal_translate -of COG -co COMPRESS=DEFLATE -co BIGTIFF=IF_SAFER"
+    assert text.endswith(f"{command} '{path}' '{tmp_path / 'my map_cog.tif'}'") or os.name != "posix"
+    assert "COMPRESS=JPEG" in text
     assert explain(path, DRIVERS | {"ECW"}).remedy == "check the file, or copy it again"
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("/vsicurl/https://localhost/a.ecw", "a_cog.tif"),
+        ("https://localhost/maps/b.SID?key=1", "b_cog.tif"),
+        ("ecwp://localhost/c.ecw", "c_cog.tif"),
+    ],
+)
+def test_a_format_without_a_driver_is_told_from_a_name_too(text: str, made: str) -> None:
+    error = explain(raster_path(text), DRIVERS)
+    assert "and this GDAL has no driver for it" in error.user_message and error.remedy.endswith(f" {made}")
+    assert "check the address" in explain(raster_path(text), DRIVERS | {"ECW", "MrSID"}).remedy
+
+
+def test_a_format_without_a_driver_in_an_archive(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "maps.zip", "w") as archive:
+        archive.writestr("sub/b.ecw", "b")
+    inside = explain(raster_path(f"/vsizip/{tmp_path}/maps.zip/sub/b.ecw"), DRIVERS)
+    assert "is in the format ECW" in inside.user_message
+    assert inside.remedy.endswith(f" {tmp_path / 'maps_sub_b_cog.tif'}") or os.name != "posix"
 
 
 def test_archives(tmp_path: Path) -> None:

@@ -32,7 +32,9 @@ else:
     from qgis.PyQt.QtCore import QLocale, QSettings
     from qgis.PyQt.QtWidgets import QApplication
 
-    from tests.qgis.support import CRS, LEFT, PIXEL, SIDE, TOP, TRANSFORM, Interface, make_sheet, scene
+    from geosam_es.gui.interaction import Interaction
+    from geosam_es.gui.plugin import GeoSamPlugin
+    from tests.qgis.support import CRS, LEFT, PIXEL, SIDE, TOP, TRANSFORM, Interface, make_sheet, scene, with_store
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -134,6 +136,22 @@ def target(iface: Interface) -> QgsVectorLayer:
     layer = QgsVectorLayer(f"MultiPolygon?crs={CRS}&field=class:string&field=note:string", "target", "memory")
     QgsProject.instance().addMapLayer(layer)
     return layer
+
+
+@pytest.fixture
+def plugin(iface: Interface) -> Iterator[GeoSamPlugin]:
+    plugin = GeoSamPlugin(iface)
+    plugin.initGui()
+    yield plugin
+    plugin.unload()
+
+
+@pytest.fixture
+def ready(plugin: GeoSamPlugin, blob_store: Path, blobs: BlobDecoder, target: QgsVectorLayer) -> Interaction:
+    """Return a scene to draw in: the tool active, a store open, a layer chosen."""
+    interaction = with_store(plugin, blob_store)
+    interaction.dock.layers.setLayer(target)
+    return interaction
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QActionGroup, QApplication, QMainWindow, QMenu, QStatusBar, QToolBar
 
 from geosam_es.core.geotransform import GeoTransform
+from geosam_es.gui.interaction import Interaction
+from geosam_es.gui.plugin import GeoSamPlugin
 from geosam_es.qgis_support.gdal_raster import GdalRaster
 from tests.helpers import disc, make_store
 
@@ -203,3 +205,23 @@ def drag(canvas: QgsMapCanvas, start: QgsPointXY, end: QgsPointXY) -> None:
     for step in range(1, 6):
         move(canvas, first + (last - first) * step / 5)
     QTest.mouseRelease(viewport, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, last)
+
+
+def key(iface: Interface, code: Any, modifiers: Any = Qt.KeyboardModifier.NoModifier) -> None:
+    QTest.keyClick(iface.canvas, code, modifiers)
+
+
+def with_store(plugin: GeoSamPlugin, store: Path) -> Interaction:
+    """Make the tool active, and open a store."""
+    interaction = plugin.interaction
+    assert interaction is not None
+    interaction.set_active(True)
+    interaction.open_store(store)
+    wait_until(lambda: interaction.controller.store is not None)
+    return interaction
+
+
+def settled(interaction: Interaction) -> Any:
+    """Return what is drawn, once all is answered."""
+    wait_until(lambda: not interaction.controller.drawing.busy)
+    return interaction.controller.drawing

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,9 @@ from geosam_es.gui.editing.layer_geometry import AcceptOptions, LayerFitting
 from geosam_es.gui.editing.target_layer import create_target_layer
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.panel.fields_dialog import FieldsDialog
-from geosam_es.gui.plugin import GeoSamPlugin
 from geosam_es.qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform_polygon
 from geosam_es.qgis_support.settings import Settings
-from tests.helpers import BlobDecoder
-from tests.qgis.support import CRS, DISCS, PIXEL, Interface, click, place, wait_until
+from tests.qgis.support import CRS, DISCS, PIXEL, Interface, click, place, settled, wait_until
 
 UTM = QgsCoordinateReferenceSystem(CRS)
 RIGHT = Qt.MouseButton.RightButton
@@ -59,29 +56,9 @@ def in_metres(shape: shapely.Geometry, crs: QgsCoordinateReferenceSystem) -> sha
     return transform_polygon(shape, QgsCoordinateTransform(crs, UTM, QgsProject.instance()))
 
 
-@pytest.fixture
-def plugin(iface: Interface) -> Iterator[GeoSamPlugin]:
-    plugin = GeoSamPlugin(iface)
-    plugin.initGui()
-    yield plugin
-    plugin.unload()
-
-
-@pytest.fixture
-def ready(plugin: GeoSamPlugin, blob_store: Path, blobs: BlobDecoder, target: QgsVectorLayer) -> Interaction:
-    interaction = plugin.interaction
-    assert interaction is not None
-    interaction.set_active(True)
-    interaction.open_store(blob_store)
-    wait_until(lambda: interaction.controller.store is not None)
-    interaction.dock.layers.setLayer(target)
-    return interaction
-
-
 def drawn(interaction: Interaction) -> Any:
     QApplication.processEvents()
-    wait_until(lambda: not interaction.controller.drawing.busy)
-    return interaction.controller.drawing
+    return settled(interaction)
 
 
 def shown(interaction: Interaction) -> shapely.Geometry:

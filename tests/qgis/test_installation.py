@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import shutil
 import sys
+import threading
 import venv
 import zipfile
 from pathlib import Path
@@ -220,11 +222,21 @@ class TestMessage:
         wait_until(lambda: message.installation is None)
         assert iface.messages()[0].startswith("Installed: contourpy")
 
-    def test_cancelling_leaves_nothing(self, iface: Interface, place: Path, wheels: Path) -> None:
+    def test_cancelling_leaves_nothing_and_the_window_free(
+        self, iface: Interface, place: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        remove, removed_by = shutil.rmtree, []
+
+        def rmtree(folder: Path, **options: bool) -> None:
+            removed_by.append(threading.current_thread())
+            remove(folder, **options)
+
+        monkeypatch.setattr(installation.shutil, "rmtree", rmtree)
         message = InstallMessage(iface.bar, lambda: None)
         message.show(self.PROBLEM)
         message.install(wheels)
         message.close()
         assert message.installation is None
         assert iface.messages() == []
-        assert list(place.parent.iterdir()) == []
+        wait_until(lambda: list(place.parent.iterdir()) == [])
+        assert removed_by and threading.main_thread() not in removed_by

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from osgeo import gdal
 from qgis.core import QgsApplication, QgsProject, QgsRasterLayer, QgsVectorLayer
 from qgis.PyQt.QtCore import QCoreApplication
 from rasterio.enums import Resampling
@@ -37,6 +40,7 @@ from tests.helpers import disc
 from tests.qgis.support import wait_until
 
 TRANSFORM = Affine(0.5, 0.0, 700000.0, 0.0, -0.5, 4400000.0)
+RANGE_SERVER = Path(__file__).parents[1] / "encoder_tools" / "sweep" / "server.py"
 SIZE = 1300
 """Four tiles at full resolution, and one at half."""
 
@@ -689,7 +693,7 @@ def test_layers_that_are_no_images_are_refused(raster: Path, tmp_path: Path) -> 
         RasterError, match=r"Heights comes from a service \(wcs\) that cannot be read here: add it by WMS"
     ):
         source_of(QgsRasterLayer(uri, "Heights", "wcs"))
-    with pytest.raises(RasterError, match="Gone is not a local file: save"):
+    with pytest.raises(RasterError, match=r"gone\.tif does not exist: check the path"):
         source_of(QgsRasterLayer(str(tmp_path / "gone.tif"), "Gone", "gdal"))
 
 
@@ -701,6 +705,46 @@ def test_a_raster_inside_a_file(raster: Path, options: LiveOptions, tmp_path: Pa
     assert live.root == tmp_path / "maps_ortho.embeddings.zarr"
     assert live.ensure_tile(Tile(0, 0, 0)) is TileState.ENCODED
     live.close()
+
+
+def test_jpeg_2000(options: LiveOptions, tmp_path: Path) -> None:
+    pixels = (picture(600).astype(np.uint16) * 40)[[0, 1, 2, 0]]
+    path = write(tmp_path / "a.jp2", pixels, driver="JP2OpenJPEG", QUALITY=100, REVERSIBLE="YES")
+    layer = QgsRasterLayer(str(path), "JPEG 2000", "gdal")
+    assert layer.isValid()
+    live = LiveStore.open(source_of(layer), options)
+    assert live.root == tmp_path / "a.embeddings.zarr"
+    assert live.ensure_tile(Tile(0, 0, 0)) is TileState.ENCODED
+    live.close()
+
+
+def test_an_image_on_a_web_server(options: LiveOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gdal.Translate(
+        str(tmp_path / "cog.tif"), str(write(tmp_path / "a.tif", picture())), format="COG",
+        creationOptions=["COMPRESS=JPEG"],
+    )  # fmt: skip
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    # A process of its own: QGIS keeps Python waiting while it opens a layer.
+    with subprocess.Popen(
+        [sys.executable, str(RANGE_SERVER)], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        address = f"http://127.0.0.1:{server.stdout.readline().strip()}/cog.tif"
+        layer = QgsRasterLayer(f"/vsicurl/{address}", "COG", "gdal")
+        assert layer.isValid()
+        live = LiveStore.open(source_of(layer), options)
+        assert live.root.is_relative_to(tmp_path / "cache") and live.beside is None
+        assert live.ensure_tile(Tile(0, 0, 0)) is TileState.ENCODED
+        live.close()
+        server.terminate()
+
+
+@pytest.mark.parametrize(("name", "head"), [("a.ecw", b"e\x02\x01\x02\x00"), ("a.sid", b"msid\x01\x00")])
+def test_a_format_that_gdal_cannot_read(options: LiveOptions, tmp_path: Path, name: str, head: bytes) -> None:
+    (tmp_path / name).write_bytes(head)
+    layer = QgsRasterLayer(str(tmp_path / name), "Photo", "gdal")
+    with pytest.raises(RasterError, match=f"gdal_translate -of COG .*{name} .*a_cog.tif"):
+        LiveStore.open(source_of(layer), options)
 
 
 def test_ground_control_points_as_qgis_shows_them(raster: Path, options: LiveOptions, tmp_path: Path) -> None:

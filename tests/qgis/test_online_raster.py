@@ -8,7 +8,7 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -118,6 +118,8 @@ def end(thread: _Thread) -> Any:
     while not thread.isFinished():
         QCoreApplication.processEvents()
         thread.wait(2)
+    # A thread that has only just finished still deletes its objects.
+    thread.wait()
     if thread.error is not None:
         raise thread.error
     return thread.value
@@ -301,21 +303,71 @@ def test_an_image_is_known_by_its_content(server: MapServer, options: LiveOption
     live.close()
 
 
-@pytest.mark.parametrize("login", ["", "&username=me&password=x"])
+@pytest.fixture
+def authcfg(qgis_app: Any) -> Iterator[str]:
+    """Keep a login in QGIS's authentication database."""
+    manager = QgsApplication.authManager()
+    if not manager.masterPasswordIsSet():
+        assert manager.setMasterPassword("of this test", True)
+    login = QgsAuthMethodConfig("Basic")
+    login.setConfigMap({"username": "me", "password": SECRETS[0]})
+    login.setName("loopback")
+    assert manager.storeAuthenticationConfig(login)
+    yield login.id()
+    manager.removeAuthenticationConfig(login.id())
+
+
+def redirecting(target: Callable[[str], str]) -> Callable[[str], Any]:
+    """Redirect what has no query."""
+    return lambda path: (online_server.REDIRECT, "text/html", target(path).encode()) if "?" not in path else None
+
+
+@pytest.mark.parametrize("login", ["", "&username=me&password=x", "&http-header:authorization=x", "&authcfg="])
+@pytest.mark.parametrize("is_relative", [True, False])
 def test_redirects_are_followed_but_no_password_goes_to_another_server(
-    ortho: Path, server: MapServer, options: LiveOptions, login: str
+    ortho: Path, server: MapServer, authcfg: str, login: str, is_relative: bool
 ) -> None:
+    login += authcfg if login.endswith("authcfg=") else ""
     with serving(ortho) as other:
         for target in (server, other):
-            prefix = "" if target is server and not login else target.url
-            server.answer = lambda path, prefix=prefix: (
-                (302, "text/html", f"{prefix}{path}?new".encode()) if "?" not in path else None
-            )
-            live = opened(server.xyz(more=login), replace(options, cache_folder=options.cache_folder / target.url[-5:]))
-            assert click(live).geometry.area > 0
-            live.close()
-        assert len(other.images) == 16
+            prefix = target.url
+            if is_relative:
+                prefix = "" if target is server else f"//{target.url.partition('//')[2]}"
+            server.answer = redirecting(lambda path, prefix=prefix: f"{prefix}{path}?new")
+            path = first_request(server, server.xyz(more=login))
+            assert [*server.images, *other.images] == [path, f"{path}?new"]
+            assert all(("authorization" in header) == bool(login) for header in server.headers)
         assert not any("authorization" in header for header in other.headers)
+
+
+@pytest.mark.parametrize("target", ["{path}", "{path}#{count}", "{path}?{count}", "file://{ortho}"])
+def test_a_redirect_that_leads_nowhere_is_an_error(ortho: Path, server: MapServer, target: str) -> None:
+    def answer(path: str) -> Any:
+        location = target.format(path=path.partition("?")[0], count=len(server.images), ortho=ortho)
+        return online_server.REDIRECT, "text/html", location.encode()
+
+    server.answer = answer
+    with pytest.raises(RasterError, match=r"PNOA cannot be read: 127\.0\.0\.1:.*redirect"):
+        first_request(server, server.xyz())
+    assert len(server.images) <= 20
+
+
+def test_what_was_interrupted_asks_for_nothing_more(server: MapServer) -> None:
+    source = source_of(layer(server.xyz()))
+
+    def work() -> None:
+        raster = open_raster(source)
+        col, row = raster.transform.inverse().apply(*centre("EPSG:3857"))
+        with interruptible():
+            raster.read_values(Window(int(col), int(row), 8, 8))
+            interrupt(threading.get_ident())
+            with pytest.raises(RasterError, match="stopped"):
+                raster.read_values(Window(int(col) + 512, int(row), 8, 8))
+        assert len(server.images) == 1
+        raster.read_values(Window(int(col) + 512, int(row), 8, 8))
+        assert len(server.images) == 2
+
+    in_thread(work)
 
 
 def states(live: LiveStore) -> set[TileState]:
@@ -674,7 +726,7 @@ def test_closing_does_not_wait_for_a_slow_service(
 ) -> None:
     server.delay = 30.0
     controller.add_point(QgsPointXY(*centre("EPSG:3857")))
-    wait_until(lambda: server.images)
+    wait_until(lambda: asked(server))
     started = time.monotonic()
     stores.worker.stop()
     assert time.monotonic() - started < 1.0
@@ -693,20 +745,21 @@ def test_a_service_that_is_away_for_a_while(controller: SegmentationController, 
     assert answered(controller).area > 0 and len(failures) == 1
 
 
-def test_removing_the_layer_stops_its_requests(
-    iface: Interface,
-    ortho: Path,
-    controller: SegmentationController,
-    stores: CurrentStore,
-    server: MapServer,
-    options: LiveOptions,
+def remove_layer(controller: SegmentationController) -> None:
+    assert controller.store is not None and controller.store.raster is not None
+    QgsProject.instance().removeMapLayer(controller.store.raster.layer_id)
+    assert controller.store is None
+
+
+@pytest.mark.parametrize("end_object", [remove_layer, methodcaller("discard"), methodcaller("set_aside")])
+def test_what_nobody_waits_for_stops_its_requests(
+    controller: SegmentationController, stores: CurrentStore, server: MapServer, end_object: Callable[[Any], Any]
 ) -> None:
     server.delay = 30.0
     controller.add_point(QgsPointXY(*centre("EPSG:3857")))
-    wait_until(lambda: server.images)
-    assert stores.store is not None and stores.store.raster is not None
-    QgsProject.instance().removeMapLayer(stores.store.raster.layer_id)
-    assert stores.store is None and not controller.drawing.busy
+    wait_until(lambda: asked(server))
+    end_object(controller)
+    assert not controller.drawing.busy
     done: list[bool] = []
     stores.run(lambda: True, done.append)
     started = time.monotonic()
@@ -736,7 +789,7 @@ def test_cancelling_an_object_lets_the_next_one_be_asked_for(
     controller.failed.connect(failures.append)
     server.delay = 30.0
     controller.add_point(QgsPointXY(*centre("EPSG:3857")))
-    wait_until(lambda: server.images)
+    wait_until(lambda: asked(server))
     server.delay = 0.0
     controller.cancel()
     controller.add_point(QgsPointXY(*centre("EPSG:3857")))
@@ -780,7 +833,7 @@ def test_preparing_a_view_stops_at_once(
     sight = controller.sight(stores.store)
     assert sight is not None
     encoding.start(stores.store, shapely.Polygon(sight.corners), sight.level)
-    wait_until(lambda: server.images)
+    wait_until(lambda: asked(server))
     started = time.monotonic()
     encoding.cancel()
     wait_until(lambda: len(ended) == 2)
@@ -838,18 +891,19 @@ def test_the_whole_world_has_no_outline_on_the_map(
     live.close()
 
 
-def test_an_authentication_of_qgis_is_used_and_not_kept(server: MapServer, options: LiveOptions) -> None:
-    manager = QgsApplication.authManager()
-    if not manager.masterPasswordIsSet():
-        assert manager.setMasterPassword("of this test", True)
-    login = QgsAuthMethodConfig("Basic")
-    login.setConfigMap({"username": "me", "password": SECRETS[0]})
-    login.setName("loopback")
-    assert manager.storeAuthenticationConfig(login)
-    live = opened(server.xyz(more=f"&authcfg={login.id()}"), options)
+def test_an_authentication_of_qgis_is_used_and_not_kept(server: MapServer, options: LiveOptions, authcfg: str) -> None:
+    live = opened(server.xyz(more=f"&authcfg={authcfg}"), options)
     click(live, 2)
     wanted = b64encode(f"me:{SECRETS[0]}".encode()).decode()
     assert {header["authorization"] for header in server.headers} == {f"Basic {wanted}"}
-    assert login.id() not in (live.root / "zarr.json").read_text()
-    manager.removeAuthenticationConfig(login.id())
+    assert authcfg not in (live.root / "zarr.json").read_text()
+    live.close()
+
+
+def test_an_authentication_that_is_gone(server: MapServer, options: LiveOptions, authcfg: str) -> None:
+    live = opened(server.xyz(more=f"&authcfg={authcfg}"), options)
+    QgsApplication.authManager().removeAuthenticationConfig(authcfg)
+    with pytest.raises(RasterError, match=r"PNOA cannot be read: .*authentication"):
+        click(live, 2)
+    assert server.images == []
     live.close()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from qgis.PyQt.QtWidgets import (
     QListWidget,
     QMainWindow,
     QPushButton,
+    QSpinBox,
     QToolBar,
     QToolButton,
 )
@@ -62,11 +63,14 @@ from tests.qgis.support import (
     Interface,
     click,
     drag,
+    key,
     make_sheet,
     move,
     on_screen,
     place,
+    settled,
     wait_until,
+    with_store,
 )
 
 NONE = Qt.KeyboardModifier.NoModifier
@@ -74,42 +78,8 @@ CONTROL = Qt.KeyboardModifier.ControlModifier
 SHIFT = Qt.KeyboardModifier.ShiftModifier
 
 
-@pytest.fixture
-def plugin(iface: Interface) -> Iterator[GeoSamPlugin]:
-    plugin = GeoSamPlugin(iface)
-    plugin.initGui()
-    yield plugin
-    plugin.unload()
-
-
-def with_store(plugin: GeoSamPlugin, store: Path) -> Interaction:
-    interaction = plugin.interaction
-    assert interaction is not None
-    tool_action(plugin).trigger()
-    interaction.open_store(store)
-    wait_until(lambda: interaction.controller.store is not None)
-    return interaction
-
-
-@pytest.fixture
-def ready(plugin: GeoSamPlugin, blob_store: Path, blobs: BlobDecoder, target: QgsVectorLayer) -> Interaction:
-    """The tool active, a store open, a layer chosen."""
-    interaction = with_store(plugin, blob_store)
-    interaction.dock.layers.setLayer(target)
-    return interaction
-
-
 def tool_action(plugin: GeoSamPlugin) -> Any:
     return next(a for a in plugin._iface.group.actions() if a.objectName() == "geosamEsTool")
-
-
-def settled(interaction: Interaction) -> Any:
-    wait_until(lambda: not interaction.controller.drawing.busy)
-    return interaction.controller.drawing
-
-
-def key(iface: Interface, code: Any, modifiers: Any = NONE) -> None:
-    QTest.keyClick(iface.canvas, code, modifiers)
 
 
 class TestLoading:
@@ -176,6 +146,30 @@ class TestLoading:
         assert plugin.interaction is not None
         assert iface.canvas.mapTool() is plugin.interaction.tool
         plugin.unload()
+
+    @pytest.mark.parametrize(
+        ("reason", "remedy"),
+        [("DLL load failed while importing x", "Visual C++"), ("undefined symbol: x", "press Install to replace it")],
+    )
+    def test_onnxruntime_that_does_not_load_gets_the_remedy_of_the_installation(
+        self,
+        iface: Interface,
+        plugin: GeoSamPlugin,
+        raster_with_store: QgsRasterLayer,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        reason: str,
+        remedy: str,
+    ) -> None:
+        """It is imported at the first click only."""
+        (tmp_path / "onnxruntime.py").write_text(f"raise ImportError({reason!r})")
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+        start(iface, plugin, raster_with_store)
+        click(iface.canvas, place("a"))
+        wait_until(iface.messages)
+        assert len(iface.messages()) == 1 and remedy in iface.messages()[0] and "pip" not in iface.messages()[0]
+        assert "Install" in [button.text() for button in iface.bar.findChildren(QPushButton)]
 
     @pytest.mark.parametrize("is_unloaded", [False, True])
     def test_installed_packages_are_loaded_in_the_background(
@@ -569,6 +563,78 @@ class TestKeysAndFocus:
         wait_until(lambda: target.featureCount() == 1)
         written = next(target.getFeatures())
         assert [written[name] for name in ("class", "h1", "p1", "h2", "p2")] == ["C1", "C1", 60, "G1", 40]
+
+
+def typed_class(interaction: Interaction) -> QLineEdit:
+    lines = interaction.dock.class_box.findChildren(QLineEdit)
+    return next(line for line in lines if line.placeholderText() == "Class of the next polygons")
+
+
+class TestTypedWhileOpening:
+    """An accepted polygon gets what was chosen when it was accepted, however long its image takes to open."""
+
+    @pytest.fixture
+    def opening(
+        self,
+        iface: Interface,
+        plugin: GeoSamPlugin,
+        blobs: BlobDecoder,
+        target: QgsVectorLayer,
+        raster_with_store: QgsRasterLayer,
+    ) -> Interaction:
+        interaction = start(iface, plugin, raster_with_store)
+        interaction.dock.layers.setLayer(target)
+        interaction.stores.close_all()
+        return interaction
+
+    def written(self, target: QgsVectorLayer, count: int, name: str) -> list[Any]:
+        wait_until(lambda: target.featureCount() == count)
+        return [feature[name] for feature in sorted(target.getFeatures(), key=lambda feature: -feature.id())]
+
+    def test_a_typed_class(self, iface: Interface, opening: Interaction, target: QgsVectorLayer) -> None:
+        line = typed_class(opening)
+        line.setText("field")
+        click(iface.canvas, place("a"))
+        assert opening.stores.is_opening
+        key(iface, Qt.Key.Key_Return)
+        line.setText("")
+        QTest.keyClicks(line, "wood")
+        line.setText("field")
+        line.setText("wood")
+        click(iface.canvas, place("b"))
+        key(iface, Qt.Key.Key_Return)
+        assert self.written(target, 2, "class") == ["field", "wood"]
+
+    def test_a_percentage(self, iface: Interface, opening: Interaction, target: QgsVectorLayer, tmp_path: Path) -> None:
+        box = opening.dock.class_box
+        target.dataProvider().addAttributes(
+            [QgsField(name, kind) for name, kind in zip(("h1", "p1", "h2", "p2"), (QVariant.String, QVariant.Int) * 2)]
+        )
+        target.updateFields()
+        (tmp_path / "classes.csv").write_text("code;name\nG1;wood\nC1;water\n")
+        box.csv_chosen.emit(str(tmp_path / "classes.csv"))
+        box.mix_fields.choose(["h1", "p1", "h2", "p2"])
+        box.choose(0)
+        box.toggle(1)
+        click(iface.canvas, place("a"))
+        key(iface, Qt.Key.Key_Return)
+        next(spin for spin in box.findChildren(QSpinBox) if spin.toolTip().startswith("G1")).setValue(80)
+        click(iface.canvas, place("b"))
+        key(iface, Qt.Key.Key_Return)
+        assert self.written(target, 2, "p1") == [60, 80]
+
+    def test_a_class_typed_before_a_polygon_that_failed_counts_for_the_next(
+        self, iface: Interface, opening: Interaction, target: QgsVectorLayer
+    ) -> None:
+        line = typed_class(opening)
+        click(iface.canvas, place("a"))
+        key(iface, Qt.Key.Key_Return)
+        line.setText("wood")
+        opening.controller.give_up(NoTargetError("lost"))
+        wait_until(lambda: not opening.stores.is_opening)
+        click(iface.canvas, place("b"))
+        key(iface, Qt.Key.Key_Return)
+        assert self.written(target, 1, "class") == ["wood"]
 
 
 class TestNoTargetLayer:
@@ -1249,6 +1315,38 @@ class TestSheets:
         wait_until(lambda: iface.canvas.layers() == [left])
         click(iface.canvas, place("a"))
         drawn(interaction, "a", place("a"))
+
+    def test_a_click_where_gdal_cannot_read_the_only_raster_says_what_to_do(
+        self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, left: QgsRasterLayer, tmp_path: Path
+    ) -> None:
+        (tmp_path / "photo.ecw").write_bytes(b"e\x02\x01\x02\x00")
+        broken = QgsRasterLayer(str(tmp_path / "photo.ecw"), "photo")
+        interaction = start(iface, plugin, broken)
+        click(iface.canvas, place("a"))
+        wait_until(iface.messages)
+        assert len(iface.messages()) == 1 and "gdal_translate -of COG" in iface.messages()[0]
+        assert not interaction.controller.is_waiting
+        # It hides nothing.
+        QgsProject.instance().addMapLayer(left)
+        wait_until(lambda: left in iface.canvas.layers())
+        click(iface.canvas, place("a"))
+        drawn(interaction, "a", place("a"))
+
+    def test_a_click_where_the_image_has_no_data_says_so(
+        self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, tmp_path: Path
+    ) -> None:
+        """The tile has data elsewhere. What lies outside may be there."""
+        interaction = start(iface, plugin, make_sheet(tmp_path, "edge", nodata_columns=250))
+        edge = place("a", dx=-80)
+        click(iface.canvas, edge)
+        wait_until(iface.messages)
+        assert len(iface.messages()) == 1 and "There is no image here: edge has no data" in iface.messages()[0]
+        assert not interaction.controller.drawing.can_undo and not interaction.controller.is_waiting
+        click(iface.canvas, place("a"))
+        drawn(interaction, "a", place("a"))
+        click(iface.canvas, edge, modifiers=SHIFT)
+        wait_until(lambda: len(interaction.controller.drawing.prompts.points) == 2)
+        assert len(iface.messages()) == 1
 
     def test_a_raster_without_crs_is_named(
         self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer, tmp_path: Path

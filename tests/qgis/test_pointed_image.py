@@ -13,6 +13,8 @@ from qgis.PyQt.QtWidgets import QApplication
 from geosam_es.gui.canvas.controller import SegmentationController
 from geosam_es.gui.canvas.pointed_image import ImageState, PointedImage
 from geosam_es.gui.stores.current_store import CurrentStore
+from geosam_es.gui.stores.open_store import raster_of
+from geosam_es.qgis_support.live_store import LiveOptions
 from tests.helpers import BlobDecoder
 from tests.qgis.support import LEFT, PIXEL, SIDE, TOP, TRANSFORM, Interface, make_sheet, place, wait_until
 
@@ -99,6 +101,27 @@ def test_the_percent_of_an_encoding_is_shown_on_its_image(scene: Scene) -> None:
     assert (state.name, state.text, Path(state.path).name) == ("left", "34 %", "left.tif")
     scene.image.show_encoding(None)
     assert scene.shows("left", "ready")
+
+
+def test_an_image_is_ready_once_all_its_tiles_are_there(scene: Scene) -> None:
+    """With the embedded model, which fills the store on demand."""
+    Path(scene.left.source()).with_name("left.embeddings.zarr").rename(Path(scene.left.source()).with_name("other"))
+    scene.stores.open(None, [raster_of(scene.left)], LiveOptions(threads=1))
+    scene.rest_on(place("a"))
+    wait_until(lambda: scene.stores.store is not None)
+    store = scene.stores.store
+    assert store is not None and store.live is not None
+    live = store.live
+    scene.image.look()
+    assert scene.shows("left", "prepares as you click")
+    tiles = live.tiles_in()
+    for tile in tiles[:-1]:
+        live.ensure_tile(tile)
+    scene.image.look()
+    assert scene.shows("left", "prepares as you click")
+    live.ensure_tile(tiles[-1])
+    scene.image.look()
+    wait_until(lambda: scene.shows("left", "ready"))
 
 
 def test_an_image_that_cannot_be_used_says_so(iface: Interface, scene: Scene, tmp_path: Path) -> None:

@@ -380,6 +380,31 @@ def test_boxes(store: Path, crs: str) -> None:
     assert found["b"].geometry().area() == pytest.approx(planar_area(100, 30), rel=0.03)
 
 
+def test_old_polygons_are_brought_up_to_date(store: Path) -> None:
+    """One that is the same, one that lies beside its object, one that has grown, and one that is gone."""
+    discs = [
+        QgsGeometry(point(*centre).buffer(radius * 0.5, 24))
+        for centre, radius in (
+            ((300, 300), 60),
+            ((330, 300), 60),
+            ((300, 300), 40),
+            ((1200, 1000), 60),
+        )
+    ]
+    wkb = [bytes(geometry.asWkb()) for geometry in discs]
+    old = layer("Polygon", discs, fields="&field=crop:string", values=[("vid",), ("olivo",), ("trigo",), ("pino",)])
+    found = run("updatepolygons", STORE=str(store), INPUT=old)
+    assert [item["verdict"] for item in found] == ["same", "moved", "changed", "gone"]
+    assert [item["crop"] for item in found] == ["vid", "olivo", "trigo", "pino"]
+    assert [item["iou"] for item in found] == pytest.approx([1, 0.52, 0.45, 0], abs=0.05)
+    same, moved, grown, gone = (item.geometry().asGeometryCollection()[0] for item in found)
+    assert (bytes(same.asWkb()), bytes(gone.asWkb())) == (wkb[0], wkb[3])
+    assert moved.centroid().distance(same.centroid()) < 1.0
+    assert grown.area() == pytest.approx(planar_area(60), rel=0.05)
+    (found,) = run("updatepolygons", STORE=str(store), INPUT=layer("Polygon", [discs[2]]), SAME_IOU=0.4)
+    assert found["verdict"] == "same"
+
+
 @pytest.mark.parametrize("name", ["segmentpoints", "segmentboxes"])
 def test_a_folder_that_is_not_a_store(tmp_path: Path, name: str) -> None:
     kind = "Point" if name == "segmentpoints" else "Polygon"
@@ -469,8 +494,8 @@ def test_footprint_shows_the_state_of_each_tile(tmp_path: Path) -> None:
 
 def test_every_algorithm_has_help(provider: GeoSamProvider) -> None:
     names = {algorithm.name() for algorithm in provider.algorithms()}
-    segmenting, images = {"segmentpoints", "segmentboxes"}, {"encoderaster", "storefootprint"}
-    assert names == {*segmenting, *images, "checkcoverage", "updatepolygons", "evaluatedecoders", "finetunedecoder"}
+    segmenting, images = {"segmentpoints", "segmentboxes", "updatepolygons"}, {"encoderaster", "storefootprint"}
+    assert names == {*segmenting, *images, "checkcoverage", "evaluatedecoders", "finetunedecoder"}
     assert (provider.id(), provider.name()) == ("geosam_es", "GeoSAM-ES")
     assert not provider.icon().isNull()
     for algorithm in provider.algorithms():

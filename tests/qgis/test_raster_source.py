@@ -153,6 +153,11 @@ def mixed_types(path: Path) -> Path:
     return virtual
 
 
+def jpeg_2000(path: Path) -> Path:
+    pixels = noise(4, 1300, 1100, "uint16", 9000)
+    return write(path.with_suffix(".jp2"), pixels, driver="JP2OpenJPEG", QUALITY=100, REVERSIBLE="YES")
+
+
 def with_control_points(path: Path) -> Path:
     write(path, noise(3, 500, 400), crs=None, transform=None)
     skewed = Affine(0.5, 0.1, 700000, 0.05, -0.5, 4400000)
@@ -213,6 +218,7 @@ KINDS = [
     bgr,
     thin,
     mixed_types,
+    jpeg_2000,
 ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +20,22 @@ from geosam_es.qgis_support.classes import read_class_csv
 from geosam_es.qgis_support.crs import from_qgs
 from geosam_es.qgis_support.settings import Settings
 from tests.helpers import BlobDecoder
-from tests.qgis.support import CRS, PIXEL, Interface, click, move, on_screen, place, wait_until
+from tests.qgis.support import (
+    CRS,
+    PIXEL,
+    Interface,
+    click,
+    key,
+    move,
+    on_screen,
+    place,
+    settled,
+    wait_until,
+    with_store,
+)
 
 CONTROL = Qt.KeyboardModifier.ControlModifier
 FIELDS_OF_A_MIX = (("kind", QVariant.String), ("part", QVariant.Int))
-
-
-@pytest.fixture
-def plugin(iface: Interface) -> Iterator[GeoSamPlugin]:
-    plugin = GeoSamPlugin(iface)
-    plugin.initGui()
-    yield plugin
-    plugin.unload()
 
 
 @pytest.fixture
@@ -50,14 +53,10 @@ def ready(
     plugin: GeoSamPlugin, blob_store: Path, blobs: BlobDecoder, layer: QgsVectorLayer, tmp_path: Path
 ) -> Interaction:
     """The tool active, a store open, a layer with classes chosen."""
-    interaction = plugin.interaction
-    assert interaction is not None
-    interaction.set_active(True)
     shutil.copytree(blob_store, tmp_path / "sheet.embeddings.zarr")
     document = tmp_path / "sheet.embeddings.zarr" / "zarr.json"
     document.write_text(document.read_text().replace("blobs.tif", "sheet.tif"))
-    interaction.open_store(document.parent)
-    wait_until(lambda: interaction.controller.store is not None)
+    interaction = with_store(plugin, document.parent)
     interaction.dock.layers.setLayer(layer)
     return interaction
 
@@ -73,15 +72,6 @@ def drawn(iface: Interface, ready: Interaction, layer: QgsVectorLayer) -> Intera
     key(iface, Qt.Key.Key_2)
     assert classes(layer) == ["G1.A", "I1.1"]
     return ready
-
-
-def settled(ready: Interaction) -> Any:
-    wait_until(lambda: not ready.controller.drawing.busy)
-    return ready.controller.drawing
-
-
-def key(iface: Interface, code: Any, modifiers: Any = Qt.KeyboardModifier.NoModifier) -> None:
-    QTest.keyClick(iface.canvas, code, modifiers)
 
 
 def point_at(iface: Interface, name: str, dx: float = 0.0) -> None:

@@ -135,6 +135,20 @@ class TestAnyPolygon:
         key(iface, Qt.Key.Key_Return)
         assert target.featureCount() == 1 and same(shapes(target)[0], disc("a")) > 0.95
 
+    def test_is_brushed_and_keeps_its_attributes(
+        self, iface: Interface, ready: Interaction, target: QgsVectorLayer
+    ) -> None:
+        add(target, square("a"))
+        refine(iface, ready, "a")
+        key(iface, Qt.Key.Key_E)
+        stroke(iface, place("a", -RADIUS, -RADIUS), place("a", RADIUS, -RADIUS))
+        erased = settled(ready).result.geometry
+        assert erased.area < square("a").area
+        key(iface, Qt.Key.Key_Return)
+        (feature,) = target.getFeatures()
+        assert from_qgs(feature.geometry()).equals(erased) and feature["note"] == "parcel 1"
+        assert target.undoStack().count() == 1 and not ready.tool.mode
+
     def test_can_be_deleted(self, iface: Interface, ready: Interaction, target: QgsVectorLayer) -> None:
         add(target, square("a"), square("b"))
         refine(iface, ready, "a")
@@ -224,6 +238,34 @@ class TestBrush:
         key(iface, Qt.Key.Key_Z, CONTROL | SHIFT)
         assert target.featureCount() == 1 and not ready.controller.drawing.can_undo
         assert refine(iface, ready, "a").result.geometry.equals(brushed)
+
+    def test_a_polygon_may_begin_with_the_brush_but_not_with_the_eraser(
+        self, iface: Interface, ready: Interaction
+    ) -> None:
+        key(iface, Qt.Key.Key_E)
+        click(iface.canvas, place("a"))
+        wait_until(lambda: iface.messages())
+        assert "Nothing is left" in iface.messages()[-1] and not ready.controller.drawing.can_undo
+        key(iface, Qt.Key.Key_B)
+        click(iface.canvas, place("a"))
+        area = settled(ready).result.geometry.area
+        assert area == pytest.approx(3.14159 * (Settings().brush_pixels / 2 * PIXEL) ** 2, rel=0.02)
+        assert ready._actions.brush.isChecked()
+
+    def test_a_stroke_cancelled_or_left_on_the_way_changes_nothing(self, iface: Interface, ready: Interaction) -> None:
+        click(iface.canvas, place("a"))
+        before = settled(ready).result
+        items = len(iface.canvas.scene().items())
+        key(iface, Qt.Key.Key_B)
+        viewport, spot = iface.canvas.viewport(), on_screen(iface.canvas, place("a", RADIUS))
+        QTest.mousePress(viewport, Qt.MouseButton.LeftButton, NONE, spot)
+        move(iface.canvas, spot + QPoint(40, 0))
+        key(iface, Qt.Key.Key_Escape)
+        QTest.mouseRelease(viewport, Qt.MouseButton.LeftButton, NONE, spot)
+        assert settled(ready).result is before and ready.tool.mode == "brush"
+        QTest.mousePress(viewport, Qt.MouseButton.LeftButton, NONE, spot)
+        ready.set_active(False)
+        assert len(iface.canvas.scene().items()) == items and ready.controller.drawing.result is before
 
     def test_size_by_wheel_and_keys(self, iface: Interface, ready: Interaction) -> None:
         canvas, viewport = iface.canvas, iface.canvas.viewport()

@@ -369,7 +369,13 @@ class TestFinetune:
         layer = saved_layer(tmp_path / "a.gpkg")
         outputs = finetune(store, layer, tmp_path, CLASS_FIELD="class", CLASS_VALUE="wheat", EPOCHS=3, MINUTES=1.5)
         assert tool.arguments[:2] == ["finetune", str(store)]
-        for name, value in (("--class", "class=wheat"), ("--epochs", "3"), ("--minutes", "1.5"), ("--holdout", "0.2")):
+        for name, value in (
+            ("--class", "class=wheat"),
+            ("--epochs", "3"),
+            ("--minutes", "1.5"),
+            ("--holdout", "0.2"),
+            ("--depth", "adapter"),
+        ):
             assert tool.option(name) == [value]
         assert Path(outputs["HTML"]).is_file() and "DECODER_NAME" not in outputs
         finetune(store, layer, tmp_path, HOLDOUT_LAYER=test)

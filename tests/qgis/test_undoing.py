@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,40 +18,11 @@ from geosam_es.gui.panel.actions import QAction
 from geosam_es.gui.plugin import GeoSamPlugin
 from geosam_es.qgis_support.classes import ClassItem, ClassList, apply_classes
 from tests.helpers import BlobDecoder
-from tests.qgis.support import CRS, Interface, click, drag, place, wait_until
+from tests.qgis.support import CRS, Interface, click, drag, key, place, settled, wait_until
 
 NONE = Qt.KeyboardModifier.NoModifier
 CONTROL = Qt.KeyboardModifier.ControlModifier
 SHIFT = Qt.KeyboardModifier.ShiftModifier
-
-
-@pytest.fixture
-def plugin(iface: Interface) -> Iterator[GeoSamPlugin]:
-    plugin = GeoSamPlugin(iface)
-    plugin.initGui()
-    yield plugin
-    plugin.unload()
-
-
-@pytest.fixture
-def ready(plugin: GeoSamPlugin, blob_store: Path, blobs: BlobDecoder, target: QgsVectorLayer) -> Interaction:
-    """The tool active, a store open, a layer chosen."""
-    interaction = plugin.interaction
-    assert interaction is not None
-    interaction.set_active(True)
-    interaction.open_store(blob_store)
-    wait_until(lambda: interaction.controller.store is not None)
-    interaction.dock.layers.setLayer(target)
-    return interaction
-
-
-def settled(ready: Interaction) -> Any:
-    wait_until(lambda: not ready.controller.drawing.busy)
-    return ready.controller.drawing
-
-
-def key(iface: Interface, code: Any, modifiers: Any = NONE) -> None:
-    QTest.keyClick(iface.canvas, code, modifiers)
 
 
 def undo(iface: Interface) -> None:

@@ -156,7 +156,12 @@ class SegmentationController(QObject):
 
     def add_point(self, point: QgsPointXY, positive: bool = True) -> None:
         """Add a click, in the canvas's CRS."""
-        self.prompt_at(point, partial(self._add_point, point, positive))
+        layer = self.layer_at(point)
+        if positive and layer is not None and not self._visible.has_image(layer, point):
+            problem = tr("There is no image here: {name} has no data at this place").format(name=layer.name())
+            self.failed.emit(PromptError(problem, tr("click where you see the image")))
+            return
+        self._prompt_on(layer, point, partial(self._add_point, point, positive))
 
     def set_box(self, corners: list[QgsPointXY]) -> None:
         """Set the box around corners in the canvas's CRS."""
@@ -390,12 +395,13 @@ class SegmentationController(QObject):
         """Discard the object, unless it was accepted and is still being answered."""
         if not self.hold(self.cancel):
             self.discard()
-            # Nobody waits for the images of its tile any more.
-            self._worker.interrupt()
 
     def discard(self) -> None:
         """Forget the object and all gestures that wait for it."""
         self._session = None
+        if self._waiting:
+            # Nobody wants the images of its tile any more.
+            self._worker.interrupt()
         self._answered = Drawing()
         self._fit_due = False
         self._waiting.clear()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from qgis.core import QgsPointXY, QgsRasterLayer
 from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 
+from ...core.grid import Tile
+from ...errors import StoreError
 from ...qgis_support.layer_source import LayerSource
+from ...qgis_support.live_store import LiveStore
 from ...qgis_support.messages import tr
+from ...store.reader import TileState
 from ..stores.current_store import CurrentStore
 from ..stores.open_store import OpenStore, project_raster
 from .controller import SegmentationController
@@ -22,6 +27,9 @@ _AT_REST_MS = 100
 
 _SLOW_MS = 300
 """How long an answer takes before the panel says that images are being fetched: most are there already."""
+
+_COUNTING_SECONDS = 0.002
+"""How long tiles are counted at once, in the window's thread."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,9 @@ class PointedImage(QObject):
         self._layer: QgsRasterLayer | None = None
         self._arrived: OpenStore | None = None
         self._encoding: tuple[OpenStore, int] | None = None
+        # The tiles that may be missing in the store that was asked last.
+        self._counted: LiveStore | None = None
+        self._unseen: list[Tile] = []
         self._state = ImageState()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -157,9 +168,26 @@ class PointedImage(QObject):
         elif layer is not None and layer.providerType() != "gdal":
             is_slow = self._controller.drawing.busy and not self._slow.isActive()
             text = tr("fetching images …") if is_slow else tr("online")
-        elif store is not None and store.live is None:
+        elif store is not None and (store.live is None or self._is_complete(store.live)):
             text = tr("ready")
         else:
             text = tr("prepares as you click") if store is not None or layer is not None else ""
         path = str(raster.path) if raster is not None else "" if store is None else str(store.path)
         return ImageState(name, text, path)
+
+    def _is_complete(self, live: LiveStore) -> bool:
+        """Tell whether a store has all tiles of its image; of a large one, not at the first call."""
+        reader = live.reader
+        if self._counted is not live:
+            self._counted, self._unseen = live, list(reader.pyramid)
+        end = time.perf_counter() + _COUNTING_SECONDS
+        try:
+            while self._unseen and reader.state(self._unseen[-1]) is not TileState.MISSING:
+                self._unseen.pop()
+                if time.perf_counter() > end:
+                    QTimer.singleShot(_AT_REST_MS, self.show)
+                    break
+        except StoreError:
+            # The next click reports it.
+            return False
+        return not self._unseen

@@ -31,6 +31,9 @@ _HALF_WORLD_DEGREES = 180.0
 _HALF_WORLD_METRES = 20_037_508.0
 """Half the equator."""
 
+_REACH_PIXELS = 2
+"""How far around a click there is nothing where it is refused; single dark pixels may have the value of nodata."""
+
 _FLOATS = (Qgis.DataType.Float32, Qgis.DataType.Float64)
 
 
@@ -62,6 +65,15 @@ class VisibleRasters:
             if _has_pixel(layer, place):
                 return layer
         return covering[-1][0] if covering else None
+
+    def has_image(self, layer: QgsRasterLayer, point: QgsPointXY) -> bool:
+        """Tell whether a layer draws something around a point in the canvas's CRS, or cannot quickly be asked."""
+        return any(shown is layer and _has_pixel(shown, place, _REACH_PIXELS) for shown, place in self._covering(point))
+
+    def unreadable(self) -> QgsRasterLayer | None:
+        """Return the topmost layer of a file that QGIS could not open; nobody knows where it is."""
+        layers = _rasters(self._map_settings().layers())
+        return next((layer for layer in layers if not layer.isValid() and layer.providerType() == "gdal"), None)
 
     def _covering(self, point: QgsPointXY) -> list[tuple[QgsRasterLayer, QgsPointXY]]:
         """Return the layers whose extent contains a point, with the point in the CRS of each."""
@@ -113,8 +125,11 @@ def _leaves_world(layer: QgsRasterLayer) -> bool:
     return bool(box.xMaximum() > edge or box.xMinimum() < -edge)
 
 
-def _has_pixel(layer: QgsRasterLayer, place: QgsPointXY) -> bool:
-    """Tell whether a layer draws something at a place in its CRS; True where it would take long to know."""
+def _has_pixel(layer: QgsRasterLayer, place: QgsPointXY, reach: int = 0) -> bool:
+    """Tell whether a layer draws something at a place in its CRS, or within a reach in pixels.
+
+    True where it would take long to know.
+    """
     provider, renderer = layer.dataProvider(), layer.renderer()
     columns, rows, box = provider.xSize(), provider.ySize(), provider.extent()
     if not _is_quick(layer) or not _may_be_clear(layer) or columns <= 0 or rows <= 0:
@@ -122,9 +137,10 @@ def _has_pixel(layer: QgsRasterLayer, place: QgsPointXY) -> bool:
     width, height = box.width() / columns, box.height() / rows
     column = min(max(math.floor((place.x() - box.xMinimum()) / width), 0), columns - 1)
     row = min(max(math.floor((box.yMaximum() - place.y()) / height), 0), rows - 1)
-    left, top = box.xMinimum() + column * width, box.yMaximum() - row * height
-    block = renderer.block(1, QgsRectangle(left, top - height, left + width, top), 1, 1)
-    return block is None or block.isEmpty() or block.color(0, 0) >> 24 & 0xFF > 0
+    left, top = box.xMinimum() + (column - reach) * width, box.yMaximum() - (row - reach) * height
+    side = 2 * reach + 1
+    block = renderer.block(1, QgsRectangle(left, top - side * height, left + side * width, top), side, side)
+    return block is None or block.isEmpty() or any(block.color(cell) >> 24 & 0xFF > 0 for cell in range(side * side))
 
 
 def _is_quick(layer: QgsRasterLayer) -> bool:

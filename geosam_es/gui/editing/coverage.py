@@ -96,7 +96,7 @@ class LayerCoverage:
             coverage.reshape(key, outline, near.polygons, near.rules, moves_borders=moves, classes=classes)
         )
 
-    def cut(self, feature_id: int, line: BaseGeometry) -> Changes:
+    def cut(self, feature_id: int, line: shapely.LineString) -> Changes:
         """Cut a polygon along a line; see `coverage.cut`."""
         near = self._around(line, self.outline(feature_id))
         return near.by_id(coverage.cut(near.key(feature_id), line, near.polygons, near.rules, near.classes))

@@ -25,7 +25,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ...core.orthogonal import square_angles
 from ...core.partition import fit_to_neighbours, polygonal, valid
-from ...core.topology import fewest_vertices, fill_holes, merge, polygon_parts, smoothed
+from ...core.topology import fewest_vertices, fill_holes, merge, polygon_parts
 from ...errors import EditError, GeoSamError
 from ...qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform, transform_polygon, unit_m
 from ...qgis_support.messages import tr
@@ -39,8 +39,6 @@ Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
 _WALL_DISPLACEMENT_M = 3.0
 """Largest distance that a wall may move to get right angles."""
-
-_STYLES = {"few": fewest_vertices, "smooth": smoothed}
 
 _LEAST_AGREEMENT = 0.7
 """Lowest IoU of a fitted polygon with the one that was proposed."""
@@ -235,8 +233,9 @@ class LayerFitting:
         if options.right_angles:
             styled = _on_plane(square_angles, outline, self._raster_crs, _WALL_DISPLACEMENT_M)
             _check_agreement(outline, styled, tr("Right angles would change the polygon too much"))
-        if options.outline in _STYLES and self._pixel_m > 0 and _is_unchanged(outline, styled):
-            styled = _on_plane(_STYLES[options.outline], outline, self._raster_crs, self._pixel_m)
+        style = {"few": fewest_vertices, "smooth": _smoothed}.get(options.outline)
+        if style is not None and self._pixel_m > 0 and _is_unchanged(outline, styled):
+            styled = _on_plane(style, outline, self._raster_crs, self._pixel_m)
             # Nothing is left of a part that is smaller than a pixel.
             styled = outline if styled.is_empty else styled
         return styled
@@ -332,6 +331,13 @@ def _on_plane(
     east = north * max(math.cos(math.radians(middle.y)), 1e-6)
     changed = style(scale(outline, east, north, origin=middle), metres)
     return scale(changed, 1 / east, 1 / north, origin=middle)
+
+
+def _smoothed(outline: Outline, tolerance: float) -> Outline:
+    """Return an outline with curves in place of corners, by Chaikin's method."""
+    # A corner moves by at most a quarter of its edges.
+    fine = shapely.segmentize(outline, 4 * tolerance)
+    return _valid(shapely.simplify(from_qgs(to_qgs(fine).smooth(2)), tolerance / 10))
 
 
 def _is_unchanged(before: Outline, after: Outline) -> bool:

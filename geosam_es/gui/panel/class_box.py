@@ -69,6 +69,8 @@ class ClassBox(QGroupBox):
         self._named = ""
         self.hold: Callable[[Callable[[], None]], bool] = lambda _choice: False
         self._items: tuple[ClassItem, ...] = ()
+        # What counts of the text and the percentages: an accepted polygon that is not written yet keeps those before.
+        self._written_text, self._shares = "", list[int]()
         self._rows: list[int] = []
         self.classes: ClassList | None = None
         self._field = QgsFieldComboBox()
@@ -90,11 +92,11 @@ class ClassBox(QGroupBox):
         self._list.currentRowChanged.connect(self._on_row)
         self._text = _Line()
         self._text.setPlaceholderText(tr("Class of the next polygons"))
-        self._text.textChanged.connect(lambda _text: self._show_written())
+        self._text.textChanged.connect(lambda _text: self.take_typed())
         self._text.entered.connect(self.finished.emit)
         self._text.escaped.connect(self.finished.emit)
         self._percents = PercentBox()
-        self._percents.changed.connect(self._show_written)
+        self._percents.changed.connect(self.take_typed)
         self._percents.finished.connect(self.finished.emit)
         self._written = ElidedLabel()
         self.mix_fields = MixFields()
@@ -111,7 +113,7 @@ class ClassBox(QGroupBox):
     def set_layer(self, layer: QgsVectorLayer | None) -> None:
         """Show the fields of a layer. A class typed for another layer is forgotten."""
         if layer is not self._layer or layer is None:
-            self._text.clear()
+            self._set_text("")
         self._layer = layer
         self._field.setLayer(layer)
         self.mix_fields.set_layer(layer)
@@ -140,7 +142,7 @@ class ClassBox(QGroupBox):
     def set_classes(self, classes: ClassList | None) -> None:
         """Show a list of classes. Its field is selected, and the chosen classes are kept if the list has them."""
         before = [self._items[row].code for row in self._rows]
-        percents = self._percents.values
+        percents = self._shares
         self.classes = classes
         self._items = classes.items if classes is not None else ()
         if classes is not None and classes.field:
@@ -160,11 +162,11 @@ class ClassBox(QGroupBox):
         self._list.setVisible(bool(self._items))
         self._search.setVisible(bool(self._items))
         self._text.setVisible(not self._items)
-        if self._items:
-            self._text.clear()
         codes = [item.code for item in self._items]
         kept = [codes.index(code) for code in before if code in codes]
         self._set_rows(kept, percents if len(kept) == len(before) else None)
+        if self._items:
+            self._set_text("")
 
     def choose(self, index: int) -> None:
         """Choose the class at a position in the list, alone."""
@@ -196,7 +198,7 @@ class ClassBox(QGroupBox):
         else:
             self._set_rows([])
         if not self._items:
-            self._text.setText(next(iter(codes), ""))
+            self._set_text(next(iter(codes), ""))
 
     @property
     def class_fields(self) -> list[str]:
@@ -220,12 +222,12 @@ class ClassBox(QGroupBox):
         """What is chosen, for people: a class, or a mix such as ``60 % 4090, 40 % 9340``; empty if nothing is."""
         if len(self._rows) == 1:
             return self._items[self._rows[0]].title
-        parts = zip(self._percents.values, self._rows)
+        parts = zip(self._shares, self._rows)
         return ", ".join(f"{percent} % {self._items[row].code}" for percent, row in parts) or self._typed()
 
     def attributes(self) -> Mapping[str, Any]:
         """Return the values to write, by field name."""
-        parts = [(self._items[row].code, percent) for row, percent in zip(self._rows, self._percents.values)]
+        parts = [(self._items[row].code, percent) for row, percent in zip(self._rows, self._shares)]
         if not parts and self._typed():
             parts = [(self._typed(), 100)]
         if not parts:
@@ -239,10 +241,10 @@ class ClassBox(QGroupBox):
         return str(self._field.currentField())
 
     def _typed(self) -> str:
-        return "" if self._items else self._text.text().strip()
+        return "" if self._items else self._written_text.strip()
 
     def _main_row(self) -> int | None:
-        parts = list(zip(self._percents.values, self._rows))
+        parts = list(zip(self._shares, self._rows))
         return max(parts, key=lambda part: part[0])[1] if parts else None
 
     def _likely_field(self) -> str:
@@ -258,8 +260,29 @@ class ClassBox(QGroupBox):
             # What is chosen is seen.
             self._search.clear()
         self._percents.set_parts([self._items[row].title for row in self._rows], percents)
+        self._shares = self._percents.values
         self._list.show_chosen(self._rows)
         self._show_written()
+
+    def take_typed(self) -> None:
+        """Let the typed text and percentages count from now on, or later if they belong to the next polygon."""
+        self._take(self._text.text(), self._percents.values)
+
+    def _take(self, text: str, shares: list[int]) -> None:
+        if not self.hold(partial(self._take, text, shares)) and (text, shares) != (self._written_text, self._shares):
+            self._set(text, shares)
+
+    def _set(self, text: str, shares: list[int]) -> None:
+        self._written_text = text
+        if len(shares) == len(self._rows):
+            self._shares = shares
+        self._show_written()
+
+    def _set_text(self, text: str) -> None:
+        self._text.blockSignals(True)
+        self._text.setText(text)
+        self._text.blockSignals(False)
+        self._set(text, self._shares)
 
     def _show_written(self) -> None:
         """Say what the next polygon gets."""
@@ -289,7 +312,7 @@ class ClassBox(QGroupBox):
         self.field_chosen.emit(self.field)
 
     def _on_mix_fields(self) -> None:
-        self._set_rows(self._rows, self._percents.values)
+        self._set_rows(self._rows, self._shares)
 
     def _filter(self) -> None:
         found = self._found()

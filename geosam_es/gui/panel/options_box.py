@@ -36,8 +36,12 @@ class OptionsBox(QgsCollapsibleGroupBox):
         self._widgets: dict[str, list[QWidget]] = {}
         self.coverage = CoverageBox()
         self.coverage.changed.connect(self._on_coverage)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(6, 6, 6, 6)
+        # The group hides its own children when it is folded, and shows them all again.
+        content = QWidget()
+        QVBoxLayout(self).addWidget(content)
+        self.layout().setContentsMargins(6, 6, 6, 6)
+        layout = QVBoxLayout(content)
+        layout.setContentsMargins(0, 0, 0, 0)
         numbers = (
             (
                 "simplify_pixels",

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from qgis.PyQt.QtCore import QObject, QThread, pyqtSignal
 
 from ...errors import GeoSamError, ModelError
-from ...qgis_support.service_request import interrupt
+from ...qgis_support.service_request import interrupt, interruptible
 
 __all__ = ["Job", "Worker", "ignore"]
 
@@ -115,7 +115,8 @@ class Worker(QThread):
             if job is None:
                 return
             try:
-                value = job.run()
+                with interruptible():
+                    value = job.run()
             except GeoSamError as error:
                 with self._ready:
                     is_put_off = job in self._look_ahead

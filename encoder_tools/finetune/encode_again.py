@@ -1,0 +1,129 @@
+"""Encoding a store again with a tuned model; the old tiles stay in use until the new store is complete."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from geosam_es import __version__
+from geosam_es.encoding.encode import encode_tiles
+from geosam_es.encoding.plan import EncodePlan
+from geosam_es.errors import OutputError, RasterError
+from geosam_es.store import StoreReader, StoreWriter
+from geosam_es.store.files import flush_tree, temporary_name
+from geosam_es.store.reader import TileState
+from geosam_es.store.signature import same_pixels
+from geosam_es.store.writer import replace_store
+
+from ..evaluation.pictures import find_raster, open_raster
+from ..models.loading import load_model
+from ..raster import Raster, bounded_cache
+
+__all__ = ["encode_again", "encode_in_place", "raster_of"]
+
+Progress = Callable[[int, int], None]
+
+
+def raster_of(reader: StoreReader, path: Path | None) -> Raster:
+    """Open the raster of a store.
+
+    Raises
+    ------
+    RasterError
+        If it was not found, or is another image.
+    """
+    raster = None if path is None else open_raster(reader, path)
+    if raster is None:
+        raise RasterError(
+            f"The raster {reader.metadata.raster.file_name} of {reader.root} is missing or another image",
+            "give the file or its folder with --raster",
+        )
+    if not same_pixels(raster.info().fingerprint, reader.metadata.raster.fingerprint):
+        raise RasterError(f"{path} is not the image that {reader.root} was made from", "give it with --raster")
+    return raster
+
+
+def encode_again(
+    reader: StoreReader,
+    raster: Raster,
+    model: Path,
+    root: Path,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write a store with the tiles of another one, encoded by another model.
+
+    Parameters
+    ----------
+    reader : StoreReader
+    raster : Raster
+        From `raster_of`.
+    model : Path
+        Folder of the model.
+    root : Path
+        The new store.
+    threads : int, optional
+    progress : callable, optional
+        Called with the number of tiles done and of all tiles.
+
+    Raises
+    ------
+    GeoSamError
+        If the raster or the model cannot be read, or the store cannot be written.
+    """
+    with TemporaryDirectory(prefix="geosam-es-") as work:
+        loaded = load_model(str(model), None, "cpu", Path(work), threads)
+        created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        metadata = replace(
+            reader.metadata,
+            model=loaded.encoder.info.to_json(),
+            software=f"GeoSAM-ES {__version__}",
+            created=created,
+        )
+        writer = StoreWriter.create(root, metadata, loaded.export_decoder())
+        states = {tile: reader.state(tile) for grid in reader.grids for tile in reader.tiles(grid.level)}
+        for tile in (tile for tile, state in states.items() if state is TileState.SKIPPED):
+            writer.skip(tile)
+        tiles = [tile for tile, state in states.items() if state is TileState.ENCODED]
+        plan = EncodePlan(raster, metadata, None, loaded.encoder.default_batch_size)
+        with bounded_cache():
+            encode_tiles(plan, loaded.encoder, writer, tiles, progress)
+
+
+def encode_in_place(
+    store: Path, model: Path, raster: Path | None = None, threads: int | None = None, progress: Progress | None = None
+) -> None:
+    """Encode a store again with a model and put the result in its place; see `encode_again`.
+
+    Raises
+    ------
+    GeoSamError
+        As `encode_again` does. The store is unchanged then.
+    """
+    reader = StoreReader(store)
+    image = raster_of(reader, find_raster(reader, raster))
+    fresh = temporary_name(store.resolve().parent)
+    try:
+        encode_again(reader, image, model, fresh, threads, progress)
+        put_in_place_of(store, fresh)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def put_in_place_of(store: Path, fresh: Path) -> None:
+    """Replace a store with a complete new one.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be replaced. The old one stays then.
+    """
+    try:
+        flush_tree(fresh)
+        replace_store(store, fresh)
+    except OSError as error:
+        raise OutputError(f"{store} cannot be replaced ({error.strerror})", "close the programs that use it") from error

@@ -1,0 +1,141 @@
+"""Depth ``all``: a `mini` with random weights is trained from pixels, and its stores are encoded again in place."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import shapely
+import torch
+from rasterio.transform import Affine
+
+from encoder_tools.finetune import finetuning, mini_model, training
+from encoder_tools.finetune.encode_again import encode_in_place
+from encoder_tools.finetune.mini_model import load_encoder
+from encoder_tools.finetune.training import Choice, Fit
+from encoder_tools.mini.config import CropPlan
+from encoder_tools.mini.export import write_model
+from encoder_tools.mini.network import normalise
+from geosam_es.inference.encoder import OnnxEncoder, read_model_info
+from geosam_es.inference.session import open_segmenter
+from geosam_es.store import StoreReader
+from tests.encoder_tools.conftest import Run
+from tests.encoder_tools.tuning_scenes import object_boxes, random_mini, write_layer
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SIDE = 512
+CRS = "EPSG:25830"
+LEFT, TOP = 700_000.0, 4_400_000.0
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    write_model(random_mini(0), folder, {"step": 1, "seconds": 1})
+    return folder
+
+
+@pytest.fixture
+def place(run: Run, model: Path, tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Return a store in another folder than its image, the image, and a layer of bright boxes on it."""
+    boxes = [tuple(edge // 2 for edge in box) for box in object_boxes(12, 0)]
+    pixels = np.full((SIDE, SIDE, 3), 60, np.uint8)
+    for left, top, right, bottom in boxes:
+        pixels[top:bottom, left:right] = (200, 180, 150)
+    image = tmp_path / "images" / "town.tif"
+    image.parent.mkdir()
+    shape = {"count": 3, "height": SIDE, "width": SIDE, "dtype": "uint8"}
+    transform = Affine(1, 0, LEFT, 0, -1, TOP)
+    with rasterio.open(image, "w", driver="GTiff", crs=CRS, transform=transform, **shape) as dataset:
+        dataset.write(np.moveaxis(pixels, -1, 0))
+    layer = write_layer(
+        tmp_path / "boxes.gpkg", [shapely.box(LEFT + a, TOP - d, LEFT + c, TOP - b) for a, b, c, d in boxes]
+    )
+    stores = tmp_path / "stores"
+    stores.mkdir()
+    done = run("encode", image, "-o", stores, "--model", model)
+    assert done.exit_code == 0, done.stderr
+    return stores / "town.embeddings.zarr", image, layer
+
+
+def test_the_encoder_in_pytorch_equals_its_onnx_file(model: Path) -> None:
+    tile = np.random.default_rng(0).integers(0, 255, (1, 1024, 1024, 3), dtype=np.uint8)
+    wanted = OnnxEncoder(model, 1).encode(tile)["image_embeddings"]
+    with torch.no_grad():
+        found = load_encoder(model)(normalise(torch.from_numpy(tile))).numpy()
+    assert np.abs(found - wanted).max() < 1e-3 * np.abs(wanted).max()
+
+
+def test_a_store_remembers_the_way_to_its_image(place: tuple[Path, Path, Path]) -> None:
+    assert StoreReader(place[0]).metadata.raster.path == "../images/town.tif"
+
+
+def take_trained(fits: dict[str, Fit]) -> Choice:
+    return Choice("all", 1.0, fits)
+
+
+def test_the_whole_network_is_trained_and_the_store_encoded_again(
+    run: Run, model: Path, place: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finetuning, "REPORT_PROMPTS", "point")
+    monkeypatch.setattr(finetuning, "choose", take_trained)
+    monkeypatch.setattr(training, "_MOST_CHECKED", 1)
+    monkeypatch.setattr(mini_model, "_PLANS", (CropPlan(96, 1, 2, 1.0),))
+    store, image, layer = place
+    out = tmp_path / "town_model"
+    command = ["finetune", store, layer, "--checkpoint", model, "--depth", "all", "--epochs", 1, "--holdout", 0]
+    before = StoreReader(store)
+    old = before.read(next(iter(before.pyramid)))["image_embeddings"]
+
+    done = run(*command, "-o", out, "--threads", 1)
+    assert done.exit_code == 0, done.stderr
+    info = read_model_info(out)
+    after = StoreReader(store)
+    assert info.name == "town_model" and after.metadata.model["encoder_sha256"] == info.encoder_sha256
+    assert after.metadata.raster == before.metadata.raster
+    assert [path.name for path in store.parent.iterdir()] == [store.name]
+    new = after.read(next(iter(after.pyramid)))["image_embeddings"]
+    assert new.shape == old.shape and np.abs(new - old).max() > 0
+    assert open_segmenter(store) is not None
+    page = (out / "report" / "report.html").read_text(encoding="utf-8")
+    assert "not next to the store" not in page
+
+    # Another store of the image gets the model later, and the model is tuned again.
+    other = tmp_path / "other.embeddings.zarr"
+    assert run("encode", image, "-o", other, "--model", model).exit_code == 0
+    used = run("decoder", "set", other, out)
+    assert used.exit_code == 0 and "encoded again with the model" in used.stdout, used.stderr
+    assert StoreReader(other).metadata.model["encoder_sha256"] == info.encoder_sha256
+
+
+def test_the_old_store_stays_if_encoding_fails(
+    run: Run, model: Path, place: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, image, _ = place
+    before = {path: path.stat().st_mtime_ns for path in sorted(store.rglob("*"))}
+
+    def broken(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(OnnxEncoder, "encode", broken)
+    with pytest.raises(KeyboardInterrupt):
+        encode_in_place(store, model)
+    monkeypatch.undo()
+    assert {path: path.stat().st_mtime_ns for path in sorted(store.rglob("*"))} == before
+    assert [path.name for path in store.parent.iterdir()] == [store.name]
+
+    # Another image of the same name and size is not taken for it.
+    with rasterio.open(image, "r+") as dataset:
+        dataset.write(np.zeros((3, SIDE, SIDE), np.uint8))
+    refused = run("decoder", "set", store, model)
+    assert refused.exit_code == 2 and "is not the image that" in refused.stderr
+    shutil.move(image, tmp_path / "gone.tif")
+    lost = run("decoder", "set", store, model)
+    assert (
+        lost.exit_code == 2 and "is missing or another image: give the file or its folder with --raster" in lost.stderr
+    )
+    assert {path: path.stat().st_mtime_ns for path in sorted(store.rglob("*"))} == before
