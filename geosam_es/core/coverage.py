@@ -212,7 +212,7 @@ def reshape(
     rays = list(_rays(before, new, net.near(before).values())) if moves_borders else []
     changes = net.resolved(owners, shapely.union(new, before), [at], rays)
     if not changes.new:
-        raise EditError("Other polygons cover the whole polygon", "let shared borders move, or draw another outline")
+        raise EditError("Other polygons cover the whole polygon", "turn on Neighbours follow, or draw another outline")
     if shapely.equals_exact(shapely.normalize(changes.new[0]), shapely.normalize(old)):
         return replace(changes, new=[])
     return replace(changes, changed={**changes.changed, key: changes.new[0]}, new=[])
@@ -334,7 +334,7 @@ def simplify(polygons: Polygons, tolerance_m: float, rules: Rules) -> dict[int, 
         If shapely is older than 2.1, or its GEOS older than 3.12.
     """
     if not hasattr(shapely, "coverage_simplify") or shapely.geos_version < (3, 12, 0):
-        raise EditError("Simplifying a coverage needs shapely 2.1", "update shapely, or leave out simplifying")
+        raise EditError("Simplifying a coverage needs shapely 2.1", "update shapely, or do not simplify")
     given = np.array(list(polygons.values()), object)
     plane = Plane(given, rules.metres_per_unit)
     return dict(zip(polygons, plane.exact(shapely.coverage_simplify(plane.flat(given), tolerance_m))))

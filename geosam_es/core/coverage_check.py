@@ -74,8 +74,8 @@ class Finding:
 
 _REMEDIES = {
     Kind.INVALID: "repair the polygon",
-    Kind.OVERLAP: "leave the ground to the smallest of the polygons",
-    Kind.GAP: "fill it from the neighbour with the longest border",
+    Kind.OVERLAP: "leave it to the smallest of the polygons",
+    Kind.GAP: "give it to the neighbour with the longest border",
     Kind.BORDER: "give both sides the same vertices",
     Kind.SLIVER: "join it to the neighbour with the longest border",
     Kind.SMALL: "join it to the neighbour with the longest border",

@@ -274,7 +274,9 @@ def _noded(lines: NDArray[np.object_], window: tuple[float, float, float, float]
             edges = edges[edges[:, 0] != edges[:, 1]]
             if shapely.is_simple(shapely.multilinestrings(_line_strings(edges))):
                 return np.asarray(edges, np.complex128)
-    raise EditError("The polygons around cannot be joined at common vertices", "correct them first: check the coverage")
+    raise EditError(
+        "The neighbouring polygons cannot be given common vertices", "correct them first with Check coverage"
+    )
 
 
 def _chains(ends: Complex, line: Whole, wanted: NDArray[np.bool_]) -> tuple[list[shapely.LineString], Whole]:

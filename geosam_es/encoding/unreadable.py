@@ -120,7 +120,7 @@ def explain(path: RasterPath, drivers: Collection[str]) -> RasterError:
         made = path.parent / f"{path.stem}_cog.tif"
         return RasterError(
             "{path} is in the format {format}, and this GDAL has no driver for it",
-            "convert it with a GDAL that has one, as QGIS for Windows has for ECW and MrSID (for 8-bit images "
+            "convert it with a GDAL that has one; QGIS for Windows reads ECW and MrSID (for 8-bit images "
             "COMPRESS=JPEG makes a smaller file): {command}",
             path=shown(path),
             format=missing,

@@ -413,9 +413,9 @@ class UpdatePolygonsAlgorithm(_SegmentAlgorithm):
         self.add_image_parameters()
         self.add_input(tr("Old polygons"), QgsProcessing.SourceType.TypeVectorPolygon)  # type: ignore[attr-defined]
         self.add_field(self.OBJECT, tr("Object field"))
-        self.add_number(self.SAME_IOU, tr("Least IoU of an unchanged object"), number.Double, defaults.same_iou)
+        self.add_number(self.SAME_IOU, tr("Minimum IoU of an unchanged object"), number.Double, defaults.same_iou)
         self.add_number(
-            self.GONE_SCORE, tr("Least score of an object that is not gone"), number.Double, defaults.gone_score
+            self.GONE_SCORE, tr("Minimum score of an object that is not gone"), number.Double, defaults.gone_score
         )
         self.add_number(self.TOLERANCE, tr("Tolerance for borders (pixels)"), number.Double, defaults.tolerance)
         self.add_options()

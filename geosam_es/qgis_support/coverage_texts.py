@@ -26,8 +26,8 @@ def remedy_text(kind: Kind) -> str:
     join = tr("join it to the neighbour with the longest border")
     return {
         Kind.INVALID: tr("repair the polygon"),
-        Kind.OVERLAP: tr("leave the ground to the smallest of the polygons"),
-        Kind.GAP: tr("fill it from the neighbour with the longest border"),
+        Kind.OVERLAP: tr("leave it to the smallest of the polygons"),
+        Kind.GAP: tr("give it to the neighbour with the longest border"),
         Kind.BORDER: tr("give both sides the same vertices"),
         Kind.SLIVER: join,
         Kind.SMALL: join,

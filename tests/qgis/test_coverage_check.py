@@ -100,7 +100,7 @@ def test_a_list_to_walk_through(iface: Interface, ready: Interaction) -> None:
         "Gap: 49.9 m²",
         "Below the minimum area: 16.0 m²",
     ]
-    assert "3 findings in habitats" in iface.window.statusBar().currentMessage()
+    assert "Findings in habitats: 3." in iface.window.statusBar().currentMessage()
     seen = []
     for _ in range(4):
         key(iface, Qt.Key.Key_N)
@@ -111,7 +111,7 @@ def test_a_list_to_walk_through(iface: Interface, ready: Interaction) -> None:
         assert extent.contains(where) and not extent.contains(where.buffer(30 * where.length))
         assert from_qgs(ready.overlay.bands["finding"].asGeometry()).equals(where)
     assert seen == [Kind.OVERLAP, Kind.GAP, Kind.SMALL, Kind.OVERLAP]
-    assert hint(ready).startswith("1 of 3: Overlap: 1000 m²\nEnter: leave the ground to the smallest")
+    assert hint(ready).startswith("1 of 3: Overlap: 1000 m²\nEnter: leave it to the smallest")
     key(iface, Qt.Key.Key_N, Qt.KeyboardModifier.ShiftModifier)
     assert ready.check.current.kind is Kind.SMALL
     key(iface, Qt.Key.Key_Escape)

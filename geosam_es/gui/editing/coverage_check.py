@@ -176,7 +176,7 @@ class CoverageCheck(QObject):
             return
         if done is None and not changes.removed:
             problem = tr("There is nothing to mend here, or no neighbour to mend it with")
-            self.failed.emit(EditError(problem, tr("go on with N, or correct the polygons by hand")))
+            self.failed.emit(EditError(problem, tr("press N for the next one, or correct the polygons by hand")))
             return
         self._history.note(layer, OwnEdit(named(tr("mending of {label} in {layer}"), layer, name)))
         del self.findings[index]
@@ -254,8 +254,8 @@ class CoverageCheck(QObject):
             self._index = same[0] if same else min(index, last) if last >= 0 else None
         self.changed.emit()
         if task.area is None:
-            found = tr("{count} findings in {layer}. N: go to the first")
-            text = found if self.findings else tr("{layer} is a clean coverage")
+            found = tr("Findings in {layer}: {count}. N: go to the first")
+            text = found if self.findings else tr("No findings in {layer}")
             self.checked.emit(text.format(count=len(self.findings), layer=task.name))
         self._soon.start()
 

@@ -120,7 +120,8 @@ class Shaping(QObject):
             else:
                 first = self._selected()
             if first == (layer, feature.id()) or first[0] is not layer:
-                raise EditError(tr("These are not two polygons of one layer"), tr("point at a neighbour of the first"))
+                problem = tr("This is not another polygon of the same layer")
+                raise EditError(problem, tr("point at a neighbour of the first one"))
             changes = _coverage(layer, self._dock).merge(first[1], feature.id())
             if refined is not None:
                 self._controller.discard()

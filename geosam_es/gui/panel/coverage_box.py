@@ -62,14 +62,14 @@ class CoverageBox(QWidget):
         self._switch = QCheckBox(tr("Coverage mode"))
         self._switch.setObjectName("coverage")
         self._switch.setToolTip(
-            tr("Accepting leaves no overlaps and no narrow gaps, and shared borders; remembered with the layer")
+            tr("Accepted polygons share borders, without overlaps or narrow gaps. Remembered with the layer.")
         )
         self._switch.toggled.connect(lambda checked: self._change(is_on=checked))
         self._ground = QComboBox()
         self._ground.setObjectName("ground")
         for ground in Ground:
             self._ground.addItem(ground_text(ground.value), ground.value)
-        self._ground.setToolTip(tr("What happens to the ground that a new polygon shares with others (V)"))
+        self._ground.setToolTip(tr("What happens where a new polygon overlaps others (V)"))
         self._ground.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._ground.activated.connect(lambda _index: self._change(ground=self._ground.currentData()))
         self._rules = QWidget()
@@ -78,9 +78,9 @@ class CoverageBox(QWidget):
         rules.addWidget(self._ground)
         self._numbers: dict[str, QDoubleSpinBox] = {}
         for name, text, tip, suffix, maximum, step in (
-            ("tolerance_m", tr("Close gaps up to"), tr("Width on the ground"), " m", 50.0, 0.5),
+            ("tolerance_m", tr("Close gaps up to"), tr("Narrower gaps are closed (in metres)"), " m", 50.0, 0.5),
             (
-                *("min_area_m2", tr("Minimum area"), tr("For classes without one in their class list")),
+                *("min_area_m2", tr("Minimum area"), tr("For classes that have none in the class list")),
                 *(" m²", 1e8, 100.0),
             ),
         ):
@@ -93,14 +93,14 @@ class CoverageBox(QWidget):
             "refuses_small": QCheckBox(tr("Refuse small parts")),
             "moves_borders": QCheckBox(tr("Neighbours follow")),
         }
-        self._checks["refuses_small"].setToolTip(tr("Otherwise they go to the neighbour with the longest border"))
+        self._checks["refuses_small"].setToolTip(tr("If off, they go to the neighbour with the longest border"))
         self._checks["moves_borders"].setToolTip(tr("Refining a polygon moves the borders that it shares"))
         for name, check in self._checks.items():
             check.setObjectName(name)
             check.toggled.connect(lambda checked, name=name: self._change(**{name: checked}))
             rules.addWidget(check)
         self._check, fields = QPushButton(tr("Check coverage")), QPushButton(tr("Fields…"))
-        self._check.setToolTip(tr("Find gaps, overlaps, slivers and small parts; N and Shift+N walk through them"))
+        self._check.setToolTip(tr("Find gaps, overlaps, slivers and small parts; N and Shift+N go through them"))
         self._check.clicked.connect(self.check_wanted.emit)
         fields.setToolTip(tr("What is written to the fields of the layer when a polygon is accepted"))
         fields.clicked.connect(self.fields_wanted.emit)
