@@ -4,6 +4,74 @@
   <context>
     <name>GeoSAM-ES</name>
     <message>
+      <source>There is no polygon to split</source>
+      <translation>No hay ningún polígono que dividir</translation>
+    </message>
+    <message>
+      <source>choose fill or carve, or draw inside a polygon</source>
+      <translation>elegir Rellenar o Recortar a los vecinos, o dibujar dentro de un polígono</translation>
+    </message>
+    <message>
+      <source>Other polygons cover the whole polygon</source>
+      <translation>Otros polígonos cubren todo el polígono</translation>
+    </message>
+    <message>
+      <source>choose carve or split, or change the other polygons</source>
+      <translation>elegir Recortar a los vecinos o Dividir, o modificar los otros polígonos</translation>
+    </message>
+    <message>
+      <source>Nothing is left of the polygon that would be split</source>
+      <translation>Del polígono que se dividiría no quedaría nada</translation>
+    </message>
+    <message>
+      <source>change its class, or choose carve</source>
+      <translation>cambiar su clase o elegir Recortar a los vecinos</translation>
+    </message>
+    <message>
+      <source>turn on Neighbours follow, or draw another outline</source>
+      <translation>activar Mover bordes comunes o dibujar otro contorno</translation>
+    </message>
+    <message>
+      <source>The line does not cut the polygon in two</source>
+      <translation>La línea no divide el polígono en dos</translation>
+    </message>
+    <message>
+      <source>begin and end it outside the polygon</source>
+      <translation>empezarla y terminarla fuera del polígono</translation>
+    </message>
+    <message>
+      <source>The polygons are {distance} m apart</source>
+      <translation>Los polígonos están a {distance} m uno de otro</translation>
+    </message>
+    <message>
+      <source>merge polygons with a common border</source>
+      <translation>combinar polígonos con un borde común</translation>
+    </message>
+    <message>
+      <source>Simplifying a coverage needs shapely 2.1</source>
+      <translation>Para simplificar una cobertura hace falta shapely 2.1</translation>
+    </message>
+    <message>
+      <source>update shapely, or do not simplify</source>
+      <translation>actualizar shapely o no simplificar</translation>
+    </message>
+    <message>
+      <source>A part would cover {area} m², less than the minimum of {limit} m²</source>
+      <translation>Una parte ocuparía {area} m², menos que el mínimo de {limit} m²</translation>
+    </message>
+    <message>
+      <source>lower the minimum area, or draw it larger</source>
+      <translation>reducir la superficie mínima o dibujarla más grande</translation>
+    </message>
+    <message>
+      <source>The neighbouring polygons cannot be given common vertices</source>
+      <translation>No se pueden poner vértices comunes en los polígonos vecinos</translation>
+    </message>
+    <message>
+      <source>correct them first with Check coverage</source>
+      <translation>corregirlos antes con Comprobar cobertura</translation>
+    </message>
+    <message>
       <source>The object has no positive point and no box</source>
       <translation>El objeto no tiene ningún punto dentro ni recuadro</translation>
     </message>
@@ -56,12 +124,12 @@
       <translation>{path} empieza en {place}, que no está en grados, pero el SRC {crs} sí</translation>
     </message>
     <message>
-      <source>{path} begins at {place}, which is no place in the CRS {crs}</source>
-      <translation>{path} empieza en {place}, que no es un lugar del SRC {crs}</translation>
-    </message>
-    <message>
       <source>{path} begins at {place}, which is in degrees, but the CRS {crs} is not</source>
       <translation>{path} empieza en {place}, que está en grados, pero el SRC {crs} no</translation>
+    </message>
+    <message>
+      <source>{path} begins at {place}, which is no place in the CRS {crs}</source>
+      <translation>{path} empieza en {place}, que no es un lugar del SRC {crs}</translation>
     </message>
     <message>
       <source>--overlap {overlap} is out of range ({reason})</source>
@@ -244,8 +312,8 @@
       <translation>{path} está en formato {format}, y este GDAL no tiene controlador para leerlo</translation>
     </message>
     <message>
-      <source>convert it in QGIS with Raster &gt; Conversion &gt; Translate, or with another GDAL: {command}</source>
-      <translation>convertirlo en QGIS con Ráster &gt; Conversión &gt; Traducir, o con otro GDAL: {command}</translation>
+      <source>convert it with a GDAL that has one; QGIS for Windows reads ECW and MrSID (for 8-bit images COMPRESS=JPEG makes a smaller file): {command}</source>
+      <translation>convertirlo con un GDAL que lo tenga; QGIS para Windows lee ECW y MrSID (con COMPRESS=JPEG, las imágenes de 8 bits ocupan menos): {command}</translation>
     </message>
     <message>
       <source>{path} is not a raster that GDAL can read</source>
@@ -304,6 +372,14 @@
       <translation>{store} se hizo con {key} = {stored!r}, no {wanted!r}</translation>
     </message>
     <message>
+      <source>There is no image here: {name} has no data at this place</source>
+      <translation>Aquí no hay imagen: {name} no tiene datos en este lugar</translation>
+    </message>
+    <message>
+      <source>click where you see the image</source>
+      <translation>hacer clic donde se ve la imagen</translation>
+    </message>
+    <message>
       <source>The polygon being drawn is on {first}, and this place is on {second}</source>
       <translation>El polígono que se está dibujando está en {first}, y este lugar, en {second}</translation>
     </message>
@@ -336,12 +412,74 @@
       <translation>se prepara al hacer clic</translation>
     </message>
     <message>
+      <source>refined polygon {label} in {layer}</source>
+      <translation>refinado del polígono {label} en {layer}</translation>
+    </message>
+    <message>
       <source>polygon {label} in {layer}</source>
       <translation>polígono {label} en {layer}</translation>
     </message>
     <message>
-      <source>refined polygon {label} in {layer}</source>
-      <translation>refinado del polígono {label} en {layer}</translation>
+      <source>Add polygon</source>
+      <translation>Añadir polígono</translation>
+    </message>
+    <message>
+      <source>Refine polygon</source>
+      <translation>Refinar polígono</translation>
+    </message>
+    <message>
+      <source>The polygon is no longer in the layer</source>
+      <translation>El polígono ya no está en la capa</translation>
+    </message>
+    <message>
+      <source>choose another one</source>
+      <translation>elegir otro</translation>
+    </message>
+    <message>
+      <source>{number} of {count}: {finding}</source>
+      <translation>{number} de {count}: {finding}</translation>
+    </message>
+    <message>
+      <source>Enter: {remedy}
+N: next · Shift+N: previous · Esc: leave</source>
+      <translation>Intro: {remedy}
+N: siguiente · Mayús+N: anterior · Esc: salir</translation>
+    </message>
+    <message>
+      <source>Mend: {finding}</source>
+      <translation>Corregir: {finding}</translation>
+    </message>
+    <message>
+      <source>This cannot be mended ({reason})</source>
+      <translation>Esto no se puede corregir ({reason})</translation>
+    </message>
+    <message>
+      <source>correct the polygons with the vertex tool of QGIS</source>
+      <translation>corregir los polígonos con la herramienta de vértices de QGIS</translation>
+    </message>
+    <message>
+      <source>There is nothing to mend here, or no neighbour to mend it with</source>
+      <translation>Aquí no hay nada que corregir, o no hay ningún vecino con el que corregirlo</translation>
+    </message>
+    <message>
+      <source>press N for the next one, or correct the polygons by hand</source>
+      <translation>pulsar N para ir a la siguiente o corregir los polígonos a mano</translation>
+    </message>
+    <message>
+      <source>mending of {label} in {layer}</source>
+      <translation>corrección de {label} en {layer}</translation>
+    </message>
+    <message>
+      <source>Findings in {layer}: {count}. N: go to the first</source>
+      <translation>Incidencias en {layer}: {count}. N: ir a la primera</translation>
+    </message>
+    <message>
+      <source>No findings in {layer}</source>
+      <translation>Ninguna incidencia en {layer}</translation>
+    </message>
+    <message>
+      <source>Checking {layer}</source>
+      <translation>Comprobando {layer}</translation>
     </message>
     <message>
       <source>choose another target layer</source>
@@ -384,16 +522,8 @@
       <translation>No se pueden añadir polígonos a {name}</translation>
     </message>
     <message>
-      <source>Add polygon</source>
-      <translation>Añadir polígono</translation>
-    </message>
-    <message>
       <source>The geometries of {name} cannot be changed</source>
       <translation>No se pueden modificar las geometrías de {name}</translation>
-    </message>
-    <message>
-      <source>Refine polygon</source>
-      <translation>Refinar polígono</translation>
     </message>
     <message>
       <source>No polygons of {name} can be deleted</source>
@@ -468,20 +598,20 @@
       <translation>asignarlo en las propiedades de su capa</translation>
     </message>
     <message>
-      <source>The polygon cannot be fitted to the layer ({reason})</source>
-      <translation>El polígono no se puede ajustar a la capa ({reason})</translation>
-    </message>
-    <message>
-      <source>turn off the options under Shape and borders, or correct the polygons around it</source>
-      <translation>desactivar las opciones de Forma y bordes o corregir los polígonos de alrededor</translation>
-    </message>
-    <message>
       <source>There is no polygon to add</source>
       <translation>No hay ningún polígono que añadir</translation>
     </message>
     <message>
       <source>click an object first</source>
       <translation>hacer clic antes en un objeto</translation>
+    </message>
+    <message>
+      <source>Polygons of other layers cover the whole polygon</source>
+      <translation>Los polígonos de otras capas cubren todo el polígono</translation>
+    </message>
+    <message>
+      <source>change Avoid Overlap in QGIS's snapping toolbar, or the other polygons</source>
+      <translation>cambiar la opción de evitar solapamientos en la barra de autoensamblado de QGIS o modificar los otros polígonos</translation>
     </message>
     <message>
       <source>Right angles would change the polygon too much</source>
@@ -506,6 +636,14 @@
     <message>
       <source>Snapping to neighbours would change the polygon too much</source>
       <translation>La opción Ajustar a bordes vecinos cambiaría demasiado el polígono</translation>
+    </message>
+    <message>
+      <source>The polygon cannot be fitted to the layer ({reason})</source>
+      <translation>El polígono no se puede ajustar a la capa ({reason})</translation>
+    </message>
+    <message>
+      <source>turn off the options under Shape and borders, or correct the polygons around it</source>
+      <translation>desactivar las opciones de Forma y bordes o corregir los polígonos de alrededor</translation>
     </message>
     <message>
       <source>lower the value or turn it off under Shape and borders</source>
@@ -554,6 +692,14 @@ Intro: escribir · Supr: borrar · Esc: salir</translation>
       <translation>Refinando el {polygon}</translation>
     </message>
     <message>
+      <source>The polygon on the map is not written yet</source>
+      <translation>El polígono del mapa aún no se ha escrito</translation>
+    </message>
+    <message>
+      <source>accept it with Enter, or discard it with Esc</source>
+      <translation>aceptarlo con Intro o descartarlo con Esc</translation>
+    </message>
+    <message>
       <source>There is no polygon here</source>
       <translation>Aquí no hay ningún polígono</translation>
     </message>
@@ -566,20 +712,8 @@ Intro: escribir · Supr: borrar · Esc: salir</translation>
       <translation>borrado del polígono {label} en {layer}</translation>
     </message>
     <message>
-      <source>This polygon has no saved prompts</source>
-      <translation>Este polígono no tiene indicaciones guardadas</translation>
-    </message>
-    <message>
-      <source>draw it again, or change it with the vertex tool of QGIS</source>
-      <translation>dibujarlo de nuevo o cambiarlo con la herramienta de vértices de QGIS</translation>
-    </message>
-    <message>
-      <source>The polygon on the map is not written yet</source>
-      <translation>El polígono del mapa aún no se ha escrito</translation>
-    </message>
-    <message>
-      <source>accept it with Enter, or discard it with Esc</source>
-      <translation>aceptarlo con Intro o descartarlo con Esc</translation>
+      <source>The feature has no polygon</source>
+      <translation>El objeto espacial no tiene ningún polígono</translation>
     </message>
     <message>
       <source>No prepared image is open</source>
@@ -596,6 +730,78 @@ Intro: escribir · Supr: borrar · Esc: salir</translation>
     <message>
       <source>add that raster to the project, or open its prepared image</source>
       <translation>añadir ese ráster al proyecto o abrir su imagen preparada</translation>
+    </message>
+    <message>
+      <source>Ctrl+wheel or [ ]: size ({pixels} px)</source>
+      <translation>Ctrl+rueda o [ ]: tamaño ({pixels} px)</translation>
+    </message>
+    <message>
+      <source>Drag: add · Shift: take away</source>
+      <translation>Arrastrar: añadir · Mayús: quitar</translation>
+    </message>
+    <message>
+      <source>Esc: leave</source>
+      <translation>Esc: salir</translation>
+    </message>
+    <message>
+      <source>Drag: take away · Shift: add</source>
+      <translation>Arrastrar: quitar · Mayús: añadir</translation>
+    </message>
+    <message>
+      <source>Click or drag a line across the polygon
+Enter or right click: cut · Esc: leave</source>
+      <translation>Trazar con clics o arrastrando una línea que cruce el polígono
+Intro o clic derecho: cortar · Esc: salir</translation>
+    </message>
+    <message>
+      <source>Drag a loop: area · a stroke: points along it
+Shift: outside · Esc: leave</source>
+      <translation>Arrastrar un lazo: zona · un trazo: puntos a lo largo
+Mayús: fuera · Esc: salir</translation>
+    </message>
+    <message>
+      <source>point at a polygon of the target layer</source>
+      <translation>señalar un polígono de la capa de destino</translation>
+    </message>
+    <message>
+      <source>This is not another polygon of the same layer</source>
+      <translation>Este no es otro polígono de la misma capa</translation>
+    </message>
+    <message>
+      <source>point at a neighbour of the first one</source>
+      <translation>señalar un vecino del primero</translation>
+    </message>
+    <message>
+      <source>Merge polygons</source>
+      <translation>Combinar polígonos</translation>
+    </message>
+    <message>
+      <source>merge with polygon {label} in {layer}</source>
+      <translation>combinación con el polígono {label} en {layer}</translation>
+    </message>
+    <message>
+      <source>No polygon is chosen to merge with</source>
+      <translation>No se ha elegido el polígono con el que combinar</translation>
+    </message>
+    <message>
+      <source>press R on one polygon, then M on the other</source>
+      <translation>pulsar R sobre un polígono y después M sobre el otro</translation>
+    </message>
+    <message>
+      <source>The line crosses no polygon of {layer}</source>
+      <translation>La línea no cruza ningún polígono de {layer}</translation>
+    </message>
+    <message>
+      <source>draw it across a polygon, from outside to outside</source>
+      <translation>trazarla de lado a lado de un polígono, empezando y terminando fuera</translation>
+    </message>
+    <message>
+      <source>Cut polygon</source>
+      <translation>Cortar polígono</translation>
+    </message>
+    <message>
+      <source>cut of polygon {label} in {layer}</source>
+      <translation>corte del polígono {label} en {layer}</translation>
     </message>
     <message>
       <source>{name} has no class field</source>
@@ -630,14 +836,6 @@ Intro: escribir · Supr: borrar · Esc: salir</translation>
       <translation>elegir otro nombre de archivo</translation>
     </message>
     <message>
-      <source>A new layer needs a CRS</source>
-      <translation>Una capa nueva necesita un SRC</translation>
-    </message>
-    <message>
-      <source>set the CRS of the raster in the properties of its layer</source>
-      <translation>asignar el SRC del ráster en las propiedades de su capa</translation>
-    </message>
-    <message>
       <source>{path} already has a layer {name}</source>
       <translation>{path} ya tiene una capa {name}</translation>
     </message>
@@ -648,6 +846,14 @@ Intro: escribir · Supr: borrar · Esc: salir</translation>
     <message>
       <source>check the folder, its permissions and the free disk space</source>
       <translation>comprobar la carpeta, sus permisos y el espacio libre en disco</translation>
+    </message>
+    <message>
+      <source>A new layer needs a CRS</source>
+      <translation>Una capa nueva necesita un SRC</translation>
+    </message>
+    <message>
+      <source>set the CRS of the raster in the properties of its layer</source>
+      <translation>asignar el SRC del ráster en las propiedades de su capa</translation>
     </message>
     <message>
       <source>Undo: {what}</source>
@@ -682,6 +888,10 @@ Intro: escribir · Supr: borrar · Esc: salir</translation>
       <translation>Rehecho en {layer}: {edit}</translation>
     </message>
     <message>
+      <source>Done: {what}</source>
+      <translation>Hecho: {what}</translation>
+    </message>
+    <message>
       <source>Deleted: {what}</source>
       <translation>Borrado: {what}</translation>
     </message>
@@ -696,6 +906,34 @@ Intro: escribir · Supr: borrar · Esc: salir</translation>
     <message>
       <source>point</source>
       <translation>punto</translation>
+    </message>
+    <message>
+      <source>brush stroke</source>
+      <translation>pincelada</translation>
+    </message>
+    <message>
+      <source>eraser stroke</source>
+      <translation>pasada de goma</translation>
+    </message>
+    <message>
+      <source>cut</source>
+      <translation>corte</translation>
+    </message>
+    <message>
+      <source>lasso</source>
+      <translation>lazo</translation>
+    </message>
+    <message>
+      <source>scribble</source>
+      <translation>trazo</translation>
+    </message>
+    <message>
+      <source>merge</source>
+      <translation>combinación</translation>
+    </message>
+    <message>
+      <source>polygon of the layer</source>
+      <translation>polígono de la capa</translation>
     </message>
     <message>
       <source>Redo</source>
@@ -778,12 +1016,56 @@ Intro: escribir · Supr: borrar · Esc: salir</translation>
       <translation>Borrar el polígono que se está refinando</translation>
     </message>
     <message>
+      <source>Brush: add to the polygon</source>
+      <translation>Pincel: añadir al polígono</translation>
+    </message>
+    <message>
+      <source>Eraser: take away from the polygon</source>
+      <translation>Goma: quitar del polígono</translation>
+    </message>
+    <message>
+      <source>Smaller brush</source>
+      <translation>Pincel más pequeño</translation>
+    </message>
+    <message>
+      <source>Larger brush</source>
+      <translation>Pincel más grande</translation>
+    </message>
+    <message>
+      <source>Cut a polygon along a line</source>
+      <translation>Cortar un polígono por una línea</translation>
+    </message>
+    <message>
+      <source>Lasso or scribble without Alt</source>
+      <translation>Lazo o trazo sin Alt</translation>
+    </message>
+    <message>
+      <source>Merge with the polygon under the pointer</source>
+      <translation>Combinar con el polígono bajo el cursor</translation>
+    </message>
+    <message>
       <source>Compare two model variants on each click</source>
       <translation>Comparar dos variantes del modelo en cada clic</translation>
     </message>
     <message>
       <source>Swap the two model variants, to accept the other polygon</source>
       <translation>Intercambiar las dos variantes del modelo para aceptar el otro polígono</translation>
+    </message>
+    <message>
+      <source>Fill, carve or split, in turn</source>
+      <translation>Alternar entre rellenar, recortar vecinos y dividir</translation>
+    </message>
+    <message>
+      <source>Next finding of the check</source>
+      <translation>Siguiente incidencia de la comprobación</translation>
+    </message>
+    <message>
+      <source>Previous finding of the check</source>
+      <translation>Incidencia anterior de la comprobación</translation>
+    </message>
+    <message>
+      <source>Check coverage</source>
+      <translation>Comprobar cobertura</translation>
     </message>
     <message>
       <source>Choose class {number}</source>
@@ -866,6 +1148,78 @@ Intro: escribir · Supr: borrar · Esc: salir</translation>
       <translation>Campo del porcentaje {number}</translation>
     </message>
     <message>
+      <source>Fill: takes free ground</source>
+      <translation>Rellenar: solo lo libre</translation>
+    </message>
+    <message>
+      <source>Carve: neighbours give way</source>
+      <translation>Recortar a los vecinos</translation>
+    </message>
+    <message>
+      <source>Split: cut out of one polygon</source>
+      <translation>Dividir un polígono</translation>
+    </message>
+    <message>
+      <source>Coverage mode</source>
+      <translation>Modo de cobertura</translation>
+    </message>
+    <message>
+      <source>Accepted polygons share borders, without overlaps or narrow gaps. Remembered with the layer.</source>
+      <translation>Los polígonos aceptados comparten sus bordes, sin solapes ni huecos estrechos. Se recuerda con la capa.</translation>
+    </message>
+    <message>
+      <source>What happens where a new polygon overlaps others (V)</source>
+      <translation>Qué se hace donde un polígono nuevo se solapa con otros (V)</translation>
+    </message>
+    <message>
+      <source>Close gaps up to</source>
+      <translation>Cerrar huecos hasta</translation>
+    </message>
+    <message>
+      <source>Narrower gaps are closed (in metres)</source>
+      <translation>Se cierran los huecos más estrechos entre polígonos (en metros)</translation>
+    </message>
+    <message>
+      <source>Minimum area</source>
+      <translation>Superficie mínima</translation>
+    </message>
+    <message>
+      <source>For classes that have none in the class list</source>
+      <translation>Para las clases que no tienen la suya en la lista de clases</translation>
+    </message>
+    <message>
+      <source>Refuse small parts</source>
+      <translation>Rechazar las menores</translation>
+    </message>
+    <message>
+      <source>Neighbours follow</source>
+      <translation>Mover bordes comunes</translation>
+    </message>
+    <message>
+      <source>If off, they go to the neighbour with the longest border</source>
+      <translation>Si no, las partes menores pasan al vecino con el borde común más largo</translation>
+    </message>
+    <message>
+      <source>Refining a polygon moves the borders that it shares</source>
+      <translation>Al refinar un polígono se mueven los bordes que comparte</translation>
+    </message>
+    <message>
+      <source>Fields…</source>
+      <translation>Campos…</translation>
+    </message>
+    <message>
+      <source>Find gaps, overlaps, slivers and small parts; N and Shift+N go through them</source>
+      <translation>Buscar huecos, solapes, astillas (polígonos espurios) y partes pequeñas; N y Mayús+N los recorren</translation>
+    </message>
+    <message>
+      <source>What is written to the fields of the layer when a polygon is accepted</source>
+      <translation>Qué se escribe en los campos de la capa al aceptar un polígono</translation>
+    </message>
+    <message>
+      <source>Checking…</source>
+      <translation>Comprobando…</translation>
+    </message>
+    <message>
       <source>Model variant</source>
       <translation>Variante del modelo</translation>
     </message>
@@ -931,11 +1285,11 @@ Intro: escribir · Supr: borrar · Esc: salir</translation>
     </message>
     <message>
       <source>Click: inside · Shift: outside
-Drag: box · Right click: accept
-Space: pan · Wheel: zoom</source>
+Drag: box · Alt+drag: lasso
+Right click: accept · Space: pan</source>
       <translation>Clic: dentro · Mayús: fuera
-Arrastrar: recuadro · Clic derecho: aceptar
-Espacio: desplazar · Rueda: zoom</translation>
+Arrastrar: recuadro · Alt+arrastrar: lazo
+Clic derecho: aceptar · Espacio: desplazar</translation>
     </message>
     <message>
       <source>GeoPackage (*.gpkg);;Shapefile (*.shp)</source>
@@ -972,6 +1326,54 @@ Espacio: desplazar · Rueda: zoom</translation>
     <message>
       <source>Only images in local files can be prepared here, with the model chosen in the options</source>
       <translation>Aquí solo se pueden preparar imágenes de archivos locales, con el modelo elegido en las opciones</translation>
+    </message>
+    <message>
+      <source>Fields of {layer}</source>
+      <translation>Campos de {layer}</translation>
+    </message>
+    <message>
+      <source>Area (ha)</source>
+      <translation>Superficie (ha)</translation>
+    </message>
+    <message>
+      <source>Date</source>
+      <translation>Fecha</translation>
+    </message>
+    <message>
+      <source>Image</source>
+      <translation>Imagen</translation>
+    </message>
+    <message>
+      <source>Date of the image</source>
+      <translation>Fecha de la imagen</translation>
+    </message>
+    <message>
+      <source>Prompts</source>
+      <translation>Indicaciones</translation>
+    </message>
+    <message>
+      <source>Score</source>
+      <translation>Puntuación</translation>
+    </message>
+    <message>
+      <source>Interpreter</source>
+      <translation>Fotointérprete</translation>
+    </message>
+    <message>
+      <source>Expression</source>
+      <translation>Expresión</translation>
+    </message>
+    <message>
+      <source>Choose a field or type the name of a new one; leave empty what you do not need.</source>
+      <translation>Elegir un campo o escribir el nombre de uno nuevo; dejar en blanco lo que no haga falta.</translation>
+    </message>
+    <message>
+      <source>Your full name, as set in the operating system or in QGIS</source>
+      <translation>El nombre completo del usuario, según el sistema operativo o QGIS</translation>
+    </message>
+    <message>
+      <source>On the ellipsoid; QGIS updates it when the polygon changes</source>
+      <translation>Sobre el elipsoide; QGIS la actualiza cuando cambia el polígono</translation>
     </message>
     <message>
       <source>Image and model</source>
@@ -1079,15 +1481,11 @@ Espacio: desplazar · Rueda: zoom</translation>
     </message>
     <message>
       <source>Fill holes below</source>
-      <translation>Rellenar huecos hasta</translation>
+      <translation>Rellenar agujeros hasta</translation>
     </message>
     <message>
       <source>Smaller holes are filled</source>
-      <translation>Los huecos más pequeños se rellenan</translation>
-    </message>
-    <message>
-      <source>Minimum area</source>
-      <translation>Superficie mínima</translation>
+      <translation>Los agujeros más pequeños se rellenan</translation>
     </message>
     <message>
       <source>Smaller parts are dropped</source>
@@ -1102,12 +1500,12 @@ Espacio: desplazar · Rueda: zoom</translation>
       <translation>Los bordes que están a menos de esta distancia de otros polígonos de la capa se llevan hasta ellos (en metros)</translation>
     </message>
     <message>
-      <source>Right angles</source>
-      <translation>Ángulos rectos</translation>
+      <source>Keep all pieces</source>
+      <translation>Todas las partes</translation>
     </message>
     <message>
-      <source>Square the corners of buildings</source>
-      <translation>Poner en ángulo recto las esquinas de los edificios</translation>
+      <source>Also those without a click; otherwise specks are dropped</source>
+      <translation>Conservar también las que no tienen ningún clic; si no, las motas se eliminan</translation>
     </message>
     <message>
       <source>No overlaps</source>
@@ -1254,6 +1652,34 @@ Espacio: desplazar · Rueda: zoom</translation>
       <translation>no encontrada</translation>
     </message>
     <message>
+      <source>as traced</source>
+      <translation>tal cual</translation>
+    </message>
+    <message>
+      <source>fewest vertices</source>
+      <translation>generalizado</translation>
+    </message>
+    <message>
+      <source>smooth curves</source>
+      <translation>suavizado</translation>
+    </message>
+    <message>
+      <source>Fewest vertices: as few as keep the outline within one pixel of the image.
+Smooth curves: for woods, water and other natural borders.
+Remembered for each class.</source>
+      <translation>Generalizado: los vértices justos para que el contorno no se desvíe más de un píxel de la imagen.
+Suavizado: para bosques, agua y otros bordes naturales.
+Se recuerda para cada clase.</translation>
+    </message>
+    <message>
+      <source>Right angles</source>
+      <translation>Ángulos rectos</translation>
+    </message>
+    <message>
+      <source>Square the corners of buildings. Remembered for each class.</source>
+      <translation>Poner en ángulo recto las esquinas de los edificios. Se recuerda para cada clase.</translation>
+    </message>
+    <message>
       <source>The model finds no object here: add a point or draw a box</source>
       <translation>El modelo no encuentra ningún objeto aquí: añadir un punto o dibujar un recuadro</translation>
     </message>
@@ -1264,6 +1690,10 @@ Espacio: desplazar · Rueda: zoom</translation>
     <message>
       <source>detail {detail} %</source>
       <translation>detalle {detail} %</translation>
+    </message>
+    <message>
+      <source>shaped by hand</source>
+      <translation>retocado a mano</translation>
     </message>
     <message>
       <source>sure ({score})</source>
@@ -1350,12 +1780,12 @@ Espacio: desplazar · Rueda: zoom</translation>
       <translation>Detenido. Las teselas ya preparadas se conservan.</translation>
     </message>
     <message>
-      <source>No layer of the project shows {name}. Its prepared image answers where no raster layer is visible.</source>
-      <translation>Ninguna capa del proyecto muestra {name}. Su imagen preparada se usa donde no se ve ninguna capa ráster.</translation>
-    </message>
-    <message>
       <source>see QGIS's log, and try again</source>
       <translation>consultar el registro de QGIS e intentarlo de nuevo</translation>
+    </message>
+    <message>
+      <source>No layer of the project shows {name}. Its prepared image answers where no raster layer is visible.</source>
+      <translation>Ninguna capa del proyecto muestra {name}. Su imagen preparada se usa donde no se ve ninguna capa ráster.</translation>
     </message>
     <message>
       <source>open the prepared image of {name}, or encode the raster again</source>
@@ -1372,10 +1802,6 @@ Espacio: desplazar · Rueda: zoom</translation>
     <message>
       <source>Opening {name}</source>
       <translation>Abriendo {name}</translation>
-    </message>
-    <message>
-      <source>copy it again, or encode again</source>
-      <translation>copiarla de nuevo o volver a preparar la imagen</translation>
     </message>
     <message>
       <source>{task} was stopped</source>
@@ -1538,6 +1964,14 @@ Espacio: desplazar · Rueda: zoom</translation>
       <translation>copiar de nuevo la imagen preparada o el modelo</translation>
     </message>
     <message>
+      <source>The outline lies outside the raster, {extent}</source>
+      <translation>El contorno está fuera del ráster, {extent}</translation>
+    </message>
+    <message>
+      <source>choose another one, or check the CRS of the prompts</source>
+      <translation>elegir otro o comprobar el SRC de las indicaciones</translation>
+    </message>
+    <message>
       <source>The box lies outside the raster, {extent}, or has no area</source>
       <translation>El recuadro está fuera del ráster, {extent}, o no tiene superficie</translation>
     </message>
@@ -1568,6 +2002,22 @@ Espacio: desplazar · Rueda: zoom</translation>
     <message>
       <source>prepare the rest with: geosam-es encode --resume</source>
       <translation>preparar el resto con: geosam-es encode --resume</translation>
+    </message>
+    <message>
+      <source>The line does not divide the polygon</source>
+      <translation>La línea no divide el polígono</translation>
+    </message>
+    <message>
+      <source>begin and end it outside</source>
+      <translation>empezarla y terminarla fuera</translation>
+    </message>
+    <message>
+      <source>Nothing is left of the polygon</source>
+      <translation>No queda nada del polígono</translation>
+    </message>
+    <message>
+      <source>undo the last step, or discard the polygon</source>
+      <translation>deshacer el último paso o descartar el polígono</translation>
     </message>
     <message>
       <source>There is no candidate {number}</source>
@@ -1610,6 +2060,10 @@ Espacio: desplazar · Rueda: zoom</translation>
       <translation>Segmentación</translation>
     </message>
     <message>
+      <source>Polygons</source>
+      <translation>Polígonos</translation>
+    </message>
+    <message>
       <source>Model variants</source>
       <translation>Variantes del modelo</translation>
     </message>
@@ -1638,6 +2092,58 @@ Espacio: desplazar · Rueda: zoom</translation>
       <translation>elegir un ráster o la carpeta de una imagen preparada</translation>
     </message>
     <message>
+      <source>For polygons that share borders, such as a map of habitats or of land cover. The algorithm finds invalid polygons, overlaps, enclosed gaps, narrow open gaps, slivers, parts below the minimum area, borders whose vertices differ between the two sides, and, with a class field, neighbours of the same class. Each finding becomes a polygon with its kind, its size, the ids of the polygons and a remedy.
+
+The mended polygons are optional. Every remedy is applied: an overlap is left to the smallest polygon; gaps, slivers and small parts go to the neighbour with the longest border; neighbours of the same class are merged, and keep the attributes of the larger one. Enclosed gaps larger than the limit stay, such as lakes that are no part of the map. Simplifying changes both sides of a border in the same way.</source>
+      <translation>Para polígonos que comparten bordes, como los de un mapa de hábitats o de ocupación del suelo. El algoritmo busca polígonos no válidos, solapes, huecos cerrados, huecos abiertos estrechos, astillas (polígonos espurios), partes menores que la superficie mínima, bordes con vértices distintos a cada lado y, con un campo de clase, vecinos de la misma clase. Cada incidencia da un polígono con su tipo, su tamaño, los identificadores de los polígonos y una solución.
+
+Los polígonos corregidos son opcionales. Se aplican todas las soluciones: un solape se queda en el polígono más pequeño; los huecos, las astillas y las partes pequeñas pasan al vecino con el borde común más largo; los vecinos de la misma clase se combinan y conservan los atributos del mayor. Los huecos cerrados mayores que el límite se dejan, por ejemplo lagos que no forman parte del mapa. La simplificación cambia igual los dos lados de cada borde.</translation>
+    </message>
+    <message>
+      <source>Class field</source>
+      <translation>Campo de clase</translation>
+    </message>
+    <message>
+      <source>Open gaps and slivers up to this width (m)</source>
+      <translation>Huecos abiertos y astillas hasta esta anchura (m)</translation>
+    </message>
+    <message>
+      <source>Minimum area (m²)</source>
+      <translation>Superficie mínima (m²)</translation>
+    </message>
+    <message>
+      <source>Largest enclosed gap (m²)</source>
+      <translation>Mayor hueco cerrado (m²)</translation>
+    </message>
+    <message>
+      <source>Simplify the mended polygons (m)</source>
+      <translation>Simplificar los polígonos corregidos (m)</translation>
+    </message>
+    <message>
+      <source>Findings</source>
+      <translation>Incidencias</translation>
+    </message>
+    <message>
+      <source>Mended polygons</source>
+      <translation>Polígonos corregidos</translation>
+    </message>
+    <message>
+      <source>Findings in the mended polygons</source>
+      <translation>Incidencias en los polígonos corregidos</translation>
+    </message>
+    <message>
+      <source>The layer of polygons has no CRS</source>
+      <translation>La capa de polígonos no tiene SRC</translation>
+    </message>
+    <message>
+      <source>Nothing found</source>
+      <translation>No se ha encontrado nada</translation>
+    </message>
+    <message>
+      <source>Findings in the mended polygons: {count}</source>
+      <translation>Incidencias en los polígonos corregidos: {count}</translation>
+    </message>
+    <message>
       <source>Evaluate model variants against polygons</source>
       <translation>Evaluar las variantes del modelo con polígonos</translation>
     </message>
@@ -1656,10 +2162,6 @@ El algoritmo ejecuta geosam-es, un programa aparte de QGIS con un Python propio.
     <message>
       <source>Reference polygons</source>
       <translation>Polígonos de referencia</translation>
-    </message>
-    <message>
-      <source>Class field</source>
-      <translation>Campo de clase</translation>
     </message>
     <message>
       <source>Compare all model variants of the prepared image</source>
@@ -1923,7 +2425,7 @@ El modelo es el de las opciones de GeoSAM-ES. Escribir mini para usar el modelo 
     </message>
     <message>
       <source>Fill holes smaller than (m²)</source>
-      <translation>Rellenar los huecos menores de (m²)</translation>
+      <translation>Rellenar los agujeros menores de (m²)</translation>
     </message>
     <message>
       <source>Simplify outlines (pixels)</source>
@@ -1944,10 +2446,6 @@ El modelo es el de las opciones de GeoSAM-ES. Escribir mini para usar el modelo 
     <message>
       <source>CRS of the polygons (by default that of the raster)</source>
       <translation>SRC de los polígonos (por defecto, el del ráster)</translation>
-    </message>
-    <message>
-      <source>Polygons</source>
-      <translation>Polígonos</translation>
     </message>
     <message>
       <source>Give the scale of the map or the size of the objects, not both.</source>
@@ -2032,6 +2530,38 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas que no se pue
     <message>
       <source>Boxes or polygons</source>
       <translation>Recuadros o polígonos</translation>
+    </message>
+    <message>
+      <source>Update polygons</source>
+      <translation>Actualizar polígonos</translation>
+    </message>
+    <message>
+      <source>Finds the objects of an older layer of polygons on a newer image. Choose the newer raster, or the folder of its prepared image. The tiles under the polygons are prepared first, and kept for the next time.
+
+The output has the new outline of each polygon, its IoU with the old one, and a verdict: same, moved, changed or gone. Polygons that are the same or gone keep their vertices, a moved one its shape, and a changed one the vertices where its border differs by less than the tolerance. The other attributes are copied.
+
+An object is the same or moved if the IoU, in its place or displaced, reaches the first threshold. It is gone if the score of the model is below the second one.</source>
+      <translation>Busca en una imagen más reciente los objetos de una capa de polígonos antigua. Elegir el ráster más reciente o la carpeta de su imagen preparada. Primero se preparan las teselas que hay bajo los polígonos, y se conservan para la próxima vez.
+
+El resultado tiene el nuevo contorno de cada polígono, su IoU con el antiguo y un dictamen (campo verdict): igual (same), desplazado (moved), modificado (changed) o desaparecido (gone). Los polígonos iguales o desaparecidos conservan sus vértices; los desplazados, su forma; y los modificados, los vértices donde el borde difiere menos que la tolerancia. Los demás atributos se copian.
+
+Un objeto está igual o desplazado si el IoU, en su sitio o en otro cercano, alcanza el primer umbral. Ha desaparecido si la puntuación del modelo no llega al segundo.</translation>
+    </message>
+    <message>
+      <source>Old polygons</source>
+      <translation>Polígonos antiguos</translation>
+    </message>
+    <message>
+      <source>Minimum IoU of an unchanged object</source>
+      <translation>IoU mínimo de un objeto sin cambios</translation>
+    </message>
+    <message>
+      <source>Minimum score of an object that is not gone</source>
+      <translation>Puntuación mínima de un objeto que no ha desaparecido</translation>
+    </message>
+    <message>
+      <source>Tolerance for borders (pixels)</source>
+      <translation>Tolerancia de los bordes (píxeles)</translation>
     </message>
     <message>
       <source>Preparing {count} tiles under the prompts</source>
@@ -2130,6 +2660,58 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas que no se pue
       <translation>GeoSAM-ES lo encuentra ahí. Si se instala en otro sitio, indicar su ruta en Configuración &gt; Opciones &gt; GeoSAM-ES &gt; Línea de órdenes.</translation>
     </message>
     <message>
+      <source>Invalid polygon</source>
+      <translation>Polígono no válido</translation>
+    </message>
+    <message>
+      <source>Overlap</source>
+      <translation>Solape</translation>
+    </message>
+    <message>
+      <source>Gap</source>
+      <translation>Hueco</translation>
+    </message>
+    <message>
+      <source>Border with different vertices</source>
+      <translation>Borde con vértices distintos</translation>
+    </message>
+    <message>
+      <source>Sliver</source>
+      <translation>Astilla</translation>
+    </message>
+    <message>
+      <source>Below the minimum area</source>
+      <translation>Menor que la superficie mínima</translation>
+    </message>
+    <message>
+      <source>Neighbours of the same class</source>
+      <translation>Vecinos de la misma clase</translation>
+    </message>
+    <message>
+      <source>join it to the neighbour with the longest border</source>
+      <translation>unirlo al vecino con el borde común más largo</translation>
+    </message>
+    <message>
+      <source>repair the polygon</source>
+      <translation>reparar el polígono</translation>
+    </message>
+    <message>
+      <source>leave it to the smallest of the polygons</source>
+      <translation>dejarlo en el polígono más pequeño</translation>
+    </message>
+    <message>
+      <source>give it to the neighbour with the longest border</source>
+      <translation>darlo al vecino con el borde común más largo</translation>
+    </message>
+    <message>
+      <source>give both sides the same vertices</source>
+      <translation>poner los mismos vértices a los dos lados</translation>
+    </message>
+    <message>
+      <source>merge the polygons</source>
+      <translation>combinar los polígonos</translation>
+    </message>
+    <message>
       <source>Coordinates cannot be transformed from the CRS {source} to {target}</source>
       <translation>No se pueden transformar coordenadas del SRC {source} a {target}</translation>
     </message>
@@ -2172,6 +2754,14 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas que no se pue
     <message>
       <source>install the Microsoft Visual C++ Redistributable 2019 or later, then restart QGIS</source>
       <translation>instalar Microsoft Visual C++ Redistributable 2019 o posterior y reiniciar QGIS</translation>
+    </message>
+    <message>
+      <source>The field {field} cannot be added to {layer}</source>
+      <translation>No se puede añadir el campo {field} a {layer}</translation>
+    </message>
+    <message>
+      <source>choose a field of the layer, or a name of up to 10 letters and digits</source>
+      <translation>elegir un campo de la capa o un nombre de hasta 10 letras y cifras</translation>
     </message>
     <message>
       <source>{path} has signed 8-bit values, which this version of GDAL cannot read</source>
@@ -2294,14 +2884,6 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas que no se pue
       <translation>añadirla por WMS, WMTS o XYZ, o guardarla como GeoTIFF con Exportar &gt; Guardar como y usar ese archivo</translation>
     </message>
     <message>
-      <source>{name} is not a local file</source>
-      <translation>{name} no es un archivo local</translation>
-    </message>
-    <message>
-      <source>save it as a GeoTIFF with Export &gt; Save As and use that file</source>
-      <translation>guardarla como GeoTIFF con Exportar &gt; Guardar como y usar ese archivo</translation>
-    </message>
-    <message>
       <source>{root} cannot be written ({reason})</source>
       <translation>No se puede escribir en {root} ({reason})</translation>
     </message>
@@ -2332,6 +2914,10 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas que no se pue
     <message>
       <source>choose a folder made by geosam-es export --encoder</source>
       <translation>elegir una carpeta creada por geosam-es export --encoder</translation>
+    </message>
+    <message>
+      <source>click on an image with the tool of GeoSAM-ES, press Install in the message, and restart QGIS</source>
+      <translation>hacer clic en una imagen con la herramienta de GeoSAM-ES, pulsar Instalar en el mensaje y reiniciar QGIS</translation>
     </message>
     <message>
       <source>raster size</source>

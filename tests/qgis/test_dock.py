@@ -22,6 +22,8 @@ from qgis.PyQt.QtWidgets import (
     QFileDialog,
     QLabel,
     QPushButton,
+    QStyle,
+    QStyleOptionComboBox,
     QToolButton,
 )
 
@@ -217,6 +219,8 @@ def test_the_panel_is_narrow_in_spanish_whatever_it_shows(
     assert dock.minimumSizeHint().width() <= 280
     dock.layers.setLayer(layer)
     dock.class_box.set_layer(layer)
+    dock.options_box.coverage.set_layer(layer)
+    dock.findChild(QCheckBox, "coverage").setChecked(True)
     dock.class_box.set_classes(ClassList(long, tuple(ClassItem(str(n), long, None) for n in range(12))))
     dock.show_image(f"{long}.tif", long, f"/data/{long}.tif")
     dock.image_box.show_state(long)
@@ -255,6 +259,24 @@ def test_nothing_is_cut_at_its_least_width(spanish: None, dock: SegmentDock, ifa
             assert part.height() >= part.heightForWidth(part.width()), part.text()
         elif isinstance(part, (QCheckBox, QPushButton, QToolButton)) and part.text().strip():
             assert part.width() >= part.minimumSizeHint().width(), part.text()
+
+
+def test_every_choice_is_whole_in_spanish(spanish: None, dock: SegmentDock, iface: Interface) -> None:
+    layer = QgsVectorLayer("Polygon?crs=EPSG:25830", "habitats", "memory")
+    dock.options_box.coverage.set_layer(layer)
+    dock.findChild(QCheckBox, "coverage").setChecked(True)
+    dock.options_box.setCollapsed(False)
+    dock.show()
+    iface.window.resizeDocks([dock], [100], Qt.Orientation.Horizontal)
+    QApplication.processEvents()
+    for name in ("outline", "ground"):
+        combo = dock.findChild(QComboBox, name)
+        option = QStyleOptionComboBox()
+        combo.initStyleOption(option)
+        field = QStyle.SubControl.SC_ComboBoxEditField
+        room = combo.style().subControlRect(QStyle.ComplexControl.CC_ComboBox, option, field, combo).width()
+        for index in range(combo.count()):
+            assert combo.fontMetrics().horizontalAdvance(combo.itemText(index)) <= room, combo.itemText(index)
 
 
 class TestImageLine:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from qgis.PyQt.QtCore import pyqtSignal
-from qgis.PyQt.QtWidgets import QCheckBox, QComboBox, QVBoxLayout, QWidget
+from qgis.PyQt.QtWidgets import QCheckBox, QComboBox, QSizePolicy, QVBoxLayout, QWidget
 
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
@@ -42,6 +42,7 @@ class OutlineRow(QWidget):
             "Smooth curves: for woods, water and other natural borders.\nRemembered for each class."
         )
         self._outline.setToolTip(tip)
+        self._outline.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         label = Caption(tr("Outline"))
         label.setBuddy(self._outline)
         label.setToolTip(tip)
