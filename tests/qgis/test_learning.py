@@ -158,9 +158,9 @@ def item_button(iface: Interface, text: str) -> QPushButton | None:
 
 
 def shown(iface: Interface) -> str:
-    """Return the text of the last message."""
+    """Return the text of the newest message."""
     items = iface.bar.items()
-    return " ".join(label.text() for label in items[-1].findChildren(QLabel)) if items else ""
+    return " ".join(label.text() for label in items[0].findChildren(QLabel)) if items else ""
 
 
 def learn(interaction: Interaction, iface: Interface) -> str:
@@ -226,6 +226,19 @@ class TestDialog:
         wait_until(lambda: item_button(iface, "Report"))
         assert tool.option("--minutes") == "10" and tool.option("--class") == "class=wheat"
         assert len(tool.truth()) == 11
+
+    def test_classes_that_are_numbers(self, qgis_app: Any) -> None:
+        layer = QgsVectorLayer("Polygon?field=code:integer&field=share:double", "codes", "memory")
+        for code, share in ((0, 1.0), (31, 0.25), (None, None)):
+            feature = QgsFeature(layer.fields())
+            feature.setAttributes([code, share])
+            layer.dataProvider().addFeature(feature)
+        dialog = LearnDialog(layer)
+        _, field, value = dialog.findChildren(QComboBox)
+        for name, texts in (("code", ["0", "31"]), ("share", ["0.25", "1"]), ("", ["all"])):
+            field.setField(name)
+            assert [value.itemText(index) for index in range(value.count())] == texts
+        assert "CLASS_FIELD" not in dialog.parameters and not value.isEnabled()
 
     def test_few_selected_polygons_cannot_be_learned_from_alone(
         self, ready: Interaction, target: QgsVectorLayer

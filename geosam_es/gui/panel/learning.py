@@ -14,6 +14,7 @@ from typing import Any
 
 import shapely
 from qgis.core import (  # type: ignore[attr-defined]
+    NULL,
     Qgis,
     QgsApplication,
     QgsFeatureRequest,
@@ -82,7 +83,7 @@ class LearnDialog(QDialog):
         self._field.setField("")
         self._field.setToolTip(tr("Leave it empty to learn from the polygons of all classes"))
         self._field.fieldChanged.connect(self._on_field)
-        self._value.setEnabled(False)
+        self._on_field("")
         self._selected = QCheckBox(tr("Selected polygons only"))
         self._selected.setEnabled(layer.selectedFeatureCount() >= _LEAST_POLYGONS)
         self._selected.setToolTip(tr("Select at least {count} polygons").format(count=_LEAST_POLYGONS))
@@ -110,9 +111,11 @@ class LearnDialog(QDialog):
         return chosen
 
     def _on_field(self, name: str) -> None:
-        values = self._layer.uniqueValues(self._layer.fields().lookupField(name)) if name else set()
+        values = self._layer.uniqueValues(self._layer.fields().lookupField(name)) if name else {tr("all")}
         self._value.clear()
-        self._value.addItems(sorted(str(value) for value in values if value))
+        # As geosam-es writes them.
+        texts = (f"{value:g}" if isinstance(value, float) else str(value) for value in values if value != NULL)
+        self._value.addItems(sorted(text for text in texts if text))
         self._value.setEnabled(bool(name))
 
 
@@ -168,6 +171,7 @@ class Learning(QObject):
         self._dock, self._stores, self._decoders, self._messages = dock, stores, decoders, messages
         self._task: _LearnTask | None = None
         self._button = dock.image_box.learn
+        self._tip = self._button.toolTip()
         self._button.clicked.connect(self._ask)
         dock.image_box.collapsedStateChanged.connect(lambda _: self.refresh())
         dock.layer_chosen.connect(lambda _: self.refresh())
@@ -184,9 +188,7 @@ class Learning(QObject):
             return
         reason = self._why_not()
         self._button.setEnabled(not reason)
-        self._button.setToolTip(
-            reason or tr("Train the model on the polygons of the layer; the model as it is stays available")
-        )
+        self._button.setToolTip(reason or self._tip)
         self._button.show()
 
     def dispose(self) -> None:
