@@ -262,6 +262,8 @@ class Interaction(QObject):
         # Polygons below the minimum area are shown, and refused with a reason when accepted.
         self.controller.set_options(CleanOptions(self._settings.simplify_pixels, fill_holes_area=holes))
         self._on_colour(self.dock.class_box.colour)
+        # The command line may be another one.
+        self.learning.refresh()
 
     # The store.
 

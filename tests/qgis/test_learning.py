@@ -177,11 +177,15 @@ def chosen(interaction: Interaction) -> str:
 class TestButton:
     def test_only_where_the_command_line_is_found(self, ready: Interaction, tool: Tool) -> None:
         assert button(ready).isVisible()
-        tool.path.unlink()
-        box = ready.dock.image_box
-        for collapsed in (True, False):
-            box.setCollapsed(collapsed)
+        Settings().command_line = str(tool.folder / "elsewhere")
+        ready.apply_settings()
         assert not button(ready).isVisible()
+        for collapsed in (True, False):
+            ready.dock.image_box.setCollapsed(collapsed)
+            assert not button(ready).isVisible()
+        Settings().command_line = str(tool.path)
+        ready.apply_settings()
+        assert button(ready).isVisible()
 
     def test_it_says_why_it_is_disabled(self, ready: Interaction, target: QgsVectorLayer) -> None:
         assert button(ready).isEnabled() and "stays available" in button(ready).toolTip()
@@ -205,7 +209,7 @@ class TestDialog:
     ) -> None:
         learn(ready, iface)
         assert tool.called["arguments"][:2] == ["finetune", str(store)]
-        assert tool.option("--minutes") == "3" and tool.option("--depth") == "adapter"
+        assert tool.option("--minutes") == "2" and tool.option("--depth") == "adapter"
         assert "--class" not in tool.called["arguments"]
         assert len(tool.truth()) == 11 and target.isEditable() and target.featureCount() == 11
 
@@ -224,7 +228,7 @@ class TestDialog:
         dialog.findChild(QCheckBox).setChecked(True)
         dialog.accept()
         wait_until(lambda: item_button(iface, "Report"))
-        assert tool.option("--minutes") == "10" and tool.option("--class") == "class=wheat"
+        assert tool.option("--minutes") == "8" and tool.option("--class") == "class=wheat"
         assert len(tool.truth()) == 11
 
     def test_classes_that_are_numbers(self, qgis_app: Any) -> None:

@@ -57,7 +57,7 @@ from .dock import SegmentDock
 __all__ = ["LearnDialog", "Learning"]
 
 _LEAST_POLYGONS = 10
-"""With fewer, none can be held out for the comparison."""
+"""With fewer, hardly any can be held out for the comparison."""
 
 _LEAST_GAIN = 0.005
 """Mean gain in IoU of a click and a box that is worth a new variant."""
@@ -75,8 +75,9 @@ class LearnDialog(QDialog):
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self._layer = layer
         self._effort = QComboBox()
-        self._effort.addItem(tr("Quick: about 3 minutes"), 3)
-        self._effort.addItem(tr("Thorough: about 10 minutes"), 10)
+        # Minutes of training; checking and comparing come on top.
+        self._effort.addItem(tr("Quick: about 3 minutes"), 2)
+        self._effort.addItem(tr("Thorough: about 10 minutes"), 8)
         self._field, self._value = QgsFieldComboBox(), QComboBox()
         self._field.setAllowEmptyFieldName(True)
         self._field.setLayer(layer)
@@ -260,7 +261,8 @@ class Learning(QObject):
         report.clicked.connect(lambda: QDesktopServices.openUrl(QUrl.fromLocalFile(str(task.report))))
         use = partial(self._decoders.add, task.folder, task.store.path)
         buttons = [self._message.button(tr("Use it"), tr("Choose the new variant for this image"), use), report]
-        self._message.show(task.outcome, Qgis.MessageLevel.Success, *buttons[not task.is_better :])
+        level = Qgis.MessageLevel.Success if task.is_better else Qgis.MessageLevel.Info
+        self._message.show(task.outcome, level, *buttons[not task.is_better :])
 
 
 def _outcome(info: DecoderInfo, layer_name: str) -> tuple[str, bool]:
