@@ -59,7 +59,7 @@ class Rules:
         Minimum mapping unit of some classes.
     refuses_small : bool
         Whether a change that leaves a smaller part is refused; otherwise the part goes to the neighbour with the
-        longest shared border.
+        longest shared border. A new polygon that is too small as a whole is always refused.
     metres_per_unit : tuple of float
         Metres on the ground in one unit of the plane, along x and along y.
     """
@@ -256,8 +256,9 @@ def merge(key: int, other: int, polygons: Polygons, rules: Rules, classes: Class
     first, second = net.outlines[key], net.outlines[other]
     apart = first.distance(second)
     if apart > max(rules.tolerance_m, _HAIR_M):
-        problem = "The polygons are {distance:.2f} m apart"
-        raise EditError(problem, "merge polygons with a common border", distance=apart)
+        raise EditError(
+            "The polygons are {distance} m apart", "merge polygons with a common border", distance=f"{apart:.2f}"
+        )
     reach = max(rules.tolerance_m, _HAIR_M)
     box, other_box = (shapely.box(*part.bounds).buffer(reach) for part in (first, second))
     common = shapely.intersection(box, other_box)
@@ -447,9 +448,13 @@ class _Net:
                 ground.owner[face] = frozenset() if to is None else frozenset({to})
 
     def _too_small(self, area: float, key: int) -> EditError:
-        problem = "A part would cover {area:.0f} m², less than the minimum of {limit:.0f} m²"
-        remedy = "lower the minimum area, or draw it larger"
-        return EditError(problem, remedy, area=area, limit=self._rules.min_area(self.classes.get(key)))
+        limit = self._rules.min_area(self.classes.get(key))
+        return EditError(
+            "A part would cover {area} m², less than the minimum of {limit} m²",
+            "lower the minimum area, or draw it larger",
+            area=_number(area),
+            limit=_number(limit),
+        )
 
     def _changes(self, ground: _Ground, before: Mapping[int, set[int]], news: Sequence[int]) -> Changes:
         mine = ground.by_owner()
@@ -464,6 +469,10 @@ class _Net:
                 changed[key] = outline
         new = [self._plane.exact(ground.faces.joined(mine[key])) for key in news if mine.get(key)]
         return Changes(changed, new, removed)
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 class _Ground:

@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ..errors import EditError
 from .coverage import Changes, Rules, give, merge
-from .faces import OUTSIDE, Faces, Plane, Sides, segments
+from .faces import GRID_M, OUTSIDE, Faces, Plane, Sides, segments
 from .partition import gaps, is_wide, polygonal, valid
 
 __all__ = ["Finding", "Kind", "check", "mend", "remedy"]
@@ -343,7 +343,7 @@ def _lacking(lines: NDArray[np.object_], owner: NDArray[np.int64]) -> Iterator[t
     pairs = np.stack([ends.ravel(), owner[np.repeat(line, 2)]], axis=1)
     (vertices, vertex_owner) = np.unique(pairs, axis=0).T
     points = shapely.points(vertices.real, vertices.imag)
-    vertex, piece = shapely.STRtree(pieces).query(points, predicate="dwithin", distance=_HAIR_M)
+    vertex, piece = shapely.STRtree(pieces).query(points, predicate="dwithin", distance=2 * GRID_M)
     is_inside = (np.abs(vertices[vertex, None] - ends[piece]) > _HAIR_M).all(axis=1)
     wanted = is_inside & (vertex_owner[vertex].real != owner[line[piece]])
     for at, place in set(zip(vertex_owner[vertex[wanted]].real.astype(int).tolist(), piece[wanted].tolist())):

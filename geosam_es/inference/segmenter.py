@@ -322,10 +322,12 @@ class Segmenter:
         return _tile_masks(frame, self.decoder.decode(self.context(tile), local, mask_input))
 
     def _local(self, frame: TileFrame, prompts: Prompts) -> Prompts:
-        if prompts.outline is not None and prompts.box is None and not any(point.positive for point in prompts.points):
+        outline = prompts.outline
+        has_middle = any(p.positive and shapely.intersects_xy(outline, p.x, p.y) for p in prompts.points)
+        if outline is not None and prompts.box is None and not has_middle:
             # The decoder needs a point beside the mask. With `mini` and outlines displaced by 0.12 of their size, the
             # IoU is 0.34 for the mask alone, 0.89 with a point in the middle, and 0.88 with the box.
-            prompts = replace(prompts, points=(*starmap(Point, middles(prompts.outline)), *prompts.points))
+            prompts = replace(prompts, points=(*starmap(Point, middles(outline)), *prompts.points))
         return frame.prompts_to_tile(prompts.within(self.pyramid.tile_bounds(frame.tile)).thinned(_MOST_POINTS))
 
     def context(self, tile: Tile) -> Context:

@@ -62,7 +62,7 @@ class UpdateOptions:
     """
 
     same_iou: float = 0.65
-    gone_score: float = 0.64
+    gone_score: float = 0.62
     tolerance: float = 3.0
 
 

@@ -27,14 +27,15 @@ from qgis.core import (  # type: ignore[attr-defined]
 from shapely.geometry.base import BaseGeometry
 
 from ..core.coverage import Rules, simplify
-from ..core.coverage_check import Finding, Kind, check, mend
+from ..core.coverage_check import Finding, check, mend
 from ..errors import EditError
+from ..qgis_support.coverage_texts import kind_text, remedy_text
 from ..qgis_support.crs import EllipsoidArea, from_qgs
+from ..qgis_support.fields import REAL, TEXT, make_fields
 from ..qgis_support.messages import tr
 from .base import OneSentenceAlgorithm, to_multi_polygon
-from .fields import REAL, TEXT, make_fields
 
-__all__ = ["CheckCoverageAlgorithm", "kind_text", "remedy_text"]
+__all__ = ["CheckCoverageAlgorithm"]
 
 _LINE_M = 0.5
 """Half the width at which lines are drawn in the layer of findings."""
@@ -173,30 +174,3 @@ def _finding_feature(finding: Finding, reach: float) -> QgsFeature:
     ids = ", ".join(map(str, finding.ids))
     feature.setAttributes([kind_text(finding.kind), finding.size, finding.unit, ids, remedy_text(finding.kind)])
     return feature
-
-
-def kind_text(kind: Kind) -> str:
-    """Return the name of a kind of finding."""
-    return {
-        Kind.INVALID: tr("Invalid polygon"),
-        Kind.OVERLAP: tr("Overlap"),
-        Kind.GAP: tr("Gap"),
-        Kind.BORDER: tr("Border with different vertices"),
-        Kind.SLIVER: tr("Sliver"),
-        Kind.SMALL: tr("Below the minimum area"),
-        Kind.SAME_CLASS: tr("Neighbours of the same class"),
-    }[kind]
-
-
-def remedy_text(kind: Kind) -> str:
-    """Return what the remedy of a finding does."""
-    join = tr("join it to the neighbour with the longest border")
-    return {
-        Kind.INVALID: tr("repair the polygon"),
-        Kind.OVERLAP: tr("leave the ground to the smallest of the polygons"),
-        Kind.GAP: tr("fill it from the neighbour with the longest border"),
-        Kind.BORDER: tr("give both sides the same vertices"),
-        Kind.SLIVER: join,
-        Kind.SMALL: join,
-        Kind.SAME_CLASS: tr("merge the polygons"),
-    }[kind]

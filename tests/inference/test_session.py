@@ -337,3 +337,16 @@ def test_parts_without_a_prompt_are_kept_if_wanted(tmp_path: Path) -> None:
     session = SegmentationSession(segmenter)
     session.reshape(both)
     assert len(session.add_point(200, 300).geometry.geoms) == 2, "both parts of the outline hold a prompt"
+
+
+def test_the_decoder_gets_a_point_in_the_middle_of_an_outline(session: SegmentationSession) -> None:
+    session.reshape(SQUARE)
+    session.add_point(*TRANSFORM.apply(320, 340), positive=False)
+    asked = session.segmenter.decoder.calls[-1][0].points  # type: ignore[attr-defined]
+    (middle,) = [point for point in asked if point.positive]
+    assert shapely.box(400, 420, 570, 590).contains(shapely.Point(middle.x, middle.y))
+    assert [point.positive for point in session.prompts.points] == [False], "it is no prompt of the user"
+    session.undo()
+    session.add_point(*CENTRE)
+    asked = session.segmenter.decoder.calls[-1][0].points  # type: ignore[attr-defined]
+    assert len(asked) == 1, "a click inside serves as well"
