@@ -28,7 +28,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ..core.coverage import Rules, simplify
 from ..core.coverage_check import Finding, check, mend
-from ..errors import EditError
+from ..errors import EditError, VectorError
 from ..qgis_support.coverage_texts import kind_text, remedy_text
 from ..qgis_support.crs import EllipsoidArea, from_qgs
 from ..qgis_support.messages import tr
@@ -107,8 +107,15 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
         if not crs.isValid():
             raise EditError(tr("The layer of polygons has no CRS"), tr("set it in the layer properties"))
         class_field = self.parameterAsString(parameters, self.CLASS, context)
+        if class_field and source.fields().lookupField(class_field) < 0:
+            raise VectorError(
+                "{source} has no field {field}",
+                "choose one of its fields, or none",
+                source=source.sourceName(),
+                field=class_field,
+            )
         features, polygons = _read(source)
-        classes = {key: _class(feature, class_field) for key, feature in features.items()} if class_field else None
+        classes = {key: _class(features[key], class_field) for key in polygons} if class_field else None
         wanted = self.parameterAsDouble(parameters, self.MAX_GAP, context)
         max_gap = np.inf if parameters.get(self.MAX_GAP) is None else wanted
         metres = (1.0, 1.0)
@@ -143,19 +150,25 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
             mended = simplify(mended, simplify_m, rules)
         rest = check(mended, rules, classes, max_gap_m2=max_gap)
         feedback.pushInfo(tr("Findings in the mended polygons: {count}").format(count=len(rest)))
-        for key, polygon in mended.items():
-            feature = QgsFeature(features[key])
-            feature.setGeometry(to_multi_polygon(polygon))
+        for key, feature in features.items():
+            if key in mended:
+                feature.setGeometry(to_multi_polygon(mended[key]))
+            elif key in polygons:
+                continue
             sink.addFeature(feature, QgsFeatureSink.Flag.FastInsert)
         return {**outputs, self.OUTPUT: output, self.LEFT: len(rest)}
 
 
 def _read(source: QgsProcessingFeatureSource) -> tuple[dict[int, QgsFeature], dict[int, BaseGeometry]]:
+    """Return all features, and the polygons of those that have one."""
     flag = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks  # type: ignore[attr-defined]
-    features = {
-        feature.id(): feature for feature in source.getFeatures(QgsFeatureRequest(), flag) if feature.hasGeometry()
-    }
-    return features, {key: from_qgs(feature.geometry()) for key, feature in features.items()}
+    features = {feature.id(): feature for feature in source.getFeatures(QgsFeatureRequest(), flag)}
+    polygons = {key: from_qgs(feature.geometry()) for key, feature in features.items() if feature.hasGeometry()}
+    if not np.isin(shapely.get_type_id(list(polygons.values())), (3, 6)).all():
+        raise EditError(
+            tr("{name} is not a polygon layer").format(name=source.sourceName()), tr("choose another layer of polygons")
+        )
+    return features, polygons
 
 
 def _class(feature: QgsFeature, field: str) -> str | None:
