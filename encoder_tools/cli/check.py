@@ -18,6 +18,7 @@ from geosam_es.core.coverage_check import Finding, Kind, check, mend
 from geosam_es.errors import VectorError
 
 from ..crs import AreaMeter, parse_crs
+from ..progress import Progress
 from ..segment import located
 from ..vector import VectorLayer
 from ..vector_output import FORMATS, check_output, field_names, field_notes, write_vector
@@ -135,7 +136,10 @@ def check_command(
         "skip": [Kind(name) for name in skip],
     }
     found = check(polygons, rules, classes, **options)
-    mended, rest = mend(polygons, rules, classes, **options) if fix else (polygons, found)
+    mended, rest = polygons, found
+    if fix and output is not None:
+        with Progress(output.name, "findings") as progress:
+            mended, rest = mend(polygons, rules, classes, **options, progress=progress)
     if output is not None:
         if simplify_m > 0:
             mended = simplify(mended, simplify_m, rules)

@@ -34,6 +34,7 @@ from ..qgis_support.crs import EllipsoidArea, from_qgs
 from ..qgis_support.messages import tr
 from .base import OneSentenceAlgorithm, to_multi_polygon
 from .fields import REAL, TEXT, make_fields
+from .image import CancelledError
 
 __all__ = ["CheckCoverageAlgorithm"]
 
@@ -144,7 +145,16 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
         sink, output = self.parameterAsSink(parameters, self.OUTPUT, context, source.fields(), multi, crs)
         if sink is None or feedback.isCanceled():
             return outputs
-        mended, _ = mend(polygons, rules, classes, max_gap_m2=max_gap)
+
+        def show(done: int, total: int) -> None:
+            feedback.setProgress(50 + 50 * done / total)
+            if feedback.isCanceled():
+                raise CancelledError
+
+        try:
+            mended, _ = mend(polygons, rules, classes, max_gap_m2=max_gap, progress=show)
+        except CancelledError:
+            return outputs
         simplify_m = self.parameterAsDouble(parameters, self.SIMPLIFY, context)
         if simplify_m > 0 and mended:
             mended = simplify(mended, simplify_m, rules)

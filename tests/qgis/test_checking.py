@@ -121,3 +121,12 @@ def test_lines_and_unknown_fields_are_refused_in_one_sentence() -> None:
         run(INPUT=lines)
     with pytest.raises(QgsProcessingException, match=r"^habitats has no field nada"):
         run(INPUT=layer((box(0, 0, 50, 100), "A")), CLASS_FIELD="nada")
+
+
+def test_mending_can_be_cancelled() -> None:
+    feedback = QgsProcessingFeedback(False)
+    feedback.progressChanged.connect(lambda percent: feedback.cancel() if percent > 50 else None)
+    source = layer((box(0, 0, 50, 100), "A"), (box(49, 0, 100, 100), "B"), (box(98, 0, 150, 100), "C"))
+    parameters = {"INPUT": source, "FINDINGS": "TEMPORARY_OUTPUT", "OUTPUT": "TEMPORARY_OUTPUT"}
+    result = processing.run("geosam_es:checkcoverage", parameters, feedback=feedback)
+    assert result["FOUND"] > 1 and "LEFT" not in result
