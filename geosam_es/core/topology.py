@@ -9,12 +9,15 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
+import numpy as np
 import shapely
 import shapely.ops
+from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 __all__ = [
     "clean",
+    "fewest_vertices",
     "fill_holes",
     "merge",
     "middles",
@@ -151,6 +154,52 @@ def clean(
         simplified = [shapely.simplify(p, simplify_tolerance, preserve_topology=True) for p in parts]
         parts = [part for s in simplified for part in polygon_parts(shapely.make_valid(s))]
     return merge(part for part in parts if part.area >= min_area and part.area > 0)
+
+
+def fewest_vertices(outline: BaseGeometry, tolerance: float) -> shapely.Polygon | shapely.MultiPolygon:
+    """Return polygons with as few of their vertices as keep the outline within a tolerance.
+
+    Each edge reaches as far as it can, so there are fewer vertices than Douglas and Peucker's method leaves.
+
+    Parameters
+    ----------
+    outline : Polygon or MultiPolygon
+        Valid.
+    tolerance : float
+        Largest displacement.
+    """
+    parts = []
+    for part in polygon_parts(outline):
+        rings = [_sparse(shapely.get_coordinates(ring)[:-1], tolerance) for ring in (part.exterior, *part.interiors)]
+        sparse = shapely.Polygon(rings[0], rings[1:])
+        usual = shapely.simplify(part, tolerance, preserve_topology=True)
+        is_better = sparse.is_valid and shapely.get_num_coordinates(sparse) < shapely.get_num_coordinates(usual)
+        parts.append(sparse if is_better else usual)
+    return merge(parts)
+
+
+def _sparse(ring: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
+    # The vertex farthest from the middle is a corner. The edges begin and end there.
+    first = int(np.argmax(((ring - ring.mean(axis=0)) ** 2).sum(axis=1)))
+    line = np.vstack([np.roll(ring, -first, axis=0), ring[first]])
+
+    def fits(start: int, end: int) -> bool:
+        edge, offsets = line[end] - line[start], line[start + 1 : end] - line[start]
+        along = np.clip(offsets @ edge / max(edge @ edge, 1e-300), 0.0, 1.0)
+        return bool((((offsets - along[:, None] * edge) ** 2).sum(axis=1) <= tolerance**2).all())
+
+    kept = [0]
+    while kept[-1] < len(line) - 1:
+        start, end, step = kept[-1], kept[-1] + 1, 1
+        while end + step < len(line) and fits(start, end + step):
+            end += step
+            step *= 2
+        while step > 1:
+            step //= 2
+            if end + step < len(line) and fits(start, end + step):
+                end += step
+        kept.append(end)
+    return line[kept[:-1]] if len(kept) > 3 else ring
 
 
 def with_kept_borders(

@@ -13,8 +13,11 @@ from qgis.core import QgsCoordinateReferenceSystem, QgsPointXY, QgsProject, QgsV
 from qgis.PyQt.QtCore import QObject, Qt, QTimer
 from qgis.PyQt.QtGui import QColor
 
-from ..errors import GeoSamError, NoTargetError, PromptError, RasterError
+from ..core.coverage_check import Finding
+from ..errors import EditError, GeoSamError, NoTargetError, PromptError, RasterError
 from ..inference.session import CleanOptions
+from ..qgis_support.crs import to_qgs, transform, transform_polygon
+from ..qgis_support.field_map import add_field
 from ..qgis_support.layer_source import LayerSource, source_of
 from ..qgis_support.messages import Messages, tr, translated
 from ..qgis_support.settings import Settings
@@ -29,14 +32,17 @@ from .canvas.pointed_image import PointedImage
 from .canvas.view_tiles import TilesInView
 from .canvas.visible_rasters import VisibleRasters
 from .editing.accepting import Acceptor
+from .editing.coverage_check import CoverageCheck
 from .editing.fitter import Fitter
 from .editing.history import EditHistory
 from .editing.refining import Refining
+from .editing.shaping import Shaping
 from .editing.target import Target
 from .editing.target_layer import suggested_crs, suggested_path
 from .editing.undoing import UndoStory
 from .panel.actions import Actions
 from .panel.dock import SegmentDock
+from .panel.fields_dialog import FieldsDialog
 from .panel.result_text import candidate_text, comparison_text, is_uncertain, result_text, result_tip
 from .panel.store_place_message import StorePlaceMessage
 from .stores.background_encoding import BackgroundEncoding
@@ -52,6 +58,9 @@ __all__ = ["Interaction"]
 
 _VIEW_SETTLED_MS = 250
 _PANEL_SHOWN_MS = 40
+_HINT_MS = 2000
+_FINDING_IN_VIEW, _LEAST_IN_VIEW, _MOST_IN_VIEW = 1.5, 0.02, 0.6
+"""What the map shows around a finding, in sides of it; and the parts of the map for which the scale stays."""
 
 
 class Interaction(QObject):
@@ -76,7 +85,11 @@ class Interaction(QObject):
         self.comparison = DecoderComparison(self.controller, self.decoders, self)
         self.history = EditHistory(self)
         self.refining = Refining(iface, self.controller, self.dock, self.history, self)
+        self.shaping = Shaping(
+            self.tool, self.controller, self.refining, self.dock, self.history, settings, actions, self
+        )
         self.acceptor = Acceptor(iface, self.controller, self.dock, settings, self.refining, self.history, self)
+        self.check = CoverageCheck(self.controller, self.dock, self.history, self)
         self.undoing = UndoStory(self.controller, self.history, self.refining, self)
         self.fitter = Fitter(self.controller, self.refining, self.dock, settings, self)
         self.encoding = BackgroundEncoding(self)
@@ -86,6 +99,7 @@ class Interaction(QObject):
         self._settled.setSingleShot(True)
         self._settled.setInterval(_VIEW_SETTLED_MS)
         self._settled.timeout.connect(self._on_view_settled)
+        self._hinted = QTimer(self)
         self._shown = QTimer(self)
         self._shown.setSingleShot(True)
         self._shown.setInterval(_PANEL_SHOWN_MS)
@@ -97,6 +111,8 @@ class Interaction(QObject):
         self.dock.hide()
         self._connect_stores()
         self._connect_controller()
+        # First, because accepting or discarding an object must not mend or leave a finding too.
+        self._connect_coverage()
         self._connect_gestures()
         self._connect_undo()
         self._connect_refining()
@@ -138,6 +154,8 @@ class Interaction(QObject):
         tool.hovered.connect(self._on_hover)
         tool.left.connect(self._on_left)
         tool.accepted.connect(self._on_accept)
+        self.shaping.changed.connect(self._show_mode)
+        self.shaping.failed.connect(self._messages.error)
         tool.activated.connect(self._shown.start)
         actions.candidate.triggered.connect(lambda: controller.next_candidate())
         actions.previous.triggered.connect(lambda: controller.next_candidate(-1))
@@ -155,6 +173,7 @@ class Interaction(QObject):
         actions.undo_prompt.triggered.connect(self.controller.undo)
         undoing.changed.connect(self._name_undo)
         undoing.undone.connect(lambda text: self._messages.report(text, tr("Redo"), undoing.redo_edit))
+        self.shaping.written.connect(undoing.say_done)
         undoing.done.connect(lambda text: self._messages.report(text, tr("Undo"), undoing.undo_edit))
         undoing.outdated.connect(self._messages.close_report)
         # What was set aside keeps the files of its store open.
@@ -168,9 +187,30 @@ class Interaction(QObject):
         tool.left.connect(refining.leave)
         actions.refine.triggered.connect(self._on_refine)
         actions.delete.triggered.connect(refining.delete)
-        refining.changed.connect(self._show_refining)
+        refining.changed.connect(self._show_mode)
         refining.started.connect(lambda provenance: self.decoders.choose(provenance.decoder))
         refining.failed.connect(self._messages.error)
+
+    def _connect_coverage(self) -> None:
+        coverage, actions = self.dock.options_box.coverage, self._actions
+        self._hinted.setSingleShot(True)
+        self._hinted.setInterval(_HINT_MS)
+        self._hinted.timeout.connect(lambda: self._on_colour(self.dock.class_box.colour))
+        coverage.changed.connect(lambda: actions.ground.setEnabled(coverage.mode.is_on))
+        actions.ground.triggered.connect(self._on_ground)
+        check = self.check
+        actions.check.triggered.connect(check.start)
+        coverage.check_wanted.connect(check.start)
+        coverage.chosen.connect(check.choose)
+        coverage.fields_wanted.connect(self._on_fields)
+        actions.next_finding.triggered.connect(lambda: check.step(1))
+        actions.previous_finding.triggered.connect(lambda: check.step(-1))
+        actions.accept.triggered.connect(partial(self._unless_in_mode, check.mend))
+        actions.discard.triggered.connect(partial(self._unless_in_mode, check.leave))
+        check.changed.connect(self._show_check)
+        check.shown.connect(self._go_to)
+        check.checked.connect(self._iface.statusBarIface().showMessage)
+        check.failed.connect(self._messages.error)
 
     def _connect_decoders(self) -> None:
         decoders, row, actions = self.decoders, self.dock.decoders, self._actions
@@ -210,8 +250,10 @@ class Interaction(QObject):
         store_news.decoders_changed.disconnect(self._on_decoders_changed)
         self._settled.stop()
         self._shown.stop()
+        self._hinted.stop()
         self.image.stop()
         self.target.release()
+        self.check.stop()
         self.fitter.release()
         self.history.release()
         self._messages.close_offer()
@@ -256,7 +298,10 @@ class Interaction(QObject):
         pixel = pixel_area_m2(store) if store is not None else 0.0
         holes = self._settings.fill_holes_m2 / pixel if pixel > 0 else 0.0
         # Polygons below the minimum area are shown, and refused with a reason when accepted.
-        self.controller.set_options(CleanOptions(self._settings.simplify_pixels, fill_holes_area=holes))
+        settings = self._settings
+        # Curves and the fewest vertices are made of the outline as it was traced.
+        simplify = 0.0 if settings.outline else settings.simplify_pixels
+        self.controller.set_options(CleanOptions(simplify, fill_holes_area=holes, all_parts=settings.all_parts))
         self._on_colour(self.dock.class_box.colour)
 
     # The store.
@@ -397,7 +442,7 @@ class Interaction(QObject):
         self.controller.end_preview()
 
     def _preview(self, point: QgsPointXY, positive: bool = True) -> None:
-        if self._actions.preview.isChecked():
+        if self._actions.preview.isChecked() and not self.tool.mode:
             self.controller.preview(point, positive)
 
     def _on_preview_toggled(self, checked: bool) -> None:
@@ -451,17 +496,27 @@ class Interaction(QObject):
         drawing, refining, actions = self.controller.drawing, self.refining, self._actions
         is_busy = drawing.busy or self.controller.is_waiting
         actions.set_drawing_states(drawing.can_undo, drawing.can_redo, drawing.has_polygon, is_busy)
-        if refining.picks:
+        if refining.picks or self.tool.mode:
             # Esc leaves it.
             actions.discard.setEnabled(True)
+        if self.tool.mode == "cut":
+            # Enter ends the line.
+            actions.accept.setEnabled(True)
         actions.delete.setEnabled(refining.current is not None)
+        if self.check.current is not None:
+            actions.accept.setEnabled(True)
+            actions.discard.setEnabled(True)
 
     def _on_accept(self) -> None:
+        if self.tool.finish_line():
+            return
         # What was typed for a polygon that could not be written counts too.
         self.dock.class_box.take_typed()
         self.controller.accept()
 
     def _on_discard(self) -> None:
+        if self.shaping.leave():
+            return
         if self.refining.picks:
             self.refining.stop()
         else:
@@ -489,19 +544,86 @@ class Interaction(QObject):
         if self._canvas.mapTool() is not self.tool:
             self.set_active(True)
         self.refining.start()
-        self._show_refining()
+        self._show_mode()
 
-    def _show_refining(self) -> None:
+    def _show_mode(self) -> None:
         refining = self.refining
+        if self.tool.mode:
+            self.controller.end_preview()
         self._actions.refine.setChecked(refining.picks or refining.current is not None)
         self._enable_actions()
-        self.dock.show_hint(refining.hint)
+        self.dock.show_hint(self.shaping.hint or refining.hint or self.check.hint)
 
     def _on_written(self, layer: QgsVectorLayer, _feature_id: int) -> None:
         text = tr("Added to {layer}. Ctrl+Z undoes it. Save the layer to keep it.").format(layer=layer.name())
         self._iface.statusBarIface().showMessage(text)
 
+    # Coverage.
+
+    def _on_ground(self) -> None:
+        """Choose fill, carve or split, and say so beside the pointer for a moment."""
+        text = self.dock.options_box.coverage.next_ground()
+        self._iface.statusBarIface().showMessage(text, _HINT_MS)
+        self.tool.show_beside_pointer(text, self.overlay.colour)
+        self._hinted.start()
+
+    def _on_fields(self) -> None:
+        layer, classes = self.dock.layer, self.dock.class_box
+        if layer is None:
+            return
+        dialog = FieldsDialog(layer, classes.field, self._iface.mainWindow())
+        if not dialog.exec():
+            return
+        try:
+            if dialog.class_field:
+                add_field(layer, dialog.class_field)
+            dialog.field_map.apply(layer)
+        except EditError as error:
+            self._messages.error(error)
+            return
+        if dialog.class_field != classes.field:
+            classes.choose_field(dialog.class_field)
+
+    def _unless_in_mode(self, act: Callable[[], None], _checked: bool = False) -> None:
+        """Do something with the current finding, unless the key belongs to a mode of the mouse."""
+        if not (self.tool.mode or self.refining.picks):
+            act()
+
+    def _show_check(self) -> None:
+        check, box, actions = self.check, self.dock.options_box.coverage, self._actions
+        box.show_findings(check.texts, check.index)
+        box.show_checking(check.is_running)
+        for action in (actions.next_finding, actions.previous_finding):
+            action.setEnabled(bool(check.findings))
+        finding, layer = check.current, check.layer
+        self.overlay.show_finding(finding.place if finding and layer else None, layer.crs() if layer else None)
+        self._show_mode()
+
+    def _go_to(self, finding: Finding) -> None:
+        """Show where a finding is; the scale stays if it suits."""
+        layer, canvas = self.check.layer, self._canvas
+        if layer is None:
+            return
+        try:
+            box = transform_polygon(
+                shapely.box(*finding.place.bounds), transform(layer.crs(), canvas.mapSettings().destinationCrs())
+            )
+        except EditError as error:
+            self._messages.error(error)
+            return
+        extent, view = to_qgs(box).boundingBox(), canvas.extent()
+        part = max(extent.width() / view.width(), extent.height() / view.height())
+        if _LEAST_IN_VIEW <= part <= _MOST_IN_VIEW:
+            canvas.setCenter(extent.center())
+        else:
+            # A line may have no width.
+            extent.grow(_FINDING_IN_VIEW * max(extent.width(), extent.height()))
+            canvas.setExtent(extent)
+        canvas.refresh()
+
     def _on_colour(self, colour: QColor | None) -> None:
+        current = self.dock.class_box.current
+        self.dock.options_box.outline.show_class(str(current.code) if current is not None else "")
         shown = colour if colour is not None else QColor(self._settings.outline_colour)
         self.overlay.set_colour(shown, self._settings.fill_opacity / 100)
         self.tool.show_beside_pointer(self.dock.class_box.shown_text, shown)

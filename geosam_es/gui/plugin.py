@@ -70,7 +70,8 @@ class GeoSamPlugin:
         self._tool_bar = self._iface.addToolBar(PLUGIN_NAME)
         self._tool_bar.setObjectName("GeoSamEsToolBar")
         self._tool_bar.addAction(actions.tool)
-        self._iface.addPluginToRasterMenu(PLUGIN_NAME, actions.tool)
+        for action in (actions.tool, actions.check):
+            self._iface.addPluginToRasterMenu(PLUGIN_NAME, action)
         self._help = QAction(own_icon("geosam_es"), PLUGIN_NAME, self._iface.mainWindow())
         self._help.triggered.connect(self._show_help)
         self._iface.pluginHelpMenu().addAction(self._help)
@@ -94,7 +95,8 @@ class GeoSamPlugin:
             self.interaction = None
         self._iface.unregisterOptionsWidgetFactory(self._options)
         self._iface.mapToolActionGroup().removeAction(self._actions.tool)
-        self._iface.removePluginRasterMenu(PLUGIN_NAME, self._actions.tool)
+        for action in (self._actions.tool, self._actions.check):
+            self._iface.removePluginRasterMenu(PLUGIN_NAME, action)
         self._iface.pluginHelpMenu().removeAction(self._help)
         self._iface.mainWindow().removeToolBar(self._tool_bar)
         self._tool_bar.deleteLater()

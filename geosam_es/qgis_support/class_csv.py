@@ -28,7 +28,11 @@ _NAME_WORDS = (
 _COLOR_WORDS = ("color", "colour", "rgb", "hex", "html")
 _CHANNEL_WORDS = (("red", "r", "rojo", "vermell"), ("green", "g", "verde", "verd"), ("blue", "b", "azul", "blau"))
 
+_AREA_WORDS = ("mmu", "umc", "minarea", "areamin", "minimum", "minima", "minimo", "min")
+_HECTARE_M2 = 1e4
+
 _HEX = re.compile(r"#?([0-9a-f]{6})(?:[0-9a-f]{2})?", re.IGNORECASE)
+_NUMBER = re.compile(r"\d+(?:\.\d*)?")
 _TRIPLE = re.compile(r"(?:rgba?)?[ (]*(\d{1,3})[-,;/ ]+(\d{1,3})[-,;/ ]+(\d{1,3})(?:[-,;/ ]+[\d.]+)?[ )]*")
 
 
@@ -39,6 +43,7 @@ class ClassRow:
     code: str
     name: str
     rgb: tuple[int, int, int] | None
+    min_area_m2: float | None = None
 
 
 class _Columns(NamedTuple):
@@ -47,6 +52,9 @@ class _Columns(NamedTuple):
     code: int
     name: int | None
     color: tuple[int, ...]
+    area: int | None = None
+    area_m2: float = 1.0
+    """Of one unit of the column with areas."""
 
 
 def read_text(path: Path) -> str:
@@ -103,7 +111,10 @@ def parse_class_csv(text: str, path: Path) -> list[ClassRow]:
         code = _cell(row, columns.code)
         if code:
             name = _cell(row, columns.name) or code
-            classes.setdefault(code, ClassRow(code, name, _color([_cell(row, index) for index in columns.color])))
+            rgb = _color([_cell(row, index) for index in columns.color])
+            area = _number(_cell(row, columns.area))
+            area_m2 = None if area is None else area * columns.area_m2
+            classes.setdefault(code, ClassRow(code, name, rgb, area_m2))
     if not classes:
         raise _no_classes(path)
     return list(classes.values())
@@ -172,6 +183,8 @@ def _columns_by_header(header: Sequence[str], body: Sequence[Sequence[str]]) -> 
         single = find(_COLOR_WORDS, taken)
         color = () if single is None else (single,)
     taken.update(color)
+    area = find(_AREA_WORDS, taken)
+    taken.update(() if area is None else (area,))
     code = find(_CODE_WORDS, taken)
     taken.update(() if code is None else (code,))
     name = find(_NAME_WORDS, taken)
@@ -180,7 +193,8 @@ def _columns_by_header(header: Sequence[str], body: Sequence[Sequence[str]]) -> 
         code = rest.pop(0) if rest else name
     if name is None:
         name = rest[0] if rest else code
-    return _Columns(code or 0, name, color)
+    area_m2 = _HECTARE_M2 if area is not None and "ha" in words[area] else 1.0
+    return _Columns(code or 0, name, color, area, area_m2)
 
 
 def _last_first(header: Sequence[str], index: int) -> int:
@@ -210,6 +224,11 @@ def _columns_by_content(body: Sequence[Sequence[str]]) -> _Columns:
 
 def _cell(row: Sequence[str], index: int | None) -> str:
     return row[index] if index is not None and index < len(row) else ""
+
+
+def _number(text: str) -> float | None:
+    number = text.strip().replace(",", ".")
+    return float(number) if _NUMBER.fullmatch(number) else None
 
 
 def _strict_color(value: str) -> bool:

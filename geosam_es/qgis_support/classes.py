@@ -37,6 +37,7 @@ __all__ = [
     "classes_of_layer",
     "fill_symbol",
     "has_own_classes",
+    "min_areas",
     "plain_text",
     "read_class_csv",
 ]
@@ -63,11 +64,14 @@ class ClassItem:
         The value written to the field.
     name : str
     color : QColor, optional
+    min_area_m2 : float, optional
+        Minimum mapping unit, if the class has one of its own.
     """
 
     code: Any
     name: str
     color: QColor | None = None
+    min_area_m2: float | None = None
 
     @property
     def title(self) -> str:
@@ -208,7 +212,8 @@ def read_class_csv(path: Path) -> ClassList:
     """Read a class list from a text file.
 
     Delimiter, header and columns are detected: a code, a name, and a colour as ``#rrggbb``, ``r-g-b`` or in three
-    columns. With a header the columns may have any order, without one this order. For encodings see `read_text`.
+    columns. With a header the columns may have any order, without one this order; and there may be a column with the
+    minimum mapping unit, such as ``min_area`` (m²) or ``min_area_ha``. For encodings see `read_text`.
 
     Raises
     ------
@@ -216,7 +221,14 @@ def read_class_csv(path: Path) -> ClassList:
         If the file cannot be read or contains no classes.
     """
     rows = parse_class_csv(read_text(path), path)
-    return ClassList(None, tuple(ClassItem(row.code, row.name, QColor(*row.rgb) if row.rgb else None) for row in rows))
+    items = (ClassItem(row.code, row.name, QColor(*row.rgb) if row.rgb else None, row.min_area_m2) for row in rows)
+    return ClassList(None, tuple(items))
+
+
+def min_areas(layer: QgsVectorLayer) -> dict[str, float]:
+    """Return the minimum mapping units of the classes that a layer was given, in square metres by code."""
+    kept = _applied(layer)["min_areas"]
+    return dict(kept) if isinstance(kept, dict) else {}
 
 
 def has_own_classes(layer: QgsVectorLayer, field: str) -> bool:
@@ -248,12 +260,13 @@ def apply_classes(layer: QgsVectorLayer, field: str, classes: ClassList) -> None
         if code is None:
             problem = tr("The field {field} cannot hold the value {value}").format(field=field, value=item.code)
             raise EditError(problem, tr("choose another class field"))
-        items.append(ClassItem(code, item.title, classes.color(number)))
+        items.append(ClassItem(code, item.title, classes.color(number), item.min_area_m2))
     before, renderer = _applied(layer), layer.renderer()
     applied = {
         "field": field,
         "map": [{item.name: str(item.code)} for item in items],
         "colors": {str(item.code): item.color.name() for item in items},
+        "min_areas": {str(item.code): item.min_area_m2 for item in items if item.min_area_m2 is not None},
     }
     layer.setEditorWidgetSetup(index, QgsEditorWidgetSetup("ValueMap", {"map": applied["map"]}))
     layer.setCustomProperty(_PROPERTY, json.dumps(applied))
@@ -275,7 +288,7 @@ def apply_classes(layer: QgsVectorLayer, field: str, classes: ClassList) -> None
 
 def _applied(layer: QgsVectorLayer) -> dict[str, Any]:
     """Return what `apply_classes` did to a layer."""
-    nothing = {"field": None, "map": None, "colors": None}
+    nothing = {"field": None, "map": None, "colors": None, "min_areas": None}
     try:
         return {**nothing, **json.loads(layer.customProperty(_PROPERTY))}
     except (TypeError, ValueError):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 import uuid
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +24,7 @@ from ..encoding.raster import RPC_CRS, WARP_TOLERANCE_PX, TiledRaster
 from ..encoding.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
 from ..errors import RasterError
 
-__all__ = ["GdalFile", "GdalRaster", "describe_crs"]
+__all__ = ["GdalFile", "GdalRaster", "describe_crs", "image_date"]
 
 _Result = TypeVar("_Result")
 
@@ -43,6 +45,10 @@ _NUMPY_NAMES = {
     "CFloat32": "complex64",
     "CFloat64": "complex128",
 }
+
+_DATE = re.compile(r"(\d{4})[-:/.]?(\d\d)[-:/.]?(\d\d)(?:[ T](\d\d:\d\d:\d\d))?")
+_DATE_WORDS = ("DATE", "TIFFTAG_DATETIME", "SENSING", "ACQUI")
+"""In names of metadata, those that tell most about the image last."""
 
 _NO_TRANSFORM = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -114,6 +120,28 @@ class GdalRaster(TiledRaster):
     def map_crs(self) -> MapCrs:
         """Describe the CRS; see `TiledRaster.map_crs`."""
         return describe_crs(self.crs_wkt)
+
+
+@lru_cache(maxsize=64)
+def image_date(name: str) -> str:
+    """Return when an image was taken, in ISO 8601, as its metadata say; empty if they do not or it cannot be read.
+
+    A date of acquisition comes before ``TIFFTAG_DATETIME``, which may be that of the file.
+    """
+    try:
+        dataset = _call(gdal.OpenEx, name, gdal.OF_RASTER)
+    except OSError:
+        return ""
+    found = []
+    for domain in dataset.GetMetadataDomainList() or ():
+        items = dataset.GetMetadata_Dict(domain) if not domain.startswith("xml:") else {}
+        found += [(key.upper(), _DATE.match(str(value).strip())) for key, value in items.items()]
+    for word in reversed(_DATE_WORDS):
+        match = next((match for key, match in found if word in key and match), None)
+        if match is not None:
+            year, month, day, time = match.groups()
+            return f"{year}-{month}-{day}" + (f"T{time}" if time else "")
+    return ""
 
 
 def describe_crs(wkt: str) -> MapCrs:

@@ -42,6 +42,11 @@ class Settings:
     min_area_m2 = _Value("min_area_m2", 0.0)
     fill_holes_m2 = _Value("fill_holes_m2", 0.0)
     right_angles = _Value("right_angles", False)
+    # "few" for the fewest vertices, "smooth" for curves, or as traced.
+    outline = _Value("outline", "")
+    # What was chosen for each class, as JSON: [outline, right_angles] by class.
+    outlines = _Value("outlines", "{}")
+    all_parts = _Value("all_parts", False)
     trim_overlaps = _Value("trim_overlaps", False)
     # Earlier versions kept "snap_tolerance", in units of the layer.
     snap_m = _Value("snap_m", 0.0)
@@ -50,6 +55,8 @@ class Settings:
     hover_preview = _Value("hover_preview", False)
     show_footprint = _Value("show_footprint", True)
     show_tiles = _Value("show_tiles", False)
+    # Diameter, in pixels of the image.
+    brush_pixels = _Value("brush_pixels", 20.0)
     outline_colour = _Value("outline_colour", "#ffd400")
     fill_opacity = _Value("fill_opacity", 35)
     decoder_threads = _Value("decoder_threads", 0)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from geosam_es.core.topology import (
     clean,
+    fewest_vertices,
     fill_holes,
     merge,
     middles,
@@ -76,6 +77,35 @@ def test_simplified_outlines_are_valid_near_and_lighter(seed: int, tolerance: fl
     assert shapely.get_num_coordinates(cleaned) <= shapely.get_num_coordinates(polygon)
     if not cleaned.is_empty:
         assert shapely.hausdorff_distance(cleaned.exterior, polygon.exterior) <= 2 * tolerance + 1e-6
+
+
+def _lake(noise: float = 0.3) -> shapely.Polygon:
+    """A round lake with an island, traced with a vertex every 4 units or so."""
+    angles = np.linspace(0, 2 * np.pi, 400, endpoint=False)
+    rng = np.random.default_rng(5)
+    radius = 250 + 40 * np.sin(3 * angles) + rng.normal(0, noise, len(angles))
+    hole = 50 + rng.normal(0, noise, len(angles))
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return shapely.Polygon(circle * radius[:, None], [circle[::5] * hole[::5, None]])
+
+
+@pytest.mark.parametrize("tolerance", [0.5, 1.0, 4.0])
+def test_fewest_vertices_stay_within_the_tolerance_and_are_fewer_than_usual(tolerance: float) -> None:
+    lake = _lake()
+    sparse = fewest_vertices(lake, tolerance)
+    assert sparse.is_valid and len(sparse.interiors) == 1
+    assert shapely.hausdorff_distance(lake.boundary, sparse.boundary, densify=0.1) <= 1.001 * tolerance
+    usual = shapely.simplify(lake, tolerance, preserve_topology=True)
+    assert shapely.get_num_coordinates(sparse) < 0.95 * shapely.get_num_coordinates(usual)
+    assert set(map(tuple, shapely.get_coordinates(sparse))) <= set(map(tuple, shapely.get_coordinates(lake)))
+
+
+def test_fewest_vertices_of_simple_and_of_many_polygons() -> None:
+    square = shapely.box(0, 0, 10, 10)
+    assert fewest_vertices(shapely.segmentize(square, 0.7), 0.1).equals_exact(square, 1e-9, normalize=True)
+    speck = shapely.box(20, 20, 20.5, 20.5)
+    assert len(fewest_vertices(shapely.MultiPolygon([square, speck]), 1.0).geoms) == 2
+    assert fewest_vertices(shapely.Polygon(), 1.0).is_empty
 
 
 def test_parts_in_an_outline_are_kept() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from encoder_tools.translations import FOLDER, read_translations
 from geosam_es.gui.panel.actions import Actions
 from geosam_es.gui.panel.dock import SegmentDock
 from geosam_es.qgis_support.classes import ClassItem, ClassList
+from geosam_es.qgis_support.coverage_mode import CoverageMode
 from geosam_es.qgis_support.settings import Settings
 from tests.qgis.support import Interface
 
@@ -130,6 +132,24 @@ def test_options_are_remembered(dock: SegmentDock) -> None:
     dock.options_box.findChild(QCheckBox, "right_angles").setChecked(True)
     assert (Settings().min_area_m2, Settings().right_angles) == (250.0, True)
     assert len(changed) == 2
+
+
+def test_a_folded_group_shows_nothing_and_options_of_coverage_mode_stay_hidden(
+    iface: Interface, dock: SegmentDock
+) -> None:
+    box, number = dock.options_box, dock.options_box.findChild(QDoubleSpinBox, "snap_m")
+    dock.show()
+    assert not number.isVisible()
+    layer = QgsVectorLayer("Polygon?crs=EPSG:25830", "fields", "memory")
+    replace(CoverageMode.of(layer), is_on=True).remember(layer)
+    box.coverage.set_layer(layer)
+    box.setCollapsed(False)
+    assert not number.isVisible() and box.findChild(QCheckBox, "all_parts").isVisible()
+    box.setCollapsed(True)
+    box.coverage.set_layer(None)
+    assert not number.isVisible()
+    box.setCollapsed(False)
+    assert number.isVisible()
 
 
 def test_every_button_has_a_tooltip_and_a_name_and_leaves_the_focus_on_the_map(dock: SegmentDock) -> None:

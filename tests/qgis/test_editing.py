@@ -449,6 +449,24 @@ class TestOptions:
         assert shapely.get_num_coordinates(squared) == 5
         assert squared.intersection(house).area / squared.union(house).area > 0.97
 
+    @pytest.mark.parametrize("crs", ["EPSG:25830", "EPSG:4326"])
+    @pytest.mark.parametrize("outline", ["few", "smooth"])
+    def test_other_outlines_stay_within_a_pixel(self, crs: str, outline: str) -> None:
+        source = QgsCoordinateReferenceSystem(crs)
+        block = shapely.segmentize(shapely.box(X, Y, X + 60, Y + 40), 3).difference(shapely.box(X, Y, X + 20, Y + 10))
+        geometry = to_qgs(block)
+        geometry.transform(QgsCoordinateTransform(UTM, source, QgsProject.instance()))
+        fitting = LayerFitting(memory(), source, AcceptOptions(outline=outline), pixel_m=1.0)
+        styled = fitting.fit(from_qgs(geometry))
+        assert shapely.hausdorff_distance(styled.boundary, block.boundary, densify=0.01) <= 1.01
+        count, corner = shapely.get_num_coordinates(styled), styled.contains(shapely.Point(X + 59.9, Y + 0.1))
+        assert (count, corner) == (7, True) if outline == "few" else (count > 20 and not corner)
+        kept = fitting.fit(from_qgs(geometry), keeps_outline=True)
+        assert shapely.get_num_coordinates(kept) == shapely.get_num_coordinates(block)
+        house = AcceptOptions(right_angles=True, outline=outline)
+        squared = LayerFitting(memory(), source, house, pixel_m=1.0).fit(from_qgs(geometry))
+        assert shapely.get_num_coordinates(squared) == 7, "right angles come first"
+
     def test_overlaps_are_trimmed_with_unsaved_neighbours_too(self) -> None:
         layer = memory()
         accept(layer, square())

@@ -16,11 +16,13 @@ from qgis.core import (
     QgsVectorLayer,
 )
 from qgis.PyQt.QtCore import Qt
-from qgis.PyQt.QtWidgets import QApplication
+from qgis.PyQt.QtTest import QTest
+from qgis.PyQt.QtWidgets import QApplication, QCheckBox, QComboBox, QDoubleSpinBox, QPushButton, QWidget
 
 from geosam_es.gui.editing.layer_geometry import AcceptOptions, LayerFitting
 from geosam_es.gui.editing.target_layer import create_target_layer
 from geosam_es.gui.interaction import Interaction
+from geosam_es.gui.panel.fields_dialog import FieldsDialog
 from geosam_es.qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform_polygon
 from geosam_es.qgis_support.settings import Settings
 from tests.qgis.support import CRS, DISCS, PIXEL, Interface, click, place, settled, wait_until
@@ -316,3 +318,151 @@ def test_the_answer_is_painted_before_it_is_fitted(
     assert answered[0].fitted is None and answered[-1].fitted is not None
     # Busy until it is shown as it will be written: accepting waits.
     assert all(drawing.busy for drawing in answered[:-1]) and not answered[-1].busy
+
+
+@pytest.fixture
+def covered(ready: Interaction, target: QgsVectorLayer) -> QgsVectorLayer:
+    """Return the target layer in coverage mode, with a field east of the disc's centre."""
+    add(target, east_of("a", 10))
+    box = ready.dock.options_box.coverage
+    box.findChild(QCheckBox, "coverage").setChecked(True)
+    box.findChild(QDoubleSpinBox, "coverage_tolerance_m").setValue(0.5)
+    return target
+
+
+def parts(layer: QgsVectorLayer) -> list[shapely.Geometry]:
+    return [part for shape in written(layer) for part in shapely.get_parts(shape)]
+
+
+def neighbours_shown(interaction: Interaction) -> float:
+    return float(interaction.overlay.bands["neighbours"].asGeometry().area())
+
+
+def test_coverage_mode_shows_and_writes_what_a_key_chooses(
+    iface: Interface, ready: Interaction, covered: QgsVectorLayer
+) -> None:
+    east = place("a").x() + 10
+    field = east_of("a", 10)
+    click(iface.canvas, place("a", -20))
+    whole = drawn(ready).result.geometry
+    assert drawn(ready).fitted.outline.bounds[2] == pytest.approx(east, abs=1e-6)
+    assert neighbours_shown(ready) == 0
+    QTest.keyClick(iface.canvas, Qt.Key.Key_V)
+    assert "neighbours give way" in iface.window.statusBar().currentMessage()
+    assert drawn(ready).fitted.outline.symmetric_difference(whole).area < 1
+    # The neighbour is outlined as it will be.
+    assert neighbours_shown(ready) == pytest.approx(field.difference(whole).area, abs=1)
+    QTest.keyClick(iface.canvas, Qt.Key.Key_V)
+    assert drawn(ready).fitted.outline.bounds[0] == pytest.approx(east, abs=1e-6)
+    fitted = drawn(ready).fitted
+    before = [shape.wkb for shape in written(covered)]
+    click(iface.canvas, place("a", -20), RIGHT)
+    assert any(part.equals(fitted.outline) for part in parts(covered))
+    assert sum(part.area for part in parts(covered)) == pytest.approx(field.area)
+    assert neighbours_shown(ready) == 0
+    ready.undoing.undo()
+    assert [shape.wkb for shape in written(covered)] == before
+    QTest.keyClick(iface.canvas, Qt.Key.Key_V)
+    assert ready.dock.options_box.coverage.mode.ground == "fill"
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_refining_moves_the_borders_it_shares_if_wanted(
+    iface: Interface, ready: Interaction, tmp_path: Path, moves: bool
+) -> None:
+    layer = create_target_layer(tmp_path / "fields.gpkg", UTM)
+    QgsProject.instance().addMapLayer(layer)
+    ready.dock.layers.setLayer(layer)
+    x, y = place("a").x(), place("a").y()
+    around = add(layer, shapely.box(x + 10, y - 600, x + 300, y + 200))
+    box = ready.dock.options_box.coverage
+    box.findChild(QCheckBox, "coverage").setChecked(True)
+    box.findChild(QCheckBox, "moves_borders").setChecked(moves)
+    click(iface.canvas, place("a", -20))
+    drawn(ready)
+    click(iface.canvas, place("a", -20), RIGHT)
+    new = next(feature.id() for feature in layer.getFeatures() if feature.id() != around)
+    before = {feature.id(): from_qgs(feature.geometry()) for feature in layer.getFeatures()}
+    layer.selectByIds([new])
+    ready.refining.start()
+    drawn(ready)
+    # Disc c lies within the other polygon.
+    click(iface.canvas, place("c"))
+    drawn(ready)
+    click(iface.canvas, place("c"), RIGHT)
+    after = {feature.id(): from_qgs(feature.geometry()) for feature in layer.getFeatures()}
+    taken = before[around].area - after[around].area
+    assert taken == pytest.approx(disc("c").area + disc("a").intersection(before[around]).area if moves else 0, abs=500)
+    assert after[new].intersection(after[around]).area < 1e-3
+    ready.undoing.undo()
+    assert [from_qgs(feature.geometry()).wkb for feature in layer.getFeatures()] == [
+        shape.wkb for shape in before.values()
+    ]
+
+
+def test_a_part_below_the_minimum_is_refused_with_its_size(
+    iface: Interface, ready: Interaction, covered: QgsVectorLayer
+) -> None:
+    ready.dock.options_box.coverage.findChild(QDoubleSpinBox, "coverage_min_area_m2").setValue(1e5)
+    click(iface.canvas, place("a", -20))
+    refusal = drawn(ready).fitted.refusal
+    assert "less than the minimum of 100000 m²" in refusal.problem
+    click(iface.canvas, place("a", -20), RIGHT)
+    assert len(written(covered)) == 1 and "100000 m²" in iface.messages()[-1]
+
+
+def test_the_mode_is_remembered_with_the_layer(ready: Interaction, covered: QgsVectorLayer) -> None:
+    other = QgsVectorLayer(f"Polygon?crs={CRS}", "other", "memory")
+    QgsProject.instance().addMapLayer(other)
+    box, options = ready.dock.options_box.coverage, ready.dock.options_box
+    ground = ready._actions.ground
+    assert ground.isEnabled() and options.findChild(QWidget, "snap_m").isHidden()
+    ready.dock.layers.setLayer(other)
+    assert not box.mode.is_on and not ground.isEnabled()
+    assert not options.findChild(QWidget, "snap_m").isHidden()
+    ready.dock.layers.setLayer(covered)
+    assert box.mode.is_on and box.mode.tolerance_m == 0.5
+
+
+def test_the_projects_avoid_overlap_is_respected(iface: Interface, ready: Interaction, target: QgsVectorLayer) -> None:
+    other = QgsVectorLayer("Polygon?crs=EPSG:4326", "lakes", "memory")
+    QgsProject.instance().addMapLayer(other)
+    add(target, east_of("a", 10))
+    to_degrees = QgsCoordinateTransform(UTM, other.crs(), QgsProject.instance())
+    lake = east_of("a", 0).difference(east_of("a", 5))
+    other.startEditing()
+    feature = QgsFeature()
+    feature.setGeometry(to_qgs(transform_polygon(lake, to_degrees)))
+    other.addFeature(feature)
+    click(iface.canvas, place("a", -20))
+    assert drawn(ready).fitted is None
+    project, modes = QgsProject.instance(), QgsProject.AvoidIntersectionsMode
+    project.setAvoidIntersectionsMode(modes.AvoidIntersectionsCurrentLayer)
+    ready.controller.refit()
+    assert drawn(ready).fitted.outline.bounds[2] == pytest.approx(place("a").x() + 10, abs=1e-6)
+    project.setAvoidIntersectionsMode(modes.AvoidIntersectionsLayers)
+    project.setAvoidIntersectionsLayers([other])
+    click(iface.canvas, place("a", -20), RIGHT)
+    drawn(ready)
+    new = written(target)[1]
+    assert new.intersection(lake.buffer(-0.01)).area == 0 and new.intersection(east_of("a", 10)).area > 100
+    project.setAvoidIntersectionsMode(modes.AllowIntersections)
+
+
+def test_the_fields_are_chosen_in_a_dialog_and_written_without_a_form(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose(dialog: FieldsDialog) -> bool:
+        dialog.findChild(QComboBox, "class").setCurrentText("note")
+        dialog.findChild(QComboBox, "area").setCurrentText("ha")
+        return True
+
+    monkeypatch.setattr(FieldsDialog, "exec", choose)
+    buttons = ready.dock.options_box.coverage.findChildren(QPushButton)
+    next(button for button in buttons if button.text() == "Fields…").click()
+    assert ready.dock.class_box.field == "note"
+    click(iface.canvas, place("a"))
+    drawn(ready)
+    click(iface.canvas, place("a"), RIGHT)
+    (feature,) = target.getFeatures()
+    assert feature["ha"] == pytest.approx(disc("a").area / 1e4, rel=0.05) and iface.forms == []

@@ -88,7 +88,8 @@ class TestLoading:
         for _ in range(3):
             plugin = GeoSamPlugin(iface)
             plugin.initGui()
-            assert [a.text() for a in iface.raster_menu.actions()] == ["GeoSAM-ES: Segment by clicking"]
+            names = ["GeoSAM-ES: Segment by clicking", "GeoSAM-ES: Check coverage"]
+            assert [action.text() for action in iface.raster_menu.actions()] == names
             assert len(iface.help_menu.actions()) == 1
             assert len(iface.options_factories) == 1
             assert QgsApplication.processingRegistry().providerById("geosam_es") is not None
@@ -407,7 +408,7 @@ class TestAccepting:
         assert (again.rank, again.level) == (chosen.rank, chosen.level)
         assert again.geometry.symmetric_difference(chosen.geometry).area < 0.01 * chosen.geometry.area
 
-    def test_refining_needs_a_polygon_with_prompts(
+    def test_refining_a_selected_polygon_without_prompts(
         self, iface: Interface, ready: Interaction, target: QgsVectorLayer
     ) -> None:
         click(iface.canvas, place("a"))
@@ -415,8 +416,9 @@ class TestAccepting:
         wait_until(lambda: target.featureCount() == 1)
         target.selectAll()
         key(iface, Qt.Key.Key_R)
-        assert any("no saved prompts" in text for text in iface.messages())
-        assert not ready._actions.refine.isChecked() and not ready.controller.drawing.can_undo
+        (feature,) = target.getFeatures()
+        assert settled(ready).result.geometry.area == pytest.approx(feature.geometry().area())
+        assert ready._actions.refine.isChecked() and target.selectedFeatureCount() == 0
 
 
 def load_classes(ready: Interaction, folder: Path) -> None:

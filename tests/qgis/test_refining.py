@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qgis.core import NULL, QgsField, QgsFieldConstraints, QgsProject, QgsRasterLayer, QgsVectorLayer
+from qgis.core import NULL, QgsField, QgsFieldConstraints, QgsGeometry, QgsProject, QgsRasterLayer, QgsVectorLayer
 from qgis.PyQt.QtCore import QEvent, Qt, QVariant
 from qgis.PyQt.QtTest import QTest
-from qgis.PyQt.QtWidgets import QApplication, QPushButton
+from qgis.PyQt.QtWidgets import QApplication, QCheckBox, QComboBox, QPushButton
 
 from geosam_es.gui.editing.target_layer import create_target_layer
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.panel.actions import QAction
 from geosam_es.gui.plugin import GeoSamPlugin
 from geosam_es.qgis_support.classes import read_class_csv
+from geosam_es.qgis_support.crs import from_qgs
+from geosam_es.qgis_support.settings import Settings
 from tests.helpers import BlobDecoder
 from tests.qgis.support import (
     CRS,
@@ -180,10 +182,12 @@ class TestPicking:
     def test_a_polygon_without_prompts(self, iface: Interface, drawn: Interaction, layer: QgsVectorLayer) -> None:
         for feature in layer.getFeatures():
             layer.changeAttributeValue(feature.id(), layer.fields().indexOf("prompts"), None)
-        point_at(iface, "a")
-        key(iface, Qt.Key.Key_R)
-        assert "This polygon has no saved prompts" in iface.messages()[-1]
-        assert drawn.refining.current is None and not drawn._actions.refine.isChecked()
+        drawing = refine(iface, drawn, "a")
+        (shape,) = (feature.geometry() for feature in layer.getFeatures() if feature["class"] == "I1.1")
+        assert drawing.result.geometry.equals(from_qgs(shape)) and chosen(drawn) == "I1.1"
+        key(iface, Qt.Key.Key_3)
+        key(iface, Qt.Key.Key_Return)
+        assert classes(layer) == ["G1.A", "G1.A"]
 
     def test_a_layer_that_cannot_be_edited(self, iface: Interface, drawn: Interaction, layer: QgsVectorLayer) -> None:
         assert layer.commitChanges()
@@ -328,6 +332,48 @@ class TestClass:
         refine(iface, ready, "a")
         key(iface, Qt.Key.Key_Return)
         assert plain.featureCount() == 1 and ready.refining.current is None
+
+
+class TestOutline:
+    def test_is_remembered_for_each_class_and_shown_before_accepting(
+        self, iface: Interface, ready: Interaction, layer: QgsVectorLayer
+    ) -> None:
+        box = ready.dock.options_box
+
+        def shown() -> Any:
+            wait_until(lambda: not ready.controller.drawing.busy)
+            wait_until(lambda: ready.controller.drawing.fitted is not None)
+            return ready.overlay.bands["proposal"].asGeometry()
+
+        def vertices(geometry: Any) -> int:
+            return int(geometry.constGet().nCoordinates())
+
+        key(iface, Qt.Key.Key_1)
+        click(iface.canvas, place("b"))
+        settled(ready)
+        box.findChild(QComboBox, "outline").setCurrentIndex(1)
+        few = shown()
+        traced = vertices(QgsGeometry.fromWkt(ready.controller.drawing.result.geometry.wkt))
+        assert vertices(few) < traced
+        key(iface, Qt.Key.Key_3)
+        assert Settings().outline == ""
+        box.findChild(QComboBox, "outline").setCurrentIndex(2)
+        smooth = shown()
+        assert vertices(smooth) > 2 * vertices(few)
+        key(iface, Qt.Key.Key_Return)
+        assert vertices(next(layer.getFeatures()).geometry()) == vertices(smooth)
+        key(iface, Qt.Key.Key_1)
+        assert Settings().outline == "few" and box.findChild(QComboBox, "outline").currentIndex() == 1
+        key(iface, Qt.Key.Key_2)
+        assert Settings().outline == "" and not box.findChild(QCheckBox, "right_angles").isChecked()
+        # Refining brings back the choice for the polygon's class; as it is in the layer, it is not smoothed again.
+        layer.changeAttributeValue(next(layer.getFeatures()).id(), layer.fields().indexOf("prompts"), None)
+        before = next(layer.getFeatures()).geometry()
+        refine(iface, ready, "b")
+        assert Settings().outline == "smooth" and shown().isGeosEqual(before)
+        key(iface, Qt.Key.Key_Return)
+        assert next(layer.getFeatures()).geometry().isGeosEqual(before)
+        assert Settings().outline == ""
 
 
 class TestDeleting:

@@ -13,11 +13,13 @@ from functools import partial
 from operator import methodcaller
 from typing import Any, NamedTuple, TypeVar
 
+import shapely
 from qgis.core import Qgis, QgsMapSettings, QgsMessageLog, QgsPointXY, QgsRasterLayer
 from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 
 from ...core.prompts import Bounds, Point, Prompts
+from ...core.topology import merge, polygon_parts
 from ...errors import EditError, GeoSamError, PromptError, RasterError
 from ...inference.segmenter import Segmenter
 from ...inference.session import CleanOptions, Result, SegmentationSession
@@ -26,7 +28,7 @@ from ...qgis_support.messages import PLUGIN_NAME, tr, translated
 from ..stores.current_store import CurrentStore
 from ..stores.open_store import OpenStore, project_raster
 from ..stores.worker import Job
-from .drawing import Drawing, Fitting
+from .drawing import Addition, Drawing, Fitting
 from .view import Sight, View
 from .view_tiles import TilesInView, prepare_tile, tiles_in_view
 from .visible_rasters import VisibleRasters
@@ -34,6 +36,9 @@ from .visible_rasters import VisibleRasters
 __all__ = ["SegmentationController", "SetAside"]
 
 Value = TypeVar("Value")
+
+_SAME_AREA = 0.95
+"""IoU above which two polygons count as the same."""
 
 
 class SetAside(NamedTuple):
@@ -91,7 +96,7 @@ class SegmentationController(QObject):
         # its session is still this one.
         self._session: SegmentationSession | None = None
         self._answered = Drawing()
-        self._waiting: deque[Point | Bounds | None] = deque()
+        self._waiting: deque[Addition] = deque()
         self._accept_when_done = False
         self._switching = False
         self._held: list[Callable[[], None]] = []
@@ -162,7 +167,71 @@ class SegmentationController(QObject):
         """Set the box around corners in the canvas's CRS."""
         xs, ys = [corner.x() for corner in corners], [corner.y() for corner in corners]
         middle = QgsPointXY((min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2)
-        self._prompt_on(self.layer_at(middle), middle, partial(self._set_box, corners))
+        self.prompt_at(middle, partial(self._set_box, corners))
+
+    def draw(self, gesture: str, points: list[QgsPointXY], positive: bool = True, radius: float = 0.0) -> None:
+        """Change the object by a stroke.
+
+        Parameters
+        ----------
+        gesture : str
+            ``lasso`` for a loop or a scribble, ``brush``, ``eraser`` or ``cut``.
+        points : list of QgsPointXY
+            In the canvas's CRS.
+        positive : bool
+            Whether the object is where a loop or a scribble is.
+        radius : float
+            Of the brush, in native pixels.
+        """
+        again = partial(self._draw, gesture, points, positive, radius)
+        if not self.drawing.can_undo:
+            self.prompt_at(points[0], again)
+        elif not self.hold(partial(self.draw, gesture, points, positive, radius)):
+            # A stroke may begin beside the image.
+            again()
+
+    def _draw(self, gesture: str, points: list[QgsPointXY], positive: bool, radius: float) -> None:
+        located = self._located(points)
+        if located is None:
+            return
+        line, level = located
+
+        def change(session: SegmentationSession) -> None:
+            if gesture == "lasso":
+                session.draw(line, positive)
+            elif gesture == "cut":
+                session.cut(line)
+            else:
+                session.brush(line, radius, erases=gesture == "eraser")
+
+        self._change(change, gesture, level)
+
+    def reshape(self, outline: shapely.Polygon | shapely.MultiPolygon, gesture: str = "polygon") -> None:
+        """Replace the outline of the object; begin one if there is none.
+
+        Parameters
+        ----------
+        outline : Polygon or MultiPolygon
+            In the raster's CRS.
+        gesture : str
+            What to call the step; ``merge`` adds the outline to the object.
+        """
+        if self.store is not None and not self.hold(partial(self.reshape, outline, gesture)):
+            level = self._view.level_around(self.store, Bounds(*outline.bounds))
+            change = gesture if gesture == "merge" else Prompts(outline=outline)
+            self._change(lambda session: session.reshape(_joined(session, outline, gesture), gesture), change, level)
+
+    def screen_pixel(self, point: QgsPointXY) -> float:
+        """Return the side of a pixel of the screen in native pixels, at a point in the canvas's CRS; 1 if unknown."""
+        store = self.store if self.drawing.can_undo else self.store_at(point) or self.store
+        try:
+            return self._view.screen_pixel(store, point) or 1.0 if store is not None else 1.0
+        except EditError:
+            return 1.0
+
+    def prompt_at(self, point: QgsPointXY, prompt: Callable[[], None]) -> None:
+        """Call a function when the store that answers at a point in the canvas's CRS is open and the current one."""
+        self._prompt_on(self.layer_at(point), point, prompt)
 
     def _prompt_on(self, layer: QgsRasterLayer | None, point: QgsPointXY, prompt: Callable[[], None]) -> None:
         """Give a prompt to the store of the layer that was visible there, now or as soon as it is open."""
@@ -209,20 +278,31 @@ class SegmentationController(QObject):
             box = Bounds(min(xs), min(ys), max(xs), max(ys))
             self._change(lambda session: session.set_box(box), box, located[1])
 
-    def start_from(self, prompts: Prompts, level: int | None = None, candidate: int = 0) -> None:
+    def start_from(
+        self,
+        prompts: Prompts,
+        level: int | None = None,
+        candidate: int = 0,
+        known: shapely.Polygon | shapely.MultiPolygon | None = None,
+    ) -> None:
         """Draw an object again from its prompts, one step each.
 
         Parameters
         ----------
         prompts : Prompts
-            In map coordinates of the raster's CRS.
+            In map coordinates of the raster's CRS. An outline is the object as it was.
         level : int, optional
             The level that answered; by default, the one that suits the map's scale.
         candidate : int
             Rank of the candidate that was chosen.
+        known : Polygon or MultiPolygon, optional
+            The polygon in the raster's CRS. It counts where it has been changed since.
         """
         self.discard()
         if self.store is None:
+            return
+        if prompts.outline is not None:
+            self.reshape(prompts.outline)
             return
         if level is None:
             level = self._view.level_around(self.store, prompts.positive_bounds)
@@ -233,6 +313,8 @@ class SegmentationController(QObject):
             self._change(methodcaller("add_point", *point), point, level)
         for _ in range(candidate):
             self.next_candidate()
+        if known is not None:
+            self._change(lambda session: _keep(session, known))
 
     def waits_for(self, raster: LayerSource, again: Callable[[], None]) -> bool:
         """Make the store of a raster the current one, and return whether it must be opened first.
@@ -542,7 +624,7 @@ class SegmentationController(QObject):
     def _change(
         self,
         action: Callable[[SegmentationSession], Any],
-        addition: Point | Bounds | None = None,
+        addition: Addition = None,
         level: int | None = None,
     ) -> None:
         """Queue a change to the object; begin an object if there is none."""
@@ -644,6 +726,21 @@ class SegmentationController(QObject):
     def _repeat(self, gestures: list[Callable[[], None]]) -> None:
         for gesture in gestures:
             gesture()
+
+
+def _joined(
+    session: SegmentationSession, outline: shapely.Polygon | shapely.MultiPolygon, gesture: str
+) -> shapely.Polygon | shapely.MultiPolygon:
+    if gesture != "merge" or session.current is None:
+        return outline
+    return merge(polygon_parts(shapely.union(session.current.geometry, outline)))
+
+
+def _keep(session: SegmentationSession, known: shapely.Polygon | shapely.MultiPolygon) -> None:
+    """Show a polygon as it is in the layer if the prompts give another one."""
+    answer = session.current.geometry if session.current is not None else shapely.Polygon()
+    if shapely.intersection(answer, known).area < _SAME_AREA * shapely.union(answer, known).area:
+        session.reshape(known)
 
 
 def _across(drawn_on: OpenStore, raster: LayerSource | None, store: OpenStore | None) -> GeoSamError:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Union
 
 import shapely
 from qgis.core import QgsCoordinateReferenceSystem
 from shapely.geometry.base import BaseGeometry
 
+from ...core.coverage import Changes
 from ...core.prompts import Bounds, Point, Prompts
 from ...errors import GeoSamError
 from ...inference.session import Result, SegmentationSession
 
-__all__ = ["Drawing", "Fitted", "Fitting"]
+__all__ = ["Addition", "Drawing", "Fitted", "Fitting"]
+
+Addition = Union[Point, Bounds, Prompts, str, None]
+"""A point, a box, an outline in place of all prompts, a gesture by its name, or None for any other change."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,16 +35,23 @@ class Fitted:
         What it was fitted with.
     refusal : GeoSamError, optional
         Why it will not be written.
+    changes : Changes, optional
+        All that will be written with it to the layer, whose polygons form a coverage.
+    neighbours : sequence of Polygon or MultiPolygon
+        Other polygons that these change visibly.
     """
 
     outline: shapely.Polygon | shapely.MultiPolygon | None
     crs: QgsCoordinateReferenceSystem
     fitting: Fitting
     refusal: GeoSamError | None = None
+    changes: Changes | None = None
+    neighbours: Sequence[BaseGeometry] = ()
 
 
-Fitting = Callable[[BaseGeometry], Fitted]
-"""Fits a polygon in the raster's CRS to a layer; called in the worker's thread."""
+Fitting = Callable[[BaseGeometry, bool], Fitted]
+"""Fits a polygon in the raster's CRS to a layer, and tells whether it keeps its outline; called in the worker's thread.
+"""
 
 
 @dataclass(frozen=True)
@@ -57,8 +69,8 @@ class Drawing:
         Whether prompts are being answered.
     fitted : Fitted, optional
         The polygon as it will be written, if that is not the polygon of the result.
-    last, undone : Point or Bounds, optional
-        The prompt to take back next, and the one to restore next.
+    last, undone : Point, Bounds or str, optional
+        The prompt to take back next, and the one to restore next; a gesture by its name.
     """
 
     prompts: Prompts = field(default_factory=Prompts)
@@ -85,20 +97,26 @@ class Drawing:
 
     def fitted_by(self, fitting: Fitting) -> Drawing:
         """Return the drawing with its polygon fitted to a layer; called in the worker's thread."""
-        return replace(self, fitted=fitting(self.result.geometry)) if self.result and self.has_polygon else self
+        if self.result is None or not self.has_polygon:
+            return self
+        # A polygon of the layer that nobody has changed yet keeps its outline.
+        return replace(self, fitted=fitting(self.result.geometry, self.result.gesture == "polygon"))
 
     @property
     def has_polygon(self) -> bool:
         """Whether there is something to accept."""
         return self.result is not None and not self.result.geometry.is_empty
 
-    def awaiting(self, changes: Iterable[Point | Bounds | None]) -> Drawing:
-        """Return the drawing with changes that are still being answered: points, boxes, or None for any other."""
+    def awaiting(self, changes: Iterable[Addition]) -> Drawing:
+        """Return the drawing with changes that are still being answered."""
         prompts, busy, last = self.prompts, False, self.last
         for change in changes:
-            busy, last = True, change or last
+            busy = True
+            last = last if change is None or isinstance(change, Prompts) else change
             if isinstance(change, Point):
                 prompts = prompts.with_point(change)
-            elif change is not None:
+            elif isinstance(change, Bounds):
                 prompts = prompts.with_box(change)
+            elif isinstance(change, Prompts):
+                prompts, last = change, "polygon"
         return replace(self, prompts=prompts, busy=busy, can_undo=self.can_undo or busy, last=last)

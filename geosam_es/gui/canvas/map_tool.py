@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from qgis.core import QgsPointXY
 from qgis.gui import QgsMapCanvas, QgsMapMouseEvent, QgsMapTool
 from qgis.PyQt import sip
-from qgis.PyQt.QtCore import QEvent, QObject, Qt, pyqtSignal
-from qgis.PyQt.QtGui import QColor, QCursor, QKeySequence
+from qgis.PyQt.QtCore import QEvent, QObject, QPoint, Qt, pyqtSignal
+from qgis.PyQt.QtGui import QColor, QCursor, QKeySequence, QWheelEvent
 from qgis.PyQt.QtWidgets import QApplication, QDockWidget
 
-from .gestures import ClickOrBox
+from .gestures import BRUSHES, Circle, ClickOrBox, Line, Stroke
 from .pointer_label import PointerLabel
 
 __all__ = ["SegmentMapTool"]
@@ -25,6 +26,14 @@ _KEPT_KEYS = (Qt.Key.Key_Tab, Qt.Key.Key_Backtab, Qt.Key.Key_Backspace)
 
 _HELD_MS = 5
 """A held key is pressed again at once after its release, which no finger does."""
+_CURSORS = {
+    "": Qt.CursorShape.CrossCursor,
+    "brush": Qt.CursorShape.BlankCursor,
+    "eraser": Qt.CursorShape.BlankCursor,
+    "cut": Qt.CursorShape.SplitHCursor,
+    "lasso": Qt.CursorShape.PointingHandCursor,
+}
+_LEAST_RADIUS = 2.0
 _BUTTON_EVENTS = (QEvent.Type.MouseButtonPress, QEvent.Type.MouseButtonRelease, QEvent.Type.MouseButtonDblClick)
 
 
@@ -46,6 +55,10 @@ class SegmentMapTool(QgsMapTool):
         The point in the canvas's CRS, and whether it is positive.
     boxed : list of QgsPointXY
         The four corners in the canvas's CRS. They follow the screen, so the box is rotated if the canvas is.
+    stroked : str, list of QgsPointXY, bool
+        A drag of the mode ``brush``, ``eraser``, ``cut`` or ``lasso``, in the canvas's CRS.
+    resized : int
+        The wheel asks for a larger brush if above 0, and for a smaller one if below.
     hovered : QgsPointXY, bool
         Like ``clicked``.
     accepted
@@ -57,10 +70,18 @@ class SegmentMapTool(QgsMapTool):
     ----------
     label : PointerLabel
         A text beside the pointer.
+    mode : str
+        What a drag does; empty for a click or a box. See `set_mode`.
+    line : Line
+        The vertices of a cut.
+    brush_radius : callable
+        Returns the radius of the brush in pixels of the screen at a point in the canvas's CRS.
     """
 
     clicked = pyqtSignal(QgsPointXY, bool)
     boxed = pyqtSignal(object)
+    stroked = pyqtSignal(str, object, bool)
+    resized = pyqtSignal(int)
     hovered = pyqtSignal(QgsPointXY, bool)
     accepted = pyqtSignal()
     left = pyqtSignal()
@@ -72,10 +93,16 @@ class SegmentMapTool(QgsMapTool):
         self._released = (0, 0)
         self.label = PointerLabel(canvas.viewport())
         # While the left button is pressed.
-        self._gesture: ClickOrBox | None = None
+        self._gesture: ClickOrBox | Stroke | None = None
+        self.mode = ""
+        self.line = Line(canvas)
+        self.brush_radius: Callable[[QgsPointXY], float] = lambda _point: _LEAST_RADIUS
+        self._circle = Circle(canvas)
+        # Where the pointer was last; None outside.
+        self._pointer: QPoint | None = None
         self._panning = False
         self._filtered: list[QObject] = []
-        self.setCursor(Qt.CursorShape.CrossCursor)
+        self.setCursor(_CURSORS[""])
 
     def activate(self) -> None:
         """Start listening to the canvas; called by QGIS."""
@@ -85,6 +112,24 @@ class SegmentMapTool(QgsMapTool):
         for watched in self._filtered:
             watched.installEventFilter(self)
         self.canvas().setFocus()
+
+    def set_mode(self, mode: str) -> None:
+        """Choose what a drag does: ``brush``, ``eraser``, ``cut`` or ``lasso``, or with an empty text a box."""
+        self._end_gesture()
+        self.line.take()
+        self.mode = mode
+        self.setCursor(_CURSORS[mode])
+        self.show_brush()
+
+    def show_brush(self) -> None:
+        """Show the size of the brush where the pointer is."""
+        if self._pointer is not None and self.mode in BRUSHES:
+            self._circle.show(self._pointer, self._screen_radius(self._pointer))
+        else:
+            self._circle.hide()
+
+    def _screen_radius(self, place: QPoint) -> float:
+        return max(_LEAST_RADIUS, self.brush_radius(self.toMapCoordinates(place)))
 
     def take_focus(self) -> None:
         """Give the canvas the keys while the tool is active, unless a menu, a dialog or another window is in use."""
@@ -114,7 +159,8 @@ class SegmentMapTool(QgsMapTool):
         for watched in self._filtered:
             watched.removeEventFilter(self)
         self._filtered = []
-        self._end_gesture()
+        self._pointer = None
+        self.set_mode("")
         self._panning = False
         self.label.hide()
         self.left.emit()
@@ -124,7 +170,15 @@ class SegmentMapTool(QgsMapTool):
         """Begin a gesture."""
         if event.button() == Qt.MouseButton.LeftButton:
             self._end_gesture()
-            self._gesture = ClickOrBox(self, event.pos())
+            self._gesture = self._begin(event)
+
+    def _begin(self, event: Any) -> ClickOrBox | Stroke:
+        place, mode = event.pos(), self.mode
+        if not mode and event.modifiers() & Qt.KeyboardModifier.AltModifier:
+            mode = "lasso"
+        if not mode:
+            return ClickOrBox(self, place)
+        return Stroke(self, place, mode, 2 * self._screen_radius(place) if mode in BRUSHES else 2)
 
     def canvasMoveEvent(self, event: QgsMapMouseEvent | None) -> None:  # noqa: N802
         """Go on with the gesture, or report where the pointer is."""
@@ -132,6 +186,9 @@ class SegmentMapTool(QgsMapTool):
         if self._panning:
             return
         self.label.follow(event.pos())
+        self._pointer = event.pos()
+        self.show_brush()
+        self.line.follow(self.toMapCoordinates(event.pos()))
         if self._gesture is not None:
             self._gesture.move(event.pos())
         elif not event.buttons():
@@ -141,11 +198,27 @@ class SegmentMapTool(QgsMapTool):
         """Finish the gesture, or accept."""
         if event.button() == Qt.MouseButton.RightButton:
             self._end_gesture()
-            self.accepted.emit()
+            if not self.finish_line():
+                self.accepted.emit()
         elif event.button() == Qt.MouseButton.LeftButton:
             gesture = self._end_gesture()
             if gesture is not None:
                 gesture.finish(event.pos(), not _has_shift(event))
+
+    def finish_line(self) -> bool:
+        """Send the line that was clicked, once it has two vertices; False if no line is drawn."""
+        if len(self.line.points) >= 2:
+            self.stroked.emit("cut", self.line.take(), True)
+            return True
+        return self.mode == "cut"
+
+    def wheelEvent(self, event: QWheelEvent | None) -> None:  # noqa: N802
+        """Change the size of the brush with Ctrl; otherwise QGIS zooms."""
+        if self.mode in BRUSHES and event.modifiers() & Qt.KeyboardModifier.ControlModifier:
+            event.accept()
+            self.resized.emit(event.angleDelta().y())
+        else:
+            event.ignore()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
         """Handle the keys of the shortcuts, Space, and the pointer entering and leaving the canvas."""
@@ -154,6 +227,8 @@ class SegmentMapTool(QgsMapTool):
             self.take_focus()
         elif kind == QEvent.Type.Leave:
             self.label.hide()
+            self._pointer = None
+            self._circle.hide()
             self.left.emit()
         elif kind in (QEvent.Type.KeyPress, QEvent.Type.KeyRelease) and event.key() == Qt.Key.Key_Space:
             # QGIS pans while Space is held, so mouse events are no prompts then.
@@ -204,7 +279,7 @@ class SegmentMapTool(QgsMapTool):
         again = event.key() == key and 0 < event.timestamp() <= time_ms + _HELD_MS
         return bool(event.isAutoRepeat() or again)
 
-    def _end_gesture(self) -> ClickOrBox | None:
+    def _end_gesture(self) -> ClickOrBox | Stroke | None:
         """End the gesture, and return it to be finished; otherwise it is cancelled."""
         gesture, self._gesture = self._gesture, None
         if gesture is not None:
@@ -217,7 +292,8 @@ def _has_shift(event: QgsMapMouseEvent | None) -> bool:
 
 
 def _sequence(event: Any) -> QKeySequence:
-    modifiers = event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier
+    # Spanish keyboards have the brackets on AltGr.
+    modifiers = event.modifiers() & ~(Qt.KeyboardModifier.KeypadModifier | Qt.KeyboardModifier.GroupSwitchModifier)
     key = _SAME_KEYS.get(event.key(), event.key())
     return QKeySequence(_number(modifiers) | _number(key))
 

@@ -13,6 +13,7 @@ from qgis.PyQt.QtGui import QColor
 from shapely.geometry.base import BaseGeometry
 
 from ...core.prompts import Prompts
+from ...core.topology import polygon_parts
 from ...inference.session import Result
 from ...qgis_support.crs import to_qgs
 from ..stores.open_store import OpenStore
@@ -29,6 +30,8 @@ _NEGATIVE = QColor("#e02424")
 _BOX = QColor("#ffffff")
 _FOOTPRINT = QColor("#2b6cb0")
 _MISSING = QColor("#c05621")
+_NEIGHBOURS = QColor("#00d5ff")
+_FINDING = QColor("#ff1fc7")
 _PREVIEW_FACTOR = 0.4
 _COMPARED = (QColor("#ff1fc7"), QColor("#00d5ff"))
 _DIFFERENCE_OPACITY = 0.5
@@ -48,6 +51,8 @@ class Overlay:
         self._missing = self._band("missing", _POLYGON, _MISSING, 2, Qt.PenStyle.DotLine, _NO_HALO)
         self._footprint = self._band("footprint", _POLYGON, _FOOTPRINT, 2, Qt.PenStyle.DashLine)
         self._preview = self._band("preview", _POLYGON, self._colour, 1, Qt.PenStyle.DashLine)
+        self._neighbours = self._band("neighbours", _POLYGON, _NEIGHBOURS, 2, Qt.PenStyle.DashLine, _NO_HALO)
+        self._finding = self._band("finding", _POLYGON, _FINDING, 3)
         self._proposal = self._band("proposal", _POLYGON, self._colour, 2)
         self._difference = self._band("difference", _POLYGON, _NO_HALO, 0, Qt.PenStyle.NoPen, _NO_HALO)
         # Dashed and without a halo, so that the polygon's outline shows through where both are the same.
@@ -105,6 +110,8 @@ class Overlay:
             self._set(self._proposal, fitted.outline, fitted.crs)
         else:
             self._set(self._proposal, result.geometry if result else None)
+        neighbours = polygon_parts(shapely.GeometryCollection(list(fitted.neighbours))) if fitted is not None else []
+        self._set(self._neighbours, shapely.MultiPolygon(neighbours), fitted.crs if fitted is not None else None)
         for band, positive in ((self._positive, True), (self._negative, False)):
             places = [(point.x, point.y) for point in prompts.points if point.positive is positive]
             self._set(band, shapely.MultiPoint(places))
@@ -118,6 +125,10 @@ class Overlay:
         """Show the outline of another decoder's answer, and fill the area where the two differ."""
         self._set(self._compared, outline)
         self._set(self._difference, difference)
+
+    def show_finding(self, place: BaseGeometry | None, crs: QgsCoordinateReferenceSystem | None = None) -> None:
+        """Show where something is wrong in a layer."""
+        self._set(self._finding, place, crs)
 
     def show_footprint(self, store: OpenStore | None) -> None:
         """Show the outline of a store's raster; a layer of a service, which may be the whole world, has none."""

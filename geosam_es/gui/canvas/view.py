@@ -76,18 +76,22 @@ class View:
         (point,) = transform_points([QgsPointXY(x, y)], store.crs, self._map_settings().destinationCrs())
         return point
 
+    def screen_pixel(self, store: OpenStore, point: QgsPointXY) -> float:
+        """Return the side of a pixel of the screen in native pixels, at a point in the canvas's CRS; 0 if unknown."""
+        step = self._map_settings().mapUnitsPerPixel()
+        neighbours = [point, QgsPointXY(point.x() + step, point.y()), QgsPointXY(point.x(), point.y() + step)]
+        (x, y), (right_x, right_y), (up_x, up_y) = self.to_raster(store, neighbours)
+        screen_pixel = GeoTransform(right_x - x, up_x - x, x, right_y - y, up_y - y, y).pixel_size
+        return screen_pixel / store.metadata.raster.transform.pixel_size if math.isfinite(screen_pixel) else 0.0
+
     def level(self, store: OpenStore, point: QgsPointXY) -> int:
         """Return the coarsest level with pixels no larger than the screen's, at a point in the canvas's CRS.
 
         It is below 0 if the map shows native pixels enlarged, and the store can answer there.
         """
-        step = self._map_settings().mapUnitsPerPixel()
-        neighbours = [point, QgsPointXY(point.x() + step, point.y()), QgsPointXY(point.x(), point.y() + step)]
-        (x, y), (right_x, right_y), (up_x, up_y) = self.to_raster(store, neighbours)
-        screen_pixel = GeoTransform(right_x - x, up_x - x, x, right_y - y, up_y - y, y).pixel_size
-        if not math.isfinite(screen_pixel) or screen_pixel == 0.0:
+        ratio = self.screen_pixel(store, point)
+        if ratio == 0.0:
             return 0
-        ratio = screen_pixel / store.metadata.raster.transform.pixel_size
         return max(store.segmenter.finest_level, store.segmenter.pyramid.level_for_pixel(ratio))
 
     def level_around(self, store: OpenStore, bounds: Bounds) -> int:

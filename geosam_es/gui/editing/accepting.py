@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any
@@ -9,13 +10,16 @@ from typing import Any
 from qgis.core import QgsFeature, QgsVectorLayer
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
+from ...core.prompts import Prompts
 from ...errors import GeoSamError
+from ...qgis_support.field_map import FieldMap
+from ...qgis_support.gdal_raster import image_date
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
 from ..canvas.controller import SegmentationController
 from ..canvas.drawing import Drawing
 from ..panel.dock import SegmentDock
-from .edits import AcceptOptions, check_target, write_polygon
+from .edits import AcceptOptions, check_target, write_changes, write_polygon
 from .history import EditHistory, OwnEdit, named
 from .provenance import Provenance
 from .refining import Refining
@@ -75,7 +79,10 @@ class Acceptor(QObject):
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         raster = store.metadata.raster
         origin = result.level, result.rank, store.decoder, raster.attribution
-        provenance = Provenance(result.model, result.score, drawing.prompts, raster.file_name, created, *origin)
+        # Without the outline the points alone would give another polygon.
+        by_hand = drawing.prompts.outline is not None
+        prompts = Prompts(outline=result.geometry) if by_hand else drawing.prompts
+        provenance = Provenance(result.model, result.score, prompts, raster.file_name, created, *origin)
         options, polygon, crs = AcceptOptions.of(self._settings), result.geometry, store.crs
         refined = self._refining.current
         try:
@@ -94,8 +101,15 @@ class Acceptor(QObject):
                 attributes = self._dock.class_box.attributes()
                 label = next((str(value) for value in attributes.values()), "")
                 name = tr("polygon {label} in {layer}")
+            if "image_date" in FieldMap.of(layer).names and store.raster is not None and not raster.attribution:
+                provenance = replace(provenance, image_date=image_date(str(store.raster.path)))
             opener = partial(self._open_form, layer)
-            feature_id = write_polygon(layer, polygon, crs, attributes, provenance, options, opener, replaced)
+            rest = attributes, provenance, options, opener, replaced
+            if fitted is not None and fitted.changes is not None:
+                text = tr("Add polygon") if replaced is None else tr("Refine polygon")
+                feature_id = write_changes(layer, fitted.changes, text, *rest)
+            else:
+                feature_id = write_polygon(layer, polygon, crs, *rest)
         except GeoSamError as error:
             self.failed.emit(error)
             return

@@ -25,14 +25,15 @@ from qgis.core import (
 from qgis.PyQt import sip
 from shapely.geometry.base import BaseGeometry
 
+from ...core.coverage import Changes
 from ...core.partition import border_ends
 from ...errors import EditError, NoTargetError
 from ...qgis_support.crs import from_qgs
 from ...qgis_support.messages import tr
 from .layer_geometry import AcceptOptions, LayerFitting, layer_geometries
-from .provenance import Provenance, keep_in_side_table, provenance_values
+from .provenance import Provenance, keep_in_side_table, mapped_values, provenance_values
 
-__all__ = ["AcceptOptions", "check_target", "delete_polygon", "gone_from", "write_polygon"]
+__all__ = ["AcceptOptions", "check_target", "delete_polygon", "gone_from", "write_changes", "write_polygon"]
 
 FormOpener = Callable[[QgsFeature], bool]
 
@@ -115,36 +116,121 @@ def write_polygon(
         If the polygon cannot be written, or the feature was deleted. The layer is unchanged.
     """
     check_target(layer)
-    if feature_id is None:
-        _check_can(layer, QgsVectorDataProvider.AddFeatures, tr("No polygons can be added to {name}"))
-    elif layer.getFeature(feature_id).isValid():
-        _check_can(layer, QgsVectorDataProvider.ChangeGeometries, tr("The geometries of {name} cannot be changed"))
-    else:
+    if feature_id is not None and not layer.getFeature(feature_id).isValid():
         raise gone_from(layer)
-    geometries = layer_geometries(layer, LayerFitting(layer, crs, options, skip=feature_id).fit(polygon))
-    values = _values(layer, attributes, provenance)
-    new = _new_feature(layer, geometries[0], values) if feature_id is None else None
+    outline = LayerFitting(layer, crs, options, skip=feature_id).fit(polygon)
+    changes = Changes({}, [outline]) if feature_id is None else Changes({feature_id: outline})
+    text = tr("Add polygon") if feature_id is None else tr("Refine polygon")
+    return write_changes(
+        layer, changes, text, attributes, provenance, options, form_opener, feature_id, shares_vertices=True
+    )
+
+
+def write_changes(
+    layer: QgsVectorLayer,
+    changes: Changes,
+    text: str,
+    attributes: Mapping[str, Any] | None = None,
+    provenance: Provenance | None = None,
+    options: AcceptOptions | None = None,
+    form_opener: FormOpener | None = None,
+    feature_id: int | None = None,
+    *,
+    shares_vertices: bool = False,
+) -> int | None:
+    """Write geometries that change together, in one undo step and without committing.
+
+    In a layer of single polygons the largest part of each is written to its feature, and the other parts become new
+    features with the same attributes.
+
+    Parameters
+    ----------
+    layer : QgsVectorLayer
+        Editing is started if it is off.
+    changes : Changes
+        In the CRS of the layer, by feature id.
+    text : str
+        Name of the undo step.
+    attributes, provenance, options, form_opener
+        As in `write_polygon`, for the new features or for ``feature_id``; options only for the form and the table.
+        New features begin with the attributes of ``changes.source``.
+    feature_id : int, optional
+        The feature that is refined.
+    shares_vertices : bool
+        Whether neighbours get the ends of new borders; the polygons of a coverage have them already.
+
+    Returns
+    -------
+    int or None
+        Id of ``feature_id`` or of the first new feature, else of the first one that changed; None if nothing did, or
+        the user cancelled the form.
+
+    Raises
+    ------
+    EditError
+        If they cannot be written, or a feature was deleted. The layer is unchanged.
+    """
+    check_target(layer)
+    if feature_id is None and not (changes.changed or changes.new or changes.removed):
+        return None
+    options = options or AcceptOptions()
+    _check_possible(layer, changes)
+    values = _values(layer, attributes or {}, provenance)
+    if changes.source is not None:
+        values = {**_attributes(layer.getFeature(changes.source)), **values}
+    changed = {
+        key: layer_geometries(layer, outline, layer.getFeature(key).geometry())
+        for key, outline in changes.changed.items()
+    }
+    parts = [part for outline in changes.new for part in layer_geometries(layer, outline)]
+    new = _new_feature(layer, parts[0], values) if parts else None
     if new is not None and form_opener is None:
         _check_constraints(layer, new)
     is_asked = new is not None and options.open_form
     was_off = _start_editing(layer)
+    written: list[QgsFeature] = []
+    refined = changed[feature_id][0] if feature_id in changed else None
     try:
-        with _edit_command(layer, tr("Add polygon") if new is not None else tr("Refine polygon")):
-            feature = _add(layer, new) if new is not None else _change(layer, feature_id, geometries[0], values)
-            if form_opener is not None and (is_asked or _broken_field(layer, feature) is not None):
-                feature = _fill_in(layer, feature, form_opener)
-            if feature is not new:
-                values = dict(enumerate(feature.attributes()))
-            others = [_add(layer, _new_feature(layer, part, values)) for part in geometries[1:]]
-            _share_vertices(layer, [feature, *others])
+        with _edit_command(layer, text):
+            for key in changes.removed:
+                if not layer.deleteFeature(key):
+                    raise _refused(layer)
+            for key, geometries in changed.items():
+                if key != feature_id:
+                    _change(layer, key, geometries[0], {})
+            if new is not None or feature_id is not None:
+                feature = _add(layer, new) if new is not None else _change(layer, feature_id, refined, values)
+                if form_opener is not None and (is_asked or _broken_field(layer, feature) is not None):
+                    feature = _fill_in(layer, feature, form_opener)
+                same = values if feature is new else _attributes(feature)
+                written = [feature, *(_add(layer, _new_feature(layer, part, same)) for part in parts[1:])]
+            for key, geometries in changed.items():
+                same = _attributes(layer.getFeature(key))
+                others = [_add(layer, _new_feature(layer, part, same)) for part in geometries[1:]]
+                written += others if key == feature_id else []
+            if shares_vertices:
+                _share_vertices(layer, written)
     except _CancelledError:
         _stop_editing(layer, was_off)
         return None
     if provenance is not None and options.provenance_table:
-        for written in (feature, *others):
-            keep_in_side_table(layer, written.id(), provenance)
+        for feature in written:
+            keep_in_side_table(layer, feature.id(), provenance)
     layer.triggerRepaint()
-    return int(feature.id())
+    return int(written[0].id()) if written else next(iter(changed), None)
+
+
+def _check_possible(layer: QgsVectorLayer, changes: Changes) -> None:
+    """Check that a layer has all features that change, and allows it."""
+    source = () if changes.source is None else (changes.source,)
+    if not all(layer.getFeature(key).isValid() for key in (*changes.changed, *changes.removed, *source)):
+        raise gone_from(layer)
+    if changes.new:
+        _check_can(layer, QgsVectorDataProvider.AddFeatures, tr("No polygons can be added to {name}"))
+    if changes.changed:
+        _check_can(layer, QgsVectorDataProvider.ChangeGeometries, tr("The geometries of {name} cannot be changed"))
+    if changes.removed:
+        _check_can(layer, QgsVectorDataProvider.DeleteFeatures, tr("No polygons of {name} can be deleted"))
 
 
 def delete_polygon(layer: QgsVectorLayer, feature_id: int) -> None:
@@ -179,7 +265,9 @@ def _check_can(layer: QgsVectorLayer, capability: Any, problem: str) -> None:
 def _values(layer: QgsVectorLayer, attributes: Mapping[str, Any], provenance: Provenance | None) -> dict[int, Any]:
     """Return values by field index, converted to the type of each field."""
     fields = layer.fields()
-    values = provenance_values(fields, provenance) if provenance is not None else {}
+    values: dict[int, Any] = {}
+    if provenance is not None:
+        values = {**provenance_values(fields, provenance), **mapped_values(layer, provenance)}
     for name, value in attributes.items():
         index = fields.lookupField(name)
         if index < 0:
@@ -270,9 +358,15 @@ def _add(layer: QgsVectorLayer, feature: QgsFeature) -> QgsFeature:
     return feature
 
 
-def _change(layer: QgsVectorLayer, feature_id: Any, geometry: QgsGeometry, values: Mapping[int, Any]) -> QgsFeature:
-    changes = layer.changeGeometry(feature_id, geometry)
-    if not changes or not all(layer.changeAttributeValue(feature_id, index, value) for index, value in values.items()):
+def _attributes(feature: QgsFeature) -> dict[int, Any]:
+    return dict(enumerate(feature.attributes()))
+
+
+def _change(
+    layer: QgsVectorLayer, feature_id: Any, geometry: QgsGeometry | None, values: Mapping[int, Any]
+) -> QgsFeature:
+    is_done = geometry is None or layer.changeGeometry(feature_id, geometry)
+    if not is_done or not all(layer.changeAttributeValue(feature_id, index, value) for index, value in values.items()):
         raise _refused(layer)
     return layer.getFeature(feature_id)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from qgis.core import QgsVectorLayer
+from qgis.core import QgsProject, QgsVectorLayer
 from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, QTimer
 
 from ...errors import GeoSamError
+from ...qgis_support.coverage_mode import CoverageMode
 from ...qgis_support.settings import Settings
 from ..canvas.controller import SegmentationController
 from ..panel.dock import SegmentDock
 from ..stores.open_store import pixel_area_m2
-from .layer_geometry import AcceptOptions, LayerFitting
+from .coverage import LayerCoverage
+from .layer_geometry import AcceptOptions, LayerFitting, avoids_overlaps
 from .refining import Refining
 
 __all__ = ["Fitter"]
@@ -46,6 +48,8 @@ class Fitter(QObject):
         dock.layer_chosen.connect(self._soon_again)
         dock.options_box.changed.connect(self._soon_again)
         refining.changed.connect(self._soon_again)
+        # Each class may have a minimum mapping unit.
+        dock.class_box.colour_changed.connect(self._soon_again)
         controller.fit_with(self.fitting)
 
     def release(self) -> None:
@@ -59,24 +63,36 @@ class Fitter(QObject):
         None without an option that changes polygons, or if they cannot be fitted; accepting says why.
         """
         store, options = self._controller.store, AcceptOptions.of(self._settings)
-        if store is None or not options.change_polygons:
-            return None
         refined = self._refining.current
         layer = refined.layer if refined is not None else self._dock.layer
         if layer is not None and sip.isdeleted(layer):
             layer = refined = None
+        mode = CoverageMode.of(layer)
+        if store is None or not (options.change_polygons or mode.is_on or avoids_overlaps()):
+            return None
         try:
             skip = refined.locate() if refined is not None else None
         except GeoSamError:
             skip = None
         self._follow(layer)
         crs = layer.crs().toWkt() if layer is not None else ""
-        key = (layer, crs, skip, options, store.path, store.crs.toWkt())
+        class_fields = self._dock.class_box.class_fields if mode.is_on and layer is self._dock.layer else []
+        chosen = self._refining.attributes() if refined is not None else self._dock.class_box.attributes()
+        class_name = LayerCoverage.class_name(chosen.get(name) for name in class_fields)
+        project = QgsProject.instance()
+        avoided = project.avoidIntersectionsMode(), tuple(project.avoidIntersectionsLayers())
+        key = (layer, crs, skip, options, store.path, store.crs.toWkt(), mode, class_name, avoided)
         if key != self._key:
             self._key = key
             try:
                 pixel_m = pixel_area_m2(store) ** 0.5
-                self._fitting = LayerFitting(layer, store.crs, options, skip, pixel_m)
+                coverage = LayerCoverage(layer, mode, class_fields) if layer is not None and mode.is_on else None
+                self._fitting = LayerFitting(
+                    *(layer, store.crs, options, skip, pixel_m),
+                    avoids=True,
+                    coverage=coverage,
+                    class_name=class_name,
+                )
             except GeoSamError:
                 self._fitting = None
         return self._fitting

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from typing import Union
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from typing import Any, Union
 
 import shapely
 from qgis.core import (
     QgsCoordinateReferenceSystem,
+    QgsCoordinateTransform,
     QgsFeatureRequest,
     QgsGeometry,
+    QgsProject,
     QgsRectangle,
     QgsVectorLayer,
     QgsVectorLayerFeatureSource,
@@ -21,15 +24,16 @@ from shapely.affinity import scale
 from shapely.geometry.base import BaseGeometry
 
 from ...core.orthogonal import square_angles
-from ...core.partition import fit_to_neighbours
-from ...core.topology import fill_holes, merge, polygon_parts
+from ...core.partition import fit_to_neighbours, polygonal, valid
+from ...core.topology import fewest_vertices, fill_holes, merge, polygon_parts
 from ...errors import EditError, GeoSamError
 from ...qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform, transform_polygon, unit_m
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
 from ..canvas.drawing import Fitted
+from .coverage import LayerCoverage
 
-__all__ = ["AcceptOptions", "LayerFitting", "layer_geometries"]
+__all__ = ["AcceptOptions", "LayerFitting", "avoids_overlaps", "layer_geometries"]
 
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
@@ -52,6 +56,9 @@ class AcceptOptions:
         Smaller holes are filled. Measured on the ellipsoid.
     right_angles : bool
         Whether an outline that is nearly rectangular gets right angles.
+    outline : str
+        ``few`` for as few vertices as keep an outline within a pixel, ``smooth`` for curves; empty for as traced. It
+        does not change an outline that gets right angles.
     trim_overlaps : bool
         Whether to cut off what other polygons of the layer cover.
     snap_m : float
@@ -66,6 +73,7 @@ class AcceptOptions:
     min_area_m2: float = 0.0
     fill_holes_m2: float = 0.0
     right_angles: bool = False
+    outline: str = ""
     trim_overlaps: bool = False
     snap_m: float = 0.0
     open_form: bool = False
@@ -101,6 +109,12 @@ class LayerFitting:
         Id of the feature that the polygon replaces; it is not one of its neighbours.
     pixel_m : float
         Side of a pixel in metres. Fitting leaves no part that is narrower on average.
+    avoids : bool
+        Whether to cut off what polygons of other layers, or of this one, cover, if the project says so.
+    coverage : LayerCoverage, optional
+        Keeps the polygons of the layer a coverage, in place of the minimum area, trimming and snapping.
+    class_name : str, optional
+        Class of the polygon in the coverage.
 
     Raises
     ------
@@ -115,11 +129,22 @@ class LayerFitting:
         options: AcceptOptions,
         skip: int | None = None,
         pixel_m: float = 0.0,
+        *,
+        avoids: bool = False,
+        coverage: LayerCoverage | None = None,
+        class_name: str | None = None,
     ) -> None:
         if not crs.isValid():
             raise EditError(tr("The raster has no CRS"), tr("set it in the properties of its layer"))
+        avoided = _avoided_layers(layer) if avoids else []
+        if coverage is not None:
+            options = replace(options, min_area_m2=0.0, trim_overlaps=False, snap_m=0.0)
+        elif layer in avoided:
+            options = replace(options, trim_overlaps=True)
         self._raster_crs = crs
         self._options = options
+        self._coverage = coverage
+        self._class_name = class_name
         self._skip = skip
         self._pixel_m = pixel_m
         self.crs = layer.crs() if layer is not None else crs
@@ -128,16 +153,31 @@ class LayerFitting:
         self._name = layer.name() if layer is not None else ""
         wanted = layer is not None and (options.trim_overlaps or options.snap_m > 0)
         self._features = QgsVectorLayerFeatureSource(layer) if wanted else None
+        # Of other layers, with the way to their CRS and back.
+        self._avoided = [
+            (QgsVectorLayerFeatureSource(other), transform(self.crs, other.crs()), transform(other.crs(), self.crs))
+            for other in avoided
+            if other is not layer
+        ]
 
-    def __call__(self, polygon: BaseGeometry) -> Fitted:
+    def __call__(self, polygon: BaseGeometry, keeps_outline: bool = False) -> Fitted:
         """Return the polygon as it will be written, or why it will not be."""
         try:
-            return Fitted(self.fit(polygon), self.crs, self)
+            outline = self.fit(polygon, keeps_outline)
+            if self._coverage is None:
+                return Fitted(outline, self.crs, self)
+            return self._covered(self._coverage, outline)
         except GeoSamError as error:
             return Fitted(None, self.crs, self, error)
 
-    def fit(self, polygon: BaseGeometry) -> Outline:
+    def fit(self, polygon: BaseGeometry, keeps_outline: bool = False) -> Outline:
         """Apply the options to a polygon of the raster, repaired if need be, and transform it to the layer's CRS.
+
+        Parameters
+        ----------
+        polygon : Polygon or MultiPolygon
+        keeps_outline : bool
+            Whether it gets no right angles, no curves and not fewer vertices.
 
         Returns
         -------
@@ -149,33 +189,56 @@ class LayerFitting:
         EditError
             If nothing is left of the polygon, or it cannot be transformed.
         """
-        try:
-            return self._fit(polygon)
-        except shapely.errors.GEOSException as error:
-            problem = tr("The polygon cannot be fitted to the layer ({reason})").format(reason=error)
-            raise EditError(
-                problem, tr("turn off the options under Shape and borders, or correct the polygons around it")
-            ) from error
+        with _geos_errors():
+            return self._fit(polygon, keeps_outline)
 
-    def _fit(self, polygon: BaseGeometry) -> Outline:
+    def _covered(self, coverage: LayerCoverage, outline: Outline) -> Fitted:
+        """Return a polygon as it becomes part of the coverage, and what changes around it."""
+        key = self._skip
+        with _geos_errors():
+            if key is None:
+                changes = coverage.place(outline, self._class_name)
+                shown = changes.new[0]
+            else:
+                changes = coverage.reshape(key, outline, self._class_name)
+                shown = changes.changed.get(key) or coverage.outline(key)
+            return Fitted(shown, self.crs, self, changes=changes, neighbours=coverage.neighbours(changes, key))
+
+    def _fit(self, polygon: BaseGeometry, keeps_outline: bool) -> Outline:
         options = self._options
         outline = _valid(polygon)
         if outline.is_empty:
             raise EditError(tr("There is no polygon to add"), tr("click an object first"))
-        if options.right_angles:
-            squared = _square(outline, self._raster_crs)
-            _check_agreement(outline, squared, tr("Right angles would change the polygon too much"))
-            outline = squared
+        if not keeps_outline:
+            outline = self._styled(outline)
         if self._to_layer is not None:
             outline = _valid(transform_polygon(outline, self._to_layer))
         if options.fill_holes_m2 > 0:
             limit, area_m2 = options.fill_holes_m2, self._meter.area_m2
             outline = merge(fill_holes(part, limit, area_m2) for part in polygon_parts(outline))
+        for others in self._avoided:
+            outline = polygonal(shapely.difference(outline, _cover(outline, *others)))
+            if outline.is_empty:
+                problem = tr("Polygons of other layers cover the whole polygon")
+                raise EditError(problem, tr("change Avoid Overlap in QGIS's snapping toolbar, or the other polygons"))
         # Before trimming: a polygon that is too small is reported as such, not as covered by others.
         outline = _large_parts(outline, options.min_area_m2, self._meter)
         if self._features is not None:
             outline = _large_parts(self._beside_neighbours(outline), options.min_area_m2, self._meter)
         return outline
+
+    def _styled(self, outline: Outline) -> Outline:
+        """Give an outline right angles, or else fewer vertices or curves."""
+        options, styled = self._options, outline
+        if options.right_angles:
+            styled = _on_plane(square_angles, outline, self._raster_crs, _WALL_DISPLACEMENT_M)
+            _check_agreement(outline, styled, tr("Right angles would change the polygon too much"))
+        style = {"few": fewest_vertices, "smooth": _smoothed}.get(options.outline)
+        if style is not None and self._pixel_m > 0 and _is_unchanged(outline, styled):
+            styled = _on_plane(style, outline, self._raster_crs, self._pixel_m)
+            # Nothing is left of a part that is smaller than a pixel.
+            styled = outline if styled.is_empty else styled
+        return styled
 
     def _beside_neighbours(self, outline: Outline) -> Outline:
         options = self._options
@@ -209,6 +272,46 @@ class LayerFitting:
                 yield from_qgs(feature.geometry())
 
 
+@contextmanager
+def _geos_errors() -> Iterator[None]:
+    """Turn errors of GEOS into those for people."""
+    try:
+        yield
+    except shapely.errors.GEOSException as error:
+        problem = tr("The polygon cannot be fitted to the layer ({reason})").format(reason=error)
+        raise EditError(
+            problem, tr("turn off the options under Shape and borders, or correct the polygons around it")
+        ) from error
+
+
+def avoids_overlaps() -> bool:
+    """Tell whether the project says that new polygons avoid overlaps."""
+    return bool(QgsProject.instance().avoidIntersectionsMode() != QgsProject.AvoidIntersectionsMode.AllowIntersections)
+
+
+def _avoided_layers(layer: QgsVectorLayer | None) -> list[QgsVectorLayer]:
+    """Return the layers that new polygons of a layer must not overlap, as the project says."""
+    project = QgsProject.instance()
+    if layer is None or not avoids_overlaps():
+        return []
+    if project.avoidIntersectionsMode() == QgsProject.AvoidIntersectionsMode.AvoidIntersectionsCurrentLayer:
+        return [layer]
+    return [other for other in project.avoidIntersectionsLayers() if other.crs().isValid()]
+
+
+def _cover(
+    outline: Outline,
+    source: QgsVectorLayerFeatureSource,
+    forth: QgsCoordinateTransform,
+    back: QgsCoordinateTransform,
+) -> BaseGeometry:
+    """Return what the polygons of another layer cover around an outline."""
+    rectangle = to_qgs(transform_polygon(outline.envelope, forth)).boundingBox()
+    features = source.getFeatures(QgsFeatureRequest().setFilterRect(rectangle).setSubsetOfAttributes([]))
+    polygons = [from_qgs(feature.geometry()) for feature in features if feature.hasGeometry()]
+    return shapely.union_all([valid(transform_polygon(polygon, back)) for polygon in polygons])
+
+
 def _check_agreement(before: Outline, after: Outline, problem: str) -> None:
     if after is before:
         return
@@ -217,15 +320,28 @@ def _check_agreement(before: Outline, after: Outline, problem: str) -> None:
         raise EditError(problem, tr("lower the value or turn it off under Shape and borders"))
 
 
-def _square(outline: Outline, crs: QgsCoordinateReferenceSystem) -> Outline:
-    """Square the corners on a plane where angles are true, whatever the CRS."""
+def _on_plane(
+    style: Callable[[Outline, float], Outline], outline: Outline, crs: QgsCoordinateReferenceSystem, metres: float
+) -> Outline:
+    """Change an outline by up to a distance, on a plane where angles are true, whatever the CRS."""
     north = unit_m(crs)
     if not crs.isGeographic():
-        return square_angles(outline, _WALL_DISPLACEMENT_M / north)
+        return style(outline, metres / north)
     middle = outline.envelope.centroid
     east = north * max(math.cos(math.radians(middle.y)), 1e-6)
-    squared = square_angles(scale(outline, east, north, origin=middle), _WALL_DISPLACEMENT_M)
-    return scale(squared, 1 / east, 1 / north, origin=middle)
+    changed = style(scale(outline, east, north, origin=middle), metres)
+    return scale(changed, 1 / east, 1 / north, origin=middle)
+
+
+def _smoothed(outline: Outline, tolerance: float) -> Outline:
+    """Return an outline with curves in place of corners, by Chaikin's method."""
+    # A corner moves by at most a quarter of its edges.
+    fine = shapely.segmentize(outline, 4 * tolerance)
+    return _valid(shapely.simplify(from_qgs(to_qgs(fine).smooth(2)), tolerance / 10))
+
+
+def _is_unchanged(before: Outline, after: Outline) -> bool:
+    return bool(shapely.equals_exact(before, after, 1e-12 * max(map(abs, before.bounds))))
 
 
 def _valid(geometry: BaseGeometry) -> Outline:
@@ -251,10 +367,18 @@ def _number(value: float) -> str:
     return str(QLocale().toString(float(value), kind, digits))
 
 
-def layer_geometries(layer: QgsVectorLayer, outline: Outline) -> list[QgsGeometry]:
+def layer_geometries(layer: QgsVectorLayer, outline: Outline, before: QgsGeometry | None = None) -> list[QgsGeometry]:
     """Convert a polygon to geometries of the layer's type, with Z and M if the type has them.
 
-    A multipolygon becomes one geometry, or in a layer of single polygons one for each part, the largest first.
+    A multipolygon becomes one geometry, or in a layer of single polygons one for each part, the largest first. Vertices
+    that the geometry ``before`` has too keep their Z and M.
     """
     parts = sorted(to_qgs(outline).coerceToType(layer.wkbType()), key=lambda geometry: geometry.area(), reverse=True)
+    known: dict[tuple[float, float], Any] = {}
+    if before is not None and (before.constGet().is3D() or before.constGet().isMeasure()):
+        known = {(vertex.x(), vertex.y()): vertex.clone() for vertex in before.vertices()}
+    for part in parts if known else ():
+        for number, vertex in enumerate(list(part.vertices())):
+            if (vertex.x(), vertex.y()) in known:
+                part.moveVertex(known[vertex.x(), vertex.y()], number)
     return [QgsGeometry(part) for part in parts]

@@ -12,11 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from qgis.core import QgsFeature, QgsFields, QgsVectorLayer
+from qgis.core import QgsExpressionContextUtils, QgsFeature, QgsFields, QgsVectorLayer
+from qgis.PyQt.QtCore import QDateTime, Qt
 
 from ...core.grid import FINEST_LEVEL
 from ...core.prompts import Prompts
 from ...errors import EditError, PromptError
+from ...qgis_support.field_map import FieldMap
+from ...qgis_support.fields import TEXT
 from ...qgis_support.messages import tr
 from ...qgis_support.side_table import can_keep, find_record, keep_record
 from ...store.decoders import ORIGINAL
@@ -26,6 +29,7 @@ __all__ = [
     "Provenance",
     "has_provenance_fields",
     "keep_in_side_table",
+    "mapped_values",
     "provenance_from_values",
     "provenance_values",
     "read_provenance",
@@ -51,7 +55,7 @@ class Provenance:
     score : float
         Predicted IoU, 0 to 1.
     prompts : Prompts
-        In map coordinates of the raster's CRS.
+        In map coordinates of the raster's CRS. With an outline none are saved: it is the polygon.
     raster : str
         File name of the raster.
     created : str
@@ -64,6 +68,8 @@ class Provenance:
         Name of the decoder of the store that was used.
     source : str
         Attribution and address of the online service that showed the image; empty for a file.
+    image_date : str
+        When the image was taken, in ISO 8601; empty if unknown. Not in `PROVENANCE_FIELDS`.
     """
 
     model: str
@@ -75,6 +81,7 @@ class Provenance:
     candidate: int = 0
     decoder: str = ORIGINAL
     source: str = ""
+    image_date: str = ""
 
     def values(self, digits: int = _DIGITS[0]) -> dict[str, Any]:
         """Return the values of `PROVENANCE_FIELDS`; the text of the prompts includes level, candidate and the like."""
@@ -87,7 +94,7 @@ class Provenance:
             record["decoder"] = self.decoder
         if self.source:
             record["source"] = self.source
-        prompts = json.dumps(record, separators=(",", ":"))
+        prompts = json.dumps(record, separators=(",", ":")) if self.prompts.outline is None else ""
         return {**{name: getattr(self, name) for name in PROVENANCE_FIELDS}, "prompts": prompts}
 
 
@@ -168,9 +175,42 @@ def provenance_values(fields: QgsFields, provenance: Provenance) -> dict[int, An
     return values
 
 
+def mapped_values(layer: QgsVectorLayer, provenance: Provenance) -> dict[int, Any]:
+    """Return the values for the fields that the user has chosen, by index; see `FieldMap`."""
+    prompts, created = provenance.prompts, provenance.created
+    kinds = {"box": prompts.box, "points": prompts.points, "outline": prompts.outline}
+    forms = {
+        "date": _moment(created),
+        "image": (provenance.raster,),
+        "image_date": _moment(provenance.image_date),
+        "prompts": (", ".join(kind for kind, given in kinds.items() if given),),
+        "score": tuple(_forms("score", provenance)),
+        "interpreter": (QgsExpressionContextUtils.globalScope().variable("user_full_name"),),
+    }
+    values = {}
+    for item, name in FieldMap.of(layer).names.items():
+        index = layer.fields().lookupField(name)
+        field = layer.fields().at(index)
+        for value in forms.get(item, ()):
+            is_text = isinstance(value, QDateTime) and field.type() == TEXT
+            try:
+                values[index] = field.convertCompatible(value.toString("yyyy-MM-dd") if is_text else value)
+            except ValueError:
+                continue
+            break
+    return values
+
+
+def _moment(text: str) -> tuple[QDateTime | None]:
+    moment = QDateTime.fromString(text, Qt.DateFormat.ISODate).toLocalTime()
+    return (moment if moment.isValid() else None,)
+
+
 def _forms(name: str, provenance: Provenance) -> Iterator[Any]:
     """Yield forms of a value, the best first."""
-    if name == "prompts":
+    if name == "prompts" and provenance.prompts.outline is not None:
+        yield None
+    elif name == "prompts":
         # A truncated text would not be JSON: try fewer decimals instead, and then without the source of the image.
         yield from (provenance.values(digits)["prompts"] for digits in _DIGITS)
         yield replace(provenance, source="").values(_DIGITS[1])["prompts"]

@@ -1,14 +1,19 @@
-"""Brings polygons of a layer back to the map with their prompts, to be changed, given another class, or deleted."""
+"""Brings polygons of a layer back to the map, to be changed, given another class, or deleted.
+
+A polygon comes with its prompts, if they are kept and it has not been changed since. Any other comes as it is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
+import shapely
 from qgis.core import (
+    QgsCoordinateReferenceSystem,
     QgsFeature,
     QgsFeatureRequest,
     QgsGeometry,
@@ -22,8 +27,9 @@ from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, QPoint, pyqtSignal
 
 from ...core.prompts import Prompts
+from ...core.topology import merge, polygon_parts
 from ...errors import EditError, GeoSamError, PromptError
-from ...qgis_support.crs import transform_points
+from ...qgis_support.crs import from_qgs, transform, transform_points, transform_polygon
 from ...qgis_support.layer_source import LayerSource
 from ...qgis_support.messages import tr
 from ..canvas.controller import SegmentationController
@@ -34,7 +40,7 @@ from .edits import check_target, delete_polygon, gone_from
 from .history import EditHistory, OwnEdit, named
 from .provenance import Provenance, read_provenance
 
-__all__ = ["Refined", "Refining", "same_prompts"]
+__all__ = ["Refined", "Refining", "class_of", "outline_in", "same_prompts"]
 
 _NEAR = 1e-9
 """Relative difference of coordinates that were transformed to pixels and back."""
@@ -171,15 +177,50 @@ class Refining(QObject):
         """Refine the polygon under the pointer, or the only one selected, or the one that is clicked on next."""
         if self._controller.hold(self.start):
             return
-        found = None
-        if self._pointer is not None:
-            found = self._at(self._screen().toMapCoordinates(self._pointer))
+        found = self.under_pointer()
         if found is None and not self.picks:
-            found = self._selected()
+            found = self.selected()
         if found is not None:
             self._refine(*found)
         else:
             self._set_picks(not self.picks)
+
+    def under_pointer(self) -> tuple[QgsVectorLayer, QgsFeature] | None:
+        """Return the polygon under the pointer and its layer."""
+        return self._at(self._screen().toMapCoordinates(self._pointer)) if self._pointer is not None else None
+
+    def selected(self) -> tuple[QgsVectorLayer, QgsFeature] | None:
+        """Return the only selected polygon and its layer."""
+        one = [layer for layer in self._layers() if layer.selectedFeatureCount() == 1]
+        return (one[0], next(one[0].getSelectedFeatures())) if one else None
+
+    def grow(self, layer: QgsVectorLayer, feature: QgsFeature) -> None:
+        """Refine a polygon with what is drawn added to it."""
+        store = self._controller.store
+        if store is None:
+            return
+        try:
+            outline = outline_in(store.crs, layer, feature)
+        except EditError as error:
+            self.failed.emit(error)
+            return
+        self._controller.reshape(outline, "merge")
+        self._begin(layer, feature, Prompts())
+
+    def check_free(self) -> None:
+        """Refuse to replace an object that the user is drawing or has changed.
+
+        Raises
+        ------
+        EditError
+        """
+        drawing = self._controller.drawing
+        untouched = self.current is not None and (
+            drawing.last == "polygon" or same_prompts(drawing.prompts, self._start_prompts)
+        )
+        if drawing.can_undo and (not untouched or self.attributes()):
+            problem = tr("The polygon on the map is not written yet")
+            raise EditError(problem, tr("accept it with Enter, or discard it with Esc"))
 
     def pick(self, point: QgsPointXY) -> None:
         """Refine the polygon at a point in the canvas's CRS."""
@@ -215,53 +256,75 @@ class Refining(QObject):
         store = self._controller.store
         if store is None or store.metadata.raster.file_name != own.provenance.raster:
             return
-        self._draw(own.provenance)
+        provenance = own.provenance
+        self._controller.start_from(provenance.prompts, provenance.level, provenance.candidate)
         if own.feature_id is not None:
-            self._begin(layer, layer.getFeature(own.feature_id), own.provenance)
+            self._begin(layer, layer.getFeature(own.feature_id), provenance.prompts)
             if layer is self._dock.layer and own.values:
                 self._dock.class_box.show_values(own.values)
 
     def _refine(self, layer: QgsVectorLayer, feature: QgsFeature) -> None:
         self._set_picks(False)
         try:
-            self._check_free()
+            self.check_free()
             check_target(layer)
             if not feature.isValid():
                 raise gone_from(layer)
             provenance = read_provenance(layer, feature)
-            if provenance is None:
-                raise EditError(
-                    tr("This polygon has no saved prompts"),
-                    tr("draw it again, or change it with the vertex tool of QGIS"),
-                )
-            raster = self._missing_raster(provenance)
+            place = self._place_of(layer, feature)
+            raster = self._missing_raster(provenance, place) if provenance is not None else None
         except GeoSamError as error:
             self.failed.emit(error)
             return
         if raster is not None and self._controller.waits_for(raster, partial(self._go_on, layer, feature.id())):
             return
         self._controller.discard()
-        self._draw(provenance)
-        self._begin(layer, feature, provenance)
+        store = self._controller.store
+        name = store.metadata.raster.file_name if store is not None else ""
+        if store is None or provenance is None or provenance.raster not in ("", name):
+            self._controller.prompt_at(place, partial(self._start_as_it_is, layer, feature.id()))
+        else:
+            self._start(layer, feature, provenance)
+
+    def _start(self, layer: QgsVectorLayer, feature: QgsFeature, provenance: Provenance | None) -> None:
+        store = self._controller.store
+        if store is None:
+            return
+        try:
+            outline = outline_in(store.crs, layer, feature)
+        except EditError as error:
+            self.failed.emit(error)
+            return
+        prompts = Prompts(outline=outline) if provenance is None else provenance.prompts
+        if provenance is None:
+            self._controller.start_from(prompts)
+        else:
+            self._controller.start_from(prompts, provenance.level, provenance.candidate, known=outline)
+        self._begin(layer, feature, prompts)
         # The selection colour of QGIS would cover the polygon being refined.
         layer.removeSelection()
-        self.started.emit(provenance)
+        if provenance is not None:
+            self.started.emit(provenance)
+
+    def _start_as_it_is(self, layer: QgsVectorLayer, feature_id: int) -> None:
+        """Refine a polygon of which only the outline is known; the image under it is open now."""
+        if not sip.isdeleted(layer) and layer.getFeature(feature_id).isValid():
+            self._start(layer, layer.getFeature(feature_id), None)
 
     def _go_on(self, layer: QgsVectorLayer, feature_id: int) -> None:
         """Refine a polygon whose image is open now."""
         if not sip.isdeleted(layer):
             self._refine(layer, layer.getFeature(feature_id))
 
-    def _check_free(self) -> None:
-        """Refuse to replace an object that the user is drawing or has changed."""
-        drawing = self._controller.drawing
-        untouched = self.current is not None and same_prompts(drawing.prompts, self._start_prompts)
-        if drawing.can_undo and (not untouched or self.attributes()):
-            problem = tr("The polygon on the map is not written yet")
-            raise EditError(problem, tr("accept it with Enter, or discard it with Esc"))
+    def _place_of(self, layer: QgsVectorLayer, feature: QgsFeature) -> QgsPointXY:
+        """Return a point in a polygon, in the canvas's CRS."""
+        inside = feature.geometry().pointOnSurface()
+        if inside.isNull():
+            raise EditError(tr("The feature has no polygon"), tr("draw it again"))
+        return transform_points([inside.asPoint()], layer.crs(), self._canvas_crs())[0]
 
-    def _missing_raster(self, provenance: Provenance) -> LayerSource | None:
-        """Return the image to open for a polygon; None if the open one is right."""
+    def _missing_raster(self, provenance: Provenance, place: QgsPointXY) -> LayerSource | None:
+        """Return the image to open for a polygon; None if the open one is right, or another one is visible there."""
         store, name = self._controller.store, provenance.raster
         is_open = store is not None and name in ("", store.metadata.raster.file_name)
         if store is not None and is_open and _contains(QgsRectangle(*store.segmenter.map_bounds), provenance):
@@ -271,25 +334,21 @@ class Refining(QObject):
         for other, raster in same_name:
             if (len(same_name) == 1 and not is_open) or _contains(other.extent(), provenance):
                 return raster
-        if is_open:
+        if is_open or self._controller.layer_at(place) is not None:
             return None
         if not name:
             raise EditError(tr("No prepared image is open"), tr("open the one that the polygon was drawn on"))
         raise _drawn_on(provenance)
 
-    def _draw(self, provenance: Provenance) -> None:
-        self._controller.start_from(provenance.prompts, provenance.level, provenance.candidate)
-
-    def _begin(self, layer: QgsVectorLayer, feature: QgsFeature, provenance: Provenance) -> None:
+    def _begin(self, layer: QgsVectorLayer, feature: QgsFeature, prompts: Prompts) -> None:
         self._end()
         box, label = self._dock.class_box, ""
         self._class_before = dict(box.attributes())
         if layer is self._dock.layer:
-            values = {name: _value(feature, name) for name in box.class_fields if feature.fieldNameIndex(name) >= 0}
-            box.show_values(values)
-            label = _label(values)
+            box.show_values(_classes(feature, box.class_fields))
+            label = class_of(feature, self._dock)
         self._own_values = dict(box.attributes())
-        self._start_prompts = provenance.prompts
+        self._start_prompts = prompts
         self.current = Refined(layer, feature.id(), label, QgsGeometry(feature.geometry()))
         box.colour_changed.connect(self._on_class)
         self.changed.emit()
@@ -321,6 +380,10 @@ class Refining(QObject):
     def _screen(self) -> Any:
         return self._iface.mapCanvas().getCoordinateTransform()
 
+    def _canvas_crs(self) -> QgsCoordinateReferenceSystem:
+        crs: QgsCoordinateReferenceSystem = self._iface.mapCanvas().mapSettings().destinationCrs()
+        return crs
+
     def _layers(self) -> list[QgsVectorLayer]:
         """Return the target layer and the active layer."""
         layers = dict.fromkeys((self._dock.layer, self._iface.activeLayer()))
@@ -330,13 +393,9 @@ class Refining(QObject):
             if isinstance(layer, QgsVectorLayer) and layer.geometryType() == QgsWkbTypes.PolygonGeometry
         ]
 
-    def _selected(self) -> tuple[QgsVectorLayer, QgsFeature] | None:
-        one = [layer for layer in self._layers() if layer.selectedFeatureCount() == 1]
-        return (one[0], next(one[0].getSelectedFeatures())) if one else None
-
     def _at(self, point: QgsPointXY) -> tuple[QgsVectorLayer, QgsFeature] | None:
         """Return the smallest polygon at a point in the canvas's CRS, of the first layer that has one there."""
-        crs = self._iface.mapCanvas().mapSettings().destinationCrs()
+        crs = self._canvas_crs()
         for layer in self._layers():
             try:
                 (place,) = transform_points([point], crs, layer.crs())
@@ -351,14 +410,35 @@ class Refining(QObject):
         return None
 
 
+def outline_in(
+    crs: QgsCoordinateReferenceSystem, layer: QgsVectorLayer, feature: QgsFeature
+) -> shapely.Polygon | shapely.MultiPolygon:
+    """Return the polygon of a feature in another CRS, repaired if it is not valid.
+
+    Raises
+    ------
+    EditError
+        If it cannot be transformed.
+    """
+    outline = from_qgs(feature.geometry())
+    if crs.isValid():
+        outline = transform_polygon(outline, transform(layer.crs(), crs))
+    if isinstance(outline, (shapely.Polygon, shapely.MultiPolygon)) and outline.is_valid:
+        return outline
+    return merge(polygon_parts(shapely.make_valid(outline)))
+
+
 def same_prompts(first: Prompts, second: Prompts) -> bool:
     """Tell whether prompts are the same, apart from rounding."""
     (coords, labels), (other_coords, other_labels) = _arrays(first), _arrays(second)
-    return labels == other_labels and np.allclose(coords, other_coords, rtol=_NEAR, atol=0.0)
+    same_size = len(coords) == len(other_coords) and labels == other_labels
+    return same_size and np.allclose(coords, other_coords, rtol=_NEAR, atol=0.0)
 
 
 def _arrays(prompts: Prompts) -> tuple[list[float], list[bool | None]]:
     coords = [value for point in prompts.points for value in point[:2]]
+    if prompts.outline is not None:
+        coords += shapely.get_coordinates(prompts.outline).ravel().tolist()
     labels: list[bool | None] = [point.positive for point in prompts.points]
     return [*coords, *(prompts.box or ())], [*labels, None] if prompts.box else labels
 
@@ -375,6 +455,15 @@ def _contains(extent: QgsRectangle, provenance: Provenance) -> bool:
         return bool(extent.contains(QgsRectangle(*provenance.prompts.positive_bounds).center()))
     except PromptError:
         return False
+
+
+def class_of(feature: QgsFeature, dock: SegmentDock) -> str:
+    """Return the class of a feature of the target layer, for people."""
+    return _label(_classes(feature, dock.class_box.class_fields))
+
+
+def _classes(feature: QgsFeature, fields: Iterable[str]) -> dict[str, Any]:
+    return {name: _value(feature, name) for name in fields if feature.fieldNameIndex(name) >= 0}
 
 
 def _value(feature: QgsFeature, field: str) -> Any:

@@ -111,6 +111,7 @@ class Target(QObject):
     def _follow(self, layer: QgsVectorLayer | None) -> None:
         # First, so that the lists of fields hear of new fields before this object does.
         self._dock.class_box.set_layer(layer)
+        self._dock.options_box.coverage.set_layer(layer)
         self._watch(layer)
         if layer is not None:
             field = str(layer.customProperty(_FIELD_PROPERTY, ""))

@@ -141,6 +141,11 @@ class UndoStory(QObject):
         self._say(done=step)
         self.done.emit(_step_text(step, tr("Redone: {what}"), tr("Redone in {layer}: {edit}")))
 
+    def say_done(self, name: str) -> None:
+        """Say what was done in a layer, so that it can be undone at once."""
+        self._say(done=self._history.last_done)
+        self.done.emit(tr("Done: {what}").format(what=name))
+
     def _on_deleted(self, name: str) -> None:
         self._say(done=self._history.last_done)
         self.done.emit(tr("Deleted: {what}").format(what=name))
@@ -161,8 +166,20 @@ def _prompt_name(prompt: Point | Bounds | str | None) -> str:
     if isinstance(prompt, Bounds):
         return tr("box")
     if isinstance(prompt, str):
-        return prompt
+        return _gesture_name(prompt)
     return tr("point outside") if prompt is not None and not prompt.positive else tr("point")
+
+
+def _gesture_name(gesture: str) -> str:
+    names = {
+        "brush": tr("brush stroke"),
+        "eraser": tr("eraser stroke"),
+        "cut": tr("cut"),
+        "lasso": tr("lasso"),
+        "scribble": tr("scribble"),
+        "merge": tr("merge"),
+    }
+    return names.get(gesture, tr("polygon of the layer"))
 
 
 def _step_text(step: EditStep, of_ours: str, of_others: str) -> str:

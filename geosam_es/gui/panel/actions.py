@@ -38,8 +38,18 @@ class Actions(QObject):
         For the object being drawn, while the map tool is active.
     refine, delete : QAction
         For polygons of a layer, while the map tool is active; ``refine`` is checked while one is picked or refined.
+    brush, eraser, cut, lasso : QAction
+        Checkable; modes in which a drag shapes the polygon, while the map tool is active.
+    smaller, larger : QAction
+        For the size of the brush; enabled with it.
+    merge : QAction
+        For two polygons, while the map tool is active.
     compare, swap : QAction
         For comparing two decoders, while the map tool is active.
+    ground, next_finding, previous_finding : QAction
+        For a target layer in coverage mode and for what a check of it found, while the map tool is active.
+    check : QAction
+        Checks the target layer.
     classes : list of QAction
         Each chooses the class at its position.
     """
@@ -61,15 +71,29 @@ class Actions(QObject):
         self.discard = self._make(_theme_icon("mIconDelete"), tr("Discard the polygon"), "Escape")
         self.refine = self._make(own_icon("refine"), tr("Refine the polygon under the pointer"), "R", checkable=True)
         self.delete = self._make(_theme_icon("mActionDeleteSelected"), tr("Delete the polygon being refined"), "Delete")
+        self.brush = self._make(own_icon("brush"), tr("Brush: add to the polygon"), "B", checkable=True)
+        self.eraser = self._make(own_icon("eraser"), tr("Eraser: take away from the polygon"), "E", checkable=True)
+        self.smaller = self._make(QIcon(), tr("Smaller brush"), "[")
+        self.larger = self._make(QIcon(), tr("Larger brush"), "]")
+        split = _theme_icon("mActionSplitFeatures")
+        self.cut = self._make(split, tr("Cut a polygon along a line"), "K", checkable=True)
+        self.lasso = self._make(QIcon(), tr("Lasso or scribble without Alt"), "L", checkable=True)
+        merge = tr("Merge with the polygon under the pointer")
+        self.merge = self._make(_theme_icon("mActionMergeFeatures"), merge, "M")
         self.compare = self._make(
             own_icon("compare"), tr("Compare two model variants on each click"), "C", checkable=True
         )
         self.swap = self._make(own_icon("swap"), tr("Swap the two model variants, to accept the other polygon"), "X")
+        self.ground = self._make(QIcon(), tr("Fill, carve or split, in turn"), "V")
+        self.next_finding = self._make(QIcon(), tr("Next finding of the check"), "N")
+        self.previous_finding = self._make(QIcon(), tr("Previous finding of the check"), "Shift+N")
+        self.check = self._make(QIcon(), tr("Check coverage"), "")
         self.classes = [
             self._make(QIcon(), tr("Choose class {number}").format(number=number), str(number))
             for number in range(1, CLASS_KEYS + 1)
         ]
-        self.delete.setEnabled(False)
+        for action in (self.delete, self.ground, self.next_finding, self.previous_finding):
+            action.setEnabled(False)
         self.set_drawing_states(False, False, False, False)
         self.name_undo("", "")
         for action in (self.undo, self.redo):
@@ -79,13 +103,16 @@ class Actions(QObject):
     @property
     def on_buttons(self) -> list[Any]:
         """The actions with a button, in order."""
-        return [self.accept, self.discard, self.undo, self.candidate, self.refine, self.preview]
+        shaping = [self.brush, self.eraser, self.cut]
+        return [self.accept, self.discard, self.undo, self.candidate, self.refine, *shaping, self.preview]
 
     @property
     def by_keys(self) -> list[Any]:
         """The actions that the map tool triggers with their shortcuts."""
         keys = [self.previous, self.undo_prompt, self.redo, self.delete, self.compare, self.swap]
-        return [*self.on_buttons, *keys, *self.classes]
+        shaping = [self.smaller, self.larger, self.lasso, self.merge]
+        coverage = [self.ground, self.next_finding, self.previous_finding]
+        return [*self.on_buttons, *keys, *shaping, *coverage, *self.classes]
 
     def set_drawing_states(self, can_undo: bool, can_redo: bool, has_polygon: bool, busy: bool) -> None:
         """Enable the actions that apply to the object being drawn; keys of disabled actions go to QGIS."""

@@ -126,6 +126,11 @@ class ClassBox(QGroupBox):
             self._field.setField(field)
             self._named = field
 
+    def choose_field(self, field: str) -> None:
+        """Choose the class field, as the user does in the list; an empty name stands for none."""
+        self._field.setField(field)
+        self._on_field()
+
     def show_fields(self) -> None:
         """Show the fields again after the layer's have changed; the list of fields forgets which one is chosen."""
         named = self._named

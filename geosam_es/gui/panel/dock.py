@@ -192,7 +192,7 @@ class SegmentDock(QgsDockWidget):
 
     def show_hint(self, text: str) -> None:
         """Show what the mouse does; an empty text stands for the usual gestures."""
-        usual = tr("Click: inside · Shift: outside\nDrag: box · Right click: accept\nSpace: pan · Wheel: zoom")
+        usual = tr("Click: inside · Shift: outside\nDrag: box · Alt+drag: lasso\nRight click: accept · Space: pan")
         self._hint.setText(text or usual)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from qgis.gui import QgsCollapsibleGroupBox
-from qgis.PyQt.QtCore import Qt, pyqtSignal
-from qgis.PyQt.QtWidgets import QDoubleSpinBox, QSizePolicy, QVBoxLayout
+from qgis.PyQt.QtCore import pyqtSignal
+from qgis.PyQt.QtWidgets import QVBoxLayout, QWidget
 
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
-from .widgets import Caption, FlowLayout, setting_box
+from .coverage_box import CoverageBox
+from .outline_row import OutlineRow
+from .widgets import number_row, setting_box
 
 __all__ = ["OptionsBox"]
 
-_ARROWS_PIXELS = 28
+_KEPT_BY_COVERAGE = ("min_area_m2", "snap_m", "trim_overlaps")
+"""Options that mean nothing where coverage mode keeps more."""
 
 
 class OptionsBox(QgsCollapsibleGroupBox):
-    """Edits the settings for polygons."""
+    """Edits the settings for polygons.
+
+    Attributes
+    ----------
+    coverage : CoverageBox
+    """
 
     changed = pyqtSignal()
 
@@ -27,8 +33,15 @@ class OptionsBox(QgsCollapsibleGroupBox):
         self.setObjectName("GeoSamEsPolygonOptions")
         self.setCollapsed(True)
         self._settings = settings
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(6, 6, 6, 6)
+        self._widgets: dict[str, list[QWidget]] = {}
+        self.coverage = CoverageBox()
+        self.coverage.changed.connect(self._on_coverage)
+        # The group hides its own children when it is folded, and shows them all again.
+        content = QWidget()
+        QVBoxLayout(self).addWidget(content)
+        self.layout().setContentsMargins(6, 6, 6, 6)
+        layout = QVBoxLayout(content)
+        layout.setContentsMargins(0, 0, 0, 0)
         numbers = (
             (
                 "simplify_pixels",
@@ -50,16 +63,17 @@ class OptionsBox(QgsCollapsibleGroupBox):
             ),
         )
         for setting, text, suffix, maximum, step, tip in numbers:
-            box = self._number(setting, suffix, maximum, step, tip)
-            label = Caption(text)
-            label.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
-            label.setBuddy(box)
-            label.setToolTip(tip)
-            row = FlowLayout(label, box)
-            row.setAlignment(box, Qt.AlignmentFlag.AlignRight)
+            row, box = number_row(text, tip, suffix, maximum, step)
+            box.setObjectName(setting)
+            box.setValue(getattr(settings, setting))
+            box.valueChanged.connect(lambda value, setting=setting: self._store(setting, value))
+            self._widgets[setting] = [row.itemAt(index).widget() for index in range(row.count())]
             layout.addLayout(row)
+        self.outline = OutlineRow(settings)
+        self.outline.changed.connect(self.changed.emit)
+        layout.addWidget(self.outline)
         for setting, text, tip in (
-            ("right_angles", tr("Right angles"), tr("Square the corners of buildings")),
+            ("all_parts", tr("Keep all pieces"), tr("Also those without a click; otherwise specks are dropped")),
             ("trim_overlaps", tr("No overlaps"), tr("Cut off the parts that other polygons of the layer cover")),
             ("open_form", tr("Open the form"), tr("Open the attribute form for each accepted polygon")),
             (
@@ -68,23 +82,17 @@ class OptionsBox(QgsCollapsibleGroupBox):
                 tr("In a GeoPackage without fields for prompts, so that polygons can be refined later"),
             ),
         ):
-            layout.addWidget(setting_box(settings, setting, text, tip, self.changed.emit))
+            check = setting_box(settings, setting, text, tip, self.changed.emit)
+            self._widgets[setting] = [check]
+            layout.addWidget(check)
+        layout.addWidget(self.coverage)
+        self._on_coverage()
 
-    def _number(self, setting: str, suffix: str, maximum: float, step: float, tip: str) -> Any:
-        box = QDoubleSpinBox()
-        box.setObjectName(setting)
-        box.setRange(0.0, maximum)
-        box.setDecimals(2)
-        box.setSingleStep(step)
-        box.setSuffix(suffix)
-        box.setToolTip(tip)
-        # Room for a usual number; the largest would make the panel wide.
-        box.setFixedWidth(box.fontMetrics().horizontalAdvance("0000.00 m²") + _ARROWS_PIXELS)
-        box.setValue(getattr(self._settings, setting))
-        # Not for every typed digit, because each change redraws the polygon.
-        box.setKeyboardTracking(False)
-        box.valueChanged.connect(lambda value: self._store(setting, value))
-        return box
+    def _on_coverage(self) -> None:
+        for setting in _KEPT_BY_COVERAGE:
+            for widget in self._widgets[setting]:
+                widget.setHidden(self.coverage.mode.is_on)
+        self.changed.emit()
 
     def _store(self, setting: str, value: float) -> None:
         setattr(self._settings, setting, value)

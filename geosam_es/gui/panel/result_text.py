@@ -39,7 +39,9 @@ def result_text(result: Result, crs: QgsCoordinateReferenceSystem) -> str:
 
 
 def result_tip(result: Result) -> str:
-    """Return the details of a result that few users need."""
+    """Return the details of a result that few users need; none of a polygon that was shaped by hand."""
+    if result.is_shaped:
+        return ""
     score = QLocale().toString(float(result.score), "f", 2)
     tip = tr("Candidate {rank} of {count}, expected IoU {score}, detail {detail} %, {time:.0f} ms")
     return tip.format(
@@ -59,6 +61,8 @@ def _description(result: Result, crs: QgsCoordinateReferenceSystem) -> str:
 
 
 def _certainty(result: Result) -> str:
+    if result.is_shaped:
+        return tr("shaped by hand")
     score = QLocale().toString(float(result.score), "f", 2)
     if not is_uncertain(result):
         return tr("sure ({score})").format(score=score)

@@ -11,6 +11,7 @@ from qgis.PyQt.QtCore import QEvent, QRect, QSize, Qt
 from qgis.PyQt.QtGui import QPalette, QResizeEvent
 from qgis.PyQt.QtWidgets import (
     QCheckBox,
+    QDoubleSpinBox,
     QHBoxLayout,
     QLabel,
     QLayout,
@@ -30,11 +31,13 @@ __all__ = [
     "WrappedLabel",
     "flat_button",
     "icon_button",
+    "number_row",
     "row_of",
     "setting_box",
 ]
 
 _SPACING = 3
+_ARROWS_PIXELS = 28
 _SHORTEST_NAME = 30
 """Characters of a name that must be seen, unless the panel is narrower."""
 _UNITS = re.compile(r"(?<=\d) (?=%|m²|ha\b)")
@@ -279,3 +282,24 @@ class FlowLayout(QLayout):
             for item, width in filled
         ]
         return max(heights), filled
+
+
+def number_row(text: str, tip: str, suffix: str, maximum: float, step: float) -> tuple[FlowLayout, QDoubleSpinBox]:
+    """Return a caption beside a box for a number, and the box."""
+    box = QDoubleSpinBox()
+    box.setRange(0.0, maximum)
+    box.setDecimals(2)
+    box.setSingleStep(step)
+    box.setSuffix(suffix)
+    # Room for a usual number; the largest would make the panel wide.
+    box.setFixedWidth(box.fontMetrics().horizontalAdvance("0000.00 m²") + _ARROWS_PIXELS)
+    # Not for every typed digit, because each change redraws the polygon.
+    box.setKeyboardTracking(False)
+    label = Caption(text)
+    label.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+    label.setBuddy(box)
+    for widget in (label, box):
+        widget.setToolTip(tip)
+    row = FlowLayout(label, box)
+    row.setAlignment(box, Qt.AlignmentFlag.AlignRight)
+    return row, box

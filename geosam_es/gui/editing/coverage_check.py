@@ -1,0 +1,314 @@
+"""Checks the target layer in the background, and walks through what was found; each remedy is one undo step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import shapely
+from qgis.core import QgsVectorLayer
+from qgis.PyQt import sip
+from qgis.PyQt.QtCore import QLocale, QObject, QTimer, pyqtSignal
+from shapely.geometry.base import BaseGeometry
+
+from ...core.coverage_check import Finding, Kind
+from ...errors import EditError, GeoSamError
+from ...qgis_support.coverage_mode import CoverageMode
+from ...qgis_support.coverage_texts import kind_text, remedy_text
+from ...qgis_support.crs import from_qgs
+from ...qgis_support.messages import tr
+from ..canvas.controller import SegmentationController
+from ..panel.dock import SegmentDock
+from ..stores.background_task import BackgroundTask
+from .coverage import LayerCoverage
+from .edits import check_target, write_changes
+from .history import EditHistory, OwnEdit, named
+
+__all__ = ["CoverageCheck"]
+
+_KINDS = list(Kind)
+_MANY = 100
+_HECTARE_M2 = 1e4
+_SOON_MS = 50
+"""Many polygons may change at once."""
+
+
+class CoverageCheck(QObject):
+    """Knows what is wrong in the target layer. What has changed is checked again, whoever changed it.
+
+    Attributes
+    ----------
+    layer : QgsVectorLayer, optional
+        The layer that was checked.
+    findings : list of Finding
+        What is left, in the CRS of the layer.
+
+    Signals
+    -------
+    changed
+        The list, or the current finding, is another one.
+    shown : Finding
+        The user has gone to a finding.
+    checked : str
+        What a check of the whole layer found, for people.
+    failed : GeoSamError
+    """
+
+    changed = pyqtSignal()
+    shown = pyqtSignal(object)
+    checked = pyqtSignal(str)
+    failed = pyqtSignal(object)
+
+    def __init__(
+        self,
+        controller: SegmentationController,
+        dock: SegmentDock,
+        history: EditHistory,
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._controller = controller
+        self._dock = dock
+        self._history = history
+        self.layer: QgsVectorLayer | None = None
+        self.findings: list[Finding] = []
+        self._index: int | None = None
+        self._task: _CheckTask | None = None
+        # Where each polygon was when it was checked last, and the polygons that have changed since.
+        self._envelopes: dict[int, BaseGeometry] = {}
+        self._touched: set[int] = set()
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(_SOON_MS)
+        self._soon.timeout.connect(self._check_again)
+        dock.layer_chosen.connect(self._on_layer)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a check is running or due."""
+        return self._task is not None or bool(self._touched)
+
+    @property
+    def current(self) -> Finding | None:
+        """The finding that the user is at."""
+        return self.findings[self._index] if self._index is not None else None
+
+    @property
+    def index(self) -> int | None:
+        """Its position in the list."""
+        return self._index
+
+    @property
+    def texts(self) -> list[str]:
+        """The list in words."""
+        return [f"{kind_text(finding.kind)}: {_size(finding)}" for finding in self.findings]
+
+    @property
+    def hint(self) -> str:
+        """What the user can do about the current finding; empty if there is none."""
+        finding, index = self.current, self._index
+        if finding is None or index is None:
+            return ""
+        where = tr("{number} of {count}: {finding}").format(
+            number=index + 1, count=len(self.findings), finding=self.texts[index]
+        )
+        keys = tr("Enter: {remedy}\nN: next · Shift+N: previous · Esc: leave").format(remedy=remedy_text(finding.kind))
+        return f"{where}\n{keys}"
+
+    def start(self) -> None:
+        """Check the whole target layer in the background, with its unsaved edits."""
+        self.stop()
+        try:
+            layer = check_target(self._dock.layer)
+        except GeoSamError as error:
+            self.failed.emit(error)
+            return
+        self.layer = layer
+        for signal, slot in self._signals(layer):
+            signal.connect(slot)
+        self._run(None)
+
+    def stop(self) -> None:
+        """Forget the findings."""
+        self._soon.stop()
+        if self.layer is not None and not sip.isdeleted(self.layer):
+            for signal, slot in self._signals(self.layer):
+                signal.disconnect(slot)
+        if self._task is not None:
+            self._task.cancel()
+        self.layer, self._task, self._index = None, None, None
+        self.findings, self._envelopes, self._touched = [], {}, set()
+        self.changed.emit()
+
+    def step(self, step: int) -> None:
+        """Go to the next finding, or to the previous one with -1, from the last one on to the first."""
+        if self.findings:
+            index = self._index
+            start = (0 if step > 0 else len(self.findings) - 1) if index is None else (index + step)
+            self.choose(start % len(self.findings))
+
+    def choose(self, index: int) -> None:
+        """Go to a finding by its position in the list."""
+        self._index = index
+        self.changed.emit()
+        self.shown.emit(self.findings[index])
+
+    def leave(self) -> None:
+        """Leave the walk; the list stays. Not while something is drawn, which Esc discards first."""
+        if self._index is not None and self._is_idle():
+            self._index = None
+            self.changed.emit()
+
+    def mend(self) -> None:
+        """Mend the current finding in one undo step, and go to the next one; not while something is drawn."""
+        layer, finding, index = self.layer, self.current, self._index
+        if layer is None or finding is None or index is None or not self._is_idle():
+            return
+        try:
+            changes = self._coverage(layer).remedy(finding)
+            name = kind_text(finding.kind)
+            done = write_changes(layer, changes, tr("Mend: {finding}").format(finding=name))
+        except GeoSamError as error:
+            self.failed.emit(error)
+            return
+        except shapely.errors.GEOSException as error:
+            problem = tr("This cannot be mended ({reason})").format(reason=error)
+            self.failed.emit(EditError(problem, tr("correct the polygons with the vertex tool of QGIS")))
+            return
+        if done is None and not changes.removed:
+            problem = tr("There is nothing to mend here, or no neighbour to mend it with")
+            self.failed.emit(EditError(problem, tr("go on with N, or correct the polygons by hand")))
+            return
+        self._history.note(layer, OwnEdit(named(tr("mending of {label} in {layer}"), layer, name)))
+        del self.findings[index]
+        self._index = None
+        if self.findings:
+            self.choose(index % len(self.findings))
+        else:
+            self.changed.emit()
+
+    def _is_idle(self) -> bool:
+        drawing = self._controller.drawing
+        return not (drawing.can_undo or drawing.has_polygon or drawing.busy or self._controller.is_waiting)
+
+    def _coverage(self, layer: QgsVectorLayer) -> LayerCoverage:
+        return LayerCoverage(layer, CoverageMode.of(layer), self._dock.class_box.class_fields)
+
+    def _signals(self, layer: QgsVectorLayer) -> list[tuple[Any, Any]]:
+        # Saving an added feature deletes it and adds it with another id.
+        touching = layer.featureAdded, layer.featureDeleted, layer.geometryChanged, layer.attributeValueChanged
+        return [(layer.afterRollBack, self.start), *((signal, self._on_touched) for signal in touching)]
+
+    def _on_touched(self, feature_id: int, *_: object) -> None:
+        self._touched.add(feature_id)
+        self._soon.start()
+
+    def _on_layer(self, layer: QgsVectorLayer | None) -> None:
+        if layer is not self.layer:
+            self.stop()
+
+    def _check_again(self) -> None:
+        """Check where polygons have changed, after the check that is running."""
+        layer = self.layer
+        if self._task is not None or layer is None or not self._touched:
+            return
+        if layer.isEditCommandActive():
+            # A form is open.
+            self._soon.start()
+            return
+        around = [from_qgs(layer.getGeometry(feature_id)) for feature_id in self._touched]
+        around += [self._envelopes[feature_id] for feature_id in self._touched if feature_id in self._envelopes]
+        around += [finding.place for finding in self.findings if self._touched.intersection(finding.ids)]
+        area = shapely.GeometryCollection(around).envelope
+        around = [finding.place for finding in self.findings if finding.place.intersects(area)]
+        area = shapely.GeometryCollection([area, *around]).envelope
+        if area.is_empty:
+            self._touched = set()
+        else:
+            self._run(area)
+
+    def _run(self, area: BaseGeometry | None) -> None:
+        layer = self.layer
+        if layer is None:
+            return
+        touched, self._touched = self._touched, set()
+        task = self._task = _CheckTask(layer.name(), self._coverage(layer), area, touched)
+        task.ended.connect(lambda: self._on_ended(task))
+        task.start()
+        self.changed.emit()
+
+    def _on_ended(self, task: _CheckTask) -> None:
+        if task is not self._task:
+            return
+        self._task = None
+        if task.error is not None:
+            self.stop()
+            self.failed.emit(task.error)
+            return
+        index, current = self._index, self.current
+        kept = [finding for finding in self.findings if not task.concerns(finding)]
+        self.findings = sorted([*kept, *task.found], key=lambda finding: (_KINDS.index(finding.kind), -finding.size))
+        self._envelopes.update(task.envelopes)
+        if current is not None and index is not None:
+            same = [place for place, finding in enumerate(self.findings) if _is_same(finding, current)]
+            last = len(self.findings) - 1
+            self._index = same[0] if same else min(index, last) if last >= 0 else None
+        self.changed.emit()
+        if task.area is None:
+            found = tr("{count} findings in {layer}. N: go to the first")
+            text = found if self.findings else tr("{layer} is a clean coverage")
+            self.checked.emit(text.format(count=len(self.findings), layer=task.name))
+        self._soon.start()
+
+
+class _CheckTask(BackgroundTask):
+    """Checks a layer, or where polygons of it have changed.
+
+    Attributes
+    ----------
+    found : list of Finding
+    envelopes : dict of int to geometry
+        Of the polygons that were read.
+
+    Signals
+    -------
+    ended
+        Whether it worked or not.
+    """
+
+    ended = pyqtSignal()
+
+    def __init__(self, name: str, coverage: LayerCoverage, area: BaseGeometry | None, touched: set[int]) -> None:
+        super().__init__(tr("Checking {layer}").format(layer=name))
+        self.name = name
+        self.area = area
+        self._coverage = coverage
+        self._touched = touched
+        self.found: list[Finding] = []
+        self.envelopes: dict[int, BaseGeometry] = {}
+
+    def work(self) -> None:
+        """Check; called in another thread."""
+        found, self.envelopes = self._coverage.check(self.area)
+        self.found = [finding for finding in found if self.concerns(finding)]
+
+    def concerns(self, finding: Finding) -> bool:
+        """Tell whether a finding may be another one now."""
+        if self.area is None or self._touched.intersection(finding.ids):
+            return True
+        return bool(finding.place.intersects(self.area))
+
+    def finished(self, result: bool) -> None:
+        """Report; called by QGIS in the GUI thread."""
+        super().finished(result)
+        self.ended.emit()
+
+
+def _is_same(one: Finding, other: Finding) -> bool:
+    return one is other or (one.kind is other.kind and one.ids == other.ids)
+
+
+def _size(finding: Finding) -> str:
+    size, unit, digits = finding.size, finding.unit, 1 if finding.size < _MANY else 0
+    if size >= _HECTARE_M2 and unit == "m²":
+        size, unit, digits = size / _HECTARE_M2, "ha", 2
+    return f"{QLocale().toString(float(size), 'f', digits)} {unit}"

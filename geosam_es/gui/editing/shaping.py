@@ -1,0 +1,212 @@
+"""Shapes polygons by hand: brush, eraser, cut and lasso on the one being drawn, cut and merge in the layer."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import shapely
+from qgis.core import QgsFeature, QgsFeatureRequest, QgsPointXY, QgsRectangle, QgsVectorLayer
+from qgis.PyQt.QtCore import QObject, pyqtSignal
+
+from ...core.coverage import Changes
+from ...errors import EditError, GeoSamError
+from ...qgis_support.coverage_mode import CoverageMode
+from ...qgis_support.crs import from_qgs, transform_points
+from ...qgis_support.messages import tr
+from ...qgis_support.settings import Settings
+from ..canvas.controller import SegmentationController
+from ..canvas.drawing import Drawing
+from ..canvas.gestures import BRUSHES
+from ..canvas.map_tool import SegmentMapTool
+from ..panel.actions import Actions
+from ..panel.dock import SegmentDock
+from .coverage import LayerCoverage
+from .edits import check_target, write_changes
+from .history import EditHistory, OwnEdit, named
+from .refining import Refining, class_of
+
+__all__ = ["Shaping"]
+
+_SIZE_STEP = 1.25
+_SIZES = (1.0, 1000.0)
+"""Smallest and largest brush, in pixels of the image."""
+
+
+class Shaping(QObject):
+    """Knows in which mode a drag shapes a polygon.
+
+    Signals
+    -------
+    changed
+        The mode or the size of the brush is another one.
+    written : str
+        What was cut or merged in a layer, for people.
+    failed : GeoSamError
+    """
+
+    changed = pyqtSignal()
+    written = pyqtSignal(str)
+    failed = pyqtSignal(object)
+
+    def __init__(
+        self,
+        tool: SegmentMapTool,
+        controller: SegmentationController,
+        refining: Refining,
+        dock: SegmentDock,
+        history: EditHistory,
+        settings: Settings,
+        actions: Actions,
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._tool = tool
+        self._controller = controller
+        self._refining = refining
+        self._dock = dock
+        self._history = history
+        self._settings = settings
+        self._modes = {"brush": actions.brush, "eraser": actions.eraser, "cut": actions.cut, "lasso": actions.lasso}
+        self._sizes = actions.smaller, actions.larger
+        self._was_drawn = False
+        for mode, action in self._modes.items():
+            action.triggered.connect(lambda checked, mode=mode: self._begin(mode if checked else ""))
+        actions.smaller.triggered.connect(lambda: self._resize(-1))
+        actions.larger.triggered.connect(lambda: self._resize(1))
+        actions.merge.triggered.connect(self.merge)
+        tool.stroked.connect(self._on_stroke)
+        tool.resized.connect(self._resize)
+        tool.brush_radius = lambda point: settings.brush_pixels / 2 / controller.screen_pixel(point)
+        tool.deactivated.connect(self.leave)
+        controller.drawing_changed.connect(self._on_drawing)
+        self._set("")
+
+    @property
+    def hint(self) -> str:
+        """What the mouse does in the present mode; empty without one."""
+        size = tr("Ctrl+wheel or [ ]: size ({pixels} px)").format(pixels=round(self._settings.brush_pixels))
+        hints = {
+            "brush": tr("Drag: add · Shift: take away") + f"\n{size} · " + tr("Esc: leave"),
+            "eraser": tr("Drag: take away · Shift: add") + f"\n{size} · " + tr("Esc: leave"),
+            "cut": tr("Click or drag a line across the polygon\nEnter or right click: cut · Esc: leave"),
+            "lasso": tr("Drag a loop: area · a stroke: points along it\nShift: outside · Esc: leave"),
+        }
+        return hints.get(self._tool.mode, "")
+
+    def leave(self) -> bool:
+        """Leave the present mode, and return whether there was one."""
+        had_mode = bool(self._tool.mode or any(action.isChecked() for action in self._modes.values()))
+        if had_mode:
+            self._set("")
+        return had_mode
+
+    def merge(self) -> None:
+        """Join the polygon under the pointer to the one being refined or selected, or what is drawn to it."""
+        if self._controller.hold(self.merge):
+            return
+        try:
+            found = self._refining.under_pointer()
+            if found is None:
+                raise EditError(tr("There is no polygon here"), tr("point at a polygon of the target layer"))
+            layer, feature = found
+            check_target(layer)
+            refined = self._refining.current
+            if refined is None and self._controller.drawing.can_undo:
+                self._refining.grow(layer, feature)
+                return
+            if refined is not None:
+                self._refining.check_free()
+                first = refined.layer, refined.locate()
+            else:
+                first = self._selected()
+            if first == (layer, feature.id()) or first[0] is not layer:
+                raise EditError(tr("These are not two polygons of one layer"), tr("point at a neighbour of the first"))
+            changes = _coverage(layer, self._dock).merge(first[1], feature.id())
+            if refined is not None:
+                self._controller.discard()
+            self._write(layer, feature, changes, tr("Merge polygons"), tr("merge with polygon {label} in {layer}"))
+        except GeoSamError as error:
+            self.failed.emit(error)
+
+    def _selected(self) -> tuple[QgsVectorLayer, int]:
+        selected = self._refining.selected()
+        if selected is None:
+            raise EditError(tr("No polygon is chosen to merge with"), tr("press R on one polygon, then M on the other"))
+        return selected[0], int(selected[1].id())
+
+    def _begin(self, mode: str) -> None:
+        if not self._tool.isActive():
+            self._tool.canvas().setMapTool(self._tool)
+        self._set(mode)
+
+    def _set(self, mode: str) -> None:
+        self._tool.set_mode(mode)
+        for name, action in self._modes.items():
+            action.setChecked(name == mode)
+        for action in self._sizes:
+            action.setEnabled(mode in BRUSHES)
+        self.changed.emit()
+
+    def _resize(self, steps: int) -> None:
+        size = self._settings.brush_pixels * (_SIZE_STEP if steps > 0 else 1 / _SIZE_STEP)
+        self._settings.brush_pixels = min(max(size, _SIZES[0]), _SIZES[1])
+        self._tool.show_brush()
+        self.changed.emit()
+
+    def _on_drawing(self, drawing: Drawing) -> None:
+        was_drawn, self._was_drawn = self._was_drawn, drawing != Drawing()
+        if was_drawn and not self._was_drawn and self._tool.mode in BRUSHES:
+            # The next object begins with a click.
+            self._set("")
+
+    def _on_stroke(self, name: str, points: list[QgsPointXY], positive: bool) -> None:
+        if name == "cut":
+            self._set("")
+        if self._controller.hold(partial(self._stroke, name, points, positive)):
+            return
+        self._stroke(name, points, positive)
+
+    def _stroke(self, name: str, points: list[QgsPointXY], positive: bool) -> None:
+        if name in BRUSHES:
+            gesture = "eraser" if (name == "eraser") == positive else "brush"
+            self._controller.draw(gesture, points, radius=self._settings.brush_pixels / 2)
+        elif name == "cut" and not self._controller.drawing.can_undo:
+            self._cut(points)
+        else:
+            self._controller.draw(name, points, positive)
+
+    def _cut(self, points: list[QgsPointXY]) -> None:
+        """Cut the polygon of the target layer that has most of a line inside; of the selected ones if there are any."""
+        try:
+            layer = check_target(self._dock.layer)
+            places = transform_points(points, self._tool.canvas().mapSettings().destinationCrs(), layer.crs())
+            line = shapely.LineString([(place.x(), place.y()) for place in places])
+            around = QgsFeatureRequest().setFilterRect(QgsRectangle(*line.bounds))
+            if layer.selectedFeatureCount():
+                around.setFilterFids(layer.selectedFeatureIds())
+            lengths = [(_length_inside(line, feature), feature) for feature in layer.getFeatures(around)]
+            length, feature = max(lengths, key=lambda item: item[0], default=(0.0, None))
+            if feature is None or not length:
+                problem = tr("The line crosses no polygon of {layer}").format(layer=layer.name())
+                raise EditError(problem, tr("draw it across a polygon, from outside to outside"))
+            changes = _coverage(layer, self._dock).cut(feature.id(), line)
+            self._write(layer, feature, changes, tr("Cut polygon"), tr("cut of polygon {label} in {layer}"))
+        except GeoSamError as error:
+            self.failed.emit(error)
+
+    def _write(self, layer: QgsVectorLayer, feature: QgsFeature, changes: Changes, text: str, name: str) -> None:
+        write_changes(layer, changes, text)
+        done = named(name, layer, class_of(feature, self._dock) if layer is self._dock.layer else "")
+        self._history.note(layer, OwnEdit(done))
+        self.written.emit(done)
+
+
+def _coverage(layer: QgsVectorLayer, dock: SegmentDock) -> LayerCoverage:
+    mode = CoverageMode.of(layer)
+    # Other layers have no rules.
+    return LayerCoverage(layer, mode if mode.is_on else CoverageMode(tolerance_m=0.0), dock.class_box.class_fields)
+
+
+def _length_inside(line: shapely.LineString, feature: QgsFeature) -> float:
+    outline = from_qgs(feature.geometry())
+    return float(shapely.intersection(line, outline if outline.is_valid else shapely.make_valid(outline)).length)

@@ -1,0 +1,101 @@
+"""Which fields of a layer get what at accept; remembered with the layer in the project.
+
+The date, the image and the like are written when a polygon is accepted. Area and expression become default values of
+their fields that QGIS updates whenever the polygon changes, with its own tools too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from qgis.core import QgsCoordinateReferenceSystem, QgsDefaultValue, QgsField, QgsProject, QgsVectorLayer
+
+from ..errors import EditError
+from .fields import DATE, REAL, TEXT
+from .messages import tr
+
+__all__ = ["FieldMap", "add_field"]
+
+_PROPERTY = "geosam_es/fields"
+_TYPES = {"area": REAL, "score": REAL, "date": DATE, "image_date": DATE}
+_SHAPEFILE_NAME = 10
+_EQUAL_AREA = "EPSG:6933"
+"""Areas are true on the ellipsoid in this CRS, whatever the settings of the project."""
+
+
+@dataclass(frozen=True)
+class FieldMap:
+    """The fields of a layer.
+
+    Attributes
+    ----------
+    names : mapping of str to str
+        Field names by what is written: ``area`` (hectares), ``date``, ``image``, ``image_date``, ``prompts``,
+        ``score``, ``interpreter`` and ``expression``.
+    expression : str
+        Expression of QGIS.
+    """
+
+    names: Mapping[str, str] = field(default_factory=dict)
+    expression: str = ""
+
+    @classmethod
+    def of(cls, layer: QgsVectorLayer) -> FieldMap:
+        """Return the map of a layer, without fields that the layer no longer has."""
+        try:
+            kept = json.loads(layer.customProperty(_PROPERTY, "{}"))
+            names = {str(item): str(name) for item, name in kept["names"].items()}
+            expression = str(kept["expression"])
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return cls()
+        return cls({item: name for item, name in names.items() if layer.fields().lookupField(name) >= 0}, expression)
+
+    def apply(self, layer: QgsVectorLayer) -> None:
+        """Keep the map with a layer, add the fields that it lacks, and set their default values.
+
+        Raises
+        ------
+        EditError
+            If a field cannot be added.
+        """
+        before = FieldMap.of(layer)
+        for item, name in self.names.items():
+            add_field(layer, name, _TYPES.get(item, TEXT))
+        for old, new in ((before, False), (self, True)):
+            for item, expression in (("area", _area_expression(layer.crs())), ("expression", old.expression)):
+                index = layer.fields().lookupField(old.names.get(item, ""))
+                if index >= 0:
+                    layer.setDefaultValueDefinition(index, QgsDefaultValue(expression if new else "", new))
+        layer.setCustomProperty(_PROPERTY, json.dumps({"names": dict(self.names), "expression": self.expression}))
+        QgsProject.instance().setDirty(True)
+
+
+def add_field(layer: QgsVectorLayer, name: str, kind: Any = TEXT) -> None:
+    """Add a field to a layer if it lacks it, in its edit buffer if it is being edited.
+
+    Raises
+    ------
+    EditError
+        If it cannot be added.
+    """
+    if layer.fields().lookupField(name) >= 0:
+        return
+    new = QgsField(name, kind)
+    is_too_long = layer.storageType() == "ESRI Shapefile" and len(name) > _SHAPEFILE_NAME
+    if not is_too_long and layer.isEditable():
+        layer.addAttribute(new)
+    elif not is_too_long:
+        layer.dataProvider().addAttributes([new])
+    layer.updateFields()
+    if layer.fields().lookupField(name) < 0:
+        problem = tr("The field {field} cannot be added to {layer}").format(field=name, layer=layer.name())
+        raise EditError(problem, tr("choose a field of the layer, or a name of up to 10 letters and digits"))
+
+
+def _area_expression(crs: QgsCoordinateReferenceSystem) -> str:
+    if not crs.authid():
+        return "round(area($geometry) / 10000, 4)"
+    return f"round(area(transform($geometry, '{crs.authid()}', '{_EQUAL_AREA}')) / 10000, 4)"

@@ -1,0 +1,195 @@
+"""The list of what is wrong in the target layer, in the real window: found in the background, mended by a key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import shapely
+from qgis.core import QgsFeature, QgsProject, QgsVectorLayer
+from qgis.PyQt.QtCore import Qt
+from qgis.PyQt.QtTest import QTest
+from qgis.PyQt.QtWidgets import QApplication, QListWidget, QPushButton
+
+from geosam_es.core.coverage_check import Kind
+from geosam_es.gui.interaction import Interaction
+from geosam_es.gui.plugin import GeoSamPlugin
+from geosam_es.qgis_support.coverage_mode import CoverageMode
+from geosam_es.qgis_support.crs import from_qgs, to_qgs
+from tests.helpers import BlobDecoder
+from tests.qgis.support import CRS, LEFT, TOP, Interface, click, place, wait_until
+
+X, Y = LEFT + 100, TOP - 600
+
+
+def box(min_x: float, min_y: float, max_x: float, max_y: float) -> shapely.Polygon:
+    return shapely.box(X + min_x, Y + min_y, X + max_x, Y + max_y)
+
+
+POLYGONS = (
+    # An overlap of 10 x 100 m with the second, which leaves a gap of 0.5 m to the third.
+    ("a", box(0, 0, 110, 100)),
+    ("b", box(100, 0, 230, 100)),
+    # With the vertex of the last one.
+    ("c", shapely.snap(box(230.5, 0, 300, 100), shapely.Point(X + 300, Y + 4), 1e-6)),
+    # Below the minimum area.
+    ("d", box(300, 0, 304, 4)),
+)
+
+
+@pytest.fixture
+def layer(iface: Interface) -> QgsVectorLayer:
+    layer = QgsVectorLayer(f"MultiPolygon?crs={CRS}&field=class:string", "habitats", "memory")
+    QgsProject.instance().addMapLayer(layer)
+    layer.startEditing()
+    for name, shape in POLYGONS:
+        feature = QgsFeature(layer.fields())
+        feature.setGeometry(to_qgs(shape))
+        feature.setAttribute("class", name)
+        layer.addFeature(feature)
+    CoverageMode(True, tolerance_m=1.0, min_area_m2=50.0).remember(layer)
+    return layer
+
+
+@pytest.fixture
+def ready(iface: Interface, blob_store: Path, blobs: BlobDecoder, layer: QgsVectorLayer) -> Iterator[Interaction]:
+    plugin = GeoSamPlugin(iface)
+    plugin.initGui()
+    interaction = plugin.interaction
+    assert interaction is not None
+    interaction.set_active(True)
+    interaction.open_store(blob_store)
+    wait_until(lambda: interaction.controller.store is not None)
+    interaction.dock.layers.setLayer(layer)
+    yield interaction
+    plugin.unload()
+
+
+def settled(ready: Interaction) -> list[Any]:
+    """Wait until what has changed has been checked, and return the kinds that are left."""
+    wait_until(lambda: not ready.check.is_running)
+    return [finding.kind for finding in ready.check.findings]
+
+
+def checked(ready: Interaction) -> list[Any]:
+    ready.dock.options_box.coverage.findChild(QPushButton).click()
+    return settled(ready)
+
+
+def key(iface: Interface, code: Any, modifiers: Any = Qt.KeyboardModifier.NoModifier) -> None:
+    QTest.keyClick(iface.canvas, code, modifiers)
+    QApplication.processEvents()
+
+
+def hint(ready: Interaction) -> str:
+    return str(ready.dock._hint.text())
+
+
+def state(layer: QgsVectorLayer) -> dict[int, bytes]:
+    return {feature.id(): bytes(feature.geometry().asWkb()) for feature in layer.getFeatures()}
+
+
+def test_a_list_to_walk_through(iface: Interface, ready: Interaction) -> None:
+    assert not ready._actions.next_finding.isEnabled()
+    assert checked(ready) == [Kind.OVERLAP, Kind.GAP, Kind.SMALL]
+    texts = ready.dock.options_box.coverage.findChild(QListWidget)
+    assert [texts.item(row).text() for row in range(3)] == [
+        "Overlap: 1000 m²",
+        "Gap: 49.9 m²",
+        "Below the minimum area: 16.0 m²",
+    ]
+    assert "3 findings in habitats" in iface.window.statusBar().currentMessage()
+    seen = []
+    for _ in range(4):
+        key(iface, Qt.Key.Key_N)
+        assert ready.check.current is not None
+        seen.append(ready.check.current.kind)
+        extent = shapely.box(*[getattr(iface.canvas.extent(), side)() for side in SIDES])
+        where = ready.check.current.place
+        assert extent.contains(where) and not extent.contains(where.buffer(30 * where.length))
+        assert from_qgs(ready.overlay.bands["finding"].asGeometry()).equals(where)
+    assert seen == [Kind.OVERLAP, Kind.GAP, Kind.SMALL, Kind.OVERLAP]
+    assert hint(ready).startswith("1 of 3: Overlap: 1000 m²\nEnter: leave the ground to the smallest")
+    key(iface, Qt.Key.Key_N, Qt.KeyboardModifier.ShiftModifier)
+    assert ready.check.current.kind is Kind.SMALL
+    key(iface, Qt.Key.Key_Escape)
+    assert ready.check.current is None and "Click: inside" in hint(ready)
+    assert len(ready.check.findings) == 3
+
+
+SIDES = ("xMinimum", "yMinimum", "xMaximum", "yMaximum")
+
+
+def test_enter_mends_each_in_one_undo_step(iface: Interface, ready: Interaction, layer: QgsVectorLayer) -> None:
+    checked(ready)
+    states, stack = [state(layer)], layer.undoStack()
+    count = stack.count()
+    key(iface, Qt.Key.Key_N)
+    for left in ([Kind.GAP, Kind.SMALL], [Kind.SMALL], []):
+        key(iface, Qt.Key.Key_Return)
+        assert settled(ready) == left
+        count += 1
+        assert stack.count() == count
+        states.append(state(layer))
+    assert ready.check.current is None
+    found = [from_qgs(feature.geometry()) for feature in layer.getFeatures()]
+    assert sum(shape.area for shape in found) == pytest.approx(shapely.union_all(found).area)
+    assert len(found) == 3
+    # Undo brings back what was, and the list says so.
+    for left, before in zip(([Kind.SMALL], [Kind.GAP, Kind.SMALL], None), reversed(states[:-1])):
+        ready.undoing.undo()
+        assert state(layer) == before
+        assert settled(ready) == (left or [Kind.OVERLAP, Kind.GAP, Kind.SMALL])
+    assert "mending of Overlap" in ready.undoing.redo_text
+
+
+def test_what_others_change_is_checked_again(iface: Interface, ready: Interaction, layer: QgsVectorLayer) -> None:
+    assert len(checked(ready)) == 3
+    ids = {feature["class"]: feature.id() for feature in layer.getFeatures()}
+    layer.changeGeometry(ids["a"], to_qgs(box(0, 0, 100, 100)).coerceToType(layer.wkbType())[0])
+    assert settled(ready) == [Kind.GAP, Kind.SMALL]
+    layer.deleteFeature(ids["d"])
+    assert settled(ready) == [Kind.GAP]
+    layer.changeAttributeValue(ids["b"], 0, "a")
+    assert settled(ready) == [Kind.GAP, Kind.SAME_CLASS]
+    # Saved features have other ids.
+    assert layer.commitChanges(False)
+    assert settled(ready) == [Kind.GAP, Kind.SAME_CLASS]
+    known = {feature.id() for feature in layer.getFeatures()}
+    assert all(known.issuperset(finding.ids) for finding in ready.check.findings)
+    ready.check.choose(0)
+    key(iface, Qt.Key.Key_Return)
+    assert settled(ready) == [Kind.SAME_CLASS]
+    layer.rollBack(False)
+    assert settled(ready) == [Kind.GAP, Kind.SAME_CLASS]
+
+
+def test_enter_and_escape_belong_to_what_is_drawn_first(
+    iface: Interface, ready: Interaction, layer: QgsVectorLayer
+) -> None:
+    extent = iface.canvas.extent()
+    checked(ready)
+    ready.check.choose(0)
+    iface.canvas.setExtent(extent)
+    click(iface.canvas, place("b"))
+    wait_until(lambda: not ready.controller.drawing.busy)
+    key(iface, Qt.Key.Key_Escape)
+    assert not ready.controller.drawing.has_polygon and ready.check.current.kind is Kind.OVERLAP
+    click(iface.canvas, place("b"))
+    wait_until(lambda: not ready.controller.drawing.busy)
+    count = layer.featureCount()
+    key(iface, Qt.Key.Key_Return)
+    wait_until(lambda: layer.featureCount() > count)
+    assert Kind.OVERLAP in settled(ready)
+
+
+def test_another_layer_ends_the_walk(iface: Interface, ready: Interaction, layer: QgsVectorLayer) -> None:
+    checked(ready)
+    ready.check.choose(0)
+    QgsProject.instance().removeMapLayer(layer.id())
+    assert ready.check.findings == [] and ready.overlay.bands["finding"].asGeometry().isEmpty()
+    ready._actions.check.trigger()
+    assert "There is no target layer" in iface.messages()[-1]
+    assert ready._actions.check in iface.raster_menu.actions()
