@@ -14,7 +14,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.coverage import Rules, simplify
-from geosam_es.core.coverage_check import Finding, Kind, check, mend
+from geosam_es.core.coverage_check import Finding, Kind, check, mend, middle
 from geosam_es.errors import VectorError
 
 from ..crs import AreaMeter, parse_crs
@@ -118,8 +118,7 @@ def check_command(
     source = vector_layer(layer, parse_crs(crs) if crs else None)
     polygons, rows = _polygons(layer, source)
     source_crs = located(source, str(layer))
-    bounds = shapely.total_bounds(list(polygons.values())).reshape(2, 2)
-    metres = AreaMeter(source_crs).metres_per_unit(*bounds.mean(axis=0))
+    metres = AreaMeter(source_crs).metres_per_unit(*middle(polygons.values()))
     rules = Rules(tolerance_m, min_area_m2, dict(min_area_of), metres_per_unit=metres)
     classes = _classes(layer, source, class_field, rows) if class_field is not None else None
     if findings is not None:

@@ -5,7 +5,7 @@ Borders whose segments two polygons have in common are right. Everything else is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from itertools import combinations
@@ -20,7 +20,7 @@ from .coverage import Changes, Rules, give, merge
 from .faces import GRID_M, OUTSIDE, Faces, Plane, Sides, segments
 from .partition import gaps, is_wide, polygonal, valid
 
-__all__ = ["Finding", "Kind", "check", "mend", "remedy"]
+__all__ = ["Finding", "Kind", "check", "mend", "middle", "remedy"]
 
 _HAIR_M = 1e-4
 _MOST_ROUNDS = 5
@@ -120,6 +120,12 @@ def check(
     found = [finding for finding in check_.findings() if finding.kind not in skip]
     order = list(Kind)
     return sorted(found, key=lambda finding: (order.index(finding.kind), -finding.size))
+
+
+def middle(polygons: Iterable[BaseGeometry]) -> NDArray[np.float64]:
+    """Return XY in the middle of a layer, which a few polygons that are far away do not move."""
+    bounds = shapely.bounds(np.array(list(polygons), object)).reshape(-1, 2, 2)
+    return np.asarray(np.nanmedian(bounds.mean(axis=1), axis=0), np.float64)
 
 
 def remedy(

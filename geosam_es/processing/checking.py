@@ -27,7 +27,7 @@ from qgis.core import (  # type: ignore[attr-defined]
 from shapely.geometry.base import BaseGeometry
 
 from ..core.coverage import Rules, simplify
-from ..core.coverage_check import Finding, check, mend
+from ..core.coverage_check import Finding, check, mend, middle
 from ..errors import EditError, VectorError
 from ..qgis_support.coverage_texts import kind_text, remedy_text
 from ..qgis_support.crs import EllipsoidArea, from_qgs
@@ -121,8 +121,7 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
         max_gap = np.inf if parameters.get(self.MAX_GAP) is None else wanted
         metres = (1.0, 1.0)
         if polygons:
-            bounds = shapely.total_bounds(np.array(list(polygons.values()), object)).reshape(2, 2)
-            metres = EllipsoidArea(crs).metres_per_unit(*bounds.mean(axis=0))
+            metres = EllipsoidArea(crs).metres_per_unit(*middle(polygons.values()))
         rules = Rules(
             self.parameterAsDouble(parameters, self.TOLERANCE, context),
             self.parameterAsDouble(parameters, self.MIN_AREA, context),

@@ -169,3 +169,13 @@ def test_features_without_a_geometry_are_counted(tmp_path: Path) -> None:
     path.write_text('WKT,n\n"POLYGON ((0 0, 100 0, 100 100, 0 0))",1\n,2\nPOLYGON EMPTY,3\n')
     result = run(path, "--crs", "EPSG:25830")
     assert result.exit_code == 0 and "without a geometry are left out (2)" in result.output
+
+
+def test_one_polygon_at_the_origin_does_not_change_the_figures(tmp_path: Path) -> None:
+    """In degrees, metres depend on the latitude."""
+    to_crs = pyproj.Transformer.from_crs(25830, 4326, always_xy=True).transform
+    polygons = [shapely.transform(polygon, lambda xy: np.column_stack(to_crs(*xy.T))) for polygon in POLYGONS]
+    path = tmp_path / "stray.gpkg"
+    write_vector(path, [*polygons, shapely.box(0, 0, 1e-4, 1e-4)], {}, pyproj.CRS.from_epsg(4326))
+    (overlap,) = (item for item in json.loads(run(path, "--json").output)["findings"] if item["kind"] == "overlap")
+    assert overlap["size"] == pytest.approx(100, rel=0.01)
