@@ -150,7 +150,8 @@ def check_command(
         reach = 0.5 / max(metres)
         places = [item.place if item.place.area > 0 else shapely.buffer(item.place, reach) for item in rest]
         write_vector(findings, places, _fields(rest), source_crs)
-    _print(layer, output, found, rest, as_json)
+    written = f"{output}: {len(mended)} of {len(polygons)} polygons" if output is not None else ""
+    _print(layer, output, written, found, rest, as_json)
     if rest:
         click.get_current_context().exit(EXIT_FAULT)
 
@@ -186,7 +187,9 @@ def _names(item: Finding) -> str:
     return ", ".join(map(str, item.ids[:_SHOWN])) + more
 
 
-def _print(layer: Path, output: Path | None, found: Sequence[Finding], rest: Sequence[Finding], as_json: bool) -> None:
+def _print(
+    layer: Path, output: Path | None, written: str, found: Sequence[Finding], rest: Sequence[Finding], as_json: bool
+) -> None:
     if as_json:
         items = [
             {
@@ -204,8 +207,8 @@ def _print(layer: Path, output: Path | None, found: Sequence[Finding], rest: Seq
         return
     counts = ", ".join(f"{count} {kind}" for kind, count in Counter(item.kind.value for item in found).items())
     click.echo(f"{layer}: {counts or 'nothing found'}")
-    if output is not None:
-        click.echo(f"{output}: {f'{len(rest)} left' if rest else 'nothing left'}")
+    if written:
+        click.echo(f"{written}, {len(rest) or 'nothing'} left to mend")
     for item in rest[:_SHOWN]:
         spot = item.place.representative_point()
         click.echo(
