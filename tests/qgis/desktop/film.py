@@ -106,7 +106,7 @@ class Film(Person):
             panel.setVisible(panel.objectName() == "GeoSamEsDock")
         self.take_tool()
         dock = self.interaction.dock
-        language = "es" if QgsApplication.instance().locale().startswith("es") else "en"
+        language = "es" if QgsApplication.instance().translation().startswith("es") else "en"
         dock.class_box.csv_chosen.emit(str(FOLDER / f"classes_{language}.csv"))
         dock.new_layer_wanted.emit(str(FOLDER / "film.gpkg"))
         wait(lambda: self.layer is not None, "target layer")
@@ -296,7 +296,7 @@ class Film(Person):
         one, other = (field for field in self.fields if field["base"] == CUT)
         y = (max(one["bounds"][1], other["bounds"][1]) + min(one["bounds"][3], other["bounds"][3])) / 2
         strip = QgsGeometry.fromWkt(self.base[CUT]["outline"]).boundingBox()
-        self.zoom([strip.xMinimum(), strip.yMinimum(), strip.xMaximum(), strip.yMaximum()], 1.1)
+        self.zoom([strip.xMinimum() - 40, y - 90, strip.xMaximum() + 130, y + 90], 1.0)
         self.key("k")
         viewport = self.canvas.viewport()
         for x in (strip.xMinimum() - 20, strip.xMaximum() + 20):
@@ -359,6 +359,7 @@ class Film(Person):
             found = self.checked()
         require(not found, f"the coverage is not clean: {check.texts}")
         box.setCollapsed(True)
+        iface.messageBar().clearWidgets()
         self.picture("10_clean")
 
     def checked(self) -> int:
