@@ -31,9 +31,9 @@ from ..core.coverage_check import Finding, check, mend
 from ..errors import EditError
 from ..qgis_support.coverage_texts import kind_text, remedy_text
 from ..qgis_support.crs import EllipsoidArea, from_qgs
+from ..qgis_support.fields import REAL, TEXT, make_fields
 from ..qgis_support.messages import tr
 from .base import OneSentenceAlgorithm, to_multi_polygon
-from .fields import REAL, TEXT, make_fields
 
 __all__ = ["CheckCoverageAlgorithm"]
 

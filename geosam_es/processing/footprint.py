@@ -22,11 +22,11 @@ from shapely.geometry.base import BaseGeometry
 
 from ..errors import StoreError
 from ..qgis_support.crs import raster_crs, to_qgs
+from ..qgis_support.fields import REAL, TEXT, WHOLE, make_fields
 from ..qgis_support.live_store import find_store
 from ..qgis_support.messages import tr
 from ..store.reader import StoreReader, TileState
 from .base import ImageAlgorithm
-from .fields import REAL, TEXT, WHOLE, make_fields
 
 __all__ = ["StoreFootprintAlgorithm"]
 

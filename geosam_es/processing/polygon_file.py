@@ -20,9 +20,9 @@ from qgis.core import (
 )
 
 from ..errors import EditError
+from ..qgis_support.fields import TEXT, make_fields
 from ..qgis_support.messages import tr
 from ..qgis_support.side_table import can_keep, find_records
-from .fields import TEXT, make_fields
 
 __all__ = ["polygon_file"]
 

@@ -61,12 +61,12 @@ from ..qgis_support.crs import (
     transform,
     transform_polygon,
 )
+from ..qgis_support.fields import LONG, REAL, TEXT, WHOLE, append_copy, is_plain, make_fields
 from ..qgis_support.live_store import LiveStore
 from ..qgis_support.messages import tr, translated
 from ..store.reader import TileState
 from .area import check_crs
 from .base import ChoiceParameter, ImageAlgorithm, to_multi_polygon
-from .fields import LONG, REAL, TEXT, WHOLE, append_copy, is_plain, make_fields
 from .image import CancelledError, Image, encode_missing, open_image, patient_segmenter, prepared_text
 from .styling import PolygonStyle
 

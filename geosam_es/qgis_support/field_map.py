@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from qgis.core import QgsCoordinateReferenceSystem, QgsDefaultValue, QgsField, QgsProject, QgsVectorLayer
-from qgis.PyQt.QtCore import QVariant
 
 from ..errors import EditError
+from .fields import DATE, REAL, TEXT
 from .messages import tr
 
 __all__ = ["FieldMap", "add_field"]
 
 _PROPERTY = "geosam_es/fields"
-_TYPES = {"area": QVariant.Double, "score": QVariant.Double, "date": QVariant.Date, "image_date": QVariant.Date}
+_TYPES = {"area": REAL, "score": REAL, "date": DATE, "image_date": DATE}
 _SHAPEFILE_NAME = 10
 _EQUAL_AREA = "EPSG:6933"
 """Areas are true on the ellipsoid in this CRS, whatever the settings of the project."""
@@ -62,7 +63,7 @@ class FieldMap:
         """
         before = FieldMap.of(layer)
         for item, name in self.names.items():
-            add_field(layer, name, _TYPES.get(item, QVariant.String))
+            add_field(layer, name, _TYPES.get(item, TEXT))
         for old, new in ((before, False), (self, True)):
             for item, expression in (("area", _area_expression(layer.crs())), ("expression", old.expression)):
                 index = layer.fields().lookupField(old.names.get(item, ""))
@@ -72,7 +73,7 @@ class FieldMap:
         QgsProject.instance().setDirty(True)
 
 
-def add_field(layer: QgsVectorLayer, name: str, kind: QVariant.Type = QVariant.String) -> None:
+def add_field(layer: QgsVectorLayer, name: str, kind: Any = TEXT) -> None:
     """Add a field to a layer if it lacks it, in its edit buffer if it is being edited.
 
     Raises

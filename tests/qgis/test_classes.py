@@ -26,6 +26,7 @@ from geosam_es.qgis_support.classes import (
     apply_classes,
     classes_of_layer,
     has_own_classes,
+    min_areas,
     plain_text,
     read_class_csv,
 )
@@ -187,6 +188,25 @@ def test_accents_survive_every_encoding(tmp_path: Path, encoding: str) -> None:
     classes = read_class_csv(csv(tmp_path, "código;descripción\nA1;Peñascal húmedo\nB2;Señorío\n", encoding))
     assert pairs(classes) == [("A1", "Peñascal húmedo"), ("B2", "Señorío")]
     assert colors(classes) == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "areas"),
+    [
+        ("code;name;min_area\nA1;Pond;50\nB2;Wood;\n", [50.0, None]),
+        ("código;nombre;UMC (ha)\nA1;Charca;0,05\nB2;Bosque;2\n", [500.0, 20000.0]),
+        ("code,min_area_ha,name,color\nA1,x,Pond,#ff0000\nB2,0.5,Wood,#00ff00\n", [None, 5000.0]),
+        ("code;name\nA1;Pond\nB2;Wood\n", [None, None]),
+    ],
+)
+def test_minimum_mapping_units_of_classes(tmp_path: Path, text: str, areas: list[float | None]) -> None:
+    classes = read_class_csv(csv(tmp_path, text))
+    assert [item.min_area_m2 for item in classes.items] == areas
+    layer = QgsVectorLayer("Polygon?crs=EPSG:25830&field=class:string", "habitats", "memory")
+    assert min_areas(layer) == {}
+    apply_classes(layer, "class", classes)
+    codes = [item.code for item in classes.items]
+    assert min_areas(layer) == {code: area for code, area in zip(codes, areas) if area is not None}
 
 
 def test_corine(tmp_path: Path) -> None:

@@ -26,8 +26,10 @@ from qgis.core import (
 
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import EditError
-from geosam_es.gui.editing.edits import AcceptOptions, write_polygon
+from geosam_es.gui.editing.coverage import LayerCoverage
+from geosam_es.gui.editing.edits import AcceptOptions, write_changes, write_polygon
 from geosam_es.gui.editing.provenance import Provenance, read_provenance
+from geosam_es.qgis_support.coverage_mode import CoverageMode
 from geosam_es.qgis_support.crs import from_qgs
 
 CONNECTION = os.environ.get("GEOSAM_ES_POSTGIS", "")
@@ -174,6 +176,28 @@ def test_one_undo_step_seen_by_others_once_saved(database: Database) -> None:
     assert len(shapes(layer)) == 1
     save(layer)
     assert database.areas("habitats") == pytest.approx([73])
+
+
+@pytest.mark.parametrize("table", ["habitats", "singles"])
+def test_neighbours_give_way_in_one_undo_step(database: Database, table: str) -> None:
+    layer = database.layer(table)
+    accept(layer, square(), attributes={"class": "6220"})
+    save(layer)
+    accept(layer, square(10, 10), attributes={"class": "5330"})
+    before = {feature.id(): bytes(feature.geometry().asWkb()) for feature in layer.getFeatures()}
+    band = shapely.box(X - 1, Y + 4, X + 21, Y + 6)
+    changes = LayerCoverage(layer, CoverageMode(ground="carve", tolerance_m=0.0)).place(band)
+    write_changes(layer, changes, "Add polygon", {"class": "9340"})
+    count = 5 if table == "singles" else 3
+    assert len(shapes(layer)) == count
+    assert shapely.union_all(shapes(layer)).area == pytest.approx(sum(shape.area for shape in shapes(layer)))
+    layer.undoStack().undo()
+    assert {feature.id(): bytes(feature.geometry().asWkb()) for feature in layer.getFeatures()} == before
+    layer.undoStack().redo()
+    save(layer)
+    assert len(database.areas(table)) == count
+    findings, _ = LayerCoverage(layer, CoverageMode()).check()
+    assert [finding.kind for finding in findings] == []
 
 
 def test_rolled_back_edits_leave_nothing(database: Database) -> None:

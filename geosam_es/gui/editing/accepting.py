@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ...core.prompts import Prompts
 from ...errors import GeoSamError
+from ...qgis_support.field_map import FieldMap
 from ...qgis_support.gdal_raster import image_date
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
@@ -76,9 +78,7 @@ class Acceptor(QObject):
             return
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         raster = store.metadata.raster
-        is_file = store.raster is not None and not raster.attribution
-        taken = image_date(str(store.raster.path)) if store.raster is not None and is_file else ""
-        origin = result.level, result.rank, store.decoder, raster.attribution, taken
+        origin = result.level, result.rank, store.decoder, raster.attribution
         # Without the outline the points alone would give another polygon.
         by_hand = drawing.prompts.outline is not None
         prompts = Prompts(outline=result.geometry) if by_hand else drawing.prompts
@@ -101,6 +101,8 @@ class Acceptor(QObject):
                 attributes = self._dock.class_box.attributes()
                 label = next((str(value) for value in attributes.values()), "")
                 name = tr("polygon {label} in {layer}")
+            if "image_date" in FieldMap.of(layer).names and store.raster is not None and not raster.attribution:
+                provenance = replace(provenance, image_date=image_date(str(store.raster.path)))
             opener = partial(self._open_form, layer)
             rest = attributes, provenance, options, opener, replaced
             if fitted is not None and fitted.changes is not None:

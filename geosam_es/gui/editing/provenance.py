@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from qgis.core import QgsExpressionContextUtils, QgsFeature, QgsFields, QgsVectorLayer
-from qgis.PyQt.QtCore import QDateTime, Qt, QVariant
+from qgis.PyQt.QtCore import QDateTime, Qt
 
 from ...core.grid import FINEST_LEVEL
 from ...core.prompts import Prompts
 from ...errors import EditError, PromptError
 from ...qgis_support.field_map import FieldMap
+from ...qgis_support.fields import TEXT
 from ...qgis_support.messages import tr
 from ...qgis_support.side_table import can_keep, find_record, keep_record
 from ...store.decoders import ORIGINAL
@@ -182,7 +183,7 @@ def mapped_values(layer: QgsVectorLayer, provenance: Provenance) -> dict[int, An
         "date": _moment(created),
         "image": (provenance.raster,),
         "image_date": _moment(provenance.image_date),
-        "prompts": (", ".join(kind for kind, given in kinds.items() if given) or "shaped by hand",),
+        "prompts": (", ".join(kind for kind, given in kinds.items() if given),),
         "score": tuple(_forms("score", provenance)),
         "interpreter": (QgsExpressionContextUtils.globalScope().variable("user_full_name"),),
     }
@@ -191,7 +192,7 @@ def mapped_values(layer: QgsVectorLayer, provenance: Provenance) -> dict[int, An
         index = layer.fields().lookupField(name)
         field = layer.fields().at(index)
         for value in forms.get(item, ()):
-            is_text = isinstance(value, QDateTime) and field.type() == QVariant.String
+            is_text = isinstance(value, QDateTime) and field.type() == TEXT
             try:
                 values[index] = field.convertCompatible(value.toString("yyyy-MM-dd") if is_text else value)
             except ValueError:

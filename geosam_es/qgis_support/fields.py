@@ -11,14 +11,14 @@ if Qgis.QGIS_VERSION_INT >= 33800:  # type: ignore[attr-defined]
     from qgis.PyQt.QtCore import QMetaType
 
     TEXT, WHOLE, REAL = QMetaType.Type.QString, QMetaType.Type.Int, QMetaType.Type.Double
-    LONG, BOOL = QMetaType.Type.LongLong, QMetaType.Type.Bool
+    LONG, BOOL, DATE = QMetaType.Type.LongLong, QMetaType.Type.Bool, QMetaType.Type.QDate
 else:
     from qgis.PyQt.QtCore import QVariant
 
     TEXT, WHOLE, REAL = QVariant.Type.String, QVariant.Type.Int, QVariant.Type.Double
-    LONG, BOOL = QVariant.Type.LongLong, QVariant.Type.Bool
+    LONG, BOOL, DATE = QVariant.Type.LongLong, QVariant.Type.Bool, QVariant.Type.Date
 
-__all__ = ["LONG", "REAL", "TEXT", "WHOLE", "append_copy", "is_plain", "make_fields"]
+__all__ = ["DATE", "LONG", "REAL", "TEXT", "WHOLE", "append_copy", "is_plain", "make_fields"]
 
 
 def make_fields(**kinds: Any) -> QgsFields:
