@@ -39,7 +39,7 @@ from .crs import (
     store_crs,
 )
 from .vector import VectorLayer
-from .vector_output import check_output, field_name, write_vector
+from .vector_output import check_output, field_names, field_notes, write_vector
 
 __all__ = [
     "ALL_CANDIDATES",
@@ -51,6 +51,7 @@ __all__ = [
     "UpdateOptions",
     "UpdatedObject",
     "check_results",
+    "located",
     "polygons_from_layer",
     "prompts_from_layer",
     "segment",
@@ -133,14 +134,20 @@ def polygons_from_layer(layer: VectorLayer, crs: pyproj.CRS, source: str, extent
     return outline_prompts(map(PromptFeature, geometries, repeat(None), _object_values(layer).tolist()))
 
 
-def _on_raster(layer: VectorLayer, crs: pyproj.CRS, source: str, extent: Bounds) -> NDArray[np.object_]:
+def located(layer: VectorLayer, source: str) -> pyproj.CRS:
+    """Return the CRS of a layer, or raise VectorError if it has none or does not fit the coordinates."""
     if layer.crs is None:
         raise VectorError(
             f"{source} has no coordinate reference system", "set it with an option such as --crs EPSG:25830"
         )
     check_degrees(layer.geometries, layer.crs, source)
+    return layer.crs
+
+
+def _on_raster(layer: VectorLayer, crs: pyproj.CRS, source: str, extent: Bounds) -> NDArray[np.object_]:
+    layer_crs = located(layer, source)
     # Prompts that cannot be transformed are reported with their object, and do not affect the others.
-    return prompts_to_raster(layer.geometries, layer.crs, crs, extent)
+    return prompts_to_raster(layer.geometries, layer_crs, crs, extent)
 
 
 def _object_values(layer: VectorLayer) -> NDArray[Any]:
@@ -246,7 +253,7 @@ def check_results(
     blank = {name: np.zeros(len(objects), dtype=column.dtype) for name, column in own.items() if column.dtype != object}
     text = np.full(len(objects), "", dtype=object)
     names = np.array([item.name for item in objects], dtype=object)
-    fields, renamed = _fields(path, {**dict.fromkeys(own, text), **blank, OBJECT_FIELD: names}, objects, layer)
+    fields, called = _fields(path, {**dict.fromkeys(own, text), **blank, OBJECT_FIELD: names}, objects, layer)
     as_texts = check_output(
         path,
         out_crs,
@@ -256,8 +263,7 @@ def check_results(
         layer=out_layer,
         copies=_CANDIDATES if candidates else 1,
     )
-    notes = [f"in {path.name}, the field {old} is called {new}" for old, new in renamed.items()]
-    return notes + [f"in {path.name}, the field {name} is text" for name in as_texts]
+    return field_notes(path, called, as_texts)
 
 
 def _check_transformation(path: Path, extent: Bounds, crs: pyproj.CRS, out_crs: pyproj.CRS) -> None:
@@ -355,14 +361,9 @@ def _own_fields(results: Sequence[ObjectResult], candidates: bool, updated: bool
 def _fields(
     path: Path, own: dict[str, NDArray[Any]], prompts: Sequence[ObjectPrompts], layer: VectorLayer
 ) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """Add the attributes of the prompts to our own fields. Also return the new names of those that were renamed."""
+    """Add the attributes of the prompts to our own fields. Also return their names in the file, by their own."""
     rows = np.array([item.feature - 1 for item in prompts], dtype=np.intp)
     fields = {**own, OBJECT_FIELD: _object_values(layer)[rows]}
-    renamed: dict[str, str] = {}
-    for name, column in layer.fields.items():
-        if name.lower() not in (OBJECT_FIELD, LABEL_FIELD):
-            free = field_name(path, name, list(fields))
-            fields[free] = column[rows]
-            if free != name:
-                renamed[name] = free
-    return fields, renamed
+    copied = [name for name in layer.fields if name.lower() not in (OBJECT_FIELD, LABEL_FIELD)]
+    names = field_names(path, copied, list(fields))
+    return {**fields, **{free: layer.fields[name][rows] for name, free in names.items()}}, names

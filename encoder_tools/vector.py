@@ -65,7 +65,7 @@ class VectorLayer:
     feature_ids : int64 (N,), optional
         GDAL's feature ids.
     note : str
-        A warning for the user, if the file had to be interpreted.
+        A warning for the user, if the file had to be interpreted or has features without a geometry.
     """
 
     geometries: NDArray[np.object_]
@@ -129,6 +129,10 @@ def read_vector(path: Path) -> VectorLayer:
     keep = ~(shapely.is_missing(geometries) | shapely.is_empty(geometries))
     if not keep.any():
         raise VectorError(f"{path} has no geometries", "check the layer")
+    lost = int((~keep).sum())
+    if lost:
+        without = f"features of {path} without a geometry are left out ({lost})"
+        note = "; ".join(filter(None, (note, without)))
     kept = {name: column[keep] for name, column in fields.items()}
     crs = _crs(path, meta["crs"])
     return VectorLayer(geometries[keep], kept, crs, layer or "", np.asarray(ids)[keep], note)

@@ -14,7 +14,7 @@ import shutil
 import sqlite3
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -36,7 +36,7 @@ from geosam_es.store.files import replace_files, temporary_name
 from .attributes import as_text, differs, in_own_types, split_time_zones
 from .crs import same_crs
 
-__all__ = ["FORMATS", "check_output", "default_crs", "field_name", "write_vector"]
+__all__ = ["FORMATS", "check_output", "default_crs", "field_name", "field_names", "field_notes", "write_vector"]
 
 Fields = Mapping[str, NDArray[Any]]
 
@@ -136,13 +136,27 @@ def field_name(path: Path, name: str, taken: Sequence[str]) -> str:
     return free
 
 
+def field_names(path: Path, names: Iterable[str], taken: Sequence[str] = ()) -> dict[str, str]:
+    """Return the names that fields can have in a file, by their own; see `field_name`."""
+    free: dict[str, str] = {}
+    for name in names:
+        free[name] = field_name(path, name, [*taken, *free.values()])
+    return free
+
+
+def field_notes(path: Path, names: Mapping[str, str], as_texts: Sequence[str]) -> list[str]:
+    """Return sentences about the fields that change their name, or their type as `check_output` tells."""
+    notes = [f"in {path.name}, the field {old} is called {new}" for old, new in names.items() if old != new]
+    return notes + [f"in {path.name}, the field {name} is text" for name in as_texts]
+
+
 def check_output(
     path: Path,
     crs: pyproj.CRS,
     fields: Fields | None = None,
     *,
     overwrite: bool = False,
-    append: bool = False,
+    append: bool | None = False,
     layer: str = "",
     copies: int = 1,
 ) -> list[str]:
@@ -155,7 +169,7 @@ def check_output(
     fields : mapping of str to (N,), optional
         Attributes that will be written.
     overwrite, append, layer
-        As for `write_vector`.
+        As for `write_vector`. None for ``append`` if the command has neither --append nor --out-crs to advise.
     copies : int
         How often each row of ``fields`` may be written.
 
@@ -173,9 +187,9 @@ def check_output(
     _check_path(path, overwrite, append, layer)
     only = default_crs(path)
     if only is not None and not _is_same(crs, only):
-        raise _crs_error(path, crs)
+        raise _crs_error(path, crs, has_option=append is not None)
     count = max((len(column) for column in (fields or {}).values()), default=0)
-    with _build(path, [_BOX] * max(count, 1), fields or {}, crs, append, layer) as (made, as_texts):
+    with _build(path, [_BOX] * max(count, 1), fields or {}, crs, bool(append), layer) as (made, as_texts):
         size = max(file.stat().st_size for file in made)
     if _format(path).driver == "ESRI Shapefile" and size * copies > _MOST_SHAPEFILE_BYTES:
         raise OutputError(f"{path} would be larger than the 2 GB of a Shapefile", "write a .gpkg")
@@ -256,7 +270,7 @@ def _target(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _check_path(path: Path, overwrite: bool, append: bool, layer: str) -> None:
+def _check_path(path: Path, overwrite: bool, append: bool | None, layer: str) -> None:
     chosen = _format(path)
     if chosen.driver == "ESRI Shapefile" and path.suffix not in (".shp", ".SHP"):
         raise OutputError(f"GDAL does not open a Shapefile called {path.name}", "use the extension .shp or .SHP")
@@ -285,7 +299,9 @@ def _check_path(path: Path, overwrite: bool, append: bool, layer: str) -> None:
     if in_the_way or (exists and not (overwrite or append)):
         raise OutputError(
             f"{in_the_way[0] if in_the_way else path} already exists",
-            "choose another name with -o, replace it with --overwrite, or add to it with --append",
+            "choose another name, or replace it with --overwrite"
+            if append is None
+            else "choose another name with -o, replace it with --overwrite, or add to it with --append",
         )
     if exists and not os.access(target, os.W_OK):
         raise OutputError(f"{path} is write-protected", "remove the protection, or choose another name with -o")
@@ -585,9 +601,9 @@ def _plain_path(folder: Path) -> Iterator[Path]:
         yield link
 
 
-def _crs_error(path: Path, crs: pyproj.CRS) -> OutputError:
+def _crs_error(path: Path, crs: pyproj.CRS, has_option: bool = True) -> OutputError:
     remedy = _other_format(path, "choose another one, such as EPSG:4326, with --out-crs")
-    return OutputError(f"{path} cannot hold the CRS {crs.name}", remedy)
+    return OutputError(f"{path} cannot hold the CRS {crs.name}", remedy if has_option else "write a .gpkg")
 
 
 def _other_format(path: Path, remedy: str) -> str:

@@ -2,13 +2,16 @@
 
 On the held-out images, each object is prompted with clicks, a scribble along its axis, a loop around it, and its
 outline displaced or simplified; the user then clicks once where the answer is wrong. For `geosam-es update`, a newer
-image is made of each: displaced, dimmed, with objects erased and grown.
+image is made of each: displaced, dimmed, with objects erased and grown. The clicks that an object takes are compared
+with those that drawing its vertices by hand takes.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -38,7 +41,7 @@ from .held_out import held_out, measurement_parser
 from .process_pool import map_with_model
 from .small_objects import open_scene
 
-__all__ = ["measure_scene", "measure_update", "newer_image"]
+__all__ = ["hand_clicks", "measure_effort", "measure_scene", "measure_update", "newer_image"]
 
 MIN_AREA = 400.0
 """In square pixels."""
@@ -51,6 +54,13 @@ ERASED, GROWN = 0.25, 0.25
 
 GROWTH = 1.4
 SEED = 11
+
+GOOD_IOUS = (0.85, 0.9)
+MOST_CLICKS = 10
+"""Who is not content then draws the object by hand."""
+
+HAND_TOLERANCE_PX = 1.0
+"""How far from the truth a border drawn by hand may lie."""
 
 Image = NDArray[np.float32]
 Measured = dict[str, float]
@@ -75,7 +85,7 @@ def _measure(segmenter: Segmenter, truth: shapely.Polygon, rng: np.random.Genera
     displaced = shapely.affinity.translate(truth, *(DISPLACED * size * np.array([np.cos(turn), np.sin(turn)])))
     loop = shapely.simplify(truth, SIMPLIFIED * size).buffer(0.06 * size).intersection(frame)
     user = _User(segmenter, truth)
-    found = {f"{count} click{'s' * (count > 1)}": iou for count, iou in enumerate(user.clicks(3), start=1)}
+    found = {f"{count} click{'s' * (count > 1)}": iou for count, iou in enumerate(islice(user.clicks(), 3), start=1)}
     found["box"] = user.answer(Prompts(box=Bounds(*truth.bounds)))
     found["scribble"], found["scribble + click"] = user.stroke(_axis(truth))
     found["loop"], found["loop + click"] = user.stroke(shapely.LineString(_largest(loop).exterior.coords))
@@ -96,13 +106,13 @@ class _User:
     def answer(self, prompts: Prompts) -> float:
         return self._iou(SegmentationSession(self.segmenter).prompt(prompts).geometry)
 
-    def clicks(self, count: int) -> list[float]:
+    def clicks(self) -> Iterator[float]:
+        """Yield the IoU after each click, without end."""
         session = SegmentationSession(self.segmenter)
         middle = polylabel(self.truth, 0.5)
-        ious = [self._iou(session.add_point(*self.transform.apply(middle.x, middle.y)).geometry)]
-        while len(ious) < count:
-            ious.append(self._corrected(session))
-        return ious
+        yield self._iou(session.add_point(*self.transform.apply(middle.x, middle.y)).geometry)
+        while True:
+            yield self._corrected(session)
 
     def stroke(self, stroke: shapely.LineString) -> tuple[float, float]:
         session = SegmentationSession(self.segmenter)
@@ -298,6 +308,49 @@ def update_table(verdicts: dict[str, list[tuple[str, str]]]) -> str:
     return markdown_table(["set", "grown: changed", "erased: gone", "false alarms", "recall", "precision"], rows)
 
 
+def measure_effort(models: Path, model: OnnxMini, scene: LabelledScene) -> list[Measured]:
+    """Return for each object of an image the clicks by hand, and those until each of `GOOD_IOUS`, accepting included.
+
+    NaN where `MOST_CLICKS` do not suffice.
+    """
+    with TemporaryDirectory() as folder:
+        segmenter = open_scene(models, model, scene, Path(folder))
+        return [_effort(segmenter, polygon) for polygon in _measured(scene.polygons)]
+
+
+def _effort(segmenter: Segmenter, truth: shapely.Polygon) -> Measured:
+    found: Measured = {"hand": hand_clicks(truth)}
+    for count, iou in enumerate(islice(_User(segmenter, truth).clicks(), MOST_CLICKS), start=1):
+        for wanted in GOOD_IOUS:
+            if iou >= wanted:
+                found.setdefault(str(wanted), count + 1)
+        if iou >= max(GOOD_IOUS):
+            break
+    return {**{str(wanted): np.nan for wanted in GOOD_IOUS}, **found}
+
+
+def hand_clicks(truth: shapely.Polygon) -> int:
+    """Return the clicks that drawing a polygon with QGIS's own tools takes: its vertices, and one to end each ring."""
+    # The last coordinate of a ring is its first one again.
+    return int(shapely.get_num_coordinates(truth.simplify(HAND_TOLERANCE_PX)))
+
+
+def effort_table(found: dict[str, list[Measured]]) -> str:
+    """Return by data set the mean clicks per object, and the ratio of their sums."""
+    rows = []
+    for name, objects in found.items():
+        hand = np.array([item["hand"] for item in objects])
+        row = [f"{name} ({len(objects)})", f"{hand.mean():.1f}"]
+        for wanted in GOOD_IOUS:
+            clicks = np.array([item[str(wanted)] for item in objects])
+            gives_up = np.isnan(clicks)
+            clicks = np.where(gives_up, MOST_CLICKS + hand, clicks)
+            row += [f"{clicks.mean():.1f}", f"{hand.sum() / clicks.sum():.1f}", str(gives_up.sum())]
+        rows.append(row)
+    columns = [text.format(wanted) for wanted in GOOD_IOUS for text in ("to IoU {}", "ratio", "by hand after all")]
+    return markdown_table(["set", "by hand", *columns], rows)
+
+
 def prompt_table(found: dict[str, list[Measured]]) -> str:
     """Return mean IoU by data set as a Markdown table."""
     names = list(next(iter(found.values()))[0])
@@ -321,7 +374,7 @@ def _iou(first: BaseGeometry, second: BaseGeometry) -> float:
 def main() -> None:
     """Parse the command line, measure, and print the tables."""
     parser = measurement_parser("outlines", __doc__)
-    parser.add_argument("--parts", nargs="+", choices=("prompts", "update"), default=("prompts", "update"))
+    parser.add_argument("--parts", nargs="+", choices=("prompts", "update", "effort"), default=("prompts", "update"))
     parser.add_argument("--page", type=Path, help="page whose tables are replaced")
     options: argparse.Namespace = parser.parse_args()
     tables: dict[str, str] = {}
@@ -341,6 +394,12 @@ def main() -> None:
             tables["updates"] = update_table(
                 {**verdicts, "all": [pair for pairs in verdicts.values() for pair in pairs]}
             )
+        if "effort" in options.parts:
+            scenes = [scene for scene in held_out(options.data, options.limit) if "landcover" not in scene.dataset]
+            effort: dict[str, list[Measured]] = {}
+            for scene, objects in zip(scenes, apply(partial(measure_effort, options.models), scenes)):
+                effort.setdefault(scene.dataset, []).extend(objects)
+            tables["effort"] = effort_table(effort)
         print("\n\n".join(tables.values()))
         if options.page is not None:
             replace_sections(options.page, tables)

@@ -14,14 +14,17 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.coverage import Rules, simplify
-from geosam_es.core.coverage_check import Finding, Kind, check, mend
+from geosam_es.core.coverage_check import Finding, Kind, check, mend, middle
 from geosam_es.errors import VectorError
 
-from ..crs import AreaMeter
-from ..vector import VectorLayer, read_vector
-from ..vector_output import FORMATS, check_output, write_vector
+from ..crs import AreaMeter, parse_crs
+from ..progress import Progress
+from ..segment import located
+from ..vector import VectorLayer
+from ..vector_output import FORMATS, check_output, field_names, field_notes, write_vector
 from .group import EXIT_FAULT
-from .options import PATH, json_option
+from .options import PATH, Number, json_option
+from .segment import refuse_own_prompts, vector_layer
 
 __all__ = ["check_command"]
 
@@ -48,26 +51,27 @@ class _ClassArea(click.ParamType):  # type: ignore[type-arg]
 
 @click.command("check")
 @click.argument("layer", type=PATH)
+@click.option("--crs", help="CRS of a LAYER without CRS.")
 @click.option("--class", "class_field", metavar="FIELD", help="Field of the class: report neighbours of the same one.")
 @click.option(
     "--tolerance",
     "tolerance_m",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=0.5,
     show_default=True,
     metavar="METRES",
     help="Width up to which open gaps and slivers are reported.",
 )
-@click.option("--min-area-m2", type=click.FloatRange(min=0), default=0.0, help="Report parts smaller than this.")
+@click.option("--min-area-m2", type=Number(min=0), default=0.0, help="Report parts smaller than this.")
 @click.option("--min-area-of", multiple=True, type=_ClassArea(), help="The same for one class of --class.")
-@click.option("--max-gap-m2", type=click.FloatRange(min=0), default=np.inf, help="Leave out larger enclosed gaps.")
+@click.option("--max-gap-m2", type=Number(min=0), help="Leave out larger enclosed gaps.")
 @click.option("--skip", multiple=True, type=click.Choice([kind.value for kind in Kind]), help="What not to report.")
 @click.option("--findings", type=PATH, metavar="FILE", help="Write the findings as polygons.")
 @click.option("--fix", is_flag=True, help="Mend what is found and write the result to --output.")
 @click.option(
     "--simplify",
     "simplify_m",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=0.0,
     metavar="METRES",
     help="Remove details smaller than this, the same on both sides of a border. Needs --output.",
@@ -77,11 +81,12 @@ class _ClassArea(click.ParamType):  # type: ignore[type-arg]
 @json_option
 def check_command(
     layer: Path,
+    crs: str | None,
     class_field: str | None,
     tolerance_m: float,
     min_area_m2: float,
     min_area_of: Sequence[tuple[str, float]],
-    max_gap_m2: float,
+    max_gap_m2: float | None,
     skip: Sequence[str],
     findings: Path | None,
     fix: bool,
@@ -104,34 +109,49 @@ def check_command(
         raise click.UsageError("--fix and --simplify need --output, and --output one of them.")
     if min_area_of and class_field is None:
         raise click.UsageError("--min-area-of needs --class.")
-    source = read_vector(layer)
-    if source.note:
-        click.echo(f"Warning: {source.note}", err=True)
+    for given, path, name in (
+        (layer, output, "the layer to check"),
+        (layer, findings, "the layer to check"),
+        (findings, output, "the file of the findings"),
+    ):
+        refuse_own_prompts(given, path, name)
+    source = vector_layer(layer, parse_crs(crs) if crs else None)
     polygons, rows = _polygons(layer, source)
-    if source.crs is None:
-        raise VectorError(f"{layer} has no CRS", "set it, for instance in QGIS")
-    bounds = shapely.total_bounds(list(polygons.values())).reshape(2, 2)
-    metres = AreaMeter(source.crs).metres_per_unit(*bounds.mean(axis=0))
+    source_crs = located(source, str(layer))
+    metres = AreaMeter(source_crs).metres_per_unit(*middle(polygons.values()))
     rules = Rules(tolerance_m, min_area_m2, dict(min_area_of), metres_per_unit=metres)
     classes = _classes(layer, source, class_field, rows) if class_field is not None else None
-    for path, fields in ((output, source.fields), (findings, _fields([_SAMPLE]))):
-        if path is not None:
-            check_output(path, source.crs, fields, overwrite=overwrite)
-    options: dict[str, Any] = {"max_gap_m2": max_gap_m2, "skip": [Kind(name) for name in skip]}
+    if findings is not None:
+        check_output(findings, source_crs, _fields([_SAMPLE]), overwrite=overwrite, append=None)
+    fields: dict[str, Any] = {}
+    if output is not None:
+        names = field_names(output, source.fields)
+        fields = {free: source.fields[name] for name, free in names.items()}
+        as_texts = check_output(output, source_crs, fields, overwrite=overwrite, append=None)
+        for note in field_notes(output, names, as_texts):
+            click.echo(f"Note: {note}", err=True)
+    options: dict[str, Any] = {
+        "max_gap_m2": np.inf if max_gap_m2 is None else max_gap_m2,
+        "skip": [Kind(name) for name in skip],
+    }
     found = check(polygons, rules, classes, **options)
-    mended, rest = mend(polygons, rules, classes, **options) if fix else (polygons, found)
+    mended, rest = polygons, found
+    if fix and output is not None:
+        with Progress(output.name, "findings") as progress:
+            mended, rest = mend(polygons, rules, classes, **options, progress=progress)
     if output is not None:
         if simplify_m > 0:
             mended = simplify(mended, simplify_m, rules)
             rest = check(mended, rules, classes, **options)
         kept = [rows[key] for key in mended]
-        fields = {name: column[kept] for name, column in source.fields.items()}
-        write_vector(output, list(mended.values()), fields, source.crs)
+        kept_fields = {name: column[kept] for name, column in fields.items()}
+        write_vector(output, list(mended.values()), kept_fields, source_crs)
     if findings is not None:
         reach = 0.5 / max(metres)
         places = [item.place if item.place.area > 0 else shapely.buffer(item.place, reach) for item in rest]
-        write_vector(findings, places, _fields(rest), source.crs)
-    _print(layer, output, found, rest, as_json)
+        write_vector(findings, places, _fields(rest), source_crs)
+    written = f"{output}: {len(mended)} of {len(polygons)} polygons" if output is not None else ""
+    _print(layer, output, written, found, rest, as_json)
     if rest:
         click.get_current_context().exit(EXIT_FAULT)
 
@@ -156,12 +176,20 @@ def _fields(found: Sequence[Finding]) -> dict[str, np.ndarray[Any, Any]]:
     return {
         "kind": np.array([item.kind.value for item in found], object),
         "size": np.array([item.size for item in found], float),
-        "polygons": np.array([", ".join(map(str, item.ids)) for item in found], object),
+        "polygons": np.array([_names(item) for item in found], object),
         "remedy": np.array([item.remedy for item in found], object),
     }
 
 
-def _print(layer: Path, output: Path | None, found: Sequence[Finding], rest: Sequence[Finding], as_json: bool) -> None:
+def _names(item: Finding) -> str:
+    """Return the first ids of a finding as a text that a Shapefile holds."""
+    more = f" and {len(item.ids) - _SHOWN} more" if len(item.ids) > _SHOWN else ""
+    return ", ".join(map(str, item.ids[:_SHOWN])) + more
+
+
+def _print(
+    layer: Path, output: Path | None, written: str, found: Sequence[Finding], rest: Sequence[Finding], as_json: bool
+) -> None:
     if as_json:
         items = [
             {
@@ -179,14 +207,13 @@ def _print(layer: Path, output: Path | None, found: Sequence[Finding], rest: Seq
         return
     counts = ", ".join(f"{count} {kind}" for kind, count in Counter(item.kind.value for item in found).items())
     click.echo(f"{layer}: {counts or 'nothing found'}")
-    if output is not None:
-        click.echo(f"{output}: {f'{len(rest)} left' if rest else 'nothing left'}")
+    if written:
+        click.echo(f"{written}, {len(rest) or 'nothing'} left to mend")
     for item in rest[:_SHOWN]:
         spot = item.place.representative_point()
-        names = ", ".join(map(str, item.ids))
         click.echo(
             f"{item.kind.value} of {item.size:.3g} {item.unit} at {spot.x:.9g}, {spot.y:.9g}, "
-            f"polygon{'s' if len(item.ids) > 1 else ''} {names}: {item.remedy}"
+            f"polygon{'s' if len(item.ids) > 1 else ''} {_names(item)}: {item.remedy}"
         )
     if len(rest) > _SHOWN:
         click.echo(f"and {len(rest) - _SHOWN} more; --json lists every one, --findings writes them to a file")

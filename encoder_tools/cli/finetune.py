@@ -13,7 +13,7 @@ import click
 from geosam_es.errors import VectorError
 
 from ..progress import Progress
-from .options import PATH, json_option
+from .options import PATH, Number, json_option
 
 if TYPE_CHECKING:
     from ..finetune.finetuning import DataSplit
@@ -53,7 +53,7 @@ class _Holdout(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option(
     "--minutes",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=10,
     show_default=True,
     help="Time limit of the training in minutes. 0: none.",
@@ -93,7 +93,7 @@ class _Holdout(click.ParamType):  # type: ignore[type-arg]
     help="SAM's weights, by default the downloaded ones; or the folder of a model that was made from mini.",
 )
 @click.option("--prompt-encoder", is_flag=True, help="Train SAM's prompt encoder too.")
-@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="Default: that of the model.")
+@click.option("--learning-rate", type=Number(min=0, min_open=True), help="Default: that of the model.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of split, prompts and order."
 )

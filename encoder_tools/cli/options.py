@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 
 from geosam_es.store.raster_name import RasterPath, raster_path
 
-__all__ = ["PATH", "RASTER", "json_option", "threads_option"]
+__all__ = ["PATH", "RASTER", "Number", "json_option", "threads_option"]
 
 PATH = click.Path(path_type=Path)
 
@@ -26,6 +27,18 @@ class _RasterType(click.Path):
 
 
 RASTER = _RasterType()
+
+
+class Number(click.FloatRange):
+    """A finite number in a range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 threads_option = click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all cores.")

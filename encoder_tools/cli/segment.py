@@ -42,7 +42,7 @@ from ..segment import (
 )
 from ..vector import VectorLayer, file_and_layer, read_vector
 from ..vector_output import FORMATS, default_crs
-from .options import PATH, json_option, threads_option
+from .options import PATH, Number, json_option, threads_option
 
 __all__ = [
     "answer_options",
@@ -108,19 +108,19 @@ _ANSWER_OPTIONS = (
     ),
     click.option(
         "--object-size",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Number(min=0, min_open=True),
         metavar="METRES",
         help="Use the level that suits objects of this size, instead of --level.",
     ),
     click.option(
         "--simplify",
-        type=click.FloatRange(min=0),
+        type=Number(min=0),
         default=1.0,
         show_default=True,
         help="Tolerance in pixels for simplifying outlines.",
     ),
-    click.option("--min-area-m2", type=click.FloatRange(min=0), default=0.0, help="Remove parts smaller than this."),
-    click.option("--fill-holes-m2", type=click.FloatRange(min=0), default=0.0, help="Fill holes smaller than this."),
+    click.option("--min-area-m2", type=Number(min=0), default=0.0, help="Remove parts smaller than this."),
+    click.option("--fill-holes-m2", type=Number(min=0), default=0.0, help="Fill holes smaller than this."),
 )
 _OUTPUT_OPTIONS = (
     threads_option,
@@ -262,20 +262,22 @@ def draw(
     _print(output, report, as_json)
 
 
-def refuse_own_prompts(prompts: Path | None, output: Path) -> None:
+def refuse_own_prompts(prompts: Path | None, output: Path | None, name: str = "the file of the prompts") -> None:
     """Refuse to write over the prompts, or over a file that belongs to them, such as a part of a Shapefile."""
-    if prompts is None:
+    if prompts is None or output is None:
         return
     parts = {".shp", ".dbf", ".shx"}
     try:
         first, second = (Path(os.path.realpath(path)) for path in (file_and_layer(prompts)[0], output))
         is_part = {first.suffix.lower(), second.suffix.lower()} <= parts
-        is_same = (is_part and first.with_suffix("") == second.with_suffix("")) or first.samefile(second)
+        is_same = (
+            (is_part and first.with_suffix("") == second.with_suffix("")) or first == second or first.samefile(second)
+        )
     except OSError:
         # One of them does not exist, which is reported elsewhere if it should.
         return
     if is_same:
-        raise OutputError(f"{output} is the file of the prompts", "choose another name with -o")
+        raise OutputError(f"{output} is {name}", "choose another name with -o")
 
 
 def _layer(
@@ -294,13 +296,13 @@ def _layer(
     return layer
 
 
-def vector_layer(path: Path, crs: pyproj.CRS | None, raster_crs: pyproj.CRS) -> VectorLayer:
-    """Read a vector file, with a CRS for a file without one."""
+def vector_layer(path: Path, crs: pyproj.CRS | None, raster_crs: pyproj.CRS | None = None) -> VectorLayer:
+    """Read a vector file, with a CRS for a file without one, which must have a transformation to that of a raster."""
     layer = read_vector(path)
     if layer.note:
         click.echo(f"Warning: {layer.note}", err=True)
     layer = replace(layer, crs=layer.crs or crs)
-    if layer.crs is not None:
+    if layer.crs is not None and raster_crs is not None:
         check_transform(layer.crs, raster_crs)
     return layer
 

@@ -12,7 +12,7 @@ from geosam_es.inference.session import open_segmenter
 from ..crs import parse_crs, store_crs
 from ..segment import SegmentOptions, UpdateOptions, polygons_from_layer
 from ..vector_output import FORMATS, default_crs
-from .options import PATH
+from .options import PATH, Number
 from .segment import answer_options, chosen_level, draw, output_options, refuse_own_prompts, vector_layer
 
 __all__ = ["update_command"]
@@ -30,21 +30,21 @@ _DEFAULTS = UpdateOptions()
 )
 @click.option(
     "--same-iou",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=_DEFAULTS.same_iou,
     show_default=True,
     help="Least IoU with the old polygon, in its place (same) or displaced (moved), of an object that has not changed.",
 )
 @click.option(
     "--gone-score",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=_DEFAULTS.gone_score,
     show_default=True,
     help="An object with less evidence in the new image is gone.",
 )
 @click.option(
     "--tolerance",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=_DEFAULTS.tolerance,
     show_default=True,
     metavar="PIXELS",

@@ -5,7 +5,7 @@ Borders whose segments two polygons have in common are right. Everything else is
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from itertools import combinations
@@ -20,7 +20,7 @@ from .coverage import Changes, Rules, give, merge
 from .faces import GRID_M, OUTSIDE, Faces, Plane, Sides, segments
 from .partition import gaps, is_wide, polygonal, valid
 
-__all__ = ["Finding", "Kind", "check", "mend", "remedy"]
+__all__ = ["Finding", "Kind", "check", "mend", "middle", "remedy"]
 
 _HAIR_M = 1e-4
 _MOST_ROUNDS = 5
@@ -122,6 +122,12 @@ def check(
     return sorted(found, key=lambda finding: (order.index(finding.kind), -finding.size))
 
 
+def middle(polygons: Iterable[BaseGeometry]) -> NDArray[np.float64]:
+    """Return XY in the middle of a layer, which a few polygons that are far away do not move."""
+    bounds = shapely.bounds(np.array(list(polygons), object)).reshape(-1, 2, 2)
+    return np.asarray(np.nanmedian(bounds.mean(axis=1), axis=0), np.float64)
+
+
 def remedy(
     finding: Finding,
     polygons: Mapping[int, BaseGeometry],
@@ -166,8 +172,16 @@ def mend(
     *,
     max_gap_m2: float = np.inf,
     skip: Collection[Kind] = (),
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[int, BaseGeometry], list[Finding]]:
-    """Apply the remedies of all findings, in several rounds; see `check` for the parameters.
+    """Apply the remedies of all findings, in several rounds.
+
+    Parameters
+    ----------
+    polygons, rules, classes, max_gap_m2, skip
+        As for `check`.
+    progress : callable, optional
+        Called for each remedy with the number done and the number of findings.
 
     Returns
     -------
@@ -177,15 +191,19 @@ def mend(
     """
     mended = dict(polygons)
     rest: list[Finding] = []
+    done = total = 0
     for _ in range(_MOST_ROUNDS):
         found = check(mended, rules, classes, max_gap_m2=max_gap_m2, skip=skip)
         if not found or found == rest:
             break
-        rest = found
+        rest, total = found, total or len(found)
         keys = np.array(list(mended))
         bounds = shapely.bounds(np.array(list(mended.values()), object))
         touched: set[int] = set()
         for finding in found:
+            done += 1
+            if progress is not None:
+                progress(min(done, total), total)
             if finding.kind in _STALE and touched.intersection(finding.ids):
                 continue
             reach = rules.reach_m / np.array(rules.metres_per_unit)

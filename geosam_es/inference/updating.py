@@ -140,30 +140,43 @@ def update_objects(
         If the store or its decoder cannot be used.
     """
     plain = replace(options, candidate=BEST_CANDIDATE)
-    clicks = [_click(item) for item in objects]
+    raster = segmenter.reader.metadata.raster
+    extent = raster.transform.apply_geometry(shapely.box(0, 0, raster.width, raster.height))
+    clicks = [_click(item, extent) for item in objects]
     click_scores = {
         answer.index: max((item.result.score for item in answer.results), default=0.0)
         for answer in answer_objects(segmenter, clicks, plain, meter)
     }
-    width = thresholds.tolerance * segmenter.reader.metadata.raster.transform.pixel_size
+    width = thresholds.tolerance * raster.transform.pixel_size
     for answer in answer_objects(segmenter, objects, plain, meter):
         if answer.refusal is not None:
             yield answer
             continue
-        updated = _compared(segmenter, answer, click_scores[answer.index], thresholds, width)
+        updated = _compared(segmenter, answer, click_scores[answer.index], thresholds, width, extent)
         area_m2 = meter.area_m2(updated.result.geometry)
         yield replace(answer, results=(replace(updated, area_m2=area_m2),))
 
 
-def _click(item: ObjectPrompts) -> ObjectPrompts:
+def _seen(outline: Outline, extent: shapely.Polygon) -> Outline:
+    """Return the part of an outline that the image shows."""
+    return outline if extent.covers(outline) else merge(polygon_parts(shapely.intersection(outline, extent)))
+
+
+def _click(item: ObjectPrompts, extent: shapely.Polygon) -> ObjectPrompts:
     """Return the object with a click in the middle of its outline in place of it."""
     outline = item.outline
-    middle = middles(outline)[:1] if outline is not None and np.isfinite(outline.bounds).all() else ()
+    is_finite = outline is not None and np.isfinite(outline.bounds).all()
+    middle = middles(_seen(outline, extent))[:1] if outline is not None and is_finite else ()
     return replace(item, outline=None, points=tuple(Point(x, y) for x, y in middle))
 
 
 def _compared(
-    segmenter: Segmenter, answer: ObjectAnswer, click_score: float, thresholds: UpdateOptions, width: float
+    segmenter: Segmenter,
+    answer: ObjectAnswer,
+    click_score: float,
+    thresholds: UpdateOptions,
+    width: float,
+    extent: shapely.Polygon,
 ) -> UpdatedObject:
     prompts, old = answer.prompts, answer.prompts.outline
     if old is None or not answer.results:
@@ -171,16 +184,20 @@ def _compared(
         return UpdatedObject(prompts, shown, 0.0, 0.0, GONE)
     (item,) = answer.results
     new, score = item.result.geometry, item.result.score
-    displaced = shapely.affinity.translate(old, new.centroid.x - old.centroid.x, new.centroid.y - old.centroid.y)
-    iou = _iou(old, new)
+    # What the image does not show is as it was.
+    seen = _seen(old, extent)
+    dx, dy = new.centroid.x - seen.centroid.x, new.centroid.y - seen.centroid.y
+    displaced, displaced_seen = (shapely.affinity.translate(part, dx, dy) for part in (old, seen))
+    iou, moved_iou = _iou(seen, new), _iou(displaced_seen, new)
     if iou == 0 or (score + click_score) / 2 < thresholds.gone_score:
         verdict, outline = GONE, old
-    elif iou >= thresholds.same_iou or (score < _RELIABLE and _iou(displaced, new) < thresholds.same_iou):
+    elif iou >= thresholds.same_iou or (score < _RELIABLE and moved_iou < thresholds.same_iou):
         verdict, outline = SAME, old
-    elif _iou(displaced, new) >= thresholds.same_iou:
+    elif moved_iou >= thresholds.same_iou:
         verdict, outline = MOVED, displaced
     else:
-        verdict, outline = CHANGED, with_kept_borders(new, old, width)
+        whole = new if seen is old else merge([*polygon_parts(new), *polygon_parts(shapely.difference(old, extent))])
+        verdict, outline = CHANGED, with_kept_borders(whole, old, width)
     return UpdatedObject(prompts, replace(item.result, geometry=outline), 0.0, iou, verdict)
 
 

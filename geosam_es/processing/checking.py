@@ -27,13 +27,14 @@ from qgis.core import (  # type: ignore[attr-defined]
 from shapely.geometry.base import BaseGeometry
 
 from ..core.coverage import Rules, simplify
-from ..core.coverage_check import Finding, check, mend
-from ..errors import EditError
+from ..core.coverage_check import Finding, check, mend, middle
+from ..errors import EditError, VectorError
 from ..qgis_support.coverage_texts import kind_text, remedy_text
 from ..qgis_support.crs import EllipsoidArea, from_qgs
 from ..qgis_support.fields import REAL, TEXT, make_fields
 from ..qgis_support.messages import tr
 from .base import OneSentenceAlgorithm, to_multi_polygon
+from .image import CancelledError
 
 __all__ = ["CheckCoverageAlgorithm"]
 
@@ -107,14 +108,20 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
         if not crs.isValid():
             raise EditError(tr("The layer of polygons has no CRS"), tr("set it in the layer properties"))
         class_field = self.parameterAsString(parameters, self.CLASS, context)
+        if class_field and source.fields().lookupField(class_field) < 0:
+            raise VectorError(
+                "{source} has no field {field}",
+                "choose one of its fields, or none",
+                source=source.sourceName(),
+                field=class_field,
+            )
         features, polygons = _read(source)
-        classes = {key: _class(feature, class_field) for key, feature in features.items()} if class_field else None
+        classes = {key: _class(features[key], class_field) for key in polygons} if class_field else None
         wanted = self.parameterAsDouble(parameters, self.MAX_GAP, context)
         max_gap = np.inf if parameters.get(self.MAX_GAP) is None else wanted
         metres = (1.0, 1.0)
         if polygons:
-            bounds = shapely.total_bounds(np.array(list(polygons.values()), object)).reshape(2, 2)
-            metres = EllipsoidArea(crs).metres_per_unit(*bounds.mean(axis=0))
+            metres = EllipsoidArea(crs).metres_per_unit(*middle(polygons.values()))
         rules = Rules(
             self.parameterAsDouble(parameters, self.TOLERANCE, context),
             self.parameterAsDouble(parameters, self.MIN_AREA, context),
@@ -137,25 +144,40 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
         sink, output = self.parameterAsSink(parameters, self.OUTPUT, context, source.fields(), multi, crs)
         if sink is None or feedback.isCanceled():
             return outputs
-        mended, _ = mend(polygons, rules, classes, max_gap_m2=max_gap)
+
+        def show(done: int, total: int) -> None:
+            feedback.setProgress(50 + 50 * done / total)
+            if feedback.isCanceled():
+                raise CancelledError
+
+        try:
+            mended, _ = mend(polygons, rules, classes, max_gap_m2=max_gap, progress=show)
+        except CancelledError:
+            return outputs
         simplify_m = self.parameterAsDouble(parameters, self.SIMPLIFY, context)
         if simplify_m > 0 and mended:
             mended = simplify(mended, simplify_m, rules)
         rest = check(mended, rules, classes, max_gap_m2=max_gap)
         feedback.pushInfo(tr("Findings in the mended polygons: {count}").format(count=len(rest)))
-        for key, polygon in mended.items():
-            feature = QgsFeature(features[key])
-            feature.setGeometry(to_multi_polygon(polygon))
+        for key, feature in features.items():
+            if key in mended:
+                feature.setGeometry(to_multi_polygon(mended[key]))
+            elif key in polygons:
+                continue
             sink.addFeature(feature, QgsFeatureSink.Flag.FastInsert)
         return {**outputs, self.OUTPUT: output, self.LEFT: len(rest)}
 
 
 def _read(source: QgsProcessingFeatureSource) -> tuple[dict[int, QgsFeature], dict[int, BaseGeometry]]:
+    """Return all features, and the polygons of those that have one."""
     flag = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks  # type: ignore[attr-defined]
-    features = {
-        feature.id(): feature for feature in source.getFeatures(QgsFeatureRequest(), flag) if feature.hasGeometry()
-    }
-    return features, {key: from_qgs(feature.geometry()) for key, feature in features.items()}
+    features = {feature.id(): feature for feature in source.getFeatures(QgsFeatureRequest(), flag)}
+    polygons = {key: from_qgs(feature.geometry()) for key, feature in features.items() if feature.hasGeometry()}
+    if not np.isin(shapely.get_type_id(list(polygons.values())), (3, 6)).all():
+        raise EditError(
+            tr("{name} is not a polygon layer").format(name=source.sourceName()), tr("choose another layer of polygons")
+        )
+    return features, polygons
 
 
 def _class(feature: QgsFeature, field: str) -> str | None:

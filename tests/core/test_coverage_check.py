@@ -181,3 +181,11 @@ def test_a_large_coverage_is_checked_in_seconds() -> None:
     assert check(polygons, Rules(1.0, 100)) == []
     polygons[1275] = polygons[1275].buffer(-2)
     assert kinds(check(polygons, Rules(1.0, 100))) == [Kind.GAP]
+
+
+def test_mending_tells_how_far_it_is() -> None:
+    shown: list[tuple[int, int]] = []
+    _, rest = mend(
+        {**CLEAN, 4: BOW_TIE, 5: box(10, 10, 20, 20)}, Rules(), progress=lambda *counts: shown.append(counts)
+    )
+    assert not rest and shown == [(1, 2), (2, 2)]

@@ -58,7 +58,7 @@ def test_findings_as_text_as_json_and_as_a_layer(layer: Path, tmp_path: Path) ->
 def test_the_mended_layer_keeps_attributes_and_is_clean(layer: Path, tmp_path: Path) -> None:
     mended = tmp_path / "mended.gpkg"
     result = run(layer, "--min-area-m2", 50, "--fix", "-o", mended)
-    assert (result.exit_code, "nothing left" in result.output) == (0, True)
+    assert result.exit_code == 0 and "3 of 4 polygons, nothing left to mend" in result.output
     written = read_vector(mended)
     assert written.fields["code"].tolist() == ["oak", "pine", "oak"]
     assert written.fields["year"].tolist() == [2020, 2021, 2022]
@@ -96,6 +96,8 @@ def test_simplifying_keeps_the_borders_shared(tmp_path: Path) -> None:
         (["--min-area-of", "oak=5"], "needs --class"),
         (["--class", "nothing"], "has no field nothing"),
         (["--class", "code", "--min-area-of", "oak"], "CLASS=AREA"),
+        (["--tolerance", "inf"], "not a finite number"),
+        (["--max-gap-m2", "nan"], "not a finite number"),
     ],
 )
 def test_wrong_options_are_said_in_one_sentence(layer: Path, arguments: list[str], message: str) -> None:
@@ -111,4 +113,69 @@ def test_layers_without_polygons_or_without_a_crs(tmp_path: Path) -> None:
     shape = tmp_path / "bare.csv"
     shape.write_text('WKT\n"POLYGON ((0 0, 1 0, 1 1, 0 0))"\n')
     result = run(shape)
-    assert result.exit_code == 2 and "no CRS" in result.output
+    assert result.exit_code == 2 and "no coordinate reference system" in result.output
+
+
+def test_no_file_is_read_and_written_at_once(layer: Path, tmp_path: Path) -> None:
+    """Neither the layer nor one output by the other is lost, not even with --overwrite."""
+    before, new = layer.read_bytes(), tmp_path / "new.gpkg"
+    for options in (
+        ["--findings", layer, "--overwrite"],
+        ["--fix", "-o", layer, "--overwrite"],
+        ["--fix", "-o", new, "--findings", new],
+    ):
+        result = run(layer, *options)
+        assert result.exit_code == 2 and "choose another name" in result.output
+    assert layer.read_bytes() == before and not new.exists()
+
+
+def test_a_shapefile_gets_names_and_findings_that_it_holds(tmp_path: Path) -> None:
+    angles = np.linspace(0, 2 * np.pi, 121)
+    ring = np.stack([X + 100 * np.cos(angles), Y + 100 * np.sin(angles)], axis=1)
+    middle = np.array([X, Y])
+    wedges = [shapely.Polygon([(a + middle) / 2, a, b, (b + middle) / 2]) for a, b in zip(ring, [*ring[1:-1], ring[0]])]
+    fields = {name: np.arange(len(wedges)) for name in ("descripcion_2024", "descripcion_2025")}
+    write_vector(tmp_path / "ring.gpkg", wedges, fields, pyproj.CRS.from_epsg(25830))
+    out, places = tmp_path / "out.shp", tmp_path / "places.shp"
+    result = run(tmp_path / "ring.gpkg", "--fix", "-o", out, "--max-gap-m2", 9)
+    assert result.exit_code == 0 and "the field descripcion_2025 is called descripc_1" in result.output
+    assert list(read_vector(out).fields) == ["descripcio", "descripc_1"]
+    assert run(tmp_path / "ring.gpkg", "--findings", places).exit_code == 1
+    (names,) = read_vector(places).fields["polygons"].tolist()
+    assert names.startswith("1, 2, 3") and names.endswith("and 100 more")
+
+
+def test_advice_names_no_option_that_the_command_lacks(layer: Path, tmp_path: Path) -> None:
+    taken = tmp_path / "taken.gpkg"
+    taken.write_text("")
+    for name in ("taken.gpkg", "places.kml") if "25830" in str(read_vector(layer).crs) else ("taken.gpkg",):
+        result = run(layer, "--findings", tmp_path / name)
+        assert result.exit_code == 2 and "--append" not in result.output and "--out-crs" not in result.output
+
+
+def test_the_crs_of_a_layer(tmp_path: Path) -> None:
+    bare = tmp_path / "bare.csv"
+    bare.write_text('WKT\n"POLYGON ((0 0, 100 0, 100 100, 0 0))"\n')
+    assert "--crs" in run(bare).output
+    assert run(bare, "--crs", "EPSG:25830").exit_code == 0
+    wrong = tmp_path / "wrong.gpkg"
+    write_vector(wrong, POLYGONS, {}, pyproj.CRS.from_epsg(4326))
+    result = run(wrong)
+    assert result.exit_code == 2 and "not longitude and latitude" in result.output
+
+
+def test_features_without_a_geometry_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "some.csv"
+    path.write_text('WKT,n\n"POLYGON ((0 0, 100 0, 100 100, 0 0))",1\n,2\nPOLYGON EMPTY,3\n')
+    result = run(path, "--crs", "EPSG:25830")
+    assert result.exit_code == 0 and "without a geometry are left out (2)" in result.output
+
+
+def test_one_polygon_at_the_origin_does_not_change_the_figures(tmp_path: Path) -> None:
+    """In degrees, metres depend on the latitude."""
+    to_crs = pyproj.Transformer.from_crs(25830, 4326, always_xy=True).transform
+    polygons = [shapely.transform(polygon, lambda xy: np.column_stack(to_crs(*xy.T))) for polygon in POLYGONS]
+    path = tmp_path / "stray.gpkg"
+    write_vector(path, [*polygons, shapely.box(0, 0, 1e-4, 1e-4)], {}, pyproj.CRS.from_epsg(4326))
+    (overlap,) = (item for item in json.loads(run(path, "--json").output)["findings"] if item["kind"] == "overlap")
+    assert overlap["size"] == pytest.approx(100, rel=0.01)

@@ -17,6 +17,7 @@ NEW = {
     "same": Block(40, 40, 60, 40),
     "moved": Block(220, 40, 60, 40),
     "grown": Block(40, 200, 100, 40),
+    "at the edge": Block(350, 110, 50, 50),
 }
 OLD = {
     "same": Block(40, 40, 60, 40),
@@ -24,6 +25,8 @@ OLD = {
     "grown": Block(40, 200, 60, 40),
     "gone": Block(240, 200, 60, 40),
 }
+BEYOND = Block(350, 110, 130, 50)
+"""Most of it is outside the newer image, its middle too."""
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +39,15 @@ def made(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, d
     image = write_raster(tmp_path_factory.mktemp("newer") / "newer.tif", scene(400, 300, list(NEW.values())))
     assert CliRunner().invoke(cli, ["encode", str(image), "--model", str(model)]).exit_code == 0
     return image.with_name("newer.embeddings.zarr"), {
-        name: shapely.segmentize(block.on_map(transform_of(image)), 11.3) for name, block in OLD.items()
+        name: shapely.segmentize(block.on_map(transform_of(image)), 11.3)
+        for name, block in {**OLD, "beyond": BEYOND}.items()
     }
 
 
 def test_verdicts_and_vertices(run: Run, made: tuple[Path, dict[str, shapely.Geometry]], tmp_path: Path) -> None:
     store, old = made
     layer = write_layer(
-        tmp_path / "old.gpkg", list(old.values()), crop=["vid", "olivo", "trigo", "pino"], iou=[1, 2, 3, 4]
+        tmp_path / "old.gpkg", [old[name] for name in OLD], crop=["vid", "olivo", "trigo", "pino"], iou=[1, 2, 3, 4]
     )
     out = tmp_path / "new.gpkg"
     result = run("update", store, layer, "-o", out)
@@ -70,6 +74,15 @@ def test_thresholds(run: Run, made: tuple[Path, dict[str, shapely.Geometry]], tm
         result = run("update", store, layer, "-o", tmp_path / "new.gpkg", "--overwrite", "--json", *options)
         (item,) = json.loads(result.stdout)["objects"]
         assert item["verdict"] == verdict
+
+
+def test_what_lies_outside_the_image_is_not_compared(
+    run: Run, made: tuple[Path, dict[str, shapely.Geometry]], tmp_path: Path
+) -> None:
+    store, old = made
+    layer = write_layer(tmp_path / "old.gpkg", [old["beyond"]])
+    result = run("update", store, layer, "-o", tmp_path / "new.gpkg")
+    assert "1 same" in result.stdout, result.stdout
 
 
 def test_polygons_of_another_crs_keep_it(

@@ -101,3 +101,32 @@ def test_an_empty_layer_and_one_without_a_crs() -> None:
     assert result["FOUND"] == result["LEFT"] == 0
     with pytest.raises(QgsProcessingException, match="no CRS"):
         run(INPUT=layer((box(0, 0, 1, 1), None), crs=""))
+
+
+def test_features_without_a_geometry_stay() -> None:
+    source = layer((box(0, 0, 50, 100), "A"), (box(50, 0, 100, 100), "B"))
+    feature = QgsFeature(source.fields())
+    feature.setAttributes(["to draw"])
+    assert source.dataProvider().addFeatures([feature])[0]
+    mended = list(run(INPUT=source)["OUTPUT"].getFeatures())
+    assert [feature["code"] for feature in mended] == ["A", "B", "to draw"] and not mended[2].hasGeometry()
+
+
+def test_lines_and_unknown_fields_are_refused_in_one_sentence() -> None:
+    lines = QgsVectorLayer("LineString?crs=EPSG:25830&field=code:string(20)", "roads", "memory")
+    feature = QgsFeature(lines.fields())
+    feature.setGeometry(QgsGeometry.fromWkt("LineString (0 0, 9 9)"))
+    assert lines.dataProvider().addFeatures([feature])[0]
+    with pytest.raises(QgsProcessingException, match=r"^roads is not a polygon layer"):
+        run(INPUT=lines)
+    with pytest.raises(QgsProcessingException, match=r"^habitats has no field nada"):
+        run(INPUT=layer((box(0, 0, 50, 100), "A")), CLASS_FIELD="nada")
+
+
+def test_mending_can_be_cancelled() -> None:
+    feedback = QgsProcessingFeedback(False)
+    feedback.progressChanged.connect(lambda percent: feedback.cancel() if percent > 50 else None)
+    source = layer((box(0, 0, 50, 100), "A"), (box(49, 0, 100, 100), "B"), (box(98, 0, 150, 100), "C"))
+    parameters = {"INPUT": source, "FINDINGS": "TEMPORARY_OUTPUT", "OUTPUT": "TEMPORARY_OUTPUT"}
+    result = processing.run("geosam_es:checkcoverage", parameters, feedback=feedback)
+    assert result["FOUND"] > 1 and "LEFT" not in result

@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ...core import coverage, coverage_check
 from ...core.coverage import Changes, Ground, Rules
-from ...core.coverage_check import Finding, Kind
+from ...core.coverage_check import Finding, Kind, middle
 from ...core.partition import polygonal
 from ...errors import EditError
 from ...qgis_support.classes import min_areas
@@ -178,7 +178,6 @@ class LayerCoverage:
             classes[key] = self.class_name(feature.attribute(index) for index in self._fields)
         rules = self._rules
         if polygons:
-            min_x, min_y, max_x, max_y = shapely.total_bounds(np.array(list(polygons.values()), object))
-            middle = QgsRectangle(min_x, min_y, max_x, max_y).center() if rectangle is None else rectangle.center()
-            rules = replace(rules, metres_per_unit=self._meter.metres_per_unit(middle.x(), middle.y()))
+            x, y = middle(polygons.values()) if rectangle is None else (rectangle.center().x(), rectangle.center().y())
+            rules = replace(rules, metres_per_unit=self._meter.metres_per_unit(x, y))
         return _Surroundings([int(feature.id()) for feature in features], polygons, classes, rules)

@@ -7,7 +7,16 @@ import pytest
 import shapely
 
 from benchmarks.mini.exported_model import MODEL_FOLDER, OnnxMini
-from benchmarks.mini.outlines import measure_scene, measure_update, newer_image, prompt_table, update_table
+from benchmarks.mini.outlines import (
+    effort_table,
+    hand_clicks,
+    measure_effort,
+    measure_scene,
+    measure_update,
+    newer_image,
+    prompt_table,
+    update_table,
+)
 from encoder_tools.mini.labelled_tiles import LabelledScene
 
 BOXES = [shapely.box(x, y, x + 120, y + 105) for x in range(40, 900, 280) for y in range(40, 900, 230)]
@@ -58,3 +67,16 @@ def test_strokes_and_outlines_are_measured(scene: LabelledScene) -> None:
         assert item["displaced itself"] < 0.85 < item["displaced"] and item["scribble"] > 0.85
     table = prompt_table({"boxes": found})
     assert "| scribble + click |" in table and "boxes (2)" in table
+
+
+def test_clicks_are_compared_with_drawing_by_hand(scene: LabelledScene) -> None:
+    bent = shapely.box(0, 0, 9, 9).union(shapely.box(8, 3, 20, 6)).difference(shapely.box(2, 2, 4, 4))
+    assert hand_clicks(shapely.box(0, 0, 9, 9).segmentize(1)) == 5
+    assert hand_clicks(bent) == 9 + 5
+    few = LabelledScene("boxes", scene.image, scene.polygons[:2])
+    found = measure_effort(MODEL_FOLDER, OnnxMini(MODEL_FOLDER), few)
+    assert [item["hand"] for item in found] == [5, 5]
+    assert all(2 <= item["0.85"] <= item["0.9"] for item in found)
+    hard = {"hand": 30, "0.85": 3, "0.9": np.nan}
+    row = [cell.strip() for cell in effort_table({"made up": [hard]}).splitlines()[-1].strip("|").split("|")]
+    assert row == ["made up (1)", "30.0", "3.0", "10.0", "0", "40.0", "0.8", "1"]
