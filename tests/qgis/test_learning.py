@@ -262,7 +262,7 @@ class TestResult:
         self, ready: Interaction, iface: Interface, store: Path, blobs: BlobDecoder, target: QgsVectorLayer
     ) -> None:
         text = learn(ready, iface)
-        assert "The model learned from target: click 0.46 → 0.50, box 0.70 → 0.72 on 12 spared polygons." in text
+        assert "The model learned from target: click 0.46 → 0.50, box 0.70 → 0.72 on 12 test polygons." in text
         assert active_name(store) == ORIGINAL == chosen(ready)
         item_button(iface, "Use it").click()
         wait_until(lambda: chosen(ready) != ORIGINAL)

@@ -40,7 +40,7 @@ class ImageBox(QgsCollapsibleGroupBox):
         self.decoders = DecoderRow(actions)
         self.encoding = EncodingRow()
         self.learn = QPushButton(tr("Learn from this layer …"))
-        self.learn.setToolTip(tr("Train the model on the polygons of the layer; the model as it is stays available"))
+        self.learn.setToolTip(tr("Train the model on the polygons of the layer; the current model is kept"))
         self._stores = QComboBox()
         self._stores.setObjectName("prepared_image")
         self._stores.setAccessibleName(tr("Prepared image"))

@@ -93,7 +93,7 @@ class LearnDialog(QDialog):
         buttons.accepted.connect(self.accept)
         buttons.rejected.connect(self.reject)
         form = QFormLayout(self)
-        form.addRow(tr("How"), self._effort)
+        form.addRow(tr("Training"), self._effort)
         form.addRow(tr("Class field"), self._field)
         form.addRow(tr("Class"), self._value)
         form.addRow(self._selected)
@@ -273,7 +273,7 @@ def _outcome(info: DecoderInfo, layer_name: str) -> tuple[str, bool]:
         figures.append(f"{name} {locale.toString(before, 'f', 2)} → {locale.toString(after, 'f', 2)}")
         gains.append(after - before)
     held_out = info.summary["held_out"]
-    where = tr("on {count} spared polygons") if held_out else tr("on the {count} polygons it learned from")
+    where = tr("on {count} test polygons") if held_out else tr("on the {count} polygons it learned from")
     is_better = sum(gains) / len(gains) >= _LEAST_GAIN
     text = (
         tr("The model learned from {layer}: {figures} {where}.")
