@@ -1380,6 +1380,14 @@ Clic derecho: aceptar · Espacio: desplazar</translation>
       <translation>Imagen y modelo</translation>
     </message>
     <message>
+      <source>Learn from this layer …</source>
+      <translation>Entrenar con esta capa …</translation>
+    </message>
+    <message>
+      <source>Train the model on the polygons of the layer; the current model is kept</source>
+      <translation>Entrenar el modelo con los polígonos de la capa; el modelo actual se conserva</translation>
+    </message>
+    <message>
       <source>Prepared image</source>
       <translation>Imagen preparada</translation>
     </message>
@@ -1462,6 +1470,102 @@ Clic derecho: aceptar · Espacio: desplazar</translation>
     <message>
       <source>Installed: {names}. Restart QGIS to use them.</source>
       <translation>Instalado: {names}. Reiniciar QGIS para usarlos.</translation>
+    </message>
+    <message>
+      <source>Learn from {layer}</source>
+      <translation>Entrenar con {layer}</translation>
+    </message>
+    <message>
+      <source>Quick: about 3 minutes</source>
+      <translation>Rápido: unos 3 minutos</translation>
+    </message>
+    <message>
+      <source>Thorough: about 10 minutes</source>
+      <translation>A fondo: unos 10 minutos</translation>
+    </message>
+    <message>
+      <source>Leave it empty to learn from the polygons of all classes</source>
+      <translation>Dejarlo vacío para entrenar con los polígonos de todas las clases</translation>
+    </message>
+    <message>
+      <source>Selected polygons only</source>
+      <translation>Solo los polígonos seleccionados</translation>
+    </message>
+    <message>
+      <source>Select at least {count} polygons</source>
+      <translation>Seleccionar al menos {count} polígonos</translation>
+    </message>
+    <message>
+      <source>Learn</source>
+      <translation>Entrenar</translation>
+    </message>
+    <message>
+      <source>Training</source>
+      <translation>Entrenamiento</translation>
+    </message>
+    <message>
+      <source>Class field</source>
+      <translation>Campo de clase</translation>
+    </message>
+    <message>
+      <source>all</source>
+      <translation>todas</translation>
+    </message>
+    <message>
+      <source>The model is learning already</source>
+      <translation>El modelo ya se está entrenando</translation>
+    </message>
+    <message>
+      <source>Click on an image first</source>
+      <translation>Hacer clic antes en una imagen</translation>
+    </message>
+    <message>
+      <source>Choose a layer with polygons of this image</source>
+      <translation>Elegir una capa con polígonos de esta imagen</translation>
+    </message>
+    <message>
+      <source>{layer} has {count} polygons on this image; at least {least} are needed, 50 are better</source>
+      <translation>{layer} tiene {count} polígonos en esta imagen; hacen falta al menos {least}, y son mejor 50</translation>
+    </message>
+    <message>
+      <source>The model learns from {layer}</source>
+      <translation>Entrenando el modelo con {layer}</translation>
+    </message>
+    <message>
+      <source>The model stays as it is</source>
+      <translation>El modelo se queda como está</translation>
+    </message>
+    <message>
+      <source>Report</source>
+      <translation>Informe</translation>
+    </message>
+    <message>
+      <source>Use it</source>
+      <translation>Usarla</translation>
+    </message>
+    <message>
+      <source>Choose the new variant for this image</source>
+      <translation>Elegir la nueva variante para esta imagen</translation>
+    </message>
+    <message>
+      <source>click</source>
+      <translation>clic</translation>
+    </message>
+    <message>
+      <source>on {count} test polygons</source>
+      <translation>en {count} polígonos de evaluación</translation>
+    </message>
+    <message>
+      <source>on the {count} polygons it learned from</source>
+      <translation>en los {count} polígonos del entrenamiento</translation>
+    </message>
+    <message>
+      <source>The model learned from {layer}: {figures} {where}.</source>
+      <translation>El modelo se ha entrenado con {layer}: {figures} {where}.</translation>
+    </message>
+    <message>
+      <source>The model did not get better with {layer} and stays as it is: {figures} {where}.</source>
+      <translation>El modelo no ha mejorado con {layer} y se queda como está: {figures} {where}.</translation>
     </message>
     <message>
       <source>Shape and borders</source>
@@ -2100,10 +2204,6 @@ The mended polygons are optional. Every remedy is applied: an overlap is left to
 Los polígonos corregidos son opcionales. Se aplican todas las soluciones: un solape se queda en el polígono más pequeño; los huecos, las astillas y las partes pequeñas pasan al vecino con el borde común más largo; los vecinos de la misma clase se combinan y conservan los atributos del mayor. Los huecos cerrados mayores que el límite se dejan, por ejemplo lagos que no forman parte del mapa. La simplificación cambia igual los dos lados de cada borde.</translation>
     </message>
     <message>
-      <source>Class field</source>
-      <translation>Campo de clase</translation>
-    </message>
-    <message>
       <source>Open gaps and slivers up to this width (m)</source>
       <translation>Huecos abiertos y astillas hasta esta anchura (m)</translation>
     </message>
@@ -2136,12 +2236,24 @@ Los polígonos corregidos son opcionales. Se aplican todas las soluciones: un so
       <translation>La capa de polígonos no tiene SRC</translation>
     </message>
     <message>
+      <source>{source} has no field {field}</source>
+      <translation>{source} no tiene el campo {field}</translation>
+    </message>
+    <message>
+      <source>choose one of its fields, or none</source>
+      <translation>elegir uno de sus campos, o ninguno</translation>
+    </message>
+    <message>
       <source>Nothing found</source>
       <translation>No se ha encontrado nada</translation>
     </message>
     <message>
       <source>Findings in the mended polygons: {count}</source>
       <translation>Incidencias en los polígonos corregidos: {count}</translation>
+    </message>
+    <message>
+      <source>choose another layer of polygons</source>
+      <translation>elegir otra capa de polígonos</translation>
     </message>
     <message>
       <source>Evaluate model variants against polygons</source>
@@ -2174,10 +2286,6 @@ El algoritmo ejecuta geosam-es, un programa aparte de QGIS con un Python propio.
     <message>
       <source>Prompt types</source>
       <translation>Tipos de indicación</translation>
-    </message>
-    <message>
-      <source>Report</source>
-      <translation>Informe</translation>
     </message>
     <message>
       <source>Fine-tune the model on polygons</source>
@@ -2462,14 +2570,6 @@ El modelo es el de las opciones de GeoSAM-ES. Escribir mini para usar el modelo 
     <message>
       <source>The prepared image has no level {level}; its finest level, {finest}, is used. The algorithm Prepare raster adds enlarged levels.</source>
       <translation>La imagen preparada no tiene el nivel {level}; se usa el más fino que tiene, {finest}. El algoritmo Preparar ráster añade niveles ampliados.</translation>
-    </message>
-    <message>
-      <source>{source} has no field {field}</source>
-      <translation>{source} no tiene el campo {field}</translation>
-    </message>
-    <message>
-      <source>choose one of its fields, or none</source>
-      <translation>elegir uno de sus campos, o ninguno</translation>
     </message>
     <message>
       <source>Segment from points</source>
