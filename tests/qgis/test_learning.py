@@ -188,7 +188,7 @@ class TestButton:
         assert button(ready).isVisible()
 
     def test_it_says_why_it_is_disabled(self, ready: Interaction, target: QgsVectorLayer) -> None:
-        assert button(ready).isEnabled() and "stays available" in button(ready).toolTip()
+        assert button(ready).isEnabled() and "current model is kept" in button(ready).toolTip()
         target.deleteFeatures([feature.id() for feature in target.getFeatures()][:2])
         draw(target, 5, left=LEFT + 1e5)
         assert not button(ready).isEnabled()
