@@ -197,6 +197,10 @@ def reshape(
     net = _Net(others, rules, classes, outline, old)
     before: Outline = polygonal(net.flat(valid(old)))
     given: Outline = polygonal(net.flat(valid(outline)))
+    # Ground in such a hole has no other neighbour that could take it.
+    limit = rules.min_area((classes or {}).get(key))
+    rings = [shapely.Polygon(ring) for part in polygon_parts(given) for ring in part.interiors]
+    given = polygonal(shapely.union_all([given, *(r for r in rings if r.area < limit and before.covers(r))]))
     around = list(net.near(shapely.union(given, before)).values())
     free = given if moves_borders else polygonal(shapely.difference(given, shapely.union_all(around)))
     new = _fitted(free, around, rules)

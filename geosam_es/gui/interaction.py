@@ -19,7 +19,7 @@ from ..inference.session import CleanOptions
 from ..qgis_support.crs import to_qgs, transform, transform_polygon
 from ..qgis_support.field_map import add_field
 from ..qgis_support.layer_source import LayerSource, source_of
-from ..qgis_support.messages import Messages, tr, translated
+from ..qgis_support.messages import PLUGIN_NAME, Messages, tr, translated
 from ..qgis_support.settings import Settings
 from ..qgis_support.store_news import store_news
 from ..store.raster_name import RasterPath
@@ -211,7 +211,7 @@ class Interaction(QObject):
         actions.discard.triggered.connect(partial(self._unless_in_mode, check.leave))
         check.changed.connect(self._show_check)
         check.shown.connect(self._go_to)
-        check.checked.connect(self._iface.statusBarIface().showMessage)
+        check.checked.connect(lambda text: self._iface.messageBar().pushInfo(PLUGIN_NAME, text))
         check.failed.connect(self._messages.error)
 
     def _connect_decoders(self) -> None:

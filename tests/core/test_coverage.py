@@ -261,6 +261,14 @@ def test_ground_that_a_refined_polygon_leaves_goes_to_those_beside_it() -> None:
     assert inner.changed.keys() == {1} and inner.changed[1].equals(box(10, 0, 50, 100))
 
 
+def test_a_refined_polygon_gets_no_hole_below_the_minimum_area() -> None:
+    polygons = {1: box(0, 0, 100, 100), 2: box(100, 0, 200, 100)}
+    holed = shapely.difference(box(0, 0, 95, 100), shapely.union(box(40, 40, 45, 45), box(60, 40, 80, 60)))
+    changes = reshape(1, holed, polygons, Rules(1.0, 200.0))
+    assert changes.changed[1].area == pytest.approx(95 * 100 - 400)
+    assert changes.changed[2].area == pytest.approx(105 * 100)
+
+
 def test_cut_and_merge() -> None:
     line = shapely.LineString([(X + 25, Y - 10), (X + 30, Y + 50), (X + 25, Y + 110)])
     changes = cut(1, line, PAIR, Rules())
