@@ -192,6 +192,25 @@ class TestAnyPolygon:
         wait_until(lambda: ready.refining.current is not None)
         assert same(settled(ready).result.geometry, square("a")) > 0.999
 
+    @pytest.mark.parametrize("way", ["key", "click", "selected"])
+    def test_mostly_beside_the_image(
+        self, iface: Interface, ready: Interaction, target: QgsVectorLayer, raster_with_store: Any, way: str
+    ) -> None:
+        ready.stores.close_all()
+        QgsProject.instance().addMapLayer(raster_with_store)
+        box = square("a")
+        add(target, shapely.box(box.bounds[0] - 20 * (box.bounds[2] - box.bounds[0]), *box.bounds[1:]))
+        iface.canvas.waitWhileRendering()
+        if way == "selected":
+            target.selectAll()
+        elif way == "key":
+            point_at(iface, place("a"))
+        key(iface, Qt.Key.Key_R)
+        if way == "click":
+            click(iface.canvas, place("a"))
+        wait_until(lambda: ready.refining.current is not None or bool(iface.messages()))
+        assert ready.refining.current is not None, iface.messages()
+
 
 class TestBrush:
     def test_strokes_are_steps_and_clicks_go_on_from_them(self, iface: Interface, ready: Interaction) -> None:
