@@ -354,6 +354,22 @@ class TestCut:
         key(iface, Qt.Key.Key_Z, CONTROL)
         assert [shape.equals(square(name)) for shape, name in zip(shapes(target), "ab")] == [True, True]
 
+    @pytest.mark.parametrize("is_changed", [False, True])
+    def test_a_refined_polygon_becomes_two_unless_it_was_changed(
+        self, iface: Interface, ready: Interaction, target: QgsVectorLayer, is_changed: bool
+    ) -> None:
+        add(target, square("a"))
+        refine(iface, ready, "a")
+        if is_changed:
+            key(iface, Qt.Key.Key_B)
+            stroke(iface, place("a"), place("a", 30))
+            settled(ready)
+        key(iface, Qt.Key.Key_K)
+        stroke(iface, place("a", 0, -120), place("a", 0, 120))
+        assert settled(ready).has_polygon == is_changed and (ready.refining.current is not None) == is_changed
+        assert target.featureCount() == (1 if is_changed else 2)
+        assert same(shapely.union_all(shapes(target)), square("a")) > 0.9999999
+
     def test_escape_leaves_it(self, iface: Interface, ready: Interaction, target: QgsVectorLayer) -> None:
         add(target, square("a"))
         key(iface, Qt.Key.Key_K)

@@ -214,6 +214,13 @@ class Refining(QObject):
         self._controller.reshape(outline, "merge")
         self._begin(layer, feature, Prompts())
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether a polygon is refined that is still as it was in the layer."""
+        drawing = self._controller.drawing
+        is_same = drawing.last == "polygon" or same_prompts(drawing.prompts, self._start_prompts)
+        return self.current is not None and is_same and not self.attributes()
+
     def check_free(self) -> None:
         """Refuse to replace an object that the user is drawing or has changed.
 
@@ -221,11 +228,7 @@ class Refining(QObject):
         ------
         EditError
         """
-        drawing = self._controller.drawing
-        untouched = self.current is not None and (
-            drawing.last == "polygon" or same_prompts(drawing.prompts, self._start_prompts)
-        )
-        if drawing.can_undo and (not untouched or self.attributes()):
+        if self._controller.drawing.can_undo and not self.is_untouched:
             problem = tr("The polygon on the map is not written yet")
             raise EditError(problem, tr("accept it with Enter, or discard it with Esc"))
 
