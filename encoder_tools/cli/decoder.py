@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from geosam_es.inference.decoder import load_decoder
-from geosam_es.inference.encoder import MODEL_FILE
+from geosam_es.inference.encoder import MODEL_FILE, read_model_info
+from geosam_es.store.decoder_files import plain_sha256
 from geosam_es.store.decoders import (
     ORIGINAL,
     StoreDecoder,
@@ -59,7 +60,7 @@ def set_command(store: Path, folder: Path, name: str | None, keep_active: bool, 
     Example:
       geosam-es decoder set ortho.embeddings.zarr fields/ --name "fields of 2026"
     """
-    if (folder / MODEL_FILE).is_file():
+    if (folder / MODEL_FILE).is_file() and not _is_encoded_with(store, folder):
         # Imports packages that other commands of this group do not need.
         from ..finetune.encode_again import encode_in_place
 
@@ -69,6 +70,11 @@ def set_command(store: Path, folder: Path, name: str | None, keep_active: bool, 
         return
     added = install_decoder(store, folder, load_decoder, name, use=not keep_active)
     click.echo(f"{store}: decoder {added.name} " + ("added" if keep_active else "is in use"))
+
+
+def _is_encoded_with(store: Path, folder: Path) -> bool:
+    hashes = (read_metadata(store).model["encoder_sha256"], read_model_info(folder).encoder_sha256)
+    return len({plain_sha256(str(value)) for value in hashes}) == 1
 
 
 @decoder_command.command("list")

@@ -429,8 +429,8 @@ def _compare(
     after = {TUNED: load_decoder(staged / PREPARE_FILE, staged / DECODER_FILE, request.threads)}
     if not fresh:
         return evaluate(readers, objects, {**before, **after}, kinds, events.comparing)
-    first = evaluate(readers, objects, before, kinds, events.comparing)
-    second = evaluate(fresh, objects, after, kinds, events.comparing)
+    first = evaluate(readers, objects, before, kinds, lambda done, total: events.comparing(done, 2 * total))
+    second = evaluate(fresh, objects, after, kinds, lambda done, total: events.comparing(total + done, 2 * total))
     left_out = {**first.left_out, **second.left_out}
     outcomes = [o for o in (*first.outcomes, *second.outcomes) if o.truth.object_id not in left_out]
     return Evaluation(outcomes, left_out)

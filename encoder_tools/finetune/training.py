@@ -48,6 +48,9 @@ _MOST_CHECKED = 40
 _CLEAR, _FEW = 0.5, 10
 """Least gain that counts, in standard errors, with many objects; twice as much with so few."""
 
+_WORSE = 1.0
+"""Greatest loss of one kind of prompts, in standard errors."""
+
 
 class Learner(Protocol):
     """A network, or a part of one, that learns from polygons."""
@@ -293,7 +296,7 @@ def choose(fits: Mapping[str, Fit]) -> Choice:
                 continue
             clear = _CLEAR * (1 + _FEW / len(gains)) / np.sqrt(len(gains))
             gain = float(gains.mean())
-            is_safe = (gains.mean(0) >= -clear * gains.std(0, ddof=1)).all()
+            is_safe = (gains.mean(0) >= -_WORSE * gains.std(0, ddof=1) / np.sqrt(len(gains))).all()
             if is_safe and gain > max(most, clear * gains.mean(1).std(ddof=1)):
                 best, most = Choice(name, share, fits), gain
     return best

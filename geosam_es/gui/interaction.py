@@ -42,6 +42,7 @@ from .editing.undoing import UndoStory
 from .panel.actions import Actions
 from .panel.dock import SegmentDock
 from .panel.fields_dialog import FieldsDialog
+from .panel.learning import Learning
 from .panel.result_text import candidate_text, comparison_text, is_uncertain, result_text, result_tip
 from .panel.store_place_message import StorePlaceMessage
 from .stores.background_encoding import BackgroundEncoding
@@ -92,6 +93,7 @@ class Interaction(QObject):
         self.undoing = UndoStory(self.controller, self.history, self.refining, self)
         self.fitter = Fitter(self.controller, self.refining, self.dock, settings, self)
         self.encoding = BackgroundEncoding(self)
+        self.learning = Learning(iface.messageBar(), self.dock, self.stores, self.decoders, messages, self)
         self.place = StorePlaceMessage(iface.messageBar(), self.stores, settings, self)
         self._encode_when_open: bool | None = None
         self._settled = QTimer(self)
@@ -223,6 +225,7 @@ class Interaction(QObject):
         actions.compare.toggled.connect(self.comparison.set_on)
         actions.swap.triggered.connect(decoders.swap)
         store_news.decoders_changed.connect(self._on_decoders_changed)
+        self.history.changed.connect(self.learning.refresh)
 
     def _connect_qgis(self) -> None:
         dock = self.dock
@@ -258,6 +261,7 @@ class Interaction(QObject):
         self._messages.close_offer()
         self._messages.close_report()
         self.encoding.dispose()
+        self.learning.dispose()
         self.place.close()
         if self._canvas.mapTool() is self.tool:
             self._canvas.unsetMapTool(self.tool)
@@ -302,6 +306,8 @@ class Interaction(QObject):
         simplify = 0.0 if settings.outline else settings.simplify_pixels
         self.controller.set_options(CleanOptions(simplify, fill_holes_area=holes, all_parts=settings.all_parts))
         self._on_colour(self.dock.class_box.colour)
+        # The command line may be another one.
+        self.learning.refresh()
 
     # The store.
 

@@ -69,7 +69,7 @@ class EvaluateDecodersAlgorithm(ToolAlgorithm):
         store = self.prepared_store(parameters, context, feedback)
         report = self.folder(parameters, context)
         truth = self.polygons(self.INPUT, parameters, context, feedback)
-        arguments = ["evaluate", str(store), str(truth), *self.folder_arguments(report, parameters, context)]
+        arguments = ["evaluate", str(store), str(truth), *self.report_arguments(report, parameters, context)]
         decoders = []
         if self.parameterAsBool(parameters, self.ALL, context):
             decoders = [decoder.name for decoder in list_decoders(store)]

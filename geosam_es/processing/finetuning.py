@@ -105,7 +105,7 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
         store = self.prepared_store(parameters, context, feedback)
         folder = self.folder(parameters, context)
         truth = self.polygons(self.INPUT, parameters, context, feedback)
-        arguments = ["finetune", str(store), str(truth), *self.folder_arguments(folder, parameters, context)]
+        arguments = ["finetune", str(store), str(truth), *self.report_arguments(folder, parameters, context)]
         arguments += self._options(parameters, context, feedback)
         if not self.run_tool(arguments, feedback):
             return {}

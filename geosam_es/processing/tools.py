@@ -51,14 +51,16 @@ class ToolAlgorithm(ImageAlgorithm):
         """Return the output folder. Call this once: a temporary folder is another one for each call."""
         return Path(self.parameterAsString(parameters, self.OUTPUT, context)).absolute()
 
-    def folder_arguments(self, folder: Path, parameters: dict[str, Any], context: QgsProcessingContext) -> list[str]:
-        """Return the options of the command for the output folder.
+    def report_arguments(self, folder: Path, parameters: dict[str, Any], context: QgsProcessingContext) -> list[str]:
+        """Return the options of the command for the output folder, and for the raster that the report shows.
 
         QGIS does not ask before an algorithm writes into an existing folder, so only the user's tick allows the command
         to replace results in it.
         """
         overwrite = self.parameterAsBool(parameters, self.OVERWRITE, context)
-        return ["-o", str(folder), *(["--overwrite"] if overwrite else [])]
+        raster = self.source.path if self.source is not None else None
+        shown = ["--raster", str(raster)] if isinstance(raster, Path) else []
+        return ["-o", str(folder), *(["--overwrite"] if overwrite else []), *shown]
 
     def polygons(
         self,

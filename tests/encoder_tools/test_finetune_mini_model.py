@@ -104,6 +104,9 @@ def test_the_whole_network_is_trained_and_the_store_encoded_again(
     page = (out / "report" / "report.html").read_text(encoding="utf-8")
     assert "not next to the store" not in page
 
+    # It has the model already.
+    assert f"decoder {out.name} is in use" in run("decoder", "set", store, out).stdout
+
     # Another store of the image gets the model later, and the model is tuned again.
     other = tmp_path / "other.embeddings.zarr"
     assert run("encode", image, "-o", other, "--model", model).exit_code == 0

@@ -13,7 +13,7 @@ from qgis.PyQt.QtWidgets import QApplication
 from geosam_es.gui.canvas.controller import SegmentationController
 from geosam_es.gui.canvas.pointed_image import ImageState, PointedImage
 from geosam_es.gui.stores.current_store import CurrentStore
-from geosam_es.gui.stores.open_store import raster_of
+from geosam_es.qgis_support.layer_source import source_of
 from geosam_es.qgis_support.live_store import LiveOptions
 from tests.helpers import BlobDecoder
 from tests.qgis.support import LEFT, PIXEL, SIDE, TOP, TRANSFORM, Interface, make_sheet, place, wait_until
@@ -106,7 +106,7 @@ def test_the_percent_of_an_encoding_is_shown_on_its_image(scene: Scene) -> None:
 def test_an_image_is_ready_once_all_its_tiles_are_there(scene: Scene) -> None:
     """With the embedded model, which fills the store on demand."""
     Path(scene.left.source()).with_name("left.embeddings.zarr").rename(Path(scene.left.source()).with_name("other"))
-    scene.stores.open(None, [raster_of(scene.left)], LiveOptions(threads=1))
+    scene.stores.open(None, [source_of(scene.left)], LiveOptions(threads=1))
     scene.rest_on(place("a"))
     wait_until(lambda: scene.stores.store is not None)
     store = scene.stores.store

@@ -265,6 +265,8 @@ class TestRaster:
         assert processing.run("geosam_es:evaluatedecoders", values, feedback=feedback)["HTML"]
         root = tmp_path / "image.embeddings.zarr"
         assert tool.arguments[:2] == ["evaluate", str(root)]
+        # The store in the cache does not know where its raster is, and the report shows it.
+        assert tool.option("--raster") == [str(raster)]
         reader = StoreReader(root)
         # The polygon lies in the lower left corner.
         assert [tuple(tile) for tile in reader.pyramid if reader.is_encoded(tile)] == [(0, 1, 0), (1, 0, 0)]

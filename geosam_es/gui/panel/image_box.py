@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qgis.gui import QgsCollapsibleGroupBox
 from qgis.PyQt.QtCore import Qt, pyqtSignal
-from qgis.PyQt.QtWidgets import QComboBox, QFileDialog, QFormLayout
+from qgis.PyQt.QtWidgets import QComboBox, QFileDialog, QFormLayout, QPushButton
 
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
@@ -39,6 +39,8 @@ class ImageBox(QgsCollapsibleGroupBox):
         self._settings = settings
         self.decoders = DecoderRow(actions)
         self.encoding = EncodingRow()
+        self.learn = QPushButton(tr("Learn from this layer …"))
+        self.learn.setToolTip(tr("Train the model on the polygons of the layer; the model as it is stays available"))
         self._stores = QComboBox()
         self._stores.setObjectName("prepared_image")
         self._stores.setAccessibleName(tr("Prepared image"))
@@ -55,6 +57,7 @@ class ImageBox(QgsCollapsibleGroupBox):
         form.addRow(tr("Prepared image"), stores)
         form.addRow(self._state)
         form.addRow(tr("Model variant"), self.decoders)
+        form.addRow(self.learn)
         boxes = (
             ("show_footprint", tr("Outline"), tr("Show the area of the prepared image")),
             ("show_tiles", tr("Tiles"), tr("Show the tiles used at this scale; orange: not prepared")),

@@ -114,6 +114,8 @@ class DecoderChoice(QObject):
         self._settings = settings
         self.state = DecoderState()
         self.loaded: LoadedDecoders | None = None
+        # The decoders to choose in stores that are open, but not the current one.
+        self._wanted: dict[Path, str] = {}
         current.changed.connect(self._on_store)
         current.updated.connect(self._on_updated)
 
@@ -138,11 +140,20 @@ class DecoderChoice(QObject):
         if store is not None:
             self._current.run(partial(use_decoder, store.path, self.state.chosen), ignore)
 
-    def add(self, folder: Path) -> None:
-        """Copy a tuned decoder into the store, and let it answer from now on, here and wherever it is opened."""
-        store = self._current.store
-        if store is not None:
-            self._current.run(partial(install_decoder, store.path, folder, load_decoder), self._on_added)
+    def add(self, folder: Path, path: Path | None = None) -> None:
+        """Copy a tuned decoder into a store, and let it answer from now on, here and wherever the store is opened.
+
+        Parameters
+        ----------
+        folder : Path
+            Of the decoder.
+        path : Path, optional
+            The store; by default the open one.
+        """
+        if path is None and self._current.store is not None:
+            path = self._current.store.path
+        if path is not None:
+            self._current.run(partial(install_decoder, path, folder, load_decoder), self._on_added)
 
     def refresh(self, path: Path | None = None, name: str = "") -> None:
         """Read the list of decoders from the open store again.
@@ -152,10 +163,13 @@ class DecoderChoice(QObject):
         path : Path, optional
             Only if this is the open store.
         name : str, optional
-            The decoder to choose then.
+            The decoder to choose then. If the store is not the open one, it is chosen when it is.
         """
         store = self._current.store
+        if path is not None and name:
+            self._wanted[path] = name
         if store is not None and path in (None, store.path):
+            name = self._wanted.pop(store.path, name)
             read = partial(list_decoders, store.path)
             self._current.run(read, lambda decoders: self._on_listed(store.path, decoders, name))
 
