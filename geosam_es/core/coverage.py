@@ -437,9 +437,12 @@ class _Net:
                     area = ground.area(part)
                     is_old = any(old and old <= part for old in solid)
                     is_small = area < rules.min_area(self.classes.get(key))
-                    if is_old or part in stuck or not (is_small or not is_wide(faces.joined(part), rules.tolerance_m)):
+                    if is_old or part in stuck:
                         continue
-                    if is_small and rules.refuses_small:
+                    is_sliver = not is_wide(faces.joined(part), rules.tolerance_m)
+                    if not (is_small or is_sliver):
+                        continue
+                    if is_small and rules.refuses_small and not is_sliver:
                         raise self._too_small(area, key)
                     small.append((area, key, part))
             if not small:

@@ -299,6 +299,19 @@ def test_small_parts_go_to_the_neighbour_with_the_longest_border_or_are_refused(
         place(box(10, 10, 15, 15), polygons, by_class, Ground.SPLIT, class_name="meadow")
 
 
+@pytest.mark.parametrize("seed", [0, 33, 69, 101])
+@pytest.mark.parametrize("ground", [Ground.CARVE, Ground.SPLIT])
+def test_slivers_narrower_than_the_tolerance_are_no_small_parts(seed: int, ground: Ground) -> None:
+    """They once were parts of a square millimetre, below every minimum area."""
+    angles = np.linspace(0, 2 * np.pi, 120, endpoint=False)
+    radii = 20 + np.cumsum(np.random.default_rng(seed).normal(size=120)) / 3
+    outline = shapely.Polygon(np.c_[X + 71 + radii * np.cos(angles), Y + 50 + radii * np.sin(angles)])
+    changes = place(outline, PAIR, Rules(1.0, 400.0, refuses_small=True), ground)
+    after = [*{**PAIR, **changes.changed}.values(), *changes.new]
+    assert sum(shapely.area(after)) == pytest.approx(shapely.union_all(after).area) == pytest.approx(10000)
+    assert min(shapely.area(after)) > 400
+
+
 def test_vertices_outside_a_change_are_exact() -> None:
     """An outline with vertices everywhere, far from the change too, keeps them to the last digit."""
     rng = np.random.default_rng(1)
