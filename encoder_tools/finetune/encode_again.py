@@ -94,9 +94,7 @@ def encode_again(
             encode_tiles(plan, loaded.encoder, writer, tiles, progress)
 
 
-def encode_in_place(
-    store: Path, model: Path, raster: Path | None = None, threads: int | None = None, progress: Progress | None = None
-) -> None:
+def encode_in_place(store: Path, model: Path, raster: Path | None = None, progress: Progress | None = None) -> None:
     """Encode a store again with a model and put the result in its place; see `encode_again`.
 
     Raises
@@ -108,7 +106,7 @@ def encode_in_place(
     image = raster_of(reader, find_raster(reader, raster))
     fresh = temporary_name(store.resolve().parent)
     try:
-        encode_again(reader, image, model, fresh, threads, progress)
+        encode_again(reader, image, model, fresh, progress=progress)
         put_in_place_of(store, fresh)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)

@@ -33,7 +33,7 @@ from ...qgis_support.messages import tr
 from .layer_geometry import AcceptOptions, LayerFitting, layer_geometries
 from .provenance import Provenance, keep_in_side_table, mapped_values, provenance_values
 
-__all__ = ["AcceptOptions", "check_target", "delete_polygon", "gone_from", "write_changes", "write_polygon"]
+__all__ = ["AcceptOptions", "check_target", "gone_from", "write_changes", "write_polygon"]
 
 FormOpener = Callable[[QgsFeature], bool]
 
@@ -231,25 +231,6 @@ def _check_possible(layer: QgsVectorLayer, changes: Changes) -> None:
         _check_can(layer, QgsVectorDataProvider.ChangeGeometries, tr("The geometries of {name} cannot be changed"))
     if changes.removed:
         _check_can(layer, QgsVectorDataProvider.DeleteFeatures, tr("No polygons of {name} can be deleted"))
-
-
-def delete_polygon(layer: QgsVectorLayer, feature_id: int) -> None:
-    """Delete a feature, in one undo step and without committing.
-
-    Raises
-    ------
-    EditError
-        If the feature was deleted already, or the layer lets none be deleted. The layer is unchanged.
-    """
-    check_target(layer)
-    if not layer.getFeature(feature_id).isValid():
-        raise gone_from(layer)
-    _check_can(layer, QgsVectorDataProvider.DeleteFeatures, tr("No polygons of {name} can be deleted"))
-    _start_editing(layer)
-    with _edit_command(layer, tr("Delete polygon")):
-        if not layer.deleteFeature(feature_id):
-            raise _refused(layer)
-    layer.triggerRepaint()
 
 
 def gone_from(layer: QgsVectorLayer) -> EditError:

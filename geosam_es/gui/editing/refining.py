@@ -26,8 +26,9 @@ from qgis.core import (
 from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, QPoint, pyqtSignal
 
+from ...core.coverage import Changes
 from ...core.prompts import Prompts
-from ...core.topology import merge, polygon_parts
+from ...core.topology import valid_polygon
 from ...errors import EditError, GeoSamError, PromptError
 from ...qgis_support.crs import from_qgs, transform, transform_points, transform_polygon
 from ...qgis_support.layer_source import LayerSource
@@ -36,7 +37,7 @@ from ..canvas.controller import SegmentationController
 from ..canvas.drawing import Drawing
 from ..panel.dock import SegmentDock
 from ..stores.open_store import project_raster
-from .edits import check_target, delete_polygon, gone_from
+from .edits import check_target, gone_from, write_changes
 from .history import EditHistory, OwnEdit, named
 from .provenance import Provenance, read_provenance
 
@@ -240,7 +241,7 @@ class Refining(QObject):
         if refined is None:
             return
         try:
-            delete_polygon(refined.layer, refined.locate())
+            write_changes(refined.layer, Changes({}, removed=[refined.locate()]), tr("Delete polygon"))
         except GeoSamError as error:
             self.failed.emit(error)
             return
@@ -423,9 +424,7 @@ def outline_in(
     outline = from_qgs(feature.geometry())
     if crs.isValid():
         outline = transform_polygon(outline, transform(layer.crs(), crs))
-    if isinstance(outline, (shapely.Polygon, shapely.MultiPolygon)) and outline.is_valid:
-        return outline
-    return merge(polygon_parts(shapely.make_valid(outline)))
+    return valid_polygon(outline)
 
 
 def same_prompts(first: Prompts, second: Prompts) -> bool:

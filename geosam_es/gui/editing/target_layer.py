@@ -87,9 +87,7 @@ def create_target_layer(
     return layer
 
 
-def create_temporary_layer(
-    name: str, crs: QgsCoordinateReferenceSystem, classes: ClassList | None = None
-) -> QgsVectorLayer:
+def create_temporary_layer(name: str, crs: QgsCoordinateReferenceSystem) -> QgsVectorLayer:
     """Create a layer like `create_target_layer`, in memory.
 
     Raises
@@ -102,8 +100,6 @@ def create_temporary_layer(
     kinds = (f"field={field}:{'double' if field == 'score' else 'string'}" for field in _FIELDS)
     layer = QgsVectorLayer(f"MultiPolygon?{'&'.join(kinds)}", name, "memory")
     layer.setCrs(crs)
-    if classes is not None:
-        apply_classes(layer, CLASS_FIELD, classes)
     return layer
 
 
