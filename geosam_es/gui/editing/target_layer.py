@@ -87,7 +87,9 @@ def create_target_layer(
     return layer
 
 
-def create_temporary_layer(name: str, crs: QgsCoordinateReferenceSystem) -> QgsVectorLayer:
+def create_temporary_layer(
+    name: str, crs: QgsCoordinateReferenceSystem, classes: ClassList | None = None
+) -> QgsVectorLayer:
     """Create a layer like `create_target_layer`, in memory.
 
     Raises
@@ -100,6 +102,8 @@ def create_temporary_layer(name: str, crs: QgsCoordinateReferenceSystem) -> QgsV
     kinds = (f"field={field}:{'double' if field == 'score' else 'string'}" for field in _FIELDS)
     layer = QgsVectorLayer(f"MultiPolygon?{'&'.join(kinds)}", name, "memory")
     layer.setCrs(crs)
+    if classes is not None:
+        apply_classes(layer, CLASS_FIELD, classes)
     return layer
 
 
