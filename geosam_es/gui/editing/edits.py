@@ -388,12 +388,10 @@ def _add_border_ends(layer: QgsVectorLayer, feature: QgsFeature, tolerance: floa
     geometry = feature.geometry()
     outline, is_changed = from_qgs(geometry), False
     for other in list(layer.getFeatures(QgsFeatureRequest().setFilterRect(geometry.boundingBox()))):
+        if other.id() == feature.id() or not other.hasGeometry():
+            continue
         shared = other.geometry()
-        ends = (
-            border_ends(outline, from_qgs(shared), tolerance)
-            if other.id() != feature.id() and other.hasGeometry()
-            else []
-        )
+        ends = border_ends(outline, from_qgs(shared), tolerance)
         for x, y in ends:
             shared.insertVertex(x, y, shared.closestSegmentWithContext(QgsPointXY(x, y))[2])
         is_changed |= bool(ends) and bool(layer.changeGeometry(other.id(), shared))

@@ -197,16 +197,19 @@ class Refining(QObject):
 
     def grow(self, layer: QgsVectorLayer, feature: QgsFeature) -> None:
         """Refine a polygon with what is drawn added to it."""
+        outline = self._outline(layer, feature)
+        if outline is not None:
+            self._controller.reshape(outline, "merge")
+            self._begin(layer, feature, Prompts())
+
+    def _outline(self, layer: QgsVectorLayer, feature: QgsFeature) -> shapely.Polygon | shapely.MultiPolygon | None:
+        """Return a polygon in the CRS of the open image."""
         store = self._controller.store
-        if store is None:
-            return
         try:
-            outline = outline_in(store.crs, layer, feature)
+            return outline_in(store.crs, layer, feature) if store is not None else None
         except EditError as error:
             self.failed.emit(error)
-            return
-        self._controller.reshape(outline, "merge")
-        self._begin(layer, feature, Prompts())
+            return None
 
     def check_free(self) -> None:
         """Refuse to replace an object that the user is drawing or has changed.
@@ -288,13 +291,8 @@ class Refining(QObject):
             self._start(layer, feature, provenance)
 
     def _start(self, layer: QgsVectorLayer, feature: QgsFeature, provenance: Provenance | None) -> None:
-        store = self._controller.store
-        if store is None:
-            return
-        try:
-            outline = outline_in(store.crs, layer, feature)
-        except EditError as error:
-            self.failed.emit(error)
+        outline = self._outline(layer, feature)
+        if outline is None:
             return
         prompts = Prompts(outline=outline) if provenance is None else provenance.prompts
         if provenance is None:
