@@ -23,18 +23,6 @@ _LEAST_STEP = 2
 """Shortest part of a stroke on the screen, in pixels."""
 
 
-def _is_far(start: QPoint, end: QPoint) -> bool:
-    return bool((end - start).manhattanLength() >= QApplication.startDragDistance())
-
-
-def _band(canvas: QgsMapCanvas, kind: Any, width: int) -> QgsRubberBand:
-    band = QgsRubberBand(canvas, kind)
-    band.setStrokeColor(_BOX_COLOUR)
-    band.setSecondaryStrokeColor(_DARK)
-    band.setWidth(width)
-    return band
-
-
 class ClickOrBox:
     """A click, or a box once the pointer is far enough from where the button was pressed.
 
@@ -54,12 +42,15 @@ class ClickOrBox:
 
     def move(self, place: QPoint) -> None:
         """Follow the pointer."""
-        self._is_box = self._is_box or _is_far(self._start, place)
+        self._is_box = self._is_box or (place - self._start).manhattanLength() >= QApplication.startDragDistance()
         if not self._is_box:
             return
         if self._band is None:
-            self._band = _band(self._tool.canvas(), QgsWkbTypes.PolygonGeometry, 1)
+            self._band = QgsRubberBand(self._tool.canvas(), QgsWkbTypes.PolygonGeometry)
+            self._band.setStrokeColor(_BOX_COLOUR)
+            self._band.setSecondaryStrokeColor(_DARK)
             self._band.setFillColor(QColor(255, 255, 255, 25))
+            self._band.setWidth(1)
         corners = self._corners(place)
         self._band.setToGeometry(QgsGeometry.fromPolygonXY([[*corners, corners[0]]]), None)
 
@@ -71,7 +62,8 @@ class ClickOrBox:
     def finish(self, place: QPoint, positive: bool) -> None:
         """Send what the gesture was, after the button was released at a place."""
         start = self._start
-        if not (self._is_box or _is_far(start, place)):
+        is_far = (place - start).manhattanLength() >= QApplication.startDragDistance()
+        if not (self._is_box or is_far):
             self._tool.clicked.emit(self._tool.toMapCoordinates(start), positive)
         elif start.x() != place.x() and start.y() != place.y():
             self._tool.boxed.emit(self._corners(place))
@@ -114,7 +106,8 @@ class Stroke:
 
     def move(self, place: QPoint) -> None:
         """Follow the pointer."""
-        self._is_line = self._is_line or _is_far(self._places[0], place)
+        far = (place - self._places[0]).manhattanLength() >= QApplication.startDragDistance()
+        self._is_line = self._is_line or far
         if (place - self._places[-1]).manhattanLength() >= _LEAST_STEP:
             self._places.append(place)
             self._path.lineTo(QPointF(place))
@@ -156,7 +149,10 @@ class Line:
         if not self.points:
             return
         if self._band is None:
-            self._band = _band(self._canvas, QgsWkbTypes.LineGeometry, 2)
+            self._band = QgsRubberBand(self._canvas, QgsWkbTypes.LineGeometry)
+            self._band.setStrokeColor(_BOX_COLOUR)
+            self._band.setSecondaryStrokeColor(_DARK)
+            self._band.setWidth(2)
         self._band.setToGeometry(QgsGeometry.fromPolylineXY([*self.points, point]), None)
 
     def take(self) -> list[QgsPointXY]:
