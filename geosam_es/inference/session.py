@@ -19,7 +19,7 @@ from shapely.geometry.base import BaseGeometry
 from ..core.geotransform import GeoTransform
 from ..core.prompts import Bounds, Point, Prompts
 from ..core.strokes import brushed_area, is_loop, looped_area, scribble_points
-from ..core.topology import clean, merge, polygon_parts, prompted_parts, split_by_line
+from ..core.topology import clean, merge, polygon_parts, prompted_parts, split_by_line, valid_polygon
 from ..errors import PromptError
 from ..store.decoders import StoreDecoder, check_decoder
 from ..store.reader import StoreReader
@@ -309,8 +309,7 @@ class SegmentationSession:
             If the outline is empty.
         """
         started = time.perf_counter()
-        if not outline.is_valid:
-            outline = merge(polygon_parts(shapely.make_valid(outline)))
+        outline = valid_polygon(outline)
         if outline.is_empty:
             raise PromptError("Nothing is left of the polygon", "undo the last step, or discard the polygon")
         native = self._inverse.apply_geometry(shapely.force_2d(outline))

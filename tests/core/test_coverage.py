@@ -284,6 +284,19 @@ def test_cut_and_merge() -> None:
     assert merge(1, 2, {1: WEST, 2: box(51, 0, 100, 100)}, Rules(1.5)).changed[1].equals(box(0, 0, 100, 100))
 
 
+@pytest.mark.parametrize("first", [1, 0, -1])
+def test_polygons_may_have_any_numbers(first: int) -> None:
+    polygons = {first: box(0, 0, 10, 10), first - 1: box(12, 0, 22, 4)}
+    changes = give(box(10, 0, 12, 4), polygons, Rules())
+    assert sum(outline.area for outline in changes.changed.values()) == 148
+    changes = give(box(8, 0, 10, 10), {**polygons, first - 1: box(10, 0, 20, 10)}, Rules(), instead_of=first)
+    assert {key: outline.area for key, outline in changes.changed.items()} == {first: 80, first - 1: 120}
+    changes = place(box(4, 4, 6, 6), polygons, Rules(), Ground.SPLIT)
+    assert changes.source == first and {key: part.area for key, part in changes.changed.items()} == {first: 96}
+    changes = cut(first, shapely.LineString([(X + 5, Y - 1), (X + 5, Y + 11)]), polygons, Rules())
+    assert changes.changed[first].area == changes.new[0].area == 50
+
+
 def test_small_parts_go_to_the_neighbour_with_the_longest_border_or_are_refused() -> None:
     polygons = {**PAIR, 3: box(0, 100, 100, 150)}
     # It cuts off a part of 50 m2 in the south, beside nothing else.

@@ -26,8 +26,9 @@ from qgis.core import (
 from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, QPoint, pyqtSignal
 
+from ...core.coverage import Changes
 from ...core.prompts import Prompts
-from ...core.topology import merge, polygon_parts
+from ...core.topology import valid_polygon
 from ...errors import EditError, GeoSamError, PromptError
 from ...qgis_support.crs import from_qgs, transform, transform_points, transform_polygon
 from ...qgis_support.layer_source import LayerSource
@@ -36,7 +37,7 @@ from ..canvas.controller import SegmentationController
 from ..canvas.drawing import Drawing
 from ..panel.dock import SegmentDock
 from ..stores.open_store import project_raster
-from .edits import check_target, delete_polygon, gone_from
+from .edits import check_target, gone_from, write_changes
 from .history import EditHistory, OwnEdit, named
 from .provenance import Provenance, read_provenance
 
@@ -203,16 +204,19 @@ class Refining(QObject):
 
     def grow(self, layer: QgsVectorLayer, feature: QgsFeature) -> None:
         """Refine a polygon with what is drawn added to it."""
+        outline = self._outline(layer, feature)
+        if outline is not None:
+            self._controller.reshape(outline, "merge")
+            self._begin(layer, feature, Prompts())
+
+    def _outline(self, layer: QgsVectorLayer, feature: QgsFeature) -> shapely.Polygon | shapely.MultiPolygon | None:
+        """Return a polygon in the CRS of the open image."""
         store = self._controller.store
-        if store is None:
-            return
         try:
-            outline = outline_in(store.crs, layer, feature)
+            return outline_in(store.crs, layer, feature) if store is not None else None
         except EditError as error:
             self.failed.emit(error)
-            return
-        self._controller.reshape(outline, "merge")
-        self._begin(layer, feature, Prompts())
+            return None
 
     @property
     def is_untouched(self) -> bool:
@@ -250,7 +254,7 @@ class Refining(QObject):
         if refined is None:
             return
         try:
-            delete_polygon(refined.layer, refined.locate())
+            write_changes(refined.layer, Changes({}, removed=[refined.locate()]), tr("Delete polygon"))
         except GeoSamError as error:
             self.failed.emit(error)
             return
@@ -297,13 +301,8 @@ class Refining(QObject):
             self._start(layer, feature, provenance)
 
     def _start(self, layer: QgsVectorLayer, feature: QgsFeature, provenance: Provenance | None) -> None:
-        store = self._controller.store
-        if store is None:
-            return
-        try:
-            outline = outline_in(store.crs, layer, feature)
-        except EditError as error:
-            self.failed.emit(error)
+        outline = self._outline(layer, feature)
+        if outline is None:
             return
         prompts = Prompts(outline=outline) if provenance is None else provenance.prompts
         if provenance is None:
@@ -444,9 +443,7 @@ def outline_in(
     outline = from_qgs(feature.geometry())
     if crs.isValid():
         outline = transform_polygon(outline, transform(layer.crs(), crs))
-    if isinstance(outline, (shapely.Polygon, shapely.MultiPolygon)) and outline.is_valid:
-        return outline
-    return merge(polygon_parts(shapely.make_valid(outline)))
+    return valid_polygon(outline)
 
 
 def same_prompts(first: Prompts, second: Prompts) -> bool:

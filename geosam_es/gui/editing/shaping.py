@@ -9,6 +9,7 @@ from qgis.core import QgsFeature, QgsFeatureRequest, QgsPointXY, QgsRectangle, Q
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ...core.coverage import Changes
+from ...core.partition import valid
 from ...errors import EditError, GeoSamError
 from ...qgis_support.coverage_mode import CoverageMode
 from ...qgis_support.crs import from_qgs, transform_points
@@ -190,8 +191,11 @@ class Shaping(QObject):
                 around.setFilterFids([refined.locate()])
             elif layer.selectedFeatureCount():
                 around.setFilterFids(layer.selectedFeatureIds())
-            lengths = [(_length_inside(line, feature), feature) for feature in layer.getFeatures(around)]
-            length, feature = max(lengths, key=lambda item: item[0], default=(0.0, None))
+            inside = [
+                (shapely.intersection(line, valid(from_qgs(feature.geometry()))).length, feature)
+                for feature in layer.getFeatures(around)
+            ]
+            length, feature = max(inside, key=lambda item: item[0], default=(0.0, None))
             if feature is None or not length:
                 problem = tr("The line crosses no polygon of {layer}").format(layer=layer.name())
                 raise EditError(problem, tr("draw it across a polygon, from outside to outside"))
@@ -213,8 +217,3 @@ def _coverage(layer: QgsVectorLayer, dock: SegmentDock) -> LayerCoverage:
     mode = CoverageMode.of(layer)
     # Other layers have no rules.
     return LayerCoverage(layer, mode if mode.is_on else CoverageMode(tolerance_m=0.0), dock.class_box.class_fields)
-
-
-def _length_inside(line: shapely.LineString, feature: QgsFeature) -> float:
-    outline = from_qgs(feature.geometry())
-    return float(shapely.intersection(line, outline if outline.is_valid else shapely.make_valid(outline)).length)
