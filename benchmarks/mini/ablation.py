@@ -50,7 +50,7 @@ def short_config(steps: int) -> TrainConfig:
     """Return the settings of a short run without early stopping, so that all runs have the same length."""
     config = TrainConfig()
     warm_up = min(config.warm_up_steps, max(1, steps // 10))
-    return dataclasses.replace(config, steps=steps, warm_up_steps=warm_up, validate_every=steps + 1)
+    return dataclasses.replace(config, continuations=(), steps=steps, warm_up_steps=warm_up, validate_every=steps + 1)
 
 
 def runs(config: TrainConfig, seeds: int) -> dict[tuple[str, int], TrainConfig]:

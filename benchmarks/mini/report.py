@@ -29,6 +29,7 @@ IOU_METRICS = (
     *BASELINES,
     "click",
     "click oracle",
+    "jittered click",
     "random click",
     "3 clicks",
     "5 clicks",

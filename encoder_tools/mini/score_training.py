@@ -36,9 +36,9 @@ from .network import MiniNet, normalise
 from .sources import burn, data_folder
 from .trainer import best_checkpoint
 
-__all__ = ["Answers", "collect", "learn", "score_run"]
+__all__ = ["SCORED", "Answers", "collect", "learn", "score_run"]
 
-_SCORED = "scored.pt"
+SCORED = "scored.pt"
 _OBJECTS_AT_ONCE = 8
 
 
@@ -183,7 +183,7 @@ def score_run(run: Path, data: Path | None, config: ScoreConfig | None = None) -
     scenes = [scene for kind in training_scenes(data_folder(data)).values() for scene in kind]
     learn(net.decoder.score, collect(net, scenes, chosen), chosen)
     trained["seconds"] += time.monotonic() - begun
-    return save_checkpoint(net.state_dict(), trained, run / _SCORED)
+    return save_checkpoint(net.state_dict(), trained, run / SCORED)
 
 
 def main() -> None:
