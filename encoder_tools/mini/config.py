@@ -146,6 +146,10 @@ class ScoreConfig:
 
     Attributes
     ----------
+    kinds : tuple of str
+        Kinds of training images. Those with a single image, and pebbles, say little about other images.
+    stands : int
+        Synthetic images beside them, see `stands`.
     passes : int
         Passes over each image: the first with it unchanged, the others with changed colours and coarser pixels.
     coarsest : float
@@ -164,6 +168,8 @@ class ScoreConfig:
         Seed of prompts and steps.
     """
 
+    kinds: tuple[str, ...] = ("buildings", "fields", "landcover", "coast")
+    stands: int = 16
     passes: int = 3
     coarsest: float = 4.0
     objects_per_tile: int = 10

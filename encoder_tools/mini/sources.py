@@ -208,11 +208,9 @@ def check_training_images(data: Path) -> None:
     RasterError
         If a file is missing.
     """
-    for kind, images in training_images(data).items():
-        missing = [str(path) for pair in images for path in pair if not path.is_file()]
-        if missing or not images:
-            problem = f"'{missing[0]}' is missing" if missing else f"there are no images of {kind}"
-            raise RasterError(f"training data in '{data}' is incomplete ({problem})", "see SOURCES.md")
+    for path in (path for images in training_images(data).values() for pair in images for path in pair):
+        if not path.is_file():
+            raise RasterError(f"training data in '{data}' is incomplete ('{path}' is missing)", "see SOURCES.md")
 
 
 def _read_scene(kind: str, image: Path, labels: Path) -> Scene:

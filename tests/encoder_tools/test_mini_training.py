@@ -16,7 +16,6 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from benchmarks.mini.evaluate import OnnxMini, evaluate  # noqa: E402
-from encoder_tools.mini import sources  # noqa: E402
 from encoder_tools.mini.config import Continuation, CropPlan, TrainConfig  # noqa: E402
 from encoder_tools.mini.export import load_checkpoint, save_checkpoint, write_model  # noqa: E402
 from encoder_tools.mini.network import MiniNet, normalise  # noqa: E402
@@ -92,12 +91,6 @@ def test_missing_data_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(RasterError, match=r"ortho_block0\.tif' is missing.*SOURCES\.md"):
         run_training(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_a_kind_without_images_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "training_images", lambda data: {"coast": []})
-    with pytest.raises(RasterError, match="no images of coast"):
-        sources.check_training_images(tmp_path)
 
 
 def test_a_damaged_checkpoint_is_one_clear_error(tmp_path: Path) -> None:
