@@ -37,9 +37,9 @@ from .sources import STAND_SIDE, burn, data_folder
 from .stands import synthetic_stands
 from .trainer import best_checkpoint
 
-__all__ = ["SCORED", "Answers", "collect", "learn", "score_run", "stand_images"]
+__all__ = ["Answers", "collect", "learn", "score_run", "stand_images"]
 
-SCORED = "scored.pt"
+_SCORED = "scored.pt"
 _OBJECTS_AT_ONCE = 8
 _OBJECTS_OF_LAYER = 12
 
@@ -200,7 +200,7 @@ def score_run(run: Path, data: Path | None, config: ScoreConfig | None = None) -
     scenes += stand_images(chosen.stands, chosen.seed)
     learn(net.decoder.score, collect(net, scenes, chosen), chosen)
     trained["seconds"] += time.monotonic() - begun
-    return save_checkpoint(net.state_dict(), trained, run / SCORED)
+    return save_checkpoint(net.state_dict(), trained, run / _SCORED)
 
 
 def main() -> None:

@@ -6,14 +6,15 @@ A click on a tree may mean the tree, its row, or the whole orchard: each scene h
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Union
 
 import numpy as np
 import shapely
 import shapely.affinity
 from numpy.typing import NDArray
-from shapely.geometry import LineString, Point, Polygon
+from shapely.geometry import LineString, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from ..synthetic import Painter, largest_polygon, smooth_noise
@@ -26,6 +27,7 @@ MAX_CROWNS = 1500
 PIXEL_SIZES_M = (0.06, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8, 1.5)
 
 Colour = NDArray[np.float32]
+Painting = Callable[[NDArray[np.float64], float], Union[Polygon, None]]
 
 
 def _spectra(text: str) -> Colour:
@@ -135,6 +137,12 @@ class _StandPainter(Painter):
         if polygon is not None and polygon.area >= MIN_PIXELS:
             self.layers[layer].append(polygon)
 
+    def _put_all(self, layer: int, found: Iterable[BaseGeometry | None]) -> list[Polygon]:
+        known = [thing for thing in found if thing is not None]
+        for thing in known:
+            self._put(layer, thing)
+        return known
+
     def _cover(self, area: BaseGeometry, colour: Colour, patches: Colour | None = None, weight: float = 1.0) -> None:
         """Paint ground with patches of a second colour and texture of several sizes."""
         window = self.window(area)
@@ -176,97 +184,94 @@ class _StandPainter(Painter):
         part += 0.95 * cover * (colour * np.clip(lit, 0.25, 1.7)[..., None] - part)
         return crown
 
-    def _plants(self) -> tuple[Colour, float]:
-        """Return colour and roughness of the crowns of a stand."""
-        return self._any(DEAD if self.rng.random() < 0.06 else LEAVES), float(self.rng.uniform(0.1, 0.35))
+    def _crowns(self) -> Callable[[NDArray[np.float64], float], Polygon | None]:
+        """Return a function that paints a crown of one stand, of a radius in pixels."""
+        colour, roughness = self._any(DEAD if self.rng.random() < 0.06 else LEAVES), float(self.rng.uniform(0.1, 0.35))
 
-    def _rows(self, area: Polygon, row_m: float, tree_m: float, radius_m: float, gaps: float) -> None:
-        """Plant an area in rows: crowns, rows and the whole."""
+        def crown(centre: NDArray[np.float64], radius: float) -> Polygon | None:
+            changes = np.exp(self.rng.normal(0, (0.12, 0.08)))
+            return self._crown(centre, radius * float(changes[0]), colour * float(changes[1]), roughness)
+
+        return crown
+
+    def _rows(
+        self, area: Polygon, step: float, along: float, paint: Painting, gaps: float, width: float, grouped: bool = True
+    ) -> None:
+        """Paint things in rows.
+
+        Parameters
+        ----------
+        area : Polygon
+        step, along : float
+            Distance of rows, and of things in a row, in pixels.
+        paint : callable
+            Paints a thing at a place, turned by an angle in radians, and returns its outline.
+        gaps : float
+            Share of missing things.
+        width : float
+            Width of a row in pixels. Rows too thin for single things are painted as lines.
+        grouped : bool
+            Whether rows are objects.
+        """
         rng = self.rng
-        colour, roughness = self._plants()
-        step, along, radius = self.metres(row_m), self.metres(tree_m), self.metres(radius_m)
         angle = _direction(area) if rng.random() < 0.8 else float(rng.uniform(0, np.pi))
         direction, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
-        middle = np.array(area.centroid.coords[0])
-        reach = float(np.hypot(self.height, self.width))
-        inner = area.buffer(-radius)
-        self._put(STAND, area)
+        middle, reach = np.array(area.centroid.coords[0]), float(np.hypot(self.height, self.width))
+        inner, leaves = area.buffer(-0.6 * max(width, along)).intersection(self.frame), self._any(LEAVES)
         for offset in np.arange(-reach, reach, step):
-            line = LineString(
-                [middle + offset * across - reach * direction, middle + offset * across + reach * direction]
-            )
+            line = LineString([middle + offset * across + end * direction for end in (-reach, reach)])
             for part in shapely.get_parts(line.intersection(inner)):
-                if part.length < 2 * along or not part.intersects(self.frame) or rng.random() < 0.2 * gaps:
+                if part.length < 2 * along or rng.random() < 0.2 * gaps:
                     continue
-                row = part.buffer(0.9 * radius)
-                if 2 * radius < 5:
-                    # Too small for single crowns.
-                    self.shade(shapely.affinity.translate(row, *(self.sun * radius)), 0.7)
-                    self.blend(row, colour * float(rng.uniform(0.9, 1.1)), 0.85)
+                row: BaseGeometry = part.buffer(0.5 * width)
+                if width < 5:
+                    self.shade(shapely.affinity.translate(row, *(self.sun * 0.5 * width)), 0.7)
+                    self.blend(row, leaves * float(rng.uniform(0.9, 1.1)), 0.85)
                 else:
                     places = np.arange(0, part.length, along)
                     places = places[rng.random(len(places)) >= gaps]
-                    points = [np.array(part.interpolate(float(at)).coords[0]) for at in places]
-                    points = [p + rng.normal(0, 0.06 * along, 2) for p in points if self.frame.contains(Point(p))]
-                    sizes = radius * np.exp(rng.normal(0, 0.12, len(points)))
-                    crowns = [
-                        self._crown(p, float(r), colour * float(rng.uniform(0.88, 1.12)), roughness)
-                        for p, r in zip(points, sizes)
-                    ]
-                    known = [crown for crown in crowns if crown is not None]
-                    for crown in known:
-                        self._put(SINGLE, crown)
+                    points = [np.array(part.interpolate(at).coords[0]) for at in places]
+                    found = [paint(point + rng.normal(0, 0.05 * along, 2), angle) for point in points]
+                    known = self._put_all(SINGLE, found)
                     if len(known) < 3:
                         continue
-                    row = shapely.union_all([LineString(points).buffer(0.5 * radius), *known])
-                self._put(GROUP, row)
+                    row = shapely.union_all([LineString(points).buffer(0.25 * width), *known])
+                if grouped:
+                    self._put(GROUP, row)
 
     def _orchard(self, area: Polygon) -> None:
         rng = self.rng
         self._cover(area, self._any(SOILS if rng.random() < 0.6 else GRASSES), self._any(GRASSES))
-        radius = float(rng.uniform(1.0, 3.5))
-        tree = radius * float(rng.uniform(1.6, 3.6))
-        self._rows(
-            area, max(tree, radius * float(rng.uniform(2.4, 4.5))), tree, radius, float(rng.choice([0.0, 0.05, 0.2]))
-        )
+        radius, crown = self.metres(float(rng.uniform(1.0, 3.5))), self._crowns()
+        along = radius * float(rng.uniform(1.6, 3.6))
+        step, gaps = max(along, radius * float(rng.uniform(2.4, 4.5))), float(rng.choice([0.0, 0.05, 0.2]))
+        self._put(STAND, area)
+        self._rows(area, step, along, lambda centre, _: crown(centre, radius), gaps, 2 * radius)
 
     def _vineyard(self, area: Polygon) -> None:
+        """Plant vines: trellises are continuous, old vines stand apart."""
         rng = self.rng
         self._cover(area, self._any(SOILS), self._any(GRASSES if rng.random() < 0.4 else SOILS))
-        radius = float(rng.uniform(0.3, 0.8))
-        # Trellises are continuous; old vines stand apart.
-        apart = float(rng.choice([1.0, 1.0, 2.6]))
-        self._rows(
-            area,
-            float(rng.uniform(1.8, 3.4)),
-            radius * apart * float(rng.uniform(1.0, 1.3)),
-            radius,
-            float(rng.choice([0.0, 0.08])),
-        )
+        radius, crown = self.metres(float(rng.uniform(0.3, 0.8))), self._crowns()
+        along, step = radius * float(rng.choice([1.1, 1.1, 2.9])), self.metres(float(rng.uniform(1.8, 3.4)))
+        self._put(STAND, area)
+        self._rows(area, step, along, lambda centre, _: crown(centre, radius), float(rng.choice([0, 0.08])), 2 * radius)
 
     def _planted(self, area: BaseGeometry, spacing: float, radius: float, share: float) -> list[Polygon]:
-        """Scatter crowns over an area, the larger first, and return their outlines."""
-        rng = self.rng
-        colour, roughness = self._plants()
-        area = area.intersection(self.frame)
+        """Scatter crowns of two kinds over an area, the larger first, and return their outlines."""
+        rng, area = self.rng, area.intersection(self.frame)
         if area.is_empty:
             return []
         x0, y0, x1, y1 = area.bounds
         grid = np.stack(np.meshgrid(np.arange(x0, x1, spacing), np.arange(y0, y1, spacing)), axis=2).reshape(-1, 2)
-        grid = grid[rng.random(len(grid)) < share]
+        grid = rng.permutation(grid[rng.random(len(grid)) < share])
         grid = grid + rng.normal(0, 0.25 * spacing, grid.shape)
         shapely.prepare(area)
-        grid = rng.permutation(grid[shapely.contains_xy(area, grid[:, 0], grid[:, 1])])
+        grid = grid[shapely.contains_xy(area, grid[:, 0], grid[:, 1])]
         sizes = np.sort(radius * np.exp(rng.normal(0, 0.3, len(grid))))[::-1]
-        other = self._plants()[0]
-        crowns = []
-        for centre, size in zip(grid, sizes):
-            leaf = colour if rng.random() < 0.75 else other
-            crowns.append(self._crown(centre, float(size), leaf * float(rng.uniform(0.85, 1.15)), roughness))
-        known = [crown for crown in crowns if crown is not None]
-        for crown in known:
-            self._put(SINGLE, crown)
-        return known
+        kinds = self._crowns(), self._crowns()
+        found = [kinds[int(rng.random() < 0.25)](centre, float(size)) for centre, size in zip(grid, sizes)]
+        return self._put_all(SINGLE, found)
 
     def _groups(self, crowns: list[Polygon]) -> None:
         for part in shapely.get_parts(shapely.union_all(crowns)):
@@ -299,24 +304,14 @@ class _StandPainter(Painter):
         self._groups(crowns)
 
     def _hedge(self, area: Polygon) -> None:
-        """Plants in a line along a part of the border."""
-        ring, rng = area.exterior, self.rng
+        """Plant a part of the border."""
+        ring, rng, crown = area.exterior, self.rng, self._crowns()
         radius = max(2.5, self.metres(float(rng.uniform(0.7, 2.5))))
         begin, length = float(rng.uniform(0, ring.length)), float(rng.uniform(0.15, 0.5)) * ring.length
-        colour, roughness = self._plants()
-        crowns = []
-        for at in np.arange(0, length, radius * 1.3):
-            point = ring.interpolate((begin + float(at)) % ring.length)
-            if self.frame.contains(point):
-                centre = np.array(point.coords[0]) + rng.normal(0, 0.2 * radius, 2)
-                crowns.append(
-                    self._crown(
-                        centre, radius * float(rng.uniform(0.8, 1.3)), colour * float(rng.uniform(0.9, 1.1)), roughness
-                    )
-                )
-        known = [crown for crown in crowns if crown is not None]
-        for part in shapely.get_parts(shapely.union_all(known)):
-            self._put(GROUP, part)
+        points = [ring.interpolate((begin + at) % ring.length) for at in np.arange(0, length, radius * 1.3)]
+        places = [np.array(point.coords[0]) for point in points if self.frame.contains(point)]
+        crowns = [crown(place + rng.normal(0, 0.2 * radius, 2), radius) for place in places]
+        self._put_all(GROUP, shapely.get_parts(shapely.union_all([one for one in crowns if one is not None])))
 
     def _pond(self, area: Polygon) -> None:
         """Paint a basin in a parcel: full, half dry, or dry."""
@@ -375,49 +370,27 @@ class _StandPainter(Painter):
         self._put(STAND, area)
 
     def _houses(self, area: Polygon) -> None:
-        """Roofs of one settlement: detached, in terraces, or dense; trees and cars between them."""
-        rng = self.rng
+        """Build a settlement with roofs of a few kinds, apart or in terraces, and trees and cars between them."""
+        rng, crown = self.rng, self._crowns()
         self._cover(area, self._any(SOILS if rng.random() < 0.5 else PAVED), self._any(GRASSES))
-        angle = _direction(area) + float(rng.choice([0.0, rng.uniform(0, 1.5)]))
         kinds = ROOFS[rng.integers(len(ROOFS), size=int(rng.integers(1, 5)))]
         terraced, messy = rng.random() < 0.3, float(rng.choice([0.02, 0.12]))
-        depth = max(10.0, self.metres(float(rng.uniform(5, 14))))
-        unit = depth * float(rng.uniform(0.5, 0.9)) if terraced else depth * float(rng.uniform(1.0, 1.8))
+        deep = max(10.0, self.metres(float(rng.uniform(5, 14))))
+        wide = deep * float(rng.uniform(0.5, 0.9) if terraced else rng.uniform(1.0, 1.8))
         gap = 0.0 if terraced else max(2.0, self.metres(float(rng.choice([0.6, 3.0, 9.0]))))
-        direction, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
-        middle, reach = np.array(area.centroid.coords[0]), 0.8 * float(np.sqrt(area.area))
-        street = depth + max(6.0, self.metres(float(rng.uniform(2, 12))))
-        shapely.prepare(area)
-        for v in np.arange(-reach, reach, street):
-            terrace: list[BaseGeometry] = []
-            for u in np.arange(-reach, reach, unit + gap):
-                centre = middle + u * direction + v * across + rng.normal(0, messy * unit, 2)
-                scale = rng.uniform(1 - 3 * messy, 1 + messy, 2)
-                roof = shapely.box(
-                    -unit / 2 * scale[0], -depth / 2 * scale[1], unit / 2 * scale[0], depth / 2 * scale[1]
-                )
-                turn = np.degrees(angle) + float(rng.normal(0, 40 * messy)) * (not terraced)
-                if not area.contains(Point(centre).buffer(0.6 * max(unit, depth))) or not self.frame.contains(
-                    Point(centre)
-                ):
-                    continue
-                if rng.random() < 0.12:
-                    if not terraced:
-                        leaf, roughness = self._plants()
-                        crown = self._crown(centre, depth * float(rng.uniform(0.2, 0.45)), leaf, roughness)
-                        if crown is not None:
-                            self._put(SINGLE, crown)
-                    continue
-                outline = self._roof(roof, centre, turn, self._any(kinds), terraced)
-                self._put(SINGLE, outline)
-                terrace.append(outline)
-            if terraced:
-                for part in shapely.get_parts(shapely.union_all(terrace).buffer(0.6).buffer(-0.6)):
-                    self._put(GROUP, part)
-            for u in np.arange(-reach, reach, max(8.0, self.metres(9))):
-                centre = middle + u * direction + (v + 0.5 * street) * across
-                if rng.random() < 0.2 and area.contains(Point(centre)):
-                    self._car(centre, np.degrees(angle))
+        street = deep + max(6.0, self.metres(float(rng.uniform(2, 12))))
+
+        def build(centre: NDArray[np.float64], angle: float) -> Polygon | None:
+            draw = rng.random()
+            if draw < 0.05:
+                return self._car(centre, angle)
+            if draw < 0.15 and not terraced:
+                return crown(centre, deep * float(rng.uniform(0.2, 0.4)))
+            w, d = 0.5 * np.array([wide, deep]) * (1.0 if terraced else rng.uniform(1 - 3 * messy, 1.0, 2))
+            turn = 0.0 if terraced else float(rng.normal(0, 0.7 * messy))
+            return self._roof(shapely.box(-w, -d, w, d), centre, angle + turn, self._any(kinds), terraced)
+
+        self._rows(area, street, wide + gap, build, 0.12, deep, grouped=terraced)
 
     def _roof(
         self, shape: Polygon, centre: NDArray[np.float64], turn: float, colour: Colour, terraced: bool
@@ -435,7 +408,9 @@ class _StandPainter(Painter):
             shape = shape.difference(court) if rng.random() < 0.15 else shape.union(wing)
 
         def place(part: BaseGeometry) -> Polygon:
-            return shapely.affinity.translate(shapely.affinity.rotate(part, turn, origin=(0, 0)), *centre)
+            return shapely.affinity.translate(
+                shapely.affinity.rotate(part, turn, origin=(0, 0), use_radians=True), *centre
+            )
 
         outline = place(shape)
         offset = self.sun * self.metres(float(rng.uniform(2, 8))) * self.shadow_length
@@ -443,14 +418,13 @@ class _StandPainter(Painter):
         self.shade(shapely.union_all(moves).difference(outline), 0.42)
         form = rng.random()
         self._cover(outline, colour)
-        radians = np.deg2rad(turn)
         if form < 0.55:
             slope = float(rng.uniform(0.08, 0.3))
-            facing = float(np.dot(self.sun, [-np.sin(radians), np.cos(radians)]))
+            facing = float(np.dot(self.sun, [-np.sin(turn), np.cos(turn)]))
             ridge = 0.5 * (y0 + y1)
             faces = [(shapely.box(x0, ridge, x1, y1), facing), (shapely.box(x0, y0, x1, ridge), -facing)]
             if form < 0.2:
-                side = float(np.dot(self.sun, [np.cos(radians), np.sin(radians)]))
+                side = float(np.dot(self.sun, [np.cos(turn), np.sin(turn)]))
                 half = min(0.5 * deep, 0.4 * wide)
                 faces += [
                     (Polygon([(x1, y0), (x1 - half, ridge), (x1, y1)]), side),
@@ -477,7 +451,9 @@ class _StandPainter(Painter):
         long, wide = self.metres(float(rng.uniform(3.8, 5.2))), self.metres(float(rng.uniform(1.7, 2.0)))
 
         def place(part: BaseGeometry) -> Polygon:
-            return shapely.affinity.translate(shapely.affinity.rotate(part, turn, origin=(0, 0)), *centre)
+            return shapely.affinity.translate(
+                shapely.affinity.rotate(part, turn, origin=(0, 0), use_radians=True), *centre
+            )
 
         car = place(shapely.box(-long / 2, -wide / 2, long / 2, wide / 2).buffer(0.15 * wide).buffer(-0.15 * wide))
         self.shade(shapely.affinity.translate(car, *(self.sun * self.metres(1.0))), 0.5)
@@ -492,31 +468,17 @@ class _StandPainter(Painter):
         return car
 
     def _car_park(self, area: Polygon) -> None:
-        """Cars in rows, beside each other, on a paved area."""
+        """Park cars in rows, beside each other, on a paved area."""
         rng = self.rng
         self._cover(area, self._any(PAVED), self._any(PAVED))
         self._put(STAND, area)
-        if self.metres(1.8) < 3:
-            return
-        angle = _direction(area)
-        direction, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
-        middle, reach = np.array(area.centroid.coords[0]), 0.8 * float(np.sqrt(area.area))
-        full = float(rng.uniform(0.2, 0.95))
-        shapely.prepare(area)
-        for v in np.arange(-reach, reach, self.metres(float(rng.choice([8.0, 11.0])))):
-            row = []
-            for u in np.arange(-reach, reach, self.metres(2.6)):
-                centre = middle + u * direction + v * across
-                if not area.contains(Point(centre).buffer(self.metres(2.6))) or not self.frame.contains(Point(centre)):
-                    continue
-                line = LineString(
-                    [centre + self.metres(1.3) * direction + s * self.metres(2.5) * across for s in (-1, 1)]
-                )
-                self.blend(line.buffer(max(0.5, self.metres(0.07))), self._any(CARS[:1]), 0.6)
-                if rng.random() < full:
-                    row.append(self._car(centre + rng.normal(0, self.metres(0.15), 2), np.degrees(angle) + 90))
-            if len(row) > 2:
-                self._put(GROUP, shapely.union_all(row).convex_hull)
+        if self.metres(1.8) >= 3:
+
+            def park(centre: NDArray[np.float64], angle: float) -> Polygon:
+                return self._car(centre, angle + 0.5 * np.pi)
+
+            step, gaps = self.metres(float(rng.choice([8.0, 11.0]))), float(rng.uniform(0.05, 0.8))
+            self._rows(area, step, self.metres(2.6), park, gaps, self.metres(4.0))
 
 
 def _direction(area: Polygon) -> float:

@@ -20,7 +20,7 @@ from ..models.malloc import tune_malloc
 from .config import TrainConfig
 from .export import load_checkpoint, write_model
 from .onnx_weights import load_network
-from .score_training import SCORED, score_run
+from .score_training import score_run
 from .sources import check_training_images, data_folder
 from .trainer import CHECKPOINT, Trainer, best_checkpoint
 from .weight_average import average_checkpoints
@@ -101,12 +101,9 @@ def run_training(
         _run_stage(stage, folder, run, limit, start)
         _, spent = load_checkpoint(run / CHECKPOINT)
         trained = {name: value + spent[name] for name, value in trained.items()}
-        start = best_checkpoint(run) if start is None else average_checkpoints([start, run / CHECKPOINT], run / "mean")
-    assert start is not None
-    if scores:
-        scored = start.with_name(SCORED)
-        start = scored if scored.is_file() else score_run(start.parent, folder)
-    net, _ = load_checkpoint(start)
+        result = best_checkpoint(run) if start is None else average_checkpoints([start, run / CHECKPOINT], run / "mean")
+        start = result
+    net, _ = load_checkpoint(score_run(result.parent, folder) if scores else result)
     write_model(net, out / EXPORT_FOLDER, trained)
     return out / EXPORT_FOLDER
 
