@@ -153,7 +153,7 @@ class CropSampler:
             return []
         others = self.rng.permutation(present[present != main])
         # A few of every layer: there are many more trees than rows, and more rows than stands.
-        layer = _layers_of(others, ids)
+        layer = _layers_of(others, list(ids))
         rank = [np.count_nonzero(layer[:place] == one) for place, one in enumerate(layer)]
         others = others[np.argsort(rank, kind="stable")][: count - 1]
         chosen = ([main] if cells[main] >= MIN_CELLS else []) + [int(number) for number in others]

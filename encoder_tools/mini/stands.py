@@ -27,7 +27,7 @@ MAX_CROWNS = 1500
 PIXEL_SIZES_M = (0.06, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8, 1.5)
 
 Colour = NDArray[np.float32]
-Painting = Callable[[NDArray[np.float64], float], Union[Polygon, None]]
+Painting = Callable[[NDArray[np.float64], float], Union[BaseGeometry, None]]
 
 
 def _spectra(text: str) -> Colour:
@@ -125,7 +125,7 @@ class _StandPainter(Painter):
         image += rng.normal(0, rng.uniform(0.5, 4.0), image.shape[:2]).astype(np.float32)[..., None]
         image = (image - 120) * float(rng.uniform(0.7, 1.25)) + float(rng.uniform(95, 140))
         image += float(rng.choice([0.0, rng.uniform(0, 0.4)])) * (200 - image)
-        return np.clip(image, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(image, 0, 255), dtype=np.uint8)
 
     def _any(self, spectra: Colour) -> Colour:
         """Return one of the materials, slightly changed, in the bands of the image."""
@@ -137,7 +137,7 @@ class _StandPainter(Painter):
         if polygon is not None and polygon.area >= MIN_PIXELS:
             self.layers[layer].append(polygon)
 
-    def _put_all(self, layer: int, found: Iterable[BaseGeometry | None]) -> list[Polygon]:
+    def _put_all(self, layer: int, found: Iterable[BaseGeometry | None]) -> list[BaseGeometry]:
         known = [thing for thing in found if thing is not None]
         for thing in known:
             self._put(layer, thing)
@@ -177,7 +177,7 @@ class _StandPainter(Painter):
         rows, columns, cover = window
         x = (np.arange(columns.start, columns.stop) - centre[0])[None] / radius
         y = (np.arange(rows.start, rows.stop) - centre[1])[:, None] / radius
-        leaves = smooth_noise(self.rng, *cover.shape[:2], max(2.0, radius / 3))
+        leaves = smooth_noise(self.rng, cover.shape[0], cover.shape[1], max(2.0, radius / 3))
         lit = 1 - 0.3 * (x * self.sun[0] + y * self.sun[1]) - 0.18 * (x**2 + y**2)
         lit = lit + 0.16 * leaves + 0.10 * self.fine[rows, columns] + 0.1
         part = self.image[rows, columns]
@@ -257,7 +257,7 @@ class _StandPainter(Painter):
         self._put(STAND, area)
         self._rows(area, step, along, lambda centre, _: crown(centre, radius), float(rng.choice([0, 0.08])), 2 * radius)
 
-    def _planted(self, area: BaseGeometry, spacing: float, radius: float, share: float) -> list[Polygon]:
+    def _planted(self, area: BaseGeometry, spacing: float, radius: float, share: float) -> list[BaseGeometry]:
         """Scatter crowns of two kinds over an area, the larger first, and return their outlines."""
         rng, area = self.rng, area.intersection(self.frame)
         if area.is_empty:
@@ -273,7 +273,7 @@ class _StandPainter(Painter):
         found = [kinds[int(rng.random() < 0.25)](centre, float(size)) for centre, size in zip(grid, sizes)]
         return self._put_all(SINGLE, found)
 
-    def _groups(self, crowns: list[Polygon]) -> None:
+    def _groups(self, crowns: list[BaseGeometry]) -> None:
         for part in shapely.get_parts(shapely.union_all(crowns)):
             if sum(part.contains(crown.representative_point()) for crown in crowns[:400]) > 1:
                 self._put(GROUP, part)
@@ -380,7 +380,7 @@ class _StandPainter(Painter):
         gap = 0.0 if terraced else max(2.0, self.metres(float(rng.choice([0.6, 3.0, 9.0]))))
         street = deep + max(6.0, self.metres(float(rng.uniform(2, 12))))
 
-        def build(centre: NDArray[np.float64], angle: float) -> Polygon | None:
+        def build(centre: NDArray[np.float64], angle: float) -> BaseGeometry | None:
             draw = rng.random()
             if draw < 0.05:
                 return self._car(centre, angle)
@@ -393,24 +393,21 @@ class _StandPainter(Painter):
         self._rows(area, street, wide + gap, build, 0.12, deep, grouped=terraced)
 
     def _roof(
-        self, shape: Polygon, centre: NDArray[np.float64], turn: float, colour: Colour, terraced: bool
-    ) -> Polygon:
+        self, shape: BaseGeometry, centre: NDArray[np.float64], turn: float, colour: Colour, terraced: bool
+    ) -> BaseGeometry:
         """Paint a roof of some form, flat, gabled, hipped or corrugated, with its shadow; return its outline."""
         rng = self.rng
         x0, y0, x1, y1 = shape.bounds
         wide, deep = x1 - x0, y1 - y0
         if not terraced and rng.random() < 0.35:
-            # An L, a T or a court.
+            # An L or a T.
             w, d = wide * float(rng.uniform(0.3, 0.5)), deep * float(rng.uniform(0.3, 0.9))
             at = x0 + float(rng.choice([0.0, (wide - w) / 2]))
             wing = shapely.box(at, y1 - 1, at + w, y1 + d)
-            court = shapely.box(x0 + 0.3 * wide, y0 + 0.3 * deep, x1 - 0.3 * wide, y1 - 0.3 * deep)
-            shape = shape.difference(court) if rng.random() < 0.15 else shape.union(wing)
+            shape = shape.union(wing)
 
-        def place(part: BaseGeometry) -> Polygon:
-            return shapely.affinity.translate(
-                shapely.affinity.rotate(part, turn, origin=(0, 0), use_radians=True), *centre
-            )
+        def place(part: BaseGeometry) -> BaseGeometry:
+            return _placed(part, centre, turn)
 
         outline = place(shape)
         offset = self.sun * self.metres(float(rng.uniform(2, 8))) * self.shadow_length
@@ -445,15 +442,13 @@ class _StandPainter(Painter):
                 self.blend(place(sheet), colour * float(rng.uniform(0.75, 1.1)), 0.6)
         return outline
 
-    def _car(self, centre: NDArray[np.float64], turn: float) -> Polygon:
+    def _car(self, centre: NDArray[np.float64], turn: float) -> BaseGeometry:
         """Paint a car, with windows and shadow, and return its outline."""
         rng = self.rng
         long, wide = self.metres(float(rng.uniform(3.8, 5.2))), self.metres(float(rng.uniform(1.7, 2.0)))
 
-        def place(part: BaseGeometry) -> Polygon:
-            return shapely.affinity.translate(
-                shapely.affinity.rotate(part, turn, origin=(0, 0), use_radians=True), *centre
-            )
+        def place(part: BaseGeometry) -> BaseGeometry:
+            return _placed(part, centre, turn)
 
         car = place(shapely.box(-long / 2, -wide / 2, long / 2, wide / 2).buffer(0.15 * wide).buffer(-0.15 * wide))
         self.shade(shapely.affinity.translate(car, *(self.sun * self.metres(1.0))), 0.5)
@@ -474,11 +469,15 @@ class _StandPainter(Painter):
         self._put(STAND, area)
         if self.metres(1.8) >= 3:
 
-            def park(centre: NDArray[np.float64], angle: float) -> Polygon:
+            def park(centre: NDArray[np.float64], angle: float) -> BaseGeometry:
                 return self._car(centre, angle + 0.5 * np.pi)
 
             step, gaps = self.metres(float(rng.choice([8.0, 11.0]))), float(rng.uniform(0.05, 0.8))
             self._rows(area, step, self.metres(2.6), park, gaps, self.metres(4.0))
+
+
+def _placed(part: BaseGeometry, centre: NDArray[np.float64], turn: float) -> BaseGeometry:
+    return shapely.affinity.translate(shapely.affinity.rotate(part, turn, origin=(0, 0), use_radians=True), *centre)
 
 
 def _direction(area: Polygon) -> float:
