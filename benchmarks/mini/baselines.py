@@ -29,7 +29,7 @@ from geosam_es.errors import GeoSamError, ModelError, OutputError
 
 from .measuring import Target, box_pixels, target_of
 
-__all__ = ["BASELINES", "BaselineCache", "Settings", "chosen_settings", "measure_baselines"]
+__all__ = ["BASELINES", "BaselineCache", "Settings", "chosen_settings", "has_settings", "measure_baselines"]
 
 SETTINGS_FILE = Path(__file__).with_name("baselines.json")
 CACHE_FOLDER = Path("runs") / "baselines"
@@ -126,6 +126,11 @@ def chosen_settings(dataset: str) -> dict[str, Settings]:
     except (OSError, ValueError, KeyError) as error:
         remedy = "choose them with: python -m benchmarks.mini.baselines --data DIR"
         raise ModelError(f"'{SETTINGS_FILE}' has no settings for {kind}", remedy) from error
+
+
+def has_settings(dataset: str) -> bool:
+    """Return whether settings have been chosen for the kind of objects of a data set."""
+    return _kind(dataset) in json.loads(SETTINGS_FILE.read_text(encoding="utf-8"))
 
 
 def _kind(dataset: str) -> str:

@@ -99,7 +99,7 @@ def _never_lower(results: Results, begin: str) -> _Row:
 
 
 def _baselines(results: Results) -> list[_Row]:
-    names = list(next(iter(results.values()))["margins"])
+    names = dict.fromkeys(name for summary in results.values() for name in summary["margins"])
     rows = []
     for name in names:
         least = MIN_MARGIN if name.endswith("GrabCut") else 0.0
@@ -108,7 +108,8 @@ def _baselines(results: Results) -> list[_Row]:
         def margin(summary: Mapping[str, Any], name: str = name) -> float:
             return float(summary["margins"][name][0])
 
-        rows.append(_each(results, name, wanted, margin, least))
+        known = {dataset: summary for dataset, summary in results.items() if name in summary["margins"]}
+        rows.append(_each(known, name, wanted, margin, least))
     return rows
 
 

@@ -219,6 +219,13 @@ def test_ranking_compares_the_score_with_the_area() -> None:
     assert ranking == {"score": [0.4, 0.0], "largest": [0.8, 1.0], "middle": [0.4, 0.0], "smallest": [0.3, 0.0]}
 
 
+def test_a_set_without_baselines_has_empty_cells() -> None:
+    plain = summarise([replace(measured(), values={"click": 0.3, "box": 0.9})])
+    results = {"coast/val": plain, "fields/val": summarise([measured(click=0.2, box=0.9, GrabCut=0.7)])}
+    assert "| GrabCut |  | 0.700 (0.700 to 0.700) |" in table(results)
+    assert "| box - GrabCut |  | 0.200 (0.200 to 0.200) |" in sections(results)["baselines"]
+
+
 def test_reliability_adds_up_and_is_drawn(tmp_path: Path) -> None:
     summary = summarise([measured(), measured()])
     assert summary["reliability"] == [[12, 0.5, 0.6], [12, 0.9, 0.833]]
@@ -250,6 +257,9 @@ def test_targets_are_compared_with_the_results() -> None:
     assert "| box | >= 0.84 buildings, >= 0.80 fields | 0.950 | 0.790 | 0.950 | no: fields |" in text
     assert "first prompt: box | >= 0 | +0.0000 | -0.2000 | +0.0000 | no: fields |" in text
     assert "| ONNX files together, MB | <= 12 | 13.0 | no |" in text
+    plain = summarise([replace(good, values={name: v for name, v in good.values.items() if name != "GrabCut"})])
+    text = targets_table({"coast/val": plain, **results}, {}, 13.0)
+    assert "| box - GrabCut | >= 0.05 |  | +0." in text
 
 
 def test_rounds_show_where_the_mean_fell() -> None:
