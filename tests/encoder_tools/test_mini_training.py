@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from benchmarks.mini.evaluate import OnnxMini, evaluate  # noqa: E402
-from encoder_tools.mini.config import Continuation, CropPlan, TrainConfig  # noqa: E402
+from encoder_tools.mini.config import Continuation, CropPlan, ScoreConfig, TrainConfig  # noqa: E402
 from encoder_tools.mini.export import load_checkpoint, save_checkpoint, write_model  # noqa: E402
+from encoder_tools.mini.labelled_tiles import LabelledScene  # noqa: E402
 from encoder_tools.mini.network import MiniNet, normalise  # noqa: E402
+from encoder_tools.mini.onnx_weights import load_network  # noqa: E402
+from encoder_tools.mini.score_training import score_run  # noqa: E402
 from encoder_tools.mini.sources import Scene, burn, data_folder, make_scene  # noqa: E402
 from encoder_tools.mini.train import run_training  # noqa: E402
 from encoder_tools.mini.trainer import Trainer, crop_plan  # noqa: E402
@@ -181,8 +185,17 @@ def test_stages_follow_each_other_and_are_averaged(
     shutil.rmtree(tmp_path / "stage3")
     run_training(tmp_path, tmp_path, config=config, scores=False)
     assert begun[3:] == ["stage3"], "finished stages are kept"
-    run_training(tmp_path, tmp_path / "more", config=config, begin_with=model, scores=False)
+    drawn = synthetic_orthophoto(256, 256, 0.6, seed=4)
+    fields = [polygon for name, polygon in drawn.objects if name == "field"][:2]
+    known = {"fields": [LabelledScene("fields/train", drawn.image, fields)]}
+    monkeypatch.setattr("encoder_tools.mini.score_training.training_scenes", lambda _: known)
+    small = ScoreConfig(("fields",), 0, passes=1, rounds=1, clicks=1, steps=3, batch=4)
+    monkeypatch.setattr("encoder_tools.mini.train.score_run", partial(score_run, config=small))
+    more = run_training(tmp_path, tmp_path / "more", config=config, begin_with=model)
     assert begun[4:] == ["stage1", "stage2"], "a model takes the place of the first stage"
+    scored = load_checkpoint(tmp_path / "more" / "stage2" / "mean" / "scored.pt")[0].state_dict()
+    exported = load_network(more)[0].state_dict()
+    torch.testing.assert_close(exported["decoder.score.2.bias"], scored["decoder.score.2.bias"])
     torch.set_num_threads(threads)
     with pytest.raises(ModelError, match="no stage"):
         run_training(tmp_path, tmp_path, config=dataclasses.replace(config, continuations=()), begin_with=model)
