@@ -9,7 +9,7 @@
 #   make zip      the plugin as QGIS installs it, into dist/geosam_es.zip
 #   make bundle PYTHON=3.12 PLATFORM=windows   the zip beside the packages it needs, for QGIS without network, into dist/
 #   make translations   update the translation files from the sources, and compile them
-#   make train-mini DATA=folder   train the embedded model from scratch (hours)
+#   make train-mini DATA=folder   train the embedded model from scratch, in stages; resumes (hours)
 #   make measure-mini DATA=folder   measure it, and update its card and pages (minutes)
 #   make measure-finetuning DATA=folder   measure fine-tuning, and update its page (hours; goes on where it was stopped)
 #   make clean    remove the environments and everything made

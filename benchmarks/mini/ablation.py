@@ -1,8 +1,8 @@
 """Ablation of the training data: ``python -m benchmarks.mini.ablation --data DIR --out DIR``.
 
 Short trainings of equal length, with all sources and without each of them, with the same few seeds, are measured on the
-held-out sets. The effect of a source is the mean difference of the two runs of each seed; its spread shows chance.
-Finished runs are reused, and interrupted ones resume.
+held-out sets. They begin with nothing, or with the model of ``--from``. The effect of a source is the mean difference
+of the two runs of each seed; its spread shows chance. Finished runs are reused, and interrupted ones resume.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from encoder_tools.mini.config import TrainConfig
+from encoder_tools.mini.config import Continuation, TrainConfig
 from encoder_tools.mini.train import run_training
 from geosam_es.errors import GeoSamError, ModelError, OutputError
 from geosam_es.inference.encoder import MODEL_FILE
@@ -46,20 +46,26 @@ def without(config: TrainConfig, source: str) -> TrainConfig:
     return dataclasses.replace(config, source_shares=shares)
 
 
-def short_config(steps: int) -> TrainConfig:
-    """Return the settings of a short run without early stopping, so that all runs have the same length."""
+def short_config(steps: int, rate: float | None = None) -> TrainConfig:
+    """Return the settings of a short run without early stopping, so that all runs have the same length.
+
+    With a learning rate, a run has a continuation of so many steps too, for runs that begin with a model.
+    """
     config = TrainConfig()
     warm_up = min(config.warm_up_steps, max(1, steps // 10))
-    return dataclasses.replace(config, steps=steps, warm_up_steps=warm_up, validate_every=steps + 1)
+    further = () if rate is None else (Continuation(steps, rate),)
+    return dataclasses.replace(
+        config, continuations=further, steps=steps, warm_up_steps=warm_up, validate_every=steps + 1
+    )
 
 
-def runs(config: TrainConfig, seeds: int) -> dict[tuple[str, int], TrainConfig]:
-    """Return the settings of every run by its training data and seed, grouped by seed."""
+def runs(config: TrainConfig, seeds: int, left_out: Sequence[str] | None = None) -> dict[tuple[str, int], TrainConfig]:
+    """Return the settings of every run by its training data and seed, grouped by seed; None leaves out each source."""
     found = {}
     for seed in range(config.seed, config.seed + seeds):
         seeded = dataclasses.replace(config, seed=seed)
         found[EVERYTHING, seed] = seeded
-        found |= {(f"without {source}", seed): without(seeded, source) for source in config.source_shares}
+        found |= {(f"without {source}", seed): without(seeded, source) for source in left_out or config.source_shares}
     return found
 
 
@@ -78,6 +84,7 @@ def run_one(options: argparse.Namespace, name: str, config: TrainConfig) -> dict
     """
     folder = options.out / f"{name.replace(' ', '_')}_{config.seed}"
     settings = {"minutes": options.minutes, "limit": options.limit, "config": config.to_json()}
+    settings["begin_with"] = None if options.begin_with is None else str(options.begin_with)
     settings = json.loads(json.dumps(settings))
     path = folder / RESULT_FILE
     if path.is_file():
@@ -85,7 +92,7 @@ def run_one(options: argparse.Namespace, name: str, config: TrainConfig) -> dict
         if known["settings"] != settings:
             raise ModelError(f"'{folder}' was made with other settings", "choose another --out")
         return known
-    model = run_training(options.data, folder, options.minutes, config, scores=False)
+    model = run_training(options.data, folder, options.minutes, config, options.begin_with, scores=False)
     steps = json.loads((model / MODEL_FILE).read_text(encoding="utf-8"))["training"]["steps"]
     results = evaluate(options.data, model, options.limit, processes=options.processes)
     found = {"steps": steps, "settings": settings, "results": results}
@@ -136,6 +143,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
     parser.add_argument("--out", type=Path, default=Path("runs") / "ablation", help="folder of the runs")
     parser.add_argument("--steps", type=int, default=800, help="length of each run")
+    parser.add_argument(
+        "--from", dest="begin_with", type=Path, help="model folder or checkpoint that each run begins with"
+    )
+    parser.add_argument("--learning-rate", type=float, default=3e-4, help="highest learning rate with --from")
+    parser.add_argument("--leave-out", nargs="+", help="sources to leave out in turn (default: each of them)")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, with a run of each kind")
     parser.add_argument("--minutes", type=float, help="time limit of each run")
     parser.add_argument("--limit", type=int, help="approximate number of objects of each set")
@@ -143,7 +155,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes of the evaluation")
     options = parser.parse_args()
     try:
-        wanted = runs(short_config(options.steps), max(1, options.seeds))
+        config = short_config(options.steps, options.learning_rate if options.begin_with else None)
+        wanted = runs(config, max(1, options.seeds), options.leave_out)
         found = {key: run_one(options, key[0], config) for key, config in wanted.items()}
         text = ablation_table(found)
         print(text)

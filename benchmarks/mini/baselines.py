@@ -29,11 +29,14 @@ from geosam_es.errors import GeoSamError, ModelError, OutputError
 
 from .measuring import Target, box_pixels, target_of
 
-__all__ = ["BASELINES", "BaselineCache", "Settings", "chosen_settings", "measure_baselines"]
+__all__ = ["BASELINES", "BaselineCache", "Settings", "chosen_settings", "has_settings", "measure_baselines"]
 
 SETTINGS_FILE = Path(__file__).with_name("baselines.json")
 CACHE_FOLDER = Path("runs") / "baselines"
 BASELINES = ("flood fill", "Felzenszwalb", "SLIC", "GrabCut")
+KINDS = ("buildings", "fields", "landcover water", "landcover vegetation", "coast")
+"""Kinds of objects of the held-out sets."""
+
 TUNING_OBJECTS = 48
 TUNING_OBJECTS_OF_TILE = 8
 MIN_MARGIN = 16
@@ -123,6 +126,11 @@ def chosen_settings(dataset: str) -> dict[str, Settings]:
     except (OSError, ValueError, KeyError) as error:
         remedy = "choose them with: python -m benchmarks.mini.baselines --data DIR"
         raise ModelError(f"'{SETTINGS_FILE}' has no settings for {kind}", remedy) from error
+
+
+def has_settings(dataset: str) -> bool:
+    """Return whether settings have been chosen for the kind of objects of a data set."""
+    return _kind(dataset) in json.loads(SETTINGS_FILE.read_text(encoding="utf-8"))
 
 
 def _kind(dataset: str) -> str:
@@ -308,17 +316,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mini.baselines", description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
     parser.add_argument("--only", choices=BASELINES, help="choose for this one, and leave the others as they are")
+    parser.add_argument(
+        "--kinds", choices=KINDS, nargs="+", default=KINDS, help="choose for these, and leave the others"
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: one for each core")
     options = parser.parse_args()
     try:
         scenes: dict[str, list[LabelledScene]] = {}
         for scene in chain.from_iterable(training_scenes(data_folder(options.data)).values()):
-            scenes.setdefault(_kind(scene.dataset), []).append(scene)
+            if _kind(scene.dataset) in options.kinds:
+                scenes.setdefault(_kind(scene.dataset), []).append(scene)
         names = [options.only] if options.only else list(BASELINES)
         with ProcessPoolExecutor(options.processes) as pool:
             found = dict(zip(scenes, pool.map(choose, scenes, scenes.values(), [names] * len(scenes))))
-        known = json.loads(SETTINGS_FILE.read_text(encoding="utf-8")) if options.only else {}
-        chosen = {kind: {**known.get(kind, {}), **best} for kind, best in found.items()}
+        known = json.loads(SETTINGS_FILE.read_text(encoding="utf-8"))
+        chosen = known | {kind: {**known.get(kind, {}), **best} for kind, best in found.items()}
         SETTINGS_FILE.write_text(json.dumps(chosen, indent=1) + "\n", encoding="utf-8")
     except GeoSamError as error:
         parser.exit(2, f"error: {error.user_message}\n")

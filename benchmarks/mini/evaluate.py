@@ -25,7 +25,7 @@ from geosam_es.errors import GeoSamError
 from geosam_es.inference.encoder import TILE_SIZE
 
 from ..markdown import replace_sections
-from .baselines import CACHE_FOLDER, BaselineCache
+from .baselines import CACHE_FOLDER, BaselineCache, has_settings
 from .calibration import draw_reliability
 from .exported_model import MODEL_FOLDER, OnnxMini, Prompt
 from .held_out import held_out, measurement_parser
@@ -58,7 +58,7 @@ def evaluate(
     limit : int, optional
         Approximate number of objects of each set, evenly spread, for a quick run.
     cache : BaselineCache, optional
-        Keeps the results of the baselines; without it, they are left out.
+        Keeps the results of the baselines; without it, or for a set without chosen settings, they are left out.
     processes : int
         With more than one, each uses one thread, and the calling module must be importable.
 
@@ -86,7 +86,7 @@ def _measure_tile(cache: BaselineCache | None, model: OnnxMini, tile: Tile) -> l
     model.set_image(tile.image)
     targets = [target for target in map(target_of, tile.polygons) if target is not None]
     found = [measure(model, tile, target, crc32(shapely.to_wkb(target.polygon))) for target in targets]
-    if cache is None:
+    if cache is None or not has_settings(tile.dataset):
         return found
     baselines = cache.measure(tile, targets)
     return [replace(measured, values=measured.values | row) for measured, row in zip(found, baselines)]

@@ -50,6 +50,7 @@ CREDITS = {
     "Outlines: agoro-field-boundary-detector, MIT.",
     "landcover/val_dubai water": _DUBAI,
     "landcover/val_dubai vegetation": _DUBAI,
+    "coast/val": "Imagery and outlines: U.S. Geological Survey, UNetSegmentation_RGB_DEM, MIT.",
 }
 
 

@@ -18,6 +18,7 @@ from encoder_tools.mini.labelled_tiles import Tile
 from encoder_tools.training.simulated_user import (
     BOX_HIGH,
     BOX_LOW,
+    CELL_PIXELS,
     NEGATIVE,
     POSITIVE,
     cell_centre,
@@ -40,6 +41,7 @@ __all__ = [
     "Track",
     "User",
     "box_pixels",
+    "jittered_click",
     "loose_box",
     "measure",
     "target_of",
@@ -50,6 +52,9 @@ ROUNDS = 5
 CLICK_CAP = 10
 GOOD_IOU = 0.85
 LOOSE = 0.15
+JITTER = 0.25
+"""Standard deviation of a jittered click, as a share of the square root of the object's area."""
+
 SEED = 11
 
 Mask = NDArray[np.bool_]
@@ -149,7 +154,7 @@ def measure(model: OnnxMini, tile: Tile, target: Target, seed: int) -> Measured:
     tile : Tile
     target : Target
     seed : int
-        Seed of the random click and the loose box; the same for every model.
+        Seed of the random clicks and the loose box; the same for every model.
     """
     rng = np.random.default_rng([SEED, seed])
     user = User(model, tile, target)
@@ -157,15 +162,17 @@ def measure(model: OnnxMini, tile: Tile, target: Target, seed: int) -> Measured:
     click = user.track([target.click], until_good=True)
     box = user.track(target.box)
     stray = (*cell_centre(random_cell(depth(target.cells), rng, 0.0)), POSITIVE)
+    loose = loose_box(tile, target, rng)
     values = {
         "box itself": intersection_over_union(target.truth, box_pixels(target.polygon.bounds)),
         "click": click.ious[0],
         "click oracle": max(iou for _, _, iou in candidates),
+        "jittered click": user.first([jittered_click(target, rng)]),
         "random click": user.first([stray]),
         "3 clicks": click.ious[2],
         "5 clicks": click.ious[4],
         "box": box.ious[0],
-        "loose box": user.first(loose_box(tile, target, rng)),
+        "loose box": user.first(loose),
         "box + 1": box.ious[1],
         "box + 3": box.ious[3],
         **_shape(target, "click", click.masks[0]),
@@ -248,6 +255,16 @@ class User:
 
 def _is_ambiguous(prompts: Sequence[Prompt]) -> bool:
     return len(prompts) == 1
+
+
+def jittered_click(target: Target, rng: np.random.Generator) -> Prompt:
+    """Return a click off the middle of an object, but in it, as users click: by a quarter of its size in each axis."""
+    spread = JITTER * math.sqrt(target.cells.sum()) * CELL_PIXELS
+    while True:
+        x, y = rng.normal(target.click[:2], spread)
+        row, column = math.floor(y / CELL_PIXELS), math.floor(x / CELL_PIXELS)
+        if 0 <= row < len(target.cells) and 0 <= column < len(target.cells) and target.cells[row, column]:
+            return float(x), float(y), POSITIVE
 
 
 def loose_box(tile: Tile, target: Target, rng: np.random.Generator) -> list[Prompt]:

@@ -24,7 +24,6 @@ from scipy import ndimage
 from shapely.geometry.base import BaseGeometry
 from shapely.ops import polylabel
 
-from encoder_tools.evaluation.metrics import bootstrap_mean
 from encoder_tools.mini.labelled_tiles import LabelledScene
 from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.prompts import Bounds, Prompts
@@ -39,7 +38,7 @@ from ..markdown import markdown_table, replace_sections
 from .exported_model import OnnxMini
 from .held_out import held_out, measurement_parser
 from .process_pool import map_with_model
-from .small_objects import open_scene
+from .small_objects import geometry_iou, mean_text, open_scene
 
 __all__ = ["hand_clicks", "measure_effort", "measure_scene", "measure_update", "newer_image"]
 
@@ -91,7 +90,7 @@ def _measure(segmenter: Segmenter, truth: shapely.Polygon, rng: np.random.Genera
     found["loop"], found["loop + click"] = user.stroke(shapely.LineString(_largest(loop).exterior.coords))
     for name, outline in (("displaced", displaced), ("simplified", shapely.simplify(truth, SIMPLIFIED * size))):
         outline = _largest(outline.intersection(frame))
-        found[f"{name} itself"] = _iou(truth, outline)
+        found[f"{name} itself"] = geometry_iou(truth, outline)
         found[name], found[f"{name} + click"] = user.answer(Prompts(outline=outline)), user.refined(outline)
     return found
 
@@ -139,7 +138,7 @@ class _User:
         return self.transform.inverse().apply_geometry(geometry)
 
     def _iou(self, geometry: BaseGeometry) -> float:
-        return _iou(self.truth, self._native(geometry))
+        return geometry_iou(self.truth, self._native(geometry))
 
 
 def _axis(polygon: shapely.Polygon) -> shapely.LineString:
@@ -354,21 +353,12 @@ def effort_table(found: dict[str, list[Measured]]) -> str:
 def prompt_table(found: dict[str, list[Measured]]) -> str:
     """Return mean IoU by data set as a Markdown table."""
     names = list(next(iter(found.values()))[0])
-    rows = [[name, *(_mean([item[name] for item in objects]) for objects in found.values())] for name in names]
+    rows = [[name, *(mean_text([item[name] for item in objects]) for objects in found.values())] for name in names]
     return markdown_table(["prompt", *(f"{name} ({len(objects)})" for name, objects in found.items())], rows)
-
-
-def _mean(values: list[float]) -> str:
-    mean, low, high = bootstrap_mean(np.array(values))
-    return f"{mean:.2f} ± {(high - low) / 2:.2f}"
 
 
 def _largest(geometry: BaseGeometry) -> shapely.Polygon:
     return max(polygon_parts(merge(polygon_parts(geometry))), key=lambda part: part.area)
-
-
-def _iou(first: BaseGeometry, second: BaseGeometry) -> float:
-    return float(shapely.intersection(first, second).area / shapely.union(first, second).area)
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ IOU_METRICS = (
     *BASELINES,
     "click",
     "click oracle",
+    "jittered click",
     "random click",
     "3 clicks",
     "5 clicks",
@@ -108,16 +109,16 @@ def _ranking(objects: Sequence[Measured]) -> dict[str, list[float]]:
 def table(results: dict[str, Summary]) -> str:
     """Return means and intervals as a Markdown table, a column for each data set."""
     rows = [["objects", *(str(found["objects"]) for found in results.values())]]
-    common = [metric for metric in METRICS if all(metric in found for found in results.values())]
-    rows += [[metric, *(_interval(found[metric]) for found in results.values())] for metric in common]
+    known = [metric for metric in METRICS if any(metric in found for found in results.values())]
+    rows += [[metric, *(_interval(found.get(metric)) for found in results.values())] for metric in known]
     for begin in ("click", "box", "all"):
         name = f"{begin} score error"
         rows.append([name, *(f"{found[name]:.3f}" for found in results.values())])
     return markdown_table(["mean (95 % interval)", *results], rows)
 
 
-def _interval(values: Sequence[float]) -> str:
-    return "{:.3f} ({:.3f} to {:.3f})".format(*values)
+def _interval(values: Sequence[float] | None) -> str:
+    return "" if values is None else "{:.3f} ({:.3f} to {:.3f})".format(*values)
 
 
 def rounds_table(results: dict[str, Summary]) -> str:
@@ -142,8 +143,8 @@ def ranking_table(results: dict[str, Summary]) -> str:
 
 def margins_table(results: dict[str, Summary]) -> str:
     """Return the differences between the model and each baseline on the same objects as a Markdown table."""
-    first = next(iter(results.values()))
-    rows = [[name, *(_interval(found["margins"][name]) for found in results.values())] for name in first["margins"]]
+    names = dict.fromkeys(name for found in results.values() for name in found["margins"])
+    rows = [[name, *(_interval(found["margins"].get(name)) for found in results.values())] for name in names]
     return markdown_table(["difference (95 % interval)", *results], rows)
 
 

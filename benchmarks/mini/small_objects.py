@@ -45,7 +45,17 @@ from .exported_model import OnnxMini
 from .held_out import held_out, measurement_parser
 from .process_pool import map_with_model
 
-__all__ = ["DRAWN", "SIZES", "drawn_by_hand", "measure_scene", "open_scene", "small_objects_table", "with_totals"]
+__all__ = [
+    "DRAWN",
+    "SIZES",
+    "drawn_by_hand",
+    "geometry_iou",
+    "mean_text",
+    "measure_scene",
+    "open_scene",
+    "small_objects_table",
+    "with_totals",
+]
 
 REDUCTIONS = (2, 4)
 LEVELS = tuple(range(0, FINEST_LEVEL - 1, -1))
@@ -126,14 +136,14 @@ def _measure(segmenter: Segmenter, polygon: BaseGeometry) -> Measured:
     bounds = Bounds(*polygon.bounds)
     middle = polylabel(max(polygon_parts(polygon), key=lambda part: part.area), 0.25)
     click, box = Prompts((Point(middle.x, middle.y),)), Prompts(box=bounds)
-    found = {"size": max(bounds.width, bounds.height), "box itself": _iou(polygon, shapely.box(*bounds))}
+    found = {"size": max(bounds.width, bounds.height), "box itself": geometry_iou(polygon, shapely.box(*bounds))}
     for level in LEVELS:
         answers = [_answer(segmenter, click, level, rank) for rank in range(3)]
-        ious = [_iou(polygon, answer) for answer in answers]
+        ious = [geometry_iou(polygon, answer) for answer in answers]
         found[f"click {level}"], found[f"best {level}"] = ious[0], max(ious)
-        found[f"box {level}"] = _iou(polygon, _answer(segmenter, box, level, 0))
+        found[f"box {level}"] = geometry_iou(polygon, _answer(segmenter, box, level, 0))
     chosen = segmenter.resolve(segmenter.propose(box))
-    found["box"], found["box level"] = _iou(polygon, shapely.union_all(chosen.polygons)), chosen.level
+    found["box"], found["box level"] = geometry_iou(polygon, shapely.union_all(chosen.polygons)), chosen.level
     return found
 
 
@@ -147,7 +157,8 @@ def _answer(segmenter: Segmenter, prompts: Prompts, level: int, rank: int) -> Ba
     return shapely.union_all(segmenter.resolve(proposal, min(rank, len(proposal.ranking) - 1)).polygons)
 
 
-def _iou(first: BaseGeometry, second: BaseGeometry) -> float:
+def geometry_iou(first: BaseGeometry, second: BaseGeometry) -> float:
+    """Return the IoU of two geometries; 0 if both are empty."""
     union = shapely.union(first, second).area
     return float(shapely.intersection(first, second).area / union) if union else 0.0
 
@@ -209,13 +220,14 @@ def small_objects_table(found: dict[str, list[Measured]]) -> str:
             group = [item for item in objects if low <= item["size"] < high]
             if group and group not in written:
                 written.append(group)
-                means = [_mean([item[name] for item in group]) for name in ("box itself", *answers, "box")]
+                means = [mean_text([item[name] for item in group]) for name in ("box itself", *answers, "box")]
                 size = f"{low} to {high}" if low else f"under {high}"
                 rows.append([dataset, size, str(len(group)), *means])
     return markdown_table(header, rows)
 
 
-def _mean(values: list[float]) -> str:
+def mean_text(values: list[float]) -> str:
+    """Return a mean with half of its interval."""
     mean, low, high = bootstrap_mean(np.array(values))
     return f"{mean:.2f} ± {(high - low) / 2:.2f}"
 

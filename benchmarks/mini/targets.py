@@ -11,7 +11,7 @@ from ..markdown import markdown_table
 __all__ = ["short_name", "targets_table"]
 
 BUILDINGS, FIELDS = "buildings/val_kampala", "fields/val"
-MAX_SCORE_ERROR = 0.08
+MAX_SCORE_ERRORS = {"click": 0.10, "box": 0.08, "all": 0.08}
 MIN_MARGIN = 0.05
 SPEED_MS = {"encoder": 300.0, "decoder": 15.0}
 MAX_MEGABYTES = 12.0
@@ -99,7 +99,7 @@ def _never_lower(results: Results, begin: str) -> _Row:
 
 
 def _baselines(results: Results) -> list[_Row]:
-    names = list(next(iter(results.values()))["margins"])
+    names = dict.fromkeys(name for summary in results.values() for name in summary["margins"])
     rows = []
     for name in names:
         least = MIN_MARGIN if name.endswith("GrabCut") else 0.0
@@ -108,7 +108,8 @@ def _baselines(results: Results) -> list[_Row]:
         def margin(summary: Mapping[str, Any], name: str = name) -> float:
             return float(summary["margins"][name][0])
 
-        rows.append(_each(results, name, wanted, margin, least))
+        known = {dataset: summary for dataset, summary in results.items() if name in summary["margins"]}
+        rows.append(_each(known, name, wanted, margin, least))
     return rows
 
 
@@ -117,9 +118,9 @@ def _score_error(results: Results, kind: str) -> _Row:
     names = {"click": "first click", "box": "box", "all": "every answer"}
     return _Row(
         f"mean absolute score error, {names[kind]}",
-        f"<= {MAX_SCORE_ERROR}",
+        f"<= {MAX_SCORE_ERRORS[kind]:.2f}",
         {dataset: f"{error:.3f}" for dataset, error in found.items()},
-        {dataset: error <= MAX_SCORE_ERROR for dataset, error in found.items()},
+        {dataset: error <= MAX_SCORE_ERRORS[kind] for dataset, error in found.items()},
     )
 
 

@@ -93,9 +93,9 @@ def export_command(model_or_checkpoint: str, output: Path, with_encoder: bool) -
 @click.option("--data", type=PATH, help="Folder of labelled imagery. Default: GEOSAM_ES_DATA.")
 @click.option("--out", required=True, type=PATH, help="Folder for checkpoints, logs and the model.")
 @click.option("--minutes", type=float, help="Time limit for the network, over all runs with this --out.")
-@click.option("--begin-with", type=PATH, help="Checkpoint of another run to start from.")
-@click.option("--learning-rate", type=float, help="Highest learning rate. Default: see mini/config.py.")
-@click.option("--seed", type=int, help="Seed of the data; a new one with --begin-with. Default: see mini/config.py.")
+@click.option("--from", "begin_with", type=PATH, help="Model folder or checkpoint to go on from.")
+@click.option("--learning-rate", type=float, help="Highest learning rate of the first stage.")
+@click.option("--seed", type=int, help="Seed of the data; take a new one with --from.")
 def train_mini_command(
     data: Path | None,
     out: Path,
@@ -104,11 +104,12 @@ def train_mini_command(
     learning_rate: float | None,
     seed: int | None,
 ) -> None:
-    """Train the embedded model, resuming an interrupted run, and export it to ONNX.
+    """Train the embedded model in stages, resuming an interrupted run, and export it to ONNX.
 
     \b
     Example:
       geosam-es train-mini --data data/ --out runs/mini
+      geosam-es train-mini --data data/ --out runs/more --from runs/mini/model --minutes 60
     """
     check_output_folder(out, (MODEL_FILE,))
     # Imported here, because it needs torch. The first import says what to install if a library is missing.
@@ -120,7 +121,10 @@ def train_mini_command(
 
     config = TrainConfig()
     if learning_rate is not None:
-        config = replace(config, learning_rate=learning_rate)
+        continuations = config.continuations
+        if begin_with is not None:
+            continuations = (replace(continuations[0], learning_rate=learning_rate), *continuations[1:])
+        config = replace(config, learning_rate=learning_rate, continuations=continuations)
     if seed is not None:
         config = replace(config, seed=seed)
     click.echo(f"{run_training(data, out, minutes, config, begin_with)}: trained and exported")

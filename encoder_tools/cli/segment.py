@@ -46,7 +46,6 @@ from .options import PATH, Number, json_option, threads_option
 
 __all__ = [
     "answer_options",
-    "chosen_level",
     "draw",
     "output_options",
     "refuse_own_prompts",
@@ -175,14 +174,7 @@ def segment_command(
     crs: str | None,
     out_crs: str | None,
     threads: int | None,
-    level: int | None,
-    scale: float | None,
-    object_size: float | None,
-    simplify: float,
-    min_area_m2: float,
-    fill_holes_m2: float,
-    candidate: str,
-    **writing: Any,
+    **options: Any,
 ) -> None:
     """Segment objects in STORE from PROMPTS, a vector file of points or polygons, or from --point and --box.
 
@@ -203,12 +195,10 @@ def segment_command(
     layer = _layer(prompts, points, box, prompt_crs, raster_crs)
     source = str(prompts) if prompts is not None else "--point" if points else "--box"
     objects = prompts_from_layer(layer, raster_crs, source, segmenter.map_bounds)
-    level = chosen_level(segmenter, level, scale, object_size)
-    settings = SegmentOptions(level, simplify, min_area_m2, fill_holes_m2, candidate)
-    draw(segmenter, objects, layer, settings, output, target_crs, **writing)
+    draw(segmenter, objects, layer, output, target_crs, **options)
 
 
-def chosen_level(segmenter: Segmenter, level: int | None, scale: float | None, object_size: float | None) -> int:
+def _chosen_level(segmenter: Segmenter, level: int | None, scale: float | None, object_size: float | None) -> int:
     """Return the level that the options choose, with a note if the store lacks it."""
     if sum(value is not None for value in (level, scale, object_size)) > 1:
         raise click.UsageError("Only one of --level, --scale and --object-size can be given.")
@@ -228,11 +218,17 @@ def draw(
     segmenter: Segmenter,
     objects: Sequence[ObjectPrompts],
     layer: VectorLayer,
-    settings: SegmentOptions,
     output: Path,
     target_crs: pyproj.CRS,
     *,
     thresholds: UpdateOptions | None = None,
+    level: int | None,
+    scale: float | None,
+    object_size: float | None,
+    simplify: float,
+    min_area_m2: float,
+    fill_holes_m2: float,
+    candidate: str = BEST_CANDIDATE,
     overwrite: bool,
     append: bool,
     out_layer: str,
@@ -240,20 +236,12 @@ def draw(
 ) -> None:
     """Answer objects, write their polygons, and print a summary. With thresholds, bring old polygons up to date."""
     raster_crs = store_crs(segmenter.reader)
-    candidates = settings.candidate == ALL_CANDIDATES
+    level = _chosen_level(segmenter, level, scale, object_size)
+    settings = SegmentOptions(level, simplify, min_area_m2, fill_holes_m2, candidate)
+    candidates = candidate == ALL_CANDIDATES
     written: dict[str, Any] = {"append": append, "out_layer": out_layer, "updated": thresholds is not None}
-    notes = check_results(
-        output,
-        objects,
-        raster_crs,
-        target_crs,
-        candidates,
-        layer,
-        segmenter.map_bounds,
-        overwrite=overwrite,
-        **written,
-    )
-    for note in notes:
+    around = objects, raster_crs, target_crs, candidates, layer, segmenter.map_bounds
+    for note in check_results(output, *around, overwrite=overwrite, **written):
         click.echo(f"Note: {note}", err=True)
     with Progress(output.name, "objects") as progress:
         report = segment(segmenter, objects, settings, progress, thresholds)

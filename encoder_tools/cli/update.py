@@ -10,10 +10,10 @@ import click
 from geosam_es.inference.session import open_segmenter
 
 from ..crs import parse_crs, store_crs
-from ..segment import SegmentOptions, UpdateOptions, polygons_from_layer
+from ..segment import UpdateOptions, polygons_from_layer
 from ..vector_output import FORMATS, default_crs
 from .options import PATH, Number
-from .segment import answer_options, chosen_level, draw, output_options, refuse_own_prompts, vector_layer
+from .segment import answer_options, draw, output_options, refuse_own_prompts, vector_layer
 
 __all__ = ["update_command"]
 
@@ -62,13 +62,7 @@ def update_command(
     gone_score: float,
     tolerance: float,
     threads: int | None,
-    level: int | None,
-    scale: float | None,
-    object_size: float | None,
-    simplify: float,
-    min_area_m2: float,
-    fill_holes_m2: float,
-    **writing: Any,
+    **options: Any,
 ) -> None:
     """Find the objects of OLD_POLYGONS in STORE, made from a newer image.
 
@@ -86,7 +80,5 @@ def update_command(
     layer = vector_layer(polygons, parse_crs(crs) if crs else None, raster_crs)
     objects = polygons_from_layer(layer, raster_crs, str(polygons), segmenter.map_bounds)
     target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or layer.crs or raster_crs
-    level = chosen_level(segmenter, level, scale, object_size)
-    settings = SegmentOptions(level, simplify, min_area_m2, fill_holes_m2)
     thresholds = UpdateOptions(same_iou, gone_score, tolerance)
-    draw(segmenter, objects, layer, settings, output, target_crs, thresholds=thresholds, **writing)
+    draw(segmenter, objects, layer, output, target_crs, thresholds=thresholds, **options)

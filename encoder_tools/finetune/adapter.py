@@ -6,6 +6,7 @@ It changes what the decoder reads, for any model, without encoding again and at 
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -46,18 +47,6 @@ class Adapter(torch.nn.Module):  # type: ignore[misc, unused-ignore]
         """Map features (B, C, h, w) to the same shape."""
         y: torch.Tensor = self.up(torch.relu(self.mix(torch.relu(self.down(x)))))
         return x + y
-
-
-class _Named(torch.nn.Module):  # type: ignore[misc, unused-ignore]
-    """Gives the weights in the graph names that `load_adapter` knows."""
-
-    def __init__(self, adapter: Adapter) -> None:
-        super().__init__()
-        self.adapter = adapter
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.adapter(x)
-        return y
 
 
 class AdaptedDecoder:
@@ -116,7 +105,9 @@ class AdaptedDecoder:
             path = Path(work, PREPARE_FILE)
             size = whole.graph.input[0].type.tensor_type.shape.dim[2].dim_value
             features = torch.zeros(1, self._channels, size, size)
-            export_graph(_Named(self._adapter), (features,), path, ([FEATURE], [_ADAPTED]), {})
+            # Named, so that `load_adapter` finds its weights.
+            named = torch.nn.Sequential(OrderedDict(adapter=self._adapter))
+            export_graph(named, (features,), path, ([FEATURE], [_ADAPTED]), {})
             first = onnx.load(str(path))
         joined = chain([first, whole], [item.name for item in whole.graph.output])
         onnx.save(joined, str(folder / PREPARE_FILE))

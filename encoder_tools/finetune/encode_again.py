@@ -48,12 +48,7 @@ def raster_of(reader: StoreReader, path: Path | None) -> Raster:
 
 
 def encode_again(
-    reader: StoreReader,
-    raster: Raster,
-    model: Path,
-    root: Path,
-    threads: int | None = None,
-    progress: Progress | None = None,
+    reader: StoreReader, raster: Raster, model: Path, root: Path, progress: Progress | None = None
 ) -> None:
     """Write a store with the tiles of another one, encoded by another model.
 
@@ -66,7 +61,6 @@ def encode_again(
         Folder of the model.
     root : Path
         The new store.
-    threads : int, optional
     progress : callable, optional
         Called with the number of tiles done and of all tiles.
 
@@ -76,7 +70,7 @@ def encode_again(
         If the raster or the model cannot be read, or the store cannot be written.
     """
     with TemporaryDirectory(prefix="geosam-es-") as work:
-        loaded = load_model(str(model), None, "cpu", Path(work), threads)
+        loaded = load_model(str(model), None, "cpu", Path(work))
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         metadata = replace(
             reader.metadata,
@@ -94,9 +88,7 @@ def encode_again(
             encode_tiles(plan, loaded.encoder, writer, tiles, progress)
 
 
-def encode_in_place(
-    store: Path, model: Path, raster: Path | None = None, threads: int | None = None, progress: Progress | None = None
-) -> None:
+def encode_in_place(store: Path, model: Path, raster: Path | None = None, progress: Progress | None = None) -> None:
     """Encode a store again with a model and put the result in its place; see `encode_again`.
 
     Raises
@@ -108,7 +100,7 @@ def encode_in_place(
     image = raster_of(reader, find_raster(reader, raster))
     fresh = temporary_name(store.resolve().parent)
     try:
-        encode_again(reader, image, model, fresh, threads, progress)
+        encode_again(reader, image, model, fresh, progress)
         put_in_place_of(store, fresh)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)

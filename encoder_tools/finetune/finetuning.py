@@ -88,8 +88,6 @@ class Request:
     options : TuneOptions
     resume, overwrite : bool
         Continue or replace an earlier run in the folder.
-    threads : int, optional
-        CPU threads of the comparison.
     """
 
     stores: Sequence[Path]
@@ -107,7 +105,6 @@ class Request:
     options: TuneOptions = field(default_factory=TuneOptions)
     resume: bool = False
     overwrite: bool = False
-    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -136,10 +133,6 @@ class DataSplit:
         return [sample for half in self.halves for sample in half]
 
 
-def _ignore(*_: object) -> None:
-    """Do nothing."""
-
-
 @dataclass(frozen=True)
 class Events:
     """Callbacks for progress.
@@ -158,11 +151,11 @@ class Events:
         Called with the number of tiles encoded again and their total.
     """
 
-    split: Callable[[DataSplit], None] = _ignore
-    training: Callable[[int, int], None] = _ignore
-    tried: Callable[[str, Fit], None] = _ignore
-    comparing: Callable[[int, int], None] = _ignore
-    encoding: Callable[[int, int], None] = _ignore
+    split: Callable[[DataSplit], None]
+    training: Callable[[int, int], None]
+    tried: Callable[[str, Fit], None]
+    comparing: Callable[[int, int], None]
+    encoding: Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -171,24 +164,22 @@ class Tuned:
 
     Attributes
     ----------
-    folder : Path
     facts : Facts
     summary : dict
         Figures of the report.
     """
 
-    folder: Path
     facts: Facts
     summary: dict[str, Any]
 
 
-def finetune(request: Request, events: Events | None = None) -> Tuned:
+def finetune(request: Request, events: Events) -> Tuned:
     """Tune a decoder or a model and compare it with the one it started from.
 
     Parameters
     ----------
     request : Request
-    events : Events, optional
+    events : Events
 
     Returns
     -------
@@ -200,7 +191,6 @@ def finetune(request: Request, events: Events | None = None) -> Tuned:
         If the stores, the layers, the options or the folder cannot be used; nothing is written then. The checkpoint of
         an interrupted training stays.
     """
-    events = events or Events()
     readers = [StoreReader(path) for path in request.stores]
     _check_same_encoder(readers)
     rasters = _find_rasters(readers, request.rasters)
@@ -236,7 +226,7 @@ def finetune(request: Request, events: Events | None = None) -> Tuned:
             for reader, path in zip(readers, fresh):
                 put_in_place_of(reader.root, path)
         output.remove(STATE_FILE)
-    return Tuned(request.out, facts, summary)
+    return Tuned(facts, summary)
 
 
 def _find_rasters(readers: Sequence[StoreReader], given: Sequence[Path]) -> list[Path | None]:
@@ -334,7 +324,7 @@ def _encode_again(
     for reader, path in zip(readers, rasters):
         fresh.append(temporary_name(reader.root.resolve().parent))
         stack.callback(shutil.rmtree, fresh[-1], ignore_errors=True)
-        encode_again(reader, raster_of(reader, path), model, fresh[-1], request.threads, events.encoding)
+        encode_again(reader, raster_of(reader, path), model, fresh[-1], events.encoding)
     return fresh
 
 
@@ -425,8 +415,8 @@ def _compare(
     for sample in split.held_out or split.training:
         objects[sample.place.store].append(sample.truth)
     kinds = parse_kinds(REPORT_PROMPTS)
-    before = {BEFORE: base.before.load(request.threads)}
-    after = {TUNED: load_decoder(staged / PREPARE_FILE, staged / DECODER_FILE, request.threads)}
+    before = {BEFORE: base.before.load()}
+    after = {TUNED: load_decoder(staged / PREPARE_FILE, staged / DECODER_FILE)}
     if not fresh:
         return evaluate(readers, objects, {**before, **after}, kinds, events.comparing)
     first = evaluate(readers, objects, before, kinds, lambda done, total: events.comparing(done, 2 * total))

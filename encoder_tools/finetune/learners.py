@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -50,8 +51,6 @@ class StoredLearner:
     cache: FeatureCache
 
     def __deepcopy__(self, memo: dict[int, object]) -> StoredLearner:
-        import copy
-
         return StoredLearner(copy.deepcopy(self.decoder, memo), self.cache)
 
     @property

@@ -30,6 +30,20 @@ class CropPlan:
 
 
 @dataclass(frozen=True)
+class Continuation:
+    """A further stage of a training, whose result is the mean of the weights before and after it.
+
+    Attributes
+    ----------
+    steps : int
+    learning_rate : float
+    """
+
+    steps: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Settings of one training run.
 
@@ -37,6 +51,9 @@ class TrainConfig:
     ----------
     steps : int
         Length of the run, unless a time limit ends it earlier. The learning rate falls to zero over it.
+    continuations : tuple of Continuation
+        Stages after this one. Each has the other settings of this run, but batch normalisation keeps its statistics,
+        and crops of a whole tile come from the beginning.
     warm_up_steps : int
         Steps over which the learning rate rises.
     learning_rate, weight_decay, clip_norm : float
@@ -63,6 +80,7 @@ class TrainConfig:
     """
 
     steps: int = 5600
+    continuations: tuple[Continuation, ...] = (Continuation(2500, 5e-4), Continuation(1500, 3e-4))
     warm_up_steps: int = 150
     learning_rate: float = 1.3e-3
     weight_decay: float = 0.02
@@ -83,13 +101,39 @@ class TrainConfig:
         CropPlan(1024, 1, 10, 0.4),
     )
     source_shares: dict[str, float] = field(
-        default_factory=lambda: {"buildings": 0.27, "fields": 0.43, "landcover": 0.20, "synthetic": 0.10}
+        default_factory=lambda: {
+            "buildings": 0.20,
+            "fields": 0.20,
+            "landcover": 0.12,
+            "coast": 0.10,
+            "flanders": 0.03,
+            "atlanta": 0.02,
+            "stones": 0.03,
+            "synthetic": 0.03,
+            "stands": 0.27,
+        }
     )
     checkpoint_every: int = 100
     validate_every: int = 400
     patience: int = 8
     processes: int = 2
     seed: int = 7
+
+    def stages(self, continue_only: bool) -> list[TrainConfig]:
+        """Return the settings of every stage, or of the continuations alone; a seed of its own for each."""
+        further = [
+            dataclasses.replace(
+                self,
+                steps=stage.steps,
+                learning_rate=stage.learning_rate,
+                continuations=(),
+                freeze_norm_at=0.0,
+                whole_tiles_at=0.0,
+                seed=self.seed + number,
+            )
+            for number, stage in enumerate(self.continuations, start=1)
+        ]
+        return further if continue_only else [dataclasses.replace(self, continuations=()), *further]
 
     def to_json(self) -> dict[str, object]:
         """Return the settings as plain values."""
@@ -102,6 +146,10 @@ class ScoreConfig:
 
     Attributes
     ----------
+    kinds : tuple of str
+        Kinds of training images. Those with a single image, and pebbles, say little about other images.
+    stands : int
+        Synthetic images beside them, see `stands`.
     passes : int
         Passes over each image: the first with it unchanged, the others with changed colours and coarser pixels.
     coarsest : float
@@ -120,6 +168,8 @@ class ScoreConfig:
         Seed of prompts and steps.
     """
 
+    kinds: tuple[str, ...] = ("buildings", "fields", "landcover", "coast")
+    stands: int = 16
     passes: int = 3
     coarsest: float = 4.0
     objects_per_tile: int = 10

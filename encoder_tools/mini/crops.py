@@ -18,13 +18,17 @@ from .sources import Scene
 from .warp import Bend, make_warp
 
 MIN_CELLS = 8
-BEND_SHARES = {"buildings": 0.05, "fields": 0.4, "landcover": 0.3, "synthetic": 0.3}
+BUILT = ("buildings", "atlanta")
+BEND_SHARES = {"fields": 0.4, **dict.fromkeys(BUILT, 0.05)}
+OTHER_BEND_SHARE = 0.3
 """Share of the crops of each kind that are bent."""
 
-REPAINT_SHARES = {"buildings": 0.1, "fields": 0.3, "landcover": 0.0, "synthetic": 0.1}
+REPAINT_SHARES = {"fields": 0.3, "flanders": 0.3, "buildings": 0.1, "synthetic": 0.1}
+OTHER_REPAINT_SHARE = 0.0
 """Share of the crops whose objects get new colours."""
 
-STRETCHES = {"buildings": 0.2, "fields": 0.5, "landcover": 0.35, "synthetic": 0.35}
+STRETCHES = {"fields": 0.5, **dict.fromkeys(BUILT, 0.2)}
+OTHER_STRETCH = 0.35
 """Largest logarithm of the factor by which an axis is stretched."""
 
 INFRARED_SHARE = 0.08
@@ -53,12 +57,38 @@ class Batch:
         1 on the borders of labelled objects.
     edge_weight : float32 (crops, 1, size / 4, size / 4)
         1 where labels are reliable: on and around labelled objects.
+    ids : list of int32 (layers, size / 4, size / 4)
+        Object numbers of each crop, in the layers of its scene.
     """
 
     images: NDArray[np.uint8]
     masks: NDArray[np.bool_]
     edges: NDArray[np.float32]
     edge_weight: NDArray[np.float32]
+    ids: list[NDArray[np.int32]]
+
+    def other_meanings(self, clicks: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Return the other objects that hold the click on each prompted object, such as the row of a tree.
+
+        Parameters
+        ----------
+        clicks : float32 (crops * objects, 2)
+            XY in pixels of the crop.
+
+        Returns
+        -------
+        intp (M,), bool (M, size / 4, size / 4)
+            Index of the prompted object, and the mask of the other one.
+        """
+        owners, found = [], [self.masks[:0]]
+        cells = np.clip(clicks // CELL_PIXELS, 0, self.masks.shape[-1] - 1).astype(int)
+        for number, (column, row) in enumerate(cells):
+            for ids in self.ids[number // (len(self.masks) // len(self.ids))]:
+                mask = ids == ids[row, column]
+                if ids[row, column] and not np.array_equal(mask, self.masks[number]):
+                    owners.append(number)
+                    found.append(mask[None])
+        return np.array(owners, dtype=np.intp), np.concatenate(found)
 
 
 class CropSampler:
@@ -95,14 +125,16 @@ class CropSampler:
         masks: list[NDArray[np.bool_]] = []
         edges: list[NDArray[np.float32]] = []
         weights: list[NDArray[np.float32]] = []
+        layers: list[NDArray[np.int32]] = []
         while len(images) < plan.crops:
             image, ids, main = self._crop(plan.size)
             chosen = self._objects(ids, main, plan.objects)
             if not chosen:
                 continue
             images.append(recolour(image, self.rng))
-            masks.append(np.stack([ids == number for number in chosen]))
-            edge, weight = _edges(ids)
+            masks.append(np.stack([(ids == number).any(0) for number in chosen]))
+            edge, weight = _edges(np.where(ids[0] > 0, ids[0], ids[-1]))
+            layers.append(ids)
             edges.append(edge)
             weights.append(weight)
         return Batch(
@@ -110,6 +142,7 @@ class CropSampler:
             np.concatenate(masks),
             np.stack(edges)[:, None],
             np.stack(weights)[:, None],
+            layers,
         )
 
     def _objects(self, ids: NDArray[np.int32], main: int, count: int) -> list[int]:
@@ -118,14 +151,18 @@ class CropSampler:
         present = np.flatnonzero(cells >= MIN_CELLS)
         if not len(present):
             return []
-        others = self.rng.permutation(present[present != main])[: count - 1]
+        others = self.rng.permutation(present[present != main])
+        # A few of every layer: there are many more trees than rows, and more rows than stands.
+        layer = _layers_of(others, list(ids))
+        rank = [np.count_nonzero(layer[:place] == one) for place, one in enumerate(layer)]
+        others = others[np.argsort(rank, kind="stable")][: count - 1]
         chosen = ([main] if cells[main] >= MIN_CELLS else []) + [int(number) for number in others]
         while len(chosen) < count:
             chosen.append(chosen[int(self.rng.integers(len(chosen)))])
         return chosen[:count]
 
     def _crop(self, size: int) -> tuple[NDArray[np.uint8], NDArray[np.int32], int]:
-        """Sample one rotated, scaled crop around a random object, and the object numbers at 1/4."""
+        """Sample one rotated, scaled crop around a random object, and the object numbers (layers, H, W) at 1/4."""
         rng = self.rng
         group = int(rng.choice(len(self.groups), p=self.group_shares))
         number = int(rng.choice(len(self.groups[group]), p=self.scene_shares[group]))
@@ -151,25 +188,37 @@ class CropSampler:
         if rng.random() < 0.5:
             turn[:, 0] = -turn[:, 0]
         if rng.random() < 0.3:
-            stretch = STRETCHES[scene.kind]
+            stretch = STRETCHES.get(scene.kind, OTHER_STRETCH)
             turn = turn @ np.diag(np.exp(rng.uniform(-stretch, stretch, 2)))
-        bend = Bend.draw(size, rng) if rng.random() < BEND_SHARES[scene.kind] else None
+        bend = Bend.draw(size, rng) if rng.random() < BEND_SHARES.get(scene.kind, OTHER_BEND_SHARE) else None
         warp = make_warp(size, turn, middle, bend)
         level = int(np.clip(np.floor(np.log2(1.0 / zoom) + 0.3), 0, len(scene.pyramid) - 1))
         image = warp.sample(scene.pyramid[level], 1.0 / 2**level)
-        ids = _sample_ids(scene.ids, warp.positions(CELL_PIXELS))
-        if rng.random() < REPAINT_SHARES[scene.kind]:
+        cells = warp.positions(CELL_PIXELS)
+        ids = np.stack([_sample_ids(layer, cells) for layer in scene.layers])
+        if rng.random() < REPAINT_SHARES.get(scene.kind, OTHER_REPAINT_SHARE):
             image = _repaint(image, _sample_ids(scene.ids, warp.positions(1)), rng)
         return image, ids, main
 
 
 def object_shares_of(scene: Scene) -> NDArray[np.float64]:
-    """Return the probability of each object of a scene; slender fields are drawn more often."""
+    """Return the probability of each object of a scene.
+
+    Slender fields are drawn more often. Each layer has the same share.
+    """
     numbers = scene.objects
     sides = scene.boxes[numbers, 2:] - scene.boxes[numbers, :2]
     slender = scene.areas[numbers] < SLENDER_FILL * sides.prod(1)
     weights = np.where(slender & (scene.kind == "fields"), SLENDER_WEIGHT, 1.0)
+    layer = _layers_of(numbers, scene.layers)
+    weights /= np.bincount(layer)[layer]
     return np.asarray(weights / weights.sum(), dtype=np.float64)
+
+
+def _layers_of(numbers: NDArray[np.intp], layers: Sequence[NDArray[np.int32]]) -> NDArray[np.intp]:
+    """Return the index of the layer that each object number belongs to; later layers have higher numbers."""
+    highest = np.maximum.accumulate([int(ids.max()) for ids in layers])
+    return np.searchsorted(highest[:-1], numbers)
 
 
 def _sample_ids(ids: NDArray[np.int32], positions: NDArray[np.float64]) -> NDArray[np.int32]:

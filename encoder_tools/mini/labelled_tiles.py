@@ -17,7 +17,15 @@ from shapely.geometry.base import BaseGeometry
 from geosam_es.errors import RasterError
 from geosam_es.inference.encoder import FILL_RGB, TILE_SIZE
 
-from .sources import landcover_regions, polygons_in_pixels, read_geometries, read_rgb, training_images
+from .sources import (
+    PIXEL_KINDS,
+    labelled_in_pixels,
+    landcover_regions,
+    polygons_in_pixels,
+    read_geometries,
+    read_rgb,
+    training_images,
+)
 
 __all__ = [
     "BUILDING_PIXEL_M",
@@ -88,16 +96,19 @@ def evaluation_scenes(data: Path) -> Iterator[LabelledScene]:
     RasterError
         If a folder is missing.
     """
-    folders = {name: data / name for name in ("buildings/val_kampala", "fields/val", "landcover/val_dubai")}
+    names = ("buildings/val_kampala", "fields/val", "landcover/val_dubai", "coast/val")
+    folders = {name: data / name for name in names}
     for name, folder in folders.items():
         if not folder.is_dir():
             raise RasterError(f"'{data}' has no '{name}'", "see SOURCES.md")
     for block in sorted(folders["buildings/val_kampala"].glob("*.tif")):
         yield _buildings("buildings/val_kampala", block, block.with_name("labels.geojson"))
-    for path in sorted(folders["fields/val"].glob("*.png")):
-        yield _fields("fields/val", path, path.with_name(f"{path.stem}.pixels.geojson"))
+    for paths in labelled_in_pixels(folders["fields/val"]):
+        yield _in_pixels("fields/val", *paths)
     for path in sorted(folders["landcover/val_dubai"].glob("*/*.jpg")):
         yield from _landcover("landcover/val_dubai", path, path.with_suffix(".png"))
+    for paths in labelled_in_pixels(folders["coast/val"]):
+        yield _in_pixels("coast/val", *paths)
 
 
 def training_scenes(data: Path) -> dict[str, list[LabelledScene]]:
@@ -112,8 +123,8 @@ def training_scenes(data: Path) -> dict[str, list[LabelledScene]]:
     try:
         return {
             "buildings": [_buildings("buildings/train", *paths) for paths in images["buildings"]],
-            "fields": [_fields("fields/train", *paths) for paths in images["fields"]],
             "landcover": [s for paths in images["landcover"] for s in _landcover("landcover/train_dubai", *paths)],
+            **{kind: [_in_pixels(f"{kind}/train", *paths) for paths in images[kind]] for kind in PIXEL_KINDS},
         }
     except (OSError, RasterioError) as error:
         raise RasterError(f"training data in '{data}' is incomplete ({error})", "see SOURCES.md") from error
@@ -125,7 +136,7 @@ def _buildings(dataset: str, image: Path, labels: Path) -> LabelledScene:
     return LabelledScene(dataset, read_rgb(image), polygons)
 
 
-def _fields(dataset: str, image: Path, labels: Path) -> LabelledScene:
+def _in_pixels(dataset: str, image: Path, labels: Path) -> LabelledScene:
     pixels = read_rgb(image)
     frame = shapely.box(0, 0, pixels.shape[1], pixels.shape[0])
     polygons = [polygon.intersection(frame) for polygon in read_geometries(labels)]

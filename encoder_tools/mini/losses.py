@@ -48,7 +48,14 @@ def mask_losses(logits: Tensor, truth: Tensor, weight: Tensor, near: Tensor) -> 
     return focal.clamp(max=6.0) + dice_loss(logits, truth, smoothing=4.0)
 
 
-def answer_loss(masks: Tensor, scores: Tensor, coarse: Tensor, truth: Tensor, ambiguous: Tensor) -> Tensor:
+def answer_loss(
+    masks: Tensor,
+    scores: Tensor,
+    coarse: Tensor,
+    truth: Tensor,
+    ambiguous: Tensor,
+    others: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """Return the loss of one round of prompts.
 
     Parameters
@@ -58,8 +65,15 @@ def answer_loss(masks: Tensor, scores: Tensor, coarse: Tensor, truth: Tensor, am
     truth : float (B, 1, H, W)
     ambiguous : float (B,)
         1 for a single click, which the three candidates answer.
+    others : tuple of int64 (M,) and float (M, 1, H, W), optional
+        Other objects that hold the click, such as the row of a tree, each with the index of its answer. Each is
+        compared with the candidate that is closest to it, so that the three candidates span all meanings of a click.
     """
     mask = best_candidate_loss(mask_losses(masks, truth, *attention(truth)), ambiguous)
+    if others is not None and len(others[0]):
+        owner, meant = others
+        closest = mask_losses(masks[owner, 1:], meant, *attention(meant)).amin(1)
+        mask = mask.index_add(0, owner, closest) / (1 + torch.bincount(owner, minlength=len(mask)))
     score = score_loss(scores, mask_iou(masks, truth), ambiguous)
     small = functional.avg_pool2d(truth, 4)
     rough = functional.binary_cross_entropy_with_logits(coarse, small, reduction="none")

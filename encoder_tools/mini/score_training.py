@@ -33,13 +33,15 @@ from .export import load_checkpoint, save_checkpoint
 from .labelled_tiles import MIN_AREA_PIXELS, LabelledScene, coarser, tiles, training_scenes
 from .losses import score_loss
 from .network import MiniNet, normalise
-from .sources import burn, data_folder
+from .sources import STAND_SIDE, burn, data_folder
+from .stands import synthetic_stands
 from .trainer import best_checkpoint
 
-__all__ = ["Answers", "collect", "learn", "score_run"]
+__all__ = ["Answers", "collect", "learn", "score_run", "stand_images"]
 
 _SCORED = "scored.pt"
 _OBJECTS_AT_ONCE = 8
+_OBJECTS_OF_LAYER = 12
 
 
 class Answers(NamedTuple):
@@ -108,6 +110,19 @@ def _tiles(
                 image = recolour(tile.image, rng) if number else tile.image
                 turn = int(rng.integers(4))
                 yield np.ascontiguousarray(np.rot90(image, turn)), np.ascontiguousarray(np.rot90(masks, turn, (1, 2)))
+
+
+def stand_images(count: int, seed: int) -> list[LabelledScene]:
+    """Make synthetic images with some objects of every layer: trees, rows and stands."""
+    rng = np.random.default_rng(seed)
+    scenes = []
+    for number in range(count):
+        made = synthetic_stands(STAND_SIDE, STAND_SIDE, seed=1000 * (seed + 1) - 1 - number)
+        some = [layer[place] for layer in made.layers for place in rng.permutation(len(layer))[:_OBJECTS_OF_LAYER]]
+        scenes.append(
+            LabelledScene("stands", made.image, [polygon for polygon in some if polygon.area >= MIN_AREA_PIXELS])
+        )
+    return scenes
 
 
 def _answers(
@@ -180,7 +195,9 @@ def score_run(run: Path, data: Path | None, config: ScoreConfig | None = None) -
     begun = time.monotonic()
     net, trained = load_checkpoint(best_checkpoint(run))
     chosen = config or ScoreConfig()
-    scenes = [scene for kind in training_scenes(data_folder(data)).values() for scene in kind]
+    known = training_scenes(data_folder(data))
+    scenes = [scene for kind in chosen.kinds for scene in known.get(kind, [])]
+    scenes += stand_images(chosen.stands, chosen.seed)
     learn(net.decoder.score, collect(net, scenes, chosen), chosen)
     trained["seconds"] += time.monotonic() - begun
     return save_checkpoint(net.state_dict(), trained, run / _SCORED)

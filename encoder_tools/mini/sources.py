@@ -26,13 +26,17 @@ from shapely.geometry.base import BaseGeometry
 from geosam_es.errors import RasterError
 
 from ..synthetic import synthetic_orthophoto
+from .stands import synthetic_stands
 from .stripes import striped
 
 LANDCOVER_COLOURS = {"vegetation": (0xFE, 0xDD, 0x3A), "water": (0xE2, 0xA9, 0x29)}
 MIN_REGION_PIXELS = 400
 LEVELS = 3
 MIN_OBJECT_PIXELS = 60
-SYNTHETIC_SCENES = 24
+PIXEL_KINDS = ("fields", "coast", "flanders", "atlanta", "stones")
+"""Kinds whose outlines are in pixels, in files beside their images."""
+
+SYNTHETIC_SCENES, STAND_SCENES, STAND_SIDE = 24, 60, 768
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,14 @@ class Scene:
     Attributes
     ----------
     kind : str
-        ``buildings``, ``fields``, ``landcover`` or ``synthetic``.
+        One of `training_images`, ``synthetic`` or ``stands``.
     pyramid : list of uint8 (H / 2^k, W / 2^k, 3)
         The image at full and at lower resolutions.
     ids : int32 (H, W)
         Object number of each pixel, 0 for none.
+    outer : tuple of int32 (H, W)
+        The same for larger objects that hold those of `ids`: rows of trees, then whole stands. Numbers are unique
+        over all rasters.
     boxes : float32 (N + 1, 4)
         x_min, y_min, x_max, y_max of each object; row 0 is unused.
     areas : float32 (N + 1,)
@@ -58,6 +65,12 @@ class Scene:
     ids: NDArray[np.int32]
     boxes: NDArray[np.float32]
     areas: NDArray[np.float32]
+    outer: tuple[NDArray[np.int32], ...] = ()
+
+    @property
+    def layers(self) -> tuple[NDArray[np.int32], ...]:
+        """All rasters of object numbers, the smallest objects first."""
+        return self.ids, *self.outer
 
     @property
     def objects(self) -> NDArray[np.intp]:
@@ -87,42 +100,43 @@ def halve(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return ((total + 2) // 4).astype(np.uint8)
 
 
-def make_scene(kind: str, image: NDArray[np.uint8], ids: NDArray[np.int32]) -> Scene:
-    """Build a scene from an image and a raster of object numbers."""
+def make_scene(kind: str, image: NDArray[np.uint8], *layers: NDArray[np.int32]) -> Scene:
+    """Build a scene from an image and rasters of object numbers, the smallest objects first; see `Scene`."""
     pyramid = [image]
     for _ in range(LEVELS - 1):
         pyramid.append(halve(pyramid[-1]))
-    count = int(ids.max()) + 1
-    areas = np.bincount(ids.ravel(), minlength=count).astype(np.float32)
-    areas[0] = 0
+    count = max(int(ids.max()) for ids in layers) + 1
+    areas = np.zeros(count, dtype=np.float32)
     boxes = np.zeros((count, 4), dtype=np.float32)
     boxes[:, :2] = np.inf
-    rows, columns = np.nonzero(ids)
-    numbers = ids[rows, columns]
-    np.minimum.at(boxes[:, 0], numbers, columns)
-    np.minimum.at(boxes[:, 1], numbers, rows)
-    np.maximum.at(boxes[:, 2], numbers, columns + 1)
-    np.maximum.at(boxes[:, 3], numbers, rows + 1)
-    return Scene(kind, pyramid, ids, boxes, areas)
+    for ids in layers:
+        rows, columns = np.nonzero(ids)
+        numbers = ids[rows, columns]
+        areas += np.bincount(numbers, minlength=count).astype(np.float32)
+        np.minimum.at(boxes[:, 0], numbers, columns)
+        np.minimum.at(boxes[:, 1], numbers, rows)
+        np.maximum.at(boxes[:, 2], numbers, columns + 1)
+        np.maximum.at(boxes[:, 3], numbers, rows + 1)
+    return Scene(kind, pyramid, layers[0], boxes, areas, layers[1:])
 
 
-def burn(polygons: Sequence[BaseGeometry], height: int, width: int) -> NDArray[np.int32]:
-    """Rasterise polygons in pixel coordinates to their numbers; smaller ones cover larger ones."""
+def burn(polygons: Sequence[BaseGeometry], height: int, width: int, first: int = 1) -> NDArray[np.int32]:
+    """Rasterise polygons in pixel coordinates to their numbers from `first`; smaller ones cover larger ones."""
     ordered = sorted((p for p in polygons if not p.is_empty), key=lambda p: -p.area)
     if not ordered:
         return np.zeros((height, width), dtype=np.int32)
-    shapes = [(mapping(polygon), number) for number, polygon in enumerate(ordered, start=1)]
+    shapes = [(mapping(polygon), number) for number, polygon in enumerate(ordered, start=first)]
     ids: NDArray[np.int32] = rasterio.features.rasterize(shapes, (height, width), dtype="int32")
     return ids
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Read an image as RGB (H, W, 3), also with a palette."""
+    """Read an image as RGB (H, W, 3), also with a palette; a single band is repeated."""
     if path.suffix in (".png", ".jpg"):
         with Image.open(path) as picture:
             return np.array(picture.convert("RGB"))
     with rasterio.open(path) as dataset:
-        bands: NDArray[np.uint8] = dataset.read((1, 2, 3))
+        bands: NDArray[np.uint8] = dataset.read((1, 2, 3) if dataset.count >= 3 else (1, 1, 1))
     return np.ascontiguousarray(np.moveaxis(bands, 0, -1))
 
 
@@ -168,16 +182,22 @@ _BUILDING_BLOCKS = {
 
 def training_images(data: Path) -> dict[str, list[tuple[Path, Path]]]:
     """Return the training images of each kind, each with its file of labels."""
-    folders = data / "buildings", data / "fields" / "train", data / "landcover" / "train_dubai"
+    folders = data / "buildings", data / "landcover" / "train_dubai"
     return {
         "buildings": [
             (folders[0] / folder / f"{block}.tif", folders[0] / folder / f"{labels}.geojson")
             for folder, blocks in _BUILDING_BLOCKS.items()
             for block, labels in blocks.items()
         ],
-        "fields": [(path, path.with_name(f"{path.stem}.pixels.geojson")) for path in sorted(folders[1].glob("*.png"))],
-        "landcover": [(path, path.with_suffix(".png")) for path in sorted(folders[2].glob("*/*.jpg"))],
+        "landcover": [(path, path.with_suffix(".png")) for path in sorted(folders[1].glob("*/*.jpg"))],
+        **{kind: labelled_in_pixels(data / kind / "train") for kind in PIXEL_KINDS},
     }
+
+
+def labelled_in_pixels(folder: Path) -> list[tuple[Path, Path]]:
+    """Return the images of a folder that have outlines in pixels, each with its file of outlines."""
+    images = (path for path in sorted(folder.glob("*")) if path.suffix in (".png", ".jpg", ".tif"))
+    return [(path, path.with_name(f"{path.stem}.pixels.geojson")) for path in images]
 
 
 def check_training_images(data: Path) -> None:
@@ -196,10 +216,10 @@ def check_training_images(data: Path) -> None:
 def _read_scene(kind: str, image: Path, labels: Path) -> Scene:
     if kind == "buildings":
         polygons = polygons_in_pixels(labels, image)
-    elif kind == "fields":
-        polygons = read_geometries(labels)
-    else:
+    elif kind == "landcover":
         polygons = [polygon for _, polygon in landcover_regions(labels)]
+    else:
+        polygons = read_geometries(labels)
     pixels = read_rgb(image)
     return make_scene(kind, pixels, burn(polygons, *pixels.shape[:2]))
 
@@ -215,8 +235,23 @@ def synthetic_scenes(count: int, seed: int) -> list[Scene]:
     return scenes
 
 
+def stand_scenes(count: int, seed: int) -> list[Scene]:
+    """Make synthetic scenes with three layers of objects: single ones, rows or groups, and whole stands."""
+    scenes = []
+    for number in range(count):
+        stands = synthetic_stands(STAND_SIDE, STAND_SIDE, seed=1000 * seed + number)
+        layers, first = [], 1
+        for polygons in stands.layers:
+            layers.append(burn(polygons, STAND_SIDE, STAND_SIDE, first))
+            first += len(polygons)
+        scenes.append(make_scene("stands", stands.image, *layers))
+    return scenes
+
+
 def load_scenes(data: Path, seed: int) -> list[Scene]:
-    """Read all training imagery; every image of fields appears twice, the second time cut into strips.
+    """Read all training imagery and make synthetic scenes.
+
+    Every image of fields appears twice, the second time cut into strips.
 
     Raises
     ------
@@ -230,5 +265,5 @@ def load_scenes(data: Path, seed: int) -> list[Scene]:
     rng = np.random.default_rng(seed)
     fields = [scene for scene in scenes if scene.kind == "fields"]
     scenes += [make_scene("fields", *striped(s.pyramid[0], s.ids, s.boxes, rng)) for s in fields]
-    scenes += synthetic_scenes(SYNTHETIC_SCENES, seed)
+    scenes += synthetic_scenes(SYNTHETIC_SCENES, seed) + stand_scenes(STAND_SCENES, seed)
     return [scene for scene in scenes if len(scene.objects)]

@@ -16,9 +16,9 @@ from ..training.answers import continued_with, mask_iou
 from ..training.simulated_user import SimulatedUser
 from .config import CropPlan, TrainConfig
 from .crops import Batch, CropSampler
-from .export import load_checkpoint
 from .losses import answer_loss, edge_loss
 from .network import MiniNet, normalise
+from .onnx_weights import load_network
 from .sources import load_scenes
 from .validation import ValidationSet
 
@@ -48,7 +48,7 @@ class Trainer:
     rank : int
         Number of this process.
     begin_with : Path or None
-        Checkpoint of an earlier run whose averaged weights the run begins with; ignored by a run that resumes.
+        Checkpoint or folder of ONNX files whose weights the run begins with; ignored by a run that resumes.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Trainer:
         if (out / CHECKPOINT).is_file():
             self._load(out / CHECKPOINT)
         elif begin_with is not None:
-            state = load_checkpoint(begin_with)[0].state_dict()
+            state = load_network(begin_with)[0].state_dict()
             self.net.load_state_dict(state)
             self.average.load_state_dict(state)
         seed = (config.seed, rank, self.step)
@@ -226,7 +226,8 @@ class Trainer:
             coords, labels = (torch.from_numpy(part).to(self.device) for part in user.points())
             masks, scores, coarse = self.net.decoder(context, coords, labels, previous, has_mask)
             ambiguous = torch.from_numpy(user.single_click.astype(np.float32)).to(self.device)
-            total = total + answer_loss(masks, scores, coarse, truth, ambiguous) / rounds
+            others = self._other_meanings(batch, user, coords) if turn == 0 else None
+            total = total + answer_loss(masks, scores, coarse, truth, ambiguous, others) / rounds
             with torch.no_grad():
                 previous = continued_with(masks, scores, truth, ambiguous, rng)
                 ious.append(float(mask_iou(previous, truth).mean()))
@@ -240,6 +241,13 @@ class Trainer:
             "iou_last": ious[-1],
         }
         return total, numbers
+
+    def _other_meanings(self, batch: Batch, user: SimulatedUser, coords: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the other objects that hold single clicks, as `answer_loss` takes them."""
+        owner, masks = batch.other_meanings(coords[:, 0].cpu().numpy())
+        clicked = user.single_click[owner]
+        meant = torch.from_numpy(masks[clicked]).to(self.device, torch.float32)[:, None]
+        return torch.from_numpy(owner[clicked]).to(self.device), meant
 
     def _average_gradients(self) -> None:
         if not dist.is_initialized():

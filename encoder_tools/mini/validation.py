@@ -21,7 +21,7 @@ from .labelled_tiles import evaluation_scenes, tiles
 from .network import MiniNet, normalise
 
 OBJECTS_PER_TILE = 8
-FOLDERS = {"buildings/val_kampala": "buildings", "fields/val": "fields"}
+FOLDERS = {"buildings/val_kampala": "buildings", "fields/val": "fields", "coast/val": "coast"}
 
 
 class _Tile(NamedTuple):
@@ -31,7 +31,7 @@ class _Tile(NamedTuple):
 
 
 class ValidationSet:
-    """Some objects of every held-out tile of buildings and fields, divided among the processes.
+    """Some objects of every held-out tile of some sets, divided among the processes.
 
     Parameters
     ----------

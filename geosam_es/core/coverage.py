@@ -197,6 +197,10 @@ def reshape(
     net = _Net(others, rules, classes, outline, old)
     before: Outline = polygonal(net.flat(valid(old)))
     given: Outline = polygonal(net.flat(valid(outline)))
+    # Ground in such a hole has no other neighbour that could take it.
+    limit = rules.min_area((classes or {}).get(key))
+    rings = [shapely.Polygon(ring) for part in polygon_parts(given) for ring in part.interiors]
+    given = polygonal(shapely.union_all([given, *(r for r in rings if r.area < limit and before.covers(r))]))
     around = list(net.near(shapely.union(given, before)).values())
     free = given if moves_borders else polygonal(shapely.difference(given, shapely.union_all(around)))
     new = _fitted(free, around, rules)
@@ -312,7 +316,7 @@ def give(
         return None if others == taken else others
 
     taken = frozenset() if instead_of is None else frozenset({instead_of})
-    barred = [OUTSIDE] if instead_of is None else [OUTSIDE, instead_of]
+    barred = [None] if instead_of is None else [None, instead_of]
     return net.resolved(owners, area, [], barred=barred)
 
 
@@ -377,7 +381,7 @@ class _Net:
         news: Sequence[int],
         lines: Iterable[BaseGeometry] = (),
         grown: Sequence[int] = (),
-        barred: Sequence[int] = (),
+        barred: Sequence[int | None] = (),
     ) -> Changes:
         """Give the faces to polygons.
 
@@ -394,9 +398,9 @@ class _Net:
             More lines between faces.
         grown : sequence of int
             Other polygons beside which narrow gaps are filled.
-        barred : sequence of int
-            Polygons that, like the new ones, get no such face; `OUTSIDE` for free ground. Without another neighbour,
-            the last one gets it.
+        barred : sequence of int or None
+            Polygons that, like the new ones, get no such face; None for free ground. Without another neighbour, the
+            last one gets it.
         """
         keys = list(self.outlines)
         if change.is_empty:
@@ -407,7 +411,8 @@ class _Net:
         owner = [None if is_thin else owners(label) for is_thin, label in zip(faces.is_thin, labels)]
         ground = _Ground(faces, owner)
         waiting = [face for face in ground.waiting if not faces.is_thin[face]]
-        ground.settle(dict.fromkeys(waiting, frozenset([*news, *barred])), frozenset(barred[-1:]) - {OUTSIDE})
+        rest = frozenset(key for key in barred[-1:] if key is not None)
+        ground.settle(dict.fromkeys(waiting, frozenset([*news, *barred])), rest)
         for face in ground.narrow_gaps({*news, *grown}, self._rules.tolerance_m):
             ground.owner[face] = None
         ground.settle({})
@@ -433,9 +438,12 @@ class _Net:
                     area = ground.area(part)
                     is_old = any(old and old <= part for old in solid)
                     is_small = area < rules.min_area(self.classes.get(key))
-                    if is_old or part in stuck or not (is_small or not is_wide(faces.joined(part), rules.tolerance_m)):
+                    if is_old or part in stuck:
                         continue
-                    if is_small and rules.refuses_small:
+                    is_sliver = not is_wide(faces.joined(part), rules.tolerance_m)
+                    if not (is_small or is_sliver):
+                        continue
+                    if is_small and rules.refuses_small and not is_sliver:
                         raise self._too_small(area, key)
                     small.append((area, key, part))
             if not small:
@@ -500,13 +508,13 @@ class _Ground:
                 result.setdefault(key, set()).add(face)
         return result
 
-    def settle(self, barred: Mapping[int, frozenset[int]], rest: frozenset[int] = frozenset()) -> None:
+    def settle(self, barred: Mapping[int, frozenset[int | None]], rest: frozenset[int] = frozenset()) -> None:
         """Give the faces that wait to the neighbour with the longest border.
 
         Parameters
         ----------
-        barred : mapping of int to frozenset of int
-            Neighbours that a face is not given to; `OUTSIDE` for free ground.
+        barred : mapping of int to frozenset of int or None
+            Neighbours that a face is not given to; None for free ground.
         rest : frozenset of int
             What gets the faces without a neighbour.
         """
@@ -516,7 +524,7 @@ class _Ground:
                 votes: dict[frozenset[int], float] = {}
                 for other, length in self.faces.borders[face].items():
                     owner = frozenset[int]() if other == OUTSIDE else self.owner[other]
-                    if owner is not None and not (owner or {OUTSIDE}) & barred.get(face, frozenset()):
+                    if owner is not None and not (owner or {None}) & barred.get(face, frozenset()):
                         votes[owner] = votes.get(owner, 0.0) + length
                 if votes:
                     found[face] = max(votes, key=lambda owner: votes[owner])

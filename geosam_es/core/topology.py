@@ -24,6 +24,7 @@ __all__ = [
     "polygon_parts",
     "prompted_parts",
     "split_by_line",
+    "valid_polygon",
     "with_kept_borders",
 ]
 
@@ -43,6 +44,13 @@ def merge(polygons: Iterable[shapely.Polygon]) -> shapely.Polygon | shapely.Mult
     """Join polygons into one valid geometry, which may be empty."""
     parts = polygon_parts(shapely.union_all(list(polygons)))
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
+
+
+def valid_polygon(geometry: BaseGeometry) -> shapely.Polygon | shapely.MultiPolygon:
+    """Return the polygons of a geometry, repaired if need be; valid ones are returned as they are."""
+    if isinstance(geometry, (shapely.Polygon, shapely.MultiPolygon)) and geometry.is_valid:
+        return geometry
+    return merge(polygon_parts(shapely.make_valid(geometry)))
 
 
 def fill_holes(

@@ -17,9 +17,8 @@ from ..core.coverage_check import Finding
 from ..errors import EditError, GeoSamError, NoTargetError, PromptError, RasterError
 from ..inference.session import CleanOptions
 from ..qgis_support.crs import to_qgs, transform, transform_polygon
-from ..qgis_support.field_map import add_field
 from ..qgis_support.layer_source import LayerSource, source_of
-from ..qgis_support.messages import Messages, tr, translated
+from ..qgis_support.messages import PLUGIN_NAME, Messages, tr, translated
 from ..qgis_support.settings import Settings
 from ..qgis_support.store_news import store_news
 from ..store.raster_name import RasterPath
@@ -211,7 +210,7 @@ class Interaction(QObject):
         actions.discard.triggered.connect(partial(self._unless_in_mode, check.leave))
         check.changed.connect(self._show_check)
         check.shown.connect(self._go_to)
-        check.checked.connect(self._iface.statusBarIface().showMessage)
+        check.checked.connect(lambda text: self._iface.messageBar().pushInfo(PLUGIN_NAME, text))
         check.failed.connect(self._messages.error)
 
     def _connect_decoders(self) -> None:
@@ -578,17 +577,16 @@ class Interaction(QObject):
         if layer is None:
             return
         dialog = FieldsDialog(layer, classes.field, self._iface.mainWindow())
-        if not dialog.exec():
-            return
-        try:
-            if dialog.class_field:
-                add_field(layer, dialog.class_field)
-            dialog.field_map.apply(layer)
-        except EditError as error:
-            self._messages.error(error)
-            return
-        if dialog.class_field != classes.field:
-            classes.choose_field(dialog.class_field)
+        # What was typed is still there after an error.
+        while dialog.exec():
+            try:
+                dialog.field_map.apply(layer, dialog.class_field)
+            except EditError as error:
+                self._messages.error(error)
+                continue
+            if dialog.class_field != classes.field:
+                classes.choose_field(dialog.class_field)
+            break
 
     def _unless_in_mode(self, act: Callable[[], None], _checked: bool = False) -> None:
         """Do something with the current finding, unless the key belongs to a mode of the mouse."""

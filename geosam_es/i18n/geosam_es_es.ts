@@ -530,10 +530,6 @@ N: siguiente · Mayús+N: anterior · Esc: salir</translation>
       <translation>No se pueden borrar polígonos de {name}</translation>
     </message>
     <message>
-      <source>Delete polygon</source>
-      <translation>Borrar polígono</translation>
-    </message>
-    <message>
       <source>The polygon is no longer in {name}</source>
       <translation>El polígono ya no está en {name}</translation>
     </message>
@@ -706,6 +702,10 @@ Intro: escribir · Supr: borrar · Esc: salir</translation>
     <message>
       <source>click a polygon of the target layer</source>
       <translation>hacer clic en un polígono de la capa de destino</translation>
+    </message>
+    <message>
+      <source>Delete polygon</source>
+      <translation>Borrar polígono</translation>
     </message>
     <message>
       <source>deletion of polygon {label} in {layer}</source>
@@ -2854,6 +2854,18 @@ Un objeto está igual o desplazado si el IoU, en su sitio o en otro cercano, alc
     <message>
       <source>install the Microsoft Visual C++ Redistributable 2019 or later, then restart QGIS</source>
       <translation>instalar Microsoft Visual C++ Redistributable 2019 o posterior y reiniciar QGIS</translation>
+    </message>
+    <message>
+      <source>The field {field} is chosen more than once</source>
+      <translation>El campo {field} se ha elegido más de una vez</translation>
+    </message>
+    <message>
+      <source>choose another field</source>
+      <translation>elegir otro campo</translation>
+    </message>
+    <message>
+      <source>Add fields</source>
+      <translation>Añadir campos</translation>
     </message>
     <message>
       <source>The field {field} cannot be added to {layer}</source>

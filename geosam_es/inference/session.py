@@ -19,7 +19,7 @@ from shapely.geometry.base import BaseGeometry
 from ..core.geotransform import GeoTransform
 from ..core.prompts import Bounds, Point, Prompts
 from ..core.strokes import brushed_area, is_loop, looped_area, scribble_points
-from ..core.topology import clean, merge, polygon_parts, prompted_parts, split_by_line
+from ..core.topology import clean, merge, polygon_parts, prompted_parts, split_by_line, valid_polygon
 from ..errors import PromptError
 from ..store.decoders import StoreDecoder, check_decoder
 from ..store.reader import StoreReader
@@ -266,7 +266,9 @@ class SegmentationSession:
         return self.reshape(merge(polygon_parts(changed)), "eraser" if erases else "brush")
 
     def cut(self, line: Stroke) -> Result:
-        """Cut the outline along a line, and keep the pieces with a positive point, or else the largest one.
+        """Cut the outline along a line, and keep the pieces with a positive point.
+
+        If none of the pieces has one, or all have, the largest piece beside the line is kept.
 
         Raises
         ------
@@ -274,11 +276,16 @@ class SegmentationSession:
             If the line does not divide the outline.
         """
         known = self.current.geometry if self.current else shapely.Polygon()
+        whole = polygon_parts(known)
         pieces = split_by_line(known, shapely.LineString(line))
-        if len(pieces) <= len(polygon_parts(known)):
+        if len(pieces) <= len(whole):
             raise PromptError("The line does not divide the polygon", "begin and end it outside")
         positives = [self._transform.apply(point.x, point.y) for point in self.prompts.points if point.positive]
-        return self.reshape(merge(prompted_parts(pieces, positives)), "cut")
+        kept = prompted_parts(pieces, positives)
+        if len(kept) == len(pieces):
+            smaller = [piece for piece in pieces if piece not in whole][1:]
+            kept = [piece for piece in pieces if piece not in smaller]
+        return self.reshape(merge(kept), "cut")
 
     def reshape(self, outline: Outline, gesture: str = "polygon") -> Result:
         """Set the outline by hand; it is shown as it is, and the next prompt corrects it.
@@ -302,8 +309,7 @@ class SegmentationSession:
             If the outline is empty.
         """
         started = time.perf_counter()
-        if not outline.is_valid:
-            outline = merge(polygon_parts(shapely.make_valid(outline)))
+        outline = valid_polygon(outline)
         if outline.is_empty:
             raise PromptError("Nothing is left of the polygon", "undo the last step, or discard the polygon")
         native = self._inverse.apply_geometry(shapely.force_2d(outline))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from qgis.core import QgsCoordinateReferenceSystem, QgsDefaultValue, QgsField, QgsProject, QgsVectorLayer
 
@@ -17,7 +16,7 @@ from ..errors import EditError
 from .fields import DATE, REAL, TEXT
 from .messages import tr
 
-__all__ = ["FieldMap", "add_field"]
+__all__ = ["FieldMap"]
 
 _PROPERTY = "geosam_es/fields"
 _TYPES = {"area": REAL, "score": REAL, "date": DATE, "image_date": DATE}
@@ -53,17 +52,28 @@ class FieldMap:
             return cls()
         return cls({item: name for item, name in names.items() if layer.fields().lookupField(name) >= 0}, expression)
 
-    def apply(self, layer: QgsVectorLayer) -> None:
-        """Keep the map with a layer, add the fields that it lacks, and set their default values.
+    def apply(self, layer: QgsVectorLayer, class_field: str = "") -> None:
+        """Keep the map with a layer, add the fields that it and the class lack, and set their default values.
+
+        Fields are added in one undo step if the layer is being edited.
 
         Raises
         ------
         EditError
-            If a field cannot be added.
+            If a field cannot be added, or serves for two things. The layer is unchanged.
         """
         before = FieldMap.of(layer)
-        for item, name in self.names.items():
-            add_field(layer, name, _TYPES.get(item, TEXT))
+        chosen = [(class_field, TEXT)] if class_field else []
+        chosen += [(name, _TYPES.get(item, TEXT)) for item, name in self.names.items()]
+        names = [name.casefold() for name, _kind in chosen]
+        for name, _kind in chosen:
+            if names.count(name.casefold()) > 1:
+                raise EditError(
+                    tr("The field {field} is chosen more than once").format(field=name), tr("choose another field")
+                )
+        missing = [QgsField(name, kind) for name, kind in chosen if layer.fields().lookupField(name) < 0]
+        if missing:
+            _add_fields(layer, missing)
         for old, new in ((before, False), (self, True)):
             for item, expression in (("area", _area_expression(layer.crs())), ("expression", old.expression)):
                 index = layer.fields().lookupField(old.names.get(item, ""))
@@ -73,25 +83,22 @@ class FieldMap:
         QgsProject.instance().setDirty(True)
 
 
-def add_field(layer: QgsVectorLayer, name: str, kind: Any = TEXT) -> None:
-    """Add a field to a layer if it lacks it, in its edit buffer if it is being edited.
-
-    Raises
-    ------
-    EditError
-        If it cannot be added.
-    """
-    if layer.fields().lookupField(name) >= 0:
-        return
-    new = QgsField(name, kind)
-    is_too_long = layer.storageType() == "ESRI Shapefile" and len(name) > _SHAPEFILE_NAME
-    if not is_too_long and layer.isEditable():
-        layer.addAttribute(new)
-    elif not is_too_long:
-        layer.dataProvider().addAttributes([new])
-    layer.updateFields()
-    if layer.fields().lookupField(name) < 0:
-        problem = tr("The field {field} cannot be added to {layer}").format(field=name, layer=layer.name())
+def _add_fields(layer: QgsVectorLayer, fields: list[QgsField]) -> None:
+    is_shapefile = layer.storageType() == "ESRI Shapefile"
+    refused = [new for new in fields if is_shapefile and len(new.name()) > _SHAPEFILE_NAME]
+    if not refused and layer.isEditable():
+        layer.beginEditCommand(tr("Add fields"))
+        refused = [new for new in fields if not layer.addAttribute(new)]
+        if refused:
+            layer.destroyEditCommand()
+        else:
+            layer.endEditCommand()
+    elif not refused:
+        layer.dataProvider().addAttributes(fields)
+        layer.updateFields()
+        refused = [new for new in fields if layer.fields().lookupField(new.name()) < 0]
+    if refused:
+        problem = tr("The field {field} cannot be added to {layer}").format(field=refused[0].name(), layer=layer.name())
         raise EditError(problem, tr("choose a field of the layer, or a name of up to 10 letters and digits"))
 
 

@@ -143,7 +143,7 @@ class Messages:
     def __init__(self, bar: Any, on_package: Callable[[PackageError], None]) -> None:
         self._bar = bar
         self._on_package = on_package
-        self._last = ("", 0.0)
+        self._last: tuple[str, float, Any] = ("", 0.0, None)
         self._report, self._offer = BarMessage(bar), BarMessage(bar)
 
     def error(self, error: GeoSamError) -> None:
@@ -154,14 +154,15 @@ class Messages:
         text = translated(error)
         now = time.monotonic()
         # Repeated clicks where something fails need one message.
-        is_repeated = self._last[0] == text and now - self._last[1] < _REPEAT_SECONDS
-        self._last = (text, now)
+        last, when, item = self._last
+        is_repeated = last == text and now - when < _REPEAT_SECONDS and item in self._bar.items()
         if not is_repeated:
             _log(text, Qgis.MessageLevel.Warning)
             item = self._bar.createMessage(PLUGIN_NAME, text)
             item.setLevel(Qgis.MessageLevel.Warning)
             item.setDuration(_SHOWN_SECONDS)
             _push(self._bar, item)
+        self._last = (text, now, item)
 
     def warning(self, text: str) -> None:
         """Show a text until the user closes it."""

@@ -261,6 +261,14 @@ def test_ground_that_a_refined_polygon_leaves_goes_to_those_beside_it() -> None:
     assert inner.changed.keys() == {1} and inner.changed[1].equals(box(10, 0, 50, 100))
 
 
+def test_a_refined_polygon_gets_no_hole_below_the_minimum_area() -> None:
+    polygons = {1: box(0, 0, 100, 100), 2: box(100, 0, 200, 100)}
+    holed = shapely.difference(box(0, 0, 95, 100), shapely.union(box(40, 40, 45, 45), box(60, 40, 80, 60)))
+    changes = reshape(1, holed, polygons, Rules(1.0, 200.0))
+    assert changes.changed[1].area == pytest.approx(95 * 100 - 400)
+    assert changes.changed[2].area == pytest.approx(105 * 100)
+
+
 def test_cut_and_merge() -> None:
     line = shapely.LineString([(X + 25, Y - 10), (X + 30, Y + 50), (X + 25, Y + 110)])
     changes = cut(1, line, PAIR, Rules())
@@ -276,6 +284,19 @@ def test_cut_and_merge() -> None:
     assert merge(1, 2, {1: WEST, 2: box(51, 0, 100, 100)}, Rules(1.5)).changed[1].equals(box(0, 0, 100, 100))
 
 
+@pytest.mark.parametrize("first", [1, 0, -1])
+def test_polygons_may_have_any_numbers(first: int) -> None:
+    polygons = {first: box(0, 0, 10, 10), first - 1: box(12, 0, 22, 4)}
+    changes = give(box(10, 0, 12, 4), polygons, Rules())
+    assert sum(outline.area for outline in changes.changed.values()) == 148
+    changes = give(box(8, 0, 10, 10), {**polygons, first - 1: box(10, 0, 20, 10)}, Rules(), instead_of=first)
+    assert {key: outline.area for key, outline in changes.changed.items()} == {first: 80, first - 1: 120}
+    changes = place(box(4, 4, 6, 6), polygons, Rules(), Ground.SPLIT)
+    assert changes.source == first and {key: part.area for key, part in changes.changed.items()} == {first: 96}
+    changes = cut(first, shapely.LineString([(X + 5, Y - 1), (X + 5, Y + 11)]), polygons, Rules())
+    assert changes.changed[first].area == changes.new[0].area == 50
+
+
 def test_small_parts_go_to_the_neighbour_with_the_longest_border_or_are_refused() -> None:
     polygons = {**PAIR, 3: box(0, 100, 100, 150)}
     # It cuts off a part of 50 m2 in the south, beside nothing else.
@@ -289,6 +310,19 @@ def test_small_parts_go_to_the_neighbour_with_the_longest_border_or_are_refused(
     assert shapely.get_num_geometries(kept.changed[1]) == 2
     with pytest.raises(EditError, match=r"25 m², less than the minimum of 40 m²"):
         place(box(10, 10, 15, 15), polygons, by_class, Ground.SPLIT, class_name="meadow")
+
+
+@pytest.mark.parametrize("seed", [0, 33, 69, 101])
+@pytest.mark.parametrize("ground", [Ground.CARVE, Ground.SPLIT])
+def test_slivers_narrower_than_the_tolerance_are_no_small_parts(seed: int, ground: Ground) -> None:
+    """They once were parts of a square millimetre, below every minimum area."""
+    angles = np.linspace(0, 2 * np.pi, 120, endpoint=False)
+    radii = 20 + np.cumsum(np.random.default_rng(seed).normal(size=120)) / 3
+    outline = shapely.Polygon(np.c_[X + 71 + radii * np.cos(angles), Y + 50 + radii * np.sin(angles)])
+    changes = place(outline, PAIR, Rules(1.0, 400.0, refuses_small=True), ground)
+    after = [*{**PAIR, **changes.changed}.values(), *changes.new]
+    assert sum(shapely.area(after)) == pytest.approx(shapely.union_all(after).area) == pytest.approx(10000)
+    assert min(shapely.area(after)) > 400
 
 
 def test_vertices_outside_a_change_are_exact() -> None:

@@ -67,3 +67,38 @@ def test_some_crops_are_overexposed_noisy_or_compressed() -> None:
     noisy = np.mean([len(np.unique(image[::2, :, 0])) > 6 for image in shown])
     assert 0 < burnt < BRIGHT_SHARE
     assert 0.5 * NOISE_SHARE < noisy < NOISE_SHARE + JPEG_SHARE
+
+
+def nested() -> Scene:
+    """An orchard of 4 rows of 4 trees."""
+    trees, rows, whole = (np.zeros((256, 256), dtype=np.int32) for _ in range(3))
+    whole[20:240, 20:240] = 21
+    for row in range(4):
+        rows[30 + 50 * row : 60 + 50 * row, 30:220] = 17 + row
+        for column in range(4):
+            trees[32 + 50 * row : 58 + 50 * row, 35 + 48 * column : 61 + 48 * column] = 1 + 4 * row + column
+    return make_scene("stands", np.zeros((256, 256, 3), dtype=np.uint8), trees, rows, whole)
+
+
+def test_trees_rows_and_stands_are_prompted_alike() -> None:
+    shares = object_shares_of(nested())
+    assert [shares[:16].sum(), shares[16:20].sum(), shares[20:].sum()] == pytest.approx([1 / 3] * 3)
+    batch = CropSampler([nested()], {"stands": 1.0}, (3,)).batch(CropPlan(256, 6, 6, 1.0))
+    for crop, ids in enumerate(batch.ids):
+        areas = [int(mask.sum()) for mask in batch.masks[6 * crop : 6 * crop + 6]]
+        present = [np.count_nonzero(np.bincount(layer.ravel())[1:] >= 8) for layer in ids]
+        if min(present) > 1:
+            assert max(areas) > 3 * sorted(areas)[2] > 6 * min(areas), "a tree, a row and the whole are among them"
+
+
+def test_a_click_on_a_tree_may_mean_its_row_or_the_stand() -> None:
+    batch = CropSampler([nested()], {"stands": 1.0}, (4,)).batch(CropPlan(256, 2, 6, 1.0))
+    middles = np.array([np.argwhere(mask).mean(0)[::-1] * 4 + 2 for mask in batch.masks], dtype=np.float32)
+    owners, masks = batch.other_meanings(middles)
+    assert len(owners) == len(masks) > 0
+    for owner, mask in zip(owners, masks):
+        column, row = (middles[owner] // 4).astype(int)
+        assert mask[row, column], "the click lies in each of them"
+        assert not np.array_equal(mask, batch.masks[owner])
+    plain = CropSampler([make_scene("stands", nested().pyramid[0], nested().ids)], {"stands": 1.0}, (4,))
+    assert not len(plain.batch(CropPlan(128, 2, 3, 1.0)).other_meanings(np.full((6, 2), 64, dtype=np.float32))[0][6:])

@@ -6,7 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from encoder_tools.mini.losses import answer_loss, attention, mask_losses, regret, widen  # noqa: E402
+from encoder_tools.mini.losses import answer_loss, attention, mask_losses, regret, score_loss, widen  # noqa: E402
+from encoder_tools.training.answers import mask_iou  # noqa: E402
 
 
 def test_regret_is_the_iou_lost_by_the_choice_of_the_score() -> None:
@@ -35,3 +36,25 @@ def test_widen_grows_a_mask_by_a_square() -> None:
     grown = widen(mask, 3)[0, 0]
     assert int(grown.sum()) == 49
     assert grown[5:12, 6:13].all()
+
+
+def test_every_meaning_of_a_click_wants_a_candidate_of_its_own() -> None:
+    tree, row = torch.zeros(1, 1, 32, 32), torch.zeros(1, 1, 32, 32)
+    tree[..., 12:18, 12:18] = 1.0
+    row[..., 10:20, 2:30] = 1.0
+    logits = [(mask * 2 - 1) * 8 for mask in (tree, row)]
+    single, scores, coarse = logits[0], torch.zeros(1, 4), torch.zeros(1, 1, 8, 8)
+    both = torch.cat([single, logits[0], logits[1], logits[0]], dim=1)
+    one = torch.cat([single, logits[0], logits[0], logits[0]], dim=1)
+    others = torch.zeros(1, dtype=torch.long), row
+
+    def loss(masks: torch.Tensor, others: tuple[torch.Tensor, torch.Tensor] | None) -> torch.Tensor:
+        # Scores have a loss of their own.
+        return answer_loss(masks, scores, coarse, tree, torch.ones(1), others) - 2 * score_loss(
+            scores, mask_iou(masks, tree), torch.ones(1)
+        )
+
+    assert loss(both, others) < 0.5 * loss(one, others)
+    assert loss(one, None) < loss(both, None), "with one meaning the row is an error"
+    none = torch.zeros(0, dtype=torch.long), row[:0]
+    torch.testing.assert_close(loss(one, none), loss(one, None))

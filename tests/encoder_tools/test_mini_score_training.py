@@ -17,12 +17,14 @@ from encoder_tools.mini.export import load_checkpoint  # noqa: E402
 from encoder_tools.mini.labelled_tiles import LabelledScene  # noqa: E402
 from encoder_tools.mini.losses import score_loss  # noqa: E402
 from encoder_tools.mini.network import MiniNet  # noqa: E402
-from encoder_tools.mini.score_training import Answers, collect, learn, score_run  # noqa: E402
+from encoder_tools.mini.score_training import Answers, collect, learn, score_run, stand_images  # noqa: E402
 from encoder_tools.synthetic import synthetic_orthophoto  # noqa: E402
 from encoder_tools.training.answers import shown_first  # noqa: E402
 from geosam_es.errors import ModelError  # noqa: E402
 
-SMALL = ScoreConfig(2, coarsest=1.3, objects_per_tile=2, rounds=2, clicks=1, steps=30, batch=16, learning_rate=1e-2)
+SMALL = ScoreConfig(
+    ("fields",), 0, 2, coarsest=1.3, objects_per_tile=2, rounds=2, clicks=1, steps=30, batch=16, learning_rate=1e-2
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,8 @@ def test_training_makes_the_score_prefer_the_better_candidate(answers: Answers) 
 def test_training_the_score_does_not_change_masks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, net: MiniNet, scene: LabelledScene
 ) -> None:
-    monkeypatch.setattr("encoder_tools.mini.score_training.training_scenes", lambda _: {"fields": [scene]})
+    known = {"fields": [scene], "stones": [dataclasses.replace(scene, polygons=[])]}
+    monkeypatch.setattr("encoder_tools.mini.score_training.training_scenes", lambda _: known)
     torch.save({"average": net.state_dict(), "step": 7, "seconds": 3.0}, tmp_path / "checkpoint.pt")
     path = score_run(tmp_path, tmp_path, SMALL)
     assert path == tmp_path / "scored.pt"
@@ -95,3 +98,10 @@ def test_training_the_score_does_not_change_masks(
 def test_imagery_without_objects_is_one_clear_error(net: MiniNet) -> None:
     with pytest.raises(ModelError, match="no objects"):
         collect(net, [LabelledScene("fields/train", np.zeros((64, 64, 3), np.uint8), [])], SMALL)
+
+
+def test_synthetic_images_have_some_objects_of_every_layer() -> None:
+    (scene,) = stand_images(1, seed=2)
+    areas = sorted(polygon.area for polygon in scene.polygons)
+    assert 3 < len(areas) <= 36
+    assert areas[0] >= 100 and areas[-1] > 20 * areas[0]

@@ -12,7 +12,17 @@ import shapely
 from PIL import Image
 from rasterio.transform import from_origin
 
-from encoder_tools.mini.sources import burn, halve, landcover_regions, make_scene, polygons_in_pixels, synthetic_scenes
+from encoder_tools.mini.sources import (
+    burn,
+    halve,
+    labelled_in_pixels,
+    landcover_regions,
+    make_scene,
+    polygons_in_pixels,
+    read_rgb,
+    stand_scenes,
+    synthetic_scenes,
+)
 
 
 def test_labels_are_converted_to_pixels_of_a_mosaic(tmp_path: Path) -> None:
@@ -62,3 +72,29 @@ def test_synthetic_training_scenes_have_objects() -> None:
     assert scene.kind == "synthetic"
     assert len(scene.objects) >= 5
     assert scene.pyramid[1].shape == (512, 512, 3)
+
+
+def test_stands_have_three_layers_with_numbers_of_their_own() -> None:
+    (scene,) = stand_scenes(1, seed=1)
+    lowest, highest = zip(*((layer[layer > 0].min(), layer.max()) for layer in scene.layers))
+    assert len(scene.layers) == 3
+    assert highest[0] < lowest[1] and highest[1] < lowest[2]
+    for number in scene.objects[:: max(1, len(scene.objects) // 20)]:
+        (layer,) = (ids for ids in scene.layers if (ids == number).any())
+        rows, columns = np.nonzero(layer == number)
+        assert scene.areas[number] == len(rows)
+        assert scene.boxes[number].tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
+def test_images_with_outlines_in_pixels_are_found(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((8, 8, 3), dtype=np.uint8)).save(tmp_path / "b.jpg")
+    profile = {"driver": "GTiff", "height": 8, "width": 9, "count": 1, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "a.tif", "w", **profile) as dataset:
+        dataset.write(np.full((1, 8, 9), 7, dtype=np.uint8))
+    (tmp_path / "a.pixels.geojson").write_text("{}", encoding="utf-8")
+    found = labelled_in_pixels(tmp_path)
+    assert [(image.name, labels.name) for image, labels in found] == [
+        ("a.tif", "a.pixels.geojson"),
+        ("b.jpg", "b.pixels.geojson"),
+    ]
+    assert read_rgb(tmp_path / "a.tif").tolist() == np.full((8, 9, 3), 7).tolist(), "one band is repeated"

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +17,12 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from benchmarks.mini.evaluate import OnnxMini, evaluate  # noqa: E402
-from encoder_tools.mini.config import CropPlan, TrainConfig  # noqa: E402
+from encoder_tools.mini.config import Continuation, CropPlan, ScoreConfig, TrainConfig  # noqa: E402
 from encoder_tools.mini.export import load_checkpoint, save_checkpoint, write_model  # noqa: E402
+from encoder_tools.mini.labelled_tiles import LabelledScene  # noqa: E402
 from encoder_tools.mini.network import MiniNet, normalise  # noqa: E402
+from encoder_tools.mini.onnx_weights import load_network  # noqa: E402
+from encoder_tools.mini.score_training import score_run  # noqa: E402
 from encoder_tools.mini.sources import Scene, burn, data_folder, make_scene  # noqa: E402
 from encoder_tools.mini.train import run_training  # noqa: E402
 from encoder_tools.mini.trainer import Trainer, crop_plan  # noqa: E402
@@ -148,3 +155,47 @@ def test_a_run_without_improvement_ends_early(tmp_path: Path, monkeypatch: pytes
     assert load_checkpoint(tmp_path / "best.pt")[1]["step"] == 2
     rows = (tmp_path / "validation.csv").read_text(encoding="utf-8").splitlines()
     assert [row.split(",")[2] for row in rows[1:]] == ["0.2000", "0.6000", "0.5000", "0.4000"]
+
+
+def test_stages_follow_each_other_and_are_averaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: Scene
+) -> None:
+    monkeypatch.setattr("encoder_tools.mini.trainer.load_scenes", lambda *_: [scene])
+    monkeypatch.setattr("encoder_tools.mini.train.check_training_images", lambda _: None)
+    begun = []
+
+    def here(work: Callable[..., None], args: tuple[Any, ...], nprocs: int) -> None:
+        begun.append(Path(args[3]).name)
+        work(0, 1, *args[1:])
+
+    monkeypatch.setattr("encoder_tools.mini.train.spawn", here)
+    plan = (CropPlan(64, 1, 2, 1.0),)
+    further = (Continuation(2, 1e-3), Continuation(1, 5e-4))
+    config = TrainConfig(steps=1, continuations=further, early_plans=plan, late_plans=plan, last_plans=plan)
+    threads = torch.get_num_threads()
+    model = run_training(tmp_path, tmp_path, config=config, scores=False)
+    assert begun == ["stage1", "stage2", "stage3"]
+    first = load_checkpoint(tmp_path / "stage1" / "checkpoint.pt")[0].state_dict()
+    second = load_checkpoint(tmp_path / "stage2" / "checkpoint.pt")[0].state_dict()
+    mean = load_checkpoint(tmp_path / "stage2" / "mean" / "best.pt")[0].state_dict()
+    name = "decoder.head4.weight"
+    assert not torch.equal(first[name], second[name])
+    torch.testing.assert_close(mean[name], (first[name] + second[name]) / 2)
+    assert json.loads((model / "model.json").read_text(encoding="utf-8"))["training"]["steps"] == 4
+    shutil.rmtree(tmp_path / "stage3")
+    run_training(tmp_path, tmp_path, config=config, scores=False)
+    assert begun[3:] == ["stage3"], "finished stages are kept"
+    drawn = synthetic_orthophoto(256, 256, 0.6, seed=4)
+    fields = [polygon for name, polygon in drawn.objects if name == "field"][:2]
+    known = {"fields": [LabelledScene("fields/train", drawn.image, fields)]}
+    monkeypatch.setattr("encoder_tools.mini.score_training.training_scenes", lambda _: known)
+    small = ScoreConfig(("fields",), 0, passes=1, rounds=1, clicks=1, steps=3, batch=4)
+    monkeypatch.setattr("encoder_tools.mini.train.score_run", partial(score_run, config=small))
+    more = run_training(tmp_path, tmp_path / "more", config=config, begin_with=model)
+    assert begun[4:] == ["stage1", "stage2"], "a model takes the place of the first stage"
+    scored = load_checkpoint(tmp_path / "more" / "stage2" / "mean" / "scored.pt")[0].state_dict()
+    exported = load_network(more)[0].state_dict()
+    torch.testing.assert_close(exported["decoder.score.2.bias"], scored["decoder.score.2.bias"])
+    torch.set_num_threads(threads)
+    with pytest.raises(ModelError, match="no stage"):
+        run_training(tmp_path, tmp_path, config=dataclasses.replace(config, continuations=()), begin_with=model)

@@ -17,7 +17,7 @@ from encoder_tools.mini.validation import ValidationSet  # noqa: E402
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    for folder in ("buildings/val_kampala", "fields/val", "landcover/val_dubai"):
+    for folder in ("buildings/val_kampala", "fields/val", "landcover/val_dubai", "coast/val"):
         (tmp_path / folder).mkdir(parents=True)
     image = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
     squares = [[[x, 40], [x + 60, 40], [x + 60, 140], [x, 140], [x, 40]] for x in (20, 120, 200)]

@@ -270,6 +270,13 @@ def test_a_cut_keeps_the_piece_with_the_click(session: SegmentationSession) -> N
     assert iou(largest, SQUARE.intersection(on_map(shapely.box(400, 0, 1000, 1000)))) > 0.999
 
 
+def test_a_cut_between_clicks_keeps_the_largest_piece(session: SegmentationSession) -> None:
+    for x in (530, 600):
+        session.add_point(*TRANSFORM.apply(x, 500))
+    cut = session.cut(line((550, 200), (550, 800)))
+    assert iou(cut.geometry, TRUTH.intersection(on_map(shapely.box(0, 0, 550, 1000)))) > 0.98
+
+
 def test_a_loop_is_a_region_and_an_open_stroke_a_scribble(session: SegmentationSession) -> None:
     loop = line((480, 480), (520, 480), (525, 520), (482, 521), (478, 490))
     result = session.draw(loop)

@@ -100,7 +100,7 @@ def test_a_list_to_walk_through(iface: Interface, ready: Interaction) -> None:
         "Gap: 49.9 m²",
         "Below the minimum area: 16.0 m²",
     ]
-    assert "Findings in habitats: 3." in iface.window.statusBar().currentMessage()
+    assert "Findings in habitats: 3." in iface.messageBar().currentItem().text()
     seen = []
     for _ in range(4):
         key(iface, Qt.Key.Key_N)

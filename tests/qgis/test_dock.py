@@ -313,6 +313,8 @@ class TestResult:
         shown = QLabel.text(dock._result)
         assert contrast(QColor(re.findall("#[0-9a-f]{6}", shown)[0]), QColor(window)) >= 4.5
         assert "&lt;b&gt;" in shown and dock._result.text() == "uncertain <b>"
+        dock.show_result("9 m²\nrefused", uncertain=True)
+        assert "<br>refused" in QLabel.text(dock._result), "HTML would join the lines"
         dock.show_result("sure", "12 ms")
         assert QLabel.text(dock._result) == "sure"
         assert dock._result.toolTip() == "12 ms"

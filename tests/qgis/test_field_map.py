@@ -144,6 +144,31 @@ def test_a_field_that_cannot_be_added_is_refused(qgis_app: Any, tmp_path: Path) 
         FieldMap({"interpreter": "fotointerprete"}).apply(layer)
 
 
+@pytest.mark.parametrize("editing", [False, True])
+def test_fields_are_added_all_or_none_in_one_undo_step(qgis_app: Any, tmp_path: Path, editing: bool) -> None:
+    layer = create_target_layer(tmp_path / "a.shp", UTM)
+    if editing:
+        layer.startEditing()
+    before = layer.fields().names()
+    with pytest.raises(EditError, match="The field fotointerprete cannot be added to a"):
+        FieldMap({"area": "ha", "interpreter": "fotointerprete"}).apply(layer, "kind")
+    assert layer.fields().names() == before and layer.undoStack().count() == 0
+    FieldMap({"area": "ha", "score": "iou"}).apply(layer, "kind")
+    assert [name for name in layer.fields().names() if name not in before] == ["kind", "ha", "iou"]
+    if editing:
+        assert layer.undoStack().count() == 1 and layer.undoStack().text(0) == "Add fields"
+        layer.undoStack().undo()
+        assert layer.fields().names() == before and FieldMap.of(layer) == FieldMap()
+
+
+def test_a_field_serves_for_one_thing(qgis_app: Any) -> None:
+    layer = memory(fields="field=class:string(20)")
+    for fields in (FieldMap({"area": "ha", "score": "HA"}), FieldMap({"image": "Class"})):
+        with pytest.raises(EditError, match="is chosen more than once: choose another"):
+            fields.apply(layer, "class")
+    assert layer.fields().names() == ["class"]
+
+
 def test_the_dialog_shows_and_gives_the_map(iface: Interface) -> None:
     layer = memory(fields="field=class:string(20)")
     MAP.apply(layer)

@@ -19,3 +19,13 @@ def test_a_message_expires_below_another_one_too(iface: Interface, monkeypatch: 
     iface.bar.pushMessage("QGIS", "stays", Qgis.MessageLevel.Info, 0)
     assert len(iface.messages()) == 3
     wait_until(lambda: iface.messages() == ["stays"], 5)
+
+
+def test_a_repeated_error_is_shown_once_but_again_after_it_was_closed(iface: Interface) -> None:
+    own = Messages(iface.bar, lambda _error: None)
+    own.error(RasterError("lost"))
+    own.error(RasterError("lost"))
+    assert iface.messages() == ["lost"]
+    iface.bar.clearWidgets()
+    own.error(RasterError("lost"))
+    assert iface.messages() == ["lost"]

@@ -192,6 +192,25 @@ class TestAnyPolygon:
         wait_until(lambda: ready.refining.current is not None)
         assert same(settled(ready).result.geometry, square("a")) > 0.999
 
+    @pytest.mark.parametrize("way", ["key", "click", "selected"])
+    def test_mostly_beside_the_image(
+        self, iface: Interface, ready: Interaction, target: QgsVectorLayer, raster_with_store: Any, way: str
+    ) -> None:
+        ready.stores.close_all()
+        QgsProject.instance().addMapLayer(raster_with_store)
+        box = square("a")
+        add(target, shapely.box(box.bounds[0] - 20 * (box.bounds[2] - box.bounds[0]), *box.bounds[1:]))
+        iface.canvas.waitWhileRendering()
+        if way == "selected":
+            target.selectAll()
+        elif way == "key":
+            point_at(iface, place("a"))
+        key(iface, Qt.Key.Key_R)
+        if way == "click":
+            click(iface.canvas, place("a"))
+        wait_until(lambda: ready.refining.current is not None or bool(iface.messages()))
+        assert ready.refining.current is not None, iface.messages()
+
 
 class TestBrush:
     def test_strokes_are_steps_and_clicks_go_on_from_them(self, iface: Interface, ready: Interaction) -> None:
@@ -334,6 +353,22 @@ class TestCut:
         assert ready._actions.undo.iconText() == "Undo: cut of polygon field in target"
         key(iface, Qt.Key.Key_Z, CONTROL)
         assert [shape.equals(square(name)) for shape, name in zip(shapes(target), "ab")] == [True, True]
+
+    @pytest.mark.parametrize("is_changed", [False, True])
+    def test_a_refined_polygon_becomes_two_unless_it_was_changed(
+        self, iface: Interface, ready: Interaction, target: QgsVectorLayer, is_changed: bool
+    ) -> None:
+        add(target, square("a"))
+        refine(iface, ready, "a")
+        if is_changed:
+            key(iface, Qt.Key.Key_B)
+            stroke(iface, place("a"), place("a", 30))
+            settled(ready)
+        key(iface, Qt.Key.Key_K)
+        stroke(iface, place("a", 0, -120), place("a", 0, 120))
+        assert settled(ready).has_polygon == is_changed and (ready.refining.current is not None) == is_changed
+        assert target.featureCount() == (1 if is_changed else 2)
+        assert same(shapely.union_all(shapes(target)), square("a")) > 0.9999999
 
     def test_escape_leaves_it(self, iface: Interface, ready: Interaction, target: QgsVectorLayer) -> None:
         add(target, square("a"))

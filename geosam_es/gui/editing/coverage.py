@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,31 +26,6 @@ from ...qgis_support.crs import EllipsoidArea, from_qgs
 from ...qgis_support.messages import tr
 
 __all__ = ["LayerCoverage"]
-
-
-@dataclass(frozen=True)
-class _Surroundings:
-    """Polygons of a layer, numbered from 0: feature ids may be negative."""
-
-    ids: Sequence[int]
-    polygons: dict[int, BaseGeometry]
-    classes: dict[int, str | None]
-    rules: Rules
-
-    def key(self, feature_id: int) -> int:
-        """Return the number of a feature."""
-        if feature_id not in self.ids:
-            raise EditError(tr("The polygon is no longer in the layer"), tr("choose another one"))
-        return self.ids.index(feature_id)
-
-    def by_id(self, changes: Changes) -> Changes:
-        """Return changes by feature id."""
-        return Changes(
-            {self.ids[key]: outline for key, outline in changes.changed.items()},
-            changes.new,
-            [self.ids[key] for key in changes.removed],
-            None if changes.source is None else self.ids[changes.source],
-        )
 
 
 class LayerCoverage:
@@ -83,29 +58,24 @@ class LayerCoverage:
 
     def place(self, outline: BaseGeometry, class_name: str | None = None) -> Changes:
         """Add a polygon of a class; see `coverage.place`."""
-        near = self._around(outline)
-        ground = Ground(self.mode.ground)
-        return near.by_id(coverage.place(outline, near.polygons, near.rules, ground, near.classes, class_name))
+        polygons, rules, classes = self._around(outline)
+        return coverage.place(outline, polygons, rules, Ground(self.mode.ground), classes, class_name)
 
     def reshape(self, feature_id: int, outline: BaseGeometry, class_name: str | None = None) -> Changes:
         """Give a polygon another outline, and perhaps another class; see `coverage.reshape`."""
-        near = self._around(outline, self.outline(feature_id))
-        moves, key = self.mode.moves_borders, near.key(feature_id)
-        classes = {**near.classes, key: class_name or near.classes[key]}
-        return near.by_id(
-            coverage.reshape(key, outline, near.polygons, near.rules, moves_borders=moves, classes=classes)
-        )
+        polygons, rules, classes = self._around(outline, self.outline(feature_id))
+        classes[feature_id] = class_name or classes[feature_id]
+        moves = self.mode.moves_borders
+        return coverage.reshape(feature_id, outline, polygons, rules, moves_borders=moves, classes=classes)
 
     def cut(self, feature_id: int, line: shapely.LineString) -> Changes:
         """Cut a polygon along a line; see `coverage.cut`."""
-        near = self._around(line, self.outline(feature_id))
-        return near.by_id(coverage.cut(near.key(feature_id), line, near.polygons, near.rules, near.classes))
+        return coverage.cut(feature_id, line, *self._around(line, self.outline(feature_id)))
 
     def merge(self, feature_id: int, other_id: int) -> Changes:
         """Join a polygon to another one, which keeps its attributes; see `coverage.merge`."""
-        near = self._around(self.outline(feature_id), self.outline(other_id))
-        key, other = near.key(feature_id), near.key(other_id)
-        return near.by_id(coverage.merge(key, other, near.polygons, near.rules, near.classes))
+        around = self._around(self.outline(feature_id), self.outline(other_id))
+        return coverage.merge(feature_id, other_id, *around)
 
     def check(self, area: BaseGeometry | None = None) -> tuple[list[Finding], dict[int, BaseGeometry]]:
         """Find what is wrong around an area, by default in the whole layer.
@@ -118,25 +88,19 @@ class LayerCoverage:
             Of the polygons that were read, by feature id.
         """
         rectangle = self.reach(area) if area is not None else None
-        near = self._read(rectangle)
-        found = coverage_check.check(near.polygons, near.rules, near.classes)
+        polygons, rules, classes = self._read(rectangle)
+        found = coverage_check.check(polygons, rules, classes)
         if rectangle is not None:
             box = from_qgs(QgsGeometry.fromRect(rectangle))
             found = [finding for finding in found if finding.kind is not Kind.GAP or box.covers(finding.place)]
-        return (
-            [replace(finding, ids=tuple(near.ids[key] for key in finding.ids)) for finding in found],
-            {near.ids[key]: polygon.envelope for key, polygon in near.polygons.items()},
-        )
+        return found, {key: polygon.envelope for key, polygon in polygons.items()}
 
     def remedy(self, finding: Finding) -> Changes:
         """Return the changes that mend a finding of `check`; none if it is mended already."""
-        present = [self.outline(feature_id) for feature_id in finding.ids if self._has(feature_id)]
-        near = self._around(finding.place, *present)
-        keys = tuple(near.ids.index(feature_id) for feature_id in finding.ids if feature_id in near.ids)
-        if len(keys) < len(finding.ids):
+        around = [outline for feature_id in finding.ids for outline in self._outlines(feature_id)]
+        if len(around) < len(finding.ids):
             return Changes({})
-        own = replace(finding, ids=keys)
-        return near.by_id(coverage_check.remedy(own, near.polygons, near.rules, near.classes))
+        return coverage_check.remedy(finding, *self._around(finding.place, *around))
 
     def reach(self, *geometries: BaseGeometry) -> QgsRectangle:
         """Return the surroundings of geometries, in which other polygons matter."""
@@ -144,9 +108,6 @@ class LayerCoverage:
         scale = self._meter.metres_per_unit((min_x + max_x) / 2, (min_y + max_y) / 2)
         x, y = (self._rules.reach_m / metres for metres in scale)
         return QgsRectangle(min_x - x, min_y - y, max_x + x, max_y + y)
-
-    def _has(self, feature_id: int) -> bool:
-        return any(True for _ in self._source.getFeatures(QgsFeatureRequest(feature_id)))
 
     def neighbours(self, changes: Changes, feature_id: int | None = None) -> list[BaseGeometry]:
         """Return the polygons that change visibly beside the new one or that of ``feature_id``."""
@@ -160,24 +121,29 @@ class LayerCoverage:
 
     def outline(self, feature_id: int) -> shapely.Polygon | shapely.MultiPolygon:
         """Return a polygon as it is."""
-        for feature in self._source.getFeatures(QgsFeatureRequest(feature_id)):
-            return polygonal(from_qgs(feature.geometry()))
+        for outline in self._outlines(feature_id):
+            return outline
         raise EditError(tr("The polygon is no longer in the layer"), tr("choose another one"))
 
-    def _around(self, *geometries: BaseGeometry) -> _Surroundings:
+    def _outlines(self, feature_id: int) -> list[shapely.Polygon | shapely.MultiPolygon]:
+        features = self._source.getFeatures(QgsFeatureRequest(feature_id))
+        return [polygonal(from_qgs(feature.geometry())) for feature in features if not feature.geometry().isEmpty()]
+
+    def _around(self, *geometries: BaseGeometry) -> tuple[dict[int, BaseGeometry], Rules, dict[int, str | None]]:
         return self._read(self.reach(*geometries))
 
-    def _read(self, rectangle: QgsRectangle | None) -> _Surroundings:
+    def _read(self, rectangle: QgsRectangle | None) -> tuple[dict[int, BaseGeometry], Rules, dict[int, str | None]]:
         request = QgsFeatureRequest().setSubsetOfAttributes(self._fields)
         if rectangle is not None:
             request.setFilterRect(rectangle)
-        features = [feature for feature in self._source.getFeatures(request) if not feature.geometry().isEmpty()]
-        polygons = {key: from_qgs(feature.geometry()) for key, feature in enumerate(features)}
-        classes = {}
-        for key, feature in enumerate(features):
-            classes[key] = self.class_name(feature.attribute(index) for index in self._fields)
+        polygons: dict[int, BaseGeometry] = {}
+        classes: dict[int, str | None] = {}
+        for feature in self._source.getFeatures(request):
+            if not feature.geometry().isEmpty():
+                polygons[feature.id()] = from_qgs(feature.geometry())
+                classes[feature.id()] = self.class_name(feature.attribute(index) for index in self._fields)
         rules = self._rules
         if polygons:
             x, y = middle(polygons.values()) if rectangle is None else (rectangle.center().x(), rectangle.center().y())
             rules = replace(rules, metres_per_unit=self._meter.metres_per_unit(x, y))
-        return _Surroundings([int(feature.id()) for feature in features], polygons, classes, rules)
+        return polygons, rules, classes

@@ -41,6 +41,8 @@ class CoverageCheck(QObject):
         The layer that was checked.
     findings : list of Finding
         What is left, in the CRS of the layer.
+    index : int, optional
+        Position of the finding that the user is at.
 
     Signals
     -------
@@ -71,7 +73,7 @@ class CoverageCheck(QObject):
         self._history = history
         self.layer: QgsVectorLayer | None = None
         self.findings: list[Finding] = []
-        self._index: int | None = None
+        self.index: int | None = None
         self._task: _CheckTask | None = None
         # Where each polygon was when it was checked last, and the polygons that have changed since.
         self._envelopes: dict[int, BaseGeometry] = {}
@@ -90,12 +92,7 @@ class CoverageCheck(QObject):
     @property
     def current(self) -> Finding | None:
         """The finding that the user is at."""
-        return self.findings[self._index] if self._index is not None else None
-
-    @property
-    def index(self) -> int | None:
-        """Its position in the list."""
-        return self._index
+        return self.findings[self.index] if self.index is not None else None
 
     @property
     def texts(self) -> list[str]:
@@ -105,7 +102,7 @@ class CoverageCheck(QObject):
     @property
     def hint(self) -> str:
         """What the user can do about the current finding; empty if there is none."""
-        finding, index = self.current, self._index
+        finding, index = self.current, self.index
         if finding is None or index is None:
             return ""
         where = tr("{number} of {count}: {finding}").format(
@@ -135,32 +132,32 @@ class CoverageCheck(QObject):
                 signal.disconnect(slot)
         if self._task is not None:
             self._task.cancel()
-        self.layer, self._task, self._index = None, None, None
+        self.layer, self._task, self.index = None, None, None
         self.findings, self._envelopes, self._touched = [], {}, set()
         self.changed.emit()
 
     def step(self, step: int) -> None:
         """Go to the next finding, or to the previous one with -1, from the last one on to the first."""
         if self.findings:
-            index = self._index
+            index = self.index
             start = (0 if step > 0 else len(self.findings) - 1) if index is None else (index + step)
             self.choose(start % len(self.findings))
 
     def choose(self, index: int) -> None:
         """Go to a finding by its position in the list."""
-        self._index = index
+        self.index = index
         self.changed.emit()
         self.shown.emit(self.findings[index])
 
     def leave(self) -> None:
         """Leave the walk; the list stays. Not while something is drawn, which Esc discards first."""
-        if self._index is not None and self._is_idle():
-            self._index = None
+        if self.index is not None and self._is_idle():
+            self.index = None
             self.changed.emit()
 
     def mend(self) -> None:
         """Mend the current finding in one undo step, and go to the next one; not while something is drawn."""
-        layer, finding, index = self.layer, self.current, self._index
+        layer, finding, index = self.layer, self.current, self.index
         if layer is None or finding is None or index is None or not self._is_idle():
             return
         try:
@@ -180,7 +177,7 @@ class CoverageCheck(QObject):
             return
         self._history.note(layer, OwnEdit(named(tr("mending of {label} in {layer}"), layer, name)))
         del self.findings[index]
-        self._index = None
+        self.index = None
         if self.findings:
             self.choose(index % len(self.findings))
         else:
@@ -244,14 +241,14 @@ class CoverageCheck(QObject):
             self.stop()
             self.failed.emit(task.error)
             return
-        index, current = self._index, self.current
+        index, current = self.index, self.current
         kept = [finding for finding in self.findings if not task.concerns(finding)]
         self.findings = sorted([*kept, *task.found], key=lambda finding: (_KINDS.index(finding.kind), -finding.size))
         self._envelopes.update(task.envelopes)
         if current is not None and index is not None:
-            same = [place for place, finding in enumerate(self.findings) if _is_same(finding, current)]
-            last = len(self.findings) - 1
-            self._index = same[0] if same else min(index, last) if last >= 0 else None
+            was = current.kind, current.ids
+            same = [place for place, finding in enumerate(self.findings) if (finding.kind, finding.ids) == was]
+            self.index = (same or [min(index, len(self.findings) - 1)])[0] if self.findings else None
         self.changed.emit()
         if task.area is None:
             found = tr("Findings in {layer}: {count}. N: go to the first")
@@ -301,10 +298,6 @@ class _CheckTask(BackgroundTask):
         """Report; called by QGIS in the GUI thread."""
         super().finished(result)
         self.ended.emit()
-
-
-def _is_same(one: Finding, other: Finding) -> bool:
-    return one is other or (one.kind is other.kind and one.ids == other.ids)
 
 
 def _size(finding: Finding) -> str:

@@ -33,7 +33,7 @@ from ...qgis_support.messages import tr
 from .layer_geometry import AcceptOptions, LayerFitting, layer_geometries
 from .provenance import Provenance, keep_in_side_table, mapped_values, provenance_values
 
-__all__ = ["AcceptOptions", "check_target", "delete_polygon", "gone_from", "write_changes", "write_polygon"]
+__all__ = ["AcceptOptions", "check_target", "gone_from", "write_changes", "write_polygon"]
 
 FormOpener = Callable[[QgsFeature], bool]
 
@@ -233,25 +233,6 @@ def _check_possible(layer: QgsVectorLayer, changes: Changes) -> None:
         _check_can(layer, QgsVectorDataProvider.DeleteFeatures, tr("No polygons of {name} can be deleted"))
 
 
-def delete_polygon(layer: QgsVectorLayer, feature_id: int) -> None:
-    """Delete a feature, in one undo step and without committing.
-
-    Raises
-    ------
-    EditError
-        If the feature was deleted already, or the layer lets none be deleted. The layer is unchanged.
-    """
-    check_target(layer)
-    if not layer.getFeature(feature_id).isValid():
-        raise gone_from(layer)
-    _check_can(layer, QgsVectorDataProvider.DeleteFeatures, tr("No polygons of {name} can be deleted"))
-    _start_editing(layer)
-    with _edit_command(layer, tr("Delete polygon")):
-        if not layer.deleteFeature(feature_id):
-            raise _refused(layer)
-    layer.triggerRepaint()
-
-
 def gone_from(layer: QgsVectorLayer) -> EditError:
     """Return the error that a feature is no longer there."""
     return EditError(tr("The polygon is no longer in {name}").format(name=layer.name()), tr("draw it again"))
@@ -407,12 +388,10 @@ def _add_border_ends(layer: QgsVectorLayer, feature: QgsFeature, tolerance: floa
     geometry = feature.geometry()
     outline, is_changed = from_qgs(geometry), False
     for other in list(layer.getFeatures(QgsFeatureRequest().setFilterRect(geometry.boundingBox()))):
+        if other.id() == feature.id() or not other.hasGeometry():
+            continue
         shared = other.geometry()
-        ends = (
-            border_ends(outline, from_qgs(shared), tolerance)
-            if other.id() != feature.id() and other.hasGeometry()
-            else []
-        )
+        ends = border_ends(outline, from_qgs(shared), tolerance)
         for x, y in ends:
             shared.insertVertex(x, y, shared.closestSegmentWithContext(QgsPointXY(x, y))[2])
         is_changed |= bool(ends) and bool(layer.changeGeometry(other.id(), shared))

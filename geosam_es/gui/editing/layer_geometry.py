@@ -25,7 +25,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ...core.orthogonal import square_angles
 from ...core.partition import fit_to_neighbours, polygonal, valid
-from ...core.topology import fewest_vertices, fill_holes, merge, polygon_parts
+from ...core.topology import fewest_vertices, fill_holes, merge, polygon_parts, valid_polygon
 from ...errors import EditError, GeoSamError
 from ...qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform, transform_polygon, unit_m
 from ...qgis_support.messages import tr
@@ -206,13 +206,13 @@ class LayerFitting:
 
     def _fit(self, polygon: BaseGeometry, keeps_outline: bool) -> Outline:
         options = self._options
-        outline = _valid(polygon)
+        outline = valid_polygon(polygon)
         if outline.is_empty:
             raise EditError(tr("There is no polygon to add"), tr("click an object first"))
         if not keeps_outline:
             outline = self._styled(outline)
         if self._to_layer is not None:
-            outline = _valid(transform_polygon(outline, self._to_layer))
+            outline = valid_polygon(transform_polygon(outline, self._to_layer))
         if options.fill_holes_m2 > 0:
             limit, area_m2 = options.fill_holes_m2, self._meter.area_m2
             outline = merge(fill_holes(part, limit, area_m2) for part in polygon_parts(outline))
@@ -337,17 +337,11 @@ def _smoothed(outline: Outline, tolerance: float) -> Outline:
     """Return an outline with curves in place of corners, by Chaikin's method."""
     # A corner moves by at most a quarter of its edges.
     fine = shapely.segmentize(outline, 4 * tolerance)
-    return _valid(shapely.simplify(from_qgs(to_qgs(fine).smooth(2)), tolerance / 10))
+    return valid_polygon(shapely.simplify(from_qgs(to_qgs(fine).smooth(2)), tolerance / 10))
 
 
 def _is_unchanged(before: Outline, after: Outline) -> bool:
     return bool(shapely.equals_exact(before, after, 1e-12 * max(map(abs, before.bounds))))
-
-
-def _valid(geometry: BaseGeometry) -> Outline:
-    if isinstance(geometry, (shapely.Polygon, shapely.MultiPolygon)) and geometry.is_valid:
-        return geometry
-    return merge(polygon_parts(shapely.make_valid(geometry)))
 
 
 def _large_parts(outline: Outline, min_area_m2: float, meter: EllipsoidArea) -> Outline:

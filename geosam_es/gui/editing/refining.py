@@ -26,8 +26,9 @@ from qgis.core import (
 from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, QPoint, pyqtSignal
 
+from ...core.coverage import Changes
 from ...core.prompts import Prompts
-from ...core.topology import merge, polygon_parts
+from ...core.topology import valid_polygon
 from ...errors import EditError, GeoSamError, PromptError
 from ...qgis_support.crs import from_qgs, transform, transform_points, transform_polygon
 from ...qgis_support.layer_source import LayerSource
@@ -36,7 +37,7 @@ from ..canvas.controller import SegmentationController
 from ..canvas.drawing import Drawing
 from ..panel.dock import SegmentDock
 from ..stores.open_store import project_raster
-from .edits import check_target, delete_polygon, gone_from
+from .edits import check_target, gone_from, write_changes
 from .history import EditHistory, OwnEdit, named
 from .provenance import Provenance, read_provenance
 
@@ -44,6 +45,9 @@ __all__ = ["Refined", "Refining", "class_of", "outline_in", "same_prompts"]
 
 _NEAR = 1e-9
 """Relative difference of coordinates that were transformed to pixels and back."""
+
+_MOST_PLACES = 200
+"""Vertices at which an image is looked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,17 +181,21 @@ class Refining(QObject):
         """Refine the polygon under the pointer, or the only one selected, or the one that is clicked on next."""
         if self._controller.hold(self.start):
             return
-        found = self.under_pointer()
+        found, place = self.under_pointer(), self._place()
         if found is None and not self.picks:
-            found = self.selected()
+            found, place = self.selected(), None
         if found is not None:
-            self._refine(*found)
+            self._refine(*found, place)
         else:
             self._set_picks(not self.picks)
 
     def under_pointer(self) -> tuple[QgsVectorLayer, QgsFeature] | None:
         """Return the polygon under the pointer and its layer."""
-        return self._at(self._screen().toMapCoordinates(self._pointer)) if self._pointer is not None else None
+        place = self._place()
+        return self._at(place) if place is not None else None
+
+    def _place(self) -> QgsPointXY | None:
+        return self._screen().toMapCoordinates(self._pointer) if self._pointer is not None else None
 
     def selected(self) -> tuple[QgsVectorLayer, QgsFeature] | None:
         """Return the only selected polygon and its layer."""
@@ -196,16 +204,26 @@ class Refining(QObject):
 
     def grow(self, layer: QgsVectorLayer, feature: QgsFeature) -> None:
         """Refine a polygon with what is drawn added to it."""
+        outline = self._outline(layer, feature)
+        if outline is not None:
+            self._controller.reshape(outline, "merge")
+            self._begin(layer, feature, Prompts())
+
+    def _outline(self, layer: QgsVectorLayer, feature: QgsFeature) -> shapely.Polygon | shapely.MultiPolygon | None:
+        """Return a polygon in the CRS of the open image."""
         store = self._controller.store
-        if store is None:
-            return
         try:
-            outline = outline_in(store.crs, layer, feature)
+            return outline_in(store.crs, layer, feature) if store is not None else None
         except EditError as error:
             self.failed.emit(error)
-            return
-        self._controller.reshape(outline, "merge")
-        self._begin(layer, feature, Prompts())
+            return None
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether a polygon is refined that is still as it was in the layer."""
+        drawing = self._controller.drawing
+        is_same = drawing.last == "polygon" or same_prompts(drawing.prompts, self._start_prompts)
+        return self.current is not None and is_same and not self.attributes()
 
     def check_free(self) -> None:
         """Refuse to replace an object that the user is drawing or has changed.
@@ -214,11 +232,7 @@ class Refining(QObject):
         ------
         EditError
         """
-        drawing = self._controller.drawing
-        untouched = self.current is not None and (
-            drawing.last == "polygon" or same_prompts(drawing.prompts, self._start_prompts)
-        )
-        if drawing.can_undo and (not untouched or self.attributes()):
+        if self._controller.drawing.can_undo and not self.is_untouched:
             problem = tr("The polygon on the map is not written yet")
             raise EditError(problem, tr("accept it with Enter, or discard it with Esc"))
 
@@ -228,7 +242,7 @@ class Refining(QObject):
         if found is None:
             self.failed.emit(EditError(tr("There is no polygon here"), tr("click a polygon of the target layer")))
         else:
-            self._refine(*found)
+            self._refine(*found, point)
 
     def stop(self) -> None:
         """Choose no polygon by the next click."""
@@ -240,7 +254,7 @@ class Refining(QObject):
         if refined is None:
             return
         try:
-            delete_polygon(refined.layer, refined.locate())
+            write_changes(refined.layer, Changes({}, removed=[refined.locate()]), tr("Delete polygon"))
         except GeoSamError as error:
             self.failed.emit(error)
             return
@@ -263,7 +277,7 @@ class Refining(QObject):
             if layer is self._dock.layer and own.values:
                 self._dock.class_box.show_values(own.values)
 
-    def _refine(self, layer: QgsVectorLayer, feature: QgsFeature) -> None:
+    def _refine(self, layer: QgsVectorLayer, feature: QgsFeature, place: QgsPointXY | None) -> None:
         self._set_picks(False)
         try:
             self.check_free()
@@ -271,12 +285,12 @@ class Refining(QObject):
             if not feature.isValid():
                 raise gone_from(layer)
             provenance = read_provenance(layer, feature)
-            place = self._place_of(layer, feature)
+            place = self._place_on_image(layer, feature, place)
             raster = self._missing_raster(provenance, place) if provenance is not None else None
         except GeoSamError as error:
             self.failed.emit(error)
             return
-        if raster is not None and self._controller.waits_for(raster, partial(self._go_on, layer, feature.id())):
+        if raster is not None and self._controller.waits_for(raster, partial(self._go_on, layer, feature.id(), place)):
             return
         self._controller.discard()
         store = self._controller.store
@@ -287,13 +301,8 @@ class Refining(QObject):
             self._start(layer, feature, provenance)
 
     def _start(self, layer: QgsVectorLayer, feature: QgsFeature, provenance: Provenance | None) -> None:
-        store = self._controller.store
-        if store is None:
-            return
-        try:
-            outline = outline_in(store.crs, layer, feature)
-        except EditError as error:
-            self.failed.emit(error)
+        outline = self._outline(layer, feature)
+        if outline is None:
             return
         prompts = Prompts(outline=outline) if provenance is None else provenance.prompts
         if provenance is None:
@@ -311,17 +320,28 @@ class Refining(QObject):
         if not sip.isdeleted(layer) and layer.getFeature(feature_id).isValid():
             self._start(layer, layer.getFeature(feature_id), None)
 
-    def _go_on(self, layer: QgsVectorLayer, feature_id: int) -> None:
+    def _go_on(self, layer: QgsVectorLayer, feature_id: int, place: QgsPointXY) -> None:
         """Refine a polygon whose image is open now."""
         if not sip.isdeleted(layer):
-            self._refine(layer, layer.getFeature(feature_id))
+            self._refine(layer, layer.getFeature(feature_id), place)
 
-    def _place_of(self, layer: QgsVectorLayer, feature: QgsFeature) -> QgsPointXY:
-        """Return a point in a polygon, in the canvas's CRS."""
-        inside = feature.geometry().pointOnSurface()
+    def _place_on_image(self, layer: QgsVectorLayer, feature: QgsFeature, place: QgsPointXY | None) -> QgsPointXY:
+        """Return a place of a polygon where an image is, in the canvas's CRS; the one that was pointed at, if any."""
+        geometry, crs = feature.geometry(), self._canvas_crs()
+        inside = geometry.pointOnSurface()
         if inside.isNull():
             raise EditError(tr("The feature has no polygon"), tr("draw it again"))
-        return transform_points([inside.asPoint()], layer.crs(), self._canvas_crs())[0]
+        places = transform_points([inside.asPoint()], layer.crs(), crs)
+        if place is not None:
+            places.insert(0, place)
+        if not any(map(self._has_image, places)):
+            vertices = [QgsPointXY(vertex) for vertex in geometry.vertices()]
+            some = vertices[:: len(vertices) // _MOST_PLACES + 1]
+            places += transform_points(some, layer.crs(), crs)
+        return next(filter(self._has_image, places), places[0])
+
+    def _has_image(self, place: QgsPointXY) -> bool:
+        return self._controller.layer_at(place) is not None or self._controller.store_at(place) is not None
 
     def _missing_raster(self, provenance: Provenance, place: QgsPointXY) -> LayerSource | None:
         """Return the image to open for a polygon; None if the open one is right, or another one is visible there."""
@@ -423,9 +443,7 @@ def outline_in(
     outline = from_qgs(feature.geometry())
     if crs.isValid():
         outline = transform_polygon(outline, transform(layer.crs(), crs))
-    if isinstance(outline, (shapely.Polygon, shapely.MultiPolygon)) and outline.is_valid:
-        return outline
-    return merge(polygon_parts(shapely.make_valid(outline)))
+    return valid_polygon(outline)
 
 
 def same_prompts(first: Prompts, second: Prompts) -> bool:

@@ -9,6 +9,7 @@ from qgis.core import QgsFeature, QgsFeatureRequest, QgsPointXY, QgsRectangle, Q
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ...core.coverage import Changes
+from ...core.partition import valid
 from ...errors import EditError, GeoSamError
 from ...qgis_support.coverage_mode import CoverageMode
 from ...qgis_support.crs import from_qgs, transform_points
@@ -171,26 +172,37 @@ class Shaping(QObject):
         if name in BRUSHES:
             gesture = "eraser" if (name == "eraser") == positive else "brush"
             self._controller.draw(gesture, points, radius=self._settings.brush_pixels / 2)
-        elif name == "cut" and not self._controller.drawing.can_undo:
+        elif name == "cut" and (self._refining.is_untouched or not self._controller.drawing.can_undo):
             self._cut(points)
         else:
             self._controller.draw(name, points, positive)
 
     def _cut(self, points: list[QgsPointXY]) -> None:
-        """Cut the polygon of the target layer that has most of a line inside; of the selected ones if there are any."""
+        """Cut the polygon being refined, or that of the target layer that has most of a line inside.
+
+        It is one of the selected ones if there are any.
+        """
+        refined = self._refining.current
         try:
-            layer = check_target(self._dock.layer)
+            layer = check_target(self._dock.layer if refined is None else refined.layer)
             places = transform_points(points, self._tool.canvas().mapSettings().destinationCrs(), layer.crs())
             line = shapely.LineString([(place.x(), place.y()) for place in places])
             around = QgsFeatureRequest().setFilterRect(QgsRectangle(*line.bounds))
-            if layer.selectedFeatureCount():
+            if refined is not None:
+                around.setFilterFids([refined.locate()])
+            elif layer.selectedFeatureCount():
                 around.setFilterFids(layer.selectedFeatureIds())
-            lengths = [(_length_inside(line, feature), feature) for feature in layer.getFeatures(around)]
-            length, feature = max(lengths, key=lambda item: item[0], default=(0.0, None))
+            inside = [
+                (shapely.intersection(line, valid(from_qgs(feature.geometry()))).length, feature)
+                for feature in layer.getFeatures(around)
+            ]
+            length, feature = max(inside, key=lambda item: item[0], default=(0.0, None))
             if feature is None or not length:
                 problem = tr("The line crosses no polygon of {layer}").format(layer=layer.name())
                 raise EditError(problem, tr("draw it across a polygon, from outside to outside"))
             changes = _coverage(layer, self._dock).cut(feature.id(), line)
+            if refined is not None:
+                self._controller.discard()
             self._write(layer, feature, changes, tr("Cut polygon"), tr("cut of polygon {label} in {layer}"))
         except GeoSamError as error:
             self.failed.emit(error)
@@ -206,8 +218,3 @@ def _coverage(layer: QgsVectorLayer, dock: SegmentDock) -> LayerCoverage:
     mode = CoverageMode.of(layer)
     # Other layers have no rules.
     return LayerCoverage(layer, mode if mode.is_on else CoverageMode(tolerance_m=0.0), dock.class_box.class_fields)
-
-
-def _length_inside(line: shapely.LineString, feature: QgsFeature) -> float:
-    outline = from_qgs(feature.geometry())
-    return float(shapely.intersection(line, outline if outline.is_valid else shapely.make_valid(outline)).length)

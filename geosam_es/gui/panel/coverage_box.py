@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from qgis.core import QgsVectorLayer
-from qgis.PyQt.QtCore import Qt, pyqtSignal
+from qgis.PyQt.QtCore import QSignalBlocker, Qt, pyqtSignal
 from qgis.PyQt.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -160,14 +160,12 @@ class CoverageBox(QWidget):
     def _show(self) -> None:
         mode = self.mode
         widgets = (self._switch, *self._checks.values(), *self._numbers.values())
-        for widget in widgets:
-            widget.blockSignals(True)
+        blockers = [QSignalBlocker(widget) for widget in widgets]
         self._switch.setChecked(mode.is_on)
         self._ground.setCurrentIndex(self._ground.findData(mode.ground))
         for name, box in self._numbers.items():
             box.setValue(getattr(mode, name))
         for name, check in self._checks.items():
             check.setChecked(getattr(mode, name))
-        for widget in widgets:
-            widget.blockSignals(False)
+        del blockers
         self._rules.setVisible(mode.is_on)

@@ -124,7 +124,8 @@ class WrappedLabel(QLabel):
         if self._is_warning:
             is_dark = self.palette().color(QPalette.ColorRole.WindowText).lightness() > _MIDDLE_GREY
             colour = _WARNING_ON_DARK if is_dark else _WARNING_ON_LIGHT
-            text = f'<span style="color:{colour}">{escape(text)}</span>'
+            lines = escape(text).replace("\n", "<br>")
+            text = f'<span style="color:{colour}">{lines}</span>'
         text = _BREAKS.sub(lambda match: match[0] or "\u200b", text)
         super().setText(_UNITS.sub("\u00a0", text))
 

@@ -25,7 +25,9 @@ from geosam_es.errors import ModelError  # noqa: E402
 
 
 def options(out: Path, **values: object) -> argparse.Namespace:
-    return argparse.Namespace(**{"data": out, "out": out, "minutes": None, "limit": 2, "processes": 1} | values)
+    return argparse.Namespace(
+        **{"data": out, "out": out, "minutes": None, "begin_with": None, "limit": 2, "processes": 1} | values
+    )
 
 
 def test_each_run_leaves_one_source_out_with_each_seed() -> None:
@@ -42,6 +44,9 @@ def test_each_run_leaves_one_source_out_with_each_seed() -> None:
         same_seed = dataclasses.replace(run, source_shares=sources)
         assert same_seed == found["everything", seed]
     assert config.validate_every > config.steps
+    assert list(runs(config, 1, ["coast"])) == [("everything", config.seed), ("without coast", config.seed)]
+    (further,) = short_config(50, 2e-4).stages(continue_only=True)
+    assert (further.steps, further.learning_rate, further.validate_every) == (50, 2e-4, config.validate_every)
     with pytest.raises(ModelError, match="unknown source"):
         without(config, "roads")
 
@@ -49,8 +54,10 @@ def test_each_run_leaves_one_source_out_with_each_seed() -> None:
 def test_a_run_is_trained_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def run_training(data: Path, out: Path, minutes: float | None, config: TrainConfig, scores: bool) -> Path:
-        assert not scores
+    def run_training(
+        data: Path, out: Path, minutes: float | None, config: TrainConfig, begin_with: Path | None, scores: bool
+    ) -> Path:
+        assert not scores and begin_with is None
         calls.append((out.name, config.steps))
         (out / "model").mkdir(parents=True)
         (out / "model" / "model.json").write_text('{"training": {"steps": 1}}', encoding="utf-8")
@@ -65,6 +72,8 @@ def test_a_run_is_trained_measured_and_kept(tmp_path: Path, monkeypatch: pytest.
     assert calls == [(f"without_fields_{TrainConfig().seed}", 1)]
     with pytest.raises(ModelError, match="other settings"):
         run_one(options(tmp_path, limit=3), "without fields", without(config, "fields"))
+    with pytest.raises(ModelError, match="other settings"):
+        run_one(options(tmp_path, begin_with=tmp_path), "without fields", without(config, "fields"))
 
 
 def test_the_table_compares_seed_by_seed() -> None:

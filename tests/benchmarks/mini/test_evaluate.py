@@ -16,11 +16,12 @@ from benchmarks.mini.calibration import draw_reliability
 from benchmarks.mini.evaluate import MODEL_FOLDER, evaluate, measure_speed
 from benchmarks.mini.exported_model import OnnxMini, drawn
 from benchmarks.mini.held_out import thinned
-from benchmarks.mini.measuring import CLICK_CAP, ROUNDS, Measured, Target, User, measure, target_of
+from benchmarks.mini.measuring import CLICK_CAP, ROUNDS, Measured, Target, User, jittered_click, measure, target_of
 from benchmarks.mini.report import METRICS, machine, rounds_table, sections, summarise, table, update_card
 from benchmarks.mini.targets import targets_table
 from encoder_tools.mini.labelled_tiles import LabelledScene, Tile
 from encoder_tools.synthetic import synthetic_orthophoto
+from encoder_tools.training.simulated_user import POSITIVE
 from geosam_es.errors import ModelError, OutputError
 from geosam_es.inference.decoder import DecodedMasks
 
@@ -128,6 +129,18 @@ def test_the_middle_of_a_cut_object_is_that_of_its_visible_part() -> None:
     assert label == 1.0
 
 
+def test_a_jittered_click_lies_off_the_middle_but_in_the_object() -> None:
+    target = target_of(shapely.Polygon([(100, 100), (300, 100), (300, 300), (280, 300), (280, 120), (100, 120)]))
+    assert target is not None
+    rng = np.random.default_rng(0)
+    clicks = np.array([jittered_click(target, rng) for _ in range(60)])
+    assert target.cells[(clicks[:, 1] // 4).astype(int), (clicks[:, 0] // 4).astype(int)].all()
+    away = np.abs(clicks[:, :2] - target.click[:2]).max(1)
+    assert 5 < np.median(away) < 60
+    dot = target_of(shapely.box(101, 101, 103, 103))
+    assert dot is not None and jittered_click(dot, rng)[2] == POSITIVE
+
+
 def test_an_object_too_thin_for_a_click_is_left_out() -> None:
     assert target_of(shapely.box(100, 100.0, 400, 100.4)) is None
 
@@ -167,7 +180,7 @@ def test_the_exported_model_is_measured_and_timed(tmp_path: Path) -> None:
 def held_out_copy(folder: Path) -> Path:
     """Lay out the held-out folders with one small synthetic field image and nothing else."""
     scene = synthetic_orthophoto(1024, 1024, 0.6, seed=9)
-    for name in ("buildings/val_kampala", "fields/val", "landcover/val_dubai"):
+    for name in ("buildings/val_kampala", "fields/val", "landcover/val_dubai", "coast/val"):
         (folder / name).mkdir(parents=True)
     Image.fromarray(scene.image).save(folder / "fields" / "val" / "a.png")
     fields = [shapely.geometry.mapping(p) for name, p in scene.objects if name == "field"][:2]
@@ -206,6 +219,13 @@ def test_ranking_compares_the_score_with_the_area() -> None:
     assert ranking == {"score": [0.4, 0.0], "largest": [0.8, 1.0], "middle": [0.4, 0.0], "smallest": [0.3, 0.0]}
 
 
+def test_a_set_without_baselines_has_empty_cells() -> None:
+    plain = summarise([replace(measured(), values={"click": 0.3, "box": 0.9})])
+    results = {"coast/val": plain, "fields/val": summarise([measured(click=0.2, box=0.9, GrabCut=0.7)])}
+    assert "| GrabCut |  | 0.700 (0.700 to 0.700) |" in table(results)
+    assert "| box - GrabCut |  | 0.200 (0.200 to 0.200) |" in sections(results)["baselines"]
+
+
 def test_reliability_adds_up_and_is_drawn(tmp_path: Path) -> None:
     summary = summarise([measured(), measured()])
     assert summary["reliability"] == [[12, 0.5, 0.6], [12, 0.9, 0.833]]
@@ -237,6 +257,9 @@ def test_targets_are_compared_with_the_results() -> None:
     assert "| box | >= 0.84 buildings, >= 0.80 fields | 0.950 | 0.790 | 0.950 | no: fields |" in text
     assert "first prompt: box | >= 0 | +0.0000 | -0.2000 | +0.0000 | no: fields |" in text
     assert "| ONNX files together, MB | <= 12 | 13.0 | no |" in text
+    plain = summarise([replace(good, values={name: v for name, v in good.values.items() if name != "GrabCut"})])
+    text = targets_table({"coast/val": plain, **results}, {}, 13.0)
+    assert "| box - GrabCut | >= 0.05 |  | +0." in text
 
 
 def test_rounds_show_where_the_mean_fell() -> None:

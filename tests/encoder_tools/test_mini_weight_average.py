@@ -9,9 +9,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from benchmarks.mini.weight_average import average_checkpoints  # noqa: E402
 from encoder_tools.mini.export import load_checkpoint, save_checkpoint  # noqa: E402
 from encoder_tools.mini.network import MiniNet  # noqa: E402
+from encoder_tools.mini.weight_average import average_checkpoints  # noqa: E402
 from geosam_es.errors import ModelError, OutputError  # noqa: E402
 
 

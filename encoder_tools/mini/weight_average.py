@@ -1,4 +1,4 @@
-"""Averaging of trained weights: ``python -m benchmarks.mini.weight_average CHECKPOINT ... -o RUN``.
+"""Averaging of trained weights: ``python -m encoder_tools.mini.weight_average CHECKPOINT ... -o RUN``.
 
 Weights of runs that started from one another can be averaged, and the mean is about as good as the best of them in
 each respect ("model soups", Wortsman et al. 2022).
@@ -12,9 +12,11 @@ from pathlib import Path
 
 import torch
 
-from encoder_tools.mini.export import load_checkpoint, save_checkpoint
-from encoder_tools.mini.trainer import BEST
 from geosam_es.errors import GeoSamError
+
+from .export import save_checkpoint
+from .onnx_weights import load_network
+from .trainer import BEST
 
 __all__ = ["average_checkpoints"]
 
@@ -25,7 +27,7 @@ def average_checkpoints(checkpoints: Sequence[Path], out: Path) -> Path:
     Parameters
     ----------
     checkpoints : sequence of Path
-        With equal weights. Step and seconds are taken from the last one.
+        Checkpoints or folders of ONNX files, with equal weights. Step and seconds are taken from the last one.
     out : Path
         Folder for the result, as `score_training` and `export` take it; made if it does not exist.
 
@@ -41,7 +43,7 @@ def average_checkpoints(checkpoints: Sequence[Path], out: Path) -> Path:
     OutputError
         If `out` cannot be written to.
     """
-    loaded = [load_checkpoint(path) for path in checkpoints]
+    loaded = [load_network(path) for path in checkpoints]
     weights = [net.state_dict() for net, _ in loaded]
     mean = {
         name: torch.stack([one[name] for one in weights]).mean(0) if value.dtype.is_floating_point else value
@@ -52,8 +54,8 @@ def average_checkpoints(checkpoints: Sequence[Path], out: Path) -> Path:
 
 def main() -> None:
     """Parse the command line and average."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.mini.weight_average", description=__doc__)
-    parser.add_argument("checkpoints", type=Path, nargs="+", help="checkpoint.pt or best.pt of each training")
+    parser = argparse.ArgumentParser(prog="python -m encoder_tools.mini.weight_average", description=__doc__)
+    parser.add_argument("checkpoints", type=Path, nargs="+", help="checkpoints, or folders of ONNX files")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the mean")
     options = parser.parse_args()
     try:
