@@ -191,5 +191,5 @@ def test_another_layer_ends_the_walk(iface: Interface, ready: Interaction, layer
     QgsProject.instance().removeMapLayer(layer.id())
     assert ready.check.findings == [] and ready.overlay.bands["finding"].asGeometry().isEmpty()
     ready._actions.check.trigger()
-    assert "There is no target layer" in iface.messages()[-1]
+    assert "There is no target layer" in iface.messageBar().currentItem().text()
     assert ready._actions.check in iface.raster_menu.actions()
