@@ -8,7 +8,7 @@ normalisation is a scale and a bias of its convolution.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 
 from geosam_es.errors import ModelError
 
+from ..mini import onnx_weights
 from ..mini.config import PACKED_CHANNELS
 from ..mini.export import export_decoder_graphs
 from ..mini.fold_batch_norm import fold
 from ..mini.losses import answer_loss
 from ..mini.network import MiniNet
-from ..models.libraries import import_onnx, torch
+from ..models.libraries import torch
 from .tunable_decoder import Answer, PromptTensors
 
 __all__ = ["FEATURE_CHANNELS", "MiniDecoder", "graph_weights"]
 
 FEATURE_CHANNELS = PACKED_CHANNELS
-_HALF = "_half"
 _PART = re.compile(r"\d+/")
 """Prefix of the names of a graph that was joined with others."""
 
@@ -127,40 +127,9 @@ def graph_weights(path: Path, wrapper: str, wanted: Mapping[str, Any], prefix: s
     ModelError
         If it is not an ONNX file.
     """
-    onnx = import_onnx()
-    try:
-        model = onnx.load(str(path))
-    # The classes of protobuf's errors differ between its versions.
-    except Exception as error:
-        raise ModelError(f"{path} is not an ONNX file", "copy the store again") from error
-    constants = {
-        tensor.name.removesuffix(_HALF): onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer
-    }
-    # The exporter stores equal tensors, such as zero biases, once, and adds Identity nodes for their other names.
-    for node in model.graph.node:
-        if node.op_type == "Identity" and node.input[0] in constants:
-            constants[node.output[0]] = constants[node.input[0]]
     found = {}
-    for name, values in (*constants.items(), *_linear_weights(model.graph, constants)):
+    for name, values in onnx_weights.graph_weights(path).items():
         full = prefix + _PART.sub("", name, count=1).removeprefix(wrapper)
         if full in wanted:
             found[full] = values
     return found
-
-
-def _linear_weights(graph: Any, constants: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Yield the weights of linear layers, which the exporter transposes and gives meaningless names.
-
-    The layer is identified by the bias that is added to the product.
-    """
-    products = {node.output[0]: node for node in graph.node if node.op_type == "MatMul"}
-    for node in graph.node:
-        if node.op_type != "Add":
-            continue
-        bias = next((name for name in node.input if name in constants and name.endswith(".bias")), None)
-        product = next((products[name] for name in node.input if name in products), None)
-        if bias is None or product is None:
-            continue
-        weight = next((name for name in product.input if name in constants), None)
-        if weight is not None:
-            yield bias.removesuffix("bias") + "weight", constants[weight].T

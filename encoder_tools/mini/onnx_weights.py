@@ -105,7 +105,7 @@ def graph_weights(path: Path) -> dict[str, NDArray[Any]]:
         model = onnx.load(str(path))
     # The classes of protobuf's errors differ between its versions.
     except Exception as error:
-        raise ModelError(f"{path} is missing or no ONNX file", "choose a folder that train-mini has written") from error
+        raise ModelError(f"{path} is missing or no ONNX file", "copy the folder again") from error
     constants = {
         tensor.name.removesuffix(_HALF): onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer
     }

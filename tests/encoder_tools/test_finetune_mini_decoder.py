@@ -94,7 +94,7 @@ def test_equal_weights_that_the_exporter_stores_once(tmp_path: Path) -> None:
 def test_other_files_are_refused(folder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "decoder.onnx"
     broken.write_bytes(b"not ONNX at all")
-    with pytest.raises(ModelError, match="is not an ONNX file: copy the store again"):
+    with pytest.raises(ModelError, match="no ONNX file: copy the folder again"):
         MiniDecoder.from_onnx(folder / "prepare.onnx", broken)
     graph = onnx.load(folder / "decoder.onnx")
     for tensor in graph.graph.initializer:

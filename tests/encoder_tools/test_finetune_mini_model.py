@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from encoder_tools.finetune.training import Choice, Fit
 from encoder_tools.mini.config import CropPlan
 from encoder_tools.mini.export import write_model
 from encoder_tools.mini.network import normalise
-from geosam_es.inference.encoder import OnnxEncoder, read_model_info
+from geosam_es.inference.encoder import MODEL_FILE, OnnxEncoder, read_model_info
 from geosam_es.inference.session import open_segmenter
 from geosam_es.store import StoreReader
 from tests.encoder_tools.conftest import Run
@@ -134,10 +135,16 @@ def test_the_old_store_stays_if_encoding_fails(
     # Another image of the same name and size is not taken for it.
     with rasterio.open(image, "r+") as dataset:
         dataset.write(np.zeros((3, SIDE, SIDE), np.uint8))
-    refused = run("decoder", "set", store, model)
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    facts = json.loads((other / MODEL_FILE).read_text(encoding="utf-8"))
+    digest = facts["encoder_sha256"]
+    facts["encoder_sha256"] = digest[:-4] + ("1111" if digest[-4:] == "0000" else "0000")
+    (other / MODEL_FILE).write_text(json.dumps(facts), encoding="utf-8")
+    refused = run("decoder", "set", store, other)
     assert refused.exit_code == 2 and "is not the image that" in refused.stderr
     shutil.move(image, tmp_path / "gone.tif")
-    lost = run("decoder", "set", store, model)
+    lost = run("decoder", "set", store, other)
     assert (
         lost.exit_code == 2 and "is missing or another image: give the file or its folder with --raster" in lost.stderr
     )
