@@ -42,7 +42,7 @@ def result(
     masks: Any = tuple(SimpleNamespace(logits=np.where(np.arange(1024) < count, 1.0, -1.0)) for count in cells)
     prompts = Prompts((Point(1.0, 1.0),), Bounds(0.0, 0.0, 9.0, 9.0) if box else None)
     proposal: Any = SimpleNamespace(ranking=tuple(range(len(cells))), masks=(masks,) * tiles, prompts=prompts)
-    candidate: Any = SimpleNamespace(score=score, level=level)
+    candidate: Any = SimpleNamespace(score=score, level=level, masks=masks)
     return Result(proposal, rank, candidate, geometry, "mini", 12.3)
 
 
