@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from qgis.core import QgsApplication, QgsPointXY, QgsProject, QgsRasterLayer, QgsRectangle, QgsVectorLayer
+from qgis.core import QgsApplication, QgsGeometry, QgsPointXY, QgsProject, QgsRasterLayer, QgsRectangle, QgsVectorLayer
 from qgis.PyQt.QtCore import QPoint, Qt, QTimer
 from qgis.PyQt.QtTest import QTest
 from qgis.utils import iface, plugins
@@ -148,10 +148,12 @@ def percentiles(values: list[float]) -> dict[str, float]:
 def gestures(desktop: Desktop, objects: list[Any]) -> dict[str, Any]:
     """Draw by hand on each object, and return the times of each gesture from its release until it is painted."""
     times: dict[str, list[float]] = {name: [] for name in ("brush", "eraser", "cut", "lasso", "scribble", "refine")}
+    layer = desktop.interaction.dock.layer
     desktop.held.clear()
     for _, x, y, (min_x, min_y, max_x, max_y) in objects:
         desktop.zoom(x, y, 4 * max(max_x - min_x, max_y - min_y))
         desktop.click(x, y)
+        here = QgsGeometry.fromPointXY(QgsPointXY(x, y))
         across = [(min_x - (max_x - min_x) / 4, y), (max_x + (max_x - min_x) / 4, y)]
         times["brush"].append(desktop.stroke(Qt.Key.Key_B, [(x, y), across[1]]))
         times["eraser"].append(desktop.stroke(Qt.Key.Key_E, [across[1], ((x + max_x) / 2, y)]))
@@ -159,9 +161,14 @@ def gestures(desktop: Desktop, objects: list[Any]) -> dict[str, Any]:
         times["cut"].append(desktop.stroke(Qt.Key.Key_K, [(x - far, y + 0.1), (x + far, y + 0.1)]))
         desktop.key(Qt.Key.Key_Return)
         pause(0.2)
-        QTest.mouseMove(desktop.canvas.viewport(), desktop.spot(x, y - 0.4))
+        inside = (
+            max(layer.getFeatures(), key=lambda f: -f.geometry().distance(here)).geometry().pointOnSurface().asPoint()
+        )
+        desktop.key(Qt.Key.Key_R)
         begun = time.perf_counter()
-        QTest.keyClick(desktop.canvas, Qt.Key.Key_R)
+        if desktop.controller.drawing.result is None:
+            button, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+            QTest.mouseClick(desktop.canvas.viewport(), button, none, desktop.spot(inside.x(), inside.y()))
         wait(lambda: not desktop.controller.drawing.busy and desktop.controller.drawing.result is not None)
         desktop.canvas.viewport().repaint()
         times["refine"].append((time.perf_counter() - begun) * 1000.0)
@@ -253,7 +260,7 @@ def run() -> dict[str, Any]:
         ):
             report[key + name] = percentiles(figures)
             figures.clear()
-    report |= gestures(desktop, objects[4:])
+    report |= gestures(desktop, objects[4:20])
     QgsProject.instance().removeMapLayer(raster.id())
     desktop.click(objects[0][1], objects[0][2])
     report["without_raster"] = desktop.controller.drawing.has_polygon or desktop.controller.drawing.result is None
