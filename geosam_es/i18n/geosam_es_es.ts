@@ -1289,7 +1289,7 @@ Drag: box · Alt+drag: lasso
 Right click: accept · Space: pan</source>
       <translation>Clic: dentro · Mayús: fuera
 Arrastrar: recuadro · Alt+arrastrar: lazo
-Clic derecho: aceptar · Espacio: desplazar</translation>
+Clic dcho.: aceptar · Espacio: mover</translation>
     </message>
     <message>
       <source>GeoPackage (*.gpkg);;Shapefile (*.shp)</source>
