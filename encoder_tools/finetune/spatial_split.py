@@ -86,7 +86,7 @@ def overlaps(polygons: Sequence[shapely.Polygon], others: Sequence[shapely.Polyg
     sparse bool (N, M)
     """
     # Shrunk a little, because the corners of neighbours are rounded.
-    shrunk = [polygon.buffer(-1e-3 * np.sqrt(polygon.area), join_style="mitre") for polygon in polygons]
+    shrunk = [polygon.buffer(-1e-4 * np.sqrt(polygon.area), join_style="mitre") for polygon in polygons]
     rows, cols = shapely.STRtree(list(others)).query(shrunk, predicate="intersects")
     return coo_array((np.ones(len(rows), np.bool_), (rows, cols)), shape=(len(polygons), len(others))).tocsr()
 
