@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from qgis.core import QgsApplication, QgsGeometry, QgsPointXY, QgsProject, QgsRasterLayer, QgsRectangle, QgsVectorLayer
+from qgis.core import QgsApplication, QgsPointXY, QgsProject, QgsRasterLayer, QgsRectangle, QgsVectorLayer
 from qgis.PyQt.QtCore import QPoint, Qt, QTimer
 from qgis.PyQt.QtTest import QTest
 from qgis.utils import iface, plugins
@@ -107,25 +107,6 @@ class Desktop:
         QTest.mouseRelease(viewport, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, last)
         wait(lambda: not self.controller.drawing.busy)
 
-    def stroke(self, key: Any, places: list[tuple[float, float]]) -> float:
-        """Press the key of a mode, drag, and return the milliseconds from the release until the result is painted."""
-        viewport, spots = self.canvas.viewport(), [self.spot(x, y) for x, y in places]
-        self.key(key)
-        QTest.mousePress(viewport, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, spots[0])
-        for first, last in zip(spots, spots[1:]):
-            for step in range(1, 9):
-                QTest.mouseMove(viewport, first + (last - first) * step / 8)
-                pause(0.005)
-        before = self.controller.drawing.result
-        begun = time.perf_counter()
-        QTest.mouseRelease(viewport, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, spots[-1])
-        wait(lambda: not self.controller.drawing.busy and self.controller.drawing.result is not before)
-        viewport.repaint()
-        elapsed = (time.perf_counter() - begun) * 1000.0
-        if self.interaction.tool.mode:
-            self.key(Qt.Key.Key_Escape)
-        return elapsed
-
     def key(self, code: Any, modifiers: Any = Qt.KeyboardModifier.NoModifier) -> None:
         QTest.keyClick(self.canvas, code, modifiers)
         wait(lambda: not self.controller.drawing.busy)
@@ -143,46 +124,6 @@ def percentiles(values: list[float]) -> dict[str, float]:
         "p95": round(ordered[int(len(ordered) * 0.95)], 1),
         "longest": round(ordered[-1], 1),
     }
-
-
-def gestures(desktop: Desktop, objects: list[Any]) -> dict[str, Any]:
-    """Draw by hand on each object, and return the times of each gesture from its release until it is painted."""
-    times: dict[str, list[float]] = {name: [] for name in ("brush", "eraser", "cut", "lasso", "scribble", "refine")}
-    layer = desktop.interaction.dock.layer
-    desktop.held.clear()
-    for _, x, y, (min_x, min_y, max_x, max_y) in objects:
-        desktop.zoom(x, y, 4 * max(max_x - min_x, max_y - min_y))
-        desktop.click(x, y)
-        here = QgsGeometry.fromPointXY(QgsPointXY(x, y))
-        across = [(min_x - (max_x - min_x) / 4, y), (max_x + (max_x - min_x) / 4, y)]
-        times["brush"].append(desktop.stroke(Qt.Key.Key_B, [(x, y), across[1]]))
-        times["eraser"].append(desktop.stroke(Qt.Key.Key_E, [across[1], ((x + max_x) / 2, y)]))
-        far = 2 * (max_x - min_x)
-        times["cut"].append(desktop.stroke(Qt.Key.Key_K, [(x - far, y + 0.1), (x + far, y + 0.1)]))
-        desktop.key(Qt.Key.Key_Return)
-        pause(0.2)
-        inside = (
-            max(layer.getFeatures(), key=lambda f: -f.geometry().distance(here)).geometry().pointOnSurface().asPoint()
-        )
-        desktop.key(Qt.Key.Key_R)
-        begun = time.perf_counter()
-        if desktop.controller.drawing.result is None:
-            button, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
-            QTest.mouseClick(desktop.canvas.viewport(), button, none, desktop.spot(inside.x(), inside.y()))
-        wait(lambda: not desktop.controller.drawing.busy and desktop.controller.drawing.result is not None)
-        desktop.canvas.viewport().repaint()
-        times["refine"].append((time.perf_counter() - begun) * 1000.0)
-        desktop.key(Qt.Key.Key_Escape)
-        loop = [(min_x, min_y), (max_x, min_y), (max_x, max_y), (min_x, max_y), (min_x, min_y)]
-        times["lasso"].append(desktop.stroke(Qt.Key.Key_L, loop))
-        desktop.key(Qt.Key.Key_Escape)
-        times["scribble"].append(desktop.stroke(Qt.Key.Key_L, [((x + min_x) / 2, y), ((x + max_x) / 2, y)]))
-        desktop.key(Qt.Key.Key_Escape)
-        desktop.held.append(desktop.holds.longest())
-    report: dict[str, Any] = {f"{name}_ms": percentiles(values) for name, values in times.items()}
-    report["gestures_held_ms"] = percentiles(desktop.held)
-    desktop.held.clear()
-    return report
 
 
 def run() -> dict[str, Any]:
@@ -260,7 +201,6 @@ def run() -> dict[str, Any]:
         ):
             report[key + name] = percentiles(figures)
             figures.clear()
-    report |= gestures(desktop, objects[4:20])
     QgsProject.instance().removeMapLayer(raster.id())
     desktop.click(objects[0][1], objects[0][2])
     report["without_raster"] = desktop.controller.drawing.has_polygon or desktop.controller.drawing.result is None

@@ -18,7 +18,7 @@ printf '[qgis]\ncheckVersion=false\nshowTips=false\naskToSaveMemoryLayers=false\
 export XDG_RUNTIME_DIR=$profiles/run GEOSAM_ES_DESKTOP=$folder
 mkdir -m 700 "$XDG_RUNTIME_DIR"
 rm -f "$folder"/polygons.gpkg* "$folder/report.json"
-PYTHONPATH=$(echo "$PWD"/.venv-qgis/lib/python3*/site-packages) timeout "${QGIS_SECONDS:-300}" \
+PYTHONPATH=$(echo "$PWD"/.venv-qgis/lib/python3*/site-packages) timeout "${QGIS_SECONDS:-180}" \
   xvfb-run -a -s "-screen 0 1280x800x24" \
   qgis --nologo --noversioncheck --profiles-path "$profiles" --code "${SCRIPT:-tests/qgis/desktop/end_to_end.py}"
 cat "$folder/report.json"
