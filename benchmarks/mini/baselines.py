@@ -317,7 +317,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of labelled imagery (default: GEOSAM_ES_DATA)")
     parser.add_argument("--only", choices=BASELINES, help="choose for this one, and leave the others as they are")
     parser.add_argument(
-        "--kinds", choices=KINDS, nargs="+", default=KINDS, help="choose for these, and leave the others"
+        "--kinds", choices=KINDS, nargs="+", default=KINDS, help="kinds to choose settings for; the others keep theirs"
     )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: one for each core")
     options = parser.parse_args()

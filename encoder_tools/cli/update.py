@@ -33,7 +33,7 @@ _DEFAULTS = UpdateOptions()
     type=Number(0, 1),
     default=_DEFAULTS.same_iou,
     show_default=True,
-    help="Least IoU with the old polygon, in its place (same) or displaced (moved), of an object that has not changed.",
+    help="An object is unchanged from this IoU with the old polygon on: in its place it is same, displaced it is moved.",
 )
 @click.option(
     "--gone-score",
