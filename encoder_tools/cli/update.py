@@ -33,7 +33,7 @@ _DEFAULTS = UpdateOptions()
     type=Number(0, 1),
     default=_DEFAULTS.same_iou,
     show_default=True,
-    help="An object is unchanged from this IoU with the old polygon on: in its place it is same, displaced it is moved.",
+    help="Minimum IoU with the old polygon of an object that is the same or, with the polygon displaced, has moved.",
 )
 @click.option(
     "--gone-score",
