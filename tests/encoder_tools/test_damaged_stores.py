@@ -27,7 +27,7 @@ from tests.encoder_tools.conftest import Ortho
 from tests.helpers import make_decoder
 
 CASES_VARIABLE = "GEOSAM_ES_DAMAGED_CASES"
-CASES = int(os.environ.get(CASES_VARIABLE, "2000"))
+CASES = int(os.environ.get(CASES_VARIABLE, "600"))
 
 HUGE = 10**40
 VALUES: tuple[Any, ...] = (
