@@ -22,9 +22,12 @@ from .faces import GRID_M, OUTSIDE, Faces, Plane, complex_vertices, put_back
 from .partition import gaps, grown, is_wide, polygonal, snap_to_neighbours, valid
 from .topology import polygon_parts, split_by_line
 
-__all__ = ["Changes", "Ground", "Rules", "cut", "give", "merge", "place", "reshape", "simplify"]
+__all__ = ["MAX_GAP_M2", "Changes", "Ground", "Rules", "cut", "give", "merge", "place", "reshape", "simplify"]
 
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
+
+MAX_GAP_M2 = 10_000.0
+"""Size above which an enclosed gap is no fault, if nothing else is chosen."""
 
 _MARGIN_M = 1.0
 """Lines this far around a change get common nodes."""
@@ -62,6 +65,9 @@ class Rules:
         longest shared border. A new polygon that is too small as a whole is always refused.
     metres_per_unit : tuple of float
         Metres on the ground in one unit of the plane, along x and along y.
+    max_gap_m2 : float
+        Enclosed gaps that are larger, and wider than the tolerance, are no fault, such as a lake that is no part of
+        the map.
     """
 
     tolerance_m: float = 0.0
@@ -69,6 +75,7 @@ class Rules:
     min_area_by_class: Mapping[Hashable, float] = field(default_factory=dict)
     refuses_small: bool = False
     metres_per_unit: tuple[float, float] = (1.0, 1.0)
+    max_gap_m2: float = MAX_GAP_M2
 
     def min_area(self, class_name: Hashable) -> float:
         """Return the minimum mapping unit of a class, in square metres."""
@@ -283,13 +290,12 @@ def give(
     region: BaseGeometry,
     polygons: Polygons,
     rules: Rules,
-    to: int | None = None,
     instead_of: int | None = None,
     classes: Classes | None = None,
 ) -> Changes:
-    """Give the ground of a region to one polygon, and make the borders around it of common vertices.
+    """Give the ground of a region to one polygon each, and make the borders around it of common vertices.
 
-    Only ground that is as the finding says changes: shared by ``to`` and others, of ``instead_of`` alone, or free.
+    Free ground goes to the polygon with the longest border, and ground of several to the smallest of them.
 
     Parameters
     ----------
@@ -297,10 +303,9 @@ def give(
         Around lines only the borders are mended.
     polygons : mapping of int to geometry
     rules : Rules
-    to : int, optional
-        Default: the polygon with the longest border with the region.
     instead_of : int, optional
-        The polygon that the region is taken from; it keeps what has no other neighbour.
+        A polygon whose own ground in the region goes to the others beside it, in place of the ground of several; it
+        keeps what has no other neighbour.
     classes : mapping of int to class, optional
     """
     net = _Net(polygons, rules, classes, region)
@@ -309,11 +314,9 @@ def give(
 
     def owners(labels: frozenset[int]) -> frozenset[int] | None:
         others = labels - {at}
-        if at not in labels or (to is not None and to not in others):
+        if at not in labels or (instead_of is not None and others != taken):
             return others
-        if to is not None:
-            return frozenset({to})
-        return None if others == taken else others
+        return None if others == taken else frozenset({min(others, key=lambda key: (net.outlines[key].area, key))})
 
     taken = frozenset() if instead_of is None else frozenset({instead_of})
     barred = [None] if instead_of is None else [None, instead_of]

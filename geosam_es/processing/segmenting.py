@@ -24,6 +24,7 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessingException,
     QgsProcessingFeatureSource,
     QgsProcessingFeedback,
+    QgsProcessingParameterBoolean,
     QgsProcessingParameterCrs,
     QgsProcessingParameterFeatureSink,
     QgsProcessingParameterNumber,
@@ -109,6 +110,7 @@ class _SegmentAlgorithm(ImageAlgorithm):
     SIMPLIFY = "SIMPLIFY"
     MIN_AREA = "MIN_AREA_M2"
     FILL_HOLES = "FILL_HOLES_M2"
+    ALL_PARTS = "ALL_PARTS"
     CANDIDATE = "CANDIDATE"
     CRS = "CRS"
     OUTPUT = "OUTPUT"
@@ -125,6 +127,7 @@ class _SegmentAlgorithm(ImageAlgorithm):
             self.addParameter(ChoiceParameter(self.CANDIDATE, text, _candidates(), BEST_CANDIDATE))
         self.add_number(self.MIN_AREA, tr("Drop parts smaller than (m²)"), number.Double, 0)
         self.add_number(self.FILL_HOLES, tr("Fill holes smaller than (m²)"), number.Double, 0)
+        self.add_advanced(QgsProcessingParameterBoolean(self.ALL_PARTS, tr("Keep all pieces"), False))
         self.add_number(self.SIMPLIFY, tr("Simplify outlines (pixels)"), number.Double, 1, advanced=True)
         self.add_number(
             self.LEVEL,
@@ -175,9 +178,7 @@ class _SegmentAlgorithm(ImageAlgorithm):
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
         """Segment every object of the layer; see `OneSentenceAlgorithm.execute`."""
-        source = self.parameterAsSource(parameters, self.INPUT, context)
-        if source is None:
-            raise QgsProcessingException(self.invalidSourceError(parameters, self.INPUT))
+        source = self.input_source(parameters, context)
         with closing(open_image(self.source, self.store(parameters, context), self.options)) as image:
             return self._segment(image, source, parameters, context, feedback)
 
@@ -278,41 +279,20 @@ class _SegmentAlgorithm(ImageAlgorithm):
             min_area_m2=self.parameterAsDouble(parameters, self.MIN_AREA, context),
             fill_holes_m2=self.parameterAsDouble(parameters, self.FILL_HOLES, context),
             candidate=BEST_CANDIDATE if self.IS_UPDATE else self.choice(parameters, self.CANDIDATE, context),
+            all_parts=self.parameterAsBool(parameters, self.ALL_PARTS, context),
         )
 
     def _prompt_fields(
         self, parameters: dict[str, Any], source: QgsProcessingFeatureSource, context: QgsProcessingContext
     ) -> _PromptFields:
-        object_field = self._field(parameters, self.OBJECT, OBJECT_FIELD, source, context)
-        label_field = self._field(parameters, self.LABEL, LABEL_FIELD, source, context)
+        object_field = self.field_index(parameters, self.OBJECT, source, context, OBJECT_FIELD)
+        label_field = self.field_index(parameters, self.LABEL, source, context, LABEL_FIELD)
         copied = [  # type: ignore[var-annotated]
             index
             for index, field in enumerate(source.fields())  # type: ignore[arg-type]
             if index not in (object_field, label_field) and field.name().lower() != "fid" and is_plain(field)
         ]
         return _PromptFields(object_field, label_field, copied)
-
-    def _field(
-        self,
-        parameters: dict[str, Any],
-        name: str,
-        default: str,
-        source: QgsProcessingFeatureSource,
-        context: QgsProcessingContext,
-    ) -> int:
-        """Return the index of the chosen field, or of the field with the default name, or -1."""
-        if self.parameterDefinition(name) is None:
-            return -1
-        chosen = self.parameterAsString(parameters, name, context)
-        index = int(source.fields().lookupField(chosen or default))
-        if chosen and index < 0:
-            raise VectorError(
-                "{source} has no field {field}",
-                "choose one of its fields, or none",
-                source=source.sourceName(),
-                field=chosen,
-            )
-        return index
 
 
 class SegmentPointsAlgorithm(_SegmentAlgorithm):
