@@ -8,7 +8,7 @@ polygons, so that both sides of a border have the same vertices.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Union
@@ -386,24 +386,11 @@ class _Net:
         grown: Sequence[int] = (),
         barred: Sequence[int | None] = (),
     ) -> Changes:
-        """Give the faces to polygons.
+        """Give the faces to polygons; lines around the change get common nodes.
 
-        Parameters
-        ----------
-        owners : callable
-            Tells from the polygons around a face which ones get it: usually one, none for free ground. None for the one
-            with the longest border, which may be free ground.
-        change : geometry
-            Lines around it get common nodes.
-        news : sequence of int
-            Keys of the new polygons.
-        lines : iterable of geometry
-            More lines between faces.
-        grown : sequence of int
-            Other polygons beside which narrow gaps are filled.
-        barred : sequence of int or None
-            Polygons that, like the new ones, get no such face; None for free ground. Without another neighbour, the
-            last one gets it.
+        ``owners`` tells from the polygons around a face which ones get it: usually one, none for free ground, and None
+        for the one with the longest border, but for the new and the ``barred`` polygons (None for free ground). Without
+        another neighbour, the last of these gets it. Narrow gaps beside the new and the ``grown`` polygons are filled.
         """
         keys = list(self.outlines)
         if change.is_empty:
@@ -413,12 +400,10 @@ class _Net:
         labels = [frozenset(keys[place] for place in places) for places in faces.labels]
         owner = [None if is_thin else owners(label) for is_thin, label in zip(faces.is_thin, labels)]
         ground = _Ground(faces, owner)
-        waiting = [face for face in ground.waiting if not faces.is_thin[face]]
-        rest = frozenset(key for key in barred[-1:] if key is not None)
-        ground.settle(dict.fromkeys(waiting, frozenset([*news, *barred])), rest)
+        ground.settle({*news, *barred}, frozenset(key for key in barred[-1:] if key is not None))
         for face in ground.narrow_gaps({*news, *grown}, self._rules.tolerance_m):
             ground.owner[face] = None
-        ground.settle({})
+        ground.settle()
         before = {key: {face for face, label in enumerate(labels) if key in label} for key in self._given}
         self._without_small_parts(ground, before, news)
         return self._changes(ground, before, news)
@@ -494,11 +479,6 @@ class _Ground:
         self.owner = owner
         self._areas = shapely.area(faces.polygons)
 
-    @property
-    def waiting(self) -> list[int]:
-        """Faces without a decision."""
-        return [face for face, owner in enumerate(self.owner) if owner is None]
-
     def area(self, part: Iterable[int]) -> float:
         """Return the area of faces, in square metres."""
         return float(self._areas[list(part)].sum())
@@ -511,27 +491,23 @@ class _Ground:
                 result.setdefault(key, set()).add(face)
         return result
 
-    def settle(self, barred: Mapping[int, frozenset[int | None]], rest: frozenset[int] = frozenset()) -> None:
-        """Give the faces that wait to the neighbour with the longest border.
+    def settle(self, barred: Collection[int | None] = (), rest: frozenset[int] = frozenset()) -> None:
+        """Give the faces that wait to the neighbour with the longest border, or else to ``rest``.
 
-        Parameters
-        ----------
-        barred : mapping of int to frozenset of int or None
-            Neighbours that a face is not given to; None for free ground.
-        rest : frozenset of int
-            What gets the faces without a neighbour.
+        Those that are not due to rounding go to none of the ``barred``; None stands for free ground.
         """
-        while self.waiting:
+        while waiting := [face for face, owner in enumerate(self.owner) if owner is None]:
             found: dict[int, frozenset[int]] = {}
-            for face in self.waiting:
+            for face in waiting:
+                refused = frozenset() if self.faces.is_thin[face] else frozenset(barred)
                 votes: dict[frozenset[int], float] = {}
                 for other, length in self.faces.borders[face].items():
                     owner = frozenset[int]() if other == OUTSIDE else self.owner[other]
-                    if owner is not None and not (owner or {None}) & barred.get(face, frozenset()):
+                    if owner is not None and not (owner or {None}) & refused:
                         votes[owner] = votes.get(owner, 0.0) + length
                 if votes:
                     found[face] = max(votes, key=lambda owner: votes[owner])
-            for face in found or self.waiting:
+            for face in found or waiting:
                 self.owner[face] = found.get(face, rest)
 
     def longest(self, part: frozenset[int], barred: set[int]) -> int | None:

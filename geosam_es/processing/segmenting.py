@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,6 +60,7 @@ from ..qgis_support.crs import (
     check_map_crs,
     from_qgs,
     prompt_to_raster,
+    raster_crs,
     transform,
     transform_polygon,
 )
@@ -369,6 +371,7 @@ class UpdatePolygonsAlgorithm(_SegmentAlgorithm):
     SAME_IOU = "SAME_IOU"
     GONE_SCORE = "GONE_SCORE"
     TOLERANCE = "TOLERANCE"
+    OLD_STORE = "OLD_STORE"
 
     def displayName(self) -> str:  # noqa: N802
         """Return the name in the toolbox."""
@@ -384,7 +387,9 @@ class UpdatePolygonsAlgorithm(_SegmentAlgorithm):
             "changed one the vertices where its border differs by less than the tolerance. The other attributes are "
             "copied.\n\n"
             "An object is the same or moved if the IoU, in its place or displaced, reaches the first threshold. It is "
-            "gone if the score of the model is below the second one."
+            "gone if the score of the model is below the second one.\n\n"
+            "Objects that the model draws otherwise than you did may be called changed or gone. With the prepared "
+            "older image, what it draws on the two images is compared, which avoids most of these errors."
         )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
@@ -398,6 +403,7 @@ class UpdatePolygonsAlgorithm(_SegmentAlgorithm):
             self.GONE_SCORE, tr("Minimum score of an object that is not gone"), number.Double, defaults.gone_score
         )
         self.add_number(self.TOLERANCE, tr("Tolerance for borders (pixels)"), number.Double, defaults.tolerance)
+        self.add_optional_folder(self.OLD_STORE, tr("Folder of the prepared older image, in the same CRS"))
         self.add_options()
 
     def objects(self, features: Iterable[PromptFeature], source: str) -> list[ObjectPrompts]:
@@ -415,7 +421,11 @@ class UpdatePolygonsAlgorithm(_SegmentAlgorithm):
     ) -> Iterator[ObjectAnswer]:
         """Find the objects again."""
         names = (self.SAME_IOU, self.GONE_SCORE, self.TOLERANCE)
-        thresholds = UpdateOptions(*(self.parameterAsDouble(parameters, name, context) for name in names))
+        folder = self.parameterAsFile(parameters, self.OLD_STORE, context)
+        older = open_segmenter(Path(folder)) if folder else None
+        if older is not None and raster_crs(older.reader.metadata) != raster_crs(segmenter.reader.metadata):
+            raise EditError(tr("The older image has another CRS"), tr("prepare it in the CRS of the newer one"))
+        thresholds = UpdateOptions(*(self.parameterAsDouble(parameters, name, context) for name in names), older)
         return update_objects(segmenter, objects, options, thresholds, meter)
 
 

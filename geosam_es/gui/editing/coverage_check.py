@@ -281,19 +281,7 @@ class CoverageCheck(QObject):
 
 
 class _CheckTask(BackgroundTask):
-    """Checks a layer, or where polygons of it have changed.
-
-    Attributes
-    ----------
-    found : list of Finding
-    envelopes : dict of int to geometry
-        Of the polygons that were read.
-
-    Signals
-    -------
-    ended
-        Whether it worked or not.
-    """
+    """Checks a layer, or where polygons of it have changed; `ended` tells whether it worked or not."""
 
     ended = pyqtSignal()
 
