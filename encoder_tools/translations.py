@@ -23,7 +23,7 @@ FOLDER = PACKAGE / "i18n"
 LANGUAGES = ("es",)
 ERRORS_FILE = Path(errors.__file__).name
 HAVE_REMEDY = {check_signature.__name__}
-ERRORS = frozenset(errors.__all__) - {errors.SignatureMismatchError.__name__}
+ERRORS = frozenset(errors.__all__) - {errors.SignatureMismatchError.__name__, errors.marked.__name__}
 _REMEDY = 3
 
 
@@ -61,7 +61,7 @@ def _name(call: ast.Call) -> str:
 def _texts(call: ast.Call, file_name: str) -> list[ast.expr]:
     """Return the arguments that hold text for the user; of an error's arguments, only those that are literals."""
     name = _name(call)
-    if name == "tr":
+    if name in ("tr", errors.marked.__name__):
         return call.args[:1]
     # SignatureMismatchError passes its own text to its parent.
     is_error = name in ERRORS or (file_name == ERRORS_FILE and name == "__init__")

@@ -66,6 +66,8 @@ class VectorLayer:
         GDAL's feature ids.
     note : str
         A warning for the user, if the file had to be interpreted or has features without a geometry.
+    has_z : bool
+        Whether the file has Z values; the geometries have none.
     """
 
     geometries: NDArray[np.object_]
@@ -74,6 +76,7 @@ class VectorLayer:
     name: str = ""
     feature_ids: NDArray[np.int64] | None = None
     note: str = ""
+    has_z: bool = False
 
     def field(self, name: str) -> NDArray[Any] | None:
         """Return a column whose name may be in another case, as formats differ in that; None if there is none."""
@@ -135,7 +138,8 @@ def read_vector(path: Path) -> VectorLayer:
         note = "; ".join(filter(None, (note, without)))
     kept = {name: column[keep] for name, column in fields.items()}
     crs = _crs(path, meta["crs"])
-    return VectorLayer(geometries[keep], kept, crs, layer or "", np.asarray(ids)[keep], note)
+    has_z = str(meta["geometry_type"]).endswith(" Z")
+    return VectorLayer(geometries[keep], kept, crs, layer or "", np.asarray(ids)[keep], note, has_z)
 
 
 def file_and_layer(path: Path) -> tuple[Path, str | None]:

@@ -18,7 +18,13 @@ __all__ = [
     "SignatureMismatchError",
     "StoreError",
     "VectorError",
+    "marked",
 ]
+
+
+def marked(text: str) -> str:
+    """Return a text that is translated where it is shown, see `qgis_support.messages.translated`."""
+    return text
 
 
 class GeoSamError(Exception):

@@ -9,7 +9,7 @@ with those that drawing its vertices by hand takes.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -53,6 +53,7 @@ ERASED, GROWN = 0.25, 0.25
 
 GROWTH = 1.4
 SEED = 11
+UPDATE_SEEDS = range(11, 16)
 
 GOOD_IOUS = (0.85, 0.9)
 MOST_CLICKS = 10
@@ -250,12 +251,27 @@ def _blend(image: Image, window: tuple[slice, slice], inside: NDArray[np.bool_],
     image[window] = image[window] * (1 - weight) + source * weight
 
 
-def measure_update(models: Path, limit: int | None, model: OnnxMini, scene: LabelledScene) -> list[tuple[str, str]]:
-    """Return the true verdict and the found one of objects on a newer image, in random order, up to a number.
+def measure_update(
+    models: Path,
+    limit: int | None,
+    model: OnnxMini,
+    scene: LabelledScene,
+    with_older: bool = False,
+    seeds: Sequence[int] = UPDATE_SEEDS,
+) -> list[tuple[str, str]]:
+    """Return the true verdict and the found one of objects on a newer image of each seed, up to a number of objects.
 
     ``same`` is true for all objects that are neither erased nor grown.
     """
-    image, objects = newer_image(scene, np.random.default_rng(SEED))
+    with TemporaryDirectory() as folder:
+        older = open_scene(models, model, scene, Path(folder)) if with_older else None
+        return [pair for seed in seeds for pair in _verdicts(models, limit, model, scene, older, seed)]
+
+
+def _verdicts(
+    models: Path, limit: int | None, model: OnnxMini, scene: LabelledScene, older: Segmenter | None, seed: int
+) -> list[tuple[str, str]]:
+    image, objects = newer_image(scene, np.random.default_rng(seed))
     objects = objects[:limit]
     if not objects:
         return []
@@ -264,7 +280,7 @@ def measure_update(models: Path, limit: int | None, model: OnnxMini, scene: Labe
         segmenter = open_scene(models, model, newer, Path(folder))
         on_map = segmenter.reader.metadata.raster.transform.apply_geometry
         old = outline_prompts(PromptFeature(on_map(polygon)) for polygon, _ in objects)
-        answers = update_objects(segmenter, old, SegmentOptions(), UpdateOptions(), _Plane())
+        answers = update_objects(segmenter, old, SegmentOptions(), UpdateOptions(older=older), _Plane())
         found = {
             answer.index: item.verdict
             for answer in answers
@@ -284,7 +300,7 @@ class _Plane:
 
 
 def update_table(verdicts: dict[str, list[tuple[str, str]]]) -> str:
-    """Return how often a change was found, and how often what was found is one, if half of the objects change."""
+    """Return how often a change was found, and how often what was found is one: as counted, and if half change."""
     rows = []
     for dataset, pairs in verdicts.items():
         counts = {kind: sum(true == kind for true, _ in pairs) for kind in (SAME, "changed", "gone")}
@@ -301,10 +317,12 @@ def update_table(verdicts: dict[str, list[tuple[str, str]]]) -> str:
                 *numbers,
                 f"{found[SAME]} of {counts[SAME]}",
                 f"{recall:.2f}",
+                f"{recall * real / max(recall * real + found[SAME], 1e-9):.2f}",
                 f"{recall / max(recall + false, 1e-9):.2f}",
             ]
         )
-    return markdown_table(["set", "grown: changed", "erased: gone", "false alarms", "recall", "precision"], rows)
+    columns = ["set", "grown: changed", "erased: gone", "false alarms", "recall", "precision", "if half change"]
+    return markdown_table(columns, rows)
 
 
 def measure_effort(models: Path, model: OnnxMini, scene: LabelledScene) -> list[Measured]:
@@ -379,11 +397,12 @@ def main() -> None:
         if "update" in options.parts:
             scenes = [scene for scene in held_out(options.data) if "landcover" not in scene.dataset]
             verdicts: dict[str, list[tuple[str, str]]] = {}
-            for scene, pairs in zip(scenes, apply(partial(measure_update, options.models, options.limit), scenes)):
-                verdicts.setdefault(scene.dataset, []).extend(pairs)
-            tables["updates"] = update_table(
-                {**verdicts, "all": [pair for pairs in verdicts.values() for pair in pairs]}
-            )
+            for with_older, name in ((False, ""), (True, ", with the older image")):
+                measure = partial(measure_update, options.models, options.limit, with_older=with_older)
+                for scene, pairs in zip(scenes, apply(measure, scenes)):
+                    for key in (scene.dataset + name, "all" + name):
+                        verdicts.setdefault(key, []).extend(pairs)
+            tables["updates"] = update_table(verdicts)
         if "effort" in options.parts:
             scenes = [scene for scene in held_out(options.data, options.limit) if "landcover" not in scene.dataset]
             effort: dict[str, list[Measured]] = {}

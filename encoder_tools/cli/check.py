@@ -13,7 +13,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from geosam_es.core.coverage import Rules, simplify
+from geosam_es.core.coverage import MAX_GAP_M2, Rules, simplify
 from geosam_es.core.coverage_check import Finding, Kind, check, mend, middle
 from geosam_es.errors import VectorError
 
@@ -64,7 +64,13 @@ class _ClassArea(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option("--min-area-m2", type=Number(min=0), default=0.0, help="Report parts smaller than this.")
 @click.option("--min-area-of", multiple=True, type=_ClassArea(), help="The same for one class of --class.")
-@click.option("--max-gap-m2", type=Number(min=0), help="Leave out larger enclosed gaps.")
+@click.option(
+    "--max-gap-m2",
+    type=Number(min=0),
+    default=MAX_GAP_M2,
+    show_default=True,
+    help="Larger enclosed gaps are listed last, as large gaps; they are no fault.",
+)
 @click.option("--skip", multiple=True, type=click.Choice([kind.value for kind in Kind]), help="What not to report.")
 @click.option("--findings", type=PATH, metavar="FILE", help="Write the findings as polygons.")
 @click.option("--fix", is_flag=True, help="Mend what is found and write the result to --output.")
@@ -86,7 +92,7 @@ def check_command(
     tolerance_m: float,
     min_area_m2: float,
     min_area_of: Sequence[tuple[str, float]],
-    max_gap_m2: float | None,
+    max_gap_m2: float,
     skip: Sequence[str],
     findings: Path | None,
     fix: bool,
@@ -97,8 +103,8 @@ def check_command(
 ) -> None:
     """Check the polygons of LAYER: overlaps, gaps, slivers, small parts, borders without common vertices.
 
-    Every finding has a place, a size and a remedy; --fix applies them. The exit code is 0 if nothing is found, or left
-    after --fix, and 1 otherwise.
+    Every finding has a place, a size and a remedy; --fix applies them. The exit code is 0 if there is no fault, or none
+    left after --fix, and 1 otherwise. Large gaps, such as a lake that is no part of the map, are no faults and stay.
 
     \b
     Example:
@@ -119,7 +125,7 @@ def check_command(
     polygons, rows = _polygons(layer, source)
     source_crs = located(source, str(layer))
     metres = AreaMeter(source_crs).metres_per_unit(*middle(polygons.values()))
-    rules = Rules(tolerance_m, min_area_m2, dict(min_area_of), metres_per_unit=metres)
+    rules = Rules(tolerance_m, min_area_m2, dict(min_area_of), metres_per_unit=metres, max_gap_m2=max_gap_m2)
     classes = _classes(layer, source, class_field, rows) if class_field is not None else None
     if findings is not None:
         check_output(findings, source_crs, _fields([_SAMPLE]), overwrite=overwrite, append=None)
@@ -130,19 +136,18 @@ def check_command(
         as_texts = check_output(output, source_crs, fields, overwrite=overwrite, append=None)
         for note in field_notes(output, names, as_texts):
             click.echo(f"Note: {note}", err=True)
-    options: dict[str, Any] = {
-        "max_gap_m2": np.inf if max_gap_m2 is None else max_gap_m2,
-        "skip": [Kind(name) for name in skip],
-    }
-    found = check(polygons, rules, classes, **options)
+        if source.has_z:
+            click.echo(f"Note: the Z values of {layer} are not written to {output}", err=True)
+    skipped = [Kind(name) for name in skip]
+    found = check(polygons, rules, classes, skipped)
     mended, rest = polygons, found
     if fix and output is not None:
         with Progress(output.name, "findings") as progress:
-            mended, rest = mend(polygons, rules, classes, **options, progress=progress)
+            mended, rest = mend(polygons, rules, classes, skip=skipped, progress=progress)
     if output is not None:
         if simplify_m > 0:
             mended = simplify(mended, simplify_m, rules)
-            rest = check(mended, rules, classes, **options)
+            rest = check(mended, rules, classes, skipped)
         kept = [rows[key] for key in mended]
         kept_fields = {name: column[kept] for name, column in fields.items()}
         write_vector(output, list(mended.values()), kept_fields, source_crs)
@@ -152,7 +157,7 @@ def check_command(
         write_vector(findings, places, _fields(rest), source_crs)
     written = f"{output}: {len(mended)} of {len(polygons)} polygons" if output is not None else ""
     _print(layer, output, written, found, rest, as_json)
-    if rest:
+    if any(item.is_fault for item in rest):
         click.get_current_context().exit(EXIT_FAULT)
 
 
@@ -208,7 +213,7 @@ def _print(
     counts = ", ".join(f"{count} {kind}" for kind, count in Counter(item.kind.value for item in found).items())
     click.echo(f"{layer}: {counts or 'nothing found'}")
     if written:
-        click.echo(f"{written}, {len(rest) or 'nothing'} left to mend")
+        click.echo(f"{written}, {sum(item.is_fault for item in rest) or 'nothing'} left to mend")
     for item in rest[:_SHOWN]:
         spot = item.place.representative_point()
         click.echo(

@@ -120,6 +120,7 @@ _ANSWER_OPTIONS = (
     ),
     click.option("--min-area-m2", type=Number(min=0), default=0.0, help="Remove parts smaller than this."),
     click.option("--fill-holes-m2", type=Number(min=0), default=0.0, help="Fill holes smaller than this."),
+    click.option("--all-parts", is_flag=True, help="Keep all pieces of a mask, also those without a prompt."),
 )
 _OUTPUT_OPTIONS = (
     threads_option,
@@ -228,6 +229,7 @@ def draw(
     simplify: float,
     min_area_m2: float,
     fill_holes_m2: float,
+    all_parts: bool,
     candidate: str = BEST_CANDIDATE,
     overwrite: bool,
     append: bool,
@@ -237,7 +239,7 @@ def draw(
     """Answer objects, write their polygons, and print a summary. With thresholds, bring old polygons up to date."""
     raster_crs = store_crs(segmenter.reader)
     level = _chosen_level(segmenter, level, scale, object_size)
-    settings = SegmentOptions(level, simplify, min_area_m2, fill_holes_m2, candidate)
+    settings = SegmentOptions(level, simplify, min_area_m2, fill_holes_m2, candidate, all_parts)
     candidates = candidate == ALL_CANDIDATES
     written: dict[str, Any] = {"append": append, "out_layer": out_layer, "updated": thresholds is not None}
     around = objects, raster_crs, target_crs, candidates, layer, segmenter.map_bounds

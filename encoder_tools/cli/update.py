@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from geosam_es.errors import StoreError
 from geosam_es.inference.session import open_segmenter
 
 from ..crs import parse_crs, store_crs
@@ -40,7 +41,7 @@ _DEFAULTS = UpdateOptions()
     type=Number(0, 1),
     default=_DEFAULTS.gone_score,
     show_default=True,
-    help="An object with less evidence in the new image is gone.",
+    help="An object with less evidence in the new image is gone. Not used with --old-store.",
 )
 @click.option(
     "--tolerance",
@@ -49,6 +50,12 @@ _DEFAULTS = UpdateOptions()
     show_default=True,
     metavar="PIXELS",
     help="Where the outline of a changed object differs by less, the old vertices are kept.",
+)
+@click.option(
+    "--old-store",
+    type=PATH,
+    metavar="STORE",
+    help="Prepared image that OLD_POLYGONS were drawn on. The verdicts are more reliable with it.",
 )
 @answer_options
 @output_options
@@ -61,6 +68,7 @@ def update_command(
     same_iou: float,
     gone_score: float,
     tolerance: float,
+    old_store: Path | None,
     threads: int | None,
     **options: Any,
 ) -> None:
@@ -69,6 +77,9 @@ def update_command(
     Each old polygon prompts the new image. The output has the new outline, its score, its IoU with the old polygon, and
     the verdict: same, moved, changed or gone. Polygons that are the same or gone keep their vertices, a moved one its
     shape, and a changed one the vertices where its border has not changed. All fields are copied to the output.
+
+    Objects that the model draws otherwise than you did may be called changed or gone. With --old-store, what it draws
+    on the two images is compared, which avoids most of these errors.
 
     \b
     Example:
@@ -80,5 +91,11 @@ def update_command(
     layer = vector_layer(polygons, parse_crs(crs) if crs else None, raster_crs)
     objects = polygons_from_layer(layer, raster_crs, str(polygons), segmenter.map_bounds)
     target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or layer.crs or raster_crs
-    thresholds = UpdateOptions(same_iou, gone_score, tolerance)
+    older = open_segmenter(old_store, threads) if old_store is not None else None
+    if older is not None and not raster_crs.equals(store_crs(older.reader), ignore_axis_order=True):
+        raise StoreError(
+            f"{old_store} has the CRS {store_crs(older.reader).name}, and {store} {raster_crs.name}",
+            "prepare the older image in the CRS of the newer one, or leave out --old-store",
+        )
+    thresholds = UpdateOptions(same_iou, gone_score, tolerance, older)
     draw(segmenter, objects, layer, output, target_crs, thresholds=thresholds, **options)

@@ -8,7 +8,7 @@ polygons, so that both sides of a border have the same vertices.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Union
@@ -22,9 +22,12 @@ from .faces import GRID_M, OUTSIDE, Faces, Plane, complex_vertices, put_back
 from .partition import gaps, grown, is_wide, polygonal, snap_to_neighbours, valid
 from .topology import polygon_parts, split_by_line
 
-__all__ = ["Changes", "Ground", "Rules", "cut", "give", "merge", "place", "reshape", "simplify"]
+__all__ = ["MAX_GAP_M2", "Changes", "Ground", "Rules", "cut", "give", "merge", "place", "reshape", "simplify"]
 
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
+
+MAX_GAP_M2 = 10_000.0
+"""Size above which an enclosed gap is no fault, if nothing else is chosen."""
 
 _MARGIN_M = 1.0
 """Lines this far around a change get common nodes."""
@@ -62,6 +65,9 @@ class Rules:
         longest shared border. A new polygon that is too small as a whole is always refused.
     metres_per_unit : tuple of float
         Metres on the ground in one unit of the plane, along x and along y.
+    max_gap_m2 : float
+        Enclosed gaps that are larger, and wider than the tolerance, are no fault, such as a lake that is no part of
+        the map.
     """
 
     tolerance_m: float = 0.0
@@ -69,6 +75,7 @@ class Rules:
     min_area_by_class: Mapping[Hashable, float] = field(default_factory=dict)
     refuses_small: bool = False
     metres_per_unit: tuple[float, float] = (1.0, 1.0)
+    max_gap_m2: float = MAX_GAP_M2
 
     def min_area(self, class_name: Hashable) -> float:
         """Return the minimum mapping unit of a class, in square metres."""
@@ -283,13 +290,12 @@ def give(
     region: BaseGeometry,
     polygons: Polygons,
     rules: Rules,
-    to: int | None = None,
     instead_of: int | None = None,
     classes: Classes | None = None,
 ) -> Changes:
-    """Give the ground of a region to one polygon, and make the borders around it of common vertices.
+    """Give the ground of a region to one polygon each, and make the borders around it of common vertices.
 
-    Only ground that is as the finding says changes: shared by ``to`` and others, of ``instead_of`` alone, or free.
+    Free ground goes to the polygon with the longest border, and ground of several to the smallest of them.
 
     Parameters
     ----------
@@ -297,10 +303,9 @@ def give(
         Around lines only the borders are mended.
     polygons : mapping of int to geometry
     rules : Rules
-    to : int, optional
-        Default: the polygon with the longest border with the region.
     instead_of : int, optional
-        The polygon that the region is taken from; it keeps what has no other neighbour.
+        A polygon whose own ground in the region goes to the others beside it, in place of the ground of several; it
+        keeps what has no other neighbour.
     classes : mapping of int to class, optional
     """
     net = _Net(polygons, rules, classes, region)
@@ -309,11 +314,9 @@ def give(
 
     def owners(labels: frozenset[int]) -> frozenset[int] | None:
         others = labels - {at}
-        if at not in labels or (to is not None and to not in others):
+        if at not in labels or (instead_of is not None and others != taken):
             return others
-        if to is not None:
-            return frozenset({to})
-        return None if others == taken else others
+        return None if others == taken else frozenset({min(others, key=lambda key: (net.outlines[key].area, key))})
 
     taken = frozenset() if instead_of is None else frozenset({instead_of})
     barred = [None] if instead_of is None else [None, instead_of]
@@ -383,24 +386,11 @@ class _Net:
         grown: Sequence[int] = (),
         barred: Sequence[int | None] = (),
     ) -> Changes:
-        """Give the faces to polygons.
+        """Give the faces to polygons; lines around the change get common nodes.
 
-        Parameters
-        ----------
-        owners : callable
-            Tells from the polygons around a face which ones get it: usually one, none for free ground. None for the one
-            with the longest border, which may be free ground.
-        change : geometry
-            Lines around it get common nodes.
-        news : sequence of int
-            Keys of the new polygons.
-        lines : iterable of geometry
-            More lines between faces.
-        grown : sequence of int
-            Other polygons beside which narrow gaps are filled.
-        barred : sequence of int or None
-            Polygons that, like the new ones, get no such face; None for free ground. Without another neighbour, the
-            last one gets it.
+        ``owners`` tells from the polygons around a face which ones get it: usually one, none for free ground, and None
+        for the one with the longest border, but for the new and the ``barred`` polygons (None for free ground). Without
+        another neighbour, the last of these gets it. Narrow gaps beside the new and the ``grown`` polygons are filled.
         """
         keys = list(self.outlines)
         if change.is_empty:
@@ -410,12 +400,10 @@ class _Net:
         labels = [frozenset(keys[place] for place in places) for places in faces.labels]
         owner = [None if is_thin else owners(label) for is_thin, label in zip(faces.is_thin, labels)]
         ground = _Ground(faces, owner)
-        waiting = [face for face in ground.waiting if not faces.is_thin[face]]
-        rest = frozenset(key for key in barred[-1:] if key is not None)
-        ground.settle(dict.fromkeys(waiting, frozenset([*news, *barred])), rest)
+        ground.settle({*news, *barred}, frozenset(key for key in barred[-1:] if key is not None))
         for face in ground.narrow_gaps({*news, *grown}, self._rules.tolerance_m):
             ground.owner[face] = None
-        ground.settle({})
+        ground.settle()
         before = {key: {face for face, label in enumerate(labels) if key in label} for key in self._given}
         self._without_small_parts(ground, before, news)
         return self._changes(ground, before, news)
@@ -491,11 +479,6 @@ class _Ground:
         self.owner = owner
         self._areas = shapely.area(faces.polygons)
 
-    @property
-    def waiting(self) -> list[int]:
-        """Faces without a decision."""
-        return [face for face, owner in enumerate(self.owner) if owner is None]
-
     def area(self, part: Iterable[int]) -> float:
         """Return the area of faces, in square metres."""
         return float(self._areas[list(part)].sum())
@@ -508,27 +491,23 @@ class _Ground:
                 result.setdefault(key, set()).add(face)
         return result
 
-    def settle(self, barred: Mapping[int, frozenset[int | None]], rest: frozenset[int] = frozenset()) -> None:
-        """Give the faces that wait to the neighbour with the longest border.
+    def settle(self, barred: Collection[int | None] = (), rest: frozenset[int] = frozenset()) -> None:
+        """Give the faces that wait to the neighbour with the longest border, or else to ``rest``.
 
-        Parameters
-        ----------
-        barred : mapping of int to frozenset of int or None
-            Neighbours that a face is not given to; None for free ground.
-        rest : frozenset of int
-            What gets the faces without a neighbour.
+        Those that are not due to rounding go to none of the ``barred``; None stands for free ground.
         """
-        while self.waiting:
+        while waiting := [face for face, owner in enumerate(self.owner) if owner is None]:
             found: dict[int, frozenset[int]] = {}
-            for face in self.waiting:
+            for face in waiting:
+                refused = frozenset() if self.faces.is_thin[face] else frozenset(barred)
                 votes: dict[frozenset[int], float] = {}
                 for other, length in self.faces.borders[face].items():
                     owner = frozenset[int]() if other == OUTSIDE else self.owner[other]
-                    if owner is not None and not (owner or {None}) & barred.get(face, frozenset()):
+                    if owner is not None and not (owner or {None}) & refused:
                         votes[owner] = votes.get(owner, 0.0) + length
                 if votes:
                     found[face] = max(votes, key=lambda owner: votes[owner])
-            for face in found or self.waiting:
+            for face in found or waiting:
                 self.owner[face] = found.get(face, rest)
 
     def longest(self, part: frozenset[int], barred: set[int]) -> int | None:

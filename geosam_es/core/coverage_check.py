@@ -5,6 +5,7 @@ Borders whose segments two polygons have in common are right. Everything else is
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -15,7 +16,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from ..errors import EditError
+from ..errors import EditError, marked
 from .coverage import Changes, Rules, give, merge
 from .faces import GRID_M, OUTSIDE, Faces, Plane, Sides, segments
 from .partition import gaps, is_wide, polygonal, valid
@@ -24,6 +25,7 @@ __all__ = ["Finding", "Kind", "check", "mend", "middle", "remedy"]
 
 _HAIR_M = 1e-4
 _MOST_ROUNDS = 5
+_MANY = 100
 _SLIT_LENGTH = 3.0
 """Open gaps are at least this many times as long as the tolerance; shorter ones are corners between borders."""
 
@@ -38,6 +40,7 @@ class Kind(Enum):
     SLIVER = "sliver"
     SMALL = "small"
     SAME_CLASS = "same class"
+    LARGE_GAP = "large gap"
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Finding:
     kind : Kind
     place : geometry
         The polygon (repaired) or the ground, or for `Kind.BORDER` and `Kind.SAME_CLASS` the line. A polygon without
-        any ground has a point.
+        any ground has a point. Narrow overlaps of the same polygons are one finding, and so are narrow gaps.
     size : float
         Square metres, or metres for lines.
     ids : tuple of int
@@ -67,22 +70,36 @@ class Finding:
         return "m" if self.kind in (Kind.BORDER, Kind.SAME_CLASS) else "m²"
 
     @property
+    def is_fault(self) -> bool:
+        """Whether it must be mended; a large gap may be a lake that is no part of the map."""
+        return self.kind is not Kind.LARGE_GAP
+
+    @property
+    def label(self) -> str:
+        """Name of the kind; `qgis_support.messages.translated` translates it, and the remedy."""
+        return _TEXTS[self.kind][0]
+
+    @property
     def remedy(self) -> str:
         """What `remedy` does."""
-        return _REMEDIES[self.kind]
+        return _TEXTS[self.kind][1]
 
 
-_REMEDIES = {
-    Kind.INVALID: "repair the polygon",
-    Kind.OVERLAP: "leave it to the smallest of the polygons",
-    Kind.GAP: "give it to the neighbour with the longest border",
-    Kind.BORDER: "give both sides the same vertices",
-    Kind.SLIVER: "join it to the neighbour with the longest border",
-    Kind.SMALL: "join it to the neighbour with the longest border",
-    Kind.SAME_CLASS: "merge the polygons",
+_GIVE = marked("give it to the neighbour with the longest border")
+_JOIN = marked("join it to the neighbour with the longest border")
+_TEXTS = {
+    Kind.INVALID: (marked("Invalid polygon"), marked("repair the polygon")),
+    Kind.OVERLAP: (marked("Overlap"), marked("leave it to the smallest of the polygons")),
+    Kind.GAP: (marked("Gap"), _GIVE),
+    Kind.BORDER: (marked("Border with different vertices"), marked("give both sides the same vertices")),
+    Kind.SLIVER: (marked("Sliver"), _JOIN),
+    Kind.SMALL: (marked("Below the minimum area"), _JOIN),
+    Kind.SAME_CLASS: (marked("Neighbours of the same class"), marked("merge the polygons")),
+    Kind.LARGE_GAP: (marked("Large gap"), _GIVE),
 }
 
 
+_GAPS = (Kind.GAP, Kind.LARGE_GAP)
 _STALE = (Kind.SLIVER, Kind.SMALL)
 """After one of their polygons has changed, they are looked for again first."""
 
@@ -91,8 +108,6 @@ def check(
     polygons: Mapping[int, BaseGeometry],
     rules: Rules,
     classes: Mapping[int, Hashable] | None = None,
-    *,
-    max_gap_m2: float = np.inf,
     skip: Collection[Kind] = (),
 ) -> list[Finding]:
     """Find what is wrong in a coverage.
@@ -103,8 +118,6 @@ def check(
     rules : Rules
     classes : mapping of int to class, optional
         For minimum areas by class, and to find neighbours of the same class. Polygons of class None have none.
-    max_gap_m2 : float
-        Larger enclosed gaps are left out, such as lakes that are no part of the map.
     skip : collection of Kind
         What is not looked for.
 
@@ -116,10 +129,14 @@ def check(
     given = {key: polygon for key, polygon in polygons.items() if not polygon.is_empty}
     if not given:
         return []
-    check_ = _Check(given, rules, classes or {}, max_gap_m2)
-    found = [finding for finding in check_.findings() if finding.kind not in skip]
-    order = list(Kind)
-    return sorted(found, key=lambda finding: (order.index(finding.kind), -finding.size))
+    found = _Check(given, rules, classes or {}).findings()
+    return in_order(finding for finding in found if finding.kind not in skip)
+
+
+def in_order(found: Iterable[Finding]) -> list[Finding]:
+    """Sort findings by kind, larger ones first."""
+    kinds = list(Kind)
+    return sorted(found, key=lambda finding: (kinds.index(finding.kind), -finding.size))
 
 
 def middle(polygons: Iterable[BaseGeometry]) -> NDArray[np.float64]:
@@ -150,7 +167,7 @@ def remedy(
         If the polygons around do not allow it.
     """
     sizes = {key: polygons[key].area for key in finding.ids if key in polygons}
-    if len(sizes) < len(finding.ids) and finding.kind is not Kind.GAP:
+    if len(sizes) < len(finding.ids) and finding.kind not in _GAPS:
         return Changes({})
     if finding.kind is Kind.SAME_CLASS:
         one, other = sorted(sizes, key=lambda key: sizes[key], reverse=True)
@@ -160,9 +177,7 @@ def remedy(
     if finding.kind in (Kind.INVALID, Kind.BORDER):
         lines = finding.place.boundary if finding.kind is Kind.INVALID else finding.place
         return give(lines, polygons, rules, classes=classes)
-    to = min(sizes, key=lambda key: sizes[key]) if finding.kind is Kind.OVERLAP else None
-    taken = finding.ids[0] if finding.kind in (Kind.SLIVER, Kind.SMALL) else None
-    return give(finding.place, polygons, rules, to, taken, classes)
+    return give(finding.place, polygons, rules, finding.ids[0] if finding.kind in _STALE else None, classes)
 
 
 def mend(
@@ -170,56 +185,80 @@ def mend(
     rules: Rules,
     classes: Mapping[int, Hashable] | None = None,
     *,
-    max_gap_m2: float = np.inf,
     skip: Collection[Kind] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[int, BaseGeometry], list[Finding]]:
-    """Apply the remedies of all findings, in several rounds.
+    """Apply the remedies of all faults, in several rounds.
 
     Parameters
     ----------
-    polygons, rules, classes, max_gap_m2, skip
+    polygons, rules, classes, skip
         As for `check`.
     progress : callable, optional
-        Called for each remedy with the number done and the number of findings.
+        Called for each remedy with the number done and the number of faults.
 
     Returns
     -------
     polygons : dict of int to geometry
     rest : list of Finding
-        What could not be mended.
+        What could not be mended, and large gaps.
     """
     mended = dict(polygons)
-    rest: list[Finding] = []
+    found: list[Finding] = []
     done = total = 0
     for _ in range(_MOST_ROUNDS):
-        found = check(mended, rules, classes, max_gap_m2=max_gap_m2, skip=skip)
-        if not found or found == rest:
+        rest = check(mended, rules, classes, skip)
+        found, before = [finding for finding in rest if finding.is_fault], found
+        if not found or found == before:
             break
-        rest, total = found, total or len(found)
+        total = total or len(found)
         keys = np.array(list(mended))
         bounds = shapely.bounds(np.array(list(mended.values()), object))
         touched: set[int] = set()
-        for finding in found:
-            done += 1
+        waiting = _together(found, mended)
+        while waiting:
+            group = [one for one in waiting.pop(0) if one.kind in _GAPS or mended.keys() >= set(one.ids)]
+            if not group:
+                continue
+            kind, ids = group[0].kind, {key for finding in group for key in finding.ids}
+            if not (kind in _STALE and touched & ids):
+                place = group[0].place if len(group) == 1 else shapely.GeometryCollection([one.place for one in group])
+                reach = rules.reach_m / np.array(rules.metres_per_unit)
+                around = [place.bounds, *(mended[key].bounds for key in ids if key in mended)]
+                low, high = np.min(around, axis=0)[:2] - reach, np.max(around, axis=0)[2:] + reach
+                is_near = ((bounds[:, :2] <= high) & (bounds[:, 2:] >= low)).all(axis=1)
+                near = {int(key): mended[int(key)] for key in keys[is_near] if int(key) in mended}
+                try:
+                    changes = remedy(Finding(kind, place, 0.0, tuple(sorted(ids))), near, rules, classes)
+                except (EditError, shapely.errors.GEOSException):
+                    if len(group) > 1:
+                        waiting[:0] = [[finding] for finding in group]
+                        continue
+                    changes = Changes({})
+                touched.update(changes.changed, changes.removed)
+                mended.update(changes.changed)
+                for key in changes.removed:
+                    del mended[key]
+            done += len(group)
             if progress is not None:
                 progress(min(done, total), total)
-            if finding.kind in _STALE and touched.intersection(finding.ids):
-                continue
-            reach = rules.reach_m / np.array(rules.metres_per_unit)
-            around = [finding.place.bounds, *(mended[key].bounds for key in finding.ids if key in mended)]
-            low, high = np.min(around, axis=0)[:2] - reach, np.max(around, axis=0)[2:] + reach
-            is_near = ((bounds[:, :2] <= high) & (bounds[:, 2:] >= low)).all(axis=1)
-            near = {int(key): mended[int(key)] for key in keys[is_near] if int(key) in mended}
-            try:
-                changes = remedy(finding, near, rules, classes)
-            except (EditError, shapely.errors.GEOSException):
-                continue
-            touched.update(changes.changed, changes.removed)
-            mended.update(changes.changed)
-            for key in changes.removed:
-                del mended[key]
-    return mended, check(mended, rules, classes, max_gap_m2=max_gap_m2, skip=skip)
+    else:
+        rest = check(mended, rules, classes, skip)
+    return mended, rest
+
+
+def _together(found: Iterable[Finding], polygons: Mapping[int, BaseGeometry]) -> list[list[Finding]]:
+    """Group findings that one remedy mends: those of a kind along the same polygon.
+
+    The time that a remedy takes grows with the vertices of the polygons around it.
+    """
+    groups: dict[Hashable, list[Finding]] = {}
+    for number, finding in enumerate(found):
+        sizes = {key: (shapely.get_num_coordinates(polygons[key]), key) for key in finding.ids}
+        largest = max(finding.ids, key=lambda key: sizes[key], default=None)
+        key = number if finding.kind is Kind.SAME_CLASS else (finding.kind, largest)
+        groups.setdefault(key, []).append(finding)
+    return list(groups.values())
 
 
 class _Check:
@@ -230,9 +269,8 @@ class _Check:
         given: Mapping[int, BaseGeometry],
         rules: Rules,
         classes: Mapping[int, Hashable],
-        max_gap_m2: float,
     ) -> None:
-        self._rules, self._classes, self._max_gap_m2 = rules, classes, max_gap_m2
+        self._rules, self._classes = rules, classes
         self._keys = list(given)
         self._given = np.array(list(given.values()), object)
         self._plane = Plane(self._given, rules.metres_per_unit)
@@ -255,7 +293,7 @@ class _Check:
         lines, owner = self._sides.unmatched_lines()
         enclosed = list(self._faces(lines))
         yield from enclosed
-        yield from self._slits(lines, owner, [finding.place for finding in enclosed if finding.kind is Kind.GAP])
+        yield from self._slits(lines, owner, enclosed)
         yield from self._borders(lines, owner, {pair for finding in enclosed for pair in combinations(finding.ids, 2)})
         yield from self._parts()
         yield from self._same_class()
@@ -270,43 +308,66 @@ class _Check:
         faces = Faces([], lines, (-np.inf, -np.inf, np.inf, np.inf))
         spots = shapely.point_on_surface(faces.polygons)
         # A spot on a border that is right says nothing of a face of several polygons; take one inside of one of them.
-        on_border: dict[int, int] = {}
-        for face, place in zip(*self._tree.query(spots, predicate="touches")):
-            on_border[int(face)] = int(place)
-        for face, place in on_border.items():
+        around = shapely.STRtree(spots)
+        (on_any, any_), (on_one, one) = (
+            around.query(self._flat, predicate=name) for name in ("intersects", "contains")
+        )
+        for face, place in set(zip(any_.tolist(), on_any.tolist())) - set(zip(one.tolist(), on_one.tolist())):
             inside_one = shapely.intersection(faces.polygons[face], self._flat[place])
             spots[face] = shapely.point_on_surface(inside_one if inside_one.area > 0 else faces.polygons[face])
         inside: list[list[int]] = [[] for _ in faces.polygons]
         for place, face in zip(*shapely.STRtree(spots).query(self._flat, predicate="contains")):
             inside[face].append(int(place))
+        wrong = np.array([len(places) != 1 for places in inside], bool)
+        thin = faces.polygons[wrong & faces.is_thin]
+        for face, beside in zip(thin, self._beside(thin)):
+            if len(beside) > 1:
+                yield self._finding(Kind.BORDER, face.exterior, beside)
         groups: dict[tuple[int, ...], list[int]] = {}
-        for face in np.flatnonzero([len(places) != 1 for places in inside]):
-            if not faces.is_thin[face]:
-                groups.setdefault(tuple(sorted(inside[face])), []).append(int(face))
-            elif len(beside := self._beside(faces.polygons[face])) > 1:
-                yield self._finding(Kind.BORDER, faces.polygons[face].exterior, beside)
+        for face in np.flatnonzero(wrong & ~faces.is_thin):
+            groups.setdefault(tuple(sorted(inside[face])), []).append(int(face))
         for places, group in groups.items():
-            for part in shapely.get_parts(faces.joined(group)):
-                if places or part.area <= self._max_gap_m2:
-                    yield self._finding(Kind.OVERLAP if places else Kind.GAP, part, places or self._beside(part))
+            parts = shapely.get_parts(faces.joined(group))
+            narrow = shapely.is_empty(shapely.buffer(parts, -self._rules.tolerance_m / 2))
+            slits: dict[tuple[int, ...], list[shapely.Polygon]] = {}
+            for part, is_narrow, beside in zip(parts, narrow, self._beside(parts)):
+                owners = places or tuple(sorted(beside))
+                if is_narrow:
+                    slits.setdefault(owners, []).append(part)
+                else:
+                    is_large = not places and part.area > self._rules.max_gap_m2
+                    kind = Kind.OVERLAP if places else Kind.LARGE_GAP if is_large else Kind.GAP
+                    yield self._finding(kind, part, owners)
+            for owners, some in slits.items():
+                place = some[0] if len(some) == 1 else shapely.MultiPolygon(some)
+                yield self._finding(Kind.OVERLAP if places else Kind.GAP, place, owners)
 
-    def _beside(self, part: BaseGeometry) -> list[int]:
-        return [int(place) for place in self._tree.query(part, predicate="dwithin", distance=_HAIR_M)]
+    def _beside(self, parts: NDArray[np.object_]) -> list[list[int]]:
+        """Return the polygons beside each part."""
+        beside: list[list[int]] = [[] for _ in parts]
+        for place, part in zip(*shapely.STRtree(parts).query(self._flat, predicate="dwithin", distance=_HAIR_M)):
+            beside[part].append(int(place))
+        return beside
 
     def _slits(
-        self, lines: NDArray[np.object_], owner: NDArray[np.int64], enclosed: list[BaseGeometry]
+        self, lines: NDArray[np.object_], owner: NDArray[np.int64], enclosed: list[Finding]
     ) -> Iterator[Finding]:
-        """Find narrow gaps that are open on one side."""
+        """Find narrow gaps that are open on one side, but between polygons with many findings these come first."""
         tolerance = self._rules.tolerance_m
         if tolerance <= 0 or not len(lines):
             return
         one, other = shapely.STRtree(lines).query(lines, predicate="dwithin", distance=tolerance)
-        wanted = owner[one] < owner[other]
+        number = {key: place for place, key in enumerate(self._keys)}
+        pieces: Counter[tuple[int, ...]] = Counter()
+        for finding in enclosed:
+            pieces[tuple(number[key] for key in finding.ids)] += shapely.get_num_geometries(finding.place)
+        seen = {tuple(sorted(places)) for places, count in pieces.items() if count > _MANY}
+        pairs = zip(owner[one].tolist(), owner[other].tolist())
+        wanted = np.array([pair[0] < pair[1] and pair not in seen for pair in pairs], bool)
         one, other = one[wanted], other[wanted]
         strips = shapely.intersection(lines[one], shapely.buffer(lines[other], tolerance))
         is_long = shapely.length(strips) > _SLIT_LENGTH * tolerance
-        known = shapely.STRtree(enclosed)
-        seen: set[tuple[int, int]] = set()
+        known = shapely.STRtree([finding.place for finding in enclosed if finding.kind in _GAPS])
         for place in np.flatnonzero(is_long):
             pair = int(owner[one[place]]), int(owner[other[place]])
             box = strips[place].envelope.buffer(4 * tolerance)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import TypeVar, Union
+from typing import Union
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from .faces import GRID_M, Faces, Plane, complex_vertices, segments
 from .topology import polygon_parts
 
 __all__ = [
@@ -34,8 +34,6 @@ __all__ = [
 
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
-Geometry = TypeVar("Geometry", bound=BaseGeometry)
-
 SLIVER_WIDTH = 0.02
 """Width of a sliver relative to the square root of the area of the polygon."""
 
@@ -48,18 +46,11 @@ _WEDGE_LIMIT = 1.5
 _HAIR = 1e-3
 """Part of the tolerance; anything thinner is due to rounding."""
 
-_GRID_M = 1e-5
-"""Grid of the overlays: vertices that are closer are one."""
+_REACH_M = 2 * GRID_M
+"""How far rounding moves a vertex."""
 
-_REACH_M = 2 * _GRID_M
-
-_MERGE_M = 1e-3
-"""New vertices that are closer to one of a neighbour become that one."""
-
-_OVERLAP_M2 = 1e-6
-"""Overlaps below it are due to rounding."""
-
-_NUDGE_STEPS = 64
+_STEP_M = 1e-7
+"""More than the last digit of a coordinate, in any unit."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +63,10 @@ class Fit:
         Valid, perhaps empty.
     trimmed : Polygon or MultiPolygon
         What trimming alone would give; the polygon itself without trimming.
-    is_clean : bool
-        Whether it is valid and shares its borders with the neighbours without an overlap.
     """
 
     outline: Outline
     trimmed: Outline
-    is_clean: bool = True
 
 
 def fit_to_neighbours(
@@ -92,8 +80,7 @@ def fit_to_neighbours(
 ) -> Fit:
     """Trim an outline to its neighbours and snap it to their borders, with lengths that are true on the ground.
 
-    The overlays run on a fine grid. Afterwards, vertices of the outline and of the neighbours have their own
-    coordinates again, so that only new vertices differ from both.
+    Vertices of the outline and of the neighbours keep their coordinates; only new ones are on a fine grid.
 
     Parameters
     ----------
@@ -114,9 +101,14 @@ def fit_to_neighbours(
     -------
     Fit
         With the same outline if no neighbour is near.
+
+    Raises
+    ------
+    EditError
+        If the outlines cannot be given common vertices.
     """
     given = [valid(neighbour) for neighbour in neighbours if not neighbour.is_empty]
-    plane = _Plane(outline, given, metres_per_unit)
+    plane = Plane(np.array([*given, outline], object), metres_per_unit)
     flat = plane.flat(outline)
     around = _nearby(flat, map(plane.flat, given), max(2 * tolerance_m, 2 * min_width_m, 1.0))
     trimmed = trim_neighbours(flat, around) if trims else flat
@@ -125,151 +117,44 @@ def fit_to_neighbours(
         fitted = snap_to_neighbours(trimmed, around, tolerance_m)
     if fitted is flat:
         return Fit(outline, outline)
-    asked = outline if trimmed is flat else plane.unflat(trimmed)
     # Without trimming, neighbours that overlap by more than the tolerance stay as they are.
     near = [part for part in around if trims or not is_wide(part.intersection(fitted), max(tolerance_m, _REACH_M))]
-    cover = shapely.union_all(near, grid_size=_GRID_M)
-    fitted = polygonal(shapely.difference(fitted, cover, grid_size=_GRID_M))
-    fitted = _with_narrow_holes(fitted, cover, tolerance_m)
+    faces = Faces([*near, fitted], [], (-np.inf, -np.inf, np.inf, np.inf))
+    mine = {face for face, labels in enumerate(faces.labels) if labels == {len(near)}}
     width = max(min_width_m, _REACH_M)
-    result = plane.restored(_without_thin_parts(fitted, cover, width))
-    if not result.is_valid:
-        repaired = polygonal(shapely.make_valid(plane.flat(result)))
-        result = plane.restored(_without_thin_parts(repaired, cover, width))
-    return Fit(result, asked, result.is_valid and _shares_borders(plane.flat(result), near))
+    fills = set()
+    for face in [face for face, labels in enumerate(faces.labels) if not labels]:
+        gap, beside = faces.polygons[face], faces.borders[face].keys()
+        is_own_hole = beside <= mine and _mean_width(gap) < width
+        if beside & mine and (
+            faces.is_thin[face] or is_own_hole or (tolerance_m > 0 and not is_wide(gap, tolerance_m))
+        ):
+            fills.add(face)
+    parts = [part for group in faces.components(mine | fills) for part in polygon_parts(faces.joined(group))]
+    kept = polygonal(shapely.GeometryCollection([part for part in parts if _mean_width(part) >= width]))
+    return Fit(plane.exact(_beside(kept, near)), outline if trimmed is flat else plane.exact(trimmed))
 
 
-class _Plane:
-    """The surroundings of an outline in metres, with the way back to the exact coordinates."""
+def _beside(outline: Outline, neighbours: list[shapely.Polygon]) -> Outline:
+    """Move new vertices on edges of neighbours, which come from the grid, to the outer side of these."""
+    rings = shapely.get_rings([shapely.geometry.polygon.orient(part) for part in neighbours])
+    ends, _ = segments(rings)
+    edges = shapely.STRtree(shapely.linestrings(np.stack([ends.real, ends.imag], axis=-1)))
+    known = complex_vertices(rings)
 
-    def __init__(self, outline: Outline, neighbours: Iterable[BaseGeometry], scale: tuple[float, float]) -> None:
-        min_x, min_y, max_x, max_y = outline.bounds
-        self._origin = np.array([(min_x + max_x) / 2, (min_y + max_y) / 2])
-        self._scale = np.array(scale)
-        self._outline = outline
-        self._given = list(neighbours)
+    def moved(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        points = complex_vertices(shapely.points(xy))
+        news = np.flatnonzero(~np.isin(points, known))
+        place, edge = edges.query(shapely.points(xy[news]), predicate="dwithin", distance=_REACH_M)
+        along = ends[edge, 1] - ends[edge, 0]
+        # The inside is on the left.
+        outwards = -1j * along / np.abs(along)
+        depth = ((ends[edge, 0] - points[news[place]]) * outwards.conj()).real
+        points[news[place]] += (depth + _STEP_M) * outwards
+        return np.stack([points.real, points.imag], axis=1)
 
-    def flat(self, geometry: Geometry) -> Geometry:
-        """Return a geometry in metres."""
-        flat: Geometry = shapely.transform(geometry, self._to_metres)
-        return flat
-
-    def unflat(self, geometry: Geometry) -> Geometry:
-        """Return a geometry in the units of the plane."""
-        result: Geometry = shapely.transform(geometry, self._to_units)
-        return result
-
-    def restored(self, geometry: Outline) -> Outline:
-        """Return a polygon with exact coordinates: those given, where a vertex is one of them."""
-        if geometry.is_empty:
-            return geometry
-        box = np.array(geometry.bounds).reshape(2, 2) + np.array([[-1.0], [1.0]])
-        rings = [ring for given in self._given for ring in _rings(given)]
-        # First the neighbours', which take precedence.
-        own = shapely.get_coordinates(self._outline)
-        theirs = np.concatenate([*rings, np.empty((0, 2))])
-        known = [(*self._known(theirs, box), _MERGE_M), (*self._known(own, box), _REACH_M)]
-        edges = np.concatenate([np.hstack([ring[:-1], ring[1:]]) for ring in rings])
-        ends = self._to_metres(edges.reshape(-1, 2)).reshape(-1, 2, 2)
-        near = ((ends.min(axis=1) <= box[1]) & (ends.max(axis=1) >= box[0])).all(axis=1)
-        edges = edges[near]
-        edges_around = shapely.STRtree(list(np.asarray(shapely.linestrings(ends[near]))))
-
-        def restore(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-            points = np.asarray(shapely.points(xy))
-            result = self._to_units(xy)
-            is_new = np.ones(len(xy), bool)
-            for tree, exact, reach in known:
-                places, found = tree.query_nearest(points, max_distance=reach, all_matches=False)
-                wanted = is_new[places]
-                result[places[wanted]] = exact[found[wanted]]
-                is_new[places] = False
-            news = np.flatnonzero(is_new)
-            places, found = edges_around.query_nearest(points[news], max_distance=_REACH_M)
-            for place in np.unique(places):
-                result[news[place]] = _beside(result[news[place]], edges[found[places == place]])
-            return result
-
-        restored: Outline = shapely.transform(geometry, restore)
-        return restored
-
-    def _to_metres(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        flat: NDArray[np.float64] = (xy - self._origin) * self._scale
-        return flat
-
-    def _to_units(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        units: NDArray[np.float64] = xy / self._scale + self._origin
-        return units
-
-    def _known(
-        self, exact: NDArray[np.float64], box: NDArray[np.float64]
-    ) -> tuple[shapely.STRtree, NDArray[np.float64]]:
-        flat = self._to_metres(exact)
-        inside = ((flat >= box[0]) & (flat <= box[1])).all(axis=1)
-        return shapely.STRtree(shapely.points(flat[inside])), exact[inside]
-
-
-def _rings(geometry: BaseGeometry) -> list[NDArray[np.float64]]:
-    """Return the rings of a geometry, with its inside on the left."""
-    parts = [shapely.geometry.polygon.orient(part) for part in polygon_parts(geometry)]
-    return [shapely.get_coordinates(ring) for part in parts for ring in (part.exterior, *part.interiors)]
-
-
-def _beside(point: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Move a point on edges (N, 4) to their right side: rounding may have put it inside by a last digit."""
-    for x1, y1, x2, y2 in edges:
-        along = np.array([x2 - x1, y2 - y1]) / max(np.hypot(x2 - x1, y2 - y1), 1e-300)
-        # On the edge first, because the point comes from the grid.
-        start = np.array([x1, y1])
-        moved = start + along * np.dot(point - start, along)
-        step = np.array([along[1], -along[0]]) * np.spacing(np.abs(moved).max())
-        for count in range(_NUDGE_STEPS):
-            point = moved + count * step
-            if not _is_left(point, (x1, y1), (x2, y2)):
-                break
-    return point
-
-
-def _is_left(point: NDArray[np.float64], start: tuple[float, float], end: tuple[float, float]) -> bool:
-    """Return whether a point is on the left of an edge, without rounding."""
-    (px, py), (x1, y1), (x2, y2) = (tuple(map(Fraction, map(float, xy))) for xy in (point, start, end))
-    return (x2 - x1) * (py - y1) > (y2 - y1) * (px - x1)
-
-
-def _shares_borders(outline: Outline, neighbours: list[shapely.Polygon]) -> bool:
-    """Return whether an outline overlaps no neighbour, and has the vertices that these have on its border.
-
-    As `shapely.coverage_is_valid`, but for vertices of the outline on an edge of a neighbour; for all versions of GEOS.
-    """
-    if any(shapely.intersection(outline, neighbour).area > _OVERLAP_M2 for neighbour in neighbours):
-        return False
-    own = shapely.STRtree(list(np.asarray(shapely.points(shapely.get_coordinates(outline)))))
-    vertices = np.concatenate([np.empty((0, 2)), *(shapely.get_coordinates(part) for part in neighbours)])
-    theirs = np.asarray(shapely.points(vertices))
-    shared = theirs[shapely.distance(theirs, outline.boundary) <= _REACH_M]
-    places, _ = own.query_nearest(shared, max_distance=_MERGE_M, all_matches=False)
-    return len(places) == len(shared)
-
-
-def _with_narrow_holes(outline: Outline, cover: BaseGeometry, tolerance: float) -> Outline:
-    """Fill the holes between an outline and its neighbours that are no wider than the tolerance, however long."""
-    if tolerance <= 0:
-        return outline
-    joined = polygon_parts(shapely.union(outline, cover, grid_size=_GRID_M))
-    holes = [shapely.Polygon(ring) for part in joined for ring in part.interiors]
-    narrow = [hole for hole in holes if hole.distance(outline) <= 0 and not is_wide(hole, tolerance)]
-    return polygonal(shapely.union_all([outline, *narrow], grid_size=_GRID_M)) if narrow else outline
-
-
-def _without_thin_parts(outline: Outline, cover: BaseGeometry, width: float) -> Outline:
-    """Drop parts that are narrower than the width on average, and fill such holes but those with neighbours."""
-    parts = []
-    for part in polygon_parts(outline):
-        if _mean_width(part) >= width:
-            holes = [shapely.Polygon(ring) for ring in part.interiors]
-            kept = [hole.exterior for hole in holes if _mean_width(hole) >= width or _overlaps(hole, cover)]
-            parts.append(shapely.Polygon(part.exterior, kept))
-    return polygonal(shapely.GeometryCollection(parts))
+    result: Outline = shapely.transform(outline, moved)
+    return result
 
 
 def _mean_width(polygon: shapely.Polygon) -> float:
@@ -374,8 +259,9 @@ def gaps(outline: Outline, cover: BaseGeometry, tolerance: float) -> BaseGeometr
     closed = shapely.intersection(closed, outline.buffer(tolerance, quad_segs=4))
     hair = _HAIR * tolerance
     between = grown(grown(shapely.difference(closed, joined), -hair), hair)
-    narrow = [gap for gap in polygon_parts(between) if max(gap.distance(outline), gap.distance(cover)) <= hair]
-    return shapely.intersection(grown(shapely.MultiPolygon(narrow), 2 * hair), closed)
+    parts = shapely.STRtree(polygon_parts(between))
+    near = np.intersect1d(*(parts.query(side, predicate="dwithin", distance=hair) for side in (outline, cover)))
+    return shapely.intersection(grown(shapely.MultiPolygon(list(parts.geometries[near])), 2 * hair), closed)
 
 
 def grown(geometry: BaseGeometry, distance: float, mitre_limit: float = _MITRE_LIMIT) -> BaseGeometry:
@@ -395,7 +281,7 @@ def without_slivers(outline: Outline, cover: BaseGeometry, width: float) -> Outl
         wide = grown(grown(part, -width / 2), width / 2 * 1.02)
         rest = shapely.difference(part, wide)
         # Along nearly equal edges, GEOS may return a ring that crosses itself.
-        rest = rest if rest.is_valid else shapely.difference(part, wide, grid_size=_GRID_M)
+        rest = rest if rest.is_valid else shapely.difference(part, wide, grid_size=GRID_M)
         narrow = [piece for piece in polygon_parts(rest) if _extent(piece) > width]
         slivers = [piece for piece in narrow if piece.intersects(touching)]
         kept.append(shapely.difference(part, shapely.union_all(slivers)) if slivers else part)

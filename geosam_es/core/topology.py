@@ -70,8 +70,15 @@ def middles(outline: BaseGeometry) -> tuple[tuple[float, float], ...]:
         if part.area > _LARGE_PART * parts[0].area:
             detail = math.sqrt(part.area) / 50
             middle = shapely.ops.polylabel(shapely.simplify(part, detail), detail)
+            # Many points are equally far from the outline of a long rectangle; rounding must not choose among them.
+            if shapely.covers(part, part.centroid) and _depth(part, part.centroid) > 0.9 * _depth(part, middle):
+                middle = part.centroid
             found.append((middle.x, middle.y))
     return tuple(found)
+
+
+def _depth(part: shapely.Polygon, point: shapely.Point) -> float:
+    return float(shapely.distance(part.boundary, point))
 
 
 def prompted_parts(

@@ -132,6 +132,8 @@ class SegmentOptions:
         Parts and holes smaller than this are removed.
     candidate : str
         ``best``, ``1``, ``2``, ``3`` or ``all``.
+    all_parts : bool
+        Whether to keep the parts of a mask that hold no prompt.
     """
 
     level: int = 0
@@ -139,6 +141,7 @@ class SegmentOptions:
     min_area_m2: float = 0.0
     fill_holes_m2: float = 0.0
     candidate: str = BEST_CANDIDATE
+    all_parts: bool = False
 
 
 @dataclass(frozen=True)
@@ -401,6 +404,7 @@ def _shown(
         simplify_tolerance=options.simplify_tolerance,
         min_area=options.min_area_m2 / pixel_area_m2,
         fill_holes_area=options.fill_holes_m2 / pixel_area_m2,
+        all_parts=options.all_parts,
     )
     session = SegmentationSession(segmenter, options.level, clean)
     first = session.show(proposal, decoding_ms)

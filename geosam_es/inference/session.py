@@ -17,6 +17,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from ..core.geotransform import GeoTransform
+from ..core.partition import gaps, polygonal
 from ..core.prompts import Bounds, Point, Prompts
 from ..core.strokes import brushed_area, is_loop, looped_area, scribble_points
 from ..core.topology import clean, merge, polygon_parts, prompted_parts, split_by_line, valid_polygon
@@ -452,11 +453,22 @@ class SegmentationSession:
             proposal=proposal,
             rank=rank,
             candidate=candidate,
-            geometry=self._transform.apply_geometry(cleaned),
+            geometry=self._with_rest(self._transform.apply_geometry(cleaned)),
             model=self._model,
             milliseconds=(time.perf_counter() - started) * 1000.0,
             gesture=gesture,
         )
+
+    def _with_rest(self, outline: Outline) -> Outline:
+        """Add what the last outline made by hand has beyond the image, which no prompt changes."""
+        shaped = next((step.geometry for step in reversed(self._steps) if step.is_shaped), None)
+        extent = self._transform.apply_geometry(shapely.box(*self.segmenter.pyramid.bounds))
+        if shaped is None or extent.covers(shaped):
+            return outline
+        rest = polygonal(shapely.difference(shaped, extent))
+        # The outline may end up to a pixel before the border of the image.
+        between = gaps(outline, rest, self._transform.pixel_size)
+        return merge(polygon_parts(shapely.union_all([outline, rest, between])))
 
 
 def _addition(before: Prompts, step: Result | None) -> Point | Bounds | str | None:

@@ -25,7 +25,7 @@ from .batch import (
     parse_object_id,
 )
 from .segmenter import Segmenter
-from .session import SegmentationSession
+from .session import Result, SegmentationSession
 
 __all__ = [
     "CHANGED",
@@ -46,6 +46,9 @@ Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 _RELIABLE = 0.6
 """Score from which an outline that differs from the old one counts as a change."""
 
+_LOST = 0.12
+"""An object is gone if its score on the older image is higher by more."""
+
 
 @dataclass(frozen=True)
 class UpdateOptions:
@@ -59,11 +62,16 @@ class UpdateOptions:
         An object is gone if the mean score of two answers is lower: to its outline, and to a click in its middle.
     tolerance : float
         In native pixels. Borders that differ by less keep their old vertices.
+    older : Segmenter, optional
+        Of the image that the old polygons were drawn on, in the CRS of the newer one. The answers to a polygon on both
+        images are compared, in place of the answer and the polygon: what the model draws otherwise than the user, or is
+        not sure of, is no change then. It makes ``gone_score`` unnecessary.
     """
 
     same_iou: float = 0.65
     gone_score: float = 0.62
     tolerance: float = 3.0
+    older: Segmenter | None = None
 
 
 @dataclass(frozen=True)
@@ -142,9 +150,14 @@ def update_objects(
     plain = replace(options, candidate=BEST_CANDIDATE)
     raster = segmenter.reader.metadata.raster
     extent = raster.transform.apply_geometry(shapely.box(0, 0, raster.width, raster.height))
-    clicks = [_click(item, extent) for item in objects]
+    before: dict[int, Result] = {}
+    if thresholds.older is not None:
+        answers = answer_objects(thresholds.older, objects, plain, meter)
+        before = {answer.index: item.result for answer in answers for item in answer.results}
+    unknown = [index for index in range(len(objects)) if index not in before]
+    clicks = [_click(objects[index], extent) for index in unknown]
     click_scores = {
-        answer.index: max((item.result.score for item in answer.results), default=0.0)
+        unknown[answer.index]: max((item.result.score for item in answer.results), default=0.0)
         for answer in answer_objects(segmenter, clicks, plain, meter)
     }
     width = thresholds.tolerance * raster.transform.pixel_size
@@ -152,7 +165,8 @@ def update_objects(
         if answer.refusal is not None:
             yield answer
             continue
-        updated = _compared(segmenter, answer, click_scores[answer.index], thresholds, width, extent)
+        known = before.get(answer.index), click_scores.get(answer.index, 0.0)
+        updated = _compared(segmenter, answer, *known, thresholds, width, extent)
         area_m2 = meter.area_m2(updated.result.geometry)
         yield replace(answer, results=(replace(updated, area_m2=area_m2),))
 
@@ -173,6 +187,7 @@ def _click(item: ObjectPrompts, extent: shapely.Polygon) -> ObjectPrompts:
 def _compared(
     segmenter: Segmenter,
     answer: ObjectAnswer,
+    before: Result | None,
     click_score: float,
     thresholds: UpdateOptions,
     width: float,
@@ -186,19 +201,22 @@ def _compared(
     new, score = item.result.geometry, item.result.score
     # What the image does not show is as it was.
     seen = _seen(old, extent)
-    dx, dy = new.centroid.x - seen.centroid.x, new.centroid.y - seen.centroid.y
-    displaced, displaced_seen = (shapely.affinity.translate(part, dx, dy) for part in (old, seen))
-    iou, moved_iou = _iou(seen, new), _iou(displaced_seen, new)
-    if iou == 0 or (score + click_score) / 2 < thresholds.gone_score:
+    was = seen if before is None else _seen(before.geometry, extent)
+    dx, dy = new.centroid.x - was.centroid.x, new.centroid.y - was.centroid.y
+    displaced, displaced_was = (shapely.affinity.translate(part, dx, dy) for part in (old, was))
+    iou, moved_iou = _iou(was, new), _iou(displaced_was, new)
+    is_lost = (score + click_score) / 2 < thresholds.gone_score if before is None else before.score - score > _LOST
+    is_uncertain = before is None and score < _RELIABLE
+    if iou == 0 or is_lost:
         verdict, outline = GONE, old
-    elif iou >= thresholds.same_iou or (score < _RELIABLE and moved_iou < thresholds.same_iou):
+    elif iou >= thresholds.same_iou or (is_uncertain and moved_iou < thresholds.same_iou):
         verdict, outline = SAME, old
     elif moved_iou >= thresholds.same_iou:
         verdict, outline = MOVED, displaced
     else:
         whole = new if seen is old else merge([*polygon_parts(new), *polygon_parts(shapely.difference(old, extent))])
         verdict, outline = CHANGED, with_kept_borders(whole, old, width)
-    return UpdatedObject(prompts, replace(item.result, geometry=outline), 0.0, iou, verdict)
+    return UpdatedObject(prompts, replace(item.result, geometry=outline), 0.0, _iou(seen, new), verdict)
 
 
 def _iou(first: Outline, second: Outline) -> float:

@@ -13,6 +13,7 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingException,
+    QgsProcessingFeatureSource,
     QgsProcessingFeedback,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterEnum,
@@ -28,7 +29,7 @@ from qgis.PyQt.QtCore import QCoreApplication, QThread
 from qgis.PyQt.QtGui import QIcon
 from shapely.geometry.base import BaseGeometry
 
-from ..errors import GeoSamError, RasterError
+from ..errors import GeoSamError, RasterError, VectorError
 from ..qgis_support.crs import to_qgs
 from ..qgis_support.gdal_raster import GdalRaster
 from ..qgis_support.icons import own_icon
@@ -74,6 +75,7 @@ class OneSentenceAlgorithm(QgsProcessingAlgorithm):
 
     ID: ClassVar[str]
     GROUP: ClassVar[str]
+    INPUT = "INPUT"
 
     def createInstance(self) -> OneSentenceAlgorithm:  # noqa: N802
         """Return a new algorithm of the same kind; QGIS creates one for each run."""
@@ -125,6 +127,43 @@ class OneSentenceAlgorithm(QgsProcessingAlgorithm):
         folder = QgsProcessingParameterFile.Behavior.Folder
         parameter = QgsProcessingParameterFile(name, text, behavior=folder, optional=True)
         (self.add_advanced if advanced else self.addParameter)(parameter)
+
+    def add_input(self, text: str, kind: int = QgsProcessing.SourceType.TypeVectorPolygon) -> None:  # type: ignore[attr-defined]
+        """Add the parameter for the layer of prompts or polygons."""
+        self.addParameter(QgsProcessingParameterFeatureSource(self.INPUT, text, [kind]))
+
+    def add_field(self, name: str, text: str) -> None:
+        """Add a parameter for a field of that layer, which may be left out."""
+        self.addParameter(QgsProcessingParameterField(name, text, parentLayerParameterName=self.INPUT, optional=True))
+
+    def input_source(self, parameters: dict[str, Any], context: QgsProcessingContext) -> QgsProcessingFeatureSource:
+        """Return the features of that layer."""
+        source = self.parameterAsSource(parameters, self.INPUT, context)
+        if source is None:
+            raise QgsProcessingException(self.invalidSourceError(parameters, self.INPUT))
+        return source
+
+    def field_index(
+        self,
+        parameters: dict[str, Any],
+        name: str,
+        source: QgsProcessingFeatureSource,
+        context: QgsProcessingContext,
+        default: str = "",
+    ) -> int:
+        """Return the index of the chosen field, or of the field with the default name, or -1."""
+        if self.parameterDefinition(name) is None:
+            return -1
+        chosen = self.parameterAsString(parameters, name, context)
+        index = int(source.fields().lookupField(chosen or default))
+        if chosen and index < 0:
+            raise VectorError(
+                "{source} has no field {field}",
+                "choose one of its fields, or none",
+                source=source.sourceName(),
+                field=chosen,
+            )
+        return index
 
     def choice(self, parameters: dict[str, Any], name: str, context: QgsProcessingContext) -> str:
         """Return the name of the choice made with a `ChoiceParameter`."""
@@ -252,7 +291,6 @@ class ImageAlgorithm(RasterAlgorithm):
     """An algorithm that reads a raster or a prepared image."""
 
     STORE = "STORE"
-    INPUT = "INPUT"
 
     def add_image_parameters(self) -> None:
         """Add the parameters for the raster and for the folder of the prepared image."""
@@ -266,14 +304,6 @@ class ImageAlgorithm(RasterAlgorithm):
         if source is None and self.store(parameters, context) is None:
             raise RasterError(tr("There is no image"), tr("choose a raster, or the folder of a prepared image"))
         return source
-
-    def add_input(self, text: str, kind: int = QgsProcessing.SourceType.TypeVectorPolygon) -> None:  # type: ignore[attr-defined]
-        """Add the parameter for the layer of prompts or of reference polygons."""
-        self.addParameter(QgsProcessingParameterFeatureSource(self.INPUT, text, [kind]))
-
-    def add_field(self, name: str, text: str) -> None:
-        """Add a parameter for a field of that layer, which may be left out."""
-        self.addParameter(QgsProcessingParameterField(name, text, parentLayerParameterName=self.INPUT, optional=True))
 
     def store(self, parameters: dict[str, Any], context: QgsProcessingContext) -> Path | None:
         """Return the folder of the prepared image, if the user chose one."""

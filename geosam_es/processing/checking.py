@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -19,20 +20,17 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessingFeedback,
     QgsProcessingOutputNumber,
     QgsProcessingParameterFeatureSink,
-    QgsProcessingParameterFeatureSource,
-    QgsProcessingParameterField,
     QgsProcessingParameterNumber,
     QgsWkbTypes,
 )
 from shapely.geometry.base import BaseGeometry
 
-from ..core.coverage import Rules, simplify
+from ..core.coverage import MAX_GAP_M2, Rules, simplify
 from ..core.coverage_check import Finding, check, mend, middle
-from ..errors import EditError, VectorError
-from ..qgis_support.coverage_texts import kind_text, remedy_text
+from ..errors import EditError
 from ..qgis_support.crs import EllipsoidArea, from_qgs
 from ..qgis_support.fields import REAL, TEXT, make_fields
-from ..qgis_support.messages import tr
+from ..qgis_support.messages import tr, translated
 from .base import OneSentenceAlgorithm, to_multi_polygon
 from .image import CancelledError
 
@@ -47,7 +45,6 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
 
     ID = "checkcoverage"
     GROUP = "polygons"
-    INPUT = "INPUT"
     CLASS = "CLASS_FIELD"
     TOLERANCE = "TOLERANCE_M"
     MIN_AREA = "MIN_AREA_M2"
@@ -71,23 +68,20 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
             "finding becomes a polygon with its kind, its size, the ids of the polygons and a remedy.\n\n"
             "The mended polygons are optional. Every remedy is applied: an overlap is left to the smallest polygon; "
             "gaps, slivers and small parts go to the neighbour with the longest border; neighbours of the same class "
-            "are merged, and keep the attributes of the larger one. Enclosed gaps larger than the limit stay, such as "
-            "lakes that are no part of the map. Simplifying changes both sides of a border in the same way."
+            "are merged, and keep the attributes of the larger one. Enclosed gaps larger than the limit, such as lakes "
+            "that are no part of the map, are listed last as large gaps. They do not count as faults, and stay. "
+            "Simplifying changes both sides of a border in the same way."
         )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters and outputs."""
         polygon = QgsProcessing.SourceType.TypeVectorPolygon  # type: ignore[attr-defined]
-        self.addParameter(QgsProcessingParameterFeatureSource(self.INPUT, tr("Polygons"), [polygon]))
-        self.addParameter(
-            QgsProcessingParameterField(
-                self.CLASS, tr("Class field"), parentLayerParameterName=self.INPUT, optional=True
-            )
-        )
+        self.add_input(tr("Polygons"))
+        self.add_field(self.CLASS, tr("Class field"))
         double = QgsProcessingParameterNumber.Type.Double
         self.add_number(self.TOLERANCE, tr("Open gaps and slivers up to this width (m)"), double, 0.5)
         self.add_number(self.MIN_AREA, tr("Minimum area (m²)"), double, 0)
-        self.add_number(self.MAX_GAP, tr("Largest enclosed gap (m²)"), double)
+        self.add_number(self.MAX_GAP, tr("Largest enclosed gap that is a fault (m²)"), double, MAX_GAP_M2)
         self.add_number(self.SIMPLIFY, tr("Simplify the mended polygons (m)"), double, 0, advanced=True)
         self.addParameter(QgsProcessingParameterFeatureSink(self.FINDINGS, tr("Findings"), polygon))
         mended = QgsProcessingParameterFeatureSink(
@@ -101,24 +95,13 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
         """Write the findings and the mended polygons; see `OneSentenceAlgorithm.execute`."""
-        source = self.parameterAsSource(parameters, self.INPUT, context)
-        if source is None:
-            raise QgsProcessingException(self.invalidSourceError(parameters, self.INPUT))
+        source = self.input_source(parameters, context)
         crs = source.sourceCrs()
         if not crs.isValid():
             raise EditError(tr("The layer of polygons has no CRS"), tr("set it in the layer properties"))
-        class_field = self.parameterAsString(parameters, self.CLASS, context)
-        if class_field and source.fields().lookupField(class_field) < 0:
-            raise VectorError(
-                "{source} has no field {field}",
-                "choose one of its fields, or none",
-                source=source.sourceName(),
-                field=class_field,
-            )
+        index = self.field_index(parameters, self.CLASS, source, context)
         features, polygons = _read(source)
-        classes = {key: _class(features[key], class_field) for key in polygons} if class_field else None
-        wanted = self.parameterAsDouble(parameters, self.MAX_GAP, context)
-        max_gap = np.inf if parameters.get(self.MAX_GAP) is None else wanted
+        classes = {key: _class(features[key].attribute(index)) for key in polygons} if index >= 0 else None
         metres = (1.0, 1.0)
         if polygons:
             metres = EllipsoidArea(crs).metres_per_unit(*middle(polygons.values()))
@@ -126,18 +109,18 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
             self.parameterAsDouble(parameters, self.TOLERANCE, context),
             self.parameterAsDouble(parameters, self.MIN_AREA, context),
             metres_per_unit=metres,
+            max_gap_m2=self.parameterAsDouble(parameters, self.MAX_GAP, context),
         )
-        found = check(polygons, rules, classes, max_gap_m2=max_gap)
-        outputs: dict[str, Any] = {self.FOUND: len(found)}
+        found = check(polygons, rules, classes)
+        outputs: dict[str, Any] = {self.FOUND: _count(found)}
         multi = QgsWkbTypes.Type.MultiPolygon
         sink, outputs[self.FINDINGS] = self.parameterAsSink(parameters, self.FINDINGS, context, _fields(), multi, crs)
         if sink is None:
             raise QgsProcessingException(self.invalidSinkError(parameters, self.FINDINGS))
         for finding in found:
             sink.addFeature(_finding_feature(finding, _LINE_M / max(metres)), QgsFeatureSink.Flag.FastInsert)
-        counts = Counter(finding.kind for finding in found)
-        for kind, count in counts.items():
-            feedback.pushInfo(f"{kind_text(kind)}: {count}")
+        for label, count in Counter(translated(finding.label) for finding in found).items():
+            feedback.pushInfo(f"{label}: {count}")
         if not found:
             feedback.pushInfo(tr("Nothing found"))
         feedback.setProgress(50)
@@ -151,21 +134,23 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
                 raise CancelledError
 
         try:
-            mended, _ = mend(polygons, rules, classes, max_gap_m2=max_gap, progress=show)
+            mended, rest = mend(polygons, rules, classes, progress=show)
         except CancelledError:
             return outputs
         simplify_m = self.parameterAsDouble(parameters, self.SIMPLIFY, context)
         if simplify_m > 0 and mended:
             mended = simplify(mended, simplify_m, rules)
-        rest = check(mended, rules, classes, max_gap_m2=max_gap)
-        feedback.pushInfo(tr("Findings in the mended polygons: {count}").format(count=len(rest)))
+            rest = check(mended, rules, classes)
+        feedback.pushInfo(tr("Findings in the mended polygons: {count}").format(count=_count(rest)))
+        if QgsWkbTypes.hasZ(source.wkbType()):
+            feedback.pushInfo(tr("The mended polygons have no Z values"))
         for key, feature in features.items():
             if key in mended:
                 feature.setGeometry(to_multi_polygon(mended[key]))
             elif key in polygons:
                 continue
             sink.addFeature(feature, QgsFeatureSink.Flag.FastInsert)
-        return {**outputs, self.OUTPUT: output, self.LEFT: len(rest)}
+        return {**outputs, self.OUTPUT: output, self.LEFT: _count(rest)}
 
 
 def _read(source: QgsProcessingFeatureSource) -> tuple[dict[int, QgsFeature], dict[int, BaseGeometry]]:
@@ -180,8 +165,11 @@ def _read(source: QgsProcessingFeatureSource) -> tuple[dict[int, QgsFeature], di
     return features, polygons
 
 
-def _class(feature: QgsFeature, field: str) -> str | None:
-    value = feature[field]
+def _count(found: Iterable[Finding]) -> int:
+    return sum(finding.is_fault for finding in found)
+
+
+def _class(value: Any) -> str | None:
     return None if value in (None, NULL, "") else str(value)
 
 
@@ -194,5 +182,6 @@ def _finding_feature(finding: Finding, reach: float) -> QgsFeature:
     feature = QgsFeature(_fields())
     feature.setGeometry(to_multi_polygon(place))
     ids = ", ".join(map(str, finding.ids))
-    feature.setAttributes([kind_text(finding.kind), finding.size, finding.unit, ids, remedy_text(finding.kind)])
+    texts = translated(finding.label), translated(finding.remedy)
+    feature.setAttributes([texts[0], finding.size, finding.unit, ids, texts[1]])
     return feature

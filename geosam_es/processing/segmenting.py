@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessingException,
     QgsProcessingFeatureSource,
     QgsProcessingFeedback,
+    QgsProcessingParameterBoolean,
     QgsProcessingParameterCrs,
     QgsProcessingParameterFeatureSink,
     QgsProcessingParameterNumber,
@@ -58,6 +60,7 @@ from ..qgis_support.crs import (
     check_map_crs,
     from_qgs,
     prompt_to_raster,
+    raster_crs,
     transform,
     transform_polygon,
 )
@@ -109,6 +112,7 @@ class _SegmentAlgorithm(ImageAlgorithm):
     SIMPLIFY = "SIMPLIFY"
     MIN_AREA = "MIN_AREA_M2"
     FILL_HOLES = "FILL_HOLES_M2"
+    ALL_PARTS = "ALL_PARTS"
     CANDIDATE = "CANDIDATE"
     CRS = "CRS"
     OUTPUT = "OUTPUT"
@@ -125,6 +129,7 @@ class _SegmentAlgorithm(ImageAlgorithm):
             self.addParameter(ChoiceParameter(self.CANDIDATE, text, _candidates(), BEST_CANDIDATE))
         self.add_number(self.MIN_AREA, tr("Drop parts smaller than (m²)"), number.Double, 0)
         self.add_number(self.FILL_HOLES, tr("Fill holes smaller than (m²)"), number.Double, 0)
+        self.add_advanced(QgsProcessingParameterBoolean(self.ALL_PARTS, tr("Keep all pieces"), False))
         self.add_number(self.SIMPLIFY, tr("Simplify outlines (pixels)"), number.Double, 1, advanced=True)
         self.add_number(
             self.LEVEL,
@@ -175,9 +180,7 @@ class _SegmentAlgorithm(ImageAlgorithm):
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
         """Segment every object of the layer; see `OneSentenceAlgorithm.execute`."""
-        source = self.parameterAsSource(parameters, self.INPUT, context)
-        if source is None:
-            raise QgsProcessingException(self.invalidSourceError(parameters, self.INPUT))
+        source = self.input_source(parameters, context)
         with closing(open_image(self.source, self.store(parameters, context), self.options)) as image:
             return self._segment(image, source, parameters, context, feedback)
 
@@ -278,41 +281,20 @@ class _SegmentAlgorithm(ImageAlgorithm):
             min_area_m2=self.parameterAsDouble(parameters, self.MIN_AREA, context),
             fill_holes_m2=self.parameterAsDouble(parameters, self.FILL_HOLES, context),
             candidate=BEST_CANDIDATE if self.IS_UPDATE else self.choice(parameters, self.CANDIDATE, context),
+            all_parts=self.parameterAsBool(parameters, self.ALL_PARTS, context),
         )
 
     def _prompt_fields(
         self, parameters: dict[str, Any], source: QgsProcessingFeatureSource, context: QgsProcessingContext
     ) -> _PromptFields:
-        object_field = self._field(parameters, self.OBJECT, OBJECT_FIELD, source, context)
-        label_field = self._field(parameters, self.LABEL, LABEL_FIELD, source, context)
+        object_field = self.field_index(parameters, self.OBJECT, source, context, OBJECT_FIELD)
+        label_field = self.field_index(parameters, self.LABEL, source, context, LABEL_FIELD)
         copied = [  # type: ignore[var-annotated]
             index
             for index, field in enumerate(source.fields())  # type: ignore[arg-type]
             if index not in (object_field, label_field) and field.name().lower() != "fid" and is_plain(field)
         ]
         return _PromptFields(object_field, label_field, copied)
-
-    def _field(
-        self,
-        parameters: dict[str, Any],
-        name: str,
-        default: str,
-        source: QgsProcessingFeatureSource,
-        context: QgsProcessingContext,
-    ) -> int:
-        """Return the index of the chosen field, or of the field with the default name, or -1."""
-        if self.parameterDefinition(name) is None:
-            return -1
-        chosen = self.parameterAsString(parameters, name, context)
-        index = int(source.fields().lookupField(chosen or default))
-        if chosen and index < 0:
-            raise VectorError(
-                "{source} has no field {field}",
-                "choose one of its fields, or none",
-                source=source.sourceName(),
-                field=chosen,
-            )
-        return index
 
 
 class SegmentPointsAlgorithm(_SegmentAlgorithm):
@@ -389,6 +371,7 @@ class UpdatePolygonsAlgorithm(_SegmentAlgorithm):
     SAME_IOU = "SAME_IOU"
     GONE_SCORE = "GONE_SCORE"
     TOLERANCE = "TOLERANCE"
+    OLD_STORE = "OLD_STORE"
 
     def displayName(self) -> str:  # noqa: N802
         """Return the name in the toolbox."""
@@ -404,7 +387,9 @@ class UpdatePolygonsAlgorithm(_SegmentAlgorithm):
             "changed one the vertices where its border differs by less than the tolerance. The other attributes are "
             "copied.\n\n"
             "An object is the same or moved if the IoU, in its place or displaced, reaches the first threshold. It is "
-            "gone if the score of the model is below the second one."
+            "gone if the score of the model is below the second one.\n\n"
+            "Objects that the model draws otherwise than you did may be called changed or gone. With the prepared "
+            "older image, what it draws on the two images is compared, which avoids most of these errors."
         )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
@@ -418,6 +403,7 @@ class UpdatePolygonsAlgorithm(_SegmentAlgorithm):
             self.GONE_SCORE, tr("Minimum score of an object that is not gone"), number.Double, defaults.gone_score
         )
         self.add_number(self.TOLERANCE, tr("Tolerance for borders (pixels)"), number.Double, defaults.tolerance)
+        self.add_optional_folder(self.OLD_STORE, tr("Folder of the prepared older image, in the same CRS"))
         self.add_options()
 
     def objects(self, features: Iterable[PromptFeature], source: str) -> list[ObjectPrompts]:
@@ -435,7 +421,11 @@ class UpdatePolygonsAlgorithm(_SegmentAlgorithm):
     ) -> Iterator[ObjectAnswer]:
         """Find the objects again."""
         names = (self.SAME_IOU, self.GONE_SCORE, self.TOLERANCE)
-        thresholds = UpdateOptions(*(self.parameterAsDouble(parameters, name, context) for name in names))
+        folder = self.parameterAsFile(parameters, self.OLD_STORE, context)
+        older = open_segmenter(Path(folder)) if folder else None
+        if older is not None and raster_crs(older.reader.metadata) != raster_crs(segmenter.reader.metadata):
+            raise EditError(tr("The older image has another CRS"), tr("prepare it in the CRS of the newer one"))
+        thresholds = UpdateOptions(*(self.parameterAsDouble(parameters, name, context) for name in names), older)
         return update_objects(segmenter, objects, options, thresholds, meter)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from qgis.core import QgsProject, QgsVectorLayer
 
-from ..core.coverage import Ground
+from ..core.coverage import MAX_GAP_M2, Ground
 
 __all__ = ["CoverageMode"]
 
@@ -30,6 +30,8 @@ class CoverageMode:
         Minimum mapping unit of classes that have none of their own.
     refuses_small : bool
         Whether a change that leaves a smaller part is refused; otherwise the part goes to a neighbour.
+    max_gap_m2 : float
+        Larger enclosed gaps are no fault.
     moves_borders : bool
         Whether refining a polygon moves the borders that it shares.
     """
@@ -39,6 +41,7 @@ class CoverageMode:
     tolerance_m: float = 1.0
     min_area_m2: float = 0.0
     refuses_small: bool = False
+    max_gap_m2: float = MAX_GAP_M2
     moves_borders: bool = True
 
     @classmethod

@@ -30,8 +30,10 @@ def _translate(text: str) -> str:
     return str(QCoreApplication.translate("GeoSAM-ES", text))
 
 
-def translated(error: GeoSamError) -> str:
-    """Return the problem and remedy of an error in the user's language, or in English if there is no translation."""
+def translated(error: GeoSamError | str) -> str:
+    """Return the problem and remedy of an error, or a `marked` text, in the user's language, or else in English."""
+    if isinstance(error, str):
+        return _translate(error)
     problem, remedy = _parts(error)
     return f"{problem}: {remedy}" if remedy else problem
 

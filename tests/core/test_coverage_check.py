@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import shapely
@@ -90,9 +92,36 @@ def test_a_gap_that_is_open_on_one_side_is_found_if_it_is_narrow() -> None:
     assert rest == [] and shapely.union_all(list(mended.values())).area == pytest.approx(10_000, rel=1e-3)
 
 
-def test_large_gaps_and_unwanted_kinds_are_left_out() -> None:
-    polygons = {1: HOLE, 2: SOUTH, 3: NORTH}
-    assert check(polygons, Rules(), max_gap_m2=99) == [] == check(polygons, Rules(), skip=[Kind.GAP])
+def test_a_large_gap_is_no_fault_and_comes_last() -> None:
+    polygons = {1: HOLE, 2: SOUTH, 3: NORTH, 4: BOW_TIE, 5: box(300, 0, 305, 5)}
+    rules = Rules(0.5, 30, max_gap_m2=99)
+    found = check(polygons, rules)
+    assert kinds(found) == [Kind.INVALID, Kind.SMALL, Kind.LARGE_GAP]
+    assert [finding.is_fault for finding in found] == [True, True, False] and found[2].size == pytest.approx(100)
+    mended, rest = mend(polygons, rules)
+    assert kinds(rest) == [Kind.SMALL, Kind.LARGE_GAP] and mended[1].equals(HOLE), (
+        "it stays, unless the user wants it filled"
+    )
+    assert remedy(found[2], polygons, rules).changed[1].equals(WEST)
+    assert check({1: HOLE, 2: SOUTH, 3: NORTH}, Rules(), skip=[Kind.GAP]) == []
+    # A long slit is no lake, however large.
+    slit = {1: box(0, 0, 1000, 50), 2: box(0, 50.4, 1000, 100), 3: box(-5, 0, 0, 100), 4: box(1000, 0, 1005, 100)}
+    assert Kind.GAP in kinds(check(slit, rules))
+
+
+@pytest.mark.parametrize("amplitude", [0.2, 2.0])
+def test_a_long_border_whose_vertices_differ_is_mended_in_seconds(amplitude: float) -> None:
+    """It once took minutes. Strips narrower than the tolerance, as many as there may be, are one finding."""
+    rng = np.random.default_rng(0)
+    y = np.linspace(0, 10_000, 5_000)
+    west, east = (np.c_[50 + 5 * np.sin(y / 40) + rng.uniform(-amplitude, amplitude, len(y)), y] for _ in range(2))
+    polygons = {1: ring((0, 0), *west, (0, 10_000)), 2: ring((200, 0), (200, 10_000), *east[::-1])}
+    if amplitude < 0.5:
+        assert kinds(check(polygons, Rules(0.5)))[:2] == [Kind.OVERLAP, Kind.GAP]
+    started = time.process_time()
+    mended, rest = mend(polygons, Rules(0.5))
+    assert time.process_time() - started < 20 and rest == []
+    assert not HAS_COVERAGE_FUNCTIONS or shapely.coverage_is_valid(list(mended.values()))
 
 
 def test_neighbours_of_the_same_class_are_merged_into_the_larger_one() -> None:

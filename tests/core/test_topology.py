@@ -6,6 +6,7 @@ import shapely
 import shapely.affinity
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shapely.affinity import rotate
 
 from geosam_es.core.topology import (
     clean,
@@ -133,6 +134,16 @@ def test_the_middles_of_large_parts() -> None:
     ((x, y),) = middles(angle)
     assert shapely.Point(x, y).distance(angle.exterior) > 9
     assert len(middles(shapely.MultiPolygon([angle, shapely.box(200, 0, 240, 40), shapely.box(300, 0, 301, 1)]))) == 2
+
+
+def test_the_middle_does_not_depend_on_the_crs() -> None:
+    """Reprojecting moves vertices by less than a millimetre."""
+    field = shapely.segmentize(shapely.box(0, 0, 300, 20), 9)
+    for turn in (0, 30, 77):
+        turned = rotate(field, turn)
+        for wave in (1, 2, 3):
+            ((x, y),) = middles(shapely.transform(turned, lambda xy, wave=wave: xy + 1e-4 * np.sin(wave * xy)))
+            assert (x, y) == pytest.approx((150, 10), abs=0.01)
 
 
 def test_borders_that_differ_little_keep_their_vertices() -> None:

@@ -75,6 +75,29 @@ def test_classes_limits_and_what_is_skipped(layer: Path) -> None:
     assert "small" in {item["kind"] for item in json.loads(result.output)["findings"]}
 
 
+def test_a_large_gap_is_listed_and_no_fault(tmp_path: Path) -> None:
+    path, mended = tmp_path / "lake.gpkg", tmp_path / "mended.gpkg"
+    write_vector(
+        path, [shapely.difference(box(0, 0, 200, 200), box(10, 10, 190, 190))], {}, pyproj.CRS.from_epsg(25830)
+    )
+    result = run(path)
+    assert result.exit_code == 0 and "1 large gap" in result.output and "give it to the neighbour" in result.output
+    assert run(path, "--fix", "-o", mended).exit_code == 0
+    assert shapely.area(read_vector(mended).geometries).sum() == pytest.approx(7600)
+    assert run(path, "--max-gap-m2", 40_000).exit_code == 1
+    assert run(path, "--max-gap-m2", 40_000, "--fix", "-o", mended, "--overwrite").exit_code == 0
+    assert shapely.area(read_vector(mended).geometries).sum() == pytest.approx(40_000)
+
+
+def test_lost_heights_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "heights.geojson"
+    ring = [[0, 0, 5], [0.001, 0, 5], [0.001, 0.001, 5], [0, 0, 5]]
+    path.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    result = run(path, "--fix", "-o", tmp_path / "out.gpkg")
+    assert result.exit_code == 0 and result.output.count("the Z values of") == 1
+    assert "Z values" not in run(path).output
+
+
 @pytest.mark.skipif(not hasattr(shapely, "coverage_simplify"), reason="needs shapely 2.1")
 def test_simplifying_keeps_the_borders_shared(tmp_path: Path) -> None:
     wave = [(X + 50 + np.sin(y), Y + y) for y in np.linspace(0, 100, 200)]

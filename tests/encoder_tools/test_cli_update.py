@@ -76,6 +76,29 @@ def test_thresholds(run: Run, made: tuple[Path, dict[str, shapely.Geometry]], tm
         assert item["verdict"] == verdict
 
 
+def test_what_the_model_draws_otherwise_than_the_user_is_no_change_with_the_older_image(
+    run: Run, made: tuple[Path, dict[str, shapely.Geometry]], model: Path, tmp_path: Path
+) -> None:
+    """The old polygons are much larger than the objects; one object has grown, and one is gone."""
+    store, _ = made
+    image = write_raster(tmp_path / "older.tif", scene(400, 300, [OLD["same"], OLD["grown"], OLD["gone"]]))
+    assert run("encode", image, "--model", model).exit_code == 0
+    older = tmp_path / "older.embeddings.zarr"
+    coarse = [OLD[name].on_map(transform_of(image)).buffer(12) for name in ("same", "grown", "gone")]
+    layer = write_layer(tmp_path / "old.gpkg", coarse)
+    verdicts = []
+    for options in ((), ("--old-store", older)):
+        out = tmp_path / "new.gpkg"
+        result = run("update", store, layer, "-o", out, "--overwrite", *options)
+        assert result.exit_code == 0, result.stderr
+        verdicts.append(read_vector(out).fields["verdict"].tolist())
+    assert verdicts[0][0] == "changed" and verdicts[1] == ["same", "changed", "gone"]
+    other = write_raster(tmp_path / "other.tif", scene(400, 300, []), crs="EPSG:25831")
+    assert run("encode", other, "--model", model).exit_code == 0
+    result = run("update", store, layer, "-o", out, "--overwrite", "--old-store", other.with_suffix(".embeddings.zarr"))
+    assert result.exit_code == 2 and "in the CRS of the newer one" in result.stderr
+
+
 def test_what_lies_outside_the_image_is_not_compared(
     run: Run, made: tuple[Path, dict[str, shapely.Geometry]], tmp_path: Path
 ) -> None:

@@ -320,8 +320,15 @@ def test_another_session_follows_shaping_too(session: SegmentationSession) -> No
 
 
 def test_polygon_partly_or_wholly_outside_the_raster(session: SegmentationSession) -> None:
-    session.reshape(on_map(shapely.box(-50, 350, 640, 660)))
-    assert iou(session.add_point(*CENTRE).geometry, TRUTH) > 0.98
+    extent = on_map(shapely.box(0, 0, 1400, 1200))
+    outline = on_map(shapely.box(-50, 350, 640, 660))
+    session.reshape(outline)
+    for pixel in ((500, 500), (550, 500)):
+        found = session.add_point(*TRANSFORM.apply(*pixel)).geometry
+        assert iou(shapely.intersection(found, extent), TRUTH) > 0.98
+        rest = shapely.difference(found, extent)
+        assert iou(rest, shapely.difference(outline, extent)) > 0.999, "what the image does not show stays"
+        assert {*shapely.get_coordinates(outline)[:, 0]} & {*shapely.get_coordinates(found)[:, 0]}
     away = SegmentationSession(session.segmenter)
     away.reshape(on_map(shapely.box(5000, 5000, 5100, 5100)))
     with pytest.raises(PromptError, match="outline lies outside"):

@@ -92,8 +92,10 @@ def test_gaps_may_be_large_and_wanted() -> None:
     source = layer(*((wkt, None) for wkt in around))
     kinds = {feature["kind"] for feature in run(INPUT=source)["FINDINGS"].getFeatures()}
     assert "Gap" in kinds
-    kinds = {feature["kind"] for feature in run(INPUT=source, MAX_GAP_M2=1000)["FINDINGS"].getFeatures()}
-    assert "Gap" not in kinds
+    result = run(INPUT=source, MAX_GAP_M2=1000)
+    found = [feature["kind"] for feature in result["FINDINGS"].getFeatures()]
+    assert "Gap" not in found and found[-1] == "Large gap" and result["FOUND"] == len(found) - 1
+    assert sum(feature.geometry().area() for feature in result["OUTPUT"].getFeatures()) == pytest.approx(8400)
 
 
 def test_an_empty_layer_and_one_without_a_crs() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import shapely
@@ -183,6 +184,46 @@ def test_enter_and_escape_belong_to_what_is_drawn_first(
     key(iface, Qt.Key.Key_Return)
     wait_until(lambda: layer.featureCount() > count)
     assert Kind.OVERLAP in settled(ready)
+
+
+def test_a_read_only_layer_is_checked_and_not_mended(
+    iface: Interface, ready: Interaction, layer: QgsVectorLayer
+) -> None:
+    layer.commitChanges()
+    layer.setReadOnly(True)
+    assert checked(ready) == [Kind.OVERLAP, Kind.GAP, Kind.SMALL]
+    before = state(layer)
+    ready.check.choose(0)
+    key(iface, Qt.Key.Key_Return)
+    assert "habitats is read-only" in iface.messageBar().currentItem().text()
+    assert len(ready.check.findings) == 3 and state(layer) == before
+
+
+def test_a_filter_is_said_once_and_in_each_check(iface: Interface, ready: Interaction, layer: QgsVectorLayer) -> None:
+    layer.commitChanges()
+    assert layer.setSubsetString("class <> 'c'")
+    hidden = "The filter of habitats hides polygons from coverage mode"
+    assert hidden in iface.messageBar().currentItem().text()
+    ready.check.failed.connect(told := Mock())
+    ready.dock.options_box.coverage._change(tolerance_m=0.5)
+    told.assert_not_called()
+    assert checked(ready) == [Kind.OVERLAP, Kind.SMALL]
+    assert "that the filter of the layer hides were not checked" in iface.messageBar().currentItem().text()
+    assert layer.setSubsetString("")
+    assert settled(ready) == [Kind.OVERLAP, Kind.GAP, Kind.SMALL]
+    told.assert_not_called()
+
+
+def test_a_large_gap_is_the_last_of_the_list_and_no_fault(
+    iface: Interface, ready: Interaction, layer: QgsVectorLayer
+) -> None:
+    ring = shapely.difference(box(400, 0, 600, 200), box(410, 10, 590, 190))
+    feature = QgsFeature(layer.fields())
+    feature.setGeometry(to_qgs(ring))
+    layer.addFeature(feature)
+    assert checked(ready) == [Kind.OVERLAP, Kind.GAP, Kind.SMALL, Kind.LARGE_GAP]
+    text = iface.messageBar().currentItem().text()
+    assert "Findings in habitats: 3." in text and "Large gaps, which may be on purpose: 1" in text
 
 
 def test_another_layer_ends_the_walk(iface: Interface, ready: Interaction, layer: QgsVectorLayer) -> None:

@@ -48,7 +48,10 @@ class LayerCoverage:
         self._source = QgsVectorLayerFeatureSource(layer)
         self._fields = [index for index in map(layer.fields().lookupField, class_fields) if index >= 0]
         self._meter = EllipsoidArea(layer.crs())
-        self._rules = Rules(mode.tolerance_m, mode.min_area_m2, dict(min_areas(layer).items()), mode.refuses_small)
+        smallest = dict(min_areas(layer).items())
+        self._rules = Rules(
+            mode.tolerance_m, mode.min_area_m2, smallest, mode.refuses_small, max_gap_m2=mode.max_gap_m2
+        )
 
     @staticmethod
     def class_name(values: Iterable[Any]) -> str | None:
@@ -92,7 +95,8 @@ class LayerCoverage:
         found = coverage_check.check(polygons, rules, classes)
         if rectangle is not None:
             box = from_qgs(QgsGeometry.fromRect(rectangle))
-            found = [finding for finding in found if finding.kind is not Kind.GAP or box.covers(finding.place)]
+            gaps = Kind.GAP, Kind.LARGE_GAP
+            found = [finding for finding in found if finding.kind not in gaps or box.covers(finding.place)]
         return found, {key: polygon.envelope for key, polygon in polygons.items()}
 
     def remedy(self, finding: Finding) -> Changes:

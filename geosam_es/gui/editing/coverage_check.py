@@ -10,12 +10,11 @@ from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QLocale, QObject, QTimer, pyqtSignal
 from shapely.geometry.base import BaseGeometry
 
-from ...core.coverage_check import Finding, Kind
+from ...core.coverage_check import Finding, in_order
 from ...errors import EditError, GeoSamError
 from ...qgis_support.coverage_mode import CoverageMode
-from ...qgis_support.coverage_texts import kind_text, remedy_text
 from ...qgis_support.crs import from_qgs
-from ...qgis_support.messages import tr
+from ...qgis_support.messages import tr, translated
 from ..canvas.controller import SegmentationController
 from ..panel.dock import SegmentDock
 from ..stores.background_task import BackgroundTask
@@ -25,7 +24,6 @@ from .history import EditHistory, OwnEdit, named
 
 __all__ = ["CoverageCheck"]
 
-_KINDS = list(Kind)
 _MANY = 100
 _HECTARE_M2 = 1e4
 _SOON_MS = 50
@@ -82,7 +80,10 @@ class CoverageCheck(QObject):
         self._soon.setSingleShot(True)
         self._soon.setInterval(_SOON_MS)
         self._soon.timeout.connect(self._check_again)
+        # A filter that the user was told of.
+        self._told = ("", "")
         dock.layer_chosen.connect(self._on_layer)
+        dock.options_box.coverage.changed.connect(self._on_mode)
 
     @property
     def is_running(self) -> bool:
@@ -97,7 +98,7 @@ class CoverageCheck(QObject):
     @property
     def texts(self) -> list[str]:
         """The list in words."""
-        return [f"{kind_text(finding.kind)}: {_size(finding)}" for finding in self.findings]
+        return [f"{translated(finding.label)}: {_size(finding)}" for finding in self.findings]
 
     @property
     def hint(self) -> str:
@@ -108,14 +109,14 @@ class CoverageCheck(QObject):
         where = tr("{number} of {count}: {finding}").format(
             number=index + 1, count=len(self.findings), finding=self.texts[index]
         )
-        keys = tr("Enter: {remedy}\nN: next · Shift+N: previous · Esc: leave").format(remedy=remedy_text(finding.kind))
+        keys = tr("Enter: {remedy}\nN: next · Shift+N: previous · Esc: leave").format(remedy=translated(finding.remedy))
         return f"{where}\n{keys}"
 
     def start(self) -> None:
         """Check the whole target layer in the background, with its unsaved edits."""
         self.stop()
         try:
-            layer = check_target(self._dock.layer)
+            layer = check_target(self._dock.layer, writes=False)
         except GeoSamError as error:
             self.failed.emit(error)
             return
@@ -162,7 +163,7 @@ class CoverageCheck(QObject):
             return
         try:
             changes = self._coverage(layer).remedy(finding)
-            name = kind_text(finding.kind)
+            name = translated(finding.label)
             done = write_changes(layer, changes, tr("Mend: {finding}").format(finding=name))
         except GeoSamError as error:
             self.failed.emit(error)
@@ -193,7 +194,8 @@ class CoverageCheck(QObject):
     def _signals(self, layer: QgsVectorLayer) -> list[tuple[Any, Any]]:
         # Saving an added feature deletes it and adds it with another id.
         touching = layer.featureAdded, layer.featureDeleted, layer.geometryChanged, layer.attributeValueChanged
-        return [(layer.afterRollBack, self.start), *((signal, self._on_touched) for signal in touching)]
+        again = [(signal, self.start) for signal in (layer.afterRollBack, layer.subsetStringChanged)]
+        return [*again, *((signal, self._on_touched) for signal in touching)]
 
     def _on_touched(self, feature_id: int, *_: object) -> None:
         self._touched.add(feature_id)
@@ -202,6 +204,20 @@ class CoverageCheck(QObject):
     def _on_layer(self, layer: QgsVectorLayer | None) -> None:
         if layer is not self.layer:
             self.stop()
+
+    def _on_mode(self) -> None:
+        """Say once that coverage mode does not see the polygons that a filter hides."""
+        layer = self._dock.layer
+        if layer is None or sip.isdeleted(layer):
+            return
+        if layer.id() != self._told[0]:
+            layer.subsetStringChanged.connect(self._on_mode)
+            self._told = (layer.id(), "")
+        hidden = layer.subsetString() if CoverageMode.of(layer).is_on else ""
+        if hidden and hidden != self._told[1]:
+            problem = tr("The filter of {layer} hides polygons from coverage mode").format(layer=layer.name())
+            self.failed.emit(EditError(problem, tr("remove the filter, or new polygons may overlap hidden ones")))
+        self._told = (layer.id(), hidden)
 
     def _check_again(self) -> None:
         """Check where polygons have changed, after the check that is running."""
@@ -216,8 +232,11 @@ class CoverageCheck(QObject):
         around += [self._envelopes[feature_id] for feature_id in self._touched if feature_id in self._envelopes]
         around += [finding.place for finding in self.findings if self._touched.intersection(finding.ids)]
         area = shapely.GeometryCollection(around).envelope
-        around = [finding.place for finding in self.findings if finding.place.intersects(area)]
-        area = shapely.GeometryCollection([area, *around]).envelope
+        # A finding is looked for as a whole.
+        while beyond := [
+            one.place for one in self.findings if one.place.intersects(area) and not area.covers(one.place)
+        ]:
+            area = shapely.GeometryCollection([area, *beyond]).envelope
         if area.is_empty:
             self._touched = set()
         else:
@@ -243,7 +262,7 @@ class CoverageCheck(QObject):
             return
         index, current = self.index, self.current
         kept = [finding for finding in self.findings if not task.concerns(finding)]
-        self.findings = sorted([*kept, *task.found], key=lambda finding: (_KINDS.index(finding.kind), -finding.size))
+        self.findings = in_order([*kept, *task.found])
         self._envelopes.update(task.envelopes)
         if current is not None and index is not None:
             was = current.kind, current.ids
@@ -251,26 +270,18 @@ class CoverageCheck(QObject):
             self.index = (same or [min(index, len(self.findings) - 1)])[0] if self.findings else None
         self.changed.emit()
         if task.area is None:
-            found = tr("Findings in {layer}: {count}. N: go to the first")
-            text = found if self.findings else tr("No findings in {layer}")
-            self.checked.emit(text.format(count=len(self.findings), layer=task.name))
+            count = sum(finding.is_fault for finding in self.findings)
+            text = tr("Findings in {layer}: {count}. N: go to the first") if count else tr("No findings in {layer}")
+            if count < len(self.findings):
+                text += "\n" + tr("Large gaps, which may be on purpose: {large}")
+            if self.layer is not None and self.layer.subsetString():
+                text += "\n" + tr("The polygons that the filter of the layer hides were not checked")
+            self.checked.emit(text.format(count=count, large=len(self.findings) - count, layer=task.name))
         self._soon.start()
 
 
 class _CheckTask(BackgroundTask):
-    """Checks a layer, or where polygons of it have changed.
-
-    Attributes
-    ----------
-    found : list of Finding
-    envelopes : dict of int to geometry
-        Of the polygons that were read.
-
-    Signals
-    -------
-    ended
-        Whether it worked or not.
-    """
+    """Checks a layer, or where polygons of it have changed; `ended` tells whether it worked or not."""
 
     ended = pyqtSignal()
 

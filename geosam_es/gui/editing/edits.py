@@ -43,8 +43,8 @@ _SAME, _SAME_DEGREES = 1e-4, 1e-9
 _MOST_ROUNDS = 4
 
 
-def check_target(layer: QgsVectorLayer | None) -> QgsVectorLayer:
-    """Return the layer if it can be edited and holds polygons.
+def check_target(layer: QgsVectorLayer | None, writes: bool = True) -> QgsVectorLayer:
+    """Return the layer if it holds polygons and, if it will be written to, can be edited.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def check_target(layer: QgsVectorLayer | None) -> QgsVectorLayer:
         raise EditError(tr("{name} is not a polygon layer").format(name=name), other)
     if not layer.crs().isValid():
         raise EditError(tr("{name} has no CRS").format(name=name), tr("set it in the layer properties"))
-    if layer.readOnly() or not layer.supportsEditing():
+    if writes and (layer.readOnly() or not layer.supportsEditing()):
         raise EditError(tr("{name} is read-only").format(name=name), other)
     return layer
 

@@ -256,9 +256,6 @@ class LayerFitting:
         if fitted.outline.is_empty:
             problem = tr("Other polygons of {name} cover the whole polygon").format(name=self._name)
             raise EditError(problem, tr("turn off No overlaps, or change the other polygons"))
-        if not fitted.is_clean:
-            problem = tr("The polygon cannot be fitted to those around it without overlaps")
-            raise EditError(problem, tr("change Snap to neighbours, or correct the polygons around it"))
         _check_agreement(fitted.trimmed, fitted.outline, tr("Snapping to neighbours would change the polygon too much"))
         return fitted.outline
 

@@ -83,6 +83,10 @@ class CoverageBox(QWidget):
                 *("min_area_m2", tr("Minimum area"), tr("For classes that have none in the class list")),
                 *(" m²", 1e8, 100.0),
             ),
+            (
+                *("max_gap_m2", tr("Large gaps from"), tr("Larger enclosed gaps, such as a lake, are no fault")),
+                *(" m²", 1e9, 1000.0),
+            ),
         ):
             row, box = number_row(text, tip, suffix, maximum, step)
             box.setObjectName(f"coverage_{name}")
