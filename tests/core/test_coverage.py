@@ -292,7 +292,7 @@ def test_cut_of_several_leaves_the_others_and_what_they_share() -> None:
     assert [part.area for changes in (first, second) for part in changes.new] == [40, 40]
     assert {key: first.changed[key].area for key in (1, 2)} == {1: 60, 2: 60}
     assert {key: first.changed[key].area for key in (3, 4)} == {3: 40, 4: 100}
-    assert first.removed == second.removed == []
+    assert not first.removed and not second.removed
 
 
 @pytest.mark.parametrize("first", [1, 0, -1])

@@ -129,6 +129,7 @@ class TestAnyPolygon:
         (feature,) = target.getFeatures()
         assert same(from_qgs(feature.geometry()), disc("a")) > 0.95 and feature["note"] == "parcel 1"
         assert target.undoStack().count() == 1 and ready.refining.current is None
+        assert ready.dock._result.text() == "Replaced in target · Ctrl+Z: undo"
         key(iface, Qt.Key.Key_Z, CONTROL)
         assert shapes(target)[0].equals(square("a"))
         # It goes on as it was before Enter.
@@ -251,6 +252,7 @@ class TestBrush:
         stroke(iface, place("a", RADIUS), place("a", RADIUS + 80))
         brushed = settled(ready).result.geometry
         key(iface, Qt.Key.Key_Return)
+        assert ready.dock._result.text() == "Added to target · Ctrl+Z: undo"
         assert not ready._actions.brush.isChecked()
         assert shapes(target)[0].equals(brushed)
         key(iface, Qt.Key.Key_Z, CONTROL)
