@@ -255,7 +255,7 @@ class SegmentationSession:
     def brush(self, stroke: Stroke, radius: float, erases: bool = False) -> Result:
         """Add to the outline what a round brush of a radius in native pixels covers, or take it away.
 
-        A stroke that changes nothing is no step.
+        An eraser that meets nothing makes no step.
 
         Raises
         ------
@@ -265,7 +265,7 @@ class SegmentationSession:
         area = self._transform.apply_geometry(brushed_area(self._native_line(stroke), radius))
         known = self.current.geometry if self.current else shapely.Polygon()
         changed = shapely.difference(known, area) if erases else shapely.union(known, area)
-        if self.current is not None and math.isclose(changed.area, known.area, rel_tol=1e-9):
+        if self.current is not None and erases and not shapely.intersects(known, area):
             return self.current
         return self.reshape(merge(polygon_parts(changed)), "eraser" if erases else "brush")
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from qgis.core import QgsFeature, QgsGeometry, QgsPointXY, QgsProject, QgsRasterLayer
+from qgis.core import Qgis, QgsFeature, QgsGeometry, QgsPointXY, QgsProject, QgsRasterLayer
 from qgis.PyQt.QtCore import QEvent, QPoint, QPointF, Qt
 from qgis.PyQt.QtGui import QMouseEvent
 from qgis.PyQt.QtTest import QTest
@@ -300,6 +300,7 @@ def run() -> dict[str, Any]:
     names = [*desktop.found, "brush moves"]
     desktop.found["brush moves"] = desktop.holding["brush moves"] = desktop.moves
     return {
+        "qgis": Qgis.QGIS_VERSION.partition("-")[0],
         "gestures": {name: percentiles(desktop.found[name]) for name in names},
         "held": {name: percentiles(desktop.holding[name]) for name in names},
         "wrong": desktop.wrong,
