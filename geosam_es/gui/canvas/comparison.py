@@ -34,34 +34,29 @@ class DecoderComparison(QObject):
         self._controller = controller
         self._decoders = decoders
         self._is_on = False
-        self._is_shown = False
         self._follower: SegmentationSession | None = None
         controller.drawing_changed.connect(self._compare)
         decoders.changed.connect(self._on_decoders_changed)
-        decoders.switching.connect(lambda *_: self._tell(None))
+        decoders.switching.connect(lambda *_: self.compared.emit(None))
 
     def set_on(self, is_on: bool) -> None:
         """Switch the comparison on or off."""
         self._is_on = is_on
+        self.compared.emit(None)
         self._compare()
 
     def _on_decoders_changed(self, _state: object) -> None:
         self._follower = None
-        self._tell(None)
+        self.compared.emit(None)
         self._compare()
 
     def _compare(self, _drawing: object = None) -> None:
         loaded, state, drawing = self._decoders.loaded, self._decoders.state, self._controller.drawing
         decoder = state.find(state.other)
-        if not self._is_on or loaded is None or decoder is None or drawing.result is None:
-            self._tell(None)
-        elif not drawing.busy:
-            self._controller.ask(partial(self._answer, loaded, decoder), self._tell)
-
-    def _tell(self, comparison: Comparison | None) -> None:
-        if comparison is not None or self._is_shown:
-            self._is_shown = comparison is not None
-            self.compared.emit(comparison)
+        if self._is_on and (loaded is None or decoder is None or drawing.result is None):
+            self.compared.emit(None)
+        elif self._is_on and not drawing.busy:
+            self._controller.ask(partial(self._answer, loaded, decoder), self.compared.emit)
 
     def _answer(self, loaded: LoadedDecoders, decoder: StoreDecoder, session: SegmentationSession) -> Comparison | None:
         """Answer the prompts of a session with another decoder; called in the worker's thread."""
