@@ -2,8 +2,8 @@
 
 On the held-out images, each object is prompted with clicks, a scribble along its axis, a loop around it, and its
 outline displaced or simplified; the user then clicks once where the answer is wrong. For `geosam-es update`, a newer
-image is made of each: displaced, dimmed, with objects erased and grown. The clicks that an object takes are compared
-with those that drawing its vertices by hand takes.
+image is made of each: displaced, dimmed, with objects erased and grown. The clicks and seconds that an object takes are
+compared with those that drawing its vertices by hand takes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from geosam_es.core.topology import merge, polygon_parts
 from geosam_es.errors import GeoSamError
 from geosam_es.inference.batch import PromptFeature, SegmentOptions
 from geosam_es.inference.segmenter import Segmenter
-from geosam_es.inference.session import SegmentationSession
+from geosam_es.inference.session import Result, SegmentationSession
 from geosam_es.inference.updating import SAME, UpdatedObject, UpdateOptions, outline_prompts, update_objects
 
 from ..markdown import markdown_table, replace_sections
@@ -61,6 +61,9 @@ MOST_CLICKS = 10
 
 HAND_TOLERANCE_PX = 1.0
 """How far from the truth a border drawn by hand may lie."""
+
+POINT_S, CLICK_S, LOOK_S = 1.1, 0.2, 1.35
+"""To point, to click, and to judge an answer, by the keystroke-level model of Card, Moran and Newell."""
 
 Image = NDArray[np.float32]
 Measured = dict[str, float]
@@ -101,23 +104,25 @@ class _User:
 
     def __init__(self, segmenter: Segmenter, truth: shapely.Polygon) -> None:
         self.segmenter, self.truth = segmenter, truth
+        # How long all answers took.
+        self.seconds = 0.0
         self.transform: GeoTransform = segmenter.reader.metadata.raster.transform
 
     def answer(self, prompts: Prompts) -> float:
-        return self._iou(SegmentationSession(self.segmenter).prompt(prompts).geometry)
+        return self._iou(SegmentationSession(self.segmenter).prompt(prompts))
 
     def clicks(self) -> Iterator[float]:
         """Yield the IoU after each click, without end."""
         session = SegmentationSession(self.segmenter)
         middle = polylabel(self.truth, 0.5)
-        yield self._iou(session.add_point(*self.transform.apply(middle.x, middle.y)).geometry)
+        yield self._iou(session.add_point(*self.transform.apply(middle.x, middle.y)))
         while True:
             yield self._corrected(session)
 
     def stroke(self, stroke: shapely.LineString) -> tuple[float, float]:
         session = SegmentationSession(self.segmenter)
         first = session.draw([self.transform.apply(x, y) for x, y in stroke.coords])
-        return self._iou(first.geometry), self._corrected(session)
+        return self._iou(first), self._corrected(session)
 
     def refined(self, outline: shapely.Polygon) -> float:
         session = SegmentationSession(self.segmenter)
@@ -130,16 +135,17 @@ class _User:
         drawn = self._native(session.current.geometry)
         errors = polygon_parts(shapely.symmetric_difference(self.truth, drawn).buffer(-1.0))
         if not errors:
-            return self._iou(session.current.geometry)
+            return self._iou(session.current)
         middle = polylabel(max(errors, key=lambda part: part.area), 0.5)
         x, y = self.transform.apply(middle.x, middle.y)
-        return self._iou(session.add_point(x, y, bool(self.truth.contains(middle))).geometry)
+        return self._iou(session.add_point(x, y, bool(self.truth.contains(middle))))
 
     def _native(self, geometry: BaseGeometry) -> BaseGeometry:
         return self.transform.inverse().apply_geometry(geometry)
 
-    def _iou(self, geometry: BaseGeometry) -> float:
-        return geometry_iou(self.truth, self._native(geometry))
+    def _iou(self, result: Result) -> float:
+        self.seconds += result.milliseconds / 1000.0
+        return geometry_iou(self.truth, self._native(result.geometry))
 
 
 def _axis(polygon: shapely.Polygon) -> shapely.LineString:
@@ -328,7 +334,7 @@ def update_table(verdicts: dict[str, list[tuple[str, str]]]) -> str:
 def measure_effort(models: Path, model: OnnxMini, scene: LabelledScene) -> list[Measured]:
     """Return for each object of an image the clicks by hand, and those until each of `GOOD_IOUS`, accepting included.
 
-    NaN where `MOST_CLICKS` do not suffice.
+    Seconds have an " s" after the name. NaN where `MOST_CLICKS` do not suffice.
     """
     with TemporaryDirectory() as folder:
         segmenter = open_scene(models, model, scene, Path(folder))
@@ -336,14 +342,18 @@ def measure_effort(models: Path, model: OnnxMini, scene: LabelledScene) -> list[
 
 
 def _effort(segmenter: Segmenter, truth: shapely.Polygon) -> Measured:
-    found: Measured = {"hand": hand_clicks(truth)}
-    for count, iou in enumerate(islice(_User(segmenter, truth).clicks(), MOST_CLICKS), start=1):
+    hand, user = hand_clicks(truth), _User(segmenter, truth)
+    # The clicks that end a ring need no pointing.
+    found: Measured = {"hand": hand, "hand s": hand * CLICK_S + (hand - 1 - len(truth.interiors)) * POINT_S}
+    for count, iou in enumerate(islice(user.clicks(), MOST_CLICKS), start=1):
+        seconds = found["most s"] = count * (POINT_S + CLICK_S + LOOK_S) + user.seconds
         for wanted in GOOD_IOUS:
             if iou >= wanted:
                 found.setdefault(str(wanted), count + 1)
+                found.setdefault(f"{wanted} s", seconds + CLICK_S)
         if iou >= max(GOOD_IOUS):
             break
-    return {**{str(wanted): np.nan for wanted in GOOD_IOUS}, **found}
+    return {**{f"{wanted}{unit}": np.nan for wanted in GOOD_IOUS for unit in ("", " s")}, **found}
 
 
 def hand_clicks(truth: shapely.Polygon) -> int:
@@ -352,16 +362,17 @@ def hand_clicks(truth: shapely.Polygon) -> int:
     return int(shapely.get_num_coordinates(truth.simplify(HAND_TOLERANCE_PX)))
 
 
-def effort_table(found: dict[str, list[Measured]]) -> str:
-    """Return by data set the mean clicks per object, and the ratio of their sums."""
+def effort_table(found: dict[str, list[Measured]], unit: str = "") -> str:
+    """Return by data set the mean clicks per object, or with the unit " s" the seconds, and the ratio of their sums."""
     rows = []
     for name, objects in found.items():
-        hand = np.array([item["hand"] for item in objects])
+        hand = np.array([item["hand" + unit] for item in objects])
+        most = np.array([item.get("most" + unit, MOST_CLICKS) for item in objects])
         row = [f"{name} ({len(objects)})", f"{hand.mean():.1f}"]
         for wanted in GOOD_IOUS:
-            clicks = np.array([item[str(wanted)] for item in objects])
+            clicks = np.array([item[str(wanted) + unit] for item in objects])
             gives_up = np.isnan(clicks)
-            clicks = np.where(gives_up, MOST_CLICKS + hand, clicks)
+            clicks = np.where(gives_up, most + hand, clicks)
             row += [f"{clicks.mean():.1f}", f"{hand.sum() / clicks.sum():.1f}", str(gives_up.sum())]
         rows.append(row)
     columns = [text.format(wanted) for wanted in GOOD_IOUS for text in ("to IoU {}", "ratio", "by hand after all")]
@@ -408,7 +419,7 @@ def main() -> None:
             effort: dict[str, list[Measured]] = {}
             for scene, objects in zip(scenes, apply(partial(measure_effort, options.models), scenes)):
                 effort.setdefault(scene.dataset, []).extend(objects)
-            tables["effort"] = effort_table(effort)
+            tables["effort"], tables["effort_seconds"] = effort_table(effort), effort_table(effort, " s")
         print("\n\n".join(tables.values()))
         if options.page is not None:
             replace_sections(options.page, tables)

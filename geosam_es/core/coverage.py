@@ -230,28 +230,44 @@ def reshape(
 
 
 def cut(
-    key: int, line: shapely.LineString, polygons: Polygons, rules: Rules, classes: Classes | None = None
-) -> Changes:
-    """Cut a polygon along a line; the largest part keeps its place, the others are new.
+    keys: Sequence[int], line: shapely.LineString, polygons: Polygons, rules: Rules, classes: Classes | None = None
+) -> list[Changes]:
+    """Cut polygons along a line; the largest part of each keeps its place, the others are new.
+
+    A polygon that the line does not divide stays whole.
+
+    Returns
+    -------
+    list of Changes
+        One for each polygon with new parts, its ``source``. All geometries that change are in the first one.
 
     Raises
     ------
     EditError
-        If the line does not cross the polygon, or a part would be too small.
+        If the line divides none of them, or a part would be too small.
     """
-    net = _Net(polygons, rules, classes, line, polygons[key])
+    net = _Net(polygons, rules, classes, line, *(polygons[key] for key in keys))
     path = net.flat(line)
-    news = []
-    for part in polygon_parts(net.outlines[key]):
-        news += [net.add(piece, net.classes.get(key)) for piece in split_by_line(part, path)[1:]]
-    if not news:
-        raise EditError("The line does not cut the polygon in two", "begin and end it outside the polygon")
+    sources = {
+        net.add(piece, net.classes.get(key)): key
+        for key in keys
+        for part in polygon_parts(net.outlines[key])
+        for piece in split_by_line(part, path)[1:]
+    }
 
     def owners(labels: frozenset[int]) -> frozenset[int]:
-        mine = labels.intersection(news)
-        return mine if key in labels and mine else labels - mine
+        # Other polygons keep the ground that they share with a part.
+        parts = {at for at in labels if sources.get(at) in labels}
+        return labels.difference(sources.keys() - parts, (sources[at] for at in parts))
 
-    return replace(net.resolved(owners, path, news), source=key)
+    changes = net.resolved(owners, path, list(sources))
+    new: dict[int, list[Outline]] = {}
+    for at, outline in zip(net.kept, changes.new):
+        new.setdefault(sources[at], []).append(outline)
+    if not new:
+        raise EditError("The line does not cut the polygon in two", "begin and end it outside the polygon")
+    first, *rest = (Changes({}, outlines, source=key) for key, outlines in new.items())
+    return [replace(first, changed=changes.changed, removed=changes.removed), *rest]
 
 
 def merge(key: int, other: int, polygons: Polygons, rules: Rules, classes: Classes | None = None) -> Changes:
@@ -362,6 +378,8 @@ class _Net:
         self.outlines = {key: polygonal(self.flat(valid(polygon))) for key, polygon in self._given.items()}
         self.classes = dict(classes or {})
         self._next = max(polygons, default=0)
+        # Keys of the new polygons that are left.
+        self.kept: list[int] = []
 
     def add(self, outline: Outline, class_name: Hashable) -> int:
         """Add an outline in metres, and return its key."""
@@ -463,7 +481,8 @@ class _Net:
             is_same = np.array_equal(np.unique(complex_vertices(outline)), np.unique(complex_vertices(given)))
             if not (is_same and given.is_valid and math.isclose(outline.area, given.area, rel_tol=1e-9)):
                 changed[key] = outline
-        new = [self._plane.exact(ground.faces.joined(mine[key])) for key in news if mine.get(key)]
+        self.kept = [key for key in news if mine.get(key)]
+        new = [self._plane.exact(ground.faces.joined(mine[key])) for key in self.kept]
         return Changes(changed, new, removed)
 
 

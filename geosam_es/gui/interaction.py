@@ -560,8 +560,12 @@ class Interaction(QObject):
         self.dock.show_hint(self.shaping.hint or refining.hint or self.check.hint)
 
     def _on_written(self, layer: QgsVectorLayer, _feature_id: int) -> None:
-        text = tr("Added to {layer}. Ctrl+Z undoes it. Save the layer to keep it.").format(layer=layer.name())
-        self._iface.statusBarIface().showMessage(text)
+        step = self.history.last_done
+        is_new = step is None or step.own is None or step.own.feature_id is None
+        text = tr("Added to {layer} · Ctrl+Z: undo") if is_new else tr("Replaced in {layer} · Ctrl+Z: undo")
+        # In a narrow window, the status bar of QGIS has no room for it.
+        self.dock.show_result(text.format(layer=layer.name()))
+        self._iface.statusBarIface().showMessage(text.format(layer=layer.name()))
 
     # Coverage.
 

@@ -256,6 +256,8 @@ class SegmentationSession:
     def brush(self, stroke: Stroke, radius: float, erases: bool = False) -> Result:
         """Add to the outline what a round brush of a radius in native pixels covers, or take it away.
 
+        An eraser that meets nothing makes no step.
+
         Raises
         ------
         PromptError
@@ -264,6 +266,8 @@ class SegmentationSession:
         area = self._transform.apply_geometry(brushed_area(self._native_line(stroke), radius))
         known = self.current.geometry if self.current else shapely.Polygon()
         changed = shapely.difference(known, area) if erases else shapely.union(known, area)
+        if self.current is not None and erases and not shapely.intersects(known, area):
+            return self.current
         return self.reshape(merge(polygon_parts(changed)), "eraser" if erases else "brush")
 
     def cut(self, line: Stroke) -> Result:

@@ -128,7 +128,7 @@ class Walk:
                 way = 2 * SIDE * np.array([np.cos(angle), np.sin(angle)])
                 middle = np.array([X + x, Y + y])
                 line = shapely.LineString([middle - way, middle + way])
-                changes, kept = cut(key, in_units(line, self.unit), polygons, rules), True
+                (changes,), kept = cut([key], in_units(line, self.unit), polygons, rules), True
             elif kind == "merge":
                 others = [other for other in polygons if other != key and polygons[other].touches(polygons[key])]
                 if not others:
@@ -271,17 +271,28 @@ def test_a_refined_polygon_gets_no_hole_below_the_minimum_area() -> None:
 
 def test_cut_and_merge() -> None:
     line = shapely.LineString([(X + 25, Y - 10), (X + 30, Y + 50), (X + 25, Y + 110)])
-    changes = cut(1, line, PAIR, Rules())
+    (changes,) = cut([1], line, PAIR, Rules())
     assert changes.source == 1 and len(changes.new) == 1 and 2 not in changes.changed
     assert changes.changed[1].area + changes.new[0].area == pytest.approx(5000)
     assert (X + 30, Y + 50) in vertices(changes.changed[1]) & vertices(changes.new[0])
     joined = merge(1, 3, {1: changes.changed[1], 2: EAST, 3: changes.new[0]}, Rules())
     assert joined.changed[1].equals(WEST) and joined.removed == [3]
     with pytest.raises(EditError, match="does not cut"):
-        cut(1, shapely.LineString([(X + 25, Y - 10), (X + 25, Y + 50)]), PAIR, Rules())
+        cut([1], shapely.LineString([(X + 25, Y - 10), (X + 25, Y + 50)]), PAIR, Rules())
     with pytest.raises(EditError, match=r"1\.00 m apart"):
         merge(1, 2, {1: WEST, 2: box(51, 0, 100, 100)}, Rules(0.5))
     assert merge(1, 2, {1: WEST, 2: box(51, 0, 100, 100)}, Rules(1.5)).changed[1].equals(box(0, 0, 100, 100))
+
+
+def test_cut_of_several_leaves_the_others_and_what_they_share() -> None:
+    polygons = {1: box(0, 0, 10, 10), 2: box(10, 0, 20, 10), 3: box(8, 0, 12, 10), 4: box(20, 0, 30, 10)}
+    line = shapely.LineString([(X - 1, Y + 4), (X + 25, Y + 4)])
+    first, second = cut([1, 2, 4], line, polygons, Rules())
+    assert (first.source, second.source) == (1, 2) and not second.changed
+    assert [part.area for changes in (first, second) for part in changes.new] == [40, 40]
+    assert {key: first.changed[key].area for key in (1, 2)} == {1: 60, 2: 60}
+    assert {key: first.changed[key].area for key in (3, 4)} == {3: 40, 4: 100}
+    assert not first.removed and not second.removed
 
 
 @pytest.mark.parametrize("first", [1, 0, -1])
@@ -293,7 +304,7 @@ def test_polygons_may_have_any_numbers(first: int) -> None:
     assert {key: outline.area for key, outline in changes.changed.items()} == {first: 80, first - 1: 120}
     changes = place(box(4, 4, 6, 6), polygons, Rules(), Ground.SPLIT)
     assert changes.source == first and {key: part.area for key, part in changes.changed.items()} == {first: 96}
-    changes = cut(first, shapely.LineString([(X + 5, Y - 1), (X + 5, Y + 11)]), polygons, Rules())
+    (changes,) = cut([first], shapely.LineString([(X + 5, Y - 1), (X + 5, Y + 11)]), polygons, Rules())
     assert changes.changed[first].area == changes.new[0].area == 50
 
 

@@ -238,6 +238,7 @@ def test_brush_and_eraser_are_steps_that_the_next_click_goes_on_from(session: Se
     erased = session.brush(line((500, 500)), radius=50, erases=True)
     assert not erased.geometry.intersects(shapely.Point(CENTRE)), "also a press without a move"
     assert session.prompts.points == (), "the click lies where the eraser has been"
+    assert session.brush(line((500, 500)), radius=20, erases=True) is erased, "there is nothing to take away"
     shaped = erased.geometry
     session.add_point(*TRANSFORM.apply(600, 500))
     prompts, mask_input = session.segmenter.decoder.calls[-1]  # type: ignore[attr-defined]

@@ -246,7 +246,7 @@ def take_step(rng: np.random.Generator, layer: QgsVectorLayer, tolerance: float)
     try:
         if kind == "cut":
             far = 1000 / np.array(scale) * rng.normal(size=2)
-            changes = coverage.cut(key, shapely.LineString([spot.coords[0] - far, spot.coords[0] + far]))
+            (changes,) = coverage.cut([key], shapely.LineString([spot.coords[0] - far, spot.coords[0] + far]))
         elif kind == "merge":
             others = [other for other in found if other != key and found[other].distance(found[key]) == 0]
             changes = coverage.merge(key, int(rng.choice(others or [key])))

@@ -19,6 +19,7 @@ from geosam_es.core.topology import polygon_parts
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.panel.actions import QAction
 from geosam_es.gui.plugin import GeoSamPlugin
+from geosam_es.qgis_support.coverage_mode import CoverageMode
 from geosam_es.qgis_support.crs import from_qgs
 from geosam_es.qgis_support.settings import Settings
 from tests.helpers import BlobDecoder
@@ -128,6 +129,7 @@ class TestAnyPolygon:
         (feature,) = target.getFeatures()
         assert same(from_qgs(feature.geometry()), disc("a")) > 0.95 and feature["note"] == "parcel 1"
         assert target.undoStack().count() == 1 and ready.refining.current is None
+        assert ready.dock._result.text() == "Replaced in target · Ctrl+Z: undo"
         key(iface, Qt.Key.Key_Z, CONTROL)
         assert shapes(target)[0].equals(square("a"))
         # It goes on as it was before Enter.
@@ -250,6 +252,7 @@ class TestBrush:
         stroke(iface, place("a", RADIUS), place("a", RADIUS + 80))
         brushed = settled(ready).result.geometry
         key(iface, Qt.Key.Key_Return)
+        assert ready.dock._result.text() == "Added to target · Ctrl+Z: undo"
         assert not ready._actions.brush.isChecked()
         assert shapes(target)[0].equals(brushed)
         key(iface, Qt.Key.Key_Z, CONTROL)
@@ -353,6 +356,31 @@ class TestCut:
         assert ready._actions.undo.iconText() == "Undo: cut of polygon field in target"
         key(iface, Qt.Key.Key_Z, CONTROL)
         assert [shape.equals(square(name)) for shape, name in zip(shapes(target), "ab")] == [True, True]
+
+    @pytest.mark.parametrize("mode", [CoverageMode(), CoverageMode(is_on=True)])
+    @pytest.mark.parametrize("selected", [[], [1]])
+    def test_all_polygons_or_the_selected_ones_in_one_step(
+        self, iface: Interface, ready: Interaction, target: QgsVectorLayer, selected: list[int], mode: CoverageMode
+    ) -> None:
+        outlines = square("a"), square("a", 2 * RADIUS), square("a", 4 * RADIUS)
+        add(target, *outlines)
+        mode.remember(target)
+        ids = sorted(target.allFeatureIds())
+        target.selectByIds([ids[place] for place in selected])
+        key(iface, Qt.Key.Key_K)
+        # The line ends inside the last one, which stays whole.
+        stroke(iface, place("a", -120), place("a", 4 * RADIUS))
+        whole = [2] if not selected else [0, 2]
+        notes = [f"parcel {number + 1}" for number in range(3) for _ in range(1 if number in whole else 2)]
+        assert sorted(feature["note"] for feature in target.getFeatures()) == notes
+        assert target.undoStack().count() == 1 and target.undoStack().text(0) == "Cut polygon"
+        assert shapely.coverage_is_valid(shapes(target))
+        done = "polygon field" if selected else "2 polygons"
+        assert ready._actions.undo.iconText() == f"Undo: cut of {done} in target"
+        key(iface, Qt.Key.Key_Z, CONTROL)
+        assert [shape.equals_exact(outline) for shape, outline in zip(shapes(target), outlines)] == [True] * 3
+        key(iface, Qt.Key.Key_Z, CONTROL | SHIFT)
+        assert sorted(feature["note"] for feature in target.getFeatures()) == notes
 
     @pytest.mark.parametrize("is_changed", [False, True])
     def test_a_refined_polygon_becomes_two_unless_it_was_changed(

@@ -42,6 +42,7 @@ class DecoderComparison(QObject):
     def set_on(self, is_on: bool) -> None:
         """Switch the comparison on or off."""
         self._is_on = is_on
+        self.compared.emit(None)
         self._compare()
 
     def _on_decoders_changed(self, _state: object) -> None:
@@ -52,9 +53,9 @@ class DecoderComparison(QObject):
     def _compare(self, _drawing: object = None) -> None:
         loaded, state, drawing = self._decoders.loaded, self._decoders.state, self._controller.drawing
         decoder = state.find(state.other)
-        if not self._is_on or loaded is None or decoder is None or drawing.result is None:
+        if self._is_on and (loaded is None or decoder is None or drawing.result is None):
             self.compared.emit(None)
-        elif not drawing.busy:
+        elif self._is_on and not drawing.busy:
             self._controller.ask(partial(self._answer, loaded, decoder), self.compared.emit)
 
     def _answer(self, loaded: LoadedDecoders, decoder: StoreDecoder, session: SegmentationSession) -> Comparison | None:

@@ -646,8 +646,9 @@ class SegmentationController(QObject):
             return Drawing.of(session)
 
         self._waiting.append(addition)
-        self._worker.post(Job(run, partial(self._on_answer, session), partial(self._on_failure, session)))
+        # Before the worker's thread takes turns with this one.
         self._fit_due = self._fitting() is not None
+        self._worker.post(Job(run, partial(self._on_answer, session), partial(self._on_failure, session)))
         self.preview_changed.emit(None)
         self.drawing_changed.emit(self.drawing)
 

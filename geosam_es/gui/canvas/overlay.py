@@ -163,6 +163,9 @@ class Overlay:
     def _set(
         self, band: QgsRubberBand, geometry: BaseGeometry | None, crs: QgsCoordinateReferenceSystem | None = None
     ) -> None:
+        shown = self._shown.get(id(band))
+        if shown is not None and shown[0] is geometry and shown[1] is crs:
+            return
         self._shown[id(band)] = geometry, crs
         if geometry is None or geometry.is_empty:
             # Without a type, reset() would turn the band of the markers into one of polygons.
@@ -171,8 +174,9 @@ class Overlay:
             band.setToGeometry(to_qgs(geometry), crs or self._crs)
 
     def _show_again(self) -> None:
+        shown, self._shown = self._shown, {}
         for band in self.bands.values():
-            self._set(band, *self._shown.get(id(band), (None, None)))
+            self._set(band, *shown.get(id(band), (None, None)))
 
 
 def _hue_distance(first: QColor, second: QColor) -> int:

@@ -31,7 +31,7 @@ __all__ = ["LayerCoverage"]
 class LayerCoverage:
     """The polygons of a layer as they are now, unsaved edits included. Made in the GUI thread, used in any.
 
-    All geometries are in the CRS of the layer. Each method that returns `Changes` raises `EditError` if the change is
+    All geometries are in the CRS of the layer. Each method that returns changes raises `EditError` if the change is
     not possible.
 
     Parameters
@@ -71,9 +71,9 @@ class LayerCoverage:
         moves = self.mode.moves_borders
         return coverage.reshape(feature_id, outline, polygons, rules, moves_borders=moves, classes=classes)
 
-    def cut(self, feature_id: int, line: shapely.LineString) -> Changes:
-        """Cut a polygon along a line; see `coverage.cut`."""
-        return coverage.cut(feature_id, line, *self._around(line, self.outline(feature_id)))
+    def cut(self, feature_ids: Sequence[int], line: shapely.LineString) -> list[Changes]:
+        """Cut polygons along a line; see `coverage.cut`."""
+        return coverage.cut(feature_ids, line, *self._around(line, *map(self.outline, feature_ids)))
 
     def merge(self, feature_id: int, other_id: int) -> Changes:
         """Join a polygon to another one, which keeps its attributes; see `coverage.merge`."""

@@ -33,7 +33,7 @@ from ...qgis_support.messages import tr
 from .layer_geometry import AcceptOptions, LayerFitting, layer_geometries
 from .provenance import Provenance, keep_in_side_table, mapped_values, provenance_values
 
-__all__ = ["AcceptOptions", "check_target", "gone_from", "write_changes", "write_polygon"]
+__all__ = ["AcceptOptions", "check_target", "edit_command", "gone_from", "write_changes", "write_polygon"]
 
 FormOpener = Callable[[QgsFeature], bool]
 
@@ -191,7 +191,7 @@ def write_changes(
     written: list[QgsFeature] = []
     refined = changed[feature_id][0] if feature_id in changed else None
     try:
-        with _edit_command(layer, text):
+        with edit_command(layer, text):
             for key in changes.removed:
                 if not layer.deleteFeature(key):
                     raise _refused(layer)
@@ -313,8 +313,15 @@ def _stop_editing(layer: QgsVectorLayer, was_off: bool) -> None:
 
 
 @contextmanager
-def _edit_command(layer: QgsVectorLayer, text: str) -> Iterator[None]:
-    """Make one undo step of the edits inside; after an error the layer is unchanged."""
+def edit_command(layer: QgsVectorLayer, text: str) -> Iterator[None]:
+    """Make one undo step of the edits inside; after an error the layer is unchanged.
+
+    Editing is started if it is off. A step inside another one is a part of it.
+    """
+    _start_editing(layer)
+    if layer.isEditCommandActive():
+        yield
+        return
     # Any error found later belongs to this command.
     layer.dataProvider().clearErrors()
     layer.beginEditCommand(text)

@@ -8,7 +8,6 @@ import shapely
 from qgis.core import QgsFeature, QgsFeatureRequest, QgsPointXY, QgsRectangle, QgsVectorLayer
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
-from ...core.coverage import Changes
 from ...core.partition import valid
 from ...errors import EditError, GeoSamError
 from ...qgis_support.coverage_mode import CoverageMode
@@ -22,7 +21,7 @@ from ..canvas.map_tool import SegmentMapTool
 from ..panel.actions import Actions
 from ..panel.dock import SegmentDock
 from .coverage import LayerCoverage
-from .edits import check_target, write_changes
+from .edits import check_target, edit_command, write_changes
 from .history import EditHistory, OwnEdit, named
 from .refining import Refining, class_of
 
@@ -126,7 +125,8 @@ class Shaping(QObject):
             changes = _coverage(layer, self._dock).merge(first[1], feature.id())
             if refined is not None:
                 self._controller.discard()
-            self._write(layer, feature, changes, tr("Merge polygons"), tr("merge with polygon {label} in {layer}"))
+            write_changes(layer, changes, tr("Merge polygons"))
+            self._note(layer, tr("merge with polygon {label} in {layer}"), feature)
         except GeoSamError as error:
             self.failed.emit(error)
 
@@ -178,11 +178,8 @@ class Shaping(QObject):
             self._controller.draw(name, points, positive)
 
     def _cut(self, points: list[QgsPointXY]) -> None:
-        """Cut the polygon being refined, or that of the target layer that has most of a line inside.
-
-        It is one of the selected ones if there are any.
-        """
-        refined = self._refining.current
+        """Cut the polygon being refined, or else all of the target layer along a line, or the selected ones of them."""
+        refined, text = self._refining.current, tr("Cut polygon")
         try:
             layer = check_target(self._dock.layer if refined is None else refined.layer)
             places = transform_points(points, self._tool.canvas().mapSettings().destinationCrs(), layer.crs())
@@ -192,24 +189,30 @@ class Shaping(QObject):
                 around.setFilterFids([refined.locate()])
             elif layer.selectedFeatureCount():
                 around.setFilterFids(layer.selectedFeatureIds())
-            inside = [
-                (shapely.intersection(line, valid(from_qgs(feature.geometry()))).length, feature)
+            crossed = {
+                feature.id(): feature
                 for feature in layer.getFeatures(around)
-            ]
-            length, feature = max(inside, key=lambda item: item[0], default=(0.0, None))
-            if feature is None or not length:
+                if shapely.intersection(line, valid(from_qgs(feature.geometry()))).length
+            }
+            if not crossed:
                 problem = tr("The line crosses no polygon of {layer}").format(layer=layer.name())
                 raise EditError(problem, tr("draw it across a polygon, from outside to outside"))
-            changes = _coverage(layer, self._dock).cut(feature.id(), line)
-            if refined is not None:
-                self._controller.discard()
-            self._write(layer, feature, changes, tr("Cut polygon"), tr("cut of polygon {label} in {layer}"))
+            cuts = _coverage(layer, self._dock).cut(list(crossed), line)
+            with edit_command(layer, text):
+                for changes in cuts:
+                    write_changes(layer, changes, text)
         except GeoSamError as error:
             self.failed.emit(error)
+            return
+        if refined is not None:
+            self._controller.discard()
+        feature = crossed[cuts[0].source] if len(cuts) == 1 else None
+        name = tr("cut of polygon {label} in {layer}") if feature else tr("cut of {label} polygons in {layer}")
+        self._note(layer, name, feature or len(cuts))
 
-    def _write(self, layer: QgsVectorLayer, feature: QgsFeature, changes: Changes, text: str, name: str) -> None:
-        write_changes(layer, changes, text)
-        done = named(name, layer, class_of(feature, self._dock) if layer is self._dock.layer else "")
+    def _note(self, layer: QgsVectorLayer, name: str, of: QgsFeature | int) -> None:
+        label = str(of) if isinstance(of, int) else class_of(of, self._dock) if layer is self._dock.layer else ""
+        done = named(name, layer, label)
         self._history.note(layer, OwnEdit(done))
         self.written.emit(done)
 

@@ -78,6 +78,13 @@ def test_clicks_are_compared_with_drawing_by_hand(scene: LabelledScene) -> None:
     found = measure_effort(MODEL_FOLDER, OnnxMini(MODEL_FOLDER), few)
     assert [item["hand"] for item in found] == [5, 5]
     assert all(2 <= item["0.85"] <= item["0.9"] for item in found)
+    # Four corners and an end; a prompt is pointed at, clicked and judged before the next one or the end.
+    assert all(item["hand s"] == pytest.approx(4 * 1.3 + 0.2) for item in found)
+    for item in found:
+        assert 0 < item["0.85 s"] - ((item["0.85"] - 1) * 2.65 + 0.2) < 5
     hard = {"hand": 30, "0.85": 3, "0.9": np.nan}
     row = [cell.strip() for cell in effort_table({"made up": [hard]}).splitlines()[-1].strip("|").split("|")]
     assert row == ["made up (1)", "30.0", "3.0", "10.0", "0", "40.0", "0.8", "1"]
+    hard = {"hand s": 40.0, "0.85 s": 8.0, "0.9 s": np.nan, "most s": 28.0}
+    row = [cell.strip() for cell in effort_table({"made up": [hard]}, " s").splitlines()[-1].strip("|").split("|")]
+    assert row == ["made up (1)", "40.0", "8.0", "5.0", "0", "68.0", "0.6", "1"]
