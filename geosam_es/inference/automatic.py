@@ -192,22 +192,24 @@ class _Waiting:
         for mask in found:
             self._masks[self._count], self._rivals[self._count] = mask, set()
             self._count += 1
+        if not found:
+            return
         keys = np.array(list(self._masks))
         polygons = np.array([mask.polygon for mask in self._masks.values()], dtype=object)
         first, second = shapely.STRtree(polygons).query(polygons[len(polygons) - len(found) :])
         first += len(polygons) - len(found)
+        tiles = np.array([mask.tile for mask in self._masks.values()])
         areas, bounds = shapely.area(polygons), shapely.bounds(polygons)
         # The IoU of two polygons cannot be larger than that of their areas, or the overlap of their boxes.
         sides = np.minimum(bounds[first, 2:], bounds[second, 2:]) - np.maximum(bounds[first, :2], bounds[second, :2])
         smaller, larger = np.minimum(areas[first], areas[second]), np.maximum(areas[first], areas[second])
-        may = (first != second) & (np.minimum(smaller, sides.prod(axis=1)) > self._thresh * larger)
+        may = (tiles[first] != tiles[second]).any(axis=1) & (np.minimum(smaller, sides.prod(axis=1)) > self._thresh * larger)
         first, second = first[may], second[may]
         common = shapely.area(shapely.intersection(polygons[first], polygons[second]))
         are_doubles = common > self._thresh * (areas[first] + areas[second] - common)
         for one, other in zip(keys[first[are_doubles]].tolist(), keys[second[are_doubles]].tolist()):
-            if self._masks[one].tile != self._masks[other].tile:
-                self._rivals[one].add(other)
-                self._rivals[other].add(one)
+            self._rivals[one].add(other)
+            self._rivals[other].add(one)
 
     def release(self, top: float) -> Iterator[AutomaticMask]:
         """Yield the masks that nothing below ``top`` can displace, without their doubles."""
