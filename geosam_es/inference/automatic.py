@@ -28,10 +28,12 @@ from .encoder import TILE_SIZE
 from .masks import Proposal, TileMask
 from .segmenter import Segmenter
 
-__all__ = ["AutomaticMask", "AutomaticOptions", "RowCache", "automatic_masks", "tiles_of_rows"]
+__all__ = ["AutomaticMask", "AutomaticOptions", "RowCache", "automatic_masks", "default_options", "tiles_of_rows"]
 
 _TOGETHER = 32
 """Points decoded before the first mask is filtered; their masks take 1 MiB each."""
+
+_MINI = "mini"
 
 _STEP = TILE_SIZE // MASK_SIDE
 
@@ -63,6 +65,12 @@ class AutomaticOptions:
     box_nms_thresh: float = 0.7
     crop_nms_thresh: float = 0.7
     min_mask_region_area: float = 0.0
+
+
+def default_options(segmenter: Segmenter) -> AutomaticOptions:
+    """Return the options that suit the model of a store."""
+    is_mini = segmenter.reader.metadata.model["name"] == _MINI
+    return AutomaticOptions(16, 0.5, 0.4) if is_mini else AutomaticOptions()
 
 
 class AutomaticMask(NamedTuple):
@@ -203,7 +211,9 @@ class _Waiting:
         # The IoU of two polygons cannot be larger than that of their areas, or the overlap of their boxes.
         sides = np.minimum(bounds[first, 2:], bounds[second, 2:]) - np.maximum(bounds[first, :2], bounds[second, :2])
         smaller, larger = np.minimum(areas[first], areas[second]), np.maximum(areas[first], areas[second])
-        may = (tiles[first] != tiles[second]).any(axis=1) & (np.minimum(smaller, sides.prod(axis=1)) > self._thresh * larger)
+        may = (tiles[first] != tiles[second]).any(axis=1) & (
+            np.minimum(smaller, sides.prod(axis=1)) > self._thresh * larger
+        )
         first, second = first[may], second[may]
         common = shapely.area(shapely.intersection(polygons[first], polygons[second]))
         are_doubles = common > self._thresh * (areas[first] + areas[second] - common)
