@@ -30,7 +30,7 @@ from geosam_es.store.reader import TileState
 
 from ..crs import AreaMeter, check_transform, parse_crs, reproject, reproject_polygons, store_crs
 from ..progress import Progress
-from ..vector_output import FORMATS, check_output, default_crs, write_vector
+from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, write_vector
 from .options import PATH, Number
 from .segment import output_options, vector_layer
 
@@ -97,7 +97,12 @@ def auto_command(
     target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or raster_crs
     check_transform(raster_crs, target_crs)
     writer = _Writer(segmenter, raster_crs, target_crs, simplify, min_area_m2)
-    check_output(output, target_crs, writer.part([])[1], overwrite=overwrite, append=append, layer=out_layer)
+    none = writer.part([])[1]
+    names = field_names(output, none)
+    blank = {names[name]: np.full(1, "" if item.dtype == object else 0, item.dtype) for name, item in none.items()}
+    as_texts = check_output(output, target_crs, blank, overwrite=overwrite, append=append, layer=out_layer)
+    for note in field_notes(output, names, as_texts):
+        click.echo(f"Note: {note}", err=True)
     area = None if aoi is None else _area(aoi, segmenter, raster_crs)
     options = replace(default_options(segmenter), **{key: value for key, value in given.items() if value is not None})
     chosen = sorted(set(levels)) or None
@@ -106,8 +111,9 @@ def auto_command(
     area_key = 0 if area is None else zlib.crc32(shapely.to_wkb(area))
     rows = _RowFolder(output, [raster.fingerprint, model.name, chosen, area_key, asdict(options)], resume)
     with Progress(output.name, "tiles") as progress:
-        parts = writer.parts(automatic_masks(segmenter, options, chosen, area, progress, rows))
-        first = next(parts, writer.part([]))
+        found = automatic_masks(segmenter, options, chosen, area, progress, rows)
+        parts = ((made, {names[key]: item for key, item in fields.items()}) for made, fields in writer.parts(found))
+        first = next(parts, ([], {name: item[:0] for name, item in blank.items()}))
         write_vector(output, *first, target_crs, append=append, layer=out_layer, more=parts)
     rows.remove()
     seconds = time.perf_counter() - started

@@ -145,7 +145,7 @@ def automatic_masks(
     levels : sequence of int, optional
         Default: the native level and all coarser ones.
     area : BaseGeometry, optional
-        In native pixels; only points in it are used. Default: the whole raster.
+        In native pixels. Only points in it are used, and only masks that reach into it kept. Default: the whole raster.
     progress : callable, optional
         Called with the number of tiles done and their total.
     rows : RowCache, optional
@@ -289,7 +289,8 @@ def _tile_masks(
     kept = _box_nms(
         np.array([item.box for item in found], float), np.array([i.score for i in found]), options.box_nms_thresh
     )
-    return _resolved(segmenter, options, frame, [found[index] for index in kept])
+    masks = _resolved(segmenter, options, frame, [found[index] for index in kept])
+    return masks if area is None else [mask for mask in masks if area.intersects(mask.polygon)]
 
 
 def _points(
