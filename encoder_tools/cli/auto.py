@@ -163,8 +163,7 @@ class _Writer:
     def part(self, masks: Sequence[AutomaticMask]) -> _Part:
         """Return the polygons and fields of masks, without those too small or outside the CRS of the output."""
         cleaned = [
-            clean(polygon_parts(mask.polygon), simplify_tolerance=self._simplify * 2.0**mask.tile.level)
-            for mask in masks
+            clean(polygon_parts(mask.polygon), simplify_tolerance=self._simplify * 2.0**mask.level) for mask in masks
         ]
         polygons = np.array([self._transform.apply_geometry(polygon) for polygon in cleaned], dtype=object)
         points = shapely.points(self._transform.apply_array(np.array([m.point for m in masks]).reshape(-1, 2)))
@@ -177,7 +176,7 @@ class _Writer:
         return list(projected[is_kept]), {
             "predicted_iou": np.array([mask.predicted_iou for mask in kept], dtype=np.float64),
             "stability_score": np.array([mask.stability_score for mask in kept], dtype=np.float64),
-            "level": np.array([mask.tile.level for mask in kept], dtype=np.int32),
+            "level": np.array([mask.level for mask in kept], dtype=np.int32),
             "area_m2": areas[is_kept],
             "point_x": xy[is_kept, 0],
             "point_y": xy[is_kept, 1],
@@ -204,8 +203,8 @@ class _RowFolder:
         if not path.is_file():
             return None
         return [
-            AutomaticMask(shapely.from_wkb(polygon), iou, stability, (x, y), Tile(*tile), is_joined)
-            for polygon, iou, stability, (x, y), tile, is_joined in json.loads(path.read_text(encoding="utf-8"))
+            AutomaticMask(shapely.from_wkb(polygon), iou, stability, (x, y), Tile(*tile), *rest)
+            for polygon, iou, stability, (x, y), tile, *rest in json.loads(path.read_text(encoding="utf-8"))
         ]
 
     def write(self, level: int, row: int, masks: Sequence[AutomaticMask]) -> None:

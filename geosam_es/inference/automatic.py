@@ -84,9 +84,11 @@ class AutomaticMask(NamedTuple):
     point : (float, float)
         The point that prompted it, in native pixels.
     tile : Tile
-        The tile that answered, with its level.
-    is_joined : bool
-        Whether several tiles were needed, or borders of tiles still cut it.
+        The tile that the point was decoded on.
+    level : int
+        The level that answered.
+    is_continued : bool
+        Whether the tile cuts it, so that other tiles answered.
     """
 
     polygon: shapely.Polygon | shapely.MultiPolygon
@@ -94,12 +96,13 @@ class AutomaticMask(NamedTuple):
     stability_score: float
     point: tuple[float, float]
     tile: Tile
-    is_joined: bool = False
+    level: int
+    is_continued: bool
 
     @property
     def rank(self) -> tuple[bool, int, float]:
         """What decides between doubles: the smaller one stays."""
-        return self.is_joined, self.tile.level, -self.predicted_iou
+        return self.is_continued, self.level, -self.predicted_iou
 
 
 class RowCache(Protocol):
@@ -196,7 +199,7 @@ class _Waiting:
         self._rivals: dict[int, set[int]] = {}
 
     def add(self, found: Sequence[AutomaticMask]) -> None:
-        """Take masks, and find their doubles on other tiles."""
+        """Take masks, and find their doubles on other tiles, or on this one if other tiles answered."""
         for mask in found:
             self._masks[self._count], self._rivals[self._count] = mask, set()
             self._count += 1
@@ -207,13 +210,13 @@ class _Waiting:
         first, second = shapely.STRtree(polygons).query(polygons[len(polygons) - len(found) :])
         first += len(polygons) - len(found)
         tiles = np.array([mask.tile for mask in self._masks.values()])
+        are_continued = np.array([mask.is_continued for mask in self._masks.values()])
         areas, bounds = shapely.area(polygons), shapely.bounds(polygons)
         # The IoU of two polygons cannot be larger than that of their areas, or the overlap of their boxes.
         sides = np.minimum(bounds[first, 2:], bounds[second, 2:]) - np.maximum(bounds[first, :2], bounds[second, :2])
         smaller, larger = np.minimum(areas[first], areas[second]), np.maximum(areas[first], areas[second])
-        may = (tiles[first] != tiles[second]).any(axis=1) & (
-            np.minimum(smaller, sides.prod(axis=1)) > self._thresh * larger
-        )
+        may = (tiles[first] != tiles[second]).any(axis=1) | (are_continued[first] & are_continued[second])
+        may &= (first != second) & (np.minimum(smaller, sides.prod(axis=1)) > self._thresh * larger)
         first, second = first[may], second[may]
         common = shapely.area(shapely.intersection(polygons[first], polygons[second]))
         are_doubles = common > self._thresh * (areas[first] + areas[second] - common)
@@ -429,9 +432,11 @@ def _resolved(
         if polygon.is_empty:
             continue
         point = item.prompts.points[0]
-        is_joined = len(candidate.masks) > 1 or bool(candidate.mask.cut_sides(segmenter.pyramid))
+        is_continued = candidate.mask is not mask or len(candidate.masks) > 1
         masks.append(
-            AutomaticMask(polygon, item.score, item.stability, (point.x, point.y), candidate.tiles[0], is_joined)
+            AutomaticMask(
+                polygon, item.score, item.stability, (point.x, point.y), frame.tile, candidate.level, is_continued
+            )
         )
         unchanged.append(float(large == list(candidate.polygons)))
     if options.min_mask_region_area > 0 and masks:

@@ -201,9 +201,9 @@ def _feature(
 ) -> QgsFeature:
     metadata = segmenter.reader.metadata
     transform = metadata.raster.transform
-    cleaned = clean(polygon_parts(mask.polygon), simplify_tolerance=simplify * 2.0**mask.tile.level)
+    cleaned = clean(polygon_parts(mask.polygon), simplify_tolerance=simplify * 2.0**mask.level)
     polygon = transform.apply_geometry(cleaned)
-    values = [mask.predicted_iou, mask.stability_score, mask.tile.level, meter.area_m2(polygon)]
+    values = [mask.predicted_iou, mask.stability_score, mask.level, meter.area_m2(polygon)]
     feature = QgsFeature(fields)
     feature.setGeometry(to_multi_polygon(polygon))
     feature.setAttributes([*values, *transform.apply(*mask.point), str(metadata.model["name"])])

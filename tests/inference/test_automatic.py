@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,8 +43,7 @@ DISCS = [
 ]
 
 
-@pytest.mark.parametrize("overlap", [256, 400])
-@pytest.mark.parametrize("levels", [99, 1])
+@pytest.mark.parametrize(("overlap", "levels"), [(256, 99), (400, 1)])
 def test_every_object_once_whatever_the_tiles(tmp_path: Path, overlap: int, levels: int) -> None:
     store = make_store(tmp_path, image_of(DISCS, (1900, 1800)), overlap, levels)
     masks = list(automatic_masks(open_blobs(store), WHOLE))
@@ -72,8 +72,7 @@ def test_only_points_in_the_area_and_on_data_are_used(tmp_path: Path) -> None:
     assert ious([mask], DISCS[:1])[0, 0] > 0.95
     segmenter = open_blobs(store)
     assert {tile.level for row in tiles_of_rows(segmenter, [1], area) for tile in row} == {1}
-    for file in (store / "level0").rglob("c/0/0/0/*"):
-        file.unlink()
+    shutil.rmtree(store / "level0" / "image_embeddings" / "c" / "0" / "0" / "0")
     masks = list(automatic_masks(segmenter, WHOLE, levels=[0]))
     assert masks and not any(mask.tile == (0, 0, 0) for mask in masks)
 
@@ -111,12 +110,12 @@ def test_masks_are_released_as_rows_are_done_and_kept_rows_are_not_decoded_again
     def progress(count: int, total: int) -> None:
         nonlocal done
         done = count
-        assert 0 <= count <= total == 10
+        assert 0 <= count <= total == 9
 
     found = automatic_masks(open_blobs(store), WHOLE, progress=progress, rows=rows)
     seen = [(mask, done) for mask in found]
     assert len(seen) == len(discs)
-    assert min(count for _, count in seen) < 10, "all masks were held until the end"
+    assert min(count for _, count in seen) < 9, "all masks were held until the end"
     segmenter = open_blobs(store)
     again = list(automatic_masks(segmenter, WHOLE, rows=rows))
     assert [mask.polygon for mask in again] == [mask.polygon for mask, _ in seen]
