@@ -1,0 +1,122 @@
+"""Automatic masks of one tile against segment_anything's SamAutomaticMaskGenerator, with the weights of `mini`.
+
+The official generator gets the logits of the same decoder, enlarged by SAM's own code. Grid, filters, stability at full
+resolution, suppression and the removal of small regions are its own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+if importlib.util.find_spec("segment_anything") is None:  # it imports only with torchvision or its placeholders
+    pytest.skip("segment_anything is not installed", allow_module_level=True)
+
+import rasterio.features  # noqa: E402
+
+from benchmarks.mini.exported_model import MODEL_FOLDER, OnnxMini  # noqa: E402
+from benchmarks.mini.small_objects import open_scene  # noqa: E402
+from encoder_tools.mini.labelled_tiles import LabelledScene  # noqa: E402
+from encoder_tools.models.sam.segment_anything_import import import_segment_anything  # noqa: E402
+from encoder_tools.synthetic import synthetic_orthophoto  # noqa: E402
+from geosam_es.core.prompts import Prompts  # noqa: E402
+from geosam_es.inference.automatic import AutomaticOptions, automatic_masks  # noqa: E402
+from geosam_es.inference.decoder import Context, DecodedMasks, MaskDecoder  # noqa: E402
+
+POINTS = 10
+LEAST_MASKS = 25
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Remembered:
+    """A decoder that answers the same point twice from one computation."""
+
+    def __init__(self, decoder: MaskDecoder) -> None:
+        self.prepare = decoder.prepare
+        self._decoder = decoder
+        self.answers: dict[tuple[float, float], DecodedMasks] = {}
+
+    def decode(self, context: Context, prompts: Prompts, mask_input: Any = None) -> DecodedMasks:
+        x, y, _ = prompts.points[0]
+        if (x, y) not in self.answers:
+            self.answers[x, y] = self._decoder.decode(context, prompts, mask_input)
+        return self.answers[x, y]
+
+
+def plain_nms(boxes: Any, scores: Any, categories: Any, iou_threshold: float) -> Any:
+    """Do what torchvision's batched_nms does for one category; torchvision need not be installed."""
+    kept: list[int] = []
+    for index in torch.argsort(scores, descending=True, stable=True).tolist():
+        x0, y0, x1, y1 = boxes[index]
+        for other in kept:
+            a0, b0, a1, b1 = boxes[other]
+            common = (min(x1, a1) - max(x0, a0)).clamp(min=0) * (min(y1, b1) - max(y0, b0)).clamp(min=0)
+            if common / ((x1 - x0) * (y1 - y0) + (a1 - a0) * (b1 - b0) - common) > iou_threshold:
+                break
+        else:
+            kept.append(index)
+    return torch.tensor(kept, dtype=torch.long)
+
+
+def official_masks(
+    decoder: Remembered, options: AutomaticOptions, monkeypatch: pytest.MonkeyPatch
+) -> list[dict[str, Any]]:
+    import_segment_anything()
+    from segment_anything import automatic_mask_generator as official
+    from segment_anything.modeling import Sam
+
+    network = SimpleNamespace(image_encoder=SimpleNamespace(img_size=1024), mask_threshold=0.0, device="cpu")
+
+    def predict(coords: Any, *_: Any, **__: Any) -> Any:
+        answers = [decoder.answers[tuple(xy)] for xy in coords[:, 0].tolist()]
+        logits = torch.from_numpy(np.stack([answer.low_res_masks[1:] for answer in answers]))
+        scores = torch.from_numpy(np.stack([answer.iou_predictions[1:] for answer in answers]))
+        return Sam.postprocess_masks(network, logits, (1024, 1024), (1024, 1024)), scores, logits
+
+    monkeypatch.setattr(official, "batched_nms", plain_nms)
+    generator = official.SamAutomaticMaskGenerator(
+        network,
+        POINTS,
+        pred_iou_thresh=options.pred_iou_thresh,
+        stability_score_thresh=options.stability_score_thresh,
+        min_mask_region_area=options.min_mask_region_area,
+        points_per_batch=16,
+    )
+    monkeypatch.setattr(generator.predictor, "set_image", lambda image: None)
+    monkeypatch.setattr(generator.predictor, "predict_torch", predict)
+    found: list[dict[str, Any]] = generator.generate(np.zeros((1024, 1024, 3), np.uint8))
+    return found
+
+
+def test_the_masks_are_those_of_segment_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Any
+) -> None:
+    model = OnnxMini(MODEL_FOLDER)
+    image = synthetic_orthophoto(1024, 1024, 0.25, seed=3).image
+    segmenter = open_scene(MODEL_FOLDER, model, LabelledScene("synthetic", image, []), tmp_path)
+    segmenter.decoder = decoder = Remembered(model.decoder)
+    options = AutomaticOptions(POINTS, pred_iou_thresh=0.4, stability_score_thresh=0.3, min_mask_region_area=300)
+    found = list(automatic_masks(segmenter, options))
+    wanted = official_masks(decoder, options, monkeypatch)
+    burned = [rasterio.features.rasterize([mask.polygon], (1024, 1024), dtype="uint8") > 0 for mask in found]
+    ious = []
+    for record in wanted:
+        truth = record["segmentation"]
+        iou, index = max(((truth & mask).sum() / (truth | mask).sum(), number) for number, mask in enumerate(burned))
+        ious.append(iou)
+        if iou >= 0.99:
+            assert found[index].predicted_iou == pytest.approx(record["predicted_iou"], abs=1e-6)
+            assert found[index].stability_score == pytest.approx(record["stability_score"], abs=1e-4)
+            assert list(found[index].point) == record["point_coords"][0]
+            assert found[index].polygon.area == pytest.approx(record["area"], rel=0.01)
+    record_property("masks with IoU >= 0.99", float(np.mean(np.array(ious) >= 0.99)))
+    print(f"\n{len(found)} masks, officially {len(wanted)}; smallest IoU {min(ious):.4f}")
+    assert len(wanted) >= LEAST_MASKS
+    assert len(found) == len(wanted)
+    assert np.mean(np.array(ious) >= 0.99) >= 0.99
