@@ -114,6 +114,8 @@ class FeaturePool:
         The level is that at which the polygon fits into a tile, but not an enlarged one, so that it does not depend on
         which enlarged tiles exist. A polygon that no tile holds gets the tile around its middle.
         """
+        if polygon.is_empty:
+            return None
         bounds = Bounds(*polygon.bounds)
         level = max(self.pyramid.level_for_size(max(bounds.width, bounds.height)), 0)
         middle = shapely.point_on_surface(polygon)
@@ -139,7 +141,7 @@ class FeaturePool:
             or the polygon is empty.
         """
         vectors = np.full((len(polygons), 2 * self.channels), np.nan, np.float32)
-        tiles = [None if polygon.is_empty else self.tile_of(polygon) for polygon in polygons]
+        tiles = [self.tile_of(polygon) for polygon in polygons]
         # In the order of tiles, so that each is read once.
         order = [(tile, index) for index, tile in enumerate(tiles) if tile is not None]
         for tile, index in sorted(order):
