@@ -19,6 +19,7 @@ from .group import CommandGroup
 from .inspect import info_command, verify_command
 from .models import export_command, models_command, train_mini_command
 from .segment import segment_command
+from .similar import similar_command
 from .update import update_command
 
 __all__ = ["cli", "main"]
@@ -28,6 +29,7 @@ _COMMANDS = (
     info_command,
     verify_command,
     segment_command,
+    similar_command,
     check_command,
     update_command,
     decoder_command,
