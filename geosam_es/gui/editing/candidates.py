@@ -120,18 +120,18 @@ class Candidates:
         self.set_field(next((known[name] for name in CONFIDENCE_FIELDS if name in known), ""))
 
     def _find_lost(self, target: QgsVectorLayer | None) -> int:
+        """Put back what was accepted, but is neither saved in the target layer nor in its edit buffer."""
         unsaved = self._of(UNSAVED)
-        states = {key: ACCEPTED if self._is_in(target, key) else "" for key in unsaved}
+        states = {key: self._state_in(target, key) for key in unsaved} if target is not None else {}
         if states:
             self.judgements.set(states)
         return sum(not state for state in states.values())
 
-    def _is_in(self, target: QgsVectorLayer | None, key: int) -> bool:
-        if target is None:
-            return False
+    def _state_in(self, target: QgsVectorLayer, key: int) -> str:
         place = transform_polygon(self.outline(key), transform(self.layer.crs(), target.crs()))
         near = target.getFeatures(QgsFeatureRequest().setFilterRect(QgsRectangle(*place.bounds)))
-        return any(is_same(place, valid_polygon(from_qgs(feature.geometry()))) for feature in near)
+        found = [item.id() for item in near if is_same(place, valid_polygon(from_qgs(item.geometry())))]
+        return (ACCEPTED if max(found) >= 0 else UNSAVED) if found else ""
 
     def set_field(self, field: str) -> None:
         """Read the confidence from a field; an empty name stands for none."""
