@@ -32,6 +32,7 @@ from .canvas.view_tiles import TilesInView
 from .canvas.visible_rasters import VisibleRasters
 from .editing.accepting import Acceptor
 from .editing.coverage_check import CoverageCheck
+from .editing.finding import SimilarFinding
 from .editing.fitter import Fitter
 from .editing.history import EditHistory
 from .editing.refining import Refining
@@ -92,6 +93,7 @@ class Interaction(QObject):
         self.review = ReviewQueue(
             iface, self.tool, self.controller, self.dock, settings, self.refining, self.history, self
         )
+        self.similar = SimilarFinding(self.controller, self.dock, self.review, self)
         self.shaping = Shaping(
             self.tool, self.controller, self.refining, self.dock, self.history, settings, actions, self
         )
@@ -237,6 +239,8 @@ class Interaction(QObject):
         review.written.connect(self._on_written)
         review.told.connect(lambda text: self._iface.messageBar().pushInfo(PLUGIN_NAME, text))
         self.controller.accept_ready.connect(lambda _drawing: review.go_on())
+        self._actions.similar.triggered.connect(self.similar.start)
+        self.similar.failed.connect(self._messages.error)
         # Before a polygon of a layer is deleted, which ends its refining.
         self._actions.delete.triggered.connect(review.reject)
 
@@ -283,6 +287,7 @@ class Interaction(QObject):
         self.image.stop()
         self.target.release()
         self.check.stop()
+        self.similar.stop()
         self.review.stop()
         self.fitter.release()
         self.history.release()

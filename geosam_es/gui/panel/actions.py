@@ -50,6 +50,8 @@ class Actions(QObject):
         For a target layer in coverage mode, while the map tool is active.
     next_finding, previous_finding : QAction
         For what a check found and for the review, while the map tool is active.
+    similar : QAction
+        Searches the view, while the map tool is active.
     check : QAction
         Checks the target layer.
     classes : list of QAction
@@ -90,6 +92,7 @@ class Actions(QObject):
         self.next_finding = self._make(QIcon(), tr("Next in the review or the check"), "N")
         self.previous_finding = self._make(QIcon(), tr("Previous in the review or the check"), "Shift+N")
         self.check = self._make(QIcon(), tr("Check coverage"), "")
+        self.similar = self._make(QIcon(), tr("Find objects like the selected ones or the proposal"), "F")
         self.classes = [
             self._make(QIcon(), tr("Choose class {number}").format(number=number), str(number))
             for number in range(1, CLASS_KEYS + 1)
@@ -113,7 +116,7 @@ class Actions(QObject):
         """The actions that the map tool triggers with their shortcuts."""
         keys = [self.previous, self.undo_prompt, self.redo, self.delete, self.compare, self.swap]
         shaping = [self.smaller, self.larger, self.lasso, self.merge]
-        coverage = [self.ground, self.next_finding, self.previous_finding]
+        coverage = [self.ground, self.next_finding, self.previous_finding, self.similar]
         return [*self.on_buttons, *keys, *shaping, *coverage, *self.classes]
 
     def set_drawing_states(self, can_undo: bool, can_redo: bool, has_polygon: bool, busy: bool) -> None:
