@@ -131,7 +131,8 @@ class SimilarFinding(QObject):
         segmenter = store.segmenter
 
         def make() -> SimilarObjects:
-            made = SimilarObjects(segmenter, examples) if examples or finder is None else finder
+            pool = finder.pool if finder is not None else None
+            made = SimilarObjects(segmenter, examples, pool) if examples or finder is None else finder
             made.learn(accepted, rejected)
             return made
 
