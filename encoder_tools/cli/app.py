@@ -20,6 +20,7 @@ from .group import CommandGroup
 from .inspect import info_command, verify_command
 from .models import export_command, models_command, train_mini_command
 from .segment import segment_command
+from .similar import similar_command
 from .update import update_command
 
 __all__ = ["cli", "main"]
@@ -30,6 +31,7 @@ _COMMANDS = (
     verify_command,
     segment_command,
     auto_command,
+    similar_command,
     check_command,
     update_command,
     decoder_command,

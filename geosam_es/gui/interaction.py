@@ -12,8 +12,8 @@ import shapely
 from qgis.core import QgsCoordinateReferenceSystem, QgsPointXY, QgsProject, QgsVectorLayer
 from qgis.PyQt.QtCore import QObject, Qt, QTimer
 from qgis.PyQt.QtGui import QColor
+from shapely.geometry.base import BaseGeometry
 
-from ..core.coverage_check import Finding
 from ..errors import EditError, GeoSamError, NoTargetError, PromptError, RasterError
 from ..inference.session import CleanOptions
 from ..qgis_support.crs import to_qgs, transform, transform_polygon
@@ -32,13 +32,16 @@ from .canvas.view_tiles import TilesInView
 from .canvas.visible_rasters import VisibleRasters
 from .editing.accepting import Acceptor
 from .editing.coverage_check import CoverageCheck
+from .editing.finding import SimilarFinding
 from .editing.fitter import Fitter
 from .editing.history import EditHistory
 from .editing.refining import Refining
+from .editing.reviewing import ReviewQueue
 from .editing.shaping import Shaping
 from .editing.target import Target
 from .editing.target_layer import suggested_crs, suggested_path
 from .editing.undoing import UndoStory
+from .editing.walk import Walk
 from .panel.actions import Actions
 from .panel.dock import SegmentDock
 from .panel.fields_dialog import FieldsDialog
@@ -59,8 +62,9 @@ __all__ = ["Interaction"]
 _VIEW_SETTLED_MS = 250
 _PANEL_SHOWN_MS = 40
 _HINT_MS = 2000
-_FINDING_IN_VIEW, _LEAST_IN_VIEW, _MOST_IN_VIEW = 1.5, 0.02, 0.6
-"""What the map shows around a finding, in sides of it; and the parts of the map for which the scale stays."""
+_FINDING_IN_VIEW, _LEAST_IN_VIEW, _MOST_IN_VIEW, _MARGIN = 1.5, 0.02, 0.6, 0.05
+"""What the map shows around a finding, in sides of it; the parts of the map for which the scale stays; and the part
+along the edges where the map moves on."""
 
 
 class Interaction(QObject):
@@ -85,6 +89,11 @@ class Interaction(QObject):
         self.comparison = DecoderComparison(self.controller, self.decoders, self)
         self.history = EditHistory(self)
         self.refining = Refining(iface, self.controller, self.dock, self.history, self)
+        # Before what follows, because it makes a candidate the object that gestures change and that is accepted.
+        self.review = ReviewQueue(
+            iface, self.tool, self.controller, self.dock, settings, self.refining, self.history, self
+        )
+        self.similar = SimilarFinding(self.controller, self.dock, self.review, self)
         self.shaping = Shaping(
             self.tool, self.controller, self.refining, self.dock, self.history, settings, actions, self
         )
@@ -114,6 +123,7 @@ class Interaction(QObject):
         self._connect_controller()
         # First, because accepting or discarding an object must not mend or leave a finding too.
         self._connect_coverage()
+        self._connect_review()
         self._connect_gestures()
         self._connect_undo()
         self._connect_refining()
@@ -165,7 +175,7 @@ class Interaction(QObject):
         actions.preview.toggled.connect(self._on_preview_toggled)
         self.dock.class_box.hold = controller.hold_after_accepting
         for index, action in enumerate(actions.classes):
-            action.triggered.connect(lambda _checked=False, index=index: self.dock.class_box.choose(index))
+            action.triggered.connect(lambda _checked=False, index=index: self._on_class_key(index))
 
     def _connect_undo(self) -> None:
         undoing, actions, history = self.undoing, self._actions, self.history
@@ -204,14 +214,35 @@ class Interaction(QObject):
         coverage.check_wanted.connect(check.start)
         coverage.chosen.connect(check.choose)
         coverage.fields_wanted.connect(self._on_fields)
-        actions.next_finding.triggered.connect(lambda: check.step(1))
-        actions.previous_finding.triggered.connect(lambda: check.step(-1))
+        actions.next_finding.triggered.connect(lambda: self._walk.step(1))
+        actions.previous_finding.triggered.connect(lambda: self._walk.step(-1))
         actions.accept.triggered.connect(partial(self._unless_in_mode, check.mend))
         actions.discard.triggered.connect(partial(self._unless_in_mode, check.leave))
         check.changed.connect(self._show_check)
         check.shown.connect(self._go_to)
+        check.shown.connect(lambda *_: self.review.leave())
         check.checked.connect(lambda text: self._iface.messageBar().pushInfo(PLUGIN_NAME, text))
         check.failed.connect(self._messages.error)
+
+    def _connect_review(self) -> None:
+        review, box = self.review, self.dock.review_box
+        box.layer_chosen.connect(review.fill)
+        box.field_chosen.connect(review.set_field)
+        box.order_chosen.connect(review.set_by_space)
+        box.least_chosen.connect(review.set_least)
+        box.all_wanted.connect(review.accept_all)
+        review.filled.connect(self._on_review)
+        review.changed.connect(self._show_review)
+        review.shown.connect(self._go_to)
+        review.shown.connect(lambda *_: self.check.leave())
+        review.failed.connect(self._on_not_written)
+        review.written.connect(self._on_written)
+        review.told.connect(lambda text: self._iface.messageBar().pushInfo(PLUGIN_NAME, text))
+        self.controller.accept_ready.connect(lambda _drawing: review.go_on())
+        self._actions.similar.triggered.connect(self.similar.start)
+        self.similar.failed.connect(self._messages.error)
+        # Before a polygon of a layer is deleted, which ends its refining.
+        self._actions.delete.triggered.connect(review.reject)
 
     def _connect_decoders(self) -> None:
         decoders, row, actions = self.decoders, self.dock.decoders, self._actions
@@ -256,6 +287,8 @@ class Interaction(QObject):
         self.image.stop()
         self.target.release()
         self.check.stop()
+        self.similar.stop()
+        self.review.stop()
         self.fitter.release()
         self.history.release()
         self._messages.close_offer()
@@ -456,7 +489,8 @@ class Interaction(QObject):
             self.controller.end_preview()
 
     def _on_drawing(self, drawing: Drawing) -> None:
-        self.overlay.show_drawing(drawing.prompts, drawing.result, drawing.fitted)
+        shown = self.review.fitted if drawing.result is None and self.review.index is not None else drawing.fitted
+        self.overlay.show_drawing(drawing.prompts, drawing.result, shown)
         self._enable_actions()
         if drawing.busy:
             return
@@ -481,7 +515,7 @@ class Interaction(QObject):
         store, drawing = self.stores.store, self.controller.drawing
         result, fitted = drawing.result, drawing.fitted
         if store is None or result is None:
-            self.dock.show_result("")
+            self.dock.show_result(self.review.text, uncertain=self.review.is_doubtful)
             return ""
         if fitted is not None and fitted.outline is not None:
             text = result_text(replace(result, geometry=fitted.outline), fitted.crs)
@@ -507,8 +541,8 @@ class Interaction(QObject):
         if self.tool.mode == "cut":
             # Enter ends the line.
             actions.accept.setEnabled(True)
-        actions.delete.setEnabled(refining.current is not None)
-        if self.check.current is not None:
+        actions.delete.setEnabled(refining.current is not None or self.review.index is not None)
+        if self.check.index is not None or self.review.index is not None:
             actions.accept.setEnabled(True)
             actions.discard.setEnabled(True)
 
@@ -517,15 +551,24 @@ class Interaction(QObject):
             return
         # What was typed for a polygon that could not be written counts too.
         self.dock.class_box.take_typed()
-        self.controller.accept()
+        if not self.review.accept():
+            self.controller.accept()
 
     def _on_discard(self) -> None:
         if self.shaping.leave():
             return
         if self.refining.picks:
             self.refining.stop()
-        else:
+        elif not self.review.leave():
             self.controller.cancel()
+
+    def _on_class_key(self, index: int) -> None:
+        """Choose a class; in the review, accept with it too."""
+        classes = self.dock.class_box.classes
+        self.dock.class_box.choose(index)
+        is_class = classes is not None and index < len(classes.items)
+        if is_class and self.review.index is not None and self.refining.current is None:
+            self._on_accept()
 
     # Undo.
 
@@ -557,7 +600,7 @@ class Interaction(QObject):
             self.controller.end_preview()
         self._actions.refine.setChecked(refining.picks or refining.current is not None)
         self._enable_actions()
-        self.dock.show_hint(self.shaping.hint or refining.hint or self.check.hint)
+        self.dock.show_hint(self.shaping.hint or refining.hint or self.check.hint or self.review.hint)
 
     def _on_written(self, layer: QgsVectorLayer, _feature_id: int) -> None:
         step = self.history.last_done
@@ -598,23 +641,47 @@ class Interaction(QObject):
             act()
 
     def _show_check(self) -> None:
-        check, box, actions = self.check, self.dock.options_box.coverage, self._actions
+        check, box = self.check, self.dock.options_box.coverage
         box.show_findings(check.texts, check.index)
         box.show_checking(check.is_running)
-        for action in (actions.next_finding, actions.previous_finding):
-            action.setEnabled(bool(check.findings))
+        self._enable_walk()
         finding, layer = check.current, check.layer
         self.overlay.show_finding(finding.place if finding and layer else None, layer.crs() if layer else None)
         self._show_mode()
 
-    def _go_to(self, finding: Finding) -> None:
-        """Show where a finding is; the scale stays if it suits."""
-        layer, canvas = self.check.layer, self._canvas
-        if layer is None:
-            return
+    # The review.
+
+    @property
+    def _walk(self) -> Walk:
+        """The list that N goes through: the one the user is in, or else what was not finished."""
+        check = self.check
+        return check if check.findings and self.review.index is None else self.review
+
+    def _enable_walk(self) -> None:
+        for action in (self._actions.next_finding, self._actions.previous_finding):
+            action.setEnabled(bool(len(self._walk.items)))
+
+    def _on_review(self) -> None:
+        """Show what is under review now; its keys work at once."""
+        found, box = self.review.candidates, self.dock.review_box
+        box.show_fields(found.fields if found else (), found.field if found else "")
+        if found is not None:
+            self.set_active(True)
+
+    def _show_review(self) -> None:
+        review, found = self.review, self.review.candidates
+        confidence = found.confidence[found.pending] if found else None
+        self.dock.review_box.show_queue(len(review.items), found.counts if found else (0, 0), confidence)
+        self._enable_walk()
+        self._on_drawing(self.controller.drawing)
+        self._show_mode()
+
+    def _go_to(self, place: BaseGeometry, layer: QgsVectorLayer) -> None:
+        """Show a place, with as little movement as possible; the scale stays if it suits."""
+        canvas = self._canvas
         try:
             box = transform_polygon(
-                shapely.box(*finding.place.bounds), transform(layer.crs(), canvas.mapSettings().destinationCrs())
+                shapely.box(*place.bounds), transform(layer.crs(), canvas.mapSettings().destinationCrs())
             )
         except EditError as error:
             self._messages.error(error)
@@ -622,6 +689,8 @@ class Interaction(QObject):
         extent, view = to_qgs(box).boundingBox(), canvas.extent()
         part = max(extent.width() / view.width(), extent.height() / view.height())
         if _LEAST_IN_VIEW <= part <= _MOST_IN_VIEW:
+            if view.buffered(-_MARGIN * max(view.width(), view.height())).contains(extent):
+                return
             canvas.setCenter(extent.center())
         else:
             # A line may have no width.

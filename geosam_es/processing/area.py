@@ -16,7 +16,7 @@ from ..errors import VectorError
 from ..qgis_support.crs import from_qgs, prompt_to_raster, transform
 from ..store.layout import RasterInfo
 
-__all__ = ["check_crs", "read_area"]
+__all__ = ["check_crs", "read_area", "read_polygons"]
 
 
 def check_crs(source: QgsProcessingFeatureSource) -> None:
@@ -52,6 +52,28 @@ def read_area(
     EditError
         If it cannot be transformed.
     """
+    extent = raster.transform.apply_geometry(shapely.box(0, 0, raster.width, raster.height))
+    area = shapely.union_all(read_polygons(source, crs, raster, context))
+    if not area.intersects(extent):
+        raise VectorError(
+            "{source} lies outside the raster {raster}",
+            "check the layer and its CRS",
+            source=source.sourceName(),
+            raster=raster.file_name,
+        )
+    return area
+
+
+def read_polygons(
+    source: QgsProcessingFeatureSource,
+    crs: QgsCoordinateReferenceSystem,
+    raster: RasterInfo,
+    context: QgsProcessingContext,
+) -> list[BaseGeometry]:
+    """Return the geometries of the features of a layer, made valid, in the CRS of a raster.
+
+    Parameters and errors are those of `read_area`, but the features may lie outside the raster.
+    """
     check_crs(source)
     extent = raster.transform.apply_geometry(shapely.box(0, 0, raster.width, raster.height))
     to_raster = transform(source.sourceCrs(), crs, context.project())
@@ -67,12 +89,4 @@ def read_area(
         raise VectorError(
             "{source} has no geometries", "draw some, or choose another layer", source=source.sourceName()
         )
-    area = shapely.union_all([shapely.make_valid(geometry) for geometry in geometries])
-    if not area.intersects(extent):
-        raise VectorError(
-            "{source} lies outside the raster {raster}",
-            "check the layer and its CRS",
-            source=source.sourceName(),
-            raster=raster.file_name,
-        )
-    return area
+    return [shapely.make_valid(geometry) for geometry in geometries]

@@ -47,12 +47,14 @@ class GeoSamProvider(QgsProcessingProvider):
         from .footprint import StoreFootprintAlgorithm
         from .preparing import PrepareRasterAlgorithm
         from .segmenting import SegmentBoxesAlgorithm, SegmentPointsAlgorithm, UpdatePolygonsAlgorithm
+        from .similar import FindSimilarAlgorithm
 
         for algorithm in (
             SegmentPointsAlgorithm,
             SegmentBoxesAlgorithm,
             UpdatePolygonsAlgorithm,
             AutomaticMasksAlgorithm,
+            FindSimilarAlgorithm,
             PrepareRasterAlgorithm,
             StoreFootprintAlgorithm,
             CheckCoverageAlgorithm,

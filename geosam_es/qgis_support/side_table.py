@@ -18,7 +18,7 @@ from qgis.PyQt.QtCore import QObject
 from ..errors import EditError
 from .messages import PLUGIN_NAME, tr, translated
 
-__all__ = ["SIDE_TABLE", "can_keep", "find_record", "find_records", "keep_record"]
+__all__ = ["SIDE_TABLE", "can_keep", "find_record", "find_records", "keep_record", "open_geopackage", "place_of"]
 
 SIDE_TABLE = "geosam_provenance"
 _KEEPER_NAME = "geosam_es_records"
@@ -130,17 +130,23 @@ class _Keeper(QObject):
                 QgsMessageLog.logMessage(translated(error), PLUGIN_NAME, Qgis.MessageLevel.Warning)
 
 
-def _place(layer: QgsVectorLayer) -> tuple[Path, str]:
+def place_of(layer: QgsVectorLayer) -> tuple[Path, str]:
     """Return the GeoPackage of a layer, and the name of the layer in it."""
     parts = QgsProviderRegistry.instance().decodeUri("ogr", layer.source())
     path, name = Path(parts["path"]), parts.get("layerName")
     if not name:
-        dataset = _open(path, update=False)
+        dataset = open_geopackage(path, update=False)
         name = dataset.GetLayer(max(int(parts.get("layerId") or 0), 0)).GetName()
     return path, str(name)
 
 
-def _open(path: Path, update: bool) -> ogr.DataSource:
+def open_geopackage(path: Path, update: bool) -> ogr.DataSource:
+    """Open a GeoPackage.
+
+    Raises
+    ------
+    EditError
+    """
     dataset = None
     try:
         dataset = ogr.Open(str(path), int(update))
@@ -163,8 +169,8 @@ def _filter(name: str, feature_id: int | None) -> str:
 
 
 def _write(layer: QgsVectorLayer, records: Mapping[int, Record]) -> None:
-    path, name = _place(layer)
-    dataset = _open(path, update=True)
+    path, name = place_of(layer)
+    dataset = open_geopackage(path, update=True)
     try:
         dataset.StartTransaction()
         table = dataset.GetLayerByName(SIDE_TABLE) or _create(dataset)
@@ -197,8 +203,8 @@ def _create(dataset: ogr.DataSource) -> ogr.Layer:
 def _read(layer: QgsVectorLayer, feature_id: int | None = None) -> list[dict[str, Any]]:
     """Return the saved records of a feature, or of all features."""
     try:
-        path, name = _place(layer)
-        dataset = _open(path, update=False)
+        path, name = place_of(layer)
+        dataset = open_geopackage(path, update=False)
     except EditError:
         return []
     table = dataset.GetLayerByName(SIDE_TABLE)

@@ -21,6 +21,7 @@ from ..stores.background_task import BackgroundTask
 from .coverage import LayerCoverage
 from .edits import check_target, write_changes
 from .history import EditHistory, OwnEdit, named
+from .walk import Walk
 
 __all__ = ["CoverageCheck"]
 
@@ -30,33 +31,18 @@ _SOON_MS = 50
 """Many polygons may change at once."""
 
 
-class CoverageCheck(QObject):
+class CoverageCheck(Walk):
     """Knows what is wrong in the target layer. What has changed is checked again, whoever changed it.
 
-    Attributes
-    ----------
-    layer : QgsVectorLayer, optional
-        The layer that was checked.
-    findings : list of Finding
-        What is left, in the CRS of the layer.
-    index : int, optional
-        Position of the finding that the user is at.
+    The items of the walk are `Finding` in the CRS of the layer that was checked.
 
     Signals
     -------
-    changed
-        The list, or the current finding, is another one.
-    shown : Finding
-        The user has gone to a finding.
     checked : str
         What a check of the whole layer found, for people.
-    failed : GeoSamError
     """
 
-    changed = pyqtSignal()
-    shown = pyqtSignal(object)
     checked = pyqtSignal(str)
-    failed = pyqtSignal(object)
 
     def __init__(
         self,
@@ -65,13 +51,10 @@ class CoverageCheck(QObject):
         history: EditHistory,
         parent: QObject | None = None,
     ) -> None:
-        super().__init__(parent)
-        self._controller = controller
+        super().__init__(controller, parent)
         self._dock = dock
         self._history = history
-        self.layer: QgsVectorLayer | None = None
-        self.findings: list[Finding] = []
-        self.index: int | None = None
+        self.items: list[Finding] = []
         self._task: _CheckTask | None = None
         # Where each polygon was when it was checked last, and the polygons that have changed since.
         self._envelopes: dict[int, BaseGeometry] = {}
@@ -91,9 +74,9 @@ class CoverageCheck(QObject):
         return self._task is not None or bool(self._touched)
 
     @property
-    def current(self) -> Finding | None:
-        """The finding that the user is at."""
-        return self.findings[self.index] if self.index is not None else None
+    def findings(self) -> list[Finding]:
+        """What is left."""
+        return self.items
 
     @property
     def texts(self) -> list[str]:
@@ -106,11 +89,8 @@ class CoverageCheck(QObject):
         finding, index = self.current, self.index
         if finding is None or index is None:
             return ""
-        where = tr("{number} of {count}: {finding}").format(
-            number=index + 1, count=len(self.findings), finding=self.texts[index]
-        )
         keys = tr("Enter: {remedy}\nN: next · Shift+N: previous · Esc: leave").format(remedy=translated(finding.remedy))
-        return f"{where}\n{keys}"
+        return f"{self._numbered(self.texts[index])}\n{keys}"
 
     def start(self) -> None:
         """Check the whole target layer in the background, with its unsaved edits."""
@@ -134,32 +114,19 @@ class CoverageCheck(QObject):
         if self._task is not None:
             self._task.cancel()
         self.layer, self._task, self.index = None, None, None
-        self.findings, self._envelopes, self._touched = [], {}, set()
+        self.items, self._envelopes, self._touched = [], {}, set()
         self.changed.emit()
-
-    def step(self, step: int) -> None:
-        """Go to the next finding, or to the previous one with -1, from the last one on to the first."""
-        if self.findings:
-            index = self.index
-            start = (0 if step > 0 else len(self.findings) - 1) if index is None else (index + step)
-            self.choose(start % len(self.findings))
 
     def choose(self, index: int) -> None:
         """Go to a finding by its position in the list."""
         self.index = index
         self.changed.emit()
-        self.shown.emit(self.findings[index])
-
-    def leave(self) -> None:
-        """Leave the walk; the list stays. Not while something is drawn, which Esc discards first."""
-        if self.index is not None and self._is_idle():
-            self.index = None
-            self.changed.emit()
+        self.shown.emit(self.items[index].place, self.layer)
 
     def mend(self) -> None:
         """Mend the current finding in one undo step, and go to the next one; not while something is drawn."""
         layer, finding, index = self.layer, self.current, self.index
-        if layer is None or finding is None or index is None or not self._is_idle():
+        if layer is None or finding is None or index is None or not self.is_idle:
             return
         try:
             changes = self._coverage(layer).remedy(finding)
@@ -177,16 +144,12 @@ class CoverageCheck(QObject):
             self.failed.emit(EditError(problem, tr("press N for the next one, or correct the polygons by hand")))
             return
         self._history.note(layer, OwnEdit(named(tr("mending of {label} in {layer}"), layer, name)))
-        del self.findings[index]
+        del self.items[index]
         self.index = None
         if self.findings:
             self.choose(index % len(self.findings))
         else:
             self.changed.emit()
-
-    def _is_idle(self) -> bool:
-        drawing = self._controller.drawing
-        return not (drawing.can_undo or drawing.has_polygon or drawing.busy or self._controller.is_waiting)
 
     def _coverage(self, layer: QgsVectorLayer) -> LayerCoverage:
         return LayerCoverage(layer, CoverageMode.of(layer), self._dock.class_box.class_fields)
@@ -262,7 +225,7 @@ class CoverageCheck(QObject):
             return
         index, current = self.index, self.current
         kept = [finding for finding in self.findings if not task.concerns(finding)]
-        self.findings = in_order([*kept, *task.found])
+        self.items = in_order([*kept, *task.found])
         self._envelopes.update(task.envelopes)
         if current is not None and index is not None:
             was = current.kind, current.ids

@@ -187,7 +187,6 @@ def write_changes(
     if new is not None and form_opener is None:
         _check_constraints(layer, new)
     is_asked = new is not None and options.open_form
-    was_off = _start_editing(layer)
     written: list[QgsFeature] = []
     refined = changed[feature_id][0] if feature_id in changed else None
     try:
@@ -211,7 +210,6 @@ def write_changes(
             if shares_vertices:
                 _share_vertices(layer, written)
     except _CancelledError:
-        _stop_editing(layer, was_off)
         return None
     if provenance is not None and options.provenance_table:
         for feature in written:
@@ -297,28 +295,16 @@ def _fill_in(layer: QgsVectorLayer, feature: QgsFeature, opener: FormOpener) -> 
     return shown
 
 
-def _start_editing(layer: QgsVectorLayer) -> bool:
-    """Start editing, and return whether it was off."""
-    was_off = not layer.isEditable()
-    if was_off and not layer.startEditing():
-        problem = tr("{name} cannot be edited").format(name=layer.name())
-        raise EditError(problem, tr("check that its file is writable and not open in another program"))
-    return was_off
-
-
-def _stop_editing(layer: QgsVectorLayer, was_off: bool) -> None:
-    """Leave the layer as it was before an edit that was cancelled."""
-    if was_off and layer.isEditable() and not layer.undoStack().count():
-        layer.rollBack()
-
-
 @contextmanager
 def edit_command(layer: QgsVectorLayer, text: str) -> Iterator[None]:
     """Make one undo step of the edits inside; after an error the layer is unchanged.
 
     Editing is started if it is off. A step inside another one is a part of it.
     """
-    _start_editing(layer)
+    was_off = not layer.isEditable()
+    if was_off and not layer.startEditing():
+        problem = tr("{name} cannot be edited").format(name=layer.name())
+        raise EditError(problem, tr("check that its file is writable and not open in another program"))
     if layer.isEditCommandActive():
         yield
         return
@@ -331,6 +317,8 @@ def edit_command(layer: QgsVectorLayer, text: str) -> Iterator[None]:
         # The user may remove the layer while the form is open.
         if not sip.isdeleted(layer):
             layer.destroyEditCommand()
+            if was_off and not layer.undoStack().count():
+                layer.rollBack()
         raise
     layer.endEditCommand()
 

@@ -46,8 +46,12 @@ class Actions(QObject):
         For two polygons, while the map tool is active.
     compare, swap : QAction
         For comparing two decoders, while the map tool is active.
-    ground, next_finding, previous_finding : QAction
-        For a target layer in coverage mode and for what a check of it found, while the map tool is active.
+    ground : QAction
+        For a target layer in coverage mode, while the map tool is active.
+    next_finding, previous_finding : QAction
+        For what a check found and for the review, while the map tool is active.
+    similar : QAction
+        Searches the view, while the map tool is active.
     check : QAction
         Checks the target layer.
     classes : list of QAction
@@ -70,7 +74,7 @@ class Actions(QObject):
         self.accept = self._make(_theme_icon("mIconSuccess"), tr("Accept the polygon"), "Return")
         self.discard = self._make(_theme_icon("mIconDelete"), tr("Discard the polygon"), "Escape")
         self.refine = self._make(own_icon("refine"), tr("Refine the polygon under the pointer"), "R", checkable=True)
-        self.delete = self._make(_theme_icon("mActionDeleteSelected"), tr("Delete the polygon being refined"), "Delete")
+        self.delete = self._make(_theme_icon("mActionDeleteSelected"), tr("Delete or reject the polygon"), "Delete")
         self.brush = self._make(own_icon("brush"), tr("Brush: add to the polygon"), "B", checkable=True)
         self.eraser = self._make(own_icon("eraser"), tr("Eraser: take away from the polygon"), "E", checkable=True)
         self.smaller = self._make(QIcon(), tr("Smaller brush"), "[")
@@ -85,9 +89,10 @@ class Actions(QObject):
         )
         self.swap = self._make(own_icon("swap"), tr("Swap the two model variants, to accept the other polygon"), "X")
         self.ground = self._make(QIcon(), tr("Fill, carve or split, in turn"), "V")
-        self.next_finding = self._make(QIcon(), tr("Next finding of the check"), "N")
-        self.previous_finding = self._make(QIcon(), tr("Previous finding of the check"), "Shift+N")
+        self.next_finding = self._make(QIcon(), tr("Next in the review or the check"), "N")
+        self.previous_finding = self._make(QIcon(), tr("Previous in the review or the check"), "Shift+N")
         self.check = self._make(QIcon(), tr("Check coverage"), "")
+        self.similar = self._make(QIcon(), tr("Find objects like the selected ones or the proposal"), "F")
         self.classes = [
             self._make(QIcon(), tr("Choose class {number}").format(number=number), str(number))
             for number in range(1, CLASS_KEYS + 1)
@@ -96,7 +101,7 @@ class Actions(QObject):
             action.setEnabled(False)
         self.set_drawing_states(False, False, False, False)
         self.name_undo("", "")
-        for action in (self.undo, self.redo):
+        for action in (self.undo, self.redo, self.accept, self.delete, *self.classes):
             # A held key must not run on into the polygons of a layer; Backspace takes back many prompts.
             action.setAutoRepeat(False)
 
@@ -111,7 +116,7 @@ class Actions(QObject):
         """The actions that the map tool triggers with their shortcuts."""
         keys = [self.previous, self.undo_prompt, self.redo, self.delete, self.compare, self.swap]
         shaping = [self.smaller, self.larger, self.lasso, self.merge]
-        coverage = [self.ground, self.next_finding, self.previous_finding]
+        coverage = [self.ground, self.next_finding, self.previous_finding, self.similar]
         return [*self.on_buttons, *keys, *shaping, *coverage, *self.classes]
 
     def set_drawing_states(self, can_undo: bool, can_redo: bool, has_polygon: bool, busy: bool) -> None:

@@ -31,6 +31,7 @@ from .actions import Actions
 from .class_box import ClassBox
 from .image_box import ImageBox
 from .options_box import OptionsBox
+from .review_box import ReviewBox
 from .widgets import Caption, ElidedLabel, FlowLayout, WrappedLabel, flat_button, icon_button, row_of
 
 __all__ = ["SegmentDock"]
@@ -54,6 +55,7 @@ class SegmentDock(QgsDockWidget):
     layers : QgsMapLayerComboBox
     class_box : ClassBox
     options_box : OptionsBox
+    review_box : ReviewBox
     image_box : ImageBox
     suggest_layer : callable
         Returns the file that the dialog for a new layer suggests.
@@ -85,6 +87,7 @@ class SegmentDock(QgsDockWidget):
         self.suggest_layer: Callable[[], str] = str
         self.class_box = ClassBox()
         self.options_box = OptionsBox(settings)
+        self.review_box = ReviewBox()
         self.image_box = ImageBox(actions, settings)
         self.decoders, self.encoding = self.image_box.decoders, self.image_box.encoding
         self.image_box.store_chosen.connect(self.store_chosen.emit)
@@ -103,6 +106,7 @@ class SegmentDock(QgsDockWidget):
         layout.addLayout(_action_row(actions))
         layout.addWidget(self._hint)
         layout.addWidget(self.options_box)
+        layout.addWidget(self.review_box)
         layout.addWidget(self.image_box)
         layout.addStretch(1)
         for kind in (QAbstractButton, QComboBox, QAbstractSpinBox):

@@ -7,6 +7,7 @@ from html import escape
 import numpy as np
 from qgis.core import QgsCoordinateReferenceSystem
 from qgis.PyQt.QtCore import QLocale
+from shapely.geometry.base import BaseGeometry
 
 from ...errors import EditError
 from ...inference.session import Result
@@ -15,15 +16,16 @@ from ...qgis_support.messages import tr
 from ..stores.decoder_choice import Comparison
 from .decoder_row import decoder_label
 
-__all__ = ["candidate_text", "comparison_text", "is_uncertain", "result_text", "result_tip"]
+__all__ = ["SURE", "area_text", "candidate_text", "comparison_text", "is_uncertain", "result_text", "result_tip"]
 
-_SURE = 0.5
+SURE = 0.5
+"""A polygon with a lower expected IoU is more likely wrong."""
 _HECTARE_M2 = 10_000
 
 
 def is_uncertain(result: Result) -> bool:
     """Return whether the model expects the polygon to be wrong."""
-    return result.score < _SURE and not result.geometry.is_empty
+    return result.score < SURE and not result.geometry.is_empty
 
 
 def candidate_text(result: Result) -> str:
@@ -54,7 +56,7 @@ def result_tip(result: Result) -> str:
 
 
 def _description(result: Result, crs: QgsCoordinateReferenceSystem) -> str:
-    parts = [_area(result, crs), _certainty(result), _candidate(result)]
+    parts = [area_text(result.geometry, crs), _certainty(result), _candidate(result)]
     if result.level != 0:
         parts.append(tr("detail {detail} %").format(detail=_detail(result)))
     return " · ".join(part for part in parts if part)
@@ -86,9 +88,10 @@ def _detail(result: Result) -> str:
     return str(QLocale().toString(100 / 2.0**result.level, "g", 3))
 
 
-def _area(result: Result, crs: QgsCoordinateReferenceSystem) -> str:
+def area_text(geometry: BaseGeometry, crs: QgsCoordinateReferenceSystem) -> str:
+    """Return the area on the ellipsoid, for people."""
     try:
-        area = EllipsoidArea(crs).area_m2(result.geometry)
+        area = EllipsoidArea(crs).area_m2(geometry)
     except EditError:
         return tr("area unknown: check the CRS of the raster")
     locale = QLocale()

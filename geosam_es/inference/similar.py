@@ -1,0 +1,424 @@
+"""Finding more objects like a few examples, and learning from what the user accepts and rejects.
+
+Two linear classifiers learn from stored features, so nothing is encoded again. One knows the samples of a tile: those
+under the examples against those around them and at random places. It gives a map of likeness, whose maxima are clicked.
+The other knows whole polygons, the examples against displaced and random ones, and judges the decoder's answers. What a
+good answer covers leaves the map before the next maxima are taken, so that neighbours cannot hide each other.
+
+Coordinates are native pixels of the raster, as in `segmenter`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import shapely
+import shapely.affinity
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from ..core.frame import TileFrame
+from ..core.grid import Tile
+from ..core.linear import LinearClassifier
+from ..core.prompts import Bounds, Point, Prompts
+from ..core.topology import clean
+from ..errors import PromptError
+from .features import SAMPLES, FeaturePool
+from .segmenter import Segmenter
+
+__all__ = ["SimilarObject", "SimilarObjects"]
+
+_SAMPLE_RIDGE, _POLYGON_RIDGE = 100.0, 30.0
+_SAMPLES_EACH = 150
+"""Samples taken under each polygon, and as many around it."""
+
+_PLACES = 600
+"""Random places that stand for the background at first."""
+
+_COPIES = 32
+_DISPLACED = 8
+"""Copies of examples at random places, and beside each of them; the latter teach where objects end."""
+
+_FIGURES = np.array([[0.85, 0.7, 0.85], [0.1, 0.1, 0.12]])
+"""Mean and spread of solidity, roundness and predicted IoU among the decoder's answers."""
+
+_FIGURE_WEIGHT = 2.0
+"""Weight of these and of the size among the features, which are many."""
+
+_SCORE_POWER = 3.0
+_MIDDLE, _SLOPE = 0.35, 10.0
+"""Where, and how steeply, the product of judgement and score passes a likeness of one half. On roofs of the training
+images and others, the best F1 is near there, without judgements and after a hundred."""
+
+_BLUR = 0.35
+_GAPS = (1.0, 0.7, 0.5, 0.4, 0.4)
+"""Width of the blur, and least distance of the clicks of each pass, as parts of the examples' size."""
+
+_LEAST_PEAK = 0.4
+_LEAST_INSIDE = 0.25
+"""Least likeness of a maximum that is clicked, and of the samples under an answer on average."""
+
+_MOST_SIZES = 6.0
+"""How many times as large as the largest example an answer may be."""
+
+_DOUBLE_IOU, _DOUBLE_SHARE = 0.5, 0.7
+"""Of two answers with a larger IoU, or of which one lies in the other with a larger part, the better one is kept."""
+
+_SAME_IOU = 0.7
+"""With a larger IoU, an answer is what was rejected."""
+
+_TILES_REMEMBERED = 32
+_TOLERANCE = 1.0
+"""Tolerance in pixels for simplifying outlines, as after a click."""
+
+
+class SimilarObject(NamedTuple):
+    """A polygon that looks like the examples.
+
+    Attributes
+    ----------
+    polygon : Polygon or MultiPolygon
+        In native pixels.
+    likeness : float
+        From 0 to 1; above one half it is more likely than not what the examples are.
+    score : float
+        Predicted IoU.
+    vector : float32 (D,)
+        Its features.
+    """
+
+    polygon: shapely.Polygon | shapely.MultiPolygon
+    likeness: float
+    score: float
+    vector: NDArray[np.float32]
+
+
+class _Remembered(NamedTuple):
+    """The answers of a tile so far, and the samples (row, column) that were clicked."""
+
+    answers: list[SimilarObject]
+    clicks: list[tuple[int, int]]
+
+
+class SimilarObjects:
+    """What a user looks for, learnt from examples and judgements.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+    examples : sequence of Polygon or MultiPolygon
+        At least one, in native pixels.
+    pool : FeaturePool, optional
+        Features to share with others.
+
+    Raises
+    ------
+    PromptError
+        If no example lies on an encoded tile.
+    """
+
+    def __init__(self, segmenter: Segmenter, examples: Sequence[BaseGeometry], pool: FeaturePool | None = None) -> None:
+        self.segmenter = segmenter
+        self.pool = pool or FeaturePool(segmenter.reader)
+        self._samples, self._polygons = LinearClassifier(_SAMPLE_RIDGE), LinearClassifier(_POLYGON_RIDGE)
+        # By their content, so that nothing is learnt twice.
+        self._wanted: dict[bytes, BaseGeometry] = {}
+        self._rejected: dict[bytes, BaseGeometry] = {}
+        self._tiles: OrderedDict[Tile, _Remembered] = OrderedDict()
+        self._random = np.random.default_rng(0)
+        self.learn(examples, [])
+        if not self._wanted:
+            raise PromptError(
+                "No example lies on a part of the raster that is prepared", "prepare it, or choose other examples"
+            )
+        sides = [_side(polygon) for polygon in self._wanted.values()]
+        self.level = max(segmenter.pyramid.level_for_size(float(np.median(sides))), 0)
+        self._add_background()
+
+    def learn(self, accepted: Sequence[BaseGeometry], rejected: Sequence[BaseGeometry]) -> None:
+        """Learn from polygons that are, or are not, what the user looks for; later searches leave them out.
+
+        Polygons that were learnt before are ignored.
+        """
+        for polygons, learnt in ((accepted, self._wanted), (rejected, self._rejected)):
+            is_wanted = learnt is self._wanted
+            new = {polygon.wkb: polygon for polygon in polygons if polygon.wkb not in learnt}
+            for polygon in new.values():
+                self._provide(polygon)
+            vectors = self.pool.vectors([*new.values()])
+            known = np.isfinite(vectors).all(axis=1)
+            learnt.update(item for item, is_known in zip(new.items(), known) if is_known)
+            for polygon, vector in zip(new.values(), vectors):
+                if np.isfinite(vector).all():
+                    self._add_samples(polygon, is_wanted)
+                    self._polygons.add(self._rows([polygon], vector[None]), [is_wanted])
+
+    def _rows(
+        self,
+        polygons: Sequence[BaseGeometry],
+        vectors: NDArray[np.float32],
+        scores: Sequence[float] | None = None,
+    ) -> NDArray[np.float64]:
+        """Return the rows (N, D + 4) that polygons are judged by: their vectors (N, D), size, shape and score."""
+        shapes = np.array(polygons, dtype=object)
+        areas = np.maximum(shapely.area(shapes), 1e-9)
+        solidity = areas / np.maximum(shapely.area(shapely.convex_hull(shapes)), areas)
+        roundness = np.sqrt(4 * np.pi * areas) / np.maximum(shapely.length(shapes), 1e-9)
+        sizes = np.log(areas / np.median([polygon.area for polygon in self._wanted.values()]))
+        sure = np.full(len(areas), _FIGURES[0, 2]) if scores is None else np.asarray(scores)
+        figures = (np.column_stack((solidity, roundness, sure)) - _FIGURES[0]) / _FIGURES[1]
+        return np.column_stack((vectors, _FIGURE_WEIGHT * sizes, _FIGURE_WEIGHT * figures))
+
+    def _provide(self, polygon: BaseGeometry) -> None:
+        """Encode the tile of a polygon if that is possible and none is there."""
+        if not polygon.is_empty and self.pool.tile_of(polygon) is None:
+            level = max(self.pool.pyramid.level_for_size(_side(polygon)), 0)
+            for grid in self.pool.pyramid.grids_from(level):
+                around = grid.tiles_around(Bounds(*polygon.bounds), tolerance=grid.scale)
+                if any(self.segmenter.provide(tile) for _, tile in around[:1]):
+                    return
+
+    def _add_samples(self, polygon: BaseGeometry, is_wanted: bool) -> None:
+        tile = self.pool.tile_of(polygon)
+        if tile is not None:
+            inside, ring = (self._some(part, _SAMPLES_EACH) for part in self.pool.samples(tile, polygon))
+            self._samples.add(self.pool.at(tile, inside), [is_wanted] * len(inside))
+            if is_wanted:
+                self._samples.add(self.pool.at(tile, ring), [False] * len(ring))
+
+    def _some(self, rows: NDArray[np.intp], most: int) -> NDArray[np.intp]:
+        return rows if len(rows) <= most else rows[self._random.choice(len(rows), most, replace=False)]
+
+    def _add_background(self) -> None:
+        """Learn from random places, and from copies of the examples at random places and beside them."""
+        reader, random, examples = self.segmenter.reader, self._random, [*self._wanted.values()]
+        tiles = [tile for tile in reader.tiles(self.level) if reader.is_encoded(tile)]
+        tiles = [tiles[index] for index in random.permutation(len(tiles))[:8]]
+        copies = []
+        for tile in tiles:
+            frame = TileFrame.of(self.pool.pyramid, tile)
+            count = _PLACES // len(tiles)
+            ends = np.array([frame.height, frame.width]) * SAMPLES / self.segmenter.tile_size
+            places = (random.random((count, 2)) * ends).astype(np.intp)
+            self._samples.add(self.pool.at(tile, places), [False] * count)
+            for x, y in random.uniform(frame.bounds[:2], frame.bounds[2:], (_COPIES // len(tiles), 2)):
+                example = examples[random.integers(len(examples))]
+                copies.append(shapely.affinity.translate(example, x - example.centroid.x, y - example.centroid.y))
+        for example in examples:
+            for angle in np.arange(_DISPLACED) * 2 * np.pi / _DISPLACED:
+                reach = random.uniform(0.5, 1.0) * example.area**0.5
+                copies.append(shapely.affinity.translate(example, reach * np.cos(angle), reach * np.sin(angle)))
+        rows = self._rows(copies, self.pool.vectors(copies))
+        rows = rows[np.isfinite(rows).all(axis=1)]
+        self._polygons.add(rows, [False] * len(rows))
+
+    def likeness_map(self, tile: Tile) -> NDArray[np.float32]:
+        """Return how much each sample (`SAMPLES`, `SAMPLES`) of an encoded tile looks like the examples.
+
+        It is about 1 under the examples, and 0 elsewhere.
+        """
+        weights = self._samples.weights[:, self._samples.classes.index(True)]
+        return self.pool.linear_map(tile, weights[:-1]) + np.float32(weights[-1])
+
+    def _likeness(self, answers: Sequence[SimilarObject]) -> NDArray[np.float64]:
+        """Return the likeness (N,) of answers."""
+        scores = np.array([item.score for item in answers])
+        rows = self._rows([item.polygon for item in answers], np.array([item.vector for item in answers]), scores)
+        judged = self._polygons.scores(rows)[:, self._polygons.classes.index(True)]
+        worth = np.clip(judged, 0.0, 1.5) * scores**_SCORE_POWER
+        return np.asarray(1 / (1 + np.exp(-_SLOPE * (worth - _MIDDLE))))
+
+    def search(
+        self,
+        area: BaseGeometry | None = None,
+        threshold: float = 0.5,
+        known: Sequence[BaseGeometry] = (),
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[SimilarObject]:
+        """Find objects like the examples.
+
+        Parameters
+        ----------
+        area : BaseGeometry, optional
+            Objects are searched on the tiles that touch it; by default on all.
+        threshold : float
+            Least likeness.
+        known : sequence of Polygon or MultiPolygon
+            Objects that are there already. These, the examples and what was judged are left out.
+        progress : callable, optional
+            Called with the number of tiles done and their total. It may raise an exception to stop.
+
+        Yields
+        ------
+        SimilarObject
+            From tile to tile, the best of a tile first. No two are the same object.
+
+        Raises
+        ------
+        StoreError, ModelError
+            If the store or its decoder cannot be used.
+        """
+        grid = self.segmenter.pyramid.grid(self.level)
+        tiles = list(self.segmenter.reader.tiles(self.level) if area is None else grid.touching(Bounds(*area.bounds)))
+        taken = np.array([*known, *self._wanted.values()], dtype=object)
+        tree, recent = shapely.STRtree(taken), list[BaseGeometry]()
+        for number, tile in enumerate(tiles):
+            if progress is not None:
+                progress(number, len(tiles))
+            bounds = shapely.box(*self.segmenter.pyramid.tile_bounds(tile))
+            # Tiles come from top to bottom.
+            recent = [polygon for polygon in recent if polygon.bounds[3] > bounds.bounds[1]]
+            if (area is None or area.intersects(bounds)) and self.segmenter.provide(tile):
+                near = [*taken[tree.query(bounds, predicate="intersects")], *filter(bounds.intersects, recent)]
+                for found in self._search_tile(tile, near, threshold):
+                    recent.append(found.polygon)
+                    yield found
+        if progress is not None:
+            progress(len(tiles), len(tiles))
+
+    def _search_tile(self, tile: Tile, taken: Sequence[BaseGeometry], threshold: float) -> list[SimilarObject]:
+        """Return the objects of a tile, best first."""
+        whole = self.likeness_map(tile)
+        frame, size = TileFrame.of(self.pool.pyramid, tile), self.segmenter.tile_size
+        likeness, step = np.clip(whole, 0.0, 1.0), size / SAMPLES
+        likeness[-(-frame.height * SAMPLES // size) :] = 0.0
+        likeness[:, -(-frame.width * SAMPLES // size) :] = 0.0
+        sides = np.sqrt([polygon.area for polygon in self._wanted.values()])
+        side = float(np.median(sides)) / (step * frame.scale)
+        reach = max(1, round(min(_GAPS) * side / 2))
+        answers, clicks = remembered = self._tiles.pop(tile, _Remembered([], []))
+        for polygon in taken:
+            self._cover(likeness, tile, polygon)
+        for row, col in clicks:
+            likeness[_around(row, col, reach)] = 0.0
+        for gap in _GAPS:
+            left = likeness.copy()
+            for found in self._best(answers, taken, threshold):
+                self._cover(left, tile, found.polygon)
+            peaks = _peaks(_blurred(left, _BLUR * side), gap * side, _LEAST_PEAK)
+            places = []
+            for row, col in peaks:
+                likeness[_around(row, col, reach)] = 0.0
+                place = frame.to_native((col + 0.5) * step, (row + 0.5) * step)
+                if self._is_shown_by(tile, *place):
+                    clicks.append((row, col))
+                    places.append(place)
+            answers += self._decoded(places, tile, whole)
+        self._tiles[tile] = remembered
+        while len(self._tiles) > _TILES_REMEMBERED:
+            self._tiles.popitem(last=False)
+        return self._best(answers, taken, threshold)
+
+    def _cover(self, likeness: NDArray[np.float32], tile: Tile, polygon: BaseGeometry) -> None:
+        if polygon.intersects(shapely.box(*self.segmenter.pyramid.tile_bounds(tile))):
+            inside, _ = self.pool.samples(tile, polygon)
+            likeness[inside[:, 0], inside[:, 1]] = 0.0
+
+    def _is_shown_by(self, tile: Tile, x: float, y: float) -> bool:
+        grid = self.segmenter.pyramid.grid(tile.level)
+        around = grid.tiles_around(Bounds(x, y, x, y), tolerance=grid.scale)
+        return next((other for _, other in around if self.segmenter.can_provide(other)), None) == tile
+
+    def _decoded(
+        self, places: Sequence[tuple[float, float]], tile: Tile, likeness: NDArray[np.float32]
+    ) -> list[SimilarObject]:
+        """Return the candidates of a click at each place that may be objects; their likeness is not known yet."""
+        most = _MOST_SIZES * max(polygon.area for polygon in self._wanted.values())
+        polygons, scores = [], []
+        for proposal in self.segmenter.propose_many([Prompts((Point(x, y),)) for x, y in places], self.level):
+            if isinstance(proposal, PromptError):
+                continue
+            for rank, index in enumerate(proposal.ranking):
+                mask = proposal.masks[0][index]
+                inside = mask.logits > 0
+                cell = (self.segmenter.tile_size * mask.frame.scale) ** 2 / inside.size
+                if not 0 < np.count_nonzero(inside) * cell < most:
+                    continue
+                is_comparable = mask.frame.tile == tile and inside.shape == likeness.shape
+                if is_comparable and likeness[inside].mean() < _LEAST_INSIDE:
+                    continue
+                found = self.segmenter.resolve(proposal, rank)
+                polygon = clean(found.polygons, simplify_tolerance=_TOLERANCE * mask.frame.scale)
+                if not polygon.is_empty:
+                    polygons.append(polygon)
+                    scores.append(min(max(found.score, 0.0), 1.0))
+        return [
+            SimilarObject(polygon, 0.0, score, vector)
+            for polygon, score, vector in zip(polygons, scores, self.pool.vectors(polygons))
+            if np.isfinite(vector).all()
+        ]
+
+    def _best(
+        self, answers: Sequence[SimilarObject], taken: Sequence[BaseGeometry], threshold: float
+    ) -> list[SimilarObject]:
+        """Return the answers that are like the examples, best first, without doubles of each other and of others."""
+        if not answers:
+            return []
+        judged = self._likeness(answers)
+        order = [int(index) for index in np.argsort(-judged, kind="stable") if judged[index] >= threshold]
+        shapes = [answers[index].polygon for index in order]
+        again, _, ious, _ = _overlaps(shapes, [*self._rejected.values()])
+        rejected = set(again[ious > _SAME_IOU].tolist())
+        first, second, ious, shares = _overlaps(shapes, [*taken, *shapes])
+        are_doubles = (ious > _DOUBLE_IOU) | (shares > _DOUBLE_SHARE)
+        rivals: dict[int, list[int]] = {}
+        for place, other in zip(first[are_doubles].tolist(), (second[are_doubles] - len(taken)).tolist()):
+            rivals.setdefault(place, []).append(other)
+        kept: set[int] = set()
+        for place in range(len(order)):
+            # Those in front of the shapes are taken.
+            is_double = any(other < 0 or other in kept for other in rivals.get(place, ()) if other < place)
+            if place not in rejected and not is_double:
+                kept.add(place)
+        return [answers[order[place]]._replace(likeness=float(judged[order[place]])) for place in sorted(kept)]
+
+
+def _overlaps(
+    polygons: Sequence[BaseGeometry], others: Sequence[BaseGeometry]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the pairs of polygons that overlap: their indices, IoU, and common part of the smaller one (P,)."""
+    shapes, seconds = np.array(polygons, dtype=object), np.array(others, dtype=object)
+    first, second = shapely.STRtree(seconds).query(shapes, predicate="intersects")
+    common = shapely.area(shapely.intersection(shapes[first], seconds[second]))
+    areas, other_areas = shapely.area(shapes[first]), shapely.area(seconds[second])
+    smaller = np.maximum(np.minimum(areas, other_areas), 1e-9)
+    return first, second, common / np.maximum(areas + other_areas - common, 1e-9), common / smaller
+
+
+def _around(row: int, col: int, reach: int) -> tuple[slice, slice]:
+    return slice(max(row - reach, 0), row + reach + 1), slice(max(col - reach, 0), col + reach + 1)
+
+
+def _side(polygon: BaseGeometry) -> float:
+    left, top, right, bottom = polygon.bounds
+    return float(max(right - left, bottom - top))
+
+
+def _blurred(values: NDArray[np.float32], width: float) -> NDArray[np.float32]:
+    """Return values (h, w) averaged over squares twice; outside counts as 0."""
+    reach = max(1, round(width / 2))
+    for axis in (0, 1, 0, 1):
+        padding = [(0, 0), (0, 0)]
+        padding[axis] = (reach + 1, reach)
+        sums = np.cumsum(np.pad(values, padding), axis=axis, dtype=np.float64)
+        length, window = values.shape[axis], 2 * reach + 1
+        high, low = (np.take(sums, np.arange(length) + start, axis) for start in (window, 0))
+        values = ((high - low) / window).astype(np.float32)
+    return values
+
+
+def _peaks(values: NDArray[np.float32], gap: float, least: float) -> list[tuple[int, int]]:
+    """Return the maxima (row, column) of values (h, w), highest first, at least a gap from each other."""
+    left, reach, peaks = values.copy(), max(1, round(gap)), list[tuple[int, int]]()
+    while True:
+        row, col = divmod(int(left.argmax()), left.shape[1])
+        if left[row, col] < least:
+            return peaks
+        near = _around(row, col, reach)
+        # The slope of a higher maximum is none.
+        if values[row, col] >= values[near].max():
+            peaks.append((row, col))
+        left[near] = -1.0

@@ -1,0 +1,70 @@
+"""``geosam-es similar``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyproj
+import pytest
+import shapely
+
+from encoder_tools.vector import read_vector
+from encoder_tools.vector_output import write_vector
+from geosam_es.core.geotransform import GeoTransform
+from tests.encoder_tools.conftest import Run
+from tests.helpers import disc, make_store, open_blobs
+
+CRS = pyproj.CRS("EPSG:25830")
+TRANSFORM = GeoTransform(0.5, 0.0, 700000.0, 0.0, -0.5, 4400000.0)
+PLACES = [(x, y) for x in (150, 450, 800) for y in (160, 640)]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("encoder_tools.cli.similar.open_segmenter", lambda path, _threads: open_blobs(path))
+    image = np.maximum.reduce([disc((800, 1000), *place, 60) for place in PLACES])
+    root = make_store(tmp_path, image, transform=TRANSFORM)
+    document = json.loads((root / "zarr.json").read_text())
+    document["attributes"]["geosam_es"]["raster"]["crs_wkt"] = CRS.to_wkt()
+    (root / "zarr.json").write_text(json.dumps(document))
+    return root
+
+
+def write(path: Path, *places: tuple[float, float]) -> Path:
+    circles = [TRANSFORM.apply_geometry(shapely.Point(place).buffer(60)) for place in places]
+    write_vector(path, circles, {}, CRS)
+    return path
+
+
+def test_the_other_objects_are_written(run: Run, store: Path, tmp_path: Path) -> None:
+    output = tmp_path / "found.gpkg"
+    result = run("similar", store, write(tmp_path / "examples.gpkg", PLACES[0]), "-o", output)
+    assert result.exit_code == 0, result.output
+    assert "found.gpkg: 5 polygon(s)" in result.output
+    layer = read_vector(output)
+    assert list(layer.fields) == ["likeness", "score", "area_m2"]
+    assert (layer.fields["likeness"] >= 0.5).all()
+    assert layer.fields["area_m2"] == pytest.approx(np.pi * 30**2, rel=0.05)
+    assert layer.crs is not None and layer.crs.to_epsg() == 25830
+
+
+def test_rejected_and_known_objects_are_left_out(run: Run, store: Path, tmp_path: Path) -> None:
+    output = tmp_path / "found.geojson"
+    files = [write(tmp_path / f"{n}.gpkg", PLACES[n]) for n in range(3)]
+    options = "--known", files[1], "--rejected", files[2], "--threshold", 0, "--json"
+    result = run("similar", store, files[0], "-o", output, *options)
+    assert json.loads(result.output)["output"] == str(output)
+    circles = [TRANSFORM.apply_geometry(shapely.Point(place).buffer(30)) for place in PLACES[:3]]
+    assert not any(polygon.intersects(circle) for polygon in read_vector(output).geometries for circle in circles)
+
+
+def test_bad_input_is_one_sentence(run: Run, store: Path, tmp_path: Path) -> None:
+    examples = write(tmp_path / "examples.gpkg", (9000, 9000))
+    result = run("similar", store, examples, "-o", tmp_path / "found.gpkg")
+    assert result.exit_code == 2
+    assert "No example lies on a part of the raster that is prepared" in result.output
+    result = run("similar", store, examples, "-o", examples)
+    assert result.exit_code == 2
+    assert "is a file of input polygons: choose another name with -o" in result.output

@@ -1,0 +1,84 @@
+"""The key F: from an example to candidates in the review, and better ones after judging them."""
+
+from __future__ import annotations
+
+import shapely
+from qgis.core import QgsFeature, QgsProject
+from qgis.PyQt.QtCore import Qt
+
+from geosam_es.gui.interaction import Interaction
+from geosam_es.qgis_support.crs import from_qgs, to_qgs
+from tests.qgis.support import DISCS, PIXEL, Interface, click, key, place, settled, wait_until
+
+F = Qt.Key.Key_F
+
+
+def circle(name: str) -> shapely.Polygon:
+    return shapely.Point(place(name).x(), place(name).y()).buffer(DISCS[name][2] * PIXEL)
+
+
+def proposed(ready: Interaction) -> set[str]:
+    """Return the discs in the queue; everything in it must be one."""
+    found = ready.review.candidates
+    assert found is not None
+    names = set()
+    for key_ in found.ids[ready.review.items]:
+        polygon = found.outline(int(key_))
+        name = max(DISCS, key=lambda name: polygon.intersection(circle(name)).area)
+        assert polygon.intersection(circle(name)).area / polygon.union(circle(name)).area > 0.8
+        names.add(name)
+    assert len(names) == len(ready.review.items)
+    return names
+
+
+def press(iface: Interface, ready: Interaction) -> None:
+    """Press F, and wait for another result."""
+    before = ready.review.layer
+    key(iface, F)
+    wait_until(lambda: ready.review.layer is not None and ready.review.layer is not before)
+
+
+def test_what_looks_like_the_proposal_goes_to_the_review(iface: Interface, ready: Interaction) -> None:
+    click(iface.canvas, place("a"))
+    settled(ready)
+    press(iface, ready)
+    assert proposed(ready) == {"b", "c"}
+    layer = ready.review.layer
+    assert layer is not None and layer.name() == "Similar objects"
+    assert layer.id() in QgsProject.instance().mapLayers()
+    assert [field.name() for field in layer.fields()] == ["likeness", "score"]
+
+
+def test_selected_polygons_are_examples_and_those_of_the_layer_are_left_out(
+    iface: Interface, ready: Interaction
+) -> None:
+    target = ready.dock.layer
+    for name in ("a", "b"):
+        feature = QgsFeature(target.fields())
+        feature.setGeometry(to_qgs(shapely.MultiPolygon([circle(name)])))
+        target.dataProvider().addFeature(feature)
+    target.selectByExpression("$id = 1")
+    press(iface, ready)
+    assert proposed(ready) == {"c"}
+
+
+def test_what_was_rejected_does_not_come_back(iface: Interface, ready: Interaction) -> None:
+    click(iface.canvas, place("a"))
+    settled(ready)
+    press(iface, ready)
+    ready.controller.discard()
+    key(iface, Qt.Key.Key_N)
+    rejected = from_qgs(ready.review.candidates.feature(ready.review.current).geometry())
+    key(iface, Qt.Key.Key_Delete)
+    wait_until(lambda: len(ready.review.items) == 1)
+    press(iface, ready)
+    assert len(proposed(ready)) == 1
+    (left,) = ready.review.items
+    again = ready.review.candidates.outline(int(ready.review.candidates.ids[left]))
+    assert again.intersection(rejected).area == 0
+
+
+def test_without_an_example_it_says_what_to_do(iface: Interface, ready: Interaction) -> None:
+    key(iface, F)
+    assert any("There is no example to search by" in text for text in iface.messages())
+    assert ready.review.layer is None

@@ -1,0 +1,266 @@
+"""The review queue in the real window: judged by keys, taken back by undo, kept at once, read after a restart."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+from qgis.core import QgsProject, QgsVectorFileWriter, QgsVectorLayer
+from qgis.PyQt.QtCore import Qt
+from qgis.PyQt.QtTest import QTest
+from qgis.PyQt.QtWidgets import QApplication, QPushButton, QSlider
+
+from geosam_es.core.coverage_check import Kind
+from geosam_es.gui.editing.candidates import candidate_layer
+from geosam_es.gui.interaction import Interaction
+from geosam_es.gui.plugin import GeoSamPlugin
+from geosam_es.qgis_support.classes import ClassItem, ClassList
+from geosam_es.qgis_support.coverage_mode import CoverageMode
+from geosam_es.qgis_support.crs import from_qgs
+from tests.qgis.support import LEFT, TOP, Interface, click, place, settled, wait_until
+
+X, Y = LEFT + 20, TOP - 700
+SHIFT = Qt.KeyboardModifier.ShiftModifier
+
+
+def boxes(count: int, side: float = 10.0, per_row: int = 40) -> list[shapely.Polygon]:
+    """Return squares beside each other, row by row."""
+    corners = [(X + side * (n % per_row), Y + side * (n // per_row)) for n in range(count)]
+    return [shapely.box(x, y, x + side, y + side) for x, y in corners]
+
+
+def saved(folder: Path, shapes: list[Any], **values: Any) -> QgsVectorLayer:
+    """Return a layer of a GeoPackage."""
+    layer = candidate_layer("found", QgsProject.instance().crs(), shapes, **values)
+    options = QgsVectorFileWriter.SaveVectorOptions()
+    options.layerName = "found"
+    path = str(folder / "found.gpkg")
+    QgsVectorFileWriter.writeAsVectorFormatV3(layer, path, QgsProject.instance().transformContext(), options)
+    return opened(path)
+
+
+def opened(path: str) -> QgsVectorLayer:
+    layer = QgsVectorLayer(f"{path.partition('|')[0]}|layername=found", "found", "ogr")
+    QgsProject.instance().addMapLayer(layer)
+    return layer
+
+
+@pytest.fixture(autouse=True)
+def project_crs(iface: Interface) -> None:
+    QgsProject.instance().setCrs(iface.canvas.mapSettings().destinationCrs())
+
+
+@pytest.fixture
+def restart(iface: Interface, ready: Interaction, plugin: GeoSamPlugin) -> Callable[[], Interaction]:
+    """Return a function that unloads the plugin and starts it again, with the same target layer."""
+
+    def again() -> Interaction:
+        target = ready.dock.layer
+        plugin.unload()
+        plugin.initGui()
+        assert plugin.interaction is not None
+        plugin.interaction.dock.layers.setLayer(target)
+        return plugin.interaction
+
+    return again
+
+
+def key(iface: Interface, code: Any, modifiers: Any = Qt.KeyboardModifier.NoModifier) -> None:
+    QTest.keyClick(iface.canvas, code, modifiers)
+    QApplication.processEvents()
+
+
+def score(ready: Interaction) -> float:
+    """Return the confidence of the candidate at hand."""
+    assert ready.review.candidates is not None
+    return float(ready.review.candidates.confidence[ready.review.current])
+
+
+def state(*layers: QgsVectorLayer) -> list[dict[int, tuple[bytes, list[Any]]]]:
+    return [
+        {feature.id(): (bytes(feature.geometry().asWkb()), feature.attributes()) for feature in layer.getFeatures()}
+        for layer in layers
+    ]
+
+
+def test_keys_walk_in_order_of_doubt_and_judge(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, tmp_path: Path
+) -> None:
+    ready.dock.class_box.set_classes(ClassList("class", (ClassItem("oak", "Oak"), ClassItem("elm", "Elm"))))
+    shapes = boxes(6)
+    assert not ready._actions.next_finding.isEnabled()
+    layer = saved(tmp_path, shapes, score=[0.9, 0.3, 0.6, 0.95, 0.4, np.nan], area=range(6))
+    ready.dock.review_box.layers.setLayer(layer)
+    assert ready.review.candidates.field == "score" and ready.dock.review_box.title() == "Find and review (6)"
+    seen = []
+    for _ in range(7):
+        key(iface, Qt.Key.Key_N)
+        seen.append(score(ready))
+        assert from_qgs(ready.overlay.bands["proposal"].asGeometry()).equals(shapes[ready.review.current])
+    assert np.array_equal(seen[:6], [np.nan, 0.3, 0.4, 0.6, 0.9, 0.95], equal_nan=True) and np.isnan(seen[6])
+    key(iface, Qt.Key.Key_N, SHIFT)
+    assert score(ready) == 0.95 and "6 of 6: found" in ready.dock._hint.text()
+    assert "100 m² · score 0.95" in ready.dock._result.text()
+    key(iface, Qt.Key.Key_Return)
+    key(iface, Qt.Key.Key_Delete)
+    key(iface, Qt.Key.Key_2)
+    written = {str(feature["class"]): from_qgs(feature.geometry()) for feature in target.getFeatures()}
+    assert written["elm"].equals(shapes[1]) and len(written) == 2
+    accepted, rejected = ready.review.judged()
+    assert [len(accepted), len(rejected)] == [2, 1] and rejected[0].equals(shapes[5])
+    assert score(ready) == 0.4 and ready.dock.review_box.title() == "Find and review (3)"
+    key(iface, Qt.Key.Key_Escape)
+    assert ready.review.current is None and ready.overlay.bands["proposal"].asGeometry().isEmpty()
+    count = target.featureCount()
+    key(iface, Qt.Key.Key_Return)
+    assert target.featureCount() == count
+
+
+def test_undo_takes_back_each_judgement_in_one_story(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, tmp_path: Path
+) -> None:
+    layer = saved(tmp_path, boxes(5), score=np.arange(5) / 5)
+    ready.review.fill(layer)
+    states, scores = [], []
+    key(iface, Qt.Key.Key_N)
+    for code in (Qt.Key.Key_Return, Qt.Key.Key_Delete, Qt.Key.Key_Return, Qt.Key.Key_Delete, Qt.Key.Key_Return):
+        states.append((state(target), ready.review.candidates.counts))
+        scores.append(score(ready))
+        key(iface, code)
+    assert ready.review.candidates.counts == (3, 2) and ready.review.current is None
+    after = state(target)
+    for before, was in zip(reversed(states), reversed(scores)):
+        key(iface, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+        assert (state(target), ready.review.candidates.counts) == before and score(ready) == was
+    for _ in range(5):
+        key(iface, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | SHIFT)
+    assert state(target) == after and ready.review.candidates.counts == (3, 2)
+    # What is not saved is not accepted; what was rejected stays so.
+    target.rollBack()
+    QApplication.processEvents()
+    assert ready.review.candidates.counts == (0, 2) and len(ready.review.items) == 3
+
+
+def test_a_restart_knows_what_was_judged(
+    iface: Interface, restart: Callable[[], Interaction], ready: Interaction, target: QgsVectorLayer, tmp_path: Path
+) -> None:
+    source = saved(tmp_path, boxes(6), score=np.arange(6) / 6).source()
+    ready.review.fill(opened(source))
+    key(iface, Qt.Key.Key_N)
+    key(iface, Qt.Key.Key_Return)
+    target.commitChanges(False)
+    key(iface, Qt.Key.Key_Delete)
+    key(iface, Qt.Key.Key_Return)
+    # As after a crash: the file is all that is left, and the last polygon was not saved.
+    again = restart()
+    again.review.fill(opened(source))
+    assert again.review.candidates.counts == (2, 1), "it is still in the layer"
+    target.rollBack()
+    again.review.fill(opened(source))
+    assert again.review.candidates.counts == (1, 1) and len(again.review.items) == 4
+    assert "1 were accepted before" in iface.messageBar().currentItem().text()
+
+
+def test_a_gesture_corrects_the_candidate_and_undo_brings_it_back(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, tmp_path: Path
+) -> None:
+    at = place("b")
+    shapes = [shapely.Point(at.x() + 8, at.y()).buffer(50), *boxes(1)]
+    ready.review.fill(saved(tmp_path, shapes, score=[0.1, 0.2]))
+    key(iface, Qt.Key.Key_N)
+    key(iface, Qt.Key.Key_N, SHIFT)
+    key(iface, Qt.Key.Key_N)
+    click(iface.canvas, at)
+    drawing = settled(ready)
+    assert not drawing.result.geometry.equals(shapes[0]) and drawing.can_undo
+    corrected = drawing.result.geometry
+    key(iface, Qt.Key.Key_N)
+    assert "not written yet" in iface.messageBar().currentItem().text()
+    key(iface, Qt.Key.Key_Escape)
+    assert score(ready) == 0.1 and from_qgs(ready.overlay.bands["proposal"].asGeometry()).equals(shapes[0])
+    click(iface.canvas, at)
+    settled(ready)
+    key(iface, Qt.Key.Key_Return)
+    wait_until(lambda: target.featureCount() == 1)
+    QApplication.processEvents()
+    assert ready.review.candidates.counts == (1, 0) and score(ready) == 0.2
+    assert from_qgs(next(target.getFeatures()).geometry()).equals(corrected)
+    key(iface, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    settled(ready)
+    assert target.featureCount() == 0 and ready.review.candidates.counts == (0, 0) and score(ready) == 0.1
+    # An object elsewhere is one of its own.
+    key(iface, Qt.Key.Key_Escape)
+    click(iface.canvas, place("a"))
+    settled(ready)
+    key(iface, Qt.Key.Key_Return)
+    wait_until(lambda: target.featureCount() == 1)
+    assert ready.review.candidates.counts == (0, 0) and score(ready) == 0.1
+
+
+def test_all_above_a_confidence_keep_the_coverage(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, tmp_path: Path
+) -> None:
+    CoverageMode(True, tolerance_m=1.0, min_area_m2=50.0).remember(target)
+    # One is below the minimum area, and the last overlaps its neighbour by half.
+    shapes = [*boxes(4), shapely.box(X, Y - 20, X + 4, Y - 16), shapely.box(X + 35, Y, X + 55, Y + 10)]
+    layer = saved(tmp_path, shapes, score=[0.2, 0.95, 0.91, 0.99, 0.97, 0.92])
+    ready.review.fill(layer)
+    box = ready.dock.review_box
+    box.findChild(QSlider).setValue(90)
+    assert box.title() == "Find and review (5)"
+    count = target.undoStack().count()
+    (button,) = (button for button in box.findChildren(QPushButton) if "0.90" in button.text())
+    button.click()
+    wait_until(lambda: target.featureCount() == 4)
+    QApplication.processEvents()
+    assert target.undoStack().count() == count + 1 and len(ready.review.items) == 1
+    assert "4 polygons in target. 1 were left out" in iface.messageBar().currentItem().text()
+    found = [from_qgs(feature.geometry()) for feature in target.getFeatures()]
+    assert sum(shape.area for shape in found) == pytest.approx(shapely.union_all(found).area) == pytest.approx(450)
+    ready.check.start()
+    wait_until(lambda: not ready.check.is_running)
+    assert [finding.kind for finding in ready.check.findings if finding.kind is not Kind.SAME_CLASS] == []
+    ready.undoing.undo()
+    QApplication.processEvents()
+    assert target.featureCount() == 0 and ready.review.candidates.counts == (0, 0) and len(ready.review.items) == 5
+
+
+def test_the_nearest_comes_next(iface: Interface, ready: Interaction) -> None:
+    shapes = [boxes(30)[place] for place in (0, 20, 3, 9, 1)]
+    layer = candidate_layer("found", QgsProject.instance().crs(), shapes, likeness=np.arange(5) / 5)
+    ready.review.fill(layer)
+    ready.review.set_by_space(True)
+    extent = iface.canvas.extent()
+    order = []
+    for code in (Qt.Key.Key_N, Qt.Key.Key_N, Qt.Key.Key_Delete, Qt.Key.Key_N, Qt.Key.Key_N):
+        key(iface, code)
+        order.append(round(score(ready) * 5))
+    assert order == [0, 4, 2, 3, 1]
+    key(iface, Qt.Key.Key_N, SHIFT)
+    assert round(score(ready) * 5) == 3
+    assert iface.canvas.extent().width() <= extent.width()
+
+
+def test_a_thousand_are_judged_without_waiting(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, tmp_path: Path
+) -> None:
+    CoverageMode(True, min_area_m2=50.0).remember(target)
+    ready.review.fill(saved(tmp_path, boxes(1000), score=np.random.default_rng(1).random(1000)))
+    key(iface, Qt.Key.Key_N)
+    took, sizes = [], []
+    for number in range(1000):
+        at, start = ready.review.current, time.perf_counter()
+        QTest.keyClick(iface.canvas, (Qt.Key.Key_Return, Qt.Key.Key_Delete)[number % 3 == 0])
+        took.append(time.perf_counter() - start)
+        assert ready.review.current != at
+        if number in (300, 999):
+            sizes.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+    assert ready.review.candidates.counts == (666, 334) and ready.review.current is None
+    assert np.percentile(took, 95) < 0.1
+    assert sizes[1] - sizes[0] < 20e6
