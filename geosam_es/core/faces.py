@@ -5,7 +5,7 @@ Polygons that are put together from faces share the vertices of their borders, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar, Union
@@ -18,7 +18,17 @@ from shapely.geometry.base import BaseGeometry
 from ..errors import EditError
 from .topology import polygon_parts
 
-__all__ = ["GRID_M", "OUTSIDE", "Faces", "Plane", "Sides", "complex_vertices", "put_back", "segments"]
+__all__ = [
+    "GRID_M",
+    "OUTSIDE",
+    "Faces",
+    "Plane",
+    "Sides",
+    "complex_vertices",
+    "lacking",
+    "put_back",
+    "segments",
+]
 
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 Complex = NDArray[np.complex128]
@@ -34,6 +44,8 @@ GRID_M = 2.0**-17
 
 _THIN = 16 * GRID_M
 """Faces with a smaller mean width are due to rounding."""
+
+_NEAR_M = 1e-4
 
 
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
@@ -106,6 +118,12 @@ class Faces:
                 rest -= front
             groups.append(frozenset(group))
         return groups
+
+
+def middle(polygons: Iterable[BaseGeometry]) -> NDArray[np.float64]:
+    """Return XY in the middle of a layer, which a few polygons that are far away do not move."""
+    bounds = shapely.bounds(np.array(list(polygons), object)).reshape(-1, 2, 2)
+    return np.asarray(np.nanmedian(bounds.mean(axis=1), axis=0), np.float64)
 
 
 def complex_vertices(geometry: BaseGeometry | NDArray[np.object_]) -> Complex:
@@ -228,6 +246,20 @@ class Sides:
         """Return the parts of outlines with nothing, or more than one polygon, beside them, and the polygon of each."""
         chains, first = _chains(self.ends, self.ring, self.partner == OUTSIDE)
         return np.array(chains, object), self.owner[first]
+
+
+def lacking(lines: NDArray[np.object_], owner: NDArray[np.int64]) -> Iterator[tuple[int, int, shapely.LineString]]:
+    """Yield segments on which another polygon has a vertex, with both polygons."""
+    ends, line = segments(lines)
+    pieces = _line_strings(ends)
+    pairs = np.stack([ends.ravel(), owner[np.repeat(line, 2)]], axis=1)
+    (vertices, vertex_owner) = np.unique(pairs, axis=0).T
+    points = shapely.points(vertices.real, vertices.imag)
+    vertex, piece = shapely.STRtree(pieces).query(points, predicate="dwithin", distance=2 * GRID_M)
+    is_inside = (np.abs(vertices[vertex, None] - ends[piece]) > _NEAR_M).all(axis=1)
+    wanted = is_inside & (vertex_owner[vertex].real != owner[line[piece]])
+    for at, place in set(zip(vertex_owner[vertex[wanted]].real.astype(int).tolist(), piece[wanted].tolist())):
+        yield int(owner[line[place]]), at, pieces[place]
 
 
 def _codes(ends: Complex) -> tuple[Complex, Whole]:

@@ -26,7 +26,8 @@ from qgis.core import (  # type: ignore[attr-defined]
 from shapely.geometry.base import BaseGeometry
 
 from ..core.coverage import MAX_GAP_M2, Rules, simplify
-from ..core.coverage_check import Finding, check, mend, middle
+from ..core.coverage_check import Finding, check, mend
+from ..core.faces import middle
 from ..errors import EditError
 from ..qgis_support.crs import EllipsoidArea, from_qgs
 from ..qgis_support.fields import REAL, TEXT, make_fields

@@ -17,7 +17,8 @@ from shapely.geometry.base import BaseGeometry
 
 from ...core import coverage, coverage_check
 from ...core.coverage import Changes, Ground, Rules
-from ...core.coverage_check import Finding, Kind, middle
+from ...core.coverage_check import Finding, Kind
+from ...core.faces import middle
 from ...core.partition import polygonal
 from ...errors import EditError
 from ...qgis_support.classes import min_areas
