@@ -75,6 +75,8 @@ class OneSentenceAlgorithm(QgsProcessingAlgorithm):
 
     ID: ClassVar[str]
     GROUP: ClassVar[str]
+    TITLE: ClassVar[str]
+    HELP: ClassVar[str]
     INPUT = "INPUT"
 
     def createInstance(self) -> OneSentenceAlgorithm:  # noqa: N802
@@ -84,6 +86,14 @@ class OneSentenceAlgorithm(QgsProcessingAlgorithm):
     def name(self) -> str:
         """Return the id used in scripts."""
         return self.ID
+
+    def displayName(self) -> str:  # noqa: N802
+        """Return the name in the toolbox."""
+        return translated(self.TITLE)
+
+    def shortHelpString(self) -> str:  # noqa: N802
+        """Return the help text of the dialog."""
+        return translated(self.HELP)
 
     def groupId(self) -> str:  # noqa: N802
         """Return the id of the group."""
