@@ -127,9 +127,11 @@ class OneSentenceAlgorithm(QgsProcessingAlgorithm):
         minimum: float = 0,
         maximum: float = sys.float_info.max,
         advanced: bool = False,
+        optional: bool = False,
     ) -> None:
         """Add a parameter for a number; it is optional if there is no default."""
-        parameter = QgsProcessingParameterNumber(name, text, kind, default, default is None, minimum, maximum)  # type: ignore[call-overload]
+        may_lack = optional or default is None
+        parameter = QgsProcessingParameterNumber(name, text, kind, default, may_lack, minimum, maximum)  # type: ignore[call-overload]
         (self.add_advanced if advanced else self.addParameter)(parameter)
 
     def add_optional_folder(self, name: str, text: str, advanced: bool = False) -> None:

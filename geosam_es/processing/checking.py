@@ -76,7 +76,8 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
         double = QgsProcessingParameterNumber.Type.Double
         self.add_number(self.TOLERANCE, tr("Open gaps and slivers up to this width (m)"), double, 0.5)
         self.add_number(self.MIN_AREA, tr("Minimum area (m²)"), double, 0)
-        self.add_number(self.MAX_GAP, tr("Largest enclosed gap that is a fault (m²)"), double, MAX_GAP_M2)
+        text = tr("Largest enclosed gap that is a fault (m²)")
+        self.add_number(self.MAX_GAP, text, double, MAX_GAP_M2, optional=True)
         self.add_number(self.SIMPLIFY, tr("Simplify the mended polygons (m)"), double, 0, advanced=True)
         self.addParameter(QgsProcessingParameterFeatureSink(self.FINDINGS, tr("Findings"), polygon))
         mended = QgsProcessingParameterFeatureSink(

@@ -129,7 +129,7 @@ class _SegmentAlgorithm(ImageAlgorithm):
             self.addParameter(ChoiceParameter(self.CANDIDATE, text, _candidates(), BEST_CANDIDATE))
         self.add_number(self.MIN_AREA, tr("Drop parts smaller than (m²)"), number.Double, 0)
         self.add_number(self.FILL_HOLES, tr("Fill holes smaller than (m²)"), number.Double, 0)
-        self.add_advanced(QgsProcessingParameterBoolean(self.ALL_PARTS, tr("Keep all pieces"), False))
+        self.add_advanced(QgsProcessingParameterBoolean(self.ALL_PARTS, tr("Keep all pieces"), False, optional=True))
         self.add_number(self.SIMPLIFY, tr("Simplify outlines (pixels)"), number.Double, 1, advanced=True)
         self.add_number(
             self.LEVEL,
