@@ -26,6 +26,8 @@ __all__ = [
     "Sides",
     "complex_vertices",
     "lacking",
+    "line_strings",
+    "middle",
     "put_back",
     "segments",
 ]
@@ -89,7 +91,7 @@ class Faces:
         window: tuple[float, float, float, float],
     ) -> None:
         edges = _noded(_lines([*outlines, *lines]), window)
-        self.polygons = shapely.get_parts(shapely.polygonize(_line_strings(edges)))
+        self.polygons = shapely.get_parts(shapely.polygonize(line_strings(edges)))
         self.is_thin = 2 * shapely.area(self.polygons) < _THIN * shapely.length(self.polygons)
         inside: list[set[int]] = [set() for _ in self.polygons]
         tree = shapely.STRtree(shapely.point_on_surface(self.polygons))
@@ -251,7 +253,7 @@ class Sides:
 def lacking(lines: NDArray[np.object_], owner: NDArray[np.int64]) -> Iterator[tuple[int, int, shapely.LineString]]:
     """Yield segments on which another polygon has a vertex, with both polygons."""
     ends, line = segments(lines)
-    pieces = _line_strings(ends)
+    pieces = line_strings(ends)
     pairs = np.stack([ends.ravel(), owner[np.repeat(line, 2)]], axis=1)
     (vertices, vertex_owner) = np.unique(pairs, axis=0).T
     points = shapely.points(vertices.real, vertices.imag)
@@ -282,7 +284,8 @@ def _lines(geometries: Sequence[BaseGeometry]) -> NDArray[np.object_]:
     return np.concatenate([shapely.get_rings(parts[is_area]), parts[~is_area]])
 
 
-def _line_strings(ends: Complex) -> NDArray[np.object_]:
+def line_strings(ends: Complex) -> NDArray[np.object_]:
+    """Return the lines (S,) of segments (S, 2)."""
     return np.asarray(shapely.linestrings(np.stack([ends.real, ends.imag], axis=-1)))
 
 
@@ -304,7 +307,7 @@ def _noded(lines: NDArray[np.object_], window: tuple[float, float, float, float]
             code = np.unique(code)
             edges = np.stack([known[code // len(known)], known[code % len(known)]], axis=1)
             edges = edges[edges[:, 0] != edges[:, 1]]
-            if shapely.is_simple(shapely.multilinestrings(_line_strings(edges))):
+            if shapely.is_simple(shapely.multilinestrings(line_strings(edges))):
                 return np.asarray(edges, np.complex128)
     raise EditError(
         "The neighbouring polygons cannot be given common vertices", "correct them first with Check coverage"

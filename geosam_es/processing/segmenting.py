@@ -407,7 +407,8 @@ class UpdatePolygonsAlgorithm(_SegmentAlgorithm):
         older = open_segmenter(Path(folder)) if folder else None
         if older is not None and raster_crs(older.reader.metadata) != raster_crs(segmenter.reader.metadata):
             raise EditError(tr("The older image has another CRS"), tr("prepare it in the CRS of the newer one"))
-        thresholds = UpdateOptions(*(self.parameterAsDouble(parameters, name, context) for name in names), older)
+        same, gone, tolerance = (self.parameterAsDouble(parameters, name, context) for name in names)
+        thresholds = UpdateOptions(same, gone, tolerance, older)
         return update_objects(segmenter, objects, options, thresholds, meter)
 
 
