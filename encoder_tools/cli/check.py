@@ -14,7 +14,8 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.coverage import MAX_GAP_M2, Rules, simplify
-from geosam_es.core.coverage_check import Finding, Kind, check, mend, middle
+from geosam_es.core.coverage_check import Finding, Kind, check, mend
+from geosam_es.core.faces import middle
 from geosam_es.errors import VectorError
 
 from ..crs import AreaMeter, parse_crs

@@ -18,10 +18,10 @@ from shapely.geometry.base import BaseGeometry
 
 from ..errors import EditError, marked
 from .coverage import Changes, Rules, give, merge
-from .faces import GRID_M, OUTSIDE, Faces, Plane, Sides, segments
+from .faces import OUTSIDE, Faces, Plane, Sides, lacking
 from .partition import gaps, is_wide, polygonal, valid
 
-__all__ = ["Finding", "Kind", "check", "mend", "middle", "remedy"]
+__all__ = ["Finding", "Kind", "check", "in_order", "mend", "remedy"]
 
 _HAIR_M = 1e-4
 _MOST_ROUNDS = 5
@@ -139,12 +139,6 @@ def in_order(found: Iterable[Finding]) -> list[Finding]:
     return sorted(found, key=lambda finding: (kinds.index(finding.kind), -finding.size))
 
 
-def middle(polygons: Iterable[BaseGeometry]) -> NDArray[np.float64]:
-    """Return XY in the middle of a layer, which a few polygons that are far away do not move."""
-    bounds = shapely.bounds(np.array(list(polygons), object)).reshape(-1, 2, 2)
-    return np.asarray(np.nanmedian(bounds.mean(axis=1), axis=0), np.float64)
-
-
 def remedy(
     finding: Finding,
     polygons: Mapping[int, BaseGeometry],
@@ -212,8 +206,7 @@ def mend(
         if not found or found == before:
             break
         total = total or len(found)
-        keys = np.array(list(mended))
-        bounds = shapely.bounds(np.array(list(mended.values()), object))
+        keys, tree = list(mended), shapely.STRtree(list(mended.values()))
         touched: set[int] = set()
         waiting = _together(found, mended)
         while waiting:
@@ -224,10 +217,10 @@ def mend(
             if not (kind in _STALE and touched & ids):
                 place = group[0].place if len(group) == 1 else shapely.GeometryCollection([one.place for one in group])
                 reach = rules.reach_m / np.array(rules.metres_per_unit)
-                around = [place.bounds, *(mended[key].bounds for key in ids if key in mended)]
-                low, high = np.min(around, axis=0)[:2] - reach, np.max(around, axis=0)[2:] + reach
-                is_near = ((bounds[:, :2] <= high) & (bounds[:, 2:] >= low)).all(axis=1)
-                near = {int(key): mended[int(key)] for key in keys[is_near] if int(key) in mended}
+                around = np.array([place, *(mended[key] for key in ids if key in mended)], object)
+                low, high = shapely.total_bounds(around).reshape(2, 2)
+                places = sorted(tree.query(shapely.box(*(low - reach), *(high + reach))))
+                near = {keys[at]: mended[keys[at]] for at in places if keys[at] in mended}
                 try:
                     changes = remedy(Finding(kind, place, 0.0, tuple(sorted(ids))), near, rules, classes)
                 except (EditError, shapely.errors.GEOSException):
@@ -264,23 +257,17 @@ def _together(found: Iterable[Finding], polygons: Mapping[int, BaseGeometry]) ->
 class _Check:
     """The polygons in metres."""
 
-    def __init__(
-        self,
-        given: Mapping[int, BaseGeometry],
-        rules: Rules,
-        classes: Mapping[int, Hashable],
-    ) -> None:
+    def __init__(self, given: Mapping[int, BaseGeometry], rules: Rules, classes: Mapping[int, Hashable]) -> None:
         self._rules, self._classes = rules, classes
         self._keys = list(given)
         self._given = np.array(list(given.values()), object)
         self._plane = Plane(self._given, rules.metres_per_unit)
         self._is_valid = shapely.is_valid(self._given)
-        flat = self._plane.flat(self._given)
+        self._flat = self._plane.flat(self._given)
         for place in np.flatnonzero(~self._is_valid):
-            flat[place] = polygonal(valid(flat[place]))
-        self._flat = flat
-        self._tree = shapely.STRtree(flat)
-        self._sides = Sides.of(flat)
+            self._flat[place] = polygonal(valid(self._flat[place]))
+        self._tree = shapely.STRtree(self._flat)
+        self._sides = Sides.of(self._flat)
 
     def findings(self) -> Iterator[Finding]:
         """Yield all findings."""
@@ -291,8 +278,7 @@ class _Check:
                 Kind.INVALID, spot if repaired.is_empty else repaired, self._flat[place].area, (self._keys[place],)
             )
         lines, owner = self._sides.unmatched_lines()
-        enclosed = list(self._faces(lines))
-        yield from enclosed
+        yield from (enclosed := list(self._faces(lines)))
         yield from self._slits(lines, owner, enclosed)
         yield from self._borders(lines, owner, {pair for finding in enclosed for pair in combinations(finding.ids, 2)})
         yield from self._parts()
@@ -358,10 +344,8 @@ class _Check:
             return
         one, other = shapely.STRtree(lines).query(lines, predicate="dwithin", distance=tolerance)
         number = {key: place for place, key in enumerate(self._keys)}
-        pieces: Counter[tuple[int, ...]] = Counter()
-        for finding in enclosed:
-            pieces[tuple(number[key] for key in finding.ids)] += shapely.get_num_geometries(finding.place)
-        seen = {tuple(sorted(places)) for places, count in pieces.items() if count > _MANY}
+        pieces = Counter(finding.ids for finding in enclosed for _ in shapely.get_parts(finding.place))
+        seen = {tuple(sorted(number[key] for key in ids)) for ids, count in pieces.items() if count > _MANY}
         pairs = zip(owner[one].tolist(), owner[other].tolist())
         wanted = np.array([pair[0] < pair[1] and pair not in seen for pair in pairs], bool)
         one, other = one[wanted], other[wanted]
@@ -388,7 +372,7 @@ class _Check:
     ) -> Iterator[Finding]:
         """Find segments on which a neighbour has a vertex that they lack; but for pairs with other findings."""
         groups: dict[tuple[int, ...], list[shapely.LineString]] = {}
-        for one, other, line in _lacking(lines, owner):
+        for one, other, line in lacking(lines, owner):
             groups.setdefault((min(one, other), max(one, other)), []).append(line)
         for pair, found in groups.items():
             if tuple(sorted(self._keys[place] for place in pair)) not in known:
@@ -413,17 +397,3 @@ class _Check:
             if other != OUTSIDE and names[one] is not None and names[one] == names[other]:
                 line = shapely.intersection(self._flat[one].boundary, self._flat[other].boundary)
                 yield self._finding(Kind.SAME_CLASS, line, [one, other])
-
-
-def _lacking(lines: NDArray[np.object_], owner: NDArray[np.int64]) -> Iterator[tuple[int, int, shapely.LineString]]:
-    """Yield segments on which another polygon has a vertex, with both polygons."""
-    ends, line = segments(lines)
-    pieces = np.asarray(shapely.linestrings(np.stack([ends.real, ends.imag], axis=-1)))
-    pairs = np.stack([ends.ravel(), owner[np.repeat(line, 2)]], axis=1)
-    (vertices, vertex_owner) = np.unique(pairs, axis=0).T
-    points = shapely.points(vertices.real, vertices.imag)
-    vertex, piece = shapely.STRtree(pieces).query(points, predicate="dwithin", distance=2 * GRID_M)
-    is_inside = (np.abs(vertices[vertex, None] - ends[piece]) > _HAIR_M).all(axis=1)
-    wanted = is_inside & (vertex_owner[vertex].real != owner[line[piece]])
-    for at, place in set(zip(vertex_owner[vertex[wanted]].real.astype(int).tolist(), piece[wanted].tolist())):
-        yield int(owner[line[place]]), at, pieces[place]

@@ -5,7 +5,7 @@ Polygons that are put together from faces share the vertices of their borders, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar, Union
@@ -18,7 +18,19 @@ from shapely.geometry.base import BaseGeometry
 from ..errors import EditError
 from .topology import polygon_parts
 
-__all__ = ["GRID_M", "OUTSIDE", "Faces", "Plane", "Sides", "complex_vertices", "put_back", "segments"]
+__all__ = [
+    "GRID_M",
+    "OUTSIDE",
+    "Faces",
+    "Plane",
+    "Sides",
+    "complex_vertices",
+    "lacking",
+    "line_strings",
+    "middle",
+    "put_back",
+    "segments",
+]
 
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 Complex = NDArray[np.complex128]
@@ -34,6 +46,8 @@ GRID_M = 2.0**-17
 
 _THIN = 16 * GRID_M
 """Faces with a smaller mean width are due to rounding."""
+
+_NEAR_M = 1e-4
 
 
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
@@ -77,7 +91,7 @@ class Faces:
         window: tuple[float, float, float, float],
     ) -> None:
         edges = _noded(_lines([*outlines, *lines]), window)
-        self.polygons = shapely.get_parts(shapely.polygonize(_line_strings(edges)))
+        self.polygons = shapely.get_parts(shapely.polygonize(line_strings(edges)))
         self.is_thin = 2 * shapely.area(self.polygons) < _THIN * shapely.length(self.polygons)
         inside: list[set[int]] = [set() for _ in self.polygons]
         tree = shapely.STRtree(shapely.point_on_surface(self.polygons))
@@ -106,6 +120,12 @@ class Faces:
                 rest -= front
             groups.append(frozenset(group))
         return groups
+
+
+def middle(polygons: Iterable[BaseGeometry]) -> NDArray[np.float64]:
+    """Return XY in the middle of a layer, which a few polygons that are far away do not move."""
+    bounds = shapely.bounds(np.array(list(polygons), object)).reshape(-1, 2, 2)
+    return np.asarray(np.nanmedian(bounds.mean(axis=1), axis=0), np.float64)
 
 
 def complex_vertices(geometry: BaseGeometry | NDArray[np.object_]) -> Complex:
@@ -230,6 +250,20 @@ class Sides:
         return np.array(chains, object), self.owner[first]
 
 
+def lacking(lines: NDArray[np.object_], owner: NDArray[np.int64]) -> Iterator[tuple[int, int, shapely.LineString]]:
+    """Yield segments on which another polygon has a vertex, with both polygons."""
+    ends, line = segments(lines)
+    pieces = line_strings(ends)
+    pairs = np.stack([ends.ravel(), owner[np.repeat(line, 2)]], axis=1)
+    (vertices, vertex_owner) = np.unique(pairs, axis=0).T
+    points = shapely.points(vertices.real, vertices.imag)
+    vertex, piece = shapely.STRtree(pieces).query(points, predicate="dwithin", distance=2 * GRID_M)
+    is_inside = (np.abs(vertices[vertex, None] - ends[piece]) > _NEAR_M).all(axis=1)
+    wanted = is_inside & (vertex_owner[vertex].real != owner[line[piece]])
+    for at, place in set(zip(vertex_owner[vertex[wanted]].real.astype(int).tolist(), piece[wanted].tolist())):
+        yield int(owner[line[place]]), at, pieces[place]
+
+
 def _codes(ends: Complex) -> tuple[Complex, Whole]:
     """Return the nodes of segments, and a number for each segment that is the same in both directions."""
     vertices = ends.ravel() + 0.0
@@ -250,7 +284,8 @@ def _lines(geometries: Sequence[BaseGeometry]) -> NDArray[np.object_]:
     return np.concatenate([shapely.get_rings(parts[is_area]), parts[~is_area]])
 
 
-def _line_strings(ends: Complex) -> NDArray[np.object_]:
+def line_strings(ends: Complex) -> NDArray[np.object_]:
+    """Return the lines (S,) of segments (S, 2)."""
     return np.asarray(shapely.linestrings(np.stack([ends.real, ends.imag], axis=-1)))
 
 
@@ -272,7 +307,7 @@ def _noded(lines: NDArray[np.object_], window: tuple[float, float, float, float]
             code = np.unique(code)
             edges = np.stack([known[code // len(known)], known[code % len(known)]], axis=1)
             edges = edges[edges[:, 0] != edges[:, 1]]
-            if shapely.is_simple(shapely.multilinestrings(_line_strings(edges))):
+            if shapely.is_simple(shapely.multilinestrings(line_strings(edges))):
                 return np.asarray(edges, np.complex128)
     raise EditError(
         "The neighbouring polygons cannot be given common vertices", "correct them first with Check coverage"

@@ -14,7 +14,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from .faces import GRID_M, Faces, Plane, complex_vertices, segments
+from .faces import GRID_M, Faces, Plane, complex_vertices, line_strings, segments
 from .topology import polygon_parts
 
 __all__ = [
@@ -139,7 +139,7 @@ def _beside(outline: Outline, neighbours: list[shapely.Polygon]) -> Outline:
     """Move new vertices on edges of neighbours, which come from the grid, to the outer side of these."""
     rings = shapely.get_rings([shapely.geometry.polygon.orient(part) for part in neighbours])
     ends, _ = segments(rings)
-    edges = shapely.STRtree(shapely.linestrings(np.stack([ends.real, ends.imag], axis=-1)))
+    edges = shapely.STRtree(line_strings(ends))
     known = complex_vertices(rings)
 
     def moved(xy: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -260,7 +260,8 @@ def gaps(outline: Outline, cover: BaseGeometry, tolerance: float) -> BaseGeometr
     hair = _HAIR * tolerance
     between = grown(grown(shapely.difference(closed, joined), -hair), hair)
     parts = shapely.STRtree(polygon_parts(between))
-    near = np.intersect1d(*(parts.query(side, predicate="dwithin", distance=hair) for side in (outline, cover)))
+    beside, at_cover = (parts.query(side, predicate="dwithin", distance=hair) for side in (outline, cover))
+    near = np.intersect1d(beside, at_cover)
     return shapely.intersection(grown(shapely.MultiPolygon(list(parts.geometries[near])), 2 * hair), closed)
 
 

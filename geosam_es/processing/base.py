@@ -75,6 +75,8 @@ class OneSentenceAlgorithm(QgsProcessingAlgorithm):
 
     ID: ClassVar[str]
     GROUP: ClassVar[str]
+    TITLE: ClassVar[str]
+    HELP: ClassVar[str]
     INPUT = "INPUT"
 
     def createInstance(self) -> OneSentenceAlgorithm:  # noqa: N802
@@ -84,6 +86,14 @@ class OneSentenceAlgorithm(QgsProcessingAlgorithm):
     def name(self) -> str:
         """Return the id used in scripts."""
         return self.ID
+
+    def displayName(self) -> str:  # noqa: N802
+        """Return the name in the toolbox."""
+        return translated(self.TITLE)
+
+    def shortHelpString(self) -> str:  # noqa: N802
+        """Return the help text of the dialog."""
+        return translated(self.HELP)
 
     def groupId(self) -> str:  # noqa: N802
         """Return the id of the group."""
@@ -117,9 +127,11 @@ class OneSentenceAlgorithm(QgsProcessingAlgorithm):
         minimum: float = 0,
         maximum: float = sys.float_info.max,
         advanced: bool = False,
+        optional: bool = False,
     ) -> None:
         """Add a parameter for a number; it is optional if there is no default."""
-        parameter = QgsProcessingParameterNumber(name, text, kind, default, default is None, minimum, maximum)  # type: ignore[call-overload]
+        may_lack = optional or default is None
+        parameter = QgsProcessingParameterNumber(name, text, kind, default, may_lack, minimum, maximum)  # type: ignore[call-overload]
         (self.add_advanced if advanced else self.addParameter)(parameter)
 
     def add_optional_folder(self, name: str, text: str, advanced: bool = False) -> None:

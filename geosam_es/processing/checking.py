@@ -26,8 +26,9 @@ from qgis.core import (  # type: ignore[attr-defined]
 from shapely.geometry.base import BaseGeometry
 
 from ..core.coverage import MAX_GAP_M2, Rules, simplify
-from ..core.coverage_check import Finding, check, mend, middle
-from ..errors import EditError
+from ..core.coverage_check import Finding, check, mend
+from ..core.faces import middle
+from ..errors import EditError, marked
 from ..qgis_support.crs import EllipsoidArea, from_qgs
 from ..qgis_support.fields import REAL, TEXT, make_fields
 from ..qgis_support.messages import tr, translated
@@ -44,6 +45,18 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
     """``geosam-es check``, without a process of its own."""
 
     ID = "checkcoverage"
+    TITLE = marked("Check coverage")
+    HELP = marked(
+        "For polygons that share borders, such as a map of habitats or of land cover. The algorithm finds invalid "
+        "polygons, overlaps, enclosed gaps, narrow open gaps, slivers, parts below the minimum area, borders whose "
+        "vertices differ between the two sides, and, with a class field, neighbours of the same class. Each "
+        "finding becomes a polygon with its kind, its size, the ids of the polygons and a remedy.\n\n"
+        "The mended polygons are optional. Every remedy is applied: an overlap is left to the smallest polygon; "
+        "gaps, slivers and small parts go to the neighbour with the longest border; neighbours of the same class "
+        "are merged, and keep the attributes of the larger one. Enclosed gaps larger than the limit, such as lakes "
+        "that are no part of the map, are listed last as large gaps. They do not count as faults, and stay. "
+        "Simplifying changes both sides of a border in the same way."
+    )
     GROUP = "polygons"
     CLASS = "CLASS_FIELD"
     TOLERANCE = "TOLERANCE_M"
@@ -55,24 +68,6 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
     FOUND = "FOUND"
     LEFT = "LEFT"
 
-    def displayName(self) -> str:  # noqa: N802
-        """Return the name in the toolbox."""
-        return tr("Check coverage")
-
-    def shortHelpString(self) -> str:  # noqa: N802
-        """Return the help text of the dialog."""
-        return tr(
-            "For polygons that share borders, such as a map of habitats or of land cover. The algorithm finds invalid "
-            "polygons, overlaps, enclosed gaps, narrow open gaps, slivers, parts below the minimum area, borders whose "
-            "vertices differ between the two sides, and, with a class field, neighbours of the same class. Each "
-            "finding becomes a polygon with its kind, its size, the ids of the polygons and a remedy.\n\n"
-            "The mended polygons are optional. Every remedy is applied: an overlap is left to the smallest polygon; "
-            "gaps, slivers and small parts go to the neighbour with the longest border; neighbours of the same class "
-            "are merged, and keep the attributes of the larger one. Enclosed gaps larger than the limit, such as lakes "
-            "that are no part of the map, are listed last as large gaps. They do not count as faults, and stay. "
-            "Simplifying changes both sides of a border in the same way."
-        )
-
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters and outputs."""
         polygon = QgsProcessing.SourceType.TypeVectorPolygon  # type: ignore[attr-defined]
@@ -81,7 +76,8 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
         double = QgsProcessingParameterNumber.Type.Double
         self.add_number(self.TOLERANCE, tr("Open gaps and slivers up to this width (m)"), double, 0.5)
         self.add_number(self.MIN_AREA, tr("Minimum area (m²)"), double, 0)
-        self.add_number(self.MAX_GAP, tr("Largest enclosed gap that is a fault (m²)"), double, MAX_GAP_M2)
+        text = tr("Largest enclosed gap that is a fault (m²)")
+        self.add_number(self.MAX_GAP, text, double, MAX_GAP_M2, optional=True)
         self.add_number(self.SIMPLIFY, tr("Simplify the mended polygons (m)"), double, 0, advanced=True)
         self.addParameter(QgsProcessingParameterFeatureSink(self.FINDINGS, tr("Findings"), polygon))
         mended = QgsProcessingParameterFeatureSink(

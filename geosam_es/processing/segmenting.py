@@ -37,7 +37,7 @@ from shapely.geometry.base import BaseGeometry
 from ..core.globe import are_degrees
 from ..core.grid import FINEST_LEVEL
 from ..core.prompts import Bounds
-from ..errors import EditError, VectorError
+from ..errors import EditError, VectorError, marked
 from ..inference.batch import (
     ALL_CANDIDATES,
     BEST_CANDIDATE,
@@ -129,7 +129,7 @@ class _SegmentAlgorithm(ImageAlgorithm):
             self.addParameter(ChoiceParameter(self.CANDIDATE, text, _candidates(), BEST_CANDIDATE))
         self.add_number(self.MIN_AREA, tr("Drop parts smaller than (m²)"), number.Double, 0)
         self.add_number(self.FILL_HOLES, tr("Fill holes smaller than (m²)"), number.Double, 0)
-        self.add_advanced(QgsProcessingParameterBoolean(self.ALL_PARTS, tr("Keep all pieces"), False))
+        self.add_advanced(QgsProcessingParameterBoolean(self.ALL_PARTS, tr("Keep all pieces"), False, optional=True))
         self.add_number(self.SIMPLIFY, tr("Simplify outlines (pixels)"), number.Double, 1, advanced=True)
         self.add_number(
             self.LEVEL,
@@ -301,27 +301,21 @@ class SegmentPointsAlgorithm(_SegmentAlgorithm):
     """Uses the points of a layer as clicks."""
 
     ID = "segmentpoints"
-
-    def displayName(self) -> str:  # noqa: N802
-        """Return the name in the toolbox."""
-        return tr("Segment from points")
-
-    def shortHelpString(self) -> str:  # noqa: N802
-        """Return the help text of the dialog."""
-        return tr(
-            "Draws the polygon of the object at each point of a layer. Choose a raster: its tiles under the points are "
-            "prepared first, and kept for the next time. Or choose the folder of a prepared image.\n\n"
-            "Points with the same value in the object field belong to one object; without that field each point is "
-            "one object. The label field separates positive points (1) from negative points (0). Fields named object "
-            "and label are used by default. The points may have any CRS. The polygons get the other attributes of the "
-            "first point, and the style of the layer if it shows classes.\n\n"
-            "Of the masks that fit, keep the one with the highest score, the one with a rank, or all; then the field "
-            "candidate has the rank.\n\n"
-            "For small or large objects, set the level of detail, or else the size of the objects in metres or the "
-            "scale of a map on which you would click them. Objects of less than 100 pixels need enlarged levels.\n\n"
-            "Points outside the raster, without data or on tiles that cannot be prepared are listed in the log. Areas "
-            "are measured on the ellipsoid.",
-        )
+    TITLE = marked("Segment from points")
+    HELP = marked(
+        "Draws the polygon of the object at each point of a layer. Choose a raster: its tiles under the points are "
+        "prepared first, and kept for the next time. Or choose the folder of a prepared image.\n\n"
+        "Points with the same value in the object field belong to one object; without that field each point is "
+        "one object. The label field separates positive points (1) from negative points (0). Fields named object "
+        "and label are used by default. The points may have any CRS. The polygons get the other attributes of the "
+        "first point, and the style of the layer if it shows classes.\n\n"
+        "Of the masks that fit, keep the one with the highest score, the one with a rank, or all; then the field "
+        "candidate has the rank.\n\n"
+        "For small or large objects, set the level of detail, or else the size of the objects in metres or the "
+        "scale of a map on which you would click them. Objects of less than 100 pixels need enlarged levels.\n\n"
+        "Points outside the raster, without data or on tiles that cannot be prepared are listed in the log. Areas "
+        "are measured on the ellipsoid."
+    )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters."""
@@ -336,24 +330,18 @@ class SegmentBoxesAlgorithm(_SegmentAlgorithm):
     """Uses the bounding boxes of a layer of polygons."""
 
     ID = "segmentboxes"
-
-    def displayName(self) -> str:  # noqa: N802
-        """Return the name in the toolbox."""
-        return tr("Segment from boxes")
-
-    def shortHelpString(self) -> str:  # noqa: N802
-        """Return the help text of the dialog."""
-        return tr(
-            "Draws the polygon of the object in the bounding box of each feature, which may be a rough outline, in any "
-            "CRS. Choose a raster: its tiles under the boxes are prepared first, and kept for the next time. Or choose "
-            "the folder of a prepared image.\n\n"
-            "The object field identifies the objects in the output. A field named object is used by default, or else "
-            "the feature id. The polygons get the other attributes of the feature.\n\n"
-            "The size of a box chooses its level of detail. Boxes of less than 100 pixels get enlarged levels if the "
-            "image has them.\n\n"
-            "Boxes outside the raster, without data or on tiles that cannot be prepared are listed in the log. Areas "
-            "are measured on the ellipsoid.",
-        )
+    TITLE = marked("Segment from boxes")
+    HELP = marked(
+        "Draws the polygon of the object in the bounding box of each feature, which may be a rough outline, in any "
+        "CRS. Choose a raster: its tiles under the boxes are prepared first, and kept for the next time. Or choose "
+        "the folder of a prepared image.\n\n"
+        "The object field identifies the objects in the output. A field named object is used by default, or else "
+        "the feature id. The polygons get the other attributes of the feature.\n\n"
+        "The size of a box chooses its level of detail. Boxes of less than 100 pixels get enlarged levels if the "
+        "image has them.\n\n"
+        "Boxes outside the raster, without data or on tiles that cannot be prepared are listed in the log. Areas "
+        "are measured on the ellipsoid."
+    )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters."""
@@ -367,30 +355,24 @@ class UpdatePolygonsAlgorithm(_SegmentAlgorithm):
     """Uses the polygons of an older image as outlines."""
 
     ID = "updatepolygons"
+    TITLE = marked("Update polygons")
+    HELP = marked(
+        "Finds the objects of an older layer of polygons on a newer image. Choose the newer raster, or the folder "
+        "of its prepared image. The tiles under the polygons are prepared first, and kept for the next time.\n\n"
+        "The output has the new outline of each polygon, its IoU with the old one, and a verdict: same, moved, "
+        "changed or gone. Polygons that are the same or gone keep their vertices, a moved one its shape, and a "
+        "changed one the vertices where its border differs by less than the tolerance. The other attributes are "
+        "copied.\n\n"
+        "An object is the same or moved if the IoU, in its place or displaced, reaches the first threshold. It is "
+        "gone if the score of the model is below the second one.\n\n"
+        "Objects that the model draws otherwise than you did may be called changed or gone. With the prepared "
+        "older image, what it draws on the two images is compared, which avoids most of these errors."
+    )
     IS_UPDATE = True
     SAME_IOU = "SAME_IOU"
     GONE_SCORE = "GONE_SCORE"
     TOLERANCE = "TOLERANCE"
     OLD_STORE = "OLD_STORE"
-
-    def displayName(self) -> str:  # noqa: N802
-        """Return the name in the toolbox."""
-        return tr("Update polygons")
-
-    def shortHelpString(self) -> str:  # noqa: N802
-        """Return the help text of the dialog."""
-        return tr(
-            "Finds the objects of an older layer of polygons on a newer image. Choose the newer raster, or the folder "
-            "of its prepared image. The tiles under the polygons are prepared first, and kept for the next time.\n\n"
-            "The output has the new outline of each polygon, its IoU with the old one, and a verdict: same, moved, "
-            "changed or gone. Polygons that are the same or gone keep their vertices, a moved one its shape, and a "
-            "changed one the vertices where its border differs by less than the tolerance. The other attributes are "
-            "copied.\n\n"
-            "An object is the same or moved if the IoU, in its place or displaced, reaches the first threshold. It is "
-            "gone if the score of the model is below the second one.\n\n"
-            "Objects that the model draws otherwise than you did may be called changed or gone. With the prepared "
-            "older image, what it draws on the two images is compared, which avoids most of these errors."
-        )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters."""
@@ -425,7 +407,8 @@ class UpdatePolygonsAlgorithm(_SegmentAlgorithm):
         older = open_segmenter(Path(folder)) if folder else None
         if older is not None and raster_crs(older.reader.metadata) != raster_crs(segmenter.reader.metadata):
             raise EditError(tr("The older image has another CRS"), tr("prepare it in the CRS of the newer one"))
-        thresholds = UpdateOptions(*(self.parameterAsDouble(parameters, name, context) for name in names), older)
+        same, gone, tolerance = (self.parameterAsDouble(parameters, name, context) for name in names)
+        thresholds = UpdateOptions(same, gone, tolerance, older)
         return update_objects(segmenter, objects, options, thresholds, meter)
 
 

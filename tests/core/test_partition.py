@@ -211,7 +211,7 @@ def test_fields_drawn_beside_others_share_their_borders(unit: str, seed: int, to
     assert all(hole.buffer(-0.49 * tolerance).area > 0 for hole in holes if hole.distance(flat) < 1e-3)
     closed = joined.buffer(0.45 * tolerance).buffer(-0.45 * tolerance, join_style="mitre")
     gaps = [gap for gap in shapely.get_parts(shapely.difference(closed, joined)) if gap.distance(flat) < 1e-3]
-    assert all(gap.area < 0.5 * tolerance**2 for gap in gaps if gap.distance(cover) < 1e-3)
+    assert all(gap.area < 0.6 * tolerance**2 for gap in gaps if gap.distance(cover) < 1e-3)
     # Far from the neighbours, vertices are those of the outline.
     own = vertices(outline)
     for xy in shapely.get_coordinates(fit.outline):

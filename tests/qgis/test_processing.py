@@ -293,6 +293,10 @@ def test_options_of_the_outline(store: Path) -> None:
     assert large[0].geometry().area() == pytest.approx(planar_area(100), rel=0.03)
     rough, fine = (run("segmentpoints", **common, SIMPLIFY=value)[0].geometry() for value in (20, 0))
     assert rough.constGet().nCoordinates() < fine.constGet().nCoordinates() / 3
+    around = layer("Polygon", [point(300, 300).combine(point(800, 450)).buffer(60, 4)])
+    one, both = (run("segmentboxes", STORE=str(store), INPUT=around, ALL_PARTS=keeps)[0] for keeps in (False, True))
+    parts = [len(item.geometry().asGeometryCollection()) for item in (one, both)]
+    assert parts == [1, 2] and both["area_m2"] > one["area_m2"]
 
 
 @pytest.mark.parametrize(("candidate", "areas"), [("1", [60]), ("2", [44]), ("all", [60, 44])])
@@ -404,6 +408,8 @@ def test_old_polygons_are_brought_up_to_date(store: Path) -> None:
     assert grown.area() == pytest.approx(planar_area(60), rel=0.05)
     (found,) = run("updatepolygons", STORE=str(store), INPUT=layer("Polygon", [discs[2]]), SAME_IOU=0.4)
     assert found["verdict"] == "same"
+    (found,) = run("updatepolygons", STORE=str(store), INPUT=layer("Polygon", [discs[2]]), OLD_STORE=str(store))
+    assert found["verdict"] == "same", "the model draws the object on both images as it is now"
 
 
 LOOSE = {"POINTS_PER_SIDE": 16, "PRED_IOU_THRESH": 0.85, "STABILITY_SCORE_THRESH": 0.5}

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,8 @@ from shapely.geometry.base import BaseGeometry
 
 from ...core import coverage, coverage_check
 from ...core.coverage import Changes, Ground, Rules
-from ...core.coverage_check import Finding, Kind, middle
+from ...core.coverage_check import Finding, Kind
+from ...core.faces import middle
 from ...core.partition import polygonal
 from ...errors import EditError
 from ...qgis_support.classes import min_areas
@@ -48,7 +49,7 @@ class LayerCoverage:
         self._source = QgsVectorLayerFeatureSource(layer)
         self._fields = [index for index in map(layer.fields().lookupField, class_fields) if index >= 0]
         self._meter = EllipsoidArea(layer.crs())
-        smallest = dict(min_areas(layer).items())
+        smallest: dict[Hashable, float] = {**min_areas(layer)}
         self._rules = Rules(
             mode.tolerance_m, mode.min_area_m2, smallest, mode.refuses_small, max_gap_m2=mode.max_gap_m2
         )
