@@ -71,6 +71,8 @@ class Gestures(Desktop):
 
     def timed(self, name: str, act: Callable[[], None], done: Callable[[], Any]) -> None:
         pause(0.05)
+        # The map of the gesture before.
+        wait(lambda: not self.canvas.isDrawing())
         self.holds.longest()
         begun = time.perf_counter()
         act()
