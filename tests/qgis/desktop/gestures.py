@@ -25,7 +25,7 @@ sys.path.append(os.environ["GEOSAM_ES_TESTS"])
 
 from window import FOLDER, Desktop, pause, percentiles, start, wait
 
-TIMES = 10
+TIMES = 8
 VERTICES = 5000
 CELLS, SIDE, BEND = 12, 40.0, 3.0
 """The coverage: cells in a row and a column, their side in metres, and how far their borders bend."""
