@@ -185,6 +185,8 @@ class Interaction(QObject):
         undoing.changed.connect(self._name_undo)
         undoing.undone.connect(lambda text: self._messages.report(text, tr("Redo"), undoing.redo_edit))
         self.shaping.written.connect(undoing.say_done)
+        # It said what was accepted last.
+        self.shaping.written.connect(lambda _text: self._show_result())
         undoing.done.connect(lambda text: self._messages.report(text, tr("Undo"), undoing.undo_edit))
         undoing.outdated.connect(self._messages.close_report)
         # What was set aside keeps the files of its store open.

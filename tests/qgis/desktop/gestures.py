@@ -25,7 +25,7 @@ sys.path.append(os.environ["GEOSAM_ES_TESTS"])
 
 from window import FOLDER, Desktop, pause, percentiles, start, wait
 
-TIMES = 10
+TIMES = 8
 VERTICES = 5000
 CELLS, SIDE, BEND = 12, 40.0, 3.0
 """The coverage: cells in a row and a column, their side in metres, and how far their borders bend."""
@@ -71,6 +71,8 @@ class Gestures(Desktop):
 
     def timed(self, name: str, act: Callable[[], None], done: Callable[[], Any]) -> None:
         pause(0.05)
+        # The map of the gesture before.
+        wait(lambda: not self.canvas.isDrawing())
         self.holds.longest()
         begun = time.perf_counter()
         act()

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from qgis.core import QgsApplication, QgsPointXY, QgsProject, QgsRectangle
-from qgis.PyQt.QtCore import QPoint, Qt, QTimer
+from qgis.PyQt.QtCore import QEvent, QPoint, Qt, QTimer
 from qgis.PyQt.QtTest import QTest
 from qgis.utils import iface, plugins
 
 FOLDER = Path(os.environ["GEOSAM_ES_DESKTOP"])
+_DELETION = int(getattr(QEvent.Type.DeferredDelete, "value", QEvent.Type.DeferredDelete))
 
 
 def wait(condition: Callable[[], Any], seconds: float = 30.0) -> None:
@@ -24,6 +25,8 @@ def wait(condition: Callable[[], Any], seconds: float = 30.0) -> None:
         if time.monotonic() > end:
             raise TimeoutError("timed out")
         QgsApplication.processEvents()
+        # Qt leaves it until the script ends, and the more old messages there are, the slower the message bar gets.
+        QgsApplication.sendPostedEvents(None, _DELETION)
         time.sleep(0.001)
 
 
