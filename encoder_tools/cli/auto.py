@@ -22,7 +22,7 @@ from shapely.geometry.base import BaseGeometry
 from geosam_es.core.grid import FINEST_LEVEL, Tile
 from geosam_es.core.topology import clean, polygon_parts
 from geosam_es.errors import OutputError, VectorError
-from geosam_es.inference.automatic import AutomaticMask, automatic_masks, default_options, tiles_of_rows
+from geosam_es.inference.automatic import AutomaticMask, automatic_masks, default_options, rows_of_tiles
 from geosam_es.inference.segmenter import Segmenter
 from geosam_es.inference.session import open_segmenter
 from geosam_es.store.files import write_text
@@ -106,7 +106,7 @@ def auto_command(
     area = None if aoi is None else _area(aoi, segmenter, raster_crs)
     options = replace(default_options(segmenter), **{key: value for key, value in given.items() if value is not None})
     chosen = sorted(set(levels)) or None
-    _note_missing(segmenter, [tile for row in tiles_of_rows(segmenter, chosen, area) for tile in row])
+    _note_missing(segmenter, [tile for row in rows_of_tiles(segmenter, chosen, area) for tile in row])
     raster, model = segmenter.reader.metadata.raster, segmenter.reader.decoder
     area_key = 0 if area is None else zlib.crc32(shapely.to_wkb(area))
     rows = _RowFolder(output, [raster.fingerprint, model.name, chosen, area_key, asdict(options)], resume)

@@ -31,7 +31,7 @@ from ..inference.automatic import (
     AutomaticOptions,
     automatic_masks,
     default_options,
-    tiles_of_rows,
+    rows_of_tiles,
 )
 from ..inference.segmenter import Segmenter
 from ..inference.session import open_segmenter
@@ -139,7 +139,7 @@ class AutomaticMasksAlgorithm(ImageAlgorithm):
             feedback.setProgress(100.0 * (share + (1 - share) * done / max(total, 1)))
 
         try:
-            tiles = [tile for row in tiles_of_rows(segmenter, levels, area) for tile in row]
+            tiles = [tile for row in rows_of_tiles(segmenter, levels, area) for tile in row]
             missing = [tile for tile in tiles if segmenter.reader.state(tile) is TileState.MISSING]
             if live is not None and missing:
                 share = _SHARE_OF_TILES

@@ -11,7 +11,7 @@ import pytest
 import shapely
 from numpy.typing import NDArray
 
-from geosam_es.inference.automatic import AutomaticMask, AutomaticOptions, automatic_masks, tiles_of_rows
+from geosam_es.inference.automatic import AutomaticMask, AutomaticOptions, automatic_masks, rows_of_tiles
 from geosam_es.inference.segmenter import Segmenter
 from tests.helpers import disc, make_store, open_blobs
 
@@ -71,7 +71,7 @@ def test_only_points_in_the_area_and_on_data_are_used(tmp_path: Path) -> None:
     (mask,) = automatic_masks(open_blobs(store), WHOLE, area=area)
     assert ious([mask], DISCS[:1])[0, 0] > 0.95
     segmenter = open_blobs(store)
-    assert {tile.level for row in tiles_of_rows(segmenter, [1], area) for tile in row} == {1}
+    assert {tile.level for row in rows_of_tiles(segmenter, [1], area) for tile in row} == {1}
     shutil.rmtree(store / "level0" / "image_embeddings" / "c" / "0" / "0" / "0")
     masks = list(automatic_masks(segmenter, WHOLE, levels=[0]))
     assert masks and not any(mask.tile == (0, 0, 0) for mask in masks)
