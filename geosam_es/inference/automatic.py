@@ -65,7 +65,7 @@ class AutomaticOptions:
     min_mask_region_area: float = 0.0
 
 
-_DEFAULTS = {"mini": AutomaticOptions(16, 0.5, 0.4)}
+_DEFAULTS = {"mini": AutomaticOptions(16, 0.4, 0.4)}
 """By the name of the model; the logits of `mini` rise less steeply at an outline than those of SAM."""
 
 
