@@ -24,7 +24,6 @@ from qgis.core import (  # type: ignore[attr-defined]
 from shapely.geometry.base import BaseGeometry
 
 from ..core.grid import FINEST_LEVEL
-from ..core.topology import clean, polygon_parts
 from ..errors import EditError
 from ..inference.automatic import (
     AutomaticMask,
@@ -201,8 +200,7 @@ def _feature(
 ) -> QgsFeature:
     metadata = segmenter.reader.metadata
     transform = metadata.raster.transform
-    cleaned = clean(polygon_parts(mask.polygon), simplify_tolerance=simplify * 2.0**mask.level)
-    polygon = transform.apply_geometry(cleaned)
+    polygon = mask.on_map(transform, simplify)
     values = [mask.predicted_iou, mask.stability_score, mask.level, meter.area_m2(polygon)]
     feature = QgsFeature(fields)
     feature.setGeometry(to_multi_polygon(polygon))

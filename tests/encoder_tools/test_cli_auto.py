@@ -95,7 +95,7 @@ def test_an_interrupted_run_is_continued(
     assert not output.exists()
     other = run("auto", ortho.store, "-o", output, "--resume", "--points-per-side", "8")
     assert other.exit_code == 2
-    assert "begun with other options" in other.stderr
+    assert "begun with other options or tiles" in other.stderr
     monkeypatch.setattr("geosam_es.inference.automatic._tile_masks", None)  # nothing is decoded again
     result = run("auto", ortho.store, "-o", output, *LOOSE, "--resume", "--json")
     assert json.loads(result.stdout)["polygons"] == pyogrio.read_info(output)["features"] == 1
