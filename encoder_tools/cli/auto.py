@@ -116,10 +116,10 @@ def auto_command(
         text = f"Note: {missing} of {len(states)} tiles are not encoded and are left out; encode them with: geosam-es "
         click.echo(f"{text}encode IMAGE --resume", err=True)
     begun = [segmenter.reader.metadata.raster.fingerprint, segmenter.reader.decoder.name, chosen, asdict(options)]
-    rows = _RowFolder(output, [*begun, missing, zlib.crc32(shapely.to_wkb(area) or b"")], resume)
+    cache = _TileFolder(output, [*begun, missing, zlib.crc32(shapely.to_wkb(area) or b"")], resume)
     counts = []
     with Progress(output.name, "tiles") as progress:
-        masks = automatic_masks(segmenter, options, chosen, area, progress, rows)
+        masks = automatic_masks(segmenter, options, chosen, area, progress, cache)
 
         def parts() -> Iterator[_Part]:
             for first in masks:
@@ -131,7 +131,7 @@ def auto_command(
         none = [], {name: column[:0] for name, column in blank.items()}
         more = parts()
         write_vector(output, *next(more, none), target_crs, append=append, layer=out_layer, more=more)
-    rows.remove()
+    cache.remove()
     seconds = time.perf_counter() - started
     if as_json:
         click.echo(json.dumps({"output": str(output), "polygons": sum(counts), "seconds": round(seconds, 3)}))
@@ -171,11 +171,11 @@ def _features(
     return list(projected[is_kept]), [column[is_kept] for column in (*scores, levels, areas, x, y, model)]
 
 
-class _RowFolder:
-    """Masks of the rows of tiles done so far, in a folder beside the output; see `RowCache`."""
+class _TileFolder:
+    """Masks of the tiles done so far, in a folder beside the output; see `TileCache`."""
 
     def __init__(self, output: Path, settings: Sequence[Any], resume: bool) -> None:
-        self._path = output.with_name(f"{output.name}.rows")
+        self._path = output.with_name(f"{output.name}.tiles")
         wanted, found = json.dumps(settings), self._path / "settings.json"
         if resume and found.is_file() and found.read_text(encoding="utf-8") != wanted:
             raise OutputError(f"{output} was begun with other options or tiles", "leave out --resume")
@@ -184,21 +184,24 @@ class _RowFolder:
         self._path.mkdir(exist_ok=True)
         write_text(found, wanted)
 
-    def read(self, level: int, row: int) -> list[AutomaticMask] | None:
-        """Return the masks of a row, or None if it was not written."""
-        path = self._path / f"{level}_{row}.json"
+    def read(self, tile: Tile) -> list[AutomaticMask] | None:
+        """Return the masks of a tile, or None if it was not written."""
+        path = self._file(tile)
         if not path.is_file():
             return None
         return [
-            AutomaticMask(shapely.from_wkb(polygon), iou, stability, (x, y), Tile(*tile), *rest)
-            for polygon, iou, stability, (x, y), tile, *rest in json.loads(path.read_text(encoding="utf-8"))
+            AutomaticMask(shapely.from_wkb(polygon), iou, stability, (x, y), tile, *rest)
+            for polygon, iou, stability, (x, y), _, *rest in json.loads(path.read_text(encoding="utf-8"))
         ]
 
-    def write(self, level: int, row: int, masks: Sequence[AutomaticMask]) -> None:
-        """Keep the masks of a row."""
+    def write(self, tile: Tile, masks: Sequence[AutomaticMask]) -> None:
+        """Keep the masks of a tile."""
         values = [(shapely.to_wkb(mask.polygon, hex=True), *mask[1:]) for mask in masks]
-        write_text(self._path / f"{level}_{row}.json", json.dumps(values))
+        write_text(self._file(tile), json.dumps(values))
 
     def remove(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self._path, ignore_errors=True)
+
+    def _file(self, tile: Tile) -> Path:
+        return self._path / f"{tile.level}_{tile.row}_{tile.col}.json"

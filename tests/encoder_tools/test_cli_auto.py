@@ -47,7 +47,7 @@ def test_objects_with_their_fields(run: Run, ortho: Ortho, tmp_path: Path, name:
     assert (x - 700000, 4400000 - y) == (16.0, 16.0)
     if name.endswith(".gpkg"):
         assert list(found.fields)[:4] == ["predicted_iou", "stability_score", "level", "area_m2"]
-    assert not (tmp_path / f"{name}.rows").exists()
+    assert not (tmp_path / f"{name}.tiles").exists()
 
 
 def test_parts_are_added_to_the_file_as_they_come(
