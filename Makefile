@@ -133,6 +133,7 @@ measure-mini: $(VENV)/.test
 	$(VENV)/bin/python -m benchmarks.mini.robustness $(if $(DATA),--data "$(DATA)") --page docs/mini.md
 	$(VENV)/bin/python -m benchmarks.mini.small_objects $(if $(DATA),--data "$(DATA)") --limit 80 --page docs/mini.md
 	$(VENV)/bin/python -m benchmarks.mini.outlines $(if $(DATA),--data "$(DATA)") --limit 40 --page docs/mini.md
+	$(VENV)/bin/python -m benchmarks.mini.automatic $(if $(DATA),--data "$(DATA)") --page docs/automatic.md
 	$(VENV)/bin/python -m benchmarks.mini.failures $(if $(DATA),--data "$(DATA)") --page docs/mini_failures.md
 
 measure-finetuning: $(VENV)/.test

@@ -6,9 +6,7 @@ An object is found if a mask, or a superpixel, overlaps it with at least this Io
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +17,6 @@ import numpy as np
 import rasterio.features
 import shapely
 from numpy.typing import NDArray
-from skimage.segmentation import felzenszwalb, slic
 
 from encoder_tools.mini.labelled_tiles import LabelledScene
 from geosam_es.errors import GeoSamError
@@ -36,6 +33,7 @@ __all__ = ["measure_scene", "recall_table"]
 
 SECTION = "automatic masks"
 IOUS = (0.5, 0.75)
+SUPERPIXELS = ("SLIC", "Felzenszwalb")
 
 
 class Recalled(NamedTuple):
@@ -48,50 +46,46 @@ class Recalled(NamedTuple):
 
 def measure_scene(models: Path, points: int | None, model: OnnxMini, scene: LabelledScene) -> dict[str, Recalled]:
     """Measure every method on an image; ``points`` are those along the side of a tile."""
-    settings = chosen_settings(scene.dataset)
-    found = {name: _superpixels(scene, cut, settings[name]) for name, cut in SUPERPIXELS.items()}
+    found = {}
     with TemporaryDirectory() as folder:
         segmenter = open_scene(models, model, scene, Path(folder))
         options = default_options(segmenter)
-        options = replace(options, points_per_side=points) if points else options
+        options = replace(options, points_per_side=points or options.points_per_side)
         started = time.perf_counter()
-        polygons = np.array([mask.polygon for mask in automatic_masks(segmenter, options)], dtype=object)
-    found["mini"] = Recalled(_best(polygons, scene), len(polygons), time.perf_counter() - started)
+        masks = np.array([mask.polygon for mask in automatic_masks(segmenter, options)], dtype=object)
+        found["mini"] = Recalled(_best_mask(masks, scene), len(masks), time.perf_counter() - started)
+    for name in SUPERPIXELS:
+        started = time.perf_counter()
+        labels = _superpixels(name, scene.image, chosen_settings(scene.dataset)[name])
+        seconds = time.perf_counter() - started
+        found[name] = Recalled(_best_label(labels, scene), len(np.unique(labels)), seconds)
     return found
 
 
-def _best(polygons: NDArray[np.object_], scene: LabelledScene) -> NDArray[np.float64]:
-    truth, best = np.array(scene.polygons, dtype=object), np.zeros(len(scene.polygons))
-    first, second = shapely.STRtree(polygons).query(truth)
-    common = shapely.area(shapely.intersection(truth[first], polygons[second]))
-    np.maximum.at(best, first, common / (shapely.area(truth[first]) + shapely.area(polygons[second]) - common))
-    return best
+def _superpixels(name: str, image: NDArray[np.uint8], settings: Settings) -> Any:
+    from skimage.segmentation import felzenszwalb, slic
 
-
-def _slic(image: NDArray[np.uint8], settings: Settings) -> Any:
+    if name == "Felzenszwalb":
+        return felzenszwalb(image, scale=settings["scale"], sigma=settings["sigma"], min_size=50)
     count = max(2, round(image.shape[0] * image.shape[1] / settings["area"]))
     return slic(image, n_segments=count, compactness=settings["compactness"], start_label=0)
 
 
-def _felzenszwalb(image: NDArray[np.uint8], settings: Settings) -> Any:
-    return felzenszwalb(image, scale=settings["scale"], sigma=settings["sigma"], min_size=50)
+def _best_mask(masks: NDArray[np.object_], scene: LabelledScene) -> NDArray[np.float64]:
+    truth, best = np.array(scene.polygons, dtype=object), np.zeros(len(scene.polygons))
+    first, second = shapely.STRtree(masks).query(truth)
+    common = shapely.area(shapely.intersection(truth[first], masks[second]))
+    np.maximum.at(best, first, common / (shapely.area(truth[first]) + shapely.area(masks[second]) - common))
+    return best
 
 
-SUPERPIXELS: dict[str, Callable[[NDArray[np.uint8], Settings], Any]] = {"SLIC": _slic, "Felzenszwalb": _felzenszwalb}
-
-
-def _superpixels(
-    scene: LabelledScene, cut: Callable[[NDArray[np.uint8], Settings], Any], settings: Settings
-) -> Recalled:
-    started = time.perf_counter()
-    labels = cut(scene.image, settings)
-    seconds = time.perf_counter() - started
+def _best_label(labels: Any, scene: LabelledScene) -> NDArray[np.float64]:
     sizes, best = np.bincount(labels.ravel()), []
     for polygon in scene.polygons:
-        inside = rasterio.features.rasterize([polygon], labels.shape, dtype="uint8") > 0
-        common = np.bincount(labels[inside], minlength=len(sizes))
-        best.append(float((common / (sizes + inside.sum() - common)).max()))
-    return Recalled(np.array(best), int((sizes > 0).sum()), seconds)
+        inside = labels[rasterio.features.rasterize([polygon], labels.shape, dtype="uint8") > 0]
+        common = np.bincount(inside, minlength=len(sizes))
+        best.append((common / np.maximum(sizes + len(inside) - common, 1)).max())
+    return np.array(best)
 
 
 def recall_table(found: dict[str, list[dict[str, Recalled]]]) -> str:
@@ -102,8 +96,7 @@ def recall_table(found: dict[str, list[dict[str, Recalled]]]) -> str:
             measured = [scene[method] for scene in scenes]
             ious = np.concatenate([item.ious for item in measured])
             recalls = [f"{np.mean(ious >= least):.2f}" for least in IOUS]
-            masks = sum(item.masks for item in measured)
-            seconds = sum(item.seconds for item in measured) / len(scenes)
+            masks, seconds = sum(item.masks for item in measured), np.mean([item.seconds for item in measured])
             rows.append([dataset, method, str(len(ious)), *recalls, str(masks), f"{seconds:.1f}"])
     recalls = [f"recall at IoU {least}" for least in IOUS]
     return markdown_table(["set", "method", "objects", *recalls, "masks", "seconds per image"], rows)
@@ -114,15 +107,13 @@ def main() -> None:
     parser = measurement_parser("automatic", __doc__)
     parser.add_argument("--points", type=int, help="points along the side of a tile")
     parser.add_argument("--page", type=Path, help="page whose table is replaced")
-    options: argparse.Namespace = parser.parse_args()
+    options = parser.parse_args()
     try:
         scenes = held_out(options.data, options.limit)
-        measured = map_with_model(
-            partial(measure_scene, options.models, options.points), scenes, options.models, options.processes
-        )
+        measure = partial(measure_scene, options.models, options.points)
         found: dict[str, list[dict[str, Recalled]]] = {}
-        for scene, item in zip(scenes, measured):
-            found.setdefault(scene.dataset, []).append(item)
+        for scene, measured in zip(scenes, map_with_model(measure, scenes, options.models, options.processes)):
+            found.setdefault(scene.dataset, []).append(measured)
         table = recall_table(found)
         print(table)
         if options.page is not None:

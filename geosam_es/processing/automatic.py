@@ -24,14 +24,13 @@ from qgis.core import (  # type: ignore[attr-defined]
 from shapely.geometry.base import BaseGeometry
 
 from ..core.grid import FINEST_LEVEL
-from ..core.topology import clean, polygon_parts
 from ..errors import EditError
 from ..inference.automatic import (
     AutomaticMask,
     AutomaticOptions,
     automatic_masks,
     default_options,
-    tiles_of_rows,
+    rows_of_tiles,
 )
 from ..inference.segmenter import Segmenter
 from ..inference.session import open_segmenter
@@ -119,7 +118,8 @@ class AutomaticMasksAlgorithm(ImageAlgorithm):
             raise EditError(tr("The raster has no CRS"), tr("set it in the properties of its layer"))
         area = self._area(parameters, image, segmenter, context)
         finest = self.parameterAsInt(parameters, self.LEVEL, context)
-        levels = range(max(finest, segmenter.finest_level), len(segmenter.pyramid.grids))
+        coarsest = len(segmenter.pyramid.grids) - 1
+        levels = range(min(max(finest, segmenter.finest_level), coarsest), coarsest + 1)
         options = self._options(parameters, segmenter, context)
         made = make_fields(
             predicted_iou=REAL, stability_score=REAL, level=WHOLE, area_m2=REAL, point_x=REAL, point_y=REAL, model=TEXT
@@ -139,11 +139,13 @@ class AutomaticMasksAlgorithm(ImageAlgorithm):
             feedback.setProgress(100.0 * (share + (1 - share) * done / max(total, 1)))
 
         try:
-            tiles = [tile for row in tiles_of_rows(segmenter, levels, area) for tile in row]
+            tiles = [tile for row in rows_of_tiles(segmenter, levels, area) for tile in row]
             missing = [tile for tile in tiles if segmenter.reader.state(tile) is TileState.MISSING]
             if live is not None and missing:
                 share = _SHARE_OF_TILES
                 feedback.pushInfo(prepared_text(encode_missing(live, missing, feedback, share)))
+            elif missing:
+                feedback.pushWarning(tr("{count} tiles are not prepared, and left out").format(count=len(missing)))
             for mask in automatic_masks(segmenter, options, levels, area, on_progress):
                 feature = _feature(mask, segmenter, meter, simplify, made)
                 if not sink.addFeature(feature, QgsFeatureSink.Flag.FastInsert):
@@ -201,8 +203,7 @@ def _feature(
 ) -> QgsFeature:
     metadata = segmenter.reader.metadata
     transform = metadata.raster.transform
-    cleaned = clean(polygon_parts(mask.polygon), simplify_tolerance=simplify * 2.0**mask.level)
-    polygon = transform.apply_geometry(cleaned)
+    polygon = mask.on_map(transform, simplify)
     values = [mask.predicted_iou, mask.stability_score, mask.level, meter.area_m2(polygon)]
     feature = QgsFeature(fields)
     feature.setGeometry(to_multi_polygon(polygon))

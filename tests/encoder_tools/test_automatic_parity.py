@@ -29,7 +29,7 @@ from geosam_es.core.prompts import Prompts  # noqa: E402
 from geosam_es.inference.automatic import AutomaticOptions, automatic_masks  # noqa: E402
 from geosam_es.inference.decoder import Context, DecodedMasks, MaskDecoder  # noqa: E402
 
-POINTS = 10
+POINTS = 8
 LEAST_MASKS = 25
 pytestmark = pytest.mark.usefixtures("one_thread")
 
