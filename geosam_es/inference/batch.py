@@ -51,6 +51,8 @@ _SCREEN_PIXEL_M = 0.0254 / 96
 _PROBE_SIDE = 16.0
 """Side in pixels of the square whose ground area gives the pixel size at a place."""
 
+_NO_LOGITS = np.empty((0, 0), np.float32)
+
 _NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -149,6 +151,7 @@ class ObjectResult:
     ----------
     prompts : ObjectPrompts
     result : Result
+        Its masks have no logits, so that thousands of results fit into memory.
     area_m2 : float
         On the ellipsoid.
     """
@@ -306,7 +309,7 @@ def answer_objects(
         try:
             shown = _shown(segmenter, prompts, options, meter, proposal, decoding_ms)
             results = tuple(
-                ObjectResult(prompts, result, meter.area_m2(result.geometry))
+                ObjectResult(prompts, _without_logits(result), meter.area_m2(result.geometry))
                 for result in shown
                 if not result.geometry.is_empty
             )
@@ -315,6 +318,13 @@ def answer_objects(
             yield ObjectAnswer(index, prompts, (), error)
             continue
         yield ObjectAnswer(index, prompts, results)
+
+
+def _without_logits(result: Result) -> Result:
+    masks = tuple(replace(mask, logits=_NO_LOGITS) for mask in result.candidate.masks)
+    return replace(
+        result, proposal=replace(result.proposal, masks=()), candidate=replace(result.candidate, masks=masks)
+    )
 
 
 def tiles_wanted(segmenter: Segmenter, objects: Sequence[ObjectPrompts], options: SegmentOptions) -> list[Tile]:
