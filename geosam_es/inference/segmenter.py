@@ -235,7 +235,7 @@ class Segmenter:
             places.append((inside.x, inside.y))
         for finest in range(min(level, len(self.pyramid.grids) - 1), min(level, 0) - 1, -1):
             grid = self.pyramid.grid(max(finest, 0))
-            if self._is_without_data(bounds, grid):
+            if self.is_without_data(bounds, grid):
                 # Parts of the prompts may have data on other tiles.
                 self._check_data(places, grid)
             tile = self.pyramid.choose(bounds, is_box=is_box, level=finest, available=self.can_provide)
@@ -407,7 +407,7 @@ class Segmenter:
     def _check_data(self, places: Sequence[tuple[float, float]], grid: LevelGrid) -> None:
         """Refuse prompts with a place (col, row) around which all tiles of a level were skipped."""
         for col, row in places:
-            if self._is_without_data(Bounds(col, row, col, row), grid):
+            if self.is_without_data(Bounds(col, row, col, row), grid):
                 x, y = self._on_map(col, row)
                 raise PromptError(
                     "There is no data at ({x:.8g}, {y:.8g}), or it lies outside the area of interest",
@@ -416,7 +416,7 @@ class Segmenter:
                     y=y,
                 )
 
-    def _is_without_data(self, bounds: Bounds, grid: LevelGrid) -> bool:
+    def is_without_data(self, bounds: Bounds, grid: LevelGrid) -> bool:
         """Tell whether all tiles of a level around a rectangle were skipped because they have no data."""
         states = [self.reader.state(tile) for _, tile in grid.tiles_around(bounds, tolerance=grid.scale)]
         return bool(states) and all(state is TileState.SKIPPED for state in states)
