@@ -203,7 +203,9 @@ class _Waiting:
         # The IoU of two polygons cannot be larger than that of their areas, or the overlap of their boxes.
         sides = np.minimum(bounds[first, 2:], bounds[second, 2:]) - np.maximum(bounds[first, :2], bounds[second, :2])
         smaller, larger = np.minimum(areas[first], areas[second]), np.maximum(areas[first], areas[second])
-        may = (tiles[first] != tiles[second]).any(axis=1) & (np.minimum(smaller, sides.prod(axis=1)) > self._thresh * larger)
+        may = (tiles[first] != tiles[second]).any(axis=1) & (
+            np.minimum(smaller, sides.prod(axis=1)) > self._thresh * larger
+        )
         first, second = first[may], second[may]
         common = shapely.area(shapely.intersection(polygons[first], polygons[second]))
         are_doubles = common > self._thresh * (areas[first] + areas[second] - common)
