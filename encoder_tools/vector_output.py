@@ -112,6 +112,9 @@ FORMATS: Mapping[str, _Format] = {
 _PLAIN = re.compile(r"[\w/ .-]*")
 """Paths that mean the same to the file system, pyogrio and GDAL."""
 
+_GROWING = ("GPKG", "SQLite", "ESRI Shapefile")
+"""Drivers that add features to a file without reading the others."""
+
 _MOST_SHAPEFILE_BYTES = 2**31 - 1
 _LOCK_WAIT_S = 0.5
 _BOX = shapely.MultiPolygon([shapely.box(0, 0, 1, 1)])
@@ -204,6 +207,7 @@ def write_vector(
     *,
     append: bool = False,
     layer: str = "",
+    more: Iterable[tuple[Sequence[BaseGeometry], Fields]] = (),
 ) -> None:
     """Write polygons, all as multipolygons, so that the layer has one type.
 
@@ -222,14 +226,20 @@ def write_vector(
         Add the polygons to the layer if it exists.
     layer : str
         Name of the layer in a database. Default: that of the file.
+    more : iterable of (geometries, fields)
+        Further polygons with the same fields. They are written as they come if the format can grow.
 
     Raises
     ------
     OutputError
         If the file cannot be written; nothing of it is left, and an older one is unchanged.
     """
-    multi = [shapely.MultiPolygon(polygon_parts(geometry)) for geometry in geometries]
-    with _build(path, multi, fields, crs, append, layer) as (made, _), _output_errors(path):
+    if _format(path).driver not in _GROWING:
+        for part, columns in more:
+            geometries = [*geometries, *part]
+            fields = {name: np.concatenate((column, columns[name])) for name, column in fields.items()}
+        more = ()
+    with _build(path, _multi(geometries), fields, crs, append, layer, more) as (made, _), _output_errors(path):
         target = _target(path)
         named = []
         for file in made:
@@ -245,6 +255,10 @@ def write_vector(
         obsolete = [target.with_name(target.stem + ending) for ending in endings]
         obsolete += [target.with_name(target.name + ending) for ending in chosen.sidecars]
         replace_files(sorted(named), target.parent, obsolete)
+
+
+def _multi(geometries: Iterable[BaseGeometry]) -> list[shapely.MultiPolygon]:
+    return [shapely.MultiPolygon(polygon_parts(geometry)) for geometry in geometries]
 
 
 @lru_cache(maxsize=1)
@@ -309,7 +323,13 @@ def _check_path(path: Path, overwrite: bool, append: bool | None, layer: str) ->
 
 @contextmanager
 def _build(
-    path: Path, geometries: Sequence[BaseGeometry], fields: Fields, crs: pyproj.CRS, append: bool, layer: str
+    path: Path,
+    geometries: Sequence[BaseGeometry],
+    fields: Fields,
+    crs: pyproj.CRS,
+    append: bool,
+    layer: str,
+    more: Iterable[tuple[Sequence[BaseGeometry], Fields]] = (),
 ) -> Iterator[tuple[list[Path], list[str]]]:
     """Make the files in a temporary folder beside their target, and check them.
 
@@ -339,6 +359,10 @@ def _build(
                     f"{path} cannot hold the values of the field {changed[0]} unchanged",
                     _other_format(path, "change them"),
                 )
+        for part, further in more:
+            with _output_errors(path), _plain_path(folder) as plain:
+                columns = {name: as_text(column) if name in as_texts else column for name, column in further.items()}
+                _grow(path, plain / made.name, _multi(part), columns, crs, layer)
         yield sorted(file for file in folder.iterdir() if not file.name.endswith((*_JOURNALS, ".gfs"))), as_texts
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -419,6 +443,27 @@ def _write(
         # Some formats have no fields, and others not even a CRS, without features.
         return []
     return _changes(path, _read(made, name), before, geometries, fields, crs)
+
+
+def _grow(
+    path: Path, made: Path, geometries: Sequence[BaseGeometry], fields: Fields, crs: pyproj.CRS, layer: str
+) -> None:
+    """Add polygons to the layer of a file that was just made."""
+    name = _layer_in(path, _layers(made), layer) if _format(path).has_layers else None
+    before = pyogrio.read_info(made, layer=name)["features"]
+    pyogrio.raw.write(
+        made,
+        np.array([shapely.to_wkb(geometry) for geometry in geometries], dtype=object),
+        list(fields.values()),
+        list(fields),
+        layer=name,
+        geometry_type="MultiPolygon",
+        crs=_crs_text(crs.to_wkt()),
+        driver=_format(path).driver,
+        append=True,
+    )
+    if pyogrio.read_info(made, layer=name)["features"] != before + len(geometries):
+        raise OSError("the file is incomplete")
 
 
 @dataclass(frozen=True)

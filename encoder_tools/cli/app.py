@@ -10,6 +10,7 @@ import click
 
 from geosam_es import __version__
 
+from .auto import auto_command
 from .check import check_command
 from .decoder import decoder_command
 from .encode import encode_command
@@ -28,6 +29,7 @@ _COMMANDS = (
     info_command,
     verify_command,
     segment_command,
+    auto_command,
     check_command,
     update_command,
     decoder_command,

@@ -1,9 +1,9 @@
 """Masks of everything: a grid of points on every level, filtered as in segment-anything's `SamAutomaticMaskGenerator`.
 
-The grid lies on the raster and not on the tiles. Each point is decoded on the tile that shows it best, so the result
-hardly depends on where the tiles begin. Masks that the border of a tile cuts are left to the tile that shows their
-middle best, and continued there as after a click (`borders`). Rows of tiles are decoded from top to bottom, all levels
-side by side. A mask leaves memory as soon as no later row can hold its double.
+The grid lies on the raster, and each point is decoded on the tile that shows it best, so the masks hardly depend on
+where the tiles begin. A mask that the border of its tile cuts is continued as after a click (`borders`), by the tile
+that shows its middle best. Rows of tiles are decoded from top to bottom, all levels side by side, and a mask leaves
+memory as soon as no later row can hold its double.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import shapely
@@ -20,15 +19,16 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from ..core.frame import TileFrame
-from ..core.grid import LevelGrid, Tile
+from ..core.geotransform import GeoTransform
+from ..core.grid import Tile
 from ..core.prompts import Bounds, Point, Prompts
-from ..core.topology import fill_holes, merge
+from ..core.topology import clean, fill_holes, merge, polygon_parts
 from .decoder import MASK_SIDE, DecodedMasks, decode_many
 from .encoder import TILE_SIZE
 from .masks import Proposal, TileMask
 from .segmenter import Segmenter
 
-__all__ = ["AutomaticMask", "AutomaticOptions", "RowCache", "automatic_masks", "tiles_of_rows"]
+__all__ = ["AutomaticMask", "AutomaticOptions", "RowCache", "automatic_masks", "default_options", "rows_of_tiles"]
 
 _TOGETHER = 32
 """Points decoded before the first mask is filtered; their masks take 1 MiB each."""
@@ -45,13 +45,13 @@ class AutomaticOptions:
     points_per_side : int
         Points along the side of a tile.
     pred_iou_thresh, stability_score_thresh : float
-        Masks with a lower predicted IoU or stability score are dropped. Zero keeps all.
+        Masks with a lower predicted IoU or stability score are dropped.
     stability_score_offset : float
         The stability score is the IoU of the masks at this logit and at its negative.
     box_nms_thresh : float
-        Of masks of one tile whose boxes have a larger IoU, the one with the highest predicted IoU is kept.
+        Of masks of one tile whose boxes have a larger IoU, the one with the highest predicted IoU stays.
     crop_nms_thresh : float
-        Masks of different tiles with a larger IoU are doubles. Unlike segment-anything, it is that of the polygons.
+        Masks of different tiles are doubles from this IoU; of the polygons, where segment-anything takes their boxes.
     min_mask_region_area : float
         Holes and separate parts with fewer pixels of the level are removed.
     """
@@ -65,6 +65,15 @@ class AutomaticOptions:
     min_mask_region_area: float = 0.0
 
 
+_DEFAULTS = {"mini": AutomaticOptions(16, 0.5, 0.4)}
+"""By the name of the model; the logits of `mini` rise less steeply at an outline than those of SAM."""
+
+
+def default_options(segmenter: Segmenter) -> AutomaticOptions:
+    """Return the options that suit the model of a store."""
+    return _DEFAULTS.get(segmenter.reader.metadata.model["name"], AutomaticOptions())
+
+
 class AutomaticMask(NamedTuple):
     """One mask.
 
@@ -76,9 +85,11 @@ class AutomaticMask(NamedTuple):
     point : (float, float)
         The point that prompted it, in native pixels.
     tile : Tile
-        The tile that answered, with its level.
-    is_joined : bool
-        Whether several tiles were needed, or borders of tiles still cut it.
+        The tile that the point was decoded on.
+    level : int
+        The level that answered.
+    is_continued : bool
+        Whether the tile cuts it, so that other tiles were asked.
     """
 
     polygon: shapely.Polygon | shapely.MultiPolygon
@@ -86,12 +97,14 @@ class AutomaticMask(NamedTuple):
     stability_score: float
     point: tuple[float, float]
     tile: Tile
-    is_joined: bool = False
+    level: int
+    is_continued: bool
 
-    @property
-    def rank(self) -> tuple[bool, int, float]:
-        """What decides between doubles: the smaller one stays."""
-        return self.is_joined, self.tile.level, -self.predicted_iou
+    def on_map(self, transform: GeoTransform, simplify: float) -> BaseGeometry:
+        """Return the polygon on the map, simplified with a tolerance in pixels of its level."""
+        return transform.apply_geometry(
+            clean(polygon_parts(self.polygon), simplify_tolerance=simplify * 2.0**self.level)
+        )
 
 
 class RowCache(Protocol):
@@ -106,14 +119,13 @@ class RowCache(Protocol):
         ...
 
 
-def tiles_of_rows(
+def rows_of_tiles(
     segmenter: Segmenter, levels: Sequence[int] | None = None, area: BaseGeometry | None = None
 ) -> list[list[Tile]]:
     """Return the tiles that `automatic_masks` uses, encoded or not, in rows from top to bottom; see there."""
     pyramid = segmenter.pyramid
-    grids = pyramid.grids if levels is None else [pyramid.grid(level) for level in sorted(set(levels))]
     rows: dict[tuple[int, int], list[Tile]] = {}
-    for grid in grids:
+    for grid in pyramid.grids if levels is None else [pyramid.grid(level) for level in sorted(set(levels))]:
         for tile in grid if area is None else grid.touching(Bounds(*area.bounds)):
             if area is None or area.intersects(shapely.box(*pyramid.tile_bounds(tile))):
                 rows.setdefault((tile.level, tile.row), []).append(tile)
@@ -134,10 +146,11 @@ def automatic_masks(
     ----------
     segmenter : Segmenter
     options : AutomaticOptions, optional
+        Default: those of `default_options`.
     levels : sequence of int, optional
         Default: the native level and all coarser ones.
     area : BaseGeometry, optional
-        In native pixels; only points in it are used. Default: the whole raster.
+        In native pixels. Only points in it are used, and masks that reach into it kept. Default: the whole raster.
     progress : callable, optional
         Called with the number of tiles done and their total.
     rows : RowCache, optional
@@ -146,23 +159,22 @@ def automatic_masks(
     Yields
     ------
     AutomaticMask
-        Roughly from top to bottom. They may overlap. Tiles that are not encoded and cannot be are left out.
+        Roughly from top to bottom; they may overlap. Tiles that are not encoded and cannot be are left out.
 
     Raises
     ------
     StoreError, ModelError
         If the store or its decoder cannot be used.
     """
-    options = options or AutomaticOptions()
-    order = tiles_of_rows(segmenter, levels, area)
+    options = options or default_options(segmenter)
+    order = rows_of_tiles(segmenter, levels, area)
     tops = [segmenter.pyramid.tile_bounds(row[0]).min_y for row in order]
     waiting = _Waiting(options.crop_nms_thresh)
     if area is not None:
         shapely.prepare(area)
     done, total = 0, sum(map(len, order))
     for tiles, next_top in zip(order, [*tops[1:], np.inf]):
-        level, row = tiles[0][:2]
-        found = None if rows is None else rows.read(level, row)
+        found = None if rows is None else rows.read(*tiles[0][:2])
         if found is None:
             found = []
             for number, tile in enumerate(tiles):
@@ -170,7 +182,7 @@ def automatic_masks(
                     progress(done + number, total)
                 found += _tile_masks(segmenter, options, tile, area)
             if rows is not None:
-                rows.write(level, row, found)
+                rows.write(*tiles[0][:2], found)
         done += len(tiles)
         if progress is not None:
             progress(done, total)
@@ -185,80 +197,59 @@ class _Waiting:
         self._thresh = thresh
         self._count = 0
         self._masks: dict[int, AutomaticMask] = {}
-        self._rivals: dict[int, set[int]] = {}
+        self._doubles: dict[int, set[int]] = {}
 
     def add(self, found: Sequence[AutomaticMask]) -> None:
-        """Take masks, and find their doubles on other tiles."""
-        for mask in found:
-            self._masks[self._count], self._rivals[self._count] = mask, set()
-            self._count += 1
+        """Take masks, and find their doubles. Those of one tile have none, unless other tiles answered both."""
         if not found:
             return
-        keys = np.array(list(self._masks))
-        polygons = np.array([mask.polygon for mask in self._masks.values()], dtype=object)
-        first, second = shapely.STRtree(polygons).query(polygons[len(polygons) - len(found) :])
-        first += len(polygons) - len(found)
-        tiles = np.array([mask.tile for mask in self._masks.values()])
+        for mask in found:
+            self._masks[self._count], self._doubles[self._count] = mask, set()
+            self._count += 1
+        keys, masks = np.array(list(self._masks)), list(self._masks.values())
+        polygons = np.array([mask.polygon for mask in masks], dtype=object)
+        tiles, continued = np.array([mask.tile for mask in masks]), np.array([mask.is_continued for mask in masks])
         areas, bounds = shapely.area(polygons), shapely.bounds(polygons)
-        # The IoU of two polygons cannot be larger than that of their areas, or the overlap of their boxes.
+        first, second = shapely.STRtree(polygons).query(polygons[-len(found) :])
+        first += len(polygons) - len(found)
+        may = (tiles[first] != tiles[second]).any(axis=1) | (continued[first] & continued[second])
+        # What two polygons share is no larger than the smaller one, or than what their boxes share.
         sides = np.minimum(bounds[first, 2:], bounds[second, 2:]) - np.maximum(bounds[first, :2], bounds[second, :2])
-        smaller, larger = np.minimum(areas[first], areas[second]), np.maximum(areas[first], areas[second])
-        may = (tiles[first] != tiles[second]).any(axis=1) & (
-            np.minimum(smaller, sides.prod(axis=1)) > self._thresh * larger
-        )
+        most = np.minimum.reduce((areas[first], areas[second], sides.prod(axis=1)))
+        may &= (first != second) & (most > self._thresh * np.maximum(areas[first], areas[second]))
         first, second = first[may], second[may]
         common = shapely.area(shapely.intersection(polygons[first], polygons[second]))
         are_doubles = common > self._thresh * (areas[first] + areas[second] - common)
         for one, other in zip(keys[first[are_doubles]].tolist(), keys[second[are_doubles]].tolist()):
-            self._rivals[one].add(other)
-            self._rivals[other].add(one)
+            self._doubles[one].add(other)
+            self._doubles[other].add(one)
 
     def release(self, top: float) -> Iterator[AutomaticMask]:
-        """Yield the masks that nothing below ``top`` can displace, without their doubles."""
-        ranks = {key: (*mask.rank, key) for key, mask in self._masks.items()}
-        for key in sorted(ranks, key=lambda key: ranks[key]):
-            if key not in self._masks:
-                continue
-            rivals = self._rivals[key] & self._masks.keys()
-            if self._masks[key].polygon.bounds[3] <= top and all(ranks[key] < ranks[other] for other in rivals):
+        """Yield the masks above ``top`` that nothing below can displace: whole ones first, then of finer levels."""
+        ranks = {key: (m.is_continued, m.level, -m.predicted_iou, key) for key, m in self._masks.items()}
+        for key in sorted(ranks, key=ranks.__getitem__):
+            doubles = self._doubles.get(key, set()) & self._masks.keys()
+            is_final = key in self._masks and self._masks[key].polygon.bounds[3] <= top
+            if is_final and all(ranks[key] < ranks[other] for other in doubles):
                 yield self._masks[key]
-                for gone in (key, *rivals):
-                    del self._masks[gone], self._rivals[gone]
+                for gone in (key, *doubles):
+                    del self._masks[gone], self._doubles[gone]
 
 
 class _Found(NamedTuple):
-    """A mask that passed the filters.
-
-    Attributes
-    ----------
-    prompts : Prompts
-        In native pixels.
-    logits : float32 (h, w)
-        The part with the mask and one cell around it.
-    place : tuple of slice
-        Where that part lies among the 256 x 256 cells.
-    box : (float, float, float, float)
-        First and last pixel of the tile along x and y, as x0, y0, x1, y1.
-    """
+    """A mask that passed the filters; logits are float16, and the box has the first and last pixels x0, y0, x1, y1."""
 
     prompts: Prompts
-    logits: NDArray[np.float32]
-    place: tuple[slice, slice]
+    logits: NDArray[np.float16]
     box: tuple[int, int, int, int]
     score: float
     stability: float
-
-    def whole(self) -> NDArray[np.float32]:
-        """Return all logits (256, 256), outside the part that was kept with its lowest value."""
-        whole = np.full((MASK_SIDE, MASK_SIDE), self.logits.min(), np.float32)
-        whole[self.place] = self.logits
-        return whole
 
 
 def _tile_masks(
     segmenter: Segmenter, options: AutomaticOptions, tile: Tile, area: BaseGeometry | None
 ) -> list[AutomaticMask]:
-    """Return the masks of a tile, without doubles of the same tile."""
+    """Return the masks of a tile, without doubles."""
     prompts = [Prompts((Point(x, y),)) for x, y in _points(segmenter, options.points_per_side, tile, area)]
     if not prompts or not segmenter.provide(tile):
         return []
@@ -272,16 +263,12 @@ def _tile_masks(
     # The next points are decoded while the masks of these are filtered.
     with ThreadPoolExecutor(1) as ahead:
         running = ahead.submit(decode, batches[0])
-        for number, batch in enumerate(batches):
-            decoded = running.result()
-            if number + 1 < len(batches):
-                running = ahead.submit(decode, batches[number + 1])
-            for item, masks in zip(batch, decoded):
-                found += _filtered(item, masks, options, frame)
-    kept = _box_nms(
-        np.array([item.box for item in found], float), np.array([i.score for i in found]), options.box_nms_thresh
-    )
-    return _resolved(segmenter, options, frame, [found[index] for index in kept])
+        for batch, following in zip(batches, [*batches[1:], []]):
+            decoded, running = running.result(), ahead.submit(decode, following)
+            found += [mask for item, masks in zip(batch, decoded) for mask in _filtered(item, masks, options, frame)]
+    kept = _box_nms([item.box for item in found], [item.score for item in found], options.box_nms_thresh)
+    masks = _traced(segmenter, options, frame, [found[index] for index in kept])
+    return masks if area is None else [mask for mask in masks if area.intersects(mask.polygon)]
 
 
 def _points(
@@ -289,145 +276,114 @@ def _points(
 ) -> list[tuple[float, float]]:
     """Return the points of the level that this tile shows best, in native pixels; none where there is no data."""
     pyramid = segmenter.pyramid
-    grid, bounds = pyramid.grid(tile.level), pyramid.tile_bounds(tile)
-    gap = pyramid.tiling.tile_size / points_per_side * grid.scale
-    xs, ys = (
-        (np.arange(np.floor(low / gap), np.ceil(high / gap)) + 0.5) * gap
-        for low, high in ((bounds.min_x, bounds.max_x), (bounds.min_y, bounds.max_y))
-    )
+    bounds = pyramid.tile_bounds(tile)
+    gap = pyramid.tiling.tile_size / points_per_side * 2.0**tile.level
+    xs, ys = ((np.arange(low // gap, high // gap + 1) + 0.5) * gap for low, high in zip(bounds[:2], bounds[2:]))
     points = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
-    inside = ((points > bounds[:2]) & (points < bounds[2:])).all(axis=1)
+    points = points[((points > bounds[:2]) & (points < bounds[2:])).all(axis=1)]
     if area is not None:
-        inside &= shapely.intersects_xy(area, points)
+        points = points[shapely.intersects_xy(area, points)]
     return [
         (x, y)
-        for x, y in points[inside].tolist()
-        if _shown_by(segmenter, grid, x, y) == tile
+        for x, y in points.tolist()
+        if _shown_by(segmenter, tile.level, x, y) == tile
         and not segmenter.is_without_data(Bounds(x, y, x, y), pyramid.grids[0])
     ]
 
 
-def _shown_by(segmenter: Segmenter, grid: LevelGrid, x: float, y: float) -> Tile | None:
+def _shown_by(segmenter: Segmenter, level: int, x: float, y: float) -> Tile | None:
     """Return the tile of a level that shows a place best."""
+    grid = segmenter.pyramid.grid(level)
     around = grid.tiles_around(Bounds(x, y, x, y), tolerance=grid.scale)
     return next((tile for _, tile in around if segmenter.can_provide(tile)), None)
 
 
 def _filtered(prompts: Prompts, decoded: DecodedMasks, options: AutomaticOptions, frame: TileFrame) -> Iterator[_Found]:
     """Yield the candidates of a point that are good and stable enough."""
+    offset = options.stability_score_offset
     for index in decoded.ranking(ambiguous=True):
         logits, score = decoded.low_res_masks[index], float(decoded.iou_predictions[index])
         if 0 < options.pred_iou_thresh >= score:
             continue
-        padded = np.pad(logits, 1, "edge")
-        low = padded > -options.stability_score_offset
-        rows, cols = np.flatnonzero(low.any(axis=1)), np.flatnonzero(low.any(axis=0))
-        if not rows.size:
-            continue
-        top, left = max(rows[0] - 1, 0), max(cols[0] - 1, 0)
-        near = padded[top : rows[-1] + 2, left : cols[-1] + 2]
-        union, _ = _upsampled(near, -options.stability_score_offset, (top, left), frame)
-        common, _ = _upsampled(near, options.stability_score_offset, (top, left), frame)
-        size, box = _upsampled(near, 0.0, (top, left), frame)
-        stability = common / union if union else 0.0
-        if size and stability >= options.stability_score_thresh:
-            place = slice(max(top - 1, 0), rows[-1] + 1), slice(max(left - 1, 0), cols[-1] + 1)
-            yield _Found(prompts, logits[place].copy(), place, box, score, stability)
+        (union, _), (size, box), (common, _) = _upsampled(logits, (-offset, 0.0, offset), frame)
+        if size and common >= options.stability_score_thresh * union:
+            yield _Found(prompts, logits.astype(np.float16), box, score, common / union)
 
 
 def _upsampled(
-    padded: NDArray[np.float32], threshold: float, origin: tuple[int, int], frame: TileFrame
-) -> tuple[int, tuple[int, int, int, int]]:
-    """Count the pixels of a tile above a threshold after SAM's bilinear upsampling, which is not carried out.
+    logits: NDArray[np.float32], thresholds: Sequence[float], frame: TileFrame
+) -> list[tuple[int, tuple[int, int, int, int]]]:
+    """Return the area and the box in pixels above each threshold, lowest first, after SAM's bilinear upsampling.
 
-    Four samples enclose 4 x 4 pixels. These are computed only where one of the samples is on the other side.
-
-    Parameters
-    ----------
-    padded : float32 (h, w)
-        Part of the logits with a border of one cell, repeated at the edge of the tile.
-    threshold : float
-    origin : (int, int)
-        Row and column of the part.
-    frame : TileFrame
-
-    Returns
-    -------
-    int
-    (int, int, int, int)
-        First and last pixel along x and y, as x0, y0, x1, y1.
+    Four samples enclose 4 x 4 pixels, which are computed only if the samples are not all on one side.
     """
-    above = (padded > threshold).view(np.int8)
-    pairs = above[:-1] + above[1:]
-    corners = pairs[:, :-1] + pairs[:, 1:]
-    ys, in_y = _pixels(origin[0], corners.shape[0], frame.height)
-    xs, in_x = _pixels(origin[1], corners.shape[1], frame.width)
-    full = corners == 4
-    rows, cols = np.nonzero((corners > 0) & ~full)
+    padded = np.pad(logits, 1, "edge")
+    low = padded > thresholds[0]
+    rows, cols = np.flatnonzero(low.any(axis=1)), np.flatnonzero(low.any(axis=0))
+    if not rows.size:
+        return [(0, (0, 0, 0, 0))] * len(thresholds)
+    top, left = max(rows[0] - 1, 0), max(cols[0] - 1, 0)
+    padded = padded[top : rows[-1] + 2, left : cols[-1] + 2]
     part = (np.arange(_STEP, dtype=np.float32) + 0.5) / _STEP
-    left, right = (padded[rows, at, None] * (1 - part) + padded[rows + 1, at, None] * part for at in (cols, cols + 1))
-    mixed = left[:, :, None] * (1 - part) + right[:, :, None] * part > threshold
-    mixed &= in_y[rows][:, :, None] & in_x[cols][:, None, :]
-    count = int(in_y.sum(1) @ full @ in_x.sum(1)) + int(mixed.sum())
-    if not count:
-        return 0, (0, 0, 0, 0)
-    ends = []
-    for pixels, inside, axis, used, index in ((xs, in_x, 0, mixed.any(1), cols), (ys, in_y, 1, mixed.any(2), rows)):
-        whole = full.any(axis=axis)
-        some = np.concatenate((pixels[whole][inside[whole]], pixels[index][used]))
-        ends.append((int(some.min()), int(some.max())))
-    return count, (ends[0][0], ends[1][0], ends[0][1], ends[1][1])
+    ys, xs = (
+        _STEP * (start + np.arange(count - 1))[:, None] + np.arange(_STEP) - _STEP // 2
+        for start, count in zip((top, left), padded.shape)
+    )
+    in_y, in_x = (ys >= 0) & (ys < frame.height), (xs >= 0) & (xs < frame.width)
+    found = []
+    for threshold in thresholds:
+        above = (padded > threshold).view(np.int8)
+        pairs = above[:-1] + above[1:]
+        corners = pairs[:, :-1] + pairs[:, 1:]
+        full = corners == 4
+        row, col = np.nonzero((corners > 0) & ~full)
+        sides = [padded[row, at, None] * (1 - part) + padded[row + 1, at, None] * part for at in (col, col + 1)]
+        mixed = sides[0][:, :, None] * (1 - part) + sides[1][:, :, None] * part > threshold
+        mixed &= in_y[row][:, :, None] & in_x[col][:, None, :]
+        some_x = np.concatenate((xs[full.any(0)][in_x[full.any(0)]], xs[col][mixed.any(1)]))
+        some_y = np.concatenate((ys[full.any(1)][in_y[full.any(1)]], ys[row][mixed.any(2)]))
+        size = int(in_y.sum(1) @ full @ in_x.sum(1)) + int(mixed.sum())
+        ends = (some_x.min(), some_y.min(), some_x.max(), some_y.max()) if size else (0, 0, 0, 0)
+        found.append((size, ends))
+    return found
 
 
-@lru_cache(maxsize=4096)
-def _pixels(first: int, count: int, size: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Return the pixels between samples along one side (count, 4), and whether they lie in the tile."""
-    pixels = _STEP * (first + np.arange(count))[:, None] + np.arange(_STEP) - _STEP // 2
-    return pixels, (pixels >= 0) & (pixels < size)
-
-
-def _box_nms(boxes: NDArray[np.float64], scores: NDArray[np.float64], thresh: float) -> list[int]:
-    """Return the boxes (N, 4) to keep, best first, as torchvision's `nms` does."""
-    order = np.argsort(-scores, kind="stable")
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) if len(boxes) else scores
+def _box_nms(boxes: Sequence[Any], scores: Sequence[float], thresh: float) -> list[int]:
+    """Return the indices of the boxes to keep, best first, as torchvision's `nms` does."""
+    low, high = np.array(boxes, dtype=np.float64).reshape(-1, 2, 2).transpose(1, 0, 2)
+    areas = (high - low).prod(axis=1)
+    order = np.argsort(-np.array(scores), kind="stable")
     kept = []
     while order.size:
-        best, rest = order[0], order[1:]
+        best, order = order[0], order[1:]
         kept.append(int(best))
-        sides = np.minimum(boxes[rest, 2:], boxes[best, 2:]) - np.maximum(boxes[rest, :2], boxes[best, :2])
-        common = np.prod(np.maximum(sides, 0.0), axis=1)
-        order = rest[common <= thresh * (areas[best] + areas[rest] - common)]
+        sides = np.minimum(high[order], high[best]) - np.maximum(low[order], low[best])
+        common = np.maximum(sides, 0.0).prod(axis=1)
+        order = order[common <= thresh * (areas[best] + areas[order] - common)]
     return kept
 
 
-def _resolved(
+def _traced(
     segmenter: Segmenter, options: AutomaticOptions, frame: TileFrame, found: Sequence[_Found]
 ) -> list[AutomaticMask]:
     """Trace masks, continue them beyond the tile, and remove their small regions."""
-    grid = segmenter.pyramid.grid(frame.tile.level)
     masks, unchanged = [], []
-    for item in found:
-        mask = TileMask(frame, item.whole(), item.score)
-        if mask.cut_sides(segmenter.pyramid):
-            middle = frame.to_native((item.box[0] + item.box[2] + 1) / 2, (item.box[1] + item.box[3] + 1) / 2)
-            if _shown_by(segmenter, grid, *middle) != frame.tile:
-                continue
-        candidate = segmenter.resolve(Proposal(item.prompts, ((mask,),)), all_parts=True)
+    for prompts, logits, box, score, stability in found:
+        mask = TileMask(frame, logits.astype(np.float32), score)
+        is_cut = bool(mask.cut_sides(segmenter.pyramid))
+        middle = frame.to_native((box[0] + box[2] + 1) / 2, (box[1] + box[3] + 1) / 2)
+        if is_cut and _shown_by(segmenter, frame.tile.level, *middle) != frame.tile:
+            continue
+        candidate = segmenter.resolve(Proposal(prompts, ((mask,),)), all_parts=True)
         least = options.min_mask_region_area * 4.0**candidate.level
         filled = [fill_holes(part, least) for part in candidate.polygons]
-        large = [part for part in filled if part.area >= least] or sorted(filled, key=lambda part: -part.area)[:1]
-        polygon = merge(large)
-        if polygon.is_empty:
-            continue
-        point = item.prompts.points[0]
-        is_joined = len(candidate.masks) > 1 or bool(candidate.mask.cut_sides(segmenter.pyramid))
-        masks.append(
-            AutomaticMask(polygon, item.score, item.stability, (point.x, point.y), candidate.tiles[0], is_joined)
-        )
-        unchanged.append(float(large == list(candidate.polygons)))
-    if options.min_mask_region_area > 0 and masks:
-        # As in segment-anything, masks that did not change are preferred.
-        thresh = max(options.box_nms_thresh, options.crop_nms_thresh)
-        boxes = np.array([mask.polygon.bounds for mask in masks])
-        masks = [masks[index] for index in _box_nms(boxes, np.array(unchanged), thresh)]
-    return masks
+        large = [part for part in filled if part.area >= least] or sorted(filled, key=shapely.area)[-1:]
+        if large:
+            point = prompts.points[0][:2]
+            masks.append(AutomaticMask(merge(large), score, stability, point, frame.tile, candidate.level, is_cut))
+            unchanged.append(float(large == list(candidate.polygons)))
+    if options.min_mask_region_area <= 0:
+        return masks
+    # As in segment-anything, masks that did not change are preferred.
+    thresh = max(options.box_nms_thresh, options.crop_nms_thresh)
+    return [masks[index] for index in _box_nms([mask.polygon.bounds for mask in masks], unchanged, thresh)]

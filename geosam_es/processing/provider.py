@@ -40,6 +40,7 @@ class GeoSamProvider(QgsProcessingProvider):
         if dependency_problem() is not None:
             return
         # Imported here, because they need packages that may be missing.
+        from .automatic import AutomaticMasksAlgorithm
         from .checking import CheckCoverageAlgorithm
         from .evaluating import EvaluateDecodersAlgorithm
         from .finetuning import FinetuneDecoderAlgorithm
@@ -51,6 +52,7 @@ class GeoSamProvider(QgsProcessingProvider):
             SegmentPointsAlgorithm,
             SegmentBoxesAlgorithm,
             UpdatePolygonsAlgorithm,
+            AutomaticMasksAlgorithm,
             PrepareRasterAlgorithm,
             StoreFootprintAlgorithm,
             CheckCoverageAlgorithm,

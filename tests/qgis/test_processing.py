@@ -43,7 +43,7 @@ from qgis.PyQt.QtCore import QDate
 from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.prompts import Bounds
 from geosam_es.inference.encoder import OnnxEncoder
-from geosam_es.processing import segmenting
+from geosam_es.processing import automatic, segmenting
 from geosam_es.processing.provider import GeoSamProvider
 from geosam_es.qgis_support.crs import EllipsoidArea, from_qgs
 from geosam_es.store import StoreWriter
@@ -75,6 +75,7 @@ def made_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(made_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(segmenting, "open_segmenter", open_blobs)
+    monkeypatch.setattr(automatic, "open_segmenter", open_blobs)
     return made_store
 
 
@@ -405,6 +406,33 @@ def test_old_polygons_are_brought_up_to_date(store: Path) -> None:
     assert found["verdict"] == "same"
 
 
+LOOSE = {"POINTS_PER_SIDE": 16, "PRED_IOU_THRESH": 0.85, "STABILITY_SCORE_THRESH": 0.5}
+"""Whole blobs have a predicted IoU of 0.9, their inner parts 0.6."""
+
+
+def test_everything(store: Path) -> None:
+    small, large = sorted(run("automaticmasks", STORE=str(store), **LOOSE), key=lambda f: f["area_m2"])
+    assert small["area_m2"] == pytest.approx(math.pi * 30**2, rel=0.02)
+    assert large["area_m2"] == pytest.approx(math.pi * (50**2 - 15**2), rel=0.02)
+    for feature in (small, large):
+        place = QgsGeometry.fromPointXY(QgsPointXY(feature["point_x"], feature["point_y"]))
+        assert feature.geometry().contains(place)
+        assert feature["predicted_iou"] == pytest.approx(0.9)
+        assert (feature["level"], feature["model"]) == (0, "blobs")
+    by_extent = box(200, 200, 400, 400).boundingBox()
+    (found,) = run("automaticmasks", STORE=str(store), EXTENT=by_extent, **LOOSE)
+    (again,) = run("automaticmasks", STORE=str(store), AREA=layer("Polygon", [box(290, 290, 310, 310)]), **LOOSE)
+    assert found.geometry().equals(again.geometry())
+    with pytest.raises(QgsProcessingException, match="The area lies outside the raster"):
+        run("automaticmasks", STORE=str(store), EXTENT=box(9000, 0, 9100, 100).boundingBox())
+
+
+def test_cancelling_everything_keeps_what_was_found(store: Path) -> None:
+    log = Log(cancel_at=60)
+    run("automaticmasks", log, STORE=str(store), **LOOSE)
+    assert 60 <= log.progress[-1] < 100
+
+
 @pytest.mark.parametrize("name", ["segmentpoints", "segmentboxes"])
 def test_a_folder_that_is_not_a_store(tmp_path: Path, name: str) -> None:
     kind = "Point" if name == "segmentpoints" else "Polygon"
@@ -494,7 +522,8 @@ def test_footprint_shows_the_state_of_each_tile(tmp_path: Path) -> None:
 
 def test_every_algorithm_has_help(provider: GeoSamProvider) -> None:
     names = {algorithm.name() for algorithm in provider.algorithms()}
-    segmenting, images = {"segmentpoints", "segmentboxes", "updatepolygons"}, {"encoderaster", "storefootprint"}
+    segmenting = {"segmentpoints", "segmentboxes", "updatepolygons", "automaticmasks"}
+    images = {"encoderaster", "storefootprint"}
     assert names == {*segmenting, *images, "checkcoverage", "evaluatedecoders", "finetunedecoder"}
     assert (provider.id(), provider.name()) == ("geosam_es", "GeoSAM-ES")
     assert not provider.icon().isNull()

@@ -1,0 +1,113 @@
+"""The command ``geosam-es auto``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+import pytest
+import shapely
+
+from encoder_tools.cli import auto
+from encoder_tools.vector import read_vector
+from geosam_es.errors import StoreError
+from tests.encoder_tools.conftest import Ortho, Run
+from tests.encoder_tools.scenes import write_layer
+
+LOOSE = ("--pred-iou-thresh", "0.85", "--stability-score-thresh", "0.5", "--points-per-side", "16")
+
+
+def auto_masks(run: Run, ortho: Ortho, output: Path, *options: object) -> Any:
+    assert count_masks(run, ortho, output, *options)
+    return read_vector(output)
+
+
+def count_masks(run: Run, ortho: Ortho, output: Path, *options: object) -> int:
+    result = run("auto", ortho.store, "-o", output, *LOOSE, *options)
+    assert result.exit_code == 0, result.stderr
+    return int(pyogrio.read_info(output)["features"])
+
+
+@pytest.mark.parametrize("name", ["out.gpkg", "out.shp", "out.geojson"])
+def test_objects_with_their_fields(run: Run, ortho: Ortho, tmp_path: Path, name: str) -> None:
+    found = auto_masks(run, ortho, tmp_path / name)
+    (polygon,) = found.geometries
+    assert shapely.intersection(polygon, ortho.truth).area > 0.98 * ortho.truth.area
+    fields = [column[0] for column in found.fields.values()]
+    iou, stability, level, area, x, y, model = fields
+    assert (iou, level, model) == (pytest.approx(0.9), 0, "bright")
+    assert 0.5 < stability <= 1
+    assert area == pytest.approx(polygon.area, rel=0.01)
+    # This model answers every point alike.
+    assert (x - 700000, 4400000 - y) == (16.0, 16.0)
+    if name.endswith(".gpkg"):
+        assert list(found.fields)[:4] == ["predicted_iou", "stability_score", "level", "area_m2"]
+    assert not (tmp_path / f"{name}.rows").exists()
+
+
+def test_parts_are_added_to_the_file_as_they_come(
+    run: Run, ortho: Ortho, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--pred-iou-thresh", "0.5", "--box-nms-thresh", "1")
+    for suffix in (".gpkg", ".geojson"):
+        for together in (1000, 3):
+            monkeypatch.setattr(auto, "_TOGETHER", together)
+            auto_masks(run, ortho, tmp_path / f"by_{together}{suffix}", *options)
+        whole, parts = (read_vector(tmp_path / f"by_{together}{suffix}") for together in (1000, 3))
+        assert len(whole.geometries) > 5
+        assert shapely.equals(whole.geometries, parts.geometries).all()
+        np.testing.assert_array_equal(whole.fields["predicted_iou"], parts.fields["predicted_iou"])
+
+
+def test_area_of_interest_and_minimum_area(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    around = write_layer(tmp_path / "around.gpkg", [ortho.truth])
+    assert count_masks(run, ortho, tmp_path / "a.gpkg", "--aoi", around) == 1
+    beside = shapely.affinity.translate(ortho.truth, 50, 0)
+    beside = write_layer(tmp_path / "beside.gpkg", [beside])
+    assert count_masks(run, ortho, tmp_path / "b.gpkg", "--aoi", beside) == 0
+    assert count_masks(run, ortho, tmp_path / "c.gpkg", "--min-area-m2", 1e6) == 0
+    outside = write_layer(tmp_path / "outside.gpkg", [shapely.affinity.translate(ortho.truth, 1e4, 0)])
+    result = run("auto", ortho.store, "-o", tmp_path / "d.gpkg", "--aoi", outside)
+    assert result.exit_code == 2
+    assert "outside.gpkg lies outside the raster" in result.stderr
+
+
+def test_an_interrupted_run_is_continued(
+    run: Run, ortho: Ortho, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out.gpkg"
+
+    def interrupted(*arguments: Any) -> Iterator[Any]:
+        yield from original(*arguments)
+        raise StoreError("The disk was removed")
+
+    original = auto.automatic_masks
+    with monkeypatch.context() as patch:
+        patch.setattr(auto, "automatic_masks", interrupted)
+        result = run("auto", ortho.store, "-o", output, *LOOSE)
+    assert result.exit_code == 2
+    assert "The disk was removed" in result.stderr
+    assert not output.exists()
+    other = run("auto", ortho.store, "-o", output, "--resume", "--points-per-side", "8")
+    assert other.exit_code == 2
+    assert "begun with other options" in other.stderr
+    monkeypatch.setattr("geosam_es.inference.automatic._tile_masks", None)  # nothing is decoded again
+    result = run("auto", ortho.store, "-o", output, *LOOSE, "--resume", "--json")
+    assert json.loads(result.stdout)["polygons"] == pyogrio.read_info(output)["features"] == 1
+
+
+def test_an_existing_output_and_missing_tiles(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    output = tmp_path / "out.gpkg"
+    assert count_masks(run, ortho, output) == 1
+    assert run("auto", ortho.store, "-o", output).exit_code == 2
+    assert count_masks(run, ortho, output, "--append") == 2
+    shutil.rmtree(ortho.store / "level0" / "image_embeddings" / "c")
+    result = run("auto", ortho.store, "-o", output, "--overwrite")
+    assert "1 of 1 tiles are not encoded" in result.stderr
+    assert result.exit_code == 0
+    assert pyogrio.read_info(output)["features"] == 0
