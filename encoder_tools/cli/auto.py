@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import click
 import numpy as np
@@ -20,15 +20,17 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.grid import FINEST_LEVEL, Tile
-from geosam_es.core.topology import clean, polygon_parts
 from geosam_es.errors import OutputError, VectorError
 from geosam_es.inference.automatic import AutomaticMask, automatic_masks, default_options, rows_of_tiles
+from geosam_es.inference.automatic_coverage import CoverageOptions, CoveragePolygon, automatic_coverage
+from geosam_es.inference.batch import middle_pixel_m
 from geosam_es.inference.segmenter import Segmenter
 from geosam_es.inference.session import open_segmenter
 from geosam_es.store.files import write_text
 from geosam_es.store.reader import TileState
 
 from ..crs import AreaMeter, check_transform, parse_crs, reproject, reproject_polygons, store_crs
+from ..evaluation.pictures import find_raster, open_raster
 from ..progress import Progress
 from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, write_vector
 from .options import PATH, Number
@@ -39,6 +41,7 @@ __all__ = ["auto_command"]
 _TOGETHER = 1000
 """Polygons written at a time."""
 
+_Found = Union[AutomaticMask, CoveragePolygon]
 _Part = tuple[list[BaseGeometry], dict[str, NDArray[Any]]]
 
 
@@ -61,6 +64,12 @@ _Part = tuple[list[BaseGeometry], dict[str, NDArray[Any]]]
 @click.option("--min-mask-region-area", type=Number(min=0), help="Remove parts and holes with fewer pixels.")
 @click.option("--simplify", type=Number(min=0), default=1.0, show_default=True, help="Tolerance in pixels.")
 @click.option("--min-area-m2", type=Number(min=0), default=0.0, help="Leave out smaller masks.")
+@click.option(
+    "--coverage",
+    is_flag=True,
+    help="Every pixel with data in exactly one polygon, with shared borders. --min-area-m2 is the minimum mapping unit "
+    "(default: 400 pixels): what is smaller joins a neighbour.",
+)
 @click.option("--out-crs", help="CRS of the output. Default: that of the raster, but EPSG:4326 for .kml and .geojsonl.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run with the same options.")
 @output_options
@@ -71,6 +80,7 @@ def auto_command(
     levels: Sequence[int],
     simplify: float,
     min_area_m2: float,
+    coverage: bool,
     out_crs: str | None,
     resume: bool,
     threads: int | None,
@@ -90,13 +100,14 @@ def auto_command(
     Example:
       geosam-es auto ortho.embeddings.zarr -o objects.gpkg
       geosam-es auto ortho.embeddings.zarr -o objects.gpkg --aoi parish.gpkg --level 0 --level 1
+      geosam-es auto ortho.embeddings.zarr -o habitats.gpkg --coverage --min-area-m2 200
     """
     started = time.perf_counter()
     segmenter = open_segmenter(store, threads)
     raster_crs = store_crs(segmenter.reader)
     target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or raster_crs
     check_transform(raster_crs, target_crs)
-    writer = _Writer(segmenter, raster_crs, target_crs, simplify, min_area_m2)
+    writer = _Writer(segmenter, raster_crs, target_crs, simplify, min_area_m2, coverage)
     none = writer.part([])[1]
     names = field_names(output, none)
     blank = {names[name]: np.full(1, "" if item.dtype == object else 0, item.dtype) for name, item in none.items()}
@@ -111,7 +122,10 @@ def auto_command(
     area_key = 0 if area is None else zlib.crc32(shapely.to_wkb(area))
     rows = _RowFolder(output, [raster.fingerprint, model.name, chosen, area_key, asdict(options)], resume)
     with Progress(output.name, "tiles") as progress:
-        found = automatic_masks(segmenter, options, chosen, area, progress, rows)
+        masks = automatic_masks(segmenter, options, chosen, area, progress, rows)
+        found: Iterator[_Found] = masks
+        if coverage:
+            found = _coverage(segmenter, masks, area, chosen, min_area_m2, simplify)
         parts = ((made, {names[key]: item for key, item in fields.items()}) for made, fields in writer.parts(found))
         first = next(parts, ([], {name: item[:0] for name, item in blank.items()}))
         write_vector(output, *first, target_crs, append=append, layer=out_layer, more=parts)
@@ -121,6 +135,26 @@ def auto_command(
         click.echo(json.dumps({"output": str(output), "polygons": writer.count, "seconds": round(seconds, 3)}))
     else:
         click.echo(f"{output}: {writer.count} polygon(s) in {seconds:.1f} s")
+
+
+def _coverage(
+    segmenter: Segmenter,
+    masks: Iterator[AutomaticMask],
+    area: BaseGeometry | None,
+    levels: Sequence[int] | None,
+    min_area_m2: float,
+    simplify: float,
+) -> Iterator[CoveragePolygon]:
+    path = find_raster(segmenter.reader)
+    raster = None if path is None else open_raster(segmenter.reader, path)
+    if raster is None:
+        click.echo("Note: the raster is not beside the store, so only tiles without any data are left out", err=True)
+    options = CoverageOptions(simplify_tolerance=simplify * CoverageOptions.simplify_tolerance)
+    if min_area_m2:
+        pixel_m = middle_pixel_m(segmenter, AreaMeter(store_crs(segmenter.reader)))
+        options = replace(options, min_area=min_area_m2 / pixel_m**2)
+    has_data = None if raster is None else raster.read_valid
+    return automatic_coverage(segmenter, masks, options, area, has_data, min(levels or [0]))
 
 
 def _area(path: Path, segmenter: Segmenter, raster_crs: pyproj.CRS) -> BaseGeometry:
@@ -146,26 +180,30 @@ class _Writer:
     """Turns masks into features of the output, and counts them."""
 
     def __init__(
-        self, segmenter: Segmenter, crs: pyproj.CRS, target_crs: pyproj.CRS, simplify: float, min_area_m2: float
+        self,
+        segmenter: Segmenter,
+        crs: pyproj.CRS,
+        target_crs: pyproj.CRS,
+        simplify: float,
+        min_area_m2: float,
+        is_coverage: bool,
     ) -> None:
         self.count = 0
         self._transform = segmenter.reader.metadata.raster.transform
         self._model = str(segmenter.reader.metadata.model["name"])
         self._crs, self._target_crs = crs, target_crs
         self._meter = AreaMeter(crs)
-        self._simplify, self._min_area_m2 = simplify, min_area_m2
+        self._simplify, self._min_area_m2 = simplify, 0.0 if is_coverage else min_area_m2
+        self._is_coverage = is_coverage
 
-    def parts(self, masks: Iterator[AutomaticMask]) -> Iterator[_Part]:
+    def parts(self, masks: Iterator[_Found]) -> Iterator[_Part]:
         """Yield the features of many masks in parts."""
         for first in masks:
             yield self.part([first, *islice(masks, _TOGETHER - 1)])
 
-    def part(self, masks: Sequence[AutomaticMask]) -> _Part:
+    def part(self, masks: Sequence[_Found]) -> _Part:
         """Return the polygons and fields of masks, without those too small or outside the CRS of the output."""
-        cleaned = [
-            clean(polygon_parts(mask.polygon), simplify_tolerance=self._simplify * 2.0**mask.level) for mask in masks
-        ]
-        polygons = np.array([self._transform.apply_geometry(polygon) for polygon in cleaned], dtype=object)
+        polygons = np.array([mask.on_map(self._transform, self._simplify) for mask in masks], dtype=object)
         points = shapely.points(self._transform.apply_array(np.array([m.point for m in masks]).reshape(-1, 2)))
         projected, is_kept = reproject_polygons(polygons, self._crs, self._target_crs)
         areas = np.array([self._meter.area_m2(polygon) for polygon in polygons])
@@ -173,6 +211,7 @@ class _Writer:
         xy = shapely.get_coordinates(reproject(points, self._crs, self._target_crs, may_fail=True))
         kept = [mask for mask, keep in zip(masks, is_kept) if keep]
         self.count += len(kept)
+        group = {"group": np.array([item.group for item in kept], dtype=np.int32)} if self._is_coverage else {}
         return list(projected[is_kept]), {
             "predicted_iou": np.array([mask.predicted_iou for mask in kept], dtype=np.float64),
             "stability_score": np.array([mask.stability_score for mask in kept], dtype=np.float64),
@@ -181,6 +220,7 @@ class _Writer:
             "point_x": xy[is_kept, 0],
             "point_y": xy[is_kept, 1],
             "model": np.array([self._model] * len(kept), dtype=object),
+            **group,
         }
 
 

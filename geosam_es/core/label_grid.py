@@ -64,10 +64,10 @@ class Regions:
     Parameters
     ----------
     labels : int (H, W)
-        May be a memory map. 0 stands for cells without data.
+        May be a memory map. 0 stands for cells without data. Negative labels are ground between objects.
     least_cells : float
-        Smaller regions are merged, the smallest first, into the neighbour with the longest common border. A region
-        without neighbours stays.
+        Smaller regions are merged, the smallest first, into the neighbour with the longest common border; ground into
+        ground if it can. A region without neighbours stays.
     """
 
     def __init__(self, labels: NDArray[np.int32], least_cells: float) -> None:
@@ -115,9 +115,10 @@ class Regions:
                 key, place = np.unique(pair[0, known] * len(size) + pair[1, known], return_inverse=True)
                 length = np.bincount(place.ravel(), border[known], len(key))
                 a, b = np.divmod(key, len(size))
-                # Each small region and its neighbours, the one with the longest border last.
+                # Each small region and its neighbours, the one to join last.
                 source, target = np.concatenate([a, b]), np.concatenate([b, a])
-                order = np.lexsort((size[target], np.tile(length, 2), source))
+                is_alike = (self.label[source] < 0) & (self.label[target] < 0)
+                order = np.lexsort((size[target], np.tile(length, 2), is_alike, source))
                 order = order[size[source[order]] < most]
                 if not len(order):
                     break

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, nan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from ..core.geotransform import GeoTransform
 from ..core.grid import LevelGrid, Tile
 from ..core.label_grid import Regions, cells_inside, strips
 from ..core.window import Window
@@ -28,7 +29,7 @@ from .segmenter import Segmenter
 __all__ = ["CoverageOptions", "CoveragePolygon", "HasData", "automatic_coverage"]
 
 HasData = Callable[[Window], NDArray[np.bool_]]
-"""Tells for a window of native pixels, which may extend beyond the raster, which of them have data (H, W)."""
+"""Tells for a window of native pixels which of them have data (H, W)."""
 
 _SAMPLE_TILES = 64
 _SAMPLE_CELLS = 256
@@ -56,21 +57,31 @@ class CoverageOptions:
 
 
 class CoveragePolygon(NamedTuple):
-    """A polygon of the coverage.
+    """A polygon of the coverage; the attributes are those of the mask that it comes from.
 
     Attributes
     ----------
     polygon : Polygon or MultiPolygon
         In native pixels.
-    mask : AutomaticMask, optional
-        The mask that it comes from, without its outline; None for ground without a mask.
+    predicted_iou, stability_score : float
+        NaN for ground without a mask.
+    point : (float, float)
+        In native pixels; a point inside for ground without a mask.
+    level : int
     group : int
         The kind of ground, from 1; 0 for a mask.
     """
 
     polygon: shapely.Polygon | shapely.MultiPolygon
-    mask: AutomaticMask | None
+    predicted_iou: float
+    stability_score: float
+    point: tuple[float, float]
+    level: int
     group: int
+
+    def on_map(self, transform: GeoTransform, simplify: float) -> BaseGeometry:
+        """Return the polygon on the map; it is simplified already, together with its neighbours."""
+        return transform.apply_geometry(self.polygon)
 
 
 def automatic_coverage(
@@ -95,7 +106,7 @@ def automatic_coverage(
     has_data : callable, optional
         Default: tiles with features have data everywhere.
     level : int
-        The finest level of the masks, on which the cells of the decoder and the features are used.
+        The finest level of the masks; the cells are those of the decoder there.
 
     Yields
     ------
@@ -108,16 +119,18 @@ def automatic_coverage(
         If the features of a tile cannot be read.
     """
     options = options or CoverageOptions()
-    grid = segmenter.pyramid.grid(level)
-    cell = segmenter.tile_size / MASK_SIDE * grid.scale
+    cell = segmenter.tile_size / MASK_SIDE * segmenter.pyramid.grid(level).scale
     canvas = _Canvas(segmenter, cell)
-    kept = [canvas.paint(mask) for mask in masks]
-    _group_ground(canvas, segmenter, grid, options.groups)
+    known = [canvas.paint(mask) for mask in masks]
+    # Enlarged levels need not be complete.
+    _group_ground(canvas, segmenter, segmenter.pyramid.grid(max(level, 0)), options.groups)
     canvas.leave_out(area, has_data)
     ends = np.array([segmenter.pyramid.width, segmenter.pyramid.height], float)
     for outline, label in Regions(canvas.labels, options.min_area / cell**2).traced(options.simplify_tolerance / cell):
         polygon = shapely.transform(outline, lambda xy: np.minimum(xy * cell, ends))
-        yield CoveragePolygon(polygon, kept[label - 1] if label > 0 else None, max(-label, 0))
+        inside = polygon.representative_point()
+        found = known[label - 1] if label > 0 else (nan, nan, (inside.x, inside.y), level)
+        yield CoveragePolygon(polygon, *found, max(-label, 0))
 
 
 class _Canvas:
@@ -126,13 +139,13 @@ class _Canvas:
     def __init__(self, segmenter: Segmenter, cell: float) -> None:
         pyramid = segmenter.pyramid
         shape = ceil(pyramid.height / cell), ceil(pyramid.width / cell)
-        self.cell = cell
+        self.cell, self.size = cell, (pyramid.width, pyramid.height)
         self.labels: NDArray[np.int32] = _in_file(shape, np.int32)
         self._ranks: NDArray[np.float32] = _in_file(shape, np.float32)
         self._count = 0
 
-    def paint(self, mask: AutomaticMask) -> AutomaticMask:
-        """Paint a mask where it is better than the ones there, and return it without its outline."""
+    def paint(self, mask: AutomaticMask) -> tuple[float, float, tuple[float, float], int]:
+        """Paint a mask where it is better than the ones there, and return what the coverage keeps of it."""
         self._count += 1
         polygon = shapely.transform(mask.polygon, lambda xy: xy / self.cell)
         rank = mask.predicted_iou * mask.stability_score
@@ -142,7 +155,7 @@ class _Canvas:
             better = cells_inside(moved, rows, cols.stop - cols.start) & (self._ranks[place] < rank)
             self._ranks[place][better] = rank
             self.labels[place][better] = self._count
-        return mask._replace(polygon=shapely.Polygon())
+        return mask.predicted_iou, mask.stability_score, mask.point, mask.level
 
     def _strips(self, polygon: BaseGeometry) -> Iterator[tuple[slice, slice]]:
         low, high = np.array(polygon.bounds).reshape(2, 2)
@@ -160,9 +173,12 @@ class _Canvas:
             if flat is not None:
                 self.labels[rows][~cells_inside(flat, rows, width)] = 0
             if has_data is not None:
-                top, bottom = (round(row * self.cell) for row in (rows.start, rows.stop))
-                known = has_data(Window(0, top, round(width * self.cell), bottom - top))
-                ys, xs = (((np.arange(n) + 0.5) * self.cell).astype(int) for n in (rows.stop - rows.start, width))
+                top, bottom = (min(round(row * self.cell), self.size[1]) for row in (rows.start, rows.stop))
+                known = has_data(Window(0, top, self.size[0], bottom - top))
+                ys, xs = (
+                    np.minimum((np.arange(count) + 0.5) * self.cell, end - 1).astype(int)
+                    for count, end in zip((rows.stop - rows.start, width), known.shape)
+                )
                 self.labels[rows][~known[np.ix_(ys, xs)]] = 0
 
 

@@ -35,6 +35,7 @@ __all__ = [
     "answer_objects",
     "group_prompts",
     "level_for_ground",
+    "middle_pixel_m",
     "parse_object_id",
     "tiles_wanted",
 ]
@@ -443,11 +444,11 @@ def level_for_ground(
     """
     pyramid = segmenter.pyramid
     if object_size_m is not None:
-        return pyramid.level_for_size(object_size_m / _middle_pixel_m(segmenter, meter))
-    return 0 if scale is None else pyramid.level_for_pixel(scale * _SCREEN_PIXEL_M / _middle_pixel_m(segmenter, meter))
+        return pyramid.level_for_size(object_size_m / middle_pixel_m(segmenter, meter))
+    return 0 if scale is None else pyramid.level_for_pixel(scale * _SCREEN_PIXEL_M / middle_pixel_m(segmenter, meter))
 
 
-def _middle_pixel_m(segmenter: Segmenter, meter: AreaMeter) -> float:
+def middle_pixel_m(segmenter: Segmenter, meter: AreaMeter) -> float:
     """Return the side of the pixel in the middle of the raster in metres."""
     raster = segmenter.reader.metadata.raster
     area_m2 = _pixel_area_m2(raster, raster.width / 2, raster.height / 2, meter)

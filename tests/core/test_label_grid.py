@@ -22,7 +22,7 @@ def patches(seed: int, height: int = 70, width: int = 83) -> np.ndarray:
     return labels
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([0, 12, 60]), st.sampled_from([0.0, 1.0]), st.booleans())
 def test_regions_cover_the_data_once(seed: int, least: int, tolerance: float, is_one_strip: bool) -> None:
     labels = patches(seed)
