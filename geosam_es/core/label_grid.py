@@ -8,7 +8,7 @@ cut is left.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import shapely
@@ -86,7 +86,7 @@ class Regions:
         region = _joined(len(label), one, other, label[one] == label[other])
         self._region, first = _numbered(region)
         self.label = label[first]
-        self._merge(one, other, border, least_cells)
+        self._merge(self._region[np.stack((one, other))], border, least_cells)
 
     def _touching(self) -> tuple[Whole, Whole, Whole]:
         """Return the pairs of runs that touch, and the length of their common border in cells."""
@@ -103,22 +103,25 @@ class Regions:
         one, other = np.concatenate([beside, upper]), np.concatenate([beside + 1, lower])
         return one, other, np.concatenate([np.ones(len(beside), np.int64), common])
 
-    def _merge(self, one: Whole, other: Whole, border: Whole, least_cells: float) -> None:
-        """Merge regions below sizes that are doubled until the least size is reached."""
+    def _merge(self, pair: Whole, border: NDArray[Any], least_cells: float) -> None:
+        """Merge regions below sizes that are doubled until the least size is reached.
+
+        The pairs (2, P) of regions that touch have borders (P,) of some cells.
+        """
         size = np.bincount(self._region, self._length)
         limit = 2.0
         while limit < 2 * least_cells:
             limit, most = limit * 2, min(limit, least_cells)
             while True:
-                pair = np.sort(np.stack((self._region[one], self._region[other])), axis=0)
+                pair.sort(axis=0)
                 known = (pair[0] != pair[1]) & (self.label[pair] != 0).all(axis=0)
                 key, place = np.unique(pair[0, known] * len(size) + pair[1, known], return_inverse=True)
-                length = np.bincount(place.ravel(), border[known], len(key))
-                a, b = np.divmod(key, len(size))
+                border = np.bincount(place.ravel(), border[known], len(key))
+                pair = np.stack(np.divmod(key, len(size)))
                 # Each small region and its neighbours, the one to join last.
-                source, target = np.concatenate([a, b]), np.concatenate([b, a])
+                source, target = np.concatenate([pair, pair[::-1]], axis=1)
                 is_alike = (self.label[source] < 0) & (self.label[target] < 0)
-                order = np.lexsort((size[target], np.tile(length, 2), is_alike, source))
+                order = np.lexsort((size[target], np.tile(border, 2), is_alike, source))
                 order = order[size[source[order]] < most]
                 if not len(order):
                     break
@@ -129,7 +132,7 @@ class Regions:
                 largest = np.lexsort((size, number))
                 largest = largest[np.append(np.diff(number[largest]) != 0, True)]
                 self.label, self._region = self.label[largest], number[self._region]
-                size = np.bincount(number, size)
+                size, pair = np.bincount(number, size), number[pair]
 
     def traced(self, tolerance: float) -> Iterator[Region]:
         """Yield the regions with data, roughly from top to bottom.
