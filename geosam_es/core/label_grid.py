@@ -29,18 +29,19 @@ def strips(height: int, width: int) -> Iterator[slice]:
     yield from (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
 
-def cells_inside(polygon: BaseGeometry, rows: slice, width: int) -> NDArray[np.bool_]:
-    """Return the cells (rows, width) whose centres lie in a polygon, which is in cells."""
+def cells_inside(polygon: BaseGeometry, rows: slice, cols: slice) -> NDArray[np.bool_]:
+    """Return which cells have their centre in a polygon, which is in cells."""
     coords, ring = shapely.get_coordinates(shapely.get_rings(shapely.get_parts(polygon)), return_index=True)
-    ends = np.stack((coords[:-1], coords[1:]), axis=1)[ring[:-1] == ring[1:]]
-    first, last = np.clip(np.ceil(np.sort(ends[:, :, 1], axis=1) - 0.5), rows.start, rows.stop).astype(np.int64).T
-    edge = np.repeat(np.arange(len(ends)), last - first)
-    row = np.arange(len(edge)) - np.repeat(np.cumsum(last - first) - (last - first), last - first) + first[edge]
+    ends = np.stack((coords[:-1], coords[1:]), axis=1)[ring[:-1] == ring[1:]] - (cols.start, rows.start)
+    height, width = rows.stop - rows.start, cols.stop - cols.start
+    first, last = np.clip(np.ceil(np.sort(ends[:, :, 1], axis=1) - 0.5), 0, height).astype(np.int64).T
+    count = last - first
+    edge = np.repeat(np.arange(len(ends)), count)
+    row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + first[edge]
     (x0, y0), (x1, y1) = ends[edge, 0].T, ends[edge, 1].T
     col = np.clip(np.ceil(x0 + (row + 0.5 - y0) / (y1 - y0) * (x1 - x0) - 0.5), 0, width).astype(np.int64)
-    crossings = np.bincount((row - rows.start) * (width + 1) + col, minlength=(rows.stop - rows.start) * (width + 1))
-    inside = np.cumsum(crossings.reshape(-1, width + 1), axis=1)[:, :-1] % 2
-    return np.asarray(inside, bool)
+    crossings = np.bincount(row * (width + 1) + col, minlength=height * (width + 1)).reshape(height, width + 1)
+    return np.asarray(np.cumsum(crossings, axis=1)[:, :-1] % 2, bool)
 
 
 class Region(NamedTuple):

@@ -149,21 +149,15 @@ class _Canvas:
         self._count += 1
         polygon = shapely.transform(mask.polygon, lambda xy: xy / self.cell)
         rank = mask.predicted_iou * mask.stability_score
-        for rows, cols in self._strips(polygon):
-            place = rows, cols
-            moved = shapely.transform(polygon, lambda xy: xy - (cols.start, 0))  # noqa: B023
-            better = cells_inside(moved, rows, cols.stop - cols.start) & (self._ranks[place] < rank)
+        height, width = self.labels.shape
+        left, top = np.clip(np.floor(polygon.bounds[:2]), 0, (width, height)).astype(int).tolist()
+        right, bottom = np.clip(np.ceil(polygon.bounds[2:]), 0, (width, height)).astype(int).tolist()
+        for strip in strips(bottom - top, right - left):
+            place = slice(strip.start + top, strip.stop + top), slice(left, right)
+            better = cells_inside(polygon, *place) & (self._ranks[place] < rank)
             self._ranks[place][better] = rank
             self.labels[place][better] = self._count
         return mask.predicted_iou, mask.stability_score, mask.point, mask.level
-
-    def _strips(self, polygon: BaseGeometry) -> Iterator[tuple[slice, slice]]:
-        low, high = np.array(polygon.bounds).reshape(2, 2)
-        height, width = self.labels.shape
-        left, top = np.clip(np.floor(low), 0, (width, height)).astype(int).tolist()
-        right, bottom = np.clip(np.ceil(high), 0, (width, height)).astype(int).tolist()
-        for rows in strips(bottom - top, right - left):
-            yield slice(rows.start + top, rows.stop + top), slice(left, right)
 
     def leave_out(self, area: BaseGeometry | None, has_data: HasData | None) -> None:
         """Remove what is outside an area, or has no data in the middle of its cell."""
@@ -171,7 +165,7 @@ class _Canvas:
         flat = None if area is None else shapely.transform(area, lambda xy: xy / self.cell)
         for rows in strips(height, width):
             if flat is not None:
-                self.labels[rows][~cells_inside(flat, rows, width)] = 0
+                self.labels[rows][~cells_inside(flat, rows, slice(0, width))] = 0
             if has_data is not None:
                 top, bottom = (min(round(row * self.cell), self.size[1]) for row in (rows.start, rows.stop))
                 known = has_data(Window(0, top, self.size[0], bottom - top))
