@@ -88,7 +88,7 @@ def _layer(path: Path, boxes: Sequence[_Box], raster: RasterInfo, crs: pyproj.CR
     note = ""
     if len(lost):
         note = f"boxes of {path} without an area are left out ({len(lost)}, the first one is number {lost[0] + 1})"
-    rectangles = np.atleast_1d(shapely.box(*bounds[is_box].T))
+    rectangles = np.asarray(shapely.box(*bounds[is_box].T), dtype=object)
     geometries = raster.transform.apply_geometry(rectangles)
     kept = {name: column[is_box] for name, column in fields.items()}
     return VectorLayer(geometries, kept, crs, note=note)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import click
 import numpy as np
@@ -41,8 +41,13 @@ __all__ = ["auto_command"]
 _TOGETHER = 1000
 """Polygons written at a time."""
 
-_Found = Union[AutomaticMask, CoveragePolygon]
 _Part = tuple[list[BaseGeometry], dict[str, NDArray[Any]]]
+_BLANK = {
+    **dict.fromkeys(("predicted_iou", "stability_score"), np.zeros(1)),
+    "level": np.zeros(1, np.int32),
+    **dict.fromkeys(("area_m2", "point_x", "point_y"), np.zeros(1)),
+    "model": np.array([""], dtype=object),
+}
 
 
 @click.command("auto")
@@ -61,6 +66,7 @@ _Part = tuple[list[BaseGeometry], dict[str, NDArray[Any]]]
 @click.option("--stability-score-thresh", type=Number(0, 1), help="Drop masks with a lower stability score.")
 @click.option("--stability-score-offset", type=Number(min=0), help="Logit for the stability score.")
 @click.option("--box-nms-thresh", type=Number(0, 1), help="IoU of boxes above which masks of a tile are doubles.")
+@click.option("--crop-nms-thresh", type=Number(0, 1), help="IoU above which masks of different tiles are doubles.")
 @click.option("--min-mask-region-area", type=Number(min=0), help="Remove parts and holes with fewer pixels.")
 @click.option("--simplify", type=Number(min=0), default=1.0, show_default=True, help="Tolerance in pixels.")
 @click.option("--min-area-m2", type=Number(min=0), default=0.0, help="Leave out smaller masks.")
@@ -92,9 +98,9 @@ def auto_command(
 ) -> None:
     """Draw all objects in STORE, without prompts.
 
-    A grid of points prompts each tile on each level. Of the masks, those with a good predicted IoU and stability score
-    are kept, without doubles. They may overlap. The options have the names and the meaning of segment-anything's
-    SamAutomaticMaskGenerator; their defaults suit the model of the store.
+    A grid of points prompts each tile on each level. Masks with a good predicted IoU and stability score are kept,
+    without doubles. They may overlap. The thresholds have the names and the meaning of segment-anything's
+    SamAutomaticMaskGenerator; by default, they suit the model of the store.
 
     \b
     Example:
@@ -104,37 +110,49 @@ def auto_command(
     """
     started = time.perf_counter()
     segmenter = open_segmenter(store, threads)
-    raster_crs = store_crs(segmenter.reader)
-    target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or raster_crs
-    check_transform(raster_crs, target_crs)
-    writer = _Writer(segmenter, raster_crs, target_crs, simplify, min_area_m2, coverage)
-    none = writer.part([])[1]
-    names = field_names(output, none)
-    blank = {names[name]: np.full(1, "" if item.dtype == object else 0, item.dtype) for name, item in none.items()}
+    crs = store_crs(segmenter.reader)
+    target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or crs
+    check_transform(crs, target_crs)
+    columns = {**_BLANK, "group": np.zeros(1, np.int32)} if coverage else _BLANK
+    names = field_names(output, columns)
+    blank = {names[name]: column for name, column in columns.items()}
     as_texts = check_output(output, target_crs, blank, overwrite=overwrite, append=append, layer=out_layer)
     for note in field_notes(output, names, as_texts):
         click.echo(f"Note: {note}", err=True)
-    area = None if aoi is None else _area(aoi, segmenter, raster_crs)
+    area = None if aoi is None else _area(aoi, segmenter, crs)
     options = replace(default_options(segmenter), **{key: value for key, value in given.items() if value is not None})
     chosen = sorted(set(levels)) or None
-    _note_missing(segmenter, [tile for row in rows_of_tiles(segmenter, chosen, area) for tile in row])
-    raster, model = segmenter.reader.metadata.raster, segmenter.reader.decoder
-    area_key = 0 if area is None else zlib.crc32(shapely.to_wkb(area))
-    rows = _RowFolder(output, [raster.fingerprint, model.name, chosen, area_key, asdict(options)], resume)
+    states = [segmenter.reader.state(tile) for row in rows_of_tiles(segmenter, chosen, area) for tile in row]
+    missing = states.count(TileState.MISSING)
+    if missing:
+        text = f"Note: {missing} of {len(states)} tiles are not encoded and are left out; encode them with: geosam-es "
+        click.echo(f"{text}encode IMAGE --resume", err=True)
+    begun = [segmenter.reader.metadata.raster.fingerprint, segmenter.reader.decoder.name, chosen, asdict(options)]
+    cache = _TileFolder(output, [*begun, missing, zlib.crc32(shapely.to_wkb(area) or b"")], resume)
+    counts = []
     with Progress(output.name, "tiles") as progress:
-        masks = automatic_masks(segmenter, options, chosen, area, progress, rows)
-        found: Iterator[_Found] = masks
+        found = automatic_masks(segmenter, options, chosen, area, progress, cache)
+        masks: Iterator[AutomaticMask | CoveragePolygon] = found
         if coverage:
-            found = _coverage(segmenter, masks, area, chosen, min_area_m2, simplify)
-        parts = ((made, {names[key]: item for key, item in fields.items()}) for made, fields in writer.parts(found))
-        first = next(parts, ([], {name: item[:0] for name, item in blank.items()}))
-        write_vector(output, *first, target_crs, append=append, layer=out_layer, more=parts)
-    rows.remove()
+            masks = _coverage(segmenter, found, area, chosen, min_area_m2, simplify)
+            min_area_m2 = 0.0
+
+        def parts() -> Iterator[_Part]:
+            for first in masks:
+                part = [first, *islice(masks, _TOGETHER - 1)]
+                polygons, columns = _features(part, segmenter, crs, target_crs, simplify, min_area_m2)
+                counts.append(len(polygons))
+                yield polygons, dict(zip(blank, columns))
+
+        none = [], {name: column[:0] for name, column in blank.items()}
+        more = parts()
+        write_vector(output, *next(more, none), target_crs, append=append, layer=out_layer, more=more)
+    cache.remove()
     seconds = time.perf_counter() - started
     if as_json:
-        click.echo(json.dumps({"output": str(output), "polygons": writer.count, "seconds": round(seconds, 3)}))
+        click.echo(json.dumps({"output": str(output), "polygons": sum(counts), "seconds": round(seconds, 3)}))
     else:
-        click.echo(f"{output}: {writer.count} polygon(s) in {seconds:.1f} s")
+        click.echo(f"{output}: {sum(counts)} polygon(s) in {seconds:.1f} s")
 
 
 def _coverage(
@@ -157,104 +175,72 @@ def _coverage(
     return automatic_coverage(segmenter, masks, options, area, has_data, min(levels or [0]))
 
 
-def _area(path: Path, segmenter: Segmenter, raster_crs: pyproj.CRS) -> BaseGeometry:
+def _area(path: Path, segmenter: Segmenter, crs: pyproj.CRS) -> BaseGeometry:
     """Read an area of interest into native pixels."""
-    layer = vector_layer(path, None, raster_crs)
-    area = shapely.union_all(shapely.make_valid(reproject(layer.geometries, layer.crs or raster_crs, raster_crs)))
+    layer = vector_layer(path, None, crs)
+    area = shapely.union_all(shapely.make_valid(reproject(layer.geometries, layer.crs or crs, crs)))
     if not area.intersects(shapely.box(*segmenter.map_bounds)):
         raise VectorError(f"{path} lies outside the raster of {segmenter.reader.root}", "check the layer and its CRS")
     return segmenter.reader.metadata.raster.transform.inverse().apply_geometry(area)
 
 
-def _note_missing(segmenter: Segmenter, tiles: Sequence[Tile]) -> None:
-    missing = sum(segmenter.reader.state(tile) is TileState.MISSING for tile in tiles)
-    if missing:
-        click.echo(
-            f"Note: {missing} of {len(tiles)} tiles are not encoded and are left out; encode them with: geosam-es "
-            "encode IMAGE --resume",
-            err=True,
-        )
+def _features(
+    masks: Sequence[AutomaticMask | CoveragePolygon],
+    segmenter: Segmenter,
+    crs: pyproj.CRS,
+    target_crs: pyproj.CRS,
+    simplify: float,
+    min_area_m2: float,
+) -> tuple[list[BaseGeometry], list[NDArray[Any]]]:
+    """Return the polygons and columns of masks, without those too small or outside the CRS of the output."""
+    metadata, meter = segmenter.reader.metadata, AreaMeter(crs)
+    transform = metadata.raster.transform
+    polygons = np.array([mask.on_map(transform, simplify) for mask in masks], dtype=object)
+    points = shapely.points(transform.apply_array(np.array([mask.point for mask in masks])))
+    projected, is_kept = reproject_polygons(polygons, crs, target_crs)
+    areas = np.array([meter.area_m2(polygon) for polygon in polygons])
+    is_kept &= (areas >= min_area_m2) & (areas > 0)
+    x, y = shapely.get_coordinates(reproject(points, crs, target_crs, may_fail=True)).T
+    scores = np.array([(mask.predicted_iou, mask.stability_score) for mask in masks]).T
+    levels = np.array([mask.level for mask in masks], dtype=np.int32)
+    model = np.full(len(masks), str(metadata.model["name"]), dtype=object)
+    columns = [*scores, levels, areas, x, y, model]
+    if isinstance(masks[0], CoveragePolygon):
+        columns.append(np.array([mask.group for mask in masks if isinstance(mask, CoveragePolygon)], dtype=np.int32))
+    return list(projected[is_kept]), [column[is_kept] for column in columns]
 
 
-class _Writer:
-    """Turns masks into features of the output, and counts them."""
-
-    def __init__(
-        self,
-        segmenter: Segmenter,
-        crs: pyproj.CRS,
-        target_crs: pyproj.CRS,
-        simplify: float,
-        min_area_m2: float,
-        is_coverage: bool,
-    ) -> None:
-        self.count = 0
-        self._transform = segmenter.reader.metadata.raster.transform
-        self._model = str(segmenter.reader.metadata.model["name"])
-        self._crs, self._target_crs = crs, target_crs
-        self._meter = AreaMeter(crs)
-        self._simplify, self._min_area_m2 = simplify, 0.0 if is_coverage else min_area_m2
-        self._is_coverage = is_coverage
-
-    def parts(self, masks: Iterator[_Found]) -> Iterator[_Part]:
-        """Yield the features of many masks in parts."""
-        for first in masks:
-            yield self.part([first, *islice(masks, _TOGETHER - 1)])
-
-    def part(self, masks: Sequence[_Found]) -> _Part:
-        """Return the polygons and fields of masks, without those too small or outside the CRS of the output."""
-        polygons = np.array([mask.on_map(self._transform, self._simplify) for mask in masks], dtype=object)
-        points = shapely.points(self._transform.apply_array(np.array([m.point for m in masks]).reshape(-1, 2)))
-        projected, is_kept = reproject_polygons(polygons, self._crs, self._target_crs)
-        areas = np.array([self._meter.area_m2(polygon) for polygon in polygons])
-        is_kept &= (areas >= self._min_area_m2) & (areas > 0)
-        xy = shapely.get_coordinates(reproject(points, self._crs, self._target_crs, may_fail=True))
-        kept = [mask for mask, keep in zip(masks, is_kept) if keep]
-        self.count += len(kept)
-        group = {"group": np.array([item.group for item in kept], dtype=np.int32)} if self._is_coverage else {}
-        return list(projected[is_kept]), {
-            "predicted_iou": np.array([mask.predicted_iou for mask in kept], dtype=np.float64),
-            "stability_score": np.array([mask.stability_score for mask in kept], dtype=np.float64),
-            "level": np.array([mask.level for mask in kept], dtype=np.int32),
-            "area_m2": areas[is_kept],
-            "point_x": xy[is_kept, 0],
-            "point_y": xy[is_kept, 1],
-            "model": np.array([self._model] * len(kept), dtype=object),
-            **group,
-        }
-
-
-class _RowFolder:
-    """Masks of the rows of tiles done so far, in a folder beside the output; see `RowCache`."""
+class _TileFolder:
+    """Masks of the tiles done so far, in a folder beside the output; see `TileCache`."""
 
     def __init__(self, output: Path, settings: Sequence[Any], resume: bool) -> None:
-        self._path = output.with_name(f"{output.name}.rows")
+        self._path = output.with_name(f"{output.name}.tiles")
         wanted, found = json.dumps(settings), self._path / "settings.json"
         if resume and found.is_file() and found.read_text(encoding="utf-8") != wanted:
-            raise OutputError(f"{output} was begun with other options", "give the same ones, or leave out --resume")
+            raise OutputError(f"{output} was begun with other options or tiles", "leave out --resume")
         if not resume:
             self.remove()
         self._path.mkdir(exist_ok=True)
         write_text(found, wanted)
 
-    def read(self, level: int, row: int) -> list[AutomaticMask] | None:
-        """Return the masks of a row, or None if it was not written."""
-        path = self._file(level, row)
+    def read(self, tile: Tile) -> list[AutomaticMask] | None:
+        """Return the masks of a tile, or None if it was not written."""
+        path = self._file(tile)
         if not path.is_file():
             return None
         return [
-            AutomaticMask(shapely.from_wkb(polygon), iou, stability, (x, y), Tile(*tile), *rest)
-            for polygon, iou, stability, (x, y), tile, *rest in json.loads(path.read_text(encoding="utf-8"))
+            AutomaticMask(shapely.from_wkb(polygon), iou, stability, (x, y), tile, *rest)
+            for polygon, iou, stability, (x, y), _, *rest in json.loads(path.read_text(encoding="utf-8"))
         ]
 
-    def write(self, level: int, row: int, masks: Sequence[AutomaticMask]) -> None:
-        """Keep the masks of a row."""
+    def write(self, tile: Tile, masks: Sequence[AutomaticMask]) -> None:
+        """Keep the masks of a tile."""
         values = [(shapely.to_wkb(mask.polygon, hex=True), *mask[1:]) for mask in masks]
-        write_text(self._file(level, row), json.dumps(values))
+        write_text(self._file(tile), json.dumps(values))
 
     def remove(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self._path, ignore_errors=True)
 
-    def _file(self, level: int, row: int) -> Path:
-        return self._path / f"{level}_{row}.json"
+    def _file(self, tile: Tile) -> Path:
+        return self._path / f"{tile.level}_{tile.row}_{tile.col}.json"

@@ -15,6 +15,8 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from .topology import merge, polygon_parts
+
 __all__ = ["Regions", "cells_inside", "strips"]
 
 _STRIP_CELLS = 2**21
@@ -152,8 +154,8 @@ class Regions:
             for region in [region for region in waiting if last_row[region] < rows.stop]:
                 parts = waiting.pop(region)
                 if self.label[region] != 0:
-                    polygon = parts[0] if len(parts) == 1 else shapely.coverage_union_all(parts)
-                    yield Region(polygon, int(self.label[region]))
+                    whole = polygon_parts(shapely.coverage_union_all(parts)) if len(parts) > 1 else parts
+                    yield Region(merge(whole) if len(whole) > 1 else whole[0], int(self.label[region]))
 
     def _cells(self, rows: slice) -> NDArray[np.int64]:
         first, last = np.searchsorted(self._start, (rows.start * self.width, rows.stop * self.width))
@@ -168,7 +170,7 @@ class Regions:
         is_seam_node = np.zeros((2, self.width + 1), bool)
         for pair, at in ((wide[:2], 0), (wide[-2:], 1)):
             is_seam_node[at, 1:-1] = (pair[:, 1:] != pair[:, :-1]).any(axis=0)
-        lines = shapely.linestrings(_border_lines(cells, is_seam_node))
+        lines = np.asarray(shapely.linestrings(_border_lines(cells, is_seam_node)), dtype=object)
         polygons = shapely.get_parts(shapely.polygonize(lines))
         if tolerance and hasattr(shapely, "coverage_simplify"):
             simple = shapely.coverage_simplify(polygons, tolerance, simplify_boundary=False)

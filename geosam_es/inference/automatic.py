@@ -28,7 +28,7 @@ from .encoder import TILE_SIZE
 from .masks import Proposal, TileMask
 from .segmenter import Segmenter
 
-__all__ = ["AutomaticMask", "AutomaticOptions", "RowCache", "automatic_masks", "default_options", "rows_of_tiles"]
+__all__ = ["AutomaticMask", "AutomaticOptions", "TileCache", "automatic_masks", "default_options", "rows_of_tiles"]
 
 _TOGETHER = 32
 """Points decoded before the first mask is filtered; their masks take 1 MiB each."""
@@ -65,7 +65,7 @@ class AutomaticOptions:
     min_mask_region_area: float = 0.0
 
 
-_DEFAULTS = {"mini": AutomaticOptions(16, 0.5, 0.4)}
+_DEFAULTS = {"mini": AutomaticOptions(16, 0.4, 0.4)}
 """By the name of the model; the logits of `mini` rise less steeply at an outline than those of SAM."""
 
 
@@ -107,15 +107,15 @@ class AutomaticMask(NamedTuple):
         )
 
 
-class RowCache(Protocol):
-    """Keeps the masks of rows of tiles, to continue an interrupted run."""
+class TileCache(Protocol):
+    """Keeps the masks of tiles, to continue an interrupted run."""
 
-    def read(self, level: int, row: int) -> list[AutomaticMask] | None:
-        """Return the masks of a row, or None if it was not written."""
+    def read(self, tile: Tile) -> list[AutomaticMask] | None:
+        """Return the masks of a tile, or None if it was not written."""
         ...
 
-    def write(self, level: int, row: int, masks: Sequence[AutomaticMask]) -> None:
-        """Keep the masks of a row."""
+    def write(self, tile: Tile, masks: Sequence[AutomaticMask]) -> None:
+        """Keep the masks of a tile."""
         ...
 
 
@@ -138,7 +138,7 @@ def automatic_masks(
     levels: Sequence[int] | None = None,
     area: BaseGeometry | None = None,
     progress: Callable[[int, int], None] | None = None,
-    rows: RowCache | None = None,
+    cache: TileCache | None = None,
 ) -> Iterator[AutomaticMask]:
     """Find the masks of a whole raster.
 
@@ -153,8 +153,8 @@ def automatic_masks(
         In native pixels. Only points in it are used, and masks that reach into it kept. Default: the whole raster.
     progress : callable, optional
         Called with the number of tiles done and their total.
-    rows : RowCache, optional
-        Rows in it are not decoded again, and new ones are written to it.
+    cache : TileCache, optional
+        Tiles in it are not decoded again, and new ones are written to it.
 
     Yields
     ------
@@ -174,20 +174,21 @@ def automatic_masks(
         shapely.prepare(area)
     done, total = 0, sum(map(len, order))
     for tiles, next_top in zip(order, [*tops[1:], np.inf]):
-        found = None if rows is None else rows.read(*tiles[0][:2])
-        if found is None:
-            found = []
-            for number, tile in enumerate(tiles):
-                if progress is not None:
-                    progress(done + number, total)
-                found += _tile_masks(segmenter, options, tile, area)
-            if rows is not None:
-                rows.write(*tiles[0][:2], found)
-        done += len(tiles)
-        if progress is not None:
-            progress(done, total)
+        found = []
+        for tile in tiles:
+            if progress is not None:
+                progress(done, total)
+            masks = None if cache is None else cache.read(tile)
+            if masks is None:
+                masks = _tile_masks(segmenter, options, tile, area)
+                if cache is not None:
+                    cache.write(tile, masks)
+            found += masks
+            done += 1
         waiting.add(found)
         yield from waiting.release(next_top)
+    if progress is not None:
+        progress(done, total)
 
 
 class _Waiting:

@@ -132,7 +132,8 @@ class AutomaticMasksAlgorithm(ImageAlgorithm):
             raise EditError(tr("The raster has no CRS"), tr("set it in the properties of its layer"))
         area = self._area(parameters, image, segmenter, context)
         finest = self.parameterAsInt(parameters, self.LEVEL, context)
-        levels = range(max(finest, segmenter.finest_level), len(segmenter.pyramid.grids))
+        coarsest = len(segmenter.pyramid.grids) - 1
+        levels = range(min(max(finest, segmenter.finest_level), coarsest), coarsest + 1)
         options = self._options(parameters, segmenter, context)
         kinds = {"predicted_iou": REAL, "stability_score": REAL, "level": WHOLE, "area_m2": REAL, "point_x": REAL}
         is_coverage = self.parameterAsBool(parameters, self.COVERAGE, context)
@@ -157,6 +158,8 @@ class AutomaticMasksAlgorithm(ImageAlgorithm):
             if live is not None and missing:
                 share = _SHARE_OF_TILES
                 feedback.pushInfo(prepared_text(encode_missing(live, missing, feedback, share)))
+            elif missing:
+                feedback.pushWarning(tr("{count} tiles are not prepared, and left out").format(count=len(missing)))
             masks = automatic_masks(segmenter, options, levels, area, on_progress)
             found: Iterator[AutomaticMask | CoveragePolygon] = masks
             if is_coverage:

@@ -48,7 +48,7 @@ def test_objects_with_their_fields(run: Run, ortho: Ortho, tmp_path: Path, name:
     assert (x - 700000, 4400000 - y) == (16.0, 16.0)
     if name.endswith(".gpkg"):
         assert list(found.fields)[:4] == ["predicted_iou", "stability_score", "level", "area_m2"]
-    assert not (tmp_path / f"{name}.rows").exists()
+    assert not (tmp_path / f"{name}.tiles").exists()
 
 
 def test_parts_are_added_to_the_file_as_they_come(
@@ -96,7 +96,7 @@ def test_an_interrupted_run_is_continued(
     assert not output.exists()
     other = run("auto", ortho.store, "-o", output, "--resume", "--points-per-side", "8")
     assert other.exit_code == 2
-    assert "begun with other options" in other.stderr
+    assert "begun with other options or tiles" in other.stderr
     monkeypatch.setattr("geosam_es.inference.automatic._tile_masks", None)  # nothing is decoded again
     result = run("auto", ortho.store, "-o", output, *LOOSE, "--resume", "--json")
     assert json.loads(result.stdout)["polygons"] == pyogrio.read_info(output)["features"] == 1

@@ -11,6 +11,7 @@ import pytest
 import shapely
 from numpy.typing import NDArray
 
+from geosam_es.core.grid import Tile
 from geosam_es.inference.automatic import AutomaticMask, AutomaticOptions, automatic_masks, rows_of_tiles
 from geosam_es.inference.segmenter import Segmenter
 from tests.helpers import disc, make_store, open_blobs
@@ -89,35 +90,30 @@ def test_small_regions_are_removed(tmp_path: Path) -> None:
     assert holes == {0: 1, 1000: 1, 1500: 0}
 
 
-class Rows:
-    """Rows in memory, which may be said to be interrupted."""
+class Cache(dict[Tile, list[AutomaticMask]]):
+    def read(self, tile: Tile) -> list[AutomaticMask] | None:
+        return self.get(tile)
 
-    def __init__(self) -> None:
-        self.masks: dict[tuple[int, int], list[AutomaticMask]] = {}
-
-    def read(self, level: int, row: int) -> list[AutomaticMask] | None:
-        return self.masks.get((level, row))
-
-    def write(self, level: int, row: int, masks: Sequence[AutomaticMask]) -> None:
-        self.masks[level, row] = list(masks)
+    def write(self, tile: Tile, masks: Sequence[AutomaticMask]) -> None:
+        self[tile] = list(masks)
 
 
-def test_masks_are_released_as_rows_are_done_and_kept_rows_are_not_decoded_again(tmp_path: Path) -> None:
+def test_masks_are_released_as_rows_are_done_and_kept_tiles_are_not_decoded_again(tmp_path: Path) -> None:
     discs = [(200.0 + 300 * col, 200.0 + 300 * row, 50.0) for row in range(12) for col in range(2)]
     store = make_store(tmp_path, image_of(discs, (3700, 700)))
-    rows, done = Rows(), 0
+    cache, done = Cache(), 0
 
     def progress(count: int, total: int) -> None:
         nonlocal done
         done = count
         assert 0 <= count <= total == 9
 
-    found = automatic_masks(open_blobs(store), WHOLE, progress=progress, rows=rows)
+    found = automatic_masks(open_blobs(store), WHOLE, progress=progress, cache=cache)
     seen = [(mask, done) for mask in found]
     assert len(seen) == len(discs)
     assert min(count for _, count in seen) < 9, "all masks were held until the end"
     segmenter = open_blobs(store)
-    again = list(automatic_masks(segmenter, WHOLE, rows=rows))
+    again = list(automatic_masks(segmenter, WHOLE, cache=cache))
     assert [mask.polygon for mask in again] == [mask.polygon for mask, _ in seen]
     assert not decoded(segmenter)
 
