@@ -15,7 +15,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from .topology import merge, polygon_parts
+from .topology import polygon_parts
 
 __all__ = ["Regions", "cells_inside", "strips"]
 
@@ -155,7 +155,7 @@ class Regions:
                 parts = waiting.pop(region)
                 if self.label[region] != 0:
                     whole = polygon_parts(shapely.coverage_union_all(parts)) if len(parts) > 1 else parts
-                    yield Region(merge(whole) if len(whole) > 1 else whole[0], int(self.label[region]))
+                    yield Region(whole[0] if len(whole) == 1 else shapely.MultiPolygon(whole), int(self.label[region]))
 
     def _cells(self, rows: slice) -> NDArray[np.int64]:
         first, last = np.searchsorted(self._start, (rows.start * self.width, rows.stop * self.width))

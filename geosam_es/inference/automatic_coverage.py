@@ -235,7 +235,7 @@ def _typical(sample: NDArray[np.float32], groups: int) -> NDArray[np.float32]:
     rng = np.random.default_rng(0)
 
     def distances(to: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.maximum(squares[:, None] - 2 * sample @ to.T + (to**2).sum(axis=1), 0)
+        return np.asarray(np.maximum(squares[:, None] - 2 * sample @ to.T + (to**2).sum(axis=1), 0), np.float32)
 
     while len(centres) < min(groups, len(sample)):
         weight = distances(centres).min(axis=1).astype(float) + 1e-9
