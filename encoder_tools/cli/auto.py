@@ -22,12 +22,15 @@ from shapely.geometry.base import BaseGeometry
 from geosam_es.core.grid import FINEST_LEVEL, Tile
 from geosam_es.errors import OutputError, VectorError
 from geosam_es.inference.automatic import AutomaticMask, automatic_masks, default_options, rows_of_tiles
+from geosam_es.inference.automatic_coverage import CoverageOptions, CoveragePolygon, automatic_coverage
+from geosam_es.inference.batch import middle_pixel_m
 from geosam_es.inference.segmenter import Segmenter
 from geosam_es.inference.session import open_segmenter
 from geosam_es.store.files import write_text
 from geosam_es.store.reader import TileState
 
 from ..crs import AreaMeter, check_transform, parse_crs, reproject, reproject_polygons, store_crs
+from ..evaluation.pictures import find_raster, open_raster
 from ..progress import Progress
 from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, write_vector
 from .options import PATH, Number
@@ -67,6 +70,12 @@ _BLANK = {
 @click.option("--min-mask-region-area", type=Number(min=0), help="Remove parts and holes with fewer pixels.")
 @click.option("--simplify", type=Number(min=0), default=1.0, show_default=True, help="Tolerance in pixels.")
 @click.option("--min-area-m2", type=Number(min=0), default=0.0, help="Leave out smaller masks.")
+@click.option(
+    "--coverage",
+    is_flag=True,
+    help="Every pixel with data in exactly one polygon, with shared borders. --min-area-m2 is the minimum mapping unit "
+    "(default: 400 pixels): what is smaller joins a neighbour.",
+)
 @click.option("--out-crs", help="CRS of the output. Default: that of the raster, but EPSG:4326 for .kml and .geojsonl.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run with the same options.")
 @output_options
@@ -77,6 +86,7 @@ def auto_command(
     levels: Sequence[int],
     simplify: float,
     min_area_m2: float,
+    coverage: bool,
     out_crs: str | None,
     resume: bool,
     threads: int | None,
@@ -96,14 +106,16 @@ def auto_command(
     Example:
       geosam-es auto ortho.embeddings.zarr -o objects.gpkg
       geosam-es auto ortho.embeddings.zarr -o objects.gpkg --aoi parish.gpkg --level 0 --level 1
+      geosam-es auto ortho.embeddings.zarr -o habitats.gpkg --coverage --min-area-m2 200
     """
     started = time.perf_counter()
     segmenter = open_segmenter(store, threads)
     crs = store_crs(segmenter.reader)
     target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or crs
     check_transform(crs, target_crs)
-    names = field_names(output, _BLANK)
-    blank = {names[name]: column for name, column in _BLANK.items()}
+    columns = {**_BLANK, "group": np.zeros(1, np.int32)} if coverage else _BLANK
+    names = field_names(output, columns)
+    blank = {names[name]: column for name, column in columns.items()}
     as_texts = check_output(output, target_crs, blank, overwrite=overwrite, append=append, layer=out_layer)
     for note in field_notes(output, names, as_texts):
         click.echo(f"Note: {note}", err=True)
@@ -119,7 +131,11 @@ def auto_command(
     cache = _TileFolder(output, [*begun, missing, zlib.crc32(shapely.to_wkb(area) or b"")], resume)
     counts = []
     with Progress(output.name, "tiles") as progress:
-        masks = automatic_masks(segmenter, options, chosen, area, progress, cache)
+        found = automatic_masks(segmenter, options, chosen, area, progress, cache)
+        masks: Iterator[AutomaticMask | CoveragePolygon] = found
+        if coverage:
+            masks = _coverage(segmenter, found, area, chosen, min_area_m2, simplify)
+            min_area_m2 = 0.0
 
         def parts() -> Iterator[_Part]:
             for first in masks:
@@ -139,6 +155,26 @@ def auto_command(
         click.echo(f"{output}: {sum(counts)} polygon(s) in {seconds:.1f} s")
 
 
+def _coverage(
+    segmenter: Segmenter,
+    masks: Iterator[AutomaticMask],
+    area: BaseGeometry | None,
+    levels: Sequence[int] | None,
+    min_area_m2: float,
+    simplify: float,
+) -> Iterator[CoveragePolygon]:
+    path = find_raster(segmenter.reader)
+    raster = None if path is None else open_raster(segmenter.reader, path)
+    if raster is None:
+        click.echo("Note: the raster is not beside the store, so only tiles without any data are left out", err=True)
+    options = CoverageOptions(simplify_tolerance=simplify * CoverageOptions.simplify_tolerance)
+    if min_area_m2:
+        pixel_m = middle_pixel_m(segmenter, AreaMeter(store_crs(segmenter.reader)))
+        options = replace(options, min_area=min_area_m2 / pixel_m**2)
+    has_data = None if raster is None else raster.read_valid
+    return automatic_coverage(segmenter, masks, options, area, has_data, min(levels or [0]))
+
+
 def _area(path: Path, segmenter: Segmenter, crs: pyproj.CRS) -> BaseGeometry:
     """Read an area of interest into native pixels."""
     layer = vector_layer(path, None, crs)
@@ -149,7 +185,7 @@ def _area(path: Path, segmenter: Segmenter, crs: pyproj.CRS) -> BaseGeometry:
 
 
 def _features(
-    masks: Sequence[AutomaticMask],
+    masks: Sequence[AutomaticMask | CoveragePolygon],
     segmenter: Segmenter,
     crs: pyproj.CRS,
     target_crs: pyproj.CRS,
@@ -168,7 +204,10 @@ def _features(
     scores = np.array([(mask.predicted_iou, mask.stability_score) for mask in masks]).T
     levels = np.array([mask.level for mask in masks], dtype=np.int32)
     model = np.full(len(masks), str(metadata.model["name"]), dtype=object)
-    return list(projected[is_kept]), [column[is_kept] for column in (*scores, levels, areas, x, y, model)]
+    columns = [*scores, levels, areas, x, y, model]
+    if isinstance(masks[0], CoveragePolygon):
+        columns.append(np.array([mask.group for mask in masks if isinstance(mask, CoveragePolygon)], dtype=np.int32))
+    return list(projected[is_kept]), [column[is_kept] for column in columns]
 
 
 class _TileFolder:

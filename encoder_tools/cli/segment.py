@@ -24,8 +24,10 @@ from geosam_es.inference.batch import level_for_ground
 from geosam_es.inference.segmenter import Segmenter
 from geosam_es.inference.session import open_segmenter
 from geosam_es.inference.updating import VERDICTS
+from geosam_es.store.reader import StoreReader
 
 from ..crs import AreaMeter, check_transform, parse_crs, store_crs
+from ..detections import read_detections
 from ..progress import Progress
 from ..segment import (
     ALL_CANDIDATES,
@@ -179,6 +181,8 @@ def segment_command(
 ) -> None:
     """Segment objects in STORE from PROMPTS, a vector file of points or polygons, or from --point and --box.
 
+    PROMPTS may also be the output of a detector for this raster: boxes in COCO JSON or in a YOLO text file.
+
     Points may have the fields label (1 positive, 0 negative) and object (points with the same value are prompts of one
     object). Polygons stand for their bounding box. Other fields are copied to the output. Of a file with several
     layers, choose one as in FILE|layername=NAME.
@@ -193,7 +197,7 @@ def segment_command(
     target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or raster_crs
     prompt_crs = parse_crs(crs) if crs else None
     refuse_own_prompts(prompts, output)
-    layer = _layer(prompts, points, box, prompt_crs, raster_crs)
+    layer = _layer(prompts, points, box, prompt_crs, segmenter.reader)
     source = str(prompts) if prompts is not None else "--point" if points else "--box"
     objects = prompts_from_layer(layer, raster_crs, source, segmenter.map_bounds)
     draw(segmenter, objects, layer, output, target_crs, **options)
@@ -275,12 +279,17 @@ def _layer(
     points: Sequence[tuple[float, ...]],
     box: tuple[float, ...] | None,
     prompt_crs: pyproj.CRS | None,
-    raster_crs: pyproj.CRS,
+    reader: StoreReader,
 ) -> VectorLayer:
+    raster_crs = store_crs(reader)
     if (prompts is None) == (not points and box is None):
         raise PromptError("Give either a PROMPTS file or --point and --box", "see geosam-es segment --help")
     if prompts is not None:
-        return vector_layer(prompts, prompt_crs, raster_crs)
+        detections = read_detections(prompts, reader.metadata.raster, raster_crs)
+        if detections is None:
+            return vector_layer(prompts, prompt_crs, raster_crs)
+        _warn(detections)
+        return detections
     layer = _layer_from_options(points, box, prompt_crs or raster_crs)
     check_transform(prompt_crs or raster_crs, raster_crs)
     return layer
@@ -289,12 +298,16 @@ def _layer(
 def vector_layer(path: Path, crs: pyproj.CRS | None, raster_crs: pyproj.CRS | None = None) -> VectorLayer:
     """Read a vector file, with a CRS for a file without one, which must have a transformation to that of a raster."""
     layer = read_vector(path)
-    if layer.note:
-        click.echo(f"Warning: {layer.note}", err=True)
+    _warn(layer)
     layer = replace(layer, crs=layer.crs or crs)
     if layer.crs is not None and raster_crs is not None:
         check_transform(layer.crs, raster_crs)
     return layer
+
+
+def _warn(layer: VectorLayer) -> None:
+    if layer.note:
+        click.echo(f"Warning: {layer.note}", err=True)
 
 
 def _layer_from_options(

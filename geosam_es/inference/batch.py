@@ -35,6 +35,7 @@ __all__ = [
     "answer_objects",
     "group_prompts",
     "level_for_ground",
+    "middle_pixel_m",
     "parse_object_id",
     "tiles_wanted",
 ]
@@ -50,6 +51,8 @@ _SCREEN_PIXEL_M = 0.0254 / 96
 
 _PROBE_SIDE = 16.0
 """Side in pixels of the square whose ground area gives the pixel size at a place."""
+
+_NO_LOGITS = np.empty((0, 0), np.float32)
 
 _NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
 
@@ -152,6 +155,7 @@ class ObjectResult:
     ----------
     prompts : ObjectPrompts
     result : Result
+        Its masks have no logits, so that thousands of results fit into memory.
     area_m2 : float
         On the ellipsoid.
     """
@@ -309,7 +313,7 @@ def answer_objects(
         try:
             shown = _shown(segmenter, prompts, options, meter, proposal, decoding_ms)
             results = tuple(
-                ObjectResult(prompts, result, meter.area_m2(result.geometry))
+                ObjectResult(prompts, _without_logits(result), meter.area_m2(result.geometry))
                 for result in shown
                 if not result.geometry.is_empty
             )
@@ -318,6 +322,13 @@ def answer_objects(
             yield ObjectAnswer(index, prompts, (), error)
             continue
         yield ObjectAnswer(index, prompts, results)
+
+
+def _without_logits(result: Result) -> Result:
+    masks = tuple(replace(mask, logits=_NO_LOGITS) for mask in result.candidate.masks)
+    return replace(
+        result, proposal=replace(result.proposal, masks=()), candidate=replace(result.candidate, masks=masks)
+    )
 
 
 def tiles_wanted(segmenter: Segmenter, objects: Sequence[ObjectPrompts], options: SegmentOptions) -> list[Tile]:
@@ -437,11 +448,11 @@ def level_for_ground(
     """
     pyramid = segmenter.pyramid
     if object_size_m is not None:
-        return pyramid.level_for_size(object_size_m / _middle_pixel_m(segmenter, meter))
-    return 0 if scale is None else pyramid.level_for_pixel(scale * _SCREEN_PIXEL_M / _middle_pixel_m(segmenter, meter))
+        return pyramid.level_for_size(object_size_m / middle_pixel_m(segmenter, meter))
+    return 0 if scale is None else pyramid.level_for_pixel(scale * _SCREEN_PIXEL_M / middle_pixel_m(segmenter, meter))
 
 
-def _middle_pixel_m(segmenter: Segmenter, meter: AreaMeter) -> float:
+def middle_pixel_m(segmenter: Segmenter, meter: AreaMeter) -> float:
     """Return the side of the pixel in the middle of the raster in metres."""
     raster = segmenter.reader.metadata.raster
     area_m2 = _pixel_area_m2(raster, raster.width / 2, raster.height / 2, meter)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -15,6 +17,7 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeedback,
+    QgsProcessingParameterBoolean,
     QgsProcessingParameterExtent,
     QgsProcessingParameterFeatureSink,
     QgsProcessingParameterFeatureSource,
@@ -32,6 +35,8 @@ from ..inference.automatic import (
     default_options,
     rows_of_tiles,
 )
+from ..inference.automatic_coverage import CoverageOptions, CoveragePolygon, automatic_coverage
+from ..inference.batch import middle_pixel_m
 from ..inference.segmenter import Segmenter
 from ..inference.session import open_segmenter
 from ..qgis_support.crs import EllipsoidArea
@@ -58,6 +63,8 @@ class AutomaticMasksAlgorithm(ImageAlgorithm):
     EXTENT = "EXTENT"
     LEVEL = "LEVEL"
     SIMPLIFY = "SIMPLIFY"
+    COVERAGE = "COVERAGE"
+    MIN_AREA = "MIN_AREA"
     OUTPUT = "OUTPUT"
 
     def displayName(self) -> str:  # noqa: N802
@@ -71,7 +78,9 @@ class AutomaticMasksAlgorithm(ImageAlgorithm):
             "tiles that are missing are prepared first, and kept for the next time.\n\n"
             "A grid of points prompts the image at each level of detail. Of the masks, those with a good predicted IoU "
             "and stability score are kept, without doubles. The polygons may overlap: an object and its parts are both "
-            "drawn.\n\n"
+            "drawn. As a coverage, every pixel with data lies in exactly one polygon: the better mask wins, ground "
+            "without a mask is grouped by its likeness, and what is smaller than the minimum mapping unit joins a "
+            "neighbour.\n\n"
             "More points find more small objects and take longer. Lower thresholds find more objects, and more that "
             "are none. Without a value, those that suit the model are used."
         )
@@ -94,6 +103,11 @@ class AutomaticMasksAlgorithm(ImageAlgorithm):
         text = tr("Finest level of detail (0: as the image, -1: enlarged, 1: coarser)")
         self.add_number(self.LEVEL, text, integer, 0, FINEST_LEVEL, advanced=True)
         self.add_number(self.SIMPLIFY, tr("Simplify outlines (pixels)"), double, 1, advanced=True)
+        self.addParameter(
+            QgsProcessingParameterBoolean(self.COVERAGE, tr("As a coverage, without overlaps and gaps"), False)
+        )
+        text = tr("Minimum mapping unit of the coverage (square metres; by default 400 pixels)")
+        self.add_number(self.MIN_AREA, text, double, None, 0, advanced=True)
         self.addParameter(QgsProcessingParameterFeatureSink(self.OUTPUT, tr("Polygons"), polygon))
 
     def execute(
@@ -121,9 +135,9 @@ class AutomaticMasksAlgorithm(ImageAlgorithm):
         coarsest = len(segmenter.pyramid.grids) - 1
         levels = range(min(max(finest, segmenter.finest_level), coarsest), coarsest + 1)
         options = self._options(parameters, segmenter, context)
-        made = make_fields(
-            predicted_iou=REAL, stability_score=REAL, level=WHOLE, area_m2=REAL, point_x=REAL, point_y=REAL, model=TEXT
-        )
+        kinds = {"predicted_iou": REAL, "stability_score": REAL, "level": WHOLE, "area_m2": REAL, "point_x": REAL}
+        is_coverage = self.parameterAsBool(parameters, self.COVERAGE, context)
+        made = make_fields(**kinds, point_y=REAL, model=TEXT, **({"group": WHOLE} if is_coverage else {}))
         multi_polygon = QgsWkbTypes.Type.MultiPolygon
         sink, output = self.parameterAsSink(parameters, self.OUTPUT, context, made, multi_polygon, crs)
         if sink is None:
@@ -146,7 +160,18 @@ class AutomaticMasksAlgorithm(ImageAlgorithm):
                 feedback.pushInfo(prepared_text(encode_missing(live, missing, feedback, share)))
             elif missing:
                 feedback.pushWarning(tr("{count} tiles are not prepared, and left out").format(count=len(missing)))
-            for mask in automatic_masks(segmenter, options, levels, area, on_progress):
+            masks = automatic_masks(segmenter, options, levels, area, on_progress)
+            found: Iterator[AutomaticMask | CoveragePolygon] = masks
+            if is_coverage:
+                pixels = (
+                    self.parameterAsDouble(parameters, self.MIN_AREA, context) / middle_pixel_m(segmenter, meter) ** 2
+                )
+                unit = CoverageOptions(
+                    pixels or CoverageOptions.min_area, simplify * CoverageOptions.simplify_tolerance
+                )
+                has_data = None if live is None else live.read_valid
+                found = automatic_coverage(segmenter, masks, unit, area, has_data, levels[0])
+            for mask in found:
                 feature = _feature(mask, segmenter, meter, simplify, made)
                 if not sink.addFeature(feature, QgsFeatureSink.Flag.FastInsert):
                     raise QgsProcessingException(self.writeFeatureError(sink, parameters, self.OUTPUT))
@@ -159,7 +184,7 @@ class AutomaticMasksAlgorithm(ImageAlgorithm):
     ) -> BaseGeometry | None:
         """Return the area in native pixels; None for the whole raster."""
         raster = segmenter.reader.metadata.raster
-        parts = []
+        parts: list[BaseGeometry] = []
         if parameters.get(self.EXTENT):
             extent = self.parameterAsExtent(parameters, self.EXTENT, context, image.crs)
             parts.append(shapely.box(extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum()))
@@ -199,13 +224,19 @@ def _numbers() -> dict[str, tuple[str, float]]:
 
 
 def _feature(
-    mask: AutomaticMask, segmenter: Segmenter, meter: EllipsoidArea, simplify: float, fields: QgsFields
+    mask: AutomaticMask | CoveragePolygon,
+    segmenter: Segmenter,
+    meter: EllipsoidArea,
+    simplify: float,
+    fields: QgsFields,
 ) -> QgsFeature:
     metadata = segmenter.reader.metadata
     transform = metadata.raster.transform
     polygon = mask.on_map(transform, simplify)
-    values = [mask.predicted_iou, mask.stability_score, mask.level, meter.area_m2(polygon)]
+    # Ground without a mask has no scores.
+    scores = [None if math.isnan(score) else score for score in (mask.predicted_iou, mask.stability_score)]
+    values = [*scores, mask.level, meter.area_m2(polygon), *transform.apply(*mask.point), str(metadata.model["name"])]
     feature = QgsFeature(fields)
     feature.setGeometry(to_multi_polygon(polygon))
-    feature.setAttributes([*values, *transform.apply(*mask.point), str(metadata.model["name"])])
+    feature.setAttributes([*values, mask.group] if isinstance(mask, CoveragePolygon) else values)
     return feature

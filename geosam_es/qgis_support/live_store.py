@@ -16,12 +16,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import shapely
+from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from .. import models
 from ..core.grid import FINEST_LEVEL, Tile
 from ..core.prompts import Bounds
+from ..core.window import Window
 from ..encoding.encode import EncodeReport, encode_tiles
 from ..encoding.plan import EncodeOptions, EncodePlan, make_plan
 from ..encoding.raster import RasterSource
@@ -406,6 +409,10 @@ class LiveStore:
             if self._cache is not None:
                 self._cache.release(self.root)
             self._remove_former()
+
+    def read_valid(self, window: Window) -> NDArray[np.bool_]:
+        """Return which native pixels of the raster have data (H, W)."""
+        return self._raster.read_valid(window)
 
     def can_encode(self, tile: Tile) -> bool:
         """Tell whether a tile can be read fast enough for a user who waits; see `TileEncoder`."""

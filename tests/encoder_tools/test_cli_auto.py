@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyogrio
 import pytest
+import rasterio
 import shapely
 
 from encoder_tools.cli import auto
@@ -111,3 +112,23 @@ def test_an_existing_output_and_missing_tiles(run: Run, ortho: Ortho, tmp_path: 
     assert "1 of 1 tiles are not encoded" in result.stderr
     assert result.exit_code == 0
     assert pyogrio.read_info(output)["features"] == 0
+
+
+def test_coverage_of_the_pixels_with_data(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    output = tmp_path / "out.gpkg"
+    with rasterio.open(ortho.image, "r+") as image:
+        image.nodata = 0
+        pixels = image.read()
+        pixels[:, :40, :60] = 0
+        image.write(pixels)
+    found = auto_masks(run, ortho, output, "--coverage", "--min-area-m2", "20")
+    assert run("check", output).exit_code == 0
+    assert shapely.coverage_is_valid(found.geometries)
+    assert shapely.area(found.geometries).sum() == pytest.approx((300 * 200 - 40 * 60) * 0.25, rel=1e-3)
+    (block,) = found.geometries[found.fields["group"] == 0]
+    assert shapely.intersection(block, ortho.truth).area > 0.97 * shapely.union(block, ortho.truth).area
+    assert np.isnan(found.fields["predicted_iou"][found.fields["group"] > 0]).all()
+    assert shapely.area(found.geometries).min() > 19
+    ortho.image.unlink()
+    result = run("auto", ortho.store, "-o", output, *LOOSE, "--coverage", "--overwrite")
+    assert "the raster is not beside the store" in result.stderr

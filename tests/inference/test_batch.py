@@ -105,3 +105,6 @@ def test_polygons_carry_the_object_and_its_attributes(tmp_path: Path) -> None:
     assert answers[0].results[0].area_m2 == pytest.approx(np.pi * 100**2, rel=0.02)
     assert [answers[index].prompts.name for index in range(3)] == ["12", "13", "feature 3"]
     assert "outside the raster" in answers[1].left_out and not answers[2].left_out
+    # 10,000 results with their masks would take 2.5 GiB.
+    assert not any(mask.logits.size for mask in answers[0].results[0].result.candidate.masks)
+    assert answers[0].results[0].result.score > 0.5 and not answers[0].results[0].result.proposal.masks

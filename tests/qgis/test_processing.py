@@ -46,7 +46,7 @@ from geosam_es.inference.encoder import OnnxEncoder
 from geosam_es.processing import automatic, segmenting
 from geosam_es.processing.provider import GeoSamProvider
 from geosam_es.qgis_support.crs import EllipsoidArea, from_qgs
-from geosam_es.store import StoreWriter
+from geosam_es.store import StoreReader, StoreWriter
 from geosam_es.store.layout import skipped_key
 from tests.helpers import add_enlarged, disc, make_metadata, make_store, open_blobs
 
@@ -431,6 +431,16 @@ def test_everything(store: Path) -> None:
     assert found.geometry().equals(again.geometry())
     with pytest.raises(QgsProcessingException, match="The area lies outside the raster"):
         run("automaticmasks", STORE=str(store), EXTENT=box(9000, 0, 9100, 100).boundingBox())
+
+
+def test_everything_as_a_coverage(store: Path) -> None:
+    found = run("automaticmasks", STORE=str(store), COVERAGE=True, MIN_AREA=50, **LOOSE)
+    raster = StoreReader(store).metadata.raster
+    pixels = raster.width * raster.height * raster.transform.pixel_size**2
+    assert sum(feature.geometry().area() for feature in found) == pytest.approx(pixels, rel=1e-3)
+    masks = [feature for feature in found if feature["group"] == 0]
+    assert len(masks) == 2 and all(feature["predicted_iou"] == pytest.approx(0.9) for feature in masks)
+    assert all(feature["predicted_iou"] == NULL for feature in found if feature["group"] > 0)
 
 
 def test_cancelling_everything_keeps_what_was_found(store: Path) -> None:

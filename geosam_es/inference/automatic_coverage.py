@@ -1,0 +1,261 @@
+"""A clean coverage from automatic masks: every place with data lies in exactly one polygon.
+
+Masks are painted on a grid of cells, as fine as the decoder's masks, where the better one wins. What no mask covers is
+grouped by the likeness of the stored features. The grid lies in a temporary file, so that memory does not grow with it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil, nan
+from typing import Any, NamedTuple
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from ..core.geotransform import GeoTransform
+from ..core.grid import LevelGrid, Tile
+from ..core.label_grid import Regions, cells_inside, strips
+from ..core.window import Window
+from ..store.reader import TileState
+from .automatic import AutomaticMask
+from .decoder import MASK_SIDE
+from .segmenter import Segmenter
+
+__all__ = ["CoverageOptions", "CoveragePolygon", "HasData", "automatic_coverage"]
+
+HasData = Callable[[Window], NDArray[np.bool_]]
+"""Tells for a window of native pixels which of them have data (H, W)."""
+
+_SAMPLE_TILES = 64
+_SAMPLE_CELLS = 256
+_ROUNDS = 12
+
+
+@dataclass(frozen=True)
+class CoverageOptions:
+    """Options of a coverage.
+
+    Attributes
+    ----------
+    min_area : float
+        The minimum mapping unit in square native pixels. Smaller polygons join the neighbour with the longest common
+        border.
+    simplify_tolerance : float
+        Size of the details of outlines that are removed, in native pixels; borders stay common.
+    groups : int
+        Number of kinds of ground that are told apart where there is no mask.
+    """
+
+    min_area: float = 400.0
+    simplify_tolerance: float = 4.0
+    groups: int = 12
+
+
+class CoveragePolygon(NamedTuple):
+    """A polygon of the coverage; the attributes are those of the mask that it comes from.
+
+    Attributes
+    ----------
+    polygon : Polygon or MultiPolygon
+        In native pixels.
+    predicted_iou, stability_score : float
+        NaN for ground without a mask.
+    point : (float, float)
+        In native pixels; a point inside for ground without a mask.
+    level : int
+    group : int
+        The kind of ground, from 1; 0 for a mask.
+    """
+
+    polygon: shapely.Polygon | shapely.MultiPolygon
+    predicted_iou: float
+    stability_score: float
+    point: tuple[float, float]
+    level: int
+    group: int
+
+    def on_map(self, transform: GeoTransform, simplify: float) -> BaseGeometry:
+        """Return the polygon on the map; it is simplified already, together with its neighbours."""
+        return transform.apply_geometry(self.polygon)
+
+
+def automatic_coverage(
+    segmenter: Segmenter,
+    masks: Iterable[AutomaticMask],
+    options: CoverageOptions | None = None,
+    area: BaseGeometry | None = None,
+    has_data: HasData | None = None,
+    level: int = 0,
+) -> Iterator[CoveragePolygon]:
+    """Make a coverage of masks and the ground between them.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+        Of the store that the masks come from.
+    masks : iterable of AutomaticMask
+        In any order.
+    options : CoverageOptions, optional
+    area : BaseGeometry, optional
+        In native pixels; nothing else is covered. Default: the whole raster.
+    has_data : callable, optional
+        Default: tiles with features have data everywhere.
+    level : int
+        The finest level of the masks; the cells are those of the decoder there.
+
+    Yields
+    ------
+    CoveragePolygon
+        They share the vertices of their borders, do not overlap, and leave out only what has no data.
+
+    Raises
+    ------
+    StoreError
+        If the features of a tile cannot be read.
+    """
+    options = options or CoverageOptions()
+    cell = segmenter.tile_size / MASK_SIDE * segmenter.pyramid.grid(level).scale
+    canvas = _Canvas(segmenter, cell)
+    known = [canvas.paint(mask) for mask in masks]
+    # Enlarged levels need not be complete.
+    _group_ground(canvas, segmenter, segmenter.pyramid.grid(max(level, 0)), options.groups)
+    canvas.leave_out(area, has_data)
+    ends = np.array([segmenter.pyramid.width, segmenter.pyramid.height], float)
+    for outline, label in Regions(canvas.labels, options.min_area / cell**2).traced(options.simplify_tolerance / cell):
+        polygon = shapely.transform(outline, lambda xy: np.minimum(xy * cell, ends))
+        inside = polygon.representative_point()
+        found = known[label - 1] if label > 0 else (nan, nan, (inside.x, inside.y), level)
+        yield CoveragePolygon(polygon, *found, max(-label, 0))
+
+
+class _Canvas:
+    """A grid of labels in a file: numbers of masks from 1, minus the group of ground, 0 without data."""
+
+    def __init__(self, segmenter: Segmenter, cell: float) -> None:
+        pyramid = segmenter.pyramid
+        shape = ceil(pyramid.height / cell), ceil(pyramid.width / cell)
+        self.cell, self.size = cell, (pyramid.width, pyramid.height)
+        self.labels: NDArray[np.int32] = _in_file(shape, np.int32)
+        self._ranks: NDArray[np.float32] = _in_file(shape, np.float32)
+        self._count = 0
+
+    def paint(self, mask: AutomaticMask) -> tuple[float, float, tuple[float, float], int]:
+        """Paint a mask where it is better than the ones there, and return what the coverage keeps of it."""
+        self._count += 1
+        polygon = shapely.transform(mask.polygon, lambda xy: xy / self.cell)
+        rank = mask.predicted_iou * mask.stability_score
+        height, width = self.labels.shape
+        left, top = np.clip(np.floor(polygon.bounds[:2]), 0, (width, height)).astype(int).tolist()
+        right, bottom = np.clip(np.ceil(polygon.bounds[2:]), 0, (width, height)).astype(int).tolist()
+        for strip in strips(bottom - top, right - left):
+            place = slice(strip.start + top, strip.stop + top), slice(left, right)
+            better = cells_inside(polygon, *place) & (self._ranks[place] < rank)
+            self._ranks[place][better] = rank
+            self.labels[place][better] = self._count
+        return mask.predicted_iou, mask.stability_score, mask.point, mask.level
+
+    def leave_out(self, area: BaseGeometry | None, has_data: HasData | None) -> None:
+        """Remove what is outside an area, or has no data in the middle of its cell."""
+        height, width = self.labels.shape
+        flat = None if area is None else shapely.transform(area, lambda xy: xy / self.cell)
+        for rows in strips(height, width):
+            if flat is not None:
+                self.labels[rows][~cells_inside(flat, rows, slice(0, width))] = 0
+            if has_data is not None:
+                top, bottom = (min(round(row * self.cell), self.size[1]) for row in (rows.start, rows.stop))
+                known = has_data(Window(0, top, self.size[0], bottom - top))
+                ys, xs = (
+                    np.minimum((np.arange(count) + 0.5) * self.cell, end - 1).astype(int)
+                    for count, end in zip((rows.stop - rows.start, width), known.shape)
+                )
+                self.labels[rows][~known[np.ix_(ys, xs)]] = 0
+
+
+def _in_file(shape: tuple[int, int], dtype: type) -> NDArray[Any]:
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, dtype, "w+", shape=shape)
+
+
+def _group_ground(canvas: _Canvas, segmenter: Segmenter, grid: LevelGrid, groups: int) -> None:
+    """Label the cells without a mask by the nearest of some typical features, and clear tiles without data."""
+    encoded = [tile for tile in grid if segmenter.reader.state(tile) is TileState.ENCODED]
+    known = set(encoded)
+    if not encoded:
+        canvas.labels[:] = 0
+        return
+    sample = np.concatenate([
+        _random_cells(_features(segmenter, tile))
+        for tile in encoded[:: ceil(len(encoded) / _SAMPLE_TILES)]
+    ])  # fmt: skip
+    mean, spread = sample.mean(axis=0), sample.std(axis=0) + 1e-6
+    centres = _typical((sample - mean) / spread, groups)
+    height, width = canvas.labels.shape
+    size, step = segmenter.tile_size, canvas.cell / grid.scale
+    cuts_y = _cuts([grid.window(row, 0).row_off for row in range(grid.rows)], size, 1 / step, height)
+    cuts_x = _cuts([grid.window(0, col).col_off for col in range(grid.cols)], size, 1 / step, width)
+    for tile in grid:
+        rows, cols = slice(*cuts_y[tile.row : tile.row + 2]), slice(*cuts_x[tile.col : tile.col + 2])
+        if tile not in known:
+            canvas.labels[rows, cols] = 0
+            continue
+        place = canvas.labels[rows, cols]
+        if (place == 0).any():
+            features = (_features(segmenter, tile) - mean[:, None, None]) / spread[:, None, None]
+            # Squared distances to the centres, apart from a term that all have in common.
+            distances = (centres**2).sum(axis=1)[:, None, None] - 2 * np.tensordot(centres, features, 1)
+            window = grid.window(tile.row, tile.col)
+            ys, xs = ((np.arange(part.start, part.stop) + 0.5) * step for part in (rows, cols))
+            down = _interpolation(features.shape[1], size, ys - window.row_off)
+            across = _interpolation(features.shape[2], size, xs - window.col_off)
+            nearest = np.argmin(down @ distances @ across.T, axis=0)
+            place[place == 0] = -1 - nearest[place == 0]
+
+
+def _features(segmenter: Segmenter, tile: Tile) -> NDArray[np.float32]:
+    """Return the first feature map (C, h, w) of a tile."""
+    features: NDArray[np.float32] = next(iter(segmenter.reader.read(tile).values()))[0]
+    return features
+
+
+def _random_cells(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    cells = features.reshape(len(features), -1).T
+    chosen = np.random.default_rng(0).choice(len(cells), min(_SAMPLE_CELLS, len(cells)), replace=False)
+    return cells[chosen]
+
+
+def _typical(sample: NDArray[np.float32], groups: int) -> NDArray[np.float32]:
+    """Return the centres (K, C) of k-means. The first ones are far from each other."""
+    centres = sample[:1]
+    squares = (sample**2).sum(axis=1)
+    rng = np.random.default_rng(0)
+
+    def distances(to: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(np.maximum(squares[:, None] - 2 * sample @ to.T + (to**2).sum(axis=1), 0), np.float32)
+
+    while len(centres) < min(groups, len(sample)):
+        weight = distances(centres).min(axis=1).astype(float) + 1e-9
+        centres = np.concatenate([centres, sample[[rng.choice(len(sample), p=weight / weight.sum())]]])
+    for _ in range(_ROUNDS):
+        nearest = distances(centres).argmin(axis=1)
+        members = np.eye(len(centres), dtype=np.float32)[nearest]
+        count = members.sum(axis=0)[:, None]
+        centres = np.where(count > 0, members.T @ sample / np.maximum(count, 1), centres)
+    return centres
+
+
+def _cuts(starts: Sequence[int], tile_size: int, scale: float, cells: int) -> list[int]:
+    """Return the cells between which neighbouring tiles meet: the middles of their overlaps, and both ends."""
+    middles = [(first + tile_size + second) / 2 for first, second in zip(starts, starts[1:])]
+    return [0, *(round(middle * scale) for middle in middles), cells]
+
+
+def _interpolation(size: int, tile_size: int, places: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the weights (N, size) that interpolate between features at places in pixels of a tile."""
+    at = np.clip(places * size / tile_size - 0.5, 0, size - 1)
+    weights: NDArray[Any] = np.maximum(1 - np.abs(at[:, None] - np.arange(size)), 0)
+    return weights.astype(np.float32)
