@@ -129,6 +129,7 @@ class SimilarObjects:
         self._rejected: dict[bytes, BaseGeometry] = {}
         self._tiles: OrderedDict[Tile, _Remembered] = OrderedDict()
         self._random = np.random.default_rng(0)
+        self._typical_area = float(np.median([polygon.area for polygon in examples] or [0.0])) or 1.0
         self.learn(examples, [])
         if not self._wanted:
             raise PromptError(
@@ -149,10 +150,9 @@ class SimilarObjects:
             for polygon in new.values():
                 self._provide(polygon)
             vectors = self.pool.vectors([*new.values()])
-            known = np.isfinite(vectors).all(axis=1)
-            learnt.update(item for item, is_known in zip(new.items(), known) if is_known)
-            for polygon, vector in zip(new.values(), vectors):
+            for (key, polygon), vector in zip(new.items(), vectors):
                 if np.isfinite(vector).all():
+                    learnt[key] = polygon
                     self._add_samples(polygon, is_wanted)
                     self._polygons.add(self._rows([polygon], vector[None]), [is_wanted])
 
@@ -167,7 +167,7 @@ class SimilarObjects:
         areas = np.maximum(shapely.area(shapes), 1e-9)
         solidity = areas / np.maximum(shapely.area(shapely.convex_hull(shapes)), areas)
         roundness = np.sqrt(4 * np.pi * areas) / np.maximum(shapely.length(shapes), 1e-9)
-        sizes = np.log(areas / np.median([polygon.area for polygon in self._wanted.values()]))
+        sizes = np.log(areas / self._typical_area)
         sure = np.full(len(areas), _FIGURES[0, 2]) if scores is None else np.asarray(scores)
         figures = (np.column_stack((solidity, roundness, sure)) - _FIGURES[0]) / _FIGURES[1]
         return np.column_stack((vectors, _FIGURE_WEIGHT * sizes, _FIGURE_WEIGHT * figures))

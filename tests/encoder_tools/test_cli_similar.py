@@ -53,9 +53,9 @@ def test_the_other_objects_are_written(run: Run, store: Path, tmp_path: Path) ->
 def test_rejected_and_known_objects_are_left_out(run: Run, store: Path, tmp_path: Path) -> None:
     output = tmp_path / "found.geojson"
     files = [write(tmp_path / f"{n}.gpkg", PLACES[n]) for n in range(3)]
-    options = "--known", files[1], "--rejected", files[2], "--threshold", 0, "--json"
+    options = "--known", files[1], "--rejected", files[2], "--threshold", 0.6, "--json"
     result = run("similar", store, files[0], "-o", output, *options)
-    assert json.loads(result.output)["output"] == str(output)
+    assert json.loads(result.stdout)["output"] == str(output)
     circles = [TRANSFORM.apply_geometry(shapely.Point(place).buffer(30)) for place in PLACES[:3]]
     assert not any(polygon.intersects(circle) for polygon in read_vector(output).geometries for circle in circles)
 
