@@ -11,6 +11,7 @@ import click
 from geosam_es import __version__
 
 from .check import check_command
+from .classify import classify_command
 from .decoder import decoder_command
 from .encode import encode_command
 from .evaluate import evaluate_command
@@ -29,6 +30,7 @@ _COMMANDS = (
     verify_command,
     segment_command,
     check_command,
+    classify_command,
     update_command,
     decoder_command,
     evaluate_command,

@@ -21,6 +21,7 @@ LEAST_CLASSES, LEAST_POLYGONS = 2, 3
 
 _RIDGE = 100.0
 _TILES_KEPT = 4
+_SPARE_VECTORS = 1000
 
 
 class ClassLearner:
@@ -29,12 +30,16 @@ class ClassLearner:
     Parameters
     ----------
     reader : StoreReader
+    most_polygons : int
+        Polygons of a class that are learned from. More would take time, and hardly change anything.
     """
 
-    def __init__(self, reader: StoreReader) -> None:
+    def __init__(self, reader: StoreReader, most_polygons: int = 1000) -> None:
+        self._most_polygons = most_polygons
         self._pool = FeaturePool(reader, _TILES_KEPT)
         self._pending: dict[Hashable, tuple[BaseGeometry, str]] = {}
         self._rows: dict[Hashable, tuple[NDArray[np.float32], str]] = {}
+        self._counts: Counter[str] = Counter()
         # By the polygon, as saving a layer gives its features other keys.
         self._vectors: dict[bytes, NDArray[np.float32]] = {}
         self._classifier: LinearClassifier | None = None
@@ -52,7 +57,9 @@ class ClassLearner:
         gone = {*self._rows, *self._pending}.difference(polygons) if are_all else ()
         for key, item in {**dict.fromkeys(gone), **polygons}.items():
             self._pending.pop(key, None)
-            if self._rows.pop(key, None) is not None:
+            former = self._rows.pop(key, None)
+            if former is not None:
+                self._counts[former[1]] -= 1
                 self._classifier = None
             if item is not None:
                 self._pending[key] = item
@@ -73,9 +80,10 @@ class ClassLearner:
         end = time.perf_counter() + seconds
         while self._pending and time.perf_counter() < end:
             key, (polygon, name) = self._pending.popitem()
-            vector = self._vector(polygon)
+            vector = self._vector(polygon) if self._counts[name] < self._most_polygons else None
             if vector is not None:
                 self._rows[key] = vector, name
+                self._counts[name] += 1
                 if self._classifier is not None and name in self._classifier.counts:
                     self._classifier.add(vector[None], [name])
                 else:
@@ -101,8 +109,7 @@ class ClassLearner:
 
     def _learned(self) -> LinearClassifier | None:
         if self._classifier is None:
-            counts = Counter(name for _, name in self._rows.values())
-            rows = [row for row in self._rows.values() if counts[row[1]] >= LEAST_POLYGONS]
+            rows = [row for row in self._rows.values() if self._counts[row[1]] >= LEAST_POLYGONS]
             if len({name for _, name in rows}) >= LEAST_CLASSES:
                 self._classifier = LinearClassifier(_RIDGE)
                 self._classifier.add(np.array([vector for vector, _ in rows]), [name for _, name in rows])
@@ -110,11 +117,13 @@ class ClassLearner:
 
     def _vector(self, polygon: BaseGeometry) -> NDArray[np.float32] | None:
         key = polygon.wkb
-        if key not in self._vectors:
-            self._vectors[key] = self._pool.vectors([polygon])[0]
-        vector = self._vectors[key]
-        if not np.isfinite(vector).all():
-            # The tile may be encoded later.
-            del self._vectors[key]
-            return None
+        vector = self._vectors.get(key)
+        if vector is None:
+            vector = self._pool.vectors([polygon])[0]
+            if not np.isfinite(vector).all():
+                # The tile may be encoded later.
+                return None
+            if len(self._vectors) > 2 * len(self._rows) + _SPARE_VECTORS:
+                self._vectors.clear()
+            self._vectors[key] = vector
         return vector

@@ -41,6 +41,7 @@ class GeoSamProvider(QgsProcessingProvider):
             return
         # Imported here, because they need packages that may be missing.
         from .checking import CheckCoverageAlgorithm
+        from .classifying import ClassifyPolygonsAlgorithm
         from .evaluating import EvaluateDecodersAlgorithm
         from .finetuning import FinetuneDecoderAlgorithm
         from .footprint import StoreFootprintAlgorithm
@@ -54,6 +55,7 @@ class GeoSamProvider(QgsProcessingProvider):
             PrepareRasterAlgorithm,
             StoreFootprintAlgorithm,
             CheckCoverageAlgorithm,
+            ClassifyPolygonsAlgorithm,
             EvaluateDecodersAlgorithm,
             FinetuneDecoderAlgorithm,
         ):

@@ -83,3 +83,16 @@ def test_polygons_off_the_store_are_ignored(learner: ClassLearner) -> None:
     learner.put({"far": (far, "pond")})
     assert learner.learn(60) and learner.suggest(far) == []
     assert learner.suggest(bright(5))[0][0] == "pond"
+
+
+def test_a_class_with_many_polygons_is_learned_from_some(reader: StoreReader) -> None:
+    learner = ClassLearner(reader, most_polygons=3)
+    rows = [(bright(n), "pond") for n in range(4)] + [(dark(n), "land") for n in range(3)]
+    learner.put(dict(enumerate(rows)))
+    assert learner.learn(60)
+    before = learner.suggest(bright(5))
+    learner.put({"more": (dark(5), "pond")})
+    assert learner.learn(60) and learner.suggest(bright(5)) == before != []
+    # What makes room counts again.
+    learner.put({3: None, 2: None, 1: None, 0: None})
+    assert learner.suggest(bright(5)) == []

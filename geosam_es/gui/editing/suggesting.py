@@ -123,12 +123,20 @@ class ClassSuggestions(QObject):
 
     def _learn(self, learner: ClassLearner) -> None:
         """Learn for a short time, so that a polygon on the map does not wait, then go on."""
+        if learner is self._learner:
+            self._worker.set_look_ahead([Job(learner.learn, partial(self._on_learned, learner), self._on_failed)])
 
-        def done(is_all: bool) -> None:
-            if learner is self._learner:
-                (self._ask if is_all else partial(self._learn, learner))()
+    def _on_learned(self, learner: ClassLearner, is_all: bool) -> None:
+        if is_all and learner is self._learner:
+            self._ask()
+        else:
+            self._learn(learner)
 
-        self._worker.set_look_ahead([Job(learner.learn, done, _log)] if learner is self._learner else [])
+    def _on_failed(self, error: GeoSamError) -> None:
+        """Go on without a polygon whose tile cannot be read."""
+        _log(error)
+        if self._learner is not None:
+            self._learn(self._learner)
 
     def _on_drawing(self, drawing: Drawing) -> None:
         if self._current_key() != self._key:

@@ -1,0 +1,149 @@
+"""``geosam-es classify``."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from geosam_es.errors import OutputError
+from geosam_es.store import StoreReader
+
+from ..crs import check_transform, reproject_polygons
+from ..evaluation.classification import (
+    LEAST_POLYGONS,
+    METHODS,
+    check_classes,
+    classify,
+    cross_validate,
+    describe,
+)
+from ..evaluation.classification_report import REPORT_FILES, write_report
+from ..evaluation.ground_truth import locate, read_truth
+from ..evaluation.pictures import RasterWindows, find_raster
+from ..output_folder import OutputFolder
+from ..segment import located
+from ..vector import VectorLayer, read_vector
+from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, write_vector
+from .options import PATH, json_option
+from .segment import refuse_own_prompts
+
+__all__ = ["classify_command"]
+
+
+@click.command("classify")
+@click.argument("store", type=PATH)
+@click.argument("training", type=PATH)
+@click.argument("polygons", type=PATH)
+@click.option("-o", "--output", required=True, type=PATH, help=f"Extensions: {', '.join(FORMATS)}.")
+@click.option(
+    "--class", "class_field", default="class", show_default=True, metavar="FIELD", help="Field with the classes."
+)
+@click.option("--report", type=PATH, help="Folder for a report with the result of cross-validation.")
+@click.option("--method", type=click.Choice(METHODS), default=METHODS[0], show_default=True, help="What learns.")
+@click.option("--raster", type=PATH, help="Raster of the store. Default: the one next to the store.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file and report.")
+@json_option
+def classify_command(
+    store: Path,
+    training: Path,
+    polygons: Path,
+    output: Path,
+    class_field: str,
+    report: Path | None,
+    method: str,
+    raster: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Give the polygons of POLYGONS classes that are learned from those of TRAINING; both are on the raster of STORE.
+
+    A polygon is described by the stored features under it and around it, its shape, and the pixels of the raster.
+    Nothing is encoded. The output has the polygons with their fields and, in addition, class, probability and
+    second_class. The report tells how well the classes of TRAINING are found in parts of the raster that were not
+    learned from, and lists the polygons with the least probable classes first.
+
+    \b
+    Example:
+      geosam-es classify ortho.embeddings.zarr known.gpkg all.gpkg -o classes.gpkg --class habitat --report report
+    """
+    for path, name in ((training, "the file of the training polygons"), (polygons, "the file of the polygons")):
+        refuse_own_prompts(path, output, name)
+    folder = None if report is None else OutputFolder(report, REPORT_FILES)
+    if folder is not None and folder.written and not overwrite:
+        raise OutputError(f"{report} already contains a report", "choose another one, or replace it with --overwrite")
+    reader = StoreReader(store)
+    windows = RasterWindows([reader], [find_raster(reader, raster)])
+    known = locate(read_truth(training, class_field), [reader])
+    check_classes(known.objects[0], training, class_field)
+    wanted = locate(read_truth(polygons), [reader])
+    layer = read_vector(polygons)
+    notes = _write(output, layer, str(polygons), None, overwrite)
+    learned, described = describe(reader, known, windows)
+    names = check_classes(learned, training, class_field)
+    is_used = [item.class_name in names for item in learned]
+    learned, described = [item for item, used in zip(learned, is_used) if used], described[is_used]
+    classes = [item.class_name for item in learned]
+    shown, wanted_described = describe(reader, wanted, windows)
+    answer = classify(described, classes, wanted_described, method)
+    notes += [
+        f"{name} has fewer than {LEAST_POLYGONS} polygons, so nothing gets this class"
+        for name in sorted({item.class_name for item in known.objects[0]} - {*names, ""})
+    ]
+    if not windows.any_found:
+        notes.append("The raster is not next to the store; give it with --raster, so that its pixels are used too.")
+    rows = [
+        (item.object_id, names[0], round(float(most), 4), names[1])
+        for item, names, most in zip(shown, answer.ranked, answer.probabilities.max(axis=1))
+    ]
+    summary: dict[str, Any] = {}
+    if folder is not None:
+        checked = cross_validate(described, classes, [item.geometry for item in learned], method)
+        facts = {"Store": str(store), "Training polygons": str(training), "Polygons": str(polygons), "Method": method}
+        with folder, folder.staging() as staged:
+            summary = write_report(staged, facts, notes, classes, checked, rows, wanted.left_out)
+            folder.publish(staged)
+    notes += _write(output, layer, str(polygons), rows, overwrite)
+    for note in notes:
+        click.echo(f"Warning: {note}", err=True)
+    counts = Counter(row[1] for row in rows)
+    if as_json:
+        value = {"output": str(output), "classes": counts, "left_out": wanted.left_out, **summary}
+        click.echo(json.dumps(value, indent=1))
+        return
+    if "macro_f1" in summary:
+        click.echo("macro F1 {:.3f} ({:.3f} to {:.3f}) on polygons not learned from".format(*summary["macro_f1"]))
+    click.echo(", ".join(f"{count} {name}" for name, count in counts.most_common()))
+    click.echo(f"{output}: {len(rows)} polygons, {len(wanted.left_out)} without a class")
+
+
+def _write(
+    output: Path,
+    layer: VectorLayer,
+    source: str,
+    rows: Sequence[tuple[str, str, float, str]] | None,
+    overwrite: bool,
+) -> list[str]:
+    """Write all polygons, or check before there are rows that they can be written; return what the user should know."""
+    own_crs = located(layer, source)
+    crs = default_crs(output) or own_crs
+    best, second = np.full((2, len(layer.geometries)), None, dtype=object)
+    probability = np.ma.MaskedArray(np.zeros(len(layer.geometries)), mask=True)
+    for object_id, name, most, other in rows or ():
+        index = int(object_id) - 1
+        best[index], probability[index], second[index] = name, most, other
+    own = {"class": best, "probability": probability, "second_class": second}
+    called = field_names(output, layer.fields, list(own))
+    fields = {**own, **{called[name]: column for name, column in layer.fields.items()}}
+    if rows is None:
+        check_transform(own_crs, crs)
+        return field_notes(output, called, check_output(output, crs, fields, overwrite=overwrite, append=None))
+    geometries, is_defined = reproject_polygons(layer.geometries, own_crs, crs)
+    kept = {name: column[is_defined] for name, column in fields.items()}
+    write_vector(output, list(geometries[is_defined]), kept, crs)
+    return []
