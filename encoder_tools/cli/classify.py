@@ -18,6 +18,7 @@ from ..crs import check_transform, reproject_polygons
 from ..evaluation.classification import (
     LEAST_POLYGONS,
     METHODS,
+    Classified,
     check_classes,
     classify,
     cross_validate,
@@ -26,6 +27,7 @@ from ..evaluation.classification import (
 from ..evaluation.classification_report import REPORT_FILES, write_report
 from ..evaluation.ground_truth import locate, read_truth
 from ..evaluation.pictures import RasterWindows, find_raster
+from ..evaluation.words import DEFAULT_MODEL, classify_by_words
 from ..output_folder import OutputFolder
 from ..segment import located
 from ..vector import VectorLayer, read_vector
@@ -38,25 +40,34 @@ __all__ = ["classify_command"]
 
 @click.command("classify")
 @click.argument("store", type=PATH)
-@click.argument("training", type=PATH)
-@click.argument("polygons", type=PATH)
+@click.argument("layers", metavar="[TRAINING] POLYGONS", nargs=-1, required=True, type=PATH)
 @click.option("-o", "--output", required=True, type=PATH, help=f"Extensions: {', '.join(FORMATS)}.")
 @click.option(
     "--class", "class_field", default="class", show_default=True, metavar="FIELD", help="Field with the classes."
 )
 @click.option("--report", type=PATH, help="Folder for a report with the result of cross-validation.")
 @click.option("--method", type=click.Choice(METHODS), default=METHODS[0], show_default=True, help="What learns.")
+@click.option(
+    "--words", help="Classes by name instead of TRAINING, separated by commas, in English, Spanish and others."
+)
+@click.option(
+    "--words-model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="A folder or a name on the Hugging Face Hub, from where it is downloaded at first use.",
+)
 @click.option("--raster", type=PATH, help="Raster of the store. Default: the one next to the store.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file and report.")
 @json_option
 def classify_command(
     store: Path,
-    training: Path,
-    polygons: Path,
+    layers: Sequence[Path],
     output: Path,
     class_field: str,
     report: Path | None,
     method: str,
+    words: str | None,
+    words_model: str,
     raster: Path | None,
     overwrite: bool,
     as_json: bool,
@@ -68,43 +79,60 @@ def classify_command(
     second_class. The report tells how well the classes of TRAINING are found in parts of the raster that were not
     learned from, and lists the polygons with the least probable classes first.
 
+    With --words there is no TRAINING: a CLIP model compares the image of each polygon with the names of the classes.
+    Expect less of it than of training polygons.
+
     \b
     Example:
       geosam-es classify ortho.embeddings.zarr known.gpkg all.gpkg -o classes.gpkg --class habitat --report report
+      geosam-es classify ortho.embeddings.zarr all.gpkg -o classes.gpkg --words "robledal,encinar,agua"
     """
-    for path, name in ((training, "the file of the training polygons"), (polygons, "the file of the polygons")):
-        refuse_own_prompts(path, output, name)
+    if len(layers) != (2 if words is None else 1):
+        raise click.UsageError("Give TRAINING and POLYGONS, or POLYGONS alone with --words.")
+    *training, polygons = layers
+    for path in layers:
+        refuse_own_prompts(path, output, "one of the files with polygons")
     folder = None if report is None else OutputFolder(report, REPORT_FILES)
     if folder is not None and folder.written and not overwrite:
         raise OutputError(f"{report} already contains a report", "choose another one, or replace it with --overwrite")
     reader = StoreReader(store)
     windows = RasterWindows([reader], [find_raster(reader, raster)])
-    known = locate(read_truth(training, class_field), [reader])
-    check_classes(known.objects[0], training, class_field)
+    known = [locate(read_truth(path, class_field), [reader]) for path in training]
+    for path, found in zip(training, known):
+        check_classes(found.objects[0], path, class_field)
     wanted = locate(read_truth(polygons), [reader])
     layer = read_vector(polygons)
     notes = _write(output, layer, str(polygons), None, overwrite)
-    learned, described = describe(reader, known, windows)
-    names = check_classes(learned, training, class_field)
-    is_used = [item.class_name in names for item in learned]
-    learned, described = [item for item, used in zip(learned, is_used) if used], described[is_used]
-    classes = [item.class_name for item in learned]
-    shown, wanted_described = describe(reader, wanted, windows)
-    answer = classify(described, classes, wanted_described, method)
-    notes += [
-        f"{name} has fewer than {LEAST_POLYGONS} polygons, so nothing gets this class"
-        for name in sorted({item.class_name for item in known.objects[0]} - {*names, ""})
-    ]
-    if not windows.any_found:
-        notes.append("The raster is not next to the store; give it with --raster, so that its pixels are used too.")
+    classes: list[str] = []
+    checked: Classified | None = None
+    if words is not None:
+        shown = wanted.objects[0]
+        names = list(filter(None, map(str.strip, words.split(","))))
+        answer = classify_by_words(shown, windows, names, words_model)
+    else:
+        learned, described = describe(reader, known[0], windows)
+        names = check_classes(learned, training[0], class_field)
+        is_used = [item.class_name in names for item in learned]
+        learned, described = [item for item, used in zip(learned, is_used) if used], described[is_used]
+        classes = [item.class_name for item in learned]
+        shown, wanted_described = describe(reader, wanted, windows)
+        answer = classify(described, classes, wanted_described, method)
+        if folder is not None:
+            checked = cross_validate(described, classes, [item.geometry for item in learned], method)
+        notes += [
+            f"{name} has fewer than {LEAST_POLYGONS} polygons, so nothing gets this class"
+            for name in sorted({item.class_name for item in known[0].objects[0]} - {*names, ""})
+        ]
+        if not windows.any_found:
+            notes.append("The raster is not next to the store; with --raster, its pixels are used too.")
     rows = [
-        (item.object_id, names[0], round(float(most), 4), names[1])
-        for item, names, most in zip(shown, answer.ranked, answer.probabilities.max(axis=1))
+        (item.object_id, ranked[0], round(float(most), 4), ranked[1])
+        for item, ranked, most in zip(shown, answer.ranked, answer.probabilities.max(axis=1))
     ]
     summary: dict[str, Any] = {}
     if folder is not None:
-        checked = cross_validate(described, classes, [item.geometry for item in learned], method)
-        facts = {"Store": str(store), "Training polygons": str(training), "Polygons": str(polygons), "Method": method}
+        source = {"Words": words} if words is not None else {"Training polygons": str(training[0]), "Method": method}
+        facts = {"Store": str(store), **source, "Polygons": str(polygons)}
         with folder, folder.staging() as staged:
             summary = write_report(staged, facts, notes, classes, checked, rows, wanted.left_out)
             folder.publish(staged)

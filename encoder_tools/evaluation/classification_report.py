@@ -60,7 +60,7 @@ def write_report(
     facts: Mapping[str, str],
     notes: Sequence[str],
     classes: Sequence[str],
-    checked: Classified,
+    checked: Classified | None,
     rows: Sequence[tuple[str, str, float, str]],
     left_out: Mapping[str, str],
 ) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def write_report(
         See `html_page`.
     classes : sequence of str
         Classes of the training polygons.
-    checked : Classified
+    checked : Classified, optional
         What they got when they were not learned from.
     rows : sequence of (str, str, float, str)
         Number, class, probability and second class of the polygons that were classified.
@@ -87,8 +87,8 @@ def write_report(
     """
     summary: dict[str, Any] = {"facts": dict(facts), "notes": list(notes), "left_out": dict(left_out)}
     parts = [left_out_list(left_out)]
-    measured = np.flatnonzero(checked.answered)
-    if len(measured):
+    if checked is not None and checked.answered.any():
+        measured = np.flatnonzero(checked.answered)
         truth, given = np.array(classes)[measured], checked.ranked[measured, 0]
         scores = f1_scores(truth, given)
         table = [[int(np.sum((truth == row) & (given == column))) for column in checked.names] for row in checked.names]

@@ -131,7 +131,7 @@ def test_polygons_outside_the_store_and_own_files(
     result = run(*command, layer("far", [FAR]), "--class", "kind", "-o", tmp_path / "out.gpkg")
     assert result.exit_code == 2 and "None of the 1 polygons of" in result.stderr
     result = run(*command, known, "--class", "kind", "-o", known, "--overwrite")
-    assert result.exit_code == 2 and "known.gpkg is the file of the training polygons" in result.stderr
+    assert result.exit_code == 2 and "known.gpkg is one of the files with polygons" in result.stderr
 
 
 def test_without_scikit_learn(
@@ -151,3 +151,52 @@ def test_f1_is_that_of_scikit_learn() -> None:
     wanted = f1_score(truth, predicted, average=None, labels=list("abc"))
     assert [scores[name].mean for name in "abc"] == pytest.approx(wanted.tolist())
     assert scores[""].mean == pytest.approx(wanted.mean()) and scores[""].low < wanted.mean() < scores[""].high
+
+
+def small_clip(folder: Path) -> Path:
+    """Write a CLIP model of the real architecture with random weights and a vocabulary of single letters."""
+    transformers = pytest.importorskip("transformers", reason="an extra that the development environment lacks")
+    letters = [chr(code) for code in range(33, 127)]
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    first, last = len(tokens) - 2, len(tokens) - 1
+    folder.mkdir()
+    (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ends = {"bos_token_id": first, "eos_token_id": last, "pad_token_id": last, "vocab_size": len(tokens)}
+    vision = {**size, "image_size": 32, "patch_size": 16}
+    config = transformers.CLIPConfig(text_config={**size, **ends}, vision_config=vision, projection_dim=8)
+    transformers.CLIPModel(config).save_pretrained(folder)
+    square = {"height": 32, "width": 32}
+    images = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=square)
+    texts = transformers.CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    transformers.CLIPProcessor(images, texts).save_pretrained(folder)
+    return folder
+
+
+def test_classes_by_words(run: Run, image: Path, layer: Any, tmp_path: Path) -> None:
+    clip = small_clip(tmp_path / "clip")
+    out, report = tmp_path / "out.gpkg", tmp_path / "report"
+    command = ("classify", store_of(image), layer("all", [*SQUARES, FAR]), "-o", out, "--words-model")
+    result = run(*command, clip, "--words", "robledal, encinar,agua", "--report", report)
+    assert result.exit_code == 0, result.stderr
+    fields = read(out)
+    assert {*fields["class"][:20], *fields["second_class"][:20]} <= {"robledal", "encinar", "agua"}
+    assert min(fields["probability"][:20]) > 1 / 3 and fields["class"][20] is None
+    assert "doubtful ones first" in (report / "report.html").read_text(encoding="utf-8")
+    result = run(*command, tmp_path / "none", "--words", "robledal,agua", "--overwrite")
+    assert result.exit_code == 2 and "cannot be loaded" in result.stderr and "--words-model" in result.stderr
+
+
+def test_words_without_their_library_or_with_training(
+    run: Run, image: Path, known: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    command = ("classify", store_of(image), known, "-o", tmp_path / "out.gpkg")
+    result = run(*command, "--words", "robledal,agua")
+    assert result.exit_code == 2 and 'pip install "geosam-es[words]"' in result.stderr
+    result = run(*command, "--words", "agua")
+    assert result.exit_code == 2 and "needs at least two classes" in result.stderr
+    for more in ((known, "--words", "robledal,agua"), ()):
+        result = run(*command, *more)
+        assert result.exit_code == 2 and "POLYGONS alone with --words" in result.stderr
