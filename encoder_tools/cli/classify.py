@@ -17,7 +17,6 @@ from geosam_es.store import StoreReader
 from ..crs import check_transform, reproject_polygons
 from ..evaluation.classification import (
     LEAST_POLYGONS,
-    METHODS,
     Classified,
     check_classes,
     classify,
@@ -46,7 +45,6 @@ __all__ = ["classify_command"]
     "--class", "class_field", default="class", show_default=True, metavar="FIELD", help="Field with the classes."
 )
 @click.option("--report", type=PATH, help="Folder for a report with the result of cross-validation.")
-@click.option("--method", type=click.Choice(METHODS), default=METHODS[0], show_default=True, help="What learns.")
 @click.option(
     "--words", help="Classes by name instead of TRAINING, separated by commas, in English, Spanish and others."
 )
@@ -65,7 +63,6 @@ def classify_command(
     output: Path,
     class_field: str,
     report: Path | None,
-    method: str,
     words: str | None,
     words_model: str,
     raster: Path | None,
@@ -113,12 +110,12 @@ def classify_command(
         learned, described = describe(reader, known[0], windows)
         names = check_classes(learned, training[0], class_field)
         is_used = [item.class_name in names for item in learned]
-        learned, described = [item for item, used in zip(learned, is_used) if used], described[is_used]
+        learned, described = [item for item, used in zip(learned, is_used) if used], described.at(is_used)
         classes = [item.class_name for item in learned]
         shown, wanted_described = describe(reader, wanted, windows)
-        answer = classify(described, classes, wanted_described, method)
+        answer = classify(described, classes, wanted_described)
         if folder is not None:
-            checked = cross_validate(described, classes, [item.geometry for item in learned], method)
+            checked = cross_validate(described, classes, [item.geometry for item in learned])
         notes += [
             f"{name} has fewer than {LEAST_POLYGONS} polygons, so nothing gets this class"
             for name in sorted({item.class_name for item in known[0].objects[0]} - {*names, ""})
@@ -131,7 +128,7 @@ def classify_command(
     ]
     summary: dict[str, Any] = {}
     if folder is not None:
-        source = {"Words": words} if words is not None else {"Training polygons": str(training[0]), "Method": method}
+        source = {"Words": words} if words is not None else {"Training polygons": str(training[0])}
         facts = {"Store": str(store), **source, "Polygons": str(polygons)}
         with folder, folder.staging() as staged:
             summary = write_report(staged, facts, notes, classes, checked, rows, wanted.left_out)

@@ -1,18 +1,17 @@
 """Classes of polygons, learned from others.
 
 A polygon is described by the stored features under it and around it, by its shape, and by the pixels of the raster. A
-linear classifier turns the hundreds of features into one score per class; scikit-learn learns from these scores, of the
-training polygons each without itself, and from the few other values. With 4 to 40 polygons per class this is better
-than learning from all values at once.
+linear classifier turns the hundreds of features into one score per class. A forest of random trees learns from these
+scores, of the training polygons each without itself, and from the few other values. With 10 or 40 polygons per class
+this is better than a forest or a linear classifier of all values.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import shapely
@@ -31,22 +30,11 @@ from geosam_es.store import StoreReader
 from .ground_truth import Located, TruthObject
 from .pictures import RasterWindows
 
-__all__ = [
-    "LEAST_POLYGONS",
-    "METHODS",
-    "Classified",
-    "Described",
-    "check_classes",
-    "classify",
-    "cross_validate",
-    "describe",
-]
+__all__ = ["LEAST_POLYGONS", "Classified", "Described", "check_classes", "classify", "cross_validate", "describe"]
 
 LEAST_POLYGONS = 3
 """Training polygons that a class needs."""
 
-METHODS = ("forest", "boosting")
-_NO_TILE = "on no encoded tile"
 _RIDGE = 100.0
 _TREES = 200
 _FOLDS = 5
@@ -55,43 +43,22 @@ _GAP_WIDTHS = 0.5
 """Gap between training and held-out polygons in widths of a median polygon, as `spatial_split` has it."""
 
 
-@dataclass(frozen=True)
-class Described:
-    """What describes polygons.
-
-    Attributes
-    ----------
-    features : float32 (N, D)
-    others : float (N, S)
-        Shape, and pixels if there is a raster.
-    """
+class Described(NamedTuple):
+    """What describes polygons: features (N, D), and values of their shape and pixels (N, S)."""
 
     features: NDArray[np.float32]
     others: NDArray[np.float64]
 
-    def __getitem__(self, rows: Any) -> Described:
+    def at(self, rows: Any) -> Described:
+        """Return what describes some of the polygons."""
         return Described(self.features[rows], self.others[rows])
 
 
-@dataclass(frozen=True)
-class Classified:
-    """Classes of polygons.
-
-    Attributes
-    ----------
-    names : tuple of str
-        The classes.
-    probabilities : float (N, K)
-        NaN in the rows of polygons without an answer.
-    """
+class Classified(NamedTuple):
+    """The classes, and their probabilities for polygons (N, K); NaN in rows without an answer."""
 
     names: tuple[str, ...]
     probabilities: NDArray[np.float64]
-
-    @property
-    def answered(self) -> NDArray[np.bool_]:
-        """Which polygons have an answer (N,)."""
-        return np.isfinite(self.probabilities).all(axis=1)
 
     @property
     def ranked(self) -> NDArray[np.object_]:
@@ -103,16 +70,10 @@ class Classified:
 def check_classes(objects: Sequence[TruthObject], source: Path, field: str) -> list[str]:
     """Return the classes that have enough training polygons.
 
-    Parameters
-    ----------
-    objects : sequence of TruthObject
-    source, field : Path, str
-        File and field, for the message.
-
     Raises
     ------
     VectorError
-        If there are fewer than two.
+        If there are fewer than two; it names the file and the field.
     """
     counts = Counter(item.class_name for item in objects if item.class_name)
     enough = sorted(name for name, count in counts.items() if count >= LEAST_POLYGONS)
@@ -127,21 +88,7 @@ def check_classes(objects: Sequence[TruthObject], source: Path, field: str) -> l
 
 
 def describe(reader: StoreReader, located: Located, windows: RasterWindows) -> tuple[list[TruthObject], Described]:
-    """Describe the polygons on a store by numbers.
-
-    Parameters
-    ----------
-    reader : StoreReader
-    located : Located
-        Those on no encoded tile are added to its ``left_out``.
-    windows : RasterWindows
-        Of the same store.
-
-    Returns
-    -------
-    objects : list of TruthObject
-        The other polygons.
-    described : Described
+    """Describe the polygons on a store; those on no encoded tile are added to ``located.left_out`` instead.
 
     Raises
     ------
@@ -156,9 +103,11 @@ def describe(reader: StoreReader, located: Located, windows: RasterWindows) -> t
     is_known = np.isfinite(features).all(axis=1)
     if not is_known.any():
         raise StoreError(f"{reader.root} has no encoded tile under the polygons", "encode the raster with --resume")
+    for item, known in zip(located.objects[0], is_known):
+        if not known:
+            located.left_out[item.object_id] = "on no encoded tile"
     objects = [item for item, known in zip(located.objects[0], is_known) if known]
-    located.left_out.update({item.object_id: _NO_TILE for item in located.objects[0] if item not in objects})
-    return objects, Described(features, others)[is_known]
+    return objects, Described(features, others).at(is_known)
 
 
 def _features(reader: StoreReader, geometries: Sequence[BaseGeometry]) -> NDArray[np.float32]:
@@ -177,102 +126,63 @@ def _features(reader: StoreReader, geometries: Sequence[BaseGeometry]) -> NDArra
 
 def _shape(geometry: BaseGeometry) -> list[float]:
     """Return size, compactness, elongation, solidity and number of holes of a polygon in native pixels."""
-    hull, box = geometry.convex_hull, shapely.minimum_rotated_rectangle(geometry)
+    box = shapely.minimum_rotated_rectangle(geometry)
     sides = np.hypot(*np.diff(shapely.get_coordinates(box)[:3], axis=0).T)
     holes = int(shapely.get_num_interior_rings(shapely.get_parts(geometry)).sum())
-    return [
-        float(np.log(geometry.area)),
-        4 * np.pi * geometry.area / geometry.length**2,
-        float(sides.min() / sides.max()),
-        geometry.area / hull.area,
-        float(np.log1p(holes)),
-    ]
+    compactness, solidity = 4 * np.pi * geometry.area / geometry.length**2, geometry.area / geometry.convex_hull.area
+    return [float(np.log(geometry.area)), compactness, float(sides.min() / sides.max()), solidity, float(holes)]
 
 
 def _pixels(windows: RasterWindows, geometry: BaseGeometry) -> NDArray[np.float64]:
-    """Return mean, spread and texture of each band under a polygon (9,)."""
+    """Return mean, spread and texture of each band under a polygon (9,); zeros where they cannot be read."""
     low, high = np.reshape(geometry.bounds, (2, 2))
     image, (left, right, bottom, top) = windows.square(0, low, high)
     if image is None:
-        return np.full(9, np.nan)
-    shape = image.shape[:2]
-    grid = Affine((right - left) / shape[1], 0, left, 0, (bottom - top) / shape[0], top)
-    inside = geometry_mask([geometry], shape, grid, invert=True)
-    if not inside.any():
-        inside[:] = True
+        return np.zeros(9)
+    height, width = image.shape[:2]
+    grid = Affine((right - left) / width, 0, left, 0, (bottom - top) / height, top)
+    inside = geometry_mask([geometry], (height, width), grid, invert=True, all_touched=True)
     bands = image.astype(np.float64)
     texture = np.hypot(ndimage.sobel(bands, axis=0), ndimage.sobel(bands, axis=1))
-    values = bands[inside]
-    return np.concatenate([values.mean(axis=0), values.std(axis=0), texture[inside].mean(axis=0)])
+    return np.concatenate([bands[inside].mean(axis=0), bands[inside].std(axis=0), texture[inside].mean(axis=0)])
 
 
-def classify(known: Described, classes: Sequence[str], wanted: Described, method: str = METHODS[0]) -> Classified:
-    """Learn classes from some polygons, and give them to others.
-
-    Parameters
-    ----------
-    known : Described
-        The training polygons.
-    classes : sequence of str
-        Their classes, at least two.
-    wanted : Described
-    method : str
-        One of `METHODS`.
-
-    Returns
-    -------
-    Classified
+def classify(known: Described, classes: Sequence[str], wanted: Described) -> Classified:
+    """Learn at least two classes from some polygons, and give them to others.
 
     Raises
     ------
     ModelError
         If scikit-learn is not installed.
     """
-    model = _model(method)
+    forest = _scikit_learn().ensemble.ExtraTreesClassifier(_TREES, class_weight="balanced", random_state=0, n_jobs=-1)
     linear = LinearClassifier(_RIDGE)
     linear.add(known.features, classes)
     # It groups the rows by class.
     order = np.argsort([linear.classes.index(name) for name in classes], kind="stable")
     scores = np.empty((len(classes), len(linear.classes)))
     scores[order], _ = linear.left_out()
-    model.fit(np.column_stack([scores, known.others]), list(classes))
-    answer = model.predict_proba(np.column_stack([linear.scores(wanted.features), wanted.others]))
-    return Classified(tuple(model.classes_), answer)
+    forest.fit(np.column_stack([scores, known.others]), list(classes))
+    answer = forest.predict_proba(np.column_stack([linear.scores(wanted.features), wanted.others]))
+    return Classified(tuple(forest.classes_), answer)
 
 
-def cross_validate(
-    known: Described,
-    classes: Sequence[str],
-    geometries: Sequence[BaseGeometry],
-    method: str = METHODS[0],
-) -> Classified:
+def cross_validate(known: Described, classes: Sequence[str], geometries: Sequence[BaseGeometry]) -> Classified:
     """Give each polygon a class learned from polygons elsewhere.
 
-    Polygons in blocks of the raster are held out in turn. Those near them are not learned from.
-
-    Parameters
-    ----------
-    known, classes, method
-        As for `classify`.
-    geometries : sequence of Polygon or MultiPolygon
-        Where the polygons are.
-
-    Returns
-    -------
-    Classified
-        Without an answer where too little is left to learn from.
+    Polygons in blocks of the raster are held out in turn, and those near them are not learned from. There is no answer
+    where too little is left to learn from.
 
     Raises
     ------
     ModelError
         If scikit-learn is not installed.
     """
-    names = tuple(sorted(set(classes)))
-    labels = np.array(classes)
+    names, labels = tuple(sorted(set(classes))), np.array(classes)
     probabilities = np.full((len(labels), len(names)), np.nan)
     for train, held in _folds(labels, np.array(geometries, dtype=object)):
         if len(set(labels[train])) > 1:
-            answer = classify(known[train], labels[train].tolist(), known[held], method)
+            answer = classify(known.at(train), labels[train].tolist(), known.at(held))
             probabilities[held] = 0.0
             for name, column in zip(answer.names, answer.probabilities.T):
                 probabilities[held, names.index(name)] = column
@@ -284,25 +194,16 @@ def _folds(
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Yield the indices of training and of held-out polygons."""
     learn = _scikit_learn()
-    centres = shapely.get_coordinates(shapely.centroid(geometries))
-    bounds = shapely.bounds(geometries)
+    centres, bounds = shapely.get_coordinates(shapely.centroid(geometries)), shapely.bounds(geometries)
     gap = _GAP_WIDTHS * float(np.median((bounds[:, 2:] - bounds[:, :2]).max(axis=1)))
-    blocks = learn.cluster.KMeans(min(_BLOCKS, len(np.unique(centres, axis=0))), n_init=3, random_state=0)
-    groups = blocks.fit_predict(centres)
-    folds = min(_FOLDS, len(set(groups)))
-    if folds < 2:
+    count = min(_BLOCKS, len(np.unique(centres, axis=0)))
+    blocks = learn.cluster.KMeans(count, n_init=3, random_state=0).fit_predict(centres)
+    if count < 2:
         return
-    splitter = learn.model_selection.StratifiedGroupKFold(folds, shuffle=True, random_state=0)
-    for train, held in splitter.split(centres, labels, groups):
+    splitter = learn.model_selection.StratifiedGroupKFold(min(_FOLDS, count), shuffle=True, random_state=0)
+    for train, held in splitter.split(centres, labels, blocks):
         near, _ = shapely.STRtree(geometries[held]).query(geometries[train], predicate="dwithin", distance=gap)
         yield np.delete(train, near), held
-
-
-def _model(method: str) -> Any:
-    learn = _scikit_learn()
-    if method == "boosting":
-        return learn.ensemble.HistGradientBoostingClassifier(min_samples_leaf=LEAST_POLYGONS, random_state=0)
-    return learn.ensemble.ExtraTreesClassifier(_TREES, class_weight="balanced", random_state=0, n_jobs=-1)
 
 
 def _scikit_learn() -> Any:

@@ -87,8 +87,8 @@ def write_report(
     """
     summary: dict[str, Any] = {"facts": dict(facts), "notes": list(notes), "left_out": dict(left_out)}
     parts = [left_out_list(left_out)]
-    if checked is not None and checked.answered.any():
-        measured = np.flatnonzero(checked.answered)
+    measured = [] if checked is None else np.flatnonzero(np.isfinite(checked.probabilities).all(axis=1))
+    if checked is not None and len(measured):
         truth, given = np.array(classes)[measured], checked.ranked[measured, 0]
         scores = f1_scores(truth, given)
         table = [[int(np.sum((truth == row) & (given == column))) for column in checked.names] for row in checked.names]

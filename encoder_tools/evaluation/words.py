@@ -30,21 +30,9 @@ _BATCH = 16
 def classify_by_words(
     objects: Sequence[TruthObject], windows: RasterWindows, words: Sequence[str], model: str = DEFAULT_MODEL
 ) -> Classified:
-    """Give polygons the class whose name fits the image of each best.
+    """Give polygons on the first raster of ``windows`` the class whose name fits the image of each best.
 
-    Parameters
-    ----------
-    objects : sequence of TruthObject
-        On the first raster of ``windows``.
-    windows : RasterWindows
-    words : sequence of str
-        Names of at least two classes.
-    model : str
-        A folder, or a name on the Hugging Face Hub, which is downloaded at first use.
-
-    Returns
-    -------
-    Classified
+    The model is a folder, or a name on the Hugging Face Hub, from where it is downloaded at first use.
 
     Raises
     ------
@@ -60,11 +48,9 @@ def classify_by_words(
     if not windows.any_found:
         raise RasterError("The raster is not next to the store, and --words needs its pixels", "give it with --raster")
     torch, network, processor = _load(model)
-    pictures = []
-    for item in objects:
-        low, high = np.reshape(item.geometry.bounds, (2, 2))
-        margin = _MARGIN * (high - low).max()
-        pictures.append(windows.square(0, low - margin, high + margin)[0])
+    bounds = np.array([item.geometry.bounds for item in objects]).reshape(-1, 2, 2)
+    margins = _MARGIN * (bounds[:, 1] - bounds[:, 0]).max(axis=1)
+    pictures = [windows.square(0, low - margin, high + margin)[0] for (low, high), margin in zip(bounds, margins)]
     probabilities = []
     texts = processor(text=list(words), return_tensors="pt", padding=True)
     with torch.inference_mode():

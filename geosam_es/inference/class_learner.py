@@ -27,11 +27,7 @@ _SPARE_VECTORS = 1000
 class ClassLearner:
     """Suggests classes on one store. Used in one thread at a time.
 
-    Parameters
-    ----------
-    reader : StoreReader
-    most_polygons : int
-        Polygons of a class that are learned from. More would take time, and hardly change anything.
+    It learns from at most ``most_polygons`` of a class; more would take time, and hardly change anything.
     """
 
     def __init__(self, reader: StoreReader, most_polygons: int = 1000) -> None:
@@ -45,14 +41,9 @@ class ClassLearner:
         self._classifier: LinearClassifier | None = None
 
     def put(self, polygons: Mapping[Hashable, tuple[BaseGeometry, str] | None], are_all: bool = False) -> None:
-        """Take note of polygons, which `learn` then learns from.
+        """Take note of polygons in native pixels with their classes, which `learn` then learns from.
 
-        Parameters
-        ----------
-        polygons : mapping
-            Polygon in native pixels and class, by key; None for one to forget.
-        are_all : bool
-            Whether to forget all others.
+        None stands for a polygon to forget; ``are_all`` forgets all others.
         """
         gone = {*self._rows, *self._pending}.difference(polygons) if are_all else ()
         for key, item in {**dict.fromkeys(gone), **polygons}.items():
@@ -65,12 +56,7 @@ class ClassLearner:
                 self._pending[key] = item
 
     def learn(self, seconds: float = 0.1) -> bool:
-        """Learn from the polygons put, for about a time.
-
-        Returns
-        -------
-        bool
-            Whether none is left.
+        """Learn from the polygons put, for about a time, and return whether none is left.
 
         Raises
         ------

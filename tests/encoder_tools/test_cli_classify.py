@@ -52,13 +52,10 @@ def read(path: Path) -> dict[str, list[Any]]:
     return {name: column.tolist() for name, column in zip(meta["fields"], columns)}
 
 
-@pytest.mark.parametrize("method", ["forest", "boosting"])
-def test_classes_of_a_layer_and_report(
-    run: Run, image: Path, known: Path, layer: Any, tmp_path: Path, method: str
-) -> None:
+def test_classes_of_a_layer_and_report(run: Run, image: Path, known: Path, layer: Any, tmp_path: Path) -> None:
     wanted = layer("all", [*SQUARES[1::2], FAR, *BARS[1::2]], **{"class": list(range(21))})
     out, report = tmp_path / "out.gpkg", tmp_path / "report"
-    options = ("--class", "kind", "--report", report, "--method", method)
+    options = ("--class", "kind", "--report", report)
     result = run("classify", store_of(image), known, wanted, "-o", out, *options)
     assert result.exit_code == 0, result.stderr
     fields = read(out)
@@ -83,10 +80,9 @@ def test_without_the_raster_its_pixels_are_missed(
 ) -> None:
     moved = tmp_path / "image.embeddings.zarr"
     moved.symlink_to(store_of(image))
-    (tmp_path / "other").mkdir()
+    wanted = layer("all", [SQUARES[1], BARS[1]])
     hidden = image.rename(image.with_suffix(".hidden"))
     try:
-        wanted = layer("all", [SQUARES[1], BARS[1]])
         command = ("classify", moved, known, wanted, "--class", "kind", "-o")
         result = run(*command, tmp_path / "out.gpkg")
         assert result.exit_code == 0 and "Warning: The raster is not next to the store" in result.stderr
