@@ -43,7 +43,8 @@ def classify_by_words(
     ModelError
         If transformers is not installed, or the model cannot be loaded.
     """
-    if len(set(words)) < 2:
+    words = list(dict.fromkeys(words))
+    if len(words) < 2:
         raise VectorError("--words needs at least two classes", 'write them as in --words "robledal,encinar,agua"')
     if not windows.any_found:
         raise RasterError("The raster is not next to the store, and --words needs its pixels", "give it with --raster")
@@ -51,6 +52,8 @@ def classify_by_words(
     bounds = np.array([item.geometry.bounds for item in objects]).reshape(-1, 2, 2)
     margins = _MARGIN * (bounds[:, 1] - bounds[:, 0]).max(axis=1)
     pictures = [windows.square(0, low - margin, high + margin)[0] for (low, high), margin in zip(bounds, margins)]
+    if any(picture is None for picture in pictures):
+        raise RasterError("The raster cannot be read under some polygons", "check the file, or give another --raster")
     probabilities = []
     texts = processor(text=list(words), return_tensors="pt", padding=True)
     with torch.inference_mode():

@@ -122,16 +122,36 @@ def test_a_layer_in_another_crs_and_without_a_list_of_classes(iface: Interface, 
 
 
 def test_many_polygons_never_hold_the_window(iface: Interface, ready: Interaction, target: QgsVectorLayer) -> None:
+    draw(iface, ready)
     target.startEditing()
     features = []
     for number in range(400):
         feature = QgsFeature(target.fields())
-        feature.setGeometry(to_qgs(bright("a", number % 7) if number % 2 else dark("b")))
+        feature.setGeometry(to_qgs(bright("a", number / 8) if number % 2 else dark("b")))
         feature.setAttribute("class", "I1.1" if number % 2 else "G1.A")
         features.append(feature)
     target.addFeatures(features)
-    started = time.perf_counter()
-    ready.suggestions._read()
-    assert time.perf_counter() - started < 0.05
+    worst, end = 0.0, time.monotonic() + 20
+    while not ready.dock.class_box.suggestion and time.monotonic() < end:
+        # The time of this thread alone, whatever else keeps the computer busy.
+        started = time.thread_time()
+        QApplication.processEvents()
+        worst = max(worst, time.thread_time() - started)
+    assert ready.dock.class_box.suggestion and worst < 0.05
+
+
+def test_a_polygon_of_another_layer_while_nothing_is_drawn(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, box: Any
+) -> None:
+    fill(target)
+    ready.suggestions.look_at(bright("c"), target)
+    wait_until(lambda: "Arable" in box.suggestion)
+    ready.suggestions.look_at(dark("a"), target)
+    wait_until(lambda: "Oak" in box.suggestion)
+    # What is drawn comes first, and the other polygon again after it.
     draw(iface, ready)
-    wait_until(lambda: ready.dock.class_box.suggestion or QApplication.processEvents())
+    wait_until(lambda: "Arable" in box.suggestion)
+    key(iface, Qt.Key.Key_Escape)
+    wait_until(lambda: "Oak" in box.suggestion)
+    ready.suggestions.look_at(None, None)
+    assert not box.suggestion

@@ -8,6 +8,7 @@ from typing import Any
 
 from qgis.core import (
     Qgis,
+    QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
     QgsFeatureRequest,
     QgsMessageLog,
@@ -48,6 +49,8 @@ class ClassSuggestions(QObject):
         self._layer: QgsVectorLayer | None = None
         self._learner: ClassLearner | None = None
         self._key: tuple[object, ...] = ()
+        self._other: tuple[BaseGeometry, QgsCoordinateReferenceSystem] | None = None
+        self._asked: BaseGeometry | None = None
         # The polygons that have changed; None for all.
         self._touched: set[int] | None = None
         # Many polygons may change at once.
@@ -144,25 +147,40 @@ class ClassSuggestions(QObject):
         elif not drawing.busy:
             self._ask()
 
+    def look_at(self, polygon: BaseGeometry | None, layer: QgsVectorLayer | None) -> None:
+        """Suggest a class for a polygon of a layer, as long as nothing is drawn; None for none."""
+        self._other = (polygon, layer.crs()) if polygon is not None and layer is not None else None
+        self._ask()
+
     def _ask(self) -> None:
         """Ask for the class of the polygon on the map."""
-        drawing, learner, store = self._controller.drawing, self._learner, self._controller.store
-        if learner is None or store is None or drawing.result is None or not drawing.has_polygon:
+        learner, polygon = self._learner, self._subject()
+        self._asked = polygon
+        if learner is None or polygon is None:
             self._worker.set_preview(None)
             self._dock.class_box.suggest("", 0.0)
             return
-        polygon = drawing.result.geometry
-        to_native = store.metadata.raster.transform.inverse()
-
-        def suggest() -> list[tuple[str, float]]:
-            return learner.suggest(to_native.apply_geometry(polygon))
 
         def done(classes: list[tuple[str, float]]) -> None:
-            result = self._controller.drawing.result
-            if result is not None and result.geometry is polygon:
+            if polygon is self._asked:
                 self._dock.class_box.suggest(*(classes[0] if classes else ("", 0.0)))
 
-        self._worker.set_preview(Job(suggest, done, _log))
+        self._worker.set_preview(Job(lambda: learner.suggest(polygon), done, _log))
+
+    def _subject(self) -> BaseGeometry | None:
+        """Return the polygon on the map in native pixels."""
+        store, drawing = self._controller.store, self._controller.drawing
+        if store is None:
+            return None
+        to_native = store.metadata.raster.transform.inverse().apply_geometry
+        if drawing.result is not None and drawing.has_polygon:
+            return to_native(drawing.result.geometry)
+        if self._other is None:
+            return None
+        try:
+            return to_native(transform_polygon(self._other[0], transform(self._other[1], store.crs)))
+        except EditError:
+            return None
 
 
 def _polygons(
