@@ -12,6 +12,7 @@ from geosam_es import __version__
 
 from .auto import auto_command
 from .check import check_command
+from .classify import classify_command
 from .decoder import decoder_command
 from .encode import encode_command
 from .evaluate import evaluate_command
@@ -33,6 +34,7 @@ _COMMANDS = (
     auto_command,
     similar_command,
     check_command,
+    classify_command,
     update_command,
     decoder_command,
     evaluate_command,

@@ -74,15 +74,37 @@ class RasterWindows:
         reach = max(right - left, bottom - top, 16.0)
         low = np.maximum(bounds[:, :2].min(0) - 0.15 * reach, np.array([left, top]) - reach)
         high = np.minimum(bounds[:, 2:].max(0) + 0.15 * reach, np.array([right, bottom]) + reach)
+        image, extent = self.square(outcome.store, low, high)
+        return Panel(image, extent, outcome, colour)
+
+    def square(
+        self, store: int, low: NDArray[np.float64], high: NDArray[np.float64]
+    ) -> tuple[NDArray[np.uint8] | None, tuple[float, float, float, float]]:
+        """Read the square around a rectangle in native pixels, at a level with few pixels.
+
+        Parameters
+        ----------
+        store : int
+            Index of the store.
+        low, high : float (2,)
+            Least and greatest x and y.
+
+        Returns
+        -------
+        image : uint8 (H, W, 3) or None
+            None without a raster.
+        extent : tuple of float
+            Left, right, bottom and top in native pixels.
+        """
         middle, half = (low + high) / 2, float((high - low).max()) / 2
         scale = 1
         while 2 * half / scale > _MOST_PIXELS:
             scale *= 2
         col, row = (int(value) for value in np.floor((middle - half) / scale))
         cells = int(np.ceil(2 * half / scale)) + 1
-        image = self._read(outcome.store, Window(col, row, cells, cells), scale)
+        image = self._read(store, Window(col, row, cells, cells), scale)
         left, top, right, bottom = Window(col, row, cells, cells).scaled(scale).bounds
-        return Panel(image, (left, right, bottom, top), outcome, colour)
+        return image, (left, right, bottom, top)
 
     def _read(self, store: int, wanted: Window, scale: int) -> NDArray[np.uint8] | None:
         """Read pixels of a level, padded outside the raster; None without a raster."""

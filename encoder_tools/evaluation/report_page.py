@@ -12,7 +12,7 @@ from .metrics import BOUNDARY_TOLERANCE, Interval
 from .pictures import RasterWindows, before_after_sheet, worst_sheet
 from .summary import CLICK_GOALS, METRIC_NAMES, METRICS, SIZES, Row, differences, group_rows, size_of, summary_rows
 
-__all__ = ["render"]
+__all__ = ["html_page", "left_out_list", "render"]
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #1c1c1c; }
@@ -43,10 +43,7 @@ def render(
     """
     outcomes = evaluation.outcomes
     parts = [
-        f"<h1>{escape(title)}</h1>",
-        _facts(facts),
-        *(f'<p class="note">{escape(note)}</p>' for note in notes),
-        _left_out(evaluation.left_out),
+        left_out_list(evaluation.left_out),
         _overall(outcomes),
         _differences(outcomes),
         _distributions(outcomes),
@@ -56,12 +53,20 @@ def render(
         _pictures(outcomes, windows),
         _meaning(),
     ]
+    return html_page(title, facts, notes, parts)
+
+
+def html_page(title: str, facts: Mapping[str, str], notes: Sequence[str], parts: Sequence[str]) -> str:
+    """Return a page with a table of facts and warnings at the top; empty parts are left out."""
+    shown = [
+        f"<h1>{escape(title)}</h1>",
+        _facts(facts),
+        *(f'<p class="note">{escape(note)}</p>' for note in notes),
+        *filter(None, parts),
+    ]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body>\n'
-        + "\n".join(filter(None, parts))
-        + "</body></html>\n"
-    )
+    body = "\n".join(shown)
+    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body>\n{body}</body></html>\n'
 
 
 def _facts(facts: Mapping[str, str]) -> str:
@@ -71,7 +76,8 @@ def _facts(facts: Mapping[str, str]) -> str:
     return f"<table>{rows}</table>"
 
 
-def _left_out(left_out: Mapping[str, str]) -> str:
+def left_out_list(left_out: Mapping[str, str]) -> str:
+    """Return how many objects were not used, by reason."""
     if not left_out:
         return ""
     by_reason: dict[str, int] = {}

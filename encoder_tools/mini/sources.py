@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,11 +161,13 @@ def read_geometries(path: Path) -> list[BaseGeometry]:
     return [shapely.make_valid(shape(feature["geometry"])) for feature in features]
 
 
-def landcover_regions(labels: Path) -> list[tuple[str, BaseGeometry]]:
-    """Return the connected parts of water and vegetation of a coloured mask, in pixel coordinates."""
+def landcover_regions(
+    labels: Path, classes: Mapping[str, tuple[int, int, int]] = LANDCOVER_COLOURS
+) -> list[tuple[str, BaseGeometry]]:
+    """Return the connected parts of each class of a coloured mask, in pixel coordinates."""
     colours = read_rgb(labels)
     regions = []
-    for name, colour in LANDCOVER_COLOURS.items():
+    for name, colour in classes.items():
         same = np.all(colours == np.array(colour, dtype=np.uint8), axis=2)
         for geometry, value in rasterio.features.shapes(same.astype(np.uint8), mask=same):
             polygon = shape(geometry)

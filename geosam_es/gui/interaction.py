@@ -38,6 +38,7 @@ from .editing.history import EditHistory
 from .editing.refining import Refining
 from .editing.reviewing import ReviewQueue
 from .editing.shaping import Shaping
+from .editing.suggesting import ClassSuggestions
 from .editing.target import Target
 from .editing.target_layer import suggested_crs, suggested_path
 from .editing.undoing import UndoStory
@@ -101,6 +102,7 @@ class Interaction(QObject):
         self.check = CoverageCheck(self.controller, self.dock, self.history, self)
         self.undoing = UndoStory(self.controller, self.history, self.refining, self)
         self.fitter = Fitter(self.controller, self.refining, self.dock, settings, self)
+        self.suggestions = ClassSuggestions(self.controller, self.dock, self)
         self.encoding = BackgroundEncoding(self)
         self.learning = Learning(iface.messageBar(), self.dock, self.stores, self.decoders, messages, self)
         self.place = StorePlaceMessage(iface.messageBar(), self.stores, settings, self)
@@ -176,6 +178,9 @@ class Interaction(QObject):
         self.dock.class_box.hold = controller.hold_after_accepting
         for index, action in enumerate(actions.classes):
             action.triggered.connect(lambda _checked=False, index=index: self._on_class_key(index))
+        classes = self.dock.class_box
+        actions.suggested.triggered.connect(lambda: classes.take_suggestion())
+        classes.suggestion_changed.connect(lambda: actions.suggested.setEnabled(bool(classes.suggestion)))
 
     def _connect_undo(self) -> None:
         undoing, actions, history = self.undoing, self._actions, self.history
@@ -292,6 +297,7 @@ class Interaction(QObject):
         self.similar.stop()
         self.review.stop()
         self.fitter.release()
+        self.suggestions.release()
         self.history.release()
         self._messages.close_offer()
         self._messages.close_report()

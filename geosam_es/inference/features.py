@@ -43,6 +43,9 @@ _LEAST_RING = 4.0
 _RING_SHARE = 0.25
 """Width of the ring as a part of the side of a square of the polygon's area."""
 
+_RING_TOLERANCE = 1.0
+"""Samples by which the polygon is simplified for the ring around it."""
+
 
 class FeaturePool:
     """Features of a store for learning: standardised, pooled under polygons, from a bounded cache of tiles.
@@ -163,7 +166,9 @@ class FeaturePool:
         frame = TileFrame.of(self.pyramid, tile)
         step = self.pyramid.tiling.tile_size / SAMPLES
         local = shapely.transform(polygon, lambda xy: (xy / frame.scale - (frame.col_off, frame.row_off)) / step)
-        around = shapely.buffer(local, max(_LEAST_RING, _RING_SHARE * local.area**0.5), quad_segs=2)
+        # A traced outline has many vertices, with which a buffer takes a hundred times as long.
+        width = max(_LEAST_RING, _RING_SHARE * local.area**0.5)
+        around = shapely.buffer(local.simplify(_RING_TOLERANCE), width, quad_segs=2)
         ends = np.array([frame.width, frame.height]) / step
         left, top = np.floor(np.clip(around.bounds[:2], 0, ends - 1)).astype(int)
         right, bottom = np.ceil(np.clip(around.bounds[2:], (left + 1, top + 1), ends)).astype(int)

@@ -42,6 +42,7 @@ class GeoSamProvider(QgsProcessingProvider):
         # Imported here, because they need packages that may be missing.
         from .automatic import AutomaticMasksAlgorithm
         from .checking import CheckCoverageAlgorithm
+        from .classifying import ClassifyPolygonsAlgorithm
         from .evaluating import EvaluateDecodersAlgorithm
         from .finetuning import FinetuneDecoderAlgorithm
         from .footprint import StoreFootprintAlgorithm
@@ -58,6 +59,7 @@ class GeoSamProvider(QgsProcessingProvider):
             PrepareRasterAlgorithm,
             StoreFootprintAlgorithm,
             CheckCoverageAlgorithm,
+            ClassifyPolygonsAlgorithm,
             EvaluateDecodersAlgorithm,
             FinetuneDecoderAlgorithm,
         ):

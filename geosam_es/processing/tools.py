@@ -78,9 +78,15 @@ class ToolAlgorithm(ImageAlgorithm):
         return polygon_file(parameters[name], layer, source, temporary, context, feedback)
 
     def prepared_store(
-        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+        self,
+        parameters: dict[str, Any],
+        context: QgsProcessingContext,
+        feedback: QgsProcessingFeedback,
+        names: Sequence[str] = (ImageAlgorithm.INPUT,),
     ) -> Path:
         """Return the store of the image; of a raster, the missing tiles under the polygons are encoded first.
+
+        ``names`` are those of the parameters with the polygons.
 
         Raises
         ------
@@ -91,10 +97,11 @@ class ToolAlgorithm(ImageAlgorithm):
         """
         with closing(open_image(self.source, self.store(parameters, context), self.options)) as image:
             metadata = read_metadata(image.store)
-            source = self.parameterAsSource(parameters, self.INPUT, context)
-            if image.live is not None and source is not None:
-                area = read_area(source, image.crs, metadata.raster, context)
-                missing = image.live.tiles_in(area)
+            for name in names:
+                source = self.parameterAsSource(parameters, name, context)
+                if image.live is None or source is None:
+                    continue
+                missing = image.live.tiles_in(read_area(source, image.crs, metadata.raster, context))
                 if missing:
                     feedback.pushInfo(tr("Preparing {count} tiles under the polygons").format(count=len(missing)))
                     feedback.pushInfo(prepared_text(encode_missing(image.live, missing, feedback)))

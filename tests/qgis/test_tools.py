@@ -219,6 +219,21 @@ def finetune(store: Path, layer: Any, tmp_path: Path, feedback: Log | None = Non
     return processing.run("geosam_es:finetunedecoder", values, feedback=feedback or Log())
 
 
+class TestClassify:
+    def test_layers_field_and_outputs(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+        known, wanted = saved_layer(tmp_path / "known.gpkg"), saved_layer(tmp_path / "all.gpkg")
+        out, report = tmp_path / "classes.gpkg", tmp_path / "report"
+        values = {"STORE": str(store), "INPUT": known, "CLASS_FIELD": "class", "POLYGONS": wanted}
+        outputs = processing.run(
+            "geosam_es:classifypolygons", {**values, "OUTPUT": str(out), "REPORT": str(report)}, feedback=Log()
+        )
+        layers = [str(tmp_path / "known.gpkg"), str(tmp_path / "all.gpkg")]
+        assert tool.arguments[:4] == ["classify", str(store), *layers]
+        assert tool.option("--class") == ["class"] and tool.option("-o") == [str(out)]
+        assert tool.option("--report") == [str(report)] and "--overwrite" not in tool.arguments
+        assert outputs["OUTPUT"] == str(out) and outputs["HTML"] == str(report / "report.html")
+
+
 class TestEvaluate:
     def test_progress_log_and_report(self, tool: Tool, store: Path, tmp_path: Path) -> None:
         feedback = Log()

@@ -56,6 +56,8 @@ class Actions(QObject):
         Checks the target layer.
     classes : list of QAction
         Each chooses the class at its position.
+    suggested : QAction
+        Chooses the suggested class; enabled if there is one, while the map tool is active.
     """
 
     def __init__(self, iface: Any) -> None:
@@ -97,7 +99,8 @@ class Actions(QObject):
             self._make(QIcon(), tr("Choose class {number}").format(number=number), str(number))
             for number in range(1, CLASS_KEYS + 1)
         ]
-        for action in (self.delete, self.ground, self.next_finding, self.previous_finding):
+        self.suggested = self._make(QIcon(), tr("Choose the suggested class"), "0")
+        for action in (self.suggested, self.delete, self.ground, self.next_finding, self.previous_finding):
             action.setEnabled(False)
         self.set_drawing_states(False, False, False, False)
         self.name_undo("", "")
@@ -117,7 +120,7 @@ class Actions(QObject):
         keys = [self.previous, self.undo_prompt, self.redo, self.delete, self.compare, self.swap]
         shaping = [self.smaller, self.larger, self.lasso, self.merge]
         coverage = [self.ground, self.next_finding, self.previous_finding, self.similar]
-        return [*self.on_buttons, *keys, *shaping, *coverage, *self.classes]
+        return [*self.on_buttons, *keys, *shaping, *coverage, *self.classes, self.suggested]
 
     def set_drawing_states(self, can_undo: bool, can_redo: bool, has_polygon: bool, busy: bool) -> None:
         """Enable the actions that apply to the object being drawn; keys of disabled actions go to QGIS."""

@@ -31,6 +31,8 @@ __all__ = ["ClassBox"]
 
 _SWATCH_PIXELS = 14
 _MAX_ROWS = 9
+_MARK = "◆"
+"""Before the probability of the suggested class."""
 _CLASS_FIELDS = ("class", "clase", "classe", "code", "codigo", "codi", "habitat")
 
 
@@ -56,12 +58,14 @@ class ClassBox(QGroupBox):
         The user has chosen another class field.
     finished
         The user has ended typing; the map should get the keys.
+    suggestion_changed
     """
 
     colour_changed = pyqtSignal(object)
     csv_chosen = pyqtSignal(str)
     field_chosen = pyqtSignal(str)
     finished = pyqtSignal()
+    suggestion_changed = pyqtSignal()
 
     def __init__(self) -> None:
         super().__init__(tr("Class"))
@@ -72,6 +76,7 @@ class ClassBox(QGroupBox):
         # What counts of the text and the percentages: an accepted polygon that is not written yet keeps those before.
         self._written_text, self._shares = "", list[int]()
         self._rows: list[int] = []
+        self._suggested, self._probability = "", 0.0
         self.classes: ClassList | None = None
         self._field = QgsFieldComboBox()
         self._field.setAllowEmptyFieldName(True)
@@ -151,10 +156,7 @@ class ClassBox(QGroupBox):
         self._list.blockSignals(True)
         self._list.clear()
         for index, item in enumerate(self._items):
-            number = f"{index + 1}  " if index < CLASS_KEYS else "    "
-            # The names in value maps often start with the code.
-            code = "" if item.title == item.name else f"{item.code}  "
-            shown = QListWidgetItem(_swatch(self._colour(index)), f"{number}{code}{item.name}")
+            shown = QListWidgetItem(_swatch(self._colour(index)), self._row_text(index))
             shown.setToolTip(item.title)
             self._list.addItem(shown)
         self._list.blockSignals(False)
@@ -167,11 +169,55 @@ class ClassBox(QGroupBox):
         self._set_rows(kept, percents if len(kept) == len(before) else None)
         if self._items:
             self._set_text("")
+        self._show_suggestion()
 
     def choose(self, index: int) -> None:
         """Choose the class at a position in the list, alone."""
         if 0 <= index < len(self._items) and not self.hold(partial(self.choose, index)):
             self._set_rows([index])
+
+    def suggest(self, name: str, probability: float) -> None:
+        """Show the class that the polygon on the map seems to have; an empty name for none."""
+        if (name, probability) != (self._suggested, self._probability):
+            self._suggested, self._probability = name, probability
+            self._show_suggestion()
+
+    @property
+    def suggestion(self) -> str:
+        """The suggested class and its probability, for people; empty if there is none."""
+        row = self._suggested_row
+        title = self._items[row].title if row is not None else self._suggested
+        # A class that is not in the list cannot be chosen.
+        return f"{title} {round(100 * self._probability)} %" if title and (row is not None or not self._items) else ""
+
+    @property
+    def _suggested_row(self) -> int | None:
+        codes = [str(item.code) for item in self._items]
+        return codes.index(self._suggested) if self._suggested in codes else None
+
+    def _row_text(self, index: int) -> str:
+        """Return the number, code and name of a class; with its probability if it is suggested."""
+        item = self._items[index]
+        number = f"{index + 1}  " if index < CLASS_KEYS else "    "
+        # The names in value maps often start with the code.
+        code = "" if item.title == item.name else f"{item.code}  "
+        mark = f"  {_MARK} {round(100 * self._probability)} %" if index == self._suggested_row else ""
+        return f"{number}{code}{item.name}{mark}"
+
+    def _show_suggestion(self) -> None:
+        for index in range(len(self._items)):
+            if self._list.item(index).text() != self._row_text(index):
+                self._list.item(index).setText(self._row_text(index))
+        self._show_written()
+        self.suggestion_changed.emit()
+
+    def take_suggestion(self) -> None:
+        """Choose the suggested class."""
+        row = self._suggested_row
+        if row is not None:
+            self.choose(row)
+        elif self.suggestion:
+            self._text.setText(self._suggested)
 
     def toggle(self, index: int) -> None:
         """Add a class to the mix, or take it out."""
@@ -294,7 +340,12 @@ class ClassBox(QGroupBox):
         else:
             shown = tr("Not written: choose a class field") if self._layer is not None else self.shown_text
         # The classes of a mix leave no room for the fields.
-        self._written.setText(self.shown_text if len(self._rows) > 1 and fields else shown)
+        text = self.shown_text if len(self._rows) > 1 and fields else shown
+        is_chosen = self._suggested_row in self._rows if self._items else self._suggested == self._typed()
+        if self.suggestion and not is_chosen:
+            text = f"{_MARK} {self.suggestion} · {text}"
+            shown = tr("Suggested (key 0): {name}").format(name=self.suggestion) + "\n" + shown
+        self._written.setText(text)
         self._written.setToolTip(shown)
         self._written.setVisible(bool(shown))
         self.colour_changed.emit(self.colour)
