@@ -206,9 +206,11 @@ class Shaping(QObject):
             return
         if refined is not None:
             self._controller.discard()
-        feature = crossed[cuts[0].source] if len(cuts) == 1 else None
-        name = tr("cut of polygon {label} in {layer}") if feature else tr("cut of {label} polygons in {layer}")
-        self._note(layer, name, feature or len(cuts))
+        divided = [crossed[changes.source] for changes in cuts if changes.source is not None]
+        if len(divided) == 1:
+            self._note(layer, tr("cut of polygon {label} in {layer}"), divided[0])
+        else:
+            self._note(layer, tr("cut of {label} polygons in {layer}"), len(divided))
 
     def _note(self, layer: QgsVectorLayer, name: str, of: QgsFeature | int) -> None:
         label = str(of) if isinstance(of, int) else class_of(of, self._dock) if layer is self._dock.layer else ""
