@@ -53,9 +53,11 @@ class DecoderComparison(QObject):
     def _compare(self, _drawing: object = None) -> None:
         loaded, state, drawing = self._decoders.loaded, self._decoders.state, self._controller.drawing
         decoder = state.find(state.other)
-        if self._is_on and (loaded is None or decoder is None or drawing.result is None):
+        if not self._is_on:
+            return
+        if loaded is None or decoder is None or drawing.result is None:
             self.compared.emit(None)
-        elif self._is_on and not drawing.busy:
+        elif not drawing.busy:
             self._controller.ask(partial(self._answer, loaded, decoder), self.compared.emit)
 
     def _answer(self, loaded: LoadedDecoders, decoder: StoreDecoder, session: SegmentationSession) -> Comparison | None:

@@ -110,15 +110,18 @@ class Shaping(QObject):
                 raise EditError(tr("There is no polygon here"), tr("point at a polygon of the target layer"))
             layer, feature = found
             check_target(layer)
-            refined = self._refining.current
+            refined, selected = self._refining.current, self._refining.selected()
             if refined is None and self._controller.drawing.can_undo:
                 self._refining.grow(layer, feature)
                 return
             if refined is not None:
                 self._refining.check_free()
                 first = refined.layer, refined.locate()
+            elif selected is not None:
+                first = selected[0], int(selected[1].id())
             else:
-                first = self._selected()
+                remedy = tr("press R on one polygon, then M on the other")
+                raise EditError(tr("No polygon is chosen to merge with"), remedy)
             if first == (layer, feature.id()) or first[0] is not layer:
                 problem = tr("This is not another polygon of the same layer")
                 raise EditError(problem, tr("point at a neighbour of the first one"))
@@ -129,12 +132,6 @@ class Shaping(QObject):
             self._note(layer, tr("merge with polygon {label} in {layer}"), feature)
         except GeoSamError as error:
             self.failed.emit(error)
-
-    def _selected(self) -> tuple[QgsVectorLayer, int]:
-        selected = self._refining.selected()
-        if selected is None:
-            raise EditError(tr("No polygon is chosen to merge with"), tr("press R on one polygon, then M on the other"))
-        return selected[0], int(selected[1].id())
 
     def _begin(self, mode: str) -> None:
         if not self._tool.isActive():
@@ -164,9 +161,8 @@ class Shaping(QObject):
     def _on_stroke(self, name: str, points: list[QgsPointXY], positive: bool) -> None:
         if name == "cut":
             self._set("")
-        if self._controller.hold(partial(self._stroke, name, points, positive)):
-            return
-        self._stroke(name, points, positive)
+        if not self._controller.hold(partial(self._stroke, name, points, positive)):
+            self._stroke(name, points, positive)
 
     def _stroke(self, name: str, points: list[QgsPointXY], positive: bool) -> None:
         if name in BRUSHES:
@@ -206,9 +202,11 @@ class Shaping(QObject):
             return
         if refined is not None:
             self._controller.discard()
-        feature = crossed[cuts[0].source] if len(cuts) == 1 else None
-        name = tr("cut of polygon {label} in {layer}") if feature else tr("cut of {label} polygons in {layer}")
-        self._note(layer, name, feature or len(cuts))
+        divided = [crossed[changes.source] for changes in cuts if changes.source is not None]
+        if len(divided) == 1:
+            self._note(layer, tr("cut of polygon {label} in {layer}"), divided[0])
+        else:
+            self._note(layer, tr("cut of {label} polygons in {layer}"), len(divided))
 
     def _note(self, layer: QgsVectorLayer, name: str, of: QgsFeature | int) -> None:
         label = str(of) if isinstance(of, int) else class_of(of, self._dock) if layer is self._dock.layer else ""
