@@ -12,7 +12,7 @@ import shapely.affinity
 from shapely.geometry.base import BaseGeometry
 
 from ..core.prompts import Point
-from ..core.topology import merge, middles, polygon_parts, with_kept_borders
+from ..core.topology import merge, middles, polygon_parts, valid_polygon, with_kept_borders
 from .batch import (
     BEST_CANDIDATE,
     AreaMeter,
@@ -110,11 +110,10 @@ def outline_prompts(features: Iterable[PromptFeature]) -> list[ObjectPrompts]:
 
 
 def _valid(polygon: BaseGeometry) -> Outline:
-    """Return a valid polygon as it is, with the order of its vertices, and one without coordinates too."""
-    is_finite = bool(np.isfinite(polygon.bounds).all())
-    if isinstance(polygon, (shapely.Polygon, shapely.MultiPolygon)) and (polygon.is_valid or not is_finite):
+    if isinstance(polygon, (shapely.Polygon, shapely.MultiPolygon)) and not np.isfinite(polygon.bounds).all():
+        # It has no coordinates, and is refused later with its name.
         return polygon
-    return merge(polygon_parts(shapely.make_valid(polygon)))
+    return valid_polygon(polygon)
 
 
 def update_objects(

@@ -25,7 +25,7 @@ def test_texts_and_errors_are_found_once_in_order(tmp_path: Path) -> None:
     root = package(
         tmp_path,
         core__a='raise StoreError("{path} is gone", "look" if here else "search", path=path)\n',
-        gui__b='f(tr("one").format(n=tr("two")), "none")\nself.tr("three")\ntr("one")\nprint("no")\n',
+        gui__b='f(tr("one").format(n=tr("two")), "none")\nself.tr("three")\ntr("one")\nprint("no")\nmarked("nine")',
         gui__c='raise EditError(tr("four"), remedy)\nraise EditError(f"{a}".strip(), "five")\nStoreError("six")\n',
         store__d='check_signature(a, "no", c, "seven")\nraise SignatureMismatchError("no", "no", 1, 2, "")\n',
         errors='super().__init__("eight {key}", remedy)\nsuper().__init__(problem)\n',
@@ -38,6 +38,7 @@ def test_texts_and_errors_are_found_once_in_order(tmp_path: Path) -> None:
         "one",
         "two",
         "three",
+        "nine",
         "four",
         "five",
         "six",
