@@ -159,7 +159,7 @@ class AutomaticMasksAlgorithm(ImageAlgorithm):
     ) -> BaseGeometry | None:
         """Return the area in native pixels; None for the whole raster."""
         raster = segmenter.reader.metadata.raster
-        parts = []
+        parts: list[BaseGeometry] = []
         if parameters.get(self.EXTENT):
             extent = self.parameterAsExtent(parameters, self.EXTENT, context, image.crs)
             parts.append(shapely.box(extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum()))
