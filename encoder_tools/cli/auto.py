@@ -179,6 +179,8 @@ class _TileFolder:
         wanted, found = json.dumps(settings), self._path / "settings.json"
         if resume and found.is_file() and found.read_text(encoding="utf-8") != wanted:
             raise OutputError(f"{output} was begun with other options or tiles", "leave out --resume")
+        if self._path.exists() and not found.is_file():
+            raise OutputError(f"{self._path} is not the folder of an interrupted run", "choose another name with -o")
         if not resume:
             self.remove()
         self._path.mkdir(exist_ok=True)

@@ -102,6 +102,9 @@ def test_an_interrupted_run_is_continued(
 
 def test_an_existing_output_and_missing_tiles(run: Run, ortho: Ortho, tmp_path: Path) -> None:
     output = tmp_path / "out.gpkg"
+    (tmp_path / "out.gpkg.tiles").mkdir()
+    assert "not the folder of an interrupted run" in run("auto", ortho.store, "-o", output).stderr
+    (tmp_path / "out.gpkg.tiles").rmdir()
     assert count_masks(run, ortho, output) == 1
     assert run("auto", ortho.store, "-o", output).exit_code == 2
     assert count_masks(run, ortho, output, "--append") == 2
