@@ -196,7 +196,7 @@ def _features(
     metadata, meter = segmenter.reader.metadata, AreaMeter(crs)
     transform = metadata.raster.transform
     polygons = np.array([mask.on_map(transform, simplify) for mask in masks], dtype=object)
-    points = shapely.points(transform.apply_array(np.array([mask.point for mask in masks])))
+    points = np.asarray(shapely.points(transform.apply_array(np.array([mask.point for mask in masks]))), dtype=object)
     projected, is_kept = reproject_polygons(polygons, crs, target_crs)
     areas = np.array([meter.area_m2(polygon) for polygon in polygons])
     is_kept &= (areas >= min_area_m2) & (areas > 0)
