@@ -89,7 +89,7 @@ def _layer(path: Path, boxes: Sequence[_Box], raster: RasterInfo, crs: pyproj.CR
     if len(lost):
         note = f"boxes of {path} without an area are left out ({len(lost)}, the first one is number {lost[0] + 1})"
     rectangles = np.asarray(shapely.box(*bounds[is_box].T), dtype=object)
-    geometries = raster.transform.apply_geometry(rectangles)
+    geometries = shapely.transform(rectangles, raster.transform.apply_array)
     kept = {name: column[is_box] for name, column in fields.items()}
     return VectorLayer(geometries, kept, crs, note=note)
 

@@ -113,9 +113,9 @@ def auto_command(
     crs = store_crs(segmenter.reader)
     target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or crs
     check_transform(crs, target_crs)
-    columns = {**_BLANK, "group": np.zeros(1, np.int32)} if coverage else _BLANK
-    names = field_names(output, columns)
-    blank = {names[name]: column for name, column in columns.items()}
+    fields: dict[str, NDArray[Any]] = {**_BLANK, **({"group": np.zeros(1, np.int32)} if coverage else {})}
+    names = field_names(output, fields)
+    blank = {names[name]: column for name, column in fields.items()}
     as_texts = check_output(output, target_crs, blank, overwrite=overwrite, append=append, layer=out_layer)
     for note in field_notes(output, names, as_texts):
         click.echo(f"Note: {note}", err=True)

@@ -53,7 +53,7 @@ class CoverageOptions:
 
     min_area: float = 400.0
     simplify_tolerance: float = 4.0
-    groups: int = 12
+    groups: int = 6
 
 
 class CoveragePolygon(NamedTuple):
