@@ -57,7 +57,7 @@ _BLUR = 0.35
 _GAPS = (1.0, 0.7, 0.5, 0.4, 0.4)
 """Width of the blur, and least distance of the clicks of each pass, as parts of the examples' size."""
 
-_LEAST_PEAK = 0.4
+_LEAST_PEAK = 0.35
 _LEAST_INSIDE = 0.25
 """Least likeness of a maximum that is clicked, and of the samples under an answer on average."""
 
