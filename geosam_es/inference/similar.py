@@ -50,8 +50,8 @@ _FIGURE_WEIGHT = 2.0
 
 _SCORE_POWER = 3.0
 _MIDDLE, _SLOPE = 0.33, 10.0
-"""Where, and how steeply, the product of judgement and score passes a likeness of one half. With the roofs of the held-out
-images, the best F1 is near there, without judgements and after sixty."""
+"""Where, and how steeply, the product of judgement and score passes a likeness of one half. With the roofs of the
+held-out images, the best F1 is near there, without judgements and after sixty."""
 
 _BLUR = 0.35
 _GAPS = (1.0, 0.7, 0.5, 0.4, 0.4)
