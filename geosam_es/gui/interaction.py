@@ -523,7 +523,8 @@ class Interaction(QObject):
         store, drawing = self.stores.store, self.controller.drawing
         result, fitted = drawing.result, drawing.fitted
         if store is None or result is None:
-            self.dock.show_result(self.review.text, uncertain=self.review.is_doubtful)
+            text, is_doubtful = self.review.described
+            self.dock.show_result(text, uncertain=is_doubtful)
             return ""
         if fitted is not None and fitted.outline is not None:
             text = result_text(replace(result, geometry=fitted.outline), fitted.crs)
@@ -672,7 +673,7 @@ class Interaction(QObject):
     def _on_review(self) -> None:
         """Show what is under review now; its keys work at once."""
         found, box = self.review.candidates, self.dock.review_box
-        box.show_fields(found.fields if found else (), found.field if found else "")
+        box.show_layer(self.review.layer, found.fields if found else (), found.field if found else "")
         if found is not None:
             self.set_active(True)
 

@@ -18,7 +18,7 @@ from qgis.PyQt.QtCore import QObject
 from ..errors import EditError
 from .messages import PLUGIN_NAME, tr, translated
 
-__all__ = ["SIDE_TABLE", "can_keep", "find_record", "find_records", "keep_record", "open_geopackage", "place_of"]
+__all__ = ["SIDE_TABLE", "can_keep", "find_record", "find_records", "keep_record"]
 
 SIDE_TABLE = "geosam_provenance"
 _KEEPER_NAME = "geosam_es_records"
@@ -130,23 +130,17 @@ class _Keeper(QObject):
                 QgsMessageLog.logMessage(translated(error), PLUGIN_NAME, Qgis.MessageLevel.Warning)
 
 
-def place_of(layer: QgsVectorLayer) -> tuple[Path, str]:
+def _place(layer: QgsVectorLayer) -> tuple[Path, str]:
     """Return the GeoPackage of a layer, and the name of the layer in it."""
     parts = QgsProviderRegistry.instance().decodeUri("ogr", layer.source())
     path, name = Path(parts["path"]), parts.get("layerName")
     if not name:
-        dataset = open_geopackage(path, update=False)
+        dataset = _open(path, update=False)
         name = dataset.GetLayer(max(int(parts.get("layerId") or 0), 0)).GetName()
     return path, str(name)
 
 
-def open_geopackage(path: Path, update: bool) -> ogr.DataSource:
-    """Open a GeoPackage.
-
-    Raises
-    ------
-    EditError
-    """
+def _open(path: Path, update: bool) -> ogr.DataSource:
     dataset = None
     try:
         dataset = ogr.Open(str(path), int(update))
@@ -169,8 +163,8 @@ def _filter(name: str, feature_id: int | None) -> str:
 
 
 def _write(layer: QgsVectorLayer, records: Mapping[int, Record]) -> None:
-    path, name = place_of(layer)
-    dataset = open_geopackage(path, update=True)
+    path, name = _place(layer)
+    dataset = _open(path, update=True)
     try:
         dataset.StartTransaction()
         table = dataset.GetLayerByName(SIDE_TABLE) or _create(dataset)
@@ -203,8 +197,8 @@ def _create(dataset: ogr.DataSource) -> ogr.Layer:
 def _read(layer: QgsVectorLayer, feature_id: int | None = None) -> list[dict[str, Any]]:
     """Return the saved records of a feature, or of all features."""
     try:
-        path, name = place_of(layer)
-        dataset = open_geopackage(path, update=False)
+        path, name = _place(layer)
+        dataset = _open(path, update=False)
     except EditError:
         return []
     table = dataset.GetLayerByName(SIDE_TABLE)

@@ -26,7 +26,7 @@ def finder(folder: Path, examples: int = 2, extra: np.ndarray | None = None) -> 
     return SimilarObjects(open_blobs(store), [circle(*place) for place in PLACES[:examples]])
 
 
-def places_of(found: list[SimilarObject]) -> list[tuple[float, float]]:
+def places_of(found: list[SimilarObject]) -> list[tuple[int, int]]:
     """Return the centre of the disc that each polygon is, or fail."""
     places = []
     for item in found:

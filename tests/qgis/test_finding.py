@@ -46,7 +46,7 @@ def test_what_looks_like_the_proposal_goes_to_the_review(iface: Interface, ready
     layer = ready.review.layer
     assert layer is not None and layer.name() == "Similar objects"
     assert layer.id() in QgsProject.instance().mapLayers()
-    assert [field.name() for field in layer.fields()] == ["likeness", "score"]
+    assert {"likeness", "score"} <= {field.name() for field in layer.fields()}
 
 
 def test_selected_polygons_are_examples_and_those_of_the_layer_are_left_out(

@@ -161,10 +161,12 @@ def test_a_restart_knows_what_was_judged(
     again = restart()
     again.review.fill(opened(source))
     assert again.review.candidates.counts == (2, 1), "it is still in the layer"
-    target.rollBack()
+    empty = QgsVectorLayer(target.source(), "empty", "memory")
+    QgsProject.instance().addMapLayer(empty)
+    again.dock.layers.setLayer(empty)
     again.review.fill(opened(source))
     assert again.review.candidates.counts == (1, 1) and len(again.review.items) == 4
-    assert "1 were accepted before" in iface.messageBar().currentItem().text()
+    assert "1 of them were accepted before" in iface.messageBar().currentItem().text()
 
 
 def test_a_gesture_corrects_the_candidate_and_undo_brings_it_back(
@@ -215,12 +217,12 @@ def test_all_above_a_confidence_keep_the_coverage(
     box.findChild(QSlider).setValue(90)
     assert box.title() == "Find and review (5)"
     count = target.undoStack().count()
-    (button,) = (button for button in box.findChildren(QPushButton) if "0.90" in button.text())
+    (button,) = (button for button in box.findChildren(QPushButton) if "above 0.90" in button.text())
     button.click()
     wait_until(lambda: target.featureCount() == 4)
     QApplication.processEvents()
     assert target.undoStack().count() == count + 1 and len(ready.review.items) == 1
-    assert "4 polygons in target. 1 were left out" in iface.messageBar().currentItem().text()
+    assert "4 polygons in target. Left out: 1" in iface.messageBar().currentItem().text()
     found = [from_qgs(feature.geometry()) for feature in target.getFeatures()]
     assert sum(shape.area for shape in found) == pytest.approx(shapely.union_all(found).area) == pytest.approx(450)
     ready.check.start()

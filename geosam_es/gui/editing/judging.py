@@ -1,18 +1,22 @@
-"""Judgements of the review as steps of the undo stacks of layers."""
+"""Judgements of the review: steps of the undo stacks of layers, kept at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from qgis.core import QgsVectorLayer
 from qgis.PyQt import sip
-from qgis.PyQt.QtCore import QObject, pyqtSignal
+from qgis.PyQt.QtCore import QObject, QTimer
 
 from ...errors import EditError
-from ...qgis_support.judgements import ACCEPTED, UNSAVED, Judgements
 from ...qgis_support.messages import tr
+from ..canvas.controller import SegmentationController
+from .candidates import ACCEPTED, UNSAVED, Candidates
+from .walk import Walk
 
 try:
     from qgis.PyQt.QtGui import QUndoCommand
@@ -22,91 +26,133 @@ except ImportError:  # Qt 5
 __all__ = ["Judging"]
 
 
-class Judging(QObject):
-    """Keeps judgements, and takes them back when the edits that they belong to are undone.
+class Judging(Walk):
+    """A walk through candidates that goes on after each judgement, and back to one that is undone.
 
-    Signals
-    -------
-    judged : Judgements, dict of int to str
-        New states by feature id; an empty text stands for a candidate that is put back.
-    failed : EditError
+    The items are rows of the candidates.
+
+    Attributes
+    ----------
+    candidates : Candidates, optional
+    least : float
+        Candidates with a lower confidence are not in the list.
+    by_space : bool
+        Whether the nearest candidate comes next, not the most doubtful one.
     """
 
-    judged = pyqtSignal(object, object)
-    failed = pyqtSignal(object)
-
-    def __init__(self, parent: QObject | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, controller: SegmentationController, parent: QObject | None = None) -> None:
+        super().__init__(controller, parent)
+        self.items: NDArray[np.int64] = np.zeros(0, np.int64)
+        self.candidates: Candidates | None = None
+        self.least, self.by_space = -np.inf, False
+        self._row = 0
+        # Where to go on, once the layers have their edits, and what was put back.
+        self._resume: int | None = None
+        self._back: list[int] = []
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(0)
+        self._soon.timeout.connect(self._go_on)
         # Python forgets the commands of a stack together with its own object for the stack.
         self._stacks: dict[str, Any] = {}
-        self._unsaved: dict[str, list[tuple[Judgements, list[int]]]] = {}
-        self._armed: tuple[QgsVectorLayer, Any] | None = None
-        self._held: list[tuple[Judgements, dict[int, str]]] | None = None
+        self._armed: tuple[Any, Any] | None = None
+        self._unsaved: dict[str, list[tuple[Candidates, list[int]]]] = {}
 
-    def push(self, layer: QgsVectorLayer, judgements: Judgements, keys: Iterable[int], state: str) -> None:
-        """Judge candidates in an undo step of a layer, or in the edit that is being made."""
-        if layer.id() not in self._stacks:
-            self._stacks[layer.id()] = layer.undoStack()
-            layer.beforeRollBack.connect(self._hold)
-            layer.afterRollBack.connect(self._release)
-            layer.afterCommitChanges.connect(partial(self._on_saved, layer.id()))
-        if state == UNSAVED:
-            self._unsaved.setdefault(layer.id(), []).append((judgements, list(keys)))
-        self._stacks[layer.id()].push(_Judgement(partial(self._judge, judgements), keys, state))
+    def _go(self, index: int | None) -> None:
+        """Show the candidate at a position in the list; None for none."""
+        raise NotImplementedError
 
-    def expect(self, target: QgsVectorLayer, judgements: Judgements, key: int) -> None:
+    def step(self, step: int) -> None:
+        """Go to the next candidate, or to the previous one with -1."""
+        if self.by_space and step > 0 and self.index is not None:
+            self._bring_nearest(self.index + 1)
+        super().step(step)
+
+    def _bring_nearest(self, index: int) -> None:
+        """Put the candidate nearest to the last one at a position in the list, of those from there on."""
+        if self.candidates is not None and index < len(self.items):
+            nearest = index + self.candidates.nearest(self.items[index:], self._row)
+            self.items[[index, nearest]] = self.items[[nearest, index]]
+
+    def _expect(self, target: QgsVectorLayer, key: int) -> None:
         """Accept a candidate within the next edit of the target layer, so that undoing it takes back both."""
 
         def started(_text: str) -> None:
-            self.disarm()
-            self.push(target, judgements, [key], UNSAVED)
+            self._disarm()
+            self._push(target, [key], UNSAVED)
 
-        self.disarm()
         self._armed = target, started
         target.editCommandStarted.connect(started)
 
-    def disarm(self) -> None:
-        """Expect no edit any more."""
+    def _disarm(self) -> None:
         armed, self._armed = self._armed, None
         if armed is not None and not sip.isdeleted(armed[0]):
             armed[0].editCommandStarted.disconnect(armed[1])
 
-    def _judge(self, judgements: Judgements, states: dict[int, str]) -> None:
-        if sip.isdeleted(self):
-            # The plugin was unloaded.
+    def go_on(self) -> None:
+        """Go on after what was accepted is written, or could not be."""
+        self._disarm()
+        if self._soon.isActive():
+            self._go_on()
+
+    def _push(self, layer: QgsVectorLayer, keys: list[int], state: str) -> None:
+        """Judge candidates in an undo step of a layer, or in the edit that is being made."""
+        found, layer_id = self.candidates, layer.id()
+        if layer_id not in self._stacks:
+            self._stacks[layer_id] = layer.undoStack()
+            layer.afterCommitChanges.connect(lambda: self._on_saved(layer_id))
+        if state == UNSAVED and found is not None:
+            self._unsaved.setdefault(layer_id, []).append((found, keys))
+        self._stacks[layer_id].push(_Judgement(partial(self._judge, found), keys, state))
+
+    def _judge(self, found: Candidates, states: dict[int, str]) -> None:
+        if sip.isdeleted(self) or sip.isdeleted(found.layer):
             return
-        if self._held is not None:
-            self._held.append((judgements, states))
+        if found.layer is not self.layer or self.candidates is None:
+            found.mark(states)
+            self._keep(found)
             return
+        index = self._resume if self.index is None else self.index
+        back = self.candidates.mark(states)
+        self.index = None
+        if back:
+            index = min(index or 0, len(self.items))
+            self.items = np.insert(self.items, index, back)
+            self._back += back
+        is_left = self.candidates.pending[self.items]
+        if index is not None:
+            index = int(np.count_nonzero(is_left[:index]))
+        self.items = self.items[is_left]
+        if self.by_space and not back and index is not None:
+            self._bring_nearest(index)
+        self._resume = index
+        self._soon.start()
+
+    def _go_on(self) -> None:
+        self._soon.stop()
+        index, self._resume, back, self._back = self._resume, None, self._back, []
+        if self.candidates is not None:
+            self._keep(self.candidates)
+            if len(back) > 1:
+                self.items, index = self.candidates.in_order(self.least), None
+        self._go(index)
+
+    def _keep(self, found: Candidates) -> None:
         try:
-            judgements.set(states)
+            found.keep()
         except EditError as error:
             self.failed.emit(error)
-        self.judged.emit(judgements, states)
-
-    def _hold(self) -> None:
-        # Rolling back an edit session undoes its edits one by one; writing each would take long.
-        self._held = []
-
-    def _release(self) -> None:
-        held, self._held = self._held or [], None
-        together: dict[Judgements, dict[int, str]] = {}
-        for judgements, states in held:
-            together.setdefault(judgements, {}).update(states)
-        for judgements, states in together.items():
-            self._judge(judgements, states)
 
     def _on_saved(self, layer_id: str) -> None:
-        together: dict[Judgements, dict[int, str]] = {}
-        for judgements, keys in self._unsaved.pop(layer_id, []):
-            saved = [key for key in keys if judgements.state(key) == UNSAVED]
-            together.setdefault(judgements, {}).update(dict.fromkeys(saved, ACCEPTED))
-        for judgements, states in together.items():
-            self._judge(judgements, states)
+        for found, keys in self._unsaved.pop(layer_id, []):
+            now = self.candidates if self.candidates is not None and found.layer is self.layer else found
+            if not sip.isdeleted(now.layer):
+                now.mark({key: ACCEPTED for key in keys if now.states.get(key) == UNSAVED})
+                self._keep(now)
 
 
 class _Judgement(QUndoCommand):
-    def __init__(self, judge: Any, keys: Iterable[int], state: str) -> None:
+    def __init__(self, judge: Callable[[dict[int, str]], None], keys: Iterable[int], state: str) -> None:
         super().__init__(tr("Review"))
         self._judge = judge
         self._keys = list(keys)

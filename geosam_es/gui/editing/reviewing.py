@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 from qgis.core import QgsCoordinateReferenceSystem, QgsFeature, QgsPointXY, QgsRectangle, QgsVectorLayer
 from qgis.PyQt import sip
-from qgis.PyQt.QtCore import QLocale, QObject, QTimer, pyqtSignal
+from qgis.PyQt.QtCore import QLocale, QObject, Qt, pyqtSignal
+from qgis.PyQt.QtWidgets import QProgressDialog
 from shapely.geometry.base import BaseGeometry
 
 from ...core.coverage import Changes
@@ -19,7 +20,6 @@ from ...core.topology import valid_polygon
 from ...errors import EditError, GeoSamError
 from ...qgis_support.coverage_mode import CoverageMode
 from ...qgis_support.crs import from_qgs, transform, transform_polygon
-from ...qgis_support.judgements import REJECTED, UNSAVED, Judgements
 from ...qgis_support.messages import tr, translated
 from ...qgis_support.settings import Settings
 from ..canvas.controller import SegmentationController
@@ -27,7 +27,7 @@ from ..canvas.drawing import Drawing, Fitted
 from ..canvas.map_tool import SegmentMapTool
 from ..panel.dock import SegmentDock
 from ..panel.result_text import SURE, area_text
-from .candidates import Candidates, is_same, own_class
+from .candidates import REJECTED, UNSAVED, Candidates, is_same, own_class
 from .coverage import LayerCoverage
 from .edits import AcceptOptions, check_target, edit_command, write_changes
 from .history import EditHistory, OwnEdit, named
@@ -35,23 +35,24 @@ from .judging import Judging
 from .layer_geometry import LayerFitting
 from .provenance import read_provenance
 from .refining import Refining, class_of
-from .steps import Steps
-from .walk import Walk
 
 __all__ = ["ReviewQueue"]
 
+_AT_ONCE_MS = 500
+"""Shorter work shows no progress."""
 
-class ReviewQueue(Walk):
+
+class _CancelledError(GeoSamError):
+    """Raised when the user cancels what takes long."""
+
+
+class ReviewQueue(Judging):
     """Knows which polygons of a layer are still to be judged, and judges them.
 
-    What is accepted is one undo step of the target layer, what is rejected one of the layer under review. The items of
-    the walk are rows of the candidates.
+    What is accepted is one undo step of the target layer, what is rejected one of the layer under review.
 
     Attributes
     ----------
-    candidates : Candidates, optional
-    least : float
-        Candidates with a lower confidence are not in the queue.
     fitted : Fitted, optional
         The current polygon as accepting would write it.
 
@@ -86,27 +87,13 @@ class ReviewQueue(Walk):
         self._settings = settings
         self._refining = refining
         self._history = history
-        self.items: NDArray[np.int64] = np.zeros(0, np.int64)
-        self.candidates: Candidates | None = None
         self.fitted: Fitted | None = None
-        self.least = -np.inf
-        self._by_space = False
         self._polygon: BaseGeometry = shapely.Polygon()
-        self._at = np.zeros(2)
-        # Where to go on after a judgement, once the layers have their edits.
-        self._resume: int | None = None
-        self._soon = QTimer(self)
-        self._soon.setSingleShot(True)
-        self._soon.setInterval(0)
-        self._soon.timeout.connect(self._go_on)
-        self._judging = Judging(self)
-        self._judging.judged.connect(self._on_judged)
-        self._judging.failed.connect(self.failed.emit)
         # Before the gestures and the acceptor get them.
         tool.clicked.connect(lambda point, _positive: self._take_up([point]))
         tool.boxed.connect(self._take_up)
         tool.stroked.connect(lambda _name, points, _positive: self._take_up(points))
-        controller.accept_ready.connect(self._arm)
+        controller.accept_ready.connect(self._on_accept_ready)
         dock.class_box.colour_changed.connect(self._refit)
         dock.layer_chosen.connect(self._refit)
 
@@ -115,25 +102,22 @@ class ReviewQueue(Walk):
         self.stop()
         if layer is None:
             return
-        try:
+        with self._reported():
             found = self.candidates = Candidates(layer, self._dock.layer)
-        except GeoSamError as error:
-            self.failed.emit(error)
-            return
-        self.layer = layer
-        layer.willBeDeleted.connect(self.stop)
-        self.filled.emit()
-        self.set_least(-np.inf)
-        texts = [tr("{left} of {count} polygons to review. N: go to the first")]
-        if found.lost:
-            texts.append(tr("{lost} were accepted before, but the target layer was not saved: review them again"))
-        text = ". ".join(texts).format(left=len(self.items), count=len(found.ids), lost=found.lost)
-        self.told.emit(text)
+            self.layer = layer
+            layer.willBeDeleted.connect(self.stop)
+            self.filled.emit()
+            self.set_least(-np.inf)
+            text = tr("{left} of {count} polygons to review. N: go to the first")
+            if found.lost:
+                text += ". " + tr("{lost} of them were accepted before, but the target layer was not saved")
+            self.told.emit(text.format(left=len(self.items), count=len(found.ids), lost=found.lost))
 
     def stop(self) -> None:
         """Forget the candidates; what was judged is kept."""
-        if self.layer is not None and not sip.isdeleted(self.layer):
+        if self.layer is not None and self.candidates is not None and not sip.isdeleted(self.layer):
             self.layer.willBeDeleted.disconnect(self.stop)
+            self._keep(self.candidates)
         self._soon.stop()
         self.layer = self.candidates = self.fitted = self.index = self._resume = None
         self.items = np.zeros(0, np.int64)
@@ -152,7 +136,7 @@ class ReviewQueue(Walk):
 
     def set_by_space(self, by_space: bool) -> None:
         """Go to the nearest candidate next, not to the most doubtful one."""
-        self._by_space = by_space
+        self.by_space = by_space
         self.set_least(self.least)
 
     def set_least(self, least: float) -> None:
@@ -176,45 +160,24 @@ class ReviewQueue(Walk):
         return f"{self._numbered(self.layer.name())}\n{keys}"
 
     @property
-    def text(self) -> str:
-        """The current candidate in words, and why it cannot be accepted; empty if there is none."""
+    def described(self) -> tuple[str, bool]:
+        """The current candidate in words, and whether it is more likely wrong than right or cannot be accepted."""
         found, fitted = self.candidates, self.fitted
         if self.index is None or found is None or fitted is None:
-            return ""
-        parts = [area_text(self._polygon if fitted.outline is None else fitted.outline, fitted.crs)]
+            return "", False
+        text = area_text(self._polygon if fitted.outline is None else fitted.outline, fitted.crs)
         value = float(found.confidence[self.current])
         if np.isfinite(value):
-            parts.append(f"{found.field} {QLocale().toString(value, 'f', 2)}")
-        text = " · ".join(parts)
-        return f"{text}\n{translated(fitted.refusal)}" if fitted.refusal is not None else text
-
-    @property
-    def is_doubtful(self) -> bool:
-        """Whether the current candidate is more likely wrong than right, or cannot be accepted."""
-        found, fitted = self.candidates, self.fitted
-        if self.index is None or found is None or fitted is None:
-            return False
-        return fitted.refusal is not None or bool(found.confidence[self.current] < SURE)
-
-    def step(self, step: int) -> None:
-        """Go to the next candidate, or to the previous one with -1."""
-        if self._by_space and step > 0 and self.index is not None:
-            self._bring_nearest(self.index + 1)
-        super().step(step)
+            text += f" · {found.field} {QLocale().toString(value, 'f', 2)}"
+        if fitted.refusal is not None:
+            text += f"\n{translated(fitted.refusal)}"
+        return text, fitted.refusal is not None or value < SURE
 
     def choose(self, index: int) -> None:
         """Go to a candidate by its position in the list; not while something is drawn."""
-        try:
+        with self._reported():
             self._refining.check_free()
-        except EditError as error:
-            self.failed.emit(error)
-        else:
             self._go(index)
-
-    def leave(self) -> bool:
-        """Leave the walk, as any other; nothing is on show then."""
-        self._resume = None
-        return super().leave()
 
     def _go(self, index: int | None) -> None:
         self.index = self.fitted = None
@@ -222,26 +185,19 @@ class ReviewQueue(Walk):
         while found is not None and index is not None and len(self.items):
             index %= len(self.items)
             row = int(self.items[index])
-            feature = found.feature(row)
+            feature = found.layer.getFeature(int(found.ids[row]))
             if feature.hasGeometry():
-                self._at = found.centers[row]
                 self._polygon = valid_polygon(from_qgs(feature.geometry()))
                 own = own_class(feature, box.class_fields)
                 if own:
                     box.show_values(own)
-                self.index = index
+                self.index, self._row = index, row
                 self._refit()
                 self.shown.emit(self._polygon, self.layer)
                 return
             # It was deleted from the layer.
             self.items = np.delete(self.items, index)
         self.changed.emit()
-
-    def _bring_nearest(self, index: int) -> None:
-        """Put the candidate nearest to the current place at a position in the list, of those from there on."""
-        if self.candidates is not None and index < len(self.items):
-            nearest = index + self.candidates.nearest(self.items[index:], self._at)
-            self.items[[index, nearest]] = self.items[[nearest, index]]
 
     def _refit(self, *_: object) -> None:
         if self.index is not None:
@@ -267,40 +223,30 @@ class ReviewQueue(Walk):
         """Make the current candidate the object being drawn if a gesture is at it, so that the gesture corrects it."""
         if self.index is None or self.layer is None or not self.is_idle or self._refining.picks:
             return
-        canvas_crs = self._iface.mapCanvas().mapSettings().destinationCrs()
-        try:
-            place = transform_polygon(self._polygon, transform(self.layer.crs(), canvas_crs))
-        except EditError as error:
-            self.failed.emit(error)
-            return
-        around, gesture = QgsRectangle(*place.bounds), QgsRectangle(points[0], points[0])
-        around.grow(max(around.width(), around.height()) / 2)
-        for point in points:
-            gesture.include(point)
-        if around.intersects(gesture):
-            self._controller.prompt_at(points[0], partial(self._draw, self._polygon, self.layer.crs()))
+        canvas_crs, crs = self._iface.mapCanvas().mapSettings().destinationCrs(), self.layer.crs()
+        with self._reported():
+            around = QgsRectangle(*transform_polygon(self._polygon, transform(crs, canvas_crs)).bounds)
+            around.grow(max(around.width(), around.height()) / 2)
+            gesture = QgsRectangle(points[0], points[0])
+            for point in points:
+                gesture.include(point)
+            if around.intersects(gesture):
+                self._controller.prompt_at(points[0], partial(self._draw, self._polygon, crs))
 
     def _draw(self, polygon: BaseGeometry, crs: QgsCoordinateReferenceSystem) -> None:
         store = self._controller.store
-        try:
+        with self._reported():
             if store is not None:
                 self._controller.reshape(transform_polygon(polygon, transform(crs, store.crs)))
-        except EditError as error:
-            self.failed.emit(error)
 
-    def _arm(self, drawing: Drawing) -> None:
+    def _on_accept_ready(self, drawing: Drawing) -> None:
         """Take what was drawn, and is accepted now, for the current candidate if it is where that is."""
         target, store, result, found = self._dock.layer, self._controller.store, drawing.result, self.candidates
         if self.index is None or found is None or None in (target, store, result) or self._refining.current is not None:
             return
-        if is_same(self._polygon, transform_polygon(result.geometry, transform(store.crs, found.layer.crs()))):
-            self._judging.expect(target, found.judgements, int(found.ids[self.current]))
-
-    def go_on(self) -> None:
-        """Go on after what was drawn is written, or could not be."""
-        self._judging.disarm()
-        if self._soon.isActive():
-            self._go_on()
+        with self._reported():
+            if is_same(self._polygon, transform_polygon(result.geometry, transform(store.crs, found.layer.crs()))):
+                self._expect(target, int(found.ids[self.current]))
 
     # Judgements.
 
@@ -312,20 +258,17 @@ class ReviewQueue(Walk):
         found = self.candidates
         if self.index is None or found is None or not self.is_idle:
             return False
-        row, attributes = self.current, self._dock.class_box.attributes()
-        try:
+        feature, attributes = found.layer.getFeature(int(found.ids[self.current])), self._dock.class_box.attributes()
+        with self._reported():
             target = self._target()
-            self._judging.expect(target, found.judgements, int(found.ids[row]))
             # The layer may have changed since it was shown.
             self._refit()
-            written = self._write(target, found.feature(row), self.fitted, attributes, partial(self._open_form, target))
-        except GeoSamError as error:
-            self.failed.emit(error)
-            written = None
-        if written is not None:
-            label = next((str(value) for value in attributes.values()), "")
-            self._history.note(target, OwnEdit(named(tr("polygon {label} in {layer}"), target, label)))
-            self.written.emit(target, written)
+            self._expect(target, feature.id())
+            written = self._write(target, feature, self.fitted, attributes, partial(self._open_form, target))
+            if written is not None:
+                label = next((str(value) for value in attributes.values()), "")
+                self._history.note(target, OwnEdit(named(tr("polygon {label} in {layer}"), target, label)))
+                self.written.emit(target, written)
         self.go_on()
         return True
 
@@ -334,70 +277,74 @@ class ReviewQueue(Walk):
         found = self.candidates
         if self.index is None or found is None or self._refining.current is not None:
             return
-        row = self.current
+        key = int(found.ids[self.current])
         if not self.is_idle:
             self._controller.discard()
-        label = class_of(found.feature(row), self._dock)
-        self._judging.push(found.layer, found.judgements, [int(found.ids[row])], REJECTED)
+        label = class_of(found.layer.getFeature(key), self._dock)
+        self._push(found.layer, [key], REJECTED)
         name = named(tr("rejection of polygon {label} in {layer}"), found.layer, label)
         self._history.note(found.layer, OwnEdit(name))
         self._go_on()
 
     def accept_all(self) -> None:
         """Accept all that is in the queue, the surest first, in one undo step; those that cannot be are left out."""
-        try:
+        with self._reported():
             self._refining.check_free()
-            target = self._target()
-        except GeoSamError as error:
-            self.failed.emit(error)
-            return
-        if self.candidates is not None and len(self.items):
-            rows = self.candidates.in_order(self.least)[::-1]
-            text = tr("Accepting polygons into {layer}").format(layer=target.name())
-            steps = self._accepting(target, self.candidates, rows)
-            Steps(steps, len(rows), text, self.failed.emit, self._iface.mainWindow()).start()
+            self._accept_all(self._target())
 
-    def _accepting(self, target: QgsVectorLayer, found: Candidates, rows: NDArray[np.int64]) -> Iterator[None]:
-        box, done, reason = self._dock.class_box, [], ""
-        chosen = box.attributes()
+    def _accept_all(self, target: QgsVectorLayer) -> None:
+        found, box, done, refused = self.candidates, self._dock.class_box, [], []
+        if found is None or not len(self.items):
+            return
+        keys = found.ids[found.in_order(self.least)[::-1]].tolist()
         self._go(None)
         with edit_command(target, tr("Accept polygons")):
-            for row in rows:
-                feature = found.feature(row)
-                attributes = own_class(feature, box.class_fields) or chosen
+            for key in self._with_progress(keys, target):
+                feature = found.layer.getFeature(key)
+                attributes = own_class(feature, box.class_fields) or box.attributes()
                 fitted = self._fit(valid_polygon(from_qgs(feature.geometry())), attributes)
                 if fitted.refusal is None:
                     self._write(target, feature, fitted, attributes)
-                    done.append(feature.id())
+                    done.append(key)
                 else:
-                    reason = reason or translated(fitted.refusal)
-                yield
+                    refused.append(translated(fitted.refusal))
             if not done:
-                raise EditError(tr("None of the polygons can be accepted ({reason})").format(reason=reason), "")
-            self._judging.push(target, found.judgements, done, UNSAVED)
+                problem = tr("None of the polygons can be accepted ({reason})").format(reason=refused[0])
+                raise EditError(problem, tr("accept them one by one, and correct them"))
+            self._push(target, done, UNSAVED)
         name = tr("{count} polygons in {layer}").format(count=len(done), layer=target.name())
         self._history.note(target, OwnEdit(name))
         text = tr("Accepted: {what}").format(what=name)
-        if reason:
-            text += ". " + tr("{count} were left out ({reason})").format(count=len(rows) - len(done), reason=reason)
+        if refused:
+            text += ". " + tr("Left out: {count} ({reason})").format(count=len(refused), reason=refused[0])
         self.told.emit(text)
         self._go_on()
 
+    def _with_progress(self, keys: list[int], target: QgsVectorLayer) -> Iterator[int]:
+        """Yield keys. If it takes long, a dialog shows it and holds back all else: only this thread may edit layers."""
+        text = tr("Accepting polygons into {layer}").format(layer=target.name())
+        dialog = QProgressDialog(text, tr("Cancel"), 0, len(keys), self._iface.mainWindow())
+        dialog.setWindowModality(Qt.WindowModality.ApplicationModal)
+        dialog.setMinimumDuration(_AT_ONCE_MS)
+        try:
+            for number, key in enumerate(keys):
+                # This paints the dialog, and lets the user cancel.
+                dialog.setValue(number)
+                if dialog.wasCanceled():
+                    raise _CancelledError(tr("Cancelled: nothing was accepted"))
+                yield key
+        finally:
+            dialog.deleteLater()
+
     def _write(
-        self,
-        target: QgsVectorLayer,
-        feature: QgsFeature,
-        fitted: Fitted,
-        attributes: Mapping[str, Any],
-        form: Any = None,
+        self, target: QgsVectorLayer, feature: QgsFeature, fitted: Any, attributes: Mapping[str, Any], form: Any = None
     ) -> int | None:
         if fitted.refusal is not None:
             raise fitted.refusal
-        is_free = fitted.changes is None
         changes = fitted.changes or Changes({}, [fitted.outline])
         options = AcceptOptions.of(self._settings).without_changes
         rest = tr("Accept polygon"), attributes, read_provenance(self.layer, feature), options, form
-        return write_changes(target, changes, *rest, shares_vertices=is_free)
+        return write_changes(target, changes, *rest, shares_vertices=fitted.changes is None)
 
     def _target(self) -> QgsVectorLayer:
         target = check_target(self._dock.layer)
@@ -409,34 +356,9 @@ class ReviewQueue(Walk):
     def _open_form(self, layer: QgsVectorLayer, feature: QgsFeature) -> bool:
         return bool(self._iface.openFeatureForm(layer, feature, False, True))
 
-    def _on_judged(self, judgements: Judgements, states: dict[int, str]) -> None:
-        """Go on after a judgement, and back to one that was undone."""
-        found = self.candidates
-        if found is None or judgements is not found.judgements:
-            return
-        index = self._resume if self.index is None else self.index
-        was_left, was_pending = len(self.items), int(found.pending.sum())
-        back = found.mark(states)
-        if int(found.pending.sum()) == was_pending:
-            # What was accepted is saved now.
-            return
-        self.index = None
-        if len(back) == 1:
-            index = min(index or 0, was_left)
-            self.items = np.insert(self.items, index, back)
-        elif back:
-            self.items, index = found.in_order(self.least), None
-        is_left = found.pending[self.items]
-        if index is not None:
-            index = int(np.count_nonzero(is_left[:index]))
-        self.items = self.items[is_left]
-        if self._by_space and not back and index is not None:
-            self._bring_nearest(index)
-        self._resume = index
-        self._soon.start()
-
-    def _go_on(self) -> None:
-        """Show what comes after a judgement."""
-        self._soon.stop()
-        index, self._resume = self._resume, None
-        self._go(index)
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except GeoSamError as error:
+            self.failed.emit(error)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from qgis.core import QgsMapLayerProxyModel
+from qgis.core import QgsMapLayerProxyModel, QgsVectorLayer
 from qgis.gui import QgsCollapsibleGroupBox, QgsMapLayerComboBox
-from qgis.PyQt.QtCore import QSignalBlocker, Qt, pyqtSignal
+from qgis.PyQt.QtCore import QLocale, QSignalBlocker, Qt, pyqtSignal
 from qgis.PyQt.QtGui import QPainter, QPaintEvent, QPalette
 from qgis.PyQt.QtWidgets import QComboBox, QPushButton, QSlider, QVBoxLayout, QWidget
 
@@ -17,9 +17,7 @@ from .widgets import Caption, FlowLayout, WrappedLabel, row_of
 
 __all__ = ["ReviewBox"]
 
-_STEPS = 100
-_BINS = 50
-_HISTOGRAM_PIXELS = 36
+_STEPS, _BINS, _HISTOGRAM_PIXELS = 100, 50, 36
 
 
 class ReviewBox(QgsCollapsibleGroupBox):
@@ -55,86 +53,72 @@ class ReviewBox(QgsCollapsibleGroupBox):
         super().__init__("")
         self.setObjectName("GeoSamEsReview")
         self.setCollapsed(True)
-        self.finders = QVBoxLayout()
-        self.layers = QgsMapLayerComboBox()
+        self.finders, self.layers = QVBoxLayout(), QgsMapLayerComboBox()
         self.layers.setFilters(QgsMapLayerProxyModel.Filter.PolygonLayer)
-        self.layers.setAllowEmptyLayer(True, tr("nothing"))
+        self.layers.setAllowEmptyLayer(True)
         self.layers.setLayer(None)
-        self.layers.setToolTip(tr("Polygons that a machine proposed: N goes to the first one"))
+        self.layers.setToolTip(tr("Layer of polygons that a machine proposed"))
         self.layers.layerChanged.connect(self.layer_chosen.emit)
         self._fields, self._order = QComboBox(), QComboBox()
         self._fields.setToolTip(tr("Field that says how sure the machine was"))
-        self._fields.currentIndexChanged.connect(
-            lambda _index: self.field_chosen.emit(self._fields.currentData() or "")
-        )
+        self._fields.currentIndexChanged.connect(lambda _: self.field_chosen.emit(self._fields.currentData() or ""))
         self._order.addItems([tr("Doubtful first"), tr("Nearest next")])
         self._order.currentIndexChanged.connect(lambda index: self.order_chosen.emit(bool(index)))
-        self._histogram = _Histogram()
-        self._slider = QSlider(Qt.Orientation.Horizontal)
+        self._histogram, self._slider = _Histogram(), QSlider(Qt.Orientation.Horizontal)
         self._slider.setRange(0, _STEPS)
         self._slider.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._slider.setToolTip(tr("Polygons with a lower value stay out of the queue"))
-        self._slider.valueChanged.connect(lambda _value: self.least_chosen.emit(self._histogram.value(self._least)))
-        self._all = QPushButton()
+        self._slider.valueChanged.connect(lambda at: self.least_chosen.emit(self._histogram.value(at / _STEPS)))
+        self._all, self._state = QPushButton(), WrappedLabel()
+        self._all.setToolTip(tr("In one undo step, the surest first; what cannot be accepted is left out"))
         self._all.clicked.connect(self.all_wanted.emit)
-        self._state = WrappedLabel()
-        self._content = QWidget()
-        content = QVBoxLayout(self._content)
-        content.setContentsMargins(0, 0, 0, 0)
+        # The group hides its own children when it is folded, and shows them all again.
+        inner, self._content = QWidget(), QWidget()
+        QVBoxLayout(self).addWidget(inner)
+        self.layout().setContentsMargins(6, 6, 6, 6)
+        layout, content = QVBoxLayout(inner), QVBoxLayout(self._content)
+        for box in (layout, content):
+            box.setContentsMargins(0, 0, 0, 0)
+        row = row_of(Caption(tr("Review")), self.layers)
+        row.setStretch(1, 1)
+        layout.addLayout(self.finders)
+        layout.addLayout(row)
+        layout.addWidget(self._content)
         content.addLayout(FlowLayout(self._fields, self._order))
         for widget in (self._histogram, self._slider, self._all, self._state):
             content.addWidget(widget)
-        # The group hides its own children when it is folded, and shows them all again.
-        inner = QWidget()
-        layout = QVBoxLayout(inner)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(self.finders)
-        row = row_of(Caption(tr("Review")), self.layers)
-        row.setStretch(1, 1)
-        layout.addLayout(row)
-        layout.addWidget(self._content)
-        QVBoxLayout(self).addWidget(inner)
-        self.layout().setContentsMargins(6, 6, 6, 6)
         self.show_queue(0, (0, 0), None)
 
-    @property
-    def _least(self) -> float:
-        return self._slider.value() / _STEPS
-
-    def show_fields(self, fields: Sequence[str], field: str) -> None:
-        """List the fields of another layer, the chosen one selected; all its candidates are in the queue."""
-        blockers = [QSignalBlocker(widget) for widget in (self._fields, self._slider)]
+    def show_layer(self, layer: QgsVectorLayer | None, fields: Sequence[str], field: str) -> None:
+        """Show another layer and its numeric fields, of which one is chosen; all its candidates are in the queue."""
+        blockers = [QSignalBlocker(widget) for widget in (self.layers, self._fields, self._slider)]
+        self.layers.setLayer(layer)
         self._fields.clear()
-        self._fields.addItem(tr("no confidence"), "")
-        for name in fields:
-            self._fields.addItem(name, name)
+        for name in ("", *fields):
+            self._fields.addItem(name or tr("No confidence"), name)
         self._fields.setCurrentIndex(max(0, self._fields.findData(field)))
         self._slider.setValue(0)
         del blockers
 
     def show_queue(self, count: int, counts: tuple[int, int], confidence: NDArray[np.float64] | None) -> None:
-        """Show how many are in the queue, were accepted and rejected, and how sure the machine was.
+        """Show how many are in the queue, and were accepted and rejected.
 
-        Parameters
-        ----------
-        count : int
-        counts : tuple of int
-        confidence : ndarray, optional
-            Of all that is not judged, also of what the slider leaves out; None if nothing is under review.
+        ``confidence`` is that of all that is not judged, also of what the slider leaves out; None if nothing is under
+        review.
         """
         self.setTitle(tr("Find and review ({count})").format(count=count))
         self._content.setVisible(confidence is not None)
         known = confidence[np.isfinite(confidence)] if confidence is not None else np.zeros(0)
-        self._histogram.show_values(known, self._least)
+        part = self._slider.value() / _STEPS
+        self._histogram.show_values(known, part)
         for widget in (self._histogram, self._slider):
             widget.setVisible(bool(len(known)))
-        value = self._histogram.value(self._least)
-        above = tr("Accept all from {value} ({count})") if self._slider.value() else tr("Accept all ({count})")
-        self._all.setText(above.format(value=f"{value:.2f}", count=count))
+        value = QLocale().toString(self._histogram.value(part), "f", 2)
+        text = tr("Accept all above {value} ({count})") if part else tr("Accept all ({count})")
+        self._all.setText(text.format(value=value, count=count))
         self._all.setEnabled(count > 0)
-        self._state.setText(
-            tr("{accepted} accepted · {rejected} rejected").format(accepted=counts[0], rejected=counts[1])
-        )
+        text = tr("{accepted} accepted · {rejected} rejected")
+        self._state.setText(text.format(accepted=counts[0], rejected=counts[1]))
 
 
 class _Histogram(QWidget):
@@ -143,17 +127,15 @@ class _Histogram(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.setFixedHeight(_HISTOGRAM_PIXELS)
-        self._range = 0.0, 1.0
+        self._range, self._part = (0.0, 1.0), 0.0
         self._counts: NDArray[np.int64] = np.zeros(_BINS, np.int64)
-        self._least = 0.0
 
-    def show_values(self, values: NDArray[np.float64], least: float) -> None:
+    def show_values(self, values: NDArray[np.float64], part: float) -> None:
         """Show values, and from which part of their range on they count."""
-        if len(values):
-            low, high = float(values.min()), float(values.max())
-            # Most are between 0 and 1, whatever the best and worst are.
-            self._range = (0.0, 1.0) if low >= 0 and high <= 1 else (min(low, self._range[0]), max(high, low + 1e-9))
-        self._counts, self._least = np.histogram(values, _BINS, self._range)[0], least
+        low, high = (float(values.min()), float(values.max())) if len(values) else self._range
+        # Usually between 0 and 1; the range stays while others are judged.
+        self._range = (0.0, 1.0) if low >= 0 and high <= 1 else (min(low, self._range[0]), max(high, self._range[1]))
+        self._counts, self._part = np.histogram(values, _BINS, self._range)[0], part
         self.update()
 
     def value(self, part: float) -> float:
@@ -163,19 +145,14 @@ class _Histogram(QWidget):
 
     def paintEvent(self, _event: QPaintEvent | None) -> None:  # noqa: N802
         """Paint the bars; called by Qt."""
-        painter, palette = QPainter(self), self.palette()
-        width, height = self.width() / _BINS, self.height()
-        group = QPalette.ColorGroup.Active
-        colours = palette.color(group, QPalette.ColorRole.Highlight), palette.color(group, QPalette.ColorRole.Mid)
-        for index, share in enumerate(self._counts / max(1, self._counts.max())):
+        painter, roles = QPainter(self), (QPalette.ColorRole.Highlight, QPalette.ColorRole.Mid)
+        colours = [self.palette().color(QPalette.ColorGroup.Active, role) for role in roles]
+        step, height = self.width() / _BINS, self.height()
+        for index in np.flatnonzero(self._counts).tolist():
             # One is seen beside a thousand.
-            bar = round(height * float(share)) if share == 0 else max(2, round(height * float(share)))
-            left = round(index * width)
+            bar = max(2, round(height * float(self._counts[index] / self._counts.max())))
+            left, right = round(index * step), round((index + 1) * step)
             painter.fillRect(
-                left,
-                height - bar,
-                max(1, round((index + 1) * width) - left - 1),
-                bar,
-                colours[(index + 1) / _BINS <= self._least],
+                left, height - bar, max(1, right - left - 1), bar, colours[(index + 1) / _BINS <= self._part]
             )
         painter.end()
