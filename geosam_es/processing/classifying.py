@@ -27,6 +27,7 @@ class ClassifyPolygonsAlgorithm(ToolAlgorithm):
     """``geosam-es classify``."""
 
     ID = "classifypolygons"
+    GROUP = "polygons"
     CLASS = "CLASS_FIELD"
     POLYGONS = "POLYGONS"
     REPORT = "REPORT"

@@ -495,7 +495,7 @@ def test_footprint_shows_the_state_of_each_tile(tmp_path: Path) -> None:
 def test_every_algorithm_has_help(provider: GeoSamProvider) -> None:
     names = {algorithm.name() for algorithm in provider.algorithms()}
     segmenting, images = {"segmentpoints", "segmentboxes", "updatepolygons"}, {"encoderaster", "storefootprint"}
-    assert names == {*segmenting, *images, "checkcoverage", "evaluatedecoders", "finetunedecoder"}
+    assert names == {*segmenting, *images, "checkcoverage", "classifypolygons", "evaluatedecoders", "finetunedecoder"}
     assert (provider.id(), provider.name()) == ("geosam_es", "GeoSAM-ES")
     assert not provider.icon().isNull()
     for algorithm in provider.algorithms():
