@@ -26,6 +26,7 @@ from encoder_tools.mini.sources import data_folder, landcover_regions, read_rgb
 from encoder_tools.models.loading import load_model
 from encoder_tools.pipeline import encode
 from encoder_tools.raster import Raster
+from geosam_es.core.topology import merge, polygon_parts
 from geosam_es.encoding.plan import EncodeOptions, make_plan
 from geosam_es.store import StoreReader
 
@@ -54,7 +55,9 @@ def prepare(folder: Path, work: Path) -> tuple[StoreReader, Path, list[TruthObje
     whole, frame, objects = np.vstack(rows), shapely.box(0, 0, width, height), []
     for number, part in enumerate(parts):
         for index, (name, polygon) in enumerate(landcover_regions(part.with_suffix(".png"), COLOURS)):
-            placed = shapely.affinity.translate(polygon & frame, number % 3 * width, number // 3 * height)
+            placed = shapely.affinity.translate(
+                merge(polygon_parts(polygon & frame)), number % 3 * width, number // 3 * height
+            )
             objects.append(TruthObject(f"{number}-{index}", placed, name))
     image, store = work / f"{folder.name}.tif", work / f"{folder.name}.embeddings.zarr"
     if not store.exists():

@@ -100,7 +100,7 @@ def describe(reader: StoreReader, located: Located, windows: RasterWindows) -> t
     others = np.array([_shape(geometry) for geometry in geometries])
     if windows.any_found:
         others = np.column_stack([others, [_pixels(windows, geometry) for geometry in geometries]])
-    is_known = np.isfinite(features).all(axis=1)
+    is_known = np.asarray(np.isfinite(features).all(axis=1))
     if not is_known.any():
         raise StoreError(f"{reader.root} has no encoded tile under the polygons", "encode the raster with --resume")
     for item, known in zip(located.objects[0], is_known):

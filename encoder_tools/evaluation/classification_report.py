@@ -87,7 +87,8 @@ def write_report(
     """
     summary: dict[str, Any] = {"facts": dict(facts), "notes": list(notes), "left_out": dict(left_out)}
     parts = [left_out_list(left_out)]
-    measured = [] if checked is None else np.flatnonzero(np.isfinite(checked.probabilities).all(axis=1))
+    answered = np.empty((0, 1)) if checked is None else checked.probabilities
+    measured = np.flatnonzero(np.isfinite(answered).all(axis=1))
     if checked is not None and len(measured):
         truth, given = np.array(classes)[measured], checked.ranked[measured, 0]
         scores = f1_scores(truth, given)

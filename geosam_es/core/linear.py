@@ -80,7 +80,7 @@ class LinearClassifier:
         if self._weights is None:
             counts, products = self.counts, self._products
             share = {name: sum(counts.values()) / (len(counts) * count) for name, count in counts.items()}
-            system = np.zeros_like(next(iter(products.values())))
+            system: NDArray[np.float64] = np.zeros_like(next(iter(products.values())))
             # In place: stacking the products would take three times as long.
             for name, product in products.items():
                 system += share[name] * product

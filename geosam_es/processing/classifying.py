@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qgis.core import (  # type: ignore[attr-defined]
+from qgis.core import (
     QgsProcessing,
     QgsProcessingContext,
     QgsProcessingFeedback,
@@ -27,6 +27,7 @@ class ClassifyPolygonsAlgorithm(ToolAlgorithm):
     """``geosam-es classify``."""
 
     ID = "classifypolygons"
+    GROUP = "polygons"
     CLASS = "CLASS_FIELD"
     POLYGONS = "POLYGONS"
     REPORT = "REPORT"

@@ -540,7 +540,8 @@ def test_every_algorithm_has_help(provider: GeoSamProvider) -> None:
     names = {algorithm.name() for algorithm in provider.algorithms()}
     segmenting = {"segmentpoints", "segmentboxes", "updatepolygons", "automaticmasks"}
     images = {"encoderaster", "storefootprint"}
-    assert names == {*segmenting, *images, "checkcoverage", "evaluatedecoders", "finetunedecoder"}
+    learning = {"classifypolygons", "evaluatedecoders", "finetunedecoder", "findsimilar"}
+    assert names == {*segmenting, *images, *learning, "checkcoverage"}
     assert (provider.id(), provider.name()) == ("geosam_es", "GeoSAM-ES")
     assert not provider.icon().isNull()
     for algorithm in provider.algorithms():

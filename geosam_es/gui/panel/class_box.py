@@ -208,6 +208,8 @@ class ClassBox(QGroupBox):
         for index in range(len(self._items)):
             if self._list.item(index).text() != self._row_text(index):
                 self._list.item(index).setText(self._row_text(index))
+        if self._suggested_row is not None:
+            self._list.scrollToItem(self._list.item(self._suggested_row))
         self._show_written()
         self.suggestion_changed.emit()
 
@@ -341,9 +343,9 @@ class ClassBox(QGroupBox):
             shown = tr("Not written: choose a class field") if self._layer is not None else self.shown_text
         # The classes of a mix leave no room for the fields.
         text = self.shown_text if len(self._rows) > 1 and fields else shown
-        is_chosen = self._suggested_row in self._rows if self._items else self._suggested == self._typed()
-        if self.suggestion and not is_chosen:
-            text = f"{_MARK} {self.suggestion} · {text}"
+        if self.suggestion:
+            # A row of the list has it otherwise.
+            text = text if self._items else f"{_MARK} {self.suggestion} · {text}"
             shown = tr("Suggested (key 0): {name}").format(name=self.suggestion) + "\n" + shown
         self._written.setText(text)
         self._written.setToolTip(shown)
