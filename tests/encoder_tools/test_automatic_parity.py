@@ -31,6 +31,8 @@ from geosam_es.inference.decoder import Context, DecodedMasks, MaskDecoder  # no
 
 POINTS = 8
 LEAST_MASKS = 25
+LARGE = 2000
+"""Area in pixels; in a smaller mask, single pixels of the outline count for more than a hundredth."""
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -104,19 +106,21 @@ def test_the_masks_are_those_of_segment_anything(
     options = AutomaticOptions(POINTS, pred_iou_thresh=0.4, stability_score_thresh=0.3, min_mask_region_area=300)
     found = list(automatic_masks(segmenter, options))
     wanted = official_masks(decoder, options, monkeypatch)
-    burned = [rasterio.features.rasterize([mask.polygon], (1024, 1024), dtype="uint8") > 0 for mask in found]
-    ious = []
-    for record in wanted:
+    ours = {(mask.point, round(mask.predicted_iou, 5)): mask for mask in found}
+    theirs = {(tuple(record["point_coords"][0]), round(record["predicted_iou"], 5)): record for record in wanted}
+    assert len(wanted) == len(theirs) >= LEAST_MASKS
+    assert ours.keys() == theirs.keys()
+    ious, areas = [], []
+    for key, record in theirs.items():
         truth = record["segmentation"]
-        iou, index = max(((truth & mask).sum() / (truth | mask).sum(), number) for number, mask in enumerate(burned))
-        ious.append(iou)
-        if iou >= 0.99:
-            assert found[index].predicted_iou == pytest.approx(record["predicted_iou"], abs=1e-6)
-            assert found[index].stability_score == pytest.approx(record["stability_score"], abs=1e-4)
-            assert list(found[index].point) == record["point_coords"][0]
-            assert found[index].polygon.area == pytest.approx(record["area"], rel=0.03)
-    record_property("masks with IoU >= 0.99", float(np.mean(np.array(ious) >= 0.99)))
-    print(f"\n{len(found)} masks, officially {len(wanted)}; smallest IoU {min(ious):.4f}")
-    assert len(wanted) >= LEAST_MASKS
-    assert len(found) == len(wanted)
-    assert np.mean(np.array(ious) >= 0.99) >= 0.99
+        mask = rasterio.features.rasterize([ours[key].polygon], truth.shape, dtype="uint8") > 0
+        ious.append((truth & mask).sum() / (truth | mask).sum())
+        areas.append(record["area"])
+        assert ours[key].stability_score == pytest.approx(record["stability_score"], abs=1e-6)
+    # The polygons are traced between the samples. Single pixels of the outline fall on the other side.
+    is_large = np.array(areas) >= LARGE
+    record_property(
+        "smallest IoU of large and of small masks", [np.min(np.array(ious)[mask]) for mask in (is_large, ~is_large)]
+    )
+    assert np.mean(np.array(ious)[is_large] >= 0.99) >= 0.99
+    assert min(ious) >= 0.97
