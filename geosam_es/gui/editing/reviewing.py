@@ -262,9 +262,9 @@ class ReviewQueue(Judging):
         with self._reported():
             target = self._target()
             # The layer may have changed since it was shown.
-            self._refit()
+            fitted = self._fit(self._polygon, attributes)
             self._expect(target, feature.id())
-            written = self._write(target, feature, self.fitted, attributes, partial(self._open_form, target))
+            written = self._write(target, feature, fitted, attributes, partial(self._open_form, target))
             if written is not None:
                 label = next((str(value) for value in attributes.values()), "")
                 self._history.note(target, OwnEdit(named(tr("polygon {label} in {layer}"), target, label)))
@@ -337,13 +337,19 @@ class ReviewQueue(Judging):
             dialog.deleteLater()
 
     def _write(
-        self, target: QgsVectorLayer, feature: QgsFeature, fitted: Any, attributes: Mapping[str, Any], form: Any = None
+        self,
+        target: QgsVectorLayer,
+        feature: QgsFeature,
+        fitted: Fitted,
+        attributes: Mapping[str, Any],
+        form: Any = None,
     ) -> int | None:
         if fitted.refusal is not None:
             raise fitted.refusal
-        changes = fitted.changes or Changes({}, [fitted.outline])
+        changes = fitted.changes or Changes({}, [fitted.outline] if fitted.outline is not None else [])
         options = AcceptOptions.of(self._settings).without_changes
-        rest = tr("Accept polygon"), attributes, read_provenance(self.layer, feature), options, form
+        provenance = read_provenance(self.layer, feature) if self.layer is not None else None
+        rest = tr("Accept polygon"), attributes, provenance, options, form
         return write_changes(target, changes, *rest, shares_vertices=fitted.changes is None)
 
     def _target(self) -> QgsVectorLayer:

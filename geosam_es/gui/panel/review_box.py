@@ -106,7 +106,7 @@ class ReviewBox(QgsCollapsibleGroupBox):
         ``confidence`` is that of all that is not judged, also of what the slider leaves out; None if nothing is under
         review.
         """
-        self.setTitle(tr("Find and review ({count})").format(count=count))
+        self.setTitle(f"{tr('Find and review')} ({count})")
         self._content.setVisible(confidence is not None)
         known = confidence[np.isfinite(confidence)] if confidence is not None else np.zeros(0)
         part = self._slider.value() / _STEPS
