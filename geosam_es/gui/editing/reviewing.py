@@ -88,7 +88,7 @@ class ReviewQueue(Judging):
         self._refining = refining
         self._history = history
         self.fitted: Fitted | None = None
-        self._polygon: BaseGeometry = shapely.Polygon()
+        self._feature, self._polygon = QgsFeature(), shapely.Polygon()
         # Before the gestures and the acceptor get them.
         tool.clicked.connect(lambda point, _positive: self._take_up([point]))
         tool.boxed.connect(self._take_up)
@@ -156,8 +156,15 @@ class ReviewQueue(Judging):
         """What the user can do about the current candidate; empty if there is none."""
         if self.index is None or self.layer is None:
             return ""
-        keys = tr("Enter: accept · Delete: reject · 1 to 9: class\nClick or brush: correct · N: next · Esc: leave")
+        keys = tr(
+            "Enter: accept · Delete: reject\n1 to 9: accept as class · N: next\nClick, brush: correct · Esc: leave"
+        )
         return f"{self._numbered(self.layer.name())}\n{keys}"
+
+    @property
+    def place(self) -> BaseGeometry | None:
+        """The current candidate as it was proposed."""
+        return self._polygon if self.index is not None else None
 
     @property
     def described(self) -> tuple[str, bool]:
@@ -187,7 +194,7 @@ class ReviewQueue(Judging):
             row = int(self.items[index])
             feature = found.layer.getFeature(int(found.ids[row]))
             if feature.hasGeometry():
-                self._polygon = valid_polygon(from_qgs(feature.geometry()))
+                self._feature, self._polygon = feature, valid_polygon(from_qgs(feature.geometry()))
                 own = own_class(feature, box.class_fields)
                 if own:
                     box.show_values(own)
@@ -258,7 +265,7 @@ class ReviewQueue(Judging):
         found = self.candidates
         if self.index is None or found is None or not self.is_idle:
             return False
-        feature, attributes = found.layer.getFeature(int(found.ids[self.current])), self._dock.class_box.attributes()
+        feature, attributes = self._feature, self._dock.class_box.attributes()
         with self._reported():
             target = self._target()
             # The layer may have changed since it was shown.
@@ -277,11 +284,10 @@ class ReviewQueue(Judging):
         found = self.candidates
         if self.index is None or found is None or self._refining.current is not None:
             return
-        key = int(found.ids[self.current])
         if not self.is_idle:
             self._controller.discard()
-        label = class_of(found.layer.getFeature(key), self._dock)
-        self._push(found.layer, [key], REJECTED)
+        label = class_of(self._feature, self._dock)
+        self._push(found.layer, [self._feature.id()], REJECTED)
         name = named(tr("rejection of polygon {label} in {layer}"), found.layer, label)
         self._history.note(found.layer, OwnEdit(name))
         self._go_on()
