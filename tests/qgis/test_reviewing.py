@@ -173,7 +173,7 @@ def test_a_restart_knows_what_was_judged(
 def test_a_gesture_corrects_the_candidate_and_undo_brings_it_back(
     iface: Interface, ready: Interaction, target: QgsVectorLayer, tmp_path: Path
 ) -> None:
-    at = place("b")
+    at, extent = place("b"), iface.canvas.extent()
     shapes = [shapely.Point(at.x() + 8, at.y()).buffer(50), *boxes(1)]
     ready.review.fill(saved(tmp_path, shapes, score=[0.1, 0.2]))
     key(iface, Qt.Key.Key_N)
@@ -199,6 +199,7 @@ def test_a_gesture_corrects_the_candidate_and_undo_brings_it_back(
     assert target.featureCount() == 0 and ready.review.candidates.counts == (0, 0) and score(ready) == 0.1
     # An object elsewhere is one of its own.
     key(iface, Qt.Key.Key_Escape)
+    iface.canvas.setExtent(extent)
     click(iface.canvas, place("a"))
     settled(ready)
     key(iface, Qt.Key.Key_Return)

@@ -156,9 +156,7 @@ class ReviewQueue(Judging):
         """What the user can do about the current candidate; empty if there is none."""
         if self.index is None or self.layer is None:
             return ""
-        keys = tr(
-            "Enter: accept · Delete: reject\n1 to 9: accept as class · N: next\nClick, brush: correct · Esc: leave"
-        )
+        keys = tr("Enter: accept · Delete: reject\n1 to 9: class, accept · N: next\nClick, brush: correct · Esc: leave")
         return f"{self._numbered(self.layer.name())}\n{keys}"
 
     @property
