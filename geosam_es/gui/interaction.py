@@ -231,7 +231,7 @@ class Interaction(QObject):
         box.all_wanted.connect(review.accept_all)
         review.filled.connect(self._on_review)
         review.changed.connect(self._show_review)
-        review.shown.connect(lambda *shown: self._go_to(*shown, _LEAST_JUDGED))
+        review.shown.connect(lambda place, layer: self._go_to(place, layer, _LEAST_JUDGED))
         review.shown.connect(lambda *_: self.check.leave())
         review.failed.connect(self._on_not_written)
         review.written.connect(self._on_written)
@@ -627,7 +627,7 @@ class Interaction(QObject):
                 classes.choose_field(dialog.class_field)
             break
 
-    def _unless_in_mode(self, act: Callable[[], None], _checked: bool = False) -> None:
+    def _unless_in_mode(self, act: Callable[[], object], _checked: bool = False) -> None:
         """Do something with the current finding, unless the key belongs to a mode of the mouse."""
         if not (self.tool.mode or self.refining.picks):
             act()

@@ -88,7 +88,8 @@ class ReviewQueue(Judging):
         self._refining = refining
         self._history = history
         self.fitted: Fitted | None = None
-        self._feature, self._polygon = QgsFeature(), shapely.Polygon()
+        self._feature = QgsFeature()
+        self._polygon: BaseGeometry = shapely.Polygon()
         # Before the gestures and the acceptor get them.
         tool.clicked.connect(lambda point, _positive: self._take_up([point]))
         tool.boxed.connect(self._take_up)
@@ -145,8 +146,8 @@ class ReviewQueue(Judging):
         if self.candidates is not None:
             row = self.current
             self.items = self.candidates.in_order(least)
-            place = np.flatnonzero(self.items == row) if row is not None else ()
-            self.index = int(place[0]) if len(place) else None
+            place = [] if row is None else np.flatnonzero(self.items == row).tolist()
+            self.index = place[0] if place else None
             self.changed.emit()
 
     # The walk.
@@ -242,12 +243,14 @@ class ReviewQueue(Judging):
         store = self._controller.store
         with self._reported():
             if store is not None:
-                self._controller.reshape(transform_polygon(polygon, transform(crs, store.crs)))
+                self._controller.reshape(valid_polygon(transform_polygon(polygon, transform(crs, store.crs))))
 
     def _on_accept_ready(self, drawing: Drawing) -> None:
         """Take what was drawn, and is accepted now, for the current candidate if it is where that is."""
         target, store, result, found = self._dock.layer, self._controller.store, drawing.result, self.candidates
-        if self.index is None or found is None or None in (target, store, result) or self._refining.current is not None:
+        if self.index is None or found is None or self._refining.current is not None:
+            return
+        if target is None or store is None or result is None:
             return
         with self._reported():
             if is_same(self._polygon, transform_polygon(result.geometry, transform(store.crs, found.layer.crs()))):

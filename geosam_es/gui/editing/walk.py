@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from qgis.core import QgsVectorLayer
@@ -44,7 +43,7 @@ class Walk(QObject):
         super().__init__(parent)
         self._controller = controller
         self.layer: QgsVectorLayer | None = None
-        self.items: Sequence[Any] = []
+        self.items: Any = []
         self.index: int | None = None
 
     @property
