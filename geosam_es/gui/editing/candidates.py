@@ -55,7 +55,7 @@ def candidate_layer(
     """Return a temporary layer of polygons to review, with a field for each of the values; not in the project yet."""
     layer = QgsVectorLayer("MultiPolygon", name, "memory")
     layer.setCrs(crs)
-    layer.dataProvider().addAttributes(list(make_fields(**dict.fromkeys(values, REAL))))
+    layer.dataProvider().addAttributes(make_fields(**dict.fromkeys(values, REAL)).toList())
     layer.updateFields()
     features = []
     for polygon, *numbers in zip(polygons, *values.values()):
@@ -136,7 +136,7 @@ class Candidates:
     def fields(self) -> list[str]:
         """Names of the numeric fields, without the key."""
         keys = self.layer.primaryKeyAttributes()
-        fields = enumerate(self.layer.fields())
+        fields = enumerate(self.layer.fields().toList())
         return [field.name() for index, field in fields if field.isNumeric() and index not in keys]
 
     def _read(self) -> dict[int, str]:

@@ -98,10 +98,12 @@ class Judging(Walk):
     def _push(self, layer: QgsVectorLayer, keys: list[int], state: str) -> None:
         """Judge candidates in an undo step of a layer, or in the edit that is being made."""
         found, layer_id = self.candidates, layer.id()
+        if found is None:
+            return
         if layer_id not in self._stacks:
             self._stacks[layer_id] = layer.undoStack()
             layer.afterCommitChanges.connect(lambda: self._on_saved(layer_id))
-        if state == UNSAVED and found is not None:
+        if state == UNSAVED:
             self._unsaved.setdefault(layer_id, []).append((found, keys))
         self._stacks[layer_id].push(_Judgement(partial(self._judge, found), keys, state))
 

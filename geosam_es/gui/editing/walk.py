@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from qgis.core import QgsVectorLayer
 from qgis.PyQt.QtCore import QObject, pyqtSignal
+from shapely.geometry.base import BaseGeometry
 
 from ...qgis_support.messages import tr
 from ..canvas.controller import SegmentationController
@@ -43,13 +43,18 @@ class Walk(QObject):
         super().__init__(parent)
         self._controller = controller
         self.layer: QgsVectorLayer | None = None
-        self.items: Sequence[Any] = []
+        self.items: Any = []
         self.index: int | None = None
 
     @property
     def current(self) -> Any:
         """The item that the user is at; None if there is none."""
         return self.items[self.index] if self.index is not None else None
+
+    @property
+    def place(self) -> BaseGeometry | None:
+        """Where the current item is, in the CRS of the layer; None if there is none."""
+        raise NotImplementedError
 
     @property
     def is_idle(self) -> bool:
