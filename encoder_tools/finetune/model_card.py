@@ -109,7 +109,8 @@ The objects were split by space: no tile with held-out objects overlaps a tile w
 above says so. Loss: focal and Dice loss, and the error of the predicted IoU. Prompts: clicks inside the object,
 jittered boxes and corrective clicks, each answer fed back as mask input. {OBJECTS_PER_STEP} objects per step, seed
 {options.seed}. The training objects were divided into two halves; a copy of the network learned from each and was
-checked on the other. The result is the mean of both copies: {choice.outcome}.
+checked on the other. Two copies of the best one went on from the mean of both, with all objects; the result is their
+mean: {choice.outcome}.
 
 {_depth_table(choice)}
 

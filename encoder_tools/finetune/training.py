@@ -1,9 +1,10 @@
 """Training, with a check on polygons that it did not see.
 
-The polygons are divided into two halves, and a copy of the network learns from each. The polygons of the other half
-tell how well each copy does, so that every polygon is used for both. The result is the mean of the weights of both
-copies, which has learned from all polygons, mixed with the original weights in the share that served best: such a mean
-forgets less and is often better than its parts (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022).
+First, a copy of the network learns from each half of the polygons, and the polygons of the other half tell how well it
+does. If that is better than before, two copies go on from the mean of their weights, both with all polygons. The result
+is the mean of the weights of these copies, mixed with the original weights in the share that served best in the check:
+such means forget less and are often better than their parts (Wortsman et al., Robust fine-tuning of zero-shot models,
+CVPR 2022).
 """
 
 from __future__ import annotations
@@ -12,35 +13,43 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from threading import Event, Lock
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geosam_es.errors import ModelError, OutputError
-from geosam_es.store.files import put_in_place, temporary_name
-
 from ..models.libraries import torch
+from .checkpoint import Checkpoint
 from .training_samples import Sample
 from .tunable_decoder import trainable
 from .validation import PROMPTS
 
-__all__ = ["STATE_FILE", "Checkpoint", "Choice", "Fit", "Learner", "TuneOptions", "choose", "cross_fit", "put_weights"]
+__all__ = [
+    "TRIAL_SHARE",
+    "Choice",
+    "Fit",
+    "Learner",
+    "TuneOptions",
+    "choose",
+    "cross_fit",
+    "learn_from_all",
+    "put_weights",
+]
 
-STATE_FILE = "training.pt"
-OBJECTS_PER_STEP = 8
+OBJECTS_PER_STEP = 10
 _WARM_UP_STEPS = 20
 _LAST_RATE = 0.02
 _DECAY = 0.99
 _CLIP_NORM = 1.0
-_FORMAT = 2
-_SHARES = (0.0, 0.3, 0.6, 1.0)
+_SHARES = (0.0, 0.5, 1.0)
 _SECONDS_BETWEEN_CHECKPOINTS = 20.0
-_TRAINING_TIME = 0.85
-"""Share of the time limit for training; the rest is for checking."""
+TRIAL_SHARE = 0.45
+"""Share of the time limit for the halves and their check; the rest is for all polygons."""
+
+_CHECK = 0.25
+"""Share of that time for the check."""
 
 _MOST_CHECKED = 40
 """Largest number of objects of a half that are checked."""
@@ -50,6 +59,10 @@ _CLEAR, _FEW = 0.5, 10
 
 _WORSE = 1.0
 """Greatest loss of one kind of prompts, in standard errors."""
+
+
+_Ious = dict[float, NDArray[np.float64]]
+"""IoU (N, 3) of objects for each share of the trained weights, for each of `PROMPTS`."""
 
 
 class Learner(Protocol):
@@ -81,7 +94,7 @@ class TuneOptions:
     Attributes
     ----------
     epochs : int
-        Largest number of passes through the polygons.
+        Largest number of passes through the halves, and then through all polygons.
     minutes : float, optional
         Time limit, over all runs of a resumed training; the learning rate schedule follows it.
     learning_rate : float, optional
@@ -89,10 +102,10 @@ class TuneOptions:
     seed : int
         Not negative.
     threads : int
-        CPU threads; two train both halves at the same time.
+        CPU threads; two train both copies at the same time.
     """
 
-    epochs: int = 100
+    epochs: int = 30
     minutes: float | None = 10.0
     learning_rate: float | None = None
     seed: int = 0
@@ -156,72 +169,13 @@ class Choice:
         return f"{self.share:.0%} of the weights of the depth {self.name} and {1 - self.share:.0%} of the original ones"
 
 
-class Checkpoint:
-    """The state of an interrupted training; an existing file is resumed.
-
-    Parameters
-    ----------
-    folder : Path
-    signature : mapping
-        Plain values that must equal those of an existing checkpoint.
-
-    Raises
-    ------
-    ModelError
-        If the checkpoint is damaged or belongs to another training.
-    """
-
-    def __init__(self, folder: Path, signature: Mapping[str, Any]) -> None:
-        self._path, self._signature = folder / STATE_FILE, dict(signature)
-        self._states: dict[str, Any] = {}
-        self._lock = Lock()
-        if not self._path.exists():
-            return
-        try:
-            content = torch.load(self._path, map_location="cpu", weights_only=True)
-            found, self._states = dict(content["signature"]), dict(content["states"])
-        # torch.load raises errors of many kinds for a damaged file.
-        except Exception as error:
-            raise ModelError(f"{self._path} is damaged", "start again with --overwrite") from error
-        for key, value in self._signature.items():
-            if found.get(key) != value:
-                raise ModelError(
-                    f"The training in {folder} was started with another {key}",
-                    "continue it with the same one, or start again with --overwrite",
-                )
-
-    def get(self, key: str) -> Any:
-        """Return a part of the state, None if there is none."""
-        return self._states.get(key)
-
-    def put(self, key: str, state: Any) -> None:
-        """Replace a part of the state on the disk.
-
-        Raises
-        ------
-        OutputError
-            If it cannot be written.
-        """
-        with self._lock:
-            self._states[key] = state
-            partial = temporary_name(self._path.parent)
-            try:
-                # PyTorch derives the archive's name from a path, which this one does not give.
-                with partial.open("wb") as file:
-                    torch.save({"format": _FORMAT, "signature": self._signature, "states": self._states}, file)
-                put_in_place(partial, self._path)
-            except (OSError, RuntimeError) as error:
-                partial.unlink(missing_ok=True)
-                raise OutputError(f"{self._path} cannot be written ({error})", "check the free space") from error
-
-
 def cross_fit(
     learner: Learner,
     halves: tuple[Sequence[Sample], Sequence[Sample]],
     options: TuneOptions,
     checkpoint: Checkpoint,
     name: str,
-    report: Callable[[float, float], None] = lambda progress, loss: None,
+    report: Callable[[float], None] = lambda progress: None,
 ) -> Fit:
     """Train a copy on each half, and check it on the other one.
 
@@ -235,51 +189,101 @@ def cross_fit(
     name : str
         Name of this training in the checkpoint.
     report : callable
-        Called with the progress of both trainings, 0 to 1, and the latest loss.
+        Called with the progress of both trainings and their checks, 0 to 1.
 
     Raises
     ------
     OutputError
         If the checkpoint cannot be written.
     """
+
+    def work(training: _Training, half: int, told: Callable[[float], None]) -> _Ious:
+        training.run(halves[half], lambda done: told(done * (1 - _CHECK)))
+        return training.check(halves[1 - half], lambda done: told(1 - _CHECK + done * _CHECK))
+
+    trainings, checked = _run_two(learner, options, TRIAL_SHARE * (1 - _CHECK), checkpoint, name, report, work)
+    ious = {share: np.concatenate([each[share] for each in checked]) for share in _SHARES}
+    return Fit(trainings[0].original, _mean(trainings), ious, *_course(trainings))
+
+
+def learn_from_all(
+    learner: Learner,
+    samples: Sequence[Sample],
+    fit: Fit,
+    options: TuneOptions,
+    checkpoint: Checkpoint,
+    name: str,
+    report: Callable[[float], None] = lambda progress: None,
+) -> Fit:
+    """Go on from the mean weights of `cross_fit`, with two copies that learn from all polygons, each in its own order.
+
+    The parameters are those of `cross_fit`, except ``samples`` and ``fit``. The IoUs of the fit stay.
+    """
+    start = copy.deepcopy(learner)
+    put_weights(start.module, fit, 1.0)
+
+    def work(training: _Training, _: int, told: Callable[[float], None]) -> _Ious:
+        training.run(samples, told)
+        return {}
+
+    trainings, _ = _run_two(start, options, 1 - TRIAL_SHARE, checkpoint, f"{name} all", report, work)
+    losses, epochs, seconds = _course(trainings)
+    losses = fit.losses + [(fit.epochs + epoch, loss) for epoch, loss in losses]
+    return replace(fit, mean=_mean(trainings), losses=losses, epochs=fit.epochs + epochs, seconds=fit.seconds + seconds)
+
+
+def _run_two(
+    learner: Learner,
+    options: TuneOptions,
+    time_share: float,
+    checkpoint: Checkpoint,
+    name: str,
+    report: Callable[[float], None],
+    work: Callable[[_Training, int, Callable[[float], None]], _Ious],
+) -> tuple[list[_Training], list[_Ious]]:
+    """Work with two copies of a network, at the same time if there are two threads."""
     stopped, lock = Event(), Lock()
     progress = [0.0, 0.0]
-    workers = min(len(halves), options.threads)
-    minutes = None if options.minutes is None else options.minutes * workers / len(halves)
+    workers = min(len(progress), options.threads)
+    seconds = None if options.minutes is None else 60 * options.minutes * time_share * workers / len(progress)
 
-    def work(half: int) -> tuple[_Training, dict[float, NDArray[np.float64]]]:
-        def told(done: float, loss: float) -> None:
+    def run(number: int) -> tuple[_Training, _Ious]:
+        def told(done: float) -> None:
             with lock:
-                progress[half] = done
-                report(float(np.mean(progress)), loss)
+                progress[number] = done
+                report(float(np.mean(progress)))
 
         threads = torch.get_num_threads()
         # Small convolutions do not train faster with more. The number belongs to the thread.
         torch.set_num_threads(1)
         try:
-            training = _Training(copy.deepcopy(learner), options, minutes, checkpoint, f"{name} {half}", stopped)
-            training.run(halves[half], told)
-            return training, {} if stopped.is_set() else training.check(halves[1 - half])
+            copied = copy.deepcopy(learner)
+            training = _Training(copied, options, number, seconds, checkpoint, f"{name} {number}", stopped)
+            return training, work(training, number, told)
         finally:
             torch.set_num_threads(threads)
 
     if workers == 1:
-        done = [work(half) for half in range(len(halves))]
+        done = [run(number) for number in range(len(progress))]
     else:
         with ThreadPoolExecutor(workers) as pool:
             try:
-                done = list(pool.map(work, range(len(halves))))
+                done = list(pool.map(run, range(len(progress))))
             finally:
                 stopped.set()
-    trainings = [training for training, _ in done]
-    mean = [sum(parts) / len(trainings) for parts in zip(*(training.average for training in trainings))]
-    ious = {share: np.concatenate([checked[share] for _, checked in done]) for share in _SHARES}
-    losses = [
-        (float(epoch), float(np.mean(values)))
-        for epoch, values in enumerate(zip(*(training.losses for training in trainings)), start=1)
-    ]
+    return [training for training, _ in done], [result for _, result in done]
+
+
+def _mean(trainings: Sequence[_Training]) -> list[torch.Tensor]:
+    return [sum(parts) / len(trainings) for parts in zip(*(training.average for training in trainings))]
+
+
+def _course(trainings: Sequence[_Training]) -> tuple[list[tuple[float, float]], float, float]:
+    """Return the losses, and the epochs and seconds of the longer training."""
+    values = zip(*(training.losses for training in trainings))
+    losses = [(float(epoch), float(np.mean(each))) for epoch, each in enumerate(values, start=1)]
     epochs, seconds = (max(getattr(training, key) for training in trainings) for key in ("epoch", "spent"))
-    return Fit(trainings[0].original, mean, ious, losses, epochs, seconds)
+    return losses, epochs, seconds
 
 
 def choose(fits: Mapping[str, Fit]) -> Choice:
@@ -315,7 +319,8 @@ class _Training:
 
     learner: Learner
     options: TuneOptions
-    minutes: float | None
+    number: int
+    seconds: float | None
     checkpoint: Checkpoint
     key: str
     stopped: Event
@@ -339,21 +344,21 @@ class _Training:
             self.epoch, self.step, self.spent, self.losses = (state[k] for k in ("epoch", "step", "spent", "losses"))
         self.begun = time.monotonic() - self.spent
 
-    def run(self, samples: Sequence[Sample], told: Callable[[float, float], None]) -> None:
+    def run(self, samples: Sequence[Sample], told: Callable[[float], None]) -> None:
         saved = time.monotonic()
         steps = max(1, len(samples) / OBJECTS_PER_STEP) * self.options.epochs
         self.learner.module.train()
         while self._progress(steps) < 1.0:
             # Seeded by the epoch, so that a resumed training gives the same weights as one that ran through.
-            rng = np.random.default_rng([self.options.seed, self.epoch])
+            rng = np.random.default_rng([self.options.seed, self.epoch, self.number])
             losses = []
             for loss in self.learner.steps(samples, rng):
                 if self.stopped.is_set():
                     return
                 losses.append(loss)
                 self._update(self._progress(steps))
-                told(min(1.0, self._progress(steps)), loss)
-                if self.minutes is not None and self._progress(steps) >= 1.0:
+                told(min(1.0, self._progress(steps)))
+                if self.seconds is not None and self._progress(steps) >= 1.0:
                     break
             self.losses.append(float(np.mean(losses)))
             self.epoch += 1
@@ -366,7 +371,7 @@ class _Training:
         self.spent = time.monotonic() - self.begun
         epochs = self.options.epochs
         done = max(self.epoch / epochs, min(self.step / steps, (self.epoch + 0.99) / epochs))
-        return done if self.minutes is None else max(done, self.spent / (60 * _TRAINING_TIME * self.minutes))
+        return done if self.seconds is None else max(done, self.spent / self.seconds)
 
     def _update(self, progress: float) -> None:
         warm = min(1.0, (self.step + 1) / _WARM_UP_STEPS)
@@ -400,12 +405,13 @@ class _Training:
         for parameter, value in zip(self.parameters, values):
             parameter.copy_(value)
 
-    def check(self, samples: Sequence[Sample]) -> dict[float, NDArray[np.float64]]:
+    def check(self, samples: Sequence[Sample], told: Callable[[float], None]) -> _Ious:
         """Return the IoU of samples for each share of the averaged weights."""
         some = samples[:: -(-len(samples) // _MOST_CHECKED)] if samples else []
         self.learner.module.eval()
-        found = {}
-        for share in _SHARES:
+        found = {share: np.zeros((0, len(PROMPTS))) for share in _SHARES}
+        for number, share in enumerate(_SHARES if some and not self.stopped.is_set() else (), start=1):
             self._put([torch.lerp(before, after, share) for before, after in zip(self.original, self.average)])
-            found[share] = self.learner.answers(some) if some else np.zeros((0, len(PROMPTS)))
+            found[share] = self.learner.answers(some)
+            told(number / len(_SHARES))
         return found

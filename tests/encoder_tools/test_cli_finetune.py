@@ -13,8 +13,8 @@ import pytest
 import shapely
 import torch
 
+from encoder_tools.finetune.checkpoint import STATE_FILE
 from encoder_tools.finetune.mini_decoder import MiniDecoder
-from encoder_tools.finetune.training import STATE_FILE
 from encoder_tools.output_folder import MANIFEST_FILE
 from encoder_tools.vector import read_vector
 from geosam_es.inference.session import open_segmenter
