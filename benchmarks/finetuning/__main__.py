@@ -42,6 +42,7 @@ import torch  # noqa: E402
 from encoder_tools.evaluation.figures import new_figure, png  # noqa: E402
 from encoder_tools.finetune.finetuning import DEPTHS  # noqa: E402
 from encoder_tools.finetune.losses import tuning_loss  # noqa: E402
+from encoder_tools.finetune.model_card import gain_text  # noqa: E402
 from encoder_tools.finetune.sam_decoder import SamDecoder  # noqa: E402
 from encoder_tools.finetune.tunable_decoder import PromptTensors, trainable  # noqa: E402
 from encoder_tools.mini.sources import read_geometries, read_rgb  # noqa: E402
@@ -267,11 +268,7 @@ def table(groups: dict[tuple[str, int, str], list[dict[str, Any]]]) -> str:
         before = [f"{np.mean(first['ious'][prompts]['before']):.3f}" for prompts in PROMPTS]
         lines.append([f"{kind}, before", "", "", *before, "", ""])
         for (_, count, depth), rows in ((key, rows) for key, rows in groups.items() if key[0] == kind):
-            cells = []
-            for prompts in PROMPTS:
-                mean, low, high = interval(gains_of(rows, prompts))
-                mark = "**" if low > 0 or high < 0 else ""
-                cells.append(f"{mark}{mean:+.3f}{mark} ({low:+.3f} to {high:+.3f})")
+            cells = [gain_text(*interval(gains_of(rows, prompts))) for prompts in PROMPTS]
             cost = [
                 f"{np.mean([row[key] for row in rows]):.{digits}f}"
                 for key, digits in (("cpu_minutes", 0), ("peak_gb", 1))

@@ -44,7 +44,6 @@ from .training import (
     TuneOptions,
     choose,
     cross_fit,
-    learn_from_all,
     put_weights,
 )
 from .training_samples import Sample, make_samples
@@ -320,8 +319,7 @@ def _train(
     choice = choose(fits)
     if choice.share:
         name, report = choice.name, told(TRIAL_SHARE, 1 - TRIAL_SHARE)
-        arguments = split.training, choice.fit, request.options, checkpoint, name, report
-        fits[name] = learn_from_all(learners[name], *arguments)
+        fits[name] = cross_fit(learners[name], split.halves, request.options, checkpoint, name, report, choice.fit)
     events.training(100, 100)
     return choice
 

@@ -169,7 +169,7 @@ def training_curves(choice: Choice) -> bytes:
     left, right = figure.subplots(1, 2)
     for name, fit in choice.fits.items():
         if fit.losses:
-            left.plot(*zip(*fit.losses), label=name)
+            left.plot(range(1, len(fit.losses) + 1), fit.losses, label=name)
         gains = {share: float((ious - fit.ious[0.0]).mean()) for share, ious in fit.ious.items() if len(ious)}
         right.plot(list(gains), list(gains.values()), marker="o", label=name)
     right.axvline(choice.share, color="black", linestyle=":", label=f"result: {choice.outcome}")

@@ -34,7 +34,6 @@ __all__ = [
     "TuneOptions",
     "choose",
     "cross_fit",
-    "learn_from_all",
     "put_weights",
 ]
 
@@ -59,10 +58,6 @@ _CLEAR, _FEW = 0.5, 10
 
 _WORSE = 1.0
 """Greatest loss of one kind of prompts, in standard errors."""
-
-
-_Ious = dict[float, NDArray[np.float64]]
-"""IoU (N, 3) of objects for each share of the trained weights, for each of `PROMPTS`."""
 
 
 class Learner(Protocol):
@@ -122,8 +117,8 @@ class Fit:
         Weights before, and the mean of both copies.
     ious : dict of float to float64 (N, 3)
         For each share of the trained weights, the IoU of the objects that were checked, for each of `PROMPTS`.
-    losses : list of (float, float)
-        Epoch and mean loss of both copies.
+    losses : list of float
+        Mean loss of both copies in each epoch.
     epochs, seconds : float
         Of the longer training.
     """
@@ -131,7 +126,7 @@ class Fit:
     original: list[torch.Tensor]
     mean: list[torch.Tensor]
     ious: dict[float, NDArray[np.float64]]
-    losses: list[tuple[float, float]]
+    losses: list[float]
     epochs: int
     seconds: float
 
@@ -176,8 +171,9 @@ def cross_fit(
     checkpoint: Checkpoint,
     name: str,
     report: Callable[[float], None] = lambda progress: None,
+    trial: Fit | None = None,
 ) -> Fit:
-    """Train a copy on each half, and check it on the other one.
+    """Train a copy on each half, and check it on the other one; after such a trial, train two copies on all polygons.
 
     Parameters
     ----------
@@ -190,100 +186,64 @@ def cross_fit(
         Name of this training in the checkpoint.
     report : callable
         Called with the progress of both trainings and their checks, 0 to 1.
+    trial : Fit, optional
+        An earlier result. Both copies go on from its mean weights with both halves, each in its own order, and are not
+        checked: its IoUs stay.
 
     Raises
     ------
     OutputError
         If the checkpoint cannot be written.
     """
-
-    def work(training: _Training, half: int, told: Callable[[float], None]) -> _Ious:
-        training.run(halves[half], lambda done: told(done * (1 - _CHECK)))
-        return training.check(halves[1 - half], lambda done: told(1 - _CHECK + done * _CHECK))
-
-    trainings, checked = _run_two(learner, options, TRIAL_SHARE * (1 - _CHECK), checkpoint, name, report, work)
-    ious = {share: np.concatenate([each[share] for each in checked]) for share in _SHARES}
-    return Fit(trainings[0].original, _mean(trainings), ious, *_course(trainings))
-
-
-def learn_from_all(
-    learner: Learner,
-    samples: Sequence[Sample],
-    fit: Fit,
-    options: TuneOptions,
-    checkpoint: Checkpoint,
-    name: str,
-    report: Callable[[float], None] = lambda progress: None,
-) -> Fit:
-    """Go on from the mean weights of `cross_fit`, with two copies that learn from all polygons, each in its own order.
-
-    The parameters are those of `cross_fit`, except ``samples`` and ``fit``. The IoUs of the fit stay.
-    """
-    start = copy.deepcopy(learner)
-    put_weights(start.module, fit, 1.0)
-
-    def work(training: _Training, _: int, told: Callable[[float], None]) -> _Ious:
-        training.run(samples, told)
-        return {}
-
-    trainings, _ = _run_two(start, options, 1 - TRIAL_SHARE, checkpoint, f"{name} all", report, work)
-    losses, epochs, seconds = _course(trainings)
-    losses = fit.losses + [(fit.epochs + epoch, loss) for epoch, loss in losses]
-    return replace(fit, mean=_mean(trainings), losses=losses, epochs=fit.epochs + epochs, seconds=fit.seconds + seconds)
-
-
-def _run_two(
-    learner: Learner,
-    options: TuneOptions,
-    time_share: float,
-    checkpoint: Checkpoint,
-    name: str,
-    report: Callable[[float], None],
-    work: Callable[[_Training, int, Callable[[float], None]], _Ious],
-) -> tuple[list[_Training], list[_Ious]]:
-    """Work with two copies of a network, at the same time if there are two threads."""
     stopped, lock = Event(), Lock()
     progress = [0.0, 0.0]
-    workers = min(len(progress), options.threads)
-    seconds = None if options.minutes is None else 60 * options.minutes * time_share * workers / len(progress)
+    workers = min(len(halves), options.threads)
+    share, part = (TRIAL_SHARE, 1 - _CHECK) if trial is None else (1 - TRIAL_SHARE, 1.0)
+    minutes = None if options.minutes is None else options.minutes * share * part * workers / len(halves)
+    if trial is not None:
+        learner, name = copy.deepcopy(learner), f"{name} all"
+        put_weights(learner.module, trial, 1.0)
 
-    def run(number: int) -> tuple[_Training, _Ious]:
+    def work(half: int) -> tuple[_Training, dict[float, NDArray[np.float64]]]:
         def told(done: float) -> None:
             with lock:
-                progress[number] = done
+                progress[half] = done
                 report(float(np.mean(progress)))
 
         threads = torch.get_num_threads()
         # Small convolutions do not train faster with more. The number belongs to the thread.
         torch.set_num_threads(1)
         try:
-            copied = copy.deepcopy(learner)
-            training = _Training(copied, options, number, seconds, checkpoint, f"{name} {number}", stopped)
-            return training, work(training, number, told)
+            training = _Training(copy.deepcopy(learner), options, half, minutes, checkpoint, f"{name} {half}", stopped)
+            training.run(halves[half] if trial is None else [*halves[0], *halves[1]], lambda done: told(done * part))
+            if trial is not None or stopped.is_set():
+                return training, {}
+            return training, training.check(halves[1 - half], lambda done: told(part + done * (1 - part)))
         finally:
             torch.set_num_threads(threads)
 
     if workers == 1:
-        done = [run(number) for number in range(len(progress))]
+        done = [work(half) for half in range(len(halves))]
     else:
         with ThreadPoolExecutor(workers) as pool:
             try:
-                done = list(pool.map(run, range(len(progress))))
+                done = list(pool.map(work, range(len(halves))))
             finally:
                 stopped.set()
-    return [training for training, _ in done], [result for _, result in done]
-
-
-def _mean(trainings: Sequence[_Training]) -> list[torch.Tensor]:
-    return [sum(parts) / len(trainings) for parts in zip(*(training.average for training in trainings))]
-
-
-def _course(trainings: Sequence[_Training]) -> tuple[list[tuple[float, float]], float, float]:
-    """Return the losses, and the epochs and seconds of the longer training."""
-    values = zip(*(training.losses for training in trainings))
-    losses = [(float(epoch), float(np.mean(each))) for epoch, each in enumerate(values, start=1)]
+    trainings = [training for training, _ in done]
+    mean = [sum(parts) / len(trainings) for parts in zip(*(training.average for training in trainings))]
+    losses = [float(np.mean(values)) for values in zip(*(training.losses for training in trainings))]
     epochs, seconds = (max(getattr(training, key) for training in trainings) for key in ("epoch", "spent"))
-    return losses, epochs, seconds
+    if trial is None:
+        ious = {share: np.concatenate([checked[share] for _, checked in done]) for share in _SHARES}
+        return Fit(trainings[0].original, mean, ious, losses, epochs, seconds)
+    return replace(
+        trial,
+        mean=mean,
+        losses=trial.losses + losses,
+        epochs=trial.epochs + epochs,
+        seconds=trial.seconds + seconds,
+    )
 
 
 def choose(fits: Mapping[str, Fit]) -> Choice:
@@ -320,7 +280,7 @@ class _Training:
     learner: Learner
     options: TuneOptions
     number: int
-    seconds: float | None
+    minutes: float | None
     checkpoint: Checkpoint
     key: str
     stopped: Event
@@ -358,7 +318,7 @@ class _Training:
                 losses.append(loss)
                 self._update(self._progress(steps))
                 told(min(1.0, self._progress(steps)))
-                if self.seconds is not None and self._progress(steps) >= 1.0:
+                if self.minutes is not None and self._progress(steps) >= 1.0:
                     break
             self.losses.append(float(np.mean(losses)))
             self.epoch += 1
@@ -371,7 +331,7 @@ class _Training:
         self.spent = time.monotonic() - self.begun
         epochs = self.options.epochs
         done = max(self.epoch / epochs, min(self.step / steps, (self.epoch + 0.99) / epochs))
-        return done if self.seconds is None else max(done, self.spent / self.seconds)
+        return done if self.minutes is None else max(done, self.spent / (60 * self.minutes))
 
     def _update(self, progress: float) -> None:
         warm = min(1.0, (self.step + 1) / _WARM_UP_STEPS)
@@ -405,13 +365,13 @@ class _Training:
         for parameter, value in zip(self.parameters, values):
             parameter.copy_(value)
 
-    def check(self, samples: Sequence[Sample], told: Callable[[float], None]) -> _Ious:
+    def check(self, samples: Sequence[Sample], told: Callable[[float], None]) -> dict[float, NDArray[np.float64]]:
         """Return the IoU of samples for each share of the averaged weights."""
         some = samples[:: -(-len(samples) // _MOST_CHECKED)] if samples else []
         self.learner.module.eval()
-        found = {share: np.zeros((0, len(PROMPTS))) for share in _SHARES}
-        for number, share in enumerate(_SHARES if some and not self.stopped.is_set() else (), start=1):
+        found = {}
+        for number, share in enumerate(_SHARES, start=1):
             self._put([torch.lerp(before, after, share) for before, after in zip(self.original, self.average)])
-            found[share] = self.learner.answers(some)
+            found[share] = self.learner.answers(some) if some else np.zeros((0, len(PROMPTS)))
             told(number / len(_SHARES))
         return found

@@ -352,7 +352,7 @@ class TestWholeModel:
         draw(target, 11)
         click(iface.canvas, place("c"))
         wait_until(lambda: interaction.controller.drawing.has_polygon)
-        shutil.copytree(EMBEDDED_MODEL, tool.folder / "made" / "made", dirs_exist_ok=True)
+        shutil.copytree(EMBEDDED_MODEL, tool.folder / "made", dirs_exist_ok=True)
 
         dialog = ask(interaction)
         effort = dialog.findChildren(QComboBox)[0]
