@@ -61,9 +61,9 @@ class _Holdout(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--epochs",
     type=click.IntRange(min=1),
-    default=100,
+    default=30,
     show_default=True,
-    help="Largest number of passes through the polygons.",
+    help="Largest number of passes through the halves of the polygons, and then through all polygons.",
 )
 @click.option(
     "--raster",
@@ -102,7 +102,7 @@ class _Holdout(click.ParamType):  # type: ignore[type-arg]
     type=click.IntRange(min=1),
     default=2,
     show_default=True,
-    help="CPU threads. Two train both halves of the polygons at the same time.",
+    help="CPU threads. Two train both copies of the network at the same time.",
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted training.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing decoder or interrupted training.")

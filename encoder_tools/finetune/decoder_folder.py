@@ -22,8 +22,8 @@ from ..evaluation.report import REPORT_FILES, ReportInput, write_report
 from ..evaluation.summary import METRICS
 from ..output_folder import OutputFolder
 from .base_decoder import TUNED_FILE
+from .checkpoint import STATE_FILE
 from .model_card import Facts, model_card, training_curves
-from .training import STATE_FILE
 
 __all__ = ["BEFORE", "TUNED", "decoder_folder", "describe_decoder"]
 

@@ -28,6 +28,7 @@ from ..evaluation.pictures import find_raster
 from ..evaluation.prompting import parse_kinds
 from .adapter import AdaptedDecoder
 from .base_decoder import TUNED_FILE, Base, load_base, model_folder, save_weights
+from .checkpoint import STATE_FILE, Checkpoint
 from .decoder_folder import BEFORE, TUNED, decoder_folder, describe_decoder
 from .encode_again import encode_again, put_in_place_of, raster_of
 from .feature_cache import FeatureCache
@@ -36,7 +37,15 @@ from .mini_decoder import FEATURE_CHANNELS as MINI_CHANNELS
 from .mini_model import PixelLearner, Tiles, load_encoder
 from .model_card import Facts
 from .spatial_split import MIN_TRAINING, split_by_space, split_from_layer
-from .training import STATE_FILE, Checkpoint, Choice, Fit, TuneOptions, choose, cross_fit, put_weights
+from .training import (
+    TRIAL_SHARE,
+    Choice,
+    Fit,
+    TuneOptions,
+    choose,
+    cross_fit,
+    put_weights,
+)
 from .training_samples import Sample, make_samples
 from .tunable_decoder import TunableDecoder
 
@@ -204,8 +213,7 @@ def finetune(request: Request, events: Events) -> Tuned:
         if not request.resume:
             output.remove(STATE_FILE)
         events.split(split)
-        fits = _try(learners, split, request, signature, events)
-        choice = choose(fits)
+        choice = _train(learners, split, request, signature, events)
         learner = learners[choice.name]
         put_weights(learner.module, choice.fit, choice.share)
         facts = _facts(readers, request, split, base, choice)
@@ -286,29 +294,34 @@ def _learners(
     return learners
 
 
-def _try(
+def _train(
     learners: Mapping[str, StoredLearner | PixelLearner],
     split: DataSplit,
     request: Request,
     signature: Mapping[str, Any],
     events: Events,
-) -> dict[str, Fit]:
-    """Train each depth for its part of the time."""
+) -> Choice:
+    """Try each depth for its part of the time, and train the one that serves best on all objects."""
     checkpoint = Checkpoint(request.out, signature)
     total = sum(_TIME[depth] for depth in learners)
     fits: dict[str, Fit] = {}
+
+    def told(begun: float, share: float) -> Callable[[float], None]:
+        return lambda progress: events.training(int(100 * (begun + share * progress)), 100)
+
     for depth, learner in learners.items():
         begun, share = sum(_TIME[known] for known in fits) / total, _TIME[depth] / total
         minutes = request.options.minutes and request.options.minutes * share
-
-        def report(progress: float, loss: float, begun: float = begun, share: float = share) -> None:
-            events.training(int(100 * (begun + share * progress)), 100)
-
+        report = told(begun * TRIAL_SHARE, share * TRIAL_SHARE)
         options = replace(request.options, minutes=minutes)
         fits[depth] = cross_fit(learner, split.halves, options, checkpoint, depth, report)
         events.tried(depth, fits[depth])
+    choice = choose(fits)
+    if choice.share:
+        name, report = choice.name, told(TRIAL_SHARE, 1 - TRIAL_SHARE)
+        fits[name] = cross_fit(learners[name], split.halves, request.options, checkpoint, name, report, choice.fit)
     events.training(100, 100)
-    return fits
+    return choice
 
 
 def _encode_again(

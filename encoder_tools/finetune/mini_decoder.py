@@ -26,7 +26,7 @@ from ..mini.network import MiniNet
 from ..models.libraries import torch
 from .tunable_decoder import Answer, PromptTensors
 
-__all__ = ["FEATURE_CHANNELS", "MiniDecoder", "graph_weights"]
+__all__ = ["FEATURE_CHANNELS", "MiniDecoder", "fast", "graph_weights"]
 
 FEATURE_CHANNELS = PACKED_CHANNELS
 _PART = re.compile(r"\d+/")
@@ -85,8 +85,9 @@ class MiniDecoder:
 
     def prepare(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the context of features (1, 512, h, w)."""
-        context: tuple[torch.Tensor, ...] = self.module.context(embeddings)
-        return context
+        *parts, cost8, cost16 = self.module.context(embeddings)
+        # The gradient of the paths would take a seventh of the time.
+        return *parts, cost8.detach(), cost16.detach()
 
     def decode(self, context: tuple[torch.Tensor, ...], prompts: PromptTensors) -> Answer:
         """Return the masks for prompts."""
@@ -101,12 +102,19 @@ class MiniDecoder:
         ambiguous: torch.Tensor,
     ) -> tuple[Answer, torch.Tensor]:
         """Return the masks for prompts and their mean loss."""
-        masks, scores, coarse = self.module(context, *prompts)
+        with fast():
+            masks, scores, coarse = self.module(context, *prompts)
         return Answer(masks, scores), answer_loss(masks, scores, coarse, truth, ambiguous)
 
     def export(self, folder: Path) -> None:
         """Write ``prepare.onnx`` and ``decoder.onnx``."""
         export_decoder_graphs(self.module.eval(), folder)
+
+
+def fast() -> torch.autocast:
+    """Compute in bfloat16 where the processor has instructions for it."""
+    is_known = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=bool(is_known and is_known()))
 
 
 def graph_weights(path: Path, wrapper: str, wanted: Mapping[str, Any], prefix: str = "") -> dict[str, NDArray[Any]]:

@@ -28,7 +28,7 @@ from ..models.libraries import torch
 from ..raster import Raster
 from ..training.simulated_user import SimulatedUser
 from .learners import ious_by_place
-from .mini_decoder import graph_weights
+from .mini_decoder import fast, graph_weights
 from .training import OBJECTS_PER_STEP
 from .training_samples import Place, Sample
 from .training_step import play
@@ -39,7 +39,8 @@ __all__ = ["PixelLearner", "Tiles", "load_encoder"]
 _KIND = "landcover"
 """Kind of the scenes, whose augmentation suits outlines of any kind."""
 
-_PLANS = (CropPlan(448, 1, 6, 0.5), CropPlan(640, 1, 8, 0.5))
+_PLAN = CropPlan(640, 1, OBJECTS_PER_STEP, 1.0)
+"""Large crops, because an object is known by what is around it."""
 
 
 def load_encoder(folder: Path) -> ImageEncoder:
@@ -116,7 +117,7 @@ class PixelLearner:
     tiles : Tiles
     """
 
-    learning_rate = 3e-4
+    learning_rate = 2e-4
 
     def __init__(self, encoder: ImageEncoder, decoder: TunableDecoder, tiles: Tiles) -> None:
         self.encoder, self.decoder, self._tiles = encoder, decoder, tiles
@@ -136,12 +137,10 @@ class PixelLearner:
             self._sampler = CropSampler([scene for scene in scenes if len(scene.objects)], {_KIND: 1.0}, (0,))
         self._sampler.rng = rng
         for _ in range(-(-len(samples) // OBJECTS_PER_STEP)):
-            plan = _PLANS[int(rng.choice(len(_PLANS), p=[plan.share for plan in _PLANS]))]
-            batch = self._sampler.batch(plan)
-            with _fast():
+            batch = self._sampler.batch(_PLAN)
+            with fast():
                 context = self.decoder.prepare(self._encode(batch.images))
-                loss = play(self.decoder, context, SimulatedUser(batch.masks, rng), rng, len(batch.masks))
-            yield loss
+            yield play(self.decoder, context, SimulatedUser(batch.masks, rng), rng, len(batch.masks))
 
     def _encode(self, images: NDArray[np.uint8]) -> torch.Tensor:
         pixels = normalise(torch.from_numpy(images)).contiguous(memory_format=torch.channels_last)
@@ -152,7 +151,7 @@ class PixelLearner:
         """Return the IoU (N, 3) of the masks."""
 
         def context(place: Place) -> tuple[torch.Tensor, ...]:
-            with torch.no_grad(), _fast():
+            with torch.no_grad(), fast():
                 embeddings = self._encode(self._tiles.image(place)[None])
             with torch.no_grad():
                 return self.decoder.prepare(embeddings.float())
@@ -178,9 +177,3 @@ class PixelLearner:
         card = {**info.to_json(), "version": "1", "image_size": TILE_SIZE, "files": files}
         (folder / MODEL_FILE).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         return info
-
-
-def _fast() -> torch.autocast:
-    """Compute in bfloat16 where the processor has instructions for it."""
-    is_known = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=bool(is_known and is_known()))

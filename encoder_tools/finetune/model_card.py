@@ -109,7 +109,8 @@ The objects were split by space: no tile with held-out objects overlaps a tile w
 above says so. Loss: focal and Dice loss, and the error of the predicted IoU. Prompts: clicks inside the object,
 jittered boxes and corrective clicks, each answer fed back as mask input. {OBJECTS_PER_STEP} objects per step, seed
 {options.seed}. The training objects were divided into two halves; a copy of the network learned from each and was
-checked on the other. The result is the mean of both copies: {choice.outcome}.
+checked on the other. Two copies of the best one went on from the mean of both, with all objects; the result is their
+mean: {choice.outcome}.
 
 {_depth_table(choice)}
 
@@ -168,7 +169,7 @@ def training_curves(choice: Choice) -> bytes:
     left, right = figure.subplots(1, 2)
     for name, fit in choice.fits.items():
         if fit.losses:
-            left.plot(*zip(*fit.losses), label=name)
+            left.plot(range(1, len(fit.losses) + 1), fit.losses, label=name)
         gains = {share: float((ious - fit.ious[0.0]).mean()) for share, ious in fit.ious.items() if len(ious)}
         right.plot(list(gains), list(gains.values()), marker="o", label=name)
     right.axvline(choice.share, color="black", linestyle=":", label=f"result: {choice.outcome}")

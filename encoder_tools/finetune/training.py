@@ -1,9 +1,10 @@
 """Training, with a check on polygons that it did not see.
 
-The polygons are divided into two halves, and a copy of the network learns from each. The polygons of the other half
-tell how well each copy does, so that every polygon is used for both. The result is the mean of the weights of both
-copies, which has learned from all polygons, mixed with the original weights in the share that served best: such a mean
-forgets less and is often better than its parts (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022).
+First, a copy of the network learns from each half of the polygons, and the polygons of the other half tell how well it
+does. If that is better than before, two copies go on from the mean of their weights, both with all polygons. The result
+is the mean of the weights of these copies, mixed with the original weights in the share that served best in the check:
+such means forget less and are often better than their parts (Wortsman et al., Robust fine-tuning of zero-shot models,
+CVPR 2022).
 """
 
 from __future__ import annotations
@@ -12,35 +13,42 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from threading import Event, Lock
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geosam_es.errors import ModelError, OutputError
-from geosam_es.store.files import put_in_place, temporary_name
-
 from ..models.libraries import torch
+from .checkpoint import Checkpoint
 from .training_samples import Sample
 from .tunable_decoder import trainable
 from .validation import PROMPTS
 
-__all__ = ["STATE_FILE", "Checkpoint", "Choice", "Fit", "Learner", "TuneOptions", "choose", "cross_fit", "put_weights"]
+__all__ = [
+    "TRIAL_SHARE",
+    "Choice",
+    "Fit",
+    "Learner",
+    "TuneOptions",
+    "choose",
+    "cross_fit",
+    "put_weights",
+]
 
-STATE_FILE = "training.pt"
-OBJECTS_PER_STEP = 8
+OBJECTS_PER_STEP = 10
 _WARM_UP_STEPS = 20
 _LAST_RATE = 0.02
 _DECAY = 0.99
 _CLIP_NORM = 1.0
-_FORMAT = 2
-_SHARES = (0.0, 0.3, 0.6, 1.0)
+_SHARES = (0.0, 0.5, 1.0)
 _SECONDS_BETWEEN_CHECKPOINTS = 20.0
-_TRAINING_TIME = 0.85
-"""Share of the time limit for training; the rest is for checking."""
+TRIAL_SHARE = 0.45
+"""Share of the time limit for the halves and their check; the rest is for all polygons."""
+
+_CHECK = 0.25
+"""Share of that time for the check."""
 
 _MOST_CHECKED = 40
 """Largest number of objects of a half that are checked."""
@@ -81,7 +89,7 @@ class TuneOptions:
     Attributes
     ----------
     epochs : int
-        Largest number of passes through the polygons.
+        Largest number of passes through the halves, and then through all polygons.
     minutes : float, optional
         Time limit, over all runs of a resumed training; the learning rate schedule follows it.
     learning_rate : float, optional
@@ -89,10 +97,10 @@ class TuneOptions:
     seed : int
         Not negative.
     threads : int
-        CPU threads; two train both halves at the same time.
+        CPU threads; two train both copies at the same time.
     """
 
-    epochs: int = 100
+    epochs: int = 30
     minutes: float | None = 10.0
     learning_rate: float | None = None
     seed: int = 0
@@ -109,8 +117,8 @@ class Fit:
         Weights before, and the mean of both copies.
     ious : dict of float to float64 (N, 3)
         For each share of the trained weights, the IoU of the objects that were checked, for each of `PROMPTS`.
-    losses : list of (float, float)
-        Epoch and mean loss of both copies.
+    losses : list of float
+        Mean loss of both copies in each epoch.
     epochs, seconds : float
         Of the longer training.
     """
@@ -118,7 +126,7 @@ class Fit:
     original: list[torch.Tensor]
     mean: list[torch.Tensor]
     ious: dict[float, NDArray[np.float64]]
-    losses: list[tuple[float, float]]
+    losses: list[float]
     epochs: int
     seconds: float
 
@@ -156,74 +164,16 @@ class Choice:
         return f"{self.share:.0%} of the weights of the depth {self.name} and {1 - self.share:.0%} of the original ones"
 
 
-class Checkpoint:
-    """The state of an interrupted training; an existing file is resumed.
-
-    Parameters
-    ----------
-    folder : Path
-    signature : mapping
-        Plain values that must equal those of an existing checkpoint.
-
-    Raises
-    ------
-    ModelError
-        If the checkpoint is damaged or belongs to another training.
-    """
-
-    def __init__(self, folder: Path, signature: Mapping[str, Any]) -> None:
-        self._path, self._signature = folder / STATE_FILE, dict(signature)
-        self._states: dict[str, Any] = {}
-        self._lock = Lock()
-        if not self._path.exists():
-            return
-        try:
-            content = torch.load(self._path, map_location="cpu", weights_only=True)
-            found, self._states = dict(content["signature"]), dict(content["states"])
-        # torch.load raises errors of many kinds for a damaged file.
-        except Exception as error:
-            raise ModelError(f"{self._path} is damaged", "start again with --overwrite") from error
-        for key, value in self._signature.items():
-            if found.get(key) != value:
-                raise ModelError(
-                    f"The training in {folder} was started with another {key}",
-                    "continue it with the same one, or start again with --overwrite",
-                )
-
-    def get(self, key: str) -> Any:
-        """Return a part of the state, None if there is none."""
-        return self._states.get(key)
-
-    def put(self, key: str, state: Any) -> None:
-        """Replace a part of the state on the disk.
-
-        Raises
-        ------
-        OutputError
-            If it cannot be written.
-        """
-        with self._lock:
-            self._states[key] = state
-            partial = temporary_name(self._path.parent)
-            try:
-                # PyTorch derives the archive's name from a path, which this one does not give.
-                with partial.open("wb") as file:
-                    torch.save({"format": _FORMAT, "signature": self._signature, "states": self._states}, file)
-                put_in_place(partial, self._path)
-            except (OSError, RuntimeError) as error:
-                partial.unlink(missing_ok=True)
-                raise OutputError(f"{self._path} cannot be written ({error})", "check the free space") from error
-
-
 def cross_fit(
     learner: Learner,
     halves: tuple[Sequence[Sample], Sequence[Sample]],
     options: TuneOptions,
     checkpoint: Checkpoint,
     name: str,
-    report: Callable[[float, float], None] = lambda progress, loss: None,
+    report: Callable[[float], None] = lambda progress: None,
+    trial: Fit | None = None,
 ) -> Fit:
-    """Train a copy on each half, and check it on the other one.
+    """Train a copy on each half, and check it on the other one; after such a trial, train two copies on all polygons.
 
     Parameters
     ----------
@@ -235,7 +185,10 @@ def cross_fit(
     name : str
         Name of this training in the checkpoint.
     report : callable
-        Called with the progress of both trainings, 0 to 1, and the latest loss.
+        Called with the progress of both trainings and their checks, 0 to 1.
+    trial : Fit, optional
+        An earlier result. Both copies go on from its mean weights with both halves, each in its own order, and are not
+        checked: its IoUs stay.
 
     Raises
     ------
@@ -245,21 +198,27 @@ def cross_fit(
     stopped, lock = Event(), Lock()
     progress = [0.0, 0.0]
     workers = min(len(halves), options.threads)
-    minutes = None if options.minutes is None else options.minutes * workers / len(halves)
+    share, part = (TRIAL_SHARE, 1 - _CHECK) if trial is None else (1 - TRIAL_SHARE, 1.0)
+    minutes = None if options.minutes is None else options.minutes * share * part * workers / len(halves)
+    if trial is not None:
+        learner, name = copy.deepcopy(learner), f"{name} all"
+        put_weights(learner.module, trial, 1.0)
 
     def work(half: int) -> tuple[_Training, dict[float, NDArray[np.float64]]]:
-        def told(done: float, loss: float) -> None:
+        def told(done: float) -> None:
             with lock:
                 progress[half] = done
-                report(float(np.mean(progress)), loss)
+                report(float(np.mean(progress)))
 
         threads = torch.get_num_threads()
         # Small convolutions do not train faster with more. The number belongs to the thread.
         torch.set_num_threads(1)
         try:
-            training = _Training(copy.deepcopy(learner), options, minutes, checkpoint, f"{name} {half}", stopped)
-            training.run(halves[half], told)
-            return training, {} if stopped.is_set() else training.check(halves[1 - half])
+            training = _Training(copy.deepcopy(learner), options, half, minutes, checkpoint, f"{name} {half}", stopped)
+            training.run(halves[half] if trial is None else [*halves[0], *halves[1]], lambda done: told(done * part))
+            if trial is not None or stopped.is_set():
+                return training, {}
+            return training, training.check(halves[1 - half], lambda done: told(part + done * (1 - part)))
         finally:
             torch.set_num_threads(threads)
 
@@ -273,13 +232,18 @@ def cross_fit(
                 stopped.set()
     trainings = [training for training, _ in done]
     mean = [sum(parts) / len(trainings) for parts in zip(*(training.average for training in trainings))]
-    ious = {share: np.concatenate([checked[share] for _, checked in done]) for share in _SHARES}
-    losses = [
-        (float(epoch), float(np.mean(values)))
-        for epoch, values in enumerate(zip(*(training.losses for training in trainings)), start=1)
-    ]
+    losses = [float(np.mean(values)) for values in zip(*(training.losses for training in trainings))]
     epochs, seconds = (max(getattr(training, key) for training in trainings) for key in ("epoch", "spent"))
-    return Fit(trainings[0].original, mean, ious, losses, epochs, seconds)
+    if trial is None:
+        ious = {share: np.concatenate([checked[share] for _, checked in done]) for share in _SHARES}
+        return Fit(trainings[0].original, mean, ious, losses, epochs, seconds)
+    return replace(
+        trial,
+        mean=mean,
+        losses=trial.losses + losses,
+        epochs=trial.epochs + epochs,
+        seconds=trial.seconds + seconds,
+    )
 
 
 def choose(fits: Mapping[str, Fit]) -> Choice:
@@ -315,6 +279,7 @@ class _Training:
 
     learner: Learner
     options: TuneOptions
+    number: int
     minutes: float | None
     checkpoint: Checkpoint
     key: str
@@ -339,20 +304,20 @@ class _Training:
             self.epoch, self.step, self.spent, self.losses = (state[k] for k in ("epoch", "step", "spent", "losses"))
         self.begun = time.monotonic() - self.spent
 
-    def run(self, samples: Sequence[Sample], told: Callable[[float, float], None]) -> None:
+    def run(self, samples: Sequence[Sample], told: Callable[[float], None]) -> None:
         saved = time.monotonic()
         steps = max(1, len(samples) / OBJECTS_PER_STEP) * self.options.epochs
         self.learner.module.train()
         while self._progress(steps) < 1.0:
             # Seeded by the epoch, so that a resumed training gives the same weights as one that ran through.
-            rng = np.random.default_rng([self.options.seed, self.epoch])
+            rng = np.random.default_rng([self.options.seed, self.epoch, self.number])
             losses = []
             for loss in self.learner.steps(samples, rng):
                 if self.stopped.is_set():
                     return
                 losses.append(loss)
                 self._update(self._progress(steps))
-                told(min(1.0, self._progress(steps)), loss)
+                told(min(1.0, self._progress(steps)))
                 if self.minutes is not None and self._progress(steps) >= 1.0:
                     break
             self.losses.append(float(np.mean(losses)))
@@ -366,7 +331,7 @@ class _Training:
         self.spent = time.monotonic() - self.begun
         epochs = self.options.epochs
         done = max(self.epoch / epochs, min(self.step / steps, (self.epoch + 0.99) / epochs))
-        return done if self.minutes is None else max(done, self.spent / (60 * _TRAINING_TIME * self.minutes))
+        return done if self.minutes is None else max(done, self.spent / (60 * self.minutes))
 
     def _update(self, progress: float) -> None:
         warm = min(1.0, (self.step + 1) / _WARM_UP_STEPS)
@@ -400,12 +365,13 @@ class _Training:
         for parameter, value in zip(self.parameters, values):
             parameter.copy_(value)
 
-    def check(self, samples: Sequence[Sample]) -> dict[float, NDArray[np.float64]]:
+    def check(self, samples: Sequence[Sample], told: Callable[[float], None]) -> dict[float, NDArray[np.float64]]:
         """Return the IoU of samples for each share of the averaged weights."""
         some = samples[:: -(-len(samples) // _MOST_CHECKED)] if samples else []
         self.learner.module.eval()
         found = {}
-        for share in _SHARES:
+        for number, share in enumerate(_SHARES, start=1):
             self._put([torch.lerp(before, after, share) for before, after in zip(self.original, self.average)])
             found[share] = self.learner.answers(some) if some else np.zeros((0, len(PROMPTS)))
+            told(number / len(_SHARES))
         return found

@@ -21,10 +21,12 @@ from qgis.core import (  # type: ignore[attr-defined]
 
 from ..errors import GeoSamError
 from ..inference.decoder import load_decoder
+from ..inference.encoder import MODEL_FILE
 from ..qgis_support.messages import tr, translated
 from ..qgis_support.store_news import store_news
 from ..store.decoders import install_decoder
 from ..store.files import is_portable_name
+from .base import ChoiceParameter
 from .tools import REPORT, ToolAlgorithm
 
 __all__ = ["FinetuneDecoderAlgorithm"]
@@ -41,6 +43,7 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
     ID = "finetunedecoder"
     CLASS = "CLASS_FIELD"
     VALUE = "CLASS_VALUE"
+    DEPTH = "DEPTH"
     HOLDOUT = "HOLDOUT"
     HOLDOUT_LAYER = "HOLDOUT_LAYER"
     EPOCHS = "EPOCHS"
@@ -58,7 +61,7 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
         """Return the help text of the dialog."""
         return tr(
             "Fine-tunes the model of a prepared image on correct polygons, such as those drawn with GeoSAM-ES and "
-            "saved. The image is not prepared again. Some of the polygons, in separate areas, are held out for "
+            "saved. Some of the polygons, in separate areas, are held out for "
             "testing; the report compares the model before and after on them.\n\n"
             "The result is a folder with a model variant. It works with every image that was prepared with the same "
             "model: add it here, or later with the menu next to the model variant in the panel. Existing variants are "
@@ -84,6 +87,11 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
                 self.STORE_NAME, tr("Name of the model variant (by default the name of the folder)"), optional=True
             )
         )
+        depths = {
+            "adapter": tr("The decoder, and what it reads: the image stays prepared"),
+            "all": tr("The whole built-in model: images must be prepared again with it"),
+        }
+        self.addParameter(ChoiceParameter(self.DEPTH, tr("What is trained"), depths, "adapter"))
         holdout = tr("Share of the polygons held out for testing")
         self.add_number(self.HOLDOUT, holdout, number.Double, _HOLDOUT, 0.01, _MAX_HOLDOUT, advanced=True)
         self.add_advanced(
@@ -110,7 +118,9 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
         if not self.run_tool(arguments, feedback):
             return {}
         outputs = {self.OUTPUT: str(folder), self.HTML: str(folder / _REPORT_FOLDER / REPORT)}
-        if self.parameterAsBool(parameters, self.USE, context):
+        if (folder / MODEL_FILE).is_file():
+            feedback.pushInfo(tr("To use the model, choose this folder as model folder in the options of GeoSAM-ES"))
+        elif self.parameterAsBool(parameters, self.USE, context):
             try:
                 outputs[self.NAME] = _use(store, folder, self._name(parameters, context, folder))
             except GeoSamError as error:
@@ -135,8 +145,7 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
     def _options(
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> list[str]:
-        # Not the encoder, so that the image need not be prepared again.
-        options = ["--depth", "adapter"]
+        options = ["--depth", self.choice(parameters, self.DEPTH, context), "--keep-stores"]
         field = self.parameterAsString(parameters, self.CLASS, context)
         value = self.parameterAsString(parameters, self.VALUE, context)
         if bool(field) != bool(value):

@@ -85,7 +85,7 @@ def test_the_whole_network_is_trained_and_the_store_encoded_again(
     monkeypatch.setattr(finetuning, "REPORT_PROMPTS", "point")
     monkeypatch.setattr(finetuning, "choose", take_trained)
     monkeypatch.setattr(training, "_MOST_CHECKED", 1)
-    monkeypatch.setattr(mini_model, "_PLANS", (CropPlan(96, 1, 2, 1.0),))
+    monkeypatch.setattr(mini_model, "_PLAN", CropPlan(96, 1, 2, 1.0))
     store, image, layer = place
     out = tmp_path / "town_model"
     command = ["finetune", store, layer, "--checkpoint", model, "--depth", "all", "--epochs", 1, "--holdout", 0]

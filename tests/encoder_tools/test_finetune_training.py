@@ -13,8 +13,16 @@ from numpy.typing import NDArray
 
 from encoder_tools.evaluation.figures import png
 from encoder_tools.finetune import model_card
+from encoder_tools.finetune.checkpoint import Checkpoint
 from encoder_tools.finetune.model_card import training_curves
-from encoder_tools.finetune.training import Checkpoint, Choice, Fit, TuneOptions, choose, cross_fit, put_weights
+from encoder_tools.finetune.training import (
+    Choice,
+    Fit,
+    TuneOptions,
+    choose,
+    cross_fit,
+    put_weights,
+)
 
 OPTIONS = TuneOptions(epochs=8, minutes=None, learning_rate=0.1, threads=1)
 FIRST: Any = list(range(4))
@@ -35,6 +43,7 @@ class OneNumber:
 
     def __deepcopy__(self, memo: dict[int, object]) -> OneNumber:
         other = OneNumber(self.quality)
+        other.module.weight.data.copy_(self.module.weight.data)
         other.seen = self.seen
         return other
 
@@ -81,16 +90,32 @@ def test_both_halves_are_trained_alone_or_at_the_same_time(tmp_path: Path, threa
     assert [weight.item() for weight in fit.mean] == pytest.approx([fit.ious[1.0][0, 0]])
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_two_copies_go_on_with_all_polygons_from_the_mean_of_the_halves(tmp_path: Path, threads: int) -> None:
+    options = TuneOptions(epochs=3, minutes=None, learning_rate=0.1, threads=threads)
+    learner = OneNumber(lambda value: value)
+    checkpoint, told = Checkpoint(tmp_path, {}), [0.0]
+    half = cross_fit(learner, (FIRST, SECOND), options, checkpoint, "x", told.append)
+    assert told == sorted(told) and told[-1] == 1.0
+    fit = cross_fit(learner, (FIRST, SECOND), options, checkpoint, "x", trial=half)
+    # As many steps as before, from the mean of the halves on.
+    assert fit.mean[0].item() - half.mean[0].item() == pytest.approx(half.mean[0].item() - 1.0)
+    assert learner.number == 1.0 and fit.original[0].item() == 1.0 and fit.ious is half.ious
+    assert fit.epochs == 6 and len(fit.losses) == 6
+    again = cross_fit(learner, (FIRST, SECOND), options, Checkpoint(tmp_path, {}), "x", trial=half)
+    assert again.mean[0].item() == fit.mean[0].item(), "a complete training is not repeated"
+
+
 def test_a_mean_with_the_original_weights_may_be_better_than_both(tmp_path: Path) -> None:
     far = fitted(OneNumber(lambda value: value), tmp_path).mean[0].item()
-    middle = 1 + 0.6 * (far - 1)
+    middle = 1 + 0.5 * (far - 1)
     learner = OneNumber(lambda value: 1 - abs(value - middle))
     (tmp_path / "training.pt").unlink()
     fit = fitted(learner, tmp_path)
     choice = choose({"x": fit})
     put_weights(learner.module, fit, choice.share)
-    assert choice.share == 0.6 and learner.number == pytest.approx(middle)
-    assert choice.outcome == "60% of the weights of the depth x and 40% of the original ones"
+    assert choice.share == 0.5 and learner.number == pytest.approx(middle)
+    assert choice.outcome == "50% of the weights of the depth x and 50% of the original ones"
 
 
 def test_the_original_weights_are_kept_if_no_others_are_better(tmp_path: Path) -> None:
@@ -105,7 +130,7 @@ def test_the_original_weights_are_kept_if_no_others_are_better(tmp_path: Path) -
 def fit_of(gains: NDArray[np.float64]) -> Fit:
     """Return a fit with these gains (N, 3) at every share."""
     before = np.full(gains.shape, 0.5)
-    ious = {share: before + gains * (share > 0) for share in (0.0, 0.3, 0.6, 1.0)}
+    ious = {share: before + gains * (share > 0) for share in (0.0, 0.5, 1.0)}
     return Fit([], [], ious, [], 1, 1.0)
 
 
@@ -134,7 +159,7 @@ def test_a_time_limit_shorter_than_an_epoch(tmp_path: Path) -> None:
     assert fit.epochs <= 1 and choose({"x": fit}).share == 0.0
 
 
-@pytest.mark.parametrize("share", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_curves_name_the_result(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     choice = Choice("all", share, {"all": fit_of(np.full((FEW, 3), 0.1))})
     legend: list[str] = []

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qgis.core import QgsApplication, QgsFeature, QgsGeometry, QgsProject, QgsRectangle, QgsVectorLayer
+from qgis.core import (
+    QgsApplication,
+    QgsFeature,
+    QgsGeometry,
+    QgsProject,
+    QgsRasterLayer,
+    QgsRectangle,
+    QgsVectorLayer,
+)
 from qgis.PyQt.QtCore import Qt
 from qgis.PyQt.QtGui import QDesktopServices
 from qgis.PyQt.QtWidgets import QCheckBox, QComboBox, QLabel, QProgressBar, QPushButton
@@ -17,7 +25,9 @@ from qgis.PyQt.QtWidgets import QCheckBox, QComboBox, QLabel, QProgressBar, QPus
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.panel.learning import LearnDialog
 from geosam_es.gui.plugin import GeoSamPlugin
+from geosam_es.qgis_support.live_store import EMBEDDED_MODEL
 from geosam_es.qgis_support.settings import Settings
+from geosam_es.store import store_path_for
 from geosam_es.store.decoders import ORIGINAL, active_name, list_decoders
 from tests.helpers import BlobDecoder, make_decoder
 from tests.qgis.support import LEFT, TOP, Interface, click, place, settled, wait_until, with_store
@@ -317,6 +327,54 @@ class TestResult:
         ask(ready).accept()
         wait_until(lambda: "The model learns from target: KeyError" in "".join(iface.messages()))
         assert button(ready).isEnabled()
+
+
+class TestWholeModel:
+    def test_images_are_prepared_with_a_tuned_encoder_if_the_user_says_so(
+        self,
+        plugin: GeoSamPlugin,
+        iface: Interface,
+        tool: Tool,
+        target: QgsVectorLayer,
+        raster_with_store: QgsRasterLayer,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(QgsApplication, "qgisSettingsDirPath", lambda: str(tmp_path / "profile"))
+        Settings().store_place = "cache"
+        shutil.rmtree(store_path_for(Path(raster_with_store.source())))
+        QgsProject.instance().addMapLayer(raster_with_store)
+        interaction = plugin.interaction
+        assert interaction is not None
+        interaction.set_active(True)
+        interaction.dock.layers.setLayer(target)
+        interaction.dock.image_box.setCollapsed(False)
+        draw(target, 11)
+        click(iface.canvas, place("c"))
+        wait_until(lambda: interaction.controller.drawing.has_polygon)
+        shutil.copytree(EMBEDDED_MODEL, tool.folder / "made", dirs_exist_ok=True)
+
+        dialog = ask(interaction)
+        effort = dialog.findChildren(QComboBox)[0]
+        effort.setCurrentIndex(1)
+        assert "images are prepared again" in effort.currentText()
+        dialog.accept()
+        wait_until(lambda: item_button(iface, "Use it"))
+        assert tool.option("--depth") == "all" and "--keep-stores" in tool.called["arguments"]
+        assert tool.option("--raster") == raster_with_store.source()
+
+        item_button(iface, "Use it").click()
+        kept = Path(Settings().encoder_folder)
+        assert kept.parent == tmp_path / "profile" / "geosam_es" / "models" and (kept / "encoder.onnx").is_file()
+        assert f"Images are prepared with {kept.name} now" in shown(iface)
+        assert interaction.stores.store is None
+        click(iface.canvas, place("a"))
+        wait_until(lambda: interaction.controller.drawing.has_polygon)
+        assert interaction.stores.store.live is not None
+        again = ask(interaction)
+        # Another model may be too large.
+        assert "prepared again" not in again.findChildren(QComboBox)[0].itemText(1)
+        again.reject()
 
 
 class TestRunning:

@@ -6,6 +6,7 @@ The Processing algorithm ``finetunedecoder`` does the work with the ``geosam-es`
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from datetime import date
 from functools import partial
@@ -43,6 +44,7 @@ from qgis.PyQt.QtWidgets import (
 )
 
 from ...errors import GeoSamError
+from ...inference.encoder import MODEL_FILE
 from ...qgis_support.command_line import CommandLineError, find_command_line
 from ...qgis_support.crs import to_qgs, transform, transform_geometry
 from ...qgis_support.messages import BarMessage, Messages, tr, translated
@@ -67,17 +69,29 @@ _MAX_NAME_CHARACTERS = 40
 
 
 class LearnDialog(QDialog):
-    """Asks how thoroughly to learn, and from which polygons of a layer."""
+    """Asks how thoroughly to learn, and from which polygons of a layer.
 
-    def __init__(self, layer: QgsVectorLayer, parent: QWidget | None = None) -> None:
+    Parameters
+    ----------
+    layer : QgsVectorLayer
+    has_encoder : bool
+        Whether the encoder can learn too; see `_has_encoder`.
+    parent : QWidget, optional
+    """
+
+    def __init__(self, layer: QgsVectorLayer, has_encoder: bool = False, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setWindowTitle(tr("Learn from {layer}").format(layer=layer.name()))
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self._layer = layer
         self._effort = QComboBox()
         # Minutes of training; checking and comparing come on top.
-        self._effort.addItem(tr("Quick: about 3 minutes"), 2)
-        self._effort.addItem(tr("Thorough: about 10 minutes"), 8)
+        self._effort.addItem(tr("Quick: about 3 minutes"), ("adapter", 2))
+        if has_encoder:
+            text = tr("Thorough: about 15 minutes; images are prepared again with the result")
+            self._effort.addItem(text, ("all", 10))
+        else:
+            self._effort.addItem(tr("Thorough: about 10 minutes"), ("adapter", 8))
         self._field, self._value = QgsFieldComboBox(), QComboBox()
         self._field.setAllowEmptyFieldName(True)
         self._field.setLayer(layer)
@@ -103,10 +117,9 @@ class LearnDialog(QDialog):
     def parameters(self) -> dict[str, Any]:
         """What was chosen, as parameters of the algorithm."""
         only = self._selected.isEnabled() and self._selected.isChecked()
-        chosen = {
-            "INPUT": QgsProcessingFeatureSourceDefinition(self._layer.id(), only),
-            "MINUTES": self._effort.currentData(),
-        }
+        depth, minutes = self._effort.currentData()
+        source = QgsProcessingFeatureSourceDefinition(self._layer.id(), only)
+        chosen = {"INPUT": source, "DEPTH": depth, "MINUTES": minutes}
         if self._field.currentField() and self._value.currentText():
             chosen.update(CLASS_FIELD=self._field.currentField(), CLASS_VALUE=self._value.currentText())
         return chosen
@@ -226,7 +239,7 @@ class Learning(QObject):
         self.refresh()
         layer, store = self._dock.layer, self._stores.store
         if layer is not None and store is not None and self._button.isEnabled():
-            dialog = LearnDialog(layer, self._dock)
+            dialog = LearnDialog(layer, _has_encoder(store), self._dock)
             dialog.accepted.connect(lambda: self._start(store, layer.name(), dialog.parameters))
             dialog.open()
 
@@ -259,10 +272,34 @@ class Learning(QObject):
             return
         report = QPushButton(tr("Report"))
         report.clicked.connect(lambda: QDesktopServices.openUrl(QUrl.fromLocalFile(str(task.report))))
-        use = partial(self._decoders.add, task.folder, task.store.path)
-        buttons = [self._message.button(tr("Use it"), tr("Choose the new variant for this image"), use), report]
+        if (task.folder / MODEL_FILE).is_file():
+            use, tip = partial(self._use_model, task.folder), tr("Prepare images with the new model from now on")
+        else:
+            use = partial(self._decoders.add, task.folder, task.store.path)
+            tip = tr("Choose the new variant for this image")
+        buttons = [self._message.button(tr("Use it"), tip, use), report]
         level = Qgis.MessageLevel.Success if task.is_better else Qgis.MessageLevel.Info
         self._message.show(task.outcome, level, *buttons[not task.is_better :])
+
+    def _use_model(self, folder: Path) -> None:
+        """Keep a model in the profile, and prepare images with it from now on."""
+        kept = Path(QgsApplication.qgisSettingsDirPath(), "geosam_es", "models", folder.name)
+        try:
+            shutil.copytree(folder, kept, dirs_exist_ok=True)
+        except OSError as error:
+            self._messages.warning(tr("{folder} cannot be written ({reason})").format(folder=kept, reason=error))
+            return
+        settings = Settings()
+        settings.encoder_folder, settings.enlarges = str(kept), True
+        self._stores.close_all()
+        text = tr("Images are prepared with {name} now. Empty the model folder in the options to go back.")
+        self._message.show(text.format(name=folder.name), Qgis.MessageLevel.Success)
+
+
+def _has_encoder(store: OpenStore) -> bool:
+    """Tell whether the encoder of a store can learn: it is the built-in one, and the image can be prepared again."""
+    is_cached = store.live is not None and store.raster is not None and store.path != store.raster.store_beside
+    return is_cached and not Settings().encoder_folder
 
 
 def _outcome(info: DecoderInfo, layer_name: str) -> tuple[str, bool]:
