@@ -89,7 +89,7 @@ class LinearClassifier:
             penalty = np.full(len(system), self.ridge)
             penalty[-1] = 0.0
             self._inverse = np.linalg.inv(system + np.diag(penalty))
-            self._weights = self._inverse @ targets
+            self._weights = np.asarray(self._inverse @ targets, dtype=np.float64)
         return self._weights
 
     def scores(self, vectors: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

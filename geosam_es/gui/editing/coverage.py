@@ -49,7 +49,7 @@ class LayerCoverage:
         self._source = QgsVectorLayerFeatureSource(layer)
         self._fields = [index for index in map(layer.fields().lookupField, class_fields) if index >= 0]
         self._meter = EllipsoidArea(layer.crs())
-        smallest: dict[Hashable, float] = {**min_areas(layer)}
+        smallest: dict[Hashable, float] = dict(min_areas(layer).items())
         self._rules = Rules(
             mode.tolerance_m, mode.min_area_m2, smallest, mode.refuses_small, max_gap_m2=mode.max_gap_m2
         )
