@@ -265,10 +265,10 @@ def gaps(outline: Outline, cover: BaseGeometry, tolerance: float) -> BaseGeometr
     return shapely.intersection(grown(shapely.MultiPolygon(list(parts.geometries[near])), 2 * hair), closed)
 
 
-def grown(geometry: BaseGeometry, distance: float, mitre_limit: float = _MITRE_LIMIT) -> BaseGeometry:
+def grown(geometry: BaseGeometry, distance: float, mitre_limit: float = _MITRE_LIMIT) -> Outline:
     """Return a geometry with a margin, or smaller by it; its corners stay sharp."""
-    # With mitres, GEOS may return rings that cross themselves.
-    return valid(shapely.buffer(geometry, distance, join_style="mitre", mitre_limit=mitre_limit))
+    # With mitres, GEOS may return rings that cross themselves. Their repair may leave lines, which overlays refuse.
+    return polygonal(valid(shapely.buffer(geometry, distance, join_style="mitre", mitre_limit=mitre_limit)))
 
 
 def without_slivers(outline: Outline, cover: BaseGeometry, width: float) -> Outline:
