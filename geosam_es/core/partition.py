@@ -256,13 +256,13 @@ def gaps(outline: Outline, cover: BaseGeometry, tolerance: float) -> BaseGeometr
     # Round outwards, for the same tolerance in all directions; mitred inwards, to restore the corners.
     closed = grown(shapely.buffer(joined, tolerance / 2), -tolerance / 2, _WEDGE_LIMIT)
     # Gaps between two neighbours are not filled beyond the outline.
-    closed = shapely.intersection(closed, outline.buffer(tolerance, quad_segs=4))
+    filled = shapely.intersection(closed, outline.buffer(tolerance, quad_segs=4))
     hair = _HAIR * tolerance
-    between = grown(grown(shapely.difference(closed, joined), -hair), hair)
+    between = grown(grown(shapely.difference(filled, joined), -hair), hair)
     parts = shapely.STRtree(polygon_parts(between))
     beside, at_cover = (parts.query(side, predicate="dwithin", distance=hair) for side in (outline, cover))
     near = np.intersect1d(beside, at_cover)
-    return shapely.intersection(grown(shapely.MultiPolygon(list(parts.geometries[near])), 2 * hair), closed)
+    return shapely.intersection(grown(shapely.MultiPolygon(list(parts.geometries[near])), 2 * hair), filled)
 
 
 def grown(geometry: BaseGeometry, distance: float, mitre_limit: float = _MITRE_LIMIT) -> Outline:
