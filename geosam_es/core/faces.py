@@ -90,8 +90,7 @@ class Faces:
         lines: Iterable[BaseGeometry],
         window: tuple[float, float, float, float],
     ) -> None:
-        edges = _noded(_lines([*outlines, *lines]), window)
-        self.polygons = shapely.get_parts(shapely.polygonize(line_strings(edges)))
+        self.polygons = shapely.get_parts(shapely.polygonize(_noded(_lines([*outlines, *lines]), window)))
         self.is_thin = 2 * shapely.area(self.polygons) < _THIN * shapely.length(self.polygons)
         inside: list[set[int]] = [set() for _ in self.polygons]
         tree = shapely.STRtree(shapely.point_on_surface(self.polygons))
@@ -289,8 +288,8 @@ def line_strings(ends: Complex) -> NDArray[np.object_]:
     return np.asarray(shapely.linestrings(np.stack([ends.real, ends.imag], axis=-1)))
 
 
-def _noded(lines: NDArray[np.object_], window: tuple[float, float, float, float]) -> Complex:
-    """Return the segments (S, 2) of lines that have common nodes in a window, and cross nowhere."""
+def _noded(lines: NDArray[np.object_], window: tuple[float, float, float, float]) -> NDArray[np.object_]:
+    """Return the segments (S,) of lines, which have common nodes in a window, and cross nowhere."""
     ends, line = segments(lines)
     min_x, min_y, max_x, max_y = window
     x, y = ends.real, ends.imag
@@ -307,8 +306,9 @@ def _noded(lines: NDArray[np.object_], window: tuple[float, float, float, float]
             code = np.unique(code)
             edges = np.stack([known[code // len(known)], known[code % len(known)]], axis=1)
             edges = edges[edges[:, 0] != edges[:, 1]]
-            if shapely.is_simple(shapely.multilinestrings(line_strings(edges))):
-                return np.asarray(edges, np.complex128)
+            pieces = line_strings(edges)
+            if shapely.is_simple(shapely.multilinestrings(pieces)):
+                return pieces
     raise EditError(
         "The neighbouring polygons cannot be given common vertices", "correct them first with Check coverage"
     )

@@ -297,6 +297,7 @@ class Interaction(QObject):
         self.similar.stop()
         self.review.stop()
         self.fitter.release()
+        self.shaping.release()
         self.suggestions.release()
         self.history.release()
         self._messages.close_offer()

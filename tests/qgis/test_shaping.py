@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QApplication, QCheckBox
 
 from geosam_es.core.topology import polygon_parts
+from geosam_es.gui.editing.coverage import LayerCoverage
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.panel.actions import QAction
 from geosam_es.gui.plugin import GeoSamPlugin
@@ -85,7 +87,7 @@ def same(first: Any, second: Any) -> float:
 
 
 def settled(ready: Interaction) -> Any:
-    wait_until(lambda: not ready.controller.drawing.busy)
+    wait_until(lambda: not (ready.controller.drawing.busy or ready.controller.is_waiting))
     return ready.controller.drawing
 
 
@@ -348,6 +350,7 @@ class TestCut:
             click(iface.canvas, place("a", 0, -120))
             click(iface.canvas, place("a", 0, 120))
             click(iface.canvas, place("a"), Qt.MouseButton.RightButton)
+        settled(ready)
         halves = shapes(target)[:2]
         assert target.featureCount() == 3 and target.undoStack().count() == 1
         assert same(halves[0].union(halves[1]), square("a")) > 0.9999999
@@ -370,6 +373,7 @@ class TestCut:
         key(iface, Qt.Key.Key_K)
         # The line ends inside the last one, which stays whole.
         stroke(iface, place("a", -120), place("a", 4 * RADIUS))
+        settled(ready)
         whole = [2] if not selected else [0, 2]
         notes = [f"parcel {number + 1}" for number in range(3) for _ in range(1 if number in whole else 2)]
         assert sorted(feature["note"] for feature in target.getFeatures()) == notes
@@ -410,6 +414,7 @@ class TestCut:
     def test_a_line_beside_all_polygons(self, iface: Interface, ready: Interaction, target: QgsVectorLayer) -> None:
         key(iface, Qt.Key.Key_K)
         stroke(iface, place("a", 0, -120), place("a", 0, 120))
+        settled(ready)
         assert "crosses no polygon" in iface.messages()[-1]
 
 
@@ -422,6 +427,7 @@ class TestMerge:
         refine(iface, ready, "a")
         point_at(iface, place("a", 2 * RADIUS))
         key(iface, Qt.Key.Key_M)
+        settled(ready)
         (feature,) = target.getFeatures()
         assert from_qgs(feature.geometry()).equals(square("a").union(square("a", 2 * RADIUS)))
         assert feature["note"] == "parcel 1" and target.undoStack().count() == 1
@@ -442,6 +448,85 @@ class TestMerge:
         key(iface, Qt.Key.Key_Return)
         (feature,) = target.getFeatures()
         assert same(from_qgs(feature.geometry()), both) > 0.999 and feature["note"] == "parcel 1"
+
+
+class TestMeanwhile:
+    """A cut or a merge is still being computed."""
+
+    @pytest.fixture
+    def gate(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+        """Open it to let the computation end."""
+        gate = threading.Event()
+        for name in ("cut", "merge"):
+            real = getattr(LayerCoverage, name)
+            monkeypatch.setattr(LayerCoverage, name, lambda *args, real=real: gate.wait(30) and real(*args))
+        yield gate
+        gate.set()
+
+    @pytest.fixture
+    def begun(self, iface: Interface, ready: Interaction, target: QgsVectorLayer, gate: threading.Event) -> int:
+        """A cut through the first of two polygons has begun; return the number of items on the canvas before."""
+        add(target, square("a"), square("a", 2 * RADIUS))
+        items = len(iface.canvas.scene().items())
+        key(iface, Qt.Key.Key_K)
+        stroke(iface, place("a", 0, -120), place("a", 0, 120))
+        assert target.featureCount() == 2 and len(iface.canvas.scene().items()) == items + 1, "the line"
+        return items
+
+    def test_gestures_wait(
+        self, iface: Interface, ready: Interaction, target: QgsVectorLayer, gate: threading.Event, begun: int
+    ) -> None:
+        key(iface, Qt.Key.Key_K)
+        stroke(iface, place("a", 2 * RADIUS, -120), place("a", 2 * RADIUS, 120))
+        point_at(iface, place("a", 2 * RADIUS))
+        key(iface, Qt.Key.Key_R)
+        assert target.featureCount() == 2 and ready.refining.current is None
+        gate.set()
+        wait_until(lambda: ready.refining.current is not None)
+        assert target.featureCount() == 4 and target.undoStack().count() == 2
+
+    def test_escape_gives_it_up(
+        self, iface: Interface, ready: Interaction, target: QgsVectorLayer, gate: threading.Event, begun: int
+    ) -> None:
+        key(iface, Qt.Key.Key_Return)
+        key(iface, Qt.Key.Key_Escape)
+        assert not ready.controller.is_waiting and len(iface.canvas.scene().items()) == begun
+        # The next one is another one.
+        key(iface, Qt.Key.Key_K)
+        stroke(iface, place("a", 2 * RADIUS, -120), place("a", 2 * RADIUS, 120))
+        gate.set()
+        settled(ready)
+        whole, *halves = shapes(target)
+        assert whole.equals(square("a")) and len(halves) == 2 and target.undoStack().count() == 1
+
+    @pytest.mark.parametrize("way", ["edited", "removed", "left"])
+    def test_the_layer_changes_or_the_tool(
+        self,
+        iface: Interface,
+        ready: Interaction,
+        target: QgsVectorLayer,
+        gate: threading.Event,
+        begun: int,
+        way: str,
+    ) -> None:
+        if way == "edited":
+            target.startEditing()
+            first = min(target.allFeatureIds())
+            target.changeGeometry(first, QgsGeometry.fromWkt(square("a", 0, 20).wkt))
+            gate.set()
+            settled(ready)
+            assert "changed meanwhile" in iface.messages()[-1]
+            assert target.featureCount() == 2 and shapes(target)[0].equals(square("a", 0, 20))
+        elif way == "removed":
+            QgsProject.instance().removeMapLayer(target.id())
+            gate.set()
+            settled(ready)
+            assert "was removed" in iface.messages()[-1]
+        else:
+            gate.set()
+            ready.set_active(False)
+            settled(ready)
+            assert target.featureCount() == 3, "another tool does not give it up"
 
 
 class TestLasso:

@@ -99,6 +99,7 @@ class SegmentationController(QObject):
         self._waiting: deque[Addition] = deque()
         self._accept_when_done = False
         self._switching = False
+        self._paused = False
         self._held: list[Callable[[], None]] = []
         self._for_store: list[Callable[[], None]] = []
         self._fitting: Callable[[], Fitting | None] = lambda: None
@@ -123,13 +124,13 @@ class SegmentationController(QObject):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether gestures wait for a store."""
-        return bool(self._for_store)
+        """Whether gestures wait for a store, or for `resume`."""
+        return self._paused or bool(self._for_store)
 
     @property
     def is_busy(self) -> bool:
         """Whether something is drawn, or gestures wait, so that the current store must stay."""
-        waits = self._for_store or self._held or self._switching or self._accept_when_done
+        waits = self.is_waiting or self._held or self._switching or self._accept_when_done
         return bool(waits or self.drawing.can_undo or self.drawing.can_redo)
 
     def layer_at(self, point: QgsPointXY | None = None) -> QgsRasterLayer | None:
@@ -591,15 +592,26 @@ class SegmentationController(QObject):
 
         While a prompt waits for its store, all later gestures wait behind it. After an accepted object that is still
         being answered, a gesture belongs to the next object. While the decoder is being switched, it waits for the new
-        one.
+        one; after `pause`, for `resume`.
         """
         if self._for_store:
             self._for_store.append(gesture)
             return True
-        is_early = self._accept_when_done or self._switching
+        is_early = self._accept_when_done or self._switching or self._paused
         if is_early:
             self._held.append(gesture)
         return is_early
+
+    def pause(self) -> None:
+        """Keep all gestures for later, until `resume`."""
+        self._paused = True
+        self.drawing_changed.emit(self.drawing)
+
+    def resume(self) -> list[Callable[[], None]]:
+        """Take gestures again, and return those that were kept; they are forgotten if nobody calls them."""
+        held, self._held, self._paused = self._held, [], False
+        self.drawing_changed.emit(self.drawing)
+        return held
 
     def _located(self, points: list[QgsPointXY]) -> tuple[list[tuple[float, float]], int] | None:
         """Return points in the raster's CRS and the level that suits the map's scale, or report why not."""

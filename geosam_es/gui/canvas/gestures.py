@@ -134,7 +134,7 @@ class Stroke:
 class Line:
     """A line that is clicked, vertex by vertex; it ends at the pointer until it is taken."""
 
-    def __init__(self, canvas: QgsMapCanvas) -> None:
+    def __init__(self, canvas: Any) -> None:
         self._canvas = canvas
         self._band: QgsRubberBand | None = None
         self.points: list[QgsPointXY] = []

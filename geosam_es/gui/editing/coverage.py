@@ -19,7 +19,7 @@ from ...core import coverage, coverage_check
 from ...core.coverage import Changes, Ground, Rules
 from ...core.coverage_check import Finding, Kind
 from ...core.faces import middle
-from ...core.partition import polygonal
+from ...core.partition import polygonal, valid
 from ...errors import EditError
 from ...qgis_support.classes import min_areas
 from ...qgis_support.coverage_mode import CoverageMode
@@ -71,6 +71,17 @@ class LayerCoverage:
         classes[feature_id] = class_name or classes[feature_id]
         moves = self.mode.moves_borders
         return coverage.reshape(feature_id, outline, polygons, rules, moves_borders=moves, classes=classes)
+
+    def crossed(self, line: shapely.LineString, among: Sequence[int] = ()) -> dict[int, Any]:
+        """Return the features that a line crosses, by id; ``among`` are the ids of those that count, if not all do."""
+        around = QgsFeatureRequest().setFilterRect(QgsRectangle(*line.bounds))
+        if among:
+            around.setFilterFids(among)
+        return {
+            feature.id(): feature
+            for feature in self._source.getFeatures(around)
+            if shapely.intersection(line, valid(from_qgs(feature.geometry()))).length
+        }
 
     def cut(self, feature_ids: Sequence[int], line: shapely.LineString) -> list[Changes]:
         """Cut polygons along a line; see `coverage.cut`."""

@@ -18,7 +18,7 @@ from .coverage import LayerCoverage
 from .layer_geometry import AcceptOptions, LayerFitting, avoids_overlaps
 from .refining import Refining
 
-__all__ = ["Fitter"]
+__all__ = ["Fitter", "changes_of"]
 
 
 class Fitter(QObject):
@@ -101,11 +101,11 @@ class Fitter(QObject):
         if layer is self._layer:
             return
         if self._layer is not None and not sip.isdeleted(self._layer):
-            for signal in _changes_of(self._layer):
+            for signal in changes_of(self._layer):
                 signal.disconnect(self._on_change)
         self._layer, self._key = layer, None
         if layer is not None:
-            for signal in _changes_of(layer):
+            for signal in changes_of(layer):
                 signal.connect(self._on_change)
 
     def _on_change(self, *_: object) -> None:
@@ -122,7 +122,7 @@ class Fitter(QObject):
         self._soon.start()
 
 
-def _changes_of(layer: QgsVectorLayer) -> list[Any]:
+def changes_of(layer: QgsVectorLayer) -> list[Any]:
     """Return the signals that the polygons of a layer, or where they are read from, have changed."""
     return [
         layer.featureAdded,

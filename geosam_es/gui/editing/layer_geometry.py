@@ -33,7 +33,7 @@ from ...qgis_support.settings import Settings
 from ..canvas.drawing import Fitted
 from .coverage import LayerCoverage
 
-__all__ = ["AcceptOptions", "LayerFitting", "avoids_overlaps", "layer_geometries"]
+__all__ = ["AcceptOptions", "LayerFitting", "avoids_overlaps", "geos_errors", "layer_geometries"]
 
 Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
@@ -189,13 +189,13 @@ class LayerFitting:
         EditError
             If nothing is left of the polygon, or it cannot be transformed.
         """
-        with _geos_errors():
+        with geos_errors():
             return self._fit(polygon, keeps_outline)
 
     def _covered(self, coverage: LayerCoverage, outline: Outline) -> Fitted:
         """Return a polygon as it becomes part of the coverage, and what changes around it."""
         key = self._skip
-        with _geos_errors():
+        with geos_errors():
             if key is None:
                 changes = coverage.place(outline, self._class_name)
                 shown = changes.new[0]
@@ -270,7 +270,7 @@ class LayerFitting:
 
 
 @contextmanager
-def _geos_errors() -> Iterator[None]:
+def geos_errors() -> Iterator[None]:
     """Turn errors of GEOS into those for people."""
     try:
         yield

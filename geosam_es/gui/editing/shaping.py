@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any, TypeVar
 
 import shapely
-from qgis.core import QgsFeature, QgsFeatureRequest, QgsPointXY, QgsRectangle, QgsVectorLayer
+from qgis.core import QgsFeature, QgsPointXY, QgsVectorLayer
+from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
-from ...core.partition import valid
+from ...core.coverage import Changes
 from ...errors import EditError, GeoSamError
 from ...qgis_support.coverage_mode import CoverageMode
-from ...qgis_support.crs import from_qgs, transform_points
+from ...qgis_support.crs import transform_points
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
 from ..canvas.controller import SegmentationController
 from ..canvas.drawing import Drawing
-from ..canvas.gestures import BRUSHES
+from ..canvas.gestures import BRUSHES, Line
 from ..canvas.map_tool import SegmentMapTool
 from ..panel.actions import Actions
 from ..panel.dock import SegmentDock
+from ..stores.worker import Job, Worker
 from .coverage import LayerCoverage
 from .edits import check_target, edit_command, write_changes
+from .fitter import changes_of
 from .history import EditHistory, OwnEdit, named
+from .layer_geometry import geos_errors
 from .refining import Refining, class_of
 
 __all__ = ["Shaping"]
@@ -31,9 +37,13 @@ _SIZE_STEP = 1.25
 _SIZES = (1.0, 1000.0)
 """Smallest and largest brush, in pixels of the image."""
 
+Value = TypeVar("Value")
+
 
 class Shaping(QObject):
     """Knows in which mode a drag shapes a polygon.
+
+    Cuts and merges in the layer are computed in a thread of their own; meanwhile the other gestures wait.
 
     Signals
     -------
@@ -69,6 +79,11 @@ class Shaping(QObject):
         self._modes = {"brush": actions.brush, "eraser": actions.eraser, "cut": actions.cut, "lasso": actions.lasso}
         self._sizes = actions.smaller, actions.larger
         self._was_drawn = False
+        self._worker = Worker(self)
+        # The cut or merge that is being computed, its layer, and the line of the cut.
+        self._job: Job[Any] | None = None
+        self._layer: QgsVectorLayer | None = None
+        self._line = Line(tool.canvas())
         for mode, action in self._modes.items():
             action.triggered.connect(lambda checked, mode=mode: self._begin(mode if checked else ""))
         actions.smaller.triggered.connect(lambda: self._resize(-1))
@@ -77,7 +92,7 @@ class Shaping(QObject):
         tool.stroked.connect(self._on_stroke)
         tool.resized.connect(self._resize)
         tool.brush_radius = lambda point: settings.brush_pixels / 2 / controller.screen_pixel(point)
-        tool.deactivated.connect(self.leave)
+        tool.deactivated.connect(self._leave_mode)
         controller.drawing_changed.connect(self._on_drawing)
         self._set("")
 
@@ -93,8 +108,18 @@ class Shaping(QObject):
         }
         return hints.get(self._tool.mode, "")
 
+    def release(self) -> None:
+        """End the thread."""
+        self._stop()
+        self._worker.stop()
+
     def leave(self) -> bool:
-        """Leave the present mode, and return whether there was one."""
+        """Give up the cut or merge that is being computed, or leave the present mode; False if there is neither."""
+        is_computing = self._job is not None
+        self._stop()
+        return is_computing or self._leave_mode()
+
+    def _leave_mode(self) -> bool:
         had_mode = bool(self._tool.mode or any(action.isChecked() for action in self._modes.values()))
         if had_mode:
             self._set("")
@@ -125,13 +150,18 @@ class Shaping(QObject):
             if first == (layer, feature.id()) or first[0] is not layer:
                 problem = tr("This is not another polygon of the same layer")
                 raise EditError(problem, tr("point at a neighbour of the first one"))
-            changes = _coverage(layer, self._dock).merge(first[1], feature.id())
+            coverage, other = _coverage(layer, self._dock), feature.id()
+        except GeoSamError as error:
+            self.failed.emit(error)
+            return
+
+        def write(changes: Changes) -> None:
             if refined is not None:
                 self._controller.discard()
             write_changes(layer, changes, tr("Merge polygons"))
             self._note(layer, tr("merge with polygon {label} in {layer}"), feature)
-        except GeoSamError as error:
-            self.failed.emit(error)
+
+        self._compute(layer, lambda: coverage.merge(first[1], other), write)
 
     def _begin(self, mode: str) -> None:
         if not self._tool.isActive():
@@ -161,10 +191,11 @@ class Shaping(QObject):
     def _on_stroke(self, name: str, points: list[QgsPointXY], positive: bool) -> None:
         if name == "cut":
             self._set("")
-        if not self._controller.hold(partial(self._stroke, name, points, positive)):
-            self._stroke(name, points, positive)
+        self._stroke(name, points, positive)
 
     def _stroke(self, name: str, points: list[QgsPointXY], positive: bool) -> None:
+        if self._controller.hold(partial(self._stroke, name, points, positive)):
+            return
         if name in BRUSHES:
             gesture = "eraser" if (name == "eraser") == positive else "brush"
             self._controller.draw(gesture, points, radius=self._settings.brush_pixels / 2)
@@ -180,33 +211,76 @@ class Shaping(QObject):
             layer = check_target(self._dock.layer if refined is None else refined.layer)
             places = transform_points(points, self._tool.canvas().mapSettings().destinationCrs(), layer.crs())
             line = shapely.LineString([(place.x(), place.y()) for place in places])
-            around = QgsFeatureRequest().setFilterRect(QgsRectangle(*line.bounds))
-            if refined is not None:
-                around.setFilterFids([refined.locate()])
-            elif layer.selectedFeatureCount():
-                around.setFilterFids(layer.selectedFeatureIds())
-            crossed = {
-                feature.id(): feature
-                for feature in layer.getFeatures(around)
-                if shapely.intersection(line, valid(from_qgs(feature.geometry()))).length
-            }
-            if not crossed:
-                problem = tr("The line crosses no polygon of {layer}").format(layer=layer.name())
-                raise EditError(problem, tr("draw it across a polygon, from outside to outside"))
-            cuts = _coverage(layer, self._dock).cut(list(crossed), line)
-            with edit_command(layer, text):
-                for changes in cuts:
-                    write_changes(layer, changes, text)
+            among = [refined.locate()] if refined is not None else layer.selectedFeatureIds()
+            coverage, name = _coverage(layer, self._dock), layer.name()
         except GeoSamError as error:
             self.failed.emit(error)
             return
-        if refined is not None:
-            self._controller.discard()
-        divided = [crossed[changes.source] for changes in cuts if changes.source is not None]
-        if len(divided) == 1:
-            self._note(layer, tr("cut of polygon {label} in {layer}"), divided[0])
-        else:
-            self._note(layer, tr("cut of {label} polygons in {layer}"), len(divided))
+
+        def cut() -> tuple[dict[int, QgsFeature], list[Changes]]:
+            crossed = coverage.crossed(line, among)
+            if not crossed:
+                problem = tr("The line crosses no polygon of {layer}").format(layer=name)
+                raise EditError(problem, tr("draw it across a polygon, from outside to outside"))
+            return crossed, coverage.cut(list(crossed), line)
+
+        def write(found: tuple[dict[int, QgsFeature], list[Changes]]) -> None:
+            crossed, cuts = found
+            with edit_command(check_target(layer), text):
+                for changes in cuts:
+                    write_changes(layer, changes, text)
+            if refined is not None:
+                self._controller.discard()
+            divided = [crossed[changes.source] for changes in cuts if changes.source is not None]
+            if len(divided) == 1:
+                self._note(layer, tr("cut of polygon {label} in {layer}"), divided[0])
+            else:
+                self._note(layer, tr("cut of {label} polygons in {layer}"), len(divided))
+
+        self._line.points = points[:-1]
+        self._line.follow(points[-1])
+        self._compute(layer, cut, write)
+
+    def _compute(self, layer: QgsVectorLayer, run: Callable[[], Value], write: Callable[[Value], None]) -> None:
+        """Call a function in the thread, and one that writes its value, unless the layer changes meanwhile."""
+
+        def done(value: Value) -> None:
+            if self._job is not job:
+                return
+            held = self._stop()
+            try:
+                write(value)
+            except GeoSamError as error:
+                self.failed.emit(error)
+                return
+            for gesture in held:
+                gesture()
+
+        def failed(error: GeoSamError) -> None:
+            if self._job is job:
+                self._stop()
+                self.failed.emit(error)
+
+        job = self._job = Job(geos_errors()(run), done, failed)
+        self._layer = layer
+        for signal in changes_of(layer):
+            signal.connect(self._on_change)
+        self._controller.pause()
+        self._worker.post(job)
+
+    def _on_change(self, *_: object) -> None:
+        self._stop()
+        self.failed.emit(EditError(tr("The layer was changed meanwhile"), tr("cut or merge the polygons again")))
+
+    def _stop(self) -> list[Callable[[], None]]:
+        """Give up the cut or merge, and return the gestures that waited for it."""
+        layer, self._layer, self._job = self._layer, None, None
+        if layer is None:
+            return []
+        for signal in changes_of(layer) if not sip.isdeleted(layer) else ():
+            signal.disconnect(self._on_change)
+        self._line.take()
+        return self._controller.resume()
 
     def _note(self, layer: QgsVectorLayer, name: str, of: QgsFeature | int) -> None:
         label = str(of) if isinstance(of, int) else class_of(of, self._dock) if layer is self._dock.layer else ""

@@ -57,7 +57,7 @@ class Gestures(Desktop):
         return self.controller.drawing
 
     def settled(self) -> bool:
-        return not self.drawing.busy
+        return not (self.drawing.busy or self.controller.is_waiting)
 
     def steps(self) -> int:
         return self.layer.undoStack().index()
