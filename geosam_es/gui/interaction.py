@@ -63,9 +63,9 @@ __all__ = ["Interaction"]
 _VIEW_SETTLED_MS = 250
 _PANEL_SHOWN_MS = 40
 _HINT_MS = 2000
-_FINDING_IN_VIEW, _LEAST_IN_VIEW, _MOST_IN_VIEW, _MARGIN = 1.5, 0.02, 0.6, 0.05
-"""What the map shows around a finding, in sides of it; the parts of the map for which the scale stays; and the part
-along the edges where the map moves on."""
+_FINDING_IN_VIEW, _LEAST_IN_VIEW, _LEAST_JUDGED, _MOST_IN_VIEW, _MARGIN = 1.5, 0.02, 0.08, 0.6, 0.05
+"""What the map shows around a finding, in sides of it; the parts of the map for which the scale stays, the least of
+them also for a polygon whose outline is judged; and the part along the edges where the map moves on."""
 
 
 class Interaction(QObject):
@@ -240,7 +240,7 @@ class Interaction(QObject):
         box.all_wanted.connect(review.accept_all)
         review.filled.connect(self._on_review)
         review.changed.connect(self._show_review)
-        review.shown.connect(self._go_to)
+        review.shown.connect(lambda *shown: self._go_to(*shown, _LEAST_JUDGED))
         review.shown.connect(lambda *_: self.check.leave())
         review.failed.connect(self._on_not_written)
         review.written.connect(self._on_written)
@@ -654,8 +654,7 @@ class Interaction(QObject):
         box.show_findings(check.texts, check.index)
         box.show_checking(check.is_running)
         self._enable_walk()
-        finding, layer = check.current, check.layer
-        self.overlay.show_finding(finding.place if finding and layer else None, layer.crs() if layer else None)
+        self._show_place()
         self._show_mode()
 
     # The review.
@@ -682,10 +681,15 @@ class Interaction(QObject):
         confidence = found.confidence[found.pending] if found else None
         self.dock.review_box.show_queue(len(review.items), found.counts if found else (0, 0), confidence)
         self._enable_walk()
+        self._show_place()
         self._on_drawing(self.controller.drawing)
         self._show_mode()
 
-    def _go_to(self, place: BaseGeometry, layer: QgsVectorLayer) -> None:
+    def _show_place(self) -> None:
+        walk: Walk = self.check if self.check.index is not None else self.review
+        self.overlay.show_finding(walk.place, walk.layer.crs() if walk.layer is not None else None)
+
+    def _go_to(self, place: BaseGeometry, layer: QgsVectorLayer, least: float = _LEAST_IN_VIEW) -> None:
         """Show a place, with as little movement as possible; the scale stays if it suits."""
         canvas = self._canvas
         try:
@@ -697,7 +701,7 @@ class Interaction(QObject):
             return
         extent, view = to_qgs(box).boundingBox(), canvas.extent()
         part = max(extent.width() / view.width(), extent.height() / view.height())
-        if _LEAST_IN_VIEW <= part <= _MOST_IN_VIEW:
+        if least <= part <= _MOST_IN_VIEW:
             if view.buffered(-_MARGIN * max(view.width(), view.height())).contains(extent):
                 return
             canvas.setCenter(extent.center())

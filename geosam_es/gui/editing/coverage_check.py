@@ -79,6 +79,11 @@ class CoverageCheck(Walk):
         return self.items
 
     @property
+    def place(self) -> BaseGeometry | None:
+        """Where the current finding is."""
+        return self.items[self.index].place if self.index is not None else None
+
+    @property
     def texts(self) -> list[str]:
         """The list in words."""
         return [f"{translated(finding.label)}: {_size(finding)}" for finding in self.findings]

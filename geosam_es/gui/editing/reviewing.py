@@ -88,7 +88,7 @@ class ReviewQueue(Judging):
         self._refining = refining
         self._history = history
         self.fitted: Fitted | None = None
-        self._polygon: BaseGeometry = shapely.Polygon()
+        self._feature, self._polygon = QgsFeature(), shapely.Polygon()
         # Before the gestures and the acceptor get them.
         tool.clicked.connect(lambda point, _positive: self._take_up([point]))
         tool.boxed.connect(self._take_up)
@@ -156,8 +156,13 @@ class ReviewQueue(Judging):
         """What the user can do about the current candidate; empty if there is none."""
         if self.index is None or self.layer is None:
             return ""
-        keys = tr("Enter: accept · Delete: reject · 1 to 9: class\nClick or brush: correct · N: next · Esc: leave")
+        keys = tr("Enter: accept · Delete: reject\n1 to 9: class, accept · N: next\nClick, brush: correct · Esc: leave")
         return f"{self._numbered(self.layer.name())}\n{keys}"
+
+    @property
+    def place(self) -> BaseGeometry | None:
+        """The current candidate as it was proposed."""
+        return self._polygon if self.index is not None else None
 
     @property
     def described(self) -> tuple[str, bool]:
@@ -187,7 +192,7 @@ class ReviewQueue(Judging):
             row = int(self.items[index])
             feature = found.layer.getFeature(int(found.ids[row]))
             if feature.hasGeometry():
-                self._polygon = valid_polygon(from_qgs(feature.geometry()))
+                self._feature, self._polygon = feature, valid_polygon(from_qgs(feature.geometry()))
                 own = own_class(feature, box.class_fields)
                 if own:
                     box.show_values(own)
@@ -258,13 +263,13 @@ class ReviewQueue(Judging):
         found = self.candidates
         if self.index is None or found is None or not self.is_idle:
             return False
-        feature, attributes = found.layer.getFeature(int(found.ids[self.current])), self._dock.class_box.attributes()
+        feature, attributes = self._feature, self._dock.class_box.attributes()
         with self._reported():
             target = self._target()
             # The layer may have changed since it was shown.
-            self._refit()
+            fitted = self._fit(self._polygon, attributes)
             self._expect(target, feature.id())
-            written = self._write(target, feature, self.fitted, attributes, partial(self._open_form, target))
+            written = self._write(target, feature, fitted, attributes, partial(self._open_form, target))
             if written is not None:
                 label = next((str(value) for value in attributes.values()), "")
                 self._history.note(target, OwnEdit(named(tr("polygon {label} in {layer}"), target, label)))
@@ -277,11 +282,10 @@ class ReviewQueue(Judging):
         found = self.candidates
         if self.index is None or found is None or self._refining.current is not None:
             return
-        key = int(found.ids[self.current])
         if not self.is_idle:
             self._controller.discard()
-        label = class_of(found.layer.getFeature(key), self._dock)
-        self._push(found.layer, [key], REJECTED)
+        label = class_of(self._feature, self._dock)
+        self._push(found.layer, [self._feature.id()], REJECTED)
         name = named(tr("rejection of polygon {label} in {layer}"), found.layer, label)
         self._history.note(found.layer, OwnEdit(name))
         self._go_on()
@@ -337,13 +341,19 @@ class ReviewQueue(Judging):
             dialog.deleteLater()
 
     def _write(
-        self, target: QgsVectorLayer, feature: QgsFeature, fitted: Any, attributes: Mapping[str, Any], form: Any = None
+        self,
+        target: QgsVectorLayer,
+        feature: QgsFeature,
+        fitted: Fitted,
+        attributes: Mapping[str, Any],
+        form: Any = None,
     ) -> int | None:
         if fitted.refusal is not None:
             raise fitted.refusal
-        changes = fitted.changes or Changes({}, [fitted.outline])
+        changes = fitted.changes or Changes({}, [fitted.outline] if fitted.outline is not None else [])
         options = AcceptOptions.of(self._settings).without_changes
-        rest = tr("Accept polygon"), attributes, read_provenance(self.layer, feature), options, form
+        provenance = read_provenance(self.layer, feature) if self.layer is not None else None
+        rest = tr("Accept polygon"), attributes, provenance, options, form
         return write_changes(target, changes, *rest, shares_vertices=fitted.changes is None)
 
     def _target(self) -> QgsVectorLayer:

@@ -7,6 +7,7 @@ from typing import Any
 
 from qgis.core import QgsVectorLayer
 from qgis.PyQt.QtCore import QObject, pyqtSignal
+from shapely.geometry.base import BaseGeometry
 
 from ...qgis_support.messages import tr
 from ..canvas.controller import SegmentationController
@@ -50,6 +51,11 @@ class Walk(QObject):
     def current(self) -> Any:
         """The item that the user is at; None if there is none."""
         return self.items[self.index] if self.index is not None else None
+
+    @property
+    def place(self) -> BaseGeometry | None:
+        """Where the current item is, in the CRS of the layer; None if there is none."""
+        raise NotImplementedError
 
     @property
     def is_idle(self) -> bool:

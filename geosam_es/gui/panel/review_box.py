@@ -10,7 +10,7 @@ from qgis.core import QgsMapLayerProxyModel, QgsVectorLayer
 from qgis.gui import QgsCollapsibleGroupBox, QgsMapLayerComboBox
 from qgis.PyQt.QtCore import QLocale, QSignalBlocker, Qt, pyqtSignal
 from qgis.PyQt.QtGui import QPainter, QPaintEvent, QPalette
-from qgis.PyQt.QtWidgets import QComboBox, QPushButton, QSlider, QVBoxLayout, QWidget
+from qgis.PyQt.QtWidgets import QComboBox, QPushButton, QSizePolicy, QSlider, QVBoxLayout, QWidget
 
 from ...qgis_support.messages import tr
 from .widgets import Caption, FlowLayout, WrappedLabel, row_of
@@ -60,6 +60,8 @@ class ReviewBox(QgsCollapsibleGroupBox):
         self.layers.setToolTip(tr("Layer of polygons that a machine proposed"))
         self.layers.layerChanged.connect(self.layer_chosen.emit)
         self._fields, self._order = QComboBox(), QComboBox()
+        for combo in (self._fields, self._order):
+            combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._fields.setToolTip(tr("Field that says how sure the machine was"))
         self._fields.currentIndexChanged.connect(lambda _: self.field_chosen.emit(self._fields.currentData() or ""))
         self._order.addItems([tr("Doubtful first"), tr("Nearest next")])
@@ -106,7 +108,7 @@ class ReviewBox(QgsCollapsibleGroupBox):
         ``confidence`` is that of all that is not judged, also of what the slider leaves out; None if nothing is under
         review.
         """
-        self.setTitle(tr("Find and review ({count})").format(count=count))
+        self.setTitle(f"{tr('Find and review')} ({count})")
         self._content.setVisible(confidence is not None)
         known = confidence[np.isfinite(confidence)] if confidence is not None else np.zeros(0)
         part = self._slider.value() / _STEPS
