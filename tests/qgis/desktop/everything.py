@@ -1,0 +1,358 @@
+"""From an image to a classified coverage in the real QGIS window, run by ``SCRIPT=everything film.sh``.
+
+*Segment everything*, review by keys, classes from the first 20 polygons, similar objects, *Check coverage*; then every
+field drawn by clicks, to compare. Files are those of ``film.py``, and ``everything.gpkg`` is the coverage.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import processing
+from qgis.core import QgsCoordinateTransform, QgsGeometry, QgsProject, QgsVectorLayer
+from qgis.PyQt.QtCore import QSettings
+from qgis.PyQt.QtWidgets import QApplication, QComboBox, QMessageBox, QPushButton, QSlider
+from qgis.utils import iface
+
+sys.path.append(os.environ["GEOSAM_ES_TESTS"])
+
+from film import Field, Film, require
+from hand import FOLDER, pause, start, wait
+
+CLASSES = {"en": ("Field", "Other ground"), "es": ("Parcela", "Otro suelo")}
+UNIT_M2, TRAINING, SURE = 2000, 20, 0.9
+GOOD, WHOLE, INSIDE, PURE = 0.75, 0.6, 0.8, 0.7
+"""IoU below which a field is drawn again; IoU or share inside one field that makes a polygon a field, and the share of
+its ground of one class that makes it worth a class."""
+
+
+class Everything(Film):
+    NAME = "everything"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = []
+        self.truths = [QgsGeometry.fromWkt(field["outline"]) for field in self.fields]
+        self.ground_truth = QgsGeometry.unaryUnion([QgsGeometry.fromWkt(wkt) for wkt in self.all_fields])
+        for language, names in CLASSES.items():
+            rows = zip("12", names, ("#f6c945", "#8fb8de"))
+            text = "\n".join(["code,name,color", *(",".join(row) for row in rows)])
+            (FOLDER / f"classes_{language}.csv").write_text(text + "\n", encoding="utf-8")
+
+    # What is known.
+
+    def whole(self) -> None:
+        box = QgsProject.instance().mapLayersByName("fields")[0].extent()
+        self.zoom([box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum()], 1.02)
+
+    def best(self, outline: QgsGeometry) -> tuple[float, float]:
+        """The largest IoU with a true field, and the largest share inside one."""
+        shared = [(truth, truth.intersection(outline).area()) for truth in self.truths]
+        return (
+            max(area / (truth.area() + outline.area() - area) for truth, area in shared),
+            max(area for _, area in shared) / outline.area(),
+        )
+
+    def ious(self) -> list[float]:
+        """The IoU of each true field with the best polygon."""
+        outlines = [feature.geometry() for feature in self.layer.getFeatures()]
+        found = []
+        for truth in self.truths:
+            near = [outline for outline in outlines if outline.intersects(truth)]
+            shared = [(outline, outline.intersection(truth).area()) for outline in near]
+            found.append(max((a / (o.area() + truth.area() - a) for o, a in shared), default=0.0))
+        return found
+
+    def agreement_of_all(self) -> dict[str, Any]:
+        ious, areas = self.ious(), [truth.area() for truth in self.truths]
+        box = QgsGeometry.fromRect(QgsProject.instance().mapLayersByName("fields")[0].extent())
+        right = 0.0
+        for feature in self.layer.getFeatures():
+            inside = feature.geometry().intersection(self.ground_truth).area()
+            right += inside if feature["class"] == "1" else feature.geometry().intersection(box).area() - inside
+        return {
+            "polygons": self.layer.featureCount(),
+            "weighted_iou": round(sum(i * a for i, a in zip(ious, areas)) / sum(areas), 3),
+            "fields_at_0.75": sum(iou >= GOOD for iou in ious),
+            "right_class": round(right / box.area(), 3),
+        }
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[dict[str, Any]]:
+        begun, clicks, keys = time.monotonic(), self.hand.clicks, self.hand.presses
+        stage = self.report.setdefault("stages", {})[name] = {}
+        yield stage
+        seconds = time.monotonic() - begun - stage.pop("aside", 0)
+        stage.update(seconds=round(seconds), clicks=self.hand.clicks - clicks, keys=self.hand.presses - keys)
+        stage.update(self.agreement_of_all() if self.layer is not None else {})
+
+    # What is done.
+
+    def algorithm(self, name: str, parameters: dict[str, Any], output: str, picture: str = "") -> QgsVectorLayer:
+        """Run an algorithm in its own dialog; what is chosen there counts as a click each, and as one to open it."""
+        dialog = processing.createAlgorithmDialog(f"geosam_es:{name}", {**parameters, "OUTPUT": output})
+        self.hand.clicks += 1 + len(parameters)
+        before = set(QgsProject.instance().mapLayers())
+        dialog.show()
+        pause(1)
+        if picture:
+            self.picture(picture)
+        self.hand.press(dialog.runButton())
+
+        def made() -> list[Any]:
+            return [layer for key, layer in QgsProject.instance().mapLayers().items() if key not in before]
+
+        wait(lambda: made() or dialog.wasExecuted(), name, 240)
+        require(bool(made()), dialog.getLogPanel() if hasattr(dialog, "getLogPanel") else f"{name}: no result")
+        pause(0.5)
+        dialog.close()
+        return made()[0]
+
+    @property
+    def review(self) -> Any:
+        return self.interaction.review
+
+    @property
+    def review_box(self) -> Any:
+        return self.interaction.dock.review_box
+
+    def to_review(self, layer: QgsVectorLayer) -> None:
+        self.review_box.setCollapsed(False)
+        self.hand.clicks += 2
+        self.review_box.layers.setLayer(layer)
+        wait(lambda: self.review.layer is layer, "review")
+        iface.messageBar().clearWidgets()
+        self.interaction.dock.options_box.setCollapsed(True)
+
+    def judge(self, counts: Counter[str], only_fields: bool = False) -> None:
+        """Judge the current polygon by one key, as one who knows the truth."""
+        outline = QgsGeometry.fromWkt(self.review._polygon.wkt)
+        inside = outline.intersection(self.ground_truth).area() / outline.area()
+        iou, within = self.best(outline)
+        key = "1" if inside > 0.5 else "2"
+        is_good = iou >= WHOLE or (within >= INSIDE and not only_fields) if key == "1" else 1 - inside >= PURE
+        if only_fields and key == "2":
+            is_good = False
+        suggestion = self.interaction.dock.class_box._suggested
+        if suggestion:
+            counts["suggested"] += 1
+            counts["suggested_right"] += suggestion == key
+        before = self.review.candidates.counts
+        if not is_good or self.review.fitted.refusal is not None:
+            key = "Delete"
+        self.key(key)
+        wait(lambda: self.review.candidates.counts != before or self.messages(), "judgement", 20)
+        if self.review.candidates.counts == before:
+            counts["refused"] += 1
+            iface.messageBar().clearWidgets()
+            self.key("Delete")
+            wait(lambda: self.review.candidates.counts != before, "rejection", 20)
+        counts["rejected" if key == "Delete" else "accepted"] += 1
+        pause(0.05)
+
+    def go(self) -> bool:
+        self.to_map()
+        if self.review.index is None and len(self.review.items):
+            self.key("n")
+        wait(lambda: self.review.index is not None or not len(self.review.items), "walk", 10)
+        return self.review.index is not None
+
+    def automatic(self) -> QgsVectorLayer:
+        with self.stage("auto") as stage:
+            parameters = {"RASTER": "fields", "COVERAGE": True, "MIN_AREA": UNIT_M2}
+            layer = self.algorithm("automaticmasks", parameters, str(FOLDER / "auto.gpkg"), "1_everything")
+            stage["found"] = layer.featureCount()
+        self.whole()
+        self.picture("2_found")
+        return layer
+
+    def first(self, layer: QgsVectorLayer) -> None:
+        counts: Counter[str] = Counter()
+        with self.stage("first") as stage:
+            self.to_review(layer)
+            order = self.review_box._order
+            order.setCurrentIndex(1)
+            self.hand.clicks += 2
+            while self.go() and counts["accepted"] < TRAINING:
+                if counts["accepted"] == 8 and "3_review" not in self.report:
+                    self.report["3_review"] = True
+                    pause(0.5)
+                    self.picture("3_review")
+                self.judge(counts)
+            stage["judged"] = dict(counts)
+
+    def classify(self, layer: QgsVectorLayer) -> QgsVectorLayer:
+        with self.stage("classes") as stage:
+            parameters = {
+                **{"RASTER": "fields", "INPUT": self.layer.id(), "CLASS_FIELD": "class", "POLYGONS": layer.id()},
+                "REPORT": str(FOLDER / "classes"),
+            }
+            classified = self.algorithm("classifypolygons", parameters, str(FOLDER / "classified.gpkg"))
+            stage["classified"] = classified.featureCount()
+        return classified
+
+    def rest(self, layer: QgsVectorLayer) -> None:
+        """Accept what is sure in one go, and judge the others by keys."""
+        counts: Counter[str] = Counter()
+        with self.stage("sure") as stage:
+            self.to_review(layer)
+            box = self.review_box
+            box._fields.setCurrentIndex(box._fields.findData("probability"))
+            box.findChild(QSlider).setValue(round(100 * SURE))
+            self.hand.clicks += 3
+            before = len(self.review.items)
+            self.picture("4_sure")
+            steps = self.layer.undoStack().index()
+            self.hand.press(box._all)
+            wait(lambda: self.layer.undoStack().index() > steps, "accept all", 60)
+            stage["taken"] = before - len(self.review.items)
+            stage["messages"] = self.messages()
+            iface.messageBar().clearWidgets()
+        with self.stage("rest") as stage:
+            box.findChild(QSlider).setValue(0)
+            self.hand.clicks += 1
+            pause(0.3)
+            while self.go():
+                self.judge(counts)
+            stage["judged"] = dict(counts)
+        self.whole()
+        self.picture("5_judged")
+
+    def similar(self) -> None:
+        counts: Counter[str] = Counter()
+        with self.stage("similar") as stage:
+            scored = sorted(
+                ((self.best(item.geometry())[0], item.id()) for item in self.layer.getFeatures()), reverse=True
+            )
+            self.layer.selectByIds([key for _, key in scored[:5]])
+            self.hand.clicks += 5
+            self.to_map()
+            shown = self.review.layer
+            self.key("f")
+            wait(lambda: self.review.layer is not shown or self.messages(), "similar", 120)
+            stage["messages"] = self.messages()
+            iface.messageBar().clearWidgets()
+            if self.review.layer is not shown:
+                stage["found"] = len(self.review.items)
+                self.layer.removeSelection()
+                self.picture("6_similar")
+                while self.go():
+                    self.judge(counts, only_fields=True)
+            stage["judged"] = dict(counts)
+
+    def draw_missed(self) -> None:
+        """Draw what is still wrong by clicks; neighbours give way."""
+        with self.stage("drawn") as stage:
+            self.ground("carve")
+            missed = [field for field, iou in zip(self.fields, self.ious()) if iou < GOOD]
+            stage["missed"], stage["drawn"] = len(missed), 0
+            for field in missed:
+                stage["drawn"] += self.draw_field(field, "7_drawn" if stage["drawn"] == 3 else "")
+
+    def draw_field(self, field: Field, picture: str = "") -> bool:
+        self.zoom(field["bounds"], 1.8)
+        agreement = self.segment(field)
+        self.close_messages()
+        if agreement < WHOLE:
+            self.key("Escape")
+            return False
+        if self.interaction.dock.class_box.attributes().get("class") != "1":
+            self.key("1")
+        if picture:
+            self.picture(picture)
+        steps = self.layer.undoStack().index()
+        self.key("Return")
+        wait(lambda: self.layer.undoStack().index() > steps or self.messages(), "accepting", 20)
+        if self.layer.undoStack().index() > steps:
+            return True
+        self.report.setdefault("refused", []).extend(self.messages())
+        self.close_messages()
+        self.key("Escape")
+        return False
+
+    def close_messages(self) -> None:
+        if self.messages():
+            iface.messageBar().clearWidgets()
+            self.to_map()
+
+    def check(self) -> None:
+        """Mend what the check finds with N and Enter; neighbouring fields of one class are no fault here."""
+        with self.stage("check") as stage:
+            self.whole()
+            check = self.interaction.check
+            self.checked()
+            stage["findings"] = dict(Counter(finding.kind.value for finding in check.findings))
+            self.to_map()
+            mended: Counter[str] = Counter()
+            skipped = 0
+            while self.wrong() and skipped <= len(check.findings):
+                if check.current is None:
+                    self.key("n")
+                    continue
+                if check.current.kind.value == "same class":
+                    self.key("n")
+                    skipped += 1
+                    continue
+                if not mended:
+                    self.picture("8_finding")
+                name, steps = check.current.kind.value, self.layer.undoStack().index()
+                self.key("Return")
+                wait(lambda steps=steps: self.layer.undoStack().index() > steps or self.messages(), name, 20)
+                self.close_messages()
+                if self.layer.undoStack().index() == steps:
+                    mended["not mended"] += 1
+                    self.key("n")
+                    skipped += 1
+                wait(lambda: not check.is_running, "check")
+                mended[name] += 1
+            stage["mended"] = dict(mended)
+            self.checked()
+            stage["left"] = dict(Counter(finding.kind.value for finding in check.findings))
+
+    def wrong(self) -> list[Any]:
+        return [finding for finding in self.interaction.check.findings if finding.kind.value != "same class"]
+
+    def save(self) -> None:
+        iface.setActiveLayer(self.layer)
+        iface.actionSaveActiveLayerEdits().trigger()
+        wait(lambda: not self.layer.isModified(), "saving")
+
+    def by_clicks(self) -> None:
+        """Draw every field by clicks in a new layer."""
+        self.interaction.dock.new_layer_wanted.emit(str(FOLDER / "clicks.gpkg"))
+        wait(lambda: self.layer is not None and "clicks" in self.layer.source(), "target layer")
+        self.layer.startEditing()
+        with self.stage("by clicks") as stage:
+            stage["drawn"] = sum(self.draw_field(field) for field in self.fields)
+        self.save()
+
+    def run(self) -> None:
+        tool = Path(os.environ["GEOSAM_ES_TESTS"]).parents[2] / ".venv" / "bin" / "geosam-es"
+        QSettings().setValue("geosam_es/command_line", str(tool))
+        self.open()
+        self.coverage_mode()
+        found = self.automatic()
+        self.first(found)
+        classified = self.classify(found)
+        self.rest(classified)
+        self.similar()
+        self.draw_missed()
+        self.check()
+        self.save()
+        for layer in (found, classified):
+            QgsProject.instance().layerTreeRoot().findLayer(layer).setItemVisibilityChecked(False)
+        iface.messageBar().clearWidgets()
+        self.whole()
+        self.picture("9_coverage")
+        self.by_clicks()
+        self.picture("10_by_clicks")
+
+
+start(Everything)
