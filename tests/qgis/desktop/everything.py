@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import processing
-from qgis.core import QgsCoordinateTransform, QgsGeometry, QgsProject, QgsVectorLayer
+from qgis.core import QgsGeometry, QgsProject, QgsVectorLayer
 from qgis.PyQt.QtCore import QSettings
-from qgis.PyQt.QtWidgets import QApplication, QComboBox, QMessageBox, QPushButton, QSlider
+from qgis.PyQt.QtWidgets import QCheckBox, QSlider
 from qgis.utils import iface
 
 sys.path.append(os.environ["GEOSAM_ES_TESTS"])
@@ -283,7 +283,7 @@ class Everything(Film):
             self.to_map()
 
     def check(self) -> None:
-        """Mend what the check finds with N and Enter; neighbouring fields of one class are no fault here."""
+        """Mend what the check finds with N and Enter."""
         with self.stage("check") as stage:
             self.whole()
             check = self.interaction.check
@@ -291,33 +291,25 @@ class Everything(Film):
             stage["findings"] = dict(Counter(finding.kind.value for finding in check.findings))
             self.to_map()
             mended: Counter[str] = Counter()
-            skipped = 0
-            while self.wrong() and skipped <= len(check.findings):
-                if check.current is None:
+            for _ in range(3 * len(check.findings)):
+                if check.current is None and check.findings:
                     self.key("n")
-                    continue
-                if check.current.kind.value == "same class":
-                    self.key("n")
-                    skipped += 1
-                    continue
+                if check.current is None or check.current.kind.value == "large gap":
+                    break
                 if not mended:
                     self.picture("8_finding")
                 name, steps = check.current.kind.value, self.layer.undoStack().index()
                 self.key("Return")
                 wait(lambda steps=steps: self.layer.undoStack().index() > steps or self.messages(), name, 20)
-                self.close_messages()
                 if self.layer.undoStack().index() == steps:
-                    mended["not mended"] += 1
+                    name = f"{name}: {self.messages()}"
+                    self.close_messages()
                     self.key("n")
-                    skipped += 1
                 wait(lambda: not check.is_running, "check")
                 mended[name] += 1
             stage["mended"] = dict(mended)
             self.checked()
             stage["left"] = dict(Counter(finding.kind.value for finding in check.findings))
-
-    def wrong(self) -> list[Any]:
-        return [finding for finding in self.interaction.check.findings if finding.kind.value != "same class"]
 
     def save(self) -> None:
         iface.setActiveLayer(self.layer)
@@ -338,6 +330,9 @@ class Everything(Film):
         QSettings().setValue("geosam_es/command_line", str(tool))
         self.open()
         self.coverage_mode()
+        self.hand.press(self.shown(self.coverage.findChild(QCheckBox, "joins_class")))
+        require(not self.mode.joins_class, "neighbours of one class")
+        self.interaction.dock.options_box.setCollapsed(True)
         found = self.automatic()
         self.first(found)
         classified = self.classify(found)

@@ -1,4 +1,4 @@
-"""Prepares `film.py` and `everything.py`: an image of fields on the map, a coarse base map over it, and the fields to draw."""
+"""Prepares `film.py` and `everything.py`: an image of fields, a coarse base map over it, and the fields to draw."""
 
 from __future__ import annotations
 
