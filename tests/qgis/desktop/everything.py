@@ -6,6 +6,7 @@ field drawn by clicks, to compare. Files are those of ``film.py``, and ``everyth
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import processing
-from qgis.core import QgsGeometry, QgsProject, QgsVectorLayer
+from qgis.core import QgsApplication, QgsGeometry, QgsProject, QgsVectorLayer
 from qgis.PyQt.QtCore import QSettings
 from qgis.PyQt.QtWidgets import QCheckBox, QSlider
 from qgis.utils import iface
@@ -41,8 +42,10 @@ class Everything(Film):
         self.base = []
         self.truths = [QgsGeometry.fromWkt(field["outline"]) for field in self.fields]
         self.ground_truth = QgsGeometry.unaryUnion([QgsGeometry.fromWkt(wkt) for wkt in self.all_fields])
+        language = "es" if QgsApplication.instance().translation().startswith("es") else "en"
+        self.codes = CLASSES[language]
         for language, names in CLASSES.items():
-            rows = zip("12", names, ("#f6c945", "#8fb8de"))
+            rows = zip(names, names, ("#f6c945", "#8fb8de"))
             text = "\n".join(["code,name,color", *(",".join(row) for row in rows)])
             (FOLDER / f"classes_{language}.csv").write_text(text + "\n", encoding="utf-8")
 
@@ -76,7 +79,9 @@ class Everything(Film):
         right = 0.0
         for feature in self.layer.getFeatures():
             inside = feature.geometry().intersection(self.ground_truth).area()
-            right += inside if feature["class"] == "1" else feature.geometry().intersection(box).area() - inside
+            right += (
+                inside if feature["class"] == self.codes[0] else feature.geometry().intersection(box).area() - inside
+            )
         return {
             "polygons": self.layer.featureCount(),
             "weighted_iou": round(sum(i * a for i, a in zip(ious, areas)) / sum(areas), 3),
@@ -91,7 +96,8 @@ class Everything(Film):
         yield stage
         seconds = time.monotonic() - begun - stage.pop("aside", 0)
         stage.update(seconds=round(seconds), clicks=self.hand.clicks - clicks, keys=self.hand.presses - keys)
-        stage.update(self.agreement_of_all() if self.layer is not None else {})
+        stage.update(self.agreement_of_all())
+        (FOLDER / "report.json").write_text(json.dumps(self.report, indent=1))
 
     # What is done.
 
@@ -109,8 +115,8 @@ class Everything(Film):
         def made() -> list[Any]:
             return [layer for key, layer in QgsProject.instance().mapLayers().items() if key not in before]
 
-        wait(lambda: made() or dialog.wasExecuted(), name, 240)
-        require(bool(made()), dialog.getLogPanel() if hasattr(dialog, "getLogPanel") else f"{name}: no result")
+        wait(lambda: dialog.wasExecuted(), name, 240)
+        wait(lambda: made(), f"{name}: result", 10)
         pause(0.5)
         dialog.close()
         return made()[0]
@@ -140,10 +146,10 @@ class Everything(Film):
         is_good = iou >= WHOLE or (within >= INSIDE and not only_fields) if key == "1" else 1 - inside >= PURE
         if only_fields and key == "2":
             is_good = False
-        suggestion = self.interaction.dock.class_box._suggested
-        if suggestion:
-            counts["suggested"] += 1
-            counts["suggested_right"] += suggestion == key
+        guess = self.guess()
+        if guess:
+            counts["class guessed"] += 1
+            counts["class right"] += guess == self.codes[int(key) - 1]
         before = self.review.candidates.counts
         if not is_good or self.review.fitted.refusal is not None:
             key = "Delete"
@@ -156,6 +162,11 @@ class Everything(Film):
             wait(lambda: self.review.candidates.counts != before, "rejection", 20)
         counts["rejected" if key == "Delete" else "accepted"] += 1
         pause(0.05)
+
+    def guess(self) -> str:
+        """The class that the polygon was given by *Classify polygons*, or that the panel suggests."""
+        names = self.review.layer.fields().names()
+        return self.review._feature["class"] if "class" in names else self.interaction.dock.class_box._suggested
 
     def go(self) -> bool:
         self.to_map()
@@ -263,7 +274,7 @@ class Everything(Film):
         if agreement < WHOLE:
             self.key("Escape")
             return False
-        if self.interaction.dock.class_box.attributes().get("class") != "1":
+        if self.interaction.dock.class_box.attributes().get("class") != self.codes[0]:
             self.key("1")
         if picture:
             self.picture(picture)
