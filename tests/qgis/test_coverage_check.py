@@ -168,8 +168,8 @@ def test_what_others_change_is_checked_again(iface: Interface, ready: Interactio
 
 
 def test_neighbours_may_have_one_class(ready: Interaction, layer: QgsVectorLayer) -> None:
-    layer.changeAttributeValue(next(feature.id() for feature in layer.getFeatures() if feature["class"] == "b"), 0, "a")
-    assert Kind.SAME_CLASS in checked(ready)
+    layer.changeAttributeValue(next(feature.id() for feature in layer.getFeatures() if feature["class"] == "c"), 0, "d")
+    assert checked(ready) == [Kind.OVERLAP, Kind.GAP, Kind.SMALL, Kind.SAME_CLASS]
     ready.dock.options_box.coverage.findChild(QCheckBox, "joins_class").setChecked(False)
     assert checked(ready) == [Kind.OVERLAP, Kind.GAP, Kind.SMALL]
 

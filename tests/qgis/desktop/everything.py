@@ -207,6 +207,7 @@ class Everything(Film):
             }
             classified = self.algorithm("classifypolygons", parameters, str(FOLDER / "classified.gpkg"))
             stage["classified"] = classified.featureCount()
+            self.only_panel()
         return classified
 
     def rest(self, layer: QgsVectorLayer) -> None:

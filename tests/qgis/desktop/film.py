@@ -104,8 +104,7 @@ class Film(Person):
         project, raster = QgsProject.instance(), QgsRasterLayer(str(FOLDER / "fields.tif"), "fields")
         project.setCrs(raster.crs())
         project.addMapLayer(raster)
-        for panel in iface.mainWindow().findChildren(QDockWidget):
-            panel.setVisible(panel.objectName() == "GeoSamEsDock")
+        self.only_panel()
         self.take_tool()
         dock = self.interaction.dock
         language = "es" if QgsApplication.instance().translation().startswith("es") else "en"
@@ -122,6 +121,10 @@ class Film(Person):
         layer.updateExtents()
         layer.startEditing()
         self.whole()
+
+    def only_panel(self) -> None:
+        for panel in iface.mainWindow().findChildren(QDockWidget):
+            panel.setVisible(panel.objectName() == "GeoSamEsDock")
 
     def whole(self) -> None:
         extent = self.layer.extent()
