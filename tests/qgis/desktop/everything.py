@@ -1,7 +1,7 @@
 """From an image to a classified coverage in the real QGIS window, run by ``SCRIPT=everything film.sh``.
 
-*Segment everything*, review by keys, classes from the first 20 polygons, similar objects, *Check coverage*; then every
-field drawn by clicks, to compare. Files are those of ``film.py``, and ``everything.gpkg`` is the coverage.
+*Segment everything*, review by keys, classes from the first 20 polygons, similar objects, clicks for the fields that are
+still wrong, *Check coverage*. ``by_clicks.py`` draws every field by clicks, to compare. Files are those of ``film.py``, and ``everything.gpkg`` is the coverage.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ from hand import FOLDER, pause, start, wait
 
 CLASSES = {"en": ("Field", "Other ground"), "es": ("Parcela", "Otro suelo")}
 UNIT_M2, TRAINING, SURE = 2000, 20, 0.9
-GOOD, WHOLE, INSIDE, PURE = 0.75, 0.6, 0.8, 0.7
-"""IoU below which a field is drawn again; IoU or share inside one field that makes a polygon a field, and the share of
-its ground of one class that makes it worth a class."""
+GOOD, DRAWN, WHOLE, PURE, CLICKS = 0.75, 0.85, 0.6, 0.7, 6
+"""IoU below which a field is drawn again, to which it is corrected by at most so many clicks, and which is a field."""
 
 
 class Everything(Film):
@@ -55,13 +54,10 @@ class Everything(Film):
         box = QgsProject.instance().mapLayersByName("fields")[0].extent()
         self.zoom([box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum()], 1.02)
 
-    def best(self, outline: QgsGeometry) -> tuple[float, float]:
-        """The largest IoU with a true field, and the largest share inside one."""
+    def best(self, outline: QgsGeometry) -> float:
+        """The largest IoU with a true field."""
         shared = [(truth, truth.intersection(outline).area()) for truth in self.truths]
-        return (
-            max(area / (truth.area() + outline.area() - area) for truth, area in shared),
-            max(area for _, area in shared) / outline.area(),
-        )
+        return max(area / (truth.area() + outline.area() - area) for truth, area in shared)
 
     def ious(self) -> list[float]:
         """The IoU of each true field with the best polygon."""
@@ -129,7 +125,18 @@ class Everything(Film):
     def review_box(self) -> Any:
         return self.interaction.dock.review_box
 
+    def show_only(self, *layers: QgsVectorLayer) -> None:
+        """Show some layers, in this order, above the image, each by a click or a drag in the layer tree."""
+        root = QgsProject.instance().layerTreeRoot()
+        wanted = [*layers, QgsProject.instance().mapLayersByName("fields")[0]]
+        self.hand.clicks += sum(root.findLayer(layer).isVisible() != (layer in wanted) for layer in root.layerOrder())
+        for layer in root.layerOrder():
+            root.findLayer(layer).setItemVisibilityChecked(layer in wanted)
+        root.setHasCustomLayerOrder(True)
+        root.setCustomLayerOrder(wanted)
+
     def to_review(self, layer: QgsVectorLayer) -> None:
+        self.show_only(self.layer, layer)
         self.review_box.setCollapsed(False)
         self.hand.clicks += 2
         self.review_box.layers.setLayer(layer)
@@ -137,15 +144,18 @@ class Everything(Film):
         iface.messageBar().clearWidgets()
         self.interaction.dock.options_box.setCollapsed(True)
 
-    def judge(self, counts: Counter[str], only_fields: bool = False) -> None:
-        """Judge the current polygon by one key, as one who knows the truth."""
+    def judge(self, counts: Counter[str], pure: float = PURE, only_fields: bool = False) -> None:
+        """Judge the current polygon by one key, as one who knows the truth: it gets the class of most of its ground.
+
+        It is rejected if less of its ground than ``pure`` has that class, or, of ``only_fields``, if it is no whole
+        field.
+        """
         outline = QgsGeometry.fromWkt(self.review._polygon.wkt)
         inside = outline.intersection(self.ground_truth).area() / outline.area()
-        iou, within = self.best(outline)
         key = "1" if inside > 0.5 else "2"
-        is_good = iou >= WHOLE or (within >= INSIDE and not only_fields) if key == "1" else 1 - inside >= PURE
-        if only_fields and key == "2":
-            is_good = False
+        is_good = max(inside, 1 - inside) >= pure
+        if only_fields:
+            is_good = self.best(outline) >= WHOLE
         guess = self.guess()
         if guess:
             counts["class guessed"] += 1
@@ -232,17 +242,20 @@ class Everything(Film):
             self.hand.clicks += 1
             pause(0.3)
             while self.go():
-                self.judge(counts)
+                self.judge(counts, pure=0.0)
             stage["judged"] = dict(counts)
         self.whole()
+        self.show_only(self.layer)
+        pause(1)
         self.picture("5_judged")
 
     def similar(self) -> None:
         counts: Counter[str] = Counter()
         with self.stage("similar") as stage:
             scored = sorted(
-                ((self.best(item.geometry())[0], item.id()) for item in self.layer.getFeatures()), reverse=True
+                ((self.best(item.geometry()), item.id()) for item in self.layer.getFeatures()), reverse=True
             )
+            self.show_only(self.layer)
             self.layer.selectByIds([key for _, key in scored[:5]])
             self.hand.clicks += 5
             self.to_map()
@@ -252,6 +265,7 @@ class Everything(Film):
             stage["messages"] = self.messages()
             iface.messageBar().clearWidgets()
             if self.review.layer is not shown:
+                self.show_only(self.layer, self.review.layer)
                 stage["found"] = len(self.review.items)
                 self.layer.removeSelection()
                 self.picture("6_similar")
@@ -262,6 +276,7 @@ class Everything(Film):
     def draw_missed(self) -> None:
         """Draw what is still wrong by clicks; neighbours give way."""
         with self.stage("drawn") as stage:
+            self.show_only(self.layer)
             self.ground("carve")
             missed = [field for field, iou in zip(self.fields, self.ious()) if iou < GOOD]
             stage["missed"], stage["drawn"] = len(missed), 0
@@ -272,6 +287,15 @@ class Everything(Film):
         self.zoom(field["bounds"], 1.8)
         agreement = self.segment(field)
         self.close_messages()
+        truth = QgsGeometry.fromWkt(field["outline"])
+        for _ in range(CLICKS):
+            if agreement >= DRAWN:
+                break
+            shown = self.shown_outline()
+            parts = shown.symDifference(truth).buffer(-1, 4).asGeometryCollection()
+            place = max(parts, key=lambda part: part.area()).poleOfInaccessibility(0.5)[0].asPoint()
+            self.click(place.x(), place.y(), "" if truth.contains(QgsGeometry.fromPointXY(place)) else "shift")
+            agreement = self.agreement(truth)
         if agreement < WHOLE:
             self.key("Escape")
             return False
@@ -288,6 +312,10 @@ class Everything(Film):
         self.close_messages()
         self.key("Escape")
         return False
+
+    def shown_outline(self) -> QgsGeometry:
+        """The proposal, in the CRS of the project, which is that of the image."""
+        return QgsGeometry.fromWkt(self.drawing.result.geometry.wkt)
 
     def close_messages(self) -> None:
         if self.messages():
@@ -306,7 +334,7 @@ class Everything(Film):
             for _ in range(3 * len(check.findings)):
                 if check.current is None and check.findings:
                     self.key("n")
-                if check.current is None or check.current.kind.value == "large gap":
+                if check.current is None:
                     break
                 if not mended:
                     self.picture("8_finding")
@@ -328,15 +356,6 @@ class Everything(Film):
         iface.actionSaveActiveLayerEdits().trigger()
         wait(lambda: not self.layer.isModified(), "saving")
 
-    def by_clicks(self) -> None:
-        """Draw every field by clicks in a new layer."""
-        self.interaction.dock.new_layer_wanted.emit(str(FOLDER / "clicks.gpkg"))
-        wait(lambda: self.layer is not None and "clicks" in self.layer.source(), "target layer")
-        self.layer.startEditing()
-        with self.stage("by clicks") as stage:
-            stage["drawn"] = sum(self.draw_field(field) for field in self.fields)
-        self.save()
-
     def run(self) -> None:
         tool = Path(os.environ["GEOSAM_ES_TESTS"]).parents[2] / ".venv" / "bin" / "geosam-es"
         QSettings().setValue("geosam_es/command_line", str(tool))
@@ -353,13 +372,11 @@ class Everything(Film):
         self.draw_missed()
         self.check()
         self.save()
-        for layer in (found, classified):
-            QgsProject.instance().layerTreeRoot().findLayer(layer).setItemVisibilityChecked(False)
         iface.messageBar().clearWidgets()
         self.whole()
+        self.interaction.dock.options_box.setCollapsed(True)
         self.picture("9_coverage")
-        self.by_clicks()
-        self.picture("10_by_clicks")
 
 
-start(Everything)
+if __name__ == "__main__":
+    start(Everything)
