@@ -1,7 +1,8 @@
 """From an image to a classified coverage in the real QGIS window, run by ``SCRIPT=everything film.sh``.
 
 *Segment everything*, review by keys, classes from the first 20 polygons, similar objects, clicks for the fields that are
-still wrong, *Check coverage*. ``by_clicks.py`` draws every field by clicks, to compare. Files are those of ``film.py``, and ``everything.gpkg`` is the coverage.
+still wrong, *Check coverage*. ``by_clicks.py`` draws every field by clicks, to compare. Files are those of ``film.py``,
+and ``everything.gpkg`` is the coverage.
 """
 
 from __future__ import annotations
@@ -289,10 +290,9 @@ class Everything(Film):
         self.close_messages()
         truth = QgsGeometry.fromWkt(field["outline"])
         for _ in range(CLICKS):
-            if agreement >= DRAWN:
+            parts = self.shown_outline().symDifference(truth).buffer(-1, 4).asGeometryCollection()
+            if agreement >= DRAWN or not parts:
                 break
-            shown = self.shown_outline()
-            parts = shown.symDifference(truth).buffer(-1, 4).asGeometryCollection()
             place = max(parts, key=lambda part: part.area()).poleOfInaccessibility(0.5)[0].asPoint()
             self.click(place.x(), place.y(), "" if truth.contains(QgsGeometry.fromPointXY(place)) else "shift")
             agreement = self.agreement(truth)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A base map becomes a coverage in the real QGIS window, a picture for each step; then a check outside QGIS:
 #   tests/qgis/desktop/film.sh FOLDER ZIP DATA [QGIS OPTIONS, such as --lang es]
-# SCRIPT=everything makes the coverage of nothing but the image instead, by everything.py.
+# SCRIPT=everything makes the coverage of nothing but the image instead; SCRIPT=by_clicks draws its fields by clicks alone.
 # DATA is the folder of labelled imagery. Pictures, report.json and the layer go to FOLDER. Needs qgis, xvfb, xdotool,
 # openbox, and the environments that `make test` creates.
 set -euo pipefail
