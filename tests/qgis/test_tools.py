@@ -240,7 +240,10 @@ class TestClassify:
         self, tool: Tool, store: Path, tmp_path: Path
     ) -> None:
         known, out = saved_layer(tmp_path / "known.gpkg"), tmp_path / "out.gpkg"
-        saved_layer(out)
+        # The stand-in copies a folder, and QGIS opens one of Shapefiles as a layer.
+        (tmp_path / "result").mkdir()
+        saved_layer(tmp_path / "result" / "fields.shp")
+        tool.plan(decoder=str(tmp_path / "result"))
         wanted = QgsVectorLayer(f"Polygon?crs={CRS}", "all", "memory")
         QgsProject.instance().addMapLayer(wanted)
         symbol = QgsFillSymbol.createSimple({"color": "#aa0000"})
