@@ -1,7 +1,7 @@
 """From an image to a classified coverage in the real QGIS window, run by ``SCRIPT=everything film.sh``.
 
-*Segment everything*, review by keys, classes from the first 20 polygons, similar objects, clicks for the fields that
-are still wrong, *Check coverage*. ``by_clicks.py`` draws every field by clicks, to compare. Files are those of ``film.py``, and
+*Segment everything*, review by keys, classes from the first 20 polygons, similar objects, clicks where fields are still
+wrong, *Check coverage*. ``by_clicks.py`` draws every field by clicks, to compare. Files are those of ``film.py``;
 ``everything.gpkg`` is the coverage.
 """
 
