@@ -255,7 +255,8 @@ class TestClassify:
         (added,) = set(QgsProject.instance().mapLayers()) - before
         renderer = QgsProject.instance().mapLayer(added).renderer()
         assert isinstance(renderer, QgsCategorizedSymbolRenderer)
-        fill = renderer.categories()[0].symbol().symbolLayer(0).fillColor()
+        (category, *_others) = renderer.categories()
+        fill = category.symbol().symbolLayer(0).fillColor()
         assert fill.name() == "#aa0000" and fill.alphaF() < 0.5
 
 
