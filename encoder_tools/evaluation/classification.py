@@ -158,13 +158,14 @@ def classify(known: Described, classes: Sequence[str], wanted: Described) -> Cla
     forest = _scikit_learn().ensemble.ExtraTreesClassifier(_TREES, class_weight="balanced", random_state=0, n_jobs=-1)
     linear = LinearClassifier(_RIDGE)
     linear.add(known.features, classes)
+    labels = np.array([linear.classes.index(name) for name in classes])
     # It groups the rows by class.
-    order = np.argsort([linear.classes.index(name) for name in classes], kind="stable")
     scores = np.empty((len(classes), len(linear.classes)))
-    scores[order], _ = linear.left_out()
-    forest.fit(np.column_stack([scores, known.others]), list(classes))
+    scores[np.argsort(labels, kind="stable")], _ = linear.left_out()
+    # Scikit-learn mistakes names such as "4090" for numbers.
+    forest.fit(np.column_stack([scores, known.others]), labels)
     answer = forest.predict_proba(np.column_stack([linear.scores(wanted.features), wanted.others]))
-    return Classified(tuple(forest.classes_), answer)
+    return Classified(tuple(linear.classes[label] for label in forest.classes_), answer)
 
 
 def cross_validate(known: Described, classes: Sequence[str], geometries: Sequence[BaseGeometry]) -> Classified:

@@ -142,7 +142,7 @@ class AutomaticMasksAlgorithm(ImageAlgorithm):
         sink, output = self.parameterAsSink(parameters, self.OUTPUT, context, made, multi_polygon, crs)
         if sink is None:
             raise QgsProcessingException(self.invalidSinkError(parameters, self.OUTPUT))
-        PolygonStyle(None).use_for(output, context)
+        PolygonStyle(None, fills=not is_coverage).use_for(output, context)
         simplify = self.parameterAsDouble(parameters, self.SIMPLIFY, context)
         meter = EllipsoidArea(crs, context.project())
         share = 0.0

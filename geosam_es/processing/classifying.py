@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from qgis.core import (
     QgsProcessingParameterVectorDestination,
 )
 
+from ..qgis_support.classes import ClassList, classes_of_layer
 from ..qgis_support.messages import tr
+from .styling import PolygonStyle
 from .tools import REPORT, ToolAlgorithm
 
 __all__ = ["ClassifyPolygonsAlgorithm"]
@@ -32,6 +35,10 @@ class ClassifyPolygonsAlgorithm(ToolAlgorithm):
     POLYGONS = "POLYGONS"
     REPORT = "REPORT"
     HTML = "HTML"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._classes: ClassList | None = None
 
     def displayName(self) -> str:  # noqa: N802
         """Return the name in the toolbox."""
@@ -67,6 +74,15 @@ class ClassifyPolygonsAlgorithm(ToolAlgorithm):
         self.addParameter(QgsProcessingParameterFolderDestination(self.REPORT, tr("Report")))
         self.addOutput(QgsProcessingOutputHtml(self.HTML, tr("Report")))
 
+    def prepareAlgorithm(  # noqa: N802
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback | None
+    ) -> bool:
+        """Read the names and colours of the training classes too; see `ImageAlgorithm`."""
+        layer = self.parameterAsVectorLayer(parameters, self.INPUT, context)
+        field = self.parameterAsString(parameters, self.CLASS, context)
+        self._classes = classes_of_layer(layer, field) if layer is not None else None
+        return super().prepareAlgorithm(parameters, context, feedback)
+
     def execute(
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
@@ -79,4 +95,8 @@ class ClassifyPolygonsAlgorithm(ToolAlgorithm):
         arguments = ["classify", str(store), str(known), str(wanted), "--class", field, "--report", str(report)]
         if not self.run_tool([*arguments, *self.report_arguments(output, parameters, context)], feedback):
             return {}
+        wanted_fields = self.parameterAsSource(parameters, self.POLYGONS, context).fields()
+        field = "class" if wanted_fields.lookupField("class") < 0 else "class_1"
+        classes = replace(self._classes, field=field) if self._classes is not None else None
+        PolygonStyle(classes, fills=False).use_for(str(output), context)
         return {self.OUTPUT: str(output), self.REPORT: str(report), self.HTML: str(report / REPORT)}

@@ -32,14 +32,17 @@ class PolygonStyle(QgsProcessingLayerPostProcessorInterface):
     ----------
     classes : ClassList, optional
         Classes of the polygons, with the name of their field.
+    fills : bool
+        Whether polygons without classes are filled; those of a coverage would tint the whole image.
     """
 
     # QGIS does not own it, and may call it when the algorithm is gone.
     _kept: ClassVar[set[PolygonStyle]] = set()
 
-    def __init__(self, classes: ClassList | None) -> None:
+    def __init__(self, classes: ClassList | None, fills: bool = True) -> None:
         super().__init__()
         self._classes = classes
+        self._fills = fills
 
     def use_for(self, output: str, context: QgsProcessingContext) -> None:
         """Style an output, if QGIS loads it into the project."""
@@ -62,5 +65,6 @@ class PolygonStyle(QgsProcessingLayerPostProcessorInterface):
                 apply_classes(layer, classes.field, classes)
         if not isinstance(layer.renderer(), QgsCategorizedSymbolRenderer):
             settings = Settings()
-            symbol = fill_symbol(QColor(settings.outline_colour), settings.fill_opacity / 100, _OUTLINE_MM)
+            opacity = settings.fill_opacity / 100 if self._fills else 0.0
+            symbol = fill_symbol(QColor(settings.outline_colour), opacity, _OUTLINE_MM)
             layer.setRenderer(QgsSingleSymbolRenderer(symbol))

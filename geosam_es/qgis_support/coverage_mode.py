@@ -34,6 +34,8 @@ class CoverageMode:
         Larger enclosed gaps are no fault.
     moves_borders : bool
         Whether refining a polygon moves the borders that it shares.
+    joins_class : bool
+        Whether neighbours of the same class are a fault, as in land cover; parcels of one crop are none.
     """
 
     is_on: bool = False
@@ -43,6 +45,7 @@ class CoverageMode:
     refuses_small: bool = False
     max_gap_m2: float = MAX_GAP_M2
     moves_borders: bool = True
+    joins_class: bool = True
 
     @classmethod
     def of(cls, layer: QgsVectorLayer | None) -> CoverageMode:

@@ -93,6 +93,14 @@ def test_without_the_raster_its_pixels_are_missed(
         hidden.rename(image)
 
 
+def test_codes_of_habitats(run: Run, image: Path, layer: Any, tmp_path: Path) -> None:
+    known = layer("known", [*SQUARES[:6], *BARS[:6]], kind=["4090"] * 6 + ["9340"] * 6)
+    options = ("--class", "kind", "-o", tmp_path / "out.gpkg", "--report", tmp_path / "report")
+    result = run("classify", store_of(image), known, layer("all", [SQUARES[7], BARS[7]]), *options)
+    assert result.exit_code == 0, result.stderr
+    assert read(tmp_path / "out.gpkg")["class"] == ["4090", "9340"]
+
+
 def test_rare_classes_are_left_out(run: Run, image: Path, layer: Any, tmp_path: Path) -> None:
     blocks = [*SQUARES[:4], *BARS[:4], SQUARES[5], SQUARES[7]]
     known = layer("known", blocks, kind=["roof"] * 4 + ["field"] * 4 + ["shed", None])

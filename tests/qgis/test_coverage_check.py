@@ -12,7 +12,7 @@ import shapely
 from qgis.core import QgsFeature, QgsProject, QgsVectorLayer
 from qgis.PyQt.QtCore import Qt
 from qgis.PyQt.QtTest import QTest
-from qgis.PyQt.QtWidgets import QApplication, QListWidget, QPushButton
+from qgis.PyQt.QtWidgets import QApplication, QCheckBox, QListWidget, QPushButton
 
 from geosam_es.core.coverage_check import Kind
 from geosam_es.gui.interaction import Interaction
@@ -165,6 +165,13 @@ def test_what_others_change_is_checked_again(iface: Interface, ready: Interactio
     assert settled(ready) == [Kind.SAME_CLASS]
     layer.rollBack(False)
     assert settled(ready) == [Kind.GAP, Kind.SAME_CLASS]
+
+
+def test_neighbours_may_have_one_class(ready: Interaction, layer: QgsVectorLayer) -> None:
+    layer.changeAttributeValue(next(feature.id() for feature in layer.getFeatures() if feature["class"] == "c"), 0, "d")
+    assert checked(ready) == [Kind.OVERLAP, Kind.GAP, Kind.SMALL, Kind.SAME_CLASS]
+    ready.dock.options_box.coverage.findChild(QCheckBox, "joins_class").setChecked(False)
+    assert checked(ready) == [Kind.OVERLAP, Kind.GAP, Kind.SMALL]
 
 
 def test_enter_and_escape_belong_to_what_is_drawn_first(

@@ -474,10 +474,13 @@ class TestFootprint:
 
 
 def loaded(raster: QgsRasterLayer, clicks: QgsVectorLayer, output: str = "TEMPORARY_OUTPUT") -> QgsVectorLayer:
+    return loaded_from("segmentpoints", RASTER=raster, INPUT=clicks, OUTPUT=output)
+
+
+def loaded_from(name: str, **parameters: Any) -> QgsVectorLayer:
     """Run an algorithm as the dialog does, and return the layer that is added to the project."""
     before = set(QgsProject.instance().mapLayers())
-    parameters = {"RASTER": raster, "INPUT": clicks, "OUTPUT": output}
-    processing.runAndLoadResults("geosam_es:segmentpoints", parameters, feedback=Log())
+    processing.runAndLoadResults(f"geosam_es:{name}", parameters, feedback=Log())
     (added,) = set(QgsProject.instance().mapLayers()) - before
     return QgsProject.instance().mapLayer(added)
 
@@ -494,6 +497,12 @@ class TestStyle:
             fill = renderer.symbol().symbolLayer(0)
             assert fill.strokeColor().name() == fill.fillColor().name() == "#00aa33"
             assert fill.fillColor().alphaF() == pytest.approx(0.2, abs=0.01)
+
+    def test_a_coverage_does_not_tint_the_image(self, raster: QgsRasterLayer) -> None:
+        layer = loaded_from(
+            "automaticmasks", RASTER=raster, COVERAGE=True, POINTS_PER_SIDE=2, OUTPUT="TEMPORARY_OUTPUT"
+        )
+        assert layer.renderer().symbol().symbolLayer(0).fillColor().alpha() == 0
 
     def test_the_classes_of_the_prompts(self, raster: QgsRasterLayer) -> None:
         clicks = points(CENTRES, "&field=model:string", [("oak",), ("elm",)])

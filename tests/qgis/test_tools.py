@@ -17,14 +17,17 @@ import pytest
 import rasterio
 from qgis.core import (
     QgsApplication,
+    QgsCategorizedSymbolRenderer,
     QgsCoordinateReferenceSystem,
     QgsFeature,
+    QgsFillSymbol,
     QgsGeometry,
     QgsProcessingException,
     QgsProcessingFeatureSourceDefinition,
     QgsProcessingFeedback,
     QgsProject,
     QgsRectangle,
+    QgsRendererCategory,
     QgsVectorFileWriter,
     QgsVectorLayer,
 )
@@ -232,6 +235,29 @@ class TestClassify:
         assert tool.option("--class") == ["class"] and tool.option("-o") == [str(out)]
         assert tool.option("--report") == [str(report)] and "--overwrite" not in tool.arguments
         assert outputs["OUTPUT"] == str(out) and outputs["HTML"] == str(report / "report.html")
+
+    def test_the_image_shows_through_in_the_colours_of_the_classes(
+        self, tool: Tool, store: Path, tmp_path: Path
+    ) -> None:
+        known, out = saved_layer(tmp_path / "known.gpkg"), tmp_path / "out.gpkg"
+        # The stand-in copies a folder, and QGIS opens one of Shapefiles as a layer.
+        (tmp_path / "result").mkdir()
+        saved_layer(tmp_path / "result" / "fields.shp")
+        tool.plan(decoder=str(tmp_path / "result"))
+        wanted = QgsVectorLayer(f"Polygon?crs={CRS}", "all", "memory")
+        QgsProject.instance().addMapLayer(wanted)
+        symbol = QgsFillSymbol.createSimple({"color": "#aa0000"})
+        known.setRenderer(QgsCategorizedSymbolRenderer("class", [QgsRendererCategory("oak", symbol, "Oak")]))
+        values = {"STORE": str(store), "INPUT": known, "CLASS_FIELD": "class", "POLYGONS": wanted, "OVERWRITE": True}
+        values.update(OUTPUT=str(out), REPORT=str(tmp_path / "report"))
+        before = set(QgsProject.instance().mapLayers())
+        processing.runAndLoadResults("geosam_es:classifypolygons", values, feedback=Log())
+        (added,) = set(QgsProject.instance().mapLayers()) - before
+        renderer = QgsProject.instance().mapLayer(added).renderer()
+        assert isinstance(renderer, QgsCategorizedSymbolRenderer)
+        (category, *_others) = renderer.categories()
+        fill = category.symbol().symbolLayer(0).fillColor()
+        assert fill.name() == "#aa0000" and fill.alphaF() < 0.5
 
 
 class TestEvaluate:

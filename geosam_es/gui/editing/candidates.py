@@ -40,7 +40,7 @@ ACCEPTED, REJECTED = "accepted", "rejected"
 UNSAVED = "unsaved"
 """Accepted into a layer whose edits are not saved yet."""
 
-CONFIDENCE_FIELDS = ("predicted_iou", "score", "likeness", "probability", "confidence")
+CONFIDENCE_FIELDS = ("probability", "likeness", "predicted_iou", "score", "confidence")
 """Fields that say how sure a machine was, the likeliest first."""
 
 _PROPERTY = "geosam_es/review"

@@ -104,7 +104,7 @@ class LayerCoverage:
         """
         rectangle = self.reach(area) if area is not None else None
         polygons, rules, classes = self._read(rectangle)
-        found = coverage_check.check(polygons, rules, classes)
+        found = coverage_check.check(polygons, rules, classes, () if self.mode.joins_class else (Kind.SAME_CLASS,))
         if rectangle is not None:
             box = from_qgs(QgsGeometry.fromRect(rectangle))
             gaps = Kind.GAP, Kind.LARGE_GAP

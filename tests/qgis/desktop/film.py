@@ -50,10 +50,12 @@ def require(condition: bool, what: str) -> None:
 
 
 class Film(Person):
+    NAME = "film"
+
     def __init__(self) -> None:
         super().__init__()
         film = json.loads((FOLDER / "film.json").read_text())
-        self.base, self.fields = film["base"], film["fields"]
+        self.base, self.fields, self.all_fields = film["base"], film["fields"], film["all_fields"]
         self.drawn: list[Field] = []
 
     # What is in the layer.
@@ -102,13 +104,12 @@ class Film(Person):
         project, raster = QgsProject.instance(), QgsRasterLayer(str(FOLDER / "fields.tif"), "fields")
         project.setCrs(raster.crs())
         project.addMapLayer(raster)
-        for panel in iface.mainWindow().findChildren(QDockWidget):
-            panel.setVisible(panel.objectName() == "GeoSamEsDock")
+        self.only_panel()
         self.take_tool()
         dock = self.interaction.dock
         language = "es" if QgsApplication.instance().translation().startswith("es") else "en"
         dock.class_box.csv_chosen.emit(str(FOLDER / f"classes_{language}.csv"))
-        dock.new_layer_wanted.emit(str(FOLDER / "film.gpkg"))
+        dock.new_layer_wanted.emit(str(FOLDER / f"{self.NAME}.gpkg"))
         wait(lambda: self.layer is not None, "target layer")
         layer, features = self.layer, []
         for item in self.base:
@@ -120,6 +121,10 @@ class Film(Person):
         layer.updateExtents()
         layer.startEditing()
         self.whole()
+
+    def only_panel(self) -> None:
+        for panel in iface.mainWindow().findChildren(QDockWidget):
+            panel.setVisible(panel.objectName() == "GeoSamEsDock")
 
     def whole(self) -> None:
         extent = self.layer.extent()
@@ -391,4 +396,5 @@ class Film(Person):
         wait(lambda: not self.layer.isModified(), "saving")
 
 
-start(Film)
+if __name__ == "__main__":
+    start(Film)

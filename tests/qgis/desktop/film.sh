@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # A base map becomes a coverage in the real QGIS window, a picture for each step; then a check outside QGIS:
 #   tests/qgis/desktop/film.sh FOLDER ZIP DATA [QGIS OPTIONS, such as --lang es]
+# SCRIPT=everything makes the coverage of nothing but the image instead; SCRIPT=by_clicks draws its fields by clicks alone.
 # DATA is the folder of labelled imagery. Pictures, report.json and the layer go to FOLDER. Needs qgis, xvfb, xdotool,
 # openbox, and the environments that `make test` creates.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
-folder=$(realpath -m "$1") zip=$2 data=$3
+folder=$(realpath -m "$1") zip=$2 data=$3 script=${SCRIPT:-film}
 shift 3
 rm -rf "$folder"
 .venv/bin/python -m tests.qgis.desktop.prepare_film "$folder" "$data"
@@ -22,7 +23,8 @@ PYTHONPATH=$(echo "$PWD"/.venv-qgis/lib/python3*/site-packages) XDG_RUNTIME_DIR=
   GEOSAM_ES_DESKTOP="$folder" GEOSAM_ES_TESTS="$PWD/tests/qgis/desktop" timeout "${QGIS_SECONDS:-600}" \
   xvfb-run -a -s "-screen 0 1280x800x24" bash -c '
     openbox & exec qgis --nologo --noversioncheck --profiles-path "$0" --code "$@"' \
-  "$profiles" "$PWD/tests/qgis/desktop/film.py" "$@" || true
+  "$profiles" "$PWD/tests/qgis/desktop/$script.py" "$@" || true
 cat "$folder/report.json"
 grep -q '"done": true' "$folder/report.json"
-.venv/bin/python -m encoder_tools.cli check "$folder/film.gpkg" --class class --tolerance 1 --min-area-m2 200
+.venv/bin/python -m encoder_tools.cli check "$folder/$script.gpkg" --tolerance 1 --min-area-m2 200 \
+  $([[ $script != film ]] || echo --class class)

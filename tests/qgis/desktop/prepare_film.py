@@ -1,4 +1,4 @@
-"""Prepares `film.py`: an image of fields on the map, a coarse base map over it, and the fields to draw."""
+"""Prepares `film.py` and `everything.py`: an image of fields, a coarse base map over it, and the fields to draw."""
 
 from __future__ import annotations
 
@@ -73,10 +73,12 @@ def prepare(folder: Path, data: Path) -> None:
     base = [(code, on_map(shapely.Polygon(ring))) for code, rings in BASE.items() for ring in rings]
     collection = json.loads((data / "fields" / "val" / f"{NAME}.pixels.geojson").read_text())
     fields = [shapely.geometry.shape(feature["geometry"]) for feature in collection["features"]]
-    fields = [on_map(field) for field in fields if field.is_valid and field.area >= MIN_AREA]
+    valid = [on_map(field) for field in fields if field.is_valid]
+    fields = [field for field in valid if field.area >= MIN_AREA * PIXEL**2]
     film = {
         "base": [{"class": code, "outline": polygon.wkt} for code, polygon in base],
         "fields": [_described(field, [polygon for _, polygon in base]) for field in fields],
+        "all_fields": [field.wkt for field in valid],
     }
     (folder / "film.json").write_text(json.dumps(film))
 
