@@ -371,7 +371,8 @@ class TestWholeModel:
         click(iface.canvas, place("a"))
         wait_until(lambda: interaction.controller.drawing.has_polygon)
         assert interaction.stores.store.live is not None
-        again = ask(interaction)
+        button(interaction).click()
+        again = interaction.dock.findChildren(LearnDialog)[-1]
         # Another model may be too large.
         assert "prepared again" not in again.findChildren(QComboBox)[0].itemText(1)
         again.reject()
