@@ -80,5 +80,5 @@ def test_what_was_rejected_does_not_come_back(iface: Interface, ready: Interacti
 
 def test_without_an_example_it_says_what_to_do(iface: Interface, ready: Interaction) -> None:
     key(iface, F)
-    assert any("There is no example to search by" in text for text in iface.messages())
+    assert any("There is no example to search with" in text for text in iface.messages())
     assert ready.review.layer is None
