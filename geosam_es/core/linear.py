@@ -88,8 +88,8 @@ class LinearClassifier:
             targets = np.column_stack([share[name] * product[-1] for name, product in products.items()])
             penalty = np.full(len(system), self.ridge)
             penalty[-1] = 0.0
-            self._inverse = np.linalg.inv(system + np.diag(penalty))
-            self._weights = np.asarray(self._inverse @ targets, dtype=np.float64)
+            self._inverse = np.asarray(np.linalg.inv(system + np.diag(penalty)), dtype=np.float64)
+            self._weights = self._inverse @ targets
         return self._weights
 
     def scores(self, vectors: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

@@ -256,19 +256,19 @@ def gaps(outline: Outline, cover: BaseGeometry, tolerance: float) -> BaseGeometr
     # Round outwards, for the same tolerance in all directions; mitred inwards, to restore the corners.
     closed = grown(shapely.buffer(joined, tolerance / 2), -tolerance / 2, _WEDGE_LIMIT)
     # Gaps between two neighbours are not filled beyond the outline.
-    closed = shapely.intersection(closed, outline.buffer(tolerance, quad_segs=4))
+    filled = shapely.intersection(closed, outline.buffer(tolerance, quad_segs=4))
     hair = _HAIR * tolerance
-    between = grown(grown(shapely.difference(closed, joined), -hair), hair)
+    between = grown(grown(shapely.difference(filled, joined), -hair), hair)
     parts = shapely.STRtree(polygon_parts(between))
     beside, at_cover = (parts.query(side, predicate="dwithin", distance=hair) for side in (outline, cover))
     near = np.intersect1d(beside, at_cover)
-    return shapely.intersection(grown(shapely.MultiPolygon(list(parts.geometries[near])), 2 * hair), closed)
+    return shapely.intersection(grown(shapely.MultiPolygon(list(parts.geometries[near])), 2 * hair), filled)
 
 
-def grown(geometry: BaseGeometry, distance: float, mitre_limit: float = _MITRE_LIMIT) -> BaseGeometry:
+def grown(geometry: BaseGeometry, distance: float, mitre_limit: float = _MITRE_LIMIT) -> Outline:
     """Return a geometry with a margin, or smaller by it; its corners stay sharp."""
-    # With mitres, GEOS may return rings that cross themselves.
-    return valid(shapely.buffer(geometry, distance, join_style="mitre", mitre_limit=mitre_limit))
+    # With mitres, GEOS may return rings that cross themselves. Their repair may leave lines, which overlays refuse.
+    return polygonal(valid(shapely.buffer(geometry, distance, join_style="mitre", mitre_limit=mitre_limit)))
 
 
 def without_slivers(outline: Outline, cover: BaseGeometry, width: float) -> Outline:

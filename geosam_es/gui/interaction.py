@@ -179,7 +179,7 @@ class Interaction(QObject):
         for index, action in enumerate(actions.classes):
             action.triggered.connect(lambda _checked=False, index=index: self._on_class_key(index))
         classes = self.dock.class_box
-        actions.suggested.triggered.connect(lambda: classes.take_suggestion())
+        actions.suggested.triggered.connect(self._on_suggested_key)
         classes.suggestion_changed.connect(lambda: actions.suggested.setEnabled(bool(classes.suggestion)))
 
     def _connect_undo(self) -> None:
@@ -575,8 +575,16 @@ class Interaction(QObject):
         """Choose a class; in the review, accept with it too."""
         classes = self.dock.class_box.classes
         self.dock.class_box.choose(index)
-        is_class = classes is not None and index < len(classes.items)
-        if is_class and self.review.index is not None and self.refining.current is None:
+        if classes is not None and index < len(classes.items):
+            self._accept_reviewed()
+
+    def _on_suggested_key(self) -> None:
+        """Take the suggested class, as the key of that class does."""
+        self.dock.class_box.take_suggestion()
+        self._accept_reviewed()
+
+    def _accept_reviewed(self) -> None:
+        if self.review.index is not None and self.refining.current is None:
             self._on_accept()
 
     # Undo.
@@ -682,6 +690,7 @@ class Interaction(QObject):
         self.dock.review_box.show_queue(len(review.items), found.counts if found else (0, 0), confidence)
         self._enable_walk()
         self._show_place()
+        self.suggestions.look_at(review.place, review.layer)
         self._on_drawing(self.controller.drawing)
         self._show_mode()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil, nan
+from math import ceil, nan, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -126,7 +126,9 @@ def automatic_coverage(
     _group_ground(canvas, segmenter, segmenter.pyramid.grid(max(level, 0)), options.groups)
     canvas.leave_out(area, has_data)
     ends = np.array([segmenter.pyramid.width, segmenter.pyramid.height], float)
-    for outline, label in Regions(canvas.labels, options.min_area / cell**2).traced(options.simplify_tolerance / cell):
+    least, tolerance = options.min_area / cell**2, options.simplify_tolerance / cell
+    # Tracing cuts corners, so that regions become a little smaller.
+    for outline, label in Regions(canvas.labels, least + tolerance * sqrt(least)).traced(tolerance):
         polygon = shapely.transform(outline, lambda xy: np.minimum(xy * cell, ends))
         inside = polygon.representative_point()
         found = known[label - 1] if label > 0 else (nan, nan, (inside.x, inside.y), level)

@@ -194,22 +194,22 @@ class SimilarObjects:
 
     def _add_background(self) -> None:
         """Learn from random places, and from copies of the examples at random places and beside them."""
-        reader, random, examples = self.segmenter.reader, self._random, [*self._wanted.values()]
+        reader, rng, examples = self.segmenter.reader, self._random, [*self._wanted.values()]
         tiles = [tile for tile in reader.tiles(self.level) if reader.is_encoded(tile)]
-        tiles = [tiles[index] for index in random.permutation(len(tiles))[:8]]
+        tiles = [tiles[index] for index in rng.permutation(len(tiles))[:8]]
         copies = []
         for tile in tiles:
             frame = TileFrame.of(self.pool.pyramid, tile)
             count = _PLACES // len(tiles)
             ends = np.array([frame.height, frame.width]) * SAMPLES / self.segmenter.tile_size
-            places = (random.random((count, 2)) * ends).astype(np.intp)
+            places = (rng.random((count, 2)) * ends).astype(np.intp)
             self._samples.add(self.pool.at(tile, places), [False] * count)
-            for x, y in random.uniform(frame.bounds[:2], frame.bounds[2:], (_COPIES // len(tiles), 2)):
-                example = examples[random.integers(len(examples))]
+            for x, y in rng.uniform(frame.bounds[:2], frame.bounds[2:], (_COPIES // len(tiles), 2)):
+                example = examples[rng.integers(len(examples))]
                 copies.append(shapely.affinity.translate(example, x - example.centroid.x, y - example.centroid.y))
         for example in examples:
             for angle in np.arange(_DISPLACED) * 2 * np.pi / _DISPLACED:
-                reach = random.uniform(0.5, 1.0) * example.area**0.5
+                reach = rng.uniform(0.5, 1.0) * example.area**0.5
                 copies.append(shapely.affinity.translate(example, reach * np.cos(angle), reach * np.sin(angle)))
         rows = self._rows(copies, self.pool.vectors(copies))
         rows = rows[np.isfinite(rows).all(axis=1)]

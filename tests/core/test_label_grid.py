@@ -35,7 +35,8 @@ def test_regions_cover_the_data_once(seed: int, least: int, tolerance: float, is
     assert shapely.coverage_is_valid(polygons)
     assert shapely.area(polygons).sum() == pytest.approx((labels > 0).sum(), rel=1e-3)
     assert shapely.union_all(polygons).area == pytest.approx(shapely.area(polygons).sum(), rel=1e-9)
-    assert not least or shapely.area(polygons).min() > 0.8 * least
+    # Each side may lose a part of a cell.
+    assert shapely.area(polygons).min() > least - (1 + tolerance) * least**0.5 / 2
     assert not shapely.box(0, 0, 13, 18).intersects(shapely.union_all(polygons))
 
 

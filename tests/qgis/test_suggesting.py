@@ -12,6 +12,7 @@ from qgis.core import QgsCoordinateReferenceSystem, QgsCoordinateTransform, QgsF
 from qgis.PyQt.QtCore import Qt
 from qgis.PyQt.QtWidgets import QApplication
 
+from geosam_es.gui.editing.candidates import candidate_layer
 from geosam_es.gui.interaction import Interaction
 from geosam_es.qgis_support.classes import ClassItem, ClassList
 from geosam_es.qgis_support.crs import to_qgs, transform_polygon
@@ -155,3 +156,20 @@ def test_a_polygon_of_another_layer_while_nothing_is_drawn(
     wait_until(lambda: "Oak" in box.suggestion)
     ready.suggestions.look_at(None, None)
     assert not box.suggestion
+
+
+def test_in_the_review_the_key_accepts_with_the_suggested_class(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, box: Any
+) -> None:
+    fill(target)
+    count = target.featureCount()
+    QgsProject.instance().setCrs(QgsCoordinateReferenceSystem(CRS))
+    ready.review.fill(candidate_layer("found", QgsCoordinateReferenceSystem(CRS), [bright("c")], score=[0.9]))
+    key(iface, Qt.Key.Key_N)
+    wait_until(lambda: "Arable" in box.suggestion)
+    assert target.featureCount() == count
+    key(iface, Qt.Key.Key_0)
+    wait_until(lambda: target.featureCount() == count + 1)
+    assert [str(item["class"]) for item in target.getFeatures()].count("I1.1") == 4
+    # Nothing is under review any more.
+    wait_until(lambda: not box.suggestion)
