@@ -289,7 +289,7 @@ def number_row(text: str, tip: str, suffix: str, maximum: float, step: float) ->
     """Return a caption beside a box for a number, and the box."""
     box = QDoubleSpinBox()
     box.setRange(0.0, maximum)
-    box.setDecimals(2)
+    box.setDecimals(2 if step < 1000 else 0)
     box.setSingleStep(step)
     box.setSuffix(suffix)
     # Room for a usual number; the largest would make the panel wide.
