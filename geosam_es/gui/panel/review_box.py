@@ -151,7 +151,7 @@ class _Histogram(QWidget):
         colours = [self.palette().color(QPalette.ColorGroup.Active, role) for role in roles]
         step, height = self.width() / _BINS, self.height()
         for index in np.flatnonzero(self._counts).tolist():
-            # One is seen beside a thousand.
+            # A bar of one polygon stays visible beside a bar of a thousand.
             bar = max(2, round(height * float(self._counts[index] / self._counts.max())))
             left, right = round(index * step), round((index + 1) * step)
             painter.fillRect(
