@@ -55,7 +55,7 @@ def read_detections(path: Path, raster: RasterInfo, crs: pyproj.CRS) -> VectorLa
     Raises
     ------
     VectorError
-        If the file is damaged, is about another image, or has no box on the raster.
+        If the file is damaged, is for another image, or has no box on the raster.
     """
     reader = {".json": _coco, ".txt": _yolo}.get(path.suffix.lower())
     if reader is None or not path.is_file():
@@ -134,14 +134,14 @@ def _image_id(path: Path, images: Sequence[Mapping[str, Any]], annotations: Sequ
     named = [key for key, stem in stems.items() if stem == PureWindowsPath(raster.file_name).stem.lower()]
     if len(known) > 1 and len(named) != 1:
         raise VectorError(
-            f"{path} is about {len(known)} images, and {len(named) or 'none'} of them is called {raster.file_name}",
+            f"{path} is for {len(known)} images, of which {len(named) or 'none'} has the name {raster.file_name}",
             "keep the image and the boxes of this raster only",
         )
     image_id = named[0] if named else next(iter(known), None)
     image = known.get(image_id, {})
     size = image.get("width"), image.get("height")
     if None not in size and size != (raster.width, raster.height):
-        text = f"{path} is about an image of {size[0]} x {size[1]} pixels, and {raster.file_name} has "
+        text = f"{path} is for an image of {size[0]} x {size[1]} pixels, and {raster.file_name} has "
         raise VectorError(f"{text}{raster.width} x {raster.height}", _REMEDY)
     return image_id
 
@@ -161,7 +161,7 @@ def _yolo(path: Path, text: str, raster: RasterInfo) -> list[_Box] | None:
         score = values.pop() if len(values) % 2 else None
         if len(values) < 4 or max(map(abs, values)) > _LARGEST_SHARE:
             raise VectorError(
-                f"Line {number} of {path} is not a box of YOLO",
+                f"Line {number} of {path} is not a YOLO box",
                 "give the class, and x and y of the middle, width and height divided by those of the image",
             )
         x_y = np.reshape(values, (-1, 2))

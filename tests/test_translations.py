@@ -28,7 +28,7 @@ SHOWN = {
 }
 SYMBOLS = {"CSV…", " GB", " m²", " %"}
 OF_QGIS = {"Deshacer"}
-NO_TEXT = {"geosam_es", "*.zip"}
+NO_TEXT = {"geosam_es", "*.zip", "adapter", "all"}
 """Names of icons and the like."""
 
 TRANSLATIONS = read_translations(PATH)

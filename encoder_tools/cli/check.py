@@ -70,7 +70,7 @@ class _ClassArea(click.ParamType):  # type: ignore[type-arg]
     type=Number(min=0),
     default=MAX_GAP_M2,
     show_default=True,
-    help="Larger enclosed gaps are listed last, as large gaps; they are no fault.",
+    help="Larger enclosed gaps are listed last, as large gaps, and are not faults.",
 )
 @click.option("--skip", multiple=True, type=click.Choice([kind.value for kind in Kind]), help="What not to report.")
 @click.option("--findings", type=PATH, metavar="FILE", help="Write the findings as polygons.")
@@ -105,7 +105,7 @@ def check_command(
     """Check the polygons of LAYER: overlaps, gaps, slivers, small parts, borders without common vertices.
 
     Every finding has a place, a size and a remedy; --fix applies them. The exit code is 0 if there is no fault, or none
-    left after --fix, and 1 otherwise. Large gaps, such as a lake that is no part of the map, are no faults and stay.
+    left after --fix, and 1 otherwise. Large gaps, such as a lake outside the map, are not faults and are kept.
 
     \b
     Example:

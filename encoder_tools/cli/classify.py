@@ -46,13 +46,13 @@ __all__ = ["classify_command"]
 )
 @click.option("--report", type=PATH, help="Folder for a report with the result of cross-validation.")
 @click.option(
-    "--words", help="Classes by name instead of TRAINING, separated by commas, in English, Spanish and others."
+    "--words", help="Names of classes instead of TRAINING, separated by commas, in English, Spanish and others."
 )
 @click.option(
     "--words-model",
     default=DEFAULT_MODEL,
     show_default=True,
-    help="A folder or a name on the Hugging Face Hub, from where it is downloaded at first use.",
+    help="A folder, or a name on the Hugging Face Hub; it is downloaded at first use.",
 )
 @click.option("--raster", type=PATH, help="Raster of the store. Default: the one next to the store.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file and report.")
@@ -73,11 +73,11 @@ def classify_command(
 
     A polygon is described by the stored features under it and around it, its shape, and the pixels of the raster.
     Nothing is encoded. The output has the polygons with their fields and, in addition, class, probability and
-    second_class. The report tells how well the classes of TRAINING are found in parts of the raster that were not
-    learned from, and lists the polygons with the least probable classes first.
+    second_class. The report shows how well the classes are found in parts of the raster that were left out of
+    the training, and lists the polygons with the least probable classes first.
 
     With --words there is no TRAINING: a CLIP model compares the image of each polygon with the names of the classes.
-    Expect less of it than of training polygons.
+    The result is usually worse than with training polygons.
 
     \b
     Example:

@@ -30,7 +30,7 @@ __all__ = ["similar_command"]
 @click.argument("store", type=PATH)
 @click.argument("examples", type=PATH)
 @click.option("-o", "--output", required=True, type=PATH, help=f"Extensions: {', '.join(FORMATS)}.")
-@click.option("--rejected", type=PATH, help="Polygons of what is not meant, such as wrong results of an earlier run.")
+@click.option("--rejected", type=PATH, help="Counterexamples, such as wrong results of an earlier run.")
 @click.option("--known", type=PATH, help="Polygons of objects that you have already; they are left out.")
 @click.option(
     "--threshold",
@@ -64,7 +64,7 @@ def similar_command(
     """Find more objects in STORE like the polygons of EXAMPLES.
 
     A few examples of one kind are enough. The output has the other objects of the image, with their likeness to the
-    examples from 0 to 1, the score of the model and the area. To improve the result, move right ones to EXAMPLES and
+    examples from 0 to 1, the score of the model and the area. To improve the result, move correct ones to EXAMPLES and
     wrong ones to a file for --rejected, and run it again.
 
     \b

@@ -78,8 +78,8 @@ def update_command(
     the verdict: same, moved, changed or gone. Polygons that are the same or gone keep their vertices, a moved one its
     shape, and a changed one the vertices where its border has not changed. All fields are copied to the output.
 
-    Objects that the model draws otherwise than you did may be called changed or gone. With --old-store, what it draws
-    on the two images is compared, which avoids most of these errors.
+    If the model draws an object differently from you, the object may be called changed or gone. With --old-store, the
+    outlines that the model draws on both images are compared. This avoids most of these errors.
 
     \b
     Example:

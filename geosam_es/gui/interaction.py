@@ -190,7 +190,7 @@ class Interaction(QObject):
         undoing.changed.connect(self._name_undo)
         undoing.undone.connect(lambda text: self._messages.report(text, tr("Redo"), undoing.redo_edit))
         self.shaping.written.connect(undoing.say_done)
-        # It said what was accepted last.
+        # The text of the last acceptance no longer applies.
         self.shaping.written.connect(lambda _text: self._show_result())
         undoing.done.connect(lambda text: self._messages.report(text, tr("Undo"), undoing.undo_edit))
         undoing.outdated.connect(self._messages.close_report)

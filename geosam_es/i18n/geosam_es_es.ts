@@ -56,12 +56,60 @@
       <translation>actualizar shapely o no simplificar</translation>
     </message>
     <message>
-      <source>A part would cover {area} m², less than the minimum of {limit} m²</source>
-      <translation>Una parte ocuparía {area} m², menos que el mínimo de {limit} m²</translation>
+      <source>give it to the neighbour with the longest border</source>
+      <translation>darlo al vecino con el borde común más largo</translation>
     </message>
     <message>
-      <source>lower the minimum area, or draw it larger</source>
-      <translation>reducir la superficie mínima o dibujarla más grande</translation>
+      <source>join it to the neighbour with the longest border</source>
+      <translation>unirlo al vecino con el borde común más largo</translation>
+    </message>
+    <message>
+      <source>Invalid polygon</source>
+      <translation>Polígono no válido</translation>
+    </message>
+    <message>
+      <source>repair the polygon</source>
+      <translation>reparar el polígono</translation>
+    </message>
+    <message>
+      <source>Overlap</source>
+      <translation>Solape</translation>
+    </message>
+    <message>
+      <source>leave it to the smallest of the polygons</source>
+      <translation>dejarlo en el polígono más pequeño</translation>
+    </message>
+    <message>
+      <source>Gap</source>
+      <translation>Hueco</translation>
+    </message>
+    <message>
+      <source>Border with different vertices</source>
+      <translation>Borde con vértices distintos</translation>
+    </message>
+    <message>
+      <source>give both sides the same vertices</source>
+      <translation>poner los mismos vértices a los dos lados</translation>
+    </message>
+    <message>
+      <source>Sliver</source>
+      <translation>Astilla</translation>
+    </message>
+    <message>
+      <source>Below the minimum area</source>
+      <translation>Menor que la superficie mínima</translation>
+    </message>
+    <message>
+      <source>Neighbours of the same class</source>
+      <translation>Vecinos de la misma clase</translation>
+    </message>
+    <message>
+      <source>merge the polygons</source>
+      <translation>combinar los polígonos</translation>
+    </message>
+    <message>
+      <source>Large gap</source>
+      <translation>Hueco grande</translation>
     </message>
     <message>
       <source>The neighbouring polygons cannot be given common vertices</source>
@@ -70,6 +118,14 @@
     <message>
       <source>correct them first with Check coverage</source>
       <translation>corregirlos antes con Comprobar cobertura</translation>
+    </message>
+    <message>
+      <source>A part would cover {area} m², less than the minimum of {limit} m²</source>
+      <translation>Una parte ocuparía {area} m², menos que el mínimo de {limit} m²</translation>
+    </message>
+    <message>
+      <source>lower the minimum area, or draw it larger</source>
+      <translation>reducir la superficie mínima o dibujarla más grande</translation>
     </message>
     <message>
       <source>The object has no positive point and no box</source>
@@ -428,16 +484,28 @@
       <translation>Refinar polígono</translation>
     </message>
     <message>
+      <source>{name} is not a polygon layer with a CRS</source>
+      <translation>{name} no es una capa de polígonos con SRC</translation>
+    </message>
+    <message>
+      <source>choose another layer to review</source>
+      <translation>elegir otra capa para revisar</translation>
+    </message>
+    <message>
+      <source>The decisions of the review cannot be written to {name}</source>
+      <translation>Las decisiones de la revisión no se pueden escribir en {name}</translation>
+    </message>
+    <message>
+      <source>save the project, which keeps them</source>
+      <translation>guardar el proyecto, que las conserva</translation>
+    </message>
+    <message>
       <source>The polygon is no longer in the layer</source>
       <translation>El polígono ya no está en la capa</translation>
     </message>
     <message>
       <source>choose another one</source>
       <translation>elegir otro</translation>
-    </message>
-    <message>
-      <source>{number} of {count}: {finding}</source>
-      <translation>{number} de {count}: {finding}</translation>
     </message>
     <message>
       <source>Enter: {remedy}
@@ -470,12 +538,28 @@ N: siguiente · Mayús+N: anterior · Esc: salir</translation>
       <translation>corrección de {label} en {layer}</translation>
     </message>
     <message>
+      <source>The filter of {layer} hides polygons from coverage mode</source>
+      <translation>El filtro de {layer} oculta polígonos al modo de cobertura</translation>
+    </message>
+    <message>
+      <source>remove the filter, or new polygons may overlap hidden ones</source>
+      <translation>quitar el filtro, o los polígonos nuevos podrían solaparse con los ocultos</translation>
+    </message>
+    <message>
       <source>Findings in {layer}: {count}. N: go to the first</source>
       <translation>Incidencias en {layer}: {count}. N: ir a la primera</translation>
     </message>
     <message>
       <source>No findings in {layer}</source>
       <translation>Ninguna incidencia en {layer}</translation>
+    </message>
+    <message>
+      <source>Large gaps that may be intended: {large}</source>
+      <translation>Huecos grandes que pueden ser intencionados: {large}</translation>
+    </message>
+    <message>
+      <source>The polygons that the filter of the layer hides were not checked</source>
+      <translation>No se han comprobado los polígonos que oculta el filtro de la capa</translation>
     </message>
     <message>
       <source>Checking {layer}</source>
@@ -586,6 +670,34 @@ N: siguiente · Mayús+N: anterior · Esc: salir</translation>
       <translation>corregir los valores de sus campos o elegir otra capa de destino</translation>
     </message>
     <message>
+      <source>Finding similar objects</source>
+      <translation>Buscando objetos parecidos</translation>
+    </message>
+    <message>
+      <source>There is no prepared image in view</source>
+      <translation>No hay ninguna imagen preparada en la vista</translation>
+    </message>
+    <message>
+      <source>click an object of the image first</source>
+      <translation>hacer clic antes en un objeto de la imagen</translation>
+    </message>
+    <message>
+      <source>There is no example to search with</source>
+      <translation>No hay ningún ejemplo con el que buscar</translation>
+    </message>
+    <message>
+      <source>select polygons of the target layer, or click an object, and press F again</source>
+      <translation>seleccionar polígonos de la capa de destino o hacer clic en un objeto, y pulsar F de nuevo</translation>
+    </message>
+    <message>
+      <source>Similar objects</source>
+      <translation>Objetos parecidos</translation>
+    </message>
+    <message>
+      <source>Review</source>
+      <translation>Revisión</translation>
+    </message>
+    <message>
       <source>The raster has no CRS</source>
       <translation>El ráster no tiene SRC</translation>
     </message>
@@ -620,14 +732,6 @@ N: siguiente · Mayús+N: anterior · Esc: salir</translation>
     <message>
       <source>turn off No overlaps, or change the other polygons</source>
       <translation>desactivar Sin solapes o modificar los otros polígonos</translation>
-    </message>
-    <message>
-      <source>The polygon cannot be fitted to those around it without overlaps</source>
-      <translation>El polígono no se puede ajustar a los de alrededor sin solapes</translation>
-    </message>
-    <message>
-      <source>change Snap to neighbours, or correct the polygons around it</source>
-      <translation>cambiar Ajustar a bordes vecinos o corregir los polígonos de alrededor</translation>
     </message>
     <message>
       <source>Snapping to neighbours would change the polygon too much</source>
@@ -732,6 +836,70 @@ Intro: escribir · Supr: borrar · Esc: salir</translation>
       <translation>añadir ese ráster al proyecto o abrir su imagen preparada</translation>
     </message>
     <message>
+      <source>{left} of {count} polygons to review. N: go to the first</source>
+      <translation>Polígonos por revisar: {left} de {count}. N: ir al primero</translation>
+    </message>
+    <message>
+      <source>{lost} of them were accepted before, but the target layer was not saved</source>
+      <translation>{lost} de ellos ya se habían aceptado, pero la capa de destino no se guardó</translation>
+    </message>
+    <message>
+      <source>Enter: accept · Delete: reject
+1 to 9: class, accept · N: next
+Click, brush: correct · Esc: leave</source>
+      <translation>Intro: aceptar · Supr: rechazar
+1 a 9: clase y aceptar · N: siguiente
+Clic, pincel: corregir · Esc: salir</translation>
+    </message>
+    <message>
+      <source>rejection of polygon {label} in {layer}</source>
+      <translation>rechazo del polígono {label} en {layer}</translation>
+    </message>
+    <message>
+      <source>Accept polygons</source>
+      <translation>Aceptar polígonos</translation>
+    </message>
+    <message>
+      <source>None of the polygons can be accepted ({reason})</source>
+      <translation>No se puede aceptar ninguno de los polígonos ({reason})</translation>
+    </message>
+    <message>
+      <source>correct them and accept them one by one</source>
+      <translation>corregirlos y aceptarlos uno a uno</translation>
+    </message>
+    <message>
+      <source>{count} polygons in {layer}</source>
+      <translation>{count} polígonos en {layer}</translation>
+    </message>
+    <message>
+      <source>Accepted: {what}</source>
+      <translation>Aceptado: {what}</translation>
+    </message>
+    <message>
+      <source>Left out: {count} ({reason})</source>
+      <translation>Quedan fuera: {count} ({reason})</translation>
+    </message>
+    <message>
+      <source>Accepting polygons into {layer}</source>
+      <translation>Aceptando polígonos en {layer}</translation>
+    </message>
+    <message>
+      <source>Cancel</source>
+      <translation>Cancelar</translation>
+    </message>
+    <message>
+      <source>Cancelled: nothing was accepted</source>
+      <translation>Cancelado: no se ha aceptado nada</translation>
+    </message>
+    <message>
+      <source>Accept polygon</source>
+      <translation>Aceptar polígono</translation>
+    </message>
+    <message>
+      <source>The polygons under review are in the target layer itself</source>
+      <translation>Los polígonos que se revisan están en la propia capa de destino</translation>
+    </message>
+    <message>
       <source>Ctrl+wheel or [ ]: size ({pixels} px)</source>
       <translation>Ctrl+rueda o [ ]: tamaño ({pixels} px)</translation>
     </message>
@@ -764,6 +932,14 @@ Mayús: fuera · Esc: salir</translation>
       <translation>señalar un polígono de la capa de destino</translation>
     </message>
     <message>
+      <source>press R on one polygon, then M on the other</source>
+      <translation>pulsar R sobre un polígono y después M sobre el otro</translation>
+    </message>
+    <message>
+      <source>No polygon is chosen to merge with</source>
+      <translation>No se ha elegido el polígono con el que combinar</translation>
+    </message>
+    <message>
       <source>This is not another polygon of the same layer</source>
       <translation>Este no es otro polígono de la misma capa</translation>
     </message>
@@ -780,12 +956,8 @@ Mayús: fuera · Esc: salir</translation>
       <translation>combinación con el polígono {label} en {layer}</translation>
     </message>
     <message>
-      <source>No polygon is chosen to merge with</source>
-      <translation>No se ha elegido el polígono con el que combinar</translation>
-    </message>
-    <message>
-      <source>press R on one polygon, then M on the other</source>
-      <translation>pulsar R sobre un polígono y después M sobre el otro</translation>
+      <source>Cut polygon</source>
+      <translation>Cortar polígono</translation>
     </message>
     <message>
       <source>The line crosses no polygon of {layer}</source>
@@ -796,12 +968,12 @@ Mayús: fuera · Esc: salir</translation>
       <translation>trazarla de lado a lado de un polígono, empezando y terminando fuera</translation>
     </message>
     <message>
-      <source>Cut polygon</source>
-      <translation>Cortar polígono</translation>
-    </message>
-    <message>
       <source>cut of polygon {label} in {layer}</source>
       <translation>corte del polígono {label} en {layer}</translation>
+    </message>
+    <message>
+      <source>cut of {label} polygons in {layer}</source>
+      <translation>corte de {label} polígonos en {layer}</translation>
     </message>
     <message>
       <source>{name} has no class field</source>
@@ -936,6 +1108,10 @@ Mayús: fuera · Esc: salir</translation>
       <translation>polígono de la capa</translation>
     </message>
     <message>
+      <source>{number} of {count}: {finding}</source>
+      <translation>{number} de {count}: {finding}</translation>
+    </message>
+    <message>
       <source>Redo</source>
       <translation>Rehacer</translation>
     </message>
@@ -956,8 +1132,12 @@ Mayús: fuera · Esc: salir</translation>
       <translation>Preparada con el modelo {model}</translation>
     </message>
     <message>
-      <source>Added to {layer}. Ctrl+Z undoes it. Save the layer to keep it.</source>
-      <translation>Añadido a {layer}. Con Ctrl+Z se deshace. Para conservarlo, guardar las ediciones de la capa.</translation>
+      <source>Added to {layer} · Ctrl+Z: undo</source>
+      <translation>Añadido a {layer} · Ctrl+Z: deshacer</translation>
+    </message>
+    <message>
+      <source>Replaced in {layer} · Ctrl+Z: undo</source>
+      <translation>Sustituido en {layer} · Ctrl+Z: deshacer</translation>
     </message>
     <message>
       <source>New layer</source>
@@ -1012,8 +1192,8 @@ Mayús: fuera · Esc: salir</translation>
       <translation>Refinar el polígono bajo el cursor</translation>
     </message>
     <message>
-      <source>Delete the polygon being refined</source>
-      <translation>Borrar el polígono que se está refinando</translation>
+      <source>Delete or reject the polygon</source>
+      <translation>Borrar o rechazar el polígono</translation>
     </message>
     <message>
       <source>Brush: add to the polygon</source>
@@ -1056,20 +1236,28 @@ Mayús: fuera · Esc: salir</translation>
       <translation>Alternar entre rellenar, recortar vecinos y dividir</translation>
     </message>
     <message>
-      <source>Next finding of the check</source>
-      <translation>Siguiente incidencia de la comprobación</translation>
+      <source>Next in the review or the check</source>
+      <translation>Siguiente de la revisión o la comprobación</translation>
     </message>
     <message>
-      <source>Previous finding of the check</source>
-      <translation>Incidencia anterior de la comprobación</translation>
+      <source>Previous in the review or the check</source>
+      <translation>Anterior de la revisión o la comprobación</translation>
     </message>
     <message>
       <source>Check coverage</source>
       <translation>Comprobar cobertura</translation>
     </message>
     <message>
+      <source>Find objects like the selected ones or the proposal</source>
+      <translation>Buscar objetos parecidos a los seleccionados o a la propuesta</translation>
+    </message>
+    <message>
       <source>Choose class {number}</source>
       <translation>Elegir la clase {number}</translation>
+    </message>
+    <message>
+      <source>Choose the suggested class</source>
+      <translation>Elegir la clase sugerida</translation>
     </message>
     <message>
       <source>Clear cache</source>
@@ -1122,6 +1310,10 @@ Mayús: fuera · Esc: salir</translation>
     <message>
       <source>Not written: choose a class field</source>
       <translation>No se escribe: elegir un campo de clase</translation>
+    </message>
+    <message>
+      <source>Suggested (key 0): {name}</source>
+      <translation>Sugerida (tecla 0): {name}</translation>
     </message>
     <message>
       <source>Load classes</source>
@@ -1186,6 +1378,14 @@ Mayús: fuera · Esc: salir</translation>
     <message>
       <source>For classes that have none in the class list</source>
       <translation>Para las clases que no tienen la suya en la lista de clases</translation>
+    </message>
+    <message>
+      <source>Large gaps from</source>
+      <translation>Huecos grandes desde</translation>
+    </message>
+    <message>
+      <source>Larger enclosed gaps, such as lakes, are not faults</source>
+      <translation>Los huecos cerrados mayores, como los lagos, no son errores</translation>
     </message>
     <message>
       <source>Refuse small parts</source>
@@ -1424,10 +1624,6 @@ Clic dcho.: aceptar · Espacio: mover</translation>
       <translation>Abrir una imagen preparada</translation>
     </message>
     <message>
-      <source>Cancel</source>
-      <translation>Cancelar</translation>
-    </message>
-    <message>
       <source>Installing {name}</source>
       <translation>Instalando {name}</translation>
     </message>
@@ -1478,6 +1674,10 @@ Clic dcho.: aceptar · Espacio: mover</translation>
     <message>
       <source>Quick: about 3 minutes</source>
       <translation>Rápido: unos 3 minutos</translation>
+    </message>
+    <message>
+      <source>Thorough: about 15 minutes; images are prepared again with the result</source>
+      <translation>A fondo: unos 15 minutos; las imágenes se vuelven a preparar con el resultado</translation>
     </message>
     <message>
       <source>Thorough: about 10 minutes</source>
@@ -1540,12 +1740,24 @@ Clic dcho.: aceptar · Espacio: mover</translation>
       <translation>Informe</translation>
     </message>
     <message>
-      <source>Use it</source>
-      <translation>Usarla</translation>
+      <source>Prepare images with the new model from now on</source>
+      <translation>A partir de ahora, preparar las imágenes con el modelo nuevo</translation>
     </message>
     <message>
       <source>Choose the new variant for this image</source>
       <translation>Elegir la nueva variante para esta imagen</translation>
+    </message>
+    <message>
+      <source>Use it</source>
+      <translation>Usarla</translation>
+    </message>
+    <message>
+      <source>{folder} cannot be written ({reason})</source>
+      <translation>No se puede escribir en {folder} ({reason})</translation>
+    </message>
+    <message>
+      <source>Images are prepared with {name} now. Empty the model folder in the options to go back.</source>
+      <translation>Las imágenes se preparan ahora con {name}. Para volver atrás, vaciar la carpeta del modelo en las opciones.</translation>
     </message>
     <message>
       <source>click</source>
@@ -1834,6 +2046,50 @@ Se recuerda para cada clase.</translation>
     <message>
       <source>Agreement (IoU): {percent} %</source>
       <translation>Coincidencia (IoU): {percent} %</translation>
+    </message>
+    <message>
+      <source>Layer of polygons that a machine proposed</source>
+      <translation>Capa de polígonos propuestos por una máquina</translation>
+    </message>
+    <message>
+      <source>Field with the confidence of the machine</source>
+      <translation>Campo con la confianza de la máquina</translation>
+    </message>
+    <message>
+      <source>Doubtful first</source>
+      <translation>Dudosos primero</translation>
+    </message>
+    <message>
+      <source>Nearest next</source>
+      <translation>Cercanos primero</translation>
+    </message>
+    <message>
+      <source>Polygons with a lower value stay out of the queue</source>
+      <translation>Los polígonos con un valor menor quedan fuera de la cola</translation>
+    </message>
+    <message>
+      <source>In one undo step, the surest first; what cannot be accepted is left out</source>
+      <translation>En un solo paso de deshacer, los más seguros primero; lo que no se puede aceptar queda fuera</translation>
+    </message>
+    <message>
+      <source>No confidence field</source>
+      <translation>Sin campo de confianza</translation>
+    </message>
+    <message>
+      <source>Find and review</source>
+      <translation>Buscar y revisar</translation>
+    </message>
+    <message>
+      <source>Accept all above {value} ({count})</source>
+      <translation>Aceptar todos desde {value} ({count})</translation>
+    </message>
+    <message>
+      <source>Accept all ({count})</source>
+      <translation>Aceptar todos ({count})</translation>
+    </message>
+    <message>
+      <source>{accepted} accepted · {rejected} rejected</source>
+      <translation>Aceptados: {accepted} · rechazados: {rejected}</translation>
     </message>
     <message>
       <source>Do not ask again</source>
@@ -2136,20 +2392,20 @@ Se recuerda para cada clase.</translation>
       <translation>dar antes una indicación</translation>
     </message>
     <message>
+      <source>No example lies on a prepared part of the raster</source>
+      <translation>Ningún ejemplo está en una parte preparada del ráster</translation>
+    </message>
+    <message>
+      <source>prepare it, or choose other examples</source>
+      <translation>prepararla o elegir otros ejemplos</translation>
+    </message>
+    <message>
       <source>{source} has no coordinate reference system</source>
       <translation>{source} no tiene sistema de referencia de coordenadas</translation>
     </message>
     <message>
       <source>set it in the properties of the layer</source>
       <translation>asignarlo en las propiedades de la capa</translation>
-    </message>
-    <message>
-      <source>{source} has no geometries</source>
-      <translation>{source} no tiene geometrías</translation>
-    </message>
-    <message>
-      <source>draw some, or choose another layer</source>
-      <translation>dibujar alguna o elegir otra capa</translation>
     </message>
     <message>
       <source>{source} lies outside the raster {raster}</source>
@@ -2160,16 +2416,112 @@ Se recuerda para cada clase.</translation>
       <translation>comprobar la capa y su SRC</translation>
     </message>
     <message>
-      <source>Segmentation</source>
-      <translation>Segmentación</translation>
+      <source>{source} has no geometries</source>
+      <translation>{source} no tiene geometrías</translation>
+    </message>
+    <message>
+      <source>draw some, or choose another layer</source>
+      <translation>dibujar alguna o elegir otra capa</translation>
+    </message>
+    <message>
+      <source>Segment everything</source>
+      <translation>Segmentar todo</translation>
+    </message>
+    <message>
+      <source>Draws all objects of a raster, of an extent such as the view, or of the area of a polygon layer. The tiles that are missing are prepared first, and kept for the next time.
+
+A grid of points prompts the image at each level of detail. Masks with a good predicted IoU and stability score are kept, and duplicates are removed. The polygons may overlap: an object and its parts are both drawn. As a coverage, every pixel with data lies in exactly one polygon: the better mask wins, areas without a mask are grouped by similarity, and what is smaller than the minimum mapping unit joins a neighbour.
+
+More points find more small objects and take longer. Lower thresholds find more objects, and more false ones. Options left empty get values that suit the model.</source>
+      <translation>Dibuja todos los objetos de un ráster, de una extensión como la vista o de la zona de una capa de polígonos. Primero se preparan las teselas que faltan, y se conservan para la próxima vez.
+
+Una malla de puntos recorre la imagen en cada nivel de detalle. Se conservan las máscaras con un buen IoU previsto y una buena puntuación de estabilidad, y se quitan las duplicadas. Los polígonos pueden solaparse: se dibujan tanto los objetos como sus partes. Como cobertura, cada píxel con datos está en un solo polígono: gana la mejor máscara, el terreno sin máscara se agrupa por semejanza, y lo que es menor que la unidad mínima cartografiable se une a un vecino.
+
+Con más puntos se encuentran más objetos pequeños, pero se tarda más. Con umbrales más bajos se encuentran más objetos, pero también más falsos. Las opciones vacías toman valores adecuados para el modelo.</translation>
+    </message>
+    <message>
+      <source>Extent</source>
+      <translation>Extensión</translation>
+    </message>
+    <message>
+      <source>Area of interest (by default all)</source>
+      <translation>Zona de interés (por defecto, todo)</translation>
+    </message>
+    <message>
+      <source>Finest level of detail (0: as the image, -1: enlarged, 1: coarser)</source>
+      <translation>Nivel de detalle más fino (0: como la imagen; -1: ampliada; 1: más grueso)</translation>
+    </message>
+    <message>
+      <source>Simplify outlines (pixels)</source>
+      <translation>Simplificar los contornos (píxeles)</translation>
+    </message>
+    <message>
+      <source>As a coverage, without overlaps and gaps</source>
+      <translation>Como cobertura, sin solapes ni huecos</translation>
+    </message>
+    <message>
+      <source>Minimum mapping unit of the coverage (square metres; by default 400 pixels)</source>
+      <translation>Unidad mínima cartografiable de la cobertura (metros cuadrados; por defecto, 400 píxeles)</translation>
     </message>
     <message>
       <source>Polygons</source>
       <translation>Polígonos</translation>
     </message>
     <message>
+      <source>Prepared image: {path}</source>
+      <translation>Imagen preparada: {path}</translation>
+    </message>
+    <message>
+      <source>{count} tiles are not prepared and are left out</source>
+      <translation>Hay {count} teselas sin preparar, que quedan fuera</translation>
+    </message>
+    <message>
+      <source>The area lies outside the raster</source>
+      <translation>La zona está fuera del ráster</translation>
+    </message>
+    <message>
+      <source>choose another extent or layer</source>
+      <translation>elegir otra extensión u otra capa</translation>
+    </message>
+    <message>
+      <source>Points along the side of a tile</source>
+      <translation>Puntos por lado de cada tesela</translation>
+    </message>
+    <message>
+      <source>Minimum predicted IoU</source>
+      <translation>IoU previsto mínimo</translation>
+    </message>
+    <message>
+      <source>Minimum stability score</source>
+      <translation>Puntuación de estabilidad mínima</translation>
+    </message>
+    <message>
+      <source>Logit offset for the stability score</source>
+      <translation>Desplazamiento del logit para la puntuación de estabilidad</translation>
+    </message>
+    <message>
+      <source>Box IoU above which masks are duplicates</source>
+      <translation>IoU de los recuadros a partir del cual las máscaras son duplicadas</translation>
+    </message>
+    <message>
+      <source>Remove parts and holes with fewer pixels</source>
+      <translation>Quitar las partes y los agujeros con menos píxeles</translation>
+    </message>
+    <message>
+      <source>Segmentation</source>
+      <translation>Segmentación</translation>
+    </message>
+    <message>
       <source>Model variants</source>
       <translation>Variantes del modelo</translation>
+    </message>
+    <message>
+      <source>{source} has no field {field}</source>
+      <translation>{source} no tiene el campo {field}</translation>
+    </message>
+    <message>
+      <source>choose one of its fields, or none</source>
+      <translation>elegir uno de sus campos, o ninguno</translation>
     </message>
     <message>
       <source>Raster</source>
@@ -2198,10 +2550,10 @@ Se recuerda para cada clase.</translation>
     <message>
       <source>For polygons that share borders, such as a map of habitats or of land cover. The algorithm finds invalid polygons, overlaps, enclosed gaps, narrow open gaps, slivers, parts below the minimum area, borders whose vertices differ between the two sides, and, with a class field, neighbours of the same class. Each finding becomes a polygon with its kind, its size, the ids of the polygons and a remedy.
 
-The mended polygons are optional. Every remedy is applied: an overlap is left to the smallest polygon; gaps, slivers and small parts go to the neighbour with the longest border; neighbours of the same class are merged, and keep the attributes of the larger one. Enclosed gaps larger than the limit stay, such as lakes that are no part of the map. Simplifying changes both sides of a border in the same way.</source>
+The mended polygons are optional. Every remedy is applied: an overlap is left to the smallest polygon; gaps, slivers and small parts go to the neighbour with the longest border; neighbours of the same class are merged, and keep the attributes of the larger one. Enclosed gaps larger than the limit, such as lakes that are no part of the map, are listed last as large gaps. They do not count as faults and are kept. Simplifying changes both sides of a border in the same way.</source>
       <translation>Para polígonos que comparten bordes, como los de un mapa de hábitats o de ocupación del suelo. El algoritmo busca polígonos no válidos, solapes, huecos cerrados, huecos abiertos estrechos, astillas (polígonos espurios), partes menores que la superficie mínima, bordes con vértices distintos a cada lado y, con un campo de clase, vecinos de la misma clase. Cada incidencia da un polígono con su tipo, su tamaño, los identificadores de los polígonos y una solución.
 
-Los polígonos corregidos son opcionales. Se aplican todas las soluciones: un solape se queda en el polígono más pequeño; los huecos, las astillas y las partes pequeñas pasan al vecino con el borde común más largo; los vecinos de la misma clase se combinan y conservan los atributos del mayor. Los huecos cerrados mayores que el límite se dejan, por ejemplo lagos que no forman parte del mapa. La simplificación cambia igual los dos lados de cada borde.</translation>
+Los polígonos corregidos son opcionales. Se aplican todas las soluciones: un solape se queda en el polígono más pequeño; los huecos, las astillas y las partes pequeñas pasan al vecino con el borde común más largo; los vecinos de la misma clase se combinan y conservan los atributos del mayor. Los huecos cerrados mayores que el límite, por ejemplo lagos que no forman parte del mapa, aparecen al final como huecos grandes. No cuentan como errores y se dejan. La simplificación cambia igual los dos lados de cada borde.</translation>
     </message>
     <message>
       <source>Open gaps and slivers up to this width (m)</source>
@@ -2212,8 +2564,8 @@ Los polígonos corregidos son opcionales. Se aplican todas las soluciones: un so
       <translation>Superficie mínima (m²)</translation>
     </message>
     <message>
-      <source>Largest enclosed gap (m²)</source>
-      <translation>Mayor hueco cerrado (m²)</translation>
+      <source>Largest enclosed gap that counts as a fault (m²)</source>
+      <translation>Mayor hueco cerrado que cuenta como error (m²)</translation>
     </message>
     <message>
       <source>Simplify the mended polygons (m)</source>
@@ -2236,14 +2588,6 @@ Los polígonos corregidos son opcionales. Se aplican todas las soluciones: un so
       <translation>La capa de polígonos no tiene SRC</translation>
     </message>
     <message>
-      <source>{source} has no field {field}</source>
-      <translation>{source} no tiene el campo {field}</translation>
-    </message>
-    <message>
-      <source>choose one of its fields, or none</source>
-      <translation>elegir uno de sus campos, o ninguno</translation>
-    </message>
-    <message>
       <source>Nothing found</source>
       <translation>No se ha encontrado nada</translation>
     </message>
@@ -2252,8 +2596,44 @@ Los polígonos corregidos son opcionales. Se aplican todas las soluciones: un so
       <translation>Incidencias en los polígonos corregidos: {count}</translation>
     </message>
     <message>
+      <source>The mended polygons have no Z values</source>
+      <translation>Los polígonos corregidos no tienen valores Z</translation>
+    </message>
+    <message>
       <source>choose another layer of polygons</source>
       <translation>elegir otra capa de polígonos</translation>
+    </message>
+    <message>
+      <source>Classify polygons</source>
+      <translation>Clasificar polígonos</translation>
+    </message>
+    <message>
+      <source>Gives polygons the classes of training polygons on the same image. A polygon is described by what the model has stored for the image under it and around it, by its shape, and by its pixels. At least two classes with three polygons each are needed.
+
+The result has the fields class, probability and second_class. The report shows how well the classes are found in parts of the image that were left out of the training, and lists the polygons with the least probable classes first.
+
+The algorithm runs geosam-es, a program beside QGIS with a Python of its own. The log and the help of GeoSAM-ES say how to install it, also without network. Enter its path in Settings &gt; Options &gt; GeoSAM-ES. It needs scikit-learn there.</source>
+      <translation>Da a los polígonos las clases de unos polígonos de entrenamiento de la misma imagen. Cada polígono se describe con lo que el modelo ha guardado de la imagen debajo y alrededor de él, con su forma y con sus píxeles. Hacen falta al menos dos clases con tres polígonos cada una.
+
+El resultado tiene los campos class, probability y second_class. El informe muestra el acierto de las clases en partes de la imagen que se dejaron fuera del entrenamiento, y enumera primero los polígonos con las clases menos probables.
+
+El algoritmo ejecuta geosam-es, un programa aparte de QGIS con un Python propio. El registro y la ayuda de GeoSAM-ES explican cómo instalarlo, también sin conexión. Su ruta se indica en Configuración &gt; Opciones &gt; GeoSAM-ES. Ese Python necesita scikit-learn.</translation>
+    </message>
+    <message>
+      <source>Training polygons</source>
+      <translation>Polígonos de entrenamiento</translation>
+    </message>
+    <message>
+      <source>Polygons to classify</source>
+      <translation>Polígonos para clasificar</translation>
+    </message>
+    <message>
+      <source>Replace an earlier result of the same name (--overwrite)</source>
+      <translation>Sustituir un resultado anterior con el mismo nombre (--overwrite)</translation>
+    </message>
+    <message>
+      <source>Classified polygons</source>
+      <translation>Polígonos clasificados</translation>
     </message>
     <message>
       <source>Evaluate model variants against polygons</source>
@@ -2292,20 +2672,16 @@ El algoritmo ejecuta geosam-es, un programa aparte de QGIS con un Python propio.
       <translation>Ajustar el modelo con polígonos</translation>
     </message>
     <message>
-      <source>Fine-tunes the model of a prepared image on correct polygons, such as those drawn with GeoSAM-ES and saved. The image is not prepared again. Some of the polygons, in separate areas, are held out for testing; the report compares the model before and after on them.
+      <source>Fine-tunes the model of a prepared image on correct polygons, such as those drawn with GeoSAM-ES and saved. Some of the polygons, in separate areas, are held out for testing; the report compares the model before and after on them.
 
 The result is a folder with a model variant. It works with every image that was prepared with the same model: add it here, or later with the menu next to the model variant in the panel. Existing variants are kept.
 
 The algorithm runs geosam-es, a program beside QGIS with a Python of its own. The log and the help of GeoSAM-ES say how to install it, also without network. Enter its path in Settings &gt; Options &gt; GeoSAM-ES.</source>
-      <translation>Ajusta el modelo de una imagen preparada con polígonos correctos, como los dibujados con GeoSAM-ES y guardados. La imagen no se prepara de nuevo. Una parte de los polígonos, de otras zonas, se reserva para la evaluación; el informe compara con ellos el modelo antes y después del ajuste.
+      <translation>Ajusta el modelo de una imagen preparada con polígonos correctos, como los dibujados con GeoSAM-ES y guardados. Una parte de los polígonos, de otras zonas, se reserva para la evaluación; el informe compara con ellos el modelo antes y después del ajuste.
 
 El resultado es una carpeta con una variante del modelo. Sirve para cualquier imagen preparada con el mismo modelo: se puede añadir aquí, o más tarde con el menú que hay junto a la variante del modelo en el panel. Las variantes existentes se conservan.
 
 El algoritmo ejecuta geosam-es, un programa aparte de QGIS con un Python propio. El registro y la ayuda de GeoSAM-ES explican cómo instalarlo, también sin conexión. Su ruta se indica en Configuración &gt; Opciones &gt; GeoSAM-ES.</translation>
-    </message>
-    <message>
-      <source>Training polygons</source>
-      <translation>Polígonos de entrenamiento</translation>
     </message>
     <message>
       <source>Class field, to train on one class only</source>
@@ -2322,6 +2698,18 @@ El algoritmo ejecuta geosam-es, un programa aparte de QGIS con un Python propio.
     <message>
       <source>Name of the model variant (by default the name of the folder)</source>
       <translation>Nombre de la variante del modelo (por defecto, el de la carpeta)</translation>
+    </message>
+    <message>
+      <source>The decoder and an adapter: the image stays prepared</source>
+      <translation>El decodificador y un adaptador: la imagen sigue preparada</translation>
+    </message>
+    <message>
+      <source>The whole built-in model: images must be prepared again with it</source>
+      <translation>Todo el modelo incluido: hay que volver a preparar las imágenes con él</translation>
+    </message>
+    <message>
+      <source>What is trained</source>
+      <translation>Qué se entrena</translation>
     </message>
     <message>
       <source>Share of the polygons held out for testing</source>
@@ -2346,6 +2734,10 @@ El algoritmo ejecuta geosam-es, un programa aparte de QGIS con un Python propio.
     <message>
       <source>Name of the model variant in the prepared image</source>
       <translation>Nombre de la variante del modelo en la imagen preparada</translation>
+    </message>
+    <message>
+      <source>To use the model, choose this folder as model folder in the options of GeoSAM-ES</source>
+      <translation>Para usar el modelo, elegir esta carpeta como carpeta del modelo en las opciones de GeoSAM-ES</translation>
     </message>
     <message>
       <source>The prepared image now uses the model variant {name}</source>
@@ -2418,10 +2810,6 @@ Si se cancela, las teselas ya preparadas se conservan; para continuar, ejecutarl
 El detalle ampliado es para objetos de menos de 100 píxeles. Con 200 % hay 4 veces más teselas y con 400 %, 20 veces más, así que conviene elegir una zona de interés.
 
 El modelo es el de las opciones de GeoSAM-ES. Escribir mini para usar el modelo incluido, o indicar una carpeta creada por geosam-es export --encoder.</translation>
-    </message>
-    <message>
-      <source>Area of interest (by default all)</source>
-      <translation>Zona de interés (por defecto, todo)</translation>
     </message>
     <message>
       <source>As the image (100 %)</source>
@@ -2536,14 +2924,6 @@ El modelo es el de las opciones de GeoSAM-ES. Escribir mini para usar el modelo 
       <translation>Rellenar los agujeros menores de (m²)</translation>
     </message>
     <message>
-      <source>Simplify outlines (pixels)</source>
-      <translation>Simplificar los contornos (píxeles)</translation>
-    </message>
-    <message>
-      <source>Finest level of detail (0: as the image, -1: enlarged, 1: coarser)</source>
-      <translation>Nivel de detalle más fino (0: como la imagen; -1: ampliada; 1: más grueso)</translation>
-    </message>
-    <message>
       <source>Size of the objects (m), instead of the level of detail</source>
       <translation>Tamaño de los objetos (m), en lugar del nivel de detalle</translation>
     </message>
@@ -2558,10 +2938,6 @@ El modelo es el de las opciones de GeoSAM-ES. Escribir mini para usar el modelo 
     <message>
       <source>Give the scale of the map or the size of the objects, not both.</source>
       <translation>Indicar la escala del mapa o el tamaño de los objetos, no los dos.</translation>
-    </message>
-    <message>
-      <source>Prepared image: {path}</source>
-      <translation>Imagen preparada: {path}</translation>
     </message>
     <message>
       <source>Finest level of detail: {level}</source>
@@ -2640,12 +3016,16 @@ Los recuadros que quedan fuera del ráster, sin datos o en teselas que no se pue
 
 The output has the new outline of each polygon, its IoU with the old one, and a verdict: same, moved, changed or gone. Polygons that are the same or gone keep their vertices, a moved one its shape, and a changed one the vertices where its border differs by less than the tolerance. The other attributes are copied.
 
-An object is the same or moved if the IoU, in its place or displaced, reaches the first threshold. It is gone if the score of the model is below the second one.</source>
+An object is the same or moved if the IoU, in its place or displaced, reaches the first threshold. It is gone if the score of the model is below the second one.
+
+If the model draws an object differently from you, the object may be called changed or gone. With the prepared older image, the outlines that the model draws on both images are compared. This avoids most of these errors.</source>
       <translation>Busca en una imagen más reciente los objetos de una capa de polígonos antigua. Elegir el ráster más reciente o la carpeta de su imagen preparada. Primero se preparan las teselas que hay bajo los polígonos, y se conservan para la próxima vez.
 
 El resultado tiene el nuevo contorno de cada polígono, su IoU con el antiguo y un dictamen (campo verdict): igual (same), desplazado (moved), modificado (changed) o desaparecido (gone). Los polígonos iguales o desaparecidos conservan sus vértices; los desplazados, su forma; y los modificados, los vértices donde el borde difiere menos que la tolerancia. Los demás atributos se copian.
 
-Un objeto está igual o desplazado si el IoU, en su sitio o en otro cercano, alcanza el primer umbral. Ha desaparecido si la puntuación del modelo no llega al segundo.</translation>
+Un objeto está igual o desplazado si el IoU, en su sitio o en otro cercano, alcanza el primer umbral. Ha desaparecido si la puntuación del modelo no llega al segundo.
+
+Si el modelo dibuja un objeto de otra manera que el intérprete, puede darlo por modificado o desaparecido. Con la imagen antigua preparada, se comparan los contornos que el modelo dibuja en ambas imágenes, y así se evita la mayoría de estos errores.</translation>
     </message>
     <message>
       <source>Old polygons</source>
@@ -2662,6 +3042,18 @@ Un objeto está igual o desplazado si el IoU, en su sitio o en otro cercano, alc
     <message>
       <source>Tolerance for borders (pixels)</source>
       <translation>Tolerancia de los bordes (píxeles)</translation>
+    </message>
+    <message>
+      <source>Folder of the prepared older image, in the same CRS</source>
+      <translation>Carpeta de la imagen antigua preparada, en el mismo SRC</translation>
+    </message>
+    <message>
+      <source>The older image has another CRS</source>
+      <translation>La imagen antigua tiene otro SRC</translation>
+    </message>
+    <message>
+      <source>prepare it in the CRS of the newer one</source>
+      <translation>prepararla en el SRC de la más reciente</translation>
     </message>
     <message>
       <source>Preparing {count} tiles under the prompts</source>
@@ -2702,6 +3094,34 @@ Un objeto está igual o desplazado si el IoU, en su sitio o en otro cercano, alc
     <message>
       <source>The mask is empty or smaller than the minimum area</source>
       <translation>La máscara está vacía o es menor que la superficie mínima</translation>
+    </message>
+    <message>
+      <source>Find similar objects</source>
+      <translation>Buscar objetos parecidos</translation>
+    </message>
+    <message>
+      <source>Finds the other objects of an image that look like the examples. A few polygons of one kind are enough. Choose a raster: all its tiles are prepared first, and kept for the next time. Or choose the folder of a prepared image.
+
+Each polygon has its likeness to the examples, from 0 to 1, the score of the model and its area. A lower minimum likeness finds more objects, and more that are wrong.
+
+To improve the result, copy correct polygons to the examples and wrong ones to the counterexamples, and run the algorithm again.</source>
+      <translation>Busca los demás objetos de una imagen que se parecen a los ejemplos. Bastan unos pocos polígonos de un mismo tipo. Elegir un ráster: primero se preparan todas sus teselas, y se conservan para la próxima vez. O bien elegir la carpeta de una imagen preparada.
+
+Cada polígono tiene su parecido con los ejemplos (campo likeness), de 0 a 1, la puntuación del modelo y su superficie. Con un parecido mínimo más bajo se encuentran más objetos, pero también más erróneos.
+
+Para mejorar el resultado, copiar los polígonos correctos a los ejemplos y los erróneos a los contraejemplos, y ejecutar el algoritmo de nuevo.</translation>
+    </message>
+    <message>
+      <source>Examples</source>
+      <translation>Ejemplos</translation>
+    </message>
+    <message>
+      <source>Counterexamples, such as rejected polygons</source>
+      <translation>Contraejemplos, como los polígonos rechazados</translation>
+    </message>
+    <message>
+      <source>Minimum likeness</source>
+      <translation>Parecido mínimo</translation>
     </message>
     <message>
       <source>Replace an earlier result in the output folder (--overwrite)</source>
@@ -2758,58 +3178,6 @@ Un objeto está igual o desplazado si el IoU, en su sitio o en otro cercano, alc
     <message>
       <source>GeoSAM-ES finds it there. If you install it elsewhere, enter its path in Settings &gt; Options &gt; GeoSAM-ES &gt; Command line.</source>
       <translation>GeoSAM-ES lo encuentra ahí. Si se instala en otro sitio, indicar su ruta en Configuración &gt; Opciones &gt; GeoSAM-ES &gt; Línea de órdenes.</translation>
-    </message>
-    <message>
-      <source>Invalid polygon</source>
-      <translation>Polígono no válido</translation>
-    </message>
-    <message>
-      <source>Overlap</source>
-      <translation>Solape</translation>
-    </message>
-    <message>
-      <source>Gap</source>
-      <translation>Hueco</translation>
-    </message>
-    <message>
-      <source>Border with different vertices</source>
-      <translation>Borde con vértices distintos</translation>
-    </message>
-    <message>
-      <source>Sliver</source>
-      <translation>Astilla</translation>
-    </message>
-    <message>
-      <source>Below the minimum area</source>
-      <translation>Menor que la superficie mínima</translation>
-    </message>
-    <message>
-      <source>Neighbours of the same class</source>
-      <translation>Vecinos de la misma clase</translation>
-    </message>
-    <message>
-      <source>join it to the neighbour with the longest border</source>
-      <translation>unirlo al vecino con el borde común más largo</translation>
-    </message>
-    <message>
-      <source>repair the polygon</source>
-      <translation>reparar el polígono</translation>
-    </message>
-    <message>
-      <source>leave it to the smallest of the polygons</source>
-      <translation>dejarlo en el polígono más pequeño</translation>
-    </message>
-    <message>
-      <source>give it to the neighbour with the longest border</source>
-      <translation>darlo al vecino con el borde común más largo</translation>
-    </message>
-    <message>
-      <source>give both sides the same vertices</source>
-      <translation>poner los mismos vértices a los dos lados</translation>
-    </message>
-    <message>
-      <source>merge the polygons</source>
-      <translation>combinar los polígonos</translation>
     </message>
     <message>
       <source>Coordinates cannot be transformed from the CRS {source} to {target}</source>

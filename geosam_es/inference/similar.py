@@ -133,7 +133,7 @@ class SimilarObjects:
         self.learn(examples, [])
         if not self._wanted:
             raise PromptError(
-                "No example lies on a part of the raster that is prepared", "prepare it, or choose other examples"
+                "No example lies on a prepared part of the raster", "prepare it, or choose other examples"
             )
         sides = [_side(polygon) for polygon in self._wanted.values()]
         self.level = max(segmenter.pyramid.level_for_size(float(np.median(sides))), 0)

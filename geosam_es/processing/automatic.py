@@ -76,13 +76,13 @@ class AutomaticMasksAlgorithm(ImageAlgorithm):
         return tr(
             "Draws all objects of a raster, of an extent such as the view, or of the area of a polygon layer. The "
             "tiles that are missing are prepared first, and kept for the next time.\n\n"
-            "A grid of points prompts the image at each level of detail. Of the masks, those with a good predicted IoU "
-            "and stability score are kept, without doubles. The polygons may overlap: an object and its parts are both "
-            "drawn. As a coverage, every pixel with data lies in exactly one polygon: the better mask wins, ground "
-            "without a mask is grouped by its likeness, and what is smaller than the minimum mapping unit joins a "
+            "A grid of points prompts the image at each level of detail. Masks with a good predicted IoU and stability "
+            "score are kept, and duplicates are removed. The polygons may overlap: an object and its parts are both "
+            "drawn. As a coverage, every pixel with data lies in exactly one polygon: the better mask wins, areas "
+            "without a mask are grouped by similarity, and what is smaller than the minimum mapping unit joins a "
             "neighbour.\n\n"
-            "More points find more small objects and take longer. Lower thresholds find more objects, and more that "
-            "are none. Without a value, those that suit the model are used."
+            "More points find more small objects and take longer. Lower thresholds find more objects, and more false "
+            "ones. Options left empty get values that suit the model."
         )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
@@ -159,7 +159,7 @@ class AutomaticMasksAlgorithm(ImageAlgorithm):
                 share = _SHARE_OF_TILES
                 feedback.pushInfo(prepared_text(encode_missing(live, missing, feedback, share)))
             elif missing:
-                feedback.pushWarning(tr("{count} tiles are not prepared, and left out").format(count=len(missing)))
+                feedback.pushWarning(tr("{count} tiles are not prepared and are left out").format(count=len(missing)))
             masks = automatic_masks(segmenter, options, levels, area, on_progress)
             found: Iterator[AutomaticMask | CoveragePolygon] = masks
             if is_coverage:
@@ -217,8 +217,8 @@ def _numbers() -> dict[str, tuple[str, float]]:
         "points_per_side": (tr("Points along the side of a tile"), 256),
         "pred_iou_thresh": (tr("Minimum predicted IoU"), 1),
         "stability_score_thresh": (tr("Minimum stability score"), 1),
-        "stability_score_offset": (tr("Logit for the stability score"), 100),
-        "box_nms_thresh": (tr("IoU of boxes above which masks are doubles"), 1),
+        "stability_score_offset": (tr("Logit offset for the stability score"), 100),
+        "box_nms_thresh": (tr("Box IoU above which masks are duplicates"), 1),
         "min_mask_region_area": (tr("Remove parts and holes with fewer pixels"), 1e9),
     }
 

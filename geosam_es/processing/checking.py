@@ -54,7 +54,7 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
         "The mended polygons are optional. Every remedy is applied: an overlap is left to the smallest polygon; "
         "gaps, slivers and small parts go to the neighbour with the longest border; neighbours of the same class "
         "are merged, and keep the attributes of the larger one. Enclosed gaps larger than the limit, such as lakes "
-        "that are no part of the map, are listed last as large gaps. They do not count as faults, and stay. "
+        "that are no part of the map, are listed last as large gaps. They do not count as faults and are kept. "
         "Simplifying changes both sides of a border in the same way."
     )
     GROUP = "polygons"
@@ -76,7 +76,7 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
         double = QgsProcessingParameterNumber.Type.Double
         self.add_number(self.TOLERANCE, tr("Open gaps and slivers up to this width (m)"), double, 0.5)
         self.add_number(self.MIN_AREA, tr("Minimum area (m²)"), double, 0)
-        text = tr("Largest enclosed gap that is a fault (m²)")
+        text = tr("Largest enclosed gap that counts as a fault (m²)")
         self.add_number(self.MAX_GAP, text, double, MAX_GAP_M2, optional=True)
         self.add_number(self.SIMPLIFY, tr("Simplify the mended polygons (m)"), double, 0, advanced=True)
         self.addParameter(QgsProcessingParameterFeatureSink(self.FINDINGS, tr("Findings"), polygon))

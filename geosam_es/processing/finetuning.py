@@ -88,7 +88,7 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
             )
         )
         depths = {
-            "adapter": tr("The decoder, and what it reads: the image stays prepared"),
+            "adapter": tr("The decoder and an adapter: the image stays prepared"),
             "all": tr("The whole built-in model: images must be prepared again with it"),
         }
         self.addParameter(ChoiceParameter(self.DEPTH, tr("What is trained"), depths, "adapter"))

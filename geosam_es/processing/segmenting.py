@@ -365,8 +365,9 @@ class UpdatePolygonsAlgorithm(_SegmentAlgorithm):
         "copied.\n\n"
         "An object is the same or moved if the IoU, in its place or displaced, reaches the first threshold. It is "
         "gone if the score of the model is below the second one.\n\n"
-        "Objects that the model draws otherwise than you did may be called changed or gone. With the prepared "
-        "older image, what it draws on the two images is compared, which avoids most of these errors."
+        "If the model draws an object differently from you, the object may be called changed or gone. With the "
+        "prepared older image, the outlines that the model draws on both images are compared. This avoids most of "
+        "these errors."
     )
     IS_UPDATE = True
     SAME_IOU = "SAME_IOU"

@@ -54,8 +54,8 @@ class FindSimilarAlgorithm(ImageAlgorithm):
             "prepared image.\n\n"
             "Each polygon has its likeness to the examples, from 0 to 1, the score of the model and its area. A lower "
             "minimum likeness finds more objects, and more that are wrong.\n\n"
-            "To improve the result, copy right polygons to the examples and wrong ones to the layer of rejected "
-            "polygons, and run the algorithm again."
+            "To improve the result, copy correct polygons to the examples and wrong ones to the counterexamples, "
+            "and run the algorithm again."
         )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
@@ -63,7 +63,7 @@ class FindSimilarAlgorithm(ImageAlgorithm):
         polygons = QgsProcessing.SourceType.TypeVectorPolygon  # type: ignore[attr-defined]
         self.add_image_parameters()
         self.add_input(tr("Examples"), polygons)
-        text = tr("Rejected polygons, which are not meant")
+        text = tr("Counterexamples, such as rejected polygons")
         self.addParameter(QgsProcessingParameterFeatureSource(self.REJECTED, text, [polygons], optional=True))
         self.add_number(
             self.THRESHOLD, tr("Minimum likeness"), QgsProcessingParameterNumber.Type.Double, 0.5, maximum=1

@@ -64,7 +64,7 @@ def test_bad_input_is_one_sentence(run: Run, store: Path, tmp_path: Path) -> Non
     examples = write(tmp_path / "examples.gpkg", (9000, 9000))
     result = run("similar", store, examples, "-o", tmp_path / "found.gpkg")
     assert result.exit_code == 2
-    assert "No example lies on a part of the raster that is prepared" in result.output
+    assert "No example lies on a prepared part of the raster" in result.output
     result = run("similar", store, examples, "-o", examples)
     assert result.exit_code == 2
     assert "is a file of input polygons: choose another name with -o" in result.output

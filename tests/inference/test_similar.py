@@ -74,5 +74,5 @@ def test_a_search_can_be_stopped(tmp_path: Path) -> None:
 
 def test_examples_without_features_are_refused(tmp_path: Path) -> None:
     segmenter = open_blobs(make_store(tmp_path, disc(SHAPE, 500, 500, 60)))
-    with pytest.raises(PromptError, match="No example lies on a part of the raster that is prepared"):
+    with pytest.raises(PromptError, match="No example lies on a prepared part of the raster"):
         SimilarObjects(segmenter, [circle(9000, 9000), shapely.Polygon()])

@@ -7,7 +7,7 @@ from qgis.core import QgsFeature, QgsProject
 from qgis.PyQt.QtCore import Qt
 
 from geosam_es.gui.interaction import Interaction
-from geosam_es.qgis_support.crs import from_qgs, to_qgs
+from geosam_es.qgis_support.crs import to_qgs
 from tests.qgis.support import DISCS, PIXEL, Interface, click, key, place, settled, wait_until
 
 F = Qt.Key.Key_F
@@ -68,7 +68,7 @@ def test_what_was_rejected_does_not_come_back(iface: Interface, ready: Interacti
     press(iface, ready)
     ready.controller.discard()
     key(iface, Qt.Key.Key_N)
-    rejected = from_qgs(ready.review.candidates.feature(ready.review.current).geometry())
+    rejected = ready.review.candidates.outline(int(ready.review.candidates.ids[ready.review.current]))
     key(iface, Qt.Key.Key_Delete)
     wait_until(lambda: len(ready.review.items) == 1)
     press(iface, ready)
@@ -80,5 +80,5 @@ def test_what_was_rejected_does_not_come_back(iface: Interface, ready: Interacti
 
 def test_without_an_example_it_says_what_to_do(iface: Interface, ready: Interaction) -> None:
     key(iface, F)
-    assert any("There is no example to search by" in text for text in iface.messages())
+    assert any("There is no example to search with" in text for text in iface.messages())
     assert ready.review.layer is None

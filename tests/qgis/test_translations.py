@@ -119,10 +119,11 @@ def texts_of(widget: QWidget) -> set[str]:
 
 
 def parts_of(text: str) -> list[str]:
-    """Return the texts that the panel puts together on one line, without colours, marks, shortcuts and areas."""
+    """Return the texts that the panel puts together on one line, without colours, marks, keys, counts and areas."""
     plain = re.sub(r"<[^>]*>|[●○⏎]|\(Ctrl\+[\w+]+\)$", "", text.removeprefix("GeoSAM-ES: ")).strip()
     if SPANISH_TEXT.fullmatch(plain):
         return [plain]
+    plain = re.sub(r" \(\d+\)$", "", plain)
     return [part for part in plain.split(" · ") if not re.fullmatch(r"[\d.,]+ (m²|ha)", part)]
 
 
@@ -190,7 +191,7 @@ def test_errors_of_the_core_are_translated(
 
 def test_processing(plugin: GeoSamPlugin, tmp_path: Path) -> None:
     provider = QgsApplication.processingRegistry().providerById("geosam_es")
-    assert len(provider.algorithms()) == 8
+    assert len(provider.algorithms()) == 11
     for algorithm in provider.algorithms():
         definitions = [*algorithm.parameterDefinitions(), *algorithm.outputDefinitions()]
         texts = {algorithm.displayName(), algorithm.group(), algorithm.shortHelpString()}

@@ -208,8 +208,8 @@ class Candidates:
             self._in_layer = self._write(due)
             if not self._in_layer:
                 self._keep_in_project()
-                problem = tr("What is decided in the review cannot be kept in {name}").format(name=self.layer.name())
-                raise EditError(problem, tr("save the project, which keeps it"))
+                problem = tr("The decisions of the review cannot be written to {name}").format(name=self.layer.name())
+                raise EditError(problem, tr("save the project, which keeps them"))
         elif due:
             self._keep_in_project()
 

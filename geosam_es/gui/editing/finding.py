@@ -125,7 +125,7 @@ class SimilarFinding(QObject):
         finder = self._finder if self._finder is not None and self._finder.segmenter is store.segmenter else None
         if not examples and finder is None:
             raise EditError(
-                tr("There is no example to search by"),
+                tr("There is no example to search with"),
                 tr("select polygons of the target layer, or click an object, and press F again"),
             )
         segmenter = store.segmenter

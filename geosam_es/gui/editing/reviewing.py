@@ -317,7 +317,7 @@ class ReviewQueue(Judging):
                     refused.append(translated(fitted.refusal))
             if not done:
                 problem = tr("None of the polygons can be accepted ({reason})").format(reason=refused[0])
-                raise EditError(problem, tr("accept them one by one, and correct them"))
+                raise EditError(problem, tr("correct them and accept them one by one"))
             self._push(target, done, UNSAVED)
         name = tr("{count} polygons in {layer}").format(count=len(done), layer=target.name())
         self._history.note(target, OwnEdit(name))

@@ -344,7 +344,7 @@ class ClassBox(QGroupBox):
         # The classes of a mix leave no room for the fields.
         text = self.shown_text if len(self._rows) > 1 and fields else shown
         if self.suggestion:
-            # A row of the list has it otherwise.
+            # With a list, its row shows the suggestion.
             text = text if self._items else f"{_MARK} {self.suggestion} · {text}"
             shown = tr("Suggested (key 0): {name}").format(name=self.suggestion) + "\n" + shown
         self._written.setText(text)

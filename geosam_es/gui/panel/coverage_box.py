@@ -84,7 +84,7 @@ class CoverageBox(QWidget):
                 *(" m²", 1e8, 100.0),
             ),
             (
-                *("max_gap_m2", tr("Large gaps from"), tr("Larger enclosed gaps, such as a lake, are no fault")),
+                *("max_gap_m2", tr("Large gaps from"), tr("Larger enclosed gaps, such as lakes, are not faults")),
                 *(" m²", 1e9, 1000.0),
             ),
         ):

@@ -62,7 +62,7 @@ class ReviewBox(QgsCollapsibleGroupBox):
         self._fields, self._order = QComboBox(), QComboBox()
         for combo in (self._fields, self._order):
             combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self._fields.setToolTip(tr("Field that says how sure the machine was"))
+        self._fields.setToolTip(tr("Field with the confidence of the machine"))
         self._fields.currentIndexChanged.connect(lambda _: self.field_chosen.emit(self._fields.currentData() or ""))
         self._order.addItems([tr("Doubtful first"), tr("Nearest next")])
         self._order.currentIndexChanged.connect(lambda index: self.order_chosen.emit(bool(index)))
@@ -97,7 +97,7 @@ class ReviewBox(QgsCollapsibleGroupBox):
         self.layers.setLayer(layer)
         self._fields.clear()
         for name in ("", *fields):
-            self._fields.addItem(name or tr("No confidence"), name)
+            self._fields.addItem(name or tr("No confidence field"), name)
         self._fields.setCurrentIndex(max(0, self._fields.findData(field)))
         self._slider.setValue(0)
         del blockers
@@ -151,7 +151,7 @@ class _Histogram(QWidget):
         colours = [self.palette().color(QPalette.ColorGroup.Active, role) for role in roles]
         step, height = self.width() / _BINS, self.height()
         for index in np.flatnonzero(self._counts).tolist():
-            # One is seen beside a thousand.
+            # A bar of one polygon stays visible beside a bar of a thousand.
             bar = max(2, round(height * float(self._counts[index] / self._counts.max())))
             left, right = round(index * step), round((index + 1) * step)
             painter.fillRect(
