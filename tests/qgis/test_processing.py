@@ -642,7 +642,7 @@ def test_the_provider_loads_without_packages(monkeypatch: pytest.MonkeyPatch) ->
         bare.refreshAlgorithms()
         assert bare.algorithms() == [] and "contourpy" in bare.warningMessage()
     bare.refreshAlgorithms()
-    assert len(bare.algorithms()) == 8 and bare.warningMessage() == ""
+    assert len(bare.algorithms()) == 11 and bare.warningMessage() == ""
 
 
 def test_the_provider_and_the_plugin_import_no_optional_package() -> None:

@@ -299,7 +299,8 @@ def _fill_in(layer: QgsVectorLayer, feature: QgsFeature, opener: FormOpener) -> 
 def edit_command(layer: QgsVectorLayer, text: str) -> Iterator[None]:
     """Make one undo step of the edits inside; after an error the layer is unchanged.
 
-    Editing is started if it is off. A step inside another one is a part of it.
+    Editing is started if it is off, and stopped again if the user cancels the step. A step inside another one is a part
+    of it.
     """
     was_off = not layer.isEditable()
     if was_off and not layer.startEditing():
@@ -313,11 +314,11 @@ def edit_command(layer: QgsVectorLayer, text: str) -> Iterator[None]:
     layer.beginEditCommand(text)
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         # The user may remove the layer while the form is open.
         if not sip.isdeleted(layer):
             layer.destroyEditCommand()
-            if was_off and not layer.undoStack().count():
+            if was_off and isinstance(error, _CancelledError) and not layer.undoStack().count():
                 layer.rollBack()
         raise
     layer.endEditCommand()
