@@ -230,7 +230,8 @@ def test_a_large_gap_is_the_last_of_the_list_and_no_fault(
     layer.addFeature(feature)
     assert checked(ready) == [Kind.OVERLAP, Kind.GAP, Kind.SMALL, Kind.LARGE_GAP]
     text = iface.messageBar().currentItem().text()
-    assert "Findings in habitats: 3." in text and "Large gaps that may be intended: 1" in text
+    # The message bar has one line.
+    assert "Findings in habitats: 3." in text and "first. Large gaps that may be intended: 1" in text
 
 
 def test_another_layer_ends_the_walk(iface: Interface, ready: Interaction, layer: QgsVectorLayer) -> None:

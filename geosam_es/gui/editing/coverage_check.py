@@ -241,9 +241,9 @@ class CoverageCheck(Walk):
             count = sum(finding.is_fault for finding in self.findings)
             text = tr("Findings in {layer}: {count}. N: go to the first") if count else tr("No findings in {layer}")
             if count < len(self.findings):
-                text += "\n" + tr("Large gaps that may be intended: {large}")
+                text += ". " + tr("Large gaps that may be intended: {large}")
             if self.layer is not None and self.layer.subsetString():
-                text += "\n" + tr("The polygons that the filter of the layer hides were not checked")
+                text += ". " + tr("The polygons that the filter of the layer hides were not checked")
             self.checked.emit(text.format(count=count, large=len(self.findings) - count, layer=task.name))
         self._soon.start()
 
