@@ -50,6 +50,7 @@ __all__ = [
     "SegmentReport",
     "UpdateOptions",
     "UpdatedObject",
+    "check_place",
     "check_results",
     "located",
     "polygons_from_layer",
@@ -248,7 +249,7 @@ def check_results(
     VectorError
         If there is no transformation to its CRS.
     """
-    _check_transformation(path, extent, crs, out_crs)
+    check_place(path, extent, crs, out_crs)
     own = _own_fields([], candidates, updated)
     blank = {name: np.zeros(len(objects), dtype=column.dtype) for name, column in own.items() if column.dtype != object}
     text = np.full(len(objects), "", dtype=object)
@@ -266,7 +267,8 @@ def check_results(
     return field_notes(path, called, as_texts)
 
 
-def _check_transformation(path: Path, extent: Bounds, crs: pyproj.CRS, out_crs: pyproj.CRS) -> None:
+def check_place(path: Path, extent: Bounds, crs: pyproj.CRS, out_crs: pyproj.CRS) -> None:
+    """Refuse an output whose CRS has no transformation from that of the raster, or not at its place."""
     check_transform(crs, out_crs)
     box = shapely.box(*extent)
     points = reproject(np.array([box, box.centroid], dtype=object), crs, out_crs, may_fail=True)

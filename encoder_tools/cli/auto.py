@@ -8,7 +8,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,14 @@ from geosam_es.inference.batch import middle_pixel_m
 from geosam_es.inference.segmenter import Segmenter
 from geosam_es.inference.session import open_segmenter
 from geosam_es.store.files import write_text
-from geosam_es.store.reader import TileState
 
-from ..crs import AreaMeter, check_transform, parse_crs, reproject, reproject_polygons, store_crs
+from ..crs import AreaMeter, parse_crs, reproject, reproject_polygons, store_crs
 from ..evaluation.pictures import find_raster, open_raster
 from ..progress import Progress
+from ..segment import check_place
 from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, write_vector
 from .options import PATH, Number
-from .segment import output_options, vector_layer
+from .segment import note_missing, output_options, vector_layer
 
 __all__ = ["auto_command"]
 
@@ -112,7 +112,7 @@ def auto_command(
     segmenter = open_segmenter(store, threads)
     crs = store_crs(segmenter.reader)
     target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or crs
-    check_transform(crs, target_crs)
+    check_place(output, segmenter.map_bounds, crs, target_crs)
     fields: dict[str, NDArray[Any]] = {**_BLANK, **({"group": np.zeros(1, np.int32)} if coverage else {})}
     names = field_names(output, fields)
     blank = {names[name]: column for name, column in fields.items()}
@@ -122,11 +122,7 @@ def auto_command(
     area = None if aoi is None else _area(aoi, segmenter, crs)
     options = replace(default_options(segmenter), **{key: value for key, value in given.items() if value is not None})
     chosen = sorted(set(levels)) or None
-    states = [segmenter.reader.state(tile) for row in rows_of_tiles(segmenter, chosen, area) for tile in row]
-    missing = states.count(TileState.MISSING)
-    if missing:
-        text = f"Note: {missing} of {len(states)} tiles are not encoded and are left out; encode them with: geosam-es "
-        click.echo(f"{text}encode IMAGE --resume", err=True)
+    missing = note_missing(segmenter.reader, chain.from_iterable(rows_of_tiles(segmenter, chosen, area)))
     begun = [segmenter.reader.metadata.raster.fingerprint, segmenter.reader.decoder.name, chosen, asdict(options)]
     cache = _TileFolder(output, [*begun, missing, zlib.crc32(shapely.to_wkb(area) or b"")], resume)
     counts = []

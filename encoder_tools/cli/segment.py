@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -17,14 +17,14 @@ import numpy as np
 import pyproj
 import shapely
 
-from geosam_es.core.grid import FINEST_LEVEL
+from geosam_es.core.grid import FINEST_LEVEL, Tile
 from geosam_es.core.prompts import Bounds
 from geosam_es.errors import OutputError, PromptError
 from geosam_es.inference.batch import level_for_ground
 from geosam_es.inference.segmenter import Segmenter
 from geosam_es.inference.session import open_segmenter
 from geosam_es.inference.updating import VERDICTS
-from geosam_es.store.reader import StoreReader
+from geosam_es.store.reader import StoreReader, TileState
 
 from ..crs import AreaMeter, check_transform, parse_crs, store_crs
 from ..detections import read_detections
@@ -49,6 +49,7 @@ from .options import PATH, Number, json_option, threads_option
 __all__ = [
     "answer_options",
     "draw",
+    "note_missing",
     "output_options",
     "refuse_own_prompts",
     "segment_command",
@@ -272,6 +273,16 @@ def refuse_own_prompts(prompts: Path | None, output: Path | None, name: str = "t
         return
     if is_same:
         raise OutputError(f"{output} is {name}", "choose another name with -o")
+
+
+def note_missing(reader: StoreReader, tiles: Iterable[Tile]) -> int:
+    """Return how many tiles are not encoded, and tell the user."""
+    states = [reader.state(tile) for tile in tiles]
+    missing = states.count(TileState.MISSING)
+    if missing:
+        text = f"Note: {missing} of {len(states)} tiles are not encoded and are left out; encode them with: geosam-es "
+        click.echo(f"{text}encode IMAGE --resume", err=True)
+    return missing
 
 
 def _layer(

@@ -15,13 +15,13 @@ from geosam_es.inference.segmenter import Segmenter
 from geosam_es.inference.session import open_segmenter
 from geosam_es.inference.similar import SimilarObjects
 
-from ..crs import AreaMeter, check_transform, parse_crs, reproject_polygons, store_crs
+from ..crs import AreaMeter, parse_crs, reproject_polygons, store_crs
 from ..progress import Progress
-from ..segment import polygons_from_layer
+from ..segment import check_place, polygons_from_layer
 from ..vector import VectorLayer
 from ..vector_output import FORMATS, check_output, default_crs, write_vector
-from .options import PATH, Number, json_option, threads_option
-from .segment import refuse_own_prompts, vector_layer
+from .options import PATH, Number
+from .segment import note_missing, output_options, refuse_own_prompts, vector_layer
 
 __all__ = ["similar_command"]
 
@@ -41,11 +41,7 @@ __all__ = ["similar_command"]
 )
 @click.option("--crs", help="CRS of files of polygons without CRS.")
 @click.option("--out-crs", help="CRS of the output. Default: that of EXAMPLES, but EPSG:4326 for .kml and .geojsonl.")
-@threads_option
-@click.option("--overwrite", is_flag=True, help="Replace an existing output. Other layers of a GeoPackage are kept.")
-@click.option("--append", is_flag=True, help="Add the polygons to an existing output.")
-@click.option("--out-layer", default="", help="Layer of a GeoPackage to write. Default: the name of the file.")
-@json_option
+@output_options
 def similar_command(
     store: Path,
     examples: Path,
@@ -80,10 +76,11 @@ def similar_command(
         if path is not None:
             layers[path] = vector_layer(path, given, raster_crs)
     target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or layers[examples].crs or raster_crs
-    check_transform(raster_crs, target_crs)
+    check_place(output, segmenter.map_bounds, raster_crs, target_crs)
     check_output(output, target_crs, overwrite=overwrite, append=append, layer=out_layer)
     native = {path: _native(layer, segmenter, raster_crs, path) for path, layer in layers.items()}
     finder = SimilarObjects(segmenter, native[examples])
+    note_missing(segmenter.reader, segmenter.reader.tiles(finder.level))
     finder.learn([], native[rejected] if rejected is not None else [])
     with Progress(output.name, "tiles") as progress:
         there = native[known] if known is not None else []

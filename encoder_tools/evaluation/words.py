@@ -50,15 +50,19 @@ def classify_by_words(
         raise RasterError("The raster is not next to the store, and --words needs its pixels", "give it with --raster")
     torch, network, processor = _load(model)
     bounds = np.array([item.geometry.bounds for item in objects]).reshape(-1, 2, 2)
-    margins = _MARGIN * (bounds[:, 1] - bounds[:, 0]).max(axis=1)
-    pictures = [windows.square(0, low - margin, high + margin)[0] for (low, high), margin in zip(bounds, margins)]
-    if any(picture is None for picture in pictures):
-        raise RasterError("The raster cannot be read under some polygons", "check the file, or give another --raster")
+    margins = _MARGIN * np.ptp(bounds, axis=1).max(axis=1)
     probabilities = []
     texts = processor(text=list(words), return_tensors="pt", padding=True)
     with torch.inference_mode():
-        for start in range(0, len(pictures), _BATCH):
-            images = processor(images=pictures[start : start + _BATCH], return_tensors="pt")
+        # Not all pictures at once, as there may be thousands.
+        for start in range(0, len(objects), _BATCH):
+            part = zip(bounds[start : start + _BATCH], margins[start : start + _BATCH])
+            pictures = [windows.square(0, low - margin, high + margin)[0] for (low, high), margin in part]
+            if any(picture is None for picture in pictures):
+                raise RasterError(
+                    "The raster cannot be read under some polygons", "check the file, or give another --raster"
+                )
+            images = processor(images=pictures, return_tensors="pt")
             answer = network(**texts, pixel_values=images["pixel_values"])
             probabilities.append(answer.logits_per_image.softmax(dim=1).double().numpy())
     return Classified(tuple(words), np.concatenate(probabilities))

@@ -28,6 +28,8 @@ class LinearClassifier:
     ----------
     ridge : float
         Penalty on the squared weights, positive. The intercept is not penalised.
+    keeps_rows : bool
+        Needed for `left_out` and `probabilities`. Without, memory does not grow with the rows.
 
     Examples
     --------
@@ -39,8 +41,8 @@ class LinearClassifier:
     [[0.5, 0.5]]
     """
 
-    def __init__(self, ridge: float = 1.0) -> None:
-        self.ridge = ridge
+    def __init__(self, ridge: float = 1.0, keeps_rows: bool = True) -> None:
+        self.ridge, self._keeps_rows = ridge, keeps_rows
         self._rows: dict[Hashable, list[NDArray[np.float64]]] = {}
         self._products: dict[Hashable, NDArray[np.float64]] = {}
         self._inverse: NDArray[np.float64] | None = None
@@ -50,12 +52,13 @@ class LinearClassifier:
     @property
     def classes(self) -> tuple[Hashable, ...]:
         """The classes in the order in which they were first added."""
-        return tuple(self._rows)
+        return tuple(self._products)
 
     @property
     def counts(self) -> dict[Hashable, int]:
         """Number of rows of each class."""
-        return {name: sum(len(rows) for rows in blocks) for name, blocks in self._rows.items()}
+        # Every row ends with 1.
+        return {name: int(product[-1, -1]) for name, product in self._products.items()}
 
     def add(self, vectors: NDArray[np.floating[Any]], labels: Sequence[Hashable]) -> None:
         """Learn from rows.
@@ -70,7 +73,8 @@ class LinearClassifier:
         rows = np.column_stack((np.asarray(vectors, np.float64), np.ones(len(labels))))
         for name in dict.fromkeys(labels):
             own = rows[[label == name for label in labels]]
-            self._rows.setdefault(name, []).append(own)
+            if self._keeps_rows:
+                self._rows.setdefault(name, []).append(own)
             self._products[name] = self._products.get(name, 0.0) + own.T @ own
         self._inverse = self._weights = self._sharpness = None
 

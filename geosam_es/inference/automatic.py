@@ -28,7 +28,15 @@ from .encoder import TILE_SIZE
 from .masks import Proposal, TileMask
 from .segmenter import Segmenter
 
-__all__ = ["AutomaticMask", "AutomaticOptions", "TileCache", "automatic_masks", "default_options", "rows_of_tiles"]
+__all__ = [
+    "AutomaticMask",
+    "AutomaticOptions",
+    "TileCache",
+    "automatic_masks",
+    "default_options",
+    "rows_of_tiles",
+    "shown_by",
+]
 
 _TOGETHER = 32
 """Points decoded before the first mask is filtered; their masks take 1 MiB each."""
@@ -287,12 +295,12 @@ def _points(
     return [
         (x, y)
         for x, y in points.tolist()
-        if _shown_by(segmenter, tile.level, x, y) == tile
+        if shown_by(segmenter, tile.level, x, y) == tile
         and not segmenter.is_without_data(Bounds(x, y, x, y), pyramid.grids[0])
     ]
 
 
-def _shown_by(segmenter: Segmenter, level: int, x: float, y: float) -> Tile | None:
+def shown_by(segmenter: Segmenter, level: int, x: float, y: float) -> Tile | None:
     """Return the tile of a level that shows a place best."""
     grid = segmenter.pyramid.grid(level)
     around = grid.tiles_around(Bounds(x, y, x, y), tolerance=grid.scale)
@@ -373,7 +381,7 @@ def _traced(
         mask = TileMask(frame, logits.astype(np.float32), score)
         is_cut = bool(mask.cut_sides(segmenter.pyramid))
         middle = frame.to_native((box[0] + box[2] + 1) / 2, (box[1] + box[3] + 1) / 2)
-        if is_cut and _shown_by(segmenter, frame.tile.level, *middle) != frame.tile:
+        if is_cut and shown_by(segmenter, frame.tile.level, *middle) != frame.tile:
             continue
         candidate = segmenter.resolve(Proposal(prompts, ((mask,),)), all_parts=True)
         least = options.min_mask_region_area * 4.0**candidate.level

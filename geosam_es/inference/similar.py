@@ -26,6 +26,7 @@ from ..core.linear import LinearClassifier
 from ..core.prompts import Bounds, Point, Prompts
 from ..core.topology import clean
 from ..errors import PromptError
+from .automatic import shown_by
 from .features import SAMPLES, FeaturePool
 from .segmenter import Segmenter
 
@@ -123,7 +124,7 @@ class SimilarObjects:
     def __init__(self, segmenter: Segmenter, examples: Sequence[BaseGeometry], pool: FeaturePool | None = None) -> None:
         self.segmenter = segmenter
         self.pool = pool or FeaturePool(segmenter.reader)
-        self._samples, self._polygons = LinearClassifier(_SAMPLE_RIDGE), LinearClassifier(_POLYGON_RIDGE)
+        self._samples, self._polygons = (LinearClassifier(ridge, False) for ridge in (_SAMPLE_RIDGE, _POLYGON_RIDGE))
         # By their content, so that nothing is learnt twice.
         self._wanted: dict[bytes, BaseGeometry] = {}
         self._rejected: dict[bytes, BaseGeometry] = {}
@@ -303,7 +304,7 @@ class SimilarObjects:
             for row, col in peaks:
                 likeness[_around(row, col, reach)] = 0.0
                 place = frame.to_native((col + 0.5) * step, (row + 0.5) * step)
-                if self._is_shown_by(tile, *place):
+                if shown_by(self.segmenter, tile.level, *place) == tile:
                     clicks.append((row, col))
                     places.append(place)
             answers += self._decoded(places, tile, whole)
@@ -316,11 +317,6 @@ class SimilarObjects:
         if polygon.intersects(shapely.box(*self.segmenter.pyramid.tile_bounds(tile))):
             inside, _ = self.pool.samples(tile, polygon)
             likeness[inside[:, 0], inside[:, 1]] = 0.0
-
-    def _is_shown_by(self, tile: Tile, x: float, y: float) -> bool:
-        grid = self.segmenter.pyramid.grid(tile.level)
-        around = grid.tiles_around(Bounds(x, y, x, y), tolerance=grid.scale)
-        return next((other for _, other in around if self.segmenter.can_provide(other)), None) == tile
 
     def _decoded(
         self, places: Sequence[tuple[float, float]], tile: Tile, likeness: NDArray[np.float32]
@@ -359,33 +355,22 @@ class SimilarObjects:
             return []
         judged = self._likeness(answers)
         order = [int(index) for index in np.argsort(-judged, kind="stable") if judged[index] >= threshold]
-        shapes = [answers[index].polygon for index in order]
-        again, _, ious, _ = _overlaps(shapes, [*self._rejected.values()])
-        rejected = set(again[ious > _SAME_IOU].tolist())
-        first, second, ious, shares = _overlaps(shapes, [*taken, *shapes])
-        are_doubles = (ious > _DOUBLE_IOU) | (shares > _DOUBLE_SHARE)
-        rivals: dict[int, list[int]] = {}
-        for place, other in zip(first[are_doubles].tolist(), (second[are_doubles] - len(taken)).tolist()):
-            rivals.setdefault(place, []).append(other)
-        kept: set[int] = set()
-        for place in range(len(order)):
-            # Those in front of the shapes are taken.
-            is_double = any(other < 0 or other in kept for other in rivals.get(place, ()) if other < place)
-            if place not in rejected and not is_double:
-                kept.add(place)
-        return [answers[order[place]]._replace(likeness=float(judged[order[place]])) for place in sorted(kept)]
-
-
-def _overlaps(
-    polygons: Sequence[BaseGeometry], others: Sequence[BaseGeometry]
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the pairs of polygons that overlap: their indices, IoU, and common part of the smaller one (P,)."""
-    shapes, seconds = np.array(polygons, dtype=object), np.array(others, dtype=object)
-    first, second = shapely.STRtree(seconds).query(shapes, predicate="intersects")
-    common = shapely.area(shapely.intersection(shapes[first], seconds[second]))
-    areas, other_areas = shapely.area(shapes[first]), shapely.area(seconds[second])
-    smaller = np.maximum(np.minimum(areas, other_areas), 1e-9)
-    return first, second, common / np.maximum(areas + other_areas - common, 1e-9), common / smaller
+        shapes = np.array([answers[index].polygon for index in order], dtype=object)
+        # What answers are compared with, in front of themselves.
+        known = [*self._rejected.values(), *taken]
+        others = np.array([*known, *shapes], dtype=object)
+        first, second = shapely.STRtree(others).query(shapes, predicate="intersects")
+        common = shapely.area(shapely.intersection(shapes[first], others[second]))
+        areas, other_areas = shapely.area(shapes[first]), shapely.area(others[second])
+        ious = common / np.maximum(areas + other_areas - common, 1e-9)
+        is_within = common > _DOUBLE_SHARE * np.maximum(np.minimum(areas, other_areas), 1e-9)
+        are_doubles = np.where(second < len(self._rejected), ious > _SAME_IOU, (ious > _DOUBLE_IOU) | is_within)
+        dropped: set[int] = set()
+        for place, other in sorted(zip(first[are_doubles].tolist(), (second[are_doubles] - len(known)).tolist())):
+            if other < place and other not in dropped:
+                dropped.add(place)
+        kept = [index for place, index in enumerate(order) if place not in dropped]
+        return [answers[index]._replace(likeness=float(judged[index])) for index in kept]
 
 
 def _around(row: int, col: int, reach: int) -> tuple[slice, slice]:
@@ -398,16 +383,11 @@ def _side(polygon: BaseGeometry) -> float:
 
 
 def _blurred(values: NDArray[np.float32], width: float) -> NDArray[np.float32]:
-    """Return values (h, w) averaged over squares twice; outside counts as 0."""
-    reach = max(1, round(width / 2))
-    for axis in (0, 1, 0, 1):
-        padding = [(0, 0), (0, 0)]
-        padding[axis] = (reach + 1, reach)
-        sums = np.cumsum(np.pad(values, padding), axis=axis, dtype=np.float64)
-        length, window = values.shape[axis], 2 * reach + 1
-        high, low = (np.take(sums, np.arange(length) + start, axis) for start in (window, 0))
-        values = ((high - low) / window).astype(np.float32)
-    return values
+    """Return values (`SAMPLES`, `SAMPLES`) averaged over squares twice; outside counts as 0."""
+    reach, places = max(1, round(width / 2)), np.arange(SAMPLES)
+    mean = (np.abs(places[:, None] - places) <= reach).astype(np.float32) / (2 * reach + 1)
+    twice = mean @ mean
+    return np.asarray(twice @ values @ twice)
 
 
 def _peaks(values: NDArray[np.float32], gap: float, least: float) -> list[tuple[int, int]]:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from qgis.core import (  # type: ignore[attr-defined]
-    QgsGeometry,
+    QgsCoordinateReferenceSystem,
+    QgsFeature,
+    QgsFeatureSink,
+    QgsFields,
     QgsProcessing,
     QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeatureSource,
     QgsProcessingFeedback,
+    QgsProcessingParameterBoolean,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterEnum,
+    QgsProcessingParameterFeatureSink,
     QgsProcessingParameterFeatureSource,
     QgsProcessingParameterField,
     QgsProcessingParameterFile,
@@ -24,13 +29,12 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessingParameterRasterLayer,
     QgsProject,
     QgsRasterLayer,
+    QgsWkbTypes,
 )
 from qgis.PyQt.QtCore import QCoreApplication, QThread
 from qgis.PyQt.QtGui import QIcon
-from shapely.geometry.base import BaseGeometry
 
 from ..errors import GeoSamError, RasterError, VectorError
-from ..qgis_support.crs import to_qgs
 from ..qgis_support.gdal_raster import GdalRaster
 from ..qgis_support.icons import own_icon
 from ..qgis_support.layer_source import LayerSource, source_of
@@ -40,7 +44,17 @@ from ..qgis_support.settings import Settings
 from ..store.raster_name import raster_path
 from .image import CancelledError
 
-__all__ = ["ChoiceParameter", "ImageAlgorithm", "OneSentenceAlgorithm", "RasterAlgorithm", "to_multi_polygon"]
+__all__ = [
+    "POLYGON",
+    "ChoiceParameter",
+    "ImageAlgorithm",
+    "OneSentenceAlgorithm",
+    "RasterAlgorithm",
+    "Write",
+]
+
+POLYGON = QgsProcessing.SourceType.TypeVectorPolygon  # type: ignore[attr-defined]
+Write = Callable[[Sequence[QgsFeature]], None]
 
 
 class ChoiceParameter(QgsProcessingParameterEnum):
@@ -78,6 +92,11 @@ class OneSentenceAlgorithm(QgsProcessingAlgorithm):
     TITLE: ClassVar[str]
     HELP: ClassVar[str]
     INPUT = "INPUT"
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Those that a run has when the user cancels it.
+        self.outputs: dict[str, Any] = {}
 
     def createInstance(self) -> OneSentenceAlgorithm:  # noqa: N802
         """Return a new algorithm of the same kind; QGIS creates one for each run."""
@@ -134,26 +153,60 @@ class OneSentenceAlgorithm(QgsProcessingAlgorithm):
         parameter = QgsProcessingParameterNumber(name, text, kind, default, may_lack, minimum, maximum)  # type: ignore[call-overload]
         (self.add_advanced if advanced else self.addParameter)(parameter)
 
+    def add_flag(self, name: str, text: str, default: bool = False) -> None:
+        """Add a parameter for yes or no."""
+        self.addParameter(QgsProcessingParameterBoolean(name, text, default))
+
     def add_optional_folder(self, name: str, text: str, advanced: bool = False) -> None:
         """Add a parameter for a folder that may be left out."""
         folder = QgsProcessingParameterFile.Behavior.Folder
         parameter = QgsProcessingParameterFile(name, text, behavior=folder, optional=True)
         (self.add_advanced if advanced else self.addParameter)(parameter)
 
-    def add_input(self, text: str, kind: int = QgsProcessing.SourceType.TypeVectorPolygon) -> None:  # type: ignore[attr-defined]
-        """Add the parameter for the layer of prompts or polygons."""
-        self.addParameter(QgsProcessingParameterFeatureSource(self.INPUT, text, [kind]))
+    def add_input(self, text: str, kind: int = POLYGON, name: str = INPUT, optional: bool = False) -> None:
+        """Add the parameter for the layer of prompts or polygons, or for another layer."""
+        self.addParameter(QgsProcessingParameterFeatureSource(name, text, [kind], optional=optional))
+
+    def add_sink(self, name: str, text: str, **options: Any) -> None:
+        """Add an output of polygons."""
+        self.addParameter(QgsProcessingParameterFeatureSink(name, text, POLYGON, **options))
 
     def add_field(self, name: str, text: str) -> None:
         """Add a parameter for a field of that layer, which may be left out."""
         self.addParameter(QgsProcessingParameterField(name, text, parentLayerParameterName=self.INPUT, optional=True))
 
-    def input_source(self, parameters: dict[str, Any], context: QgsProcessingContext) -> QgsProcessingFeatureSource:
-        """Return the features of that layer."""
-        source = self.parameterAsSource(parameters, self.INPUT, context)
+    def input_source(
+        self, parameters: dict[str, Any], context: QgsProcessingContext, name: str = INPUT
+    ) -> QgsProcessingFeatureSource:
+        """Return the features of that layer, or of another one."""
+        source = self.parameterAsSource(parameters, name, context)
         if source is None:
-            raise QgsProcessingException(self.invalidSourceError(parameters, self.INPUT))
+            raise QgsProcessingException(self.invalidSourceError(parameters, name))
         return source
+
+    def open_sink(
+        self,
+        parameters: dict[str, Any],
+        name: str,
+        context: QgsProcessingContext,
+        fields: QgsFields,
+        crs: QgsCoordinateReferenceSystem,
+        kind: int = QgsWkbTypes.Type.MultiPolygon,
+    ) -> Write:
+        """Put the layer of an output into `outputs`, and return what writes its features, or fails.
+
+        Nothing is written if it is optional and the user does not want it; then the id of its layer is empty.
+        """
+        sink, self.outputs[name] = self.parameterAsSink(parameters, name, context, fields, kind, crs)  # type: ignore[arg-type]
+        is_optional = self.parameterDefinition(name).flags() & QgsProcessingParameterDefinition.Flag.FlagOptional  # type: ignore[attr-defined]
+        if sink is None and not is_optional:
+            raise QgsProcessingException(self.invalidSinkError(parameters, name))
+
+        def write(features: Sequence[QgsFeature]) -> None:
+            if sink is not None and not sink.addFeatures(features, QgsFeatureSink.Flag.FastInsert):
+                raise QgsProcessingException(self.writeFeatureError(sink, parameters, name))
+
+        return write
 
     def field_index(
         self,
@@ -181,11 +234,8 @@ class OneSentenceAlgorithm(QgsProcessingAlgorithm):
         """Return the name of the choice made with a `ChoiceParameter`."""
         names: list[str] = self.parameterDefinition(name).names
         value = parameters.get(name)
-        return (
-            value
-            if isinstance(value, str) and value in names
-            else names[self.parameterAsEnum(parameters, name, context)]
-        )
+        is_name = isinstance(value, str) and value in names
+        return str(value) if is_name else names[self.parameterAsEnum(parameters, name, context)]
 
     def processAlgorithm(  # noqa: N802
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback | None
@@ -196,7 +246,7 @@ class OneSentenceAlgorithm(QgsProcessingAlgorithm):
             return self.execute(parameters, context, feedback)
         except CancelledError:
             feedback.pushInfo(tr("Stopped. The tiles prepared so far are kept."))
-            return {}
+            return self.outputs
         except GeoSamError as error:
             raise QgsProcessingException(translated(error)) from error
 
@@ -208,7 +258,7 @@ class OneSentenceAlgorithm(QgsProcessingAlgorithm):
         Raises
         ------
         CancelledError
-            If the user cancels while tiles are prepared.
+            If the user cancels while tiles are prepared; the outputs are those in `outputs`.
         GeoSamError
             For any error that the user can resolve.
         """
@@ -330,10 +380,3 @@ def _top_raster() -> str | None:
     layers = QgsProject.instance().layerTreeRoot().checkedLayers()
     files = (layer for layer in layers if isinstance(layer, QgsRasterLayer) and layer.providerType() == "gdal")
     return next((layer.id() for layer in files), None)
-
-
-def to_multi_polygon(geometry: BaseGeometry) -> QgsGeometry:
-    """Return a polygon or multipolygon as a multipolygon, the geometry type of the sinks."""
-    converted = to_qgs(geometry)
-    converted.convertToMultiType()
-    return converted

@@ -12,14 +12,10 @@ from qgis.core import (  # type: ignore[attr-defined]
     NULL,
     QgsFeature,
     QgsFeatureRequest,
-    QgsFeatureSink,
-    QgsProcessing,
     QgsProcessingContext,
-    QgsProcessingException,
     QgsProcessingFeatureSource,
     QgsProcessingFeedback,
     QgsProcessingOutputNumber,
-    QgsProcessingParameterFeatureSink,
     QgsProcessingParameterNumber,
     QgsWkbTypes,
 )
@@ -32,7 +28,8 @@ from ..errors import EditError, marked
 from ..qgis_support.crs import EllipsoidArea, from_qgs
 from ..qgis_support.fields import REAL, TEXT, make_fields
 from ..qgis_support.messages import tr, translated
-from .base import OneSentenceAlgorithm, to_multi_polygon
+from .base import OneSentenceAlgorithm
+from .drawing import polygon_feature, to_multi_polygon
 from .image import CancelledError
 
 __all__ = ["CheckCoverageAlgorithm"]
@@ -70,7 +67,6 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters and outputs."""
-        polygon = QgsProcessing.SourceType.TypeVectorPolygon  # type: ignore[attr-defined]
         self.add_input(tr("Polygons"))
         self.add_field(self.CLASS, tr("Class field"))
         double = QgsProcessingParameterNumber.Type.Double
@@ -79,11 +75,8 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
         text = tr("Largest enclosed gap that counts as a fault (m²)")
         self.add_number(self.MAX_GAP, text, double, MAX_GAP_M2, optional=True)
         self.add_number(self.SIMPLIFY, tr("Simplify the mended polygons (m)"), double, 0, advanced=True)
-        self.addParameter(QgsProcessingParameterFeatureSink(self.FINDINGS, tr("Findings"), polygon))
-        mended = QgsProcessingParameterFeatureSink(
-            self.OUTPUT, tr("Mended polygons"), polygon, optional=True, createByDefault=False
-        )
-        self.addParameter(mended)
+        self.add_sink(self.FINDINGS, tr("Findings"))
+        self.add_sink(self.OUTPUT, tr("Mended polygons"), optional=True, createByDefault=False)
         self.addOutput(QgsProcessingOutputNumber(self.FOUND, tr("Findings")))
         self.addOutput(QgsProcessingOutputNumber(self.LEFT, tr("Findings in the mended polygons")))
 
@@ -108,20 +101,16 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
             max_gap_m2=self.parameterAsDouble(parameters, self.MAX_GAP, context),
         )
         found = check(polygons, rules, classes)
-        outputs: dict[str, Any] = {self.FOUND: _count(found)}
-        multi = QgsWkbTypes.Type.MultiPolygon
-        sink, outputs[self.FINDINGS] = self.parameterAsSink(parameters, self.FINDINGS, context, _fields(), multi, crs)
-        if sink is None:
-            raise QgsProcessingException(self.invalidSinkError(parameters, self.FINDINGS))
-        for finding in found:
-            sink.addFeature(_finding_feature(finding, _LINE_M / max(metres)), QgsFeatureSink.Flag.FastInsert)
+        write = self.open_sink(parameters, self.FINDINGS, context, _fields(), crs)
+        write([_finding_feature(finding, _LINE_M / max(metres)) for finding in found])
+        outputs = {self.FOUND: _count(found), **self.outputs}
         for label, count in Counter(translated(finding.label) for finding in found).items():
             feedback.pushInfo(f"{label}: {count}")
         if not found:
             feedback.pushInfo(tr("Nothing found"))
         feedback.setProgress(50)
-        sink, output = self.parameterAsSink(parameters, self.OUTPUT, context, source.fields(), multi, crs)
-        if sink is None or feedback.isCanceled():
+        write = self.open_sink(parameters, self.OUTPUT, context, source.fields(), crs)
+        if not self.outputs[self.OUTPUT] or feedback.isCanceled():
             return outputs
 
         def show(done: int, total: int) -> None:
@@ -145,8 +134,8 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
                 feature.setGeometry(to_multi_polygon(mended[key]))
             elif key in polygons:
                 continue
-            sink.addFeature(feature, QgsFeatureSink.Flag.FastInsert)
-        return {**outputs, self.OUTPUT: output, self.LEFT: _count(rest)}
+            write([feature])
+        return {**outputs, **self.outputs, self.LEFT: _count(rest)}
 
 
 def _read(source: QgsProcessingFeatureSource) -> tuple[dict[int, QgsFeature], dict[int, BaseGeometry]]:
@@ -175,9 +164,6 @@ def _fields() -> Any:
 
 def _finding_feature(finding: Finding, reach: float) -> QgsFeature:
     place = finding.place if finding.place.area > 0 else shapely.buffer(finding.place, reach)
-    feature = QgsFeature(_fields())
-    feature.setGeometry(to_multi_polygon(place))
     ids = ", ".join(map(str, finding.ids))
     texts = translated(finding.label), translated(finding.remedy)
-    feature.setAttributes([texts[0], finding.size, finding.unit, ids, texts[1]])
-    return feature
+    return polygon_feature(_fields(), place, [texts[0], finding.size, finding.unit, ids, texts[1]])

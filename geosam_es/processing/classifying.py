@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from qgis.core import (
-    QgsProcessing,
     QgsProcessingContext,
     QgsProcessingFeedback,
     QgsProcessingOutputHtml,
-    QgsProcessingParameterBoolean,
-    QgsProcessingParameterFeatureSource,
     QgsProcessingParameterField,
     QgsProcessingParameterFolderDestination,
     QgsProcessingParameterVectorDestination,
 )
 
+from ..errors import marked
 from ..qgis_support.classes import ClassList, classes_of_layer
 from ..qgis_support.messages import tr
+from .base import POLYGON
 from .styling import PolygonStyle
 from .tools import REPORT, ToolAlgorithm
 
@@ -30,6 +29,18 @@ class ClassifyPolygonsAlgorithm(ToolAlgorithm):
     """``geosam-es classify``."""
 
     ID = "classifypolygons"
+    TITLE = marked("Classify polygons")
+    HELP = marked(
+        "Gives polygons the classes of training polygons on the same image. A polygon is described by what the "
+        "model has stored for the image under it and around it, by its shape, and by its pixels. At least two "
+        "classes with three polygons each are needed.\n\n"
+        "The result has the fields class, probability and second_class. The report shows how well the "
+        "classes are found in parts of the image that were left out of the training, and lists the polygons with "
+        "the least probable classes first.\n\n"
+        "The algorithm runs geosam-es, a program beside QGIS with a Python of its own. The log and the help of "
+        "GeoSAM-ES say how to install it, also without network. Enter its path in Settings > Options > GeoSAM-ES. "
+        "It needs scikit-learn there."
+    )
     GROUP = "polygons"
     CLASS = "CLASS_FIELD"
     POLYGONS = "POLYGONS"
@@ -40,37 +51,14 @@ class ClassifyPolygonsAlgorithm(ToolAlgorithm):
         super().__init__()
         self._classes: ClassList | None = None
 
-    def displayName(self) -> str:  # noqa: N802
-        """Return the name in the toolbox."""
-        return tr("Classify polygons")
-
-    def shortHelpString(self) -> str:  # noqa: N802
-        """Return the help text of the dialog."""
-        return tr(
-            "Gives polygons the classes of training polygons on the same image. A polygon is described by what the "
-            "model has stored for the image under it and around it, by its shape, and by its pixels. At least two "
-            "classes with three polygons each are needed.\n\n"
-            "The result has the fields class, probability and second_class. The report shows how well the "
-            "classes are found in parts of the image that were left out of the training, and lists the polygons with "
-            "the least probable classes first.\n\n"
-            "The algorithm runs geosam-es, a program beside QGIS with a Python of its own. The log and the help of "
-            "GeoSAM-ES say how to install it, also without network. Enter its path in Settings > Options > GeoSAM-ES. "
-            "It needs scikit-learn there."
-        )
-
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters and outputs."""
-        polygon = QgsProcessing.SourceType.TypeVectorPolygon  # type: ignore[attr-defined]
         self.add_image_parameters()
         self.add_input(tr("Training polygons"))
         self.addParameter(QgsProcessingParameterField(self.CLASS, tr("Class field"), "", self.INPUT))
-        self.addParameter(QgsProcessingParameterFeatureSource(self.POLYGONS, tr("Polygons to classify"), [polygon]))
-        self.addParameter(
-            QgsProcessingParameterBoolean(
-                self.OVERWRITE, tr("Replace an earlier result of the same name (--overwrite)"), defaultValue=False
-            )
-        )
-        self.addParameter(QgsProcessingParameterVectorDestination(self.OUTPUT, tr("Classified polygons"), polygon))
+        self.add_input(tr("Polygons to classify"), name=self.POLYGONS)
+        self.add_flag(self.OVERWRITE, tr("Replace an earlier result of the same name (--overwrite)"))
+        self.addParameter(QgsProcessingParameterVectorDestination(self.OUTPUT, tr("Classified polygons"), POLYGON))
         self.addParameter(QgsProcessingParameterFolderDestination(self.REPORT, tr("Report")))
         self.addOutput(QgsProcessingOutputHtml(self.HTML, tr("Report")))
 

@@ -8,10 +8,10 @@ from qgis.core import (
     QgsProcessingContext,
     QgsProcessingFeedback,
     QgsProcessingOutputHtml,
-    QgsProcessingParameterBoolean,
     QgsProcessingParameterString,
 )
 
+from ..errors import marked
 from ..qgis_support.messages import tr
 from ..store.decoders import list_decoders
 from .tools import REPORT, ToolAlgorithm
@@ -25,38 +25,28 @@ class EvaluateDecodersAlgorithm(ToolAlgorithm):
     """``geosam-es evaluate``."""
 
     ID = "evaluatedecoders"
+    TITLE = marked("Evaluate model variants against polygons")
+    HELP = marked(
+        "Measures how well the model variants of an image reproduce reference polygons. A simulated user "
+        "prompts each polygon in the same way for every variant. The report shows IoU, Dice, precision, recall and "
+        "boundary F-score with confidence intervals, by class and by size, the number of clicks needed, and the "
+        "worst cases.\n\n"
+        "Use polygons that none of the variants was tuned on. Results on training polygons are too good.\n\n"
+        "The algorithm runs geosam-es, a program beside QGIS with a Python of its own. The log and the help of "
+        "GeoSAM-ES say how to install it, also without network. Enter its path in Settings > Options > GeoSAM-ES."
+    )
     CLASS = "CLASS_FIELD"
     ALL = "ALL_DECODERS"
     DECODER = "DECODER"
     PROMPTS = "PROMPTS"
     HTML = "HTML"
 
-    def displayName(self) -> str:  # noqa: N802
-        """Return the name in the toolbox."""
-        return tr("Evaluate model variants against polygons")
-
-    def shortHelpString(self) -> str:  # noqa: N802
-        """Return the help text of the dialog."""
-        return tr(
-            "Measures how well the model variants of an image reproduce reference polygons. A simulated user "
-            "prompts each polygon in the same way for every variant. The report shows IoU, Dice, precision, recall and "
-            "boundary F-score with confidence intervals, by class and by size, the number of clicks needed, and the "
-            "worst cases.\n\n"
-            "Use polygons that none of the variants was tuned on. Results on training polygons are too good.\n\n"
-            "The algorithm runs geosam-es, a program beside QGIS with a Python of its own. The log and the help of "
-            "GeoSAM-ES say how to install it, also without network. Enter its path in Settings > Options > GeoSAM-ES."
-        )
-
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters and outputs."""
         self.add_image_parameters()
         self.add_input(tr("Reference polygons"))
         self.add_field(self.CLASS, tr("Class field"))
-        self.addParameter(
-            QgsProcessingParameterBoolean(
-                self.ALL, tr("Compare all model variants of the prepared image"), defaultValue=True
-            )
-        )
+        self.add_flag(self.ALL, tr("Compare all model variants of the prepared image"), True)
         self.add_optional_folder(self.DECODER, tr("Another model variant to compare (a folder)"))
         self.add_advanced(QgsProcessingParameterString(self.PROMPTS, tr("Prompt types"), _PROMPTS))
         self.add_folder(tr("Report"))

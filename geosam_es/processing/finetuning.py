@@ -13,13 +13,12 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessingFeedback,
     QgsProcessingOutputHtml,
     QgsProcessingOutputString,
-    QgsProcessingParameterBoolean,
     QgsProcessingParameterFeatureSource,
     QgsProcessingParameterNumber,
     QgsProcessingParameterString,
 )
 
-from ..errors import GeoSamError
+from ..errors import GeoSamError, marked
 from ..inference.decoder import load_decoder
 from ..inference.encoder import MODEL_FILE
 from ..qgis_support.messages import tr, translated
@@ -41,6 +40,17 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
     """``geosam-es finetune`` and, if wanted, ``geosam-es decoder set``."""
 
     ID = "finetunedecoder"
+    TITLE = marked("Fine-tune the model on polygons")
+    HELP = marked(
+        "Fine-tunes the model of a prepared image on correct polygons, such as those drawn with GeoSAM-ES and "
+        "saved. Some of the polygons, in separate areas, are held out for "
+        "testing; the report compares the model before and after on them.\n\n"
+        "The result is a folder with a model variant. It works with every image that was prepared with the same "
+        "model: add it here, or later with the menu next to the model variant in the panel. Existing variants are "
+        "kept.\n\n"
+        "The algorithm runs geosam-es, a program beside QGIS with a Python of its own. The log and the help of "
+        "GeoSAM-ES say how to install it, also without network. Enter its path in Settings > Options > GeoSAM-ES."
+    )
     CLASS = "CLASS_FIELD"
     VALUE = "CLASS_VALUE"
     DEPTH = "DEPTH"
@@ -53,23 +63,6 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
     HTML = "HTML"
     NAME = "DECODER_NAME"
 
-    def displayName(self) -> str:  # noqa: N802
-        """Return the name in the toolbox."""
-        return tr("Fine-tune the model on polygons")
-
-    def shortHelpString(self) -> str:  # noqa: N802
-        """Return the help text of the dialog."""
-        return tr(
-            "Fine-tunes the model of a prepared image on correct polygons, such as those drawn with GeoSAM-ES and "
-            "saved. Some of the polygons, in separate areas, are held out for "
-            "testing; the report compares the model before and after on them.\n\n"
-            "The result is a folder with a model variant. It works with every image that was prepared with the same "
-            "model: add it here, or later with the menu next to the model variant in the panel. Existing variants are "
-            "kept.\n\n"
-            "The algorithm runs geosam-es, a program beside QGIS with a Python of its own. The log and the help of "
-            "GeoSAM-ES say how to install it, also without network. Enter its path in Settings > Options > GeoSAM-ES."
-        )
-
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters and outputs."""
         number, polygon = QgsProcessingParameterNumber.Type, QgsProcessing.SourceType.TypeVectorPolygon  # type: ignore[attr-defined]
@@ -77,16 +70,9 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
         self.add_input(tr("Training polygons"))
         self.add_field(self.CLASS, tr("Class field, to train on one class only"))
         self.addParameter(QgsProcessingParameterString(self.VALUE, tr("Class to train on"), optional=True))
-        self.addParameter(
-            QgsProcessingParameterBoolean(
-                self.USE, tr("Use the model variant in the prepared image"), defaultValue=False
-            )
-        )
-        self.addParameter(
-            QgsProcessingParameterString(
-                self.STORE_NAME, tr("Name of the model variant (by default the name of the folder)"), optional=True
-            )
-        )
+        self.add_flag(self.USE, tr("Use the model variant in the prepared image"))
+        name = tr("Name of the model variant (by default the name of the folder)")
+        self.addParameter(QgsProcessingParameterString(self.STORE_NAME, name, optional=True))
         depths = {
             "adapter": tr("The decoder and an adapter: the image stays prepared"),
             "all": tr("The whole built-in model: images must be prepared again with it"),

@@ -6,27 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import shapely
-from qgis.core import (  # type: ignore[attr-defined]
+from qgis.core import (
     QgsFeature,
-    QgsFeatureSink,
     QgsFields,
-    QgsProcessing,
     QgsProcessingContext,
-    QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingOutputNumber,
-    QgsProcessingParameterFeatureSink,
     QgsWkbTypes,
 )
 from shapely.geometry.base import BaseGeometry
 
-from ..errors import StoreError
+from ..errors import StoreError, marked
 from ..qgis_support.crs import raster_crs, to_qgs
 from ..qgis_support.fields import REAL, TEXT, WHOLE, make_fields
 from ..qgis_support.live_store import find_store
 from ..qgis_support.messages import tr
 from ..store.reader import StoreReader, TileState
-from .base import ImageAlgorithm
+from .base import ImageAlgorithm, Write
 
 __all__ = ["StoreFootprintAlgorithm"]
 
@@ -37,30 +33,23 @@ class StoreFootprintAlgorithm(ImageAlgorithm):
     """Writes the outline of the raster, and the tiles of a store with their state."""
 
     ID = "storefootprint"
+    TITLE = marked("Outline and tiles of a prepared image")
+    HELP = marked(
+        "Choose a raster that has been prepared, or the folder of a prepared image. The algorithm writes the "
+        "outline of the raster as a polygon, with the properties of the prepared image, and one polygon for each "
+        "tile of each level with its state: encoded (prepared), skipped (no data, or outside the area of interest) "
+        "or missing."
+    )
     GROUP = "stores"
     FOOTPRINT = "FOOTPRINT"
     TILES = "TILES"
     COUNTS = {TileState.ENCODED: "ENCODED", TileState.SKIPPED: "SKIPPED", TileState.MISSING: "MISSING"}  # noqa: RUF012
 
-    def displayName(self) -> str:  # noqa: N802
-        """Return the name in the toolbox."""
-        return tr("Outline and tiles of a prepared image")
-
-    def shortHelpString(self) -> str:  # noqa: N802
-        """Return the help text of the dialog."""
-        return tr(
-            "Choose a raster that has been prepared, or the folder of a prepared image. The algorithm writes the "
-            "outline of the raster as a polygon, with the properties of the prepared image, and one polygon for each "
-            "tile of each level with its state: encoded (prepared), skipped (no data, or outside the area of interest) "
-            "or missing."
-        )
-
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters and outputs."""
         self.add_image_parameters()
-        polygon = QgsProcessing.SourceType.TypeVectorPolygon  # type: ignore[attr-defined]
-        self.addParameter(QgsProcessingParameterFeatureSink(self.FOOTPRINT, tr("Outline"), polygon))
-        self.addParameter(QgsProcessingParameterFeatureSink(self.TILES, tr("Tiles"), polygon, optional=True))
+        self.add_sink(self.FOOTPRINT, tr("Outline"))
+        self.add_sink(self.TILES, tr("Tiles"), optional=True)
         self.addOutput(QgsProcessingOutputNumber(self.COUNTS[TileState.ENCODED], tr("Prepared tiles")))
         self.addOutput(QgsProcessingOutputNumber(self.COUNTS[TileState.SKIPPED], tr("Skipped tiles")))
         self.addOutput(QgsProcessingOutputNumber(self.COUNTS[TileState.MISSING], tr("Missing tiles")))
@@ -71,16 +60,12 @@ class StoreFootprintAlgorithm(ImageAlgorithm):
         """Write the outline and the tiles; see `OneSentenceAlgorithm.execute`."""
         reader = StoreReader(self._find_store(parameters, context))
         crs = raster_crs(reader.metadata)
-        outputs: dict[str, Any] = {}
-        sinks = {}
-        for name, fields in ((self.FOOTPRINT, _footprint_fields()), (self.TILES, _tile_fields())):
-            polygon = QgsWkbTypes.Type.Polygon
-            sinks[name], outputs[name] = self.parameterAsSink(parameters, name, context, fields, polygon, crs)
-        if sinks[self.FOOTPRINT] is None:
-            raise QgsProcessingException(self.invalidSinkError(parameters, self.FOOTPRINT))
-        counts = _write_tiles(reader, sinks[self.TILES], feedback)
-        sinks[self.FOOTPRINT].addFeature(_footprint(reader, counts), QgsFeatureSink.Flag.FastInsert)
-        return {**outputs, **{self.COUNTS[state]: count for state, count in counts.items()}}
+        polygon = QgsWkbTypes.Type.Polygon
+        write = self.open_sink(parameters, self.FOOTPRINT, context, _footprint_fields(), crs, polygon)
+        write_tile = self.open_sink(parameters, self.TILES, context, _tile_fields(), crs, polygon)
+        counts = _write_tiles(reader, write_tile, feedback)
+        write([_footprint(reader, counts)])
+        return {**self.outputs, **{self.COUNTS[state]: count for state, count in counts.items()}}
 
     def _find_store(self, parameters: dict[str, Any], context: QgsProcessingContext) -> Path:
         chosen = self.store(parameters, context)
@@ -95,8 +80,8 @@ class StoreFootprintAlgorithm(ImageAlgorithm):
         return found
 
 
-def _write_tiles(reader: StoreReader, sink: QgsFeatureSink | None, feedback: QgsProcessingFeedback) -> Counts:
-    """Write the tiles to the sink, if there is one, and count them by state."""
+def _write_tiles(reader: StoreReader, write: Write, feedback: QgsProcessingFeedback) -> Counts:
+    """Write the tiles, and count them by state."""
     counts = dict.fromkeys(TileState, 0)
     fields = _tile_fields()
     tiles = [tile for grid in reader.grids for tile in reader.tiles(grid.level)]
@@ -108,11 +93,10 @@ def _write_tiles(reader: StoreReader, sink: QgsFeatureSink | None, feedback: Qgs
             # Enlarged levels need not be complete.
             continue
         counts[state] += 1
-        if sink is not None:
-            pixel = reader.metadata.raster.transform.pixel_size * 2.0**tile.level
-            feature = _feature(reader, shapely.box(*reader.pyramid.tile_bounds(tile)), fields)
-            feature.setAttributes([tile.level, tile.row, tile.col, state.value, pixel])
-            sink.addFeature(feature, QgsFeatureSink.Flag.FastInsert)
+        pixel = reader.metadata.raster.transform.pixel_size * 2.0**tile.level
+        feature = _feature(reader, shapely.box(*reader.pyramid.tile_bounds(tile)), fields)
+        feature.setAttributes([tile.level, tile.row, tile.col, state.value, pixel])
+        write([feature])
         feedback.setProgress(100.0 * done / len(tiles))
     return counts
 

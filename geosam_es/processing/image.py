@@ -20,7 +20,15 @@ from ..qgis_support.messages import duration, tr
 from ..store.layout import read_metadata
 from ..store.reader import TileState
 
-__all__ = ["CancelledError", "Image", "encode_missing", "open_image", "patient_segmenter", "prepared_text"]
+__all__ = [
+    "CancelledError",
+    "Image",
+    "encode_missing",
+    "open_image",
+    "patient_segmenter",
+    "prepare_tiles",
+    "prepared_text",
+]
 
 
 _TEXTS = 20
@@ -156,6 +164,22 @@ def encode_missing(
         feedback.setProgress(100.0 * share * done / max(total, 1))
 
     return live.encode(tiles, on_progress)
+
+
+def prepare_tiles(
+    image: Image, segmenter: Segmenter, tiles: Sequence[Tile], feedback: QgsProcessingFeedback, share: float = 1.0
+) -> float:
+    """Encode the tiles that a store lacks, and return the part of the progress that this took: ``share`` or 0.
+
+    Without a raster, the user is told how many there are. Errors are those of `encode_missing`.
+    """
+    missing = [tile for tile in tiles if segmenter.reader.state(tile) is TileState.MISSING]
+    if missing and image.live is None:
+        feedback.pushWarning(tr("{count} tiles are not prepared, and left out").format(count=len(missing)))
+    if not missing or image.live is None:
+        return 0.0
+    feedback.pushInfo(prepared_text(encode_missing(image.live, missing, feedback, share)))
+    return share
 
 
 def prepared_text(report: EncodeReport) -> str:

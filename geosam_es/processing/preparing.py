@@ -15,12 +15,11 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsProcessingFeedback,
     QgsProcessingOutputFolder,
     QgsProcessingOutputNumber,
-    QgsProcessingParameterFeatureSource,
 )
 from shapely.geometry.base import BaseGeometry
 
 from ..core.grid import Tile
-from ..errors import GeoSamError, OutputError, RasterError, StoreError
+from ..errors import GeoSamError, OutputError, RasterError, StoreError, marked
 from ..qgis_support.crs import crs_from_wkt
 from ..qgis_support.gdal_raster import GdalRaster
 from ..qgis_support.layer_source import LayerSource
@@ -45,6 +44,17 @@ class PrepareRasterAlgorithm(RasterAlgorithm):
     """Makes a store of a raster, or continues it."""
 
     ID = "encoderaster"
+    TITLE = marked("Prepare raster")
+    HELP = marked(
+        "Prepares a raster, so that clicks on it are answered at once. The result is a folder NAME.embeddings.zarr "
+        "beside the raster, where the panel and the other algorithms find it, or in another folder.\n\n"
+        "If you cancel, the tiles prepared so far are kept; run it again to continue. With an area of interest, "
+        "only tiles that touch it are prepared; others may follow later.\n\n"
+        "Enlarged detail is for objects of less than 100 pixels. 200 % takes 4 times more tiles, 400 % 20 times "
+        "more, so choose an area of interest.\n\n"
+        "The model is that of the options of GeoSAM-ES. Enter mini for the built-in one, or a folder made by "
+        "geosam-es export --encoder."
+    )
     GROUP = "stores"
     AREA = "AREA"
     FINEST = "FINEST"
@@ -56,32 +66,11 @@ class PrepareRasterAlgorithm(RasterAlgorithm):
     ENCODED = "ENCODED"
     SKIPPED = "SKIPPED"
 
-    def displayName(self) -> str:  # noqa: N802
-        """Return the name in the toolbox."""
-        return tr("Prepare raster")
-
-    def shortHelpString(self) -> str:  # noqa: N802
-        """Return the help text of the dialog."""
-        return tr(
-            "Prepares a raster, so that clicks on it are answered at once. The result is a folder NAME.embeddings.zarr "
-            "beside the raster, where the panel and the other algorithms find it, or in another folder.\n\n"
-            "If you cancel, the tiles prepared so far are kept; run it again to continue. With an area of interest, "
-            "only tiles that touch it are prepared; others may follow later.\n\n"
-            "Enlarged detail is for objects of less than 100 pixels. 200 % takes 4 times more tiles, 400 % 20 times "
-            "more, so choose an area of interest.\n\n"
-            "The model is that of the options of GeoSAM-ES. Enter mini for the built-in one, or a folder made by "
-            "geosam-es export --encoder."
-        )
-
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: N802
         """Declare the parameters and outputs."""
         anything = QgsProcessing.SourceType.TypeVectorAnyGeometry  # type: ignore[attr-defined]
         self.add_raster()
-        self.addParameter(
-            QgsProcessingParameterFeatureSource(
-                self.AREA, tr("Area of interest (by default all)"), [anything], optional=True
-            )
-        )
+        self.add_input(tr("Area of interest (by default all)"), anything, self.AREA, optional=True)
         details = {"0": tr("As the image (100 %)"), "-1": tr("Enlarged too (200 %)"), "-2": tr("Enlarged too (400 %)")}
         self.addParameter(ChoiceParameter(self.FINEST, tr("Finest detail"), details, "0"))
         existing = {_CONTINUE: tr("Prepare what is missing"), _REPLACE: tr("Prepare all of it anew")}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,18 +15,15 @@ from qgis.core import (  # type: ignore[attr-defined]
     QgsCoordinateTransform,
     QgsFeature,
     QgsFeatureRequest,
-    QgsFeatureSink,
     QgsField,
     QgsFields,
     QgsGeometry,
     QgsProcessing,
     QgsProcessingContext,
-    QgsProcessingException,
     QgsProcessingFeatureSource,
     QgsProcessingFeedback,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterCrs,
-    QgsProcessingParameterFeatureSink,
     QgsProcessingParameterNumber,
     QgsProcessingParameterScale,
     QgsWkbTypes,
@@ -35,7 +31,6 @@ from qgis.core import (  # type: ignore[attr-defined]
 from shapely.geometry.base import BaseGeometry
 
 from ..core.globe import are_degrees
-from ..core.grid import FINEST_LEVEL
 from ..core.prompts import Bounds
 from ..errors import EditError, VectorError, marked
 from ..inference.batch import (
@@ -69,8 +64,9 @@ from ..qgis_support.live_store import LiveStore
 from ..qgis_support.messages import tr, translated
 from ..store.reader import TileState
 from .area import check_crs
-from .base import ChoiceParameter, ImageAlgorithm, to_multi_polygon
-from .image import CancelledError, Image, encode_missing, open_image, patient_segmenter, prepared_text
+from .base import ChoiceParameter
+from .drawing import SegmentationAlgorithm, polygon_feature
+from .image import Image, encode_missing, prepared_text
 from .styling import PolygonStyle
 
 __all__ = ["SegmentBoxesAlgorithm", "SegmentPointsAlgorithm", "UpdatePolygonsAlgorithm"]
@@ -98,24 +94,19 @@ class _PromptFields(NamedTuple):
     copied: list[int]
 
 
-class _SegmentAlgorithm(ImageAlgorithm):
+class _SegmentAlgorithm(SegmentationAlgorithm):
     """What the two algorithms share."""
 
-    GROUP = "segmentation"
     IS_UPDATE = False
-    INPUT = "INPUT"
     OBJECT = "OBJECT_FIELD"
     LABEL = "LABEL_FIELD"
-    LEVEL = "LEVEL"
     SCALE = "SCALE"
     OBJECT_SIZE = "OBJECT_SIZE_M"
-    SIMPLIFY = "SIMPLIFY"
     MIN_AREA = "MIN_AREA_M2"
     FILL_HOLES = "FILL_HOLES_M2"
     ALL_PARTS = "ALL_PARTS"
     CANDIDATE = "CANDIDATE"
     CRS = "CRS"
-    OUTPUT = "OUTPUT"
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,35 +121,16 @@ class _SegmentAlgorithm(ImageAlgorithm):
         self.add_number(self.MIN_AREA, tr("Drop parts smaller than (m²)"), number.Double, 0)
         self.add_number(self.FILL_HOLES, tr("Fill holes smaller than (m²)"), number.Double, 0)
         self.add_advanced(QgsProcessingParameterBoolean(self.ALL_PARTS, tr("Keep all pieces"), False, optional=True))
-        self.add_number(self.SIMPLIFY, tr("Simplify outlines (pixels)"), number.Double, 1, advanced=True)
-        self.add_number(
-            self.LEVEL,
-            tr("Finest level of detail (0: as the image, -1: enlarged, 1: coarser)"),
-            number.Integer,
-            0,
-            FINEST_LEVEL,
-            advanced=True,
-        )
-        self.add_number(
-            self.OBJECT_SIZE,
-            tr("Size of the objects (m), instead of the level of detail"),
-            number.Double,
-            None,
-            _LEAST_SIZE_M,
-            advanced=True,
-        )
-        scale = QgsProcessingParameterScale(
-            self.SCALE, tr("Scale of the map, instead of the level of detail"), optional=True
-        )
+        self.add_detail()
+        text = tr("Size of the objects (m), instead of the level of detail")
+        self.add_number(self.OBJECT_SIZE, text, number.Double, None, _LEAST_SIZE_M, advanced=True)
+        text = tr("Scale of the map, instead of the level of detail")
+        scale = QgsProcessingParameterScale(self.SCALE, text, optional=True)
         scale.setMinimum(1)
         self.add_advanced(scale)
-        crs = QgsProcessingParameterCrs(
-            self.CRS, tr("CRS of the polygons (by default that of the raster)"), optional=True
-        )
-        self.add_advanced(crs)
-        self.addParameter(
-            QgsProcessingParameterFeatureSink(self.OUTPUT, tr("Polygons"), QgsProcessing.SourceType.TypeVectorPolygon)  # type: ignore[attr-defined]
-        )
+        text = tr("CRS of the polygons (by default that of the raster)")
+        self.add_advanced(QgsProcessingParameterCrs(self.CRS, text, optional=True))
+        self.add_sink(self.OUTPUT, tr("Polygons"))
 
     def checkParameterValues(  # noqa: N802
         self, parameters: dict[str, Any], context: QgsProcessingContext
@@ -176,28 +148,17 @@ class _SegmentAlgorithm(ImageAlgorithm):
         self._classes = classes_of_layer(layer) if layer is not None else None
         return super().prepareAlgorithm(parameters, context, feedback)
 
-    def execute(
-        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
-    ) -> dict[str, Any]:
-        """Segment every object of the layer; see `OneSentenceAlgorithm.execute`."""
-        source = self.input_source(parameters, context)
-        with closing(open_image(self.source, self.store(parameters, context), self.options)) as image:
-            return self._segment(image, source, parameters, context, feedback)
-
-    def _segment(
+    def draw(
         self,
         image: Image,
-        source: QgsProcessingFeatureSource,
+        segmenter: Segmenter,
         parameters: dict[str, Any],
         context: QgsProcessingContext,
         feedback: QgsProcessingFeedback,
-    ) -> dict[str, Any]:
-        feedback.pushInfo(tr("Prepared image: {path}").format(path=image.store))
-        live = image.live
-        segmenter = open_segmenter(image.store) if live is None else patient_segmenter(live, feedback)
-        crs = image.crs
-        if not crs.isValid():
-            raise EditError(tr("The raster has no CRS"), tr("set it in the properties of its layer"))
+    ) -> None:
+        """Segment every object of the layer; see `SegmentationAlgorithm.draw`."""
+        source = self.input_source(parameters, context)
+        live, crs = image.live, image.crs
         out_crs = self.parameterAsCrs(parameters, self.CRS, context) if parameters.get(self.CRS) else crs
         check_map_crs(out_crs)
         # QGIS would give coordinates back unchanged if there is no transform.
@@ -209,42 +170,28 @@ class _SegmentAlgorithm(ImageAlgorithm):
         options = self._options(parameters, level, context)
         prompt_fields = self._prompt_fields(parameters, source, context)
         prompts = _prompt_features(source, prompt_fields, to_raster, segmenter.map_bounds, feedback)
-        objects = self.objects(prompts, source.sourceName())
+        thresholds = self.thresholds(segmenter, parameters, context)
+        objects = group_prompts(prompts, source.sourceName()) if thresholds is None else outline_prompts(prompts)
         fields = _output_fields(options, source.fields(), prompt_fields, self.IS_UPDATE)
-        multi_polygon = QgsWkbTypes.Type.MultiPolygon
-        sink, sink_id = self.parameterAsSink(parameters, self.OUTPUT, context, fields, multi_polygon, out_crs)
-        if sink is None:
-            raise QgsProcessingException(self.invalidSinkError(parameters, self.OUTPUT))
+        sink = self.open_sink(parameters, self.OUTPUT, context, fields, out_crs)
 
         def write(answer: ObjectAnswer) -> None:
-            features = [_feature(item, fields, options, to_output) for item in answer.results]
-            if not sink.addFeatures(features, QgsFeatureSink.Flag.FastInsert):
-                raise QgsProcessingException(self.writeFeatureError(sink, parameters, self.OUTPUT))
+            sink([_feature(item, fields, options, to_output) for item in answer.results])
 
-        PolygonStyle(_copied_classes(self._classes, source.fields(), prompt_fields, fields)).use_for(sink_id, context)
-        try:
-            share = 0.0 if live is None else _prepare_tiles(live, segmenter, objects, options, feedback)
-            answers = self.answers(segmenter, objects, options, meter, parameters, context)
-            _write(answers, write, len(objects), share, feedback)
-        except CancelledError:
-            feedback.pushInfo(tr("Stopped. The tiles prepared so far are kept."))
-        return {self.OUTPUT: sink_id}
+        style = PolygonStyle(_copied_classes(self._classes, source.fields(), prompt_fields, fields))
+        style.use_for(self.outputs[self.OUTPUT], context)
+        share = 0.0 if live is None else _prepare_tiles(live, segmenter, objects, options, feedback)
+        if thresholds is None:
+            answers = answer_objects(segmenter, objects, options, meter)
+        else:
+            answers = update_objects(segmenter, objects, options, thresholds, meter)
+        _write(answers, write, len(objects), share, feedback)
 
-    def objects(self, features: Iterable[PromptFeature], source: str) -> list[ObjectPrompts]:
-        """Return the objects that the features of the layer with this name stand for."""
-        return group_prompts(features, source)
-
-    def answers(
-        self,
-        segmenter: Segmenter,
-        objects: Sequence[ObjectPrompts],
-        options: SegmentOptions,
-        meter: EllipsoidArea,
-        parameters: dict[str, Any],
-        context: QgsProcessingContext,
-    ) -> Iterator[ObjectAnswer]:
-        """Segment the objects."""
-        return answer_objects(segmenter, objects, options, meter)
+    def thresholds(
+        self, segmenter: Segmenter, parameters: dict[str, Any], context: QgsProcessingContext
+    ) -> UpdateOptions | None:
+        """Return how old polygons are compared with the image; None if the layer has other prompts."""
+        return None
 
     def _level(
         self,
@@ -389,28 +336,17 @@ class UpdatePolygonsAlgorithm(_SegmentAlgorithm):
         self.add_optional_folder(self.OLD_STORE, tr("Folder of the prepared older image, in the same CRS"))
         self.add_options()
 
-    def objects(self, features: Iterable[PromptFeature], source: str) -> list[ObjectPrompts]:
-        """Return one object for each polygon."""
-        return outline_prompts(features)
-
-    def answers(
-        self,
-        segmenter: Segmenter,
-        objects: Sequence[ObjectPrompts],
-        options: SegmentOptions,
-        meter: EllipsoidArea,
-        parameters: dict[str, Any],
-        context: QgsProcessingContext,
-    ) -> Iterator[ObjectAnswer]:
-        """Find the objects again."""
+    def thresholds(
+        self, segmenter: Segmenter, parameters: dict[str, Any], context: QgsProcessingContext
+    ) -> UpdateOptions:
+        """Read the options of the comparison."""
         names = (self.SAME_IOU, self.GONE_SCORE, self.TOLERANCE)
         folder = self.parameterAsFile(parameters, self.OLD_STORE, context)
         older = open_segmenter(Path(folder)) if folder else None
         if older is not None and raster_crs(older.reader.metadata) != raster_crs(segmenter.reader.metadata):
             raise EditError(tr("The older image has another CRS"), tr("prepare it in the CRS of the newer one"))
         same, gone, tolerance = (self.parameterAsDouble(parameters, name, context) for name in names)
-        thresholds = UpdateOptions(same, gone, tolerance, older)
-        return update_objects(segmenter, objects, options, thresholds, meter)
+        return UpdateOptions(same, gone, tolerance, older)
 
 
 def _prepare_tiles(
@@ -575,7 +511,5 @@ def _feature(
         values.append(result.rank + 1)
     if isinstance(item, UpdatedObject):
         values += [item.verdict, item.iou]
-    feature = QgsFeature(fields)
-    feature.setGeometry(to_multi_polygon(transform_polygon(result.geometry, to_output)))
-    feature.setAttributes([*values, *item.attributes.values()])
-    return feature
+    polygon = transform_polygon(result.geometry, to_output)
+    return polygon_feature(fields, polygon, [*values, *item.attributes.values()])

@@ -7,11 +7,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from qgis.core import (  # type: ignore[attr-defined]
+from qgis.core import (
     QgsProcessingContext,
-    QgsProcessingException,
     QgsProcessingFeedback,
-    QgsProcessingParameterBoolean,
     QgsProcessingParameterFolderDestination,
     QgsProcessingUtils,
 )
@@ -40,11 +38,7 @@ class ToolAlgorithm(ImageAlgorithm):
 
     def add_folder(self, description: str) -> None:
         """Add the output folder, and whether an earlier result in it may be replaced."""
-        self.addParameter(
-            QgsProcessingParameterBoolean(
-                self.OVERWRITE, tr("Replace an earlier result in the output folder (--overwrite)"), defaultValue=False
-            )
-        )
+        self.add_flag(self.OVERWRITE, tr("Replace an earlier result in the output folder (--overwrite)"))
         self.addParameter(QgsProcessingParameterFolderDestination(self.OUTPUT, description))
 
     def folder(self, parameters: dict[str, Any], context: QgsProcessingContext) -> Path:
@@ -70,9 +64,7 @@ class ToolAlgorithm(ImageAlgorithm):
         feedback: QgsProcessingFeedback,
     ) -> Path:
         """Return the polygons of a parameter as a file; see `polygon_file`."""
-        source = self.parameterAsSource(parameters, name, context)
-        if source is None:
-            raise QgsProcessingException(self.invalidSourceError(parameters, name))
+        source = self.input_source(parameters, context, name)
         layer = self.parameterAsVectorLayer(parameters, name, context)
         temporary = Path(QgsProcessingUtils.generateTempFilename(f"{name.lower()}.gpkg"))
         return polygon_file(parameters[name], layer, source, temporary, context, feedback)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.linear_model import RidgeClassifier
@@ -41,6 +43,17 @@ def test_rows_may_come_one_by_one() -> None:
         classifier.add(row[None], [label])
         classifier.scores(ROWS)
     assert classifier.scores(ROWS) == pytest.approx(learnt(ROWS, LABELS).scores(ROWS), abs=1e-9)
+
+
+def test_memory_without_rows_does_not_grow() -> None:
+    classifier = LinearClassifier(2.0, keeps_rows=False)
+    tracemalloc.start()
+    for start in range(0, 40000, 2000):
+        rows = np.random.default_rng(start).normal(size=(2000, 6))
+        classifier.add(rows, [LABELS[0], LABELS[-1]] * 1000)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert classifier.counts == {"road": 20000, "tree": 20000} and held < 500_000
 
 
 def test_left_out_rows_are_as_if_they_were_never_added() -> None:

@@ -109,6 +109,8 @@ def test_an_existing_output_and_missing_tiles(run: Run, ortho: Ortho, tmp_path: 
     assert count_masks(run, ortho, output) == 1
     assert run("auto", ortho.store, "-o", output).exit_code == 2
     assert count_masks(run, ortho, output, "--append") == 2
+    result = run("auto", ortho.store, "-o", tmp_path / "o.gpkg", "--out-crs", "+proj=gnom +lat_0=-40 +lon_0=178")
+    assert result.exit_code == 2 and "The raster is outside the CRS" in result.stderr
     shutil.rmtree(ortho.store / "level0" / "image_embeddings" / "c")
     result = run("auto", ortho.store, "-o", output, "--overwrite")
     assert "1 of 1 tiles are not encoded" in result.stderr

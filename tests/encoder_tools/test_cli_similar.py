@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,12 @@ PLACES = [(x, y) for x in (150, 450, 800) for y in (160, 640)]
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("encoder_tools.cli.similar.open_segmenter", lambda path, _threads: open_blobs(path))
-    image = np.maximum.reduce([disc((800, 1000), *place, 60) for place in PLACES])
-    root = make_store(tmp_path, image, transform=TRANSFORM)
+    return store_of(tmp_path, 1000)
+
+
+def store_of(folder: Path, width: int) -> Path:
+    image = np.maximum.reduce([disc((800, width), *place, 60) for place in PLACES])
+    root = make_store(folder, image, transform=TRANSFORM)
     document = json.loads((root / "zarr.json").read_text())
     document["attributes"]["geosam_es"]["raster"]["crs_wkt"] = CRS.to_wkt()
     (root / "zarr.json").write_text(json.dumps(document))
@@ -68,3 +73,15 @@ def test_bad_input_is_one_sentence(run: Run, store: Path, tmp_path: Path) -> Non
     result = run("similar", store, examples, "-o", examples)
     assert result.exit_code == 2
     assert "is a file of input polygons: choose another name with -o" in result.output
+
+
+def test_missing_tiles_and_a_crs_that_is_not_for_the_place_are_said(run: Run, store: Path, tmp_path: Path) -> None:
+    examples, output = write(tmp_path / "examples.gpkg", PLACES[0]), tmp_path / "found.gpkg"
+    result = run("similar", store, examples, "-o", output, "--out-crs", "+proj=gnom +lat_0=-40 +lon_0=178")
+    assert result.exit_code == 2 and "The raster is outside the CRS" in result.output
+    (tmp_path / "wide").mkdir()
+    root = store_of(tmp_path / "wide", 1700)
+    chunks = root / "level0" / "image_embeddings" / "c"
+    shutil.rmtree(chunks / "0" / "1")
+    result = run("similar", root, examples, "-o", output)
+    assert result.exit_code == 0 and "Note: 1 of 2 tiles are not encoded and are left out" in result.output

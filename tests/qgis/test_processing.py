@@ -43,7 +43,7 @@ from qgis.PyQt.QtCore import QDate
 from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.prompts import Bounds
 from geosam_es.inference.encoder import OnnxEncoder
-from geosam_es.processing import automatic, segmenting
+from geosam_es.processing import drawing, segmenting
 from geosam_es.processing.provider import GeoSamProvider
 from geosam_es.qgis_support.crs import EllipsoidArea, from_qgs
 from geosam_es.store import StoreReader, StoreWriter
@@ -75,7 +75,7 @@ def made_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(made_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(segmenting, "open_segmenter", open_blobs)
-    monkeypatch.setattr(automatic, "open_segmenter", open_blobs)
+    monkeypatch.setattr(drawing, "open_segmenter", open_blobs)
     return made_store
 
 
@@ -697,7 +697,7 @@ def test_polygons_and_prompts_at_the_antimeridian_and_the_pole(
     middle: tuple[float, float],
     out: str,
 ) -> None:
-    monkeypatch.setattr(segmenting, "open_segmenter", open_blobs)
+    monkeypatch.setattr(drawing, "open_segmenter", open_blobs)
     root = set_crs(make_store(tmp_path, disc((600, 600), 300, 300, 60), transform=transform), code)
     crs, target = QgsCoordinateReferenceSystem(code), QgsCoordinateReferenceSystem(out)
     truth = EllipsoidArea(crs).area_m2(transform.apply_geometry(shapely.Point(300, 300).buffer(60)))
@@ -721,7 +721,7 @@ def test_polygons_and_prompts_at_the_antimeridian_and_the_pole(
 
 
 def test_a_box_drawn_across_the_antimeridian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segmenting, "open_segmenter", open_blobs)
+    monkeypatch.setattr(drawing, "open_segmenter", open_blobs)
     code, transform, _ = DATE_LINE[2]
     root = set_crs(make_store(tmp_path, disc((600, 600), 300, 300, 60), transform=transform), code)
     near, far = 0.0004, 17.0004

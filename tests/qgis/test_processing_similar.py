@@ -36,7 +36,7 @@ def discs(*names: str) -> QgsVectorLayer:
 
 @pytest.fixture
 def found(blob_store: Path, monkeypatch: pytest.MonkeyPatch) -> object:
-    monkeypatch.setattr("geosam_es.processing.similar.open_segmenter", open_blobs)
+    monkeypatch.setattr("geosam_es.processing.drawing.open_segmenter", open_blobs)
     QgsProject.instance().setCrs(QgsVectorLayer("Point?crs=EPSG:25830", "", "memory").crs())
 
     def run(examples: QgsVectorLayer, rejected: QgsVectorLayer | None = None) -> QgsVectorLayer:
