@@ -1416,8 +1416,8 @@ Mayús: fuera · Esc: salir</translation>
       <translation>Al refinar un polígono se mueven los bordes que comparte</translation>
     </message>
     <message>
-      <source>If off, as for parcels, the check allows neighbours of the same class</source>
-      <translation>Si se desactiva, como para parcelas, la comprobación admite vecinos de la misma clase</translation>
+      <source>If off, as for parcels, neighbours of the same class are allowed</source>
+      <translation>Si se desactiva, como para parcelas, se admiten vecinos de la misma clase</translation>
     </message>
     <message>
       <source>Fields…</source>
