@@ -976,6 +976,14 @@ Mayús: fuera · Esc: salir</translation>
       <translation>corte de {label} polígonos en {layer}</translation>
     </message>
     <message>
+      <source>The layer was changed meanwhile</source>
+      <translation>La capa ha cambiado mientras tanto</translation>
+    </message>
+    <message>
+      <source>cut or merge the polygons again</source>
+      <translation>volver a cortar o combinar los polígonos</translation>
+    </message>
+    <message>
       <source>{name} has no class field</source>
       <translation>{name} no tiene campo de clase</translation>
     </message>
@@ -1396,12 +1404,20 @@ Mayús: fuera · Esc: salir</translation>
       <translation>Mover bordes comunes</translation>
     </message>
     <message>
+      <source>Neighbours differ in class</source>
+      <translation>Vecinos de distinta clase</translation>
+    </message>
+    <message>
       <source>If off, they go to the neighbour with the longest border</source>
       <translation>Si no, las partes menores pasan al vecino con el borde común más largo</translation>
     </message>
     <message>
       <source>Refining a polygon moves the borders that it shares</source>
       <translation>Al refinar un polígono se mueven los bordes que comparte</translation>
+    </message>
+    <message>
+      <source>If off, as for parcels, neighbours of the same class are allowed</source>
+      <translation>Si se desactiva, como para parcelas, se admiten vecinos de la misma clase</translation>
     </message>
     <message>
       <source>Fields…</source>

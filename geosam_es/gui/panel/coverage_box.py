@@ -100,7 +100,7 @@ class CoverageBox(QWidget):
         }
         self._checks["refuses_small"].setToolTip(tr("If off, they go to the neighbour with the longest border"))
         self._checks["moves_borders"].setToolTip(tr("Refining a polygon moves the borders that it shares"))
-        self._checks["joins_class"].setToolTip(tr("If off, as for parcels, the check lets neighbours of one class be"))
+        self._checks["joins_class"].setToolTip(tr("If off, as for parcels, neighbours of the same class are allowed"))
         for name, check in self._checks.items():
             check.setObjectName(name)
             check.toggled.connect(lambda checked, name=name: self._change(**{name: checked}))
