@@ -2464,14 +2464,6 @@ Con más puntos se encuentran más objetos pequeños, pero se tarda más. Con um
       <translation>Zona de interés (por defecto, todo)</translation>
     </message>
     <message>
-      <source>Finest level of detail (0: as the image, -1: enlarged, 1: coarser)</source>
-      <translation>Nivel de detalle más fino (0: como la imagen; -1: ampliada; 1: más grueso)</translation>
-    </message>
-    <message>
-      <source>Simplify outlines (pixels)</source>
-      <translation>Simplificar los contornos (píxeles)</translation>
-    </message>
-    <message>
       <source>As a coverage, without overlaps and gaps</source>
       <translation>Como cobertura, sin solapes ni huecos</translation>
     </message>
@@ -2482,14 +2474,6 @@ Con más puntos se encuentran más objetos pequeños, pero se tarda más. Con um
     <message>
       <source>Polygons</source>
       <translation>Polígonos</translation>
-    </message>
-    <message>
-      <source>Prepared image: {path}</source>
-      <translation>Imagen preparada: {path}</translation>
-    </message>
-    <message>
-      <source>{count} tiles are not prepared and are left out</source>
-      <translation>Hay {count} teselas sin preparar, que quedan fuera</translation>
     </message>
     <message>
       <source>The area lies outside the raster</source>
@@ -2652,6 +2636,18 @@ El algoritmo ejecuta geosam-es, un programa aparte de QGIS con un Python propio.
       <translation>Polígonos clasificados</translation>
     </message>
     <message>
+      <source>Simplify outlines (pixels)</source>
+      <translation>Simplificar los contornos (píxeles)</translation>
+    </message>
+    <message>
+      <source>Finest level of detail (0: as the image, -1: enlarged, 1: coarser)</source>
+      <translation>Nivel de detalle más fino (0: como la imagen; -1: ampliada; 1: más grueso)</translation>
+    </message>
+    <message>
+      <source>Prepared image: {path}</source>
+      <translation>Imagen preparada: {path}</translation>
+    </message>
+    <message>
       <source>Evaluate model variants against polygons</source>
       <translation>Evaluar las variantes del modelo con polígonos</translation>
     </message>
@@ -2790,6 +2786,10 @@ El algoritmo ejecuta geosam-es, un programa aparte de QGIS con un Python propio.
     <message>
       <source>run Prepare raster first, or choose the folder of its prepared image</source>
       <translation>ejecutar antes Preparar ráster o elegir la carpeta de su imagen preparada</translation>
+    </message>
+    <message>
+      <source>{count} tiles are not prepared and are left out</source>
+      <translation>Hay {count} teselas sin preparar, que quedan fuera</translation>
     </message>
     <message>
       <source>{count} tiles prepared, {empty} without data, in {time}</source>

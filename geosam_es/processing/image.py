@@ -175,7 +175,7 @@ def prepare_tiles(
     """
     missing = [tile for tile in tiles if segmenter.reader.state(tile) is TileState.MISSING]
     if missing and image.live is None:
-        feedback.pushWarning(tr("{count} tiles are not prepared, and left out").format(count=len(missing)))
+        feedback.pushWarning(tr("{count} tiles are not prepared and are left out").format(count=len(missing)))
     if not missing or image.live is None:
         return 0.0
     feedback.pushInfo(prepared_text(encode_missing(image.live, missing, feedback, share)))
