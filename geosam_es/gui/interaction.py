@@ -238,6 +238,8 @@ class Interaction(QObject):
         box.order_chosen.connect(review.set_by_space)
         box.least_chosen.connect(review.set_least)
         box.all_wanted.connect(review.accept_all)
+        box.similar_wanted.connect(self.similar.start)
+        box.everything_wanted.connect(self._segment_everything)
         review.filled.connect(self._on_review)
         review.changed.connect(self._show_review)
         review.shown.connect(lambda place, layer: self._go_to(place, layer, _LEAST_JUDGED))
@@ -677,6 +679,17 @@ class Interaction(QObject):
     def _enable_walk(self) -> None:
         for action in (self._actions.next_finding, self._actions.previous_finding):
             action.setEnabled(bool(len(self._walk.items)))
+
+    def _segment_everything(self) -> None:
+        """Open the dialog of the algorithm, and review what it finds."""
+        # A plugin of QGIS, which the user may have turned off.
+        from processing import execAlgorithmDialog
+
+        output = execAlgorithmDialog("geosam_es:automaticmasks", {}).get("OUTPUT")
+        layers = QgsProject.instance().mapLayers().values()
+        layer = next((layer for layer in layers if output in (layer.id(), layer.source())), None)
+        if layer is not None:
+            self.review.fill(layer)
 
     def _on_review(self) -> None:
         """Show what is under review now; its keys work at once."""

@@ -2088,6 +2088,14 @@ Se recuerda para cada clase.</translation>
       <translation>En un solo paso de deshacer, los más seguros primero; lo que no se puede aceptar queda fuera</translation>
     </message>
     <message>
+      <source>Find similar objects</source>
+      <translation>Buscar objetos parecidos</translation>
+    </message>
+    <message>
+      <source>Segment everything</source>
+      <translation>Segmentar todo</translation>
+    </message>
+    <message>
       <source>No confidence field</source>
       <translation>Sin campo de confianza</translation>
     </message>
@@ -2438,10 +2446,6 @@ Se recuerda para cada clase.</translation>
     <message>
       <source>draw some, or choose another layer</source>
       <translation>dibujar alguna o elegir otra capa</translation>
-    </message>
-    <message>
-      <source>Segment everything</source>
-      <translation>Segmentar todo</translation>
     </message>
     <message>
       <source>Draws all objects of a raster, of an extent such as the view, or of the area of a polygon layer. The tiles that are missing are prepared first, and kept for the next time.
@@ -3110,10 +3114,6 @@ Si el modelo dibuja un objeto de otra manera que el intérprete, puede darlo por
     <message>
       <source>The mask is empty or smaller than the minimum area</source>
       <translation>La máscara está vacía o es menor que la superficie mínima</translation>
-    </message>
-    <message>
-      <source>Find similar objects</source>
-      <translation>Buscar objetos parecidos</translation>
     </message>
     <message>
       <source>Finds the other objects of an image that look like the examples. A few polygons of one kind are enough. Choose a raster: all its tiles are prepared first, and kept for the next time. Or choose the folder of a prepared image.

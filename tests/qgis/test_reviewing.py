@@ -274,3 +274,22 @@ def test_a_thousand_are_judged_without_waiting(
     assert np.percentile(took, 95) < 0.1
     assert sizes[1] - sizes[0] < 20e6
     gdal.SetConfigOption("OGR_SQLITE_SYNCHRONOUS", None)
+
+
+def test_what_the_dialog_of_everything_finds_is_reviewed(
+    ready: Interaction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = saved(tmp_path, boxes(3), predicted_iou=np.arange(3) / 3)
+    box = ready.dock.review_box
+    asked = []
+
+    def dialog(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        asked.append(name)
+        return {"OUTPUT": layer.source()} if len(asked) == 2 else {}
+
+    monkeypatch.setattr("processing.execAlgorithmDialog", dialog)
+    # Closed without running, and run.
+    for found in (0, 3):
+        QTest.mouseClick(box._everything, Qt.MouseButton.LeftButton)
+        assert len(ready.review.items) == found
+    assert asked == ["geosam_es:automaticmasks"] * 2 and ready.review.layer is layer

@@ -25,8 +25,6 @@ class ReviewBox(QgsCollapsibleGroupBox):
 
     Attributes
     ----------
-    finders : QVBoxLayout
-        For what fills the queue.
     layers : QgsMapLayerComboBox
 
     Signals
@@ -41,6 +39,8 @@ class ReviewBox(QgsCollapsibleGroupBox):
         The lowest confidence of what is in the queue.
     all_wanted
         Everything in the queue is to be accepted.
+    similar_wanted, everything_wanted
+        Similar objects, or all objects, are to be found.
     """
 
     layer_chosen = pyqtSignal(object)
@@ -48,12 +48,14 @@ class ReviewBox(QgsCollapsibleGroupBox):
     order_chosen = pyqtSignal(bool)
     least_chosen = pyqtSignal(float)
     all_wanted = pyqtSignal()
+    similar_wanted = pyqtSignal()
+    everything_wanted = pyqtSignal()
 
     def __init__(self) -> None:
         super().__init__("")
         self.setObjectName("GeoSamEsReview")
         self.setCollapsed(True)
-        self.finders, self.layers = QVBoxLayout(), QgsMapLayerComboBox()
+        self.layers = QgsMapLayerComboBox()
         self.layers.setFilters(QgsMapLayerProxyModel.Filter.PolygonLayer)
         self.layers.setAllowEmptyLayer(True)
         self.layers.setLayer(None)
@@ -83,7 +85,11 @@ class ReviewBox(QgsCollapsibleGroupBox):
             box.setContentsMargins(0, 0, 0, 0)
         row = row_of(Caption(tr("Review")), self.layers)
         row.setStretch(1, 1)
-        layout.addLayout(self.finders)
+        self._similar, self._everything = QPushButton(tr("Find similar objects")), QPushButton(tr("Segment everything"))
+        self._similar.setToolTip(tr("Find objects like the selected ones or the proposal") + " (F)")
+        self._similar.clicked.connect(self.similar_wanted.emit)
+        self._everything.clicked.connect(self.everything_wanted.emit)
+        layout.addLayout(FlowLayout(self._similar, self._everything))
         layout.addLayout(row)
         layout.addWidget(self._content)
         content.addLayout(FlowLayout(self._fields, self._order))
