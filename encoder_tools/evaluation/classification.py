@@ -113,15 +113,13 @@ def describe(reader: StoreReader, located: Located, windows: RasterWindows) -> t
 def _features(reader: StoreReader, geometries: Sequence[BaseGeometry]) -> NDArray[np.float32]:
     """Pool features at the level of each polygon, and at the next coarser one."""
     pool = FeaturePool(reader)
-    coarser = np.full((len(geometries), 2 * pool.channels), np.nan, np.float32)
-    for index, geometry in enumerate(geometries):
-        tile = pool.tile_of(geometry)
+    tiles = [pool.tile_of(geometry) for geometry in geometries]
+    coarser = []
+    for tile, geometry in zip(tiles, geometries):
         grids = pool.pyramid.grids_from(tile.level + 1)[:1] if tile is not None else ()
         around = [tile for grid in grids for _, tile in grid.tiles_around(Bounds(*geometry.bounds), grid.scale)]
-        tile = next(filter(reader.is_encoded, around), tile)
-        if tile is not None:
-            coarser[index] = pool.vector(tile, geometry)
-    return np.column_stack([pool.vectors(geometries), coarser])
+        coarser.append(next(filter(reader.is_encoded, around), tile))
+    return np.column_stack([pool.vectors(geometries, some) for some in (tiles, coarser)])
 
 
 def _shape(geometry: BaseGeometry) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 
@@ -80,9 +81,7 @@ def left_out_list(left_out: Mapping[str, str]) -> str:
     """Return how many objects were not used, by reason."""
     if not left_out:
         return ""
-    by_reason: dict[str, int] = {}
-    for reason in left_out.values():
-        by_reason[reason] = by_reason.get(reason, 0) + 1
+    by_reason = Counter(left_out.values())
     items = "".join(f"<li>{count}: {escape(reason)}</li>" for reason, count in by_reason.items())
     return f"<p>{len(left_out)} objects were not used:</p><ul>{items}</ul>"
 

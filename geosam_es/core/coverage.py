@@ -18,9 +18,9 @@ from shapely.geometry.base import BaseGeometry
 
 from ..errors import EditError
 from .faces import GRID_M, Plane, put_back
-from .net import MARGIN_M, MAX_GAP_M2, Changes, Classes, Net, Outline, Polygons, Rules
+from .net import MARGIN_M, MAX_GAP_M2, Changes, Classes, Net, Polygons, Rules
 from .partition import gaps, grown, polygonal, snap_to_neighbours, valid
-from .topology import polygon_parts, split_by_line
+from .topology import Outline, polygon_parts, split_by_line
 
 __all__ = ["MAX_GAP_M2", "Changes", "Ground", "Rules", "cut", "give", "merge", "place", "reshape", "simplify"]
 

@@ -325,7 +325,7 @@ class _Check:
                     kind = Kind.OVERLAP if places else Kind.LARGE_GAP if is_large else Kind.GAP
                     yield self._finding(kind, part, owners)
             for owners, some in slits.items():
-                place = some[0] if len(some) == 1 else shapely.MultiPolygon(some)
+                place = polygonal(shapely.MultiPolygon(some))
                 yield self._finding(Kind.OVERLAP if places else Kind.GAP, place, owners)
 
     def _beside(self, parts: NDArray[np.object_]) -> list[list[int]]:

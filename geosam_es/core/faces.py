@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from ..errors import EditError
-from .topology import polygon_parts
+from .topology import Outline, polygonal
 
 __all__ = [
     "GRID_M",
@@ -32,7 +32,6 @@ __all__ = [
     "segments",
 ]
 
-Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 Complex = NDArray[np.complex128]
 Whole = NDArray[np.int64]
 
@@ -105,8 +104,7 @@ class Faces:
 
     def joined(self, faces: Iterable[int]) -> Outline:
         """Return the polygon that some faces form, with every node."""
-        parts = polygon_parts(shapely.coverage_union_all(self.polygons[sorted(faces)]))
-        return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
+        return polygonal(shapely.coverage_union_all(self.polygons[sorted(faces)]))
 
     def components(self, faces: Iterable[int]) -> list[frozenset[int]]:
         """Return groups of faces that have borders with each other."""

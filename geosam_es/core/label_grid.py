@@ -15,7 +15,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from .topology import polygon_parts
+from .topology import polygonal
 
 __all__ = ["Regions", "cells_inside", "strips"]
 
@@ -154,8 +154,8 @@ class Regions:
             for region in [region for region in waiting if last_row[region] < rows.stop]:
                 parts = waiting.pop(region)
                 if self.label[region] != 0:
-                    whole = polygon_parts(shapely.coverage_union_all(parts)) if len(parts) > 1 else parts
-                    yield Region(whole[0] if len(whole) == 1 else shapely.MultiPolygon(whole), int(self.label[region]))
+                    whole = polygonal(shapely.coverage_union_all(parts)) if len(parts) > 1 else parts[0]
+                    yield Region(whole, int(self.label[region]))
 
     def _cells(self, rows: slice) -> NDArray[np.int64]:
         first, last = np.searchsorted(self._start, (rows.start * self.width, rows.stop * self.width))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Union
 
 import numpy as np
 import shapely
@@ -17,10 +16,9 @@ from shapely.geometry.base import BaseGeometry
 from ..errors import EditError
 from .faces import OUTSIDE, Faces, Plane, complex_vertices
 from .partition import is_wide, polygonal, valid
+from .topology import Outline
 
-__all__ = ["MARGIN_M", "MAX_GAP_M2", "Changes", "Classes", "Net", "Outline", "Polygons", "Rules"]
-
-Outline = Union[shapely.Polygon, shapely.MultiPolygon]
+__all__ = ["MARGIN_M", "MAX_GAP_M2", "Changes", "Classes", "Net", "Polygons", "Rules"]
 
 MAX_GAP_M2 = 10_000.0
 """Size above which an enclosed gap is no fault, if nothing else is chosen."""

@@ -11,17 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Union
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from .topology import polygon_parts
+from .topology import Outline, polygon_parts
 
 __all__ = ["square_angles"]
-
-Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
 _SLOPE = math.tan(math.radians(25.0))
 """Edges that deviate more from the main direction are slanted."""

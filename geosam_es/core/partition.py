@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Union
 
 import numpy as np
 import shapely
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from .faces import GRID_M, Faces, Plane, complex_vertices, line_strings, segments
-from .topology import polygon_parts
+from .topology import Outline, polygon_parts, polygonal
 
 __all__ = [
     "SLIVER_WIDTH",
@@ -31,8 +30,6 @@ __all__ = [
     "valid",
     "without_slivers",
 ]
-
-Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
 SLIVER_WIDTH = 0.02
 """Width of a sliver relative to the square root of the area of the polygon."""
@@ -176,7 +173,9 @@ def trim_neighbours(outline: Outline, neighbours: Iterable[BaseGeometry]) -> Out
         Valid, perhaps empty.
     """
     width = SLIVER_WIDTH * outline.area**0.5
-    around = [part for part in _nearby(outline, neighbours, width) if _overlaps(part, outline)]
+    around = [
+        part for part in _nearby(outline, neighbours, width) if shapely.relate_pattern(part, outline, "T********")
+    ]
     if not around:
         return outline
     cover = shapely.union_all(around)
@@ -230,16 +229,6 @@ def _nearby(outline: Outline, neighbours: Iterable[BaseGeometry], reach: float) 
 def valid(geometry: BaseGeometry) -> BaseGeometry:
     """Return a geometry, repaired if it is invalid."""
     return geometry if geometry.is_valid else shapely.make_valid(geometry)
-
-
-def polygonal(geometry: BaseGeometry) -> Outline:
-    """Return the polygons of the result of an overlay."""
-    parts = polygon_parts(geometry)
-    return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
-
-
-def _overlaps(one: BaseGeometry, other: BaseGeometry) -> bool:
-    return bool(shapely.relate_pattern(one, other, "T********"))
 
 
 def is_wide(geometry: BaseGeometry, width: float) -> bool:

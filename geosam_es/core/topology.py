@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from typing import Union
 
 import numpy as np
 import shapely
@@ -16,17 +17,21 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 __all__ = [
+    "Outline",
     "clean",
     "fewest_vertices",
     "fill_holes",
     "merge",
     "middles",
     "polygon_parts",
+    "polygonal",
     "prompted_parts",
     "split_by_line",
     "valid_polygon",
     "with_kept_borders",
 ]
+
+Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
 _MOST_MIDDLES = 4
 _LARGE_PART = 0.1
@@ -40,10 +45,15 @@ def polygon_parts(geometry: BaseGeometry) -> list[shapely.Polygon]:
     return [polygon for part in getattr(geometry, "geoms", ()) for polygon in polygon_parts(part)]
 
 
-def merge(polygons: Iterable[shapely.Polygon]) -> shapely.Polygon | shapely.MultiPolygon:
-    """Join polygons into one valid geometry, which may be empty."""
-    parts = polygon_parts(shapely.union_all(list(polygons)))
+def polygonal(geometry: BaseGeometry) -> Outline:
+    """Return the polygons of the result of an overlay."""
+    parts = polygon_parts(geometry)
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
+
+
+def merge(polygons: Iterable[shapely.Polygon]) -> Outline:
+    """Join polygons into one valid geometry, which may be empty."""
+    return polygonal(shapely.union_all(list(polygons)))
 
 
 def valid_polygon(geometry: BaseGeometry) -> shapely.Polygon | shapely.MultiPolygon:

@@ -34,6 +34,8 @@ HasData = Callable[[Window], NDArray[np.bool_]]
 _SAMPLE_TILES = 64
 _SAMPLE_CELLS = 256
 _ROUNDS = 12
+_CELL = 4.0
+"""Usual side of a cell in pixels, at the native level."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,8 @@ class _Canvas:
         """Remove what is outside an area, or has no data in the middle of its cell."""
         height, width = self.labels.shape
         flat = None if area is None else shapely.transform(area, lambda xy: xy / self.cell)
-        for rows in strips(height, width):
+        # Coarse cells stand for many pixels each, which are read together.
+        for rows in strips(height, round(width * (self.cell / _CELL) ** 2)):
             if flat is not None:
                 self.labels[rows][~cells_inside(flat, rows, slice(0, width))] = 0
             if has_data is not None:

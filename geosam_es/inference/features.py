@@ -129,13 +129,17 @@ class FeaturePool:
                         return tile
         return None
 
-    def vectors(self, polygons: Sequence[BaseGeometry]) -> NDArray[np.float32]:
+    def vectors(
+        self, polygons: Sequence[BaseGeometry], tiles: Sequence[Tile | None] | None = None
+    ) -> NDArray[np.float32]:
         """Pool features under and around polygons.
 
         Parameters
         ----------
         polygons : sequence of Polygon or MultiPolygon
             In native pixels.
+        tiles : sequence of Tile or None, optional
+            Encoded tiles to take the features from. Default: those of `tile_of`.
 
         Returns
         -------
@@ -144,19 +148,16 @@ class FeaturePool:
             or the polygon is empty.
         """
         vectors = np.full((len(polygons), 2 * self.channels), np.nan, np.float32)
-        tiles = [self.tile_of(polygon) for polygon in polygons]
+        tiles = [self.tile_of(polygon) for polygon in polygons] if tiles is None else tiles
         # In the order of tiles, so that each is read once.
         order = [(tile, index) for index, tile in enumerate(tiles) if tile is not None]
         for tile, index in sorted(order):
-            vectors[index] = self.vector(tile, polygons[index])
+            inside, ring = self.samples(tile, polygons[index])
+            maps = self.maps(tile)
+            under = _pooled(maps, inside)
+            beside = _pooled(maps, ring) - under if len(ring) else np.zeros_like(under)
+            vectors[index] = np.concatenate((under, beside))
         return vectors
-
-    def vector(self, tile: Tile, polygon: BaseGeometry) -> NDArray[np.float32]:
-        """Pool features under and around one polygon on a given encoded tile; see `vectors`."""
-        inside, ring = self.samples(tile, polygon)
-        maps = self.maps(tile)
-        under = _pooled(maps, inside)
-        return np.concatenate((under, _pooled(maps, ring) - under if len(ring) else np.zeros_like(under)))
 
     def samples(self, tile: Tile, polygon: BaseGeometry) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return the samples (N, 2) of a tile under a polygon and in the ring around it, as (row, column).

@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Union
 
 import shapely
 from shapely.geometry.base import BaseGeometry
@@ -20,7 +19,7 @@ from ..core.geotransform import GeoTransform
 from ..core.partition import gaps, polygonal
 from ..core.prompts import Bounds, Point, Prompts
 from ..core.strokes import brushed_area, is_loop, looped_area, scribble_points
-from ..core.topology import clean, merge, polygon_parts, prompted_parts, split_by_line, valid_polygon
+from ..core.topology import Outline, clean, merge, polygon_parts, prompted_parts, split_by_line, valid_polygon
 from ..errors import PromptError
 from ..store.decoders import StoreDecoder, check_decoder
 from ..store.reader import StoreReader
@@ -30,7 +29,6 @@ from .segmenter import Segmenter
 
 __all__ = ["CleanOptions", "Result", "SegmentationSession", "open_segmenter", "with_decoder"]
 
-Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 Stroke = Sequence[tuple[float, float]]
 """Positions in map coordinates, as the pointer passed them."""
 

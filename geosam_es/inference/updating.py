@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Union
 
 import numpy as np
 import shapely
@@ -12,7 +11,7 @@ import shapely.affinity
 from shapely.geometry.base import BaseGeometry
 
 from ..core.prompts import Point
-from ..core.topology import merge, middles, polygon_parts, valid_polygon, with_kept_borders
+from ..core.topology import Outline, merge, middles, polygon_parts, valid_polygon, with_kept_borders
 from .batch import (
     BEST_CANDIDATE,
     AreaMeter,
@@ -40,8 +39,6 @@ __all__ = [
 ]
 
 VERDICTS = SAME, MOVED, CHANGED, GONE = "same", "moved", "changed", "gone"
-
-Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
 _RELIABLE = 0.6
 """Score from which an outline that differs from the old one counts as a change."""

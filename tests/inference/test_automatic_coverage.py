@@ -69,6 +69,19 @@ def test_what_has_no_data_or_lies_outside_the_area_is_left_out(store: Path) -> N
     assert not [item for item in found if item.group == 0]
 
 
+def test_as_many_pixels_are_read_at_once_with_coarse_cells(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geosam_es.core.label_grid._STRIP_CELLS", 2**14)
+    read: dict[int, list[int]] = {0: [], 1: []}
+    for level, sizes in read.items():
+
+        def has_data(window: Window, sizes: list[int] = sizes) -> NDArray[np.bool_]:
+            sizes.append(window.width * window.height)
+            return np.ones((window.height, window.width), bool)
+
+        covered(store, has_data=has_data, level=level)
+    assert len(read[0]) > 1 and max(read[1]) < 1.2 * max(read[0])
+
+
 def test_a_store_without_encoded_tiles_gives_nothing(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     segmenter = open_blobs(store)
     monkeypatch.setattr(segmenter.reader, "state", lambda tile: None)

@@ -112,6 +112,6 @@ def test_packed_maps_are_read_at_their_own_resolution(tmp_path: Path) -> None:
     assert pool.at(tile, samples) == pytest.approx(wanted, abs=1e-4)
     assert pool.linear_map(tile, weights)[samples[:, 0], samples[:, 1]] == pytest.approx(wanted @ weights, abs=1e-3)
     inside, _ = pool.samples(tile, shapely.box(10, 20, 51, 90))
-    assert pool.vector(tile, shapely.box(10, 20, 51, 90))[:176] == pytest.approx(
+    assert pool.vectors([shapely.box(10, 20, 51, 90)], [tile])[0, :176] == pytest.approx(
         pool.at(tile, inside).mean(axis=0), abs=1e-4
     )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import Any, Union
+from typing import Any
 
 import shapely
 from qgis.core import (
@@ -25,7 +25,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ...core.orthogonal import square_angles
 from ...core.partition import fit_to_neighbours, polygonal, valid
-from ...core.topology import fewest_vertices, fill_holes, merge, polygon_parts, valid_polygon
+from ...core.topology import Outline, fewest_vertices, fill_holes, merge, polygon_parts, valid_polygon
 from ...errors import EditError, GeoSamError
 from ...qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform, transform_polygon, unit_m
 from ...qgis_support.messages import tr
@@ -34,8 +34,6 @@ from ..canvas.drawing import Fitted
 from .coverage import LayerCoverage
 
 __all__ = ["AcceptOptions", "LayerFitting", "avoids_overlaps", "geos_errors", "layer_geometries"]
-
-Outline = Union[shapely.Polygon, shapely.MultiPolygon]
 
 _WALL_DISPLACEMENT_M = 3.0
 """Largest distance that a wall may move to get right angles."""
