@@ -86,7 +86,7 @@ class ReviewBox(QgsCollapsibleGroupBox):
         row = row_of(Caption(tr("Review")), self.layers)
         row.setStretch(1, 1)
         self._similar, self._everything = QPushButton(tr("Find similar objects")), QPushButton(tr("Segment everything"))
-        self._similar.setToolTip(tr("Find objects like the selected ones or the proposal") + " (F)")
+        self._similar.setToolTip(tr("Find objects like the selected ones or the proposal"))
         self._similar.clicked.connect(self.similar_wanted.emit)
         self._everything.clicked.connect(self.everything_wanted.emit)
         layout.addLayout(FlowLayout(self._similar, self._everything))
