@@ -99,7 +99,7 @@ def auto_command(
     """Draw all objects in STORE, without prompts.
 
     A grid of points prompts each tile on each level. Masks with a good predicted IoU and stability score are kept,
-    without doubles. They may overlap. The thresholds have the names and the meaning of segment-anything's
+    without duplicates. They may overlap. The thresholds have the names and the meaning of segment-anything's
     SamAutomaticMaskGenerator; by default, they suit the model of the store.
 
     \b
