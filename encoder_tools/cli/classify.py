@@ -81,8 +81,8 @@ def classify_command(
 
     \b
     Example:
-      geosam-es classify ortho.embeddings.zarr known.gpkg all.gpkg -o classes.gpkg --class habitat --report report
-      geosam-es classify ortho.embeddings.zarr all.gpkg -o classes.gpkg --words "robledal,encinar,agua"
+      geosam-es classify ortho.embeddings.zarr known.gpkg all.gpkg -o classes.gpkg --report report
+      geosam-es classify ortho.embeddings.zarr all.gpkg -o classes.gpkg --words "encinar,agua"
     """
     if len(layers) != (2 if words is None else 1):
         raise click.UsageError("Give TRAINING and POLYGONS, or POLYGONS alone with --words.")
