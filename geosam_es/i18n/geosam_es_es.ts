@@ -2096,6 +2096,10 @@ Se recuerda para cada clase.</translation>
       <translation>Segmentar todo</translation>
     </message>
     <message>
+      <source>Propose all objects of the image, of the view or of an area</source>
+      <translation>Proponer todos los objetos de la imagen, de la vista o de una zona</translation>
+    </message>
+    <message>
       <source>No confidence field</source>
       <translation>Sin campo de confianza</translation>
     </message>

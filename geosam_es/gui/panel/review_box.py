@@ -88,6 +88,7 @@ class ReviewBox(QgsCollapsibleGroupBox):
         self._similar, self._everything = QPushButton(tr("Find similar objects")), QPushButton(tr("Segment everything"))
         self._similar.setToolTip(tr("Find objects like the selected ones or the proposal"))
         self._similar.clicked.connect(self.similar_wanted.emit)
+        self._everything.setToolTip(tr("Propose all objects of the image, of the view or of an area"))
         self._everything.clicked.connect(self.everything_wanted.emit)
         layout.addLayout(FlowLayout(self._similar, self._everything))
         layout.addLayout(row)
