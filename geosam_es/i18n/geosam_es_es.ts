@@ -2073,11 +2073,11 @@ Se recuerda para cada clase.</translation>
     </message>
     <message>
       <source>Doubtful first</source>
-      <translation>Dudosos primero</translation>
+      <translation>Por duda</translation>
     </message>
     <message>
       <source>Nearest next</source>
-      <translation>Cercanos primero</translation>
+      <translation>Por cercanía</translation>
     </message>
     <message>
       <source>Polygons with a lower value stay out of the queue</source>
