@@ -129,7 +129,14 @@ def fit_to_neighbours(
             fills.add(face)
     parts = [part for group in faces.components(mine | fills) for part in polygon_parts(faces.joined(group))]
     kept = polygonal(shapely.GeometryCollection([part for part in parts if _mean_width(part) >= width]))
-    return Fit(plane.exact(_beside(kept, near)), outline if trimmed is flat else plane.exact(trimmed))
+    exact = plane.exact(_beside(kept, near))
+    if not exact.is_valid:
+        # In the units of the plane, rounding may let an outline cross itself between two vertices of nearly one place.
+        repaired = polygon_parts(shapely.make_valid(exact))
+        exact = polygonal(
+            shapely.GeometryCollection([part for part in repaired if _mean_width(plane.flat(part)) >= width])
+        )
+    return Fit(exact, outline if trimmed is flat else plane.exact(trimmed))
 
 
 def _beside(outline: Outline, neighbours: list[shapely.Polygon]) -> Outline:

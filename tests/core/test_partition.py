@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from shapely.affinity import rotate, translate
 
@@ -196,6 +196,7 @@ def assert_fits(outline: shapely.Geometry, neighbours: list[shapely.Polygon], un
 
 @pytest.mark.parametrize("unit", SCALES)
 @given(st.integers(0, 10_000), st.floats(1, 4))
+@example(373, 1.0530553207623965)
 def test_fields_drawn_beside_others_share_their_borders(unit: str, seed: int, tolerance: float) -> None:
     neighbours = [in_units(field, unit) for field in fields_of(seed)]
     outline = in_units(blob(seed, radius=25), unit)
