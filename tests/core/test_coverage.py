@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from geosam_es.core.coverage import Changes, Ground, Rules, cut, give, merge, place, reshape, simplify
@@ -62,7 +62,11 @@ def assert_coverage(polygons: Polygons, unit: str = "metres") -> None:
     flat = in_metres(geometries, unit)
     assert shapely.area(flat).sum() == pytest.approx(shapely.union_all(flat, grid_size=1e-7).area, abs=1e-4)
     if HAS_COVERAGE_FUNCTIONS:
-        assert shapely.coverage_is_valid(shapely.get_parts(geometries))
+        parts = shapely.get_parts(geometries)
+        # GEOS also names edges that no other polygon meets, beside a vertex where a hole touches the outline around it.
+        edges = shapely.get_parts(shapely.coverage_invalid_edges(parts))
+        met = [shapely.length(shapely.intersection(parts, edge)) > 1e-9 for edge in edges if not edge.is_empty]
+        assert all(np.count_nonzero(polygons) == 1 for polygons in met)
 
 
 class Layer:
@@ -157,8 +161,8 @@ class Walk:
             assert self.area >= before - 1e-2
 
 
-# In one of some hundred sequences a vertex is left that only one polygon has, so the seeds are always the same.
-@settings(max_examples=SEQUENCES, deadline=None, derandomize=True)
+@settings(max_examples=SEQUENCES, deadline=None)
+@example(249616887, 2.0, 60.0, "metres")
 @given(
     st.integers(0, 10**9), st.sampled_from([0.0, 0.5, 2.0]), st.sampled_from([0.0, 60.0]), st.sampled_from(list(SCALES))
 )
