@@ -42,6 +42,7 @@ class Prepare(torch.nn.Module):
         Its weights are shared, not copied.
     """
 
+    context_names = CONTEXT_NAMES
     position: torch.Tensor
     no_mask: torch.Tensor
 

@@ -14,7 +14,7 @@ computed once. For the last attention, which would need another sum, the constan
 to the scores, which moves less memory. Key biases add the same to all scores of a token and cancel in the softmax.
 Prompt tokens skip the last attention, whose output SAM does not use for them. All of this is exact. From about 18
 tokens on the usual order is cheaper again, and most prompts have no mask. There is a variant for each case, and the
-exported graph chooses (see `sam.export`).
+exported graph chooses (see `models.export`).
 
 Tensors over tokens and places are kept as (B, H, T, N), places last, which suits both softmaxes.
 """
