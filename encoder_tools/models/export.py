@@ -27,6 +27,7 @@ from geosam_es.store.files import put_in_place
 from geosam_es.store.layout import DECODER_FILE, PREPARE_FILE
 
 from .family import Feeds, Network
+from .fast_decoder.networks import CONTEXT_NAMES
 from .fast_decoder.transformer import FEW_TOKENS
 from .libraries import import_onnx, torch
 from .onnx_graphs import chain, choose_by_count, choose_by_length, with_default
@@ -166,20 +167,26 @@ def _join_decoder(decode: Any, context: Feeds, path: Path) -> None:
         prompt, prompted = part(decode.prompt_tokens, points, ("prompt_tokens",))
         masks = {name: feeds[name] for name in ("mask_input", "has_mask_input")}
         mask, masked = part(decode.mask_maps, masks, ("mask_maps",))
-        inputs = {**context, **prompted}
+        image = {name: context[name] for name in CONTEXT_NAMES}
+        fine = {name: array for name, array in context.items() if name not in image}
+        inputs = {**image, **prompted}
         plain, transformed = part(decode.plain, inputs, ("places", "tokens"))
         few, many = (
             part(module, {**inputs, **masked}, ("places", "tokens"))[0] for module in (decode.few, decode.many)
         )
         ended = {**transformed, **prompted}
-        all_masks, _ = part(decode.all_masks, ended, DECODER_OUTPUTS)
+        all_masks, _ = part(decode.all_masks, {**ended, **fine}, DECODER_OUTPUTS)
         # The part that gives one mask takes one prompt.
         one = {name: array[:1] for name, array in {**ended, "point_labels": feeds["point_labels"]}.items()}
         one["places"] = transformed["places"][: len(transformed["places"]) // 2]
-        first_mask, _ = part(decode.first_mask, {**one, PLACES_INPUT: np.array(1000)}, DECODER_OUTPUTS)
+        before, count = [prompt], PLACES_INPUT
+        if decode.places_of_click is not None:
+            count, taken = "places_of_click", {"point_labels": one["point_labels"], PLACES_INPUT: np.array(1000)}
+            before.append(part(decode.places_of_click, taken, (count,))[0])
+        first_mask, _ = part(decode.first_mask, {**one, count: np.array(1000), **fine}, DECODER_OUTPUTS)
         other = chain((mask, choose_by_length(few, many, "prompt_tokens", FEW_TOKENS)), ("places", "tokens"))
         middle = choose_by_length(plain, other, "prompt_tokens", FEW_TOKENS, absent="has_mask_input")
-        whole = chain((prompt, middle, choose_by_count(first_mask, all_masks, PLACES_INPUT)), DECODER_OUTPUTS)
+        whole = chain((*before, middle, choose_by_count(first_mask, all_masks, count)), DECODER_OUTPUTS)
         import_onnx().save_model(with_default(whole, PLACES_INPUT, 0), path)
 
 
