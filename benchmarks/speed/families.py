@@ -23,6 +23,7 @@ from encoder_tools.models.family import Feeds, Network
 from encoder_tools.models.libraries import torch
 from encoder_tools.models.sam.weights import Architecture, random_sam
 from encoder_tools.models.sam2 import LoadedSam2, random_sam2
+from encoder_tools.models.sam2_meta import SIZES, meta_config
 from geosam_es.inference.decoder import SplitDecoder
 from geosam_es.inference.encoder import TILE_SIZE
 from geosam_es.inference.runtime import new_session
@@ -38,22 +39,8 @@ __all__ = ["MODELS", "PlainSam2", "run"]
 _CLICK_GOAL = Goal(0.45)
 
 
-def _hiera(width: int, heads: int, blocks: list[int], whole: list[int], windows: list[int], ground: int) -> Network:
-    import transformers
-
-    widths = [width * times for times in (1, 2, 4, 8)]
-    backbone = transformers.Sam2HieraDetConfig(
-        hidden_size=width,
-        embed_dim_per_stage=widths,
-        num_attention_heads=heads,
-        num_attention_heads_per_stage=[heads * times for times in (1, 2, 4, 8)],
-        blocks_per_stage=blocks,
-        global_attention_blocks=whole,
-        window_size_per_stage=windows,
-        window_positional_embedding_background_size=[ground, ground],
-    )
-    vision = transformers.Sam2VisionConfig(backbone_config=backbone, backbone_channel_list=widths[::-1])
-    return random_sam2(0, transformers.Sam2Config(vision_config=vision))
+def _sam2(name: str) -> Network:
+    return random_sam2(0, meta_config(name))
 
 
 def _sam3() -> Network:
@@ -68,10 +55,7 @@ def _sam(name: Architecture) -> Network:
 
 MODELS: dict[str, Callable[[], Network]] = {
     "vit_b": partial(_sam, "vit_b"),
-    "sam2.1_tiny": partial(_hiera, 96, 1, [1, 2, 7, 2], [5, 7, 9], [8, 4, 14, 7], 7),
-    "sam2.1_small": partial(_hiera, 96, 1, [1, 2, 11, 2], [7, 10, 13], [8, 4, 14, 7], 7),
-    "sam2.1_base_plus": partial(_hiera, 112, 2, [2, 3, 16, 3], [12, 16, 20], [8, 4, 14, 7], 14),
-    "sam2.1_large": partial(_hiera, 144, 2, [2, 6, 36, 4], [23, 33, 43], [8, 4, 16, 8], 7),
+    **{name: partial(_sam2, name) for name in SIZES},
     "sam3": _sam3,
 }
 """How to build each model with random weights."""

@@ -218,7 +218,7 @@ def test_encoding_equals_the_model_itself(case: Case) -> None:
     found = case.loaded.encoder("cpu", "auto", 1).encode(tile)
     side = model.prompt_encoder.input_image_size
     pixels = torch.from_numpy(tile).permute(0, 3, 1, 2).float()
-    pixels = torch.nn.functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True) / 255
+    pixels = torch.nn.functional.interpolate(pixels, (side, side), mode="bilinear") / 255
     is_sam2 = type(model).__name__ == "Sam2Model"
     mean, deviation = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]) if is_sam2 else ([0.5] * 3, [0.5] * 3)
     pixels = (pixels - torch.tensor(mean).reshape(3, 1, 1)) / torch.tensor(deviation).reshape(3, 1, 1)
@@ -309,3 +309,51 @@ def test_the_exported_encoder_equals_the_model(folder: Path, tmp_path: Path) -> 
     wanted = sam2.encoder("cpu", "auto", 1).encode(tiles)
     for name, found in OnnxEncoder(tmp_path, 1).encode(tiles).items():
         np.testing.assert_allclose(found, wanted[name], atol=1e-4 * np.abs(wanted[name]).max())
+
+
+def test_a_checkpoint_of_meta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names are those of a file made with the package sam2; a file has more, for videos."""
+    monkeypatch.setattr("encoder_tools.models.sam2.meta_config", lambda name: sam2_config(256))
+    wanted = random_sam2(7, sam2_config(256)).model.state_dict()
+    pairs = {
+        "image_encoder.trunk.blocks.0.norm1.weight": "vision_encoder.backbone.blocks.0.layer_norm1.weight",
+        "image_encoder.trunk.blocks.4.mlp.layers.1.bias": "vision_encoder.backbone.blocks.4.mlp.proj_out.bias",
+        "image_encoder.trunk.patch_embed.proj.weight": "vision_encoder.backbone.patch_embed.projection.weight",
+        "image_encoder.neck.convs.3.conv.bias": "vision_encoder.neck.convs.3.bias",
+        "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix": (
+            "prompt_encoder.shared_embedding.positional_embedding"
+        ),
+        "sam_prompt_encoder.mask_downscaling.4.weight": "prompt_encoder.mask_embed.layer_norm2.weight",
+        "sam_mask_decoder.transformer.layers.1.cross_attn_token_to_image.out_proj.weight": (
+            "mask_decoder.transformer.layers.1.cross_attn_token_to_image.o_proj.weight"
+        ),
+        "sam_mask_decoder.transformer.norm_final_attn.bias": "mask_decoder.transformer.layer_norm_final_attn.bias",
+        "sam_mask_decoder.output_upscaling.3.weight": "mask_decoder.upscale_conv2.weight",
+        "sam_mask_decoder.output_hypernetworks_mlps.2.layers.1.bias": (
+            "mask_decoder.output_hypernetworks_mlps.2.layers.0.bias"
+        ),
+        "sam_mask_decoder.iou_prediction_head.layers.2.bias": "mask_decoder.iou_prediction_head.proj_out.bias",
+        "no_mem_embed": "no_memory_embedding",
+    }
+    # Only here the same name means another tensor.
+    pairs |= {
+        key.replace(".layers.0.", ".layers.1."): key
+        for key in wanted
+        if ("_head.layers.0." in key or "mlps" in key) and key not in pairs.values()
+    }
+    state = {key: value for key, value in wanted.items() if key not in pairs.values()}
+    points = state.pop("prompt_encoder.point_embed.weight")
+    state |= {f"sam_prompt_encoder.point_embeddings.{index}.weight": points[index][None] for index in range(4)}
+    state |= {meta: wanted[own] for meta, own in pairs.items()} | {"maskmem_tpos_enc": torch.zeros(7)}
+    path = tmp_path / "sam2.1_hiera_tiny.pt"
+    torch.save({"model": state}, path)
+    loaded = load(load_registry()["sam2.1_tiny"], path)
+    assert loaded.info.name == "sam2.1_hiera_tiny"
+    assert all(torch.equal(value, wanted[key]) for key, value in loaded.model.state_dict().items())
+    del state["no_mem_embed"]
+    torch.save({"model": state}, path)
+    with pytest.raises(ModelError, match="lacks 1 of the tensors"):
+        load(load_registry()["sam2.1_tiny"], path)
+    path.write_bytes(b"half")
+    with pytest.raises(ModelError, match="is not a checkpoint of SAM 2, or is damaged"):
+        load(load_registry()["sam2.1_tiny"], path)

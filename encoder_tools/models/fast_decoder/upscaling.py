@@ -20,8 +20,8 @@ SAMPLE = 1
 """Row and column of the pixel that is computed in each place, of its 4 x 4."""
 
 _REFINED_RATIO = 8
-"""Largest ratio of all places to those computed in full. Most outlines run through fewer than an eighth; the others find
-small objects between the sampled pixels. `make bench` measures the agreement on masks of `mini`."""
+"""Largest ratio of all places to those computed in full. Most outlines run through fewer than an eighth; the others
+find small objects between the sampled pixels. `make bench` measures the agreement on masks of `mini`."""
 
 _DECISIVE = 1e3
 """Larger than any predicted IoU."""
