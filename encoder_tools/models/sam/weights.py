@@ -22,6 +22,7 @@ __all__ = [
     "LoadedSam",
     "detect_architecture",
     "load_checkpoint",
+    "load_decoder_weights",
     "load_sam",
     "random_sam",
 ]
@@ -111,12 +112,7 @@ def load_checkpoint(checkpoint: Path, architecture: Architecture | None = None) 
         If the file is not a checkpoint of SAM, or of another architecture.
     """
     state = _read_state(checkpoint)
-    try:
-        found = detect_architecture(state)
-    except ModelError as error:
-        raise ModelError(f"{checkpoint}: {error.problem}", error.remedy) from error
-    if architecture not in (None, found):
-        raise ModelError(f"{checkpoint} is a SAM {found}, not {architecture}", f"choose the model {found}")
+    found = _check_architecture(checkpoint, state, architecture)
     network = _build(found)
     try:
         network.load_state_dict(state)
@@ -129,6 +125,49 @@ def load_checkpoint(checkpoint: Path, architecture: Architecture | None = None) 
             _CHECKPOINT_REMEDY,
         ) from error
     return LoadedSam(network, _checkpoint_info(checkpoint))
+
+
+def _check_architecture(checkpoint: Path, state: State, wanted: str | None) -> Architecture:
+    try:
+        found = detect_architecture(state)
+    except ModelError as error:
+        raise ModelError(f"{checkpoint}: {error.problem}", error.remedy) from error
+    if wanted not in (None, found):
+        raise ModelError(f"{checkpoint} is a SAM {found}, not {wanted}", f"choose the model {found}")
+    return found
+
+
+def load_decoder_weights(checkpoint: Path, architecture: str = "") -> LoadedSam:
+    """Load only the prompt encoder and the mask decoder, which all of SAM's sizes and many models like it share.
+
+    Parameters
+    ----------
+    checkpoint : Path
+        Any SAM, also one without its image encoder. Only tensors are unpickled.
+    architecture : str, optional
+        The one that an image encoder in the file must have.
+
+    Returns
+    -------
+    LoadedSam
+        Without an image encoder.
+
+    Raises
+    ------
+    ModelError
+        If the file has no such decoder, or an image encoder of another architecture.
+    """
+    state = _read_state(checkpoint)
+    if architecture and _WIDTH_KEY in state:
+        _check_architecture(checkpoint, state, architecture)
+    sam = LoadedSam(_build("vit_b"), _checkpoint_info(checkpoint))
+    sam.drop_image_encoder()
+    own = {key: value for key, value in state.items() if key.split(".")[0] in ("prompt_encoder", "mask_decoder")}
+    try:
+        sam.network.load_state_dict(own)
+    except RuntimeError as error:
+        raise ModelError(f"{checkpoint} has no complete decoder of a SAM", _CHECKPOINT_REMEDY) from error
+    return sam
 
 
 def random_sam(architecture: Architecture, seed: int) -> LoadedSam:
