@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder_tools.models.export import DECODER_OUTPUTS, PLACES_INPUT
 from encoder_tools.models.libraries import torch
-from encoder_tools.models.sam.export import DECODER_OUTPUTS, PLACES_INPUT
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.inference.decoder import (
     PREVIEW_PLACES,

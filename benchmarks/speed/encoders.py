@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder_tools.models.export import OPSET
 from encoder_tools.models.libraries import torch
-from encoder_tools.models.sam.encoder import Precision, SamTorchEncoder
-from encoder_tools.models.sam.export import OPSET
+from encoder_tools.models.sam.encoder import SamTorchEncoder
 from encoder_tools.models.sam.weights import LoadedSam
+from encoder_tools.models.torch_encoder import Precision
 from encoder_tools.raster import Raster
 from geosam_es.core.window import Window
 from geosam_es.inference.decoder import load_decoder

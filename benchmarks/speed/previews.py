@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.models.checkpoints import mini_folder
-from encoder_tools.models.fast_decoder.transformer import SIDE
 from encoder_tools.models.fast_decoder.upscaling import SAMPLE, outline_places
 from encoder_tools.models.libraries import torch
 from encoder_tools.pipeline import EncodeOptions, make_plan
@@ -30,6 +29,9 @@ from .measure import LEAST_IOU, Bench, mask_iou
 from .model import Agreement
 
 __all__ = ["TrainedPreviews", "drawn_places", "mini_tiles", "previewed", "trained_previews"]
+
+SIDE = 64
+"""Places along each side of a tile of mini and SAM."""
 
 _TILES_PER_IMAGE = 3
 _PLACES_PER_TILE = 12

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder_tools.models.export import OPSET, export_model
 from encoder_tools.models.libraries import torch
-from encoder_tools.models.sam.export import OPSET, export_sam
 from encoder_tools.models.sam.segment_anything_import import import_segment_anything
 from encoder_tools.models.sam.weights import LoadedSam, random_sam
 from geosam_es.core.prompts import Point, Prompts
@@ -93,7 +93,7 @@ def sam_files(work: Path, sam: LoadedSam | None = None) -> SamFiles:
     files = SamFiles(*(folder / name for name in (PREPARE_FILE, DECODER_FILE, "official.onnx", "official_four.onnx")))
     if not files.official_four.is_file():
         sam = sam or lively_sam()
-        export_sam(sam, folder)
+        export_model(sam, folder)
         export_official_decoder(sam, files.official, return_single_mask=True)
         export_official_decoder(sam, files.official_four, return_single_mask=False)
     return files

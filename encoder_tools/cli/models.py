@@ -80,12 +80,12 @@ def export_command(model_or_checkpoint: str, output: Path, with_encoder: bool) -
     """
     check_output_folder(output, (MODEL_FILE,))
     # Imported here, because it needs torch.
-    from ..models.sam.export import export_sam
+    from ..models.export import export_model
     from ..models.sam.weights import load_sam
 
     sam = load_sam(model_or_checkpoint)
     click.echo(f"Exporting {sam.info.name}{'; the image encoder takes minutes' if with_encoder else ''}.", err=True)
-    export_sam(sam, output, with_encoder=with_encoder)
+    export_model(sam, output, with_encoder=with_encoder)
     click.echo(f"{output}: {', '.join(sorted(path.name for path in output.glob('*.onnx')))} of {sam.info.name}")
 
 

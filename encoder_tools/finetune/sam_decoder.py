@@ -7,8 +7,8 @@ from typing import Any
 
 from geosam_es.core.prompts import BOX_LABELS, PADDING_LABEL
 
+from ..models.export import export_model
 from ..models.libraries import torch
-from ..models.sam.export import export_sam
 from ..models.sam.weights import FEATURES, LoadedSam
 from .losses import tuning_loss
 from .tunable_decoder import Answer, PromptTensors
@@ -69,9 +69,9 @@ class SamDecoder:
         return answer, tuning_loss(answer, truth, ambiguous).mean()
 
     def export(self, folder: Path) -> None:
-        """Write ``prepare.onnx`` and ``decoder.onnx``; see `export_sam` for the errors."""
+        """Write ``prepare.onnx`` and ``decoder.onnx``; see `export_model` for the errors."""
         self.module.eval()
-        export_sam(self._sam, folder)
+        export_model(self._sam, folder)
 
     def _points(self, coords: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Embed points and box corners together, as SAM's ONNX export does."""

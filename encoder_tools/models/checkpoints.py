@@ -1,6 +1,6 @@
 """Meta's SAM checkpoints: list, paths and downloads. Needs no PyTorch.
 
-``checkpoints.json`` holds their addresses, sizes, hashes and licences. They are kept in the user's cache directory, or
+``models.json`` holds their addresses, sizes, hashes and licences. They are kept in the user's cache directory, or
 in the one that the environment variable ``GEOSAM_ES_MODELS`` names.
 """
 
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 MODELS_VARIABLE = "GEOSAM_ES_MODELS"
-_REGISTRY_FILE = Path(__file__).with_name("checkpoints.json")
+_REGISTRY_FILE = Path(__file__).with_name("models.json")
 _CHUNK_BYTES = 1024 * 1024
 _TIMEOUT_S = 60
 _READ_ERRORS = (OSError, http.client.HTTPException)
@@ -61,6 +61,8 @@ class Checkpoint:
         Hash of the file in hexadecimal.
     licence : str
         SPDX expression of the weights' licence.
+    family : str
+        Which module loads it; see `family.FAMILIES`.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Checkpoint:
     bytes: int
     sha256: str
     licence: str
+    family: str = "sam"
 
     @property
     def filename(self) -> str:
@@ -107,7 +110,7 @@ def mini_folder() -> Path:
 
 def load_registry() -> dict[str, Checkpoint]:
     """Read the checkpoints that can be downloaded, by name."""
-    entries = json.loads(_REGISTRY_FILE.read_text(encoding="utf-8"))["checkpoints"]
+    entries = json.loads(_REGISTRY_FILE.read_text(encoding="utf-8"))["models"]
     return {name: Checkpoint(name=name, **fields) for name, fields in entries.items()}
 
 

@@ -6,21 +6,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import cast
 
 from geosam_es.errors import ModelError
 from geosam_es.inference.decoder import load_decoder
 from geosam_es.inference.encoder import ENCODER_FILE, MODEL_FILE, Encoder, OnnxEncoder
 from geosam_es.store.layout import DECODER_FILE, PREPARE_FILE
 
-from .checkpoints import mini_folder
+from .checkpoints import Checkpoint, load_registry, mini_folder
+from .family import load_network
 
-__all__ = ["SAM_NAMES", "LoadedModel", "load_model"]
+__all__ = ["LoadedModel", "load_model"]
 
-SAM_NAMES = ("vit_b", "vit_l", "vit_h")
-
-_SAM_DECODER_BYTES = 28 << 20
-"""Upper bound of the size of SAM's prepare.onnx and decoder.onnx, which is the same for all three encoders."""
+_DECODER_BYTES = 28 << 20
+"""Upper bound of the size of prepare.onnx and decoder.onnx, which is nearly the same for all families."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class LoadedModel:
     decoder_bytes : int
         Size of the decoder's files in a store, rounded up where they are not exported yet.
     export_decoder : callable
-        Returns the decoder's files by their names in a store. The first call exports and verifies a SAM decoder, which
+        Returns the decoder's files by their names in a store. The first call exports and verifies the decoder, which
         takes seconds; later calls return the same files.
     """
 
@@ -55,17 +53,17 @@ def load_model(
     Parameters
     ----------
     name : str
-        ``mini``, ``vit_b``, ``vit_l``, ``vit_h``, or a folder that ``geosam-es export --encoder`` wrote.
+        ``mini``, a name of ``models.json``, or a folder that ``geosam-es export --encoder`` wrote.
     checkpoint : Path, optional
-        For SAM models: weights to use in place of the downloaded ones.
+        For the models of ``models.json``: weights to use in place of the downloaded ones.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:1``; ONNX encoders run on the CPU.
     work : Path
-        Folder to export a SAM decoder to. It must exist until the store is made.
+        Folder to export the decoder to. It must exist until the store is made.
     threads : int, optional
         CPU threads; by default one for each core.
     precision : str
-        For SAM models: ``auto``, ``float32`` or ``bfloat16``; see `SamTorchEncoder`.
+        For the same models: ``auto``, ``float32`` or ``bfloat16``; see `TorchEncoder`.
 
     Returns
     -------
@@ -76,8 +74,9 @@ def load_model(
     ModelError
         If the name is unknown, or the weights are missing, damaged or of another architecture.
     """
-    if name in SAM_NAMES:
-        return _load_sam(name, checkpoint, device, work, threads, precision)
+    registry = load_registry()
+    if name in registry:
+        return _load_network(registry[name], checkpoint, device, work, threads, precision)
     if precision != "auto":
         raise ModelError(
             f"{name} does not take --precision, which its ONNX file fixes",
@@ -104,25 +103,23 @@ def load_model(
     return LoadedModel(encoder, sum(path.stat().st_size for path in files.values()), lambda: files)
 
 
-def _load_sam(
-    name: str, checkpoint: Path | None, device: str, work: Path, threads: int | None, precision: str
+def _load_network(
+    model: Checkpoint, checkpoint: Path | None, device: str, work: Path, threads: int | None, precision: str
 ) -> LoadedModel:
+    network = load_network(model, checkpoint)
     # Imported here, because torch is not installed everywhere and takes seconds to import.
+    from .export import export_model
     from .libraries import torch
-    from .sam.encoder import Precision, SamTorchEncoder
-    from .sam.export import export_sam
-    from .sam.weights import Architecture, load_checkpoint, load_sam
 
-    sam = load_sam(name) if checkpoint is None else load_checkpoint(checkpoint, cast(Architecture, name))
     if threads is not None:
         torch.set_num_threads(threads)
 
     @cache
     def exported() -> Mapping[str, Path]:
-        export_sam(sam, work)
+        export_model(network, work)
         return {name: work / name for name in (PREPARE_FILE, DECODER_FILE)}
 
-    encoder = SamTorchEncoder(sam, device, cast(Precision, precision), threads)
+    encoder = network.encoder(device, precision, threads)
     # The encoder keeps what it needs. The later export of the decoder must not keep gigabytes of other weights.
-    sam.drop_image_encoder()
-    return LoadedModel(encoder, _SAM_DECODER_BYTES, exported)
+    network.drop_image_encoder()
+    return LoadedModel(encoder, _DECODER_BYTES, exported)

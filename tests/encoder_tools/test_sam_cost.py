@@ -17,12 +17,12 @@ if importlib.util.find_spec("segment_anything") is None:  # it imports only with
 
 from benchmarks.speed.onnx_cost import GraphCost, graph_cost  # noqa: E402
 from benchmarks.speed.sam import export_official_decoder  # noqa: E402
-from encoder_tools.models.fast_decoder.transformer import FEW_TOKENS  # noqa: E402
-from encoder_tools.models.sam.export import (  # noqa: E402
+from encoder_tools.models.export import (  # noqa: E402
     DECODER_OUTPUTS,
     PLACES_INPUT,
-    export_sam,
+    export_model,
 )
+from encoder_tools.models.fast_decoder.transformer import FEW_TOKENS  # noqa: E402
 from encoder_tools.models.sam.weights import LoadedSam, random_sam  # noqa: E402
 
 PLACES, CHANNELS, INNER, HEADS, MASK_MAPS = 64 * 64, 256, 128, 8, 17
@@ -38,7 +38,7 @@ def sam() -> LoadedSam:
 @pytest.fixture(scope="module")
 def directory(sam: LoadedSam, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sam")
-    export_sam(sam, path)
+    export_model(sam, path)
     export_official_decoder(sam, path / "official.onnx")
     return path
 

@@ -17,10 +17,11 @@ if importlib.util.find_spec("segment_anything") is None:  # it imports only with
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
 from encoder_tools.cli.encode import encode_command  # noqa: E402
+from encoder_tools.models import export  # noqa: E402
 from encoder_tools.models.checkpoints import file_sha256  # noqa: E402
-from encoder_tools.models.sam import export  # noqa: E402
-from encoder_tools.models.sam.encoder import Precision, SamTorchEncoder, resolve_device  # noqa: E402
+from encoder_tools.models.sam.encoder import SamTorchEncoder  # noqa: E402
 from encoder_tools.models.sam.weights import LoadedSam, random_sam  # noqa: E402
+from encoder_tools.models.torch_encoder import Precision, resolve_device  # noqa: E402
 from geosam_es.errors import ModelError, OutputError  # noqa: E402
 from geosam_es.inference.encoder import FILL_RGB, OnnxEncoder  # noqa: E402
 
@@ -101,7 +102,7 @@ def test_a_batch_that_does_not_fit_is_halved(
         sizes.append(len(batch))
         if len(batch) > 2:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return batch[:, :1, :1, :1].float().expand(-1, 256, 64, 64)
+        return (batch[:, :1, :1, :1].float().expand(-1, 256, 64, 64),)
 
     monkeypatch.setattr(encoder, "_forward", forward)
     images = np.concatenate([tiles, tiles[:2]])
@@ -130,7 +131,7 @@ def test_after_an_overflow_in_float16_batches_are_computed_in_bfloat16(
     def forward(batch: Any) -> Any:
         used.append(encoder._dtype)
         value = float("inf") if encoder._dtype is torch.float16 else 1.0
-        return torch.full((len(batch), 256, 64, 64), value)
+        return (torch.full((len(batch), 256, 64, 64), value),)
 
     monkeypatch.setattr(encoder, "_dtype", torch.float16)
     monkeypatch.setattr(encoder, "_forward", forward)
@@ -206,7 +207,7 @@ def test_batch_size_follows_the_free_memory(encoder: SamTorchEncoder, monkeypatc
 @pytest.fixture(scope="module")
 def exported(sam: LoadedSam, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("exported")
-    export.export_sam(sam, directory, with_encoder=True)
+    export.export_model(sam, directory, with_encoder=True)
     return directory
 
 
@@ -251,11 +252,11 @@ def test_weights_that_are_not_finite_are_refused_and_nothing_is_left(tmp_path: P
     with torch.no_grad():
         sam.network.mask_decoder.iou_prediction_head.layers[0].weight[0, 0] = np.nan
     with pytest.raises(ModelError, match=r"decoder\.onnx differs"):
-        export.export_sam(sam, tmp_path / "new")
+        export.export_model(sam, tmp_path / "new")
     assert not (tmp_path / "new").exists()
     (tmp_path / "old.txt").write_text("kept")
     with pytest.raises(ModelError, match=r"decoder\.onnx differs"):
-        export.export_sam(sam, tmp_path)
+        export.export_model(sam, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["old.txt"]
 
 
@@ -263,12 +264,12 @@ def test_a_decoder_is_not_put_beside_the_encoder_of_another_model(exported: Path
     other = replace(sam, info=replace(sam.info, encoder_sha256="1" * 64))
     before = {path: path.stat().st_mtime_ns for path in exported.iterdir()}
     with pytest.raises(OutputError, match="contains the encoder of another model: choose another folder"):
-        export.export_sam(other, exported)
+        export.export_model(other, exported)
     assert {path: path.stat().st_mtime_ns for path in exported.iterdir()} == before
-    export.export_sam(sam, exported)
+    export.export_model(sam, exported)
 
 
 def test_a_directory_that_cannot_be_written(sam: LoadedSam, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
-        export.export_sam(sam, tmp_path / "file" / "out")
+        export.export_model(sam, tmp_path / "file" / "out")

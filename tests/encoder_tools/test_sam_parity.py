@@ -21,9 +21,9 @@ if importlib.util.find_spec("segment_anything") is None:  # it imports only with
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
 from benchmarks.speed.sam import export_official_decoder  # noqa: E402
+from encoder_tools.models.export import export_model  # noqa: E402
 from encoder_tools.models.fast_decoder.networks import CONTEXT_NAMES  # noqa: E402
 from encoder_tools.models.fast_decoder.transformer import FEW_TOKENS  # noqa: E402
-from encoder_tools.models.sam.export import export_sam  # noqa: E402
 from encoder_tools.models.sam.weights import LoadedSam, random_sam  # noqa: E402
 from geosam_es.inference.runtime import OnnxGraph  # noqa: E402
 
@@ -136,7 +136,7 @@ class Exported:
 @pytest.fixture(scope="module")
 def directory(sam: LoadedSam, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sam")
-    export_sam(sam, path)
+    export_model(sam, path)
     return path
 
 
@@ -274,7 +274,7 @@ def test_the_mask_to_show_first_equals_that_of_the_whole_answer(tmp_path: Path, 
             kernel = sam.network.mask_decoder.output_upscaling[index].weight
             mean = kernel.mean((2, 3), keepdim=True)
             kernel.copy_(2 * mean + 0.03 * (kernel - mean))
-    export_sam(sam, tmp_path)
+    export_model(sam, tmp_path)
     generator = np.random.default_rng(4)
     exported = Exported(tmp_path, smooth(generator, sigma=4))
     ious, bounded, exact = [], [], []

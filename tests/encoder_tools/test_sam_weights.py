@@ -15,9 +15,9 @@ if importlib.util.find_spec("segment_anything") is None:  # it imports only with
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
 from encoder_tools.models.checkpoints import Checkpoint  # noqa: E402
+from encoder_tools.models.export import export_model  # noqa: E402
 from encoder_tools.models.loading import load_model  # noqa: E402
 from encoder_tools.models.sam import weights as model  # noqa: E402
-from encoder_tools.models.sam.export import export_sam  # noqa: E402
 from encoder_tools.models.sam.weights import detect_architecture, load_checkpoint, load_sam, random_sam  # noqa: E402
 from geosam_es.errors import ModelError  # noqa: E402
 from geosam_es.inference.encoder import read_model_info  # noqa: E402
@@ -60,7 +60,7 @@ def test_a_checkpoint_is_found_loaded_and_exported(
     (tmp_path / "out").mkdir()
     # Of an older model, whose encoder is gone.
     (tmp_path / "out" / "encoder.onnx.data").touch()
-    export_sam(sam, tmp_path / "out")
+    export_model(sam, tmp_path / "out")
     assert (info.name, info.licence) == ("my_sam", "NOASSERTION")
     assert info.encoder_sha256 == file_sha256(checkpoint)
     assert read_model_info(tmp_path / "out") == info

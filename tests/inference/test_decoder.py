@@ -56,12 +56,12 @@ def test_ranking_follows_sams_advice() -> None:
 @pytest.fixture(scope="module")
 def sam_decoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from benchmarks.speed.sam import export_official_decoder
-    from encoder_tools.models.sam.export import export_sam
+    from encoder_tools.models.export import export_model
     from encoder_tools.models.sam.weights import random_sam
 
     folder = tmp_path_factory.mktemp("sam")
     sam = random_sam("vit_b", seed=3)
-    export_sam(sam, folder)
+    export_model(sam, folder)
     export_official_decoder(sam, folder / "official.onnx")
     export_official_decoder(sam, folder / "single.onnx", return_single_mask=True)
     return folder

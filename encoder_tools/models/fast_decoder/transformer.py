@@ -1,9 +1,9 @@
 """SAM's two-way transformer with as few operations over the image as possible, since it runs for every click.
 
-In it, T tokens (about 7 to 12) and N = 4096 image places attend to each other five times, through H = 8 heads of 16
-channels. Most of the work is projecting the image to 128 channels and back, six times. But a product of three matrices
-can be computed from either end. With few tokens it is cheaper to multiply the tokens by the weights first, and then by
-the image as it is. For a head with the weights W_q, W_k, W_v, W_o:
+In it, T tokens (about 7 to 12) and N image places (64 x 64, or 72 x 72 of SAM 3) attend to each other five times,
+through H = 8 heads of 16 channels. Most of the work is projecting the image to 128 channels and back, six times. But a
+product of three matrices can be computed from either end. With few tokens it is cheaper to multiply the tokens by the
+weights first, and then by the image as it is. For a head with the weights W_q, W_k, W_v, W_o:
 
 - scores of tokens over places: ``(t W_q) (x W_k)^T = (t W_q W_k^T) x^T``;
 - values that tokens get from places: ``p (x W_v) = (p x) W_v``;
@@ -14,7 +14,7 @@ computed once. For the last attention, which would need another sum, the constan
 to the scores, which moves less memory. Key biases add the same to all scores of a token and cancel in the softmax.
 Prompt tokens skip the last attention, whose output SAM does not use for them. All of this is exact. From about 18
 tokens on the usual order is cheaper again, and most prompts have no mask. There is a variant for each case, and the
-exported graph chooses (see `sam.export`).
+exported graph chooses (see `models.export`).
 
 Tensors over tokens and places are kept as (B, H, T, N), places last, which suits both softmaxes.
 """
@@ -25,10 +25,7 @@ from typing import Any
 
 from ..libraries import torch
 
-__all__ = ["FEW_TOKENS", "SIDE", "FinalAttention", "Transformer", "split_heads"]
-
-SIDE = 64
-"""Places along each side of the image."""
+__all__ = ["FEW_TOKENS", "FinalAttention", "Transformer", "split_heads"]
 
 _CHANNELS = 256
 
@@ -127,11 +124,13 @@ class _Attention(torch.nn.Module):
     attention : segment_anything.modeling.transformer.Attention
     folded : bool
         Whether to multiply the tokens by the weights, and not the image.
+    places : int
+        N.
     """
 
-    def __init__(self, attention: Any, folded: bool) -> None:
+    def __init__(self, attention: Any, folded: bool, places: int) -> None:
         super().__init__()
-        self.attention, self.folded = attention, folded
+        self.attention, self.folded, self.places = attention, folded, places
         self.heads: int = attention.num_heads
         self.inner: int = attention.internal_dim
         self.width = self.inner // self.heads
@@ -144,7 +143,7 @@ class _Attention(torch.nn.Module):
 
     def dot_products(self, folded: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """(B, H, T, 256) and (B, N, 256) -> (B, H, T, N)."""
-        return self.per_head(_rows(folded, _CHANNELS) @ image.transpose(1, 2), SIDE * SIDE)
+        return self.per_head(_rows(folded, _CHANNELS) @ image.transpose(1, 2), self.places)
 
 
 class _TokenToImage(_Attention):
@@ -152,8 +151,8 @@ class _TokenToImage(_Attention):
 
     keys: torch.Tensor
 
-    def __init__(self, attention: Any, folded: bool) -> None:
-        super().__init__(attention, folded)
+    def __init__(self, attention: Any, folded: bool, places: int) -> None:
+        super().__init__(attention, folded, places)
         self.queries = ToHeads(attention.q_proj, self.heads, self.scale)
         self.values = ToHeads(attention.v_proj, self.heads)
         self.register_buffer("keys", attention.k_proj.weight.detach().reshape(self.heads, self.width, -1))
@@ -169,7 +168,7 @@ class _TokenToImage(_Attention):
         """Map attention weights (B, H, T, N) and the image to the values (B, H, T, w) that the tokens get."""
         if not self.folded:
             return weights @ split_heads(self.attention.v_proj(image), self.heads, self.width)
-        seen = self.per_head(_rows(weights, SIDE * SIDE) @ image, _CHANNELS)
+        seen = self.per_head(_rows(weights, self.places) @ image, _CHANNELS)
         return seen @ self.values.weight + self.values.bias
 
     def out(self, seen: torch.Tensor) -> torch.Tensor:
@@ -186,8 +185,8 @@ class _ImageToToken(_Attention):
     rows_out: torch.Tensor
     out_bias: torch.Tensor
 
-    def __init__(self, attention: Any, folded: bool) -> None:
-        super().__init__(attention, folded)
+    def __init__(self, attention: Any, folded: bool, places: int) -> None:
+        super().__init__(attention, folded, places)
         self.keys = ToHeads(attention.k_proj, self.heads, self.scale)
         self.values = ToHeads(attention.v_proj, self.heads)
         out = attention.out_proj.weight.detach()  # (256, H * w)
@@ -224,10 +223,10 @@ class _ImageToToken(_Attention):
         """
         values = self.values(tokens)
         if self.folded:
-            maps = _rows(weights, SIDE * SIDE)
+            maps = _rows(weights, self.places)
             rows = _rows(values @ self.rows_out + self.out_bias, _CHANNELS)
         else:
-            maps = _rows(values.transpose(2, 3) @ weights, SIDE * SIDE)
+            maps = _rows(values.transpose(2, 3) @ weights, self.places)
             rows = self.rows_out.flatten(0, 1).unsqueeze(0)
         if more is not None:
             # The batch may be that of the prompts on one side, and 1 on the other.
@@ -298,10 +297,11 @@ class Transformer(torch.nn.Module):
         self.mask = _MaskTerms(sam) if is_masked else None
         self.first_self_attention = _SelfAttention(self.first.self_attn)
         self.second_self_attention = _SelfAttention(self.second.self_attn)
-        self.first_token_to_image = _TokenToImage(self.first.cross_attn_token_to_image, folded)
-        self.first_image_to_token = _ImageToToken(self.first.cross_attn_image_to_token, folded)
-        self.second_token_to_image = _TokenToImage(self.second.cross_attn_token_to_image, folded)
-        self.second_image_to_token = _ImageToToken(self.second.cross_attn_image_to_token, folded)
+        places = position.shape[1]
+        self.first_token_to_image = _TokenToImage(self.first.cross_attn_token_to_image, folded, places)
+        self.first_image_to_token = _ImageToToken(self.first.cross_attn_image_to_token, folded, places)
+        self.second_token_to_image = _TokenToImage(self.second.cross_attn_token_to_image, folded, places)
+        self.second_image_to_token = _ImageToToken(self.second.cross_attn_image_to_token, folded, places)
         self.register_buffer("position", position)
 
     def forward(
@@ -377,13 +377,13 @@ class FinalAttention(torch.nn.Module):
         super().__init__()
         transformer = sam.mask_decoder.transformer
         # These tokens are always few.
-        self.to_image = _TokenToImage(transformer.final_attn_token_to_image, folded=True)
+        self.to_image = _TokenToImage(transformer.final_attn_token_to_image, True, position.shape[1])
         self.register_buffer("position", self.to_image.keys @ position[0].T)  # (H, w, N)
         self.norm = transformer.norm_final_attn
 
     def forward(self, places: torch.Tensor, tokens: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
         """Map places (B * N, 256), tokens (B, K, 256) and their prompt tokens (B, K, 256) to tokens (B, K, 256)."""
-        image = places.reshape(-1, SIDE * SIDE, _CHANNELS)
+        image = places.reshape(-1, self.to_image.places, _CHANNELS)
         queries = self.to_image.queries(tokens + prompt)
         weights = torch.softmax(self.to_image.scores(queries, image) + queries @ self.position, dim=-1)
         result: torch.Tensor = self.norm(tokens + self.to_image.out(self.to_image.weighted_values(weights, image)))

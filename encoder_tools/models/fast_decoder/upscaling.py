@@ -3,6 +3,9 @@
 SAM upscales the image by two transposed convolutions and multiplies it by one vector for each mask. The kernels are as
 wide as their strides, so each of the 64 x 64 places determines its own 4 x 4 pixels of the mask. Everything here is a
 matrix product over places, and places can be left out.
+
+SAM 2 adds finer maps of the image encoder after each convolution. `Prepare` arranges them like the results of the
+products, with the bias of the convolution added: see `arranged`.
 """
 
 from __future__ import annotations
@@ -10,9 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..libraries import torch
-from .transformer import SIDE
 
-__all__ = ["SAMPLE", "Shown", "Upscale", "outline_places"]
+__all__ = ["SAMPLE", "Shown", "Upscale", "arranged", "outline_places"]
 
 SAMPLE = 1
 """Row and column of the pixel that is computed in each place, of its 4 x 4."""
@@ -38,9 +40,31 @@ class _Linear(torch.nn.Module):
         self.register_buffer("weight", weight.contiguous())
         self.register_buffer("bias", bias.reshape(1, 1, -1).contiguous())
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (1, L, C) to (1, L, D)."""
-        return x @ self.weight + self.bias
+    def forward(self, x: torch.Tensor, addend: torch.Tensor | None = None) -> torch.Tensor:
+        """Map (B, L, C) to (B, L, D), with the bias or with an addend (1, L, D) that includes it."""
+        result: torch.Tensor = x @ self.weight + (self.bias if addend is None else addend)
+        return result
+
+
+def arranged(convolution: Any, maps: torch.Tensor, steps: int) -> torch.Tensor:
+    """Arrange maps that are added to the result of a convolution, with its bias.
+
+    Parameters
+    ----------
+    convolution : torch.nn.ConvTranspose2d
+    maps : float32 (1, D, h, w)
+    steps : int
+        1 after the first convolution, 2 after the second.
+
+    Returns
+    -------
+    float32 (2 * steps, L, 2 * D)
+        For each row of a place's pixels, the columns of its pixels last, as in `Upscale.rows`.
+    """
+    split = maps + convolution.bias.detach().reshape(1, -1, 1, 1)
+    rows, side, channels = 2**steps, maps.shape[2] // 2**steps, maps.shape[1]
+    split = split.reshape(channels, side, rows, side, rows).permute(2, 1, 3, 4, 0)
+    return split.reshape(rows, side * side * rows // 2, 2 * channels)
 
 
 def _rows(convolution: Any) -> torch.nn.ModuleList:
@@ -73,30 +97,40 @@ class Upscale(torch.nn.Module):
     Parameters
     ----------
     decoder : segment_anything.modeling.MaskDecoder
+    side : int
+        Places along each side of the image.
     """
 
     activation: Any
 
-    def __init__(self, decoder: Any) -> None:
+    def __init__(self, decoder: Any, side: int) -> None:
         super().__init__()
         first, norm, self.activation, second, _ = decoder.output_upscaling
         self.first, self.second = _rows(first), _rows(second)
         self.norm = _channel_norm(norm, first)
+        self.side = side
 
-    def rows(self, places: torch.Tensor, hyper: torch.Tensor) -> list[torch.Tensor]:
+    def rows(self, places: torch.Tensor, hyper: torch.Tensor, *fine: torch.Tensor) -> list[torch.Tensor]:
         """Map (1, B * L, 256) and (B, K, 32) to the four rows of pixels of each place, float32 (B, K, 4 * L) each."""
         rows = []
-        for first in self.first:
-            x = self.activation(self.norm(first(places).reshape(1, -1, self.norm.weight.shape[0])))
-            for second in self.second:
-                pixels = self.activation(second(x)).reshape(hyper.shape[0], -1, hyper.shape[2])
+        channels, count = self.norm.weight.shape[0], self.side * self.side
+        if fine:
+            places = places.reshape(-1, count, places.shape[2])
+        for upper, first in enumerate(self.first):
+            x = first(places, fine[0][upper : upper + 1] if fine else None)
+            x = x.reshape(-1, 2 * count, channels) if fine else x.reshape(1, -1, channels)
+            x = self.activation(self.norm(x))
+            for row, second in enumerate(self.second, 2 * upper):
+                pixels = self.activation(second(x, fine[1][row : row + 1] if fine else None))
+                pixels = pixels.reshape(hyper.shape[0], -1, hyper.shape[2])
                 rows.append(hyper @ pixels.transpose(1, 2))
         return rows
 
-    def forward(self, places: torch.Tensor, hyper: torch.Tensor) -> torch.Tensor:
-        """Map (1, B * 4096, 256) and (B, K, 32) to (B, K, 256, 256)."""
-        rows = [row.reshape(-1, hyper.shape[1], SIDE, 1, 4 * SIDE) for row in self.rows(places, hyper)]
-        return torch.cat(rows, dim=3).reshape(-1, hyper.shape[1], 4 * SIDE, 4 * SIDE)
+    def forward(self, places: torch.Tensor, hyper: torch.Tensor, *fine: torch.Tensor) -> torch.Tensor:
+        """Map (1, B * 4096, 256), (B, K, 32) and the maps of `arranged`, if any, to (B, K, 256, 256)."""
+        side = self.side
+        rows = [row.reshape(-1, hyper.shape[1], side, 1, 4 * side) for row in self.rows(places, hyper, *fine)]
+        return torch.cat(rows, dim=3).reshape(-1, hyper.shape[1], 4 * side, 4 * side)
 
 
 def outline_places(samples: torch.Tensor, most: torch.Tensor) -> torch.Tensor:
@@ -135,12 +169,14 @@ class Shown(torch.nn.Module):
     Parameters
     ----------
     decoder : segment_anything.modeling.MaskDecoder
+    side : int
+        Places along each side of the image.
     """
 
     choice: torch.Tensor
     planes: torch.Tensor
 
-    def __init__(self, decoder: Any) -> None:
+    def __init__(self, decoder: Any, side: int) -> None:
         super().__init__()
         first, norm, self.activation, second, _ = decoder.output_upscaling
         self.norm = _channel_norm(norm, first)
@@ -150,7 +186,8 @@ class Shown(torch.nn.Module):
         )
         self.whole_first, self.whole_second = _whole(first), _whole(second)
         self.register_buffer("choice", torch.eye(decoder.num_mask_tokens)[0] * _DECISIVE)
-        self.register_buffer("planes", torch.arange(4).unsqueeze(1) * SIDE * SIDE)
+        self.register_buffer("planes", torch.arange(4).unsqueeze(1) * side * side)
+        self.side = side
 
     def forward(
         self,
@@ -159,6 +196,7 @@ class Shown(torch.nn.Module):
         scores: torch.Tensor,
         is_click: torch.Tensor,
         refined_places: torch.Tensor,
+        *fine: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Answer one prompt.
 
@@ -171,6 +209,8 @@ class Shown(torch.nn.Module):
             Whether the prompt is a single click.
         refined_places : int64 ()
             Largest number of places to compute in full.
+        *fine : float32
+            The maps of `arranged`, if the model has any.
 
         Returns
         -------
@@ -181,23 +221,38 @@ class Shown(torch.nn.Module):
         shown = torch.argmax(scores[0] + torch.where(is_click, -self.choice, self.choice), dim=0).reshape(1)
         hyper = hyper.index_select(1, shown)
 
-        x = self.activation(self.norm(self.first(places)))
+        side = self.side
+        count, addends = side * side, self._sampled(*fine) if fine else (None, None)
+        x = self.activation(self.norm(self.first(places, addends[0])))
         # Four equal columns, one for each pixel in a row of a place.
-        samples = self.activation(self.second(x)).flatten(0, 1) @ hyper[0].expand(4, -1).T
-        near = outline_places(samples[:, :1].reshape(1, 1, SIDE, SIDE), refined_places)
+        samples = self.activation(self.second(x, addends[1])).flatten(0, 1) @ hyper[0].expand(4, -1).T
+        near = outline_places(samples[:, :1].reshape(1, 1, side, side), refined_places)
         # Four planes, one for each row of a place's pixels.
         at = (near.unsqueeze(0) + self.planes).flatten()
-        pixels = samples.repeat(4, 1).index_put((at,), self._whole(places.index_select(1, near), hyper[0]))
-        mask = pixels.reshape(4, SIDE, 4 * SIDE).transpose(0, 1).reshape(1, 1, 4 * SIDE, 4 * SIDE)
+        maps = [one.reshape(len(one), count, -1).index_select(1, near) for one in fine]
+        pixels = samples.repeat(4, 1).index_put((at,), self._whole(places.index_select(1, near), hyper[0], *maps))
+        mask = pixels.reshape(4, side, 4 * side).transpose(0, 1).reshape(1, 1, 4 * side, 4 * side)
         return mask, scores.index_select(1, shown)
 
-    def _whole(self, places: torch.Tensor, hyper: torch.Tensor) -> torch.Tensor:
-        """Map (1, P, 256) and (1, 32) to the four rows of pixels of each place, float32 (4 * P, 4).
+    def _sampled(self, first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the addends of the pixel that is computed in each place, (1, L, 64) and (1, L, 32)."""
+        outer, width, half = SAMPLE // 2, first.shape[2] // 2, second.shape[2] // 2
+        pixels = second[SAMPLE].reshape(1, self.side**2, -1)
+        return first[outer : outer + 1, :, outer * width :][:, :, :width], pixels[:, :, SAMPLE * half :][:, :, :half]
+
+    def _whole(self, places: torch.Tensor, hyper: torch.Tensor, *fine: torch.Tensor) -> torch.Tensor:
+        """Map (1, P, 256), (1, 32) and the maps at these places to their four rows of pixels, float32 (4 * P, 4).
 
         All pixels share each product: they are too few to gain from the order of `Upscale`.
         """
-        x = self.activation(self.norm(self.whole_first(places).reshape(1, -1, self.norm.weight.shape[0])))
-        x = self.activation(self.whole_second(x)).reshape(-1, hyper.shape[1])
+        addends: list[torch.Tensor | None] = [None, None]
+        if fine:
+            first, second = fine  # (2, P, 2 * 64) and (4, P, 4 * 32)
+            second = second.reshape(2, 2, -1, 2, second.shape[2] // 2).permute(2, 0, 3, 1, 4)
+            addends = [first.transpose(0, 1).flatten(1).unsqueeze(0), second.flatten(0, 2).flatten(1).unsqueeze(0)]
+        x = self.whole_first(places, addends[0]).reshape(1, -1, self.norm.weight.shape[0])
+        x = self.activation(self.norm(x))
+        x = self.activation(self.whole_second(x, addends[1])).reshape(-1, hyper.shape[1])
         # The last axes: row and column among the 2 x 2 of the first layer, and among those of the second.
         logits: torch.Tensor = (x @ hyper.T).reshape(-1, 2, 2, 2, 2)
         return logits.permute(1, 3, 0, 2, 4).reshape(-1, 4)

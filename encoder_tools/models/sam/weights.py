@@ -8,12 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from geosam_es.errors import ModelError
-from geosam_es.inference.encoder import ModelInfo
+from geosam_es.inference.encoder import TILE_SIZE, Encoder, ModelInfo
 from geosam_es.store.decoder_files import file_sha256
 
-from ..checkpoints import checkpoint_path, load_registry
+from ..checkpoints import Checkpoint, checkpoint_path, load_registry
+from ..family import Feeds
+from ..fast_decoder.networks import Decode, Prepare
 from ..libraries import torch
+from .encoder import SamTorchEncoder, TileEncoder
 from .segment_anything_import import import_segment_anything
 
 __all__ = [
@@ -21,6 +27,7 @@ __all__ = [
     "Architecture",
     "LoadedSam",
     "detect_architecture",
+    "load",
     "load_checkpoint",
     "load_decoder_weights",
     "load_sam",
@@ -39,12 +46,14 @@ _ARCHITECTURE_OF_WIDTH: Mapping[int, Architecture] = {768: "vit_b", 1024: "vit_l
 _WIDTH_KEY = "image_encoder.patch_embed.proj.weight"
 _CHECKPOINT_REMEDY = "give the .pth file of a SAM vit_b, vit_l or vit_h"
 
+_PROMPTS = ("point_coords", "point_labels", "mask_input", "has_mask_input")
+
 State = Mapping[str, torch.Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass
 class LoadedSam:
-    """A SAM network with its weights, in evaluation mode and on the CPU.
+    """A SAM network with its weights, in evaluation mode and on the CPU; a `Network`.
 
     Attributes
     ----------
@@ -57,11 +66,38 @@ class LoadedSam:
     network: Any
     info: ModelInfo
 
+    def encoder(self, device: str, precision: str, threads: int | None) -> Encoder:
+        """Return the image encoder; see `Network.encoder`."""
+        return SamTorchEncoder(self, device, precision, threads)
+
+    def tile_network(self) -> torch.nn.Module:
+        """Return normalisation and image encoder; see `Network.tile_network`."""
+        return TileEncoder(self.network)
+
+    def decoder(self) -> tuple[Prepare, Decode]:
+        """Return the fast decoder; see `Network.decoder`."""
+        return Prepare(self.network), Decode(self.network)
+
+    def reference(self, feeds: Feeds) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Answer with segment_anything's own code; see `Network.reference`."""
+        import_segment_anything()
+        from segment_anything.utils.onnx import SamOnnxModel
+
+        tensors = [torch.from_numpy(feeds[name]) for name in (*FEATURES, *_PROMPTS)]
+        size = torch.tensor([float(TILE_SIZE), float(TILE_SIZE)])
+        _, scores, masks = SamOnnxModel(self.network, return_single_mask=False)(*tensors, size)
+        return masks.numpy(), scores.numpy()
+
     def drop_image_encoder(self) -> None:
         """Free the image encoder, most of the weights, and keep what the decoder's training and export need."""
         side: int = self.network.image_encoder.img_size
         self.network.image_encoder = torch.nn.Identity()
         self.network.image_encoder.img_size = side
+
+
+def load(model: Checkpoint, checkpoint: Path | None) -> LoadedSam:
+    """Load one of the three sizes; see `Family.load`."""
+    return load_sam(model.name) if checkpoint is None else load_checkpoint(checkpoint, cast(Architecture, model.name))
 
 
 def load_sam(name_or_checkpoint: str) -> LoadedSam:

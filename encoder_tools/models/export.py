@@ -1,4 +1,4 @@
-"""Export of SAM to ONNX: the decoder in two graphs, and the image encoder.
+"""Export of a model to ONNX: the decoder in two graphs, and the image encoder.
 
 PyTorch's TorchScript exporter writes the graphs at opset 17: onnxruntime 1.15 and later load them, and they run faster
 than those of the newer exporter. Every file is run and compared with PyTorch before it is moved into place.
@@ -26,15 +26,13 @@ from geosam_es.store.decoder_files import file_sha256
 from geosam_es.store.files import put_in_place
 from geosam_es.store.layout import DECODER_FILE, PREPARE_FILE
 
-from ..fast_decoder.networks import CONTEXT_NAMES, Decode, Prepare
-from ..fast_decoder.transformer import FEW_TOKENS, SIDE
-from ..libraries import import_onnx, torch
-from ..onnx_graphs import chain, choose_by_count, choose_by_length, with_default
-from .encoder import TileEncoder
-from .segment_anything_import import import_segment_anything
-from .weights import LoadedSam
+from .family import Feeds, Network
+from .fast_decoder.networks import CONTEXT_NAMES
+from .fast_decoder.transformer import FEW_TOKENS
+from .libraries import import_onnx, torch
+from .onnx_graphs import chain, choose_by_count, choose_by_length, with_default
 
-__all__ = ["export_sam"]
+__all__ = ["export_model"]
 
 OPSET = 17
 CARD_VERSION = 1
@@ -47,10 +45,8 @@ TOLERANCE = 1e-3
 ENCODER_FILES = (ENCODER_FILE, ENCODER_FILE + EXTERNAL_SUFFIX)
 DECODER_FILES = (PREPARE_FILE, DECODER_FILE)
 
-Feeds = dict[str, NDArray[Any]]
 
-
-def export_sam(sam: LoadedSam, directory: Path, *, with_encoder: bool = False) -> None:
+def export_model(model: Network, directory: Path, *, with_encoder: bool = False) -> None:
     """Write ``prepare.onnx``, ``decoder.onnx`` and ``model.json``, and ``encoder.onnx`` if asked.
 
     ``prepare.onnx`` maps ``image_embeddings`` (1, 256, 64, 64) to the context that ``decoder.onnx`` reads by the same
@@ -64,7 +60,7 @@ def export_sam(sam: LoadedSam, directory: Path, *, with_encoder: bool = False) -
 
     Parameters
     ----------
-    sam : LoadedSam
+    model : Network
     directory : Path
         Made if it does not exist. An older model in it is replaced, with all of its files.
     with_encoder : bool
@@ -77,13 +73,13 @@ def export_sam(sam: LoadedSam, directory: Path, *, with_encoder: bool = False) -
     OutputError
         If the files cannot be written, or the directory has the encoder of another model, which would not fit them.
     """
-    if not with_encoder and (directory / ENCODER_FILE).is_file() and not _is_of(sam.info, directory):
+    if not with_encoder and (directory / ENCODER_FILE).is_file() and not _is_of(model.info, directory):
         raise OutputError(f"{directory} contains the encoder of another model", "choose another folder")
     is_kept = not with_encoder and (directory / ENCODER_FILE).is_file()
-    with _staged(sam.info, directory, ENCODER_FILES if is_kept else ()) as staging:
-        _write_decoder(sam.network, staging)
+    with _staged(model.info, directory, ENCODER_FILES if is_kept else ()) as staging:
+        _write_decoder(model, staging)
         if with_encoder:
-            _write_encoder(sam.network, staging)
+            _write_encoder(model, staging)
 
 
 def _is_of(info: ModelInfo, directory: Path) -> bool:
@@ -129,19 +125,23 @@ def _staged(info: ModelInfo, directory: Path, kept: Collection[str]) -> Iterator
         ) from error
 
 
-def _write_decoder(sam: Any, directory: Path) -> None:
-    features = _features()
+def _write_decoder(model: Network, directory: Path) -> None:
+    features = _random_features(model.info)
     prepare, decode = (directory / name for name in DECODER_FILES)
-    _write_graph(Prepare(sam), prepare, features, CONTEXT_NAMES, {})
-    context = OnnxGraph(prepare).run(features, CONTEXT_NAMES)
-    _join_decoder(Decode(sam).eval(), context, decode)
+    preparing, decoding = model.decoder()
+    names = preparing.context_names
+    _write_graph(preparing, prepare, features, names, {})
+    context = OnnxGraph(prepare).run(features, names)
+    _join_decoder(decoding.eval(), context, decode)
     graph = OnnxGraph(decode)
     for prompts in (_prompts(1, 6, with_mask=False), _prompts(3, 2, with_mask=True), _prompts(2, 20, with_mask=True)):
         answer = graph.run({**context, **prompts}, DECODER_OUTPUTS)
-        _compare(decode, answer, _reference(sam, {**features, **prompts}))
+        with torch.no_grad():
+            wanted = model.reference({**features, **prompts})
+        _compare(decode, answer, dict(zip(DECODER_OUTPUTS, wanted)))
 
 
-def _join_decoder(decode: Decode, context: Feeds, path: Path) -> None:
+def _join_decoder(decode: Any, context: Feeds, path: Path) -> None:
     """Trace the parts of the decoder and join them to one graph, which chooses by the number of tokens."""
     axes: dict[str, dict[int, str]] = {
         name: {0: "batch"} for name in (*DECODER_INPUTS, *DECODER_OUTPUTS, "prompt_tokens", "tokens")
@@ -167,27 +167,34 @@ def _join_decoder(decode: Decode, context: Feeds, path: Path) -> None:
         prompt, prompted = part(decode.prompt_tokens, points, ("prompt_tokens",))
         masks = {name: feeds[name] for name in ("mask_input", "has_mask_input")}
         mask, masked = part(decode.mask_maps, masks, ("mask_maps",))
-        inputs = {**context, **prompted}
+        image = {name: context[name] for name in CONTEXT_NAMES}
+        fine = {name: array for name, array in context.items() if name not in image}
+        inputs = {**image, **prompted}
         plain, transformed = part(decode.plain, inputs, ("places", "tokens"))
         few, many = (
             part(module, {**inputs, **masked}, ("places", "tokens"))[0] for module in (decode.few, decode.many)
         )
         ended = {**transformed, **prompted}
-        all_masks, _ = part(decode.all_masks, ended, DECODER_OUTPUTS)
+        all_masks, _ = part(decode.all_masks, {**ended, **fine}, DECODER_OUTPUTS)
         # The part that gives one mask takes one prompt.
         one = {name: array[:1] for name, array in {**ended, "point_labels": feeds["point_labels"]}.items()}
-        one["places"] = transformed["places"][: SIDE * SIDE]
-        first_mask, _ = part(decode.first_mask, {**one, PLACES_INPUT: np.array(1000)}, DECODER_OUTPUTS)
+        one["places"] = transformed["places"][: len(transformed["places"]) // 2]
+        before, count = [prompt], PLACES_INPUT
+        if decode.places_of_click is not None:
+            count, taken = "places_of_click", {"point_labels": one["point_labels"], PLACES_INPUT: np.array(1000)}
+            before.append(part(decode.places_of_click, taken, (count,))[0])
+        first_mask, _ = part(decode.first_mask, {**one, count: np.array(1000), **fine}, DECODER_OUTPUTS)
         other = chain((mask, choose_by_length(few, many, "prompt_tokens", FEW_TOKENS)), ("places", "tokens"))
         middle = choose_by_length(plain, other, "prompt_tokens", FEW_TOKENS, absent="has_mask_input")
-        whole = chain((prompt, middle, choose_by_count(first_mask, all_masks, PLACES_INPUT)), DECODER_OUTPUTS)
+        whole = chain((*before, middle, choose_by_count(first_mask, all_masks, count)), DECODER_OUTPUTS)
         import_onnx().save_model(with_default(whole, PLACES_INPUT, 0), path)
 
 
-def _write_encoder(sam: Any, directory: Path) -> None:
+def _write_encoder(model: Network, directory: Path) -> None:
     tile = np.random.default_rng(0).integers(0, 256, (1, TILE_SIZE, TILE_SIZE, 3), dtype=np.uint8)
-    axes = {"images": {0: "batch"}, "image_embeddings": {0: "batch"}}
-    _write_graph(TileEncoder(sam), directory / ENCODER_FILE, {"images": tile}, ("image_embeddings",), axes)
+    names = list(model.info.features)
+    axes = {name: {0: "batch"} for name in ("images", *names)}
+    _write_graph(model.tile_network(), directory / ENCODER_FILE, {"images": tile}, names, axes)
 
 
 def _write_graph(
@@ -256,9 +263,9 @@ def _compare(path: Path, got: Mapping[str, NDArray[Any]], wanted: Mapping[str, N
             )
 
 
-def _features() -> Feeds:
+def _random_features(info: ModelInfo) -> Feeds:
     generator = np.random.default_rng(0)
-    return {"image_embeddings": generator.standard_normal((1, 256, 64, 64), dtype=np.float32)}
+    return {name: generator.standard_normal((1, *shape), dtype=np.float32) for name, shape in info.features.items()}
 
 
 def _prompts(batch: int, points: int, with_mask: bool) -> Feeds:
@@ -269,14 +276,3 @@ def _prompts(batch: int, points: int, with_mask: bool) -> Feeds:
         "mask_input": generator.normal(0, 5, (batch, 1, 256, 256)).astype(np.float32),
         "has_mask_input": np.array([with_mask], np.float32),
     }
-
-
-def _reference(sam: Any, feeds: Feeds) -> Feeds:
-    """Answer with segment_anything's own code."""
-    import_segment_anything()
-    from segment_anything.utils.onnx import SamOnnxModel
-
-    size = np.array([TILE_SIZE, TILE_SIZE], np.float32)
-    tensors = [torch.from_numpy(array) for array in (*feeds.values(), size)]
-    _, scores, masks = SamOnnxModel(sam, return_single_mask=False)(*tensors)
-    return {"low_res_masks": masks.numpy(), "iou_predictions": scores.numpy()}

@@ -1,0 +1,272 @@
+"""SAM 2 and 2.1, and the clicks of SAM 3, as the library transformers implements them.
+
+The three feature maps of a tile are what the decoder reads: the embedding of "no memory" is added, and the convolutions
+of the two finer maps are applied, so that a click does not repeat it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geosam_es.core.prompts import PADDING_LABEL
+from geosam_es.errors import ModelError
+from geosam_es.inference.encoder import TILE_SIZE, Encoder, ModelInfo
+from geosam_es.store.decoder_files import file_sha256
+
+from .checkpoints import Checkpoint, checkpoint_path
+from .family import Feeds
+from .fast_decoder.networks import MASK_SIDE, Decode, Prepare
+from .libraries import torch
+from .malloc import tune_malloc
+from .torch_encoder import Precision, TorchEncoder, resolve_device
+
+__all__ = ["LoadedSam2", "load", "load_folder", "random_sam2"]
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+UNKNOWN_LICENCE = "NOASSERTION"
+
+_CLASSES = {"sam2": "Sam2", "sam2_video": "Sam2", "sam3_tracker": "Sam3Tracker", "sam3_tracker_video": "Sam3Tracker"}
+_CLASSES |= {"sam3_video": "Sam3Tracker"}
+"""What transformers calls the model that takes clicks, by the ``model_type`` of ``config.json``."""
+
+_MEAN_AND_DEVIATION = {
+    "Sam2": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "Sam3Tracker": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+_TILE_BYTES = 2 << 30
+"""Peak memory of a tile on a GPU, rounded up."""
+
+_SAM_NAMES = {
+    "o_proj": "out_proj",
+    "num_attention_heads": "num_heads",
+    "layer_norm_final_attn": "norm_final_attn",
+    **{f"layer_norm{number}": f"norm{number}" for number in (1, 2, 3, 4)},
+}
+"""Names in transformers' decoder, and in segment_anything's."""
+
+_REMEDY = f"give the folder of the model, which has {CONFIG_FILE} and {WEIGHTS_FILE}, as on huggingface.co"
+
+
+class _TileEncoder(torch.nn.Module):
+    """Normalisation, image encoder, and what the decoder would do to its maps at every click."""
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+    no_memory: torch.Tensor
+
+    def __init__(self, model: Any, mean: tuple[float, ...], deviation: tuple[float, ...]) -> None:
+        super().__init__()
+        for name, value in (("mean", mean), ("deviation", deviation)):
+            self.register_buffer(name, torch.tensor(value).reshape(1, 3, 1, 1) * 255)
+        self.register_buffer("no_memory", model.no_memory_embedding.detach().reshape(1, -1, 1, 1))
+        self.vision, self.side = model.vision_encoder, int(model.prompt_encoder.input_image_size)
+        self.fine = torch.nn.ModuleList([model.mask_decoder.conv_s0, model.mask_decoder.conv_s1])
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Map uint8 (B, 1024, 1024, 3) to the maps of `LoadedSam2.info`."""
+        pixels = images.permute(0, 3, 1, 2).float()
+        if self.side != TILE_SIZE:
+            size = (self.side, self.side)
+            pixels = torch.nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)
+        finest, finer, coarse = self.vision((pixels - self.mean) / self.deviation).fpn_hidden_states[:3]
+        return coarse + self.no_memory, self.fine[1](finer), self.fine[0](finest)
+
+
+class LoadedSam2:
+    """A SAM 2 or SAM 3 with its weights; see `Network`.
+
+    Parameters
+    ----------
+    model : transformers.Sam2Model or Sam3TrackerModel
+    name, sha256, licence : str
+        For `ModelInfo`.
+    """
+
+    def __init__(self, model: Any, name: str, sha256: str, licence: str) -> None:
+        self.model = model.eval()
+        self.network: Any = _as_sam(model)
+        side = model.prompt_encoder.image_embedding_size[0]
+        features = {
+            "image_embeddings": (256, side, side),
+            "high_res_feats_1": (64, 2 * side, 2 * side),
+            "high_res_feats_0": (32, 4 * side, 4 * side),
+        }
+        self.info = ModelInfo(name, sha256, licence, features)
+
+    def encoder(self, device: str, precision: str, threads: int | None) -> Encoder:
+        """Return the image encoder; see `Network.encoder`."""
+        resolved = resolve_device(device)
+        if resolved.type == "cpu":
+            if precision == "bfloat16":
+                raise ModelError(f"{self.info.name} runs in float32 on a CPU", "leave out --precision")
+            tune_malloc()
+        return TorchEncoder(self.tile_network(), self.info, resolved, cast(Precision, precision), _TILE_BYTES)
+
+    def tile_network(self) -> torch.nn.Module:
+        """Return normalisation and image encoder; see `Network.tile_network`."""
+        return _TileEncoder(self.model, *_MEAN_AND_DEVIATION[type(self.model).__name__[: -len("Model")]])
+
+    def decoder(self) -> tuple[Prepare, Decode]:
+        """Return the fast decoder; see `Network.decoder`."""
+        return Prepare(self.network), Decode(self.network)
+
+    def reference(self, feeds: Feeds) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Answer with transformers' own code; see `Network.reference`."""
+        given = {name: torch.from_numpy(array) for name, array in feeds.items()}
+        coords, labels = given["point_coords"], given["point_labels"]
+        if not bool((labels[0] == PADDING_LABEL).any()):
+            coords = torch.nn.functional.pad(coords, (0, 0, 0, 1))
+            labels = torch.nn.functional.pad(labels, (0, 1), value=PADDING_LABEL)
+        prompts, count = self.model.prompt_encoder, len(coords)
+        # From the centres of the tile's pixels to those of the model's.
+        coords = (coords + 0.5) * (prompts.input_image_size / TILE_SIZE) - 0.5
+        sparse = prompts._embed_points(coords.unsqueeze(1), labels.unsqueeze(1).long(), pad=False)
+        dense = prompts.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        if bool(given["has_mask_input"][0]):
+            dense = prompts.mask_embed(_resized(given["mask_input"], prompts.mask_input_size[0]))
+        coarse, finer, finest = (given[name].expand(count, -1, -1, -1) for name in self.info.features)
+        position = self.model.get_image_wide_positional_embeddings().expand(count, -1, -1, -1)
+        found = [
+            self.model.mask_decoder(coarse, position, sparse, dense, is_multi, [finest, finer])[:2]
+            for is_multi in (False, True)
+        ]
+        masks, scores = (torch.cat([one[:, 0] for one in parts], dim=1) for parts in zip(*found))
+        return _resized(masks, MASK_SIDE).numpy(), scores.numpy()
+
+    def drop_image_encoder(self) -> None:
+        """Free the image encoder; see `Network.drop_image_encoder`."""
+        self.model.vision_encoder = torch.nn.Identity()
+
+
+def _resized(masks: torch.Tensor, side: int) -> torch.Tensor:
+    return torch.nn.functional.interpolate(masks, size=(side, side), mode="bilinear")
+
+
+def _as_sam(model: Any) -> SimpleNamespace:
+    """Return prompt encoder and mask decoder by segment_anything's names; the weights are shared."""
+    prompts, decoder = model.prompt_encoder, model.mask_decoder
+    for module in decoder.transformer.modules():
+        # Not set as attributes, which would register them a second time.
+        vars(module).update({new: getattr(module, old) for old, new in _SAM_NAMES.items() if hasattr(module, old)})
+    mask, config = prompts.mask_embed, decoder.config
+    is_checked = config.dynamic_multimask_via_stability
+    stability = (config.dynamic_multimask_stability_delta, config.dynamic_multimask_stability_thresh)
+    return SimpleNamespace(
+        prompt_encoder=SimpleNamespace(
+            get_dense_pe=model.get_image_wide_positional_embeddings,
+            # Prompts are in pixels of the tile.
+            input_image_size=(TILE_SIZE, TILE_SIZE),
+            pe_layer=SimpleNamespace(
+                positional_encoding_gaussian_matrix=prompts.shared_embedding.positional_embedding
+            ),
+            not_a_point_embed=prompts.not_a_point_embed,
+            point_embeddings=[SimpleNamespace(weight=weight) for weight in prompts.point_embed.weight.split(1)],
+            no_mask_embed=prompts.no_mask_embed,
+            mask_downscaling=[
+                *(mask.conv1, mask.layer_norm1, mask.activation),
+                *(mask.conv2, mask.layer_norm2, mask.activation, mask.conv3),
+            ],
+            is_always_padded=True,
+        ),
+        mask_decoder=SimpleNamespace(
+            transformer=decoder.transformer,
+            iou_token=decoder.iou_token,
+            mask_tokens=decoder.mask_tokens,
+            num_mask_tokens=decoder.num_mask_tokens,
+            obj_score_token=decoder.obj_score_token,
+            output_upscaling=[
+                *(decoder.upscale_conv1, decoder.upscale_layer_norm, decoder.activation),
+                *(decoder.upscale_conv2, decoder.activation),
+            ],
+            output_hypernetworks_mlps=[
+                SimpleNamespace(layers=[one.proj_in, *one.layers, one.proj_out])
+                for one in decoder.output_hypernetworks_mlps
+            ],
+            iou_prediction_head=decoder.iou_prediction_head,
+            has_fine_maps=True,
+            stability=stability if is_checked else None,
+        ),
+    )
+
+
+def load(model: Checkpoint, checkpoint: Path | None) -> LoadedSam2:
+    """Load a model; see `Family.load`."""
+    if checkpoint is None:
+        return load_folder(checkpoint_path(model.name), model.name, model.licence, model.family)
+    # The licence of SAM 3 holds for whatever is made of it. Other weights of the user may have any licence.
+    licence = model.licence if not model.repository else UNKNOWN_LICENCE
+    folder = checkpoint.parent if checkpoint.name in (CONFIG_FILE, WEIGHTS_FILE) else checkpoint
+    return load_folder(folder, folder.resolve().name, licence, model.family)
+
+
+def load_folder(folder: Path, name: str, licence: str, family: str) -> LoadedSam2:
+    """Load a model from a folder with ``config.json`` and ``model.safetensors``.
+
+    Parameters
+    ----------
+    folder : Path
+    name, licence : str
+        For `ModelInfo`.
+    family : str
+        ``sam2`` or ``sam3``.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing or damaged, is that of another model, or transformers is not installed.
+    """
+    weights = folder / WEIGHTS_FILE
+    if not weights.is_file() or not (folder / CONFIG_FILE).is_file():
+        missing = WEIGHTS_FILE if (folder / CONFIG_FILE).is_file() else CONFIG_FILE
+        raise ModelError(f"{folder} has no {missing}", _REMEDY)
+    try:
+        kind = str(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["model_type"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise ModelError(f"{folder / CONFIG_FILE} is damaged", "download the model again") from error
+    if not _CLASSES.get(kind, "").lower().startswith(family):
+        raise ModelError(f"{folder} contains a model of type {kind}, not {family}", "choose the folder of that model")
+    try:
+        model, report = _model_class(kind).from_pretrained(folder, local_files_only=True, output_loading_info=True)
+    except ModelError:
+        raise
+    except Exception as error:  # safetensors and transformers raise errors of many kinds for a damaged file
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise ModelError(
+            f"{weights} is damaged, or does not fit its {CONFIG_FILE} ({reason})", "download the model again"
+        ) from error
+    if report["missing_keys"]:
+        raise ModelError(f"{weights} lacks {len(report['missing_keys'])} of the tensors of {kind}", _REMEDY)
+    return LoadedSam2(model.float(), name, file_sha256(weights), licence)
+
+
+def random_sam2(seed: int, config: Any) -> LoadedSam2:
+    """Build a model with random weights, for tests and benchmarks.
+
+    Parameters
+    ----------
+    seed : int
+    config : transformers.Sam2Config or Sam3TrackerConfig
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _model_class(config.model_type)(config)
+    return LoadedSam2(model, f"{config.model_type}-random", "0" * 64, UNKNOWN_LICENCE)
+
+
+def _model_class(kind: str) -> Any:
+    try:
+        import transformers
+
+        return getattr(transformers, f"{_CLASSES[kind]}Model")
+    except (ImportError, AttributeError) as error:
+        raise ModelError(
+            f"transformers with {_CLASSES[kind]}Model cannot be imported ({error})",
+            'install it with `pip install -U "geosam-es[models]"`',
+        ) from error
