@@ -43,7 +43,7 @@ def import_command(
       geosam-es import-geosam ortho/sam_feat_vit_h_bands_1_2_3_0a1b/ -o ortho.embeddings.zarr --raster ortho.tif
     """
     # Imported here, because torch takes seconds to import.
-    from ..models.sam.export import export_sam
+    from ..models.export import export_model
     from ..models.sam.weights import load_decoder_weights
 
     found = read_folder(folder)
@@ -52,7 +52,7 @@ def import_command(
     image = None if raster is None else Raster(raster)
     sam = load_decoder_weights(checkpoint or checkpoint_path(found.model), found.model)
     with TemporaryDirectory(prefix="geosam-es-") as work:
-        export_sam(sam, Path(work))
+        export_model(sam, Path(work))
         files = {name: Path(work, name) for name in (PREPARE_FILE, DECODER_FILE)}
         report = import_folder(found, output, sam.info, files, raster=image, dtype=dtype, overwrite=overwrite)
     click.echo(f"{output}: {report.encoded} tiles of {found.path}, {report.skipped} places without features")

@@ -163,9 +163,7 @@ def _as_sam(model: Any) -> SimpleNamespace:
             get_dense_pe=model.get_image_wide_positional_embeddings,
             # Prompts are in pixels of the tile.
             input_image_size=(TILE_SIZE, TILE_SIZE),
-            pe_layer=SimpleNamespace(
-                positional_encoding_gaussian_matrix=prompts.shared_embedding.positional_embedding
-            ),
+            pe_layer=SimpleNamespace(positional_encoding_gaussian_matrix=prompts.shared_embedding.positional_embedding),
             not_a_point_embed=prompts.not_a_point_embed,
             point_embeddings=[SimpleNamespace(weight=weight) for weight in prompts.point_embed.weight.split(1)],
             no_mask_embed=prompts.no_mask_embed,
