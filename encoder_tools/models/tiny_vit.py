@@ -96,7 +96,9 @@ class _Block(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, C, h, w) to the same shape."""
-        (_, width, height, length), side = x.shape, self.window
+        # As int, so that they are constants in an ONNX graph.
+        width, height, length = (int(size) for size in x.shape[1:])
+        side = self.window
         rows, cols = -(-height // side), -(-length // side)
         padded = torch.nn.functional.pad(x, (0, cols * side - length, 0, rows * side - height))
         split = padded.reshape(-1, width, rows, side, cols, side).permute(0, 2, 4, 3, 5, 1)
