@@ -33,6 +33,7 @@ CASES = {
     "encode": "encoders",
     "pipeline": "pipelines",
     "import": "startup",
+    "families": "families",
     "gpu": "gpu",
 }
 """Cases and their modules."""

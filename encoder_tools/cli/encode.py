@@ -23,6 +23,7 @@ from geosam_es.store.layout import DTYPES
 from geosam_es.store.raster_name import GdalName, RasterPath
 
 from ..crs import reproject, same_crs
+from ..models.checkpoints import load_registry
 from ..models.loading import LoadedModel, load_model
 from ..pipeline import EncodeOptions, EncodePlan, encode, estimate, make_plan
 from ..progress import Progress
@@ -80,9 +81,9 @@ def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) 
     "Default: the folder of each image, or the current folder for a URL.",
 )
 @click.option(
-    "--model", default="mini", show_default=True, help="mini, vit_b, vit_l, vit_h, or the folder of an exported model."
+    "--model", default="mini", show_default=True, help="Name from geosam-es models, or folder of an exported model."
 )
-@click.option("--checkpoint", type=PATH, help="File of SAM weights. Default: the downloaded one.")
+@click.option("--checkpoint", type=PATH, help="File or folder of weights of that model. Default: the downloaded one.")
 @click.option("--device", default="auto", show_default=True, help="Device to encode on: auto, cpu, cuda or cuda:1.")
 @click.option(
     "--precision",
@@ -163,6 +164,8 @@ def encode_command(
     jobs = _jobs(images, output)
     outcomes: list[dict[str, Any]] = []
     with TemporaryDirectory(prefix="geosam-es-") as folder:
+        if model in (models := load_registry()) and models[model].notice:
+            click.echo(models[model].notice, err=True)
         loaded = load_model(model, checkpoint, device, Path(folder), threads, precision)
         for raster_path, store in jobs:
             # One bad image must not stop the others.

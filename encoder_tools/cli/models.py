@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
 from geosam_es.inference.encoder import MODEL_FILE
+from geosam_es.inference.runtime import available_cores
 
 from ..models import checkpoints
+from ..models.family import load_network
 from ..output_folder import check_output_folder
 from ..progress import BYTES, Progress
 from .options import PATH, json_option
 
 __all__ = ["export_command", "models_command", "train_mini_command"]
+
+_CORES_FOR_SAM2 = 4
+_GIBIBYTES_FOR_SAM2 = 4
 
 
 @click.group("models", invoke_without_command=True)
@@ -35,7 +42,7 @@ def models_command(ctx: click.Context) -> None:
 @models_command.command("list")
 @json_option
 def list_command(as_json: bool = False) -> None:
-    """Print each model's size, licence, SHA-256 and location.
+    """Print each model's size, licence, SHA-256 and location, and which suits this machine.
 
     \b
     Example:
@@ -45,11 +52,30 @@ def list_command(as_json: bool = False) -> None:
     if as_json:
         click.echo(json.dumps([{**asdict(entry), "path": str(entry.path)} for entry in entries], indent=2))
         return
+    owned = [one.name for one in checkpoints.load_registry().values() if not (one.sha256 or one.repository)]
     for entry in entries:
         state = "ready" if entry.downloaded else f"download it with: geosam-es models download {entry.name}"
-        click.echo(f"{entry.name:6} {entry.bytes / 2**20:7.1f} MiB  {entry.licence}  {state}")
-        click.echo(f"       sha256 {entry.sha256}")
-        click.echo(f"       {entry.path}")
+        if not entry.downloaded and entry.name in owned:
+            state = "your own copy, with --checkpoint FOLDER"
+        click.echo(f"{entry.name:17} {entry.bytes / 2**20:7.1f} MiB  {entry.licence}  {state}")
+        details = (entry.sha256 and f"sha256 {entry.sha256}", entry.path or entry.url, entry.notice)
+        for detail in filter(None, details):
+            click.echo(f"  {detail}")
+    click.echo(_recommendation())
+
+
+def _recommendation() -> str:
+    """Return which model suits this machine, in one line."""
+    cores, gpu = available_cores(), shutil.which("nvidia-smi") is not None
+    gibibytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else None
+    if gpu:
+        chosen = "sam2.1_large or vit_h"
+    elif cores >= _CORES_FOR_SAM2 and (gibibytes is None or gibibytes >= _GIBIBYTES_FOR_SAM2):
+        chosen = "sam2.1_tiny, or mini for large areas"
+    else:
+        chosen = "mini"
+    memory = "" if gibibytes is None else f", {gibibytes:.0f} GiB of memory"
+    return f"This machine ({cores} cores{memory}, {'an' if gpu else 'no'} NVIDIA GPU): {chosen}."
 
 
 @models_command.command("download")
@@ -69,24 +95,29 @@ def download_command(name: str) -> None:
 @click.command("export")
 @click.argument("model_or_checkpoint")
 @click.option("-o", "--output", required=True, type=PATH, help="Folder for the ONNX files.")
+@click.option("--checkpoint", type=PATH, help="Weights to use in place of the downloaded ones.")
 @click.option("--encoder", "with_encoder", is_flag=True, help="Export the image encoder as well.")
-def export_command(model_or_checkpoint: str, output: Path, with_encoder: bool) -> None:
-    """Export the decoder of a SAM model, by name or checkpoint, to prepare.onnx and decoder.onnx.
+def export_command(model_or_checkpoint: str, output: Path, checkpoint: Path | None, with_encoder: bool) -> None:
+    """Export the decoder of a model, by name or SAM checkpoint, to prepare.onnx and decoder.onnx.
 
     \b
     Example:
       geosam-es export vit_b -o vit_b_onnx/
       geosam-es export my_checkpoint.pth -o mine_onnx/ --encoder
+      geosam-es export sam2.1_tiny --checkpoint my_sam2/ -o mine_onnx/
     """
     check_output_folder(output, (MODEL_FILE,))
     # Imported here, because it needs torch.
     from ..models.export import export_model
     from ..models.sam.weights import load_sam
 
-    sam = load_sam(model_or_checkpoint)
-    click.echo(f"Exporting {sam.info.name}{'; the image encoder takes minutes' if with_encoder else ''}.", err=True)
-    export_model(sam, output, with_encoder=with_encoder)
-    click.echo(f"{output}: {', '.join(sorted(path.name for path in output.glob('*.onnx')))} of {sam.info.name}")
+    entry = checkpoints.load_registry().get(model_or_checkpoint)
+    if entry is None and checkpoint is not None:
+        raise click.UsageError("--checkpoint needs the name of a model.")
+    model = load_sam(model_or_checkpoint) if entry is None else load_network(entry, checkpoint)
+    click.echo(f"Exporting {model.info.name}{'; the image encoder takes minutes' if with_encoder else ''}.", err=True)
+    export_model(model, output, with_encoder=with_encoder)
+    click.echo(f"{output}: {', '.join(sorted(path.name for path in output.glob('*.onnx')))} of {model.info.name}")
 
 
 @click.command("train-mini")

@@ -1,7 +1,8 @@
-"""Meta's SAM checkpoints: list, paths and downloads. Needs no PyTorch.
+"""Published models: list, paths and downloads. Needs no PyTorch.
 
-``models.json`` holds their addresses, sizes, hashes and licences. They are kept in the user's cache directory, or
-in the one that the environment variable ``GEOSAM_ES_MODELS`` names.
+``models.json`` holds their addresses, sizes, hashes and licences. Files are kept in the user's cache directory, or in
+the one that the environment variable ``GEOSAM_ES_MODELS`` names. Repositories of huggingface.co are downloaded and kept
+by the library huggingface_hub, with its own cache, ``HF_HOME``, and offline switch, ``HF_HUB_OFFLINE``.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from geosam_es.store.decoder_files import file_sha256, plain_sha256
 from geosam_es.store.files import put_in_place
 
 __all__ = [
+    "REPOSITORY_FILES",
     "Checkpoint",
     "ModelEntry",
     "checkpoint_path",
@@ -35,9 +37,13 @@ __all__ = [
     "models_directory",
 ]
 
+REPOSITORY_FILES = ("config.json", "model.safetensors")
+"""What is downloaded of a repository."""
+
 MODELS_VARIABLE = "GEOSAM_ES_MODELS"
 _REGISTRY_FILE = Path(__file__).with_name("models.json")
 _CHUNK_BYTES = 1024 * 1024
+_SHA256_DIGITS = 64
 _TIMEOUT_S = 60
 _READ_ERRORS = (OSError, http.client.HTTPException)
 
@@ -52,17 +58,21 @@ class Checkpoint:
     Attributes
     ----------
     name : str
-        ``vit_b``, ``vit_l`` or ``vit_h``.
+        Such as ``vit_b``.
     url : str
-        Download address; its last part is the file name.
+        Download address of a file, whose name is the last part; otherwise the page of the model.
     bytes : int
-        Size of the file.
+        Size of the weights, rounded if there is no ``sha256``.
     sha256 : str
-        Hash of the file in hexadecimal.
+        Hash of the file in hexadecimal; empty if it is in a repository.
     licence : str
         SPDX expression of the weights' licence.
     family : str
         Which module loads it; see `family.FAMILIES`.
+    repository : str
+        Repository on huggingface.co. Without it and ``sha256`` the model is not downloaded by GeoSAM-ES.
+    notice : str
+        What users must know of the licence.
     """
 
     name: str
@@ -71,6 +81,8 @@ class Checkpoint:
     sha256: str
     licence: str
     family: str = "sam"
+    repository: str = ""
+    notice: str = ""
 
     @property
     def filename(self) -> str:
@@ -84,12 +96,12 @@ class ModelEntry:
 
     Attributes
     ----------
-    name, licence, sha256, url : str
+    name, licence, sha256, url, notice : str
         As in `Checkpoint`. For the embedded model, ``url`` is empty and ``sha256`` is the hash of its encoder.
     bytes : int
         Size on disk, also of a model not downloaded yet.
-    path : Path
-        Location, also of a model not downloaded yet.
+    path : Path, optional
+        Location of the file, also of one not downloaded yet, or of the downloaded repository.
     downloaded : bool
         Whether the file exists and has the right size.
     """
@@ -99,8 +111,9 @@ class ModelEntry:
     licence: str
     sha256: str
     url: str
-    path: Path
+    path: Path | None
     downloaded: bool
+    notice: str = ""
 
 
 def mini_folder() -> Path:
@@ -137,7 +150,7 @@ def list_models() -> list[ModelEntry]:
     directory = models_directory()
     entries = [_embedded_entry()]
     for checkpoint in load_registry().values():
-        path = directory / checkpoint.filename
+        path = directory / checkpoint.filename if checkpoint.sha256 else _snapshot(checkpoint)
         entries.append(
             ModelEntry(
                 name=checkpoint.name,
@@ -146,14 +159,15 @@ def list_models() -> list[ModelEntry]:
                 sha256=checkpoint.sha256,
                 url=checkpoint.url,
                 path=path,
-                downloaded=_size(path) == checkpoint.bytes,
+                downloaded=_size(path) == checkpoint.bytes if checkpoint.sha256 else path is not None,
+                notice=checkpoint.notice,
             )
         )
     return entries
 
 
 def checkpoint_path(name: str) -> Path:
-    """Return the path of a downloaded checkpoint.
+    """Return the file of a downloaded checkpoint, or the folder of a repository.
 
     Raises
     ------
@@ -161,6 +175,12 @@ def checkpoint_path(name: str) -> Path:
         If there is no such checkpoint, or it is not downloaded.
     """
     checkpoint = _find(name)
+    if not checkpoint.sha256:
+        folder = _snapshot(checkpoint)
+        if folder is None:
+            remedy = f"run `geosam-es models download {name}`, or give its folder with --checkpoint"
+            raise _own_copy(checkpoint) or ModelError(f"{name} is not downloaded", remedy)
+        return folder
     path = models_directory() / checkpoint.filename
     if _size(path) != checkpoint.bytes:
         raise ModelError(f"the checkpoint of {name} is not at {path}", f"run `geosam-es models download {name}`")
@@ -176,24 +196,26 @@ def download(name: str, progress: Progress | None = None) -> Path:
     Parameters
     ----------
     name : str
-        ``vit_b``, ``vit_l`` or ``vit_h``.
+        Such as ``vit_b``.
     progress : callable, optional
-        Called with the number of bytes downloaded and the total.
+        Called with the number of bytes downloaded and the total; not for repositories.
 
     Returns
     -------
     Path
-        The checkpoint.
+        The file, or the folder of a repository.
 
     Raises
     ------
     ModelError
-        If there is no such checkpoint, the server cannot be reached or closes the connection (the partial file is
-        kept), or the hash is wrong (the file is removed).
+        If there is no such checkpoint, its licence keeps it from being downloaded, the server cannot be reached or
+        closes the connection (the partial file is kept), or the hash is wrong (the file is removed).
     OutputError
         If the file cannot be written, or the disk is full.
     """
     checkpoint = _find(name)
+    if not checkpoint.sha256:
+        return _download_snapshot(checkpoint)
     directory = models_directory()
     path = directory / checkpoint.filename
     if _size(path) == checkpoint.bytes and file_sha256(path) == checkpoint.sha256:
@@ -246,8 +268,60 @@ def _embedded_entry() -> ModelEntry:
     )
 
 
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
+def _size(path: Path | None) -> int | None:
+    return path.stat().st_size if path is not None and path.is_file() else None
+
+
+def _own_copy(checkpoint: Checkpoint) -> ModelError | None:
+    """Return the error for a model that only its owner can download."""
+    if checkpoint.repository:
+        return None
+    return ModelError(
+        f"GeoSAM-ES does not download {checkpoint.name}, because of its licence",
+        f"get it from {checkpoint.url} and give its folder with --checkpoint",
+    )
+
+
+def _snapshot(checkpoint: Checkpoint) -> Path | None:
+    """Return the folder of a repository in the cache of huggingface_hub, if it is complete."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    if not checkpoint.repository:
+        return None
+    found = [try_to_load_from_cache(checkpoint.repository, name) for name in REPOSITORY_FILES]
+    return Path(found[0]).parent if all(isinstance(path, str) for path in found) else None
+
+
+def _download_snapshot(checkpoint: Checkpoint) -> Path:
+    refusal = _own_copy(checkpoint)
+    if refusal is not None:
+        raise refusal
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise ModelError(
+            f"huggingface_hub cannot be imported ({error})", 'install it with `pip install "geosam-es[models]"`'
+        ) from error
+    try:
+        folder = Path(snapshot_download(checkpoint.repository, allow_patterns=REPOSITORY_FILES))
+    except Exception as error:  # errors of several HTTP libraries
+        remedy = f"check the connection and HF_HUB_OFFLINE, and run `geosam-es models download {checkpoint.name}` again"
+        if type(error).__name__ == "GatedRepoError":
+            remedy = f"accept its terms on {checkpoint.url} and log in with `hf auth login`"
+        reason = str(error).strip().splitlines() or [repr(error)]
+        raise ModelError(f"{checkpoint.url} cannot be downloaded ({reason[0]})", remedy) from error
+    for name in REPOSITORY_FILES:
+        # The cache names large files by their SHA-256.
+        blob = (folder / name).resolve()
+        if len(blob.name) == _SHA256_DIGITS and file_sha256(blob) != blob.name:
+            blob.unlink()
+            raise ModelError(
+                f"the download of {name} from {checkpoint.url} has the wrong SHA-256 and was removed",
+                f"run `geosam-es models download {checkpoint.name}` again",
+            )
+    return folder
 
 
 def _check_space(checkpoint: Checkpoint, part: Path) -> None:

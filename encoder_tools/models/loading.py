@@ -77,20 +77,19 @@ def load_model(
     registry = load_registry()
     if name in registry:
         return _load_network(registry[name], checkpoint, device, work, threads, precision)
+    others = ", ".join(registry)
     if precision != "auto":
         raise ModelError(
             f"{name} does not take --precision, which its ONNX file fixes",
-            "leave out --precision, or use --model vit_b, vit_l or vit_h",
+            f"leave out --precision, or use --model {others}",
         )
     if checkpoint is not None:
-        raise ModelError(
-            f"{name} does not take --checkpoint", "leave out --checkpoint, or use --model vit_b, vit_l or vit_h"
-        )
+        raise ModelError(f"{name} does not take --checkpoint", f"leave out --checkpoint, or use --model {others}")
     folder = mini_folder() if name == "mini" else Path(name)
     if not (folder / MODEL_FILE).is_file() or not (folder / ENCODER_FILE).is_file():
         raise ModelError(
             f"unknown model {name}",
-            "use mini, vit_b, vit_l, vit_h or a folder that geosam-es export --encoder wrote",
+            f"use mini, {others} or a folder that geosam-es export --encoder wrote",
         )
     if device not in ("auto", "cpu"):
         raise ModelError(f"{name} runs on the CPU only, not on {device}", "leave out --device")

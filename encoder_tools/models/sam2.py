@@ -19,7 +19,7 @@ from geosam_es.errors import ModelError
 from geosam_es.inference.encoder import TILE_SIZE, Encoder, ModelInfo
 from geosam_es.store.decoder_files import file_sha256
 
-from .checkpoints import Checkpoint, checkpoint_path
+from .checkpoints import REPOSITORY_FILES, Checkpoint, checkpoint_path
 from .family import Feeds
 from .fast_decoder.networks import MASK_SIDE, Decode, Prepare
 from .libraries import torch
@@ -28,8 +28,7 @@ from .torch_encoder import Precision, TorchEncoder, resolve_device
 
 __all__ = ["LoadedSam2", "load", "load_folder", "random_sam2"]
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE, WEIGHTS_FILE = REPOSITORY_FILES
 UNKNOWN_LICENCE = "NOASSERTION"
 
 _CLASSES = {"sam2": "Sam2", "sam2_video": "Sam2", "sam3_tracker": "Sam3Tracker", "sam3_tracker_video": "Sam3Tracker"}
@@ -200,7 +199,7 @@ def load(model: Checkpoint, checkpoint: Path | None) -> LoadedSam2:
         return load_folder(checkpoint_path(model.name), model.name, model.licence, model.family)
     # The licence of SAM 3 holds for whatever is made of it. Other weights of the user may have any licence.
     licence = model.licence if not model.repository else UNKNOWN_LICENCE
-    folder = checkpoint.parent if checkpoint.name in (CONFIG_FILE, WEIGHTS_FILE) else checkpoint
+    folder = checkpoint.parent if checkpoint.name in REPOSITORY_FILES else checkpoint
     return load_folder(folder, folder.resolve().name, licence, model.family)
 
 
@@ -255,6 +254,12 @@ def random_sam2(seed: int, config: Any) -> LoadedSam2:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _model_class(config.model_type)(config)
+        with torch.no_grad():
+            # Those of transformers are so small that all masks are alike.
+            for module in model.modules():
+                if hasattr(module, "reset_parameters"):
+                    module.reset_parameters()
+            model.no_memory_embedding.normal_()
     return LoadedSam2(model, f"{config.model_type}-random", "0" * 64, UNKNOWN_LICENCE)
 
 

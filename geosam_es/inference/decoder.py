@@ -217,7 +217,8 @@ most this many of its 64 x 64 places."""
 PREVIEW_PLACES = 512
 """Value of that input for a preview."""
 
-_ALL_PLACES = 64 * 64
+_ALL_PLACES = 1 << 16
+"""More than any model has."""
 
 
 class SplitDecoder:

@@ -19,9 +19,9 @@ __all__ = ["SAMPLE", "Shown", "Upscale", "arranged", "outline_places"]
 SAMPLE = 1
 """Row and column of the pixel that is computed in each place, of its 4 x 4."""
 
-_LEAST_REFINED = 512
-"""Smallest number of places computed in full, an eighth of all. Most outlines run through fewer; the others find small
-objects between the sampled pixels. `make bench` measures the agreement on masks of `mini`."""
+_REFINED_RATIO = 8
+"""Largest ratio of all places to those computed in full. Most outlines run through fewer than an eighth; the others find
+small objects between the sampled pixels. `make bench` measures the agreement on masks of `mini`."""
 
 _DECISIVE = 1e3
 """Larger than any predicted IoU."""
@@ -61,9 +61,9 @@ def arranged(convolution: Any, maps: torch.Tensor, steps: int) -> torch.Tensor:
     float32 (2 * steps, L, 2 * D)
         For each row of a place's pixels, the columns of its pixels last, as in `Upscale.rows`.
     """
-    split = maps + convolution.bias.detach().reshape(1, -1, 1, 1)
     rows, side, channels = 2**steps, maps.shape[2] // 2**steps, maps.shape[1]
-    split = split.reshape(channels, side, rows, side, rows).permute(2, 1, 3, 4, 0)
+    biased: torch.Tensor = maps + convolution.bias.detach().reshape(1, -1, 1, 1)
+    split = biased.reshape(channels, side, rows, side, rows).permute(2, 1, 3, 4, 0)
     return split.reshape(rows, side * side * rows // 2, 2 * channels)
 
 
@@ -154,7 +154,8 @@ def outline_places(samples: torch.Tensor, most: torch.Tensor) -> torch.Tensor:
     high = torch.nn.functional.max_pool2d(samples, 3, stride=1, padding=1)
     low = -torch.nn.functional.max_pool2d(-samples, 3, stride=1, padding=1)
     distance = (samples.abs() / (high - low + _TINY)).flatten()
-    count = torch.minimum(torch.clamp((distance <= 1).sum(), min=_LEAST_REFINED), most)
+    least = int(samples.shape[2]) ** 2 // _REFINED_RATIO
+    count = torch.minimum(torch.clamp((distance <= 1).sum(), min=least), most)
     # A tensor, because an int would become a constant when traced.
     places: torch.Tensor = torch.topk(distance, count, largest=False, sorted=False).indices  # type: ignore[arg-type]
     return places

@@ -1,0 +1,311 @@
+"""SAM 2.1 and SAM 3's clicks against transformers' own code, with random weights.
+
+The image encoders are tiny. Most prompts are compared on a small image, whose decoder has the same layers and fewer
+places; a few are compared at the true size.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from safetensors.torch import save_file  # noqa: E402
+
+from encoder_tools.models.checkpoints import load_registry  # noqa: E402
+from encoder_tools.models.export import export_model  # noqa: E402
+from encoder_tools.models.sam2 import LoadedSam2, load, random_sam2  # noqa: E402
+from geosam_es.core.prompts import Bounds, Point, Prompts  # noqa: E402
+from geosam_es.errors import ModelError  # noqa: E402
+from geosam_es.inference.decoder import SplitDecoder, decode_many  # noqa: E402
+from geosam_es.inference.encoder import FILL_RGB, OnnxEncoder  # noqa: E402
+from geosam_es.inference.session import SegmentationSession, open_segmenter  # noqa: E402
+from geosam_es.store import StoreReader  # noqa: E402
+from tests.encoder_tools.conftest import Run  # noqa: E402
+from tests.encoder_tools.scenes import Block, scene, write_raster  # noqa: E402
+
+PROMPT_SETS = 204
+TILE = 1024
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def sam2_config(side: int) -> Any:
+    """Return the configuration of a SAM 2 with a tiny encoder, for images of ``side`` pixels."""
+    backbone = transformers.Sam2HieraDetConfig(
+        hidden_size=8,
+        image_size=[side, side],
+        embed_dim_per_stage=[8, 16, 32, 64],
+        num_attention_heads_per_stage=[1, 1, 2, 2],
+        blocks_per_stage=[1, 1, 2, 1],
+        global_attention_blocks=[3],
+    )
+    sizes = [[side // 4] * 2, [side // 8] * 2, [side // 16] * 2]
+    return transformers.Sam2Config(
+        vision_config=transformers.Sam2VisionConfig(
+            backbone_config=backbone, backbone_channel_list=[64, 32, 16, 8], backbone_feature_sizes=sizes
+        ),
+        prompt_encoder_config={"image_size": side},
+        mask_decoder_config={"dynamic_multimask_stability_thresh": 0.985},
+    )
+
+
+def sam3_config(side: int) -> Any:
+    """Return the configuration of a SAM 3 with a tiny encoder, for images of ``side`` pixels."""
+    backbone = transformers.Sam3ViTConfig(
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=side,
+        window_size=6,
+        global_attn_indexes=[1],
+        pretrain_image_size=84,
+    )
+    sizes = [[side // 14 * times] * 2 for times in (4, 2, 1)]
+    return transformers.Sam3TrackerConfig(
+        vision_config=transformers.Sam3VisionConfig(
+            backbone_config=backbone, backbone_feature_sizes=sizes, scale_factors=[4.0, 2.0, 1.0]
+        ),
+        prompt_encoder_config={"image_size": side},
+        mask_decoder_config={"dynamic_multimask_stability_thresh": 0.985},
+    )
+
+
+CONFIGS = {"sam2": (sam2_config, 256), "sam3": (sam3_config, 252)}
+
+
+def liven(loaded: LoadedSam2) -> LoadedSam2:
+    """Sharpen the attention of random weights, and widen the logits to what a trained model gives."""
+    with torch.no_grad():
+        for name, weight in loaded.model.mask_decoder.named_parameters():
+            if name.endswith(("q_proj.weight", "k_proj.weight")):
+                weight.mul_(4)
+            elif name.endswith(("v_proj.weight", "o_proj.weight")):
+                weight.mul_(2)
+            elif "output_hypernetworks_mlps" in name and name.endswith("proj_out.weight"):
+                weight.mul_(10)
+    return loaded
+
+
+@dataclass
+class Case:
+    """A model, its exported decoder, and the features of a random tile."""
+
+    loaded: LoadedSam2
+    decoder: SplitDecoder
+    features: dict[str, Any]
+
+    def reference(self, prompts: Prompts, mask: Any, is_multi: bool) -> tuple[Any, Any]:
+        """Answer with the model's own interface: logits (K, 256, 256) and scores (K,)."""
+        model = self.loaded.model
+        scale = model.prompt_encoder.input_image_size / TILE
+
+        def pixels(*xy: float) -> list[float]:
+            return [(value + 0.5) * scale - 0.5 for value in xy]
+
+        given: dict[str, Any] = {}
+        if prompts.points:
+            given["input_points"] = torch.tensor([[[pixels(p.x, p.y) for p in prompts.points]]])
+            given["input_labels"] = torch.tensor([[[int(p.positive) for p in prompts.points]]])
+        if prompts.box is not None:
+            given["input_boxes"] = torch.tensor([[pixels(*prompts.box)]])
+        if mask is not None:
+            given["input_masks"] = resized(torch.from_numpy(mask[None, None]), model.prompt_encoder.mask_input_size[0])
+        names = ("high_res_feats_0", "high_res_feats_1", "image_embeddings")
+        with torch.no_grad():
+            answer = model(
+                image_embeddings=[torch.from_numpy(self.features[name]) for name in names],
+                multimask_output=is_multi,
+                **given,
+            )
+        return resized(answer.pred_masks[0], 256)[0].numpy(), answer.iou_scores[0, 0].numpy()
+
+
+def resized(masks: Any, side: int) -> Any:
+    return torch.nn.functional.interpolate(masks, size=(side, side), mode="bilinear")
+
+
+def make_case(family: str, side: int, folder: Path) -> Case:
+    loaded = liven(random_sam2(0, CONFIGS[family][0](side)))
+    export_model(loaded, folder)
+    decoder = SplitDecoder(folder / "prepare.onnx", folder / "decoder.onnx", 1)
+    random = np.random.default_rng(1)
+    shapes = loaded.info.features
+    return Case(loaded, decoder, {n: random.standard_normal((1, *s), dtype=np.float32) for n, s in shapes.items()})
+
+
+@pytest.fixture(scope="module", params=list(CONFIGS))
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return make_case(request.param, CONFIGS[request.param][1], tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="module")
+def true_size(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return make_case("sam2", TILE, tmp_path_factory.mktemp("true_size"))
+
+
+def random_prompts(count: int) -> list[tuple[Prompts, Any]]:
+    """Return prompts of every kind, half of them with a mask."""
+    random = np.random.default_rng(2)
+    found = []
+    for index in range(count):
+        kind = ("points", "box", "both", "click")[index % 4]
+        number = {"box": 0, "click": 1}.get(kind, int(random.integers(1, 20 if index % 8 == 0 else 7)))
+        points = tuple(Point(*map(float, random.uniform(0, TILE, 2)), bool(random.integers(2))) for _ in range(number))
+        (left, right), (top, bottom) = np.sort(random.uniform(0, TILE, (2, 2)), axis=1).tolist()
+        box = Bounds(left, top, right, bottom) if kind in ("box", "both") else None
+        smooth = np.kron(random.normal(0, 6, (16, 16)), np.ones((16, 16))).astype(np.float32)
+        found.append((Prompts(points, box), smooth if index // 4 % 2 else None))
+    return found
+
+
+def check_parity(case: Case, count: int) -> None:
+    context = case.decoder.prepare(case.features)
+    replaced = 0
+    for prompts, mask in random_prompts(count):
+        masks, scores = case.decoder.decode(context, prompts, mask)
+        parts = [case.reference(prompts, mask, is_multi) for is_multi in (False, True)]
+        wanted, wanted_scores = (np.concatenate(each) for each in zip(*parts))
+        assert np.abs(masks - wanted).max() <= 1e-3 * np.abs(wanted).max()
+        np.testing.assert_allclose(scores, wanted_scores, atol=1e-3)
+        both, either = ((masks > 0) & (wanted > 0)).sum((1, 2)), ((masks > 0) | (wanted > 0)).sum((1, 2))
+        assert (both >= 0.999 * either).all()
+        replaced += bool((masks[0] == masks[1:]).all((1, 2)).any())
+    # Both kinds of single masks occur: stable ones, and those replaced by a candidate.
+    assert 0 < replaced < count
+
+
+def test_parity(case: Case) -> None:
+    check_parity(case, PROMPT_SETS)
+
+
+def test_parity_at_the_true_size(true_size: Case) -> None:
+    check_parity(true_size, 12)
+
+
+def test_a_preview_of_a_click_is_exact_at_the_outline_and_other_prompts_get_all_masks(true_size: Case) -> None:
+    context = true_size.decoder.prepare(true_size.features)
+    click, box = Prompts((Point(300, 500),)), Prompts(box=Bounds(100, 100, 600, 700))
+    whole = true_size.decoder.decode(context, click)
+    (shown,) = decode_many(true_size.decoder, context, [click], first_only=True)
+    wanted = whole.low_res_masks[whole.ranking(ambiguous=True)[0]]
+    assert shown.low_res_masks.shape == (1, 256, 256)
+    # One pixel of each place is exact, and all those of the places that the outline crosses; here masks are noise.
+    is_exact = np.abs(shown.low_res_masks[0] - wanted) < 1e-3
+    assert is_exact[1::4, 1::4].all()
+    assert is_exact[np.abs(wanted) < 0.2].mean() > 0.9
+    (masks, scores), (expected, _) = (
+        decode_many(true_size.decoder, context, [box], first_only=True)[0],
+        true_size.decoder.decode(context, box),
+    )
+    assert scores.shape == (4,)
+    np.testing.assert_array_equal(masks, expected)
+
+
+def test_encoding_equals_the_model_itself(case: Case) -> None:
+    model = case.loaded.model
+    tile = np.random.default_rng(3).integers(0, 256, (2, TILE, TILE, 3), dtype=np.uint8)
+    found = case.loaded.encoder("cpu", "auto", 1).encode(tile)
+    side = model.prompt_encoder.input_image_size
+    pixels = torch.from_numpy(tile).permute(0, 3, 1, 2).float()
+    pixels = torch.nn.functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True) / 255
+    is_sam2 = type(model).__name__ == "Sam2Model"
+    mean, deviation = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]) if is_sam2 else ([0.5] * 3, [0.5] * 3)
+    pixels = (pixels - torch.tensor(mean).reshape(3, 1, 1)) / torch.tensor(deviation).reshape(3, 1, 1)
+    wanted = model.get_image_embeddings(pixels)
+    for name, maps in zip(("high_res_feats_0", "high_res_feats_1", "image_embeddings"), wanted):
+        assert found[name].shape[1:] == case.loaded.info.features[name]
+        np.testing.assert_allclose(found[name], maps.numpy(), atol=1e-4 * float(maps.abs().max()))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder as on the hub: that of a model for videos, which holds more than is needed."""
+    path = tmp_path_factory.mktemp("hub") / "my-sam2"
+    liven(random_sam2(0, sam2_config(256))).model.save_pretrained(path)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "model_type": "sam2_video"}))
+    return path
+
+
+def test_from_a_folder_to_a_click(folder: Path, run: Run, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "ortho.tif", scene(300, 200, [Block(100, 80, 60, 40)]))
+    for dtype in ("float16", "int8"):
+        options = ("--model", "sam2.1_tiny", "--checkpoint", folder, "--dtype", dtype, "--overwrite")
+        result = run("encode", image, *options)
+        assert result.exit_code == 0, result.stderr
+        reader = StoreReader(tmp_path / "ortho.embeddings.zarr")
+        assert reader.metadata.model["name"] == "my-sam2"
+        assert reader.metadata.model["licence"] == "NOASSERTION"
+        assert reader.metadata.features == {
+            "image_embeddings": (256, 16, 16),
+            "high_res_feats_1": (64, 32, 32),
+            "high_res_feats_0": (32, 64, 64),
+        }
+        tile = next(iter(reader.tiles(0)))
+        read = reader.read(tile)
+        pixels = np.full((1, TILE, TILE, 3), FILL_RGB, np.uint8)
+        pixels[0, :200, :300] = np.moveaxis(rasterio.open(image).read(), 0, -1)
+        sam2 = load(load_registry()["sam2.1_tiny"], folder)
+        for name, wanted in sam2.encoder("cpu", "auto", 1).encode(pixels).items():
+            limit = {"float16": 1e-3, "int8": 5e-3}[dtype] * np.abs(wanted).max()
+            np.testing.assert_allclose(read[name].astype(np.float32), wanted, atol=limit)
+        session = SegmentationSession(open_segmenter(reader.root))
+        left, top = reader.metadata.raster.transform.apply(130, 100)
+        answer = session.add_point(left, top)
+        assert answer.candidates == 3 and not answer.geometry.is_empty
+    assert run("verify", reader.root).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: (path / "model.safetensors").unlink(), "has no model.safetensors"),
+        (lambda path: (path / "config.json").unlink(), "has no config.json"),
+        (lambda path: (path / "config.json").write_text("{"), "config.json is damaged"),
+        (
+            lambda path: (path / "config.json").write_text('{"model_type": "sam3_video"}'),
+            "of type sam3_video, not sam2",
+        ),
+        (lambda path: (path / "model.safetensors").write_bytes(b"half"), "is damaged, or does not fit its config.json"),
+        (lambda path: save_file({"x": torch.zeros(1)}, path / "model.safetensors"), "lacks .* of the tensors of sam2"),
+    ],
+)
+def test_wrong_folders(folder: Path, tmp_path: Path, change: Any, message: str) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    change(copy)
+    with pytest.raises(ModelError, match=message):
+        load(load_registry()["sam2.1_tiny"], copy)
+
+
+def test_missing_weights_name_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match=r"not downloaded.*geosam-es models download sam2.1_tiny"):
+        load(load_registry()["sam2.1_tiny"], None)
+    with pytest.raises(ModelError, match=r"does not download sam3.*licence.*--checkpoint"):
+        load(load_registry()["sam3"], None)
+
+
+def test_the_licence_of_sam3_goes_with_all_its_weights(tmp_path: Path) -> None:
+    random_sam2(0, sam3_config(252)).model.save_pretrained(tmp_path)
+    loaded = load(load_registry()["sam3"], tmp_path)
+    assert loaded.info.licence == "LicenseRef-SAM"
+
+
+def test_the_exported_encoder_equals_the_model(folder: Path, tmp_path: Path) -> None:
+    sam2 = load(load_registry()["sam2.1_tiny"], folder)
+    export_model(sam2, tmp_path, with_encoder=True)
+    tiles = np.random.default_rng(5).integers(0, 256, (2, TILE, TILE, 3), dtype=np.uint8)
+    wanted = sam2.encoder("cpu", "auto", 1).encode(tiles)
+    for name, found in OnnxEncoder(tmp_path, 1).encode(tiles).items():
+        np.testing.assert_allclose(found, wanted[name], atol=1e-4 * np.abs(wanted[name]).max())
