@@ -18,6 +18,7 @@ from .encode import encode_command
 from .evaluate import evaluate_command
 from .finetune import finetune_command
 from .group import CommandGroup
+from .import_geosam import import_command
 from .inspect import info_command, verify_command
 from .models import export_command, models_command, train_mini_command
 from .segment import segment_command
@@ -28,6 +29,7 @@ __all__ = ["cli", "main"]
 
 _COMMANDS = (
     encode_command,
+    import_command,
     info_command,
     verify_command,
     segment_command,

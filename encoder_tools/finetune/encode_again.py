@@ -15,6 +15,7 @@ from geosam_es.encoding.plan import EncodePlan
 from geosam_es.errors import OutputError, RasterError
 from geosam_es.store import StoreReader, StoreWriter
 from geosam_es.store.files import flush_tree, temporary_name
+from geosam_es.store.layout import check_not_frozen
 from geosam_es.store.reader import TileState
 from geosam_es.store.signature import same_pixels
 from geosam_es.store.writer import replace_store
@@ -37,6 +38,7 @@ def raster_of(reader: StoreReader, path: Path | None) -> Raster:
         If it was not found, or is another image.
     """
     raster = None if path is None else open_raster(reader, path)
+    check_not_frozen(reader.root, reader.metadata)
     if raster is None:
         raise RasterError(
             f"The raster {reader.metadata.raster.file_name} of {reader.root} is missing or another image",

@@ -19,7 +19,7 @@ from .checkpoints import Checkpoint
 
 __all__ = ["Feeds", "Network", "load_network"]
 
-FAMILIES = {"sam": ".sam.weights", "sam2": ".sam2", "sam3": ".sam2"}
+FAMILIES = {"sam": ".sam.weights", "sam2": ".sam2", "sam3": ".sam2", "mobile_sam": ".mobile_sam"}
 """Module of each family, by its name in ``models.json``. It is imported when a model is loaded."""
 
 Feeds = dict[str, NDArray[Any]]

@@ -4,6 +4,8 @@ Level k has pixels of 2^k times the native size. A remainder of less than 2^k na
 levels. Levels -1 and -2 are the image enlarged 2 and 4 times, for objects of few pixels. Each level is cut into
 overlapping square tiles of one size. The last tile of a row or column is moved inwards so that it is full. If a level
 is smaller than a tile, its only tile is padded on the right and at the bottom.
+
+A store of features that another program made has one level, and its tiles start where that program has put them.
 """
 
 from __future__ import annotations
@@ -52,10 +54,13 @@ class Tiling:
         Side of a tile in pixels of its level.
     overlap : int
         Smallest number of pixels that neighbours share.
+    starts : pair of tuples of int, optional
+        First columns and first rows of the tiles of level 0, ascending, where another program has chosen them.
     """
 
     tile_size: int = 1024
     overlap: int = 256
+    starts: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap <= self.max_overlap:
@@ -85,29 +90,35 @@ class _Axis(NamedTuple):
         Pixels between the starts of neighbours.
     last : int
         Start of the last tile, which is moved inwards.
+    starts : tuple of int
+        The starts of all tiles if they are not regular; else empty.
     """
 
     tiles: int
     stride: int
     last: int
+    starts: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, size: int, tiling: Tiling) -> _Axis:
+    def of(cls, size: int, tiling: Tiling, starts: tuple[int, ...] = ()) -> _Axis:
         last = max(0, size - tiling.tile_size)
-        return cls(-(-last // tiling.stride) + 1, tiling.stride, last)
+        count = len(starts) or -(-last // tiling.stride) + 1
+        return cls(count, tiling.stride, last, starts)
 
     def start(self, index: int) -> int:
-        return min(index * self.stride, self.last)
+        return self.starts[index] if self.starts else min(index * self.stride, self.last)
 
     def touching(self, low: float, high: float, tile_size: int) -> list[int]:
         """Return the tiles that share more than a point with an interval."""
         first = max(0, int((low - tile_size) // self.stride))
         stop = min(self.tiles - 1, int(max(high, 0.0) // self.stride) + 1)
-        found = [*range(first, stop), self.tiles - 1]
+        found = range(self.tiles) if self.starts else [*range(first, stop), self.tiles - 1]
         return [index for index in found if self.start(index) < high and low < self.start(index) + tile_size]
 
     def around(self, low: float, high: float, tile_size: int) -> list[int]:
         """Return the tiles that may contain an interval; the last one always, as it is moved."""
+        if self.starts:
+            return list(range(self.tiles))
         first = max(0, int((high - tile_size) // self.stride))
         stop = min(self.tiles - 1, int(max(low, 0.0) // self.stride) + 1)
         return [*range(first, stop), self.tiles - 1]
@@ -138,8 +149,9 @@ class LevelGrid:
         self.width = width
         self.height = height
         self.tiling = tiling
-        self._along_x = _Axis.of(width, tiling)
-        self._along_y = _Axis.of(height, tiling)
+        starts_x, starts_y = tiling.starts if tiling.starts and level == 0 else ((), ())
+        self._along_x = _Axis.of(width, tiling, starts_x)
+        self._along_y = _Axis.of(height, tiling, starts_y)
 
     @property
     def rows(self) -> int:

@@ -36,7 +36,7 @@ from ..inference.segmenter import Segmenter
 from ..store import StoreMetadata, StoreReader, StoreWriter
 from ..store.cache import StoreCache
 from ..store.files import copy_missing, put_in_place, remove_tree, temporary_name
-from ..store.layout import DECODER_FILE, GROUP_FILE, INT8, PREPARE_FILE, RasterInfo, read_metadata
+from ..store.layout import DECODER_FILE, GROUP_FILE, INT8, PREPARE_FILE, RasterInfo, check_not_frozen, read_metadata
 from ..store.reader import TileState
 from ..store.signature import check_signature, raster_signature
 from .gdal_raster import GdalRaster
@@ -208,11 +208,12 @@ class LiveStore:
         Raises
         ------
         StoreError
-            If there is no store, or it does not fit.
+            If there is no store, or it is frozen or does not fit.
         OutputError
             If the store cannot be written.
         """
         metadata = read_metadata(root)
+        check_not_frozen(root, metadata)
         check_signature(root, raster_signature(metadata.raster), raster_signature(info), "")
         key = "encoder_sha256"
         if metadata.model[key] != getattr(model.encoder.info, key):

@@ -19,6 +19,10 @@ A store is a Zarr v3 hierarchy of uncompressed arrays, so that one chunk is one 
       decoders/NAME/                       a decoder tuned on these features: the same files, and decoder.json
       decoders/active.json                 {"name": NAME}, the decoder in use; that of the root if absent or "original"
 
+A *frozen* store holds features that another program made, whose contrast stretch is not known: no tile can be added.
+Its ``tiling`` has ``starts``, the columns and rows at which the tiles of its only level start, in place of ``overlap``,
+so that older versions do not read it.
+
 A chunk of features is written under a temporary name, flushed to the disk and renamed, so a chunk that exists is
 complete, even after a power cut. Resuming, several writers and several machines need nothing else. Each checksum is a
 file of its own, so that writers never share one. Checksums are not flushed: a power cut may lose one, and resuming then
@@ -203,6 +207,11 @@ class StoreMetadata:
         return {name: (shape[0], shape[1], shape[2]) for name, shape in self.model["features"].items()}
 
     @property
+    def is_frozen(self) -> bool:
+        """Whether another program made the features, so that no tile can be added."""
+        return self.tiling.starts is not None
+
+    @property
     def precision(self) -> str:
         """Number format in which the encoder computes; float32 if the model does not name one."""
         return str(self.model.get("precision", EXACT))
@@ -237,7 +246,7 @@ class StoreMetadata:
             "nodata": _nodata_to_json(self.nodata),
             "model": dict(self.model),
             "dtype": self.dtype,
-            "tiling": asdict(self.tiling),
+            "tiling": _tiling_to_json(self.tiling),
             "levels": self.levels,
             "aoi_sha256": self.aoi_sha256,
             "software": self.software,
@@ -255,7 +264,8 @@ class StoreMetadata:
         """
         value = JsonValue(attributes, "")
         raster = _read_raster(value["raster"])
-        tiling = _read_tiling(value["tiling"])
+        tiling = _read_tiling(value["tiling"], raster)
+        most_levels = Pyramid.full_level_count(raster.width, raster.height, tiling.tile_size)
         dtype = value["dtype"]
         if dtype.value not in DTYPES:
             dtype.fail(f"one of {', '.join(DTYPES)}")
@@ -267,7 +277,7 @@ class StoreMetadata:
             model=check_model(value["model"]),
             dtype=dtype.text(),
             tiling=tiling,
-            levels=value["levels"].integer(1, Pyramid.full_level_count(raster.width, raster.height, tiling.tile_size)),
+            levels=value["levels"].integer(1, 1 if tiling.starts else most_levels),
             aoi_sha256=None if value["aoi_sha256"].value is None else value["aoi_sha256"].sha256(),
             software=value["software"].text(),
             created=value["created"].text(),
@@ -341,9 +351,28 @@ def _read_nodata(value: JsonValue) -> float | None:
     return float(value.value) if value.value in _NOT_FINITE else value.number(_LARGEST_FLOAT)
 
 
-def _read_tiling(value: JsonValue) -> Tiling:
+def _tiling_to_json(tiling: Tiling) -> dict[str, Any]:
+    value = asdict(tiling)
+    del value["overlap" if tiling.starts else "starts"]
+    return value
+
+
+def _read_tiling(value: JsonValue, raster: RasterInfo) -> Tiling:
     tile_size = value["tile_size"].integer(PATCH_SIZE, _MOST_TILE_SIZE)
+    if "starts" in value.mapping():
+        columns, rows = (
+            _read_starts(starts, max(0, size - tile_size))
+            for starts, size in zip(value["starts"].array(2, 2), (raster.width, raster.height))
+        )
+        return Tiling(tile_size, 0, (columns, rows))
     return Tiling(tile_size, value["overlap"].integer(0, tile_size - PATCH_SIZE))
+
+
+def _read_starts(value: JsonValue, last: int) -> tuple[int, ...]:
+    starts = tuple(start.integer(0, last) for start in value.array(1, last + 1))
+    if any(second <= first for first, second in zip(starts, starts[1:])):
+        value.fail("numbers in ascending order")
+    return starts
 
 
 def check_model(value: JsonValue) -> dict[str, Any]:
@@ -571,6 +600,22 @@ def read_metadata(root: Path) -> StoreMetadata:
         If the directory is not a store or has another format version, or its metadata are damaged.
     """
     return metadata_of(root, read_document(root))
+
+
+def check_not_frozen(root: Path, metadata: StoreMetadata) -> None:
+    """Check that tiles can be added to a store.
+
+    Raises
+    ------
+    StoreError
+        If it is frozen.
+    """
+    if metadata.is_frozen:
+        raise StoreError(
+            "{root} has the features of another program, whose contrast stretch is not known: no tile can be added",
+            "encode the image into another store, or use this one as it is",
+            root=root,
+        )
 
 
 def metadata_of(root: Path, document: JsonValue) -> StoreMetadata:

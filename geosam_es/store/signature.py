@@ -146,6 +146,7 @@ def signature(metadata: StoreMetadata) -> dict[str, Any]:
         "dtype": metadata.dtype,
         "tile size": metadata.tiling.tile_size,
         "overlap": metadata.tiling.overlap,
+        "starts of the tiles": metadata.tiling.starts,
         "levels": metadata.levels,
         "area of interest": metadata.aoi_sha256,
     }

@@ -130,11 +130,12 @@ class StoreWriter:
         Raises
         ------
         StoreError
-            If it is not a store.
+            If it is not a store, or a frozen one.
         SignatureMismatchError
             If it was made from another raster, with another CRS, by another model or with other options.
         """
         stored = layout.read_metadata(root)
+        layout.check_not_frozen(root, stored)
         remedy = "use the same options, another output, or start again with --overwrite"
         check_signature(root, signature(stored), signature(metadata), remedy, same_crs)
         remove_stale(root)

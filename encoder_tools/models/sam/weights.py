@@ -26,11 +26,15 @@ __all__ = [
     "FEATURES",
     "Architecture",
     "LoadedSam",
+    "checkpoint_info",
     "detect_architecture",
+    "fill",
     "load",
     "load_checkpoint",
+    "load_decoder_weights",
     "load_sam",
     "random_sam",
+    "read_state",
 ]
 
 Architecture = Literal["vit_b", "vit_l", "vit_h"]
@@ -146,25 +150,74 @@ def load_checkpoint(checkpoint: Path, architecture: Architecture | None = None) 
     ModelError
         If the file is not a checkpoint of SAM, or of another architecture.
     """
-    state = _read_state(checkpoint)
-    try:
-        found = detect_architecture(state)
-    except ModelError as error:
-        raise ModelError(f"{checkpoint}: {error.problem}", error.remedy) from error
-    if architecture not in (None, found):
-        raise ModelError(f"{checkpoint} is a SAM {found}, not {architecture}", f"choose the model {found}")
+    state = read_state(checkpoint)
+    found = _check_architecture(checkpoint, state, architecture)
     network = _build(found)
+    fill(network, state, checkpoint, f"SAM {found}", _CHECKPOINT_REMEDY)
+    return LoadedSam(network, checkpoint_info(checkpoint))
+
+
+def fill(network: Any, state: State, checkpoint: Path, name: str, remedy: str) -> None:
+    """Load weights into a network.
+
+    Raises
+    ------
+    ModelError
+        If weights are missing, unknown, or have another shape.
+    """
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
         wanted = network.state_dict()
         odd = sum(key not in state or state[key].shape != wanted[key].shape for key in wanted)
         raise ModelError(
-            f"{checkpoint} is not a complete SAM {found}: {odd} of {len(wanted)} tensors are missing or have another"
+            f"{checkpoint} is not a complete {name}: {odd} of {len(wanted)} tensors are missing or have another"
             f" shape, and {len(state.keys() - wanted.keys())} are unknown",
-            _CHECKPOINT_REMEDY,
+            remedy,
         ) from error
-    return LoadedSam(network, _checkpoint_info(checkpoint))
+
+
+def _check_architecture(checkpoint: Path, state: State, wanted: str | None) -> Architecture:
+    try:
+        found = detect_architecture(state)
+    except ModelError as error:
+        raise ModelError(f"{checkpoint}: {error.problem}", error.remedy) from error
+    if wanted not in (None, found):
+        raise ModelError(f"{checkpoint} is a SAM {found}, not {wanted}", f"choose the model {found}")
+    return found
+
+
+def load_decoder_weights(checkpoint: Path, architecture: str = "") -> LoadedSam:
+    """Load only the prompt encoder and the mask decoder, which all of SAM's sizes and many models like it share.
+
+    Parameters
+    ----------
+    checkpoint : Path
+        Any SAM, also one without its image encoder. Only tensors are unpickled.
+    architecture : str, optional
+        The one that an image encoder in the file must have.
+
+    Returns
+    -------
+    LoadedSam
+        Without an image encoder.
+
+    Raises
+    ------
+    ModelError
+        If the file has no such decoder, or an image encoder of another architecture.
+    """
+    state = read_state(checkpoint)
+    if architecture and _WIDTH_KEY in state:
+        _check_architecture(checkpoint, state, architecture)
+    sam = LoadedSam(_build("vit_b"), checkpoint_info(checkpoint))
+    sam.drop_image_encoder()
+    own = {key: value for key, value in state.items() if key.split(".")[0] in ("prompt_encoder", "mask_decoder")}
+    try:
+        sam.network.load_state_dict(own)
+    except RuntimeError as error:
+        raise ModelError(f"{checkpoint} has no complete decoder of a SAM", _CHECKPOINT_REMEDY) from error
+    return sam
 
 
 def random_sam(architecture: Architecture, seed: int) -> LoadedSam:
@@ -205,7 +258,14 @@ def _state_sha256(state: State) -> str:
     return digest.hexdigest()
 
 
-def _read_state(checkpoint: Path) -> State:
+def read_state(checkpoint: Path) -> State:
+    """Read a file of weights; only tensors are unpickled.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, damaged, or has anything else.
+    """
     if not checkpoint.is_file():
         raise ModelError(f"the checkpoint {checkpoint} does not exist", "check the path")
     try:
@@ -220,7 +280,8 @@ def _read_state(checkpoint: Path) -> State:
     return cast(State, state)
 
 
-def _checkpoint_info(checkpoint: Path) -> ModelInfo:
+def checkpoint_info(checkpoint: Path) -> ModelInfo:
+    """Return name and licence of the published model with the hash of a file, else the file's name."""
     sha256 = file_sha256(checkpoint)
     for published in load_registry().values():
         if published.sha256 == sha256:

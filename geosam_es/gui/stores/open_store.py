@@ -288,7 +288,7 @@ class OpenStoreTask(BackgroundTask):
     def _is_own(self, metadata: StoreMetadata) -> bool:
         """Tell whether the model that encodes here made the store, so that its missing tiles can be added."""
         own = read_model_info(self._options.model_folder)
-        return bool(metadata.model["encoder_sha256"] == own.encoder_sha256)
+        return not metadata.is_frozen and bool(metadata.model["encoder_sha256"] == own.encoder_sha256)
 
 
 def pixel_area_m2(store: OpenStore) -> float:

@@ -1,0 +1,58 @@
+"""MobileSAM: SAM's decoder with `TinyViT` as its image encoder, twenty times faster on a CPU than SAM's smallest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from geosam_es.errors import ModelError
+from geosam_es.inference.encoder import Encoder
+
+from .checkpoints import Checkpoint, checkpoint_path
+from .malloc import tune_malloc
+from .sam.segment_anything_import import import_segment_anything
+from .sam.weights import LoadedSam, checkpoint_info, fill, read_state
+from .tiny_vit import TinyViT, fold_batch_norms
+from .torch_encoder import Precision, TorchEncoder, resolve_device
+
+__all__ = ["LoadedMobileSam", "load", "tiny_sam"]
+
+_TILE_BYTES = 1 << 30
+"""Peak memory of a tile on a GPU, rounded up."""
+
+
+@dataclass
+class LoadedMobileSam(LoadedSam):
+    """A SAM whose image encoder runs in PyTorch on every device; see `LoadedSam`."""
+
+    def encoder(self, device: str, precision: str, threads: int | None) -> Encoder:
+        """Return the image encoder; see `Network.encoder`."""
+        resolved = resolve_device(device)
+        if resolved.type == "cpu":
+            if precision == "bfloat16":
+                raise ModelError(f"{self.info.name} runs in float32 on a CPU", "leave out --precision")
+            tune_malloc()
+        return TorchEncoder(self.tile_network(), self.info, resolved, cast(Precision, precision), _TILE_BYTES)
+
+
+def tiny_sam() -> Any:
+    """Build a SAM with `TinyViT`, the weights to be loaded."""
+    import_segment_anything()
+    from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+    from segment_anything.modeling.common import LayerNorm2d
+
+    transformer = TwoWayTransformer(depth=2, embedding_dim=256, num_heads=8, mlp_dim=2048)
+    return Sam(
+        TinyViT(LayerNorm2d),
+        PromptEncoder(embed_dim=256, image_embedding_size=(64, 64), input_image_size=(1024, 1024), mask_in_chans=16),
+        MaskDecoder(transformer_dim=256, transformer=transformer),
+    ).eval()
+
+
+def load(model: Checkpoint, checkpoint: Path | None) -> LoadedMobileSam:
+    """Load MobileSAM; see `Family.load`."""
+    path = checkpoint or checkpoint_path(model.name)
+    network = tiny_sam()
+    fill(network, fold_batch_norms(read_state(path)), path, "MobileSAM", "give the file mobile_sam.pt")
+    return LoadedMobileSam(network, checkpoint_info(path))

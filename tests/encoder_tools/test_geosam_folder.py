@@ -1,0 +1,371 @@
+"""Folders of Geo-SAM, written here from the description of the format, become stores that answer at the right place."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from click.testing import CliRunner
+from numpy.typing import NDArray
+from rasterio.transform import Affine, from_bounds
+
+torch = pytest.importorskip("torch")
+if importlib.util.find_spec("segment_anything") is None:  # it imports only with torchvision or its placeholders
+    pytest.skip("segment_anything is not installed", allow_module_level=True)
+
+from encoder_tools.cli.app import cli  # noqa: E402
+from encoder_tools.crs import same_crs  # noqa: E402
+from encoder_tools.geosam_folder import ImportReport, import_folder, read_folder  # noqa: E402
+from encoder_tools.models.sam.weights import LoadedSam, random_sam  # noqa: E402
+from encoder_tools.raster import Raster  # noqa: E402
+from encoder_tools.torch_file import read_tensor  # noqa: E402
+from geosam_es.core.prompts import Bounds, Point, Prompts  # noqa: E402
+from geosam_es.errors import GeoSamError, PromptError, RasterError, StoreError  # noqa: E402
+from geosam_es.inference.decoder import DecodedMasks  # noqa: E402
+from geosam_es.inference.encoder import ModelInfo  # noqa: E402
+from geosam_es.inference.segmenter import Segmenter  # noqa: E402
+from geosam_es.inference.session import SegmentationSession, open_segmenter  # noqa: E402
+from geosam_es.store import StoreMetadata, StoreReader, StoreWriter  # noqa: E402
+from geosam_es.store.layout import read_metadata  # noqa: E402
+from geosam_es.store.schema import SchemaError  # noqa: E402
+from tests.encoder_tools.scenes import Block, scene, write_raster  # noqa: E402
+from tests.encoder_tools.test_sam_parity import liven  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MODEL = ModelInfo("cells", "0" * 64, "GPL-3.0-or-later", {"image_embeddings": (256, 64, 64)})
+FEATURES = (256, 64, 64)
+PIXEL = 0.5
+LEFT, TOP = 700000.0, 4400000.0
+
+
+class CellDecoder:
+    """Answers with the bright cells, which the first channel of the features shows."""
+
+    def prepare(self, features: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        return {name: values.astype(np.float32) for name, values in features.items()}
+
+    def decode(
+        self, context: Mapping[str, NDArray[np.float32]], prompts: Prompts, mask_input: Any = None
+    ) -> DecodedMasks:
+        mask = (context["image_embeddings"][0, 0] - 0.5).repeat(4, 0).repeat(4, 1) * 20
+        return DecodedMasks(mask[None].astype(np.float32), np.ones(1, np.float32))
+
+
+class Harmful:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("harm_was_done",)
+
+
+def features_of(chip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], tuple[int, int]]:
+    """Resize a chip as Geo-SAM does, pad it, and average its cells; return also its size before padding."""
+    height, width = chip.shape
+    scale = 1024 / max(height, width)
+    new = int(height * scale + 0.5), int(width * scale + 0.5)
+    rows, cols = (
+        np.minimum((np.arange(size) + 0.5) * old / size, old - 1).astype(int) for size, old in zip(new, chip.shape)
+    )
+    padded = np.zeros((1024, 1024), np.float32)
+    padded[: new[0], : new[1]] = chip[rows][:, cols] / 255
+    features = np.zeros(FEATURES, np.float32)
+    features[0] = padded.reshape(64, 16, 64, 16).mean(axis=(1, 3))
+    return features, new
+
+
+def chip_starts(size: int, stride: int) -> list[int]:
+    """Return where Geo-SAM's chips start; the last one is moved inwards."""
+    return [*range(0, max(size - 1024, 0), stride), max(size - 1024, 0)]
+
+
+def write_chip(
+    path: Path, features: NDArray[np.float32], left: int, top: int, shape: tuple[int, int], new: Any
+) -> None:
+    """Write a file of version 1, with the transform that is wrong for padded chips."""
+    height, width = shape
+    west, north = LEFT + left * PIXEL, TOP - top * PIXEL
+    transform = from_bounds(west, north - height * PIXEL, west + width * PIXEL, north, 64, 64)
+    profile = {"count": 256, "height": 64, "width": 64, "dtype": "float32", "crs": "EPSG:25830", "transform": transform}
+    with rasterio.open(path, "w", driver="GTiff", **profile) as dataset:
+        dataset.write(features)
+        dataset.update_tags(img_shape=str((3, *shape)), input_shape=str((3, *new)), model_type="vit_b")
+
+
+def write_v1(folder: Path, image: NDArray[np.uint8], stride: int = 512) -> Path:
+    """Write a folder of version 1: rows from the bottom, and a CSV file that a killed run has not finished."""
+    inner = folder / "ortho" / "sam_feat_vit_b_bands_4_1_2_00112233aabbccdd"
+    inner.mkdir(parents=True)
+    height, width = image.shape
+    rows = [max(height - 1024, 0) - start for start in chip_starts(height, stride)]
+    lines = [
+        ",minx,maxx,miny,maxy,mint,maxt,filepath,crs,res,model_type",
+        "0,0,1,0,1,0,9e18,gone.tif,EPSG:25830,0.5,vit_b",
+    ]
+    for row in rows:
+        for col in chip_starts(width, stride):
+            chip = image[row : row + 1024, col : col + 1024]
+            name = f"sam_feat_vit_b_{abs(hash((row, col))):064x}.tif"
+            write_chip(inner / name, *features_of(chip)[:1], col, row, chip.shape, features_of(chip)[1])
+    (inner / f"{inner.name}.csv").write_text("\n".join(lines))
+    return inner
+
+
+def imported(folder: Path, store: Path, **options: Any) -> ImportReport:
+    decoder = store.parent / "decoder.bin"
+    decoder.write_bytes(b"not an ONNX file: these stores are read with CellDecoder")
+    return import_folder(read_folder(folder), store, MODEL, {"decoder.onnx": decoder}, **options)
+
+
+def click(store: Path, block: Block) -> shapely.Geometry:
+    session = SegmentationSession(Segmenter(StoreReader(store), CellDecoder()))
+    session.add_point(*block.centre(Affine(PIXEL, 0, LEFT, 0, -PIXEL, TOP)), True)
+    assert session.current is not None
+    return session.current.geometry
+
+
+def iou(first: shapely.Geometry, second: shapely.Geometry) -> float:
+    return float(first.intersection(second).area / first.union(second).area)
+
+
+def on_map(block: Block) -> shapely.Geometry:
+    return block.on_map(Affine(PIXEL, 0, LEFT, 0, -PIXEL, TOP))
+
+
+BLOCKS = (Block(80, 96, 200, 160), Block(640, 900, 240, 200), Block(1200, 1500, 220, 180))
+"""In the moved chips at the top, in chips that overlap, and in the chip at the bottom on the right."""
+
+
+def gray(width: int, height: int, blocks: tuple[Block, ...]) -> NDArray[np.uint8]:
+    return scene(width, height, blocks, bands=1)[0]
+
+
+def test_chips_from_the_bottom_whose_last_ones_are_moved(tmp_path: Path) -> None:
+    folder = write_v1(tmp_path, gray(1500, 1800, BLOCKS))
+    store = tmp_path / "s.embeddings.zarr"
+    report = imported(folder, store)
+    assert (report.encoded, report.skipped, report.damaged, report.moved_px) == (6, 0, [], 0.0)
+    metadata = read_metadata(store)
+    assert metadata.bands == (4, 1, 2)
+    assert metadata.tiling.starts == ((0, 476), (0, 264, 776))
+    assert tuple(metadata.raster.transform) == (PIXEL, 0, LEFT, 0, -PIXEL, TOP)
+    assert [iou(click(store, block), on_map(block)) > 0.9 for block in BLOCKS] == [True] * 3
+
+
+@pytest.mark.parametrize("size", [(300, 200), (512, 1500), (1024, 700)])
+def test_padded_and_enlarged_chips_answer_at_the_right_place(size: tuple[int, int], tmp_path: Path) -> None:
+    block = Block(96, 64, 128, 80)
+    folder = write_v1(tmp_path, gray(*size, (block,)))
+    imported(folder, tmp_path / "s.embeddings.zarr")
+    assert iou(click(tmp_path / "s.embeddings.zarr", block), on_map(block)) > 0.88
+
+
+def test_what_a_killed_run_has_left_is_no_data(tmp_path: Path) -> None:
+    folder = write_v1(tmp_path, gray(1500, 1800, BLOCKS))
+    files = sorted(folder.glob("*.tif"))
+    # The chips at the top left, one cut in the data and one in the header.
+    cut = [file for file in files if rasterio.open(file).bounds[::3] == (LEFT, TOP)]
+    header = next(file for file in files if rasterio.open(file).bounds.right == LEFT + 1500 * PIXEL)
+    cut[0].write_bytes(cut[0].read_bytes()[: -(1 << 20)])
+    header.write_bytes(b"II*")
+    report = imported(folder.parent, tmp_path / "s.embeddings.zarr")
+    assert (report.encoded, report.skipped) == (4, 2)
+    assert sorted(reason.split(": ")[0] for reason in report.damaged) == sorted(map(str, (cut[0], header)))
+    with pytest.raises(PromptError, match="no data"):
+        click(tmp_path / "s.embeddings.zarr", BLOCKS[0])
+    assert iou(click(tmp_path / "s.embeddings.zarr", BLOCKS[1]), on_map(BLOCKS[1])) > 0.9
+
+
+def test_no_tile_can_be_added_and_older_versions_do_not_read_it(tmp_path: Path) -> None:
+    store = tmp_path / "s.embeddings.zarr"
+    imported(write_v1(tmp_path, gray(300, 200, BLOCKS[:1])), store)
+    metadata = read_metadata(store)
+    with pytest.raises(StoreError, match="contrast stretch is not known"):
+        StoreWriter.resume(store, metadata, same_crs)
+    document = metadata.to_json()
+    assert "overlap" not in document["tiling"]
+    assert StoreMetadata.from_json(json.loads(json.dumps(document))) == metadata
+    for wrong in ([[0, 0], [0]], [[3, 2], [0]], [[0], [1]], [[], [0]], [[0.5], [0]], [[0]]):
+        document["tiling"]["starts"] = wrong
+        with pytest.raises(SchemaError):
+            StoreMetadata.from_json(document)
+
+
+def test_a_raster_with_the_pixels_of_the_chips_and_others(tmp_path: Path) -> None:
+    image = gray(1500, 1100, BLOCKS[:1])
+    folder = write_v1(tmp_path, image[20:, :1400])
+    raster = write_raster(tmp_path / "ortho.tif", np.repeat(image[None], 3, axis=0))
+    shifted = Affine(PIXEL, 0, LEFT, 0, -PIXEL, TOP + 20 * PIXEL)
+    write_raster(raster, np.repeat(image[None], 3, axis=0), transform=shifted)
+    imported(folder, tmp_path / "s.embeddings.zarr", raster=Raster(raster))
+    assert read_metadata(tmp_path / "s.embeddings.zarr").raster == Raster(raster).info()
+    moved = Block(80, 76, 200, 160)
+    assert iou(click(tmp_path / "s.embeddings.zarr", moved), on_map(moved)) > 0.9
+    for wrong in (
+        Affine(PIXEL, 0, LEFT, 0, -PIXEL, TOP + 20.3 * PIXEL),  # between pixels
+        Affine(PIXEL * 2, 0, LEFT, 0, -PIXEL * 2, TOP + 20 * PIXEL),  # other pixels
+        Affine(PIXEL, 0, LEFT + 10 * PIXEL, 0, -PIXEL, TOP + 20 * PIXEL),  # too small
+    ):
+        write_raster(raster, np.repeat(image[None], 3, axis=0), transform=wrong)
+        with pytest.raises(RasterError, match="do not lie on the pixels") as error:
+            imported(folder, tmp_path / "t.embeddings.zarr", raster=Raster(raster))
+    wanted = f"-te {LEFT} {TOP - 1080 * PIXEL} {LEFT + 1400 * PIXEL} {TOP} -tr 0.5 0.5"
+    assert wanted in str(error.value.user_message)
+    assert not (tmp_path / "t.embeddings.zarr").exists()
+
+
+def _no_folder(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
+
+
+def _pickle(folder: Path) -> None:
+    _no_folder(folder)
+    (folder / "manifest.pkl").touch()
+
+
+def _code(folder: Path) -> None:
+    with rasterio.open(next(folder.glob("*.tif")), "r+") as dataset:
+        dataset.update_tags(input_shape="__import__('os').mkdir('harm_was_done')")
+
+
+def _two_sizes(folder: Path) -> None:
+    with rasterio.open(next(folder.glob("*.tif")), "r+") as dataset:
+        dataset.update_tags(input_shape="(3, 512, 512)")
+
+
+def _all_cut(folder: Path) -> None:
+    for file in folder.glob("*.tif"):
+        file.write_bytes(file.read_bytes()[:50000])
+
+
+@pytest.mark.parametrize(
+    "damage, problem",
+    [
+        (_no_folder, "not a folder of Geo-SAM"),
+        (_pickle, "may contain code"),
+        (_code, "tag input_shape"),
+        (_two_sizes, "differ in size"),
+        (_all_cut, "No features"),
+    ],
+)
+def test_wrong_folders(damage: Any, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = write_v1(tmp_path, gray(1500, 200, ()), stride=1024)
+    damage(folder)
+    with pytest.raises(GeoSamError, match=problem):
+        imported(folder, tmp_path / "s.embeddings.zarr")
+    assert not (tmp_path / "s.embeddings.zarr").exists()
+    assert not (tmp_path / "harm_was_done").exists()
+
+
+@pytest.fixture(scope="module")
+def sam() -> LoadedSam:
+    made = random_sam("vit_b", seed=1)
+    liven(made)
+    made.drop_image_encoder()
+    return made
+
+
+def test_clicks_are_those_of_our_own_store_of_the_same_chips(sam: LoadedSam, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "ortho.tif", scene(1792, 1024, BLOCKS[:1]))
+    generator = np.random.default_rng(0)
+    folder = tmp_path / "ortho" / "sam_feat_vit_b_bands_1_2_3_0"
+    folder.mkdir(parents=True)
+    maps = generator.normal(0, 1, (2, *FEATURES)).astype(np.float32)
+    for index, features in enumerate(maps):
+        write_chip(folder / f"sam_feat_vit_b_{index}.tif", features, 768 * index, 0, (1024, 1024), (1024, 1024))
+    weights = tmp_path / "sam_vit_b_no_img_encoder.pth"
+    state = {key: value for key, value in sam.network.state_dict().items() if "pixel" not in key}
+    torch.save(state, weights)
+    theirs = tmp_path / "theirs.embeddings.zarr"
+    line = ["import-geosam", str(folder), "-o", str(theirs), "--raster", str(image), "--dtype", "float32"]
+    without = CliRunner().invoke(cli, line, env={"GEOSAM_ES_MODELS": str(tmp_path)})
+    assert without.exit_code == 2
+    assert "geosam-es models download vit_b" in without.stderr
+    done = CliRunner().invoke(cli, [*line, "--checkpoint", str(weights)])
+    assert done.exit_code == 0, done.stderr
+
+    ours = tmp_path / "ours.embeddings.zarr"
+    encoded = read_metadata(theirs)
+    tiling = type(encoded.tiling)()
+    metadata = StoreMetadata(**{**encoded.__dict__, "tiling": tiling})
+    files = {name: theirs / name for name in ("prepare.onnx", "decoder.onnx")}
+    writer = StoreWriter.create(ours, metadata, files)
+    for tile, features in zip(metadata.pyramid, maps):
+        writer.write(tile, {"image_embeddings": features})
+    first, second = (open_segmenter(store, threads=1) for store in (theirs, ours))
+    for x, y in generator.uniform((0, 0), (1792, 1024), (8, 2)):
+        prompts = Prompts((Point(x, y, True), Point(1792 - x, y, False)))
+        masks = [segmenter.propose(prompts).masks[0] for segmenter in (first, second)]
+        assert all(np.array_equal(one.logits, two.logits) for one, two in zip(*masks))
+    box = Prompts(box=Bounds(900, 200, 1300, 700))
+    boxes = [segmenter.resolve(segmenter.propose(box)) for segmenter in (first, second)]
+    assert boxes[0].polygons == boxes[1].polygons != ()
+    resumed = CliRunner().invoke(cli, ["encode", str(image), "-o", str(theirs), "--resume"])
+    assert resumed.exit_code == 2
+    assert "no tile can be added" in resumed.stderr
+
+
+def write_pt(path: Path, features: Any, **other: Any) -> None:
+    content = {"model_type": "sam", "src_shape": (512, 512), "dst_shape": (1024, 1024), "feature_kind": "sam"}
+    torch.save({**content, "features": features, **other}, path)
+
+
+def test_a_file_of_tensors_is_read_without_pytorch(tmp_path: Path) -> None:
+    tensor = torch.randn(1, 3, 4, 5)
+    write_pt(tmp_path / "chip.pt", tensor)
+    assert np.array_equal(read_tensor(tmp_path / "chip.pt", "features"), tensor.numpy())
+    for wrong in (torch.zeros(2, dtype=torch.float64), torch.randn(3, 4).T, torch.randn(4)[1:], [1.0], "x"):
+        write_pt(tmp_path / "chip.pt", wrong)
+        with pytest.raises(ValueError):
+            read_tensor(tmp_path / "chip.pt", "features")
+
+
+def test_a_harmful_file_is_refused_and_nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_pt(tmp_path / "chip.pt", torch.zeros(1), checkpoint_path=Harmful())
+    with pytest.raises(ValueError, match="mkdir, which is not run"):
+        read_tensor(tmp_path / "chip.pt", "features")
+    assert not Path("harm_was_done").exists()
+    torch.load(tmp_path / "chip.pt", weights_only=False)
+    assert Path("harm_was_done").exists()  # the file is harmful indeed
+
+
+def test_version_2_with_chips_of_512_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    image, block = gray(900, 512, BLOCKS[:1]), BLOCKS[0]
+    (tmp_path / "ortho" / "features").mkdir(parents=True)
+    rows = []
+    for index, col in enumerate((0, 388)):
+        features, _ = features_of(image[:, col : col + 512])
+        name = f"chip_{index:06d}.pt"
+        write_pt(tmp_path / "ortho" / "features" / name, torch.from_numpy(features)[None])
+        rows.append({
+            "feature_path": f"C:\\Users\\eva\\ortho\\features\\{name}",
+            "chip_id": index,
+            "source_path": "C:\\Users\\eva\\ortho.tif",
+            "checkpoint_path": "C:\\models\\sam_b.pt",
+            "model_type": "sam",
+            "transform": json.dumps([PIXEL, 0.0, LEFT + col * PIXEL, 0.0, -PIXEL, TOP]),
+            "shape": json.dumps([512, 512]),
+            "crs": "EPSG:25830",
+        })  # fmt: skip
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "ortho" / "manifest.parquet")
+    found = read_folder(tmp_path / "ortho")
+    assert (found.version, found.model, found.image) == (2, "vit_b", "ortho.tif")
+    report = imported(tmp_path / "ortho", tmp_path / "s.embeddings.zarr")
+    assert (report.encoded, report.moved_px) == (2, 0.0)
+    assert iou(click(tmp_path / "s.embeddings.zarr", block), on_map(block)) > 0.9
+    rows[0]["model_type"] = "sam2"
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "ortho" / "manifest.parquet")
+    with pytest.raises(RasterError, match="sam, sam2"):
+        read_folder(tmp_path / "ortho")

@@ -1,0 +1,88 @@
+"""MobileSAM: our image encoder against the package of its authors, and files of the layout of mobile_sam.pt."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+if importlib.util.find_spec("segment_anything") is None:  # it imports only with torchvision or its placeholders
+    pytest.skip("segment_anything is not installed", allow_module_level=True)
+
+from encoder_tools.models.loading import load_model  # noqa: E402
+from encoder_tools.models.sam import segment_anything_import as placeholders  # noqa: E402
+from geosam_es.errors import ModelError  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def reference() -> Any:
+    """A MobileSAM of its authors with random weights, all far from zero."""
+    if importlib.util.find_spec("mobile_sam") is None:
+        pytest.skip("mobilesam-mirror is not installed")
+    names = ("timm", "timm.models", "timm.models.layers", "timm.models.registry")
+    stubs = {name: ModuleType(name) for name in names}
+    stubs["timm.models.layers"].__dict__.update(
+        DropPath=torch.nn.Identity, to_2tuple=lambda side: (side, side), trunc_normal_=torch.nn.init.trunc_normal_
+    )
+    stubs["timm.models.registry"].__dict__.update(register_model=lambda function: function)
+    stubs.update({name: placeholders._Placeholder(name) for name in placeholders._MODULES})
+    before = {name: sys.modules.get(name) for name in stubs}
+    sys.modules.update(stubs)
+    try:
+        build = importlib.import_module("mobile_sam").sam_model_registry["vit_t"]
+        torch.manual_seed(0)
+        sam = build()
+    finally:
+        for name, module in before.items():
+            sys.modules.pop(name)
+            if module is not None:
+                sys.modules[name] = module
+    with torch.no_grad():
+        for name, values in sam.image_encoder.state_dict().items():
+            if "running_var" in name or name.endswith("bn.weight"):
+                values.uniform_(0.5, 1.5)
+            elif "biases" in name or name.endswith(("bias", "running_mean")):
+                values.normal_(0, 0.3)
+    return sam.train().eval()  # the attention biases are copied then
+
+
+@pytest.fixture(scope="module")
+def checkpoint(reference: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "mobile_sam.pt"
+    torch.save(reference.state_dict(), path)
+    return path
+
+
+def test_the_features_are_those_of_the_reference(reference: Any, checkpoint: Path, tmp_path: Path) -> None:
+    tile = np.random.default_rng(0).integers(0, 256, (1, 1024, 1024, 3), dtype=np.uint8)
+    loaded = load_model("mobile_sam", checkpoint, "cpu", tmp_path)
+    assert (loaded.encoder.info.name, loaded.encoder.info.licence) == ("mobile_sam", "NOASSERTION")
+    got = loaded.encoder.encode(tile)["image_embeddings"]
+    with torch.inference_mode():
+        wanted = reference.image_encoder(reference.preprocess(torch.from_numpy(tile).permute(0, 3, 1, 2))).numpy()
+    assert got.shape == (1, 256, 64, 64)
+    assert np.abs(got - wanted).max() < 1e-4 * np.abs(wanted).max()
+
+
+def test_wrong_files(reference: Any, checkpoint: Path, tmp_path: Path) -> None:
+    state = reference.state_dict()
+    for name, wrong in {
+        "pruned.pt": {**state, "image_encoder.layers.1.blocks.0.attn.qkv.weight": torch.zeros(96, 64)},
+        "half.pt": {key: value for key, value in state.items() if "layers.3" not in key},
+        "other.pt": {"conv.weight": torch.zeros(3)},
+        "norm.pt": {key: value for key, value in state.items() if "bn.running_mean" not in key},
+    }.items():
+        torch.save(wrong, tmp_path / name)
+        with pytest.raises(ModelError, match=f"{name} is not a complete MobileSAM"):
+            load_model("mobile_sam", tmp_path / name, "cpu", tmp_path)
+    with pytest.raises(ModelError, match="vit_b"):
+        load_model("vit_b", checkpoint, "cpu", tmp_path)
+    with pytest.raises(ModelError, match="models download mobile_sam"):
+        load_model("mobile_sam", None, "cpu", tmp_path)
