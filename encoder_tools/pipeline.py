@@ -51,10 +51,10 @@ class Estimate:
 
 def estimate(plan: EncodePlan, encoder: Encoder, decoder_bytes: int) -> Estimate:
     """Time a few tiles and estimate the cost of all; ``decoder_bytes`` is the size of the decoder's files."""
-    tiles = [tile for tile in plan.tiles if plan.is_wanted(tile)]
+    tiles = plan.tiles if plan.aoi is None else [tile for tile in plan.tiles if plan.is_wanted(tile)]
     sample = [tiles[len(tiles) * step // _TIMED_TILES] for step in range(min(_TIMED_TILES, len(tiles)))]
     # The first run is slower and is not counted.
-    seconds = [_time_tile(plan, encoder, tile) for tile in sample[:1] + sample][1:]
+    seconds = [_time_tile(plan, encoder, tile) for tile in [*sample[:1], *sample]][1:]
     fixed_bytes = decoder_bytes + _LEVEL_BYTES * (1 + len(plan.grids))
     return Estimate(
         len(tiles), len(tiles) * plan.metadata.tile_bytes + fixed_bytes, len(tiles) * float(np.mean(seconds or [0.0]))
@@ -141,11 +141,14 @@ def encode(
     """
     writer, is_new = _open_writer(plan, store, export_decoder, resume=resume, overwrite=overwrite)
     has_same_aoi = writer.metadata.aoi_sha256 == plan.metadata.aoi_sha256
-    tiles = [tile for tile in plan.tiles if has_same_aoi or tile.level < 0]
+    tiles = plan.tiles if has_same_aoi else plan.tiles[len(plan.pyramid) :]
+    if not is_new:
+        # Another program may be filling it too.
+        tiles = tiles.shuffled()
     try:
         with bounded_cache():
             report = encode_tiles(plan, encoder, writer, tiles, progress)
-        if report.skipped == len(tiles):
+        if report.skipped == len(tiles) and plan.limit is None:
             raise RasterError(
                 f"{plan.raster.path} has no tile to encode: all are without data, of one colour, or outside --aoi",
                 "check the image, its nodata value and the area of interest",
