@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 
 from geosam_es.core.grid import Tile
 from geosam_es.encoding.encode import EncodeReport, ProgressCallback, encode_tiles
-from geosam_es.encoding.plan import EncodeOptions, EncodePlan, make_plan
+from geosam_es.encoding.plan import EncodeOptions, EncodePlan, Tiles, make_plan
 from geosam_es.errors import GeoSamError, OutputError, RasterError, StoreError
 from geosam_es.inference.encoder import Encoder
 from geosam_es.store import StoreReader, StoreWriter
@@ -24,6 +25,9 @@ from .raster import bounded_cache
 __all__ = ["EncodeOptions", "EncodePlan", "EncodeReport", "Estimate", "encode", "estimate", "make_plan"]
 
 DecoderFiles = Callable[[], Mapping[str, Path]]
+
+Encode = Callable[[EncodePlan, StoreWriter, Tiles, Optional[ProgressCallback]], EncodeReport]
+"""Encodes tiles, in this process or in others."""
 
 _TIMED_TILES = 3
 _LEVEL_BYTES = 4096
@@ -114,6 +118,7 @@ def encode(
     resume: bool = False,
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
+    encode_with: Encode | None = None,
 ) -> EncodeReport:
     """Encode a raster.
 
@@ -128,6 +133,8 @@ def encode(
         What to do with an existing store.
     progress : callable, optional
         Called with the number of finished tiles and of all tiles.
+    encode_with : callable, optional
+        Encodes the tiles in other processes; see `Cluster.encode`.
 
     Returns
     -------
@@ -147,7 +154,10 @@ def encode(
         tiles = tiles.shuffled()
     try:
         with bounded_cache():
-            report = encode_tiles(plan, encoder, writer, tiles, progress)
+            if encode_with is not None:
+                report = encode_with(plan, writer, tiles, progress)
+            else:
+                report = encode_tiles(plan, encoder, writer, tiles, progress)
         if report.skipped == len(tiles) and plan.limit is None:
             raise RasterError(
                 f"{plan.raster.path} has no tile to encode: all are without data, of one colour, or outside --aoi",
