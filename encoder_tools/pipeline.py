@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 
 from geosam_es.core.grid import Tile
 from geosam_es.encoding.encode import EncodeReport, ProgressCallback, encode_tiles
-from geosam_es.encoding.plan import EncodeOptions, EncodePlan, make_plan
+from geosam_es.encoding.plan import EncodeOptions, EncodePlan, Tiles, make_plan
 from geosam_es.errors import GeoSamError, OutputError, RasterError, StoreError
 from geosam_es.inference.encoder import Encoder
 from geosam_es.store import StoreReader, StoreWriter
@@ -24,6 +25,9 @@ from .raster import bounded_cache
 __all__ = ["EncodeOptions", "EncodePlan", "EncodeReport", "Estimate", "encode", "estimate", "make_plan"]
 
 DecoderFiles = Callable[[], Mapping[str, Path]]
+
+Encode = Callable[[EncodePlan, StoreWriter, Tiles, Optional[ProgressCallback]], EncodeReport]
+"""Encodes tiles, in this process or in others."""
 
 _TIMED_TILES = 3
 _LEVEL_BYTES = 4096
@@ -51,10 +55,10 @@ class Estimate:
 
 def estimate(plan: EncodePlan, encoder: Encoder, decoder_bytes: int) -> Estimate:
     """Time a few tiles and estimate the cost of all; ``decoder_bytes`` is the size of the decoder's files."""
-    tiles = [tile for tile in plan.tiles if plan.is_wanted(tile)]
+    tiles = plan.tiles if plan.aoi is None else [tile for tile in plan.tiles if plan.is_wanted(tile)]
     sample = [tiles[len(tiles) * step // _TIMED_TILES] for step in range(min(_TIMED_TILES, len(tiles)))]
     # The first run is slower and is not counted.
-    seconds = [_time_tile(plan, encoder, tile) for tile in sample[:1] + sample][1:]
+    seconds = [_time_tile(plan, encoder, tile) for tile in [*sample[:1], *sample]][1:]
     fixed_bytes = decoder_bytes + _LEVEL_BYTES * (1 + len(plan.grids))
     return Estimate(
         len(tiles), len(tiles) * plan.metadata.tile_bytes + fixed_bytes, len(tiles) * float(np.mean(seconds or [0.0]))
@@ -114,6 +118,7 @@ def encode(
     resume: bool = False,
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
+    encode_with: Encode | None = None,
 ) -> EncodeReport:
     """Encode a raster.
 
@@ -128,6 +133,8 @@ def encode(
         What to do with an existing store.
     progress : callable, optional
         Called with the number of finished tiles and of all tiles.
+    encode_with : callable, optional
+        Encodes the tiles in other processes; see `Cluster.encode`.
 
     Returns
     -------
@@ -141,11 +148,17 @@ def encode(
     """
     writer, is_new = _open_writer(plan, store, export_decoder, resume=resume, overwrite=overwrite)
     has_same_aoi = writer.metadata.aoi_sha256 == plan.metadata.aoi_sha256
-    tiles = [tile for tile in plan.tiles if has_same_aoi or tile.level < 0]
+    tiles = plan.tiles if has_same_aoi else plan.tiles[len(plan.pyramid) :]
+    if not is_new:
+        # Another program may be filling it too.
+        tiles = tiles.shuffled()
     try:
         with bounded_cache():
-            report = encode_tiles(plan, encoder, writer, tiles, progress)
-        if report.skipped == len(tiles):
+            if encode_with is not None:
+                report = encode_with(plan, writer, tiles, progress)
+            else:
+                report = encode_tiles(plan, encoder, writer, tiles, progress)
+        if report.skipped == len(tiles) and plan.limit is None:
             raise RasterError(
                 f"{plan.raster.path} has no tile to encode: all are without data, of one colour, or outside --aoi",
                 "check the image, its nodata value and the area of interest",

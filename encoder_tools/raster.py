@@ -33,6 +33,7 @@ from geosam_es.encoding.placement import NO_MAP, MapCrs
 from geosam_es.encoding.raster import RPC_CRS, WARP_TOLERANCE_PX, TiledRaster
 from geosam_es.encoding.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
 from geosam_es.errors import GeoSamError, RasterError
+from geosam_es.store.raster_name import RasterPath
 
 from .crs import lost_crs, map_crs
 
@@ -61,7 +62,23 @@ def can_read(path: Path) -> bool:
 
 
 class Raster(TiledRaster):
-    """A raster read with rasterio; see `TiledRaster` for the parameters and errors."""
+    """A raster read with rasterio; see `TiledRaster` for the parameters and errors.
+
+    Attributes
+    ----------
+    arguments : tuple
+        What opens it again, in another process.
+    """
+
+    def __init__(
+        self,
+        path: RasterPath | str,
+        bands: Sequence[int] | None = None,
+        nodata: float | None = None,
+        crs: str | None = None,
+    ) -> None:
+        super().__init__(path, bands, nodata, crs)
+        self.arguments = (self.path, None if bands is None else tuple(bands), nodata, crs)
 
     @property
     def crs(self) -> CRS:

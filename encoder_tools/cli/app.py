@@ -11,6 +11,7 @@ import click
 from geosam_es import __version__
 
 from .auto import auto_command
+from .catalog import catalog_command
 from .check import check_command
 from .classify import classify_command
 from .decoder import decoder_command
@@ -32,6 +33,7 @@ _COMMANDS = (
     import_command,
     info_command,
     verify_command,
+    catalog_command,
     segment_command,
     auto_command,
     similar_command,

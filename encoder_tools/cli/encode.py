@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,12 +25,13 @@ from geosam_es.core.grid import FINEST_LEVEL
 from geosam_es.errors import OutputError, RasterError
 from geosam_es.store import store_path_for
 from geosam_es.store.layout import DTYPES
-from geosam_es.store.raster_name import GdalName, RasterPath
+from geosam_es.store.raster_name import GdalName, RasterPath, raster_path
 
 from ..crs import reproject, same_crs
+from ..distributed import Cluster, Model, connect
 from ..models.checkpoints import load_registry
 from ..models.loading import LoadedModel, load_model
-from ..pipeline import EncodeOptions, EncodePlan, encode, estimate, make_plan
+from ..pipeline import EncodeOptions, encode, estimate, make_plan
 from ..progress import Progress
 from ..raster import Raster, can_read
 from ..vector import read_vector
@@ -36,6 +42,13 @@ __all__ = ["encode_command"]
 
 _RASTER_SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2", ".ecw", ".sid", ".img", ".png", ".jpg", ".jpeg"}
 """Files with these are taken for images, so that a damaged one is reported. Others are images if GDAL can read them."""
+
+_LISTS = (".txt", ".shp", ".gpkg", ".geojson", ".json", ".fgb", ".parquet", ".sqlite")
+"""Files with these may name images, unless GDAL reads them as an image."""
+
+_PATH_FIELDS = ("location", "path", "raster")
+
+_MOST_AT_A_TIME = 64
 
 _SIDECAR_SUFFIXES = frozenset((
     ".ovr", ".msk", ".aux", ".xml", ".hdr", ".prj", ".stx", ".clr", ".rdc", ".rrd", ".ige", ".txt", ".csv", ".pdf",
@@ -58,6 +71,7 @@ class _Request:
     dtype: str
     aoi: Path | None
     finest: int
+    limit: int | None
     resume: bool
     overwrite: bool
 
@@ -131,6 +145,26 @@ def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) 
     "--batch-size", type=click.IntRange(min=1), help="Tiles per batch. Default: a size that suits the device."
 )
 @threads_option
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Encode with this many processes on this computer, which share its cores. Needs geosam-es[distributed].",
+)
+@click.option(
+    "--scheduler",
+    help="Address of a Dask scheduler, such as tcp://HOST:8786, to encode with its workers. Images and stores must "
+    "have the same paths on all machines.",
+)
+@click.option(
+    "--devices",
+    help="Devices of the workers, such as cuda:0,cuda:1: one process for each, unless there are --workers or a "
+    "--scheduler.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Encode only this many tiles of each image, the first ones, as a sample.",
+)
 @click.option("--dry-run", is_flag=True, help="Estimate tiles, disk space and time, and write nothing.")
 @click.option("--resume", is_flag=True, help="Continue an earlier run: encode only missing tiles.")
 @click.option("--overwrite", is_flag=True, help="Replace existing stores.")
@@ -143,18 +177,27 @@ def encode_command(
     device: str,
     precision: str,
     threads: int | None,
+    workers: int | None,
+    scheduler: str | None,
+    devices: str | None,
     dry_run: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Encode IMAGES, which are files or folders of files, into embedding stores.
 
-    An image may have any name that GDAL opens: a URL, a file in an archive, or a raster inside a file.
+    An image may have any name that GDAL opens: a URL, a file in an archive, or a raster inside a file. It may also be a
+    pattern such as 'flights/*.tif', a text file with a name in each line, or a vector layer with the names in a field
+    location, path or raster, such as a tile index of gdaltindex or a catalogue of geosam-es catalog.
+
+    If only some of several images could be encoded, the exit code is 1. A run again with --resume encodes what is
+    missing.
 
     \b
     Example:
       geosam-es encode ortho.tif
       geosam-es encode flights/*.tif -o stores/ --model vit_b --device cuda --resume
+      geosam-es encode index.shp -o stores/ --workers 4 --resume
       geosam-es encode 'NETCDF:"scene.nc":Band1'
       geosam-es encode /vsizip/flight.zip/ortho.tif
     """
@@ -162,25 +205,78 @@ def encode_command(
     if request.resume and request.overwrite:
         raise click.UsageError("--resume and --overwrite cannot be combined.")
     jobs = _jobs(images, output)
-    outcomes: list[dict[str, Any]] = []
+    names = tuple(devices.split(",")) if devices else (device,)
+    is_shared = not dry_run and bool(workers or scheduler or devices)
+    spec = Model(_absolute(model), checkpoint and checkpoint.absolute(), names, threads, precision, request.batch_size)
     with TemporaryDirectory(prefix="geosam-es-") as folder:
         if model in (models := load_registry()) and models[model].notice:
             click.echo(models[model].notice, err=True)
-        loaded = load_model(model, checkpoint, device, Path(folder), threads, precision)
-        for raster_path, store in jobs:
+        # The workers have the devices; this process only exports the decoder.
+        loaded = load_model(model, checkpoint, "cpu" if is_shared else device, Path(folder), threads, precision)
+        with connect(scheduler, workers or len(names), spec) if is_shared else nullcontext() as cluster:
             # One bad image must not stop the others.
             attempt = _encode_one if len(jobs) == 1 else _try_to_encode
-            outcomes.append(attempt(raster_path, store, loaded, request, dry_run))
+            run = partial(attempt, loaded=loaded, request=request, dry_run=dry_run, cluster=cluster)
+            outcomes = [run(*job) for job in jobs] if cluster is None else list(_at_a_time(run, jobs, cluster))
     _print(outcomes, dry_run, as_json)
-    if any(outcome.get("is_fault") for outcome in outcomes):
+    failed = [outcome for outcome in outcomes if "error" in outcome]
+    if len(jobs) > 1 and failed:
+        click.echo(f"{len(failed)} of {len(jobs)} images could not be encoded:", err=True)
+        for outcome in failed:
+            click.echo(f"  {outcome['error']}", err=True)
+    if any(outcome.get("is_fault") for outcome in failed) or 0 < len(failed) < len(jobs):
         sys.exit(EXIT_FAULT)
-    if any("error" in outcome for outcome in outcomes):
+    if failed:
         sys.exit(EXIT_BAD_INPUT)
+
+
+_Attempt = Callable[..., dict[str, Any]]
+_Jobs = list[tuple[RasterPath, Path]]
+
+
+def _absolute(model: str) -> str:
+    return os.path.abspath(model) if os.path.isdir(model) else model  # noqa: PTH100, PTH112
+
+
+def _at_a_time(attempt: _Attempt, jobs: _Jobs, cluster: Cluster) -> Iterator[dict[str, Any]]:
+    """Encode several images at a time, so that small ones keep many workers busy."""
+    count = min(len(jobs), max(2, cluster.workers), _MOST_AT_A_TIME)
+    label = jobs[0][0].name if len(jobs) == 1 else f"{len(jobs)} images"
+    with ThreadPoolExecutor(count) as pool, Progress(label, "tiles") as progress:
+        total = _Sum(progress)
+        try:
+            yield from pool.map(lambda job: attempt(*job, progress=total.part()), jobs)
+        except BaseException:
+            cluster.stop()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+class _Sum:
+    """Adds up the progress of images that are encoded at a time."""
+
+    def __init__(self, show: Callable[[int, int], None]) -> None:
+        self._show = show
+        self._parts: list[tuple[int, int]] = []
+        self._lock = threading.Lock()
+
+    def part(self) -> Callable[[int, int], None]:
+        """Return what takes the progress of one image."""
+        with self._lock:
+            self._parts.append((0, 0))
+            number = len(self._parts) - 1
+
+        def take(done: int, total: int) -> None:
+            with self._lock:
+                self._parts[number] = done, total
+                self._show(*map(sum, zip(*self._parts)))
+
+        return take
 
 
 def _jobs(images: Sequence[RasterPath], output: Path | None) -> list[tuple[RasterPath, Path]]:
     """Return each raster with the path of its store."""
-    rasters = [raster for image in images for raster in _expand(image)]
+    rasters = list(dict.fromkeys(raster for image in images for raster in _expand(image)))
     if output is not None and output.suffix == ".zarr":
         if len(rasters) != 1:
             raise OutputError(f"{output} is one store, but there are {len(rasters)} images", "give a folder with -o")
@@ -200,8 +296,49 @@ def _jobs(images: Sequence[RasterPath], output: Path | None) -> list[tuple[Raste
 
 
 def _expand(image: RasterPath) -> list[RasterPath]:
-    if isinstance(image, GdalName) or not os.path.isdir(image):  # noqa: PTH112
+    """Return the images that a name stands for."""
+    if isinstance(image, GdalName):
         return [image]
+    if os.path.isdir(image):  # noqa: PTH112
+        return _in_folder(image)
+    name = str(image)
+    if not os.path.exists(image):  # noqa: PTH110
+        if name.startswith("@"):
+            return _listed(Path(name[1:]))
+        found = [Path(path) for path in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207
+        return [raster for path in found if path.is_dir() or _is_image(path) for raster in _expand(path)] or [image]
+    suffix = image.suffix.lower()
+    if suffix not in _LISTS or can_read(image):
+        return [image]
+    return _listed(image) if suffix == ".txt" else _indexed(image)
+
+
+def _listed(path: Path) -> list[RasterPath]:
+    """Return the images that a text file names, seen from its folder."""
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RasterError(f"{path} is not a list of images", "write one name in each line, as UTF-8") from error
+    return _named([line.strip() for line in lines if line.strip()], path)
+
+
+def _indexed(path: Path) -> list[RasterPath]:
+    """Return the images that a field of a vector layer names, seen from its folder."""
+    layer = read_vector(path)
+    names = next((column for column in map(layer.field, _PATH_FIELDS) if column is not None), None)
+    if names is None:
+        raise RasterError(f"{path} names no images", f"give it a field {', '.join(_PATH_FIELDS)} with their paths")
+    return _named([str(name) for name in names if name], path)
+
+
+def _named(names: Sequence[str], source: Path) -> list[RasterPath]:
+    if not names:
+        raise RasterError(f"{source} names no images", "write one name for each image")
+    found = [raster_path(name) for name in names]
+    return [source.parent / path if isinstance(path, Path) else path for path in found]
+
+
+def _in_folder(image: Path) -> list[RasterPath]:
     try:
         found: list[RasterPath] = [path for path in sorted(image.iterdir()) if _is_image(path)]
     except OSError as error:
@@ -219,11 +356,9 @@ def _is_image(path: Path) -> bool:
     return suffix in _RASTER_SUFFIXES or can_read(path)
 
 
-def _try_to_encode(
-    path: RasterPath, store: Path, loaded: LoadedModel, request: _Request, dry_run: bool
-) -> dict[str, Any]:
+def _try_to_encode(path: RasterPath, store: Path, **options: Any) -> dict[str, Any]:
     try:
-        return _encode_one(path, store, loaded, request, dry_run)
+        return _encode_one(path, store, **options)
     except Exception as error:
         known = user_error(error)
         text = f"{path}: {report_fault(error)}" if known is None else known.user_message
@@ -232,7 +367,16 @@ def _try_to_encode(
     return outcome
 
 
-def _encode_one(path: RasterPath, store: Path, loaded: LoadedModel, request: _Request, dry_run: bool) -> dict[str, Any]:
+def _encode_one(
+    path: RasterPath,
+    store: Path,
+    *,
+    loaded: LoadedModel,
+    request: _Request,
+    dry_run: bool,
+    cluster: Cluster | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
     raster = Raster(path, request.bands, request.nodata, request.crs)
     if raster.file_crs_wkt and not same_crs(raster.file_crs_wkt, raster.crs_wkt):
         click.echo(f"{path}: --crs {request.crs} replaces the CRS of the file", err=True)
@@ -244,17 +388,14 @@ def _encode_one(path: RasterPath, store: Path, loaded: LoadedModel, request: _Re
         batch_size=request.batch_size,
         aoi=None if request.aoi is None else _read_aoi(request.aoi, raster),
         finest=request.finest,
+        limit=request.limit,
     )
     plan = make_plan(raster, loaded.encoder, options)
     outcome: dict[str, Any] = {"raster": str(path), "store": str(store), "levels": len(plan.grids)}
     outcome["stretch_pixels"] = plan.metadata.stretch.sampled_pixels
     if dry_run:
         return {**outcome, **asdict(estimate(plan, loaded.encoder, loaded.decoder_bytes))}
-    return {**outcome, **_run(plan, store, loaded, request)}
-
-
-def _run(plan: EncodePlan, store: Path, loaded: LoadedModel, request: _Request) -> dict[str, Any]:
-    with Progress(plan.raster.path.name, "tiles") as progress:
+    with Progress(path.name, "tiles") if progress is None else nullcontext(progress) as shown:
         report = encode(
             plan,
             loaded.encoder,
@@ -262,9 +403,10 @@ def _run(plan: EncodePlan, store: Path, loaded: LoadedModel, request: _Request) 
             loaded.export_decoder,
             resume=request.resume,
             overwrite=request.overwrite,
-            progress=progress,
+            progress=shown,
+            encode_with=cluster.encode if cluster is not None else None,
         )
-    return asdict(report)
+    return {**outcome, **asdict(report)}
 
 
 def _read_aoi(path: Path, raster: Raster) -> BaseGeometry:

@@ -1,5 +1,8 @@
 """Encoding tiles into a store: read | encode | write, overlapped so that the device never waits.
 
+Several programs may fill one store: whether another one has made a tile is asked just before it is read, and again
+before it is encoded.
+
 Reader threads keep a bounded number of tiles ahead of the device. Batches are encoded one after the other or, with an
 encoder that can be split, side by side. Writer threads put the features on disk. Memory does not depend on the size of
 the raster. The command line and QGIS share this module; they differ in the library that reads the raster and in how
@@ -33,6 +36,8 @@ READERS = 2
 
 WRITERS = 2
 
+_EMPTY = RasterTile(np.empty((0, 0, 3), np.uint8), has_data=False)
+
 _WORTH_SPLITTING = 4
 """An encoder is split from this number of batches, when its copies save more time than they take to load."""
 
@@ -43,7 +48,7 @@ _Features = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class EncodeReport:
-    """Tiles that were encoded, skipped as empty, and found done from an earlier run; duration."""
+    """Tiles that were encoded, skipped as empty, and found done by an earlier or another run; duration."""
 
     encoded: int
     skipped: int
@@ -80,7 +85,9 @@ def encode_tiles(
     GeoSamError
         If the raster cannot be read or the store cannot be written.
     """
-    return _Run(plan, encoder, writer, plan.tiles if tiles is None else list(tiles), progress).execute()
+    if not isinstance(tiles, Sequence):
+        tiles = plan.tiles if tiles is None else list(tiles)
+    return _Run(plan, encoder, writer, tiles, progress).execute()
 
 
 class _Run:
@@ -108,13 +115,15 @@ class _Run:
 
     def execute(self) -> EncodeReport:
         started = time.perf_counter()
-        todo = [tile for tile in self.tiles if not self.writer.is_done(tile)]
-        self.resumed = self._total - len(todo)
+        # One byte for each tile, because a list of the missing ones would take a hundred.
+        is_done = np.fromiter(map(self.writer.is_done, self.tiles), np.bool_, self._total)
+        self.resumed = int(is_done.sum())
+        todo = (tile for tile, done in zip(self.tiles, is_done) if not done)
         self._report()
         with ExitStack() as stack:
             readers = [stack.enter_context(ThreadPoolExecutor(1, "read")) for _ in range(READERS)]
             writers = stack.enter_context(ThreadPoolExecutor(WRITERS, "write"))
-            encoders = self._split(len(todo))
+            encoders = self._split(self._total - self.resumed)
             for encoder in encoders:
                 self._encoders.put(encoder)
             workers = stack.enter_context(ThreadPoolExecutor(len(encoders), "encode"))
@@ -130,7 +139,7 @@ class _Run:
 
     def _overlap(
         self,
-        todo: Sequence[Tile],
+        todo: Iterable[Tile],
         readers: Sequence[ThreadPoolExecutor],
         workers: ThreadPoolExecutor | None,
         writers: ThreadPoolExecutor,
@@ -139,7 +148,9 @@ class _Run:
         side_by_side = self._encoders.qsize()
         batch: list[tuple[Tile, NDArray[np.uint8]]] = []
         for tile, read in self._read_ahead(todo, readers, ahead=(1 + side_by_side) * size + READERS):
-            if read is None or not read.has_data:
+            if read is None or (read.has_data and self.writer.is_done(tile)):
+                self.resumed += 1
+            elif not read.has_data:
                 self._skipping.append(writers.submit(self.writer.skip, tile))
             else:
                 batch.append((tile, read.image))
@@ -166,9 +177,10 @@ class _Run:
             self._report()
 
     def _read_ahead(
-        self, todo: Sequence[Tile], readers: Sequence[ThreadPoolExecutor], ahead: int
+        self, todo: Iterable[Tile], readers: Sequence[ThreadPoolExecutor], ahead: int
     ) -> Iterator[tuple[Tile, RasterTile | None]]:
-        waiting: deque[tuple[Tile, Future[RasterTile] | None]] = deque()
+        """Yield each tile with its pixels, or with None if another program has made it meanwhile."""
+        waiting: deque[tuple[Tile, Future[RasterTile | None] | None]] = deque()
         used, taken = 1, 0
 
         def take() -> tuple[Tile, RasterTile | None]:
@@ -176,7 +188,7 @@ class _Run:
             tile, future = waiting.popleft()
             taken += 1
             if future is None:
-                return tile, None
+                return tile, _EMPTY
             # The encoder always waits for the first tiles.
             if not future.done() and taken > ahead:
                 used = len(readers)
@@ -184,11 +196,14 @@ class _Run:
 
         for index, tile in enumerate(todo):
             reader = readers[index % used]
-            waiting.append((tile, reader.submit(self.plan.read, tile) if self.plan.is_wanted(tile) else None))
+            waiting.append((tile, reader.submit(self._read, tile) if self.plan.is_wanted(tile) else None))
             if len(waiting) > ahead:
                 yield take()
         while waiting:
             yield take()
+
+    def _read(self, tile: Tile) -> RasterTile | None:
+        return None if self.writer.is_done(tile) else self.plan.read(tile)
 
     def _encode(self, batch: Sequence[tuple[Tile, NDArray[np.uint8]]], workers: ThreadPoolExecutor | None) -> None:
         tiles = [tile for tile, _ in batch]

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import accumulate
+from typing import overload
 
+import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
@@ -18,7 +23,10 @@ from ..store import StoreMetadata
 from .raster import RasterSource, RasterTile
 from .stretch import decide_stretch
 
-__all__ = ["EncodeOptions", "EncodePlan", "make_plan"]
+__all__ = ["EncodeOptions", "EncodePlan", "Tiles", "make_plan"]
+
+_TILES_IN_A_ROW = 16
+"""Tiles that `Tiles.shuffled` leaves together, because neighbours share blocks of the file."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,8 @@ class EncodeOptions:
         Area of interest in the raster's CRS. Tiles outside it are skipped.
     finest : int
         The finest level: 0, or -1 or -2 to encode the image enlarged 2 or 4 times too.
+    limit : int, optional
+        Encode only this many tiles, the first ones.
     """
 
     stretch: str = "auto"
@@ -50,6 +60,52 @@ class EncodeOptions:
     batch_size: int | None = None
     aoi: BaseGeometry | None = None
     finest: int = 0
+    limit: int | None = None
+
+
+class Tiles(Sequence[Tile]):
+    """Tiles of several levels, each made when it is asked for: a large raster has a million.
+
+    Parameters
+    ----------
+    grids : sequence of LevelGrid
+        The levels in the order of their tiles.
+    numbers : sequence of int, optional
+        Which tiles, counted over all levels; by default all in order.
+    """
+
+    def __init__(self, grids: Sequence[LevelGrid], numbers: Sequence[int] | None = None) -> None:
+        self._grids = grids
+        self._ends = list(accumulate(map(len, grids)))
+        self._numbers = range(self._ends[-1]) if numbers is None else numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, at: int) -> Tile: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Tiles: ...
+
+    def __getitem__(self, at: int | slice) -> Tile | Tiles:
+        if isinstance(at, slice):
+            return Tiles(self._grids, self._numbers[at])
+        number = self._numbers[at]
+        place = bisect_right(self._ends, number)
+        grid = self._grids[place]
+        return Tile(grid.level, *divmod(number + len(grid) - self._ends[place], grid.cols))
+
+    def shuffled(self) -> Tiles:
+        """Return the same tiles in a random order of short rows, half of them backwards.
+
+        Programs that fill one store in such orders seldom come to the same tile at a time.
+        """
+        random = np.random.default_rng()
+        starts = random.permutation(np.arange(0, len(self), _TILES_IN_A_ROW))
+        places = starts[:, None] + np.arange(_TILES_IN_A_ROW)
+        places = np.where(random.random(len(starts))[:, None] < 0.5, places, places[:, ::-1]).ravel()
+        return Tiles(self._grids, [self._numbers[place] for place in places[places < len(self)].tolist()])
 
 
 @dataclass(frozen=True)
@@ -66,6 +122,8 @@ class EncodePlan:
         Tiles per batch.
     finest : int
         The finest level to encode.
+    limit : int, optional
+        Encode only this many tiles, the first ones.
     """
 
     raster: RasterSource
@@ -73,6 +131,7 @@ class EncodePlan:
     aoi: BaseGeometry | None
     batch_size: int
     finest: int = 0
+    limit: int | None = None
 
     @property
     def pyramid(self) -> Pyramid:
@@ -85,13 +144,21 @@ class EncodePlan:
         return self.pyramid.grids_from(self.finest)
 
     @property
-    def tiles(self) -> list[Tile]:
+    def tiles(self) -> Tiles:
         """The tiles of these levels; those outside the area of interest will be skipped.
 
         Enlarged tiles outside it are left out instead, so that they can be added later.
         """
-        enlarged = (tile for grid in self.grids if grid.level < 0 for tile in grid.touching(self._native_aoi))
-        return [*self.pyramid, *filter(self.is_wanted, enlarged)]
+        enlarged = [grid for grid in self.grids if grid.level < 0]
+        grids = [*self.pyramid.grids, *enlarged]
+        if self.aoi is None or not enlarged:
+            return Tiles(grids)[: self.limit]
+        numbers, start = list(range(len(self.pyramid))), len(self.pyramid)
+        for grid in enlarged:
+            wanted = filter(self.is_wanted, grid.touching(self._native_aoi))
+            numbers += [start + tile.row * grid.cols + tile.col for tile in wanted]
+            start += len(grid)
+        return Tiles(grids, numbers)[: self.limit]
 
     @property
     def _native_aoi(self) -> Bounds:
@@ -143,4 +210,5 @@ def make_plan(raster: RasterSource, encoder: Encoder, options: EncodeOptions) ->
         software=f"GeoSAM-ES {__version__}",
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
-    return EncodePlan(raster, metadata, options.aoi, options.batch_size or encoder.default_batch_size, options.finest)
+    batch_size = options.batch_size or encoder.default_batch_size
+    return EncodePlan(raster, metadata, options.aoi, batch_size, options.finest, options.limit)

@@ -90,10 +90,47 @@ def test_one_bad_among_several(run: Run, model: Path, tmp_path: Path) -> None:
     good = write_raster(tmp_path / "good.tif", scene(60, 50, [Block(8, 8, 16, 16)]))
     (tmp_path / "bad.tif").write_text("hello")
     result = run("encode", tmp_path / "bad.tif", good, "--model", model, "--json")
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     bad, done = json.loads(result.stdout)
     assert "is not a raster" in bad["error"] and done["encoded"] == 1
-    assert f"Error: {bad['error']}" in result.stderr.splitlines()
+    lines = result.stderr.splitlines()
+    assert f"Error: {bad['error']}" in lines
+    assert lines[-2:] == ["1 of 2 images could not be encoded:", f"  {bad['error']}"]
+    # Nothing was encoded.
+    assert run("encode", tmp_path / "bad.tif", tmp_path / "none.tif", "--model", model).exit_code == 2
+
+
+def test_images_are_named_by_patterns_lists_and_layers(
+    run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flight = tmp_path / "vuelo 1"
+    flight.mkdir()
+    images = [write_raster(flight / f"{name}.tif", scene(60, 50, [Block(8, 8, 16, 16)])) for name in "abc"]
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"vuelo 1/a.tif\n\n{images[2]}\n", encoding="utf-8-sig")
+    square = shapely.box(0, 0, 1, 1)
+    index = write_layer(tmp_path / "index.gpkg", [square] * 2, location=["vuelo 1/a.tif", str(images[1])])
+    monkeypatch.chdir(tmp_path)
+    expected = {"vuelo*/[ab].tif": "ab", "**/*.tif": "abc", "@list.txt": "ac", "list.txt": "ac", index: "ab"}
+    for name, stems in expected.items():
+        result = run("encode", name, "--model", model, "-o", tmp_path / "out", "--overwrite", "--json")
+        assert result.exit_code == 0, (name, result.stderr)
+        assert "".join(Path(outcome["raster"]).stem for outcome in json.loads(result.stdout)) == stems, name
+    refused = {
+        "none*.tif": "none*.tif does not exist",
+        "@none.txt": "is not a list of images",
+        write_layer(tmp_path / "other.shp", [square], name=["x"]): "give it a field location, path, raster",
+    }
+    for name, problem in refused.items():
+        result = run("encode", name, "--model", model)
+        assert result.exit_code == 2 and problem in result.stderr, (name, result.stderr)
+
+
+def test_a_limited_run_is_continued(run: Run, model: Path, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "a.tif", ramp(3, 1200, 2000))
+    (first,) = json.loads(run("encode", image, "--model", model, "--limit", 2, "--json").stdout)
+    (second,) = json.loads(run("encode", image, "--model", model, "--resume", "--json").stdout)
+    assert first["encoded"] == second["resumed"] == 2 and second["encoded"] > 2
 
 
 def subdatasets(folder: Path) -> dict[str, list[str]]:

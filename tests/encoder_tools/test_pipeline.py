@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import rasterio.env
 import shapely
 from numpy.typing import NDArray
 
-from encoder_tools.pipeline import DecoderFiles, EncodeOptions, EncodePlan, encode, estimate, make_plan
+from encoder_tools.pipeline import DecoderFiles, EncodeOptions, EncodePlan, EncodeReport, encode, estimate, make_plan
 from encoder_tools.raster import Raster
 from geosam_es.core.grid import Tile
 from geosam_es.core.window import Window
@@ -362,6 +363,26 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, decoder: De
     assert chunks(tmp_path / "s.zarr") == chunks(tmp_path / "whole.zarr")
 
 
+def test_a_huge_raster_takes_no_more_memory_than_a_large_one(tmp_path: Path, decoder: DecoderFiles) -> None:
+    peaks = []
+    for side in (20_000, 200_000):
+        plan = replace(plan_of(CountingRaster(), (side, side)), limit=5)
+        tracemalloc.start()
+        report = encode(plan, SampleEncoder(), tmp_path / f"{side}.zarr", decoder)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert report.encoded == 5 and [tuple(tile) for tile in plan.tiles] == [(0, 0, col) for col in range(5)]
+    assert peaks[1] < 1.05 * peaks[0]
+
+
+def test_tiles_are_in_the_order_of_the_levels_or_in_none() -> None:
+    plan = replace(plan_of(CountingRaster(), (5000, 4000)), finest=-1)
+    tiles = plan.tiles
+    assert list(tiles) == [*plan.pyramid, *plan.pyramid.grid(-1)]
+    orders = [list(tiles.shuffled()) for _ in range(2)]
+    assert orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1]) == sorted(tiles)
+
+
 def test_resuming_a_whole_store_encodes_nothing(tmp_path: Path, decoder: DecoderFiles) -> None:
     plan = plan_of(CountingRaster())
     encode(plan, SampleEncoder(), tmp_path / "s.zarr", decoder)
@@ -385,15 +406,16 @@ def test_an_error_while_resuming_keeps_the_older_tiles(tmp_path: Path, decoder: 
     assert sum(count.encoded for count in StoreReader(store).counts()) == 8
 
 
-def test_two_runs_at_once_fill_one_store(tmp_path: Path, decoder: DecoderFiles) -> None:
-    plan, store = plan_of(CountingRaster()), tmp_path / "s.zarr"
+def test_two_runs_at_once_share_the_tiles_of_one_store(tmp_path: Path, decoder: DecoderFiles) -> None:
+    plan, store = plan_of(CountingRaster(), (12_000, 9_000)), tmp_path / "s.zarr"
     start = threading.Barrier(2)
     failures: list[BaseException] = []
+    reports: list[EncodeReport] = []
 
     def run() -> None:
         start.wait()
         try:
-            encode(plan, SampleEncoder(seconds=0.002), store, decoder, resume=True)
+            reports.append(encode(plan, SampleEncoder(seconds=0.002), store, decoder, resume=True))
         except BaseException as error:
             failures.append(error)
 
@@ -403,6 +425,9 @@ def test_two_runs_at_once_fill_one_store(tmp_path: Path, decoder: DecoderFiles) 
     for thread in threads:
         thread.join()
     assert not failures
+    assert all(sum((report.encoded, report.skipped, report.resumed)) == len(plan.pyramid) for report in reports)
+    assert min(report.encoded for report in reports) > len(plan.pyramid) / 4
+    assert sum(report.encoded for report in reports) < 1.15 * len(plan.pyramid)
     encode(plan, SampleEncoder(), tmp_path / "alone.zarr", decoder)
     assert chunks(store) == chunks(tmp_path / "alone.zarr")
     assert {path.name for path in tmp_path.iterdir()} == {"s.zarr", "alone.zarr", "decoder.onnx"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -10,12 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qgis.core import QgsCoordinateReferenceSystem, QgsCoordinateTransform, QgsPointXY, QgsProject, QgsRectangle
+from qgis.core import (
+    QgsCoordinateReferenceSystem,
+    QgsCoordinateTransform,
+    QgsFeature,
+    QgsGeometry,
+    QgsPointXY,
+    QgsProject,
+    QgsRectangle,
+    QgsVectorFileWriter,
+    QgsVectorLayer,
+)
 from qgis.PyQt.QtWidgets import QApplication
 
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.gui.canvas.controller import SegmentationController
 from geosam_es.gui.canvas.drawing import Drawing
+from geosam_es.gui.canvas.visible_rasters import VisibleRasters
 from geosam_es.gui.stores.current_store import CurrentStore
 from geosam_es.inference.session import CleanOptions
 from tests.helpers import BlobDecoder, add_enlarged
@@ -200,6 +212,79 @@ def test_a_store_that_cannot_be_opened_drops_waiting_gestures(
     wait_until(lambda: log.errors)
     assert "not an embedding store" in log.errors[0].user_message
     assert controller.drawing == Drawing()
+
+
+@pytest.fixture
+def catalogue(blob_store: Path, iface: Interface, tmp_path: Path) -> QgsVectorLayer:
+    """Show a catalogue of two sheets that overlap by a third, and no image."""
+    side = 1500 * PIXEL
+    footprints = []
+    for number, name in enumerate(("west", "east")):
+        copy = Path(shutil.copytree(blob_store, tmp_path / "stores" / f"{name}.embeddings.zarr"))
+        document = json.loads((copy / "zarr.json").read_text())
+        raster = document["attributes"]["geosam_es"]["raster"]
+        raster["transform"][2] += number * side * 2 / 3
+        (copy / "zarr.json").write_text(json.dumps(document))
+        left, top = raster["transform"][2], raster["transform"][5]
+        footprints.append((f"stores/{copy.name}", QgsRectangle(left, top - side, left + side, top)))
+    fields = "field=store:string&field=tiles_done:integer"
+    memory = QgsVectorLayer(f"Polygon?crs=EPSG:25830&{fields}", "sheets", "memory")
+    for store, box in footprints:
+        feature = QgsFeature(memory.fields())
+        feature.setAttributes([store, 1])
+        feature.setGeometry(QgsGeometry.fromRect(box))
+        memory.dataProvider().addFeature(feature)
+    path = tmp_path / "catalog.gpkg"
+    context = QgsProject.instance().transformContext()
+    QgsVectorFileWriter.writeAsVectorFormatV3(memory, str(path), context, QgsVectorFileWriter.SaveVectorOptions())
+    layer = QgsProject.instance().addMapLayer(QgsVectorLayer(str(path), "catalogue"))
+    iface.canvas.setLayers([layer])
+    return layer
+
+
+def test_a_catalogue_has_the_store_of_each_place(
+    without_store: SegmentationController,
+    stores: CurrentStore,
+    iface: Interface,
+    blobs: BlobDecoder,
+    catalogue: QgsVectorLayer,
+) -> None:
+    controller, log = without_store, Log(without_store)
+    wanted: list[Any] = []
+    controller.store_wanted.connect(wanted.append)
+
+    def answered() -> float:
+        wait_until(lambda: not controller.is_waiting and not controller.drawing.busy)
+        return area(controller.drawing)
+
+    assert controller.store_at(place("a")) is None
+    controller.add_point(place("a"))
+    assert answered() == pytest.approx(DISC_AREA["a"], rel=0.05)
+    assert stores.store is not None and stores.store.path.name == "west.embeddings.zarr"
+    assert controller.store_at(place("a")) is stores.store
+    east = place("b", 1000)
+    controller.add_point(east)
+    assert "east.embeddings.zarr" in log.errors.pop().user_message and stores.store.path.name.startswith("west")
+    controller.discard()
+    controller.add_point(east)
+    assert answered() == pytest.approx(DISC_AREA["b"], rel=0.05)
+    assert stores.store.path.name == "east.embeddings.zarr" and not wanted and not log.errors
+    controller.discard()
+    iface.canvas.setLayers([])
+    controller.add_point(place("a", 5000))
+    assert wanted == [] and controller.store is not None
+
+
+def test_the_farthest_border_decides_where_sheets_overlap(
+    without_store: SegmentationController, iface: Interface, catalogue: QgsVectorLayer
+) -> None:
+    visible = VisibleRasters(iface.canvas.mapSettings)
+    found = [visible.catalogued(place("a", dx)) for dx in (-400, 0, 900, 950, 1000, 3000)]
+    names = [path.name[:4] if path is not None else None for path in found]
+    assert names == [None, "west", "west", "west", "east", None]
+    iface.canvas.setDestinationCrs(QgsCoordinateReferenceSystem("EPSG:4326"))
+    to_map = QgsCoordinateTransform(catalogue.crs(), iface.canvas.mapSettings().destinationCrs(), QgsProject.instance())
+    assert visible.catalogued(to_map.transform(place("a"))) == found[1]
 
 
 def test_options_apply_to_the_current_object(controller: SegmentationController) -> None:

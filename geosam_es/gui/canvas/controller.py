@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from operator import methodcaller
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import shapely
@@ -139,11 +140,11 @@ class SegmentationController(QObject):
 
     def store_at(self, point: QgsPointXY | None = None) -> OpenStore | None:
         """Return the open store that would answer a prompt at a point in the canvas's CRS, by default in the middle."""
+        point = point or self._map_settings().extent().center()
         layer = self.layer_at(point)
-        if layer is None:
-            return self._chosen_at(point or self._map_settings().extent().center())
-        raster = project_raster(layer)
-        return self._current.find(raster) if raster is not None else None
+        raster = project_raster(layer) if layer is not None else None
+        store = self._chosen_at(point) if layer is None else self._current.find(raster) if raster is not None else None
+        return store or self._opened(self._catalogued(raster, point))
 
     def is_in_view(self, point: QgsPointXY) -> bool:
         """Tell whether a point in the canvas's CRS is in view."""
@@ -245,14 +246,22 @@ class SegmentationController(QObject):
         except RasterError as error:
             self.failed.emit(error)
             return
-        store = self._current.find(raster) if raster is not None else self._chosen_at(point, or_current=True)
+        store = self._current.find(raster) if raster is not None else self._chosen_at(point)
+        path = self._catalogued(raster, point) if store is None else None
+        if path is not None:
+            raster, store = None, self._opened(path)
+        elif raster is None:
+            store = store or self._chosen_at(point, or_current=True)
         is_current = store is self.store if raster is None else self._current.is_current(raster)
-        if self.store is not None and self.drawing.can_undo and not is_current and (raster or store):
-            self.failed.emit(_across(self.store, raster, store))
+        if self.store is not None and self.drawing.can_undo and not is_current and (raster or store or path):
+            self.failed.emit(_across(self.store, _name(raster, store) or path.name))
         elif store is None:
             self._for_store.append(again)
             self.drawing_changed.emit(self.drawing)
-            self.store_wanted.emit(raster)
+            if path is not None:
+                self._current.open(path, [])
+            else:
+                self.store_wanted.emit(raster)
         else:
             self._current.select(store)
             prompt()
@@ -265,6 +274,15 @@ class SegmentationController(QObject):
         chosen = self._current.chosen
         found = next((store for store in chosen if self._view.is_in(store, point)), None)
         return found or (next((store for store in chosen if store is self.store), None) if or_current else None)
+
+    def _catalogued(self, raster: LayerSource | None, point: QgsPointXY) -> Path | None:
+        """Return the store that a catalogue has for a place, unless the raster that is visible there has one."""
+        if raster is not None and (self._current.is_opening or self._current.can_open_quickly(raster)):
+            return None
+        return self._visible.catalogued(point)
+
+    def _opened(self, path: Path | None) -> OpenStore | None:
+        return next((store for store in self._current.chosen if store.path == path), None)
 
     def _add_point(self, point: QgsPointXY, positive: bool) -> None:
         located = self._located([point])
@@ -756,12 +774,11 @@ def _keep(session: SegmentationSession, known: shapely.Polygon | shapely.MultiPo
         session.reshape(known)
 
 
-def _across(drawn_on: OpenStore, raster: LayerSource | None, store: OpenStore | None) -> GeoSamError:
+def _across(drawn_on: OpenStore, other: str) -> GeoSamError:
     """Return what to say about a prompt on another raster than the one of the object being drawn."""
-    names = [_name(drawn_on.raster, drawn_on), _name(raster, store)]
     problem = tr("The polygon being drawn is on {first}, and this place is on {second}")
     return PromptError(
-        problem.format(first=names[0], second=names[1]),
+        problem.format(first=_name(drawn_on.raster, drawn_on), second=other),
         tr("accept the polygon or discard it, then click here"),
     )
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from qgis.core import (
     Qgis,
     QgsCoordinateReferenceSystem,
+    QgsFeatureRequest,
+    QgsGeometry,
     QgsMapLayer,
     QgsMapSettings,
     QgsPointXY,
@@ -15,6 +18,7 @@ from qgis.core import (
     QgsRasterDataProvider,
     QgsRasterLayer,
     QgsRectangle,
+    QgsVectorLayer,
 )
 
 from ...core.prompts import Bounds
@@ -33,6 +37,9 @@ _HALF_WORLD_METRES = 20_037_508.0
 
 _REACH_PIXELS = 2
 """How far around a click there is nothing where it is refused; single dark pixels may have the value of nodata."""
+
+_CATALOG_FIELDS = {"store", "tiles_done"}
+"""Fields of a catalogue that `geosam-es catalog` wrote."""
 
 _FLOATS = (Qgis.DataType.Float32, Qgis.DataType.Float64)
 
@@ -69,6 +76,28 @@ class VisibleRasters:
     def has_image(self, layer: QgsRasterLayer, point: QgsPointXY) -> bool:
         """Tell whether a layer draws something around a point in the canvas's CRS, or cannot quickly be asked."""
         return any(shown is layer and _has_pixel(shown, place, _REACH_PIXELS) for shown, place in self._covering(point))
+
+    def catalogued(self, point: QgsPointXY) -> Path | None:
+        """Return the store that a visible catalogue has for a point in the canvas's CRS.
+
+        Where several images overlap, it is the one whose border is farthest.
+        """
+        settings = self._map_settings()
+        for layer in settings.layers():
+            if not isinstance(layer, QgsVectorLayer) or not _CATALOG_FIELDS.issubset(layer.fields().names()):
+                continue
+            folder = Path(layer.source().partition("|")[0]).parent
+            found = [
+                (QgsGeometry(footprint.constGet().boundary()).distance(there), folder / str(feature["store"]))
+                for place in _places(point, settings.destinationCrs(), layer)
+                for there in [QgsGeometry.fromPointXY(place)]
+                for feature in layer.getFeatures(QgsFeatureRequest().setFilterRect(QgsRectangle(place, place)))
+                for footprint in [feature.geometry()]
+                if footprint.contains(place)
+            ]
+            if found:
+                return max(found)[1]
+        return None
 
     def unreadable(self) -> QgsRasterLayer | None:
         """Return the topmost layer of a file that QGIS could not open; nobody knows where it is."""

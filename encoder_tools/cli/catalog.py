@@ -1,0 +1,130 @@
+"""``geosam-es catalog``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pyproj
+import shapely
+from numpy.typing import NDArray
+
+from geosam_es.errors import GeoSamError, StoreError
+from geosam_es.store import StoreReader
+from geosam_es.store.layout import SUFFIX, is_store
+
+from ..crs import parse_crs, reproject_polygons, same_crs, store_crs
+from ..vector_output import FORMATS, check_output, write_vector
+from .group import EXIT_FAULT
+from .options import PATH, json_option
+
+__all__ = ["catalog_command"]
+
+_SIDES = 16
+"""Parts of a side of a footprint, which may be curved in another CRS."""
+
+
+@click.command("catalog")
+@click.argument("folders", nargs=-1, required=True, type=PATH)
+@click.option("-o", "--output", required=True, type=PATH, help=f"Extensions: {', '.join(FORMATS)}.")
+@click.option("--crs", help="CRS of the footprints. Default: that of the stores, or EPSG:4326 if they have several.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing catalogue.")
+@json_option
+def catalog_command(folders: Sequence[Path], output: Path, crs: str | None, overwrite: bool, as_json: bool) -> None:
+    """Write a catalogue of the stores in FOLDERS: their footprints as a vector layer.
+
+    The fields are the paths of store and raster, seen from the folder of the catalogue; the state; the numbers of tiles
+    that are done and of all; the model; and the date. A project in QGIS that shows the layer needs no other: a click
+    inside a footprint is answered by its store. `geosam-es encode` takes a catalogue as a list of images.
+
+    \b
+    Example:
+      geosam-es catalog stores/ -o stores/catalog.gpkg
+    """
+    found = sorted({store for folder in folders for store in _stores(folder)})
+    if not found:
+        raise StoreError(f"{', '.join(map(str, folders))} has no stores", "name the folder that encode wrote them to")
+    entries = list(filter(None, (_entry(store, output.absolute().parent) for store in found)))
+    if not entries:
+        raise StoreError("none of the stores can be read", "encode again")
+    rows, footprints, systems = zip(*entries)
+    target = parse_crs(crs) if crs else _common(systems)
+    check_output(output, target, overwrite=overwrite, append=None)
+    projected = [_project(footprint, system, target) for footprint, system in zip(footprints, systems)]
+    write_vector(output, projected, {name: np.array([row[name] for row in rows]) for name in rows[0]}, target)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        complete = sum(row["state"] == "complete" for row in rows)
+        click.echo(f"{output}: {len(rows)} store(s), {complete} complete")
+    if len(rows) < len(found):
+        sys.exit(EXIT_FAULT)
+
+
+def _stores(folder: Path) -> Iterator[Path]:
+    """Return the stores in a folder and its subfolders, or the folder itself if it is one."""
+    for place, folders, _ in os.walk(folder):
+        if place.endswith(SUFFIX) or is_store(Path(place)):
+            folders.clear()
+            yield Path(place)
+
+
+def _entry(store: Path, folder: Path) -> tuple[dict[str, Any], shapely.Polygon, pyproj.CRS] | None:
+    """Return the fields, the footprint and its CRS of a store; None if it cannot be read, after saying so."""
+    try:
+        reader = StoreReader(store)
+        return _row(reader, folder), _footprint(reader), store_crs(reader)
+    except GeoSamError as error:
+        click.echo(f"Error: {error.user_message}", err=True)
+        return None
+
+
+def _row(reader: StoreReader, folder: Path) -> dict[str, Any]:
+    metadata, root = reader.metadata, reader.root.absolute()
+    raster = root.parent / (metadata.raster.path or metadata.raster.file_name)
+    counts = [count for count in reader.counts() if count.level >= 0]
+    missing, total = sum(count.missing for count in counts), len(reader.pyramid)
+    return {
+        "store": _relative(root, folder),
+        "raster": _relative(raster, folder) if raster.exists() else metadata.raster.file_name,
+        "state": "incomplete" if missing else "complete",
+        "tiles_done": total - missing,
+        "tiles": total,
+        "model": str(metadata.model["name"]),
+        "date": metadata.created,
+    }
+
+
+def _relative(path: Path, folder: Path) -> str:
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        # On another drive of Windows.
+        return path.as_posix()
+
+
+def _footprint(reader: StoreReader) -> shapely.Polygon:
+    raster = reader.metadata.raster
+    box = shapely.box(0, 0, raster.width, raster.height)
+    sides = shapely.segmentize(box, max(raster.width, raster.height) / _SIDES)
+    return raster.transform.apply_geometry(sides)
+
+
+def _common(systems: Sequence[pyproj.CRS]) -> pyproj.CRS:
+    first = systems[0]
+    is_one = all(same_crs(first.to_wkt(), other.to_wkt()) for other in systems[1:])
+    return first if is_one else pyproj.CRS("EPSG:4326")
+
+
+def _project(footprint: shapely.Polygon, source: pyproj.CRS, target: pyproj.CRS) -> shapely.Polygon:
+    if same_crs(source.to_wkt(), target.to_wkt()):
+        return shapely.simplify(footprint, 0.0)
+    one: NDArray[np.object_] = np.array([footprint], dtype=object)
+    projected, is_defined = reproject_polygons(one, source, target)
+    return projected[0] if is_defined[0] else shapely.Polygon()

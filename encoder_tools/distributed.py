@@ -1,0 +1,280 @@
+"""Encoding with several processes or machines: blocks of tiles are tasks of Dask ``distributed``.
+
+The client plans a raster and creates its store. Workers open both by their paths and write straight into the store, so
+all need the same file system. Dask gives a block that is lost with its worker to another one, which skips the tiles
+that are there already.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import shapely
+
+from geosam_es import __version__
+from geosam_es.core.grid import Tile
+from geosam_es.encoding.encode import EncodeReport, ProgressCallback, encode_tiles
+from geosam_es.encoding.plan import EncodePlan, Tiles
+from geosam_es.errors import GeoSamError, ModelError, OutputError, SignatureMismatchError, StoreError
+from geosam_es.inference.encoder import Encoder
+from geosam_es.inference.runtime import available_cores
+from geosam_es.store import StoreMetadata, StoreWriter
+from geosam_es.store.signature import check_signature, raster_signature
+
+from .crs import same_crs
+from .models.loading import load_model
+from .raster import Raster, bounded_cache
+
+__all__ = ["Cluster", "Model", "connect"]
+
+_MOST_TILES, _LEAST_TILES = 64, 8
+"""Tiles of a block. A worker that ends loses one block; with each block the pipeline of a worker starts anew."""
+
+_BLOCKS_PER_WORKER = 4
+_MOST_WAITING = 1024
+"""Blocks of a raster that the scheduler knows at a time."""
+
+_WAIT_S = 30
+
+
+@dataclass(frozen=True)
+class Model:
+    """How each worker loads the model; see `load_model`.
+
+    Attributes
+    ----------
+    devices : tuple of str
+        Worker n takes device n, counted from the first again if there are fewer.
+    batch_size : int, optional
+        Tiles per batch; by default what suits the worker's device.
+    """
+
+    name: str
+    checkpoint: Path | None
+    devices: tuple[str, ...]
+    threads: int | None
+    precision: str
+    batch_size: int | None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A raster and its store, by value, so that a worker opens them only once."""
+
+    version: str
+    model: Model
+    raster: tuple[Any, ...]
+    store: Path
+    metadata: str
+    aoi: bytes | None
+
+
+class Cluster:
+    """The workers, which encode one raster or several at a time.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    model : Model
+    """
+
+    def __init__(self, client: Any, model: Model) -> None:
+        self._client = client
+        self._model = model
+
+    @property
+    def workers(self) -> int:
+        """Number of workers that are there now."""
+        return max(1, len(self._client.nthreads()))
+
+    def encode(
+        self, plan: EncodePlan, writer: StoreWriter, tiles: Tiles, progress: ProgressCallback | None
+    ) -> EncodeReport:
+        """Encode the tiles that a store lacks, as `encode_tiles` does; may be called in several threads.
+
+        Raises
+        ------
+        GeoSamError
+            If a worker cannot open the raster, the store or the model, or has others, or if a block ends its workers.
+        """
+        from distributed import as_completed
+        from distributed.scheduler import KilledWorker
+
+        started = time.perf_counter()
+        job = self._job(plan, writer)
+        size = min(_MOST_TILES, max(_LEAST_TILES, -(-len(tiles) // (_BLOCKS_PER_WORKER * self.workers))))
+        blocks = (tiles[start : start + size] for start in range(0, len(tiles), size))
+        encoded = skipped = resumed = 0
+
+        def submit(block: Tiles) -> Any:
+            future = self._client.submit(_encode_block, job, [tuple(tile) for tile in block], pure=False)
+            waiting.add(future)
+            return future
+
+        waiting: set[Any] = set()
+        done = as_completed([submit(block) for block in islice(blocks, _MOST_WAITING)], loop=self._client.loop)
+        try:
+            for future in done:
+                counts = future.result()
+                waiting.discard(future)
+                encoded, skipped, resumed = encoded + counts[0], skipped + counts[1], resumed + counts[2]
+                if progress is not None:
+                    progress(encoded + skipped + resumed, len(tiles))
+                done.update([submit(block) for block in islice(blocks, 1)])
+        except KilledWorker as error:
+            raise ModelError(
+                f"several workers ended while they encoded the same tiles of {plan.raster.path}",
+                "give them more memory, or encode with a smaller --batch-size, and continue with --resume",
+            ) from error
+        finally:
+            self._client.cancel(list(waiting))
+        return EncodeReport(encoded, skipped, resumed, time.perf_counter() - started)
+
+    def stop(self) -> None:
+        """Give up what is being encoded."""
+        self._client.close()
+
+    def _job(self, plan: EncodePlan, writer: StoreWriter) -> _Job:
+        if not isinstance(plan.raster, Raster):
+            raise TypeError(f"workers cannot open a {type(plan.raster).__name__}")
+        path, *options = plan.raster.arguments
+        return _Job(
+            __version__,
+            self._model,
+            (path.absolute() if isinstance(path, Path) else path, *options),
+            writer.root.absolute(),
+            json.dumps(writer.metadata.to_json()),
+            None if plan.aoi is None else shapely.to_wkb(plan.aoi),
+        )
+
+
+@contextmanager
+def connect(scheduler: str | None, workers: int, model: Model) -> Iterator[Cluster]:
+    """Use the workers of a Dask scheduler, or start some on this computer, which end with the context.
+
+    Parameters
+    ----------
+    scheduler : str, optional
+        Address such as ``tcp://HOST:8786``.
+    workers : int
+        Processes to start if there is no scheduler; they share the cores.
+    model : Model
+
+    Raises
+    ------
+    ModelError
+        If ``distributed`` is not installed, or the workers have another version of GeoSAM-ES.
+    OutputError
+        If no scheduler answers, or it has no worker.
+    """
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise ModelError(
+            f"Dask cannot be imported ({error})", 'install it with `pip install "geosam-es[distributed]"`'
+        ) from error
+    with ExitStack() as stack:
+        place: Any = scheduler
+        if scheduler is None:
+            threads = model.threads or max(1, available_cores() // workers)
+            model = replace(model, threads=threads)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="geosam-es-", ignore_cleanup_errors=True))
+            place = stack.enter_context(
+                LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    memory_limit=0,
+                    dashboard_address="127.0.0.1:0",
+                    local_directory=folder,
+                    silence_logs=logging.CRITICAL,
+                )
+            )
+        try:
+            client = stack.enter_context(Client(place, timeout=_WAIT_S, set_as_default=False))
+            client.wait_for_workers(1, timeout=_WAIT_S)
+        except (OSError, ValueError) as error:
+            raise OutputError(
+                f"no Dask workers answer at {scheduler or 'this computer'} ({error})",
+                "start them with `dask scheduler` and `dask worker tcp://HOST:8786 --nthreads 1`",
+            ) from error
+        _check_versions(client)
+        yield Cluster(client, model)
+
+
+def _check_versions(client: Any) -> None:
+    try:
+        versions = client.run(_version)
+    except (ImportError, AttributeError) as error:
+        raise ModelError(
+            f"the workers lack this version of GeoSAM-ES ({error})", f"install version {__version__} on every machine"
+        ) from error
+    for address, version in versions.items():
+        _check_version(version, address)
+
+
+def _version() -> str:
+    return __version__
+
+
+def _check_version(version: str, worker: str) -> None:
+    if version != __version__:
+        raise ModelError(
+            f"the worker {worker} and the client have different versions of GeoSAM-ES, {version} and {__version__}",
+            "install the same version on every machine",
+        )
+
+
+def _encode_block(job: _Job, addresses: list[tuple[int, int, int]]) -> tuple[int, int, int]:
+    """Encode a block in a worker, and count the tiles encoded, skipped and found done."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    try:
+        _check_version(job.version, worker.address)
+        number = re.search(r"\d+$", str(worker.name))
+        device = job.model.devices[int(number[0] if number else 0) % len(job.model.devices)]
+        encoder = _load(job.model, device)
+        with bounded_cache():
+            plan, writer = _open(job, device)
+            report = encode_tiles(plan, encoder, writer, [Tile(*address) for address in addresses])
+    except GeoSamError as error:
+        # An error with parameters of its own cannot be sent.
+        kind = StoreError if isinstance(error, SignatureMismatchError) else type(error)
+        raise kind(f"{error.problem} (worker {worker.address})", error.remedy) from None
+    return report.encoded, report.skipped, report.resumed
+
+
+@lru_cache(maxsize=1)
+def _load(model: Model, device: str) -> Encoder:
+    # The folder is for the decoder, which only the client exports.
+    work = Path(tempfile.gettempdir())
+    return load_model(model.name, model.checkpoint, device, work, model.threads, model.precision).encoder
+
+
+@lru_cache(maxsize=4)
+def _open(job: _Job, device: str) -> tuple[EncodePlan, StoreWriter]:
+    encoder = _load(job.model, device)
+    metadata = StoreMetadata.from_json(json.loads(job.metadata))
+    found, wanted = encoder.info, metadata.model["encoder_sha256"]
+    if found.encoder_sha256 != wanted:
+        raise ModelError(
+            f"the model {found.name} of the worker has sha256 {found.encoder_sha256}, that of the client {wanted}",
+            "copy the same model to every machine",
+        )
+    raster = Raster(*job.raster)
+    remedy = "give every machine the same file under the same path"
+    check_signature(job.store, raster_signature(metadata.raster), raster_signature(raster.info()), remedy)
+    aoi = None if job.aoi is None else shapely.from_wkb(job.aoi)
+    plan = EncodePlan(raster, metadata, aoi, job.model.batch_size or encoder.default_batch_size)
+    return plan, StoreWriter.resume(job.store, metadata, same_crs)

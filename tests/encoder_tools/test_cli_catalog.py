@@ -1,0 +1,58 @@
+"""``geosam-es catalog`` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import shapely
+
+from encoder_tools.crs import reproject
+from encoder_tools.vector import read_vector
+from tests.encoder_tools.conftest import Ortho, Run
+
+FOOTPRINT = shapely.box(700_000, 4_399_900, 700_150, 4_400_000)
+
+
+def test_footprints_of_all_stores(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    second = tmp_path / "more" / "far"
+    shutil.copytree(ortho.image.parent, second)
+    store = second / ortho.store.name
+    shutil.rmtree(store / "level0" / "image_embeddings" / "c")
+    catalog = tmp_path / "maps" / "catalog.gpkg"
+    catalog.parent.mkdir()
+    command = ("catalog", tmp_path, ortho.store, "-o", catalog)
+    assert run(*command).stdout == f"{catalog}: 2 store(s), 1 complete\n"
+    layer = read_vector(catalog)
+    assert list(layer.field("store")) == ["../more/far/ortho.embeddings.zarr", "../ortho/ortho.embeddings.zarr"]
+    assert list(layer.field("raster")) == ["../more/far/ortho.tif", "../ortho/ortho.tif"]
+    assert list(layer.field("state")) == ["incomplete", "complete"]
+    assert [list(layer.field(name)) for name in ("tiles_done", "tiles", "model")] == [[0, 1], [1, 1], ["bright"] * 2]
+    assert all(shapely.equals(geometry, FOOTPRINT) for geometry in layer.geometries)
+    assert run(*command).exit_code == 2
+    # A catalogue names the images to go on with.
+    again = run("encode", catalog, "--model", ortho.image.parents[1] / "none", "--resume")
+    assert again.exit_code == 2 and "unknown model" in again.stderr
+
+
+def test_stores_of_several_crs_and_damaged_ones(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    for name in ("other", "broken"):
+        shutil.copytree(ortho.image.parent, tmp_path / name)
+    assert run("info", tmp_path / "other" / ortho.store.name, "--set-crs", "EPSG:25831").exit_code == 0
+    (tmp_path / "broken" / ortho.store.name / "zarr.json").write_text("{")
+    catalog = tmp_path / "catalog.gpkg"
+    result = run("catalog", tmp_path, "-o", catalog, "--json")
+    assert result.exit_code == 1 and len(json.loads(result.stdout)) == 2
+    assert len(result.stderr.splitlines()) == 1 and "broken" in result.stderr
+    layer = read_vector(catalog)
+    assert layer.crs is not None and layer.crs.to_epsg() == 4326
+    for geometry, store in zip(layer.geometries, layer.field("store")):
+        crs = 25831 if store.startswith("other") else 25830
+        back = reproject(np.array([geometry], dtype=object), layer.crs, layer.crs.from_epsg(crs))[0]
+        assert shapely.hausdorff_distance(back, FOOTPRINT) < 0.01
+    empty = tmp_path / "nothing"
+    empty.mkdir()
+    refused = run("catalog", empty, "-o", catalog, "--overwrite")
+    assert refused.exit_code == 2 and "has no stores" in refused.stderr

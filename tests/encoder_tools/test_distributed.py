@@ -1,0 +1,119 @@
+"""Encoding with the processes of a real cluster: a worker that is killed, and workers that do not fit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from encoder_tools import distributed
+from encoder_tools.models.loading import LoadedModel, load_model
+from geosam_es.inference.encoder import OnnxEncoder
+from geosam_es.store import StoreReader
+from tests.encoder_tools.conftest import Run
+from tests.encoder_tools.scenes import Block, ramp, scene, write_raster
+
+pytest.importorskip("distributed")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two worker processes on this computer."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50) as started:
+        yield started
+
+
+def pids(cluster: Any) -> list[int]:
+    return [nanny.pid for nanny in cluster.workers.values()]
+
+
+def chunks(store: Path) -> dict[str, bytes]:
+    found = [path for path in store.rglob("c/**/*") if path.is_file()]
+    return {path.relative_to(store).as_posix(): path.read_bytes() for path in found}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a process is killed with a POSIX signal")
+def test_a_store_is_complete_though_a_worker_was_killed(run: Run, model: Path, tmp_path: Path, cluster: Any) -> None:
+    image = write_raster(tmp_path / "wide.tif", ramp(3, 2600, 6000))
+    store = tmp_path / "wide.embeddings.zarr"
+    before: list[int] = []
+
+    def kill() -> None:
+        deadline = time.monotonic() + 60
+        while not before and time.monotonic() < deadline:
+            encoded = sum("_crc32" not in str(path) for path in store.glob("level*/*/c/**/0"))
+            if encoded > 1:
+                os.kill(pids(cluster)[0], signal.SIGKILL)
+                before.append(encoded)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    result = run("encode", image, "--model", model, "--scheduler", cluster.scheduler_address, "--json")
+    killer.join()
+    assert result.exit_code == 0, result.stderr
+    (report,) = json.loads(result.stdout)
+    total = sum(map(len, StoreReader(store).grids))
+    assert 0 < before[0] < total and report["encoded"] + report["resumed"] == total
+    assert run("encode", image, "--model", model, "-o", tmp_path / "alone.zarr").exit_code == 0
+    assert chunks(store) == chunks(tmp_path / "alone.zarr")
+    assert run("verify", store, image).exit_code == 0
+
+
+def test_one_bad_image_does_not_stop_the_others(run: Run, model: Path, tmp_path: Path, cluster: Any) -> None:
+    images = [write_raster(tmp_path / f"{name}.tif", scene(60, 50, [Block(8, 8, 16, 16)])) for name in "abc"]
+    images[1].write_text("hello")
+    options = ("--model", model, "--scheduler", cluster.scheduler_address, "--json")
+    result = run("encode", *images, *options)
+    assert result.exit_code == 1
+    assert [outcome.get("encoded") for outcome in json.loads(result.stdout)] == [1, None, 1]
+    assert "1 of 3 images could not be encoded:\n" in result.stderr
+    write_raster(images[1], scene(60, 50, [Block(8, 8, 16, 16)]))
+    again = run("encode", *images, *options, "--resume")
+    assert again.exit_code == 0
+    assert [outcome["encoded"] for outcome in json.loads(again.stdout)] == [0, 1, 0]
+
+
+def test_workers_must_have_the_version_and_the_model_of_the_client(
+    run: Run, model: Path, tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = write_raster(tmp_path / "a.tif", scene(60, 50, [Block(8, 8, 16, 16)]))
+    command = ("encode", image, "--model", model, "--scheduler", cluster.scheduler_address)
+
+    def load_other(*arguments: Any) -> LoadedModel:
+        loaded = load_model(*arguments)
+        encoder = OnnxEncoder(model)
+        monkeypatch.setattr(encoder, "_info", replace(encoder.info, encoder_sha256="d" * 64))
+        return replace(loaded, encoder=encoder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("encoder_tools.cli.encode.load_model", load_other)
+        other = run(*command)
+    assert other.exit_code == 2 and "copy the same model to every machine" in other.stderr
+    assert len(other.stderr.splitlines()) == 1 and not (tmp_path / "a.embeddings.zarr").exists()
+    monkeypatch.setattr(distributed, "__version__", "99.0")
+    older = run(*command)
+    assert older.exit_code == 2 and "install the same version on every machine" in older.stderr
+
+
+def test_no_scheduler_answers(run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = write_raster(tmp_path / "a.tif", scene(60, 50, [Block(8, 8, 16, 16)]))
+    monkeypatch.setattr(distributed, "_WAIT_S", 0.2)
+    result = run("encode", image, "--model", model, "--scheduler", "tcp://127.0.0.1:1")
+    assert result.exit_code == 2 and "no Dask workers answer at tcp://127.0.0.1:1" in result.stderr
+
+
+def test_processes_of_this_computer(run: Run, model: Path, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "a.tif", ramp(3, 1200, 1100))
+    result = run("encode", image, "--model", model, "--workers", 1, "--devices", "cpu", "--limit", 3, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)[0]["encoded"] == 3
