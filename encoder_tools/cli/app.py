@@ -18,7 +18,7 @@ from .encode import encode_command
 from .evaluate import evaluate_command
 from .finetune import finetune_command
 from .group import CommandGroup
-from .inspect import info_command, verify_command
+from .inspect import info_command, repair_command, verify_command
 from .models import export_command, models_command, train_mini_command
 from .segment import segment_command
 from .similar import similar_command
@@ -30,6 +30,7 @@ _COMMANDS = (
     encode_command,
     info_command,
     verify_command,
+    repair_command,
     segment_command,
     auto_command,
     similar_command,

@@ -12,6 +12,7 @@ from geosam_es.core.window import Window
 from geosam_es.errors import GeoSamError, RasterError
 from geosam_es.inference.encoder import FILL_RGB
 from geosam_es.store import StoreReader
+from geosam_es.store.raster_name import RasterPath
 
 from ..raster import Raster
 from .evaluate import Outcome
@@ -122,7 +123,7 @@ class RasterWindows:
         return image
 
 
-def open_raster(reader: StoreReader, path: Path) -> Raster | None:
+def open_raster(reader: StoreReader, path: RasterPath) -> Raster | None:
     """Open a raster as it was encoded, None if it cannot be opened or has another size."""
     stored = reader.metadata
     try:

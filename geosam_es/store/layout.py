@@ -11,6 +11,9 @@ A store is a Zarr v3 hierarchy of uncompressed arrays, so that one chunk is one 
                                            a feature is its int8 times the scale of its channel in its tile
       level0/image_embeddings_crc32/       array (rows, cols) of uint32, one chunk a tile: CRC-32 of the features of the
                                            tile, after that of its scales; stores of older versions have none
+      level0/origin/                       array (rows, cols) of uint32, one chunk a tile: CRC-32 of what the tile was
+                                           made from and of its checksums, so that a tile of another store is found;
+                                           stores of older versions have none
       level0/skipped/zarr.json             array (rows, cols) of bool, one chunk a tile
       level0/skipped/c/R/C                 exists, and is true, if the tile has no data
       level1/  level2/ ...                 the coarser levels
@@ -35,7 +38,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +74,7 @@ DECODERS = "decoders"
 DECODER_INFO_FILE = "decoder.json"
 ACTIVE_FILE = "active.json"
 SKIPPED = "skipped"
+ORIGIN = "origin"
 ATTRIBUTE = "geosam_es"
 DTYPES = ("float16", "float32", "int8")
 """Types that features are stored as."""
@@ -183,6 +187,8 @@ class StoreMetadata:
         Hash of the area of interest's geometry; None for the whole raster.
     software, created : str
         What wrote the store, and when (UTC, ISO 8601).
+    decoder_sha256 : mapping of str to str
+        Hash of each file of the original decoder; empty in stores of older versions.
     """
 
     raster: RasterInfo
@@ -196,6 +202,7 @@ class StoreMetadata:
     aoi_sha256: str | None
     software: str
     created: str
+    decoder_sha256: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def features(self) -> dict[str, tuple[int, int, int]]:
@@ -212,11 +219,18 @@ class StoreMetadata:
         """Tiles and levels."""
         return Pyramid(self.raster.width, self.raster.height, self.tiling, self.levels)
 
+    def origin(self, tile: Tile, checksums: Iterable[int]) -> int:
+        """Return the CRC-32 of the model, the image and its bands, the place of a tile, and its checksums."""
+        limits = np.array(self.stretch.limits or (), np.float64).tolist()
+        numbers = [int(number) for number in (*self.bands, *tile, *checksums)]
+        return zlib.crc32(repr([self.model["encoder_sha256"], self.raster.fingerprint, limits, numbers]).encode()) or 1
+
     @property
     def tile_bytes(self) -> int:
         """Size of the files of one tile."""
         item_bytes = np.dtype(self.dtype).itemsize
-        size = sum(item_bytes * math.prod(shape) + CHECKSUM_DTYPE.itemsize for shape in self.features.values())
+        numbers = 1 + len(self.features)
+        size = sum(item_bytes * math.prod(shape) for shape in self.features.values()) + CHECKSUM_DTYPE.itemsize * numbers
         if self.dtype == INT8:
             size += sum(SCALE_DTYPE.itemsize * shape[0] for shape in self.features.values())
         return size
@@ -242,6 +256,7 @@ class StoreMetadata:
             "aoi_sha256": self.aoi_sha256,
             "software": self.software,
             "created": self.created,
+            **({"decoder_sha256": dict(self.decoder_sha256)} if self.decoder_sha256 else {}),
         }
 
     @classmethod
@@ -271,9 +286,15 @@ class StoreMetadata:
             aoi_sha256=None if value["aoi_sha256"].value is None else value["aoi_sha256"].sha256(),
             software=value["software"].text(),
             created=value["created"].text(),
+            decoder_sha256={
+                name: sha256.sha256()
+                for name, sha256 in value.get("decoder_sha256", {}).items()
+                if name in (PREPARE_FILE, DECODER_FILE)
+            },
         )
         names = [
             SKIPPED,
+            ORIGIN,
             *metadata.features,
             *map(scale_name, metadata.features),
             *map(checksum_name, metadata.features),
@@ -481,14 +502,19 @@ def array_documents(grid: LevelGrid, features: Mapping[str, tuple[int, int, int]
 
 
 def state_documents(grid: LevelGrid, features: Iterable[str]) -> dict[str, str]:
-    """Return the same of the arrays with the checksums and the skipped tiles; a tile without a checksum has 0."""
-    checksums = {checksum_name(name): _array_json(grid, (), CHECKSUM_DTYPE.name, 0) for name in features}
-    return {**checksums, SKIPPED: _array_json(grid, (), "bool", False)}
+    """Return the same of the arrays with checksums, origins and skipped tiles; a tile without a checksum has 0."""
+    numbers = {name: _array_json(grid, (), CHECKSUM_DTYPE.name, 0) for name in (*map(checksum_name, features), ORIGIN)}
+    return {**numbers, SKIPPED: _array_json(grid, (), "bool", False)}
 
 
 def skipped_key(tile: Tile) -> str:
     """Return the file that marks a tile as skipped, relative to the store."""
     return f"{level_name(tile.level)}/{SKIPPED}/c/{tile.row}/{tile.col}"
+
+
+def origin_key(tile: Tile) -> str:
+    """Return the file with the origin of a tile, relative to the store."""
+    return f"{level_name(tile.level)}/{ORIGIN}/c/{tile.row}/{tile.col}"
 
 
 def is_store(root: Path) -> bool:
@@ -513,7 +539,11 @@ def keeps_checksums(root: Path, feature: str, level: int) -> bool:
 
 def read_checksum(root: Path, feature: str, tile: Tile) -> int:
     """Return the checksum of a feature map; 0 if there is none, as in an older store or after a power cut."""
-    path = root / checksum_key(feature, tile)
+    return read_number(root / checksum_key(feature, tile))
+
+
+def read_number(path: Path) -> int:
+    """Return the number in the chunk of a checksum or an origin; 0 if there is none."""
     try:
         check_regular(path)
         content = path.read_bytes()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from .layout import StoreMetadata
 from .schema import SchemaError, parse_json, read_json
 
 __all__ = ["LevelCount", "StoreReader", "TileState"]
+
+_CHECKED_TOGETHER = 256
 
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 # So that a pipe in the place of a file is an error, and does not block.
@@ -212,7 +216,7 @@ class StoreReader:
         except OSError as error:
             raise StoreError(
                 "Tile {tile} of {root} cannot be read ({reason})",
-                "list the missing tiles with: geosam-es verify STORE",
+                "encode missing and damaged tiles with: geosam-es repair STORE",
                 tile=tuple(tile),
                 root=self.root,
                 reason=error.strerror,
@@ -220,44 +224,54 @@ class StoreReader:
         if found != values.nbytes:
             raise StoreError(
                 "{path} has {count} values instead of {wanted}",
-                "delete it and encode with --resume",
+                "encode it again with: geosam-es repair STORE",
                 path=Path(path),
                 count=found // dtype.itemsize,
                 wanted=values.size,
             )
         return values
 
-    def problems(self) -> Iterator[tuple[Tile, str]]:
-        """Check that every tile is present, has the right size and its original checksum, and is finite.
+    def problems(self, threads: int = 1) -> Iterator[tuple[Tile, str]]:
+        """Check that every tile is present, finite, of the right size, model and image, and has its checksum.
 
         Enlarged levels need not be complete, so none of their tiles is missing.
+
+        Parameters
+        ----------
+        threads : int
+            Tiles that are checked at the same time.
 
         Yields
         ------
         (Tile, str)
             Each tile, and what is wrong with it; an empty text if nothing is.
         """
-        for tile in (tile for grid in self.grids for tile in self.tiles(grid.level)):
-            state = self.state(tile)
-            if state is TileState.MISSING:
-                yield tile, "missing" if tile.level >= 0 else ""
-            elif state is TileState.SKIPPED:
-                yield tile, ""
-            else:
-                yield tile, self._tile_problem(tile)
+        tiles = (tile for grid in self.grids for tile in self.tiles(grid.level))
+        with ThreadPoolExecutor(threads, "verify") as pool:
+            # In parts, since `map` would note all the tiles of a country at once.
+            while part := list(islice(tiles, _CHECKED_TOGETHER)):
+                yield from zip(part, pool.map(self.problem, part))
 
-    def _tile_problem(self, tile: Tile) -> str:
-        bad = []
+    def problem(self, tile: Tile) -> str:
+        """Return what is wrong with a tile, see `problems`; an empty text if nothing is."""
+        state = self.state(tile)
+        if state is not TileState.ENCODED:
+            return "missing" if state is TileState.MISSING and tile.level >= 0 else ""
+        bad, checksums = [], []
         for name in self.metadata.features:
             try:
                 chunks = self._read_chunks(tile, name)
             except StoreError as error:
                 return error.problem
             wanted = layout.read_checksum(self.root, name, tile)
+            checksums.append(layout.checksum(chunks))
             if not np.isfinite(self._to_features(chunks)).all():
                 bad.append(f"{name} not finite")
-            elif wanted and wanted != layout.checksum(chunks):
+            elif wanted and wanted != checksums[-1]:
                 bad.append(f"{name} was changed after it was written: its checksum differs")
+        origin = layout.read_number(self.root / layout.origin_key(tile))
+        if origin and not bad and self.has_checksums(tile) and origin != self.metadata.origin(tile, checksums):
+            bad.append("it comes from another store: its model, image, bands or place differ")
         return ", ".join(bad)
 
     def has_checksums(self, tile: Tile) -> bool:

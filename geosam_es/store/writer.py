@@ -8,6 +8,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from ..core.grid import LevelGrid, Tile
 from ..errors import OutputError, StoreError
 from . import layout
+from .decoder_files import prefixed_sha256
 from .files import flush, flush_tree, put_in_place, remove_stale, remove_tree, temporary_name, write_text
 from .int8 import to_int8
 from .layout import StoreMetadata
@@ -93,9 +95,10 @@ class StoreWriter:
         """
         if root.exists() and not overwrite:
             raise _exists_error(root)
-        writer = cls(root, metadata)
         fresh = temporary_name(root.parent)
         try:
+            hashes = {name: prefixed_sha256(path) for name, path in decoder_files.items()}
+            writer = cls(root, replace(metadata, decoder_sha256=hashes))
             root.parent.mkdir(parents=True, exist_ok=True)
             writer._write_skeleton(fresh, decoder_files)
             flush_tree(fresh)
@@ -196,9 +199,12 @@ class StoreWriter:
             If the disk is full or cannot be written. Nothing of the tile remains then.
         """
         self._add_level(tile.level)
-        self._write_chunks(
-            [chunk for name in self.metadata.features for chunk in self._chunks(tile, name, features[name])]
-        )
+        chunks = [chunk for name in self.metadata.features for chunk in self._chunks(tile, name, features[name])]
+        if (self.root / layout.level_name(tile.level) / layout.ORIGIN).is_dir():
+            checksums = (int(chunk.values[0]) for chunk in chunks if not chunk.is_flushed)
+            origin = np.array([self.metadata.origin(tile, checksums)], layout.CHECKSUM_DTYPE)
+            chunks.insert(0, _Chunk(layout.origin_key(tile), origin, is_flushed=False))
+        self._write_chunks(chunks)
 
     def _chunks(self, tile: Tile, name: str, features: NDArray[Any]) -> list[_Chunk]:
         shape = self.metadata.features[name]
@@ -244,6 +250,24 @@ class StoreWriter:
             )
         except OSError as error:
             raise _output_error(self.root, error) from error
+
+    def forget(self, tile: Tile) -> None:
+        """Remove the files of a tile, so that it is not done; whatever is in their places.
+
+        Raises
+        ------
+        OutputError
+            If one of them cannot be removed.
+        """
+        features = self.metadata.features
+        keys = [*layout.tile_keys(features, self.metadata.dtype, tile), layout.origin_key(tile)]
+        for key in (*keys, *(layout.checksum_key(name, tile) for name in features), layout.skipped_key(tile)):
+            path = self.root / key
+            try:
+                if not (path.is_dir() and not path.is_symlink() and remove_tree(path)):
+                    path.unlink(missing_ok=True)
+            except OSError as error:
+                raise _output_error(self.root, error) from error
 
     def discard(self) -> None:
         """Remove the store, unless somebody else already has."""
