@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,7 +36,7 @@ from ..models.loading import SAM_NAMES, load_model
 from ..progress import Progress
 from ..raster import Raster, bounded_cache
 from .decoder import decoder_json, decoder_text
-from .options import PATH, RASTER, json_option, threads_option
+from .options import OWN_STORE, PATH, RASTER, STORE, StorePlace, json_option, threads_option
 
 __all__ = ["info_command", "repair_command", "verify_command"]
 
@@ -43,10 +44,10 @@ _SHOWN_PROBLEMS = 5
 
 
 @click.command("info")
-@click.argument("store", type=PATH)
+@click.argument("store", type=STORE)
 @json_option
 @click.option("--set-crs", "crs", metavar="CRS", help="Correct the CRS of the store first. Features are not affected.")
-def info_command(store: Path, as_json: bool, crs: str | None) -> None:
+def info_command(store: StorePlace, as_json: bool, crs: str | None) -> None:
     """Print what STORE contains.
 
     \b
@@ -55,27 +56,29 @@ def info_command(store: Path, as_json: bool, crs: str | None) -> None:
       geosam-es info ortho.embeddings.zarr --set-crs EPSG:25830
     """
     if crs is not None:
-        _set_crs(store, parse_crs(crs))
+        _set_crs(store if isinstance(store, Path) else store.folder, parse_crs(crs))
     reader = StoreReader(store)
     raster_crs = store_crs(reader)
-    counts = reader.counts()
-    size_bytes = folder_bytes(store)
+    # A server would be asked for each tile.
+    counts = reader.counts() if reader.remote is None else []
+    size_bytes = folder_bytes(reader.root)
     if as_json:
         tiles = [asdict(count) for count in counts]
-        decoders = [decoder_json(decoder, reader.decoder.name) for decoder in list_decoders(store)]
+        decoders = [decoder_json(decoder, reader.decoder.name) for decoder in list_decoders(reader.root)]
         value = {**reader.metadata.to_json(), "tiles": tiles, "bytes": size_bytes, "decoders": decoders}
         click.echo(json.dumps(value, indent=2))
         return
     metadata, raster = reader.metadata, reader.metadata.raster
-    click.echo(f"Store:   {store} ({size_bytes / 2**20:.1f} MiB, {metadata.software}, {metadata.created})")
+    here = "" if reader.remote is None else " of it here"
+    click.echo(f"Store:   {store} ({size_bytes / 2**20:.1f} MiB{here}, {metadata.software}, {metadata.created})")
     click.echo(f"Raster:  {raster.file_name}, {raster.width} x {raster.height} px, {raster_crs.name}")
     click.echo(f"Bands:   {', '.join(map(str, metadata.bands))}, {_stretch_text(reader)}, nodata {metadata.nodata}")
     click.echo(f"Model:   {metadata.model['name']} ({metadata.model['licence']}), {metadata.dtype}")
     _print_decoders(reader)
     click.echo(f"Tiles:   {metadata.tiling.tile_size} px, overlap {metadata.tiling.overlap} px")
-    for count, grid in zip(counts, reader.grids):
-        state = f"{count.encoded} encoded, {count.skipped} without data, {count.missing} missing"
-        click.echo(f"Level {count.level}: {grid.width} x {grid.height} px, {grid.rows} x {grid.cols} tiles: {state}")
+    for count, grid in zip_longest(counts, reader.grids):
+        state = f": {count.encoded} encoded, {count.skipped} without data, {count.missing} missing" if count else ""
+        click.echo(f"Level {grid.level}: {grid.width} x {grid.height} px, {grid.rows} x {grid.cols} tiles{state}")
 
 
 def _set_crs(store: Path, crs: pyproj.CRS) -> None:
@@ -103,11 +106,11 @@ def _stretch_text(reader: StoreReader) -> str:
 
 
 @click.command("verify")
-@click.argument("store", type=PATH)
+@click.argument("store", type=STORE)
 @click.argument("image", required=False, type=RASTER)
 @threads_option
 @json_option
-def verify_command(store: Path, image: RasterPath | None, threads: int | None, as_json: bool) -> None:
+def verify_command(store: StorePlace, image: RasterPath | None, threads: int | None, as_json: bool) -> None:
     """Check that STORE is complete and undamaged: all tiles and decoders. With IMAGE, check that it was made from it.
 
     Tiles are compared with the checksums that were stored when they were encoded. The exit code is 2 if one differs.
@@ -120,7 +123,7 @@ def verify_command(store: Path, image: RasterPath | None, threads: int | None, a
     store_crs(reader)
     if image is not None:
         _check_raster(reader, image)
-    for decoder in list_decoders(store):
+    for decoder in list_decoders(reader.root):
         check_decoder(decoder)
     for name, sha256 in reader.metadata.decoder_sha256.items():
         check_file(reader.root / name, sha256, GROUP_FILE)
@@ -173,7 +176,7 @@ def _in_words(problems: Sequence[tuple[Tile, str]]) -> str:
 
 
 @click.command("repair")
-@click.argument("store", type=PATH)
+@click.argument("store", type=OWN_STORE)
 @click.option("--raster", type=RASTER, help="The image of the store, or its folder. Default: found beside the store.")
 @click.option("--model", help="Folder of the model of the store, if it is not one that comes with GeoSAM-ES.")
 @click.option("--checkpoint", type=PATH, help="File of SAM weights. Default: the downloaded one.")

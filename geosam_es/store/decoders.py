@@ -174,6 +174,7 @@ def install_decoder(root: Path, folder: Path, load: Load, name: str | None = Non
     OutputError
         If the store cannot be written. Nothing of the decoder remains in it then.
     """
+    layout.check_own(root)
     model = layout.read_metadata(root).model
     info = read_info(folder)
     decoder = StoreDecoder(info.name, folder, info)
@@ -253,6 +254,7 @@ def use_decoder(root: Path, name: str) -> StoreDecoder:
     OutputError
         If the store cannot be written.
     """
+    layout.check_own(root)
     layout.read_metadata(root)
     decoder = find_decoder(root, name)
     check_decoder(decoder)
@@ -275,6 +277,7 @@ def remove_decoder(root: Path, name: str) -> None:
     OutputError
         If the store cannot be written.
     """
+    layout.check_own(root)
     layout.read_metadata(root)
     if name == ORIGINAL:
         raise ModelError(

@@ -48,7 +48,7 @@ from numpy.typing import NDArray
 from ..core.geotransform import GeoTransform
 from ..core.grid import PATCH_SIZE, LevelGrid, Pyramid, Tile, Tiling
 from ..core.radiometry import Stretch
-from ..errors import StoreError
+from ..errors import OutputError, StoreError
 from .files import check_regular, is_portable_name
 from .raster_name import RasterPath
 from .schema import JsonValue, SchemaError, read_json
@@ -73,6 +73,9 @@ DECODER_FILE = "decoder.onnx"
 DECODERS = "decoders"
 DECODER_INFO_FILE = "decoder.json"
 ACTIVE_FILE = "active.json"
+REMOTE_FILE = "remote.json"
+"""Marks a copy of a store on a server, and names its address."""
+
 SKIPPED = "skipped"
 ORIGIN = "origin"
 ATTRIBUTE = "geosam_es"
@@ -230,7 +233,9 @@ class StoreMetadata:
         """Size of the files of one tile."""
         item_bytes = np.dtype(self.dtype).itemsize
         numbers = 1 + len(self.features)
-        size = sum(item_bytes * math.prod(shape) for shape in self.features.values()) + CHECKSUM_DTYPE.itemsize * numbers
+        size = (
+            sum(item_bytes * math.prod(shape) for shape in self.features.values()) + CHECKSUM_DTYPE.itemsize * numbers
+        )
         if self.dtype == INT8:
             size += sum(SCALE_DTYPE.itemsize * shape[0] for shape in self.features.values())
         return size
@@ -523,6 +528,25 @@ def is_store(root: Path) -> bool:
         return ATTRIBUTE in read_json(root / GROUP_FILE)["attributes"].mapping()
     except (OSError, SchemaError):
         return False
+
+
+def check_own(root: Path) -> None:
+    """Make sure that a store is not a copy of what was read from a server.
+
+    Raises
+    ------
+    OutputError
+        If it is.
+    """
+    try:
+        url = read_json(root / REMOTE_FILE)["url"].text()
+    except (OSError, SchemaError):
+        return
+    raise OutputError(
+        "{url} is on a server, and only read from there",
+        "change the store where it lies, or copy all of it to this computer",
+        url=url,
+    )
 
 
 def unreadable(path: Path | str, error: OSError) -> StoreError:

@@ -137,6 +137,7 @@ class StoreWriter:
         SignatureMismatchError
             If it was made from another raster, with another CRS, by another model or with other options.
         """
+        layout.check_own(root)
         stored = layout.read_metadata(root)
         remedy = "use the same options, another output, or start again with --overwrite"
         check_signature(root, signature(stored), signature(metadata), remedy, same_crs)
@@ -164,7 +165,7 @@ class StoreWriter:
             layout.group_json({"level": grid.level, "width": grid.width, "height": grid.height}), encoding="utf-8"
         )
 
-    def _add_level(self, level: int) -> None:
+    def add_level(self, level: int) -> None:
         """Add an enlarged level to the store unless it has it."""
         group = self.root / layout.level_name(level)
         if level >= 0 or group.is_dir():
@@ -198,7 +199,7 @@ class StoreWriter:
         OutputError
             If the disk is full or cannot be written. Nothing of the tile remains then.
         """
-        self._add_level(tile.level)
+        self.add_level(tile.level)
         chunks = [chunk for name in self.metadata.features for chunk in self._chunks(tile, name, features[name])]
         if (self.root / layout.level_name(tile.level) / layout.ORIGIN).is_dir():
             checksums = (int(chunk.values[0]) for chunk in chunks if not chunk.is_flushed)
@@ -229,7 +230,7 @@ class StoreWriter:
 
     def skip(self, tile: Tile) -> None:
         """Record that a tile has no data."""
-        self._add_level(tile.level)
+        self.add_level(tile.level)
         self._write_chunks([_Chunk(layout.skipped_key(tile), np.array([True]), is_flushed=False)])
 
     def is_done(self, tile: Tile) -> bool:
@@ -375,6 +376,7 @@ def set_crs(root: Path, crs_wkt: str, check: Callable[[StoreMetadata], None] | N
     OutputError
         If the store cannot be written. It is unchanged then.
     """
+    layout.check_own(root)
     document = layout.read_document(root)
     # Changed in the document before it is checked, so that a damaged CRS can be replaced.
     document["attributes"][layout.ATTRIBUTE]["raster"].mapping()["crs_wkt"] = crs_wkt
