@@ -188,6 +188,9 @@ def install_decoder(root: Path, folder: Path, load: Load, name: str | None = Non
             name=wanted,
         )
     check_decoder(decoder)
+    for path in (decoder.decoder_path, decoder.prepare_path):
+        if path is not None and path.with_name(path.name + layout.EXTERNAL_SUFFIX).exists():
+            raise ModelError("{path} has its weights in another file", "export it with its weights inside", path=path)
     load(decoder.prepare_path, decoder.decoder_path, 1)
     try:
         added = _copy(root, decoder, info, wanted)

@@ -70,6 +70,9 @@ SUFFIX = ".embeddings.zarr"
 GROUP_FILE = "zarr.json"
 PREPARE_FILE = "prepare.onnx"
 DECODER_FILE = "decoder.onnx"
+EXTERNAL_SUFFIX = ".data"
+"""Added to the name of an ONNX file for that of the file with its weights, if it does not hold them itself."""
+
 DECODERS = "decoders"
 DECODER_INFO_FILE = "decoder.json"
 ACTIVE_FILE = "active.json"
@@ -531,13 +534,17 @@ def is_store(root: Path) -> bool:
 
 
 def check_own(root: Path) -> None:
-    """Make sure that a store is not a copy of what was read from a server.
+    """Make sure that a store may be changed, and is not a copy of what was read from a server.
 
     Raises
     ------
     OutputError
-        If it is.
+        If it is, or what is written would land outside it.
     """
+    if (root / DECODERS).is_symlink():
+        raise OutputError(
+            "{path} is a link, so that decoders would be written elsewhere", "remove it", path=root / DECODERS
+        )
     try:
         url = read_json(root / REMOTE_FILE)["url"].text()
     except (OSError, SchemaError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -312,6 +313,9 @@ def _write_file(path: Path, chunk: _Chunk) -> None:
 
 def _place_chunk(made: Path, root: Path, key: str) -> None:
     """Rename a chunk, creating missing folders, except those of the store and its arrays: it may have been removed."""
+    folder, wanted = (root / key).parent, os.path.join(os.path.realpath(root), os.path.dirname(key))  # noqa: PTH118, PTH120
+    if os.path.realpath(folder) != os.path.normpath(wanted):
+        raise OSError(errno.ELOOP, "one of its folders is a link to another place", os.fspath(folder))
     try:
         put_in_place(made, root / key)
     except FileNotFoundError:
