@@ -34,9 +34,11 @@ def external_files(path: Path) -> set[str]:
     OSError
         If the file cannot be read.
     ValueError
-        If it is no ONNX file.
+        If it names a file in a part that is not ONNX.
     """
     found: set[str] = set()
+    if path.stat().st_size == 0:
+        return found
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
         if content.find(_LOCATION) < 0:
             return found

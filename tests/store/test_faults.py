@@ -96,7 +96,9 @@ def wrong_clock(request: pytest.FixtureRequest, store: Path, monkeypatch: pytest
     now = time.time() + (-1 if request.param == "back" else 1) * 20 * 365 * 86400
     monkeypatch.setattr(time, "time", lambda: now)
     real = os.utime
-    monkeypatch.setattr(os, "utime", lambda path, times=None, **more: real(path, times or (now, now), **more))
+    monkeypatch.setattr(
+        os, "utime", lambda path, times=None, **more: real(path, times if times or more else (now, now), **more)
+    )
     return iter(())
 
 
