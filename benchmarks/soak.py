@@ -45,35 +45,14 @@ _SHARE = 10
 def kill_often(
     folder: Path, encode: Sequence[str], store: Path, times: int, longest_s: float, seed: int = 0
 ) -> dict[str, int]:
-    """Start a command that encodes a raster, and kill it at random times, until it has been killed so often.
+    """Kill a command that encodes a raster into ``store``, with ``--resume``, after up to ``longest_s``.
 
-    After each kill, every tile of the store must be whole or missing. When the store is complete, it must be equal to
-    one that was made without kills, and it is made anew.
-
-    Parameters
-    ----------
-    folder : Path
-        Empty; for the store made without kills.
-    encode : sequence of str
-        The command with ``--resume``; it writes ``store``.
-    store : Path
-    times : int
-    longest_s : float
-        The command runs for a random time up to this before it is killed.
-    seed : int
-
-    Returns
-    -------
-    dict of str to int
-        Number of kills, of stores that were completed, and of temporary files that were left.
-
-    Raises
-    ------
-    AssertionError
-        If a store was damaged.
+    After each kill, every tile must be whole or missing. A store that is complete must be equal to one that was made
+    without kills, which goes into an empty folder, and is made anew. Returns the numbers of kills, of completed stores,
+    and of temporary files that were left; raises AssertionError if a store was damaged.
     """
     rng = random.Random(seed)
-    _run([*encode])
+    subprocess.run(encode, check=True, capture_output=True)
     shutil.move(store, folder / "whole")
     kills = completed = left = 0
     while kills < times or store.exists():
@@ -98,31 +77,12 @@ def kill_often(
 
 
 def fill_disk(folder: Path, encode: Sequence[str], name: str, sizes: Sequence[int]) -> dict[str, int]:
-    """Encode onto disks of these sizes in bytes, which fill up, then make room and resume.
+    """Encode onto disks of these sizes in bytes, which fill up, then make room and resume; only root can mount them.
 
-    Needs the right to mount a file system in memory.
-
-    Parameters
-    ----------
-    folder : Path
-        Empty.
-    encode : sequence of str
-        The command with ``--resume``; the folder for the store is added to it.
-    name : str
-        Of the store.
-    sizes : sequence of int
-
-    Returns
-    -------
-    dict of str to int
-        Number of disks that were full, and of stores that were resumed.
-
-    Raises
-    ------
-    AssertionError
-        If a store was damaged, or an error was not one sentence.
+    The folder for the store is added to the command. Returns how many disks were full, and how many of their stores
+    could be resumed; raises AssertionError if a store was damaged, or an error was not one sentence.
     """
-    _run([*encode, str(folder / "whole")])
+    subprocess.run([*encode, str(folder / "whole")], check=True, capture_output=True)
     full = resumed = 0
     for size in sizes:
         with _small_disk(folder, size) as disk:
@@ -138,7 +98,7 @@ def fill_disk(folder: Path, encode: Sequence[str], name: str, sizes: Sequence[in
                 _check(not bad, str(bad))
                 resumed += 1
             subprocess.run(["mount", "-o", "remount,size=1g", str(disk)], check=True)
-            _run([*encode, str(disk)])
+            subprocess.run([*encode, str(disk)], check=True, capture_output=True)
             _check(_tiles(store) == _tiles(folder / "whole" / name), "the store differs from one on a large disk")
     return {"disks": len(sizes), "full": full, "resumed": resumed}
 
@@ -155,10 +115,6 @@ def _small_disk(folder: Path, size: int) -> Iterator[Path]:
         disk.rmdir()
 
 
-def _run(command: Sequence[str]) -> None:
-    subprocess.run(command, check=True, capture_output=True)
-
-
 def _check(is_right: bool, text: str) -> None:
     if not is_right:
         raise AssertionError(text)
@@ -169,22 +125,10 @@ def _tiles(store: Path) -> dict[str, bytes]:
 
 
 def click_often(folder: Path, clicks: int, tiles: int, threads: int = 1, seed: int = 0) -> dict[str, float]:
-    """Click at random places of a store in one process.
+    """Click at random places of a store of one tile of the embedded model, written many times, in one process.
 
-    Parameters
-    ----------
-    folder : Path
-        For the store: one tile of the embedded model, written many times.
-    clicks, tiles : int
-    threads : int
-        Of the decoder.
-    seed : int
-
-    Returns
-    -------
-    dict of str to float
-        At the start and at the end: 99th percentile of the time of a click and of its processor time in milliseconds,
-        resident memory in MiB, open files.
+    Returns, for the first and the last tenth, the 99th percentile of the time and of the processor time of a click,
+    resident memory in MiB, and the number of open files.
     """
     store = _store_of(folder, tiles)
     segmenter = open_segmenter(store, threads)

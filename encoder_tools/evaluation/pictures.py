@@ -43,6 +43,9 @@ def find_raster(reader: StoreReader, given: Path | None = None) -> Path | None:
         if not path.is_file():
             raise RasterError(f"{path} does not exist", "check --raster, or omit it")
         return path
+    if reader.remote is not None:
+        # Where it lay on the server says nothing about this computer.
+        return None
     folder = reader.root.resolve().parent
     return next((path for path in (folder / raster.file_name, folder / raster.path) if path.is_file()), None)
 
