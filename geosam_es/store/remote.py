@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Optional, Union
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from ..errors import GeoSamError, OutputError, StoreError
+from ..errors import GeoSamError, OutputError, ServerError, StoreError
 from . import layout
 from .cache import StoreCache
 from .decoder_files import check_file
@@ -229,6 +229,8 @@ class RemoteStore:
             write_text(fresh / layout.REMOTE_FILE, json.dumps({"url": str(self)}))
             remove_tree(self.folder)
             put_in_place(fresh, self.folder)
+        except ServerError:
+            raise
         except GeoSamError as error:
             # The user knows the address, and not the copy.
             values = {
