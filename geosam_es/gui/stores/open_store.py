@@ -24,7 +24,7 @@ from ...qgis_support.layer_source import LayerSource, open_raster, source_of
 from ...qgis_support.live_store import LiveOptions, LiveStore
 from ...qgis_support.messages import tr
 from ...qgis_support.remote import open_remote
-from ...qgis_support.service_request import interrupt
+from ...qgis_support.service_request import interrupt, interruptible
 from ...store import set_crs
 from ...store.decoders import ORIGINAL
 from ...store.layout import StoreMetadata
@@ -278,7 +278,8 @@ class OpenStoreTask(BackgroundTask):
     def work(self) -> None:
         """Open the store."""
         self._thread = threading.get_ident()
-        self._store = self._begin(self.rasters[0]) if self.path is None else self._open(self.path)
+        with interruptible():
+            self._store = self._begin(self.rasters[0]) if self.path is None else self._open(self.path)
         if not self.isCanceled():
             self._store, self._notice = follow_layer_crs(self._store)
 
