@@ -3,6 +3,8 @@
 #   make test     say what is missing, install it, check the code, run every test
 # Others:
 #   make bench    measure the speed against other tools: benchmarks/, docs/performance.md   (twenty minutes)
+#   make soak     thirty kills, ten full disks and ten thousand clicks, into docs/reliability.md   (half an hour)
+#   make bench-gpu   measure on this machine's GPU, into gpu/; says so if there is none   (ten minutes)
 #   make lint     ruff, mypy and the layering
 #   make test-core   the tests that need no QGIS
 #   make test-qgis   the tests of the QGIS plugin   (SUITE=trixie or forky: in that Debian's QGIS, as root)
@@ -44,7 +46,7 @@ TEST_PACKAGES = '$(TORCH)' -e '.[dev]' segment-anything onnx
 QGIS_PIP = $(QGIS_VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 QGIS_TEST_PACKAGES = -r requirements.txt 'attrs>=24' -e '.[qgis-test]'
 
-.PHONY: help demo test plan system test-core test-qgis test-qgis-here bench lint zip bundle translations lrelease train-mini measure-mini measure-finetuning clean
+.PHONY: help demo test plan system test-core test-qgis test-qgis-here bench soak bench-gpu lint zip bundle translations lrelease train-mini measure-mini measure-finetuning clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -90,6 +92,12 @@ test-qgis-here: $(QGIS_VENV)/.test
 # Run nothing else meanwhile: the documentation quotes these figures.
 bench: $(VENV)/.test
 	$(VENV)/bin/python -m benchmarks.speed -o benchmarks --fill benchmarks/README.md --fill docs/performance.md
+
+soak: $(VENV)/.test
+	$(VENV)/bin/python -m benchmarks.soak --page docs/reliability.md
+
+bench-gpu: $(VENV)/.test
+	$(VENV)/bin/python -m benchmarks.speed --only gpu -o gpu
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .

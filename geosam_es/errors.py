@@ -15,6 +15,7 @@ __all__ = [
     "PackageError",
     "PromptError",
     "RasterError",
+    "ServerError",
     "SignatureMismatchError",
     "StoreError",
     "VectorError",
@@ -79,6 +80,10 @@ class VectorError(GeoSamError, ValueError):
 
 class StoreError(GeoSamError, ValueError):
     """Raised when a directory is not a complete embedding store of a known format version."""
+
+
+class ServerError(StoreError):
+    """Raised when a server does not answer, or with an error, so that nothing is known of the store on it."""
 
 
 class SignatureMismatchError(StoreError):

@@ -20,7 +20,7 @@ from .evaluate import evaluate_command
 from .finetune import finetune_command
 from .group import CommandGroup
 from .import_geosam import import_command
-from .inspect import info_command, verify_command
+from .inspect import info_command, repair_command, verify_command
 from .models import export_command, models_command, train_mini_command
 from .segment import segment_command
 from .similar import similar_command
@@ -34,6 +34,7 @@ _COMMANDS = (
     info_command,
     verify_command,
     catalog_command,
+    repair_command,
     segment_command,
     auto_command,
     similar_command,

@@ -33,7 +33,7 @@ from ..evaluation.pictures import find_raster, open_raster
 from ..progress import Progress
 from ..segment import check_place
 from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, write_vector
-from .options import PATH, Number
+from .options import PATH, STORE, Number, StorePlace
 from .segment import note_missing, output_options, vector_layer
 
 __all__ = ["auto_command"]
@@ -51,7 +51,7 @@ _BLANK: dict[str, NDArray[Any]] = {
 
 
 @click.command("auto")
-@click.argument("store", type=PATH)
+@click.argument("store", type=STORE)
 @click.option("-o", "--output", required=True, type=PATH, help=f"Extensions: {', '.join(FORMATS)}.")
 @click.option("--aoi", type=PATH, help="Vector layer; only points of the grid in it are used.")
 @click.option(
@@ -80,7 +80,7 @@ _BLANK: dict[str, NDArray[Any]] = {
 @click.option("--resume", is_flag=True, help="Continue an interrupted run with the same options.")
 @output_options
 def auto_command(
-    store: Path,
+    store: StorePlace,
     output: Path,
     aoi: Path | None,
     levels: Sequence[int],

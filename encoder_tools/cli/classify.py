@@ -31,14 +31,14 @@ from ..output_folder import OutputFolder
 from ..segment import located
 from ..vector import VectorLayer, read_vector
 from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, write_vector
-from .options import PATH, json_option
+from .options import PATH, STORE, StorePlace, json_option
 from .segment import refuse_own_prompts
 
 __all__ = ["classify_command"]
 
 
 @click.command("classify")
-@click.argument("store", type=PATH)
+@click.argument("store", type=STORE)
 @click.argument("layers", metavar="[TRAINING] POLYGONS", nargs=-1, required=True, type=PATH)
 @click.option("-o", "--output", required=True, type=PATH, help=f"Extensions: {', '.join(FORMATS)}.")
 @click.option(
@@ -58,7 +58,7 @@ __all__ = ["classify_command"]
 @click.option("--overwrite", is_flag=True, help="Replace an existing file and report.")
 @json_option
 def classify_command(
-    store: Path,
+    store: StorePlace,
     layers: Sequence[Path],
     output: Path,
     class_field: str,

@@ -22,7 +22,7 @@ from geosam_es.store.decoders import (
 from geosam_es.store.layout import read_metadata
 
 from ..progress import Progress
-from .options import PATH, json_option
+from .options import OWN_STORE, PATH, json_option
 
 __all__ = ["decoder_command", "decoder_json", "decoder_text"]
 
@@ -40,7 +40,7 @@ def decoder_command() -> None:
 
 
 @decoder_command.command("set")
-@click.argument("store", type=PATH)
+@click.argument("store", type=OWN_STORE)
 @click.argument("folder", metavar="DECODER", type=PATH)
 @click.option("--name", help="Name of the decoder in the store. Default: its own name.")
 @click.option("--keep-active", is_flag=True, help="Add the decoder without using it.")
@@ -78,7 +78,7 @@ def _is_encoded_with(store: Path, folder: Path) -> bool:
 
 
 @decoder_command.command("list")
-@click.argument("store", type=PATH)
+@click.argument("store", type=OWN_STORE)
 @json_option
 def list_command(store: Path, as_json: bool) -> None:
     """List the decoders of STORE. The one in use is marked with *.
@@ -97,7 +97,7 @@ def list_command(store: Path, as_json: bool) -> None:
 
 
 @decoder_command.command("use")
-@click.argument("store", type=PATH)
+@click.argument("store", type=OWN_STORE)
 @click.argument("name")
 def use_command(store: Path, name: str) -> None:
     """Use the decoder NAME of STORE. "original" is the decoder that STORE was made with.
@@ -110,7 +110,7 @@ def use_command(store: Path, name: str) -> None:
 
 
 @decoder_command.command("remove")
-@click.argument("store", type=PATH)
+@click.argument("store", type=OWN_STORE)
 @click.argument("name")
 def remove_command(store: Path, name: str) -> None:
     """Remove the tuned decoder NAME from STORE. If it was in use, the original one is used afterwards.

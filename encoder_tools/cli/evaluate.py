@@ -20,13 +20,13 @@ from ..evaluation.prompting import parse_kinds
 from ..evaluation.report import REPORT_FILE, REPORT_FILES, ReportInput, write_report
 from ..output_folder import OutputFolder
 from ..progress import Progress
-from .options import PATH, json_option, threads_option
+from .options import PATH, STORE, StorePlace, json_option, threads_option
 
 __all__ = ["evaluate_command"]
 
 
 @click.command("evaluate")
-@click.argument("store", type=PATH)
+@click.argument("store", type=STORE)
 @click.argument("truth", type=PATH)
 @click.option("-o", "--output", required=True, type=PATH, help="Folder for the report.")
 @click.option(
@@ -51,7 +51,7 @@ __all__ = ["evaluate_command"]
 @click.option("--overwrite", is_flag=True, help="Replace an existing report.")
 @json_option
 def evaluate_command(
-    store: Path,
+    store: StorePlace,
     truth: Path,
     output: Path,
     decoders: Sequence[str],

@@ -13,7 +13,7 @@ import click
 from geosam_es.errors import VectorError
 
 from ..progress import Progress
-from .options import PATH, Number, json_option
+from .options import OWN_STORE, PATH, Number, json_option
 
 if TYPE_CHECKING:
     from ..finetune.finetuning import DataSplit
@@ -38,7 +38,7 @@ class _Holdout(click.ParamType):  # type: ignore[type-arg]
 
 
 @click.command("finetune")
-@click.argument("stores", metavar="STORE...", nargs=-1, required=True, type=PATH)
+@click.argument("stores", metavar="STORE...", nargs=-1, required=True, type=OWN_STORE)
 @click.argument("truth", type=PATH)
 @click.option("-o", "--output", required=True, type=PATH, help="Folder for the tuned decoder.")
 @click.option("--class", "class_filter", metavar="FIELD=VALUE", help="Use only objects of this class.")

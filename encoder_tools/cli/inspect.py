@@ -1,39 +1,53 @@
-"""``geosam-es info`` and ``geosam-es verify``."""
+"""``geosam-es info``, ``geosam-es verify`` and ``geosam-es repair``."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from itertools import zip_longest
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import click
 import pyproj
 
+from geosam_es.core.grid import Tile
+from geosam_es.encoding.encode import encode_tiles
 from geosam_es.encoding.placement import check_placement
-from geosam_es.errors import StoreError
-from geosam_es.store import StoreMetadata, StoreReader, set_crs
+from geosam_es.encoding.plan import EncodePlan
+from geosam_es.errors import ModelError, StoreError
+from geosam_es.inference.runtime import available_cores
+from geosam_es.store import StoreMetadata, StoreReader, StoreWriter, set_crs
+from geosam_es.store.decoder_files import check_file
 from geosam_es.store.decoders import check_decoder, list_decoders
-from geosam_es.store.files import folder_bytes
-from geosam_es.store.raster_name import RasterPath
+from geosam_es.store.files import folder_bytes, put_in_place, temporary_name
+from geosam_es.store.layout import GROUP_FILE
+from geosam_es.store.raster_name import GdalName, RasterPath, typed
 from geosam_es.store.reader import TileState
 from geosam_es.store.signature import check_signature, raster_signature, signature
 
 from ..crs import map_crs, parse_crs, same_crs, store_crs
+from ..evaluation.pictures import find_raster
+from ..finetune.encode_again import raster_of
+from ..models.loading import SAM_NAMES, load_model
 from ..progress import Progress
-from ..raster import Raster
+from ..raster import Raster, bounded_cache
 from .decoder import decoder_json, decoder_text
-from .options import PATH, RASTER, json_option
+from .options import OWN_STORE, PATH, RASTER, STORE, StorePlace, json_option, threads_option
 
-__all__ = ["info_command", "verify_command"]
+__all__ = ["info_command", "repair_command", "verify_command"]
 
 _SHOWN_PROBLEMS = 5
 
 
 @click.command("info")
-@click.argument("store", type=PATH)
+@click.argument("store", type=STORE)
 @json_option
 @click.option("--set-crs", "crs", metavar="CRS", help="Correct the CRS of the store first. Features are not affected.")
-def info_command(store: Path, as_json: bool, crs: str | None) -> None:
+def info_command(store: StorePlace, as_json: bool, crs: str | None) -> None:
     """Print what STORE contains.
 
     \b
@@ -42,27 +56,29 @@ def info_command(store: Path, as_json: bool, crs: str | None) -> None:
       geosam-es info ortho.embeddings.zarr --set-crs EPSG:25830
     """
     if crs is not None:
-        _set_crs(store, parse_crs(crs))
+        _set_crs(store if isinstance(store, Path) else store.folder, parse_crs(crs))
     reader = StoreReader(store)
     raster_crs = store_crs(reader)
-    counts = reader.counts()
-    size_bytes = folder_bytes(store)
+    # A server would be asked for each tile.
+    counts = reader.counts() if reader.remote is None else []
+    size_bytes = folder_bytes(reader.root)
     if as_json:
         tiles = [asdict(count) for count in counts]
-        decoders = [decoder_json(decoder, reader.decoder.name) for decoder in list_decoders(store)]
+        decoders = [decoder_json(decoder, reader.decoder.name) for decoder in list_decoders(reader.root)]
         value = {**reader.metadata.to_json(), "tiles": tiles, "bytes": size_bytes, "decoders": decoders}
         click.echo(json.dumps(value, indent=2))
         return
     metadata, raster = reader.metadata, reader.metadata.raster
-    click.echo(f"Store:   {store} ({size_bytes / 2**20:.1f} MiB, {metadata.software}, {metadata.created})")
+    here = "" if reader.remote is None else " of it here"
+    click.echo(f"Store:   {store} ({size_bytes / 2**20:.1f} MiB{here}, {metadata.software}, {metadata.created})")
     click.echo(f"Raster:  {raster.file_name}, {raster.width} x {raster.height} px, {raster_crs.name}")
     click.echo(f"Bands:   {', '.join(map(str, metadata.bands))}, {_stretch_text(reader)}, nodata {metadata.nodata}")
     click.echo(f"Model:   {metadata.model['name']} ({metadata.model['licence']}), {metadata.dtype}")
     _print_decoders(reader)
     click.echo(f"Tiles:   {metadata.tiling.tile_size} px, overlap {metadata.tiling.overlap} px")
-    for count, grid in zip(counts, reader.grids):
-        state = f"{count.encoded} encoded, {count.skipped} without data, {count.missing} missing"
-        click.echo(f"Level {count.level}: {grid.width} x {grid.height} px, {grid.rows} x {grid.cols} tiles: {state}")
+    for count, grid in zip_longest(counts, reader.grids):
+        state = f": {count.encoded} encoded, {count.skipped} without data, {count.missing} missing" if count else ""
+        click.echo(f"Level {grid.level}: {grid.width} x {grid.height} px, {grid.rows} x {grid.cols} tiles{state}")
 
 
 def _set_crs(store: Path, crs: pyproj.CRS) -> None:
@@ -90,13 +106,14 @@ def _stretch_text(reader: StoreReader) -> str:
 
 
 @click.command("verify")
-@click.argument("store", type=PATH)
+@click.argument("store", type=STORE)
 @click.argument("image", required=False, type=RASTER)
+@threads_option
 @json_option
-def verify_command(store: Path, image: RasterPath | None, as_json: bool) -> None:
+def verify_command(store: StorePlace, image: RasterPath | None, threads: int | None, as_json: bool) -> None:
     """Check that STORE is complete and undamaged: all tiles and decoders. With IMAGE, check that it was made from it.
 
-    Tiles are compared with the checksums that were stored when they were encoded.
+    Tiles are compared with the checksums that were stored when they were encoded. The exit code is 2 if one differs.
 
     \b
     Example:
@@ -106,32 +123,29 @@ def verify_command(store: Path, image: RasterPath | None, as_json: bool) -> None
     store_crs(reader)
     if image is not None:
         _check_raster(reader, image)
-    for decoder in list_decoders(store):
+    for decoder in list_decoders(reader.root):
         check_decoder(decoder)
+    for name, sha256 in reader.metadata.decoder_sha256.items():
+        check_file(reader.root / name, sha256, GROUP_FILE)
     total = sum(map(len, reader.grids))
     problems = []
     unchecked = absent = 0
-    with Progress(store.name, "tiles") as progress:
-        progress(0, total)
-        for done, (tile, problem) in enumerate(reader.problems(), start=1):
-            if problem:
-                problems.append({"level": tile.level, "row": tile.row, "col": tile.col, "problem": problem})
-            elif reader.state(tile) is TileState.MISSING:
-                # Enlarged levels need not be complete.
-                absent += 1
-            elif reader.state(tile) is TileState.ENCODED and not reader.has_checksums(tile):
-                unchecked += 1
-            progress(done, total)
+    for tile, problem in _checked(reader, store.name, threads):
+        if problem:
+            problems.append((tile, problem))
+        elif reader.state(tile) is TileState.MISSING:
+            # Enlarged levels need not be complete.
+            absent += 1
+        elif reader.state(tile) is TileState.ENCODED and not reader.has_checksums(tile):
+            unchecked += 1
     total -= absent
     if as_json:
-        click.echo(json.dumps({"tiles": total, "problems": problems, "without_checksum": unchecked}, indent=2))
+        listed = _listed(problems)
+        click.echo(json.dumps({"tiles": total, "problems": listed, "without_checksum": unchecked}, indent=2))
     if problems:
-        shown = "; ".join(
-            f"level {p['level']} ({p['row']}, {p['col']}) {p['problem']}" for p in problems[:_SHOWN_PROBLEMS]
-        )
         raise StoreError(
-            f"{store} has {len(problems)} bad tile(s) of {total}: {shown}",
-            "delete the damaged tiles and continue with: geosam-es encode IMAGE --resume",
+            f"{store} has {len(problems)} bad tile(s) of {total}: {_in_words(problems)}",
+            f"encode them again with: geosam-es repair {typed(str(store))}",
         )
     if not as_json:
         click.echo(f"{store}: all {total} tiles are complete" + (f", and it was made from {image}" if image else ""))
@@ -141,6 +155,89 @@ def verify_command(store: Path, image: RasterPath | None, as_json: bool) -> None
                 f"{unchecked} tile(s) have no checksum, so changed values in them cannot be detected: "
                 f"geosam-es encode IMAGE {remedy}"
             )
+
+
+def _checked(reader: StoreReader, label: str, threads: int | None) -> Iterator[tuple[Tile, str]]:
+    """Check all tiles with progress; see `StoreReader.problems`."""
+    total = sum(map(len, reader.grids))
+    with Progress(label, "tiles") as progress:
+        progress(0, total)
+        for done, found in enumerate(reader.problems(threads or available_cores()), start=1):
+            yield found
+            progress(done, total)
+
+
+def _listed(problems: Sequence[tuple[Tile, str]]) -> list[dict[str, Any]]:
+    return [{**tile._asdict(), "problem": problem} for tile, problem in problems]
+
+
+def _in_words(problems: Sequence[tuple[Tile, str]]) -> str:
+    return "; ".join(f"level {t.level} ({t.row}, {t.col}) {problem}" for t, problem in problems[:_SHOWN_PROBLEMS])
+
+
+@click.command("repair")
+@click.argument("store", type=OWN_STORE)
+@click.option("--raster", type=RASTER, help="The image of the store, or its folder. Default: found beside the store.")
+@click.option("--model", help="Folder of the model of the store, if it is not one that comes with GeoSAM-ES.")
+@click.option("--checkpoint", type=PATH, help="File of SAM weights. Default: the downloaded one.")
+@click.option("--device", default="auto", show_default=True, help="Device to encode on: auto, cpu, cuda or cuda:1.")
+@threads_option
+@json_option
+def repair_command(
+    store: Path,
+    raster: RasterPath | None,
+    model: str | None,
+    checkpoint: Path | None,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Encode the missing and damaged tiles of STORE again, and no others, with its own model, bands and stretch.
+
+    \b
+    Example:
+      geosam-es repair ortho.embeddings.zarr --raster ortho.tif
+    """
+    reader = StoreReader(store)
+    store_crs(reader)
+    problems = [found for found in _checked(reader, store.name, threads) if found[1]]
+    metadata = reader.metadata
+    files = [name for name, sha256 in metadata.decoder_sha256.items() if not _is_whole(reader.root / name, sha256)]
+    if problems or files:
+        image = raster if isinstance(raster, GdalName) else find_raster(reader, raster)
+        with TemporaryDirectory(prefix="geosam-es-") as work:
+            name = model or str(metadata.model["name"])
+            precision = metadata.precision if name in SAM_NAMES and metadata.precision != "float16" else "auto"
+            loaded = load_model(name, checkpoint, device, Path(work), threads, precision)
+            plan = EncodePlan(raster_of(reader, image), metadata, None, loaded.encoder.default_batch_size)
+            wanted = signature(replace(metadata, model=loaded.encoder.info.to_json()))
+            remedy = "give the model of the store with --model, or the device that it was made on with --device"
+            writer = StoreWriter.resume(store, metadata, same_crs)
+            check_signature(store, signature(metadata), wanted, remedy)
+            for file in files:
+                check_file(loaded.export_decoder()[file], metadata.decoder_sha256[file], GROUP_FILE)
+                copied = Path(shutil.copyfile(loaded.export_decoder()[file], temporary_name(reader.root)))
+                put_in_place(copied, reader.root / file)
+            for tile, _ in problems:
+                writer.forget(tile)
+            with Progress(store.name, "tiles") as progress, bounded_cache():
+                encode_tiles(plan, loaded.encoder, writer, [tile for tile, _ in problems], progress)
+    left = [(tile, problem) for tile, problem in ((tile, reader.problem(tile)) for tile, _ in problems) if problem]
+    if as_json:
+        value = {"repaired": _listed([found for found in problems if found[0] not in dict(left)]), "files": files}
+        click.echo(json.dumps(value, indent=2))
+    if left:
+        raise StoreError(f"{store} still has {len(left)} bad tile(s): {_in_words(left)}", "check the disk")
+    if not as_json:
+        click.echo(f"{store}: {len(problems)} tile(s) encoded again" + "".join(f", {name} replaced" for name in files))
+
+
+def _is_whole(path: Path, sha256: str) -> bool:
+    try:
+        check_file(path, sha256)
+    except ModelError:
+        return False
+    return True
 
 
 def _check_raster(reader: StoreReader, image: RasterPath) -> None:

@@ -8,11 +8,37 @@ from typing import Any
 
 import click
 
+from geosam_es.errors import OutputError
 from geosam_es.store.raster_name import RasterPath, raster_path
+from geosam_es.store.remote import StorePlace, is_address, without_query
 
-__all__ = ["PATH", "RASTER", "Number", "json_option", "threads_option"]
+from ..remote import open_remote
+
+__all__ = ["OWN_STORE", "PATH", "RASTER", "STORE", "Number", "StorePlace", "json_option", "threads_option"]
 
 PATH = click.Path(path_type=Path)
+
+
+class _StoreType(click.Path):
+    """A store in a folder or, if it is only read, on a web server."""
+
+    def __init__(self, is_changed: bool) -> None:
+        super().__init__(path_type=Path)
+        self._is_changed = is_changed
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a path or a `RemoteStore`."""
+        if not (isinstance(value, str) and is_address(value)):
+            return super().convert(value, param, ctx)
+        if self._is_changed:
+            raise OutputError(
+                f"{without_query(value)} is on a server, and stores are only read from there",
+                "run this command where the store lies, or on a copy of all of it",
+            )
+        return open_remote(value)
+
+
+STORE, OWN_STORE = _StoreType(is_changed=False), _StoreType(is_changed=True)
 
 
 class _RasterType(click.Path):

@@ -44,7 +44,7 @@ from ..segment import (
 )
 from ..vector import VectorLayer, file_and_layer, read_vector
 from ..vector_output import FORMATS, default_crs
-from .options import PATH, Number, json_option, threads_option
+from .options import PATH, STORE, Number, StorePlace, json_option, threads_option
 
 __all__ = [
     "answer_options",
@@ -147,7 +147,7 @@ def output_options(command: Command) -> Command:
 
 
 @click.command("segment")
-@click.argument("store", type=PATH)
+@click.argument("store", type=STORE)
 @click.argument("prompts", required=False, type=PATH)
 @click.option("-o", "--output", required=True, type=PATH, help=f"Extensions: {', '.join(FORMATS)}.")
 @click.option(
@@ -170,7 +170,7 @@ def output_options(command: Command) -> Command:
 )
 @output_options
 def segment_command(
-    store: Path,
+    store: StorePlace,
     prompts: Path | None,
     output: Path,
     points: Sequence[tuple[float, ...]],

@@ -20,14 +20,14 @@ from ..progress import Progress
 from ..segment import check_place, polygons_from_layer
 from ..vector import VectorLayer
 from ..vector_output import FORMATS, check_output, default_crs, write_vector
-from .options import PATH, Number
+from .options import PATH, STORE, Number, StorePlace
 from .segment import note_missing, output_options, refuse_own_prompts, vector_layer
 
 __all__ = ["similar_command"]
 
 
 @click.command("similar")
-@click.argument("store", type=PATH)
+@click.argument("store", type=STORE)
 @click.argument("examples", type=PATH)
 @click.option("-o", "--output", required=True, type=PATH, help=f"Extensions: {', '.join(FORMATS)}.")
 @click.option("--rejected", type=PATH, help="Counterexamples, such as wrong results of an earlier run.")
@@ -43,7 +43,7 @@ __all__ = ["similar_command"]
 @click.option("--out-crs", help="CRS of the output. Default: that of EXAMPLES, but EPSG:4326 for .kml and .geojsonl.")
 @output_options
 def similar_command(
-    store: Path,
+    store: StorePlace,
     examples: Path,
     output: Path,
     rejected: Path | None,

@@ -13,7 +13,7 @@ from geosam_es.inference.session import open_segmenter
 from ..crs import parse_crs, store_crs
 from ..segment import UpdateOptions, polygons_from_layer
 from ..vector_output import FORMATS, default_crs
-from .options import PATH, Number
+from .options import PATH, STORE, Number, StorePlace
 from .segment import answer_options, draw, output_options, refuse_own_prompts, vector_layer
 
 __all__ = ["update_command"]
@@ -22,7 +22,7 @@ _DEFAULTS = UpdateOptions()
 
 
 @click.command("update")
-@click.argument("store", type=PATH)
+@click.argument("store", type=STORE)
 @click.argument("polygons", metavar="OLD_POLYGONS", type=PATH)
 @click.option("-o", "--output", required=True, type=PATH, help=f"Extensions: {', '.join(FORMATS)}.")
 @click.option("--crs", help="CRS of an OLD_POLYGONS file without CRS.")
@@ -60,7 +60,7 @@ _DEFAULTS = UpdateOptions()
 @answer_options
 @output_options
 def update_command(
-    store: Path,
+    store: StorePlace,
     polygons: Path,
     output: Path,
     crs: str | None,

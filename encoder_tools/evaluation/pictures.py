@@ -12,6 +12,7 @@ from geosam_es.core.window import Window
 from geosam_es.errors import GeoSamError, RasterError
 from geosam_es.inference.encoder import FILL_RGB
 from geosam_es.store import StoreReader
+from geosam_es.store.raster_name import RasterPath
 
 from ..raster import Raster
 from .evaluate import Outcome
@@ -42,6 +43,9 @@ def find_raster(reader: StoreReader, given: Path | None = None) -> Path | None:
         if not path.is_file():
             raise RasterError(f"{path} does not exist", "check --raster, or omit it")
         return path
+    if reader.remote is not None:
+        # Where it lay on the server says nothing about this computer.
+        return None
     folder = reader.root.resolve().parent
     return next((path for path in (folder / raster.file_name, folder / raster.path) if path.is_file()), None)
 
@@ -122,7 +126,7 @@ class RasterWindows:
         return image
 
 
-def open_raster(reader: StoreReader, path: Path) -> Raster | None:
+def open_raster(reader: StoreReader, path: RasterPath) -> Raster | None:
     """Open a raster as it was encoded, None if it cannot be opened or has another size."""
     stored = reader.metadata
     try:

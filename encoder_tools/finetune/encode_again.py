@@ -16,6 +16,7 @@ from geosam_es.errors import OutputError, RasterError
 from geosam_es.store import StoreReader, StoreWriter
 from geosam_es.store.files import flush_tree, temporary_name
 from geosam_es.store.layout import check_not_frozen
+from geosam_es.store.raster_name import RasterPath
 from geosam_es.store.reader import TileState
 from geosam_es.store.signature import same_pixels
 from geosam_es.store.writer import replace_store
@@ -29,7 +30,7 @@ __all__ = ["encode_again", "encode_in_place", "raster_of"]
 Progress = Callable[[int, int], None]
 
 
-def raster_of(reader: StoreReader, path: Path | None) -> Raster:
+def raster_of(reader: StoreReader, path: RasterPath | None) -> Raster:
     """Open the raster of a store.
 
     Raises

@@ -22,6 +22,7 @@ from ..qgis_support.messages import PLUGIN_NAME, Messages, tr, translated
 from ..qgis_support.settings import Settings
 from ..qgis_support.store_news import store_news
 from ..store.raster_name import RasterPath
+from ..store.remote import is_address
 from .canvas.comparison import DecoderComparison
 from .canvas.controller import SegmentationController
 from .canvas.drawing import Drawing
@@ -54,6 +55,7 @@ from .stores.current_store import CurrentStore
 from .stores.decoder_choice import Comparison, DecoderChoice
 from .stores.open_store import (
     OpenStore,
+    Place,
     pixel_area_m2,
     project_rasters,
 )
@@ -269,7 +271,7 @@ class Interaction(QObject):
 
     def _connect_qgis(self) -> None:
         dock = self.dock
-        dock.store_chosen.connect(lambda path: self.open_store(Path(path)))
+        dock.store_chosen.connect(lambda place: self.open_store(place if is_address(place) else Path(place)))
         dock.suggest_layer = lambda: str(suggested_path(self._image()))
         dock.new_layer_wanted.connect(lambda path: self.target.make(Path(path), self._layer_crs()))
         dock.layer_chosen.connect(lambda _layer: self._messages.close_offer())
@@ -326,11 +328,11 @@ class Interaction(QObject):
         elif self._canvas.mapTool() is self.tool:
             self._canvas.unsetMapTool(self.tool)
 
-    def open_store(self, path: Path) -> None:
+    def open_store(self, place: Place) -> None:
         """Open a store in the background."""
-        if not path.is_dir():
-            self._settings.forget_store(str(path))
-        self.stores.open(path, project_rasters())
+        if isinstance(place, Path) and not place.is_dir():
+            self._settings.forget_store(str(place))
+        self.stores.open(place, project_rasters())
         self.image.show()
 
     def _request(self, raster: LayerSource) -> None:
@@ -371,9 +373,9 @@ class Interaction(QObject):
         self._on_view_settled()
 
     def _show_recent(self, store: OpenStore | None) -> None:
-        if store is not None and str(store.path) not in self._settings.recent_stores:
-            self._settings.remember_store(str(store.path))
-        self.dock.image_box.show_recent(str(store.path) if store is not None else None)
+        if store is not None and store.place not in self._settings.recent_stores:
+            self._settings.remember_store(store.place)
+        self.dock.image_box.show_recent(store.place if store is not None else None)
 
     def _on_store_updated(self, store: OpenStore) -> None:
         self.overlay.set_crs(store.crs)

@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from ..errors import ModelError
 from ..store.decoder_files import file_sha256, unreadable
 from ..store.files import check_regular
+from ..store.layout import EXTERNAL_SUFFIX
+from .onnx_files import external_files
 from .packages import import_failure
 
 __all__ = ["EXTERNAL_SUFFIX", "OnnxGraph", "available_cores", "load_onnxruntime", "new_session"]
-
-EXTERNAL_SUFFIX = ".data"
-"""Suffix of the file with the weights of a graph that does not hold them itself."""
 
 
 class OnnxGraph:
@@ -49,6 +48,7 @@ class OnnxGraph:
         _read(path, check_regular)
         if weights.exists():
             _read(weights, check_regular)
+        _check_weights(path, weights.name)
         try:
             self._session = new_session(os.fspath(path), threads, spinning=spinning)
         # onnxruntime's exceptions have no public base class.
@@ -97,6 +97,25 @@ class OnnxGraph:
                 name=self.path.name,
                 reason=reason,
             ) from error
+
+
+def _check_weights(path: Path, wanted: str) -> None:
+    """Refuse an ONNX file that reads weights from any file but that of the wanted name beside it."""
+    try:
+        others = external_files(path) - {wanted}
+    except OSError:
+        # Explained where it is loaded.
+        return
+    except ValueError as error:
+        raise ModelError("{path} is not an ONNX model", "copy or export the model again", path=path) from error
+    if others:
+        raise ModelError(
+            "{path} reads weights from {name}, and only {wanted} beside it is allowed",
+            "export the model again, or get it from somebody you trust",
+            path=path,
+            name=min(others),
+            wanted=wanted,
+        )
 
 
 def _read(path: Path, read: Callable[[Path], object]) -> None:

@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import shapely
 from shapely.geometry.base import BaseGeometry
@@ -23,6 +22,7 @@ from ..core.topology import Outline, clean, merge, polygon_parts, prompted_parts
 from ..errors import PromptError
 from ..store.decoders import StoreDecoder, check_decoder
 from ..store.reader import StoreReader
+from ..store.remote import StorePlace
 from .decoder import load_decoder
 from .masks import Candidate, Proposal
 from .segmenter import Segmenter
@@ -107,7 +107,7 @@ class Result:
         return self.start_level if self.is_shaped else self.candidate.level
 
 
-def open_segmenter(store: Path, threads: int | None = None) -> Segmenter:
+def open_segmenter(store: StorePlace, threads: int | None = None) -> Segmenter:
     """Open a store with the decoder that it uses.
 
     Raises

@@ -17,9 +17,11 @@ from ..store.raster_name import GdalName
 from .crs import unit_m
 from .messages import tr
 
-__all__ = ["WMS", "WMTS", "XYZ", "Service", "ServiceName", "service_of", "without_secrets"]
+__all__ = ["FILES", "WMS", "WMTS", "XYZ", "Service", "ServiceName", "service_of", "without_secrets"]
 
 XYZ, WMTS, WMS = "XYZ", "WMTS", "WMS"
+FILES = "FILES"
+"""The files of a prepared image on a web server, which is no layer."""
 
 _SECRET = re.compile(
     r"(?i).*(key|keyid|token|auth|authcfg|authorization|pass|password|passwd|pwd|user|username|login|sig|signature|"
@@ -76,7 +78,7 @@ class Service:
     Attributes
     ----------
     kind : str
-        `XYZ`, `WMTS` or `WMS`.
+        `XYZ`, `WMTS` or `WMS`, or `FILES`.
     title : str
         Name of the layer.
     url : str

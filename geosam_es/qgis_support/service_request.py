@@ -16,7 +16,7 @@ from qgis.PyQt.QtCore import QUrl
 from qgis.PyQt.QtNetwork import QNetworkReply, QNetworkRequest
 
 from ..errors import RasterError
-from .service import Service
+from .service import FILES, Service
 
 __all__ = ["MOST_PIXELS_PER_MINUTE", "fetch", "interrupt", "interruptible"]
 
@@ -223,6 +223,10 @@ def _request(service: Service, url: QUrl, *, has_login: bool) -> QNetworkRequest
     request = QNetworkRequest(url)
     policy = QNetworkRequest.RedirectPolicy.ManualRedirectPolicy
     request.setAttribute(QNetworkRequest.Attribute.RedirectPolicyAttribute, policy)
+    if service.kind == FILES:
+        # An old answer would not fit a store that was replaced.
+        control = QNetworkRequest.CacheLoadControl.AlwaysNetwork
+        request.setAttribute(QNetworkRequest.Attribute.CacheLoadControlAttribute, control)
     if not has_login:
         return request
     referer = service.parameter("http-header:referer") or service.parameter("referer")

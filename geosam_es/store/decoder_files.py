@@ -17,6 +17,7 @@ __all__ = [
     "DecoderInfo",
     "StoreDecoder",
     "check_decoder",
+    "check_file",
     "file_sha256",
     "plain_sha256",
     "prefixed_sha256",
@@ -165,19 +166,25 @@ def check_decoder(decoder: StoreDecoder) -> None:
     if decoder.prepare_path is not None:
         wanted[decoder.prepare_path] = info.prepare_sha256 if info is not None else None
     for path, sha256 in wanted.items():
-        try:
-            check_regular(path)
-            is_whole = sha256 is None or file_sha256(path) == plain_sha256(sha256)
-        except FileNotFoundError:
-            raise ModelError("{path} does not exist", "copy the decoder again", path=path) from None
-        except OSError as error:
-            raise unreadable(path, error) from error
-        if not is_whole:
-            raise ModelError(
-                "{path} does not have the hash in decoder.json: it was changed or copied in part",
-                "copy the decoder again",
-                path=path,
-            )
+        check_file(path, sha256)
+
+
+def check_file(path: Path, sha256: str | None, document: str = layout.DECODER_INFO_FILE) -> None:
+    """Check that a file exists, and that it has the hash in a document if there is one; see `check_decoder`."""
+    try:
+        check_regular(path)
+        is_whole = sha256 is None or file_sha256(path) == plain_sha256(sha256)
+    except FileNotFoundError:
+        raise ModelError("{path} does not exist", "copy the decoder again", path=path) from None
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if not is_whole:
+        raise ModelError(
+            "{path} does not have the hash in {document}: it was changed or copied in part",
+            "copy the decoder again",
+            path=path,
+            document=document,
+        )
 
 
 def file_sha256(path: Path) -> str:

@@ -174,6 +174,7 @@ def install_decoder(root: Path, folder: Path, load: Load, name: str | None = Non
     OutputError
         If the store cannot be written. Nothing of the decoder remains in it then.
     """
+    layout.check_own(root)
     model = layout.read_metadata(root).model
     info = read_info(folder)
     decoder = StoreDecoder(info.name, folder, info)
@@ -187,6 +188,9 @@ def install_decoder(root: Path, folder: Path, load: Load, name: str | None = Non
             name=wanted,
         )
     check_decoder(decoder)
+    for path in (decoder.decoder_path, decoder.prepare_path):
+        if path is not None and path.with_name(path.name + layout.EXTERNAL_SUFFIX).exists():
+            raise ModelError("{path} has its weights in another file", "export it with its weights inside", path=path)
     load(decoder.prepare_path, decoder.decoder_path, 1)
     try:
         added = _copy(root, decoder, info, wanted)
@@ -253,6 +257,7 @@ def use_decoder(root: Path, name: str) -> StoreDecoder:
     OutputError
         If the store cannot be written.
     """
+    layout.check_own(root)
     layout.read_metadata(root)
     decoder = find_decoder(root, name)
     check_decoder(decoder)
@@ -275,6 +280,7 @@ def remove_decoder(root: Path, name: str) -> None:
     OutputError
         If the store cannot be written.
     """
+    layout.check_own(root)
     layout.read_metadata(root)
     if name == ORIGINAL:
         raise ModelError(

@@ -11,6 +11,9 @@ A store is a Zarr v3 hierarchy of uncompressed arrays, so that one chunk is one 
                                            a feature is its int8 times the scale of its channel in its tile
       level0/image_embeddings_crc32/       array (rows, cols) of uint32, one chunk a tile: CRC-32 of the features of the
                                            tile, after that of its scales; stores of older versions have none
+      level0/origin/                       array (rows, cols) of uint32, one chunk a tile: CRC-32 of what the tile was
+                                           made from and of its checksums, so that a tile of another store is found;
+                                           stores of older versions have none
       level0/skipped/zarr.json             array (rows, cols) of bool, one chunk a tile
       level0/skipped/c/R/C                 exists, and is true, if the tile has no data
       level1/  level2/ ...                 the coarser levels
@@ -39,7 +42,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +52,7 @@ from numpy.typing import NDArray
 from ..core.geotransform import GeoTransform
 from ..core.grid import PATCH_SIZE, LevelGrid, Pyramid, Tile, Tiling
 from ..core.radiometry import Stretch
-from ..errors import StoreError
+from ..errors import OutputError, StoreError
 from .files import check_regular, is_portable_name
 from .raster_name import RasterPath
 from .schema import JsonValue, SchemaError, read_json
@@ -71,10 +74,17 @@ SUFFIX = ".embeddings.zarr"
 GROUP_FILE = "zarr.json"
 PREPARE_FILE = "prepare.onnx"
 DECODER_FILE = "decoder.onnx"
+EXTERNAL_SUFFIX = ".data"
+"""Added to the name of an ONNX file for that of the file with its weights, if it does not hold them itself."""
+
 DECODERS = "decoders"
 DECODER_INFO_FILE = "decoder.json"
 ACTIVE_FILE = "active.json"
+REMOTE_FILE = "remote.json"
+"""Marks a copy of a store on a server, and names its address."""
+
 SKIPPED = "skipped"
+ORIGIN = "origin"
 ATTRIBUTE = "geosam_es"
 DTYPES = ("float16", "float32", "int8")
 """Types that features are stored as."""
@@ -187,6 +197,8 @@ class StoreMetadata:
         Hash of the area of interest's geometry; None for the whole raster.
     software, created : str
         What wrote the store, and when (UTC, ISO 8601).
+    decoder_sha256 : mapping of str to str
+        Hash of each file of the original decoder; empty in stores of older versions.
     """
 
     raster: RasterInfo
@@ -200,6 +212,7 @@ class StoreMetadata:
     aoi_sha256: str | None
     software: str
     created: str
+    decoder_sha256: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def features(self) -> dict[str, tuple[int, int, int]]:
@@ -221,11 +234,20 @@ class StoreMetadata:
         """Tiles and levels."""
         return Pyramid(self.raster.width, self.raster.height, self.tiling, self.levels)
 
+    def origin(self, tile: Tile, checksums: Iterable[int]) -> int:
+        """Return the CRC-32 of the model, the image and its bands, the place of a tile, and its checksums."""
+        limits = np.array(self.stretch.limits or (), np.float64).tolist()
+        numbers = [int(number) for number in (*self.bands, *tile, *checksums)]
+        return zlib.crc32(repr([self.model["encoder_sha256"], self.raster.fingerprint, limits, numbers]).encode()) or 1
+
     @property
     def tile_bytes(self) -> int:
         """Size of the files of one tile."""
         item_bytes = np.dtype(self.dtype).itemsize
-        size = sum(item_bytes * math.prod(shape) + CHECKSUM_DTYPE.itemsize for shape in self.features.values())
+        numbers = 1 + len(self.features)
+        size = (
+            sum(item_bytes * math.prod(shape) for shape in self.features.values()) + CHECKSUM_DTYPE.itemsize * numbers
+        )
         if self.dtype == INT8:
             size += sum(SCALE_DTYPE.itemsize * shape[0] for shape in self.features.values())
         return size
@@ -251,6 +273,7 @@ class StoreMetadata:
             "aoi_sha256": self.aoi_sha256,
             "software": self.software,
             "created": self.created,
+            **({"decoder_sha256": dict(self.decoder_sha256)} if self.decoder_sha256 else {}),
         }
 
     @classmethod
@@ -281,9 +304,15 @@ class StoreMetadata:
             aoi_sha256=None if value["aoi_sha256"].value is None else value["aoi_sha256"].sha256(),
             software=value["software"].text(),
             created=value["created"].text(),
+            decoder_sha256={
+                name: sha256.sha256()
+                for name, sha256 in value.get("decoder_sha256", {}).items()
+                if name in (PREPARE_FILE, DECODER_FILE)
+            },
         )
         names = [
             SKIPPED,
+            ORIGIN,
             *metadata.features,
             *map(scale_name, metadata.features),
             *map(checksum_name, metadata.features),
@@ -510,14 +539,19 @@ def array_documents(grid: LevelGrid, features: Mapping[str, tuple[int, int, int]
 
 
 def state_documents(grid: LevelGrid, features: Iterable[str]) -> dict[str, str]:
-    """Return the same of the arrays with the checksums and the skipped tiles; a tile without a checksum has 0."""
-    checksums = {checksum_name(name): _array_json(grid, (), CHECKSUM_DTYPE.name, 0) for name in features}
-    return {**checksums, SKIPPED: _array_json(grid, (), "bool", False)}
+    """Return the same of the arrays with checksums, origins and skipped tiles; a tile without a checksum has 0."""
+    numbers = {name: _array_json(grid, (), CHECKSUM_DTYPE.name, 0) for name in (*map(checksum_name, features), ORIGIN)}
+    return {**numbers, SKIPPED: _array_json(grid, (), "bool", False)}
 
 
 def skipped_key(tile: Tile) -> str:
     """Return the file that marks a tile as skipped, relative to the store."""
     return f"{level_name(tile.level)}/{SKIPPED}/c/{tile.row}/{tile.col}"
+
+
+def origin_key(tile: Tile) -> str:
+    """Return the file with the origin of a tile, relative to the store."""
+    return f"{level_name(tile.level)}/{ORIGIN}/c/{tile.row}/{tile.col}"
 
 
 def is_store(root: Path) -> bool:
@@ -526,6 +560,29 @@ def is_store(root: Path) -> bool:
         return ATTRIBUTE in read_json(root / GROUP_FILE)["attributes"].mapping()
     except (OSError, SchemaError):
         return False
+
+
+def check_own(root: Path) -> None:
+    """Make sure that a store may be changed, and is not a copy of what was read from a server.
+
+    Raises
+    ------
+    OutputError
+        If it is, or what is written would land outside it.
+    """
+    if (root / DECODERS).is_symlink():
+        raise OutputError(
+            "{path} is a link, so that decoders would be written elsewhere", "remove it", path=root / DECODERS
+        )
+    try:
+        url = read_json(root / REMOTE_FILE)["url"].text()
+    except (OSError, SchemaError):
+        return
+    raise OutputError(
+        "{url} is on a server, and only read from there",
+        "change the store where it lies, or copy all of it to this computer",
+        url=url,
+    )
 
 
 def unreadable(path: Path | str, error: OSError) -> StoreError:
@@ -542,7 +599,11 @@ def keeps_checksums(root: Path, feature: str, level: int) -> bool:
 
 def read_checksum(root: Path, feature: str, tile: Tile) -> int:
     """Return the checksum of a feature map; 0 if there is none, as in an older store or after a power cut."""
-    path = root / checksum_key(feature, tile)
+    return read_number(root / checksum_key(feature, tile))
+
+
+def read_number(path: Path) -> int:
+    """Return the number in the chunk of a checksum or an origin; 0 if there is none."""
     try:
         check_regular(path)
         content = path.read_bytes()

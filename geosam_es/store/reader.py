@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.grid import LevelGrid, Pyramid, Tile
-from ..errors import StoreError
+from ..errors import ServerError, StoreError
 from . import layout
 from .decoders import StoreDecoder, active_decoder
 from .int8 import from_int8
 from .layout import StoreMetadata
+from .remote import RemoteStore, StorePlace
 from .schema import SchemaError, parse_json, read_json
 
 __all__ = ["LevelCount", "StoreReader", "TileState"]
+
+_CHECKED_TOGETHER = 256
+
+_MENDED_THERE = "repair the store where it lies with: geosam-es repair STORE"
 
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 # So that a pipe in the place of a file is an error, and does not block.
@@ -51,11 +59,14 @@ class StoreReader:
 
     Parameters
     ----------
-    root : Path
-        The store's directory.
+    root : Path or RemoteStore
+        The store's directory, or the store on a server.
 
     Attributes
     ----------
+    root : Path
+        The directory; of a store on a server that of its copy.
+    remote : RemoteStore, optional
     decoder : StoreDecoder
         The decoder in use.
 
@@ -65,8 +76,9 @@ class StoreReader:
         If it is not a store, of another format version, damaged or incomplete.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = Path(root)
+    def __init__(self, root: StorePlace) -> None:
+        self.remote = root if isinstance(root, RemoteStore) else None
+        self.root = root.folder if isinstance(root, RemoteStore) else Path(root)
         self._folder = os.fspath(self.root)
         self.metadata: StoreMetadata = layout.read_metadata(self.root)
         self.pyramid: Pyramid = self.metadata.pyramid
@@ -114,12 +126,48 @@ class StoreReader:
         StoreError
             If the folders of the store may not be read.
         """
+        if self.remote is not None:
+            return self._remote_state(self.remote, tile)
         try:
             if all((self.root / key).is_file() for key in self._keys(tile)):
                 return TileState.ENCODED
             return TileState.SKIPPED if (self.root / layout.skipped_key(tile)).is_file() else TileState.MISSING
         except OSError as error:
             raise layout.unreadable(error.filename, error) from error
+
+    def _remote_state(self, remote: RemoteStore, tile: Tile) -> TileState:
+        name = next(iter(self.metadata.features))
+        # The checksum first, which is small; stores of older versions have none.
+        if remote.provide(layout.checksum_key(name, tile), layout.CHECKSUM_DTYPE.itemsize) or (
+            remote.provide(*self._files(tile, name)[-1])
+        ):
+            return TileState.ENCODED
+        return TileState.SKIPPED if remote.provide(layout.skipped_key(tile), 1) else TileState.MISSING
+
+    def _files(self, tile: Tile, name: str) -> list[tuple[str, int]]:
+        """Return the files of a feature map and their sizes: that of its scales in an int8 store, and its values."""
+        shape = self.metadata.features[name]
+        files = [(layout.feature_key(name, tile), self._dtype.itemsize * math.prod(shape))]
+        if self.metadata.dtype == layout.INT8:
+            files.insert(0, (layout.scale_key(name, tile), layout.SCALE_DTYPE.itemsize * shape[0]))
+        return files
+
+    def _fetch(self, remote: RemoteStore, tile: Tile, name: str) -> bool:
+        """Fetch a feature map with its checksum, and tell whether any of it was not there before."""
+        files = self._files(tile, name)
+        if all(remote.has(*file) for file in files):
+            return False
+        remote.provide(layout.checksum_key(name, tile), layout.CHECKSUM_DTYPE.itemsize)
+        for key, size in files:
+            if not remote.provide(key, size):
+                raise StoreError("{file} is missing", _MENDED_THERE, file=f"{remote}/{key}")
+        return True
+
+    def _forget(self, remote: RemoteStore, tile: Tile) -> None:
+        """Remove a tile from the copy of a store on a server."""
+        names = self.metadata.features
+        for key in (*self._keys(tile), *(layout.checksum_key(name, tile) for name in names), layout.origin_key(tile)):
+            remote.forget(key)
 
     def _keys(self, tile: Tile) -> list[str]:
         return layout.tile_keys(self.metadata.features, self.metadata.dtype, tile)
@@ -187,11 +235,17 @@ class StoreReader:
 
     def _read_chunks(self, tile: Tile, name: str) -> list[NDArray[Any]]:
         """Read the chunks of a feature map: its values, preceded by its scales in an int8 store."""
+        is_new = self.remote is not None and self._fetch(self.remote, tile, name)
         shape = self.metadata.features[name]
         chunks = [self._read_chunk(tile, layout.feature_key(name, tile), self._dtype, (1, *shape))]
         if self.metadata.dtype == layout.INT8:
             key = layout.scale_key(name, tile)
             chunks.insert(0, self._read_chunk(tile, key, layout.SCALE_DTYPE, shape[:1]))
+        wanted = layout.read_checksum(self.root, name, tile) if is_new else 0
+        if self.remote is not None and wanted and wanted != layout.checksum(chunks):
+            self._forget(self.remote, tile)
+            file = f"{self.remote}/{layout.feature_key(name, tile)}"
+            raise StoreError("{file} was changed after it was written: its checksum differs", _MENDED_THERE, file=file)
         return chunks
 
     def _to_features(self, chunks: list[NDArray[Any]]) -> NDArray[Any]:
@@ -212,7 +266,7 @@ class StoreReader:
         except OSError as error:
             raise StoreError(
                 "Tile {tile} of {root} cannot be read ({reason})",
-                "list the missing tiles with: geosam-es verify STORE",
+                "encode missing and damaged tiles with: geosam-es repair STORE",
                 tile=tuple(tile),
                 root=self.root,
                 reason=error.strerror,
@@ -220,44 +274,61 @@ class StoreReader:
         if found != values.nbytes:
             raise StoreError(
                 "{path} has {count} values instead of {wanted}",
-                "delete it and encode with --resume",
+                "encode it again with: geosam-es repair STORE",
                 path=Path(path),
                 count=found // dtype.itemsize,
                 wanted=values.size,
             )
         return values
 
-    def problems(self) -> Iterator[tuple[Tile, str]]:
-        """Check that every tile is present, has the right size and its original checksum, and is finite.
+    def problems(self, threads: int = 1) -> Iterator[tuple[Tile, str]]:
+        """Check that every tile is present, finite, of the right size, model and image, and has its checksum.
 
         Enlarged levels need not be complete, so none of their tiles is missing.
+
+        Parameters
+        ----------
+        threads : int
+            Tiles that are checked at the same time.
 
         Yields
         ------
         (Tile, str)
             Each tile, and what is wrong with it; an empty text if nothing is.
         """
-        for tile in (tile for grid in self.grids for tile in self.tiles(grid.level)):
-            state = self.state(tile)
-            if state is TileState.MISSING:
-                yield tile, "missing" if tile.level >= 0 else ""
-            elif state is TileState.SKIPPED:
-                yield tile, ""
-            else:
-                yield tile, self._tile_problem(tile)
+        tiles = (tile for grid in self.grids for tile in self.tiles(grid.level))
+        with ThreadPoolExecutor(threads, "verify") as pool:
+            # In parts, since `map` would note all the tiles of a country at once.
+            while part := list(islice(tiles, _CHECKED_TOGETHER)):
+                yield from zip(part, pool.map(self.problem, part))
 
-    def _tile_problem(self, tile: Tile) -> str:
-        bad = []
-        for name in self.metadata.features:
-            try:
+    def problem(self, tile: Tile) -> str:
+        """Return what is wrong with a tile, see `problems`; an empty text if nothing is."""
+        if self.remote is not None:
+            # What the server has counts, and not what was fetched earlier.
+            self._forget(self.remote, tile)
+        bad, checksums = [], []
+        try:
+            state = self.state(tile)
+            if state is not TileState.ENCODED:
+                return "missing" if state is TileState.MISSING and tile.level >= 0 else ""
+            for name in self.metadata.features:
                 chunks = self._read_chunks(tile, name)
-            except StoreError as error:
-                return error.problem
-            wanted = layout.read_checksum(self.root, name, tile)
-            if not np.isfinite(self._to_features(chunks)).all():
-                bad.append(f"{name} not finite")
-            elif wanted and wanted != layout.checksum(chunks):
-                bad.append(f"{name} was changed after it was written: its checksum differs")
+                wanted = layout.read_checksum(self.root, name, tile)
+                checksums.append(layout.checksum(chunks))
+                if not np.isfinite(self._to_features(chunks)).all():
+                    bad.append(f"{name} not finite")
+                elif wanted and wanted != checksums[-1]:
+                    bad.append(f"{name} was changed after it was written: its checksum differs")
+            if self.remote is not None:
+                self.remote.provide(layout.origin_key(tile), layout.CHECKSUM_DTYPE.itemsize)
+        except ServerError:
+            raise
+        except StoreError as error:
+            return error.problem
+        origin = layout.read_number(self.root / layout.origin_key(tile))
+        if origin and not bad and self.has_checksums(tile) and origin != self.metadata.origin(tile, checksums):
+            bad.append("it comes from another store: its model, image, bands or place differ")
         return ", ".join(bad)
 
     def has_checksums(self, tile: Tile) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from ..core.grid import LevelGrid, Tile
 from ..errors import OutputError, StoreError
 from . import layout
+from .decoder_files import prefixed_sha256
 from .files import flush, flush_tree, put_in_place, remove_stale, remove_tree, temporary_name, write_text
 from .int8 import to_int8
 from .layout import StoreMetadata
@@ -93,9 +96,10 @@ class StoreWriter:
         """
         if root.exists() and not overwrite:
             raise _exists_error(root)
-        writer = cls(root, metadata)
         fresh = temporary_name(root.parent)
         try:
+            hashes = {name: prefixed_sha256(path) for name, path in decoder_files.items()}
+            writer = cls(root, replace(metadata, decoder_sha256=hashes))
             root.parent.mkdir(parents=True, exist_ok=True)
             writer._write_skeleton(fresh, decoder_files)
             flush_tree(fresh)
@@ -134,6 +138,7 @@ class StoreWriter:
         SignatureMismatchError
             If it was made from another raster, with another CRS, by another model or with other options.
         """
+        layout.check_own(root)
         stored = layout.read_metadata(root)
         layout.check_not_frozen(root, stored)
         remedy = "use the same options, another output, or start again with --overwrite"
@@ -162,7 +167,7 @@ class StoreWriter:
             layout.group_json({"level": grid.level, "width": grid.width, "height": grid.height}), encoding="utf-8"
         )
 
-    def _add_level(self, level: int) -> None:
+    def add_level(self, level: int) -> None:
         """Add an enlarged level to the store unless it has it."""
         group = self.root / layout.level_name(level)
         if level >= 0 or group.is_dir():
@@ -196,10 +201,13 @@ class StoreWriter:
         OutputError
             If the disk is full or cannot be written. Nothing of the tile remains then.
         """
-        self._add_level(tile.level)
-        self._write_chunks(
-            [chunk for name in self.metadata.features for chunk in self._chunks(tile, name, features[name])]
-        )
+        self.add_level(tile.level)
+        chunks = [chunk for name in self.metadata.features for chunk in self._chunks(tile, name, features[name])]
+        if (self.root / layout.level_name(tile.level) / layout.ORIGIN).is_dir():
+            checksums = (int(chunk.values[0]) for chunk in chunks if not chunk.is_flushed)
+            origin = np.array([self.metadata.origin(tile, checksums)], layout.CHECKSUM_DTYPE)
+            chunks.insert(0, _Chunk(layout.origin_key(tile), origin, is_flushed=False))
+        self._write_chunks(chunks)
 
     def _chunks(self, tile: Tile, name: str, features: NDArray[Any]) -> list[_Chunk]:
         shape = self.metadata.features[name]
@@ -224,7 +232,7 @@ class StoreWriter:
 
     def skip(self, tile: Tile) -> None:
         """Record that a tile has no data."""
-        self._add_level(tile.level)
+        self.add_level(tile.level)
         self._write_chunks([_Chunk(layout.skipped_key(tile), np.array([True]), is_flushed=False)])
 
     def is_done(self, tile: Tile) -> bool:
@@ -245,6 +253,24 @@ class StoreWriter:
             )
         except OSError as error:
             raise _output_error(self.root, error) from error
+
+    def forget(self, tile: Tile) -> None:
+        """Remove the files of a tile, so that it is not done; whatever is in their places.
+
+        Raises
+        ------
+        OutputError
+            If one of them cannot be removed.
+        """
+        features = self.metadata.features
+        keys = [*layout.tile_keys(features, self.metadata.dtype, tile), layout.origin_key(tile)]
+        for key in (*keys, *(layout.checksum_key(name, tile) for name in features), layout.skipped_key(tile)):
+            path = self.root / key
+            try:
+                if not (path.is_dir() and not path.is_symlink() and remove_tree(path)):
+                    path.unlink(missing_ok=True)
+            except OSError as error:
+                raise _output_error(self.root, error) from error
 
     def discard(self) -> None:
         """Remove the store, unless somebody else already has."""
@@ -288,6 +314,9 @@ def _write_file(path: Path, chunk: _Chunk) -> None:
 
 def _place_chunk(made: Path, root: Path, key: str) -> None:
     """Rename a chunk, creating missing folders, except those of the store and its arrays: it may have been removed."""
+    folder, wanted = (root / key).parent, os.path.join(os.path.realpath(root), os.path.dirname(key))  # noqa: PTH118, PTH120
+    if os.path.realpath(folder) != os.path.normpath(wanted):
+        raise OSError(errno.ELOOP, "one of its folders is a link to another place", os.fspath(folder))
     try:
         put_in_place(made, root / key)
     except FileNotFoundError:
@@ -352,6 +381,7 @@ def set_crs(root: Path, crs_wkt: str, check: Callable[[StoreMetadata], None] | N
     OutputError
         If the store cannot be written. It is unchanged then.
     """
+    layout.check_own(root)
     document = layout.read_document(root)
     # Changed in the document before it is checked, so that a damaged CRS can be replaced.
     document["attributes"][layout.ATTRIBUTE]["raster"].mapping()["crs_wkt"] = crs_wkt

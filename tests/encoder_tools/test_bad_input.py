@@ -336,7 +336,10 @@ def test_truncated_tile_under_a_click(run: Run, ortho: Ortho, tmp_path: Path) ->
     chunk.write_bytes(chunk.read_bytes()[:1000])
     result = run("segment", ortho.store, ortho.click, "-o", tmp_path / "out.gpkg")
     assert result.exit_code == 2 and not (tmp_path / "out.gpkg").exists()
-    assert f"Error: {chunk} has 500 values instead of 196608: delete it and encode with --resume" in result.stderr
+    assert (
+        f"Error: {chunk} has 500 values instead of 196608: encode it again with: geosam-es repair STORE"
+        in result.stderr
+    )
 
 
 def test_overwrite_replaces_damaged_stores_and_nothing_else(

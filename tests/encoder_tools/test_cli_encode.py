@@ -46,7 +46,7 @@ BLOCK = Block(100, 80, 60, 40)
 
 def chunks(store: Path) -> dict[str, bytes]:
     """Return the tiles of a store without their checksums."""
-    found = [path for path in store.rglob("c/**/*") if path.is_file() and "_crc32" not in str(path)]
+    found = [path for path in store.rglob("c/**/*") if path.is_file() and not re.search("_crc32|origin", str(path))]
     return {path.relative_to(store).as_posix(): path.read_bytes() for path in found}
 
 

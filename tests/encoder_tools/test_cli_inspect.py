@@ -99,23 +99,91 @@ def test_verify_finds_damaged_tiles(run: Run, wide: Path, damage: Callable[[Path
     assert result.exit_code == 2 and result.stdout == ""
     error = result.stderr.splitlines()[-1]
     assert error.startswith(f"Error: {wide} has 1 bad tile(s) of 3: level 1 (0, 0) ") and problem in error
-    assert "--resume" in error
+    assert f"geosam-es repair {wide}" in error
     answer = run("verify", wide, "--json")
     assert answer.exit_code == 2
     (found,) = json.loads(answer.stdout)["problems"]
     assert (found["level"], found["row"], found["col"]) == (1, 0, 0) and problem in found["problem"]
 
 
-def test_the_advice_of_verify_helps(run: Run, wide: Path, model: Path) -> None:
-    chunk = wide / "level0" / "image_embeddings" / "c" / "0" / "0" / "0" / "0" / "0"
-    whole = chunk.read_bytes()
-    not_a_number(chunk)
-    assert run("verify", wide).exit_code == 2
+def files_of(store: Path) -> dict[str, bytes]:
+    return {path.relative_to(store).as_posix(): path.read_bytes() for path in store.rglob("*") if path.is_file()}
+
+
+def one_bit(chunk: Path) -> None:
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 3] ^= 16
+    chunk.write_bytes(content)
+
+
+def a_folder(chunk: Path) -> None:
     chunk.unlink()
-    image = wide.parent / "wide.tif"
-    resumed = run("encode", image, "--model", model, "--overlap", 0, "--resume")
-    assert resumed.exit_code == 0 and run("verify", wide).exit_code == 0
-    assert chunk.read_bytes() == whole
+    (chunk / "inside").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, cut, not_a_number, one_bit, a_folder])
+def test_repair_encodes_damaged_tiles_alone(run: Run, wide: Path, model: Path, damage: Callable[[Path], None]) -> None:
+    whole = files_of(wide)
+    damage(wide / "level0" / "image_embeddings" / "c" / "0" / "0" / "0" / "0" / "0")
+    others = {path: path.stat().st_mtime_ns for path in wide.glob("level1/*/c/**/*") if path.is_file()}
+    assert run("verify", wide).exit_code == 2
+    result = run("repair", wide, "--model", model)
+    assert result.exit_code == 0 and result.stdout == f"{wide}: 1 tile(s) encoded again\n"
+    assert files_of(wide) == whole and {path: path.stat().st_mtime_ns for path in others} == others
+    assert run("verify", wide).exit_code == 0
+    again = json.loads(run("repair", wide, "--model", model, "--json").stdout)
+    assert again == {"repaired": [], "files": []}
+
+
+@pytest.mark.parametrize("change", ["model", "image", "place"])
+def test_a_tile_of_another_store_is_found_even_with_its_checksum(
+    run: Run, wide: Path, model: Path, tmp_path: Path, change: str
+) -> None:
+    whole = files_of(wide)
+    image, key = wide.parent / "wide.tif", "level1"
+    if change == "place":
+        for name in ("origin", "image_embeddings_crc32", "image_embeddings"):
+            shutil.rmtree(wide / "level1" / name / "c")
+            shutil.copytree(wide / "level0" / name / "c", wide / "level1" / name / "c")
+    else:
+        other = Path(shutil.copytree(model, tmp_path / "other"))
+        if change == "model":
+            info = json.loads((other / "model.json").read_text())
+            (other / "model.json").write_text(json.dumps({**info, "encoder_sha256": "c" * 64}))
+        else:
+            image = write_raster(tmp_path / "other.tif", ramp(3, 60, 2048, "uint16") + 7, nodata=0)
+        made = tmp_path / "other.embeddings.zarr"
+        options = ("--model", other, "--overlap", "0", "-o", made, "--stretch", "0:250")
+        assert run("encode", image, *options).exit_code == 0
+        shutil.rmtree(wide / key)
+        shutil.copytree(made / key, wide / key)
+    result = run("verify", wide)
+    assert result.exit_code == 2 and "level 1 (0, 0) it comes from another store: its model" in result.stderr
+    assert run("repair", wide, "--model", model, "--raster", wide.parent).exit_code == 0
+    assert files_of(wide) == whole
+
+
+def test_repair_replaces_a_damaged_decoder(run: Run, wide: Path, model: Path) -> None:
+    whole = files_of(wide)
+    one_bit(wide / "decoder.onnx")
+    assert "decoder.onnx does not have the hash in zarr.json" in run("verify", wide).stderr
+    assert run("repair", wide, "--model", model).stdout.endswith("encoded again, decoder.onnx replaced\n")
+    assert files_of(wide) == whole
+
+
+def test_repair_without_what_it_needs_changes_nothing(run: Run, wide: Path, model: Path, tmp_path: Path) -> None:
+    cut(wide / "level1" / "image_embeddings" / "c" / "0" / "0" / "0" / "0" / "0")
+    before = files_of(wide)
+    other = Path(shutil.copytree(model, tmp_path / "other"))
+    info = json.loads((other / "model.json").read_text())
+    (other / "model.json").write_text(json.dumps({**info, "encoder_sha256": "c" * 64}))
+    result = run("repair", wide, "--model", other)
+    assert result.exit_code == 2 and "was made with model sha256 = " in result.stderr and "--model" in result.stderr
+    assert "unknown model bright" in run("repair", wide).stderr
+    (wide.parent / "wide.tif").unlink()
+    result = run("repair", wide, "--model", model)
+    assert result.exit_code == 2 and "The raster wide.tif of" in result.stderr and "--raster" in result.stderr
+    assert files_of(wide) == before
 
 
 def test_many_bad_tiles_are_not_all_listed(run: Run, model: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from qgis.PyQt.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QFileDialog,
+    QInputDialog,
     QLabel,
     QPushButton,
     QStyle,
@@ -427,3 +428,13 @@ def test_snapping_is_bounded_and_says_that_it_is_in_metres(dock: SegmentDock) ->
     assert box.suffix() == " m" and (box.minimum(), box.maximum()) == (0.0, 50.0)
     box.setValue(1e5)
     assert Settings().snap_m == 50.0
+
+
+def test_an_address_of_a_store_can_be_given(dock: SegmentDock, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[str] = []
+    dock.store_chosen.connect(chosen.append)
+    answers = [(" https://example.org/a.embeddings.zarr ", True), ("https://", False)]
+    monkeypatch.setattr(QInputDialog, "getText", lambda *_, **__: answers.pop(0))
+    for _ in range(2):
+        dock.findChild(QToolButton, "remote_image").click()
+    assert chosen == ["https://example.org/a.embeddings.zarr"] and answers == []

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +24,14 @@ from qgis.core import (
 from qgis.PyQt import sip
 from rasterio.transform import Affine
 
-from geosam_es.errors import GeoSamError, OutputError, RasterError, SignatureMismatchError
+from geosam_es.errors import GeoSamError, OutputError, RasterError, ServerError, SignatureMismatchError
 from geosam_es.gui.stores.current_store import CurrentStore
 from geosam_es.gui.stores.open_store import OpenStoreTask, check_fits, project_raster, project_rasters, store_beside
 from geosam_es.gui.stores.worker import Job
 from geosam_es.qgis_support.live_store import LiveOptions, LiveStore
 from geosam_es.store import StoreReader, set_crs, store_path_for
 from geosam_es.store.cache import StoreCache
+from geosam_es.store.decoders import use_decoder
 from tests.helpers import BlobDecoder
 from tests.qgis.support import LEFT, PIXEL, TOP, TRANSFORM, make_sheet, wait_until
 
@@ -434,3 +438,64 @@ def test_the_stores_of_removed_layers_are_closed(
     assert stores.store is not None
     QgsProject.instance().removeMapLayer(twin.id())
     assert stores.store is None
+
+
+@pytest.fixture
+def server(raster_with_store: QgsRasterLayer) -> Iterator[tuple[str, ThreadingHTTPServer]]:
+    """The folder of a store on a plain web server, and its address there."""
+    root = beside(raster_with_store)
+    made = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(root.parent)))
+    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{made.server_port}/{root.name}", made
+    made.shutdown()
+    made.server_close()
+    thread.join()
+
+
+def test_a_store_on_a_server_answers(
+    iface: Any, raster_with_store: QgsRasterLayer, server: tuple[str, Any], blobs: BlobDecoder, cache: LiveOptions
+) -> None:
+    file = project_raster(raster_with_store)
+    store = outcome(server[0], [file], cache)
+    assert store.place == server[0] and store.raster == file and store.live is None
+    assert store.path.parent == cache.cache_folder
+    tile = next(iter(store.segmenter.pyramid))
+    local = StoreReader(beside(raster_with_store)).read(tile)
+    found: list[Any] = []
+    stores = CurrentStore()
+    stores.run(lambda: store.segmenter.reader.read(tile), found.append)
+    wait_until(lambda: found)
+    assert all((found[0][name] == values).all() for name, values in local.items())
+    stores.shutdown()
+    store.close()
+    with pytest.raises(OutputError, match="is on a server"):
+        use_decoder(store.path, "original")
+
+
+def test_a_server_that_fails_is_one_sentence(
+    iface: Any, server: tuple[str, Any], cache: LiveOptions, tmp_path: Path
+) -> None:
+    url = server[0]
+    assert "is not an embedding store" in outcome(f"{url}x", [], cache).problem
+    server[1].shutdown()
+    server[1].server_close()
+    error = outcome(url, [], cache)
+    assert isinstance(error, ServerError) and "does not answer" in error.problem
+
+
+def test_a_server_that_is_silent_does_not_block_the_window(iface: Any, cache: LiveOptions) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        refused: list[GeoSamError] = []
+        task = OpenStoreTask(f"http://127.0.0.1:{port}/a.embeddings.zarr", [], cache)
+        task.refused.connect(refused.append)
+        task.start()
+        silent.settimeout(20)
+        # The request is here, and this thread goes on.
+        connection, _ = silent.accept()
+        assert refused == []
+        task.cancel()
+        wait_until(lambda: refused)
+        connection.close()
+    assert "was stopped" in refused[0].problem

@@ -73,7 +73,7 @@ def test_a_tile_takes_a_quarter_and_is_read_as_float32(store: Path) -> None:
     size = sum(path.stat().st_size for path in (store / "level0").rglob("c/**/*") if path.is_file())
     values = sum(int(np.prod(shape)) for shape in SHAPES.values())
     channels = sum(shape[0] for shape in SHAPES.values())
-    checksums = 4 * len(SHAPES)
+    checksums = 4 * (len(SHAPES) + 1)
     assert size == metadata().tile_bytes == values + 4 * channels + checksums
     assert replace(metadata(), dtype="float32").tile_bytes == 4 * values + checksums
 
@@ -122,6 +122,7 @@ def test_zarr_python_reads_it(store: Path) -> None:
     level = zarr.open_group(store, mode="r")["level0"]
     assert {name for name, _ in level.arrays()} == {
         *(f"{name}{suffix}" for name in SHAPES for suffix in ("", "_scale", "_crc32")),
+        "origin",
         "skipped",
     }
     for name, got in StoreReader(store).read(TILE).items():

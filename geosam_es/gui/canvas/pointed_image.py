@@ -172,7 +172,7 @@ class PointedImage(QObject):
             text = tr("ready")
         else:
             text = tr("prepares as you click") if store is not None or layer is not None else ""
-        path = str(raster.path) if raster is not None else "" if store is None else str(store.path)
+        path = str(raster.path) if raster is not None else "" if store is None else store.place
         return ImageState(name, text, path)
 
     def _is_complete(self, live: LiveStore) -> bool:

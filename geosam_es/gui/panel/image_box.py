@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qgis.gui import QgsCollapsibleGroupBox
 from qgis.PyQt.QtCore import Qt, pyqtSignal
-from qgis.PyQt.QtWidgets import QComboBox, QFileDialog, QFormLayout, QPushButton
+from qgis.PyQt.QtWidgets import QComboBox, QFileDialog, QFormLayout, QInputDialog, QPushButton
 
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
@@ -24,7 +24,7 @@ class ImageBox(QgsCollapsibleGroupBox):
     Signals
     -------
     store_chosen : str
-        Path of the store to open.
+        Path or address of the store to open.
     display_changed
         The outline or the tiles are to be shown or hidden.
     """
@@ -48,7 +48,10 @@ class ImageBox(QgsCollapsibleGroupBox):
         self._state = WrappedLabel()
         browse = icon_button("mActionFileOpen", tr("Open a prepared image (folder NAME.embeddings.zarr)"))
         browse.clicked.connect(self._browse)
-        stores = row_of(self._stores, browse)
+        remote = icon_button("mIconConnect", tr("Open a prepared image on a web server, by its address"))
+        remote.setObjectName("remote_image")
+        remote.clicked.connect(self._ask_for_address)
+        stores = row_of(self._stores, browse, remote)
         stores.setStretch(0, 1)
         form = QFormLayout(self)
         form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapAllRows)
@@ -95,3 +98,9 @@ class ImageBox(QgsCollapsibleGroupBox):
         folder = QFileDialog.getExistingDirectory(self, tr("Open a prepared image"), start)
         if folder:
             self.store_chosen.emit(folder)
+
+    def _ask_for_address(self) -> None:
+        label = tr("Address of the folder NAME.embeddings.zarr")
+        address, is_given = QInputDialog.getText(self, tr("Open a prepared image"), label, text="https://")
+        if is_given and address.strip():
+            self.store_chosen.emit(address.strip())

@@ -23,6 +23,7 @@ from ...qgis_support.settings import Settings
 from .open_store import (
     OpenStore,
     OpenStoreTask,
+    Place,
     follow_layer_crs,
     project_raster,
     project_rasters,
@@ -77,7 +78,7 @@ class CurrentStore(QObject):
         self._stores: OrderedDict[Hashable, OpenStore] = OrderedDict()
         self._current: Hashable | None = None
         # The stores that the user opened, and the rasters whose store beside them cannot be used.
-        self._chosen: dict[Hashable, Path] = {}
+        self._chosen: dict[Hashable, Place] = {}
         self._without: set[Hashable] = set()
         self._task: OpenStoreTask | None = None
         self._layer: QgsMapLayer | None = None
@@ -134,7 +135,7 @@ class CurrentStore(QObject):
 
     def open(
         self,
-        path: Path | None,
+        path: Place | None,
         rasters: list[LayerSource],
         options: LiveOptions | None = None,
     ) -> None:
@@ -157,14 +158,14 @@ class CurrentStore(QObject):
         if key in self._stores and not _is_gone(self._stores[key]):
             self._follow(key, raster, self.refused.emit)
         elif self._task is None:
-            path = self._chosen.get(key)
+            path: Place | None = self._chosen.get(key)
             if path is None and key not in self._without:
                 path = store_beside(raster)
             self._begin(path, [raster], options, is_chosen=False)
 
     def _begin(
         self,
-        path: Path | None,
+        path: Place | None,
         rasters: list[LayerSource],
         options: LiveOptions | None,
         is_chosen: bool,
@@ -269,7 +270,7 @@ class CurrentStore(QObject):
         self._stores[key] = store
         is_chosen = task is not None and task.is_chosen
         if task is not None and is_chosen and task.path is not None:
-            self._chosen[key] = store.path
+            self._chosen[key] = task.path
         if is_chosen or self._current in (None, key):
             self._select(key)
         old = [known for known in self._stores if known != self._current][: max(0, len(self._stores) - _MOST_OPEN)]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Union
 
 import shapely
 from osgeo import osr
@@ -21,15 +23,19 @@ from ...qgis_support.gdal_raster import describe_crs
 from ...qgis_support.layer_source import LayerSource, open_raster, source_of
 from ...qgis_support.live_store import LiveOptions, LiveStore
 from ...qgis_support.messages import tr
+from ...qgis_support.remote import open_remote
+from ...qgis_support.service_request import interrupt, interruptible
 from ...store import set_crs
 from ...store.decoders import ORIGINAL
 from ...store.layout import StoreMetadata
+from ...store.remote import without_query
 from ...store.signature import check_signature, raster_signature
 from .background_task import BackgroundTask
 
 __all__ = [
     "OpenStore",
     "OpenStoreTask",
+    "Place",
     "check_fits",
     "follow_layer_crs",
     "pixel_area_m2",
@@ -37,6 +43,10 @@ __all__ = [
     "project_rasters",
     "store_beside",
 ]
+
+
+Place = Union[Path, str]
+"""The folder of a store, or its address on a web server."""
 
 
 def project_raster(layer: QgsMapLayer | None) -> LayerSource | None:
@@ -68,6 +78,7 @@ class OpenStore:
     Attributes
     ----------
     path : Path
+        Its folder; for a store on a server that of its copy.
     segmenter : Segmenter
     crs : QgsCoordinateReferenceSystem
         CRS of its raster; invalid if the raster has none.
@@ -91,10 +102,17 @@ class OpenStore:
         """The store's metadata; the CRS in it is the one from when the store was opened."""
         return self.segmenter.reader.metadata
 
+    @property
+    def place(self) -> str:
+        """The folder, or the address on a server."""
+        return str(self.segmenter.reader.remote or self.path)
+
     def close(self) -> None:
         """Close the raster's file."""
         if self.live is not None:
             self.live.close()
+        if self.segmenter.reader.remote is not None:
+            self.segmenter.reader.remote.close()
 
 
 def check_fits(
@@ -212,7 +230,7 @@ class OpenStoreTask(BackgroundTask):
 
     Parameters
     ----------
-    path : Path, optional
+    path : Path or str, optional
         None for the store of the first raster that is filled on demand; it is made if there is none.
     rasters : sequence of LayerSource
     options : LiveOptions
@@ -234,13 +252,13 @@ class OpenStoreTask(BackgroundTask):
 
     def __init__(
         self,
-        path: Path | None,
+        path: Place | None,
         rasters: Sequence[LayerSource],
         options: LiveOptions,
         threads: int | None = None,
         is_chosen: bool = False,
     ) -> None:
-        name = path.name if path is not None else rasters[0].name
+        name = rasters[0].name if path is None else without_query(path) if isinstance(path, str) else path.name
         super().__init__(tr("Opening {name}").format(name=name))
         self.path = path
         self.rasters = rasters
@@ -249,10 +267,19 @@ class OpenStoreTask(BackgroundTask):
         self._threads = threads
         self._store: OpenStore | None = None
         self._notice = ""
+        self._thread: int | None = None
+
+    def cancel(self) -> None:
+        """Stop at once if a server is being asked."""
+        super().cancel()
+        if self._thread is not None:
+            interrupt(self._thread)
 
     def work(self) -> None:
         """Open the store."""
-        self._store = self._begin(self.rasters[0]) if self.path is None else self._open(self.path)
+        self._thread = threading.get_ident()
+        with interruptible():
+            self._store = self._begin(self.rasters[0]) if self.path is None else self._open(self.path)
         if not self.isCanceled():
             self._store, self._notice = follow_layer_crs(self._store)
 
@@ -269,11 +296,14 @@ class OpenStoreTask(BackgroundTask):
         stopped = StoreError(tr("{task} was stopped").format(task=self.description()), tr("click again"))
         self.refused.emit(stopped if self.error is None or self.isCanceled() else self.error)
 
-    def _open(self, path: Path) -> OpenStore:
-        segmenter = open_segmenter(path, self._threads)
-        metadata = segmenter.reader.metadata
+    def _open(self, place: Place) -> OpenStore:
+        segmenter = open_segmenter(
+            open_remote(place, self._options) if isinstance(place, str) else place, self._threads
+        )
+        path, metadata = segmenter.reader.root, segmenter.reader.metadata
         raster = check_fits(path, metadata, self.rasters, must_fit=not self.is_chosen)
-        if raster is not None and raster.store_beside in (None, path) and self._is_own(metadata):
+        is_own = segmenter.reader.remote is None
+        if is_own and raster is not None and raster.store_beside in (None, path) and self._is_own(metadata):
             store = self._begin(raster)
             if store.path == path:
                 return store
