@@ -56,7 +56,7 @@ def test_an_older_shapely_simplifies_too(monkeypatch: pytest.MonkeyPatch, strip_
     names = np.array([region.label for region in regions])
     sizes = [shapely.area(polygons[names == label]).sum() for label in range(1, 6)]
     wanted = [sum(one.polygon.area for one in fine if one.label == label) for label in range(1, 6)]
-    assert sizes == pytest.approx(wanted, rel=0.05)
+    assert sizes == pytest.approx(wanted, rel=0.1)
 
 
 def test_the_lines_between_strips_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
