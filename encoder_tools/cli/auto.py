@@ -34,7 +34,7 @@ from ..progress import Progress
 from ..segment import check_place
 from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, write_vector
 from .options import PATH, STORE, Number, StorePlace
-from .segment import note_missing, output_options, vector_layer
+from .segment import note_missing, note_outside, output_options, vector_layer
 
 __all__ = ["auto_command"]
 
@@ -125,7 +125,7 @@ def auto_command(
     missing = note_missing(segmenter.reader, chain.from_iterable(rows_of_tiles(segmenter, chosen, area)))
     begun = [segmenter.reader.metadata.raster.fingerprint, segmenter.reader.decoder.name, chosen, asdict(options)]
     cache = _TileFolder(output, [*begun, missing, zlib.crc32(shapely.to_wkb(area) or b"")], resume)
-    counts = []
+    counts, lost = [], 0
     with Progress(output.name, "tiles") as progress:
         found = automatic_masks(segmenter, options, chosen, area, progress, cache)
         masks: Iterator[AutomaticMask | CoveragePolygon] = found
@@ -134,16 +134,19 @@ def auto_command(
             min_area_m2 = 0.0
 
         def parts() -> Iterator[_Part]:
+            nonlocal lost
             for first in masks:
                 part = [first, *islice(masks, _TOGETHER - 1)]
-                polygons, columns = _features(part, segmenter, crs, target_crs, simplify, min_area_m2)
+                polygons, columns, outside = _features(part, segmenter, crs, target_crs, simplify, min_area_m2)
                 counts.append(len(polygons))
+                lost += outside
                 yield polygons, dict(zip(blank, columns))
 
         none: _Part = [], {name: column[:0] for name, column in blank.items()}
         more = parts()
         write_vector(output, *next(more, none), target_crs, append=append, layer=out_layer, more=more)
     cache.remove()
+    note_outside(lost, f"polygon(s) of {output}", target_crs)
     seconds = time.perf_counter() - started
     if as_json:
         click.echo(json.dumps({"output": str(output), "polygons": sum(counts), "seconds": round(seconds, 3)}))
@@ -187,15 +190,16 @@ def _features(
     target_crs: pyproj.CRS,
     simplify: float,
     min_area_m2: float,
-) -> tuple[list[BaseGeometry], list[NDArray[Any]]]:
-    """Return the polygons and columns of masks, without those too small or outside the CRS of the output."""
+) -> tuple[list[BaseGeometry], list[NDArray[Any]], int]:
+    """Return the polygons and columns of masks, without those too small, and how many the CRS of the output lacks."""
     metadata, meter = segmenter.reader.metadata, AreaMeter(crs)
     transform = metadata.raster.transform
     polygons = np.array([mask.on_map(transform, simplify) for mask in masks], dtype=object)
     points = np.array(shapely.points(transform.apply_array(np.array([mask.point for mask in masks]))), dtype=object)
-    projected, is_kept = reproject_polygons(polygons, crs, target_crs)
+    projected, is_defined = reproject_polygons(polygons, crs, target_crs)
     areas = np.array([meter.area_m2(polygon) for polygon in polygons])
-    is_kept &= (areas >= min_area_m2) & (areas > 0)
+    is_large = (areas >= min_area_m2) & (areas > 0)
+    is_kept = is_large & is_defined
     x, y = shapely.get_coordinates(reproject(points, crs, target_crs, may_fail=True)).T
     scores = np.array([(mask.predicted_iou, mask.stability_score) for mask in masks]).T
     levels = np.array([mask.level for mask in masks], dtype=np.int32)
@@ -203,7 +207,7 @@ def _features(
     columns = [*scores, levels, areas, x, y, model]
     if isinstance(masks[0], CoveragePolygon):
         columns.append(np.array([mask.group for mask in masks if isinstance(mask, CoveragePolygon)], dtype=np.int32))
-    return list(projected[is_kept]), [column[is_kept] for column in columns]
+    return list(projected[is_kept]), [column[is_kept] for column in columns], int((is_large & ~is_defined).sum())
 
 
 class _TileFolder:

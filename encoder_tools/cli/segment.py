@@ -50,6 +50,7 @@ __all__ = [
     "answer_options",
     "draw",
     "note_missing",
+    "note_outside",
     "output_options",
     "refuse_own_prompts",
     "segment_command",
@@ -283,6 +284,12 @@ def note_missing(reader: StoreReader, tiles: Iterable[Tile]) -> int:
         text = f"Note: {missing} of {len(states)} tiles are not encoded and are left out; encode them with: geosam-es "
         click.echo(f"{text}encode IMAGE --resume", err=True)
     return missing
+
+
+def note_outside(count: int, what: str, crs: pyproj.CRS) -> None:
+    """Tell the user how many things a CRS has no place for."""
+    if count:
+        click.echo(f"Note: {count} {what} lie outside {crs.name} and are left out", err=True)
 
 
 def _layer(

@@ -21,7 +21,7 @@ from ..segment import check_place, polygons_from_layer
 from ..vector import VectorLayer
 from ..vector_output import FORMATS, check_output, default_crs, write_vector
 from .options import PATH, STORE, Number, StorePlace
-from .segment import note_missing, output_options, refuse_own_prompts, vector_layer
+from .segment import note_missing, note_outside, output_options, refuse_own_prompts, vector_layer
 
 __all__ = ["similar_command"]
 
@@ -94,6 +94,7 @@ def similar_command(
         "area_m2": np.array([meter.area_m2(polygon) for polygon in polygons], np.float64),
     }
     projected, is_defined = reproject_polygons(polygons, raster_crs, target_crs)
+    note_outside(int((~is_defined).sum()), f"polygon(s) of {output}", target_crs)
     fields = {name: column[is_defined] for name, column in fields.items()}
     write_vector(output, list(projected[is_defined]), fields, target_crs, append=append, layer=out_layer)
     seconds = time.perf_counter() - started
@@ -105,7 +106,9 @@ def similar_command(
 
 
 def _native(layer: VectorLayer, segmenter: Segmenter, crs: pyproj.CRS, path: Path) -> list[BaseGeometry]:
-    """Return the polygons of a layer in native pixels; those that cannot be transformed are left out."""
+    """Return the polygons of a layer in native pixels; those that cannot be transformed are left out, with a note."""
     to_native = segmenter.reader.metadata.raster.transform.inverse().apply_geometry
     outlines = [item.outline for item in polygons_from_layer(layer, crs, str(path), segmenter.map_bounds)]
-    return [to_native(item) for item in outlines if item is not None and np.isfinite(item.bounds).all()]
+    kept = [to_native(item) for item in outlines if item is not None and np.isfinite(item.bounds).all()]
+    note_outside(len(outlines) - len(kept), f"polygon(s) of {path}", crs)
+    return kept

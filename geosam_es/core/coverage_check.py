@@ -18,6 +18,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ..errors import EditError, marked
 from .coverage import Changes, Rules, give, merge
+from .coverage import place as place_polygon
 from .faces import OUTSIDE, Faces, Plane, Sides, lacking
 from .partition import gaps, is_wide, polygonal, valid
 
@@ -95,7 +96,7 @@ _TEXTS = {
     Kind.SLIVER: (marked("Sliver"), _JOIN),
     Kind.SMALL: (marked("Below the minimum area"), _JOIN),
     Kind.SAME_CLASS: (marked("Neighbours of the same class"), marked("merge the polygons")),
-    Kind.LARGE_GAP: (marked("Large gap"), _GIVE),
+    Kind.LARGE_GAP: (marked("Large gap"), marked("fill it with a polygon of its own, or leave it")),
 }
 
 
@@ -168,6 +169,8 @@ def remedy(
         return merge(one, other, polygons, rules, classes)
     if finding.kind is Kind.INVALID and finding.place.area == 0:
         return Changes({}, removed=finding.ids)
+    if finding.kind is Kind.LARGE_GAP:
+        return place_polygon(finding.place, polygons, rules, classes=classes)
     if finding.kind in (Kind.INVALID, Kind.BORDER):
         lines = finding.place.boundary if finding.kind is Kind.INVALID else finding.place
         return give(lines, polygons, rules, classes=classes)

@@ -143,7 +143,8 @@ class Regions:
         Parameters
         ----------
         tolerance : float
-            Size of the details to remove, in cells, as for `shapely.coverage_simplify`. Needs shapely 2.1.
+            Size of the details to remove, in cells, as for `shapely.coverage_simplify`. Before shapely 2.1 and GEOS
+            3.12, the lines between regions are simplified by Douglas and Peucker instead.
         """
         last_row = np.zeros(len(self.label), np.int64)
         np.maximum.at(last_row, self._region, self._start // self.width)
@@ -171,18 +172,35 @@ class Regions:
         for pair, at in ((wide[:2], 0), (wide[-2:], 1)):
             is_seam_node[at, 1:-1] = (pair[:, 1:] != pair[:, :-1]).any(axis=0)
         lines = np.asarray(shapely.linestrings(_border_lines(cells, is_seam_node)), dtype=object)
-        polygons = shapely.get_parts(shapely.polygonize(lines))
-        if tolerance and hasattr(shapely, "coverage_simplify"):
+        simplifies_coverages = hasattr(shapely, "coverage_simplify") and shapely.geos_version >= (3, 12, 0)
+        if tolerance and not simplifies_coverages:
+            lines = _simplified(lines, cells.shape, tolerance)
+        simple = polygons = shapely.get_parts(shapely.polygonize(lines))
+        if tolerance and simplifies_coverages:
             simple = shapely.coverage_simplify(polygons, tolerance, simplify_boundary=False)
-        else:
-            simple = polygons
         first, last = np.searchsorted(self._start, (rows.start * self.width, rows.stop * self.width))
         y, x = np.divmod(self._start[first:last], self.width)
-        run, polygon = shapely.STRtree(polygons).query(shapely.points(x + 0.5, y - rows.start + 0.5), "within")
+        length, of_run = self._length[first:last], self._region[first:last]
+        middles = shapely.points(x + length / 2, y - rows.start + 0.5)
+        run, polygon = shapely.STRtree(polygons).query(middles, "within")
+        # Of the runs in a simplified polygon, a few may be its neighbours'.
+        pairs, pair = np.unique(np.stack((polygon, of_run[run])), axis=1, return_inverse=True)
+        order = np.argsort(np.bincount(pair.ravel(), length[run], pairs.shape[1]), kind="stable")
         region = np.zeros(len(polygons), np.int64)
-        region[polygon] = self._region[first:last][run]
+        region[pairs[0, order]] = pairs[1, order]
         placed = shapely.transform(simple, lambda xy: xy + np.array([0, rows.start]))
         return list(zip(placed.tolist(), region.tolist()))
+
+
+def _simplified(lines: NDArray[np.object_], shape: tuple[int, ...], tolerance: float) -> NDArray[np.object_]:
+    """Simplify the lines between regions, which stay apart, and keep those at the frame of a strip (H, W)."""
+    ends = shapely.get_coordinates(lines).reshape(-1, 2, 2)
+    at_frame = ((ends == 0).all(axis=1) | (ends == shape[::-1]).all(axis=1)).any(axis=1)
+    inner = shapely.line_merge(shapely.multilinestrings(lines[~at_frame]))
+    simple = shapely.get_parts(shapely.simplify(inner, tolerance, preserve_topology=True))
+    # A line around a few cells at the frame must not fall on it.
+    is_lost = shapely.covered_by(simple, shapely.box(0, 0, shape[1], shape[0]).boundary)
+    return np.concatenate((lines[at_frame], np.where(is_lost, shapely.get_parts(inner), simple)))
 
 
 def _joined(count: int, one: Whole, other: Whole, wanted: NDArray[np.bool_] | slice = slice(None)) -> Whole:

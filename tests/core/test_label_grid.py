@@ -40,6 +40,25 @@ def test_regions_cover_the_data_once(seed: int, least: int, tolerance: float, is
     assert not shapely.box(0, 0, 13, 18).intersects(shapely.union_all(polygons))
 
 
+@pytest.mark.parametrize("strip_cells", [16 * 83, 10**6])
+def test_an_older_shapely_simplifies_too(monkeypatch: pytest.MonkeyPatch, strip_cells: int) -> None:
+    monkeypatch.setattr(label_grid, "_STRIP_CELLS", strip_cells)
+    labels = patches(5)
+    fine = list(Regions(labels, 12).traced(0))
+    monkeypatch.delattr(shapely, "coverage_simplify")
+    regions = list(Regions(labels, 12).traced(1.0))
+    polygons = np.array([region.polygon for region in regions])
+    assert len(regions) == len(fine)
+    assert shapely.coverage_is_valid(polygons)
+    assert shapely.area(polygons).sum() == pytest.approx((labels > 0).sum(), rel=2e-3)
+    vertices = [shapely.get_num_coordinates([one.polygon for one in some]).sum() for some in (fine, regions)]
+    assert vertices[1] < 0.5 * vertices[0]
+    names = np.array([region.label for region in regions])
+    sizes = [shapely.area(polygons[names == label]).sum() for label in range(1, 6)]
+    wanted = [sum(one.polygon.area for one in fine if one.label == label) for label in range(1, 6)]
+    assert sizes == pytest.approx(wanted, rel=0.1)
+
+
 def test_the_lines_between_strips_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = patches(3, 96, 40)
     whole = [region.polygon for region in Regions(labels, 20).traced(1.0)]

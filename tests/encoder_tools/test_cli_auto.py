@@ -66,6 +66,18 @@ def test_parts_are_added_to_the_file_as_they_come(
         np.testing.assert_array_equal(whole.fields["predicted_iou"], parts.fields["predicted_iou"])
 
 
+def test_polygons_without_a_place_in_the_crs_of_the_output_are_counted(
+    run: Run, ortho: Ortho, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def undefined(polygons: Any, *crs: Any) -> Any:
+        return polygons, np.zeros(len(polygons), bool)
+
+    monkeypatch.setattr(auto, "reproject_polygons", undefined)
+    result = run("auto", ortho.store, "-o", tmp_path / "out.gpkg", *LOOSE, "--out-crs", "EPSG:3857")
+    assert result.exit_code == 0
+    assert "Note: 1 polygon(s) of" in result.stderr and "outside WGS 84 / Pseudo-Mercator" in result.stderr
+
+
 def test_area_of_interest_and_minimum_area(run: Run, ortho: Ortho, tmp_path: Path) -> None:
     around = write_layer(tmp_path / "around.gpkg", [ortho.truth])
     assert count_masks(run, ortho, tmp_path / "a.gpkg", "--aoi", around) == 1

@@ -85,3 +85,15 @@ def test_missing_tiles_and_a_crs_that_is_not_for_the_place_are_said(run: Run, st
     shutil.rmtree(chunks / "0" / "1")
     result = run("similar", root, examples, "-o", output)
     assert result.exit_code == 0 and "Note: 1 of 2 tiles are not encoded and are left out" in result.output
+
+
+def test_examples_without_a_place_in_the_crs_of_the_raster_are_counted(run: Run, store: Path, tmp_path: Path) -> None:
+    to_degrees = pyproj.Transformer.from_crs(CRS, 4326, always_xy=True).transform
+    here = shapely.transform(
+        TRANSFORM.apply_geometry(shapely.Point(PLACES[0]).buffer(60)), to_degrees, interleaved=False
+    )
+    nowhere = shapely.affinity.translate(here, 500, 100)
+    write_vector(tmp_path / "examples.gpkg", [here, nowhere], {}, pyproj.CRS(4326))
+    result = run("similar", store, tmp_path / "examples.gpkg", "-o", tmp_path / "out.gpkg", "--out-crs", "EPSG:25830")
+    assert result.exit_code == 0, result.stderr
+    assert "Note: 1 polygon(s) of" in result.stderr and "ETRS89 / UTM zone 30N" in result.stderr

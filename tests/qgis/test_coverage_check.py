@@ -232,6 +232,16 @@ def test_a_large_gap_is_the_last_of_the_list_and_no_fault(
     text = iface.messageBar().currentItem().text()
     # The message bar has one line.
     assert "Findings in habitats: 3." in text and "first. Large gaps that may be intended: 1" in text
+    # No neighbour gets it: it becomes a polygon of the class that is chosen.
+    ready.dock.class_box.show_values({"class": "lake"})
+    before = {feature.id(): feature.geometry().area() for feature in layer.getFeatures()}
+    ready.check.choose(3)
+    assert "Enter: fill it with a polygon of its own, or leave it" in ready.check.hint
+    ready.check.mend()
+    (new,) = (feature for feature in layer.getFeatures() if feature.id() not in before)
+    assert new["class"] == "lake" and new.geometry().area() == pytest.approx(180**2)
+    assert {key: layer.getGeometry(key).area() for key in before} == pytest.approx(before)
+    assert settled(ready) == [Kind.OVERLAP, Kind.GAP, Kind.SMALL]
 
 
 def test_another_layer_ends_the_walk(iface: Interface, ready: Interaction, layer: QgsVectorLayer) -> None:

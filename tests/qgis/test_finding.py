@@ -7,7 +7,7 @@ from qgis.core import QgsFeature, QgsProject
 from qgis.PyQt.QtCore import Qt
 
 from geosam_es.gui.interaction import Interaction
-from geosam_es.qgis_support.crs import to_qgs
+from geosam_es.qgis_support.crs import from_qgs, to_qgs
 from tests.qgis.support import DISCS, PIXEL, Interface, click, key, place, settled, wait_until
 
 F = Qt.Key.Key_F
@@ -23,7 +23,7 @@ def proposed(ready: Interaction) -> set[str]:
     assert found is not None
     names = set()
     for key_ in found.ids[ready.review.items]:
-        polygon = found.outline(int(key_))
+        polygon = from_qgs(found.layer.getGeometry(int(key_)))
         name = max(DISCS, key=lambda name: polygon.intersection(circle(name)).area)
         assert polygon.intersection(circle(name)).area / polygon.union(circle(name)).area > 0.8
         names.add(name)
@@ -68,13 +68,13 @@ def test_what_was_rejected_does_not_come_back(iface: Interface, ready: Interacti
     press(iface, ready)
     ready.controller.discard()
     key(iface, Qt.Key.Key_N)
-    rejected = ready.review.candidates.outline(int(ready.review.candidates.ids[ready.review.current]))
+    rejected = ready.review.place
     key(iface, Qt.Key.Key_Delete)
     wait_until(lambda: len(ready.review.items) == 1)
     press(iface, ready)
     assert len(proposed(ready)) == 1
     (left,) = ready.review.items
-    again = ready.review.candidates.outline(int(ready.review.candidates.ids[left]))
+    again = from_qgs(ready.review.layer.getGeometry(int(ready.review.candidates.ids[left])))
     assert again.intersection(rejected).area == 0
 
 

@@ -13,11 +13,12 @@ import pytest
 import shapely
 from osgeo import gdal
 from qgis.core import QgsProject, QgsVectorFileWriter, QgsVectorLayer
-from qgis.PyQt.QtCore import Qt
+from qgis.PyQt.QtCore import Qt, QTimer
 from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QApplication, QPushButton, QSlider
 
 from geosam_es.core.coverage_check import Kind
+from geosam_es.gui.editing import reviewing
 from geosam_es.gui.editing.candidates import candidate_layer
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.plugin import GeoSamPlugin
@@ -104,16 +105,18 @@ def test_keys_walk_in_order_of_doubt_and_judge(
         key(iface, Qt.Key.Key_N)
         seen.append(score(ready))
         assert from_qgs(ready.overlay.bands["proposal"].asGeometry()).equals(shapes[ready.review.current])
-    assert np.array_equal(seen[:6], [np.nan, 0.3, 0.4, 0.6, 0.9, 0.95], equal_nan=True) and np.isnan(seen[6])
+    # One of unknown confidence is not the most doubtful one.
+    assert np.array_equal(seen[:6], [0.3, 0.4, 0.6, 0.9, 0.95, np.nan], equal_nan=True) and seen[6] == 0.3
     key(iface, Qt.Key.Key_N, SHIFT)
-    assert score(ready) == 0.95 and "6 of 6: found" in ready.dock._hint.text()
+    key(iface, Qt.Key.Key_N, SHIFT)
+    assert score(ready) == 0.95 and "5 of 6: found" in ready.dock._hint.text()
     assert "100 m² · score 0.95" in ready.dock._result.text()
     key(iface, Qt.Key.Key_Return)
     key(iface, Qt.Key.Key_Delete)
     key(iface, Qt.Key.Key_2)
     written = {str(feature["class"]): from_qgs(feature.geometry()) for feature in target.getFeatures()}
     assert written["elm"].equals(shapes[1]) and len(written) == 2
-    accepted, rejected = ready.review.judged()
+    accepted, rejected = ready.review.candidates.judged()
     assert [len(accepted), len(rejected)] == [2, 1] and rejected[0].equals(shapes[5])
     assert score(ready) == 0.4 and ready.dock.review_box.title() == "Find and review (3)"
     key(iface, Qt.Key.Key_Escape)
@@ -213,9 +216,11 @@ def test_all_above_a_confidence_keep_the_coverage(
     CoverageMode(True, tolerance_m=1.0, min_area_m2=50.0).remember(target)
     # One is below the minimum area, and the last overlaps its neighbour by half.
     shapes = [*boxes(4), shapely.box(X, Y - 20, X + 4, Y - 16), shapely.box(X + 35, Y, X + 55, Y + 10)]
-    layer = saved(tmp_path, shapes, score=[0.2, 0.95, 0.91, 0.99, 0.97, 0.92])
+    unknown = shapely.box(X - 30, Y, X - 20, Y + 9)
+    layer = saved(tmp_path, [*shapes, unknown], score=[0.2, 0.95, 0.91, 0.99, 0.97, 0.92, np.nan])
     ready.review.fill(layer)
     box = ready.dock.review_box
+    assert box.title() == "Find and review (7)"
     box.findChild(QSlider).setValue(90)
     assert box.title() == "Find and review (5)"
     count = target.undoStack().count()
@@ -233,6 +238,53 @@ def test_all_above_a_confidence_keep_the_coverage(
     ready.undoing.undo()
     QApplication.processEvents()
     assert target.featureCount() == 0 and ready.review.candidates.counts == (0, 0) and len(ready.review.items) == 5
+
+
+@pytest.mark.parametrize("is_coverage", [False, True])
+def test_many_are_read_and_accepted_while_qgis_goes_on(
+    ready: Interaction, target: QgsVectorLayer, tmp_path: Path, is_coverage: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gdal.SetConfigOption("OGR_SQLITE_SYNCHRONOUS", "OFF")
+    monkeypatch.setattr(reviewing, "_AT_ONCE", 100)
+    CoverageMode(is_coverage).remember(target)
+    many = 300
+    layer = saved(tmp_path, boxes(many), score=np.linspace(0, 1, many))
+    longest, last = 0.0, time.thread_time()
+
+    def watch() -> None:
+        nonlocal longest, last
+        longest, last = max(longest, time.thread_time() - last), time.thread_time()
+
+    timer = QTimer()
+    timer.timeout.connect(watch)
+    timer.start(0)
+    ready.review.fill(layer)
+    assert ready.review.candidates is None, "it was read at once"
+    wait_until(lambda: ready.review.candidates is not None)
+    watch()
+    ready.review.accept_all()
+    wait_until(lambda: target.featureCount() == many)
+    wait_until(lambda: len(ready.review.candidates._due) == 0)
+    watch()
+    assert ready.review.candidates.counts == (many, 0) and target.undoStack().count() == 1
+    assert {feature["review"] for feature in layer.getFeatures()} == {"unsaved"}
+    assert longest < 0.05
+    gdal.SetConfigOption("OGR_SQLITE_SYNCHRONOUS", None)
+
+
+def test_what_is_under_review_does_not_cover_what_was_accepted(
+    ready: Interaction, target: QgsVectorLayer, tmp_path: Path
+) -> None:
+    root = QgsProject.instance().layerTreeRoot()
+    layer = saved(tmp_path, boxes(3), score=np.arange(3) / 3)
+    assert root.layerOrder().index(layer) < root.layerOrder().index(target)
+    ready.review.fill(layer)
+    assert root.layerOrder().index(layer) == root.layerOrder().index(target) + 1
+    root.setCustomLayerOrder([layer, target])
+    root.setHasCustomLayerOrder(True)
+    ready.review.fill(layer)
+    assert root.layerOrder() == [target, layer]
+    assert len(root.findLayers()) == len(QgsProject.instance().mapLayers())
 
 
 def test_the_nearest_comes_next(iface: Interface, ready: Interaction) -> None:
@@ -262,7 +314,7 @@ def test_a_thousand_are_judged_without_waiting(
         if number in (0, 500):
             # The second time as after a restart: the file is all that is left.
             ready.review.fill(opened(source))
-            assert len(ready.review.items) == 1000 - number
+            wait_until(lambda left=1000 - number: len(ready.review.items) == left)
             key(iface, Qt.Key.Key_N)
         at, start = ready.review.current, time.perf_counter()
         QTest.keyClick(iface.canvas, (Qt.Key.Key_Return, Qt.Key.Key_Delete)[number % 3 == 0])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from qgis.core import (
     QgsSingleSymbolRenderer,
     QgsVectorDataProvider,
     QgsVectorLayer,
+    QgsVectorLayerFeatureSource,
     QgsWkbTypes,
 )
 from shapely.geometry.base import BaseGeometry
@@ -47,6 +49,9 @@ _PROPERTY = "geosam_es/review"
 _OUTLINE = {"style": "no", "outline_color": "#ff9f1c", "outline_width": "0.4"}
 _SAME_OBJECT = 0.5
 """Least part of the smaller polygon that is in the other one too if both are one object."""
+
+_READ_TOGETHER, _WRITTEN_TOGETHER = 200, 200
+"""Polygons between two reports of progress, and decisions that are written without a pause."""
 
 
 def candidate_layer(
@@ -83,7 +88,7 @@ class Candidates:
     """The polygons of a layer that are judged, one row each. Their geometries stay in the layer.
 
     What was decided is kept in the field `REVIEW_FIELD` of the layer, written at once. If the layer cannot have it, or
-    uses it for something else, the project keeps it.
+    uses it for something else, the project keeps it. Made in the GUI thread; `read` fills it in any thread.
 
     Parameters
     ----------
@@ -100,6 +105,8 @@ class Candidates:
         Not judged yet.
     states : dict of int to str
         What was decided, by feature id.
+    fields : list of str
+        Names of the numeric fields, without the key.
     field : str
         The field with the confidence; empty if there is none.
     lost : int
@@ -116,70 +123,92 @@ class Candidates:
             problem = tr("{name} is not a polygon layer with a CRS").format(name=layer.name())
             raise EditError(problem, tr("choose another layer to review"))
         self.layer = layer
-        boxes = {
-            feature.id(): feature.geometry().boundingBox().center()
-            for feature in layer.getFeatures(QgsFeatureRequest().setSubsetOfAttributes([]))
-            if not feature.geometry().isEmpty()
+        keys, fields = layer.primaryKeyAttributes(), layer.fields()
+        self._columns = {
+            field.name(): (index, array("d"))
+            for index, field in enumerate(fields.toList())
+            if field.isNumeric() and index not in keys
         }
-        self.ids = np.fromiter(boxes, np.int64, len(boxes))
-        self._centers = np.array([(middle.x(), middle.y()) for middle in boxes.values()], float).reshape(-1, 2)
-        self._rows = {key: row for row, key in enumerate(boxes)}
-        self.pending = np.ones(len(boxes), bool)
+        self.fields = list(self._columns)
+        self._review = fields.lookupField(REVIEW_FIELD)
+        self._in_layer = self._review < 0 or fields.at(self._review).type() == TEXT
+        self._in_project = layer.customProperty(_PROPERTY, "{}")
+        self._source = QgsVectorLayerFeatureSource(layer)
+        self._target = None
+        if target is not None:
+            self._target = QgsVectorLayerFeatureSource(target), transform(layer.crs(), target.crs())
         self._due: dict[int, str] = {}
-        self.states = self._read()
-        self.mark({key: self._found(target, key) if state == UNSAVED else state for key, state in self.states.items()})
+
+    def read(self, progress: Callable[[int], None] | None = None) -> None:
+        """Read the polygons; ``progress`` gets their number so far, and may raise an exception to stop."""
+        ids, centers, kept = array("q"), array("d"), {}
+        indices = [index for index, _ in self._columns.values()]
+        request = QgsFeatureRequest().setSubsetOfAttributes([*indices, *([self._review] if self._review >= 0 else [])])
+        for feature in self._source.getFeatures(request):
+            if progress is not None and len(ids) % _READ_TOGETHER == 0:
+                progress(len(ids))
+            if feature.geometry().isEmpty():
+                continue
+            middle = feature.geometry().boundingBox().center()
+            ids.append(feature.id())
+            centers.extend((middle.x(), middle.y()))
+            for index, column in self._columns.values():
+                # NULL is no number.
+                value = feature[index]
+                column.append(value if isinstance(value, (int, float)) else np.nan)
+            if self._review >= 0:
+                kept[feature.id()] = feature[self._review]
+        self.ids = np.array(ids, np.int64)
+        self._centers = np.array(centers, float).reshape(-1, 2)
+        self._rows = {key: row for row, key in enumerate(ids)}
+        self.pending = np.ones(len(ids), bool)
+        self.states = self._decided(kept)
+        unsaved = [key for key, state in self.states.items() if state == UNSAVED]
+        self.mark({**self.states, **{key: self._found(key, outline) for key, outline in self._outlines(unsaved)}})
         self.lost = sum(not state for state in self._due.values())
         known = {name.lower(): name for name in self.fields}
         self.set_field(next((known[name] for name in CONFIDENCE_FIELDS if name in known), ""))
 
-    @property
-    def fields(self) -> list[str]:
-        """Names of the numeric fields, without the key."""
-        keys = self.layer.primaryKeyAttributes()
-        fields = enumerate(self.layer.fields().toList())
-        return [field.name() for index, field in fields if field.isNumeric() and index not in keys]
-
-    def _read(self) -> dict[int, str]:
-        kept = self._values(REVIEW_FIELD)
+    def _decided(self, kept: Mapping[int, Any]) -> dict[int, str]:
         states = ACCEPTED, REJECTED, UNSAVED
-        index = self.layer.fields().lookupField(REVIEW_FIELD)
-        self._in_layer = {value for value in kept.values() if isinstance(value, str)} <= {"", *states}
-        self._in_layer &= index < 0 or self.layer.fields().at(index).type() == TEXT
+        self._in_layer &= {value for value in kept.values() if isinstance(value, str)} <= {"", *states}
         try:
-            project = json.loads(self.layer.customProperty(_PROPERTY, "{}"))
+            project = json.loads(self._in_project)
             kept = {**(kept if self._in_layer else {}), **{int(key): state for key, state in project.items()}}
         except (AttributeError, TypeError, ValueError):
             project = {}
         self._in_layer &= not project
         return {key: state for key, state in kept.items() if key in self._rows and state in states}
 
-    def _found(self, target: QgsVectorLayer | None, key: int) -> str:
+    def _found(self, key: int, outline: BaseGeometry) -> str:
         """Return the state of a candidate that was accepted, but perhaps not saved."""
-        if target is None:
+        if self._target is None:
             return UNSAVED
-        place = transform_polygon(self.outline(key), transform(self.layer.crs(), target.crs()))
+        target, way = self._target
+        place = transform_polygon(outline, way)
         near = target.getFeatures(QgsFeatureRequest().setFilterRect(QgsRectangle(*place.bounds)))
         same = [item.id() for item in near if is_same(place, valid_polygon(from_qgs(item.geometry())))]
         return (ACCEPTED if max(same) >= 0 else UNSAVED) if same else ""
 
-    def _values(self, field: str) -> dict[int, Any]:
-        if self.layer.fields().lookupField(field) < 0:
-            return {}
-        request = QgsFeatureRequest().setFlags(QgsFeatureRequest.NoGeometry)
-        request.setSubsetOfAttributes([field], self.layer.fields())
-        return {feature.id(): feature[field] for feature in self.layer.getFeatures(request)}
+    def _outlines(self, keys: Sequence[int]) -> Iterator[tuple[int, BaseGeometry]]:
+        """Yield polygons as they were when the layer was read, repaired if need be; called in any thread."""
+        request = QgsFeatureRequest().setFilterFids(list(keys)).setSubsetOfAttributes([])
+        for feature in self._source.getFeatures(request) if keys else ():
+            yield feature.id(), valid_polygon(from_qgs(feature.geometry()))
 
     def set_field(self, field: str) -> None:
-        """Read the confidence from a field; an empty name stands for none."""
-        self.field, values = field, self._values(field) if field else {}
-        # NULL is no number.
-        numbers = (value if isinstance(value, (int, float)) else np.nan for value in map(values.get, self._rows))
-        self.confidence = np.fromiter(numbers, float, len(self.ids))
+        """Take the confidence from a field; an empty name stands for none."""
+        self.field = field
+        self.confidence = np.array(self._columns[field][1]) if field else np.full(len(self.ids), np.nan)
 
     def in_order(self, least: float) -> NDArray[np.int64]:
-        """Return the rows that are left with at least this confidence, the most doubtful first."""
-        rows = np.flatnonzero(self.pending & ~(self.confidence < least))
-        return rows[np.argsort(np.nan_to_num(self.confidence[rows], nan=-np.inf), kind="stable")]
+        """Return the rows that are left with at least this confidence, the most doubtful first, unknown ones last.
+
+        Those whose confidence is unknown are left out, unless ``least`` is minus infinity.
+        """
+        rows = np.flatnonzero(self.pending & ((self.confidence >= least) | (least == -np.inf)))
+        # NaN is sorted last.
+        return rows[np.argsort(self.confidence[rows], kind="stable")]
 
     def nearest(self, rows: NDArray[np.int64], row: int) -> int:
         """Return the position in ``rows`` of the one nearest to another row."""
@@ -194,8 +223,8 @@ class Candidates:
         self.pending[list(rows)] = list(rows.values())
         return [self._rows[key] for key, state in changed.items() if not state and key in self._rows]
 
-    def keep(self) -> None:
-        """Write what was decided since the last time.
+    def keep(self) -> bool:
+        """Write some of what was decided since the last time, and return whether that was all.
 
         Raises
         ------
@@ -203,7 +232,8 @@ class Candidates:
             If the layer does not take it; from then on the project keeps it.
         """
         # Features that are not saved have no lasting ids.
-        due, self._due = {key: state or None for key, state in self._due.items() if key >= 0}, {}
+        now = list(self._due)[: _WRITTEN_TOGETHER if self._in_layer else None]
+        due = {key: state or None for key, state in ((key, self._due.pop(key)) for key in now) if key >= 0}
         if due and self._in_layer:
             self._in_layer = self._write(due)
             if not self._in_layer:
@@ -212,6 +242,7 @@ class Candidates:
                 raise EditError(problem, tr("save the project, which keeps them"))
         elif due:
             self._keep_in_project()
+        return not self._due
 
     def _keep_in_project(self) -> None:
         self.layer.setCustomProperty(_PROPERTY, json.dumps({key: state for key, state in self.states.items() if state}))
@@ -229,10 +260,6 @@ class Candidates:
         index = provider.fields().lookupField(REVIEW_FIELD)
         return bool(provider.changeAttributeValues({key: {index: state} for key, state in states.items()}))
 
-    def outline(self, key: int) -> BaseGeometry:
-        """Return a polygon by its feature id, repaired if need be, in the CRS of the layer."""
-        return valid_polygon(from_qgs(self.layer.getGeometry(key)))
-
     @property
     def counts(self) -> tuple[int, int]:
         """How many were accepted and rejected."""
@@ -240,7 +267,12 @@ class Candidates:
         return len(self.ids) - int(self.pending.sum()) - rejected, rejected
 
     def judged(self) -> tuple[list[BaseGeometry], list[BaseGeometry]]:
-        """Return the polygons that were accepted and those that were rejected, as proposed, in the CRS of the layer."""
-        judged = [(self.outline(key), state) for key, state in self.states.items() if state]
-        accepted = [outline for outline, state in judged if state != REJECTED]
-        return accepted, [outline for outline, state in judged if state == REJECTED]
+        """Return the polygons that were accepted and those that were rejected, as proposed, in the CRS of the layer.
+
+        Called in any thread.
+        """
+        states = {key: state for key, state in self.states.copy().items() if state}
+        accepted, rejected = list[BaseGeometry](), list[BaseGeometry]()
+        for key, outline in self._outlines(list(states)):
+            (rejected if states[key] == REJECTED else accepted).append(outline)
+        return accepted, rejected

@@ -10,7 +10,7 @@ from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QLocale, QObject, QTimer, pyqtSignal
 from shapely.geometry.base import BaseGeometry
 
-from ...core.coverage_check import Finding, in_order
+from ...core.coverage_check import Finding, Kind, in_order
 from ...errors import EditError, GeoSamError
 from ...qgis_support.coverage_mode import CoverageMode
 from ...qgis_support.crs import from_qgs
@@ -136,7 +136,9 @@ class CoverageCheck(Walk):
         try:
             changes = self._coverage(layer).remedy(finding)
             name = translated(finding.label)
-            done = write_changes(layer, changes, tr("Mend: {finding}").format(finding=name))
+            # What fills a large gap is a new polygon of the class chosen in the panel.
+            values = self._dock.class_box.attributes() if finding.kind is Kind.LARGE_GAP else None
+            done = write_changes(layer, changes, tr("Mend: {finding}").format(finding=name), values)
         except GeoSamError as error:
             self.failed.emit(error)
             return

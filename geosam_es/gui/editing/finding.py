@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import shapely
-from qgis.core import QgsFeatureRequest, QgsProject, QgsRectangle, QgsVectorLayer
+from qgis.core import (
+    QgsFeatureRequest,
+    QgsProject,
+    QgsRectangle,
+    QgsVectorLayer,
+    QgsVectorLayerFeatureSource,
+)
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 from shapely.geometry.base import BaseGeometry
 
@@ -26,6 +32,10 @@ SHOWN = 0.3
 """Least likeness of what is handed to the review, which walks from doubtful to sure."""
 
 
+_Polygons = Callable[[], Sequence[BaseGeometry]]
+"""Reads polygons in native pixels; called in any thread."""
+
+
 class _CancelledError(Exception):
     """Raised in the search when the user has cancelled it."""
 
@@ -44,7 +54,7 @@ class _Search(BackgroundTask):
         self,
         make: Callable[[], SimilarObjects],
         area: BaseGeometry,
-        known: Sequence[BaseGeometry],
+        known: _Polygons,
         done: Callable[[_Search], None],
     ) -> None:
         super().__init__(tr("Finding similar objects"))
@@ -55,7 +65,7 @@ class _Search(BackgroundTask):
     def work(self) -> None:
         """Search; called in another thread."""
         finder = self._make()
-        self.found = list(finder.search(self._area, SHOWN, self._known, self._on_progress))
+        self.found = list(finder.search(self._area, SHOWN, self._known(), self._on_progress))
         self.finder = finder
 
     def _on_progress(self, done: int, total: int) -> None:
@@ -120,10 +130,10 @@ class SimilarFinding(QObject):
             raise EditError(tr("There is no prepared image in view"), tr("click an object of the image first"))
         to_native = store.metadata.raster.transform.inverse().apply_geometry
         view = shapely.Polygon(sight.corners)
-        examples = [to_native(polygon) for polygon in self._examples(store)]
-        accepted, rejected = self._judgements(to_native)
+        examples = self._examples(store)
+        judged = self._review.candidates if self._layer is not None and self._review.layer is self._layer else None
         finder = self._finder if self._finder is not None and self._finder.segmenter is store.segmenter else None
-        if not examples and finder is None:
+        if examples is None and finder is None:
             raise EditError(
                 tr("There is no example to search with"),
                 tr("select polygons of the target layer, or click an object, and press F again"),
@@ -132,42 +142,34 @@ class SimilarFinding(QObject):
 
         def make() -> SimilarObjects:
             pool = finder.pool if finder is not None else None
-            made = SimilarObjects(segmenter, examples, pool) if examples or finder is None else finder
-            made.learn(accepted, rejected)
+            given = examples() if examples is not None else []
+            made = SimilarObjects(segmenter, given, pool) if given or finder is None else finder
+            if judged is not None:
+                accepted, rejected = judged.judged()
+                made.learn([*map(to_native, accepted)], [*map(to_native, rejected)])
             return made
 
-        known = [to_native(polygon) for polygon in self._in_view(store, view)]
+        known = self._in_view(store, view)
         self._task = _Search(make, to_native(view), known, lambda task: self._on_found(task, store))
         self._task.start()
 
-    def _examples(self, store: OpenStore) -> list[BaseGeometry]:
-        """Return the selected polygons of the target layer or, without any, the proposal, in the raster's CRS."""
+    def _examples(self, store: OpenStore) -> _Polygons | None:
+        """Return the selected polygons of the target layer or, without any, the proposal; None if there is none."""
         layer, result = self._dock.layer, self._controller.drawing.result
         if layer is not None and layer.selectedFeatureCount():
-            to_raster = transform(layer.crs(), store.crs)
-            selected = [from_qgs(feature.geometry()) for feature in layer.selectedFeatures()]
-            return [transform_polygon(polygon, to_raster) for polygon in selected if not polygon.is_empty]
-        return [result.geometry] if result is not None and not result.geometry.is_empty else []
+            return _polygons(layer, QgsFeatureRequest().setFilterFids(layer.selectedFeatureIds()), store)
+        if result is None or result.geometry.is_empty:
+            return None
+        example = store.metadata.raster.transform.inverse().apply_geometry(result.geometry)
+        return lambda: [example]
 
-    def _in_view(self, store: OpenStore, view: BaseGeometry) -> list[BaseGeometry]:
-        """Return the polygons of the target layer in view, in the raster's CRS."""
+    def _in_view(self, store: OpenStore, view: BaseGeometry) -> _Polygons:
+        """Return the polygons of the target layer in view."""
         layer = self._dock.layer
         if layer is None:
-            return []
+            return lambda: []
         seen = transform_polygon(view, transform(store.crs, layer.crs()))
-        request = QgsFeatureRequest().setFilterRect(QgsRectangle(*seen.bounds)).setSubsetOfAttributes([])
-        to_raster = transform(layer.crs(), store.crs)
-        polygons = [from_qgs(feature.geometry()) for feature in layer.getFeatures(request)]
-        return [transform_polygon(polygon, to_raster) for polygon in polygons if not polygon.is_empty]
-
-    def _judgements(
-        self, to_native: Callable[[BaseGeometry], BaseGeometry]
-    ) -> tuple[list[BaseGeometry], list[BaseGeometry]]:
-        """Return what was accepted and rejected of the last result."""
-        if self._layer is None or self._review.layer is not self._layer:
-            return [], []
-        accepted, rejected = self._review.judged()
-        return [to_native(polygon) for polygon in accepted], [to_native(polygon) for polygon in rejected]
+        return _polygons(layer, QgsFeatureRequest().setFilterRect(QgsRectangle(*seen.bounds)), store)
 
     def _on_filled(self) -> None:
         if self._layer is not None and self._review.layer is not self._layer:
@@ -192,3 +194,16 @@ class SimilarFinding(QObject):
         self._layer = layer
         if previous is not None:
             QgsProject.instance().removeMapLayer(previous)
+
+
+def _polygons(layer: QgsVectorLayer, request: QgsFeatureRequest, store: OpenStore) -> _Polygons:
+    """Return what reads polygons of a layer."""
+    source, way = QgsVectorLayerFeatureSource(layer), transform(layer.crs(), store.crs)
+    to_native = store.metadata.raster.transform.inverse().apply_geometry
+    request.setSubsetOfAttributes([])
+
+    def read() -> list[BaseGeometry]:
+        polygons = [from_qgs(feature.geometry()) for feature in source.getFeatures(request)]
+        return [to_native(transform_polygon(polygon, way)) for polygon in polygons if not polygon.is_empty]
+
+    return read

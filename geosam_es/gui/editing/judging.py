@@ -139,9 +139,13 @@ class Judging(Walk):
                 self.items, index = self.candidates.in_order(self.least), None
         self._go(index)
 
-    def _keep(self, found: Candidates) -> None:
+    def _keep(self, found: Candidates, at_once: bool = False) -> None:
+        """Keep what was decided; many decisions little by little, unless it must be done at once."""
         try:
-            found.keep()
+            while not sip.isdeleted(found.layer) and not found.keep():
+                if not at_once:
+                    QTimer.singleShot(0, lambda: None if sip.isdeleted(self) else self._keep(found))
+                    return
         except EditError as error:
             self.failed.emit(error)
 

@@ -234,8 +234,12 @@ def keep_in_side_table(layer: QgsVectorLayer, feature_id: int, provenance: Prove
         keep_record(layer, feature_id, {**provenance.values(), "score": score})
 
 
-def read_provenance(layer: QgsVectorLayer, feature: QgsFeature) -> Provenance | None:
+def read_provenance(
+    layer: QgsVectorLayer, feature: QgsFeature, records: Mapping[int, Mapping[str, Any]] | None = None
+) -> Provenance | None:
     """Read the provenance of a feature from its fields, or from the table of its GeoPackage.
+
+    ``records`` has what that table holds, if it was read before.
 
     Returns
     -------
@@ -248,12 +252,12 @@ def read_provenance(layer: QgsVectorLayer, feature: QgsFeature) -> Provenance | 
         If its prompts cannot be read.
     """
     fields = layer.fields()
-    values: dict[str, Any] | None
+    values: Mapping[str, Any] | None
     if _keeps_prompts(fields):
         indices = {name: fields.lookupField(name) for name in PROVENANCE_FIELDS}
         values = {name: feature.attribute(index) for name, index in indices.items() if index >= 0}
     else:
-        values = find_record(layer, feature.id())
+        values = find_record(layer, feature.id()) if records is None else records.get(feature.id())
     prompts = values.get("prompts") if values else None
     if isinstance(prompts, dict):
         prompts = json.dumps(prompts)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import numpy as np
 import shapely
-from qgis.core import QgsCoordinateReferenceSystem, QgsFeature, QgsPointXY, QgsRectangle, QgsVectorLayer
+from qgis.core import (
+    QgsCoordinateReferenceSystem,
+    QgsFeature,
+    QgsPointXY,
+    QgsProject,
+    QgsRectangle,
+    QgsVectorLayer,
+)
 from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QLocale, QObject, Qt, pyqtSignal
-from qgis.PyQt.QtWidgets import QProgressDialog
+from qgis.PyQt.QtWidgets import QApplication, QProgressDialog
 from shapely.geometry.base import BaseGeometry
 
 from ...core.coverage import Changes
@@ -22,11 +31,13 @@ from ...qgis_support.coverage_mode import CoverageMode
 from ...qgis_support.crs import from_qgs, transform, transform_polygon
 from ...qgis_support.messages import tr, translated
 from ...qgis_support.settings import Settings
+from ...qgis_support.side_table import can_keep, find_records
 from ..canvas.controller import SegmentationController
 from ..canvas.drawing import Drawing, Fitted
 from ..canvas.map_tool import SegmentMapTool
 from ..panel.dock import SegmentDock
 from ..panel.result_text import SURE, area_text
+from ..stores.background_task import BackgroundTask
 from .candidates import REJECTED, UNSAVED, Candidates, is_same, own_class
 from .coverage import LayerCoverage
 from .edits import AcceptOptions, check_target, edit_command, write_changes
@@ -38,12 +49,44 @@ from .refining import Refining, class_of
 
 __all__ = ["ReviewQueue"]
 
-_AT_ONCE_MS = 500
-"""Shorter work shows no progress."""
+_AT_ONCE = 500
+"""Most polygons that are read without a task."""
+
+_TURN_SECONDS = 0.02
+"""Time between two moments in which QGIS can paint, and shorter work shows no progress."""
+
+_InThread = Callable[[Callable[[], Fitted]], Fitted]
 
 
 class _CancelledError(GeoSamError):
     """Raised when the user cancels what takes long."""
+
+
+class _StoppedError(Exception):
+    """Raised in the reading when the user has cancelled it."""
+
+
+class _Reading(BackgroundTask):
+    """Reads the polygons of a layer."""
+
+    def __init__(self, found: Candidates, count: int, done: Callable[[_Reading, bool], None]) -> None:
+        super().__init__(tr("Reading {layer}").format(layer=found.layer.name()))
+        self.found = found
+        self._count, self._done = count, done
+
+    def work(self) -> None:
+        """Read; called in another thread."""
+        self.found.read(self._on_progress)
+
+    def _on_progress(self, count: int) -> None:
+        self.setProgress(100.0 * count / max(self._count, count, 1))
+        if self.isCanceled():
+            raise _StoppedError
+
+    def finished(self, result: bool) -> None:
+        """Report the result; called in the GUI thread."""
+        super().finished(result)
+        self._done(self, result)
 
 
 class ReviewQueue(Judging):
@@ -90,6 +133,7 @@ class ReviewQueue(Judging):
         self.fitted: Fitted | None = None
         self._feature = QgsFeature()
         self._polygon: BaseGeometry = shapely.Polygon()
+        self._reading: _Reading | None = None
         # Before the gestures and the acceptor get them.
         tool.clicked.connect(lambda point, _positive: self._take_up([point]))
         tool.boxed.connect(self._take_up)
@@ -97,37 +141,69 @@ class ReviewQueue(Judging):
         controller.accept_ready.connect(self._on_accept_ready)
         dock.class_box.colour_changed.connect(self._refit)
         dock.layer_chosen.connect(self._refit)
+        dock.layer_chosen.connect(self._show_below_target)
 
     def fill(self, layer: QgsVectorLayer | None) -> None:
-        """Review the polygons of a layer; those that were judged before are left out."""
+        """Review the polygons of a layer, many of which a task reads; those that were judged before are left out."""
         self.stop()
         if layer is None:
             return
         with self._reported():
-            found = self.candidates = Candidates(layer, self._dock.layer)
-            self.layer = layer
-            layer.willBeDeleted.connect(self.stop)
+            found, count = Candidates(layer, self._dock.layer), layer.featureCount()
+            self._reading = task = _Reading(found, count, self._on_read)
+            if 0 <= count <= _AT_ONCE:
+                task.finished(task.run())
+            else:
+                task.start()
+
+    def _on_read(self, task: _Reading, is_read: bool) -> None:
+        if task is not self._reading:
+            return
+        self._reading, found = None, task.found
+        if task.error is not None:
+            self.failed.emit(task.error)
+        if not is_read or sip.isdeleted(found.layer):
             self.filled.emit()
-            self.set_least(-np.inf)
-            text = tr("{left} of {count} polygons to review. N: go to the first")
-            if found.lost:
-                text += ". " + tr("{lost} of them were accepted before, but the target layer was not saved")
-            self.told.emit(text.format(left=len(self.items), count=len(found.ids), lost=found.lost))
+            return
+        self.candidates, self.layer = found, found.layer
+        found.layer.willBeDeleted.connect(self.stop)
+        self._show_below_target()
+        self.filled.emit()
+        self.set_least(-np.inf)
+        text = tr("{left} of {count} polygons to review. N: go to the first")
+        if found.lost:
+            text += ". " + tr("{lost} of them were accepted before, but the target layer was not saved")
+        self.told.emit(text.format(left=len(self.items), count=len(found.ids), lost=found.lost))
+
+    def _show_below_target(self, *_: object) -> None:
+        """Move the layer under review below the target layer, so that it does not cover what is accepted."""
+        root, layer, target = QgsProject.instance().layerTreeRoot(), self.layer, self._dock.layer
+        order: list[Any] = root.layerOrder()
+        if layer not in order or target not in order or order.index(layer) > order.index(target):
+            return
+        if root.hasCustomLayerOrder():
+            order.remove(layer)
+            order.insert(order.index(target) + 1, layer)
+            root.setCustomLayerOrder(order)
+            return
+        node, above = (root.findLayer(shown.id()) for shown in (layer, target))
+        siblings: list[Any] = above.parent().children()
+        above.parent().insertChildNode(siblings.index(above) + 1, node.clone())
+        node.parent().removeChildNode(node)
 
     def stop(self) -> None:
         """Forget the candidates; what was judged is kept."""
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
         if self.layer is not None and self.candidates is not None and not sip.isdeleted(self.layer):
             self.layer.willBeDeleted.disconnect(self.stop)
-            self._keep(self.candidates)
+            self._keep(self.candidates, at_once=True)
         self._soon.stop()
         self.layer = self.candidates = self.fitted = self.index = self._resume = None
         self.items = np.zeros(0, np.int64)
         self.filled.emit()
         self.changed.emit()
-
-    def judged(self) -> tuple[list[BaseGeometry], list[BaseGeometry]]:
-        """Return the polygons that were accepted and those that were rejected, as proposed, in the CRS of ``layer``."""
-        return self.candidates.judged() if self.candidates is not None else ([], [])
 
     def set_field(self, field: str) -> None:
         """Choose the field with the confidence; an empty name stands for none."""
@@ -210,8 +286,11 @@ class ReviewQueue(Judging):
             self.fitted = self._fit(self._polygon, self._dock.class_box.attributes())
             self.changed.emit()
 
-    def _fit(self, polygon: BaseGeometry, attributes: Mapping[str, Any]) -> Fitted:
-        """Return a candidate as accepting it now would write it, or why it cannot be."""
+    def _fit(self, polygon: BaseGeometry, attributes: Mapping[str, Any], in_thread: _InThread | None = None) -> Fitted:
+        """Return a candidate as accepting it now would write it, or why it cannot be.
+
+        ``in_thread`` calls what takes long in another thread.
+        """
         crs = self.layer.crs() if self.layer is not None else QgsCoordinateReferenceSystem()
         target, mode = self._dock.layer, CoverageMode.of(self._dock.layer)
         try:
@@ -219,7 +298,9 @@ class ReviewQueue(Judging):
             coverage = LayerCoverage(target, mode, fields) if target is not None and mode.is_on else None
             name = LayerCoverage.class_name(attributes.get(field) for field in fields)
             options = AcceptOptions.of(self._settings)
-            return LayerFitting(target, crs, options, avoids=True, coverage=coverage, class_name=name)(polygon, True)
+            fitting = LayerFitting(target, crs, options, avoids=True, coverage=coverage, class_name=name)
+            fit = partial(fitting, polygon, True)
+            return fit() if in_thread is None else in_thread(fit)
         except GeoSamError as error:
             return Fitted(None, crs, lambda _polygon, _keeps: self._fit(polygon, attributes), error)
 
@@ -303,15 +384,18 @@ class ReviewQueue(Judging):
         found, box, done, refused = self.candidates, self._dock.class_box, [], []
         if found is None or not len(self.items):
             return
-        keys = found.ids[found.in_order(self.least)[::-1]].tolist()
+        rows = found.in_order(self.least)
+        # The surest first, those of unknown confidence last.
+        keys = found.ids[rows[np.argsort(-found.confidence[rows], kind="stable")]].tolist()
+        records = find_records(found.layer) if can_keep(found.layer) else {}
         self._go(None)
         with edit_command(target, tr("Accept polygons")):
-            for key in self._with_progress(keys, target):
+            for key, in_thread in self._with_progress(keys, target):
                 feature = found.layer.getFeature(key)
                 attributes = own_class(feature, box.class_fields) or box.attributes()
-                fitted = self._fit(valid_polygon(from_qgs(feature.geometry())), attributes)
+                fitted = self._fit(valid_polygon(from_qgs(feature.geometry())), attributes, in_thread)
                 if fitted.refusal is None:
-                    self._write(target, feature, fitted, attributes)
+                    self._write(target, feature, fitted, attributes, records=records)
                     done.append(key)
                 else:
                     refused.append(translated(fitted.refusal))
@@ -327,21 +411,41 @@ class ReviewQueue(Judging):
         self.told.emit(text)
         self._go_on()
 
-    def _with_progress(self, keys: list[int], target: QgsVectorLayer) -> Iterator[int]:
-        """Yield keys. If it takes long, a dialog shows it and holds back all else: only this thread may edit layers."""
+    def _with_progress(self, keys: list[int], target: QgsVectorLayer) -> Iterator[tuple[int, _InThread]]:
+        """Yield keys, with what fits a polygon in another thread.
+
+        Only this thread may edit layers. A dialog shows the progress and holds back all else, while QGIS goes on
+        painting.
+        """
         text = tr("Accepting polygons into {layer}").format(layer=target.name())
         dialog = QProgressDialog(text, tr("Cancel"), 0, len(keys), self._iface.mainWindow())
         dialog.setWindowModality(Qt.WindowModality.ApplicationModal)
-        dialog.setMinimumDuration(_AT_ONCE_MS)
-        try:
-            for number, key in enumerate(keys):
-                # This paints the dialog, and lets the user cancel.
-                dialog.setValue(number)
-                if dialog.wasCanceled():
-                    raise _CancelledError(tr("Cancelled: nothing was accepted"))
-                yield key
-        finally:
-            dialog.deleteLater()
+        turn = time.perf_counter()
+
+        def let_paint(number: int) -> None:
+            nonlocal turn
+            dialog.show()
+            dialog.setValue(number)
+            # This paints the dialog, and lets the user cancel.
+            QApplication.processEvents()
+            if dialog.wasCanceled():
+                raise _CancelledError(tr("Cancelled: nothing was accepted"))
+            turn = time.perf_counter()
+
+        def fitted(number: int, fit: Callable[[], Fitted]) -> Fitted:
+            running = thread.submit(fit)
+            while not wait([running], _TURN_SECONDS).done:
+                let_paint(number)
+            return running.result()
+
+        with ThreadPoolExecutor(1) as thread:
+            try:
+                for number, key in enumerate(keys):
+                    if time.perf_counter() - turn > _TURN_SECONDS:
+                        let_paint(number)
+                    yield key, partial(fitted, number)
+            finally:
+                dialog.deleteLater()
 
     def _write(
         self,
@@ -350,12 +454,13 @@ class ReviewQueue(Judging):
         fitted: Fitted,
         attributes: Mapping[str, Any],
         form: Any = None,
+        records: Mapping[int, Mapping[str, Any]] | None = None,
     ) -> int | None:
         if fitted.refusal is not None:
             raise fitted.refusal
         changes = fitted.changes or Changes({}, [fitted.outline] if fitted.outline is not None else [])
         options = AcceptOptions.of(self._settings).without_changes
-        provenance = read_provenance(self.layer, feature) if self.layer is not None else None
+        provenance = read_provenance(self.layer, feature, records) if self.layer is not None else None
         rest = tr("Accept polygon"), attributes, provenance, options, form
         return write_changes(target, changes, *rest, shares_vertices=fitted.changes is None)
 

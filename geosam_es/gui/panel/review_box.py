@@ -36,7 +36,7 @@ class ReviewBox(QgsCollapsibleGroupBox):
     order_chosen : bool
         Whether the nearest candidate comes next, not the most doubtful one.
     least_chosen : float
-        The lowest confidence of what is in the queue.
+        The lowest confidence of what is in the queue; minus infinity for all, also without one.
     all_wanted
         Everything in the queue is to be accepted.
     similar_wanted, everything_wanted
@@ -71,8 +71,10 @@ class ReviewBox(QgsCollapsibleGroupBox):
         self._histogram, self._slider = _Histogram(), QSlider(Qt.Orientation.Horizontal)
         self._slider.setRange(0, _STEPS)
         self._slider.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self._slider.setToolTip(tr("Polygons with a lower value stay out of the queue"))
-        self._slider.valueChanged.connect(lambda at: self.least_chosen.emit(self._histogram.value(at / _STEPS)))
+        self._slider.setToolTip(tr("Polygons with a lower value, or without one, stay out of the queue"))
+        self._slider.valueChanged.connect(
+            lambda at: self.least_chosen.emit(self._histogram.value(at / _STEPS) if at else -np.inf)
+        )
         self._all, self._state = QPushButton(), WrappedLabel()
         self._all.setToolTip(tr("In one undo step, the surest first; what cannot be accepted is left out"))
         self._all.clicked.connect(self.all_wanted.emit)
