@@ -154,7 +154,7 @@ def train_mini_command(
     if learning_rate is not None:
         continuations = config.continuations
         if begin_with is not None:
-            continuations = (replace(continuations[0], learning_rate=learning_rate), *continuations[1:])
+            continuations = tuple(replace(stage, learning_rate=learning_rate) for stage in continuations)
         config = replace(config, learning_rate=learning_rate, continuations=continuations)
     if seed is not None:
         config = replace(config, seed=seed)

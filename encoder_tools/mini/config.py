@@ -37,10 +37,13 @@ class Continuation:
     ----------
     steps : int
     learning_rate : float
+    decoder_only : bool
+        Whether the encoder stays as it is, see `TrainConfig.decoder_only`.
     """
 
     steps: int
     learning_rate: float
+    decoder_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,14 @@ class TrainConfig:
         Length of the run, unless a time limit ends it earlier. The learning rate falls to zero over it.
     continuations : tuple of Continuation
         Stages after this one. Each has the other settings of this run, but batch normalisation keeps its statistics,
-        and crops of a whole tile come from the beginning.
+        and crops of a whole tile come from the beginning, unless the encoder stays as it is.
+    decoder_only : bool
+        Whether only the decoder is trained, and held to its earlier answers on the kinds that it knows well. A step
+        takes a third of the time, and nothing that the network knows is lost.
+    kept_kinds : tuple of str
+        These kinds.
+    keep : float
+        Weight of the `losses.change_loss` that holds it there.
     warm_up_steps : int
         Steps over which the learning rate rises.
     learning_rate, weight_decay, clip_norm : float
@@ -80,7 +90,14 @@ class TrainConfig:
     """
 
     steps: int = 5600
-    continuations: tuple[Continuation, ...] = (Continuation(2500, 5e-4), Continuation(1500, 3e-4))
+    continuations: tuple[Continuation, ...] = (
+        Continuation(2500, 5e-4),
+        Continuation(1500, 3e-4),
+        Continuation(2000, 2e-4, decoder_only=True),
+    )
+    decoder_only: bool = False
+    kept_kinds: tuple[str, ...] = ("buildings", "fields", "landcover", "synthetic")
+    keep: float = 2.0
     warm_up_steps: int = 150
     learning_rate: float = 1.3e-3
     weight_decay: float = 0.02
@@ -102,15 +119,15 @@ class TrainConfig:
     )
     source_shares: dict[str, float] = field(
         default_factory=lambda: {
-            "buildings": 0.20,
-            "fields": 0.20,
-            "landcover": 0.12,
+            "buildings": 0.22,
+            "fields": 0.22,
+            "landcover": 0.14,
             "coast": 0.10,
             "flanders": 0.03,
             "atlanta": 0.02,
             "stones": 0.03,
-            "synthetic": 0.03,
-            "stands": 0.27,
+            "synthetic": 0.04,
+            "stands": 0.20,
         }
     )
     checkpoint_every: int = 100
@@ -120,18 +137,23 @@ class TrainConfig:
     seed: int = 7
 
     def stages(self, continue_only: bool) -> list[TrainConfig]:
-        """Return the settings of every stage, or of the continuations alone; a seed of its own for each."""
+        """Return the settings of every stage; of those of the decoder alone for a model that is finished.
+
+        Each has a seed of its own.
+        """
         further = [
             dataclasses.replace(
                 self,
                 steps=stage.steps,
                 learning_rate=stage.learning_rate,
                 continuations=(),
+                decoder_only=stage.decoder_only,
                 freeze_norm_at=0.0,
-                whole_tiles_at=0.0,
+                whole_tiles_at=self.whole_tiles_at if stage.decoder_only else 0.0,
                 seed=self.seed + number,
             )
             for number, stage in enumerate(self.continuations, start=1)
+            if stage.decoder_only or not continue_only
         ]
         return further if continue_only else [dataclasses.replace(self, continuations=()), *further]
 
@@ -154,6 +176,8 @@ class ScoreConfig:
         Passes over each image: the first with it unchanged, the others with changed colours and coarser pixels.
     coarsest : float
         Largest factor of the pixel size in those passes.
+    tiles_of_kind : int
+        Approximate largest number of tiles of each kind of object in a pass.
     objects_per_tile : int
         Largest number of objects prompted on a tile in a pass.
     rounds : int
@@ -172,6 +196,7 @@ class ScoreConfig:
     stands: int = 16
     passes: int = 3
     coarsest: float = 4.0
+    tiles_of_kind: int = 30
     objects_per_tile: int = 10
     rounds: int = 3
     clicks: int = 3

@@ -59,6 +59,8 @@ class Batch:
         1 where labels are reliable: on and around labelled objects.
     ids : list of int32 (layers, size / 4, size / 4)
         Object numbers of each crop, in the layers of its scene.
+    kinds : list of str
+        Kind of each crop's scene.
     """
 
     images: NDArray[np.uint8]
@@ -66,6 +68,7 @@ class Batch:
     edges: NDArray[np.float32]
     edge_weight: NDArray[np.float32]
     ids: list[NDArray[np.int32]]
+    kinds: list[str]
 
     def other_meanings(self, clicks: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         """Return the other objects that hold the click on each prompted object, such as the row of a tree.
@@ -126,8 +129,9 @@ class CropSampler:
         edges: list[NDArray[np.float32]] = []
         weights: list[NDArray[np.float32]] = []
         layers: list[NDArray[np.int32]] = []
+        kinds: list[str] = []
         while len(images) < plan.crops:
-            image, ids, main = self._crop(plan.size)
+            image, ids, main, kind = self._crop(plan.size)
             chosen = self._objects(ids, main, plan.objects)
             if not chosen:
                 continue
@@ -135,6 +139,7 @@ class CropSampler:
             masks.append(np.stack([(ids == number).any(0) for number in chosen]))
             edge, weight = _edges(np.where(ids[0] > 0, ids[0], ids[-1]))
             layers.append(ids)
+            kinds.append(kind)
             edges.append(edge)
             weights.append(weight)
         return Batch(
@@ -143,6 +148,7 @@ class CropSampler:
             np.stack(edges)[:, None],
             np.stack(weights)[:, None],
             layers,
+            kinds,
         )
 
     def _objects(self, ids: NDArray[np.int32], main: int, count: int) -> list[int]:
@@ -161,8 +167,8 @@ class CropSampler:
             chosen.append(chosen[int(self.rng.integers(len(chosen)))])
         return chosen[:count]
 
-    def _crop(self, size: int) -> tuple[NDArray[np.uint8], NDArray[np.int32], int]:
-        """Sample one rotated, scaled crop around a random object, and the object numbers (layers, H, W) at 1/4."""
+    def _crop(self, size: int) -> tuple[NDArray[np.uint8], NDArray[np.int32], int, str]:
+        """Sample a rotated, scaled crop around a random object, its object numbers (layers, H, W) at 1/4, its kind."""
         rng = self.rng
         group = int(rng.choice(len(self.groups), p=self.group_shares))
         number = int(rng.choice(len(self.groups[group]), p=self.scene_shares[group]))
@@ -198,7 +204,7 @@ class CropSampler:
         ids = np.stack([_sample_ids(layer, cells) for layer in scene.layers])
         if rng.random() < REPAINT_SHARES.get(scene.kind, OTHER_REPAINT_SHARE):
             image = _repaint(image, _sample_ids(scene.ids, warp.positions(1)), rng)
-        return image, ids, main
+        return image, ids, main, scene.kind
 
 
 def object_shares_of(scene: Scene) -> NDArray[np.float64]:

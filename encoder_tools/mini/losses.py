@@ -9,6 +9,9 @@ from torch.nn import functional
 from ..training.answers import mask_iou
 from ..training.losses import best_candidate_loss, dice_loss, focal_loss
 
+NESTED_WEIGHT = 0.5
+"""Weight of each other object that holds a click, beside the object that is meant."""
+
 CHOICE_TEMPERATURE = 0.05
 """Temperature of the softmax over the scores of the candidates."""
 
@@ -73,12 +76,26 @@ def answer_loss(
     if others is not None and len(others[0]):
         owner, meant = others
         closest = mask_losses(masks[owner, 1:], meant, *attention(meant)).amin(1)
-        mask = mask.index_add(0, owner, closest) / (1 + torch.bincount(owner, minlength=len(mask)))
+        total = 1 + NESTED_WEIGHT * torch.bincount(owner, minlength=len(mask))
+        mask = mask.index_add(0, owner, NESTED_WEIGHT * closest) / total
     score = score_loss(scores, mask_iou(masks, truth), ambiguous)
     small = functional.avg_pool2d(truth, 4)
     rough = functional.binary_cross_entropy_with_logits(coarse, small, reduction="none")
     rough = (rough * attention((small > 0.5).float())[0]).mean((1, 2, 3))
     return (mask + 2.0 * score + 0.3 * rough).mean()
+
+
+def change_loss(masks: Tensor, known: Tensor, ambiguous: Tensor) -> Tensor:
+    """Return how far masks (B, 4, H, W) are from those of another network: float (B,).
+
+    The candidates count for a single click, each compared with its own.
+    """
+    weight, near = attention((known > 0).any(1, keepdim=True).float())
+    target = torch.sigmoid(known)
+    cross = functional.binary_cross_entropy_with_logits
+    divergence = cross(masks, target, reduction="none") - cross(known, target, reduction="none")
+    each = (divergence * weight).sum((2, 3)) / near
+    return each[:, 0] + ambiguous * each[:, 1:].mean(1)
 
 
 def score_loss(scores: Tensor, reached: Tensor, ambiguous: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ from ..training.answers import continued_with, mask_iou
 from ..training.simulated_user import SimulatedUser
 from .config import CropPlan, TrainConfig
 from .crops import Batch, CropSampler
-from .losses import answer_loss, edge_loss
+from .decoder import Context, PromptDecoder
+from .losses import answer_loss, change_loss, edge_loss
 from .network import MiniNet, normalise
 from .onnx_weights import load_network
 from .sources import load_scenes
@@ -66,8 +67,10 @@ class Trainer:
         self.net = MiniNet().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = MiniNet().to(self.device)
         self.average.load_state_dict(self.net.state_dict())
-        decayed = [p for p in self.net.parameters() if p.ndim > 1]
-        plain = [p for p in self.net.parameters() if p.ndim <= 1]
+        self.net.encoder.requires_grad_(not config.decoder_only)
+        trained = [p for p in self.net.parameters() if p.requires_grad]
+        decayed = [p for p in trained if p.ndim > 1]
+        plain = [p for p in trained if p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
             [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=config.learning_rate,
@@ -77,12 +80,14 @@ class Trainer:
         self.spent = 0.0
         self.best, self.since_best = 0.0, 0
         self.frozen = False
+        self.known: PromptDecoder | None = None
+        if begin_with is not None:
+            first = load_network(begin_with)[0].to(self.device).requires_grad_(False).eval()
+            self.net.load_state_dict(first.state_dict())
+            self.average.load_state_dict(first.state_dict())
+            self.known = first.decoder if config.decoder_only else None
         if (out / CHECKPOINT).is_file():
             self._load(out / CHECKPOINT)
-        elif begin_with is not None:
-            state = load_network(begin_with)[0].state_dict()
-            self.net.load_state_dict(state)
-            self.average.load_state_dict(state)
         seed = (config.seed, rank, self.step)
         self.sampler = CropSampler(load_scenes(data, config.seed), config.source_shares, seed)
         self.validation = ValidationSet(data, rank, dist.get_world_size() if dist.is_initialized() else 1)
@@ -213,7 +218,10 @@ class Trainer:
             torch.from_numpy(batch.edges).to(self.device),
             torch.from_numpy(batch.edge_weight).to(self.device),
         )
-        context = tuple(part.repeat_interleave(plan.objects, 0) for part in self.net.decoder.context(packed))
+        context = _for_objects(self.net.decoder, packed, plan.objects)
+        known = None if self.known is None else _for_objects(self.known, packed, plan.objects)
+        is_known = torch.tensor([kind in self.config.kept_kinds for kind in batch.kinds], device=self.device)
+        kept = self.config.keep * is_known.float().repeat_interleave(plan.objects)
         user = SimulatedUser(batch.masks, rng)
         truth = torch.from_numpy(batch.masks).to(self.device, torch.float32)[:, None]
         count = len(batch.masks)
@@ -228,6 +236,9 @@ class Trainer:
             ambiguous = torch.from_numpy(user.single_click.astype(np.float32)).to(self.device)
             others = self._other_meanings(batch, user, coords) if turn == 0 else None
             total = total + answer_loss(masks, scores, coarse, truth, ambiguous, others) / rounds
+            if self.known is not None and known is not None:
+                earlier = self.known(known, coords, labels, previous, has_mask)[0]
+                total = total + (kept * change_loss(masks, earlier, ambiguous)).mean() / rounds
             with torch.no_grad():
                 previous = continued_with(masks, scores, truth, ambiguous, rng)
                 ious.append(float(mask_iou(previous, truth).mean()))
@@ -285,6 +296,12 @@ class Trainer:
                 + "  ".join(f"{name} {value:.3f}" for name, value in numbers.items()),
                 flush=True,
             )
+
+
+def _for_objects(decoder: PromptDecoder, packed: Tensor, objects: int) -> Context:
+    """Return the context of each crop, repeated for every object on it."""
+    a, b, c, d, e, f, g = (part.repeat_interleave(objects, 0) for part in decoder.context(packed))
+    return a, b, c, d, e, f, g
 
 
 def crop_plan(config: TrainConfig, step: int, progress: float, is_frozen: bool) -> CropPlan:

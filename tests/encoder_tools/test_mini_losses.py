@@ -6,7 +6,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from encoder_tools.mini.losses import answer_loss, attention, mask_losses, regret, score_loss, widen  # noqa: E402
+from encoder_tools.mini.losses import (  # noqa: E402
+    answer_loss,
+    attention,
+    change_loss,
+    mask_losses,
+    regret,
+    score_loss,
+    widen,
+)
 from encoder_tools.training.answers import mask_iou  # noqa: E402
 
 
@@ -58,3 +66,16 @@ def test_every_meaning_of_a_click_wants_a_candidate_of_its_own() -> None:
     assert loss(one, None) < loss(both, None), "with one meaning the row is an error"
     none = torch.zeros(0, dtype=torch.long), row[:0]
     torch.testing.assert_close(loss(one, none), loss(one, None))
+
+
+def test_a_change_of_what_is_shown_costs() -> None:
+    torch.manual_seed(0)
+    known = torch.randn(2, 4, 32, 32) * 4
+    click_and_box = torch.tensor([1.0, 0.0])
+    torch.testing.assert_close(change_loss(known, known, click_and_box), torch.zeros(2))
+    candidate, single = known.clone(), known.clone()
+    candidate[:, 2], single[:, 0] = -known[:, 2], -known[:, 0]
+    cost = change_loss(candidate, known, click_and_box)
+    assert cost[0] > 0.1 and cost[1] == 0, "a box shows no candidates"
+    assert (change_loss(single, known, click_and_box) > 0.1).all()
+    assert (change_loss(known * 0.5, known, click_and_box) > 0).all()

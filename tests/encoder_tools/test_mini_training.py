@@ -170,7 +170,7 @@ def test_stages_follow_each_other_and_are_averaged(
 
     monkeypatch.setattr("encoder_tools.mini.train.spawn", here)
     plan = (CropPlan(64, 1, 2, 1.0),)
-    further = (Continuation(2, 1e-3), Continuation(1, 5e-4))
+    further = (Continuation(2, 1e-3), Continuation(1, 5e-4, decoder_only=True))
     config = TrainConfig(steps=1, continuations=further, early_plans=plan, late_plans=plan, last_plans=plan)
     threads = torch.get_num_threads()
     model = run_training(tmp_path, tmp_path, config=config, scores=False)
@@ -179,7 +179,10 @@ def test_stages_follow_each_other_and_are_averaged(
     second = load_checkpoint(tmp_path / "stage2" / "checkpoint.pt")[0].state_dict()
     mean = load_checkpoint(tmp_path / "stage2" / "mean" / "best.pt")[0].state_dict()
     name = "decoder.head4.weight"
-    assert not torch.equal(first[name], second[name])
+    third = load_checkpoint(tmp_path / "stage3" / "checkpoint.pt")[0].state_dict()
+    assert not torch.equal(first[name], second[name]) and not torch.equal(mean[name], third[name])
+    for key, value in third.items():
+        assert not key.startswith("encoder.") or torch.equal(value, mean[key]), "the last stage trains the decoder"
     torch.testing.assert_close(mean[name], (first[name] + second[name]) / 2)
     assert json.loads((model / "model.json").read_text(encoding="utf-8"))["training"]["steps"] == 4
     shutil.rmtree(tmp_path / "stage3")
@@ -192,8 +195,8 @@ def test_stages_follow_each_other_and_are_averaged(
     small = ScoreConfig(("fields",), 0, passes=1, rounds=1, clicks=1, steps=3, batch=4)
     monkeypatch.setattr("encoder_tools.mini.train.score_run", partial(score_run, config=small))
     more = run_training(tmp_path, tmp_path / "more", config=config, begin_with=model)
-    assert begun[4:] == ["stage1", "stage2"], "a model takes the place of the first stage"
-    scored = load_checkpoint(tmp_path / "more" / "stage2" / "mean" / "scored.pt")[0].state_dict()
+    assert begun[4:] == ["stage1"], "of a finished model, only the decoder is trained"
+    scored = load_checkpoint(tmp_path / "more" / "stage1" / "mean" / "scored.pt")[0].state_dict()
     exported = load_network(more)[0].state_dict()
     torch.testing.assert_close(exported["decoder.score.2.bias"], scored["decoder.score.2.bias"])
     torch.set_num_threads(threads)
