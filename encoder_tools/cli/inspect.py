@@ -32,7 +32,8 @@ from geosam_es.store.signature import check_signature, raster_signature, signatu
 from ..crs import map_crs, parse_crs, same_crs, store_crs
 from ..evaluation.pictures import find_raster
 from ..finetune.encode_again import raster_of
-from ..models.loading import SAM_NAMES, load_model
+from ..models.checkpoints import load_registry
+from ..models.loading import load_model
 from ..progress import Progress
 from ..raster import Raster, bounded_cache
 from .decoder import decoder_json, decoder_text
@@ -207,7 +208,7 @@ def repair_command(
         image = raster if isinstance(raster, GdalName) else find_raster(reader, raster)
         with TemporaryDirectory(prefix="geosam-es-") as work:
             name = model or str(metadata.model["name"])
-            precision = metadata.precision if name in SAM_NAMES and metadata.precision != "float16" else "auto"
+            precision = metadata.precision if name in load_registry() and metadata.precision != "float16" else "auto"
             loaded = load_model(name, checkpoint, device, Path(work), threads, precision)
             plan = EncodePlan(raster_of(reader, image), metadata, None, loaded.encoder.default_batch_size)
             wanted = signature(replace(metadata, model=loaded.encoder.info.to_json()))
