@@ -290,6 +290,8 @@ def test_wrong_folders(folder: Path, tmp_path: Path, change: Any, message: str) 
 
 
 def test_missing_weights_name_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"nowhere.pt does not exist"):
+        load(load_registry()["sam2.1_tiny"], tmp_path / "nowhere.pt")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match=r"not downloaded.*geosam-es models download sam2.1_tiny"):
         load(load_registry()["sam2.1_tiny"], None)
