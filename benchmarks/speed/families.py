@@ -122,19 +122,21 @@ def _plain_session(model: Any, features: Feeds, path: Path, threads: int) -> tup
 
 
 def run(bench: Bench) -> Iterator[Item]:
-    """Measure each model; in a quick run only the first of each family."""
+    """Measure each model; in a quick run only the first of each family, whose decoder is that of all."""
     rows: list[tuple[Any, ...]] = []
-    entries, seen = load_registry(), set()
+    entries, decoders = load_registry(), dict[str, tuple[float, ...]]()
     for name in MODELS:
-        if bench.quick and entries[name].family in seen:
+        family = entries[name].family
+        is_first = family not in decoders
+        if bench.quick and not is_first:
             continue
-        seen.add(entries[name].family)
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            figures = pool.submit(_measure, name, bench).result()
-        rows.append((name, *figures, entries[name].licence))
-        if entries[name].family == "sam2" and not any(row[0].startswith("sam2") for row in rows[:-1]):
-            what, against = f"click on an active tile of {name}", "a plain ONNX export of the same decoder"
-            yield Row("click_sam2", what, against, figures[5] / figures[6], goal=_CLICK_GOAL)
+            figures, decoder = pool.submit(_measure, name, bench, is_first).result()
+        decoder = decoders.setdefault(family, decoder)
+        rows.append((name, *figures, *decoder, entries[name].licence))
+        if is_first and family == "sam2":
+            what, against = "click on an active tile of SAM 2.1", "a plain ONNX export of the same decoder"
+            yield Row("click_sam2", what, against, decoder[3], goal=_CLICK_GOAL)
     columns = ("encode s", "memory GiB", "float16 MiB", "int8 MiB", "prepare ms", "click ms", "plain ms", "ratio")
     ious = ("IoU plain", "IoU float16", "IoU int8")
     yield Table(
@@ -149,16 +151,23 @@ def run(bench: Bench) -> Iterator[Item]:
     )
 
 
-def _measure(name: str, bench: Bench) -> tuple[float, ...]:
+def _measure(name: str, bench: Bench, with_decoder: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the figures of encoding and storing, and those of the decoder."""
     torch.set_num_threads(bench.threads)
     model = MODELS[name]()
     tiles = np.random.default_rng(0).integers(0, 256, (1, TILE_SIZE, TILE_SIZE, 3), dtype=np.uint8)
     encode = model.encoder("cpu", "auto", bench.threads).encode
     calls: dict[str, Call] = {"encode": lambda _: encode(tiles)}
-    encoding = take_turns(calls, bench.runs(3, 1), warm_up=1)["encode"]
+    encoding = take_turns(calls, bench.runs(2, 1), warm_up=1)["encode"]
     gibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    mebibytes = sum(float(np.prod(shape)) for shape in model.info.features.values()) / 2**20
+    figures = (encoding.median_ms / 1e3, gibibytes, 2 * mebibytes, mebibytes)
+    return figures, _measure_decoder(model, bench) if with_decoder else ()
+
+
+def _measure_decoder(model: Network, bench: Bench) -> tuple[float, ...]:
     model.drop_image_encoder()
-    folder = bench.work / name
+    folder = bench.work / model.info.name
     export_model(model, folder)
     random = np.random.default_rng(1)
     shapes = model.info.features
@@ -189,7 +198,6 @@ def _measure(name: str, bench: Bench) -> tuple[float, ...]:
             pairs[0] += [mask_iou(*each) for each in zip(wanted, same)]
         for ious, other in zip(pairs[1:], stored):
             ious += [mask_iou(*each) for each in zip(wanted, ours(run, other))]
-    mebibytes = sum(array.size for array in features.values()) / 2**20
     clicked, plainly = times["ours"].median_ms, times["plain"].median_ms
-    spent = (encoding.median_ms / 1e3, gibibytes, 2 * mebibytes, mebibytes, times["prepare"].median_ms)
-    return (*spent, clicked, plainly, clicked / plainly, *(min(each, default=float("nan")) for each in pairs))
+    smallest = (min(each, default=float("nan")) for each in pairs)
+    return (times["prepare"].median_ms, clicked, plainly, clicked / plainly, *smallest)

@@ -244,6 +244,8 @@ def load_folder(folder: Path, name: str, licence: str, family: str) -> LoadedSam
         If a file is missing or damaged, is that of another model, or transformers is not installed.
     """
     weights = folder / WEIGHTS_FILE
+    if not folder.exists():
+        raise ModelError(f"{folder} does not exist", "check the path")
     if not weights.is_file() or not (folder / CONFIG_FILE).is_file():
         missing = WEIGHTS_FILE if (folder / CONFIG_FILE).is_file() else CONFIG_FILE
         raise ModelError(f"{folder} has no {missing}", _REMEDY)
