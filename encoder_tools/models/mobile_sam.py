@@ -10,6 +10,7 @@ from geosam_es.errors import ModelError
 from geosam_es.inference.encoder import Encoder
 
 from .checkpoints import Checkpoint, checkpoint_path
+from .libraries import torch
 from .malloc import tune_malloc
 from .sam.segment_anything_import import import_segment_anything
 from .sam.weights import LoadedSam, checkpoint_info, fill, read_state
@@ -33,7 +34,12 @@ class LoadedMobileSam(LoadedSam):
             if precision == "bfloat16":
                 raise ModelError(f"{self.info.name} runs in float32 on a CPU", "leave out --precision")
             tune_malloc()
-        return TorchEncoder(self.tile_network(), self.info, resolved, cast(Precision, precision), _TILE_BYTES)
+        network = self.cpu_network(threads) if resolved.type == "cpu" else self.tile_network()
+        return TorchEncoder(network, self.info, resolved, cast(Precision, precision), _TILE_BYTES)
+
+    def cpu_network(self, threads: int | None) -> torch.nn.Module:
+        """Return the fastest module like `tile_network` for a CPU."""
+        return self.tile_network()
 
 
 def tiny_sam() -> Any:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,33 +14,15 @@ if importlib.util.find_spec("segment_anything") is None:  # it imports only with
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
 from encoder_tools.models.loading import load_model  # noqa: E402
-from encoder_tools.models.sam import segment_anything_import as placeholders  # noqa: E402
 from geosam_es.errors import ModelError  # noqa: E402
+from tests.encoder_tools.reference_import import import_reference  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def reference() -> Any:
     """A MobileSAM of its authors with random weights, all far from zero."""
-    if importlib.util.find_spec("mobile_sam") is None:
-        pytest.skip("mobilesam-mirror is not installed")
-    names = ("timm", "timm.models", "timm.models.layers", "timm.models.registry")
-    stubs = {name: ModuleType(name) for name in names}
-    stubs["timm.models.layers"].__dict__.update(
-        DropPath=torch.nn.Identity, to_2tuple=lambda side: (side, side), trunc_normal_=torch.nn.init.trunc_normal_
-    )
-    stubs["timm.models.registry"].__dict__.update(register_model=lambda function: function)
-    stubs.update({name: placeholders._Placeholder(name) for name in placeholders._MODULES})
-    before = {name: sys.modules.get(name) for name in stubs}
-    sys.modules.update(stubs)
-    try:
-        build = importlib.import_module("mobile_sam").sam_model_registry["vit_t"]
-        torch.manual_seed(0)
-        sam = build()
-    finally:
-        for name, module in before.items():
-            sys.modules.pop(name)
-            if module is not None:
-                sys.modules[name] = module
+    torch.manual_seed(0)
+    sam = import_reference("mobile_sam").sam_model_registry["vit_t"]()
     with torch.no_grad():
         for name, values in sam.image_encoder.state_dict().items():
             if "running_var" in name or name.endswith("bn.weight"):
