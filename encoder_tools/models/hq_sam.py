@@ -138,7 +138,8 @@ class _AllMasks(torch.nn.Module):
     def __init__(self, heads: OutputHeads, upscale: Upscale, correction: _Correction) -> None:
         super().__init__()
         self.heads, self.upscale = heads, upscale
-        *first, last = correction.embedding_maskfeature
+        layers: Any = correction.embedding_maskfeature
+        *first, last = layers
         self.first = torch.nn.Sequential(*first)
         self.register_buffer("unit", torch.eye(32).unsqueeze(0))
         # One product with a mask's vector gives its own kernel: (32, 9 * 64 + 1), the bias last.
